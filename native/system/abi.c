@@ -1,0 +1,6 @@
+#include "mematlas.h"
+
+int mematlas_abi(void)
+{
+	return 1;
+}

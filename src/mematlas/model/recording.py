@@ -1,0 +1,204 @@
+"""A recording: processes, their stacks, and what those stacks owned at moments in time.
+
+Stacks are trie nodes. A stack ID is the index of its leaf node in its process's `nodes`; node 0 is
+the root and means "no stack". Byte and count columns are floats because sampled figures are
+estimates (each sample weighs 1/p); in exact mode they hold whole numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Rows = NDArray[np.void]
+
+NODE_DTYPE = np.dtype([("parent", "<u4"), ("unused", "<u4"), ("word", "<u8")])
+"""One trie node. `word` is a native address, or, with bit 63 set, a Python instruction:
+bits 32-62 the code ID, bits 0-30 the byte offset in co_code."""
+
+SNAPSHOT_DTYPE = np.dtype(
+    [
+        ("stack", "<u4"),
+        ("kind", "<u4"),
+        ("live_bytes", "<f8"),
+        ("live_count", "<f8"),
+        ("live_variance", "<f8"),
+        ("resident_bytes", "<f8"),
+        ("huge_bytes", "<f8"),
+        ("swapped_bytes", "<f8"),
+    ]
+)
+"""What one (stack, kind) held at one moment. `live_variance` is of live_bytes, in bytes squared."""
+
+TOTALS_DTYPE = np.dtype(
+    [
+        ("stack", "<u4"),
+        ("kind", "<u4"),
+        ("allocated_bytes", "<f8"),
+        ("allocations", "<f8"),
+        ("allocated_variance", "<f8"),
+        ("freed_bytes", "<f8"),
+        ("peak_bytes", "<f8"),
+        ("peak_count", "<f8"),
+        ("peak_variance", "<f8"),
+        ("live_bytes", "<f8"),
+        ("live_count", "<f8"),
+        ("live_variance", "<f8"),
+        ("bad_frees", "<f8"),
+    ]
+)
+"""What one (stack, kind) did from start to now. `peak_bytes` is its share when the process's live
+bytes were at their highest, so the column sums to that highest value."""
+
+TIMELINE_DTYPE = np.dtype(
+    [("time_s", "<f8"), ("rss_bytes", "<f8"), ("live_bytes", "<f8"), ("swap_bytes", "<f8"),
+     ("minor_faults", "<f8"), ("major_faults", "<f8")]
+)
+"""One row per poll at which something changed. NaN where the kernel did not tell."""
+
+
+class Kind(StrEnum):
+    """What sort of memory an allocation is; numbers in rows are `enum trace_kind`."""
+
+    MALLOC = "malloc"
+    MMAP = "mmap"
+    PYOBJECT = "pyobject"
+    ARENA = "arena"
+    FILEMAP = "filemap"
+
+
+KIND_BY_NUMBER = {1: Kind.MALLOC, 2: Kind.MMAP, 3: Kind.PYOBJECT, 4: Kind.ARENA, 5: Kind.FILEMAP}
+
+
+class PartKind(StrEnum):
+    """The parts resident memory falls into; together they make RSS."""
+
+    LIVE = "live"  # live allocations
+    SLACK = "slack"  # resident, owned by an allocator, in no live block
+    STACK = "stack"  # thread stacks
+    FILE = "file"  # file mappings, private copies of their pages included; name: path
+    SHARED = "shared"  # shmem, memfd, shared anonymous
+    ANON = "anon"  # other anonymous mappings; name: kernel's name for it
+    TRACER = "tracer"  # what mematlas itself uses inside the program
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of the account. `error_bytes` is one standard error; 0 where the figure is exact."""
+
+    kind: PartKind
+    name: str
+    resident_bytes: int
+    error_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A loaded ELF file: file address = address - bias, for addresses in [start, end)."""
+
+    path: str
+    build_id: str
+    bias: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A Python code object, as it was when first seen."""
+
+    name: str
+    file: str
+    first_line: int
+    linetable: bytes
+    linetable_format: int
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One traced image of a process (exec starts a new one). Times are seconds since the run began."""
+
+    index: int
+    pid: int
+    parent_pid: int
+    parent_index: int | None
+    executable: str
+    command: tuple[str, ...]
+    start_s: float
+    python_version: str | None
+    end_s: float | None = None
+    ending: str = "running"  # "exited 0", "killed by SIGKILL", "exec", "lost sight of", ...
+    note: str = ""  # why it was not (fully) traced, if so
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The residency join of one process at one moment.
+
+    `rss_bytes` is the kernel's own figure (smaps_rollup); parts sum to it but for
+    `unexplained_bytes`, which is 0 for a stopped process.
+    """
+
+    process: int
+    time_s: float
+    trigger: str  # "interval" | "peak" | "exit" | "stopped"
+    rss_bytes: int
+    parts: tuple[Part, ...]
+    unexplained_bytes: int
+    rows: Rows  # SNAPSHOT_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Per-stack sums of one process up to `time_s`."""
+
+    process: int
+    time_s: float
+    peak_time_s: float
+    peak_live_bytes: float
+    rows: Rows  # TOTALS_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the run was traced."""
+
+    mode: str  # "sampled" | "exact"
+    sample_bytes: int
+    interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One resolved frame. `kind` is "python", "native", or "inlined" (native, inlined by its caller)."""
+
+    function: str
+    file: str | None
+    line: int | None
+    module: str | None
+    kind: str
+
+
+@dataclass(slots=True)
+class Recording:
+    """Everything read back from one .atlas file."""
+
+    command: tuple[str, ...]
+    started: str  # ISO 8601, UTC
+    machine: dict[str, Any]
+    sampling: Sampling
+    processes: list[Process]
+    nodes: dict[int, Rows]  # by process index; NODE_DTYPE
+    modules: dict[int, list[Module]]
+    codes: dict[int, list[Code]]  # code ID n is element n - 1
+    frames: dict[int, dict[int, tuple[Frame, ...]]]  # by process index, by word; leaf (inlined) first
+    snapshots: list[Snapshot]
+    totals: dict[int, Totals]  # the last of each process
+    timeline: dict[int, Rows]  # TIMELINE_DTYPE
+    complete: bool  # False: the run was cut short; figures are right up to the last chunk

@@ -1,0 +1,100 @@
+"""What a report says: the model behind `mematlas report`, in text, HTML and JSON alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mematlas.model.recording import Frame, Part, Sampling
+
+METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped")
+"""What stacks can be ranked by; the order is that of the metric switch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """RSS of one process, or of all together, at one moment, split into parts."""
+
+    time_s: float
+    trigger: str
+    rss_bytes: int
+    parts: tuple[Part, ...]
+    unexplained_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackFigures:
+    """One stack, leaf first, and what it owned. Residency is that of the account's moment."""
+
+    frames: tuple[Frame, ...]
+    kind: str  # model.recording.Kind
+    process: int
+    live_bytes: int
+    live_count: int
+    peak_bytes: int
+    allocated_bytes: int
+    allocations: int
+    resident_bytes: int
+    huge_bytes: int
+    swapped_bytes: int
+    error_bytes: int  # one standard error of live_bytes; 0 in exact mode
+
+    def metric(self, name: str) -> int:
+        """Value in bytes of one of METRICS."""
+        return int(getattr(self, f"{name}_bytes"))
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The timeline of one process: columns of equal length."""
+
+    process: int
+    time_s: tuple[float, ...]
+    rss_bytes: tuple[int, ...]
+    live_bytes: tuple[int, ...]
+    swap_bytes: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessLine:
+    """One process in the report's list."""
+
+    index: int
+    pid: int
+    parent_index: int | None
+    command: str
+    start_s: float
+    end_s: float | None
+    ending: str
+    peak_rss_bytes: int
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class BadFree:
+    """Frees, from one stack, of a pointer that was not a live allocation."""
+
+    frames: tuple[Frame, ...]
+    process: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything `mematlas report` shows."""
+
+    command: tuple[str, ...]
+    started: str
+    machine: dict[str, object]
+    sampling: Sampling
+    complete: bool
+    processes: tuple[ProcessLine, ...]
+    account: Account  # at the highest RSS
+    last: Account  # at exit, or the last one taken
+    peak_live_bytes: int
+    peak_live_time_s: float
+    stacks: tuple[StackFigures, ...]
+    series: tuple[Series, ...]
+    bad_frees: tuple[BadFree, ...]
+    notes: tuple[str, ...]  # what was not seen, and why

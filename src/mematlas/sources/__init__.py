@@ -1,0 +1,1 @@
+"""One module per kernel interface, named like it; each reads and returns a model."""

@@ -1,0 +1,1 @@
+"""Runs programs under the tracer and turns what it reports into a recording."""

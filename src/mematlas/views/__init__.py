@@ -1,0 +1,1 @@
+"""Renders models as text, HTML and JSON, and does nothing else."""
