@@ -16,7 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    type Rows = NDArray[np.void]
+    Rows = NDArray[np.void]
 
 NODE_DTYPE = np.dtype([("parent", "<u4"), ("unused", "<u4"), ("word", "<u8")])
 """One trie node. `word` is a native address, or, with bit 63 set, a Python instruction:
