@@ -70,7 +70,7 @@ struct trace_process {
 	uint64_t eval_start[4], eval_end[4]; /* CPython's eval loop: native frames here are Python frames */
 	uint32_t python_version;             /* PY_VERSION_HEX, 0: no interpreter seen */
 	uint32_t python_hooked;              /* 1: PyMem_SetAllocator wrappers are in */
-	uint64_t thread_pointer_unused;
+	uint64_t private_start[16], private_end[16]; /* the tracer's own anonymous memory; 0: unused pair */
 	char reason[128]; /* with TRACE_DISABLED */
 	char executable[1024];
 	char command[2048]; /* argv joined by NUL, cut to fit, ends in two NULs */
@@ -78,9 +78,9 @@ struct trace_process {
 
 enum trace_ring_state { TRACE_RING_FREE = 0, TRACE_RING_ACTIVE = 1, TRACE_RING_CLOSED = 2 };
 
-/* Ring directory: TRACE_MAX_RINGS of these from offset TRACE_PAGE. A CLOSED ring whose head equals
- * its tail may be taken by a new thread (the thread sets FREE -> ACTIVE by compare-and-swap; the
- * collector sets CLOSED -> FREE once drained). */
+/* Ring directory: TRACE_MAX_RINGS of these from offset TRACE_PAGE. At its end a thread sets ACTIVE ->
+ * CLOSED; the collector sets CLOSED -> FREE once drained; a new thread takes a FREE ring by
+ * compare-and-swap and goes on at the head, with the stack and code IDs its predecessor defined. */
 struct trace_ring {
 	uint32_t state; /* atomic */
 	int32_t tid;
@@ -108,14 +108,13 @@ enum trace_record {
 	TRACE_FORK = 8,       /* [time] [fork serial]            fork is about to happen in this thread */
 	TRACE_FORK_FAILED = 9,/* [time] [fork serial] */
 	TRACE_BAD_FREE = 10,  /* [time] [address | kind << 48] [stack ID]   exact mode: free of a block not live */
-	TRACE_MODULES_RESET = 11 /* [time]  the MODULE records that follow replace all before (after dlclose) */
 };
 
 /* Word 0 of a record: type in bits 0-7; above it the clock (56 bits) or, where the list above says
  * `words`, the record's length in words. Byte strings: [length] then bytes padded with 0 to words.
  * Stack IDs and code IDs count from 1 in each ring: they mean nothing outside it. A STACK or CODE
- * record always comes before the first record that uses its ID; an ID may be defined again when a
- * ring is taken over by a new thread, and IDs with equal content may occur.
+ * record always comes before the first record that uses its ID; several IDs may stand for equal
+ * content.
  * Native PCs and Python words run from leaf to root. A native PC after the first is a return
  * address (look up PC - 1). A native list that had to end early ends in the word 0. */
 
@@ -137,7 +136,8 @@ enum trace_kind {
 
 #define TRACE_ADDRESS(word) ((word) & 0xffffffffffffull)
 #define TRACE_KIND(word) (((word) >> 48) & 0xff)
-#define TRACE_FLAG_ALWAYS 1u /* flags of ALLOC: recorded whatever its size, weight 1 */
+#define TRACE_FLAG_ALWAYS 1u   /* flags of ALLOC: recorded whatever its size, weight 1 */
+#define TRACE_FLAG_RESERVED 2u /* a PROT_NONE mapping: address space put aside, 0 live bytes */
 #define TRACE_TYPE(word) ((word) & 0xff)
 #define TRACE_TIME(word) ((word) >> 8)
 #define TRACE_WORDS(word) ((word) >> 8)
