@@ -1,0 +1,19 @@
+"""The table of commands. One row a command; its module is imported only when it is used.
+
+A command's module has `add_arguments(parser)` and `run(arguments) -> int` (the exit code).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One command: its name, the module that runs it, and its line in `mematlas --help`."""
+
+    name: str
+    module: str
+    summary: str
+
+
+COMMANDS: tuple[Command, ...] = ()
