@@ -11,19 +11,15 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     Rows = NDArray[np.void]
 
-NODE_DTYPE = np.dtype([("parent", "<u4"), ("unused", "<u4"), ("word", "<u8")])
-"""One trie node. `word` is a native address, or, with bit 63 set, a Python instruction:
-bits 32-62 the code ID, bits 0-30 the byte offset in co_code."""
-
-SNAPSHOT_DTYPE = np.dtype(
-    [
+COLUMNS: dict[str, list[tuple[str, str]]] = {
+    "NODE_DTYPE": [("parent", "<u4"), ("unused", "<u4"), ("word", "<u8")],
+    "SNAPSHOT_DTYPE": [
         ("stack", "<u4"),
         ("kind", "<u4"),
         ("live_bytes", "<f8"),
@@ -32,12 +28,8 @@ SNAPSHOT_DTYPE = np.dtype(
         ("resident_bytes", "<f8"),
         ("huge_bytes", "<f8"),
         ("swapped_bytes", "<f8"),
-    ]
-)
-"""What one (stack, kind) held at one moment. `live_variance` is of live_bytes, in bytes squared."""
-
-TOTALS_DTYPE = np.dtype(
-    [
+    ],
+    "TOTALS_DTYPE": [
         ("stack", "<u4"),
         ("kind", "<u4"),
         ("allocated_bytes", "<f8"),
@@ -51,16 +43,41 @@ TOTALS_DTYPE = np.dtype(
         ("live_count", "<f8"),
         ("live_variance", "<f8"),
         ("bad_frees", "<f8"),
-    ]
-)
-"""What one (stack, kind) did from start to now. `peak_bytes` is its share when the process's live
-bytes were at their highest, so the column sums to that highest value."""
+    ],
+    "TIMELINE_DTYPE": [
+        ("time_s", "<f8"),
+        ("rss_bytes", "<f8"),
+        ("live_bytes", "<f8"),
+        ("swap_bytes", "<f8"),
+        ("minor_faults", "<f8"),
+        ("major_faults", "<f8"),
+    ],
+}
 
-TIMELINE_DTYPE = np.dtype(
-    [("time_s", "<f8"), ("rss_bytes", "<f8"), ("live_bytes", "<f8"), ("swap_bytes", "<f8"),
-     ("minor_faults", "<f8"), ("major_faults", "<f8")]
-)
-"""One row per poll at which something changed. NaN where the kernel did not tell."""
+if TYPE_CHECKING:
+    NODE_DTYPE: np.dtype[np.void]
+    """One trie node. `word` is a native address, or, with bit 63 set, a Python instruction:
+    bits 32-62 the code ID, bits 0-30 the byte offset in co_code."""
+    SNAPSHOT_DTYPE: np.dtype[np.void]
+    """What one (stack, kind) held at one moment. `live_variance` is of live_bytes, in bytes
+    squared."""
+    TOTALS_DTYPE: np.dtype[np.void]
+    """What one (stack, kind) did from start to now. `peak_bytes` is its share when the process's
+    live bytes were at their highest, so the column sums to that highest value."""
+    TIMELINE_DTYPE: np.dtype[np.void]
+    """One row per poll at which something changed. NaN where the kernel did not tell."""
+
+
+def __getattr__(name: str) -> np.dtype[np.void]:
+    """Make the dtypes when first asked for: what only writes rows never needs NumPy."""
+    if name not in COLUMNS:
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)
+    import numpy
+
+    dtype = numpy.dtype(COLUMNS[name])
+    globals()[name] = dtype
+    return dtype
 
 
 class Kind(StrEnum):
@@ -197,7 +214,9 @@ class Recording:
     nodes: dict[int, Rows]  # by process index; NODE_DTYPE
     modules: dict[int, list[Module]]
     codes: dict[int, list[Code]]  # code ID n is element n - 1
-    frames: dict[int, dict[int, tuple[Frame, ...]]]  # by process index, by word; leaf (inlined) first
+    frames: dict[
+        int, dict[int, tuple[Frame, ...]]
+    ]  # by process index, by word; leaf (inlined) first
     snapshots: list[Snapshot]
     totals: dict[int, Totals]  # the last of each process
     timeline: dict[int, Rows]  # TIMELINE_DTYPE

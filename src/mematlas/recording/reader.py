@@ -1,0 +1,293 @@
+"""Reads an .atlas file back, up to the last whole chunk of one that was cut or damaged."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
+from mematlas.model import recording as model
+from mematlas.recording import format as atlas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from os import PathLike
+    from typing import BinaryIO
+
+    from mematlas.model.recording import Rows
+
+    Facts = dict[str, Any]
+
+R = TypeVar("R")
+_MALFORMED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    zlib.error,
+)
+
+
+def read(path: str | PathLike[str]) -> model.Recording:
+    """Read a recording; `complete` is False if the file ends early or is damaged further on."""
+    try:
+        file = Path(path).open("rb")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        message = f"{path}: there is no such file"
+        raise TargetError(message) from None
+    except PermissionError:
+        message = f"{path}: not allowed to read it; ask its owner, or run as that user"
+        raise AccessError(message) from None
+    with file:
+        _check_start(path, file)
+        pieces = _Pieces()
+        try:
+            for kind, facts, rows in _chunks(file):
+                decode = _DECODERS.get(kind)
+                if decode:
+                    decode(pieces, facts, rows)
+        except _MALFORMED:
+            pieces.complete = False
+    if pieces.header is None:
+        message = f"{path}: the recording was cut before its first chunk; nothing can be read"
+        raise MematlasError(message)
+    return pieces.whole(pieces.header)
+
+
+def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
+    start = file.read(atlas.START.size)
+    if len(start) < atlas.START.size or not start.startswith(atlas.MAGIC):
+        message = f"{path}: not a mematlas recording; `mematlas run -o FILE.atlas` makes one"
+        raise MematlasError(message)
+    _, version, _ = atlas.START.unpack(start)
+    if version != atlas.VERSION:
+        message = (
+            f"{path}: a recording of format {version}, and this mematlas reads format "
+            f"{atlas.VERSION}; use the mematlas that made it, or a newer one"
+        )
+        raise UnsupportedError(message)
+
+
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, Facts, memoryview]]:
+    """Give whole chunks; the first that is cut or fails its check ends them."""
+    while len(head := file.read(atlas.CHUNK_HEAD)) == atlas.CHUNK_HEAD:
+        kind, flags, length = atlas.HEAD.unpack_from(head)
+        (check,) = atlas.CHECK.unpack_from(head, atlas.HEAD.size)
+        if length > _bytes_left(file):
+            return
+        payload = file.read(length)
+        if zlib.crc32(payload, zlib.crc32(head[: atlas.HEAD.size])) != check:
+            return
+        yield kind, *atlas.unpack_payload(flags, payload)
+
+
+def _bytes_left(file: BinaryIO) -> int:
+    here = file.tell()
+    end = file.seek(0, 2)
+    file.seek(here)
+    return end - here
+
+
+@dataclass(slots=True)
+class _Pieces:
+    """What the chunks read so far add up to."""
+
+    header: Facts | None = None
+    processes: dict[int, model.Process] = field(default_factory=dict)
+    nodes: dict[int, list[Rows]] = field(default_factory=dict)
+    node_count: dict[int, int] = field(default_factory=dict)
+    modules: dict[int, list[model.Module]] = field(default_factory=dict)
+    codes: dict[int, list[model.Code]] = field(default_factory=dict)
+    frames: dict[int, dict[int, tuple[model.Frame, ...]]] = field(default_factory=dict)
+    snapshots: list[model.Snapshot] = field(default_factory=list)
+    totals: dict[int, model.Totals] = field(default_factory=dict)
+    timeline: dict[int, list[Rows]] = field(default_factory=dict)
+    complete: bool = False
+
+    def whole(self, header: Facts) -> model.Recording:
+        """Give the recording the pieces make."""
+        return model.Recording(
+            command=header["command"],
+            started=header["started"],
+            machine=header["machine"],
+            sampling=header["sampling"],
+            processes=[self.processes[index] for index in sorted(self.processes)],
+            nodes={index: np.concatenate(parts) for index, parts in self.nodes.items()},
+            modules=self.modules,
+            codes=self.codes,
+            frames=self.frames,
+            snapshots=self.snapshots,
+            totals=self.totals,
+            timeline={index: np.concatenate(parts) for index, parts in self.timeline.items()},
+            complete=self.complete,
+        )
+
+
+def _read_header(pieces: _Pieces, facts: Facts, _: memoryview) -> None:
+    sampling = facts["sampling"]
+    pieces.header = {
+        "command": tuple(_texts(facts["command"])),
+        "started": _text(facts["started"]),
+        "machine": dict(facts["machine"]),
+        "sampling": model.Sampling(
+            mode=_text(sampling["mode"]),
+            sample_bytes=int(sampling["sample_bytes"]),
+            interval_s=_number(sampling["interval_s"]),
+        ),
+    }
+
+
+def _read_process(pieces: _Pieces, facts: Facts, _: memoryview) -> None:
+    process = model.Process(
+        index=int(facts["index"]),
+        pid=int(facts["pid"]),
+        parent_pid=int(facts["parent_pid"]),
+        parent_index=_optional(int, facts["parent_index"]),
+        executable=_text(facts["executable"]),
+        command=tuple(_texts(facts["command"])),
+        start_s=_number(facts["start_s"]),
+        python_version=_optional(_text, facts["python_version"]),
+        end_s=_optional(_number, facts["end_s"]),
+        ending=_text(facts["ending"]),
+        note=_text(facts["note"]),
+    )
+    pieces.processes[process.index] = process
+
+
+def _read_nodes(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    process, first = int(facts["process"]), int(facts["first"])
+    rows = np.frombuffer(data, model.NODE_DTYPE)
+    if first != pieces.node_count.get(process, 0):
+        message = "nodes out of order"
+        raise ValueError(message)
+    indices = np.arange(first, first + len(rows))
+    if (rows["parent"] >= np.maximum(indices, 1)).any():
+        message = "a node comes before its parent"
+        raise ValueError(message)
+    pieces.nodes.setdefault(process, []).append(rows)
+    pieces.node_count[process] = first + len(rows)
+
+
+def _read_modules(pieces: _Pieces, facts: Facts, _: memoryview) -> None:
+    modules = [
+        model.Module(_text(path), _text(build_id), int(bias), int(start), int(end))
+        for path, build_id, bias, start, end in facts["modules"]
+    ]
+    pieces.modules.setdefault(int(facts["process"]), []).extend(modules)
+
+
+def _read_codes(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    codes, offset = [], 0
+    for name, file, first_line, linetable_format, length in facts["codes"]:
+        table = bytes(data[offset : offset + length])
+        codes.append(
+            model.Code(_text(name), _text(file), int(first_line), table, int(linetable_format))
+        )
+        offset += length
+    pieces.codes.setdefault(int(facts["process"]), []).extend(codes)
+
+
+def _read_snapshot(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    parts = tuple(
+        model.Part(model.PartKind(kind), _text(name), int(resident), int(error))
+        for kind, name, resident, error in facts["parts"]
+    )
+    snapshot = model.Snapshot(
+        process=process,
+        time_s=_number(facts["time_s"]),
+        trigger=_text(facts["trigger"]),
+        rss_bytes=int(facts["rss_bytes"]),
+        parts=parts,
+        unexplained_bytes=int(facts["unexplained_bytes"]),
+        rows=_stack_rows(pieces, process, np.frombuffer(data, model.SNAPSHOT_DTYPE)),
+    )
+    pieces.snapshots.append(snapshot)
+
+
+def _read_totals(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    pieces.totals[process] = model.Totals(
+        process=process,
+        time_s=_number(facts["time_s"]),
+        peak_time_s=_number(facts["peak_time_s"]),
+        peak_live_bytes=_number(facts["peak_live_bytes"]),
+        rows=_stack_rows(pieces, process, np.frombuffer(data, model.TOTALS_DTYPE)),
+    )
+
+
+def _read_timeline(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    rows = np.frombuffer(data, model.TIMELINE_DTYPE)
+    pieces.timeline.setdefault(int(facts["process"]), []).append(rows)
+
+
+def _read_frames(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    frames = [
+        model.Frame(
+            _text(function),
+            _optional(_text, file),
+            _optional(int, line),
+            _optional(_text, module),
+            _text(kind),
+        )
+        for function, file, line, module, kind in facts["frames"]
+    ]
+    words = np.frombuffer(data, "<u8").tolist()
+    stacks = [tuple(frames[number] for number in stack) for stack in facts["stacks"]]
+    pieces.frames.setdefault(int(facts["process"]), {}).update(zip(words, stacks, strict=True))
+
+
+def _read_end(pieces: _Pieces, _: Facts, __: memoryview) -> None:
+    pieces.complete = True
+
+
+_DECODERS: dict[bytes, Callable[[_Pieces, Facts, memoryview], None]] = {
+    atlas.HEADER: _read_header,
+    atlas.PROCESS: _read_process,
+    atlas.NODES: _read_nodes,
+    atlas.MODULES: _read_modules,
+    atlas.CODES: _read_codes,
+    atlas.SNAPSHOT: _read_snapshot,
+    atlas.TOTALS: _read_totals,
+    atlas.TIMELINE: _read_timeline,
+    atlas.FRAMES: _read_frames,
+    atlas.END: _read_end,
+}
+
+
+def _stack_rows(pieces: _Pieces, process: int, rows: Rows) -> Rows:
+    """Give the rows back if each names a node that exists (0, "no stack", always does)."""
+    if len(rows) and int(rows["stack"].max()) >= max(1, pieces.node_count.get(process, 0)):
+        message = "a row names a stack that was not written"
+        raise ValueError(message)
+    return rows
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        message = f"{value!r} is no text"
+        raise TypeError(message)
+    return value
+
+
+def _texts(values: list[object]) -> list[str]:
+    return [_text(value) for value in values]
+
+
+def _number(value: float) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        message = "not a finite number"
+        raise ValueError(message)
+    return number
+
+
+def _optional(convert: Callable[[Any], R], value: object) -> R | None:
+    return None if value is None else convert(value)

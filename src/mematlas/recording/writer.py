@@ -1,0 +1,176 @@
+"""Writes an .atlas file chunk by chunk. Needs no NumPy: rows come as bytes."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from mematlas import __version__
+from mematlas.recording import format as atlas
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from os import PathLike
+
+    from mematlas.model.recording import Code, Frame, Module, Part, Process, Sampling
+
+NODE_BYTES = 16
+
+
+class Writer:
+    """An .atlas file being written. Each call is one chunk, handed to the kernel before it returns.
+
+    A kill at any moment thus loses at most the chunk being written, and the reader drops that one.
+    Nodes and modules and codes named by a chunk must have been written before it.
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        command: Iterable[str],
+        started: str,
+        machine: Mapping[str, Any],
+        sampling: Sampling,
+    ) -> None:
+        """Create the file, or empty an old one, and write its header."""
+        self._file = Path(path).open("wb", buffering=0)
+        self._nodes: dict[int, int] = {}
+        self._write(atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0))
+        self._chunk(
+            atlas.HEADER,
+            {
+                "mematlas": __version__,
+                "command": list(command),
+                "started": started,
+                "machine": dict(machine),
+                "sampling": _fields(sampling, "mode", "sample_bytes", "interval_s"),
+            },
+        )
+
+    def process(self, process: Process) -> None:
+        """Write a new process, or everything now known of one written before."""
+        facts = _fields(
+            process,
+            *("index", "pid", "parent_pid", "parent_index", "executable", "command"),
+            *("start_s", "python_version", "end_s", "ending", "note"),
+        )
+        self._chunk(atlas.PROCESS, facts)
+
+    def nodes(self, process: int, rows: bytes | memoryview) -> None:
+        """Add trie nodes (NODE_DTYPE rows) after those written so far; the very first is the root."""
+        first = self._nodes.get(process, 0)
+        self._chunk(atlas.NODES, {"process": process, "first": first}, rows)
+        self._nodes[process] = first + _size(rows) // NODE_BYTES
+
+    def modules(self, process: int, modules: Iterable[Module]) -> None:
+        """Add loaded modules; where address ranges overlap, the later one holds."""
+        table = [_values(each, "path", "build_id", "bias", "start", "end") for each in modules]
+        self._chunk(atlas.MODULES, {"process": process, "modules": table})
+
+    def codes(self, process: int, codes: Iterable[Code]) -> None:
+        """Add Python code objects; their IDs count on from those written so far, from 1."""
+        codes = list(codes)
+        table = [
+            [each.name, each.file, each.first_line, each.linetable_format, len(each.linetable)]
+            for each in codes
+        ]
+        tables = b"".join(each.linetable for each in codes)
+        self._chunk(atlas.CODES, {"process": process, "codes": table}, tables)
+
+    def snapshot(
+        self,
+        process: int,
+        *,
+        time_s: float,
+        trigger: str,
+        rss_bytes: int,
+        parts: Iterable[Part],
+        unexplained_bytes: int,
+        rows: bytes | memoryview,
+    ) -> None:
+        """Write a residency join; the rows are SNAPSHOT_DTYPE."""
+        facts = {
+            "process": process,
+            "time_s": time_s,
+            "trigger": trigger,
+            "rss_bytes": rss_bytes,
+            "parts": [_values(p, "kind", "name", "resident_bytes", "error_bytes") for p in parts],
+            "unexplained_bytes": unexplained_bytes,
+        }
+        self._chunk(atlas.SNAPSHOT, facts, rows)
+
+    def totals(
+        self,
+        process: int,
+        *,
+        time_s: float,
+        peak_time_s: float,
+        peak_live_bytes: float,
+        rows: bytes | memoryview,
+    ) -> None:
+        """Write the sums up to now; the rows are TOTALS_DTYPE and replace those written before."""
+        facts = {
+            "process": process,
+            "time_s": time_s,
+            "peak_time_s": peak_time_s,
+            "peak_live_bytes": peak_live_bytes,
+        }
+        self._chunk(atlas.TOTALS, facts, rows)
+
+    def timeline(self, process: int, rows: bytes | memoryview) -> None:
+        """Add TIMELINE_DTYPE rows after those written so far."""
+        self._chunk(atlas.TIMELINE, {"process": process}, rows)
+
+    def frames(self, process: int, frames: Mapping[int, tuple[Frame, ...]]) -> None:
+        """Add resolved frames by trie word, leaf (inlined) first."""
+        numbers: dict[Frame, int] = {}
+        stacks = [
+            [numbers.setdefault(frame, len(numbers)) for frame in stack]
+            for stack in frames.values()
+        ]
+        facts = {
+            "process": process,
+            "frames": [_values(f, "function", "file", "line", "module", "kind") for f in numbers],
+            "stacks": stacks,
+        }
+        self._chunk(atlas.FRAMES, facts, array("Q", frames).tobytes())
+
+    def end(self) -> None:
+        """Write the mark of a whole recording and close the file."""
+        self._chunk(atlas.END, {})
+        self.close()
+
+    def close(self) -> None:
+        """Close the file without that mark, if it is still open."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        """Give itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def _chunk(self, kind: bytes, facts: dict[str, Any], rows: bytes | memoryview = b"") -> None:
+        self._write(atlas.pack_chunk(kind, facts, rows))
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._file.fileno(), view) :]
+
+
+def _fields(thing: object, *names: str) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in names}
+
+
+def _values(thing: object, *names: str) -> list[Any]:
+    return [getattr(thing, name) for name in names]
+
+
+def _size(rows: bytes | memoryview) -> int:
+    return rows.nbytes if isinstance(rows, memoryview) else len(rows)

@@ -1,0 +1,164 @@
+"""Small made-up recordings, every kind of chunk in them, whose figures can be told by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.model.recording import (
+    NODE_DTYPE,
+    SNAPSHOT_DTYPE,
+    TIMELINE_DTYPE,
+    TOTALS_DTYPE,
+    Code,
+    Frame,
+    Module,
+    Part,
+    PartKind,
+    Process,
+    Sampling,
+)
+from mematlas.recording import Writer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PYTHON = 1 << 63
+PARENT = Process(
+    index=0,
+    pid=100,
+    parent_pid=1,
+    parent_index=None,
+    executable="/usr/bin/python3",
+    command=("python3", "orders.py"),
+    start_s=0.0,
+    python_version="3.11.7",
+)
+CHILD = Process(
+    index=1,
+    pid=101,
+    parent_pid=100,
+    parent_index=0,
+    executable="/usr/bin/sort",
+    command=("sort", "--odd-name=\udcff"),
+    start_s=0.5,
+    python_version=None,
+    end_s=1.5,
+    ending="exited 0",
+)
+CODES = [
+    Code("<module>", "/srv/orders.py", 1, b"\x80\x00", 2),
+    Code("load", "/srv/orders.py", 10, b"\x80\x01\xd8\x04\x0b", 2),
+]
+MODULES = [Module("/usr/lib/libc.so.6", "ab" * 20, 0x7F0000000000, 0x7F0000000000, 0x7F0000200000)]
+WORDS = [0, PYTHON | 1 << 32 | 2, PYTHON | 2 << 32 | 4, 0x7F0000001234, 0x7F0000005678]
+PARENTS = [0, 0, 1, 2, 1]
+FRAMES = {
+    WORDS[3]: (
+        Frame("fill", "/src/fill.h", 7, "libc.so.6", "inlined"),
+        Frame("strdup", "/src/strdup.c", 42, "libc.so.6", "native"),
+    ),
+    WORDS[4]: (Frame("libc.so.6+0x5678", None, None, "libc.so.6", "native"),),
+    WORDS[1]: (Frame("<module>", "/srv/orders.py", 3, None, "python"),),
+}
+
+
+def nodes(parents: list[int], words: list[int]) -> bytes:
+    """Give NODE_DTYPE rows."""
+    rows = np.zeros(len(words), NODE_DTYPE)
+    rows["parent"], rows["word"] = parents, np.array(words, np.uint64)
+    return rows.tobytes()
+
+
+def snapshot_rows(*rows: tuple[float, ...]) -> bytes:
+    """Give SNAPSHOT_DTYPE rows: stack, kind, live bytes, count, variance, resident, huge, swapped."""
+    return np.array(list(rows), SNAPSHOT_DTYPE).tobytes()
+
+
+def totals_rows(*rows: dict[str, float]) -> bytes:
+    """Give TOTALS_DTYPE rows from what is not zero in them."""
+    table = np.zeros(len(rows), TOTALS_DTYPE)
+    for index, row in enumerate(rows):
+        for name, value in row.items():
+            table[index][name] = value
+    return table.tobytes()
+
+
+def timeline_rows(*rows: tuple[float, ...]) -> bytes:
+    """Give TIMELINE_DTYPE rows."""
+    return np.array(list(rows), TIMELINE_DTYPE).tobytes()
+
+
+def write(path: Path, *, end: bool = True) -> None:
+    """Write a recording of a parent that grows and a child, chunk by chunk as a run would."""
+    nan = float("nan")
+    writer = Writer(
+        path,
+        command=("python3", "orders.py"),
+        started="2026-01-02T03:04:05Z",
+        machine={"kernel": "6.1.0", "page_bytes": 4096},
+        sampling=Sampling("sampled", 65536, 1.0),
+    )
+    writer.process(PARENT)
+    writer.modules(0, MODULES)
+    writer.codes(0, CODES[:1])
+    writer.nodes(0, nodes(PARENTS[:3], WORDS[:3]))
+    writer.timeline(0, timeline_rows((0.0, 8e6, 0, 0, 100, 0), (0.5, 9e6, 5e5, nan, 120, 0)))
+    writer.snapshot(
+        0,
+        time_s=0.5,
+        trigger="interval",
+        rss_bytes=9_000_000,
+        parts=[
+            Part(PartKind.LIVE, "", 400_000, 1_000),
+            Part(PartKind.FILE, "/usr/lib/libc.so.6", 8_600_000),
+        ],
+        unexplained_bytes=0,
+        rows=snapshot_rows((2, 1, 500_000, 100, 1e6, 400_000, 0, 0)),
+    )
+    writer.process(CHILD)
+    writer.codes(0, CODES[1:])
+    writer.nodes(0, nodes(PARENTS[3:], WORDS[3:]))
+    writer.nodes(1, nodes([0], [0]))
+    writer.totals(1, time_s=1.5, peak_time_s=1.0, peak_live_bytes=0.0, rows=b"")
+    writer.timeline(0, timeline_rows((1.0, 1e7, 2e6, 4096, 200, 1)))
+    writer.snapshot(
+        0,
+        time_s=1.0,
+        trigger="exit",
+        rss_bytes=10_000_000,
+        parts=[
+            Part(PartKind.LIVE, "", 1_500_000),
+            Part(PartKind.SLACK, "heap", 100_000),
+            Part(PartKind.FILE, "/usr/lib/libc.so.6", 8_300_000),
+        ],
+        unexplained_bytes=100_000,
+        rows=snapshot_rows(
+            (3, 1, 1_600_000, 300, 4e6, 1_200_000, 0, 8192),
+            (4, 1, 400_000, 2, 0, 300_000, 0, 0),
+        ),
+    )
+    writer.totals(
+        0,
+        time_s=1.0,
+        peak_time_s=0.9,
+        peak_live_bytes=2_100_000.0,
+        rows=totals_rows(
+            {
+                **{"stack": 3, "kind": 1, "allocated_bytes": 3e6, "allocations": 600},
+                **{"freed_bytes": 1.4e6, "peak_bytes": 1.7e6, "peak_count": 320},
+                **{"live_bytes": 1.6e6, "live_count": 300, "live_variance": 4e6},
+            },
+            {
+                **{"stack": 4, "kind": 1, "allocated_bytes": 4e5, "allocations": 2},
+                **{"peak_bytes": 4e5, "peak_count": 2, "live_bytes": 4e5, "live_count": 2},
+            },
+            {"stack": 2, "kind": 1, "bad_frees": 3},
+        ),
+    )
+    writer.frames(0, FRAMES)
+    if end:
+        writer.end()
+    else:
+        writer.close()
