@@ -1,2 +1,2 @@
 /* placeholder until the tracer lands */
-int mematlas_trace_placeholder; 
+int mematlas_trace_placeholder;

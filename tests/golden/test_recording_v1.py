@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mematlas.model.recording import Snapshot, Totals
 from mematlas.recording import format as atlas
 from mematlas.recording import read
+
+if TYPE_CHECKING:
+    from mematlas.model.recording import Snapshot, Totals
 
 DATA = Path(__file__).parents[1] / "data"
 

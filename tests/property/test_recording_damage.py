@@ -5,15 +5,17 @@ from __future__ import annotations
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hypothesis import given
 from hypothesis import strategies as st
-import synthetic
 
+import synthetic
 from mematlas.errors import MematlasError
-from mematlas.model.recording import Recording
 from mematlas.recording import read
+
+if TYPE_CHECKING:
+    from mematlas.model.recording import Recording
 
 
 @cache
@@ -44,7 +46,7 @@ def whole() -> Recording:
     return recording
 
 
-def is_start(part: Any, of: Any) -> bool:  # noqa: ANN401  lists or arrays
+def is_start(part: Any, of: Any) -> bool:
     """Tell if one list or array is a prefix of another."""
     return list(map(repr, part)) == list(map(repr, of[: len(part)]))
 

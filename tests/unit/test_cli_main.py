@@ -113,7 +113,8 @@ def test_a_reader_that_leaves_is_no_error(probe: list[str]) -> None:
     with subprocess.Popen(
         [*probe, "flood"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         process.stdout.read(10)
         process.stdout.close()
         assert process.stderr.read() == b""
@@ -125,7 +126,8 @@ def test_control_c_gives_130(probe: list[str]) -> None:
     with subprocess.Popen(
         [*probe, "hang"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
-        assert process.stdout and process.stderr
+        assert process.stdout
+        assert process.stderr
         process.stdout.readline()
         time.sleep(0.1)
         os.kill(process.pid, signal.SIGINT)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-import synthetic
 
+import synthetic
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
 from mematlas.model.recording import Process, Sampling
 from mematlas.recording import Writer, read

@@ -73,9 +73,9 @@ def __getattr__(name: str) -> np.dtype[np.void]:
     if name not in COLUMNS:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    import numpy
+    import numpy as np
 
-    dtype = numpy.dtype(COLUMNS[name])
+    dtype = np.dtype(COLUMNS[name])
     globals()[name] = dtype
     return dtype
 
