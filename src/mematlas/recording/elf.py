@@ -1,0 +1,107 @@
+"""The few facts of an ELF file that symbol lookup needs: build ID, load address, debug link."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    Data: TypeAlias = "bytes | mmap.mmap"
+
+_HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
+_SEGMENT = struct.Struct("<IIQQQQQQ")
+_SECTION = struct.Struct("<IIQQQQIIQQ")
+_NOTE = struct.Struct("<III")
+_PT_LOAD, _PT_NOTE, _NT_GNU_BUILD_ID = 1, 4, 3
+_SHT_NOBITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Elf:
+    """What one file says of itself. `load_address` is the virtual address of its first byte."""
+
+    build_id: str
+    load_address: int
+    debug_link: tuple[str, int] | None  # file name, CRC-32
+    mini_debug: bytes  # .gnu_debugdata: an xz-compressed ELF file, or nothing
+
+
+def read(path: str | PathLike[str]) -> Elf | None:
+    """Read a 64-bit little-endian ELF file; None if it is something else. OSError if unreadable."""
+    with Path(path).open("rb") as file:
+        try:
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                return parse(data)
+        except (ValueError, OverflowError, struct.error, IndexError):  # empty, or not well formed
+            return None
+
+
+def parse(data: Data) -> Elf | None:
+    """Read the bytes of an ELF file."""
+    if data[:6] != b"\x7fELF\x02\x01":
+        return None
+    header = _HEADER.unpack_from(data)
+    segments_at, sections_at = header[4], header[5]
+    segment_size, segment_count, section_size, section_count, names = header[8:13]
+    build_id, load_address = "", None
+    for number in range(segment_count):
+        kind, _, offset, address, _, size, _, align = _SEGMENT.unpack_from(
+            data, segments_at + number * segment_size
+        )
+        if kind == _PT_LOAD and load_address is None:
+            load_address = address - offset
+        if kind == _PT_NOTE and not build_id:
+            build_id = _build_id(data[offset : offset + size], 8 if align == 8 else 4)
+    sections = dict(_sections(data, sections_at, section_size, section_count, names))
+    if not build_id:  # a separate debug file may have its notes in a section alone
+        build_id = _build_id(sections.get(".note.gnu.build-id", b""), 4)
+    return Elf(
+        build_id=build_id,
+        load_address=load_address or 0,
+        debug_link=_debug_link(sections.get(".gnu_debuglink", b"")),
+        mini_debug=sections.get(".gnu_debugdata", b""),
+    )
+
+
+def _build_id(notes: bytes, align: int) -> str:
+    offset = 0
+    while offset + _NOTE.size <= len(notes):
+        name_size, size, kind = _NOTE.unpack_from(notes, offset)
+        name_at = offset + _NOTE.size
+        at = _up(name_at + name_size, align)
+        if kind == _NT_GNU_BUILD_ID and notes[name_at : name_at + name_size] == b"GNU\0":
+            return notes[at : at + size].hex()
+        offset = _up(at + size, align)
+    return ""
+
+
+def _debug_link(section: bytes) -> tuple[str, int] | None:
+    name, end, _ = section.partition(b"\0")
+    if not name or not end or len(section) < 4:
+        return None
+    return name.decode(errors="surrogateescape"), int.from_bytes(section[-4:], "little")
+
+
+def _sections(
+    data: Data, at: int, size: int, count: int, names: int
+) -> Iterator[tuple[str, bytes]]:
+    """Give the sections this module reads, by name."""
+    if not at or not count:
+        return
+    heads = [_SECTION.unpack_from(data, at + number * size) for number in range(count)]
+    names_at = heads[names][4]
+    for name, kind, _, _, offset, length, *_ in heads:
+        text = data[names_at + name : names_at + name + 32].split(b"\0")[0].decode(errors="replace")
+        wanted = text in {".gnu_debuglink", ".gnu_debugdata", ".note.gnu.build-id"}
+        if wanted and kind != _SHT_NOBITS:
+            yield text, data[offset : offset + length]
+
+
+def _up(number: int, align: int) -> int:
+    return -(-number // align) * align

@@ -1,0 +1,107 @@
+"""Turns the words of a stack trie into frames: native addresses and Python instructions alike."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.model.recording import Frame
+from mematlas.recording import linetable, symbols
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from mematlas.model.recording import Code, Module, Recording, Rows
+
+    Words = NDArray[np.uint64]
+
+PYTHON = 1 << 63
+_CUT = (Frame("[deeper frames not seen]", None, None, None, "native"),)
+
+
+class Resolver:
+    """Resolves words of one process after another; each file's symbols are opened once."""
+
+    def __init__(self) -> None:
+        """Start with no symbols open."""
+        self._tables: dict[tuple[str, str], symbols.Table] = {}
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be resolved, and why: one line a file."""
+        return [table.note for table in self._tables.values() if table.note]
+
+    def resolve(
+        self,
+        words: Iterable[int] | Words,
+        modules: Sequence[Module],
+        codes: Sequence[Code],
+        known: Container[int] = (),
+    ) -> dict[int, tuple[Frame, ...]]:
+        """Frames of each distinct word that is not yet known, leaf (inlined) first."""
+        distinct = np.unique(np.asarray(words, np.uint64))
+        owners = _owners(distinct, modules)
+        found: dict[int, tuple[Frame, ...]] = {}
+        for word, owner in zip(distinct.tolist(), owners.tolist(), strict=True):
+            if word in known:
+                continue
+            if word & PYTHON:
+                found[word] = _python(word, codes)
+            elif word == 0:
+                found[word] = _CUT
+            elif owner < 0:
+                found[word] = (Frame(f"{word:#x}", None, None, None, "native"),)
+            else:
+                module = modules[owner]
+                found[word] = self._table(module).frames(word - module.bias)
+        return found
+
+    def _table(self, module: Module) -> symbols.Table:
+        key = (module.path, module.build_id)
+        table = self._tables.get(key)
+        if table is None:
+            table = self._tables[key] = symbols.open_table(module)
+        return table
+
+
+def resolve_missing(recording: Recording) -> list[str]:
+    """Resolve what a recording that was cut short left unresolved; gives notes."""
+    resolver = Resolver()
+    for index, rows in recording.nodes.items():
+        frames = recording.frames.setdefault(index, {})
+        missing = resolver.resolve(
+            _used_words(rows),
+            recording.modules.get(index, []),
+            recording.codes.get(index, []),
+            frames,
+        )
+        frames.update(missing)
+    return resolver.notes
+
+
+def _used_words(nodes: Rows) -> Words:
+    words: Words = nodes["word"][1:]
+    return words
+
+
+def _owners(words: Words, modules: Sequence[Module]) -> NDArray[np.int64]:
+    """Index of the module each call is in, -1 for none; of modules that overlap, the last."""
+    owners = np.full(len(words), -1, np.int64)
+    for index, module in enumerate(modules):
+        first, last = np.searchsorted(
+            words, np.array([module.start, module.end], np.uint64), "right"
+        )
+        owners[first:last] = index
+    return owners
+
+
+def _python(word: int, codes: Sequence[Code]) -> tuple[Frame, ...]:
+    number, offset = word >> 32 & 0x7FFFFFFF, word & 0x7FFFFFFF
+    if not 1 <= number <= len(codes):
+        return (Frame("[unknown Python code]", None, None, None, "python"),)
+    code = codes[number - 1]
+    line = linetable.decode(code.linetable_format, code.linetable, code.first_line, offset)
+    return (Frame(code.name, code.file, line, None, "python"),)

@@ -1,0 +1,216 @@
+"""Native addresses to functions and lines, from ELF files and their separate debug information."""
+
+from __future__ import annotations
+
+import contextlib
+import lzma
+import os
+import re
+import time
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mematlas.model.recording import Frame
+from mematlas.recording import elf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from symbolic.symcache import SourceLocation, SymCache
+
+    from mematlas.model.recording import Module
+
+DEBUG_ROOT = Path("/usr/lib/debug")
+CACHE_BYTES = 1 << 30  # the least recently used beyond that are dropped
+_WORTH_KEEPING_S = 0.05
+_CLONE = re.compile(r"(\.(cold|part|constprop|isra|lto_priv|llvm|localalias)(\.\d+)*)+$")
+_BRACKETED = ("linux-vdso.so.1", "linux-gate.so.1", "[vdso]")
+_END_MARKS = {"_init": 64, "_fini": 64}  # sizeless symbols before the PLT and the end of the text
+
+
+@dataclass(slots=True)
+class Table:
+    """The symbols of one loaded file: lookup tables, best first. `note` says what is amiss."""
+
+    name: str
+    load_address: int = 0
+    caches: list[SymCache] = field(default_factory=list)
+    note: str = ""
+
+    def frames(self, file_address: int) -> tuple[Frame, ...]:
+        """Give the frames at the call before a return address, innermost inlined one first."""
+        for cache in self.caches:
+            found = cache.lookup(file_address - 1 - self.load_address)
+            if found and not _past_the_end(found[-1], file_address - self.load_address):
+                return self._named(found)
+        return (Frame(f"{self.name}+{file_address:#x}", None, None, self.name, "native"),)
+
+    def _named(self, found: list[SourceLocation]) -> tuple[Frame, ...]:
+        last = len(found) - 1
+        return tuple(
+            Frame(
+                function=demangle(each.symbol),
+                file=each.full_path or None,
+                line=each.line or None,
+                module=self.name,
+                kind="native" if number == last else "inlined",
+            )
+            for number, each in enumerate(found)
+        )
+
+
+def open_table(module: Module) -> Table:
+    """Open the symbols of a module as it was when loaded; never those of another build."""
+    if module.path in _BRACKETED:
+        return Table("[vdso]")
+    path = Path(module.path.removesuffix(" (deleted)"))
+    table = Table(path.name)
+    try:
+        facts = elf.read(path)
+    except OSError as error:
+        facts = None
+        table.note = f"{path}: {error.strerror}, so its functions show as module+offset"
+    if facts and module.build_id and facts.build_id != module.build_id:
+        table.note = (
+            f"{path}: rebuilt since it was loaded (build ID {module.build_id[:12]}, now "
+            f"{facts.build_id[:12] or 'none'}), so its functions show as module+offset"
+        )
+        facts = None
+    debug = _debug_file(path, facts, module.build_id)
+    sources = [debug] if debug else []
+    if facts:
+        table.load_address = facts.load_address
+        sources.append(path)
+    elif debug:
+        table.note = ""  # symbols of the very build that ran
+        debug_facts = elf.read(debug)
+        table.load_address = debug_facts.load_address if debug_facts else 0
+    for source in sources:
+        table.caches.extend(_open(source, module.build_id))
+    if facts and facts.mini_debug and not debug:
+        table.caches[:0] = _open_mini_debug(facts.mini_debug)
+    return table
+
+
+def _debug_file(path: Path, facts: elf.Elf | None, build_id: str) -> Path | None:
+    """Find the separate debug file that belongs to a build, as gdb looks for it."""
+    if build_id:
+        found = DEBUG_ROOT / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
+        if _belongs(found, build_id, None):
+            return found
+    if facts and facts.debug_link:
+        name, check = facts.debug_link
+        folder = path.resolve().parent
+        rooted = DEBUG_ROOT / folder.relative_to("/")
+        for found in (folder / name, folder / ".debug" / name, rooted / name):
+            if found != path and _belongs(found, build_id, check):
+                return found
+    return None
+
+
+def _belongs(debug: Path, build_id: str, check: int | None) -> bool:
+    try:
+        facts = elf.read(debug)
+        if facts is None:
+            return False
+        if build_id:
+            return facts.build_id == build_id
+        return check is not None and zlib.crc32(debug.read_bytes()) == check
+    except OSError:
+        return False
+
+
+def _open(path: Path, build_id: str) -> Iterator[SymCache]:
+    """Make the lookup table of a file, or take it from the cache on disk."""
+    from symbolic.debuginfo import Archive
+    from symbolic.exceptions import SymbolicError
+    from symbolic.symcache import SymCache
+
+    kept = _kept(path, build_id)
+    if kept and kept.is_file():
+        with contextlib.suppress(SymbolicError, OSError):
+            cache = SymCache.open(str(kept))
+            if cache.is_latest_version:
+                os.utime(kept)
+                yield cache
+                return
+    start = time.monotonic()
+    try:
+        made = next(Archive.open(os.fsencode(path)).iter_objects()).make_symcache()
+    except (SymbolicError, StopIteration):
+        return
+    if kept and time.monotonic() - start > _WORTH_KEEPING_S:
+        _keep(made, kept)
+    yield made
+
+
+def _open_mini_debug(data: bytes) -> list[SymCache]:
+    """Make the lookup table of .gnu_debugdata: the symbols of static functions alone."""
+    from symbolic.debuginfo import Archive
+    from symbolic.exceptions import SymbolicError
+
+    try:
+        whole = lzma.decompress(data)
+        return [each.make_symcache() for each in Archive.from_bytes(whole).iter_objects()]
+    except (lzma.LZMAError, SymbolicError):
+        return []
+
+
+def cache_directory() -> Path:
+    """Where lookup tables that took long to make are kept."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "mematlas" / "symbols"
+
+
+def _kept(path: Path, build_id: str) -> Path | None:
+    """Name the kept table of a file: by build ID and which file of that build it is from."""
+    if not build_id:
+        return None
+    try:
+        status = path.stat()
+        whole = f"{path}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape")
+        return cache_directory() / f"{build_id}-{zlib.crc32(whole):08x}.symcache"
+    except (OSError, RuntimeError):
+        return None
+
+
+def _keep(cache: SymCache, path: Path) -> None:
+    """Keep a table on disk; a full or read-only disk only means that the next run is slower."""
+    part = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with part.open("wb") as file:
+            cache.dump_into(file)
+        part.replace(path)
+        _drop_oldest(path.parent)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+
+
+def _drop_oldest(directory: Path) -> None:
+    files = [(each.stat(), each) for each in directory.iterdir()]
+    excess = sum(status.st_size for status, _ in files) - CACHE_BYTES
+    for status, each in sorted(files, key=lambda pair: pair[0].st_mtime_ns):
+        if excess <= 0:
+            return
+        each.unlink(missing_ok=True)
+        excess -= status.st_size
+
+
+def _past_the_end(outermost: SourceLocation, relative: int) -> bool:
+    """Tell if a sizeless symbol was found for an address that is far beyond what it names."""
+    limit = _END_MARKS.get(outermost.symbol)
+    return limit is not None and relative - int(outermost.sym_addr) > limit
+
+
+def demangle(symbol: str) -> str:
+    """Give the name as in the source, without parameters and compiler's clone marks."""
+    from multi_demangle import DemangleOptions, demangle_symbol
+
+    symbol = _CLONE.sub("", symbol)
+    if not symbol.startswith(("_Z", "_R", "__Z")):
+        return symbol
+    return str(demangle_symbol(symbol, DemangleOptions.name_only()))
