@@ -170,6 +170,7 @@ def write(path: Path, *, end: bool = True) -> None:
             {"stack": 2, "kind": 1, "bad_frees": 3},
         ),
     )
+    writer.notes(["one thread was not traced"])
     writer.frames(0, FRAMES)
     if end:
         writer.end()

@@ -40,6 +40,7 @@ def summary(path: Path) -> dict[str, Any]:
         "snapshots": [plain(each) for each in recording.snapshots],
         "totals": {index: plain(each) for index, each in recording.totals.items()},
         "timeline": {index: rows.tolist() for index, rows in recording.timeline.items()},
+        "notes": recording.notes,
         "complete": recording.complete,
     }
 

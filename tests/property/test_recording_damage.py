@@ -66,6 +66,7 @@ def assert_prefix(part: Recording) -> None:
         for index, table in mine.items():
             assert is_start(table, theirs[index])
     assert repr(part.totals) in {repr({}), repr({1: full.totals[1]}), repr(full.totals)}
+    assert is_start(part.notes, full.notes)
     assert part.frames in ({}, full.frames)
 
 

@@ -44,6 +44,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert recording.nodes[0]["word"].tolist() == synthetic.WORDS
     assert recording.nodes[0]["parent"].tolist() == synthetic.PARENTS
     assert recording.timeline[0]["rss_bytes"].tolist() == [8e6, 9e6, 1e7]
+    assert recording.notes == ["one thread was not traced"]
     assert np.isnan(recording.timeline[0]["swap_bytes"][1])
     assert [each.trigger for each in recording.snapshots] == ["interval", "exit"]
     last = recording.snapshots[-1]

@@ -220,4 +220,5 @@ class Recording:
     snapshots: list[Snapshot]
     totals: dict[int, Totals]  # the last of each process
     timeline: dict[int, Rows]  # TIMELINE_DTYPE
+    notes: list[str]  # what was not seen, or not resolved, and why
     complete: bool  # False: the run was cut short; figures are right up to the last chunk

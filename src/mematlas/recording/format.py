@@ -29,6 +29,7 @@ SNAPSHOT = b"SNAP"
 TOTALS = b"TOTL"
 TIMELINE = b"TIME"
 FRAMES = b"FRAM"
+NOTES = b"NOTE"
 END = b"END "
 
 COMPRESSED = 1  # flag: the payload is a zlib stream

@@ -109,6 +109,7 @@ class _Pieces:
     snapshots: list[model.Snapshot] = field(default_factory=list)
     totals: dict[int, model.Totals] = field(default_factory=dict)
     timeline: dict[int, list[Rows]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     complete: bool = False
 
     def whole(self, header: Facts) -> model.Recording:
@@ -126,6 +127,7 @@ class _Pieces:
             snapshots=self.snapshots,
             totals=self.totals,
             timeline={index: np.concatenate(parts) for index, parts in self.timeline.items()},
+            notes=self.notes,
             complete=self.complete,
         )
 
@@ -244,6 +246,10 @@ def _read_frames(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
     pieces.frames.setdefault(int(facts["process"]), {}).update(zip(words, stacks, strict=True))
 
 
+def _read_notes(pieces: _Pieces, facts: Facts, _: memoryview) -> None:
+    pieces.notes.extend(_texts(facts["notes"]))
+
+
 def _read_end(pieces: _Pieces, _: Facts, __: memoryview) -> None:
     pieces.complete = True
 
@@ -258,6 +264,7 @@ _DECODERS: dict[bytes, Callable[[_Pieces, Facts, memoryview], None]] = {
     atlas.TOTALS: _read_totals,
     atlas.TIMELINE: _read_timeline,
     atlas.FRAMES: _read_frames,
+    atlas.NOTES: _read_notes,
     atlas.END: _read_end,
 }
 

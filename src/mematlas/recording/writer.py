@@ -138,6 +138,10 @@ class Writer:
         }
         self._chunk(atlas.FRAMES, facts, array("Q", frames).tobytes())
 
+    def notes(self, notes: Iterable[str]) -> None:
+        """Add lines that say what was not seen, or not resolved, and why."""
+        self._chunk(atlas.NOTES, {"notes": list(notes)})
+
     def end(self) -> None:
         """Write the mark of a whole recording and close the file."""
         self._chunk(atlas.END, {})
