@@ -1,0 +1,115 @@
+"""Run programs with and without `mematlas run`, and ask the report about functions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PROGRAMS = Path(__file__).with_name("programs")
+MEMATLAS = (sys.executable, "-m", "mematlas")
+TIMEOUT_S = 180
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program left behind for its caller to see."""
+
+    status: int
+    stdout: bytes
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One run under `mematlas run`."""
+
+    outcome: Outcome
+    stderr: str
+    file: Path
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The `data` of `mematlas report --json`."""
+        return ask("report", str(self.file), "--json", "--top", "1000000")
+
+    @cached_property
+    def leaks(self) -> dict[str, Any]:
+        """The `data` of `mematlas leaks --json`."""
+        return ask("leaks", str(self.file), "--json")
+
+    def stacks(self, function: str, *, kind: str | None = None) -> list[dict[str, Any]]:
+        """All stacks with `function` anywhere in them."""
+        return [
+            stack
+            for stack in self.report["stacks"]
+            if any(frame["function"] == function for frame in stack["frames"])
+            and kind in {None, stack.get("kind")}
+        ]
+
+    def sum(self, figure: str, function: str, *, kind: str | None = None) -> int:
+        """Sum of one figure over the stacks with `function` in them."""
+        return sum(stack[figure] for stack in self.stacks(function, kind=kind))
+
+
+def ask(*arguments: str) -> dict[str, Any]:
+    """Run a mematlas command that prints JSON and return its data."""
+    done = subprocess.run(
+        [*MEMATLAS, *arguments], capture_output=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert answer["schema"] == f"mematlas/{arguments[0]}/1"
+    data: dict[str, Any] = answer["data"]
+    return data
+
+
+def bare(
+    command: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run a program as it is; a signal gives 128 + its number, as in a shell."""
+    done = subprocess.run(
+        [*map(str, command)],
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    status = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    return Outcome(status, done.stdout)
+
+
+def trace(
+    file: Path,
+    command: Sequence[str | Path],
+    *options: str,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Traced:
+    """Run a program under `mematlas run OPTIONS`, recording to `file`."""
+    done = subprocess.run(
+        [*MEMATLAS, "run", "-o", str(file), *options, "--", *map(str, command)],
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    stderr = done.stderr.decode("utf-8", "replace")
+    return Traced(Outcome(done.returncode, done.stdout), stderr, file)
