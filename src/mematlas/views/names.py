@@ -1,0 +1,227 @@
+"""How views name things: places in code, parts of memory, moments, and the answer in one sentence."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from typing import TYPE_CHECKING
+
+from mematlas.analysis.lines import OWN, tier
+from mematlas.model.recording import PartKind
+from mematlas.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from mematlas.analysis.lines import Line
+    from mematlas.model.recording import Frame
+    from mematlas.model.report import Account, ProcessLine, Report
+
+PART_TITLES: dict[str, str] = {
+    PartKind.LIVE: "live allocations",
+    PartKind.SLACK: "allocator slack",
+    PartKind.STACK: "thread stacks",
+    PartKind.FILE: "files",
+    PartKind.SHARED: "shared memory",
+    PartKind.ANON: "other anonymous",
+    PartKind.TRACER: "mematlas itself",
+    "unexplained": "unexplained",
+}
+PART_MEANINGS: dict[str, str] = {
+    PartKind.LIVE: "resident pages of blocks and mappings the program holds",
+    PartKind.SLACK: "resident, kept by an allocator, in no live block",
+    PartKind.STACK: "stacks of the program's threads",
+    PartKind.FILE: "mapped files: programs, libraries, data",
+    PartKind.SHARED: "shared anonymous memory, memfd, /dev/shm",
+    PartKind.ANON: "anonymous mappings made before or beside the tracer",
+    PartKind.TRACER: "what tracing itself keeps in the program",
+    "unexplained": "changed between two readings of the kernel",
+}
+KIND_TITLES = {
+    "malloc": "malloc blocks",
+    "mmap": "mappings",
+    "pyobject": "Python objects",
+    "arena": "allocator arenas",
+    "filemap": "file mappings",
+}
+METRIC_TITLES = {
+    "resident": "resident",
+    "live": "live",
+    "peak": "live at peak",
+    "allocated": "allocated",
+    "huge": "in huge pages",
+    "swapped": "swapped out",
+}
+METRIC_MEANINGS = {
+    "resident": "in RAM at the moment of the highest RSS",
+    "live": "allocated and not yet freed at that moment",
+    "peak": "live when the program's live bytes were highest",
+    "allocated": "allocated over the whole run, freed since or not",
+    "huge": "resident in transparent huge pages",
+    "swapped": "written out to swap",
+}
+_LIBRARY_ROOTS = re.compile(r"^.*/(?:site|dist)-packages/|^.*/lib(?:64)?/python3[^/]*/")
+_BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
+
+
+def clean(text: str) -> str:
+    """Make one visible line of any string: control, direction and lone surrogate characters out."""
+    if text.isprintable() and text.isascii():
+        return text
+    return "".join(_visible(character) for character in text)
+
+
+def _visible(character: str) -> str:
+    if character in _BIDI:
+        return f"\\u{ord(character):04x}"
+    category = unicodedata.category(character)
+    if category == "Cs":
+        return f"\\x{ord(character) & 0xFF:02x}"
+    if category in {"Cc", "Zl", "Zp"}:
+        return character.encode("unicode_escape").decode()
+    return character
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut the middle out of what is longer than `width`: both ends tell names apart."""
+    if len(text) <= width:
+        return text
+    head = (width - 1) // 2
+    return f"{text[:head]}…{text[len(text) - (width - 1 - head) :]}"
+
+
+def short_path(path: str, directory: str = "") -> str:
+    """Path from `directory`, or from site-packages or the standard library, where it is below one."""
+    path = clean(path)
+    base = directory.rstrip("/") + "/"
+    if len(base) > 1 and path.startswith(base) and not _LIBRARY_ROOTS.match(path[len(base) - 1 :]):
+        return path[len(base) :]
+    return _LIBRARY_ROOTS.sub("", path)
+
+
+def place(frame: Frame, directory: str = "") -> str:
+    """`file:line`, or as much as is known of it; the module where there is no file."""
+    if frame.file:
+        path = short_path(frame.file, directory)
+        return path if frame.line is None else f"{path}:{frame.line}"
+    if frame.module:
+        return clean(frame.module).rsplit("/", 1)[-1]
+    return "unknown place"
+
+
+def function(frame: Frame) -> str:
+    """Name of a function, never empty."""
+    return clean(frame.function) or "unknown function"
+
+
+def owner_text(line: Line, directory: str = "") -> str:
+    """Write `function file:line`, or what it means that there is none."""
+    if line.frame is None:
+        return "stack not seen"
+    where = shorten(place(line.frame, directory), 80)
+    return f"{shorten(function(line.frame), 80)} {where}"
+
+
+def count(number: int, noun: str) -> str:
+    """Write "1 block", "2,000 blocks"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def percent(part: float, whole: float) -> str:
+    """Share of a whole with one digit: "43.7 %"."""
+    if whole <= 0:
+        return "unknown"
+    share = 100 * part / whole
+    return "<0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"
+
+
+def moment(account: Account) -> str:
+    """When and why an account was taken."""
+    why = {
+        "peak": "near the highest RSS",
+        "exit": "at exit",
+        "interval": "at a regular look",
+        "stopped": "program stopped",
+    }.get(account.trigger, account.trigger)
+    return f"at {format_duration(account.time_s)}, {why}" if why else "not seen"
+
+
+def seen(account: Account) -> bool:
+    """Tell an account that was taken from one that stands for "never seen"."""
+    return bool(account.parts) or account.rss_bytes > 0
+
+
+def part_totals(account: Account) -> list[tuple[str, int]]:
+    """Bytes by kind of part, in the order of PART_TITLES, what is unexplained last."""
+    sums: dict[str, int] = {}
+    for part in account.parts:
+        sums[part.kind] = sums.get(part.kind, 0) + part.resident_bytes
+    if account.unexplained_bytes:
+        sums["unexplained"] = account.unexplained_bytes
+    return [(kind, sums[kind]) for kind in PART_TITLES if kind in sums]
+
+
+def answer(report: Report, ranked: list[Line], directory: str) -> str:
+    """Say where the memory is, in one or two sentences; lines ranked by resident bytes."""
+    account = report.account
+    if not seen(account):
+        return "Resident memory is unknown: no look at the program's pages succeeded."
+    largest = sorted(part_totals(account), key=lambda pair: -pair[1])[:2]
+    shares = " and ".join(
+        f"{100 * size / account.rss_bytes:.0f} % in {PART_TITLES[kind]}"
+        if kind != PartKind.LIVE
+        else f"{100 * size / account.rss_bytes:.0f} % held by live allocations"
+        for kind, size in largest
+        if account.rss_bytes
+    )
+    text = f"{format_bytes(account.rss_bytes)} resident at the peak: {shares}."
+    if ranked and ranked[0].bytes["resident"] > 0:
+        line = ranked[0]
+        text += f" The largest owner is {owner_text(line, directory)}"
+        text += f" with {format_bytes(line.bytes['resident'])}."
+    return text
+
+
+def sampling_text(report: Report) -> str:
+    """How the run was traced."""
+    if report.sampling.mode == "exact":
+        return "every allocation recorded"
+    return f"sampled about every {format_bytes(report.sampling.sample_bytes)}, with standard errors"
+
+
+def duration_s(report: Report) -> float | None:
+    """Seconds from the start to the last thing known; None where nothing is."""
+    ends = [line.end_s for line in report.processes if line.end_s is not None]
+    ends += [series.time_s[-1] for series in report.series if series.time_s]
+    return max(ends, default=None)
+
+
+def directory_of(report: Report, ranked: list[Line]) -> str:
+    """Return the directory the program's own code shares; paths below it are shown from there."""
+    told = report.machine.get("directory") or report.machine.get("cwd")
+    if told:
+        return str(told)
+    files = {
+        line.frame.file
+        for line in ranked
+        if line.frame and (line.frame.file or "").startswith("/") and tier(line.frame) == OWN
+    }
+    shared = (
+        os.path.commonpath([(file or "").rpartition("/")[0] for file in files]) if files else ""
+    )
+    return "" if shared.count("/") < 2 else shared
+
+
+def process_tree(processes: tuple[ProcessLine, ...]) -> list[tuple[ProcessLine, int]]:
+    """Return processes with their depth, each after its parent."""
+    known = {line.index for line in processes}
+    children: dict[int | None, list[ProcessLine]] = {}
+    for line in processes:
+        parent = line.parent_index if line.parent_index in known - {line.index} else None
+        children.setdefault(parent, []).append(line)
+    waiting = [(line, 0) for line in reversed(children.get(None, []))]
+    found: list[tuple[ProcessLine, int]] = []
+    while waiting:
+        line, depth = waiting.pop()
+        found.append((line, depth))
+        waiting += [(child, depth + 1) for child in reversed(children.pop(line.index, []))]
+    return found

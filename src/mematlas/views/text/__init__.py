@@ -1,0 +1,7 @@
+"""Reports for the terminal."""
+
+from __future__ import annotations
+
+from mematlas.views.text.report import render_report, render_summary
+
+__all__ = ["render_report", "render_summary"]

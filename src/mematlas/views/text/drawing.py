@@ -1,0 +1,145 @@
+"""Bars, sparklines and hanging paragraphs, in Unicode or in ASCII where the output knows no more."""
+
+from __future__ import annotations
+
+import bisect
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mematlas.model.report import Report, Series
+
+_EIGHTHS = " ▏▎▍▌▋▊▉█"
+_SPARKS = "▁▂▃▄▅▆▇█"
+_ASCII_SPARKS = "_.:-=+*#"
+
+PART_INK: dict[str, tuple[str, str, str]] = {
+    # glyph, ASCII glyph, style: told apart without colour too
+    "live": ("█", "#", "cyan"),
+    "slack": ("▒", "%", "magenta"),
+    "stack": ("▚", "s", "blue"),
+    "file": ("░", ".", "bright_black"),
+    "shared": ("▞", "+", "green"),
+    "anon": ("▄", "a", "yellow"),
+    "tracer": ("▪", "t", "bright_black"),
+    "unexplained": ("?", "?", "red"),
+}
+
+
+def plain(console: Console) -> bool:
+    """Tell whether only ASCII can be written."""
+    return console.options.ascii_only
+
+
+def in_ascii(text: Text) -> Text:
+    """Spell out for a console that knows ASCII only; such a one has no colours to lose."""
+    words = text.plain.translate({0xB7: "-", 0xB1: "+-", 0x2190: "<-", 0x2026: "..."})
+    return Text(words.encode("ascii", "backslashreplace").decode())
+
+
+def bar(share: float, width: int, console: Console) -> str:
+    """Draw a bar of `width` columns, `share` of it filled."""
+    share = min(1.0, max(0.0, share))
+    if plain(console):
+        return ("#" * round(share * width)).ljust(width)
+    eighths = round(share * width * 8)
+    if share > 0 and eighths == 0:
+        eighths = 1
+    full, rest = divmod(eighths, 8)
+    return ("█" * full + (_EIGHTHS[rest] if rest else "")).ljust(width)
+
+
+def columns_of(sizes: list[int], width: int) -> list[int]:
+    """Share out `width` columns by size, to the last one, none that is not zero left out."""
+    total = sum(sizes)
+    if total <= 0:
+        return [0] * len(sizes)
+    exact = [size * width / total for size in sizes]
+    columns = [max(1, int(value)) if size else 0 for value, size in zip(exact, sizes, strict=True)]
+    while sum(columns) > width:
+        wide = [index for index, column in enumerate(columns) if column > 1]
+        columns[max(wide, key=lambda index: columns[index] - exact[index])] -= 1
+    while sum(columns) < width:
+        columns[max(range(len(columns)), key=lambda i: exact[i] - columns[i])] += 1
+    return columns
+
+
+def stacked_bar(parts: list[tuple[str, int]], width: int, console: Console) -> Text:
+    """Draw one bar for all parts; together they fill it."""
+    text = Text()
+    sizes = columns_of([max(0, size) for _, size in parts], width)
+    for (kind, _), columns in zip(parts, sizes, strict=True):
+        text.append(part_glyph(kind, console) * columns, PART_INK[kind][2])
+    return text
+
+
+def part_glyph(kind: str, console: Console) -> str:
+    """Return the character that stands for one kind of part."""
+    return PART_INK[kind][1 if plain(console) else 0]
+
+
+def spark(values: list[float | None], highest: float, console: Console) -> str:
+    """Draw values as a sparkline; where nothing is known there is a gap."""
+    glyphs = _ASCII_SPARKS if plain(console) else _SPARKS
+    return "".join(
+        " "
+        if value is None or highest <= 0
+        else glyphs[min(len(glyphs) - 1, int(max(0.0, value) / highest * len(glyphs)))]
+        for value in values
+    )
+
+
+def total_over_time(
+    report: Report, column: str, width: int
+) -> tuple[list[float | None], float, float | None]:
+    """Sum a column over all processes at `width` moments; its highest sum, and when that was."""
+    ends = {line.index: line.end_s for line in report.processes}
+    times = sorted({time for series in report.series for time in series.time_s})
+    if not times:
+        return [None] * width, 0.0, None
+    sums = [(time, _sum_at(report.series, column, time, ends)) for time in times]
+    known = [(value, time) for time, value in sums if value is not None]
+    highest, when = max(known, key=lambda pair: pair[0], default=(0.0, None))
+    start, end = times[0], times[-1]
+    buckets: list[float | None] = [None] * width
+    for time, value in sums:
+        place = int((time - start) / (end - start or 1.0) * (width - 1))
+        if value is not None:
+            buckets[place] = max(value, buckets[place] or 0.0)
+    return _carried(buckets), highest, when
+
+
+def _sum_at(
+    all_series: tuple[Series, ...], column: str, time: float, ends: dict[int, float | None]
+) -> float | None:
+    total: float | None = None
+    for series in all_series:
+        end = ends.get(series.process)
+        row = bisect.bisect_right(series.time_s, time) - 1
+        if row < 0 or (end is not None and time > end):
+            continue
+        value = getattr(series, column)[row]
+        if value is not None and value >= 0:  # NaN and None: the kernel did not tell
+            total = (total or 0.0) + value
+    return total
+
+
+def _carried(buckets: list[float | None]) -> list[float | None]:
+    last: float | None = None
+    for index, value in enumerate(buckets):
+        last = buckets[index] = last if value is None else value
+    return buckets
+
+
+def hanging(first: Text, body: Text, indent: int, console: Console) -> Text:
+    """Put `body` after `first` (`indent` wide), its further lines below its first."""
+    width = max(20, console.width - indent)
+    result = Text()
+    for number, line in enumerate(body.wrap(console, width, overflow="fold")):
+        result.append_text(first if number == 0 else Text("\n" + " " * indent))
+        line.rstrip()
+        result.append_text(line)
+    return result

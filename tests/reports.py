@@ -1,0 +1,317 @@
+"""Made-up reports as real programs give them, and one with 100,000 stacks and hostile names."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+from mematlas.model.recording import Frame, Part, PartKind, Sampling
+from mematlas.model.report import (
+    Account,
+    BadFree,
+    ProcessLine,
+    Report,
+    Series,
+    StackFigures,
+)
+
+MIB = 1 << 20
+KIB = 1 << 10
+SITE = "/opt/app/.venv/lib/python3.11/site-packages"
+STDLIB = "/usr/lib/python3.11"
+HOSTILE = (
+    "</script><script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "\u202egnp.exe\u2066 right to left",
+    "\U0001f600 emoji & \"quotes\" 'and' \\backslash\n\ttab",
+    "std::map<" + "std::vector<unsigned long, " * 400 + ">" * 400 + "::insert",
+    "lone \udcff surrogate",
+    "",
+)
+
+
+def python(function: str, file: str, line: int) -> Frame:
+    """Give a Python frame."""
+    return Frame(function, file, line, None, "python")
+
+
+def native(
+    function: str, file: str | None = None, line: int | None = None, module: str = "libc.so.6"
+) -> Frame:
+    """Give a native frame."""
+    return Frame(function, file, line, module, "native")
+
+
+MODULE = python("<module>", "/srv/shop/orders.py", 142)
+MAIN = python("main", "/srv/shop/orders.py", 131)
+LOAD = python("load_orders", "/srv/shop/orders.py", 88)
+JSON = (
+    python("raw_decode", f"{STDLIB}/json/decoder.py", 353),
+    python("decode", f"{STDLIB}/json/decoder.py", 337),
+    python("loads", f"{STDLIB}/json/__init__.py", 346),
+)
+PYMALLOC = native("_PyObject_Malloc", "Objects/obmalloc.c", 1420, "/usr/bin/python3.11")
+DICT = native("insertdict", "Objects/dictobject.c", 1230, "/usr/bin/python3.11")
+
+
+def stack(  # noqa: PLR0913 - one argument a column
+    frames: tuple[Frame, ...],
+    live: float,
+    *,
+    resident: float | None = None,
+    kind: str = "malloc",
+    process: int = 0,
+    blocks: int = 100,
+    churn: float = 1.4,
+    huge: float = 0,
+    swapped: float = 0,
+    error: float = 0,
+) -> StackFigures:
+    """Give one stack's figures, in MiB; `churn` is how much more was allocated than lives."""
+    return StackFigures(
+        frames=frames,
+        kind=kind,
+        process=process,
+        live_bytes=round(live * MIB),
+        live_count=blocks,
+        peak_bytes=round(live * MIB * 1.08),
+        allocated_bytes=round(max(live, 1) * churn * MIB),
+        allocations=round(blocks * churn),
+        resident_bytes=round((live if resident is None else resident) * MIB),
+        huge_bytes=round(huge * MIB),
+        swapped_bytes=round(swapped * MIB),
+        error_bytes=round(error * MIB),
+    )
+
+
+def account(time_s: float, trigger: str, parts: tuple[Part, ...], unexplained: int = 0) -> Account:
+    """Give an account whose RSS is the sum of its parts."""
+    total = sum(part.resident_bytes for part in parts) + unexplained
+    return Account(time_s, trigger, total, parts, unexplained)
+
+
+def wave(process: int, start: float, end: float, peak: float, swap: float = 0) -> Series:
+    """Give a timeline that rises in steps to `peak` MiB at three quarters, then falls a bit."""
+    count = 120
+    times = [start + (end - start) * i / (count - 1) for i in range(count)]
+    shape = [
+        min(1.0, 0.08 + 1.25 * i / count) - 0.18 * max(0.0, i / count - 0.75) / 0.25
+        for i in range(count)
+    ]
+    rss = [round(peak * MIB * value) for value in shape]
+    return Series(
+        process,
+        tuple(times),
+        tuple(rss),
+        tuple(round(v * (0.55 + 0.08 * math.sin(i / 5))) for i, v in enumerate(rss)),
+        tuple(round(swap * MIB * max(0.0, v - 0.6)) for v in shape),
+    )
+
+
+def python_service() -> Report:
+    """Give a sampled Python service with a worker process, slack, huge pages and a bad free."""
+    stacks = (
+        stack((PYMALLOC, DICT, *JSON, LOAD, MAIN, MODULE), 118.4, resident=121.2, blocks=1_430_220,
+              kind="pyobject", churn=2.2, error=1.9),
+        stack((native("malloc"), *JSON, LOAD, MAIN, MODULE), 41.7, resident=40.9, blocks=61_031,
+              error=0.8),
+        stack((native("mmap"), python("reserve", "/srv/shop/buffers.py", 24),
+               python("__init__", "/srv/shop/orders.py", 61), MAIN, MODULE),
+              256, resident=25.6, kind="mmap", blocks=1, huge=24),
+        stack((native("malloc"), native("PyArray_NewFromDescr", None, None,
+               f"{SITE}/numpy/_core/_multiarray_umath.so"),
+               python("concat", f"{SITE}/pandas/core/reshape/concat.py", 382),
+               python("daily_totals", "/srv/shop/totals.py", 40), MAIN, MODULE),
+              33.1, kind="malloc", blocks=12, swapped=2.5, error=0.3),
+        stack((PYMALLOC, python("remember", "/srv/shop/cache.py", 17),
+               python("handle", "/srv/shop/orders.py", 104), MAIN, MODULE),
+              22.8, blocks=210_833, kind="pyobject", churn=1.0, error=0.6),
+        stack((PYMALLOC, python("get_data", "<frozen importlib._bootstrap_external>", 1073),
+               python("_find_and_load", "<frozen importlib._bootstrap>", 1176), MODULE),
+              9.4, blocks=80_112, kind="pyobject", error=0.4),
+        stack((native("malloc"), native("0x7f21a", None, None, "libssl.so.3")), 0.7, blocks=412,
+              error=0.1),
+        stack((native("malloc"), python("work", "/srv/shop/worker.py", 12),
+               python("<module>", "/srv/shop/worker.py", 30)), 12.6, process=1, blocks=4_000,
+              error=0.2),
+    )  # fmt: skip
+    parts = (
+        Part(PartKind.LIVE, "malloc", round(124.2 * MIB), round(1.1 * MIB)),
+        Part(PartKind.LIVE, "pyobject", round(128.1 * MIB), round(2.0 * MIB)),
+        Part(PartKind.LIVE, "mmap", round(25.6 * MIB)),
+        Part(PartKind.SLACK, "pymalloc arenas", round(52.5 * MIB)),
+        Part(PartKind.SLACK, "[heap]", round(33.0 * MIB)),
+        Part(PartKind.SLACK, "malloc arena 0x7f2a34000000", round(5.2 * MIB)),
+        Part(PartKind.STACK, "[stack]", 144 * KIB),
+        Part(PartKind.STACK, "thread stacks", 388 * KIB),
+        Part(PartKind.FILE, "/usr/bin/python3.11", round(6.1 * MIB)),
+        Part(PartKind.FILE, f"{SITE}/numpy/_core/_multiarray_umath.so", round(9.3 * MIB)),
+        Part(PartKind.FILE, "/usr/lib/x86_64-linux-gnu/libc.so.6", round(1.9 * MIB)),
+        *(
+            Part(PartKind.FILE, f"{SITE}/pandas/_libs/part{i}.so", (400 - 9 * i) * KIB)
+            for i in range(40)
+        ),
+        Part(PartKind.SHARED, "/dev/shm/psm_4f1c", 8 * MIB),
+        Part(PartKind.ANON, "", round(2.2 * MIB)),
+        Part(PartKind.TRACER, "", round(1.4 * MIB)),
+    )
+    peak = account(8.21, "peak", parts, 92 * KIB)
+    last = account(12.4, "exit", tuple(
+        replace(part, resident_bytes=part.resident_bytes * 4 // 5) for part in parts))  # fmt: skip
+    return Report(
+        command=("python3", "orders.py", "--days", "30"),
+        started="2026-11-23T09:14:07Z",
+        machine={"kernel": "6.18.0", "page_bytes": 4096, "cpus": 8, "memory_bytes": 24 << 30},
+        sampling=Sampling("sampled", 64 * KIB, 1.0),
+        complete=True,
+        processes=(
+            ProcessLine(0, 4120, None, "python3 orders.py --days 30", 0.0, 12.4, "exited 0",
+                        400 * MIB, ""),
+            ProcessLine(1, 4131, 0, "python3 worker.py", 2.5, 11.9, "killed by SIGKILL",
+                        22 * MIB, ""),
+            ProcessLine(2, 4140, 0, "busybox gzip", 3.0, 3.4, "exited 0", 0,
+                        "not traced: statically linked"),
+        ),
+        account=peak,
+        last=last,
+        peak_live_bytes=round(530 * MIB),
+        peak_live_time_s=8.19,
+        stacks=stacks,
+        series=(wave(0, 0.0, 12.4, 400, swap=9), wave(1, 2.5, 11.9, 22)),
+        bad_frees=(
+            BadFree((native("free"), native("close_session", "/srv/shop/ext/session.c", 219,
+                     "/srv/shop/ext/session.so"), MAIN, MODULE), 0, 3),
+        ),
+        notes=("busybox gzip (pid 4140) was not traced: it is statically linked",),
+    )  # fmt: skip
+
+
+def native_program() -> Report:
+    """Give an exact C++ program: templates, inlined frames, one process, nothing odd."""
+    insert = "std::_Hashtable<std::__cxx11::basic_string<char>, std::pair<const std::__cxx11::basic_string<char>, Entry>>::_M_insert_unique_node"
+    new = native("operator new(unsigned long)", None, None, "/usr/lib/libstdc++.so.6")
+    node = Frame("std::allocator_traits<std::allocator<Node>>::allocate",
+                 "/usr/include/c++/12/bits/alloc_traits.h", 464, "indexer", "inlined")  # fmt: skip
+    build = native("index::Builder::add(std::string_view)", "/home/ada/indexer/src/builder.cpp", 211,
+                   "/home/ada/indexer/build/indexer")  # fmt: skip
+    run = native(
+        "index::run(Options const&)", "/home/ada/indexer/src/run.cpp", 77, build.module or ""
+    )
+    main = native("main", "/home/ada/indexer/src/main.cpp", 19, build.module or "")
+    stacks = (
+        stack((native("malloc"), new, node, native(insert, "/usr/include/c++/12/bits/hashtable.h",
+               1712, build.module or ""), build, run, main), 611.25, resident=580.5,
+              blocks=9_100_231, churn=1.1),
+        stack((native("mmap"), native("index::MapFile::open", "/home/ada/indexer/src/mapfile.cpp",
+               33, build.module or ""), run, main), 96, resident=12.5, kind="filemap", blocks=3),
+        stack((native("malloc"), new, native("index::Scratch::grow", None, None, build.module or ""),
+               run, main), 40, blocks=9, churn=60),
+    )  # fmt: skip
+    parts = (
+        Part(PartKind.LIVE, "malloc", round(620.5 * MIB)),
+        Part(PartKind.SLACK, "[heap]", round(14.1 * MIB)),
+        Part(PartKind.STACK, "[stack]", 132 * KIB),
+        Part(PartKind.FILE, "/home/ada/indexer/build/indexer", round(3.3 * MIB)),
+        Part(PartKind.FILE, "/home/ada/corpus/part-0001.txt", round(12.5 * MIB)),
+    )
+    return Report(
+        command=("./build/indexer", "--threads", "4", "corpus"),
+        started="2026-11-23T10:00:00Z",
+        machine={"kernel": "6.18.0", "page_bytes": 4096},
+        sampling=Sampling("exact", 1, 1.0),
+        complete=True,
+        processes=(
+            ProcessLine(0, 77, None, "./build/indexer --threads 4 corpus", 0.0, 3.0, "exited 0",
+                        650 * MIB, ""),
+        ),
+        account=account(2.9, "peak", parts),
+        last=account(3.0, "exit", parts),
+        peak_live_bytes=747 * MIB,
+        peak_live_time_s=2.8,
+        stacks=stacks,
+        series=(wave(0, 0, 3.0, 650),),
+        bad_frees=(),
+        notes=(),
+    )  # fmt: skip
+
+
+def unseen() -> Report:
+    """Give what is left when a program ends before anything could be seen."""
+    nothing = Account(0.0, "", 0, (), 0)
+    return Report(
+        command=("true",),
+        started="2026-11-23T10:00:00Z",
+        machine={},
+        sampling=Sampling("sampled", 512 * KIB, 1.0),
+        complete=False,
+        processes=(ProcessLine(0, 9, None, "true", 0.0, None, "lost sight of", 0, ""),),
+        account=nothing,
+        last=nothing,
+        peak_live_bytes=0,
+        peak_live_time_s=0.0,
+        stacks=(),
+        series=(),
+        bad_frees=(),
+        notes=("the program ended before its memory could be read",),
+    )
+
+
+def hostile() -> Report:
+    """Give names that try to break out of text, tables and scripts."""
+    base = python_service()
+    stacks = tuple(
+        stack(
+            (
+                Frame(name, f"/srv/{name}.py", 7, None, "python"),
+                Frame("main", name, None, name, "native"),
+            ),
+            10 + index,
+        )
+        for index, name in enumerate(HOSTILE)
+    )
+    parts = tuple(
+        Part(PartKind.FILE, name, (index + 1) * MIB) for index, name in enumerate(HOSTILE)
+    )
+    return replace(
+        base,
+        command=("python3", *HOSTILE[:4]),
+        stacks=stacks,
+        account=account(1.0, "peak", parts),
+        notes=HOSTILE,
+        processes=tuple(replace(line, command=HOSTILE[0]) for line in base.processes),
+    )
+
+
+def many_stacks(count: int = 100_000) -> Report:
+    """Give `count` distinct stacks, as deep and as skewed as a big service's."""
+    draw = random.Random(7)
+    functions = [
+        python(f"handle_{i}", f"/srv/big/module_{i % 300}.py", 10 + i % 900) for i in range(6000)
+    ] + [native(f"ns::Worker<{i}>::step", f"/srv/big/src/step_{i % 90}.cpp", i % 800, "libbig.so")
+         for i in range(3000)]  # fmt: skip
+    stacks: list[StackFigures] = []
+    path: list[Frame] = [MAIN, MODULE]
+    for _ in range(count):
+        keep = draw.randint(2, len(path))
+        path = path[len(path) - keep :]
+        path = [draw.choice(functions) for _ in range(draw.randint(1, 4))] + path
+        path = path[-40:]
+        live = draw.paretovariate(0.9) * 3000
+        stacks.append(
+            StackFigures(
+                tuple(path),
+                "malloc",
+                0,
+                round(live),
+                draw.randint(1, 400),
+                round(live * 1.1),
+                round(live * draw.uniform(1, 9)),
+                draw.randint(400, 900),
+                round(live * draw.uniform(0.2, 1)),
+                0,
+                0,
+                round(live / 50),
+            )
+        )
+    return replace(python_service(), stacks=tuple(stacks))

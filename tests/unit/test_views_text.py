@@ -1,0 +1,129 @@
+"""What the terminal report says, and in which terminals."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+import reports
+from mematlas.analysis.lines import LIBRARY, OWN, RUNTIME, lines, owner, tier
+from mematlas.model.recording import Frame
+from mematlas.model.report import METRICS, Report
+from mematlas.views import names
+from mematlas.views.text import drawing, render_report, render_summary
+
+
+def text_of(report: Report, by: str = "resident", width: int = 100, encoding: str = "utf-8") -> str:
+    """Return the report as a file of this encoding gets it."""
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
+    console = Console(file=file, width=width, legacy_windows=False)
+    render_report(report, top=10, by=by, console=console)
+    render_summary(report, "x.atlas", console=console)
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize("by", METRICS)
+@pytest.mark.parametrize("name", ["python_service", "native_program", "unseen", "hostile"])
+def test_every_report_can_be_written_in_ascii(name: str, by: str) -> None:
+    """No name and no bar is beyond a console that knows ASCII alone."""
+    assert "Lines" in text_of(getattr(reports, name)(), by, encoding="ascii")
+
+
+def test_no_colour_where_there_is_no_terminal() -> None:
+    """A pipe gets no escape sequences."""
+    assert "\x1b" not in text_of(reports.hostile())
+
+
+def test_hostile_names_stay_in_their_line() -> None:
+    """Control and direction characters are spelt out, and long names lose their middle."""
+    text = text_of(reports.hostile())
+    assert "\u202e" not in text
+    assert "\\u202e" in text
+    assert len(text) < 20_000
+
+
+def test_the_unseen_is_unknown() -> None:
+    """Where nothing was seen the report says so, and never 0."""
+    text = text_of(reports.unseen())
+    assert "Resident memory is unknown" in text
+    assert "0 B" not in text
+    assert "0.0 %" not in text
+
+
+def test_a_cut_run_says_so() -> None:
+    """Figures of a run that was cut short are marked."""
+    assert "cut short" in text_of(replace(reports.python_service(), complete=False))
+
+
+@pytest.mark.parametrize(
+    ("frame", "whose"),
+    [
+        (Frame("main", "/srv/shop/orders.py", 3, None, "python"), OWN),
+        (Frame("main", "orders.py", 3, None, "python"), OWN),
+        (Frame("loads", "/usr/lib/python3.11/json/__init__.py", 3, None, "python"), LIBRARY),
+        (Frame("x", "<frozen importlib._bootstrap>", 3, None, "python"), LIBRARY),
+        (Frame("x", "/a/lib/python3.11/site-packages/p/x.py", 3, None, "python"), LIBRARY),
+        (Frame("malloc", None, None, "/usr/lib/libc.so.6", "native"), RUNTIME),
+        (Frame("_PyObject_Malloc", "Objects/obmalloc.c", 9, "python3.11", "native"), RUNTIME),
+        (Frame("std::vector<int>::push_back", "/usr/include/v.h", 9, "app", "inlined"), RUNTIME),
+        (Frame("alloc::vec::Vec<T>::push", "/rustc/x/vec.rs", 9, "app", "inlined"), RUNTIME),
+        (Frame("SSL_new", None, None, "/usr/lib/libssl.so.3", "native"), LIBRARY),
+        (Frame("run", None, None, "/home/a/app", "native"), OWN),
+        (Frame("run", "/usr/local/src/a.c", 1, "/usr/local/bin/app", "native"), OWN),
+    ],
+)
+def test_whose_code_a_frame_is(frame: Frame, whose: int) -> None:
+    """Own code, library and language machinery are told apart by file, module and name."""
+    assert tier(frame) == whose
+
+
+def test_the_owner_is_the_innermost_frame_of_the_program() -> None:
+    """A line of the program owns what libraries and the interpreter allocate for it."""
+    report = reports.python_service()
+    owners = [stack.frames[owner(stack.frames) or 0].function for stack in report.stacks]
+    assert owners == ["load_orders", "load_orders", "reserve", "daily_totals", "remember",
+                      "<module>", "0x7f21a", "work"]  # fmt: skip
+    assert owner(()) is None
+
+
+@pytest.mark.parametrize("by", METRICS)
+def test_lines_lose_no_byte(by: str) -> None:
+    """All lines together have what all stacks have, the largest first."""
+    report = reports.python_service()
+    ranked = [line.bytes[by] for line in lines(report.stacks, by)]
+    assert sum(ranked) == sum(stack.metric(by) for stack in report.stacks)
+    assert ranked == sorted(ranked, reverse=True)
+
+
+@given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=8), st.integers(8, 300))
+def test_the_account_bar_is_always_full(sizes: list[int], width: int) -> None:
+    """Parts fill the bar to its last column, and no part that is there is left out."""
+    columns = drawing.columns_of(sizes, width)
+    assert sum(columns) == (width if any(sizes) else 0)
+    assert all((size > 0) == (column > 0) for size, column in zip(sizes, columns, strict=True))
+
+
+@given(st.text(), st.integers(1, 50))
+def test_shortened_text_fits_and_keeps_its_ends(text: str, width: int) -> None:
+    """Only the middle is lost, and only if it must be."""
+    short = names.shorten(text, width)
+    assert len(short) <= width
+    assert short == text if len(text) <= width else "…" in short
+
+
+def test_paths_are_shown_from_where_they_are_known() -> None:
+    """Paths are shortened to what the reader knows them by."""
+    assert names.short_path("/srv/shop/a/b.py", "/srv/shop") == "a/b.py"
+    assert (
+        names.short_path("/srv/shop/.venv/lib/python3.11/site-packages/p/q.py", "/srv/shop")
+        == "p/q.py"
+    )
+    assert names.short_path("/usr/lib/python3.11/json/decoder.py") == "json/decoder.py"
+    assert names.short_path("/srv/shopping/b.py", "/srv/shop") == "/srv/shopping/b.py"
