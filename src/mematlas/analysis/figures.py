@@ -1,0 +1,57 @@
+"""Rows of a recording joined and added up. Sums are those of the rows, rounded once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.model.recording import KIND_BY_NUMBER, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from mematlas.model.recording import Rows
+
+    Numbers = NDArray[np.int64]
+
+OWNING = (Kind.MALLOC, Kind.MMAP, Kind.PYOBJECT)
+"""Kinds that are allocations; an arena holds blocks that count themselves, a file is no memory."""
+
+_OWNING = [number for number, kind in KIND_BY_NUMBER.items() if kind in OWNING]
+
+
+def keys(rows: Rows) -> Numbers:
+    """One number for each row's (stack, kind)."""
+    return rows["stack"].astype(np.int64) << 8 | rows["kind"].astype(np.int64)
+
+
+def split(key: int) -> tuple[int, str]:
+    """Stack and kind of a key."""
+    return key >> 8, str(KIND_BY_NUMBER.get(key & 0xFF, "unknown"))
+
+
+def owning(rows: Rows) -> Rows:
+    """Keep the rows that are allocations."""
+    kept: Rows = rows[np.isin(rows["kind"], _OWNING)]
+    return kept
+
+
+def gather(rows: Rows | None, at: Numbers, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
+    """Columns of the rows with these (sorted, distinct) keys, added up by key; 0 where none is."""
+    columns = {name: np.zeros(len(at)) for name in names}
+    if rows is None or not len(rows) or not len(at):
+        return columns
+    mine = keys(rows)
+    where = np.minimum(np.searchsorted(at, mine), len(at) - 1)
+    hit = at[where] == mine
+    for name, column in columns.items():
+        np.add.at(column, where[hit], np.nan_to_num(rows[name][hit]))
+    return columns
+
+
+def whole(column: NDArray[np.float64]) -> list[int]:
+    """Floats to the nearest integers."""
+    return [int(value) for value in np.rint(column).tolist()]

@@ -1,0 +1,222 @@
+"""A recording to the report on it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.analysis import figures, moments
+from mematlas.analysis.stacks import Owners, Stacks
+from mematlas.model.report import (
+    BadFree,
+    LineFigures,
+    ProcessLine,
+    Report,
+    Series,
+    StackFigures,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from mematlas.model.recording import Process, Recording, Rows, Snapshot
+
+SERIES_POINTS = 2000
+_SNAPSHOT = ("live_bytes", "live_count", "live_variance")
+_RESIDENCY = ("resident_bytes", "huge_bytes", "swapped_bytes")
+_TOTALS = ("peak_bytes", "allocated_bytes", "allocations")
+
+
+def make_report(recording: Recording, process: int | None = None) -> Report:
+    """Report on all processes of a recording together, or on the one with that index."""
+    processes = [p for p in recording.processes if process is None or p.index == process]
+    wanted = {each.index for each in processes}
+    snapshots = [each for each in recording.snapshots if each.process in wanted]
+    peak = moments.at_peak(snapshots, processes)
+    totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
+    highest = max(totals, key=lambda each: each.peak_live_bytes, default=None)
+    return Report(
+        command=recording.command,
+        started=recording.started,
+        machine=recording.machine,
+        sampling=recording.sampling,
+        complete=recording.complete,
+        processes=tuple(_line(each, recording) for each in processes),
+        account=moments.account(peak, recording, wanted),
+        last=moments.account(moments.at_end(snapshots, processes), recording, wanted),
+        peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
+        peak_live_time_s=highest.peak_time_s if highest else 0.0,
+        stacks=tuple(_all_stacks(recording, processes, peak)),
+        series=tuple(_series(each, rows) for each, rows in _timelines(recording, wanted)),
+        bad_frees=tuple(find_bad_frees(recording, wanted)),
+        notes=tuple(_notes(recording, processes, peak)),
+    )
+
+
+def by_line(stacks: Iterable[StackFigures], metric: str) -> list[LineFigures]:
+    """Add stacks up by the line they are put down to; most of a metric first."""
+    groups: dict[tuple[object, ...], list[StackFigures]] = {}
+    for stack in stacks:
+        frame = stack.frames[stack.owner]
+        place = (frame.function, frame.file, frame.line, frame.module)
+        groups.setdefault(place, []).append(stack)
+    lines = [_add_up(members) for members in groups.values()]
+    return sorted(lines, key=lambda line: -line.metric(metric))
+
+
+def find_bad_frees(recording: Recording, wanted: set[int]) -> Iterator[BadFree]:
+    """Frees of pointers that were not live allocations, most first."""
+    found = []
+    for index in sorted(wanted & set(recording.totals)):
+        rows = recording.totals[index].rows
+        stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
+        found += [
+            BadFree(stacks.frames(int(row["stack"])), index, round(float(row["bad_frees"])))
+            for row in rows[rows["bad_frees"] > 0]
+        ]
+    yield from sorted(found, key=lambda each: -each.count)
+
+
+def _add_up(stacks: Sequence[StackFigures]) -> LineFigures:
+    first = stacks[0]
+    return LineFigures(
+        frame=first.frames[first.owner],
+        stacks=len(stacks),
+        live_bytes=sum(each.live_bytes for each in stacks),
+        live_count=sum(each.live_count for each in stacks),
+        peak_bytes=sum(each.peak_bytes for each in stacks),
+        allocated_bytes=sum(each.allocated_bytes for each in stacks),
+        allocations=sum(each.allocations for each in stacks),
+        resident_bytes=sum(each.resident_bytes for each in stacks),
+        huge_bytes=sum(each.huge_bytes for each in stacks),
+        swapped_bytes=sum(each.swapped_bytes for each in stacks),
+    )
+
+
+def _all_stacks(
+    recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
+) -> Iterator[StackFigures]:
+    owners = Owners(recording)
+    moment = {each.process: each.rows for each in peak}
+    for process in processes:
+        index = process.index
+        totals = recording.totals.get(index)
+        held = moment.get(index)
+        if held is None and not peak and totals:  # nothing but the sums is known
+            held = totals.rows
+        stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
+        yield from _stacks(stacks, owners, index, totals.rows if totals else None, held)
+
+
+def _stacks(
+    stacks: Stacks, owners: Owners, process: int, totals: Rows | None, held: Rows | None
+) -> Iterator[StackFigures]:
+    """One process's figures; `held` has its live and resident bytes at the account's moment."""
+    tables = [figures.owning(rows) for rows in (totals, held) if rows is not None]
+    if not tables:
+        return
+    at = np.unique(np.concatenate([figures.keys(rows) for rows in tables]))
+    names = [name for name in _RESIDENCY if held is not None and name in (held.dtype.names or ())]
+    columns = figures.gather(held, at, [*_SNAPSHOT, *names]) | figures.gather(totals, at, _TOTALS)
+    for name in _RESIDENCY:
+        columns.setdefault(name, np.zeros(len(at)))
+    columns["error_bytes"] = np.sqrt(np.maximum(columns.pop("live_variance"), 0))
+    whole = {name: figures.whole(column) for name, column in columns.items()}
+    for position, key in enumerate(at.tolist()):
+        stack, kind = figures.split(key)
+        frames = stacks.frames(stack)
+        values = {name: column[position] for name, column in whole.items()}
+        if any(values.values()):
+            yield StackFigures(frames, kind, process, **values, owner=owners.find(frames))
+
+
+def _line(process: Process, recording: Recording) -> ProcessLine:
+    index = process.index
+    rss = [each.rss_bytes for each in recording.snapshots if each.process == index]
+    rows = recording.timeline.get(index)
+    if rows is not None and len(rows) and not np.isnan(rows["rss_bytes"]).all():
+        rss.append(int(np.nanmax(rows["rss_bytes"])))
+    return ProcessLine(
+        index=index,
+        pid=process.pid,
+        parent_index=process.parent_index,
+        command=shlex.join(process.command) or process.executable,
+        start_s=process.start_s,
+        end_s=process.end_s,
+        ending=process.ending,
+        peak_rss_bytes=max(rss, default=0),
+        note=process.note,
+    )
+
+
+def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Rows]]:
+    for index, rows in sorted(recording.timeline.items()):
+        known = rows[~(np.isnan(rows["rss_bytes"]) | np.isnan(rows["live_bytes"]))]
+        if index in wanted and len(known):
+            yield index, known
+
+
+def _series(process: int, rows: Rows) -> Series:
+    rows = _thin_out(rows)
+    return Series(
+        process=process,
+        time_s=tuple(rows["time_s"].tolist()),
+        rss_bytes=tuple(figures.whole(rows["rss_bytes"])),
+        live_bytes=tuple(figures.whole(rows["live_bytes"])),
+        swap_bytes=tuple(figures.whole(_last_known(rows["swap_bytes"]))),
+    )
+
+
+def _thin_out(rows: Rows) -> Rows:
+    """Keep the highest RSS of each stretch of a long timeline, its first and its last row."""
+    if len(rows) <= SERIES_POINTS:
+        return rows
+    edges = np.linspace(0, len(rows), SERIES_POINTS - 1).astype(int)
+    highest = [
+        start + int(np.argmax(rows["rss_bytes"][start:end]))
+        for start, end in pairwise(edges.tolist())
+    ]
+    kept: Rows = rows[np.unique([0, *highest, len(rows) - 1])]
+    return kept
+
+
+def _last_known(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Carry the last known figure over rows without one; before the first, 0."""
+    known = ~np.isnan(column)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(column)), -1))
+    carried: NDArray[np.float64] = np.where(last >= 0, column[last], 0.0)
+    return carried
+
+
+def _notes(
+    recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
+) -> Iterator[str]:
+    if not recording.complete:
+        yield f"the recording was cut short; figures are right up to {_last_moment(recording):.1f} s"
+    yield from recording.notes
+    if len({each.process for each in peak}) > 1:
+        yield "RSS of several processes is added up: a page they share counts once in each"
+    if len([each for each in processes if each.index in recording.totals]) > 1:
+        yield "peak live bytes add up each process's own peak; they need not be of one moment"
+    seen = {each.process for each in recording.snapshots}
+    unseen = [each for each in processes if each.index not in seen]
+    if unseen:
+        pids = ", ".join(str(each.pid) for each in unseen[:5]) + (", ..." if unseen[5:] else "")
+        yield f"residency unknown for PID {pids}: ended, or was lost, before it could be read"
+    wanted = {each.index for each in processes}
+    swap = [rows["swap_bytes"] for index, rows in recording.timeline.items() if index in wanted]
+    if swap and all(np.isnan(column).all() for column in swap):
+        yield "swapped bytes over time are unknown: the kernel did not tell"
+
+
+def _last_moment(recording: Recording) -> float:
+    times = [each.time_s for each in recording.snapshots]
+    times += [each.time_s for each in recording.totals.values()]
+    times += [float(rows["time_s"][-1]) for rows in recording.timeline.values() if len(rows)]
+    return max((time for time in times if math.isfinite(time)), default=0.0)
