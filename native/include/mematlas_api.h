@@ -3,3 +3,140 @@
 
 /* ABI of this header; native.py checks it against its own. */
 int mematlas_abi(void);
+
+
+/* ---- collector: the reading side of a traced run -------------------------------------------- */
+
+struct mematlas_collector;
+
+struct mematlas_trace_settings {
+	uint32_t exact;      /* 1: every event */
+	uint32_t ring_bytes; /* power of two, >= 64 KiB */
+	uint64_t sample_bytes;
+	uint64_t seed;
+	double interval_s; /* between residency joins; 0: only at the peak and the end */
+	double budget;     /* share of one CPU that joins may take, e.g. 0.02 */
+};
+
+enum mematlas_event_type {
+	MEMATLAS_EVENT_NONE,
+	MEMATLAS_EVENT_PROCESS,  /* a traced image appeared */
+	MEMATLAS_EVENT_INTERVAL, /* a snapshot is due */
+	MEMATLAS_EVENT_PEAK,     /* RSS is well above that of the last snapshot at a peak */
+	MEMATLAS_EVENT_STOPPED,  /* the process was stopped by a signal */
+	MEMATLAS_EVENT_EXITING,  /* it waits for mematlas_collector_release() */
+	MEMATLAS_EVENT_ENDED,    /* it is gone and its rings are empty */
+	MEMATLAS_EVENT_WATCHED   /* the process given to mematlas_collector_watch() is gone */
+};
+
+struct mematlas_event {
+	int32_t type;
+	int32_t process; /* index, from 0 in order of appearance; -1 with WATCHED */
+};
+
+enum mematlas_ending {
+	MEMATLAS_RUNNING,
+	MEMATLAS_GONE,   /* `status` as from wait(), if the kernel told; else -1 */
+	MEMATLAS_EXECED  /* the same PID runs another image now */
+};
+
+struct mematlas_traced {
+	int32_t pid, parent_pid;
+	int32_t parent; /* index; -1: none that is traced */
+	int32_t ending, status;
+	uint32_t python_version, python_hooked;
+	uint32_t disabled; /* 1: the tracer gave up; `reason` */
+	uint32_t inherited; /* 1: forked, and its parent's live memory is known */
+	double start_s, end_s; /* since the collector was made */
+	double live_bytes, peak_bytes, peak_s;
+	uint64_t rss_bytes, stalls, untraced_threads, events, unknown_frees, broken_rings;
+	uint64_t nodes, codes, modules, totals, timeline; /* how many there are to fetch */
+	char reason[128];
+	char executable[1024];
+	char command[2048];
+};
+
+struct mematlas_node {
+	uint32_t parent, unused;
+	uint64_t word;
+};
+
+struct mematlas_total {
+	uint32_t stack, kind;
+	double allocated_bytes, allocations, allocated_variance, freed_bytes;
+	double peak_bytes, peak_count, peak_variance;
+	double live_bytes, live_count, live_variance, bad_frees;
+};
+
+struct mematlas_held {
+	uint32_t stack, kind;
+	double live_bytes, live_count, live_variance, resident_bytes, huge_bytes, swapped_bytes;
+};
+
+struct mematlas_moment {
+	double time_s, rss_bytes, live_bytes, swap_bytes, minor_faults, major_faults;
+};
+
+struct mematlas_module {
+	uint64_t bias, start, end;
+	char build_id[72]; /* hexadecimal */
+	char path[1024];
+};
+
+struct mematlas_code {
+	const char *name, *file, *table; /* not ended by NUL; valid until the next poll */
+	uint32_t name_length, file_length, table_length;
+	uint32_t first_line, format;
+};
+
+enum mematlas_part_kind {
+	MEMATLAS_PART_LIVE,
+	MEMATLAS_PART_SLACK,
+	MEMATLAS_PART_STACK,
+	MEMATLAS_PART_FILE,
+	MEMATLAS_PART_SHARED,
+	MEMATLAS_PART_ANON,
+	MEMATLAS_PART_TRACER
+};
+
+struct mematlas_part {
+	uint32_t kind, unused;
+	uint64_t resident_bytes;
+	double error_bytes; /* one standard error */
+	char name[512];
+};
+
+struct mematlas_account {
+	double time_s, cost_s;
+	uint64_t rss_bytes;       /* smaps_rollup */
+	uint64_t statm_rss_bytes; /* asked again, of the kernel's counters */
+	int64_t unexplained_bytes;
+	uint32_t parts, rows;
+};
+
+int mematlas_collector_create(const char *directory, const struct mematlas_trace_settings *settings,
+			      struct mematlas_collector **collector);
+void mematlas_collector_destroy(struct mematlas_collector *collector);
+/* WATCHED tells when `pid`, which need not be traced, has ended. */
+int mematlas_collector_watch(struct mematlas_collector *collector, int pid);
+/* Reads rings for up to `timeout_ms` or until there is something to tell: 1, or 0 for nothing. */
+int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms, struct mematlas_event *event);
+int mematlas_collector_release(struct mematlas_collector *collector, int process);
+int mematlas_collector_stop(struct mematlas_collector *collector); /* tracing off, for good */
+int mematlas_collector_process(struct mematlas_collector *collector, int process, struct mematlas_traced *traced);
+int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int process, uint64_t from,
+				 struct mematlas_node *rows, uint64_t room);
+int64_t mematlas_collector_totals(struct mematlas_collector *collector, int process,
+				  struct mematlas_total *rows, uint64_t room);
+int mematlas_collector_module(struct mematlas_collector *collector, int process, uint64_t index,
+			      struct mematlas_module *module);
+int mematlas_collector_code(struct mematlas_collector *collector, int process, uint64_t index,
+			    struct mematlas_code *code);
+/* Hands out the rows gathered since the last call. */
+int64_t mematlas_collector_timeline(struct mematlas_collector *collector, int process,
+				    struct mematlas_moment *rows, uint64_t room);
+/* The residency join, now. Its rows and parts stay until the next one of any process. */
+int mematlas_collector_snapshot(struct mematlas_collector *collector, int process,
+				struct mematlas_account *account);
+int64_t mematlas_collector_rows(struct mematlas_collector *collector, struct mematlas_held *rows, uint64_t room);
+int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts, uint64_t room);

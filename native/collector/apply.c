@@ -1,0 +1,119 @@
+/* What each event does to a process's state. Constant work per block event: the peak's shares are
+ * saved lazily, by the first change of a sum after the peak. */
+#include "state.h"
+
+static void add_live(struct state *state, struct sum *sum, uint64_t time, struct weight weight)
+{
+	sum_touch(state, sum);
+	sum->live += weight.bytes;
+	sum->live_count += weight.count;
+	sum->live_variance += weight.variance;
+	state->live += weight.bytes;
+	if (state->live > state->peak) {
+		state->peak = state->live;
+		state->peak_time = time;
+		state->epoch++;
+	}
+}
+
+static void take_live(struct state *state, struct sum *sum, struct weight weight)
+{
+	sum_touch(state, sum);
+	sum->live -= weight.bytes;
+	sum->live_count -= weight.count;
+	sum->live_variance -= weight.variance;
+	state->live -= weight.bytes;
+}
+
+void state_allocate(struct state *state, uint64_t time, const struct block *block)
+{
+	struct block replaced;
+
+	if (!blocks_add(&state->blocks, block, &replaced)) {
+		state->out_of_memory = true;
+		return;
+	}
+	if (replaced.key) { /* its free was not seen */
+		struct sum *sum = &state->sums.items[replaced.sum];
+		struct weight weight = weigh(state->mean, replaced.size, replaced.always);
+		sum->freed += weight.bytes;
+		take_live(state, sum, weight);
+	}
+	struct sum *sum = &state->sums.items[block->sum];
+	struct weight weight = weigh(state->mean, block->size, block->always);
+	sum->allocated += weight.bytes;
+	sum->allocations += weight.count;
+	sum->allocated_variance += weight.variance;
+	add_live(state, sum, time, weight);
+}
+
+bool state_release(struct state *state, uint64_t key, struct block *out)
+{
+	if (!blocks_take(&state->blocks, key, out))
+		return false;
+	struct sum *sum = &state->sums.items[out->sum];
+	struct weight weight = weigh(state->mean, out->size, out->always);
+	sum->freed += weight.bytes;
+	take_live(state, sum, weight);
+	return true;
+}
+
+void state_restore(struct state *state, uint64_t time, const struct block *block)
+{
+	struct block replaced;
+
+	if (!blocks_add(&state->blocks, block, &replaced)) {
+		state->out_of_memory = true;
+		return;
+	}
+	struct sum *sum = &state->sums.items[block->sum];
+	struct weight weight = weigh(state->mean, block->size, block->always);
+	if (replaced.key)
+		return;
+	sum->freed -= weight.bytes;
+	add_live(state, sum, time, weight);
+}
+
+struct removal {
+	struct state *state;
+	uint32_t kind;
+};
+
+static void note_removed(void *context, const struct range *range, uint64_t bytes, int pieces)
+{
+	struct removal *removal = context;
+	struct sum *sum = &removal->state->sums.items[range->sum];
+	double size = range->reserved ? 0 : (double)bytes;
+
+	if (!removal->kind)
+		removal->kind = range->kind;
+	sum->freed += size;
+	if (counts_as_live(range->kind))
+		take_live(removal->state, sum, (struct weight){-pieces, size, 0});
+}
+
+uint32_t state_unmap(struct state *state, uint64_t start, uint64_t end)
+{
+	struct removal removal = {state, 0};
+
+	end = (end + TRACE_PAGE - 1) & ~(uint64_t)(TRACE_PAGE - 1);
+	if (end > start && !ranges_remove(&state->ranges, start, end, note_removed, &removal))
+		state->out_of_memory = true;
+	return removal.kind;
+}
+
+void state_map(struct state *state, uint64_t time, const struct range *range)
+{
+	struct sum *sum = &state->sums.items[range->sum];
+	double size = range->reserved ? 0 : (double)(range->end - range->start);
+
+	state_unmap(state, range->start, range->end); /* whatever was there went unseen */
+	if (!ranges_insert(&state->ranges, range)) {
+		state->out_of_memory = true;
+		return;
+	}
+	sum->allocated += size;
+	sum->allocations += 1;
+	if (counts_as_live(range->kind))
+		add_live(state, sum, time, (struct weight){1, size, 0});
+}

@@ -1,0 +1,113 @@
+/* The collector's own structure: sessions, processes, rings. One thread uses it. */
+#ifndef MEMATLAS_COLLECTOR_COLLECTOR_H
+#define MEMATLAS_COLLECTOR_COLLECTOR_H
+
+#include "state.h"
+
+/* The consumer's side of one ring. */
+struct ring {
+	uint64_t *data;
+	uint64_t tail;
+	uint64_t stop; /* head, as read at the start of the round */
+	uint64_t time; /* of the record at `tail` */
+	uint32_t (*stacks)[KINDS]; /* by stack ID: node, then sum + 1 by kind */
+	uint32_t stacks_room;
+	uint32_t *codes; /* by code ID: the process's */
+	uint32_t codes_room;
+	uint32_t unmapped_kind; /* of what the last UNMAP removed */
+	bool broken;
+	struct block freed; /* by the last FREE */
+};
+
+struct process {
+	struct state state;
+	struct trace_process *shared;
+	size_t mapped;
+	struct ring *rings;
+	uint32_t ring_count;
+	int index, parent;
+	int pidfd, statm, stat;
+	int dir; /* /proc/PID, opened while it was this process */
+	char name[32]; /* of its file */
+	int32_t ending, status;
+	bool active;    /* its state is set up: its rings may be read */
+	bool inherited;
+	bool exiting, told_exiting, dead, told_ended, told_stopped;
+	double start_s, end_s;
+	uint64_t events, unknown_frees, broken_rings;
+	uint64_t rss, told_rss, peak_rss; /* peak_rss: at the last snapshot for a peak */
+	double next_join, next_interval, next_row, next_stat;
+	struct mematlas_moment *timeline;
+	uint32_t timeline_count, timeline_room;
+	uint64_t *seen_vmas; /* starts of mappings in which blocks were found by earlier joins */
+	size_t seen_count, seen_room;
+};
+
+/* A process's state at a fork, until the child comes for it. */
+struct clone {
+	struct state state;
+	int pid;
+	uint64_t serial;
+	double made;
+};
+
+#define MAX_CLONES 64u
+
+struct mematlas_collector {
+	char directory[512];
+	int dirfd, inotify, epoll;
+	int watched; /* pidfd */
+	bool told_watched;
+	struct mematlas_trace_settings settings;
+	struct trace_control *control;
+	double started; /* CLOCK_MONOTONIC */
+	struct process **processes;
+	uint32_t count, room;
+	struct clone clones[MAX_CLONES];
+	uint32_t clone_count;
+	bool new_process;
+	double next_scan;
+	bool scan_now;
+	int error;
+	uint32_t queued, queue_at; /* events not yet handed out */
+	struct mematlas_event queue[64];
+	struct mematlas_held *rows;
+	struct mematlas_part *parts;
+	uint32_t row_count, part_count, part_room;
+};
+
+/* session.c */
+double collector_seconds(void);          /* CLOCK_MONOTONIC */
+uint64_t collector_clock(const struct mematlas_collector *collector);
+double collector_when(const struct mematlas_collector *collector, uint64_t clock); /* since the start */
+bool collector_clock_is_steady(void);
+
+/* files.c: process files, their discovery and end */
+int collector_scan(struct mematlas_collector *collector);
+void collector_activate(struct mematlas_collector *collector); /* after a drain: forks are known then */
+void process_free(struct process *process);
+void process_end(struct mematlas_collector *collector, struct process *process, int ending);
+void process_ask_status(struct process *process);
+
+/* records.c: one record into the state; returns its length in words, 0 if it is malformed */
+uint32_t record_take(struct mematlas_collector *collector, struct process *process, struct ring *ring,
+		     uint32_t mask, uint32_t available);
+uint32_t record_words(const struct ring *ring, uint32_t mask, uint32_t available);
+
+/* drain.c */
+double collector_drain(struct mematlas_collector *collector, bool everything); /* fullest ring, 0-1 */
+bool process_is_drained(struct process *process);
+
+/* fork.c */
+void clone_make(struct mematlas_collector *collector, const struct process *process, uint64_t serial);
+void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial);
+bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial, struct state *state);
+void clones_expire(struct mematlas_collector *collector, double now);
+
+/* watch.c: rss, stops, what is due */
+void process_observe(struct mematlas_collector *collector, struct process *process, double now);
+void process_note_moment(struct mematlas_collector *collector, struct process *process, double now);
+void collector_beat(struct mematlas_collector *collector);
+bool collector_tell(struct mematlas_collector *collector, int type, int process);
+
+#endif

@@ -1,0 +1,253 @@
+/* Process files: finding them, mapping them, and knowing when their process is gone. */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "collector.h"
+
+/* PID.N and nothing else. */
+static bool is_process_name(const char *name)
+{
+	size_t pid = strspn(name, "0123456789");
+
+	if (pid == 0 || pid > 10 || name[pid] != '.')
+		return false;
+	size_t image = strspn(name + pid + 1, "0123456789");
+	return image > 0 && image < 10 && name[pid + 1 + image] == 0;
+}
+
+static bool is_known(const struct mematlas_collector *collector, const char *name)
+{
+	for (uint32_t i = collector->count; i-- > 0;)
+		if (strcmp(collector->processes[i]->name, name) == 0)
+			return true;
+	return false;
+}
+
+static int map_file(struct mematlas_collector *collector, const char *name, struct process *process)
+{
+	size_t size = TRACE_DATA_OFFSET + (size_t)TRACE_MAX_RINGS * collector->settings.ring_bytes;
+	struct stat facts;
+	int fd = openat(collector->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+
+	if (fd < 0)
+		return -errno;
+	int error = fstat(fd, &facts) < 0 ? -errno : 0;
+	if (!error && (!S_ISREG(facts.st_mode) || (size_t)facts.st_size < size))
+		error = -EAGAIN; /* still being made */
+	void *map = MAP_FAILED;
+	if (!error) {
+		map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
+		error = map == MAP_FAILED ? -errno : 0;
+	}
+	close(fd);
+	process->shared = error ? NULL : map;
+	process->mapped = size;
+	return error;
+}
+
+static bool is_ready(const struct process *process)
+{
+	const struct trace_process *shared = process->shared;
+
+	return __atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) != TRACE_STARTING &&
+	       shared->magic == TRACE_MAGIC && shared->version == TRACE_VERSION && shared->pid > 0;
+}
+
+static void open_proc(struct process *process)
+{
+	char path[32];
+
+	process->pidfd = (int)syscall(SYS_pidfd_open, process->shared->pid, 0);
+	if (process->pidfd < 0)
+		return;
+	snprintf(path, sizeof path, "/proc/%d", process->shared->pid);
+	process->dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (process->dir < 0)
+		return;
+	process->statm = openat(process->dir, "statm", O_RDONLY | O_CLOEXEC);
+	process->stat = openat(process->dir, "stat", O_RDONLY | O_CLOEXEC);
+}
+
+static bool add_process(struct mematlas_collector *collector, struct process *process)
+{
+	if (collector->count == collector->room) {
+		uint32_t room = collector->room ? collector->room * 2 : 16;
+		struct process **larger = realloc(collector->processes, room * sizeof *larger);
+		if (!larger)
+			return false;
+		collector->processes = larger;
+		collector->room = room;
+	}
+	process->index = (int)collector->count;
+	collector->processes[collector->count++] = process;
+	collector->new_process = true;
+	return true;
+}
+
+static int find_file(struct mematlas_collector *collector, const char *name)
+{
+	struct process *process = calloc(1, sizeof *process);
+
+	if (!process)
+		return -ENOMEM;
+	process->pidfd = process->dir = process->statm = process->stat = process->parent = -1;
+	process->status = -1;
+	strcpy(process->name, name);
+	int error = map_file(collector, name, process);
+	if (!error && !is_ready(process))
+		error = -EAGAIN;
+	if (!error) {
+		open_proc(process);
+		if (add_process(collector, process))
+			return 0;
+		error = -ENOMEM;
+	}
+	process_free(process);
+	return error;
+}
+
+/* Looks through the directory when told that it changed, and now and then anyway. */
+int collector_scan(struct mematlas_collector *collector)
+{
+	char events[4096];
+	int fd = openat(collector->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+
+	if (!directory) {
+		int error = -errno;
+		if (fd >= 0)
+			close(fd);
+		return error;
+	}
+	if (collector->inotify >= 0)
+		while (read(collector->inotify, events, sizeof events) > 0)
+			;
+	collector->scan_now = false;
+	for (struct dirent *entry; (entry = readdir(directory));) {
+		if (!is_process_name(entry->d_name) || is_known(collector, entry->d_name))
+			continue;
+		if (find_file(collector, entry->d_name) == -EAGAIN)
+			collector->scan_now = true;
+	}
+	closedir(directory);
+	return 0;
+}
+
+static int find_traced(const struct mematlas_collector *collector, int pid, const struct process *except)
+{
+	for (uint32_t i = collector->count; i-- > 0;) {
+		const struct process *process = collector->processes[i];
+		if (process != except && process->shared->pid == pid)
+			return (int)i;
+	}
+	return -1;
+}
+
+/* An image that came by exec takes the place of the one before it. */
+static void replace_image(struct mematlas_collector *collector, const struct process *process)
+{
+	for (uint32_t i = 0; i < (uint32_t)process->index; i++) {
+		struct process *other = collector->processes[i];
+		if (other->active && other->ending == MEMATLAS_RUNNING && !other->dead &&
+		    other->shared->pid == process->shared->pid)
+			process_end(collector, other, MEMATLAS_EXECED);
+	}
+}
+
+static bool set_up(struct mematlas_collector *collector, struct process *process)
+{
+	const struct trace_process *shared = process->shared;
+	double mean = collector->settings.exact ? 0 : (double)collector->settings.sample_bytes;
+
+	process->start_s = collector_when(collector, shared->start);
+	process->parent = find_traced(collector, shared->parent_pid, process);
+	if (process->parent < 0) /* an exec: the parent is that of the image before */
+		process->parent = find_traced(collector, shared->pid, process);
+	process->inherited = clone_claim(collector, shared->fork_parent, shared->fork_serial, &process->state);
+	return process->inherited || state_init(&process->state, mean);
+}
+
+void collector_activate(struct mematlas_collector *collector)
+{
+	if (!collector->new_process)
+		return;
+	collector->new_process = false;
+	for (uint32_t i = 0; i < collector->count; i++) {
+		struct process *process = collector->processes[i];
+		if (process->active)
+			continue;
+		if (!collector_tell(collector, MEMATLAS_EVENT_PROCESS, (int)i)) {
+			collector->new_process = true;
+			return;
+		}
+		if (!set_up(collector, process)) {
+			collector->error = -ENOMEM;
+			return;
+		}
+		replace_image(collector, process);
+		process->active = true;
+	}
+}
+
+/* pidfd_info as of Linux 6.15, which tells the exit status to whoever holds a pidfd. */
+struct exit_info {
+	uint64_t mask, cgroup;
+	uint32_t ids[11];
+	int32_t exit_code;
+};
+#define INFO_EXIT (1ull << 3)
+#define GET_INFO _IOWR(0xFF, 11, struct exit_info)
+
+void process_ask_status(struct process *process)
+{
+	struct exit_info info = {.mask = INFO_EXIT};
+
+	if (process->ending == MEMATLAS_GONE && process->status < 0 && process->pidfd >= 0 &&
+	    ioctl(process->pidfd, GET_INFO, &info) == 0 && info.mask & INFO_EXIT)
+		process->status = info.exit_code;
+}
+
+void process_end(struct mematlas_collector *collector, struct process *process, int ending)
+{
+	if (process->ending != MEMATLAS_RUNNING)
+		return;
+	process->ending = ending;
+	process->end_s = collector_seconds() - collector->started;
+	process->rss = 0;
+}
+
+static void close_if_open(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void process_free(struct process *process)
+{
+	close_if_open(process->pidfd);
+	close_if_open(process->dir);
+	close_if_open(process->statm);
+	close_if_open(process->stat);
+	for (uint32_t i = 0; i < process->ring_count; i++) {
+		free(process->rings[i].stacks);
+		free(process->rings[i].codes);
+	}
+	free(process->rings);
+	free(process->timeline);
+	free(process->seen_vmas);
+	if (process->shared)
+		munmap(process->shared, process->mapped);
+	state_free(&process->state);
+	free(process);
+}

@@ -1,0 +1,65 @@
+/* States copied at a fork, kept until the child's own file names them. */
+#include <string.h>
+
+#include "collector.h"
+
+#define KEEP_S 15.0
+
+static void forget(struct mematlas_collector *collector, uint32_t index)
+{
+	collector->clone_count--;
+	memmove(&collector->clones[index], &collector->clones[index + 1],
+		(collector->clone_count - index) * sizeof(struct clone));
+}
+
+void clone_make(struct mematlas_collector *collector, const struct process *process, uint64_t serial)
+{
+	if (collector->clone_count == MAX_CLONES) {
+		state_free(&collector->clones[0].state);
+		forget(collector, 0);
+	}
+	struct clone *clone = &collector->clones[collector->clone_count];
+	if (state_copy(&clone->state, &process->state) < 0)
+		return;
+	clone->pid = process->shared->pid;
+	clone->serial = serial;
+	clone->made = collector_seconds();
+	collector->clone_count++;
+}
+
+static int find(const struct mematlas_collector *collector, int pid, uint64_t serial)
+{
+	for (uint32_t i = collector->clone_count; i-- > 0;)
+		if (collector->clones[i].pid == pid && collector->clones[i].serial == serial)
+			return (int)i;
+	return -1;
+}
+
+void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial)
+{
+	int index = find(collector, pid, serial);
+
+	if (index >= 0) {
+		state_free(&collector->clones[index].state);
+		forget(collector, (uint32_t)index);
+	}
+}
+
+bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial, struct state *state)
+{
+	int index = serial ? find(collector, pid, serial) : -1;
+
+	if (index < 0)
+		return false;
+	*state = collector->clones[index].state;
+	forget(collector, (uint32_t)index);
+	return true;
+}
+
+void clones_expire(struct mematlas_collector *collector, double now)
+{
+	while (collector->clone_count > 0 && collector->clones[0].made + KEEP_S < now) {
+		state_free(&collector->clones[0].state);
+		forget(collector, 0);
+	}
+}

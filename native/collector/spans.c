@@ -1,0 +1,134 @@
+/* Live blocks and owned ranges as intervals in address order, for the join's sweep. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "sweep.h"
+
+#define DIGIT_BITS 12
+#define DIGITS (1u << DIGIT_BITS)
+#define PASSES 4 /* of the 48 address bits */
+
+static void count_digits(const struct span *spans, size_t count, int shift, size_t *starts)
+{
+	memset(starts, 0, DIGITS * sizeof *starts);
+	for (size_t i = 0; i < count; i++)
+		starts[spans[i].start >> shift & (DIGITS - 1)]++;
+}
+
+/* One pass; false if all spans share this digit and nothing had to move. */
+static bool sort_digit(const struct span *from, struct span *to, size_t count, int shift, size_t *starts)
+{
+	count_digits(from, count, shift, starts);
+	if (starts[from[0].start >> shift & (DIGITS - 1)] == count)
+		return false;
+	for (size_t digit = 0, sum = 0; digit < DIGITS; digit++) {
+		size_t here = starts[digit];
+		starts[digit] = sum;
+		sum += here;
+	}
+	for (size_t i = 0; i < count; i++)
+		to[starts[from[i].start >> shift & (DIGITS - 1)]++] = from[i];
+	return true;
+}
+
+static int sort_spans(struct spans *spans)
+{
+	struct span *other = malloc((spans->count + 1) * sizeof *other);
+	size_t *starts = malloc(DIGITS * sizeof *starts);
+	struct span *from = spans->items, *to = other;
+
+	if (!other || !starts) {
+		free(other);
+		free(starts);
+		return -ENOMEM;
+	}
+	for (int pass = 0; spans->count && pass < PASSES; pass++) {
+		if (!sort_digit(from, to, spans->count, pass * DIGIT_BITS, starts))
+			continue;
+		struct span *swap = from;
+		from = to;
+		to = swap;
+	}
+	spans->items = from;
+	free(to);
+	free(starts);
+	return 0;
+}
+
+int spans_of_blocks(const struct blocks *blocks, struct spans *spans)
+{
+	*spans = (struct spans){malloc((blocks->count + 1) * sizeof(struct span)), 0, 0};
+	if (!spans->items)
+		return -ENOMEM;
+	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
+		const struct block *block = &blocks->slots[i];
+		if (!block->key || !block->size)
+			continue;
+		uint64_t start = TRACE_ADDRESS(block->key);
+		uint16_t owner = TRACE_KIND(block->key) == TRACE_PYOBJECT ? BLOCK_PYOBJECT : BLOCK_MALLOC;
+		spans->items[spans->count++] = (struct span){start, start + block->size, block->sum, owner,
+							     (uint16_t)(block->always != 0)};
+	}
+	return sort_spans(spans);
+}
+
+static void add(struct spans *spans, uint64_t start, uint64_t end, uint32_t sum, enum owner owner)
+{
+	if (end > start && end < 1ull << 48)
+		spans->items[spans->count++] = (struct span){start, end, sum, owner, 1};
+}
+
+static bool overlaps_range(const struct ranges *ranges, uint64_t start, uint64_t end)
+{
+	size_t at = ranges_find(ranges, start);
+
+	return at < ranges->count && ranges->items[at].start < end;
+}
+
+/* Python asks for its arenas in one of two sizes. */
+static enum owner owner_of(const struct process *process, const struct range *range)
+{
+	uint64_t size = range->end - range->start;
+
+	if (range->kind == TRACE_MMAP)
+		return OWNER_USER;
+	if (range->kind == TRACE_FILEMAP)
+		return OWNER_FILEMAP;
+	if (process->shared->python_version && (size == 256 << 10 || size == 1 << 20))
+		return OWNER_PYMALLOC;
+	return OWNER_ALLOCATOR;
+}
+
+/* Stacks of threads but the first, whose stack the kernel names. One lying in a mapping the program
+ * made is that mapping's. */
+static void add_stacks(const struct process *process, struct spans *spans)
+{
+	const struct trace_ring *rings =
+		(const struct trace_ring *)((const char *)process->shared + TRACE_RINGS_OFFSET);
+
+	for (uint32_t i = 0; i < process->ring_count; i++) {
+		uint64_t low = rings[i].stack_low, high = rings[i].stack_high;
+		if (!low || rings[i].tid == process->shared->pid)
+			continue;
+		if (!overlaps_range(&process->state.ranges, low, high))
+			add(spans, low, high, 0, OWNER_STACK);
+	}
+}
+
+int spans_of_owners(const struct process *process, struct spans *spans)
+{
+	const struct ranges *ranges = &process->state.ranges;
+	size_t room = ranges->count + process->ring_count + 16;
+
+	*spans = (struct spans){malloc((room + 1) * sizeof(struct span)), 0, 0};
+	if (!spans->items)
+		return -ENOMEM;
+	for (int i = 0; i < 16; i++)
+		add(spans, process->shared->private_start[i], process->shared->private_end[i], 0, OWNER_TRACER);
+	for (size_t i = 0; i < ranges->count; i++)
+		add(spans, ranges->items[i].start, ranges->items[i].end, ranges->items[i].sum,
+		    owner_of(process, &ranges->items[i]));
+	add_stacks(process, spans);
+	return sort_spans(spans);
+}

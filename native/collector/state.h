@@ -1,0 +1,182 @@
+/* What the collector knows of one process: live blocks, mappings, stacks, sums. No I/O here. */
+#ifndef MEMATLAS_COLLECTOR_STATE_H
+#define MEMATLAS_COLLECTOR_STATE_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mematlas.h"
+#include "trace_format.h"
+
+#define KINDS 6 /* enum trace_kind counts from 1 */
+
+/* A live block. `key` is address | kind << 48; 0 marks an empty slot. */
+struct block {
+	uint64_t key;
+	uint64_t size;
+	uint32_t sum;
+	uint32_t always; /* weight 1 whatever its size */
+};
+
+/* Open addressing, linear probing, deletion by shifting back: no tombstones, so no decay. */
+struct blocks {
+	struct block *slots;
+	uint64_t mask; /* slots - 1; 0 while there are none */
+	uint64_t count;
+};
+
+struct range {
+	uint64_t start, end;
+	uint32_t sum;
+	uint8_t kind;
+	uint8_t reserved; /* address space put aside: 0 live bytes */
+};
+
+/* Sorted by start, disjoint. */
+struct ranges {
+	struct range *items;
+	size_t count, room;
+};
+
+/* Figures of one (stack, kind). The first 64 bytes are what every event touches. */
+struct sum {
+	uint64_t seen; /* the peak epoch for which `peak*` were last brought up to date */
+	double live, live_count;
+	double allocated, allocations;
+	double freed;
+	double bad_frees;
+	uint32_t node, kind;
+	double live_variance, allocated_variance;
+	double peak, peak_count, peak_variance;
+	double resident, huge, swapped; /* of the last residency join */
+};
+
+struct trie {
+	struct mematlas_node *nodes;
+	uint32_t count, room;
+	uint32_t *table; /* node numbers; 0: empty */
+	uint32_t mask;
+};
+
+struct sums {
+	struct sum *items;
+	uint32_t count, room;
+	uint32_t *table; /* index + 1; 0: empty */
+	uint32_t mask;
+};
+
+struct code {
+	char *bytes; /* name, file, line table, one after the other */
+	uint32_t name, file, table; /* lengths */
+	uint32_t first_line, format;
+	uint64_t hash;
+};
+
+struct codes {
+	struct code *items;
+	uint32_t count, room;
+};
+
+struct modules {
+	struct mematlas_module *items;
+	uint32_t count, room;
+};
+
+struct state {
+	struct blocks blocks;
+	struct ranges ranges;
+	struct trie trie;
+	struct sums sums;
+	struct codes codes;
+	struct modules modules;
+	double mean; /* bytes between samples; 0: exact */
+	double live; /* bytes, all kinds that count */
+	double peak;
+	uint64_t epoch;     /* number of times `peak` rose */
+	uint64_t peak_time; /* clock */
+	bool out_of_memory;
+};
+
+/* Weight of one record: what it stands for. */
+struct weight {
+	double count, bytes, variance;
+};
+
+static inline struct weight weigh(double mean, uint64_t size, bool always)
+{
+	if (always || mean == 0)
+		return (struct weight){1, (double)size, 0};
+	double p = -expm1(-(double)(size ? size : 1) / mean);
+	double bytes = (double)size / p;
+	return (struct weight){1 / p, bytes, bytes * bytes * (1 - p)};
+}
+
+/* Live bytes are what the program asked for: an allocator's own mapping holds blocks that count
+ * themselves, and a mapped file is no allocation. */
+static inline bool counts_as_live(uint32_t kind)
+{
+	return kind == TRACE_MALLOC || kind == TRACE_MMAP || kind == TRACE_PYOBJECT;
+}
+
+static inline bool is_block_kind(uint32_t kind)
+{
+	return kind == TRACE_MALLOC || kind == TRACE_PYOBJECT;
+}
+
+#define BLOCK_KEY(address, kind) (TRACE_ADDRESS(address) | (uint64_t)(kind) << 48)
+
+/* Neighbouring blocks share cache lines of the table. */
+static inline uint64_t block_slot(const struct blocks *blocks, uint64_t key)
+{
+	uint64_t line = ((key >> 7) * 0x9e3779b97f4a7c15ull) >> 20;
+
+	return (line << 3 | ((key >> 4) & 7)) & blocks->mask;
+}
+
+static inline void block_prefetch(const struct blocks *blocks, uint64_t key)
+{
+	if (blocks->mask)
+		__builtin_prefetch(&blocks->slots[block_slot(blocks, key)], 1);
+}
+
+/* blocks.c: add() replaces and hands back an earlier block of that key. */
+bool blocks_add(struct blocks *blocks, const struct block *block, struct block *replaced);
+bool blocks_take(struct blocks *blocks, uint64_t key, struct block *out);
+int blocks_copy(struct blocks *to, const struct blocks *from);
+
+/* ranges.c */
+typedef void range_removed(void *context, const struct range *range, uint64_t bytes, int pieces);
+size_t ranges_find(const struct ranges *ranges, uint64_t address); /* first that ends after it */
+bool ranges_remove(struct ranges *ranges, uint64_t start, uint64_t end, range_removed *removed, void *context);
+bool ranges_insert(struct ranges *ranges, const struct range *range);
+
+/* stacks.c */
+bool state_init(struct state *state, double mean);
+void state_free(struct state *state);
+int state_copy(struct state *to, const struct state *from);
+uint32_t trie_add(struct state *state, uint32_t parent, uint64_t word);
+uint32_t sum_find(struct state *state, uint32_t node, uint32_t kind); /* index; made if need be */
+uint32_t code_add(struct state *state, const struct code *code); /* copies; ID from 1, 0: no memory */
+void module_add(struct state *state, const struct mematlas_module *module);
+
+/* apply.c: what happened, one event after the other. */
+void state_allocate(struct state *state, uint64_t time, const struct block *block);
+bool state_release(struct state *state, uint64_t key, struct block *out);
+void state_restore(struct state *state, uint64_t time, const struct block *block);
+void state_map(struct state *state, uint64_t time, const struct range *range);
+uint32_t state_unmap(struct state *state, uint64_t start, uint64_t end); /* kind of what was there, 0: nothing */
+
+/* Before a figure of `sum` changes: keep what it held at the peak. */
+static inline void sum_touch(struct state *state, struct sum *sum)
+{
+	if (sum->seen == state->epoch)
+		return;
+	sum->seen = state->epoch;
+	sum->peak = sum->live;
+	sum->peak_count = sum->live_count;
+	sum->peak_variance = sum->live_variance;
+}
+
+#endif
