@@ -48,14 +48,14 @@ def test_a_call_at_the_end_of_a_module_is_its_own() -> None:
     ]
     found = Resolver().resolve([0x1000, 0x1001, 0x2000, 0x2001], modules, [])
     names = [found[word][0].module for word in (0x1000, 0x1001, 0x2000, 0x2001)]
-    assert names == [None, "first", "first", "second"]
+    assert names == [None, "/x/first", "/x/first", "/x/second"]
 
 
 def test_the_module_loaded_last_holds() -> None:
     """Where a module took the place of an unloaded one, the later one is meant."""
     modules = [Module("/x/old", "", 0, 0x1000, 0x3000), Module("/x/new", "", 0, 0x2000, 0x3000)]
     found = Resolver().resolve([0x1800, 0x2800], modules, [])
-    assert [found[word][0].module for word in (0x1800, 0x2800)] == ["old", "new"]
+    assert [found[word][0].module for word in (0x1800, 0x2800)] == ["/x/old", "/x/new"]
 
 
 def test_known_words_are_left_alone() -> None:

@@ -10,12 +10,9 @@ import pytest
 
 import synthetic
 from mematlas.analysis.moments import at_end, at_peak
-from mematlas.analysis.report import SERIES_POINTS, by_line, make_report
-from mematlas.analysis.stacks import OWN, PACKAGE, SYSTEM, Owners
+from mematlas.analysis.report import SERIES_POINTS, make_report
 from mematlas.model.recording import (
     TIMELINE_DTYPE,
-    Frame,
-    Module,
     Part,
     PartKind,
     Recording,
@@ -45,17 +42,17 @@ def test_the_account_is_that_of_the_highest_rss(recording: Recording) -> None:
 
 
 def test_stacks_add_up_to_the_rows(recording: Recording) -> None:
-    """No byte of the rows is lost or counted twice on the way to stacks and to lines."""
+    """No byte of the rows is lost or counted twice on the way to stacks."""
     report = make_report(recording)
     totals = recording.totals[0].rows
     held = recording.snapshots[-1].rows
-    for group in (report.stacks, by_line(report.stacks, "live")):
-        assert sum(each.live_bytes for each in group) == held["live_bytes"].sum()
-        assert sum(each.resident_bytes for each in group) == held["resident_bytes"].sum()
-        assert sum(each.swapped_bytes for each in group) == held["swapped_bytes"].sum()
-        assert sum(each.allocated_bytes for each in group) == totals["allocated_bytes"].sum()
-        assert sum(each.allocations for each in group) == totals["allocations"].sum()
-        assert sum(each.peak_bytes for each in group) == report.peak_live_bytes
+    stacks = report.stacks
+    assert sum(each.live_bytes for each in stacks) == held["live_bytes"].sum()
+    assert sum(each.resident_bytes for each in stacks) == held["resident_bytes"].sum()
+    assert sum(each.swapped_bytes for each in stacks) == held["swapped_bytes"].sum()
+    assert sum(each.allocated_bytes for each in stacks) == totals["allocated_bytes"].sum()
+    assert sum(each.allocations for each in stacks) == totals["allocations"].sum()
+    assert sum(each.peak_bytes for each in stacks) == report.peak_live_bytes
 
 
 def test_a_stack_is_its_frames_from_leaf_to_root(recording: Recording) -> None:
@@ -159,59 +156,3 @@ def test_unknown_swap_is_carried_on_or_noted(recording: Recording) -> None:
     rows["swap_bytes"] = np.nan
     recording.timeline[0] = rows
     assert any("swapped bytes over time are unknown" in n for n in make_report(recording).notes)
-
-
-PYTHON_OWN = Frame("load", "/srv/orders.py", 8, None, "python")
-PYTHON_JSON = Frame("loads", "/usr/lib/python3.11/json/__init__.py", 346, None, "python")
-PYTHON_PANDAS = Frame(
-    "read", "/opt/venv/lib/python3.11/site-packages/pandas/io.py", 5, None, "python"
-)
-IMPORT = Frame("_find", "<frozen importlib._bootstrap>", 5, None, "python")
-OBJECT_MALLOC = Frame("PyObject_Malloc", "Objects/obmalloc.c", 7, "libpython3.11.so.1.0", "native")
-VECTOR = Frame("push_back", "/usr/include/c++/12/bits/stl_vector.h", 9, "shop", "inlined")
-SHOP = Frame("take", "/src/shop.cpp", 9, "shop", "native")
-RUST = Frame("alloc::alloc", "/rustc/abc/library/alloc/src/alloc.rs", 9, "shop", "inlined")
-CRATE = Frame("serde::de", "/home/me/.cargo/registry/src/serde-1/de.rs", 9, "shop", "native")
-STRDUP = Frame("strdup", "./string/strdup.c", 42, "libc.so.6", "native")
-STRIPPED = Frame("tool+0x1234", None, None, "tool", "native")
-EXTENSION = Frame("parse", "/build/parser.c", 3, "_parser.so", "native")
-
-
-@pytest.mark.parametrize(
-    ("frame", "rank"),
-    [
-        (PYTHON_OWN, OWN),
-        (PYTHON_JSON, SYSTEM),
-        (PYTHON_PANDAS, PACKAGE),
-        (IMPORT, SYSTEM),
-        (OBJECT_MALLOC, SYSTEM),
-        (VECTOR, SYSTEM),
-        (RUST, SYSTEM),
-        (CRATE, PACKAGE),
-        (SHOP, OWN),
-        (STRDUP, SYSTEM),
-        (STRIPPED, OWN),
-        (EXTENSION, PACKAGE),
-    ],
-    ids=lambda value: getattr(value, "function", value),
-)
-def test_frames_are_told_apart_by_whose_code_they_are(
-    recording: Recording, frame: Frame, rank: int
-) -> None:
-    """The user's own code, packages, and the system's or the language's own code."""
-    recording.processes[1] = replace(recording.processes[1], executable="/usr/lib/gcc/12/tool")
-    recording.modules[1] = [
-        Module("/usr/lib/gcc/12/tool", "", 0, 0, 1),
-        Module("/home/me/shop", "", 0, 0, 1),
-        Module("/opt/venv/lib/python3.11/site-packages/x/_parser.so", "", 0, 0, 1),
-    ]
-    assert Owners(recording).rank(frame) == rank
-
-
-def test_a_stack_is_put_down_to_the_code_nearest_to_the_user(recording: Recording) -> None:
-    """Own code first, else a package, else the leaf."""
-    find = Owners(recording).find
-    assert find((STRDUP, PYTHON_PANDAS, PYTHON_JSON, PYTHON_OWN)) == 3
-    assert find((STRDUP, PYTHON_JSON, PYTHON_PANDAS)) == 2
-    assert find((OBJECT_MALLOC, IMPORT)) == 0
-    assert find((VECTOR, SHOP, PYTHON_OWN)) == 1

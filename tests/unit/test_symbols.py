@@ -165,7 +165,7 @@ def test_a_stripped_program_shows_module_and_offset(tmp_path: Path) -> None:
     address = return_addresses(program)[0]
     tool("strip", program)
     (frame,) = open_table(module(program)).frames(address)
-    assert frame == Frame(f"shop+{address:#x}", None, None, "shop", "native")
+    assert frame == Frame(f"shop+{address:#x}", None, None, str(program), "native")
 
 
 def test_a_rebuilt_program_is_not_resolved_with_the_wrong_build(tmp_path: Path) -> None:

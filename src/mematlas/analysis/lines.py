@@ -25,7 +25,7 @@ OWN, LIBRARY, RUNTIME = 0, 1, 2
 
 _PACKAGES = ("/site-packages/", "/dist-packages/")
 _STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
-_SYSTEM = re.compile(r"^/(usr/(?!local/|src/)|lib|lib64/|opt/rh/)|^\[")
+_SYSTEM = re.compile(r"^/(usr/(?!local/|src/|s?bin/)|lib|lib64/|opt/rh/)|^\[")
 _RUNTIME_MODULE = re.compile(
     r"^(libc|libstdc\+\+|libc\+\+|libm|libgcc_s|libpthread|ld-linux.*|ld-musl.*|libpython3.*"
     r"|libmematlas_trace|python3?(\.\d+)?t?|linux-vdso|\[vdso\]|libjemalloc|libtcmalloc|libmimalloc)"

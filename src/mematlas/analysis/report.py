@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.analysis import figures, moments
-from mematlas.analysis.stacks import Owners, Stacks
+from mematlas.analysis.stacks import Stacks
 from mematlas.model.report import (
     BadFree,
-    LineFigures,
     ProcessLine,
     Report,
     Series,
@@ -21,7 +20,7 @@ from mematlas.model.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -59,17 +58,6 @@ def make_report(recording: Recording, process: int | None = None) -> Report:
     )
 
 
-def by_line(stacks: Iterable[StackFigures], metric: str) -> list[LineFigures]:
-    """Add stacks up by the line they are put down to; most of a metric first."""
-    groups: dict[tuple[object, ...], list[StackFigures]] = {}
-    for stack in stacks:
-        frame = stack.frames[stack.owner]
-        place = (frame.function, frame.file, frame.line, frame.module)
-        groups.setdefault(place, []).append(stack)
-    lines = [_add_up(members) for members in groups.values()]
-    return sorted(lines, key=lambda line: -line.metric(metric))
-
-
 def find_bad_frees(recording: Recording, wanted: set[int]) -> Iterator[BadFree]:
     """Frees of pointers that were not live allocations, most first."""
     found = []
@@ -83,26 +71,9 @@ def find_bad_frees(recording: Recording, wanted: set[int]) -> Iterator[BadFree]:
     yield from sorted(found, key=lambda each: -each.count)
 
 
-def _add_up(stacks: Sequence[StackFigures]) -> LineFigures:
-    first = stacks[0]
-    return LineFigures(
-        frame=first.frames[first.owner],
-        stacks=len(stacks),
-        live_bytes=sum(each.live_bytes for each in stacks),
-        live_count=sum(each.live_count for each in stacks),
-        peak_bytes=sum(each.peak_bytes for each in stacks),
-        allocated_bytes=sum(each.allocated_bytes for each in stacks),
-        allocations=sum(each.allocations for each in stacks),
-        resident_bytes=sum(each.resident_bytes for each in stacks),
-        huge_bytes=sum(each.huge_bytes for each in stacks),
-        swapped_bytes=sum(each.swapped_bytes for each in stacks),
-    )
-
-
 def _all_stacks(
     recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
 ) -> Iterator[StackFigures]:
-    owners = Owners(recording)
     moment = {each.process: each.rows for each in peak}
     for process in processes:
         index = process.index
@@ -111,11 +82,11 @@ def _all_stacks(
         if held is None and not peak and totals:  # nothing but the sums is known
             held = totals.rows
         stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
-        yield from _stacks(stacks, owners, index, totals.rows if totals else None, held)
+        yield from _stacks(stacks, index, totals.rows if totals else None, held)
 
 
 def _stacks(
-    stacks: Stacks, owners: Owners, process: int, totals: Rows | None, held: Rows | None
+    stacks: Stacks, process: int, totals: Rows | None, held: Rows | None
 ) -> Iterator[StackFigures]:
     """One process's figures; `held` has its live and resident bytes at the account's moment."""
     tables = [figures.owning(rows) for rows in (totals, held) if rows is not None]
@@ -133,7 +104,7 @@ def _stacks(
         frames = stacks.frames(stack)
         values = {name: column[position] for name, column in whole.items()}
         if any(values.values()):
-            yield StackFigures(frames, kind, process, **values, owner=owners.find(frames))
+            yield StackFigures(frames, kind, process, **values)
 
 
 def _line(process: Process, recording: Recording) -> ProcessLine:

@@ -27,8 +27,7 @@ class Account:
 class StackFigures:
     """One stack, leaf first, and what it owned.
 
-    Live and residency are those of the account's moment, the rest is of the whole run. `owner` is
-    the frame it is put down to: the first of the user's own code, else of a package, else the leaf.
+    Live and residency are those of the account's moment, the rest is of the whole run.
     """
 
     frames: tuple[Frame, ...]
@@ -43,27 +42,6 @@ class StackFigures:
     huge_bytes: int
     swapped_bytes: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
-    owner: int = 0  # index in frames
-
-    def metric(self, name: str) -> int:
-        """Value in bytes of one of METRICS."""
-        return int(getattr(self, f"{name}_bytes"))
-
-
-@dataclass(frozen=True, slots=True)
-class LineFigures:
-    """All stacks put down to one line, added up."""
-
-    frame: Frame
-    stacks: int
-    live_bytes: int
-    live_count: int
-    peak_bytes: int
-    allocated_bytes: int
-    allocations: int
-    resident_bytes: int
-    huge_bytes: int
-    swapped_bytes: int
 
     def metric(self, name: str) -> int:
         """Value in bytes of one of METRICS."""

@@ -34,7 +34,7 @@ _END_MARKS = {"_init": 64, "_fini": 64}  # sizeless symbols before the PLT and t
 class Table:
     """The symbols of one loaded file: lookup tables, best first. `note` says what is amiss."""
 
-    name: str
+    path: str
     load_address: int = 0
     caches: list[SymCache] = field(default_factory=list)
     note: str = ""
@@ -45,7 +45,8 @@ class Table:
             found = cache.lookup(file_address - 1 - self.load_address)
             if found and not _past_the_end(found[-1], file_address - self.load_address):
                 return self._named(found)
-        return (Frame(f"{self.name}+{file_address:#x}", None, None, self.name, "native"),)
+        name = self.path.rpartition("/")[2]
+        return (Frame(f"{name}+{file_address:#x}", None, None, self.path, "native"),)
 
     def _named(self, found: list[SourceLocation]) -> tuple[Frame, ...]:
         last = len(found) - 1
@@ -54,7 +55,7 @@ class Table:
                 function=demangle(each.symbol),
                 file=each.full_path or None,
                 line=each.line or None,
-                module=self.name,
+                module=self.path,
                 kind="native" if number == last else "inlined",
             )
             for number, each in enumerate(found)
@@ -66,7 +67,7 @@ def open_table(module: Module) -> Table:
     if module.path in _BRACKETED:
         return Table("[vdso]")
     path = Path(module.path.removesuffix(" (deleted)"))
-    table = Table(path.name)
+    table = Table(str(path))
     try:
         facts = elf.read(path)
     except OSError as error:
