@@ -173,7 +173,8 @@ def _notes(
     yield from recording.notes
     if len({each.process for each in peak}) > 1:
         yield "RSS of several processes is added up: a page they share counts once in each"
-    if len([each for each in processes if each.index in recording.totals]) > 1:
+    totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
+    if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
         yield "peak live bytes add up each process's own peak; they need not be of one moment"
     seen = {each.process for each in recording.snapshots}
     unseen = [each for each in processes if each.index not in seen]

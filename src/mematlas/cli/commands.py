@@ -16,4 +16,6 @@ class Command(NamedTuple):
     summary: str
 
 
-COMMANDS: tuple[Command, ...] = ()
+COMMANDS: tuple[Command, ...] = (
+    Command("report", "mematlas.cli.report", "what owns the resident memory of a recorded run"),
+)

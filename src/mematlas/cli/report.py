@@ -1,0 +1,74 @@
+"""Report on a recording: the account of its resident memory, and the lines of code that own it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from mematlas.cli.arguments import positive
+from mematlas.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mematlas.model.recording import Recording
+
+DEFAULT_LINES = 20
+METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", metavar="FILE", help="a recording made by `mematlas run`")
+    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/report/1)")
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=positive,
+        help=f"show the first N lines, or stacks in JSON (default {DEFAULT_LINES}; JSON: all)",
+    )
+    parser.add_argument(
+        "--by", choices=METRICS, default="resident", help="rank by this (default resident)"
+    )
+    parser.add_argument("--pid", type=positive, help="report on this process alone")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read the recording and print the report."""
+    from mematlas.analysis.report import make_report
+
+    recording = load(arguments.file)
+    report = make_report(recording, find_process(recording, arguments.pid))
+    if arguments.json:
+        from mematlas.views import json
+
+        sys.stdout.writelines(json.render_report(report, by=arguments.by, top=arguments.top))
+        return 0
+    from rich.console import Console
+
+    from mematlas.views.text.report import render_report
+
+    top = arguments.top or DEFAULT_LINES
+    render_report(report, top=top, by=arguments.by, console=Console())
+    return 0
+
+
+def load(path: str) -> Recording:
+    """Read a recording and resolve what the run had no time to resolve."""
+    from mematlas.recording import read
+    from mematlas.recording.frames import resolve_missing
+
+    recording = read(path)
+    recording.notes += resolve_missing(recording)
+    return recording
+
+
+def find_process(recording: Recording, pid: int | None) -> int | None:
+    """Index of the last image of a process; None for all."""
+    if pid is None:
+        return None
+    found = [each.index for each in recording.processes if each.pid == pid]
+    if not found:
+        known = ", ".join(sorted({str(each.pid) for each in recording.processes})[:20])
+        raise UsageError(f"PID {pid} is not in the recording; these are: {known or 'none'}")
+    return found[-1]

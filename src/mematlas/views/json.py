@@ -1,0 +1,122 @@
+"""Models as JSON, in pieces: a report of 100,000 stacks is written as it is made.
+
+Every answer is {"schema": "mematlas/COMMAND/1", "data": ...}; schemas/ has the JSON Schema of each.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from mematlas.model.recording import Frame
+    from mematlas.model.report import Account, BadFree, ProcessLine, Report, StackFigures
+
+_BATCH = 1000
+
+
+def schema(command: str) -> dict[str, Any]:
+    """JSON Schema of a command's answer, version 1."""
+    text = resources.files("mematlas.views").joinpath("schemas", f"{command}-1.json").read_text()
+    whole: dict[str, Any] = json.loads(text)
+    return whole
+
+
+def render_report(report: Report, *, by: str, top: int | None = None) -> Iterator[str]:
+    """Write the report, its stacks ranked by a metric and cut to the first `top`."""
+    ranked = sorted(report.stacks, key=lambda stack: -stack.metric(by))
+    yield from _answer(
+        "report",
+        {
+            "command": list(report.command),
+            "started": report.started,
+            "machine": report.machine,
+            "sampling": asdict(report.sampling),
+            "complete": report.complete,
+            "account": _account(report.account),
+            "last": _account(report.last),
+            "peak": {"live_bytes": report.peak_live_bytes, "time_s": report.peak_live_time_s},
+            "processes": [_process(each) for each in report.processes],
+            "timeline": [asdict(each) for each in report.series],
+            "bad_frees": [_bad_free(each) for each in report.bad_frees],
+            "notes": list(report.notes),
+            "by": by,
+            "stacks_total": len(ranked),
+        },
+        {"stacks": _Items(ranked[:top], FrameTexts())},
+    )
+
+
+class FrameTexts:
+    """JSON of frames, each written once: stacks share them."""
+
+    def __init__(self) -> None:
+        """Start with none written."""
+        self._texts: dict[int, tuple[Frame, str]] = {}
+
+    def of(self, frames: tuple[Frame, ...]) -> str:
+        """Write a list of frames."""
+        texts = self._texts
+        found = []
+        for frame in frames:
+            known = texts.get(id(frame))
+            if known is None:
+                known = texts[id(frame)] = (frame, json.dumps(_frame(frame)))
+            found.append(known[1])
+        return f"[{', '.join(found)}]"
+
+
+class _Items:
+    """Dataclasses with frames, to be written one by one."""
+
+    def __init__(self, items: Iterable[StackFigures], texts: FrameTexts) -> None:
+        self._items = items
+        self._texts = texts
+
+    def __iter__(self) -> Iterator[str]:
+        for item in self._items:
+            names = [field.name for field in fields(item) if field.name != "frames"]
+            facts = json.dumps({name: getattr(item, name) for name in names})
+            yield f'{{"frames": {self._texts.of(item.frames)}, {facts[1:]}'
+
+
+def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> Iterator[str]:
+    """Write the small facts at once and the long lists in batches."""
+    yield f'{{"schema": "mematlas/{command}/1", "data": {json.dumps(facts)[:-1]}'
+    for name, items in lists.items():
+        yield f', "{name}": ['
+        batch: list[str] = []
+        separator = "\n"
+        for text in items:
+            batch.append(text)
+            if len(batch) == _BATCH:
+                yield separator + ",\n".join(batch)
+                batch, separator = [], ",\n"
+        yield (separator + ",\n".join(batch) if batch else "") + "]"
+    yield "}}\n"
+
+
+def _account(account: Account) -> dict[str, Any]:
+    return {
+        **{name: getattr(account, name) for name in ("time_s", "trigger", "rss_bytes")},
+        "parts": [asdict(part) for part in account.parts],
+        "unexplained_bytes": account.unexplained_bytes,
+    }
+
+
+def _process(process: ProcessLine) -> dict[str, Any]:
+    """Give a process; an RSS that was never seen is null."""
+    return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
+
+
+def _bad_free(bad: BadFree) -> dict[str, Any]:
+    frames = [_frame(frame) for frame in bad.frames]
+    return {"frames": frames, "process": bad.process, "count": bad.count}
+
+
+def _frame(frame: Frame) -> dict[str, Any]:
+    return {name: getattr(frame, name) for name in ("function", "file", "line", "module", "kind")}
