@@ -140,3 +140,58 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int proces
 				struct mematlas_account *account);
 int64_t mematlas_collector_rows(struct mematlas_collector *collector, struct mematlas_held *rows, uint64_t room);
 int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts, uint64_t room);
+/* scan/maps.c: /proc/PID/maps or smaps, from an open file, to columns of uint64. */
+enum mematlas_maps_column {
+	MEMATLAS_MAPS_START,
+	MEMATLAS_MAPS_END,
+	MEMATLAS_MAPS_PERMISSIONS, /* enum mematlas_maps_permission */
+	MEMATLAS_MAPS_OFFSET,
+	MEMATLAS_MAPS_DEVICE,      /* major << 32 | minor */
+	MEMATLAS_MAPS_INODE,
+	MEMATLAS_MAPS_FLAGS,       /* VmFlags: bit N is flag N */
+	MEMATLAS_MAPS_NAME_AT,     /* into names */
+	MEMATLAS_MAPS_NAME_LENGTH,
+	MEMATLAS_MAPS_BASE         /* how many there are */
+};
+enum mematlas_maps_permission {
+	MEMATLAS_MAPS_READ = 1,
+	MEMATLAS_MAPS_WRITE = 2,
+	MEMATLAS_MAPS_EXECUTE = 4,
+	MEMATLAS_MAPS_SHARED = 8
+};
+#define MEMATLAS_MAPS_ABSENT 18446744073709551615ULL
+struct mematlas_maps;
+struct mematlas_maps_sizes {
+	uint64_t count;    /* rows */
+	uint64_t names;    /* bytes of names */
+	uint64_t overlaps; /* mappings told twice because they changed meanwhile; the later one is kept */
+	uint64_t ignored;  /* lines not understood */
+	uint32_t keys;     /* fields the kernel printed: Rss, Pss, ... Values are bytes where it says kB */
+	uint32_t flags;    /* VmFlags seen */
+};
+int mematlas_maps_create(int fd, struct mematlas_maps **ret);
+void mematlas_maps_destroy(struct mematlas_maps *maps);
+void mematlas_maps_sizes(const struct mematlas_maps *maps, struct mematlas_maps_sizes *ret);
+const uint64_t *mematlas_maps_base(const struct mematlas_maps *maps, int column);
+const uint64_t *mematlas_maps_values(const struct mematlas_maps *maps, uint32_t key);
+const char *mematlas_maps_key(const struct mematlas_maps *maps, uint32_t key);
+const char *mematlas_maps_flag(const struct mematlas_maps *maps, uint32_t flag);
+const char *mematlas_maps_names(const struct mematlas_maps *maps);
+
+/* scan/pages.c: what is behind the pages of a process. */
+struct mematlas_page_run {
+	uint64_t start;
+	uint64_t end;
+	uint64_t categories; /* PAGE_IS_* */
+};
+/* Pagemap entries for `count` pages from the page-aligned address `start`. Returns how many there were. */
+int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *ret);
+/* PAGEMAP_SCAN: runs of pages in [*start, end) that have one of the categories `any`; `*start` moves to
+ * where to go on. Returns the number of runs. */
+int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t any, uint64_t want,
+			      struct mematlas_page_run *ret, uint64_t room);
+/* For each pagemap entry with a frame number, that frame's word in an open kpageflags, kpagecount or
+ * kpagecgroup (fd < 0: leave out). 0 where there is no frame; MEMATLAS_MAPS_ABSENT where the table has none.
+ * Returns the number of distinct frames. */
+int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables, uint64_t *const *ret,
+			     int table_count);

@@ -1,0 +1,113 @@
+/* Reads maps or smaps once, in order, straight into columns. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "maps.h"
+
+/* The kernel hands out about a page per read whatever we offer; lines are far below this. */
+#define BUFFER (64 * 1024)
+
+static int take_lines(struct mematlas_maps *maps, char *buffer, size_t *held)
+{
+	const char *line = buffer, *end = buffer + *held, *newline;
+
+	while ((newline = memchr(line, '\n', (size_t)(end - line)))) {
+		int error = maps_take_line(maps, line, newline);
+
+		if (error)
+			return error;
+		line = newline + 1;
+	}
+	*held = (size_t)(end - line);
+	memmove(buffer, line, *held);
+	return 0;
+}
+
+static int read_all(struct mematlas_maps *maps, int fd, char *buffer)
+{
+	size_t held = 0;
+
+	for (;;) {
+		ssize_t got = read(fd, buffer + held, BUFFER - held);
+		int error;
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0) /* a last line without newline: a cut capture */
+			return held ? maps_take_line(maps, buffer, buffer + held) : 0;
+		held += (size_t)got;
+		error = take_lines(maps, buffer, &held);
+		if (error)
+			return error;
+		if (held == BUFFER) /* no such line exists */
+			return -EOVERFLOW;
+	}
+}
+
+int mematlas_maps_create(int fd, struct mematlas_maps **ret)
+{
+	struct mematlas_maps *maps = calloc(1, sizeof(*maps));
+	char *buffer = malloc(BUFFER);
+	int error = maps && buffer ? read_all(maps, fd, buffer) : -ENOMEM;
+
+	free(buffer);
+	if (error) {
+		mematlas_maps_destroy(maps);
+		return error;
+	}
+	*ret = maps;
+	return 0;
+}
+
+void mematlas_maps_destroy(struct mematlas_maps *maps)
+{
+	if (!maps)
+		return;
+	for (int column = 0; column < MEMATLAS_MAPS_BASE; column++)
+		free(maps->base[column]);
+	for (uint32_t key = 0; key < maps->key_count; key++)
+		free(maps->keys[key].values);
+	free(maps->names);
+	free(maps);
+}
+
+void mematlas_maps_sizes(const struct mematlas_maps *maps, struct mematlas_maps_sizes *ret)
+{
+	*ret = (struct mematlas_maps_sizes){
+		.count = maps->count,
+		.names = maps->names_size,
+		.overlaps = maps->overlaps,
+		.ignored = maps->ignored,
+		.keys = maps->key_count,
+		.flags = maps->flag_count,
+	};
+}
+
+const uint64_t *mematlas_maps_base(const struct mematlas_maps *maps, int column)
+{
+	return column >= 0 && column < MEMATLAS_MAPS_BASE ? maps->base[column] : NULL;
+}
+
+const uint64_t *mematlas_maps_values(const struct mematlas_maps *maps, uint32_t key)
+{
+	return key < maps->key_count ? maps->keys[key].values : NULL;
+}
+
+const char *mematlas_maps_key(const struct mematlas_maps *maps, uint32_t key)
+{
+	return key < maps->key_count ? maps->keys[key].name : NULL;
+}
+
+const char *mematlas_maps_flag(const struct mematlas_maps *maps, uint32_t flag)
+{
+	return flag < maps->flag_count ? maps->flags[flag] : NULL;
+}
+
+const char *mematlas_maps_names(const struct mematlas_maps *maps)
+{
+	return maps->names;
+}

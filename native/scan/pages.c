@@ -1,0 +1,222 @@
+/* pagemap, PAGEMAP_SCAN, and the join of frames with the kernel's per-frame tables. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "mematlas.h"
+
+#define ENTRY_PRESENT (1ULL << 63)
+#define ENTRY_FRAME ((1ULL << 55) - 1)
+#define MOST_FRAMES (1ULL << 36) /* 256 TiB of 4 KiB frames */
+
+/* linux/fs.h of 6.7; headers of older systems lack it. */
+struct scan_argument {
+	uint64_t size;
+	uint64_t flags;
+	uint64_t start;
+	uint64_t end;
+	uint64_t walk_end;
+	uint64_t runs;
+	uint64_t room;
+	uint64_t most_pages;
+	uint64_t inverted;
+	uint64_t all;
+	uint64_t any;
+	uint64_t want;
+};
+#define SCAN _IOWR('f', 16, struct scan_argument)
+
+static int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
+{
+	uint64_t done = 0;
+
+	while (done < count * 8) {
+		ssize_t got =
+			pread(fd, (char *)ret + done, count * 8 - done, (off_t)(first * 8 + done));
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return -errno;
+		if (got == 0)
+			break;
+		done += (uint64_t)got;
+	}
+	return (int64_t)(done / 8);
+}
+
+int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *ret)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	if (start % page)
+		return -EINVAL;
+	return read_words(fd, start / page, count, ret);
+}
+
+int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t any, uint64_t want,
+			      struct mematlas_page_run *ret, uint64_t room)
+{
+	struct scan_argument scan = {
+		.size = sizeof(scan),
+		.start = *start,
+		.end = end,
+		.runs = (uint64_t)(uintptr_t)ret,
+		.room = room,
+		.any = any,
+		.want = want,
+	};
+	int got;
+
+	do {
+		got = ioctl(fd, SCAN, &scan);
+	} while (got < 0 && errno == EINTR);
+	if (got < 0)
+		return -errno;
+	*start = scan.walk_end;
+	return got;
+}
+
+/* Frames seen, as a bitmap, and how many lie below each word of it: a frame's rank is its place in
+ * the values read, which are thus read in ascending runs, each frame once. */
+struct frames {
+	uint64_t limit; /* frames the tables know */
+	uint64_t words;
+	uint64_t distinct;
+	uint64_t *seen;
+	uint32_t *below;
+};
+
+static int has_frame(uint64_t entry)
+{
+	return (entry & ENTRY_PRESENT) && (entry & ENTRY_FRAME);
+}
+
+/* The tables have no size to ask for. Frames past their end exist: mapped device memory. */
+static uint64_t find_limit(int fd)
+{
+	uint64_t low = 0, high = MOST_FRAMES, word;
+
+	while (low < high) {
+		uint64_t middle = low + (high - low) / 2;
+
+		if (read_words(fd, middle, 1, &word) == 1)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static int frames_collect(struct frames *frames, const uint64_t *entries, uint64_t count)
+{
+	uint64_t top = 0;
+
+	for (uint64_t at = 0; at < count; at++) {
+		uint64_t frame = entries[at] & ENTRY_FRAME;
+
+		if (has_frame(entries[at]) && frame < frames->limit && frame > top)
+			top = frame;
+	}
+	frames->words = top / 64 + 1;
+	frames->seen = calloc(frames->words, sizeof(*frames->seen));
+	frames->below = malloc(frames->words * sizeof(*frames->below));
+	if (!frames->seen || !frames->below)
+		return -ENOMEM;
+	for (uint64_t at = 0; at < count; at++) {
+		uint64_t frame = entries[at] & ENTRY_FRAME;
+
+		if (has_frame(entries[at]) && frame < frames->limit)
+			frames->seen[frame / 64] |= 1ULL << frame % 64;
+	}
+	for (uint64_t word = 0; word < frames->words; word++) {
+		frames->below[word] = (uint32_t)frames->distinct;
+		frames->distinct += (uint64_t)__builtin_popcountll(frames->seen[word]);
+	}
+	return 0;
+}
+
+static uint64_t next_bit(const struct frames *frames, uint64_t from, uint64_t invert)
+{
+	uint64_t word = from / 64, bits;
+
+	if (word >= frames->words)
+		return frames->words * 64;
+	bits = (frames->seen[word] ^ invert) & (~0ULL << from % 64);
+	while (!bits && ++word < frames->words)
+		bits = frames->seen[word] ^ invert;
+	return bits ? word * 64 + (uint64_t)__builtin_ctzll(bits) : frames->words * 64;
+}
+
+static int read_runs(const struct frames *frames, int fd, uint64_t *values)
+{
+	uint64_t end = frames->words * 64, start = next_bit(frames, 0, 0);
+
+	while (start < end) {
+		uint64_t stop = next_bit(frames, start, ~0ULL);
+		int64_t got = read_words(fd, start, stop - start, values);
+
+		if (got < 0)
+			return (int)got;
+		for (uint64_t at = (uint64_t)got; at < stop - start; at++)
+			values[at] = MEMATLAS_MAPS_ABSENT;
+		values += stop - start;
+		start = next_bit(frames, stop, 0);
+	}
+	return 0;
+}
+
+static uint64_t look_up(const struct frames *frames, const uint64_t *values, uint64_t entry)
+{
+	uint64_t frame = entry & ENTRY_FRAME, below;
+
+	if (!has_frame(entry))
+		return 0;
+	if (frame >= frames->limit)
+		return MEMATLAS_MAPS_ABSENT;
+	below = frames->seen[frame / 64] & ((1ULL << frame % 64) - 1);
+	return values[frames->below[frame / 64] + (uint64_t)__builtin_popcountll(below)];
+}
+
+static int join_table(const struct frames *frames, const uint64_t *entries, uint64_t count, int fd,
+		      uint64_t *values, uint64_t *ret)
+{
+	int error = read_runs(frames, fd, values);
+
+	for (uint64_t at = 0; !error && at < count; at++)
+		ret[at] = look_up(frames, values, entries[at]);
+	return error;
+}
+
+static uint64_t common_limit(const int *tables, int table_count)
+{
+	uint64_t limit = MOST_FRAMES;
+
+	for (int table = 0; table < table_count; table++) {
+		uint64_t own = tables[table] < 0 ? limit : find_limit(tables[table]);
+
+		limit = own < limit ? own : limit;
+	}
+	return limit;
+}
+
+int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables,
+			     uint64_t *const *ret, int table_count)
+{
+	struct frames frames = {.limit = common_limit(tables, table_count)};
+	int error = frames_collect(&frames, entries, count);
+	uint64_t *values = error ? NULL : malloc((frames.distinct + 1) * sizeof(*values));
+
+	if (!error && !values)
+		error = -ENOMEM;
+	for (int table = 0; !error && table < table_count; table++)
+		if (tables[table] >= 0)
+			error = join_table(&frames, entries, count, tables[table], values,
+					   ret[table]);
+	free(values);
+	free(frames.seen);
+	free(frames.below);
+	return error ? error : (int64_t)frames.distinct;
+}
