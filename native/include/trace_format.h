@@ -104,7 +104,7 @@ enum trace_record {
 	TRACE_UNMAP = 4,      /* [time] [address] [length]       munmap, or a mapping replaced by MAP_FIXED */
 	TRACE_STACK = 5,      /* [words << 8] [stack ID] [native count | Python count << 32] [native PCs ...] [Python ...] */
 	TRACE_CODE = 6,       /* [words << 8] [code ID | first line << 32] [linetable format] then 4 byte strings */
-	TRACE_MODULE = 7,     /* [words << 8] [load bias] [start] [end] then 2 byte strings: path, build ID */
+	TRACE_MODULE = 7,     /* [words << 8] [load bias] [start] [end] then 2 byte strings: path, build ID in hex */
 	TRACE_FORK = 8,       /* [time] [fork serial]            fork is about to happen in this thread */
 	TRACE_FORK_FAILED = 9,/* [time] [fork serial] */
 	TRACE_BAD_FREE = 10,  /* [time] [address | kind << 48] [stack ID]   exact mode: free of a block not live */
@@ -138,6 +138,7 @@ enum trace_kind {
 #define TRACE_KIND(word) (((word) >> 48) & 0xff)
 #define TRACE_FLAG_ALWAYS 1u   /* flags of ALLOC: recorded whatever its size, weight 1 */
 #define TRACE_FLAG_RESERVED 2u /* a PROT_NONE mapping: address space put aside, 0 live bytes */
+#define TRACE_FLAG_MOVED 4u    /* by mremap: the kind is that of the range this ring's last UNMAP took away */
 #define TRACE_TYPE(word) ((word) & 0xff)
 #define TRACE_TIME(word) ((word) >> 8)
 #define TRACE_WORDS(word) ((word) >> 8)

@@ -1,2 +1,199 @@
-/* placeholder until the tracer lands */
-int mematlas_trace_placeholder;
+/* The allocation functions a program calls, replaced. Each does its fast-path test and jumps to the
+ * real function; what is to be recorded goes through a slow path of its own. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <malloc.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tracer.h"
+
+#define TRACE_OUT_OF_LINE __attribute__((noinline))
+
+/* Opens a slow path for an allocation of `size`: may it be recorded? Nested calls (an allocator that
+ * uses malloc, libc inside our own set-up) are not, and close_allocation() must match. */
+struct slow_call {
+	bool entered;
+	bool record;
+};
+
+static struct slow_call open_allocation(size_t size)
+{
+	struct slow_call call = {.entered = trace_enter()};
+
+	call.record = call.entered && trace_slow_sample(size);
+	return call;
+}
+
+static void *close_allocation(struct slow_call call, void *block, size_t size)
+{
+	if (call.record && block)
+		trace_allocated(TRACE_MALLOC, block, size, 0);
+	else if (block && (!call.entered || !trace_session_is_over()))
+		trace_note_unrecorded(block);
+	if (call.entered)
+		trace_leave();
+	return block;
+}
+
+static TRACE_OUT_OF_LINE void *slow_malloc(size_t size)
+{
+	struct slow_call call = open_allocation(size);
+
+	return close_allocation(call, trace_real.malloc(size), size);
+}
+
+TRACE_EXPORT void *malloc(size_t size)
+{
+	return trace_sample_due(size) ? slow_malloc(size) : trace_real.malloc(size);
+}
+
+static TRACE_OUT_OF_LINE void *slow_calloc(size_t count, size_t size)
+{
+	struct slow_call call = open_allocation(count * size);
+
+	return close_allocation(call, trace_real.calloc(count, size), count * size);
+}
+
+TRACE_EXPORT void *calloc(size_t count, size_t size)
+{
+	return trace_sample_due(count * size) ? slow_calloc(count, size)
+					      : trace_real.calloc(count, size);
+}
+
+static TRACE_OUT_OF_LINE void slow_free(void *block)
+{
+	int saved = errno;
+
+	if (!block || trace_in_nursery(block))
+		return;
+	if (trace_enter()) {
+		trace_freeing(TRACE_MALLOC, block);
+		trace_leave();
+	}
+	errno = saved;
+	trace_real.free(block);
+}
+
+TRACE_EXPORT void free(void *block)
+{
+	if (trace_free_due(block))
+		slow_free(block);
+	else
+		trace_real.free(block);
+}
+
+static void *move_out_of_nursery(const void *block, size_t size)
+{
+	void *moved = malloc(size);
+	size_t old = ((const size_t *)block)[-1];
+
+	if (moved)
+		memcpy(moved, block, old < size ? old : size);
+	return moved;
+}
+
+/* The old block is reported free before the real call, since afterwards another thread may own its
+ * address already; if the call fails, the report is taken back. */
+static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
+{
+	if (block && trace_in_nursery(block))
+		return move_out_of_nursery(block, size);
+	if (!trace_enter())
+		return trace_real.realloc(block, size);
+
+	bool record = due && trace_slow_sample(size);
+	bool was_live = block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block);
+	void *moved = trace_real.realloc(block, size);
+	if (!moved && size && was_live)
+		trace_restore(TRACE_MALLOC, block);
+	else if (moved && record)
+		trace_allocated(TRACE_MALLOC, moved, size, 0);
+	trace_leave();
+	return moved;
+}
+
+TRACE_EXPORT void *realloc(void *block, size_t size)
+{
+	bool due = trace_sample_due(size);
+
+	if (due || (block && trace_free_due(block)))
+		return slow_realloc(block, size, due);
+	return trace_real.realloc(block, size);
+}
+
+TRACE_EXPORT void *reallocarray(void *block, size_t count, size_t size)
+{
+	size_t bytes;
+
+	if (__builtin_mul_overflow(count, size, &bytes)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	return realloc(block, bytes);
+}
+
+static TRACE_OUT_OF_LINE void *slow_memalign(size_t alignment, size_t size)
+{
+	struct slow_call call = open_allocation(size);
+
+	return close_allocation(call, trace_real.memalign(alignment, size), size);
+}
+
+TRACE_EXPORT void *memalign(size_t alignment, size_t size)
+{
+	return trace_sample_due(size) ? slow_memalign(alignment, size)
+				      : trace_real.memalign(alignment, size);
+}
+
+static TRACE_OUT_OF_LINE void *slow_aligned_alloc(size_t alignment, size_t size)
+{
+	struct slow_call call = open_allocation(size);
+
+	return close_allocation(call, trace_real.aligned_alloc(alignment, size), size);
+}
+
+TRACE_EXPORT void *aligned_alloc(size_t alignment, size_t size)
+{
+	return trace_sample_due(size) ? slow_aligned_alloc(alignment, size)
+				      : trace_real.aligned_alloc(alignment, size);
+}
+
+static TRACE_OUT_OF_LINE int slow_posix_memalign(void **block, size_t alignment, size_t size)
+{
+	struct slow_call call = open_allocation(size);
+	int error = trace_real.posix_memalign(block, alignment, size);
+
+	close_allocation(call, error ? NULL : *block, size);
+	return error;
+}
+
+TRACE_EXPORT int posix_memalign(void **block, size_t alignment, size_t size)
+{
+	return trace_sample_due(size) ? slow_posix_memalign(block, alignment, size)
+				      : trace_real.posix_memalign(block, alignment, size);
+}
+
+static TRACE_OUT_OF_LINE void *slow_valloc(size_t size)
+{
+	struct slow_call call = open_allocation(size);
+
+	return close_allocation(call, trace_real.valloc(size), size);
+}
+
+TRACE_EXPORT void *valloc(size_t size)
+{
+	return trace_sample_due(size) ? slow_valloc(size) : trace_real.valloc(size);
+}
+
+static TRACE_OUT_OF_LINE void *slow_pvalloc(size_t size)
+{
+	struct slow_call call = open_allocation(size);
+
+	return close_allocation(call, trace_real.pvalloc(size), size);
+}
+
+TRACE_EXPORT void *pvalloc(size_t size)
+{
+	return trace_sample_due(size) ? slow_pvalloc(size) : trace_real.pvalloc(size);
+}

@@ -1,0 +1,78 @@
+/* Threads, forks and ends: where a program's life has to be told to the collector. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "tracer.h"
+
+struct thread_start {
+	void *(*routine)(void *);
+	void *argument;
+};
+
+/* Notes the new thread's stack before the thread uses much of it. */
+static void *run_thread(void *argument)
+{
+	struct thread_start start = *(struct thread_start *)argument;
+
+	trace_real.free(argument);
+	trace_thread_register();
+	return start.routine(start.argument);
+}
+
+TRACE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+				void *(*routine)(void *), void *argument)
+{
+	struct thread_start *start = NULL;
+
+	if (!trace_session_is_over() && !trace_tls.guard)
+		start = trace_real.malloc(sizeof *start);
+	if (!start)
+		return trace_real.pthread_create(thread, attr, routine, argument);
+	*start = (struct thread_start){routine, argument};
+	int error = trace_real.pthread_create(thread, attr, run_thread, start);
+	if (error)
+		trace_real.free(start);
+	return error;
+}
+
+TRACE_EXPORT int dlclose(void *handle)
+{
+	int result = trace_real.dlclose(handle);
+
+	trace_modules_changed();
+	return result;
+}
+
+TRACE_EXPORT __attribute__((noreturn)) void _exit(int status)
+{
+	trace_exit();
+	trace_real._exit(status);
+	__builtin_unreachable();
+}
+
+TRACE_EXPORT __attribute__((noreturn)) void _Exit(int status)
+{
+	_exit(status);
+}
+
+TRACE_EXPORT __attribute__((noreturn)) void quick_exit(int status)
+{
+	trace_exit();
+	trace_real.quick_exit(status);
+	__builtin_unreachable();
+}
+
+__attribute__((constructor)) static void constructor(void)
+{
+	trace_resolve();
+	trace_start();
+	if (!trace_session_is_over())
+		pthread_atfork(trace_before_fork, NULL, trace_after_fork_in_child);
+}
+
+__attribute__((destructor)) static void destructor(void)
+{
+	trace_exit();
+}

@@ -1,0 +1,80 @@
+/* Mappings a program makes itself. They are few and large: every one is recorded. */
+#define _GNU_SOURCE
+#include <stdarg.h>
+#include <sys/mman.h>
+
+#include "tracer.h"
+
+/* An allocator that is a library of its own (jemalloc, mimalloc, tcmalloc in place of libc's) maps
+ * memory from its own code: those mappings hold blocks and are none themselves. */
+static bool is_allocator(const void *caller)
+{
+	return trace_arena_depth > 0 || trace_tls.guard ||
+	       trace_same_module(caller, (const void *)(uintptr_t)trace_real.malloc);
+}
+
+static enum trace_kind kind_of(int flags, const void *caller)
+{
+	if (!(flags & MAP_ANONYMOUS) || (flags & MAP_TYPE) != MAP_PRIVATE)
+		return TRACE_FILEMAP;
+	return is_allocator(caller) ? TRACE_ARENA : TRACE_MMAP;
+}
+
+/* A mapping may be made inside a real malloc() called from our own slow path, before anything of
+ * that block has been written: recording it there is safe. */
+static void report(void *start, size_t length, int prot, int flags, const void *caller)
+{
+	int guard = trace_tls.guard;
+	enum trace_kind kind = kind_of(flags, caller);
+
+	trace_tls.guard = 1;
+	if (trace_ready()) {
+		if (flags & MAP_FIXED)
+			trace_unmapped(start, length);
+		trace_allocated(kind, start, length,
+				TRACE_FLAG_ALWAYS | (prot == PROT_NONE ? TRACE_FLAG_RESERVED : 0));
+	}
+	trace_tls.guard = guard;
+}
+
+TRACE_EXPORT void *mmap(void *start, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	void *mapped = trace_real.mmap(start, length, prot, flags, fd, offset);
+
+	if (mapped != MAP_FAILED && !trace_session_is_over())
+		report(mapped, length, prot, flags, __builtin_return_address(0));
+	return mapped;
+}
+
+TRACE_EXPORT void *mmap64(void *start, size_t length, int prot, int flags, int fd, off_t offset)
+	__attribute__((alias("mmap")));
+
+TRACE_EXPORT int munmap(void *start, size_t length)
+{
+	if (!trace_session_is_over() && length) {
+		int guard = trace_tls.guard;
+		trace_tls.guard = 1;
+		if (trace_ready())
+			trace_unmapped(start, length);
+		trace_tls.guard = guard;
+	}
+	return trace_real.munmap(start, length);
+}
+
+TRACE_EXPORT void *mremap(void *start, size_t length, size_t new_length, int flags, ...)
+{
+	va_list arguments;
+	va_start(arguments, flags);
+	void *target = flags & MREMAP_FIXED ? va_arg(arguments, void *) : NULL;
+	va_end(arguments);
+
+	void *moved = trace_real.mremap(start, length, new_length, flags, target);
+	if (moved == MAP_FAILED || trace_session_is_over())
+		return moved;
+	int guard = trace_tls.guard;
+	trace_tls.guard = 1;
+	if (trace_ready())
+		trace_remapped(start, length, moved, new_length);
+	trace_tls.guard = guard;
+	return moved;
+}

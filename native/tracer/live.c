@@ -1,0 +1,196 @@
+/* Which blocks are recorded as live.
+ *
+ * Sampled: a few thousand addresses in a lock-free hash set that grows by adding tables, behind the
+ * counting filter that fast paths read. Exact: one bit for each 16 bytes of address space, so that
+ * a free of anything else is noticed while its caller is still on the stack. */
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/mman.h>
+
+#include "tracer.h"
+
+#define EMPTY 0ull
+#define REMOVED 1ull
+#define PROBES 64u
+#define TABLES 8u
+#define FIRST_BITS 13u
+#define ADDRESS_BITS 47u
+
+uint8_t trace_filter[TRACE_FILTER_SIZE];
+
+struct table {
+	uint64_t *slots;
+	unsigned bits;
+	_Atomic uint32_t used;
+};
+
+static struct table tables[TABLES];
+static _Atomic unsigned table_count;
+static uint64_t *bitmaps[2]; /* of malloc's blocks, of Python's */
+
+static void filter_add(const void *block)
+{
+	uint8_t *bucket = &trace_filter[trace_filter_index(block)];
+	uint8_t count = __atomic_load_n(bucket, __ATOMIC_RELAXED);
+
+	while (count < 255 &&
+	       !__atomic_compare_exchange_n(bucket, &count, (uint8_t)(count + 1), false,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+}
+
+static void filter_remove(const void *block)
+{
+	uint8_t *bucket = &trace_filter[trace_filter_index(block)];
+	uint8_t count = __atomic_load_n(bucket, __ATOMIC_RELAXED);
+
+	while (count > 0 && count < 255 &&
+	       !__atomic_compare_exchange_n(bucket, &count, (uint8_t)(count - 1), false,
+					    __ATOMIC_RELEASE, __ATOMIC_RELAXED))
+		;
+}
+
+static uint64_t first_slot(const struct table *table, uint64_t address)
+{
+	return (address * 0x9e3779b97f4a7c15ull) >> (64 - table->bits);
+}
+
+/* Only one thread gets to add table number `index`; the others go on with what there is. */
+static TRACE_SLOW bool add_table(unsigned index)
+{
+	static _Atomic bool adding;
+	bool idle = false;
+
+	if (index >= TABLES || !atomic_compare_exchange_strong(&adding, &idle, true))
+		return false;
+	if (atomic_load(&table_count) == index) {
+		unsigned bits = FIRST_BITS + 2 * index;
+		uint64_t *slots = trace_map(sizeof(uint64_t) << bits, PROT_READ | PROT_WRITE);
+		if (slots) {
+			tables[index].slots = slots;
+			tables[index].bits = bits;
+			atomic_store_explicit(&table_count, index + 1, memory_order_release);
+		}
+	}
+	atomic_store(&adding, false);
+	return atomic_load(&table_count) > index;
+}
+
+static bool insert(struct table *table, uint64_t address)
+{
+	uint64_t mask = (1ull << table->bits) - 1;
+	uint64_t at = first_slot(table, address);
+
+	for (unsigned i = 0; i < PROBES; i++, at = (at + 1) & mask) {
+		uint64_t seen = __atomic_load_n(&table->slots[at], __ATOMIC_RELAXED);
+		if (seen > REMOVED)
+			continue;
+		if (__atomic_compare_exchange_n(&table->slots[at], &seen, address, false,
+						__ATOMIC_RELEASE, __ATOMIC_RELAXED)) {
+			atomic_fetch_add_explicit(&table->used, 1, memory_order_relaxed);
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool erase(struct table *table, uint64_t address)
+{
+	uint64_t mask = (1ull << table->bits) - 1;
+	uint64_t at = first_slot(table, address);
+
+	for (unsigned i = 0; i < PROBES; i++, at = (at + 1) & mask) {
+		uint64_t seen = __atomic_load_n(&table->slots[at], __ATOMIC_RELAXED);
+		if (seen == EMPTY)
+			return false;
+		if (seen == address &&
+		    __atomic_compare_exchange_n(&table->slots[at], &seen, REMOVED, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+			atomic_fetch_sub_explicit(&table->used, 1, memory_order_relaxed);
+			return true;
+		}
+	}
+	return false;
+}
+
+bool trace_live_start(void)
+{
+	if (!trace_session.exact)
+		return add_table(0);
+	/* Without room for the bitmaps everything counts as live: bad frees go unnoticed, no more. */
+	for (unsigned i = 0; i < 2; i++)
+		bitmaps[i] = trace_map((1ull << ADDRESS_BITS) / 128, PROT_READ | PROT_WRITE);
+	memset(trace_filter, 1, sizeof trace_filter);
+	return true;
+}
+
+/* Blocks of Python's that malloc() made are both: the lowest bit keeps the two apart. */
+static uint64_t key_of(enum trace_kind kind, const void *block)
+{
+	return ((uint64_t)(uintptr_t)block & ((1ull << ADDRESS_BITS) - 1)) |
+	       (kind == TRACE_PYOBJECT);
+}
+
+bool trace_live_add(enum trace_kind kind, const void *block)
+{
+	uint64_t address = key_of(kind, block);
+	uint64_t *bitmap = bitmaps[kind == TRACE_PYOBJECT];
+
+	if (trace_session.exact) {
+		if (bitmap)
+			__atomic_fetch_or(&bitmap[address >> 10], 1ull << (address >> 4 & 63),
+					  __ATOMIC_RELAXED);
+		return true;
+	}
+	unsigned count = atomic_load_explicit(&table_count, memory_order_acquire);
+	struct table *newest = &tables[count - 1];
+	if (atomic_load_explicit(&newest->used, memory_order_relaxed) >> (newest->bits - 1) &&
+	    add_table(count))
+		newest = &tables[count];
+	if (!insert(newest, address) && !(add_table(count) && insert(&tables[count], address)))
+		return false;
+	filter_add(block);
+	return true;
+}
+
+bool trace_live_remove(enum trace_kind kind, const void *block)
+{
+	uint64_t address = key_of(kind, block);
+	uint64_t *bitmap = bitmaps[kind == TRACE_PYOBJECT];
+
+	if (trace_session.exact) {
+		uint64_t bit = 1ull << (address >> 4 & 63);
+		if ((uintptr_t)block & 15)
+			return false;
+		return !bitmap ||
+		       (__atomic_fetch_and(&bitmap[address >> 10], ~bit, __ATOMIC_RELAXED) & bit);
+	}
+	for (unsigned i = atomic_load_explicit(&table_count, memory_order_acquire); i-- > 0;) {
+		if (erase(&tables[i], address)) {
+			filter_remove(block);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* Blocks of the first moments, so that freeing them later is not taken for a bad free. */
+#define EARLY_BLOCKS 4096u
+static const void *early[EARLY_BLOCKS];
+static _Atomic unsigned early_count;
+
+void trace_live_note_early(const void *block)
+{
+	unsigned index = atomic_fetch_add(&early_count, 1);
+
+	if (index < EARLY_BLOCKS)
+		early[index] = block;
+}
+
+void trace_live_add_early(void)
+{
+	unsigned count = atomic_load(&early_count);
+
+	for (unsigned i = 0; trace_session.exact && i < count && i < EARLY_BLOCKS; i++)
+		trace_live_add(TRACE_MALLOC, early[i]);
+}

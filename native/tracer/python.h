@@ -1,0 +1,76 @@
+/* CPython inside the traced program: its frames and its object allocator. No Python.h: functions are
+ * looked up by name, structures read by offsets. */
+#ifndef MEMATLAS_TRACER_PYTHON_H
+#define MEMATLAS_TRACER_PYTHON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct trace_python {
+	uint32_t version; /* PY_VERSION_HEX of an interpreter whose frames can be read; 0: none */
+	uint64_t eval_start[4], eval_end[4];
+	bool hooked;
+};
+extern struct trace_python trace_python;
+
+/* python_find.c: looks for an interpreter; true once it is found. */
+bool trace_python_find(void);
+void *trace_python_symbol(const char *name);
+
+/* python_layout.c: where things are in one version's structures. Offsets in bytes. */
+struct trace_python_layout {
+	uint32_t minor; /* 3.minor */
+	uint16_t thread_frame; /* PyThreadState: current frame, or with `cframe` the _PyCFrame */
+	uint16_t cframe_frame; /* _PyCFrame: current frame; 0: there is no _PyCFrame */
+	uint16_t frame_code; /* _PyInterpreterFrame */
+	uint16_t frame_previous;
+	uint16_t frame_instruction;
+	uint16_t frame_owner;
+	uint16_t frame_is_entry; /* 0: entries are told by a shim frame owned by the C stack */
+	uint16_t code_file, code_name, code_linetable, code_first_line, code_instructions;
+	uint16_t string_length, string_state, string_ascii_data, string_compact_data;
+	uint16_t bytes_size, bytes_data;
+	uint8_t owned_by_c_stack; /* first value of frame_owner that is no Python frame */
+};
+/* NULL: a version nobody has measured. `runtime` is the address of _PyRuntime. */
+const struct trace_python_layout *trace_python_layout(uint32_t version, const void *runtime);
+
+/* python_frames.c */
+struct trace_code {
+	const char *name, *file, *linetable;
+	size_t name_length, file_length, linetable_length;
+	int first_line;
+	unsigned linetable_format;
+};
+
+#define TRACE_CODE_SLOTS 4096u
+#define TRACE_CODE_TEXT 4096u
+struct trace_code_cache {
+	struct {
+		const char *code, *linetable, *name;
+		uint32_t id;
+		int first_line;
+	} slots[TRACE_CODE_SLOTS];
+	uint32_t last_id;
+	char name[TRACE_CODE_TEXT], file[TRACE_CODE_TEXT];
+};
+
+/* Python frames of the calling thread, leaf first, as words of trace_format.h. A code object not yet
+ * announced in this cache is announced through `emit` before its ID is used. */
+unsigned trace_python_frames(struct trace_code_cache *cache, uint64_t *words, unsigned max,
+			     void (*emit)(void *context, uint32_t id,
+					  const struct trace_code *code),
+			     void *context);
+
+/* python_hooks.c: wraps the object allocator. Blocks over 512 bytes come from malloc() and are seen
+ * there. */
+struct trace_python_callbacks {
+	void (*allocated)(void *block, size_t size);
+	bool (*freeing)(void *block); /* true: it was recorded */
+	void (*restore)(void *block);
+};
+void trace_python_hook(const struct trace_python_callbacks *callbacks);
+void trace_python_check_hooks(void); /* Python may have set its allocators since */
+
+#endif

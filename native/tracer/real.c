@@ -1,0 +1,217 @@
+/* Finds the functions behind our hooks. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tracer.h"
+
+/* dlsym() itself may allocate, before there is anybody to ask: serve that from here. */
+static _Alignas(16) char nursery[32 * 1024];
+static _Atomic size_t nursery_used;
+static __thread bool resolving __attribute__((tls_model("initial-exec")));
+
+bool trace_in_nursery(const void *block)
+{
+	const char *p = block;
+
+	return p >= nursery && p < nursery + sizeof nursery;
+}
+
+static void *nursery_take(size_t size, size_t alignment)
+{
+	size_t need = size + 16 + alignment;
+	size_t at = atomic_fetch_add(&nursery_used, (need + 15) & ~(size_t)15);
+
+	if (at + need > sizeof nursery)
+		return NULL;
+	/* The size stands before the block, for realloc. */
+	uintptr_t p = ((uintptr_t)nursery + at + 16 + alignment - 1) & ~(alignment - 1);
+	((size_t *)p)[-1] = size;
+	trace_filter[trace_filter_index((void *)p)] = 255;
+	return (void *)p;
+}
+
+static void *find(const char *name)
+{
+	return dlsym(RTLD_NEXT, name);
+}
+
+void trace_resolve(void)
+{
+	static _Atomic bool resolved;
+
+	if (atomic_load_explicit(&resolved, memory_order_acquire) || resolving)
+		return;
+	resolving = true;
+
+	struct trace_real found = {
+		.malloc = find("malloc"),
+		.calloc = find("calloc"),
+		.realloc = find("realloc"),
+		.reallocarray = find("reallocarray"),
+		.free = find("free"),
+		.memalign = find("memalign"),
+		.aligned_alloc = find("aligned_alloc"),
+		.posix_memalign = find("posix_memalign"),
+		.valloc = find("valloc"),
+		.pvalloc = find("pvalloc"),
+		.mmap = find("mmap"),
+		.munmap = find("munmap"),
+		.mremap = find("mremap"),
+		.dlclose = find("dlclose"),
+		.pthread_create = find("pthread_create"),
+		._exit = find("_exit"),
+		.quick_exit = find("quick_exit"),
+		.execve = find("execve"),
+		.execvpe = find("execvpe"),
+		.fexecve = find("fexecve"),
+		.posix_spawn = find("posix_spawn"),
+		.posix_spawnp = find("posix_spawnp"),
+	};
+	trace_real = found;
+	atomic_store_explicit(&resolved, true, memory_order_release);
+	resolving = false;
+}
+
+static void *first_malloc(size_t size)
+{
+	trace_resolve();
+	return resolving ? nursery_take(size, 16) : trace_real.malloc(size);
+}
+
+static void *first_calloc(size_t count, size_t size)
+{
+	trace_resolve();
+	if (!resolving)
+		return trace_real.calloc(count, size);
+	return count && size > sizeof nursery / count ? NULL : nursery_take(count * size, 16);
+}
+
+static void *first_realloc(void *block, size_t size)
+{
+	trace_resolve();
+	if (!resolving)
+		return trace_real.realloc(block, size);
+	void *moved = nursery_take(size, 16);
+	if (moved && block && trace_in_nursery(block)) {
+		size_t old = ((size_t *)block)[-1];
+		memcpy(moved, block, old < size ? old : size);
+	}
+	return moved;
+}
+
+static void *first_reallocarray(void *block, size_t count, size_t size)
+{
+	trace_resolve();
+	return trace_real.reallocarray(block, count, size);
+}
+
+static void first_free(void *block)
+{
+	trace_resolve();
+	if (!resolving)
+		trace_real.free(block);
+}
+
+static void *first_memalign(size_t alignment, size_t size)
+{
+	trace_resolve();
+	return resolving ? nursery_take(size, alignment) : trace_real.memalign(alignment, size);
+}
+
+static void *first_aligned_alloc(size_t alignment, size_t size)
+{
+	trace_resolve();
+	return resolving ? nursery_take(size, alignment)
+			 : trace_real.aligned_alloc(alignment, size);
+}
+
+static int first_posix_memalign(void **block, size_t alignment, size_t size)
+{
+	trace_resolve();
+	if (!resolving)
+		return trace_real.posix_memalign(block, alignment, size);
+	*block = nursery_take(size, alignment);
+	return *block ? 0 : ENOMEM;
+}
+
+static void *first_valloc(size_t size)
+{
+	trace_resolve();
+	return trace_real.valloc(size);
+}
+
+static void *first_pvalloc(size_t size)
+{
+	trace_resolve();
+	return trace_real.pvalloc(size);
+}
+
+static void *first_mmap(void *start, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	trace_resolve();
+	if (!resolving)
+		return trace_real.mmap(start, length, prot, flags, fd, offset);
+	return (void *)syscall(SYS_mmap, start, length, prot, flags, fd, offset);
+}
+
+static int first_munmap(void *start, size_t length)
+{
+	trace_resolve();
+	return resolving ? (int)syscall(SYS_munmap, start, length)
+			 : trace_real.munmap(start, length);
+}
+
+static void *first_mremap(void *start, size_t length, size_t new_length, int flags, ...)
+{
+	trace_resolve();
+	return (void *)syscall(SYS_mremap, start, length, new_length, flags, NULL);
+}
+
+static int first_dlclose(void *handle)
+{
+	trace_resolve();
+	return trace_real.dlclose(handle);
+}
+
+static int first_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
+				void *(*routine)(void *), void *argument)
+{
+	trace_resolve();
+	return trace_real.pthread_create(thread, attr, routine, argument);
+}
+
+static void first__exit(int status)
+{
+	trace_resolve();
+	trace_real._exit(status);
+}
+
+static void first_quick_exit(int status)
+{
+	trace_resolve();
+	trace_real.quick_exit(status);
+}
+
+struct trace_real trace_real = {
+	.malloc = first_malloc,
+	.calloc = first_calloc,
+	.realloc = first_realloc,
+	.reallocarray = first_reallocarray,
+	.free = first_free,
+	.memalign = first_memalign,
+	.aligned_alloc = first_aligned_alloc,
+	.posix_memalign = first_posix_memalign,
+	.valloc = first_valloc,
+	.pvalloc = first_pvalloc,
+	.mmap = first_mmap,
+	.munmap = first_munmap,
+	.mremap = first_mremap,
+	.dlclose = first_dlclose,
+	.pthread_create = first_pthread_create,
+	._exit = first__exit,
+	.quick_exit = first_quick_exit,
+};

@@ -1,0 +1,142 @@
+/* What hooks report. The caller holds the guard; errno comes back as it was. */
+#include <errno.h>
+
+#include "tracer.h"
+
+static struct trace_thread *this_thread(void)
+{
+	if (trace_unlikely(trace_is_forked()))
+		trace_after_fork_in_child();
+	return trace_ready() ? trace_thread_get() : NULL;
+}
+
+static bool is_block(enum trace_kind kind)
+{
+	return kind == TRACE_MALLOC || kind == TRACE_PYOBJECT;
+}
+
+static uint64_t address_word(enum trace_kind kind, const void *block, unsigned flags)
+{
+	return TRACE_ADDRESS((uint64_t)(uintptr_t)block) | (uint64_t)kind << 48 |
+	       (uint64_t)flags << 56;
+}
+
+bool trace_slow_sample(size_t size)
+{
+	if (!trace_ready()) {
+		trace_tls.left = trace_session_is_over() ? INT64_MAX : 0;
+		return false;
+	}
+	if (trace_session.exact) {
+		trace_tls.left = -1;
+		return true;
+	}
+	if (!trace_tls.thread) {
+		/* The thread's first allocation came here without a draw: make the draw now. */
+		if (!trace_thread_get()) {
+			trace_tls.left = INT64_MAX;
+			return false;
+		}
+		if (trace_sample_due(size) == false)
+			return false;
+	}
+	trace_tls.left = trace_draw_gap(trace_tls.thread);
+	return true;
+}
+
+void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsigned flags)
+{
+	int saved = errno;
+	struct trace_thread *thread = this_thread();
+
+	if (thread) {
+		uint32_t stack = trace_stack(thread);
+		if (stack && trace_begin(thread, 4) &&
+		    (!is_block(kind) || trace_live_add(kind, block))) {
+			trace_word(thread, TRACE_ALLOC | trace_now_ordered() << 8);
+			trace_word(thread, address_word(kind, block, flags));
+			trace_word(thread, size);
+			trace_word(thread, stack);
+			trace_publish(thread);
+			trace_tls.nested_events += kind == TRACE_MALLOC;
+		}
+	}
+	errno = saved;
+}
+
+static void report_bad_free(struct trace_thread *thread, enum trace_kind kind, const void *block)
+{
+	uint32_t stack = trace_stack(thread);
+
+	if (!stack || !trace_begin(thread, 3))
+		return;
+	trace_word(thread, TRACE_BAD_FREE | trace_now() << 8);
+	trace_word(thread, address_word(kind, block, 0));
+	trace_word(thread, stack);
+	trace_publish(thread);
+}
+
+static void put_pair(struct trace_thread *thread, uint64_t type, uint64_t word)
+{
+	if (!trace_begin(thread, 2))
+		return;
+	trace_word(thread, type | trace_now() << 8);
+	trace_word(thread, word);
+	trace_publish(thread);
+}
+
+bool trace_freeing(enum trace_kind kind, const void *block)
+{
+	int saved = errno;
+	bool live = trace_live_remove(kind, block);
+
+	if (live || trace_session.exact) {
+		struct trace_thread *thread = this_thread();
+		if (thread && live)
+			put_pair(thread, TRACE_FREE, address_word(kind, block, 0));
+		else if (thread && kind == TRACE_MALLOC)
+			report_bad_free(thread, kind, block);
+	}
+	errno = saved;
+	return live;
+}
+
+void trace_restore(enum trace_kind kind, const void *block)
+{
+	int saved = errno;
+	struct trace_thread *thread = this_thread();
+
+	if (thread && trace_live_add(kind, block))
+		put_pair(thread, TRACE_RESTORE, address_word(kind, block, 0));
+	errno = saved;
+}
+
+void trace_unmapped(const void *start, size_t length)
+{
+	int saved = errno;
+	struct trace_thread *thread = this_thread();
+
+	if (thread && trace_begin(thread, 3)) {
+		trace_word(thread, TRACE_UNMAP | trace_now() << 8);
+		trace_word(thread, (uint64_t)(uintptr_t)start);
+		trace_word(thread, length);
+		trace_publish(thread);
+	}
+	errno = saved;
+}
+
+/* mremap: the pages keep their contents, so the mapping's new owner is who moved or grew it. What the
+ * mapping was (an allocation, an allocator's) only the collector knows: it takes the kind over. */
+void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length)
+{
+	trace_unmapped(start, length);
+	trace_allocated(TRACE_MMAP, moved, new_length, TRACE_FLAG_ALWAYS | TRACE_FLAG_MOVED);
+}
+
+void trace_note_unrecorded(const void *block)
+{
+	if (!trace_ready())
+		trace_live_note_early(block);
+	else if (trace_session.exact)
+		trace_live_add(TRACE_MALLOC, block);
+}

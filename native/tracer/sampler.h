@@ -1,0 +1,57 @@
+/* What every hook asks on its fast path: is this block to be recorded? A handful of instructions,
+ * no call, no atomic. */
+#ifndef MEMATLAS_TRACER_SAMPLER_H
+#define MEMATLAS_TRACER_SAMPLER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct trace_thread;
+
+/* All of a thread's state that a fast path touches. Zero is a valid start: the first allocation
+ * takes the slow path, which sets the thread up. */
+struct trace_tls {
+	int64_t left;        /* bytes until the next sample; negative: take the slow path */
+	int32_t guard;       /* > 0: inside the tracer, record nothing */
+	int32_t arena_depth; /* > 0: an allocator is mapping memory for itself */
+	uint64_t nested_events; /* malloc() blocks recorded by this thread */
+	struct trace_thread *thread;
+};
+
+extern __thread struct trace_tls trace_tls __attribute__((tls_model("initial-exec")));
+
+#define trace_arena_depth trace_tls.arena_depth
+#define trace_nested_events trace_tls.nested_events
+
+/* One byte a hash bucket of addresses: how many recorded live blocks fall in it (255 sticks). In
+ * exact mode every byte is 1, when tracing is off every byte is 0: the hooks need no other test. */
+#define TRACE_FILTER_SIZE (1u << 17)
+extern uint8_t trace_filter[TRACE_FILTER_SIZE];
+
+#define trace_likely(x) __builtin_expect(!!(x), 1)
+#define trace_unlikely(x) __builtin_expect(!!(x), 0)
+
+/* Blocks of one kilobyte of heap share a cache line of the filter, so it is as local as the heap. */
+static inline uint32_t trace_filter_index(const void *block)
+{
+	uint64_t address = (uint64_t)(uintptr_t)block;
+	uint64_t line = ((address >> 10) * 0x9e3779b97f4a7c15ull) >> (64 - 11);
+
+	return (uint32_t)(line << 6 | ((address >> 4) & 63));
+}
+
+/* Counts `size` bytes down; true when this block is the one to sample (always in exact mode). */
+static inline bool trace_sample_due(size_t size)
+{
+	trace_tls.left -= (int64_t)((size + !size) & 0x7fffffffffffull);
+	return trace_unlikely(trace_tls.left < 0);
+}
+
+/* May `block` be recorded as live? False is certain, true is to be looked up. */
+static inline bool trace_free_due(const void *block)
+{
+	return trace_unlikely(trace_filter[trace_filter_index(block)] != 0);
+}
+
+#endif

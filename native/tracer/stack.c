@@ -1,0 +1,189 @@
+/* The calling thread's stack as a number. A stack seen before costs its walk and one look-up; a new
+ * one is written out whole, once. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <string.h>
+
+#include "tracer.h"
+
+static _Atomic uint32_t modules_generation;
+
+void trace_modules_changed(void)
+{
+	atomic_fetch_add(&modules_generation, 1);
+	trace_unwind_modules_changed();
+}
+
+/* Build ID in lower-case hexadecimal; returns its length, 0 if there is none. */
+static size_t build_id(const struct trace_object *object, char *text, size_t size)
+{
+	const ElfW(Ehdr) *header = object->map_start;
+
+	if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_phoff != sizeof *header)
+		return 0;
+	const ElfW(Phdr) *segments = (const void *)((const char *)header + header->e_phoff);
+	for (unsigned i = 0; i < header->e_phnum; i++) {
+		if (segments[i].p_type != PT_NOTE)
+			continue;
+		const char *note = (const char *)object->link_map->l_addr + segments[i].p_vaddr;
+		const char *end = note + segments[i].p_memsz;
+		while (note + sizeof(ElfW(Nhdr)) <= end) {
+			const ElfW(Nhdr) *n = (const void *)note;
+			const char *name = note + sizeof *n;
+			const unsigned char *bytes =
+				(const unsigned char *)name + ((n->n_namesz + 3u) & ~3u);
+			if (n->n_type == NT_GNU_BUILD_ID && n->n_namesz == 4 &&
+			    memcmp(name, "GNU", 4) == 0 && n->n_descsz * 2 <= size) {
+				for (unsigned k = 0; k < n->n_descsz; k++) {
+					text[2 * k] = "0123456789abcdef"[bytes[k] >> 4];
+					text[2 * k + 1] = "0123456789abcdef"[bytes[k] & 15];
+				}
+				return 2 * n->n_descsz;
+			}
+			note = (const char *)bytes + ((n->n_descsz + 3u) & ~3u);
+		}
+	}
+	return 0;
+}
+
+static void put_module(struct trace_thread *thread, const struct trace_object *object)
+{
+	char id[128];
+	size_t id_length = build_id(object, id, sizeof id);
+	const char *path = object->link_map->l_name;
+
+	if (!path || !*path)
+		path = trace_session.process->executable;
+	size_t path_length = strlen(path);
+	unsigned words = 4 + trace_bytes_words(path_length) + trace_bytes_words(id_length);
+	if (!trace_begin(thread, words))
+		return;
+	trace_word(thread, TRACE_MODULE | (uint64_t)words << 8);
+	trace_word(thread, object->link_map->l_addr);
+	trace_word(thread, (uintptr_t)object->map_start);
+	trace_word(thread, (uintptr_t)object->map_end);
+	trace_bytes(thread, path, path_length);
+	trace_bytes(thread, id, id_length);
+	trace_publish(thread);
+}
+
+static bool is_known(const struct trace_thread *thread, uint64_t pc)
+{
+	for (unsigned i = 0; i < thread->modules; i++)
+		if (pc - thread->module_start[i] < thread->module_end[i] - thread->module_start[i])
+			return true;
+	return false;
+}
+
+/* Modules are told when a stack first runs through them: no hook on dlopen(), whose answer depends on
+ * who calls it, and no loader lock. */
+static void tell_modules(struct trace_thread *thread, const uint64_t *pcs, unsigned count)
+{
+	uint32_t generation = atomic_load_explicit(&modules_generation, memory_order_relaxed);
+
+	if (thread->modules_generation != generation) {
+		thread->modules_generation = generation;
+		thread->modules = 0;
+	}
+	for (unsigned i = 0; i < count; i++) {
+		struct trace_object object;
+		if (!pcs[i] || is_known(thread, pcs[i]) || !trace_find_object ||
+		    trace_find_object((void *)(uintptr_t)pcs[i], &object) != 0)
+			continue;
+		put_module(thread, &object);
+		unsigned slot = thread->modules < TRACE_KNOWN_MODULES ? thread->modules++
+								      : TRACE_KNOWN_MODULES - 1;
+		thread->module_start[slot] = (uintptr_t)object.map_start;
+		thread->module_end[slot] = (uintptr_t)object.map_end;
+	}
+}
+
+static uint64_t hash_words(const uint64_t *words, unsigned count, uint64_t hash)
+{
+	for (unsigned i = 0; i < count; i++) {
+		hash = (hash ^ words[i]) * 0x9fb21c651e98df25ull;
+		hash ^= hash >> 29;
+	}
+	return hash;
+}
+
+static bool put_stack(struct trace_thread *thread, uint32_t id, const uint64_t *native,
+		      unsigned native_count, const uint64_t *python, unsigned python_count)
+{
+	unsigned words = 3 + native_count + python_count;
+
+	tell_modules(thread, native, native_count);
+	if (!trace_begin(thread, words))
+		return false;
+	trace_word(thread, TRACE_STACK | (uint64_t)words << 8);
+	trace_word(thread, id);
+	trace_word(thread, native_count | (uint64_t)python_count << 32);
+	for (unsigned i = 0; i < native_count; i++)
+		trace_word(thread, native[i]);
+	for (unsigned i = 0; i < python_count; i++)
+		trace_word(thread, python[i]);
+	trace_publish(thread);
+	return true;
+}
+
+static void put_code(void *context, uint32_t id, const struct trace_code *code)
+{
+	struct trace_thread *thread = context;
+	size_t linetable = code->linetable_length;
+
+	/* A table that does not fit a record is left out: its lines will be unknown, not wrong. */
+	if (linetable > (size_t)trace_session.ring_words * 2)
+		linetable = 0;
+	unsigned words = 3 + trace_bytes_words(code->name_length) +
+			 trace_bytes_words(code->file_length) + trace_bytes_words(linetable) +
+			 trace_bytes_words(0);
+	if (!trace_begin(thread, words))
+		return;
+	trace_word(thread, TRACE_CODE | (uint64_t)words << 8);
+	trace_word(thread, id | (uint64_t)(uint32_t)code->first_line << 32);
+	trace_word(thread, code->linetable_format);
+	trace_bytes(thread, code->name, code->name_length);
+	trace_bytes(thread, code->file, code->file_length);
+	trace_bytes(thread, code->linetable, linetable);
+	trace_bytes(thread, "", 0);
+	trace_publish(thread);
+}
+
+bool trace_same_module(const void *a, const void *b)
+{
+	struct trace_object object;
+
+	if (!trace_find_object || trace_find_object((void *)(uintptr_t)b, &object) != 0)
+		return false;
+	return (const char *)a >= (const char *)object.map_start &&
+	       (const char *)a < (const char *)object.map_end;
+}
+
+uint32_t trace_stack(struct trace_thread *thread)
+{
+	uint64_t hash = trace_unwind(&thread->walk, &thread->bounds);
+	unsigned python_count = 0;
+
+	if (trace_python.version)
+		python_count = trace_python_frames(&thread->code_cache, thread->python,
+						   TRACE_MAX_FRAMES, put_code, thread);
+	hash = hash_words(thread->python, python_count, hash);
+
+	struct trace_stack_slot *slot = &thread->stacks[hash & (TRACE_STACK_SLOTS - 2)];
+	if (slot[0].hash == hash && slot[0].id)
+		return slot[0].id;
+	if (slot[1].hash == hash && slot[1].id)
+		return slot[1].id;
+	uint32_t id = thread->next_stack + 1;
+	unsigned native_count = trace_walk_pcs(&thread->walk, &thread->bounds, thread->native);
+	if (!put_stack(thread, id, thread->native, native_count, thread->python, python_count))
+		return 0;
+	thread->next_stack = id;
+	if (python_count)
+		trace_python_check_hooks();
+	slot[1] = slot[0];
+	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};
+	return id;
+}

@@ -1,0 +1,204 @@
+/* A thread's ring and caches. Both belong to the ring entry: the next thread that takes it finds the
+ * caches warm. */
+#define _GNU_SOURCE
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tracer.h"
+
+#define SLOT_BYTES ((sizeof(struct trace_thread) + 4095) & ~(size_t)4095)
+
+__thread struct trace_tls trace_tls;
+static pthread_key_t thread_key;
+static bool have_key;
+
+extern void *__libc_stack_end;
+
+static void leave_thread(void *argument)
+{
+	struct trace_thread *thread = argument;
+
+	if (trace_tls.thread != thread)
+		return;
+	trace_tls.thread = NULL;
+	trace_tls.left = 0;
+	if (!trace_is_forked())
+		__atomic_store_n(&thread->ring->state, TRACE_RING_CLOSED, __ATOMIC_RELEASE);
+}
+
+bool trace_threads_start(void)
+{
+	trace_session.slots = trace_map(SLOT_BYTES * TRACE_MAX_RINGS, PROT_NONE);
+	have_key = have_key || pthread_key_create(&thread_key, leave_thread) == 0;
+	return trace_session.slots && have_key;
+}
+
+void trace_threads_forget(void)
+{
+	trace_tls.thread = NULL;
+	trace_tls.left = 0;
+	/* Caches speak of records in the parent's rings. */
+	syscall(SYS_madvise, trace_session.slots, SLOT_BYTES * TRACE_MAX_RINGS, MADV_DONTNEED);
+}
+
+static bool take_ring(unsigned index)
+{
+	uint32_t unused = TRACE_RING_FREE;
+
+	return __atomic_compare_exchange_n(&trace_session.rings[index].state, &unused,
+					   TRACE_RING_ACTIVE, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_RELAXED);
+}
+
+static int claim_ring(void)
+{
+	struct trace_process *process = trace_session.process;
+	uint32_t used = __atomic_load_n(&process->rings, __ATOMIC_ACQUIRE);
+
+	for (unsigned i = 0; i < used; i++)
+		if (take_ring(i))
+			return (int)i;
+	while (used < TRACE_MAX_RINGS) {
+		if (__atomic_compare_exchange_n(&process->rings, &used, used + 1, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+			if (take_ring(used))
+				return (int)used;
+			used++;
+		}
+	}
+	return -1;
+}
+
+/* pthread_getattr_np() would parse /proc/self/maps for the main thread. */
+static void find_main_stack(struct trace_thread *thread)
+{
+	struct rlimit limit;
+	size_t size = 1ull << 33;
+
+	if (getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur < size)
+		size = limit.rlim_cur;
+	thread->bounds.stack_high = (uintptr_t)__libc_stack_end + 256;
+	thread->bounds.stack_low =
+		thread->bounds.stack_high > size ? thread->bounds.stack_high - size : 1;
+}
+
+static void find_stack(struct trace_thread *thread)
+{
+	pthread_attr_t attributes;
+	void *low;
+	size_t size;
+
+	thread->bounds.stack_low = thread->bounds.stack_high = 0;
+	if (syscall(SYS_gettid) == getpid()) {
+		find_main_stack(thread);
+		return;
+	}
+	if (pthread_getattr_np(pthread_self(), &attributes) != 0)
+		return;
+	if (pthread_attr_getstack(&attributes, &low, &size) == 0) {
+		thread->bounds.stack_low = (uintptr_t)low;
+		thread->bounds.stack_high = (uintptr_t)low + size;
+	}
+	pthread_attr_destroy(&attributes);
+}
+
+static uint64_t first_random(int tid)
+{
+	uint64_t seed = trace_session.control->seed;
+	uint64_t x = (seed ? seed : trace_now_ordered()) ^ (uint64_t)tid * 0xbf58476d1ce4e5b9ull;
+
+	if (seed)
+		x = seed * 0x94d049bb133111ebull + (uint64_t)(tid - trace_session.process->pid);
+	x ^= x >> 31;
+	x *= 0x9e3779b97f4a7c15ull;
+	return x ? x : 1;
+}
+
+static TRACE_SLOW struct trace_thread *set_up(void)
+{
+	int index = claim_ring();
+
+	if (index < 0) {
+		__atomic_add_fetch(&trace_session.process->untraced_threads, 1, __ATOMIC_RELAXED);
+		return NULL;
+	}
+	struct trace_ring *ring = &trace_session.rings[index];
+	char *slot = trace_session.slots + SLOT_BYTES * (size_t)index;
+	if (syscall(SYS_mprotect, slot, SLOT_BYTES, PROT_READ | PROT_WRITE) < 0) {
+		__atomic_store_n(&ring->state, TRACE_RING_FREE, __ATOMIC_RELEASE);
+		__atomic_add_fetch(&trace_session.process->untraced_threads, 1, __ATOMIC_RELAXED);
+		return NULL;
+	}
+	struct trace_thread *thread = (struct trace_thread *)slot;
+	thread->ring = ring;
+	thread->words =
+		(uint64_t *)trace_session.data + (size_t)trace_session.ring_words * (size_t)index;
+	thread->head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
+	thread->tail_seen = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
+	int tid = (int)syscall(SYS_gettid);
+	thread->random = first_random(tid);
+	thread->bounds.own_start = trace_session.own_start;
+	thread->bounds.own_end = trace_session.own_end;
+	thread->walk.reusable = false;
+	find_stack(thread);
+	ring->tid = tid;
+	ring->stack_low = thread->bounds.stack_low;
+	ring->stack_high = thread->bounds.stack_high;
+	pthread_setspecific(thread_key, thread);
+	trace_tls.thread = thread;
+	trace_tls.left = trace_session.exact ? -1 : trace_draw_gap(thread);
+	return thread;
+}
+
+struct trace_thread *trace_thread_get(void)
+{
+	return trace_likely(trace_tls.thread != NULL) ? trace_tls.thread : set_up();
+}
+
+void trace_thread_register(void)
+{
+	if (!trace_enter())
+		return;
+	if (trace_ready())
+		trace_thread_get();
+	trace_leave();
+}
+
+/* ln(x) for x in (0, 1], to about 1e-15: no libm in here. */
+static double natural_log(double x)
+{
+	union {
+		double value;
+		uint64_t bits;
+	} u = {.value = x};
+	int exponent = (int)(u.bits >> 52 & 0x7ff) - 1023;
+
+	u.bits = (u.bits & 0xfffffffffffffull) | 1023ull << 52;
+	if (u.value > 1.4142135623730951) {
+		u.value /= 2;
+		exponent++;
+	}
+	double s = (u.value - 1) / (u.value + 1);
+	double square = s * s;
+	double sum = 0;
+	for (int k = 21; k >= 1; k -= 2)
+		sum = sum * square + 1.0 / k;
+	return exponent * 0.6931471805599453 + 2 * s * sum;
+}
+
+/* Bytes to the next sampled byte: exponential with the session's mean, so that a block of s bytes is
+ * sampled with probability 1 - exp(-s / mean) whatever came before. */
+int64_t trace_draw_gap(struct trace_thread *thread)
+{
+	uint64_t x = thread->random;
+
+	x ^= x << 13;
+	x ^= x >> 7;
+	x ^= x << 17;
+	thread->random = x;
+	double uniform = ((double)(x >> 11) + 1) * 0x1p-53;
+	return (int64_t)(-natural_log(uniform) * (double)trace_session.sample_bytes);
+}

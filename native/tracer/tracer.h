@@ -1,0 +1,183 @@
+/* The tracer's parts and what they ask of each other. Functions are grouped by the file that
+ * defines them. Everything here runs inside somebody else's program: no malloc, no stdio, no locks,
+ * errno untouched. */
+#ifndef MEMATLAS_TRACER_TRACER_H
+#define MEMATLAS_TRACER_TRACER_H
+
+#include <pthread.h>
+#include <spawn.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../include/trace_format.h"
+#include "python.h"
+#include "sampler.h"
+#include "unwind.h"
+
+#define TRACE_EXPORT __attribute__((visibility("default")))
+#define TRACE_SLOW __attribute__((noinline, cold))
+
+/* real.c: the functions our hooks stand in front of. Each pointer starts at a resolver, so calling
+ * through it is right from the first instruction on. */
+struct trace_real {
+	void *(*malloc)(size_t);
+	void *(*calloc)(size_t, size_t);
+	void *(*realloc)(void *, size_t);
+	void *(*reallocarray)(void *, size_t, size_t);
+	void (*free)(void *);
+	void *(*memalign)(size_t, size_t);
+	void *(*aligned_alloc)(size_t, size_t);
+	int (*posix_memalign)(void **, size_t, size_t);
+	void *(*valloc)(size_t);
+	void *(*pvalloc)(size_t);
+	void *(*mmap)(void *, size_t, int, int, int, off_t);
+	int (*munmap)(void *, size_t);
+	void *(*mremap)(void *, size_t, size_t, int, ...);
+	int (*dlclose)(void *);
+	int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+	void (*_exit)(int);
+	void (*quick_exit)(int);
+	int (*execve)(const char *, char *const[], char *const[]);
+	int (*execvpe)(const char *, char *const[], char *const[]);
+	int (*fexecve)(int, char *const[], char *const[]);
+	int (*posix_spawn)(pid_t *, const char *, const posix_spawn_file_actions_t *,
+			   const posix_spawnattr_t *, char *const[], char *const[]);
+	int (*posix_spawnp)(pid_t *, const char *, const posix_spawn_file_actions_t *,
+			    const posix_spawnattr_t *, char *const[], char *const[]);
+};
+extern struct trace_real trace_real;
+void trace_resolve(void);
+bool trace_in_nursery(const void *block); /* handed out before the real allocator was known */
+
+/* The loader's own look-up, lock-free, since glibc 2.35; weak, so that older ones run without (their
+ * modules then come from /proc/PID/maps). */
+struct trace_object {
+	unsigned long long flags;
+	void *map_start, *map_end;
+	struct link_map *link_map;
+	void *eh_frame; /* PT_GNU_EH_FRAME */
+	unsigned long long reserved[8];
+};
+extern int trace_find_object(void *address, struct trace_object *result) __asm__("_dl_find_object")
+	__attribute__((weak));
+
+/* session.c: the session this process reports to. */
+struct trace_session {
+	struct trace_control *control; /* NULL: not traced */
+	struct trace_process *process;
+	struct trace_ring *rings;
+	char *data; /* ring bytes */
+	char *slots; /* private memory of each ring's thread, trace_slot_bytes apart */
+	uint64_t clock_base;
+	uint64_t sample_bytes;
+	uint32_t ring_words;
+	bool exact;
+	uintptr_t own_start, own_end; /* text of this library */
+};
+extern struct trace_session trace_session;
+bool trace_ready(void); /* starts tracing on the first call; false: run on untouched */
+void trace_start(void);
+bool trace_session_is_over(void); /* there is none, or it ended: never ask again */
+void trace_disable(const char *reason);
+void *trace_map(
+	size_t size,
+	int protection); /* private memory, named and listed for the collector; NULL on failure */
+bool trace_space_left(size_t bytes); /* in the session's file system */
+bool trace_is_forked(void); /* this process is a copy that nobody told us of */
+void trace_before_fork(void);
+void trace_after_fork_in_child(void);
+void trace_exit(void); /* lets the collector take its last look, a second at most */
+
+/* thread.c: the thread's ring and caches. */
+struct trace_stack_slot {
+	uint64_t hash;
+	uint32_t id;
+	uint32_t unused;
+};
+#define TRACE_STACK_SLOTS (1u << 14)
+#define TRACE_KNOWN_MODULES 256u
+
+struct trace_thread {
+	struct trace_ring *ring;
+	uint64_t *words; /* of the ring */
+	uint64_t head;
+	uint64_t tail_seen;
+	uint64_t random;
+	struct trace_bounds bounds;
+	uint32_t next_stack;
+	uint32_t modules;
+	uint32_t modules_generation;
+	bool populated;
+	bool refused; /* there was no memory for the ring */
+	uint64_t module_start[TRACE_KNOWN_MODULES], module_end[TRACE_KNOWN_MODULES];
+	struct trace_walk walk;
+	uint64_t native[TRACE_MAX_FRAMES + 1], python[TRACE_MAX_FRAMES];
+	struct trace_stack_slot stacks[TRACE_STACK_SLOTS];
+	struct trace_code_cache code_cache;
+};
+struct trace_thread *trace_thread_get(
+	void); /* of the calling thread, made if need be; NULL: no ring left */
+void trace_thread_register(void); /* claims a ring entry and notes the stack's bounds */
+bool trace_threads_start(void);
+void trace_threads_forget(void); /* after a fork: only the calling thread is left */
+int64_t trace_draw_gap(struct trace_thread *thread);
+
+/* ring.c: records out. begin() waits for room, publish() makes the record visible. */
+uint64_t trace_now(void);
+uint64_t trace_now_ordered(void); /* after every instruction before it */
+bool trace_begin(struct trace_thread *thread, unsigned words);
+void trace_word(struct trace_thread *thread, uint64_t word);
+void trace_bytes(struct trace_thread *thread, const char *bytes, size_t length);
+void trace_publish(struct trace_thread *thread);
+static inline unsigned trace_bytes_words(size_t length)
+{
+	return (unsigned)(1 + (length + 7) / 8);
+}
+
+/* stack.c */
+uint32_t trace_stack(struct trace_thread *thread);
+void trace_modules_changed(void);
+bool trace_same_module(const void *a, const void *b);
+
+/* live.c: which blocks are recorded as live. */
+bool trace_live_start(void);
+bool trace_live_add(enum trace_kind kind, const void *block); /* false: no room, do not record it */
+bool trace_live_remove(enum trace_kind kind, const void *block);
+void trace_live_note_early(const void *block); /* allocated before tracing could start */
+void trace_live_add_early(void);
+
+/* python_trace.c: what the Python side reports, and what the session says of it. */
+void trace_hook_python(void);
+void trace_describe_python(void);
+
+/* hooks_exec.c */
+void trace_exec_start(const char *directory);
+
+/* record.c: what hooks report. The caller holds the guard. */
+void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsigned flags);
+bool trace_freeing(enum trace_kind kind, const void *block); /* true: it was live, and is no more */
+void trace_restore(enum trace_kind kind, const void *block);
+void trace_unmapped(const void *start, size_t length);
+void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length);
+void trace_note_unrecorded(
+	const void *block); /* an allocation nobody recorded: its free is no bad free */
+bool trace_slow_sample(size_t size); /* a due sample: is it one, once the thread is set up? */
+
+/* Every slow path runs between these two; enter() is false where nothing may be recorded. */
+static inline bool trace_enter(void)
+{
+	if (trace_tls.guard)
+		return false;
+	trace_tls.guard = 1;
+	return true;
+}
+
+static inline void trace_leave(void)
+{
+	trace_tls.guard = 0;
+}
+
+#endif
