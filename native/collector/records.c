@@ -104,10 +104,13 @@ static uint32_t merge_frames(const struct process *process, const struct ring *r
 			     uint32_t pythons, uint64_t *merged)
 {
 	uint32_t count = 0, next = 0;
+	bool cut = false;
 
 	for (uint32_t i = 0; i < natives; i++) {
-		if (native[i] == 0)
+		if (native[i] == 0) {
+			cut = true; /* always the last */
 			continue;
+		}
 		if (next == pythons || !in_eval_loop(process->shared, native[i])) {
 			merged[count++] = native[i] & ~PYTHON_WORD;
 			continue;
@@ -118,8 +121,11 @@ static uint32_t merge_frames(const struct process *process, const struct ring *r
 			merged[count++] = python_word(ring, python[next++]);
 		}
 	}
+	cut = cut && next == pythons;
 	while (next < pythons)
 		merged[count++] = python_word(ring, python[next++]);
+	if (cut)
+		merged[count++] = 0;
 	return count;
 }
 

@@ -153,6 +153,11 @@ int mematlas_collector_create(const char *directory, const struct mematlas_trace
 	return 0;
 }
 
+double mematlas_collector_now(const struct mematlas_collector *collector)
+{
+	return collector_seconds() - collector->started;
+}
+
 int mematlas_collector_stop(struct mematlas_collector *collector)
 {
 	__atomic_store_n(&collector->control->off, 1, __ATOMIC_SEQ_CST);

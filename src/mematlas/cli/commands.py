@@ -17,5 +17,6 @@ class Command(NamedTuple):
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("run", "mematlas.cli.run", "run a program and record who owns its memory"),
     Command("report", "mematlas.cli.report", "what owns the resident memory of a recorded run"),
 )

@@ -1,0 +1,173 @@
+"""One traced process, from the collector into the recording."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mematlas.model.recording import Code, Module, Part, PartKind, Process
+from mematlas.tracing import child
+
+if TYPE_CHECKING:
+    from mematlas.native import Account, Collector, Traced
+    from mematlas.recording import Writer
+
+_PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
+_TOTALS_GAP_S = 1.0
+_TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
+
+
+class ProcessRecorder:
+    """Writes what one process did. Whatever a chunk names is written before it."""
+
+    def __init__(self, collector: Collector, writer: Writer, index: int) -> None:
+        """Write that the process is there."""
+        self._collector = collector
+        self._writer = writer
+        self._index = index
+        self._nodes = self._codes = self._modules = 0
+        self._next_totals = 0.0
+        self.ended = False
+        facts = collector.process(index)
+        self.pid = facts.pid
+        self._process = Process(
+            index=index,
+            pid=facts.pid,
+            parent_pid=facts.parent_pid,
+            parent_index=facts.parent if facts.parent >= 0 else None,
+            executable=_clean(facts.executable),
+            command=tuple(_clean(word) for word in facts.command),
+            start_s=facts.start_s,
+            python_version=_version(facts.python_version),
+        )
+        writer.process(self._process)
+
+    def snapshot(self, trigger: str) -> None:
+        """Join residency and write it; a process that waits to exit goes on at once after that."""
+        account = self._collector.snapshot(self._index)
+        if trigger == "exit":
+            self._collector.release(self._index)
+        if account is None:
+            return
+        self._write_account(account, trigger)
+        if trigger in {"exit", "stopped"} or time.monotonic() >= self._next_totals:
+            self._write_totals()
+
+    def flush_timeline(self) -> None:
+        """Write the timeline's rows since the last time."""
+        rows = self._collector.timeline(self._index, 1 << 16)
+        if rows:
+            self._writer.timeline(self._index, rows)
+
+    def end(self) -> None:
+        """Write the last of a process that is gone."""
+        self.ended = True
+        facts = self._write_names()
+        self._write_totals()
+        self.flush_timeline()
+        ending = "exec" if facts.execed else "ended"
+        if facts.status is not None:
+            ending = child.ending(facts.status)
+        self._process = replace(
+            self._process,
+            end_s=facts.end_s,
+            ending=ending,
+            python_version=_version(facts.python_version),
+            note=_note(facts),
+        )
+        self._writer.process(self._process)
+
+    def close(self, returncode: int | None) -> None:
+        """Write how it ended, once the run is over; `returncode` if it was the program itself."""
+        facts = self._collector.process(self._index)
+        if not self.ended:
+            self._write_names()
+            self._write_totals()
+            self.flush_timeline()
+            process = replace(
+                self._process, ending="still running when recording ended", note=_note(facts)
+            )
+        elif self._process.ending == "exec":
+            return
+        elif returncode is not None:
+            status = returncode << 8 if returncode >= 0 else -returncode
+            process = replace(self._process, ending=child.ending(status))
+        elif facts.status is not None:
+            process = replace(self._process, ending=child.ending(facts.status))
+        else:
+            return
+        if process != self._process:
+            self._process = process
+            self._writer.process(process)
+
+    def _write_names(self) -> Traced:
+        """Write the nodes, codes and modules that rows and words may now speak of."""
+        facts = self._collector.process(self._index)
+        if facts.modules > self._modules:
+            found = self._collector.modules(self._index, self._modules, facts.modules)
+            self._writer.modules(
+                self._index,
+                [
+                    Module(_clean(path), build_id, bias, start, end)
+                    for path, build_id, bias, start, end in found
+                ],
+            )
+            self._modules = facts.modules
+        if facts.codes > self._codes:
+            codes = self._collector.codes(self._index, self._codes, facts.codes)
+            self._writer.codes(self._index, [Code(*code) for code in codes])
+            self._codes = facts.codes
+        if facts.nodes > self._nodes:
+            rows = self._collector.nodes(self._index, self._nodes, facts.nodes - self._nodes)
+            self._writer.nodes(self._index, rows)
+            self._nodes = facts.nodes
+        return facts
+
+    def _write_account(self, account: Account, trigger: str) -> None:
+        self._write_names()
+        self._writer.snapshot(
+            self._index,
+            time_s=account.time_s,
+            trigger=trigger,
+            rss_bytes=account.rss_bytes,
+            parts=[
+                Part(_PART_KINDS[kind], _clean(name), resident, round(error))
+                for kind, name, resident, error in account.parts
+            ],
+            unexplained_bytes=account.unexplained_bytes,
+            rows=account.rows,
+        )
+
+    def _write_totals(self) -> None:
+        start = time.monotonic()
+        facts = self._write_names()
+        self._writer.totals(
+            self._index,
+            time_s=facts.end_s if self.ended else self._collector.now_s(),
+            peak_time_s=facts.peak_s,
+            peak_live_bytes=facts.peak_bytes,
+            rows=self._collector.totals(self._index),
+        )
+        now = time.monotonic()
+        self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
+
+
+def _clean(text: str) -> str:
+    """Text that UTF-8 can hold, whatever bytes it came from."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _version(number: int) -> str | None:
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}" if number else None
+
+
+def _note(facts: Traced) -> str:
+    notes = []
+    if facts.disabled:
+        notes.append(f"tracing ended early: {_clean(facts.reason)}")
+    if facts.untraced_threads:
+        notes.append(f"{facts.untraced_threads} threads were not traced: no memory for their rings")
+    if facts.broken_rings:
+        notes.append(f"{facts.broken_rings} threads wrote what could not be read")
+    return "; ".join(notes)

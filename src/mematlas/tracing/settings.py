@@ -1,0 +1,24 @@
+"""How a run is traced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SAMPLE_BYTES = 512 << 10
+INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run records. `sample_bytes` is the mean gap between samples, without use if exact."""
+
+    exact: bool = False
+    sample_bytes: int = SAMPLE_BYTES
+    interval_s: float = INTERVAL_S
+    seed: int = 0  # 0: another one each time
+    budget: float = 0.02  # share of one CPU that residency joins may take
+
+    @property
+    def ring_bytes(self) -> int:
+        """Size of each thread's ring: room for what comes in while the collector sleeps."""
+        return 1 << 20 if self.exact else 256 << 10
