@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from mematlas.model.leaks import Leak, Leaks
     from mematlas.model.recording import Frame
     from mematlas.model.report import Account, BadFree, ProcessLine, Report, StackFigures
 
@@ -51,6 +52,26 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
     )
 
 
+def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
+    """Write what was live at the end, the first `top` stacks of it."""
+    yield from _answer(
+        "leaks",
+        {
+            "command": list(leaks.command),
+            "started": leaks.started,
+            "sampling": asdict(leaks.sampling),
+            "complete": leaks.complete,
+            "time_s": leaks.time_s,
+            "live_bytes": leaks.live_bytes,
+            "likely_bytes": leaks.likely_bytes,
+            "bad_frees": [_bad_free(each) for each in leaks.bad_frees],
+            "notes": list(leaks.notes),
+            "leaks_total": len(leaks.leaks),
+        },
+        {"leaks": _Items(leaks.leaks[:top], FrameTexts())},
+    )
+
+
 class FrameTexts:
     """JSON of frames, each written once: stacks share them."""
 
@@ -73,7 +94,7 @@ class FrameTexts:
 class _Items:
     """Dataclasses with frames, to be written one by one."""
 
-    def __init__(self, items: Iterable[StackFigures], texts: FrameTexts) -> None:
+    def __init__(self, items: Iterable[StackFigures | Leak], texts: FrameTexts) -> None:
         self._items = items
         self._texts = texts
 

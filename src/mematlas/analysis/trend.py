@@ -1,0 +1,84 @@
+"""Does a figure grow over a run, to its very end? Many rows at once, a column a moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+    Bools = NDArray[np.bool_]
+
+ENOUGH = 4  # moments, the start among them, below which nothing is said of growth
+_MOST = 48  # moments looked at; more add nothing but work
+_TAU = 0.6  # Kendall's rank correlation with time, from which growth counts as such
+_SIGNIFICANT = 1.645  # one-sided 5 %
+_LATE = 0.1  # share of the final figure that the last third of the run must have added
+_ERRORS = 2.0  # and by how many standard errors
+
+
+@dataclass(frozen=True, slots=True)
+class Trend:
+    """What is seen in each row.
+
+    `late` is the share of its last figure that was added in the last third of the time, `early`
+    the share that was there after the first third.
+    """
+
+    growing: Bools
+    slope: Floats
+    early: Floats
+    late: Floats
+
+
+def moments(times: Sequence[float], start: float, end: float) -> list[int]:
+    """Choose which of some ascending times to look at: apart from each other, before the end."""
+    gap = max((end - start) / _MOST, 1e-9)
+    chosen: list[int] = []
+    last = start
+    for index, time in enumerate(times):
+        if time - last >= gap and end - time >= gap:
+            chosen.append(index)
+            last = time
+    return chosen
+
+
+def find_trend(times: Floats, values: Floats, variances: Floats) -> Trend:
+    """Judge each row of `values`, taken at `times`; `variances` are theirs, from sampling."""
+    first, last = float(times[0]), float(times[-1])
+    third = (last - first) / 3
+    final = np.maximum(values[:, -1], 1e-9)
+    before, noise = _at(times, last - third, values), _at(times, last - third, variances)
+    added = values[:, -1] - before
+    error = np.sqrt(np.maximum(variances[:, -1] - noise, 0))
+    late = added / final
+    growing = (late >= _LATE) & (added > _ERRORS * error) & _rises(values)
+    centred = times - times.mean()
+    slope = (values @ centred) / float(centred @ centred)
+    return Trend(growing, slope, _at(times, first + third, values) / final, late)
+
+
+def _at(times: Floats, when: float, values: Floats) -> Floats:
+    """Interpolate every row at one time."""
+    right = int(np.clip(np.searchsorted(times, when), 1, len(times) - 1))
+    share = (when - times[right - 1]) / (times[right] - times[right - 1])
+    column: Floats = values[:, right - 1] * (1 - share) + values[:, right] * share
+    return column
+
+
+def _rises(values: Floats) -> Bools:
+    """Tell which rows rise with time, more than chance would have it (Mann-Kendall)."""
+    count = values.shape[1]
+    score = np.zeros(len(values))
+    for lag in range(1, count):
+        score += np.sign(values[:, lag:] - values[:, :-lag]).sum(axis=1)
+    pairs = count * (count - 1) / 2
+    deviation = np.sqrt(count * (count - 1) * (2 * count + 5) / 18)
+    rises: Bools = (score / pairs >= _TAU) & ((score - 1) / deviation >= _SIGNIFICANT)
+    return rises

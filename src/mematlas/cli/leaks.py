@@ -1,0 +1,51 @@
+"""List what was still live when a recorded program ended, likely leaks first."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from mematlas.cli.arguments import positive, size
+from mematlas.cli.report import load
+
+if TYPE_CHECKING:
+    import argparse
+
+DEFAULT_STACKS = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("file", metavar="FILE", help="a recording made by `mematlas run`")
+    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/leaks/1)")
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=positive,
+        help=f"show the first N stacks (default {DEFAULT_STACKS}; JSON: all)",
+    )
+    parser.add_argument(
+        "--fail-over",
+        metavar="SIZE",
+        type=size,
+        help="exit with 1 if likely leaks (growing, or many blocks and none freed) exceed SIZE",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read the recording and print what was live at its end."""
+    from mematlas.analysis.leaks import find_leaks
+
+    leaks = find_leaks(load(arguments.file))
+    if arguments.json:
+        from mematlas.views import json
+
+        sys.stdout.writelines(json.render_leaks(leaks, top=arguments.top))
+    else:
+        from rich.console import Console
+
+        from mematlas.views.text.leaks import render_leaks
+
+        render_leaks(leaks, top=arguments.top or DEFAULT_STACKS, console=Console())
+    limit = arguments.fail_over
+    return 1 if limit is not None and leaks.likely_bytes > limit else 0
