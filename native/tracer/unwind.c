@@ -205,8 +205,10 @@ static bool leave_own_frames(struct trace_frame *frame, struct stack_bounds *bou
 /* Is the way from frame `from` of the last walk to its end still what it was, now that we stand there
  * with this bp? Places follow from PCs, return addresses and the bp where a frame is based on it, so
  * equal words mean an equal walk. Adds the frames' part of the hash, which begins at factor `at`. */
-static bool is_unchanged(struct trace_frame *frames, unsigned count, unsigned from, uintptr_t bp,
-			 unsigned at, uint64_t *sum)
+__attribute__((no_sanitize("address"))) static bool is_unchanged(struct trace_frame *frames,
+								 unsigned count, unsigned from,
+								 uintptr_t bp, unsigned at,
+								 uint64_t *sum)
 {
 	uintptr_t differences = 0;
 	uint64_t part = 0;
