@@ -209,10 +209,8 @@ static bool take_module(struct process *process, const uint64_t *record, uint32_
 	if (path_length >= sizeof module.path)
 		path_length = sizeof module.path - 1;
 	memcpy(module.path, path, path_length);
-	for (uint32_t i = 0; i < build_length && i < 32; i++) {
-		module.build_id[2 * i] = "0123456789abcdef"[(unsigned char)build[i] >> 4];
-		module.build_id[2 * i + 1] = "0123456789abcdef"[build[i] & 15];
-	}
+	if (build_length < sizeof module.build_id) /* hexadecimal; a longer one is none */
+		memcpy(module.build_id, build, build_length);
 	module_add(&process->state, &module);
 	return true;
 }
