@@ -162,23 +162,32 @@ def part_totals(account: Account) -> list[tuple[str, int]]:
 
 def answer(report: Report, ranked: list[Line], directory: str) -> str:
     """Say where the memory is, in one or two sentences; lines ranked by resident bytes."""
+    return "".join(text for text, _ in answer_spans(report, ranked, directory))
+
+
+def answer_spans(report: Report, ranked: list[Line], directory: str) -> list[tuple[str, str]]:
+    """Give the answer in pieces, each with its role: "figure", "code", or "" for plain words."""
     account = report.account
-    if not seen(account):
-        return "Resident memory is unknown: no look at the program's pages succeeded."
-    largest = sorted(part_totals(account), key=lambda pair: -pair[1])[:2]
-    shares = " and ".join(
-        f"{100 * size / account.rss_bytes:.0f} % in {PART_TITLES[kind]}"
-        if kind != PartKind.LIVE
-        else f"{100 * size / account.rss_bytes:.0f} % held by live allocations"
-        for kind, size in largest
-        if account.rss_bytes
-    )
-    text = f"{format_bytes(account.rss_bytes)} resident at the peak: {shares}."
+    if not seen(account) or account.rss_bytes <= 0:
+        return [("Resident memory is unknown: no look at the program's pages succeeded.", "")]
+    spans = [(format_bytes(account.rss_bytes), "figure"), (" resident at the peak: ", "")]
+    for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
+        held = "held by" if kind == PartKind.LIVE else "in"
+        spans.append((" and " if number else "", ""))
+        spans.append((f"{100 * size / account.rss_bytes:.0f} %", "figure"))
+        spans.append((f" {held} {PART_TITLES[kind]}", ""))
+    spans.append((".", ""))
     if ranked and ranked[0].bytes["resident"] > 0:
-        line = ranked[0]
-        text += f" The largest owner is {owner_text(line, directory)}"
-        text += f" with {format_bytes(line.bytes['resident'])}."
-    return text
+        spans.append((" The largest owner is ", ""))
+        spans.append((owner_text(ranked[0], directory), "code"))
+        spans.append((" with ", ""))
+        spans.append((format_bytes(ranked[0].bytes["resident"]), "figure"))
+        spans.append((".", ""))
+    return spans
+
+
+def _by_size(pair: tuple[str, int]) -> int:
+    return -pair[1]
 
 
 def sampling_text(report: Report) -> str:

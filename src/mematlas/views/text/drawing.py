@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import bisect
 from typing import TYPE_CHECKING
 
 from rich.text import Text
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from mematlas.model.report import Report, Series
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -90,48 +87,6 @@ def spark(values: list[float | None], highest: float, console: Console) -> str:
         else glyphs[min(len(glyphs) - 1, int(max(0.0, value) / highest * len(glyphs)))]
         for value in values
     )
-
-
-def total_over_time(
-    report: Report, column: str, width: int
-) -> tuple[list[float | None], float, float | None]:
-    """Sum a column over all processes at `width` moments; its highest sum, and when that was."""
-    ends = {line.index: line.end_s for line in report.processes}
-    times = sorted({time for series in report.series for time in series.time_s})
-    if not times:
-        return [None] * width, 0.0, None
-    sums = [(time, _sum_at(report.series, column, time, ends)) for time in times]
-    known = [(value, time) for time, value in sums if value is not None]
-    highest, when = max(known, key=lambda pair: pair[0], default=(0.0, None))
-    start, end = times[0], times[-1]
-    buckets: list[float | None] = [None] * width
-    for time, value in sums:
-        place = int((time - start) / (end - start or 1.0) * (width - 1))
-        if value is not None:
-            buckets[place] = max(value, buckets[place] or 0.0)
-    return _carried(buckets), highest, when
-
-
-def _sum_at(
-    all_series: tuple[Series, ...], column: str, time: float, ends: dict[int, float | None]
-) -> float | None:
-    total: float | None = None
-    for series in all_series:
-        end = ends.get(series.process)
-        row = bisect.bisect_right(series.time_s, time) - 1
-        if row < 0 or (end is not None and time > end):
-            continue
-        value = getattr(series, column)[row]
-        if value is not None and value >= 0:  # NaN and None: the kernel did not tell
-            total = (total or 0.0) + value
-    return total
-
-
-def _carried(buckets: list[float | None]) -> list[float | None]:
-    last: float | None = None
-    for index, value in enumerate(buckets):
-        last = buckets[index] = last if value is None else value
-    return buckets
 
 
 def hanging(first: Text, body: Text, indent: int, console: Console) -> Text:

@@ -11,7 +11,7 @@ from rich.text import Text
 from mematlas.analysis.lines import RUNTIME, Line, lines, owner, tier
 from mematlas.model.recording import PartKind
 from mematlas.units import format_bytes, format_duration
-from mematlas.views import names
+from mematlas.views import names, timeline
 from mematlas.views.text import drawing
 
 if TYPE_CHECKING:
@@ -150,18 +150,21 @@ def _part_name(part: Part, directory: str) -> str:
 def _timeline(page: Page) -> Text:
     report, console = page.report, page.console
     width = max(20, console.width - 34)
-    rss, highest, when = drawing.total_over_time(report, "rss_bytes", width)
-    if not highest:
+    rss, live = (timeline.summed(report, name) for name in ("rss_bytes", "live_bytes"))
+    top, most = timeline.highest(rss), timeline.highest(live)
+    if not rss or top is None:
         return Text()
-    live, most, _ = drawing.total_over_time(report, "live_bytes", width)
-    text = _title("Timeline", f"0 to {format_duration(names.duration_s(report) or 0.0)}")
-    scale = max(highest, most)
-    text.append("\n  RSS   ").append(drawing.spark(rss, scale, console), "bright_black")
-    at = f" at {format_duration(when)}" if when is not None else ""
-    text.append(f"  {format_bytes(highest)}{at}")
-    text.append("\n  live  ").append(drawing.spark(live, scale, console), "cyan")
-    at = f" at {format_duration(report.peak_live_time_s)}"
-    return text.append(f"  {format_bytes(report.peak_live_bytes)}{at}")
+    scale = max(top[0], most[0] if most else 0.0)
+    span = (rss[0][0], rss[-1][0])
+    text = _title("Timeline", f"{format_duration(span[1] - span[0])} from the first look")
+    for name, points, peak, style in (
+        ("RSS ", rss, top, "bright_black"),
+        ("live", live, (report.peak_live_bytes, report.peak_live_time_s), "cyan"),
+    ):
+        drawn = drawing.spark(timeline.buckets(points, width, span), scale, console)
+        text.append(f"\n  {name}  ").append(drawn, style)
+        text.append(f"  {format_bytes(peak[0])} at {format_duration(peak[1])}")
+    return text
 
 
 def _lines(page: Page, top: int) -> Text:

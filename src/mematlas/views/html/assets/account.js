@@ -1,0 +1,55 @@
+// The bar of the account, drawn from the rows below it; a click opens its row.
+
+import { formatBytes, formatShare } from "./format.js";
+import { element } from "./tooltip.js";
+
+export function setUpAccount() {
+  for (const moment of document.querySelectorAll(".moment")) drawBar(moment);
+  const group = document.getElementById("moment");
+  if (!group) return;
+  const show = (value) => {
+    for (const moment of document.querySelectorAll(".moment")) moment.hidden = moment.dataset.moment !== value;
+  };
+  setUpSwitch(group, show);
+  show("peak");
+}
+
+export function setUpSwitch(group, onChange) {
+  group.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) choose(group, button.dataset.value, onChange);
+  });
+}
+
+export function choose(group, value, onChange) {
+  for (const button of group.querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.value === value));
+  }
+  onChange(value);
+}
+
+function drawBar(moment) {
+  const bar = moment.querySelector(".bar");
+  const total = Number(moment.dataset.rss);
+  for (const row of moment.querySelectorAll("details[data-kind]")) {
+    const bytes = Number(row.dataset.bytes);
+    if (!(bytes > 0)) continue;
+    const title = row.querySelector(".part > span:nth-of-type(2)").textContent;
+    const segment = element("button", "segment");
+    segment.type = "button";
+    segment.dataset.kind = row.dataset.kind;
+    segment.dataset.bytes = bytes;
+    segment.style.flexGrow = bytes / total;
+    const says = `${title}: ${formatBytes(bytes)}, ${formatShare(bytes, total)}`;
+    segment.title = says;
+    segment.setAttribute("aria-label", says);
+    if (bytes / total > 0.09) {
+      segment.append(element("span", "name", title), element("span", "share", formatShare(bytes, total)));
+    }
+    segment.addEventListener("click", () => {
+      row.open = !row.open;
+      if (row.open) row.scrollIntoView({ block: "nearest" });
+    });
+    bar.append(segment);
+  }
+}

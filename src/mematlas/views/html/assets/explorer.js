@@ -1,0 +1,239 @@
+// What the reader does with the flame graph: metric, direction, search, zoom, keys.
+
+import { choose, setUpSwitch } from "./account.js";
+import { KIND_NAMES } from "./data.js";
+import { boxOf, drawFlame, nodeAt } from "./flame.js";
+import { formatBytes, formatExact, formatShare } from "./format.js";
+import { onThemeChange } from "./theme.js";
+import { element, hideTooltip, showTooltip } from "./tooltip.js";
+import { childrenOf, invert, makeTrie, matchedBytes, pathTo, sumsOf } from "./trie.js";
+
+export function setUpExplorer(data) {
+  const canvas = document.getElementById("flame-canvas");
+  if (!canvas) return null;
+  const down = makeTrie(data.depth, data.frame, data.own);
+  const view = {
+    canvas, data, down, up: null, trie: down, frames: data.frames, metric: firstMetric(data, down),
+    focus: 0, cursor: null, matches: null, boxes: null, rootName: "all",
+  };
+  setUpMetrics(view);
+  setUpSwitch(document.getElementById("direction"), (value) => turn(view, value));
+  setUpFlameSearch(view);
+  setUpPointer(view);
+  canvas.addEventListener("keydown", (event) => onFlameKey(view, event));
+  canvas.addEventListener("focus", () => {
+    if (view.cursor === null && canvas.matches(":focus-visible")) moveCursor(view, view.focus);
+  });
+  new ResizeObserver(() => redraw(view)).observe(canvas.parentElement);
+  onThemeChange(() => redraw(view));
+  zoomTo(view, 0);
+  return view;
+}
+
+// The first metric that has any bytes: a run too short for a look has no resident ones.
+function firstMetric(data, trie) {
+  const found = data.metrics.findIndex((_, metric) => sumsOf(trie, metric)[0] > 0);
+  return Math.max(0, found);
+}
+
+function setUpMetrics(view) {
+  const group = document.getElementById("metric");
+  view.data.metrics.forEach((metric, index) => {
+    const button = element("button", "", metric.title);
+    button.type = "button";
+    button.dataset.value = String(index);
+    const total = sumsOf(view.down, index)[0];
+    button.title = total > 0 ? `${metric.says}: ${formatBytes(total)}` : `${metric.says}: none`;
+    button.disabled = !(total > 0);
+    group.append(button);
+  });
+  setUpSwitch(group, (value) => {
+    view.metric = Number(value);
+    if (!(sumsOf(view.trie, view.metric)[view.focus] > 0)) view.focus = 0;
+    zoomTo(view, view.focus);
+  });
+  choose(group, String(view.metric), () => {});
+}
+
+function turn(view, direction) {
+  if (direction === "up" && !view.up) view.up = invert(view.down, view.frames);
+  view.trie = direction === "up" ? view.up : view.down;
+  view.rootName = direction === "up" ? "all, by owner; callers below" : "all";
+  zoomTo(view, 0);
+}
+
+function setUpFlameSearch(view) {
+  const input = document.getElementById("search");
+  input.addEventListener("input", () => searchFor(view, input.value));
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    input.value = "";
+    searchFor(view, "");
+    view.canvas.focus();
+  });
+  document.addEventListener("keydown", (event) => {
+    const typing = event.target.closest("input, select, textarea");
+    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    input.focus();
+  });
+}
+
+export function searchFor(view, text) {
+  const wanted = text.trim().toLowerCase();
+  view.matches = wanted ? Uint8Array.from(view.frames, (frame) => Number(isMatch(frame, wanted))) : null;
+  redraw(view);
+  tellMatched(view);
+}
+
+function isMatch(frame, wanted) {
+  if (frame.kind === 3) return frame.name.toLowerCase().includes(wanted);
+  return `${frame.name} ${frame.place} ${frame.file} ${frame.module}`.toLowerCase().includes(wanted);
+}
+
+function tellMatched(view) {
+  const output = document.getElementById("matched");
+  if (!view.matches) {
+    output.textContent = "";
+    return;
+  }
+  const total = sumsOf(view.trie, view.metric)[view.focus];
+  const found = matchedBytes(view.trie, view.metric, view.matches, view.focus);
+  output.textContent = found > 0 ? `${formatBytes(found)} matched, ${formatShare(found, total)}` : "nothing matched";
+}
+
+export function zoomTo(view, node) {
+  view.focus = node;
+  view.cursor = null;
+  hideTooltip();
+  redraw(view);
+  drawCrumbs(view);
+  describeNode(view, node);
+  tellMatched(view);
+}
+
+function redraw(view) {
+  drawFlame(view);
+}
+
+function nameOf(view, node) {
+  return node === 0 ? "all" : view.frames[view.trie.frame[node]].name;
+}
+
+function drawCrumbs(view) {
+  const crumbs = document.getElementById("crumbs");
+  crumbs.replaceChildren();
+  crumbs.hidden = view.focus === 0;
+  const path = pathTo(view.trie, view.focus);
+  const shown = path.length > 7 ? [path[0], -1, ...path.slice(-5)] : path;
+  for (const node of shown) {
+    if (node < 0) {
+      crumbs.append(element("span", "soft", `… ${path.length - 6} frames …`));
+      continue;
+    }
+    const button = element("button", "crumb", nameOf(view, node));
+    button.type = "button";
+    if (node === view.focus) button.setAttribute("aria-current", "true");
+    button.addEventListener("click", () => zoomTo(view, node));
+    crumbs.append(button);
+  }
+}
+
+function describeNode(view, node) {
+  const detail = document.getElementById("detail");
+  const frame = view.frames[view.trie.frame[node]];
+  detail.replaceChildren(element("b", "", nameOf(view, node)));
+  if (node > 0 && frame.place) detail.append(element("span", "path", frame.place));
+  const list = element("dl");
+  view.data.metrics.forEach((metric, index) => {
+    const bytes = sumsOf(view.trie, index)[node];
+    const total = sumsOf(view.trie, index)[0];
+    if (!(total > 0)) return;
+    const value = element("dd", "", formatBytes(bytes));
+    value.title = formatExact(bytes);
+    if (node > 0) value.append(element("small", "", ` ${formatShare(bytes, total)}`));
+    const pair = element("div", index === view.metric ? "chosen" : "");
+    pair.append(element("dt", "", metric.title), value);
+    list.append(pair);
+  });
+  detail.append(list);
+}
+
+function setUpPointer(view) {
+  const { canvas } = view;
+  const nodeOf = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return nodeAt(view, event.clientX - box.left, event.clientY - box.top);
+  };
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "touch") return;
+    const node = nodeOf(event);
+    canvas.classList.toggle("over", node >= 0);
+    if (node >= 0) tellNode(view, event, node);
+    else hideTooltip();
+  });
+  canvas.addEventListener("pointerleave", hideTooltip);
+  canvas.addEventListener("click", (event) => {
+    const node = nodeOf(event);
+    if (node < 0) return;
+    zoomTo(view, node === view.focus && node > 0 ? view.trie.parent[node] : node);
+  });
+}
+
+function tellNode(view, event, node) {
+  const frame = view.frames[view.trie.frame[node]];
+  const bytes = sumsOf(view.trie, view.metric)[node];
+  const rows = [
+    [view.data.metrics[view.metric].title, `${formatBytes(bytes)} (${formatExact(bytes)})`],
+    ["of all", formatShare(bytes, sumsOf(view.trie, view.metric)[0])],
+  ];
+  if (view.focus > 0) rows.push(["of what is shown", formatShare(bytes, sumsOf(view.trie, view.metric)[view.focus])]);
+  const own = view.trie.own[view.metric][node];
+  if (own > 0 && own < bytes) rows.push(["in this frame itself", formatBytes(own)]);
+  const location = node > 0 && frame.file ? (frame.line < 0 ? frame.file : `${frame.file}:${frame.line}`) : "";
+  if (node > 0 && frame.module) rows.push(["module", frame.module]);
+  if (node > 0) rows.push(["kind", `${KIND_NAMES[frame.kind]}${["", ", library", ", runtime"][frame.tier]}`]);
+  showTooltip(event, nameOf(view, node), location, rows);
+}
+
+function moveCursor(view, node) {
+  if (node < 0 || node === undefined) return;
+  view.cursor = node;
+  redraw(view);
+  describeNode(view, node);
+  const box = boxOf(view, node);
+  const scroll = view.canvas.parentElement;
+  if (!box) return;
+  if (box.y < scroll.scrollTop) scroll.scrollTop = box.y;
+  else if (box.y + box.height > scroll.scrollTop + scroll.clientHeight) {
+    scroll.scrollTop = box.y + box.height - scroll.clientHeight;
+  }
+}
+
+// Siblings wide enough to be drawn, widest first as they are laid out.
+function drawnChildren(view, node) {
+  return node < 0 ? [] : childrenOf(view.trie, node).filter((child) => boxOf(view, child));
+}
+
+function onFlameKey(view, event) {
+  const at = view.cursor ?? view.focus;
+  const above = view.trie.parent[at];
+  const beside = (step) => {
+    const siblings = drawnChildren(view, at === view.focus ? -1 : above);
+    return siblings[siblings.indexOf(at) + step];
+  };
+  const actions = {
+    ArrowDown: () => moveCursor(view, drawnChildren(view, at)[0]),
+    ArrowUp: () => moveCursor(view, at === view.focus ? -1 : above),
+    ArrowLeft: () => moveCursor(view, beside(-1)),
+    ArrowRight: () => moveCursor(view, beside(1)),
+    Enter: () => zoomTo(view, at),
+    Escape: () => zoomTo(view, Math.max(0, view.trie.parent[view.focus])),
+    Backspace: () => zoomTo(view, Math.max(0, view.trie.parent[view.focus])),
+    Home: () => zoomTo(view, 0),
+    i: () => document.querySelector('#direction button[aria-pressed="false"]').click(),
+  };
+  if (!actions[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  actions[event.key]();
+}

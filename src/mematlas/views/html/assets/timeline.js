@@ -1,0 +1,233 @@
+// RSS, live bytes and swap over time, with the moments that matter marked.
+
+import { formatBytes, formatTime } from "./format.js";
+import { inks, onThemeChange, sharpContext } from "./theme.js";
+import { element, hideTooltip, showTooltip } from "./tooltip.js";
+
+const HEIGHT = 200;
+const TOP = 22;
+const BOTTOM = 22;
+const LINES = [
+  { key: "rss", title: "RSS", ink: "rss" },
+  { key: "live", title: "live allocations", ink: "accent" },
+  { key: "swap", title: "swapped out", ink: "swap", dash: [4, 3] },
+];
+
+export function setUpTimeline(timelines) {
+  const canvas = document.getElementById("timeline-canvas");
+  if (!canvas) return;
+  if (!timelines.length) {
+    document.getElementById("timeline").hidden = true;
+    return;
+  }
+  const state = { canvas, series: timelines[0], hover: null };
+  const draw = () => drawTimeline(state);
+  setUpPicker(timelines, (series) => {
+    state.series = series;
+    state.hover = null;
+    draw();
+  });
+  canvas.addEventListener("pointermove", (event) => hover(state, event, draw));
+  canvas.addEventListener("pointerleave", () => {
+    state.hover = null;
+    hideTooltip();
+    draw();
+  });
+  canvas.addEventListener("keydown", (event) => walk(state, event, draw));
+  canvas.addEventListener("blur", hideTooltip);
+  new ResizeObserver(draw).observe(canvas.parentElement);
+  onThemeChange(draw);
+  draw();
+}
+
+function setUpPicker(timelines, onPick) {
+  if (timelines.length < 2) return;
+  const select = document.getElementById("timeline-process");
+  select.closest("label").hidden = false;
+  timelines.forEach((series, index) => select.append(new Option(series.name, String(index))));
+  select.addEventListener("change", () => onPick(timelines[Number(select.value)]));
+}
+
+function shown(series) {
+  return LINES.filter(({ key }) => series[key].some((value) => value > 0));
+}
+
+function niceStep(highest, wanted) {
+  const rough = highest / wanted;
+  const power = 1024 ** Math.floor(Math.log(rough) / Math.log(1024));
+  for (const step of [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]) {
+    if (step * power >= rough) return step * power;
+  }
+  return 1024 * power;
+}
+
+function niceTime(span, wanted) {
+  const rough = span / wanted;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  if (rough > 60) return [60, 120, 300, 600, 1800, 3600, 7200, 21600, 86400].find((s) => s >= rough) || 86400;
+  return [1, 2, 5, 10].find((s) => s * power >= rough) * power;
+}
+
+function geometry(state) {
+  const { series, canvas } = state;
+  const width = canvas.clientWidth;
+  let highest = 1;
+  for (const { key } of LINES) for (const value of series[key]) if (value > highest) highest = value;
+  const step = niceStep(highest, 4);
+  const top = Math.ceil(highest / step) * step;
+  const count = series.rss.length;
+  const span = series.end - series.start || 1;
+  return {
+    width, step, top, count, span,
+    x: (index) => (index / (count - 1)) * width,
+    y: (value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM),
+    xOfTime: (time) => ((time - series.start) / span) * width,
+  };
+}
+
+function drawTimeline(state) {
+  const { canvas, series } = state;
+  if (!canvas.clientWidth) return;
+  const place = geometry(state);
+  const context = sharpContext(canvas, place.width, HEIGHT);
+  const color = inks(["ink", "soft", "line", "rss", "rss-fill", "accent", "swap", "page"]);
+  context.clearRect(0, 0, place.width, HEIGHT);
+  context.font = "11px system-ui, sans-serif";
+  drawGrid(context, place, color, series);
+  for (const line of shown(series).slice().reverse()) drawLine(context, place, series[line.key], line, color);
+  drawGridLabels(context, place, color);
+  drawPeak(context, place, color, series);
+  if (state.hover !== null) {
+    context.fillStyle = color.ink;
+    context.fillRect(place.x(state.hover), TOP, 1, HEIGHT - TOP - BOTTOM);
+  }
+  drawLegend(series, color);
+  describe(state);
+}
+
+function drawGrid(context, place, color, series) {
+  context.fillStyle = color.line;
+  for (let value = 0; value <= place.top; value += place.step) context.fillRect(0, Math.round(place.y(value)), place.width, 1);
+  context.fillStyle = color.soft;
+  context.textBaseline = "alphabetic";
+  const step = niceTime(place.span, Math.max(2, place.width / 110));
+  for (let time = Math.ceil(series.start / step) * step; time <= series.end; time += step) {
+    const x = place.xOfTime(time);
+    const text = time < 1e-9 ? "0 s" : formatTime(Number(time.toPrecision(8)));
+    const half = context.measureText(text).width / 2;
+    context.fillText(text, Math.min(Math.max(0, x - half), place.width - 2 * half), HEIGHT - 6);
+  }
+}
+
+function drawGridLabels(context, place, color) {
+  context.textBaseline = "alphabetic";
+  for (let value = place.step; value <= place.top; value += place.step) {
+    const text = formatBytes(value);
+    context.fillStyle = color.page;
+    context.globalAlpha = 0.75;
+    context.fillRect(0, place.y(value) - 14, context.measureText(text).width + 4, 13);
+    context.globalAlpha = 1;
+    context.fillStyle = color.soft;
+    context.fillText(text, 0, place.y(value) - 4);
+  }
+}
+
+function drawLine(context, place, values, line, color) {
+  context.beginPath();
+  let open = false;
+  values.forEach((value, index) => {
+    if (value === null) open = false;
+    else if (open) context.lineTo(place.x(index), place.y(value));
+    else context.moveTo(place.x(index), place.y(value));
+    open = value !== null;
+  });
+  context.strokeStyle = color[line.ink];
+  context.lineWidth = line.key === "live" ? 2 : 1.5;
+  context.lineJoin = "round";
+  context.setLineDash(line.dash || []);
+  context.stroke();
+  context.setLineDash([]);
+  if (line.key === "rss") fillBelow(context, place, values, color["rss-fill"]);
+}
+
+function fillBelow(context, place, values, fill) {
+  context.fillStyle = fill;
+  context.beginPath();
+  context.moveTo(0, place.y(0));
+  values.forEach((value, index) => context.lineTo(place.x(index), place.y(value || 0)));
+  context.lineTo(place.width, place.y(0));
+  context.fill();
+}
+
+function drawPeak(context, place, color, series) {
+  for (const mark of series.marks) {
+    const x = Math.round(place.xOfTime(mark.time));
+    context.fillStyle = color.soft;
+    for (let y = TOP; y < HEIGHT - BOTTOM; y += 5) context.fillRect(x, y, 1, 2);
+  }
+  if (!series.peak) return;
+  const x = place.xOfTime(series.peak.time);
+  const y = place.y(series.peak.bytes);
+  context.beginPath();
+  context.arc(x, y, 3.5, 0, 7);
+  context.fillStyle = color.page;
+  context.fill();
+  context.strokeStyle = color.ink;
+  context.lineWidth = 1.5;
+  context.stroke();
+  const text = `${formatBytes(series.peak.bytes)} at ${formatTime(series.peak.time)}`;
+  const width = context.measureText(text).width;
+  context.fillStyle = color.ink;
+  context.fillText(text, Math.min(Math.max(0, x - width / 2), place.width - width), y - 8);
+}
+
+function drawLegend(series) {
+  const legend = document.getElementById("timeline-legend");
+  legend.replaceChildren(
+    ...shown(series).map(({ title, key }) => {
+      const item = element("span", "item");
+      const swatch = element("span", "swatch line");
+      swatch.dataset.series = key;
+      item.append(swatch, title);
+      return item;
+    }),
+  );
+}
+
+function describe(state) {
+  const { peak, name, start, end } = state.series;
+  const top = peak ? `RSS is highest, ${formatBytes(peak.bytes)}, at ${formatTime(peak.time)}` : "RSS is unknown";
+  state.canvas.setAttribute("aria-label", `Memory of ${name} from ${formatTime(start)} to ${formatTime(end)}: ${top}`);
+}
+
+function hover(state, event, draw) {
+  const box = state.canvas.getBoundingClientRect();
+  const place = geometry(state);
+  const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+  state.hover = Math.round(share * (place.count - 1));
+  draw();
+  tell(state, event, place);
+}
+
+function tell(state, event, place) {
+  const { series } = state;
+  const time = series.start + (state.hover / (place.count - 1)) * place.span;
+  const rows = LINES.map(({ key, title }) => {
+    const value = series[key][state.hover];
+    return [title, value === null ? "unknown" : formatBytes(value)];
+  });
+  const near = series.marks.filter((mark) => Math.abs(place.xOfTime(mark.time) - place.x(state.hover)) < 4);
+  showTooltip(event, formatTime(time), near.map((mark) => mark.text).join("; "), rows);
+}
+
+function walk(state, event, draw) {
+  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+  if (!step) return;
+  event.preventDefault();
+  const place = geometry(state);
+  const stride = Math.max(1, Math.round(place.count / 100));
+  state.hover = Math.min(place.count - 1, Math.max(0, (state.hover ?? 0) + step * stride));
+  draw();
+  const box = state.canvas.getBoundingClientRect();
+  tell(state, { clientX: box.left + place.x(state.hover), clientY: box.top + HEIGHT / 2 }, place);
+}

@@ -1,0 +1,243 @@
+"""The HTML report as a file: whole, closed to the network, safe from every name in it."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reports
+from mematlas.model.report import METRICS
+from mematlas.views.html import bundle, render_html
+from mematlas.views.html.trie import Trie, build, varints
+
+ASSETS = Path(bundle.__file__).parent / "assets"
+ALL = ["python_service", "native_program", "unseen", "hostile"]
+VOID = {"meta", "link", "input", "br"}
+
+
+class Page(HTMLParser):
+    """The page's elements, checked for being closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note an element."""
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        """Check that the innermost element is what ends."""
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        """Keep what is neither style nor script."""
+        if self.open and self.open[-1] not in {"style", "script"}:
+            self.text.append(data)
+
+
+def unpacked(text: str) -> tuple[dict[str, Any], list[bytes]]:
+    """Return the head and the columns a page carries."""
+    found = re.search(r'id="payload">([^<]*)<', text)
+    assert found
+    raw = gzip.decompress(base64.b64decode(found[1]))
+    length = int.from_bytes(raw[:4], "little")
+    head: dict[str, Any] = json.loads(raw[4 : 4 + length])
+    columns, offset = [], 4 + length
+    for size in head["columns"]:
+        columns.append(raw[offset : offset + size])
+        offset += size
+    assert offset == len(raw)
+    return head, columns
+
+
+def numbers(packed: bytes) -> list[int]:
+    """Read varints, one byte at a time."""
+    found, value, shift = [], 0, 0
+    for byte in packed:
+        value |= (byte & 127) << shift
+        shift += 7
+        if byte < 128:
+            found.append(value)
+            value, shift = 0, 0
+    return found
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_page_is_well_formed(name: str) -> None:
+    """Elements close in order, IDs are unique, labels name what exists."""
+    page = Page(render_html(getattr(reports, name)()))
+    ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    labels = {attrs["aria-labelledby"] for _, attrs in page.elements if "aria-labelledby" in attrs}
+    assert labels <= set(ids)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_page_can_reach_the_network_or_run_anything_else(name: str) -> None:
+    """Nothing is loaded, no handler is inline, and the policy allows one script and one style."""
+    text = render_html(getattr(reports, name)())
+    page = Page(text)
+    tags = [tag for tag, _ in page.elements]
+    assert tags.count("script") == 2
+    assert tags.count("style") == 1
+    assert not {"iframe", "img", "object", "embed", "base", "form"} & set(tags)
+    for _, attrs in page.elements:
+        assert "src" not in attrs
+        assert "style" not in attrs
+        assert not any(key.startswith("on") for key in attrs)
+        assert (attrs.get("href") or "data:").startswith("data:")
+    policy = next(a["content"] or "" for _, a in page.elements if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; script-src 'sha256-")
+    assert "unsafe" not in policy
+
+
+def test_hostile_names_stay_text() -> None:
+    """Names are shown as they are, whatever they hold, and can be stored as UTF-8."""
+    text = render_html(reports.hostile())
+    text.encode()
+    page = Page(text)
+    assert "alert(1)" in "".join(page.text)
+    assert "\u202e" not in text
+    assert max(len(piece) for piece in page.text) < 3000
+
+
+def test_the_unseen_is_unknown() -> None:
+    """Where nothing was seen the page says so, and never 0."""
+    text = "".join(Page(render_html(reports.unseen())).text)
+    assert "Resident memory is unknown" in text
+    assert "0 B" not in text
+
+
+@pytest.mark.parametrize("moment", ["account", "last"])
+def test_the_account_adds_up(moment: str) -> None:
+    """The parts of each moment in the page add up to its resident set."""
+    report = reports.python_service()
+    text = render_html(report)
+    name = {"account": "peak", "last": "last"}[moment]
+    section = re.split(r'<div class="moment" data-moment="', text)
+    chosen = next(part for part in section if part.startswith(name))
+    sizes = [int(size) for size in re.findall(r'data-bytes="(\d+)"', chosen)]
+    assert sum(sizes) == getattr(report, moment).rss_bytes
+
+
+@pytest.mark.parametrize("name", ["python_service", "native_program", "hostile"])
+def test_the_payload_keeps_every_byte(name: str) -> None:
+    """Unpacked columns sum to what the stacks have, in every metric."""
+    report = getattr(reports, name)()
+    head, columns = unpacked(render_html(report))
+    assert len(columns) == 2 + len(METRICS)
+    for metric, column in zip(METRICS, columns[2:], strict=True):
+        values = numbers(column)
+        assert len(values) == head["nodes"]
+        assert sum(values) == sum(stack.metric(metric) for stack in report.stacks)
+
+
+def paths(trie: Trie) -> dict[tuple[Any, ...], list[int]]:
+    """Return each node's path from the root and its own values."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    path: list[Any] = []
+    for depth, frame, own in zip(trie.depth.tolist(), trie.frame.tolist(), trie.own.T, strict=True):
+        path[depth:] = [trie.frames[frame]]
+        assert tuple(path) not in found
+        found[tuple(path)] = own.tolist()
+    return found
+
+
+def test_an_unfolded_trie_has_the_stacks_and_nothing_else() -> None:
+    """Each stack's bytes are at the end of its path from the root."""
+    report = reports.native_program()
+    found = paths(build(report.stacks, {}, 0))
+    for stack in report.stacks:
+        own = found["all", *reversed(stack.frames)]
+        assert own == [stack.metric(name) for name in METRICS]
+    assert sum(any(own) for own in found.values()) == len(report.stacks)
+
+
+def test_folding_moves_bytes_to_the_caller_and_loses_none() -> None:
+    """What is folded is less than asked for, and each kept subtree keeps its sum."""
+    report = reports.many_stacks(2000)
+    whole, folded = paths(build(report.stacks, {}, 0)), paths(build(report.stacks, {}, 1e-3))
+    assert len(folded) < len(whole) / 2
+    assert set(folded) <= set(whole)
+    live = METRICS.index("live")
+
+    def below(trie: dict[tuple[Any, ...], list[int]], path: tuple[Any, ...]) -> int:
+        return sum(own[live] for other, own in trie.items() if other[: len(path)] == path)
+
+    total = below(whole, ("all",))
+    for path in list(folded)[:50]:
+        assert below(folded, path) == below(whole, path)
+    for path in list(whole)[:300]:
+        assert path in folded or below(whole, path) < total * 1e-3
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_stacks_fit() -> None:
+    """The largest report stays below 1.5 MB."""
+    size = len(render_html(reports.many_stacks()).encode())
+    print(f"{size:,} bytes")
+    assert size < 1_500_000
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=50))
+def test_varints_read_back(values: list[int]) -> None:
+    """Any 64-bit numbers come back from their bytes."""
+    assert numbers(varints(np.array(values, dtype=np.uint64))) == values
+
+
+def test_the_modules_can_share_one_script() -> None:
+    """No two modules define the same top-level name, and each is in the bundle."""
+    defined: list[str] = []
+    for name in bundle.MODULES:
+        text = (ASSETS / name).read_text(encoding="utf-8")
+        defined += re.findall(
+            r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)", text, re.MULTILINE
+        )
+    assert len(defined) == len(set(defined))
+    assert {path.name for path in ASSETS.glob("*.js")} == set(bundle.MODULES)
+    assert "import " not in bundle.script()
+    assert not re.search(r"^export ", bundle.script(), re.MULTILINE)
+
+
+def test_the_modules_run_as_modules() -> None:
+    """The modules are plain ES modules: Node runs the ones that need no page."""
+    node = shutil.which("node")
+    if not node:
+        pytest.skip("node is not installed")
+    program = f"""
+        import {{ formatBytes, shorten }} from "{ASSETS}/format.js";
+        import {{ makeTrie, sumsOf, startsOf, invert, matchedBytes }} from "{ASSETS}/trie.js";
+        const frames = [{{kind: 3, tier: 1}}, {{kind: 0, tier: 0}}, {{kind: 1, tier: 2}}, {{kind: 0, tier: 0}}];
+        const trie = makeTrie(Uint16Array.of(0, 1, 2, 1, 2), Uint32Array.of(0, 1, 2, 3, 2),
+          [Float64Array.of(0, 1, 20, 0, 300)]);
+        const up = invert(trie, frames);
+        console.log(JSON.stringify([formatBytes(1536), shorten("abcdefgh", 5),
+          [...sumsOf(trie, 0)], [...startsOf(trie, 0)], [...sumsOf(up, 0)], [...up.frame],
+          matchedBytes(trie, 0, Uint8Array.of(0, 0, 1, 0), 0)]));
+    """
+    done = subprocess.run(
+        [node, "--input-type=module", "-e", program], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == [
+        "1.50 KiB", "ab…gh", [321, 21, 20, 300, 300], [0, 0, 0, 21, 21], [321, 300, 21], [0, 3, 1], 320,
+    ]  # fmt: skip
