@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import gc
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
-from mematlas.errors import UsageError
+from mematlas.errors import MematlasError, UsageError
 
 if TYPE_CHECKING:
     import argparse
 
     from mematlas.model.recording import Recording
+    from mematlas.model.report import Report
 
 DEFAULT_LINES = 20
 METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped")
@@ -22,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("file", metavar="FILE", help="a recording made by `mematlas run`")
     parser.add_argument("--json", action="store_true", help="print JSON (mematlas/report/1)")
+    parser.add_argument(
+        "--html", metavar="OUT", help="write the report as one HTML file, instead of printing it"
+    )
     parser.add_argument(
         "--top",
         metavar="N",
@@ -40,10 +45,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     recording = load(arguments.file)
     report = make_report(recording, find_process(recording, arguments.pid))
+    if arguments.html:
+        _write_html(arguments.html, report, recording)
     if arguments.json:
         from mematlas.views import json
 
         sys.stdout.writelines(json.render_report(report, by=arguments.by, top=arguments.top))
+        return 0
+    if arguments.html:
         return 0
     from rich.console import Console
 
@@ -52,6 +61,20 @@ def run(arguments: argparse.Namespace) -> int:
     top = arguments.top or DEFAULT_LINES
     render_report(report, top=top, by=arguments.by, console=Console())
     return 0
+
+
+def _write_html(path: str, report: Report, recording: Recording) -> None:
+    from mematlas.analysis.leaks import find_leaks
+    from mematlas.views.html import render_html
+
+    wanted = {line.index for line in report.processes}
+    leaks = find_leaks(recording) if len(wanted) == len(recording.processes) else None
+    page = render_html(report, leaks)
+    try:
+        Path(path).write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise MematlasError(f"cannot write {path}: {error.strerror}") from None
+    print(f"mematlas: {path}: {len(page):,} bytes", file=sys.stderr)
 
 
 def load(path: str) -> Recording:

@@ -7,13 +7,15 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING
 
-from mematlas.analysis.lines import OWN, tier
+from mematlas.analysis.lines import OWN, owner, tier
 from mematlas.model.recording import PartKind
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from mematlas.analysis.lines import Line
-    from mematlas.model.recording import Frame
+    from mematlas.model.recording import Frame, Sampling
     from mematlas.model.report import Account, ProcessLine, Report
 
 PART_TITLES: dict[str, str] = {
@@ -59,6 +61,7 @@ METRIC_MEANINGS = {
     "huge": "resident in transparent huge pages",
     "swapped": "written out to swap",
 }
+CUT_SHORT = "The run was cut short; figures are right up to its last record."
 _LIBRARY_ROOTS = re.compile(r"^.*/(?:site|dist)-packages/|^.*/lib(?:64)?/python3[^/]*/")
 _BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
 
@@ -190,11 +193,23 @@ def _by_size(pair: tuple[str, int]) -> int:
     return -pair[1]
 
 
-def sampling_text(report: Report) -> str:
-    """How the run was traced."""
-    if report.sampling.mode == "exact":
+def sampling_text(sampling: Sampling) -> str:
+    """Say how the run was traced."""
+    if sampling.mode == "exact":
         return "every allocation recorded"
-    return f"sampled about every {format_bytes(report.sampling.sample_bytes)}, with standard errors"
+    return f"sampled about every {format_bytes(sampling.sample_bytes)}, with standard errors"
+
+
+def started(moment: str) -> str:
+    """Say when a run began: "2026-11-23 09:14:07 UTC"."""
+    return clean(moment).replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")
+
+
+def growth(bytes_per_s: float | None) -> str:
+    """Say how fast memory grew; nothing where that is not known or is nothing."""
+    if bytes_per_s is None:
+        return "growth unknown"
+    return f"grew {format_bytes(bytes_per_s)}/s" if bytes_per_s >= 1 else ""
 
 
 def duration_s(report: Report) -> float | None:
@@ -207,16 +222,22 @@ def duration_s(report: Report) -> float | None:
 def directory_of(report: Report, ranked: list[Line]) -> str:
     """Return the directory the program's own code shares; paths below it are shown from there."""
     told = report.machine.get("directory") or report.machine.get("cwd")
-    if told:
-        return str(told)
+    return str(told) if told else _shared(line.frame for line in ranked)
+
+
+def shared_directory(stacks: Iterable[tuple[Frame, ...]]) -> str:
+    """Return the directory the owners of these stacks share."""
+    owners = ((frames, owner(frames)) for frames in stacks)
+    return _shared(frames[index] for frames, index in owners if index is not None)
+
+
+def _shared(frames: Iterable[Frame | None]) -> str:
     files = {
-        line.frame.file
-        for line in ranked
-        if line.frame and (line.frame.file or "").startswith("/") and tier(line.frame) == OWN
+        frame.file
+        for frame in frames
+        if frame and frame.file and frame.file.startswith("/") and tier(frame) == OWN
     }
-    shared = (
-        os.path.commonpath([(file or "").rpartition("/")[0] for file in files]) if files else ""
-    )
+    shared = os.path.commonpath([file.rpartition("/")[0] for file in files]) if files else ""
     return "" if shared.count("/") < 2 else shared
 
 

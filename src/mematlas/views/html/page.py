@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING
 
 from mematlas.analysis.lines import Line, lines, owner
+from mematlas.model.leaks import LIKELY
 from mematlas.units import format_bytes, format_duration
 from mematlas.views import names
 from mematlas.views.html import bundle
@@ -14,6 +15,7 @@ from mematlas.views.html.payload import payload
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from mematlas.model.leaks import Leak, Leaks
     from mematlas.model.recording import Frame
     from mematlas.model.report import Account, Report
 
@@ -22,10 +24,11 @@ _ICON = (
     "%3Cpath fill='%230b7a75' d='M1 2h14v3H1zM1 6.5h9v3H1zM1 11h5v3H1z'/%3E%3C/svg%3E"
 )
 _NAMES_SHOWN = 200  # in the details of one part
+_STACKS_SHOWN = 50
 
 
-def render_html(report: Report) -> str:
-    """Return the whole page."""
+def render_html(report: Report, leaks: Leaks | None = None) -> str:
+    """Return the whole page, with what was live at the end if that is given."""
     ranked = lines(report.stacks, "resident")
     directory = names.directory_of(report, ranked)
     body = "\n".join(
@@ -37,6 +40,7 @@ def render_html(report: Report) -> str:
                 _TIMELINE if report.series else "",
                 _FLAME if report.stacks else "",
                 _lines_section(ranked, directory),
+                _leaks(leaks, directory) if leaks else "",
                 _bad_frees(report, directory),
                 _processes(report),
                 _facts(report),
@@ -72,12 +76,12 @@ def _head(report: Report, ranked: list[Line], directory: str) -> str:
         _tag("span", _safe(text), class_=role) if role else _safe(text)
         for text, role in names.answer_spans(report, ranked, directory)
     )
-    facts = [names.sampling_text(report), report.started.replace("T", " ").replace("Z", " UTC")]
+    facts = [names.sampling_text(report.sampling), names.started(report.started)]
     seconds = names.duration_s(report)
     facts.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
     if len(report.processes) > 1:
         facts.insert(2, f"{len(report.processes)} processes")
-    cut = "" if report.complete else _tag("p", _safe(_CUT), class_="warning")
+    cut = "" if report.complete else _tag("p", _safe(names.CUT_SHORT), class_="warning")
     return (
         '<header><div class="brand"><span class="mark" aria-hidden="true"></span>mematlas'
         '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
@@ -214,6 +218,38 @@ def _located(frame: Frame | None, directory: str) -> str:
     )
 
 
+def _leaks(leaks: Leaks, directory: str) -> str:
+    likely = [leak for leak in leaks.leaks if leak.verdict in LIKELY]
+    others = [leak for leak in leaks.leaks if leak.verdict not in LIKELY]
+    said = f"{_bytes(leaks.live_bytes)} still live"
+    if leaks.likely_bytes:
+        said += f'; <b class="warning">{_bytes(leaks.likely_bytes)} look leaked</b>'
+    else:
+        said += "; none look leaked"
+    inner = f"<p>{said}.</p>"
+    if likely:
+        inner += f'<ul class="stacks">{_leak_items(likely, directory)}</ul>'
+    if others:
+        title = f"Held, likely no leaks: caches, buffers, start-up ({len(others):,})"
+        items = _leak_items(others, directory)
+        inner += f'<details class="more"><summary>{title}</summary><ul class="stacks">{items}</ul></details>'
+    return _section("leaks", "Leaks", "what was live at the end, by stack", inner)
+
+
+def _leak_items(leaks: list[Leak], directory: str) -> str:
+    return "".join(
+        f'<li><b class="count {leak.verdict}">{_bytes(leak.live_bytes)}</b>'
+        f"<div>{_stack(leak.frames, directory)}"
+        f'<p class="story">{_safe(_leak_facts(leak))}</p></div></li>'
+        for leak in leaks[:_STACKS_SHOWN]
+    )
+
+
+def _leak_facts(leak: Leak) -> str:
+    facts = [leak.evidence, names.count(leak.live_count, "block") + _error(leak.error_bytes)]
+    return " · ".join(filter(None, [*facts, names.growth(leak.bytes_per_s)]))
+
+
 def _bad_frees(report: Report, directory: str) -> str:
     if not report.bad_frees:
         return ""
@@ -261,14 +297,14 @@ def _facts(report: Report) -> str:
     pairs: list[tuple[str, object]] = [
         ("command", names.shorten(names.clean(" ".join(report.command)), 2000)),
         ("started", report.started),
-        ("sampling", names.sampling_text(report)),
+        ("sampling", names.sampling_text(report.sampling)),
         ("residency looks", f"every {format_duration(report.sampling.interval_s)}"),
         ("recording", "complete" if report.complete else "cut short"),
         *((key.replace("_", " "), value) for key, value in sorted(report.machine.items())),
     ]
     facts = "".join(f"<dt>{_safe(key)}</dt><dd>{_fact(key, value)}</dd>" for key, value in pairs)
     notes = "".join(
-        f"<li>{_safe(names.shorten(names.clean(note), 2000))}</li>" for note in report.notes if note
+        f"<li>{_safe(names.shorten(names.clean(note), 600))}</li>" for note in report.notes if note
     )
     if notes:
         notes = f"<h3>What was not seen</h3><ul>{notes}</ul>"
@@ -299,8 +335,6 @@ def _switch(name: str, label: str, choices: Iterable[tuple[str, str]]) -> str:
     )
     return f'<div class="switch" id="{name}" role="group" aria-label="{label}">{buttons}</div>'
 
-
-_CUT = "The run was cut short; figures are right up to its last record."
 
 _TIMELINE = _section(
     "timeline",

@@ -93,13 +93,16 @@ class _Frames:
             return (self._text(names.clean(frame)), 0, 0, 0, 0, 3, 1)
         return (
             self._text(names.function(frame)),
-            self._text(names.clean(frame.file or "")),
-            self._text(names.short_path(frame.file, self._directory) if frame.file else ""),
+            self._text(names.shorten(names.clean(frame.file or ""), 1000)),
+            self._text(self._short(frame.file) if frame.file else ""),
             -1 if frame.line is None else frame.line,
-            self._text(names.clean(frame.module or "")),
+            self._text(names.shorten(names.clean(frame.module or ""), 200)),
             _KINDS.get(frame.kind, 1),
             tier(frame),
         )
+
+    def _short(self, file: str) -> str:
+        return names.shorten(names.short_path(file, self._directory), 120)
 
     def _text(self, text: str) -> int:
         if not self._strings:

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.analysis.lines import RUNTIME, Line, lines, owner, tier
+from mematlas.analysis.lines import Line, lines
 from mematlas.model.recording import PartKind
 from mematlas.units import format_bytes, format_duration
 from mematlas.views import names, timeline
 from mematlas.views.text import drawing
+from mematlas.views.text.page import Frames, title, write
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.model.recording import Frame, Part
-    from mematlas.model.report import BadFree, ProcessLine, Report
+    from mematlas.model.recording import Part
+    from mematlas.model.report import ProcessLine, Report
 
 _NUMBER = 10  # columns of a byte figure
 _BAR = 12
@@ -31,16 +32,25 @@ class Page:
     """What every block of one report is drawn from."""
 
     report: Report
-    console: Console
     by: str
     ranked: list[Line]  # by `by`
-    directory: str  # paths below it are shown from there
+    frames: Frames
+
+    @property
+    def console(self) -> Console:
+        """Where it is written."""
+        return self.frames.console
+
+    @property
+    def directory(self) -> str:
+        """Paths below it are shown from there."""
+        return self.frames.directory
 
     @classmethod
     def of(cls, report: Report, by: str, console: Console) -> Page:
         """Rank the lines once for all blocks."""
         ranked = lines(report.stacks, by)
-        return cls(report, console, by, ranked, names.directory_of(report, ranked))
+        return cls(report, by, ranked, Frames(console, names.directory_of(report, ranked)))
 
     def answer(self) -> Text:
         """Return the sentence that says where the memory is."""
@@ -49,68 +59,58 @@ class Page:
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
         """Put `body` after `first`, which is `indent` wide."""
-        return drawing.hanging(first, body, indent, self.console)
+        return self.frames.hanging(first, body, indent)
 
 
 def render_report(report: Report, *, top: int, by: str, console: Console) -> None:
     """Write the whole report."""
     page = Page.of(report, by, console)
     blocks = [_header(page), _account(page), _timeline(page), _lines(page, top)]
-    blocks += [_processes(page), _bad_frees(page), _notes(page)]
+    blocks += [_processes(page), page.frames.bad_frees(report.bad_frees)]
+    blocks.append(page.frames.notes(report.notes))
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
-            _write(Text(), console)
-        _write(block, console)
+            write(Text(), console)
+        write(block, console)
 
 
 def render_summary(report: Report, path: str, *, console: Console, top: int = 5) -> None:
     """Write what the end of a run says: the answer, the first few lines, where the rest is."""
     page = Page.of(report, "resident", console)
-    _write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
+    write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
     for line in page.ranked[:top]:
         if line.bytes["resident"] <= 0:
             break
         first = Text("  ").append(format_bytes(line.bytes["resident"]).rjust(_NUMBER)).append("  ")
-        _write(page.hanging(first, _located(line.frame, page.directory), 14), console)
+        write(page.hanging(first, page.frames.located(line.frame), 14), console)
     for note in filter(None, report.notes):
         first = Text("  note: ", "yellow")
-        _write(page.hanging(first, Text(names.shorten(names.clean(note), 400)), 8), console)
-    _write(Text(f"  more: mematlas report {shlex.quote(names.clean(path))}", "dim"), console)
-
-
-def _write(text: Text, console: Console) -> None:
-    if drawing.plain(console):
-        text = drawing.in_ascii(text)
-    console.print(text, soft_wrap=False, highlight=False, markup=False, emoji=False)
-
-
-def _title(text: str, aside: str = "") -> Text:
-    title = Text().append(text, "bold")
-    return title.append(f"  {aside}", "dim") if aside else title
+        write(page.hanging(first, Text(names.shorten(names.clean(note), 400)), 8), console)
+    write(Text(f"  more: mematlas report {shlex.quote(names.clean(path))}", "dim"), console)
 
 
 def _header(page: Page) -> Text:
     report = page.report
-    facts = [names.sampling_text(report)]
+    facts = [names.sampling_text(report.sampling)]
     seconds = names.duration_s(report)
     facts.append("duration unknown" if seconds is None else format_duration(seconds))
     if len(report.processes) > 1:
         facts.append(f"{len(report.processes)} processes")
-    facts.append(report.started.replace("T", " ").replace("Z", " UTC"))
+    facts.append(names.started(report.started))
     command = names.clean(" ".join(report.command))
     text = Text().append(names.shorten(command, 400), "bold cyan")
     text.append("\n" + " · ".join(facts), "dim")
     if not report.complete:
-        text.append("\nThe run was cut short; figures are right up to its last record.", "yellow")
+        text.append("\n" + names.CUT_SHORT, "yellow")
     return text.append("\n\n").append_text(page.answer())
 
 
 def _account(page: Page) -> Text:
     account, console = page.report.account, page.console
     if not names.seen(account):
-        return _title("Account", "unknown: no look at the program's pages succeeded")
+        return title("Account", "unknown: no look at the program's pages succeeded")
     totals = names.part_totals(account)
-    text = _title(f"Account of {format_bytes(account.rss_bytes)} resident", names.moment(account))
+    text = title(f"Account of {format_bytes(account.rss_bytes)} resident", names.moment(account))
     text.append("\n").append_text(drawing.stacked_bar(totals, console.width, console))
     for kind, size in totals:
         first = Text("\n").append(drawing.part_glyph(kind, console), drawing.PART_INK[kind][2])
@@ -156,7 +156,7 @@ def _timeline(page: Page) -> Text:
         return Text()
     scale = max(top[0], most[0] if most else 0.0)
     span = (rss[0][0], rss[-1][0])
-    text = _title("Timeline", f"{format_duration(span[1] - span[0])} from the first look")
+    text = title("Timeline", f"{format_duration(span[1] - span[0])} from the first look")
     for name, points, peak, style in (
         ("RSS ", rss, top, "bright_black"),
         ("live", live, (report.peak_live_bytes, report.peak_live_time_s), "cyan"),
@@ -169,9 +169,9 @@ def _timeline(page: Page) -> Text:
 
 def _lines(page: Page, top: int) -> Text:
     if not page.ranked:
-        return _title("Lines", "unknown: no allocation was seen")
+        return title("Lines", "unknown: no allocation was seen")
     by, total = page.by, sum(line.bytes[page.by] for line in page.ranked)
-    text = _title(f"Lines by memory {names.METRIC_TITLES[by]}", names.METRIC_MEANINGS[by])
+    text = title(f"Lines by memory {names.METRIC_TITLES[by]}", names.METRIC_MEANINGS[by])
     if total <= 0:
         return text.append(f"\n  No memory is {names.METRIC_TITLES[by]}.")
     some = [line for line in page.ranked if line.bytes[by] > 0]
@@ -190,22 +190,13 @@ def _line(page: Page, line: Line, total: int) -> Text:
     first = Text("  ").append(format_bytes(value).rjust(_NUMBER), "bold")
     first.append(names.percent(value, total).rjust(8) + " ")
     first.append(drawing.bar(value / largest, _BAR, page.console), "cyan").append("  ")
-    text = page.hanging(first, _located(line.frame, page.directory), _INDENT)
-    for words in (_figures(line, page.by), *_explanation(page, line)):
+    text = page.hanging(first, page.frames.located(line.frame), _INDENT)
+    frames = line.heaviest(page.by).frames
+    called, callers = page.frames.called(frames), page.frames.callers(frames)
+    for words in filter(None, (_figures(line, page.by), called, callers)):
         indent = " " * _DETAIL
         text.append("\n").append_text(page.hanging(Text(indent), Text(words, "dim"), _DETAIL))
     return text
-
-
-def _located(frame: Frame | None, directory: str) -> Text:
-    if frame is None:
-        return Text("stack not seen", "italic")
-    name = names.shorten(names.function(frame), 160)
-    return (
-        Text(name, "bold")
-        .append("  ")
-        .append(names.shorten(names.place(frame, directory), 120), "cyan")
-    )
 
 
 def _figures(line: Line, by: str) -> str:
@@ -224,32 +215,11 @@ def _figures(line: Line, by: str) -> str:
     return " · ".join([*said, names.count(line.live_count, "block")])
 
 
-def _explanation(page: Page, line: Line) -> list[str]:
-    """Tell what the line called and who called it, in its heaviest stack."""
-    frames = line.heaviest(page.by).frames
-    index = owner(frames)
-    if index is None:
-        return []
-    below = [frame for frame in frames[:index] if tier(frame) != RUNTIME][-1:]
-    above = [frame for frame in frames[index + 1 :] if tier(frame) != RUNTIME][:3]
-    said = []
-    if below:
-        said.append(f"calls {_short(below[0], page.directory)}")
-    if above:
-        said.append("from " + " ← ".join(_short(frame, page.directory) for frame in above))
-    return said
-
-
-def _short(frame: Frame, directory: str) -> str:
-    name = names.shorten(names.function(frame), 60)
-    return f"{name} {names.shorten(names.place(frame, directory), 48)}"
-
-
 def _processes(page: Page) -> Text:
     processes = page.report.processes
     if len(processes) < 2:
         return Text()
-    text = _title("Processes", "highest RSS of each")
+    text = title("Processes", "highest RSS of each")
     for line, depth in names.process_tree(processes):
         text.append("\n").append_text(_process(page, line, depth))
     return text
@@ -264,35 +234,3 @@ def _process(page: Page, line: ProcessLine, depth: int) -> Text:
     if line.note:
         text.append(f"  {names.clean(line.note)}", "yellow")
     return page.hanging(first, text, 23)
-
-
-def _bad_frees(page: Page) -> Text:
-    if not page.report.bad_frees:
-        return Text()
-    text = _title("Bad frees", "frees of pointers that were not live allocations")
-    for bad in sorted(page.report.bad_frees, key=lambda bad: -bad.count):
-        text.append("\n").append_text(_bad_free(page, bad))
-    return text
-
-
-def _bad_free(page: Page, bad: BadFree) -> Text:
-    index = owner(bad.frames)
-    frame = None if index is None else bad.frames[index]
-    first = Text("  ").append(f"{bad.count:,}".rjust(_NUMBER), "bold red").append("  ")
-    body = _located(frame, page.directory)
-    above = bad.frames[index + 1 :][:3] if index is not None else ()
-    if above:
-        said = " ← ".join(_short(caller, page.directory) for caller in above)
-        body.append(f"\nfrom {said}", "dim")
-    return page.hanging(first, body, 14)
-
-
-def _notes(page: Page) -> Text:
-    notes = [names.clean(note) for note in page.report.notes if note]
-    if not notes:
-        return Text()
-    text = _title("Notes")
-    for note in notes:
-        body = Text(names.shorten(note, 400))
-        text.append("\n").append_text(page.hanging(Text("  "), body, 2))
-    return text
