@@ -72,7 +72,8 @@ bool blocks_take(struct blocks *blocks, uint64_t key, struct block *out)
 {
 	if (!blocks->mask)
 		return false;
-	for (uint64_t at = block_slot(blocks, key); blocks->slots[at].key; at = (at + 1) & blocks->mask) {
+	for (uint64_t at = block_slot(blocks, key); blocks->slots[at].key;
+	     at = (at + 1) & blocks->mask) {
 		if (blocks->slots[at].key != key)
 			continue;
 		*out = blocks->slots[at];

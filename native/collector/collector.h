@@ -33,6 +33,7 @@ struct process {
 	bool active;    /* its state is set up: its rings may be read */
 	bool inherited;
 	bool exiting, told_exiting, dead, told_ended, told_stopped;
+	uint64_t activated_in; /* round */
 	double start_s, end_s;
 	uint64_t events, unknown_frees, broken_rings;
 	uint64_t rss, told_rss, peak_rss; /* peak_rss: at the last snapshot for a peak */
@@ -67,6 +68,7 @@ struct mematlas_collector {
 	uint32_t clone_count;
 	bool new_process;
 	double next_scan;
+	uint64_t round;
 	bool scan_now;
 	int error;
 	uint32_t queued, queue_at; /* events not yet handed out */
@@ -79,29 +81,34 @@ struct mematlas_collector {
 /* session.c */
 double collector_seconds(void);          /* CLOCK_MONOTONIC */
 uint64_t collector_clock(const struct mematlas_collector *collector);
-double collector_when(const struct mematlas_collector *collector, uint64_t clock); /* since the start */
+double collector_when(const struct mematlas_collector *collector,
+		      uint64_t clock); /* since the start */
 bool collector_clock_is_steady(void);
 
 /* files.c: process files, their discovery and end */
 int collector_scan(struct mematlas_collector *collector);
-void collector_activate(struct mematlas_collector *collector); /* after a drain: forks are known then */
+void collector_activate(
+	struct mematlas_collector *collector); /* after a drain: forks are known then */
 void process_free(struct process *process);
 void process_end(struct mematlas_collector *collector, struct process *process, int ending);
 void process_ask_status(struct process *process);
 
 /* records.c: one record into the state; returns its length in words, 0 if it is malformed */
-uint32_t record_take(struct mematlas_collector *collector, struct process *process, struct ring *ring,
-		     uint32_t mask, uint32_t available);
+uint32_t record_take(struct mematlas_collector *collector, struct process *process,
+		     struct ring *ring, uint32_t mask, uint32_t available);
 uint32_t record_words(const struct ring *ring, uint32_t mask, uint32_t available);
 
 /* drain.c */
-double collector_drain(struct mematlas_collector *collector, bool everything); /* fullest ring, 0-1 */
+double collector_drain(struct mematlas_collector *collector,
+		       bool everything); /* fullest ring, 0-1 */
 bool process_is_drained(struct process *process);
 
 /* fork.c */
-void clone_make(struct mematlas_collector *collector, const struct process *process, uint64_t serial);
+void clone_make(struct mematlas_collector *collector, const struct process *process,
+		uint64_t serial);
 void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial);
-bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial, struct state *state);
+bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial,
+		 struct state *state);
 void clones_expire(struct mematlas_collector *collector, double now);
 
 /* watch.c: rss, stops, what is due */

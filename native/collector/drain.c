@@ -46,7 +46,8 @@ static void give_up(struct process *process, struct ring *ring)
 
 static bool is_timed(uint64_t type)
 {
-	return type != TRACE_PAD && type != TRACE_STACK && type != TRACE_CODE && type != TRACE_MODULE;
+	return type != TRACE_PAD && type != TRACE_STACK && type != TRACE_CODE &&
+	       type != TRACE_MODULE;
 }
 
 /* Takes definitions until a timed record stands at the tail; false: there is none to take. */
@@ -155,7 +156,8 @@ static double read_heads(struct process *process, uint32_t ring_words)
 }
 
 /* Looks ahead in the ring and asks for the block table's lines the next events will touch. */
-static inline void prefetch_ahead(const struct process *process, const struct ring *ring, uint32_t mask)
+static inline void prefetch_ahead(const struct process *process, const struct ring *ring,
+				  uint32_t mask)
 {
 	uint64_t at = ring->tail + 24;
 
@@ -253,7 +255,8 @@ double collector_drain(struct mematlas_collector *collector, bool everything)
 	for (uint32_t p = 0; p < collector->count; p++) {
 		struct process *process = collector->processes[p];
 		for (uint32_t i = 0; process->active && i < process->ring_count; i++)
-			if (advance(&merge, process, &process->rings[i]) && !add_source(&merge, process, i))
+			if (advance(&merge, process, &process->rings[i]) &&
+			    !add_source(&merge, process, i))
 				collector->error = -12;
 	}
 	run_merge(&merge);

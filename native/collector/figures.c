@@ -84,7 +84,8 @@ static double swept(double value)
 static struct mematlas_total total_of(const struct state *state, const struct sum *sum)
 {
 	bool counts = counts_as_live(sum->kind);
-	bool unchanged = sum->seen != state->epoch; /* since the peak: what it holds now is what it held */
+	bool unchanged =
+		sum->seen != state->epoch; /* since the peak: what it holds now is what it held */
 
 	return (struct mematlas_total){
 		.stack = sum->node,
@@ -95,7 +96,8 @@ static struct mematlas_total total_of(const struct state *state, const struct su
 		.freed_bytes = swept(sum->freed),
 		.peak_bytes = counts ? swept(unchanged ? sum->live : sum->peak) : 0,
 		.peak_count = counts ? swept(unchanged ? sum->live_count : sum->peak_count) : 0,
-		.peak_variance = counts ? swept(unchanged ? sum->live_variance : sum->peak_variance) : 0,
+		.peak_variance =
+			counts ? swept(unchanged ? sum->live_variance : sum->peak_variance) : 0,
 		.live_bytes = swept(sum->live),
 		.live_count = swept(sum->live_count),
 		.live_variance = swept(sum->live_variance),

@@ -117,6 +117,25 @@ static int find_file(struct mematlas_collector *collector, const char *name)
 	return error;
 }
 
+static int by_start(const void *a, const void *b)
+{
+	uint64_t one = (*(struct process *const *)a)->shared->start;
+	uint64_t other = (*(struct process *const *)b)->shared->start;
+
+	return (one > other) - (one < other);
+}
+
+/* Directories have no order; processes appear in that of their start. */
+static void number(struct mematlas_collector *collector, uint32_t first)
+{
+	if (collector->count == first)
+		return;
+	qsort(collector->processes + first, collector->count - first, sizeof(struct process *),
+	      by_start);
+	for (uint32_t i = first; i < collector->count; i++)
+		collector->processes[i]->index = (int)i;
+}
+
 /* Looks through the directory when told that it changed, and now and then anyway. */
 int collector_scan(struct mematlas_collector *collector)
 {
@@ -134,6 +153,7 @@ int collector_scan(struct mematlas_collector *collector)
 		while (read(collector->inotify, events, sizeof events) > 0)
 			;
 	collector->scan_now = false;
+	uint32_t first = collector->count;
 	for (struct dirent *entry; (entry = readdir(directory));) {
 		if (!is_process_name(entry->d_name) || is_known(collector, entry->d_name))
 			continue;
@@ -141,10 +161,12 @@ int collector_scan(struct mematlas_collector *collector)
 			collector->scan_now = true;
 	}
 	closedir(directory);
+	number(collector, first);
 	return 0;
 }
 
-static int find_traced(const struct mematlas_collector *collector, int pid, const struct process *except)
+static int find_traced(const struct mematlas_collector *collector, int pid,
+		       const struct process *except)
 {
 	for (uint32_t i = collector->count; i-- > 0;) {
 		const struct process *process = collector->processes[i];
@@ -165,6 +187,19 @@ static void replace_image(struct mematlas_collector *collector, const struct pro
 	}
 }
 
+/* A child may be found together with its parent, whose record of the fork is not read yet. */
+static bool must_wait(const struct mematlas_collector *collector, const struct process *process)
+{
+	int parent = -1;
+
+	if (process->shared->fork_serial)
+		parent = find_traced(collector, process->shared->fork_parent, process);
+	if (parent < 0)
+		return false;
+	const struct process *other = collector->processes[parent];
+	return !other->active || other->activated_in == collector->round;
+}
+
 static bool set_up(struct mematlas_collector *collector, struct process *process)
 {
 	const struct trace_process *shared = process->shared;
@@ -174,7 +209,8 @@ static bool set_up(struct mematlas_collector *collector, struct process *process
 	process->parent = find_traced(collector, shared->parent_pid, process);
 	if (process->parent < 0) /* an exec: the parent is that of the image before */
 		process->parent = find_traced(collector, shared->pid, process);
-	process->inherited = clone_claim(collector, shared->fork_parent, shared->fork_serial, &process->state);
+	process->inherited =
+		clone_claim(collector, shared->fork_parent, shared->fork_serial, &process->state);
 	return process->inherited || state_init(&process->state, mean);
 }
 
@@ -187,6 +223,10 @@ void collector_activate(struct mematlas_collector *collector)
 		struct process *process = collector->processes[i];
 		if (process->active)
 			continue;
+		if (must_wait(collector, process)) {
+			collector->new_process = true;
+			continue;
+		}
 		if (!collector_tell(collector, MEMATLAS_EVENT_PROCESS, (int)i)) {
 			collector->new_process = true;
 			return;
@@ -197,6 +237,7 @@ void collector_activate(struct mematlas_collector *collector)
 		}
 		replace_image(collector, process);
 		process->active = true;
+		process->activated_in = collector->round;
 	}
 }
 

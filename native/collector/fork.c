@@ -12,7 +12,8 @@ static void forget(struct mematlas_collector *collector, uint32_t index)
 		(collector->clone_count - index) * sizeof(struct clone));
 }
 
-void clone_make(struct mematlas_collector *collector, const struct process *process, uint64_t serial)
+void clone_make(struct mematlas_collector *collector, const struct process *process,
+		uint64_t serial)
 {
 	if (collector->clone_count == MAX_CLONES) {
 		state_free(&collector->clones[0].state);
@@ -45,7 +46,8 @@ void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial)
 	}
 }
 
-bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial, struct state *state)
+bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial,
+		 struct state *state)
 {
 	int index = serial ? find(collector, pid, serial) : -1;
 

@@ -61,7 +61,8 @@ static uint32_t part_index(struct join *join, uint32_t kind, const char *name)
 
 	for (uint32_t i = collector->part_count; i-- > 0;)
 		if (collector->parts[i].kind == kind &&
-		    strncmp(collector->parts[i].name, name, sizeof collector->parts[i].name - 1) == 0)
+		    strncmp(collector->parts[i].name, name, sizeof collector->parts[i].name - 1) ==
+			    0)
 			return i;
 	if (collector->part_count == collector->part_room) {
 		uint32_t room = collector->part_room ? collector->part_room * 2 : 64;
@@ -189,7 +190,8 @@ static struct place place_of(struct join *join, size_t i, const struct place *be
 		return named(join, MEMATLAS_PART_STACK, "main thread");
 	if (is_shared_memory(vma))
 		return named(join, MEMATLAS_PART_SHARED,
-			     *vma->name && !starts_with(vma->name, "/dev/zero") ? vma->name : "anonymous");
+			     *vma->name && !starts_with(vma->name, "/dev/zero") ? vma->name
+										: "anonymous");
 	if (*vma->name == '/' || strcmp(vma->name, "[vdso]") == 0)
 		return named(join, MEMATLAS_PART_FILE, vma->name);
 	if (*vma->name == 0)
@@ -214,10 +216,11 @@ static void add_to_sum(struct join *join, uint32_t index, double bytes, uint32_t
 		sum->huge += bytes;
 }
 
-static void give_to_block(struct join *join, enum pool pool, const struct span *span, uint64_t bytes,
-			  uint32_t state)
+static void give_to_block(struct join *join, enum pool pool, const struct span *span,
+			  uint64_t bytes, uint32_t state)
 {
-	struct weight weight = weigh(join->process->state.mean, span->end - span->start, span->always);
+	struct weight weight =
+		weigh(join->process->state.mean, span->end - span->start, span->always);
 	struct tally *tally = &join->tallies[pool];
 	double estimate = (double)bytes * weight.count;
 
@@ -230,8 +233,8 @@ static void give_to_block(struct join *join, enum pool pool, const struct span *
 }
 
 /* Bytes no block covers. */
-static void give_to_place(struct join *join, enum pool pool, uint32_t part, const struct span *owner,
-			  uint64_t bytes, uint32_t state)
+static void give_to_place(struct join *join, enum pool pool, uint32_t part,
+			  const struct span *owner, uint64_t bytes, uint32_t state)
 {
 	if (owner && (owner->owner == OWNER_USER || owner->owner == OWNER_FILEMAP))
 		add_to_sum(join, owner->sum, (double)bytes, state);
@@ -299,7 +302,8 @@ static void sweep(struct join *join)
 			continue;
 		while (run < join->runs.count && join->runs.items[run].end <= vma->start)
 			run++;
-		for (size_t r = run; r < join->runs.count && join->runs.items[r].start < vma->end; r++) {
+		for (size_t r = run; r < join->runs.count && join->runs.items[r].start < vma->end;
+		     r++) {
 			const struct run *pages = &join->runs.items[r];
 			sweep_run(join, pages->start > vma->start ? pages->start : vma->start,
 				  pages->end < vma->end ? pages->end : vma->end, pages->state);
@@ -385,9 +389,9 @@ static int make_rows(struct join *join)
 		double live = dustless(sum->live), count = dustless(sum->live_count);
 		if (live == 0 && count == 0 && sum->resident == 0 && sum->swapped == 0)
 			continue;
-		rows[collector->row_count++] =
-			(struct mematlas_held){sum->node, sum->kind, live, count,
-					       dustless(sum->live_variance), sum->resident, sum->huge, sum->swapped};
+		rows[collector->row_count++] = (struct mematlas_held){
+			sum->node,     sum->kind, live,        count, dustless(sum->live_variance),
+			sum->resident, sum->huge, sum->swapped};
 	}
 	return 0;
 }
@@ -405,7 +409,8 @@ static bool is_same_image(const struct join *join)
 		const char *name = join->vmas.items[i].name;
 		const char *base = strrchr(name, '/');
 		size_t length = strlen(join->process->name);
-		if (base && is_session_file(join, name) && strncmp(base + 1, join->process->name, length) == 0 &&
+		if (base && is_session_file(join, name) &&
+		    strncmp(base + 1, join->process->name, length) == 0 &&
 		    (base[1 + length] == 0 || base[1 + length] == ' '))
 			return true;
 	}
@@ -467,8 +472,10 @@ static void learn_modules(struct join *join)
 		if (vma->permissions[2] != 'x' || !vma->inode || *vma->name != '/')
 			continue;
 		for (uint32_t m = modules->count; m-- > 0 && !told;)
-			told = modules->items[m].start <= vma->start && vma->end <= modules->items[m].end;
-		struct mematlas_module module = {vma->start - vma->file_offset, vma->start, vma->end, "", ""};
+			told = modules->items[m].start <= vma->start &&
+			       vma->end <= modules->items[m].end;
+		struct mematlas_module module = {vma->start - vma->file_offset, vma->start,
+						 vma->end, "", ""};
 		strncpy(module.path, vma->name, sizeof module.path - 1);
 		if (!told)
 			module_add(&join->process->state, &module);
@@ -478,7 +485,8 @@ static void learn_modules(struct join *join)
 int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 				struct mematlas_account *account)
 {
-	if (index < 0 || (uint32_t)index >= collector->count || !collector->processes[index]->active)
+	if (index < 0 || (uint32_t)index >= collector->count ||
+	    !collector->processes[index]->active)
 		return -ESRCH;
 	struct join join = {.collector = collector, .process = collector->processes[index]};
 	double start = collector_seconds();
@@ -493,7 +501,8 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 	free(join.owners.items);
 	double end = collector_seconds();
 	account->cost_s = end - start;
-	double rest = collector->settings.budget > 0 ? account->cost_s / collector->settings.budget : 0;
+	double rest =
+		collector->settings.budget > 0 ? account->cost_s / collector->settings.budget : 0;
 	if (end + rest > join.process->next_join)
 		join.process->next_join = end + rest;
 	return error;

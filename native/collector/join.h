@@ -41,6 +41,7 @@ int64_t rollup_read(int proc); /* Rss of smaps_rollup, bytes */
 int64_t statm_read(int proc);
 
 /* pages.c: runs of present or swapped pages; the zero page is neither. */
-int runs_read(struct mematlas_collector *collector, int proc, const struct vmas *vmas, struct runs *runs);
+int runs_read(struct mematlas_collector *collector, int proc, const struct vmas *vmas,
+	      struct runs *runs);
 
 #endif

@@ -98,8 +98,9 @@ static int read_vma(int fd, const struct vma *vma, uint64_t *entries, struct run
 		if (got <= 0)
 			return got < 0 ? -errno : 0;
 		for (ssize_t i = 0; i < got / 8; i++, at += TRACE_PAGE) {
-			uint32_t state = entries[i] >> 63 ? PAGES_RESIDENT :
-					 entries[i] >> 62 & 1 ? PAGES_SWAPPED : 0;
+			uint32_t state = entries[i] >> 63       ? PAGES_RESIDENT
+					 : entries[i] >> 62 & 1 ? PAGES_SWAPPED
+								: 0;
 			if (!add_run(runs, at, at + TRACE_PAGE, state))
 				return -ENOMEM;
 		}
@@ -120,7 +121,8 @@ static int read_pagemap(int fd, const struct vmas *vmas, struct runs *runs)
 	return error;
 }
 
-int runs_read(struct mematlas_collector *collector, int proc, const struct vmas *vmas, struct runs *runs)
+int runs_read(struct mematlas_collector *collector, int proc, const struct vmas *vmas,
+	      struct runs *runs)
 {
 	int fd = openat(proc, "pagemap", O_RDONLY | O_CLOEXEC);
 

@@ -42,6 +42,7 @@ static void observe_all(struct mematlas_collector *collector, double now)
 /* One round; returns how long to sleep after it. */
 static long run_round(struct mematlas_collector *collector)
 {
+	collector->round++;
 	collector_beat(collector);
 	note_states(collector);
 	double now = collector_seconds();
@@ -88,8 +89,8 @@ static bool nap(struct mematlas_collector *collector, long ns)
 static int hand_out(struct mematlas_collector *collector, struct mematlas_event *event)
 {
 	*event = collector->queue[collector->queue_at];
-	collector->queue_at = (collector->queue_at + 1) %
-			      (sizeof collector->queue / sizeof *collector->queue);
+	collector->queue_at =
+		(collector->queue_at + 1) % (sizeof collector->queue / sizeof *collector->queue);
 	collector->queued--;
 	return 1;
 }

@@ -87,6 +87,8 @@ bool ranges_remove(struct ranges *ranges, uint64_t start, uint64_t end, range_re
 			gone_at = at;
 		at += left ? (size_t)left : 1;
 	}
+	if (gone == 0)
+		return true;
 	memmove(&ranges->items[gone_at], &ranges->items[gone_at + gone],
 		(ranges->count - gone_at - gone) * sizeof(struct range));
 	ranges->count -= gone;

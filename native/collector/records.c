@@ -129,19 +129,22 @@ static uint32_t merge_frames(const struct process *process, const struct ring *r
 	return count;
 }
 
-static bool take_stack(struct process *process, struct ring *ring, const uint64_t *record, uint32_t words)
+static bool take_stack(struct process *process, struct ring *ring, const uint64_t *record,
+		       uint32_t words)
 {
 	uint64_t merged[2 * TRACE_MAX_FRAMES];
 	uint32_t natives = (uint32_t)record[2], pythons = (uint32_t)(record[2] >> 32);
 	uint64_t id = record[1];
 
-	if (natives > TRACE_MAX_FRAMES || pythons > TRACE_MAX_FRAMES || 3 + natives + pythons > words)
+	if (natives > TRACE_MAX_FRAMES || pythons > TRACE_MAX_FRAMES ||
+	    3 + natives + pythons > words)
 		return false;
 	if (id == 0 || id >= MAX_IDS ||
-	    !id_room((void **)&ring->stacks, &ring->stacks_room, (uint32_t)id, sizeof *ring->stacks))
+	    !id_room((void **)&ring->stacks, &ring->stacks_room, (uint32_t)id,
+		     sizeof *ring->stacks))
 		return false;
-	uint32_t count = merge_frames(process, ring, record + 3, natives, record + 3 + natives, pythons,
-				      merged);
+	uint32_t count = merge_frames(process, ring, record + 3, natives, record + 3 + natives,
+				      pythons, merged);
 	uint32_t node = 0;
 	while (count > 0)
 		node = trie_add(&process->state, node, merged[--count]);
@@ -165,7 +168,8 @@ static bool take_string(const uint64_t *record, uint32_t words, uint32_t *at, co
 	return true;
 }
 
-static bool take_code(struct process *process, struct ring *ring, const uint64_t *record, uint32_t words)
+static bool take_code(struct process *process, struct ring *ring, const uint64_t *record,
+		      uint32_t words)
 {
 	const char *parts[3];
 	uint32_t lengths[3], at = 3;
@@ -215,7 +219,8 @@ static bool take_module(struct process *process, const uint64_t *record, uint32_
 	return true;
 }
 
-static bool take_definition(struct process *process, struct ring *ring, uint32_t mask, uint32_t words)
+static bool take_definition(struct process *process, struct ring *ring, uint32_t mask,
+			    uint32_t words)
 {
 	uint64_t *record = malloc(words * sizeof *record);
 	bool good = false;
@@ -273,7 +278,8 @@ static void take_restore(struct process *process, struct ring *ring, uint64_t ti
 	ring->freed.key = 0;
 }
 
-static void take_bad_free(struct process *process, struct ring *ring, uint64_t place, uint64_t stack)
+static void take_bad_free(struct process *process, struct ring *ring, uint64_t place,
+			  uint64_t stack)
 {
 	uint32_t kind = TRACE_KIND(place);
 
@@ -283,8 +289,8 @@ static void take_bad_free(struct process *process, struct ring *ring, uint64_t p
 	}
 }
 
-uint32_t record_take(struct mematlas_collector *collector, struct process *process, struct ring *ring,
-		     uint32_t mask, uint32_t available)
+uint32_t record_take(struct mematlas_collector *collector, struct process *process,
+		     struct ring *ring, uint32_t mask, uint32_t available)
 {
 	uint32_t words = record_words(ring, mask, available);
 	uint64_t head = word(ring, mask, 0);
@@ -302,9 +308,8 @@ uint32_t record_take(struct mematlas_collector *collector, struct process *proce
 		take_restore(process, ring, TRACE_TIME(head), word(ring, mask, 1));
 		break;
 	case TRACE_UNMAP:
-		ring->unmapped_kind =
-			state_unmap(&process->state, word(ring, mask, 1),
-				    word(ring, mask, 1) + word(ring, mask, 2));
+		ring->unmapped_kind = state_unmap(&process->state, word(ring, mask, 1),
+						  word(ring, mask, 1) + word(ring, mask, 2));
 		break;
 	case TRACE_FORK:
 		clone_make(collector, process, word(ring, mask, 1));

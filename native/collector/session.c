@@ -71,7 +71,8 @@ double collector_when(const struct mematlas_collector *collector, uint64_t clock
 	return passed * (double)clock / (double)now;
 }
 
-static void fill_control(struct trace_control *control, const struct mematlas_trace_settings *settings)
+static void fill_control(struct trace_control *control,
+			 const struct mematlas_trace_settings *settings)
 {
 	*control = (struct trace_control){
 		.magic = TRACE_MAGIC,
@@ -89,7 +90,8 @@ static void fill_control(struct trace_control *control, const struct mematlas_tr
 /* Written under another name first: whoever opens "control" finds it whole. */
 static int make_control(struct mematlas_collector *collector)
 {
-	int fd = openat(collector->dirfd, "control.new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int fd = openat(collector->dirfd, "control.new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
+			0600);
 
 	if (fd < 0)
 		return -errno;

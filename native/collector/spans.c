@@ -17,7 +17,8 @@ static void count_digits(const struct span *spans, size_t count, int shift, size
 }
 
 /* One pass; false if all spans share this digit and nothing had to move. */
-static bool sort_digit(const struct span *from, struct span *to, size_t count, int shift, size_t *starts)
+static bool sort_digit(const struct span *from, struct span *to, size_t count, int shift,
+		       size_t *starts)
 {
 	count_digits(from, count, shift, starts);
 	if (starts[from[0].start >> shift & (DIGITS - 1)] == count)
@@ -66,9 +67,10 @@ int spans_of_blocks(const struct blocks *blocks, struct spans *spans)
 		if (!block->key || !block->size)
 			continue;
 		uint64_t start = TRACE_ADDRESS(block->key);
-		uint16_t owner = TRACE_KIND(block->key) == TRACE_PYOBJECT ? BLOCK_PYOBJECT : BLOCK_MALLOC;
-		spans->items[spans->count++] = (struct span){start, start + block->size, block->sum, owner,
-							     (uint16_t)(block->always != 0)};
+		uint16_t owner =
+			TRACE_KIND(block->key) == TRACE_PYOBJECT ? BLOCK_PYOBJECT : BLOCK_MALLOC;
+		spans->items[spans->count++] = (struct span){start, start + block->size, block->sum,
+							     owner, (uint16_t)(block->always != 0)};
 	}
 	return sort_spans(spans);
 }
@@ -125,7 +127,8 @@ int spans_of_owners(const struct process *process, struct spans *spans)
 	if (!spans->items)
 		return -ENOMEM;
 	for (int i = 0; i < 16; i++)
-		add(spans, process->shared->private_start[i], process->shared->private_end[i], 0, OWNER_TRACER);
+		add(spans, process->shared->private_start[i], process->shared->private_end[i], 0,
+		    OWNER_TRACER);
 	for (size_t i = 0; i < ranges->count; i++)
 		add(spans, ranges->items[i].start, ranges->items[i].end, ranges->items[i].sum,
 		    owner_of(process, &ranges->items[i]));

@@ -137,8 +137,8 @@ uint32_t sum_find(struct state *state, uint32_t node, uint32_t kind)
 
 static bool same_code(const struct code *a, const struct code *b)
 {
-	return a->hash == b->hash && a->name == b->name && a->file == b->file && a->table == b->table &&
-	       a->first_line == b->first_line && a->format == b->format &&
+	return a->hash == b->hash && a->name == b->name && a->file == b->file &&
+	       a->table == b->table && a->first_line == b->first_line && a->format == b->format &&
 	       memcmp(a->bytes, b->bytes, (size_t)a->name + a->file + a->table) == 0;
 }
 
@@ -266,9 +266,11 @@ int state_copy(struct state *to, const struct state *from)
 
 	*to = *from;
 	failed = blocks_copy(&to->blocks, &from->blocks) < 0;
-	to->ranges.items = copy_of(from->ranges.items, from->ranges.count * sizeof(struct range), &failed);
+	to->ranges.items =
+		copy_of(from->ranges.items, from->ranges.count * sizeof(struct range), &failed);
 	to->ranges.room = to->ranges.count;
-	to->trie.nodes = copy_of(from->trie.nodes, from->trie.room * sizeof(struct mematlas_node), &failed);
+	to->trie.nodes =
+		copy_of(from->trie.nodes, from->trie.room * sizeof(struct mematlas_node), &failed);
 	to->trie.table = copy_of(from->trie.table, ((size_t)from->trie.mask + 1) * 4, &failed);
 	to->sums.items = copy_of(from->sums.items, from->sums.room * sizeof(struct sum), &failed);
 	to->sums.table = copy_of(from->sums.table, ((size_t)from->sums.mask + 1) * 4, &failed);

@@ -149,7 +149,8 @@ int blocks_copy(struct blocks *to, const struct blocks *from);
 /* ranges.c */
 typedef void range_removed(void *context, const struct range *range, uint64_t bytes, int pieces);
 size_t ranges_find(const struct ranges *ranges, uint64_t address); /* first that ends after it */
-bool ranges_remove(struct ranges *ranges, uint64_t start, uint64_t end, range_removed *removed, void *context);
+bool ranges_remove(struct ranges *ranges, uint64_t start, uint64_t end, range_removed *removed,
+		   void *context);
 bool ranges_insert(struct ranges *ranges, const struct range *range);
 
 /* stacks.c */
@@ -158,7 +159,8 @@ void state_free(struct state *state);
 int state_copy(struct state *to, const struct state *from);
 uint32_t trie_add(struct state *state, uint32_t parent, uint64_t word);
 uint32_t sum_find(struct state *state, uint32_t node, uint32_t kind); /* index; made if need be */
-uint32_t code_add(struct state *state, const struct code *code); /* copies; ID from 1, 0: no memory */
+uint32_t code_add(struct state *state,
+		  const struct code *code); /* copies; ID from 1, 0: no memory */
 void module_add(struct state *state, const struct mematlas_module *module);
 
 /* apply.c: what happened, one event after the other. */
@@ -166,7 +168,8 @@ void state_allocate(struct state *state, uint64_t time, const struct block *bloc
 bool state_release(struct state *state, uint64_t key, struct block *out);
 void state_restore(struct state *state, uint64_t time, const struct block *block);
 void state_map(struct state *state, uint64_t time, const struct range *range);
-uint32_t state_unmap(struct state *state, uint64_t start, uint64_t end); /* kind of what was there, 0: nothing */
+uint32_t state_unmap(struct state *state, uint64_t start,
+		     uint64_t end); /* kind of what was there, 0: nothing */
 
 /* Before a figure of `sum` changes: keep what it held at the peak. */
 static inline void sum_touch(struct state *state, struct sum *sum)

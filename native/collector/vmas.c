@@ -113,7 +113,8 @@ static int parse(struct vmas *vmas)
 		if (parse_head(line, &vma)) {
 			if (!add_vma(vmas, &vma))
 				return -ENOMEM;
-		} else if (vmas->count && strncmp(line, "VmFlags:", 8) == 0 && flags_say_no_pages(line)) {
+		} else if (vmas->count && strncmp(line, "VmFlags:", 8) == 0 &&
+			   flags_say_no_pages(line)) {
 			vmas->items[vmas->count - 1].no_pages = true;
 		}
 		line = next;
@@ -128,10 +129,12 @@ static bool needs_smaps(const struct vmas *vmas)
 
 	for (size_t i = 0; i < vmas->count; i++) {
 		const struct vma *vma = &vmas->items[i];
-		if (strncmp(vma->name, "/dev/", 5) == 0 && strncmp(vma->name, "/dev/shm/", 9) != 0 &&
+		if (strncmp(vma->name, "/dev/", 5) == 0 &&
+		    strncmp(vma->name, "/dev/shm/", 9) != 0 &&
 		    strncmp(vma->name, "/dev/zero", 9) != 0)
 			return true;
-		if (strncmp(vma->name, "/anon_hugepage", 14) == 0 || strncmp(vma->name, "anon_inode:", 11) == 0)
+		if (strncmp(vma->name, "/anon_hugepage", 14) == 0 ||
+		    strncmp(vma->name, "anon_inode:", 11) == 0)
 			return true;
 		if (*vma->name == '/' && !((vma->start | vma->end | vma->file_offset) & huge))
 			return true;

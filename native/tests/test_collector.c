@@ -1,0 +1,357 @@
+/* The collector against a producer that writes rings by hand. */
+#define _GNU_SOURCE
+#include <math.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "producer.h"
+
+#define M TRACE_MALLOC
+
+static char directory[64];
+
+/* What one thread frees, another may have allocated: only the time says in which order. */
+static void test_order_between_rings(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 2);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_stack(&p, 1, 1, 0x2000);
+	put_free(&p, 1, 20, M, 0xa0);
+	put_alloc(&p, 1, 40, M, 0xb0, 7, 1, 0);
+	put_alloc(&p, 0, 10, M, 0xa0, 100, 1, 0);
+	put_alloc(&p, 0, 30, M, 0xa0, 50, 1, 0);
+	put_free(&p, 0, 50, M, 0xb0);
+	put_alloc(&p, 0, 1ull << 55, M, 0xc0, 999, 1, 0); /* newer than any cut: must wait */
+	poll_all(collector);
+	struct mematlas_traced facts = facts_of(collector, 0);
+	CHECK(facts.live_bytes == 50 && facts.peak_bytes == 100 && facts.unknown_frees == 0);
+	CHECK(total_at(collector, 0, 0x1000, M).allocated_bytes == 150);
+	CHECK(total_at(collector, 0, 0x2000, M).live_bytes == 0);
+	CHECK(p.rings[0].tail == p.rings[0].head - 4);
+	CHECK(p.rings[1].tail == p.rings[1].head);
+	session_end(collector, directory);
+}
+
+static void test_ring_wraps(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 1);
+	uint64_t time = 1;
+
+	announce(&p);
+	for (uint64_t i = 0; i < 20000; i++) {
+		put_stack(&p, 0, 1 + i % 1000, 0x1000 + i % 1000);
+		put_alloc(&p, 0, time++, M, 0x10000 + i * 16, 16, 1 + i % 1000, 0);
+		if (i % 3)
+			PUT(&p, 0, TRACE_PAD);
+		if (i % 2)
+			put_free(&p, 0, time++, M, 0x10000 + i * 16);
+		if (i % 500 == 0)
+			poll_all(collector);
+	}
+	poll_all(collector);
+	CHECK(facts_of(collector, 0).live_bytes == 10000 * 16);
+	CHECK(facts_of(collector, 0).broken_rings == 0);
+	CHECK(total_at(collector, 0, 0x1000, M).allocations == 20);
+	session_end(collector, directory);
+}
+
+static void test_mappings_are_cut(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 1);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_stack(&p, 0, 2, 0x2000);
+	put_alloc(&p, 0, 1, TRACE_MMAP, 0x100000, 0x10000, 1, TRACE_FLAG_ALWAYS);
+	PUT(&p, 0, TRACE_UNMAP | 2 << 8, 0x104000, 0x2000); /* a hole */
+	PUT(&p, 0, TRACE_UNMAP | 3 << 8, 0x100000, 0x1000); /* the start */
+	PUT(&p, 0, TRACE_UNMAP | 4 << 8, 0x10f000, 0x5000); /* the end and beyond */
+	poll_all(collector);
+	struct mematlas_total total = total_at(collector, 0, 0x1000, TRACE_MMAP);
+	CHECK(total.live_bytes == 0xc000 && total.live_count == 2 && total.freed_bytes == 0x4000);
+	put_alloc(&p, 0, 5, TRACE_ARENA, 0x200000, 0x8000, 2, TRACE_FLAG_ALWAYS);
+	put_alloc(&p, 0, 6, TRACE_MMAP, 0x300000, 0x8000, 2, TRACE_FLAG_RESERVED);
+	put_alloc(&p, 0, 7, TRACE_MMAP, 0x106000, 0x1000, 2, 0); /* over a part of the first */
+	poll_all(collector);
+	CHECK(facts_of(collector, 0).live_bytes == 0xc000);
+	CHECK(total_at(collector, 0, 0x1000, TRACE_MMAP).live_bytes == 0xb000);
+	CHECK(total_at(collector, 0, 0x2000, TRACE_ARENA).live_bytes == 0);
+	CHECK(total_at(collector, 0, 0x2000, TRACE_MMAP).live_bytes == 0x1000);
+	PUT(&p, 0, TRACE_UNMAP | 8 << 8, 0, 0x1000000);
+	poll_all(collector);
+	CHECK(facts_of(collector, 0).live_bytes == 0);
+	CHECK(total_at(collector, 0, 0x1000, TRACE_MMAP).live_count == 0);
+	session_end(collector, directory);
+}
+
+static void test_failed_realloc_is_undone(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 1);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_alloc(&p, 0, 1, M, 0xa0, 100, 1, 0);
+	put_free(&p, 0, 2, M, 0xa0);
+	PUT(&p, 0, TRACE_RESTORE | 3 << 8, 0xa0 | (uint64_t)M << 48);
+	PUT(&p, 0, TRACE_RESTORE | 4 << 8, 0xa0 | (uint64_t)M << 48);
+	poll_all(collector);
+	struct mematlas_total total = total_at(collector, 0, 0x1000, M);
+	CHECK(total.live_bytes == 100 && total.freed_bytes == 0 && total.live_count == 1);
+	CHECK(total.allocated_bytes == 100);
+	put_free(&p, 0, 5, M, 0xa0);
+	PUT(&p, 0, TRACE_BAD_FREE | 6 << 8, 0xa0 | (uint64_t)M << 48, 1);
+	poll_all(collector);
+	total = total_at(collector, 0, 0x1000, M);
+	CHECK(total.live_bytes == 0 && total.bad_frees == 1);
+	session_end(collector, directory);
+}
+
+/* The child has what the parent had at the fork, whatever the parent did since. */
+static void test_fork_clones(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer parent = produce(directory, getpid(), 1, 1);
+	int pid = fork();
+
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	announce(&parent);
+	put_stack(&parent, 0, 1, 0x1000);
+	put_alloc(&parent, 0, 1, M, 0xa0, 100, 1, 0);
+	PUT(&parent, 0, TRACE_FORK | 2 << 8, 1);
+	put_free(&parent, 0, 3, M, 0xa0);
+	PUT(&parent, 0, TRACE_FORK | 4 << 8, 2);
+	PUT(&parent, 0, TRACE_FORK_FAILED | 5 << 8, 2);
+	struct producer child = produce(directory, pid, 1, 1);
+	child.process->fork_parent = getpid();
+	child.process->fork_serial = 1;
+	child.process->parent_pid = getpid();
+	announce(&child);
+	put_stack(&child, 0, 1, 0x3000);
+	put_alloc(&child, 0, 6, M, 0xb0, 11, 1, 0);
+	poll_all(collector);
+	poll_all(collector);
+	int first = facts_of(collector, 0).pid == getpid() ? 0 : 1, second = 1 - first;
+	CHECK(facts_of(collector, first).live_bytes == 0);
+	CHECK(facts_of(collector, second).live_bytes == 111 &&
+	      facts_of(collector, second).inherited);
+	CHECK(facts_of(collector, second).parent == first);
+	CHECK(total_at(collector, second, 0x1000, M).live_bytes == 100);
+	CHECK(total_at(collector, second, 0x1000, M).allocated_bytes == 0);
+	put_free(&child, 0, 7, M, 0xa0);
+	kill(pid, SIGKILL);
+	CHECK(waitpid(pid, NULL, 0) == pid);
+	poll_all(collector);
+	CHECK(facts_of(collector, second).live_bytes == 11);
+	CHECK(facts_of(collector, second).ending == MEMATLAS_GONE);
+	CHECK(facts_of(collector, second).peak_bytes == 111);
+	session_end(collector, directory);
+}
+
+#define SITES 7
+#define LIVE 300
+
+/* Each stack's share at the peak, against copying every share at every new maximum. */
+static void test_peak_shares(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 1);
+	double live[SITES] = {0}, share[SITES] = {0}, total = 0, peak = 0;
+	uint64_t sizes[LIVE] = {0}, owners[LIVE] = {0}, seed = 42;
+
+	announce(&p);
+	for (uint64_t site = 0; site < SITES; site++)
+		put_stack(&p, 0, site + 1, 0x1000 + site);
+	for (uint64_t step = 1; step < 40000; step++) {
+		seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+		uint64_t at = (seed >> 33) % LIVE, address = 0x10000 + at * 4096;
+		if (sizes[at]) {
+			put_free(&p, 0, step, M, address);
+			live[owners[at]] -= (double)sizes[at];
+			total -= (double)sizes[at];
+			sizes[at] = 0;
+		} else {
+			sizes[at] = 1 + (seed >> 40) % 4000;
+			owners[at] = (seed >> 20) % SITES;
+			put_alloc(&p, 0, step, M, address, sizes[at], owners[at] + 1, 0);
+			live[owners[at]] += (double)sizes[at];
+			total += (double)sizes[at];
+		}
+		if (total > peak) {
+			peak = total;
+			memcpy(share, live, sizeof share);
+		}
+		if (step % 1000 == 0)
+			poll_all(collector);
+	}
+	poll_all(collector);
+	CHECK(facts_of(collector, 0).peak_bytes == peak &&
+	      facts_of(collector, 0).live_bytes == total);
+	for (uint64_t site = 0; site < SITES; site++) {
+		CHECK(total_at(collector, 0, 0x1000 + site, M).peak_bytes == share[site]);
+		CHECK(total_at(collector, 0, 0x1000 + site, M).live_bytes == live[site]);
+	}
+	session_end(collector, directory);
+}
+
+static void expect_stack(struct mematlas_collector *collector, uint64_t leaf, const uint64_t *words,
+			 int count)
+{
+	struct mematlas_node nodes[256];
+	int64_t known = mematlas_collector_nodes(collector, 0, 0, nodes, 256);
+	uint32_t at = total_at(collector, 0, leaf, M).stack;
+
+	CHECK(at > 0 && at < known);
+	for (int i = 0; i < count; i++) {
+		CHECK(nodes[at].word == words[i]);
+		at = nodes[at].parent;
+	}
+	CHECK(at == 0);
+}
+
+#define PY(code, offset) ((uint64_t)(code) << 32 | (offset))
+#define ENTRY(code, offset) (PY(code, offset) | TRACE_PYTHON_ENTRY)
+#define NODE(code, offset) (1ull << 63 | (uint64_t)(code) << 32 | (offset))
+#define EVAL 0x5010
+#define STACK(id, natives, pythons)                                                                \
+	TRACE_STACK | (3 + natives + pythons) << 8, id, natives | (uint64_t)pythons << 32
+#define EXPECT(leaf, ...)                                                                          \
+	expect_stack(collector, leaf, (const uint64_t[]){__VA_ARGS__},                             \
+		     sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
+
+/* Native and Python frames of one stack, leaf first, in every way they may fit or not. */
+static void test_stacks_merge(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 1);
+	const char name[8] = "f", file[8] = "f.py";
+
+	p.process->eval_start[0] = 0x5000;
+	p.process->eval_end[0] = 0x6000;
+	announce(&p);
+	for (uint64_t code = 1; code <= 3; code++) {
+		uint64_t words[10] = {
+			TRACE_CODE | 10 << 8, code | (10 * code) << 32, 2, 1, 0, 4, 0, 2, 7, 0};
+		memcpy(&words[4], name, 8);
+		memcpy(&words[6], file, 8);
+		put(&p, 0, words, 10);
+	}
+	/* two activations: f3 inlined into f2, and f1 */
+	PUT(&p, 0, STACK(1, 5, 3), 0xa1, EVAL, 0xa2, EVAL, 0xa3, PY(3, 6), ENTRY(2, 4),
+	    ENTRY(1, 2));
+	/* no eval frame to be told: Python goes to the root */
+	PUT(&p, 0, STACK(2, 2, 1), 0xb1, 0xb2, ENTRY(1, 2));
+	/* native cut at the root: the leaf stays in step, the rest of Python follows */
+	PUT(&p, 0, STACK(3, 3, 2), 0xc1, EVAL, 0, ENTRY(2, 4), ENTRY(1, 2));
+	/* an eval frame without a Python frame stays native */
+	PUT(&p, 0, STACK(4, 3, 1), 0xd1, EVAL, EVAL + 1, ENTRY(1, 2));
+	/* cut, with nothing to follow: said by word 0 */
+	PUT(&p, 0, STACK(5, 2, 0), 0xe1, 0);
+	for (uint64_t id = 1; id <= 5; id++)
+		put_alloc(&p, 0, id, M, 0x1000 * id, 1, id, 0);
+	poll_all(collector);
+	EXPECT(0xa1, 0xa1, NODE(3, 6), NODE(2, 4), 0xa2, NODE(1, 2), 0xa3);
+	EXPECT(0xb1, 0xb1, 0xb2, NODE(1, 2));
+	EXPECT(0xc1, 0xc1, NODE(2, 4), NODE(1, 2));
+	EXPECT(0xd1, 0xd1, NODE(1, 2), EVAL + 1);
+	EXPECT(0xe1, 0xe1, 0);
+	struct mematlas_code code;
+	CHECK(mematlas_collector_code(collector, 0, 1, &code) == 0);
+	CHECK(code.first_line == 20 && code.name_length == 1 && code.file_length == 4);
+	CHECK(memcmp(code.file, "f.py", 4) == 0 && code.table_length == 2 && code.format == 2);
+	session_end(collector, directory);
+}
+
+static void test_samples_are_weighed(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 1000);
+	struct producer p = produce(directory, getpid(), 1, 1);
+	double chance = 1 - exp(-0.5);
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_stack(&p, 0, 2, 0x2000);
+	put_alloc(&p, 0, 1, M, 0xa0, 500, 1, 0);
+	put_alloc(&p, 0, 2, M, 0xb0, 500, 2, TRACE_FLAG_ALWAYS);
+	put_alloc(&p, 0, 3, M, 0xc0, 0, 2, 0);
+	poll_all(collector);
+	struct mematlas_total total = total_at(collector, 0, 0x1000, M);
+	CHECK(fabs(total.live_bytes - 500 / chance) < 1e-9);
+	CHECK(fabs(total.live_count - 1 / chance) < 1e-9);
+	CHECK(fabs(total.live_variance - 250000 * (1 - chance) / (chance * chance)) < 1e-6);
+	total = total_at(collector, 0, 0x2000, M);
+	CHECK(total.live_bytes == 500 && total.live_variance == 0);
+	CHECK(fabs(total.live_count - 1 - 1 / (1 - exp(-0.001))) < 1e-9);
+	put_free(&p, 0, 4, M, 0xa0);
+	poll_all(collector);
+	CHECK(total_at(collector, 0, 0x1000, M).live_bytes == 0);
+	session_end(collector, directory);
+}
+
+/* A ring of nonsense is skipped, the others go on, and a closed one is given back. */
+static void test_broken_and_closed_rings(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 4);
+
+	announce(&p);
+	PUT(&p, 0, 0x77, 1, 2, 3);
+	PUT(&p, 1, TRACE_STACK | 900 << 8, 1, 0xffffffffffffffff);
+	p.rings[2].head = 1u << 30;
+	put_alloc(&p, 3, 1, M, 0xa0, 100, 77, 0); /* a stack never told: no stack */
+	p.rings[3].state = TRACE_RING_CLOSED;
+	poll_all(collector);
+	CHECK(facts_of(collector, 0).broken_rings == 3 && facts_of(collector, 0).live_bytes == 100);
+	CHECK(p.rings[3].state == TRACE_RING_FREE);
+	for (int i = 0; i < 3; i++)
+		CHECK(p.rings[i].tail == p.rings[i].head && p.rings[i].state == TRACE_RING_ACTIVE);
+	session_end(collector, directory);
+}
+
+/* Exit waits for release; a new image of the same PID ends the one before. */
+static void test_exit_and_exec(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_event event = {0};
+
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	put_alloc(&p, 0, 1, M, 0xa0, 100, 1, 0);
+	p.process->state = TRACE_EXITING;
+	while (event.type != MEMATLAS_EVENT_EXITING)
+		CHECK(mematlas_collector_poll(collector, 100, &event) == 1);
+	CHECK(facts_of(collector, 0).live_bytes == 100 && p.process->released == 0);
+	CHECK(mematlas_collector_release(collector, 0) == 0 && p.process->released == 1);
+	struct producer next = produce(directory, getpid(), 2, 1);
+	announce(&next);
+	while (event.type != MEMATLAS_EVENT_ENDED)
+		CHECK(mematlas_collector_poll(collector, 100, &event) == 1);
+	CHECK(event.process == 0 && facts_of(collector, 0).ending == MEMATLAS_EXECED);
+	CHECK(facts_of(collector, 1).ending == MEMATLAS_RUNNING &&
+	      facts_of(collector, 1).live_bytes == 0);
+	session_end(collector, directory);
+}
+
+int main(void)
+{
+	test_order_between_rings();
+	test_ring_wraps();
+	test_mappings_are_cut();
+	test_failed_realloc_is_undone();
+	test_fork_clones();
+	test_peak_shares();
+	test_stacks_merge();
+	test_samples_are_weighed();
+	test_broken_and_closed_rings();
+	test_exit_and_exec();
+	return 0;
+}
