@@ -77,7 +77,8 @@ static bool nap(struct mematlas_collector *collector, long ns)
 	if (!collector->told_watched)
 		ends[count++] = (struct pollfd){.fd = collector->watched, .events = POLLIN};
 	for (uint32_t i = 0; i < collector->count; i++)
-		if (!collector->processes[i]->dead && collector->processes[i]->pidfd >= 0)
+		if (!collector->processes[i]->dead && !collector->processes[i]->told_ended &&
+		    collector->processes[i]->pidfd >= 0)
 			ends[count++] = (struct pollfd){collector->processes[i]->pidfd, POLLIN, 0};
 	int ready = ppoll(ends, count, &time, NULL);
 	if (ready > 0 && ends[0].revents)
