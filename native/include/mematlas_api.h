@@ -196,3 +196,5 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
  * Returns the number of distinct frames. */
 int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables, uint64_t *const *ret,
 			     int table_count);
+/* kcmp(2): 0 if two processes have the same address space, 1, 2 or 3 if not. */
+int mematlas_kcmp_vm(int32_t first, int32_t second);

@@ -373,3 +373,11 @@ class Collector:
         rows = ffi.new("struct mematlas_held[]", count + 1)
         got = check(lib.mematlas_collector_rows(self._handle, rows, count))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_held")))
+
+
+# ---- system --------------------------------------------------------------------------------------
+
+
+def same_address_space(first: int, second: int) -> bool:
+    """Tell whether two processes are one to the memory manager (CLONE_VM, vfork)."""
+    return check(lib.mematlas_kcmp_vm(first, second)) == 0

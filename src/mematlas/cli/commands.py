@@ -20,4 +20,5 @@ COMMANDS: tuple[Command, ...] = (
     Command("run", "mematlas.cli.run", "run a program and record who owns its memory"),
     Command("report", "mematlas.cli.report", "what owns the resident memory of a recorded run"),
     Command("leaks", "mematlas.cli.leaks", "what was still live at the end of a recorded run"),
+    Command("show", "mematlas.cli.show", "what a process's address space holds and really takes"),
 )
