@@ -25,6 +25,7 @@ OWN, LIBRARY, RUNTIME = 0, 1, 2
 
 _PACKAGES = ("/site-packages/", "/dist-packages/")
 _STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
+_CPYTHON = re.compile(r"(^|/)Python-3[^/]*/(Modules|Objects|Parser|Programs|Python|Include)/")
 _SYSTEM = re.compile(r"^/(usr/(?!local/|src/|s?bin/)|lib|lib64/|opt/rh/)|^\[")
 _RUNTIME_MODULE = re.compile(
     r"^(libc|libstdc\+\+|libc\+\+|libm|libgcc_s|libpthread|ld-linux.*|ld-musl.*|libpython3.*"
@@ -51,6 +52,8 @@ def tier(frame: Frame) -> int:
 
 def _native_tier(function: str, file: str, module: str) -> int:
     base = module.rsplit("/", 1)[-1]
+    if _STDLIB.search(module) or _CPYTHON.search(file):
+        return RUNTIME
     if _RUNTIME_MODULE.match(base) or _RUNTIME_NAME.match(function):
         return RUNTIME
     if _SYSTEM.match(file) or (not file and _SYSTEM.match(module)):

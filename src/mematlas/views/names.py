@@ -113,7 +113,7 @@ def place(frame: Frame, directory: str = "") -> str:
 
 def function(frame: Frame) -> str:
     """Name of a function, never empty."""
-    return clean(frame.function) or "unknown function"
+    return clean(frame.function).replace(".<locals>.", ".") or "unknown function"
 
 
 def owner_text(line: Line, directory: str = "") -> str:

@@ -353,6 +353,9 @@ _FLAME = _section(
     '<div class="switch" id="direction" role="group" aria-label="Direction">'
     '<button type="button" data-value="down" aria-pressed="true">from main</button>'
     '<button type="button" data-value="up" aria-pressed="false">by owner</button></div>'
+    '<div class="switch" id="depth" role="group" aria-label="Frames">'
+    '<button type="button" data-value="code" aria-pressed="true">code</button>'
+    '<button type="button" data-value="all" aria-pressed="false">every frame</button></div>'
     '<div class="find"><input id="search" type="search" placeholder="Search function, file, module"'
     ' aria-label="Search stacks" autocomplete="off" spellcheck="false">'
     '<output id="matched"></output></div></div>'
@@ -363,7 +366,7 @@ _FLAME = _section(
     '<p class="soft keys"><span class="swatch" data-frame="python"></span>Python '
     '<span class="swatch" data-frame="native"></span>native '
     '<span class="swatch" data-frame="inlined"></span>inlined '
-    '<span class="swatch" data-frame="pale"></span>paler: libraries and runtime '
+    '<span class="swatch" data-frame="pale"></span>paler: libraries; grey: runtime '
     '<span class="help">click zooms, Esc goes back, arrows walk, / searches, i turns it over</span></p>',
 )
 

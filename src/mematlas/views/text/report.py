@@ -126,7 +126,8 @@ def _part_names(page: Page, kind: str) -> Text:
     parts = [part for part in page.report.account.parts if part.kind == kind]
     parts.sort(key=lambda part: -part.resident_bytes)
     error = sum(part.error_bytes**2 for part in parts) ** 0.5
-    said = [_part_name(part, page.directory) for part in parts[:3] if part.name]
+    named = [part for part in parts if part.name not in {"", "mematlas", names.PART_TITLES[kind]}]
+    said = [_part_name(part, page.directory) for part in named[:3]]
     if len(parts) > len(said) and said:
         rest = sum(part.resident_bytes for part in parts[len(said) :])
         said.append(f"{len(parts) - len(said)} more {format_bytes(rest)}")

@@ -6,18 +6,19 @@ import { boxOf, drawFlame, nodeAt } from "./flame.js";
 import { formatBytes, formatExact, formatShare } from "./format.js";
 import { onThemeChange } from "./theme.js";
 import { element, hideTooltip, showTooltip } from "./tooltip.js";
-import { childrenOf, invert, makeTrie, matchedBytes, pathTo, sumsOf } from "./trie.js";
+import { childrenOf, invert, makeTrie, matchedBytes, pathTo, sumsOf, withoutRuntime } from "./trie.js";
 
 export function setUpExplorer(data) {
   const canvas = document.getElementById("flame-canvas");
   if (!canvas) return null;
-  const down = makeTrie(data.depth, data.frame, data.own);
+  const whole = makeTrie(data.depth, data.frame, data.own);
   const view = {
-    canvas, data, down, up: null, trie: down, frames: data.frames, metric: firstMetric(data, down),
+    canvas, data, whole, tries: { "down all": whole }, trie: whole, direction: "down", depth: "code", frames: data.frames, metric: firstMetric(data, whole),
     focus: 0, cursor: null, matches: null, boxes: null, rootName: "all",
   };
   setUpMetrics(view);
-  setUpSwitch(document.getElementById("direction"), (value) => turn(view, value));
+  setUpSwitch(document.getElementById("direction"), (value) => turn(view, value, view.depth));
+  setUpSwitch(document.getElementById("depth"), (value) => turn(view, view.direction, value));
   setUpFlameSearch(view);
   setUpPointer(view);
   canvas.addEventListener("keydown", (event) => onFlameKey(view, event));
@@ -26,7 +27,7 @@ export function setUpExplorer(data) {
   });
   new ResizeObserver(() => redraw(view)).observe(canvas.parentElement);
   onThemeChange(() => redraw(view));
-  zoomTo(view, 0);
+  turn(view, "down", "code");
   return view;
 }
 
@@ -42,7 +43,7 @@ function setUpMetrics(view) {
     const button = element("button", "", metric.title);
     button.type = "button";
     button.dataset.value = String(index);
-    const total = sumsOf(view.down, index)[0];
+    const total = sumsOf(view.whole, index)[0];
     button.title = total > 0 ? `${metric.says}: ${formatBytes(total)}` : `${metric.says}: none`;
     button.disabled = !(total > 0);
     group.append(button);
@@ -55,9 +56,14 @@ function setUpMetrics(view) {
   choose(group, String(view.metric), () => {});
 }
 
-function turn(view, direction) {
-  if (direction === "up" && !view.up) view.up = invert(view.down, view.frames);
-  view.trie = direction === "up" ? view.up : view.down;
+function turn(view, direction, depth) {
+  const key = `${direction} ${depth}`;
+  view.direction = direction;
+  view.depth = depth;
+  if (!view.tries[key]) {
+    view.tries[key] = direction === "up" ? invert(view.whole, view.frames, depth === "all") : withoutRuntime(view.whole, view.frames);
+  }
+  view.trie = view.tries[key];
   view.rootName = direction === "up" ? "all, by owner; callers below" : "all";
   zoomTo(view, 0);
 }

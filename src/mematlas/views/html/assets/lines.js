@@ -41,7 +41,7 @@ function drawLines(state) {
   const columns = columnsOf(state);
   const sorted = columns.find(({ key }) => key === state.sort);
   const found = state.data.lines
-    .filter((line) => !state.filter || lineText(state, line).includes(state.filter))
+    .filter((line) => sorted.of(line) > 0 && (!state.filter || lineText(state, line).includes(state.filter)))
     .sort((a, b) => (state.down ? 1 : -1) * (sorted.of(b) - sorted.of(a)));
   const body = element("tbody");
   found.slice(0, state.shown).forEach((line) => body.append(lineRow(state, columns, line)));

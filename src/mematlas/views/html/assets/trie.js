@@ -70,30 +70,60 @@ function ownerOf(trie, frames, leaf) {
   return best;
 }
 
+// The same bytes with the language's own machinery left out: what it held goes to its caller.
+export function withoutRuntime(trie, frames) {
+  const root = emptyNode(trie.frame[0], trie.own.length);
+  const placed = new Array(trie.count);
+  let count = 1;
+  placed[0] = root;
+  for (let i = 0; i < trie.count; i++) {
+    let node = i === 0 ? root : placed[trie.parent[i]];
+    if (i > 0 && frames[trie.frame[i]].tier !== 2) {
+      let child = node.children.get(trie.frame[i]);
+      if (!child) {
+        child = emptyNode(trie.frame[i], trie.own.length);
+        child.weight = -i; // the order of the whole trie is kept
+        node.children.set(trie.frame[i], child);
+        count += 1;
+      }
+      node = child;
+    }
+    placed[i] = node;
+    trie.own.forEach((own, metric) => (node.own[metric] += own[i]));
+  }
+  return flattened(root, count, trie.own.length);
+}
+
+function emptyNode(frame, metrics) {
+  return { frame, children: new Map(), own: new Float64Array(metrics), weight: 0 };
+}
+
 // The same bytes the other way round: owning lines first, then who called them.
-export function invert(trie, frames) {
+export function invert(trie, frames, all = true) {
   const metrics = trie.own.length;
-  const nodes = [{ frame: trie.frame[0], children: new Map(), own: new Float64Array(metrics), weight: 0 }];
-  const root = nodes[0];
+  const root = emptyNode(trie.frame[0], metrics);
+  let count = 1;
   const totals = trie.own.map((_, metric) => sumsOf(trie, metric)[0] || 1);
   for (let leaf = 0; leaf < trie.count; leaf++) {
     let weight = 0;
     for (let m = 0; m < metrics; m++) weight = Math.max(weight, trie.own[m][leaf] / totals[m]);
     if (weight === 0) continue;
     let node = root;
-    for (let i = leaf === 0 ? 0 : ownerOf(trie, frames, leaf); i > 0; i = trie.parent[i]) {
+    const owner = ownerOf(trie, frames, leaf);
+    for (let i = leaf === 0 ? 0 : owner; i > 0; i = trie.parent[i]) {
+      if (!all && i !== owner && frames[trie.frame[i]].tier === 2) continue;
       let child = node.children.get(trie.frame[i]);
       if (!child) {
-        child = { frame: trie.frame[i], children: new Map(), own: new Float64Array(metrics), weight: 0 };
+        child = emptyNode(trie.frame[i], metrics);
         node.children.set(trie.frame[i], child);
-        nodes.push(child);
+        count += 1;
       }
       child.weight += weight;
       node = child;
     }
     for (let m = 0; m < metrics; m++) node.own[m] += trie.own[m][leaf];
   }
-  return flattened(root, nodes.length, metrics);
+  return flattened(root, count, metrics);
 }
 
 function flattened(root, count, metrics) {

@@ -1,0 +1,279 @@
+"""The HTML report in a real browser: Debian's Chromium, driven by Playwright, from a file."""
+
+from __future__ import annotations
+
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import reports
+from mematlas.units import format_bytes
+from mematlas.views.html import render_html
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Start one browser for all tests."""
+    with playwright.sync_playwright() as driver:
+        started = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Write each made-up report once."""
+    directory = tmp_path_factory.mktemp("pages")
+
+    def path(name: str) -> Path:
+        file = directory / f"{name}.html"
+        if not file.exists():
+            file.write_text(render_html(getattr(reports, name)()), encoding="utf-8")
+        return file
+
+    return path
+
+
+@pytest.fixture
+def visit(browser: Any, files: Callable[[str], Path]) -> Iterator[Callable[..., Any]]:
+    """Open reports; at the end nothing may have failed or asked for anything but the file."""
+    troubles: list[str] = []
+    requests: list[str] = []
+    contexts: list[Any] = []
+
+    def note(message: Any) -> None:
+        if message.type in {"error", "warning"}:
+            troubles.append(message.text)
+
+    def open_page(name: str, width: int = 1400, theme: str = "light", **options: Any) -> Any:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=theme, **options
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", note)
+        page.on("pageerror", lambda error: troubles.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(files(name).as_uri())
+        if options.get("java_script_enabled", True):
+            page.wait_for_selector("html[data-ready]", timeout=60_000)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert troubles == []
+    assert all(url.startswith(("file:", "data:")) for url in requests)
+
+
+def pixels(page: Any, selector: str) -> str:
+    """Return what a canvas shows."""
+    return str(page.evaluate("it => document.querySelector(it).toDataURL()", selector))
+
+
+def overflow(page: Any) -> int:
+    """Return how many pixels the page is wider than its window."""
+    script = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    return int(page.evaluate(script))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("name", ["python_service", "native_program", "unseen", "hostile"])
+def test_nothing_sticks_out(visit: Callable[..., Any], name: str, width: int, theme: str) -> None:
+    """No page scrolls sideways, on a telephone or a wide screen, folded or with all opened."""
+    page = visit(name, width, theme)
+    assert overflow(page) <= 0
+    page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+    assert overflow(page) <= 0
+
+
+def test_dark_is_dark_and_can_be_changed(visit: Callable[..., Any]) -> None:
+    """The system's theme is taken, the button changes it, and the charts follow."""
+    page = visit("python_service", theme="dark")
+    brightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    before = pixels(page, "#flame-canvas")
+    assert max(page.evaluate(brightness)) < 60
+    page.click("#theme")
+    assert min(page.evaluate(brightness)) > 200
+    assert pixels(page, "#flame-canvas") != before
+
+
+def test_the_bar_adds_up(visit: Callable[..., Any]) -> None:
+    """Segments are as wide as their bytes, fill the bar, and open what they stand for."""
+    page = visit("python_service")
+    account = reports.python_service().account
+    boxes = page.evaluate(
+        "[...document.querySelectorAll('.moment:not([hidden]) .segment')]"
+        ".map(each => [Number(each.dataset.bytes), each.getBoundingClientRect().width])"
+    )
+    assert sum(size for size, _ in boxes) == account.rss_bytes
+    width = page.evaluate("document.querySelector('.bar').clientWidth")
+    for size, drawn in boxes:
+        assert drawn == pytest.approx(size / account.rss_bytes * width, abs=20)
+    page.click(".moment:not([hidden]) .segment[data-kind=slack]")
+    assert page.is_visible("text=malloc arena 0x7f2a34000000 >> visible=true")
+
+
+def test_metrics_switch(visit: Callable[..., Any]) -> None:
+    """Each metric draws its own picture and tells its own total."""
+    page = visit("python_service")
+    report = reports.python_service()
+    seen = set()
+    for index, name in enumerate(("resident", "live", "peak", "allocated", "huge", "swapped")):
+        page.click(f"#metric button[data-value='{index}']")
+        total = sum(stack.metric(name) for stack in report.stacks)
+        assert format_bytes(total) in page.inner_text("#detail .chosen")
+        seen.add(pixels(page, "#flame-canvas"))
+    assert len(seen) >= 5
+
+
+def test_search_counts_what_it_marks(visit: Callable[..., Any]) -> None:
+    """The matched share is the sum of the stacks that hold the name, each once."""
+    page = visit("python_service")
+    stacks = reports.python_service().stacks
+    before = pixels(page, "#flame-canvas")
+    page.keyboard.press("/")
+    page.keyboard.type("json/")
+    found = sum(
+        stack.resident_bytes
+        for stack in stacks
+        if any("json/" in (frame.file or "") for frame in stack.frames)
+    )
+    assert page.inner_text("#matched").startswith(format_bytes(found))
+    assert pixels(page, "#flame-canvas") != before
+    page.fill("#search", "no such thing")
+    assert page.inner_text("#matched") == "nothing matched"
+
+
+def test_zoom_with_the_mouse_and_back(visit: Callable[..., Any]) -> None:
+    """A click zooms, the path to it is shown, and its first step leads back."""
+    page = visit("python_service")
+    assert page.is_hidden("#crumbs")
+    page.click("#flame-canvas", position={"x": 60, "y": 52})
+    assert "<module>" in page.inner_text("#crumbs")
+    assert "<module>" in page.inner_text("#detail")
+    page.click("#crumbs button:first-child")
+    assert page.is_hidden("#crumbs")
+
+
+def test_the_tooltip_is_exact(visit: Callable[..., Any]) -> None:
+    """Hovering tells bytes to the last, the file and the line."""
+    page = visit("native_program")
+    page.hover("#flame-canvas", position={"x": 60, "y": 52})
+    text = page.inner_text("#tooltip")
+    total = sum(stack.resident_bytes for stack in reports.native_program().stacks)
+    assert f"{total:,} bytes" in text
+    assert "/home/ada/indexer/src/run.cpp:77" in text or "main.cpp:19" in text
+
+
+def test_the_keyboard_is_enough(visit: Callable[..., Any]) -> None:
+    """Arrows walk, Enter zooms, Escape goes back, i turns the graph over."""
+    page = visit("native_program")
+    page.focus("#flame-canvas")
+    for key in ("ArrowDown", "ArrowDown", "Enter"):
+        page.keyboard.press(key)
+    assert "index::run" in page.inner_text("#crumbs")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    assert page.is_hidden("#crumbs")
+    page.keyboard.press("i")
+    assert page.get_attribute("#direction button[data-value=up]", "aria-pressed") == "true"
+    page.keyboard.press("ArrowDown")
+    assert "index::Builder::add" in page.inner_text("#detail")
+
+
+def test_turning_over_keeps_every_byte(visit: Callable[..., Any]) -> None:
+    """From main or by owner, with all frames or only code: the total stays."""
+    page = visit("python_service")
+    total = format_bytes(sum(s.resident_bytes for s in reports.python_service().stacks))
+    for direction in ("up", "down"):
+        for depth in ("all", "code"):
+            page.click(f"#direction button[data-value={direction}]")
+            page.click(f"#depth button[data-value={depth}]")
+            assert total in page.inner_text("#detail .chosen")
+
+
+def test_lines_sort_and_filter(visit: Callable[..., Any]) -> None:
+    """The table is sorted by what is clicked and holds what is searched for."""
+    page = visit("python_service")
+    first = "#lines-table tbody tr:first-child .line"
+    assert page.inner_text(first) == "load_orders"
+    page.click("#lines-table .c-live button")
+    assert page.inner_text(first) == "reserve"
+    assert page.get_attribute("#lines-table .c-live", "aria-sort") == "descending"
+    page.fill("#lines-search", "cache.py")
+    assert page.locator("#lines-table tbody tr").count() == 1
+    page.click(first)
+    assert page.input_value("#search") == "remember"
+
+
+def test_the_timeline_tells_its_moments(visit: Callable[..., Any]) -> None:
+    """Hovering tells the values of that moment; a process can be picked."""
+    page = visit("python_service")
+    page.hover("#timeline-canvas", position={"x": 700, "y": 100})
+    assert "RSS" in page.inner_text("#tooltip")
+    before = pixels(page, "#timeline-canvas")
+    page.select_option("#timeline-process", index=2)
+    assert pixels(page, "#timeline-canvas") != before
+
+
+def test_names_are_never_markup(visit: Callable[..., Any]) -> None:
+    """Hostile names run nothing and make no elements; searching and hovering them is safe."""
+    page = visit("hostile")
+    page.on("dialog", lambda dialog: pytest.fail(dialog.message))
+    page.fill("#search", "<img src=x")
+    page.hover("#flame-canvas", position={"x": 30, "y": 30})
+    assert page.locator("img").count() == 0
+    assert page.locator("script").count() == 2
+
+
+def test_without_scripts_there_are_tables(visit: Callable[..., Any]) -> None:
+    """With JavaScript off the account and the first lines can still be read."""
+    page = visit("python_service", java_script_enabled=False)
+    text = page.inner_text("main")
+    assert "allocator slack" in text
+    assert "load_orders" in page.inner_text("#lines")
+
+
+_CLOCKED = """
+    const begin = performance.now();
+    document.querySelector(selector).click();
+    return performance.now() - begin;
+"""
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_stacks_draw(visit: Callable[..., Any]) -> None:
+    """The largest report opens, zooms and searches; what it took is printed."""
+    page = visit("many_stacks")
+    shown = page.evaluate("({...document.documentElement.dataset})")
+    print(f"unpack {shown['unpackMs']} ms, first draw of all {shown['drawMs']} ms")
+    for name, selector in (
+        ("metric", "#metric button[data-value='1']"),
+        ("every frame", "#depth button[data-value=all]"),
+        ("turn over", "#direction button[data-value=up]"),
+    ):
+        script = f"selector => {{{_CLOCKED}}}"
+        print(f"{name}: {page.evaluate(script, selector):.1f} ms")
+    page.click("#flame-canvas", position={"x": 100, "y": 30})
+    assert page.is_visible("#crumbs")
