@@ -121,10 +121,13 @@ def invoice_worker(inbox: Queue[Order | None], totals: list[int]) -> None:
         del totals[:-100]
 
 
+# The service's state, which lives as long as the process.
+cache = CustomerCache(CACHED_CUSTOMERS)
+audit, audited = make_auditor()
+
+
 def serve(count: int) -> None:
     """Take `count` orders through the whole service."""
-    cache = CustomerCache(CACHED_CUSTOMERS)
-    audit, audited = make_auditor()
     room = reserve_archive()
     inbox: Queue[Order | None] = Queue(maxsize=64)
     worker = threading.Thread(target=invoice_worker, args=(inbox, []), name="invoices")

@@ -48,7 +48,7 @@ struct trace_control {
 enum trace_process_state {
 	TRACE_STARTING = 0,
 	TRACE_RUNNING = 1,
-	TRACE_EXITING = 2, /* waits, at most a second, for `released` */
+	TRACE_EXITING = 2, /* ends, or its interpreter does; waits, at most a second, for `released` */
 	TRACE_DISABLED = 3 /* by its own decision; `reason` tells why */
 };
 

@@ -17,6 +17,7 @@ extern struct trace_python trace_python;
 /* python_find.c: looks for an interpreter; true once it is found. */
 bool trace_python_find(void);
 void *trace_python_symbol(const char *name);
+bool trace_python_is_finalizing(void); /* it is taking itself down */
 
 /* python_layout.c: where things are in one version's structures. Offsets in bytes. */
 struct trace_python_layout {

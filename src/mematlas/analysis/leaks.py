@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.model.recording import Frame, Process, Recording, Totals
+    from mematlas.model.recording import Frame, Process, Recording, Snapshot, Totals
 
     Floats = NDArray[np.float64]
 
-_COLUMNS = (
-    *("live_bytes", "live_count", "live_variance"),
-    *("allocated_bytes", "allocations", "freed_bytes"),
-)
+_LIVE = ("live_bytes", "live_count", "live_variance")
+_COLUMNS = ("allocated_bytes", "allocations", "freed_bytes")
 _FEW = 2.5  # blocks; fewer are no pattern
 _NEVER_FREED = 0.999  # share of blocks still live from which none counts as freed
 _MOSTLY_KEPT = 0.9  # share of blocks still live below which memory comes and goes
@@ -75,12 +73,13 @@ def _of(process: Process, recording: Recording) -> Iterator[Leak]:
     totals = recording.totals.get(process.index)
     if totals is None:
         return
-    rows = figures.owning(totals.rows)
+    end = _end(process, recording, totals)
+    rows = figures.owning(end.rows)
     keys = np.unique(figures.keys(rows[rows["live_bytes"] > 0]))
     if not len(keys):
         return
-    columns = figures.gather(totals.rows, keys, _COLUMNS)
-    times, values, variances = _history(process, recording, totals, keys, columns)
+    columns = figures.gather(totals.rows, keys, _COLUMNS) | figures.gather(end.rows, keys, _LIVE)
+    times, values, variances = _history(process, recording, end.time_s, keys, columns)
     found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
     stacks = Stacks(recording.nodes.get(process.index), recording.frames.get(process.index, {}))
     for at, key in enumerate(keys.tolist()):
@@ -111,22 +110,32 @@ def _of(process: Process, recording: Recording) -> Iterator[Leak]:
         )
 
 
+def _end(process: Process, recording: Recording, totals: Totals) -> Snapshot | Totals:
+    """Find what was live at the end: at its exit, which for Python is before it tears itself down."""
+    exits = [
+        each
+        for each in recording.snapshots
+        if each.process == process.index and each.trigger == "exit"
+    ]
+    return exits[-1] if exits else totals
+
+
 def _history(
     process: Process,
     recording: Recording,
-    totals: Totals,
+    end_s: float,
     keys: figures.Numbers,
     last: dict[str, Floats],
 ) -> tuple[Floats, Floats, Floats]:
     """Line up times, live bytes and variances: nothing at the start, the snapshots, the end."""
     mine = [each for each in recording.snapshots if each.process == process.index]
     mine.sort(key=lambda each: each.time_s)
-    chosen = trend.moments([each.time_s for each in mine], process.start_s, totals.time_s)
+    chosen = trend.moments([each.time_s for each in mine], process.start_s, end_s)
     looks = [
         figures.gather(mine[index].rows, keys, ("live_bytes", "live_variance")) for index in chosen
     ]
     nothing = np.zeros(len(keys))
-    times = [process.start_s, *(mine[index].time_s for index in chosen), totals.time_s]
+    times = [process.start_s, *(mine[index].time_s for index in chosen), end_s]
     values = [nothing, *(look["live_bytes"] for look in looks), last["live_bytes"]]
     variances = [nothing, *(look["live_variance"] for look in looks), last["live_variance"]]
     return np.array(times), np.stack(values, axis=1), np.stack(variances, axis=1)

@@ -56,7 +56,7 @@ def _native_tier(function: str, file: str, module: str) -> int:
         return RUNTIME
     if _RUNTIME_MODULE.match(base) or _RUNTIME_NAME.match(function):
         return RUNTIME
-    if _SYSTEM.match(file) or (not file and _SYSTEM.match(module)):
+    if _SYSTEM.match(file) or (not file and _SYSTEM.match(module)) or _STDLIB.search(module):
         return LIBRARY
     return OWN if file or module else LIBRARY
 
