@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import replace
 
+from mematlas.model.leaks import Leak, Leaks, Verdict
 from mematlas.model.recording import Frame, Part, PartKind, Sampling
 from mematlas.model.report import (
     Account,
@@ -315,3 +316,28 @@ def many_stacks(count: int = 100_000) -> Report:
             )
         )
     return replace(python_service(), stacks=tuple(stacks))
+
+
+def held(
+    verdict: Verdict, frames: tuple[Frame, ...], live: float, evidence: str, rate: float | None
+) -> Leak:
+    """Give one stack that was live at the end, in MiB."""
+    size = round(live * MIB)
+    return Leak(frames, "malloc", 0, verdict, evidence, size, 120, size // 20, 2 * size, 300, rate)
+
+
+def leaky() -> Leaks:
+    """Give what the Python service held at its end: one leak, a cache, and imports."""
+    report = python_service()
+    frames = [stack.frames for stack in report.stacks]
+    found = (
+        held(Verdict.GROWING, frames[4], 22.8, "grew in 9 of 10 looks", 1.9 * MIB),
+        held(Verdict.UNFREED, frames[3], 3.1, "none of 120 blocks freed", None),
+        held(Verdict.STEADY, frames[0], 18.4, "half of its blocks were freed", 0.0),
+        held(Verdict.SETUP, frames[5], 9.4, "allocated while importing", None),
+    )
+    return Leaks(
+        report.command, report.started, report.sampling, True, 12.4,
+        sum(leak.live_bytes for leak in found), sum(leak.live_bytes for leak in found[:2]),
+        found, report.bad_frees, report.notes,
+    )  # fmt: skip

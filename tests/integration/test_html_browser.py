@@ -47,7 +47,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def path(name: str) -> Path:
         file = directory / f"{name}.html"
         if not file.exists():
-            file.write_text(render_html(getattr(reports, name)()), encoding="utf-8")
+            leaks = reports.leaky() if name == "python_service" else None
+            page = render_html(getattr(reports, name)(), leaks)
+            file.write_text(page, encoding="utf-8")
         return file
 
     return path
@@ -97,7 +99,7 @@ def overflow(page: Any) -> int:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1400])
+@pytest.mark.parametrize("width", [390, 1280, 1400])
 @pytest.mark.parametrize("name", ["python_service", "native_program", "unseen", "hostile"])
 def test_nothing_sticks_out(visit: Callable[..., Any], name: str, width: int, theme: str) -> None:
     """No page scrolls sideways, on a telephone or a wide screen, folded or with all opened."""
@@ -105,6 +107,10 @@ def test_nothing_sticks_out(visit: Callable[..., Any], name: str, width: int, th
     assert overflow(page) <= 0
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert overflow(page) <= 0
+    if name != "unseen":
+        page.fill("#search", "m")
+        page.click("#flame-canvas", position={"x": 30, "y": 30})
+        assert overflow(page) <= 0
 
 
 def test_dark_is_dark_and_can_be_changed(visit: Callable[..., Any]) -> None:

@@ -128,6 +128,16 @@ def test_the_unseen_is_unknown() -> None:
     assert "0 B" not in text
 
 
+def test_leaks_are_told_with_their_stacks() -> None:
+    """Likely leaks stand open, with what speaks for them; the rest can be opened."""
+    page = Page(render_html(reports.python_service(), reports.leaky()))
+    text = "".join(page.text)
+    assert "25.9 MiB look leaked" in text
+    assert "grew in 9 of 10 looks" in text
+    assert "Held, likely no leaks" in text
+    assert "leaks" in [attrs.get("id") for _, attrs in page.elements]
+
+
 @pytest.mark.parametrize("moment", ["account", "last"])
 def test_the_account_adds_up(moment: str) -> None:
     """The parts of each moment in the page add up to its resident set."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mematlas.analysis.lines import OWN, owner, tier
 from mematlas.model.recording import PartKind
 from mematlas.units import format_bytes, format_duration
+from mematlas.views import timeline
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -173,7 +174,7 @@ def answer_spans(report: Report, ranked: list[Line], directory: str) -> list[tup
     account = report.account
     if not seen(account) or account.rss_bytes <= 0:
         return [("Resident memory is unknown: no look at the program's pages succeeded.", "")]
-    spans = [(format_bytes(account.rss_bytes), "figure"), (" resident at the peak: ", "")]
+    spans = [(format_bytes(account.rss_bytes), "figure"), (f" resident {_nearness(report)}: ", "")]
     for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
         held = "held by" if kind == PartKind.LIVE else "in"
         spans.append((" and " if number else "", ""))
@@ -187,6 +188,14 @@ def answer_spans(report: Report, ranked: list[Line], directory: str) -> list[tup
         spans.append((format_bytes(ranked[0].bytes["resident"]), "figure"))
         spans.append((".", ""))
     return spans
+
+
+def _nearness(report: Report) -> str:
+    """Tell "at the peak" from "near" it: residency is looked at now and then, RSS more often."""
+    top = timeline.highest(timeline.summed(report, "rss_bytes"))
+    if top is None or top[0] <= report.account.rss_bytes * 1.02:
+        return "at the peak"
+    return f"near the peak of {format_bytes(top[0])}"
 
 
 def _by_size(pair: tuple[str, int]) -> int:

@@ -96,7 +96,7 @@ def _head(report: Report, ranked: list[Line], directory: str) -> str:
 def _account_section(report: Report, directory: str) -> str:
     if not names.seen(report.account):
         return _section("account", "Account", "", "<p>Unknown: no look at the pages succeeded.</p>")
-    moments = [("peak", "at the peak", report.account)]
+    moments = [("peak", "near the peak", report.account)]
     if names.seen(report.last) and report.last != report.account:
         moments.append(("last", "at the end", report.last))
     inner = ""
@@ -246,7 +246,7 @@ def _leak_items(leaks: list[Leak], directory: str) -> str:
 
 
 def _leak_facts(leak: Leak) -> str:
-    facts = [leak.evidence, names.count(leak.live_count, "block") + _error(leak.error_bytes)]
+    facts = [leak.evidence, names.count(leak.live_count, "block"), _error(leak.error_bytes)[2:]]
     return " · ".join(filter(None, [*facts, names.growth(leak.bytes_per_s)]))
 
 
@@ -356,7 +356,7 @@ _FLAME = _section(
     '<div class="switch" id="depth" role="group" aria-label="Frames">'
     '<button type="button" data-value="code" aria-pressed="true">code</button>'
     '<button type="button" data-value="all" aria-pressed="false">every frame</button></div>'
-    '<div class="find"><input id="search" type="search" placeholder="Search function, file, module"'
+    '<div class="find"><input id="search" type="search" placeholder="Search (/)"'
     ' aria-label="Search stacks" autocomplete="off" spellcheck="false">'
     '<output id="matched"></output></div></div>'
     '<nav id="crumbs" aria-label="Zoomed into"></nav>'

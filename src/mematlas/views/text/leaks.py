@@ -69,8 +69,8 @@ def _leak(page: Frames, leak: Leak) -> Text:
     style = "bold red" if leak.verdict in LIKELY else "bold"
     first = Text("  ").append(format_bytes(leak.live_bytes).rjust(10), style).append("  ")
     text = page.hanging(first, page.located(frame), 14)
-    error = f" ± {format_bytes(leak.error_bytes)}" if leak.error_bytes else ""
-    facts = [names.count(leak.live_count, "block") + error, names.growth(leak.bytes_per_s)]
+    error = f"± {format_bytes(leak.error_bytes)}" if leak.error_bytes else ""
+    facts = [error, names.count(leak.live_count, "block"), names.growth(leak.bytes_per_s)]
     for words in (" · ".join(filter(None, facts)), leak.evidence, page.callers(leak.frames)):
         if words:
             text.append("\n").append_text(page.hanging(Text(" " * 14), Text(words, "dim"), 14))

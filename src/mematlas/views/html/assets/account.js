@@ -43,9 +43,7 @@ function drawBar(moment) {
     const says = `${title}: ${formatBytes(bytes)}, ${formatShare(bytes, total)}`;
     segment.title = says;
     segment.setAttribute("aria-label", says);
-    if (bytes / total > 0.09) {
-      segment.append(element("span", "name", title), element("span", "share", formatShare(bytes, total)));
-    }
+    segment.append(element("span", "name", title), element("span", "share", formatShare(bytes, total)));
     segment.addEventListener("click", () => {
       row.open = !row.open;
       if (row.open) row.scrollIntoView({ block: "nearest" });

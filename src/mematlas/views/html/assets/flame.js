@@ -33,7 +33,13 @@ export function visibleBoxes(trie, metric, focus, width) {
     rows[level].x.push((starts[node] - starts[focus]) * scale);
     node += 1;
   }
+  while (rows.length > 1 && !isLegible(rows[rows.length - 1], sums, scale)) rows.pop();
   return { rows, scale };
+}
+
+// Whether a label fits any box of a row: rows of slivers would only push the page down.
+function isLegible(row, sums, scale) {
+  return row.nodes.some((node) => sums[node] * scale >= LABEL_FROM);
 }
 
 export function drawFlame(view) {
