@@ -239,7 +239,13 @@ def test_lookup_tables_are_kept_and_used_again(
         ("_ZN4shop4takeEm.cold", "shop::take"),
         ("_ZN4shop4takeEm.constprop.0.isra.1", "shop::take"),
         ("parse.part.3", "parse"),
+        ("__GI___getdelim", "__getdelim"),
+        ("__libc_start_main_alias_2", "__libc_start_main"),
         ("_Znwm", "operator new"),
+        (
+            "_ZN4shop4CartINSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEEE3addES6_",
+            "shop::Cart<std::string>::add",
+        ),
         ("_ZN1r5store13Cart$LT$T$GT$3add17hfbdf5f536a3f63a4E", "r::store::Cart<T>::add"),
         ("_RNvCskwGfYPst2Cb_3foo16example_function", "foo::example_function"),
         ("_Z", "_Z"),

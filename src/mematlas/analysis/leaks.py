@@ -41,7 +41,8 @@ class _Row:
     allocations: float
     growing: bool | None  # None: too few looks
     slope: float
-    early: float
+    early: float  # share of it there after the first third
+    late: float  # share added in the last third
     duration_s: float
 
 
@@ -92,6 +93,7 @@ def _of(process: Process, recording: Recording) -> Iterator[Leak]:
             growing=bool(found.growing[at]) if found else None,
             slope=float(found.slope[at]) if found else 0.0,
             early=float(found.early[at]) if found else 0.0,
+            late=float(found.late[at]) if found else 0.0,
             duration_s=float(times[-1] - times[0]),
         )
         verdict, evidence = judge(row, frames)
@@ -150,9 +152,10 @@ def judge(row: _Row, frames: tuple[Frame, ...]) -> tuple[Verdict, str]:
         return Verdict.SETUP, f"allocated while importing; {_freed(row)}"
     if row.allocations < _FEW:
         return Verdict.SETUP, f"allocated {'once' if row.allocations < 1.5 else 'twice'} and kept"
-    if row.growing is None:
+    if row.growing is None or (row.late >= trend.LATE and _never_freed(row)):
+        few = "looks" if row.growing is None else "samples"
         verdict = Verdict.UNFREED if _never_freed(row) else Verdict.STEADY
-        return verdict, f"{_freed(row)}; too few looks to tell growth"
+        return verdict, f"{_freed(row)}; too few {few} to tell growth"
     if row.early >= _EARLY and row.count >= _MOSTLY_KEPT * row.allocations:
         first = format_duration(row.duration_s / 3)
         return Verdict.SETUP, f"there after {first} and no growth since; {_freed(row)}"

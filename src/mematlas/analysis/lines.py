@@ -35,7 +35,7 @@ _RUNTIME_MODULE = re.compile(
 _RUNTIME_NAME = re.compile(
     r"^(\(anonymous namespace\)::)?(std::|__gnu_cxx::|operator (new|delete)|__libc_|_start$"
     r"|(m|c|re|rec)alloc(array)?$|posix_memalign$|aligned_alloc$|mmap(64)?$|strn?dup$|free$"
-    r"|(core|alloc|std|hashbrown)::|<(alloc|core|std)::|__rust|_Py[A-Z]|Py[A-Z])"
+    r"|(core|alloc|std|hashbrown)::|<(alloc|core|std)::|__rust|_Py[A-Z]|Py[A-Z]|\[)"
 )
 
 
@@ -56,7 +56,7 @@ def _native_tier(function: str, file: str, module: str) -> int:
         return RUNTIME
     if _RUNTIME_MODULE.match(base) or _RUNTIME_NAME.match(function):
         return RUNTIME
-    if _SYSTEM.match(file) or (not file and _SYSTEM.match(module)) or _STDLIB.search(module):
+    if _SYSTEM.match(file) or (not file and _SYSTEM.match(module)):
         return LIBRARY
     return OWN if file or module else LIBRARY
 

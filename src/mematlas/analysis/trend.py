@@ -19,7 +19,7 @@ ENOUGH = 4  # moments, the start among them, below which nothing is said of grow
 _MOST = 48  # moments looked at; more add nothing but work
 _TAU = 0.6  # Kendall's rank correlation with time, from which growth counts as such
 _SIGNIFICANT = 1.645  # one-sided 5 %
-_LATE = 0.1  # share of the final figure that the last third of the run must have added
+LATE = 0.1  # share of the final figure that the last third of the run must have added
 _ERRORS = 2.0  # and by how many standard errors
 
 
@@ -58,7 +58,7 @@ def find_trend(times: Floats, values: Floats, variances: Floats) -> Trend:
     added = values[:, -1] - before
     error = np.sqrt(np.maximum(variances[:, -1] - noise, 0))
     late = added / final
-    growing = (late >= _LATE) & (added > _ERRORS * error) & _rises(values)
+    growing = (late >= LATE) & (added > _ERRORS * error) & _rises(values)
     centred = times - times.mean()
     slope = (values @ centred) / float(centred @ centred)
     return Trend(growing, slope, _at(times, first + third, values) / final, late)

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
 DEBUG_ROOT = Path("/usr/lib/debug")
 CACHE_BYTES = 1 << 30  # the least recently used beyond that are dropped
 _WORTH_KEEPING_S = 0.05
-_CLONE = re.compile(r"(\.(cold|part|constprop|isra|lto_priv|llvm|localalias)(\.\d+)*)+$")
+_CLONE = re.compile(
+    r"(\.(cold|part|constprop|isra|lto_priv|llvm|localalias)(\.\d+)*)+$|_alias_\d+$|^__GI_"
+)
+_STRING = re.compile(
+    r"std::(__cxx11::)?basic_string<char, std::char_traits<char>, std::allocator<char> ?>( (?=>))?"
+)
 _BRACKETED = ("linux-vdso.so.1", "linux-gate.so.1", "[vdso]")
 _END_MARKS = {"_init": 64, "_fini": 64}  # sizeless symbols before the PLT and the end of the text
 
@@ -214,4 +219,4 @@ def demangle(symbol: str) -> str:
     symbol = _CLONE.sub("", symbol)
     if not symbol.startswith(("_Z", "_R", "__Z")):
         return symbol
-    return str(demangle_symbol(symbol, DemangleOptions.name_only()))
+    return _STRING.sub("std::string", demangle_symbol(symbol, DemangleOptions.name_only()))
