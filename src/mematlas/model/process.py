@@ -62,6 +62,7 @@ class Program:
     device: tuple[int, int]
     inode: int
     position_independent: bool
+    bias: int  # address in memory = address in the file + bias
     segments: tuple[Segment, ...]
 
 

@@ -46,6 +46,13 @@ def read_libraries(process: ProcessDirectory, mappings: Mappings) -> tuple[Progr
     return tuple(sorted(filter(None, found), key=lambda each: each.path))
 
 
+def read_loaded(process: ProcessDirectory, mappings: Mappings, index: int) -> Program | None:
+    """Read where the file of one mapping lies; None if it is no ELF file, or cannot be had."""
+    file = (mappings.device[index], mappings.inode[index])
+    same = zip(mappings.device, mappings.inode, strict=True)
+    return _read_library(process, mappings, next(i for i, each in enumerate(same) if each == file))
+
+
 def _read_library(process: ProcessDirectory, mappings: Mappings, index: int) -> Program | None:
     if mappings.offset[index]:
         return None
@@ -83,6 +90,7 @@ def _read_file(
         device=(os.major(stat.st_dev), os.minor(stat.st_dev)),
         inode=stat.st_ino,
         position_independent=kind == _ET_DYN,
+        bias=bias,
         segments=tuple(_moved(segment, bias) for segment in segments),
     )
 

@@ -1,0 +1,169 @@
+"""Pages of a process: pagemap joined with kpageflags, kpagecount and kpagecgroup."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+from mematlas import native
+from mematlas.errors import AccessError, TargetError
+from mematlas.model.pages import Category, Entry, Pages
+from mematlas.sources import smaps
+from mematlas.sources.process import open_process
+from mematlas.sources.zoneinfo import read_frame_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mematlas.model.pages import Words
+    from mematlas.sources.process import ProcessDirectory
+
+TABLES = ("kpageflags", "kpagecount", "kpagecgroup")
+NEEDS = "needs CAP_SYS_ADMIN (run as root)"
+_CHUNK = 1 << 18  # pages a read, where no scan says which are worth it
+_NEAR = 512 * native.PAGE  # closer runs are read in one go
+
+Ranges = list[tuple[int, int]]
+
+
+def read(pid: int, ranges: Iterable[tuple[int, int]], *, join: bool = True) -> Pages:
+    """Read the pages of `ranges` (page-aligned, ascending); `join` asks the frames' tables too."""
+    with open_process(pid) as process:
+        return read_from(process, list(ranges), join=join)
+
+
+def read_from(process: ProcessDirectory, ranges: Ranges, *, join: bool = True) -> Pages:
+    """Read the pages of a process that is held."""
+    ranges = [(start, end) for start, end in ranges if start < 1 << 63]  # vsyscall has none
+    descriptor = process.open("pagemap")
+    try:
+        address, entry = _read_entries(descriptor, _populated(descriptor, ranges))
+        huge = _scan(descriptor, ranges, Category.HUGE)
+    finally:
+        os.close(descriptor)
+    if not process.alive():  # an ended process reads as empty, without an error
+        raise TargetError(f"process {process.pid} ended while it was read")
+    hidden = _hides_frames(entry)
+    tables, refusals, frames = _read_tables(entry) if join and not hidden else ({}, [], None)
+    reasons = [f"frame numbers: hidden, {NEEDS}"] if hidden else refusals
+    if join and hidden:
+        reasons.append(f"what the kernel knows of frames (kpageflags ...): hidden, {NEEDS}")
+    return Pages(
+        pid=process.pid,
+        page_size=native.PAGE,
+        address=address,
+        entry=entry,
+        flags=tables.get("kpageflags"),
+        count=tables.get("kpagecount"),
+        cgroup=tables.get("kpagecgroup"),
+        frames=frames,
+        soft_dirty_known=soft_dirty_works(),
+        huge=None if huge is None else tuple(huge),
+        nodes=read_frame_ranges(),
+        hidden=tuple(reasons),
+    )
+
+
+def virt_to_phys(pid: int, address: int) -> int | None:
+    """Physical address behind an address; None if no frame is there now."""
+    page = address // native.PAGE * native.PAGE
+    with open_process(pid) as process:
+        if smaps.read_from(process, figures=False)[0].find(address) is None:
+            raise TargetError(f"process {pid} has nothing mapped at {address:#x}")
+        descriptor = process.open("pagemap")
+        try:
+            entry = int(next(iter(native.read_pagemap(descriptor, page, 1)), 0))
+        finally:
+            os.close(descriptor)
+    if not entry & Entry.PRESENT:
+        return None
+    if not entry & Entry.FRAME:
+        raise AccessError(f"the physical address is hidden: it {NEEDS}")
+    return (entry & Entry.FRAME) * native.PAGE + address % native.PAGE
+
+
+def soft_dirty_works() -> bool:
+    """Tell whether this kernel tracks writes by soft-dirty bits: a page just written has its bit."""
+    import ctypes
+
+    with mmap.mmap(-1, native.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+        area[0] = 1
+        view = ctypes.c_char.from_buffer(area)
+        address = ctypes.addressof(view)
+        del view
+        try:
+            with open("/proc/self/pagemap", "rb", buffering=0) as file:  # noqa: PTH123
+                file.seek(address // native.PAGE * 8)
+                entry = int.from_bytes(file.read(8), "little")
+        except OSError:  # after a change of user, a process may be closed to itself
+            return False
+    return bool(entry & Entry.SOFT_DIRTY)
+
+
+def _populated(descriptor: int, ranges: Ranges) -> Ranges:
+    """Find pages that are something: a sparse terabyte costs nothing where the kernel scans."""
+    anything = Category.PRESENT | Category.SWAPPED
+    runs = _scan(descriptor, ranges, anything)
+    return ranges if runs is None else runs
+
+
+def _scan(descriptor: int, ranges: Ranges, wanted: Category) -> Ranges | None:
+    """Find runs that have one of the categories, near ones as one; None without PAGEMAP_SCAN."""
+    runs: Ranges = []
+    exact = wanted is Category.HUGE
+    try:
+        for low, high in ranges:
+            found = native.scan_pagemap(descriptor, low, high, any_of=int(wanted), want=int(wanted))
+            first = len(runs)
+            for start, end, _ in found:
+                near = 0 if exact else _NEAR
+                if len(runs) > first and start - runs[-1][1] <= near:
+                    runs[-1] = (runs[-1][0], end)
+                else:
+                    runs.append((start, end))
+    except OSError:
+        return None
+    return runs
+
+
+def _read_entries(descriptor: int, runs: Ranges) -> tuple[Words, Words]:
+    """Addresses and entries of the pages that are something."""
+    import numpy as np
+
+    addresses, entries = [], []
+    for start, end in runs:
+        for at in range(start, end, _CHUNK * native.PAGE):
+            pages = min(_CHUNK, (end - at) // native.PAGE)
+            got = native.read_pagemap(descriptor, at, pages)
+            (index,) = np.nonzero(got)
+            whole = len(index) == len(got)
+            entries.append(got if whole else got[index])
+            addresses.append(np.uint64(at) + index.astype(np.uint64) * np.uint64(native.PAGE))
+    if not entries:
+        return np.empty(0, np.uint64), np.empty(0, np.uint64)
+    return np.concatenate(addresses), np.concatenate(entries)
+
+
+def _hides_frames(entry: Words) -> bool:
+    """Without the privilege every frame number reads 0."""
+    import numpy as np
+
+    present = entry[(entry & np.uint64(Entry.PRESENT)) != 0]
+    return bool(len(present)) and not bool((present & np.uint64(Entry.FRAME)).any())
+
+
+def _read_tables(entry: Words) -> tuple[dict[str, Words], list[str], int]:
+    files, refusals = {}, []
+    try:
+        for name in TABLES:
+            try:
+                files[name] = os.open(f"/proc/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                why = "not in this kernel" if isinstance(error, FileNotFoundError) else NEEDS
+                refusals.append(f"{name}: hidden, {why}")
+        columns, distinct = native.join_frames(entry, list(files.values()))
+    finally:
+        for descriptor in files.values():
+            os.close(descriptor)
+    return dict(zip(files, columns, strict=True)), refusals, distinct
