@@ -1,16 +1,34 @@
 /* The table of live blocks. */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "state.h"
 
 #define FIRST_SLOTS 1024u
+#define HUGE_PAGE (2u << 20)
+
+/* Large tables lie on huge pages: blocks are looked up all over the table, and a TLB miss costs as
+ * much as a cache miss. */
+static struct block *make_slots(uint64_t slots)
+{
+	size_t bytes = slots * sizeof(struct block);
+	void *memory;
+
+	if (bytes < HUGE_PAGE)
+		return calloc(slots, sizeof(struct block));
+	if (posix_memalign(&memory, HUGE_PAGE, bytes) != 0)
+		return NULL;
+	madvise(memory, bytes, MADV_HUGEPAGE);
+	return memset(memory, 0, bytes);
+}
 
 static bool grow(struct blocks *blocks)
 {
 	uint64_t slots = blocks->mask ? (blocks->mask + 1) * 2 : FIRST_SLOTS;
-	struct blocks larger = {calloc(slots, sizeof(struct block)), slots - 1, blocks->count};
+	struct blocks larger = {make_slots(slots), slots - 1, blocks->count};
 
 	if (!larger.slots)
 		return false;

@@ -159,7 +159,7 @@ static double read_heads(struct process *process, uint32_t ring_words)
 static inline void prefetch_ahead(const struct process *process, const struct ring *ring,
 				  uint32_t mask)
 {
-	uint64_t at = ring->tail + 24;
+	uint64_t at = ring->tail + 64;
 
 	if (at + 4 >= ring->stop)
 		return;

@@ -71,17 +71,22 @@ static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
 	while (!error && request.start < USER_END) {
 		request.returned = wanted;
 		int got = ioctl(fd, SCAN, &request);
+		if (got < 0 && errno == EINTR)
+			continue;
 		if (got < 0 && errno == EINVAL && wanted & IS_GUARD) {
 			wanted &= ~(uint64_t)IS_GUARD; /* unknown before 6.16 */
 			continue;
 		}
-		if (got < 0)
+		if (got < 0) {
 			error = -errno;
+			break;
+		}
 		for (int i = 0; !error && i < got; i++)
 			if (!add_run(runs, regions[i].start, regions[i].end,
 				     state_of(regions[i].categories)))
 				error = -ENOMEM;
-		request.start = request.walk_end;
+		/* Not walk_end: after more than 512 regions the kernel may leave an old one there. */
+		request.start = got < (int)BATCH ? USER_END : regions[got - 1].end;
 		collector_beat(collector);
 	}
 	free(regions);

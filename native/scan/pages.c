@@ -75,7 +75,8 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;
-	*start = scan.walk_end;
+	/* Not walk_end: after more than 512 runs the kernel may leave an old one there. */
+	*start = (uint64_t)got < room ? end : ret[got - 1].end;
 	return got;
 }
 

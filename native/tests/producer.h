@@ -90,14 +90,16 @@ static void put(struct producer *producer, unsigned ring, const uint64_t *words,
 	put(producer, ring, (const uint64_t[]){__VA_ARGS__},                                       \
 	    sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
 
-static void put_alloc(struct producer *p, unsigned ring, uint64_t time, int kind, uint64_t address,
-		      uint64_t size, uint64_t stack, unsigned flags)
+__attribute__((unused)) static void put_alloc(struct producer *p, unsigned ring, uint64_t time,
+					      int kind, uint64_t address, uint64_t size,
+					      uint64_t stack, unsigned flags)
 {
 	PUT(p, ring, TRACE_ALLOC | time << 8,
 	    address | (uint64_t)kind << 48 | (uint64_t)flags << 56, size, stack);
 }
 
-static void put_free(struct producer *p, unsigned ring, uint64_t time, int kind, uint64_t address)
+__attribute__((unused)) static void put_free(struct producer *p, unsigned ring, uint64_t time,
+					     int kind, uint64_t address)
 {
 	PUT(p, ring, TRACE_FREE | time << 8, address | (uint64_t)kind << 48);
 }
@@ -116,7 +118,8 @@ static void poll_all(struct mematlas_collector *collector)
 		CHECK(mematlas_collector_poll(collector, 0, &event) >= 0);
 }
 
-static struct mematlas_traced facts_of(struct mematlas_collector *collector, int process)
+__attribute__((unused)) static struct mematlas_traced facts_of(struct mematlas_collector *collector,
+							       int process)
 {
 	struct mematlas_traced facts;
 
@@ -125,8 +128,9 @@ static struct mematlas_traced facts_of(struct mematlas_collector *collector, int
 }
 
 /* The sums of the stack whose leaf is `word`. */
-static struct mematlas_total total_at(struct mematlas_collector *collector, int process,
-				      uint64_t word, uint32_t kind)
+__attribute__((unused)) static struct mematlas_total total_at(struct mematlas_collector *collector,
+							      int process, uint64_t word,
+							      uint32_t kind)
 {
 	static struct mematlas_total rows[4096];
 	static struct mematlas_node nodes[4096];
