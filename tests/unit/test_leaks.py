@@ -217,7 +217,7 @@ def test_the_text_sums_up_what_it_leaves_out(
     record(path, LOOKS)
     assert main(["leaks", str(path), "--top", "3"]) == 0
     out = capsys.readouterr().out
-    assert "in 5 stacks (--top N)" in out
+    assert "and in 5 more stacks (--top N)" in out
 
 
 def test_a_cut_recording_says_what_it_means(tmp_path: Path) -> None:

@@ -214,13 +214,6 @@ def started(moment: str) -> str:
     return clean(moment).replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")
 
 
-def growth(bytes_per_s: float | None) -> str:
-    """Say how fast memory grew; nothing where that is not known or is nothing."""
-    if bytes_per_s is None:
-        return "growth unknown"
-    return f"grew {format_bytes(bytes_per_s)}/s" if bytes_per_s >= 1 else ""
-
-
 def duration_s(report: Report) -> float | None:
     """Seconds from the start to the last thing known; None where nothing is."""
     ends = [line.end_s for line in report.processes if line.end_s is not None]

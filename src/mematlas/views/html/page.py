@@ -221,11 +221,11 @@ def _located(frame: Frame | None, directory: str) -> str:
 def _leaks(leaks: Leaks, directory: str) -> str:
     likely = [leak for leak in leaks.leaks if leak.verdict in LIKELY]
     others = [leak for leak in leaks.leaks if leak.verdict not in LIKELY]
-    said = f"{_bytes(leaks.live_bytes)} still live"
+    said = f"{_bytes(leaks.live_bytes)} live at the end, "
     if leaks.likely_bytes:
-        said += f'; <b class="warning">{_bytes(leaks.likely_bytes)} look leaked</b>'
+        said += f'<b class="warning">{_bytes(leaks.likely_bytes)} of it likely leaked</b>'
     else:
-        said += "; none look leaked"
+        said += "none of it looks like a leak"
     inner = f"<p>{said}.</p>"
     if likely:
         inner += f'<ul class="stacks">{_leak_items(likely, directory)}</ul>'
@@ -247,7 +247,7 @@ def _leak_items(leaks: list[Leak], directory: str) -> str:
 
 def _leak_facts(leak: Leak) -> str:
     facts = [leak.evidence, names.count(leak.live_count, "block"), _error(leak.error_bytes)[2:]]
-    return " · ".join(filter(None, [*facts, names.growth(leak.bytes_per_s)]))
+    return " · ".join(filter(None, facts))
 
 
 def _bad_frees(report: Report, directory: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.analysis.lines import owner
-from mematlas.model.leaks import LIKELY
+from mematlas.model.leaks import LIKELY, Verdict
 from mematlas.units import format_bytes, format_duration
 from mematlas.views import names
 from mematlas.views.text.page import Frames, title, write
@@ -18,19 +18,28 @@ if TYPE_CHECKING:
     from mematlas.model.leaks import Leak, Leaks
 
 
+_TITLES = {
+    Verdict.GROWING: "grew to the end",
+    Verdict.UNFREED: "never freed",
+    Verdict.STEADY: "comes and goes, or stopped growing (caches, buffers)",
+    Verdict.SETUP: "made once and kept (start-up, imports)",
+}
+
+
 def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
-    """Write all of it."""
+    """Write what was live at the end, likely leaks first."""
     page = Frames(console, names.shared_directory([leak.frames for leak in leaks.leaks]))
-    likely = [leak for leak in leaks.leaks if leak.verdict in LIKELY]
-    others = [leak for leak in leaks.leaks if leak.verdict not in LIKELY]
+    shown = leaks.leaks[:top]
+    likely = [leak for leak in shown if leak.verdict in LIKELY]
+    others = [leak for leak in shown if leak.verdict not in LIKELY]
     blocks = [
         _header(leaks),
-        _list(page, "Likely leaks", "grew to the end, or many blocks and none freed", likely, top),
-        _list(page, "Held to the end", "caches, buffers, start-up: likely no leaks", others,
-              max(0, top - len(likely))),
+        _list(page, "Likely leaks", "grew to the end, or many blocks and none freed", likely),
+        _list(page, "Held to the end", "caches, buffers, start-up: likely no leaks", others),
+        _rest(leaks.leaks[top:]),
         page.bad_frees(leaks.bad_frees),
         page.notes(leaks.notes),
-    ]  # fmt: skip
+    ]
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
             write(Text(), console)
@@ -44,22 +53,32 @@ def _header(leaks: Leaks) -> Text:
     if not leaks.complete:
         text.append("\n" + names.CUT_SHORT, "yellow")
     text.append("\n\n").append(format_bytes(leaks.live_bytes), "bold")
-    text.append(" were still live at the end; ")
-    if leaks.likely_bytes:
-        return text.append(format_bytes(leaks.likely_bytes), "bold red").append(" look leaked.")
-    return text.append("none look leaked.")
+    if not leaks.likely_bytes:
+        return text.append(" live at the end, none of it looks like a leak.")
+    text.append(" live at the end, ")
+    return text.append(f"{format_bytes(leaks.likely_bytes)} of it likely leaked", "bold red") + "."
 
 
-def _list(page: Frames, name: str, about: str, leaks: list[Leak], top: int) -> Text:
+def _list(page: Frames, name: str, about: str, leaks: list[Leak]) -> Text:
     if not leaks:
         return Text()
     text = title(name, about)
-    for leak in leaks[:top]:
+    for leak in leaks:
         text.append("\n").append_text(_leak(page, leak))
-    if len(leaks) > top:
-        rest = sum(leak.live_bytes for leak in leaks[top:])
-        more = names.count(len(leaks) - top, "more stack" if top else "stack")
-        text.append(f"\n  {format_bytes(rest).rjust(10)}  in {more} (--top N)", "dim")
+    return text
+
+
+def _rest(leaks: tuple[Leak, ...]) -> Text:
+    """Sum up what is not shown (--top), by verdict."""
+    if not leaks:
+        return Text()
+    text = Text(f"and in {names.count(len(leaks), 'more stack')} (--top N)", "dim")
+    for verdict in Verdict:
+        members = [leak for leak in leaks if leak.verdict == verdict]
+        if members:
+            size = format_bytes(sum(leak.live_bytes for leak in members)).rjust(10)
+            stacks = names.count(len(members), "stack")
+            text.append(f"\n  {size}  {verdict}: {_TITLES[verdict]}, {stacks}")
     return text
 
 
@@ -70,7 +89,7 @@ def _leak(page: Frames, leak: Leak) -> Text:
     first = Text("  ").append(format_bytes(leak.live_bytes).rjust(10), style).append("  ")
     text = page.hanging(first, page.located(frame), 14)
     error = f"± {format_bytes(leak.error_bytes)}" if leak.error_bytes else ""
-    facts = [error, names.count(leak.live_count, "block"), names.growth(leak.bytes_per_s)]
+    facts = [error, names.count(leak.live_count, "block")]
     for words in (" · ".join(filter(None, facts)), leak.evidence, page.callers(leak.frames)):
         if words:
             text.append("\n").append_text(page.hanging(Text(" " * 14), Text(words, "dim"), 14))
