@@ -63,7 +63,9 @@ METRIC_MEANINGS = {
     "swapped": "written out to swap",
 }
 CUT_SHORT = "The run was cut short; figures are right up to its last record."
-_LIBRARY_ROOTS = re.compile(r"^.*/(?:site|dist)-packages/|^.*/lib(?:64)?/python3[^/]*/")
+_LIBRARY_ROOTS = re.compile(
+    r"^.*/(?:site|dist)-packages/|^.*/lib(?:64)?/python3[^/]*/|^.*/Python-3\.[^/]*/"
+)
 _BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f")
 
 
@@ -143,7 +145,7 @@ def moment(account: Account) -> str:
     why = {
         "peak": "near the highest RSS",
         "exit": "at exit",
-        "interval": "at a regular look",
+        "interval": "a regular look",
         "stopped": "program stopped",
     }.get(account.trigger, account.trigger)
     return f"at {format_duration(account.time_s)}, {why}" if why else "not seen"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING
 
-from mematlas.analysis.lines import Line, lines, owner
+from mematlas.analysis.lines import RUNTIME, Line, lines, owner, tier
 from mematlas.model.leaks import LIKELY
 from mematlas.units import format_bytes, format_duration
 from mematlas.views import names
@@ -239,7 +239,7 @@ def _leaks(leaks: Leaks, directory: str) -> str:
 def _leak_items(leaks: list[Leak], directory: str) -> str:
     return "".join(
         f'<li><b class="count {leak.verdict}">{_bytes(leak.live_bytes)}</b>'
-        f"<div>{_stack(leak.frames, directory)}"
+        f"<div>{_stack(leak.frames, directory, code=True)}"
         f'<p class="story">{_safe(_leak_facts(leak))}</p></div></li>'
         for leak in leaks[:_STACKS_SHOWN]
     )
@@ -261,11 +261,13 @@ def _bad_frees(report: Report, directory: str) -> str:
     return _section("badfrees", "Bad frees", about, f'<ul class="stacks">{items}</ul>')
 
 
-def _stack(frames: tuple[Frame, ...], directory: str) -> str:
+def _stack(frames: tuple[Frame, ...], directory: str, *, code: bool = False) -> str:
+    """List frames below their owner; with `code`, without the language's own machinery."""
     if not frames:
         return "<i>stack not seen</i>"
     index = owner(frames) or 0
-    rows = "".join(f"<li>{_located(frame, directory)}</li>" for frame in frames[:100])
+    shown = [frame for frame in frames if not code or tier(frame) != RUNTIME] or [*frames]
+    rows = "".join(f"<li>{_located(frame, directory)}</li>" for frame in shown[:100])
     return (
         f"<details><summary>{_located(frames[index], directory)}</summary><ol>{rows}</ol></details>"
     )
@@ -307,7 +309,7 @@ def _facts(report: Report) -> str:
         f"<li>{_safe(names.shorten(names.clean(note), 600))}</li>" for note in report.notes if note
     )
     if notes:
-        notes = f"<h3>What was not seen</h3><ul>{notes}</ul>"
+        notes = f"<h3>Notes</h3><ul>{notes}</ul>"
     return _section("facts", "The run", "", f"{notes}<dl>{facts}</dl>")
 
 
