@@ -23,4 +23,5 @@ COMMANDS: tuple[Command, ...] = (
     Command("show", "mematlas.cli.show", "what a process's address space holds and really takes"),
     Command("pages", "mematlas.cli.pages", "what is behind the pages of a process, with a map"),
     Command("where", "mematlas.cli.where", "what one address is: mapping, symbol, page, frame"),
+    Command("ps", "mematlas.cli.ps", "all processes by PSS, USS, RSS, swap, huge pages or faults"),
 )

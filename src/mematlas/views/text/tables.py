@@ -58,6 +58,15 @@ def fit(name: str, width: int, console: Console) -> str:
     return mark + name[len(name) - max(width, 8) + len(mark) :]
 
 
+def cut(text: str, width: int, console: Console) -> str:
+    """Cut a command line at its right: its beginning says what it is."""
+    text = clean(text)
+    if len(text) <= width:
+        return text
+    mark = "..." if drawing.plain(console) else "…"
+    return text[: max(width - len(mark), 1)] + mark
+
+
 def line(console: Console, label: str, text: str | Text, width: int = 12) -> None:
     """Print a labelled line; its further lines hang below its first."""
     body = Text(text) if isinstance(text, str) else text

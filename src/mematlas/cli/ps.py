@@ -1,0 +1,70 @@
+"""List processes by what they really take: PSS, USS, RSS, swap, huge pages, faults."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from mematlas.cli.arguments import positive
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mematlas.model.processes import ProcessRow, ProcessTable
+
+SORTS = ("pss", "uss", "rss", "swap", "thp", "faults")
+DEFAULT_ROWS = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument("--sort", choices=SORTS, default="pss", help="largest first (default pss)")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--tree", action="store_true", help="children below their parents")
+    shape.add_argument("--by", choices=("user", "cgroup"), help="one line per user or cgroup")
+    parser.add_argument("--all", action="store_true", help="every process, not the first alone")
+    parser.add_argument(
+        "--top", metavar="N", type=positive, default=DEFAULT_ROWS, help="how many to list"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/ps/1), all rows")
+    parser.add_argument("--root", default="/", help="read a captured tree with proc/ in it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Read all processes and print them."""
+    from mematlas.sources import processes
+
+    table = processes.read(arguments.root, cgroups=arguments.json or arguments.by == "cgroup")
+    if arguments.json:
+        from mematlas.views import facts_json
+
+        sys.stdout.write(facts_json.render("ps", table))
+    else:
+        _print(table, arguments)
+    return 0
+
+
+def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from mematlas.analysis.processes import group, make_tree, rank
+    from mematlas.views.text.processes import render_groups, render_processes
+
+    top = None if arguments.all else arguments.top
+    if arguments.by:
+        groups = group(table.processes, lambda row: _group_name(row, arguments.by))
+        render_groups(groups[:top], arguments.by, console=Console())
+        return
+    if arguments.tree:
+        rows = make_tree(table.processes, arguments.sort)
+    else:
+        rows = [(0, row) for row in rank(table.processes, arguments.sort)]
+    render_processes(table, rows[:top], console=Console())
+
+
+def _group_name(row: ProcessRow, by: str) -> str:
+    if by == "cgroup":
+        return row.cgroup or "unknown"
+    from mematlas.views.text.layout import user_name
+
+    return user_name(row.uid)

@@ -1,0 +1,166 @@
+"""All processes, by /proc/PID/stat and smaps_rollup: one pass, no process read twice."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+from mematlas import native
+from mematlas.model.processes import ProcessRow, ProcessTable
+from mematlas.sources.process import GONE
+from mematlas.sources.sharing import list_pids
+
+_FIELD = re.compile(rb"^(\w+): +(\d+) kB$", re.MULTILINE)
+_KERNEL_THREAD = 0x00200000  # PF_KTHREAD
+DENIED = "denied: needs CAP_SYS_PTRACE, or to be its user"
+EXITED = "exited while it was read"
+
+
+class _Stat(NamedTuple):
+    """What /proc/PID/stat tells of memory. Its second field may hold spaces and parentheses."""
+
+    name: str
+    state: str
+    parent: int
+    flags: int
+    minor_faults: int
+    major_faults: int
+    threads: int
+    size: int
+    rss: int
+    code: int
+    stack: int
+
+
+def read(root: str = "/", *, commands: bool = True, cgroups: bool = False) -> ProcessTable:
+    """Read every process. None is left out for being refused; its row says so."""
+    rows, kernel_threads, exited = [], 0, 0
+    spaces: dict[tuple[int, int, int], list[int]] = {}
+    for pid in list_pids(root):
+        path = f"{root}/proc/{pid}"
+        try:
+            stat = parse_stat(_read(f"{path}/stat"))
+            uid = os.stat(path).st_uid  # noqa: PTH116
+        except OSError:
+            exited += 1
+            continue
+        if stat.flags & _KERNEL_THREAD:
+            kernel_threads += 1
+            continue
+        twin = _find_twin(pid, stat, spaces) if root == "/" else None
+        rows.append(_row(path, pid, uid, stat, twin, commands=commands, cgroups=cgroups))
+    return ProcessTable(
+        processes=tuple(rows),
+        kernel_threads=kernel_threads,
+        denied=sum(row.note == DENIED for row in rows),
+        exited=exited + sum(row.note == EXITED for row in rows),
+    )
+
+
+def parse_stat(text: bytes) -> _Stat:
+    """Parse /proc/PID/stat: what follows the last parenthesis has no surprises."""
+    name = text[text.index(b"(") + 1 : text.rindex(b")")]
+    words = text[text.rindex(b")") + 2 :].split()
+    return _Stat(
+        name=name.decode("utf-8", "surrogateescape"),
+        state=words[0].decode(),
+        parent=int(words[1]),
+        flags=int(words[6]),
+        minor_faults=int(words[7]),
+        major_faults=int(words[9]),
+        threads=int(words[17]),
+        size=int(words[20]),
+        rss=int(words[21]) * native.PAGE,
+        code=int(words[23]),
+        stack=int(words[25]),
+    )
+
+
+def _read(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        data = os.read(descriptor, 1 << 16)
+    finally:
+        os.close(descriptor)
+    return data
+
+
+def _read_text(path: str) -> str:
+    try:
+        return _read(path).decode("utf-8", "surrogateescape")
+    except OSError:
+        return ""
+
+
+def _row(
+    path: str, pid: int, uid: int, stat: _Stat, twin: int | None, *, commands: bool, cgroups: bool
+) -> ProcessRow:
+    sizes, note = _rollup(path, stat)
+    thp = _sum(sizes, b"AnonHugePages", b"ShmemPmdMapped", b"FilePmdMapped")
+    command = _read_text(f"{path}/cmdline").rstrip("\0").replace("\0", " ") if commands else ""
+    return ProcessRow(
+        pid=pid,
+        parent_pid=stat.parent,
+        uid=uid,
+        name=stat.name,
+        command=command or stat.name,
+        state=stat.state,
+        threads=stat.threads,
+        rss=sizes.get(b"Rss", stat.rss),
+        pss=sizes.get(b"Pss"),
+        uss=_sum(sizes, b"Private_Clean", b"Private_Dirty"),
+        swap=sizes.get(b"Swap"),
+        thp=thp,
+        hugetlb=_sum(sizes, b"Shared_Hugetlb", b"Private_Hugetlb"),
+        pss_anonymous=sizes.get(b"Pss_Anon"),
+        pss_file=sizes.get(b"Pss_File"),
+        pss_shared=sizes.get(b"Pss_Shmem"),
+        minor_faults=stat.minor_faults,
+        major_faults=stat.major_faults,
+        cgroup=_memory_cgroup(_read_text(f"{path}/cgroup")) if cgroups else None,
+        twin_of=twin,
+        note=note,
+    )
+
+
+def _rollup(path: str, stat: _Stat) -> tuple[dict[bytes, int], str]:
+    if stat.state in "ZX":
+        return {}, "zombie: it has ended, and has no memory"
+    try:
+        text = _read(f"{path}/smaps_rollup")
+    except OSError as error:
+        return {}, EXITED if error.errno in GONE else DENIED
+    return {match[1]: int(match[2]) * 1024 for match in _FIELD.finditer(text)}, ""
+
+
+def _sum(sizes: dict[bytes, int], *names: bytes) -> int | None:
+    known = [sizes[name] for name in names if name in sizes]
+    return sum(known) if known else None
+
+
+def _memory_cgroup(text: str) -> str | None:
+    """Path of the memory cgroup: version 1 if its controller is there, else version 2."""
+    unified = None
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if "memory" in controllers.split(","):
+            return path
+        if not controllers:
+            unified = path
+    return unified
+
+
+def _find_twin(pid: int, stat: _Stat, spaces: dict[tuple[int, int, int], list[int]]) -> int | None:
+    """Find an earlier process with the very same address space; only look-alikes are asked."""
+    key = (stat.size, stat.code, stat.stack)
+    alike = spaces.setdefault(key, [])
+    if stat.size:
+        for other in alike:
+            try:
+                if native.same_address_space(other, pid):
+                    return other
+            except OSError:
+                continue
+    alike.append(pid)
+    return None
