@@ -61,10 +61,12 @@ def test_the_schema_refuses_what_is_not_a_report() -> None:
 
 
 def test_stacks_are_ranked_and_cut(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """--by ranks, --top cuts, and the answer says how many there are in all."""
+    """--by ranks, --top cuts, and what was cut is there as a sum."""
     data = answer(capsys, "report", file, "--json", "--by", "swapped", "--top", "1")
     assert [each["swapped_bytes"] for each in data["stacks"]] == [8192]
     assert (data["by"], data["stacks_total"]) == ("swapped", 2)
+    assert data["rest"]["stacks"] == 1
+    assert data["rest"]["live_bytes"] == 400_000
 
 
 def test_the_text_report_names_the_line(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

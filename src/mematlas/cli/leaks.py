@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive, size
+from mematlas.cli.report import DEFAULT_STACKS as DEFAULT_JSON_STACKS
 from mematlas.cli.report import load
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top",
         metavar="N",
         type=positive,
-        help=f"show the first N stacks (default {DEFAULT_STACKS}; JSON: all)",
+        help=f"show the first N stacks (default {DEFAULT_STACKS}; JSON {DEFAULT_JSON_STACKS})",
     )
     parser.add_argument(
         "--fail-over",
@@ -40,7 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         from mematlas.views import json
 
-        sys.stdout.writelines(json.render_leaks(leaks, top=arguments.top))
+        top = arguments.top or DEFAULT_JSON_STACKS
+        sys.stdout.writelines(json.render_leaks(leaks, top=top))
     else:
         from rich.console import Console
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mematlas.model.report import Report
 
 DEFAULT_LINES = 20
+DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
 METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped")
 
 
@@ -31,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--top",
         metavar="N",
         type=positive,
-        help=f"show the first N lines, or stacks in JSON (default {DEFAULT_LINES}; JSON: all)",
+        help=f"show the first N lines, or stacks in JSON (default {DEFAULT_LINES}; JSON {DEFAULT_STACKS})",
     )
     parser.add_argument(
         "--by", choices=METRICS, default="resident", help="rank by this (default resident)"
@@ -50,7 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         from mematlas.views import json
 
-        sys.stdout.writelines(json.render_report(report, by=arguments.by, top=arguments.top))
+        top = arguments.top or DEFAULT_STACKS
+        sys.stdout.writelines(json.render_report(report, by=arguments.by, top=top))
         return 0
     if arguments.html:
         return 0

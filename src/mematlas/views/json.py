@@ -10,6 +10,8 @@ from dataclasses import asdict, fields
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from mematlas.model.report import METRICS
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -47,6 +49,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "notes": list(report.notes),
             "by": by,
             "stacks_total": len(ranked),
+            "rest": _rest([] if top is None else ranked[top:]),
         },
         {"stacks": _Items(ranked[:top], FrameTexts())},
     )
@@ -132,6 +135,12 @@ def _account(account: Account) -> dict[str, Any]:
 def _process(process: ProcessLine) -> dict[str, Any]:
     """Give a process; an RSS that was never seen is null."""
     return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
+
+
+def _rest(stacks: list[StackFigures]) -> dict[str, int]:
+    """Add up the stacks that are not listed, so that no sum is lost."""
+    sums = {f"{name}_bytes": sum(each.metric(name) for each in stacks) for name in METRICS}
+    return {"stacks": len(stacks), **sums}
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:
