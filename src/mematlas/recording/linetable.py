@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,18 +16,30 @@ _ONE_LINE = range(10, 13)
 
 def decode(linetable_format: int, linetable: bytes, first_line: int, offset: int) -> int | None:
     """Line of the instruction at a byte offset in co_code; None if it has none."""
+    ends, lines = _table(linetable_format, linetable, first_line)
+    at = bisect_right(ends, offset)
+    return lines[at] if at < len(lines) else None
+
+
+@lru_cache(maxsize=256)  # words of one code object come one after the other
+def _table(
+    linetable_format: int, linetable: bytes, first_line: int
+) -> tuple[list[int], list[int | None]]:
+    """Where each range of instructions ends, and its line."""
+    ends: list[int] = []
+    lines: list[int | None] = []
     entries = {PEP626: _pep626, LOCATIONS: _locations}.get(linetable_format)
     if entries is None:
-        return None
+        return ends, lines
     end = 0
     try:
         for size, line in entries(linetable, first_line):
             end += size
-            if offset < end:
-                return line
+            ends.append(end)
+            lines.append(line)
     except IndexError:  # a table that was cut
         pass
-    return None
+    return ends, lines
 
 
 def _pep626(table: bytes, line: int) -> Iterator[tuple[int, int | None]]:
