@@ -282,6 +282,10 @@ __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 		}
 		plain &= kind == UNWIND_CFA_RSP || kind == UNWIND_CFA_RBP || kind == UNWIND_UNKNOWN;
 		whole = step(&frame, rule, &bounds, left);
+		/* A later walk reads these words again unasked, so they must be the stack's own. */
+		uintptr_t bp_at = left->bp_at & ~(uintptr_t)1;
+		plain &= frame.sp <= bounds.high &&
+			 (!bp_at || bp_at - bounds.low < bounds.high - bounds.low);
 	}
 	walk->second = !walk->second;
 	walk->count = count;
