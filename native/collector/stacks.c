@@ -151,6 +151,41 @@ static uint64_t bytes_hash(const char *bytes, size_t length)
 	return hash;
 }
 
+static void codes_link(struct codes *codes, uint32_t id)
+{
+	uint32_t at = (uint32_t)codes->items[id - 1].hash & codes->mask;
+
+	while (codes->table[at])
+		at = (at + 1) & codes->mask;
+	codes->table[at] = id;
+}
+
+static bool codes_room(struct codes *codes)
+{
+	uint32_t room = codes->room;
+
+	if (!reserve((void **)&codes->items, codes->count, &codes->room, sizeof *codes->items))
+		return false;
+	if (room == codes->room && codes->table)
+		return true;
+	if (!new_table(&codes->table, &codes->mask, codes->room))
+		return false;
+	for (uint32_t id = 1; id <= codes->count; id++)
+		codes_link(codes, id);
+	return true;
+}
+
+static uint32_t code_find(const struct codes *codes, const struct code *code)
+{
+	if (!codes->table)
+		return 0;
+	for (uint32_t at = (uint32_t)code->hash & codes->mask; codes->table[at];
+	     at = (at + 1) & codes->mask)
+		if (same_code(&codes->items[codes->table[at] - 1], code))
+			return codes->table[at];
+	return 0;
+}
+
 uint32_t code_add(struct state *state, const struct code *code)
 {
 	struct codes *codes = &state->codes;
@@ -158,18 +193,18 @@ uint32_t code_add(struct state *state, const struct code *code)
 	struct code copy = *code;
 
 	copy.hash = mix(bytes_hash(code->bytes, length), code->first_line);
-	for (uint32_t i = codes->count; i-- > 0;)
-		if (same_code(&codes->items[i], &copy))
-			return i + 1;
+	uint32_t known = code_find(codes, &copy);
+	if (known)
+		return known;
 	copy.bytes = malloc(length + 1);
-	if (!copy.bytes ||
-	    !reserve((void **)&codes->items, codes->count, &codes->room, sizeof *codes->items)) {
+	if (!copy.bytes || !codes_room(codes)) {
 		free(copy.bytes);
 		state->out_of_memory = true;
 		return 0;
 	}
 	memcpy(copy.bytes, code->bytes, length);
 	codes->items[codes->count++] = copy;
+	codes_link(codes, codes->count);
 	return codes->count;
 }
 
@@ -218,6 +253,7 @@ void state_free(struct state *state)
 	free(state->sums.items);
 	free(state->sums.table);
 	free(state->codes.items);
+	free(state->codes.table);
 	free(state->modules.items);
 	*state = (struct state){0};
 }
@@ -234,8 +270,10 @@ static void *copy_of(const void *items, size_t bytes, bool *failed)
 
 static void copy_codes(struct codes *to, const struct codes *from, bool *failed)
 {
-	to->items = copy_of(from->items, from->count * sizeof *from->items, failed);
-	to->room = to->count = from->count;
+	to->table = NULL;
+	to->items = copy_of(from->items, from->room * sizeof *from->items, failed);
+	if (from->table)
+		to->table = copy_of(from->table, ((size_t)from->mask + 1) * 4, failed);
 	if (!to->items) {
 		to->count = 0;
 		return;

@@ -77,6 +77,8 @@ struct code {
 struct codes {
 	struct code *items;
 	uint32_t count, room;
+	uint32_t *table; /* IDs; 0: empty */
+	uint32_t mask;
 };
 
 struct modules {

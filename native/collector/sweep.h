@@ -49,4 +49,49 @@ static inline const struct span *span_at(struct spans *spans, uint64_t address, 
 	return span;
 }
 
+enum pool {
+	POOL_NONE, /* bytes go to a named part; blocks here count as they lie */
+	POOL_USER,
+	POOL_HEAP,
+	POOL_ARENA,
+	POOL_PYMALLOC,
+	POOL_ALLOCATOR,
+	POOL_MAPPED, /* anonymous memory in which blocks were found */
+	POOLS
+};
+
+#define NO_PART UINT32_MAX
+
+struct tally {
+	uint64_t covered, bare; /* resident bytes under blocks, and not */
+	double estimate, variance;
+};
+
+/* Where the sweep is: what a byte of this mapping is when nobody else owns it. */
+struct place {
+	enum pool pool;
+	uint32_t part;  /* with POOL_NONE */
+	bool anonymous; /* private memory without a file: what owners speak of */
+};
+
+struct join {
+	struct mematlas_collector *collector;
+	struct process *process;
+	struct vmas vmas;
+	struct runs runs;
+	struct spans blocks, owners;
+	struct place place;
+	uint32_t tracer_part, stack_part, anon_part;
+	struct tally tallies[POOLS];
+	bool failed;
+};
+
+/* places.c */
+uint32_t part_index(struct join *join, uint32_t kind, const char *name);
+bool is_session_file(const struct join *join, const char *name);
+struct place place_of(struct join *join, size_t i, const struct place *before);
+
+/* learn.c: executable mappings that no MODULE record told of */
+void learn_modules(struct join *join);
+
 #endif
