@@ -15,6 +15,7 @@ from mematlas.recording import Writer
 from mematlas.tracing import Settings
 from mematlas.tracing import run as trace
 from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES
+from mematlas.tracing.target import check_program, find_program
 
 if TYPE_CHECKING:
     import argparse
@@ -56,30 +57,43 @@ def run(arguments: argparse.Namespace) -> int:
         interval_s=arguments.interval,
         seed=arguments.seed,
     )
-    path = ""
+    written: list[tuple[str, Writer]] = []
 
-    def open_writer(pid: int) -> Writer:
-        nonlocal path
-        name = os.path.basename(command[0])  # noqa: PTH119
-        path = arguments.output or f"mematlas-{name}.{pid}.atlas"
-        return Writer(
-            path,
-            command=command,
-            started=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            machine=_machine(),
-            sampling=Sampling(
-                mode="exact" if settings.exact else "sampled",
-                sample_bytes=0 if settings.exact else settings.sample_bytes,
-                interval_s=settings.interval_s,
-            ),
-        )
+    def open_writer(path: str) -> Writer:
+        written.append((path, _open(path, command, settings)))
+        return written[0][1]
 
-    status, writer = trace(command, settings, open_writer)
+    check_program(find_program(command))
+    if arguments.output:  # said before the program starts, if it cannot be written
+        open_writer(arguments.output)
+    name = os.path.basename(command[0])  # noqa: PTH119
+    outcome = trace(
+        command,
+        settings,
+        lambda pid: written[0][1] if written else open_writer(f"mematlas-{name}.{pid}.atlas"),
+    )
     try:
-        _finish(writer, path)
+        if outcome.failure:
+            raise outcome.failure
+        _finish(written[0][1], written[0][0])
     except (OSError, MematlasError) as error:
-        print(f"mematlas: {path}: recorded, but not summed up: {error}", file=sys.stderr)
-    return status
+        path = written[0][0] if written else "the recording"
+        print(f"mematlas: {path} is cut short: {error}", file=sys.stderr)
+    return outcome.status
+
+
+def _open(path: str, command: list[str], settings: Settings) -> Writer:
+    return Writer(
+        path,
+        command=command,
+        started=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        machine=_machine(),
+        sampling=Sampling(
+            mode="exact" if settings.exact else "sampled",
+            sample_bytes=0 if settings.exact else settings.sample_bytes,
+            interval_s=settings.interval_s,
+        ),
+    )
 
 
 def _machine() -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Runs programs under the tracer and turns what it reports into a recording."""
 
-from mematlas.tracing.loop import run
+from mematlas.tracing.loop import Outcome, run
 from mematlas.tracing.settings import Settings
 
-__all__ = ["Settings", "run"]
+__all__ = ["Outcome", "Settings", "run"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mematlas.native import Collector, Event
@@ -30,10 +31,18 @@ _TRIGGERS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run ended. `failure` is why the recording is cut short, if it is."""
+
+    status: int
+    failure: OSError | None = None
+
+
 def run(
     command: Sequence[str], settings: Settings, open_writer: Callable[[int], Writer]
-) -> tuple[int, Writer]:
-    """Trace a program to its end; gives its exit status, and the writer, still open.
+) -> Outcome:
+    """Trace a program to its end. The writer is left open, for the names to follow.
 
     `open_writer` is called with the program's PID once it runs.
     """
@@ -51,13 +60,17 @@ def run(
         )
         process = child.start(command, program, session)
         with child.signals_passed_on(process) as interrupts:
+            failure = None
             try:
-                writer = open_writer(process.pid)
-                return _Run(collector, process, writer, interrupts).follow(), writer
+                _Run(collector, process, open_writer(process.pid), interrupts).follow()
+            except OSError as error:  # the program must not suffer from a full disk of ours
+                failure = error
             finally:
                 collector.stop()
                 _await(process, interrupts)
                 collector.close()
+    status = process.returncode
+    return Outcome(child.exit_status(-2 if status is None else status), failure)
 
 
 def _await(process: subprocess.Popen[bytes], interrupts: child.Interrupts) -> None:
@@ -84,7 +97,7 @@ class _Run:
         self._deadline: float | None = None
         self._next_flush = 0.0
 
-    def follow(self) -> int:
+    def follow(self) -> None:
         """Record until the program and all it started have ended, or the grace is over."""
         self._collector.watch(self._process.pid)
         while not self._is_over():
@@ -100,7 +113,6 @@ class _Run:
             recorder.close(status if recorder.pid == self._process.pid else None)
         if not self._recorders:
             self._writer.notes(["the program was not traced: it did not load the tracer"])
-        return child.exit_status(status) if status is not None else 128 + 2
 
     def _is_over(self) -> bool:
         if self._interrupts.count >= 2:
