@@ -177,7 +177,7 @@ def _notes(
     if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
         yield "peak live bytes add up each process's own peak; they need not be of one moment"
     seen = {each.process for each in recording.snapshots}
-    unseen = [each for each in processes if each.index not in seen]
+    unseen = [p for p in processes if p.index not in seen and p.ending != "exec"]
     if unseen:
         pids = ", ".join(str(each.pid) for each in unseen[:5]) + (", ..." if unseen[5:] else "")
         yield f"residency unknown for PID {pids}: ended, or was lost, before it could be read"
