@@ -198,3 +198,48 @@ int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int 
 			     int table_count);
 /* kcmp(2): 0 if two processes have the same address space, 1, 2 or 3 if not. */
 int mematlas_kcmp_vm(int32_t first, int32_t second);
+
+/* system/mapping.c: memory system calls as their man pages describe them, -errno out. Addresses are
+ * numbers; node masks are words of 64 nodes, `bits` of them meant. */
+int mematlas_map(uint64_t length, int flags, int fd, uint64_t *ret); /* readable and writable */
+int mematlas_unmap(uint64_t address, uint64_t length);
+int mematlas_protect(uint64_t address, uint64_t length, int protection);
+int mematlas_advise(uint64_t address, uint64_t length, int advice);
+int mematlas_lock(uint64_t address, uint64_t length, int flags); /* mlock2 */
+int mematlas_unlock(uint64_t address, uint64_t length);
+int mematlas_lock_all(int flags); /* mlockall; 0: munlockall */
+int mematlas_name_memory(uint64_t address, uint64_t length, const char *name);
+int mematlas_memfd(const char *name, uint32_t flags);
+int mematlas_bind(uint64_t address, uint64_t length, int mode, const uint64_t *nodes, uint64_t bits,
+		  uint32_t flags);
+/* nodes NULL: ask only. ret: each page's node, or -errno. Returns how many could not be moved. */
+int64_t mematlas_move_pages(int pid, uint64_t count, const uint64_t *pages, const int *nodes, int *ret,
+			    int flags);
+int64_t mematlas_migrate_pages(int pid, const uint64_t *from, const uint64_t *to, uint64_t bits);
+
+/* Pool: fixed-size objects, lock-free between threads and processes (memory/pool.c). */
+struct mematlas_pool;
+struct mematlas_pool_stats {
+	uint64_t object_size;   /* bytes, as asked */
+	uint64_t stride;        /* bytes from one object to the next */
+	uint64_t count;
+	uint64_t in_use;        /* taken and not given back */
+	uint64_t cached;        /* free, in some thread's magazine (0 for a shared pool) */
+	uint64_t taken, given;  /* since creation */
+	uint64_t refused;       /* takes that found the pool empty */
+	uint64_t mapping_bytes;
+};
+/* alignment: a power of two up to 4096. fd: -1 for a private pool, else a memfd or file of this
+ * pool's own, which other processes may open. -EINVAL, -EOVERFLOW, -ENOMEM. */
+int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignment, int fd,
+			 struct mematlas_pool **ret);
+int mematlas_pool_open(int fd, struct mematlas_pool **ret);
+/* No thread may use the pool or its objects any more. NULL is fine. */
+void mematlas_pool_destroy(struct mematlas_pool *pool);
+/* NULL: exhausted (or no memory for this thread's magazine). */
+void *mematlas_pool_take(struct mematlas_pool *pool);
+/* -EFAULT: not of this pool; -EINVAL: inside an object; -EALREADY: is free already. */
+int mematlas_pool_give(struct mematlas_pool *pool, void *object);
+void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_stats *ret);
+/* Walks everything while no other thread uses the pool. -EUCLEAN: an invariant is broken. */
+int mematlas_pool_check(struct mematlas_pool *pool);

@@ -381,3 +381,153 @@ class Collector:
 def same_address_space(first: int, second: int) -> bool:
     """Tell whether two processes are one to the memory manager (CLONE_VM, vfork)."""
     return check(lib.mematlas_kcmp_vm(first, second)) == 0
+
+
+# ---- memory: mappings ----------------------------------------------------------------------------
+
+
+def map_memory(length: int, flags: int, descriptor: int = -1) -> int:
+    """Map readable, writable memory and give its address."""
+    address = ffi.new("uint64_t *")
+    check(lib.mematlas_map(length, flags, descriptor, address))
+    return int(address[0])
+
+
+def unmap_memory(address: int, length: int) -> None:
+    """Give address space back (munmap)."""
+    check(lib.mematlas_unmap(address, length))
+
+
+def protect_memory(address: int, length: int, protection: int) -> None:
+    """Change what pages allow (mprotect)."""
+    check(lib.mematlas_protect(address, length, protection))
+
+
+def advise(address: int, length: int, advice: int) -> None:
+    """Tell the kernel what to do with pages (madvise)."""
+    check(lib.mematlas_advise(address, length, advice))
+
+
+def lock_memory(address: int, length: int, flags: int) -> None:
+    """Keep pages in memory (mlock2)."""
+    check(lib.mematlas_lock(address, length, flags))
+
+
+def unlock_memory(address: int, length: int) -> None:
+    """Let pages be reclaimed again (munlock)."""
+    check(lib.mematlas_unlock(address, length))
+
+
+def lock_all(flags: int) -> None:
+    """Lock the whole address space (mlockall); 0 unlocks it."""
+    check(lib.mematlas_lock_all(flags))
+
+
+def name_memory(address: int, length: int, name: str) -> None:
+    """Name an anonymous mapping in /proc/PID/maps (PR_SET_VMA_ANON_NAME)."""
+    check(lib.mematlas_name_memory(address, length, name.encode()))
+
+
+def create_memfd(name: str, flags: int) -> int:
+    """Open an anonymous file in memory (memfd_create)."""
+    return check(lib.mematlas_memfd(name.encode(), flags))
+
+
+def _node_mask(nodes: Sequence[int]) -> tuple[Any, int]:
+    bits = 64 * (max(nodes, default=0) // 64 + 1)
+    mask = ffi.new("uint64_t[]", bits // 64)
+    for node in nodes:
+        mask[node // 64] |= 1 << node % 64
+    return mask, bits
+
+
+def bind_memory(address: int, length: int, mode: int, nodes: Sequence[int], flags: int) -> None:
+    """Set the NUMA policy of a range (mbind)."""
+    mask, bits = _node_mask(nodes)
+    check(lib.mematlas_bind(address, length, mode, mask if nodes else ffi.NULL, bits, flags))
+
+
+def move_pages(pid: int, pages: Sequence[int], nodes: Sequence[int] | None) -> list[int]:
+    """Move pages to nodes, or ask where they are; each page's node, or -errno (move_pages)."""
+    status = ffi.new("int[]", [-errno.EIO] * len(pages))
+    wanted = ffi.NULL if nodes is None else ffi.new("int[]", nodes)
+    check(
+        lib.mematlas_move_pages(pid, len(pages), ffi.new("uint64_t[]", pages), wanted, status, 2)
+        if nodes is not None
+        else lib.mematlas_move_pages(
+            pid, len(pages), ffi.new("uint64_t[]", pages), wanted, status, 0
+        )
+    )
+    return list(status)
+
+
+def lend_memory(address: int, length: int) -> Any:
+    """Memory at an address as a writable buffer that takes weak references; to be kept mapped."""
+    return ffi.buffer(ffi.cast("char *", address), length)
+
+
+def address_of(buffer: memoryview) -> int:
+    """Give the address of a contiguous buffer's first byte."""
+    return int(ffi.cast("uintptr_t", ffi.from_buffer(buffer)))
+
+
+# ---- memory: pool --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFigures:
+    """What a pool has done and holds; bytes and objects."""
+
+    object_size: int
+    stride: int
+    count: int
+    in_use: int
+    cached: int
+    taken: int
+    given: int
+    refused: int
+    mapping_bytes: int
+
+
+class PoolHandle:
+    """A pool of the C core; no thread may use it after close()."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    @classmethod
+    def create(cls, size: int, count: int, alignment: int, descriptor: int) -> PoolHandle:
+        """Make a pool, in an open file if `descriptor` is not -1."""
+        handle = ffi.new("struct mematlas_pool **")
+        check(lib.mematlas_pool_create(size, count, alignment, descriptor, handle))
+        return cls(handle[0])
+
+    @classmethod
+    def open(cls, descriptor: int) -> PoolHandle:
+        """Open another process's pool."""
+        handle = ffi.new("struct mematlas_pool **")
+        check(lib.mematlas_pool_open(descriptor, handle))
+        return cls(handle[0])
+
+    def close(self) -> None:
+        """Unmap the pool."""
+        lib.mematlas_pool_destroy(self._handle)
+        self._handle = ffi.NULL
+
+    def take(self) -> int:
+        """Give the address of a free object; 0: there is none."""
+        return int(ffi.cast("uintptr_t", lib.mematlas_pool_take(self._handle)))
+
+    def give(self, address: int) -> None:
+        """Take an object back. EFAULT: not of this pool; EINVAL: inside one; EALREADY: is free."""
+        check(lib.mematlas_pool_give(self._handle, ffi.cast("void *", address)))
+
+    def figures(self) -> PoolFigures:
+        """Count."""
+        stats = ffi.new("struct mematlas_pool_stats *")
+        lib.mematlas_pool_read_stats(self._handle, stats)
+        return PoolFigures(**{name: getattr(stats, name) for name in PoolFigures.__slots__})
+
+    def is_sound(self) -> bool:
+        """Walk every list; False if an invariant is broken."""
+        return bool(lib.mematlas_pool_check(self._handle) == 0)

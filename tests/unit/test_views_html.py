@@ -18,8 +18,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
-import synthetic
-from mematlas.cli import main
 from mematlas.model.report import METRICS
 from mematlas.views.html import bundle, render_html
 from mematlas.views.html.trie import Trie, build, varints
@@ -128,19 +126,6 @@ def test_the_unseen_is_unknown() -> None:
     text = "".join(Page(render_html(reports.unseen())).text)
     assert "Resident memory is unknown" in text
     assert "0 B" not in text
-
-
-def test_the_command_writes_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """`report --html` writes the file and says so on stderr; a place it cannot write to is told."""
-    recording, page = tmp_path / "a.atlas", tmp_path / "a.html"
-    synthetic.write(recording)
-    assert main(["report", str(recording), "--html", str(page)]) == 0
-    said = capsys.readouterr()
-    assert said.out == ""
-    assert "a.html" in said.err
-    assert "strdup" in json.dumps(unpacked(page.read_text(encoding="utf-8"))[0])
-    assert main(["report", str(recording), "--html", str(tmp_path / "no" / "a.html")]) == 1
-    assert "cannot write" in capsys.readouterr().err
 
 
 def test_leaks_are_told_with_their_stacks() -> None:

@@ -74,8 +74,6 @@ def test_a_cut_run_says_so() -> None:
         (Frame("_PyObject_Malloc", "Objects/obmalloc.c", 9, "python3.11", "native"), RUNTIME),
         (Frame("std::vector<int>::push_back", "/usr/include/v.h", 9, "app", "inlined"), RUNTIME),
         (Frame("alloc::vec::Vec<T>::push", "/rustc/x/vec.rs", 9, "app", "inlined"), RUNTIME),
-        (Frame("xmalloc", "xmalloc.c", 9, "/home/a/app", "native"), RUNTIME),
-        (Frame("alloc_orders", "o.c", 9, "/home/a/app", "native"), OWN),
         (Frame("SSL_new", None, None, "/usr/lib/libssl.so.3", "native"), LIBRARY),
         (Frame("run", None, None, "/home/a/app", "native"), OWN),
         (Frame("run", "/usr/local/src/a.c", 1, "/usr/local/bin/app", "native"), OWN),

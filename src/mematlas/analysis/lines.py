@@ -34,8 +34,7 @@ _RUNTIME_MODULE = re.compile(
 )
 _RUNTIME_NAME = re.compile(
     r"^(\(anonymous namespace\)::)?(std::|__gnu_cxx::|operator (new|delete)|__libc_|_start$"
-    r"|(x|g_|je_|tc_|mi_|ggc_)?(internal_|try_|cleared_)*(m|c|re|rec)?alloc(0|_n|_array|array)?$"
-    r"|x?(mem|str)n?dup$|posix_memalign$|aligned_alloc$|mmap(64)?$|free$"
+    r"|x?(m|c|re|rec)alloc(array)?$|g_(try_)?(m|re)alloc|posix_memalign$|aligned_alloc$|mmap(64)?$|strn?dup$|free$"
     r"|(core|alloc|std|hashbrown)::|<(alloc|core|std)::|__rust|_Py[A-Z]|Py[A-Z]|\[)"
 )
 

@@ -110,7 +110,7 @@ function drawGrid(context, place, color, series) {
   for (let value = 0; value <= place.top; value += place.step) context.fillRect(0, Math.round(place.y(value)), place.width, 1);
   context.fillStyle = color.soft;
   context.textBaseline = "alphabetic";
-  const step = niceTime(place.span, Math.max(3, place.width / 100));
+  const step = niceTime(place.span, Math.max(2, place.width / 110));
   for (let time = Math.ceil(series.start / step) * step; time <= series.end; time += step) {
     const x = place.xOfTime(time);
     const text = time < 1e-9 ? "0 s" : formatTime(Number(time.toPrecision(8)));

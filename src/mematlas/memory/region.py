@@ -1,0 +1,407 @@
+"""A region: memory with a policy, and what became of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from mematlas import native
+from mematlas.errors import AccessError, MematlasError, UsageError
+from mematlas.memory import backing
+from mematlas.memory.backing import Refused
+from mematlas.memory.export import Export
+from mematlas.memory.placement import Placement, place_of
+from mematlas.units import format_bytes, parse_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from numpy.typing import DTypeLike, NDArray
+
+POLICIES = {"preferred": 1, "bind": 2, "interleave": 3, "local": 4, "weighted": 6}
+_FORK = {"dont": 10, "wipe": 18}
+_MPOL_MF_MOVE = 2
+_MLOCK_ONFAULT = 1
+_MADV_GUARD_INSTALL = 102
+
+_ADVICE = {
+    "normal": 0,
+    "random": 1,
+    "sequential": 2,
+    "willneed": 3,
+    "dontneed": 4,
+    "free": 8,
+    "remove": 9,
+    "dontfork": 10,
+    "dofork": 11,
+    "mergeable": 12,
+    "unmergeable": 13,
+    "hugepage": 14,
+    "nohugepage": 15,
+    "wipeonfork": 18,
+    "keeponfork": 19,
+    "cold": 20,
+    "pageout": 21,
+    "populate_read": 22,
+    "populate_write": 23,
+    "collapse": 25,
+}
+_PRIVATE_ONLY = ("free", "wipeonfork", "keeponfork")
+_SHARED_ONLY = ("remove",)
+
+
+class Region:
+    """`size` bytes of memory, backed, placed and locked as asked.
+
+    size: bytes, or text such as "4G".
+    huge: "thp" (transparent huge pages), "2M" or "1G" (hugetlb), "64K" (mTHP), or None.
+    fallback: what to try next, in order; by default "thp" then "4k" for hugetlb, "4k" for the others.
+    require: raise MematlasError rather than take a fallback, or less than was asked for.
+    node, policy: NUMA node(s), and "bind", "preferred", "interleave", "weighted" or "local".
+    populate: fault every page in now. Always done for hugetlb, where running out later is a SIGBUS.
+    lock: True (mlock), or "onfault" (lock pages as they come in).
+    advise: one name or several of the advice methods, given at the start.
+    guard: leave an inaccessible page on each side.
+    fork: what a child gets: "copy", "dont" (nothing) or "wipe" (zeros). Private hugetlb: "dont".
+    share: True for a memfd, `descriptor`, that other processes can map.
+
+    Memory is given back by close() or at the end of a `with` block; BufferError is raised as long as
+    an array or view of it lives. See mmap(2), madvise(2), mbind(2), mlock2(2).
+    """
+
+    def __init__(  # noqa: PLR0913 - one keyword a property, all with defaults
+        self,
+        size: int | str,
+        *,
+        huge: str | None = None,
+        fallback: Sequence[str] | None = None,
+        require: bool = False,
+        node: int | Sequence[int] | None = None,
+        policy: str = "bind",
+        populate: bool = False,
+        lock: bool | str = False,
+        advise: str | Sequence[str] = (),
+        guard: bool = False,
+        name: str | None = None,
+        fork: str | None = None,
+        share: bool = False,
+    ) -> None:
+        self.size = parse_bytes(size) if isinstance(size, str) else size
+        self.requested = huge or "4k"
+        self.reasons: list[str] = []
+        self._share, self._name = share, name
+        self._check(lock, fork, policy, node)
+        self._guard = native.PAGE if guard else 0
+        kinds = [backing.check_kind(kind) for kind in (self.requested, *_fallbacks(huge, fallback))]
+        nodes = [node] if isinstance(node, int) else list(node or ())
+        for kind in kinds[:1] if require else kinds:
+            try:
+                self._open(kind, nodes, policy, populate=populate)
+                break
+            except Refused as reason:
+                self.reasons.append(str(reason))
+        else:
+            raise MematlasError("; ".join(self.reasons))
+        try:
+            self._finish(fork, lock, (advise,) if isinstance(advise, str) else advise)
+            if require:
+                self._insist(populated=populate or kind in ("2M", "1G"))
+        except BaseException:
+            self.close()
+            raise
+
+    def _check(
+        self, lock: bool | str, fork: str | None, policy: str, node: int | Sequence[int] | None
+    ) -> None:
+        if self.size <= 0:
+            message = "a region needs a size above 0"
+            raise UsageError(message)
+        if fork not in (None, "copy", *_FORK):
+            message = f"no such fork behaviour: {fork!r}; copy, dont or wipe"
+            raise UsageError(message)
+        if policy not in POLICIES:
+            message = f"no such policy: {policy!r}; one of {', '.join(POLICIES)}"
+            raise UsageError(message)
+        if lock not in (False, True, "onfault"):
+            message = f"lock is True, False or 'onfault', not {lock!r}"
+            raise UsageError(message)
+        if node is None and policy == "interleave":
+            message = "interleaving needs the nodes to interleave over"
+            raise UsageError(message)
+
+    def _open(self, kind: str, nodes: list[int], policy: str, *, populate: bool) -> None:
+        mapped = backing.make(kind, self.size, self._guard, self._name, share=self._share)
+        self._mapped = mapped
+        self.address, self.granted = mapped.start, kind
+        self.length = -(-self.size // native.PAGE) * native.PAGE
+        if kind in ("2M", "1G"):
+            self.length = mapped.length
+        self._export = Export(self.address, self.size)
+        self._open_now = True
+        try:
+            if nodes or policy == "local":
+                self._bind(POLICIES[policy], nodes)
+            if populate or kind in ("2M", "1G"):
+                backing.populate(self.address, self.length)
+        except BaseException:
+            self.close()
+            raise
+
+    def _bind(self, mode: int, nodes: list[int]) -> None:
+        try:
+            native.bind_memory(self.address, self.length, mode, nodes, 0)
+        except OSError as error:
+            listed = ", ".join(map(str, nodes))
+            message = f"no memory on node {listed} for this process: {error.strerror}"
+            raise UsageError(message) from None
+
+    def _finish(self, fork: str | None, lock: bool | str, advice: Sequence[str]) -> None:
+        hugetlb = self.granted in ("2M", "1G")
+        if fork is None and hugetlb and not self._share:
+            fork = "dont"  # a child's copy could find no free page: SIGBUS on reading
+        if fork in _FORK:
+            self._advise("dontfork" if fork == "dont" else "wipeonfork", 0, None)
+        if self._guard and not hugetlb:
+            self._install_guards()
+        if self._name and not self._share:
+            try:
+                native.name_memory(self.address, self.length, self._name)
+            except OSError:
+                self.reasons.append("the name is not shown: kernel built without ANON_VMA_NAME")
+        for one in advice:
+            self._advise(one, 0, None)
+        if lock:
+            self.lock(onfault=lock == "onfault")
+
+    def _install_guards(self) -> None:
+        for page in (self.address - self._guard, self.address + self.length):
+            try:
+                native.advise(page, self._guard, _MADV_GUARD_INSTALL)
+            except OSError:
+                native.protect_memory(page, self._guard, 0)
+
+    def _insist(self, *, populated: bool) -> None:
+        wanted = {"thp": self.length // backing.PMD * backing.PMD}.get(self.granted, 0)
+        if populated and wanted:
+            got = self.placement.huge
+            if got < wanted:
+                message = (
+                    f"{format_bytes(got)} of {format_bytes(wanted)} are in huge pages: memory is too "
+                    "fragmented now; see `mematlas system fragmentation`"
+                )
+                raise MematlasError(message)
+
+    # ---- what became of it
+
+    @property
+    def placement(self) -> Placement:
+        """What backs the region now, asked of the kernel."""
+        return place_of(self.address, self.length)
+
+    def explain(self) -> str:
+        """Say what was granted, what was not, why, and how to get it."""
+        placement = self.placement
+        lines = [f"asked for {self.requested}, mapped as {self.granted}"]
+        lines += [f"not granted: {reason}" for reason in self.reasons]
+        if placement.resident:
+            pages = ", ".join(
+                f"{format_bytes(size)} in {format_bytes(page)} pages"
+                for page, size in placement.by_page_size.items()
+            )
+            lines.append(f"{format_bytes(placement.resident)} resident: {pages}")
+        else:
+            lines.append(
+                "nothing resident yet: pages come when they are touched, or by populate_write()"
+            )
+        if self.granted == "thp" and placement.resident > 0 and not placement.huge:
+            lines.append(
+                "no huge page was given: the region is smaller than one (2 MiB), was touched before it "
+                "was advised, or memory is fragmented; try collapse()"
+            )
+        if placement.by_node:
+            spread = ", ".join(f"node {n}: {format_bytes(s)}" for n, s in placement.by_node.items())
+            lines.append(f"on {spread}")
+        if placement.locked:
+            lines.append(f"{format_bytes(placement.locked)} locked")
+        return "\n".join(lines)
+
+    @property
+    def descriptor(self) -> int:
+        """The memfd of a shared region; -1 for a private one."""
+        return self._mapped.descriptor
+
+    # ---- contents
+
+    @property
+    def view(self) -> memoryview:
+        """The region's bytes."""
+        return self._export.view()
+
+    def __buffer__(self, flags: int, /) -> memoryview:  # Python 3.12 and later
+        return self.view
+
+    def __len__(self) -> int:
+        return self.size
+
+    def array(
+        self, shape: int | tuple[int, ...] | None = None, dtype: DTypeLike = "u1"
+    ) -> NDArray[Any]:
+        """Give the region as a NumPy array; without a shape, all of it in one dimension."""
+        return self._export.array(shape, dtype)
+
+    # ---- advice, by the names of madvise(2); offset and length in bytes, whole pages
+
+    def _advise(self, name: str, offset: int, length: int | None) -> None:
+        if name not in _ADVICE:
+            message = f"no such advice: {name!r}; one of {', '.join(_ADVICE)}"
+            raise UsageError(message)
+        if name in (_PRIVATE_ONLY if self._share else _SHARED_ONLY):
+            kind, other = ("shared", "private") if self._share else ("private", "shared")
+            hint = "; dontneed() drops private pages" if name == "remove" else ""
+            message = f"{name}() is for {other} memory, this region is {kind}{hint}"
+            raise UsageError(message)
+        start, size = self._range(offset, length)
+        try:
+            native.advise(start, size, _ADVICE[name])
+        except OSError as error:
+            raise self._refusal(name, error) from None
+
+    def _range(self, offset: int, length: int | None) -> tuple[int, int]:
+        self._check_open()
+        page = self._mapped.page if self.granted in ("2M", "1G") else native.PAGE
+        size = self.length - offset if length is None else length
+        if offset % page or size % page or size <= 0 or not 0 <= offset <= self.length - size:
+            message = (
+                f"offset {offset} and length {size} must be whole pages of {format_bytes(page)} inside "
+                f"the region's {format_bytes(self.length)}"
+            )
+            raise UsageError(message)
+        return self.address + offset, size
+
+    def _refusal(self, name: str, error: OSError) -> MematlasError:
+        locked = bool(self.placement.locked)
+        if (
+            error.errno == errno.EINVAL
+            and locked
+            and name in ("dontneed", "free", "remove", "pageout", "cold")
+        ):
+            return MematlasError(f"{name}() does not work on locked pages; unlock() first")
+        if error.errno == errno.EINVAL:
+            return MematlasError(
+                f"the kernel refuses {name}() for this memory, or does not know it"
+            )
+        if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EBUSY):
+            return MematlasError(f"{name}() could not be done now: {error.strerror}")
+        return MematlasError(f"{name}() failed: {error.strerror}")
+
+    # ---- locking and moving
+
+    def lock(self, *, onfault: bool = False) -> None:
+        """Keep the pages in memory: all of them now, or each once it is touched."""
+        _check_lock_limit(self.length)
+        try:
+            native.lock_memory(self.address, self.length, _MLOCK_ONFAULT if onfault else 0)
+        except OSError as error:
+            message = f"{format_bytes(self.length)} could not be locked: {error.strerror}"
+            raise MematlasError(message) from None
+
+    def unlock(self) -> None:
+        """Let the pages be reclaimed again."""
+        native.unlock_memory(self.address, self.length)
+
+    def migrate(self, node: int) -> dict[str, int]:
+        """Move resident pages to a node; counts pages by outcome ("moved", or the kernel's error)."""
+        pages = list(range(self.address, self.address + self.length, self._step()))
+        try:
+            status = native.move_pages(0, pages, [node] * len(pages))
+        except OSError as error:
+            message = f"pages cannot be moved to node {node}: {error.strerror}"
+            raise UsageError(message) from None
+        counts: dict[str, int] = {}
+        for one in status:
+            key = (
+                "moved"
+                if one == node
+                else "elsewhere"
+                if one >= 0
+                else errno.errorcode.get(-one, "?")
+            )
+            counts[key] = counts.get(key, 0) + 1
+        return counts
+
+    def _step(self) -> int:
+        return self._mapped.page if self.granted in ("2M", "1G") else native.PAGE
+
+    # ---- end
+
+    def close(self) -> None:
+        """Give the memory back; BufferError while an array or view of it lives."""
+        if not self._open_now:
+            return
+        self._export.end()
+        self._open_now = False
+        native.unmap_memory(self._mapped.address, self._mapped.length)
+        if self._mapped.descriptor >= 0:
+            os.close(self._mapped.descriptor)
+
+    def _check_open(self) -> None:
+        if not self._open_now:
+            message = "the region is closed"
+            raise ValueError(message)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed" if not self._open_now else f"at {self.address:#x}"
+        return f"<Region {format_bytes(self.size)}, {self.granted}, {state}>"
+
+
+def _advice_method(name: str) -> Callable[..., None]:
+    def method(self: Region, offset: int = 0, length: int | None = None) -> None:
+        self._advise(name, offset, length)
+
+    method.__name__ = name
+    method.__qualname__ = f"Region.{name}"
+    method.__doc__ = f"MADV_{name.upper()} of madvise(2), for the whole region or a part of it."
+    return method
+
+
+for _name in _ADVICE:
+    setattr(Region, _name, _advice_method(_name))
+
+
+def _fallbacks(huge: str | None, fallback: Sequence[str] | None) -> tuple[str, ...]:
+    if fallback is not None:
+        return tuple(fallback)
+    return ("thp", "4k") if huge in ("2M", "1G") else ("4k",) if huge in ("thp", "64K") else ()
+
+
+def _check_lock_limit(length: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    if soft == resource.RLIM_INFINITY or _has_capability(14) or length <= soft:
+        return
+    top = "unlimited" if hard == resource.RLIM_INFINITY else format_bytes(hard)
+    message = (
+        f"{format_bytes(length)} exceed the limit on locked memory, {format_bytes(soft)} (hard limit "
+        f"{top}); raise it with `ulimit -l`, or grant CAP_IPC_LOCK"
+    )
+    raise AccessError(message)
+
+
+def _has_capability(number: int) -> bool:
+    status = Path("/proc/self/status").read_text()
+    effective = status.partition("CapEff:")[2].split(maxsplit=1)[0]
+    return bool(int(effective, 16) >> number & 1)
