@@ -55,8 +55,8 @@ METRIC_TITLES = {
     "swapped": "swapped out",
 }
 METRIC_MEANINGS = {
-    "resident": "in RAM at the moment of the highest RSS",
-    "live": "allocated and not yet freed at that moment",
+    "resident": "in RAM when the account was taken",
+    "live": "allocated and not yet freed when the account was taken",
     "peak": "live when the program's live bytes were highest",
     "allocated": "allocated over the whole run, freed since or not",
     "huge": "resident in transparent huge pages",

@@ -129,7 +129,8 @@ def _part_names(page: Page, kind: str) -> Text:
     named = [part for part in parts if part.name not in {"", "mematlas", names.PART_TITLES[kind]}]
     said = [_part_name(part, page.directory) for part in named[:3]]
     if len(parts) > len(said) and said:
-        rest = sum(part.resident_bytes for part in parts[len(said) :])
+        shown = sum(part.resident_bytes for part in named[:3])
+        rest = sum(part.resident_bytes for part in parts) - shown
         said.append(f"{len(parts) - len(said)} more {format_bytes(rest)}")
     text = Text(f"± {format_bytes(error)}" if error else "")
     text.append(", " if error and said else "").append(", ".join(said))
