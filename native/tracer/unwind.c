@@ -102,8 +102,13 @@ void trace_unwind_modules_changed(void)
 
 static TRACE_SLOW uint64_t learn_rule(uintptr_t pc, uint64_t key, uint64_t slot)
 {
-	uint64_t rule = trace_cfi_rule(pc, trace_eh_frame_hdr(pc));
+	const uint8_t *tables = trace_eh_frame_hdr(pc);
+	uint64_t rule = trace_cfi_rule(pc, tables);
 	struct cached_rule *entry = NULL;
+
+	/* No module here yet: there may be one later, so this is not to be remembered. */
+	if (!tables)
+		return rule;
 
 	for (unsigned i = 0; i < PROBES && !entry; i++) {
 		struct cached_rule *candidate = &cache[(slot + i) & ((1u << CACHE_BITS) - 1)];
