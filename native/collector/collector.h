@@ -92,6 +92,7 @@ void collector_activate(
 void process_free(struct process *process);
 void process_end(struct mematlas_collector *collector, struct process *process, int ending);
 void process_ask_status(struct process *process);
+void collector_ask_statuses(struct mematlas_collector *collector);
 
 /* records.c: one record into the state; returns its length in words, 0 if it is malformed */
 uint32_t record_take(struct mematlas_collector *collector, struct process *process,

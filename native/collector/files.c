@@ -52,7 +52,7 @@ static int map_file(struct mematlas_collector *collector, const char *name, stru
 	}
 	close(fd);
 	process->shared = error ? NULL : map;
-	process->mapped = size;
+	process->mapped = error ? 0 : size;
 	return error;
 }
 
@@ -268,27 +268,89 @@ void process_end(struct mematlas_collector *collector, struct process *process, 
 	process->rss = 0;
 }
 
-static void close_if_open(int fd)
+static void close_if_open(int *fd)
 {
-	if (fd >= 0)
-		close(fd);
+	if (*fd >= 0)
+		close(*fd);
+	*fd = -1;
 }
 
-void process_free(struct process *process)
+static void free_rings(struct process *process)
 {
-	close_if_open(process->pidfd);
-	close_if_open(process->dir);
-	close_if_open(process->statm);
-	close_if_open(process->stat);
 	for (uint32_t i = 0; i < process->ring_count; i++) {
 		free(process->rings[i].stacks);
 		free(process->rings[i].codes);
 	}
 	free(process->rings);
+	process->rings = NULL;
+	process->ring_count = 0;
+}
+
+static void unmap(struct process *process)
+{
+	if (process->mapped)
+		munmap(process->shared, process->mapped);
+	else
+		free(process->shared);
+	process->shared = NULL;
+}
+
+static void free_rest(struct process *process)
+{
+	close_if_open(&process->dir);
+	close_if_open(&process->statm);
+	close_if_open(&process->stat);
+	free_rings(process);
 	free(process->timeline);
 	free(process->seen_vmas);
-	if (process->shared)
-		munmap(process->shared, process->mapped);
+	process->timeline = NULL;
+	process->seen_vmas = NULL;
+	process->timeline_count = process->timeline_room = 0;
+	process->seen_count = process->seen_room = 0;
 	state_free(&process->state);
+}
+
+/* Keeps what is said of an ended process, and nothing of what it held: builds start thousands. Its
+ * file goes, and with it its name, which a later image of the same PID may take. */
+int mematlas_collector_forget(struct mematlas_collector *collector, int index)
+{
+	if (index < 0 || (uint32_t)index >= collector->count)
+		return -ESRCH;
+	struct process *process = collector->processes[index];
+	struct trace_process *kept = malloc(sizeof *kept);
+	if (!process->told_ended || !process->mapped || !kept) {
+		free(kept);
+		return -EBUSY;
+	}
+	*kept = *process->shared;
+	kept->rings = 0;
+	unmap(process);
+	process->shared = kept;
+	process->mapped = 0;
+	unlinkat(collector->dirfd, process->name, 0);
+	process->name[0] = 0;
+	free_rest(process);
+	return 0;
+}
+
+/* The kernel tells how a process ended only once its parent has asked. */
+void collector_ask_statuses(struct mematlas_collector *collector)
+{
+	for (uint32_t i = 0; i < collector->count; i++) {
+		struct process *process = collector->processes[i];
+		if (process->mapped || process->pidfd < 0)
+			continue;
+		process_ask_status(process);
+		if (process->status >= 0 || process->ending == MEMATLAS_EXECED)
+			close_if_open(&process->pidfd);
+	}
+}
+
+void process_free(struct process *process)
+{
+	close_if_open(&process->pidfd);
+	free_rest(process);
+	if (process->shared)
+		unmap(process);
 	free(process);
 }

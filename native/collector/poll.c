@@ -39,6 +39,14 @@ static void observe_all(struct mematlas_collector *collector, double now)
 		collector->told_watched = collector_tell(collector, MEMATLAS_EVENT_WATCHED, -1);
 }
 
+/* Has the session directory changed? Asked here too: a busy collector never naps. */
+static bool has_news(const struct mematlas_collector *collector)
+{
+	struct pollfd news = {.fd = collector->inotify, .events = POLLIN};
+
+	return collector->scan_now || poll(&news, 1, 0) > 0;
+}
+
 /* One round; returns how long to sleep after it. */
 static long run_round(struct mematlas_collector *collector)
 {
@@ -46,7 +54,8 @@ static long run_round(struct mematlas_collector *collector)
 	collector_beat(collector);
 	note_states(collector);
 	double now = collector_seconds();
-	if (collector->scan_now || now >= collector->next_scan) {
+	if (has_news(collector) || now >= collector->next_scan) {
+		collector_ask_statuses(collector);
 		int error = collector_scan(collector);
 		if (error)
 			collector->error = error;

@@ -122,6 +122,8 @@ int mematlas_collector_watch(struct mematlas_collector *collector, int pid);
 /* Reads rings for up to `timeout_ms` or until there is something to tell: 1, or 0 for nothing. */
 int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms, struct mematlas_event *event);
 double mematlas_collector_now(const struct mematlas_collector *collector); /* seconds since it was made */
+/* Frees all but what mematlas_collector_process() tells of a process that has ENDED. */
+int mematlas_collector_forget(struct mematlas_collector *collector, int process);
 int mematlas_collector_release(struct mematlas_collector *collector, int process);
 int mematlas_collector_stop(struct mematlas_collector *collector); /* tracing off, for good */
 int mematlas_collector_process(struct mematlas_collector *collector, int process, struct mematlas_traced *traced);

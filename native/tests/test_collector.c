@@ -338,6 +338,13 @@ static void test_exit_and_exec(void)
 	CHECK(event.process == 0 && facts_of(collector, 0).ending == MEMATLAS_EXECED);
 	CHECK(facts_of(collector, 1).ending == MEMATLAS_RUNNING &&
 	      facts_of(collector, 1).live_bytes == 0);
+	CHECK(mematlas_collector_forget(collector, 1) < 0);
+	CHECK(mematlas_collector_forget(collector, 0) == 0);
+	CHECK(facts_of(collector, 0).pid == getpid() && facts_of(collector, 0).nodes == 0);
+	struct producer again = produce(directory, getpid(), 1, 1); /* the name is free again */
+	announce(&again);
+	poll_all(collector);
+	CHECK(facts_of(collector, 2).ending == MEMATLAS_RUNNING);
 	session_end(collector, directory);
 }
 

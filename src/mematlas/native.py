@@ -265,6 +265,10 @@ class Collector:
         """Let a process that waits for its last snapshot exit."""
         check(lib.mematlas_collector_release(self._handle, process))
 
+    def forget(self, process: int) -> None:
+        """Free all but the facts of a process that has ENDED."""
+        check(lib.mematlas_collector_forget(self._handle, process))
+
     def stop(self) -> None:
         """Turn tracing off in every traced process."""
         check(lib.mematlas_collector_stop(self._handle))

@@ -77,6 +77,7 @@ class ProcessRecorder:
             note=_note(facts),
         )
         self._writer.process(self._process)
+        self._collector.forget(self._index)
 
     def close(self, returncode: int | None) -> None:
         """Write how it ended, once the run is over; `returncode` if it was the program itself."""
