@@ -1,0 +1,54 @@
+"""Session directories: private, removed at the end, and by the next run if that was cut short."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mematlas.tracing import session
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Put sessions into a directory of the test's own."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+NO_ROOM = 1 << 62  # more than any shared memory has, so TMPDIR is taken
+
+
+def test_a_session_is_private_and_passing(base: Path) -> None:
+    """Nobody else may look into it, and nothing is left of it."""
+    with session.session_directory(NO_ROOM) as directory:
+        assert directory.parent == base
+        assert directory.stat().st_mode & 0o777 == 0o700
+        (directory / "17.1").write_bytes(b"x")
+    assert not list(base.iterdir())
+
+
+def test_what_a_killed_run_left_is_removed(base: Path) -> None:
+    """A directory whose lock nobody holds goes; one in use, or just being made, stays."""
+    with session.session_directory(NO_ROOM) as used:
+        left, young, old = (base / f"mematlas-{name}" for name in ("left", "young", "old"))
+        for path in (left, young, old):
+            path.mkdir()
+        (left / "lock").touch()
+        os.utime(old, (0, 0))
+        with session.session_directory(NO_ROOM) as directory:
+            assert {*base.iterdir()} == {used, young, directory}
+
+
+def test_links_are_never_followed(base: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A link under our name cannot make us remove something else."""
+    victim = tmp_path_factory.mktemp("victim")
+    (victim / "lock").touch()
+    (base / "mematlas-link").symlink_to(victim)
+    with session.session_directory(NO_ROOM):
+        assert (victim / "lock").exists()
