@@ -185,3 +185,30 @@ def test_a_file_that_may_not_be_read_is_an_access_error(
     monkeypatch.setattr("pathlib.Path.open", refuse)
     with pytest.raises(AccessError, match="not allowed to read"):
         read(path)
+
+
+def test_a_long_run_keeps_some_snapshots(tmp_path: Path) -> None:
+    """Of thousands of snapshots a bounded number is kept: spread evenly, the highest and the exit."""
+    path = tmp_path / "a.atlas"
+    count, highest = 3000, 1234
+    with header_only(path) as writer:
+        writer.process(synthetic.PARENT)
+        for number in range(count):
+            writer.snapshot(
+                0,
+                time_s=float(number),
+                trigger="exit" if number == count - 1 else "interval",
+                rss_bytes=9000 if number == highest else 1000,
+                parts=[],
+                unexplained_bytes=0,
+                rows=synthetic.snapshot_rows((0, 1, number, 1, 0, 0, 0, 0)) * 20,
+            )
+        writer.end()
+    recording = read(path)
+    times = [each.time_s for each in recording.snapshots]
+    assert 80 < len(times) <= 200
+    assert times == sorted(times)
+    assert {0, highest, count - 1} <= set(times)
+    assert max(np.diff(times)) <= count / 40
+    assert all((each.rows["live_bytes"] == each.time_s).all() for each in recording.snapshots)
+    assert recording.complete

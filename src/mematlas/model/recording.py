@@ -217,7 +217,7 @@ class Recording:
     frames: dict[
         int, dict[int, tuple[Frame, ...]]
     ]  # by process index, by word; leaf (inlined) first
-    snapshots: list[Snapshot]
+    snapshots: list[Snapshot]  # of a long run at most some 200 of each process, spread evenly
     totals: dict[int, Totals]  # the last of each process
     timeline: dict[int, Rows]  # TIMELINE_DTYPE
     notes: list[str]  # what was not seen, or not resolved, and why

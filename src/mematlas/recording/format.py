@@ -34,6 +34,7 @@ END = b"END "
 
 COMPRESSED = 1  # flag: the payload is a zlib stream
 _COMPRESS_FROM = 512
+_FACTS_PEEK = 1 << 16  # bytes; the facts of a snapshot fit
 _FACTS_LENGTH = struct.Struct("<Q")
 
 
@@ -47,6 +48,17 @@ def pack_chunk(kind: bytes, facts: dict[str, Any], rows: bytes | memoryview = b"
         payload, flags = zlib.compress(payload, 1), COMPRESSED
     head = HEAD.pack(kind, flags, len(payload))
     return b"".join((head, CHECK.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
+
+
+def unpack_facts(flags: int, payload: bytes) -> dict[str, Any]:
+    """Facts alone, without inflating all of the rows after them."""
+    if flags & COMPRESSED:
+        start = zlib.decompressobj().decompress(payload, _FACTS_PEEK)
+        if len(start) >= _FACTS_LENGTH.size:
+            end = _FACTS_LENGTH.size + _FACTS_LENGTH.unpack_from(start)[0]
+            if end <= len(start):
+                return unpack_payload(flags & ~COMPRESSED, start[:end])[0]
+    return unpack_payload(flags, payload)[0]
 
 
 def unpack_payload(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryview]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     Facts = dict[str, Any]
 
 R = TypeVar("R")
+MOST_SNAPSHOTS = 200  # of a process; beyond that every second regular one is left out
+_REGULAR = ("interval", "peak")
 _MALFORMED = (
     ValueError,
     KeyError,
@@ -49,11 +51,15 @@ def read(path: str | PathLike[str]) -> model.Recording:
         _check_start(path, file)
         pieces = _Pieces()
         try:
-            for kind, facts, rows in _chunks(file):
+            for kind, flags, payload in _chunks(file):
                 decode = _DECODERS.get(kind)
-                if decode:
-                    decode(pieces, facts, rows)
+                if kind == atlas.SNAPSHOT:
+                    _put_by(pieces, flags, payload)
+                elif decode:
+                    decode(pieces, *atlas.unpack_payload(flags, payload))
+            _read_snapshots(pieces)
         except _MALFORMED:
+            _read_snapshots(pieces)
             pieces.complete = False
     if pieces.header is None:
         message = f"{path}: the recording was cut before its first chunk; nothing can be read"
@@ -75,7 +81,7 @@ def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
         raise UnsupportedError(message)
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, Facts, memoryview]]:
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, bytes]]:
     """Give whole chunks; the first that is cut or fails its check ends them."""
     while len(head := file.read(atlas.CHUNK_HEAD)) == atlas.CHUNK_HEAD:
         kind, flags, length = atlas.HEAD.unpack_from(head)
@@ -85,7 +91,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, Facts, memoryview]]:
         payload = file.read(length)
         if zlib.crc32(payload, zlib.crc32(head[: atlas.HEAD.size])) != check:
             return
-        yield kind, *atlas.unpack_payload(flags, payload)
+        yield kind, flags, payload
 
 
 def _bytes_left(file: BinaryIO) -> int:
@@ -93,6 +99,47 @@ def _bytes_left(file: BinaryIO) -> int:
     end = file.seek(0, 2)
     file.seek(here)
     return end - here
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """A snapshot not yet inflated: of a long run only some are."""
+
+    number: int  # among all snapshots of the file
+    facts: Facts
+    flags: int
+    payload: bytes
+
+    @property
+    def rss_bytes(self) -> int:
+        """RSS then."""
+        return int(self.facts["rss_bytes"])
+
+
+@dataclass(slots=True)
+class _Looks:
+    """The snapshots of one process that are kept, with their numbers within it."""
+
+    kept: list[tuple[int, _Look]] = field(default_factory=list)
+    count: int = 0
+    stride: int = 1  # of the regular ones, one in so many is kept
+
+    def add(self, look: _Look) -> None:
+        """Take one more; the last, the highest and those not regular always stay."""
+        self.kept.append((self.count, look))
+        self.count += 1
+        if len(self.kept) > MOST_SNAPSHOTS:
+            self.stride *= 2
+        if self.stride > 1:
+            highest = max((each for _, each in self.kept), key=lambda each: each.rss_bytes)
+            self.kept = [
+                (number, each)
+                for number, each in self.kept
+                if number % self.stride == 0
+                or each is highest
+                or each is look
+                or each.facts["trigger"] not in _REGULAR
+            ]
 
 
 @dataclass(slots=True)
@@ -106,6 +153,8 @@ class _Pieces:
     modules: dict[int, list[model.Module]] = field(default_factory=dict)
     codes: dict[int, list[model.Code]] = field(default_factory=dict)
     frames: dict[int, dict[int, tuple[model.Frame, ...]]] = field(default_factory=dict)
+    looks: dict[int, _Looks] = field(default_factory=dict)
+    look_count: int = 0
     snapshots: list[model.Snapshot] = field(default_factory=list)
     totals: dict[int, model.Totals] = field(default_factory=dict)
     timeline: dict[int, list[Rows]] = field(default_factory=dict)
@@ -196,6 +245,27 @@ def _read_codes(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
     pieces.codes.setdefault(int(facts["process"]), []).extend(codes)
 
 
+def _put_by(pieces: _Pieces, flags: int, payload: bytes) -> None:
+    """Keep a snapshot for later; of a long run's, keep ever fewer of the regular ones."""
+    facts = atlas.unpack_facts(flags, payload)
+    pieces.looks.setdefault(int(facts["process"]), _Looks()).add(
+        _Look(pieces.look_count, facts, flags, payload)
+    )
+    pieces.look_count += 1
+
+
+def _read_snapshots(pieces: _Pieces) -> None:
+    """Inflate the snapshots kept, in the order of the file, up to the first that is malformed."""
+    looks = [look for each in pieces.looks.values() for _, look in each.kept]
+    pieces.looks.clear()
+    for look in sorted(looks, key=lambda look: look.number):
+        try:
+            _read_snapshot(pieces, *atlas.unpack_payload(look.flags, look.payload))
+        except _MALFORMED:
+            pieces.complete = False
+            return
+
+
 def _read_snapshot(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
     process = int(facts["process"])
     parts = tuple(
@@ -260,7 +330,6 @@ _DECODERS: dict[bytes, Callable[[_Pieces, Facts, memoryview], None]] = {
     atlas.NODES: _read_nodes,
     atlas.MODULES: _read_modules,
     atlas.CODES: _read_codes,
-    atlas.SNAPSHOT: _read_snapshot,
     atlas.TOTALS: _read_totals,
     atlas.TIMELINE: _read_timeline,
     atlas.FRAMES: _read_frames,
