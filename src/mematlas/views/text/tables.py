@@ -37,6 +37,7 @@ def show(console: Console, headings: Sequence[str], rows: Iterable[Sequence[obje
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.show_header = any(heading.strip("=>") for heading in headings)
     for heading in headings:
         if heading.startswith(">"):
             table.add_column(Text(heading[1:]), justify="right", no_wrap=True)

@@ -1,0 +1,71 @@
+"""`mematlas system` for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.units import format_bytes
+from mematlas.views.text import drawing
+from mematlas.views.text.tables import amount, clean, note, show, title, write
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mematlas.model.system import Grid, Section, Topic
+
+
+def render_topic(topic: Topic, *, console: Console) -> None:
+    """Write the answer, the figures below it, and what could not be seen."""
+    for sentence in topic.answer:
+        write(console, Text(clean(sentence), "bold"))
+    for section in topic.sections:
+        if section.figures or (section.grid and section.grid.rows):
+            _section(section, console)
+    for text in topic.notes:
+        note(console, clean(text))
+
+
+def _section(section: Section, console: Console) -> None:
+    title(console, section.title)
+    if section.grid:
+        _grid(section.grid, console)
+        return
+    rows = (
+        [f"  {figure.name}", value(figure.value, figure.unit), figure.meaning]
+        for figure in section.figures
+    )
+    show(console, ("=", ">", ""), rows)
+
+
+def _grid(grid: Grid, console: Console) -> None:
+    first, *others = grid.columns
+    rows = [
+        [value(cell, unit) for cell, unit in zip(row, grid.units, strict=True)] for row in grid.rows
+    ]
+    widths = [
+        max([len(name), *(len(row[at]) for row in rows)]) for at, name in enumerate(grid.columns)
+    ]
+    if sum(widths[1:]) + 2 * len(widths) + 12 <= console.width:
+        show(console, (first, *[f">{name}" for name in others]), rows)
+        return
+    for row in rows:  # too wide: one row a paragraph
+        pairs = zip(others, row[1:], strict=True)
+        body = ", ".join(f"{name} {cell}" for name, cell in pairs if cell not in {"-", "0"})
+        first_word = Text(f"  {clean(row[0])}: ", "dim")
+        write(console, drawing.hanging(first_word, Text(body or "-"), len(first_word), console))
+
+
+def value(number: float | str | None, unit: str) -> str:
+    """Write a value in its unit."""
+    if number is None:
+        return "-"
+    if isinstance(number, str):
+        return clean(number)
+    if unit == "bytes":
+        return amount(number) if number >= 0 else "-" + format_bytes(-number)
+    if isinstance(number, int):
+        return f"{number:,}"
+    text = f"{number:,.2f}".rstrip("0").rstrip(".")
+    return f"{text} %" if unit == "percent" else text
