@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,13 +32,14 @@ class Traced:
     """One run under `mematlas run`."""
 
     outcome: Outcome
-    stderr: str
+    stderr: str = field(repr=False)
     file: Path
+    top: int  # the stacks to ask for, biggest peak first
 
     @cached_property
     def report(self) -> dict[str, Any]:
         """The `data` of `mematlas report --json`."""
-        return ask("report", str(self.file), "--json", "--top", "1000000")
+        return ask("report", str(self.file), "--json", "--top", str(self.top), "--by", "peak")
 
     @cached_property
     def leaks(self) -> dict[str, Any]:
@@ -50,13 +51,18 @@ class Traced:
         return [
             stack
             for stack in self.report["stacks"]
-            if any(frame["function"] == function for frame in stack["frames"])
+            if any(named(frame, function) for frame in stack["frames"])
             and kind in {None, stack.get("kind")}
         ]
 
     def sum(self, figure: str, function: str, *, kind: str | None = None) -> int:
         """Sum of one figure over the stacks with `function` in them."""
         return sum(stack[figure] for stack in self.stacks(function, kind=kind))
+
+
+def named(frame: dict[str, Any], function: str) -> bool:
+    """Tell whether a frame is of `function`; Python gives qualified names."""
+    return str(frame["function"]).rpartition(".")[2] == function
 
 
 def ask(*arguments: str) -> dict[str, Any]:
@@ -100,6 +106,7 @@ def trace(
     stdin: bytes = b"",
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
+    top: int = 1_000_000,
 ) -> Traced:
     """Run a program under `mematlas run OPTIONS`, recording to `file`."""
     done = subprocess.run(
@@ -112,4 +119,4 @@ def trace(
         check=False,
     )
     stderr = done.stderr.decode("utf-8", "replace")
-    return Traced(Outcome(done.returncode, done.stdout), stderr, file)
+    return Traced(Outcome(done.returncode, done.stdout), stderr, file, top)

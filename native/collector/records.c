@@ -132,11 +132,11 @@ static uint32_t merge_frames(const struct process *process, const struct ring *r
 static bool take_stack(struct process *process, struct ring *ring, const uint64_t *record,
 		       uint32_t words)
 {
-	uint64_t merged[2 * TRACE_MAX_FRAMES];
+	uint64_t merged[2 * TRACE_MAX_FRAMES + 1]; /* a cut list ends in one word more */
 	uint32_t natives = (uint32_t)record[2], pythons = (uint32_t)(record[2] >> 32);
 	uint64_t id = record[1];
 
-	if (natives > TRACE_MAX_FRAMES || pythons > TRACE_MAX_FRAMES ||
+	if (natives > TRACE_MAX_FRAMES + 1 || pythons > TRACE_MAX_FRAMES ||
 	    3 + natives + pythons > words)
 		return false;
 	if (id == 0 || id >= MAX_IDS ||

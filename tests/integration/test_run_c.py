@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,8 +14,6 @@ import pytest
 from traced import MEMATLAS, bare, trace
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Build, Run
 
 pytestmark = pytest.mark.usefixtures("run_command")
@@ -43,7 +42,7 @@ def test_lines_are_those_of_the_source(build: Build, traced: Run) -> None:
     frame = next(frame for frame in stack["frames"] if frame["function"] == "ask_for_much")
     source = (build("touch_tenth"), frame["file"], frame["line"])
     assert frame["file"].endswith("touch_tenth.c"), source
-    text = open(frame["file"], encoding="utf-8").read().splitlines()  # noqa: PTH123
+    text = Path(frame["file"]).read_text().splitlines()
     assert "malloc" in text[frame["line"] - 1]
 
 
@@ -133,8 +132,6 @@ def test_a_killed_program_leaves_its_recording(
 
 def memory_cgroup(limit: int) -> Path:
     """Make a memory cgroup with a limit, or skip with the reason it cannot be."""
-    from pathlib import Path
-
     name = f"mematlas-test-{os.getpid()}"
     for parent, file in (
         (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
