@@ -228,6 +228,10 @@ static void finish_rings(struct process *process)
 
 bool process_is_drained(struct process *process)
 {
+	uint32_t used = __atomic_load_n(&process->shared->rings, __ATOMIC_ACQUIRE);
+
+	if (process->ring_count < used && process->ring_count < TRACE_MAX_RINGS)
+		return false; /* just found, and not looked at yet */
 	for (uint32_t i = 0; i < process->ring_count; i++)
 		if (!process->rings[i].broken &&
 		    __atomic_load_n(&shared_ring(process, i)->head, __ATOMIC_ACQUIRE) !=

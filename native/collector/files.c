@@ -207,8 +207,11 @@ static bool set_up(struct mematlas_collector *collector, struct process *process
 
 	process->start_s = collector_when(collector, shared->start);
 	process->parent = find_traced(collector, shared->parent_pid, process);
-	if (process->parent < 0) /* an exec: the parent is that of the image before */
+	if (process->parent < 0) { /* an exec: the parent is that of the image before */
 		process->parent = find_traced(collector, shared->pid, process);
+		if (process->parent > process->index)
+			process->parent = -1; /* that is the image after */
+	}
 	process->inherited =
 		clone_claim(collector, shared->fork_parent, shared->fork_serial, &process->state);
 	return process->inherited || state_init(&process->state, mean);
