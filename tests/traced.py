@@ -44,7 +44,15 @@ class Traced:
     @cached_property
     def leaks(self) -> dict[str, Any]:
         """The `data` of `mematlas leaks --json`."""
-        return ask("leaks", str(self.file), "--json")
+        return ask("leaks", str(self.file), "--json", "--top", str(self.top))
+
+    def left(self, figure: str, function: str) -> int:
+        """Sum of one figure over what `function` left behind at the end of the run."""
+        return sum(
+            stack[figure]
+            for stack in self.leaks["leaks"]
+            if any(named(frame, function) for frame in stack["frames"])
+        )
 
     def stacks(self, function: str, *, kind: str | None = None) -> list[dict[str, Any]]:
         """All stacks with `function` anywhere in them."""
