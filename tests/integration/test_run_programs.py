@@ -113,7 +113,7 @@ def test_python_that_forks(traced: Run, options: tuple[str, ...]) -> None:
         "m.set_start_method('fork')\n"
         "with m.Pool(3) as p: print(sum(p.map(len, ['x' * n for n in range(300)])))\n"
     )
-    run = traced(PYTHON, "-W", "ignore", "-c", code, options=options)
+    run = traced(PYTHON, "-W", "ignore", "-c", code, options=options, top=TOP)
     assert run.outcome.stdout == b"44850\n"
     assert len(run.report["processes"]) == 4
 
@@ -138,7 +138,7 @@ def test_a_cpp_compile(tmp_path: Path, traced: Run, options: tuple[str, ...]) ->
     compiler = needs("g++")
     source = tmp_path / "templates.cpp"
     source.write_text(TEMPLATES)
-    run = traced(compiler, "-O1", "-S", "-o", "-", source, options=options)
+    run = traced(compiler, "-O1", "-S", "-o", "-", source, options=options, top=TOP)
     assert run.outcome.status == 0
     assert run.outcome.stdout.count(b"\n") > 1000
     compilers = [p for p in run.report["processes"] if "cc1plus" in p["command"]]
