@@ -245,3 +245,16 @@ int mematlas_pool_give(struct mematlas_pool *pool, void *object);
 void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_stats *ret);
 /* Walks everything while no other thread uses the pool. -EUCLEAN: an invariant is broken. */
 int mematlas_pool_check(struct mematlas_pool *pool);
+/* What cachestat(2) tells of a range of a file, in pages. */
+struct mematlas_cachestat {
+	uint64_t cached;
+	uint64_t dirty;
+	uint64_t writeback;
+	uint64_t evicted;
+	uint64_t recently_evicted;
+};
+/* length 0: to the end of the file. -ENOSYS before 6.5, -EPERM for files that are not ours to write. */
+int mematlas_cachestat(int fd, uint64_t offset, uint64_t length, struct mematlas_cachestat *ret);
+/* mincore(2) over a file: a byte a page, 1 if resident. Returns how many are.
+ * The kernel says "resident" of every page of a file that is not ours to write. */
+int64_t mematlas_mincore_file(int fd, uint64_t length, unsigned char *ret);

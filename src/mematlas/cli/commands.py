@@ -27,4 +27,5 @@ COMMANDS: tuple[Command, ...] = (
     Command(
         "system", "mematlas.cli.system", "the machine: memory, huge pages, pressure, cgroups, ..."
     ),
+    Command("probe", "mematlas.cli.probe", "which facts can be seen here, which not, and why"),
 )

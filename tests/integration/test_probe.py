@@ -1,0 +1,64 @@
+"""`mematlas probe` tells the truth for root and for nobody."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from mematlas.sources import probe
+
+PROBE = (sys.executable, "-m", "mematlas", "probe")
+PR_SET_DUMPABLE = 4
+
+
+def test_what_works_can_be_read() -> None:
+    """Each file said to be readable is; each said to be absent is."""
+    for fact in probe.read().facts:
+        if fact.name.startswith("/"):
+            try:
+                with open(fact.name, "rb") as file:  # noqa: PTH123
+                    file.read(1)
+            except OSError:
+                assert not fact.works
+                assert fact.reason
+                assert fact.remedy
+            else:
+                assert fact.works
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become nobody")
+def test_nobody_sees_less() -> None:
+    """As nobody frame numbers and frames' tables are hidden, and what would help is named."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setuid(65534)
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)  # as a program that nobody started would be
+        found = {fact.name: (fact.works, fact.remedy) for fact in probe.read().facts}
+        os.write(writer, json.dumps(found).encode())
+        os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        seen = json.loads(pipe.read())
+    os.waitpid(child, 0)
+    assert not seen["frame numbers"][0]
+    assert "CAP_SYS_ADMIN" in seen["frame numbers"][1]
+    assert [seen[f"/proc/{name}"][0] for name in ("kpageflags", "slabinfo")] == [False, False]
+    assert not seen["other processes"][0]
+    assert seen["/proc/self/smaps"][0]
+
+
+def test_text_and_json() -> None:
+    """The text fits 80 columns; JSON has the same facts."""
+    environment = {**os.environ, "COLUMNS": "80"}
+    text = subprocess.check_output(PROBE, text=True, env=environment)
+    assert max(map(len, text.splitlines())) <= 80
+    answer = json.loads(subprocess.check_output([*PROBE, "--json"]))
+    assert answer["schema"] == "mematlas/probe/1"
+    assert len(answer["data"]["facts"]) > 20
