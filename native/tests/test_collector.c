@@ -270,6 +270,26 @@ static void test_stacks_merge(void)
 	session_end(collector, directory);
 }
 
+/* As many frames as there may be, and the 0 that says there were more. */
+static void test_longest_stack(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 1);
+	uint64_t words[3 + TRACE_MAX_FRAMES + 1] = {TRACE_STACK | (4 + TRACE_MAX_FRAMES) << 8, 1,
+						    TRACE_MAX_FRAMES + 1};
+
+	announce(&p);
+	for (unsigned i = 0; i < TRACE_MAX_FRAMES; i++)
+		words[3 + i] = 0x1000 + i;
+	put(&p, 0, words, 4 + TRACE_MAX_FRAMES);
+	put_alloc(&p, 0, 1, M, 0xa0, 100, 1, 0);
+	poll_all(collector);
+	CHECK(total_at(collector, 0, 0x1000, M).live_bytes == 100);
+	CHECK(facts_of(collector, 0).nodes == 2 + TRACE_MAX_FRAMES);
+	CHECK(facts_of(collector, 0).broken_rings == 0);
+	session_end(collector, directory);
+}
+
 static void test_samples_are_weighed(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 1000);
@@ -357,6 +377,7 @@ int main(void)
 	test_fork_clones();
 	test_peak_shares();
 	test_stacks_merge();
+	test_longest_stack();
 	test_samples_are_weighed();
 	test_broken_and_closed_rings();
 	test_exit_and_exec();
