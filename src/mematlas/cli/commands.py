@@ -28,4 +28,5 @@ COMMANDS: tuple[Command, ...] = (
         "system", "mematlas.cli.system", "the machine: memory, huge pages, pressure, cgroups, ..."
     ),
     Command("probe", "mematlas.cli.probe", "which facts can be seen here, which not, and why"),
+    Command("cache", "mematlas.cli.cache", "what of files and trees is in the page cache"),
 )
