@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Self
 from mematlas import native
 from mematlas.errors import AccessError, MematlasError, UsageError
 from mematlas.memory import backing
+from mematlas.memory.advice import ADVICE, Advised, check_advice
 from mematlas.memory.backing import Refused
 from mematlas.memory.export import Export
 from mematlas.memory.placement import Placement, place_of
 from mematlas.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from types import TracebackType
 
     from numpy.typing import DTypeLike, NDArray
@@ -28,33 +29,8 @@ _MPOL_MF_MOVE = 2
 _MLOCK_ONFAULT = 1
 _MADV_GUARD_INSTALL = 102
 
-_ADVICE = {
-    "normal": 0,
-    "random": 1,
-    "sequential": 2,
-    "willneed": 3,
-    "dontneed": 4,
-    "free": 8,
-    "remove": 9,
-    "dontfork": 10,
-    "dofork": 11,
-    "mergeable": 12,
-    "unmergeable": 13,
-    "hugepage": 14,
-    "nohugepage": 15,
-    "wipeonfork": 18,
-    "keeponfork": 19,
-    "cold": 20,
-    "pageout": 21,
-    "populate_read": 22,
-    "populate_write": 23,
-    "collapse": 25,
-}
-_PRIVATE_ONLY = ("free", "wipeonfork", "keeponfork")
-_SHARED_ONLY = ("remove",)
 
-
-class Region:
+class Region(Advised):
     """`size` bytes of memory, backed, placed and locked as asked.
 
     size: bytes, or text such as "4G".
@@ -256,17 +232,10 @@ class Region:
     # ---- advice, by the names of madvise(2); offset and length in bytes, whole pages
 
     def _advise(self, name: str, offset: int, length: int | None) -> None:
-        if name not in _ADVICE:
-            message = f"no such advice: {name!r}; one of {', '.join(_ADVICE)}"
-            raise UsageError(message)
-        if name in (_PRIVATE_ONLY if self._share else _SHARED_ONLY):
-            kind, other = ("shared", "private") if self._share else ("private", "shared")
-            hint = "; dontneed() drops private pages" if name == "remove" else ""
-            message = f"{name}() is for {other} memory, this region is {kind}{hint}"
-            raise UsageError(message)
+        check_advice(name, shared=self._share)
         start, size = self._range(offset, length)
         try:
-            native.advise(start, size, _ADVICE[name])
+            native.advise(start, size, ADVICE[name])
         except OSError as error:
             raise self._refusal(name, error) from None
 
@@ -367,20 +336,6 @@ class Region:
     def __repr__(self) -> str:
         state = "closed" if not self._open_now else f"at {self.address:#x}"
         return f"<Region {format_bytes(self.size)}, {self.granted}, {state}>"
-
-
-def _advice_method(name: str) -> Callable[..., None]:
-    def method(self: Region, offset: int = 0, length: int | None = None) -> None:
-        self._advise(name, offset, length)
-
-    method.__name__ = name
-    method.__qualname__ = f"Region.{name}"
-    method.__doc__ = f"MADV_{name.upper()} of madvise(2), for the whole region or a part of it."
-    return method
-
-
-for _name in _ADVICE:
-    setattr(Region, _name, _advice_method(_name))
 
 
 def _fallbacks(huge: str | None, fallback: Sequence[str] | None) -> tuple[str, ...]:
