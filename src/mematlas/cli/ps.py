@@ -34,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Read all processes and print them."""
     from mematlas.sources import processes
 
-    table = processes.read(arguments.root, cgroups=arguments.json or arguments.by == "cgroup")
+    cgroups = arguments.json or arguments.by == "cgroup"
+    table = processes.read(arguments.root, commands=arguments.json, cgroups=cgroups)
     if arguments.json:
         from mematlas.views import facts_json
 
@@ -48,6 +49,7 @@ def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from mematlas.analysis.processes import group, make_tree, rank
+    from mematlas.sources.processes import with_command
     from mematlas.views.text.processes import render_groups, render_processes
 
     top = None if arguments.all else arguments.top
@@ -59,7 +61,8 @@ def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
         rows = make_tree(table.processes, arguments.sort)
     else:
         rows = [(0, row) for row in rank(table.processes, arguments.sort)]
-    render_processes(table, rows[:top], console=Console())
+    shown = [(depth, with_command(row, arguments.root)) for depth, row in rows[:top]]
+    render_processes(table, shown, console=Console())
 
 
 def _group_name(row: ProcessRow, by: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 TABLES = ("kpageflags", "kpagecount", "kpagecgroup")
 NEEDS = "needs CAP_SYS_ADMIN (run as root)"
-_CHUNK = 1 << 18  # pages a read, where no scan says which are worth it
+_CHUNK = 1 << 22  # pages a read, where no scan says which are worth it
 _NEAR = 512 * native.PAGE  # closer runs are read in one go
 
 Ranges = list[tuple[int, int]]
@@ -38,8 +38,8 @@ def read_from(process: ProcessDirectory, ranges: Ranges, *, join: bool = True) -
     ranges = [(start, end) for start, end in ranges if start < 1 << 63]  # vsyscall has none
     descriptor = process.open("pagemap")
     try:
-        address, entry = _read_entries(descriptor, _populated(descriptor, ranges))
-        huge = _scan(descriptor, ranges, Category.HUGE)
+        populated, huge = _scan(descriptor, ranges)
+        address, entry = _read_entries(descriptor, populated)
     finally:
         os.close(descriptor)
     if not process.alive():  # an ended process reads as empty, without an error
@@ -101,30 +101,34 @@ def soft_dirty_works() -> bool:
     return bool(entry & Entry.SOFT_DIRTY)
 
 
-def _populated(descriptor: int, ranges: Ranges) -> Ranges:
-    """Find pages that are something: a sparse terabyte costs nothing where the kernel scans."""
-    anything = Category.PRESENT | Category.SWAPPED
-    runs = _scan(descriptor, ranges, anything)
-    return ranges if runs is None else runs
+def _scan(descriptor: int, ranges: Ranges) -> tuple[Ranges, Ranges | None]:
+    """Find, in one walk, runs of pages that are something, and those mapped by huge entries.
 
-
-def _scan(descriptor: int, ranges: Ranges, wanted: Category) -> Ranges | None:
-    """Find runs that have one of the categories, near ones as one; None without PAGEMAP_SCAN."""
-    runs: Ranges = []
-    exact = wanted is Category.HUGE
+    A sparse terabyte costs nothing then. Without PAGEMAP_SCAN all must be read, and huge is unknown.
+    """
+    populated: Ranges = []
+    huge: Ranges = []
+    anything, wanted = Category.PRESENT | Category.SWAPPED, Category.PRESENT | Category.HUGE
     try:
         for low, high in ranges:
-            found = native.scan_pagemap(descriptor, low, high, any_of=int(wanted), want=int(wanted))
-            first = len(runs)
-            for start, end, _ in found:
-                near = 0 if exact else _NEAR
-                if len(runs) > first and start - runs[-1][1] <= near:
-                    runs[-1] = (runs[-1][0], end)
-                else:
-                    runs.append((start, end))
+            first, first_huge = len(populated), len(huge)
+            for start, end, found in native.scan_pagemap(
+                descriptor, low, high, any_of=int(anything), want=int(wanted)
+            ):
+                _extend(populated, first, start, end, _NEAR)
+                if found & Category.HUGE:
+                    _extend(huge, first_huge, start, end, 0)
     except OSError:
-        return None
-    return runs
+        return ranges, None
+    return populated, huge
+
+
+def _extend(runs: Ranges, first: int, start: int, end: int, near: int) -> None:
+    """Add a run, to the last one if that is near and of the same range."""
+    if len(runs) > first and start - runs[-1][1] <= near:
+        runs[-1] = (runs[-1][0], end)
+    else:
+        runs.append((start, end))
 
 
 def _read_entries(descriptor: int, runs: Ranges) -> tuple[Words, Words]:
@@ -136,10 +140,13 @@ def _read_entries(descriptor: int, runs: Ranges) -> tuple[Words, Words]:
         for at in range(start, end, _CHUNK * native.PAGE):
             pages = min(_CHUNK, (end - at) // native.PAGE)
             got = native.read_pagemap(descriptor, at, pages)
-            (index,) = np.nonzero(got)
-            whole = len(index) == len(got)
-            entries.append(got if whole else got[index])
-            addresses.append(np.uint64(at) + index.astype(np.uint64) * np.uint64(native.PAGE))
+            first, last = at, at + len(got) * native.PAGE
+            address = np.arange(first, last, native.PAGE, dtype=np.uint64)
+            whole = bool(got.all())
+            entries.append(got if whole else got[got != 0])
+            addresses.append(address if whole else address[got != 0])
+    if len(entries) == 1:
+        return addresses[0], entries[0]
     if not entries:
         return np.empty(0, np.uint64), np.empty(0, np.uint64)
     return np.concatenate(addresses), np.concatenate(entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import replace
 from typing import NamedTuple
 
 from mematlas import native
@@ -77,6 +78,16 @@ def parse_stat(text: bytes) -> _Stat:
     )
 
 
+def with_command(row: ProcessRow, root: str = "/") -> ProcessRow:
+    """Give a row its command line, for those that are shown; it may have ended meanwhile."""
+    command = _read_command(f"{root}/proc/{row.pid}")
+    return replace(row, command=command or row.name)
+
+
+def _read_command(path: str) -> str:
+    return _read_text(f"{path}/cmdline").rstrip("\0").replace("\0", " ")
+
+
 def _read(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -98,7 +109,7 @@ def _row(
 ) -> ProcessRow:
     sizes, note = _rollup(path, stat)
     thp = _sum(sizes, b"AnonHugePages", b"ShmemPmdMapped", b"FilePmdMapped")
-    command = _read_text(f"{path}/cmdline").rstrip("\0").replace("\0", " ") if commands else ""
+    command = _read_command(path) if commands else ""
     return ProcessRow(
         pid=pid,
         parent_pid=stat.parent,

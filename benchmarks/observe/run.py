@@ -1,0 +1,199 @@
+"""Observation against the kernel's own cost and against peers: CPU time, in alternation, as ratios.
+
+python benchmarks/observe/run.py [--gib 2] [--rounds 5]      (as root; psutil and pmap if there)
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = Path(__file__).parent
+PAGE = 4096
+TIMED = """
+import sys, time, resource
+{setup}
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+began = time.process_time()
+{work}
+took = time.process_time() - began
+print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def build(folder: Path, name: str) -> Path:
+    """Compile one of the programs here."""
+    program = folder / name
+    subprocess.run(["gcc", "-O2", HERE / f"{name}.c", "-o", program], check=True)
+    return program
+
+
+@contextmanager
+def target(program: Path, *arguments: str) -> Iterator[tuple[int, int, int]]:
+    """Run a target; PID, start and length of what it mapped."""
+    with subprocess.Popen(
+        [program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        start, length = map(int, process.stdout.readline().split())
+        yield process.pid, start, length
+        process.communicate("")
+
+
+def program_cost(*command: str | Path) -> tuple[float, float]:
+    """CPU seconds of a program, with its start."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return spent, float("nan")
+
+
+def python_cost(setup: str, work: str) -> tuple[float, float]:
+    """CPU seconds and grown peak memory (MB) of some Python, without the interpreter's start."""
+    code = TIMED.format(setup=setup, work=work)
+    took, grown = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    return float(took), int(grown) / 1024
+
+
+Contest = dict[str, "tuple[object, ...]"]
+
+
+def compete(title: str, rounds: int, contest: Contest) -> None:
+    """Run everybody in turn, `rounds` times; the first is the bound."""
+    results: dict[str, list[tuple[float, float]]] = {name: [] for name in contest}
+    for _ in range(rounds):
+        for name, (measure, *arguments) in contest.items():
+            results[name].append(measure(*arguments))  # type: ignore[operator]
+    bound = statistics.median(cost for cost, _ in next(iter(results.values())))
+    print(f"\n{title}")
+    for name, runs in results.items():
+        cost = statistics.median(cost for cost, _ in runs)
+        memory = statistics.median(memory for _, memory in runs)
+        grown = "" if memory != memory else f"  +{memory:.0f} MB"  # noqa: PLR0124
+        ratio = f"{cost / bound:6.2f} x" if bound > 1e-4 else ""
+        print(f"  {name:<34} {cost:8.4f} s CPU {ratio}{grown}")
+
+
+def smaps(rounds: int, programs: tuple[Path, Path]) -> None:
+    """65,000 mappings: the whole of smaps, and its sum."""
+    peek, raw = programs
+    with target(peek, "vmas", "65000") as (pid, _, _):
+        path = f"/proc/{pid}/smaps"
+        contest: Contest = {
+            "kernel: raw read": (program_cost, raw, "read", path),
+            "mematlas": (python_cost, "from mematlas.sources import smaps",
+                         f"smaps.read({pid})[0].total('Rss')"),
+            "psutil memory_maps": (python_cost, "import psutil",
+                                   f"psutil.Process({pid}).memory_maps(grouped=False)"),
+        }  # fmt: skip
+        if shutil.which("pmap"):
+            contest["pmap -XX"] = (program_cost, "pmap", "-XX", str(pid))
+        compete("smaps of 65,000 mappings", rounds, contest)
+
+
+def pages(rounds: int, programs: tuple[Path, Path], gib: float) -> None:
+    """Pages touched in random order: pagemap to an array, and the join with frames."""
+    peek, raw = programs
+    size = int(gib * (1 << 30))
+    with target(peek, "pages", str(size)) as (pid, start, length):
+        count, first = length // PAGE, start // PAGE
+        pagemap = ("words", f"/proc/{pid}/pagemap", str(first), str(count))
+        tables = [f"/proc/kpage{name} 262144 {count}".split() for name in ("flags", "count")]
+        span = f"{pid}, [({start}, {start + length})]"
+        setup = "import numpy; from mematlas.sources import pages"
+        compete(f"pagemap of {gib:g} GiB to an array", rounds, {
+            "kernel: raw read": (program_cost, raw, *pagemap),
+            "mematlas": (python_cost, setup, f"pages.read({span}, join=False)"),
+        })  # fmt: skip
+        core = (
+            "import os, numpy; from mematlas import native;"
+            f"d = os.open('/proc/{pid}/pagemap', 0);"
+            "t = [os.open('/proc/kpage' + n, 0) for n in ('flags', 'count')]"
+        )
+        compete(f"pagemap + kpageflags + kpagecount of {gib:g} GiB", rounds, {
+            "kernel: three raw reads": (program_cost, raw, *pagemap, *tables[0], *tables[1]),
+            "mematlas join": (python_cost, core,
+                              f"native.join_frames(native.read_pagemap(d, {start}, {count}), t)"),
+            "mematlas, with kpagecgroup": (python_cost, setup, f"pages.read({span})"),
+        })  # fmt: skip
+
+
+def sparse(rounds: int, programs: tuple[Path, Path]) -> None:
+    """One tebibyte with sixteen pages in it."""
+    with target(programs[0], "sparse") as (pid, start, length):
+        compete("16 pages in 1 TiB", rounds, {
+            "mematlas": (python_cost, "import numpy; from mematlas.sources import pages",
+                         f"assert len(pages.read({pid}, [({start}, {start + length})]).entry) == 16"),
+        })  # fmt: skip
+
+
+def sweep(rounds: int, raw: Path) -> None:
+    """Every process of the machine, two hundred more than there are."""
+    sleepers = [subprocess.Popen(["sleep", "600"]) for _ in range(200)]
+    try:
+        pids = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
+        rollups = [f"/proc/{pid}/smaps_rollup" for pid in pids]
+        asked = (
+            "for p in psutil.process_iter():\n try: p.memory_full_info()\n except Exception: pass"
+        )
+        compete("smaps_rollup of all processes", rounds, {
+            "kernel: raw reads": (program_cost, raw, "read", *rollups),
+            "mematlas ps": (python_cost, "from mematlas.sources import processes",
+                            "processes.read(commands=False)"),
+            "psutil memory_full_info": (python_cost, "import psutil", asked),
+        })  # fmt: skip
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+            sleeper.wait()
+
+
+def cache(rounds: int, gib: float, folder: Path) -> None:
+    """Residency of a large file."""
+    path = folder / "large"
+    with path.open("wb") as file:
+        for _ in range(int(gib * 64)):
+            file.write(bytes(1 << 24))
+    setup = "import pathlib; from mematlas.sources import residency"
+    contest: Contest = {
+        "mematlas totals (cachestat)": (python_cost, setup,
+                                        f"residency.read_file(pathlib.Path({str(path)!r}))"),
+        "mematlas map (mincore)": (python_cost, setup,
+                                   f"residency.read_map(pathlib.Path({str(path)!r}))"),
+    }  # fmt: skip
+    for peer in ("vmtouch", "fincore"):
+        if shutil.which(peer):
+            contest = {peer: (program_cost, peer, path), **contest}
+    compete(f"residency of a {gib:g} GiB file (first: the peer)", rounds, contest)
+
+
+def main() -> None:
+    """Run all contests."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gib", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        programs = build(Path(name), "target"), build(Path(name), "raw")
+        smaps(arguments.rounds, programs)
+        sweep(arguments.rounds, programs[1])
+        pages(arguments.rounds, programs, arguments.gib)
+        sparse(arguments.rounds, programs)
+        cache(arguments.rounds, arguments.gib, Path(name))
+
+
+if __name__ == "__main__":
+    main()
