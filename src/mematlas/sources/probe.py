@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import os
-import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from mematlas import native
+from mematlas.errors import UnsupportedError
 from mematlas.model.pages import Category, Entry
 from mematlas.model.probe import Capability, Probe
+from mematlas.sources import perf
 from mematlas.sources.pages import soft_dirty_works
 
 if TYPE_CHECKING:
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 CAPABILITIES = {19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN", 23: "CAP_SYS_NICE",
                 24: "CAP_SYS_RESOURCE", 38: "CAP_PERFMON"}  # fmt: skip
-_PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 ROOT = "run as root"
 BUILD = "a kernel built with "
 
@@ -156,20 +156,15 @@ def _see_kcmp() -> tuple[str, str]:
 
 def _see_perf() -> tuple[str, str]:
     """Open a counter of our own faults: with the kernel's part, then without."""
-    number = _PERF_EVENT_OPEN.get(os.uname().machine)
-    if number is None:
-        return "not tried on this machine type", "x86_64 or aarch64"
-    software, faults, disabled, no_kernel = 1, 2, 1, 1 << 5 | 1 << 6
-    errors: list[str] = []
-    for flags in (disabled, disabled | no_kernel):
-        head = struct.pack("<IIQQQQQ", software, 128, faults, 0, 0, 0, flags)
-        call = ctypes.CDLL(None, use_errno=True).syscall
-        descriptor = call(number, head.ljust(128, b"\0"), 0, -1, -1, 0)
-        if descriptor >= 0:
-            os.close(descriptor)
-            return ("faults in the kernel are hidden", "") if errors else ("", "")
-        errors.append(os.strerror(ctypes.get_errno()))
-    return errors[-1], "CAP_PERFMON (root), or kernel.perf_event_paranoid=2"
+    reasons: list[str] = []
+    for kernel in (True, False):
+        try:
+            os.close(perf.open_counter(perf.PAGE_FAULTS, 0, kernel=kernel))
+        except (OSError, UnsupportedError) as error:
+            reasons.append(str(error))
+            continue
+        return ("faults in the kernel are hidden", "") if reasons else ("", "")
+    return reasons[-1], "CAP_PERFMON (root), or kernel.perf_event_paranoid=2"
 
 
 def _scan() -> Capability:

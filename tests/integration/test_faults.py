@@ -1,0 +1,84 @@
+"""`mematlas faults`: programs that know how many pages they touch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+from mematlas.analysis.faults import rates
+from mematlas.model.faults import FaultSnapshot, ThreadFaults
+from mematlas.sources import faults
+
+FAULTS = (sys.executable, "-m", "mematlas", "faults")
+TOUCH = (
+    "import mmap\n"
+    "m = mmap.mmap(-1, {pages} * 4096, flags=34)\n"
+    "m.madvise(mmap.MADV_NOHUGEPAGE)\n"
+    "for at in range(0, len(m), 4096): m[at] = 1\n"
+)
+
+
+def run(pages: int) -> dict[str, int]:
+    """Count the faults of a Python that touches pages."""
+    command = [*FAULTS, "--json", "--", sys.executable, "-S", "-c", TOUCH.format(pages=pages)]
+    answer = json.loads(subprocess.check_output(command))
+    assert answer["schema"] == "mematlas/faults/1"
+    data: dict[str, int] = answer["data"]
+    return data
+
+
+def test_touched_pages_are_faults() -> None:
+    """Twenty thousand pages more are twenty thousand faults more, in the program's own code."""
+    few, many = run(1), run(20_001)
+    assert abs(many["minor"] - few["minor"] - 20_000) < 400
+    if many["user_minor"] is not None:
+        assert abs(many["user_minor"] - few["user_minor"] - 20_000) < 400
+        assert many["user_minor"] <= many["all_minor"] <= many["minor"] + 50
+
+
+def test_status_is_the_program_s_own() -> None:
+    """Exit status, signal and a missing program come through; the program's output is its own."""
+    done = subprocess.run(
+        [*FAULTS, "--", "sh", "-c", "echo out; exit 7"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (7, "out\n")
+    assert "faults" in done.stderr
+    killed = subprocess.run([*FAULTS, "--", "sh", "-c", "kill -9 $$"], check=False)
+    assert killed.returncode == 137
+    missing = subprocess.run([*FAULTS, "--", "no-such-program"], check=False)
+    assert missing.returncode == 3
+
+
+def test_live_process() -> None:
+    """A process that goes on touching fresh pages shows its rate; one that sleeps shows none."""
+    code = "while True:\n" + "".join(f"    {x}\n" for x in TOUCH.format(pages=500).splitlines())
+    code += "    m.close()\n"
+    with subprocess.Popen([sys.executable, "-c", code]) as busy:
+        time.sleep(0.3)
+        before = faults.read(busy.pid)
+        time.sleep(0.3)
+        found = rates(before, faults.read(busy.pid))
+        busy.kill()
+    assert found.minor > 500
+    assert [thread.tid for thread in found.threads] == [busy.pid]
+
+
+def test_rates_per_thread() -> None:
+    """Each thread has its own rate; one that began meanwhile counts from 0."""
+    before = FaultSnapshot(1, 10.0, 4096, (ThreadFaults(1, "a) (b", 100, 2),))
+    after = FaultSnapshot(
+        1, 12.0, 12288, (ThreadFaults(1, "a) (b", 300, 4), ThreadFaults(2, "new", 10, 0))
+    )
+    found = rates(before, after)
+    assert (found.minor, found.major, found.growth) == (105, 1, 4096)
+    assert [(thread.tid, thread.minor) for thread in found.threads] == [(1, 100), (2, 5)]
+
+
+def test_usage() -> None:
+    """Neither a process nor a command is a usage error."""
+    for arguments in ([], ["--"], [str(os.getpid()), "extra"]):
+        done = subprocess.run([*FAULTS, *arguments], capture_output=True, check=False)
+        assert done.returncode == 2
