@@ -30,4 +30,5 @@ COMMANDS: tuple[Command, ...] = (
     Command("probe", "mematlas.cli.probe", "which facts can be seen here, which not, and why"),
     Command("cache", "mematlas.cli.cache", "what of files and trees is in the page cache"),
     Command("faults", "mematlas.cli.faults", "page faults of a process, or of a command"),
+    Command("wss", "mematlas.cli.wss", "the working set: memory a process uses during a time"),
 )

@@ -1,0 +1,35 @@
+"""`mematlas wss` for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas.units import format_bytes, format_duration
+from mematlas.views.text.tables import amount, fit, note, share_bar, show, title
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mematlas.model.wss import WorkingSet
+
+
+def render_working_set(found: WorkingSet, *, top: int, console: Console) -> None:
+    """Write how much was used, and where."""
+    share = found.used * 100 / found.rss if found.rss else 0.0
+    title(
+        console,
+        f"{format_bytes(found.used)} of {format_bytes(found.rss)} used ({share:.0f} %)",
+        f"in {format_duration(found.seconds)}, by {found.method}",
+    )
+    rows = (
+        [
+            amount(row.used),
+            amount(row.rss),
+            share_bar(row.used, row.rss, 10, console),
+            fit(row.name or "(anonymous)", console.width - 36, console),
+        ]
+        for row in found.mappings[:top]
+    )
+    show(console, (">used", ">RSS", "=", "=mapping"), rows)
+    for text in found.notes:
+        note(console, text)

@@ -1,0 +1,49 @@
+"""`mematlas wss`: what is used is told, what only lies there is not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+WSS = (sys.executable, "-m", "mematlas", "wss")
+CODE = """
+import ctypes, mmap
+def fresh(pages):
+    m = mmap.mmap(-1, pages * 4096, flags=34)
+    m.madvise(mmap.MADV_NOHUGEPAGE)
+    m.write(b"x" * len(m))
+    return m, ctypes.addressof(ctypes.c_char.from_buffer(m))
+(used, at), (idle, there) = fresh(1000), fresh(4000)
+print(at, there, flush=True)
+while True:
+    for page in range(0, 500 * 4096, 4096): used[page]
+"""
+
+
+def test_half_is_used() -> None:
+    """Five hundred pages read again and again are the working set of their mapping; idle is idle."""
+    with subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE, text=True) as busy:
+        assert busy.stdout is not None
+        used, idle = map(int, busy.stdout.readline().split())
+        try:
+            answer = json.loads(
+                subprocess.check_output([*WSS, str(busy.pid), "--interval", "300ms", "--json"])
+            )
+        finally:
+            busy.kill()
+    assert answer["schema"] == "mematlas/wss/1"
+    found = answer["data"]
+    if not found["used"]:
+        pytest.skip("this kernel tells no referenced pages")
+
+    def of(address: int) -> int:
+        return sum(row["used"] for row in found["mappings"] if row["start"] <= address < row["end"])
+
+    if of(used) == of(idle):  # one mapping of both: the kernel merged the neighbours
+        assert 500 * 4096 <= of(used) <= 520 * 4096
+        return
+    assert of(used) == 500 * 4096
+    assert of(idle) == 0
