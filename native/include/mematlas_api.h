@@ -201,6 +201,14 @@ int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int 
 /* kcmp(2): 0 if two processes have the same address space, 1, 2 or 3 if not. */
 int mematlas_kcmp_vm(int32_t first, int32_t second);
 
+/* system/launch.c: what a process sets for itself before exec. Node masks as below. */
+int mematlas_policy_set(int mode, const uint64_t *nodes, uint64_t bits); /* set_mempolicy */
+int mematlas_policy_get(int *mode, uint64_t *nodes, uint64_t bits);
+int mematlas_personality_add(uint32_t flags);
+int mematlas_personality_get(void);
+int mematlas_thp_disable(int disable); /* PR_SET_THP_DISABLE, kept over exec */
+int mematlas_thp_disabled(void);
+
 /* system/mapping.c: memory system calls as their man pages describe them, -errno out. Addresses are
  * numbers; node masks are words of 64 nodes, `bits` of them meant. */
 int mematlas_map(uint64_t length, int flags, int fd, uint64_t *ret); /* readable and writable */

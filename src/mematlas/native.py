@@ -455,13 +455,8 @@ def move_pages(pid: int, pages: Sequence[int], nodes: Sequence[int] | None) -> l
     """Move pages to nodes, or ask where they are; each page's node, or -errno (move_pages)."""
     status = ffi.new("int[]", [-errno.EIO] * len(pages))
     wanted = ffi.NULL if nodes is None else ffi.new("int[]", nodes)
-    check(
-        lib.mematlas_move_pages(pid, len(pages), ffi.new("uint64_t[]", pages), wanted, status, 2)
-        if nodes is not None
-        else lib.mematlas_move_pages(
-            pid, len(pages), ffi.new("uint64_t[]", pages), wanted, status, 0
-        )
-    )
+    addresses, flags = ffi.new("uint64_t[]", pages), 0 if nodes is None else 2
+    check(lib.mematlas_move_pages(pid, len(pages), addresses, wanted, status, flags))
     return list(status)
 
 
@@ -473,6 +468,43 @@ def lend_memory(address: int, length: int) -> Any:
 def address_of(buffer: memoryview) -> int:
     """Give the address of a contiguous buffer's first byte."""
     return int(ffi.cast("uintptr_t", ffi.from_buffer(buffer)))
+
+
+# ---- memory: before exec ----------------------------------------------------------------------
+
+
+def set_policy(mode: int, nodes: Sequence[int]) -> None:
+    """Set the NUMA policy of this thread and what it execs (set_mempolicy)."""
+    mask, bits = _node_mask(nodes)
+    check(lib.mematlas_policy_set(mode, mask if nodes else ffi.NULL, bits))
+
+
+def policy() -> tuple[int, list[int]]:
+    """Read the NUMA policy of this thread: the mode and its nodes."""
+    bits = 1024
+    mode, mask = ffi.new("int *"), ffi.new("uint64_t[]", bits // 64)
+    check(lib.mematlas_policy_get(mode, mask, bits))
+    return mode[0], [node for node in range(bits) if mask[node // 64] >> node % 64 & 1]
+
+
+def add_personality(flags: int) -> None:
+    """Add flags of personality(2), in force from exec on."""
+    check(lib.mematlas_personality_add(flags))
+
+
+def personality() -> int:
+    """Read how the kernel treats this process's execs."""
+    return check(lib.mematlas_personality_get())
+
+
+def disable_thp(*, disable: bool) -> None:
+    """Switch transparent huge pages off or on for this process and what it execs."""
+    check(lib.mematlas_thp_disable(disable))
+
+
+def thp_disabled() -> bool:
+    """Tell whether transparent huge pages are switched off for this process."""
+    return check(lib.mematlas_thp_disabled()) != 0
 
 
 # ---- memory: pool --------------------------------------------------------------------------------

@@ -54,7 +54,7 @@ def make(kind: str, size: int, guard: int, name: str | None, *, share: bool) -> 
         return _map_hugetlb(kind, size, name, share=share)
     page = native.PAGE if kind == "4k" else PMD if kind == "thp" else 64 << 10
     if kind == "thp":
-        _check_thp(share=share)
+        check_thp(share=share)
     elif kind == "64K":
         _check_mthp()
     length = _round(size, native.PAGE)
@@ -145,7 +145,8 @@ def chosen(path: Path) -> str:
     return text.partition("[")[2].partition("]")[0]
 
 
-def _check_thp(*, share: bool) -> None:
+def check_thp(*, share: bool) -> None:
+    """Refuse if the machine gives no transparent huge pages to such memory."""
     knob = _THP / ("shmem_enabled" if share else "enabled")
     mode = chosen(knob)
     pmd = chosen(_THP / "hugepages-2048kB" / knob.name)
