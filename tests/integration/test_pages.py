@@ -9,6 +9,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -106,6 +107,7 @@ def test_virt_to_phys_of_nothing() -> None:
 def test_without_privilege_frames_are_hidden() -> None:
     """As nobody: states are told, frame numbers are hidden and say why, and none is 0."""
     with subprocess.Popen(["sleep", "60"], user=65534, group=65534, extra_groups=[]) as sleeper:
+        wait_until_asleep(sleeper.pid)
         child = os.fork()
         if child == 0:
             os.setgroups([])
@@ -115,6 +117,13 @@ def test_without_privilege_frames_are_hidden() -> None:
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         sleeper.kill()
     assert status == 0
+
+
+def wait_until_asleep(pid: int) -> None:
+    """Let a new program load its pages: right after exec it has hardly any."""
+    state = Path(f"/proc/{pid}/stat")
+    while state.read_bytes().rpartition(b")")[2].split()[0] != b"S":
+        time.sleep(0.01)
 
 
 def _look_as_nobody(pid: int) -> int:
