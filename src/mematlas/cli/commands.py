@@ -32,4 +32,5 @@ COMMANDS: tuple[Command, ...] = (
     Command("faults", "mematlas.cli.faults", "page faults of a process, or of a command"),
     Command("wss", "mematlas.cli.wss", "the working set: memory a process uses during a time"),
     Command("exec", "mematlas.cli.exec", "run a program with memory settings of its own"),
+    Command("tune", "mematlas.cli.tune", "change the machine's memory knobs, and undo it"),
 )

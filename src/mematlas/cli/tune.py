@@ -1,0 +1,203 @@
+"""Change the machine's memory knobs as a set: shown first, journalled, read back, and undone with care."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mematlas.errors import UsageError
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from mematlas.model.tuning import Plan, Result
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a change or an undo did; number None: nothing was written."""
+
+    number: int | None
+    results: tuple[Result, ...]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `mematlas tune` takes."""
+    parts = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        part = parts.add_parser(name, help=text, description=text, allow_abbrev=False)
+        part.add_argument(
+            "--json", action="store_true", help=f"print JSON (mematlas/tune-{name}/1)"
+        )
+        part.add_argument("--root", default="/", help="work on a tree with proc/ and sys/ in it")
+        return part
+
+    show = add("show", "list the knobs, with their values and meaning")
+    show.add_argument("keys", nargs="*", metavar="KEY", help="only these, or those that begin so")
+    show.add_argument("--all", action="store_true", help="also those this machine does not have")
+    for name, text in (
+        ("plan", "show what a change would write, and what it risks"),
+        ("apply", "write a change, once --yes is given; else as plan"),
+    ):
+        part = add(name, text)
+        part.add_argument("values", nargs="*", metavar="KEY=VALUE", help="value to set, or an act")
+        part.add_argument("--profile", metavar="NAME", help="a set of values; `list` lists them")
+        if name == "apply":
+            part.add_argument("--yes", action="store_true", help="write; without it nothing is")
+    for name, text in (
+        ("verify", "compare the last change with what is now"),
+        ("undo", "take a change back, where it still stands, once --yes is given"),
+    ):
+        part = add(name, text)
+        part.add_argument("number", nargs="?", type=int, help="of which change; default the last")
+        if name == "undo":
+            part.add_argument("--yes", action="store_true", help="write; without it nothing is")
+    add("history", "list the changes there were")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Do one action."""
+    actions: dict[str, Callable[[argparse.Namespace, Path], int]] = {
+        "show": _show,
+        "plan": _plan,
+        "apply": _apply,
+        "verify": _verify,
+        "undo": _undo,
+        "history": _history,
+    }
+    return actions[arguments.action](arguments, Path(arguments.root))
+
+
+def _show(arguments: argparse.Namespace, root: Path) -> int:
+    from mematlas.tuning import knobs
+
+    keys = arguments.keys
+    table = list(knobs.all_of(root))
+    wanted = [] if keys else table
+    for key in keys:
+        begin_so = [knob for knob in table if knob.key.startswith((key, f"vm.{key}"))]
+        wanted += begin_so or [knobs.find(key)]
+    readings = [knobs.read(root, knob) for knob in wanted]
+    if not (arguments.all or arguments.json or keys):
+        readings = [each for each in readings if each.value is not None]
+    _print(arguments, readings, "render_knobs")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace, root: Path) -> int:
+    if arguments.profile == "list":
+        return _profiles(arguments)
+    _print(arguments, _made(arguments, root), "render_plan")
+    return 0
+
+
+def _apply(arguments: argparse.Namespace, root: Path) -> int:
+    from mematlas.model.tuning import Outcome
+    from mematlas.tuning import apply
+
+    if arguments.profile == "list":
+        return _profiles(arguments)
+    plan = _made(arguments, root)
+    if not (arguments.yes and plan.changes):
+        _print(arguments, plan, "render_plan")
+        if plan.changes:
+            _say(arguments, "nothing was changed; add --yes to write this")
+        return 0
+    number, results = apply.apply(root, plan)
+    if arguments.json:
+        _json(arguments, Answer(number, tuple(results)))
+    else:
+        _print(arguments, results, "render_results", f"Change {number}")
+        _say(arguments, f"take it back with: mematlas tune undo {number} --yes")
+    return int(any(each.outcome is not Outcome.DONE for each in results))
+
+
+def _verify(arguments: argparse.Namespace, root: Path) -> int:
+    from mematlas.model.tuning import Outcome
+    from mematlas.tuning import apply, journal
+
+    found = journal.last_standing(root, arguments.number)
+    results = apply.verify(root, found)
+    _results(arguments, found.number, results, f"Change {found.number} ({found.state})")
+    fine = {Outcome.KEPT, Outcome.NO_UNDO}
+    return int(any(each.outcome not in fine for each in results))
+
+
+def _undo(arguments: argparse.Namespace, root: Path) -> int:
+    from mematlas.model.tuning import Outcome
+    from mematlas.tuning import apply, journal
+
+    found = journal.last_standing(root, arguments.number)
+    results = apply.undo(root, found, write=arguments.yes)
+    heading = f"Undo of change {found.number} ({found.state})"
+    _results(arguments, found.number if arguments.yes else None, results, heading)
+    if not arguments.yes:
+        _say(arguments, "nothing was changed; add --yes to restore what is as applied")
+        return 0
+    fine = {Outcome.RESTORED, Outcome.NOT_WRITTEN, Outcome.NO_UNDO}
+    return int(any(each.outcome not in fine for each in results))
+
+
+def _history(arguments: argparse.Namespace, root: Path) -> int:
+    from mematlas.tuning import journal
+
+    _print(arguments, journal.read_all(root), "render_history")
+    return 0
+
+
+def _made(arguments: argparse.Namespace, root: Path) -> Plan:
+    from mematlas.tuning import plan, profiles
+
+    wanted = dict(profiles.values_of(arguments.profile)) if arguments.profile else {}
+    wanted.update(plan.parse(arguments.values))
+    if not wanted:
+        raise UsageError("nothing to set; give KEY=VALUE or --profile NAME (`--profile list`)")
+    return plan.make(root, wanted)
+
+
+def _profiles(arguments: argparse.Namespace) -> int:
+    from mematlas.tuning.profiles import PROFILES
+
+    if arguments.json:
+        _json(arguments, PROFILES)
+        return 0
+    for name, profile in PROFILES.items():
+        print(f"{name}: {profile.purpose}")
+        for key, value in profile.values.items():
+            print(f"    {key}={value}")
+    return 0
+
+
+def _results(
+    arguments: argparse.Namespace, number: int | None, results: list[Result], heading: str
+) -> None:
+    if arguments.json:
+        _json(arguments, Answer(number, tuple(results)))
+    else:
+        _print(arguments, results, "render_results", heading)
+
+
+def _print(arguments: argparse.Namespace, model: Any, renderer: str, *more: str) -> None:
+    if arguments.json:
+        _json(arguments, model)
+        return
+    from rich.console import Console
+
+    from mematlas.views.text import tuning
+
+    getattr(tuning, renderer)(model, *more, console=Console(highlight=False))
+
+
+def _json(arguments: argparse.Namespace, model: Any) -> None:
+    from mematlas.views import facts_json
+
+    sys.stdout.write(facts_json.render(f"tune-{arguments.action}", model))
+
+
+def _say(arguments: argparse.Namespace, text: str) -> None:
+    if not arguments.json:
+        print(text)
