@@ -201,13 +201,24 @@ int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int 
 /* kcmp(2): 0 if two processes have the same address space, 1, 2 or 3 if not. */
 int mematlas_kcmp_vm(int32_t first, int32_t second);
 
+/* memory/heap.c: glibc's malloc. describe: malloc_info(3), -ENOSPC or so if the buffer is short. */
+struct mematlas_heap {
+	uint64_t mapped_blocks; /* blocks with a mapping of their own */
+	uint64_t mapped_bytes;
+};
+
+void mematlas_heap_read(struct mematlas_heap *heap);
+int mematlas_heap_describe(char *buffer, uint64_t size);
+int mematlas_heap_trim(void); /* 1: something was given back */
+
+/* memory/counter.c: atomic; returns the new value. */
+int64_t mematlas_counter_add(int64_t *counter, int64_t amount);
+
 /* system/launch.c: what a process sets for itself before exec. Node masks as below. */
 int mematlas_policy_set(int mode, const uint64_t *nodes, uint64_t bits); /* set_mempolicy */
 int mematlas_policy_get(int *mode, uint64_t *nodes, uint64_t bits);
 int mematlas_personality_add(uint32_t flags);
-int mematlas_personality_get(void);
 int mematlas_thp_disable(int disable); /* PR_SET_THP_DISABLE, kept over exec */
-int mematlas_thp_disabled(void);
 
 /* system/mapping.c: memory system calls as their man pages describe them, -errno out. Addresses are
  * numbers; node masks are words of 64 nodes, `bits` of them meant. */

@@ -1,4 +1,4 @@
-/* What a process sets for itself before exec, and reads back after it: -errno out. */
+/* What a process sets for itself before exec: -errno out. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <sys/personality.h>
@@ -30,17 +30,7 @@ int mematlas_personality_add(uint32_t flags)
 	return now < 0 ? -errno : outcome(personality((unsigned long)now | flags));
 }
 
-int mematlas_personality_get(void)
-{
-	return outcome(personality(0xffffffff));
-}
-
 int mematlas_thp_disable(int disable)
 {
 	return outcome(prctl(PR_SET_THP_DISABLE, disable, 0, 0, 0));
-}
-
-int mematlas_thp_disabled(void)
-{
-	return outcome(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0));
 }

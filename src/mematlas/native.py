@@ -470,9 +470,6 @@ def address_of(buffer: memoryview) -> int:
     return int(ffi.cast("uintptr_t", ffi.from_buffer(buffer)))
 
 
-# ---- memory: before exec ----------------------------------------------------------------------
-
-
 def set_policy(mode: int, nodes: Sequence[int]) -> None:
     """Set the NUMA policy of this thread and what it execs (set_mempolicy)."""
     mask, bits = _node_mask(nodes)
@@ -492,19 +489,27 @@ def add_personality(flags: int) -> None:
     check(lib.mematlas_personality_add(flags))
 
 
-def personality() -> int:
-    """Read how the kernel treats this process's execs."""
-    return check(lib.mematlas_personality_get())
-
-
 def disable_thp(*, disable: bool) -> None:
     """Switch transparent huge pages off or on for this process and what it execs."""
     check(lib.mematlas_thp_disable(disable))
 
 
-def thp_disabled() -> bool:
-    """Tell whether transparent huge pages are switched off for this process."""
-    return check(lib.mematlas_thp_disabled()) != 0
+def read_heap() -> tuple[str, int, int]:
+    """Read malloc_info(3), and the number and bytes of blocks mapped on their own (mallinfo2)."""
+    heap, buffer = ffi.new("struct mematlas_heap *"), ffi.new("char[]", 1 << 20)
+    check(lib.mematlas_heap_describe(buffer, 1 << 20))
+    lib.mematlas_heap_read(heap)
+    return ffi.string(buffer).decode(), heap.mapped_blocks, heap.mapped_bytes
+
+
+def trim_heap() -> bool:
+    """Give free memory of malloc back (malloc_trim); False if there was none."""
+    return check(lib.mematlas_heap_trim()) != 0
+
+
+def add_to_counter(address: int, amount: int) -> int:
+    """Add to the 64-bit number at an address, atomically, and give the sum; 0 reads it."""
+    return int(lib.mematlas_counter_add(ffi.cast("int64_t *", address), amount))
 
 
 # ---- memory: pool --------------------------------------------------------------------------------

@@ -205,9 +205,9 @@ def facts() -> dict[str, str]:
     return {
         "policy": f"{name} {_list(nodes)}" if nodes else name,
         "cpus": _list(sorted(os.sched_getaffinity(0))),
-        "thp": "off" if native.thp_disabled() else "on",
+        "thp": "on" if _status("THP_enabled:") else "off",
         "malloc": _malloc_pages(),
-        "aslr": "off" if native.personality() & _NO_ASLR else "on",
+        "aslr": "off" if _personality() & _NO_ASLR else "on",
         "oom-score": Path("/proc/self/oom_score_adj").read_text().strip(),
         "locked": "all" if _status("VmLck:") > 0 else "nothing",
         **{name: _size(resource.getrlimit(number)[0]) for name, (number, _) in LIMITS.items()},
@@ -226,6 +226,10 @@ def _malloc_pages() -> str:
         if mapping.start <= address < mapping.end:
             return "2M" if "ht" in mapping.flags else "thp" if "hg" in mapping.flags else "4k"
     return "unknown"
+
+
+def _personality() -> int:
+    return int(Path("/proc/self/personality").read_text(), 16)
 
 
 def _status(field: str) -> int:

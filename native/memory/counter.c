@@ -1,0 +1,7 @@
+/* A counter that threads and processes add to. Relaxed: it orders nothing else. */
+#include "mematlas.h"
+
+int64_t mematlas_counter_add(int64_t *counter, int64_t amount)
+{
+	return __atomic_add_fetch(counter, amount, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,106 @@
+"""Arrays that begin where asked, and counters that do not share cache lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mematlas import native
+from mematlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import DTypeLike, NDArray
+
+LINE = 64  # bytes; CPUs fetch two lines at a time, so counters keep two apart
+
+
+def aligned_empty(
+    shape: int | Sequence[int],
+    dtype: DTypeLike = "f8",
+    *,
+    align: int = LINE,
+    pad_rows: bool = False,
+) -> NDArray[Any]:
+    """Make an uninitialised array whose first byte is at a multiple of `align`.
+
+    pad_rows: so does each row (index of all but the last axis), by unused bytes at its end; the array
+    is then not contiguous.
+    """
+    import numpy as np
+
+    if align <= 0 or align & (align - 1):
+        message = f"align must be a power of two, not {align}"
+        raise UsageError(message)
+    kind = np.dtype(dtype)
+    sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+    if kind.hasobject:
+        message = "arrays of objects cannot be placed: their bytes must not be arbitrary"
+        raise UsageError(message)
+    if not sizes or min(sizes) < 0:
+        message = f"{shape} is not a shape of one axis or more"
+        raise UsageError(message)
+    row = sizes[-1] * kind.itemsize
+    stride = -(-row // align) * align if pad_rows else row
+    rows = 1
+    for size in sizes[:-1]:
+        rows *= size
+    raw = np.empty(rows * stride + align, dtype=np.uint8)
+    start = -int(raw.ctypes.data) % align
+    strides = [kind.itemsize]
+    step = stride
+    for size in reversed(sizes[:-1]):
+        strides.insert(0, step)
+        step *= size
+    return np.ndarray(sizes, kind, raw, start, strides)
+
+
+class PaddedCounters:
+    """`count` 64-bit counters, two cache lines apart: threads that add to different ones do not meet.
+
+    add() is one atomic instruction, also for threads without the GIL and, with `buffer` in shared
+    memory (a Region), for processes. Numbers wrap at 2**63.
+    """
+
+    STRIDE = 2 * LINE
+
+    def __init__(self, count: int, buffer: Any = None) -> None:
+        if count <= 0:
+            message = "there must be one counter at least"
+            raise UsageError(message)
+        size = count * self.STRIDE
+        view = memoryview(self._own(size) if buffer is None else buffer).cast("B")
+        if view.readonly or view.nbytes < size:
+            message = f"{count} counters need a writable buffer of {size} bytes"
+            raise UsageError(message)
+        self._view = view
+        self._address = native.address_of(view)
+        if self._address % 8:
+            message = "the buffer must begin at a multiple of 8"
+            raise UsageError(message)
+        self._count = count
+
+    def add(self, index: int, amount: int = 1) -> int:
+        """Add to a counter, and return its new value."""
+        if not 0 <= index < self._count:
+            message = f"there is no counter {index}, only 0 to {self._count - 1}"
+            raise IndexError(message)
+        return native.add_to_counter(self._address + index * self.STRIDE, amount)
+
+    def __getitem__(self, index: int) -> int:
+        return self.add(index, 0)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        return (self[index] for index in range(self._count))
+
+    def total(self) -> int:
+        """Sum up all counters, one after the other."""
+        return sum(self)
+
+    def _own(self, size: int) -> Any:
+        array = aligned_empty(size, "u1", align=self.STRIDE)
+        array[:] = 0
+        return array
