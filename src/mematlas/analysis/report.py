@@ -32,8 +32,14 @@ _RESIDENCY = ("resident_bytes", "huge_bytes", "swapped_bytes")
 _TOTALS = ("peak_bytes", "allocated_bytes", "allocations")
 
 
-def make_report(recording: Recording, process: int | None = None) -> Report:
-    """Report on all processes of a recording together, or on the one with that index."""
+def make_report(
+    recording: Recording, process: int | None = None, *, only: str | None = None
+) -> Report:
+    """Report on all processes of a recording together, or on the one with that index.
+
+    `only` (one of METRICS) leaves out stacks that have nothing of it: quick where a run allocated
+    much and held little, but then the other metrics are those of the stacks that remain.
+    """
     processes = [p for p in recording.processes if process is None or p.index == process]
     wanted = {each.index for each in processes}
     snapshots = [each for each in recording.snapshots if each.process in wanted]
@@ -51,7 +57,7 @@ def make_report(recording: Recording, process: int | None = None) -> Report:
         last=moments.account(moments.at_end(snapshots, processes), recording, wanted),
         peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
         peak_live_time_s=highest.peak_time_s if highest else 0.0,
-        stacks=tuple(_all_stacks(recording, processes, peak)),
+        stacks=tuple(_all_stacks(recording, processes, peak, only)),
         series=tuple(_series(each, rows) for each, rows in _timelines(recording, wanted)),
         bad_frees=tuple(find_bad_frees(recording, wanted)),
         notes=tuple(_notes(recording, processes, peak)),
@@ -72,7 +78,10 @@ def find_bad_frees(recording: Recording, wanted: set[int]) -> Iterator[BadFree]:
 
 
 def _all_stacks(
-    recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
+    recording: Recording,
+    processes: Sequence[Process],
+    peak: Sequence[Snapshot],
+    only: str | None,
 ) -> Iterator[StackFigures]:
     moment = {each.process: each.rows for each in peak}
     for process in processes:
@@ -82,11 +91,11 @@ def _all_stacks(
         if held is None and not peak and totals:  # nothing but the sums is known
             held = totals.rows
         stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
-        yield from _stacks(stacks, index, totals.rows if totals else None, held)
+        yield from _stacks(stacks, index, totals.rows if totals else None, held, only)
 
 
 def _stacks(
-    stacks: Stacks, process: int, totals: Rows | None, held: Rows | None
+    stacks: Stacks, process: int, totals: Rows | None, held: Rows | None, only: str | None
 ) -> Iterator[StackFigures]:
     """One process's figures; `held` has its live and resident bytes at the account's moment."""
     tables = [figures.owning(rows) for rows in (totals, held) if rows is not None]
@@ -98,6 +107,9 @@ def _stacks(
     for name in _RESIDENCY:
         columns.setdefault(name, np.zeros(len(at)))
     columns["error_bytes"] = np.sqrt(np.maximum(columns.pop("live_variance"), 0))
+    if only:
+        kept = columns[f"{only}_bytes"] > 0
+        at, columns = at[kept], {name: column[kept] for name, column in columns.items()}
     whole = {name: figures.whole(column) for name, column in columns.items()}
     for position, key in enumerate(at.tolist()):
         stack, kind = figures.split(key)

@@ -127,4 +127,4 @@ def _finish(writer: Writer, path: str) -> None:
     writer.end()
     recording.complete = True
     console = Console(stderr=True)
-    render_summary(make_report(recording), path, console=console)
+    render_summary(make_report(recording, only="resident"), path, console=console)
