@@ -61,17 +61,28 @@ def _native_tier(function: str, file: str, module: str) -> int:
     return OWN if file or module else LIBRARY
 
 
-def owner(frames: tuple[Frame, ...]) -> int | None:
-    """Index of the frame that owns the stack's memory; None for a stack that was not seen."""
-    best: tuple[int, int, int] | None = None
+def _rank(frame: Frame) -> int:
+    """Order frames by how well they name an owner: own code first, then Python before native."""
+    whose = tier(frame)
+    return 0 if whose == OWN else 2 * whose + (frame.kind != "python")
+
+
+def owner(frames: tuple[Frame, ...], ranks: dict[int, int] | None = None) -> int | None:
+    """Index of the frame that owns the stack's memory; None for a stack that was not seen.
+
+    `ranks` remembers frames by identity between calls; they must stay alive meanwhile.
+    """
+    ranks = {} if ranks is None else ranks
+    best, chosen = 1 << 30, None
     for index, frame in enumerate(frames):
-        whose = tier(frame)
-        if whose == OWN:
-            return index
-        rank = (whose, frame.kind != "python", index)
-        if best is None or rank < best:
-            best = rank
-    return best[2] if best else None
+        rank = ranks.get(id(frame))
+        if rank is None:
+            rank = ranks[id(frame)] = _rank(frame)
+        if rank < best:
+            best, chosen = rank, index
+            if rank == 0:
+                break
+    return chosen
 
 
 @dataclass(slots=True)
@@ -98,8 +109,9 @@ class Line:
 def lines(stacks: Iterable[StackFigures], by: str) -> list[Line]:
     """Sum the stacks by the line that owns them, the largest in `by` first."""
     found: dict[Frame | None, Line] = {}
+    ranks: dict[int, int] = {}
     for stack in stacks:
-        index = owner(stack.frames)
+        index = owner(stack.frames, ranks)
         frame = None if index is None else stack.frames[index]
         line = found.get(frame)
         if line is None:
