@@ -8,7 +8,7 @@
  * change, so a compare-and-swap fails after any change, also after one that put the same batch back
  * (the ABA problem); links live in side arrays, so a racing reader never reads an object's bytes.
  *
- * Invariant: taken bits + free-listed + fresh + in magazines == count. */
+ * Invariant: taken flags + free-listed + fresh + in magazines == count. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -22,7 +22,7 @@
 
 #include "mematlas.h"
 
-#define POOL_MAGIC 0x6c6f6f70616d656dull /* "memapool" */
+#define POOL_MAGIC 0x326c6f6f70656d6dull /* "mmepool2" */
 #define INDEX_BITS 24u
 #define INDEX_MASK ((1ull << INDEX_BITS) - 1)
 #define NONE INDEX_MASK
@@ -55,7 +55,8 @@ struct magazine {
 
 struct mematlas_pool {
 	struct pool_memory *memory;
-	_Atomic uint64_t *bits;        /* one an object: taken */
+	_Atomic uint8_t *flags;        /* one an object: 1 if taken */
+	int shift;                     /* log2 of the stride, or -1 */
 	_Atomic uint32_t *next_object; /* within a batch */
 	_Atomic uint32_t *next_batch;  /* from a batch's first object */
 	char *objects;
@@ -241,14 +242,16 @@ static void watch_forks(void)
 	pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
 }
 
-static bool mark_taken(struct mematlas_pool *pool, uint32_t object, bool taken)
+/* An object that was fetched has no other owner, so no other writer of its flag. */
+static void mark_taken(struct mematlas_pool *pool, uint32_t object)
 {
-	uint64_t bit = 1ull << (object & 63);
-	_Atomic uint64_t *word = &pool->bits[object >> 6];
-	uint64_t before = taken ? atomic_fetch_or_explicit(word, bit, memory_order_relaxed)
-				: atomic_fetch_and_explicit(word, ~bit, memory_order_relaxed);
+	atomic_store_explicit(&pool->flags[object], 1, memory_order_relaxed);
+}
 
-	return ((before & bit) != 0) != taken;
+/* False if it was not taken. Of two threads that give the same object, one is told so. */
+static bool mark_given(struct mematlas_pool *pool, uint32_t object)
+{
+	return atomic_exchange_explicit(&pool->flags[object], 0, memory_order_relaxed) != 0;
 }
 
 static void *address_of(const struct mematlas_pool *pool, uint32_t object)
@@ -265,7 +268,7 @@ static void *take_shared(struct mematlas_pool *pool)
 		return NULL;
 	}
 	atomic_fetch_add_explicit(&pool->memory->taken, 1, memory_order_relaxed);
-	mark_taken(pool, objects[0], true);
+	mark_taken(pool, objects[0]);
 	return address_of(pool, objects[0]);
 }
 
@@ -283,7 +286,7 @@ void *mematlas_pool_take(struct mematlas_pool *pool)
 	}
 	uint32_t object = magazine->objects[--magazine->filled];
 	magazine->taken++;
-	mark_taken(pool, object, true);
+	mark_taken(pool, object);
 	return address_of(pool, object);
 }
 
@@ -294,13 +297,14 @@ int mematlas_pool_give(struct mematlas_pool *pool, void *object)
 
 	if ((char *)object < pool->objects || offset >= stride * pool->memory->count)
 		return -EFAULT;
-	if (offset % stride != 0)
+	/* A division takes as long as all the rest. */
+	uint32_t index = (uint32_t)(pool->shift >= 0 ? offset >> pool->shift : offset / stride);
+	if (offset != index * stride)
 		return -EINVAL;
-	uint32_t index = (uint32_t)(offset / stride);
 	struct magazine *magazine = pool->private ? get_magazine(pool) : NULL;
 	if (pool->private && !magazine)
 		return -ENOMEM;
-	if (!mark_taken(pool, index, false))
+	if (!mark_given(pool, index))
 		return -EALREADY;
 	if (!magazine) {
 		atomic_fetch_add_explicit(&pool->memory->given, 1, memory_order_relaxed);
@@ -322,8 +326,9 @@ static void lay_out(struct mematlas_pool *pool, char *mapping)
 	uint64_t at = round_up(sizeof *memory, LINE);
 
 	pool->memory = memory;
-	pool->bits = (_Atomic uint64_t *)(mapping + at);
-	at += round_up((memory->count + 63) / 64 * 8, LINE);
+	pool->shift = memory->stride & (memory->stride - 1) ? -1 : __builtin_ctzll(memory->stride);
+	pool->flags = (_Atomic uint8_t *)(mapping + at);
+	at += round_up(memory->count, LINE);
 	pool->next_object = (_Atomic uint32_t *)(mapping + at);
 	at += round_up(memory->count * 4, LINE);
 	pool->next_batch = (_Atomic uint32_t *)(mapping + at);
@@ -378,8 +383,8 @@ int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignmen
 	plan.stride = round_up(object_size, alignment);
 	if (__builtin_mul_overflow(plan.stride, count, &bytes) || bytes > PTRDIFF_MAX / 2)
 		return -EOVERFLOW;
-	uint64_t head = round_up(sizeof plan, LINE) + round_up((count + 63) / 64 * 8, LINE) +
-			2 * round_up(count * 4, LINE);
+	uint64_t head =
+		round_up(sizeof plan, LINE) + round_up(count, LINE) + 2 * round_up(count * 4, LINE);
 	plan.objects_offset = round_up(head, 4096);
 	plan.mapping_size = round_up(plan.objects_offset + bytes, 4096);
 	if (fd >= 0 && ftruncate(fd, (off_t)plan.mapping_size) < 0)
@@ -469,16 +474,13 @@ void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_s
 		ret->cached += magazine->filled;
 	}
 	pthread_mutex_unlock(&registry);
-	for (uint64_t word = 0; word < (memory->count + 63) / 64; word++)
-		ret->in_use += (uint64_t)__builtin_popcountll(atomic_load(&pool->bits[word]));
+	for (uint64_t object = 0; object < memory->count; object++)
+		ret->in_use += atomic_load_explicit(&pool->flags[object], memory_order_relaxed);
 }
 
 static bool see_once(uint8_t *seen, struct mematlas_pool *pool, uint32_t object)
 {
-	uint64_t bit = 1ull << (object & 63);
-
-	if (object >= pool->memory->count || seen[object] ||
-	    (atomic_load(&pool->bits[object >> 6]) & bit))
+	if (object >= pool->memory->count || seen[object] || atomic_load(&pool->flags[object]))
 		return false;
 	seen[object] = 1;
 	return true;
