@@ -496,10 +496,15 @@ def disable_thp(*, disable: bool) -> None:
 
 def read_heap() -> tuple[str, int, int]:
     """Read malloc_info(3), and the number and bytes of blocks mapped on their own (mallinfo2)."""
-    heap, buffer = ffi.new("struct mematlas_heap *"), ffi.new("char[]", 1 << 20)
-    check(lib.mematlas_heap_describe(buffer, 1 << 20))
-    lib.mematlas_heap_read(heap)
-    return ffi.string(buffer).decode(), heap.mapped_blocks, heap.mapped_bytes
+    size, heap = 1 << 20, ffi.new("struct mematlas_heap *")
+    address = map_memory(size, 0x22)  # not by malloc: that would change what is read
+    buffer = ffi.cast("char *", address)
+    try:
+        lib.mematlas_heap_read(heap)
+        check(lib.mematlas_heap_describe(buffer, size))
+        return ffi.string(buffer).decode(), heap.mapped_blocks, heap.mapped_bytes
+    finally:
+        unmap_memory(address, size)
 
 
 def trim_heap() -> bool:
