@@ -82,13 +82,13 @@ def test_functions_of_rust(tmp_path: Path) -> None:
     """Rust names are whole and without hashes, the standard library's inlined ones included."""
     program = build(tmp_path, "rustc", "shop.rs", RUST, "-O")
     run = trace(tmp_path / "a.atlas", [program], "--exact")
-    stacks = ask("report", str(run.file), "--json", "--by", "live")["stacks"]
+    stacks = ask("report", str(run.file), "--json", "--by", "peak")["stacks"]
     frames = {frame["function"]: frame for frame in stacks[0]["frames"]}
     fill = frames["shop::shop::fill"]
     assert fill["file"].endswith("shop.rs")
     assert fill["line"] == 4
     assert any(name.startswith(("<alloc::", "alloc::")) for name in frames)
-    assert sum(stack["live_bytes"] for stack in stacks) >= 100 * 5000
+    assert sum(stack["peak_bytes"] for stack in stacks) >= 100 * 5000
 
 
 def test_a_stripped_program_shows_offsets(tmp_path: Path) -> None:
