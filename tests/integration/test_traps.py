@@ -141,7 +141,10 @@ def test_files_of_any_name(tmp_path: Path, name: bytes) -> None:
     expected = name.replace(b"\n", rb"\012")
     shown = b"\\xff\\xfe" if name == b"\xff\xfe" else expected
     assert told.endswith(b"/" + shown)
-    assert sum(each.kind is RegionKind.HEAP for each in layout.regions) <= 1
+    # The real heap may be several mappings (madvise splits it); a file has an inode.
+    lines = Path("/proc/self/maps").read_bytes().splitlines()
+    heaps = [line for line in lines if line.endswith(b" [heap]") and line.split()[4] == b"0"]
+    assert sum(each.kind is RegionKind.HEAP for each in layout.regions) <= len(heaps)
 
 
 def test_exit_between_open_and_read() -> None:
