@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+# The kernel clears the referenced bits but not the TLB, and the processor sets them only when it
+# walks the page table: between two rounds, more pages are read than any TLB holds.
 WSS = (sys.executable, "-m", "mematlas", "wss")
 CODE = """
 import ctypes, mmap
@@ -17,9 +19,11 @@ def fresh(pages):
     m.write(b"x" * len(m))
     return m, ctypes.addressof(ctypes.c_char.from_buffer(m))
 (used, at), (idle, there) = fresh(1000), fresh(4000)
+wide = mmap.mmap(-1, 16384 * 4096)
 print(at, there, flush=True)
 while True:
     for page in range(0, 500 * 4096, 4096): used[page]
+    for page in range(0, len(wide), 4096): wide[page]
 """
 
 
