@@ -1,0 +1,242 @@
+"""The reading side of a tracing session."""
+
+from __future__ import annotations
+
+import errno
+import os
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from mematlas.native.core import check, ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def _text(chars: Any) -> str:
+    return bytes(ffi.string(chars)).decode("utf-8", "surrogateescape")
+
+
+class Event(IntEnum):
+    """What mematlas_collector_poll() tells; the numbers are those of enum mematlas_event_type."""
+
+    NONE = lib.MEMATLAS_EVENT_NONE
+    PROCESS = lib.MEMATLAS_EVENT_PROCESS
+    INTERVAL = lib.MEMATLAS_EVENT_INTERVAL
+    PEAK = lib.MEMATLAS_EVENT_PEAK
+    STOPPED = lib.MEMATLAS_EVENT_STOPPED
+    EXITING = lib.MEMATLAS_EVENT_EXITING
+    ENDED = lib.MEMATLAS_EVENT_ENDED
+    WATCHED = lib.MEMATLAS_EVENT_WATCHED
+
+
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """One traced image as the collector knows it; struct mematlas_traced tells more."""
+
+    pid: int
+    parent_pid: int
+    parent: int
+    execed: bool
+    status: int | None  # as from wait()
+    python_version: int
+    disabled: bool
+    reason: str
+    inherited: bool
+    start_s: float
+    end_s: float
+    live_bytes: float
+    peak_bytes: float
+    peak_s: float
+    rss_bytes: int
+    stalls: int
+    untraced_threads: int
+    events: int
+    unknown_frees: int
+    broken_rings: int
+    nodes: int
+    codes: int
+    modules: int
+    timeline: int
+    executable: str
+    command: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The figures of one residency join, and its rows (SNAPSHOT_DTYPE)."""
+
+    time_s: float
+    cost_s: float
+    rss_bytes: int
+    statm_rss_bytes: int
+    unexplained_bytes: int
+    parts: list[tuple[int, str, int, float]]  # kind, name, resident bytes, standard error
+    rows: bytes
+
+
+class Collector:
+    """The reading side of a session; see native/include/mematlas_api.h."""
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        exact: bool,
+        ring_bytes: int,
+        sample_bytes: int,
+        seed: int,
+        interval_s: float,
+        budget: float,
+    ) -> None:
+        """Write the session's control page, from which programs can join it."""
+        settings = ffi.new(
+            "struct mematlas_trace_settings *",
+            {
+                "exact": exact,
+                "ring_bytes": ring_bytes,
+                "sample_bytes": sample_bytes,
+                "seed": seed,
+                "interval_s": interval_s,
+                "budget": budget,
+            },
+        )
+        out = ffi.new("struct mematlas_collector **")
+        check(lib.mematlas_collector_create(os.fsencode(directory), settings, out))
+        self._handle = ffi.gc(out[0], lib.mematlas_collector_destroy)
+        self._event = ffi.new("struct mematlas_event *")
+
+    def close(self) -> None:
+        """Unmap everything; the object is of no use afterwards."""
+        ffi.release(self._handle)
+
+    def watch(self, pid: int) -> None:
+        """Tell WATCHED when this process has ended."""
+        check(lib.mematlas_collector_watch(self._handle, pid))
+
+    def poll(self, timeout_s: float) -> tuple[Event, int]:
+        """Read rings until there is something to tell; NONE when the time is over."""
+        check(lib.mematlas_collector_poll(self._handle, int(timeout_s * 1000), self._event))
+        return Event(self._event.type), self._event.process
+
+    def now_s(self) -> float:
+        """Seconds since the collector was made."""
+        return float(lib.mematlas_collector_now(self._handle))
+
+    def release(self, process: int) -> None:
+        """Let a process that waits for its last snapshot exit."""
+        check(lib.mematlas_collector_release(self._handle, process))
+
+    def forget(self, process: int) -> None:
+        """Free all but the facts of a process that has ENDED."""
+        check(lib.mematlas_collector_forget(self._handle, process))
+
+    def stop(self) -> None:
+        """Turn tracing off in every traced process."""
+        check(lib.mematlas_collector_stop(self._handle))
+
+    def process(self, process: int) -> Traced:
+        """Give all that is known of a process."""
+        facts = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, facts))
+        command = bytes(ffi.buffer(facts.command)).split(b"\0\0", 1)[0].rstrip(b"\0")
+        return Traced(
+            pid=facts.pid,
+            parent_pid=facts.parent_pid,
+            parent=facts.parent,
+            execed=facts.ending == lib.MEMATLAS_EXECED,
+            status=facts.status if facts.status >= 0 else None,
+            python_version=facts.python_version,
+            disabled=bool(facts.disabled),
+            reason=_text(facts.reason),
+            inherited=bool(facts.inherited),
+            start_s=facts.start_s,
+            end_s=facts.end_s,
+            live_bytes=facts.live_bytes,
+            peak_bytes=facts.peak_bytes,
+            peak_s=facts.peak_s,
+            rss_bytes=facts.rss_bytes,
+            stalls=facts.stalls,
+            untraced_threads=facts.untraced_threads,
+            events=facts.events,
+            unknown_frees=facts.unknown_frees,
+            broken_rings=facts.broken_rings,
+            nodes=facts.nodes,
+            codes=facts.codes,
+            modules=facts.modules,
+            timeline=facts.timeline,
+            executable=_text(facts.executable),
+            command=tuple(word.decode("utf-8", "surrogateescape") for word in command.split(b"\0")),
+        )
+
+    def nodes(self, process: int, first: int, count: int) -> bytes:
+        """`count` trie nodes from number `first` on (NODE_DTYPE)."""
+        rows = ffi.new("struct mematlas_node[]", max(count, 1))
+        got = check(lib.mematlas_collector_nodes(self._handle, process, first, rows, count))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_node")))
+
+    def totals(self, process: int) -> bytes:
+        """Give the sums of every (stack, kind) so far (TOTALS_DTYPE)."""
+        facts = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, facts))
+        rows = ffi.new("struct mematlas_total[]", facts.totals + 1)
+        got = lib.mematlas_collector_totals(self._handle, process, rows, facts.totals)
+        return bytes(ffi.buffer(rows, check(got) * ffi.sizeof("struct mematlas_total")))
+
+    def modules(
+        self, process: int, first: int, end: int
+    ) -> Iterator[tuple[str, str, int, int, int]]:
+        """Path, build ID, bias, start and end of modules `first` to `end`."""
+        module = ffi.new("struct mematlas_module *")
+        for number in range(first, end):
+            check(lib.mematlas_collector_module(self._handle, process, number, module))
+            yield _text(module.path), _text(module.build_id), module.bias, module.start, module.end
+
+    def codes(
+        self, process: int, first: int, end: int
+    ) -> Iterator[tuple[str, str, int, bytes, int]]:
+        """Name, file, first line, line table and its format of code objects."""
+        code = ffi.new("struct mematlas_code *")
+        for number in range(first, end):
+            check(lib.mematlas_collector_code(self._handle, process, number, code))
+            name = bytes(ffi.buffer(code.name, code.name_length)).decode("utf-8", "replace")
+            file = bytes(ffi.buffer(code.file, code.file_length)).decode("utf-8", "replace")
+            table = bytes(ffi.buffer(code.table, code.table_length))
+            yield name, file, code.first_line, table, code.format
+
+    def timeline(self, process: int, count: int) -> bytes:
+        """Take up to `count` rows gathered since the last call (TIMELINE_DTYPE)."""
+        rows = ffi.new("struct mematlas_moment[]", max(count, 1))
+        got = check(lib.mematlas_collector_timeline(self._handle, process, rows, count))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_moment")))
+
+    def snapshot(self, process: int) -> Account | None:
+        """Join residency now; None if the process is gone."""
+        account = ffi.new("struct mematlas_account *")
+        result = lib.mematlas_collector_snapshot(self._handle, process, account)
+        if result in {-errno.ESRCH, -errno.ENOENT}:
+            return None
+        check(result)
+        return Account(
+            time_s=account.time_s,
+            cost_s=account.cost_s,
+            rss_bytes=account.rss_bytes,
+            statm_rss_bytes=account.statm_rss_bytes,
+            unexplained_bytes=account.unexplained_bytes,
+            parts=self._parts(account.parts),
+            rows=self._rows(account.rows),
+        )
+
+    def _parts(self, count: int) -> list[tuple[int, str, int, float]]:
+        parts = ffi.new("struct mematlas_part[]", count + 1)
+        got = check(lib.mematlas_collector_parts(self._handle, parts, count))
+        return [
+            (part.kind, _text(part.name), part.resident_bytes, part.error_bytes)
+            for part in parts[0:got]
+        ]
+
+    def _rows(self, count: int) -> bytes:
+        rows = ffi.new("struct mematlas_held[]", count + 1)
+        got = check(lib.mematlas_collector_rows(self._handle, rows, count))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_held")))
