@@ -277,3 +277,40 @@ int mematlas_cachestat(int fd, uint64_t offset, uint64_t length, struct mematlas
 /* mincore(2) over a file: a byte a page, 1 if resident. Returns how many are.
  * The kernel says "resident" of every page of a file that is not ours to write. */
 int64_t mematlas_mincore_file(int fd, uint64_t length, unsigned char *ret);
+
+/* kernels/chain.c: memory visited in a given order; addresses of aligned 64-bit words. */
+/* Writes at each address the next one; the last leads to the first. */
+void mematlas_chain_link(const uint64_t *addresses, uint64_t count);
+/* Follows `steps` links: each load waits for the one before. Returns where it ends. */
+uint64_t mematlas_chain_walk(uint64_t start, uint64_t steps, uint64_t *ret_ns);
+/* Sums the words: loads that do not wait for each other. */
+uint64_t mematlas_gather_sum(const uint64_t *addresses, uint64_t count, uint64_t *ret_ns);
+
+/* kernels/sharing.c: threads that change counters at once, thread i the one at base + i * distance. */
+enum mematlas_sharing_mode {
+	MEMATLAS_SHARING_STORE, /* an ordinary += 1 */
+	MEMATLAS_SHARING_ADD,   /* an atomic one */
+	MEMATLAS_SHARING_SWAP,  /* a compare-and-swap, until it succeeds */
+	MEMATLAS_SHARING_LOAD   /* read only */
+};
+struct mematlas_sharing_result {
+	uint64_t operations;
+	uint64_t elapsed_ns; /* of this thread */
+};
+/* cpus: where each thread is pinned; -1: anywhere. */
+int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus, uint32_t threads,
+			 uint64_t duration_ns, struct mematlas_sharing_result *ret);
+
+/* kernels/fault.c: memory got from the kernel, timed. */
+struct mematlas_fault_cost {
+	uint64_t ns;
+	uint64_t faults; /* of this thread, as the kernel counts them */
+};
+void mematlas_fault_touch(uint64_t address, uint64_t length, uint64_t step, int write,
+			  struct mematlas_fault_cost *ret);
+int mematlas_fault_map(uint64_t length, int flags, uint64_t *ret_address, struct mematlas_fault_cost *ret);
+int mematlas_fault_advise(uint64_t address, uint64_t length, int advice, struct mematlas_fault_cost *ret);
+int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_fault_cost *ret);
+/* Forks a child that only waits; then writes a byte in each `step` bytes, which copies the pages. */
+int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step, struct mematlas_fault_cost *ret_fork,
+			struct mematlas_fault_cost *ret_copy);

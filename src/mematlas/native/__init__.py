@@ -1,7 +1,9 @@
 """Typed facade over the C core: buffers in, buffers out, errors as OSError. Alone touches `_native`."""
 
+from mematlas.native.chain import gather_sum, link_chain, walk_chain
 from mematlas.native.collector import Account, Collector, Event, Traced
 from mematlas.native.core import PAGE
+from mematlas.native.fault import advise_timed, fork_timed, map_timed, touch_pages, unmap_timed
 from mematlas.native.heap import read_heap, trim_heap
 from mematlas.native.mapping import (
     add_to_counter,
@@ -23,11 +25,13 @@ from mematlas.native.pages import join_frames, read_pagemap, scan_pagemap
 from mematlas.native.pool import PoolFigures, PoolHandle
 from mematlas.native.process import add_personality, disable_thp, same_address_space
 from mematlas.native.residency import cachestat, mincore_file
+from mematlas.native.sharing import SHARING_MODES, run_sharing
 
 __all__ = [
     "ABSENT",
     "MAPS_COLUMNS",
     "PAGE",
+    "SHARING_MODES",
     "Account",
     "Collector",
     "Event",
@@ -39,15 +43,20 @@ __all__ = [
     "add_to_counter",
     "address_of",
     "advise",
+    "advise_timed",
     "bind_memory",
     "cachestat",
     "create_memfd",
     "disable_thp",
+    "fork_timed",
+    "gather_sum",
     "join_frames",
     "lend_memory",
+    "link_chain",
     "lock_all",
     "lock_memory",
     "map_memory",
+    "map_timed",
     "mincore_file",
     "move_pages",
     "name_memory",
@@ -56,10 +65,14 @@ __all__ = [
     "read_heap",
     "read_maps",
     "read_pagemap",
+    "run_sharing",
     "same_address_space",
     "scan_pagemap",
     "set_policy",
+    "touch_pages",
     "trim_heap",
     "unlock_memory",
     "unmap_memory",
+    "unmap_timed",
+    "walk_chain",
 ]

@@ -1,0 +1,125 @@
+/* What it costs to get memory from the kernel: each way timed, with the faults it took. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "mematlas.h"
+
+static char *bytes_at(uint64_t address)
+{
+	return (char *)(uintptr_t)address;
+}
+
+static uint64_t faults_so_far(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return (uint64_t)(usage.ru_minflt + usage.ru_majflt);
+}
+
+static void begin(struct mematlas_fault_cost *cost)
+{
+	cost->faults = faults_so_far();
+	cost->ns = now_ns();
+}
+
+static void finish(struct mematlas_fault_cost *cost)
+{
+	cost->ns = now_ns() - cost->ns;
+	cost->faults = faults_so_far() - cost->faults;
+}
+
+void mematlas_fault_touch(uint64_t address, uint64_t length, uint64_t step, int write,
+			  struct mematlas_fault_cost *ret)
+{
+	volatile char *at = bytes_at(address);
+
+	begin(ret);
+	if (write)
+		for (uint64_t offset = 0; offset < length; offset += step)
+			at[offset] = 1;
+	else
+		for (uint64_t offset = 0; offset < length; offset += step)
+			(void)at[offset];
+	finish(ret);
+}
+
+int mematlas_fault_map(uint64_t length, int flags, uint64_t *ret_address,
+		       struct mematlas_fault_cost *ret)
+{
+	begin(ret);
+	void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE, flags, -1, 0);
+	int error = errno;
+	finish(ret);
+	if (memory == MAP_FAILED)
+		return -error;
+	*ret_address = (uintptr_t)memory;
+	return 0;
+}
+
+int mematlas_fault_advise(uint64_t address, uint64_t length, int advice,
+			  struct mematlas_fault_cost *ret)
+{
+	begin(ret);
+	int result = madvise(bytes_at(address), length, advice);
+	int error = errno;
+	finish(ret);
+	return result < 0 ? -error : 0;
+}
+
+int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_fault_cost *ret)
+{
+	begin(ret);
+	int result = munmap(bytes_at(address), length);
+	int error = errno;
+	finish(ret);
+	return result < 0 ? -error : 0;
+}
+
+/* Lives until the parent closes its end: holding the pages shared is all it does. */
+__attribute__((noreturn)) static void be_child(const int *pipes)
+{
+	char byte;
+
+	close(pipes[1]);
+	while (read(pipes[0], &byte, 1) < 0 && errno == EINTR)
+		;
+	_exit(0);
+}
+
+int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step,
+			struct mematlas_fault_cost *ret_fork, struct mematlas_fault_cost *ret_copy)
+{
+	sigset_t all, before;
+	int pipes[2], error;
+
+	if (pipe2(pipes, O_CLOEXEC) < 0)
+		return -errno;
+	sigfillset(&all); /* the child must not run this program's signal handlers */
+	sigprocmask(SIG_SETMASK, &all, &before);
+	begin(ret_fork);
+	pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (child == 0)
+		be_child(pipes);
+	error = errno;
+	finish(ret_fork);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	close(pipes[0]);
+	if (child > 0) {
+		mematlas_fault_touch(address, length, step, 1, ret_copy);
+		close(pipes[1]);
+		while (waitpid(child, NULL, 0) < 0 && errno == EINTR)
+			;
+		return 0;
+	}
+	close(pipes[1]);
+	return -error;
+}

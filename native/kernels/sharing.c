@@ -1,0 +1,185 @@
+/* Threads that change counters at once: what it costs that their counters share a cache line, or are
+ * the same. Every thread works until one flag says stop, so none ever runs without the others. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <time.h>
+
+#include "clock.h"
+#include "mematlas.h"
+
+#define BATCH 64u /* operations between looks at the flag */
+#define LINE 128u /* two lines: neighbours are fetched in pairs */
+
+struct contest {
+	_Alignas(LINE) _Atomic uint32_t ready;
+	_Alignas(LINE) _Atomic bool start;
+	_Atomic bool stop;
+	_Alignas(LINE) int mode;
+	uint32_t threads;
+};
+
+struct contender {
+	_Alignas(LINE) struct contest *contest;
+	_Atomic uint64_t *counter;
+	int cpu;
+	int error;
+	uint64_t operations, elapsed_ns;
+	pthread_t thread;
+};
+
+static void store_batch(_Atomic uint64_t *counter)
+{
+	volatile uint64_t *plain = (volatile uint64_t *)counter;
+
+	for (unsigned i = 0; i < BATCH; i++)
+		*plain += 1;
+}
+
+static void add_batch(_Atomic uint64_t *counter)
+{
+	for (unsigned i = 0; i < BATCH; i++)
+		atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+}
+
+static void swap_batch(_Atomic uint64_t *counter)
+{
+	for (unsigned i = 0; i < BATCH; i++) {
+		uint64_t seen = atomic_load_explicit(counter, memory_order_relaxed);
+
+		while (!atomic_compare_exchange_weak_explicit(
+			counter, &seen, seen + 1, memory_order_relaxed, memory_order_relaxed))
+			;
+	}
+}
+
+static void load_batch(_Atomic uint64_t *counter)
+{
+	for (unsigned i = 0; i < BATCH; i++)
+		(void)atomic_load_explicit(counter, memory_order_relaxed);
+}
+
+static void (*const batches[])(_Atomic uint64_t *) = {
+	[MEMATLAS_SHARING_STORE] = store_batch,
+	[MEMATLAS_SHARING_ADD] = add_batch,
+	[MEMATLAS_SHARING_SWAP] = swap_batch,
+	[MEMATLAS_SHARING_LOAD] = load_batch,
+};
+
+static int pin(int cpu)
+{
+	cpu_set_t *set = CPU_ALLOC((size_t)cpu + 1);
+	size_t size = CPU_ALLOC_SIZE((size_t)cpu + 1);
+
+	if (!set)
+		return -ENOMEM;
+	CPU_ZERO_S(size, set);
+	CPU_SET_S((size_t)cpu, size, set);
+	int result = -pthread_setaffinity_np(pthread_self(), size, set);
+	CPU_FREE(set);
+	return result;
+}
+
+/* Spins, but lets others run: there may be more threads than CPUs. */
+static void await_start(struct contest *contest)
+{
+	atomic_fetch_add(&contest->ready, 1);
+	for (unsigned turn = 1; !atomic_load_explicit(&contest->start, memory_order_acquire);
+	     turn++)
+		if (turn % 1024 == 0)
+			sched_yield();
+}
+
+static void *contend(void *argument)
+{
+	struct contender *self = argument;
+	struct contest *contest = self->contest;
+	void (*batch)(_Atomic uint64_t *) = batches[contest->mode];
+
+	self->error = self->cpu < 0 ? 0 : pin(self->cpu);
+	await_start(contest);
+	uint64_t began = now_ns();
+	while (!atomic_load_explicit(&contest->stop, memory_order_relaxed)) {
+		batch(self->counter);
+		self->operations += BATCH;
+	}
+	self->elapsed_ns = now_ns() - began;
+	return NULL;
+}
+
+static void pause_ns(uint64_t ns)
+{
+	struct timespec rest = {.tv_sec = (time_t)(ns / 1000000000u),
+				.tv_nsec = (long)(ns % 1000000000u)};
+
+	while (nanosleep(&rest, &rest) < 0 && errno == EINTR)
+		;
+}
+
+static void hold(struct contest *contest, uint32_t started, uint64_t duration_ns)
+{
+	while (atomic_load(&contest->ready) < started)
+		sched_yield();
+	atomic_store_explicit(&contest->start, true, memory_order_release);
+	if (started == contest->threads)
+		pause_ns(duration_ns);
+	atomic_store(&contest->stop, true);
+}
+
+static int start_all(struct contender *contenders, uint32_t threads, uint32_t *started)
+{
+	int error = 0;
+
+	for (*started = 0; *started < threads; ++*started) {
+		struct contender *each = &contenders[*started];
+
+		error = pthread_create(&each->thread, NULL, contend, each);
+		if (error)
+			break;
+	}
+	return -error;
+}
+
+static int run(struct contest *contest, struct contender *contenders, uint64_t duration_ns)
+{
+	uint32_t started;
+	int error = start_all(contenders, contest->threads, &started);
+
+	hold(contest, started, duration_ns);
+	for (uint32_t i = 0; i < started; i++) {
+		pthread_join(contenders[i].thread, NULL);
+		if (!error)
+			error = contenders[i].error;
+	}
+	return error;
+}
+
+int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus,
+			 uint32_t threads, uint64_t duration_ns,
+			 struct mematlas_sharing_result *ret)
+{
+	struct contest contest = {.mode = mode, .threads = threads};
+	struct contender *contenders;
+
+	if (mode < 0 || mode > MEMATLAS_SHARING_LOAD || !threads || base % 8 || distance % 8)
+		return -EINVAL;
+	contenders = aligned_alloc(LINE, threads * sizeof(*contenders));
+	if (!contenders)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < threads; i++) {
+		_Atomic uint64_t *counter = (_Atomic uint64_t *)(uintptr_t)(base + i * distance);
+
+		contenders[i] =
+			(struct contender){.contest = &contest, .counter = counter, .cpu = cpus[i]};
+	}
+	int error = run(&contest, contenders, duration_ns);
+	for (uint32_t i = 0; i < threads; i++)
+		ret[i] = (struct mematlas_sharing_result){contenders[i].operations,
+							  contenders[i].elapsed_ns};
+	free(contenders);
+	return error;
+}
