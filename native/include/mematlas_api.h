@@ -198,6 +198,17 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
  * Returns the number of distinct frames. */
 int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables, uint64_t *const *ret,
 			     int table_count);
+/* scan/chunks.c: one heap of glibc's malloc in a process whose mem and pagemap are open, from its first chunk
+ * to its end. -EUCLEAN: no such heap, or it changed meanwhile. */
+struct mematlas_heap_walk {
+	uint64_t chunks;
+	uint64_t in_use; /* bytes; what lies in thread caches and fast bins counts as in use */
+	uint64_t free;
+	uint64_t top;       /* of that, the last chunk, from which the heap grows */
+	uint64_t trimmable; /* resident bytes that malloc_trim(3) would give back */
+};
+int mematlas_heap_walk(int memory, int pagemap, uint64_t first, uint64_t end, int main,
+		       struct mematlas_heap_walk *ret);
 /* kcmp(2): 0 if two processes have the same address space, 1, 2 or 3 if not. */
 int mematlas_kcmp_vm(int32_t first, int32_t second);
 

@@ -32,5 +32,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("faults", "mematlas.cli.faults", "page faults of a process, or of a command"),
     Command("wss", "mematlas.cli.wss", "the working set: memory a process uses during a time"),
     Command("exec", "mematlas.cli.exec", "run a program with memory settings of its own"),
+    Command(
+        "doctor",
+        "mematlas.cli.doctor",
+        "what is wrong with a machine, process or recording, and the fix",
+    ),
     Command("tune", "mematlas.cli.tune", "change the machine's memory knobs, and undo it"),
 )

@@ -1,6 +1,7 @@
 """Typed facade over the C core: buffers in, buffers out, errors as OSError. Alone touches `_native`."""
 
 from mematlas.native.chain import gather_sum, link_chain, walk_chain
+from mematlas.native.chunks import HeapWalk, walk_heap
 from mematlas.native.collector import Account, Collector, Event, Traced
 from mematlas.native.core import PAGE
 from mematlas.native.fault import advise_timed, fork_timed, map_timed, touch_pages, unmap_timed
@@ -35,6 +36,7 @@ __all__ = [
     "Account",
     "Collector",
     "Event",
+    "HeapWalk",
     "MapsColumns",
     "PoolFigures",
     "PoolHandle",
@@ -75,4 +77,5 @@ __all__ = [
     "unmap_memory",
     "unmap_timed",
     "walk_chain",
+    "walk_heap",
 ]

@@ -1,0 +1,51 @@
+"""Words that rules share: ways out, shares, and commands a shell takes as they stand."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from mematlas.model.doctor import Fix, FixKind, Unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mematlas.model.doctor import ProcessState
+
+NO_MEMINFO = Unknown("/proc/meminfo told nothing")
+
+
+def tune(words: str, note: str = "") -> Fix:
+    """Change a knob of the machine."""
+    return Fix(FixKind.TUNE, f"mematlas tune apply {words} --yes", note)
+
+
+def look(command: str, note: str = "") -> Fix:
+    """See more."""
+    return Fix(FixKind.LOOK, command, note)
+
+
+def percent(part: float, whole: float) -> str:
+    """Write a share."""
+    return f"{100 * part / whole:.0f} %" if whole else "0 %"
+
+
+def command_line(words: Iterable[str]) -> str:
+    """Quote a command for a shell, on one line; control characters as bash writes them."""
+    return " ".join(map(_quote, words)) or "COMMAND"
+
+
+def restart(state: ProcessState, options: str, note: str = "") -> Fix:
+    """Start the program again with other settings."""
+    command = command_line(state.facts.command)
+    return Fix(FixKind.EXEC, f"mematlas exec {options} -- {command}", note)
+
+
+def _quote(word: str) -> str:
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{escaped.translate(_CONTROLS)}'"
+
+
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), 127)} | {10: "\\n", 9: "\\t"}

@@ -1,0 +1,92 @@
+"""Say what is wrong with the memory of a machine, process or recorded run, and which command puts it right."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from mematlas.cli.arguments import duration
+from mematlas.errors import TargetError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from mematlas.model.doctor import Checkup
+
+_LEVELS = ("act", "consider", "know")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="PID|FILE.atlas",
+        help="a process, self, or a recording; default: this machine",
+    )
+    parser.add_argument(
+        "--during",
+        metavar="TIME",
+        type=duration,
+        default=1.0,
+        help="watch for this long (default 1s); growth takes 5s or more to show",
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="list the checks that found all well too"
+    )
+    parser.add_argument(
+        "--fail-on",
+        choices=_LEVELS,
+        help="exit with 1 if there is a finding this urgent, or more",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/doctor/1)")
+    parser.add_argument(
+        "--root", default="/", help="read a captured tree with proc/ and sys/ in it"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Examine, and print the findings."""
+    checkup = _examine(arguments)
+    if arguments.json:
+        from mematlas.views import facts_json
+
+        sys.stdout.write(facts_json.render("doctor", checkup))
+    else:
+        from rich.console import Console
+
+        from mematlas.views.text.doctor import render_checkup
+
+        render_checkup(checkup, everything=arguments.all, console=Console())
+    wanted = _LEVELS[: _LEVELS.index(arguments.fail_on) + 1] if arguments.fail_on else ()
+    return int(any(each.severity in wanted for each in checkup.findings))
+
+
+def _examine(arguments: argparse.Namespace) -> Checkup:
+    from mematlas.analysis import doctor
+    from mematlas.sources import checkup
+
+    target = arguments.target
+    if target is None:
+        return doctor.examine_host(checkup.read_host(arguments.root, arguments.during))
+    if target == "self" or target.isdigit():
+        from mematlas.sources.process import parse_pid
+
+        state = checkup.read_process(parse_pid(target), arguments.root, arguments.during)
+        return doctor.examine_process(state)
+    if not os.path.exists(target):  # noqa: PTH110
+        raise TargetError(f"{target!r} is neither a process ID nor a file")
+    return _examine_recording(target)
+
+
+def _examine_recording(path: str) -> Checkup:
+    from mematlas.analysis import doctor
+    from mematlas.analysis.leaks import find_leaks
+    from mematlas.analysis.report import make_report
+    from mematlas.cli.report import load
+    from mematlas.model.doctor import RecordingState
+
+    recording = load(path)
+    state = RecordingState(path, recording, make_report(recording, None), find_leaks(recording))
+    return doctor.examine_recording(state)

@@ -1,0 +1,63 @@
+"""Every command the doctor gives is one: mematlas's own parse, knobs exist, Python names are there."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import shlex
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mematlas.analysis import doctor
+from mematlas.cli.commands import COMMANDS
+from mematlas.cli.main import Parser
+from mematlas.model.doctor import FixKind
+from mematlas.tuning import plan
+from mematlas.tuning.profiles import values_of
+from unit.test_doctor_host import CASES as HOSTS
+from unit.test_doctor_process import CASES as PROCESSES
+from unit.test_doctor_recording import CASES as RECORDINGS
+
+if TYPE_CHECKING:
+    from mematlas.model.doctor import Finding, Fix
+
+FINDINGS: list[Finding] = [
+    *(f for sick, _ in HOSTS.values() for f in doctor.examine_host(sick).findings),
+    *(f for sick, _ in PROCESSES.values() for f in doctor.examine_process(sick).findings),
+    *(f for sick, _ in RECORDINGS.values() for f in doctor.examine_recording(sick).findings),
+]
+FIXES = {(each.rule, fix.command): fix for each in FINDINGS for fix in each.fixes}
+COMING = ("numpy", "collapse", "migrate_pages")
+OURS = {key: fix for key, fix in FIXES.items() if "mematlas " in fix.command}
+
+
+@pytest.mark.parametrize("fix", OURS.values(), ids=lambda fix: fix.command)
+def test_our_own_commands_parse(fix: Fix) -> None:
+    """A `mematlas ...` command is taken by its own parser."""
+    words = shlex.split(fix.command.partition("mematlas ")[2].partition(" && ")[0])
+    words = ["64M" if word == "SIZE" else word for word in words]
+    command = next(each for each in COMMANDS if each.name == words[0])
+    parser = Parser(prog="mematlas", allow_abbrev=False)
+    importlib.import_module(command.module).add_arguments(parser)
+    arguments = parser.parse_args(words[1:])
+    if words[0] == "tune" and arguments.profile:
+        assert values_of(arguments.profile)
+    elif words[0] == "tune":
+        assert plan.parse(arguments.values)
+
+
+def test_a_program_follows_each_start() -> None:
+    """A command for the program's start ends in the program."""
+    for fix in FIXES.values():
+        if fix.kind is FixKind.EXEC:
+            assert re.search(r"(COMMAND|service --name 'a b'|orders\.py)$", fix.command), fix
+
+
+def test_python_names_are_there() -> None:
+    """What a fix calls of mematlas.memory exists."""
+    from mematlas import memory
+
+    for fix in FIXES.values():
+        for name in re.findall(r"mematlas\.memory\.(\w+)", fix.command + fix.note):
+            assert hasattr(memory, name) or name in COMING, fix

@@ -1,0 +1,124 @@
+/* A program with one fault of memory: what the doctor is to find. Prints a line when it is ready; a line on
+ * its input makes it put right what it can, and print what that gave back. */
+#define _GNU_SOURCE
+#include <malloc.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define MIB (1UL << 20)
+#define BLOCKS 20000
+
+static pthread_barrier_t barrier;
+
+static long resident(void)
+{
+	FILE *file = fopen("/proc/self/statm", "r");
+	long size = 0, pages = 0;
+
+	if (!file || fscanf(file, "%ld %ld", &size, &pages) != 2)
+		exit(2);
+	fclose(file);
+	return pages * sysconf(_SC_PAGESIZE);
+}
+
+static char *map(size_t size, int protection, int flags)
+{
+	char *memory = mmap(NULL, size, protection, MAP_ANONYMOUS | flags, -1, 0);
+
+	if (memory == MAP_FAILED)
+		exit(77);
+	return memory;
+}
+
+/* Leave every 50th block: holes of freed memory between them. */
+static void shred(void)
+{
+	static __thread char *blocks[BLOCKS];
+
+	for (int i = 0; i < BLOCKS; i++) {
+		blocks[i] = malloc(3000 + (size_t)(i % 7) * 500);
+		memset(blocks[i], 1, 3000);
+	}
+	for (int i = 0; i < BLOCKS; i++)
+		if (i % 50)
+			free(blocks[i]);
+}
+
+static void *shredder(void *argument)
+{
+	shred();
+	pthread_barrier_wait(&barrier);
+	pause();
+	return argument;
+}
+
+static void bloat(void)
+{
+	pthread_t thread;
+
+	pthread_barrier_init(&barrier, NULL, 2);
+	pthread_create(&thread, NULL, shredder, NULL);
+	shred();
+	pthread_barrier_wait(&barrier);
+}
+
+static void lock(void)
+{
+	struct rlimit limit = {4 * MIB, 4 * MIB};
+
+	setrlimit(RLIMIT_MEMLOCK, &limit);
+	if (geteuid() == 0 && (setgid(65534) || setuid(65534)))
+		exit(77);
+	if (mlock(map(4 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 4 * MIB - 65536))
+		exit(77);
+}
+
+static void grow(void)
+{
+	for (;;) {
+		memset(malloc(MIB), 1, MIB);
+		usleep(100000);
+	}
+}
+
+static void be(const char *sickness)
+{
+	if (!strcmp(sickness, "small-pages"))
+		memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 1, 128 * MIB);
+	else if (!strcmp(sickness, "shared-small-pages"))
+		memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED), 1, 128 * MIB);
+	else if (!strcmp(sickness, "write-execute"))
+		map(MIB, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE);
+	else if (!strcmp(sickness, "bloat"))
+		bloat();
+	else if (!strcmp(sickness, "memlock"))
+		lock();
+	else if (!strcmp(sickness, "lazy"))
+		madvise(memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 1, 128 * MIB),
+			128 * MIB, MADV_FREE);
+}
+
+int main(int count, char **words)
+{
+	const char *sickness = count > 1 ? words[1] : "well";
+	long before;
+
+	be(sickness);
+	puts("ready");
+	fflush(stdout);
+	if (!strcmp(sickness, "growth"))
+		grow();
+	getchar();
+	before = resident();
+	malloc_trim(0);
+	printf("%ld\n", before - resident());
+	fflush(stdout);
+	getchar();
+	return 0;
+}
