@@ -28,7 +28,7 @@ FINDINGS: list[Finding] = [
     *(f for sick, _ in RECORDINGS.values() for f in doctor.examine_recording(sick).findings),
 ]
 FIXES = {(each.rule, fix.command): fix for each in FINDINGS for fix in each.fixes}
-COMING = ("numpy", "collapse", "migrate_pages")
+COMING = ("numpy",)
 OURS = {key: fix for key, fix in FIXES.items() if "mematlas " in fix.command}
 
 

@@ -166,7 +166,7 @@ def test_nodes_as_numa_maps_has_them() -> None:
         assert "bind:0" in text
         assert "N0=256" in text
         assert region.placement.by_node == {0: MIB}
-        assert region.migrate(0) == {"moved": 256}
+        assert region.migrate(0) == {"already there": 256}
     with pytest.raises(UsageError, match="node 63"):
         Region("1M", node=63)
 
@@ -367,7 +367,7 @@ def test_shared_region_between_processes() -> None:
         (4096, {"huge": "3M"}, "no such page size"),
         (4096, {"fork": "maybe"}, "fork behaviour"),
         (4096, {"policy": "near"}, "no such policy"),
-        (4096, {"policy": "interleave"}, "nodes to interleave"),
+        (4096, {"policy": "interleave"}, "needs the node"),
         (4096, {"lock": "later"}, "lock is True"),
     ],
 )

@@ -3,8 +3,11 @@
 The only part of mematlas, with `tuning`, that changes anything, and only in this process.
 """
 
+from mematlas.memory.advice import advise, collapse
 from mematlas.memory.aligned import PaddedCounters, aligned_empty
 from mematlas.memory.heap import HeapArena, HeapStats, heap_stats, trim
+from mematlas.memory.locking import LockLimit, lock_limit, mlockall, munlockall
+from mematlas.memory.numa import mbind, mempolicy, migrate_pages, move_pages
 from mematlas.memory.placement import Placement, place_of, where
 from mematlas.memory.pool import Pool, Slot
 from mematlas.memory.region import Region
@@ -12,13 +15,23 @@ from mematlas.memory.region import Region
 __all__ = [
     "HeapArena",
     "HeapStats",
+    "LockLimit",
     "PaddedCounters",
     "Placement",
     "Pool",
     "Region",
     "Slot",
+    "advise",
     "aligned_empty",
+    "collapse",
     "heap_stats",
+    "lock_limit",
+    "mbind",
+    "mempolicy",
+    "migrate_pages",
+    "mlockall",
+    "move_pages",
+    "munlockall",
     "place_of",
     "trim",
     "where",

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import resource
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mematlas import native
-from mematlas.errors import AccessError, MematlasError, UsageError
-from mematlas.memory import backing
-from mematlas.memory.advice import ADVICE, Advised, check_advice
+from mematlas.errors import MematlasError, UsageError
+from mematlas.memory import advice, backing, numa
+from mematlas.memory.advice import ADVICE, Advised
 from mematlas.memory.backing import Refused
 from mematlas.memory.export import Export
+from mematlas.memory.locking import check_room
 from mematlas.memory.placement import Placement, place_of
 from mematlas.units import format_bytes, parse_bytes
 
@@ -23,11 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-POLICIES = {"preferred": 1, "bind": 2, "interleave": 3, "local": 4, "weighted": 6}
 _FORK = {"dont": 10, "wipe": 18}
-_MPOL_MF_MOVE = 2
 _MLOCK_ONFAULT = 1
-_MADV_GUARD_INSTALL = 102
 
 
 class Region(Advised):
@@ -73,7 +68,7 @@ class Region(Advised):
         self._check(lock, fork, policy, node)
         self._guard = native.PAGE if guard else 0
         kinds = [backing.check_kind(kind) for kind in (self.requested, *_fallbacks(huge, fallback))]
-        nodes = [node] if isinstance(node, int) else list(node or ())
+        nodes = numa.as_list(node)
         for kind in kinds[:1] if require else kinds:
             try:
                 self._open(kind, nodes, policy, populate=populate)
@@ -99,14 +94,10 @@ class Region(Advised):
         if fork not in (None, "copy", *_FORK):
             message = f"no such fork behaviour: {fork!r}; copy, dont or wipe"
             raise UsageError(message)
-        if policy not in POLICIES:
-            message = f"no such policy: {policy!r}; one of {', '.join(POLICIES)}"
-            raise UsageError(message)
+        if node is not None or policy not in ("bind", "local"):
+            numa.check_policy(policy, numa.as_list(node))
         if lock not in (False, True, "onfault"):
             message = f"lock is True, False or 'onfault', not {lock!r}"
-            raise UsageError(message)
-        if node is None and policy == "interleave":
-            message = "interleaving needs the nodes to interleave over"
             raise UsageError(message)
 
     def _open(self, kind: str, nodes: list[int], policy: str, *, populate: bool) -> None:
@@ -120,20 +111,12 @@ class Region(Advised):
         self._open_now = True
         try:
             if nodes or policy == "local":
-                self._bind(POLICIES[policy], nodes)
+                numa.set_range(self.address, self.length, policy, nodes, move=False)
             if populate or kind in ("2M", "1G"):
                 backing.populate(self.address, self.length)
         except BaseException:
             self.close()
             raise
-
-    def _bind(self, mode: int, nodes: list[int]) -> None:
-        try:
-            native.bind_memory(self.address, self.length, mode, nodes, 0)
-        except OSError as error:
-            listed = ", ".join(map(str, nodes))
-            message = f"no memory on node {listed} for this process: {error.strerror}"
-            raise UsageError(message) from None
 
     def _finish(self, fork: str | None, lock: bool | str, advice: Sequence[str]) -> None:
         hugetlb = self.granted in ("2M", "1G")
@@ -156,7 +139,7 @@ class Region(Advised):
     def _install_guards(self) -> None:
         for page in (self.address - self._guard, self.address + self.length):
             try:
-                native.advise(page, self._guard, _MADV_GUARD_INSTALL)
+                native.advise(page, self._guard, ADVICE["guard_install"])
             except OSError:
                 native.protect_memory(page, self._guard, 0)
 
@@ -232,12 +215,9 @@ class Region(Advised):
     # ---- advice, by the names of madvise(2); offset and length in bytes, whole pages
 
     def _advise(self, name: str, offset: int, length: int | None) -> None:
-        check_advice(name, shared=self._share)
         start, size = self._range(offset, length)
-        try:
-            native.advise(start, size, ADVICE[name])
-        except OSError as error:
-            raise self._refusal(name, error) from None
+        hugetlb = self.granted in ("2M", "1G")
+        advice.give(start, size, name, shared=self._share, hugetlb=hugetlb)
 
     def _range(self, offset: int, length: int | None) -> tuple[int, int]:
         self._check_open()
@@ -251,27 +231,11 @@ class Region(Advised):
             raise UsageError(message)
         return self.address + offset, size
 
-    def _refusal(self, name: str, error: OSError) -> MematlasError:
-        locked = bool(self.placement.locked)
-        if (
-            error.errno == errno.EINVAL
-            and locked
-            and name in ("dontneed", "free", "remove", "pageout", "cold")
-        ):
-            return MematlasError(f"{name}() does not work on locked pages; unlock() first")
-        if error.errno == errno.EINVAL:
-            return MematlasError(
-                f"the kernel refuses {name}() for this memory, or does not know it"
-            )
-        if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EBUSY):
-            return MematlasError(f"{name}() could not be done now: {error.strerror}")
-        return MematlasError(f"{name}() failed: {error.strerror}")
-
     # ---- locking and moving
 
     def lock(self, *, onfault: bool = False) -> None:
         """Keep the pages in memory: all of them now, or each once it is touched."""
-        _check_lock_limit(self.length)
+        check_room(self.length, "locking this region takes")
         try:
             native.lock_memory(self.address, self.length, _MLOCK_ONFAULT if onfault else 0)
         except OSError as error:
@@ -283,24 +247,22 @@ class Region(Advised):
         native.unlock_memory(self.address, self.length)
 
     def migrate(self, node: int) -> dict[str, int]:
-        """Move resident pages to a node; counts pages by outcome ("moved", or the kernel's error)."""
-        pages = list(range(self.address, self.address + self.length, self._step()))
-        try:
-            status = native.move_pages(0, pages, [node] * len(pages))
-        except OSError as error:
-            message = f"pages cannot be moved to node {node}: {error.strerror}"
-            raise UsageError(message) from None
-        counts: dict[str, int] = {}
-        for one in status:
-            key = (
-                "moved"
-                if one == node
-                else "elsewhere"
-                if one >= 0
-                else errno.errorcode.get(-one, "?")
-            )
-            counts[key] = counts.get(key, 0) + 1
-        return counts
+        """Move resident pages to a node; counts pages by outcome, as memory.move_pages() does."""
+        self._check_open()
+        return numa.move_range(self.address, self.length, node, self._step())
+
+    def mbind(
+        self,
+        policy: str,
+        node: int | Sequence[int] | None = None,
+        offset: int = 0,
+        length: int | None = None,
+        *,
+        move: bool = False,
+    ) -> dict[str, int]:
+        """Set the NUMA policy of the region or a part of it; with `move`, move pages that lie elsewhere."""
+        start, size = self._range(offset, length)
+        return numa.bind_range(start, size, policy, numa.as_list(node), move=move)
 
     def _step(self) -> int:
         return self._mapped.page if self.granted in ("2M", "1G") else native.PAGE
@@ -342,21 +304,3 @@ def _fallbacks(huge: str | None, fallback: Sequence[str] | None) -> tuple[str, .
     if fallback is not None:
         return tuple(fallback)
     return ("thp", "4k") if huge in ("2M", "1G") else ("4k",) if huge in ("thp", "64K") else ()
-
-
-def _check_lock_limit(length: int) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
-    if soft == resource.RLIM_INFINITY or _has_capability(14) or length <= soft:
-        return
-    top = "unlimited" if hard == resource.RLIM_INFINITY else format_bytes(hard)
-    message = (
-        f"{format_bytes(length)} exceed the limit on locked memory, {format_bytes(soft)} (hard limit "
-        f"{top}); raise it with `ulimit -l`, or grant CAP_IPC_LOCK"
-    )
-    raise AccessError(message)
-
-
-def _has_capability(number: int) -> bool:
-    status = Path("/proc/self/status").read_text()
-    effective = status.partition("CapEff:")[2].split(maxsplit=1)[0]
-    return bool(int(effective, 16) >> number & 1)

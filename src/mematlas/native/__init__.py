@@ -21,7 +21,7 @@ from mematlas.native.mapping import (
     unmap_memory,
 )
 from mematlas.native.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
-from mematlas.native.numa import bind_memory, move_pages, policy, set_policy
+from mematlas.native.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
 from mematlas.native.pages import join_frames, read_pagemap, scan_pagemap
 from mematlas.native.pool import PoolFigures, PoolHandle
 from mematlas.native.process import add_personality, disable_thp, same_address_space
@@ -59,6 +59,7 @@ __all__ = [
     "lock_memory",
     "map_memory",
     "map_timed",
+    "migrate_pages",
     "mincore_file",
     "move_pages",
     "name_memory",

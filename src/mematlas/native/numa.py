@@ -46,3 +46,15 @@ def move_pages(pid: int, pages: Sequence[int], nodes: Sequence[int] | None) -> l
     addresses, flags = ffi.new("uint64_t[]", pages), 0 if nodes is None else 2
     check(lib.mematlas_move_pages(pid, len(pages), addresses, wanted, status, flags))
     return list(status)
+
+
+def migrate_pages(pid: int, source: Sequence[int], target: Sequence[int]) -> int:
+    """Move all pages of a process from nodes to nodes; returns how many could not be (migrate_pages)."""
+    bits = 64 * (max((*source, *target), default=0) // 64 + 1)
+    masks = []
+    for nodes in (source, target):
+        mask = ffi.new("uint64_t[]", bits // 64)
+        for node in nodes:
+            mask[node // 64] |= 1 << node % 64
+        masks.append(mask)
+    return check(lib.mematlas_migrate_pages(pid, *masks, bits))

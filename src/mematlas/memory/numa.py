@@ -1,0 +1,246 @@
+"""NUMA placement of memory there is: policies of ranges, pages moved, and what became of each page.
+
+Results count pages by outcome: "moved", "already there", "not moved", and for what the kernel refused its
+error: ENOENT not resident, EFAULT the zero page or no mapping, EBUSY in use by the kernel just now, EACCES
+shared with other processes, ENOMEM no room on the node.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mematlas import native
+from mematlas.errors import AccessError, TargetError, UnsupportedError, UsageError
+from mematlas.sources import numa_maps
+from mematlas.sources.process import open_process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+POLICIES = {
+    "default": 0,
+    "preferred": 1,
+    "bind": 2,
+    "interleave": 3,
+    "local": 4,
+    "preferred-many": 5,
+    "weighted": 6,
+}
+_NODES = Path("/sys/devices/system/node/has_memory")
+_WITHOUT_NODES = ("default", "local")
+_MOVE = 2  # MPOL_MF_MOVE
+_CHUNK = 1 << 16
+
+Counts = dict[str, int]
+
+
+def check_policy(policy: str, nodes: Sequence[int]) -> tuple[int, list[int]]:
+    """Mode and nodes for the kernel; UsageError says what is wrong with them."""
+    if policy not in POLICIES:
+        raise UsageError(f"no such policy: {policy!r}; one of {', '.join(POLICIES)}")
+    if policy in _WITHOUT_NODES:
+        return POLICIES[policy], []
+    if not nodes:
+        raise UsageError(f"policy {policy!r} needs the node, or nodes, to take memory from")
+    check_nodes(nodes)
+    if policy == "preferred" and len(nodes) > 1:
+        policy = "preferred-many"
+    return POLICIES[policy], list(nodes)
+
+
+def check_nodes(nodes: Iterable[int]) -> None:
+    """UsageError if one of the nodes is not there, or has no memory, with those that have."""
+    from mematlas.memory.launch import parse_list
+
+    present = parse_list(_NODES.read_text()) if _NODES.exists() else [0]
+    absent = sorted(set(nodes) - set(present))
+    if absent:
+        listed = ", ".join(map(str, absent))
+        raise UsageError(
+            f"no memory on node {listed}; nodes with memory here: {', '.join(map(str, present))}"
+        )
+
+
+def as_list(node: int | Sequence[int] | None) -> list[int]:
+    """One node, several or none as a list."""
+    return [] if node is None else [node] if isinstance(node, int) else list(node)
+
+
+def where_pages(address: int, length: int) -> list[int]:
+    """Node of each page of a range, or the kernel's -errno."""
+    return _in_parts(_pages(address, length), None)
+
+
+def mbind(
+    buffer: Any, policy: str, node: int | Sequence[int] | None = None, *, move: bool = False
+) -> Counts:
+    """Set the policy of an array's whole pages; with `move`, move those that lie elsewhere.
+
+    Without `move` it counts for pages that come in later, and the counts tell where pages are now.
+    """
+    address, length = inner_pages(buffer)
+    return bind_range(address, length, policy, as_list(node), move=move)
+
+
+def bind_range(address: int, length: int, policy: str, nodes: list[int], *, move: bool) -> Counts:
+    """Set the policy of whole pages at an address, and count where its pages are then."""
+    before = where_pages(address, length)
+    set_range(address, length, policy, nodes, move=move)
+    after = where_pages(address, length)
+    allowed = set(nodes or before + after)
+    return _count(
+        one
+        if one < 0
+        else "moved"
+        if one != old
+        else "already there"
+        if one in allowed
+        else "not moved"
+        for old, one in zip(before, after, strict=True)
+    )
+
+
+def set_range(address: int, length: int, policy: str, nodes: list[int], *, move: bool) -> None:
+    """Set the policy of whole pages at an address: mbind(2)."""
+    mode, wanted = check_policy(policy, nodes)
+    try:
+        native.bind_memory(address, length, mode, wanted, _MOVE if move else 0)
+    except OSError as error:
+        if not (move and error.errno == errno.EIO):  # EIO: some pages stayed where they were
+            raise _refusal(error, policy, wanted) from None
+
+
+def move_pages(buffer: Any, node: int) -> Counts:
+    """Move the pages of an array, or of any other object with a contiguous buffer, to a node."""
+    address, length = outer_pages(buffer)
+    return move_range(address, length, node)
+
+
+def move_range(address: int, length: int, node: int, step: int = native.PAGE) -> Counts:
+    """Move the pages of a range to a node: move_pages(2), every page's status read."""
+    check_nodes([node])
+    pages = _pages(address, length, step)
+    before = _in_parts(pages, None)
+    try:
+        status = _in_parts(pages, node)
+    except OSError as error:
+        raise _refusal(error, "move_pages", [node]) from None
+    return _count(
+        one
+        if one < 0
+        else "not moved"
+        if one != node
+        else "already there"
+        if old == node
+        else "moved"
+        for old, one in zip(before, status, strict=True)
+    )
+
+
+def migrate_pages(pid: int, source: int | Sequence[int], target: int | Sequence[int]) -> Counts:
+    """Move all pages of a process (0: this one) from nodes to nodes; pages of 4 KiB, by outcome."""
+    source, target = as_list(source), as_list(target)
+    check_nodes({*source, *target})
+    number = pid or os.getpid()
+    before = _held(number, source)
+    try:
+        left = native.migrate_pages(number, source, target)
+    except OSError as error:
+        if error.errno == errno.ESRCH:
+            raise TargetError(f"there is no process {pid}") from None
+        raise _refusal(error, "migrate_pages", target) from None
+    counts = {"moved": max(0, before - _held(number, source)), "not moved": left}
+    return {name: count for name, count in counts.items() if count}
+
+
+@contextmanager
+def mempolicy(policy: str, node: int | Sequence[int] | None = None) -> Iterator[None]:
+    """Have this thread's new pages placed by a policy inside a `with` block, then as before."""
+    mode, nodes = check_policy(policy, as_list(node))
+    saved, saved_nodes = native.policy()
+    try:
+        native.set_policy(mode, nodes)
+    except OSError as error:
+        raise _refusal(error, policy, nodes) from None
+    try:
+        yield
+    finally:
+        native.set_policy(saved, saved_nodes)
+
+
+def inner_pages(buffer: Any) -> tuple[int, int]:
+    """Give the whole pages inside a buffer: what may be changed without changing its neighbours."""
+    address, length = _extent(buffer)
+    start = -(-address // native.PAGE) * native.PAGE
+    end = (address + length) // native.PAGE * native.PAGE
+    if start >= end:
+        raise UsageError("there is no whole page inside this buffer")
+    return start, end - start
+
+
+def outer_pages(buffer: Any) -> tuple[int, int]:
+    """Give every page a buffer is on, shared with neighbours or not."""
+    address, length = _extent(buffer)
+    start = address // native.PAGE * native.PAGE
+    return start, -(-(address + length - start) // native.PAGE) * native.PAGE
+
+
+def _extent(buffer: Any) -> tuple[int, int]:
+    view = memoryview(buffer)
+    if not view.contiguous:
+        raise UsageError("this array is not contiguous; give the one it is a view of")
+    view = view.cast("B") if view.nbytes else view
+    if not view.nbytes:
+        raise UsageError("there is no page in an empty buffer")
+    return native.address_of(view), view.nbytes
+
+
+def _pages(address: int, length: int, step: int = native.PAGE) -> list[int]:
+    return list(range(address, address + length, step))
+
+
+def _in_parts(pages: list[int], node: int | None) -> list[int]:
+    status: list[int] = []
+    for first in range(0, len(pages), _CHUNK):
+        some = pages[first : first + _CHUNK]
+        status += native.move_pages(0, some, None if node is None else [node] * len(some))
+    return status
+
+
+def _count(outcomes: Iterable[int | str]) -> Counts:
+    counts: Counts = {}
+    for one in outcomes:
+        name = errno.errorcode.get(-one, str(one)) if isinstance(one, int) else one
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+def _held(pid: int, nodes: Sequence[int]) -> int:
+    """Pages of 4 KiB a process has on nodes."""
+    if not Path("/proc/self/numa_maps").exists():
+        raise UnsupportedError("this kernel was built without NUMA")
+    with open_process(pid) as process:
+        lines = numa_maps.parse(process.read("numa_maps").decode("utf-8", "replace"))
+    return sum(line.nodes.get(node, 0) for line in lines for node in nodes) // native.PAGE
+
+
+def _refusal(
+    error: OSError, what: str, nodes: Sequence[int]
+) -> AccessError | UnsupportedError | UsageError:
+    listed = ", ".join(map(str, nodes))
+    if error.errno == errno.EPERM:
+        return AccessError(
+            f"{what} to node {listed} is refused: another user's process, or nodes beyond this "
+            "process's own, take CAP_SYS_NICE"
+        )
+    if error.errno == errno.ENOSYS:
+        return UnsupportedError(f"{what}: this kernel was built without NUMA")
+    if error.errno == errno.EINVAL and what == "weighted":
+        return UnsupportedError("weighted interleaving takes kernel 6.9 or later")
+    if error.errno == errno.EINVAL and what == "preferred":
+        return UnsupportedError("preferring several nodes takes kernel 5.15 or later")
+    return UsageError(f"{what} on node {listed} is refused: {error.strerror}")
