@@ -80,7 +80,7 @@ static uint32_t sum_of(struct state *state, struct ring *ring, uint64_t stack, u
 
 static bool in_eval_loop(const struct trace_process *shared, uint64_t pc)
 {
-	for (int i = 0; i < 4; i++)
+	for (unsigned i = 0; i < TRACE_EVAL_RANGES; i++)
 		if (pc > shared->eval_start[i] && pc <= shared->eval_end[i])
 			return true;
 	return false;

@@ -24,6 +24,7 @@
 #define TRACE_MAX_RINGS 4096u
 #define TRACE_MAX_FRAMES 512u /* of each sort (native, Python) in one stack */
 #define TRACE_PAGE 4096u
+#define TRACE_EVAL_RANGES 4u
 
 enum trace_mode { TRACE_SAMPLED = 0, TRACE_EXACT = 1 };
 
@@ -67,7 +68,7 @@ struct trace_process {
 	uint64_t stalls;      /* atomic; times a full ring was waited for */
 	uint64_t untraced_threads; /* atomic; threads that got no ring (no memory, too many) */
 	uint64_t tracer_start, tracer_end;   /* text of libmematlas_trace.so */
-	uint64_t eval_start[4], eval_end[4]; /* CPython's eval loop: native frames here are Python frames */
+	uint64_t eval_start[TRACE_EVAL_RANGES], eval_end[TRACE_EVAL_RANGES]; /* CPython's eval loop: native frames here are Python frames */
 	uint32_t python_version;             /* PY_VERSION_HEX, 0: no interpreter seen */
 	uint32_t python_hooked;              /* 1: PyMem_SetAllocator wrappers are in */
 	uint64_t private_start[16], private_end[16]; /* the tracer's own anonymous memory; 0: unused pair */

@@ -7,9 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../include/trace_format.h"
+
 struct trace_python {
 	uint32_t version; /* PY_VERSION_HEX of an interpreter whose frames can be read; 0: none */
-	uint64_t eval_start[4], eval_end[4];
+	uint64_t eval_start[TRACE_EVAL_RANGES], eval_end[TRACE_EVAL_RANGES];
 	bool hooked;
 };
 extern struct trace_python trace_python;
@@ -23,7 +25,8 @@ bool trace_python_is_finalizing(void); /* it is taking itself down */
 struct trace_python_layout {
 	uint32_t minor; /* 3.minor */
 	uint16_t thread_frame; /* PyThreadState: current frame, or with `cframe` the _PyCFrame */
-	uint16_t cframe_frame; /* _PyCFrame: current frame; 0: there is no _PyCFrame */
+	bool has_cframe; /* until 3.12 */
+	uint16_t cframe_frame, cframe_previous;
 	uint16_t frame_code; /* _PyInterpreterFrame */
 	uint16_t frame_previous;
 	uint16_t frame_instruction;
@@ -63,6 +66,9 @@ unsigned trace_python_frames(struct trace_code_cache *cache, uint64_t *words, un
 			     void (*emit)(void *context, uint32_t id,
 					  const struct trace_code *code),
 			     void *context);
+
+/* What each entry of the eval loop keeps on the C stack, leaf first. */
+unsigned trace_python_entries(uintptr_t *places, unsigned max);
 
 /* python_hooks.c: wraps the object allocator. Blocks over 512 bytes come from malloc() and are seen
  * there. */

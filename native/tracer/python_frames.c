@@ -8,6 +8,7 @@
 #define STATE_KIND(state) ((state) >> 2 & 7)
 #define STATE_COMPACT(state) ((state) >> 5 & 1)
 #define STATE_ASCII(state) ((state) >> 6 & 1)
+#define POINTER_TAGS 7u /* 3.14 keeps how a reference is counted in its lowest bits */
 
 static const struct trace_python_layout *layout;
 static void *(*this_thread_state)(void);
@@ -142,9 +143,16 @@ static const char *current_frame(void)
 	if (!is_plausible(thread))
 		return NULL;
 	const char *frame = pointer_at(thread, layout->thread_frame);
-	if (layout->cframe_frame)
+	if (layout->has_cframe)
 		frame = is_plausible(frame) ? pointer_at(frame, layout->cframe_frame) : NULL;
 	return frame;
+}
+
+static const char *code_of(const char *frame)
+{
+	uintptr_t tagged = (uintptr_t)pointer_at(frame, layout->frame_code);
+
+	return (const char *)(tagged & ~(uintptr_t)POINTER_TAGS);
 }
 
 static bool is_shim(const char *frame)
@@ -170,7 +178,7 @@ unsigned trace_python_frames(struct trace_code_cache *cache, uint64_t *words, un
 	const char *frame = current_frame();
 	while (is_plausible(frame) && count < max) {
 		const char *previous = pointer_at(frame, layout->frame_previous);
-		const char *code = pointer_at(frame, layout->frame_code);
+		const char *code = code_of(frame);
 		if (!is_shim(frame) && is_plausible(code)) {
 			const char *at = pointer_at(frame, layout->frame_instruction);
 			int64_t offset = at - (code + layout->code_instructions);
@@ -182,5 +190,23 @@ unsigned trace_python_frames(struct trace_code_cache *cache, uint64_t *words, un
 		}
 		frame = previous;
 	}
+	return count;
+}
+
+unsigned trace_python_entries(uintptr_t *places, unsigned max)
+{
+	unsigned count = 0;
+
+	if (layout->has_cframe) {
+		const char *cframe = pointer_at(this_thread_state(), layout->thread_frame);
+		for (; is_plausible(cframe) && count < max;
+		     cframe = pointer_at(cframe, layout->cframe_previous))
+			places[count++] = (uintptr_t)cframe;
+		return count;
+	}
+	const char *frame = current_frame();
+	for (; is_plausible(frame) && count < max; frame = pointer_at(frame, layout->frame_previous))
+		if (is_shim(frame))
+			places[count++] = (uintptr_t)frame;
 	return count;
 }

@@ -8,6 +8,8 @@ static const struct trace_python_layout measured[] = {
 		.minor = 11,
 		.thread_frame = 56,
 		.cframe_frame = 8,
+		.cframe_previous = 16,
+		.has_cframe = true,
 		.frame_code = 32,
 		.frame_previous = 48,
 		.frame_instruction = 56,
@@ -26,48 +28,96 @@ static const struct trace_python_layout measured[] = {
 		.bytes_data = 32,
 		.owned_by_c_stack = 255,
 	},
+	{
+		.minor = 12,
+		.thread_frame = 56,
+		.cframe_frame = 0,
+		.cframe_previous = 8,
+		.has_cframe = true,
+		.frame_code = 0,
+		.frame_previous = 8,
+		.frame_instruction = 56,
+		.frame_owner = 70,
+		.code_file = 112,
+		.code_name = 128,
+		.code_linetable = 136,
+		.code_first_line = 68,
+		.code_instructions = 192,
+		.string_length = 16,
+		.string_state = 32,
+		.string_ascii_data = 40,
+		.string_compact_data = 56,
+		.bytes_size = 16,
+		.bytes_data = 32,
+		.owned_by_c_stack = 3,
+	},
 };
 
-/* Beginning of 3.13's _Py_DebugOffsets, in 8-byte words. */
-enum {
-	OFFSETS_VERSION = 1,
-	OFFSETS_FREE_THREADED = 2,
-	OFFSETS_THREAD_STATE = 19,
-	OFFSETS_FRAME = 28,
-	OFFSETS_CODE = 34,
-	OFFSETS_BYTES = 70,
-	OFFSETS_UNICODE = 73,
-	OFFSETS_WORDS = 77
+/* Where the parts of _Py_DebugOffsets (Include/internal/pycore_debug_offsets.h) begin in each
+ * version, in 8-byte words: the table grows in its middle. Within a part new fields come last, but
+ * for 3.15's in the thread's, behind what is read here. */
+struct parts {
+	uint32_t minor;
+	unsigned thread_state, frame, code, bytes, unicode;
 };
+static const struct parts parts[] = {
+	{13, 19, 28, 34, 64, 67},
+	{14, 22, 31, 39, 74, 77},
+	{15, 22, 39, 47, 86, 89},
+};
+#define OFFSETS_VERSION 1
+#define OFFSETS_FREE_THREADED 2
+#define OFFSETS_WORDS 93
+#define COMPACT_MORE 16 /* PyCompactUnicodeObject beyond PyASCIIObject: its UTF-8 form and length */
 
-static const struct trace_python_layout *read_offsets(const void *runtime)
+/* A release candidate or a distribution's patch might have moved something: sizes tell. */
+static bool is_plausible_table(const uint64_t *words, const struct parts *at)
+{
+	const uint64_t *frame = words + at->frame, *code = words + at->code;
+	const uint64_t *bytes = words + at->bytes, *unicode = words + at->unicode;
+
+	for (unsigned i = 1; i <= 5; i++)
+		if (frame[i] >= frame[0])
+			return false;
+	for (unsigned i = 1; i <= 9; i++)
+		if (code[i] >= code[0] || code[i] < 16)
+			return false;
+	return frame[0] < 512 && code[0] < 1024 && bytes[2] < bytes[0] && bytes[1] >= 16 &&
+	       unicode[1] < unicode[0] && unicode[2] >= 16 && unicode[0] < 256 &&
+	       words[at->thread_state + 4] < words[at->thread_state];
+}
+
+static const struct trace_python_layout *read_offsets(uint32_t version, const struct parts *at,
+						      const void *runtime)
 {
 	static struct trace_python_layout layout;
 	uint64_t words[OFFSETS_WORDS];
 
 	memcpy(words, runtime, sizeof words);
-	if (memcmp(words, "xdebugpy", 8) != 0 || words[OFFSETS_VERSION] >> 16 != 0x030d ||
-	    words[OFFSETS_FREE_THREADED])
+	if (memcmp(words, "xdebugpy", 8) != 0 || words[OFFSETS_VERSION] != version ||
+	    words[OFFSETS_FREE_THREADED] || !is_plausible_table(words, at))
 		return NULL;
+	const uint64_t *frame = words + at->frame, *code = words + at->code;
+	const uint64_t *bytes = words + at->bytes, *unicode = words + at->unicode;
 	layout = (struct trace_python_layout){
-		.minor = 13,
-		.thread_frame = (uint16_t)words[OFFSETS_THREAD_STATE + 4],
-		.frame_previous = (uint16_t)words[OFFSETS_FRAME + 1],
-		.frame_code = (uint16_t)words[OFFSETS_FRAME + 2],
-		.frame_instruction = (uint16_t)words[OFFSETS_FRAME + 3],
-		.frame_owner = (uint16_t)words[OFFSETS_FRAME + 5],
-		.code_file = (uint16_t)words[OFFSETS_CODE + 1],
-		.code_name = (uint16_t)words[OFFSETS_CODE + 3],
-		.code_linetable = (uint16_t)words[OFFSETS_CODE + 4],
-		.code_first_line = (uint16_t)words[OFFSETS_CODE + 5],
-		.code_instructions = (uint16_t)words[OFFSETS_CODE + 9],
-		.bytes_size = (uint16_t)words[OFFSETS_BYTES + 1],
-		.bytes_data = (uint16_t)words[OFFSETS_BYTES + 2],
-		.string_state = (uint16_t)words[OFFSETS_UNICODE + 1],
-		.string_length = (uint16_t)words[OFFSETS_UNICODE + 2],
-		.string_ascii_data = (uint16_t)words[OFFSETS_UNICODE + 3],
-		.string_compact_data = (uint16_t)(words[OFFSETS_UNICODE + 3] + 16),
-		.owned_by_c_stack = 3,
+		.minor = at->minor,
+		.thread_frame = (uint16_t)words[at->thread_state + 4],
+		.frame_previous = (uint16_t)frame[1],
+		.frame_code = (uint16_t)frame[2],
+		.frame_instruction = (uint16_t)frame[3],
+		.frame_owner = (uint16_t)frame[5],
+		.code_file = (uint16_t)code[1],
+		.code_name = (uint16_t)code[3],
+		.code_linetable = (uint16_t)code[4],
+		.code_first_line = (uint16_t)code[5],
+		.code_instructions = (uint16_t)code[9],
+		.bytes_size = (uint16_t)bytes[1],
+		.bytes_data = (uint16_t)bytes[2],
+		.string_state = (uint16_t)unicode[1],
+		.string_length = (uint16_t)unicode[2],
+		.string_ascii_data = (uint16_t)unicode[3],
+		.string_compact_data = (uint16_t)(unicode[3] + COMPACT_MORE),
+		.owned_by_c_stack = 3, /* 3.14 puts the interpreter's own frames there, and C's at 4 */
 	};
 	return &layout;
 }
@@ -77,5 +127,8 @@ const struct trace_python_layout *trace_python_layout(uint32_t version, const vo
 	for (unsigned i = 0; i < sizeof measured / sizeof *measured; i++)
 		if (version >> 16 == (0x0300 | measured[i].minor))
 			return &measured[i];
-	return runtime && version >> 16 == 0x030d ? read_offsets(runtime) : NULL;
+	for (unsigned i = 0; runtime && i < sizeof parts / sizeof *parts; i++)
+		if (version >> 16 == (0x0300 | parts[i].minor))
+			return read_offsets(version, &parts[i], runtime);
+	return NULL;
 }

@@ -40,6 +40,44 @@ void trace_hook_python(void)
 	trace_python_hook(&callbacks);
 }
 
+static bool in_eval_loop(uintptr_t pc)
+{
+	for (unsigned i = 0; i < TRACE_EVAL_RANGES && trace_python.eval_end[i]; i++)
+		if (pc > trace_python.eval_start[i] && pc <= trace_python.eval_end[i])
+			return true;
+	return false;
+}
+
+static void add_eval_range(uintptr_t start, uintptr_t end)
+{
+	static _Atomic unsigned used = 1; /* the first is the function's own symbol */
+	unsigned index = atomic_fetch_add(&used, 1);
+
+	if (index >= TRACE_EVAL_RANGES) {
+		atomic_store(&used, TRACE_EVAL_RANGES);
+		return;
+	}
+	trace_python.eval_start[index] = start;
+	__atomic_store_n(&trace_python.eval_end[index], end, __ATOMIC_RELEASE);
+	trace_session.process->eval_start[index] = start;
+	__atomic_store_n(&trace_session.process->eval_end[index], end, __ATOMIC_RELEASE);
+}
+
+/* Compilers split the eval loop, and symbols name but one of its parts. Yet each of its calls keeps
+ * a frame of its own on the C stack, and so tells whose code that is. */
+void trace_learn_eval_loop(const struct trace_walk *walk)
+{
+	uintptr_t places[16], start, end;
+	unsigned count = trace_python_entries(places, sizeof places / sizeof *places);
+
+	for (unsigned i = 0; i < count; i++) {
+		uintptr_t pc = trace_walk_owner(walk, places[i]);
+		if (pc && !in_eval_loop(pc) &&
+		    trace_cfi_function(pc - 1, trace_eh_frame_hdr(pc), &start, &end))
+			add_eval_range(start, end);
+	}
+}
+
 void trace_describe_python(void)
 {
 	struct trace_process *process = trace_session.process;

@@ -177,6 +177,8 @@ uint32_t trace_stack(struct trace_thread *thread)
 	if (slot[1].hash == hash && slot[1].id)
 		return slot[1].id;
 	uint32_t id = thread->next_stack + 1;
+	if (python_count)
+		trace_learn_eval_loop(&thread->walk);
 	unsigned native_count = trace_walk_pcs(&thread->walk, &thread->bounds, thread->native);
 	if (!put_stack(thread, id, thread->native, native_count, thread->python, python_count))
 		return 0;

@@ -152,6 +152,7 @@ void trace_live_add_early(void);
 /* python_trace.c: what the Python side reports, and what the session says of it. */
 void trace_hook_python(void);
 void trace_describe_python(void);
+void trace_learn_eval_loop(const struct trace_walk *walk);
 
 /* hooks_exec.c */
 void trace_exec_start(const char *directory);

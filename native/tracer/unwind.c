@@ -72,6 +72,16 @@ unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds
 	return count;
 }
 
+uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place)
+{
+	const struct trace_frame *frames = walk->frames[walk->second];
+
+	for (unsigned i = 0; i + 1 < walk->count; i++)
+		if (place >= frames[i].sp && place < frames[i + 1].sp)
+			return frames[i].pc;
+	return 0;
+}
+
 #if defined(__x86_64__)
 
 #define CACHE_BITS 16u

@@ -33,6 +33,9 @@ static inline uint64_t unwind_pack(enum unwind_kind kind, int64_t cfa_offset,
 
 /* unwind_cfi.c: the rule for `pc`, read from its module's .eh_frame_hdr (PT_GNU_EH_FRAME). */
 uint64_t trace_cfi_rule(uintptr_t pc, const uint8_t *eh_frame_hdr);
+/* The piece of code around `pc` that one description covers: a function, or its hot or cold part. */
+bool trace_cfi_function(uintptr_t pc, const uint8_t *eh_frame_hdr, uintptr_t *start,
+			uintptr_t *end);
 
 /* unwind_modules.c: that section for the module `pc` lies in; NULL: no such module. */
 bool trace_unwind_modules_start(void);
@@ -74,5 +77,8 @@ uint64_t trace_unwind(struct trace_walk *walk, const struct trace_bounds *bounds
  * could not be finished ends in a 0. `pcs` has room for UNWIND_MOST_FRAMES + 1. */
 unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *bounds,
 			uint64_t *pcs);
+
+/* PC of the frame that `place`, an address on the stack, belongs to; 0: none. */
+uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place);
 
 #endif

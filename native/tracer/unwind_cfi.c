@@ -441,6 +441,17 @@ static uint64_t pack_row(const struct row *row, uintptr_t pc)
 	return unwind_pack(kind, cfa_offset, saved, rbp_offset);
 }
 
+bool trace_cfi_function(uintptr_t pc, const uint8_t *eh_frame_hdr, uintptr_t *start, uintptr_t *end)
+{
+	struct fde fde;
+
+	if (!eh_frame_hdr || !read_fde(pc, eh_frame_hdr, &fde))
+		return false;
+	*start = fde.start;
+	*end = fde.start + fde.length;
+	return true;
+}
+
 uint64_t trace_cfi_rule(uintptr_t pc, const uint8_t *eh_frame_hdr)
 {
 	const uint64_t unknown = unwind_pack(UNWIND_UNKNOWN, 0, UNWIND_RBP_KEPT, 0);
@@ -470,6 +481,15 @@ uint64_t trace_cfi_rule(uintptr_t pc, const uint8_t *eh_frame_hdr)
 	(void)pc;
 	(void)eh_frame_hdr;
 	return unwind_pack(UNWIND_UNKNOWN, 0, UNWIND_RBP_KEPT, 0);
+}
+
+bool trace_cfi_function(uintptr_t pc, const uint8_t *eh_frame_hdr, uintptr_t *start, uintptr_t *end)
+{
+	(void)pc;
+	(void)eh_frame_hdr;
+	(void)start;
+	(void)end;
+	return false;
 }
 
 #endif
