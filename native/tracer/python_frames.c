@@ -11,13 +11,26 @@
 #define POINTER_TAGS 7u /* 3.14 keeps how a reference is counted in its lowest bits */
 
 static const struct trace_python_layout *layout;
-static void *(*this_thread_state)(void);
+static void *(*gil_thread_state)(void);
+static void *(*running_thread_state)(void); /* since 3.12 the calling thread's own */
+
+/* In a subinterpreter a thread runs with another state than the one it began with; while it lets go
+ * of the GIL it runs with none, and its frames stand still. */
+static void *this_thread_state(void)
+{
+	void *running = running_thread_state ? running_thread_state() : NULL;
+
+	return running ? running : gil_thread_state();
+}
 
 static bool start(void)
 {
-	this_thread_state = (void *(*)(void))trace_python_symbol("PyGILState_GetThisThreadState");
+	gil_thread_state = (void *(*)(void))trace_python_symbol("PyGILState_GetThisThreadState");
+	if (trace_python.version >= 0x030c0000)
+		running_thread_state =
+			(void *(*)(void))trace_python_symbol("_PyThreadState_UncheckedGet");
 	layout = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
-	return this_thread_state && layout;
+	return gil_thread_state && layout;
 }
 
 static inline const char *pointer_at(const char *object, unsigned offset)
@@ -205,7 +218,8 @@ unsigned trace_python_entries(uintptr_t *places, unsigned max)
 		return count;
 	}
 	const char *frame = current_frame();
-	for (; is_plausible(frame) && count < max; frame = pointer_at(frame, layout->frame_previous))
+	for (; is_plausible(frame) && count < max;
+	     frame = pointer_at(frame, layout->frame_previous))
 		if (is_shim(frame))
 			places[count++] = (uintptr_t)frame;
 	return count;

@@ -117,7 +117,8 @@ static const struct trace_python_layout *read_offsets(uint32_t version, const st
 		.string_length = (uint16_t)unicode[2],
 		.string_ascii_data = (uint16_t)unicode[3],
 		.string_compact_data = (uint16_t)(unicode[3] + COMPACT_MORE),
-		.owned_by_c_stack = 3, /* 3.14 puts the interpreter's own frames there, and C's at 4 */
+		.owned_by_c_stack =
+			3, /* 3.14 puts the interpreter's own frames there, and C's at 4 */
 	};
 	return &layout;
 }
