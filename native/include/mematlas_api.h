@@ -306,7 +306,8 @@ enum mematlas_sharing_mode {
 };
 struct mematlas_sharing_result {
 	uint64_t operations;
-	uint64_t elapsed_ns; /* of this thread */
+	uint64_t elapsed_ns;    /* of this thread */
+	uint64_t interruptions; /* times it had to leave its CPU to others meanwhile */
 };
 /* cpus: where each thread is pinned; -1: anywhere. */
 int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus, uint32_t threads,

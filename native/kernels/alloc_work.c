@@ -1,11 +1,12 @@
 /* mematlas_alloc_work: what allocation costs, with whatever malloc this process was given by
- * LD_PRELOAD, or with mematlas's own pool. Prints one line: operations, the nanoseconds of all
- * threads, and of `hold` the resident bytes.
+ * LD_PRELOAD, or with mematlas's own pool. Prints the library malloc is in, the operations and the
+ * nanoseconds of all threads; of `hold` the resident bytes.
  *
  *   mematlas_alloc_work ALLOCATOR PATTERN SIZE LIVE THREADS MILLISECONDS
  *
  * SIZE 0 draws sizes from 16 to 4096 bytes, small ones as often as large ones by their logarithm. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
@@ -139,6 +140,15 @@ static int choose_allocator(struct work *work, const char *name)
 	return mematlas_pool_create(work->size, count, 16, -1, &pool);
 }
 
+/* Tells whose malloc this is: a library that LD_PRELOAD did not find is only a warning. */
+static void print_library(void)
+{
+	Dl_info info;
+
+	if (dladdr(dlsym(RTLD_DEFAULT, "malloc"), &info) && info.dli_fname)
+		printf("library %s\n", info.dli_fname);
+}
+
 static unsigned long number(const char *text)
 {
 	char *end;
@@ -170,6 +180,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "no allocator %s for this size and number\n", argv[1]);
 		return 2;
 	}
+	print_library();
 	if (strcmp(argv[2], "hold") == 0)
 		return hold_memory(&work);
 	work.pattern = find_pattern(argv[2]);

@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <time.h>
+#include <sys/resource.h>
 
 #include "clock.h"
 #include "mematlas.h"
@@ -17,10 +17,10 @@
 
 struct contest {
 	_Alignas(LINE) _Atomic uint32_t ready;
-	_Alignas(LINE) _Atomic bool start;
-	_Atomic bool stop;
+	_Alignas(LINE) _Atomic bool stop;
 	_Alignas(LINE) int mode;
 	uint32_t threads;
+	uint64_t duration_ns;
 };
 
 struct contender {
@@ -28,7 +28,8 @@ struct contender {
 	_Atomic uint64_t *counter;
 	int cpu;
 	int error;
-	uint64_t operations, elapsed_ns;
+	bool keeps_time; /* a clock in another thread would have to interrupt one of these */
+	uint64_t operations, elapsed_ns, interruptions;
 	pthread_t thread;
 };
 
@@ -85,13 +86,25 @@ static int pin(int cpu)
 }
 
 /* Spins, but lets others run: there may be more threads than CPUs. */
-static void await_start(struct contest *contest)
+static void await_others(struct contest *contest)
 {
 	atomic_fetch_add(&contest->ready, 1);
-	for (unsigned turn = 1; !atomic_load_explicit(&contest->start, memory_order_acquire);
-	     turn++)
+	for (unsigned turn = 1;
+	     atomic_load_explicit(&contest->ready, memory_order_acquire) < contest->threads;
+	     turn++) {
+		if (atomic_load(&contest->stop))
+			return;
 		if (turn % 1024 == 0)
 			sched_yield();
+	}
+}
+
+static uint64_t interruptions_so_far(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_THREAD, &usage);
+	return (uint64_t)usage.ru_nivcsw;
 }
 
 static void *contend(void *argument)
@@ -101,33 +114,19 @@ static void *contend(void *argument)
 	void (*batch)(_Atomic uint64_t *) = batches[contest->mode];
 
 	self->error = self->cpu < 0 ? 0 : pin(self->cpu);
-	await_start(contest);
+	await_others(contest);
+	self->interruptions = interruptions_so_far();
 	uint64_t began = now_ns();
 	while (!atomic_load_explicit(&contest->stop, memory_order_relaxed)) {
 		batch(self->counter);
 		self->operations += BATCH;
+		if (self->keeps_time && self->operations % (8 * BATCH) == 0 &&
+		    now_ns() - began >= contest->duration_ns)
+			atomic_store(&contest->stop, true);
 	}
 	self->elapsed_ns = now_ns() - began;
+	self->interruptions = interruptions_so_far() - self->interruptions;
 	return NULL;
-}
-
-static void pause_ns(uint64_t ns)
-{
-	struct timespec rest = {.tv_sec = (time_t)(ns / 1000000000u),
-				.tv_nsec = (long)(ns % 1000000000u)};
-
-	while (nanosleep(&rest, &rest) < 0 && errno == EINTR)
-		;
-}
-
-static void hold(struct contest *contest, uint32_t started, uint64_t duration_ns)
-{
-	while (atomic_load(&contest->ready) < started)
-		sched_yield();
-	atomic_store_explicit(&contest->start, true, memory_order_release);
-	if (started == contest->threads)
-		pause_ns(duration_ns);
-	atomic_store(&contest->stop, true);
 }
 
 static int start_all(struct contender *contenders, uint32_t threads, uint32_t *started)
@@ -144,12 +143,13 @@ static int start_all(struct contender *contenders, uint32_t threads, uint32_t *s
 	return -error;
 }
 
-static int run(struct contest *contest, struct contender *contenders, uint64_t duration_ns)
+static int run(struct contest *contest, struct contender *contenders)
 {
 	uint32_t started;
 	int error = start_all(contenders, contest->threads, &started);
 
-	hold(contest, started, duration_ns);
+	if (error)
+		atomic_store(&contest->stop, true);
 	for (uint32_t i = 0; i < started; i++) {
 		pthread_join(contenders[i].thread, NULL);
 		if (!error)
@@ -162,7 +162,7 @@ int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32
 			 uint32_t threads, uint64_t duration_ns,
 			 struct mematlas_sharing_result *ret)
 {
-	struct contest contest = {.mode = mode, .threads = threads};
+	struct contest contest = {.mode = mode, .threads = threads, .duration_ns = duration_ns};
 	struct contender *contenders;
 
 	if (mode < 0 || mode > MEMATLAS_SHARING_LOAD || !threads || base % 8 || distance % 8)
@@ -173,13 +173,16 @@ int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32
 	for (uint32_t i = 0; i < threads; i++) {
 		_Atomic uint64_t *counter = (_Atomic uint64_t *)(uintptr_t)(base + i * distance);
 
-		contenders[i] =
-			(struct contender){.contest = &contest, .counter = counter, .cpu = cpus[i]};
+		contenders[i] = (struct contender){.contest = &contest,
+						   .counter = counter,
+						   .cpu = cpus[i],
+						   .keeps_time = i == 0};
 	}
-	int error = run(&contest, contenders, duration_ns);
+	int error = run(&contest, contenders);
 	for (uint32_t i = 0; i < threads; i++)
 		ret[i] = (struct mematlas_sharing_result){contenders[i].operations,
-							  contenders[i].elapsed_ns};
+							  contenders[i].elapsed_ns,
+							  contenders[i].interruptions};
 	free(contenders);
 	return error;
 }

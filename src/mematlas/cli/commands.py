@@ -31,6 +31,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("cache", "mematlas.cli.cache", "what of files and trees is in the page cache"),
     Command("faults", "mematlas.cli.faults", "page faults of a process, or of a command"),
     Command("wss", "mematlas.cli.wss", "the working set: memory a process uses during a time"),
+    Command("bench", "mematlas.cli.bench", "measure what memory costs on this machine"),
     Command("exec", "mematlas.cli.exec", "run a program with memory settings of its own"),
     Command(
         "doctor",

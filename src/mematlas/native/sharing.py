@@ -19,12 +19,17 @@ SHARING_MODES = {
 
 def run_sharing(
     mode: str, base: int, distance: int, cpus: Sequence[int], duration_ns: int
-) -> list[tuple[int, int]]:
-    """One thread a CPU, each on the counter at base + its number * distance: (operations, nanoseconds)."""
+) -> list[tuple[int, int, int]]:
+    """One thread a CPU, each on the counter at base + its number * distance.
+
+    For each: operations, nanoseconds, and how often it had to leave its CPU to others meanwhile.
+    """
     results = ffi.new("struct mematlas_sharing_result[]", len(cpus))
     check(
         lib.mematlas_sharing_run(
             SHARING_MODES[mode], base, distance, cpus, len(cpus), duration_ns, results
         )
     )
-    return [(int(each.operations), int(each.elapsed_ns)) for each in results]
+    return [
+        (int(each.operations), int(each.elapsed_ns), int(each.interruptions)) for each in results
+    ]

@@ -1,0 +1,455 @@
+"""What benchmark figures mean: one line a person understands, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mematlas.model.bench import Figure, Label, Section
+
+_CLEAR = 1.1  # below this ratio nothing is said to differ
+_PAGE = 4096  # bytes from one place of the tlb benchmark to the next
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`text` says what was found, `advice` what to do. Not sure: the figures behind it are noisy."""
+
+    text: str
+    advice: str
+    sure: bool = True
+
+
+def findings(section: Section) -> list[Finding]:
+    """Explain one benchmark's figures."""
+    explain = _EXPLAIN.get(section.name)
+    return [] if explain is None else [each for each in explain(section) if each is not None]
+
+
+def find(figures: Iterable[Figure], **labels: Label) -> Figure | None:
+    """Find the figure with these labels."""
+    wanted = labels.items()
+    return next((each for each in figures if wanted <= each.labels.items()), None)
+
+
+def values(section: Section, label: str) -> list[Label]:
+    """List what a label takes, in order of appearance."""
+    return list(
+        dict.fromkeys(each.labels[label] for each in section.figures if label in each.labels)
+    )
+
+
+def differ(one: Figure, other: Figure) -> bool:
+    """Tell whether the medians' confidence intervals are apart."""
+    (low, high), (other_low, other_high) = one.interval, other.interval
+    return high < other_low or other_high < low
+
+
+def page_title(kind: str) -> str:
+    """Name pages as people do."""
+    titles = {
+        "4k": "4 KiB pages",
+        "4k shared": "shared 4 KiB pages",
+        "thp": "transparent huge pages",
+        "2M": "2 MiB hugetlb pages",
+        "1G": "1 GiB hugetlb pages",
+    }
+    return titles.get(kind, f"{kind.removesuffix('K')} KiB folios" if kind.endswith("K") else kind)
+
+
+def nanoseconds(value: float) -> str:
+    """Write a time that is given in ns, to three digits."""
+    if value < 999.5:
+        return f"{value:.3g} ns"
+    return f"{value / 1e3:.3g} us" if value < 999.5e3 else f"{value / 1e6:.3g} ms"
+
+
+def _sure(*figures: Figure) -> bool:
+    return not any(each.noisy for each in figures)
+
+
+# ---- tlb
+
+
+def _explain_tlb(section: Section) -> list[Finding | None]:
+    return [_huge_walk(section), _reach(section), _huge_gather(section), _mappings(section)]
+
+
+def _largest(section: Section) -> int:
+    walked = [
+        int(each.labels["places"]) for each in section.figures if each.labels["what"] == "random"
+    ]
+    return max(walked, default=0)
+
+
+def _best_pages(section: Section, what: str, places: int) -> Figure | None:
+    others = [
+        each
+        for each in section.figures
+        if each.labels["what"] == what
+        and each.labels["places"] == places
+        and each.labels["pages"] != "4k"
+    ]
+    return min(others, key=lambda each: each.median, default=None)
+
+
+def _huge_walk(section: Section) -> Finding | None:
+    places = _largest(section)
+    small = find(section.figures, what="random", pages="4k", places=places)
+    best = _best_pages(section, "random", places)
+    if small is None or best is None:
+        return None
+    return _compare_pages(small, best, "Following pointers at random", places * _PAGE)
+
+
+def _huge_gather(section: Section) -> Finding | None:
+    small = next((each for each in section.figures if each.labels["what"] == "gather"), None)
+    if small is None:
+        return None
+    places = int(small.labels["places"])
+    small = find(section.figures, what="gather", pages="4k", places=places)
+    best = _best_pages(section, "gather", places)
+    if small is None or best is None:
+        return None
+    return _compare_pages(small, best, "Independent random reads", places * _PAGE)
+
+
+def _compare_pages(small: Figure, best: Figure, what: str, span: int) -> Finding:
+    ratio = small.median / best.median
+    kind = str(best.labels["pages"])
+    costs = (
+        f"{what} in {format_bytes(span)} costs {nanoseconds(small.median)} with 4 KiB pages and "
+        f"{nanoseconds(best.median)} with {page_title(kind)}"
+    )
+    if ratio < _CLEAR or not differ(small, best):
+        return Finding(
+            f"{costs}: no clear difference", "leave page sizes alone for this", _sure(small, best)
+        )
+    advice = '`mematlas exec --huge thp -- PROGRAM`, or mematlas.Region(size, huge="thp")'
+    if kind in ("2M", "1G"):
+        advice = f'mematlas.Region(size, huge="{kind}"); `mematlas tune` reserves such pages'
+    return Finding(
+        f"{costs}: {ratio:.1f}x as much, spent on page walks", f"ask for huge pages: {advice}",
+        _sure(small, best),
+    )  # fmt: skip
+
+
+def _reach(section: Section) -> Finding | None:
+    """Find where 4 KiB pages begin to cost clearly more than the same places in the largest pages."""
+    last = None
+    for places in sorted(
+        {int(each.labels["places"]) for each in section.figures if each.labels["what"] == "random"}
+    ):
+        small = find(section.figures, what="random", pages="4k", places=places)
+        best = _best_pages(section, "random", places)
+        if small is None or best is None:
+            continue
+        if small.median > 1.5 * best.median and differ(small, best):
+            if last is None:
+                return None
+            return Finding(
+                f"Up to {format_bytes(last * _PAGE)} of memory in use 4 KiB pages cost little; from "
+                f"{format_bytes(places * _PAGE)} on a visit to another page costs "
+                f"{nanoseconds(small.median - best.median)} more than in huge pages",
+                "huge pages pay for data larger than that, visited at random",
+                _sure(small, best),
+            )
+        last = places
+    return None
+
+
+def _mappings(section: Section) -> Finding | None:
+    laid_out = [each for each in section.figures if each.labels["what"] == "mappings"]
+    if len(laid_out) < 2:
+        return None
+    near, far = laid_out[0], laid_out[-1]
+    ratio = far.median / near.median
+    layout = str(far.labels["layout"])
+    tables = section.facts.get(f"{layout}: page tables")
+    if tables is None or ratio < _CLEAR or not differ(near, far):
+        return None
+    return Finding(
+        f"{int(far.labels['places']):,} pages, {layout}, cost {ratio:.1f}x per access of the same pages "
+        f"in one mapping, and {format_bytes(tables)} of page tables",
+        "keep small buffers together: one large region or a pool, not a mapping each",
+        _sure(near, far),
+    )
+
+
+# ---- sharing
+
+
+def _explain_sharing(section: Section) -> list[Finding | None]:
+    threads = [value for value in values(section, "threads") if int(value) > 1]
+    found: list[Finding | None] = []
+    if threads:
+        count = threads[0]
+        found += [_false_sharing(section, mode, int(count)) for mode in ("add", "store")]
+        found.append(_contention(section, int(threads[-1])))
+    return found
+
+
+def _false_sharing(section: Section, mode: str, threads: int) -> Finding | None:
+    kind = "atomic" if mode == "add" else "ordinary"
+    counters = [
+        each
+        for each in section.figures
+        if each.labels["what"] == f"own counters, {mode}" and each.labels["threads"] == threads
+    ]
+    counters.sort(key=lambda each: int(each.labels["distance"]))
+    if len(counters) < 2:
+        return None
+    near, far = counters[0], counters[-1]
+    ratio = near.median / far.median
+    if ratio < _CLEAR or not differ(near, far):
+        return Finding(
+            f"{threads} threads adding to neighbouring {kind} counters cost each other nothing that "
+            "can be told",
+            "nothing to do",
+            _sure(near, far),
+        )
+    enough = next(each for each in counters if each.median <= 1.2 * far.median)
+    distance = int(enough.labels["distance"])
+    return Finding(
+        f"False sharing costs {ratio:.1f}x: {threads} threads adding to {kind} counters of their own take "
+        f"{nanoseconds(near.median)} each when these lie side by side, {nanoseconds(far.median)} "
+        f"when {distance} bytes apart",
+        f"put what each thread writes {distance} bytes apart (alignas({distance}); "
+        "mematlas.PaddedCounters)",
+        _sure(near, far),
+    )
+
+
+def _contention(section: Section, threads: int) -> Finding | None:
+    one = find(section.figures, what="one counter, add", threads=1)
+    many = find(section.figures, what="one counter, add", threads=threads)
+    swap = find(section.figures, what="one counter, swap", threads=threads)
+    if one is None or many is None:
+        return None
+    swapped = f", {nanoseconds(swap.median)} by compare-and-swap" if swap else ""
+    return Finding(
+        f"One atomic counter for {threads} threads costs each {nanoseconds(many.median)} an "
+        f"addition{swapped}, against {nanoseconds(one.median)} alone",
+        "count per thread and add up when asked; prefer fetch-and-add to compare-and-swap loops",
+        _sure(one, many),
+    )
+
+
+# ---- faults
+
+
+def _explain_faults(section: Section) -> list[Finding | None]:
+    return [
+        _first_touch(section),
+        _ahead(section),
+        _after_fork(section),
+    ]
+
+
+def _per_gib(figure: Figure) -> str:
+    return f"{figure.median * (1 << 30) / _PAGE / 1e6:.0f} ms per GiB"
+
+
+def _first_touch(section: Section) -> Finding | None:
+    small = find(section.figures, what="first touch", pages="4k")
+    if small is None:
+        return None
+    others = [
+        each
+        for each in section.figures
+        if each.labels["what"] == "first touch" and each.labels["pages"] in ("thp", "2M", "1G")
+    ]
+    best = min(others, key=lambda each: each.median, default=None)
+    text = f"New memory costs {_per_gib(small)} in 4 KiB pages, before it is used for anything"
+    if best is None:
+        return Finding(text, "reuse buffers instead of giving them back", _sure(small))
+    ratio = small.median / best.median
+    kind = str(best.labels["pages"])
+    return Finding(
+        f"{text}; {_per_gib(best)} in {page_title(kind)}, {ratio:.1f}x less",
+        "reuse buffers instead of giving them back, and ask for huge pages for large ones",
+        _sure(small, best),
+    )
+
+
+def _ahead(section: Section) -> Finding | None:
+    touch = find(section.figures, what="first touch", pages="4k")
+    ahead = find(section.figures, what="MADV_POPULATE_WRITE", pages="4k")
+    if touch is None or ahead is None:
+        return None
+    saved = 1 - ahead.median / touch.median
+    if saved <= 0 or not differ(touch, ahead):
+        return Finding(
+            "Populating 4 KiB pages in one call costs as much as touching them",
+            "populate for predictable latency, not for speed",
+            _sure(touch, ahead),
+        )
+    return Finding(
+        f"Populating 4 KiB pages in one call (MADV_POPULATE_WRITE) saves {100 * saved:.0f} % of the "
+        "cost of touching them one by one",
+        "Region(size, populate=True) where memory is used in full, or latency matters",
+        _sure(touch, ahead),
+    )
+
+
+def _after_fork(section: Section) -> Finding | None:
+    touch = find(section.figures, what="first touch", pages="4k")
+    copy = find(section.figures, what="write after fork", pages="4k")
+    fork = find(section.figures, what="fork", pages="4k")
+    if touch is None or copy is None or fork is None:
+        return None
+    huge = find(section.figures, what="write after fork", pages="thp")
+    split = ""
+    if huge is not None and huge.median > 0.5 * copy.median:
+        split = "; in transparent huge pages as well, since the kernel splits them to copy"
+    return Finding(
+        f"A fork costs {_per_gib(fork)} held, and then each first write to a page "
+        f"{nanoseconds(copy.median)}, {copy.median / touch.median:.1f}x of a new page{split}",
+        'keep large buffers from children that do not need them: Region(fork="dont"), or start '
+        "programs with posix_spawn or vfork",
+        _sure(copy, fork),
+    )  # fmt: skip
+
+
+# ---- alloc
+
+
+def _explain_alloc(section: Section) -> list[Finding | None]:
+    return [_fastest(section), _worst(section), _pool(section), _resident(section)]
+
+
+def _timed(section: Section, allocator: str) -> dict[tuple[Label, ...], Figure]:
+    return {
+        tuple(each.labels[key] for key in ("what", "size", "threads")): each
+        for each in section.figures
+        if each.labels["allocator"] == allocator and "threads" in each.labels
+    }
+
+
+def _mean_ratio(
+    some: dict[tuple[Label, ...], Figure], base: dict[tuple[Label, ...], Figure]
+) -> float:
+    """Geometric mean of how many times faster `some` is than `base`, over what both did."""
+    import math
+
+    both = some.keys() & base.keys()
+    if not both:
+        return 0.0
+    logs = (math.log(base[key].median / some[key].median) for key in both)
+    return math.exp(sum(logs) / len(both))
+
+
+def _fastest(section: Section) -> Finding | None:
+    base = _timed(section, "glibc")
+    ratios = {
+        str(name): _mean_ratio(_timed(section, str(name)), base)
+        for name in values(section, "allocator")
+        if name not in ("glibc", "pool")
+    }
+    if not base or not ratios:
+        return None
+    name, ratio = max(ratios.items(), key=lambda each: each[1])
+    if ratio < _CLEAR:
+        return Finding("No malloc here is clearly faster than glibc's", "keep glibc's")
+    library = section.proofs.get(name, name)
+    return Finding(
+        f"{name} is the fastest malloc here, {ratio:.1f}x glibc (geometric mean of all patterns)",
+        f"try it on your program: LD_PRELOAD={library} PROGRAM",
+        not any(each.noisy for each in base.values()),
+    )
+
+
+def _worst(section: Section) -> Finding | None:
+    """Name the pattern at which glibc loses most."""
+    base = _timed(section, "glibc")
+    worst: tuple[float, Figure, Figure] | None = None
+    for name in values(section, "allocator"):
+        for key, figure in _timed(section, str(name)).items():
+            other = base.get(key)
+            if name == "pool" or other is None or not differ(figure, other):
+                continue
+            ratio = other.median / figure.median
+            if worst is None or ratio > worst[0]:
+                worst = (ratio, other, figure)
+    if worst is None or worst[0] < 2:
+        return None
+    ratio, slow, fast = worst
+    size = "mixed sizes" if slow.labels["size"] == 0 else f"{slow.labels['size']} bytes"
+    return Finding(
+        f"glibc is weakest at {slow.labels['what']} of {size}, threads: {slow.labels['threads']}: "
+        f"{nanoseconds(slow.median)} against {nanoseconds(fast.median)} of {fast.labels['allocator']}",
+        "if your program does that, keep memory from going back and forth: "
+        "GLIBC_TUNABLES=glibc.malloc.trim_threshold=268435456, a pool, or another malloc",
+        _sure(slow, fast),
+    )
+
+
+def _pool(section: Section) -> Finding | None:
+    ratio = _mean_ratio(_timed(section, "pool"), _timed(section, "glibc"))
+    if not ratio:
+        return None
+    text = f"mematlas's pool of equal objects does the same work {ratio:.1f}x as fast as glibc's malloc"
+    if ratio < _CLEAR:
+        text = "mematlas's pool of equal objects is no faster than glibc's malloc at this work"
+    return Finding(text, "use mematlas.Pool where objects are equal, or shared between processes")
+
+
+def _resident(section: Section) -> Finding | None:
+    moment = "one in ten in use"
+    thin = {
+        str(each.labels["allocator"]): each
+        for each in section.figures
+        if each.labels.get("moment") == moment and each.labels["allocator"] != "pool"
+    }
+    if not thin:
+        return None
+    name, least = min(thin.items(), key=lambda each: each[1].median)
+    return Finding(
+        "Resident memory hardly falls when objects are freed: with nine in ten given back at random, "
+        f"the least that stays is {100 * least.median:.0f} % of what was asked for at the peak ({name})",
+        "allocate what lives long apart from what lives shortly; reuse instead of freeing",
+    )
+
+
+# ---- numa
+
+
+def _explain_numa(section: Section) -> list[Finding | None]:
+    local = [each for each in section.figures if each.labels["cpus"] == each.labels["memory"]]
+    remote = [each for each in section.figures if each.labels["cpus"] != each.labels["memory"]]
+    local = [each for each in local if each.unit == "ns"]
+    remote = [each for each in remote if each.unit == "ns"]
+    if not local:
+        return []
+    near = min(local, key=lambda each: each.median)
+    if not remote:
+        return [
+            Finding(
+                f"One memory node: every CPU reaches all memory in {nanoseconds(near.median)}",
+                "nothing to place; NUMA policies have no effect here",
+                _sure(near),
+            )
+        ]
+    far = max(remote, key=lambda each: each.median)
+    return [
+        Finding(
+            f"Memory of {far.labels['memory']} costs CPUs of {far.labels['cpus']} "
+            f"{nanoseconds(far.median)} a load, {far.median / near.median:.1f}x of near memory",
+            "keep programs and their memory on one node: `mematlas exec --cpunodebind N --membind N`",
+            _sure(near, far),
+        )
+    ]
+
+
+_EXPLAIN: dict[str, Callable[[Section], list[Finding | None]]] = {
+    "tlb": _explain_tlb,
+    "sharing": _explain_sharing,
+    "faults": _explain_faults,
+    "alloc": _explain_alloc,
+    "numa": _explain_numa,
+}

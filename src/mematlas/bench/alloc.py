@@ -1,0 +1,158 @@
+"""What allocators cost: each in a process of its own, by LD_PRELOAD, at the work of real programs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from typing import TYPE_CHECKING
+
+from mematlas.bench.case import Case
+from mematlas.errors import MematlasError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mematlas.bench.method import Meter, Settings
+
+PROGRAM = "mematlas_alloc_work"
+PATTERNS = ("churn", "batch", "handoff")
+MIXED = 0  # as a size
+_LIVE_BYTES = 4 << 20  # a thread holds about this much
+_SIZES = (16, 64, 256, 1024, 16384, MIXED)
+_QUICK = (64, 1024, MIXED)
+_MEAN_MIXED = 770  # bytes, of sizes drawn from 16 to 4096 by their logarithm
+
+_LIBRARIES = {
+    "glibc": ((), ""),
+    "jemalloc": (("libjemalloc.so.2",), "libjemalloc2"),
+    "mimalloc": (("libmimalloc.so.3", "libmimalloc.so.2", "libmimalloc.so"), "libmimalloc2.0"),
+    "tcmalloc": (("libtcmalloc_minimal.so.4", "libtcmalloc.so.4"), "libtcmalloc-minimal4"),
+}
+ALLOCATORS = (*_LIBRARIES, "pool")
+
+
+def measure(settings: Settings, meter: Meter) -> None:
+    """Time every allocator there is at every pattern; then see what memory it holds."""
+    found = []
+    for name in ALLOCATORS:
+        allocator = find(name)
+        if isinstance(allocator, str):
+            meter.unavailable[name] = allocator
+        else:
+            found.append(allocator)
+            meter.proofs[name] = allocator.library if name != "pool" else "mematlas.memory.Pool"
+    threads = settings.threads or tuple(sorted({1, min(16, len(os.sched_getaffinity(0)))}))
+    sizes = (settings.size,) if settings.size else _QUICK if settings.quick else _SIZES
+    meter.measure(cases(found, sizes, threads, 8 if settings.quick else 15), until=0.8)
+    held = (16 if settings.quick else 64) << 20
+    meter.measure([case for each in found for case in holding(each, sizes[:1], held)], least=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Allocator:
+    """A malloc, or our pool, as it was found to be: `library` is the file that the process used."""
+
+    name: str
+    preload: str
+    library: str
+
+
+def find(name: str) -> Allocator | str:
+    """Find an allocator by using it; text says why it cannot be measured."""
+    libraries, package = _LIBRARIES.get(name, ((), ""))
+    for preload in libraries or ("",):
+        used = str(_run(name, preload, "churn", 64, 10, 1, 1).get("library", ""))
+        if not preload or os.path.basename(preload).split(".so")[0] in used:  # noqa: PTH119
+            return Allocator(name, preload, used)
+    return f"not installed ({libraries[0]}); on Debian: apt-get install {package}"
+
+
+def live_objects(size: int) -> int:
+    """Tell how many objects a thread holds."""
+    return max(16, min(10_000, _LIVE_BYTES // (size or _MEAN_MIXED)))
+
+
+def cases(
+    allocators: Sequence[Allocator], sizes: Sequence[int], threads: Sequence[int], milliseconds: int
+) -> list[Case]:
+    """List every allocator at every pattern, size and number of threads that it can do."""
+    return [
+        Case(
+            {"what": pattern, "allocator": each.name, "size": size, "threads": count},
+            "ns",
+            partial(_sample, each, pattern, size, count, milliseconds),
+        )
+        for size in sizes
+        for pattern in PATTERNS
+        for count in threads
+        if not (pattern == "handoff" and count % 2)
+        for each in allocators
+        if not (each.name == "pool" and size == MIXED)
+    ]
+
+
+def _sample(each: Allocator, pattern: str, size: int, threads: int, milliseconds: int) -> float:
+    """Nanoseconds for an allocation and its release, in each thread."""
+    live = live_objects(size)
+    found = _run(each.name, each.preload, pattern, size, live, threads, milliseconds)
+    return int(found["ns"]) / max(1, int(found["operations"]))
+
+
+class Holding:
+    """Resident bytes an allocator took, as a share of those asked of it, at three moments of one run."""
+
+    def __init__(self, each: Allocator, size: int, total: int) -> None:
+        self._arguments = (
+            each.name,
+            each.preload,
+            "hold",
+            size,
+            total // (size or _MEAN_MIXED),
+            1,
+            0,
+        )
+        self._seen: dict[str, str] = {}
+
+    def at(self, moment: str) -> float:
+        """Run the program, unless this moment of its last run was not asked for yet."""
+        if moment not in self._seen:
+            self._seen = _run(*self._arguments)
+        return int(self._seen.pop(moment)) / int(self._seen["asked"])
+
+
+MOMENTS = {"held": "all in use", "thin": "one in ten in use", "empty": "all given back"}
+
+
+def holding(each: Allocator, sizes: Sequence[int], total: int) -> list[Case]:
+    """List what an allocator holds when full, when nine objects in ten are given back, and when all."""
+    found = []
+    for size in sizes:
+        run = Holding(each, size, total)
+        for moment, title in MOMENTS.items():
+            labels: dict[str, str | int] = {
+                "what": "resident", "allocator": each.name, "size": size, "moment": title
+            }  # fmt: skip
+            found.append(Case(labels, "bytes per byte asked for", partial(run.at, moment)))
+    return found
+
+
+def _run(
+    name: str, preload: str, pattern: str, size: int, live: int, threads: int, milliseconds: int
+) -> dict[str, str]:
+    program = os.fspath(resources.files("mematlas").joinpath(PROGRAM))  # type: ignore[call-overload]
+    environment = {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}
+    if preload:
+        environment["LD_PRELOAD"] = preload
+    numbers = (size, live, threads, milliseconds)
+    command = [program, "pool" if name == "pool" else "malloc", pattern, *map(str, numbers)]
+    try:
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise MematlasError(f"{program}: {error.strerror}; install mematlas anew") from None
+    if done.returncode:
+        said = done.stderr.strip().splitlines()
+        raise MematlasError(f"{name} failed at {pattern}: {said[-1] if said else done.returncode}")
+    return dict(line.split(" ", 1) for line in done.stdout.splitlines())

@@ -1,0 +1,23 @@
+"""The benchmarks there are. A benchmark's module has `measure(settings, meter)`; it is imported on use."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Benchmark(NamedTuple):
+    """One benchmark: its name, the module that measures, and what it tells."""
+
+    name: str
+    module: str
+    summary: str
+
+
+BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark("tlb", "mematlas.bench.tlb", "what page size costs: walks, gathers, small mappings"),
+    Benchmark("sharing", "mematlas.bench.sharing", "false sharing and contended atomics"),
+    Benchmark("faults", "mematlas.bench.faults", "memory from the kernel: touch, populate, fork"),
+    Benchmark("alloc", "mematlas.bench.alloc", "malloc implementations and our pool"),
+    Benchmark("numa", "mematlas.bench.numa", "each memory node from each node's CPUs"),
+)
+NAMES = tuple(each.name for each in BENCHMARKS)

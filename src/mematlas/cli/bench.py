@@ -1,0 +1,181 @@
+"""Measure what memory costs on this machine: page sizes, sharing, faults, allocators, nodes.
+
+`mematlas bench all --quick` takes less than a minute. `mematlas bench compare A.json B.json` tells what
+changed between two results, `mematlas bench show A.json` shows one again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mematlas.cli.arguments import duration, size
+from mematlas.errors import TargetError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
+
+    from mematlas.model.bench import Result
+
+_INTERRUPTED = 130
+_SCHEMA = "mematlas/bench/1"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    from mematlas.bench.catalogue import BENCHMARKS
+
+    listed = "\n".join(f"  {each.name:<10} {each.summary}" for each in BENCHMARKS)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = f"benchmarks:\n{listed}\n  {'all':<10} all of them"
+    parser.add_argument(
+        "what", nargs="+", metavar="NAME", help="benchmarks; or: compare FILE FILE; or: show FILE"
+    )
+    parser.add_argument("--quick", action="store_true", help="fewer sizes, less time: a first look")
+    parser.add_argument(
+        "--time",
+        metavar="TIME",
+        type=duration,
+        help="for each benchmark, about (default 10s, quick 4s)",
+    )
+    parser.add_argument("--size", type=size, help="memory to measure in (alloc: of an object)")
+    parser.add_argument(
+        "--threads", type=_numbers, metavar="N,...", help="numbers of threads (default: 1 and all)"
+    )
+    parser.add_argument(
+        "--pages", type=_words, metavar="KIND,...", help="4k, 64K (or other mTHP), thp, 2M, 1G"
+    )
+    parser.add_argument("--output", metavar="FILE", type=Path, help="keep the result, as JSON")
+    parser.add_argument("--json", action="store_true", help=f"print JSON ({_SCHEMA})")
+    parser.add_argument("--all", action="store_true", help="compare: list unchanged figures too")
+    parser.add_argument(
+        "--fail-if-slower", action="store_true", help="compare: exit code 1 if a figure got slower"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measure, compare or show."""
+    first, *rest = arguments.what
+    if first == "compare":
+        return _compare(rest, arguments)
+    if first == "show":
+        if len(rest) != 1:
+            raise UsageError("give one file: mematlas bench show FILE")
+        return _give(_load(rest[0]), arguments)
+    return _measure(arguments)
+
+
+def _measure(arguments: argparse.Namespace) -> int:
+    from mematlas import bench
+
+    names = list(bench.NAMES) if "all" in arguments.what else list(dict.fromkeys(arguments.what))
+    settings = bench.Settings(
+        quick=arguments.quick,
+        seconds=arguments.time or (4.0 if arguments.quick else 10.0),
+        size=arguments.size,
+        threads=arguments.threads,
+        pages=arguments.pages,
+    )
+    if arguments.output is not None and not arguments.output.absolute().parent.is_dir():
+        raise TargetError(
+            f"{arguments.output.parent}: no such folder"
+        )  # before minutes of measuring
+    with _progress() as progress:
+        result = bench.run(names, settings, progress)
+    _give(result, arguments)
+    return 0 if result.complete else _INTERRUPTED
+
+
+def _give(result: Result, arguments: argparse.Namespace) -> int:
+    from mematlas.model.bench import to_json
+    from mematlas.views import facts_json
+
+    written = facts_json.render("bench", to_json(result))
+    if arguments.output:
+        arguments.output.write_text(written)
+    if arguments.json:
+        sys.stdout.write(written)
+        return 0
+    from rich.console import Console
+
+    from mematlas.views.text.bench import render_result
+
+    render_result(result, console=Console())
+    return 0
+
+
+def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
+    from mematlas.analysis.bench_compare import Verdict, compare
+
+    if len(paths) != 2:
+        raise UsageError("give two files: mematlas bench compare BEFORE AFTER")
+    found = compare(_load(paths[0]), _load(paths[1]))
+    if arguments.json:
+        from mematlas.views import facts_json
+
+        sys.stdout.write(facts_json.render("bench-compare", found))
+    else:
+        from rich.console import Console
+
+        from mematlas.views.text.bench import render_comparison
+
+        render_comparison(found, everything=arguments.all, console=Console())
+    return int(arguments.fail_if_slower and found.count(Verdict.SLOWER) > 0)
+
+
+def _load(path: str) -> Result:
+    from mematlas.model.bench import Result
+
+    try:
+        found = json.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise TargetError(f"{path}: no such file") from None
+    except (ValueError, UnicodeDecodeError):
+        found = None
+    try:
+        if found["schema"] != _SCHEMA:
+            raise ValueError  # noqa: TRY301 - the same answer as for any other file
+        return Result.from_json(found["data"])
+    except (KeyError, TypeError, ValueError):
+        text = f"{path}: not a result of `mematlas bench --output FILE`"
+        raise UsageError(text) from None
+
+
+def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
+    """Show a bar with the time left on stderr, if that is a terminal."""
+    from contextlib import contextmanager, nullcontext
+
+    if not sys.stderr.isatty():
+        return nullcontext(lambda _name, _share: None)
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    @contextmanager
+    def bar() -> Iterator[Callable[[str, float], None]]:
+        columns = (TextColumn("{task.description:<10}"), BarColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        # Redrawn only when told: a thread that draws would disturb what is measured.
+        with Progress(*columns, console=console, transient=True, auto_refresh=False) as shown:
+            task = shown.add_task("", total=1.0)
+
+            def tell(name: str, share: float) -> None:
+                shown.update(task, description=name, completed=share, refresh=True)
+
+            yield tell
+
+    return bar()
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    words = text.split(",")
+    if not all(word.isdigit() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 1,2,4")
+    return tuple(dict.fromkeys(map(int, words)))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(word for word in text.split(",") if word))

@@ -1,0 +1,170 @@
+"""How each benchmark's figures are laid out, in the terminal and on the page alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mematlas.analysis.bench import page_title
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from mematlas.model.bench import Figure, Label, Section
+
+TITLES = {
+    "tlb": "Page size",
+    "sharing": "Threads that share",
+    "faults": "Memory from the kernel",
+    "alloc": "Allocators",
+    "numa": "Memory nodes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Figures with some labels in common: a table of rows and columns, and a chart if `chart`.
+
+    `wanted` are the labels, a tuple where one of several will do.
+    A chart's x is the row's label, its lines are the columns; `log_x` and `log_y` are its scales.
+    """
+
+    title: str
+    unit: str
+    wanted: dict[str, Label | tuple[Label, ...]]
+    rows: str
+    columns: str
+    chart: bool = False
+    log_x: bool = True
+    log_y: bool = True
+
+
+def blocks(section: Section) -> list[Block]:
+    """List what to show of a benchmark; anything without a layout of its own gets a plain one."""
+    make = _BLOCKS.get(section.name)
+    if make is not None:
+        return [each for each in make(section) if grid(section, each)]
+    kinds = dict.fromkeys(str(each.labels.get("what", "")) for each in section.figures)
+    return [_plain(section, what) for what in kinds]
+
+
+def grid(section: Section, block: Block) -> dict[Label, dict[Label, Figure]]:
+    """Arrange a block's figures by row and column."""
+    found: dict[Label, dict[Label, Figure]] = {}
+    for each in section.figures:
+        if _fits(each, block):
+            row = found.setdefault(each.labels[block.rows], {})
+            row[each.labels.get(block.columns, "")] = each
+    return found
+
+
+def _fits(figure: Figure, block: Block) -> bool:
+    if block.rows not in figure.labels:
+        return False
+    return all(
+        figure.labels.get(name) in (value if isinstance(value, tuple) else (value,))
+        for name, value in block.wanted.items()
+    )
+
+
+def columns(table: dict[Label, dict[Label, Figure]]) -> list[Label]:
+    """List the columns in order of appearance."""
+    return list(dict.fromkeys(column for row in table.values() for column in row))
+
+
+def label_text(name: str, value: Label) -> str:
+    """Write a label's value as people read it."""
+    if name == "pages":
+        return page_title(str(value))
+    if name == "places":
+        return format_bytes(int(value) * 4096).replace(".00", "")
+    if name in ("size", "distance"):
+        return "mixed" if value == 0 else format_bytes(int(value)).replace(".00", "")
+    if name == "threads":
+        return "1 thread" if value == 1 else f"{value} threads"
+    return str(value)
+
+
+ROW_TITLES = {
+    "places": "memory visited",
+    "what": "",
+    "distance": "bytes apart",
+    "size": "object",
+    "threads": "",
+    "cpus": "CPUs of",
+    "layout": "8,192 pages",
+    "allocator": "",
+}
+
+
+def _plain(section: Section, what: str) -> Block:
+    some = [each for each in section.figures if each.labels.get("what", "") == what]
+    names = [name for name in some[0].labels if name != "what"]
+    rows = names[0] if names else "what"
+    return Block(
+        what, some[0].unit, {"what": what} if what else {}, rows, names[1] if len(names) > 1 else ""
+    )
+
+
+def _tlb(_section: Section) -> list[Block]:
+    return [
+        Block(
+            "Pointers followed at random", "ns", {"what": "random"}, "places", "pages", chart=True
+        ),
+        Block("The same pages in order", "ns", {"what": "stride"}, "places", "pages", chart=True),
+        Block("As many loads from adjacent lines", "ns", {"what": "packed"}, "places", "pages"),
+        Block("Independent random reads", "ns", {"what": "gather"}, "places", "pages"),
+        Block("Many small mappings", "ns", {"what": "mappings"}, "layout", ""),
+    ]
+
+
+_ONE_COUNTER = tuple(f"one counter, {mode}" for mode in ("load", "add", "swap"))
+
+
+def _sharing(section: Section) -> list[Block]:
+    counts = dict.fromkeys(
+        each.labels["threads"] for each in section.figures if "distance" in each.labels
+    )
+    apart = [
+        Block(f"{title}, {count} threads", "ns", {"what": f"own counters, {mode}", "threads": count},
+              "distance", "", chart=True, log_y=False)
+        for count in counts
+        for mode, title in (("add", "Own atomic counters"), ("store", "Own ordinary counters"))
+    ]  # fmt: skip
+    return [*apart, Block("One counter for all", "ns", {"what": _ONE_COUNTER}, "what", "threads")]
+
+
+def _faults(_section: Section) -> list[Block]:
+    return [Block("Cost of 4 KiB", "ns", {}, "what", "pages")]
+
+
+def _alloc(section: Section) -> list[Block]:
+    threads = dict.fromkeys(
+        each.labels["threads"] for each in section.figures if "threads" in each.labels
+    )
+    patterns = {
+        "churn": "Replacing objects at random",
+        "batch": "Taking many, giving all back",
+        "handoff": "One thread takes, another gives back",
+    }
+    timed = [
+        Block(f"{title}, {label_text('threads', count)}", "ns", {"what": what, "threads": count},
+              "size", "allocator")
+        for what, title in patterns.items()
+        for count in threads
+    ]  # fmt: skip
+    sizes = dict.fromkeys(
+        each.labels["size"] for each in section.figures if "moment" in each.labels
+    )
+    held = [
+        Block(f"Resident bytes for each byte asked for, objects of {label_text('size', size)}", "",
+              {"what": "resident", "size": size}, "moment", "allocator")
+        for size in sizes
+    ]  # fmt: skip
+    return timed + held
+
+
+def _numa(_section: Section) -> list[Block]:
+    return [Block("Latency", "ns", {"what": "latency"}, "cpus", "memory")]
+
+
+_BLOCKS = {"tlb": _tlb, "sharing": _sharing, "faults": _faults, "alloc": _alloc, "numa": _numa}

@@ -1,0 +1,183 @@
+"""`mematlas bench` for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.analysis import bench as analysis
+from mematlas.analysis.bench_compare import Verdict
+from mematlas.model.bench import NOISY
+from mematlas.units import format_bytes, format_duration
+from mematlas.views import bench_layout as layout
+from mematlas.views.text import drawing, plot
+from mematlas.views.text.tables import line, note, show, title, write
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mematlas.analysis.bench_compare import Comparison
+    from mematlas.model.bench import Figure, Label, Machine, Result, Section
+    from mematlas.views.bench_layout import Block
+
+_NOISE = "~"
+
+
+def render_result(result: Result, *, console: Console) -> None:
+    """Write the machine, then each benchmark: what it means first, then the figures."""
+    _machine(result.machine, console)
+    for section in result.sections:
+        render_section(section, console=console)
+    if any(each.noisy for section in result.sections for each in section.figures):
+        write(console, Text(""))
+        note(
+            console,
+            f"figures with {_NOISE} are noisy: the medians of their runs differ by more than "
+            f"{NOISY:.0%}. Close other programs, or give more time (--time).",
+        )
+    if not result.complete:
+        note(console, "interrupted: this is what was measured by then")
+
+
+def _machine(machine: Machine, console: Console) -> None:
+    caches = ", ".join(
+        f"L{cache.level}{cache.kind[0] if cache.kind != 'unified' else ''} {format_bytes(cache.size)}"
+        for cache in machine.caches
+        if cache.kind != "instruction"
+    )
+    virtual = f", virtual ({machine.hypervisor})" if machine.hypervisor else ""
+    line(
+        console, "machine", f"{machine.cpu}, {machine.usable_cpus} of {machine.cpus} CPUs{virtual}"
+    )
+    line(console, "caches", caches or "unknown: the kernel does not tell")
+    line(
+        console,
+        "memory",
+        f"{format_bytes(machine.memory)} on {machine.nodes} node{'s' if machine.nodes > 1 else ''}, "
+        f"kernel {machine.kernel}, THP {machine.thp}",
+    )
+
+
+def render_section(section: Section, *, console: Console) -> None:
+    """Write one benchmark."""
+    title(
+        console,
+        layout.TITLES.get(section.name, section.name),
+        f"{section.name}, {format_duration(section.seconds)}",
+    )
+    for finding in analysis.findings(section):
+        mark = Text("> ", "green") if finding.sure else Text(f"{_NOISE} ", "yellow")
+        body = Text(finding.text).append(f". To do: {finding.advice}.", "dim")
+        write(console, drawing.hanging(mark, body, 2, console))
+    for block in layout.blocks(section):
+        _block(section, block, console)
+    for name, why in section.unavailable.items():
+        # A page size's reason begins with its name already.
+        note(console, why if why.startswith(f"{name}:") else f"{name}: {why}")
+    for text in section.notes:
+        note(console, text)
+    for kind, proof in section.proofs.items():
+        line(console, kind, proof, 11)
+
+
+def _block(section: Section, block: Block, console: Console) -> None:
+    table = layout.grid(section, block)
+    names = layout.columns(table)
+    head = Text(f"\n{block.title}", "underline")
+    write(console, head.append(f"  {block.unit}", "dim") if block.unit else head)
+    headings = [f"={layout.ROW_TITLES.get(block.rows, block.rows)}"]
+    headings += [
+        f">{layout.label_text(block.columns, name) if name != '' else 'median'}" for name in names
+    ]
+    rows = [
+        [layout.label_text(block.rows, row), *(_cell(cells.get(name)) for name in names)]
+        for row, cells in table.items()
+    ]
+    show(console, headings, rows)
+    if block.chart and len(table) > 2:
+        write(console, _chart(table, names, block, console))
+
+
+def _cell(figure: Figure | None) -> Text:
+    if figure is None:
+        return Text("-", "dim")
+    mark = _NOISE if figure.noisy else " "
+    return Text(f"{number(figure.median)}{mark}", "yellow" if figure.noisy else "")
+
+
+def number(value: float) -> str:
+    """Write a value to three digits."""
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
+def _chart(
+    table: dict[Label, dict[Label, Figure]],
+    names: list[Label],
+    block: Block,
+    console: Console,
+) -> Text:
+    lines = {
+        layout.label_text(block.columns, name) if name != "" else block.title: [
+            (float(row), cells[name].median) for row, cells in table.items() if name in cells
+        ]
+        for name in names
+    }
+    x = plot.Axis(lambda value: layout.label_text(block.rows, round(value)), block.log_x)
+    y = plot.Axis(number, block.log_y)
+    return plot.draw(lines, x, y, console)
+
+
+_STYLES = {
+    Verdict.FASTER: "green",
+    Verdict.SLOWER: "red",
+    Verdict.NOISY: "yellow",
+    Verdict.UNCHANGED: "dim",
+}
+
+
+def render_comparison(found: Comparison, *, everything: bool, console: Console) -> None:
+    """Write what changed from one result to another, the largest changes first."""
+    counts = ", ".join(
+        f"{found.count(verdict)} {verdict.value}" for verdict in Verdict if found.count(verdict)
+    )
+    title(console, counts or "nothing to compare", f"{found.before} -> {found.after}")
+    for name, (before, after) in found.machine.items():
+        note(console, f"the machines differ in {name.replace('_', ' ')}: {before}, then {after}")
+    if found.only_before or found.only_after:
+        note(
+            console,
+            f"{found.only_before} figures are only in the first, {found.only_after} only in the second",
+        )
+    shown = [
+        each
+        for each in found.changes
+        if everything or each.verdict in (Verdict.FASTER, Verdict.SLOWER)
+    ]
+    shown.sort(key=lambda each: abs(each.ratio - 1), reverse=True)
+    rows = [
+        [
+            Text(each.verdict.value, _STYLES[each.verdict]),
+            f"{100 * (each.ratio - 1):+.1f} %",
+            f"{100 * (each.low - 1):+.1f} .. {100 * (each.high - 1):+.1f} %",
+            _confidence(each.confidence),
+            f"{number(each.before)} -> {number(each.after)} {each.unit}",
+            f"{each.benchmark}: {_labels(each.labels)}",
+        ]
+        for each in shown
+    ]
+    if rows:
+        show(console, ("=", ">change", ">95 % interval", ">confidence", ">median", "=figure"), rows)
+    if not everything and len(shown) < len(found.changes):
+        write(console, Text("The others are unchanged or noisy; --all lists them.", "dim"))
+
+
+def _confidence(value: float) -> str:
+    return ">99.9 %" if value > 0.999 else f"{100 * value:.1f} %"
+
+
+def _labels(labels: dict[str, Label]) -> str:
+    return ", ".join(
+        str(value) if name == "what" else layout.label_text(name, value)
+        for name, value in labels.items()
+    )
