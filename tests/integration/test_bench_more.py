@@ -196,11 +196,10 @@ def test_allocators_are_those_they_claim(name: str) -> None:
         assert "not installed" in found
         pytest.skip(found)
     assert name in ("glibc", "pool") or name in found.library
-    for case in alloc.cases([found], [64, alloc.MIXED], [1, 2], 1):
+    for case in alloc.cases([found], [64, alloc.MIXED], [1, 2], 5):
         value = case.sample()
-        assert value is not None
-        assert 0 < value < 1e9
-    for case in alloc.holding(found, [64], 1 << 20):
+        assert value is None or 0 < value < 1e9
+    for case in alloc.holding(found, [64], 16 << 20):
         share = case.sample()
         assert share is not None
         assert case.labels["moment"] != "all in use" or share > 0.8

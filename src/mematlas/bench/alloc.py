@@ -94,11 +94,14 @@ def cases(
     ]
 
 
-def _sample(each: Allocator, pattern: str, size: int, threads: int, milliseconds: int) -> float:
-    """Nanoseconds for an allocation and its release, in each thread."""
+def _sample(
+    each: Allocator, pattern: str, size: int, threads: int, milliseconds: int
+) -> float | None:
+    """Nanoseconds for an allocation and its release, in each thread; None if other programs left no time."""
     live = live_objects(size)
     found = _run(each.name, each.preload, pattern, size, live, threads, milliseconds)
-    return int(found["ns"]) / max(1, int(found["operations"]))
+    done = int(found["operations"])
+    return int(found["ns"]) / done if done else None
 
 
 class Holding:
