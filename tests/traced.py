@@ -55,12 +55,19 @@ class Traced:
         )
 
     def stacks(self, function: str, *, kind: str | None = None) -> list[dict[str, Any]]:
-        """All stacks with `function` anywhere in them."""
+        """All stacks with `function` anywhere in them; those that only touched if asked for."""
         return [
             stack
             for stack in self.report["stacks"]
             if any(named(frame, function) for frame in stack["frames"])
-            and kind in {None, stack.get("kind")}
+            and (stack["kind"] == kind if kind else stack["kind"] != "touch")
+        ]
+
+    def touches(self, function: str) -> list[dict[str, Any]]:
+        """Page faults taken by stacks with `function` in them."""
+        found = self.report["first_touch"]["touches"]
+        return [
+            touch for touch in found if any(named(frame, function) for frame in touch["frames"])
         ]
 
     def sum(self, figure: str, function: str, *, kind: str | None = None) -> int:

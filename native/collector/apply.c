@@ -25,14 +25,28 @@ static void take_live(struct state *state, struct sum *sum, struct weight weight
 	state->live -= weight.bytes;
 }
 
+/* Into the table of live blocks, and out of it. */
+static bool put(struct state *state, const struct block *block, struct block *replaced)
+{
+	if (!blocks_add(&state->blocks, block, replaced)) {
+		state->out_of_memory = true;
+		return false;
+	}
+	if (state->finds_owners) {
+		if (replaced->key)
+			large_remove(&state->large, replaced->key, replaced->size);
+		if (!large_add(&state->large, block->key, block->size))
+			state->out_of_memory = true;
+	}
+	return true;
+}
+
 void state_allocate(struct state *state, uint64_t time, const struct block *block)
 {
 	struct block replaced;
 
-	if (!blocks_add(&state->blocks, block, &replaced)) {
-		state->out_of_memory = true;
+	if (!put(state, block, &replaced))
 		return;
-	}
 	if (replaced.key) { /* its free was not seen */
 		struct sum *sum = &state->sums.items[replaced.sum];
 		struct weight weight = weigh(state->mean, replaced.size, replaced.always);
@@ -51,6 +65,8 @@ bool state_release(struct state *state, uint64_t key, struct block *out)
 {
 	if (!blocks_take(&state->blocks, key, out))
 		return false;
+	if (state->finds_owners)
+		large_remove(&state->large, key, out->size);
 	struct sum *sum = &state->sums.items[out->sum];
 	struct weight weight = weigh(state->mean, out->size, out->always);
 	sum->freed += weight.bytes;
@@ -62,10 +78,8 @@ void state_restore(struct state *state, uint64_t time, const struct block *block
 {
 	struct block replaced;
 
-	if (!blocks_add(&state->blocks, block, &replaced)) {
-		state->out_of_memory = true;
+	if (!put(state, block, &replaced))
 		return;
-	}
 	struct sum *sum = &state->sums.items[block->sum];
 	struct weight weight = weigh(state->mean, block->size, block->always);
 	if (replaced.key)

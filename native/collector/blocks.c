@@ -102,6 +102,15 @@ bool blocks_take(struct blocks *blocks, uint64_t key, struct block *out)
 	return false;
 }
 
+const struct block *blocks_find(const struct blocks *blocks, uint64_t key)
+{
+	for (uint64_t at = block_slot(blocks, key); blocks->slots[at].key;
+	     at = (at + 1) & blocks->mask)
+		if (blocks->slots[at].key == key)
+			return &blocks->slots[at];
+	return NULL;
+}
+
 int blocks_copy(struct blocks *to, const struct blocks *from)
 {
 	*to = *from;

@@ -4,6 +4,8 @@
 
 #include "state.h"
 
+struct vmas;
+
 /* The consumer's side of one ring. */
 struct ring {
 	uint64_t *data;
@@ -19,8 +21,24 @@ struct ring {
 	struct block freed; /* by the last FREE */
 };
 
+/* One (stack, owner) of page faults. */
+struct touches {
+	struct mematlas_touch *items;
+	uint32_t count, room;
+	uint32_t *table; /* index + 1; 0: empty */
+	uint32_t mask;
+	struct mematlas_part *places;
+	uint32_t place_count, place_room;
+	uint64_t samples;
+};
+
 struct process {
 	struct state state;
+	struct touches touches;
+	struct vmas *vmas; /* as last read for the sake of faults; NULL: never */
+	double vmas_read, next_vmas;
+	int pagemap; /* -1: not opened, or not to be had */
+	int fault_events[2]; /* kept open here, whatever the process closes */
 	struct trace_process *shared;
 	size_t mapped;
 	struct ring *rings;
@@ -98,6 +116,13 @@ void collector_ask_statuses(struct mematlas_collector *collector);
 uint32_t record_take(struct mematlas_collector *collector, struct process *process,
 		     struct ring *ring, uint32_t mask, uint32_t available);
 uint32_t record_words(const struct ring *ring, uint32_t mask, uint32_t available);
+
+/* touches.c */
+bool touches_take(struct mematlas_collector *collector, struct process *process,
+		  const struct trace_ring *ring, uint64_t address, uint32_t node, uint32_t weight,
+		  bool major); /* false: out of memory */
+void touches_free(struct process *process);
+void touches_keep_events(struct process *process);
 
 /* drain.c */
 double collector_drain(struct mematlas_collector *collector,

@@ -21,6 +21,9 @@ static void describe(const struct trace_process *shared, struct mematlas_traced 
 	traced->stalls = shared->stalls;
 	traced->untraced_threads = shared->untraced_threads;
 	traced->disabled = __atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) == TRACE_DISABLED;
+	traced->faults = __atomic_load_n(&shared->faults, __ATOMIC_ACQUIRE);
+	traced->faults_lost = __atomic_load_n(&shared->faults_lost, __ATOMIC_RELAXED);
+	memcpy(traced->faults_reason, shared->faults_reason, sizeof traced->faults_reason - 1);
 	memcpy(traced->reason, shared->reason, sizeof traced->reason - 1);
 	memcpy(traced->executable, shared->executable, sizeof traced->executable - 1);
 	memcpy(traced->command, shared->command, sizeof traced->command - 2);
@@ -54,6 +57,9 @@ int mematlas_collector_process(struct mematlas_collector *collector, int index,
 		.modules = state->modules.count,
 		.totals = state->sums.count,
 		.timeline = process->timeline_count,
+		.touches = process->touches.count,
+		.places = process->touches.place_count,
+		.fault_samples = process->touches.samples,
 	};
 	describe(process->shared, traced);
 	return 0;
@@ -117,6 +123,30 @@ int64_t mematlas_collector_totals(struct mematlas_collector *collector, int inde
 	for (uint64_t i = 0; i < count; i++)
 		rows[i] = total_of(&process->state, &sums->items[i]);
 	return (int64_t)count;
+}
+
+int64_t mematlas_collector_touches(struct mematlas_collector *collector, int index,
+				   struct mematlas_touch *rows, uint64_t room)
+{
+	const struct process *process = at(collector, index);
+
+	if (!process || !process->active)
+		return -ESRCH;
+	uint64_t count = process->touches.count < room ? process->touches.count : room;
+	if (count)
+		memcpy(rows, process->touches.items, count * sizeof *rows);
+	return (int64_t)count;
+}
+
+int mematlas_collector_place(struct mematlas_collector *collector, int index, uint64_t number,
+			     struct mematlas_part *place)
+{
+	const struct process *process = at(collector, index);
+
+	if (!process || !process->active || number >= process->touches.place_count)
+		return -ESRCH;
+	*place = process->touches.places[number];
+	return 0;
 }
 
 int mematlas_collector_module(struct mematlas_collector *collector, int index, uint64_t number,

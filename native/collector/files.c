@@ -102,7 +102,8 @@ static int find_file(struct mematlas_collector *collector, const char *name)
 	if (!process)
 		return -ENOMEM;
 	process->pidfd = process->dir = process->statm = process->stat = process->parent = -1;
-	process->status = -1;
+	process->status = process->pagemap = -1;
+	process->fault_events[0] = process->fault_events[1] = -1;
 	strcpy(process->name, name);
 	int error = map_file(collector, name, process);
 	if (!error && !is_ready(process))
@@ -214,7 +215,10 @@ static bool set_up(struct mematlas_collector *collector, struct process *process
 	}
 	process->inherited =
 		clone_claim(collector, shared->fork_parent, shared->fork_serial, &process->state);
-	return process->inherited || state_init(&process->state, mean);
+	if (!process->inherited && !state_init(&process->state, mean))
+		return false;
+	process->state.finds_owners = collector->settings.fault_period != 0;
+	return true;
 }
 
 void collector_activate(struct mematlas_collector *collector)
@@ -304,6 +308,7 @@ static void free_rest(struct process *process)
 	close_if_open(&process->statm);
 	close_if_open(&process->stat);
 	free_rings(process);
+	touches_free(process);
 	free(process->timeline);
 	free(process->seen_vmas);
 	process->timeline = NULL;

@@ -225,7 +225,7 @@ static bool is_same_image(const struct join *join)
 		const char *name = join->vmas.items[i].name;
 		const char *base = strrchr(name, '/');
 		size_t length = strlen(join->process->name);
-		if (base && is_session_file(join, name) &&
+		if (base && is_session_file(join->collector, name) &&
 		    strncmp(base + 1, join->process->name, length) == 0 &&
 		    (base[1 + length] == 0 || base[1 + length] == ' '))
 			return true;

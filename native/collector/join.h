@@ -40,7 +40,13 @@ void vmas_free(struct vmas *vmas);
 int64_t rollup_read(int proc); /* Rss of smaps_rollup, bytes */
 int64_t statm_read(int proc);
 
+/* places.c: the part of the account a mapping's name tells; false: it tells none (heap, unnamed). */
+bool is_session_file(const struct mematlas_collector *collector, const char *name);
+bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
+		  struct mematlas_part *part);
+
 /* pages.c: runs of present or swapped pages; the zero page is neither. */
+bool page_is_huge(int pagemap, uint64_t address); /* mapped by a PMD; false also if nobody tells */
 int runs_read(struct mematlas_collector *collector, int proc, const struct vmas *vmas,
 	      struct runs *runs);
 

@@ -93,6 +93,21 @@ static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
 	return error;
 }
 
+bool page_is_huge(int pagemap, uint64_t address)
+{
+	uint64_t page = address & ~(uint64_t)(TRACE_PAGE - 1);
+	struct scan_region region;
+	struct scan request = {.size = sizeof request,
+			       .start = page,
+			       .end = page + TRACE_PAGE,
+			       .vec = (uintptr_t)&region,
+			       .vec_len = 1,
+			       .mask = IS_HUGE,
+			       .returned = IS_HUGE};
+
+	return ioctl(pagemap, SCAN, &request) == 1;
+}
+
 static int read_vma(int fd, const struct vma *vma, uint64_t *entries, struct runs *runs)
 {
 	for (uint64_t at = vma->start; at < vma->end;) {

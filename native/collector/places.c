@@ -38,11 +38,11 @@ static bool starts_with(const char *text, const char *prefix)
 }
 
 /* The session's last directory name is random enough to be told from any other. */
-bool is_session_file(const struct join *join, const char *name)
+bool is_session_file(const struct mematlas_collector *collector, const char *name)
 {
-	const char *base = strrchr(join->collector->directory, '/');
+	const char *base = strrchr(collector->directory, '/');
 
-	base = base ? base : join->collector->directory;
+	base = base ? base : collector->directory;
 	const char *found = strstr(name, base);
 	return found && found[strlen(base)] == '/';
 }
@@ -104,11 +104,6 @@ static bool holds_blocks(struct join *join, const struct vma *vma)
 	return true;
 }
 
-static struct place named(struct join *join, uint32_t kind, const char *name)
-{
-	return (struct place){POOL_NONE, part_index(join, kind, name), false};
-}
-
 static struct place place_unnamed(struct join *join, size_t i, const struct place *before)
 {
 	const struct vma *vma = &join->vmas.items[i];
@@ -126,26 +121,46 @@ static struct place place_unnamed(struct join *join, size_t i, const struct plac
 	return place;
 }
 
+bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
+		  struct mematlas_part *part)
+{
+	const char *name = vma->name;
+	uint32_t kind = MEMATLAS_PART_FILE;
+
+	if (is_session_file(collector, name) || is_tracer_library(name) ||
+	    starts_with(name, "[anon:mematlas")) {
+		kind = MEMATLAS_PART_TRACER;
+		name = "mematlas";
+	} else if (strcmp(name, "[stack]") == 0) {
+		kind = MEMATLAS_PART_STACK;
+		name = "main thread";
+	} else if (is_shared_memory(vma)) {
+		kind = MEMATLAS_PART_SHARED;
+		if (!*name || starts_with(name, "/dev/zero"))
+			name = "anonymous";
+	} else if (*name != '/' && strcmp(name, "[vdso]") != 0) {
+		if (!*name || strcmp(name, "[heap]") == 0)
+			return false;
+		kind = MEMATLAS_PART_ANON;
+	}
+	memset(part, 0, sizeof *part);
+	part->kind = kind;
+	strncpy(part->name, name, sizeof part->name - 1);
+	return true;
+}
+
 struct place place_of(struct join *join, size_t i, const struct place *before)
 {
 	const struct vma *vma = &join->vmas.items[i];
+	struct mematlas_part part;
 
-	if (is_session_file(join, vma->name) || is_tracer_library(vma->name) ||
-	    starts_with(vma->name, "[anon:mematlas"))
-		return (struct place){POOL_NONE, join->tracer_part, false};
 	if (strcmp(vma->name, "[heap]") == 0)
 		return (struct place){POOL_HEAP, NO_PART, false};
-	if (strcmp(vma->name, "[stack]") == 0)
-		return named(join, MEMATLAS_PART_STACK, "main thread");
-	if (is_shared_memory(vma))
-		return named(join, MEMATLAS_PART_SHARED,
-			     *vma->name && !starts_with(vma->name, "/dev/zero") ? vma->name
-										: "anonymous");
-	if (*vma->name == '/' || strcmp(vma->name, "[vdso]") == 0)
-		return named(join, MEMATLAS_PART_FILE, vma->name);
-	if (*vma->name == 0)
+	if (!part_of_name(join->collector, vma, &part))
 		return place_unnamed(join, i, before);
-	struct place place = named(join, MEMATLAS_PART_ANON, vma->name);
-	place.anonymous = true;
+	if (part.kind == MEMATLAS_PART_TRACER)
+		return (struct place){POOL_NONE, join->tracer_part, false};
+	struct place place = {POOL_NONE, part_index(join, part.kind, part.name), false};
+	place.anonymous = part.kind == MEMATLAS_PART_ANON;
 	return place;
 }

@@ -35,6 +35,7 @@ uint32_t record_words(const struct ring *ring, uint32_t mask, uint32_t available
 		break;
 	case TRACE_UNMAP:
 	case TRACE_BAD_FREE:
+	case TRACE_FAULT:
 		words = 3;
 		break;
 	case TRACE_STACK:
@@ -289,6 +290,21 @@ static void take_bad_free(struct process *process, struct ring *ring, uint64_t p
 	}
 }
 
+static void take_fault(struct mematlas_collector *collector, struct process *process,
+		       struct ring *ring, uint32_t mask)
+{
+	uint64_t place = word(ring, mask, 1), what = word(ring, mask, 2);
+	uint32_t stack = (uint32_t)what;
+	uint32_t node = stack < ring->stacks_room ? ring->stacks[stack][0] : 0;
+	const struct trace_ring *shared =
+		(const struct trace_ring *)((const char *)process->shared + TRACE_RINGS_OFFSET) +
+		(ring - process->rings);
+
+	if (!touches_take(collector, process, shared, TRACE_ADDRESS(place), node,
+			  (uint32_t)(what >> 32), place >> 56 & TRACE_FLAG_MAJOR))
+		process->state.out_of_memory = true;
+}
+
 uint32_t record_take(struct mematlas_collector *collector, struct process *process,
 		     struct ring *ring, uint32_t mask, uint32_t available)
 {
@@ -319,6 +335,9 @@ uint32_t record_take(struct mematlas_collector *collector, struct process *proce
 		break;
 	case TRACE_BAD_FREE:
 		take_bad_free(process, ring, word(ring, mask, 1), word(ring, mask, 2));
+		break;
+	case TRACE_FAULT:
+		take_fault(collector, process, ring, mask);
 		break;
 	case TRACE_PAD:
 		return 1;

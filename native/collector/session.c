@@ -82,6 +82,7 @@ static void fill_control(struct trace_control *control,
 		.ring_bytes = settings->ring_bytes,
 		.sample_bytes = settings->exact ? 0 : settings->sample_bytes,
 		.seed = settings->seed,
+		.fault_period = settings->fault_period,
 	};
 	if (control->clock == TRACE_CLOCK_TSC)
 		control->clock_base = ticks();

@@ -247,6 +247,7 @@ void state_free(struct state *state)
 	for (uint32_t i = 0; i < state->codes.count; i++)
 		free(state->codes.items[i].bytes);
 	free(state->blocks.slots);
+	free(state->large.slots);
 	free(state->ranges.items);
 	free(state->trie.nodes);
 	free(state->trie.table);
@@ -304,6 +305,7 @@ int state_copy(struct state *to, const struct state *from)
 
 	*to = *from;
 	failed = blocks_copy(&to->blocks, &from->blocks) < 0;
+	failed |= !large_copy(&to->large, &from->large);
 	to->ranges.items =
 		copy_of(from->ranges.items, from->ranges.count * sizeof(struct range), &failed);
 	to->ranges.room = to->ranges.count;

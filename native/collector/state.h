@@ -27,6 +27,14 @@ struct blocks {
 	uint64_t count;
 };
 
+/* Where large blocks start, by size class; kept only while page faults are sampled. */
+struct large {
+	struct {
+		uint64_t file, key; /* file 0: empty */
+	} *slots;
+	uint64_t mask, count;
+};
+
 struct range {
 	uint64_t start, end;
 	uint32_t sum;
@@ -88,6 +96,7 @@ struct modules {
 
 struct state {
 	struct blocks blocks;
+	struct large large;
 	struct ranges ranges;
 	struct trie trie;
 	struct sums sums;
@@ -98,6 +107,7 @@ struct state {
 	double peak;
 	uint64_t epoch;     /* number of times `peak` rose */
 	uint64_t peak_time; /* clock */
+	bool finds_owners; /* `large` is kept */
 	bool out_of_memory;
 };
 
@@ -146,7 +156,14 @@ static inline void block_prefetch(const struct blocks *blocks, uint64_t key)
 /* blocks.c: add() replaces and hands back an earlier block of that key. */
 bool blocks_add(struct blocks *blocks, const struct block *block, struct block *replaced);
 bool blocks_take(struct blocks *blocks, uint64_t key, struct block *out);
+const struct block *blocks_find(const struct blocks *blocks, uint64_t key);
 int blocks_copy(struct blocks *to, const struct blocks *from);
+
+/* large.c */
+bool large_add(struct large *large, uint64_t key, uint64_t size);
+void large_remove(struct large *large, uint64_t key, uint64_t size);
+bool large_copy(struct large *to, const struct large *from);
+const struct block *block_around(const struct state *state, uint64_t address); /* or NULL */
 
 /* ranges.c */
 typedef void range_removed(void *context, const struct range *range, uint64_t bytes, int pieces);

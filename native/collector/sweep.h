@@ -88,7 +88,6 @@ struct join {
 
 /* places.c */
 uint32_t part_index(struct join *join, uint32_t kind, const char *name);
-bool is_session_file(const struct join *join, const char *name);
 struct place place_of(struct join *join, size_t i, const struct place *before);
 
 /* learn.c: executable mappings that no MODULE record told of */

@@ -166,6 +166,7 @@ void process_observe(struct mematlas_collector *collector, struct process *proce
 	if (rss == 0)
 		return; /* a zombie, or no right to know */
 	process->rss = rss;
+	touches_keep_events(process);
 	if (now >= process->next_row && rss_moved(process))
 		process_note_moment(collector, process, now);
 	check_stop(collector, process, now);

@@ -16,6 +16,8 @@ struct mematlas_trace_settings {
 	uint64_t seed;
 	double interval_s; /* between residency joins; 0: only at the peak and the end */
 	double budget;     /* share of one CPU that joins may take, e.g. 0.02 */
+	uint32_t fault_period; /* one minor fault in so many is sampled; 0: none */
+	uint32_t unused;
 };
 
 enum mematlas_event_type {
@@ -51,6 +53,10 @@ struct mematlas_traced {
 	double live_bytes, peak_bytes, peak_s;
 	uint64_t rss_bytes, stalls, untraced_threads, events, unknown_frees, broken_rings;
 	uint64_t nodes, codes, modules, totals, timeline; /* how many there are to fetch */
+	uint64_t touches, places;
+	uint64_t fault_samples, faults_lost;
+	uint32_t faults, unused; /* enum trace_faults of trace_format.h */
+	char faults_reason[96];
 	char reason[128];
 	char executable[1024];
 	char command[2048];
@@ -66,6 +72,14 @@ struct mematlas_total {
 	double allocated_bytes, allocations, allocated_variance, freed_bytes;
 	double peak_bytes, peak_count, peak_variance;
 	double live_bytes, live_count, live_variance, bad_frees;
+};
+
+/* Page faults taken by one stack in the memory of one owner: of an allocation's stack and kind, or, with
+ * kind 0, of place number `owner`. Estimates: each sample stands for so many. */
+struct mematlas_touch {
+	uint32_t stack, owner, kind, unused;
+	double faults, major_faults, variance; /* minor and major together; variance of faults */
+	double bytes, bytes_variance; /* made resident, of private memory; a huge page at once */
 };
 
 struct mematlas_held {
@@ -131,6 +145,11 @@ int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int proce
 				 struct mematlas_node *rows, uint64_t room);
 int64_t mematlas_collector_totals(struct mematlas_collector *collector, int process,
 				  struct mematlas_total *rows, uint64_t room);
+int64_t mematlas_collector_touches(struct mematlas_collector *collector, int process,
+				   struct mematlas_touch *rows, uint64_t room);
+/* A place that faults were taken in: kind and name. */
+int mematlas_collector_place(struct mematlas_collector *collector, int process, uint64_t index,
+			     struct mematlas_part *place);
 int mematlas_collector_module(struct mematlas_collector *collector, int process, uint64_t index,
 			      struct mematlas_module *module);
 int mematlas_collector_code(struct mematlas_collector *collector, int process, uint64_t index,

@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC 0x73616c74616d656dull /* "mematlas" */
-#define TRACE_VERSION 1u
+#define TRACE_VERSION 2u
 #define TRACE_SESSION_VARIABLE "MEMATLAS_SESSION"
 #define TRACE_MAX_RINGS 4096u
 #define TRACE_MAX_FRAMES 512u /* of each sort (native, Python) in one stack */
@@ -44,6 +44,15 @@ struct trace_control {
 	uint64_t heartbeat;    /* atomic; the collector adds 1 at every poll, at least 20 times a second */
 	uint64_t off;          /* atomic; 1: stop tracing for good, run on untouched */
 	uint64_t counter;      /* atomic; TRACE_CLOCK_COUNTER */
+	uint32_t fault_period; /* one minor fault in so many is recorded; 0: none */
+	uint32_t unused;
+};
+
+enum trace_faults {
+	TRACE_FAULTS_OFF = 0,
+	TRACE_FAULTS_ON = 1,
+	TRACE_FAULTS_REFUSED = 2, /* by the kernel */
+	TRACE_FAULTS_ENDED = 3    /* on before; the program wanted SIGTRAP for itself */
 };
 
 enum trace_process_state {
@@ -72,6 +81,10 @@ struct trace_process {
 	uint32_t python_version;             /* PY_VERSION_HEX, 0: no interpreter seen */
 	uint32_t python_hooked;              /* 1: PyMem_SetAllocator wrappers are in */
 	uint64_t private_start[16], private_end[16]; /* the tracer's own anonymous memory; 0: unused pair */
+	uint32_t faults;      /* atomic, enum trace_faults */
+	uint32_t faults_lost; /* atomic; samples that came where nothing could be recorded */
+	int32_t fault_events[2]; /* descriptors of the perf events, in this process */
+	char faults_reason[96]; /* with TRACE_FAULTS_REFUSED and TRACE_FAULTS_ENDED */
 	char reason[128]; /* with TRACE_DISABLED */
 	char executable[1024];
 	char command[2048]; /* argv joined by NUL, cut to fit, ends in two NULs */
@@ -109,6 +122,7 @@ enum trace_record {
 	TRACE_FORK = 8,       /* [time] [fork serial]            fork is about to happen in this thread */
 	TRACE_FORK_FAILED = 9,/* [time] [fork serial] */
 	TRACE_BAD_FREE = 10,  /* [time] [address | kind << 48] [stack ID]   exact mode: free of a block not live */
+	TRACE_FAULT = 11,     /* [time] [address | flags << 56] [stack ID | weight << 32]   0: no stack */
 };
 
 /* Word 0 of a record: type in bits 0-7; above it the clock (56 bits) or, where the list above says
@@ -137,6 +151,7 @@ enum trace_kind {
 
 #define TRACE_ADDRESS(word) ((word) & 0xffffffffffffull)
 #define TRACE_KIND(word) (((word) >> 48) & 0xff)
+#define TRACE_FLAG_MAJOR 1u    /* flags of FAULT: the page had to be read in */
 #define TRACE_FLAG_ALWAYS 1u   /* flags of ALLOC: recorded whatever its size, weight 1 */
 #define TRACE_FLAG_RESERVED 2u /* a PROT_NONE mapping: address space put aside, 0 live bytes */
 #define TRACE_FLAG_MOVED 4u    /* by mremap: the kind is that of the range this ring's last UNMAP took away */

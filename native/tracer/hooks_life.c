@@ -16,8 +16,8 @@ static void *run_thread(void *argument)
 {
 	struct thread_start start = *(struct thread_start *)argument;
 
-	trace_real.free(argument);
 	trace_thread_register();
+	trace_real.free(argument);
 	return start.routine(start.argument);
 }
 

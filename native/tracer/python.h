@@ -61,11 +61,11 @@ struct trace_code_cache {
 };
 
 /* Python frames of the calling thread, leaf first, as words of trace_format.h. A code object not yet
- * announced in this cache is announced through `emit` before its ID is used. */
-unsigned trace_python_frames(struct trace_code_cache *cache, uint64_t *words, unsigned max,
-			     void (*emit)(void *context, uint32_t id,
-					  const struct trace_code *code),
-			     void *context);
+ * announced in this cache is announced through `emit` before its ID is used. `interrupted`: at any
+ * instruction, perhaps one that is changing the chain; what cannot be read then ends it. */
+unsigned trace_python_frames(
+	struct trace_code_cache *cache, bool interrupted, uint64_t *words, unsigned max,
+	void (*emit)(void *context, uint32_t id, const struct trace_code *code), void *context);
 
 /* What each entry of the eval loop keeps on the C stack, leaf first. */
 unsigned trace_python_entries(uintptr_t *places, unsigned max);

@@ -1,6 +1,11 @@
 /* Reads the interpreter's frame chain. A thread reads only its own frames, so they stand still, with
- * or without the GIL: their code objects live as long as they do. */
+ * or without the GIL: their code objects live as long as they do. Only where a signal interrupted it
+ * may a frame be half made: then the kernel is asked before a page is read. */
+#define _GNU_SOURCE
+#include <errno.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "../include/trace_format.h"
 #include "python.h"
@@ -45,6 +50,34 @@ static inline bool is_plausible(const char *pointer)
 {
 	return (uintptr_t)pointer > 4096 && ((uintptr_t)pointer & 7) == 0 &&
 	       (uintptr_t)pointer >> 47 == 0;
+}
+
+struct readable {
+	bool sure; /* no need to ask */
+	unsigned next;
+	uintptr_t pages[4]; /* found readable before */
+};
+
+static bool page_is_readable(struct readable *readable, uintptr_t page)
+{
+	for (unsigned i = 0; i < 4; i++)
+		if (readable->pages[i] == page)
+			return true;
+	/* An unknown `how` is refused after the set has been read: EFAULT tells that it could not be. */
+	long result = syscall(SYS_rt_sigprocmask, ~0L, page, NULL, 8L);
+	if (result == 0 || errno == EFAULT)
+		return false;
+	readable->pages[readable->next++ & 3] = page;
+	return true;
+}
+
+static bool is_readable(struct readable *readable, const char *object, unsigned size)
+{
+	uintptr_t first = (uintptr_t)object & ~(uintptr_t)4095;
+	uintptr_t last = ((uintptr_t)object + size - 1) & ~(uintptr_t)4095;
+
+	return readable->sure || (page_is_readable(readable, first) &&
+				  (first == last || page_is_readable(readable, last)));
 }
 
 static size_t put_utf8(char *to, uint32_t character)
@@ -180,19 +213,36 @@ static bool is_entry(const char *frame, const char *previous)
 	return !is_plausible(previous) || is_shim(previous);
 }
 
-unsigned trace_python_frames(struct trace_code_cache *cache, uint64_t *words, unsigned max,
+#define FRAME_BYTES 96u /* a frame's head, up to all that is read of it */
+#define CODE_BYTES 256u
+
+static bool is_code(struct readable *readable, const char *code)
+{
+	if (!is_plausible(code) || !is_readable(readable, code, CODE_BYTES))
+		return false;
+	return readable->sure ||
+	       (is_plausible(pointer_at(code, layout->code_linetable)) &&
+		is_plausible(pointer_at(code, layout->code_name)) &&
+		is_readable(readable, pointer_at(code, layout->code_linetable), 64) &&
+		is_readable(readable, pointer_at(code, layout->code_name), 64));
+}
+
+unsigned trace_python_frames(struct trace_code_cache *cache, bool interrupted, uint64_t *words,
+			     unsigned max,
 			     void (*emit)(void *, uint32_t, const struct trace_code *),
 			     void *context)
 {
+	struct readable readable = {.sure = !interrupted};
 	unsigned count = 0;
 
-	if (!layout && !start())
+	/* Looking for it may take the loader's lock. */
+	if (!layout && (interrupted || !start()))
 		return 0;
 	const char *frame = current_frame();
-	while (is_plausible(frame) && count < max) {
+	while (is_plausible(frame) && count < max && is_readable(&readable, frame, FRAME_BYTES)) {
 		const char *previous = pointer_at(frame, layout->frame_previous);
 		const char *code = code_of(frame);
-		if (!is_shim(frame) && is_plausible(code)) {
+		if (!is_shim(frame) && is_code(&readable, code)) {
 			const char *at = pointer_at(frame, layout->frame_instruction);
 			int64_t offset = at - (code + layout->code_instructions);
 			uint64_t id = find_code(cache, code, emit, context);

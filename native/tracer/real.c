@@ -70,6 +70,10 @@ void trace_resolve(void)
 		.fexecve = find("fexecve"),
 		.posix_spawn = find("posix_spawn"),
 		.posix_spawnp = find("posix_spawnp"),
+		.sigaction = find("sigaction"),
+		.signal = find("signal"),
+		.sigprocmask = find("sigprocmask"),
+		.pthread_sigmask = find("pthread_sigmask"),
 	};
 	trace_real = found;
 	atomic_store_explicit(&resolved, true, memory_order_release);

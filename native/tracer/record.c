@@ -64,6 +64,23 @@ void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsig
 	errno = saved;
 }
 
+bool trace_faulted(const void *address, unsigned weight, unsigned flags,
+		   const struct trace_point *point)
+{
+	struct trace_thread *thread = this_thread();
+
+	if (!thread)
+		return false;
+	uint32_t stack = point ? trace_stack_at(thread, point) : 0;
+	if (!trace_begin(thread, 3))
+		return false;
+	trace_word(thread, TRACE_FAULT | trace_now() << 8);
+	trace_word(thread, address_word(0, address, flags));
+	trace_word(thread, stack | (uint64_t)weight << 32);
+	trace_publish(thread);
+	return true;
+}
+
 static void report_bad_free(struct trace_thread *thread, enum trace_kind kind, const void *block)
 {
 	uint32_t stack = trace_stack(thread);

@@ -204,6 +204,8 @@ static size_t read_file(const char *path, char *buffer, size_t size)
 	return length;
 }
 
+_Static_assert(sizeof(struct trace_process) <= TRACE_PAGE, "the header is one page");
+
 static void describe_process(struct trace_process *process)
 {
 	process->magic = TRACE_MAGIC;
@@ -294,6 +296,7 @@ void trace_start(void)
 		announce();
 		atomic_store(&state, RUNNING);
 		trace_live_add_early();
+		trace_faults_start();
 	} else {
 		trace_disable("could not join the session");
 	}
@@ -348,6 +351,7 @@ void trace_after_fork_in_child(void)
 			list_private_map(i);
 		trace_describe_python();
 		__atomic_store_n(&trace_session.process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
+		trace_faults_after_fork();
 	} else {
 		trace_disable("a forked child could not join the session");
 	}

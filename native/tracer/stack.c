@@ -161,13 +161,12 @@ bool trace_same_module(const void *a, const void *b)
 	       (const char *)a < (const char *)object.map_end;
 }
 
-uint32_t trace_stack(struct trace_thread *thread)
+static uint32_t number(struct trace_thread *thread, uint64_t hash, bool interrupted)
 {
-	uint64_t hash = trace_unwind(&thread->walk, &thread->bounds);
 	unsigned python_count = 0;
 
 	if (trace_python.version)
-		python_count = trace_python_frames(&thread->code_cache, thread->python,
+		python_count = trace_python_frames(&thread->code_cache, interrupted, thread->python,
 						   TRACE_MAX_FRAMES, put_code, thread);
 	hash = hash_words(thread->python, python_count, hash);
 
@@ -177,15 +176,28 @@ uint32_t trace_stack(struct trace_thread *thread)
 	if (slot[1].hash == hash && slot[1].id)
 		return slot[1].id;
 	uint32_t id = thread->next_stack + 1;
-	if (python_count)
+	if (python_count && !interrupted)
 		trace_learn_eval_loop(&thread->walk);
 	unsigned native_count = trace_walk_pcs(&thread->walk, &thread->bounds, thread->native);
+	if (interrupted && native_count)
+		thread->native[0]++; /* readers take every PC for a return address */
 	if (!put_stack(thread, id, thread->native, native_count, thread->python, python_count))
 		return 0;
 	thread->next_stack = id;
-	if (python_count)
+	if (python_count && !interrupted)
 		trace_python_check_hooks();
 	slot[1] = slot[0];
 	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};
 	return id;
+}
+
+uint32_t trace_stack(struct trace_thread *thread)
+{
+	return number(thread, trace_unwind(&thread->walk, &thread->bounds), false);
+}
+
+uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *point)
+{
+	/* One more, so that it is not taken for the same stack waiting for a call. */
+	return number(thread, trace_unwind_at(&thread->walk, &thread->bounds, point) + 1, true);
 }

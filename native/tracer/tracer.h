@@ -5,6 +5,7 @@
 #define MEMATLAS_TRACER_TRACER_H
 
 #include <pthread.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -47,6 +48,10 @@ struct trace_real {
 			   const posix_spawnattr_t *, char *const[], char *const[]);
 	int (*posix_spawnp)(pid_t *, const char *, const posix_spawn_file_actions_t *,
 			    const posix_spawnattr_t *, char *const[], char *const[]);
+	int (*sigaction)(int, const struct sigaction *, struct sigaction *);
+	void (*(*signal)(int, void (*)(int)))(int);
+	int (*sigprocmask)(int, const sigset_t *, sigset_t *);
+	int (*pthread_sigmask)(int, const sigset_t *, sigset_t *);
 };
 extern struct trace_real trace_real;
 void trace_resolve(void);
@@ -139,6 +144,7 @@ static inline unsigned trace_bytes_words(size_t length)
 
 /* stack.c */
 uint32_t trace_stack(struct trace_thread *thread);
+uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *point);
 void trace_modules_changed(void);
 bool trace_same_module(const void *a, const void *b);
 
@@ -154,10 +160,18 @@ void trace_hook_python(void);
 void trace_describe_python(void);
 void trace_learn_eval_loop(const struct trace_walk *walk);
 
+/* faults.c: samples of the page faults this process takes. */
+void trace_faults_start(void);
+void trace_faults_after_fork(void);
+void trace_faults_end(const char *reason); /* for good */
+bool trace_faults_own_sigtrap(void); /* SIGTRAP is ours: the program must not block it */
+
 /* hooks_exec.c */
 void trace_exec_start(const char *directory);
 
 /* record.c: what hooks report. The caller holds the guard. */
+bool trace_faulted(const void *address, unsigned weight, unsigned flags,
+		   const struct trace_point *point); /* point NULL: where is not known */
 void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsigned flags);
 bool trace_freeing(enum trace_kind kind, const void *block); /* true: it was live, and is no more */
 void trace_restore(enum trace_kind kind, const void *block);

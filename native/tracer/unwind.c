@@ -9,6 +9,8 @@
 #include "tracer.h"
 #include "unwind.h"
 
+#define NO_PAGE 1 /* not the start of one */
+
 struct stack_bounds {
 	uintptr_t low, high;  /* the thread's stack; 0: unknown */
 	uintptr_t page;       /* elsewhere: the page last found readable */
@@ -204,7 +206,7 @@ static inline bool step(struct trace_frame *frame, uint64_t rule, struct stack_b
 	return read_word(bounds, cfa - 8, &frame->pc);
 }
 
-/* This library keeps frame pointers, so its own frames need no rules. */
+/* This library keeps frame pointers, so its own frames need no rules, but where a signal struck one. */
 static bool leave_own_frames(struct trace_frame *frame, struct stack_bounds *bounds,
 			     const struct trace_bounds *own)
 {
@@ -246,23 +248,27 @@ __attribute__((no_sanitize("address"))) static bool is_unchanged(struct trace_fr
 	return differences == 0;
 }
 
-__attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
-						const struct trace_bounds *own)
+/* From `frame`, which a signal interrupted or which waits for a call to return. */
+static inline __attribute__((always_inline)) uint64_t walk_from(struct trace_walk *walk,
+								const struct trace_bounds *own,
+								struct trace_frame frame,
+								unsigned interrupted)
 {
-	uintptr_t *here = __builtin_frame_address(0);
-	struct stack_bounds bounds = {.low = (uintptr_t)here, .high = own->stack_high};
-	struct trace_frame frame = {.pc = here[1], .sp = (uintptr_t)(here + 2), .bp = here[0]};
+	struct stack_bounds bounds = {.low = frame.sp, .high = own->stack_high, .page = NO_PAGE};
 	struct trace_frame *old = walk->frames[walk->second], *fresh = walk->frames[!walk->second];
 	uint64_t now = atomic_load_explicit(&generation, memory_order_relaxed);
 	/* On some other stack than the thread's: nothing is known to be there. */
-	bool plain = (uintptr_t)here >= own->stack_low && (uintptr_t)here < own->stack_high;
-	unsigned old_count = plain && walk->reusable && walk->generation == now ? walk->count : 0;
-	unsigned count = 0, passed = 0, interrupted = 0;
+	bool plain = frame.sp >= own->stack_low && frame.sp < own->stack_high;
+	unsigned old_count = plain && !interrupted && walk->reusable && walk->generation == now
+				     ? walk->count
+				     : 0;
+	unsigned count = 0, passed = 0;
 	uint64_t sum = 0;
 
 	if (!plain)
 		bounds.low = bounds.high = 0;
-	bool whole = leave_own_frames(&frame, &bounds, own);
+	plain &= !interrupted;
+	bool whole = interrupted || leave_own_frames(&frame, &bounds, own);
 	while (whole && frame.pc) {
 		while (passed < old_count && old[passed].sp < frame.sp)
 			passed++;
@@ -310,6 +316,23 @@ __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 	return finish_hash(sum, whole);
 }
 
+__attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
+						const struct trace_bounds *own)
+{
+	uintptr_t *here = __builtin_frame_address(0);
+	struct trace_frame frame = {.pc = here[1], .sp = (uintptr_t)(here + 2), .bp = here[0]};
+
+	return walk_from(walk, own, frame, 0);
+}
+
+uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *own,
+			 const struct trace_point *point)
+{
+	struct trace_frame frame = {.pc = point->pc, .sp = point->sp, .bp = point->bp};
+
+	return walk_from(walk, own, frame, 1);
+}
+
 #else
 
 bool trace_unwind_start(void)
@@ -321,15 +344,13 @@ bool trace_unwind_start(void)
 void trace_unwind_modules_changed(void) {}
 
 /* Frame records {caller's frame, return address}: what AArch64 and others keep by convention. */
-__attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
-						const struct trace_bounds *own)
+static uint64_t walk_records(struct trace_walk *walk, const struct trace_bounds *own, uintptr_t at,
+			     uint64_t sum)
 {
-	struct stack_bounds bounds = {.low = own->stack_low, .high = own->stack_high};
-	uintptr_t at = (uintptr_t)__builtin_frame_address(0);
-	struct trace_frame *frame = walk->frames[0];
-	uint64_t sum = 0;
+	struct stack_bounds bounds = {own->stack_low, own->stack_high, NO_PAGE};
+	struct trace_frame *frame = &walk->frames[0][walk->count];
 
-	for (walk->count = 0; walk->count < UNWIND_MOST_FRAMES; walk->count++, frame++) {
+	for (; walk->count < UNWIND_MOST_FRAMES; walk->count++, frame++) {
 		uintptr_t caller;
 		walk->whole =
 			read_word(&bounds, at, &caller) && read_word(&bounds, at + 8, &frame->pc);
@@ -344,6 +365,21 @@ __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 		at = caller;
 	}
 	return finish_hash(sum, walk->whole);
+}
+
+__attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
+						const struct trace_bounds *own)
+{
+	walk->count = 0;
+	return walk_records(walk, own, (uintptr_t)__builtin_frame_address(0), 0);
+}
+
+uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *own,
+			 const struct trace_point *point)
+{
+	walk->frames[0][0] = (struct trace_frame){.pc = point->pc};
+	walk->count = 1;
+	return walk_records(walk, own, point->bp, point->pc * factors[0]);
 }
 
 #endif

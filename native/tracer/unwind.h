@@ -73,6 +73,15 @@ void trace_unwind_modules_changed(void); /* after dlclose: forget every rule */
 /* Walks the calling thread's stack and returns a hash of it. */
 uint64_t trace_unwind(struct trace_walk *walk, const struct trace_bounds *bounds);
 
+/* A place the thread was interrupted at by a signal. */
+struct trace_point {
+	uintptr_t pc, sp, bp;
+};
+
+/* Walks from there; called in the signal's handler. */
+uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *bounds,
+			 const struct trace_point *point);
+
 /* The walk's PCs from leaf to root. All but those a signal struck are return addresses. A walk that
  * could not be finished ends in a 0. `pcs` has room for UNWIND_MOST_FRAMES + 1. */
 unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *bounds,

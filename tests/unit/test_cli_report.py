@@ -49,7 +49,12 @@ def test_json_keeps_to_its_schema(file: Path, capsys: pytest.CaptureFixture[str]
         "kind": "inlined",
     }
     assert data["processes"][1]["peak_rss_bytes"] is None
-    assert data["sampling"] == {"mode": "sampled", "sample_bytes": 65536, "interval_s": 1.0}
+    assert data["sampling"] == {
+        "mode": "sampled",
+        "sample_bytes": 65536,
+        "interval_s": 1.0,
+        "fault_period": 0,
+    }
 
 
 def test_the_schema_refuses_what_is_not_a_report() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from mematlas.analysis import figures, moments
 from mematlas.analysis.stacks import Stacks
+from mematlas.analysis.touches import first_touch, touch_stacks
 from mematlas.model.report import (
     BadFree,
     ProcessLine,
@@ -61,6 +62,7 @@ def make_report(
         series=tuple(_series(each, rows) for each, rows in _timelines(recording, wanted)),
         bad_frees=tuple(find_bad_frees(recording, wanted)),
         notes=tuple(_notes(recording, processes, peak)),
+        first_touch=first_touch(recording, wanted),
     )
 
 
@@ -92,6 +94,8 @@ def _all_stacks(
             held = totals.rows
         stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
         yield from _stacks(stacks, index, totals.rows if totals else None, held, only)
+        if index in recording.touches and only in {None, "touched"}:
+            yield from touch_stacks(stacks, recording.touches[index])
 
 
 def _stacks(
@@ -107,6 +111,8 @@ def _stacks(
     for name in _RESIDENCY:
         columns.setdefault(name, np.zeros(len(at)))
     columns["error_bytes"] = np.sqrt(np.maximum(columns.pop("live_variance"), 0))
+    if only == "touched":
+        return
     if only:
         kept = columns[f"{only}_bytes"] > 0
         at, columns = at[kept], {name: column[kept] for name, column in columns.items()}

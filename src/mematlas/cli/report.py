@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
-METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped")
+METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped", "touched")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from mematlas.model.recording import Sampling
 from mematlas.recording import Writer
 from mematlas.tracing import Settings
 from mematlas.tracing import run as trace
-from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES
+from mematlas.tracing.settings import FAULT_PERIOD, INTERVAL_S, SAMPLE_BYTES
 from mematlas.tracing.target import check_program, find_program
 
 if TYPE_CHECKING:
@@ -42,8 +42,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="time between residency snapshots, default 1s",
     )
+    parser.add_argument(
+        "--faults",
+        type=_fault_period,
+        default=FAULT_PERIOD,
+        metavar="N|off",
+        help="sample one page fault in N, to tell who touched memory first; default 61",
+    )
     parser.add_argument("--seed", type=positive, default=0, help="make the sampling repeatable")
     parser.add_argument("command", nargs="...", metavar="COMMAND", help="program and its arguments")
+
+
+def _fault_period(text: str) -> int:
+    return 0 if text == "off" else positive(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -55,6 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         exact=arguments.exact,
         sample_bytes=arguments.sample_bytes,
         interval_s=arguments.interval,
+        fault_period=arguments.faults,
         seed=arguments.seed,
     )
     written: list[tuple[str, Writer]] = []
@@ -92,6 +104,7 @@ def _open(path: str, command: list[str], settings: Settings) -> Writer:
             mode="exact" if settings.exact else "sampled",
             sample_bytes=0 if settings.exact else settings.sample_bytes,
             interval_s=settings.interval_s,
+            fault_period=settings.fault_period,
         ),
     )
 

@@ -7,7 +7,7 @@ estimates (each sample weighs 1/p); in exact mode they hold whole numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,17 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("live_variance", "<f8"),
         ("bad_frees", "<f8"),
     ],
+    "TOUCHES_DTYPE": [
+        ("stack", "<u4"),
+        ("owner", "<u4"),
+        ("kind", "<u4"),
+        ("unused", "<u4"),
+        ("faults", "<f8"),
+        ("major_faults", "<f8"),
+        ("variance", "<f8"),
+        ("bytes", "<f8"),
+        ("bytes_variance", "<f8"),
+    ],
     "TIMELINE_DTYPE": [
         ("time_s", "<f8"),
         ("rss_bytes", "<f8"),
@@ -64,6 +75,10 @@ if TYPE_CHECKING:
     TOTALS_DTYPE: np.dtype[np.void]
     """What one (stack, kind) did from start to now. `peak_bytes` is its share when the process's
     live bytes were at their highest, so the column sums to that highest value."""
+    TOUCHES_DTYPE: np.dtype[np.void]
+    """Page faults one stack took in the memory of one owner: an allocation's stack and kind or, with
+    kind 0, a place's number. `faults` holds major ones too. `bytes` became resident by them, in
+    private memory. Variances are of `faults` and `bytes`."""
     TIMELINE_DTYPE: np.dtype[np.void]
     """One row per poll at which something changed. NaN where the kernel did not tell."""
 
@@ -183,12 +198,26 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class Touches:
+    """The page faults sampled in one process: who touched memory first."""
+
+    process: int
+    state: str  # "on" | "off" | "refused" | "ended"
+    reason: str  # why refused, or ended
+    samples: int
+    lost: int  # samples taken where nothing could be recorded
+    places: tuple[tuple[PartKind, str], ...]  # kind and name
+    rows: Rows  # TOUCHES_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
 class Sampling:
     """How the run was traced."""
 
     mode: str  # "sampled" | "exact"
     sample_bytes: int
     interval_s: float
+    fault_period: int = 0  # one minor page fault in so many was sampled; 0: none
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,3 +251,4 @@ class Recording:
     timeline: dict[int, Rows]  # TIMELINE_DTYPE
     notes: list[str]  # what was not seen, or not resolved, and why
     complete: bool  # False: the run was cut short; figures are right up to the last chunk
+    touches: dict[int, Touches] = field(default_factory=dict)  # page faults, if asked for

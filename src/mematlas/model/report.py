@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from mematlas.model.recording import Frame, Part, Sampling
 
-METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped")
+METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped", "touched")
 """What stacks can be ranked by; the order is that of the metric switch."""
 
 
@@ -25,13 +25,13 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class StackFigures:
-    """One stack, leaf first, and what it owned.
+    """One stack, leaf first, and what it owned; or, of kind "touch", what it was first to touch.
 
     Live and residency are those of the account's moment, the rest is of the whole run.
     """
 
     frames: tuple[Frame, ...]
-    kind: str  # model.recording.Kind
+    kind: str  # model.recording.Kind, or "touch"
     process: int
     live_bytes: int
     live_count: int
@@ -42,6 +42,7 @@ class StackFigures:
     huge_bytes: int
     swapped_bytes: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
+    touched_bytes: int = 0  # made resident by the page faults this stack took
 
     def metric(self, name: str) -> int:
         """Value in bytes of one of METRICS."""
@@ -84,6 +85,36 @@ class BadFree:
 
 
 @dataclass(frozen=True, slots=True)
+class Touch:
+    """Page faults one stack took in the memory of one owner. Estimates, but for a period of 1."""
+
+    frames: tuple[Frame, ...]
+    process: int
+    owner: tuple[Frame, ...] | None  # the stack that allocated the memory; None: see `place`
+    place: str  # what the memory is: a Kind where there is an owner, else a part and its name
+    faults: int
+    major_faults: int
+    bytes: int
+    error_bytes: int  # one standard error of `bytes`
+
+
+@dataclass(frozen=True, slots=True)
+class FirstTouch:
+    """Who touched memory first, by sampled page faults of the program's own instructions."""
+
+    period: int  # one minor fault in so many was sampled; major ones all
+    refused: tuple[str, ...]  # why not in some process, or not to its end
+    samples: int
+    lost: int
+    faults: int
+    major_faults: int
+    bytes: int
+    error_bytes: int
+    counted_faults: int | None  # by the kernel, those it took for the program included
+    touches: tuple[Touch, ...]  # most bytes first, then most faults
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything `mematlas report` shows."""
 
@@ -101,3 +132,4 @@ class Report:
     series: tuple[Series, ...]
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]  # what was not seen, and why
+    first_touch: FirstTouch | None = None  # None: page faults were not sampled

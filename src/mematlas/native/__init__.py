@@ -2,7 +2,7 @@
 
 from mematlas.native.chain import gather_sum, link_chain, walk_chain
 from mematlas.native.chunks import HeapWalk, walk_heap
-from mematlas.native.collector import Account, Collector, Event, Traced
+from mematlas.native.collector import Account, Collector, Event, Faults, Traced, TraceSettings
 from mematlas.native.core import PAGE
 from mematlas.native.fault import advise_timed, fork_timed, map_timed, touch_pages, unmap_timed
 from mematlas.native.heap import read_heap, trim_heap
@@ -36,10 +36,12 @@ __all__ = [
     "Account",
     "Collector",
     "Event",
+    "Faults",
     "HeapWalk",
     "MapsColumns",
     "PoolFigures",
     "PoolHandle",
+    "TraceSettings",
     "Traced",
     "add_personality",
     "add_to_counter",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,19 @@ def _text(chars: Any) -> str:
     return bytes(ffi.string(chars)).decode("utf-8", "surrogateescape")
 
 
+@dataclass(frozen=True, slots=True)
+class TraceSettings:
+    """How programs are to be traced; struct mematlas_trace_settings."""
+
+    exact: bool
+    ring_bytes: int
+    sample_bytes: int
+    seed: int
+    interval_s: float
+    budget: float
+    fault_period: int
+
+
 class Event(IntEnum):
     """What mematlas_collector_poll() tells; the numbers are those of enum mematlas_event_type."""
 
@@ -29,6 +42,15 @@ class Event(IntEnum):
     EXITING = lib.MEMATLAS_EVENT_EXITING
     ENDED = lib.MEMATLAS_EVENT_ENDED
     WATCHED = lib.MEMATLAS_EVENT_WATCHED
+
+
+class Faults(IntEnum):
+    """Whether page faults are sampled in a process; enum trace_faults of trace_format.h."""
+
+    OFF = 0
+    ON = 1
+    REFUSED = 2
+    ENDED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +81,12 @@ class Traced:
     codes: int
     modules: int
     timeline: int
+    touches: int
+    places: int
+    fault_samples: int
+    faults_lost: int
+    faults: Faults
+    faults_reason: str
     executable: str
     command: tuple[str, ...]
 
@@ -79,31 +107,11 @@ class Account:
 class Collector:
     """The reading side of a session; see native/include/mematlas_api.h."""
 
-    def __init__(
-        self,
-        directory: str,
-        *,
-        exact: bool,
-        ring_bytes: int,
-        sample_bytes: int,
-        seed: int,
-        interval_s: float,
-        budget: float,
-    ) -> None:
+    def __init__(self, directory: str, settings: TraceSettings) -> None:
         """Write the session's control page, from which programs can join it."""
-        settings = ffi.new(
-            "struct mematlas_trace_settings *",
-            {
-                "exact": exact,
-                "ring_bytes": ring_bytes,
-                "sample_bytes": sample_bytes,
-                "seed": seed,
-                "interval_s": interval_s,
-                "budget": budget,
-            },
-        )
+        values = ffi.new("struct mematlas_trace_settings *", asdict(settings))
         out = ffi.new("struct mematlas_collector **")
-        check(lib.mematlas_collector_create(os.fsencode(directory), settings, out))
+        check(lib.mematlas_collector_create(os.fsencode(directory), values, out))
         self._handle = ffi.gc(out[0], lib.mematlas_collector_destroy)
         self._event = ffi.new("struct mematlas_event *")
 
@@ -166,6 +174,12 @@ class Collector:
             codes=facts.codes,
             modules=facts.modules,
             timeline=facts.timeline,
+            touches=facts.touches,
+            places=facts.places,
+            fault_samples=facts.fault_samples,
+            faults_lost=facts.faults_lost,
+            faults=Faults(facts.faults),
+            faults_reason=_text(facts.faults_reason),
             executable=_text(facts.executable),
             command=tuple(word.decode("utf-8", "surrogateescape") for word in command.split(b"\0")),
         )
@@ -183,6 +197,19 @@ class Collector:
         rows = ffi.new("struct mematlas_total[]", facts.totals + 1)
         got = lib.mematlas_collector_totals(self._handle, process, rows, facts.totals)
         return bytes(ffi.buffer(rows, check(got) * ffi.sizeof("struct mematlas_total")))
+
+    def touches(self, process: int, count: int) -> bytes:
+        """Give the page faults of every (stack, owner) so far (TOUCHES_DTYPE)."""
+        rows = ffi.new("struct mematlas_touch[]", max(count, 1))
+        got = check(lib.mematlas_collector_touches(self._handle, process, rows, count))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_touch")))
+
+    def places(self, process: int, first: int, end: int) -> Iterator[tuple[int, str]]:
+        """Kind and name of places `first` to `end` that faults were taken in."""
+        part = ffi.new("struct mematlas_part *")
+        for number in range(first, end):
+            check(lib.mematlas_collector_place(self._handle, process, number, part))
+            yield part.kind, _text(part.name)
 
     def modules(
         self, process: int, first: int, end: int

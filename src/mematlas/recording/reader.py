@@ -158,6 +158,7 @@ class _Pieces:
     snapshots: list[model.Snapshot] = field(default_factory=list)
     totals: dict[int, model.Totals] = field(default_factory=dict)
     timeline: dict[int, list[Rows]] = field(default_factory=dict)
+    touches: dict[int, model.Touches] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     complete: bool = False
 
@@ -176,6 +177,7 @@ class _Pieces:
             snapshots=self.snapshots,
             totals=self.totals,
             timeline={index: np.concatenate(parts) for index, parts in self.timeline.items()},
+            touches=self.touches,
             notes=self.notes,
             complete=self.complete,
         )
@@ -191,6 +193,7 @@ def _read_header(pieces: _Pieces, facts: Facts, _: memoryview) -> None:
             mode=_text(sampling["mode"]),
             sample_bytes=int(sampling["sample_bytes"]),
             interval_s=_number(sampling["interval_s"]),
+            fault_period=int(sampling.get("fault_period", 0)),
         ),
     }
 
@@ -300,6 +303,25 @@ def _read_timeline(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
     pieces.timeline.setdefault(int(facts["process"]), []).append(rows)
 
 
+def _read_touches(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    rows = _stack_rows(pieces, process, np.frombuffer(data, model.TOUCHES_DTYPE))
+    places = tuple((model.PartKind(kind), _text(name)) for kind, name in facts["places"])
+    room = np.where(rows["kind"] == 0, len(places), pieces.node_count.get(process, 1))
+    if (rows["owner"] >= room).any():
+        message = "a row names an owner that was not written"
+        raise ValueError(message)
+    pieces.touches[process] = model.Touches(
+        process=process,
+        state=_text(facts["state"]),
+        reason=_text(facts["reason"]),
+        samples=int(facts["samples"]),
+        lost=int(facts["lost"]),
+        places=places,
+        rows=rows,
+    )
+
+
 def _read_frames(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
     frames = [
         model.Frame(
@@ -332,6 +354,7 @@ _DECODERS: dict[bytes, Callable[[_Pieces, Facts, memoryview], None]] = {
     atlas.CODES: _read_codes,
     atlas.TOTALS: _read_totals,
     atlas.TIMELINE: _read_timeline,
+    atlas.TOUCHES: _read_touches,
     atlas.FRAMES: _read_frames,
     atlas.NOTES: _read_notes,
     atlas.END: _read_end,

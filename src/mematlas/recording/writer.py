@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from os import PathLike
 
-    from mematlas.model.recording import Code, Frame, Module, Part, Process, Sampling
+    from mematlas.model.recording import Code, Frame, Module, Part, PartKind, Process, Sampling
 
 NODE_BYTES = 16
 
@@ -46,7 +46,7 @@ class Writer:
                 "command": list(command),
                 "started": started,
                 "machine": dict(machine),
-                "sampling": _fields(sampling, "mode", "sample_bytes", "interval_s"),
+                "sampling": _fields(sampling, "mode", "sample_bytes", "interval_s", "fault_period"),
             },
         )
 
@@ -123,6 +123,28 @@ class Writer:
     def timeline(self, process: int, rows: bytes | memoryview) -> None:
         """Add TIMELINE_DTYPE rows after those written so far."""
         self._chunk(atlas.TIMELINE, {"process": process}, rows)
+
+    def touches(
+        self,
+        process: int,
+        *,
+        state: str,
+        reason: str,
+        samples: int,
+        lost: int,
+        places: Iterable[tuple[PartKind, str]],
+        rows: bytes | memoryview,
+    ) -> None:
+        """Write page faults by stack and owner; TOUCHES_DTYPE rows that replace those before."""
+        facts = {
+            "process": process,
+            "state": state,
+            "reason": reason,
+            "samples": samples,
+            "lost": lost,
+            "places": [[str(kind), name] for kind, name in places],
+        }
+        self._chunk(atlas.TOUCHES, facts, rows)
 
     def frames(self, process: int, frames: Mapping[int, tuple[Frame, ...]]) -> None:
         """Add resolved frames by trie word, leaf (inlined) first."""

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mematlas.native import Collector, Event
+from mematlas.native import Collector, Event, TraceSettings
 from mematlas.tracing import child
 from mematlas.tracing.process import ProcessRecorder
 from mematlas.tracing.session import session_directory
@@ -51,12 +51,15 @@ def run(
     with session_directory(_ROOM * settings.ring_bytes) as session:
         collector = Collector(
             str(session),
-            exact=settings.exact,
-            ring_bytes=settings.ring_bytes,
-            sample_bytes=settings.sample_bytes,
-            seed=settings.seed,
-            interval_s=settings.interval_s,
-            budget=settings.budget,
+            TraceSettings(
+                exact=settings.exact,
+                ring_bytes=settings.ring_bytes,
+                sample_bytes=settings.sample_bytes,
+                seed=settings.seed,
+                interval_s=settings.interval_s,
+                budget=settings.budget,
+                fault_period=settings.fault_period,
+            ),
         )
         process = child.start(command, program, session)
         with child.signals_passed_on(process) as interrupts:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mematlas.model.recording import Code, Module, Part, PartKind, Process
+from mematlas.native import Faults
 from mematlas.tracing import child
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ class ProcessRecorder:
         self._writer = writer
         self._index = index
         self._nodes = self._codes = self._modules = 0
+        self._places: list[tuple[PartKind, str]] = []
         self._next_totals = 0.0
         self.ended = False
         facts = collector.process(index)
@@ -150,8 +152,24 @@ class ProcessRecorder:
             peak_live_bytes=facts.peak_bytes,
             rows=self._collector.totals(self._index),
         )
+        self._write_touches(facts)
         now = time.monotonic()
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
+
+    def _write_touches(self, facts: Traced) -> None:
+        if facts.faults is Faults.OFF:
+            return
+        places = self._collector.places(self._index, len(self._places), facts.places)
+        self._places += [(_PART_KINDS[kind], _clean(name)) for kind, name in places]
+        self._writer.touches(
+            self._index,
+            state=facts.faults.name.lower(),
+            reason=_clean(facts.faults_reason),
+            samples=facts.fault_samples,
+            lost=facts.faults_lost,
+            places=self._places,
+            rows=self._collector.touches(self._index, facts.touches),
+        )
 
 
 def _clean(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 SAMPLE_BYTES = 512 << 10
 INTERVAL_S = 1.0
+FAULT_PERIOD = 61  # a prime, so that it keeps in step with no loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,7 @@ class Settings:
     exact: bool = False
     sample_bytes: int = SAMPLE_BYTES
     interval_s: float = INTERVAL_S
+    fault_period: int = FAULT_PERIOD  # one minor page fault in so many is sampled; 0: none
     seed: int = 0  # 0: another one each time
     budget: float = 0.02  # share of one CPU that residency joins may take
 

@@ -17,9 +17,18 @@ if TYPE_CHECKING:
 
     from mematlas.model.leaks import Leak, Leaks
     from mematlas.model.recording import Frame
-    from mematlas.model.report import Account, BadFree, ProcessLine, Report, StackFigures
+    from mematlas.model.report import (
+        Account,
+        BadFree,
+        FirstTouch,
+        ProcessLine,
+        Report,
+        StackFigures,
+        Touch,
+    )
 
 _BATCH = 1000
+_TOUCHES = 1000
 
 
 def schema(command: str) -> dict[str, Any]:
@@ -47,6 +56,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "timeline": [asdict(each) for each in report.series],
             "bad_frees": [_bad_free(each) for each in report.bad_frees],
             "notes": list(report.notes),
+            "first_touch": _first_touch(report.first_touch),
             "by": by,
             "stacks_total": len(ranked),
             "rest": _rest([] if top is None else ranked[top:]),
@@ -141,6 +151,23 @@ def _rest(stacks: list[StackFigures]) -> dict[str, int]:
     """Add up the stacks that are not listed, so that no sum is lost."""
     sums = {f"{name}_bytes": sum(each.metric(name) for each in stacks) for name in METRICS}
     return {"stacks": len(stacks), **sums}
+
+
+def _first_touch(touch: FirstTouch | None) -> dict[str, Any] | None:
+    if touch is None:
+        return None
+    facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
+    facts["refused"] = list(touch.refused)
+    facts["touches_total"] = len(touch.touches)
+    facts["touches"] = [_touch(each) for each in touch.touches[:_TOUCHES]]
+    return facts
+
+
+def _touch(touch: Touch) -> dict[str, Any]:
+    facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
+    facts["frames"] = [_frame(frame) for frame in touch.frames]
+    facts["owner"] = None if touch.owner is None else [_frame(frame) for frame in touch.owner]
+    return facts
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:

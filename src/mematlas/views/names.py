@@ -53,6 +53,7 @@ METRIC_TITLES = {
     "allocated": "allocated",
     "huge": "in huge pages",
     "swapped": "swapped out",
+    "touched": "first touched",
 }
 METRIC_MEANINGS = {
     "resident": "in RAM when the account was taken",
@@ -61,6 +62,7 @@ METRIC_MEANINGS = {
     "allocated": "allocated over the whole run, freed since or not",
     "huge": "resident in transparent huge pages",
     "swapped": "written out to swap",
+    "touched": "made resident by the page faults these lines took",
 }
 CUT_SHORT = "The run was cut short; figures are right up to its last record."
 _LIBRARY_ROOTS = re.compile(

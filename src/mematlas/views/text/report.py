@@ -14,6 +14,7 @@ from mematlas.units import format_bytes, format_duration
 from mematlas.views import names, timeline
 from mematlas.views.text import drawing
 from mematlas.views.text.page import Frames, title, write
+from mematlas.views.text.touches import first_touch
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -66,6 +67,7 @@ def render_report(report: Report, *, top: int, by: str, console: Console) -> Non
     """Write the whole report."""
     page = Page.of(report, by, console)
     blocks = [_header(page), _account(page), _timeline(page), _lines(page, top)]
+    blocks.append(first_touch(report.first_touch, page.frames, top))
     blocks += [_processes(page), page.frames.bad_frees(report.bad_frees)]
     blocks.append(page.frames.notes(report.notes))
     for number, block in enumerate(block for block in blocks if block.plain):

@@ -1,0 +1,94 @@
+/* Blocks found by an address inside them, against a search through all of them. */
+#include <stdlib.h>
+
+#include "../collector/state.h"
+#include "check.h"
+
+#define BLOCKS 400u
+#define ROUNDS 20000u
+#define SPAN (1ull << 34)
+
+static struct block live[BLOCKS];
+static uint64_t seed = 88172645463325252ull;
+
+static uint64_t draw(void)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed;
+}
+
+static bool is_free(uint64_t start, uint64_t size)
+{
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		uint64_t other = TRACE_ADDRESS(live[i].key);
+		if (live[i].key && start < other + live[i].size && other < start + size)
+			return false;
+	}
+	return true;
+}
+
+static const struct block *search(uint64_t address)
+{
+	for (unsigned i = 0; i < BLOCKS; i++)
+		if (live[i].key && address - TRACE_ADDRESS(live[i].key) < live[i].size)
+			return &live[i];
+	return NULL;
+}
+
+/* Small and huge alike, at every alignment malloc knows. */
+static void allocate(struct state *state, struct block *block)
+{
+	uint64_t size = 1 + (draw() & ((1ull << (draw() % 30)) - 1));
+	uint64_t start = 4096 + (draw() % SPAN & ~(uint64_t)15);
+
+	if (!is_free(start, size))
+		return;
+	*block = (struct block){
+		BLOCK_KEY(start, size <= 512 && draw() & 1 ? TRACE_PYOBJECT : TRACE_MALLOC), size,
+		0, 1};
+	state_allocate(state, 0, block);
+}
+
+static void check_around(const struct state *state, uint64_t address)
+{
+	const struct block *expected = search(address), *found = block_around(state, address);
+
+	CHECK(!expected == !found);
+	CHECK(!found || (found->key == expected->key && found->size == expected->size));
+}
+
+int main(void)
+{
+	struct state state, copy;
+	struct block out;
+
+	CHECK(state_init(&state, 0));
+	state.finds_owners = true;
+	sum_find(&state, 0, TRACE_MALLOC);
+	for (unsigned round = 0; round < ROUNDS; round++) {
+		struct block *block = &live[draw() % BLOCKS];
+		if (block->key) {
+			uint64_t start = TRACE_ADDRESS(block->key), end = start + block->size;
+			check_around(&state, start);
+			check_around(&state, end - 1);
+			check_around(&state, end);
+			check_around(&state, start - 1);
+			check_around(&state, start + draw() % block->size);
+			CHECK(state_release(&state, block->key, &out));
+			block->key = 0;
+			check_around(&state, start);
+		} else {
+			allocate(&state, block);
+		}
+		check_around(&state, draw() % SPAN);
+	}
+	CHECK(state_copy(&copy, &state) == 0);
+	state_free(&state);
+	for (unsigned i = 0; i < BLOCKS; i++)
+		if (live[i].key)
+			check_around(&copy, TRACE_ADDRESS(live[i].key) + live[i].size / 2);
+	state_free(&copy);
+	return 0;
+}

@@ -1,0 +1,256 @@
+/* Samples of the page faults this process takes in user mode: who touched memory first.
+ *
+ * A perf event of ours sends SIGTRAP to the very thread, at the very instruction, when every N-th
+ * fault is over; the handler notes address and stack. Faults the kernel takes on the program's behalf
+ * are left out: a signal there would be seen by the program, as a system call that was interrupted. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "tracer.h"
+
+#define CODE_PERF 6   /* TRAP_PERF */
+#define FLAG_ASYNC 1u /* TRAP_PERF_FLAG_ASYNC: it was blocked, and comes late */
+
+/* Since 5.19 a blocked SIGTRAP waits; before that it killed. */
+#define NEEDED_RELEASE (5 * 1000 + 19)
+
+/* What follows si_addr in siginfo_t of a TRAP_PERF; newer than some C libraries. */
+struct trap_detail {
+	void *address;
+	unsigned long data;
+	uint32_t type, flags;
+};
+
+#define HIGH_FD 1000 /* out of the way of the numbers programs count on */
+
+static _Atomic bool own_sigtrap;
+static int events[2] = {-1, -1}; /* minor, major */
+
+bool trace_faults_own_sigtrap(void)
+{
+	return atomic_load_explicit(&own_sigtrap, memory_order_relaxed);
+}
+
+static void say(enum trace_faults how, const char *reason)
+{
+	struct trace_process *process = trace_session.process;
+
+	strncpy(process->faults_reason, reason, sizeof process->faults_reason - 1);
+	__atomic_store_n(&process->faults, how, __ATOMIC_RELEASE);
+}
+
+static struct trace_point point_of(const ucontext_t *context)
+{
+#if defined(__x86_64__)
+	const greg_t *registers = context->uc_mcontext.gregs;
+	return (struct trace_point){(uintptr_t)registers[REG_RIP], (uintptr_t)registers[REG_RSP],
+				    (uintptr_t)registers[REG_RBP]};
+#else
+	return (struct trace_point){(uintptr_t)context->uc_mcontext.pc,
+				    (uintptr_t)context->uc_mcontext.sp,
+				    (uintptr_t)context->uc_mcontext.regs[29]};
+#endif
+}
+
+/* Only where all is set up: to do that here, perhaps in the midst of malloc(), could wait for a lock
+ * this thread holds. And a thread made by a bare clone() may run on another's thread-local storage. */
+static bool is_ready(const struct trace_point *point)
+{
+	const struct trace_thread *thread = trace_tls.thread;
+
+	if (!thread || trace_is_forked())
+		return false;
+	if (point->sp >= thread->bounds.stack_low && point->sp < thread->bounds.stack_high)
+		return true;
+	return syscall(SYS_gettid) == thread->ring->tid;
+}
+
+/* int3 and the like: what would have happened without us. */
+static void die_of_sigtrap(void)
+{
+	struct sigaction usual = {.sa_handler = SIG_DFL};
+
+	trace_real.sigaction(SIGTRAP, &usual, NULL);
+	raise(SIGTRAP);
+}
+
+static void take_sample(int number, siginfo_t *info, void *context)
+{
+	const struct trap_detail *detail = (const void *)&info->si_addr;
+	int saved = errno;
+
+	(void)number;
+	if (info->si_code != CODE_PERF) {
+		die_of_sigtrap();
+		return;
+	}
+	struct trace_point point = point_of(context);
+	bool recorded = false;
+	if (is_ready(&point) && trace_enter()) {
+		bool major = detail->data == PERF_COUNT_SW_PAGE_FAULTS_MAJ;
+		unsigned weight = major ? 1 : trace_session.control->fault_period;
+		recorded = trace_faulted(detail->address, weight, major ? TRACE_FLAG_MAJOR : 0,
+					 detail->flags & FLAG_ASYNC ? NULL : &point);
+		trace_leave();
+	}
+	if (!recorded && trace_session.process)
+		__atomic_add_fetch(&trace_session.process->faults_lost, 1, __ATOMIC_RELAXED);
+	errno = saved;
+}
+
+static int open_event(uint64_t event, uint64_t period)
+{
+	struct perf_event_attr attributes = {
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof attributes,
+		.config = event,
+		.sample_period = period,
+		.sample_type = PERF_SAMPLE_ADDR,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+		.inherit = 1,
+		.inherit_thread = 1,
+		.remove_on_exec = 1,
+		.sigtrap = 1,
+		.sig_data = event,
+	};
+	int fd = (int)syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	int high = fd < 0 ? -1 : (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
+
+	if (high < 0)
+		return fd;
+	syscall(SYS_close, fd);
+	return high;
+}
+
+/* The collector takes descriptors of its own, so that a program that closes all it has ends nothing. */
+static bool open_events(void)
+{
+	struct trace_process *process = trace_session.process;
+
+	events[0] = open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period);
+	if (events[0] < 0)
+		return false;
+	events[1] = open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1);
+	process->fault_events[0] = events[0];
+	process->fault_events[1] = events[1];
+	return true;
+}
+
+static void close_events(void)
+{
+	for (int i = 0; i < 2; i++) {
+		if (events[i] >= 0)
+			syscall(SYS_close, events[i]);
+		events[i] = -1;
+	}
+}
+
+/* Our descriptors may be gone, or somebody else's by now: then all of this process's events end. */
+static void disable_events(void)
+{
+	bool done = true;
+
+	for (int i = 0; i < 2; i++)
+		if (events[i] >= 0)
+			done &= syscall(SYS_ioctl, events[i], PERF_EVENT_IOC_DISABLE, 0) == 0;
+	if (!done)
+		prctl(PR_TASK_PERF_EVENTS_DISABLE);
+	else
+		close_events();
+}
+
+static const char *why_refused(int error)
+{
+	switch (error) {
+	case EACCES:
+		return "refused: kernel.perf_event_paranoid must be 2 or less";
+	case EPERM:
+		return "refused: a container or security module forbids perf_event_open";
+	case ENOSYS:
+		return "this kernel has no perf events";
+	default:
+		return "this kernel cannot tell a program of its page faults";
+	}
+}
+
+static bool is_old_kernel(void)
+{
+	struct utsname names;
+	char *rest;
+
+	if (uname(&names) != 0)
+		return true;
+	long release = strtol(names.release, &rest, 10) * 1000;
+	return release + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0) < NEEDED_RELEASE;
+}
+
+/* May SIGTRAP be ours? Not if somebody handles, ignores or blocks it already. */
+static bool is_sigtrap_free(void)
+{
+	struct sigaction now;
+	sigset_t blocked;
+
+	return trace_real.sigaction(SIGTRAP, NULL, &now) == 0 && now.sa_handler == SIG_DFL &&
+	       trace_real.pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0 &&
+	       sigismember(&blocked, SIGTRAP) == 0;
+}
+
+void trace_faults_start(void)
+{
+	struct sigaction ours = {.sa_sigaction = take_sample,
+				 .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART};
+
+	if (!trace_session.control->fault_period)
+		return;
+	if (is_old_kernel()) {
+		say(TRACE_FAULTS_REFUSED, "needs Linux 5.19 or later");
+		return;
+	}
+	if (!trace_real.sigaction || !trace_real.pthread_sigmask || !is_sigtrap_free()) {
+		say(TRACE_FAULTS_REFUSED, "the program was started with SIGTRAP in use");
+		return;
+	}
+	trace_real.sigaction(SIGTRAP, &ours, NULL);
+	atomic_store(&own_sigtrap, true);
+	if (open_events()) {
+		say(TRACE_FAULTS_ON, "");
+		return;
+	}
+	int error = errno;
+	trace_faults_end("");
+	say(TRACE_FAULTS_REFUSED, why_refused(error));
+}
+
+void trace_faults_after_fork(void)
+{
+	close_events(); /* the parent's */
+	if (!trace_faults_own_sigtrap())
+		return;
+	if (open_events())
+		say(TRACE_FAULTS_ON, "");
+	else
+		trace_faults_end(why_refused(errno));
+}
+
+void trace_faults_end(const char *reason)
+{
+	struct sigaction usual = {.sa_handler = SIG_DFL};
+
+	if (!atomic_exchange(&own_sigtrap, false))
+		return;
+	disable_events();
+	trace_real.sigaction(SIGTRAP, &usual, NULL);
+	say(TRACE_FAULTS_ENDED, reason);
+}

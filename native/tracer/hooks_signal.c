@@ -1,0 +1,54 @@
+/* SIGTRAP: a program that wants it for itself gets it, and page faults are no longer sampled. One that
+ * merely blocks every signal goes on without knowing that this one is not. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <signal.h>
+
+#include "tracer.h"
+
+TRACE_EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *before)
+{
+	trace_resolve();
+	if (number != SIGTRAP || !trace_faults_own_sigtrap())
+		return trace_real.sigaction(number, action, before);
+	if (action)
+		trace_faults_end("the program handles SIGTRAP itself");
+	else if (before)
+		*before = (struct sigaction){.sa_handler = SIG_DFL};
+	return action ? trace_real.sigaction(number, action, before) : 0;
+}
+
+TRACE_EXPORT sighandler_t signal(int number, sighandler_t handler)
+{
+	trace_resolve();
+	if (number == SIGTRAP && trace_faults_own_sigtrap())
+		trace_faults_end("the program handles SIGTRAP itself");
+	return trace_real.signal(number, handler);
+}
+
+/* The set to block, without SIGTRAP while that is ours. */
+static const sigset_t *spare_sigtrap(int how, const sigset_t *set, sigset_t *copy)
+{
+	if (!set || how == SIG_UNBLOCK || !trace_faults_own_sigtrap() ||
+	    sigismember(set, SIGTRAP) != 1)
+		return set;
+	*copy = *set;
+	sigdelset(copy, SIGTRAP);
+	return copy;
+}
+
+TRACE_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *before)
+{
+	sigset_t copy;
+
+	trace_resolve();
+	return trace_real.sigprocmask(how, spare_sigtrap(how, set, &copy), before);
+}
+
+TRACE_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *before)
+{
+	sigset_t copy;
+
+	trace_resolve();
+	return trace_real.pthread_sigmask(how, spare_sigtrap(how, set, &copy), before);
+}

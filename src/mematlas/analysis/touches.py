@@ -1,0 +1,104 @@
+"""Sampled page faults to lines: who touched memory first, and whose it was."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.analysis import figures
+from mematlas.analysis.stacks import Stacks
+from mematlas.model.recording import KIND_BY_NUMBER, PartKind
+from mematlas.model.report import FirstTouch, StackFigures, Touch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
+
+    from mematlas.model.recording import Recording, Touches
+
+TOUCH = "touch"
+_OWNS_NOTHING = {
+    each.name: 0
+    for each in fields(StackFigures)
+    if each.name not in {"frames", "kind", "process", "touched_bytes"}
+}
+
+
+def touch_stacks(stacks: Stacks, touches: Touches) -> Iterator[StackFigures]:
+    """Give the stacks that took page faults in private memory, with the bytes they brought in."""
+    rows = touches.rows[touches.rows["bytes"] > 0]
+    numbers, which = np.unique(rows["stack"], return_inverse=True)
+    sums = np.bincount(which, weights=rows["bytes"], minlength=len(numbers)).astype(np.float64)
+    for stack, touched in zip(numbers.tolist(), figures.whole(sums), strict=True):
+        yield StackFigures(
+            frames=stacks.frames(stack),
+            kind=TOUCH,
+            process=touches.process,
+            **_OWNS_NOTHING,
+            touched_bytes=touched,
+        )
+
+
+def first_touch(recording: Recording, wanted: AbstractSet[int]) -> FirstTouch | None:
+    """Sum up the page faults of these processes; None if they were not asked for."""
+    each = [touches for index, touches in sorted(recording.touches.items()) if index in wanted]
+    if not each or not recording.sampling.fault_period:
+        return None
+    found = [touch for touches in each for touch in _touches(recording, touches)]
+    columns = {
+        name: sum(float(touches.rows[name].sum()) for touches in each)
+        for name in ("faults", "major_faults", "bytes", "bytes_variance")
+    }
+    return FirstTouch(
+        period=recording.sampling.fault_period,
+        refused=tuple(dict.fromkeys(touches.reason for touches in each if touches.reason)),
+        samples=sum(touches.samples for touches in each),
+        lost=sum(touches.lost for touches in each),
+        faults=round(columns["faults"]),
+        major_faults=round(columns["major_faults"]),
+        bytes=round(columns["bytes"]),
+        error_bytes=round(math.sqrt(max(columns["bytes_variance"], 0.0))),
+        counted_faults=_counted(recording, {touches.process for touches in each}),
+        touches=tuple(sorted(found, key=lambda touch: (-touch.bytes, -touch.faults))),
+    )
+
+
+def _touches(recording: Recording, touches: Touches) -> Iterator[Touch]:
+    index = touches.process
+    stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
+    for row in touches.rows:
+        kind = KIND_BY_NUMBER.get(int(row["kind"]))
+        yield Touch(
+            frames=stacks.frames(int(row["stack"])),
+            process=index,
+            owner=stacks.frames(int(row["owner"])) if kind else None,
+            place=str(kind) if kind else _place(*touches.places[int(row["owner"])]),
+            faults=round(float(row["faults"])),
+            major_faults=round(float(row["major_faults"])),
+            bytes=round(float(row["bytes"])),
+            error_bytes=round(math.sqrt(max(float(row["bytes_variance"]), 0.0))),
+        )
+
+
+def _place(kind: PartKind, name: str) -> str:
+    """Name memory that is no known allocation."""
+    if kind in {PartKind.FILE, PartKind.SLACK} or name.startswith("["):
+        return name
+    return f"{name} memory" if kind is PartKind.ANON else f"{kind} {name}"
+
+
+def _counted(recording: Recording, processes: AbstractSet[int]) -> int | None:
+    """Give the faults the kernel counted, as of the last look at each process."""
+    total, known = 0.0, False
+    for index in processes:
+        rows = recording.timeline.get(index)
+        if rows is None or not len(rows):
+            continue
+        both = rows["minor_faults"] + rows["major_faults"]
+        both = both[~np.isnan(both)]
+        if len(both):
+            total, known = total + float(both[-1]), True
+    return round(total) if known else None

@@ -1,0 +1,159 @@
+"""Page faults of a run: who touched memory first, beside who allocated it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from traced import named
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Build, Run
+    from traced import Traced
+
+pytestmark = pytest.mark.usefixtures("run_command")
+
+EVERY = ("--faults", "1")
+PAGE = os.sysconf("SC_PAGESIZE")
+SIZE = 64 << 20
+
+
+def sampled(run: Traced) -> Traced:
+    """Give the run back, unless this machine does not let programs see their page faults."""
+    found = run.report["first_touch"]
+    if not found["samples"] and found["refused"]:
+        pytest.skip(f"page faults are not to be had here: {found['refused'][0]}")
+    return run
+
+
+def pages_of(run: Traced, function: str) -> float:
+    """Bytes that `function` touched first, in pages."""
+    touched: int = sum(touch["bytes"] for touch in run.touches(function))
+    return touched / PAGE
+
+
+def test_every_fault_is_at_the_line_that_touched(build: Build, traced: Run) -> None:
+    """One function allocates, another touches: each page's fault is the latter's, in the former's."""
+    run = sampled(traced(build("allocate_here_touch_there"), options=EVERY))
+    assert SIZE / PAGE <= pages_of(run, "touch_there") <= SIZE / PAGE + 2
+    assert pages_of(run, "allocate_here") <= 2  # malloc's own header
+    owners = {
+        frame["function"]
+        for touch in run.touches("touch_there")
+        if touch["owner"] and touch["faults"] > 1
+        for frame in touch["owner"]
+    }
+    assert "allocate_here" in owners
+    assert not run.touches("leave_untouched") or pages_of(run, "leave_untouched") <= 2
+
+
+def test_one_in_many_gives_the_same_within_its_error(build: Build, traced: Run) -> None:
+    """The default period's estimate is right within five of its standard errors."""
+    run = sampled(traced(build("allocate_here_touch_there")))
+    found = run.report["first_touch"]
+    assert found["period"] > 1
+    touched = sum(touch["bytes"] for touch in run.touches("touch_there"))
+    error = max(touch["error_bytes"] for touch in run.touches("touch_there"))
+    assert abs(touched - SIZE) <= 5 * error
+    assert error <= SIZE / 8
+
+
+def test_faults_are_those_the_kernel_counted(build: Build, traced: Run) -> None:
+    """All but the loader's and the kernel's own faults of the program are seen."""
+    run = sampled(traced(build("touch_tenth"), options=EVERY))
+    found = run.report["first_touch"]
+    if found["counted_faults"] is None:
+        pytest.skip("the program was too short for a look at the kernel's count")
+    assert found["faults"] + found["lost"] <= found["counted_faults"] + 100
+    assert found["faults"] >= found["counted_faults"] - 1500
+
+
+def test_python_lines_touch(traced: Run) -> None:
+    """A line of Python that fills a buffer took its faults."""
+    code = "def fill(room):\n    for at in range(0, len(room), 4096):\n        room[at] = 1\n"
+    code += "import mmap\nroom = mmap.mmap(-1, 8 << 20, flags=0x22)\n"
+    code += "room.madvise(mmap.MADV_NOHUGEPAGE)\nfill(room)\n"
+    run = sampled(traced(sys.executable, "-c", code, options=EVERY))
+    assert (8 << 20) / PAGE <= pages_of(run, "fill") <= (8 << 20) / PAGE + 64
+    lines = {
+        frame["line"]
+        for touch in run.touches("fill")
+        for frame in touch["frames"]
+        if named(frame, "fill") and touch["faults"] > 1000
+    }
+    assert lines == {3}
+
+
+def test_children_are_seen(build: Build, traced: Run) -> None:
+    """Forked children sample their own faults."""
+    run = sampled(traced(build("forks"), options=EVERY))
+    processes = {touch["process"] for touch in run.report["first_touch"]["touches"]}
+    assert len(processes) > 1
+
+
+def test_a_huge_page_counts_whole(traced: Run, tmp_path: Path) -> None:
+    """A fault answered by a huge page made 2 MiB resident."""
+    code = "import mmap\nroom = mmap.mmap(-1, 64 << 20, flags=0x22)\nroom.madvise(14)\n"
+    code += "for at in range(0, len(room), 4096): room[at] = 1\n"
+    code += "import re; print(sum(int(n) for n in re.findall('AnonHugePages: +([0-9]+)', "
+    code += f"open('/proc/self/smaps').read())), file=open('{tmp_path}/huge', 'w'))"
+    run = sampled(traced(sys.executable, "-c", code, options=EVERY))
+    huge = int((tmp_path / "huge").read_text()) << 10
+    if huge < 32 << 20:
+        pytest.skip("no transparent huge pages were given")
+    found = run.report["first_touch"]
+    assert found["bytes"] >= 64 << 20
+    assert found["faults"] < (64 << 20) / PAGE
+
+
+def test_major_faults_name_their_file(traced: Run, tmp_path: Path) -> None:
+    """Pages read from disk on touch are major faults in that file."""
+    file = tmp_path / "cold"
+    file.write_bytes(os.urandom(4 << 20))
+    code = f"import mmap, os\nf = open('{file}', 'rb')\nos.fsync(f.fileno())\n"
+    code += "os.posix_fadvise(f.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)\n"
+    code += "m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)\nm.madvise(mmap.MADV_RANDOM)\n"
+    code += "s = sum(m[at] for at in range(0, len(m), 4096))\n"
+    run = sampled(traced(sys.executable, "-c", code))
+    inside = [
+        touch
+        for touch in run.report["first_touch"]["touches"]
+        if touch["place"] in {str(file), "filemap"} and touch["major_faults"]
+    ]
+    if not inside:
+        pytest.skip("this file system keeps its pages, so no fault is major")
+    assert sum(touch["major_faults"] for touch in inside) > 900
+
+
+@pytest.mark.parametrize("how", ["handle", "wait", "die"])
+def test_programs_that_know_sigtrap_are_left_alone(build: Build, traced: Run, how: str) -> None:
+    """Handling it, waiting for every signal and dying of it are as without mematlas."""
+    run = traced(build("sigtrap"), how, options=EVERY)
+    assert run.outcome.status == (128 + 5 if how == "die" else 0)
+    found = run.report["first_touch"]
+    if not found["samples"]:
+        return
+    ended = ["SIGTRAP" in reason for reason in found["refused"]]
+    assert ended == ([True] if how == "handle" else [])
+    if how == "wait":
+        assert pages_of(run, "touch") >= 3 * (16 << 20) / PAGE - 32  # some were touched by malloc
+
+
+def test_a_refusal_is_said(build: Build, traced: Run) -> None:
+    """Where perf events are forbidden the run goes on without, and says why."""
+    run = traced(build("no_perf"), build("allocate_here_touch_there"))
+    reasons = run.report["first_touch"]["refused"]
+    assert len(reasons) == 1
+    assert "perf_event" in reasons[0]
+    assert run.sum("live_bytes", "allocate_here") == SIZE
+
+
+def test_off_is_off(build: Build, traced: Run) -> None:
+    """`--faults off` samples none."""
+    run = traced(build("allocate_here_touch_there"), options=("--faults", "off"))
+    assert run.report["first_touch"] is None
