@@ -1,0 +1,221 @@
+"""What a shared machine must not be put through: memory used up, pools drained, writers killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from guest.conftest import NODES, mematlas
+from machine import in_child
+from mematlas.memory import Region
+
+pytestmark = pytest.mark.destructive
+MIB = 1 << 20
+HUGE = "hugepages.2M"
+CGROUP = Path("/sys/fs/cgroup")
+HOG = "import sys; held = []\nwhile True: held.append(bytearray(8 << 20))"
+SPARED = "import time; held = bytearray(200 << 20); time.sleep(600)"
+
+
+def tune_pool(pages: int) -> None:
+    """Have a pool of 2 MiB pages."""
+    mematlas("tune", "apply", f"{HUGE}={pages}", "--yes")
+
+
+def killed() -> int:
+    """Count processes ended by the OOM killer."""
+    text = Path("/proc/vmstat").read_text()
+    return int(text.partition("oom_kill ")[2].split()[0])
+
+
+# ---- out of memory
+
+
+def test_the_chosen_one_is_killed() -> None:
+    """With memory used up, the program run with --oom-score 1000 goes, a larger one stays."""
+    before = killed()
+    words = [sys.executable, "-m", "mematlas", "exec", "--oom-score"]
+    with subprocess.Popen([*words, "-500", "--", sys.executable, "-c", SPARED]) as spared:
+        hog = subprocess.run([*words, "1000", "--", sys.executable, "-c", HOG], check=False)
+        assert hog.returncode == -signal.SIGKILL
+        assert spared.poll() is None
+        spared.kill()
+    assert killed() > before
+    data = json.loads(mematlas("doctor", "--during", "0s", "--json"))["data"]
+    assert "oom.killed" in {each["rule"] for each in data["findings"]}
+
+
+# ---- hugetlb pools
+
+
+def test_a_drained_pool_is_no_signal() -> None:
+    """More pages than the pool has: another backing, the reason, and every byte can be written."""
+    tune_pool(4)
+    with Region("16M", huge="2M") as region:
+        assert region.granted != "2M"
+        assert "8 pages needed, 4 of 4 free" in region.reasons[0]
+        assert in_child(lambda: fill(region)) == 0
+
+
+def fill(region: Region) -> bool:
+    """Write every byte of a region."""
+    region.array()[:] = 7
+    return True
+
+
+def test_two_that_race_for_a_pool() -> None:
+    """Two processes ask for 3 of 4 pages at once, over and over: none dies, one may have them."""
+    tune_pool(4)
+
+    def ask() -> bool:
+        for _ in range(20):
+            with Region("6M", huge="2M") as region:
+                fill(region)
+        return True
+
+    first = os.fork()
+    if first == 0:
+        os._exit(int(not ask()))
+    assert in_child(ask) == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) == 0
+
+
+def test_a_fork_with_the_pool_drained() -> None:
+    """Parent and child write to private hugetlb memory with no page left: neither dies by SIGBUS."""
+    tune_pool(2)
+    with Region("4M", huge="2M", require=True) as region:
+        fill(region)
+        child = os.fork()
+        if child == 0:
+            time.sleep(0.2)
+            os._exit(0)
+        fill(region)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_groups_hugetlb_limit_is_no_signal() -> None:
+    """A limit of the cgroup, which no file of the pool shows, is met at populating, not at a touch."""
+    tune_pool(8)
+    limit = "hugetlb.2MB.max"
+    (CGROUP / "cgroup.subtree_control").write_text("+hugetlb")
+    group = CGROUP / "tight"
+    group.mkdir()
+    try:
+        (group / limit).write_text(str(4 * MIB))
+
+        def ask() -> bool:
+            (group / "cgroup.procs").write_text(str(os.getpid()))
+            with Region("4M", huge="2M", require=True) as small:
+                fill(small)
+            with Region("16M", huge="2M") as region:
+                fill(region)
+                return region.granted != "2M" and "cgroup" in region.reasons[0]
+
+        assert in_child(ask) == 0
+    finally:
+        group.rmdir()
+
+
+# ---- tune
+
+
+KNOBS = ("vm.swappiness=11", "vm.dirty_bytes=300M", "hugepages.2M=3", "vm.overcommit_ratio=61")
+FILES = ("swappiness", "dirty_bytes", "dirty_ratio", "overcommit_ratio", "overcommit_kbytes")
+DIES = """
+import os, sys
+from pathlib import Path
+from mematlas.tuning import apply, plan
+at = int(sys.argv[1])
+made = plan.make(Path("/"), plan.parse(sys.argv[2:]))
+apply.apply(Path("/"), made, lambda place: place == at and os.kill(os.getpid(), 9))
+"""
+
+
+def values() -> dict[str, str]:
+    """Read what the plan changes, on this kernel's own files."""
+    found = {name: Path("/proc/sys/vm", name).read_text() for name in FILES}
+    return found | {"pool": Path("/proc/sys/vm/nr_hugepages").read_text()}
+
+
+@pytest.mark.parametrize("place", range(len(KNOBS) + 1))
+def test_undo_after_a_kill_between_any_two_writes(place: int) -> None:
+    """The writer is killed before any write, or after the last: undo brings the kernel's values back."""
+    before = values()
+    done = subprocess.run([sys.executable, "-c", DIES, str(place), *KNOBS], check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert (values() != before) == (place > 0)
+    refused = mematlas("tune", "apply", "vm.swappiness=12", "--yes", status=1)
+    assert refused == ""
+    mematlas("tune", "undo", "--yes")
+    assert values() == before
+
+
+def test_compact_and_drop_tell_what_they_gave() -> None:
+    """Dropping caches and compacting shows free 2 MiB blocks before and after, as buddyinfo has them."""
+    Path("/var/lib/filler").write_bytes(
+        b"x" * (64 * MIB)
+    )  # tmpfs: not dropped, moved by compaction
+    said = mematlas("tune", "apply", "drop_caches", "compact", "--yes")
+    found = re.findall(r"before, (\d+) after", " ".join(said.split()))
+    Path("/var/lib/filler").unlink()
+    assert len(found) == 2
+    assert all(int(each) > 0 for each in found)
+
+
+# ---- swap
+
+
+def test_the_doctor_sees_thrashing() -> None:
+    """A program confined to half of what it uses swaps both ways, and is named for it."""
+    modules = Path(os.environ["MEMATLAS_MODULES"]) / "kernel"
+    for name in ("zsmalloc", "zram"):
+        found = next(modules.rglob(f"{name}.ko*"), None)
+        if found is None or subprocess.run(["insmod", str(found)], check=False).returncode:
+            pytest.skip(f"{name} cannot be loaded")
+    device = Path("/sys/block/zram0")
+    (device / "disksize").write_text("256M")
+    subprocess.run(["mkswap", "-q", "/dev/zram0"], check=True)
+    subprocess.run(["swapon", "/dev/zram0"], check=True)
+    (CGROUP / "cgroup.subtree_control").write_text("+memory")
+    group = CGROUP / "small"
+    group.mkdir()
+    (group / "memory.high").write_text(str(40 * MIB))
+    loop = (
+        "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()))\n"
+        "held = bytearray(80 << 20)\n"
+        "while True:\n for at in range(0, len(held), 4096): held[at] = held[at] + 1 & 255"
+    )
+    child = subprocess.Popen([sys.executable, "-c", loop, str(group / "cgroup.procs")])
+    try:
+        time.sleep(8)
+        data = json.loads(mematlas("doctor", child.pid, "--during", "4s", "--json"))["data"]
+        found_rules = {each["rule"] for each in data["findings"]}
+        assert "swap.thrash" in found_rules
+        assert "swap.zram-readahead" in found_rules
+    finally:
+        child.kill()
+        child.wait()
+        subprocess.run(["swapoff", "/dev/zram0"], check=False)
+        group.rmdir()
+
+
+def test_a_full_node_is_seen() -> None:
+    """With node 1 used up, the doctor says that new memory is remote, and preferred memory goes on."""
+    free = re.search(r"MemFree:\s+(\d+)", (NODES / "node1/meminfo").read_text())
+    assert free
+    size = (int(free[1]) << 10) - 30 * MIB
+    with Region(size, node=1, populate=True):
+        data = json.loads(mematlas("doctor", "--during", "0s", "--json"))["data"]
+        assert "numa.node-full" in {each["rule"] for each in data["findings"]}
+        with Region("64M", node=1, policy="preferred", populate=True) as region:
+            placed = region.placement.by_node
+            assert placed is not None
+            assert placed.get(0, 0) > 16 * MIB

@@ -1,0 +1,249 @@
+"""Placement on two nodes, each claim proven by the kernel's own files."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from guest.conftest import NODES, mematlas
+from mematlas import native
+from mematlas.analysis.pages import node_of
+from mematlas.errors import UnsupportedError, UsageError
+from mematlas.memory import Region, mbind, mempolicy, migrate_pages, move_pages, where
+from mematlas.sources.zoneinfo import read_frame_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1 << 20
+PAGES = 256  # in 1 MiB
+HOLD = "import sys; block = bytearray(int(sys.argv[1])); print('ready', flush=True); input()"
+
+
+def numa_maps(address: int, pid: int | str = "self") -> str:
+    """Give the line of the mapping that begins at an address."""
+    for line in Path(f"/proc/{pid}/numa_maps").read_text().splitlines():
+        if int(line.split()[0], 16) == address:
+            return line
+    return ""
+
+
+def on_nodes(pid: int) -> dict[int, int]:
+    """Anonymous pages of a process by node."""
+    found: dict[int, int] = {}
+    for line in Path(f"/proc/{pid}/numa_maps").read_text().splitlines():
+        if "anon=" in line:
+            for node, pages in re.findall(r" N(\d+)=(\d+)", line):
+                found[int(node)] = found.get(int(node), 0) + int(pages)
+    return found
+
+
+def frames_nodes(region: Region) -> set[int | None]:
+    """Nodes of a region's page frames, by the numbers in pagemap and the ranges in zoneinfo."""
+    descriptor = os.open("/proc/self/pagemap", os.O_RDONLY)
+    try:
+        entries = native.read_pagemap(descriptor, region.address, region.length // 4096)
+    finally:
+        os.close(descriptor)
+    ranges = read_frame_ranges()
+    return {node_of(int(entry) & ((1 << 55) - 1), ranges) for entry in entries}
+
+
+def anonymous(node: int) -> int:
+    """Anonymous memory of a node, as its meminfo has it, in bytes."""
+    text = (NODES / f"node{node}" / "meminfo").read_text()
+    match = re.search(r"AnonPages:\s+(\d+) kB", text)
+    assert match
+    return int(match[1]) << 10
+
+
+def numastat(node: int, name: str) -> int:
+    """Give one of a node's counters."""
+    text = (NODES / f"node{node}" / "numastat").read_text()
+    return int(text.partition(f"{name} ")[2].split()[0])
+
+
+@contextmanager
+def holding(size: int, *before: str) -> Iterator[subprocess.Popen[str]]:
+    """Have a process that holds touched memory, started by a command."""
+    command = [*before, sys.executable, "-c", HOLD, str(size)]
+    child = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_memory_is_on_the_node_asked_for(node: int) -> None:
+    """Page frames, numa_maps, the node's meminfo and the placement all name the node."""
+    before = anonymous(node)
+    with Region("32M", node=node, populate=True) as region:
+        assert region.placement.by_node == {node: 32 * MIB}
+        assert f"bind:{node}" in numa_maps(region.address)
+        assert f"N{node}=8192" in numa_maps(region.address)
+        assert frames_nodes(region) == {node}
+        assert anonymous(node) - before > 28 * MIB
+
+
+def test_migration_moves_all_pages() -> None:
+    """256 of 256 pages go to the other node and back, with what was written in them."""
+    with Region("1M", node=0, populate=True) as region:
+        values = region.array(dtype="u4")
+        values[:] = np.arange(len(values))
+        assert region.migrate(1) == {"moved": PAGES}
+        assert frames_nodes(region) == {1}
+        assert move_pages(values, 0) == {"moved": PAGES}
+        assert where(values).by_node == {0: MIB}
+        assert (values == np.arange(len(values))).all()
+        del values
+
+
+def test_a_part_is_bound_and_moved() -> None:
+    """mbind() with move takes the half it is given, and the other half stays."""
+    with Region("1M", node=0, populate=True) as region:
+        counts = region.mbind("bind", 1, offset=MIB // 2, move=True)
+        assert counts == {"moved": PAGES // 2}
+        assert region.placement.by_node == {0: MIB // 2, 1: MIB // 2}
+        assert region.mbind("bind", 1, offset=MIB // 2, move=True) == {"already there": PAGES // 2}
+        assert region.mbind("bind", 1) == {"not moved": PAGES // 2, "already there": PAGES // 2}
+
+
+def test_interleaved_pages_alternate() -> None:
+    """Two nodes get half the pages each, page by page, and the nodes count them."""
+    before = [numastat(node, "interleave_hit") for node in (0, 1)]
+    with Region("8M", policy="interleave", node=[0, 1], populate=True) as region:
+        placed = region.placement.by_node
+        assert placed is not None
+        assert abs(placed[0] - placed[1]) <= 4096
+        assert sum(placed.values()) == 8 * MIB
+        for node in (0, 1):
+            assert numastat(node, "interleave_hit") - before[node] >= 1000
+
+
+def test_weights_are_kept() -> None:
+    """Three pages here for one there, by the machine's weights; an older kernel is named as such."""
+    weights = Path("/sys/kernel/mm/mempolicy/weighted_interleave")
+    if not weights.exists():
+        with pytest.raises((UnsupportedError, UsageError)):
+            Region("4M", policy="weighted", node=[0, 1])
+        return
+    (weights / "node0").write_text("3")
+    (weights / "node1").write_text("1")
+    with Region("4M", policy="weighted", node=[0, 1], populate=True) as region:
+        placed = region.placement.by_node
+        assert placed is not None
+        assert abs(placed[0] - 3 * MIB) <= 3 * 4096
+
+
+def test_arrays_follow_a_thread_policy_and_mbind() -> None:
+    """New arrays inside mempolicy() are on its node; mbind() moves one made before."""
+    with mempolicy("bind", 1):
+        there = np.ones(MIB)
+    here = np.ones(MIB)
+    assert where(there).by_node == {1: where(there).resident}
+    moved = mbind(here, "bind", 1, move=True)
+    assert moved.get("moved", 0) + moved.get("already there", 0) == 2048 - 1
+    assert (here == 1).all()
+
+
+def test_a_process_is_moved_as_a_whole() -> None:
+    """migrate_pages() moves another process's pages, and counts them as its numa_maps does."""
+    with holding(16 * MIB) as child:
+        migrate_pages(child.pid, 1, 0)
+        before = on_nodes(child.pid)
+        assert before.get(1, 0) == 0
+        counts = migrate_pages(child.pid, 0, 1)
+        after = on_nodes(child.pid)
+        assert counts["moved"] >= 4096
+        assert after.get(1, 0) >= 4096
+        assert after.get(0, 0) <= counts.get("not moved", 0)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_exec_binds_memory_and_cpus(node: int) -> None:
+    """A program run with --membind and --cpunodebind has its memory and its CPU on that node."""
+    words = [
+        sys.executable,
+        "-m",
+        "mematlas",
+        "exec",
+        "--membind",
+        node,
+        "--cpunodebind",
+        node,
+        "--",
+    ]
+    with holding(16 * MIB, *map(str, words)) as child:
+        placed = on_nodes(child.pid)
+        assert placed.get(node, 0) >= 4096
+        assert placed.get(1 - node, 0) == 0
+        cpus = (NODES / f"node{node}" / "cpulist").read_text().strip()
+        assert os.sched_getaffinity(child.pid) == {int(cpus)}
+
+
+def test_exec_interleaves() -> None:
+    """A program run with --interleave has its memory on both nodes alike."""
+    words = [sys.executable, "-m", "mematlas", "exec", "--interleave", "0-1", "--"]
+    with holding(32 * MIB, *words) as child:
+        placed = on_nodes(child.pid)
+        assert min(placed.values()) >= 0.85 * max(placed.values())
+
+
+def test_nodes_are_shown_apart() -> None:
+    """`mematlas system numa` has both nodes with their memory, CPUs, distances and counters."""
+    data = json.loads(mematlas("system", "numa", "--json"))["data"]
+    assert data["answer"] == ["2 nodes"]
+    rows = data["sections"][0]["grid"]["rows"]
+    for node, row in enumerate(rows):
+        total = re.search(r"MemTotal:\s+(\d+)", (NODES / f"node{node}" / "meminfo").read_text())
+        assert total
+        assert row[:3] == [node, str(node), int(total[1]) << 10]
+        assert row[-1] == (NODES / f"node{node}" / "distance").read_text().strip()
+    titles = [section["title"] for section in data["sections"]]
+    assert {"Node 0 since the start", "Node 1 since the start"} <= set(titles)
+
+
+def test_a_nodes_huge_pages_are_its_own() -> None:
+    """A pool on node 1 gives pages of node 1, by tune and region; the pool of node 0 stays empty."""
+    mematlas("tune", "apply", "hugepages.2M.node1=4", "--yes")
+    assert (NODES / "node0/hugepages/hugepages-2048kB/nr_hugepages").read_text() == "0\n"
+    with Region("4M", huge="2M", node=1, require=True) as region:
+        assert region.placement.by_node == {1: 4 * MIB}
+        assert frames_nodes(region) == {1}
+    mematlas("tune", "undo", "--yes")
+    assert (NODES / "node1/hugepages/hugepages-2048kB/nr_hugepages").read_text() == "0\n"
+
+
+def test_the_doctor_finds_remote_pages_and_their_cure() -> None:
+    """Memory on the node the program does not run on is found; moved as told, it is not."""
+
+    def found(pid: int) -> dict[str, Any] | None:
+        data = json.loads(mematlas("doctor", pid, "--during", "0s", "--json"))["data"]
+        return next((each for each in data["findings"] if each["rule"] == "numa.remote"), None)
+
+    words = [sys.executable, "-m", "mematlas", "exec", "--membind", "1", "--cpunodebind", "0", "--"]
+    with holding(48 * MIB, *words) as child:
+        finding = found(child.pid)
+        assert finding is not None
+        assert f"migrate_pages({child.pid}, [1], [0])" in finding["fixes"][0]["command"]
+        migrate_pages(child.pid, [1], [0])
+        assert found(child.pid) is None
+
+
+def test_a_node_that_is_not_there() -> None:
+    """Node 2 is refused with the list of nodes there are."""
+    with pytest.raises(UsageError, match="nodes with memory here: 0, 1"):
+        Region("1M", node=2)
