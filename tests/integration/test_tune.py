@@ -14,7 +14,7 @@ import pytest
 
 from machine import as_nobody, in_child
 from mematlas.cli.main import main
-from mematlas.errors import MematlasError, TargetError
+from mematlas.errors import MematlasError, TargetError, UsageError
 from mematlas.model.tuning import Outcome, State
 from mematlas.tuning import apply, journal, knobs, plan
 
@@ -289,7 +289,7 @@ def test_acts_are_done_and_told_apart(root: Path) -> None:
     """Compact writes, counts free huge pages before and after, and has no undo."""
     number, (result,) = apply.apply(root, plan.make(root, plan.parse(["compact"])))
     assert (root / VM / "compact_memory").read_text() == "1"
-    assert "9 before, 9 after" in result.detail  # 5 of 2 MiB, 2 of 4 MiB
+    assert "9 (82.0 % of free memory) before, 9 (82.0" in result.detail  # 5 of 2 MiB, 2 of 4
     (undone,) = apply.undo(root, journal.last_standing(root, number), write=True)
     assert undone.outcome is Outcome.NO_UNDO
 
@@ -404,3 +404,56 @@ def test_profiles_are_made_of_knobs() -> None:
     if Path("/sys/kernel/mm/transparent_hugepage/enabled").exists():
         for profile in PROFILES.values():
             plan.make(Path("/"), profile.values)
+
+
+# ---- the table
+
+
+def test_every_file_of_zswap_ksm_and_khugepaged_that_can_be_set_is_a_knob() -> None:
+    """What this kernel lets root write there is in the table, so that nothing has to be set by hand."""
+    known = {knob.path for knob in knobs.all_of(Path("/"))}
+    left = set()
+    for folder in ("sys/module/zswap/parameters", "sys/kernel/mm/transparent_hugepage/khugepaged"):
+        for file in Path("/", folder).glob("*"):
+            if file.stat().st_mode & 0o200 and str(file)[1:] not in known:
+                left.add(str(file))
+    assert left == set()
+
+
+def test_a_name_is_checked_by_the_kernel(root: Path, tmp_path: Path) -> None:
+    """A compressor is any word; what reads back otherwise than written is taken back."""
+    file = tmp_path / "sys/module/zswap/parameters/compressor"
+    file.write_text("lzo\n")
+    change(root, {"zswap.compressor": "zstd"})
+    assert file.read_text() == "zstd"
+    with pytest.raises(MematlasError, match="is no name"):
+        plan.make(root, {"zswap.compressor": "two words"})
+
+
+def test_a_compressor_that_is_not_there_is_refused(root: Path) -> None:
+    """The kernel takes any name while zswap is off; one that no module and no built-in has is refused."""
+    (root / "sys/module/zswap/parameters/compressor").write_text("lzo\n")
+    (root / "proc/crypto").write_text(
+        "name         : lzo\ndriver       : lzo-scomp\ntype         : scomp\n\n"
+        "name         : sha256\ndriver       : x\ntype         : shash\n"
+    )
+    with pytest.raises(UsageError, match=r"sha256 is not in this kernel.*it has lzo$"):
+        plan.make(root, {"zswap.compressor": "sha256"})
+    modules = root / "lib/modules" / os.uname().release
+    modules.mkdir(parents=True)
+    (modules / "modules.alias").write_text("alias crypto-zstd zstd\n")
+    assert plan.make(root, {"zswap.compressor": "zstd"}).changes
+
+
+def test_families_of_knobs(root: Path) -> None:
+    """Pools by size and node, folios by size, nodes and processes each have their file."""
+    paths = {
+        "hugepages.1G.node1": "sys/devices/system/node/node1/hugepages/hugepages-1048576kB/nr_hugepages",
+        "hugepages.2M.overcommit": "sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages",
+        "thp.64K.shmem": "sys/kernel/mm/transparent_hugepage/hugepages-64kB/shmem_enabled",
+        "compact.node1": "sys/devices/system/node/node1/compact",
+        "weight.node0": "sys/kernel/mm/mempolicy/weighted_interleave/node0",
+        "oom_score_adj.42": "proc/42/oom_score_adj",
+    }
+    assert {key: knobs.find(key).path for key in paths} == paths
+    assert "hugepages.2M.node0" in values(root)

@@ -11,6 +11,7 @@ class Kind(StrEnum):
 
     PLAIN = "plain"  # reads back what was written
     CHOICE = "choice"  # one of the words its file lists, the one in brackets
+    NAME = "name"  # a word the kernel checks
     PAIRED = "paired"  # writing it zeroes its twin, and the reverse
     PARTIAL = "partial"  # the kernel does what it can, which may be less
     ONE_SHOT = "one-shot"  # an act: nothing to read, nothing to undo

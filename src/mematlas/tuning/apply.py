@@ -119,28 +119,27 @@ def _why_partly(wanted: str, now: str) -> str:
 
 
 def _act(root: Path, change: Change) -> Result:
-    before = _free_huge(root)
+    before = _fragmentation(root)
     if change.key == "drop_caches":
         os.sync()  # only clean pages can be dropped
     knobs.write(root, change.path, change.after)
-    after = _free_huge(root)
+    after = _fragmentation(root)
     detail = f"free blocks of 2 MiB and more: {before} before, {after} after"
     return Result(change.key, "", change.after, "", Outcome.DONE, detail)
 
 
-def _free_huge(root: Path) -> int | str:
-    """Count free memory in blocks a huge page fits in, by huge pages."""
+def _fragmentation(root: Path) -> str:
+    """Count free blocks a huge page fits in, by huge pages, and their share of free memory."""
     try:
         lines = (root / "proc/buddyinfo").read_text().splitlines()
     except OSError:
         return "unknown"
-    blocks = [list(map(int, line.split()[4:])) for line in lines]
-    return sum(
-        count << order - _FREE_BLOCK
-        for zone in blocks
-        for order, count in enumerate(zone)
-        if order >= _FREE_BLOCK
+    zones = [list(map(int, line.split()[4:])) for line in lines]
+    free = sum(count << order for zone in zones for order, count in enumerate(zone))
+    whole = sum(
+        count << order for zone in zones for order, count in enumerate(zone) if order >= _FREE_BLOCK
     )
+    return f"{whole >> _FREE_BLOCK} ({100 * whole / free:.1f} % of free memory)" if free else "0"
 
 
 def _take_back(root: Path, changes: tuple[Change, ...]) -> str:

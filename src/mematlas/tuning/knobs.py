@@ -9,92 +9,16 @@ from typing import TYPE_CHECKING
 
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
 from mematlas.model.tuning import Kind, Knob, Reading
+from mematlas.tuning.table import FIXED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_VM = "proc/sys/vm"
 _MM = "sys/kernel/mm"
 _THP = f"{_MM}/transparent_hugepage"
-_ZSWAP = "sys/module/zswap/parameters"
-_CHOICE, _PLAIN, _PAIRED, _ONE_SHOT = Kind.CHOICE, Kind.PLAIN, Kind.PAIRED, Kind.ONE_SHOT
-_YES_NO = ("Y", "N")
-
-
-def _twins(one: str, other: str, meaning: str, risk: str, high: int) -> tuple[Knob, Knob]:
-    size = f"{meaning}, as a size"
-    first, second = f"{_VM}/{one}", f"{_VM}/{other}"
-    return (
-        Knob(f"vm.{one}", first, _PAIRED, f"{meaning}, in %", risk, 0, high, second),
-        Knob(f"vm.{other}", second, _PAIRED, size, risk, 1, twin=first),
-    )
-
-
-_STALLS = "too low: writers wait for the disk; too high: long flushes, and more to lose in a crash"
-FIXED = (
-    Knob("thp.enabled", f"{_THP}/enabled", _CHOICE,
-         "which anonymous memory gets 2 MiB pages", "always: sparse programs take more memory"),
-    Knob("thp.defrag", f"{_THP}/defrag", _CHOICE,
-         "whether a page fault compacts memory to find a huge page", "always: faults may stall for ms"),
-    Knob("thp.shmem", f"{_THP}/shmem_enabled", _CHOICE,
-         "which shared memory and memfds get huge pages", "force: every tmpfs file takes 2 MiB steps"),
-    Knob("khugepaged.max_ptes_none", f"{_THP}/khugepaged/max_ptes_none", _PLAIN,
-         "empty 4 KiB pages a huge page may fill", "high: memory grows behind a program's back", 0, 511),
-    Knob("khugepaged.pages_to_scan", f"{_THP}/khugepaged/pages_to_scan", _PLAIN,
-         "pages khugepaged looks at each time", "high: it takes CPU time", 1),
-    Knob("khugepaged.scan_sleep_ms", f"{_THP}/khugepaged/scan_sleep_millisecs", _PLAIN,
-         "pause between its rounds", "0: it takes a whole CPU"),
-    Knob("vm.overcommit_memory", f"{_VM}/overcommit_memory", _PLAIN,
-         "0 guesses, 1 grants all, 2 keeps to a limit", "2: fork and malloc may fail at once; 1: the OOM "
-         "killer decides", 0, 2),
-    *_twins("overcommit_ratio", "overcommit_kbytes", "limit in mode 2 beyond swap",
-            "only read in mode 2", 1 << 20),
-    Knob("vm.swappiness", f"{_VM}/swappiness", _PLAIN,
-         "how readily anonymous memory is swapped, against dropping page cache",
-         "0: no swapping until memory is nearly out", 0, 200),
-    Knob("vm.min_free_kbytes", f"{_VM}/min_free_kbytes", _PLAIN,
-         "memory kept free for the kernel, in KiB", "too high: constant reclaim, or the OOM killer at once",
-         64),
-    Knob("vm.watermark_scale_factor", f"{_VM}/watermark_scale_factor", _PLAIN,
-         "how early kswapd wakes, in 1/10000 of memory", "high: less memory to use", 1, 3000),
-    Knob("vm.watermark_boost_factor", f"{_VM}/watermark_boost_factor", _PLAIN,
-         "extra reclaim after fragmentation, in 1/10000", "0: fragmentation grows"),
-    Knob("vm.compaction_proactiveness", f"{_VM}/compaction_proactiveness", _PLAIN,
-         "how eagerly memory is compacted ahead of need", "high: CPU time and latency", 0, 100),
-    Knob("vm.vfs_cache_pressure", f"{_VM}/vfs_cache_pressure", _PLAIN,
-         "how readily inode and name caches go, against page cache", "0: they never go: OOM"),
-    Knob("vm.page-cluster", f"{_VM}/page-cluster", _PLAIN,
-         "pages read from swap at once, as a power of 2", "0 suits zram, not disks", 0, 10),
-    Knob("vm.zone_reclaim_mode", f"{_VM}/zone_reclaim_mode", _PLAIN,
-         "whether a full node drops its own cache before others give memory",
-         "not 0: file data is dropped while other nodes have room", 0, 7),
-    Knob("vm.max_map_count", f"{_VM}/max_map_count", _PLAIN,
-         "mappings a process may have", "low: mmap fails with ENOMEM", 1, (1 << 31) - 1),
-    *_twins("dirty_ratio", "dirty_bytes", "unwritten file data at which writers wait", _STALLS, 100),
-    *_twins("dirty_background_ratio", "dirty_background_bytes",
-            "unwritten file data at which writing starts", _STALLS, 100),
-    Knob("vm.dirty_expire_centisecs", f"{_VM}/dirty_expire_centisecs", _PLAIN,
-         "age at which file data must be written, in 1/100 s", "high: more to lose in a crash"),
-    Knob("zswap.enabled", f"{_ZSWAP}/enabled", _CHOICE,
-         "compress pages in memory before they are swapped", "takes CPU time and memory", words=_YES_NO),
-    Knob("zswap.max_pool_percent", f"{_ZSWAP}/max_pool_percent", _PLAIN,
-         "memory its pool may take, in %", "high: less for programs", 0, 100),
-    Knob("ksm.run", f"{_MM}/ksm/run", _PLAIN,
-         "merge equal pages of programs that asked: 0 stop, 1 run, 2 unmerge",
-         "2: merged memory is needed again at once; equal pages can be spied on by timing", 0, 2),
-    Knob("ksm.pages_to_scan", f"{_MM}/ksm/pages_to_scan", _PLAIN,
-         "pages looked at each time", "high: it takes CPU time", 1),
-    Knob("compact", f"{_VM}/compact_memory", _ONE_SHOT,
-         "compact all memory now, so that huge pages can be had", "programs stall meanwhile", 1, 1),
-    Knob("drop_caches", f"{_VM}/drop_caches", _ONE_SHOT,
-         "drop clean page cache (1), names and inodes (2), both (3)", "all is read again from disk", 1, 3),
-)  # fmt: skip
 _BY_KEY = {knob.key: knob for knob in FIXED}
 
-_HUGEPAGES = re.compile(r"hugepages\.([0-9]+[KMG])(?:\.node([0-9]+))?")
-_MTHP = re.compile(r"thp\.([0-9]+[KM])\.(enabled|shmem)")
-_OOM = re.compile(r"oom_score_adj\.([0-9]+)")
 _UNITS = {"K": 1, "M": 1 << 10, "G": 1 << 20}
 
 
@@ -111,6 +35,7 @@ def all_of(root: Path) -> Iterator[Knob]:
     yield from FIXED
     for folder in sorted((root / _MM / "hugepages").glob("hugepages-*kB"), key=_kilobytes):
         yield find(f"hugepages.{_short(_kilobytes(folder))}")
+        yield find(f"hugepages.{_short(_kilobytes(folder))}.overcommit")
     for folder in sorted((root / _THP).glob("hugepages-*kB"), key=_kilobytes):
         for name in ("enabled", "shmem"):
             if (folder / f"{name.replace('shmem', 'shmem_enabled')}").exists():
@@ -118,6 +43,8 @@ def all_of(root: Path) -> Iterator[Knob]:
     for node in sorted((root / "sys/devices/system/node").glob("node[0-9]*")):
         for folder in sorted((node / "hugepages").glob("hugepages-*kB"), key=_kilobytes):
             yield find(f"hugepages.{_short(_kilobytes(folder))}.{node.name}")
+        yield find(f"compact.{node.name}")
+        yield find(f"weight.{node.name}")
 
 
 def read(root: Path, knob: Knob) -> Reading:
@@ -155,6 +82,12 @@ def check_value(root: Path, knob: Knob, text: str) -> str:
     """Turn what a person wrote into what the file reads back as; UsageError says what fits."""
     if knob.kind is Kind.CHOICE:
         return _check_word(root, knob, text)
+    if knob.kind is Kind.NAME:
+        if not re.fullmatch(r"[\w-]+", text):
+            raise UsageError(f"{knob.key}: {text!r} is no name, such as zstd")
+        if knob.key == "zswap.compressor":
+            _check_compressor(root, text)
+        return text
     from mematlas.units import parse_bytes
 
     sized = knob.path.endswith("bytes")  # _bytes, _kbytes
@@ -170,6 +103,27 @@ def check_value(root: Path, knob: Knob, text: str) -> str:
     return str(number)
 
 
+def _check_compressor(root: Path, name: str) -> None:
+    """Refuse one that is not there: while zswap is off, the kernel takes any name."""
+    try:
+        crypto = (root / "proc/crypto").read_text()
+    except OSError:
+        return
+    sections = (
+        dict(re.findall(r"^(\w+) +: (.*)$", each, re.MULTILINE)) for each in crypto.split("\n\n")
+    )
+    known = {
+        each["name"] for each in sections if each.get("type") in {"scomp", "acomp", "compression"}
+    }
+    aliases = f"lib/modules/{os.uname().release}/modules.alias"
+    modules = (root / aliases).read_text() if (root / aliases).exists() else ""
+    if name not in known and f"alias crypto-{name} " not in modules:
+        raise UsageError(
+            f"zswap.compressor: {name} is not in this kernel, which would take the name and compress "
+            f"nothing; it has {', '.join(sorted(known))}"
+        )
+
+
 def _check_word(root: Path, knob: Knob, text: str) -> str:
     words = knob.words
     if words:
@@ -182,25 +136,60 @@ def _check_word(root: Path, knob: Knob, text: str) -> str:
 
 
 def _family(key: str) -> Knob | None:
-    if match := _HUGEPAGES.fullmatch(key):
-        size, node = f"hugepages-{_size_of(match[1])}kB", match[2]
-        folder = f"sys/devices/system/node/node{node}" if node else _MM
-        return Knob(
-            key, f"{folder}/hugepages/{size}/nr_hugepages", Kind.PARTIAL,
-            f"hugetlb pages of {match[1]}" + (f" on node {node}" if node else ""),
-            "memory that nothing else can use",
-        )  # fmt: skip
-    if match := _MTHP.fullmatch(key):
-        name = "shmem_enabled" if match[2] == "shmem" else "enabled"
-        path = f"{_THP}/hugepages-{_size_of(match[1])}kB/{name}"
-        kind = "shared" if match[2] == "shmem" else "anonymous"
-        return Knob(key, path, Kind.CHOICE, f"{kind} memory in folios of {match[1]}",
-                    "always: more memory for sparse programs")  # fmt: skip
-    if match := _OOM.fullmatch(key):
-        return Knob(key, f"proc/{match[1]}/oom_score_adj", Kind.PLAIN,
-                    f"how soon the OOM killer takes process {match[1]}",
-                    "-1000: never, whatever it takes", -1000, 1000)  # fmt: skip
+    for pattern, make in _FAMILIES:
+        if match := pattern.fullmatch(key):
+            return make(key, match)
     return None
+
+
+def _pool(key: str, match: re.Match[str]) -> Knob:
+    size, node = f"hugepages-{_size_of(match[1])}kB", match[2]
+    if match[3]:
+        return Knob(
+            key, f"{_MM}/hugepages/{size}/nr_overcommit_hugepages", Kind.PLAIN,
+            f"pages of {match[1]} that may be made beyond the pool when it is empty",
+            "high: programs take them until memory is out",
+        )  # fmt: skip
+    folder = f"sys/devices/system/node/node{node}" if node else _MM
+    return Knob(
+        key, f"{folder}/hugepages/{size}/nr_hugepages", Kind.PARTIAL,
+        f"hugetlb pages of {match[1]}" + (f" on node {node}" if node else ""),
+        "memory that nothing else can use",
+    )  # fmt: skip
+
+
+def _folio(key: str, match: re.Match[str]) -> Knob:
+    name = "shmem_enabled" if match[2] == "shmem" else "enabled"
+    path = f"{_THP}/hugepages-{_size_of(match[1])}kB/{name}"
+    kind = "shared" if match[2] == "shmem" else "anonymous"
+    return Knob(key, path, Kind.CHOICE, f"{kind} memory in folios of {match[1]}",
+                "always: more memory for sparse programs")  # fmt: skip
+
+
+def _compact(key: str, match: re.Match[str]) -> Knob:
+    return Knob(key, f"sys/devices/system/node/node{match[1]}/compact", Kind.ONE_SHOT,
+                f"compact the memory of node {match[1]} now", "programs stall meanwhile", 1, 1)  # fmt: skip
+
+
+def _weight(key: str, match: re.Match[str]) -> Knob:
+    return Knob(key, f"{_MM}/mempolicy/weighted_interleave/node{match[1]}", Kind.PLAIN,
+                f"pages node {match[1]} gets in turn by weighted interleaving",
+                "apart from the nodes' bandwidth: the slower one holds all up", 1, 255)  # fmt: skip
+
+
+def _score(key: str, match: re.Match[str]) -> Knob:
+    return Knob(key, f"proc/{match[1]}/oom_score_adj", Kind.PLAIN,
+                f"how soon the OOM killer takes process {match[1]}",
+                "-1000: never, whatever it takes", -1000, 1000)  # fmt: skip
+
+
+_FAMILIES = (
+    (re.compile(r"hugepages\.([0-9]+[KMG])(?:\.node([0-9]+)|\.(overcommit))?"), _pool),
+    (re.compile(r"thp\.([0-9]+[KM])\.(enabled|shmem)"), _folio),
+    (re.compile(r"compact\.node([0-9]+)"), _compact),
+    (re.compile(r"weight\.node([0-9]+)"), _weight),
+    (re.compile(r"oom_score_adj\.([0-9]+)"), _score),
+)
 
 
 def _size_of(text: str) -> int:
