@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
+import io
 import os
-import subprocess
+import signal
 import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,11 +40,54 @@ def nothing_left() -> Iterator[None]:
         pool.write_text("0")
 
 
-def mematlas(*words: object, status: int | None = 0) -> str:
-    """Run mematlas as a user does, and give what it says."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mematlas", *map(str, words)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert status is None or done.returncode == status, done.stdout + done.stderr
-    return done.stdout
+def mematlas(*words: object, status: int = 0) -> str:
+    """Run mematlas in this process, for starting another takes long here, and give what it says."""
+    from mematlas.cli import main
+
+    said, complaint = io.StringIO(), io.StringIO()
+    with redirect_stdout(said), redirect_stderr(complaint):
+        code = main(list(map(str, words)))
+    assert code == status, said.getvalue() + complaint.getvalue()
+    return said.getvalue() + complaint.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that holds memory."""
+
+    pid: int
+
+    def end(self) -> int:
+        """Wait for its end, and give its exit status: -N for signal N."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+@contextmanager
+def holding(size: int, *options: str, more: tuple[str, ...] = ()) -> Iterator[Child]:
+    """Have a process that holds touched memory, run by `mematlas exec` with options if there are any."""
+    from mematlas.cli import main
+
+    reader, writer = os.pipe()
+    command = [os.environ["MEMATLAS_HOLD"], str(size), *more]
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        faulthandler.disable()
+        os.dup2(writer, 1)
+        try:
+            if options:
+                main(["exec", *options, "--", *command])
+            os.execv(command[0], command)
+        finally:
+            os._exit(3)
+    os.close(writer)
+    try:
+        with os.fdopen(reader) as pipe:
+            assert pipe.readline() == "ready\n"
+            yield Child(child)
+    finally:
+        try:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        except (ProcessLookupError, ChildProcessError):
+            pass

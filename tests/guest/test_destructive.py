@@ -7,22 +7,20 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from guest.conftest import NODES, mematlas
+from guest.conftest import NODES, holding, mematlas
 from machine import in_child
 from mematlas.memory import Region
+from mematlas.tuning import apply, plan
 
 pytestmark = pytest.mark.destructive
 MIB = 1 << 20
 HUGE = "hugepages.2M"
 CGROUP = Path("/sys/fs/cgroup")
-HOG = "import sys; held = []\nwhile True: held.append(bytearray(8 << 20))"
-SPARED = "import time; held = bytearray(200 << 20); time.sleep(600)"
 
 
 def tune_pool(pages: int) -> None:
@@ -42,12 +40,10 @@ def killed() -> int:
 def test_the_chosen_one_is_killed() -> None:
     """With memory used up, the program run with --oom-score 1000 goes, a larger one stays."""
     before = killed()
-    words = [sys.executable, "-m", "mematlas", "exec", "--oom-score"]
-    with subprocess.Popen([*words, "-500", "--", sys.executable, "-c", SPARED]) as spared:
-        hog = subprocess.run([*words, "1000", "--", sys.executable, "-c", HOG], check=False)
-        assert hog.returncode == -signal.SIGKILL
-        assert spared.poll() is None
-        spared.kill()
+    with holding(200 * MIB, "--oom-score", "-500") as spared:
+        with holding(MIB, "--oom-score", "1000", more=("all",)) as hog:
+            assert hog.end() == -signal.SIGKILL
+        assert Path(f"/proc/{spared.pid}/stat").read_text().split()[2] != "Z"
     assert killed() > before
     data = json.loads(mematlas("doctor", "--during", "0s", "--json"))["data"]
     assert "oom.killed" in {each["rule"] for each in data["findings"]}
@@ -129,14 +125,20 @@ def test_a_groups_hugetlb_limit_is_no_signal() -> None:
 
 KNOBS = ("vm.swappiness=11", "vm.dirty_bytes=300M", "hugepages.2M=3", "vm.overcommit_ratio=61")
 FILES = ("swappiness", "dirty_bytes", "dirty_ratio", "overcommit_ratio", "overcommit_kbytes")
-DIES = """
-import os, sys
-from pathlib import Path
-from mematlas.tuning import apply, plan
-at = int(sys.argv[1])
-made = plan.make(Path("/"), plan.parse(sys.argv[2:]))
-apply.apply(Path("/"), made, lambda place: place == at and os.kill(os.getpid(), 9))
-"""
+
+
+def die_at(place: int) -> int:
+    """Apply the knobs in a child that is killed at a place; its exit status."""
+
+    def die(at: int) -> None:
+        if at == place:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def act() -> bool:
+        apply.apply(Path("/"), plan.make(Path("/"), plan.parse(KNOBS)), die)
+        return True
+
+    return in_child(act)
 
 
 def values() -> dict[str, str]:
@@ -149,11 +151,9 @@ def values() -> dict[str, str]:
 def test_undo_after_a_kill_between_any_two_writes(place: int) -> None:
     """The writer is killed before any write, or after the last: undo brings the kernel's values back."""
     before = values()
-    done = subprocess.run([sys.executable, "-c", DIES, str(place), *KNOBS], check=False)
-    assert done.returncode == -signal.SIGKILL
+    assert die_at(place) == -signal.SIGKILL
     assert (values() != before) == (place > 0)
-    refused = mematlas("tune", "apply", "vm.swappiness=12", "--yes", status=1)
-    assert refused == ""
+    assert "was interrupted" in mematlas("tune", "apply", "vm.swappiness=12", "--yes", status=1)
     mematlas("tune", "undo", "--yes")
     assert values() == before
 
@@ -188,21 +188,12 @@ def test_the_doctor_sees_thrashing() -> None:
     group = CGROUP / "small"
     group.mkdir()
     (group / "memory.high").write_text(str(40 * MIB))
-    loop = (
-        "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid()))\n"
-        "held = bytearray(80 << 20)\n"
-        "while True:\n for at in range(0, len(held), 4096): held[at] = held[at] + 1 & 255"
-    )
-    child = subprocess.Popen([sys.executable, "-c", loop, str(group / "cgroup.procs")])
     try:
-        time.sleep(8)
-        data = json.loads(mematlas("doctor", child.pid, "--during", "4s", "--json"))["data"]
+        with holding(80 * MIB, more=("loop", str(group / "cgroup.procs"))) as child:
+            data = json.loads(mematlas("doctor", child.pid, "--during", "4s", "--json"))["data"]
         found_rules = {each["rule"] for each in data["findings"]}
-        assert "swap.thrash" in found_rules
-        assert "swap.zram-readahead" in found_rules
+        assert {"swap.thrash", "swap.zram-readahead"} <= found_rules
     finally:
-        child.kill()
-        child.wait()
         subprocess.run(["swapoff", "/dev/zram0"], check=False)
         group.rmdir()
 

@@ -5,28 +5,21 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytest
 
-from guest.conftest import NODES, mematlas
+from guest.conftest import NODES, holding, mematlas
 from mematlas import native
 from mematlas.analysis.pages import node_of
 from mematlas.errors import UnsupportedError, UsageError
 from mematlas.memory import Region, mbind, mempolicy, migrate_pages, move_pages, where
 from mematlas.sources.zoneinfo import read_frame_ranges
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 MIB = 1 << 20
 PAGES = 256  # in 1 MiB
-HOLD = "import sys; block = bytearray(int(sys.argv[1])); print('ready', flush=True); input()"
 
 
 def numa_maps(address: int, pid: int | str = "self") -> str:
@@ -72,18 +65,10 @@ def numastat(node: int, name: str) -> int:
     return int(text.partition(f"{name} ")[2].split()[0])
 
 
-@contextmanager
-def holding(size: int, *before: str) -> Iterator[subprocess.Popen[str]]:
-    """Have a process that holds touched memory, started by a command."""
-    command = [*before, sys.executable, "-c", HOLD, str(size)]
-    child = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    try:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
+def fill_small(region: Region) -> None:
+    """Fault a region in by small pages: huge ones are dealt out whole."""
+    region.nohugepage()
+    region.populate_write()
 
 
 @pytest.mark.parametrize("node", [0, 1])
@@ -124,7 +109,8 @@ def test_a_part_is_bound_and_moved() -> None:
 def test_interleaved_pages_alternate() -> None:
     """Two nodes get half the pages each, page by page, and the nodes count them."""
     before = [numastat(node, "interleave_hit") for node in (0, 1)]
-    with Region("8M", policy="interleave", node=[0, 1], populate=True) as region:
+    with Region("8M", policy="interleave", node=[0, 1]) as region:
+        fill_small(region)
         placed = region.placement.by_node
         assert placed is not None
         assert abs(placed[0] - placed[1]) <= 4096
@@ -142,7 +128,8 @@ def test_weights_are_kept() -> None:
         return
     (weights / "node0").write_text("3")
     (weights / "node1").write_text("1")
-    with Region("4M", policy="weighted", node=[0, 1], populate=True) as region:
+    with Region("4M", policy="weighted", node=[0, 1]) as region:
+        fill_small(region)
         placed = region.placement.by_node
         assert placed is not None
         assert abs(placed[0] - 3 * MIB) <= 3 * 4096
@@ -175,18 +162,7 @@ def test_a_process_is_moved_as_a_whole() -> None:
 @pytest.mark.parametrize("node", [0, 1])
 def test_exec_binds_memory_and_cpus(node: int) -> None:
     """A program run with --membind and --cpunodebind has its memory and its CPU on that node."""
-    words = [
-        sys.executable,
-        "-m",
-        "mematlas",
-        "exec",
-        "--membind",
-        node,
-        "--cpunodebind",
-        node,
-        "--",
-    ]
-    with holding(16 * MIB, *map(str, words)) as child:
+    with holding(16 * MIB, "--membind", str(node), "--cpunodebind", str(node)) as child:
         placed = on_nodes(child.pid)
         assert placed.get(node, 0) >= 4096
         assert placed.get(1 - node, 0) == 0
@@ -196,8 +172,7 @@ def test_exec_binds_memory_and_cpus(node: int) -> None:
 
 def test_exec_interleaves() -> None:
     """A program run with --interleave has its memory on both nodes alike."""
-    words = [sys.executable, "-m", "mematlas", "exec", "--interleave", "0-1", "--"]
-    with holding(32 * MIB, *words) as child:
+    with holding(32 * MIB, "--interleave", "0-1") as child:
         placed = on_nodes(child.pid)
         assert min(placed.values()) >= 0.85 * max(placed.values())
 
@@ -234,8 +209,7 @@ def test_the_doctor_finds_remote_pages_and_their_cure() -> None:
         data = json.loads(mematlas("doctor", pid, "--during", "0s", "--json"))["data"]
         return next((each for each in data["findings"] if each["rule"] == "numa.remote"), None)
 
-    words = [sys.executable, "-m", "mematlas", "exec", "--membind", "1", "--cpunodebind", "0", "--"]
-    with holding(48 * MIB, *words) as child:
+    with holding(48 * MIB, "--membind", "1", "--cpunodebind", "0") as child:
         finding = found(child.pid)
         assert finding is not None
         assert f"migrate_pages({child.pid}, [1], [0])" in finding["fixes"][0]["command"]

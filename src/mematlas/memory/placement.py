@@ -7,16 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mematlas import native
+from mematlas.memory import runs
 from mematlas.sources import smaps
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from mematlas.model.mappings import Mapping
 
-# PAGE_IS_* of linux/fs.h
-_FILE, _PRESENT, _SWAPPED, _ZERO, _HUGE = 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6
-_WANTED = _FILE | _PRESENT | _SWAPPED | _ZERO | _HUGE
 _THP = 2 << 20
 _CHUNK = 1 << 16
 
@@ -56,13 +52,15 @@ def place_of(address: int, length: int) -> Placement:
     try:
         for mapping in mappings:
             low, high = max(start, mapping.start), min(end, mapping.end)
-            for at, after, kind in _runs(descriptor, low, high):
+            for at, after, kind in (
+                runs.read_runs(descriptor, mapping, low, high) if low < high else ()
+            ):
                 size = after - at
-                if kind & _SWAPPED:
+                if kind & runs.SWAPPED:
                     swapped += size
-                if not kind & _PRESENT:
+                if not kind & runs.PRESENT:
                     continue
-                if kind & _ZERO:
+                if kind & runs.ZERO:
                     zero += size
                     continue
                 page = _page_size(mapping, kind)
@@ -90,18 +88,11 @@ def where(buffer: Any) -> Placement:
     return place_of(native.address_of(view), view.nbytes)
 
 
-def _runs(descriptor: int, low: int, high: int) -> Iterator[tuple[int, int, int]]:
-    if low < high:
-        yield from native.scan_pagemap(
-            descriptor, low, high, any_of=_PRESENT | _SWAPPED, want=_WANTED
-        )
-
-
 def _page_size(mapping: Mapping, kind: int) -> int:
     base = mapping.figures.get("KernelPageSize", native.PAGE)
     if base > native.PAGE:
         return base  # hugetlb
-    return _THP if kind & _HUGE else native.PAGE
+    return _THP if kind & runs.HUGE else native.PAGE
 
 
 def _nodes(queries: list[tuple[int, int]]) -> dict[int, int] | None:
