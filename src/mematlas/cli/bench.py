@@ -50,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pages", type=_words, metavar="KIND,...", help="4k, 64K (or other mTHP), thp, 2M, 1G"
     )
     parser.add_argument("--output", metavar="FILE", type=Path, help="keep the result, as JSON")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with charts")
     parser.add_argument("--json", action="store_true", help=f"print JSON ({_SCHEMA})")
     parser.add_argument("--all", action="store_true", help="compare: list unchanged figures too")
     parser.add_argument(
@@ -80,10 +81,9 @@ def _measure(arguments: argparse.Namespace) -> int:
         threads=arguments.threads,
         pages=arguments.pages,
     )
-    if arguments.output is not None and not arguments.output.absolute().parent.is_dir():
-        raise TargetError(
-            f"{arguments.output.parent}: no such folder"
-        )  # before minutes of measuring
+    for path in (arguments.output, arguments.html):
+        if path is not None and not path.absolute().parent.is_dir():
+            raise TargetError(f"{path.parent}: no such folder")  # before minutes of measuring
     with _progress() as progress:
         result = bench.run(names, settings, progress)
     _give(result, arguments)
@@ -97,6 +97,10 @@ def _give(result: Result, arguments: argparse.Namespace) -> int:
     written = facts_json.render("bench", to_json(result))
     if arguments.output:
         arguments.output.write_text(written)
+    if arguments.html:
+        from mematlas.views.html.bench import render_bench
+
+        arguments.html.write_text(render_bench(result), encoding="utf-8")
     if arguments.json:
         sys.stdout.write(written)
         return 0

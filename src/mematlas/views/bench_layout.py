@@ -9,7 +9,9 @@ from mematlas.analysis.bench import page_title
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
-    from mematlas.model.bench import Figure, Label, Section
+    from mematlas.model.bench import Figure, Label, Machine, Section
+
+_LINE = 64
 
 TITLES = {
     "tlb": "Page size",
@@ -76,12 +78,34 @@ def label_text(name: str, value: Label) -> str:
     if name == "pages":
         return page_title(str(value))
     if name == "places":
-        return format_bytes(int(value) * 4096).replace(".00", "")
+        return _round_bytes(int(value) * 4096)
     if name in ("size", "distance"):
-        return "mixed" if value == 0 else format_bytes(int(value)).replace(".00", "")
+        return "mixed" if value == 0 else _round_bytes(int(value))
     if name == "threads":
         return "1 thread" if value == 1 else f"{value} threads"
     return str(value)
+
+
+def _round_bytes(size: int) -> str:
+    amount, unit = format_bytes(size).split(" ")
+    return f"{amount.rstrip('0').rstrip('.') if '.' in amount else amount} {unit}"
+
+
+def number(value: float) -> str:
+    """Write a value to three digits."""
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
+def marks(block: Block, machine: Machine) -> list[tuple[float, str]]:
+    """Point out on the rows' axis where each cache is full."""
+    sizes = [
+        (cache.level, cache.size) for cache in machine.caches if cache.kind in ("data", "unified")
+    ]
+    if block.rows == "places":  # each holds one cache line
+        return [(size / _LINE, f"L{level} full") for level, size in sizes]
+    if block.rows == "working set":
+        return [(size, f"L{level}") for level, size in sizes]
+    return []
 
 
 ROW_TITLES = {

@@ -26,31 +26,38 @@ MODULES = (
     "lines.js",
     "main.js",
 )
-"""In the order of their imports."""
+"""Of the report, in the order of their imports."""
+
+BENCH_MODULES = ("theme.js", "tooltip.js", "bench/chart.js", "bench/main.js")
+"""Of the page of `mematlas bench`."""
+
+STYLES = ("style.css",)
+BENCH_STYLES = ("style.css", "bench/style.css")
 
 _IMPORT = re.compile(r"^import .*?;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class))", re.MULTILINE)
 
 
 @cache
-def style() -> str:
-    """Return the style sheet."""
-    return _read("style.css")
+def style(sheets: tuple[str, ...] = STYLES) -> str:
+    """Return the style sheets as one."""
+    return "\n".join(map(_read, sheets))
 
 
 @cache
-def script() -> str:
-    """Return all modules as one."""
-    text = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(name))) for name in MODULES)
+def script(modules: tuple[str, ...] = MODULES) -> str:
+    """Return the modules as one."""
+    text = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(name))) for name in modules)
     if "</script" in text.lower():
         raise ValueError("the scripts must not hold the tag that ends them")
     return text
 
 
-def policy() -> str:
+def policy(modules: tuple[str, ...] = MODULES, sheets: tuple[str, ...] = STYLES) -> str:
     """Return the content security policy: this style, this script, and nothing from anywhere."""
     return (
-        f"default-src 'none'; script-src '{_hash(script())}'; style-src '{_hash(style())}'; "
+        f"default-src 'none'; script-src '{_hash(script(modules))}'; "
+        f"style-src '{_hash(style(sheets))}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mematlas.model.recording import Frame
     from mematlas.model.report import Account, Report
 
-_ICON = (
+ICON = (
     "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
     "%3Cpath fill='%230b7a75' d='M1 2h14v3H1zM1 6.5h9v3H1zM1 11h5v3H1z'/%3E%3C/svg%3E"
 )
@@ -49,7 +49,7 @@ def render_html(report: Report, leaks: Leaks | None = None) -> str:
     )
     return _PAGE.format(
         policy=bundle.policy(),
-        icon=_ICON,
+        icon=ICON,
         title=_safe(f"{names.shorten(' '.join(report.command), 80)} · mematlas"),
         style=bundle.style(),
         body=body,

@@ -28,7 +28,7 @@ def render_result(result: Result, *, console: Console) -> None:
     """Write the machine, then each benchmark: what it means first, then the figures."""
     _machine(result.machine, console)
     for section in result.sections:
-        render_section(section, console=console)
+        render_section(section, result.machine, console=console)
     if any(each.noisy for section in result.sections for each in section.figures):
         write(console, Text(""))
         note(
@@ -59,7 +59,7 @@ def _machine(machine: Machine, console: Console) -> None:
     )
 
 
-def render_section(section: Section, *, console: Console) -> None:
+def render_section(section: Section, machine: Machine, *, console: Console) -> None:
     """Write one benchmark."""
     title(
         console,
@@ -71,7 +71,7 @@ def render_section(section: Section, *, console: Console) -> None:
         body = Text(finding.text).append(f". To do: {finding.advice}.", "dim")
         write(console, drawing.hanging(mark, body, 2, console))
     for block in layout.blocks(section):
-        _block(section, block, console)
+        _block(section, block, machine, console)
     for name, why in section.unavailable.items():
         # A page size's reason begins with its name already.
         note(console, why if why.startswith(f"{name}:") else f"{name}: {why}")
@@ -81,7 +81,7 @@ def render_section(section: Section, *, console: Console) -> None:
         line(console, kind, proof, 11)
 
 
-def _block(section: Section, block: Block, console: Console) -> None:
+def _block(section: Section, block: Block, machine: Machine, console: Console) -> None:
     table = layout.grid(section, block)
     names = layout.columns(table)
     head = Text(f"\n{block.title}", "underline")
@@ -96,25 +96,21 @@ def _block(section: Section, block: Block, console: Console) -> None:
     ]
     show(console, headings, rows)
     if block.chart and len(table) > 2:
-        write(console, _chart(table, names, block, console))
+        write(console, _chart(table, names, block, machine, console))
 
 
 def _cell(figure: Figure | None) -> Text:
     if figure is None:
         return Text("-", "dim")
     mark = _NOISE if figure.noisy else " "
-    return Text(f"{number(figure.median)}{mark}", "yellow" if figure.noisy else "")
-
-
-def number(value: float) -> str:
-    """Write a value to three digits."""
-    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+    return Text(f"{layout.number(figure.median)}{mark}", "yellow" if figure.noisy else "")
 
 
 def _chart(
     table: dict[Label, dict[Label, Figure]],
     names: list[Label],
     block: Block,
+    machine: Machine,
     console: Console,
 ) -> Text:
     lines = {
@@ -123,8 +119,12 @@ def _chart(
         ]
         for name in names
     }
-    x = plot.Axis(lambda value: layout.label_text(block.rows, round(value)), block.log_x)
-    y = plot.Axis(number, block.log_y)
+    x = plot.Axis(
+        lambda value: layout.label_text(block.rows, round(value)),
+        block.log_x,
+        tuple(layout.marks(block, machine)),
+    )
+    y = plot.Axis(layout.number, block.log_y)
     return plot.draw(lines, x, y, console)
 
 
@@ -161,7 +161,7 @@ def render_comparison(found: Comparison, *, everything: bool, console: Console) 
             f"{100 * (each.ratio - 1):+.1f} %",
             f"{100 * (each.low - 1):+.1f} .. {100 * (each.high - 1):+.1f} %",
             _confidence(each.confidence),
-            f"{number(each.before)} -> {number(each.after)} {each.unit}",
+            f"{layout.number(each.before)} -> {layout.number(each.after)} {each.unit}",
             f"{each.benchmark}: {_labels(each.labels)}",
         ]
         for each in shown
