@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mematlas import native
 from mematlas.errors import UsageError
+from mematlas.memory import room
 from mematlas.units import format_bytes
 
 _HUGEPAGES = Path("/sys/kernel/mm/hugepages")
@@ -109,6 +110,13 @@ def _map_hugetlb(kind: str, size: int, name: str | None, *, share: bool) -> Mapp
         message = f"hugetlb {kind}: {error.strerror}; {how}"
         raise Refused(message) from None
     return Mapped(kind, page, address, length, address, descriptor)
+
+
+def check_room(length: int) -> None:
+    """Refuse what would call the OOM killer, here or in a cgroup, before it is filled."""
+    reason = room.shortage(length)
+    if reason:
+        raise Refused(f"{format_bytes(length)} could not be populated: {reason}")
 
 
 def populate(address: int, length: int) -> None:

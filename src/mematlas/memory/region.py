@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mematlas import native
 from mematlas.errors import MematlasError, UsageError
-from mematlas.memory import advice, backing, numa
+from mematlas.memory import advice, backing, numa, room
 from mematlas.memory.advice import ADVICE, Advised
 from mematlas.memory.backing import Refused
 from mematlas.memory.export import Export
@@ -113,6 +113,8 @@ class Region(Advised):
             if nodes or policy == "local":
                 numa.set_range(self.address, self.length, policy, nodes, move=False)
             if populate or kind in ("2M", "1G"):
+                if kind not in ("2M", "1G"):  # those come from a pool
+                    backing.check_room(self.length)
                 backing.populate(self.address, self.length)
         except BaseException:
             self.close()
@@ -236,6 +238,11 @@ class Region(Advised):
     def lock(self, *, onfault: bool = False) -> None:
         """Keep the pages in memory: all of them now, or each once it is touched."""
         check_room(self.length, "locking this region takes")
+        if not onfault and self.granted not in ("2M", "1G") and room.shortage(self.length):
+            reason = room.shortage(self.length - self.placement.resident)
+            if reason:
+                message = f"{format_bytes(self.length)} could not be locked: {reason}"
+                raise MematlasError(message)
         try:
             native.lock_memory(self.address, self.length, _MLOCK_ONFAULT if onfault else 0)
         except OSError as error:
