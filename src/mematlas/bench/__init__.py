@@ -16,7 +16,9 @@ from mematlas.model.bench import Result
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["BENCHMARKS", "NAMES", "Settings", "run"]
+__all__ = ["BENCHMARKS", "NAMES", "Settings", "pages_needed", "run"]
+
+_BY_PAGE_SIZE = ("tlb", "faults")
 
 
 def run(
@@ -59,6 +61,15 @@ def run(
         sections=tuple(sections),
         complete=complete,
     )
+
+
+def pages_needed(names: Sequence[str], settings: Settings) -> dict[str, int]:
+    """Tell how many bytes in pages of each kind the benchmarks would measure in."""
+    from mematlas.bench import backing
+
+    sizes = [import_module(_find(name)).span(settings) for name in names if name in _BY_PAGE_SIZE]
+    kinds = settings.pages or backing.STANDARD
+    return dict.fromkeys(kinds, max(sizes)) if sizes else {}
 
 
 def _find(name: str) -> str:

@@ -342,6 +342,15 @@ def _check_folios(page: int) -> None:
     raise Unavailable(message)
 
 
+def is_given(kind: str) -> bool:
+    """Tell whether the machine gives transparent pages of this kind to those that ask."""
+    try:
+        _check_folios(page_of(kind))
+    except Unavailable:
+        return False
+    return True
+
+
 def chosen(path: Path) -> str:
     """Read the option in brackets of a sysfs file; "" if there is none."""
     try:

@@ -23,11 +23,16 @@ _DONTNEED = 4
 
 def measure(settings: Settings, meter: Meter) -> None:
     """Get memory in every way, in pages of every size."""
-    size = settings.size or (32 << 20 if settings.quick else 128 << 20)
+    size = span(settings)
     kinds = settings.pages or ("4k", "4k shared", *backing.STANDARD[1:])
     found, proofs, meter.unavailable = cases(kinds, size)
     meter.proofs |= proofs
     meter.measure(found)
+
+
+def span(settings: Settings) -> int:
+    """Bytes in pages of each kind."""
+    return settings.size or (32 << 20 if settings.quick else 128 << 20)
 
 
 @contextmanager

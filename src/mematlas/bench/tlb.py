@@ -30,7 +30,7 @@ _QUICK = (64, 1024, 4096, 16384, 65536)
 
 def measure(settings: Settings, meter: Meter) -> None:
     """Walk and gather in pages of each size; then over many small mappings."""
-    size = settings.size or (256 << 20 if settings.quick else 1 << 30)
+    size = span(settings)
     counts = [
         count for count in (_QUICK if settings.quick else _PLACES) if count * native.PAGE <= size
     ]
@@ -41,6 +41,11 @@ def measure(settings: Settings, meter: Meter) -> None:
             meter.measure(walks(found, count), until=0.75 * number / len(counts))
         meter.measure(gathers(found, size), until=0.85)
     _measure_mappings(min(8192 if settings.quick else 16384, most_pages()), meter)
+
+
+def span(settings: Settings) -> int:
+    """Bytes in pages of each kind."""
+    return settings.size or (256 << 20 if settings.quick else 1 << 30)
 
 
 def _measure_mappings(pages: int, meter: Meter) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
+    from mematlas.bench import Settings
     from mematlas.model.bench import Result
 
 _INTERRUPTED = 130
@@ -48,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--pages", type=_words, metavar="KIND,...", help="4k, 64K (or other mTHP), thp, 2M, 1G"
+    )
+    parser.add_argument(
+        "--reserve",
+        action="store_true",
+        help="as root: lend the run huge pages the machine does not give now, and take them back",
     )
     parser.add_argument("--output", metavar="FILE", type=Path, help="keep the result, as JSON")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with charts")
@@ -84,10 +91,17 @@ def _measure(arguments: argparse.Namespace) -> int:
     for path in (arguments.output, arguments.html):
         if path is not None and not path.absolute().parent.is_dir():
             raise TargetError(f"{path.parent}: no such folder")  # before minutes of measuring
-    with _progress() as progress:
+    with _lent(names, settings) if arguments.reserve else nullcontext(), _progress() as progress:
         result = bench.run(names, settings, progress)
     _give(result, arguments)
     return 0 if result.complete else _INTERRUPTED
+
+
+def _lent(names: list[str], settings: Settings) -> AbstractContextManager[None]:
+    from mematlas.bench import pages_needed
+    from mematlas.cli.lending import huge_pages_lent
+
+    return huge_pages_lent(pages_needed(names, settings))
 
 
 def _give(result: Result, arguments: argparse.Namespace) -> int:
@@ -151,8 +165,6 @@ def _load(path: str) -> Result:
 
 def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
     """Show a bar with the time left on stderr, if that is a terminal."""
-    from contextlib import contextmanager, nullcontext
-
     if not sys.stderr.isatty():
         return nullcontext(lambda _name, _share: None)
     from rich.console import Console

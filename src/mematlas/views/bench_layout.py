@@ -115,7 +115,7 @@ ROW_TITLES = {
     "size": "object",
     "threads": "",
     "cpus": "CPUs of",
-    "layout": "8,192 pages",
+    "layout": "",
     "allocator": "",
 }
 
@@ -129,7 +129,9 @@ def _plain(section: Section, what: str) -> Block:
     )
 
 
-def _tlb(_section: Section) -> list[Block]:
+def _tlb(section: Section) -> list[Block]:
+    laid_out = [each for each in section.figures if "layout" in each.labels]
+    pages = int(laid_out[0].labels["places"]) if laid_out else 0
     return [
         Block(
             "Pointers followed at random", "ns", {"what": "random"}, "places", "pages", chart=True
@@ -137,7 +139,13 @@ def _tlb(_section: Section) -> list[Block]:
         Block("The same pages in order", "ns", {"what": "stride"}, "places", "pages", chart=True),
         Block("As many loads from adjacent lines", "ns", {"what": "packed"}, "places", "pages"),
         Block("Independent random reads", "ns", {"what": "gather"}, "places", "pages"),
-        Block("Many small mappings", "ns", {"what": "mappings"}, "layout", ""),
+        Block(
+            f"{pages:,} small pages in one mapping or many",
+            "ns",
+            {"what": "mappings"},
+            "layout",
+            "",
+        ),
     ]
 
 
@@ -158,7 +166,7 @@ def _sharing(section: Section) -> list[Block]:
 
 
 def _faults(_section: Section) -> list[Block]:
-    return [Block("Cost of 4 KiB", "ns", {}, "what", "pages")]
+    return [Block("Time for each 4 KiB", "ns", {}, "what", "pages")]
 
 
 def _alloc(section: Section) -> list[Block]:

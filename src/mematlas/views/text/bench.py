@@ -87,9 +87,7 @@ def _block(section: Section, block: Block, machine: Machine, console: Console) -
     head = Text(f"\n{block.title}", "underline")
     write(console, head.append(f"  {block.unit}", "dim") if block.unit else head)
     headings = [f"={layout.ROW_TITLES.get(block.rows, block.rows)}"]
-    headings += [
-        f">{layout.label_text(block.columns, name) if name != '' else 'median'}" for name in names
-    ]
+    headings += [f">{_column(block, name) or 'median'}" for name in names]
     rows = [
         [layout.label_text(block.rows, row), *(_cell(cells.get(name)) for name in names)]
         for row, cells in table.items()
@@ -106,6 +104,11 @@ def _cell(figure: Figure | None) -> Text:
     return Text(f"{layout.number(figure.median)}{mark}", "yellow" if figure.noisy else "")
 
 
+def _column(block: Block, name: Label) -> str:
+    """Head a column in few letters: page sizes as they are given to --pages."""
+    return str(name) if block.columns == "pages" else layout.label_text(block.columns, name)
+
+
 def _chart(
     table: dict[Label, dict[Label, Figure]],
     names: list[Label],
@@ -114,7 +117,7 @@ def _chart(
     console: Console,
 ) -> Text:
     lines = {
-        layout.label_text(block.columns, name) if name != "" else block.title: [
+        _column(block, name) or block.title: [
             (float(row), cells[name].median) for row, cells in table.items() if name in cells
         ]
         for name in names
