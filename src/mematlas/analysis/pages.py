@@ -150,6 +150,14 @@ def make_report(
     )
 
 
+def keep_largest(report: PageReport, strips: int) -> PageReport:
+    """Keep the strips with most pages, in address order: a terminal is no atlas."""
+    from dataclasses import replace
+
+    ranked = sorted(report.strips, key=lambda strip: -strip.sums.present)[:strips]
+    return replace(report, strips=tuple(strip for strip in report.strips if strip in ranked))
+
+
 def cut(pages: Pages, low: int, high: int) -> Pages:
     """Take some rows. How many frames they share is counted anew."""
     from dataclasses import replace

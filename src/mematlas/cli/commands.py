@@ -24,6 +24,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("pages", "mematlas.cli.pages", "what is behind the pages of a process, with a map"),
     Command("where", "mematlas.cli.where", "what one address is: mapping, symbol, page, frame"),
     Command("ps", "mematlas.cli.ps", "all processes by PSS, USS, RSS, swap, huge pages or faults"),
+    Command("top", "mematlas.cli.top", "the same live, with history; records and replays"),
     Command(
         "system", "mematlas.cli.system", "the machine: memory, huge pages, pressure, cgroups, ..."
     ),

@@ -43,7 +43,7 @@ def address_range(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the pages and print what they are."""
-    from mematlas.analysis.pages import make_report
+    from mematlas.analysis.pages import keep_largest, make_report
     from mematlas.sources import cgroup_names, pages, smaps
     from mematlas.sources.process import open_process, parse_pid
 
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     console = Console()
     report = make_report(found, mappings, width=console.width - 4, names=names)
-    render_pages(_with_most(report), console=console)
+    render_pages(keep_largest(report, _MOST_STRIPS), console=console)
     return 0
 
 
@@ -88,15 +88,6 @@ def _choose(mappings: list[Mapping], arguments: argparse.Namespace) -> list[Mapp
     if not mappings:
         raise TargetError("no mapping is like that; `mematlas show PID --mappings` lists all")
     return mappings
-
-
-def _with_most(report: PageReport) -> PageReport:
-    """Keep the strips with most pages, in address order: a terminal is no atlas."""
-    from dataclasses import replace
-
-    ranked = sorted(report.strips, key=lambda strip: -strip.sums.present)[:_MOST_STRIPS]
-    kept = tuple(strip for strip in report.strips if strip in ranked)
-    return replace(report, strips=kept)
 
 
 def _cells(mappings: list[Mapping]) -> int:

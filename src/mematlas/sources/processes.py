@@ -18,7 +18,7 @@ DENIED = "denied: needs CAP_SYS_PTRACE, or to be its user"
 EXITED = "exited while it was read"
 
 
-class _Stat(NamedTuple):
+class Stat(NamedTuple):
     """What /proc/PID/stat tells of memory. Its second field may hold spaces and parentheses."""
 
     name: str
@@ -28,10 +28,28 @@ class _Stat(NamedTuple):
     minor_faults: int
     major_faults: int
     threads: int
+    started: (
+        int  # clock ticks after the machine's start: with the PID, it names one process for ever
+    )
     size: int
     rss: int
     code: int
     stack: int
+
+    @property
+    def kernel_thread(self) -> bool:
+        """Tell whether it is part of the kernel: no address space of its own."""
+        return bool(self.flags & _KERNEL_THREAD)
+
+
+class Detail(NamedTuple):
+    """What costs more to read than /proc/PID/stat, or hardly ever changes."""
+
+    uid: int
+    command: str
+    cgroup: str | None
+    sizes: dict[bytes, int]
+    note: str
 
 
 def read(root: str = "/", *, commands: bool = True, cgroups: bool = False) -> ProcessTable:
@@ -41,16 +59,29 @@ def read(root: str = "/", *, commands: bool = True, cgroups: bool = False) -> Pr
     for pid in list_pids(root):
         path = f"{root}/proc/{pid}"
         try:
-            stat = parse_stat(_read(f"{path}/stat"))
+            stat = read_stat(path)
             uid = os.stat(path).st_uid  # noqa: PTH116
         except OSError:
             exited += 1
             continue
-        if stat.flags & _KERNEL_THREAD:
+        if stat.kernel_thread:
             kernel_threads += 1
             continue
-        twin = _find_twin(pid, stat, spaces) if root == "/" else None
-        rows.append(_row(path, pid, uid, stat, twin, commands=commands, cgroups=cgroups))
+        sizes, note = read_sizes(path, stat)
+        rows.append(
+            make_row(
+                pid,
+                stat,
+                Detail(
+                    uid=uid,
+                    command=read_command(path) if commands else "",
+                    cgroup=read_cgroup(path) if cgroups else None,
+                    sizes=sizes,
+                    note=note,
+                ),
+                find_twin(pid, stat, spaces) if root == "/" else None,
+            )
+        )
     return ProcessTable(
         processes=tuple(rows),
         kernel_threads=kernel_threads,
@@ -59,11 +90,16 @@ def read(root: str = "/", *, commands: bool = True, cgroups: bool = False) -> Pr
     )
 
 
-def parse_stat(text: bytes) -> _Stat:
+def read_stat(path: str) -> Stat:
+    """Read the stat file in a process's directory; an OSError if it has ended."""
+    return parse_stat(_read(f"{path}/stat"))
+
+
+def parse_stat(text: bytes) -> Stat:
     """Parse /proc/PID/stat: what follows the last parenthesis has no surprises."""
     name = text[text.index(b"(") + 1 : text.rindex(b")")]
     words = text[text.rindex(b")") + 2 :].split()
-    return _Stat(
+    return Stat(
         name=name.decode("utf-8", "surrogateescape"),
         state=words[0].decode(),
         parent=int(words[1]),
@@ -71,6 +107,7 @@ def parse_stat(text: bytes) -> _Stat:
         minor_faults=int(words[7]),
         major_faults=int(words[9]),
         threads=int(words[17]),
+        started=int(words[19]),
         size=int(words[20]),
         rss=int(words[21]) * native.PAGE,
         code=int(words[23]),
@@ -80,11 +117,12 @@ def parse_stat(text: bytes) -> _Stat:
 
 def with_command(row: ProcessRow, root: str = "/") -> ProcessRow:
     """Give a row its command line, for those that are shown; it may have ended meanwhile."""
-    command = _read_command(f"{root}/proc/{row.pid}")
+    command = read_command(f"{root}/proc/{row.pid}")
     return replace(row, command=command or row.name)
 
 
-def _read_command(path: str) -> str:
+def read_command(path: str) -> str:
+    """Read the command line; empty for kernel threads, zombies and what has ended."""
     return _read_text(f"{path}/cmdline").rstrip("\0").replace("\0", " ")
 
 
@@ -104,38 +142,36 @@ def _read_text(path: str) -> str:
         return ""
 
 
-def _row(
-    path: str, pid: int, uid: int, stat: _Stat, twin: int | None, *, commands: bool, cgroups: bool
-) -> ProcessRow:
-    sizes, note = _rollup(path, stat)
-    thp = _sum(sizes, b"AnonHugePages", b"ShmemPmdMapped", b"FilePmdMapped")
-    command = _read_command(path) if commands else ""
+def make_row(pid: int, stat: Stat, detail: Detail, twin: int | None) -> ProcessRow:
+    """Join what was read of one process."""
+    sizes = detail.sizes
     return ProcessRow(
         pid=pid,
         parent_pid=stat.parent,
-        uid=uid,
+        uid=detail.uid,
         name=stat.name,
-        command=command or stat.name,
+        command=detail.command or stat.name,
         state=stat.state,
         threads=stat.threads,
         rss=sizes.get(b"Rss", stat.rss),
         pss=sizes.get(b"Pss"),
         uss=_sum(sizes, b"Private_Clean", b"Private_Dirty"),
         swap=sizes.get(b"Swap"),
-        thp=thp,
+        thp=_sum(sizes, b"AnonHugePages", b"ShmemPmdMapped", b"FilePmdMapped"),
         hugetlb=_sum(sizes, b"Shared_Hugetlb", b"Private_Hugetlb"),
         pss_anonymous=sizes.get(b"Pss_Anon"),
         pss_file=sizes.get(b"Pss_File"),
         pss_shared=sizes.get(b"Pss_Shmem"),
         minor_faults=stat.minor_faults,
         major_faults=stat.major_faults,
-        cgroup=_memory_cgroup(_read_text(f"{path}/cgroup")) if cgroups else None,
+        cgroup=detail.cgroup,
         twin_of=twin,
-        note=note,
+        note=detail.note,
     )
 
 
-def _rollup(path: str, stat: _Stat) -> tuple[dict[bytes, int], str]:
+def read_sizes(path: str, stat: Stat) -> tuple[dict[bytes, int], str]:
+    """Read smaps_rollup, which walks the page table; or why it told nothing."""
     if stat.state in "ZX":
         return {}, "zombie: it has ended, and has no memory"
     try:
@@ -150,10 +186,10 @@ def _sum(sizes: dict[bytes, int], *names: bytes) -> int | None:
     return sum(known) if known else None
 
 
-def _memory_cgroup(text: str) -> str | None:
+def read_cgroup(path: str) -> str | None:
     """Path of the memory cgroup: version 1 if its controller is there, else version 2."""
     unified = None
-    for line in text.splitlines():
+    for line in _read_text(f"{path}/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
         if "memory" in controllers.split(","):
             return path
@@ -162,7 +198,7 @@ def _memory_cgroup(text: str) -> str | None:
     return unified
 
 
-def _find_twin(pid: int, stat: _Stat, spaces: dict[tuple[int, int, int], list[int]]) -> int | None:
+def find_twin(pid: int, stat: Stat, spaces: dict[tuple[int, int, int], list[int]]) -> int | None:
     """Find an earlier process with the very same address space; only look-alikes are asked."""
     key = (stat.size, stat.code, stat.stack)
     alike = spaces.setdefault(key, [])

@@ -33,7 +33,7 @@ def plain(console: Console) -> bool:
 
 def in_ascii(text: Text) -> Text:
     """Spell out for a console that knows ASCII only; such a one has no colours to lose."""
-    words = text.plain.translate({0xB7: "-", 0xB1: "+-", 0x2190: "<-", 0x2026: "..."})
+    words = text.plain.translate({0xA0: " ", 0xB7: "-", 0xB1: "+-", 0x2190: "<-", 0x2026: "..."})
     return Text(words.encode("ascii", "backslashreplace").decode())
 
 

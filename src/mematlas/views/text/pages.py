@@ -89,10 +89,12 @@ def _details(sums: PageSums, page: int, console: Console) -> None:
 def _map(report: PageReport, console: Console) -> None:
     title(console, "Map", "each character is the state most of its pages are in")
     ascii_only = drawing.plain(console)
-    legend = Text("  ")
+    legend = Text()
     for state, (glyph, plain, style) in GLYPHS.items():
-        legend.append(plain if ascii_only else glyph, style).append(f" {state}  ")
-    write(console, legend)
+        # No break within an item: what belongs together stays on one line.
+        words = f"\u00a0{state}".replace(" ", "\u00a0")
+        legend.append(plain if ascii_only else glyph, style).append(f"{words}  ")
+    write(console, drawing.hanging(Text("  "), legend, 2, console))
     for strip in report.strips:
         name = strip.name or "(anonymous)"
         size = format_bytes(strip.end - strip.start)

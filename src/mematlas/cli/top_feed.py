@@ -1,0 +1,138 @@
+"""Where `mematlas top` gets its snapshots: this machine, maybe recorded meanwhile, or a recording."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mematlas.errors import TargetError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from mematlas.model.faults import FaultSnapshot
+    from mematlas.model.layout import Layout
+    from mematlas.model.live import Key, Snapshot
+    from mematlas.model.pages import PageReport
+    from mematlas.recording.snapshots import Recorder, Snapshots
+    from mematlas.sources.live import Sampler
+
+_STRIPS = 20  # mappings drawn
+_HISTORY = 600  # snapshots unpacked before the one that is jumped to
+
+
+class LiveFeed:
+    """This machine, now. Every snapshot is recorded before it is shown."""
+
+    length = None
+
+    def __init__(self, sampler: Sampler, recorder: Recorder | None) -> None:
+        """Read with a sampler."""
+        self._sampler, self._recorder = sampler, recorder
+        self.position = -1
+
+    def next(self, wanted: Collection[int] | None) -> Snapshot | None:
+        """Take a snapshot."""
+        snapshot = self._sampler.read(wanted)
+        if self._recorder is not None:
+            self._recorder.add(snapshot)
+        self.position += 1
+        return snapshot
+
+    def seek(self, to: int) -> list[Snapshot]:
+        """Live, there is no going back."""
+        raise NotImplementedError(to)
+
+    def close(self) -> None:
+        """Close the recording."""
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
+
+
+class ReplayFeed:
+    """A recording."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        """Begin before its first snapshot."""
+        self._snapshots = snapshots
+        self.position = -1
+
+    @property
+    def length(self) -> int:
+        """How many snapshots it has."""
+        return len(self._snapshots)
+
+    def next(self, _: Collection[int] | None) -> Snapshot | None:
+        """Unpack the next."""
+        if self.position + 1 >= self.length:
+            return None
+        self.position += 1
+        return self._snapshots[self.position]
+
+    def seek(self, to: int) -> list[Snapshot]:
+        """Unpack a snapshot and those before it."""
+        self.position = to
+        return [self._snapshots[each] for each in range(max(0, to - _HISTORY), to + 1)]
+
+    def close(self) -> None:
+        """Close the file."""
+        self._snapshots.close()
+
+
+class LiveInspector:
+    """Looks into processes of this machine; never into another that got the same PID."""
+
+    def layout(self, key: Key) -> Layout:
+        """Read the layout of its address space."""
+        from mematlas.analysis.layout import make_layout
+        from mematlas.sources import facts
+
+        found = make_layout(facts.read(key[0]))
+        _check(key)
+        return found
+
+    def pages(self, key: Key, width: int) -> PageReport:
+        """Read what is behind its pages."""
+        from mematlas.analysis.pages import keep_largest, make_report
+        from mematlas.sources import cgroup_names, pages, smaps
+        from mematlas.sources.process import open_process
+
+        with open_process(key[0]) as process:
+            mappings = list(smaps.read_from(process, figures=False)[0])
+            found = pages.read_from(process, [(each.start, each.end) for each in mappings])
+        _check(key)
+        names = cgroup_names.read_names() if found.cgroup is not None else {}
+        return keep_largest(make_report(found, mappings, width=width, names=names), _STRIPS)
+
+    def faults(self, key: Key) -> FaultSnapshot:
+        """Read the fault counters of its threads."""
+        from mematlas.sources import faults
+
+        found = faults.read(key[0])
+        _check(key)
+        return found
+
+
+def _check(key: Key) -> None:
+    from mematlas.sources.processes import read_stat
+
+    try:
+        if read_stat(f"/proc/{key[0]}").started == key[1]:
+            return
+    except OSError:
+        pass
+    raise TargetError(f"process {key[0]} has ended")
+
+
+def machine_facts() -> dict[str, Any]:
+    """Say on which machine a recording was made."""
+    system = os.uname()
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return {
+        "host": system.nodename,
+        "kernel": system.release,
+        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "boot_id": boot.read_text().strip() if boot.exists() else None,
+    }

@@ -1,0 +1,235 @@
+"""`mematlas top` without its user interface: one snapshot, recordings that survive anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mematlas.errors import MematlasError, TargetError
+from mematlas.recording.snapshots import Recorder, Snapshots
+from mematlas.sources import processes
+from mematlas.sources.live import Sampler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from mematlas.model.live import LiveProcess, Snapshot
+
+TOP = (sys.executable, "-m", "mematlas", "top")
+GROW = """
+import sys
+blocks = []
+for line in sys.stdin:
+    blocks.append(b"x" * (int(line) << 20))
+    print(len(blocks), flush=True)
+"""
+
+
+def of(snapshot: Snapshot, pid: int) -> LiveProcess:
+    """Find a process."""
+    return next(each for each in snapshot.processes if each.row.pid == pid)
+
+
+def grow(process: subprocess.Popen[str], mib: int) -> None:
+    """Have the process take more memory, and wait until it has."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{mib}\n")
+    process.stdin.flush()
+    process.stdout.readline()
+
+
+@pytest.fixture
+def growing() -> object:
+    """Start a process that takes memory when it is told to."""
+    with subprocess.Popen(
+        [sys.executable, "-c", GROW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        grow(process, 1)
+        yield process
+        process.kill()
+
+
+def test_sizes_are_those_of_ps(growing: subprocess.Popen[str]) -> None:
+    """For a process that stands still, a snapshot and one pass of `ps` agree in every field."""
+    for _ in range(
+        50
+    ):  # shares of pages, and sole use of them, change as other programs come and go
+        snapshot = Sampler().read(None)
+        table = processes.read(cgroups=True)
+        sampled = of(snapshot, growing.pid).row
+        listed = next(row for row in table.processes if row.pid == growing.pid)
+        if sampled == listed:
+            break
+    assert sampled == listed
+
+
+def test_growth_is_seen_at_once_and_pages_are_walked_on_demand(
+    growing: subprocess.Popen[str],
+) -> None:
+    """RSS is of now for all; PSS of now for those asked for, and else of its time, which is told."""
+    sampler = Sampler(budget_s=0.0)
+    first = sampler.read([growing.pid])
+    assert first.cost.page_walks == 1
+    assert of(first, os.getpid()).read_at is None
+    assert of(first, os.getpid()).row.pss is None
+    grow(growing, 50)
+    second = sampler.read(())
+    old, new = of(first, growing.pid), of(second, growing.pid)
+    assert second.cost.page_walks == 0
+    # The kernel keeps some of the count per CPU, so stat is off by up to a few hundred KiB each.
+    assert abs(new.row.rss - old.row.rss - (50 << 20)) < 4 << 20
+    assert (new.row.pss, new.read_at) == (old.row.pss, first.clock_s)
+    third = sampler.read([growing.pid])
+    fresh = of(third, growing.pid)
+    assert fresh.read_at == third.clock_s
+    assert (fresh.row.pss or 0) - (old.row.pss or 0) >= 50 << 20
+
+
+def test_everyone_gets_a_turn() -> None:
+    """With a budget for about one page walk a snapshot, all processes are walked in the end."""
+    sampler = Sampler(budget_s=1e-9)
+    for _ in range(1000):
+        snapshot = sampler.read(())
+        assert snapshot.cost.page_walks <= 1
+        if not any(
+            each.read_at is None and not each.row.note and each.row.rss
+            for each in snapshot.processes
+        ):
+            return
+    pytest.fail("some process was never read")
+
+
+def test_what_was_recorded_is_what_is_read(tmp_path: Path) -> None:
+    """Snapshots come back equal, forwards, backwards and at random, across sessions."""
+    path, sampler, written = tmp_path / "a.top", Sampler(), []
+    for _ in range(2):
+        with Recorder(path, {}) as recorder:
+            for _ in range(60):  # more than lie between two whole ones
+                with subprocess.Popen(["true"]):
+                    written.append(sampler.read(()))
+                recorder.add(written[-1])
+    found = Snapshots(path)
+    assert len(found) == len(written) == 120
+    for number in [*range(120), *range(119, -1, -1), 7, 100, 7, 8, 7]:
+        wanted, got = written[number], found[number]
+        assert got.session == number // 60
+        assert got.processes == tuple(sorted(wanted.processes, key=lambda each: each.key))
+        assert (got.meminfo, got.vmstat, got.stalls) == (
+            wanted.meminfo, wanted.vmstat, wanted.stalls,
+        )  # fmt: skip
+    found.close()
+
+
+def test_any_cut_is_a_prefix_and_can_be_appended_to(tmp_path: Path) -> None:
+    """Cut anywhere, a recording reads up to its last whole snapshot, and takes more after it."""
+    path, sampler = tmp_path / "a.top", Sampler()
+    ends = []
+    with Recorder(path, {}) as recorder:
+        for _ in range(4):
+            recorder.add(sampler.read(()))
+            ends.append(path.stat().st_size)
+    data = path.read_bytes()
+    for cut in range(ends[0], len(data), 37):
+        path.write_bytes(data[:cut])
+        found = Snapshots(path)
+        assert len(found) == sum(end <= cut for end in ends)
+        found.close()
+    with Recorder(path, {}) as recorder:
+        recorder.add(sampler.read(()))
+    found = Snapshots(path)
+    assert [each.session for each in found] == [0] * (len(found) - 1) + [1]
+    found.close()
+
+
+def test_two_cannot_write_one_file(tmp_path: Path) -> None:
+    """A second recorder on the same file is refused, and other files are not taken for recordings."""
+    path = tmp_path / "a.top"
+    with Recorder(path, {}), pytest.raises(MematlasError, match="another mematlas"):
+        Recorder(path, {})
+    other = tmp_path / "notes.txt"
+    other.write_text("do not overwrite this, please")
+    with pytest.raises(TargetError, match="not a recording"):
+        Recorder(other, {})
+    assert other.read_text() == "do not overwrite this, please"
+    with pytest.raises(TargetError, match="no whole snapshot"):
+        Snapshots(path)
+    with pytest.raises(TargetError, match="no file"):
+        Snapshots(tmp_path / "none")
+
+
+def test_killed_while_recording(tmp_path: Path) -> None:
+    """Kill -9 leaves a recording with every snapshot that was taken."""
+    path = tmp_path / "a.top"
+    command = [*TOP, "--record", str(path), "--interval", "100ms"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as recording:
+        deadline = time.monotonic() + 60
+        while not (path.exists() and path.stat().st_size > 8000) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        recording.kill()
+    found = Snapshots(path)
+    assert any(each.row.pid == recording.pid for each in found[len(found) - 1].processes)
+    found.close()
+
+
+def test_interrupted_recording_ends_well(tmp_path: Path) -> None:
+    """Ctrl-C ends a recording with exit code 0 and a line that says how much there is."""
+    path = tmp_path / "a.top"
+    command = [*TOP, "--record", str(path), "--interval", "100ms"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as recording:
+        assert recording.stderr is not None
+        recording.stderr.readline()
+        while not path.exists() or path.stat().st_size < 3000:
+            time.sleep(0.05)
+        recording.send_signal(signal.SIGINT)
+        said = recording.stderr.read()
+    assert recording.returncode == 0
+    assert "snapshots" in said
+
+
+def test_command_line(tmp_path: Path, growing: subprocess.Popen[str]) -> None:
+    """Once, as text and as JSON, live and replayed; --at chooses the moment."""
+    path = tmp_path / "a.top"
+    subprocess.run([*TOP, "--record", path, "--count", "3", "--interval", "1s"], check=True)
+    answer = json.loads(subprocess.check_output([*TOP, "--replay", path, "--json"]))
+    assert answer["schema"] == "mematlas/top/1"
+    row = next(
+        each for each in answer["data"]["processes"] if each["process"]["pid"] == growing.pid
+    )
+    assert row["rates"]["minor"] == 0
+    first = json.loads(subprocess.check_output([*TOP, "--replay", path, "--json", "--at", "100ms"]))
+    assert first["data"]["time_s"] <= answer["data"]["time_s"] - 1
+    assert first["data"]["strain"]["faults"] is None
+    live = json.loads(subprocess.check_output([*TOP, "--json", "--interval", "100ms"]))
+    (own,) = [each for each in live["data"]["processes"] if each["process"]["pid"] == os.getpid()]
+    assert own["process"]["pss"] > 0
+    assert own["rates"] is not None
+    environment = {**os.environ, "COLUMNS": "80"}
+    for more in ([], ["--by", "user"], ["--by", "tree"], ["--replay", str(path)]):
+        text = subprocess.check_output([*TOP, "--once", *more], text=True, env=environment)
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--record", "a", "--replay", "b"],
+        ["--count", "3"],
+        ["--at", "3s"],
+        ["--interval", "1ms"],
+    ],
+)
+def test_what_makes_no_sense_is_refused(options: list[str]) -> None:
+    """Options that exclude each other, or have nothing to work on, end with exit code 2."""
+    result = subprocess.run([*TOP, *options], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("mematlas: ")

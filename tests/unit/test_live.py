@@ -1,0 +1,209 @@
+"""Lines of `mematlas top` from made-up snapshots: rates, filter, order, groups, the head."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from mematlas.analysis.live import (
+    Choice,
+    History,
+    find_rates,
+    find_strain,
+    make_entries,
+    make_filter,
+    memory_parts,
+    sort,
+)
+from mematlas.model.live import SORTS, Cost, LiveProcess, Snapshot
+from mematlas.model.processes import ProcessRow
+from mematlas.model.system import Stall
+from mematlas.views.text.live import render_snapshot
+from mematlas.views.tui import columns
+
+MIB = 1 << 20
+
+
+def process(pid: int, *, started: int = 1, **changes: object) -> LiveProcess:
+    """Make up a process of `pid` MiB."""
+    row = ProcessRow(
+        pid=pid,
+        parent_pid=0,
+        uid=pid % 2,
+        name=f"p{pid}",
+        command=f"/bin/p{pid} --work",
+        state="S",
+        threads=1,
+        rss=pid * MIB,
+        pss=pid * MIB // 2,
+        uss=pid * MIB // 4,
+        swap=0,
+        thp=0,
+        hugetlb=0,
+        pss_anonymous=0,
+        pss_file=0,
+        pss_shared=0,
+        minor_faults=100,
+        major_faults=1,
+        cgroup=f"/c{pid % 3}",
+        twin_of=None,
+    )
+    return LiveProcess(replace(row, **changes), started, 10.0)  # type: ignore[arg-type]
+
+
+def snapshot(clock_s: float, *processes: LiveProcess, **changes: object) -> Snapshot:
+    """Make up a snapshot."""
+    plain = Snapshot(
+        session=0,
+        time_s=1e9 + clock_s,
+        clock_s=clock_s,
+        processes=processes,
+        kernel_threads=3,
+        meminfo={"MemTotal": 100 * MIB, "MemFree": 60 * MIB, "MemAvailable": 70 * MIB},
+        vmstat={},
+        stalls=(),
+        cost=Cost(0.01, 2),
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def user(uid: int) -> str:
+    """Name users without asking the machine."""
+    return ["root", "me"][uid]
+
+
+def test_rates_are_changes_over_time_of_the_same_process() -> None:
+    """Faults and growth per second; a reused PID is another process and has none yet."""
+    before = snapshot(10, process(1), process(2))
+    grown = process(1, minor_faults=150, major_faults=3, rss=3 * MIB)
+    after = snapshot(12, grown, process(2, started=9))
+    rates = find_rates(before, after)
+    assert rates.keys() == {(1, 1)}
+    assert (rates[1, 1].minor, rates[1, 1].major, rates[1, 1].growth) == (25.0, 1.0, MIB)
+
+
+def test_clocks_of_two_sessions_do_not_compare() -> None:
+    """Across a gap in a recording there are no rates, not wrong ones."""
+    before, after = snapshot(10, process(1)), snapshot(12, process(1), session=1)
+    assert find_rates(before, after) == {}
+    assert find_strain(before, after).faults is None
+
+
+@pytest.mark.parametrize("name", SORTS)
+def test_unknown_comes_last_either_way(name: str) -> None:
+    """Whatever is sorted by, and in both directions, what is not known is below what is."""
+    hidden = process(9, pss=None, uss=None, swap=None, thp=None, note="denied: ...")
+    entries = make_entries(None, snapshot(10, hidden, process(1), process(3)), Choice(), user)
+    for reverse in (False, True):
+        order = sort(entries, name, reverse=reverse)
+        if name in {"pss", "uss", "swap", "thp"}:
+            assert order[-1].pid == 9
+        elif name in {"pid", "rss", "command"}:
+            down = name == "rss"
+            assert [each.pid for each in order] == ([9, 3, 1] if down != reverse else [1, 3, 9])
+
+
+@pytest.mark.parametrize(
+    ("text", "pids"),
+    [
+        ("", [1, 2, 3, 4]),
+        ("p3", [3]),
+        ("WORK p4", [4]),
+        ("user:root", [2, 4]),
+        ("cgroup:/c1", [1, 4]),
+        ("pid:2", [2]),
+        ("state:S", [1, 2, 3, 4]),
+        ("state:D", []),
+        ("pss>1M", [3, 4]),
+        ("rss<2.5M user:me", [1]),
+        ("pss>", [1, 2, 3, 4]),
+        ("nothing", []),
+    ],
+)
+def test_filter(text: str, pids: list[int]) -> None:
+    """Words, users, cgroups and sizes choose; every word must hold; half a size holds for all."""
+    wanted = make_filter(text, user)
+    assert [each.row.pid for each in map(process, (1, 2, 3, 4)) if wanted(each)] == pids
+
+
+def test_groups_sum_up_and_twins_count_once() -> None:
+    """A group's sizes are those of its processes, one address space once; unknown ones are told."""
+    rows = (process(2), process(4), process(6, twin_of=4), process(8, pss=None))
+    (entry,) = make_entries(None, snapshot(10, *rows), Choice(shape="user"), user)
+    assert (entry.name, entry.processes) == ("root", 4)
+    assert (entry.rss, entry.pss) == ((2 + 4 + 8) * MIB, (1 + 2) * MIB)
+    assert entry.note == "PSS of 1 not known"
+
+
+def test_tree_puts_children_below() -> None:
+    """A child follows its parent one level deeper, whatever its size."""
+    rows = (process(1), process(5, parent_pid=1), process(7, parent_pid=5), process(9))
+    tree = make_entries(None, snapshot(10, *rows), Choice(shape="tree", sort="rss"), user)
+    assert [(each.pid, each.depth) for each in tree] == [(9, 0), (1, 0), (5, 1), (7, 2)]
+
+
+def test_strain_is_the_share_of_the_time_between() -> None:
+    """Half of two seconds stalled is 50 %; pages become bytes; kills are counted."""
+    first = snapshot(
+        10,
+        vmstat={"pgsteal_kswapd": 0, "pgsteal_direct": 0, "oom_kill": 1},
+        stalls=(Stall("some", 7.0, 0, 0, 0),),
+    )
+    second = snapshot(
+        12,
+        vmstat={"pgsteal_kswapd": 10, "pgsteal_direct": 6, "oom_kill": 2},
+        stalls=(Stall("some", 7.0, 0, 0, 1_000_000),),
+    )
+    strain = find_strain(first, second)
+    assert (strain.some, strain.full) == (50.0, None)
+    assert (strain.stolen, strain.direct, strain.killed) == (8 * 4096, 3 * 4096, 1)
+    assert find_strain(None, first).some == 7.0
+
+
+def test_memory_parts_fill_the_machine() -> None:
+    """The parts of the bar sum to MemTotal."""
+    info = snapshot(0).meminfo | {"Cached": 20 * MIB, "Shmem": 5 * MIB, "AnonPages": 9 * MIB}
+    assert sum(size for _, size in memory_parts(info)) == 100 * MIB
+
+
+def test_history_begins_anew_where_time_goes_back() -> None:
+    """Moments are kept in order; after a jump back none is from the future."""
+    history = History()
+    for clock in (1, 2, 3):
+        history.add(snapshot(clock, process(1)))
+    assert [each.clock_s for each in history.of((1, 1))] == [1, 2, 3]
+    history.add(snapshot(2, process(1)))
+    assert [each.clock_s for each in history.of((1, 1))] == [2]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
+def test_lines_stand_below_their_headings(width: int) -> None:
+    """At every width, cells end where their headings end, and the command begins below its own."""
+    before = snapshot(10, process(3))
+    (entry,) = make_entries(
+        before, snapshot(11, process(3, minor_faults=1e4)), Choice(sort="growth"), user
+    )
+    head = columns.heading(width, "growth", reverse=False, grouped="").plain
+    text = columns.line(entry, width, "growth", 100 * MIB, dark=True).plain
+    assert text.index("/bin/p3") == head.index("command")
+    assert text.index("1.50 MiB") + len("1.50 MiB") == head.index("PSS") + len("PSS")
+    found = columns.column_at(head.index("RSS"), width, "growth")
+    assert found is not None
+    assert found.field == "rss"
+
+
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_text_fits(width: int) -> None:
+    """One snapshot as text holds to its width, with names that hold anything."""
+    import io
+
+    from rich.console import Console
+
+    odd = process(3, command="a\x1b[31m\n" + "long " * 100)
+    entries = make_entries(None, snapshot(10, odd), Choice(), user)
+    file = io.StringIO()
+    console = Console(file=file, width=width)
+    render_snapshot(None, snapshot(10, odd), entries, Choice(), console=console)
+    assert max(map(len, file.getvalue().splitlines())) <= width
+    assert "\x1b" not in file.getvalue()
