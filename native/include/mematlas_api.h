@@ -332,6 +332,30 @@ struct mematlas_sharing_result {
 int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus, uint32_t threads,
 			 uint64_t duration_ns, struct mematlas_sharing_result *ret);
 
+/* kernels/stream.c: bandwidth. Arrays of `count` doubles, at multiples of 8; a is read, or written from
+ * b and c as STREAM does, with 3.0 for its scalar. */
+enum mematlas_stream_operation {
+	MEMATLAS_STREAM_READ,
+	MEMATLAS_STREAM_WRITE, /* a = 3 */
+	MEMATLAS_STREAM_COPY,  /* a = b */
+	MEMATLAS_STREAM_SCALE, /* a = 3 b */
+	MEMATLAS_STREAM_ADD,   /* a = b + c */
+	MEMATLAS_STREAM_TRIAD  /* a = b + 3 c */
+};
+struct mematlas_stream_result {
+	uint64_t ns; /* from the first thread's start to the last one's end */
+	double sum;  /* of what was read */
+};
+/* vectors: "AVX-512", "AVX2", "SSE2", "NEON", or NULL for the widest there are. bypass: stores that leave
+ * the caches alone. cpus: as of mematlas_sharing_run. -EOPNOTSUPP: no such vectors here. */
+int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b, uint64_t c,
+			uint64_t count, const int32_t *cpus, uint32_t threads,
+			struct mematlas_stream_result *ret);
+const char *mematlas_stream_vectors(void); /* the widest there are */
+
+/* kernels/pingpong.c: `rounds` times back and forth between two CPUs. */
+int mematlas_pingpong_run(int32_t first, int32_t second, uint64_t rounds, uint64_t *ret_ns);
+
 /* kernels/fault.c: memory got from the kernel, timed. */
 struct mematlas_fault_cost {
 	uint64_t ns;

@@ -3,7 +3,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -11,13 +10,14 @@
 
 #include "clock.h"
 #include "mematlas.h"
+#include "pin.h"
 
 #define BATCH 64u /* operations between looks at the flag */
 #define LINE 128u /* two lines: neighbours are fetched in pairs */
 
 struct contest {
 	_Alignas(LINE) _Atomic uint32_t ready;
-	_Alignas(LINE) _Atomic bool stop;
+	_Alignas(LINE) _Atomic uint32_t stop;
 	_Alignas(LINE) int mode;
 	uint32_t threads;
 	uint64_t duration_ns;
@@ -71,34 +71,6 @@ static void (*const batches[])(_Atomic uint64_t *) = {
 	[MEMATLAS_SHARING_LOAD] = load_batch,
 };
 
-static int pin(int cpu)
-{
-	cpu_set_t *set = CPU_ALLOC((size_t)cpu + 1);
-	size_t size = CPU_ALLOC_SIZE((size_t)cpu + 1);
-
-	if (!set)
-		return -ENOMEM;
-	CPU_ZERO_S(size, set);
-	CPU_SET_S((size_t)cpu, size, set);
-	int result = -pthread_setaffinity_np(pthread_self(), size, set);
-	CPU_FREE(set);
-	return result;
-}
-
-/* Spins, but lets others run: there may be more threads than CPUs. */
-static void await_others(struct contest *contest)
-{
-	atomic_fetch_add(&contest->ready, 1);
-	for (unsigned turn = 1;
-	     atomic_load_explicit(&contest->ready, memory_order_acquire) < contest->threads;
-	     turn++) {
-		if (atomic_load(&contest->stop))
-			return;
-		if (turn % 1024 == 0)
-			sched_yield();
-	}
-}
-
 static uint64_t interruptions_so_far(void)
 {
 	struct rusage usage;
@@ -113,8 +85,8 @@ static void *contend(void *argument)
 	struct contest *contest = self->contest;
 	void (*batch)(_Atomic uint64_t *) = batches[contest->mode];
 
-	self->error = self->cpu < 0 ? 0 : pin(self->cpu);
-	await_others(contest);
+	self->error = self->cpu < 0 ? 0 : pin_thread(self->cpu);
+	await_all(&contest->ready, contest->threads, &contest->stop);
 	self->interruptions = interruptions_so_far();
 	uint64_t began = now_ns();
 	while (!atomic_load_explicit(&contest->stop, memory_order_relaxed)) {
@@ -122,7 +94,7 @@ static void *contend(void *argument)
 		self->operations += BATCH;
 		if (self->keeps_time && self->operations % (8 * BATCH) == 0 &&
 		    now_ns() - began >= contest->duration_ns)
-			atomic_store(&contest->stop, true);
+			atomic_store(&contest->stop, 1);
 	}
 	self->elapsed_ns = now_ns() - began;
 	self->interruptions = interruptions_so_far() - self->interruptions;
@@ -149,7 +121,7 @@ static int run(struct contest *contest, struct contender *contenders)
 	int error = start_all(contenders, contest->threads, &started);
 
 	if (error)
-		atomic_store(&contest->stop, true);
+		atomic_store(&contest->stop, 1);
 	for (uint32_t i = 0; i < started; i++) {
 		pthread_join(contenders[i].thread, NULL);
 		if (!error)

@@ -73,6 +73,119 @@ def _sure(*figures: Figure) -> bool:
     return not any(each.noisy for each in figures)
 
 
+# ---- bandwidth
+
+
+def _explain_bandwidth(section: Section) -> list[Finding | None]:
+    return [_stores(section), _threads(section)]
+
+
+def _stores(section: Section) -> Finding | None:
+    """Say what stores that leave the caches alone gain."""
+    usual = find(section.figures, what="copy", stores="ordinary", bytes="useful")
+    bypass = find(section.figures, what="copy", stores="non-temporal")
+    if usual is None or bypass is None:
+        return None
+    threads = usual.labels["threads"]
+    text = (
+        f"Copying large arrays moves {usual.median:.3g} GB/s with ordinary stores and "
+        f"{bypass.median:.3g} GB/s with non-temporal ones ({threads} thread)"
+    )
+    if bypass.median < _CLEAR * usual.median or not differ(usual, bypass):
+        return Finding(
+            f"{text}: no clear difference", "leave stores to the compiler", _sure(usual, bypass)
+        )
+    return Finding(
+        f"{text}: ordinary stores first fetch every line they overwrite",
+        "for results larger than the last cache and not read again soon, use non-temporal stores "
+        "(mematlas.bench.stream_copy; memcpy of large blocks does)",
+        _sure(usual, bypass),
+    )
+
+
+def _threads(section: Section) -> Finding | None:
+    """Say what more threads gain."""
+    reads = [each for each in section.figures if each.labels["what"] == "read"]
+    if len(reads) < 2:
+        return None
+    one, best = reads[0], max(reads, key=lambda each: each.median)
+    ratio = best.median / one.median
+    if ratio < _CLEAR or not differ(one, best):
+        return Finding(
+            f"One thread reads {one.median:.3g} GB/s, all that memory gives: more threads add nothing",
+            "do not add threads to work that only streams through memory",
+            _sure(one, best),
+        )
+    return Finding(
+        f"One thread reads {one.median:.3g} GB/s, {best.labels['threads']} threads {best.median:.3g}: "
+        f"{ratio:.1f}x",
+        f"use up to {best.labels['threads']} threads where memory is streamed",
+        _sure(one, best),
+    )
+
+
+# ---- latency
+
+_PLATEAU = 1.25  # steps within a level are smaller
+_LENGTH = 3  # points at least
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """A cache found by its latency alone: up to `size` bytes a load takes `ns`."""
+
+    size: int
+    ns: float
+
+
+def levels(section: Section) -> list[Level]:
+    """Find the caches: sizes over which latency hardly grows. The last such stretch is memory itself."""
+    kinds = values(section, "pages")
+    kind = next((each for each in ("1G", "2M", "thp") if each in kinds), kinds[0] if kinds else "")
+    points = sorted(
+        (int(each.labels["working set"]), each.median)
+        for each in section.figures
+        if each.labels["pages"] == kind
+    )
+    found: list[Level] = []
+    begin = 0
+    while begin < len(points):
+        end, low = begin, points[begin][1]
+        while end + 1 < len(points) and points[end + 1][1] <= _PLATEAU * low:
+            end += 1
+            low = min(low, points[end][1])
+        if end - begin + 1 >= _LENGTH:
+            stretch = sorted(cost for _, cost in points[begin : end + 1])
+            found.append(Level(points[end][0], stretch[len(stretch) // 2]))
+            begin = end + 1
+        else:
+            begin += 1
+    return found
+
+
+def _explain_latency(section: Section) -> list[Finding | None]:
+    costs = [each for each in section.figures if each.labels["what"] == "latency"]
+    if not costs:
+        return []
+    near = min(costs, key=lambda each: int(each.labels["working set"]))
+    far = max(costs, key=lambda each: (int(each.labels["working set"]), -each.median))
+    found = levels(section)
+    caches = [each for each in found if each.size < int(far.labels["working set"])]
+    steps = "; ".join(f"up to {format_bytes(each.size)} {nanoseconds(each.ns)}" for each in caches)
+    text = (
+        f"A load that must wait costs {nanoseconds(near.median)} from the first cache and "
+        f"{nanoseconds(far.median)} from {format_bytes(int(far.labels['working set']))} of memory, "
+        f"{far.median / near.median:.0f}x"
+    )
+    return [
+        Finding(
+            text + (f". Steps found: {steps}" if steps else ""),
+            "keep what is used together in few cache lines, and working sets below a step",
+            _sure(near, far),
+        )
+    ]
+
+
 # ---- tlb
 
 
@@ -422,15 +535,17 @@ def _resident(section: Section) -> Finding | None:
 def _explain_numa(section: Section) -> list[Finding | None]:
     local = [each for each in section.figures if each.labels["cpus"] == each.labels["memory"]]
     remote = [each for each in section.figures if each.labels["cpus"] != each.labels["memory"]]
-    local = [each for each in local if each.unit == "ns"]
-    remote = [each for each in remote if each.unit == "ns"]
+    reads = [each for each in section.figures if each.labels["what"] == "read"]
+    local = [each for each in local if each.labels["what"] == "latency"]
+    remote = [each for each in remote if each.labels["what"] == "latency"]
     if not local:
         return []
     near = min(local, key=lambda each: each.median)
     if not remote:
         return [
             Finding(
-                f"One memory node: every CPU reaches all memory in {nanoseconds(near.median)}",
+                f"One memory node: every CPU reaches all memory in {nanoseconds(near.median)}"
+                + (f", and all together read {reads[0].median:.3g} GB/s" if reads else ""),
                 "nothing to place; NUMA policies have no effect here",
                 _sure(near),
             )
@@ -447,6 +562,8 @@ def _explain_numa(section: Section) -> list[Finding | None]:
 
 
 _EXPLAIN: dict[str, Callable[[Section], list[Finding | None]]] = {
+    "bandwidth": _explain_bandwidth,
+    "latency": _explain_latency,
     "tlb": _explain_tlb,
     "sharing": _explain_sharing,
     "faults": _explain_faults,

@@ -8,6 +8,14 @@ from typing import TYPE_CHECKING
 
 from mematlas import __version__
 from mematlas.bench import fingerprint
+from mematlas.bench.arrays import (
+    stream_add,
+    stream_copy,
+    stream_read,
+    stream_scale,
+    stream_triad,
+    stream_write,
+)
 from mematlas.bench.catalogue import BENCHMARKS, NAMES
 from mematlas.bench.method import Meter, Settings
 from mematlas.errors import UsageError
@@ -16,7 +24,19 @@ from mematlas.model.bench import Result
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["BENCHMARKS", "NAMES", "Settings", "pages_needed", "run"]
+__all__ = [
+    "BENCHMARKS",
+    "NAMES",
+    "Settings",
+    "pages_needed",
+    "run",
+    "stream_add",
+    "stream_copy",
+    "stream_read",
+    "stream_scale",
+    "stream_triad",
+    "stream_write",
+]
 
 _BY_PAGE_SIZE = ("tlb", "faults")
 

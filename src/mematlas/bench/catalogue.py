@@ -14,6 +14,10 @@ class Benchmark(NamedTuple):
 
 
 BENCHMARKS: tuple[Benchmark, ...] = (
+    Benchmark(
+        "bandwidth", "mematlas.bench.bandwidth", "read, write, copy, triad; 1 to all threads"
+    ),
+    Benchmark("latency", "mematlas.bench.latency", "a load, by how much memory is in use"),
     Benchmark("tlb", "mematlas.bench.tlb", "what page size costs: walks, gathers, small mappings"),
     Benchmark("sharing", "mematlas.bench.sharing", "false sharing and contended atomics"),
     Benchmark("faults", "mematlas.bench.faults", "memory from the kernel: touch, populate, fork"),

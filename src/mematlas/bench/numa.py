@@ -24,7 +24,7 @@ _SIZE = 128 << 20
 
 
 def measure(settings: Settings, meter: Meter) -> None:
-    """Chase pointers from each node's CPUs through each node's memory."""
+    """Follow pointers and read at full speed, from each node's CPUs in each node's memory."""
     nodes = nodes_with_memory()
     places = {node: cpus for node, cpus in cpus_by_node().items() if cpus}
     if len(nodes) < 2:
@@ -42,14 +42,31 @@ def measure(settings: Settings, meter: Meter) -> None:
             meter.proofs[f"node {node}"] = f"{memory.proof.text()}; {on_node(memory, node)}"
             chain = Chain(shuffled(packed(memory.address, size // 64)))
             cases = [
-                Case(
-                    {"what": "latency", "cpus": f"node {near}", "memory": f"node {node}"},
-                    "ns",
-                    partial(_walk_on, cpus[0], chain),
-                )
+                case
                 for near, cpus in places.items()
+                for case in _pair(near, cpus, node, memory, chain)
             ]
             meter.measure(cases, until=number / len(nodes))
+
+
+def _pair(near: int, cpus: list[int], node: int, memory: Backed, chain: Chain) -> list[Case]:
+    """List what to measure between one node's CPUs and one node's memory."""
+    labels: dict[str, str | int] = {"cpus": f"node {near}", "memory": f"node {node}"}
+    return [
+        Case({"what": "latency", **labels}, "ns", partial(_walk_on, cpus[0], chain)),
+        Case(
+            {"what": "read", **labels, "threads": len(cpus)},
+            "GB/s",
+            partial(_read_from, cpus, memory),
+            lower_is_better=False,
+        ),
+    ]
+
+
+def _read_from(cpus: list[int], memory: Backed) -> float:
+    count = memory.length // 8
+    spent, _ = native.run_stream("read", memory.address, 0, 0, count, cpus=cpus)
+    return 8 * count / spent
 
 
 def _walk_on(cpu: int, chain: Chain) -> float:

@@ -27,12 +27,14 @@ from mematlas.native.pool import PoolFigures, PoolHandle
 from mematlas.native.process import add_personality, disable_thp, same_address_space
 from mematlas.native.residency import cachestat, mincore_file
 from mematlas.native.sharing import SHARING_MODES, run_sharing
+from mematlas.native.stream import STREAM_OPERATIONS, run_pingpong, run_stream, stream_vectors
 
 __all__ = [
     "ABSENT",
     "MAPS_COLUMNS",
     "PAGE",
     "SHARING_MODES",
+    "STREAM_OPERATIONS",
     "Account",
     "Collector",
     "Event",
@@ -70,10 +72,13 @@ __all__ = [
     "read_heap",
     "read_maps",
     "read_pagemap",
+    "run_pingpong",
     "run_sharing",
+    "run_stream",
     "same_address_space",
     "scan_pagemap",
     "set_policy",
+    "stream_vectors",
     "touch_pages",
     "trim_heap",
     "unlock_memory",

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 _LINE = 64
 
 TITLES = {
+    "bandwidth": "Bandwidth",
+    "latency": "Latency",
     "tlb": "Page size",
     "sharing": "Threads that share",
     "faults": "Memory from the kernel",
@@ -79,6 +81,8 @@ def label_text(name: str, value: Label) -> str:
         return page_title(str(value))
     if name == "places":
         return _round_bytes(int(value) * 4096)
+    if name == "working set":
+        return _round_bytes(int(value))
     if name in ("size", "distance"):
         return "mixed" if value == 0 else _round_bytes(int(value))
     if name == "threads":
@@ -109,11 +113,14 @@ def marks(block: Block, machine: Machine) -> list[tuple[float, str]]:
 
 
 ROW_TITLES = {
+    "bandwidth": "Bandwidth",
+    "latency": "Latency",
     "places": "memory visited",
     "what": "",
     "distance": "bytes apart",
     "size": "object",
     "threads": "",
+    "working set": "working set",
     "cpus": "CPUs of",
     "layout": "",
     "allocator": "",
@@ -127,6 +134,30 @@ def _plain(section: Section, what: str) -> Block:
     return Block(
         what, some[0].unit, {"what": what} if what else {}, rows, names[1] if len(names) > 1 else ""
     )
+
+
+def _bandwidth(section: Section) -> list[Block]:
+    counts = dict.fromkeys(each.labels["threads"] for each in section.figures)
+    charts = [
+        Block(f"By threads, {stores} stores", "GB/s", {"stores": ("none", stores), "bytes": "useful"},
+              "threads", "what", chart=True, log_x=False, log_y=False)
+        for stores in ("ordinary", "non-temporal")
+    ]  # fmt: skip
+    tables = [
+        Block(f"{label_text('threads', count)}, {title}", "GB/s", {"threads": count, "bytes": kind},
+              "what", "stores")
+        for count in counts
+        for kind, title in (("useful", "bytes as STREAM counts"), ("moved", "bytes moved, with lines fetched to be overwritten"))
+    ]  # fmt: skip
+    return [*(charts if len(counts) > 1 else []), *tables]
+
+
+def _latency(_section: Section) -> list[Block]:
+    return [
+        Block(
+            "A load, by working set", "ns", {"what": "latency"}, "working set", "pages", chart=True
+        )
+    ]
 
 
 def _tlb(section: Section) -> list[Block]:
@@ -196,7 +227,18 @@ def _alloc(section: Section) -> list[Block]:
 
 
 def _numa(_section: Section) -> list[Block]:
-    return [Block("Latency", "ns", {"what": "latency"}, "cpus", "memory")]
+    return [
+        Block("Latency of a load", "ns", {"what": "latency"}, "cpus", "memory"),
+        Block("Reading, all CPUs of a node", "GB/s", {"what": "read"}, "cpus", "memory"),
+    ]
 
 
-_BLOCKS = {"tlb": _tlb, "sharing": _sharing, "faults": _faults, "alloc": _alloc, "numa": _numa}
+_BLOCKS = {
+    "bandwidth": _bandwidth,
+    "latency": _latency,
+    "tlb": _tlb,
+    "sharing": _sharing,
+    "faults": _faults,
+    "alloc": _alloc,
+    "numa": _numa,
+}

@@ -115,7 +115,7 @@ def _block(section: Section, block: Block, machine: Machine, charts: list[dict[s
     names = layout.columns(table)
     title = f'{_safe(block.title)}<span class="about">{_safe(block.unit)}</span>'
     values = _values(block, table, names)
-    if not (block.chart and len(table) > 2):
+    if not (block.chart and len(table) > 1):
         return f'<div class="block"><h3>{title}</h3>{values}</div>'
     chart = _chart(block, table, names, layout.marks(block, machine))
     charts.append(chart)

@@ -93,7 +93,7 @@ def _block(section: Section, block: Block, machine: Machine, console: Console) -
         for row, cells in table.items()
     ]
     show(console, headings, rows)
-    if block.chart and len(table) > 2:
+    if block.chart and len(table) > 1:
         write(console, _chart(table, names, block, machine, console))
 
 

@@ -1,0 +1,129 @@
+/* Bandwidth: threads pinned and started together, each on its part of the arrays; the slowest ends
+ * the clock. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "mematlas.h"
+#include "pin.h"
+#include "stream.h"
+
+struct stream_team {
+	_Alignas(128) _Atomic uint32_t ready;
+	_Alignas(128) _Atomic uint32_t abandoned;
+	uint32_t threads;
+	int operation, bypass;
+	const struct stream_loops *loops;
+};
+
+struct stream_worker {
+	_Alignas(128) struct stream_team *team;
+	double *a;
+	const double *b, *c;
+	uint64_t count;
+	int cpu, error;
+	uint64_t began, ended;
+	double sum;
+	pthread_t thread;
+};
+
+static double run_loop(const struct stream_loops *loops, int operation, int bypass, double *a,
+		       const double *b, const double *c, uint64_t count)
+{
+	if (operation == MEMATLAS_STREAM_READ)
+		return loops->read(a, count);
+	(bypass ? loops->bypass : loops->store)[operation](a, b, c, count);
+	return 0;
+}
+
+static void *work_on_part(void *argument)
+{
+	struct stream_worker *self = argument;
+	struct stream_team *team = self->team;
+
+	self->error = self->cpu < 0 ? 0 : pin_thread(self->cpu);
+	await_all(&team->ready, team->threads, &team->abandoned);
+	self->began = now_ns();
+	self->sum = run_loop(team->loops, team->operation, team->bypass, self->a, self->b, self->c,
+			     self->count);
+	self->ended = now_ns();
+	return NULL;
+}
+
+static int start_workers(struct stream_team *team, struct stream_worker *workers)
+{
+	uint32_t started = 0;
+	int error = 0;
+
+	for (; !error && started < team->threads; started += !error)
+		error = -pthread_create(&workers[started].thread, NULL, work_on_part,
+					&workers[started]);
+	if (error)
+		atomic_store(&team->abandoned, 1);
+	for (uint32_t i = 0; i < started; i++) {
+		pthread_join(workers[i].thread, NULL);
+		error = error ? error : workers[i].error;
+	}
+	return error;
+}
+
+static void share_out(struct stream_worker *workers, struct stream_team *team, double *a,
+		      const double *b, const double *c, uint64_t count, const int32_t *cpus)
+{
+	for (uint32_t i = 0; i < team->threads; i++) {
+		uint64_t from = count * i / team->threads, to = count * (i + 1) / team->threads;
+
+		workers[i] = (struct stream_worker){.team = team,
+						    .cpu = cpus[i],
+						    .a = a + from,
+						    .b = b + from,
+						    .c = c + from,
+						    .count = to - from};
+	}
+}
+
+static void sum_up(const struct stream_worker *workers, uint32_t threads,
+		   struct mematlas_stream_result *ret)
+{
+	uint64_t began = UINT64_MAX, ended = 0;
+
+	ret->sum = 0;
+	for (uint32_t i = 0; i < threads; i++) {
+		began = workers[i].began < began ? workers[i].began : began;
+		ended = workers[i].ended > ended ? workers[i].ended : ended;
+		ret->sum += workers[i].sum;
+	}
+	ret->ns = ended - began;
+}
+
+int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b,
+			uint64_t c, uint64_t count, const int32_t *cpus, uint32_t threads,
+			struct mematlas_stream_result *ret)
+{
+	struct stream_team team = {.threads = threads, .operation = operation, .bypass = bypass};
+
+	team.loops = vectors ? stream_loops_named(vectors) : stream_loops_best();
+	if (!team.loops)
+		return -EOPNOTSUPP;
+	if (operation < 0 || operation > MEMATLAS_STREAM_TRIAD || !threads || (a | b | c) % 8)
+		return -EINVAL;
+	struct stream_worker *workers = aligned_alloc(128, threads * sizeof(*workers));
+	if (!workers)
+		return -ENOMEM;
+	share_out(workers, &team, (double *)(uintptr_t)a, (const double *)(uintptr_t)b,
+		  (const double *)(uintptr_t)c, count, cpus);
+	int error = start_workers(&team, workers);
+	if (!error)
+		sum_up(workers, threads, ret);
+	free(workers);
+	return error;
+}
+
+const char *mematlas_stream_vectors(void)
+{
+	return stream_loops_best()->name;
+}

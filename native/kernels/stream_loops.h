@@ -1,0 +1,104 @@
+/* The loops themselves, included once for each width of vectors with these macros set:
+ *
+ *   NAME(x)  TARGET  VECTOR  WIDTH (doubles)  LOAD(p) STORE(p, v) BYPASS(p, v) SPREAD(x) SUM(a, b)
+ *   PRODUCT(a, b)  FENCE()
+ *
+ * Not guarded: that is the point. */
+
+/* Doubles until `at` is aligned for BYPASS and STORE. */
+TARGET static uint64_t NAME(head)(const double *at, uint64_t count)
+{
+	uint64_t off = (uintptr_t)at / sizeof(double) % WIDTH;
+	uint64_t head = off ? WIDTH - off : 0;
+
+	return head < count ? head : count;
+}
+
+/* Four streams at once keep more lines on their way from memory than one. */
+TARGET static double NAME(read)(const double *a, uint64_t count)
+{
+	uint64_t quarter = count / 4 / (2 * WIDTH) * (2 * WIDTH);
+	VECTOR sum[8];
+	double lanes[WIDTH], total = 0;
+
+	for (unsigned i = 0; i < 8; i++)
+		sum[i] = SPREAD(0.0);
+	for (uint64_t i = 0; i < quarter; i += 2 * WIDTH)
+		for (unsigned stream = 0; stream < 4; stream++) {
+			const double *at = a + stream * quarter + i;
+
+			sum[2 * stream] = SUM(sum[2 * stream], LOAD(at));
+			sum[2 * stream + 1] = SUM(sum[2 * stream + 1], LOAD(at + WIDTH));
+		}
+	for (unsigned i = 1; i < 8; i++)
+		sum[0] = SUM(sum[0], sum[i]);
+	STORE(lanes, sum[0]);
+	for (unsigned lane = 0; lane < WIDTH; lane++)
+		total += lanes[lane];
+	for (uint64_t i = 4 * quarter; i < count; i++)
+		total += a[i];
+	return total;
+}
+
+#define LOOP(name, put, end, vector, single)                                                       \
+	TARGET static void NAME(name)(double *a, const double *b, const double *c, uint64_t count) \
+	{                                                                                          \
+		uint64_t i = 0, head = NAME(head)(a, count);                                       \
+		VECTOR factor = SPREAD(STREAM_FACTOR);                                             \
+                                                                                                   \
+		(void)b, (void)c, (void)factor;                                                    \
+		for (; i < head; i++)                                                              \
+			a[i] = single;                                                             \
+		for (; i + 4 * WIDTH <= count; i += 4 * WIDTH)                                     \
+			for (unsigned part = 0; part < 4; part++) {                                \
+				uint64_t at = i + part * WIDTH;                                    \
+                                                                                                   \
+				put(a + at, vector);                                               \
+			}                                                                          \
+		for (; i < count; i++)                                                             \
+			a[i] = single;                                                             \
+		end;                                                                               \
+	}
+
+#define LOOPS(kind, put, end)                                                                      \
+	LOOP(write_##kind, put, end, factor, STREAM_FACTOR)                                        \
+	LOOP(copy_##kind, put, end, LOAD(b + at), b[i])                                            \
+	LOOP(scale_##kind, put, end, PRODUCT(factor, LOAD(b + at)), STREAM_FACTOR *b[i])           \
+	LOOP(add_##kind, put, end, SUM(LOAD(b + at), LOAD(c + at)), b[i] + c[i])                   \
+	LOOP(triad_##kind, put, end, SUM(LOAD(b + at), PRODUCT(factor, LOAD(c + at))),             \
+	     b[i] + STREAM_FACTOR * c[i])
+
+LOOPS(store, STORE_ALIGNED, (void)0)
+LOOPS(bypass, BYPASS, FENCE())
+
+#define TABLE(kind)                                                                                \
+	{0,                                                                                        \
+	 NAME(write_##kind),                                                                       \
+	 NAME(copy_##kind),                                                                        \
+	 NAME(scale_##kind),                                                                       \
+	 NAME(add_##kind),                                                                         \
+	 NAME(triad_##kind)}
+
+static const struct stream_loops NAME(loops) = {
+	.name = NAME_TEXT,
+	.read = NAME(read),
+	.store = TABLE(store),
+	.bypass = TABLE(bypass),
+};
+
+#undef LOOP
+#undef LOOPS
+#undef TABLE
+#undef NAME
+#undef NAME_TEXT
+#undef TARGET
+#undef VECTOR
+#undef WIDTH
+#undef LOAD
+#undef STORE
+#undef STORE_ALIGNED
+#undef BYPASS
+#undef SPREAD
+#undef SUM
+#undef PRODUCT
+#undef FENCE
