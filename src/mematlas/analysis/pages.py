@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 STATES = tuple(State)
-_COUNTS = ((0, "0"), (1, "1"), (2, "2"), (3, "3-4"), (5, "5-16"), (17, "17-256"), (257, "257+"))
-_UNKNOWN = np.uint64(2**64 - 1)
+COUNTS = ((0, "0"), (1, "1"), (2, "2"), (3, "3-4"), (5, "5-16"), (17, "17-256"), (257, "257+"))
+UNKNOWN = np.uint64(2**64 - 1)
 SHOWN_FLAGS = (
     "LRU",
     "ACTIVE",
@@ -53,7 +53,7 @@ def state_of(pages: Pages) -> NDArray[np.uint8]:
     mark(has(pages.entry, Entry.SWAPPED), State.SWAPPED)
     mark(has(pages.entry, Entry.GUARD), State.GUARD)
     if pages.flags is not None:
-        known = present & (pages.flags != _UNKNOWN)
+        known = present & (pages.flags != UNKNOWN)
         mark(known & has(pages.flags, FrameFlag.THP | FrameFlag.HUGETLB), State.HUGE)
         mark(known & has(pages.flags, FrameFlag.KSM), State.KSM)
         mark(known & has(pages.flags, FrameFlag.ZERO), State.ZERO)
@@ -67,7 +67,7 @@ def add_up(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageSums
     entry = pages.entry
     present = has(entry, Entry.PRESENT)
     guard = has(entry, Entry.GUARD)
-    flags = None if pages.flags is None else np.where(pages.flags == _UNKNOWN, 0, pages.flags)
+    flags = None if pages.flags is None else np.where(pages.flags == UNKNOWN, 0, pages.flags)
 
     def count(mask: Mask) -> int:
         return int(np.count_nonzero(mask))
@@ -206,10 +206,10 @@ def _inside(address: Words, ranges: tuple[tuple[int, int], ...]) -> Mask:
 
 
 def _histogram(counts: Words) -> dict[str, int]:
-    known = counts[counts != _UNKNOWN]
-    place = np.searchsorted([low for low, _ in _COUNTS], known, side="right") - 1
-    totals = np.bincount(place, minlength=len(_COUNTS)).tolist()
-    return {name: total for (_, name), total in zip(_COUNTS, totals, strict=True) if total}
+    known = counts[counts != UNKNOWN]
+    place = np.searchsorted([low for low, _ in COUNTS], known, side="right") - 1
+    totals = np.bincount(place, minlength=len(COUNTS)).tolist()
+    return {name: total for (_, name), total in zip(COUNTS, totals, strict=True) if total}
 
 
 def node_of(frame: int, ranges: tuple[FrameRange, ...]) -> int | None:
@@ -230,7 +230,7 @@ def _by_node(entry: Words, ranges: tuple[FrameRange, ...]) -> dict[int, int]:
 
 
 def _by_cgroup(inodes: Words, names: dict[int, str]) -> dict[str, int]:
-    found, counts = np.unique(inodes[inodes != _UNKNOWN], return_counts=True)
+    found, counts = np.unique(inodes[inodes != UNKNOWN], return_counts=True)
     return {
         names.get(inode, f"inode {inode}") if inode else "none": count
         for inode, count in zip(found.tolist(), counts.tolist(), strict=True)

@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which.add_argument("--mapping", metavar="NAME", help="only mappings with NAME in their name")
     which.add_argument("--range", metavar="A-B", type=address_range, help="only these addresses")
     parser.add_argument("--map", metavar="OUT.png", help="write the map as a picture")
+    parser.add_argument(
+        "--html", metavar="OUT.html", help="write the map as a page to look around in"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (mematlas/pages/1)")
 
 
@@ -46,15 +49,23 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.analysis.pages import keep_largest, make_report
     from mematlas.sources import cgroup_names, pages, smaps
     from mematlas.sources.process import open_process, parse_pid
+    from mematlas.sources.status import read_command
 
     with open_process(parse_pid(arguments.pid)) as process:
         mappings = _choose(list(smaps.read_from(process, figures=False)[0]), arguments)
         found = pages.read_from(process, [(each.start, each.end) for each in mappings])
+        command = " ".join(read_command(process))
     names = cgroup_names.read_names() if found.cgroup is not None else {}
     if arguments.map:
         _write_map(arguments.map, make_report(found, mappings, width=_cells(mappings)))
-        if not arguments.json:
-            return 0
+    if arguments.html:
+        from mematlas.analysis.page_map import make_page_map
+        from mematlas.views.html.page_map import render_page_map
+
+        page = render_page_map(make_page_map(found, mappings, command))
+        Path(arguments.html).write_text(page, encoding="utf-8", errors="backslashreplace")
+    if (arguments.map or arguments.html) and not arguments.json:
+        return 0
     if arguments.json:
         from mematlas.views import facts_json
 

@@ -34,6 +34,10 @@ BENCH_MODULES = ("theme.js", "tooltip.js", "bench/chart.js", "bench/main.js")
 STYLES = ("style.css",)
 BENCH_STYLES = ("style.css", "bench/style.css")
 
+PAGES_MODULES = ("format.js", "theme.js", "tooltip.js", "pages/cells.js", "pages/main.js")
+"""Of the map of `mematlas pages --html`."""
+PAGES_STYLES = ("style.css", "pages/style.css")
+
 _IMPORT = re.compile(r"^import .*?;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class))", re.MULTILINE)
 
