@@ -316,6 +316,24 @@ uint64_t mematlas_chain_walk(uint64_t start, uint64_t steps, uint64_t *ret_ns);
 /* Sums the words: loads that do not wait for each other. */
 uint64_t mematlas_gather_sum(const uint64_t *addresses, uint64_t count, uint64_t *ret_ns);
 
+/* kernels/transpose.c: to[c][r] = from[r][c], elements of `size` (1, 2, 4, 8, 16) bytes, rows contiguous
+ * and as many bytes apart as told. */
+enum mematlas_transpose_method {
+	MEMATLAS_TRANSPOSE_ROWS,
+	MEMATLAS_TRANSPOSE_HALVES, /* cache-oblivious */
+	MEMATLAS_TRANSPOSE_TILES
+};
+int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row, uint64_t rows,
+		       uint64_t columns, uint32_t size, uint64_t *ret_ns);
+
+/* kernels/patterns.c: sums of 64-bit words modulo 2^64; steps in bytes. */
+uint64_t mematlas_pattern_sum(uint64_t base, uint64_t outer, uint64_t outer_step, uint64_t inner, uint64_t inner_step,
+			      uint64_t *ret_ns);
+/* Of digest(values[index[i]]), `rounds` of x ^= x >> 33, x *= 0xff51afd7ed558ccd; the look-up `distance` ahead
+ * is prefetched, with 0 none is. */
+uint64_t mematlas_prefetch_sum(const uint64_t *values, const uint64_t *index, uint64_t count, uint64_t distance,
+			       uint32_t rounds, uint64_t *ret_ns);
+
 /* kernels/sharing.c: threads that change counters at once, thread i the one at base + i * distance. */
 enum mematlas_sharing_mode {
 	MEMATLAS_SHARING_STORE, /* an ordinary += 1 */

@@ -155,6 +155,6 @@ def test_cache_levels_are_found() -> None:
         for size in sizes
     )  # fmt: skip
     found = levels(Section("latency", figures, 1.0))
-    assert [(each.size, each.ns) for each in found] == [
+    assert [(each.least, each.ns) for each in found] == [
         (48 << 10, 1.0), (1 << 20, 3.6), (32 << 20, 12.0), (1 << 30, 110.0)
     ]  # fmt: skip

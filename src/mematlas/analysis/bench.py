@@ -2,75 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mematlas.analysis import bench_access
+from mematlas.analysis.bench_terms import (
+    CLEAR,
+    Finding,
+    differ,
+    find,
+    nanoseconds,
+    page_title,
+    sure,
+    values,
+)
+from mematlas.analysis.cache_levels import Level, find_levels
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from mematlas.model.bench import Figure, Label, Section
 
-_CLEAR = 1.1  # below this ratio nothing is said to differ
 _PAGE = 4096  # bytes from one place of the tlb benchmark to the next
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`text` says what was found, `advice` what to do. Not sure: the figures behind it are noisy."""
-
-    text: str
-    advice: str
-    sure: bool = True
 
 
 def findings(section: Section) -> list[Finding]:
     """Explain one benchmark's figures."""
     explain = _EXPLAIN.get(section.name)
     return [] if explain is None else [each for each in explain(section) if each is not None]
-
-
-def find(figures: Iterable[Figure], **labels: Label) -> Figure | None:
-    """Find the figure with these labels."""
-    wanted = labels.items()
-    return next((each for each in figures if wanted <= each.labels.items()), None)
-
-
-def values(section: Section, label: str) -> list[Label]:
-    """List what a label takes, in order of appearance."""
-    return list(
-        dict.fromkeys(each.labels[label] for each in section.figures if label in each.labels)
-    )
-
-
-def differ(one: Figure, other: Figure) -> bool:
-    """Tell whether the medians' confidence intervals are apart."""
-    (low, high), (other_low, other_high) = one.interval, other.interval
-    return high < other_low or other_high < low
-
-
-def page_title(kind: str) -> str:
-    """Name pages as people do."""
-    titles = {
-        "4k": "4 KiB pages",
-        "4k shared": "shared 4 KiB pages",
-        "thp": "transparent huge pages",
-        "2M": "2 MiB hugetlb pages",
-        "1G": "1 GiB hugetlb pages",
-    }
-    return titles.get(kind, f"{kind.removesuffix('K')} KiB folios" if kind.endswith("K") else kind)
-
-
-def nanoseconds(value: float) -> str:
-    """Write a time that is given in ns, to three digits."""
-    if value < 999.5:
-        return f"{value:.3g} ns"
-    return f"{value / 1e3:.3g} us" if value < 999.5e3 else f"{value / 1e6:.3g} ms"
-
-
-def _sure(*figures: Figure) -> bool:
-    return not any(each.noisy for each in figures)
 
 
 # ---- bandwidth
@@ -91,15 +50,15 @@ def _stores(section: Section) -> Finding | None:
         f"Copying large arrays moves {usual.median:.3g} GB/s with ordinary stores and "
         f"{bypass.median:.3g} GB/s with non-temporal ones ({threads} thread)"
     )
-    if bypass.median < _CLEAR * usual.median or not differ(usual, bypass):
+    if bypass.median < CLEAR * usual.median or not differ(usual, bypass):
         return Finding(
-            f"{text}: no clear difference", "leave stores to the compiler", _sure(usual, bypass)
+            f"{text}: no clear difference", "leave stores to the compiler", sure(usual, bypass)
         )
     return Finding(
         f"{text}: ordinary stores first fetch every line they overwrite",
         "for results larger than the last cache and not read again soon, use non-temporal stores "
         "(mematlas.bench.stream_copy; memcpy of large blocks does)",
-        _sure(usual, bypass),
+        sure(usual, bypass),
     )
 
 
@@ -110,57 +69,34 @@ def _threads(section: Section) -> Finding | None:
         return None
     one, best = reads[0], max(reads, key=lambda each: each.median)
     ratio = best.median / one.median
-    if ratio < _CLEAR or not differ(one, best):
+    if ratio < CLEAR or not differ(one, best):
         return Finding(
             f"One thread reads {one.median:.3g} GB/s, all that memory gives: more threads add nothing",
             "do not add threads to work that only streams through memory",
-            _sure(one, best),
+            sure(one, best),
         )
     return Finding(
         f"One thread reads {one.median:.3g} GB/s, {best.labels['threads']} threads {best.median:.3g}: "
         f"{ratio:.1f}x",
         f"use up to {best.labels['threads']} threads where memory is streamed",
-        _sure(one, best),
+        sure(one, best),
     )
 
 
 # ---- latency
 
-_PLATEAU = 1.25  # steps within a level are smaller
-_LENGTH = 3  # points at least
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """A cache found by its latency alone: up to `size` bytes a load takes `ns`."""
-
-    size: int
-    ns: float
-
 
 def levels(section: Section) -> list[Level]:
-    """Find the caches: sizes over which latency hardly grows. The last such stretch is memory itself."""
+    """Find the caches in the curve of the largest pages; the last level is memory itself."""
     kinds = values(section, "pages")
     kind = next((each for each in ("1G", "2M", "thp") if each in kinds), kinds[0] if kinds else "")
-    points = sorted(
-        (int(each.labels["working set"]), each.median)
-        for each in section.figures
-        if each.labels["pages"] == kind
+    return find_levels(
+        [
+            (int(each.labels["working set"]), each.median)
+            for each in section.figures
+            if each.labels["pages"] == kind
+        ]
     )
-    found: list[Level] = []
-    begin = 0
-    while begin < len(points):
-        end, low = begin, points[begin][1]
-        while end + 1 < len(points) and points[end + 1][1] <= _PLATEAU * low:
-            end += 1
-            low = min(low, points[end][1])
-        if end - begin + 1 >= _LENGTH:
-            stretch = sorted(cost for _, cost in points[begin : end + 1])
-            found.append(Level(points[end][0], stretch[len(stretch) // 2]))
-            begin = end + 1
-        else:
-            begin += 1
-    return found
 
 
 def _explain_latency(section: Section) -> list[Finding | None]:
@@ -170,8 +106,8 @@ def _explain_latency(section: Section) -> list[Finding | None]:
     near = min(costs, key=lambda each: int(each.labels["working set"]))
     far = max(costs, key=lambda each: (int(each.labels["working set"]), -each.median))
     found = levels(section)
-    caches = [each for each in found if each.size < int(far.labels["working set"])]
-    steps = "; ".join(f"up to {format_bytes(each.size)} {nanoseconds(each.ns)}" for each in caches)
+    caches = [each for each in found if each.least < int(far.labels["working set"])]
+    steps = "; ".join(f"up to {format_bytes(each.least)} {nanoseconds(each.ns)}" for each in caches)
     text = (
         f"A load that must wait costs {nanoseconds(near.median)} from the first cache and "
         f"{nanoseconds(far.median)} from {format_bytes(int(far.labels['working set']))} of memory, "
@@ -181,7 +117,7 @@ def _explain_latency(section: Section) -> list[Finding | None]:
         Finding(
             text + (f". Steps found: {steps}" if steps else ""),
             "keep what is used together in few cache lines, and working sets below a step",
-            _sure(near, far),
+            sure(near, far),
         )
     ]
 
@@ -239,16 +175,16 @@ def _compare_pages(small: Figure, best: Figure, what: str, span: int) -> Finding
         f"{what} in {format_bytes(span)} costs {nanoseconds(small.median)} with 4 KiB pages and "
         f"{nanoseconds(best.median)} with {page_title(kind)}"
     )
-    if ratio < _CLEAR or not differ(small, best):
+    if ratio < CLEAR or not differ(small, best):
         return Finding(
-            f"{costs}: no clear difference", "leave page sizes alone for this", _sure(small, best)
+            f"{costs}: no clear difference", "leave page sizes alone for this", sure(small, best)
         )
     advice = '`mematlas exec --huge thp -- PROGRAM`, or mematlas.Region(size, huge="thp")'
     if kind in ("2M", "1G"):
         advice = f'mematlas.Region(size, huge="{kind}"); `mematlas tune` reserves such pages'
     return Finding(
         f"{costs}: {ratio:.1f}x as much, spent on page walks", f"ask for huge pages: {advice}",
-        _sure(small, best),
+        sure(small, best),
     )  # fmt: skip
 
 
@@ -270,7 +206,7 @@ def _reach(section: Section) -> Finding | None:
                 f"{format_bytes(places * _PAGE)} on a visit to another page costs "
                 f"{nanoseconds(small.median - best.median)} more than in huge pages",
                 "huge pages pay for data larger than that, visited at random",
-                _sure(small, best),
+                sure(small, best),
             )
         last = places
     return None
@@ -284,13 +220,13 @@ def _mappings(section: Section) -> Finding | None:
     ratio = far.median / near.median
     layout = str(far.labels["layout"])
     tables = section.facts.get(f"{layout}: page tables")
-    if tables is None or ratio < _CLEAR or not differ(near, far):
+    if tables is None or ratio < CLEAR or not differ(near, far):
         return None
     return Finding(
         f"{int(far.labels['places']):,} pages, {layout}, cost {ratio:.1f}x per access of the same pages "
         f"in one mapping, and {format_bytes(tables)} of page tables",
         "keep small buffers together: one large region or a pool, not a mapping each",
-        _sure(near, far),
+        sure(near, far),
     )
 
 
@@ -319,12 +255,12 @@ def _false_sharing(section: Section, mode: str, threads: int) -> Finding | None:
         return None
     near, far = counters[0], counters[-1]
     ratio = near.median / far.median
-    if ratio < _CLEAR or not differ(near, far):
+    if ratio < CLEAR or not differ(near, far):
         return Finding(
             f"{threads} threads adding to neighbouring {kind} counters cost each other nothing that "
             "can be told",
             "nothing to do",
-            _sure(near, far),
+            sure(near, far),
         )
     enough = next(each for each in counters if each.median <= 1.2 * far.median)
     distance = int(enough.labels["distance"])
@@ -334,7 +270,7 @@ def _false_sharing(section: Section, mode: str, threads: int) -> Finding | None:
         f"when {distance} bytes apart",
         f"put what each thread writes {distance} bytes apart (alignas({distance}); "
         "mematlas.PaddedCounters)",
-        _sure(near, far),
+        sure(near, far),
     )
 
 
@@ -349,7 +285,7 @@ def _contention(section: Section, threads: int) -> Finding | None:
         f"One atomic counter for {threads} threads costs each {nanoseconds(many.median)} an "
         f"addition{swapped}, against {nanoseconds(one.median)} alone",
         "count per thread and add up when asked; prefer fetch-and-add to compare-and-swap loops",
-        _sure(one, many),
+        sure(one, many),
     )
 
 
@@ -380,13 +316,13 @@ def _first_touch(section: Section) -> Finding | None:
     best = min(others, key=lambda each: each.median, default=None)
     text = f"New memory costs {_per_gib(small)} in 4 KiB pages, before it is used for anything"
     if best is None:
-        return Finding(text, "reuse buffers instead of giving them back", _sure(small))
+        return Finding(text, "reuse buffers instead of giving them back", sure(small))
     ratio = small.median / best.median
     kind = str(best.labels["pages"])
     return Finding(
         f"{text}; {_per_gib(best)} in {page_title(kind)}, {ratio:.1f}x less",
         "reuse buffers instead of giving them back, and ask for huge pages for large ones",
-        _sure(small, best),
+        sure(small, best),
     )
 
 
@@ -400,13 +336,13 @@ def _ahead(section: Section) -> Finding | None:
         return Finding(
             "Populating 4 KiB pages in one call costs as much as touching them",
             "populate for predictable latency, not for speed",
-            _sure(touch, ahead),
+            sure(touch, ahead),
         )
     return Finding(
         f"Populating 4 KiB pages in one call (MADV_POPULATE_WRITE) saves {100 * saved:.0f} % of the "
         "cost of touching them one by one",
         "Region(size, populate=True) where memory is used in full, or latency matters",
-        _sure(touch, ahead),
+        sure(touch, ahead),
     )
 
 
@@ -425,7 +361,7 @@ def _after_fork(section: Section) -> Finding | None:
         f"{nanoseconds(copy.median)}, {copy.median / touch.median:.1f}x of a new page{split}",
         'keep large buffers from children that do not need them: Region(fork="dont"), or start '
         "programs with posix_spawn or vfork",
-        _sure(copy, fork),
+        sure(copy, fork),
     )  # fmt: skip
 
 
@@ -467,7 +403,7 @@ def _fastest(section: Section) -> Finding | None:
     if not base or not ratios:
         return None
     name, ratio = max(ratios.items(), key=lambda each: each[1])
-    if ratio < _CLEAR:
+    if ratio < CLEAR:
         return Finding("No malloc here is clearly faster than glibc's", "keep glibc's")
     library = section.proofs.get(name, name)
     return Finding(
@@ -498,7 +434,7 @@ def _worst(section: Section) -> Finding | None:
         f"{nanoseconds(slow.median)} against {nanoseconds(fast.median)} of {fast.labels['allocator']}",
         "if your program does that, keep memory from going back and forth: "
         "GLIBC_TUNABLES=glibc.malloc.trim_threshold=268435456, a pool, or another malloc",
-        _sure(slow, fast),
+        sure(slow, fast),
     )
 
 
@@ -507,7 +443,7 @@ def _pool(section: Section) -> Finding | None:
     if not ratio:
         return None
     text = f"mematlas's pool of equal objects does the same work {ratio:.1f}x as fast as glibc's malloc"
-    if ratio < _CLEAR:
+    if ratio < CLEAR:
         text = "mematlas's pool of equal objects is no faster than glibc's malloc at this work"
     return Finding(text, "use mematlas.Pool where objects are equal, or shared between processes")
 
@@ -547,7 +483,7 @@ def _explain_numa(section: Section) -> list[Finding | None]:
                 f"One memory node: every CPU reaches all memory in {nanoseconds(near.median)}"
                 + (f", and all together read {reads[0].median:.3g} GB/s" if reads else ""),
                 "nothing to place; NUMA policies have no effect here",
-                _sure(near),
+                sure(near),
             )
         ]
     far = max(remote, key=lambda each: each.median)
@@ -556,12 +492,13 @@ def _explain_numa(section: Section) -> list[Finding | None]:
             f"Memory of {far.labels['memory']} costs CPUs of {far.labels['cpus']} "
             f"{nanoseconds(far.median)} a load, {far.median / near.median:.1f}x of near memory",
             "keep programs and their memory on one node: `mematlas exec --cpunodebind N --membind N`",
-            _sure(near, far),
+            sure(near, far),
         )
     ]
 
 
 _EXPLAIN: dict[str, Callable[[Section], list[Finding | None]]] = {
+    **bench_access.EXPLAIN,
     "bandwidth": _explain_bandwidth,
     "latency": _explain_latency,
     "tlb": _explain_tlb,

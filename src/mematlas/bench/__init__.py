@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from mematlas import __version__
 from mematlas.bench import fingerprint
 from mematlas.bench.arrays import (
+    prefetch_sum,
     stream_add,
     stream_copy,
     stream_read,
     stream_scale,
     stream_triad,
     stream_write,
+    transpose,
 )
 from mematlas.bench.catalogue import BENCHMARKS, NAMES
 from mematlas.bench.method import Meter, Settings
@@ -29,6 +31,7 @@ __all__ = [
     "NAMES",
     "Settings",
     "pages_needed",
+    "prefetch_sum",
     "run",
     "stream_add",
     "stream_copy",
@@ -36,6 +39,7 @@ __all__ = [
     "stream_scale",
     "stream_triad",
     "stream_write",
+    "transpose",
 ]
 
 _BY_PAGE_SIZE = ("tlb", "faults")

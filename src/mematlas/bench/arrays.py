@@ -1,4 +1,4 @@
-"""The bandwidth loops as functions on NumPy arrays."""
+"""The benchmarks' loops as functions on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from mematlas import native
 from mematlas.bench.sharing import cpus_for
 from mematlas.errors import UsageError
+from mematlas.native.patterns import METHODS, sum_ahead, transpose_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_SIZES = (1, 2, 4, 8, 16)  # bytes of an element
 
 
 def stream_read(array: NDArray[Any], *, threads: int = 1) -> float:
@@ -62,6 +65,60 @@ def stream_triad(
 def stream_write(array: NDArray[Any], *, nontemporal: bool = True, threads: int = 1) -> None:
     """Fill an array of float64 with 3."""
     _run("write", array, nontemporal=nontemporal, threads=threads)
+
+
+def transpose(
+    source: NDArray[Any], out: NDArray[Any] | None = None, *, method: str = "tiles"
+) -> NDArray[Any]:
+    """Give a matrix turned over, in memory of its own: equal to `source.T.copy()`.
+
+    Rows must be contiguous, elements of 1, 2, 4, 8 or 16 bytes. `method` is "tiles" (through a small
+    buffer, past the caches), "halves" (cache-oblivious recursion) or "rows" (the plain loop).
+    UsageError for any other input, and where `out` shares memory with `source`.
+    """
+    import numpy as np
+
+    if source.ndim != 2 or source.dtype.itemsize not in _SIZES or source.dtype.hasobject:
+        raise UsageError("transpose takes a matrix of elements of 1, 2, 4, 8 or 16 bytes")
+    if method not in METHODS:
+        raise UsageError(f"there is no method {method!r}; there are: {', '.join(METHODS)}")
+    rows, columns = source.shape
+    if out is None:
+        out = np.empty((columns, rows), source.dtype)
+    if out.shape != (columns, rows) or out.dtype != source.dtype or not out.flags.writeable:
+        raise UsageError(f"out must be a writable {columns} x {rows} array of {source.dtype}")
+    if np.may_share_memory(source, out):
+        raise UsageError("out must not overlap the matrix")
+    if source.size:
+        where = [_place(array) for array in (source, out)]
+        transpose_memory(method, where[0], where[1], (rows, columns), source.dtype.itemsize)
+    return out
+
+
+def _place(array: NDArray[Any]) -> tuple[int, int]:
+    """Tell where a matrix is, and how far its rows are apart."""
+    step, size = array.strides[0], array.dtype.itemsize
+    if array.shape[1] > 1 and array.strides[1] != size:
+        raise UsageError("rows must be contiguous; pass numpy.ascontiguousarray(matrix)")
+    if array.shape[0] > 1 and step < array.shape[1] * size:
+        raise UsageError("rows must follow each other in memory; pass numpy.ascontiguousarray(...)")
+    return array.ctypes.data, step
+
+
+def prefetch_sum(
+    values: NDArray[Any], index: NDArray[Any], *, distance: int = 16, rounds: int = 1
+) -> int:
+    """Sum a digest of `values[index]` (both of uint64) modulo 2**64, each announced `distance` ahead.
+
+    The digest of x is `rounds` times: x ^= x >> 33; x *= 0xff51afd7ed558ccd. IndexError if an index
+    is outside; 0 as distance announces nothing.
+    """
+    if distance < 0 or rounds < 0:
+        raise UsageError("distance and rounds must not be negative")
+    if len(index) and int(index.max()) >= len(values):
+        message = f"index {int(index.max())} is out of bounds for {len(values)} values"
+        raise IndexError(message)
+    return sum_ahead(values, index, distance, rounds)[0] if len(index) else 0
 
 
 def _run(operation: str, *arrays: NDArray[Any], nontemporal: bool, threads: int) -> None:

@@ -175,6 +175,16 @@ class Backed:
         self.close()
 
 
+@cache
+def usual() -> str:
+    """Name the largest pages to be had without asking anybody: thp, or 4k where there are none."""
+    try:
+        Backed("thp", huge_page()).close()
+    except Unavailable:
+        return "4k"
+    return "thp"
+
+
 def advise_kind(kind: str, address: int, length: int) -> None:
     """Ask for pages of a kind, not hugetlb, in memory that has none yet."""
     with suppress(OSError):  # a kernel without huge pages knows neither

@@ -18,6 +18,9 @@ BENCHMARKS: tuple[Benchmark, ...] = (
         "bandwidth", "mematlas.bench.bandwidth", "read, write, copy, triad; 1 to all threads"
     ),
     Benchmark("latency", "mematlas.bench.latency", "a load, by how much memory is in use"),
+    Benchmark("patterns", "mematlas.bench.patterns", "rows against columns, strides, random"),
+    Benchmark("prefetch", "mematlas.bench.prefetch", "look-ups announced ahead"),
+    Benchmark("transpose", "mematlas.bench.transpose", "a matrix turned over"),
     Benchmark("tlb", "mematlas.bench.tlb", "what page size costs: walks, gathers, small mappings"),
     Benchmark("sharing", "mematlas.bench.sharing", "false sharing and contended atomics"),
     Benchmark("faults", "mematlas.bench.faults", "memory from the kernel: touch, populate, fork"),

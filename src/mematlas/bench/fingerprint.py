@@ -23,7 +23,7 @@ def read() -> Machine:
         architecture=platform.machine(),
         cpus=os.cpu_count() or 1,
         usable_cpus=len(os.sched_getaffinity(0)),
-        caches=_caches(),
+        caches=caches(),
         nodes=max(1, len(list(_NODES.glob("node[0-9]*")))),
         memory=os.sysconf("SC_PHYS_PAGES") * native.PAGE,
         page_size=native.PAGE,
@@ -62,7 +62,7 @@ def _hypervisor(info: str) -> str | None:
     return _text(Path("/sys/hypervisor/type")) or None
 
 
-def _caches() -> tuple[Cache, ...]:
+def caches() -> tuple[Cache, ...]:
     """Read the caches of the first CPU this process may use."""
     cpu = min(os.sched_getaffinity(0))
     found = []

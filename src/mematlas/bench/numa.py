@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mematlas import native
 from mematlas.bench import backing
-from mematlas.bench.backing import Backed, Unavailable
+from mematlas.bench.backing import Backed
 from mematlas.bench.case import Case
 from mematlas.bench.chains import Chain, packed, shuffled
 
@@ -31,11 +31,7 @@ def measure(settings: Settings, meter: Meter) -> None:
         meter.notes.append(
             "one memory node: all memory is equally near, and there is nothing to place"
         )
-    kind = "thp"
-    try:
-        Backed(kind, backing.huge_page()).close()
-    except Unavailable:
-        kind = "4k"
+    kind = backing.usual()
     size = settings.size or (_SIZE // 2 if settings.quick else _SIZE)
     for number, node in enumerate(nodes, 1):
         with Backed(kind, size, node=node) as memory:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mematlas.analysis.bench import page_title
+from mematlas.analysis.bench_terms import page_title
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mematlas.model.bench import Figure, Label, Machine, Section
 
 _LINE = 64
@@ -16,6 +18,9 @@ _LINE = 64
 TITLES = {
     "bandwidth": "Bandwidth",
     "latency": "Latency",
+    "patterns": "Order of access",
+    "prefetch": "Prefetch",
+    "transpose": "Transpose",
     "tlb": "Page size",
     "sharing": "Threads that share",
     "faults": "Memory from the kernel",
@@ -77,17 +82,20 @@ def columns(table: dict[Label, dict[Label, Figure]]) -> list[Label]:
 
 def label_text(name: str, value: Label) -> str:
     """Write a label's value as people read it."""
-    if name == "pages":
-        return page_title(str(value))
-    if name == "places":
-        return _round_bytes(int(value) * 4096)
-    if name == "working set":
-        return _round_bytes(int(value))
     if name in ("size", "distance"):
         return "mixed" if value == 0 else _round_bytes(int(value))
-    if name == "threads":
-        return "1 thread" if value == 1 else f"{value} threads"
-    return str(value)
+    write = _WRITTEN.get(name)
+    return write(value) if write else str(value)
+
+
+_WRITTEN: dict[str, Callable[[Label], str]] = {
+    "pages": lambda value: page_title(str(value)),
+    "places": lambda value: _round_bytes(int(value) * 4096),
+    "working set": lambda value: _round_bytes(int(value)),
+    "side": lambda value: f"{value} x {value}",
+    "ahead": lambda value: "not" if value == 0 else str(value),
+    "threads": lambda value: "1 thread" if value == 1 else f"{value} threads",
+}
 
 
 def _round_bytes(size: int) -> str:
@@ -118,6 +126,8 @@ ROW_TITLES = {
     "places": "memory visited",
     "what": "",
     "distance": "bytes apart",
+    "ahead": "announced ahead",
+    "side": "matrix",
     "size": "object",
     "threads": "",
     "working set": "working set",
@@ -158,6 +168,23 @@ def _latency(_section: Section) -> list[Block]:
             "A load, by working set", "ns", {"what": "latency"}, "working set", "pages", chart=True
         )
     ]
+
+
+def _patterns(_section: Section) -> list[Block]:
+    return [
+        Block("Every element of a matrix", "ns", {"what": "matrix"}, "order", "side"),
+        Block("One word in every so many bytes", "ns", {"what": "stride"}, "distance", "",
+              chart=True),
+    ]  # fmt: skip
+
+
+def _prefetch(_section: Section) -> list[Block]:
+    works = ("light work", "heavy work")
+    return [Block("Random look-ups", "ns", {"what": works}, "ahead", "what")]
+
+
+def _transpose(_section: Section) -> list[Block]:
+    return [Block("A square of doubles", "ms", {"what": "transpose"}, "method", "side")]
 
 
 def _tlb(section: Section) -> list[Block]:
@@ -236,6 +263,9 @@ def _numa(_section: Section) -> list[Block]:
 _BLOCKS = {
     "bandwidth": _bandwidth,
     "latency": _latency,
+    "patterns": _patterns,
+    "prefetch": _prefetch,
+    "transpose": _transpose,
     "tlb": _tlb,
     "sharing": _sharing,
     "faults": _faults,
