@@ -9,13 +9,16 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from guest.conftest import NODES, holding, mematlas
 from machine import in_child
+from mematlas import native
 from mematlas.errors import MematlasError
 from mematlas.memory import Region
+from mematlas.memory.advice import ADVICE
 from mematlas.tuning import apply, plan
 
 pytestmark = pytest.mark.destructive
@@ -46,8 +49,7 @@ def test_the_chosen_one_is_killed() -> None:
             assert hog.end() == -signal.SIGKILL
         assert Path(f"/proc/{spared.pid}/stat").read_text().split()[2] != "Z"
     assert killed() > before
-    data = json.loads(mematlas("doctor", "--during", "0s", "--json"))["data"]
-    assert "oom.killed" in {each["rule"] for each in data["findings"]}
+    assert "oom.killed" in {each["rule"] for each in diagnosis()}
 
 
 # ---- hugetlb pools
@@ -192,6 +194,37 @@ def test_compact_and_drop_tell_what_they_gave() -> None:
     assert all(int(each) > 0 for each in found)
 
 
+def test_fragmented_memory_is_found_and_cured() -> None:
+    """With every other page of memory in use the doctor finds no room for huge pages; its command makes some."""
+    Path("/proc/sys/vm/drop_caches").write_text("3")
+    with Region(meminfo("MemFree") - 60 * MIB) as region:
+        region.nohugepage()
+        region.populate_write()
+        for page in range(region.address, region.address + region.length, 8192):
+            native.advise(page, 4096, ADVICE["dontneed"])
+        found = next(each for each in diagnosis() if each["rule"] == "fragmentation")
+        command = found["fixes"][0]["command"]
+        assert command == "mematlas tune apply compact --yes"
+        said = " ".join(mematlas(*command.split()[1:]).split())
+        before, after = re.findall(r"(\d+) \([\d.]+ % of free memory\)", said)
+        assert int(after) > 2 * int(before) + 50
+        assert "fragmentation" not in {each["rule"] for each in diagnosis()}
+
+
+def meminfo(name: str) -> int:
+    """Read one of the machine's figures, in bytes."""
+    return int(Path("/proc/meminfo").read_text().partition(f"{name}:")[2].split()[0]) << 10
+
+
+def diagnosis(*words: object) -> list[dict[str, Any]]:
+    """Give what the doctor finds."""
+    said = mematlas(
+        "doctor", *words, "--json", *([] if "--during" in words else ["--during", "0s"])
+    )
+    findings: list[dict[str, Any]] = json.loads(said)["data"]["findings"]
+    return findings
+
+
 # ---- swap
 
 
@@ -211,8 +244,7 @@ def test_the_doctor_sees_thrashing() -> None:
     (group / "memory.high").write_text(str(24 * MIB))
     try:
         with holding(48 * MIB, more=("loop", str(group / "cgroup.procs"))) as child:
-            data = json.loads(mematlas("doctor", child.pid, "--during", "4s", "--json"))["data"]
-        found_rules = {each["rule"] for each in data["findings"]}
+            found_rules = {each["rule"] for each in diagnosis(child.pid, "--during", "4s")}
         assert {"swap.thrash", "swap.zram-readahead"} <= found_rules
     finally:
         subprocess.run(["swapoff", "/dev/zram0"], check=False)
@@ -226,8 +258,7 @@ def test_a_full_node_is_seen() -> None:
     assert free
     size = (int(free[1]) << 10) - 20 * MIB
     with Region(size, node=1, populate=True):
-        data = json.loads(mematlas("doctor", "--during", "0s", "--json"))["data"]
-        assert "numa.node-full" in {each["rule"] for each in data["findings"]}
+        assert "numa.node-full" in {each["rule"] for each in diagnosis()}
         with Region("64M", node=1, policy="preferred", populate=True) as region:
             placed = region.placement.by_node
             assert placed is not None

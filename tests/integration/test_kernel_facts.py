@@ -21,8 +21,8 @@ import pytest
 
 from machine import HUGEPAGES, as_nobody, hugepages, in_child, written
 from mematlas import native
-from mematlas.errors import MematlasError, UsageError
-from mematlas.memory import Region, advice, where
+from mematlas.errors import MematlasError, UnsupportedError, UsageError
+from mematlas.memory import Region, advice, numa, where
 from mematlas.sources import probe, smaps
 
 if TYPE_CHECKING:
@@ -234,6 +234,28 @@ def test_locked_memory_refuses(name: str) -> None:
             getattr(region, name)()
         if advice.is_known("dontneed_locked"):
             region.dontneed_locked()
+
+
+def test_locked_shared_memory_has_no_holes_punched() -> None:
+    """MADV_REMOVE of locked shared memory is EINVAL too, and works once it is unlocked."""
+    with Region("64K", share=True, lock=True) as region:
+        with pytest.raises(MematlasError, match="locked"):
+            region.remove()
+        region.unlock()
+        region.remove()
+
+
+@pytest.mark.parametrize("policy", numa.POLICIES)
+def test_policies_are_tried_not_guessed(policy: str) -> None:
+    """Every policy either works here, or is refused with the kernel it takes."""
+    if not Path("/proc/self/numa_maps").exists():
+        pytest.skip("kernel without NUMA")
+    with Region("64K", populate=True) as region:
+        try:
+            counts = region.mbind(policy, None if policy in ("default", "local") else 0)
+        except UnsupportedError as error:
+            pytest.skip(str(error))
+        assert counts == {"already there": 16}
 
 
 def test_guards_cost_no_mapping() -> None:
