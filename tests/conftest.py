@@ -6,6 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
+from hypothesis import settings
 
 from mematlas.cli.commands import COMMANDS
 from traced import PROGRAMS, Traced, bare, trace
@@ -13,6 +14,10 @@ from traced import PROGRAMS, Traced, bare, trace
 if TYPE_CHECKING:
     from pathlib import Path
 
+
+# A busy machine is slow at times, which is no failure.
+settings.register_profile("mematlas", deadline=None)
+settings.load_profile("mematlas")
 
 # Optimised, but what the tests look for by name stays a frame of its own.
 KEEP_FRAMES = ("-fno-optimize-sibling-calls", "-fno-ipa-icf")

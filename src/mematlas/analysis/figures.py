@@ -42,6 +42,7 @@ def owning(rows: Rows) -> Rows:
 def gather(rows: Rows | None, at: Numbers, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Columns of the rows with these (sorted, distinct) keys, added up by key; 0 where none is."""
     columns = {name: np.zeros(len(at)) for name in names}
+    rows = None if rows is None else np.asarray(rows)  # makes rows that were packed, once
     if rows is None or not len(rows) or not len(at):
         return columns
     mine = keys(rows)
@@ -50,6 +51,11 @@ def gather(rows: Rows | None, at: Numbers, names: Sequence[str]) -> dict[str, ND
     for name, column in columns.items():
         np.add.at(column, where[hit], np.nan_to_num(rows[name][hit]))
     return columns
+
+
+def rounded(column: NDArray[np.float64]) -> Numbers:
+    """Floats to the nearest integers, as a column."""
+    return np.rint(column).astype(np.int64)
 
 
 def whole(column: NDArray[np.float64]) -> list[int]:

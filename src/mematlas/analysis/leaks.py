@@ -75,11 +75,12 @@ def _of(process: Process, recording: Recording) -> Iterator[Leak]:
     if totals is None:
         return
     end = _end(process, recording, totals)
-    rows = figures.owning(end.rows)
+    last = np.asarray(end.rows)
+    rows = figures.owning(last)
     keys = np.unique(figures.keys(rows[rows["live_bytes"] > 0]))
     if not len(keys):
         return
-    columns = figures.gather(totals.rows, keys, _COLUMNS) | figures.gather(end.rows, keys, _LIVE)
+    columns = figures.gather(totals.rows, keys, _COLUMNS) | figures.gather(last, keys, _LIVE)
     times, values, variances = _history(process, recording, end.time_s, keys, columns)
     found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
     stacks = Stacks(recording.nodes.get(process.index), recording.frames.get(process.index, {}))

@@ -11,13 +11,13 @@ import numpy as np
 
 from mematlas.analysis import figures, moments
 from mematlas.analysis.stacks import Stacks
-from mematlas.analysis.touches import first_touch, touch_stacks
+from mematlas.analysis.table import StackTable, make_table
+from mematlas.analysis.touches import first_touch, touch_table
 from mematlas.model.report import (
     BadFree,
     ProcessLine,
     Report,
     Series,
-    StackFigures,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.model.recording import Process, Recording, Rows, Snapshot
+    from mematlas.model.report import StackFigures
 
 SERIES_POINTS = 2000
 _SNAPSHOT = ("live_bytes", "live_count", "live_variance")
@@ -58,7 +59,7 @@ def make_report(
         last=moments.account(moments.at_end(snapshots, processes), recording, wanted),
         peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
         peak_live_time_s=highest.peak_time_s if highest else 0.0,
-        stacks=tuple(_all_stacks(recording, processes, peak, only)),
+        stacks=_all_stacks(recording, processes, peak, only),
         series=tuple(_series(each, rows) for each, rows in _timelines(recording, wanted)),
         bad_frees=tuple(find_bad_frees(recording, wanted)),
         notes=tuple(_notes(recording, processes, peak)),
@@ -84,8 +85,9 @@ def _all_stacks(
     processes: Sequence[Process],
     peak: Sequence[Snapshot],
     only: str | None,
-) -> Iterator[StackFigures]:
-    moment = {each.process: each.rows for each in peak}
+) -> Sequence[StackFigures]:
+    moment = {each.process: np.asarray(each.rows) for each in peak}
+    tables: list[StackTable] = []
     for process in processes:
         index = process.index
         totals = recording.totals.get(index)
@@ -93,17 +95,19 @@ def _all_stacks(
         if held is None and not peak and totals:  # nothing but the sums is known
             held = totals.rows
         stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
-        yield from _stacks(stacks, index, totals.rows if totals else None, held, only)
+        tables += _table(stacks, index, totals.rows if totals else None, held, only)
         if index in recording.touches and only in {None, "touched"}:
-            yield from touch_stacks(stacks, recording.touches[index])
+            tables.append(touch_table(stacks, recording.touches[index]))
+    whole = StackTable.joined(tables)
+    return whole if len(whole) else ()
 
 
-def _stacks(
+def _table(
     stacks: Stacks, process: int, totals: Rows | None, held: Rows | None, only: str | None
-) -> Iterator[StackFigures]:
+) -> Iterator[StackTable]:
     """One process's figures; `held` has its live and resident bytes at the account's moment."""
     tables = [figures.owning(rows) for rows in (totals, held) if rows is not None]
-    if not tables:
+    if not tables or only == "touched":
         return
     at = np.unique(np.concatenate([figures.keys(rows) for rows in tables]))
     names = [name for name in _RESIDENCY if held is not None and name in (held.dtype.names or ())]
@@ -111,18 +115,10 @@ def _stacks(
     for name in _RESIDENCY:
         columns.setdefault(name, np.zeros(len(at)))
     columns["error_bytes"] = np.sqrt(np.maximum(columns.pop("live_variance"), 0))
-    if only == "touched":
-        return
     if only:
         kept = columns[f"{only}_bytes"] > 0
         at, columns = at[kept], {name: column[kept] for name, column in columns.items()}
-    whole = {name: figures.whole(column) for name, column in columns.items()}
-    for position, key in enumerate(at.tolist()):
-        stack, kind = figures.split(key)
-        frames = stacks.frames(stack)
-        values = {name: column[position] for name, column in whole.items()}
-        if any(values.values()):
-            yield StackFigures(frames, kind, process, **values)
+    yield make_table(process, at, columns, stacks)
 
 
 def _line(process: Process, recording: Recording) -> ProcessLine:

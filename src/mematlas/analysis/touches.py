@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.analysis import figures
 from mematlas.analysis.stacks import Stacks
+from mematlas.analysis.table import StackTable, touch_rows
 from mematlas.model.recording import KIND_BY_NUMBER, PartKind
-from mematlas.model.report import FirstTouch, StackFigures, Touch
+from mematlas.model.report import FirstTouch, Touch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,27 +18,13 @@ if TYPE_CHECKING:
 
     from mematlas.model.recording import Recording, Touches
 
-TOUCH = "touch"
-_OWNS_NOTHING = {
-    each.name: 0
-    for each in fields(StackFigures)
-    if each.name not in {"frames", "kind", "process", "touched_bytes"}
-}
 
-
-def touch_stacks(stacks: Stacks, touches: Touches) -> Iterator[StackFigures]:
+def touch_table(stacks: Stacks, touches: Touches) -> StackTable:
     """Give the stacks that took page faults in private memory, with the bytes they brought in."""
     rows = touches.rows[touches.rows["bytes"] > 0]
     numbers, which = np.unique(rows["stack"], return_inverse=True)
     sums = np.bincount(which, weights=rows["bytes"], minlength=len(numbers)).astype(np.float64)
-    for stack, touched in zip(numbers.tolist(), figures.whole(sums), strict=True):
-        yield StackFigures(
-            frames=stacks.frames(stack),
-            kind=TOUCH,
-            process=touches.process,
-            **_OWNS_NOTHING,
-            touched_bytes=touched,
-        )
+    return touch_rows(touches.process, numbers, sums, stacks)
 
 
 def first_touch(recording: Recording, wanted: AbstractSet[int]) -> FirstTouch | None:

@@ -55,7 +55,9 @@ def _run(argv: list[str]) -> int:
         return MematlasError.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
-    except SystemExit as stop:  # argparse, after --help or --version
+    except SystemExit as stop:  # argparse, after --help or --version; rich, in a pipe that closed
+        if isinstance(stop.__context__, BrokenPipeError):
+            raise stop.__context__ from None
         return stop.code if isinstance(stop.code, int) else 0
 
 

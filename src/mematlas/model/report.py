@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mematlas.model.recording import Frame, Part, Sampling
 
 METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped", "touched")
@@ -128,7 +130,7 @@ class Report:
     last: Account  # at exit, or the last one taken
     peak_live_bytes: int
     peak_live_time_s: float
-    stacks: tuple[StackFigures, ...]
+    stacks: Sequence[StackFigures]  # made as they are looked at: there can be a million
     series: tuple[Series, ...]
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]  # what was not seen, and why

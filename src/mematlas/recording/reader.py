@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import zlib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
 from mematlas.model import recording as model
 from mematlas.recording import format as atlas
+from mematlas.recording.lazy import LazyRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 MOST_SNAPSHOTS = 200  # of a process; beyond that every second regular one is left out
 _REGULAR = ("interval", "peak")
+_REPLACING = (atlas.TOTALS, atlas.TOUCHES)  # the last of each process holds
 _MALFORMED = (
     ValueError,
     KeyError,
@@ -51,20 +54,28 @@ def read(path: str | PathLike[str]) -> model.Recording:
         _check_start(path, file)
         pieces = _Pieces()
         try:
-            for kind, flags, payload in _chunks(file):
-                decode = _DECODERS.get(kind)
-                if kind == atlas.SNAPSHOT:
-                    _put_by(pieces, flags, payload)
-                elif decode:
-                    decode(pieces, *atlas.unpack_payload(flags, payload))
-            _read_snapshots(pieces)
+            _take_chunks(pieces, file)
         except _MALFORMED:
-            _read_snapshots(pieces)
             pieces.complete = False
+        _read_latest(pieces)
+        _read_snapshots(pieces)
     if pieces.header is None:
         message = f"{path}: the recording was cut before its first chunk; nothing can be read"
         raise MematlasError(message)
     return pieces.whole(pieces.header)
+
+
+def _take_chunks(pieces: _Pieces, file: BinaryIO) -> None:
+    """Decode what adds up; put by what a later chunk may replace, or nobody may look at."""
+    for kind, flags, payload in _chunks(file):
+        decode = _DECODERS.get(kind)
+        if kind == atlas.SNAPSHOT:
+            _put_by(pieces, flags, payload)
+        elif kind in _REPLACING:
+            facts = atlas.unpack_facts(flags, payload)
+            pieces.latest[kind, int(facts["process"])] = (flags, payload)
+        elif decode:
+            decode(pieces, *atlas.unpack_payload(flags, payload))
 
 
 def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
@@ -155,6 +166,8 @@ class _Pieces:
     frames: dict[int, dict[int, tuple[model.Frame, ...]]] = field(default_factory=dict)
     looks: dict[int, _Looks] = field(default_factory=dict)
     look_count: int = 0
+    latest: dict[tuple[bytes, int], tuple[int, bytes]] = field(default_factory=dict)
+    frame_of: dict[tuple[Any, ...], model.Frame] = field(default_factory=dict)
     snapshots: list[model.Snapshot] = field(default_factory=list)
     totals: dict[int, model.Totals] = field(default_factory=dict)
     timeline: dict[int, list[Rows]] = field(default_factory=dict)
@@ -257,20 +270,33 @@ def _put_by(pieces: _Pieces, flags: int, payload: bytes) -> None:
     pieces.look_count += 1
 
 
+def _read_latest(pieces: _Pieces) -> None:
+    """Inflate the sums of each process that no later ones replace."""
+    for (kind, _), (flags, payload) in pieces.latest.items():
+        try:
+            _DECODERS[kind](pieces, *atlas.unpack_payload(flags, payload))
+        except _MALFORMED:
+            pieces.complete = False
+    pieces.latest.clear()
+
+
 def _read_snapshots(pieces: _Pieces) -> None:
-    """Inflate the snapshots kept, in the order of the file, up to the first that is malformed."""
+    """Take the snapshots kept, in the order of the file, up to the first that is malformed."""
     looks = [look for each in pieces.looks.values() for _, look in each.kept]
     pieces.looks.clear()
     for look in sorted(looks, key=lambda look: look.number):
         try:
-            _read_snapshot(pieces, *atlas.unpack_payload(look.flags, look.payload))
+            _read_snapshot(pieces, look)
         except _MALFORMED:
             pieces.complete = False
             return
 
 
-def _read_snapshot(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+def _read_snapshot(pieces: _Pieces, look: _Look) -> None:
+    """Take a snapshot; its rows are inflated when somebody looks at them, which few do."""
+    facts = look.facts
     process = int(facts["process"])
+    room = _room(pieces, process)
     parts = tuple(
         model.Part(model.PartKind(kind), _text(name), int(resident), int(error))
         for kind, name, resident, error in facts["parts"]
@@ -282,9 +308,18 @@ def _read_snapshot(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
         rss_bytes=int(facts["rss_bytes"]),
         parts=parts,
         unexplained_bytes=int(facts["unexplained_bytes"]),
-        rows=_stack_rows(pieces, process, np.frombuffer(data, model.SNAPSHOT_DTYPE)),
+        rows=cast("Rows", LazyRows(model.SNAPSHOT_DTYPE, partial(_snapshot_rows, look, room))),
     )
     pieces.snapshots.append(snapshot)
+
+
+def _snapshot_rows(look: _Look, room: int) -> Rows:
+    try:
+        _, data = atlas.unpack_payload(look.flags, look.payload)
+        return _stack_rows(room, np.frombuffer(data, model.SNAPSHOT_DTYPE))
+    except _MALFORMED as error:
+        message = f"a snapshot of the recording is malformed ({error}); record the program anew"
+        raise MematlasError(message) from None
 
 
 def _read_totals(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
@@ -294,7 +329,7 @@ def _read_totals(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
         time_s=_number(facts["time_s"]),
         peak_time_s=_number(facts["peak_time_s"]),
         peak_live_bytes=_number(facts["peak_live_bytes"]),
-        rows=_stack_rows(pieces, process, np.frombuffer(data, model.TOTALS_DTYPE)),
+        rows=_stack_rows(_room(pieces, process), np.frombuffer(data, model.TOTALS_DTYPE)),
     )
 
 
@@ -305,7 +340,7 @@ def _read_timeline(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
 
 def _read_touches(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
     process = int(facts["process"])
-    rows = _stack_rows(pieces, process, np.frombuffer(data, model.TOUCHES_DTYPE))
+    rows = _stack_rows(_room(pieces, process), np.frombuffer(data, model.TOUCHES_DTYPE))
     places = tuple((model.PartKind(kind), _text(name)) for kind, name in facts["places"])
     room = np.where(rows["kind"] == 0, len(places), pieces.node_count.get(process, 1))
     if (rows["owner"] >= room).any():
@@ -323,19 +358,25 @@ def _read_touches(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
 
 
 def _read_frames(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
-    frames = [
-        model.Frame(
+    frames = [_frame(pieces.frame_of, tuple(each)) for each in facts["frames"]]
+    words = np.frombuffer(data, "<u8").tolist()
+    stacks = [tuple(frames[number] for number in stack) for stack in facts["stacks"]]
+    pieces.frames.setdefault(int(facts["process"]), {}).update(zip(words, stacks, strict=True))
+
+
+def _frame(known: dict[tuple[Any, ...], model.Frame], facts: tuple[Any, ...]) -> model.Frame:
+    """Make a frame, or give the one made before: processes of one program share most of theirs."""
+    frame = known.get(facts)
+    if frame is None:
+        function, file, line, module, kind = facts
+        frame = known[facts] = model.Frame(
             _text(function),
             _optional(_text, file),
             _optional(int, line),
             _optional(_text, module),
             _text(kind),
         )
-        for function, file, line, module, kind in facts["frames"]
-    ]
-    words = np.frombuffer(data, "<u8").tolist()
-    stacks = [tuple(frames[number] for number in stack) for stack in facts["stacks"]]
-    pieces.frames.setdefault(int(facts["process"]), {}).update(zip(words, stacks, strict=True))
+    return frame
 
 
 def _read_notes(pieces: _Pieces, facts: Facts, _: memoryview) -> None:
@@ -361,12 +402,24 @@ _DECODERS: dict[bytes, Callable[[_Pieces, Facts, memoryview], None]] = {
 }
 
 
-def _stack_rows(pieces: _Pieces, process: int, rows: Rows) -> Rows:
-    """Give the rows back if each names a node that exists (0, "no stack", always does)."""
-    if len(rows) and int(rows["stack"].max()) >= max(1, pieces.node_count.get(process, 0)):
+def _stack_rows(room: int, rows: Rows) -> Rows:
+    """Give the rows back if each names a node that exists and has figures that can be told."""
+    if len(rows) and int(rows["stack"].max()) >= room:
         message = "a row names a stack that was not written"
         raise ValueError(message)
+    for name in rows.dtype.names or ():
+        if rows.dtype[name].kind != "f":
+            continue
+        most = 1e300 if name.endswith("variance") else 2.0**62  # of a square; of bytes or counts
+        if not (np.abs(rows[name]) < most).all():  # as of what is no number
+            message = f"{name} holds what is no amount"
+            raise ValueError(message)
     return rows
+
+
+def _room(pieces: _Pieces, process: int) -> int:
+    """Count the stacks of a process; 0, "no stack", always exists."""
+    return max(1, pieces.node_count.get(process, 0))
 
 
 def _text(value: object) -> str:

@@ -10,11 +10,13 @@ from dataclasses import asdict, fields
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from mematlas.analysis.table import Picked
     from mematlas.model.leaks import Leak, Leaks
     from mematlas.model.recording import Frame
     from mematlas.model.report import (
@@ -40,7 +42,7 @@ def schema(command: str) -> dict[str, Any]:
 
 def render_report(report: Report, *, by: str, top: int | None = None) -> Iterator[str]:
     """Write the report, its stacks ranked by a metric and cut to the first `top`."""
-    ranked = sorted(report.stacks, key=lambda stack: -stack.metric(by))
+    ranked = StackTable.of(report.stacks).ranked(by)
     yield from _answer(
         "report",
         {
@@ -59,7 +61,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "first_touch": _first_touch(report.first_touch),
             "by": by,
             "stacks_total": len(ranked),
-            "rest": _rest([] if top is None else ranked[top:]),
+            "rest": _rest(ranked[len(ranked) if top is None else top :]),
         },
         {"stacks": _Items(ranked[:top], FrameTexts())},
     )
@@ -147,9 +149,9 @@ def _process(process: ProcessLine) -> dict[str, Any]:
     return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
 
 
-def _rest(stacks: list[StackFigures]) -> dict[str, int]:
+def _rest(stacks: Picked) -> dict[str, int]:
     """Add up the stacks that are not listed, so that no sum is lost."""
-    sums = {f"{name}_bytes": sum(each.metric(name) for each in stacks) for name in METRICS}
+    sums = {f"{name}_bytes": stacks.sum(name) for name in METRICS}
     return {"stacks": len(stacks), **sums}
 
 
