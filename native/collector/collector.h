@@ -41,6 +41,7 @@ struct process {
 	int fault_events[2]; /* kept open here, whatever the process closes */
 	struct trace_process *shared;
 	size_t mapped;
+	uint32_t most_rings;
 	struct ring *rings;
 	uint32_t ring_count;
 	int index, parent;
@@ -105,6 +106,7 @@ bool collector_clock_is_steady(void);
 
 /* files.c: process files, their discovery and end */
 int collector_scan(struct mematlas_collector *collector);
+void collector_make_spare(struct mematlas_collector *collector);
 void collector_activate(
 	struct mematlas_collector *collector); /* after a drain: forks are known then */
 void process_free(struct process *process);

@@ -119,8 +119,8 @@ static bool know_rings(struct process *process, uint32_t ring_words)
 {
 	uint32_t used = __atomic_load_n(&process->shared->rings, __ATOMIC_ACQUIRE);
 
-	if (used > TRACE_MAX_RINGS)
-		used = TRACE_MAX_RINGS;
+	if (used > process->most_rings)
+		used = process->most_rings;
 	if (used <= process->ring_count)
 		return true;
 	struct ring *rings = realloc(process->rings, used * sizeof *rings);
@@ -230,7 +230,7 @@ bool process_is_drained(struct process *process)
 {
 	uint32_t used = __atomic_load_n(&process->shared->rings, __ATOMIC_ACQUIRE);
 
-	if (process->ring_count < used && process->ring_count < TRACE_MAX_RINGS)
+	if (process->ring_count < used && process->ring_count < process->most_rings)
 		return false; /* just found, and not looked at yet */
 	for (uint32_t i = 0; i < process->ring_count; i++)
 		if (!process->rings[i].broken &&

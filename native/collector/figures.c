@@ -20,6 +20,8 @@ static void describe(const struct trace_process *shared, struct mematlas_traced 
 	traced->python_hooked = shared->python_hooked;
 	traced->stalls = shared->stalls;
 	traced->untraced_threads = shared->untraced_threads;
+	traced->sharing_threads = shared->sharing_threads;
+	traced->left_behind = shared->left_behind;
 	traced->disabled = __atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) == TRACE_DISABLED;
 	traced->faults = __atomic_load_n(&shared->faults, __ATOMIC_ACQUIRE);
 	traced->faults_lost = __atomic_load_n(&shared->faults_lost, __ATOMIC_RELAXED);

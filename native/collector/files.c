@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,9 +35,45 @@ static bool is_known(const struct mematlas_collector *collector, const char *nam
 	return false;
 }
 
+static size_t file_size(const struct mematlas_collector *collector, uint32_t rings)
+{
+	return TRACE_DATA_OFFSET + (size_t)rings * collector->settings.ring_bytes;
+}
+
+/* The whole of what the process has mapped; its first page tells how much that is. A process whose
+ * file finds no room here is told, lest it wait for us, and so is the user. */
+static int map_rings(const struct mematlas_collector *collector, const char *name, int fd,
+		     struct process *process)
+{
+	char why[NAME_MAX + 8];
+	struct trace_process *first =
+		mmap(NULL, TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+
+	if (first == MAP_FAILED)
+		return -errno;
+	bool ready = __atomic_load_n(&first->state, __ATOMIC_ACQUIRE) != TRACE_STARTING;
+	uint32_t rings = first->most_rings < TRACE_MAX_RINGS ? first->most_rings : TRACE_MAX_RINGS;
+	void *map = MAP_FAILED;
+	if (ready)
+		map = mmap(NULL, file_size(collector, rings), PROT_READ | PROT_WRITE,
+			   MAP_SHARED | MAP_NORESERVE, fd, 0);
+	int error = !ready ? -EAGAIN : map == MAP_FAILED ? -errno : 0;
+	if (ready && error) {
+		__atomic_store_n(&first->refused, 1, __ATOMIC_RELEASE);
+		snprintf(why, sizeof why, "%s.why", name);
+		symlinkat("a limit on our own address space left no room for its records",
+			  collector->dirfd, why);
+	}
+	munmap(first, TRACE_PAGE);
+	process->shared = error ? NULL : map;
+	process->mapped = error ? 0 : file_size(collector, rings);
+	process->most_rings = rings;
+	return error;
+}
+
 static int map_file(struct mematlas_collector *collector, const char *name, struct process *process)
 {
-	size_t size = TRACE_DATA_OFFSET + (size_t)TRACE_MAX_RINGS * collector->settings.ring_bytes;
+	size_t size = file_size(collector, TRACE_MAX_RINGS);
 	struct stat facts;
 	int fd = openat(collector->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 
@@ -45,15 +82,23 @@ static int map_file(struct mematlas_collector *collector, const char *name, stru
 	int error = fstat(fd, &facts) < 0 ? -errno : 0;
 	if (!error && (!S_ISREG(facts.st_mode) || (size_t)facts.st_size < size))
 		error = -EAGAIN; /* still being made */
-	void *map = MAP_FAILED;
-	if (!error) {
-		map = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
-		error = map == MAP_FAILED ? -errno : 0;
-	}
+	if (!error)
+		error = map_rings(collector, name, fd, process);
 	close(fd);
-	process->shared = error ? NULL : map;
-	process->mapped = error ? 0 : size;
 	return error;
+}
+
+/* Kept ready for processes under a limit on file sizes. */
+void collector_make_spare(struct mematlas_collector *collector)
+{
+	if (faccessat(collector->dirfd, "spare", F_OK, 0) == 0)
+		return;
+	int fd = openat(collector->dirfd, "spare.new", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return;
+	if (ftruncate(fd, (off_t)file_size(collector, TRACE_MAX_RINGS)) == 0)
+		renameat(collector->dirfd, "spare.new", collector->dirfd, "spare");
+	close(fd);
 }
 
 static bool is_ready(const struct process *process)
@@ -154,6 +199,7 @@ int collector_scan(struct mematlas_collector *collector)
 		while (read(collector->inotify, events, sizeof events) > 0)
 			;
 	collector->scan_now = false;
+	collector_make_spare(collector);
 	uint32_t first = collector->count;
 	for (struct dirent *entry; (entry = readdir(directory));) {
 		if (!is_process_name(entry->d_name) || is_known(collector, entry->d_name))

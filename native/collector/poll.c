@@ -24,8 +24,11 @@ static void note_states(struct mematlas_collector *collector)
 		struct pollfd end = {.fd = process->pidfd, .events = POLLIN};
 		if (process->pidfd < 0 || poll(&end, 1, 0) > 0)
 			process->dead = true;
-		if (__atomic_load_n(&process->shared->state, __ATOMIC_ACQUIRE) == TRACE_EXITING)
+		uint32_t state = __atomic_load_n(&process->shared->state, __ATOMIC_ACQUIRE);
+		if (state == TRACE_EXITING)
 			process->exiting = true;
+		else if (state == TRACE_RUNNING) /* an exec that failed */
+			process->exiting = process->told_exiting = false;
 	}
 }
 

@@ -128,7 +128,8 @@ static int open_session(struct mematlas_collector *collector)
 	collector->started = collector_seconds();
 	collector->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (collector->inotify >= 0)
-		inotify_add_watch(collector->inotify, collector->directory, IN_CREATE | IN_ATTRIB);
+		inotify_add_watch(collector->inotify, collector->directory,
+				  IN_CREATE | IN_ATTRIB | IN_MOVED_TO);
 	return make_control(collector);
 }
 

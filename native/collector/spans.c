@@ -126,7 +126,7 @@ int spans_of_owners(const struct process *process, struct spans *spans)
 	*spans = (struct spans){malloc((room + 1) * sizeof(struct span)), 0, 0};
 	if (!spans->items)
 		return -ENOMEM;
-	for (int i = 0; i < 16; i++)
+	for (unsigned i = 0; i < TRACE_PRIVATE_MAPS; i++)
 		add(spans, process->shared->private_start[i], process->shared->private_end[i], 0,
 		    OWNER_TRACER);
 	for (size_t i = 0; i < ranges->count; i++)

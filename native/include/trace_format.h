@@ -3,6 +3,8 @@
  * layout carries TRACE_VERSION and a mismatch means "do not trace", never "guess".
  *
  *   $MEMATLAS_SESSION/control      one page, made by the collector: settings, heartbeat
+ *   $MEMATLAS_SESSION/spare        a process file nobody uses yet; who may make none renames it
+ *   $MEMATLAS_SESSION/PID.N.why    a symbolic link to nothing, whose text says why that image is not traced
  *   $MEMATLAS_SESSION/PID.N        one file a traced process image (N counts images of that PID):
  *                                  header | ring directory | ring 0 | ring 1 | ...
  *
@@ -25,6 +27,7 @@
 #define TRACE_MAX_FRAMES 512u /* of each sort (native, Python) in one stack */
 #define TRACE_PAGE 4096u
 #define TRACE_EVAL_RANGES 4u
+#define TRACE_PRIVATE_MAPS 32u
 
 enum trace_mode { TRACE_SAMPLED = 0, TRACE_EXACT = 1 };
 
@@ -75,12 +78,16 @@ struct trace_process {
 	uint32_t rings;       /* atomic; directory entries ever used */
 	uint64_t released;    /* atomic; the collector sets 1 when the exit snapshot is taken */
 	uint64_t stalls;      /* atomic; times a full ring was waited for */
-	uint64_t untraced_threads; /* atomic; threads that got no ring (no memory, too many) */
+	uint64_t untraced_threads; /* atomic; threads of which nothing could be recorded */
+	uint64_t sharing_threads;  /* atomic; threads beyond the rings there are, which share the first */
+	uint32_t most_rings;       /* of the directory's entries, those the process has mapped */
+	uint32_t refused;          /* atomic; the collector sets 1 when it cannot map the file: stop tracing */
+	uint64_t left_behind;      /* atomic; programs started where they could not reach the session */
 	uint64_t tracer_start, tracer_end;   /* text of libmematlas_trace.so */
 	uint64_t eval_start[TRACE_EVAL_RANGES], eval_end[TRACE_EVAL_RANGES]; /* CPython's eval loop: native frames here are Python frames */
 	uint32_t python_version;             /* PY_VERSION_HEX, 0: no interpreter seen */
 	uint32_t python_hooked;              /* 1: PyMem_SetAllocator wrappers are in */
-	uint64_t private_start[16], private_end[16]; /* the tracer's own anonymous memory; 0: unused pair */
+	uint64_t private_start[TRACE_PRIVATE_MAPS], private_end[TRACE_PRIVATE_MAPS]; /* the tracer's own anonymous memory; 0: unused pair */
 	uint32_t faults;      /* atomic, enum trace_faults */
 	uint32_t faults_lost; /* atomic; samples that came where nothing could be recorded */
 	int32_t fault_events[2]; /* descriptors of the perf events, in this process */
@@ -92,7 +99,10 @@ struct trace_process {
 
 enum trace_ring_state { TRACE_RING_FREE = 0, TRACE_RING_ACTIVE = 1, TRACE_RING_CLOSED = 2 };
 
-/* Ring directory: TRACE_MAX_RINGS of these from offset TRACE_PAGE. At its end a thread sets ACTIVE ->
+/* The first ring is shared, under a lock of the tracer's own, by threads that get none to themselves;
+ * its `tid` is 0.
+ *
+ * Ring directory: TRACE_MAX_RINGS of these from offset TRACE_PAGE. At its end a thread sets ACTIVE ->
  * CLOSED; the collector sets CLOSED -> FREE once drained; a new thread takes a FREE ring by
  * compare-and-swap and goes on at the head, with the stack and code IDs its predecessor defined. */
 struct trace_ring {

@@ -65,6 +65,7 @@ static struct producer produce(const char *directory, int pid, int image, unsign
 	producer.process->version = TRACE_VERSION;
 	producer.process->pid = pid;
 	producer.process->rings = rings;
+	producer.process->most_rings = TRACE_MAX_RINGS;
 	for (unsigned i = 0; i < rings; i++)
 		producer.rings[i].state = TRACE_RING_ACTIVE;
 	return producer;

@@ -22,11 +22,15 @@ static struct slow_call open_allocation(size_t size)
 	struct slow_call call = {.entered = trace_enter()};
 
 	call.record = call.entered && trace_slow_sample(size);
+	if (call.entered)
+		trace_let_allocator_run();
 	return call;
 }
 
 static void *close_allocation(struct slow_call call, void *block, size_t size)
 {
+	if (call.entered)
+		trace_allocator_is_done();
 	if (call.record && block)
 		trace_allocated(TRACE_MALLOC, block, size, 0);
 	else if (block && (!call.entered || !trace_session_is_over()))
@@ -104,7 +108,9 @@ static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
 
 	bool record = due && trace_slow_sample(size);
 	bool was_live = block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block);
+	trace_let_allocator_run();
 	void *moved = trace_real.realloc(block, size);
+	trace_allocator_is_done();
 	if (!moved && size && was_live)
 		trace_restore(TRACE_MALLOC, block);
 	else if (moved && record)

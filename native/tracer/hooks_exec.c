@@ -2,6 +2,8 @@
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <spawn.h>
 #include <string.h>
@@ -43,21 +45,41 @@ static size_t count_variables(char *const *environment)
 	return count;
 }
 
-/* Entries and characters a completed environment needs; 0 entries: it is complete as it is. */
-static size_t room_needed(char *const *environment, size_t *characters)
+/* As another user, or under another root, a program could load no tracer and join no session, and the
+ * loader would complain on its standard error. */
+static bool is_reachable(void)
 {
-	int at = find_variable(environment, PRELOAD);
+	int saved = errno;
+	bool reachable =
+		trace_session.sandboxed ||
+		(faccessat(AT_FDCWD, preload + strlen(PRELOAD), R_OK, AT_EACCESS) == 0 &&
+		 faccessat(AT_FDCWD, session + strlen(SESSION), W_OK | X_OK, AT_EACCESS) == 0);
 
-	*characters = 0;
+	errno = saved;
+	return reachable;
+}
+
+struct plan {
+	size_t entries,
+		characters; /* room needed; no entries: the environment is as it should be */
+	bool leave_behind;
+};
+
+static struct plan make_plan(char *const *environment)
+{
+	struct plan plan = {0, 0, false};
+	int at = find_variable(environment, PRELOAD);
+	bool loads = at >= 0 && strstr(environment[at], preload + strlen(PRELOAD));
+
 	if (!session[0] || trace_session_is_over())
-		return 0;
-	if (at >= 0 && strstr(environment[at], preload + strlen(PRELOAD))) {
-		if (find_variable(environment, SESSION) >= 0)
-			return 0;
-	} else if (at >= 0) {
-		*characters = strlen(preload) + 1 + strlen(environment[at]) + 1;
-	}
-	return count_variables(environment) + 3;
+		return plan;
+	plan.leave_behind = !is_reachable();
+	if (plan.leave_behind ? !loads : loads && find_variable(environment, SESSION) >= 0)
+		return plan;
+	if (at >= 0)
+		plan.characters = strlen(preload) + 1 + strlen(environment[at]) + 1;
+	plan.entries = count_variables(environment) + 3;
+	return plan;
 }
 
 static void complete(char *const *environment, char **entries, char *text)
@@ -76,33 +98,83 @@ static void complete(char *const *environment, char **entries, char *text)
 	entries[count] = NULL;
 }
 
+/* What LD_PRELOAD holds without us, as the loader splits it. */
+static bool without_tracer(const char *variable, char *text)
+{
+	const char *own = preload + strlen(PRELOAD);
+	const char *at = variable + strlen(PRELOAD);
+	bool any = false;
+
+	strcpy(text, PRELOAD);
+	while (*at) {
+		size_t length = strcspn(at, ": ");
+		if (length && (length != strlen(own) || strncmp(at, own, length) != 0)) {
+			if (any)
+				strcat(text, ":");
+			strncat(text, at, length);
+			any = true;
+		}
+		at += length + (at[length] != 0);
+	}
+	return any;
+}
+
+static void strip(char *const *environment, char **entries, char *text)
+{
+	size_t count = 0;
+
+	for (size_t i = 0; environment[i]; i++) {
+		if (strncmp(environment[i], SESSION, strlen(SESSION)) == 0)
+			continue;
+		entries[count] = environment[i];
+		if (strncmp(environment[i], PRELOAD, strlen(PRELOAD)) == 0) {
+			if (!without_tracer(environment[i], text))
+				continue;
+			entries[count] = text;
+		}
+		count++;
+	}
+	entries[count] = NULL;
+	if (trace_session.process)
+		__atomic_add_fetch(&trace_session.process->left_behind, 1, __ATOMIC_RELAXED);
+}
+
 /* On the stack: after vfork() the heap is the parent's. */
 #define COMPLETED(environment)                                                                     \
 	({                                                                                         \
-		size_t characters_;                                                                \
-		size_t entries_ = room_needed(environment, &characters_);                          \
+		struct plan plan_ = make_plan(environment);                                        \
 		char *const *completed_ = (environment);                                           \
-		if (entries_) {                                                                    \
-			char **list_ = alloca(entries_ * sizeof *list_);                           \
-			complete(environment, list_, alloca(characters_ + 1));                     \
+		if (plan_.entries) {                                                               \
+			char **list_ = alloca(plan_.entries * sizeof *list_);                      \
+			(plan_.leave_behind ? strip : complete)(environment, list_,                \
+								alloca(plan_.characters + 1));     \
 			completed_ = list_;                                                        \
 		}                                                                                  \
 		completed_;                                                                        \
 	})
 
+/* The image that ends here gets its last look, and its life back should the call fail. */
+#define EXECUTE(call)                                                                              \
+	({                                                                                         \
+		trace_before_exec();                                                               \
+		int result_ = (call);                                                              \
+		trace_exec_failed();                                                               \
+		result_;                                                                           \
+	})
+
 TRACE_EXPORT int execve(const char *path, char *const argv[], char *const environment[])
 {
-	return trace_real.execve(path, argv, COMPLETED(environment));
+	return EXECUTE(TRACE_REAL(execve)(path, argv, COMPLETED(environment)));
 }
 
 TRACE_EXPORT int execvpe(const char *file, char *const argv[], char *const environment[])
 {
-	return trace_real.execvpe(file, argv, COMPLETED(environment));
+	return EXECUTE(TRACE_REAL(execvpe)(file, argv, COMPLETED(environment)));
 }
 
 TRACE_EXPORT int fexecve(int fd, char *const argv[], char *const environment[])
 {
-	return trace_real.fexecve(fd, argv, COMPLETED(environment));
+	return EXECUTE(TRACE_REAL(fexecve)(fd, argv, COMPLETED(environment)));
 }
 
 TRACE_EXPORT int posix_spawn(pid_t *pid, const char *path,
@@ -110,7 +182,8 @@ TRACE_EXPORT int posix_spawn(pid_t *pid, const char *path,
 			     const posix_spawnattr_t *attributes, char *const argv[],
 			     char *const environment[])
 {
-	return trace_real.posix_spawn(pid, path, actions, attributes, argv, COMPLETED(environment));
+	return TRACE_REAL(posix_spawn)(pid, path, actions, attributes, argv,
+				       COMPLETED(environment));
 }
 
 TRACE_EXPORT int posix_spawnp(pid_t *pid, const char *file,
@@ -118,6 +191,6 @@ TRACE_EXPORT int posix_spawnp(pid_t *pid, const char *file,
 			      const posix_spawnattr_t *attributes, char *const argv[],
 			      char *const environment[])
 {
-	return trace_real.posix_spawnp(pid, file, actions, attributes, argv,
-				       COMPLETED(environment));
+	return TRACE_REAL(posix_spawnp)(pid, file, actions, attributes, argv,
+					COMPLETED(environment));
 }

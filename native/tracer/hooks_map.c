@@ -9,32 +9,33 @@
  * memory from its own code: those mappings hold blocks and are none themselves. */
 static bool is_allocator(const void *caller)
 {
-	return trace_arena_depth > 0 || trace_tls.guard ||
+	return trace_arena_depth > 0 ||
 	       trace_same_module(caller, (const void *)(uintptr_t)trace_real.malloc);
 }
 
-static enum trace_kind kind_of(int flags, const void *caller)
+static enum trace_kind kind_of(int flags, bool in_allocator)
 {
 	if (!(flags & MAP_ANONYMOUS) || (flags & MAP_TYPE) != MAP_PRIVATE)
 		return TRACE_FILEMAP;
-	return is_allocator(caller) ? TRACE_ARENA : TRACE_MMAP;
+	return in_allocator ? TRACE_ARENA : TRACE_MMAP;
 }
 
 /* A mapping may be made inside a real malloc() called from our own slow path, before anything of
  * that block has been written: recording it there is safe. */
 static void report(void *start, size_t length, int prot, int flags, const void *caller)
 {
-	int guard = trace_tls.guard;
-	enum trace_kind kind = kind_of(flags, caller);
+	int before = trace_enter_nested();
 
-	trace_tls.guard = 1;
+	if (before < 0)
+		return;
+	enum trace_kind kind = kind_of(flags, before == TRACE_IN_ALLOCATOR || is_allocator(caller));
 	if (trace_ready()) {
 		if (flags & MAP_FIXED)
 			trace_unmapped(start, length);
 		trace_allocated(kind, start, length,
 				TRACE_FLAG_ALWAYS | (prot == PROT_NONE ? TRACE_FLAG_RESERVED : 0));
 	}
-	trace_tls.guard = guard;
+	trace_leave_nested(before);
 }
 
 TRACE_EXPORT void *mmap(void *start, size_t length, int prot, int flags, int fd, off_t offset)
@@ -51,12 +52,12 @@ TRACE_EXPORT void *mmap64(void *start, size_t length, int prot, int flags, int f
 
 TRACE_EXPORT int munmap(void *start, size_t length)
 {
-	if (!trace_session_is_over() && length) {
-		int guard = trace_tls.guard;
-		trace_tls.guard = 1;
+	int before = trace_session_is_over() || !length ? -1 : trace_enter_nested();
+
+	if (before >= 0) {
 		if (trace_ready())
 			trace_unmapped(start, length);
-		trace_tls.guard = guard;
+		trace_leave_nested(before);
 	}
 	return trace_real.munmap(start, length);
 }
@@ -69,12 +70,11 @@ TRACE_EXPORT void *mremap(void *start, size_t length, size_t new_length, int fla
 	va_end(arguments);
 
 	void *moved = trace_real.mremap(start, length, new_length, flags, target);
-	if (moved == MAP_FAILED || trace_session_is_over())
+	int before = moved == MAP_FAILED || trace_session_is_over() ? -1 : trace_enter_nested();
+	if (before < 0)
 		return moved;
-	int guard = trace_tls.guard;
-	trace_tls.guard = 1;
 	if (trace_ready())
 		trace_remapped(start, length, moved, new_length);
-	trace_tls.guard = guard;
+	trace_leave_nested(before);
 	return moved;
 }

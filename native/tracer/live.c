@@ -1,8 +1,9 @@
 /* Which blocks are recorded as live.
  *
  * Sampled: a few thousand addresses in a lock-free hash set that grows by adding tables, behind the
- * counting filter that fast paths read. Exact: one bit for each 16 bytes of address space, so that
- * a free of anything else is noticed while its caller is still on the stack. */
+ * counting filter that fast paths read. Exact: one bit for each 8 bytes of address space, so that
+ * a free of anything else is noticed while its caller is still on the stack; in pieces, so that
+ * limits on address space leave room for the program. */
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
@@ -26,7 +27,10 @@ struct table {
 
 static struct table tables[TABLES];
 static _Atomic unsigned table_count;
-static uint64_t *bitmaps[2]; /* of malloc's blocks, of Python's */
+#define PIECE_BITS 32u /* addresses a piece of a bitmap stands for */
+#define PIECE_BYTES (1ull << (PIECE_BITS - 6))
+typedef uint64_t *_Atomic piece_pointer;
+static piece_pointer bitmaps[2][1u << (ADDRESS_BITS - PIECE_BITS)]; /* malloc's blocks, Python's */
 
 static void filter_add(const void *block)
 {
@@ -117,9 +121,6 @@ bool trace_live_start(void)
 {
 	if (!trace_session.exact)
 		return add_table(0);
-	/* Without room for the bitmaps everything counts as live: bad frees go unnoticed, no more. */
-	for (unsigned i = 0; i < 2; i++)
-		bitmaps[i] = trace_map((1ull << ADDRESS_BITS) / 128, PROT_READ | PROT_WRITE);
 	memset(trace_filter, 1, sizeof trace_filter);
 	return true;
 }
@@ -131,15 +132,59 @@ static uint64_t key_of(enum trace_kind kind, const void *block)
 	       (kind == TRACE_PYOBJECT);
 }
 
+/* Stands for a piece there was no memory for: everything in it counts as live, so that bad frees go
+ * unnoticed, no more. */
+static uint64_t no_room;
+
+static TRACE_SLOW uint64_t *add_piece(piece_pointer *place)
+{
+	uint64_t *none = NULL, *piece = trace_map(PIECE_BYTES, PROT_READ | PROT_WRITE);
+
+	if (atomic_compare_exchange_strong(place, &none, piece ? piece : &no_room))
+		return piece ? piece : &no_room;
+	if (piece)
+		trace_unmap(piece, PIECE_BYTES);
+	return none;
+}
+
+static inline piece_pointer *bitmap_piece(enum trace_kind kind, uint64_t address)
+{
+	return &bitmaps[kind == TRACE_PYOBJECT][address >> PIECE_BITS];
+}
+
+static inline uint64_t *bitmap_word(uint64_t *piece, uint64_t address)
+{
+	return &piece[(address & ((1ull << PIECE_BITS) - 1)) >> 9];
+}
+
+static void bitmap_add(enum trace_kind kind, uint64_t address)
+{
+	piece_pointer *place = bitmap_piece(kind, address);
+	uint64_t *piece = atomic_load_explicit(place, memory_order_acquire);
+
+	if (trace_unlikely(!piece))
+		piece = add_piece(place);
+	if (trace_likely(piece != &no_room))
+		__atomic_fetch_or(bitmap_word(piece, address), 1ull << (address >> 3 & 63),
+				  __ATOMIC_RELAXED);
+}
+
+static bool bitmap_remove(enum trace_kind kind, uint64_t address)
+{
+	uint64_t *piece = atomic_load_explicit(bitmap_piece(kind, address), memory_order_acquire);
+	uint64_t bit = 1ull << (address >> 3 & 63);
+
+	if (trace_unlikely(!piece || piece == &no_room))
+		return piece != NULL;
+	return __atomic_fetch_and(bitmap_word(piece, address), ~bit, __ATOMIC_RELAXED) & bit;
+}
+
 bool trace_live_add(enum trace_kind kind, const void *block)
 {
 	uint64_t address = key_of(kind, block);
-	uint64_t *bitmap = bitmaps[kind == TRACE_PYOBJECT];
 
 	if (trace_session.exact) {
-		if (bitmap)
-			__atomic_fetch_or(&bitmap[address >> 10], 1ull << (address >> 4 & 63),
-					  __ATOMIC_RELAXED);
+		bitmap_add(kind, address);
 		return true;
 	}
 	unsigned count = atomic_load_explicit(&table_count, memory_order_acquire);
@@ -156,15 +201,9 @@ bool trace_live_add(enum trace_kind kind, const void *block)
 bool trace_live_remove(enum trace_kind kind, const void *block)
 {
 	uint64_t address = key_of(kind, block);
-	uint64_t *bitmap = bitmaps[kind == TRACE_PYOBJECT];
 
-	if (trace_session.exact) {
-		uint64_t bit = 1ull << (address >> 4 & 63);
-		if ((uintptr_t)block & 15)
-			return false;
-		return !bitmap ||
-		       (__atomic_fetch_and(&bitmap[address >> 10], ~bit, __ATOMIC_RELAXED) & bit);
-	}
+	if (trace_session.exact)
+		return ((uintptr_t)block & 7) == 0 && bitmap_remove(kind, address);
 	for (unsigned i = atomic_load_explicit(&table_count, memory_order_acquire); i-- > 0;) {
 		if (erase(&tables[i], address)) {
 			filter_remove(block);

@@ -74,7 +74,11 @@ void trace_resolve(void)
 		.signal = find("signal"),
 		.sigprocmask = find("sigprocmask"),
 		.pthread_sigmask = find("pthread_sigmask"),
+		.prctl = find("prctl"),
+		.setrlimit = find("setrlimit"),
+		.prlimit = find("prlimit"),
 	};
+	trace_real_syscall = find("syscall");
 	trace_real = found;
 	atomic_store_explicit(&resolved, true, memory_order_release);
 	resolving = false;

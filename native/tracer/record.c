@@ -31,7 +31,7 @@ bool trace_slow_sample(size_t size)
 		trace_tls.left = -1;
 		return true;
 	}
-	if (!trace_tls.thread) {
+	if (!trace_tls.counting) {
 		/* The thread's first allocation came here without a draw: make the draw now. */
 		if (!trace_thread_get()) {
 			trace_tls.left = INT64_MAX;
@@ -40,7 +40,12 @@ bool trace_slow_sample(size_t size)
 		if (trace_sample_due(size) == false)
 			return false;
 	}
-	trace_tls.left = trace_draw_gap(trace_tls.thread);
+	struct trace_thread *thread = trace_thread_get();
+	if (!thread) {
+		trace_tls.left = INT64_MAX;
+		return false;
+	}
+	trace_tls.left = trace_draw_gap(thread);
 	return true;
 }
 

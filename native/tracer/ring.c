@@ -1,5 +1,6 @@
 /* Records out of the traced thread into its ring. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -58,16 +59,19 @@ static long elapsed_ns(const struct timespec *since)
 	return (now.tv_sec - since->tv_sec) * 1000000000L + now.tv_nsec - since->tv_nsec;
 }
 
-/* The collector is behind: wait for it, but never for one that has gone. */
+#define LONGEST_NAP_NS 20000000L /* more than that between two looks: we were stopped ourselves */
+
+/* The collector is behind: wait for it, but never for one that has gone. Time in which the program
+ * itself stood still does not count. */
 static TRACE_SLOW bool wait_for_room(struct trace_thread *thread, unsigned words)
 {
 	struct trace_control *control = trace_session.control;
-	const struct timespec nap = {.tv_nsec = STALL_NS};
 	uint64_t beat = __atomic_load_n(&control->heartbeat, __ATOMIC_RELAXED);
-	struct timespec since;
+	struct timespec last;
+	long waited = 0;
 
 	__atomic_add_fetch(&trace_session.process->stalls, 1, __ATOMIC_RELAXED);
-	clock_gettime(CLOCK_MONOTONIC, &since);
+	clock_gettime(CLOCK_MONOTONIC, &last);
 	for (;;) {
 		thread->tail_seen = __atomic_load_n(&thread->ring->tail, __ATOMIC_ACQUIRE);
 		if (thread->head + words - thread->tail_seen <= trace_session.ring_words)
@@ -76,36 +80,61 @@ static TRACE_SLOW bool wait_for_room(struct trace_thread *thread, unsigned words
 			trace_disable("the recording has ended");
 			return false;
 		}
+		if (__atomic_load_n(&trace_session.process->refused, __ATOMIC_RELAXED)) {
+			trace_disable("mematlas could not map its records");
+			return false;
+		}
 		uint64_t now = __atomic_load_n(&control->heartbeat, __ATOMIC_RELAXED);
-		if (now != beat) {
-			beat = now;
-			clock_gettime(CLOCK_MONOTONIC, &since);
-		} else if (elapsed_ns(&since) > GIVE_UP_NS) {
+		long passed = elapsed_ns(&last);
+		clock_gettime(CLOCK_MONOTONIC, &last);
+		waited = now != beat ? 0
+				     : waited + (passed < LONGEST_NAP_NS ? passed : LONGEST_NAP_NS);
+		beat = now;
+		if (waited > GIVE_UP_NS) {
 			trace_disable("mematlas stopped reading");
 			return false;
 		}
-		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL);
+		trace_nap(STALL_NS);
 	}
 }
 
 /* Shared memory may run out: ask for the pages, do not find out by SIGBUS. */
-static TRACE_SLOW bool populate(struct trace_thread *thread)
+static bool populate(const void *start, size_t bytes)
 {
-	size_t bytes = (size_t)trace_session.ring_words * 8;
-
-	if (syscall(SYS_madvise, thread->words, bytes, MADV_POPULATE_WRITE) < 0 &&
-	    !trace_space_left(bytes)) {
-		__atomic_add_fetch(&trace_session.process->untraced_threads, 1, __ATOMIC_RELAXED);
-		thread->refused = true;
+	if (trace_session.sandboxed)
 		return false;
-	}
-	thread->populated = true;
+	return syscall(SYS_madvise, start, bytes, MADV_POPULATE_WRITE) == 0 ||
+	       (errno == EINVAL && trace_space_left(bytes)); /* before Linux 5.14 */
+}
+
+bool trace_populate_page(const void *shared)
+{
+	uintptr_t page = (uintptr_t)shared & ~(uintptr_t)(TRACE_PAGE - 1);
+
+	return populate((const void *)page, TRACE_PAGE);
+}
+
+#define STEPS 16u /* in which a ring is made there: many threads have little to tell */
+
+TRACE_SLOW bool trace_populate(struct trace_thread *thread, uint64_t words)
+{
+	uint64_t step = trace_session.ring_words / STEPS;
+	uint64_t until = (words + step - 1) / step * step;
+
+	if (thread->populated >= words)
+		return true;
+	if (until > trace_session.ring_words)
+		until = trace_session.ring_words;
+	if (!populate(thread->words + thread->populated, (until - thread->populated) * 8))
+		return false;
+	thread->populated = until == trace_session.ring_words ? UINT64_MAX : until;
 	return true;
 }
 
 bool trace_begin(struct trace_thread *thread, unsigned words)
 {
-	if (trace_unlikely(!thread->populated) && (thread->refused || !populate(thread)))
+	if (trace_unlikely(thread->head + words > thread->populated) &&
+	    !trace_populate(thread, thread->head + words))
 		return false;
 	if (trace_likely(thread->head + words - thread->tail_seen <= trace_session.ring_words))
 		return true;

@@ -9,12 +9,21 @@
 
 struct trace_thread;
 
+/* A real allocator called from a hook may map memory, and that may be recorded; whatever comes while
+ * the tracer itself is at work (a signal handler, libc on its behalf) may not: a record might be half
+ * written. */
+enum trace_guard { TRACE_OUTSIDE = 0, TRACE_IN_ALLOCATOR = 1, TRACE_INSIDE = 2 };
+
 /* All of a thread's state that a fast path touches. Zero is a valid start: the first allocation
  * takes the slow path, which sets the thread up. */
 struct trace_tls {
 	int64_t left;        /* bytes until the next sample; negative: take the slow path */
-	int32_t guard;       /* > 0: inside the tracer, record nothing */
+	int32_t guard;       /* enum trace_guard */
 	int32_t arena_depth; /* > 0: an allocator is mapping memory for itself */
+	bool counting;       /* `left` has been drawn */
+	bool borrowed;       /* `thread` is the shared ring, held until the hook is through */
+	bool late;           /* its own ring is given back already: the thread is ending */
+	uintptr_t stack_low, stack_high; /* found once; 0: not yet */
 	uint64_t nested_events; /* malloc() blocks recorded by this thread */
 	struct trace_thread *thread;
 };

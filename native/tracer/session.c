@@ -3,10 +3,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
@@ -19,25 +19,20 @@
 #ifndef MADV_WIPEONFORK
 #define MADV_WIPEONFORK 18
 #endif
-#ifndef PR_SET_VMA
-#define PR_SET_VMA 0x53564d41
-#define PR_SET_VMA_ANON_NAME 0
-#endif
 
+#define SPARE_TRIES 200
+#define SPARE_NAP_NS 1000000L
+#define SPARE_RINGS 16u /* for threads to come, under a limit on address space */
 #define EXIT_WAIT_NS 1000000000L
+#define WORTH_A_LOOK_MS 100
+#define EXIT_NAP_NS 500000L
 #define NO_COLLECTOR_NS 400000000L
 
 enum state { UNSTARTED, STARTING, RUNNING, OVER };
 
-#define PRIVATE_MAPS 16u
-struct range {
-	uint64_t start, end;
-};
-
 struct trace_session trace_session;
-static struct range private_maps[PRIVATE_MAPS];
-static _Atomic unsigned private_count;
 static _Atomic int state;
+static struct timespec joined;
 static char directory[PATH_MAX];
 static volatile char *fork_mark; /* reads 0 in a child made by whatever kind of fork */
 static _Atomic uint64_t fork_serials;
@@ -48,49 +43,21 @@ extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 extern const char etext[] __attribute__((visibility("hidden")));
 extern char **environ;
 
-/* Raw system calls: ours must neither reach our own hooks nor be cancellation points. */
-static void *map_pages(size_t size, int protection, int flags, int fd)
+static void name_in_session(char *path, const char *name)
 {
-	return (void *)syscall(SYS_mmap, NULL, size, protection, flags, fd, 0L);
-}
-
-static int open_in_session(const char *name, int flags)
-{
-	char path[PATH_MAX + 32];
 	size_t length = strlen(directory);
 
 	memcpy(path, directory, length);
 	path[length] = '/';
 	strcpy(path + length + 1, name);
+}
+
+static int open_in_session(const char *name, int flags)
+{
+	char path[PATH_MAX + 32];
+
+	name_in_session(path, name);
 	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0600);
-}
-
-/* Tells the collector which memory is ours. */
-static void list_private_map(unsigned index)
-{
-	struct trace_process *process = trace_session.process;
-
-	if (!process)
-		return;
-	process->private_start[index] = private_maps[index].start;
-	__atomic_store_n(&process->private_end[index], private_maps[index].end, __ATOMIC_RELEASE);
-}
-
-void *trace_map(size_t size, int protection)
-{
-	void *memory = map_pages(size, protection, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1);
-
-	if (memory == MAP_FAILED)
-		return NULL;
-	prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, memory, size, "mematlas");
-	syscall(SYS_madvise, memory, size, MADV_DONTDUMP);
-	syscall(SYS_madvise, memory, size, MADV_NOHUGEPAGE);
-	unsigned index = atomic_fetch_add(&private_count, 1);
-	if (index < PRIVATE_MAPS) {
-		private_maps[index] = (struct range){(uintptr_t)memory, (uintptr_t)memory + size};
-		list_private_map(index);
-	}
-	return memory;
 }
 
 bool trace_space_left(size_t bytes)
@@ -129,7 +96,7 @@ static bool map_control(void)
 	if (fd < 0)
 		return false;
 	struct trace_control *control =
-		map_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+		trace_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 	close(fd);
 	if (control == MAP_FAILED)
 		return false;
@@ -151,40 +118,9 @@ static size_t process_file_size(void)
 	return TRACE_DATA_OFFSET + (size_t)TRACE_MAX_RINGS * trace_session.ring_words * 8;
 }
 
-static void name_image(char *name, long pid, int image)
+static size_t mapped_size(uint32_t rings)
 {
-	char digits[24];
-	int n = 0;
-
-	do
-		digits[n++] = (char)('0' + pid % 10);
-	while ((pid /= 10) > 0);
-	while (n > 0)
-		*name++ = digits[--n];
-	*name++ = '.';
-	do
-		digits[n++] = (char)('0' + image % 10);
-	while ((image /= 10) > 0);
-	while (n > 0)
-		*name++ = digits[--n];
-	*name = 0;
-}
-
-static int create_process_file(void)
-{
-	struct rlimit limit;
-	char name[48];
-
-	/* Growing a file past this limit is answered by a signal. */
-	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < process_file_size())
-		return -1;
-	for (int image = 1; image < 10000; image++) {
-		name_image(name, getpid(), image);
-		int fd = open_in_session(name, O_RDWR | O_CREAT | O_EXCL);
-		if (fd >= 0 || errno != EEXIST)
-			return fd;
-	}
-	return -1;
+	return TRACE_DATA_OFFSET + (size_t)rings * trace_session.ring_words * 8;
 }
 
 static size_t read_file(const char *path, char *buffer, size_t size)
@@ -204,12 +140,137 @@ static size_t read_file(const char *path, char *buffer, size_t size)
 	return length;
 }
 
+static uint64_t address_space_used(void)
+{
+	char text[64];
+	uint64_t pages = 0;
+	size_t length = read_file("/proc/self/statm", text, sizeof text);
+
+	for (size_t i = 0; i < length && text[i] >= '0' && text[i] <= '9'; i++)
+		pages = pages * 10 + (uint64_t)(text[i] - '0');
+	return pages * TRACE_PAGE;
+}
+
+/* Under a limit on address space, rings for few threads: an eighth of what is left is ours. */
+static uint32_t choose_rings(void)
+{
+	struct rlimit limit;
+	size_t each = trace_session.ring_words * 8ul + trace_slot_bytes();
+
+	if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY)
+		return TRACE_MAX_RINGS;
+	uint64_t used = address_space_used();
+	uint64_t share = limit.rlim_cur > used ? (limit.rlim_cur - used) / 8 : 0;
+	uint64_t rings = share / each;
+	return rings < 2 ? 2 : rings < TRACE_MAX_RINGS ? (uint32_t)rings : TRACE_MAX_RINGS;
+}
+
+/* The program is about to limit its own address space: what it does not use of ours goes. */
+void trace_shrink(void)
+{
+	uint32_t used = __atomic_load_n(&trace_session.process->rings, __ATOMIC_ACQUIRE);
+	uint32_t before = trace_session.most_rings, after = used + SPARE_RINGS;
+
+	if (after >= before)
+		return;
+	__atomic_store_n(&trace_session.most_rings, after, __ATOMIC_SEQ_CST);
+	syscall(SYS_munmap, (char *)trace_session.process + mapped_size(after),
+		mapped_size(before) - mapped_size(after));
+	trace_shorten_map(trace_session.slots, trace_slot_bytes() * before,
+			  trace_slot_bytes() * after);
+}
+
+static void name_image(char *name, long pid, int image)
+{
+	char digits[24];
+	int n = 0;
+
+	do
+		digits[n++] = (char)('0' + pid % 10);
+	while ((pid /= 10) > 0);
+	while (n > 0)
+		*name++ = digits[--n];
+	*name++ = '.';
+	do
+		digits[n++] = (char)('0' + image % 10);
+	while ((image /= 10) > 0);
+	while (n > 0)
+		*name++ = digits[--n];
+	*name = 0;
+}
+
+/* Under a limit on file sizes: the file the collector keeps ready takes our name. */
+static int take_spare(const char *name)
+{
+	char spare[PATH_MAX + 32], path[PATH_MAX + 32];
+
+	name_in_session(spare, "spare");
+	name_in_session(path, name);
+	for (int tries = 0; tries < SPARE_TRIES; tries++) {
+		if (syscall(SYS_renameat2, AT_FDCWD, spare, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+			return open_in_session(name, O_RDWR);
+		if (errno != ENOENT)
+			return -1;
+		trace_nap(SPARE_NAP_NS); /* another took it; there will be a new one */
+	}
+	return -1;
+}
+
+static int create_process_file(char *name)
+{
+	struct rlimit limit;
+	bool limited = getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < process_file_size();
+
+	for (int image = 1; image < 10000; image++) {
+		name_image(name, getpid(), image);
+		int fd = limited ? take_spare(name)
+				 : open_in_session(name, O_RDWR | O_CREAT | O_EXCL);
+		if (fd >= 0 && !limited && ftruncate(fd, (off_t)process_file_size()) != 0) {
+			syscall(SYS_close, fd);
+			return -1;
+		}
+		if (fd >= 0 || errno != EEXIST)
+			return fd;
+	}
+	return -1;
+}
+
+/* A link needs no descriptor, no room and no rights but those to the directory. */
+static bool refuse(const char *name, const char *reason)
+{
+	char path[PATH_MAX + 32];
+
+	name_in_session(path, name);
+	strcat(path, ".why");
+	syscall(SYS_symlinkat, reason, AT_FDCWD, path);
+	return false;
+}
+
+static const char *why_no_file(void)
+{
+	switch (errno) {
+	case EMFILE:
+	case ENFILE:
+		return "no file descriptor was left for the tracer";
+	case ENOSPC:
+	case ENOMEM:
+	case EDQUOT:
+		return "no room was left in shared memory; set TMPDIR to a folder with more";
+	case ENOENT:
+		return "it cannot reach the session: another root directory";
+	default:
+		return "its limits or rights keep the tracer from making its file";
+	}
+}
+
 _Static_assert(sizeof(struct trace_process) <= TRACE_PAGE, "the header is one page");
 
 static void describe_process(struct trace_process *process)
 {
 	process->magic = TRACE_MAGIC;
 	process->version = TRACE_VERSION;
+	process->rings = 1; /* the shared one */
+	process->most_rings = trace_session.most_rings;
 	process->pid = getpid();
 	process->parent_pid = getppid();
 	process->start = trace_now();
@@ -224,17 +285,21 @@ static void describe_process(struct trace_process *process)
 
 static bool map_process_file(void)
 {
-	size_t size = process_file_size();
-	int fd = create_process_file();
+	size_t size = mapped_size(trace_session.most_rings);
+	char name[64];
+	int fd = create_process_file(name);
 
 	if (fd < 0)
-		return false;
-	char *file = MAP_FAILED;
-	if (ftruncate(fd, (off_t)size) == 0 && trace_space_left(4 * TRACE_PAGE + (1u << 16)))
-		file = map_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
-	close(fd);
+		return refuse(name, why_no_file());
+	char *file = trace_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
+	syscall(SYS_close, fd);
 	if (file == MAP_FAILED)
-		return false;
+		return refuse(name, "its limit on address space leaves no room for the tracer");
+	if (!trace_populate_page(file) || !trace_populate_page(file + TRACE_RINGS_OFFSET)) {
+		syscall(SYS_munmap, file, size);
+		errno = ENOSPC;
+		return refuse(name, why_no_file());
+	}
 	trace_session.process = (struct trace_process *)file;
 	trace_session.rings = (struct trace_ring *)(file + TRACE_RINGS_OFFSET);
 	trace_session.data = file + TRACE_DATA_OFFSET;
@@ -244,7 +309,8 @@ static bool map_process_file(void)
 
 static bool make_fork_mark(void)
 {
-	fork_mark = map_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	fork_mark =
+		trace_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (fork_mark == MAP_FAILED)
 		return false;
 	if (syscall(SYS_madvise, fork_mark, TRACE_PAGE, MADV_WIPEONFORK) < 0)
@@ -268,7 +334,10 @@ static bool join_session(void)
 	trace_exec_start(directory);
 	trace_session.own_start = (uintptr_t)__ehdr_start;
 	trace_session.own_end = (uintptr_t)etext;
-	return map_control() && map_process_file() && make_fork_mark() && trace_live_start() &&
+	if (!map_control())
+		return false;
+	trace_session.most_rings = choose_rings();
+	return map_process_file() && make_fork_mark() && trace_live_start() &&
 	       trace_threads_start() && trace_unwind_start();
 }
 
@@ -277,6 +346,7 @@ static void announce(void)
 	if (trace_python_find())
 		trace_hook_python();
 	trace_describe_python();
+	clock_gettime(CLOCK_MONOTONIC, &joined);
 	__atomic_store_n(&trace_session.process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
 }
 
@@ -289,7 +359,7 @@ void trace_start(void)
 		return;
 	int saved = errno;
 	int guard = trace_tls.guard;
-	trace_tls.guard = 1;
+	trace_tls.guard = TRACE_INSIDE;
 	trace_resolve();
 	if (join_session()) {
 		trace_tls.left = 0;
@@ -339,16 +409,21 @@ void trace_after_fork_in_child(void)
 		return;
 	if (!trace_is_forked() && trace_session.process->pid == getpid())
 		return;
+	if (trace_session.sandboxed) {
+		trace_session.process = NULL; /* the parent's */
+		trace_disable("");
+		return;
+	}
 	int saved = errno;
 	int guard = trace_tls.guard;
-	trace_tls.guard = 1;
-	syscall(SYS_munmap, trace_session.process, process_file_size());
+	trace_tls.guard = TRACE_INSIDE;
+	syscall(SYS_munmap, trace_session.process, mapped_size(trace_session.most_rings));
 	trace_session.process = NULL;
 	*fork_mark = 1;
 	trace_threads_forget();
 	if (map_process_file()) {
-		for (unsigned i = 0; i < PRIVATE_MAPS && private_maps[i].end; i++)
-			list_private_map(i);
+		clock_gettime(CLOCK_MONOTONIC, &joined);
+		trace_tell_maps();
 		trace_describe_python();
 		__atomic_store_n(&trace_session.process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
 		trace_faults_after_fork();
@@ -361,23 +436,56 @@ void trace_after_fork_in_child(void)
 	errno = saved;
 }
 
-void trace_exit(void)
+/* Waits until the collector has taken its last look, or shows no sign of life. */
+static void show_last(void)
 {
-	static _Atomic bool done;
-	const struct timespec nap = {.tv_nsec = 500000};
 	struct trace_process *process = trace_session.process;
-
-	if (atomic_load(&state) != RUNNING || process->pid != getpid() ||
-	    atomic_exchange(&done, true))
-		return;
 	uint64_t beat = __atomic_load_n(&trace_session.control->heartbeat, __ATOMIC_RELAXED);
+
+	__atomic_store_n(&process->released, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&process->state, TRACE_EXITING, __ATOMIC_RELEASE);
-	for (long waited = 0; waited < EXIT_WAIT_NS; waited += nap.tv_nsec) {
+	for (long waited = 0; waited < EXIT_WAIT_NS; waited += EXIT_NAP_NS) {
 		if (__atomic_load_n(&process->released, __ATOMIC_ACQUIRE))
 			break;
 		if (waited > NO_COLLECTOR_NS &&
 		    beat == __atomic_load_n(&trace_session.control->heartbeat, __ATOMIC_RELAXED))
 			break;
-		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL);
+		trace_nap(EXIT_NAP_NS);
 	}
+}
+
+static bool is_ours_to_end(void)
+{
+	return atomic_load(&state) == RUNNING && !trace_session.sandboxed &&
+	       trace_session.process->pid == getpid();
+}
+
+void trace_exit(void)
+{
+	static _Atomic bool done;
+
+	if (is_ours_to_end() && !atomic_exchange(&done, true))
+		show_last();
+}
+
+/* Wrappers that do nothing but start another program are not worth the wait. */
+void trace_before_exec(void)
+{
+	struct timespec now;
+
+	if (!is_ours_to_end())
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if ((now.tv_sec - joined.tv_sec) * 1000 + (now.tv_nsec - joined.tv_nsec) / 1000000 >=
+	    WORTH_A_LOOK_MS)
+		show_last();
+}
+
+void trace_exec_failed(void)
+{
+	uint32_t exiting = TRACE_EXITING;
+
+	if (is_ours_to_end())
+		__atomic_compare_exchange_n(&trace_session.process->state, &exiting, TRACE_RUNNING,
+					    false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "../include/trace_format.h"
@@ -41,6 +42,9 @@ struct trace_real {
 	int (*pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 	void (*_exit)(int);
 	void (*quick_exit)(int);
+	int (*prctl)(int, ...);
+	int (*setrlimit)(int, const struct rlimit *);
+	int (*prlimit)(pid_t, int, const struct rlimit *, struct rlimit *);
 	int (*execve)(const char *, char *const[], char *const[]);
 	int (*execvpe)(const char *, char *const[], char *const[]);
 	int (*fexecve)(int, char *const[], char *const[]);
@@ -54,7 +58,14 @@ struct trace_real {
 	int (*pthread_sigmask)(int, const sigset_t *, sigset_t *);
 };
 extern struct trace_real trace_real;
+extern long (*trace_real_syscall)(long, ...);
 void trace_resolve(void);
+#define TRACE_REAL(name)                                                                           \
+	(*({                                                                                       \
+		if (!trace_real.name)                                                              \
+			trace_resolve();                                                           \
+		&trace_real.name;                                                                  \
+	}))
 bool trace_in_nursery(const void *block); /* handed out before the real allocator was known */
 
 /* The loader's own look-up, lock-free, since glibc 2.35; weak, so that older ones run without (their
@@ -79,7 +90,9 @@ struct trace_session {
 	uint64_t clock_base;
 	uint64_t sample_bytes;
 	uint32_t ring_words;
+	uint32_t most_rings; /* what the process may map, at most TRACE_MAX_RINGS */
 	bool exact;
+	bool sandboxed; /* any system call of ours may kill the program */
 	uintptr_t own_start, own_end; /* text of this library */
 };
 extern struct trace_session trace_session;
@@ -87,14 +100,23 @@ bool trace_ready(void); /* starts tracing on the first call; false: run on untou
 void trace_start(void);
 bool trace_session_is_over(void); /* there is none, or it ended: never ask again */
 void trace_disable(const char *reason);
-void *trace_map(
-	size_t size,
-	int protection); /* private memory, named and listed for the collector; NULL on failure */
+void trace_shrink(void); /* gives address space back that no thread uses */
 bool trace_space_left(size_t bytes); /* in the session's file system */
 bool trace_is_forked(void); /* this process is a copy that nobody told us of */
 void trace_before_fork(void);
 void trace_after_fork_in_child(void);
+void trace_before_exec(void);
+void trace_exec_failed(void);
 void trace_exit(void); /* lets the collector take its last look, a second at most */
+
+/* memory.c */
+void *trace_pages(size_t size, int protection, int flags, int fd); /* mmap() itself */
+void *trace_map(
+	size_t size,
+	int protection); /* private memory, named and listed for the collector; NULL on failure */
+void trace_unmap(void *memory, size_t size); /* what trace_map() gave */
+void trace_shorten_map(void *memory, size_t size, size_t kept);
+void trace_tell_maps(void); /* to the collector, in a new process file */
 
 /* thread.c: the thread's ring and caches. */
 struct trace_stack_slot {
@@ -115,8 +137,7 @@ struct trace_thread {
 	uint32_t next_stack;
 	uint32_t modules;
 	uint32_t modules_generation;
-	bool populated;
-	bool refused; /* there was no memory for the ring */
+	uint64_t populated; /* words of the ring that are there for sure, beyond it once all are */
 	uint64_t module_start[TRACE_KNOWN_MODULES], module_end[TRACE_KNOWN_MODULES];
 	struct trace_walk walk;
 	uint64_t native[TRACE_MAX_FRAMES + 1], python[TRACE_MAX_FRAMES];
@@ -126,13 +147,18 @@ struct trace_thread {
 struct trace_thread *trace_thread_get(
 	void); /* of the calling thread, made if need be; NULL: no ring left */
 void trace_thread_register(void); /* claims a ring entry and notes the stack's bounds */
+void trace_thread_give_back(void); /* the shared ring */
 bool trace_threads_start(void);
+size_t trace_slot_bytes(void);
 void trace_threads_forget(void); /* after a fork: only the calling thread is left */
 int64_t trace_draw_gap(struct trace_thread *thread);
 
 /* ring.c: records out. begin() waits for room, publish() makes the record visible. */
 uint64_t trace_now(void);
 uint64_t trace_now_ordered(void); /* after every instruction before it */
+bool trace_populate(struct trace_thread *thread,
+		    uint64_t words); /* of its ring, from the beginning */
+bool trace_populate_page(const void *shared); /* false: there is no memory for it */
 bool trace_begin(struct trace_thread *thread, unsigned words);
 void trace_word(struct trace_thread *thread, uint64_t word);
 void trace_bytes(struct trace_thread *thread, const char *bytes, size_t length);
@@ -166,6 +192,10 @@ void trace_faults_after_fork(void);
 void trace_faults_end(const char *reason); /* for good */
 bool trace_faults_own_sigtrap(void); /* SIGTRAP is ours: the program must not block it */
 
+/* sandbox.c */
+void trace_nap(long ns);
+void trace_entering_sandbox(unsigned long mode);
+
 /* hooks_exec.c */
 void trace_exec_start(const char *directory);
 
@@ -186,13 +216,44 @@ static inline bool trace_enter(void)
 {
 	if (trace_tls.guard)
 		return false;
-	trace_tls.guard = 1;
+	trace_tls.guard = TRACE_INSIDE;
 	return true;
 }
 
 static inline void trace_leave(void)
 {
-	trace_tls.guard = 0;
+	if (trace_unlikely(trace_tls.borrowed))
+		trace_thread_give_back();
+	trace_tls.guard = TRACE_OUTSIDE;
+}
+
+/* Around the real function, between enter() and leave(). */
+static inline void trace_let_allocator_run(void)
+{
+	trace_tls.guard = TRACE_IN_ALLOCATOR;
+}
+
+static inline void trace_allocator_is_done(void)
+{
+	trace_tls.guard = TRACE_INSIDE;
+}
+
+/* As enter(), and inside a real allocator too; what leave_nested() is to be given, -1: keep out. */
+static inline int trace_enter_nested(void)
+{
+	int before = trace_tls.guard;
+
+	if (before == TRACE_INSIDE)
+		return -1;
+	trace_tls.guard = TRACE_INSIDE;
+	return before;
+}
+
+static inline void trace_leave_nested(int before)
+{
+	if (trace_unlikely(trace_tls.borrowed))
+		trace_thread_give_back();
+	trace_tls.guard = before;
 }
 
 #endif

@@ -25,6 +25,8 @@ __attribute__((no_sanitize("address"))) static bool read_word(struct stack_bound
 		return false;
 	if (trace_unlikely(address < bounds->low || address >= bounds->high)) {
 		if ((address & ~(uintptr_t)4095) != bounds->page) {
+			if (trace_session.sandboxed)
+				return false;
 			char byte;
 			struct iovec local = {&byte, 1}, remote = {(void *)address, 1};
 			if (syscall(SYS_process_vm_readv, getpid(), &local, 1L, &remote, 1L, 0L) !=

@@ -148,8 +148,7 @@ def test_a_refusal_is_said(build: Build, traced: Run) -> None:
     """Where perf events are forbidden the run goes on without, and says why."""
     run = traced(build("no_perf"), build("allocate_here_touch_there"))
     reasons = run.report["first_touch"]["refused"]
-    assert len(reasons) == 1
-    assert "perf_event" in reasons[0]
+    assert len([each for each in reasons if "perf_event" in each]) == 1
     assert run.sum("live_bytes", "allocate_here") == SIZE
 
 

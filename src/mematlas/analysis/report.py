@@ -45,6 +45,7 @@ def make_report(
     processes = [p for p in recording.processes if process is None or p.index == process]
     wanted = {each.index for each in processes}
     snapshots = [each for each in recording.snapshots if each.process in wanted]
+    seen = {each.process for each in snapshots}
     peak = moments.at_peak(snapshots, processes)
     totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
     highest = max(totals, key=lambda each: each.peak_live_bytes, default=None)
@@ -54,7 +55,7 @@ def make_report(
         machine=recording.machine,
         sampling=recording.sampling,
         complete=recording.complete,
-        processes=tuple(_line(each, recording) for each in processes),
+        processes=tuple(_line(each, recording) for each in processes if not _passed_by(each, seen)),
         account=moments.account(peak, recording, wanted),
         last=moments.account(moments.at_end(snapshots, processes), recording, wanted),
         peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
@@ -138,6 +139,11 @@ def _line(process: Process, recording: Recording) -> ProcessLine:
         peak_rss_bytes=max(rss, default=0),
         note=process.note,
     )
+
+
+def _passed_by(process: Process, seen: set[int]) -> bool:
+    """Tell whether a process was but the moment between a fork and its exec."""
+    return process.ending == "exec" and process.index not in seen
 
 
 def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Rows]]:

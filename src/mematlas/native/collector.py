@@ -74,6 +74,8 @@ class Traced:
     rss_bytes: int
     stalls: int
     untraced_threads: int
+    sharing_threads: int  # beyond the rings there are
+    left_behind: int  # programs it started that cannot reach the session
     events: int
     unknown_frees: int
     broken_rings: int
@@ -167,6 +169,8 @@ class Collector:
             rss_bytes=facts.rss_bytes,
             stalls=facts.stalls,
             untraced_threads=facts.untraced_threads,
+            sharing_threads=facts.sharing_threads,
+            left_behind=facts.left_behind,
             events=facts.events,
             unknown_frees=facts.unknown_frees,
             broken_rings=facts.broken_rings,

@@ -15,6 +15,7 @@ from mematlas.tracing.target import check_program, find_program
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from mematlas.recording import Writer
     from mematlas.tracing.settings import Settings
@@ -65,7 +66,8 @@ def run(
         with child.signals_passed_on(process) as interrupts:
             failure = None
             try:
-                _Run(collector, process, open_writer(process.pid), interrupts).follow()
+                writer = open_writer(process.pid)
+                _Run(collector, process, writer, interrupts, session).follow()
             except OSError as error:  # the program must not suffer from a full disk of ours
                 failure = error
             finally:
@@ -82,6 +84,17 @@ def _await(process: subprocess.Popen[bytes], interrupts: child.Interrupts) -> No
         time.sleep(_POLL_S)
 
 
+def _refusals(session: Path) -> list[str]:
+    """Tell why processes could not be traced; each left a link that says so."""
+    reasons: dict[str, list[str]] = {}
+    for link in sorted(session.glob("*.why")):
+        reasons.setdefault(str(link.readlink()), []).append(link.name.partition(".")[0])
+    return [
+        f"not traced: PID {', '.join(pids[:5])}{' and others' * (len(pids) > 5)}: {reason}"
+        for reason, pids in reasons.items()
+    ]
+
+
 class _Run:
     """One run being followed."""
 
@@ -91,11 +104,13 @@ class _Run:
         process: subprocess.Popen[bytes],
         writer: Writer,
         interrupts: child.Interrupts,
+        session: Path,
     ) -> None:
         self._collector = collector
         self._process = process
         self._writer = writer
         self._interrupts = interrupts
+        self._session = session
         self._recorders: dict[int, ProcessRecorder] = {}
         self._deadline: float | None = None
         self._next_flush = 0.0
@@ -114,8 +129,11 @@ class _Run:
         status = self._process.returncode
         for recorder in self._recorders.values():
             recorder.close(status if recorder.pid == self._process.pid else None)
-        if not self._recorders:
-            self._writer.notes(["the program was not traced: it did not load the tracer"])
+        notes = _refusals(self._session)
+        if not self._recorders and not notes:
+            notes.append("the program was not traced: it did not load the tracer")
+        if notes:
+            self._writer.notes(notes)
 
     def _is_over(self) -> bool:
         if self._interrupts.count >= 2:

@@ -186,7 +186,15 @@ def _note(facts: Traced) -> str:
     if facts.disabled:
         notes.append(f"tracing ended early: {_clean(facts.reason)}")
     if facts.untraced_threads:
-        notes.append(f"{facts.untraced_threads} threads were not traced: no memory for their rings")
+        notes.append(
+            f"{facts.untraced_threads} threads were not traced: no memory for their records, or "
+            "begun behind a seccomp filter"
+        )
+    if facts.left_behind:
+        notes.append(
+            f"{facts.left_behind} programs it started were not traced: as another user or under "
+            "another root directory they cannot reach the session"
+        )
     if facts.broken_rings:
         notes.append(f"{facts.broken_rings} threads wrote what could not be read")
     return "; ".join(notes)

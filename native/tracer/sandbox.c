@@ -1,0 +1,201 @@
+/* Programs that lock themselves in. Behind a seccomp filter any system call of ours may be the death
+ * of the program, so from then on the tracer makes none: what is set up goes on recording, what is
+ * not stays unrecorded and is counted. And programs that limit their address space get back what
+ * we keep of it. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <linux/seccomp.h>
+#include <stdarg.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tracer.h"
+
+#define SPINS_A_NANOSECOND 40 /* about; a pause takes so long */
+
+/* Sleeps, or where it may not, passes the time. */
+void trace_nap(long ns)
+{
+	const struct timespec nap = {.tv_nsec = ns};
+
+	if (!trace_session.sandboxed) {
+		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL);
+		return;
+	}
+	for (long i = 0; i < ns / SPINS_A_NANOSECOND; i++) {
+#if defined(__x86_64__)
+		__builtin_ia32_pause();
+#else
+		__asm__ volatile("" ::: "memory");
+#endif
+	}
+}
+
+/* Rings that are in use are made there to their end: later there will be no asking. */
+static void prepare_sandbox(void)
+{
+	uint32_t used = __atomic_load_n(&trace_session.process->rings, __ATOMIC_ACQUIRE);
+
+	for (uint32_t i = 0; i < used; i++) {
+		struct trace_thread *thread =
+			(struct trace_thread *)(trace_session.slots + trace_slot_bytes() * i);
+		if (__atomic_load_n(&trace_session.rings[i].state, __ATOMIC_ACQUIRE) ==
+		    TRACE_RING_ACTIVE)
+			trace_populate(thread, trace_session.ring_words);
+	}
+	trace_session.sandboxed = true;
+}
+
+__attribute__((used)) void trace_entering_sandbox(unsigned long mode)
+{
+	int before = trace_session_is_over() ? -1 : trace_enter_nested();
+
+	if (before < 0)
+		return;
+	if (trace_ready()) {
+		trace_thread_get();
+		trace_faults_end(
+			"the program entered a seccomp sandbox"); /* handlers return by one */
+		/* Strict mode forbids reading the clock as well. */
+		if (mode == SECCOMP_SET_MODE_STRICT)
+			trace_disable("the program entered seccomp's strict mode");
+		else
+			prepare_sandbox();
+	}
+	trace_leave_nested(before);
+}
+
+TRACE_EXPORT int prctl(int option, ...)
+{
+	unsigned long arguments[4];
+	va_list list;
+
+	va_start(list, option);
+	for (int i = 0; i < 4; i++)
+		arguments[i] = va_arg(list, unsigned long);
+	va_end(list);
+	if (option == PR_SET_SECCOMP)
+		trace_entering_sandbox(arguments[0] == SECCOMP_MODE_STRICT
+					       ? SECCOMP_SET_MODE_STRICT
+					       : SECCOMP_SET_MODE_FILTER);
+	if (option == PR_SET_TSC && arguments[0] == PR_TSC_SIGSEGV)
+		trace_disable("the program forbade itself the clock");
+	return TRACE_REAL(prctl)(option, arguments[0], arguments[1], arguments[2], arguments[3]);
+}
+
+/* Whoever makes system calls by number may hand over a new stack, or return twice: no frame of ours
+ * may stand in between. */
+#if defined(__x86_64__)
+#define SECCOMP_NUMBER "$317"
+
+/* Until the real one is known. */
+static long raw_syscall(long number, ...)
+{
+	long result, a[6];
+	va_list list;
+
+	va_start(list, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(list, long);
+	va_end(list);
+	register long r10 __asm__("r10") = a[3];
+	register long r8 __asm__("r8") = a[4];
+	register long r9 __asm__("r9") = a[5];
+	__asm__ volatile("syscall"
+			 : "=a"(result)
+			 : "a"(number), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	if (result < 0 && result > -4096) {
+		errno = (int)-result;
+		return -1;
+	}
+	return result;
+}
+
+long (*trace_real_syscall)(long, ...) = raw_syscall;
+__asm__(".pushsection .text\n"
+	".globl syscall\n"
+	".type syscall, @function\n"
+	"syscall:\n"
+	"	.cfi_startproc\n"
+	"	endbr64\n"
+	"	cmp " SECCOMP_NUMBER ", %rdi\n"
+	"	je 1f\n"
+	"	jmp *trace_real_syscall(%rip)\n"
+	"1:	push %rdi\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	push %rsi\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	push %rdx\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	push %rcx\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	push %r8\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	push %r9\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	sub $8, %rsp\n"
+	"	.cfi_adjust_cfa_offset 8\n"
+	"	mov %rsi, %rdi\n"
+	"	call trace_entering_sandbox\n"
+	"	add $8, %rsp\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	pop %r9\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	pop %r8\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	pop %rcx\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	pop %rdx\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	pop %rsi\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	pop %rdi\n"
+	"	.cfi_adjust_cfa_offset -8\n"
+	"	jmp *trace_real_syscall(%rip)\n"
+	"	.cfi_endproc\n"
+	".size syscall, .-syscall\n"
+	".popsection\n");
+#else
+long (*trace_real_syscall)(long, ...);
+#endif
+
+static void give_space_back(int resource, const struct rlimit *limit)
+{
+	if (resource != RLIMIT_AS || !limit || limit->rlim_cur == RLIM_INFINITY)
+		return;
+	int before = trace_session_is_over() ? -1 : trace_enter_nested();
+	if (before < 0)
+		return;
+	if (trace_ready() && !trace_is_forked())
+		trace_shrink();
+	trace_leave_nested(before);
+}
+
+TRACE_EXPORT int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
+{
+	give_space_back((int)resource, limit);
+	return TRACE_REAL(setrlimit)((int)resource, limit);
+}
+
+TRACE_EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
+{
+	return setrlimit(resource, (const struct rlimit *)limit);
+}
+
+TRACE_EXPORT int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *limit,
+			 struct rlimit *old)
+{
+	if (pid == 0 || pid == getpid())
+		give_space_back((int)resource, limit);
+	return TRACE_REAL(prlimit)(pid, (int)resource, limit, old);
+}
+
+TRACE_EXPORT int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *limit,
+			   struct rlimit64 *old)
+{
+	return prlimit(pid, resource, (const struct rlimit *)limit, (struct rlimit *)old);
+}
