@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib import import_module
 from itertools import combinations
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import bench_results
+from mematlas import bench
 from mematlas.analysis.bench import findings
 from mematlas.analysis.bench_compare import Verdict, compare, mann_whitney, shift
 from mematlas.model.bench import (
@@ -149,6 +152,15 @@ def test_a_rate_that_grows_is_faster() -> None:
         bench_results.result(Section("numa", (other,), 1.0)),
     )
     assert found.changes[0].verdict is Verdict.FASTER
+
+
+def test_no_benchmark_hides_a_function() -> None:
+    """After all benchmarks' modules are imported, the package's public names are what they were."""
+    before = {name: getattr(bench, name) for name in bench.__all__}
+    for each in bench.BENCHMARKS:
+        import_module(each.module)
+    assert {name: getattr(bench, name) for name in bench.__all__} == before
+    assert not any(isinstance(each, ModuleType) for each in before.values())
 
 
 def test_findings_say_what_to_do() -> None:

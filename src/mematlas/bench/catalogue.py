@@ -20,11 +20,12 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("latency", "mematlas.bench.latency", "a load, by how much memory is in use"),
     Benchmark("patterns", "mematlas.bench.patterns", "rows against columns, strides, random"),
     Benchmark("prefetch", "mematlas.bench.prefetch", "look-ups announced ahead"),
-    Benchmark("transpose", "mematlas.bench.transpose", "a matrix turned over"),
+    Benchmark("transpose", "mematlas.bench.transposing", "a matrix turned over"),
     Benchmark("tlb", "mematlas.bench.tlb", "what page size costs: walks, gathers, small mappings"),
     Benchmark("sharing", "mematlas.bench.sharing", "false sharing and contended atomics"),
     Benchmark("faults", "mematlas.bench.faults", "memory from the kernel: touch, populate, fork"),
     Benchmark("alloc", "mematlas.bench.alloc", "malloc implementations and our pool"),
     Benchmark("numa", "mematlas.bench.numa", "each memory node from each node's CPUs"),
 )
+# No module may be named as a public function of the package: importing it would hide the function.
 NAMES = tuple(each.name for each in BENCHMARKS)

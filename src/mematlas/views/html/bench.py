@@ -236,7 +236,7 @@ def _machine(result: Result) -> str:
     facts = {
         "CPU": f"{machine.cpu} ({machine.architecture}), {machine.usable_cpus} of {machine.cpus} CPUs",
         "caches": caches or "unknown: the kernel does not tell",
-        "memory": f"{format_bytes(machine.memory)} on {machine.nodes} nodes, base page "
+        "memory": f"{format_bytes(machine.memory)} on {machine.nodes} node{'s' if machine.nodes > 1 else ''}, base page "
         f"{format_bytes(machine.page_size)}",
         "kernel": machine.kernel,
         "huge pages": f"transparent: {machine.thp}, defrag {machine.thp_defrag}; hugetlb pool: {pools}",
@@ -245,7 +245,7 @@ def _machine(result: Result) -> str:
         "load before": f"{machine.load:.2f}",
         "mematlas": result.version,
         "settings": ", ".join(
-            f"{name} {value}"
+            f"{name} {_setting(value)}"
             for name, value in result.settings.items()
             if value not in (None, False)
         ),
