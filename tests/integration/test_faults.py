@@ -7,10 +7,16 @@ import os
 import subprocess
 import sys
 import time
+from typing import TYPE_CHECKING
+
+import pytest
 
 from mematlas.analysis.faults import rates
 from mematlas.model.faults import FaultSnapshot, ThreadFaults
 from mematlas.sources import faults
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FAULTS = (sys.executable, "-m", "mematlas", "faults")
 TOUCH = (
@@ -50,6 +56,74 @@ def test_status_is_the_program_s_own() -> None:
     assert killed.returncode == 137
     missing = subprocess.run([*FAULTS, "--", "no-such-program"], check=False)
     assert missing.returncode == 3
+
+
+@pytest.fixture(scope="module")
+def toucher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build a program of which one function touches 16,384 pages that another mapped."""
+    folder = tmp_path_factory.mktemp("toucher")
+    source = folder / "toucher.c"
+    source.write_text(
+        "#include <sys/mman.h>\n"
+        "#include <unistd.h>\n"
+        "__attribute__((noinline)) static void fill(volatile char *at, unsigned long size)\n"
+        "{\n"
+        "\tfor (unsigned long i = 0; i < size; i += 4096)\n"
+        "\t\tat[i] = 1;\n"
+        "}\n"
+        "int main(int count, char **word)\n"
+        "{\n"
+        "\tunsigned long size = 64ul << 20;\n"
+        "\tdo {\n"
+        "\t\tchar *at = mmap(0, size, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);\n"
+        "\t\tmadvise(at, size, 15);\n"
+        "\t\tfill(at, size);\n"
+        "\t\tmunmap(at, size);\n"
+        "\t} while (count > 1 && word[1]);\n"
+        "\treturn 0;\n"
+        "}\n"
+    )
+    program = folder / "toucher"
+    subprocess.run(["gcc", "-g", "-O1", str(source), "-o", str(program)], check=True)
+    return program
+
+
+def test_faults_are_put_down_to_line_and_mapping(toucher: Path) -> None:
+    """The loop's line took them, in anonymous memory; with period 1 to the page."""
+    command = [*FAULTS, "--json", "--period", "1", "--", str(toucher)]
+    places = json.loads(subprocess.check_output(command))["data"]["places"]
+    if places is None:
+        pytest.skip("perf events are refused here")
+    first = places["lines"][0]
+    assert (first["function"], first["mapping"]) == ("fill", "[anonymous]")
+    assert str(first["file"]).endswith("toucher.c")
+    assert first["line"] in {5, 6}
+    if not places["lost"]:
+        assert (
+            16_384
+            <= sum(each["faults"] for each in places["lines"] if each["function"] == "fill")
+            <= 16_384 + 16
+        )
+    whole = sum(each["faults"] for each in places["mappings"])
+    assert whole == sum(each["faults"] for each in places["lines"])
+
+
+def test_places_of_a_running_process(toucher: Path) -> None:
+    """What runs already is sampled too, its mappings taken from the kernel's list."""
+    with subprocess.Popen([toucher, "on"]) as busy:
+        try:
+            done = subprocess.run(
+                [*FAULTS, "--where", "--interval", "300ms", "--json", str(busy.pid)],
+                capture_output=True,
+                check=False,
+            )
+        finally:
+            busy.kill()
+    if done.returncode == 4:
+        pytest.skip("perf events are refused here")
+    places = json.loads(done.stdout)["data"]
+    assert places["lines"][0]["function"] == "fill"
+    assert places["mappings"][0]["name"] == "[anonymous]"
 
 
 def test_live_process() -> None:

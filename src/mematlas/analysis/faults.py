@@ -1,13 +1,17 @@
-"""Fault rates from two moments."""
+"""Fault rates from two moments, and where faults were taken."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.model.faults import FaultRates, ThreadRates
+from mematlas.analysis.lines import owner
+from mematlas.model.faults import FaultLine, FaultMapping, FaultPlaces, FaultRates, ThreadRates
+from mematlas.model.recording import Frame
 
 if TYPE_CHECKING:
-    from mematlas.model.faults import FaultSnapshot
+    from collections.abc import Mapping, Sequence
+
+    from mematlas.model.faults import FaultSite, FaultSnapshot
 
 
 def rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
@@ -30,3 +34,46 @@ def rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
         major=sum(row.major for row in rows),
         threads=tuple(rows),
     )
+
+
+def sum_up(
+    sites: Sequence[FaultSite],
+    frames: Mapping[tuple[str, int], tuple[Frame, ...]],
+    period: int,
+    lost: int,
+) -> FaultPlaces:
+    """Sum sites by mapping and by line. A line is the innermost frame of the program's own code."""
+    mappings: dict[str, list[int]] = {}
+    lines: dict[tuple[Frame, str, str], list[int]] = {}
+    for each in sites:
+        raw, count = each.site, each.faults
+        what = (count, count if raw.major else 0, count if raw.in_kernel else 0)
+        _add(mappings.setdefault(raw.mapping, [0, 0, 0]), what)
+        stack = tuple(frame for place in raw.stack for frame in frames.get(place, ()))
+        index = owner(stack)
+        frame = _UNKNOWN if index is None else stack[index]
+        module = frame.module or (raw.stack[0][0] if raw.stack else "")
+        _add(lines.setdefault((frame, module, raw.mapping), [0, 0, 0]), what)
+    return FaultPlaces(
+        period=period,
+        samples=sum(each.faults if each.site.major else each.faults // period for each in sites),
+        lost=lost,
+        mappings=tuple(
+            FaultMapping(name, *sums)
+            for name, sums in sorted(mappings.items(), key=lambda item: -item[1][0])
+        ),
+        lines=tuple(
+            FaultLine(frame.function, frame.file, frame.line, module, mapping, *sums)
+            for (frame, module, mapping), sums in sorted(
+                lines.items(), key=lambda item: -item[1][0]
+            )
+        ),
+    )
+
+
+_UNKNOWN = Frame("unknown", None, None, None, "native")
+
+
+def _add(sums: list[int], more: Sequence[int]) -> None:
+    for index, value in enumerate(more):
+        sums[index] += value

@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import duration, positive
-from mematlas.errors import UsageError
+from mematlas.errors import AccessError, UsageError
+
+if TYPE_CHECKING:
+    from mematlas.model.faults import FaultPlaces
+    from mematlas.sources.faults import Sites
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,6 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--count", metavar="N", type=positive, default=1, help="how many looks (default 1)"
     )
+    parser.add_argument(
+        "--where",
+        action="store_true",
+        help="of a process: sample the mappings and lines of code that take its faults",
+    )
+    parser.add_argument(
+        "--period",
+        metavar="N",
+        type=_period,
+        default=PERIOD,
+        help="see the place of one minor fault in N (default 7); 0: of none",
+    )
+    parser.add_argument(
+        "--top", metavar="N", type=positive, default=10, help="lines to list (default 10)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (mematlas/faults/1)")
     parser.add_argument(
         "target",
@@ -31,33 +52,55 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+PERIOD = 7
+
+
+def _period(text: str) -> int:
+    return 0 if text == "0" else positive(text)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Watch a process or run a command."""
     target = arguments.target
     if target[:1] == ["--"]:
         if not target[1:]:
             raise UsageError("no command after --")
-        return _run_command(target[1:], json=arguments.json)
+        return _run_command(target[1:], arguments)
     if len(target) != 1:
         raise UsageError("give one process ID, or -- and a command: mematlas faults -- make")
     return _watch(target[0], arguments)
 
 
-def _run_command(command: list[str], *, json: bool) -> int:
+def _run_command(command: list[str], arguments: argparse.Namespace) -> int:
     from mematlas.sources import faults
 
-    totals = faults.run(command)
-    if json:
+    totals, sites = faults.run(command, period=arguments.period or None)
+    totals = replace(totals, places=_places(sites))
+    if arguments.json:
         from mematlas.views import facts_json
 
         sys.stdout.write(facts_json.render("faults", totals))
     else:
         from rich.console import Console
 
-        from mematlas.views.text.faults import render_totals
+        from mematlas.views.text.faults import render_places, render_totals
 
-        render_totals(totals, console=Console(stderr=True))  # its output is its own
+        console = Console(stderr=True)  # the program's output is its own
+        render_totals(totals, console=console)
+        if totals.places:
+            render_places(totals.places, top=arguments.top, console=console)
     return totals.status
+
+
+def _places(sites: Sites | None) -> FaultPlaces | None:
+    """Name the lines of sampled places."""
+    if sites is None:
+        return None
+    from mematlas.analysis.faults import sum_up
+    from mematlas.recording.places import resolve_places
+
+    frames = resolve_places(place for each in sites.sites for place in each.site.stack)
+    return sum_up(sites.sites, frames, sites.period, sites.lost)
 
 
 def _watch(text: str, arguments: argparse.Namespace) -> int:
@@ -67,6 +110,8 @@ def _watch(text: str, arguments: argparse.Namespace) -> int:
     from mematlas.views import facts_json
 
     pid = parse_pid(text)
+    if arguments.where:
+        return _where(pid, arguments)
     before = faults.read(pid)
     for _ in range(arguments.count):
         time.sleep(arguments.interval)
@@ -81,4 +126,32 @@ def _watch(text: str, arguments: argparse.Namespace) -> int:
             render_rates(rates(before, after), console=Console())
         sys.stdout.flush()
         before = after
+    return 0
+
+
+def _where(pid: int, arguments: argparse.Namespace) -> int:
+    """Sample where a running process takes its faults."""
+    from mematlas.sources import faults
+    from mematlas.views import facts_json
+
+    try:
+        sites = faults.watch_sites(
+            pid, arguments.interval * arguments.count, max(1, arguments.period)
+        )
+    except PermissionError:
+        raise AccessError(
+            f"process {pid}: perf_event_open refused; it takes CAP_PERFMON, or your own process and "
+            "kernel.perf_event_paranoid of 2 or less"
+        ) from None
+    places = _places(sites)
+    if places is None:
+        return 0
+    if arguments.json:
+        sys.stdout.write(facts_json.render("faults", places))
+        return 0
+    from rich.console import Console
+
+    from mematlas.views.text.faults import render_places
+
+    render_places(places, top=arguments.top, console=Console())
     return 0

@@ -6,6 +6,59 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class RawSite:
+    """A place in the code and a mapping. `stack`: (file, offset in it), leaf first; no file: unknown."""
+
+    stack: tuple[tuple[str, int], ...]
+    mapping: str
+    in_kernel: bool  # taken inside a system call
+    major: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSite:
+    """About how many faults were taken there; samples times their period."""
+
+    site: RawSite
+    faults: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultLine:
+    """Faults of one line of code in one mapping. None: the file or line is not known."""
+
+    function: str
+    file: str | None
+    line: int | None
+    module: str
+    mapping: str
+    faults: int
+    major: int
+    in_calls: int  # of `faults`, those taken inside system calls
+
+
+@dataclass(frozen=True, slots=True)
+class FaultMapping:
+    """Faults in all mappings of one name."""
+
+    name: str
+    faults: int
+    major: int
+    in_calls: int
+
+
+@dataclass(frozen=True, slots=True)
+class FaultPlaces:
+    """Where faults were taken, estimated from samples; `lost` samples did not fit the rings."""
+
+    period: int  # one minor fault in so many was seen; major ones all
+    samples: int
+    lost: int
+    mappings: tuple[FaultMapping, ...]  # most faults first
+    lines: tuple[FaultLine, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class FaultTotals:
     """What one program and its children took. None: not visible, `notes` say why."""
 
@@ -26,6 +79,7 @@ class FaultTotals:
     )
     cost_of_minor_s: float  # one minor fault, measured on this machine just now
     notes: tuple[str, ...]
+    places: FaultPlaces | None = None  # None: not sampled; notes say why, if it was asked for
 
 
 @dataclass(frozen=True, slots=True)

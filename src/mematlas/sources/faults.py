@@ -7,12 +7,13 @@ import os
 import resource
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mematlas.errors import MematlasError, TargetError
-from mematlas.model.faults import FaultSnapshot, FaultTotals, ThreadFaults
+from mematlas.model.faults import FaultSite, FaultSnapshot, FaultTotals, ThreadFaults
 from mematlas.native import PAGE
-from mematlas.sources import perf
+from mematlas.sources import perf, smaps
+from mematlas.sources.fault_sites import PERIOD, SiteCounter
 from mematlas.sources.process import open_process
 from mematlas.sources.processes import parse_stat
 
@@ -26,6 +27,14 @@ _COUNTERS = {
     "all_major": (perf.MAJOR_FAULTS, True),
 }
 _TRIAL = 4096  # pages
+
+
+class Sites(NamedTuple):
+    """Places of faults, samples that were lost, and the period they were taken with."""
+
+    sites: list[FaultSite]
+    lost: int
+    period: int
 
 
 def read(pid: int, root: str = "/") -> FaultSnapshot:
@@ -47,8 +56,11 @@ def read(pid: int, root: str = "/") -> FaultSnapshot:
         return FaultSnapshot(pid, time.monotonic(), own.rss, tuple(threads))
 
 
-def run(command: Sequence[str]) -> FaultTotals:
-    """Run a program to its end and count its faults, those of its children too."""
+def run(command: Sequence[str], *, period: int | None = None) -> tuple[FaultTotals, Sites | None]:
+    """Run a program to its end and count its faults, those of its children too.
+
+    With a `period`, one minor fault in so many and every major one is sampled with its place.
+    """
     start, go = os.pipe()
     failed, tell = os.pipe()
     sys.stdout.flush()
@@ -59,19 +71,20 @@ def run(command: Sequence[str]) -> FaultTotals:
     os.close(start)
     os.close(tell)
     counters, notes = _open_counters(child)
+    counter = _open_sites(child, period, notes) if period else None
     began = time.monotonic()
     os.write(go, b"x")
     os.close(go)
     with os.fdopen(failed, "rb") as pipe:
         error = pipe.read()  # faults before exec; an error number if that failed
-    _, status, usage = os.wait4(child, 0)
+    status, usage = _await(child, counter)
     elapsed = time.monotonic() - began
     found = {name: perf.read_counter(descriptor) for name, descriptor in counters.items()}
     copied_minor, copied_major, *failure = map(int, error.split())
     if failure:
         raise TargetError(f"{command[0]}: {os.strerror(failure[0])}")
     code = os.waitstatus_to_exitcode(status)
-    return FaultTotals(
+    totals = FaultTotals(
         command=tuple(command),
         status=code if code >= 0 else 128 - code,
         minor=usage.ru_minflt - copied_minor,
@@ -88,6 +101,46 @@ def run(command: Sequence[str]) -> FaultTotals:
         cost_of_minor_s=measure_cost(),
         notes=tuple(notes),
     )
+    return totals, Sites(*counter.finish(), counter.period) if counter else None
+
+
+def watch_sites(pid: int, seconds: float, period: int = PERIOD) -> Sites:
+    """Sample the faults of a running process and of all it starts meanwhile; OSError if refused."""
+    with open_process(pid) as process:
+        tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208
+        counter = SiteCounter(tids, on_exec=False, period=period)
+        counter.learn(pid, smaps.read_from(process, figures=False)[0])
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        counter.pump(left)
+    return Sites(*counter.finish(), period)
+
+
+def _open_sites(child: int, period: int, notes: list[str]) -> SiteCounter | None:
+    try:
+        counter = SiteCounter([child], on_exec=True, period=period)
+    except (OSError, MematlasError) as error:
+        notes.append(
+            f"where faults were taken: unknown, perf_event_open refused ({error}); "
+            "it takes CAP_PERFMON, or a lower kernel.perf_event_paranoid"
+        )
+        return None
+    if not counter.sees_kernel:
+        notes.append(
+            "places of faults inside system calls: unknown; it takes CAP_PERFMON, or "
+            "kernel.perf_event_paranoid of 1 or less"
+        )
+    return counter
+
+
+def _await(child: int, counter: SiteCounter | None) -> tuple[int, resource.struct_rusage]:
+    while counter:
+        counter.pump(0.05)
+        done, status, usage = os.wait4(child, os.WNOHANG)
+        if done:
+            return status, usage
+    _, status, usage = os.wait4(child, 0)
+    return status, usage
 
 
 def measure_cost() -> float:

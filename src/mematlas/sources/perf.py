@@ -8,7 +8,7 @@ import struct
 
 from mematlas.errors import UnsupportedError
 
-_CALLS = {"x86_64": 298, "aarch64": 241}
+CALLS = {"x86_64": 298, "aarch64": 241}
 _SOFTWARE = 1
 _SIZE = 128  # of struct perf_event_attr
 _DISABLED, _INHERIT, _NO_KERNEL, _ON_EXEC = 1 << 0, 1 << 1, 1 << 5 | 1 << 6, 1 << 12
@@ -18,7 +18,7 @@ PAGE_FAULTS, MINOR_FAULTS, MAJOR_FAULTS = 2, 5, 6
 
 def open_counter(event: int, pid: int, *, kernel: bool, on_exec: bool = False) -> int:
     """Open a software counter of a process and its future children; OSError if refused."""
-    number = _CALLS.get(os.uname().machine)
+    number = CALLS.get(os.uname().machine)
     if number is None:
         raise UnsupportedError(f"perf_event_open is not known on {os.uname().machine}")
     flags = _DISABLED | (0 if kernel else _NO_KERNEL)

@@ -10,7 +10,7 @@ from mematlas.views.text.tables import clean, cut, line, note, show, title
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.model.faults import FaultRates, FaultTotals
+    from mematlas.model.faults import FaultLine, FaultPlaces, FaultRates, FaultTotals
 
 
 def render_totals(totals: FaultTotals, *, console: Console) -> None:
@@ -45,6 +45,59 @@ def render_totals(totals: FaultTotals, *, console: Console) -> None:
         line(console, "  status", str(totals.status))
     for text in totals.notes:
         note(console, clean(text))
+
+
+def render_places(places: FaultPlaces, *, top: int, console: Console) -> None:
+    """Write which mappings and which lines took the faults."""
+    seen = "every fault" if places.period == 1 else f"1 minor fault in {places.period}"
+    aside = f"{seen} seen, {places.samples:,} samples"
+    if places.lost:
+        aside += f", {places.lost:,} lost"
+    if not places.lines:
+        title(console, "No faults seen", aside)
+        return
+    whole = sum(each.faults for each in places.mappings)
+    title(console, "Mappings touched", aside)
+    rows = [
+        [
+            f"{each.faults:,}",
+            f"{100 * each.faults / whole:.0f} %",
+            f"{each.major:,}",
+            f"{each.in_calls:,}",
+            _mapping(each.name),
+        ]
+        for each in places.mappings[:top]
+    ]
+    show(console, (">faults", ">", ">major", ">in calls", "=mapping"), rows)
+    title(console, "Lines that touched")
+    rows = [
+        [
+            f"{each.faults:,}",
+            f"{100 * each.faults / whole:.0f} %",
+            cut(_line(each), 40, console),
+            cut(_mapping(each.mapping).rsplit("/", 1)[-1], 30, console),
+        ]
+        for each in places.lines[:top]
+    ]
+    show(console, (">faults", ">", "=line", "=in"), rows)
+    left = sum(each.faults for each in places.lines[top:])
+    if left:
+        note(
+            console,
+            f"{left:,} faults of {len(places.lines) - top:,} more lines; --top N shows more",
+        )
+
+
+def _mapping(name: str) -> str:
+    return clean(name)
+
+
+def _line(each: FaultLine) -> str:
+    base = each.module.rsplit("/", 1)[-1]
+    place = "" if each.function.startswith(base) else base
+    if each.file:
+        place = each.file.rsplit("/", 1)[-1] + (f":{each.line}" if each.line else "")
+    return clean(f"{each.function}  {place}".rstrip())
 
 
 def render_rates(rates: FaultRates, *, console: Console) -> None:
