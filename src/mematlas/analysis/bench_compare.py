@@ -89,6 +89,7 @@ def _by_key(result: Result) -> dict[_Key, Figure]:
         ): each
         for section in result.sections
         for each in section.figures
+        if min(each.samples) > 0  # a ratio to nothing says nothing
     }
 
 
@@ -117,7 +118,7 @@ def _spread_of(figure: Figure) -> float:
 
 def _verdict(ratio: float, confidence: float, spread: float, better: Better) -> Verdict:
     """Call it changed if that is surely not by chance, and more than one machine's runs differ by."""
-    size = abs(math.log(ratio)) if ratio > 0 else math.inf
+    size = abs(math.log(ratio))
     if confidence >= _SURE and size > math.log1p(max(NOISY, spread)):
         improved = (ratio < 1) == (better is Better.LOWER)
         return Verdict.FASTER if improved else Verdict.SLOWER
@@ -125,12 +126,8 @@ def _verdict(ratio: float, confidence: float, spread: float, better: Better) -> 
 
 
 def shift(before: tuple[float, ...], after: tuple[float, ...]) -> tuple[float, float, float]:
-    """Estimate after / before by Hodges and Lehmann, with its 95 % confidence interval."""
+    """Estimate after / before, all above 0, by Hodges and Lehmann, with its 95 % interval."""
     one, other = np.asarray(before), np.asarray(after)
-    if one.min() <= 0 or other.min() <= 0:
-        middle = float(np.median(one))
-        ratio = float(np.median(other)) / middle if middle else math.inf
-        return ratio, 0.0, math.inf
     pairs = np.sort(np.divide.outer(other, one).ravel())
     n, m = len(one), len(other)
     rank = int(n * m / 2 - _Z95 * math.sqrt(n * m * (n + m + 1) / 12))

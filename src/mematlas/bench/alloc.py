@@ -46,8 +46,8 @@ def measure(settings: Settings, meter: Meter) -> None:
             meter.proofs[name] = allocator.library if name != "pool" else "mematlas.memory.Pool"
     threads = settings.threads or tuple(sorted({1, min(16, len(os.sched_getaffinity(0)))}))
     sizes = (settings.size,) if settings.size else _QUICK if settings.quick else _SIZES
-    meter.measure(cases(found, sizes, threads, 8 if settings.quick else 15), until=0.8)
-    held = (16 if settings.quick else 64) << 20
+    meter.measure(cases(found, sizes, threads, 5 if settings.quick else 15), until=0.8)
+    held = (8 if settings.quick else 64) << 20
     meter.measure([case for each in found for case in holding(each, sizes[:1], held)], least=3)
 
 

@@ -95,13 +95,22 @@ def _release(kind: str, length: int) -> float:
 
 
 def _fork(kind: str, length: int) -> float:
-    """Fork with the memory, less a fork without it."""
+    """Fork with the memory."""
+    return _fork_with(kind, length)
+
+
+def _fork_without(kind: str, length: int) -> float:
+    """Fork with the memory left out: what the rest of this process costs."""
+    return _fork_with(kind, length, advice=backing.DONTFORK)
+
+
+def _fork_with(kind: str, length: int, advice: int | None = None) -> float:
     with _fresh(kind, length) as start:
         native.touch_pages(start, length, native.PAGE)
+        if advice is not None:
+            native.advise(start, length, advice)
         (spent, _), _ = native.fork_timed(start, 0, native.PAGE)
-        native.advise(start, length, backing.DONTFORK)
-        (without, _), _ = native.fork_timed(start, 0, native.PAGE)
-    return max(0.0, _per_page(spent - without, length))
+    return _per_page(spent, length)
 
 
 def _copy(kind: str, length: int) -> float:
@@ -118,6 +127,7 @@ WAYS: dict[str, Callable[[str, int], float]] = {
     "MAP_POPULATE": _map_populate,
     "write after read": _read_first,
     "fork": _fork,
+    "fork without it": _fork_without,
     "write after fork": _copy,
     "give back": _release,
 }
@@ -129,12 +139,11 @@ def ways_of(kind: str) -> list[str]:
     if kind not in ("4k", "4k shared", *backing.hugetlb_kinds()):
         ways.remove("MAP_POPULATE")  # it fills in 4 KiB pages before any advice can be given
     if kind in backing.hugetlb_kinds():
-        ways.remove("fork")  # their page tables are not copied, and
-        ways.remove("write after fork")  # a copy needs as many pages again from the pool
+        # Their page tables are not copied, and a copy needs as many pages again from the pool.
+        ways = [way for way in ways if "fork" not in way]
     if kind == "4k shared":
-        ways.remove("fork")
-        ways.remove("write after fork")
-        ways.remove("give back")  # the pages belong to the file, which stays
+        # A child finds them by the file, to which they also belong when they are given back.
+        ways = [way for way in ways if "fork" not in way and way != "give back"]
     if kind not in ("4k", "thp"):
         ways.remove("write after read")
     return ways

@@ -17,7 +17,7 @@ from mematlas.views.text.tables import line, note, show, title, write
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.analysis.bench_compare import Comparison
+    from mematlas.analysis.bench_compare import Change, Comparison
     from mematlas.model.bench import Figure, Label, Machine, Result, Section
     from mematlas.views.bench_layout import Block
 
@@ -161,18 +161,27 @@ def render_comparison(found: Comparison, *, everything: bool, console: Console) 
     rows = [
         [
             Text(each.verdict.value, _STYLES[each.verdict]),
-            f"{100 * (each.ratio - 1):+.1f} %",
-            f"{100 * (each.low - 1):+.1f} .. {100 * (each.high - 1):+.1f} %",
+            _percent(each.ratio),
+            f"{_percent(each.low)} to {_percent(each.high)}",
             _confidence(each.confidence),
-            f"{layout.number(each.before)} -> {layout.number(each.after)} {each.unit}",
-            f"{each.benchmark}: {_labels(each.labels)}",
+            _changed(each),
         ]
         for each in shown
     ]
     if rows:
-        show(console, ("=", ">change", ">95 % interval", ">confidence", ">median", "=figure"), rows)
+        show(console, ("=", ">change", ">in % (95 %)", ">sure", "figure"), rows)
     if not everything and len(shown) < len(found.changes):
         write(console, Text("The others are unchanged or noisy; --all lists them.", "dim"))
+
+
+def _changed(each: Change) -> str:
+    medians = f"{layout.number(each.before)} -> {layout.number(each.after)} {each.unit}"
+    return f"{each.benchmark}: {_labels(each.labels)}, {medians}"
+
+
+def _percent(ratio: float) -> str:
+    change = 100 * (ratio - 1)
+    return f"{change:+.0f}" if abs(change) >= 9.95 else f"{change:+.1f}"
 
 
 def _confidence(value: float) -> str:
