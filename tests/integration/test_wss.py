@@ -27,6 +27,49 @@ while True:
 """
 
 
+HOT = """
+import ctypes, mmap
+area = mmap.mmap(-1, 4096 * 4096, flags=34)
+area.madvise(mmap.MADV_NOHUGEPAGE)
+area.write(b"x" * len(area))
+print(ctypes.addressof(ctypes.c_char.from_buffer(area)), flush=True)
+while True:
+    for page in range(0, 40 * 4096, 4096): area[page]
+"""
+
+
+def test_few_hot_pages_are_all_seen_once_the_cpus_forget() -> None:
+    """Forty pages fit the TLB: flushed they are all seen, each time; else at most that many."""
+    with subprocess.Popen([sys.executable, "-c", HOT], stdout=subprocess.PIPE, text=True) as busy:
+        assert busy.stdout is not None
+        area = int(busy.stdout.readline())
+
+        def hot(option: str) -> tuple[int, bool]:
+            command = [
+                *WSS,
+                str(busy.pid),
+                "--interval",
+                "300ms",
+                "--json",
+                "--method",
+                "referenced",
+            ]
+            found = json.loads(subprocess.check_output([*command, option]))["data"]
+            rows = [row for row in found["mappings"] if row["start"] <= area < row["end"]]
+            return sum(row["used"] for row in rows) // 4096, found["flushed"]
+
+        try:
+            if not hot("--flush")[0]:
+                pytest.skip("this kernel tells no referenced pages")
+            for _ in range(3):
+                assert hot("--flush") == (40, True)
+            pages, flushed = hot("--no-flush")
+        finally:
+            busy.kill()
+    assert pages <= 40
+    assert not flushed
+
+
 def test_half_is_used() -> None:
     """Five hundred pages read again and again are the working set of their mapping; idle is idle."""
     with subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE, text=True) as busy:

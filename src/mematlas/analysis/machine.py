@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from mematlas.analysis.binding import make_topic
 from mematlas.analysis.system import figures, ksm, memory, numa, reasons, slab, swap
 from mematlas.model.system import Figure, Grid, Section, Topic
 from mematlas.units import format_bytes
@@ -12,7 +13,7 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mematlas.model.system import Cell, CgroupLevel, Machine
+    from mematlas.model.system import Cell, Machine
 
 _HUGE_ORDER = 9  # 2 MiB of 4 KiB pages
 _PRESSURE = (
@@ -46,13 +47,55 @@ def thp(machine: Machine) -> Topic:
         (f"2 MiB pages for programs: {mode}; {share:.0f} % of their memory is in such pages",),
         (
             Section("Now", present),
+            *_huge_processes(machine),
+            *_folios(machine),
             Section("By size", grid=_sizes(machine)),
             Section("Settings", settings),
             Section("khugepaged", daemon),
             Section("Since the start", figures(machine.vmstat, names)),
         ),
-        ("by process: mematlas ps --sort thp",),
+        _thp_notes(machine),
     )
+
+
+def _huge_processes(machine: Machine, top: int = 15) -> tuple[Section, ...]:
+    """Rank processes by what they have in 2 MiB pages; share: of their anonymous memory."""
+    some = (each for each in machine.huge if each.huge or len(machine.huge) == 1)
+    ranked = sorted(some, key=lambda each: (-each.huge, -each.anonymous))
+    rows = tuple(
+        (
+            str(each.pid), each.huge_anonymous, each.huge_shared, each.huge_file,
+            each.huge_anonymous * 100 / each.anonymous if each.anonymous else None, each.name,
+        )
+        for each in ranked[:top]
+    )  # fmt: skip
+    columns = ("PID", "anonymous", "shared", "file", "share", "command")
+    grid = Grid(columns, ("", "bytes", "bytes", "bytes", "percent", ""), rows)
+    return (Section("Processes by 2 MiB pages", grid=grid),) if rows else ()
+
+
+def _folios(machine: Machine) -> tuple[Section, ...]:
+    if machine.folios is None:
+        return ()
+    page = machine.page_size
+    shown = tuple(
+        Figure(
+            _short(page << order), size, "bytes", "in pages of this size, as far as it is mapped"
+        )
+        for order, size in sorted(machine.folios.items())
+    )
+    nothing = (Figure("none", 0, "bytes", "no page of this process is larger than the smallest"),)
+    return (Section("Sizes of the process's large pages", shown or nothing),)
+
+
+def _thp_notes(machine: Machine) -> tuple[str, ...]:
+    notes = []
+    if machine.huge and not any(each.huge for each in machine.huge):
+        notes.append("no process has memory in 2 MiB pages now")
+    small = ["sizes below 2 MiB: no process tells them but by its page frames, with --pid as root"]
+    if machine.refused:
+        notes.append(f"{machine.refused} processes refused to tell (CAP_SYS_PTRACE, root, helps)")
+    return tuple([*notes, *small] if machine.folios is None else notes)
 
 
 def chosen(text: str) -> str:
@@ -194,39 +237,8 @@ def rates(before: Machine, after: Machine, seconds: float) -> tuple[Figure, ...]
 
 
 def cgroup(machine: Machine) -> Topic:
-    """Every level above a process, and which of their limits binds first."""
-    rows = tuple(
-        (
-            level.path, level.current, level.limit, level.high, level.peak, level.swap,
-            level.failures,
-        )
-        for level in machine.cgroup
-    )  # fmt: skip
-    columns = ("cgroup", "current", "limit", "high", "peak", "swap", "hit")
-    units = ("", *["bytes"] * 5, "events")
-    sections = [Section("Levels, innermost first", grid=Grid(columns, units, rows))] if rows else []
-    if machine.cgroup:
-        own = machine.cgroup[0]
-        events = tuple(Figure(name, value, "events", "") for name, value in own.events.items())
-        stat = tuple(Figure(name, value, "", "") for name, value in own.figures.items())
-        sections += [Section("Events", events), Section("Statistics of the innermost", stat)]
-    return Topic("cgroup", (_binding(machine.cgroup),), tuple(sections), reasons(machine, "cgroup"))
-
-
-def _binding(levels: tuple[CgroupLevel, ...]) -> str:
-    """Find the level with least room left: its limit is hit first."""
-    if not levels:
-        return "no memory cgroup: only the machine's size binds"
-    limited = [
-        (level.limit - level.current, level)
-        for level in levels
-        if level.limit is not None and level.current is not None
-    ]
-    if not limited:
-        return "no level has a limit: only the machine's size binds"
-    room, level = min(limited, key=lambda pair: pair[0])
-    limit = format_bytes(level.limit or 0)
-    return f"the limit of {level.path}, {limit}, binds first: {format_bytes(room)} is left"
+    """Every level above a process, and which limit binds it first."""
+    return make_topic(machine, reasons(machine, "cgroup"))
 
 
 TOPICS: dict[str, Callable[[Machine], Topic]] = {

@@ -11,7 +11,7 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mematlas.model.system import Machine
+    from mematlas.model.system import Cell, Machine
 
 
 def figures(counters: dict[str, int], names: Iterable[str]) -> tuple[Figure, ...]:
@@ -186,7 +186,7 @@ def numa(machine: Machine) -> Topic:
     columns = ("node", "CPUs", "size", "free", "files", "anonymous", "distances")
     grid = Grid(columns, ("", "", "bytes", "bytes", "bytes", "bytes", ""), rows)
     names = ("numa_hit", "numa_miss", "numa_foreign", "interleave_hit", "local_node", "other_node")
-    sections = [Section("Nodes", grid=grid)]
+    sections = [Section("Nodes", grid=grid), *_placement(machine)]
     sections += [
         Section(f"Node {node.number} since the start", figures(node.counters, names))
         for node in machine.nodes
@@ -195,4 +195,45 @@ def numa(machine: Machine) -> Topic:
     sections.append(Section("Moved since the start", figures(machine.vmstat, moved)))
     count = len(machine.nodes)
     answer = "1 node: all memory is equally far" if count == 1 else f"{count} nodes"
-    return Topic("numa", (answer,), tuple(sections), reasons(machine, "system/node"))
+    notes = reasons(machine, "system/node")
+    if machine.refused:
+        notes += (
+            f"{machine.refused} processes refused to tell where their pages are (root helps)",
+        )
+    return Topic("numa", (answer, *_spread(machine)), tuple(sections), notes)
+
+
+def _placement(machine: Machine, top: int = 15) -> tuple[Section, ...]:
+    """Rank processes by resident memory, with the part on each node and the policies but default."""
+    numbers = [node.number for node in machine.nodes]
+    ranked = sorted(machine.placed, key=lambda each: -sum(each.nodes.values()))
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            str(each.pid),
+            *(each.nodes.get(number, 0) for number in numbers),
+            sum(each.nodes.values()),
+            ", ".join(name for name in each.policies if name != "default") or "default",
+            each.name,
+        )
+        for each in ranked[:top]
+    )
+    columns = ("PID", *(f"node {number}" for number in numbers), "all", "policy", "command")
+    units = ("", *["bytes"] * (len(numbers) + 1), "", "")
+    return (Section("Processes", grid=Grid(columns, units, rows)),) if rows else ()
+
+
+def _spread(machine: Machine) -> list[str]:
+    """Say of the processes that were looked at how much is on which node."""
+    if len(machine.nodes) < 2 or not machine.placed:
+        return []
+    sums: dict[int, int] = {}
+    for each in machine.placed:
+        for node, size in each.nodes.items():
+            sums[node] = sums.get(node, 0) + size
+    shares = ", ".join(
+        f"{format_bytes(size)} on node {node}" for node, size in sorted(sums.items())
+    )
+    one = machine.placed[0]
+    return [
+        f"process {one.pid} has {shares}" if len(machine.placed) == 1 else f"in processes: {shares}"
+    ]

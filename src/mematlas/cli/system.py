@@ -10,6 +10,8 @@ from mematlas.cli.arguments import duration, positive
 if TYPE_CHECKING:
     import argparse
 
+    from mematlas.model.system import Machine
+
 TOPICS = (
     "memory", "thp", "fragmentation", "numa", "pressure", "slab", "cgroup", "swap", "ksm",
 )  # fmt: skip
@@ -20,13 +22,51 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "topic", nargs="?", choices=TOPICS, default="memory", help="what to explain"
     )
-    parser.add_argument("--pid", type=positive, help="cgroup: of this process (default: our own)")
+    parser.add_argument(
+        "--pid",
+        type=positive,
+        help="cgroup: of this process (default: our own); numa, thp: it alone",
+    )
     parser.add_argument(
         "--interval", metavar="TIME", type=duration, help="pressure: rates over this time"
     )
     parser.add_argument("--json", action="store_true", help="print JSON (mematlas/system/1)")
     parser.add_argument(
         "--root", default="/", help="read a captured tree with proc/ and sys/ in it"
+    )
+
+
+def _with_processes(machine: Machine, arguments: argparse.Namespace) -> Machine:
+    """Add what a topic asks of processes; no other topic pays for it."""
+    from dataclasses import replace
+
+    from mematlas.sources import per_process
+
+    root, pid = arguments.root, arguments.pid
+    if arguments.topic == "numa":
+        placed, refused = per_process.read_nodes(root, pid)
+        return replace(machine, placed=placed, refused=refused)
+    if arguments.topic == "thp":
+        huge, refused = per_process.read_huge(root, pid)
+        folios = _folios(pid) if pid is not None and root == "/" else None
+        return replace(machine, huge=huge, refused=refused, folios=folios)
+    if arguments.topic == "cgroup" and pid is not None:
+        return replace(machine, bounds=per_process.read_bounds(pid, root))
+    return machine
+
+
+def _folios(pid: int) -> dict[int, int] | None:
+    """Count a process's memory in large folios by order; None where frames are hidden."""
+    from mematlas.analysis.pages import add_up
+    from mematlas.sources import pages, smaps
+
+    mappings, _ = smaps.read(pid, figures=False)
+    found = pages.read(pid, [(each.start, each.end) for each in mappings])
+    folios = add_up(found).folios
+    return (
+        None
+        if folios is None
+        else {order: count * found.page_size for order, count in folios.items()}
     )
 
 
@@ -45,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
         later = machine.read(arguments.root, arguments.pid)
         topic = pressure(facts, later, time.monotonic() - began)
     else:
-        topic = MAKERS[arguments.topic](facts)
+        topic = MAKERS[arguments.topic](_with_processes(facts, arguments))
     if arguments.json:
         from mematlas.views import facts_json
 

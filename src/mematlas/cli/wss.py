@@ -1,18 +1,15 @@
 """Measure a process's working set: the memory it uses during a time.
 
-Clears the referenced bits of its pages, which the kernel's reclaim looks at too; nothing else changes.
+By idle page tracking where the kernel has it, else by the referenced bits of its pages, which are cleared
+and which the kernel's reclaim looks at too, else by DAMON. A kdamond that is set up is left alone.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
-from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import duration, positive
-from mematlas.errors import TargetError
-
-if TYPE_CHECKING:
-    import argparse
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +18,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--interval", metavar="TIME", type=duration, default=1.0, help="how long (default 1s)"
     )
+    parser.add_argument(
+        "--method", choices=("auto", "idle", "referenced", "damon"), default="auto", help="how"
+    )
+    parser.add_argument(
+        "--flush",
+        action=argparse.BooleanOptionalAction,
+        help="have the CPUs forget translations first (default: where no soft-dirty bits are lost)",
+    )
     parser.add_argument("--top", metavar="N", type=positive, default=15, help="how many mappings")
     parser.add_argument("--json", action="store_true", help="print JSON (mematlas/wss/1)")
 
@@ -28,15 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     from mematlas.analysis.wss import make_working_set
-    from mematlas.model.mappings import Outcome
-    from mematlas.sources import wss
+    from mematlas.sources import damon, wss
     from mematlas.sources.process import parse_pid
 
     pid = parse_pid(arguments.pid)
-    mappings, outcome, seconds = wss.read(pid, arguments.interval)
-    if outcome is Outcome.EXITED:
-        raise TargetError(f"process {pid} ended meanwhile")
-    found = make_working_set(pid, mappings, seconds, damon=wss.damon_runs())
+    method, chosen = wss.choose(arguments.method)
+    usage = wss.read(pid, arguments.interval, method, flush=arguments.flush)
+    found = make_working_set(pid, usage, chosen, damon=damon.runs())
     if arguments.json:
         from mematlas.views import facts_json
 

@@ -77,6 +77,44 @@ class CgroupLevel:
     failures: int | None
     figures: dict[str, int]
     events: dict[str, int]
+    version: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessNodes:
+    """Where the memory of one process is: bytes by node, and by policy."""
+
+    pid: int
+    name: str
+    nodes: dict[int, int]
+    policies: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessHuge:
+    """What of one process is mapped by 2 MiB entries; `anonymous` in pages of any size."""
+
+    pid: int
+    name: str
+    anonymous: int
+    huge_anonymous: int
+    huge_shared: int
+    huge_file: int
+
+    @property
+    def huge(self) -> int:
+        """All of it."""
+        return self.huge_anonymous + self.huge_shared + self.huge_file
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One limit of a process itself. None: unlimited."""
+
+    name: str
+    used: int
+    limit: int | None
+    meaning: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +138,12 @@ class Machine:
     swaps: tuple[SwapArea, ...] = ()
     zswap: dict[str, str] = field(default_factory=dict)
     cgroup: tuple[CgroupLevel, ...] = ()  # innermost first
+    cgroup_of: int | None = None  # whose; None: of mematlas itself
+    bounds: tuple[Bound, ...] = ()  # of that process
+    placed: tuple[ProcessNodes, ...] = ()  # read for the topic numa alone
+    huge: tuple[ProcessHuge, ...] = ()  # read for the topic thp alone
+    folios: dict[int, int] | None = None  # bytes in large folios by order, of one process
+    refused: int = 0  # processes that are in neither
     missing: dict[str, str] = field(default_factory=dict)
 
 

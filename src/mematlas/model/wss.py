@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+METHODS = ("idle", "referenced", "damon")
+"""Ways to find it, best first. Which of them a kernel has differs."""
+
 
 @dataclass(frozen=True, slots=True)
 class UsedMapping:
@@ -17,8 +20,29 @@ class UsedMapping:
 
 
 @dataclass(frozen=True, slots=True)
+class Method:
+    """A way to find the working set: whether it can be had here, and why not."""
+
+    name: str
+    works: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one method saw."""
+
+    method: str  # one of METHODS
+    seconds: float
+    rows: tuple[UsedMapping, ...]  # every mapping with something resident
+    unseen: int | None  # bytes the method cannot tell about; None: nobody knows how many
+    flushed: bool  # the CPUs were made to forget translations when the look began
+    regions: int | None = None  # DAMON: how many it told apart
+
+
+@dataclass(frozen=True, slots=True)
 class WorkingSet:
-    """Memory used between two moments, by the referenced bits of its pages."""
+    """Memory used between two moments."""
 
     pid: int
     seconds: float
@@ -26,4 +50,8 @@ class WorkingSet:
     used: int
     mappings: tuple[UsedMapping, ...]  # those with something used, most first
     method: str
+    chosen: str  # why this method
+    flushed: bool
+    estimate: bool  # by samples, not page by page
+    unseen: int | None
     notes: tuple[str, ...]

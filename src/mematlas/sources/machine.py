@@ -76,6 +76,7 @@ def read(root: str = "/", pid: int | None = None) -> Machine:
         swaps=_read_swaps(tree),
         zswap=tree.texts("sys/module/zswap/parameters"),
         cgroup=levels,
+        cgroup_of=pid,
         missing=tree.missing,
     )
 

@@ -89,6 +89,7 @@ def _read_v1(path: str, directory: str) -> CgroupLevel:
         failures=_number(directory, "memory.failcnt"),
         figures=_pairs(directory, "memory.stat"),
         events=_pairs(directory, "memory.oom_control"),
+        version=1,
     )
 
 

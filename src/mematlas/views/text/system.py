@@ -8,12 +8,15 @@ from rich.text import Text
 
 from mematlas.units import format_bytes
 from mematlas.views.text import drawing
-from mematlas.views.text.tables import amount, clean, note, show, title, write
+from mematlas.views.text.tables import amount, clean, cut, fit, note, show, title, write
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mematlas.model.system import Grid, Section, Topic
+
+
+_TEXT = 24  # columns that words have at least
 
 
 def render_topic(topic: Topic, *, console: Console) -> None:
@@ -40,21 +43,36 @@ def _section(section: Section, console: Console) -> None:
 
 
 def _grid(grid: Grid, console: Console) -> None:
-    first, *others = grid.columns
+    others = grid.columns[1:]
     rows = [
         [value(cell, unit) for cell, unit in zip(row, grid.units, strict=True)] for row in grid.rows
     ]
     widths = [
         max([len(name), *(len(row[at]) for row in rows)]) for at, name in enumerate(grid.columns)
     ]
-    if sum(widths[1:]) + 2 * len(widths) + 12 <= console.width:
-        show(console, (first, *[f">{name}" for name in others]), rows)
+    heads = [_heading(at, name, rows) for at, name in enumerate(grid.columns)]
+    room = console.width - 2 * (len(widths) - 1)
+    last_is_text = heads[-1].startswith("=") and len(heads) > 2
+    if last_is_text and widths[-1] > _TEXT:  # a command: cut where it ends
+        widths[-1] = min(widths[-1], max(_TEXT, room - sum(widths[:-1])))
+        rows = [[*row[:-1], cut(row[-1], widths[-1], console)] for row in rows]
+    if any("/" in row[0] for row in rows):  # paths: their end tells them apart
+        widths[0] = min(widths[0], max(_TEXT, room - sum(widths[1:])))
+        rows = [[fit(row[0], widths[0], console), *row[1:]] for row in rows]
+    if sum(widths) <= room:
+        show(console, heads, rows)
         return
     for row in rows:  # too wide: one row a paragraph
         pairs = zip(others, row[1:], strict=True)
         body = ", ".join(f"{name} {cell}" for name, cell in pairs if cell not in {"-", "0"})
         first_word = Text(f"  {clean(row[0])}: ", "dim")
         write(console, drawing.hanging(first_word, Text(body or "-"), len(first_word), console))
+
+
+def _heading(at: int, name: str, rows: list[list[str]]) -> str:
+    """Set numbers to the right, and words to the left."""
+    words = any(row[at][:1].isalpha() or row[at][:1] in "/(." for row in rows)
+    return f"={name}" if at == 0 or words else f">{name}"
 
 
 def value(number: float | str | None, unit: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas.units import format_bytes, format_duration
-from mematlas.views.text.tables import amount, fit, note, share_bar, show, title
+from mematlas.views.text.tables import amount, fit, line, note, share_bar, show, title
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,8 +19,9 @@ def render_working_set(found: WorkingSet, *, top: int, console: Console) -> None
     title(
         console,
         f"{format_bytes(found.used)} of {format_bytes(found.rss)} used ({share:.0f} %)",
-        f"in {format_duration(found.seconds)}, by {found.method}",
+        f"in {format_duration(found.seconds)}{', estimated' if found.estimate else ''}",
     )
+    line(console, "method", f"{found.method}: {found.chosen}", 8)
     rows = (
         [
             amount(row.used),

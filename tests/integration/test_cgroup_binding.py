@@ -1,0 +1,70 @@
+"""`mematlas system cgroup`: the limit named is the one that kills."""
+
+from __future__ import annotations
+
+import resource
+import signal
+
+import pytest
+
+from mematlas.analysis.binding import barriers
+from mematlas.analysis.machine import TOPICS
+from mematlas.model.system import Machine
+from mematlas.sources import machine, per_process
+from nested_cgroups import Cgroup, Holder, nested
+
+MIB = 1 << 20
+
+
+def look(pid: int) -> Machine:
+    """Read the machine as a process sees it."""
+    return machine.read("/", pid)
+
+
+@pytest.mark.parametrize("full", ["the outer", "the inner"])
+def test_the_level_named_is_the_level_that_kills(full: str) -> None:
+    """A sibling's memory may fill the level above first: taking more than is left runs into that one."""
+    with nested() as (outer, inner, sibling):
+        outer.limit(160 * MIB)
+        inner.limit(100 * MIB)
+        own, other = Holder(inner), Holder(sibling)
+        try:
+            assert own.take(30 * MIB)
+            if full == "the outer":
+                assert other.take(80 * MIB)
+            wanted: Cgroup = outer if full == "the outer" else inner
+            facts = look(own.pid)
+            answer = TOPICS["cgroup"](facts).answer[0]
+            assert f"/{wanted.path.name}," in answer, answer
+            assert f"process {own.pid} first" in answer
+            room, spare = barriers(facts)[0].room, barriers(facts)[0].spare
+            before = {level.path: level.kills() for level in (outer, inner, sibling)}
+            assert own.take(room // 2)
+            assert {level.path: level.kills() for level in (outer, inner)} == {
+                level.path: before[level.path] for level in (outer, inner)
+            }
+            # The OOM killer takes the largest of the level; that is this one, or its sibling.
+            lived = own.take(room // 2 + spare + 16 * MIB)
+            statuses = (own.end(), other.end())
+            assert not lived or statuses[1] == -signal.SIGKILL
+            hit = [level for level in (outer, inner) if level.kills() > before[level.path]]
+            assert hit == [wanted]
+        finally:
+            own.end()
+            other.end()
+
+
+def test_a_process_limit_that_is_nearly_used_up_is_named() -> None:
+    """Limits of the process itself are listed, with how much of each is used."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    with nested() as (_, inner, _sibling):
+        own = Holder(inner)
+        try:
+            used = {bound.name: bound.used for bound in per_process.read_bounds(own.pid)}
+            resource.prlimit(own.pid, resource.RLIMIT_DATA, (used["data size"] + 100_000, hard))
+            facts = Machine(page_size=4096, bounds=per_process.read_bounds(own.pid))
+            answer = TOPICS["cgroup"](facts).answer
+            assert any("its own limit of data size is nearly used up" in text for text in answer)
+        finally:
+            own.end()
+    assert resource.getrlimit(resource.RLIMIT_DATA) == (soft, hard)

@@ -1,0 +1,124 @@
+"""Memory cgroups in each other with programs in them, version 1 or 2, taken away again at the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_V1, _V2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+_HOLD = """
+import sys
+blocks = []
+print(flush=True)
+for line in sys.stdin:
+    blocks.append(bytearray(b"x") * int(line))
+    print(flush=True)
+"""
+
+
+@dataclass(frozen=True)
+class Cgroup:
+    """One memory cgroup."""
+
+    path: Path
+    version: int
+
+    def limit(self, size: int) -> None:
+        """Set what its processes may take."""
+        name = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
+        (self.path / name).write_text(str(size))
+        if self.version == 2:
+            with suppress(OSError):
+                (self.path / "memory.swap.max").write_text("0")
+
+    def kills(self) -> int:
+        """Count processes killed because this level, and no other, was full."""
+        if self.version == 1:
+            return int((self.path / "memory.failcnt").read_text())
+        events = (self.path / "memory.events.local").read_text().split()
+        return int(dict(zip(events[::2], events[1::2], strict=True))["oom"])
+
+
+class Holder:
+    """A program in a cgroup that takes memory when told."""
+
+    def __init__(self, cgroup: Cgroup) -> None:
+        """Start it, in its cgroup from the first page on."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _HOLD],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=lambda: (cgroup.path / "cgroup.procs").write_text(str(os.getpid())),  # noqa: PLW1509
+        )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()
+        self.pid = self._process.pid
+
+    def take(self, size: int) -> bool:
+        """Have it take memory; false if it did not live through it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{size}\n")
+        self._process.stdin.flush()
+        return bool(self._process.stdout.readline())
+
+    def end(self) -> int:
+        """End it, and give its exit status."""
+        self._process.kill()
+        status = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with suppress(OSError):
+                    pipe.close()
+        return status
+
+
+@contextmanager
+def nested() -> Iterator[tuple[Cgroup, Cgroup, Cgroup]]:
+    """Have a cgroup with two in it."""
+    version = 1 if _V1.is_dir() else 2
+    top = (_V1 if version == 1 else _V2) / f"mematlas-test-{os.getpid()}"
+    made: list[Path] = []
+    try:
+        try:
+            for path in (top, top / "b", top / "c"):
+                path.mkdir()
+                made.append(path)
+                if version == 2 and path == top:
+                    for level in (_V2, top):
+                        (level / "cgroup.subtree_control").write_text("+memory")
+        except OSError as error:
+            pytest.skip(f"no memory cgroup can be made here: {error}")
+        yield Cgroup(top, version), Cgroup(top / "b", version), Cgroup(top / "c", version)
+    finally:
+        for path in reversed(made):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    end = time.monotonic() + 20
+    for pid in (path / "cgroup.procs").read_text().split():
+        with suppress(ProcessLookupError):
+            os.kill(int(pid), signal.SIGKILL)
+    while True:
+        try:
+            path.rmdir()
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.05)
+        else:
+            return

@@ -1,0 +1,130 @@
+"""The working set's parts: the bitmap of idle frames, heads of folios, the choice, and the notes."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mematlas.analysis.wss import LIMITS, TLB, make_working_set
+from mematlas.errors import UnsupportedError
+from mematlas.model.pages import FrameFlag
+from mematlas.model.wss import Method, Usage, UsedMapping
+from mematlas.sources import damon, page_idle, wss
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FRAMES = st.sets(st.integers(1, 200_000), min_size=1, max_size=200)
+
+
+@settings(deadline=None)
+@given(FRAMES, st.data())
+def test_marks_are_one_bit_a_frame(
+    tmp_path_factory: pytest.TempPathFactory, frames: set[int], data: st.DataObject
+) -> None:
+    """Marked frames have their bit and no other has; those whose bit goes are used."""
+    path = tmp_path_factory.mktemp("idle") / "bitmap"
+    path.write_bytes(bytes(200_064 // 8))
+    wanted = np.array(sorted(frames), np.uint64)
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        page_idle.mark(descriptor, wanted)
+        bits = np.unpackbits(np.fromfile(path, np.uint8), bitorder="little")
+        assert np.flatnonzero(bits).tolist() == sorted(frames)
+        assert page_idle.idle(descriptor, wanted).all()
+        gone = data.draw(st.sets(st.sampled_from(sorted(frames))))
+        bits[list(gone)] = 0
+        np.packbits(bits, bitorder="little").tofile(path)
+        kept = page_idle.idle(descriptor, wanted).tolist()
+    finally:
+        os.close(descriptor)
+    assert [
+        frame for frame, still in zip(sorted(frames), kept, strict=True) if not still
+    ] == sorted(gone)
+
+
+def test_tails_stand_for_their_head(tmp_path: Path) -> None:
+    """A tail's mark is its head's, also where the head is not mapped; single pages are themselves."""
+    flags = np.zeros(2048, np.uint64)
+    flags[1024] = FrameFlag.HEAD
+    flags[1025:1536] = FrameFlag.TAIL
+    flags[528] = FrameFlag.HEAD  # 64 KiB
+    flags[529:544] = FrameFlag.TAIL
+    flags.tofile(tmp_path / "kpageflags")
+    frames = np.array([3, 1024, 1025, 1535, 530, 543, 544], np.uint64)
+    descriptor = os.open(tmp_path / "kpageflags", os.O_RDONLY)
+    heads = page_idle.heads_of(frames | np.uint64(1 << 63), flags[frames], descriptor)
+    os.close(descriptor)
+    assert heads.tolist() == [3, 1024, 1024, 1024, 528, 528, 544]
+
+
+def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The choice says what was refused before it; nothing is tried that need not be."""
+    tried: list[str] = []
+
+    def trying(name: str, works: bool) -> None:
+        def answer(_: str) -> Method:
+            tried.append(name)
+            return Method(name, works, "" if works else f"no {name}")
+
+        monkeypatch.setitem(wss._TRIES, name, answer)
+
+    trying("idle", works=False)
+    trying("referenced", works=True)
+    trying("damon", works=True)
+    assert wss.choose() == ("referenced", "idle: no idle")
+    assert tried == ["idle", "referenced"]
+    assert wss.choose("damon") == ("damon", "asked for")
+    with pytest.raises(UnsupportedError, match="no idle"):
+        wss.choose("idle")
+    trying("referenced", works=False)
+    trying("damon", works=False)
+    with pytest.raises(UnsupportedError, match=r"no idle.*no referenced.*no damon"):
+        wss.choose()
+
+
+def test_damon_in_use_is_not_touched(tmp_path: Path) -> None:
+    """A kdamond that is set up makes DAMON unavailable, running or not; no file is written."""
+    admin = tmp_path / damon.ADMIN
+    assert damon.try_damon(str(tmp_path)).reason.startswith("not in this kernel")
+    (admin / "0").mkdir(parents=True)
+    (admin / "nr_kdamonds").write_text("1\n")
+    (admin / "0/state").write_text("on\n")
+    before = {path: path.stat().st_mtime_ns for path in admin.rglob("*")}
+    method = damon.try_damon(str(tmp_path))
+    assert (method.works, method.reason.partition(":")[0]) == (False, "in use")
+    assert damon.runs(str(tmp_path))
+    assert before == {path: path.stat().st_mtime_ns for path in admin.rglob("*")}
+
+
+def test_idle_tracking_needs_its_bitmap(tmp_path: Path) -> None:
+    """Without the bitmap the reason names the build option."""
+    assert "CONFIG_IDLE_PAGE_TRACKING" in page_idle.try_idle(str(tmp_path)).reason
+
+
+def usage(method: str, *, flushed: bool) -> Usage:
+    """Make up what a method saw."""
+    rows = (UsedMapping(0x1000, 0x3000, "a", 8192, 4096), UsedMapping(0x5000, 0x6000, "", 4096, 0))
+    return Usage(
+        method, 1.0, rows, unseen=4096 if method == "idle" else None, flushed=flushed, regions=7
+    )
+
+
+def test_every_method_tells_its_limits() -> None:
+    """Unflushed is a lower bound; idle tells what it could not mark; DAMON that it estimates."""
+    plain = make_working_set(1, usage("referenced", flushed=False), "x", damon=True)
+    assert (plain.used, plain.rss, len(plain.mappings)) == (4096, 12288, 1)
+    assert plain.notes[0] == TLB
+    assert LIMITS in plain.notes
+    assert "DAMON runs here" in plain.notes[-1]
+    exact = make_working_set(1, usage("idle", flushed=True), "x", damon=False)
+    assert TLB not in exact.notes
+    assert any("4.00 KiB could not be marked" in note for note in exact.notes)
+    guess = make_working_set(1, usage("damon", flushed=True), "x", damon=True)
+    assert guess.estimate
+    assert any("7 regions" in note for note in guess.notes)
