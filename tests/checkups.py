@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mematlas.model.doctor import Heaps, HeapUse, HostState, NodePages, ProcessState
 from mematlas.model.mappings import Outcome
 from mematlas.model.process import Limit, ProcessFacts, Status, Thread
+from mematlas.model.processes import ProcessRow
 from mematlas.model.system import CgroupLevel, Machine, Node, Stall, Zone
 from mematlas.sources import smaps
 
@@ -81,6 +82,16 @@ def node(number: int, *, free: int = 4 * GIB, total: int = 8 * GIB, misses: int 
     return Node(number, f"{number}", (10, 20), memory, {"numa_miss": misses})
 
 
+def row(pid: int, command: str, **more: Any) -> ProcessRow:
+    """Give a process of the machine's table."""
+    plain = ProcessRow(
+        pid=pid, parent_pid=1, uid=0, name=command.split(maxsplit=1)[0], command=command, state="S", threads=1,
+        rss=MIB, pss=MIB, uss=MIB, swap=0, thp=0, hugetlb=0, pss_anonymous=0, pss_file=0, pss_shared=0,
+        minor_faults=0, major_faults=0, cgroup=None, twin_of=None,
+    )  # fmt: skip
+    return replace(plain, **more)
+
+
 def group(**more: Any) -> CgroupLevel:
     """Give a cgroup of 1 GiB, half full."""
     level = CgroupLevel(
@@ -95,13 +106,14 @@ def host(
     rates: Mapping[str, float] | None = None,
     sysctl: Mapping[str, str] | None = None,
     pools: tuple[Any, ...] = (),
+    processes: tuple[ProcessRow, ...] = (),
     **more: Any,
 ) -> HostState:
     """Give the healthy machine over one second, with rates and settings of its own."""
     before = machine(**more)
     moved = {name: before.vmstat.get(name, 0) + int(each) for name, each in (rates or {}).items()}
     now = replace(before, vmstat=before.vmstat | moved)
-    return HostState(before, now, 1.0, SYSCTL | dict(sysctl or {}), pools)
+    return HostState(before, now, 1.0, SYSCTL | dict(sysctl or {}), pools, processes)
 
 
 def mapping(

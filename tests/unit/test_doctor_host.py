@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from checkups import GIB, MIB, group, host, node
+from checkups import GIB, MIB, group, host, node, row
 from mematlas.analysis import doctor
 from mematlas.model.doctor import HostState, HugePool, Severity
 from mematlas.model.system import Slab, Stall, SwapArea, Zone
@@ -155,6 +155,14 @@ def test_the_kernels_reserve_can_be_too_large() -> None:
     finding = doctor.examine_host(host(sysctl={"min_free_kbytes": str(4 << 20)})).findings[0]
     assert finding.rule == "memory.reserve"
     assert finding.cost > 3 * GIB
+
+
+def test_the_largest_processes_are_named() -> None:
+    """Where memory is short the evidence says who has it: the three largest, largest first."""
+    rows = tuple(row(n, f"worker-{n} --big", pss=n * GIB) for n in range(1, 6))
+    state = host(meminfo={"MemAvailable": GIB // 2}, processes=rows)
+    named = [each for each in doctor.examine_host(state).findings[0].evidence if "process " in each]
+    assert named == [f"{n}.00 GiB pss: process {n} worker-{n} --big" for n in (5, 4, 3)]
 
 
 def test_urgent_findings_come_first() -> None:

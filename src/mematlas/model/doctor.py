@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from mematlas.model.leaks import Leaks
     from mematlas.model.process import ProcessFacts
+    from mematlas.model.processes import ProcessRow
     from mematlas.model.recording import Recording
     from mematlas.model.report import Report
     from mematlas.model.system import Machine
@@ -141,6 +142,7 @@ class HostState:
     seconds: float
     sysctl: dict[str, str] = field(default_factory=dict)  # of /proc/sys/vm, by file name
     pools: tuple[HugePool, ...] = ()
+    processes: tuple[ProcessRow, ...] = ()
 
     def rate(self, name: str) -> float | None:
         """Events per second of a counter in vmstat; None if this kernel lacks it."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.model.doctor import HostState, HugePool, ProcessState
-from mematlas.sources import facts, glibc_heap, machine, numa_maps
+from mematlas.sources import facts, glibc_heap, machine, numa_maps, processes
 from mematlas.sources.process import open_process
 from mematlas.sources.processes import parse_stat
 
@@ -72,6 +72,7 @@ def _host(root: str, before: Machine, began: float, pid: int | None) -> HostStat
         seconds=time.monotonic() - began,
         sysctl=machine.Tree(root).texts("proc/sys/vm"),
         pools=tuple(_pools(Path(root))),
+        processes=processes.read(root).processes,
     )
 
 

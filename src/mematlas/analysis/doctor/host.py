@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.analysis.doctor.words import NO_MEMINFO, look, percent, tune
+from mematlas.analysis.doctor.words import NO_MEMINFO, largest, look, percent, tune
 from mematlas.model.doctor import Fix, FixKind, Found, HostState, Rule, Severity, Unknown
 from mematlas.units import format_bytes
 
@@ -34,6 +34,7 @@ def _nearly_out(state: HostState) -> Answer:
             f"MemAvailable {percent(available, total)} of MemTotal",
             f"swap left: {format_bytes(swap)}" if info.get("SwapTotal") else "there is no swap",
             f"{state.now.vmstat.get('oom_kill', 0)} processes killed for lack of memory since the start",
+            *largest(state, "pss"),
         ),
         (
             look("mematlas ps --sort pss", "who has it"),
@@ -61,6 +62,7 @@ def _stalling(state: HostState) -> Answer:
         (
             f"pressure over 10 s: some {some.average10:.1f} %, full {whole:.1f} %",
             f"over 60 s: some {some.average60:.1f} %",
+            *largest(state, "pss"),
         ),
         (
             look("mematlas system pressure --interval 5s", "which kind of reclaim it is"),
@@ -87,6 +89,7 @@ def _swap_thrash(state: HostState) -> Answer:
             ),
             f"{refault:,.0f} pages/s were needed again soon after they went out",
             f"vm.swappiness is {state.sysctl.get('swappiness', 'unknown')}",
+            *largest(state, "swap"),
         ),
         (
             look("mematlas ps --sort swap", "whose memory it is"),
@@ -134,6 +137,7 @@ def _overcommit(state: HostState) -> Answer:
             said,
             f"{format_bytes(backing)} of memory and swap; vm.overcommit_memory={mode}",
             f"{format_bytes(info.get('MemAvailable', 0))} can be had now",
+            *largest(state, "rss"),
         ),
         (
             look("mematlas ps --sort rss", "who may grow"),
@@ -213,7 +217,11 @@ def _uncompressed_swap(state: HostState) -> Answer:
     return Found(
         _CONSIDER,
         f"{format_bytes(used)} are swapped to a device without compression in memory",
-        (*(f"{each.name}: {format_bytes(each.used)} used" for each in areas), "zswap is off"),
+        (
+            *(f"{each.name}: {format_bytes(each.used)} used" for each in areas),
+            "zswap is off",
+            *largest(state, "swap"),
+        ),
         (tune("zswap.enabled=1", "pages are compressed first; most come back without a read"),),
         used,
     )

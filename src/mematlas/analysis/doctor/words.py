@@ -5,12 +5,14 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
+from mematlas.analysis.processes import rank
 from mematlas.model.doctor import Fix, FixKind, Unknown
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from mematlas.model.doctor import ProcessState
+    from mematlas.model.doctor import HostState, ProcessState
 
 NO_MEMINFO = Unknown("/proc/meminfo told nothing")
 
@@ -28,6 +30,15 @@ def look(command: str, note: str = "") -> Fix:
 def percent(part: float, whole: float) -> str:
     """Write a share."""
     return f"{100 * part / whole:.0f} %" if whole else "0 %"
+
+
+def largest(state: HostState, by: str) -> tuple[str, ...]:
+    """Name the three processes that have most of something."""
+    ranked = [row for row in rank(state.processes, by) if row.metric(by) > 0][:3]
+    return tuple(
+        f"{format_bytes(row.metric(by))} {by}: process {row.pid} {row.command or row.name}"[:100]
+        for row in ranked
+    )
 
 
 def command_line(words: Iterable[str]) -> str:
