@@ -75,6 +75,25 @@ def test_folios_are_proven() -> None:
         assert backing.huge_page() not in memory.proof.by_page_size
 
 
+def test_folios_without_rights_are_not_claimed() -> None:
+    """Where frames' flags cannot be read, 4 and 2,048 KiB are proven, and 64 KiB is not claimed."""
+    knob = backing._THP / "hugepages-64kB" / "enabled"
+    backing.huge_page()
+    Backed("4k", SMALL).close()  # imports what nobody may not be able to read
+
+    def proven() -> bool:
+        with Backed("4k", SMALL) as memory:
+            small = memory.proof.share(2 * native.PAGE) == 0
+        try:
+            Backed("64K", SMALL).close()
+        except Unavailable as reason:
+            return small and "kpageflags needs root" in str(reason)
+        return False
+
+    with machine.written(knob, "madvise"):
+        assert machine.as_nobody(proven) == 0
+
+
 def test_what_cannot_be_had_says_why() -> None:
     """An empty pool refuses, with the number that would do."""
     with (
@@ -308,7 +327,9 @@ def test_command(tmp_path: Path) -> None:
     data = json.loads(second.read_text())
     assert data["schema"] == "mematlas/bench/1"
     assert [each["name"] for each in data["data"]["sections"]] == ["faults"]
-    assert "Memory nodes" in command("show", first).stdout
+    shown = command("show", first, "--details").stdout
+    assert "Memory nodes" in shown
+    assert "numa: latency" in shown
     compared = command("compare", first, second, "--all")
     assert compared.returncode == 0
     assert "first touch" in compared.stdout

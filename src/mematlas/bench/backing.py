@@ -129,6 +129,9 @@ class Backed:
 
     def _insist(self) -> None:
         if self.proof.share(self.page) < ENOUGH:
+            if native.PAGE < self.page < huge_page() and "kpageflags" not in self.proof.source:
+                message = f"{self.kind}: cannot be proven: reading /proc/kpageflags needs root"
+                raise Unavailable(message)
             message = f"{self.kind}: asked for, but the kernel gave {self.proof.text()}"
             raise Unavailable(message)
 
@@ -239,9 +242,16 @@ def prove(address: int, length: int) -> Proof:
     found = pages.read(os.getpid(), [(address, address + length)])
     sizes: dict[int, int] = {}
     resident = int(np.count_nonzero(found.address)) * native.PAGE
-    huge = sum(end - start for start, end in found.huge or ())
-    _add(sizes, huge_page(), huge)
-    source = "PAGEMAP_SCAN" if found.huge is not None else "pagemap"
+    source = "PAGEMAP_SCAN"
+    if found.huge is not None:
+        _add(sizes, huge_page(), sum(end - start for start, end in found.huge))
+    elif found.flags is None:  # an older kernel, and no rights: mappings' sums must do
+        source = "smaps"
+        inside = (each for each in mappings if each.start < address + length and each.end > address)
+        huge = sum(each.figures.get("AnonHugePages", 0) for each in inside)
+        _add(sizes, huge_page(), min(huge, resident))
+    else:
+        source = "pagemap"
     if found.flags is not None:
         source += " and kpageflags"
         for size, amount in _folios(found).items():

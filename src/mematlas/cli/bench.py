@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from mematlas.model.bench import Result
 
 _INTERRUPTED = 130
+_REDRAWN = 0.2  # seconds between pictures of the progress bar: drawing disturbs too
 _SCHEMA = "mematlas/bench/1"
 
 
@@ -59,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="FILE", type=Path, help="keep the result, as JSON")
     parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with charts")
     parser.add_argument("--json", action="store_true", help=f"print JSON ({_SCHEMA})")
+    parser.add_argument(
+        "--details",
+        action="store_true",
+        help="also median, 95 %% interval, best, spread of each figure",
+    )
     parser.add_argument("--all", action="store_true", help="compare: list unchanged figures too")
     parser.add_argument(
         "--fail-if-slower", action="store_true", help="compare: exit code 1 if a figure got slower"
@@ -120,9 +127,12 @@ def _give(result: Result, arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.bench import render_result
+    from mematlas.views.text.bench import render_details, render_result
 
-    render_result(result, console=Console())
+    console = Console()
+    render_result(result, console=console)
+    if arguments.details:
+        render_details(result, console=console)
     return 0
 
 
@@ -178,8 +188,14 @@ def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
         with Progress(*columns, console=console, transient=True, auto_refresh=False) as shown:
             task = shown.add_task("", total=1.0)
 
+            drawn = 0.0
+
             def tell(name: str, share: float) -> None:
-                shown.update(task, description=name, completed=share, refresh=True)
+                nonlocal drawn
+                now = time.monotonic()
+                if now - drawn >= _REDRAWN:
+                    drawn = now
+                    shown.update(task, description=name, completed=share, refresh=True)
 
             yield tell
 

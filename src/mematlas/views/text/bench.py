@@ -131,6 +131,30 @@ def _chart(
     return plot.draw(lines, x, y, console)
 
 
+def render_details(result: Result, *, console: Console) -> None:
+    """List every figure with how sure it is."""
+    title(
+        console, "All figures", "median, where it lies with 95 % confidence, best, spread of runs"
+    )
+    rows = []
+    for section in result.sections:
+        for each in section.figures:
+            low, high = (layout.number(value) for value in each.interval)
+            spread = "?" if each.spread is None else f"{100 * each.spread:.1f} %"
+            rows.append(
+                [
+                    f"{section.name}: {_labels(each.labels)}",
+                    f"{layout.number(each.median)}{_NOISE if each.noisy else ' '}",
+                    f"{low} to {high}",
+                    layout.number(each.best),
+                    spread,
+                    f"{len(each.samples)}" + (f"+{each.disturbed}" if each.disturbed else ""),
+                    each.unit,
+                ]
+            )
+    show(console, ("figure", ">median", ">95 %", ">best", ">spread", ">passes", "=unit"), rows)
+
+
 _STYLES = {
     Verdict.FASTER: "green",
     Verdict.SLOWER: "red",
