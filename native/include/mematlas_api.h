@@ -278,6 +278,7 @@ struct mematlas_pool_stats {
 	uint64_t cached;        /* free, in some thread's magazine (0 for a shared pool) */
 	uint64_t taken, given;  /* since creation */
 	uint64_t refused;       /* takes that found the pool empty */
+	uint64_t late;          /* objects given twice at one instant, which only showed later */
 	uint64_t mapping_bytes;
 };
 /* alignment: a power of two up to 4096. fd: -1 for a private pool, else a memfd or file of this
@@ -294,6 +295,46 @@ int mematlas_pool_give(struct mematlas_pool *pool, void *object);
 void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_stats *ret);
 /* Walks everything while no other thread uses the pool. -EUCLEAN: an invariant is broken. */
 int mematlas_pool_check(struct mematlas_pool *pool);
+
+/* Arena: blocks of any size, from any thread (memory/arena.c). */
+struct mematlas_arena;
+struct mematlas_arena_stats {
+	uint64_t capacity;       /* bytes of address space reserved */
+	uint64_t usable_bytes;   /* of those, made usable so far: spans, blocks of pages, free pages */
+	uint64_t span_bytes;     /* cut into slots */
+	uint64_t small_blocks, small_bytes; /* slots in use */
+	uint64_t cached_bytes;   /* free slots that threads keep to themselves */
+	uint64_t page_blocks, page_bytes;   /* blocks of whole pages */
+	uint64_t large_blocks, large_bytes; /* blocks mapped on their own, outside the reservation */
+	uint64_t free_bytes;     /* free pages */
+	uint64_t released_bytes; /* of those, without memory behind them */
+	uint64_t returned_bytes; /* given back to the kernel since creation */
+	uint64_t taken, given;   /* small blocks since creation */
+	uint64_t refused;
+	uint64_t late;           /* blocks given twice at one instant, which only showed later */
+};
+/* capacity: address space for all but large blocks, up to 64 GiB; memory comes as it is used.
+ * -EINVAL, -ENOMEM; -ENOSYS: no membarrier(2). */
+int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret);
+/* No thread may use the arena or its blocks any more. NULL is fine. */
+void mematlas_arena_destroy(struct mematlas_arena *arena);
+void mematlas_arena_range(const struct mematlas_arena *arena, uint64_t *ret_start, uint64_t *ret_length);
+/* alignment: a power of two; up to 16 is always given. A size of 0 gives a block of its own. NULL: no memory. */
+void *mematlas_arena_take(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
+void *mematlas_arena_take_zeroed(struct mematlas_arena *arena, uint64_t count, uint64_t size);
+/* -EFAULT: not of this arena; -EINVAL: inside a block; -EALREADY: is free already; -ENOMEM: no memory to
+ * tell its thread by. Nothing has happened then. Large blocks given twice are -EFAULT. */
+int mematlas_arena_give(struct mematlas_arena *arena, void *block);
+/* The bytes that may be used, or as above. */
+int64_t mematlas_arena_size(struct mematlas_arena *arena, const void *block);
+/* Like realloc(3); *block changes if it moves. -ENOMEM or as above: it is as it was. */
+int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t size);
+/* Gives all memory back to the kernel that can be; returns how many bytes. */
+uint64_t mematlas_arena_trim(struct mematlas_arena *arena);
+void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_arena_stats *ret);
+/* Walks everything while no other thread uses the arena. -EUCLEAN: an invariant is broken. */
+int mematlas_arena_check(struct mematlas_arena *arena);
+
 /* What cachestat(2) tells of a range of a file, in pages. */
 struct mematlas_cachestat {
 	uint64_t cached;

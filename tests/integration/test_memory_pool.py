@@ -63,7 +63,7 @@ def test_mistakes_are_errors() -> None:
             pool.give(Slot(pool, slot.address, 64))
         with pytest.raises(ValueError, match="inside a slot"):
             pool.give(Slot(pool, slot.address + 8, 64))
-        with pytest.raises(ValueError, match="not a slot of this pool"):
+        with pytest.raises(ValueError, match="not of this pool"):
             pool.give(Slot(pool, foreign.address, 64))
         foreign.give()
         assert pool.check()

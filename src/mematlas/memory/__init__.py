@@ -1,10 +1,12 @@
-"""Memory placed as asked, with proof: regions and pools.
+"""Memory placed as asked, with proof: regions, arenas and pools.
 
 The only part of mematlas, with `tuning`, that changes anything, and only in this process.
 """
 
 from mematlas.memory.advice import advise, collapse
 from mematlas.memory.aligned import PaddedCounters, aligned_empty
+from mematlas.memory.arena import Arena
+from mematlas.memory.block import Block
 from mematlas.memory.heap import HeapArena, HeapStats, heap_stats, trim
 from mematlas.memory.locking import LockLimit, lock_limit, mlockall, munlockall
 from mematlas.memory.numa import mbind, mempolicy, migrate_pages, move_pages
@@ -13,6 +15,8 @@ from mematlas.memory.pool import Pool, Slot
 from mematlas.memory.region import Region
 
 __all__ = [
+    "Arena",
+    "Block",
     "HeapArena",
     "HeapStats",
     "LockLimit",

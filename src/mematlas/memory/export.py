@@ -41,6 +41,10 @@ class Export:
         array: NDArray[Any] = np.frombuffer(self._lent(), dtype=wanted, count=count).reshape(shape)
         return array
 
+    def buffer(self) -> Any:
+        """Give the object that all views and arrays keep alive."""
+        return self._lent()
+
     def end(self) -> None:
         """Lend no more. BufferError while a view or array is alive."""
         watch = weakref.ref(self._lent())

@@ -4,67 +4,22 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from mematlas import native
 from mematlas.errors import MematlasError, UsageError
-from mematlas.memory.export import Export
+from mematlas.memory.block import Block, Closing, end_block, mistake
 from mematlas.units import parse_bytes
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
-    from numpy.typing import DTypeLike, NDArray
-
     from mematlas.native import PoolFigures
 
-_MISTAKES = {
-    errno.EFAULT: "not a slot of this pool",
-    errno.EINVAL: "points inside a slot, not at its start",
-    errno.EALREADY: "was given back already",
-}
 
-
-class Slot:
+class Slot(Block):
     """One object of a pool, from `take()` until it is given back."""
 
-    def __init__(self, pool: Pool, address: int, size: int) -> None:
-        self._pool = pool
-        self._export = Export(address, size)
-        self.address = address
 
-    @property
-    def view(self) -> memoryview:
-        """The slot's bytes."""
-        return self._export.view()
-
-    def array(
-        self, shape: int | tuple[int, ...] | None = None, dtype: DTypeLike = "u1"
-    ) -> NDArray[Any]:
-        """Give the slot's bytes as a NumPy array."""
-        return self._export.array(shape, dtype)
-
-    def end(self) -> None:
-        """Lend no more; for the pool."""
-        self._export.end()
-
-    def give(self) -> None:
-        """Give the slot back. BufferError while an array or view of it is alive."""
-        self._pool.give(self)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.give()
-
-
-class Pool:
+class Pool(Closing):
     """`count` slots of `object_size` bytes.
 
     Sizes are bytes or text such as "2M". Threads keep some free slots to themselves (none where the
@@ -123,18 +78,11 @@ class Pool:
     def give(self, slot: Slot) -> None:
         """Take a slot back. One that is not of this pool, or given twice, raises ValueError."""
         self._check_open()
-        try:
-            slot.end()
-        except ValueError:
-            message = f"the slot at {slot.address:#x} was given back already"
-            raise ValueError(message) from None
+        end_block(slot, "slot")
         try:
             self._handle.give(slot.address)
         except OSError as error:
-            message = (
-                f"the slot at {slot.address:#x} {_MISTAKES.get(error.errno or 0, error.strerror)}"
-            )
-            raise ValueError(message) from None
+            raise mistake(error, slot.address, "pool", "slot") from None
 
     def stats(self) -> PoolFigures:
         """Slots in use, cached by threads, taken and given since the start; bytes mapped."""
@@ -164,18 +112,6 @@ class Pool:
         if not self._open:
             message = "the pool is closed"
             raise ValueError(message)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if error is None:
-            self.close()
 
 
 def _no_pool(error: OSError, size: int, count: int, alignment: int) -> MematlasError:

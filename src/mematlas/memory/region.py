@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from mematlas import native
 from mematlas.errors import MematlasError, UsageError
 from mematlas.memory import advice, backing, numa, room
 from mematlas.memory.advice import ADVICE, Advised
 from mematlas.memory.backing import Refused
+from mematlas.memory.block import Closing
 from mematlas.memory.export import Export
 from mematlas.memory.locking import check_room
 from mematlas.memory.placement import Placement, place_of
@@ -17,7 +18,6 @@ from mematlas.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from types import TracebackType
 
     from numpy.typing import DTypeLike, NDArray
 
@@ -25,7 +25,7 @@ _FORK = {"dont": 10, "wipe": 18}
 _MLOCK_ONFAULT = 1
 
 
-class Region(Advised):
+class Region(Advised, Closing):
     """`size` bytes of memory, backed, placed and locked as asked.
 
     size: bytes, or text such as "4G".
@@ -290,17 +290,6 @@ class Region(Advised):
         if not self._open_now:
             message = "the region is closed"
             raise ValueError(message)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         state = "closed" if not self._open_now else f"at {self.address:#x}"

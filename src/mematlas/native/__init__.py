@@ -1,5 +1,6 @@
 """Typed facade over the C core: buffers in, buffers out, errors as OSError. Alone touches `_native`."""
 
+from mematlas.native.arena import ArenaFigures, ArenaHandle
 from mematlas.native.chain import gather_sum, link_chain, walk_chain
 from mematlas.native.chunks import HeapWalk, walk_heap
 from mematlas.native.collector import Account, Collector, Event, Faults, Traced, TraceSettings
@@ -36,6 +37,8 @@ __all__ = [
     "SHARING_MODES",
     "STREAM_OPERATIONS",
     "Account",
+    "ArenaFigures",
+    "ArenaHandle",
     "Collector",
     "Event",
     "Faults",

@@ -20,6 +20,7 @@ class PoolFigures:
     taken: int
     given: int
     refused: int
+    late: int
     mapping_bytes: int
 
 
