@@ -133,7 +133,7 @@ def test_status_is_as_asked(build: Build, capsys: pytest.CaptureFixture[str]) ->
     with sick(build, "write-execute") as child:
         words = ["doctor", str(child.pid), "--during", "0s"]
         assert main(words) == 0
-        assert main([*words, "--fail-on", "act"]) == 1
+        assert main([*words, "--fail-on", "consider"]) == 1
     assert main(["doctor", "/nonexistent.atlas"]) == 3
     assert main(["doctor", "999999999"]) == 3
     assert "neither a process ID nor a file" in capsys.readouterr().err

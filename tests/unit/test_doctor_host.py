@@ -54,7 +54,10 @@ CASES: dict[str, tuple[HostState, HostState]] = {
         host(sysctl={"zone_reclaim_mode": "1"}),
     ),
     "dirty.throttled": (host(meminfo={"Dirty": 1900 * MIB}), host(meminfo={"Dirty": 900 * MIB})),
-    "memory.reserve": (host(sysctl={"min_free_kbytes": "4096"}), host()),
+    "memory.reserve": (
+        host(sysctl={"min_free_kbytes": "4096"}),
+        host(sysctl={"min_free_kbytes": "131072"}, meminfo={"MemTotal": 2048 * GIB, "MemAvailable": 2000 * GIB}),
+    ),
     "kernel.slab": (
         host(meminfo={"SUnreclaim": 3 * GIB}, slabs=(Slab("leaky", 1, 1, 64, 2 * GIB),)),
         host(meminfo={"SUnreclaim": GIB}),

@@ -111,9 +111,9 @@ def _reserve(state: HostState) -> Answer:
         return Unknown("vm.min_free_kbytes cannot be read")
     kept <<= 10
     usual = max(_MIB, total // 256)
-    if total // 2000 <= kept <= total // 20:
+    few = kept < min(total // 2000, 32 * _MIB)  # the kernel's own choice ends at 256 MiB
+    if not few and kept <= total // 20:
         return None
-    few = kept < total // 2000
     return Found(
         _CONSIDER,
         f"the kernel keeps {'hardly any' if few else 'very much'} memory for itself",

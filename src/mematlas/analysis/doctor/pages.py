@@ -151,7 +151,7 @@ def _pool_empty(state: HostState) -> Answer:
     if not empty:
         return None
     return Found(
-        _CONSIDER,
+        _KNOW,
         "a hugetlb pool is used up: the next mapping fails, or ends in SIGBUS",
         tuple(
             f"{_short(each.size)}: {each.total} pages, {each.free} free, {each.reserved} of them promised"

@@ -67,7 +67,7 @@ def _write_execute(state: ProcessState) -> Answer:
         return None
     stack = any(each.name == b"[stack]" for each in rows)
     return Found(
-        _ACT,
+        _ACT if stack else _CONSIDER,  # other than for the stack, it is a compiler's on purpose
         f"{len(rows)} mapping{'s are' if len(rows) > 1 else ' is'} writable and executable"
         + (", the stack among them" if stack else ""),
         tuple(_line(each) for each in rows[:5]),
