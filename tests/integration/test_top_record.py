@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mematlas.analysis.live import find_rates
 from mematlas.errors import MematlasError, TargetError
 from mematlas.recording.snapshots import Recorder, Snapshots
 from mematlas.sources import processes
@@ -91,6 +92,17 @@ def test_growth_is_seen_at_once_and_pages_are_walked_on_demand(
     fresh = of(third, growing.pid)
     assert fresh.read_at == third.clock_s
     assert (fresh.row.pss or 0) - (old.row.pss or 0) >= 50 << 20
+
+
+def test_a_process_that_stands_still_does_not_grow(growing: subprocess.Popen[str]) -> None:
+    """Through its first page walk and more, an idle process is never told to grow."""
+    sampler, before = Sampler(budget_s=0.0), None
+    for wanted in ((), (), (growing.pid,), (growing.pid,), (), (growing.pid,)):
+        after = sampler.read(wanted)
+        if before is not None:
+            rates = find_rates(before, after)[of(after, growing.pid).key]
+            assert rates.growth in {0.0, None}
+        before = after
 
 
 def test_everyone_gets_a_turn() -> None:

@@ -83,6 +83,14 @@ def test_rates_are_changes_over_time_of_the_same_process() -> None:
     assert (rates[1, 1].minor, rates[1, 1].major, rates[1, 1].growth) == (25.0, 1.0, MIB)
 
 
+def test_no_growth_is_made_up_by_the_first_page_walk() -> None:
+    """The first walk corrects RSS by what the kernel keeps per CPU: that is no growth."""
+    unread = replace(process(1), read_at=None)
+    rates = find_rates(snapshot(10, unread), snapshot(12, process(1, rss=2 * MIB)))
+    assert rates[1, 1].growth is None
+    assert find_rates(snapshot(10, unread), snapshot(12, unread))[1, 1].growth == 0.0
+
+
 def test_clocks_of_two_sessions_do_not_compare() -> None:
     """Across a gap in a recording there are no rates, not wrong ones."""
     before, after = snapshot(10, process(1)), snapshot(12, process(1), session=1)

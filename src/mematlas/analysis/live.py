@@ -44,15 +44,16 @@ def find_rates(before: Snapshot | None, after: Snapshot) -> dict[Key, Rates]:
     seconds = seconds_between(before, after)
     if before is None or not seconds:
         return {}
-    earlier = {process.key: process.row for process in before.processes}
+    earlier = {process.key: process for process in before.processes}
     rates = {}
     for process in after.processes:
-        old, new = earlier.get(process.key), process.row
-        if old is not None:
+        then, new = earlier.get(process.key), process.row
+        if then is not None:
+            old, compares = then.row, (then.read_at is None) == (process.read_at is None)
             rates[process.key] = Rates(
                 minor=max(0, new.minor_faults - old.minor_faults) / seconds,
                 major=max(0, new.major_faults - old.major_faults) / seconds,
-                growth=(new.rss - old.rss) / seconds,
+                growth=(new.rss - old.rss) / seconds if compares else None,
             )
     return rates
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mematlas.analysis.binding import make_topic
 from mematlas.analysis.system import figures, ksm, memory, numa, reasons, slab, swap
 from mematlas.model.system import Figure, Grid, Section, Topic
-from mematlas.units import format_bytes
+from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -209,7 +209,10 @@ def pressure(machine: Machine, later: Machine | None = None, seconds: float = 0.
     )
     title, shown = "Since the start", figures(machine.vmstat, _PRESSURE)
     if later is not None:
-        title, shown = f"Per second, over {seconds:g} s", rates(machine, later, seconds)
+        title, shown = (
+            f"Per second, over {format_duration(seconds)}",
+            rates(machine, later, seconds),
+        )
     worst = next((stall.average10 for stall in machine.stalls if stall.kind == "some"), None)
     answer = (
         "unknown: this kernel tells no stall times (PSI)"

@@ -66,6 +66,13 @@ def run(arguments: argparse.Namespace) -> int:
         if not target[1:]:
             raise UsageError("no command after --")
         return _run_command(target[1:], arguments)
+    if len(target) > 1 and not target[0].startswith("-"):  # options after the PID are options too
+        from mematlas.cli.main import Parser
+
+        parser = Parser(prog="mematlas faults", allow_abbrev=False)
+        add_arguments(parser)
+        parser.parse_args([*target[1:], target[0]], namespace=arguments)
+        target = arguments.target
     if len(target) != 1:
         raise UsageError("give one process ID, or -- and a command: mematlas faults -- make")
     return _watch(target[0], arguments)

@@ -131,7 +131,7 @@ def _read_one(arguments: argparse.Namespace) -> tuple[Snapshot | None, Snapshot]
             return _recorded(feed, arguments.at)
         before = None
         if arguments.interval:
-            before = feed.next(())
+            before = feed.next(None)
             time.sleep(arguments.interval)
         after = feed.next(None)
         assert after is not None

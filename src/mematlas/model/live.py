@@ -35,7 +35,8 @@ class LiveProcess:
 
     row: ProcessRow
     started: int  # clock ticks after the machine's start
-    read_at: float | None  # clock_s of its smaps_rollup; None: not read yet, or refused
+    read_at: float | None  # clock_s of its smaps_rollup; None: not read yet, or refused.
+    # From the first reading on, rss is corrected by it, so it does not compare with one before.
 
     @property
     def key(self) -> Key:
@@ -72,7 +73,7 @@ class Rates:
 
     minor: float
     major: float
-    growth: float  # bytes of RSS
+    growth: float | None  # bytes of RSS; None: the two figures do not compare
 
 
 @dataclass(frozen=True, slots=True)

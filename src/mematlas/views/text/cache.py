@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mematlas.units import format_bytes
 from mematlas.views.text import drawing
-from mematlas.views.text.tables import amount, clean, fit, note, show, title, write
+from mematlas.views.text.tables import amount, clean, note, show, title, write
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,7 +20,6 @@ _BAR = 10
 
 def render_cache(report: CacheReport, *, top: int | None, console: Console) -> None:
     """Write the files with most in the cache, then the sum."""
-    room = console.width - 30 - _BAR - 6 * 2 - 8
     rows = []
     for each in report.files[:top]:
         dirty = None if each.dirty is None else each.dirty + (each.writeback or 0)
@@ -31,10 +30,10 @@ def render_cache(report: CacheReport, *, top: int | None, console: Console) -> N
                 Text(drawing.bar(_fraction(each), _BAR, console), "cyan"),
                 _pages(dirty, report.page_size),
                 _pages(each.evicted, report.page_size),
-                fit(each.path, room, console),
+                each.path,
             ]
         )
-    show(console, (">cached", ">%", "=", ">dirty", ">evicted", "=file"), rows)
+    show(console, (">cached", ">%", "=", ">dirty", ">evicted", "<file"), rows)
     _total(report, top, console)
 
 
@@ -56,7 +55,7 @@ def _total(report: CacheReport, top: int | None, console: Console) -> None:
     seen = len(report.files) - report.hidden
     if seen:
         cached = format_bytes((total.cached or 0) * page)
-        size = format_bytes(total.size)
+        size = format_bytes(total.pages * page)  # a partial last page is a page
         shown = f"; {top} shown" if top is not None and len(report.files) > top else ""
         title(console, f"{cached} of {size} cached in {seen} files", f"by {total.source}{shown}")
     if report.hidden:

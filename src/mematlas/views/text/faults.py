@@ -64,22 +64,22 @@ def render_places(places: FaultPlaces, *, top: int, console: Console) -> None:
             f"{100 * each.faults / whole:.0f} %",
             f"{each.major:,}",
             f"{each.in_calls:,}",
-            _mapping(each.name),
+            each.name,
         ]
         for each in places.mappings[:top]
     ]
-    show(console, (">faults", ">", ">major", ">in calls", "=mapping"), rows)
+    show(console, (">faults", ">", ">major", ">in calls", "<mapping"), rows)
     title(console, "Lines that touched")
     rows = [
         [
             f"{each.faults:,}",
             f"{100 * each.faults / whole:.0f} %",
-            cut(_line(each), 40, console),
             cut(_mapping(each.mapping).rsplit("/", 1)[-1], 30, console),
+            _line(each),
         ]
         for each in places.lines[:top]
     ]
-    show(console, (">faults", ">", "=line", "=in"), rows)
+    show(console, (">faults", ">", "=in", "~line"), rows)
     left = sum(each.faults for each in places.lines[top:])
     if left:
         note(

@@ -14,7 +14,6 @@ from mematlas.views.text.tables import (
     UNKNOWN,
     amount,
     clean,
-    fit,
     line,
     note,
     share_bar,
@@ -154,24 +153,16 @@ def _groups(layout: Layout, top: int | None, console: Console) -> None:
     aside = "" if len(shown) == len(named) else f"the first {len(shown)} of {len(named)}; --all"
     title(console, "By name", aside)
     if console.width < 100:
-        narrow = (
-            [*_figures(group.amounts)[1:], fit(group.name, console.width - 42, console)]
-            for group in shown
-        )
-        show(console, (">RSS", ">PSS", ">USS", ">swap", "=name"), narrow)
+        narrow = ([*_figures(group.amounts)[1:], group.name] for group in shown)
+        show(console, (">RSS", ">PSS", ">USS", ">swap", "<name"), narrow)
         return
-    wide = (
-        [*_figures(group.amounts), group.kind, fit(group.name, console.width - 68, console)]
-        for group in shown
-    )
-    show(console, (">size", ">RSS", ">PSS", ">USS", ">swap", "=kind", "=name"), wide)
+    wide = ([*_figures(group.amounts), group.kind, group.name] for group in shown)
+    show(console, (">size", ">RSS", ">PSS", ">USS", ">swap", "=kind", "<name"), wide)
 
 
 def _mappings(layout: Layout, console: Console) -> None:
     title(console, "By address")
-    # Addresses take up to 33 columns, permissions 4, each amount 8, and 2 between any two.
     narrow = console.width < 100
-    room = console.width - (51 if narrow else 71)
     for_width = slice(1, 2) if narrow else slice(0, 3)
     rows = (
         [
@@ -181,12 +172,12 @@ def _mappings(layout: Layout, console: Console) -> None:
                 amount(value)
                 for value in (region.amounts.size, region.amounts.rss, region.amounts.swap)
             ][for_width],
-            fit(_what(region), room, console),
+            _what(region),
         ]
         for region in layout.regions
     )
     headings = (">size", ">RSS", ">swap")[for_width]
-    show(console, ("=address", "=perm", *headings, "=what"), rows)
+    show(console, ("=address", "=perm", *headings, "<what"), rows)
 
 
 def _what(region: Region) -> str:

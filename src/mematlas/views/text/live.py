@@ -10,7 +10,7 @@ from rich.text import Text
 from mematlas.analysis.live import find_strain, memory_parts
 from mematlas.units import format_bytes
 from mematlas.views.text.drawing import bar
-from mematlas.views.text.tables import amount, cut, fit, line, note, show, title, write
+from mematlas.views.text.tables import amount, clean, line, note, show, title, write
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,17 +37,14 @@ def render_snapshot(
     unread = sum(1 for each in after.processes if each.row.pss is None and not each.row.note)
     denied = sum(each.row.note.startswith("denied") for each in after.processes)
     if unread:
-        note(console, f"… {unread} processes were not read: their turn had not come")
+        note(console, f"… not read, their turn had not come: {unread}")
     if denied:
-        note(console, f"? {denied} processes are closed to this user: CAP_SYS_PTRACE (root) helps")
+        note(console, f"? closed to this user: {denied}; it takes CAP_SYS_PTRACE (root), and some refuse even that")
 
 
 def _counted(snapshot: Snapshot) -> str:
     walks, cpu = snapshot.cost.page_walks, snapshot.cost.cpu_s * 1e3
-    return (
-        f"{len(snapshot.processes)} processes, {snapshot.kernel_threads} kernel threads"
-        f" · {walks} page walks, {cpu:.0f} ms of CPU"
-    )
+    return f"{len(snapshot.processes)} processes · read in {cpu:.0f} ms of CPU, {walks} page walks"
 
 
 def _memory(snapshot: Snapshot, console: Console) -> None:
@@ -78,7 +75,6 @@ def _known(*values: float | None) -> list[float]:
 
 def _entries(entries: list[Entry], *, grouped: bool, console: Console) -> None:
     wide = console.width >= 110
-    room = console.width - (92 if wide else 59)
     rows = []
     for entry in entries:
         first = str(entry.processes if grouped else entry.pid)
@@ -86,11 +82,19 @@ def _entries(entries: list[Entry], *, grouped: bool, console: Console) -> None:
         if wide:
             cells += [_size(entry, "thp"), _growth(entry.growth)]
         cells.append(_rate(entry))
-        name = fit(entry.name, room, console) if grouped else cut(entry.name, room, console)
-        rows.append([*cells, "  " * entry.depth + name])
+        rows.append([*cells, "  " * entry.depth + clean(entry.name)])
     more = (">THP", ">growth/s") if wide else ()
     first = ">procs" if grouped else ">PID"
-    headings = (first, ">PSS", ">USS", ">RSS", ">swap", *more, ">faults/s", "=command")
+    headings = (
+        first,
+        ">PSS",
+        ">USS",
+        ">RSS",
+        ">swap",
+        *more,
+        ">faults/s",
+        "<group" if grouped else "~command",
+    )
     show(console, headings, rows)
 
 

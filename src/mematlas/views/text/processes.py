@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.analysis.processes import add_up
 from mematlas.views.text.layout import user_name
-from mematlas.views.text.tables import amount, cut, fit, note, show, title
+from mematlas.views.text.tables import amount, clean, fit, note, show, title
 
 DENIED = "it takes CAP_SYS_PTRACE (root), and some refuse even that"
 
@@ -23,17 +23,15 @@ def render_processes(
 ) -> None:
     """Write the rows, each with its depth in the tree, then the sum of all."""
     wide = console.width >= 100
-    room = console.width - (83 if wide else 61)
     cells = []
     for depth, row in rows:
-        name = cut(row.command, max(room - 2 * depth, 8), console)
         words = [str(row.pid), fit(user_name(row.uid), 8, console)]
         words += [amount(value) for value in (row.pss, row.uss, row.rss, row.swap)]
         if wide:
             words += [amount(row.thp), f"{row.minor_faults + row.major_faults:,}"]
-        cells.append([*words, "  " * depth + name])
+        cells.append([*words, "  " * depth + clean(row.command)])
     more = (">THP", ">faults") if wide else ()
-    headings = (">PID", "=user", ">PSS", ">USS", ">RSS", ">swap", *more, "=command")
+    headings = (">PID", "=user", ">PSS", ">USS", ">RSS", ">swap", *more, "~command")
     show(console, headings, cells)
     _sum(table, len(rows), console)
 
@@ -61,14 +59,13 @@ def _processes(count: int) -> str:
 
 def render_groups(groups: Sequence[ProcessGroup], by: str, *, console: Console) -> None:
     """Write one line a user or cgroup."""
-    room = console.width - 64
     rows = (
         [
             str(group.processes),
             *[amount(value) for value in (group.pss, group.uss, group.rss, group.swap)],
             str(group.unknown or "-"),
-            fit(group.name, room, console),
+            group.name,
         ]
         for group in groups
     )
-    show(console, (">processes", ">PSS", ">USS", ">RSS", ">swap", ">unknown", f"={by}"), rows)
+    show(console, (">processes", ">PSS", ">USS", ">RSS", ">swap", ">unknown", f"<{by}"), rows)

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mematlas.units import format_bytes
 from mematlas.views.text import drawing
-from mematlas.views.text.tables import amount, clean, cut, fit, note, show, title, write
+from mematlas.views.text.tables import amount, clean, fit, note, show, title, write
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -52,10 +52,9 @@ def _grid(grid: Grid, console: Console) -> None:
     ]
     heads = [_heading(at, name, rows) for at, name in enumerate(grid.columns)]
     room = console.width - 2 * (len(widths) - 1)
-    last_is_text = heads[-1].startswith("=") and len(heads) > 2
-    if last_is_text and widths[-1] > _TEXT:  # a command: cut where it ends
-        widths[-1] = min(widths[-1], max(_TEXT, room - sum(widths[:-1])))
-        rows = [[*row[:-1], cut(row[-1], widths[-1], console)] for row in rows]
+    if grid.units[-1] == "" and len(heads) > 2 and widths[-1] > _TEXT:  # a command
+        widths[-1] = _TEXT
+        heads[-1] = f"~{grid.columns[-1]}"
     if any("/" in row[0] for row in rows):  # paths: their end tells them apart
         widths[0] = min(widths[0], max(_TEXT, room - sum(widths[1:])))
         rows = [[fit(row[0], widths[0], console), *row[1:]] for row in rows]
@@ -71,7 +70,8 @@ def _grid(grid: Grid, console: Console) -> None:
 
 def _heading(at: int, name: str, rows: list[list[str]]) -> str:
     """Set numbers to the right, and words to the left."""
-    words = any(row[at][:1].isalpha() or row[at][:1] in "/(." for row in rows)
+    told = [row[at] for row in rows if row[at] not in {"-", ""}]
+    words = bool(told) and not any(cell[0].isdigit() for cell in told)
     return f"={name}" if at == 0 or words else f">{name}"
 
 

@@ -33,8 +33,15 @@ def clean(text: str) -> str:
 
 
 def show(console: Console, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table. A heading that begins with ">" is set to the right; with "=", never broken."""
+    """Print a table. A heading that begins with ">" is set to the right; with "=", never broken.
+
+    One that begins with "~" or "<" stands last, and takes the room that is left: what does not fit is
+    cut at its end, or at its start.
+    """
     from rich.table import Table
+
+    if headings[-1][:1] in {"~", "<"}:
+        headings, rows = _fill(console, headings, [list(row) for row in rows])
 
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     table.show_header = any(heading.strip("=>") for heading in headings)
@@ -48,6 +55,25 @@ def show(console: Console, headings: Sequence[str], rows: Iterable[Sequence[obje
         cells = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in row]
         table.add_row(*cells)
     console.print(table)
+
+
+def _fill(
+    console: Console, headings: Sequence[str], rows: list[list[object]]
+) -> tuple[list[str], list[list[object]]]:
+    """Cut the last column to the room that the others leave."""
+    *others, last = headings
+    widths = [
+        max([len(head.lstrip("=>")), *(_width(row[at]) for row in rows)])
+        for at, head in enumerate(others)
+    ]
+    room = max(console.width - sum(widths) - 2 * len(widths), 8)
+    shorten = cut if last.startswith("~") else fit
+    kept = [[*row[:-1], shorten(str(row[-1]), room, console)] for row in rows]
+    return [*others, f"={last[1:]}"], kept
+
+
+def _width(cell: object) -> int:
+    return cell.cell_len if isinstance(cell, Text) else len(str(cell))
 
 
 def fit(name: str, width: int, console: Console) -> str:

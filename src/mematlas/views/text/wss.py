@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas.units import format_bytes, format_duration
-from mematlas.views.text.tables import amount, fit, line, note, share_bar, show, title
+from mematlas.views.text.tables import amount, line, note, share_bar, show, title
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,10 +27,10 @@ def render_working_set(found: WorkingSet, *, top: int, console: Console) -> None
             amount(row.used),
             amount(row.rss),
             share_bar(row.used, row.rss, 10, console),
-            fit(row.name or "(anonymous)", console.width - 36, console),
+            row.name or "(anonymous)",
         ]
         for row in found.mappings[:top]
     )
-    show(console, (">used", ">RSS", "=", "=mapping"), rows)
+    show(console, (">used", ">RSS", "=", "<mapping"), rows)
     for text in found.notes:
         note(console, text)
