@@ -22,6 +22,7 @@ static void describe(const struct trace_process *shared, struct mematlas_traced 
 	traced->untraced_threads = shared->untraced_threads;
 	traced->sharing_threads = shared->sharing_threads;
 	traced->left_behind = shared->left_behind;
+	traced->own_malloc = shared->own_malloc;
 	traced->disabled = __atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) == TRACE_DISABLED;
 	traced->faults = __atomic_load_n(&shared->faults, __ATOMIC_ACQUIRE);
 	traced->faults_lost = __atomic_load_n(&shared->faults_lost, __ATOMIC_RELAXED);

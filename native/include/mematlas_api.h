@@ -51,7 +51,7 @@ struct mematlas_traced {
 	uint32_t inherited; /* 1: forked, and its parent's live memory is known */
 	double start_s, end_s; /* since the collector was made */
 	double live_bytes, peak_bytes, peak_s;
-	uint64_t rss_bytes, stalls, untraced_threads, sharing_threads, left_behind, events, unknown_frees, broken_rings;
+	uint64_t rss_bytes, stalls, untraced_threads, sharing_threads, left_behind, own_malloc, events, unknown_frees, broken_rings;
 	uint64_t nodes, codes, modules, totals, timeline; /* how many there are to fetch */
 	uint64_t touches, places;
 	uint64_t fault_samples, faults_lost;

@@ -81,6 +81,7 @@ struct trace_process {
 	uint64_t untraced_threads; /* atomic; threads of which nothing could be recorded */
 	uint64_t sharing_threads;  /* atomic; threads beyond the rings there are, which share the first */
 	uint32_t most_rings;       /* of the directory's entries, those the process has mapped */
+	uint32_t own_malloc;       /* 1: the program brings a malloc() that comes before ours */
 	uint32_t refused;          /* atomic; the collector sets 1 when it cannot map the file: stop tracing */
 	uint64_t left_behind;      /* atomic; programs started where they could not reach the session */
 	uint64_t tracer_start, tracer_end;   /* text of libmematlas_trace.so */

@@ -1,5 +1,6 @@
 /* Joins the session named by $MEMATLAS_SESSION, and leaves it again. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -341,8 +342,17 @@ static bool join_session(void)
 	       trace_threads_start() && trace_unwind_start();
 }
 
+/* A malloc() linked into the program is found before any preloaded one. */
+static bool is_bypassed(void)
+{
+	uintptr_t first = (uintptr_t)dlsym(RTLD_DEFAULT, "malloc");
+
+	return first < trace_session.own_start || first >= trace_session.own_end;
+}
+
 static void announce(void)
 {
+	trace_session.process->own_malloc = is_bypassed();
 	if (trace_python_find())
 		trace_hook_python();
 	trace_describe_python();

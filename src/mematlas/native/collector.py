@@ -75,6 +75,7 @@ class Traced:
     stalls: int
     untraced_threads: int
     sharing_threads: int  # beyond the rings there are
+    own_malloc: int  # 1: it brings a malloc() that comes before the tracer's
     left_behind: int  # programs it started that cannot reach the session
     events: int
     unknown_frees: int
@@ -170,6 +171,7 @@ class Collector:
             stalls=facts.stalls,
             untraced_threads=facts.untraced_threads,
             sharing_threads=facts.sharing_threads,
+            own_malloc=facts.own_malloc,
             left_behind=facts.left_behind,
             events=facts.events,
             unknown_frees=facts.unknown_frees,

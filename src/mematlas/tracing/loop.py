@@ -11,6 +11,7 @@ from mematlas.tracing import child
 from mematlas.tracing.process import ProcessRecorder
 from mematlas.tracing.session import session_directory
 from mematlas.tracing.target import check_program, find_program
+from mematlas.tracing.unseen import carried_allocators
 
 if TYPE_CHECKING:
     import subprocess
@@ -129,7 +130,8 @@ class _Run:
         status = self._process.returncode
         for recorder in self._recorders.values():
             recorder.close(status if recorder.pid == self._process.pid else None)
-        notes = _refusals(self._session)
+        paths = {path for recorder in self._recorders.values() for path in recorder.paths}
+        notes = [*_refusals(self._session), *carried_allocators(paths)]
         if not self._recorders and not notes:
             notes.append("the program was not traced: it did not load the tracer")
         if notes:

@@ -31,6 +31,8 @@ class ProcessRecorder:
         self._places: list[tuple[PartKind, str]] = []
         self._next_totals = 0.0
         self.ended = False
+        self.paths: set[str] = set()  # of the files whose code ran
+        self._unread = ""
         facts = collector.process(index)
         self.pid = facts.pid
         self._process = Process(
@@ -47,7 +49,11 @@ class ProcessRecorder:
 
     def snapshot(self, trigger: str) -> None:
         """Join residency and write it; a process that waits to exit goes on at once after that."""
-        account = self._collector.snapshot(self._index)
+        try:
+            account = self._collector.snapshot(self._index)
+        except OSError as error:  # the program's right to hide, and no reason to end the recording
+            self._unread = f"its pages could not be read ({error.strerror}): residency is unknown"
+            account = None
         if trigger == "exit":
             self._collector.release(self._index)
         if account is None:
@@ -76,7 +82,7 @@ class ProcessRecorder:
             end_s=facts.end_s,
             ending=ending,
             python_version=_version(facts.python_version),
-            note=_note(facts),
+            note=_note(facts, self._unread),
         )
         self._writer.process(self._process)
         self._collector.forget(self._index)
@@ -89,7 +95,9 @@ class ProcessRecorder:
             self._write_totals()
             self.flush_timeline()
             process = replace(
-                self._process, ending="still running when recording ended", note=_note(facts)
+                self._process,
+                ending="still running when recording ended",
+                note=_note(facts, self._unread),
             )
         elif self._process.ending == "exec":
             return
@@ -108,7 +116,7 @@ class ProcessRecorder:
         """Write the nodes, codes and modules that rows and words may now speak of."""
         facts = self._collector.process(self._index)
         if facts.modules > self._modules:
-            found = self._collector.modules(self._index, self._modules, facts.modules)
+            found = list(self._collector.modules(self._index, self._modules, facts.modules))
             self._writer.modules(
                 self._index,
                 [
@@ -117,6 +125,7 @@ class ProcessRecorder:
                 ],
             )
             self._modules = facts.modules
+            self.paths |= {_clean(path) for path, *_ in found}
         if facts.codes > self._codes:
             codes = self._collector.codes(self._index, self._codes, facts.codes)
             self._writer.codes(self._index, [Code(*code) for code in codes])
@@ -181,14 +190,19 @@ def _version(number: int) -> str | None:
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}" if number else None
 
 
-def _note(facts: Traced) -> str:
-    notes = []
+def _note(facts: Traced, unread: str) -> str:
+    notes = [unread] if unread else []
     if facts.disabled:
         notes.append(f"tracing ended early: {_clean(facts.reason)}")
     if facts.untraced_threads:
         notes.append(
             f"{facts.untraced_threads} threads were not traced: no memory for their records, or "
             "begun behind a seccomp filter"
+        )
+    if facts.own_malloc:
+        notes.append(
+            "it brings a malloc() of its own: what that allocates is not seen as allocations, "
+            "only as the mappings that hold it"
         )
     if facts.left_behind:
         notes.append(

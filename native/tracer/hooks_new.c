@@ -1,0 +1,147 @@
+/* C++'s operators. The C++ library's call malloc() and free(), where blocks are seen; those of an
+ * allocator in its place do not, so their blocks have to be noted here. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+
+#include "tracer.h"
+
+/* What the arguments mean differs, where they are passed does not. */
+typedef void *new_function(size_t, size_t, size_t);
+typedef void delete_function(void *, size_t, size_t);
+
+enum { UNKNOWN, CALLS_MALLOC, ALLOCATES };
+static _Atomic int nature;
+
+/* Is it an allocator's? Then it stands in one module with the malloc() that is called. */
+static TRACE_SLOW bool find_nature(const void *real)
+{
+	trace_resolve();
+	nature = trace_same_module(real, (const void *)(uintptr_t)trace_real.malloc) ? ALLOCATES
+										     : CALLS_MALLOC;
+	return nature == ALLOCATES;
+}
+
+static inline bool allocates(const void *real)
+{
+	int known = atomic_load_explicit(&nature, memory_order_relaxed);
+
+	return trace_unlikely(known == UNKNOWN) ? find_nature(real) : known == ALLOCATES;
+}
+
+/* A C++ library that came with a plugin is in no scope that RTLD_NEXT searches: the caller's is. */
+static TRACE_SLOW void *find(const char *name, const void *caller)
+{
+	Dl_info info;
+	void *found = dlsym(RTLD_NEXT, name);
+
+	if (!found && dladdr(caller, &info) && info.dli_fname) {
+		void *module = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
+		Dl_info own, there;
+		if (module)
+			found = dlsym(module, name);
+		if (found && dladdr(found, &there) && dladdr(&nature, &own) &&
+		    there.dli_fbase == own.dli_fbase)
+			found = NULL;
+	}
+	return found;
+}
+
+static __attribute__((noinline)) void *note(void *block, size_t size, uint64_t events_before)
+{
+	if (!block || trace_tls.nested_events != events_before || !trace_enter())
+		return block;
+	if (trace_slow_sample(size))
+		trace_allocated(TRACE_MALLOC, block, size, 0);
+	else
+		trace_note_unrecorded(block);
+	trace_leave();
+	return block;
+}
+
+/* The real one may call free(), which must not take that for a second one. */
+static __attribute__((noinline)) void noted_delete(delete_function *real, void *block,
+						   size_t second, size_t third)
+{
+	bool entered = block && trace_enter();
+
+	if (entered) {
+		trace_freeing(TRACE_MALLOC, block);
+		trace_let_allocator_run();
+	}
+	real(block, second, third);
+	if (entered)
+		trace_leave();
+}
+
+/* With no operator to be found anywhere: as the standard has it, but for exceptions. */
+static TRACE_SLOW void *plain_new(size_t size)
+{
+	void *block = malloc(size ? size : 1);
+
+	if (!block)
+		abort();
+	return block;
+}
+
+/* The real one may throw: nothing of ours is held while it runs. */
+#define NEW(symbol)                                                                                \
+	TRACE_EXPORT void *symbol(size_t size, size_t second, size_t third);                       \
+	TRACE_EXPORT void *symbol(size_t size, size_t second, size_t third)                        \
+	{                                                                                          \
+		static new_function *_Atomic known;                                                \
+		new_function *real = atomic_load_explicit(&known, memory_order_relaxed);           \
+		if (trace_unlikely(!real)) {                                                       \
+			real = (new_function *)find(#symbol, __builtin_return_address(0));         \
+			if (!real)                                                                 \
+				return plain_new(size);                                            \
+			known = real;                                                              \
+		}                                                                                  \
+		if (!allocates((const void *)(uintptr_t)real))                                     \
+			return real(size, second, third);                                          \
+		if (!trace_sample_due(size))                                                       \
+			return real(size, second, third);                                          \
+		uint64_t before = trace_tls.nested_events;                                         \
+		return note(real(size, second, third), size, before);                              \
+	}
+
+#define DELETE(symbol)                                                                             \
+	TRACE_EXPORT void symbol(void *block, size_t second, size_t third);                        \
+	TRACE_EXPORT void symbol(void *block, size_t second, size_t third)                         \
+	{                                                                                          \
+		static delete_function *_Atomic known;                                             \
+		delete_function *real = atomic_load_explicit(&known, memory_order_relaxed);        \
+		if (trace_unlikely(!real)) {                                                       \
+			real = (delete_function *)find(#symbol, __builtin_return_address(0));      \
+			if (!real) {                                                               \
+				free(block);                                                       \
+				return;                                                            \
+			}                                                                          \
+			known = real;                                                              \
+		}                                                                                  \
+		if (allocates((const void *)(uintptr_t)real) && trace_free_due(block))             \
+			noted_delete(real, block, second, third);                                  \
+		else                                                                               \
+			real(block, second, third);                                                \
+	}
+
+NEW(_Znwm)
+NEW(_Znam)
+NEW(_ZnwmRKSt9nothrow_t)
+NEW(_ZnamRKSt9nothrow_t)
+NEW(_ZnwmSt11align_val_t)
+NEW(_ZnamSt11align_val_t)
+NEW(_ZnwmSt11align_val_tRKSt9nothrow_t)
+NEW(_ZnamSt11align_val_tRKSt9nothrow_t)
+DELETE(_ZdlPv)
+DELETE(_ZdaPv)
+DELETE(_ZdlPvm)
+DELETE(_ZdaPvm)
+DELETE(_ZdlPvRKSt9nothrow_t)
+DELETE(_ZdaPvRKSt9nothrow_t)
+DELETE(_ZdlPvSt11align_val_t)
+DELETE(_ZdaPvSt11align_val_t)
+DELETE(_ZdlPvmSt11align_val_t)
+DELETE(_ZdaPvmSt11align_val_t)
+DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t)
+DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t)
