@@ -335,6 +335,43 @@ void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_are
 /* Walks everything while no other thread uses the arena. -EUCLEAN: an invariant is broken. */
 int mematlas_arena_check(struct mematlas_arena *arena);
 
+/* Memory of NumPy's arrays: a data handler as of NEP 49 (memory/arrays.c). */
+enum mematlas_arrays_huge { MEMATLAS_ARRAYS_PLAIN, MEMATLAS_ARRAYS_ADVISED, MEMATLAS_ARRAYS_2M };
+enum mematlas_arrays_step {
+	MEMATLAS_ARRAYS_MAP = 1,
+	MEMATLAS_ARRAYS_HUGETLB, /* went on with transparent huge pages */
+	MEMATLAS_ARRAYS_THP,     /* went on without */
+	MEMATLAS_ARRAYS_BIND,
+	MEMATLAS_ARRAYS_LOCK
+};
+struct mematlas_arrays;
+struct mematlas_arrays_rules {
+	uint64_t min_size;    /* smaller arrays are the default handler's */
+	uint64_t cache_bytes; /* of blocks given back, kept for the next */
+	int huge;
+	int lock;             /* 1: mlock, 2: each page once it is touched */
+	int mode;             /* of mbind(2); -1: none */
+	uint64_t nodes[16];
+};
+struct mematlas_arrays_stats {
+	uint64_t blocks, bytes;  /* in use */
+	uint64_t cached_bytes;
+	uint64_t mapped, reused; /* blocks since creation */
+	uint64_t failures;
+	uint64_t failed_size;    /* of the last failure */
+	int failed_step, failed_errno;
+};
+/* default_handler: NumPy's PyDataMem_Handler for small arrays. What it makes is one itself, at its start. */
+int mematlas_arrays_create(const struct mematlas_arrays_rules *rules, const void *default_handler,
+			   struct mematlas_arrays **ret);
+void mematlas_arrays_destroy(struct mematlas_arrays *arrays);
+/* Destructor of its capsule, by the name below, once it was told where PyCapsule_GetPointer is. */
+void mematlas_arrays_learn(void *reader);
+const char *mematlas_arrays_name(void);
+void mematlas_arrays_drop(void *capsule);
+void mematlas_arrays_set_cache(struct mematlas_arrays *arrays, uint64_t bytes);
+void mematlas_arrays_read_stats(struct mematlas_arrays *arrays, struct mematlas_arrays_stats *ret);
+
 /* What cachestat(2) tells of a range of a file, in pages. */
 struct mematlas_cachestat {
 	uint64_t cached;

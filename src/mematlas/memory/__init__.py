@@ -6,6 +6,7 @@ The only part of mematlas, with `tuning`, that changes anything, and only in thi
 from mematlas.memory.advice import advise, collapse
 from mematlas.memory.aligned import PaddedCounters, aligned_empty
 from mematlas.memory.arena import Arena
+from mematlas.memory.arrays import PlacedArrays, numpy
 from mematlas.memory.block import Block
 from mematlas.memory.heap import HeapArena, HeapStats, heap_stats, trim
 from mematlas.memory.locking import LockLimit, lock_limit, mlockall, munlockall
@@ -21,6 +22,7 @@ __all__ = [
     "HeapStats",
     "LockLimit",
     "PaddedCounters",
+    "PlacedArrays",
     "Placement",
     "Pool",
     "Region",
@@ -36,6 +38,7 @@ __all__ = [
     "mlockall",
     "move_pages",
     "munlockall",
+    "numpy",
     "place_of",
     "trim",
     "where",

@@ -1,6 +1,8 @@
 """Typed facade over the C core: buffers in, buffers out, errors as OSError. Alone touches `_native`."""
 
 from mematlas.native.arena import ArenaFigures, ArenaHandle
+from mematlas.native.arrays import STEPS as ARRAY_STEPS
+from mematlas.native.arrays import ArrayFigures, ArrayHandler, swap_handler
 from mematlas.native.chain import gather_sum, link_chain, walk_chain
 from mematlas.native.chunks import HeapWalk, walk_heap
 from mematlas.native.collector import Account, Collector, Event, Faults, Traced, TraceSettings
@@ -32,6 +34,7 @@ from mematlas.native.stream import STREAM_OPERATIONS, run_pingpong, run_stream, 
 
 __all__ = [
     "ABSENT",
+    "ARRAY_STEPS",
     "MAPS_COLUMNS",
     "PAGE",
     "SHARING_MODES",
@@ -39,6 +42,8 @@ __all__ = [
     "Account",
     "ArenaFigures",
     "ArenaHandle",
+    "ArrayFigures",
+    "ArrayHandler",
     "Collector",
     "Event",
     "Faults",
@@ -82,6 +87,7 @@ __all__ = [
     "scan_pagemap",
     "set_policy",
     "stream_vectors",
+    "swap_handler",
     "touch_pages",
     "trim_heap",
     "unlock_memory",
