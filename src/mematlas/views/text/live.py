@@ -39,7 +39,10 @@ def render_snapshot(
     if unread:
         note(console, f"… not read, their turn had not come: {unread}")
     if denied:
-        note(console, f"? closed to this user: {denied}; it takes CAP_SYS_PTRACE (root), and some refuse even that")
+        note(
+            console,
+            f"? closed to this user: {denied}; it takes CAP_SYS_PTRACE (root), and some refuse even that",
+        )
 
 
 def _counted(snapshot: Snapshot) -> str:
