@@ -86,7 +86,9 @@ function drawChart(state) {
   context.textBaseline = "alphabetic";
   drawGrid(context, place, color, chart);
   drawMarks(context, place, color, chart);
-  chart.lines.forEach((line, index) => drawBand(context, place, line, color[INKS[index % INKS.length]]));
+  // Bands of many lines would hide each other.
+  const drawInterval = chart.lines.length > 3 ? drawWhiskers : drawBand;
+  chart.lines.forEach((line, index) => drawInterval(context, place, line, color[INKS[index % INKS.length]], index));
   chart.lines.forEach((line, index) => drawLine(context, place, line, index, color));
   if (state.hover !== null) {
     context.fillStyle = color.ink;
@@ -146,6 +148,17 @@ function drawBand(context, place, line, ink) {
   context.globalAlpha = 0.16;
   context.fillStyle = ink;
   context.fill();
+  context.globalAlpha = 1;
+}
+
+function drawWhiskers(context, place, line, ink, index) {
+  context.fillStyle = ink;
+  context.globalAlpha = 0.45;
+  for (const point of line.points) {
+    const [top, bottom] = [place.y(point.high), place.y(point.low)];
+    const aside = (index % 2 ? -1 : 1) * Math.ceil(index / 2) * 2; // side by side where lines meet
+    context.fillRect(place.x(point.x) + aside - 0.5, top, 1, Math.max(1, bottom - top));
+  }
   context.globalAlpha = 1;
 }
 
