@@ -1,5 +1,5 @@
 /* mematlas_alloc_work: what allocation costs, with whatever malloc this process was given by
- * LD_PRELOAD, or with mematlas's own pool. Prints the library malloc is in, the operations and the
+ * LD_PRELOAD, or with mematlas's own pool or arena. Prints the library malloc is in, the operations and the
  * nanoseconds of all threads; of `hold` the resident bytes.
  *
  *   mematlas_alloc_work ALLOCATOR PATTERN SIZE LIVE THREADS MILLISECONDS
@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "alloc_work.h"
+
+#define ARENA_BYTES (16ull << 30) /* of address space */
 
 static atomic_bool started, stopped;
 static atomic_uint ready;
@@ -43,6 +45,18 @@ static void *take_pool(size_t size)
 static void give_pool(void *object)
 {
 	mematlas_pool_give(pool, object);
+}
+
+static struct mematlas_arena *arena;
+
+static void *take_arena(size_t size)
+{
+	return mematlas_arena_take(arena, size, 16);
+}
+
+static void give_arena(void *object)
+{
+	mematlas_arena_give(arena, object);
 }
 
 uint64_t draw(uint64_t *seed)
@@ -133,6 +147,11 @@ static int choose_allocator(struct work *work, const char *name)
 		work->give = give_malloc;
 		return 0;
 	}
+	if (strcmp(name, "arena") == 0) {
+		work->take = take_arena;
+		work->give = give_arena;
+		return mematlas_arena_create(ARENA_BYTES, &arena);
+	}
 	if (strcmp(name, "pool") != 0)
 		return -EINVAL;
 	work->take = take_pool;
@@ -167,7 +186,7 @@ int main(int argc, char **argv)
 
 	if (argc != 7) {
 		fprintf(stderr,
-			"usage: %s malloc|pool churn|batch|handoff|hold "
+			"usage: %s malloc|pool|arena churn|batch|handoff|hold "
 			"SIZE LIVE THREADS MILLISECONDS\n",
 			argv[0]);
 		return 2;

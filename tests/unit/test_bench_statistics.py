@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from importlib import import_module
 from itertools import combinations
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -172,6 +174,21 @@ def test_findings_say_what_to_do() -> None:
     assert "Up to 16.0 MiB" in text
     assert "--huge thp" in text
     assert all(each.sure for each in found)
+
+
+def test_advice_names_what_is_there() -> None:
+    """Every function or class of the package that advice and docs name can be imported."""
+    root = Path(__file__).parents[2]
+    sources = [*root.glob("src/mematlas/analysis/bench*.py"), *root.glob("docs/measure/*.md")]
+    named = {
+        name
+        for path in sources
+        for name in re.findall(r"\bmematlas\.((?:memory|bench)\.\w+|[A-Z]\w+)\b", path.read_text())
+    }
+    assert "memory.Region" in named
+    for name in named:
+        module, _, attribute = f"mematlas.{name}".rpartition(".")
+        assert hasattr(import_module(module), attribute), name
 
 
 def test_no_difference_is_not_sold_as_one() -> None:

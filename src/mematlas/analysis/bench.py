@@ -179,9 +179,9 @@ def _compare_pages(small: Figure, best: Figure, what: str, span: int) -> Finding
         return Finding(
             f"{costs}: no clear difference", "leave page sizes alone for this", sure(small, best)
         )
-    advice = '`mematlas exec --huge thp -- PROGRAM`, or mematlas.Region(size, huge="thp")'
+    advice = '`mematlas exec --huge thp -- PROGRAM`, or mematlas.memory.Region(size, huge="thp")'
     if kind in ("2M", "1G"):
-        advice = f'mematlas.Region(size, huge="{kind}"); `mematlas tune` reserves such pages'
+        advice = f'mematlas.memory.Region(size, huge="{kind}"); `mematlas tune` reserves such pages'
     return Finding(
         f"{costs}: {ratio:.1f}x as much, spent on page walks", f"ask for huge pages: {advice}",
         sure(small, best),
@@ -269,7 +269,7 @@ def _false_sharing(section: Section, mode: str, threads: int) -> Finding | None:
         f"{nanoseconds(near.median)} each when these lie side by side, {nanoseconds(far.median)} "
         f"when {distance} bytes apart",
         f"put what each thread writes {distance} bytes apart (alignas({distance}); "
-        "mematlas.PaddedCounters)",
+        "mematlas.memory.PaddedCounters)",
         sure(near, far),
     )
 
@@ -374,7 +374,8 @@ def _after_fork(section: Section) -> Finding | None:
 
 
 def _explain_alloc(section: Section) -> list[Finding | None]:
-    return [_fastest(section), _worst(section), _pool(section), _resident(section)]
+    ours = [_ours(section, name) for name in _OURS]
+    return [_fastest(section), _worst(section), *ours, _resident(section)]
 
 
 def _timed(section: Section, allocator: str) -> dict[tuple[Label, ...], Figure]:
@@ -403,7 +404,7 @@ def _fastest(section: Section) -> Finding | None:
     ratios = {
         str(name): _mean_ratio(_timed(section, str(name)), base)
         for name in values(section, "allocator")
-        if name not in ("glibc", "pool")
+        if name not in ("glibc", *_OURS)
     }
     if not base or not ratios:
         return None
@@ -425,7 +426,7 @@ def _worst(section: Section) -> Finding | None:
     for name in values(section, "allocator"):
         for key, figure in _timed(section, str(name)).items():
             other = base.get(key)
-            if name == "pool" or other is None or not differ(figure, other):
+            if name in _OURS or other is None or not differ(figure, other):
                 continue
             ratio = other.median / figure.median
             if worst is None or ratio > worst[0]:
@@ -443,14 +444,23 @@ def _worst(section: Section) -> Finding | None:
     )
 
 
-def _pool(section: Section) -> Finding | None:
-    ratio = _mean_ratio(_timed(section, "pool"), _timed(section, "glibc"))
+_OURS = {
+    "pool": ("pool of equal objects", "where objects are equal: mematlas.memory.Pool"),
+    "arena": ("arena", "for the blocks of one job, from Python: mematlas.memory.Arena"),
+}
+
+
+def _ours(section: Section, name: str) -> Finding | None:
+    mine, glibc = _timed(section, name), _timed(section, "glibc")
+    ratio = _mean_ratio(mine, glibc)
     if not ratio:
         return None
-    text = f"mematlas's pool of equal objects does the same work {ratio:.1f}x as fast as glibc's malloc"
+    title, advice = _OURS[name]
+    text = f"mematlas's {title} does the same work {ratio:.1f}x as fast as glibc's malloc"
     if ratio < CLEAR:
-        text = "mematlas's pool of equal objects is no faster than glibc's malloc at this work"
-    return Finding(text, "use mematlas.Pool where objects are equal, or shared between processes")
+        text = f"mematlas's {title} is no faster than glibc's malloc at this work"
+    both = [each[key] for each in (mine, glibc) for key in mine.keys() & glibc.keys()]
+    return Finding(text, advice, sure(*both))
 
 
 def _resident(section: Section) -> Finding | None:
@@ -458,7 +468,7 @@ def _resident(section: Section) -> Finding | None:
     thin = {
         str(each.labels["allocator"]): each
         for each in section.figures
-        if each.labels.get("moment") == moment and each.labels["allocator"] != "pool"
+        if each.labels.get("moment") == moment and each.labels["allocator"] not in _OURS
     }
     if not thin:
         return None

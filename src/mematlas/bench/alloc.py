@@ -31,7 +31,8 @@ _LIBRARIES = {
     "mimalloc": (("libmimalloc.so.3", "libmimalloc.so.2", "libmimalloc.so"), "libmimalloc2.0"),
     "tcmalloc": (("libtcmalloc_minimal.so.4", "libtcmalloc.so.4"), "libtcmalloc-minimal4"),
 }
-ALLOCATORS = (*_LIBRARIES, "pool")
+OURS = {"pool": "mematlas.memory.Pool", "arena": "mematlas.memory.Arena"}
+ALLOCATORS = (*_LIBRARIES, *OURS)
 
 
 def measure(settings: Settings, meter: Meter) -> None:
@@ -43,7 +44,7 @@ def measure(settings: Settings, meter: Meter) -> None:
             meter.unavailable[name] = allocator
         else:
             found.append(allocator)
-            meter.proofs[name] = allocator.library if name != "pool" else "mematlas.memory.Pool"
+            meter.proofs[name] = OURS.get(name, allocator.library)
     threads = settings.threads or tuple(sorted({1, min(16, len(os.sched_getaffinity(0)))}))
     sizes = (settings.size,) if settings.size else _QUICK if settings.quick else _SIZES
     meter.measure(cases(found, sizes, threads, 5 if settings.quick else 15), until=0.8)
@@ -53,7 +54,7 @@ def measure(settings: Settings, meter: Meter) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """A malloc, or our pool, as it was found to be: `library` is the file that the process used."""
+    """A malloc, or our pool or arena, as it was found to be: `library` is the file that the process used."""
 
     name: str
     preload: str
@@ -150,7 +151,7 @@ def _run(
     if preload:
         environment["LD_PRELOAD"] = preload
     numbers = (size, live, threads, milliseconds)
-    command = [program, "pool" if name == "pool" else "malloc", pattern, *map(str, numbers)]
+    command = [program, name if name in OURS else "malloc", pattern, *map(str, numbers)]
     try:
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Memory to measure on: of one page size, touched beforehand, and proven by the kernel to be of it.
 
-Sizes are named as `mematlas.Region` names them: "4k", "thp" (transparent, 2 MiB), "2M" and "1G"
+Sizes are named as `mematlas.memory.Region` names them: "4k", "thp" (transparent, 2 MiB), "2M" and "1G"
 (hugetlb), and any size of folio between, such as "64K" (mTHP). Nothing of the machine is changed.
 """
 

@@ -24,7 +24,7 @@ BENCHMARKS: tuple[Benchmark, ...] = (
     Benchmark("tlb", "mematlas.bench.tlb", "what page size costs: walks, gathers, small mappings"),
     Benchmark("sharing", "mematlas.bench.sharing", "false sharing and contended atomics"),
     Benchmark("faults", "mematlas.bench.faults", "memory from the kernel: touch, populate, fork"),
-    Benchmark("alloc", "mematlas.bench.alloc", "malloc implementations and our pool"),
+    Benchmark("alloc", "mematlas.bench.alloc", "malloc implementations, our pool and arena"),
     Benchmark("numa", "mematlas.bench.numa", "each memory node from each node's CPUs"),
 )
 # No module may be named as a public function of the package: importing it would hide the function.
