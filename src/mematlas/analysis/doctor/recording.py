@@ -135,7 +135,7 @@ def _small_pages(state: RecordingState) -> Answer:
         (
             Fix(FixKind.EXEC, f"mematlas exec --huge thp -- {_command(state)}",
                 "malloc asks for huge pages"),
-            Fix(FixKind.CODE, 'mematlas.memory.Region(size, huge="thp").array(shape, dtype)', "for arrays"),
+            Fix(FixKind.CODE, 'with mematlas.memory.numpy(huge="thp"): ...', "for arrays"),
             look(f"mematlas report --by huge {shlex.quote(state.path)}"),
         ),
         size,
@@ -194,6 +194,9 @@ def _churn(state: RecordingState) -> Answer:
             ),
             Fix(
                 FixKind.CODE, "numpy.multiply(a, b, out=buffer)", "write into a buffer that is kept"
+            ),
+            Fix(
+                FixKind.CODE, 'with mematlas.memory.numpy(cache="256M"): ...', "or have them cached"
             ),
         ),
         size,

@@ -74,7 +74,7 @@ def _why_small(state: ProcessState, rows: list[Mapping]) -> tuple[str, tuple[Fix
     mode = mode_of(state.host)
     code = Fix(
         FixKind.CODE,
-        'mematlas.memory.Region(size, huge="thp").array(shape, dtype)',
+        'with mematlas.memory.numpy(huge="thp"): ...',
         "for arrays; from C: madvise(address, length, MADV_HUGEPAGE)",
     )
     again = restart(state, "--huge thp", "malloc asks for huge pages (glibc 2.35)")
