@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.analysis import figures, trend
+from mematlas.analysis import figures, moments, trend
 from mematlas.analysis.report import find_bad_frees
 from mematlas.analysis.stacks import Stacks
 from mematlas.model.leaks import LIKELY, Leak, Leaks, Verdict
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.model.recording import Frame, Process, Recording, Snapshot, Totals
+    from mematlas.model.recording import Frame, Process, Recording
 
     Floats = NDArray[np.float64]
 
@@ -72,9 +72,9 @@ def find_leaks(recording: Recording) -> Leaks:
 
 def _of(process: Process, recording: Recording) -> Iterator[Leak]:
     totals = recording.totals.get(process.index)
-    if totals is None:
+    end = moments.exit_of(recording, process.index)
+    if totals is None or end is None:
         return
-    end = _end(process, recording, totals)
     last = np.asarray(end.rows)
     rows = figures.owning(last)
     keys = np.unique(figures.keys(rows[rows["live_bytes"] > 0]))
@@ -111,16 +111,6 @@ def _of(process: Process, recording: Recording) -> Iterator[Leak]:
             allocations=round(row.allocations),
             bytes_per_s=row.slope if found else None,
         )
-
-
-def _end(process: Process, recording: Recording, totals: Totals) -> Snapshot | Totals:
-    """Find what was live at the end: at its exit, which for Python is before it tears itself down."""
-    exits = [
-        each
-        for each in recording.snapshots
-        if each.process == process.index and each.trigger == "exit"
-    ]
-    return exits[-1] if exits else totals
 
 
 def _history(

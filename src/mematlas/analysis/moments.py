@@ -11,7 +11,7 @@ from mematlas.model.report import Account
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mematlas.model.recording import Process, Recording, Snapshot
+    from mematlas.model.recording import Process, Recording, Snapshot, Totals
 
 _ORDER = {kind: number for number, kind in enumerate(PartKind)}
 
@@ -41,6 +41,14 @@ def at_end(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[
     latest = max(each.time_s for each in last.values())
     gone = {p.index for p in processes if p.end_s is not None and p.end_s < latest}
     return [each for each in last.values() if each.process not in gone or each.time_s == latest]
+
+
+def exit_of(recording: Recording, process: int) -> Snapshot | Totals | None:
+    """Find what was live at the end of a process, for Python before it tears itself down."""
+    exits = [
+        each for each in recording.snapshots if each.process == process and each.trigger == "exit"
+    ]
+    return exits[-1] if exits else recording.totals.get(process)
 
 
 def account(snapshots: Sequence[Snapshot], recording: Recording, wanted: set[int]) -> Account:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
 
 TOUCH = "touch"
-_TOUCH_NUMBER = 255
-_NUMBERS = {str(kind): number for number, kind in KIND_BY_NUMBER.items()} | {TOUCH: _TOUCH_NUMBER}
+TOUCH_NUMBER = 255
+_NUMBERS = {str(kind): number for number, kind in KIND_BY_NUMBER.items()} | {TOUCH: TOUCH_NUMBER}
 COLUMNS = (
     *("live_bytes", "live_count", "peak_bytes", "allocated_bytes", "allocations"),
     *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes", "touched_bytes"),
@@ -44,12 +44,10 @@ class StackTable(Sequence[StackFigures]):
         columns: Mapping[str, Numbers],
         paths: Mapping[int, Stacks],
     ) -> None:
-        """Take columns; those not given are 0. `paths` are the tries of the processes."""
+        """Take columns; those of COLUMNS not given are 0. `paths` are the tries of the processes."""
         self.process, self.stack, self.kind = process, stack, kind
-        self.columns = {
-            name: columns[name] if name in columns else np.zeros(len(stack), np.int64)
-            for name in COLUMNS
-        }
+        nothing = np.zeros(len(stack), np.int64)
+        self.columns = {**dict.fromkeys(COLUMNS, nothing), **columns}
         self.paths = dict(paths)
         self._ranks: dict[int, int] = {}
 
@@ -92,7 +90,7 @@ class StackTable(Sequence[StackFigures]):
             self.paths[process].frames(stack),
             self.kind_name(index),
             process,
-            **{name: int(column[index]) for name, column in self.columns.items()},
+            **{name: int(self.columns[name][index]) for name in COLUMNS},
         )
 
     def __iter__(self) -> Iterator[StackFigures]:
@@ -102,7 +100,7 @@ class StackTable(Sequence[StackFigures]):
     def kind_name(self, index: int) -> str:
         """Kind of one row."""
         number = int(self.kind[index])
-        return TOUCH if number == _TOUCH_NUMBER else str(KIND_BY_NUMBER.get(number, "unknown"))
+        return TOUCH if number == TOUCH_NUMBER else str(KIND_BY_NUMBER.get(number, "unknown"))
 
     def metric(self, name: str) -> Numbers:
         """Column of one of METRICS."""
@@ -226,7 +224,7 @@ def touch_rows(
     return StackTable(
         np.full(len(nodes), process, np.int64),
         nodes,
-        np.full(len(nodes), _TOUCH_NUMBER, np.int64),
+        np.full(len(nodes), TOUCH_NUMBER, np.int64),
         {"touched_bytes": figures.rounded(touched)},
         {process: paths},
     )

@@ -20,6 +20,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("run", "mematlas.cli.run", "run a program and record who owns its memory"),
     Command("report", "mematlas.cli.report", "what owns the resident memory of a recorded run"),
     Command("leaks", "mematlas.cli.leaks", "what was still live at the end of a recorded run"),
+    Command(
+        "export", "mematlas.cli.export", "a recording as pprof, speedscope, DHAT, Parquet, ..."
+    ),
     Command("show", "mematlas.cli.show", "what a process's address space holds and really takes"),
     Command("pages", "mematlas.cli.pages", "what is behind the pages of a process, with a map"),
     Command("where", "mematlas.cli.where", "what one address is: mapping, symbol, page, frame"),
