@@ -125,13 +125,32 @@ static int open_event(uint64_t event, uint64_t period)
 		.sigtrap = 1,
 		.sig_data = event,
 	};
-	int fd = (int)syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
-	int high = fd < 0 ? -1 : (int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, HIGH_FD);
+	return (int)syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+}
 
-	if (high < 0)
+/* Beyond the numbers a program may have, if the limit can be lifted for a moment: one that looks at
+ * each it could have open, or closes it, does not meet ours. */
+static int move_away(int fd)
+{
+	struct rlimit usual, lifted;
+	bool is_lifted = false;
+
+	if (fd < 0)
+		return fd;
+	if (getrlimit(RLIMIT_NOFILE, &usual) == 0) {
+		lifted.rlim_cur = usual.rlim_cur + 64;
+		lifted.rlim_max =
+			usual.rlim_max < lifted.rlim_cur ? lifted.rlim_cur : usual.rlim_max;
+		is_lifted = syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &lifted, NULL) == 0;
+	}
+	int away =
+		(int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, is_lifted ? usual.rlim_cur : HIGH_FD);
+	if (is_lifted)
+		syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &usual, NULL);
+	if (away < 0)
 		return fd;
 	syscall(SYS_close, fd);
-	return high;
+	return away;
 }
 
 /* The collector takes descriptors of its own, so that a program that closes all it has ends nothing. */
@@ -139,10 +158,11 @@ static bool open_events(void)
 {
 	struct trace_process *process = trace_session.process;
 
-	events[0] = open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period);
+	events[0] = move_away(
+		open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period));
 	if (events[0] < 0)
 		return false;
-	events[1] = open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1);
+	events[1] = move_away(open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1));
 	process->fault_events[0] = events[0];
 	process->fault_events[1] = events[1];
 	return true;

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import http.server
 import os
 import re
 import shutil
 import subprocess
+import threading
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from mematlas.model.recording import Frame, Module
-from mematlas.recording import elf, symbols
+from mematlas.recording import debuginfod, elf, symbols
 from mematlas.recording.symbols import demangle, open_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TOOLS = ("g++", "objdump", "objcopy", "strip", "addr2line")
 missing = [tool for tool in TOOLS if not shutil.which(tool)]
@@ -264,3 +270,132 @@ def test_a_file_that_is_no_elf_has_no_symbols(tmp_path: Path) -> None:
         assert elf.read(path) is None
         table = open_table(Module(str(path), "", 0, 0, 4096))
         assert table.frames(0x10)[0].function == f"{number}+0x10"
+
+
+@pytest.fixture
+def stripped(tmp_path: Path) -> tuple[Path, Path]:
+    """Give a program without symbols, and its debug file elsewhere."""
+    program = build(tmp_path)
+    debug = tmp_path / "elsewhere"
+    tool("objcopy", "--only-keep-debug", program, debug)
+    tool("strip", program)
+    return program, debug
+
+
+def module_of(program: Path) -> Module:
+    """Give a program as if it had been loaded at address 0."""
+    facts = elf.read(program)
+    assert facts
+    return Module(str(program), facts.build_id, 0, 0, 1 << 20)
+
+
+class Server:
+    """Serves one folder over HTTP, and counts what it is asked."""
+
+    def __init__(self, folder: Path) -> None:
+        """Start on a free port of this machine."""
+        server = self
+
+        class Handler(http.server.SimpleHTTPRequestHandler):
+            def __init__(self, *arguments: Any) -> None:
+                super().__init__(*arguments, directory=str(folder))
+
+            def do_GET(self) -> None:
+                server.asked += 1
+                super().do_GET()
+
+            def log_message(self, *_arguments: object) -> None:
+                pass
+
+        self.asked = 0
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Stop."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """Give a debuginfod server that has nothing yet, in the environment."""
+    made = Server(tmp_path / "served")
+    monkeypatch.setenv("DEBUGINFOD_URLS", f"{made.url}/")
+    monkeypatch.delenv("DEBUGINFOD_CACHE_PATH", raising=False)
+    yield made
+    made.close()
+
+
+def take_address(debug: Path) -> int:
+    """Give the address of shop::take()."""
+    lines = tool("objdump", "-t", debug).splitlines()
+    [line] = [line for line in lines if line.endswith("_ZN4shop4takeEm")]
+    return int(line.split()[0], 16) + 8
+
+
+def test_debuginfod_is_asked_once(
+    stripped: tuple[Path, Path], server: Server, tmp_path: Path
+) -> None:
+    """What a server has is used, and kept where elfutils would look for it."""
+    program, debug = stripped
+    module = module_of(program)
+    place = tmp_path / "served" / "buildid" / module.build_id
+    place.mkdir(parents=True)
+    shutil.copy(debug, place / "debuginfo")
+    for _ in range(2):
+        frames = open_table(module).frames(take_address(debug))
+        assert frames[-1].function == "shop::take"
+        assert frames[-1].line
+    assert server.asked == 1
+    assert (tmp_path / "cache" / "debuginfod_client" / module.build_id / "debuginfo").stat().st_size
+
+
+def test_debuginfod_that_has_nothing_is_believed(
+    stripped: tuple[Path, Path], server: Server
+) -> None:
+    """A 404 is remembered: the next look-up asks nobody."""
+    program, debug = stripped
+    for _ in range(2):
+        [frame] = open_table(module_of(program)).frames(take_address(debug))
+        assert frame.function.startswith("shop+0x")
+    assert server.asked == 1
+
+
+def test_debuginfod_is_not_asked_without_need(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, stripped: tuple[Path, Path]
+) -> None:
+    """Files with debug information of their own, and users who named no server, ask nobody."""
+    (tmp_path / "whole").mkdir()
+    open_table(module_of(build(tmp_path / "whole")))
+    monkeypatch.delenv("DEBUGINFOD_URLS")
+    open_table(module_of(stripped[0]))
+    assert server.asked == 0
+
+
+def test_a_debuginfod_that_does_not_answer_is_named(
+    stripped: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that cannot be reached costs one try and one note."""
+    monkeypatch.setenv("DEBUGINFOD_URLS", "http://127.0.0.1:1")
+    monkeypatch.setattr(debuginfod, "_given_up", {})
+    program, debug = stripped
+    [frame] = open_table(module_of(program)).frames(take_address(debug))
+    assert frame.function.startswith("shop+0x")
+    [failure] = debuginfod.failures()
+    assert "http://127.0.0.1:1: " in failure
+
+
+def test_a_function_is_known_by_its_address(tmp_path: Path) -> None:
+    """The symbol at an address is what names a function whose cold part bears another's name."""
+    program = build(tmp_path)
+    address = take_address(program) - 8
+    assert elf.function_at(program, address) == "_ZN4shop4takeEm"
+    assert elf.function_at(program, 1) == ""
+    assert elf.function_at(tmp_path / "missing", address) == ""
+    table = open_table(module_of(program))
+    table.hot_names[address] = "shop_as_told_by_the_symbol"
+    found = table.caches[0].lookup(address + 7)
+    if found and ".cold" in found[-1].symbol:  # as compilers happen to lay it out
+        assert table.frames(address + 8)[-1].function == "shop_as_told_by_the_symbol"

@@ -20,6 +20,8 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _NOTE = struct.Struct("<III")
 _PT_LOAD, _PT_NOTE, _NT_GNU_BUILD_ID = 1, 4, 3
 _SHT_NOBITS = 8
+_SYMBOL = struct.Struct("<IBBHQQ")
+_SHT_SYMTAB, _SHT_DYNSYM, _STT_FUNC = 2, 11, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,7 @@ class Elf:
     build_id: str
     load_address: int
     debug_link: tuple[str, int] | None  # file name, CRC-32
+    has_debug: bool  # .debug_info: functions and lines are in this very file
     mini_debug: bytes  # .gnu_debugdata: an xz-compressed ELF file, or nothing
 
 
@@ -65,8 +68,32 @@ def parse(data: Data) -> Elf | None:
         build_id=build_id,
         load_address=load_address or 0,
         debug_link=_debug_link(sections.get(".gnu_debuglink", b"")),
+        has_debug=".debug_info" in sections,
         mini_debug=sections.get(".gnu_debugdata", b""),
     )
+
+
+def function_at(path: str | PathLike[str], address: int) -> str:
+    """Name of the function whose symbol stands at an address, or nothing."""
+    try:
+        with (
+            Path(path).open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            header = _HEADER.unpack_from(data)
+            at, size, count = header[5], header[10], header[11]
+            heads = [_SECTION.unpack_from(data, at + number * size) for number in range(count)]
+            for _, kind, _, _, offset, length, link, *_ in heads:
+                if kind not in {_SHT_SYMTAB, _SHT_DYNSYM}:
+                    continue
+                table = data[offset : offset + length // _SYMBOL.size * _SYMBOL.size]
+                for name, info, _, _, value, _ in _SYMBOL.iter_unpack(table):
+                    if value == address and info & 15 == _STT_FUNC:
+                        start = heads[link][4] + name
+                        return data[start : data.find(b"\0", start)].decode(errors="replace")
+    except (OSError, ValueError, IndexError, struct.error):
+        pass
+    return ""
 
 
 def _build_id(notes: bytes, align: int) -> str:
@@ -101,6 +128,8 @@ def _sections(
         wanted = text in {".gnu_debuglink", ".gnu_debugdata", ".note.gnu.build-id"}
         if wanted and kind != _SHT_NOBITS:
             yield text, data[offset : offset + length]
+        elif text in {".debug_info", ".zdebug_info"} and kind != _SHT_NOBITS and length:
+            yield ".debug_info", b""
 
 
 def _up(number: int, align: int) -> int:

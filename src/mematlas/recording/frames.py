@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.model.recording import Frame
-from mematlas.recording import linetable, symbols
+from mematlas.recording import debuginfod, linetable, symbols
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -32,7 +32,10 @@ class Resolver:
     @property
     def notes(self) -> list[str]:
         """What could not be resolved, and why: one line a file."""
-        return [table.note for table in self._tables.values() if table.note]
+        return [
+            *(table.note for table in self._tables.values() if table.note),
+            *debuginfod.failures(),
+        ]
 
     def resolve(
         self,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.model.recording import Frame
-from mematlas.recording import elf
+from mematlas.recording import debuginfod, elf
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +28,7 @@ _WORTH_KEEPING_S = 0.05
 _CLONE = re.compile(
     r"(\.(cold|part|constprop|isra|lto_priv|llvm|localalias)(\.\d+)*)+$|_alias_\d+$|^__GI_"
 )
+_COLD = re.compile(r"\.cold(\.\d+)?$")
 _STRING = re.compile(
     r"std::(__cxx11::)?basic_string<char, std::char_traits<char>, std::allocator<char> ?>( (?=>))?"
 )
@@ -43,21 +44,35 @@ class Table:
     load_address: int = 0
     caches: list[SymCache] = field(default_factory=list)
     note: str = ""
+    sources: dict[int, Path] = field(default_factory=dict)  # by id() of the cache
+    hot_names: dict[int, str] = field(default_factory=dict)
 
     def frames(self, file_address: int) -> tuple[Frame, ...]:
         """Give the frames at the call before a return address, innermost inlined one first."""
         for cache in self.caches:
             found = cache.lookup(file_address - 1 - self.load_address)
             if found and not _past_the_end(found[-1], file_address - self.load_address):
-                return self._named(found)
+                return self._named(found, cache)
         name = self.path.rpartition("/")[2]
         return (Frame(f"{name}+{file_address:#x}", None, None, self.path, "native"),)
 
-    def _named(self, found: list[SourceLocation]) -> tuple[Frame, ...]:
+    def _symbol(self, found: SourceLocation, cache: SymCache) -> str:
+        """Name a function; two whose cold parts begin at one address are told by their hot ones."""
+        if not _COLD.search(found.symbol):
+            return str(found.symbol)
+        address = int(found.sym_addr)
+        if address not in self.hot_names:
+            source = self.sources.get(id(cache))
+            self.hot_names[address] = (
+                elf.function_at(source, address + self.load_address) if source else ""
+            )
+        return self.hot_names[address] or str(found.symbol)
+
+    def _named(self, found: list[SourceLocation], cache: SymCache) -> tuple[Frame, ...]:
         last = len(found) - 1
         return tuple(
             Frame(
-                function=demangle(each.symbol),
+                function=demangle(self._symbol(each, cache) if number == last else each.symbol),
                 file=each.full_path or None,
                 line=each.line or None,
                 module=self.path,
@@ -93,11 +108,17 @@ def open_table(module: Module) -> Table:
         table.note = ""  # symbols of the very build that ran
         debug_facts = elf.read(debug)
         table.load_address = debug_facts.load_address if debug_facts else 0
-    for source in sources:
-        table.caches.extend(_open(source, module.build_id))
+    _add_caches(table, sources, module.build_id)
     if facts and facts.mini_debug and not debug:
         table.caches[:0] = _open_mini_debug(facts.mini_debug)
     return table
+
+
+def _add_caches(table: Table, sources: list[Path], build_id: str) -> None:
+    for source in sources:
+        for cache in _open(source, build_id):
+            table.caches.append(cache)
+            table.sources[id(cache)] = source
 
 
 def _debug_file(path: Path, facts: elf.Elf | None, build_id: str) -> Path | None:
@@ -113,7 +134,8 @@ def _debug_file(path: Path, facts: elf.Elf | None, build_id: str) -> Path | None
         for found in (folder / name, folder / ".debug" / name, rooted / name):
             if found != path and _belongs(found, build_id, check):
                 return found
-    return None
+    fetched = debuginfod.find(build_id) if not facts or not facts.has_debug else None
+    return fetched if fetched and _belongs(fetched, build_id, None) else None
 
 
 def _belongs(debug: Path, build_id: str, check: int | None) -> bool:

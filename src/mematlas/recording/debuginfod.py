@@ -1,0 +1,101 @@
+"""Separate debug information from the servers named in $DEBUGINFOD_URLS, kept where elfutils keeps it.
+
+Asked only for files that have no symbols of their own here, and never unless that variable is set.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+_TIMEOUT_S = 90.0  # as elfutils has it; $DEBUGINFOD_TIMEOUT says another
+_MISS_S = 600.0  # how long a server's "not found" is believed
+_BUILD_ID = re.compile(r"[0-9a-f]{8,128}\Z")
+_given_up: dict[str, str] = {}  # servers that failed in this process, and how
+
+
+def find(build_id: str) -> Path | None:
+    """Give the debug file of a build: kept from before, or fetched now; None if nobody has it."""
+    servers = os.environ.get("DEBUGINFOD_URLS", "").split()
+    if not servers or not _BUILD_ID.match(build_id):
+        return None
+    kept = _folder() / build_id / "debuginfo"
+    try:
+        status = kept.stat()
+    except OSError:
+        status = None
+    if status and status.st_size:
+        return kept
+    if status and time.time() - status.st_mtime < _MISS_S:
+        return None
+    return kept if _fetch(servers, build_id, kept) else None
+
+
+def failures() -> list[str]:
+    """Tell which servers could not be asked, and why."""
+    return [f"debug information: {server}: {reason}" for server, reason in _given_up.items()]
+
+
+def _folder() -> Path:
+    named = os.environ.get("DEBUGINFOD_CACHE_PATH")
+    if named:
+        return Path(named)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "debuginfod_client"
+
+
+def _fetch(servers: list[str], build_id: str, kept: Path) -> bool:
+    asked = False
+    for server in servers:
+        if server in _given_up or not server.startswith(("http://", "https://", "file://")):
+            continue
+        answer = _ask(server, build_id, kept)
+        if answer:
+            return True
+        asked |= answer is not None
+    if asked:  # an empty file says that nobody has it
+        with contextlib.suppress(OSError):
+            kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            kept.write_bytes(b"")
+    return False
+
+
+def _ask(server: str, build_id: str, kept: Path) -> bool | None:
+    """Fetch from one server; False: it has none, None: it gave no answer."""
+    part = kept.with_suffix(f".{os.getpid()}.part")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        url = f"{server.rstrip('/')}/buildid/{build_id}/debuginfo"
+        with (
+            urllib.request.urlopen(url, timeout=_timeout()) as answer,  # noqa: S310  checked above
+            part.open("wb") as file,
+        ):
+            shutil.copyfileobj(answer, file)
+        part.replace(kept)
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            return False
+        _given_up[server] = f"{error.code} {error.reason}"
+    except (OSError, ValueError) as error:
+        missing = server.startswith("file:") and "No such file" in str(error)
+        if missing:
+            return False
+        _given_up[server] = str(getattr(error, "reason", error))
+    else:
+        return True
+    finally:
+        part.unlink(missing_ok=True)
+    return None
+
+
+def _timeout() -> float:
+    try:
+        return float(os.environ.get("DEBUGINFOD_TIMEOUT", "")) or _TIMEOUT_S
+    except ValueError:
+        return _TIMEOUT_S
