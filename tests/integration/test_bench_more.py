@@ -115,6 +115,19 @@ def test_sizes_beyond_memory_are_refused() -> None:
         Backed("4k", 1 << 50)
 
 
+def test_sizes_nobody_chose_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With little memory, of the machine or a cgroup, default sizes shrink; a size asked for is refused."""
+    room = backing.memory_available()
+    assert room is None or 0 < room <= os.sysconf("SC_PHYS_PAGES") * native.PAGE
+    monkeypatch.setattr(backing, "memory_available", lambda: 512 << 20)
+    assert backing.fitting(1 << 30, 4) == 64 << 20
+    assert backing.fitting(32 << 20, 2) == 32 << 20
+    assert tlb.span(Settings(pages=("4k", "thp"))) == 128 << 20
+    assert tlb.span(Settings(size=1 << 40)) == 1 << 40
+    with pytest.raises(UsageError, match=r"do not fit into the 512 MiB"):
+        Backed("4k", 1 << 30)
+
+
 # ---- orders
 
 

@@ -19,17 +19,18 @@ import numpy as np
 from mematlas import native
 from mematlas.errors import MematlasError, UsageError
 from mematlas.model.pages import FrameFlag
-from mematlas.sources import pages, smaps
+from mematlas.sources import machine, memory_cgroup, pages, smaps
 from mematlas.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from mematlas.model.pages import Pages, Words
+    from mematlas.model.system import CgroupLevel
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _HUGETLB = Path("/sys/kernel/mm/hugepages")
-_MEMINFO = Path("/proc/meminfo")
+_DROPPABLE = ("inactive_file", "active_file")  # what reclaim can drop
 
 # linux/mman.h
 MAP_SHARED, MAP_PRIVATE, MAP_ANONYMOUS, MAP_NORESERVE = 0x01, 0x02, 0x20, 0x4000
@@ -315,11 +316,30 @@ def _check_room(length: int, *, hugetlb: bool) -> None:
 
 
 def memory_available() -> int | None:
-    """Bytes a program can take without swapping; None where the kernel does not tell."""
-    for line in _MEMINFO.read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) << 10
-    return None
+    """Bytes to be had without swapping, of the machine and of each cgroup above; None: not told."""
+    tree = machine.Tree("/")
+    rooms = [
+        level.limit - level.current + sum(_figure(level, name) for name in _DROPPABLE)
+        for level in memory_cgroup.read(tree.text)
+        if level.limit is not None and level.current is not None
+    ]
+    info = machine.parse_meminfo(tree.text("proc/meminfo"))
+    if "MemAvailable" in info:
+        rooms.append(info["MemAvailable"])
+    return max(0, min(rooms)) if rooms else None
+
+
+def _figure(level: CgroupLevel, name: str) -> int:
+    """Read a sum over a cgroup and those below; version 1 has it by another name."""
+    return level.figures.get(f"total_{name}", level.figures.get(name, 0))
+
+
+def fitting(size: int, copies: int) -> int:
+    """Halve a size that was not asked for until `copies` of it take half of what is available."""
+    room = memory_available()
+    while room is not None and size > huge_page() and size * copies > room // 2:
+        size //= 2
+    return size
 
 
 def _check_hugetlb(page: int, length: int) -> None:

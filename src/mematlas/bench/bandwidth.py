@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mematlas import native
+from mematlas.bench import backing
 from mematlas.bench.backing import Backed, Unavailable, memory_available
 from mematlas.bench.case import Case
 from mematlas.bench.sharing import cpus_for
@@ -28,7 +29,7 @@ _ROUNDS = 2000  # of the ping-pong
 
 def measure(settings: Settings, meter: Meter) -> None:
     """Run every operation with every number of threads, in huge pages if they can be had."""
-    size = settings.size or (64 << 20 if settings.quick else 192 << 20)
+    size = settings.size or backing.fitting(64 << 20 if settings.quick else 192 << 20, 3)
     threads = settings.threads or default_threads()
     _check_size(size)
     kind = settings.pages[0] if settings.pages else "thp"

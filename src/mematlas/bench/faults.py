@@ -32,7 +32,7 @@ def measure(settings: Settings, meter: Meter) -> None:
 
 def span(settings: Settings) -> int:
     """Bytes in pages of each kind."""
-    return settings.size or (32 << 20 if settings.quick else 128 << 20)
+    return settings.size or backing.fitting(32 << 20 if settings.quick else 128 << 20, 2)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from functools import partial
 from typing import TYPE_CHECKING
 
+from mematlas.bench import backing
 from mematlas.bench.backing import Backed, Unavailable
 from mematlas.bench.case import Case
 from mematlas.bench.chains import LINE, Chain, packed, shuffled
@@ -19,7 +20,7 @@ _PASS_NS = 1_500_000
 
 def measure(settings: Settings, meter: Meter) -> None:
     """Follow a random cycle through all cache lines of ever larger working sets."""
-    most = settings.size or (128 << 20 if settings.quick else 1 << 30)
+    most = settings.size or backing.fitting(128 << 20 if settings.quick else 1 << 30, 3)
     sizes = working_sets(most, dense=not settings.quick)
     with ExitStack() as stack:
         memory = {}

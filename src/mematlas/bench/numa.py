@@ -32,7 +32,7 @@ def measure(settings: Settings, meter: Meter) -> None:
             "one memory node: all memory is equally near, and there is nothing to place"
         )
     kind = backing.usual()
-    size = settings.size or (_SIZE // 2 if settings.quick else _SIZE)
+    size = settings.size or backing.fitting(_SIZE // 2 if settings.quick else _SIZE, 2)
     for number, node in enumerate(nodes, 1):
         with Backed(kind, size, node=node) as memory:
             meter.proofs[f"node {node}"] = f"{memory.proof.text()}; {on_node(memory, node)}"

@@ -26,7 +26,7 @@ _LOOKUPS = 1 << 16
 
 def measure(settings: Settings, meter: Meter) -> None:
     """Look up random places of a table beyond the caches, announced 0 to 128 look-ups ahead."""
-    size = settings.size or ((128 if settings.quick else 512) << 20)
+    size = settings.size or backing.fitting((128 if settings.quick else 512) << 20, 2)
     kind = settings.pages[0] if settings.pages else backing.usual()
     with Backed(kind, size) as memory:
         meter.proofs[kind] = memory.proof.text()

@@ -45,7 +45,9 @@ def measure(settings: Settings, meter: Meter) -> None:
 
 def span(settings: Settings) -> int:
     """Bytes in pages of each kind."""
-    return settings.size or (256 << 20 if settings.quick else 1 << 30)
+    kinds = settings.pages or backing.STANDARD
+    usual = 256 << 20 if settings.quick else 1 << 30
+    return settings.size or backing.fitting(usual, len(kinds))
 
 
 def _measure_mappings(pages: int, meter: Meter) -> None:
