@@ -1,10 +1,16 @@
-/* The C interface: mematlas_api.h with what a C compiler needs around it. */
+/* The C interface: mematlas_api.h with what a C or C++ compiler needs around it. */
 #ifndef MEMATLAS_H
 #define MEMATLAS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
 #include "mematlas_api.h"
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -37,7 +37,8 @@ void exchange_close(struct exchange *exchange)
 {
 	keepers_forget(exchange);
 	for (uint32_t i = 0; exchange->keepers && i < GET(exchange->keeper_count); i++)
-		munmap(GET(exchange->keepers[i]), exchange->keeper_size);
+		munmap((char *)GET(exchange->keepers[i]) - KEEPER_OFFSET,
+		       KEEPER_OFFSET + exchange->keeper_size);
 	for (uint32_t i = 0; exchange->chunks && i < CHUNKS && GET(exchange->chunks[i]); i++)
 		munmap(GET(exchange->chunks[i]), CHUNK * sizeof(struct parcel));
 	if (exchange->chunks)

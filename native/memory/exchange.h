@@ -22,6 +22,9 @@
 #define BATCH 56u /* whole cache lines of slots: threads that start on fresh ones share none */
 #define OUTBOXES 4u
 #define KEEPERS_MAX 65535u
+/* Of a keeper in its page. Objects begin at a page; were a keeper to do so, writing the first object
+ * would delay each read of the keeper after it, since processors compare low address bits first. */
+#define KEEPER_OFFSET 2048u
 #define TURN_MASK 0xffffu
 
 /* Plain loads and stores of words that other threads may read. */

@@ -163,10 +163,11 @@ static struct keeper *make_keeper(struct exchange *exchange)
 	}
 	if (count == KEEPERS_MAX)
 		return NULL;
-	struct keeper *keeper = mmap(NULL, exchange->keeper_size, PROT_READ | PROT_WRITE,
-				     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (keeper == MAP_FAILED)
+	char *mapping = mmap(NULL, KEEPER_OFFSET + exchange->keeper_size, PROT_READ | PROT_WRITE,
+			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (mapping == MAP_FAILED)
 		return NULL;
+	struct keeper *keeper = (struct keeper *)(mapping + KEEPER_OFFSET);
 	keeper->mark = (count + 1) << 16;
 	if (exchange->prepare)
 		exchange->prepare(exchange, keeper);

@@ -14,6 +14,7 @@ from mematlas.memory.numa import mbind, mempolicy, migrate_pages, move_pages
 from mematlas.memory.placement import Placement, place_of, where
 from mematlas.memory.pool import Pool, Slot
 from mematlas.memory.region import Region
+from mematlas.native import compile_flags
 
 __all__ = [
     "Arena",
@@ -30,6 +31,7 @@ __all__ = [
     "advise",
     "aligned_empty",
     "collapse",
+    "compile_flags",
     "heap_stats",
     "lock_limit",
     "mbind",

@@ -9,6 +9,7 @@ from mematlas.native.collector import Account, Collector, Event, Faults, Traced,
 from mematlas.native.core import PAGE
 from mematlas.native.fault import advise_timed, fork_timed, map_timed, touch_pages, unmap_timed
 from mematlas.native.heap import read_heap, trim_heap
+from mematlas.native.linking import compile_flags
 from mematlas.native.mapping import (
     add_to_counter,
     address_of,
@@ -60,6 +61,7 @@ __all__ = [
     "advise_timed",
     "bind_memory",
     "cachestat",
+    "compile_flags",
     "create_memfd",
     "disable_thp",
     "fork_timed",
