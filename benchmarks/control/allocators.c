@@ -40,18 +40,46 @@ struct worker {
 
 #if defined POOL
 static struct mematlas_pool *pool;
-static int open_allocator(void) { return mematlas_pool_create(64, 1 << 16, 64, -1, &pool); }
-static inline void *take(size_t size) { (void)size; return mematlas_pool_take(pool); }
-static inline void give(void *object) { mematlas_pool_give(pool, object); }
+static int open_allocator(void)
+{
+	return mematlas_pool_create(64, 1 << 16, 64, -1, &pool);
+}
+static inline void *take(size_t size)
+{
+	(void)size;
+	return mematlas_pool_take(pool);
+}
+static inline void give(void *object)
+{
+	mematlas_pool_give(pool, object);
+}
 #elif defined ARENA
 static struct mematlas_arena *arena;
-static int open_allocator(void) { return mematlas_arena_create(1ull << 34, &arena); }
-static inline void *take(size_t size) { return mematlas_arena_take(arena, size, 0); }
-static inline void give(void *object) { mematlas_arena_give(arena, object); }
+static int open_allocator(void)
+{
+	return mematlas_arena_create(1ull << 34, &arena);
+}
+static inline void *take(size_t size)
+{
+	return mematlas_arena_take(arena, size, 0);
+}
+static inline void give(void *object)
+{
+	mematlas_arena_give(arena, object);
+}
 #else
-static int open_allocator(void) { return 0; }
-static inline void *take(size_t size) { return malloc(size); }
-static inline void give(void *object) { free(object); }
+static int open_allocator(void)
+{
+	return 0;
+}
+static inline void *take(size_t size)
+{
+	return malloc(size);
+}
+static inline void give(void *object)
+{
+	free(object);
+}
 #endif
 
 static uint64_t draw(uint64_t *dice)
@@ -85,8 +113,10 @@ static void produce(void)
 	unsigned long got = 0;
 
 	for (unsigned long put = 0; put < operations;) {
-		if (put - got == RING) /* wait for room for many: a queue must not cost more than what it carries */
-			while (put - (got = atomic_load_explicit(&ring.got, memory_order_acquire)) > RING / 2)
+		if (put - got ==
+		    RING) /* wait for room for many: a queue must not cost more than what it carries */
+			while (put - (got = atomic_load_explicit(&ring.got, memory_order_acquire)) >
+			       RING / 2)
 				sched_yield();
 		void *object = take(64);
 		if (!object) {
@@ -109,7 +139,8 @@ static void handoff(struct worker *self)
 		return;
 	}
 	for (unsigned long got = 0; got < operations;) {
-		while (put == got && (put = atomic_load_explicit(&ring.put, memory_order_acquire)) == got)
+		while (put == got &&
+		       (put = atomic_load_explicit(&ring.put, memory_order_acquire)) == got)
 			sched_yield();
 		give(ring.objects[got++ % RING]);
 		if (got % 16 == 0 || got == operations)
@@ -177,7 +208,8 @@ int main(int argc, char **argv)
 	static const struct {
 		const char *name;
 		void (*pattern)(struct worker *);
-	} patterns[] = {{"tight", tight}, {"handoff", handoff}, {"larson", larson}, {"mixed", mixed}};
+	} patterns[] = {
+		{"tight", tight}, {"handoff", handoff}, {"larson", larson}, {"mixed", mixed}};
 	static struct worker workers[64];
 	double slowest = 0;
 
