@@ -165,7 +165,7 @@ def _huge_gather(section: Section) -> Finding | None:
     best = _best_pages(section, "gather", places)
     if small is None or best is None:
         return None
-    return _compare_pages(small, best, "Independent random reads", places * _PAGE)
+    return _compare_pages(small, best, "An independent random read", places * _PAGE)
 
 
 def _compare_pages(small: Figure, best: Figure, what: str, span: int) -> Finding:
