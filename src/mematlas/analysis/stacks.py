@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
 
 _UNRANKED = 1 << 30
+_DEEPEST = 1 << 14  # frames; the tracer cuts far earlier, a hostile file may not
 
 
 class Stacks:
@@ -52,7 +53,7 @@ class Stacks:
             self._lists = self.parents.tolist(), self.words.tolist()
         parents, words = self._lists
         found: list[Frame] = []
-        while stack:
+        while stack and len(found) < _DEEPEST:
             found += self._of(words[stack])
             stack = parents[stack]
         return tuple(found)

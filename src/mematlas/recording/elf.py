@@ -37,6 +37,9 @@ class Elf:
 
 def read(path: str | PathLike[str]) -> Elf | None:
     """Read a 64-bit little-endian ELF file; None if it is something else. OSError if unreadable."""
+    if not Path(path).is_file():
+        Path(path).stat()  # OSError if it is not there; a pipe or device is never opened
+        return None
     with Path(path).open("rb") as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:

@@ -36,6 +36,9 @@ END = b"END "
 COMPRESSED = 1  # flag: the payload is a zlib stream
 _COMPRESS_FROM = 512
 _FACTS_PEEK = 1 << 16  # bytes; the facts of a snapshot fit
+_MOST_INFLATED = 64 << 20  # bytes; larger chunks must have cost their writer something,
+_MOST_RATIO = 40  # at least this share of it: real ones shrink to a tenth
+_MOST_FACTS = 256 << 20
 _FACTS_LENGTH = struct.Struct("<Q")
 
 
@@ -67,7 +70,7 @@ def unpack_payload(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryvi
     if flags & ~COMPRESSED:
         message = f"unknown flags {flags:#x}"
         raise ValueError(message)
-    data = memoryview(zlib.decompress(payload) if flags & COMPRESSED else payload)
+    data = memoryview(_inflate(payload) if flags & COMPRESSED else payload)
     if len(data) < _FACTS_LENGTH.size:
         message = "payload too short"
         raise ValueError(message)
@@ -76,8 +79,26 @@ def unpack_payload(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryvi
     if end > len(data):
         message = "facts run over the end"
         raise ValueError(message)
+    if length > _MOST_FACTS:
+        message = f"{length:,} bytes of facts"
+        raise ValueError(message)
     facts = json.loads(bytes(data[_FACTS_LENGTH.size : end]))
     if not isinstance(facts, dict):
         message = "facts are no object"
         raise TypeError(message)
     return facts, data[end:]
+
+
+def most_inflated(packed: int) -> int:
+    """How many bytes so many may inflate to, before they are taken for an attack on memory."""
+    return max(_MOST_INFLATED, _MOST_RATIO * packed)
+
+
+def _inflate(payload: bytes) -> bytes:
+    """Inflate, up to a limit: a megabyte of zlib can hold a gigabyte of nothing."""
+    stream = zlib.decompressobj()
+    data = stream.decompress(payload, most_inflated(len(payload)))
+    if not stream.eof:
+        message = "a chunk is cut, or inflates to more than any recording holds"
+        raise ValueError(message)
+    return data

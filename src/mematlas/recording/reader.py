@@ -75,7 +75,13 @@ def _take_chunks(pieces: _Pieces, file: BinaryIO) -> None:
             facts = atlas.unpack_facts(flags, payload)
             pieces.latest[kind, int(facts["process"])] = (flags, payload)
         elif decode:
-            decode(pieces, *atlas.unpack_payload(flags, payload))
+            facts, data = atlas.unpack_payload(flags, payload)
+            pieces.packed += len(payload)
+            pieces.inflated += len(data)
+            if pieces.inflated > 4 * atlas.most_inflated(pieces.packed):
+                message = "its chunks inflate to more than any recording holds"
+                raise ValueError(message)
+            decode(pieces, facts, data)
 
 
 def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
@@ -124,7 +130,7 @@ class _Look:
     @property
     def rss_bytes(self) -> int:
         """RSS then."""
-        return int(self.facts["rss_bytes"])
+        return _amount(self.facts["rss_bytes"])
 
 
 @dataclass(slots=True)
@@ -166,6 +172,8 @@ class _Pieces:
     frames: dict[int, dict[int, tuple[model.Frame, ...]]] = field(default_factory=dict)
     looks: dict[int, _Looks] = field(default_factory=dict)
     look_count: int = 0
+    packed: int = 0  # bytes of the chunks that are kept, in the file
+    inflated: int = 0  # and in memory
     latest: dict[tuple[bytes, int], tuple[int, bytes]] = field(default_factory=dict)
     frame_of: dict[tuple[Any, ...], model.Frame] = field(default_factory=dict)
     snapshots: list[model.Snapshot] = field(default_factory=list)
@@ -298,16 +306,16 @@ def _read_snapshot(pieces: _Pieces, look: _Look) -> None:
     process = int(facts["process"])
     room = _room(pieces, process)
     parts = tuple(
-        model.Part(model.PartKind(kind), _text(name), int(resident), int(error))
+        model.Part(model.PartKind(kind), _text(name), _amount(resident), _amount(error))
         for kind, name, resident, error in facts["parts"]
     )
     snapshot = model.Snapshot(
         process=process,
         time_s=_number(facts["time_s"]),
         trigger=_text(facts["trigger"]),
-        rss_bytes=int(facts["rss_bytes"]),
+        rss_bytes=_amount(facts["rss_bytes"]),
         parts=parts,
-        unexplained_bytes=int(facts["unexplained_bytes"]),
+        unexplained_bytes=_amount(facts["unexplained_bytes"]),
         rows=cast("Rows", LazyRows(model.SNAPSHOT_DTYPE, partial(_snapshot_rows, look, room))),
     )
     pieces.snapshots.append(snapshot)
@@ -410,7 +418,7 @@ def _stack_rows(room: int, rows: Rows) -> Rows:
     for name in rows.dtype.names or ():
         if rows.dtype[name].kind != "f":
             continue
-        most = 1e300 if name.endswith("variance") else 2.0**62  # of a square; of bytes or counts
+        most = 2.0**112 if name.endswith("variance") else 2.0**56  # so that sums fit 63 bits
         if not (np.abs(rows[name]) < most).all():  # as of what is no number
             message = f"{name} holds what is no amount"
             raise ValueError(message)
@@ -439,6 +447,14 @@ def _number(value: float) -> float:
         message = "not a finite number"
         raise ValueError(message)
     return number
+
+
+def _amount(value: float) -> int:
+    amount = int(value)
+    if abs(amount) >= 1 << 56:
+        message = "no amount of memory"
+        raise ValueError(message)
+    return amount
 
 
 def _optional(convert: Callable[[Any], R], value: object) -> R | None:
