@@ -244,6 +244,16 @@ def test_blocks_stay_put_under_arrays() -> None:
         block.give()
 
 
+def test_errors_are_not_hidden() -> None:
+    """An exception inside a block is the one that is seen, though arrays are alive then."""
+    with pytest.raises(KeyError), Arena() as arena, arena.take(64) as block:
+        array = block.array()
+        raise KeyError(array[0])
+    del array
+    block.give()
+    arena.close()
+
+
 def test_memory_goes_back() -> None:
     """After trim(), the process is about as small as before."""
     with Arena() as arena:

@@ -96,7 +96,11 @@ class Block:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.give()
+        if error is None:
+            self.give()
+            return
+        with suppress(BufferError):  # arrays that the traceback holds must not hide the error
+            self.give()
 
 
 def end_block(block: Block, piece: str) -> None:
