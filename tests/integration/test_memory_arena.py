@@ -246,9 +246,12 @@ def test_blocks_stay_put_under_arrays() -> None:
 
 def test_errors_are_not_hidden() -> None:
     """An exception inside a block is the one that is seen, though arrays are alive then."""
-    with pytest.raises(KeyError), Arena() as arena, arena.take(64) as block:
-        array = block.array()
-        raise KeyError(array[0])
+    arena = Arena()
+    block = arena.take(64)
+    array = block.array()
+    array[:] = 7
+    with pytest.raises(KeyError, match="7"), arena, block:
+        raise KeyError(int(array[0]))
     del array
     block.give()
     arena.close()

@@ -1,0 +1,104 @@
+/* A process that forks while other threads take and give: the child's copy is whole, whatever they did. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "mematlas.h"
+#include "check.h"
+
+#define THREADS 3
+#define FORKS 40
+#define COUNT 4000u
+#define HELD 200u
+
+static struct mematlas_pool *pool;
+static struct mematlas_arena *arena;
+static atomic_bool over;
+static _Atomic(void *) handed[64];
+
+static void *work(void *argument)
+{
+	uint64_t dice = (uint64_t)(uintptr_t)argument * 88172645463325252u;
+	void *slots[HELD] = {0}, *blocks[HELD] = {0};
+
+	while (!over) {
+		dice = dice * 6364136223846793005u + 1442695040888963407u;
+		unsigned at = (unsigned)(dice >> 33) % HELD;
+		if (slots[at] && dice >> 60 == 0)
+			slots[at] = atomic_exchange(&handed[dice >> 40 & 63], slots[at]);
+		if (slots[at])
+			CHECK(mematlas_pool_give(pool, slots[at]) == 0);
+		slots[at] = mematlas_pool_take(pool);
+		CHECK(slots[at]);
+		if (blocks[at])
+			CHECK(mematlas_arena_give(arena, blocks[at]) == 0);
+		blocks[at] = mematlas_arena_take(arena, (dice >> 20) % 60000, 0);
+		CHECK(blocks[at]);
+	}
+	for (unsigned i = 0; i < HELD; i++) {
+		CHECK(!slots[i] || mematlas_pool_give(pool, slots[i]) == 0);
+		CHECK(!blocks[i] || mematlas_arena_give(arena, blocks[i]) == 0);
+	}
+	return NULL;
+}
+
+/* All that nobody held at the fork can be had; it is whole, and can be given back. */
+static int use_copy(void)
+{
+	static void *slots[COUNT], *blocks[2000];
+	struct mematlas_pool_stats stats;
+	unsigned taken = 0;
+
+	if (mematlas_pool_check(pool) || mematlas_arena_check(arena))
+		return 1;
+	mematlas_pool_read_stats(pool, &stats);
+	while (taken < COUNT && (slots[taken] = mematlas_pool_take(pool)))
+		taken++;
+	if (taken + stats.in_use != COUNT)
+		return 2;
+	for (unsigned i = 0; i < 2000; i++)
+		if (!(blocks[i] = mematlas_arena_take(arena, i * 20, 0)))
+			return 3;
+	for (unsigned i = 0; i < 2000; i++)
+		if (mematlas_arena_give(arena, blocks[i]))
+			return 4;
+	while (taken)
+		if (mematlas_pool_give(pool, slots[--taken]))
+			return 5;
+	return mematlas_pool_check(pool) || mematlas_arena_check(arena) ? 6 : 0;
+}
+
+int main(void)
+{
+	pthread_t threads[THREADS];
+	int status;
+
+	CHECK(mematlas_pool_create(64, COUNT, 64, -1, &pool) == 0);
+	CHECK(mematlas_arena_create(1ull << 30, &arena) == 0);
+	for (uintptr_t i = 0; i < THREADS; i++)
+		CHECK(pthread_create(&threads[i], NULL, work, (void *)(i + 1)) == 0);
+	for (unsigned i = 0; i < FORKS; i++) {
+		usleep(1000);
+		pid_t child = fork();
+		if (child == 0)
+			_exit(use_copy());
+		CHECK(child > 0 && waitpid(child, &status, 0) == child);
+		if (status)
+			fprintf(stderr, "child %u: status %#x\n", i, (unsigned)status);
+		CHECK(status == 0);
+	}
+	over = true;
+	for (unsigned i = 0; i < THREADS; i++)
+		CHECK(pthread_join(threads[i], NULL) == 0);
+	for (unsigned i = 0; i < 64; i++)
+		CHECK(!handed[i] || mematlas_pool_give(pool, handed[i]) == 0);
+	CHECK(mematlas_pool_check(pool) == 0 && mematlas_arena_check(arena) == 0);
+	mematlas_pool_destroy(pool);
+	mematlas_arena_destroy(arena);
+	return 0;
+}
