@@ -1,0 +1,102 @@
+"""Two runs of one program with other sizes, compared."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from mematlas.analysis.diff import compare
+from mematlas.recording import read
+from mematlas.views.json import schema
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MIB = 1 << 20
+PROGRAM = """
+import sys
+more, fewer = int(sys.argv[1]), int(sys.argv[2])
+def keep(n): return [bytearray(5000) for _ in range(n)]
+def buffer(n): return bytearray(n)
+kept, big = keep(more), buffer(fewer << 20)
+"""
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Record a run that keeps 5 MB in small blocks and 8 MiB in one, then 15 MB and 2 MiB."""
+    folder = tmp_path_factory.mktemp("diff")
+    program = folder / "program.py"
+    program.write_text(PROGRAM)
+    for name, more, fewer in (("a", 1000, 8), ("b", 3000, 2)):
+        command = [
+            sys.executable,
+            "-m",
+            "mematlas",
+            "run",
+            "--exact",
+            "-o",
+            f"{folder}/{name}.atlas",
+        ]
+        traced = ["--", sys.executable, str(program), str(more), str(fewer)]
+        subprocess.run([*command, *traced], check=True, capture_output=True)
+    return folder / "a.atlas", folder / "b.atlas"
+
+
+def diff(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
+    """Run the command and check its answer against the schema."""
+    command = [sys.executable, "-m", "mematlas", "diff", "--json", *map(str, arguments)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=False)
+    found = json.loads(ran.stdout)
+    jsonschema.validate(found, schema("diff"))
+    return ran.returncode, found["data"]
+
+
+def test_lines_and_stacks_add_up_to_the_change(pair: tuple[Path, Path]) -> None:
+    """What was kept more leads, what shrank is negative, and the lines sum to the total."""
+    _, found = diff(*pair, "--by", "allocated")
+    changes = {each["frames"][0]["function"]: each["change_bytes"] for each in found["lines"][:3]}
+    grew = next(size for name, size in changes.items() if name.startswith("keep"))
+    assert 2000 * 5000 <= grew <= 2000 * 5200
+    assert -6 * MIB - 200 <= changes["buffer"] <= -6 * MIB + 200
+    total = found["total"]
+    assert sum(each["change_bytes"] for each in found["lines"]) == total["change_bytes"]
+    assert sum(each["change_bytes"] for each in found["stacks"]) == total["change_bytes"]
+    assert all(each["certain"] for each in found["lines"])
+
+
+def test_backwards_is_the_opposite(pair: tuple[Path, Path]) -> None:
+    """Exchanging the recordings turns every sign."""
+    there = diff(*pair, "--by", "peak")[1]
+    back = diff(*reversed(pair), "--by", "peak")[1]
+    assert there["total"]["change_bytes"] == -back["total"]["change_bytes"]
+    sizes = sorted(each["change_bytes"] for each in there["stacks"])
+    assert sizes == sorted(-each["change_bytes"] for each in back["stacks"])
+
+
+def test_a_recording_does_not_differ_from_itself(pair: tuple[Path, Path]) -> None:
+    """Nothing is listed."""
+    _, found = diff(pair[0], pair[0])
+    assert (found["total"]["change_bytes"], found["lines"], found["stacks"]) == (0, [], [])
+
+
+def test_fail_over(pair: tuple[Path, Path]) -> None:
+    """The exit code is 1 only if the total grew by more than the size."""
+    assert diff(*pair, "--by", "allocated", "--fail-over", "1M")[0] == 1
+    assert diff(*pair, "--by", "allocated", "--fail-over", "100M")[0] == 0
+    assert diff(*reversed(pair), "--by", "allocated", "--fail-over", "1M")[0] == 0
+
+
+def test_without_line_numbers_functions_match(pair: tuple[Path, Path]) -> None:
+    """A function is one line, wherever its code is; the total stays."""
+    before, after = (read(each) for each in pair)
+    with_lines, without = (
+        compare(before, after, "live", ignore_lines=ignore) for ignore in (False, True)
+    )
+    assert with_lines.total == without.total
+    assert len(without.lines) <= len(with_lines.lines)
