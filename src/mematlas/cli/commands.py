@@ -20,6 +20,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("run", "mematlas.cli.run", "run a program and record who owns its memory"),
     Command("report", "mematlas.cli.report", "what owns the resident memory of a recorded run"),
     Command("leaks", "mematlas.cli.leaks", "what was still live at the end of a recorded run"),
+    Command("merge", "mematlas.cli.merge", "several recordings into one that adds them up"),
     Command("diff", "mematlas.cli.diff", "what grew and what shrank between two recorded runs"),
     Command(
         "export", "mematlas.cli.export", "a recording as pprof, speedscope, DHAT, Parquet, ..."

@@ -1,0 +1,136 @@
+"""Writes several recordings into one: processes get new numbers, times count from the first start."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.model.recording import Sampling
+from mematlas.recording.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from os import PathLike
+
+    from mematlas.model.recording import Recording
+
+
+def write_merged(
+    path: str | PathLike[str], recordings: Sequence[Recording], *, together: bool = False
+) -> None:
+    """Write one recording of all processes; `together`: as if all runs had begun at once."""
+    starts = [0.0 if together else _seconds(each.started) for each in recordings]
+    first = min(starts)
+    writer = Writer(
+        path,
+        command=_command(recordings),
+        started=min(each.started for each in recordings),
+        machine=recordings[0].machine,
+        sampling=_sampling(recordings),
+    )
+    with writer:
+        index = 0
+        for recording, start in zip(recordings, starts, strict=True):
+            _write(writer, recording, index, start - first)
+            index += 1 + max((each.index for each in recording.processes), default=-1)
+        writer.notes([f"merged from {len(recordings)} recordings", *_notes(recordings)])
+        if all(each.complete for each in recordings):
+            writer.end()
+
+
+def _seconds(started: str) -> float:
+    try:
+        return datetime.fromisoformat(started).timestamp()
+    except ValueError:
+        return 0.0
+
+
+def _command(recordings: Sequence[Recording]) -> list[str]:
+    commands = list(dict.fromkeys(each.command for each in recordings))
+    return [*commands[0]] if len(commands) == 1 else [" + ".join(map(" ".join, commands))]
+
+
+def _sampling(recordings: Sequence[Recording]) -> Sampling:
+    """Tell the coarsest of them: each row has its own variance."""
+    each = [recording.sampling for recording in recordings]
+    modes = {sampling.mode for sampling in each}
+    return Sampling(
+        mode="exact" if modes == {"exact"} else "sampled",
+        sample_bytes=max(sampling.sample_bytes for sampling in each),
+        interval_s=max(sampling.interval_s for sampling in each),
+        fault_period=max(sampling.fault_period for sampling in each),
+    )
+
+
+def _notes(recordings: Sequence[Recording]) -> list[str]:
+    notes = [note for each in recordings for note in each.notes]
+    if any(each.machine != recordings[0].machine for each in recordings):
+        notes.append("they are of several machines; the first one's facts are shown")
+    if len({each.sampling for each in recordings}) > 1:
+        notes.append(
+            "they were sampled differently; the coarsest is told, errors are each one's own"
+        )
+    return list(dict.fromkeys(notes))
+
+
+def _write(writer: Writer, recording: Recording, first: int, later_s: float) -> None:
+    """Write one recording's processes, numbered from `first`, all times so much later."""
+    for process in recording.processes:
+        old, new = process.index, first + process.index
+        parent = process.parent_index
+        writer.process(
+            replace(
+                process,
+                index=new,
+                parent_index=None if parent is None else first + parent,
+                start_s=process.start_s + later_s,
+                end_s=None if process.end_s is None else process.end_s + later_s,
+            )
+        )
+        writer.modules(new, recording.modules.get(old, []))
+        writer.codes(new, recording.codes.get(old, []))
+        if old in recording.nodes:
+            writer.nodes(new, recording.nodes[old].tobytes())
+        writer.frames(new, recording.frames.get(old, {}))
+        _write_figures(writer, recording, old, new, later_s)
+
+
+def _write_figures(
+    writer: Writer, recording: Recording, old: int, new: int, later_s: float
+) -> None:
+    if old in recording.timeline:
+        rows = recording.timeline[old].copy()
+        rows["time_s"] += later_s
+        writer.timeline(new, rows.tobytes())
+    for look in recording.snapshots:
+        if look.process == old:
+            writer.snapshot(
+                new,
+                time_s=look.time_s + later_s,
+                trigger=look.trigger,
+                rss_bytes=look.rss_bytes,
+                parts=look.parts,
+                unexplained_bytes=look.unexplained_bytes,
+                rows=np.asarray(look.rows).tobytes(),
+            )
+    if totals := recording.totals.get(old):
+        writer.totals(
+            new,
+            time_s=totals.time_s + later_s,
+            peak_time_s=totals.peak_time_s + later_s,
+            peak_live_bytes=totals.peak_live_bytes,
+            rows=totals.rows.tobytes(),
+        )
+    if touches := recording.touches.get(old):
+        writer.touches(
+            new,
+            state=touches.state,
+            reason=touches.reason,
+            samples=touches.samples,
+            lost=touches.lost,
+            places=touches.places,
+            rows=touches.rows.tobytes(),
+        )
