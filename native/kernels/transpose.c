@@ -155,8 +155,8 @@ static void by_wide_tiles(const struct matrix *m, uint64_t *rows, uint64_t *colu
 
 static bool fits_lines(const struct matrix *m)
 {
-	return m->size == 8 && __builtin_cpu_supports("avx512f") &&
-	       ((uintptr_t)m->to | m->to_row) % 64 == 0;
+	return m->size == 8 && __builtin_cpu_supports("avx512f") && m->to_row % 64 == 0 &&
+	       (uintptr_t)m->to % 8 == 0;
 }
 
 #endif
@@ -187,14 +187,21 @@ static void by_small_tiles(const struct matrix *m)
 
 static void by_tiles(const struct matrix *m)
 {
-	uint64_t rows = 0, columns = 0;
+	uint64_t head = 0, rows = 0, columns = 0;
 
 #if defined(__x86_64__)
-	if (fits_lines(m))
-		by_wide_tiles(m, &rows, &columns);
+	if (fits_lines(m)) {
+		/* Rows before the target's first line; large arrays of NumPy begin 16 bytes into one. */
+		head = -(uintptr_t)m->to % 64 / 8;
+		head = head < m->rows ? head : m->rows;
+		struct matrix whole = part(m, head, 0, m->rows - head, m->columns);
+		by_wide_tiles(&whole, &rows, &columns);
+	}
 #endif
-	struct matrix right = part(m, 0, columns, rows, m->columns - columns);
-	struct matrix below = part(m, rows, 0, m->rows - rows, m->columns);
+	struct matrix above = part(m, 0, 0, head, m->columns);
+	struct matrix right = part(m, head, columns, rows, m->columns - columns);
+	struct matrix below = part(m, head + rows, 0, m->rows - head - rows, m->columns);
+	by_small_tiles(&above);
 	by_small_tiles(&right);
 	by_small_tiles(&below);
 }

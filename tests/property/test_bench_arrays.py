@@ -44,13 +44,18 @@ def test_transpose_is_the_transpose(
 
 
 def test_transpose_of_lines_that_fit() -> None:
-    """The vector tiles, with and without rests, where the target's rows begin on cache lines."""
-    for rows, columns in ((128, 256), (136, 300), (32, 128), (1000, 1000)):
+    """The vector tiles, with and without rests, wherever in a cache line the target begins."""
+    for rows, columns in ((128, 256), (136, 300), (32, 128), (1000, 1000), (8, 500)):
         source = drawn(1, rows, columns)
-        room = np.zeros(columns * rows + 8)
-        skip = (64 - room.ctypes.data % 64) % 64 // 8
-        out = room[skip : skip + columns * rows].reshape(columns, rows)
-        assert (bench.transpose(source, out) == source.T).all()
+        for into in range(8):
+            room = np.full(columns * rows + 16, np.nan)
+            skip = (64 - room.ctypes.data % 64) % 64 // 8 + into
+            end = skip + columns * rows
+            out = room[skip:end].reshape(columns, rows)
+            assert (bench.transpose(source, out) == source.T).all()
+            assert np.isnan(room[:skip]).all()
+            assert np.isnan(room[end:]).all()
+        assert bench.transpose(source).ctypes.data % 64 == 0
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from mematlas.errors import UsageError
 from mematlas.native.patterns import METHODS, sum_ahead, transpose_memory
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
+_LINE = 64
 _SIZES = (1, 2, 4, 8, 16)  # bytes of an element
 
 
@@ -84,7 +86,7 @@ def transpose(
         raise UsageError(f"there is no method {method!r}; there are: {', '.join(METHODS)}")
     rows, columns = source.shape
     if out is None:
-        out = np.empty((columns, rows), source.dtype)
+        out = _on_lines(columns, rows, source.dtype)
     if out.shape != (columns, rows) or out.dtype != source.dtype or not out.flags.writeable:
         raise UsageError(f"out must be a writable {columns} x {rows} array of {source.dtype}")
     if np.may_share_memory(source, out):
@@ -93,6 +95,14 @@ def transpose(
         where = [_place(array) for array in (source, out)]
         transpose_memory(method, where[0], where[1], (rows, columns), source.dtype.itemsize)
     return out
+
+
+def _on_lines(rows: int, columns: int, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Make a matrix that begins at a cache line, as whole-line stores want it."""
+    import numpy as np
+
+    raw = np.empty(rows * columns * dtype.itemsize + _LINE, np.uint8)
+    return np.ndarray((rows, columns), dtype, raw, -raw.ctypes.data % _LINE)
 
 
 def _place(array: NDArray[Any]) -> tuple[int, int]:
