@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mematlas import bench, native
-from mematlas.analysis.bench import levels
+from mematlas.analysis.bench import findings, levels
 from mematlas.bench import bandwidth, latency
 from mematlas.bench.method import Meter, Settings
 from mematlas.errors import UsageError
@@ -154,7 +154,12 @@ def test_cache_levels_are_found() -> None:
         Figure({"what": "latency", "pages": "thp", "working set": size}, "ns", Better.LOWER, (cost(size),) * 6)
         for size in sizes
     )  # fmt: skip
-    found = levels(Section("latency", figures, 1.0))
+    kernel = {"L1 cache": 49152.0, "L2 cache": 1048576.0, "L3 cache": 33554432.0}
+    section = Section("latency", figures, 1.0, facts=kernel)
+    found = levels(section)
+    assert "L1 48.0 KiB, L2 1.00 MiB, L3 32.0 MiB, which fits" in findings(section)[0].text
+    other = Section("latency", figures, 1.0, facts={**kernel, "L3 cache": 256.0 * (1 << 20)})
+    assert "no step shows at L3" in findings(other)[0].text
     assert [(each.least, each.ns) for each in found] == [
         (48 << 10, 1.0), (1 << 20, 3.6), (32 << 20, 12.0), (1 << 30, 110.0)
     ]  # fmt: skip

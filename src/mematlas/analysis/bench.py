@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mematlas.model.bench import Figure, Label, Section
 
+_ABOUT = 1.5  # caches hold other things too, and share their sets unevenly
 _PAGE = 4096  # bytes from one place of the tlb benchmark to the next
 
 
@@ -115,11 +116,33 @@ def _explain_latency(section: Section) -> list[Finding | None]:
     )
     return [
         Finding(
-            text + (f". Steps found: {steps}" if steps else ""),
+            text + (f". Steps found: {steps}" if steps else "") + _beside_listed(section, caches),
             "keep what is used together in few cache lines, and working sets below a step",
             sure(near, far),
         )
     ]
+
+
+def _beside_listed(section: Section, found: list[Level]) -> str:
+    """Compare the caches that were found with those that the kernel lists."""
+    listed = {
+        name.removesuffix(" cache"): int(size)
+        for name, size in section.facts.items()
+        if name.endswith(" cache")
+    }
+    if not listed:
+        return ""
+    sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in listed.items())
+    missing = [
+        name for name, size in listed.items() if not any(_ends_at(each, size) for each in found)
+    ]
+    verdict = f"; no step shows at {', '.join(missing)}" if missing else ", which fits"
+    return f". The kernel lists {sizes}{verdict}"
+
+
+def _ends_at(level: Level, size: int) -> bool:
+    """Tell whether a plateau ends about where a cache of this size would be full."""
+    return level.most is not None and level.least <= _ABOUT * size and size <= _ABOUT * level.most
 
 
 # ---- tlb

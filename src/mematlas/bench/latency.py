@@ -10,6 +10,7 @@ from mematlas.bench import backing
 from mematlas.bench.backing import Backed, Unavailable
 from mematlas.bench.case import Case
 from mematlas.bench.chains import LINE, Chain, packed, shuffled
+from mematlas.bench.fingerprint import caches
 
 if TYPE_CHECKING:
     from mematlas.bench.method import Meter, Settings
@@ -22,6 +23,8 @@ def measure(settings: Settings, meter: Meter) -> None:
     """Follow a random cycle through all cache lines of ever larger working sets."""
     most = settings.size or backing.fitting(128 << 20 if settings.quick else 1 << 30, 3)
     sizes = working_sets(most, dense=not settings.quick)
+    listed = (cache for cache in caches() if cache.kind != "instruction")
+    meter.facts |= {f"L{cache.level} cache": float(cache.size) for cache in listed}
     with ExitStack() as stack:
         memory = {}
         for kind in settings.pages or ("4k", "thp"):
