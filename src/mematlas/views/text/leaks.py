@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mematlas.model.leaks import Leak, Leaks
 
 
+_NAMING = 1000  # of the leaks, from which the directory that paths are shown from is found
 _TITLES = {
     Verdict.GROWING: "grew to the end",
     Verdict.UNFREED: "never freed",
@@ -28,7 +29,7 @@ _TITLES = {
 
 def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
     """Write what was live at the end, likely leaks first."""
-    page = Frames(console, names.shared_directory([leak.frames for leak in leaks.leaks]))
+    page = Frames(console, names.shared_directory([leak.frames for leak in leaks.leaks[:_NAMING]]))
     shown = leaks.leaks[:top]
     likely = [leak for leak in shown if leak.verdict in LIKELY]
     others = [leak for leak in shown if leak.verdict not in LIKELY]
