@@ -19,7 +19,7 @@ from mematlas.model.mappings import ABSENT
 from mematlas.sources import machine, processes, smaps
 
 DATA = Path(__file__).parents[1] / "data" / "sysroots"
-KERNELS = ("6.1", "6.18")
+KERNELS = ("6.1", "6.12", "6.18")
 PID = 4242
 by_kernel = pytest.mark.parametrize("kernel", KERNELS)
 
