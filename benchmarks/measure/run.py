@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 PASSES = 4  # of ours and of NumPy's a round: the peers make several of their own
 LATENCY_KIB = (16, 256, 4 << 10, 64 << 10, 256 << 10)
-CHASED = 0.5  # seconds that multichase takes for one sample
+CHASED, SAMPLES = 0.5, 3  # seconds that multichase takes for one sample, and how many
 NEEDED_BANDWIDTH, NEEDED_LATENCY = 0.97, 0.03
 TRANSPOSED = {4096: 1.5, 8192: 1.6}
 
@@ -215,16 +215,14 @@ def latency(rounds: int) -> bool:
 
 
 def chase(chain: Chain) -> float:
-    """Follow a chain for as long as multichase does in all: the least of the passes."""
-    found, until = [], time.monotonic() + 3 * CHASED
-    while time.monotonic() < until:
-        found.append(chain.walk(100_000))
-    return min(found)
+    """Take the best of as many samples, each as long, as multichase does: both are disturbed alike."""
+    steps = int(1e9 * CHASED / min(chain.walk(10_000) for _ in range(20)))
+    return min(chain.walk(steps) for _ in range(SAMPLES))
 
 
 def run_multichase(size: int) -> float:
     """Random over the whole of `size`; by default it would stay within 256 KiB at a time."""
-    command = ["multichase", "-n", "3", "-s", str(LINE), "-m", str(size), "-T", str(size)]
+    command = ["multichase", "-n", str(SAMPLES), "-s", str(LINE), "-m", str(size), "-T", str(size)]
     return float(subprocess.check_output(command, text=True).split()[-1])
 
 

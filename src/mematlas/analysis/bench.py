@@ -88,12 +88,15 @@ def _threads(section: Section) -> Finding | None:
 
 
 def levels(section: Section) -> list[Level]:
-    """Find the caches in the curve of the largest pages; the last level is memory itself."""
+    """Find the caches in the curve of the largest pages; the last level is memory itself.
+
+    From the best passes: disturbances only ever add to a latency, and would make steps of their own.
+    """
     kinds = values(section, "pages")
     kind = next((each for each in ("1G", "2M", "thp") if each in kinds), kinds[0] if kinds else "")
     return find_levels(
         [
-            (int(each.labels["working set"]), each.median)
+            (int(each.labels["working set"]), each.best)
             for each in section.figures
             if each.labels["pages"] == kind
         ]
@@ -116,7 +119,9 @@ def _explain_latency(section: Section) -> list[Finding | None]:
     )
     return [
         Finding(
-            text + (f". Steps found: {steps}" if steps else "") + _beside_listed(section, caches),
+            text
+            + (f". Steps found, by the best passes: {steps}" if steps else "")
+            + _beside_listed(section, caches),
             "keep what is used together in few cache lines, and working sets below a step",
             sure(near, far),
         )
