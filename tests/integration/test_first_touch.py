@@ -69,8 +69,10 @@ def test_faults_are_those_the_kernel_counted(build: Build, traced: Run) -> None:
     found = run.report["first_touch"]
     if found["counted_faults"] is None:
         pytest.skip("the program was too short for a look at the kernel's count")
-    assert found["faults"] + found["lost"] <= found["counted_faults"] + 100
-    assert found["faults"] >= found["counted_faults"] - 1500
+    seen = found["faults"] + found["lost"]
+    assert seen >= found["counted_faults"] - 1500  # a look before the end: no bound from above
+    touched = (1 << 30) / 10 / PAGE
+    assert touched <= seen <= touched + 1500
 
 
 def test_python_lines_touch(traced: Run) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,7 +109,7 @@ def test_zombie_and_kernel_thread() -> None:
     child = os.fork()
     if child == 0:
         os._exit(0)
-    time.sleep(0.05)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # dead, and not taken
     with pytest.raises(TargetError, match="zombie"):
         facts.read(child)
     os.waitpid(child, 0)

@@ -282,6 +282,7 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
         assert app.feed.position == 5
         (last,) = app.screen.query_one(ProcessList).entries
         await pilot.press("left_square_bracket")
+        await until(pilot, lambda: app.feed.position == 0)
         (first,) = app.screen.query_one(ProcessList).entries
         assert (last.pss or 0) - (first.pss or 0) >= 20 << 20
         await pilot.press("right", "right", "right")

@@ -85,6 +85,8 @@ def give(address: int, length: int, name: str, *, shared: bool, hugetlb: bool = 
         native.advise(address, length, ADVICE[name])
     except OSError as error:
         raise _refusal(error, address, length, name) from None
+    if name == "collapse" and not _holds_huge(address, length):  # one that ends on a boundary
+        raise _refusal(OSError(errno.EINVAL, ""), address, length, name)
 
 
 def advise(buffer: Any, name: str) -> None:
@@ -124,6 +126,12 @@ def _mapping_at(address: int) -> Any:
     mappings, _ = smaps.read(os.getpid())
     index = mappings.find(address)
     return None if index is None else mappings.row(index)
+
+
+def _holds_huge(address: int, length: int) -> bool:
+    from mematlas.memory.backing import PMD
+
+    return -(-address // PMD) * PMD + PMD <= address + length
 
 
 def _check_huge(*, shared: bool) -> None:
