@@ -52,6 +52,7 @@ void state_allocate(struct state *state, uint64_t time, const struct block *bloc
 		struct weight weight = weigh(state->mean, replaced.size, replaced.always);
 		sum->freed += weight.bytes;
 		take_live(state, sum, weight);
+		life_ended(state, replaced.sum, block_born(&replaced), time, weight);
 	}
 	struct sum *sum = &state->sums.items[block->sum];
 	struct weight weight = weigh(state->mean, block->size, block->always);
@@ -61,7 +62,7 @@ void state_allocate(struct state *state, uint64_t time, const struct block *bloc
 	add_live(state, sum, time, weight);
 }
 
-bool state_release(struct state *state, uint64_t key, struct block *out)
+bool state_release(struct state *state, uint64_t time, uint64_t key, struct block *out)
 {
 	if (!blocks_take(&state->blocks, key, out))
 		return false;
@@ -71,10 +72,11 @@ bool state_release(struct state *state, uint64_t key, struct block *out)
 	struct weight weight = weigh(state->mean, out->size, out->always);
 	sum->freed += weight.bytes;
 	take_live(state, sum, weight);
+	life_ended(state, out->sum, block_born(out), time, weight);
 	return true;
 }
 
-void state_restore(struct state *state, uint64_t time, const struct block *block)
+void state_restore(struct state *state, uint64_t time, uint64_t freed, const struct block *block)
 {
 	struct block replaced;
 
@@ -86,10 +88,13 @@ void state_restore(struct state *state, uint64_t time, const struct block *block
 		return;
 	sum->freed -= weight.bytes;
 	add_live(state, sum, time, weight);
+	weight = (struct weight){-weight.count, -weight.bytes, -weight.variance};
+	life_ended(state, block->sum, block_born(block), freed, weight);
 }
 
 struct removal {
 	struct state *state;
+	uint64_t time;
 	uint32_t kind;
 };
 
@@ -102,13 +107,16 @@ static void note_removed(void *context, const struct range *range, uint64_t byte
 	if (!removal->kind)
 		removal->kind = range->kind;
 	sum->freed += size;
-	if (counts_as_live(range->kind))
-		take_live(removal->state, sum, (struct weight){-pieces, size, 0});
+	if (counts_as_live(range->kind)) {
+		struct weight weight = {-pieces, size, 0};
+		take_live(removal->state, sum, weight);
+		life_ended(removal->state, range->sum, range->born, removal->time, weight);
+	}
 }
 
-uint32_t state_unmap(struct state *state, uint64_t start, uint64_t end)
+uint32_t state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_t end)
 {
-	struct removal removal = {state, 0};
+	struct removal removal = {state, time, 0};
 
 	end = (end + TRACE_PAGE - 1) & ~(uint64_t)(TRACE_PAGE - 1);
 	if (end > start && !ranges_remove(&state->ranges, start, end, note_removed, &removal))
@@ -121,7 +129,7 @@ void state_map(struct state *state, uint64_t time, const struct range *range)
 	struct sum *sum = &state->sums.items[range->sum];
 	double size = range->reserved ? 0 : (double)(range->end - range->start);
 
-	state_unmap(state, range->start, range->end); /* whatever was there went unseen */
+	state_unmap(state, time, range->start, range->end); /* whatever was there went unseen */
 	if (!ranges_insert(&state->ranges, range)) {
 		state->out_of_memory = true;
 		return;

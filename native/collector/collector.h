@@ -18,7 +18,8 @@ struct ring {
 	uint32_t codes_room;
 	uint32_t unmapped_kind; /* of what the last UNMAP removed */
 	bool broken;
-	struct block freed; /* by the last FREE */
+	struct block freed; /* by the last FREE, then */
+	uint64_t freed_time;
 };
 
 /* One (stack, owner) of page faults. */
@@ -93,6 +94,7 @@ struct mematlas_collector {
 	uint32_t queued, queue_at; /* events not yet handed out */
 	struct mematlas_event queue[64];
 	struct mematlas_held *rows;
+	struct mematlas_age *ages;
 	struct mematlas_part *parts;
 	uint32_t row_count, part_count, part_room;
 };
@@ -100,6 +102,8 @@ struct mematlas_collector {
 /* session.c */
 double collector_seconds(void);          /* CLOCK_MONOTONIC */
 uint64_t collector_clock(const struct mematlas_collector *collector);
+double collector_tick(
+	const struct mematlas_collector *collector); /* seconds of a tick; 0: it tells no time */
 double collector_when(const struct mematlas_collector *collector,
 		      uint64_t clock); /* since the start */
 bool collector_clock_is_steady(void);

@@ -248,10 +248,12 @@ double collector_drain(struct mematlas_collector *collector, bool everything)
 
 	if (!everything)
 		merge.cut = collector_clock(collector);
+	double tick_s = collector_tick(collector);
 	for (uint32_t p = 0; p < collector->count; p++) {
 		struct process *process = collector->processes[p];
 		if (!process->active || !know_rings(process, ring_words))
 			continue;
+		process->state.tick_s = tick_s;
 		double fill = read_heads(process, ring_words);
 		if (fill > fullest)
 			fullest = fill;

@@ -253,20 +253,24 @@ static void take_alloc(struct process *process, struct ring *ring, uint32_t mask
 		return;
 	uint32_t sum = sum_of(&process->state, ring, stack, kind);
 	if (is_block_kind(kind)) {
-		struct block block = {BLOCK_KEY(place, kind), size, sum, flags & TRACE_FLAG_ALWAYS};
+		struct block block = block_make(BLOCK_KEY(place, kind), size, sum,
+						flags & TRACE_FLAG_ALWAYS, time);
 		state_allocate(&process->state, time, &block);
 		return;
 	}
 	uint64_t start = TRACE_ADDRESS(place);
 	uint64_t end = (start + size + TRACE_PAGE - 1) & ~(uint64_t)(TRACE_PAGE - 1);
-	struct range range = {start, end, sum, (uint8_t)kind, flags & TRACE_FLAG_RESERVED ? 1 : 0};
+	struct range range = {start, end,           time,
+			      sum,   (uint8_t)kind, flags & TRACE_FLAG_RESERVED ? 1 : 0};
 	if (end > start && end <= 1ull << 48)
 		state_map(&process->state, time, &range);
 }
 
-static void take_free(struct process *process, struct ring *ring, uint64_t place)
+static void take_free(struct process *process, struct ring *ring, uint64_t time, uint64_t place)
 {
-	if (!state_release(&process->state, BLOCK_KEY(place, TRACE_KIND(place)), &ring->freed)) {
+	ring->freed_time = time;
+	if (!state_release(&process->state, time, BLOCK_KEY(place, TRACE_KIND(place)),
+			   &ring->freed)) {
 		ring->freed.key = 0;
 		process->unknown_frees++;
 	}
@@ -275,7 +279,7 @@ static void take_free(struct process *process, struct ring *ring, uint64_t place
 static void take_restore(struct process *process, struct ring *ring, uint64_t time, uint64_t place)
 {
 	if (ring->freed.key && ring->freed.key == BLOCK_KEY(place, TRACE_KIND(place)))
-		state_restore(&process->state, time, &ring->freed);
+		state_restore(&process->state, time, ring->freed_time, &ring->freed);
 	ring->freed.key = 0;
 }
 
@@ -318,14 +322,15 @@ uint32_t record_take(struct mematlas_collector *collector, struct process *proce
 		take_alloc(process, ring, mask);
 		break;
 	case TRACE_FREE:
-		take_free(process, ring, word(ring, mask, 1));
+		take_free(process, ring, TRACE_TIME(head), word(ring, mask, 1));
 		break;
 	case TRACE_RESTORE:
 		take_restore(process, ring, TRACE_TIME(head), word(ring, mask, 1));
 		break;
 	case TRACE_UNMAP:
-		ring->unmapped_kind = state_unmap(&process->state, word(ring, mask, 1),
-						  word(ring, mask, 1) + word(ring, mask, 2));
+		ring->unmapped_kind =
+			state_unmap(&process->state, TRACE_TIME(head), word(ring, mask, 1),
+				    word(ring, mask, 1) + word(ring, mask, 2));
 		break;
 	case TRACE_FORK:
 		clone_make(collector, process, word(ring, mask, 1));

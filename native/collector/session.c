@@ -61,14 +61,22 @@ uint64_t collector_clock(const struct mematlas_collector *collector)
 	return ticks() - collector->control->clock_base;
 }
 
-double collector_when(const struct mematlas_collector *collector, uint64_t clock)
+double collector_tick(const struct mematlas_collector *collector)
 {
 	double passed = collector_seconds() - collector->started;
 	uint64_t now = collector_clock(collector);
 
-	if (collector->control->clock == TRACE_CLOCK_COUNTER || now == 0 || clock > now)
-		return passed;
-	return passed * (double)clock / (double)now;
+	if (collector->control->clock == TRACE_CLOCK_COUNTER || now == 0)
+		return 0;
+	return passed / (double)now;
+}
+
+double collector_when(const struct mematlas_collector *collector, uint64_t clock)
+{
+	double passed = collector_seconds() - collector->started;
+	double when = (double)clock * collector_tick(collector);
+
+	return when > 0 && when < passed ? when : passed;
 }
 
 static void fill_control(struct trace_control *control,
@@ -199,6 +207,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 		close(collector->watched);
 	free(collector->processes);
 	free(collector->rows);
+	free(collector->ages);
 	free(collector->parts);
 	free(collector);
 }

@@ -256,6 +256,7 @@ void state_free(struct state *state)
 	free(state->codes.items);
 	free(state->codes.table);
 	free(state->modules.items);
+	free(state->ages.slots);
 	*state = (struct state){0};
 }
 
@@ -294,7 +295,10 @@ static void start_afresh(struct state *state)
 		sum->allocated = sum->allocations = sum->allocated_variance = 0;
 		sum->freed = sum->bad_frees = 0;
 		sum->peak = sum->peak_count = sum->peak_variance = 0;
+		memset(sum->lives, 0, sizeof sum->lives);
+		sum->brief = 0;
 	}
+	ages_forget(&state->ages);
 	state->peak = state->live;
 	state->epoch++;
 }
@@ -318,6 +322,7 @@ int state_copy(struct state *to, const struct state *from)
 				    from->modules.count * sizeof(struct mematlas_module), &failed);
 	to->modules.room = to->modules.count;
 	copy_codes(&to->codes, &from->codes, &failed);
+	failed |= !ages_copy(&to->ages, &from->ages);
 	if (failed) {
 		state_free(to);
 		return -ENOMEM;

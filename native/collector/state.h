@@ -12,12 +12,13 @@
 
 #define KINDS 6 /* enum trace_kind counts from 1 */
 
-/* A live block. `key` is address | kind << 48; 0 marks an empty slot. */
+/* A live block. `key` is address | kind << 48; 0 marks an empty slot. It was born at the clock's
+ * (born_high << 31 | born_low) << BORN_SHIFT; see block_born(). */
 struct block {
 	uint64_t key;
-	uint64_t size;
+	uint64_t size : 48, born_high : 16;
 	uint32_t sum;
-	uint32_t always; /* weight 1 whatever its size */
+	uint32_t always : 1, born_low : 31; /* always: weight 1 whatever its size */
 };
 
 /* Open addressing, linear probing, deletion by shifting back: no tombstones, so no decay. */
@@ -37,6 +38,7 @@ struct large {
 
 struct range {
 	uint64_t start, end;
+	uint64_t born; /* clock */
 	uint32_t sum;
 	uint8_t kind;
 	uint8_t reserved; /* address space put aside: 0 live bytes */
@@ -59,6 +61,23 @@ struct sum {
 	double live_variance, allocated_variance;
 	double peak, peak_count, peak_variance;
 	double resident, huge, swapped; /* of the last residency join */
+	double lives[MEMATLAS_LIFETIMES]; /* blocks freed, by how long they lived */
+	double brief; /* bytes of those that lived less than a millisecond */
+};
+
+/* What was born in one cell of time and died in another, later one. */
+struct age_sum {
+	uint32_t sum; /* index + 1; 0: empty */
+	uint32_t born, died;
+	double bytes, count, variance;
+};
+
+/* Time in cells of 2^shift ticks of the clock, never more than 512: when the run has used them
+ * up, or there are too many sums, two cells become one. So a run of any length has as many. */
+struct ages {
+	struct age_sum *slots;
+	uint64_t mask, count;
+	uint32_t shift;
 };
 
 struct trie {
@@ -102,6 +121,8 @@ struct state {
 	struct sums sums;
 	struct codes codes;
 	struct modules modules;
+	struct ages ages;
+	double tick_s; /* seconds of one tick of the clock; 0: it tells no time */
 	double mean; /* bytes between samples; 0: exact */
 	double live; /* bytes, all kinds that count */
 	double peak;
@@ -153,6 +174,28 @@ static inline void block_prefetch(const struct blocks *blocks, uint64_t key)
 		__builtin_prefetch(&blocks->slots[block_slot(blocks, key)], 1);
 }
 
+#define BORN_SHIFT 6 /* 47 bits then last for a month at 3 GHz */
+
+static inline struct block block_make(uint64_t key, uint64_t size, uint32_t sum, bool always,
+				      uint64_t time)
+{
+	uint64_t born = time >> BORN_SHIFT;
+
+	return (struct block){
+		.key = key,
+		.size = size >> 48 ? (1ull << 48) - 1 : size,
+		.born_high = (born >> 31) & 0xffff,
+		.sum = sum,
+		.always = always,
+		.born_low = born & 0x7fffffff,
+	};
+}
+
+static inline uint64_t block_born(const struct block *block)
+{
+	return ((uint64_t)block->born_high << 31 | block->born_low) << BORN_SHIFT;
+}
+
 /* blocks.c: add() replaces and hands back an earlier block of that key. */
 bool blocks_add(struct blocks *blocks, const struct block *block, struct block *replaced);
 bool blocks_take(struct blocks *blocks, uint64_t key, struct block *out);
@@ -184,11 +227,17 @@ void module_add(struct state *state, const struct mematlas_module *module);
 
 /* apply.c: what happened, one event after the other. */
 void state_allocate(struct state *state, uint64_t time, const struct block *block);
-bool state_release(struct state *state, uint64_t key, struct block *out);
-void state_restore(struct state *state, uint64_t time, const struct block *block);
+bool state_release(struct state *state, uint64_t time, uint64_t key, struct block *out);
+void state_restore(struct state *state, uint64_t time, uint64_t freed, const struct block *block);
 void state_map(struct state *state, uint64_t time, const struct range *range);
-uint32_t state_unmap(struct state *state, uint64_t start,
+uint32_t state_unmap(struct state *state, uint64_t time, uint64_t start,
 		     uint64_t end); /* kind of what was there, 0: nothing */
+
+/* ages.c: when memory was born and died. A weight below 0 takes back what was said before. */
+void life_ended(struct state *state, uint32_t sum, uint64_t born, uint64_t died,
+		struct weight weight);
+bool ages_copy(struct ages *to, const struct ages *from);
+void ages_forget(struct ages *ages); /* what has died */
 
 /* Before a figure of `sum` changes: keep what it held at the peak. */
 static inline void sum_touch(struct state *state, struct sum *sum)

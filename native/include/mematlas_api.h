@@ -74,6 +74,22 @@ struct mematlas_total {
 	double live_bytes, live_count, live_variance, bad_frees;
 };
 
+/* How long blocks lived that were freed: lives[n] of them less than 10^(n - 4) s, the last any time. */
+#define MEMATLAS_LIFETIMES 7
+struct mematlas_life {
+	uint32_t stack, kind;
+	double lives[7];
+	double brief_bytes; /* of blocks that lived less than a millisecond */
+};
+
+/* Time is cut into cells of equal length. What was born in cell `born`, and died in a later one, or was
+ * live (MEMATLAS_ALIVE) when the rows were made. What died in the cell it was born in is left out. */
+#define MEMATLAS_ALIVE 4294967295U
+struct mematlas_age {
+	uint32_t stack, kind, born, died;
+	double bytes, count, variance;
+};
+
 /* Page faults taken by one stack in the memory of one owner: of an allocation's stack and kind, or, with
  * kind 0, of place number `owner`. Estimates: each sample stands for so many. */
 struct mematlas_touch {
@@ -145,6 +161,13 @@ int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int proce
 				 struct mematlas_node *rows, uint64_t room);
 int64_t mematlas_collector_totals(struct mematlas_collector *collector, int process,
 				  struct mematlas_total *rows, uint64_t room);
+/* Lifetimes of the sums that have any. */
+int64_t mematlas_collector_lives(struct mematlas_collector *collector, int process,
+				 struct mematlas_life *rows, uint64_t room);
+/* Makes the rows of what outlived a cell of time, as of now, and tells how long a cell is; 0: the clock
+ * tells no time. They stay until the next call for any process. */
+int64_t mematlas_collector_ages(struct mematlas_collector *collector, int process, double *cell_s,
+				 const struct mematlas_age **rows);
 int64_t mematlas_collector_touches(struct mematlas_collector *collector, int process,
 				   struct mematlas_touch *rows, uint64_t room);
 /* A place that faults were taken in: kind and name. */

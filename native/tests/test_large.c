@@ -45,9 +45,9 @@ static void allocate(struct state *state, struct block *block)
 
 	if (!is_free(start, size))
 		return;
-	*block = (struct block){
-		BLOCK_KEY(start, size <= 512 && draw() & 1 ? TRACE_PYOBJECT : TRACE_MALLOC), size,
-		0, 1};
+	bool object = size <= 512 && draw() & 1;
+	*block = block_make(BLOCK_KEY(start, object ? TRACE_PYOBJECT : TRACE_MALLOC), size, 0, true,
+			    0);
 	state_allocate(state, 0, block);
 }
 
@@ -76,7 +76,7 @@ int main(void)
 			check_around(&state, end);
 			check_around(&state, start - 1);
 			check_around(&state, start + draw() % block->size);
-			CHECK(state_release(&state, block->key, &out));
+			CHECK(state_release(&state, 0, block->key, &out));
 			block->key = 0;
 			check_around(&state, start);
 		} else {

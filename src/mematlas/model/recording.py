@@ -44,6 +44,21 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("live_variance", "<f8"),
         ("bad_frees", "<f8"),
     ],
+    "LIVES_DTYPE": [
+        ("stack", "<u4"),
+        ("kind", "<u4"),
+        *((f"lived_{number}", "<f8") for number in range(7)),
+        ("brief_bytes", "<f8"),
+    ],
+    "AGES_DTYPE": [
+        ("stack", "<u4"),
+        ("kind", "<u4"),
+        ("born", "<u4"),
+        ("died", "<u4"),
+        ("bytes", "<f8"),
+        ("count", "<f8"),
+        ("variance", "<f8"),
+    ],
     "TOUCHES_DTYPE": [
         ("stack", "<u4"),
         ("owner", "<u4"),
@@ -75,12 +90,23 @@ if TYPE_CHECKING:
     TOTALS_DTYPE: np.dtype[np.void]
     """What one (stack, kind) did from start to now. `peak_bytes` is its share when the process's
     live bytes were at their highest, so the column sums to that highest value."""
+    LIVES_DTYPE: np.dtype[np.void]
+    """How long the blocks lived that one (stack, kind) had freed: `lived_n` of them less than
+    LIFETIME_LIMITS_S[n] and no less than the one before. `brief_bytes` lived less than BRIEF_S."""
+    AGES_DTYPE: np.dtype[np.void]
+    """What one (stack, kind) allocated in the cell of time `born` and had freed in the later cell
+    `died`, or, ALIVE, had not. What died in the cell it was born in is left out."""
     TOUCHES_DTYPE: np.dtype[np.void]
     """Page faults one stack took in the memory of one owner: an allocation's stack and kind or, with
     kind 0, a place's number. `faults` holds major ones too. `bytes` became resident by them, in
     private memory. Variances are of `faults` and `bytes`."""
     TIMELINE_DTYPE: np.dtype[np.void]
     """One row per poll at which something changed. NaN where the kernel did not tell."""
+
+
+LIFETIME_LIMITS_S = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, float("inf"))
+BRIEF_S = 1e-3
+ALIVE = 0xFFFFFFFF
 
 
 def __getattr__(name: str) -> np.dtype[np.void]:
@@ -198,6 +224,16 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class Ages:
+    """When the memory of one process was allocated and freed, in cells of time, up to `time_s`."""
+
+    process: int
+    time_s: float
+    cell_s: float  # length of one cell; cell 0 begins with the run
+    rows: Rows  # AGES_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
 class Touches:
     """The page faults sampled in one process: who touched memory first."""
 
@@ -252,3 +288,5 @@ class Recording:
     notes: list[str]  # what was not seen, or not resolved, and why
     complete: bool  # False: the run was cut short; figures are right up to the last chunk
     touches: dict[int, Touches] = field(default_factory=dict)  # page faults, if asked for
+    lives: dict[int, Rows] = field(default_factory=dict)  # LIVES_DTYPE
+    ages: dict[int, Ages] = field(default_factory=dict)

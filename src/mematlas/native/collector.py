@@ -204,6 +204,24 @@ class Collector:
         got = lib.mematlas_collector_totals(self._handle, process, rows, facts.totals)
         return bytes(ffi.buffer(rows, check(got) * ffi.sizeof("struct mematlas_total")))
 
+    def lives(self, process: int) -> bytes:
+        """Give how long freed blocks lived, of every (stack, kind) that has any (LIVES_DTYPE)."""
+        facts = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, facts))
+        rows = ffi.new("struct mematlas_life[]", facts.totals + 1)
+        got = check(lib.mematlas_collector_lives(self._handle, process, rows, facts.totals))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_life")))
+
+    def ages(self, process: int) -> tuple[float, bytes]:
+        """Give the length of a cell of time, and when what outlived one was born and died (AGES_DTYPE).
+
+        0 seconds, and no rows, where the tracer's clock tells no time.
+        """
+        cell_s, rows = ffi.new("double *"), ffi.new("struct mematlas_age **")
+        got = check(lib.mematlas_collector_ages(self._handle, process, cell_s, rows))
+        data = bytes(ffi.buffer(rows[0], got * ffi.sizeof("struct mematlas_age"))) if got else b""
+        return float(cell_s[0]), data
+
     def touches(self, process: int, count: int) -> bytes:
         """Give the page faults of every (stack, owner) so far (TOUCHES_DTYPE)."""
         rows = ffi.new("struct mematlas_touch[]", max(count, 1))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.model.recording import Sampling
+from mematlas.model.recording import ALIVE, Sampling
 from mematlas.recording.writer import Writer
 
 if TYPE_CHECKING:
@@ -124,6 +124,15 @@ def _write_figures(
             peak_live_bytes=totals.peak_live_bytes,
             rows=totals.rows.tobytes(),
         )
+    if old in recording.lives:
+        writer.lives(new, recording.lives[old].tobytes())
+    if ages := recording.ages.get(old):
+        # Cells keep their length, so they can only begin with the merged run by some of one.
+        later = round(later_s / ages.cell_s) if ages.cell_s else 0
+        rows = ages.rows.copy()
+        rows["born"] += later
+        rows["died"][rows["died"] != ALIVE] += later
+        writer.ages(new, time_s=ages.time_s + later_s, cell_s=ages.cell_s, rows=rows.tobytes())
     if touches := recording.touches.get(old):
         writer.touches(
             new,

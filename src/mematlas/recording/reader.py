@@ -28,7 +28,12 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 MOST_SNAPSHOTS = 200  # of a process; beyond that every second regular one is left out
 _REGULAR = ("interval", "peak")
-_REPLACING = (atlas.TOTALS, atlas.TOUCHES)  # the last of each process holds
+_REPLACING = (
+    atlas.TOTALS,
+    atlas.TOUCHES,
+    atlas.LIVES,
+    atlas.AGES,
+)  # the last of each process holds
 _MALFORMED = (
     ValueError,
     KeyError,
@@ -180,6 +185,8 @@ class _Pieces:
     totals: dict[int, model.Totals] = field(default_factory=dict)
     timeline: dict[int, list[Rows]] = field(default_factory=dict)
     touches: dict[int, model.Touches] = field(default_factory=dict)
+    lives: dict[int, Rows] = field(default_factory=dict)
+    ages: dict[int, model.Ages] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     complete: bool = False
 
@@ -199,6 +206,8 @@ class _Pieces:
             totals=self.totals,
             timeline={index: np.concatenate(parts) for index, parts in self.timeline.items()},
             touches=self.touches,
+            lives=self.lives,
+            ages=self.ages,
             notes=self.notes,
             complete=self.complete,
         )
@@ -341,6 +350,26 @@ def _read_totals(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
     )
 
 
+def _read_lives(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    rows = np.frombuffer(data, model.LIVES_DTYPE)
+    pieces.lives[process] = _stack_rows(_room(pieces, process), rows)
+
+
+def _read_ages(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    rows = np.frombuffer(data, model.AGES_DTYPE)
+    if (rows["born"] > rows["died"]).any():
+        message = "memory died before it was born"
+        raise ValueError(message)
+    pieces.ages[process] = model.Ages(
+        process=process,
+        time_s=_number(facts["time_s"]),
+        cell_s=_number(facts["cell_s"]),
+        rows=_stack_rows(_room(pieces, process), rows),
+    )
+
+
 def _read_timeline(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
     rows = np.frombuffer(data, model.TIMELINE_DTYPE)
     pieces.timeline.setdefault(int(facts["process"]), []).append(rows)
@@ -402,6 +431,8 @@ _DECODERS: dict[bytes, Callable[[_Pieces, Facts, memoryview], None]] = {
     atlas.MODULES: _read_modules,
     atlas.CODES: _read_codes,
     atlas.TOTALS: _read_totals,
+    atlas.LIVES: _read_lives,
+    atlas.AGES: _read_ages,
     atlas.TIMELINE: _read_timeline,
     atlas.TOUCHES: _read_touches,
     atlas.FRAMES: _read_frames,

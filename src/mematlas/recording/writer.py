@@ -120,6 +120,14 @@ class Writer:
         }
         self._chunk(atlas.TOTALS, facts, rows)
 
+    def lives(self, process: int, rows: bytes | memoryview) -> None:
+        """Write how long freed blocks lived; LIVES_DTYPE rows that replace those before."""
+        self._chunk(atlas.LIVES, {"process": process}, rows)
+
+    def ages(self, process: int, *, time_s: float, cell_s: float, rows: bytes | memoryview) -> None:
+        """Write what outlived a cell of time, as of `time_s`; AGES_DTYPE rows that replace those before."""
+        self._chunk(atlas.AGES, {"process": process, "time_s": time_s, "cell_s": cell_s}, rows)
+
     def timeline(self, process: int, rows: bytes | memoryview) -> None:
         """Add TIMELINE_DTYPE rows after those written so far."""
         self._chunk(atlas.TIMELINE, {"process": process}, rows)

@@ -30,6 +30,7 @@ class ProcessRecorder:
         self._nodes = self._codes = self._modules = 0
         self._places: list[tuple[PartKind, str]] = []
         self._next_totals = 0.0
+        self._has_exited = False
         self.ended = False
         self.paths: set[str] = set()  # of the files whose code ran
         self._unread = ""
@@ -61,6 +62,7 @@ class ProcessRecorder:
         self._write_account(account, trigger)
         if trigger in {"exit", "stopped"} or time.monotonic() >= self._next_totals:
             self._write_totals()
+        self._has_exited = trigger == "exit"  # until it goes on, as after an exec that failed
 
     def flush_timeline(self) -> None:
         """Write the timeline's rows since the last time."""
@@ -161,9 +163,19 @@ class ProcessRecorder:
             peak_live_bytes=facts.peak_bytes,
             rows=self._collector.totals(self._index),
         )
+        self._write_ages()
         self._write_touches(facts)
         now = time.monotonic()
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
+
+    def _write_ages(self) -> None:
+        self._writer.lives(self._index, self._collector.lives(self._index))
+        if self._has_exited:  # what an interpreter frees on its way out was live at the end
+            return
+        now = self._collector.now_s()
+        cell_s, rows = self._collector.ages(self._index)
+        if cell_s:
+            self._writer.ages(self._index, time_s=now, cell_s=cell_s, rows=rows)
 
     def _write_touches(self, facts: Traced) -> None:
         if facts.faults is Faults.OFF:
