@@ -92,7 +92,7 @@ void life_ended(struct state *state, uint32_t sum, uint64_t born, uint64_t died,
 {
 	struct ages *ages = &state->ages;
 
-	if (state->tick_s == 0 || died < born)
+	if (state->tick_s == 0 || died < born || born < state->since)
 		return;
 	if (weight.count != 0)
 		note_lifetime(&state->sums.items[sum], (double)(died - born) * state->tick_s,
@@ -174,14 +174,15 @@ static bool add_all_living(struct ages *ages, const struct state *state)
 	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
 		const struct block *block = &blocks->slots[i];
 		struct weight weight = weigh(state->mean, block->size, block->always);
-		if (block->key && !add_living(ages, block->sum, block_born(block), weight))
+		if (block->key && block_born(block) >= state->since &&
+		    !add_living(ages, block->sum, block_born(block), weight))
 			return false;
 	}
 	for (size_t i = 0; i < state->ranges.count; i++) {
 		const struct range *range = &state->ranges.items[i];
 		double size = range->reserved ? 0 : (double)(range->end - range->start);
 		struct weight weight = {1, size, 0};
-		if (counts_as_live(range->kind) &&
+		if (counts_as_live(range->kind) && range->born >= state->since &&
 		    !add_living(ages, range->sum, range->born, weight))
 			return false;
 	}

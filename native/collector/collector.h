@@ -52,10 +52,11 @@ struct process {
 	int32_t ending, status;
 	bool active;    /* its state is set up: its rings may be read */
 	bool inherited;
-	bool exiting, told_exiting, dead, told_ended, told_stopped;
+	bool exiting, told_exiting, noted_exit, dead, told_ended, told_stopped;
 	uint64_t activated_in; /* round */
 	double start_s, end_s;
 	uint64_t events, unknown_frees, broken_rings;
+	double told_live;
 	uint64_t rss, told_rss, peak_rss; /* peak_rss: at the last snapshot for a peak */
 	double next_join, next_interval, next_row, next_stat;
 	struct mematlas_moment *timeline;
@@ -136,7 +137,7 @@ double collector_drain(struct mematlas_collector *collector,
 bool process_is_drained(struct process *process);
 
 /* fork.c */
-void clone_make(struct mematlas_collector *collector, const struct process *process,
+void clone_make(struct mematlas_collector *collector, const struct process *process, uint64_t time,
 		uint64_t serial);
 void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial);
 bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial,

@@ -12,7 +12,7 @@ static void forget(struct mematlas_collector *collector, uint32_t index)
 		(collector->clone_count - index) * sizeof(struct clone));
 }
 
-void clone_make(struct mematlas_collector *collector, const struct process *process,
+void clone_make(struct mematlas_collector *collector, const struct process *process, uint64_t time,
 		uint64_t serial)
 {
 	if (collector->clone_count == MAX_CLONES) {
@@ -20,7 +20,7 @@ void clone_make(struct mematlas_collector *collector, const struct process *proc
 		forget(collector, 0);
 	}
 	struct clone *clone = &collector->clones[collector->clone_count];
-	if (state_copy(&clone->state, &process->state) < 0)
+	if (state_copy(&clone->state, &process->state, time) < 0)
 		return;
 	clone->pid = process->shared->pid;
 	clone->serial = serial;

@@ -333,7 +333,7 @@ uint32_t record_take(struct mematlas_collector *collector, struct process *proce
 				    word(ring, mask, 1) + word(ring, mask, 2));
 		break;
 	case TRACE_FORK:
-		clone_make(collector, process, word(ring, mask, 1));
+		clone_make(collector, process, TRACE_TIME(head), word(ring, mask, 1));
 		break;
 	case TRACE_FORK_FAILED:
 		clone_drop(collector, process->shared->pid, word(ring, mask, 1));

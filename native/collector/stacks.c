@@ -303,7 +303,7 @@ static void start_afresh(struct state *state)
 	state->epoch++;
 }
 
-int state_copy(struct state *to, const struct state *from)
+int state_copy(struct state *to, const struct state *from, uint64_t since)
 {
 	bool failed = false;
 
@@ -328,5 +328,6 @@ int state_copy(struct state *to, const struct state *from)
 		return -ENOMEM;
 	}
 	start_afresh(to);
+	to->since = since;
 	return 0;
 }

@@ -122,11 +122,12 @@ struct state {
 	struct codes codes;
 	struct modules modules;
 	struct ages ages;
+	uint64_t since; /* clock; what was born before is of the process this one was forked from */
 	double tick_s; /* seconds of one tick of the clock; 0: it tells no time */
 	double mean; /* bytes between samples; 0: exact */
 	double live; /* bytes, all kinds that count */
 	double peak;
-	uint64_t epoch;     /* number of times `peak` rose */
+	uint64_t epoch; /* number of times `peak` rose */
 	uint64_t peak_time; /* clock */
 	bool finds_owners; /* `large` is kept */
 	bool out_of_memory;
@@ -218,7 +219,7 @@ bool ranges_insert(struct ranges *ranges, const struct range *range);
 /* stacks.c */
 bool state_init(struct state *state, double mean);
 void state_free(struct state *state);
-int state_copy(struct state *to, const struct state *from);
+int state_copy(struct state *to, const struct state *from, uint64_t since);
 uint32_t trie_add(struct state *state, uint32_t parent, uint64_t word);
 uint32_t sum_find(struct state *state, uint32_t node, uint32_t kind); /* index; made if need be */
 uint32_t code_add(struct state *state,

@@ -10,6 +10,7 @@
 #include "collector.h"
 
 #define ROW_GAP_S 0.01
+#define ROW_MOST_S 1.0 /* between rows while nothing moves */
 #define STAT_GAP_S 0.1
 #define JOIN_GAP_S 0.05
 #define PEAK_FACTOR 1.05
@@ -86,6 +87,7 @@ void process_note_moment(struct mematlas_collector *collector, struct process *p
 
 	process->next_row = now + ROW_GAP_S;
 	process->told_rss = process->rss;
+	process->told_live = process->state.live;
 	if (process->timeline_count == process->timeline_room) {
 		uint32_t room = process->timeline_room ? process->timeline_room * 2 : 64;
 		struct mematlas_moment *rows = realloc(process->timeline, room * sizeof *rows);
@@ -105,12 +107,23 @@ void process_note_moment(struct mematlas_collector *collector, struct process *p
 	};
 }
 
-static bool rss_moved(const struct process *process)
+/* By 64 KiB and more, and by more than the line of a chart is wide. */
+static bool moved(double from, double to)
 {
-	uint64_t told = process->told_rss, rss = process->rss;
-	uint64_t step = told / 256 > 65536 ? told / 256 : 65536;
+	double step = from / 256 > 65536 ? from / 256 : 65536;
 
-	return rss > told ? rss - told >= step : told - rss >= step;
+	return fabs(to - from) >= step;
+}
+
+static bool row_is_due(const struct process *process, double now)
+{
+	if (process->told_exiting && !process->noted_exit)
+		return true; /* charts end where the program does */
+	if (now < process->next_row)
+		return false;
+	return moved((double)process->told_rss, (double)process->rss) ||
+	       moved(process->told_live, process->state.live) ||
+	       now >= process->next_row + ROW_MOST_S;
 }
 
 static void check_stop(struct mematlas_collector *collector, struct process *process, double now)
@@ -167,8 +180,10 @@ void process_observe(struct mematlas_collector *collector, struct process *proce
 		return; /* a zombie, or no right to know */
 	process->rss = rss;
 	touches_keep_events(process);
-	if (now >= process->next_row && rss_moved(process))
+	if (row_is_due(process, now)) {
+		process->noted_exit = process->told_exiting;
 		process_note_moment(collector, process, now);
+	}
 	check_stop(collector, process, now);
 	if (!process->told_exiting)
 		check_due(collector, process, now);

@@ -139,7 +139,7 @@ static void test_lives(uint64_t step)
 	play(&state, end);
 	check_lifetimes(&state);
 	check_windows(&state, end);
-	CHECK(state_copy(&copy, &state) == 0); /* a child has seen nothing die */
+	CHECK(state_copy(&copy, &state, end) == 0); /* a child has seen nothing die */
 	CHECK(copy.ages.count == 0 && copy.sums.items[0].lives[0] == 0);
 	state_free(&copy);
 	state_free(&state);

@@ -84,7 +84,7 @@ int main(void)
 		}
 		check_around(&state, draw() % SPAN);
 	}
-	CHECK(state_copy(&copy, &state) == 0);
+	CHECK(state_copy(&copy, &state, 0) == 0);
 	state_free(&state);
 	for (unsigned i = 0; i < BLOCKS; i++)
 		if (live[i].key)

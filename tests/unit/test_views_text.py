@@ -127,3 +127,20 @@ def test_paths_are_shown_from_where_they_are_known() -> None:
     )
     assert names.short_path("/usr/lib/python3.11/json/decoder.py") == "json/decoder.py"
     assert names.short_path("/srv/shopping/b.py", "/srv/shop") == "/srv/shopping/b.py"
+
+
+@pytest.mark.parametrize(
+    ("blocks", "said"),
+    [
+        ((0,) * 7, "none was freed"),
+        ((3, 0, 0, 0, 0, 0, 1), "4 freed: 75.0 % within a millisecond, half of them within 100 us"),
+        ((0, 0, 0, 0, 1, 1, 0), "2 freed: 0.0 % within a millisecond, half of them within 1 s"),
+        (
+            (1, 0, 0, 0, 0, 0, 2),
+            "3 freed: 33.3 % within a millisecond, half of them lived 10 s or longer",
+        ),
+    ],
+)
+def test_lifetimes_are_put_in_words(blocks: tuple[int, ...], said: str) -> None:
+    """Few words say how many blocks were freed and how soon."""
+    assert names.lifetimes(blocks) == said

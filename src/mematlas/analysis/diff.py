@@ -33,7 +33,7 @@ def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool 
     tables = [StackTable.of(each.stacks) for each in reports]
     pairs = list(zip((before, after), tables, strict=True))
     variances = [_variance(recording, table, by) for recording, table in pairs]
-    known = by != "touched" or all(each.sampling.fault_period == 1 for each in (before, after))
+    known = all(_has_error(each, by) for each in (before, after))
     keys = _Keys(ignore_lines)
     ways = [keys.stacks(table) for table in tables]
     total = _totals(tables, variances, by, known=known)
@@ -48,6 +48,13 @@ def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool 
         stack_count=int((stacks[0][0] != stacks[0][1]).sum()),
         notes=tuple(_notes(reports)),
     )
+
+
+def _has_error(recording: Recording, by: str) -> bool:
+    """Tell whether a metric's standard error is known; an exact figure has none."""
+    if by == "touched":
+        return recording.sampling.fault_period == 1
+    return by != "churn" or recording.sampling.mode == "exact"
 
 
 MOST_STACKS = 1000  # there can be a million

@@ -10,6 +10,7 @@ import numpy as np
 
 from mematlas.analysis.ownership import LIBRARY, OWN, RUNTIME, owner, tier
 from mematlas.analysis.table import Picked, StackTable
+from mematlas.model.recording import LIFETIMES
 from mematlas.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Line:
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METRICS, 0))
     live_count: int = 0
     allocations: int = 0
+    lifetimes: tuple[int, ...] = ()  # blocks freed, as in LIFETIMES
     variance: float = 0.0  # of live bytes, in bytes squared
 
     @property
@@ -56,6 +58,7 @@ def lines(stacks: Iterable[StackFigures], by: str) -> list[Line]:
     sums = {name: _add(table.metric(name), which, count) for name in METRICS}
     blocks = _add(table.columns["live_count"], which, count)
     allocations = _add(table.columns["allocations"], which, count)
+    lifetimes = np.stack([_add(table.columns[name], which, count) for name in LIFETIMES], 1)
     variances = np.bincount(which, table.columns["error_bytes"].astype(np.float64) ** 2, count)
     order = np.argsort(which, kind="stable")
     starts = np.searchsorted(which[order], np.arange(count + 1))
@@ -67,6 +70,7 @@ def lines(stacks: Iterable[StackFigures], by: str) -> list[Line]:
             bytes={name: int(column[number]) for name, column in sums.items()},
             live_count=int(blocks[number]),
             allocations=int(allocations[number]),
+            lifetimes=tuple(lifetimes[number].tolist()),
             variance=float(variances[number]),
         )
         for number in np.argsort(first, kind="stable").tolist()

@@ -13,6 +13,7 @@ from mematlas.analysis import figures, moments
 from mematlas.analysis.stacks import Stacks
 from mematlas.analysis.table import StackTable, make_table
 from mematlas.analysis.touches import first_touch, touch_table
+from mematlas.model.recording import LIFETIMES
 from mematlas.model.report import (
     BadFree,
     ProcessLine,
@@ -55,13 +56,15 @@ def make_report(
         machine=recording.machine,
         sampling=recording.sampling,
         complete=recording.complete,
-        processes=tuple(_line(each, recording) for each in processes if not _passed_by(each, seen)),
+        processes=tuple(
+            make_line(each, recording) for each in processes if not _passed_by(each, seen)
+        ),
         account=moments.account(peak, recording, wanted),
         last=moments.account(moments.at_end(snapshots, processes), recording, wanted),
         peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
         peak_live_time_s=highest.peak_time_s if highest else 0.0,
         stacks=_all_stacks(recording, processes, peak, only),
-        series=tuple(_series(each, rows) for each, rows in _timelines(recording, wanted)),
+        series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted)),
         notes=tuple(_notes(recording, processes, peak)),
         first_touch=first_touch(recording, wanted),
@@ -96,7 +99,8 @@ def _all_stacks(
         if held is None and not peak and totals:  # nothing but the sums is known
             held = totals.rows
         stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
-        tables += _table(stacks, index, totals.rows if totals else None, held, only)
+        rows = totals.rows if totals else None
+        tables += _table(stacks, index, rows, held, recording.lives.get(index), only)
         if index in recording.touches and only in {None, "touched"}:
             tables.append(touch_table(stacks, recording.touches[index]))
     whole = StackTable.joined(tables)
@@ -104,7 +108,12 @@ def _all_stacks(
 
 
 def _table(
-    stacks: Stacks, process: int, totals: Rows | None, held: Rows | None, only: str | None
+    stacks: Stacks,
+    process: int,
+    totals: Rows | None,
+    held: Rows | None,
+    lives: Rows | None,
+    only: str | None,
 ) -> Iterator[StackTable]:
     """One process's figures; `held` has its live and resident bytes at the account's moment."""
     tables = [figures.owning(rows) for rows in (totals, held) if rows is not None]
@@ -115,6 +124,8 @@ def _table(
     columns = figures.gather(held, at, [*_SNAPSHOT, *names]) | figures.gather(totals, at, _TOTALS)
     for name in _RESIDENCY:
         columns.setdefault(name, np.zeros(len(at)))
+    columns |= figures.gather(lives, at, [*LIFETIMES, "brief_bytes"])
+    columns["churn_bytes"] = columns.pop("brief_bytes")
     columns["error_bytes"] = np.sqrt(np.maximum(columns.pop("live_variance"), 0))
     if only:
         kept = columns[f"{only}_bytes"] > 0
@@ -122,7 +133,8 @@ def _table(
     yield make_table(process, at, columns, stacks)
 
 
-def _line(process: Process, recording: Recording) -> ProcessLine:
+def make_line(process: Process, recording: Recording) -> ProcessLine:
+    """Give what a report's list says of a process."""
     index = process.index
     rss = [each.rss_bytes for each in recording.snapshots if each.process == index]
     rows = recording.timeline.get(index)
@@ -144,6 +156,11 @@ def _line(process: Process, recording: Recording) -> ProcessLine:
 def _passed_by(process: Process, seen: set[int]) -> bool:
     """Tell whether a process was but the moment between a fork and its exec."""
     return process.ending == "exec" and process.index not in seen
+
+
+def make_series(recording: Recording, wanted: set[int]) -> tuple[Series, ...]:
+    """Give the timelines of some processes, thinned out where they are long."""
+    return tuple(_series(each, rows) for each, rows in _timelines(recording, wanted))
 
 
 def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Rows]]:
@@ -193,6 +210,8 @@ def _notes(
     yield from recording.notes
     if len({each.process for each in peak}) > 1:
         yield "RSS of several processes is added up: a page they share counts once in each"
+    if not any(each.index in recording.lives for each in processes):
+        yield "how long blocks lived is unknown: not recorded, or the clock of this machine tells no time"
     totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
     if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
         yield "peak live bytes add up each process's own peak; they need not be of one moment"

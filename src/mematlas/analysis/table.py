@@ -9,7 +9,7 @@ import numpy as np
 
 from mematlas.analysis import figures
 from mematlas.analysis.stacks import Stacks
-from mematlas.model.recording import KIND_BY_NUMBER, NODE_DTYPE
+from mematlas.model.recording import KIND_BY_NUMBER, LIFETIMES, NODE_DTYPE
 from mematlas.model.report import StackFigures
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _NUMBERS = {str(kind): number for number, kind in KIND_BY_NUMBER.items()} | {TOU
 COLUMNS = (
     *("live_bytes", "live_count", "peak_bytes", "allocated_bytes", "allocations"),
     *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes", "touched_bytes"),
+    *("churn_bytes", *LIFETIMES),
 )
 """The figures of a stack, as StackFigures names them."""
 

@@ -23,6 +23,20 @@ def duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def moment(text: str) -> tuple[float, str]:
+    """Read a moment of a run: seconds from its start, such as 90s, or a share of it, such as 25%."""
+    if text.endswith("%"):
+        try:
+            share = float(text[:-1])
+        except ValueError:
+            share = -1.0
+        if not 0 <= share <= 100:
+            message = f"{text!r} is no share of the run; write it as 25%"
+            raise argparse.ArgumentTypeError(message)
+        return share / 100, "%"
+    return duration(text), "s"
+
+
 def positive(text: str) -> int:
     """Read a whole number above zero, for `type=` of an argument."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:

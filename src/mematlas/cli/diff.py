@@ -7,7 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mematlas.cli.arguments import positive, size
-from mematlas.cli.report import METRICS, load
+from mematlas.cli.report import load
+from mematlas.model.report import METRICS
 
 if TYPE_CHECKING:
     import argparse

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
-from mematlas.cli.report import METRICS, find_process, load
+from mematlas.cli.report import find_process, load
 from mematlas.errors import MematlasError, UsageError
+from mematlas.model.report import METRICS
 from mematlas.views.export import FORMATS, Format
 
 if TYPE_CHECKING:

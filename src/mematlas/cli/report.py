@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import positive
+from mematlas.cli.arguments import moment, positive
 from mematlas.errors import MematlasError, UsageError
+from mematlas.model.report import METRICS
 
 if TYPE_CHECKING:
     import argparse
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
-METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped", "touched")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by", choices=METRICS, default="resident", help="rank by this (default resident)"
     )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="T",
+        type=moment,
+        help="what was allocated from this moment on and still live at --to: 12s, 1.5m, 25%%",
+    )
+    parser.add_argument(
+        "--to", dest="end", metavar="T", type=moment, help="... default the end of the run"
+    )
     parser.add_argument("--pid", type=positive, help="report on this process alone")
 
 
@@ -45,6 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.analysis.report import make_report
 
     recording = load(arguments.file)
+    if arguments.start or arguments.end:
+        return _run_window(arguments, recording)
     report = make_report(recording, find_process(recording, arguments.pid))
     if arguments.html:
         _write_html(arguments.html, report, recording)
@@ -63,6 +75,45 @@ def run(arguments: argparse.Namespace) -> int:
     top = arguments.top or DEFAULT_LINES
     render_report(report, top=top, by=arguments.by, console=Console())
     return 0
+
+
+def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
+    """Print what was allocated during a part of the run and outlived it."""
+    from mematlas.analysis.window import end_of, make_window
+
+    if arguments.html or arguments.by != "resident":
+        raise UsageError(
+            "--from and --to take neither --html nor --by: they rank by bytes still live"
+        )
+    whole = end_of(recording)
+    if not whole:
+        raise MematlasError(
+            "this recording does not tell when memory was allocated: made by an older mematlas, cut "
+            "short in its first second, or on a machine whose clock tells no time"
+        )
+    start = _seconds(arguments.start, whole) or 0.0
+    end = _seconds(arguments.end, whole)
+    if start >= (whole if end is None else end):
+        raise UsageError(f"--from must come before --to and the end of the run, {whole:.3g} s")
+    window = make_window(recording, start, end, find_process(recording, arguments.pid))
+    if arguments.json:
+        from mematlas.views import json
+
+        sys.stdout.writelines(json.render_window(window, top=arguments.top or DEFAULT_STACKS))
+        return 0
+    from rich.console import Console
+
+    from mematlas.views.text import render_window
+
+    render_window(window, top=arguments.top or DEFAULT_LINES, console=Console())
+    return 0
+
+
+def _seconds(moment: tuple[float, str] | None, whole: float) -> float | None:
+    if moment is None:
+        return None
+    number, unit = moment
+    return number * whole if unit == "%" else number
 
 
 def _write_html(path: str, report: Report, recording: Recording) -> None:

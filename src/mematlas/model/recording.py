@@ -17,6 +17,15 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.void]
 
+LIFETIMES = (
+    *("lived_100us", "lived_1ms", "lived_10ms", "lived_100ms", "lived_1s", "lived_10s"),
+    "lived_longer",
+)
+"""Blocks that were freed, by how long they had lived: below 100 us, from there below 1 ms, and so on."""
+LIFETIME_LIMITS_S = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+BRIEF_S = 1e-3
+ALIVE = 0xFFFFFFFF
+
 COLUMNS: dict[str, list[tuple[str, str]]] = {
     "NODE_DTYPE": [("parent", "<u4"), ("unused", "<u4"), ("word", "<u8")],
     "SNAPSHOT_DTYPE": [
@@ -47,7 +56,7 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
     "LIVES_DTYPE": [
         ("stack", "<u4"),
         ("kind", "<u4"),
-        *((f"lived_{number}", "<f8") for number in range(7)),
+        *((name, "<f8") for name in LIFETIMES),
         ("brief_bytes", "<f8"),
     ],
     "AGES_DTYPE": [
@@ -91,8 +100,8 @@ if TYPE_CHECKING:
     """What one (stack, kind) did from start to now. `peak_bytes` is its share when the process's
     live bytes were at their highest, so the column sums to that highest value."""
     LIVES_DTYPE: np.dtype[np.void]
-    """How long the blocks lived that one (stack, kind) had freed: `lived_n` of them less than
-    LIFETIME_LIMITS_S[n] and no less than the one before. `brief_bytes` lived less than BRIEF_S."""
+    """How long the blocks of one (stack, kind) lived that were freed. `brief_bytes` lived less than
+    BRIEF_S."""
     AGES_DTYPE: np.dtype[np.void]
     """What one (stack, kind) allocated in the cell of time `born` and had freed in the later cell
     `died`, or, ALIVE, had not. What died in the cell it was born in is left out."""
@@ -102,11 +111,6 @@ if TYPE_CHECKING:
     private memory. Variances are of `faults` and `bytes`."""
     TIMELINE_DTYPE: np.dtype[np.void]
     """One row per poll at which something changed. NaN where the kernel did not tell."""
-
-
-LIFETIME_LIMITS_S = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, float("inf"))
-BRIEF_S = 1e-3
-ALIVE = 0xFFFFFFFF
 
 
 def __getattr__(name: str) -> np.dtype[np.void]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from mematlas.model.recording import Frame, Part, Sampling
 
-METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped", "touched")
+METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped", "touched", "churn")
 """What stacks can be ranked by; the order is that of the metric switch."""
 
 
@@ -45,6 +45,14 @@ class StackFigures:
     swapped_bytes: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
     touched_bytes: int = 0  # made resident by the page faults this stack took
+    churn_bytes: int = 0  # of blocks freed within a millisecond
+    lived_100us: int = 0  # blocks freed, by how long they lived: below that,
+    lived_1ms: int = 0  # and no less than the one before
+    lived_10ms: int = 0
+    lived_100ms: int = 0
+    lived_1s: int = 0
+    lived_10s: int = 0
+    lived_longer: int = 0
 
     def metric(self, name: str) -> int:
         """Value in bytes of one of METRICS."""

@@ -6,7 +6,7 @@ Every answer is {"schema": "mematlas/COMMAND/1", "data": ...}; schemas/ has the 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         StackFigures,
         Touch,
     )
+    from mematlas.model.window import Window
 
 _BATCH = 1000
 _TOUCHES = 1000
@@ -87,6 +88,44 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
     )
 
 
+def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
+    """Write what a part of a run left behind, the first `top` stacks of it."""
+    ranked = StackTable.of(window.stacks).ranked("live")
+    facts = ("command", "started", "complete", "start_s", "end_s", "to_the_end", "cell_s")
+    shown = ranked[:top]
+    yield from _answer(
+        "window",
+        {
+            **{name: getattr(window, name) for name in facts},
+            "sampling": asdict(window.sampling),
+            **{name: getattr(window, name) for name in ("bytes", "count", "error_bytes")},
+            "rss_bytes": list(window.rss_bytes),
+            "notes": list(window.notes),
+            "stacks_total": len(ranked),
+            "rest_bytes": window.bytes - shown.sum("live"),
+        },
+        {"stacks": _Items(map(WindowStack.of, shown), FrameTexts())},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStack:
+    """Of a stack's figures those that a window has."""
+
+    frames: tuple[Frame, ...]
+    kind: str
+    process: int
+    bytes: int
+    count: int
+    error_bytes: int
+
+    @classmethod
+    def of(cls, stack: StackFigures) -> WindowStack:
+        """Take them."""
+        figures = stack.live_bytes, stack.live_count, stack.error_bytes
+        return cls(stack.frames, stack.kind, stack.process, *figures)
+
+
 class FrameTexts:
     """JSON of frames, each written once: stacks share them."""
 
@@ -109,7 +148,9 @@ class FrameTexts:
 class _Items:
     """Dataclasses with frames, to be written one by one."""
 
-    def __init__(self, items: Iterable[StackFigures | Leak], texts: FrameTexts) -> None:
+    def __init__(
+        self, items: Iterable[StackFigures | Leak | WindowStack], texts: FrameTexts
+    ) -> None:
         self._items = items
         self._texts = texts
 

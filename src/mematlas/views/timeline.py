@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mematlas.model.report import Report
+    from mematlas.model.window import Window
 
 Points = list[tuple[float, float | None]]
 """Values by time, each holding until the next; None where the kernel did not tell."""
 
 
-def summed(report: Report, column: str, process: int | None = None) -> Points:
+def summed(report: Report | Window, column: str, process: int | None = None) -> Points:
     """Add up a column over all processes, or take one, at every moment one of them changed."""
     ends = {line.index: line.end_s for line in report.processes}
     events: list[tuple[float, int, float | None]] = []

@@ -37,13 +37,14 @@ TYPES = (
     ("huge_space", "bytes", "huge_bytes"),
     ("swap_space", "bytes", "swapped_bytes"),
     ("touched_space", "bytes", "touched_bytes"),
+    ("churn_space", "bytes", "churn_bytes"),
 )
 """Go's four first, in Go's order: readers know those by name."""
 DEFAULTS = {
     "live": "inuse_space",
     "allocated": "alloc_space",
     "swapped": "swap_space",
-    **{name: f"{name}_space" for name in ("resident", "peak", "huge", "touched")},
+    **{name: f"{name}_space" for name in ("resident", "peak", "huge", "touched", "churn")},
 }
 _GZIP = 31  # window bits of a gzip stream
 _NATIVE_TOP = 1 << 63

@@ -204,6 +204,8 @@ def _line(page: Page, line: Line, total: int) -> Text:
 
 
 def _figures(line: Line, by: str) -> str:
+    if by == "churn":
+        return names.lifetimes(line.lifetimes)
     error = f" ± {format_bytes(line.error_bytes)}" if line.error_bytes else ""
     said = [f"live {format_bytes(line.bytes['live'])}{error}"]
     said += [

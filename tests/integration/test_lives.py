@@ -1,0 +1,120 @@
+"""How long blocks lived, and what a part of a run left behind: a program that knows its own times."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from mematlas.views.json import schema
+from traced import MEMATLAS, Traced, ask, named
+
+if TYPE_CHECKING:
+    from conftest import Build, Run
+
+pytestmark = pytest.mark.usefixtures("run_command")
+LIFETIMES = (
+    *("lived_100us", "lived_1ms", "lived_10ms", "lived_100ms", "lived_1s", "lived_10s"),
+    "lived_longer",
+)
+
+
+def of(window: dict[str, Any], function: str, figure: str = "bytes") -> int:
+    """Add up a figure of the stacks with a function in them."""
+    return sum(
+        stack[figure]
+        for stack in window["stacks"]
+        if any(named(frame, function) for frame in stack["frames"])
+    )
+
+
+def window(run: Traced, *arguments: str) -> dict[str, Any]:
+    """Give the data of `mematlas report --from --to --json`."""
+    done = subprocess.run(
+        [*MEMATLAS, "report", str(run.file), *arguments, "--json", "--top", "100000"],
+        capture_output=True,
+        check=True,
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    jsonschema.validate(answer, schema("window"))
+    data: dict[str, Any] = answer["data"]
+    return data
+
+
+def test_lifetimes_are_those_of_the_program(build: Build, traced: Run) -> None:
+    """Blocks freed at once, and those kept for 300 ms, are told apart, each counted once."""
+    run = traced(build("lives"), options=("--exact",))
+    brief = {name: run.sum(name, "come_and_go") for name in LIFETIMES}
+    assert sum(brief.values()) == 50_000
+    assert brief["lived_100us"] > 45_000  # a few were interrupted
+    assert 0.9 * 50_000_000 < run.sum("churn_bytes", "come_and_go") <= 50_000_000
+    kept = {name: run.sum(name, "keep_for_a_while") for name in LIFETIMES}
+    assert sum(kept.values()) == 1000  # the other thousand is never freed
+    assert kept["lived_1s"] + kept["lived_10s"] + kept["lived_longer"] == 1000
+    assert run.sum("churn_bytes", "keep_for_a_while") == 0
+    for function in ("keep_early", "keep_late", "keep_in_child"):
+        assert not any(run.sum(name, function) for name in LIFETIMES)
+
+
+def test_lifetimes_are_estimated_without_bias(build: Build, traced: Run) -> None:
+    """Sampled, the counts of 50,000 short lives lie within four standard errors."""
+    mean = 20_000
+    run = traced(build("lives"), options=("--sample-bytes", str(mean)))
+    found = sum(run.sum(name, "come_and_go") for name in LIFETIMES)
+    samples = 50_000 * 1000 / mean
+    assert abs(found / 50_000 - 1) <= 4 / samples**0.5
+
+
+def test_windows_hold_what_was_allocated_in_them(build: Build, traced: Run) -> None:
+    """Each window has what began in it and outlived it, and nothing else; the child counts its own."""
+    run = traced(build("lives"), options=("--exact",))
+    starts = [line["start_s"] for line in run.report["processes"]]
+    begin, fork = starts[0], starts[1]
+    after_first = window(run, "--from", f"{begin + 0.15}s", "--to", f"{begin + 0.5}s")
+    assert of(after_first, "keep_for_a_while") == 2_000_000
+    assert of(after_first, "keep_early") == 0
+    assert of(after_first, "come_and_go") == 0  # all were freed
+    assert of(after_first, "keep_for_a_while", "count") == 2000
+    assert after_first["error_bytes"] == 0
+    to_the_end = window(run, "--from", f"{begin + 0.15}s")
+    assert of(to_the_end, "keep_for_a_while") == 1_000_000
+    assert of(to_the_end, "keep_late") == 500_000  # once: the child's copy is not its own
+    assert of(to_the_end, "keep_in_child") == 300_000
+    whole = window(run, "--from", "0", "--to", "100%")
+    assert of(whole, "keep_early") == 1_000_000
+    child = window(run, "--from", f"{fork + 0.05}s", "--to", f"{fork + 0.2}s")
+    assert of(child, "keep_in_child") == 300_000
+    assert of(child, "keep_late") == 0
+
+
+def test_a_python_program_ends_before_it_takes_itself_down(traced: Run) -> None:
+    """What a module holds at the end is live at the window's end, though the interpreter frees it."""
+    code = (
+        "import time\ntime.sleep(0.2)\nkept = [bytes(5000) for _ in range(1000)]\ntime.sleep(0.2)\n"
+    )
+    run = traced("/usr/bin/env", "python3", "-c", code, options=("--exact",))
+    found = window(run, "--from", "10%")
+    assert of(found, "<module>") >= 5_000_000
+
+
+def test_bad_windows_are_refused(build: Build, traced: Run) -> None:
+    """One line says what is wrong with a window."""
+    run = traced(build("lives"), options=("--exact",))
+    for arguments, reason in (
+        (("--from", "9m"), "must come before"),
+        (("--from", "50%", "--to", "40%"), "must come before"),
+        (("--from", "120%"), "is no share of the run"),
+        (("--from", "1s", "--by", "peak"), "take neither"),
+    ):
+        done = subprocess.run(
+            [*MEMATLAS, "report", str(run.file), *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert reason in done.stderr
+    assert ask("report", str(run.file), "--json", "--by", "churn")["by"] == "churn"
