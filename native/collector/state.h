@@ -59,10 +59,10 @@ struct sum {
 	double bad_frees;
 	uint32_t node, kind;
 	double live_variance, allocated_variance;
+	double brief;         /* bytes of freed blocks that lived less than a millisecond */
+	double lives[MEMATLAS_LIFETIMES]; /* freed blocks, by how long they lived */
 	double peak, peak_count, peak_variance;
 	double resident, huge, swapped; /* of the last residency join */
-	double lives[MEMATLAS_LIFETIMES]; /* blocks freed, by how long they lived */
-	double brief; /* bytes of those that lived less than a millisecond */
 };
 
 /* What was born in one cell of time and died in another, later one. */
