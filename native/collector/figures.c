@@ -24,6 +24,8 @@ static void describe(const struct trace_process *shared, struct mematlas_traced 
 	traced->left_behind = shared->left_behind;
 	traced->own_malloc = shared->own_malloc;
 	traced->disabled = __atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) == TRACE_DISABLED;
+	traced->attached = shared->attached;
+	traced->detached = traced->disabled && strcmp(shared->reason, TRACE_DETACHED) == 0;
 	traced->faults = __atomic_load_n(&shared->faults, __ATOMIC_ACQUIRE);
 	traced->faults_lost = __atomic_load_n(&shared->faults_lost, __ATOMIC_RELAXED);
 	memcpy(traced->faults_reason, shared->faults_reason, sizeof traced->faults_reason - 1);

@@ -48,6 +48,7 @@ struct mematlas_traced {
 	int32_t ending, status;
 	uint32_t python_version, python_hooked;
 	uint32_t disabled; /* 1: the tracer gave up; `reason` */
+	uint32_t attached, detached; /* 1: joined while it ran; let go as it was asked */
 	uint32_t inherited; /* 1: forked, and its parent's live memory is known */
 	double start_s, end_s; /* since the collector was made */
 	double live_bytes, peak_bytes, peak_s;

@@ -22,6 +22,7 @@
 
 #define TRACE_MAGIC 0x73616c74616d656dull /* "mematlas" */
 #define TRACE_VERSION 2u
+#define TRACE_DETACHED "detached" /* `reason` of a process that was let go as it was asked */
 #define TRACE_SESSION_VARIABLE "MEMATLAS_SESSION"
 #define TRACE_MAX_RINGS 4096u
 #define TRACE_MAX_FRAMES 512u /* of each sort (native, Python) in one stack */
@@ -89,6 +90,8 @@ struct trace_process {
 	uint32_t python_version;             /* PY_VERSION_HEX, 0: no interpreter seen */
 	uint32_t python_hooked;              /* 1: PyMem_SetAllocator wrappers are in */
 	uint64_t private_start[TRACE_PRIVATE_MAPS], private_end[TRACE_PRIVATE_MAPS]; /* the tracer's own anonymous memory; 0: unused pair */
+	uint32_t attached;    /* 1: joined while it ran; what it allocated before is not known */
+	uint32_t unused;
 	uint32_t faults;      /* atomic, enum trace_faults */
 	uint32_t faults_lost; /* atomic; samples that came where nothing could be recorded */
 	int32_t fault_events[2]; /* descriptors of the perf events, in this process */

@@ -42,6 +42,8 @@ TRACE_EXPORT int dlclose(void *handle)
 	int result = trace_real.dlclose(handle);
 
 	trace_modules_changed();
+	if (trace_session.attached && !trace_session_is_over())
+		trace_patch_closed();
 	return result;
 }
 
@@ -67,6 +69,8 @@ TRACE_EXPORT __attribute__((noreturn)) void quick_exit(int status)
 __attribute__((constructor)) static void constructor(void)
 {
 	trace_resolve();
+	if (!trace_is_preloaded())
+		return; /* mematlas_attach() will tell when to start */
 	trace_start();
 	if (!trace_session_is_over())
 		pthread_atfork(trace_before_fork, NULL, trace_after_fork_in_child);

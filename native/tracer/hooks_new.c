@@ -33,7 +33,7 @@ static inline bool allocates(const void *real)
 static TRACE_SLOW void *find(const char *name, const void *caller)
 {
 	Dl_info info;
-	void *found = dlsym(RTLD_NEXT, name);
+	void *found = trace_next(name);
 
 	if (!found && dladdr(caller, &info) && info.dli_fname) {
 		void *module = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);

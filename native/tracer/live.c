@@ -117,10 +117,37 @@ static bool erase(struct table *table, uint64_t address)
 	return false;
 }
 
+/* Stands for a piece there was no memory for: everything in it counts as live, so that bad frees go
+ * unnoticed, no more. */
+static uint64_t no_room;
+
+static void forget_tables(void)
+{
+	unsigned count = atomic_load(&table_count);
+
+	for (unsigned i = 0; i < count; i++) {
+		memset(tables[i].slots, 0, sizeof(uint64_t) << tables[i].bits);
+		atomic_store(&tables[i].used, 0);
+	}
+}
+
+static void forget_bitmaps(void)
+{
+	for (unsigned which = 0; which < 2; which++)
+		for (unsigned i = 0; i < 1u << (ADDRESS_BITS - PIECE_BITS); i++)
+			if (bitmaps[which][i] && bitmaps[which][i] != &no_room)
+				madvise(bitmaps[which][i], PIECE_BYTES, MADV_DONTNEED);
+}
+
 bool trace_live_start(void)
 {
-	if (!trace_session.exact)
-		return add_table(0);
+	forget_tables();
+	if (trace_session.attached && trace_generation > 1)
+		forget_bitmaps();
+	if (!trace_session.exact) {
+		memset(trace_filter, 0, sizeof trace_filter);
+		return atomic_load(&table_count) > 0 || add_table(0);
+	}
 	memset(trace_filter, 1, sizeof trace_filter);
 	return true;
 }
@@ -131,10 +158,6 @@ static uint64_t key_of(enum trace_kind kind, const void *block)
 	return ((uint64_t)(uintptr_t)block & ((1ull << ADDRESS_BITS) - 1)) |
 	       (kind == TRACE_PYOBJECT);
 }
-
-/* Stands for a piece there was no memory for: everything in it counts as live, so that bad frees go
- * unnoticed, no more. */
-static uint64_t no_room;
 
 static TRACE_SLOW uint64_t *add_piece(piece_pointer *place)
 {

@@ -78,6 +78,7 @@ struct trace_python_callbacks {
 	void (*restore)(void *block);
 };
 void trace_python_hook(const struct trace_python_callbacks *callbacks);
+void trace_python_unhook(void); /* with the interpreter's lock held */
 void trace_python_check_hooks(void); /* Python may have set its allocators since */
 
 #endif

@@ -43,9 +43,16 @@ static __attribute__((noinline)) void *slow_malloc(const struct allocator *real,
 	return block;
 }
 
+/* A thread in the middle of a call while the functions were exchanged brings the context of before:
+ * pymalloc's, which is NULL. */
+static inline const struct allocator *real_of(const void *context)
+{
+	return trace_likely(context != NULL) ? context : &wrapped[DOMAIN_OBJ];
+}
+
 static void *python_malloc(void *context, size_t size)
 {
-	const struct allocator *real = context;
+	const struct allocator *real = real_of(context);
 
 	if (size <= SMALL && trace_sample_due(size))
 		return slow_malloc(real, size);
@@ -64,7 +71,7 @@ static __attribute__((noinline)) void *slow_calloc(const struct allocator *real,
 
 static void *python_calloc(void *context, size_t count, size_t size)
 {
-	const struct allocator *real = context;
+	const struct allocator *real = real_of(context);
 
 	if (count <= SMALL && size <= SMALL && count * size <= SMALL &&
 	    trace_sample_due(count * size))
@@ -90,7 +97,7 @@ static __attribute__((noinline)) void *slow_realloc(const struct allocator *real
  * exact mode could tell the two apart by the address alone, so ask what happened instead. */
 static void *python_realloc(void *context, void *block, size_t size)
 {
-	const struct allocator *real = context;
+	const struct allocator *real = real_of(context);
 	bool due = size <= SMALL && trace_sample_due(size);
 
 	if (due || (block && trace_free_due(block)))
@@ -107,7 +114,7 @@ static __attribute__((noinline)) void slow_free(const struct allocator *real, vo
 
 static void python_free(void *context, void *block)
 {
-	const struct allocator *real = context;
+	const struct allocator *real = real_of(context);
 
 	if (trace_free_due(block))
 		slow_free(real, block);
@@ -182,6 +189,36 @@ void trace_python_hook(const struct trace_python_callbacks *callbacks)
 	wrap_arenas();
 	wrap_domain(DOMAIN_MEM);
 	wrap_domain(DOMAIN_OBJ);
+}
+
+static void unwrap_domain(enum domain domain)
+{
+	struct allocator now;
+
+	get_allocator(domain, &now);
+	if (now.malloc == python_malloc) /* else somebody came after us, and still calls us */
+		set_allocator(domain, &wrapped[domain]);
+}
+
+/* With the interpreter's lock held. What was allocated meanwhile is the real allocators' own. */
+void trace_python_unhook(void)
+{
+	void (*get)(struct arena_allocator *) = (void (*)(
+		struct arena_allocator *))trace_python_symbol("PyObject_GetArenaAllocator");
+	void (*set)(struct arena_allocator *) = (void (*)(
+		struct arena_allocator *))trace_python_symbol("PyObject_SetArenaAllocator");
+	struct arena_allocator now;
+
+	if (!trace_python.hooked || !get_allocator || !set_allocator)
+		return;
+	unwrap_domain(DOMAIN_MEM);
+	unwrap_domain(DOMAIN_OBJ);
+	if (get && set) {
+		get(&now);
+		if (now.alloc == arena_alloc)
+			set(&wrapped_arena);
+	}
+	trace_python.hooked = false;
 }
 
 void trace_python_check_hooks(void)

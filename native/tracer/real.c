@@ -34,9 +34,15 @@ static void *nursery_take(size_t size, size_t alignment)
 	return (void *)p;
 }
 
-static void *find(const char *name)
+/* Loaded later, we come after nobody: the program's own scope has what we stand in front of. There our
+ * own functions may be found as well, where it has none. */
+void *trace_next(const char *name)
 {
-	return dlsym(RTLD_NEXT, name);
+	if (trace_is_preloaded())
+		return dlsym(RTLD_NEXT, name);
+	void *found = dlsym(RTLD_DEFAULT, name);
+	uintptr_t address = (uintptr_t)found;
+	return address >= trace_session.own_start && address < trace_session.own_end ? NULL : found;
 }
 
 void trace_resolve(void)
@@ -48,37 +54,37 @@ void trace_resolve(void)
 	resolving = true;
 
 	struct trace_real found = {
-		.malloc = find("malloc"),
-		.calloc = find("calloc"),
-		.realloc = find("realloc"),
-		.reallocarray = find("reallocarray"),
-		.free = find("free"),
-		.memalign = find("memalign"),
-		.aligned_alloc = find("aligned_alloc"),
-		.posix_memalign = find("posix_memalign"),
-		.valloc = find("valloc"),
-		.pvalloc = find("pvalloc"),
-		.mmap = find("mmap"),
-		.munmap = find("munmap"),
-		.mremap = find("mremap"),
-		.dlclose = find("dlclose"),
-		.pthread_create = find("pthread_create"),
-		._exit = find("_exit"),
-		.quick_exit = find("quick_exit"),
-		.execve = find("execve"),
-		.execvpe = find("execvpe"),
-		.fexecve = find("fexecve"),
-		.posix_spawn = find("posix_spawn"),
-		.posix_spawnp = find("posix_spawnp"),
-		.sigaction = find("sigaction"),
-		.signal = find("signal"),
-		.sigprocmask = find("sigprocmask"),
-		.pthread_sigmask = find("pthread_sigmask"),
-		.prctl = find("prctl"),
-		.setrlimit = find("setrlimit"),
-		.prlimit = find("prlimit"),
+		.malloc = trace_next("malloc"),
+		.calloc = trace_next("calloc"),
+		.realloc = trace_next("realloc"),
+		.reallocarray = trace_next("reallocarray"),
+		.free = trace_next("free"),
+		.memalign = trace_next("memalign"),
+		.aligned_alloc = trace_next("aligned_alloc"),
+		.posix_memalign = trace_next("posix_memalign"),
+		.valloc = trace_next("valloc"),
+		.pvalloc = trace_next("pvalloc"),
+		.mmap = trace_next("mmap"),
+		.munmap = trace_next("munmap"),
+		.mremap = trace_next("mremap"),
+		.dlclose = trace_next("dlclose"),
+		.pthread_create = trace_next("pthread_create"),
+		._exit = trace_next("_exit"),
+		.quick_exit = trace_next("quick_exit"),
+		.execve = trace_next("execve"),
+		.execvpe = trace_next("execvpe"),
+		.fexecve = trace_next("fexecve"),
+		.posix_spawn = trace_next("posix_spawn"),
+		.posix_spawnp = trace_next("posix_spawnp"),
+		.sigaction = trace_next("sigaction"),
+		.signal = trace_next("signal"),
+		.sigprocmask = trace_next("sigprocmask"),
+		.pthread_sigmask = trace_next("pthread_sigmask"),
+		.prctl = trace_next("prctl"),
+		.setrlimit = trace_next("setrlimit"),
+		.prlimit = trace_next("prlimit"),
 	};
-	trace_real_syscall = find("syscall");
+	trace_real_syscall = trace_next("syscall");
 	trace_real = found;
 	atomic_store_explicit(&resolved, true, memory_order_release);
 	resolving = false;

@@ -21,10 +21,16 @@ static uint64_t address_word(enum trace_kind kind, const void *block, unsigned f
 	       (uint64_t)flags << 56;
 }
 
+/* How far to count where nothing is to be recorded: for ever, or until a session may have come. */
+static int64_t idle_gap(void)
+{
+	return trace_is_preloaded() ? INT64_MAX : 1 << 20;
+}
+
 bool trace_slow_sample(size_t size)
 {
 	if (!trace_ready()) {
-		trace_tls.left = trace_session_is_over() ? INT64_MAX : 0;
+		trace_tls.left = trace_session_is_over() ? idle_gap() : 0;
 		return false;
 	}
 	if (trace_session.exact) {
@@ -49,11 +55,22 @@ bool trace_slow_sample(size_t size)
 	return true;
 }
 
+static void look_for_modules(void)
+{
+	static _Atomic uint32_t events;
+	uint32_t step = trace_session.exact ? 1024 : 1;
+
+	if (atomic_fetch_add_explicit(&events, 1, memory_order_relaxed) % step == 0)
+		trace_patch_news();
+}
+
 void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsigned flags)
 {
 	int saved = errno;
 	struct trace_thread *thread = this_thread();
 
+	if (trace_session.attached)
+		look_for_modules();
 	if (thread) {
 		uint32_t stack = trace_stack(thread);
 		if (stack && trace_begin(thread, 4) &&
@@ -129,7 +146,7 @@ bool trace_freeing(enum trace_kind kind, const void *block)
 		struct trace_thread *thread = this_thread();
 		if (thread && live)
 			put_pair(thread, TRACE_FREE, address_word(kind, block, 0));
-		else if (thread && kind == TRACE_MALLOC)
+		else if (thread && kind == TRACE_MALLOC && !trace_session.attached)
 			report_bad_free(thread, kind, block);
 	}
 	errno = saved;

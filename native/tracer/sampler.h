@@ -22,6 +22,7 @@ struct trace_tls {
 	int32_t arena_depth; /* > 0: an allocator is mapping memory for itself */
 	bool counting;       /* `left` has been drawn */
 	bool borrowed;       /* `thread` is the shared ring, held until the hook is through */
+	uint32_t generation; /* of `thread` */
 	bool late;           /* its own ring is given back already: the thread is ending */
 	uintptr_t stack_low, stack_high; /* found once; 0: not yet */
 	uint64_t nested_events; /* malloc() blocks recorded by this thread */

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
@@ -272,6 +273,7 @@ static void describe_process(struct trace_process *process)
 	process->version = TRACE_VERSION;
 	process->rings = 1; /* the shared one */
 	process->most_rings = trace_session.most_rings;
+	process->attached = trace_session.attached;
 	process->pid = getpid();
 	process->parent_pid = getppid();
 	process->start = trace_now();
@@ -310,6 +312,10 @@ static bool map_process_file(void)
 
 static bool make_fork_mark(void)
 {
+	if (fork_mark) {
+		*fork_mark = 1;
+		return true;
+	}
 	fork_mark =
 		trace_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (fork_mark == MAP_FAILED)
@@ -325,16 +331,42 @@ bool trace_is_forked(void)
 	return fork_mark && *fork_mark == 0;
 }
 
-static bool join_session(void)
-{
-	const char *named = environ ? getenv(TRACE_SESSION_VARIABLE) : NULL;
+uint32_t trace_generation = 1;
 
+/* What is preloaded comes before the loader in its own list; what is loaded later, after it. */
+static bool comes_before_loader(void)
+{
+	struct link_map *map = NULL;
+	Dl_info own;
+
+	if (!dladdr1(&trace_session, &own, (void **)&map, RTLD_DL_LINKMAP))
+		return true;
+	for (; map; map = map->l_prev) {
+		const char *name = map->l_name ? strrchr(map->l_name, '/') : NULL;
+		if (name && strncmp(name, "/ld-linux", 9) == 0)
+			return false;
+	}
+	return true;
+}
+
+bool trace_is_preloaded(void)
+{
+	static _Atomic int known;
+
+	if (!atomic_load_explicit(&known, memory_order_relaxed)) {
+		trace_session.own_start = (uintptr_t)__ehdr_start;
+		trace_session.own_end = (uintptr_t)etext;
+		atomic_store(&known, comes_before_loader() ? 1 : -1);
+	}
+	return atomic_load_explicit(&known, memory_order_relaxed) > 0;
+}
+
+static bool join_session(const char *named)
+{
 	if (!named || strlen(named) >= sizeof directory)
 		return false;
 	strcpy(directory, named);
 	trace_exec_start(directory);
-	trace_session.own_start = (uintptr_t)__ehdr_start;
-	trace_session.own_end = (uintptr_t)etext;
 	if (!map_control())
 		return false;
 	trace_session.most_rings = choose_rings();
@@ -371,7 +403,7 @@ void trace_start(void)
 	int guard = trace_tls.guard;
 	trace_tls.guard = TRACE_INSIDE;
 	trace_resolve();
-	if (join_session()) {
+	if (join_session(getenv(TRACE_SESSION_VARIABLE))) {
 		trace_tls.left = 0;
 		announce();
 		atomic_store(&state, RUNNING);
@@ -382,6 +414,54 @@ void trace_start(void)
 	}
 	trace_tls.guard = guard;
 	errno = saved;
+}
+
+/* Rings of a session that is over stay where they are, empty and private: a thread may still be at work
+ * on one. */
+static void let_rings_go(void)
+{
+	size_t size = mapped_size(trace_session.most_rings);
+
+	syscall(SYS_mmap, trace_session.process, size, PROT_READ | PROT_WRITE,
+		MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
+	syscall(SYS_munmap, trace_session.control, TRACE_PAGE);
+	trace_session.control = NULL;
+}
+
+int trace_join(const char *named)
+{
+	int before = atomic_load(&state);
+
+	if (before == RUNNING || before == STARTING ||
+	    !atomic_compare_exchange_strong(&state, &before, STARTING))
+		return -EBUSY;
+	int guard = trace_tls.guard;
+	trace_tls.guard = TRACE_INSIDE;
+	trace_resolve();
+	trace_session.attached = true;
+	bool again = trace_session.process != NULL;
+	if (again)
+		let_rings_go();
+	trace_session.process = NULL;
+	trace_generation += again;
+	bool joined_it = join_session(named);
+	if (joined_it) {
+		trace_tls.left = 0;
+		clock_gettime(CLOCK_MONOTONIC, &joined);
+		trace_tell_maps();
+		__atomic_store_n(&trace_session.process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
+		atomic_store(&state, RUNNING);
+	} else {
+		trace_disable("could not join the session");
+	}
+	trace_tls.guard = guard;
+	return joined_it ? 0 : -ENOENT;
+}
+
+void trace_quit(void)
+{
+	if (atomic_load(&state) == RUNNING)
+		trace_disable(TRACE_DETACHED);
 }
 
 bool trace_ready(void)

@@ -39,7 +39,13 @@ size_t trace_slot_bytes(void)
 
 bool trace_threads_start(void)
 {
-	trace_session.slots = trace_map(SLOT_BYTES * trace_session.most_rings, PROT_NONE);
+	static uint32_t made_for;
+
+	if (trace_session.slots && made_for == trace_session.most_rings)
+		syscall(SYS_madvise, trace_session.slots, SLOT_BYTES * made_for, MADV_DONTNEED);
+	else
+		trace_session.slots = trace_map(SLOT_BYTES * trace_session.most_rings, PROT_NONE);
+	made_for = trace_session.most_rings;
 	have_key = have_key || pthread_key_create(&thread_key, leave_thread) == 0;
 	return trace_session.slots && have_key;
 }
@@ -255,6 +261,7 @@ static TRACE_SLOW struct trace_thread *set_up(void)
 		return NULL;
 	}
 	trace_tls.thread = thread;
+	trace_tls.generation = trace_generation;
 	if (!trace_tls.counting)
 		trace_tls.left = trace_session.exact ? -1 : trace_draw_gap(thread);
 	trace_tls.counting = true;
@@ -263,6 +270,11 @@ static TRACE_SLOW struct trace_thread *set_up(void)
 
 struct trace_thread *trace_thread_get(void)
 {
+	if (trace_unlikely(trace_tls.generation != trace_generation)) {
+		trace_tls.thread = NULL;
+		trace_tls.counting = trace_tls.borrowed = trace_tls.late = false;
+		trace_tls.generation = trace_generation;
+	}
 	return trace_likely(trace_tls.thread != NULL) ? trace_tls.thread : set_up();
 }
 

@@ -60,6 +60,7 @@ struct trace_real {
 extern struct trace_real trace_real;
 extern long (*trace_real_syscall)(long, ...);
 void trace_resolve(void);
+void *trace_next(const char *name); /* the function we stand in front of, or NULL */
 #define TRACE_REAL(name)                                                                           \
 	(*({                                                                                       \
 		if (!trace_real.name)                                                              \
@@ -92,10 +93,15 @@ struct trace_session {
 	uint32_t ring_words;
 	uint32_t most_rings; /* what the process may map, at most TRACE_MAX_RINGS */
 	bool exact;
+	bool attached; /* to a program that was running: what it allocated before is not known */
 	bool sandboxed; /* any system call of ours may kill the program */
 	uintptr_t own_start, own_end; /* text of this library */
 };
 extern struct trace_session trace_session;
+extern uint32_t trace_generation; /* of the session: caches of an earlier one are stale */
+bool trace_is_preloaded(void);
+int trace_join(const char *directory); /* the session of a program that is running; -errno */
+void trace_quit(void); /* and leaves it again */
 bool trace_ready(void); /* starts tracing on the first call; false: run on untouched */
 void trace_start(void);
 bool trace_session_is_over(void); /* there is none, or it ended: never ask again */
@@ -108,6 +114,12 @@ void trace_after_fork_in_child(void);
 void trace_before_exec(void);
 void trace_exec_failed(void);
 void trace_exit(void); /* lets the collector take its last look, a second at most */
+
+/* patch.c: hooks for a program that is running */
+bool trace_patch_start(void);
+void trace_patch_news(void); /* modules loaded since */
+void trace_patch_closed(void); /* after a dlclose() */
+void trace_patch_end(void);
 
 /* memory.c */
 void *trace_pages(size_t size, int protection, int flags, int fd); /* mmap() itself */
@@ -175,7 +187,7 @@ void trace_modules_changed(void);
 bool trace_same_module(const void *a, const void *b);
 
 /* live.c: which blocks are recorded as live. */
-bool trace_live_start(void);
+bool trace_live_start(void); /* anew, whatever an earlier session knew */
 bool trace_live_add(enum trace_kind kind, const void *block); /* false: no room, do not record it */
 bool trace_live_remove(enum trace_kind kind, const void *block);
 void trace_live_note_early(const void *block); /* allocated before tracing could start */

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import os
-import platform
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import duration, positive, size
 from mematlas.errors import MematlasError, UsageError
-from mematlas.model.recording import Sampling
-from mematlas.recording import Writer
 from mematlas.tracing import Settings
 from mematlas.tracing import run as trace
+from mematlas.tracing.output import open_recording, write_names
 from mematlas.tracing.settings import FAULT_PERIOD, INTERVAL_S, SAMPLE_BYTES
 from mematlas.tracing.target import check_program, find_program
 
 if TYPE_CHECKING:
     import argparse
+
+    from mematlas.recording import Writer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     written: list[tuple[str, Writer]] = []
 
     def open_writer(path: str) -> Writer:
-        written.append((path, _open(path, command, settings)))
+        written.append((path, open_recording(path, command, settings)))
         return written[0][1]
 
     check_program(find_program(command))
@@ -94,50 +93,13 @@ def run(arguments: argparse.Namespace) -> int:
     return outcome.status
 
 
-def _open(path: str, command: list[str], settings: Settings) -> Writer:
-    return Writer(
-        path,
-        command=command,
-        started=dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        machine=_machine(),
-        sampling=Sampling(
-            mode="exact" if settings.exact else "sampled",
-            sample_bytes=0 if settings.exact else settings.sample_bytes,
-            interval_s=settings.interval_s,
-            fault_period=settings.fault_period,
-        ),
-    )
-
-
-def _machine() -> dict[str, Any]:
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return {
-        "system": platform.system(),
-        "kernel": platform.release(),
-        "architecture": platform.machine(),
-        "cpus": os.cpu_count(),
-        "memory_bytes": pages,
-    }
-
-
 def _finish(writer: Writer, path: str) -> None:
-    """Resolve names while the files they come from are as they were, then sum up."""
+    """Resolve names, then sum up."""
     from rich.console import Console
 
     from mematlas.analysis.report import make_report
-    from mematlas.recording import read
-    from mematlas.recording.frames import Resolver
     from mematlas.views.text.report import render_summary
 
-    recording, resolver = read(path), Resolver()
-    for index, nodes in recording.nodes.items():
-        frames = resolver.resolve(
-            nodes["word"][1:], recording.modules.get(index, []), recording.codes.get(index, [])
-        )
-        writer.frames(index, frames)
-        recording.frames[index] = frames
-    writer.notes(resolver.notes)
-    writer.end()
-    recording.complete = True
+    recording = write_names(writer, path)
     console = Console(stderr=True)
     render_summary(make_report(recording, only="resident"), path, console=console)

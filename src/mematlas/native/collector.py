@@ -64,6 +64,8 @@ class Traced:
     status: int | None  # as from wait()
     python_version: int
     disabled: bool
+    attached: bool  # joined while it ran
+    detached: bool  # let go as it was asked
     reason: str
     inherited: bool
     start_s: float
@@ -160,6 +162,8 @@ class Collector:
             status=facts.status if facts.status >= 0 else None,
             python_version=facts.python_version,
             disabled=bool(facts.disabled),
+            attached=bool(facts.attached),
+            detached=bool(facts.detached),
             reason=_text(facts.reason),
             inherited=bool(facts.inherited),
             start_s=facts.start_s,

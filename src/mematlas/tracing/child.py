@@ -20,13 +20,19 @@ LIBRARY = "libmematlas_trace.so"
 _PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-def _library(session: Path) -> str:
-    """Path of the tracer, by way of the session where LD_PRELOAD could not hold it."""
-    found = os.fspath(resources.files("mematlas").joinpath(LIBRARY))  # type: ignore[call-overload]
+def library() -> str:
+    """Path of the tracer."""
+    found = str(os.fspath(resources.files("mematlas").joinpath(LIBRARY)))  # type: ignore[call-overload]
     if not os.path.exists(found):  # noqa: PTH110
         raise MematlasError(f"{found} is missing; install mematlas anew")
+    return found
+
+
+def _library_for(session: Path) -> str:
+    """Path of the tracer, by way of the session where LD_PRELOAD could not hold it."""
+    found = library()
     if not any(character in found for character in " :;"):
-        return str(found)
+        return found
     link = session / LIBRARY
     link.symlink_to(found)
     return str(link)
@@ -36,8 +42,8 @@ def start(command: Sequence[str], program: str, session: Path) -> subprocess.Pop
     """Start the program; its standard streams and open files are ours."""
     environment = dict(os.environ)
     preloaded = environment.get("LD_PRELOAD", "")
-    library = _library(session)
-    environment["LD_PRELOAD"] = f"{library}:{preloaded}" if preloaded else library
+    preload = _library_for(session)
+    environment["LD_PRELOAD"] = f"{preload}:{preloaded}" if preloaded else preload
     environment["MEMATLAS_SESSION"] = str(session)
     try:
         return subprocess.Popen(list(command), executable=program, env=environment, close_fds=False)

@@ -98,7 +98,7 @@ class ProcessRecorder:
             self.flush_timeline()
             process = replace(
                 self._process,
-                ending="still running when recording ended",
+                ending="detached" if facts.detached else "still running when recording ended",
                 note=_note(facts, self._unread),
             )
         elif self._process.ending == "exec":
@@ -204,7 +204,12 @@ def _version(number: int) -> str | None:
 
 def _note(facts: Traced, unread: str) -> str:
     notes = [unread] if unread else []
-    if facts.disabled:
+    if facts.attached:
+        notes.append(
+            "traced from the moment it was attached to: what it had allocated before counts as "
+            "allocator slack, or as other memory"
+        )
+    if facts.disabled and not facts.detached:
         notes.append(f"tracing ended early: {_clean(facts.reason)}")
     if facts.untraced_threads:
         notes.append(

@@ -1,0 +1,369 @@
+/* Hooks for a program that was started without us: the slots through which its modules call the
+ * functions we replace are pointed at our own, and pointed back at the end. */
+#define _GNU_SOURCE
+#include <elf.h>
+#include <link.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "tracer.h"
+
+#if defined(__x86_64__)
+#define JUMP_SLOT R_X86_64_JUMP_SLOT
+#define GLOB_DAT R_X86_64_GLOB_DAT
+#elif defined(__aarch64__)
+#define JUMP_SLOT R_AARCH64_JUMP_SLOT
+#define GLOB_DAT R_AARCH64_GLOB_DAT
+#endif
+
+#define NAMES 128u /* power of two, more than twice the hooks */
+#define MOST_SLOTS 32768u
+#define MOST_MODULES 2048u
+
+struct hook {
+	const char *name;
+	void *function;
+};
+
+/* Programs it execs are left alone, and so are its signals: page faults are not sampled here. */
+#define PATCHED(PATCH)                                                                             \
+	PATCH(malloc)                                                                              \
+	PATCH(calloc)                                                                              \
+	PATCH(realloc)                                                                             \
+	PATCH(reallocarray)                                                                        \
+	PATCH(free)                                                                                \
+	PATCH(memalign)                                                                            \
+	PATCH(aligned_alloc)                                                                       \
+	PATCH(posix_memalign)                                                                      \
+	PATCH(valloc)                                                                              \
+	PATCH(pvalloc)                                                                             \
+	PATCH(mmap)                                                                                \
+	PATCH(mmap64)                                                                              \
+	PATCH(munmap)                                                                              \
+	PATCH(mremap)                                                                              \
+	PATCH(dlclose)                                                                             \
+	PATCH(pthread_create)                                                                      \
+	PATCH(_exit)                                                                               \
+	PATCH(_Exit)                                                                               \
+	PATCH(quick_exit)                                                                          \
+	PATCH(prctl)                                                                               \
+	PATCH(syscall)                                                                             \
+	PATCH(setrlimit)                                                                           \
+	PATCH(setrlimit64)                                                                         \
+	PATCH(prlimit)                                                                             \
+	PATCH(prlimit64)                                                                           \
+	PATCH(_Znwm)                                                                               \
+	PATCH(_Znam)                                                                               \
+	PATCH(_ZnwmRKSt9nothrow_t)                                                                 \
+	PATCH(_ZnamRKSt9nothrow_t)                                                                 \
+	PATCH(_ZnwmSt11align_val_t)                                                                \
+	PATCH(_ZnamSt11align_val_t)                                                                \
+	PATCH(_ZnwmSt11align_val_tRKSt9nothrow_t)                                                  \
+	PATCH(_ZnamSt11align_val_tRKSt9nothrow_t)                                                  \
+	PATCH(_ZdlPv)                                                                              \
+	PATCH(_ZdaPv)                                                                              \
+	PATCH(_ZdlPvm)                                                                             \
+	PATCH(_ZdaPvm)                                                                             \
+	PATCH(_ZdlPvRKSt9nothrow_t)                                                                \
+	PATCH(_ZdaPvRKSt9nothrow_t)                                                                \
+	PATCH(_ZdlPvSt11align_val_t)                                                               \
+	PATCH(_ZdaPvSt11align_val_t)                                                               \
+	PATCH(_ZdlPvmSt11align_val_t)                                                              \
+	PATCH(_ZdaPvmSt11align_val_t)                                                              \
+	PATCH(_ZdlPvSt11align_val_tRKSt9nothrow_t)                                                 \
+	PATCH(_ZdaPvSt11align_val_tRKSt9nothrow_t)
+
+/* Only their addresses matter: under names of our own, types do not. */
+#define DECLARE(symbol) extern char hook_##symbol[] __asm__(#symbol);
+PATCHED(DECLARE)
+#define ENTRY(symbol) {#symbol, hook_##symbol},
+static const struct hook hooks[] = {PATCHED(ENTRY)};
+
+struct slot {
+	uintptr_t *place, before, ours;
+	uintptr_t base; /* of its module */
+};
+
+static const struct hook *names[NAMES];
+static struct slot *slots;
+static unsigned slot_count;
+static uintptr_t patched[MOST_MODULES];
+static unsigned patched_count;
+static unsigned long long seen_adds;
+static pthread_mutex_t patching = PTHREAD_MUTEX_INITIALIZER;
+
+static uint32_t hash(const char *name)
+{
+	uint32_t x = 2166136261u;
+
+	while (*name)
+		x = (x ^ (unsigned char)*name++) * 16777619u;
+	return x ^ x >> 15;
+}
+
+static void index_names(void)
+{
+	if (names[hash(hooks[0].name) & (NAMES - 1)])
+		return;
+	for (unsigned i = 0; i < sizeof hooks / sizeof *hooks; i++) {
+		uint32_t at = hash(hooks[i].name);
+		while (names[at & (NAMES - 1)])
+			at++;
+		names[at & (NAMES - 1)] = &hooks[i];
+	}
+}
+
+static const struct hook *find_hook(const char *name)
+{
+	for (uint32_t at = hash(name); names[at & (NAMES - 1)]; at++)
+		if (strcmp(names[at & (NAMES - 1)]->name, name) == 0)
+			return names[at & (NAMES - 1)];
+	return NULL;
+}
+
+struct module {
+	uintptr_t base, relro_start, relro_end;
+	const ElfW(Sym) * symbols;
+	const char *strings;
+	const ElfW(Rela) * relocations[2]; /* of the procedure linkage table, and the others */
+	size_t counts[2];
+};
+
+/* The loader turns most of these into addresses, but not in modules it may not write. */
+static uintptr_t absolute(uintptr_t base, uintptr_t value)
+{
+	return value < base ? value + base : value;
+}
+
+static bool read_dynamic(struct module *module, const ElfW(Dyn) * dynamic)
+{
+	bool rela = true;
+
+	for (; dynamic->d_tag != DT_NULL; dynamic++) {
+		uintptr_t value = dynamic->d_un.d_ptr, place = absolute(module->base, value);
+		switch (dynamic->d_tag) {
+		case DT_SYMTAB:
+			module->symbols = (const ElfW(Sym) *)place;
+			break;
+		case DT_STRTAB:
+			module->strings = (const char *)place;
+			break;
+		case DT_JMPREL:
+			module->relocations[0] = (const ElfW(Rela) *)place;
+			break;
+		case DT_PLTRELSZ:
+			module->counts[0] = value / sizeof(ElfW(Rela));
+			break;
+		case DT_RELA:
+			module->relocations[1] = (const ElfW(Rela) *)place;
+			break;
+		case DT_RELASZ:
+			module->counts[1] = value / sizeof(ElfW(Rela));
+			break;
+		case DT_PLTREL:
+			rela = value == DT_RELA;
+			break;
+		default:
+			break;
+		}
+	}
+	return rela && module->symbols && module->strings;
+}
+
+static bool write_slot(const struct module *module, uintptr_t *place, uintptr_t value)
+{
+	uintptr_t page = (uintptr_t)place & ~(uintptr_t)(TRACE_PAGE - 1);
+	bool sealed = page >= (module->relro_start & ~(uintptr_t)(TRACE_PAGE - 1)) &&
+		      page < module->relro_end;
+
+	if (sealed && syscall(SYS_mprotect, page, TRACE_PAGE, PROT_READ | PROT_WRITE) != 0)
+		return false;
+	__atomic_store_n(place, value, __ATOMIC_RELEASE);
+	if (sealed)
+		syscall(SYS_mprotect, page, TRACE_PAGE, PROT_READ);
+	return true;
+}
+
+static void patch_slot(const struct module *module, const ElfW(Rela) * relocation)
+{
+	uint32_t type = ELF64_R_TYPE(relocation->r_info);
+
+	if (type != JUMP_SLOT && type != GLOB_DAT)
+		return;
+	const ElfW(Sym) *symbol = &module->symbols[ELF64_R_SYM(relocation->r_info)];
+	const struct hook *hook = find_hook(module->strings + symbol->st_name);
+	uintptr_t *place = (uintptr_t *)(module->base + relocation->r_offset);
+	if (!hook || slot_count == MOST_SLOTS || *place == 0 || *place == (uintptr_t)hook->function)
+		return; /* 0: weak, and nobody has it */
+	struct slot *slot = &slots[slot_count];
+	*slot = (struct slot){place, *place, (uintptr_t)hook->function, module->base};
+	if (write_slot(module, place, slot->ours))
+		slot_count++;
+}
+
+static bool describe(struct module *module, const struct dl_phdr_info *info)
+{
+	const ElfW(Dyn) *dynamic = NULL;
+
+	*module = (struct module){.base = info->dlpi_addr};
+	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+		uintptr_t start = info->dlpi_addr + segment->p_vaddr;
+		if (segment->p_type == PT_DYNAMIC)
+			dynamic = (const ElfW(Dyn) *)start;
+		if (segment->p_type == PT_LOAD && trace_session.own_start >= start &&
+		    trace_session.own_start < start + segment->p_memsz)
+			return false; /* ourselves */
+		if (segment->p_type == PT_GNU_RELRO) {
+			module->relro_start = start;
+			module->relro_end = start + segment->p_memsz;
+		}
+	}
+	return dynamic && read_dynamic(module, dynamic);
+}
+
+/* The loader itself allocates by what it found at start-up, and the vdso calls nobody. */
+static bool is_left_alone(const struct dl_phdr_info *info)
+{
+	const char *name = strrchr(info->dlpi_name, '/');
+
+	name = name ? name + 1 : info->dlpi_name;
+	return strncmp(name, "ld-linux", 8) == 0 || strncmp(name, "linux-vdso", 10) == 0;
+}
+
+static bool is_patched(uintptr_t base)
+{
+	for (unsigned i = 0; i < patched_count; i++)
+		if (patched[i] == base)
+			return true;
+	return false;
+}
+
+static int patch_module(struct dl_phdr_info *info, size_t size, void *unused)
+{
+	struct module module;
+
+	(void)size;
+	(void)unused;
+	seen_adds = info->dlpi_adds;
+	if (is_patched(info->dlpi_addr) || is_left_alone(info) || !describe(&module, info) ||
+	    patched_count == MOST_MODULES)
+		return 0;
+	patched[patched_count++] = info->dlpi_addr;
+	for (int list = 0; list < 2; list++)
+		for (size_t i = 0; module.relocations[list] && i < module.counts[list]; i++)
+			patch_slot(&module, &module.relocations[list][i]);
+	return 0;
+}
+
+bool trace_patch_start(void)
+{
+	if (!slots)
+		slots = trace_map(MOST_SLOTS * sizeof *slots, PROT_READ | PROT_WRITE);
+	if (!slots)
+		return false;
+	pthread_mutex_lock(&patching);
+	index_names();
+	dl_iterate_phdr(patch_module, NULL);
+	pthread_mutex_unlock(&patching);
+	return true;
+}
+
+static int has_news(struct dl_phdr_info *info, size_t size, void *unused)
+{
+	(void)size;
+	(void)unused;
+	return info->dlpi_adds != seen_adds ? 2 : 1;
+}
+
+/* Modules come and go without a word. One that came, and another that went before, may share a base: the
+ * latter's slots are forgotten when it is closed. */
+void trace_patch_news(void)
+{
+	if (dl_iterate_phdr(has_news, NULL) != 2 || pthread_mutex_trylock(&patching) != 0)
+		return;
+	dl_iterate_phdr(patch_module, NULL);
+	pthread_mutex_unlock(&patching);
+}
+
+/* ---- back ---- */
+
+struct loaded {
+	uintptr_t bases[MOST_MODULES];
+	unsigned count;
+};
+
+static int list_module(struct dl_phdr_info *info, size_t size, void *argument)
+{
+	struct loaded *loaded = argument;
+
+	(void)size;
+	if (loaded->count < MOST_MODULES)
+		loaded->bases[loaded->count++] = info->dlpi_addr;
+	return 0;
+}
+
+static bool is_loaded(const struct loaded *loaded, uintptr_t base)
+{
+	for (unsigned i = 0; i < loaded->count; i++)
+		if (loaded->bases[i] == base)
+			return true;
+	return false;
+}
+
+/* Which of the slots lie in modules that are gone? They are not ours to write any more. */
+static void forget_closed(void)
+{
+	static struct loaded loaded; /* under the lock; too large for a small stack */
+	unsigned kept = 0;
+
+	loaded.count = 0;
+	dl_iterate_phdr(list_module, &loaded);
+	for (unsigned i = 0; i < slot_count; i++)
+		if (is_loaded(&loaded, slots[i].base))
+			slots[kept++] = slots[i];
+	slot_count = kept;
+	kept = 0;
+	for (unsigned i = 0; i < patched_count; i++)
+		if (is_loaded(&loaded, patched[i]))
+			patched[kept++] = patched[i];
+	patched_count = kept;
+}
+
+void trace_patch_closed(void)
+{
+	if (!slots)
+		return;
+	pthread_mutex_lock(&patching);
+	forget_closed();
+	pthread_mutex_unlock(&patching);
+}
+
+static int restore_module(struct dl_phdr_info *info, size_t size, void *unused)
+{
+	struct module module;
+
+	(void)size;
+	(void)unused;
+	if (is_left_alone(info) || !describe(&module, info))
+		return 0;
+	for (unsigned i = 0; i < slot_count; i++)
+		if (slots[i].base == module.base && *slots[i].place == slots[i].ours)
+			write_slot(&module, slots[i].place, slots[i].before);
+	return 0;
+}
+
+void trace_patch_end(void)
+{
+	if (!slots)
+		return;
+	pthread_mutex_lock(&patching);
+	forget_closed();
+	dl_iterate_phdr(restore_module, NULL);
+	slot_count = patched_count = 0;
+	pthread_mutex_unlock(&patching);
+}
