@@ -186,6 +186,22 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int proces
 				struct mematlas_account *account);
 int64_t mematlas_collector_rows(struct mematlas_collector *collector, struct mematlas_held *rows, uint64_t room);
 int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts, uint64_t room);
+
+/* system/borrow.c: a thread of another process, stopped, to call functions in it. All calls come from the
+ * thread that borrowed it. -ETIME: not within `patience_s`; the thread is then as it was. */
+struct mematlas_borrowed;
+struct mematlas_borrowed_place {
+	uint64_t pc, stack;
+	int64_t system_call; /* that it is in; -1: it is in code of its own */
+};
+int mematlas_borrow(int pid, int tid, double patience_s, struct mematlas_borrowed **ret);
+void mematlas_borrowed_at(const struct mematlas_borrowed *borrowed, struct mematlas_borrowed_place *ret);
+/* Calls function(text, second) on a stack of ours. `gadget` is the address of a system call instruction.
+ * -EFAULT: the function did not return. */
+int mematlas_borrowed_call(struct mematlas_borrowed *borrowed, uint64_t gadget, uint64_t function,
+			   const char *text, uint64_t second, int64_t *ret);
+int mematlas_give_back(struct mematlas_borrowed *borrowed); /* as it was, and frees it */
+
 /* scan/maps.c: /proc/PID/maps or smaps, from an open file, to columns of uint64. */
 enum mematlas_maps_column {
 	MEMATLAS_MAPS_START,

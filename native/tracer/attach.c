@@ -9,7 +9,7 @@
 #include "tracer.h"
 
 TRACE_EXPORT int mematlas_attach(const char *session, int has_interpreter);
-TRACE_EXPORT int mematlas_detach(int has_interpreter);
+TRACE_EXPORT int mematlas_detach(const char *unused, int has_interpreter);
 
 static void with_interpreter(void (*work)(void))
 {
@@ -101,10 +101,11 @@ int mematlas_attach(const char *session, int has_interpreter)
 }
 
 /* From then on no call of the program comes by here; what was mapped stays, unused. */
-int mematlas_detach(int has_interpreter)
+int mematlas_detach(const char *unused, int has_interpreter)
 {
 	int saved = errno, guard = trace_tls.guard;
 
+	(void)unused;
 	if (!trace_session.attached)
 		return -ESRCH;
 	trace_quit();

@@ -82,14 +82,14 @@ class Block:
         try:
             self._tell("look")
             self._answer("looked")
-            self._tracer.mematlas_detach(1)
+            self._tracer.mematlas_detach(None, 1)
             self._tell("end")
             self._answer("done")
         except MematlasError:
             if kind is None:
                 raise
         finally:
-            self._tracer.mematlas_detach(1)  # once more does no harm
+            self._tracer.mematlas_detach(None, 1)  # once more does no harm
             self._give_up()
 
     def report(self) -> Report:

@@ -18,6 +18,8 @@ class Command(NamedTuple):
 
 COMMANDS: tuple[Command, ...] = (
     Command("run", "mematlas.cli.run", "run a program and record who owns its memory"),
+    Command("attach", "mematlas.cli.attach", "the same of a program that is running"),
+    Command("detach", "mematlas.cli.detach", "end what attach began, if it cannot itself"),
     Command("report", "mematlas.cli.report", "what owns the resident memory of a recorded run"),
     Command("leaks", "mematlas.cli.leaks", "what was still live at the end of a recorded run"),
     Command("merge", "mematlas.cli.merge", "several recordings into one that adds them up"),

@@ -86,14 +86,14 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if outcome.failure:
             raise outcome.failure
-        _finish(written[0][1], written[0][0])
+        sum_up(written[0][1], written[0][0])
     except (OSError, MematlasError) as error:
         path = written[0][0] if written else "the recording"
         print(f"mematlas: {path} is cut short: {error}", file=sys.stderr)
     return outcome.status
 
 
-def _finish(writer: Writer, path: str) -> None:
+def sum_up(writer: Writer, path: str) -> None:
     """Resolve names, then sum up."""
     from rich.console import Console
 

@@ -3,6 +3,7 @@
 from mematlas.native.arena import ArenaFigures, ArenaHandle
 from mematlas.native.arrays import STEPS as ARRAY_STEPS
 from mematlas.native.arrays import ArrayFigures, ArrayHandler, swap_handler
+from mematlas.native.borrow import BorrowedThread
 from mematlas.native.chain import gather_sum, link_chain, walk_chain
 from mematlas.native.chunks import HeapWalk, walk_heap
 from mematlas.native.collector import Account, Collector, Event, Faults, Traced, TraceSettings
@@ -45,6 +46,7 @@ __all__ = [
     "ArenaHandle",
     "ArrayFigures",
     "ArrayHandler",
+    "BorrowedThread",
     "Collector",
     "Event",
     "Faults",

@@ -40,6 +40,25 @@ def session_directory(room: int) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
+def note_target(session: Path, pid: int) -> None:
+    """Note in the session which process it was attached to, and who attached."""
+    (session / "attached").write_text(f"{pid} {os.getpid()}\n")
+
+
+def attached_to(pid: int) -> int | None:
+    """Give the PID of the `mematlas attach` that is attached to a process, if one is."""
+    for base in (Path("/dev/shm"), Path(tempfile.gettempdir())):  # noqa: S108
+        for note in base.glob(_PREFIX + "*/attached"):
+            try:
+                target, owner = map(int, note.read_text().split())
+                alive = not _is_abandoned(note.parent, time.time())
+            except (OSError, ValueError):
+                continue
+            if target == pid and alive:
+                return owner
+    return None
+
+
 def _choose_base(room: int) -> Path:
     """Shared memory, unless it is as small as containers make it."""
     memory = Path("/dev/shm")  # noqa: S108  a private directory is made in it

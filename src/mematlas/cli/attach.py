@@ -1,0 +1,89 @@
+"""Record who owns the memory that a running program allocates from now on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mematlas.cli.arguments import duration, positive, size
+from mematlas.errors import MematlasError, UsageError
+from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, Settings
+
+if TYPE_CHECKING:
+    import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what `mematlas attach` takes."""
+    parser.add_argument("pid", type=positive, metavar="PID", help="the process to trace")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="recording to write; default mematlas-NAME.PID.atlas"
+    )
+    parser.add_argument(
+        "--duration",
+        type=duration,
+        metavar="S",
+        help="detach after so long; default at Ctrl-C, `mematlas detach`, or the program's end",
+    )
+    parser.add_argument("--exact", action="store_true", help="record every allocation")
+    parser.add_argument(
+        "--sample-bytes",
+        type=size,
+        default=SAMPLE_BYTES,
+        metavar="N",
+        help="mean bytes between samples, default 512K",
+    )
+    parser.add_argument(
+        "--interval",
+        type=duration,
+        default=INTERVAL_S,
+        metavar="S",
+        help="time between residency snapshots, default 1s",
+    )
+    parser.add_argument("--seed", type=positive, default=0, help="make the sampling repeatable")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Attach, follow, detach, and sum up what was allocated meanwhile."""
+    from mematlas.cli.run import sum_up
+    from mematlas.tracing.attach import attach
+
+    if arguments.sample_bytes < 1:
+        raise UsageError("--sample-bytes must be at least 1; use --exact to record everything")
+    if arguments.pid == os.getpid():
+        raise UsageError("mematlas cannot attach to itself; use mematlas.trace() in your program")
+    settings = Settings(
+        exact=arguments.exact,
+        sample_bytes=arguments.sample_bytes,
+        interval_s=arguments.interval,
+        fault_period=0,
+        seed=arguments.seed,
+    )
+    path = arguments.output or f"mematlas-{_name(arguments.pid)}.{arguments.pid}.atlas"
+    try:
+        writer = attach(
+            arguments.pid,
+            settings,
+            path,
+            duration_s=arguments.duration,
+            begun=lambda: _say_begun(arguments.pid, path, arguments.duration),
+        )
+    except OSError as error:
+        raise MematlasError(f"{path}: {error.strerror or error}") from None
+    sum_up(writer, path)
+    return 0
+
+
+def _name(pid: int) -> str:
+    try:
+        name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return "gone"
+    return "".join(each if each.isalnum() or each in "-_." else "_" for each in name)
+
+
+def _say_begun(pid: int, path: str, duration_s: float | None) -> None:
+    until = f"for {duration_s:g} s" if duration_s else "until Ctrl-C or `mematlas detach`"
+    print(f"mematlas: attached to {pid}, recording to {path} {until}", file=sys.stderr)
