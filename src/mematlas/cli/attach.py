@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="time between residency snapshots, default 1s",
     )
+    parser.add_argument(
+        "--live", action="store_true", help="show the report meanwhile; leaving it detaches"
+    )
     parser.add_argument("--seed", type=positive, default=0, help="make the sampling repeatable")
 
 
@@ -62,6 +65,8 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
     )
     path = arguments.output or f"mematlas-{_name(arguments.pid)}.{arguments.pid}.atlas"
+    if arguments.live:
+        return _attach_live(arguments, path)
     try:
         writer = attach(
             arguments.pid,
@@ -74,6 +79,18 @@ def run(arguments: argparse.Namespace) -> int:
         raise MematlasError(f"{path}: {error.strerror or error}") from None
     sum_up(writer, path)
     return 0
+
+
+def _attach_live(arguments: argparse.Namespace, path: str) -> int:
+    from mematlas.cli.live import check_terminal, watch
+
+    check_terminal()
+    options = ["-o", path, "--sample-bytes", str(arguments.sample_bytes)]
+    options += ["--interval", f"{arguments.interval}s"] + ["--exact"] * arguments.exact
+    options += ["--duration", f"{arguments.duration}s"] if arguments.duration else []
+    options += ["--seed", str(arguments.seed)] if arguments.seed else []
+    pid = str(arguments.pid)
+    return watch(["attach", pid, *options], path, leave_ends=True)
 
 
 def _name(pid: int) -> str:

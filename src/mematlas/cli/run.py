@@ -48,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N|off",
         help="sample one page fault in N, to tell who touched memory first; default 61",
     )
+    parser.add_argument(
+        "--live",
+        action="store_true",
+        help="show the report while the program runs; its output follows at the end",
+    )
     parser.add_argument("--seed", type=positive, default=0, help="make the sampling repeatable")
     parser.add_argument("command", nargs="...", metavar="COMMAND", help="program and its arguments")
 
@@ -68,6 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         fault_period=arguments.faults,
         seed=arguments.seed,
     )
+    if arguments.live:
+        return _run_live(arguments, command)
     written: list[tuple[str, Writer]] = []
 
     def open_writer(path: str) -> Writer:
@@ -91,6 +98,20 @@ def run(arguments: argparse.Namespace) -> int:
         path = written[0][0] if written else "the recording"
         print(f"mematlas: {path} is cut short: {error}", file=sys.stderr)
     return outcome.status
+
+
+def _run_live(arguments: argparse.Namespace, command: list[str]) -> int:
+    from mematlas.cli.live import check_terminal, watch
+
+    check_terminal()
+    check_program(find_program(command))
+    name = os.path.basename(command[0])  # noqa: PTH119
+    path = arguments.output or f"mematlas-{name}.{os.getpid()}.atlas"
+    options = ["-o", path, "--sample-bytes", str(arguments.sample_bytes)]
+    options += ["--interval", f"{arguments.interval}s", "--faults", str(arguments.faults or "off")]
+    options += ["--exact"] * arguments.exact
+    options += ["--seed", str(arguments.seed)] if arguments.seed else []
+    return watch(["run", *options, "--", *command], path)
 
 
 def sum_up(writer: Writer, path: str) -> None:

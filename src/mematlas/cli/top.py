@@ -185,7 +185,7 @@ def _show(arguments: argparse.Namespace) -> int:
         sys.__stderr__ = Path("/dev/tty").open("w", encoding="utf-8")  # type: ignore[misc]
     feed = _feed(arguments)
     inspector = None if arguments.replay else LiveInspector()
-    dark = arguments.theme == "dark" or (arguments.theme == "auto" and not _light_terminal())
+    dark = arguments.theme == "dark" or (arguments.theme == "auto" and not is_light())
     interval = arguments.interval or INTERVAL_S
     app = TopApp(feed, inspector, _choice(arguments), interval_s=interval, dark=dark)
     app.run()
@@ -194,7 +194,7 @@ def _show(arguments: argparse.Namespace) -> int:
     return app.return_code or 0
 
 
-def _light_terminal() -> bool:
-    """Tell by COLORFGBG, which some terminals set: "0;15" is black on white."""
+def is_light() -> bool:
+    """Tell whether the terminal is light by COLORFGBG, which some terminals set: "0;15" is black on white."""
     background = os.environ.get("COLORFGBG", "").rpartition(";")[2]
     return background in {"7", "15"}

@@ -70,6 +70,23 @@ class Resolver:
         return table
 
 
+class Names:
+    """The names of a recording that grows: what was resolved once is not resolved again."""
+
+    def __init__(self) -> None:
+        """Know none."""
+        self._resolver = Resolver()
+        self._known: dict[int, dict[int, tuple[Frame, ...]]] = {}
+
+    def give_to(self, recording: Recording) -> None:
+        """Put names into a recording that was read before its run wrote any."""
+        for index, rows in recording.nodes.items():
+            known = self._known.setdefault(index, {})
+            modules, codes = recording.modules.get(index, []), recording.codes.get(index, [])
+            known.update(self._resolver.resolve(_used_words(rows), modules, codes, known))
+            recording.frames.setdefault(index, {}).update(known)
+
+
 def resolve_missing(recording: Recording) -> list[str]:
     """Resolve what a recording that was cut short left unresolved; gives notes."""
     resolver = Resolver()

@@ -65,15 +65,22 @@ class Page:
 
 def render_report(report: Report, *, top: int, by: str, console: Console) -> None:
     """Write the whole report."""
-    page = Page.of(report, by, console)
-    blocks = [_header(page), _account(page), _timeline(page), _lines(page, top)]
-    blocks.append(first_touch(report.first_touch, page.frames, top))
-    blocks += [_processes(page), page.frames.bad_frees(report.bad_frees)]
-    blocks.append(page.frames.notes(report.notes))
+    blocks = draw_blocks(Page.of(report, by, console), top)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
             write(Text(), console)
         write(block, console)
+
+
+def draw_blocks(page: Page, top: int) -> list[Text]:
+    """Give the parts of the report, in their order; one that has nothing to say is empty."""
+    report = page.report
+    return [
+        *(_header(page), _account(page), _timeline(page), _lines(page, top)),
+        first_touch(report.first_touch, page.frames, top),
+        *(_processes(page), page.frames.bad_frees(report.bad_frees)),
+        page.frames.notes(report.notes),
+    ]
 
 
 def render_summary(report: Report, path: str, *, console: Console, top: int = 5) -> None:

@@ -25,15 +25,21 @@ _DETAIL = 14
 
 def render_window(window: Window, *, top: int, console: Console) -> None:
     """Write what the window left, its place in the run, and the lines that allocated it."""
-    ranked = lines(window.stacks, "live")
-    paths = [line.heaviest("live").frames for line in ranked]
-    page = Frames(console, names.shared_directory(paths))
-    blocks = [_header(window), _timeline(window, console), _lines(window, ranked, page, top)]
-    blocks.append(page.notes(window.notes))
+    blocks = draw_window(window, lines(window.stacks, "live"), top=top, console=console)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
             write(Text(), console)
         write(block, console)
+
+
+def draw_window(window: Window, ranked: list[Line], *, top: int, console: Console) -> list[Text]:
+    """Give the parts of it, in their order."""
+    paths = [line.heaviest("live").frames for line in ranked]
+    page = Frames(console, names.shared_directory(paths))
+    return [
+        *(_header(window), _timeline(window, console), _lines(window, ranked, page, top)),
+        page.notes(window.notes),
+    ]
 
 
 def _header(window: Window) -> Text:
