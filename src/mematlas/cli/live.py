@@ -59,7 +59,8 @@ class Watched:
             if self.running:  # its first chunk is being written
                 return None
             raise
-        recording.complete = recording.complete or self.running  # it is not cut short, only not over
+        if self.running:  # not cut short, only not over
+            recording.complete = True
         self._names = self._names or Names()
         self._names.give_to(recording)
         if self._pid is None and recording.processes:
