@@ -96,6 +96,8 @@ static void sweep_run(struct join *join, uint64_t at, uint64_t end, uint32_t sta
 		while (at < owned) {
 			uint64_t until = owned;
 			const struct span *block = span_at(&join->blocks, at, &until);
+			if (state & PAGES_RESIDENT)
+				pins_note(join, pool, block, at, until);
 			if (block)
 				give_to_block(join, pool, block, until - at, state);
 			else
@@ -161,6 +163,8 @@ static void settle(struct join *join, enum pool pool, double *live, double *vari
 	uint32_t part = part_index(join, MEMATLAS_PART_SLACK, pool_names[pool]);
 	join->collector->parts[part].resident_bytes = (uint64_t)(resident - estimate);
 	join->collector->parts[part].error_bytes = sqrt(tally->variance);
+	join->collector->parts[part].free_page_bytes = tally->whole;
+	join->collector->parts[part].pinned_bytes = tally->pinned;
 }
 
 static uint64_t make_parts(struct join *join)
@@ -215,7 +219,8 @@ static int make_rows(struct join *join)
 static void forget_residency(struct sums *sums)
 {
 	for (uint32_t i = 0; i < sums->count; i++)
-		sums->items[i].resident = sums->items[i].huge = sums->items[i].swapped = 0;
+		sums->items[i].resident = sums->items[i].huge = sums->items[i].swapped =
+			sums->items[i].pinned = 0;
 }
 
 /* The image is the one we trace as long as it maps its own session file. */
@@ -267,7 +272,9 @@ static int run_join(struct join *join, struct mematlas_account *account)
 	join->stack_part = part_index(join, MEMATLAS_PART_STACK, "other threads");
 	join->anon_part = part_index(join, MEMATLAS_PART_ANON, "unnamed");
 	forget_residency(&join->process->state.sums);
+	join->page.number = NO_PAGE;
 	sweep(join);
+	pins_end(join);
 	uint64_t total = make_parts(join);
 	account->unexplained_bytes = (int64_t)account->rss_bytes - (int64_t)total;
 	error = make_rows(join);

@@ -62,7 +62,7 @@ struct sum {
 	double brief;         /* bytes of freed blocks that lived less than a millisecond */
 	double lives[MEMATLAS_LIFETIMES]; /* freed blocks, by how long they lived */
 	double peak, peak_count, peak_variance;
-	double resident, huge, swapped; /* of the last residency join */
+	double resident, huge, swapped, pinned; /* of the last residency join */
 };
 
 /* What was born in one cell of time and died in another, later one. */

@@ -65,6 +65,18 @@ enum pool {
 struct tally {
 	uint64_t covered, bare; /* resident bytes under blocks, and not */
 	double estimate, variance;
+	uint64_t whole, pinned; /* of `bare`: pages without a live byte, and beside live bytes */
+};
+
+#define NO_PAGE UINT64_MAX
+#define PAGE_BLOCKS 256u
+
+/* The page the sweep is on, as far as it has come. */
+struct pinned_page {
+	uint64_t number;
+	enum pool pool;
+	uint32_t bare, blocks;
+	uint32_t sums[PAGE_BLOCKS], bytes[PAGE_BLOCKS]; /* of its live blocks */
 };
 
 /* Where the sweep is: what a byte of this mapping is when nobody else owns it. */
@@ -83,8 +95,14 @@ struct join {
 	struct place place;
 	uint32_t tracer_part, stack_part, anon_part;
 	struct tally tallies[POOLS];
+	struct pinned_page page;
 	bool failed;
 };
+
+/* pins.c: bytes [at, until) are of a block, or, NULL, bare. Called upwards, resident bytes alone. */
+void pins_note(struct join *join, enum pool pool, const struct span *block, uint64_t at,
+	       uint64_t until);
+void pins_end(struct join *join);
 
 /* places.c */
 uint32_t part_index(struct join *join, uint32_t kind, const char *name);

@@ -104,6 +104,12 @@ struct mematlas_held {
 	double live_bytes, live_count, live_variance, resident_bytes, huge_bytes, swapped_bytes;
 };
 
+/* Free bytes on pages that a stack's blocks keep resident; exact mode alone. */
+struct mematlas_pin {
+	uint32_t stack, kind;
+	double bytes;
+};
+
 struct mematlas_moment {
 	double time_s, rss_bytes, live_bytes, swap_bytes, minor_faults, major_faults;
 };
@@ -134,6 +140,7 @@ struct mematlas_part {
 	uint32_t kind, unused;
 	uint64_t resident_bytes;
 	double error_bytes; /* one standard error */
+	uint64_t free_page_bytes, pinned_bytes; /* of slack, exact: whole free pages, and beside live blocks */
 	char name[512];
 };
 
@@ -185,6 +192,8 @@ int64_t mematlas_collector_timeline(struct mematlas_collector *collector, int pr
 int mematlas_collector_snapshot(struct mematlas_collector *collector, int process,
 				struct mematlas_account *account);
 int64_t mematlas_collector_rows(struct mematlas_collector *collector, struct mematlas_held *rows, uint64_t room);
+int64_t mematlas_collector_pins(struct mematlas_collector *collector, int process, struct mematlas_pin *rows,
+				uint64_t room); /* as of the last join of this process */
 int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts, uint64_t room);
 
 /* system/borrow.c: a thread of another process, stopped, to call functions in it. All calls come from the

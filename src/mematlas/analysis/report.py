@@ -13,7 +13,7 @@ from mematlas.analysis import figures, moments
 from mematlas.analysis.stacks import Stacks
 from mematlas.analysis.table import StackTable, make_table
 from mematlas.analysis.touches import first_touch, touch_table
-from mematlas.model.recording import LIFETIMES
+from mematlas.model.recording import LIFETIMES, SlackPart
 from mematlas.model.report import (
     BadFree,
     ProcessLine,
@@ -22,11 +22,11 @@ from mematlas.model.report import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from mematlas.model.recording import Process, Recording, Rows, Snapshot
+    from mematlas.model.recording import Pins, Process, Recording, Rows, Snapshot
     from mematlas.model.report import StackFigures
 
 SERIES_POINTS = 2000
@@ -67,6 +67,7 @@ def make_report(
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted)),
         notes=tuple(_notes(recording, processes, peak)),
+        slack=_slack(recording, peak),
         first_touch=first_touch(recording, wanted),
     )
 
@@ -91,6 +92,7 @@ def _all_stacks(
     only: str | None,
 ) -> Sequence[StackFigures]:
     moment = {each.process: np.asarray(each.rows) for each in peak}
+    pins = {each.process: each.rows for each in _pins(recording, peak)}
     tables: list[StackTable] = []
     for process in processes:
         index = process.index
@@ -100,11 +102,30 @@ def _all_stacks(
             held = totals.rows
         stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
         rows = totals.rows if totals else None
-        tables += _table(stacks, index, rows, held, recording.lives.get(index), only)
+        more = {"lives": recording.lives.get(index), "pins": pins.get(index)}
+        tables += _table(stacks, index, rows, held, more, only)
         if index in recording.touches and only in {None, "touched"}:
             tables.append(touch_table(stacks, recording.touches[index]))
     whole = StackTable.joined(tables)
     return whole if len(whole) else ()
+
+
+def _pins(recording: Recording, looks: Sequence[Snapshot]) -> list[Pins]:
+    """Find what kept slack resident at these looks, where that is known."""
+    found = (recording.pins.get((each.process, each.time_s)) for each in looks)
+    return [each for each in found if each]
+
+
+def _slack(recording: Recording, looks: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
+    """Add up where the slack lies; None where not every event was recorded."""
+    if recording.sampling.mode != "exact" or not looks:
+        return None
+    sums: dict[str, tuple[int, int]] = {}
+    for each in (part for pins in _pins(recording, looks) for part in pins.slack):
+        free, pinned = sums.get(each.name, (0, 0))
+        sums[each.name] = free + each.free_page_bytes, pinned + each.pinned_bytes
+    parts = [SlackPart(name, free, pinned) for name, (free, pinned) in sums.items()]
+    return tuple(sorted(parts, key=lambda each: -each.free_page_bytes - each.pinned_bytes))
 
 
 def _table(
@@ -112,7 +133,7 @@ def _table(
     process: int,
     totals: Rows | None,
     held: Rows | None,
-    lives: Rows | None,
+    more: Mapping[str, Rows | None],
     only: str | None,
 ) -> Iterator[StackTable]:
     """One process's figures; `held` has its live and resident bytes at the account's moment."""
@@ -124,7 +145,8 @@ def _table(
     columns = figures.gather(held, at, [*_SNAPSHOT, *names]) | figures.gather(totals, at, _TOTALS)
     for name in _RESIDENCY:
         columns.setdefault(name, np.zeros(len(at)))
-    columns |= figures.gather(lives, at, [*LIFETIMES, "brief_bytes"])
+    columns |= figures.gather(more["lives"], at, [*LIFETIMES, "brief_bytes"])
+    columns |= figures.gather(more["pins"], at, ["pinned_bytes"])
     columns["churn_bytes"] = columns.pop("brief_bytes")
     columns["error_bytes"] = np.sqrt(np.maximum(columns.pop("live_variance"), 0))
     if only:

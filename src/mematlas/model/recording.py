@@ -68,6 +68,7 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("count", "<f8"),
         ("variance", "<f8"),
     ],
+    "PINS_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("pinned_bytes", "<f8")],
     "TOUCHES_DTYPE": [
         ("stack", "<u4"),
         ("owner", "<u4"),
@@ -105,6 +106,8 @@ if TYPE_CHECKING:
     AGES_DTYPE: np.dtype[np.void]
     """What one (stack, kind) allocated in the cell of time `born` and had freed in the later cell
     `died`, or, ALIVE, had not. What died in the cell it was born in is left out."""
+    PINS_DTYPE: np.dtype[np.void]
+    """Free bytes on pages that the blocks of one (stack, kind) keep resident."""
     TOUCHES_DTYPE: np.dtype[np.void]
     """Page faults one stack took in the memory of one owner: an allocation's stack and kind or, with
     kind 0, a place's number. `faults` holds major ones too. `bytes` became resident by them, in
@@ -228,6 +231,25 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True)
+class SlackPart:
+    """Where the slack of one part of the account lies; the two are part of its bytes."""
+
+    name: str  # as in Part
+    free_page_bytes: int  # on pages without a live byte: an allocator could give them back
+    pinned_bytes: int  # beside live blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Pins:
+    """What kept slack resident at one snapshot. Only where every event is recorded."""
+
+    process: int
+    time_s: float  # the snapshot's
+    slack: tuple[SlackPart, ...]
+    rows: Rows  # PINS_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
 class Ages:
     """When the memory of one process was allocated and freed, in cells of time, up to `time_s`."""
 
@@ -294,3 +316,6 @@ class Recording:
     touches: dict[int, Touches] = field(default_factory=dict)  # page faults, if asked for
     lives: dict[int, Rows] = field(default_factory=dict)  # LIVES_DTYPE
     ages: dict[int, Ages] = field(default_factory=dict)
+    pins: dict[tuple[int, float], Pins] = field(
+        default_factory=dict
+    )  # by process and time_s of a snapshot; exact mode alone

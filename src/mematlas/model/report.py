@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.model.recording import Frame, Part, Sampling
+    from mematlas.model.recording import Frame, Part, Sampling, SlackPart
 
-METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped", "touched", "churn")
+METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped", "touched", "churn", "pinned")
 """What stacks can be ranked by; the order is that of the metric switch."""
 
 
@@ -46,6 +46,7 @@ class StackFigures:
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
     touched_bytes: int = 0  # made resident by the page faults this stack took
     churn_bytes: int = 0  # of blocks freed within a millisecond
+    pinned_bytes: int = 0  # free bytes on pages its blocks keep resident; exact mode alone
     lived_100us: int = 0  # blocks freed, by how long they lived: below that,
     lived_1ms: int = 0  # and no less than the one before
     lived_10ms: int = 0
@@ -142,4 +143,7 @@ class Report:
     series: tuple[Series, ...]
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]  # what was not seen, and why
+    slack: tuple[SlackPart, ...] | None = (
+        None  # at the account's moment; None: sampled, or not seen
+    )
     first_touch: FirstTouch | None = None  # None: page faults were not sampled

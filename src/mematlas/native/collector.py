@@ -106,6 +106,7 @@ class Account:
     statm_rss_bytes: int
     unexplained_bytes: int
     parts: list[tuple[int, str, int, float]]  # kind, name, resident bytes, standard error
+    slack: list[tuple[str, int, int]]  # exact: name, whole free pages, free beside live blocks
     rows: bytes
 
 
@@ -280,6 +281,7 @@ class Collector:
             statm_rss_bytes=account.statm_rss_bytes,
             unexplained_bytes=account.unexplained_bytes,
             parts=self._parts(account.parts),
+            slack=self._slack(account.parts),
             rows=self._rows(account.rows),
         )
 
@@ -290,6 +292,23 @@ class Collector:
             (part.kind, _text(part.name), part.resident_bytes, part.error_bytes)
             for part in parts[0:got]
         ]
+
+    def _slack(self, count: int) -> list[tuple[str, int, int]]:
+        parts = ffi.new("struct mematlas_part[]", count + 1)
+        got = check(lib.mematlas_collector_parts(self._handle, parts, count))
+        return [
+            (_text(part.name), part.free_page_bytes, part.pinned_bytes)
+            for part in parts[0:got]
+            if part.free_page_bytes or part.pinned_bytes
+        ]
+
+    def pins(self, process: int) -> bytes:
+        """Give what kept slack resident at the last snapshot of this process (PINS_DTYPE)."""
+        facts = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, facts))
+        rows = ffi.new("struct mematlas_pin[]", facts.totals + 1)
+        got = check(lib.mematlas_collector_pins(self._handle, process, rows, facts.totals))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin")))
 
     def _rows(self, count: int) -> bytes:
         rows = ffi.new("struct mematlas_held[]", count + 1)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from mematlas.model.recording import Recording
+    from mematlas.model.recording import Ages, Recording, Snapshot
 
 
 def write_merged(
@@ -107,15 +107,7 @@ def _write_figures(
         writer.timeline(new, rows.tobytes())
     for look in recording.snapshots:
         if look.process == old:
-            writer.snapshot(
-                new,
-                time_s=look.time_s + later_s,
-                trigger=look.trigger,
-                rss_bytes=look.rss_bytes,
-                parts=look.parts,
-                unexplained_bytes=look.unexplained_bytes,
-                rows=np.asarray(look.rows).tobytes(),
-            )
+            _write_look(writer, recording, look, new, later_s)
     if totals := recording.totals.get(old):
         writer.totals(
             new,
@@ -127,12 +119,7 @@ def _write_figures(
     if old in recording.lives:
         writer.lives(new, recording.lives[old].tobytes())
     if ages := recording.ages.get(old):
-        # Cells keep their length, so they can only begin with the merged run by some of one.
-        later = round(later_s / ages.cell_s) if ages.cell_s else 0
-        rows = ages.rows.copy()
-        rows["born"] += later
-        rows["died"][rows["died"] != ALIVE] += later
-        writer.ages(new, time_s=ages.time_s + later_s, cell_s=ages.cell_s, rows=rows.tobytes())
+        _write_ages(writer, ages, new, later_s)
     if touches := recording.touches.get(old):
         writer.touches(
             new,
@@ -143,3 +130,33 @@ def _write_figures(
             places=touches.places,
             rows=touches.rows.tobytes(),
         )
+
+
+def _write_look(
+    writer: Writer, recording: Recording, look: Snapshot, new: int, later_s: float
+) -> None:
+    writer.snapshot(
+        new,
+        time_s=look.time_s + later_s,
+        trigger=look.trigger,
+        rss_bytes=look.rss_bytes,
+        parts=look.parts,
+        unexplained_bytes=look.unexplained_bytes,
+        rows=np.asarray(look.rows).tobytes(),
+    )
+    if pins := recording.pins.get((look.process, look.time_s)):
+        writer.pins(
+            new,
+            time_s=look.time_s + later_s,
+            slack=[(each.name, each.free_page_bytes, each.pinned_bytes) for each in pins.slack],
+            rows=pins.rows.tobytes(),
+        )
+
+
+def _write_ages(writer: Writer, ages: Ages, new: int, later_s: float) -> None:
+    """Cells keep their length, so they can only be moved by some whole ones."""
+    later = round(later_s / ages.cell_s) if ages.cell_s else 0
+    rows = ages.rows.copy()
+    rows["born"] += later
+    rows["died"][rows["died"] != ALIVE] += later
+    writer.ages(new, time_s=ages.time_s + later_s, cell_s=ages.cell_s, rows=rows.tobytes())

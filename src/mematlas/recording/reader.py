@@ -64,6 +64,7 @@ def read(path: str | PathLike[str]) -> model.Recording:
             pieces.complete = False
         _read_latest(pieces)
         _read_snapshots(pieces)
+        _read_pins(pieces)
     if pieces.header is None:
         message = f"{path}: the recording was cut before its first chunk; nothing can be read"
         raise MematlasError(message)
@@ -76,6 +77,12 @@ def _take_chunks(pieces: _Pieces, file: BinaryIO) -> None:
         decode = _DECODERS.get(kind)
         if kind == atlas.SNAPSHOT:
             _put_by(pieces, flags, payload)
+        elif kind == atlas.PINS:
+            facts = atlas.unpack_facts(flags, payload)
+            key = int(facts["process"]), _number(facts["time_s"])
+            pieces.packed_pins[key] = (flags, payload)
+            if len(pieces.packed_pins) > 4 * MOST_SNAPSHOTS:
+                _thin_pins(pieces)
         elif kind in _REPLACING:
             facts = atlas.unpack_facts(flags, payload)
             pieces.latest[kind, int(facts["process"])] = (flags, payload)
@@ -187,6 +194,8 @@ class _Pieces:
     touches: dict[int, model.Touches] = field(default_factory=dict)
     lives: dict[int, Rows] = field(default_factory=dict)
     ages: dict[int, model.Ages] = field(default_factory=dict)
+    packed_pins: dict[tuple[int, float], tuple[int, bytes]] = field(default_factory=dict)
+    pins: dict[tuple[int, float], model.Pins] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     complete: bool = False
 
@@ -208,6 +217,7 @@ class _Pieces:
             touches=self.touches,
             lives=self.lives,
             ages=self.ages,
+            pins=self.pins,
             notes=self.notes,
             complete=self.complete,
         )
@@ -368,6 +378,38 @@ def _read_ages(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
         cell_s=_number(facts["cell_s"]),
         rows=_stack_rows(_room(pieces, process), rows),
     )
+
+
+def _thin_pins(pieces: _Pieces) -> None:
+    """Keep those whose snapshot is kept."""
+    times = {
+        (process, _number(look.facts["time_s"]))
+        for process, looks in pieces.looks.items()
+        for _, look in looks.kept
+    }
+    pieces.packed_pins = {key: each for key, each in pieces.packed_pins.items() if key in times}
+
+
+def _read_pins(pieces: _Pieces) -> None:
+    """Take those of the snapshots that were kept."""
+    for look in pieces.snapshots:
+        key = look.process, look.time_s
+        if key not in pieces.packed_pins:
+            continue
+        try:
+            facts, data = atlas.unpack_payload(*pieces.packed_pins.pop(key))
+            rows = np.frombuffer(data, model.PINS_DTYPE)
+            pieces.pins[key] = model.Pins(
+                process=look.process,
+                time_s=look.time_s,
+                slack=tuple(
+                    model.SlackPart(_text(name), _amount(free), _amount(pinned))
+                    for name, free, pinned in facts["slack"]
+                ),
+                rows=_stack_rows(_room(pieces, look.process), rows),
+            )
+        except _MALFORMED:
+            pieces.complete = False
 
 
 def _read_timeline(pieces: _Pieces, facts: Facts, data: memoryview) -> None:

@@ -120,6 +120,21 @@ class Writer:
         }
         self._chunk(atlas.TOTALS, facts, rows)
 
+    def pins(
+        self,
+        process: int,
+        *,
+        time_s: float,
+        slack: Iterable[tuple[str, int, int]],
+        rows: bytes | memoryview,
+    ) -> None:
+        """Write what keeps slack resident, as of the snapshot at `time_s`; the rows are PINS_DTYPE.
+
+        `slack` has of each part of it the bytes in whole free pages and those beside live blocks.
+        """
+        facts = {"process": process, "time_s": time_s, "slack": [list(each) for each in slack]}
+        self._chunk(atlas.PINS, facts, rows)
+
     def lives(self, process: int, rows: bytes | memoryview) -> None:
         """Write how long freed blocks lived; LIVES_DTYPE rows that replace those before."""
         self._chunk(atlas.LIVES, {"process": process}, rows)

@@ -152,6 +152,13 @@ class ProcessRecorder:
             unexplained_bytes=account.unexplained_bytes,
             rows=account.rows,
         )
+        if account.slack:
+            self._writer.pins(
+                self._index,
+                time_s=account.time_s,
+                slack=[(_clean(name), free, pinned) for name, free, pinned in account.slack],
+                rows=self._collector.pins(self._index),
+            )
 
     def _write_totals(self) -> None:
         start = time.monotonic()

@@ -59,6 +59,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "timeline": [asdict(each) for each in report.series],
             "bad_frees": [_bad_free(each) for each in report.bad_frees],
             "notes": list(report.notes),
+            "slack": report.slack and [asdict(each) for each in report.slack],
             "first_touch": _first_touch(report.first_touch),
             "by": by,
             "stacks_total": len(ranked),

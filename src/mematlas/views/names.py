@@ -56,6 +56,7 @@ METRIC_TITLES = {
     "swapped": "swapped out",
     "touched": "first touched",
     "churn": "short-lived",
+    "pinned": "pinned",
 }
 METRIC_MEANINGS = {
     "resident": "in RAM when the account was taken",
@@ -65,6 +66,7 @@ METRIC_MEANINGS = {
     "huge": "resident in transparent huge pages",
     "swapped": "written out to swap",
     "touched": "made resident by the page faults these lines took",
+    "pinned": "free bytes kept resident by these lines' blocks, on the same pages",
     "churn": "of blocks freed within a millisecond, over the whole run",
 }
 CUT_SHORT = "The run was cut short; figures are right up to its last record."

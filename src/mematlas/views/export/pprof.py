@@ -38,13 +38,16 @@ TYPES = (
     ("swap_space", "bytes", "swapped_bytes"),
     ("touched_space", "bytes", "touched_bytes"),
     ("churn_space", "bytes", "churn_bytes"),
+    ("pinned_space", "bytes", "pinned_bytes"),
 )
 """Go's four first, in Go's order: readers know those by name."""
 DEFAULTS = {
     "live": "inuse_space",
     "allocated": "alloc_space",
     "swapped": "swap_space",
-    **{name: f"{name}_space" for name in ("resident", "peak", "huge", "touched", "churn")},
+    **{
+        name: f"{name}_space" for name in ("resident", "peak", "huge", "touched", "churn", "pinned")
+    },
 }
 _GZIP = 31  # window bits of a gzip stream
 _NATIVE_TOP = 1 << 63

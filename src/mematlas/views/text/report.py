@@ -26,6 +26,7 @@ _NUMBER = 10  # columns of a byte figure
 _BAR = 12
 _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
+_LITTLE = 1 << 20  # bytes of slack not worth a word
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
     """Give the parts of the report, in their order; one that has nothing to say is empty."""
     report = page.report
     return [
-        *(_header(page), _account(page), _timeline(page), _lines(page, top)),
+        *(_header(page), _account(page), _slack(page), _timeline(page), _lines(page, top)),
         first_touch(report.first_touch, page.frames, top),
         *(_processes(page), page.frames.bad_frees(report.bad_frees)),
         page.frames.notes(report.notes),
@@ -158,6 +159,39 @@ def _part_name(part: Part, directory: str) -> str:
     return f"{names.shorten(name, 40)} {format_bytes(part.resident_bytes)}"
 
 
+def _slack(page: Page) -> Text:
+    """Where the slack lies and who keeps it; nothing where there is little, or that is not known."""
+    slack = page.report.slack or ()
+    free, pinned = (
+        sum(getattr(each, name) for each in slack) for name in ("free_page_bytes", "pinned_bytes")
+    )
+    if free + pinned < max(_LITTLE, page.report.account.rss_bytes // 50):
+        return Text()
+    text = title("Slack", "free memory that allocators keep, at the same moment")
+    text.append(f"\n  {format_bytes(free).rjust(_NUMBER)}", "bold").append(
+        "  on pages without a live byte"
+    )
+    text.append(f"\n  {format_bytes(pinned).rjust(_NUMBER)}", "bold").append(
+        "  beside live blocks, of these lines:"
+    )
+    keepers = sorted(page.ranked, key=lambda line: -line.bytes["pinned"])[:3]
+    for line in keepers:
+        if size := line.bytes["pinned"]:
+            first = Text(
+                "  " + " " * _NUMBER + "  " + format_bytes(size).rjust(_NUMBER) + "  ", "dim"
+            )
+            body = page.frames.located(line.frame)
+            body.append(f"  {names.count(line.live_count, 'live block')}", "dim")
+            text.append("\n").append_text(page.hanging(first, body, 2 * _NUMBER + 6))
+    if len(slack) > 1 or (slack and slack[0].name != "glibc heap"):
+        parts = ", ".join(
+            f"{each.name} {format_bytes(each.free_page_bytes)} + {format_bytes(each.pinned_bytes)}"
+            for each in slack[:4]
+        )
+        text.append("\n").append_text(page.hanging(Text("  "), Text(parts, "dim"), 2))
+    return text
+
+
 def _timeline(page: Page) -> Text:
     report, console = page.report, page.console
     width = max(20, console.width - 34)
@@ -182,6 +216,8 @@ def _lines(page: Page, top: int) -> Text:
     if not page.ranked:
         return title("Lines", "unknown: no allocation was seen")
     by, total = page.by, sum(line.bytes[page.by] for line in page.ranked)
+    if by == "pinned" and page.report.slack is None:
+        return title("Lines", "unknown: what is free beside a block is known with --exact alone")
     text = title(f"Lines by memory {names.METRIC_TITLES[by]}", names.METRIC_MEANINGS[by])
     if total <= 0:
         return text.append(f"\n  No memory is {names.METRIC_TITLES[by]}.")
