@@ -194,6 +194,14 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int proces
 int64_t mematlas_collector_rows(struct mematlas_collector *collector, struct mematlas_held *rows, uint64_t room);
 int64_t mematlas_collector_pins(struct mematlas_collector *collector, int process, struct mematlas_pin *rows,
 				uint64_t room); /* as of the last join of this process */
+/* Sorted, disjoint. Of what is resident in it so many bytes were used, wherever they lie. */
+struct mematlas_cold_range {
+	uint64_t start, end, used_bytes;
+};
+/* Who owns what was not used: rows of bytes, least ones where some of a range was. `*ret`: all of it. */
+int64_t mematlas_collector_cold(struct mematlas_collector *collector, int process,
+				const struct mematlas_cold_range *ranges, uint64_t count,
+				struct mematlas_pin *rows, uint64_t room, double *ret);
 int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts, uint64_t room);
 
 /* system/borrow.c: a thread of another process, stopped, to call functions in it. All calls come from the

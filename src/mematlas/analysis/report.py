@@ -16,6 +16,7 @@ from mematlas.analysis.touches import first_touch, touch_table
 from mematlas.model.recording import LIFETIMES, SlackPart
 from mematlas.model.report import (
     BadFree,
+    ColdSpell,
     ProcessLine,
     Report,
     Series,
@@ -67,6 +68,7 @@ def make_report(
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted)),
         notes=tuple(_notes(recording, processes, peak)),
+        cold=_cold(recording, wanted),
         slack=_slack(recording, peak),
         first_touch=first_touch(recording, wanted),
     )
@@ -102,7 +104,12 @@ def _all_stacks(
             held = totals.rows
         stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
         rows = totals.rows if totals else None
-        more = {"lives": recording.lives.get(index), "pins": pins.get(index)}
+        spell = recording.cold.get(index)
+        more = {
+            "lives": recording.lives.get(index),
+            "pins": pins.get(index),
+            "cold": spell.rows if spell else None,
+        }
         tables += _table(stacks, index, rows, held, more, only)
         if index in recording.touches and only in {None, "touched"}:
             tables.append(touch_table(stacks, recording.touches[index]))
@@ -114,6 +121,20 @@ def _pins(recording: Recording, looks: Sequence[Snapshot]) -> list[Pins]:
     """Find what kept slack resident at these looks, where that is known."""
     found = (recording.pins.get((each.process, each.time_s)) for each in looks)
     return [each for each in found if each]
+
+
+def _cold(recording: Recording, wanted: set[int]) -> ColdSpell | None:
+    spells = [recording.cold[index] for index in sorted(wanted & set(recording.cold))]
+    if not spells:
+        return None
+    last = max(spells, key=lambda each: each.time_s)
+    return ColdSpell(
+        seconds=min(each.seconds for each in spells),
+        time_s=last.time_s,
+        method=last.method,
+        whole=all(each.whole for each in spells),
+        bytes=sum(each.cold_bytes for each in spells),
+    )
 
 
 def _slack(recording: Recording, looks: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
@@ -147,6 +168,7 @@ def _table(
         columns.setdefault(name, np.zeros(len(at)))
     columns |= figures.gather(more["lives"], at, [*LIFETIMES, "brief_bytes"])
     columns |= figures.gather(more["pins"], at, ["pinned_bytes"])
+    columns |= figures.gather(more["cold"], at, ["cold_bytes"])
     columns["churn_bytes"] = columns.pop("brief_bytes")
     columns["error_bytes"] = np.sqrt(np.maximum(columns.pop("live_variance"), 0))
     if only:

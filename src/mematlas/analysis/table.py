@@ -27,7 +27,7 @@ _NUMBERS = {str(kind): number for number, kind in KIND_BY_NUMBER.items()} | {TOU
 COLUMNS = (
     *("live_bytes", "live_count", "peak_bytes", "allocated_bytes", "allocations"),
     *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes", "touched_bytes"),
-    *("churn_bytes", "pinned_bytes", *LIFETIMES),
+    *("churn_bytes", "pinned_bytes", "cold_bytes", *LIFETIMES),
 )
 """The figures of a stack, as StackFigures names them."""
 

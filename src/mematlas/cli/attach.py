@@ -43,6 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="time between residency snapshots, default 1s",
     )
     parser.add_argument(
+        "--cold",
+        type=duration,
+        default=0.0,
+        metavar="S",
+        help="tell whose memory nobody used for so long, again and again",
+    )
+    parser.add_argument(
         "--live", action="store_true", help="show the report meanwhile; leaving it detaches"
     )
     parser.add_argument("--seed", type=positive, default=0, help="make the sampling repeatable")
@@ -63,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         interval_s=arguments.interval,
         fault_period=0,
         seed=arguments.seed,
+        cold_s=arguments.cold,
     )
     path = arguments.output or f"mematlas-{_name(arguments.pid)}.{arguments.pid}.atlas"
     if arguments.live:
@@ -88,6 +96,7 @@ def _attach_live(arguments: argparse.Namespace, path: str) -> int:
     options = ["-o", path, "--sample-bytes", str(arguments.sample_bytes)]
     options += ["--interval", f"{arguments.interval}s"] + ["--exact"] * arguments.exact
     options += ["--duration", f"{arguments.duration}s"] if arguments.duration else []
+    options += ["--cold", f"{arguments.cold}s"] if arguments.cold else []
     options += ["--seed", str(arguments.seed)] if arguments.seed else []
     pid = str(arguments.pid)
     return watch(["attach", pid, *options], path, leave_ends=True)

@@ -49,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sample one page fault in N, to tell who touched memory first; default 61",
     )
     parser.add_argument(
+        "--cold",
+        type=duration,
+        default=0.0,
+        metavar="S",
+        help="tell whose memory nobody used for so long, again and again",
+    )
+    parser.add_argument(
         "--live",
         action="store_true",
         help="show the report while the program runs; its output follows at the end",
@@ -72,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         interval_s=arguments.interval,
         fault_period=arguments.faults,
         seed=arguments.seed,
+        cold_s=arguments.cold,
     )
     if arguments.live:
         return _run_live(arguments, command)
@@ -110,6 +118,7 @@ def _run_live(arguments: argparse.Namespace, command: list[str]) -> int:
     options = ["-o", path, "--sample-bytes", str(arguments.sample_bytes)]
     options += ["--interval", f"{arguments.interval}s", "--faults", str(arguments.faults or "off")]
     options += ["--exact"] * arguments.exact
+    options += ["--cold", f"{arguments.cold}s"] if arguments.cold else []
     options += ["--seed", str(arguments.seed)] if arguments.seed else []
     return watch(["run", *options, "--", *command], path)
 

@@ -69,6 +69,7 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("variance", "<f8"),
     ],
     "PINS_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("pinned_bytes", "<f8")],
+    "COLD_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("cold_bytes", "<f8")],
     "TOUCHES_DTYPE": [
         ("stack", "<u4"),
         ("owner", "<u4"),
@@ -108,6 +109,8 @@ if TYPE_CHECKING:
     `died`, or, ALIVE, had not. What died in the cell it was born in is left out."""
     PINS_DTYPE: np.dtype[np.void]
     """Free bytes on pages that the blocks of one (stack, kind) keep resident."""
+    COLD_DTYPE: np.dtype[np.void]
+    """Resident bytes of one (stack, kind) on pages that nobody used for a time."""
     TOUCHES_DTYPE: np.dtype[np.void]
     """Page faults one stack took in the memory of one owner: an allocation's stack and kind or, with
     kind 0, a place's number. `faults` holds major ones too. `bytes` became resident by them, in
@@ -250,6 +253,19 @@ class Pins:
 
 
 @dataclass(frozen=True, slots=True)
+class Cold:
+    """The pages of one process that nobody used in the `seconds` up to `time_s`, and who owns them."""
+
+    process: int
+    time_s: float
+    seconds: float
+    method: str  # "idle" | "referenced"
+    whole: bool  # False: the rows have the least that each stack must own of them
+    cold_bytes: int
+    rows: Rows  # COLD_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
 class Ages:
     """When the memory of one process was allocated and freed, in cells of time, up to `time_s`."""
 
@@ -316,6 +332,7 @@ class Recording:
     touches: dict[int, Touches] = field(default_factory=dict)  # page faults, if asked for
     lives: dict[int, Rows] = field(default_factory=dict)  # LIVES_DTYPE
     ages: dict[int, Ages] = field(default_factory=dict)
+    cold: dict[int, Cold] = field(default_factory=dict)  # the last of each process, if asked for
     pins: dict[tuple[int, float], Pins] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; exact mode alone

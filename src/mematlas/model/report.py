@@ -10,7 +10,18 @@ if TYPE_CHECKING:
 
     from mematlas.model.recording import Frame, Part, Sampling, SlackPart
 
-METRICS = ("resident", "live", "peak", "allocated", "huge", "swapped", "touched", "churn", "pinned")
+METRICS = (
+    "resident",
+    "live",
+    "peak",
+    "allocated",
+    "huge",
+    "swapped",
+    "touched",
+    "churn",
+    "pinned",
+    "cold",
+)
 """What stacks can be ranked by; the order is that of the metric switch."""
 
 
@@ -47,6 +58,7 @@ class StackFigures:
     touched_bytes: int = 0  # made resident by the page faults this stack took
     churn_bytes: int = 0  # of blocks freed within a millisecond
     pinned_bytes: int = 0  # free bytes on pages its blocks keep resident; exact mode alone
+    cold_bytes: int = 0  # resident, and not used for a time; see Report.cold
     lived_100us: int = 0  # blocks freed, by how long they lived: below that,
     lived_1ms: int = 0  # and no less than the one before
     lived_10ms: int = 0
@@ -126,6 +138,17 @@ class FirstTouch:
 
 
 @dataclass(frozen=True, slots=True)
+class ColdSpell:
+    """What nobody used for a time, in all processes together."""
+
+    seconds: float  # at least so long
+    time_s: float  # up to then, of the process looked at last
+    method: str
+    whole: bool  # False: stacks have the least that each must own of it
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything `mematlas report` shows."""
 
@@ -143,6 +166,7 @@ class Report:
     series: tuple[Series, ...]
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]  # what was not seen, and why
+    cold: ColdSpell | None = None  # None: not asked for, or no such time was over
     slack: tuple[SlackPart, ...] | None = (
         None  # at the account's moment; None: sampled, or not seen
     )

@@ -310,6 +310,24 @@ class Collector:
         got = check(lib.mematlas_collector_pins(self._handle, process, rows, facts.totals))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin")))
 
+    def cold(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
+        """Find the owners of what was not used of sorted ranges: (start, end, bytes that were used).
+
+        Gives rows (COLD_DTYPE), where some of a range was used the least that each must have, and all
+        bytes that were not used.
+        """
+        facts = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, facts))
+        rows = ffi.new("struct mematlas_pin[]", facts.totals + 1)
+        given = ffi.new("struct mematlas_cold_range[]", ranges)
+        total = ffi.new("double *")
+        got = check(
+            lib.mematlas_collector_cold(
+                self._handle, process, given, len(ranges), rows, facts.totals, total
+            )
+        )
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin"))), float(total[0])
+
     def _rows(self, count: int) -> bytes:
         rows = ffi.new("struct mematlas_held[]", count + 1)
         got = check(lib.mematlas_collector_rows(self._handle, rows, count))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from mematlas.model.recording import Ages, Recording, Snapshot
+    from mematlas.model.recording import Ages, Cold, Recording, Snapshot
 
 
 def write_merged(
@@ -120,6 +120,7 @@ def _write_figures(
         writer.lives(new, recording.lives[old].tobytes())
     if ages := recording.ages.get(old):
         _write_ages(writer, ages, new, later_s)
+    _write_cold(writer, recording.cold.get(old), new, later_s)
     if touches := recording.touches.get(old):
         writer.touches(
             new,
@@ -160,3 +161,10 @@ def _write_ages(writer: Writer, ages: Ages, new: int, later_s: float) -> None:
     rows["born"] += later
     rows["died"][rows["died"] != ALIVE] += later
     writer.ages(new, time_s=ages.time_s + later_s, cell_s=ages.cell_s, rows=rows.tobytes())
+
+
+def _write_cold(writer: Writer, cold: Cold | None, new: int, later_s: float) -> None:
+    if cold:
+        names = ("seconds", "method", "whole", "cold_bytes")
+        facts = {name: getattr(cold, name) for name in names}
+        writer.cold(new, cold.rows.tobytes(), time_s=cold.time_s + later_s, **facts)

@@ -33,6 +33,7 @@ _REPLACING = (
     atlas.TOUCHES,
     atlas.LIVES,
     atlas.AGES,
+    atlas.COLD,
 )  # the last of each process holds
 _MALFORMED = (
     ValueError,
@@ -194,6 +195,7 @@ class _Pieces:
     touches: dict[int, model.Touches] = field(default_factory=dict)
     lives: dict[int, Rows] = field(default_factory=dict)
     ages: dict[int, model.Ages] = field(default_factory=dict)
+    cold: dict[int, model.Cold] = field(default_factory=dict)
     packed_pins: dict[tuple[int, float], tuple[int, bytes]] = field(default_factory=dict)
     pins: dict[tuple[int, float], model.Pins] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -218,6 +220,7 @@ class _Pieces:
             lives=self.lives,
             ages=self.ages,
             pins=self.pins,
+            cold=self.cold,
             notes=self.notes,
             complete=self.complete,
         )
@@ -380,6 +383,19 @@ def _read_ages(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
     )
 
 
+def _read_cold(pieces: _Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    pieces.cold[process] = model.Cold(
+        process=process,
+        time_s=_number(facts["time_s"]),
+        seconds=_number(facts["seconds"]),
+        method=_text(facts["method"]),
+        whole=bool(facts["whole"]),
+        cold_bytes=_amount(facts["cold_bytes"]),
+        rows=_stack_rows(_room(pieces, process), np.frombuffer(data, model.COLD_DTYPE)),
+    )
+
+
 def _thin_pins(pieces: _Pieces) -> None:
     """Keep those whose snapshot is kept."""
     times = {
@@ -475,6 +491,7 @@ _DECODERS: dict[bytes, Callable[[_Pieces, Facts, memoryview], None]] = {
     atlas.TOTALS: _read_totals,
     atlas.LIVES: _read_lives,
     atlas.AGES: _read_ages,
+    atlas.COLD: _read_cold,
     atlas.TIMELINE: _read_timeline,
     atlas.TOUCHES: _read_touches,
     atlas.FRAMES: _read_frames,

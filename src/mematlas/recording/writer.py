@@ -135,6 +135,13 @@ class Writer:
         facts = {"process": process, "time_s": time_s, "slack": [list(each) for each in slack]}
         self._chunk(atlas.PINS, facts, rows)
 
+    def cold(self, process: int, rows: bytes | memoryview, **facts: float | str | bool) -> None:
+        """Write who owns the pages that nobody used for a time.
+
+        The rows are COLD_DTYPE and replace those before; the facts are the other fields of `Cold`.
+        """
+        self._chunk(atlas.COLD, {"process": process, **facts}, rows)
+
     def lives(self, process: int, rows: bytes | memoryview) -> None:
         """Write how long freed blocks lived; LIVES_DTYPE rows that replace those before."""
         self._chunk(atlas.LIVES, {"process": process}, rows)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mematlas.model.pages import Pages
     from mematlas.sources.process import ProcessDirectory
 
-_CLEAR_REFERENCED = b"1"
+CLEAR_REFERENCED = b"1"
 _CLEAR_SOFT_DIRTY = b"4"
 
 
@@ -80,7 +80,13 @@ def read(pid: int, seconds: float, method: str, *, flush: bool | None = None) ->
         return found
 
 
-def _clear(process: ProcessDirectory, what: bytes) -> None:
+def try_method(name: str, root: str = "/") -> Method:
+    """Tell whether a method works here, and why not."""
+    return _TRIES[name](root)
+
+
+def clear(process: ProcessDirectory, what: bytes) -> None:
+    """Write to clear_refs: "1" clears the referenced bits of all its pages."""
     descriptor = os.open("clear_refs", os.O_WRONLY, dir_fd=process.descriptor)
     try:
         os.write(descriptor, what)
@@ -88,12 +94,12 @@ def _clear(process: ProcessDirectory, what: bytes) -> None:
         os.close(descriptor)
 
 
-def _forget(process: ProcessDirectory, wanted: bool) -> bool:
+def forget(process: ProcessDirectory, wanted: bool) -> bool:
     """Have the CPUs forget the translations of a process; whether they did."""
     if not wanted:
         return False
     with suppress(OSError):
-        _clear(process, _CLEAR_SOFT_DIRTY)
+        clear(process, _CLEAR_SOFT_DIRTY)
         return True
     return False
 
@@ -105,8 +111,8 @@ def _wait(seconds: float) -> float:
 
 
 def _by_referenced(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
-    _clear(process, _CLEAR_REFERENCED)
-    flushed = _forget(process, flush)
+    clear(process, CLEAR_REFERENCED)
+    flushed = forget(process, flush)
     passed = _wait(seconds)
     mappings, outcome = smaps.read_from(process)
     if outcome is Outcome.EXITED:
@@ -127,7 +133,8 @@ def _name(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
-def _read_pages(process: ProcessDirectory, *, join: bool) -> tuple[Mappings, Pages]:
+def read_pages(process: ProcessDirectory, *, join: bool) -> tuple[Mappings, Pages]:
+    """Read all mappings and what is behind their pages; `join`: with the state of their frames."""
     mappings, _ = smaps.read_from(process, figures=False)
     ranges = [(row.start, row.end) for row in mappings]
     return mappings, pages.read_from(process, ranges, join=join)
@@ -136,7 +143,7 @@ def _read_pages(process: ProcessDirectory, *, join: bool) -> tuple[Mappings, Pag
 def _by_idle(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
     import numpy as np
 
-    mappings, found = _read_pages(process, join=True)
+    mappings, found = read_pages(process, join=True)
     if found.flags is None:
         raise UnsupportedError("idle: needs root, for the frame numbers and kpageflags")
     present = (found.entry & np.uint64(Entry.PRESENT)) != 0
@@ -147,7 +154,7 @@ def _by_idle(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
         heads = page_idle.heads_of(entry, flags, tables)
         tracked = (flags & np.uint64(FrameFlag.LRU)) != 0
         page_idle.mark(bitmap, heads[tracked])
-        flushed = _forget(process, flush)
+        flushed = forget(process, flush)
         passed = _wait(seconds)
         used = np.zeros(len(entry), np.bool_)
         used[tracked] = ~page_idle.idle(bitmap, heads[tracked])
@@ -162,9 +169,9 @@ def _by_idle(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
 def _by_damon(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
     import numpy as np
 
-    flushed = _forget(process, flush)
+    flushed = forget(process, flush)
     regions, passed = damon.watch(process.pid, seconds)
-    mappings, found = _read_pages(process, join=False)
+    mappings, found = read_pages(process, join=False)
     present = (found.entry & np.uint64(Entry.PRESENT)) != 0
     address = found.address[present]
     used = np.zeros(len(address), np.bool_)

@@ -70,7 +70,8 @@ def attach(
                 enter(target, library(), str(session))
                 note_target(session, pid)
                 begun()
-                _follow(Follower(collector, writer, session, pid), stop, duration_s)
+                follower = Follower(collector, writer, session, pid, cold_s=settings.cold_s)
+                _follow(follower, stop, duration_s)
             finally:
                 collector.stop()
                 collector.close()

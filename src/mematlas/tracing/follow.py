@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.native import Collector, Event, TraceSettings
+from mematlas.sources import cold
 from mematlas.tracing.process import ProcessRecorder
 from mematlas.tracing.unseen import carried_allocators
 
@@ -46,8 +49,10 @@ def open_collector(session: Path, settings: Settings) -> Collector:
 class Follower:
     """One session being followed, for the sake of the process with `pid` and all that it starts."""
 
-    def __init__(self, collector: Collector, writer: Writer, session: Path, pid: int) -> None:
-        """Watch the process."""
+    def __init__(
+        self, collector: Collector, writer: Writer, session: Path, pid: int, *, cold_s: float = 0.0
+    ) -> None:
+        """Watch the process; `cold_s`: tell what it did not use for so long."""
         self._collector = collector
         self._writer = writer
         self._session = session
@@ -55,6 +60,8 @@ class Follower:
         self._recorders: dict[int, ProcessRecorder] = {}
         self._deadline: float | None = None
         self._next_flush = 0.0
+        self._cold_s = cold_s
+        self._cold_method, self._notes = _choose_cold() if cold_s else ("", [])
         collector.watch(pid)
 
     def follow(self, stop: Callable[[], bool], reap: Callable[[], object]) -> None:
@@ -85,7 +92,7 @@ class Follower:
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
         paths = {path for recorder in self._recorders.values() for path in recorder.paths}
-        notes = [*_refusals(self._session), *carried_allocators(paths)]
+        notes = [*_refusals(self._session), *carried_allocators(paths), *self._notes]
         if not self._recorders and not notes:
             notes.append("the program was not traced: it did not load the tracer")
         if notes:
@@ -113,6 +120,9 @@ class Follower:
     def _flush(self) -> None:
         for recorder in self._recorders.values():
             recorder.flush_timeline()
+            if self._cold_method and not recorder.ended:
+                with suppress(OSError, MematlasError):  # gone, or its right to hide
+                    recorder.look_for_cold(self._cold_method, self._cold_s)
         self._next_flush = time.monotonic() + _FLUSH_S
 
     def _handle(self, event: Event, index: int) -> None:
@@ -122,6 +132,14 @@ class Follower:
             self._recorders[index].end()
         elif event in _TRIGGERS:
             self._recorders[index].snapshot(_TRIGGERS[event])
+
+
+def _choose_cold() -> tuple[str, list[str]]:
+    """Choose how to tell cold pages; where there is no way, a note says why."""
+    try:
+        return cold.choose(), []
+    except UnsupportedError as error:
+        return "", [str(error)]
 
 
 def _refusals(session: Path) -> list[str]:

@@ -45,7 +45,13 @@ def run(
         with child.signals_passed_on(process) as interrupts:
             failure = None
             try:
-                follower = Follower(collector, open_writer(process.pid), session, process.pid)
+                follower = Follower(
+                    collector,
+                    open_writer(process.pid),
+                    session,
+                    process.pid,
+                    cold_s=settings.cold_s,
+                )
                 follower.follow(lambda: interrupts.count >= 2, process.wait)
                 follower.finish(process.returncode)
             except OSError as error:  # the program must not suffer from a full disk of ours

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.model.recording import Code, Module, Part, PartKind, Process
 from mematlas.native import Faults
+from mematlas.sources import cold
 from mematlas.tracing import child
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
 _TOTALS_GAP_S = 1.0
+_COLD_BUDGET = 0.05  # share of the time that looking for cold pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
 
 
@@ -31,6 +33,8 @@ class ProcessRecorder:
         self._places: list[tuple[PartKind, str]] = []
         self._next_totals = 0.0
         self._has_exited = False
+        self._watch: cold.Watch | None = None
+        self._cold_due = 0.0
         self.ended = False
         self.paths: set[str] = set()  # of the files whose code ran
         self._unread = ""
@@ -63,6 +67,32 @@ class ProcessRecorder:
         if trigger in {"exit", "stopped"} or time.monotonic() >= self._next_totals:
             self._write_totals()
         self._has_exited = trigger == "exit"  # until it goes on, as after an exec that failed
+
+    def look_for_cold(self, method: str, seconds: float) -> None:
+        """Tell what nobody used in the last seconds, once they are over, and begin anew.
+
+        OSError and MematlasError where the process hides, or is gone.
+        """
+        now = time.monotonic()
+        if now < self._cold_due:
+            return
+        if self._watch is None:
+            self._watch, self._cold_due = cold.begin(self.pid, method), now + seconds
+            return
+        found, self._watch = cold.end(self.pid, self._watch), None
+        rows, cold_bytes = self._collector.cold(self._index, found.ranges)
+        self._write_names()
+        self._writer.cold(
+            self._index,
+            rows,
+            time_s=self._collector.now_s(),
+            seconds=found.seconds,
+            method=method,
+            whole=found.whole,
+            cold_bytes=round(cold_bytes),
+        )
+        spent = time.monotonic() - now  # twice: to look, and to begin anew
+        self._cold_due = now + max(0.0, 2 * spent / _COLD_BUDGET - seconds)
 
     def flush_timeline(self) -> None:
         """Write the timeline's rows since the last time."""

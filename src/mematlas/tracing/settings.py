@@ -17,6 +17,7 @@ class Settings:
     sample_bytes: int = SAMPLE_BYTES
     interval_s: float = INTERVAL_S
     fault_period: int = FAULT_PERIOD  # one minor page fault in so many is sampled; 0: none
+    cold_s: float = 0.0  # tell what nobody used for so long; 0: do not
     seed: int = 0  # 0: another one each time
     budget: float = 0.02  # share of one CPU that residency joins may take
 

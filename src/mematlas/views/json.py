@@ -59,6 +59,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "timeline": [asdict(each) for each in report.series],
             "bad_frees": [_bad_free(each) for each in report.bad_frees],
             "notes": list(report.notes),
+            "cold": report.cold and asdict(report.cold),
             "slack": report.slack and [asdict(each) for each in report.slack],
             "first_touch": _first_touch(report.first_touch),
             "by": by,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mematlas.analysis.lines import Line
     from mematlas.model.recording import Frame, Sampling
-    from mematlas.model.report import Account, ProcessLine, Report
+    from mematlas.model.report import Account, ColdSpell, ProcessLine, Report
 
 PART_TITLES: dict[str, str] = {
     PartKind.LIVE: "live allocations",
@@ -57,6 +57,7 @@ METRIC_TITLES = {
     "touched": "first touched",
     "churn": "short-lived",
     "pinned": "pinned",
+    "cold": "cold",
 }
 METRIC_MEANINGS = {
     "resident": "in RAM when the account was taken",
@@ -67,7 +68,12 @@ METRIC_MEANINGS = {
     "swapped": "written out to swap",
     "touched": "made resident by the page faults these lines took",
     "pinned": "free bytes kept resident by these lines' blocks, on the same pages",
+    "cold": "resident, and used by nobody for as long as --cold asked",
     "churn": "of blocks freed within a millisecond, over the whole run",
+}
+COLD_METHODS = {
+    "idle": "idle page tracking",
+    "referenced": "referenced bits of mappings",
 }
 CUT_SHORT = "The run was cut short; figures are right up to its last record."
 _LIBRARY_ROOTS = re.compile(
@@ -150,6 +156,14 @@ def lifetimes(blocks: Sequence[int]) -> str:
     if half == len(LIFETIME_LIMITS_S):
         return f"{said}, half of them lived {format_duration(LIFETIME_LIMITS_S[-1])} or longer"
     return f"{said}, half of them within {format_duration(LIFETIME_LIMITS_S[half])}"
+
+
+def cold(spell: ColdSpell) -> str:
+    """Write what a search for cold pages found, and how far it goes."""
+    said = f"{format_bytes(spell.bytes)} used by nobody for {format_duration(spell.seconds)}"
+    said += f" up to {format_duration(spell.time_s)}"
+    least = "" if spell.whole else "; lines have at least so much of it"
+    return f"{said}, by {COLD_METHODS.get(spell.method, spell.method)}{least}"
 
 
 def percent(part: float, whole: float) -> str:

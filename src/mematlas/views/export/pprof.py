@@ -39,6 +39,7 @@ TYPES = (
     ("touched_space", "bytes", "touched_bytes"),
     ("churn_space", "bytes", "churn_bytes"),
     ("pinned_space", "bytes", "pinned_bytes"),
+    ("cold_space", "bytes", "cold_bytes"),
 )
 """Go's four first, in Go's order: readers know those by name."""
 DEFAULTS = {
@@ -46,7 +47,8 @@ DEFAULTS = {
     "allocated": "alloc_space",
     "swapped": "swap_space",
     **{
-        name: f"{name}_space" for name in ("resident", "peak", "huge", "touched", "churn", "pinned")
+        name: f"{name}_space"
+        for name in ("resident", "peak", "huge", "touched", "churn", "pinned", "cold")
     },
 }
 _GZIP = 31  # window bits of a gzip stream

@@ -77,7 +77,8 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
     """Give the parts of the report, in their order; one that has nothing to say is empty."""
     report = page.report
     return [
-        *(_header(page), _account(page), _slack(page), _timeline(page), _lines(page, top)),
+        *(_header(page), _account(page), _slack(page), _cold(page)),
+        *(_timeline(page), _lines(page, top)),
         first_touch(report.first_touch, page.frames, top),
         *(_processes(page), page.frames.bad_frees(report.bad_frees)),
         page.frames.notes(report.notes),
@@ -192,6 +193,21 @@ def _slack(page: Page) -> Text:
     return text
 
 
+def _cold(page: Page) -> Text:
+    """Show what nobody used, and the lines that own most of it."""
+    spell = page.report.cold
+    if spell is None:
+        return Text()
+    text = page.hanging(title("Cold"), Text("  " + names.cold(spell), "dim"), 4)
+    for line in sorted(page.ranked, key=lambda line: -line.bytes["cold"])[:3]:
+        if size := line.bytes["cold"]:
+            first = Text("  ").append(format_bytes(size).rjust(_NUMBER), "bold").append("  ")
+            body = page.frames.located(line.frame)
+            body.append(f"  of {format_bytes(line.bytes['live'])} live", "dim")
+            text.append("\n").append_text(page.hanging(first, body, _NUMBER + 4))
+    return text
+
+
 def _timeline(page: Page) -> Text:
     report, console = page.report, page.console
     width = max(20, console.width - 34)
@@ -218,6 +234,8 @@ def _lines(page: Page, top: int) -> Text:
     by, total = page.by, sum(line.bytes[page.by] for line in page.ranked)
     if by == "pinned" and page.report.slack is None:
         return title("Lines", "unknown: what is free beside a block is known with --exact alone")
+    if by == "cold" and page.report.cold is None:
+        return title("Lines", "unknown: record with --cold SECONDS, for longer than that")
     text = title(f"Lines by memory {names.METRIC_TITLES[by]}", names.METRIC_MEANINGS[by])
     if total <= 0:
         return text.append(f"\n  No memory is {names.METRIC_TITLES[by]}.")
