@@ -19,8 +19,8 @@ static char *map(size_t size, int apart)
 	if (room == MAP_FAILED)
 		abort();
 	madvise(room, size + 2 * PAGE, MADV_NOHUGEPAGE);
-	if (apart && (mprotect(room, PAGE, PROT_NONE) ||
-		      mprotect(room + PAGE + size, PAGE, PROT_NONE)))
+	if (apart &&
+	    (mprotect(room, PAGE, PROT_NONE) || mprotect(room + PAGE + size, PAGE, PROT_NONE)))
 		abort();
 	return room + PAGE;
 }
