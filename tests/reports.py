@@ -341,3 +341,21 @@ def leaky() -> Leaks:
         sum(leak.live_bytes for leak in found), sum(leak.live_bytes for leak in found[:2]),
         found, report.bad_frees, report.notes,
     )  # fmt: skip
+
+
+def every_metric() -> Report:
+    """Give a report whose stacks have something of every metric."""
+    report = python_service()
+    stacks = tuple(
+        replace(
+            each,
+            huge_bytes=4 * MIB,
+            swapped_bytes=5 * MIB,
+            touched_bytes=6 * MIB,
+            churn_bytes=700 * MIB,
+            pinned_bytes=8 * MIB,
+            cold_bytes=9 * MIB,
+        )
+        for each in report.stacks
+    )
+    return replace(report, stacks=stacks)

@@ -113,6 +113,15 @@ def test_nothing_sticks_out(visit: Callable[..., Any], name: str, width: int, th
         assert overflow(page) <= 0
 
 
+@pytest.mark.parametrize("width", [390, 720, 1280])
+def test_lines_keep_room_for_their_names(visit: Callable[..., Any], width: int) -> None:
+    """However many figures there are, a line's name is not squeezed into a column of letters."""
+    page = visit("every_metric", width)
+    cell = page.evaluate("document.querySelector('#lines-table tbody td').offsetWidth")
+    assert cell >= 130
+    assert overflow(page) <= 0
+
+
 def test_dark_is_dark_and_can_be_changed(visit: Callable[..., Any]) -> None:
     """The system's theme is taken, the button changes it, and the charts follow."""
     page = visit("python_service", theme="dark")
