@@ -117,7 +117,7 @@ def test_nothing_sticks_out(visit: Callable[..., Any], name: str, width: int, th
 def test_lines_keep_room_for_their_names(visit: Callable[..., Any], width: int) -> None:
     """However many figures there are, a line's name is not squeezed into a column of letters."""
     page = visit("every_metric", width)
-    cell = page.evaluate("document.querySelector('#lines-table tbody td').offsetWidth")
+    cell = page.evaluate("document.querySelector('#lines-table tbody .wide').offsetWidth")
     assert cell >= 130
     assert overflow(page) <= 0
 
