@@ -1,0 +1,66 @@
+"""Facts of a recording as what they should be: a file may hold anything."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mematlas.model.recording import Rows
+
+R = TypeVar("R")
+
+
+def text_of(value: object) -> str:
+    """Give a text; TypeError if it is none."""
+    if not isinstance(value, str):
+        message = f"{value!r} is no text"
+        raise TypeError(message)
+    return value
+
+
+def texts_of(values: list[object]) -> list[str]:
+    """Give texts; TypeError if one is none."""
+    return [text_of(value) for value in values]
+
+
+def number_of(value: float) -> float:
+    """Give a finite number; ValueError if it is not."""
+    number = float(value)
+    if not math.isfinite(number):
+        message = "not a finite number"
+        raise ValueError(message)
+    return number
+
+
+def amount_of(value: float) -> int:
+    """Give bytes, or a count; ValueError if nobody can have so many."""
+    amount = int(value)
+    if abs(amount) >= 1 << 56:
+        message = "no amount of memory"
+        raise ValueError(message)
+    return amount
+
+
+def optional(convert: Callable[[Any], R], value: object) -> R | None:
+    """Convert what is there."""
+    return None if value is None else convert(value)
+
+
+def stack_rows(room: int, rows: Rows) -> Rows:
+    """Give the rows back if each names a node that exists and has figures that can be told."""
+    if len(rows) and int(rows["stack"].max()) >= room:
+        message = "a row names a stack that was not written"
+        raise ValueError(message)
+    for name in rows.dtype.names or ():
+        if rows.dtype[name].kind != "f":
+            continue
+        most = 2.0**112 if name.endswith("variance") else 2.0**56  # so that sums fit 63 bits
+        if not (np.abs(rows[name]) < most).all():  # as of what is no number
+            message = f"{name} holds what is no amount"
+            raise ValueError(message)
+    return rows

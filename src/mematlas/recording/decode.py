@@ -1,0 +1,209 @@
+"""Chunks of a recording, each decoded into the pieces read so far."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mematlas.model import recording as model
+from mematlas.recording import format as atlas
+from mematlas.recording.amounts import (
+    amount_of,
+    number_of,
+    optional,
+    stack_rows,
+    text_of,
+    texts_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mematlas.recording.pieces import Facts, Pieces
+
+
+def _read_header(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+    sampling = facts["sampling"]
+    pieces.header = {
+        "command": tuple(texts_of(facts["command"])),
+        "started": text_of(facts["started"]),
+        "machine": dict(facts["machine"]),
+        "sampling": model.Sampling(
+            mode=text_of(sampling["mode"]),
+            sample_bytes=int(sampling["sample_bytes"]),
+            interval_s=number_of(sampling["interval_s"]),
+            fault_period=int(sampling.get("fault_period", 0)),
+        ),
+    }
+
+
+def _read_process(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+    process = model.Process(
+        index=int(facts["index"]),
+        pid=int(facts["pid"]),
+        parent_pid=int(facts["parent_pid"]),
+        parent_index=optional(int, facts["parent_index"]),
+        executable=text_of(facts["executable"]),
+        command=tuple(texts_of(facts["command"])),
+        start_s=number_of(facts["start_s"]),
+        python_version=optional(text_of, facts["python_version"]),
+        end_s=optional(number_of, facts["end_s"]),
+        ending=text_of(facts["ending"]),
+        note=text_of(facts["note"]),
+    )
+    pieces.processes[process.index] = process
+
+
+def _read_nodes(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    process, first = int(facts["process"]), int(facts["first"])
+    rows = np.frombuffer(data, model.NODE_DTYPE)
+    if first != pieces.node_count.get(process, 0):
+        message = "nodes out of order"
+        raise ValueError(message)
+    indices = np.arange(first, first + len(rows))
+    if (rows["parent"] >= np.maximum(indices, 1)).any():
+        message = "a node comes before its parent"
+        raise ValueError(message)
+    pieces.nodes.setdefault(process, []).append(rows)
+    pieces.node_count[process] = first + len(rows)
+
+
+def _read_modules(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+    modules = [
+        model.Module(text_of(path), text_of(build_id), int(bias), int(start), int(end))
+        for path, build_id, bias, start, end in facts["modules"]
+    ]
+    pieces.modules.setdefault(int(facts["process"]), []).extend(modules)
+
+
+def _read_codes(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    codes, offset = [], 0
+    for name, file, first_line, linetable_format, length in facts["codes"]:
+        table = bytes(data[offset : offset + length])
+        codes.append(
+            model.Code(text_of(name), text_of(file), int(first_line), table, int(linetable_format))
+        )
+        offset += length
+    pieces.codes.setdefault(int(facts["process"]), []).extend(codes)
+
+
+def _read_totals(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    pieces.totals[process] = model.Totals(
+        process=process,
+        time_s=number_of(facts["time_s"]),
+        peak_time_s=number_of(facts["peak_time_s"]),
+        peak_live_bytes=number_of(facts["peak_live_bytes"]),
+        rows=stack_rows(room_of(pieces, process), np.frombuffer(data, model.TOTALS_DTYPE)),
+    )
+
+
+def _read_lives(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    rows = np.frombuffer(data, model.LIVES_DTYPE)
+    pieces.lives[process] = stack_rows(room_of(pieces, process), rows)
+
+
+def _read_ages(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    rows = np.frombuffer(data, model.AGES_DTYPE)
+    if (rows["born"] > rows["died"]).any():
+        message = "memory died before it was born"
+        raise ValueError(message)
+    pieces.ages[process] = model.Ages(
+        process=process,
+        time_s=number_of(facts["time_s"]),
+        cell_s=number_of(facts["cell_s"]),
+        rows=stack_rows(room_of(pieces, process), rows),
+    )
+
+
+def _read_cold(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    pieces.cold[process] = model.Cold(
+        process=process,
+        time_s=number_of(facts["time_s"]),
+        seconds=number_of(facts["seconds"]),
+        method=text_of(facts["method"]),
+        whole=bool(facts["whole"]),
+        cold_bytes=amount_of(facts["cold_bytes"]),
+        rows=stack_rows(room_of(pieces, process), np.frombuffer(data, model.COLD_DTYPE)),
+    )
+
+
+def _read_timeline(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    rows = np.frombuffer(data, model.TIMELINE_DTYPE)
+    pieces.timeline.setdefault(int(facts["process"]), []).append(rows)
+
+
+def _read_touches(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    rows = stack_rows(room_of(pieces, process), np.frombuffer(data, model.TOUCHES_DTYPE))
+    places = tuple((model.PartKind(kind), text_of(name)) for kind, name in facts["places"])
+    room = np.where(rows["kind"] == 0, len(places), pieces.node_count.get(process, 1))
+    if (rows["owner"] >= room).any():
+        message = "a row names an owner that was not written"
+        raise ValueError(message)
+    pieces.touches[process] = model.Touches(
+        process=process,
+        state=text_of(facts["state"]),
+        reason=text_of(facts["reason"]),
+        samples=int(facts["samples"]),
+        lost=int(facts["lost"]),
+        places=places,
+        rows=rows,
+    )
+
+
+def _read_frames(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    frames = [_frame(pieces.frame_of, tuple(each)) for each in facts["frames"]]
+    words = np.frombuffer(data, "<u8").tolist()
+    stacks = [tuple(frames[number] for number in stack) for stack in facts["stacks"]]
+    pieces.frames.setdefault(int(facts["process"]), {}).update(zip(words, stacks, strict=True))
+
+
+def _frame(known: dict[tuple[Any, ...], model.Frame], facts: tuple[Any, ...]) -> model.Frame:
+    """Make a frame, or give the one made before: processes of one program share most of theirs."""
+    frame = known.get(facts)
+    if frame is None:
+        function, file, line, module, kind = facts
+        frame = known[facts] = model.Frame(
+            text_of(function),
+            optional(text_of, file),
+            optional(int, line),
+            optional(text_of, module),
+            text_of(kind),
+        )
+    return frame
+
+
+def _read_notes(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+    pieces.notes.extend(texts_of(facts["notes"]))
+
+
+def _read_end(pieces: Pieces, _: Facts, __: memoryview) -> None:
+    pieces.complete = True
+
+
+DECODERS: dict[bytes, Callable[[Pieces, Facts, memoryview], None]] = {
+    atlas.HEADER: _read_header,
+    atlas.PROCESS: _read_process,
+    atlas.NODES: _read_nodes,
+    atlas.MODULES: _read_modules,
+    atlas.CODES: _read_codes,
+    atlas.TOTALS: _read_totals,
+    atlas.LIVES: _read_lives,
+    atlas.AGES: _read_ages,
+    atlas.COLD: _read_cold,
+    atlas.TIMELINE: _read_timeline,
+    atlas.TOUCHES: _read_touches,
+    atlas.FRAMES: _read_frames,
+    atlas.NOTES: _read_notes,
+    atlas.END: _read_end,
+}
+
+
+def room_of(pieces: Pieces, process: int) -> int:
+    """Count the stacks of a process; 0, "no stack", always exists."""
+    return max(1, pieces.node_count.get(process, 0))
