@@ -31,7 +31,7 @@ def test_two_nodes_on_kernel_6_1() -> None:
     if done.returncode == 124:
         pytest.skip(f"the guest took more than {SECONDS} s")
     if "passed" not in said and "failed" not in said:
-        pytest.skip(f"the guest did not boot: {last}")
+        pytest.skip(f"the guest did not boot, exit status {done.returncode}: {last}")
     assert done.returncode == 0, said
     assert " passed" in last
     assert "failed" not in last

@@ -164,7 +164,7 @@ def test_an_oom_killed_program_leaves_its_recording(build: Build, tmp_path: Path
                 break
         group.rmdir()
     assert run.outcome.status == 137
-    assert 32 << 20 <= run.sum("live_bytes", "take_more") <= 66 << 20
+    assert 16 << 20 <= run.sum("live_bytes", "take_more") <= 66 << 20
     assert "SIGKILL" in run.report["processes"][-1]["ending"]
 
 

@@ -284,7 +284,8 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
         await pilot.press("left_square_bracket")
         await until(pilot, lambda: app.feed.position == 0)
         (first,) = app.screen.query_one(ProcessList).entries
-        assert (last.pss or 0) - (first.pss or 0) >= 20 << 20
+        rise = (last.pss or 0) - (first.pss or 0)
+        assert rise >= 19 << 20  # others' share of its libraries moves beside the 20 MiB
         await pilot.press("right", "right", "right")
         (grown,) = app.screen.query_one(ProcessList).entries
         assert grown.growth is not None

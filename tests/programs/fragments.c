@@ -9,8 +9,9 @@
 #define NOINLINE __attribute__((noinline, noclone))
 #define BLOCKS 64000
 #define SIZE 240 /* 256 with malloc's own: 16 to a page */
+#define RISE (4 << 20) /* so that the peak is not before the blocks are freed */
 
-static char *blocks[BLOCKS];
+static char *blocks[BLOCKS], *more;
 
 NOINLINE static void fill(void)
 {
@@ -41,6 +42,7 @@ int main(void)
 	setvbuf(stdout, NULL, _IONBF, 0);
 	fill();
 	free_most();
+	more = memset(malloc(RISE), 1, RISE); /* mapped: nothing of the heap's */
 	usleep(700000);
 	long before = rss();
 	malloc_trim(0);

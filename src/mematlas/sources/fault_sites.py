@@ -116,11 +116,9 @@ class SiteCounter:
         """Count what is left and close: the sites, and how many samples were lost."""
         for record in self._sampler.drain():
             self._take(record)
+        lost = self._sampler.lost
         self._sampler.close()
-        return (
-            [FaultSite(raw, count) for raw, count in self._counts.most_common()],
-            self._sampler.lost,
-        )
+        return [FaultSite(raw, count) for raw, count in self._counts.most_common()], lost
 
     def _take(self, record: Record) -> None:
         if isinstance(record, Sample):

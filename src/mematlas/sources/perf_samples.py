@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import mmap
 import os
@@ -28,6 +29,7 @@ _MMAP2, _COMM_EXEC = 1 << 23, 1 << 24
 _ENABLE, _SET_OUTPUT, _GET_ID = 0x2400, 0x2405, 0x80082407
 _LOST, _COMM_RECORD, _FORK_RECORD, _SAMPLE, _MMAP2_RECORD = 2, 3, 7, 9, 10
 _EXEC_BIT, _KERNEL_MODE = 1 << 13, 1
+_COUNTS_LOST = 1 << 4  # a read also tells how many samples found no room (Linux 6.0)
 _RING_PAGES = 128
 _HEAD, _TAIL = 128, 129  # of the ring's first page, in words
 _CHAIN_DEPTH = 8
@@ -92,7 +94,8 @@ class Sampler:
         self._descriptors: list[int] = []
         self._rings: list[tuple[int, mmap.mmap, memoryview]] = []
         self._event_of: dict[int, int] = {}
-        self.lost = 0
+        self._reading = _COUNTS_LOST
+        self._said_lost = 0
         try:
             for cpu in sorted(_online()):
                 self._open_on(cpu, tids, events, kernel=kernel, on_exec=on_exec)
@@ -117,7 +120,7 @@ class Sampler:
             for event, period in events.items():
                 flags = _flags(kernel=kernel, on_exec=on_exec, maps=event == next(iter(events)))
                 try:
-                    descriptor = _open(event, period, flags, tid, cpu)
+                    descriptor = self._open(event, period, flags, tid, cpu)
                 except ProcessLookupError:
                     continue  # the thread has ended
                 self._descriptors.append(descriptor)
@@ -129,10 +132,30 @@ class Sampler:
                 else:
                     fcntl.ioctl(descriptor, _SET_OUTPUT, first)
 
+    def _open(self, event: int, period: int, flags: int, tid: int, cpu: int) -> int:
+        try:
+            return _open(event, period, flags, self._reading, tid, cpu)
+        except OSError as error:
+            if error.errno != errno.EINVAL or not self._reading:
+                raise
+        self._reading = 0
+        return _open(event, period, flags, self._reading, tid, cpu)
+
     def _add_ring(self, descriptor: int) -> None:
         size = (1 + _RING_PAGES) * mmap.PAGESIZE
         ring = mmap.mmap(descriptor, size, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         self._rings.append((descriptor, ring, memoryview(ring).cast("Q")))
+
+    @property
+    def lost(self) -> int:
+        """Count the samples that found no room.
+
+        The rings tell of some only with a later record that has room: those before the end are known
+        of the counters alone, and before Linux 6.0 not at all.
+        """
+        if not self._reading:
+            return self._said_lost
+        return sum(struct.unpack("<QQ", os.read(each, 16))[1] for each in self._descriptors)
 
     def wait(self, seconds: float) -> None:
         """Wait until a ring is half full, or the time is over."""
@@ -174,7 +197,7 @@ class Sampler:
             return Sample(time, pid, event, address, stack, misc & 7 == _KERNEL_MODE)
         time = struct.unpack_from("<Q", body, len(body) - 16)[0] if len(body) >= 24 else 0
         if kind == _LOST:
-            self.lost += struct.unpack_from("<QQ", body)[1]
+            self._said_lost += struct.unpack_from("<QQ", body)[1]
         elif kind == _MMAP2_RECORD:
             pid, _, start, length, offset = struct.unpack_from("<IIQQQ", body)
             name = os.fsdecode(body[64:-24].split(b"\0", 1)[0])
@@ -204,13 +227,13 @@ def _flags(*, kernel: bool, on_exec: bool, maps: bool) -> int:
     return flags | (_MMAP | _MMAP2 | _MMAP_DATA | _COMM | _COMM_EXEC | _TASK if maps else 0)
 
 
-def _open(event: int, period: int, flags: int, tid: int, cpu: int) -> int:
+def _open(event: int, period: int, flags: int, reading: int, tid: int, cpu: int) -> int:
     number = CALLS.get(os.uname().machine)
     if number is None:
         raise UnsupportedError(f"perf_event_open is not known on {os.uname().machine}")
     watermark = _RING_PAGES * mmap.PAGESIZE // 2
     head = struct.pack(
-        "<IIQQQQQII", _SOFTWARE, _SIZE, event, period, _FIELDS, 0, flags, watermark, 0
+        "<IIQQQQQII", _SOFTWARE, _SIZE, event, period, _FIELDS, reading, flags, watermark, 0
     )
     attributes = bytearray(head.ljust(_SIZE, b"\0"))
     struct.pack_into("<H", attributes, 108, _CHAIN_DEPTH)
