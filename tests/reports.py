@@ -6,6 +6,7 @@ import math
 import random
 from dataclasses import replace
 
+from mematlas.model.diff import Change, Diff
 from mematlas.model.leaks import Leak, Leaks, Verdict
 from mematlas.model.recording import Frame, Part, PartKind, Sampling
 from mematlas.model.report import (
@@ -359,3 +360,25 @@ def every_metric() -> Report:
         for each in report.stacks
     )
     return replace(report, stacks=stacks)
+
+
+def two_runs() -> Diff:
+    """Compare a run with one in which every second stack grew by half, and the largest went."""
+    before = python_service()
+    largest = max(before.stacks, key=lambda each: each.live_bytes)
+    stacks = tuple(
+        replace(each, live_bytes=each.live_bytes * (3 if number % 2 else 2) // 2)
+        for number, each in enumerate(before.stacks)
+        if each is not largest
+    )
+    after = replace(before, stacks=stacks, command=("python", HOSTILE[0]))
+    was, now = (sum(each.live_bytes for each in report.stacks) for report in (before, after))
+    commands = (" ".join(before.command), " ".join(after.command))
+    lines = (
+        Change(largest.frames[:1], largest.live_bytes, 0, 1000),
+        Change(stacks[0].frames[:1], 5 * MIB, 9 * MIB, None),
+        Change((), 2 * KIB, 1 * KIB, 4 * KIB),
+    )
+    return Diff(
+        "live", (before, after), False, commands, Change((), was, now, 2000), lines, lines, 3, ("a",)
+    )

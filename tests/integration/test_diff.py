@@ -57,6 +57,18 @@ def diff(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
     return ran.returncode, found["data"]
 
 
+def test_a_page_is_written(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """--html writes a page that names both runs and what changed most, and prints nothing else."""
+    page = tmp_path / "diff.html"
+    command = [sys.executable, "-m", "mematlas", "diff", *map(str, pair), "--html", str(page)]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ran.stdout == ""
+    assert str(page) in ran.stderr
+    text = page.read_text()
+    assert "buffer" in text
+    assert text.count("program.py") >= 2
+
+
 def test_lines_and_stacks_add_up_to_the_change(pair: tuple[Path, Path]) -> None:
     """What was kept more leads, what shrank is negative, and the lines sum to the total."""
     _, found = diff(*pair, "--by", "allocated")

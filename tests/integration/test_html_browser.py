@@ -10,6 +10,7 @@ import pytest
 import reports
 from mematlas.units import format_bytes
 from mematlas.views.html import render_html
+from mematlas.views.html.diff import render_diff_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,6 +40,14 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+def render(name: str) -> str:
+    """Write a made-up report as its page."""
+    if name == "two_runs":
+        return render_diff_html(reports.two_runs())
+    leaks = reports.leaky() if name == "python_service" else None
+    return render_html(getattr(reports, name)(), leaks)
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Write each made-up report once."""
@@ -47,9 +56,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def path(name: str) -> Path:
         file = directory / f"{name}.html"
         if not file.exists():
-            leaks = reports.leaky() if name == "python_service" else None
-            page = render_html(getattr(reports, name)(), leaks)
-            file.write_text(page, encoding="utf-8")
+            file.write_text(render(name), encoding="utf-8")
         return file
 
     return path
@@ -100,7 +107,9 @@ def overflow(page: Any) -> int:
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280, 1400])
-@pytest.mark.parametrize("name", ["python_service", "native_program", "unseen", "hostile"])
+@pytest.mark.parametrize(
+    "name", ["python_service", "native_program", "unseen", "hostile", "two_runs"]
+)
 def test_nothing_sticks_out(visit: Callable[..., Any], name: str, width: int, theme: str) -> None:
     """No page scrolls sideways, on a telephone or a wide screen, folded or with all opened."""
     page = visit(name, width, theme)
@@ -292,3 +301,20 @@ def test_a_hundred_thousand_stacks_draw(visit: Callable[..., Any]) -> None:
         print(f"{name}: {page.evaluate(script, selector):.1f} ms")
     page.click("#flame-canvas", position={"x": 100, "y": 30})
     assert page.is_visible("#crumbs")
+
+
+def test_two_runs_are_drawn_by_what_changed(visit: Callable[..., Any]) -> None:
+    """Each width draws another picture; the root tells the change; a line is found in the stacks."""
+    page = visit("two_runs")
+    diff = reports.two_runs()
+    change = format_bytes(abs(diff.total.bytes))
+    detail = page.inner_text("#detail .chosen")
+    assert change in detail
+    assert f"{format_bytes(diff.total.before)} → {format_bytes(diff.total.after)}" in detail
+    seen = set()
+    for width in ("changed", "after", "before"):
+        page.click(f"#width button[data-value='{width}']")
+        seen.add(pixels(page, "#flame-canvas"))
+    assert len(seen) == 3
+    page.click("button.line")
+    assert "matched" in page.inner_text("#matched")

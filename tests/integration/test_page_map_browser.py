@@ -86,7 +86,7 @@ def test_pointer_names_the_page(visit: Any, made: tuple[Path, zoo.Zoo]) -> None:
     shown = page.locator("#groups .group:visible")
     assert shown.count() == 1, name
     canvas = shown.locator("canvas")
-    data = json.loads(page.locator("#data").text_content())
+    data = json.loads(page.locator("#payload").text_content())
     blocks = [block for group in data["groups"] for block in group["blocks"]]
     block = next(each for each in blocks if int(each["start"], 16) <= start < int(each["end"], 16))
     canvas.hover(position={"x": 1, "y": 1})

@@ -136,6 +136,19 @@ def test_the_peak_of_several_processes_is_one_moment() -> None:
     assert at_end(snapshots, [still, second]) == [snapshots[0], snapshots[3]]
 
 
+def test_shared_libraries_do_not_make_a_peak() -> None:
+    """A crowd of small processes is not the peak for the files that each of them maps."""
+    files = Part(PartKind.FILE, "/lib/libc.so.6", 90, 0)
+    shells = [
+        replace(snapshot(0, 1.0, 100), parts=(files,)),
+        replace(snapshot(1, 1.1, 100), parts=(files,)),
+    ]
+    service = snapshot(1, 2.0, 60)
+    first = replace(synthetic.PARENT, end_s=1.5)
+    second = replace(synthetic.CHILD, end_s=None)
+    assert at_peak([*shells, service], [first, second]) == [service]
+
+
 def test_a_long_timeline_keeps_its_peaks(recording: Recording) -> None:
     """Thinning out a timeline keeps its ends and its highest moment."""
     rows = np.zeros(100_000, TIMELINE_DTYPE)

@@ -18,11 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
-from mematlas.model.report import METRICS
+from mematlas.model.report import METRICS, Report
 from mematlas.views.html import bundle, render_html
+from mematlas.views.html.diff import render_diff_html
 from mematlas.views.html.trie import Trie, build, varints
 
 ASSETS = Path(bundle.__file__).parent / "assets"
+CODES = [bundle.REPORT, bundle.DIFF, bundle.BENCH, bundle.PAGE_MAP]
 ALL = ["python_service", "native_program", "unseen", "hostile"]
 VOID = {"meta", "link", "input", "br"}
 
@@ -173,10 +175,16 @@ def paths(trie: Trie) -> dict[tuple[Any, ...], list[int]]:
     return found
 
 
+def tree(report: Report, fold: float) -> Trie:
+    """Make the trie of a report's stacks."""
+    rows = ((each.frames, [each.metric(name) for name in METRICS]) for each in report.stacks)
+    return build(rows, len(METRICS), fold)
+
+
 def test_an_unfolded_trie_has_the_stacks_and_nothing_else() -> None:
     """Each stack's bytes are at the end of its path from the root."""
     report = reports.native_program()
-    found = paths(build(report.stacks, {}, 0))
+    found = paths(tree(report, 0))
     for stack in report.stacks:
         own = found["all", *reversed(stack.frames)]
         assert own == [stack.metric(name) for name in METRICS]
@@ -186,7 +194,7 @@ def test_an_unfolded_trie_has_the_stacks_and_nothing_else() -> None:
 def test_folding_moves_bytes_to_the_caller_and_loses_none() -> None:
     """What is folded is less than asked for, and each kept subtree keeps its sum."""
     report = reports.many_stacks(2000)
-    whole, folded = paths(build(report.stacks, {}, 0)), paths(build(report.stacks, {}, 1e-3))
+    whole, folded = paths(tree(report, 0)), paths(tree(report, 1e-3))
     assert len(folded) < len(whole) / 2
     assert set(folded) <= set(whole)
     live = METRICS.index("live")
@@ -215,18 +223,24 @@ def test_varints_read_back(values: list[int]) -> None:
     assert numbers(varints(np.array(values, dtype=np.uint64))) == values
 
 
-def test_the_modules_can_share_one_script() -> None:
-    """No two modules define the same top-level name, and each is in the bundle."""
+@pytest.mark.parametrize("code", CODES)
+def test_the_modules_can_share_one_script(code: bundle.Code) -> None:
+    """No two modules of a page define the same top-level name."""
     defined: list[str] = []
-    for name in bundle.MODULES:
+    for name in code.modules:
         text = (ASSETS / name).read_text(encoding="utf-8")
         defined += re.findall(
             r"^(?:export )?(?:async )?(?:function|const|let|class) (\w+)", text, re.MULTILINE
         )
     assert len(defined) == len(set(defined))
-    assert {path.name for path in ASSETS.glob("*.js")} == set(bundle.MODULES)
-    assert "import " not in bundle.script()
-    assert not re.search(r"^export ", bundle.script(), re.MULTILINE)
+    script = bundle.script(code)
+    assert not re.search(r"^(import|export) ", script, re.MULTILINE)
+
+
+def test_no_asset_is_left_over() -> None:
+    """Every module and style sheet is in a page."""
+    used = {name for code in CODES for name in (*code.modules, *code.sheets)}
+    assert {str(path.relative_to(ASSETS)) for path in ASSETS.rglob("*.*")} == used
 
 
 def test_the_modules_run_as_modules() -> None:
@@ -251,3 +265,20 @@ def test_the_modules_run_as_modules() -> None:
     assert json.loads(done.stdout) == [
         "1.50 KiB", "ab…gh", [321, 21, 20, 300, 300], [0, 0, 0, 21, 21], [321, 300, 21], [0, 3, 1], 320,
     ]  # fmt: skip
+
+
+def test_the_page_of_two_runs_has_the_stacks_of_both() -> None:
+    """Each run's bytes are in its half of the rows, once; names cannot become markup."""
+    diff = reports.two_runs()
+    text = render_diff_html(diff)
+    Page(text)
+    assert "<script>alert" not in text
+    head, columns = unpacked(text)
+    sums = [sum(numbers(column)) for column in columns[2:]]
+    expected = [
+        sum(stack.metric(name) for stack in report.stacks)
+        for report in diff.reports
+        for name in METRICS
+    ]
+    assert sums == expected
+    assert METRICS[head["by"]] == diff.by

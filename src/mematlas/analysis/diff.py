@@ -41,6 +41,8 @@ def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool 
     stacks = _changes(tables, variances, by, ways)
     return Diff(
         by=by,
+        reports=(reports[0], reports[1]),
+        ignore_lines=ignore_lines,
         commands=(" ".join(before.command), " ".join(after.command)),
         total=total,
         lines=tuple(_shown(tables, lines, known=known, whole=False)),

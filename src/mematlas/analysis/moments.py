@@ -17,7 +17,12 @@ _ORDER = {kind: number for number, kind in enumerate(PartKind)}
 
 
 def at_peak(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[Snapshot]:
-    """Find the snapshots, one a process, that were current when they added up to most."""
+    """Find the snapshots, one a process, that were current when they added up to most.
+
+    Of several processes that is most memory of their own: added up, the libraries they share and what
+    tracing keeps in each would have a crowd of shells outweigh the program they start.
+    """
+    weight = _own if len({each.process for each in snapshots}) > 1 else _rss
     ends = {process.index: process.end_s for process in processes}
     current: dict[int, Snapshot] = {}
     best: list[Snapshot] = []
@@ -28,7 +33,7 @@ def at_peak(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list
             if (end := ends.get(index)) is None or end >= snapshot.time_s
         }
         current[snapshot.process] = snapshot
-        if _rss(current.values()) > _rss(best):
+        if weight(current.values()) > weight(best):
             best = list(current.values())
     return best
 
@@ -67,6 +72,14 @@ def account(snapshots: Sequence[Snapshot], recording: Recording, wanted: set[int
 
 def _rss(snapshots: Iterable[Snapshot]) -> int:
     return sum(each.rss_bytes for each in snapshots)
+
+
+def _own(snapshots: Iterable[Snapshot]) -> int:
+    others = (PartKind.FILE, PartKind.TRACER)
+    return sum(
+        each.rss_bytes - sum(part.resident_bytes for part in each.parts if part.kind in others)
+        for each in snapshots
+    )
 
 
 def _add(parts: Iterable[Part]) -> tuple[Part, ...]:

@@ -254,6 +254,8 @@ def _notes(
     yield from recording.notes
     if len({each.process for each in peak}) > 1:
         yield "RSS of several processes is added up: a page they share counts once in each"
+    if len({each.process for each in recording.snapshots} & {each.index for each in processes}) > 1:
+        yield "the account is of the moment when the processes had most memory beside files and the tracer"
     if not any(each.index in recording.lives for each in processes):
         yield "how long blocks lived is unknown: not recorded, or the clock of this machine tells no time"
     totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]

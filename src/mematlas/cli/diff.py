@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mematlas.cli.arguments import positive, size
-from mematlas.cli.report import load
+from mematlas.cli.report import load, write_page
 from mematlas.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help=f"show the N largest changes (default {DEFAULT_TOP}; JSON {DEFAULT_JSON_TOP})",
     )
+    parser.add_argument(
+        "--html", metavar="OUT", help="write one HTML file with the flame graph of both runs"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON (mematlas/diff/1)")
     parser.add_argument(
         "--fail-over",
@@ -55,9 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.by,
         ignore_lines=arguments.ignore_lines,
     )
+    if arguments.html:
+        from mematlas.views.html.diff import render_diff_html
+
+        write_page(arguments.html, render_diff_html(diff))
     if arguments.json:
         print(json.dumps(_facts(diff, arguments.top or DEFAULT_JSON_TOP)))
-    else:
+    elif not arguments.html:
         from rich.console import Console
 
         from mematlas.views.text.diff import render_diff

@@ -122,7 +122,11 @@ def _write_html(path: str, report: Report, recording: Recording) -> None:
 
     wanted = {line.index for line in report.processes}
     leaks = find_leaks(recording) if len(wanted) == len(recording.processes) else None
-    page = render_html(report, leaks)
+    write_page(path, render_html(report, leaks))
+
+
+def write_page(path: str, page: str) -> None:
+    """Write a page and tell how large it is."""
     try:
         Path(path).write_text(page, encoding="utf-8")
     except OSError as error:

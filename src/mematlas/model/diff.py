@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mematlas.model.recording import Frame
+    from mematlas.model.report import Report
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Diff:
     """Everything `mematlas diff` shows; the largest changes first, be they up or down."""
 
     by: str
+    reports: tuple[Report, Report]
+    ignore_lines: bool  # a function is one, wherever it is
     commands: tuple[str, str]
     total: Change
     lines: tuple[Change, ...]

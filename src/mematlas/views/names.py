@@ -228,6 +228,8 @@ def answer_spans(report: Report, ranked: list[Line], directory: str) -> list[tup
 
 def _nearness(report: Report) -> str:
     """Tell "at the peak" from "near" it: residency is looked at now and then, RSS more often."""
+    if len(report.processes) > 1:
+        return f"at {format_duration(report.account.time_s)}, when they had most of their own"
     top = timeline.highest(timeline.summed(report, "rss_bytes"))
     if top is None or top[0] <= report.account.rss_bytes * 1.02:
         return "at the peak"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 import re
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ from mematlas.model.bench import NOISY, Better
 from mematlas.units import format_bytes, format_duration
 from mematlas.views import bench_layout as layout
 from mematlas.views.html import bundle
-from mematlas.views.html.page import ICON
+from mematlas.views.html.markup import json_payload, page, safe
 
 if TYPE_CHECKING:
     from mematlas.model.bench import Figure, Label, Machine, Result, Section
@@ -23,24 +22,14 @@ def render_bench(result: Result) -> str:
     """Return the whole page; nothing in it needs a network."""
     charts: list[dict[str, Any]] = []
     sections = "\n".join(_section(section, result.machine, charts) for section in result.sections)
-    # "<" would let text end the script that holds it.
-    payload = json.dumps(charts, separators=(",", ":")).replace("<", "\\u003c")
-    return _PAGE.format(
-        policy=bundle.policy(bundle.BENCH_MODULES, bundle.BENCH_STYLES),
-        icon=ICON,
-        title=_safe(f"Memory of {result.machine.cpu} · mematlas bench"),
-        style=bundle.style(bundle.BENCH_STYLES),
-        head=_head(result),
-        advice=_advice(result),
-        sections=sections,
-        machine=_machine(result),
-        payload=payload,
-        script=bundle.script(bundle.BENCH_MODULES),
+    body = "\n".join((_head(result), _advice(result), sections, _machine(result)))
+    return page(
+        f"Memory of {result.machine.cpu} · mematlas bench",
+        body,
+        json_payload(json.dumps(charts, separators=(",", ":"))),
+        "application/json",
+        bundle.BENCH,
     )
-
-
-def _safe(text: object) -> str:
-    return html.escape(str(text), quote=True)
 
 
 def _head(result: Result) -> str:
@@ -65,9 +54,9 @@ def _head(result: Result) -> str:
     return (
         '<header><div class="brand"><span class="mark" aria-hidden="true"></span>mematlas bench'
         '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
-        f'<h1>What memory costs on <span class="figure">{_safe(machine.cpu)}</span></h1>'
-        f'<p class="soft">{" <i>·</i> ".join(map(_safe, facts))}</p>'
-        + "".join(f'<p class="warning">{_safe(text)}</p>' for text in warnings)
+        f'<h1>What memory costs on <span class="figure">{safe(machine.cpu)}</span></h1>'
+        f'<p class="soft">{" <i>·</i> ".join(map(safe, facts))}</p>'
+        + "".join(f'<p class="warning">{safe(text)}</p>' for text in warnings)
         + "</header>"
     )
 
@@ -90,7 +79,7 @@ def _advice(result: Result) -> str:
 
 def _code(text: str) -> str:
     """Escape text; what stands in backquotes is code."""
-    return re.sub(r"`([^`]+)`", r"<code>\1</code>", _safe(text))
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", safe(text))
 
 
 def _section(section: Section, machine: Machine, charts: list[dict[str, Any]]) -> str:
@@ -100,12 +89,12 @@ def _section(section: Section, machine: Machine, charts: list[dict[str, Any]]) -
         *section.notes,
         *(f"{kind}: {proof}" for kind, proof in section.proofs.items()),
     ]  # fmt: skip
-    listed = "".join(f"<li>{_safe(text)}</li>" for text in asides)
+    listed = "".join(f"<li>{safe(text)}</li>" for text in asides)
     title = layout.TITLES.get(section.name, section.name)
     return (
-        f'<section id="{_safe(section.name)}" aria-labelledby="{_safe(section.name)}-title">'
-        f'<h2 id="{_safe(section.name)}-title">{_safe(title)}'
-        f'<span class="about">{_safe(section.name)}, measured for {format_duration(section.seconds)}'
+        f'<section id="{safe(section.name)}" aria-labelledby="{safe(section.name)}-title">'
+        f'<h2 id="{safe(section.name)}-title">{safe(title)}'
+        f'<span class="about">{safe(section.name)}, measured for {format_duration(section.seconds)}'
         f'</span></h2><div class="blocks">{blocks}</div><ul class="asides">{listed}</ul></section>'
     )
 
@@ -113,14 +102,14 @@ def _section(section: Section, machine: Machine, charts: list[dict[str, Any]]) -
 def _block(section: Section, block: Block, machine: Machine, charts: list[dict[str, Any]]) -> str:
     table = layout.grid(section, block)
     names = layout.columns(table)
-    title = f'{_safe(block.title)}<span class="about">{_safe(block.unit)}</span>'
+    title = f'{safe(block.title)}<span class="about">{safe(block.unit)}</span>'
     values = _values(block, table, names)
     if not (block.chart and len(table) > 1):
         return f'<div class="block"><h3>{title}</h3>{values}</div>'
     chart = _chart(block, table, names, layout.marks(block, machine))
     charts.append(chart)
     keys = "".join(
-        f'<span data-line="{number % 7}">{_safe(line["name"])}</span>'
+        f'<span data-line="{number % 7}">{safe(line["name"])}</span>'
         for number, line in enumerate(chart["lines"])
     )
     keys = f'<div class="keys-of">{keys}</div>' if len(names) > 1 else ""
@@ -128,21 +117,21 @@ def _block(section: Section, block: Block, machine: Machine, charts: list[dict[s
     return (
         f'<div class="block"><h3>{title}</h3>{keys}'
         f'<canvas class="chart" data-chart="{len(charts) - 1}" tabindex="0" role="img" '
-        f'aria-label="{_safe(said)}"></canvas>'
+        f'aria-label="{safe(said)}"></canvas>'
         f'<details class="values"><summary>All figures</summary>{values}</details></div>'
     )
 
 
 def _values(block: Block, table: dict[Label, dict[Label, Figure]], names: list[Label]) -> str:
     heads = "".join(
-        f'<th scope="col">{_safe(text)}</th>'
+        f'<th scope="col">{safe(text)}</th>'
         for text in (
             layout.ROW_TITLES.get(block.rows, block.rows),
             *(layout.label_text(block.columns, name) if name != "" else "median" for name in names),
         )
     )
     rows = "".join(
-        f"<tr><td>{_safe(layout.label_text(block.rows, row))}</td>"
+        f"<tr><td>{safe(layout.label_text(block.rows, row))}</td>"
         + "".join(_cell(cells.get(name), list(cells.values())) for name in names)
         + "</tr>"
         for row, cells in table.items()
@@ -169,7 +158,7 @@ def _cell(figure: Figure | None, row: list[Figure]) -> str:
             f'<rect class="rest" width="100" height="3"/><rect width="{width:.1f}" height="3"/></svg>'
         )
     names = f' class="{" ".join(kind)}"' if kind else ""
-    return f'<td{names} title="{_safe(details(figure))}"><b>{layout.number(figure.median)}</b>{bar}</td>'
+    return f'<td{names} title="{safe(details(figure))}"><b>{layout.number(figure.median)}</b>{bar}</td>'
 
 
 def details(figure: Figure) -> str:
@@ -250,9 +239,7 @@ def _machine(result: Result) -> str:
             if value not in (None, False)
         ),
     }
-    listed = "".join(
-        f"<dt>{_safe(key)}</dt><dd>{_safe(value)}</dd>" for key, value in facts.items()
-    )
+    listed = "".join(f"<dt>{safe(key)}</dt><dd>{safe(value)}</dd>" for key, value in facts.items())
     return (
         '<section id="facts" aria-labelledby="facts-title"><h2 id="facts-title">The machine</h2>'
         f"<dl>{listed}</dl></section>"
@@ -261,31 +248,3 @@ def _machine(result: Result) -> str:
 
 def _setting(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<link rel="icon" href="{icon}">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{head}
-{advice}
-{sections}
-{machine}
-</main>
-<div id="tooltip" role="tooltip" hidden></div>
-<noscript><p class="warning">The charts need JavaScript; the tables do not.</p></noscript>
-<script type="application/json" id="payload">{payload}</script>
-<script type="module">{script}</script>
-</body>
-</html>
-"""

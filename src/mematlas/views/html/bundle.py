@@ -12,56 +12,55 @@ import hashlib
 import re
 from functools import cache
 from importlib.resources import files
+from typing import NamedTuple
 
-MODULES = (
-    "format.js",
-    "data.js",
-    "trie.js",
-    "theme.js",
-    "tooltip.js",
-    "account.js",
-    "timeline.js",
-    "flame.js",
-    "explorer.js",
-    "lines.js",
-    "main.js",
+
+class Code(NamedTuple):
+    """Modules in the order of their imports, and style sheets."""
+
+    modules: tuple[str, ...]
+    sheets: tuple[str, ...]
+
+
+_CHARTS = ("format.js", "data.js", "trie.js", "theme.js", "tooltip.js", "switch.js")
+_STACKS = ("flame.js", "explorer.js")
+
+REPORT = Code(
+    (*_CHARTS, "account.js", "timeline.js", *_STACKS, "lines.js", "main.js"), ("style.css",)
 )
-"""Of the report, in the order of their imports."""
-
-BENCH_MODULES = ("theme.js", "tooltip.js", "bench/chart.js", "bench/main.js")
-"""Of the page of `mematlas bench`."""
-
-STYLES = ("style.css",)
-BENCH_STYLES = ("style.css", "bench/style.css")
-
-PAGES_MODULES = ("format.js", "theme.js", "tooltip.js", "pages/cells.js", "pages/main.js")
-"""Of the map of `mematlas pages --html`."""
-PAGES_STYLES = ("style.css", "pages/style.css")
+DIFF = Code((*_CHARTS, "timeline.js", *_STACKS, "diff/main.js"), ("style.css", "diff/style.css"))
+BENCH = Code(
+    ("theme.js", "tooltip.js", "bench/chart.js", "bench/main.js"), ("style.css", "bench/style.css")
+)
+PAGE_MAP = Code(
+    ("format.js", "theme.js", "tooltip.js", "pages/cells.js", "pages/main.js"),
+    ("style.css", "pages/style.css"),
+)
 
 _IMPORT = re.compile(r"^import .*?;\n", re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class))", re.MULTILINE)
 
 
 @cache
-def style(sheets: tuple[str, ...] = STYLES) -> str:
+def style(code: Code) -> str:
     """Return the style sheets as one."""
-    return "\n".join(map(_read, sheets))
+    return "\n".join(map(_read, code.sheets))
 
 
 @cache
-def script(modules: tuple[str, ...] = MODULES) -> str:
+def script(code: Code) -> str:
     """Return the modules as one."""
-    text = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(name))) for name in modules)
+    text = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(name))) for name in code.modules)
     if "</script" in text.lower():
         raise ValueError("the scripts must not hold the tag that ends them")
     return text
 
 
-def policy(modules: tuple[str, ...] = MODULES, sheets: tuple[str, ...] = STYLES) -> str:
+def policy(code: Code) -> str:
     """Return the content security policy: this style, this script, and nothing from anywhere."""
     return (
-        f"default-src 'none'; script-src '{_hash(script(modules))}'; "
-        f"style-src '{_hash(style(sheets))}'; "
+        f"default-src 'none'; script-src '{_hash(script(code))}'; "
+        f"style-src '{_hash(style(code))}'; "
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-import html
 from typing import TYPE_CHECKING
 
-from mematlas.analysis.lines import RUNTIME, Line, lines, owner, tier
+from mematlas.analysis.lines import Line, lines
 from mematlas.model.leaks import LIKELY
 from mematlas.units import format_bytes, format_duration
 from mematlas.views import names
 from mematlas.views.html import bundle
-from mematlas.views.html.payload import payload
+from mematlas.views.html.markup import (
+    flame_section,
+    located,
+    page,
+    safe,
+    section,
+    sized,
+    stack,
+    switch,
+    tag,
+)
+from mematlas.views.html.report_payload import report_payload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from mematlas.model.leaks import Leak, Leaks
-    from mematlas.model.recording import Frame
     from mematlas.model.report import Account, Report
 
-ICON = (
-    "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E"
-    "%3Cpath fill='%230b7a75' d='M1 2h14v3H1zM1 6.5h9v3H1zM1 11h5v3H1z'/%3E%3C/svg%3E"
-)
 _NAMES_SHOWN = 200  # in the details of one part
 _STACKS_SHOWN = 50
 
@@ -38,7 +41,9 @@ def render_html(report: Report, leaks: Leaks | None = None) -> str:
                 _head(report, ranked, directory),
                 _account_section(report, directory),
                 _TIMELINE if report.series else "",
-                _FLAME if report.stacks else "",
+                flame_section("width is bytes; callers above, callees below", "", _KEYS)
+                if report.stacks
+                else "",
                 _lines_section(ranked, directory),
                 _leaks(leaks, directory) if leaks else "",
                 _bad_frees(report, directory),
@@ -47,33 +52,14 @@ def render_html(report: Report, leaks: Leaks | None = None) -> str:
             ),
         )
     )
-    return _PAGE.format(
-        policy=bundle.policy(),
-        icon=ICON,
-        title=_safe(f"{names.shorten(' '.join(report.command), 80)} · mematlas"),
-        style=bundle.style(),
-        body=body,
-        payload=payload(report, ranked, directory),
-        script=bundle.script(),
-    )
-
-
-def _safe(text: object) -> str:
-    return html.escape(names.clean(str(text)), quote=True)
-
-
-def _tag(name: str, inner: str, **attributes: object) -> str:
-    """Write an element; `inner` is HTML already, attribute values are not."""
-    said = "".join(
-        f' {key.rstrip("_").replace("_", "-")}="{_safe(value)}"'
-        for key, value in attributes.items()
-    )
-    return f"<{name}{said}>{inner}</{name}>"
+    title = f"{names.shorten(' '.join(report.command), 80)} · mematlas"
+    packed = report_payload(report, ranked, directory)
+    return page(title, body, packed, "application/octet-stream", bundle.REPORT)
 
 
 def _head(report: Report, ranked: list[Line], directory: str) -> str:
     spans = "".join(
-        _tag("span", _safe(text), class_=role) if role else _safe(text)
+        tag("span", safe(text), class_=role) if role else safe(text)
         for text, role in names.answer_spans(report, ranked, directory)
     )
     facts = [names.sampling_text(report.sampling), names.started(report.started)]
@@ -81,13 +67,13 @@ def _head(report: Report, ranked: list[Line], directory: str) -> str:
     facts.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
     if len(report.processes) > 1:
         facts.insert(2, f"{len(report.processes)} processes")
-    cut = "" if report.complete else _tag("p", _safe(names.CUT_SHORT), class_="warning")
+    cut = "" if report.complete else tag("p", safe(names.CUT_SHORT), class_="warning")
     return (
         '<header><div class="brand"><span class="mark" aria-hidden="true"></span>mematlas'
         '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
-        + _tag("p", _safe(names.shorten(" ".join(report.command), 400)), class_="command")
-        + _tag("h1", spans)
-        + _tag("p", " <i>·</i> ".join(_safe(fact) for fact in facts), class_="soft")
+        + tag("p", safe(names.shorten(" ".join(report.command), 400)), class_="command")
+        + tag("h1", spans)
+        + tag("p", " <i>·</i> ".join(safe(fact) for fact in facts), class_="soft")
         + cut
         + "</header>"
     )
@@ -95,16 +81,16 @@ def _head(report: Report, ranked: list[Line], directory: str) -> str:
 
 def _account_section(report: Report, directory: str) -> str:
     if not names.seen(report.account):
-        return _section("account", "Account", "", "<p>Unknown: no look at the pages succeeded.</p>")
+        return section("account", "Account", "", "<p>Unknown: no look at the pages succeeded.</p>")
     moments = [("peak", "near the peak", report.account)]
     if names.seen(report.last) and report.last != report.account:
         moments.append(("last", "at the end", report.last))
     inner = ""
     if len(moments) > 1:
-        inner += _switch("moment", "Moment", [(key, title) for key, title, _ in moments])
+        inner += switch("moment", "Moment", [(key, title) for key, title, _ in moments])
     for key, _, account in moments:
         inner += _account(account, key, directory)
-    return _section("account", "Account", "every resident byte, by who holds it", inner)
+    return section("account", "Account", "every resident byte, by who holds it", inner)
 
 
 def _account(account: Account, key: str, directory: str) -> str:
@@ -113,12 +99,12 @@ def _account(account: Account, key: str, directory: str) -> str:
     )
     total = (
         '<div class="part total"><span></span><span>resident set</span>'
-        f"<b>{_bytes(account.rss_bytes)}</b><span>100 %</span></div>"
+        f"<b>{sized(account.rss_bytes)}</b><span>100 %</span></div>"
     )
-    bar = _tag("div", "", class_="bar", role="group", aria_label="Shares of resident memory")
-    return _tag(
+    bar = tag("div", "", class_="bar", role="group", aria_label="Shares of resident memory")
+    return tag(
         "div",
-        f'<p class="soft">{_safe(names.moment(account))}</p>{bar}'
+        f'<p class="soft">{safe(names.moment(account))}</p>{bar}'
         f'<div class="columns"><div class="parts">{rows}{total}</div>{_largest(account, directory)}</div>',
         class_="moment",
         data_moment=key,
@@ -134,22 +120,22 @@ def _part(account: Account, kind: str, size: int, directory: str) -> str:
     error = sum(part.error_bytes**2 for part in parts) ** 0.5
     row = (
         f'<span class="swatch" data-kind="{kind}"></span><span>{names.PART_TITLES[kind]}</span>'
-        f"<b>{_bytes(size)}</b><span>{names.percent(size, account.rss_bytes)}</span>"
+        f"<b>{sized(size)}</b><span>{names.percent(size, account.rss_bytes)}</span>"
     )
-    said = _tag("p", _safe(names.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
+    said = tag("p", safe(names.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
     table = "".join(
         f'<tr><td class="path">{_part_name(part.name, kind, directory)}</td>'
-        f"<td>{_bytes(part.resident_bytes)}</td><td>{_safe(_error(part.error_bytes))[2:]}</td></tr>"
+        f"<td>{sized(part.resident_bytes)}</td><td>{safe(_error(part.error_bytes))[2:]}</td></tr>"
         for part in parts[:_NAMES_SHOWN]
     )
     if len(parts) > _NAMES_SHOWN:
         rest = sum(part.resident_bytes for part in parts[_NAMES_SHOWN:])
         table += (
-            f"<tr><td>{len(parts) - _NAMES_SHOWN} more</td><td>{_bytes(rest)}</td><td></td></tr>"
+            f"<tr><td>{len(parts) - _NAMES_SHOWN} more</td><td>{sized(rest)}</td><td></td></tr>"
         )
     if table:
         said += f'<div class="scroll"><table class="names">{table}</table></div>'
-    return _tag(
+    return tag(
         "details",
         f'<summary class="part">{row}</summary><div class="inside">{said}</div>',
         data_kind=kind,
@@ -164,7 +150,7 @@ def _largest(account: Account, directory: str) -> str:
     rows = "".join(
         f'<tr><td><span class="swatch" data-kind="{part.kind}"></span>'
         f'<span class="path">{_part_name(part.name, part.kind, directory, 60)}</span></td>'
-        f"<td>{_bytes(part.resident_bytes)}</td></tr>"
+        f"<td>{sized(part.resident_bytes)}</td></tr>"
         for part in parts[:8]
         if part.resident_bytes > 0
     )
@@ -179,25 +165,21 @@ def _part_name(name: str, kind: str, directory: str, width: int = 120) -> str:
     if not name:
         return "<i>no name</i>"
     if kind == "live":
-        return _safe(names.KIND_TITLES.get(name, name))
+        return safe(names.KIND_TITLES.get(name, name))
     short = names.shorten(names.short_path(name, directory), width)
-    return _tag("span", _safe(short), title=names.shorten(names.clean(name), 1000))
+    return tag("span", safe(short), title=names.shorten(names.clean(name), 1000))
 
 
 def _error(error: float) -> str:
     return f", ± {format_bytes(error)}" if error else ""
 
 
-def _bytes(size: int) -> str:
-    return f'<span class="bytes" title="{size:,} bytes">{format_bytes(size)}</span>'
-
-
 def _lines_section(ranked: list[Line], directory: str) -> str:
     if not ranked:
-        return _section("lines", "Lines", "", "<p>Unknown: no allocation was seen.</p>")
+        return section("lines", "Lines", "", "<p>Unknown: no allocation was seen.</p>")
     rows = "".join(
-        f"<tr><td>{_located(line.frame, directory)}</td>"
-        + "".join(f"<td>{_bytes(line.bytes[key])}</td>" for key in ("resident", "live", "peak"))
+        f"<tr><td>{located(line.frame, directory)}</td>"
+        + "".join(f"<td>{sized(line.bytes[key])}</td>" for key in ("resident", "live", "peak"))
         + "</tr>"
         for line in ranked[:20]
     )
@@ -205,25 +187,15 @@ def _lines_section(ranked: list[Line], directory: str) -> str:
         '<noscript><div class="scroll"><table><thead><tr><th>line</th><th>resident</th><th>live</th>'
         f"<th>peak</th></tr></thead><tbody>{rows}</tbody></table></div></noscript>"
     )
-    return _section("lines", "Lines", "the code that owns the memory", _LINES + table)
-
-
-def _located(frame: Frame | None, directory: str) -> str:
-    if frame is None:
-        return "<i>stack not seen</i>"
-    where = names.shorten(names.place(frame, directory), 120)
-    return (
-        f"<b>{_safe(names.shorten(names.function(frame), 160))}</b> "
-        f'<span class="path">{_safe(where)}</span>'
-    )
+    return section("lines", "Lines", "the code that owns the memory", _LINES + table)
 
 
 def _leaks(leaks: Leaks, directory: str) -> str:
     likely = [leak for leak in leaks.leaks if leak.verdict in LIKELY]
     others = [leak for leak in leaks.leaks if leak.verdict not in LIKELY]
-    said = f"{_bytes(leaks.live_bytes)} live at the end, "
+    said = f"{sized(leaks.live_bytes)} live at the end, "
     if leaks.likely_bytes:
-        said += f'<b class="warning">{_bytes(leaks.likely_bytes)} of it likely leaked</b>'
+        said += f'<b class="warning">{sized(leaks.likely_bytes)} of it likely leaked</b>'
     else:
         said += "none of it looks like a leak"
     inner = f"<p>{said}.</p>"
@@ -233,14 +205,14 @@ def _leaks(leaks: Leaks, directory: str) -> str:
         title = f"Held, likely no leaks: caches, buffers, start-up ({len(others):,})"
         items = _leak_items(others, directory)
         inner += f'<details class="more"><summary>{title}</summary><ul class="stacks">{items}</ul></details>'
-    return _section("leaks", "Leaks", "what was live at the end, by stack", inner)
+    return section("leaks", "Leaks", "what was live at the end, by stack", inner)
 
 
 def _leak_items(leaks: list[Leak], directory: str) -> str:
     return "".join(
-        f'<li><b class="count {leak.verdict}">{_bytes(leak.live_bytes)}</b>'
-        f"<div>{_stack(leak.frames, directory, code=True)}"
-        f'<p class="story">{_safe(_leak_facts(leak))}</p></div></li>'
+        f'<li><b class="count {leak.verdict}">{sized(leak.live_bytes)}</b>'
+        f"<div>{stack(leak.frames, directory, code=True)}"
+        f'<p class="story">{safe(_leak_facts(leak))}</p></div></li>'
         for leak in leaks[:_STACKS_SHOWN]
     )
 
@@ -254,23 +226,11 @@ def _bad_frees(report: Report, directory: str) -> str:
     if not report.bad_frees:
         return ""
     items = "".join(
-        f'<li><b class="count">{bad.count:,} times</b><div>{_stack(bad.frames, directory)}</div></li>'
+        f'<li><b class="count">{bad.count:,} times</b><div>{stack(bad.frames, directory)}</div></li>'
         for bad in sorted(report.bad_frees, key=lambda bad: -bad.count)[:200]
     )
     about = "frees of pointers that were not live allocations"
-    return _section("badfrees", "Bad frees", about, f'<ul class="stacks">{items}</ul>')
-
-
-def _stack(frames: tuple[Frame, ...], directory: str, *, code: bool = False) -> str:
-    """List frames below their owner; with `code`, without the language's own machinery."""
-    if not frames:
-        return "<i>stack not seen</i>"
-    index = owner(frames) or 0
-    shown = [frame for frame in frames if not code or tier(frame) != RUNTIME] or [*frames]
-    rows = "".join(f"<li>{_located(frame, directory)}</li>" for frame in shown[:100])
-    return (
-        f"<details><summary>{_located(frames[index], directory)}</summary><ol>{rows}</ol></details>"
-    )
+    return section("badfrees", "Bad frees", about, f'<ul class="stacks">{items}</ul>')
 
 
 def _processes(report: Report) -> str:
@@ -278,13 +238,13 @@ def _processes(report: Report) -> str:
         return ""
     rows = "".join(
         f'<tr><td class="process" data-depth="{min(depth, 12)}"><b>'
-        f"{_safe(names.shorten(names.clean(line.command), 200))}</b>"
-        + (f'<div class="warning">{_safe(line.note)}</div>' if line.note else "")
+        f"{safe(names.shorten(names.clean(line.command), 200))}</b>"
+        + (f'<div class="warning">{safe(line.note)}</div>' if line.note else "")
         + f"</td><td>{line.pid}</td>"
-        f"<td>{_bytes(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
+        f"<td>{sized(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
         f"<td>{format_duration(line.start_s)}</td>"
         f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
-        f"<td>{_safe(line.ending)}</td></tr>"
+        f"<td>{safe(line.ending)}</td></tr>"
         for line, depth in names.process_tree(report.processes)
     )
     heads = "".join(
@@ -292,7 +252,7 @@ def _processes(report: Report) -> str:
         for head in ("command", "pid", "highest RSS", "started", "ended", "how")
     )
     table = f'<div class="scroll"><table class="processes"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    return _section("processes", "Processes", "", table)
+    return section("processes", "Processes", "", table)
 
 
 def _facts(report: Report) -> str:
@@ -304,41 +264,24 @@ def _facts(report: Report) -> str:
         ("recording", "complete" if report.complete else "cut short"),
         *((key.replace("_", " "), value) for key, value in sorted(report.machine.items())),
     ]
-    facts = "".join(f"<dt>{_safe(key)}</dt><dd>{_fact(key, value)}</dd>" for key, value in pairs)
+    facts = "".join(f"<dt>{safe(key)}</dt><dd>{_fact(key, value)}</dd>" for key, value in pairs)
     notes = "".join(
-        f"<li>{_safe(names.shorten(names.clean(note), 600))}</li>" for note in report.notes if note
+        f"<li>{safe(names.shorten(names.clean(note), 600))}</li>" for note in report.notes if note
     )
     if notes:
         notes = f"<h3>Notes</h3><ul>{notes}</ul>"
-    return _section("facts", "The run", "", f"{notes}<dl>{facts}</dl>")
+    return section("facts", "The run", "", f"{notes}<dl>{facts}</dl>")
 
 
 def _fact(key: str, value: object) -> str:
     if value is None or value == "":
         return "unknown"
     if key.endswith("bytes") and isinstance(value, int):
-        return _bytes(value)
-    return _safe(value)
+        return sized(value)
+    return safe(value)
 
 
-def _section(name: str, title: str, about: str, inner: str) -> str:
-    aside = _tag("span", _safe(about), class_="about") if about else ""
-    return (
-        f'<section id="{name}" aria-labelledby="{name}-title">'
-        f'<h2 id="{name}-title">{title}{aside}</h2>{inner}</section>'
-    )
-
-
-def _switch(name: str, label: str, choices: Iterable[tuple[str, str]]) -> str:
-    buttons = "".join(
-        f'<button type="button" data-value="{value}" aria-pressed="{str(not number).lower()}">'
-        f"{title}</button>"
-        for number, (value, title) in enumerate(choices)
-    )
-    return f'<div class="switch" id="{name}" role="group" aria-label="{label}">{buttons}</div>'
-
-
-_TIMELINE = _section(
+_TIMELINE = section(
     "timeline",
     "Timeline",
     "",
@@ -347,29 +290,11 @@ _TIMELINE = _section(
     '<canvas id="timeline-canvas" tabindex="0" role="img" aria-label="Memory over time"></canvas>',
 )
 
-_FLAME = _section(
-    "flame",
-    "Stacks",
-    "width is bytes; callers above, callees below",
-    '<div class="tools"><div class="switch" id="metric" role="group" aria-label="Metric"></div>'
-    '<div class="switch" id="direction" role="group" aria-label="Direction">'
-    '<button type="button" data-value="down" aria-pressed="true">from main</button>'
-    '<button type="button" data-value="up" aria-pressed="false">by owner</button></div>'
-    '<div class="switch" id="depth" role="group" aria-label="Frames">'
-    '<button type="button" data-value="code" aria-pressed="true">code</button>'
-    '<button type="button" data-value="all" aria-pressed="false">every frame</button></div>'
-    '<div class="find"><input id="search" type="search" placeholder="Search (/)"'
-    ' aria-label="Search stacks" autocomplete="off" spellcheck="false">'
-    '<output id="matched"></output></div></div>'
-    '<nav id="crumbs" aria-label="Zoomed into"></nav>'
-    '<div class="flame-scroll"><canvas id="flame-canvas" tabindex="0" role="application" '
-    'aria-label="Flame graph; the table of lines below says the same in words"></canvas></div>'
-    '<div id="detail" class="detail" aria-live="polite"></div>'
-    '<p class="soft keys"><span class="swatch" data-frame="python"></span>Python '
+_KEYS = (
+    '<span class="swatch" data-frame="python"></span>Python '
     '<span class="swatch" data-frame="native"></span>native '
     '<span class="swatch" data-frame="inlined"></span>inlined '
-    '<span class="swatch" data-frame="pale"></span>paler: libraries; grey: runtime '
-    '<span class="help">click zooms, Esc goes back, arrows walk, / searches, i turns it over</span></p>',
+    '<span class="swatch" data-frame="pale"></span>paler: libraries; grey: runtime'
 )
 
 _LINES = (
@@ -379,27 +304,3 @@ _LINES = (
     '<div class="scroll"><table id="lines-table" hidden></table></div>'
     '<button type="button" id="lines-more" class="quiet" hidden>Show more</button>'
 )
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="referrer" content="no-referrer">
-<link rel="icon" href="{icon}">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>
-<div id="tooltip" role="tooltip" hidden></div>
-<noscript><p class="warning">The charts need JavaScript; the tables above do not.</p></noscript>
-<script type="application/octet-stream" id="payload">{payload}</script>
-<script type="module">{script}</script>
-</body>
-</html>
-"""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import json
 from typing import TYPE_CHECKING, Any
 
 from mematlas.units import format_bytes
 from mematlas.views.html import bundle
-from mematlas.views.html.page import ICON
+from mematlas.views.html.markup import json_payload, page, safe
 from mematlas.views.text.tables import clean
 
 if TYPE_CHECKING:
@@ -17,24 +16,15 @@ if TYPE_CHECKING:
 
 def render_page_map(found: PageMap) -> str:
     """Return the whole page; nothing in it needs a network."""
-    modules, sheets = bundle.PAGES_MODULES, bundle.PAGES_STYLES
-    payload = json.dumps(_payload(found), separators=(",", ":")).replace("<", "\\u003c")
-    return _PAGE.format(
-        policy=bundle.policy(modules, sheets),
-        icon=ICON,
-        title=_safe(f"Pages of {found.pid} · mematlas pages"),
-        style=bundle.style(sheets),
-        head=_head(found),
-        layers=_layers(found),
-        names=_names(found),
-        notes="".join(f"<li>{_safe(text)}</li>" for text in _notes(found)),
-        payload=payload,
-        script=bundle.script(modules),
+    notes = "".join(f"<li>{safe(text)}</li>" for text in _notes(found))
+    body = _BODY.format(head=_head(found), layers=_layers(found), names=_names(found), notes=notes)
+    return page(
+        f"Pages of {found.pid} · mematlas pages",
+        body,
+        json_payload(json.dumps(_payload(found), separators=(",", ":"))),
+        "application/json",
+        bundle.PAGE_MAP,
     )
-
-
-def _safe(text: object) -> str:
-    return html.escape(clean(str(text)), quote=True)
 
 
 def _payload(found: PageMap) -> dict[str, Any]:
@@ -76,17 +66,17 @@ def _head(found: PageMap) -> str:
     return (
         '<header><div class="brand"><span class="mark" aria-hidden="true"></span>mematlas pages'
         '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
-        f'<p class="command">{found.pid} {_safe(found.command)[:600]}</p>'
+        f'<p class="command">{found.pid} {safe(found.command)[:600]}</p>'
         f'<h1><span class="figure">{sums.present:,}</span> pages present, '
         f'<span class="figure">{format_bytes(sums.present * page)}</span></h1>'
-        f'<p class="soft">{" <i>·</i> ".join(map(_safe, facts))}</p></header>'
+        f'<p class="soft">{" <i>·</i> ".join(map(safe, facts))}</p></header>'
     )
 
 
 def _layers(found: PageMap) -> str:
     choices = "".join(
         f'<button type="button" data-layer="{layer.key}" aria-pressed="{str(not at).lower()}">'
-        f"{_safe(layer.title)}</button>"
+        f"{safe(layer.title)}</button>"
         for at, layer in enumerate(found.layers)
     )
     legends = "".join(
@@ -99,14 +89,14 @@ def _legend(layer: Layer, page_size: int, *, first: bool) -> str:
     """Write the labels that occur, each a button that dims all others."""
     items = "".join(
         f'<button type="button" class="label" data-label="{number}" aria-pressed="false">'
-        f'<span class="swatch {_safe(colour)}"></span>{_safe(label)}'
+        f'<span class="swatch {safe(colour)}"></span>{safe(label)}'
         f"<b>{format_bytes(pages * page_size)}</b></button>"
         for number, (label, colour, pages) in enumerate(
             zip(layer.labels, layer.colours, layer.pages, strict=True)
         )
         if pages and number
     )
-    about = f'<span class="about">{_safe(layer.about)}</span>' if layer.about else ""
+    about = f'<span class="about">{safe(layer.about)}</span>' if layer.about else ""
     hidden = "" if first else " hidden"
     return f'<div class="legend-of" data-legend="{layer.key}"{hidden}>{items}{about}</div>'
 
@@ -122,7 +112,7 @@ def _names(found: PageMap) -> str:
             size[2] += 1
     ranked = sorted(sizes.items(), key=lambda item: -item[1][0])[:50]
     rows = "".join(
-        f"<tr><td>{_safe(name)}</td><td>{count}</td>"
+        f"<tr><td>{safe(name)}</td><td>{count}</td>"
         f"<td>{format_bytes(present * found.page_size)}</td>"
         f"<td>{format_bytes(total * found.page_size)}</td></tr>"
         for name, (present, total, count) in ranked
@@ -144,34 +134,14 @@ def _notes(found: PageMap) -> list[str]:
     return notes
 
 
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<link rel="icon" href="{icon}">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{head}
+_BODY = """{head}
 <section id="map" aria-label="Map">
 <div class="tools">{layers}
 <label class="find-name">find <input id="find" type="search" placeholder="name or address"></label></div>
 <p class="soft" id="scale"></p>
-<noscript><p class="warning">The map needs JavaScript; the figures are in the table below.</p></noscript>
 <div id="groups"></div>
 </section>
 <section id="names" aria-labelledby="names-title"><h2 id="names-title">By name</h2>
 <div class="scroll">{names}</div></section>
 <section id="notes" aria-labelledby="notes-title"><h2 id="notes-title">Notes</h2>
-<ul class="asides">{notes}</ul></section>
-</main>
-<div id="tooltip" role="status" hidden></div>
-<script type="application/json" id="data">{payload}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+<ul class="asides">{notes}</ul></section>"""

@@ -12,15 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.model.report import METRICS
-
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
     from mematlas.model.recording import Frame
-    from mematlas.model.report import StackFigures
 
 FOLD = 1e-5
 """Of a metric's total: a box this narrow is less than a hundredth of a pixel."""
@@ -32,35 +29,35 @@ class Trie:
 
     depth: NDArray[np.uint16]
     frame: NDArray[np.uint32]
-    own: NDArray[np.uint64]  # a row a metric
+    own: NDArray[np.uint64]  # in rows, a metric each
     frames: list[Frame | str]  # a str is the name of a process; frames[0] is "all"
 
 
 class _Growing:
     """A trie in the order in which stacks arrive: parents before children."""
 
-    def __init__(self) -> None:
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
         self.parent = [0]
         self.frame = [0]
         self.depth = [0]
-        self.own = [[0] * len(METRICS)]
+        self.own = [[0] * rows]
         self.frames: list[Frame | str] = ["all"]
         self._children: dict[tuple[int, int], int] = {}
         self._numbers: dict[Frame | str, int] = {}
         self._seen: dict[int, int] = {}  # by id: frames are shared, and hashing them is slow
 
-    def add(self, stack: StackFigures, root: str | None) -> None:
-        """Add a stack's bytes at the end of its path."""
-        node = 0 if root is None else self._child(0, self._number(root))
-        path: tuple[Frame | str, ...] = stack.frames or ("stack not seen",)
+    def add(self, path: Sequence[Frame | str], bytes_: Sequence[int]) -> None:
+        """Add a stack's bytes, one a row, at the end of its path, which is given leaf first."""
+        node = 0
         for frame in reversed(path):
             number = self._seen.get(id(frame))
             if number is None:  # stacks keep their frames alive, so IDs stay true
                 number = self._seen[id(frame)] = self._number(frame)
             node = self._child(node, number)
         own = self.own[node]
-        for row, name in enumerate(METRICS):
-            own[row] += max(0, stack.metric(name))
+        for row, size in enumerate(bytes_):
+            own[row] += size
 
     def _number(self, frame: Frame | str) -> int:
         number = self._numbers.setdefault(frame, len(self.frames))
@@ -74,15 +71,17 @@ class _Growing:
             self.parent.append(node)
             self.frame.append(number)
             self.depth.append(self.depth[node] + 1)
-            self.own.append([0] * len(METRICS))
+            self.own.append([0] * self._rows)
         return child
 
 
-def build(stacks: Iterable[StackFigures], roots: dict[int, str], fold: float = FOLD) -> Trie:
-    """Make the trie, root outermost; `roots` names the processes to be kept apart."""
-    grown = _Growing()
-    for stack in stacks:
-        grown.add(stack, roots.get(stack.process))
+def build(
+    stacks: Iterable[tuple[Sequence[Frame | str], Sequence[int]]], rows: int, fold: float = FOLD
+) -> Trie:
+    """Make the trie of paths, leaf first, and their bytes in each row."""
+    grown = _Growing(rows)
+    for path, bytes_ in stacks:
+        grown.add(path, bytes_)
     parent, depth = np.array(grown.parent), np.array(grown.depth)
     own = np.array(grown.own, dtype=np.int64).T.copy()
     keep, weight = _fold(parent, depth, own, fold)
@@ -105,7 +104,7 @@ def _fold(
     levels = [np.flatnonzero(depth == level) for level in range(int(depth.max()), 0, -1)]
     sums = own.copy()
     for level in levels:
-        for row in range(len(METRICS)):
+        for row in range(len(own)):
             np.add.at(sums[row], parent[level], sums[row][level])
     totals = sums[:, 0].astype(np.float64)
     shares = np.divide(sums, totals[:, None], out=np.zeros(sums.shape), where=totals[:, None] > 0)
@@ -114,7 +113,7 @@ def _fold(
     keep[0] = True
     for level in levels:
         small = level[~keep[level]]
-        for row in range(len(METRICS)):
+        for row in range(len(own)):
             np.add.at(own[row], parent[small], own[row][small])
     return keep, weight
 

@@ -1,6 +1,7 @@
 // The bar of the account, drawn from the rows below it; a click opens its row.
 
 import { formatBytes, formatShare } from "./format.js";
+import { setUpSwitch } from "./switch.js";
 import { element } from "./tooltip.js";
 
 export function setUpAccount() {
@@ -12,20 +13,6 @@ export function setUpAccount() {
   };
   setUpSwitch(group, show);
   show("peak");
-}
-
-export function setUpSwitch(group, onChange) {
-  group.addEventListener("click", (event) => {
-    const button = event.target.closest("button");
-    if (button) choose(group, button.dataset.value, onChange);
-  });
-}
-
-export function choose(group, value, onChange) {
-  for (const button of group.querySelectorAll("button")) {
-    button.setAttribute("aria-pressed", String(button.dataset.value === value));
-  }
-  onChange(value);
 }
 
 function drawBar(moment) {

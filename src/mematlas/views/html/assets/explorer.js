@@ -1,21 +1,34 @@
 // What the reader does with the flame graph: metric, direction, search, zoom, keys.
 
-import { choose, setUpSwitch } from "./account.js";
 import { KIND_NAMES } from "./data.js";
-import { boxOf, drawFlame, nodeAt } from "./flame.js";
+import { boxOf, drawFlame, frameInk, nodeAt } from "./flame.js";
 import { formatBytes, formatExact, formatShare } from "./format.js";
+import { choose, setUpSwitch } from "./switch.js";
 import { onThemeChange } from "./theme.js";
 import { element, hideTooltip, showTooltip } from "./tooltip.js";
 import { childrenOf, invert, makeTrie, matchedBytes, pathTo, sumsOf, withoutRuntime } from "./trie.js";
 
-export function setUpExplorer(data) {
+// How a report is drawn; a comparison of two has more rows and other words (see diff/main.js).
+const REPORT_WAYS = {
+  rowOf: (view, metric) => metric, // the row of the trie that gives the widths
+  totalOf: (view, metric) => sumsOf(view.whole, metric)[0],
+  inkOf: frameInk,
+  describe: (view, node, metric) => {
+    const bytes = sumsOf(view.trie, metric)[node];
+    return [formatBytes(bytes), node > 0 ? formatShare(bytes, sumsOf(view.trie, metric)[0]) : "", formatExact(bytes)];
+  },
+  tell: tellBytes,
+};
+
+export function setUpExplorer(data, ways = REPORT_WAYS) {
   const canvas = document.getElementById("flame-canvas");
   if (!canvas) return null;
   const whole = makeTrie(data.depth, data.frame, data.own);
   const view = {
-    canvas, data, whole, tries: { "down all": whole }, trie: whole, direction: "down", depth: "code", frames: data.frames, metric: firstMetric(data, whole),
+    canvas, data, whole, tries: { "down all": whole }, trie: whole, direction: "down", depth: "code", frames: data.frames, chosen: 0, metric: 0, ways,
     focus: 0, cursor: null, matches: null, boxes: null, rootName: "all",
   };
+  chooseMetric(view, firstMetric(view));
   setUpMetrics(view);
   setUpSwitch(document.getElementById("direction"), (value) => turn(view, value, view.depth));
   setUpSwitch(document.getElementById("depth"), (value) => turn(view, view.direction, value));
@@ -32,9 +45,15 @@ export function setUpExplorer(data) {
 }
 
 // The first metric that has any bytes: a run too short for a look has no resident ones.
-function firstMetric(data, trie) {
-  const found = data.metrics.findIndex((_, metric) => sumsOf(trie, metric)[0] > 0);
+function firstMetric(view) {
+  const found = view.data.metrics.findIndex((_, metric) => view.ways.totalOf(view, metric) > 0);
   return Math.max(0, found);
+}
+
+export function chooseMetric(view, metric) {
+  view.chosen = metric;
+  view.metric = view.ways.rowOf(view, metric);
+  if (!(sumsOf(view.trie, view.metric)[view.focus] > 0)) view.focus = 0;
 }
 
 function setUpMetrics(view) {
@@ -43,17 +62,16 @@ function setUpMetrics(view) {
     const button = element("button", "", metric.title);
     button.type = "button";
     button.dataset.value = String(index);
-    const total = sumsOf(view.whole, index)[0];
+    const total = view.ways.totalOf(view, index);
     button.title = total > 0 ? `${metric.says}: ${formatBytes(total)}` : `${metric.says}: none`;
     button.disabled = !(total > 0);
     group.append(button);
   });
   setUpSwitch(group, (value) => {
-    view.metric = Number(value);
-    if (!(sumsOf(view.trie, view.metric)[view.focus] > 0)) view.focus = 0;
+    chooseMetric(view, Number(value));
     zoomTo(view, view.focus);
   });
-  choose(group, String(view.metric), () => {});
+  choose(group, String(view.chosen), () => {});
 }
 
 function turn(view, direction, depth) {
@@ -152,13 +170,12 @@ function describeNode(view, node) {
   if (node > 0 && frame.place) detail.append(element("span", "path", frame.place));
   const list = element("dl");
   view.data.metrics.forEach((metric, index) => {
-    const bytes = sumsOf(view.trie, index)[node];
-    const total = sumsOf(view.trie, index)[0];
-    if (!(total > 0)) return;
-    const value = element("dd", "", formatBytes(bytes));
-    value.title = formatExact(bytes);
-    if (node > 0) value.append(element("small", "", ` ${formatShare(bytes, total)}`));
-    const pair = element("div", index === view.metric ? "chosen" : "");
+    if (!(view.ways.totalOf(view, index) > 0)) return;
+    const [said, aside, exact] = view.ways.describe(view, node, index);
+    const value = element("dd", "", said);
+    value.title = exact;
+    if (aside) value.append(element("small", "", ` ${aside}`));
+    const pair = element("div", index === view.chosen ? "chosen" : "");
     pair.append(element("dt", "", metric.title), value);
     list.append(pair);
   });
@@ -188,18 +205,23 @@ function setUpPointer(view) {
 
 function tellNode(view, event, node) {
   const frame = view.frames[view.trie.frame[node]];
+  const rows = view.ways.tell(view, node);
+  const location = node > 0 && frame.file ? (frame.line < 0 ? frame.file : `${frame.file}:${frame.line}`) : "";
+  if (node > 0 && frame.module) rows.push(["module", frame.module]);
+  if (node > 0) rows.push(["kind", `${KIND_NAMES[frame.kind]}${["", ", library", ", runtime"][frame.tier]}`]);
+  showTooltip(event, nameOf(view, node), location, rows);
+}
+
+function tellBytes(view, node) {
   const bytes = sumsOf(view.trie, view.metric)[node];
   const rows = [
-    [view.data.metrics[view.metric].title, `${formatBytes(bytes)} (${formatExact(bytes)})`],
+    [view.data.metrics[view.chosen].title, `${formatBytes(bytes)} (${formatExact(bytes)})`],
     ["of all", formatShare(bytes, sumsOf(view.trie, view.metric)[0])],
   ];
   if (view.focus > 0) rows.push(["of what is shown", formatShare(bytes, sumsOf(view.trie, view.metric)[view.focus])]);
   const own = view.trie.own[view.metric][node];
   if (own > 0 && own < bytes) rows.push(["in this frame itself", formatBytes(own)]);
-  const location = node > 0 && frame.file ? (frame.line < 0 ? frame.file : `${frame.file}:${frame.line}`) : "";
-  if (node > 0 && frame.module) rows.push(["module", frame.module]);
-  if (node > 0) rows.push(["kind", `${KIND_NAMES[frame.kind]}${["", ", library", ", runtime"][frame.tier]}`]);
-  showTooltip(event, nameOf(view, node), location, rows);
+  return rows;
 }
 
 function moveCursor(view, node) {

@@ -12,7 +12,7 @@ const FONT = '11.5px ui-monospace, "SF Mono", "Cascadia Mono", Menlo, Consolas, 
 const MOST_ROWS = 380; // 16,000 pixels of canvas at two pixels a point
 const INKS = ["page", "box-ink", "box-ink-pale", "match", "match-ink", "ink", "box-process",
   "box-python-0", "box-python-1", "box-python-2", "box-native-0", "box-native-1", "box-native-2",
-  "box-inlined-0", "box-inlined-1", "box-inlined-2", "soft"];
+  "box-inlined-0", "box-inlined-1", "box-inlined-2", "soft", "grown", "shrunk", "same"];
 
 // The boxes to be seen below `focus`: parallel lists, and where each row's begin.
 export function visibleBoxes(trie, metric, focus, width) {
@@ -62,8 +62,9 @@ export function drawFlame(view) {
   drawCursor(view, pen);
 }
 
-function boxInk(frame, color, searching, matched) {
-  if (searching) return matched ? color.match : color[`box-${["python", "native", "inlined"][frame.kind] || "python"}-2`];
+// Whose it is; paler where it is not the program's own.
+export function frameInk(view, node, color) {
+  const frame = view.frames[view.trie.frame[node]];
   if (frame.kind === 3) return color["box-process"];
   return color[`box-${["python", "native", "inlined"][frame.kind]}-${frame.tier}`];
 }
@@ -73,7 +74,9 @@ function drawBox(view, pen, node, x, y) {
   const frame = view.frames[view.trie.frame[node]];
   const width = sumsOf(view.trie, view.metric)[node] * view.boxes.scale;
   const matched = view.matches !== null && view.matches[view.trie.frame[node]] === 1;
-  context.fillStyle = boxInk(frame, color, view.matches !== null, matched);
+  if (matched) context.fillStyle = color.match;
+  else if (view.matches !== null) context.fillStyle = color[`box-${["python", "native", "inlined"][frame.kind] || "python"}-2`];
+  else context.fillStyle = view.ways.inkOf(view, node, color);
   const gap = width > 3 ? 1 : width > 1.5 ? 0.5 : 0;
   context.fillRect(x, y + 1, Math.max(width - gap, 0.5), ROW - 1);
   if (width < LABEL_FROM) return;

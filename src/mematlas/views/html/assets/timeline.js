@@ -8,19 +8,19 @@ const HEIGHT = 200;
 const TOP = 22;
 const BOTTOM = 22;
 const LINES = [
-  { key: "rss", title: "RSS", ink: "rss" },
-  { key: "live", title: "live allocations", ink: "accent" },
+  { key: "rss", title: "RSS", ink: "rss", fill: true },
+  { key: "live", title: "live allocations", ink: "accent", width: 2 },
   { key: "swap", title: "swapped out", ink: "swap", dash: [4, 3] },
 ];
 
-export function setUpTimeline(timelines) {
+export function setUpTimeline(timelines, lines = LINES) {
   const canvas = document.getElementById("timeline-canvas");
   if (!canvas) return;
   if (!timelines.length) {
     document.getElementById("timeline").hidden = true;
     return;
   }
-  const state = { canvas, series: timelines[0], hover: null };
+  const state = { canvas, lines, series: timelines[0], hover: null };
   const draw = () => drawTimeline(state);
   setUpPicker(timelines, (series) => {
     state.series = series;
@@ -48,8 +48,8 @@ function setUpPicker(timelines, onPick) {
   select.addEventListener("change", () => onPick(timelines[Number(select.value)]));
 }
 
-function shown(series) {
-  return LINES.filter(({ key }) => series[key].some((value) => value > 0));
+function shown({ lines, series }) {
+  return lines.filter(({ key }) => series[key].some((value) => value > 0));
 }
 
 function niceStep(highest, wanted) {
@@ -69,13 +69,13 @@ function niceTime(span, wanted) {
 }
 
 function geometry(state) {
-  const { series, canvas } = state;
+  const { series, canvas, lines } = state;
   const width = canvas.clientWidth;
   let highest = 1;
-  for (const { key } of LINES) for (const value of series[key]) if (value > highest) highest = value;
+  for (const { key } of lines) for (const value of series[key]) if (value > highest) highest = value;
   const step = niceStep(highest, 4);
   const top = Math.ceil(highest / step) * step;
-  const count = series.rss.length;
+  const count = series[lines[0].key].length;
   const span = series.end - series.start || 1;
   return {
     width, step, top, count, span,
@@ -94,14 +94,14 @@ function drawTimeline(state) {
   context.clearRect(0, 0, place.width, HEIGHT);
   context.font = "11px system-ui, sans-serif";
   drawGrid(context, place, color, series);
-  for (const line of shown(series).slice().reverse()) drawLine(context, place, series[line.key], line, color);
+  for (const line of shown(state).slice().reverse()) drawLine(context, place, series[line.key], line, color);
   drawGridLabels(context, place, color);
   drawPeak(context, place, color, series);
   if (state.hover !== null) {
     context.fillStyle = color.ink;
     context.fillRect(place.x(state.hover), TOP, 1, HEIGHT - TOP - BOTTOM);
   }
-  drawLegend(series, color);
+  drawLegend(state);
   describe(state);
 }
 
@@ -142,12 +142,12 @@ function drawLine(context, place, values, line, color) {
     open = value !== null;
   });
   context.strokeStyle = color[line.ink];
-  context.lineWidth = line.key === "live" ? 2 : 1.5;
+  context.lineWidth = line.width || 1.5;
   context.lineJoin = "round";
   context.setLineDash(line.dash || []);
   context.stroke();
   context.setLineDash([]);
-  if (line.key === "rss") fillBelow(context, place, values, color["rss-fill"]);
+  if (line.fill) fillBelow(context, place, values, color["rss-fill"]);
 }
 
 function fillBelow(context, place, values, fill) {
@@ -181,10 +181,10 @@ function drawPeak(context, place, color, series) {
   context.fillText(text, Math.min(Math.max(0, x - width / 2), place.width - width), y - 8);
 }
 
-function drawLegend(series) {
+function drawLegend(state) {
   const legend = document.getElementById("timeline-legend");
   legend.replaceChildren(
-    ...shown(series).map(({ title, key }) => {
+    ...shown(state).map(({ title, key }) => {
       const item = element("span", "item");
       const swatch = element("span", "swatch line");
       swatch.dataset.series = key;
@@ -210,9 +210,9 @@ function hover(state, event, draw) {
 }
 
 function tell(state, event, place) {
-  const { series } = state;
+  const { series, lines } = state;
   const time = series.start + (state.hover / (place.count - 1)) * place.span;
-  const rows = LINES.map(({ key, title }) => {
+  const rows = lines.map(({ key, title }) => {
     const value = series[key][state.hover];
     return [title, value === null ? "unknown" : formatBytes(value)];
   });

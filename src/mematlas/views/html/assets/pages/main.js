@@ -6,7 +6,7 @@ import { cellCount, rowsOf, unpackRuns } from "./cells.js";
 
 const GAP_HEIGHT = 9;
 const BLOCK_SPACE = 3;
-const data = JSON.parse(document.getElementById("data").textContent);
+const data = JSON.parse(document.getElementById("payload").textContent);
 const views = [];
 let layer = data.layers[0];
 let chosen = 0; // label of the legend that is not dimmed; 0: none is

@@ -1,0 +1,15 @@
+// A row of buttons of which one is pressed.
+
+export function setUpSwitch(group, onChange) {
+  group.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (button) choose(group, button.dataset.value, onChange);
+  });
+}
+
+export function choose(group, value, onChange) {
+  for (const button of group.querySelectorAll("button")) {
+    button.setAttribute("aria-pressed", String(button.dataset.value === value));
+  }
+  onChange(value);
+}

@@ -1,0 +1,110 @@
+"""What the scripts of a report's page read: stacks, lines and timelines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mematlas.analysis.lines import RUNTIME, Line, owner, tier
+from mematlas.model.report import METRICS
+from mematlas.views import names, timeline
+from mematlas.views.html.payload import pack, path_of, roots_of
+
+if TYPE_CHECKING:
+    from mematlas.model.report import Report
+    from mematlas.views.html.payload import Frames, Paths
+
+_LINES = 1000
+_POINTS = 1000
+_PROCESSES = 50
+
+
+def report_payload(report: Report, ranked: list[Line], directory: str) -> str:
+    """Pack a report."""
+    roots = roots_of(report)
+
+    def head(table: Frames) -> dict[str, Any]:
+        return {
+            "lines": [_line(line, table) for line in ranked[:_LINES]],
+            "timelines": _timelines(report),
+            "rss": report.account.rss_bytes,
+        }
+
+    return pack(lambda: _paths(report, roots), len(METRICS), head, directory)
+
+
+def _paths(report: Report, roots: dict[int, str]) -> Paths:
+    for stack in report.stacks:
+        root = roots.get(stack.process)
+        path = path_of(stack) if root is None else (*path_of(stack), root)
+        yield path, [max(0, stack.metric(name)) for name in METRICS]
+
+
+def _line(line: Line, table: Frames) -> dict[str, Any]:
+    below: list[int] = []
+    above: list[int] = []
+    if line.frame is not None:
+        frames = line.heaviest("resident").frames
+        index = owner(frames) or 0
+        below = [table.number(f) for f in frames[:index] if tier(f) != RUNTIME][-1:]
+        above = [table.number(f) for f in frames[index + 1 :] if tier(f) != RUNTIME][:4]
+    return {
+        "frame": -1 if line.frame is None else table.number(line.frame),
+        "bytes": [line.bytes[name] for name in METRICS],
+        "count": line.live_count,
+        "allocations": line.allocations,
+        "error": line.error_bytes,
+        "stacks": len(line.stacks),
+        "below": below,
+        "above": above,
+    }
+
+
+def _timelines(report: Report) -> list[dict[str, Any]]:
+    """Return all processes together, then each of the first of them."""
+    found = [_timeline(report, None, "all processes")]
+    if len(report.series) > 1:
+        shown = sorted(report.processes, key=lambda line: -line.peak_rss_bytes)[:_PROCESSES]
+        some = {series.process for series in report.series}
+        found += [
+            _timeline(report, line.index, f"{names.clean(line.command)[:80]} ({line.pid})")
+            for line in shown
+            if line.index in some
+        ]
+    return [entry for entry in found if entry["rss"]]
+
+
+def _timeline(report: Report, process: int | None, name: str) -> dict[str, Any]:
+    columns = {
+        key: timeline.summed(report, column, process)
+        for key, column in (("rss", "rss_bytes"), ("live", "live_bytes"), ("swap", "swap_bytes"))
+    }
+    times = [time for points in columns.values() for time, _ in points]
+    if not times:
+        return {"name": name, "rss": []}
+    span = (min(times), max(times))
+    count = min(_POINTS, max(2, *(2 * len(points) for points in columns.values())))
+    top = timeline.highest(columns["rss"])
+    drawn = {
+        key: [
+            None if value is None else round(value)
+            for value in timeline.buckets(points, count, span)
+        ]
+        for key, points in columns.items()
+    }
+    return {
+        "name": name,
+        "start": span[0],
+        "end": span[1],
+        "peak": None if top is None else {"bytes": round(top[0]), "time": top[1]},
+        "marks": _marks(report) if process is None else [],
+        **drawn,
+    }
+
+
+def _marks(report: Report) -> list[dict[str, Any]]:
+    marks = []
+    if names.seen(report.account):
+        marks.append({"time": report.account.time_s, "text": "the account was taken here"})
+    if report.peak_live_bytes:
+        marks.append({"time": report.peak_live_time_s, "text": "most live bytes"})
+    return marks
