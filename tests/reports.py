@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import replace
+from itertools import accumulate
 
 from mematlas.model.diff import Change, Diff
 from mematlas.model.leaks import Leak, Leaks, Verdict
@@ -108,6 +109,9 @@ def wave(process: int, start: float, end: float, peak: float, swap: float = 0) -
         tuple(rss),
         tuple(round(v * (0.55 + 0.08 * math.sin(i / 5))) for i, v in enumerate(rss)),
         tuple(round(swap * MIB * max(0.0, v - 0.6)) for v in shape),
+        tuple(4 * MIB if v > 0.5 else 0 for v in shape),
+        tuple(round(5000 * v) for v in accumulate(shape)),
+        tuple(range(count)),
     )
 
 
@@ -380,5 +384,13 @@ def two_runs() -> Diff:
         Change((), 2 * KIB, 1 * KIB, 4 * KIB),
     )
     return Diff(
-        "live", (before, after), False, commands, Change((), was, now, 2000), lines, lines, 3, ("a",)
+        "live",
+        (before, after),
+        False,
+        commands,
+        Change((), was, now, 2000),
+        lines,
+        lines,
+        3,
+        ("a",),
     )

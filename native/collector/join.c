@@ -249,10 +249,11 @@ static int look(struct join *join, struct mematlas_account *account)
 		error = runs_read(join->collector, proc, &join->vmas, &join->runs);
 	if (error)
 		return error;
-	int64_t rss = rollup_read(proc), statm = statm_read(proc);
+	int64_t huge, rss = rollup_read(proc, &huge), statm = statm_read(proc);
 	if (rss < 0)
 		return (int)rss;
 	account->rss_bytes = (uint64_t)rss;
+	account->huge_bytes = (uint64_t)huge;
 	account->statm_rss_bytes = statm < 0 ? 0 : (uint64_t)statm;
 	collector_beat(join->collector);
 	error = spans_of_blocks(&join->process->state.blocks, &join->blocks);

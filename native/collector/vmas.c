@@ -176,18 +176,31 @@ void vmas_free(struct vmas *vmas)
 	*vmas = (struct vmas){0};
 }
 
-int64_t rollup_read(int proc)
+static int64_t field_of(const char *text, const char *name)
 {
-	unsigned long long kilobytes;
+	const char *line = strstr(text, name);
+
+	return line ? (int64_t)strtoull(line + strlen(name), NULL, 10) * 1024 : -ESRCH;
+}
+
+int64_t rollup_read(int proc, int64_t *huge)
+{
+	static const char *const mapped[] = {"\nAnonHugePages:", "\nShmemPmdMapped:",
+					     "\nFilePmdMapped:"};
 	char *text;
 	int error = read_whole(proc, "smaps_rollup", &text);
 
 	if (error)
 		return error;
-	const char *line = strstr(text, "\nRss:");
-	int found = line ? sscanf(line, "\nRss: %llu", &kilobytes) : 0;
+	int64_t rss = field_of(text, "\nRss:");
+	*huge = 0;
+	for (unsigned i = 0; i < sizeof mapped / sizeof *mapped; i++) {
+		int64_t bytes = field_of(text, mapped[i]);
+		if (bytes > 0) /* the last since Linux 5.4 */
+			*huge += bytes;
+	}
 	free(text);
-	return found == 1 ? (int64_t)kilobytes * 1024 : -ESRCH;
+	return rss;
 }
 
 int64_t statm_read(int proc)

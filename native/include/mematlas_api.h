@@ -147,6 +147,7 @@ struct mematlas_part {
 struct mematlas_account {
 	double time_s, cost_s;
 	uint64_t rss_bytes;       /* smaps_rollup */
+	uint64_t huge_bytes;      /* of them mapped by a PMD: anonymous, shmem and files */
 	uint64_t statm_rss_bytes; /* asked again, of the kernel's counters */
 	int64_t unexplained_bytes;
 	uint32_t parts, rows;

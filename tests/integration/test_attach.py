@@ -117,6 +117,15 @@ def recorded(file: Path) -> Traced:
     return Traced(Outcome(0, b""), "", file, 1_000_000)
 
 
+def wait_until_recorded(file: Path, allocations: int) -> None:
+    """Wait until a recording that is being written has so many."""
+    for _ in range(100):
+        if recorded(file).sum("allocations", "allocate", kind="malloc") >= allocations:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"not recorded within 20 s: {allocations} allocations")
+
+
 def mematlas(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of mematlas."""
     return subprocess.run([*MEMATLAS, *arguments], capture_output=True, text=True, check=False)
@@ -241,7 +250,7 @@ def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
     assert attach.stderr is not None
     assert "attached to" in attach.stderr.readline()
     program.tell("a")
-    time.sleep(1)
+    wait_until_recorded(file, 1000)
     attach.kill()
     attach.wait()
     attach.stderr.close()

@@ -17,7 +17,7 @@ _ORDER = {kind: number for number, kind in enumerate(PartKind)}
 
 
 def at_peak(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[Snapshot]:
-    """Find the snapshots, one a process, that were current when they added up to most.
+    """Find the snapshots, one a process, that were current when they added up to most, the last time.
 
     Of several processes that is most memory of their own: added up, the libraries they share and what
     tracing keeps in each would have a crowd of shells outweigh the program they start.
@@ -33,7 +33,7 @@ def at_peak(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list
             if (end := ends.get(index)) is None or end >= snapshot.time_s
         }
         current[snapshot.process] = snapshot
-        if weight(current.values()) > weight(best):
+        if weight(current.values()) >= weight(best):
             best = list(current.values())
     return best
 

@@ -204,7 +204,11 @@ def _passed_by(process: Process, seen: set[int]) -> bool:
 
 def make_series(recording: Recording, wanted: set[int]) -> tuple[Series, ...]:
     """Give the timelines of some processes, thinned out where they are long."""
-    return tuple(_series(each, rows) for each, rows in _timelines(recording, wanted))
+    looks = sorted(recording.snapshots, key=lambda each: each.time_s)
+    return tuple(
+        _series(index, rows, [each for each in looks if each.process == index])
+        for index, rows in _timelines(recording, wanted)
+    )
 
 
 def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Rows]]:
@@ -214,14 +218,19 @@ def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Ro
             yield index, known
 
 
-def _series(process: int, rows: Rows) -> Series:
+def _series(process: int, rows: Rows, looks: Sequence[Snapshot]) -> Series:
     rows = _thin_out(rows)
+    huge = [None, *(each.huge_bytes for each in looks)]
+    seen = np.searchsorted([each.time_s for each in looks], rows["time_s"], "right")
     return Series(
         process=process,
         time_s=tuple(rows["time_s"].tolist()),
         rss_bytes=tuple(figures.whole(rows["rss_bytes"])),
         live_bytes=tuple(figures.whole(rows["live_bytes"])),
         swap_bytes=tuple(figures.whole(_last_known(rows["swap_bytes"]))),
+        huge_bytes=tuple(huge[number] for number in seen.tolist()),
+        minor_faults=tuple(figures.whole(_last_known(rows["minor_faults"]))),
+        major_faults=tuple(figures.whole(_last_known(rows["major_faults"]))),
     )
 
 

@@ -220,6 +220,7 @@ class Snapshot:
     parts: tuple[Part, ...]
     unexplained_bytes: int
     rows: Rows  # SNAPSHOT_DTYPE
+    huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,13 +74,16 @@ class StackFigures:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The timeline of one process: columns of equal length."""
+    """The timeline of one process: columns of equal length. Faults are counted from its start."""
 
     process: int
     time_s: tuple[float, ...]
     rss_bytes: tuple[int, ...]
     live_bytes: tuple[int, ...]
     swap_bytes: tuple[int, ...]
+    huge_bytes: tuple[int | None, ...]  # of RSS mapped as huge pages, at the last look at them
+    minor_faults: tuple[int, ...]
+    major_faults: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

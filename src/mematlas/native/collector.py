@@ -103,6 +103,7 @@ class Account:
     time_s: float
     cost_s: float
     rss_bytes: int
+    huge_bytes: int
     statm_rss_bytes: int
     unexplained_bytes: int
     parts: list[tuple[int, str, int, float]]  # kind, name, resident bytes, standard error
@@ -278,6 +279,7 @@ class Collector:
             time_s=account.time_s,
             cost_s=account.cost_s,
             rss_bytes=account.rss_bytes,
+            huge_bytes=account.huge_bytes,
             statm_rss_bytes=account.statm_rss_bytes,
             unexplained_bytes=account.unexplained_bytes,
             parts=self._parts(account.parts),

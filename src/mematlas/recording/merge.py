@@ -143,6 +143,7 @@ def _write_look(
         rss_bytes=look.rss_bytes,
         parts=look.parts,
         unexplained_bytes=look.unexplained_bytes,
+        huge_bytes=look.huge_bytes,
         rows=np.asarray(look.rows).tobytes(),
     )
     if pins := recording.pins.get((look.process, look.time_s)):

@@ -174,6 +174,7 @@ def _read_snapshot(pieces: Pieces, look: Look) -> None:
         rss_bytes=amount_of(facts["rss_bytes"]),
         parts=parts,
         unexplained_bytes=amount_of(facts["unexplained_bytes"]),
+        huge_bytes=amount_of(facts["huge_bytes"]) if "huge_bytes" in facts else None,
         rows=cast("Rows", LazyRows(model.SNAPSHOT_DTYPE, partial(_snapshot_rows, look, room))),
     )
     pieces.snapshots.append(snapshot)

@@ -80,7 +80,7 @@ class Writer:
         tables = b"".join(each.linetable for each in codes)
         self._chunk(atlas.CODES, {"process": process, "codes": table}, tables)
 
-    def snapshot(
+    def snapshot(  # noqa: PLR0913 - one argument a fact
         self,
         process: int,
         *,
@@ -90,6 +90,7 @@ class Writer:
         parts: Iterable[Part],
         unexplained_bytes: int,
         rows: bytes | memoryview,
+        huge_bytes: int | None = None,
     ) -> None:
         """Write a residency join; the rows are SNAPSHOT_DTYPE."""
         facts = {
@@ -100,6 +101,8 @@ class Writer:
             "parts": [_values(p, "kind", "name", "resident_bytes", "error_bytes") for p in parts],
             "unexplained_bytes": unexplained_bytes,
         }
+        if huge_bytes is not None:
+            facts["huge_bytes"] = huge_bytes
         self._chunk(atlas.SNAPSHOT, facts, rows)
 
     def totals(

@@ -175,6 +175,7 @@ class ProcessRecorder:
             time_s=account.time_s,
             trigger=trigger,
             rss_bytes=account.rss_bytes,
+            huge_bytes=account.huge_bytes,
             parts=[
                 Part(_PART_KINDS[kind], _clean(name), resident, round(error))
                 for kind, name, resident, error in account.parts

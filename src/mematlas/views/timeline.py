@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from mematlas.model.report import Report
     from mematlas.model.window import Window
@@ -49,6 +51,27 @@ def _running(events: list[tuple[float, int, float | None]]) -> Points:
         else:
             points.append(point)
     return points
+
+
+def counted(
+    report: Report | Window,
+    column: str,
+    count: int,
+    span: tuple[float, float],
+    process: int | None = None,
+) -> list[float]:
+    """Give how many of what a column counts came in each of `count` equal stretches of `span`.
+
+    What came between two rows is spread evenly over the time between them.
+    """
+    edges = np.linspace(span[0], span[1], count + 1)
+    found = np.zeros(count)
+    for series in report.series:
+        if series.time_s and process in (None, series.process):
+            values = np.array(getattr(series, column), np.float64)
+            sums = np.interp(edges, series.time_s, values)
+            found += np.maximum(np.diff(sums), 0.0)
+    return [float(each) for each in found]
 
 
 def highest(points: Points) -> tuple[float, float] | None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _LINES = 1000
 _POINTS = 1000
+_FAULT_BARS = 250
 _PROCESSES = 50
 
 
@@ -76,7 +77,12 @@ def _timelines(report: Report) -> list[dict[str, Any]]:
 def _timeline(report: Report, process: int | None, name: str) -> dict[str, Any]:
     columns = {
         key: timeline.summed(report, column, process)
-        for key, column in (("rss", "rss_bytes"), ("live", "live_bytes"), ("swap", "swap_bytes"))
+        for key, column in (
+            ("rss", "rss_bytes"),
+            ("live", "live_bytes"),
+            ("huge", "huge_bytes"),
+            ("swap", "swap_bytes"),
+        )
     }
     times = [time for points in columns.values() for time, _ in points]
     if not times:
@@ -97,7 +103,21 @@ def _timeline(report: Report, process: int | None, name: str) -> dict[str, Any]:
         "end": span[1],
         "peak": None if top is None else {"bytes": round(top[0]), "time": top[1]},
         "marks": _marks(report) if process is None else [],
+        **_faults(report, process, span),
         **drawn,
+    }
+
+
+def _faults(report: Report, process: int | None, span: tuple[float, float]) -> dict[str, Any]:
+    """Give page faults a second, of either kind, by stretches of time."""
+    per_second = _FAULT_BARS / (span[1] - span[0] or 1.0)
+    minor, major = (
+        timeline.counted(report, column, _FAULT_BARS, span, process)
+        for column in ("minor_faults", "major_faults")
+    )
+    return {
+        "faults": [round((a + b) * per_second) for a, b in zip(minor, major, strict=True)],
+        "majorFaults": [round(each * per_second, 1) for each in major],
     }
 
 

@@ -210,7 +210,7 @@ def _cold(page: Page) -> Text:
 
 def _timeline(page: Page) -> Text:
     report, console = page.report, page.console
-    width = max(20, console.width - 34)
+    width = max(20, console.width - 38)
     rss, live = (timeline.summed(report, name) for name in ("rss_bytes", "live_bytes"))
     top, most = timeline.highest(rss), timeline.highest(live)
     if not rss or top is None:
@@ -223,9 +223,29 @@ def _timeline(page: Page) -> Text:
         ("live", live, (report.peak_live_bytes, report.peak_live_time_s), "cyan"),
     ):
         drawn = drawing.spark(timeline.buckets(points, width, span), scale, console)
-        text.append(f"\n  {name}  ").append(drawn, style)
+        text.append(f"\n  {name}    ").append(drawn, style)
         text.append(f"  {format_bytes(peak[0])} at {format_duration(peak[1])}")
-    return text
+    for name, column in (("huge", "huge_bytes"), ("swap", "swap_bytes")):
+        points = timeline.summed(report, column)
+        peak = timeline.highest(points) or (0.0, 0.0)
+        if peak[0] > 0:
+            drawn = drawing.spark(timeline.buckets(points, width, span), scale, console)
+            text.append(f"\n  {name}    ").append(drawn, "magenta")
+            text.append(f"  {format_bytes(peak[0])} at {format_duration(peak[1])}")
+    return text.append_text(_faults(report, width, span, console))
+
+
+def _faults(report: Report, width: int, span: tuple[float, float], console: Console) -> Text:
+    """Draw how often pages were faulted in; nothing where no fault was counted."""
+    minor, major = (
+        timeline.counted(report, column, width, span) for column in ("minor_faults", "major_faults")
+    )
+    both = [a + b for a, b in zip(minor, major, strict=True)]
+    if span[1] <= span[0] or max(both) <= 0:
+        return Text()
+    text = Text("\n  faults  ").append(drawing.spark([*both], max(both), console), "yellow")
+    text.append(f"  up to {max(both) * width / (span[1] - span[0]):,.0f}/s")
+    return text.append(f", {sum(major):,.0f} major" if round(sum(major)) else "")
 
 
 def _lines(page: Page, top: int) -> Text:

@@ -1,15 +1,18 @@
 // RSS, live bytes and swap over time, with the moments that matter marked.
 
-import { formatBytes, formatTime } from "./format.js";
+import { formatBytes, formatTime, grouped } from "./format.js";
 import { inks, onThemeChange, sharpContext } from "./theme.js";
 import { element, hideTooltip, showTooltip } from "./tooltip.js";
 
 const HEIGHT = 200;
 const TOP = 22;
 const BOTTOM = 22;
+const STRIP = 34; // of page faults, below
+const STRIP_GAP = 16;
 const LINES = [
   { key: "rss", title: "RSS", ink: "rss", fill: true },
   { key: "live", title: "live allocations", ink: "accent", width: 2 },
+  { key: "huge", title: "on huge pages", ink: "huge", dash: [1, 3], width: 2 },
   { key: "swap", title: "swapped out", ink: "swap", dash: [4, 3] },
 ];
 
@@ -85,18 +88,27 @@ function geometry(state) {
   };
 }
 
+function hasFaults(series) {
+  return Boolean(series.faults) && series.faults.some((rate) => rate > 0);
+}
+
+function heightOf(series) {
+  return HEIGHT + (hasFaults(series) ? STRIP + STRIP_GAP : 0);
+}
+
 function drawTimeline(state) {
   const { canvas, series } = state;
   if (!canvas.clientWidth) return;
   const place = geometry(state);
-  const context = sharpContext(canvas, place.width, HEIGHT);
-  const color = inks(["ink", "soft", "line", "rss", "rss-fill", "accent", "swap", "page"]);
-  context.clearRect(0, 0, place.width, HEIGHT);
+  const context = sharpContext(canvas, place.width, heightOf(series));
+  const color = inks(["ink", "soft", "line", "rss", "rss-fill", "accent", "huge", "swap", "page"]);
+  context.clearRect(0, 0, place.width, heightOf(series));
   context.font = "11px system-ui, sans-serif";
   drawGrid(context, place, color, series);
   for (const line of shown(state).slice().reverse()) drawLine(context, place, series[line.key], line, color);
   drawGridLabels(context, place, color);
   drawPeak(context, place, color, series);
+  if (hasFaults(series)) drawFaults(context, place, color, series);
   if (state.hover !== null) {
     context.fillStyle = color.ink;
     context.fillRect(place.x(state.hover), TOP, 1, HEIGHT - TOP - BOTTOM);
@@ -181,6 +193,25 @@ function drawPeak(context, place, color, series) {
   context.fillText(text, Math.min(Math.max(0, x - width / 2), place.width - width), y - 8);
 }
 
+// Bars of their own scale: how often pages were faulted in, major ones from the bottom.
+function drawFaults(context, place, color, series) {
+  const base = HEIGHT + STRIP_GAP + STRIP - 1;
+  const highest = Math.max(...series.faults);
+  const width = place.width / series.faults.length;
+  series.faults.forEach((rate, index) => {
+    const height = (rate / highest) * STRIP;
+    const major = (series.majorFaults[index] / highest) * STRIP;
+    context.fillStyle = color.rss;
+    context.fillRect(index * width, base - height, Math.max(1, width - 0.5), height);
+    context.fillStyle = color.swap;
+    if (major > 0) context.fillRect(index * width, base - Math.max(2, major), Math.max(1, width - 0.5), Math.max(2, major));
+  });
+  context.fillStyle = color.line;
+  context.fillRect(0, base, place.width, 1);
+  context.fillStyle = color.soft;
+  context.fillText(`page faults, up to ${grouped(highest)} a second`, 0, HEIGHT + STRIP_GAP - 5);
+}
+
 function drawLegend(state) {
   const legend = document.getElementById("timeline-legend");
   legend.replaceChildren(
@@ -216,8 +247,16 @@ function tell(state, event, place) {
     const value = series[key][state.hover];
     return [title, value === null ? "unknown" : formatBytes(value)];
   });
+  if (hasFaults(series)) rows.push(...faultRows(series, state.hover / (place.count - 1)));
   const near = series.marks.filter((mark) => Math.abs(place.xOfTime(mark.time) - place.x(state.hover)) < 4);
   showTooltip(event, formatTime(time), near.map((mark) => mark.text).join("; "), rows);
+}
+
+function faultRows(series, share) {
+  const index = Math.min(series.faults.length - 1, Math.floor(share * series.faults.length));
+  const rows = [["page faults a second", grouped(series.faults[index])]];
+  if (series.majorFaults[index] > 0) rows.push(["major ones", grouped(Math.max(1, series.majorFaults[index]))]);
+  return rows;
 }
 
 function walk(state, event, draw) {
