@@ -104,8 +104,8 @@ def attached(pid: int, file: Path, *options: str) -> Iterator[subprocess.Popen[s
         yield attach
         if attach.poll() is None:
             subprocess.run([*MEMATLAS, "detach", str(pid)], check=False, capture_output=True)
-        attach.stderr.read()
-        assert attach.wait(60) == 0
+        said = attach.stderr.read()
+        assert attach.wait(60) == 0, said
     finally:
         attach.kill()
         attach.wait()
