@@ -37,7 +37,8 @@ struct runs {
 /* vmas.c: all mappings, from maps, or from smaps where only that tells which hold no pages. */
 int vmas_read(int proc, struct vmas *vmas);
 void vmas_free(struct vmas *vmas);
-int64_t rollup_read(int proc, int64_t *huge); /* Rss of smaps_rollup, and what is mapped by PMDs; bytes */
+int64_t rollup_read(int proc,
+		    int64_t *huge); /* Rss of smaps_rollup, and what is mapped by PMDs; bytes */
 int64_t statm_read(int proc);
 
 /* places.c: the part of the account a mapping's name tells; false: it tells none (heap, unnamed). */

@@ -185,8 +185,8 @@ static int64_t field_of(const char *text, const char *name)
 
 int64_t rollup_read(int proc, int64_t *huge)
 {
-	static const char *const mapped[] = {"\nAnonHugePages:", "\nShmemPmdMapped:",
-					     "\nFilePmdMapped:"};
+	static const char *const mapped[] = {
+		"\nAnonHugePages:", "\nShmemPmdMapped:", "\nFilePmdMapped:"};
 	char *text;
 	int error = read_whole(proc, "smaps_rollup", &text);
 
