@@ -27,13 +27,15 @@ static struct slow_call open_allocation(size_t size)
 	return call;
 }
 
-static void *close_allocation(struct slow_call call, void *block, size_t size)
+static TRACE_INLINE void *close_allocation(struct slow_call call, void *block, size_t size)
 {
 	if (call.entered)
 		trace_allocator_is_done();
-	if (call.record && block)
+	if (call.record && block) {
+		trace_walk_from_here();
 		trace_allocated(TRACE_MALLOC, block, size, 0);
-	else if (block && (!call.entered || !trace_session_is_over()))
+		trace_walk_from_anywhere();
+	} else if (block && (!call.entered || !trace_session_is_over()))
 		trace_note_unrecorded(block);
 	if (call.entered)
 		trace_leave();

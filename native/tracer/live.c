@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "live.h"
 #include "tracer.h"
 
 #define EMPTY 0ull
@@ -27,10 +28,7 @@ struct table {
 
 static struct table tables[TABLES];
 static _Atomic unsigned table_count;
-#define PIECE_BITS 32u /* addresses a piece of a bitmap stands for */
-#define PIECE_BYTES (1ull << (PIECE_BITS - 6))
-typedef uint64_t *_Atomic piece_pointer;
-static piece_pointer bitmaps[2][1u << (ADDRESS_BITS - PIECE_BITS)]; /* malloc's blocks, Python's */
+trace_piece trace_pieces[2][1u << (ADDRESS_BITS - TRACE_PIECE_BITS)];
 
 static void filter_add(const void *block)
 {
@@ -117,9 +115,7 @@ static bool erase(struct table *table, uint64_t address)
 	return false;
 }
 
-/* Stands for a piece there was no memory for: everything in it counts as live, so that bad frees go
- * unnoticed, no more. */
-static uint64_t no_room;
+uint64_t trace_no_piece;
 
 static void forget_tables(void)
 {
@@ -134,9 +130,9 @@ static void forget_tables(void)
 static void forget_bitmaps(void)
 {
 	for (unsigned which = 0; which < 2; which++)
-		for (unsigned i = 0; i < 1u << (ADDRESS_BITS - PIECE_BITS); i++)
-			if (bitmaps[which][i] && bitmaps[which][i] != &no_room)
-				madvise(bitmaps[which][i], PIECE_BYTES, MADV_DONTNEED);
+		for (unsigned i = 0; i < 1u << (ADDRESS_BITS - TRACE_PIECE_BITS); i++)
+			if (trace_pieces[which][i] && trace_pieces[which][i] != &trace_no_piece)
+				madvise(trace_pieces[which][i], TRACE_PIECE_BYTES, MADV_DONTNEED);
 }
 
 bool trace_live_start(void)
@@ -159,57 +155,20 @@ static uint64_t key_of(enum trace_kind kind, const void *block)
 	       (kind == TRACE_PYOBJECT);
 }
 
-static TRACE_SLOW uint64_t *add_piece(piece_pointer *place)
+TRACE_SLOW uint64_t *trace_piece_add(trace_piece *place)
 {
-	uint64_t *none = NULL, *piece = trace_map(PIECE_BYTES, PROT_READ | PROT_WRITE);
+	uint64_t *none = NULL, *piece = trace_map(TRACE_PIECE_BYTES, PROT_READ | PROT_WRITE);
 
-	if (atomic_compare_exchange_strong(place, &none, piece ? piece : &no_room))
-		return piece ? piece : &no_room;
+	if (atomic_compare_exchange_strong(place, &none, piece ? piece : &trace_no_piece))
+		return piece ? piece : &trace_no_piece;
 	if (piece)
-		trace_unmap(piece, PIECE_BYTES);
+		trace_unmap(piece, TRACE_PIECE_BYTES);
 	return none;
 }
 
-static inline piece_pointer *bitmap_piece(enum trace_kind kind, uint64_t address)
-{
-	return &bitmaps[kind == TRACE_PYOBJECT][address >> PIECE_BITS];
-}
-
-static inline uint64_t *bitmap_word(uint64_t *piece, uint64_t address)
-{
-	return &piece[(address & ((1ull << PIECE_BITS) - 1)) >> 9];
-}
-
-static void bitmap_add(enum trace_kind kind, uint64_t address)
-{
-	piece_pointer *place = bitmap_piece(kind, address);
-	uint64_t *piece = atomic_load_explicit(place, memory_order_acquire);
-
-	if (trace_unlikely(!piece))
-		piece = add_piece(place);
-	if (trace_likely(piece != &no_room))
-		__atomic_fetch_or(bitmap_word(piece, address), 1ull << (address >> 3 & 63),
-				  __ATOMIC_RELAXED);
-}
-
-static bool bitmap_remove(enum trace_kind kind, uint64_t address)
-{
-	uint64_t *piece = atomic_load_explicit(bitmap_piece(kind, address), memory_order_acquire);
-	uint64_t bit = 1ull << (address >> 3 & 63);
-
-	if (trace_unlikely(!piece || piece == &no_room))
-		return piece != NULL;
-	return __atomic_fetch_and(bitmap_word(piece, address), ~bit, __ATOMIC_RELAXED) & bit;
-}
-
-bool trace_live_add(enum trace_kind kind, const void *block)
+bool trace_table_add(enum trace_kind kind, const void *block)
 {
 	uint64_t address = key_of(kind, block);
-
-	if (trace_session.exact) {
-		bitmap_add(kind, address);
-		return true;
-	}
 	unsigned count = atomic_load_explicit(&table_count, memory_order_acquire);
 	struct table *newest = &tables[count - 1];
 	if (atomic_load_explicit(&newest->used, memory_order_relaxed) >> (newest->bits - 1) &&
@@ -221,12 +180,10 @@ bool trace_live_add(enum trace_kind kind, const void *block)
 	return true;
 }
 
-bool trace_live_remove(enum trace_kind kind, const void *block)
+bool trace_table_remove(enum trace_kind kind, const void *block)
 {
 	uint64_t address = key_of(kind, block);
 
-	if (trace_session.exact)
-		return ((uintptr_t)block & 7) == 0 && bitmap_remove(kind, address);
 	for (unsigned i = atomic_load_explicit(&table_count, memory_order_acquire); i-- > 0;) {
 		if (erase(&tables[i], address)) {
 			filter_remove(block);

@@ -13,6 +13,7 @@ struct trace_python {
 	uint32_t version; /* PY_VERSION_HEX of an interpreter whose frames can be read; 0: none */
 	uint64_t eval_start[TRACE_EVAL_RANGES], eval_end[TRACE_EVAL_RANGES];
 	bool hooked;
+	bool locked; /* its allocator is called with the interpreter's lock held: not free-threaded */
 };
 extern struct trace_python trace_python;
 
@@ -50,22 +51,51 @@ struct trace_code {
 
 #define TRACE_CODE_SLOTS 4096u
 #define TRACE_CODE_TEXT 4096u
+
+/* A code object is known by its address and, since addresses are used again, by what it points at. */
+struct trace_code_key {
+	const char *code, *linetable, *name;
+	int32_t first_line;
+};
 struct trace_code_cache {
 	struct {
-		const char *code, *linetable, *name;
+		struct trace_code_key key;
 		uint32_t id;
-		int first_line;
 	} slots[TRACE_CODE_SLOTS];
 	uint32_t last_id;
 	char name[TRACE_CODE_TEXT], file[TRACE_CODE_TEXT];
 };
+typedef void trace_code_emit(void *context, uint32_t id, const struct trace_code *code);
 
-/* Python frames of the calling thread, leaf first, as words of trace_format.h. A code object not yet
- * announced in this cache is announced through `emit` before its ID is used. `interrupted`: at any
- * instruction, perhaps one that is changing the chain; what cannot be read then ends it. */
-unsigned trace_python_frames(
-	struct trace_code_cache *cache, bool interrupted, uint64_t *words, unsigned max,
-	void (*emit)(void *context, uint32_t id, const struct trace_code *code), void *context);
+/* A frame of the last look at the chain, and all that its word was made of. */
+struct trace_python_frame {
+	const char *frame, *previous, *instruction;
+	struct trace_code_key key;
+	uint8_t owner, entry; /* as they stand in the frame */
+	bool speaks; /* it has a word; links between C and Python have none */
+	uint64_t word; /* of trace_format.h */
+	uint64_t sum; /* hash of the way to the root */
+};
+
+/* A thread's last look, counted from the root. The next one takes over the frames that still are what
+ * they were; most are, for they wait for the one at the leaf. */
+struct trace_python_chain {
+	unsigned count;
+	bool whole; /* it was followed to its end */
+	struct trace_python_frame frames[TRACE_MAX_FRAMES];
+	struct trace_python_frame fresh[TRACE_MAX_FRAMES]; /* while looking: from the leaf */
+};
+
+/* Looks at the Python frames of the calling thread; a hash of them, 0 if there are none. A code object
+ * not yet announced in this cache is announced through `emit` before its ID is used. */
+uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_cache *cache,
+			   trace_code_emit *emit, void *context);
+/* At any instruction, perhaps one that is changing the chain; what cannot be read then ends it. */
+uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
+				       struct trace_code_cache *cache, trace_code_emit *emit,
+				       void *context);
+/* Their words, leaf first; `words` has room for TRACE_MAX_FRAMES. */
+unsigned trace_python_words(const struct trace_python_chain *chain, uint64_t *words);
 
 /* What each entry of the eval loop keeps on the C stack, leaf first. */
 unsigned trace_python_entries(uintptr_t *places, unsigned max);
@@ -73,7 +103,7 @@ unsigned trace_python_entries(uintptr_t *places, unsigned max);
 /* python_hooks.c: wraps the object allocator. Blocks over 512 bytes come from malloc() and are seen
  * there. */
 struct trace_python_callbacks {
-	void (*allocated)(void *block, size_t size);
+	void (*allocated)(const void *hook, void *block, size_t size); /* `hook`: its frame */
 	bool (*freeing)(void *block); /* true: it was recorded */
 	void (*restore)(void *block);
 };

@@ -9,13 +9,13 @@
 
 #include "../include/trace_format.h"
 #include "python.h"
+#include "python_code.h"
+#include "python_layout.h"
+#include "sampler.h"
 
-#define STATE_KIND(state) ((state) >> 2 & 7)
-#define STATE_COMPACT(state) ((state) >> 5 & 1)
-#define STATE_ASCII(state) ((state) >> 6 & 1)
 #define POINTER_TAGS 7u /* 3.14 keeps how a reference is counted in its lowest bits */
 
-static const struct trace_python_layout *layout;
+static const struct trace_python_layout *known; /* of this interpreter */
 static void *(*gil_thread_state)(void);
 static void *(*running_thread_state)(void); /* since 3.12 the calling thread's own */
 
@@ -34,22 +34,8 @@ static bool start(void)
 	if (trace_python.version >= 0x030c0000)
 		running_thread_state =
 			(void *(*)(void))trace_python_symbol("_PyThreadState_UncheckedGet");
-	layout = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
-	return gil_thread_state && layout;
-}
-
-static inline const char *pointer_at(const char *object, unsigned offset)
-{
-	const char *value;
-
-	memcpy(&value, object + offset, sizeof value);
-	return value;
-}
-
-static inline bool is_plausible(const char *pointer)
-{
-	return (uintptr_t)pointer > 4096 && ((uintptr_t)pointer & 7) == 0 &&
-	       (uintptr_t)pointer >> 47 == 0;
+	known = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
+	return gil_thread_state && known;
 }
 
 struct readable {
@@ -58,7 +44,7 @@ struct readable {
 	uintptr_t pages[4]; /* found readable before */
 };
 
-static bool page_is_readable(struct readable *readable, uintptr_t page)
+static __attribute__((noinline)) bool page_is_readable(struct readable *readable, uintptr_t page)
 {
 	for (unsigned i = 0; i < 4; i++)
 		if (readable->pages[i] == page)
@@ -71,7 +57,7 @@ static bool page_is_readable(struct readable *readable, uintptr_t page)
 	return true;
 }
 
-static bool is_readable(struct readable *readable, const char *object, unsigned size)
+static TRACE_INLINE bool is_readable(struct readable *readable, const char *object, unsigned size)
 {
 	uintptr_t first = (uintptr_t)object & ~(uintptr_t)4095;
 	uintptr_t last = ((uintptr_t)object + size - 1) & ~(uintptr_t)4095;
@@ -80,197 +66,249 @@ static bool is_readable(struct readable *readable, const char *object, unsigned 
 				  (first == last || page_is_readable(readable, last)));
 }
 
-static size_t put_utf8(char *to, uint32_t character)
-{
-	if (character < 0x80) {
-		to[0] = (char)character;
-		return 1;
-	}
-	if (character < 0x800) {
-		to[0] = (char)(0xc0 | character >> 6);
-		to[1] = (char)(0x80 | (character & 63));
-		return 2;
-	}
-	if (character < 0x10000) {
-		to[0] = (char)(0xe0 | character >> 12);
-		to[1] = (char)(0x80 | (character >> 6 & 63));
-		to[2] = (char)(0x80 | (character & 63));
-		return 3;
-	}
-	to[0] = (char)(0xf0 | character >> 18);
-	to[1] = (char)(0x80 | (character >> 12 & 63));
-	to[2] = (char)(0x80 | (character >> 6 & 63));
-	to[3] = (char)(0x80 | (character & 63));
-	return 4;
-}
-
-/* A str's text as UTF-8, cut to what fits `buffer`; ASCII is not copied. */
-static const char *read_text(const char *string, char *buffer, size_t *length)
-{
-	uint32_t state;
-	uint64_t characters;
-	size_t at = 0;
-
-	*length = 0;
-	if (!is_plausible(string))
-		return "";
-	memcpy(&state, string + layout->string_state, sizeof state);
-	memcpy(&characters, string + layout->string_length, sizeof characters);
-	if (!STATE_COMPACT(state) || characters > 1u << 20)
-		return "";
-	if (STATE_ASCII(state)) {
-		*length = characters < TRACE_CODE_TEXT ? characters : TRACE_CODE_TEXT;
-		return string + layout->string_ascii_data;
-	}
-	const char *data = string + layout->string_compact_data;
-	unsigned width = STATE_KIND(state);
-	for (uint64_t i = 0; i < characters && at + 4 <= TRACE_CODE_TEXT; i++) {
-		uint32_t character = 0;
-		memcpy(&character, data + i * width, width);
-		at += put_utf8(buffer + at, character);
-	}
-	*length = at;
-	return buffer;
-}
-
-static void read_code(struct trace_code_cache *cache, const char *object, struct trace_code *code)
-{
-	const char *table = pointer_at(object, layout->code_linetable);
-	int32_t first_line;
-
-	memcpy(&first_line, object + layout->code_first_line, sizeof first_line);
-	code->first_line = first_line;
-	code->name =
-		read_text(pointer_at(object, layout->code_name), cache->name, &code->name_length);
-	code->file =
-		read_text(pointer_at(object, layout->code_file), cache->file, &code->file_length);
-	code->linetable_format = TRACE_LINES_LOCATIONS;
-	code->linetable = "";
-	code->linetable_length = 0;
-	if (is_plausible(table)) {
-		memcpy(&code->linetable_length, table + layout->bytes_size, sizeof(size_t));
-		code->linetable = table + layout->bytes_data;
-	}
-}
-
-/* A code object is known by its address and, since addresses are used again, by what it points at. */
-static uint32_t find_code(struct trace_code_cache *cache, const char *object,
-			  void (*emit)(void *, uint32_t, const struct trace_code *), void *context)
-{
-	const char *linetable = pointer_at(object, layout->code_linetable);
-	const char *name = pointer_at(object, layout->code_name);
-	uint64_t slot = ((uintptr_t)object >> 4) * 0x9e3779b97f4a7c15ull >> 52;
-	struct trace_code code;
-	int32_t first_line;
-
-	memcpy(&first_line, object + layout->code_first_line, sizeof first_line);
-	for (unsigned way = 0; way < 2; way++) {
-		uint64_t at = slot ^ way;
-		if (cache->slots[at].code == object && cache->slots[at].linetable == linetable &&
-		    cache->slots[at].name == name && cache->slots[at].first_line == first_line)
-			return cache->slots[at].id;
-	}
-	read_code(cache, object, &code);
-	emit(context, ++cache->last_id, &code);
-	if (cache->slots[slot].code)
-		cache->slots[slot ^ 1] = cache->slots[slot];
-	cache->slots[slot].code = object;
-	cache->slots[slot].linetable = linetable;
-	cache->slots[slot].name = name;
-	cache->slots[slot].first_line = first_line;
-	cache->slots[slot].id = cache->last_id;
-	return cache->last_id;
-}
-
-static const char *current_frame(void)
+static TRACE_INLINE const char *current_frame(const struct trace_python_layout *layout)
 {
 	const char *thread = this_thread_state();
 
-	if (!is_plausible(thread))
+	if (!python_is_plausible(thread))
 		return NULL;
-	const char *frame = pointer_at(thread, layout->thread_frame);
+	const char *frame = python_pointer(thread, layout->thread_frame);
 	if (layout->has_cframe)
-		frame = is_plausible(frame) ? pointer_at(frame, layout->cframe_frame) : NULL;
+		frame = python_is_plausible(frame) ? python_pointer(frame, layout->cframe_frame)
+						   : NULL;
 	return frame;
 }
 
-static const char *code_of(const char *frame)
+static TRACE_INLINE const char *code_of(const struct trace_python_layout *layout, const char *frame)
 {
-	uintptr_t tagged = (uintptr_t)pointer_at(frame, layout->frame_code);
+	uintptr_t tagged = (uintptr_t)python_pointer(frame, layout->frame_code);
 
 	return (const char *)(tagged & ~(uintptr_t)POINTER_TAGS);
 }
 
-static bool is_shim(const char *frame)
+static TRACE_INLINE uint8_t owner_of(const struct trace_python_layout *layout, const char *frame)
 {
-	return (uint8_t)frame[layout->frame_owner] >= layout->owned_by_c_stack;
+	return (uint8_t)frame[layout->frame_owner];
 }
 
-static bool is_entry(const char *frame, const char *previous)
+/* What says whether the frame is an entry, where it says so itself. */
+static TRACE_INLINE uint8_t entry_mark(const struct trace_python_layout *layout, const char *frame)
+{
+	return layout->frame_is_entry ? (uint8_t)frame[layout->frame_is_entry] : 0;
+}
+
+static TRACE_INLINE bool is_shim(const struct trace_python_layout *layout, const char *frame)
+{
+	return owner_of(layout, frame) >= layout->owned_by_c_stack;
+}
+
+static TRACE_INLINE bool is_entry(const struct trace_python_layout *layout, const char *frame,
+				  const char *previous)
 {
 	if (layout->frame_is_entry)
-		return frame[layout->frame_is_entry] != 0;
-	return !is_plausible(previous) || is_shim(previous);
+		return entry_mark(layout, frame) != 0;
+	return !python_is_plausible(previous) || is_shim(layout, previous);
 }
 
 #define FRAME_BYTES 96u /* a frame's head, up to all that is read of it */
 #define CODE_BYTES 256u
 
-static bool is_code(struct readable *readable, const char *code)
+static TRACE_INLINE bool is_code(const struct trace_python_layout *layout,
+				 struct readable *readable, const char *code)
 {
-	if (!is_plausible(code) || !is_readable(readable, code, CODE_BYTES))
+	if (!python_is_plausible(code) || !is_readable(readable, code, CODE_BYTES))
 		return false;
 	return readable->sure ||
-	       (is_plausible(pointer_at(code, layout->code_linetable)) &&
-		is_plausible(pointer_at(code, layout->code_name)) &&
-		is_readable(readable, pointer_at(code, layout->code_linetable), 64) &&
-		is_readable(readable, pointer_at(code, layout->code_name), 64));
+	       (python_is_plausible(python_pointer(code, layout->code_linetable)) &&
+		python_is_plausible(python_pointer(code, layout->code_name)) &&
+		is_readable(readable, python_pointer(code, layout->code_linetable), 64) &&
+		is_readable(readable, python_pointer(code, layout->code_name), 64));
 }
 
-unsigned trace_python_frames(struct trace_code_cache *cache, bool interrupted, uint64_t *words,
-			     unsigned max,
-			     void (*emit)(void *, uint32_t, const struct trace_code *),
-			     void *context)
+static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout,
+				     const struct trace_python_frame *is,
+				     struct trace_code_cache *cache, trace_code_emit *emit,
+				     void *context)
 {
-	struct readable readable = {.sure = !interrupted};
+	int64_t offset = is->instruction - (is->key.code + layout->code_instructions);
+	uint64_t id = trace_code_number(cache, &is->key);
+
+	if (__builtin_expect(id == 0, 0))
+		id = trace_code_learn(layout, cache, &is->key, emit, context);
+	/* Before its first instruction a frame points in front of the code. */
+	return id << 32 | (is_entry(layout, is->frame, is->previous) ? TRACE_PYTHON_ENTRY : 0) |
+	       (offset > 0 && offset < 1 << 30 ? (uint64_t)offset : 0);
+}
+
+static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
+				    struct trace_python_frame *is, const char *frame,
+				    struct readable *readable, struct trace_code_cache *cache,
+				    trace_code_emit *emit, void *context)
+{
+	const char *code = code_of(layout, frame);
+
+	is->frame = frame;
+	is->previous = python_pointer(frame, layout->frame_previous);
+	is->instruction = python_pointer(frame, layout->frame_instruction);
+	is->owner = owner_of(layout, frame);
+	is->entry = entry_mark(layout, frame);
+	is->key.code = code;
+	is->word = 0;
+	is->speaks = is->owner < layout->owned_by_c_stack && is_code(layout, readable, code);
+	if (is->speaks) {
+		is->key = trace_code_key(layout, code);
+		is->word = word_of(layout, is, cache, emit, context);
+	}
+}
+
+/* Is `was` what its frame still is? Its memory is there: the chain leads to it. */
+static TRACE_INLINE bool is_same(const struct trace_python_layout *layout,
+				 const struct trace_python_frame *was)
+{
+	const char *frame = was->frame;
+	bool same = python_pointer(frame, layout->frame_previous) == was->previous;
+
+	same &= python_pointer(frame, layout->frame_instruction) == was->instruction;
+	same &= code_of(layout, frame) == was->key.code;
+	same &= owner_of(layout, frame) == was->owner;
+	same &= entry_mark(layout, frame) == was->entry;
+	if (!same || !was->speaks)
+		return same;
+	struct trace_code_key key = trace_code_key(layout, was->key.code);
+	return (key.linetable == was->key.linetable) & (key.name == was->key.name) &
+	       (key.first_line == was->key.first_line);
+}
+
+/* How many of the first `count` frames, from the last of these to the root, are the same. */
+static TRACE_INLINE unsigned same_from(const struct trace_python_layout *layout,
+				       const struct trace_python_chain *chain, unsigned count)
+{
+	unsigned at = count;
+
+	while (at && is_same(layout, &chain->frames[at - 1]))
+		at--;
+	return count - at;
+}
+
+#define FAR 4u /* frames left since the last look before the next that stayed is searched no more */
+
+static inline unsigned find_old(const struct trace_python_chain *chain, unsigned old,
+				const char *frame)
+{
+	for (unsigned i = old; i && old - i < FAR; i--)
+		if (chain->frames[i - 1].frame == frame)
+			return i;
+	return 0;
+}
+
+/* Keeps `fresh` frames on top of `old` ones. `whole`: the chain was followed to its end. */
+static uint64_t keep(struct trace_python_chain *chain, unsigned old, unsigned fresh, bool whole)
+{
+	unsigned at = old;
+	uint64_t sum = old ? chain->frames[old - 1].sum : 0;
+
+	for (; fresh-- > 0; at++) {
+		struct trace_python_frame *frame = &chain->frames[at];
+		*frame = chain->fresh[fresh];
+		/* The terms do not wait for each other. */
+		uint64_t part = (frame->word ^ at * 0xa0761d6478bd642full) * 0x9fb21c651e98df25ull;
+		sum += part ^ part >> 29;
+		frame->sum = sum;
+	}
+	chain->count = at;
+	chain->whole = whole;
+	return at ? sum * 0xd6e8feb86659fd93ull | 1 : 0;
+}
+
+/* The same frames as `chain->frames` up to `found`, but upon others: they are taken over one by one. */
+static unsigned copy_same(struct trace_python_chain *chain, unsigned found, unsigned same,
+			  unsigned fresh)
+{
+	for (; same > 0 && fresh < TRACE_MAX_FRAMES; same--)
+		chain->fresh[fresh++] = chain->frames[--found];
+	return fresh;
+}
+
+static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
+				  struct trace_python_chain *chain, struct trace_code_cache *cache,
+				  trace_code_emit *emit, void *context)
+{
+	struct readable sure = {.sure = true};
+	unsigned fresh = 0, old = chain->whole ? chain->count : 0;
+
+	const char *frame = current_frame(layout);
+	while (python_is_plausible(frame) && fresh < TRACE_MAX_FRAMES) {
+		unsigned found = find_old(chain, old, frame);
+		unsigned same = found ? same_from(layout, chain, found) : 0;
+		if (same && same == found && fresh + found <= TRACE_MAX_FRAMES)
+			return keep(chain, found, fresh, true);
+		if (same)
+			fresh = copy_same(chain, found, same, fresh);
+		else
+			read_frame(layout, &chain->fresh[fresh++], frame, &sure, cache, emit,
+				   context);
+		if (found)
+			old = found - (same ? same : 1);
+		frame = chain->fresh[fresh - 1].previous;
+	}
+	return keep(chain, 0, fresh, !python_is_plausible(frame));
+}
+
+uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_cache *cache,
+			   trace_code_emit *emit, void *context)
+{
+	if (!known && !start())
+		return 0;
+	/* With offsets that the compiler knows it takes three quarters of the time. */
+	return known->minor == trace_python_3_11.minor
+		       ? look(&trace_python_3_11, chain, cache, emit, context)
+		       : look(known, chain, cache, emit, context);
+}
+
+uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
+				       struct trace_code_cache *cache, trace_code_emit *emit,
+				       void *context)
+{
+	const struct trace_python_layout *layout = known;
+	struct readable asked = {.sure = false};
+	unsigned fresh = 0;
+
+	/* Looking for the interpreter's layout may take the loader's lock. */
+	const char *frame = layout ? current_frame(layout) : NULL;
+	while (python_is_plausible(frame) && fresh < TRACE_MAX_FRAMES &&
+	       is_readable(&asked, frame, FRAME_BYTES)) {
+		read_frame(layout, &chain->fresh[fresh], frame, &asked, cache, emit, context);
+		frame = chain->fresh[fresh++].previous;
+	}
+	return keep(chain, 0, fresh, false);
+}
+
+unsigned trace_python_words(const struct trace_python_chain *chain, uint64_t *words)
+{
 	unsigned count = 0;
 
-	/* Looking for it may take the loader's lock. */
-	if (!layout && (interrupted || !start()))
-		return 0;
-	const char *frame = current_frame();
-	while (is_plausible(frame) && count < max && is_readable(&readable, frame, FRAME_BYTES)) {
-		const char *previous = pointer_at(frame, layout->frame_previous);
-		const char *code = code_of(frame);
-		if (!is_shim(frame) && is_code(&readable, code)) {
-			const char *at = pointer_at(frame, layout->frame_instruction);
-			int64_t offset = at - (code + layout->code_instructions);
-			uint64_t id = find_code(cache, code, emit, context);
-			/* Before its first instruction a frame points in front of the code. */
-			words[count++] = id << 32 |
-					 (is_entry(frame, previous) ? TRACE_PYTHON_ENTRY : 0) |
-					 (offset > 0 && offset < 1 << 30 ? (uint64_t)offset : 0);
-		}
-		frame = previous;
-	}
+	for (unsigned i = chain->count; i-- > 0;)
+		if (chain->frames[i].speaks)
+			words[count++] = chain->frames[i].word;
 	return count;
 }
 
 unsigned trace_python_entries(uintptr_t *places, unsigned max)
 {
+	const struct trace_python_layout *layout = known;
 	unsigned count = 0;
 
 	if (layout->has_cframe) {
-		const char *cframe = pointer_at(this_thread_state(), layout->thread_frame);
-		for (; is_plausible(cframe) && count < max;
-		     cframe = pointer_at(cframe, layout->cframe_previous))
+		const char *cframe = python_pointer(this_thread_state(), layout->thread_frame);
+		for (; python_is_plausible(cframe) && count < max;
+		     cframe = python_pointer(cframe, layout->cframe_previous))
 			places[count++] = (uintptr_t)cframe;
 		return count;
 	}
-	const char *frame = current_frame();
-	for (; is_plausible(frame) && count < max;
-	     frame = pointer_at(frame, layout->frame_previous))
-		if (is_shim(frame))
+	const char *frame = current_frame(layout);
+	for (; python_is_plausible(frame) && count < max;
+	     frame = python_pointer(frame, layout->frame_previous))
+		if (is_shim(layout, frame))
 			places[count++] = (uintptr_t)frame;
 	return count;
 }

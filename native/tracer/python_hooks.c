@@ -28,10 +28,10 @@ static void (*get_allocator)(enum domain, struct allocator *);
 static void (*set_allocator)(enum domain, struct allocator *);
 
 /* A block the real allocator passed on to malloc() has been recorded there. */
-static void report_block(void *block, size_t size, uint64_t events_before)
+static TRACE_INLINE void report_block(void *block, size_t size, uint64_t events_before)
 {
 	if (block && trace_nested_events == events_before)
-		report->allocated(block, size);
+		report->allocated(__builtin_frame_address(0), block, size);
 }
 
 static __attribute__((noinline)) void *slow_malloc(const struct allocator *real, size_t size)
@@ -186,6 +186,7 @@ void trace_python_hook(const struct trace_python_callbacks *callbacks)
 		"PyMem_SetAllocator");
 	if (!get_allocator || !set_allocator)
 		return;
+	trace_python.locked = !trace_python_symbol("_Py_DecRefShared");
 	wrap_arenas();
 	wrap_domain(DOMAIN_MEM);
 	wrap_domain(DOMAIN_OBJ);

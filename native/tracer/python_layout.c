@@ -2,56 +2,7 @@
 #include <string.h>
 
 #include "python.h"
-
-static const struct trace_python_layout measured[] = {
-	{
-		.minor = 11,
-		.thread_frame = 56,
-		.cframe_frame = 8,
-		.cframe_previous = 16,
-		.has_cframe = true,
-		.frame_code = 32,
-		.frame_previous = 48,
-		.frame_instruction = 56,
-		.frame_owner = 69,
-		.frame_is_entry = 68,
-		.code_file = 112,
-		.code_name = 128, /* co_qualname */
-		.code_linetable = 136,
-		.code_first_line = 72,
-		.code_instructions = 184,
-		.string_length = 16,
-		.string_state = 32,
-		.string_ascii_data = 48,
-		.string_compact_data = 72,
-		.bytes_size = 16,
-		.bytes_data = 32,
-		.owned_by_c_stack = 255,
-	},
-	{
-		.minor = 12,
-		.thread_frame = 56,
-		.cframe_frame = 0,
-		.cframe_previous = 8,
-		.has_cframe = true,
-		.frame_code = 0,
-		.frame_previous = 8,
-		.frame_instruction = 56,
-		.frame_owner = 70,
-		.code_file = 112,
-		.code_name = 128,
-		.code_linetable = 136,
-		.code_first_line = 68,
-		.code_instructions = 192,
-		.string_length = 16,
-		.string_state = 32,
-		.string_ascii_data = 40,
-		.string_compact_data = 56,
-		.bytes_size = 16,
-		.bytes_data = 32,
-		.owned_by_c_stack = 3,
-	},
-};
+#include "python_layout.h"
 
 /* Where the parts of _Py_DebugOffsets (Include/internal/pycore_debug_offsets.h) begin in each
  * version, in 8-byte words: the table grows in its middle. Within a part new fields come last, but
@@ -125,9 +76,10 @@ static const struct trace_python_layout *read_offsets(uint32_t version, const st
 
 const struct trace_python_layout *trace_python_layout(uint32_t version, const void *runtime)
 {
-	for (unsigned i = 0; i < sizeof measured / sizeof *measured; i++)
-		if (version >> 16 == (0x0300 | measured[i].minor))
-			return &measured[i];
+	if (version >> 16 == 0x030b)
+		return &trace_python_3_11;
+	if (version >> 16 == 0x030c)
+		return &trace_python_3_12;
 	for (unsigned i = 0; runtime && i < sizeof parts / sizeof *parts; i++)
 		if (version >> 16 == (0x0300 | parts[i].minor))
 			return read_offsets(version, &parts[i], runtime);

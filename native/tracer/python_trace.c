@@ -3,12 +3,15 @@
 
 #include "tracer.h"
 
-static void allocated(void *block, size_t size)
+static void allocated(const void *hook, void *block, size_t size)
 {
 	if (!trace_enter())
 		return;
-	if (trace_slow_sample(size))
+	if (trace_slow_sample(size)) {
+		trace_tls.hook = hook;
 		trace_allocated(TRACE_PYOBJECT, block, size, 0);
+		trace_walk_from_anywhere();
+	}
 	trace_leave();
 }
 

@@ -1,11 +1,13 @@
 /* What hooks report. The caller holds the guard; errno comes back as it was. */
 #include <errno.h>
 
+#include "live.h"
+#include "ring.h"
 #include "tracer.h"
 
 static struct trace_thread *this_thread(void)
 {
-	if (trace_unlikely(trace_is_forked()))
+	if (trace_is_forked())
 		trace_after_fork_in_child();
 	return trace_ready() ? trace_thread_get() : NULL;
 }
@@ -27,7 +29,7 @@ static int64_t idle_gap(void)
 	return trace_is_preloaded() ? INT64_MAX : 1 << 20;
 }
 
-bool trace_slow_sample(size_t size)
+bool trace_settle_sample(size_t size)
 {
 	if (!trace_ready()) {
 		trace_tls.left = trace_session_is_over() ? idle_gap() : 0;
@@ -72,14 +74,16 @@ void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsig
 	if (trace_session.attached)
 		look_for_modules();
 	if (thread) {
+		/* First, so that the walk need not wait for it. */
+		uint64_t time = trace_now_ordered(), head = thread->head;
 		uint32_t stack = trace_stack(thread);
 		if (stack && trace_begin(thread, 4) &&
 		    (!is_block(kind) || trace_live_add(kind, block))) {
-			trace_word(thread, TRACE_ALLOC | trace_now_ordered() << 8);
-			trace_word(thread, address_word(kind, block, flags));
-			trace_word(thread, size);
-			trace_word(thread, stack);
-			trace_publish(thread);
+			uint64_t place = address_word(kind, block, flags);
+			if (trace_unlikely(thread->head != head))
+				time = trace_now_ordered();
+			trace_record(thread,
+				     (uint64_t[]){TRACE_ALLOC | time << 8, place, size, stack}, 4);
 			trace_tls.nested_events += kind == TRACE_MALLOC;
 		}
 	}
@@ -96,10 +100,8 @@ bool trace_faulted(const void *address, unsigned weight, unsigned flags,
 	uint32_t stack = point ? trace_stack_at(thread, point) : 0;
 	if (!trace_begin(thread, 3))
 		return false;
-	trace_word(thread, TRACE_FAULT | trace_now() << 8);
-	trace_word(thread, address_word(0, address, flags));
-	trace_word(thread, stack | (uint64_t)weight << 32);
-	trace_publish(thread);
+	uint64_t place = address_word(0, address, flags), what = stack | (uint64_t)weight << 32;
+	trace_record(thread, (uint64_t[]){TRACE_FAULT | trace_now() << 8, place, what}, 3);
 	return true;
 }
 
@@ -109,19 +111,14 @@ static void report_bad_free(struct trace_thread *thread, enum trace_kind kind, c
 
 	if (!stack || !trace_begin(thread, 3))
 		return;
-	trace_word(thread, TRACE_BAD_FREE | trace_now() << 8);
-	trace_word(thread, address_word(kind, block, 0));
-	trace_word(thread, stack);
-	trace_publish(thread);
+	uint64_t place = address_word(kind, block, 0);
+	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, place, stack}, 3);
 }
 
 static void put_pair(struct trace_thread *thread, uint64_t type, uint64_t word)
 {
-	if (!trace_begin(thread, 2))
-		return;
-	trace_word(thread, type | trace_now() << 8);
-	trace_word(thread, word);
-	trace_publish(thread);
+	if (trace_begin(thread, 2))
+		trace_record(thread, (uint64_t[]){type | trace_now() << 8, word}, 2);
 }
 
 /* A program in Python is over when its interpreter begins to take everything down: what is live then is
@@ -168,12 +165,10 @@ void trace_unmapped(const void *start, size_t length)
 	int saved = errno;
 	struct trace_thread *thread = this_thread();
 
-	if (thread && trace_begin(thread, 3)) {
-		trace_word(thread, TRACE_UNMAP | trace_now() << 8);
-		trace_word(thread, (uint64_t)(uintptr_t)start);
-		trace_word(thread, length);
-		trace_publish(thread);
-	}
+	if (thread && trace_begin(thread, 3))
+		trace_record(thread,
+			     (uint64_t[]){TRACE_UNMAP | trace_now() << 8, (uintptr_t)start, length},
+			     3);
 	errno = saved;
 }
 

@@ -6,10 +6,8 @@
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-#if defined(__x86_64__)
-#include <x86intrin.h>
-#endif
 
+#include "ring.h"
 #include "tracer.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -19,36 +17,9 @@
 #define STALL_NS 200000L       /* between two looks at a full ring */
 #define GIVE_UP_NS 3000000000L /* a collector silent for so long is gone */
 
-static uint64_t read_clock(bool ordered)
+uint64_t trace_count_up(void)
 {
-	struct trace_control *control = trace_session.control;
-
-	if (control->clock == TRACE_CLOCK_COUNTER)
-		return __atomic_add_fetch(&control->counter, 1, __ATOMIC_SEQ_CST);
-#if defined(__x86_64__)
-	if (ordered)
-		_mm_lfence();
-	return __rdtsc() - trace_session.clock_base;
-#elif defined(__aarch64__)
-	uint64_t ticks;
-	if (ordered)
-		__asm__ volatile("isb" ::: "memory");
-	__asm__ volatile("mrs %0, cntvct_el0" : "=r"(ticks));
-	return ticks - trace_session.clock_base;
-#else
-	(void)ordered;
-	return 0;
-#endif
-}
-
-uint64_t trace_now(void)
-{
-	return read_clock(false);
-}
-
-uint64_t trace_now_ordered(void)
-{
-	return read_clock(true);
+	return __atomic_add_fetch(&trace_session.control->counter, 1, __ATOMIC_SEQ_CST);
 }
 
 static long elapsed_ns(const struct timespec *since)
@@ -131,21 +102,18 @@ TRACE_SLOW bool trace_populate(struct trace_thread *thread, uint64_t words)
 	return true;
 }
 
-bool trace_begin(struct trace_thread *thread, unsigned words)
+TRACE_SLOW bool trace_make_room(struct trace_thread *thread, unsigned words)
 {
-	if (trace_unlikely(thread->head + words > thread->populated) &&
-	    !trace_populate(thread, thread->head + words))
-		return false;
-	if (trace_likely(thread->head + words - thread->tail_seen <= trace_session.ring_words))
-		return true;
-	if (words > trace_session.ring_words / 2)
-		return false;
-	return wait_for_room(thread, words);
-}
+	uint64_t room = trace_session.ring_words, end = thread->head + words;
 
-void trace_word(struct trace_thread *thread, uint64_t word)
-{
-	thread->words[thread->head++ & (trace_session.ring_words - 1)] = word;
+	if (end > thread->populated && !trace_populate(thread, end))
+		return false;
+	if (end - thread->tail_seen > room && (words > room / 2 || !wait_for_room(thread, words)))
+		return false;
+	thread->limit = thread->tail_seen + room;
+	if (thread->limit > thread->populated)
+		thread->limit = thread->populated;
+	return true;
 }
 
 void trace_bytes(struct trace_thread *thread, const char *bytes, size_t length)
@@ -156,9 +124,4 @@ void trace_bytes(struct trace_thread *thread, const char *bytes, size_t length)
 		memcpy(&word, bytes + at, length - at < 8 ? length - at : 8);
 		trace_word(thread, word);
 	}
-}
-
-void trace_publish(struct trace_thread *thread)
-{
-	__atomic_store_n(&thread->ring->head, thread->head, __ATOMIC_RELEASE);
 }

@@ -26,6 +26,7 @@ struct trace_tls {
 	bool late;           /* its own ring is given back already: the thread is ending */
 	uintptr_t stack_low, stack_high; /* found once; 0: not yet */
 	uint64_t nested_events; /* malloc() blocks recorded by this thread */
+	const void *hook;    /* its frame, where a walk may begin; NULL: where it is asked for */
 	struct trace_thread *thread;
 };
 
@@ -39,6 +40,7 @@ extern __thread struct trace_tls trace_tls __attribute__((tls_model("initial-exe
 #define TRACE_FILTER_SIZE (1u << 17)
 extern uint8_t trace_filter[TRACE_FILTER_SIZE];
 
+#define TRACE_INLINE inline __attribute__((always_inline))
 #define trace_likely(x) __builtin_expect(!!(x), 1)
 #define trace_unlikely(x) __builtin_expect(!!(x), 0)
 

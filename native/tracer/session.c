@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "ring.h"
 #include "tracer.h"
 
 #ifndef MADV_WIPEONFORK
@@ -30,13 +31,11 @@
 #define EXIT_NAP_NS 500000L
 #define NO_COLLECTOR_NS 400000000L
 
-enum state { UNSTARTED, STARTING, RUNNING, OVER };
-
 struct trace_session trace_session;
-static _Atomic int state;
+_Atomic int trace_state;
 static struct timespec joined;
 static char directory[PATH_MAX];
-static volatile char *fork_mark; /* reads 0 in a child made by whatever kind of fork */
+volatile char *trace_fork_mark;
 static _Atomic uint64_t fork_serials;
 static __thread uint64_t fork_serial __attribute__((tls_model("initial-exec")));
 static __thread int32_t fork_parent __attribute__((tls_model("initial-exec")));
@@ -72,14 +71,14 @@ bool trace_space_left(size_t bytes)
 
 bool trace_session_is_over(void)
 {
-	return atomic_load_explicit(&state, memory_order_relaxed) == OVER;
+	return atomic_load_explicit(&trace_state, memory_order_relaxed) == TRACE_OVER;
 }
 
 void trace_disable(const char *reason)
 {
 	struct trace_process *process = trace_session.process;
 
-	atomic_store(&state, OVER);
+	atomic_store(&trace_state, TRACE_OVER);
 	trace_tls.left = INT64_MAX;
 	/* Nursery blocks keep their mark: they must never reach the real free(). */
 	for (unsigned i = 0; i < TRACE_FILTER_SIZE; i++)
@@ -112,6 +111,7 @@ static bool map_control(void)
 	trace_session.sample_bytes = control->sample_bytes;
 	trace_session.ring_words = control->ring_bytes / 8;
 	trace_session.exact = control->mode == TRACE_EXACT;
+	trace_session.counting = control->clock == TRACE_CLOCK_COUNTER;
 	return true;
 }
 
@@ -312,23 +312,18 @@ static bool map_process_file(void)
 
 static bool make_fork_mark(void)
 {
-	if (fork_mark) {
-		*fork_mark = 1;
+	if (trace_fork_mark) {
+		*trace_fork_mark = 1;
 		return true;
 	}
-	fork_mark =
+	trace_fork_mark =
 		trace_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-	if (fork_mark == MAP_FAILED)
+	if (trace_fork_mark == MAP_FAILED)
 		return false;
-	if (syscall(SYS_madvise, fork_mark, TRACE_PAGE, MADV_WIPEONFORK) < 0)
+	if (syscall(SYS_madvise, trace_fork_mark, TRACE_PAGE, MADV_WIPEONFORK) < 0)
 		return false;
-	*fork_mark = 1;
+	*trace_fork_mark = 1;
 	return true;
-}
-
-bool trace_is_forked(void)
-{
-	return fork_mark && *fork_mark == 0;
 }
 
 uint32_t trace_generation = 1;
@@ -392,13 +387,13 @@ static void announce(void)
 	__atomic_store_n(&trace_session.process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
 }
 
-void trace_start(void)
+bool trace_start(void)
 {
-	int expected = UNSTARTED;
+	int expected = TRACE_UNSTARTED;
 
 	/* Before libc has set the environment there is nothing to read: the next call will do. */
-	if (!environ || !atomic_compare_exchange_strong(&state, &expected, STARTING))
-		return;
+	if (!environ || !atomic_compare_exchange_strong(&trace_state, &expected, TRACE_JOINING))
+		return atomic_load(&trace_state) == TRACE_JOINED;
 	int saved = errno;
 	int guard = trace_tls.guard;
 	trace_tls.guard = TRACE_INSIDE;
@@ -406,7 +401,7 @@ void trace_start(void)
 	if (join_session(getenv(TRACE_SESSION_VARIABLE))) {
 		trace_tls.left = 0;
 		announce();
-		atomic_store(&state, RUNNING);
+		atomic_store(&trace_state, TRACE_JOINED);
 		trace_live_add_early();
 		trace_faults_start();
 	} else {
@@ -414,6 +409,7 @@ void trace_start(void)
 	}
 	trace_tls.guard = guard;
 	errno = saved;
+	return atomic_load(&trace_state) == TRACE_JOINED;
 }
 
 /* Rings of a session that is over stay where they are, empty and private: a thread may still be at work
@@ -430,10 +426,10 @@ static void let_rings_go(void)
 
 int trace_join(const char *named)
 {
-	int before = atomic_load(&state);
+	int before = atomic_load(&trace_state);
 
-	if (before == RUNNING || before == STARTING ||
-	    !atomic_compare_exchange_strong(&state, &before, STARTING))
+	if (before == TRACE_JOINED || before == TRACE_JOINING ||
+	    !atomic_compare_exchange_strong(&trace_state, &before, TRACE_JOINING))
 		return -EBUSY;
 	int guard = trace_tls.guard;
 	trace_tls.guard = TRACE_INSIDE;
@@ -450,7 +446,7 @@ int trace_join(const char *named)
 		clock_gettime(CLOCK_MONOTONIC, &joined);
 		trace_tell_maps();
 		__atomic_store_n(&trace_session.process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
-		atomic_store(&state, RUNNING);
+		atomic_store(&trace_state, TRACE_JOINED);
 	} else {
 		trace_disable("could not join the session");
 	}
@@ -460,19 +456,8 @@ int trace_join(const char *named)
 
 void trace_quit(void)
 {
-	if (atomic_load(&state) == RUNNING)
+	if (atomic_load(&trace_state) == TRACE_JOINED)
 		trace_disable(TRACE_DETACHED);
-}
-
-bool trace_ready(void)
-{
-	int now = atomic_load_explicit(&state, memory_order_acquire);
-
-	if (now == UNSTARTED) {
-		trace_start();
-		now = atomic_load_explicit(&state, memory_order_acquire);
-	}
-	return now == RUNNING;
 }
 
 void trace_before_fork(void)
@@ -484,9 +469,7 @@ void trace_before_fork(void)
 	if (thread && trace_begin(thread, 2)) {
 		fork_serial = atomic_fetch_add(&fork_serials, 1) + 1;
 		fork_parent = trace_session.process->pid;
-		trace_word(thread, TRACE_FORK | trace_now() << 8);
-		trace_word(thread, fork_serial);
-		trace_publish(thread);
+		trace_record(thread, (uint64_t[]){TRACE_FORK | trace_now() << 8, fork_serial}, 2);
 	}
 	trace_leave();
 }
@@ -495,7 +478,7 @@ void trace_before_fork(void)
  * its own and empty caches. */
 void trace_after_fork_in_child(void)
 {
-	if (atomic_load(&state) != RUNNING)
+	if (atomic_load(&trace_state) != TRACE_JOINED)
 		return;
 	if (!trace_is_forked() && trace_session.process->pid == getpid())
 		return;
@@ -509,7 +492,7 @@ void trace_after_fork_in_child(void)
 	trace_tls.guard = TRACE_INSIDE;
 	syscall(SYS_munmap, trace_session.process, mapped_size(trace_session.most_rings));
 	trace_session.process = NULL;
-	*fork_mark = 1;
+	*trace_fork_mark = 1;
 	trace_threads_forget();
 	if (map_process_file()) {
 		clock_gettime(CLOCK_MONOTONIC, &joined);
@@ -546,7 +529,7 @@ static void show_last(void)
 
 static bool is_ours_to_end(void)
 {
-	return atomic_load(&state) == RUNNING && !trace_session.sandboxed &&
+	return atomic_load(&trace_state) == TRACE_JOINED && !trace_session.sandboxed &&
 	       trace_session.process->pid == getpid();
 }
 

@@ -6,6 +6,7 @@
 #include <link.h>
 #include <string.h>
 
+#include "ring.h"
 #include "tracer.h"
 
 static _Atomic uint32_t modules_generation;
@@ -100,15 +101,6 @@ static void tell_modules(struct trace_thread *thread, const uint64_t *pcs, unsig
 	}
 }
 
-static uint64_t hash_words(const uint64_t *words, unsigned count, uint64_t hash)
-{
-	for (unsigned i = 0; i < count; i++) {
-		hash = (hash ^ words[i]) * 0x9fb21c651e98df25ull;
-		hash ^= hash >> 29;
-	}
-	return hash;
-}
-
 static bool put_stack(struct trace_thread *thread, uint32_t id, const uint64_t *native,
 		      unsigned native_count, const uint64_t *python, unsigned python_count)
 {
@@ -161,43 +153,56 @@ bool trace_same_module(const void *a, const void *b)
 	       (const char *)a < (const char *)object.map_end;
 }
 
-static uint32_t number(struct trace_thread *thread, uint64_t hash, bool interrupted)
+static TRACE_SLOW uint32_t put_new(struct trace_thread *thread, struct trace_stack_slot *slot,
+				   uint64_t hash, bool python, bool interrupted)
 {
-	unsigned python_count = 0;
-
-	if (trace_python.version)
-		python_count = trace_python_frames(&thread->code_cache, interrupted, thread->python,
-						   TRACE_MAX_FRAMES, put_code, thread);
-	hash = hash_words(thread->python, python_count, hash);
-
-	struct trace_stack_slot *slot = &thread->stacks[hash & (TRACE_STACK_SLOTS - 2)];
-	if (slot[0].hash == hash && slot[0].id)
-		return slot[0].id;
-	if (slot[1].hash == hash && slot[1].id)
-		return slot[1].id;
 	uint32_t id = thread->next_stack + 1;
-	if (python_count && !interrupted)
+
+	if (python && !interrupted)
 		trace_learn_eval_loop(&thread->walk);
 	unsigned native_count = trace_walk_pcs(&thread->walk, &thread->bounds, thread->native);
+	unsigned python_count = python ? trace_python_words(&thread->chain, thread->python) : 0;
 	if (interrupted && native_count)
 		thread->native[0]++; /* readers take every PC for a return address */
 	if (!put_stack(thread, id, thread->native, native_count, thread->python, python_count))
 		return 0;
 	thread->next_stack = id;
-	if (python_count && !interrupted)
+	if (python && !interrupted)
 		trace_python_check_hooks();
 	slot[1] = slot[0];
 	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};
 	return id;
 }
 
+static inline uint32_t number(struct trace_thread *thread, uint64_t native, uint64_t python,
+			      bool interrupted)
+{
+	uint64_t hash = native ^ python;
+	struct trace_stack_slot *slot = &thread->stacks[hash & (TRACE_STACK_SLOTS - 2)];
+
+	if (trace_likely(slot[0].hash == hash && slot[0].id))
+		return slot[0].id;
+	if (slot[1].hash == hash && slot[1].id)
+		return slot[1].id;
+	return put_new(thread, slot, hash, python != 0, interrupted);
+}
+
 uint32_t trace_stack(struct trace_thread *thread)
 {
-	return number(thread, trace_unwind(&thread->walk, &thread->bounds), false);
+	uint64_t native = trace_unwind(&thread->walk, &thread->bounds), python = 0;
+
+	if (trace_python.version)
+		python = trace_python_look(&thread->chain, &thread->code_cache, put_code, thread);
+	return number(thread, native, python, false);
 }
 
 uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *point)
 {
 	/* One more, so that it is not taken for the same stack waiting for a call. */
-	return number(thread, trace_unwind_at(&thread->walk, &thread->bounds, point) + 1, true);
+	uint64_t native = trace_unwind_at(&thread->walk, &thread->bounds, point) + 1, python = 0;
+
+	if (trace_python.version)
+		python = trace_python_look_interrupted(&thread->chain, &thread->code_cache,
+						       put_code, thread);
+	return number(thread, native, python, true);
 }

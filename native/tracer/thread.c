@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "ring.h"
 #include "tracer.h"
 
 #define SLOT_BYTES ((sizeof(struct trace_thread) + 4095) & ~(size_t)4095)
@@ -159,7 +160,9 @@ static struct trace_thread *open_slot(unsigned index)
 	thread->ring = ring;
 	thread->words =
 		(uint64_t *)trace_session.data + (size_t)trace_session.ring_words * (size_t)index;
+	thread->mask = trace_session.ring_words - 1;
 	thread->head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
+	thread->limit = 0;
 	thread->tail_seen = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
 	thread->bounds.own_start = trace_session.own_start;
 	thread->bounds.own_end = trace_session.own_end;
@@ -268,14 +271,14 @@ static TRACE_SLOW struct trace_thread *set_up(void)
 	return thread;
 }
 
-struct trace_thread *trace_thread_get(void)
+TRACE_SLOW struct trace_thread *trace_thread_set_up(void)
 {
-	if (trace_unlikely(trace_tls.generation != trace_generation)) {
+	if (trace_tls.generation != trace_generation) {
 		trace_tls.thread = NULL;
 		trace_tls.counting = trace_tls.borrowed = trace_tls.late = false;
 		trace_tls.generation = trace_generation;
 	}
-	return trace_likely(trace_tls.thread != NULL) ? trace_tls.thread : set_up();
+	return trace_tls.thread ? trace_tls.thread : set_up();
 }
 
 void trace_thread_register(void)

@@ -94,6 +94,7 @@ struct trace_session {
 	uint32_t most_rings; /* what the process may map, at most TRACE_MAX_RINGS */
 	bool exact;
 	bool attached; /* to a program that was running: what it allocated before is not known */
+	bool counting; /* TRACE_CLOCK_COUNTER */
 	bool sandboxed; /* any system call of ours may kill the program */
 	uintptr_t own_start, own_end; /* text of this library */
 };
@@ -102,13 +103,24 @@ extern uint32_t trace_generation; /* of the session: caches of an earlier one ar
 bool trace_is_preloaded(void);
 int trace_join(const char *directory); /* the session of a program that is running; -errno */
 void trace_quit(void); /* and leaves it again */
-bool trace_ready(void); /* starts tracing on the first call; false: run on untouched */
-void trace_start(void);
+enum trace_state { TRACE_UNSTARTED, TRACE_JOINING, TRACE_JOINED, TRACE_OVER };
+extern _Atomic int trace_state;
+bool trace_start(void); /* on the first call; false: run on untouched */
+static inline bool trace_ready(void)
+{
+	int state = atomic_load_explicit(&trace_state, memory_order_acquire);
+
+	return trace_likely(state == TRACE_JOINED) || (state == TRACE_UNSTARTED && trace_start());
+}
 bool trace_session_is_over(void); /* there is none, or it ended: never ask again */
 void trace_disable(const char *reason);
 void trace_shrink(void); /* gives address space back that no thread uses */
 bool trace_space_left(size_t bytes); /* in the session's file system */
-bool trace_is_forked(void); /* this process is a copy that nobody told us of */
+extern volatile char *trace_fork_mark; /* reads 0 in a child made by whatever kind of fork */
+static inline bool trace_is_forked(void) /* this process is a copy that nobody told us of */
+{
+	return trace_unlikely(trace_fork_mark && *trace_fork_mark == 0);
+}
 void trace_before_fork(void);
 void trace_after_fork_in_child(void);
 void trace_before_exec(void);
@@ -142,7 +154,9 @@ struct trace_stack_slot {
 struct trace_thread {
 	struct trace_ring *ring;
 	uint64_t *words; /* of the ring */
+	uint64_t mask; /* words - 1 */
 	uint64_t head;
+	uint64_t limit; /* words known to be there and free end here */
 	uint64_t tail_seen;
 	uint64_t random;
 	struct trace_bounds bounds;
@@ -154,10 +168,17 @@ struct trace_thread {
 	struct trace_walk walk;
 	uint64_t native[TRACE_MAX_FRAMES + 1], python[TRACE_MAX_FRAMES];
 	struct trace_stack_slot stacks[TRACE_STACK_SLOTS];
+	struct trace_python_chain chain;
 	struct trace_code_cache code_cache;
 };
-struct trace_thread *trace_thread_get(
-	void); /* of the calling thread, made if need be; NULL: no ring left */
+struct trace_thread *trace_thread_set_up(void);
+static inline struct trace_thread *trace_thread_get(
+	void) /* of the calling thread, made if need be; NULL: no ring left */
+{
+	if (trace_likely(trace_tls.thread && trace_tls.generation == trace_generation))
+		return trace_tls.thread;
+	return trace_thread_set_up();
+}
 void trace_thread_register(void); /* claims a ring entry and notes the stack's bounds */
 void trace_thread_give_back(void); /* the shared ring */
 bool trace_threads_start(void);
@@ -165,20 +186,10 @@ size_t trace_slot_bytes(void);
 void trace_threads_forget(void); /* after a fork: only the calling thread is left */
 int64_t trace_draw_gap(struct trace_thread *thread);
 
-/* ring.c: records out. begin() waits for room, publish() makes the record visible. */
-uint64_t trace_now(void);
-uint64_t trace_now_ordered(void); /* after every instruction before it */
+/* ring.c; records out of it are in ring.h */
 bool trace_populate(struct trace_thread *thread,
 		    uint64_t words); /* of its ring, from the beginning */
 bool trace_populate_page(const void *shared); /* false: there is no memory for it */
-bool trace_begin(struct trace_thread *thread, unsigned words);
-void trace_word(struct trace_thread *thread, uint64_t word);
-void trace_bytes(struct trace_thread *thread, const char *bytes, size_t length);
-void trace_publish(struct trace_thread *thread);
-static inline unsigned trace_bytes_words(size_t length)
-{
-	return (unsigned)(1 + (length + 7) / 8);
-}
 
 /* stack.c */
 uint32_t trace_stack(struct trace_thread *thread);
@@ -186,10 +197,8 @@ uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *p
 void trace_modules_changed(void);
 bool trace_same_module(const void *a, const void *b);
 
-/* live.c: which blocks are recorded as live. */
+/* live.c: which blocks are recorded as live; adding and removing is in live.h. */
 bool trace_live_start(void); /* anew, whatever an earlier session knew */
-bool trace_live_add(enum trace_kind kind, const void *block); /* false: no room, do not record it */
-bool trace_live_remove(enum trace_kind kind, const void *block);
 void trace_live_note_early(const void *block); /* allocated before tracing could start */
 void trace_live_add_early(void);
 
@@ -221,7 +230,27 @@ void trace_unmapped(const void *start, size_t length);
 void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length);
 void trace_note_unrecorded(
 	const void *block); /* an allocation nobody recorded: its free is no bad free */
-bool trace_slow_sample(size_t size); /* a due sample: is it one, once the thread is set up? */
+bool trace_settle_sample(size_t size);
+static inline bool trace_slow_sample(
+	size_t size) /* a due sample: is it one, once the thread is set up? */
+{
+	if (!trace_session.exact || !trace_ready())
+		return trace_settle_sample(size);
+	trace_tls.left = -1;
+	return true;
+}
+
+/* Where the walk of what is recorded next may begin: in the hook that the program called, past all
+ * that came since. Forgotten again before the hook returns. */
+static TRACE_INLINE void trace_walk_from_here(void)
+{
+	trace_tls.hook = __builtin_frame_address(0);
+}
+
+static inline void trace_walk_from_anywhere(void)
+{
+	trace_tls.hook = NULL;
+}
 
 /* Every slow path runs between these two; enter() is false where nothing may be recorded. */
 static inline bool trace_enter(void)

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "tracer.h"
-#include "unwind.h"
+#include "unwind_rules.h"
 
 #define NO_PAGE 1 /* not the start of one */
 
@@ -39,116 +39,21 @@ __attribute__((no_sanitize("address"))) static bool read_word(struct stack_bound
 	return true;
 }
 
-/* A walk's hash is the sum of each PC times the factor of its distance from the leaf: the terms do
- * not wait for each other. */
-static uint64_t factors[UNWIND_MOST_FRAMES];
-
-static void draw_factors(void)
-{
-	uint64_t x = 0x853c49e6748fea9bull;
-
-	for (unsigned i = 0; i < UNWIND_MOST_FRAMES; i++) {
-		x ^= x << 13;
-		x ^= x >> 7;
-		x ^= x << 17;
-		factors[i] = (x * 0x9e3779b97f4a7c15ull) | 1;
-	}
-}
-
-static uint64_t finish_hash(uint64_t sum, bool whole)
-{
-	sum = (sum ^ sum >> 32 ^ (uint64_t)whole << 7) * 0xd6e8feb86659fd93ull;
-	return sum ^ sum >> 32;
-}
-
-unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *own,
-			uint64_t *pcs)
-{
-	unsigned count = 0;
-
-	for (unsigned i = 0; i < walk->count; i++) {
-		uintptr_t pc = walk->frames[walk->second][i].pc;
-		if (pc < own->own_start || pc >= own->own_end)
-			pcs[count++] = pc;
-	}
-	if (!walk->whole)
-		pcs[count++] = 0;
-	return count;
-}
-
-uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place)
-{
-	const struct trace_frame *frames = walk->frames[walk->second];
-
-	for (unsigned i = 0; i + 1 < walk->count; i++)
-		if (place >= frames[i].sp && place < frames[i + 1].sp)
-			return frames[i].pc;
-	return 0;
-}
-
 #if defined(__x86_64__)
 
-#define CACHE_BITS 16u
-#define PROBES 4u
-
-/* One cache for all threads, without locks: `check` is the key mixed with the rule, so an entry read
- * while it is being replaced does not match and is a miss. */
-struct cached_rule {
-	uint64_t check, rule;
+/* Where we stand. */
+struct stand {
+	uintptr_t pc, sp;
+	uintptr_t bp;
+	uintptr_t
+		bp_at; /* where bp is to be read first, on the thread's own stack; 0: it has been */
 };
 
-static struct cached_rule *cache;
-static _Atomic uint64_t generation;
-
-bool trace_unwind_start(void)
+/* Few frames need a bp, many save it. */
+static TRACE_INLINE __attribute__((no_sanitize("address"))) uintptr_t
+bp_of(const struct stand *stand)
 {
-	draw_factors();
-	if (!cache)
-		cache = trace_map(sizeof *cache << CACHE_BITS, PROT_READ | PROT_WRITE);
-	return cache && trace_unwind_modules_start();
-}
-
-void trace_unwind_modules_changed(void)
-{
-	trace_unwind_modules_refresh();
-	atomic_fetch_add(&generation, 1);
-}
-
-static TRACE_SLOW uint64_t learn_rule(uintptr_t pc, uint64_t key, uint64_t slot)
-{
-	const uint8_t *tables = trace_eh_frame_hdr(pc);
-	uint64_t rule = trace_cfi_rule(pc, tables);
-	struct cached_rule *entry = NULL;
-
-	/* No module here yet: there may be one later, so this is not to be remembered. */
-	if (!tables)
-		return rule;
-
-	for (unsigned i = 0; i < PROBES && !entry; i++) {
-		struct cached_rule *candidate = &cache[(slot + i) & ((1u << CACHE_BITS) - 1)];
-		if (__atomic_load_n(&candidate->rule, __ATOMIC_RELAXED) == 0)
-			entry = candidate;
-	}
-	if (!entry)
-		entry = &cache[(slot + (pc >> 4) % PROBES) & ((1u << CACHE_BITS) - 1)];
-	__atomic_store_n(&entry->check, key ^ rule, __ATOMIC_RELAXED);
-	__atomic_store_n(&entry->rule, rule, __ATOMIC_RELAXED);
-	return rule;
-}
-
-static inline uint64_t find_rule(uintptr_t pc, uint64_t now)
-{
-	uint64_t key = pc ^ now << 48;
-	uint64_t slot = pc ^ pc >> CACHE_BITS;
-
-	for (unsigned i = 0; i < PROBES; i++) {
-		const struct cached_rule *entry = &cache[(slot + i) & ((1u << CACHE_BITS) - 1)];
-		uint64_t rule = __atomic_load_n(&entry->rule, __ATOMIC_RELAXED);
-		uint64_t check = __atomic_load_n(&entry->check, __ATOMIC_RELAXED);
-		if (trace_likely((check ^ rule) == key && rule))
-			return rule;
-	}
-	return learn_rule(pc, key, slot);
+	return stand->bp_at ? *(const uintptr_t *)stand->bp_at : stand->bp;
 }
 
 /* Offsets of saved registers in the kernel's struct ucontext (asm/ucontext.h), at rsp of the
@@ -157,7 +62,7 @@ static inline uint64_t find_rule(uintptr_t pc, uint64_t now)
 #define UCONTEXT_RSP 160
 #define UCONTEXT_RIP 168
 
-static bool step_signal(struct trace_frame *frame, struct stack_bounds *bounds)
+static bool step_signal(struct stand *frame, struct stack_bounds *bounds)
 {
 	uintptr_t context = frame->sp;
 
@@ -166,50 +71,45 @@ static bool step_signal(struct trace_frame *frame, struct stack_bounds *bounds)
 	       read_word(bounds, context + UCONTEXT_RSP, &frame->sp);
 }
 
-static inline bool find_cfa(const struct trace_frame *frame, uint64_t rule,
-			    struct stack_bounds *bounds, uintptr_t *cfa)
+static bool find_cfa(const struct stand *frame, uint64_t rule, struct stack_bounds *bounds,
+		     uintptr_t *cfa)
 {
-	int64_t offset = (int32_t)(rule >> 32);
+	uintptr_t offset = (uintptr_t)UNWIND_CFA_OFFSET(rule);
 
-	switch (rule & 15) {
+	switch (UNWIND_KIND(rule)) {
 	case UNWIND_CFA_RSP:
-		*cfa = frame->sp + (uintptr_t)offset;
+		*cfa = frame->sp + offset;
 		return true;
 	case UNWIND_CFA_RBP:
-		*cfa = frame->bp + (uintptr_t)offset;
+		*cfa = frame->bp + offset;
 		return true;
 	case UNWIND_CFA_AT_RBP:
-		return read_word(bounds, frame->bp + (uintptr_t)offset, cfa);
+		return read_word(bounds, frame->bp + offset, cfa);
 	case UNWIND_CFA_AT_RSP:
-		return read_word(bounds, frame->sp + (uintptr_t)offset, cfa);
+		return read_word(bounds, frame->sp + offset, cfa);
 	default:
 		return false;
 	}
 }
 
-/* From a frame to its caller's. Notes in the frame left how bp had a part in it. */
-static inline bool step(struct trace_frame *frame, uint64_t rule, struct stack_bounds *bounds,
-			struct trace_frame *left)
+/* From a frame to its caller's. */
+static bool step(struct stand *frame, uint64_t rule, struct stack_bounds *bounds)
 {
-	int64_t rbp_offset = (int64_t)(rule << 32) >> 38;
+	unsigned saved = UNWIND_SAVED(rule);
 	uintptr_t cfa;
 
-	/* Frames lie one above the other: anything else is a broken chain. */
 	if (!find_cfa(frame, rule, bounds, &cfa) || cfa <= frame->sp)
 		return false;
-	unsigned saved = rule >> 4 & 3;
-	uintptr_t at = saved == UNWIND_RBP_KEPT     ? 0
-		       : saved == UNWIND_RBP_AT_CFA ? cfa + (uintptr_t)rbp_offset
-						    : frame->bp + (uintptr_t)rbp_offset;
-	if (at && !read_word(bounds, at, &frame->bp))
+	uintptr_t at = saved == UNWIND_RBP_AT_CFA ? cfa : frame->bp;
+	at += (uintptr_t)UNWIND_RBP_OFFSET(rule);
+	if (saved != UNWIND_RBP_KEPT && !read_word(bounds, at, &frame->bp))
 		return false;
-	left->bp_at = at | ((rule & 15) != UNWIND_CFA_RSP);
 	frame->sp = cfa;
 	return read_word(bounds, cfa - 8, &frame->pc);
 }
 
 /* This library keeps frame pointers, so its own frames need no rules, but where a signal struck one. */
-static bool leave_own_frames(struct trace_frame *frame, struct stack_bounds *bounds,
+static bool leave_own_frames(struct stand *frame, struct stack_bounds *bounds,
 			     const struct trace_bounds *own)
 {
 	while (frame->pc >= own->own_start && frame->pc < own->own_end) {
@@ -221,167 +121,249 @@ static bool leave_own_frames(struct trace_frame *frame, struct stack_bounds *bou
 	return true;
 }
 
-/* Is the way from frame `from` of the last walk to its end still what it was, now that we stand there
- * with this bp? Places follow from PCs, return addresses and the bp where a frame is based on it, so
- * equal words mean an equal walk. Adds the frames' part of the hash, which begins at factor `at`. */
-__attribute__((no_sanitize("address"))) static bool is_unchanged(struct trace_frame *frames,
-								 unsigned count, unsigned from,
-								 uintptr_t bp, unsigned at,
-								 uint64_t *sum)
-{
-	uintptr_t differences = 0;
-	uint64_t part = 0;
+/* Frames of the last walk that the way may still lead through: `count` of them from the root, the
+ * nearest at `sp`. */
+struct ahead {
+	unsigned count;
+	uintptr_t sp;
+	bool proved; /* their whole way is as it was */
+};
 
-	for (unsigned i = from;; i++) {
-		struct trace_frame *frame = &frames[i];
-		part += frame->pc * factors[at++];
-		if (frame->bp_at & 1)
-			differences |= bp ^ frame->bp;
-		frame->bp = bp;
-		if (i + 1 == count)
-			break;
-		differences |= *(const uintptr_t *)(frame[1].sp - 8) ^ frame[1].pc;
-		if (frame->bp_at > 1)
-			bp = *(const uintptr_t *)(frame->bp_at & ~(uintptr_t)1);
-		if (differences)
+static TRACE_INLINE void look_ahead(struct ahead *ahead, const struct trace_walk *walk,
+				    unsigned count)
+{
+	ahead->count = count;
+	ahead->sp = count ? walk->frames[count - 1].sp : UINTPTR_MAX;
+}
+
+/* Has the way come to a frame of the last walk from which on nothing has changed? */
+static TRACE_INLINE bool is_kept(struct ahead *ahead, const struct trace_walk *walk,
+				 const struct stand *stand, unsigned fresh)
+{
+	unsigned count = ahead->count;
+
+	while (count && walk->frames[count - 1].sp < stand->sp)
+		count--;
+	look_ahead(ahead, walk, count);
+	if (ahead->sp != stand->sp || walk->frames[count - 1].pc != stand->pc)
+		return false;
+	if (!ahead->proved)
+		look_ahead(ahead, walk, trace_walk_unchanged(walk, count));
+	ahead->proved = true;
+	uint32_t base = walk->frames[count - 1].bp;
+	return ahead->count == count && (!base || walk->bases[base] == bp_of(stand)) &&
+	       count + fresh <= UNWIND_MOST_FRAMES;
+}
+
+#define GUESS_AGAIN 16u /* callers that were not expected; one in so many is what to expect next */
+
+/* A frame's rule where the guess that came with the last one was wrong. */
+static __attribute__((noinline)) struct trace_rule_found find_rule(struct trace_walk *walk,
+								   uintptr_t pc,
+								   struct trace_rule_found last)
+{
+	struct trace_rule_found found = trace_rule_find(pc, walk->generation);
+
+	if (found.entry >= 0 && last.entry >= 0 &&
+	    ((last.rule & UNWIND_NOTE) == 0 || walk->misses++ % GUESS_AGAIN == 0))
+		trace_rule_guess((uint32_t)last.entry, last.rule, (uint32_t)found.entry);
+	return found;
+}
+
+/* A step by a rule that is simple, all on the thread's own stack. Most are: their walk asks nobody,
+ * and what it saw can be looked at again. */
+static TRACE_INLINE __attribute__((no_sanitize("address"))) bool step_plainly(
+	struct stand *stand, uint64_t rule, const struct stack_bounds *bounds,
+	struct trace_frame *left)
+{
+	uintptr_t cfa = stand->sp + (uintptr_t)UNWIND_CFA_OFFSET(rule);
+
+	if (!UNWIND_IS_PLAIN(rule)) {
+		uintptr_t bp_at = 0;
+		if (trace_unlikely(UNWIND_KIND(rule) != UNWIND_CFA_RSP)) {
+			stand->bp = bp_of(stand);
+			stand->bp_at = 0;
+			cfa = stand->bp + (uintptr_t)UNWIND_CFA_OFFSET(rule);
+			/* Frames lie one above the other: anything else is a broken chain. */
+			if (UNWIND_KIND(rule) != UNWIND_CFA_RBP || cfa & 7 || cfa <= stand->sp)
+				return false;
+			left->bp = stand->bp;
+			bp_at = 1;
+		}
+		if (trace_likely(UNWIND_SAVED(rule) == UNWIND_RBP_AT_CFA)) {
+			uintptr_t at = cfa + (uintptr_t)UNWIND_RBP_OFFSET(rule);
+			if (trace_unlikely(at - bounds->low >= bounds->high - bounds->low))
+				return false;
+			stand->bp_at = at;
+			bp_at |= at;
+		} else if (UNWIND_SAVED(rule) != UNWIND_RBP_KEPT) {
 			return false;
+		}
+		left->bp_at = bp_at;
 	}
-	*sum += part;
-	return differences == 0;
+	if (trace_unlikely(cfa > bounds->high))
+		return false;
+	stand->sp = cfa;
+	stand->pc = *(const uintptr_t *)(cfa - 8);
+	return true;
+}
+
+struct asking {
+	struct trace_walk *walk;
+	struct stack_bounds bounds;
+	struct stand from;
+	uint64_t rule;
+};
+
+/* Any other step; false: there is none. */
+static __attribute__((noinline)) bool step_askingly(struct asking *asking)
+{
+	unsigned kind = UNWIND_KIND(asking->rule);
+	struct trace_walk *walk = asking->walk;
+
+	walk->reusable &= kind == UNWIND_END || kind == UNWIND_UNKNOWN;
+	if (kind == UNWIND_END)
+		return false;
+	walk->whole = kind == UNWIND_SIGNAL ? step_signal(&asking->from, &asking->bounds)
+					    : step(&asking->from, asking->rule, &asking->bounds);
+	return walk->whole;
+}
+
+/* Steps from frame to frame until one that is kept, the end, or where it goes no further. All that a
+ * plain step needs stays in registers; only copies go where a pointer leads. */
+static TRACE_INLINE unsigned walk_on(struct trace_walk *walk, const struct stack_bounds bounds,
+				     struct stand stand, bool interrupted)
+{
+	const uint64_t now = walk->generation;
+	const struct trace_rule *rules = trace_rules;
+	struct trace_rule_found last = {0, -1};
+	uintptr_t page = NO_PAGE;
+	uintptr_t back = !interrupted; /* a return address may be that of the next function */
+	const bool was_whole = walk->whole;
+	struct ahead ahead = {0};
+	unsigned count = 0;
+
+	look_ahead(&ahead, walk, walk->count);
+	walk->count = 0;
+	walk->whole = true;
+	for (; stand.pc; count++) {
+		if (stand.sp >= ahead.sp && is_kept(&ahead, walk, &stand, count)) {
+			walk->count = ahead.count;
+			walk->whole = was_whole;
+			break;
+		}
+		if (count == UNWIND_MOST_FRAMES) {
+			walk->whole = walk->reusable = false;
+			break;
+		}
+		struct trace_frame *left = &walk->fresh[count];
+		left->pc = stand.pc;
+		left->sp = stand.sp;
+		left->bp_at = 0;
+		uint32_t guess = last.rule & UNWIND_NOTE;
+		uint64_t rule;
+		if (trace_likely(trace_rule_read(&rules[guess],
+						 trace_rule_key(stand.pc - back, now), &rule)))
+			last = (struct trace_rule_found){rule, (int32_t)guess};
+		else
+			last = find_rule(walk, stand.pc - back, last);
+		back = 1;
+		if (trace_likely(step_plainly(&stand, last.rule, &bounds, left)))
+			continue;
+		struct asking asking = {walk, bounds, stand, last.rule};
+		asking.from.bp = bp_of(&stand);
+		asking.from.bp_at = 0;
+		asking.bounds.page = page;
+		if (!step_askingly(&asking))
+			return count + 1;
+		stand = asking.from;
+		page = asking.bounds.page;
+		back = UNWIND_KIND(last.rule) != UNWIND_SIGNAL;
+	}
+	return count;
 }
 
 /* From `frame`, which a signal interrupted or which waits for a call to return. */
-static inline __attribute__((always_inline)) uint64_t walk_from(struct trace_walk *walk,
-								const struct trace_bounds *own,
-								struct trace_frame frame,
-								unsigned interrupted)
+static TRACE_INLINE uint64_t walk_from(struct trace_walk *walk, const struct trace_bounds *own,
+				       struct stand frame, bool interrupted)
 {
-	struct stack_bounds bounds = {.low = frame.sp, .high = own->stack_high, .page = NO_PAGE};
-	struct trace_frame *old = walk->frames[walk->second], *fresh = walk->frames[!walk->second];
-	uint64_t now = atomic_load_explicit(&generation, memory_order_relaxed);
+	uint64_t now = atomic_load_explicit(&trace_rules_generation, memory_order_relaxed);
 	/* On some other stack than the thread's: nothing is known to be there. */
-	bool plain = frame.sp >= own->stack_low && frame.sp < own->stack_high;
-	unsigned old_count = plain && !interrupted && walk->reusable && walk->generation == now
-				     ? walk->count
-				     : 0;
-	unsigned count = 0, passed = 0;
-	uint64_t sum = 0;
+	bool plain = frame.sp >= own->stack_low && frame.sp < own->stack_high && !(frame.sp & 7);
+	struct stack_bounds bounds = {.page = NO_PAGE};
+	unsigned count = 0;
 
-	if (!plain)
-		bounds.low = bounds.high = 0;
-	plain &= !interrupted;
-	bool whole = interrupted || leave_own_frames(&frame, &bounds, own);
-	while (whole && frame.pc) {
-		while (passed < old_count && old[passed].sp < frame.sp)
-			passed++;
-		unsigned rest = old_count - passed;
-		if (rest && old[passed].sp == frame.sp && old[passed].pc == frame.pc &&
-		    count + rest <= UNWIND_MOST_FRAMES) {
-			if (is_unchanged(old, old_count, passed, frame.bp, count, &sum)) {
-				memcpy(&fresh[count], &old[passed], rest * sizeof *fresh);
-				count += rest;
-				whole = walk->whole;
-				break;
-			}
-			old_count = 0;
-		}
-		if (count == UNWIND_MOST_FRAMES) {
-			whole = plain = false;
-			break;
-		}
-		fresh[count] = frame;
-		sum += frame.pc * factors[count];
-		uint64_t rule = find_rule(frame.pc - !interrupted, now);
-		struct trace_frame *left = &fresh[count++];
-		unsigned kind = rule & 15;
-		interrupted = 0;
-		if (kind == UNWIND_END)
-			break;
-		if (trace_unlikely(kind == UNWIND_SIGNAL)) {
-			plain = false;
-			interrupted = 1;
-			whole = step_signal(&frame, &bounds);
-			continue;
-		}
-		plain &= kind == UNWIND_CFA_RSP || kind == UNWIND_CFA_RBP || kind == UNWIND_UNKNOWN;
-		whole = step(&frame, rule, &bounds, left);
-		/* A later walk reads these words again unasked, so they must be the stack's own. */
-		uintptr_t bp_at = left->bp_at & ~(uintptr_t)1;
-		plain &= frame.sp <= bounds.high &&
-			 (!bp_at || bp_at - bounds.low < bounds.high - bounds.low);
+	if (plain) {
+		bounds.low = frame.sp;
+		bounds.high = own->stack_high;
 	}
-	walk->second = !walk->second;
-	walk->count = count;
-	walk->whole = whole;
+	plain &= !interrupted;
+	if (!plain || !walk->reusable || walk->generation != now)
+		walk->count = 0;
 	walk->generation = now;
 	walk->reusable = plain;
-	return finish_hash(sum, whole);
+	if (interrupted || leave_own_frames(&frame, &bounds, own)) {
+		count = walk_on(walk, bounds, frame, interrupted);
+	} else {
+		walk->count = 0;
+		walk->whole = false;
+	}
+	return trace_walk_keep(walk, count);
 }
 
 __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 						const struct trace_bounds *own)
 {
-	uintptr_t *here = __builtin_frame_address(0);
-	struct trace_frame frame = {.pc = here[1], .sp = (uintptr_t)(here + 2), .bp = here[0]};
+	const uintptr_t *here = trace_tls.hook ? trace_tls.hook : __builtin_frame_address(0);
+	struct stand frame = {.pc = here[1], .sp = (uintptr_t)(here + 2), .bp = here[0]};
 
-	return walk_from(walk, own, frame, 0);
+	return walk_from(walk, own, frame, false);
 }
 
 uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *own,
 			 const struct trace_point *point)
 {
-	struct trace_frame frame = {.pc = point->pc, .sp = point->sp, .bp = point->bp};
+	struct stand frame = {.pc = point->pc, .sp = point->sp, .bp = point->bp};
 
-	return walk_from(walk, own, frame, 1);
+	return walk_from(walk, own, frame, true);
 }
 
 #else
 
-bool trace_unwind_start(void)
-{
-	draw_factors();
-	return true;
-}
-
-void trace_unwind_modules_changed(void) {}
-
 /* Frame records {caller's frame, return address}: what AArch64 and others keep by convention. */
 static uint64_t walk_records(struct trace_walk *walk, const struct trace_bounds *own, uintptr_t at,
-			     uint64_t sum)
+			     unsigned count)
 {
 	struct stack_bounds bounds = {own->stack_low, own->stack_high, NO_PAGE};
-	struct trace_frame *frame = &walk->frames[0][walk->count];
 
-	for (; walk->count < UNWIND_MOST_FRAMES; walk->count++, frame++) {
-		uintptr_t caller;
-		walk->whole =
-			read_word(&bounds, at, &caller) && read_word(&bounds, at + 8, &frame->pc);
-		if (!walk->whole || !frame->pc)
+	walk->whole = false;
+	for (uintptr_t caller; count < UNWIND_MOST_FRAMES; at = caller) {
+		struct trace_frame frame = {.sp = at};
+		if (!read_word(&bounds, at, &caller) || !read_word(&bounds, at + 8, &frame.pc) ||
+		    !frame.pc)
 			break;
-		sum += frame->pc * factors[walk->count];
-		walk->whole = !caller || caller > at;
-		if (!walk->whole || !caller) {
-			walk->count++;
+		walk->whole = !caller;
+		if (caller && caller <= at)
 			break;
-		}
-		at = caller;
+		walk->fresh[count++] = frame;
+		if (!caller)
+			break;
 	}
-	return finish_hash(sum, walk->whole);
+	walk->count = 0;
+	return trace_walk_keep(walk, count);
 }
 
 __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 						const struct trace_bounds *own)
 {
-	walk->count = 0;
 	return walk_records(walk, own, (uintptr_t)__builtin_frame_address(0), 0);
 }
 
 uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *own,
 			 const struct trace_point *point)
 {
-	walk->frames[0][0] = (struct trace_frame){.pc = point->pc};
-	walk->count = 1;
-	return walk_records(walk, own, point->bp, point->pc * factors[0]);
+	walk->fresh[0] = (struct trace_frame){.pc = point->pc, .sp = point->sp};
+	return walk_records(walk, own, point->bp, 1);
 }
 
 #endif

@@ -1,14 +1,15 @@
 /* The calling thread's native stack, in tens of nanoseconds: a walk over rules learned from
- * .eh_frame, one look-up a frame. No locks, no allocation; may run in a signal handler. */
+ * .eh_frame, one look-up a frame, that stops where the last walk's frames still stand. No locks, no
+ * allocation; may run in a signal handler. */
 #ifndef MEMATLAS_TRACER_UNWIND_H
 #define MEMATLAS_TRACER_UNWIND_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How to get from one frame to its caller's, packed into 64 bits so that it is read at once:
- * bits 0-3 enum unwind_kind, bits 4-5 enum unwind_saved, bits 6-31 offset of the saved rbp (signed,
- * in bytes), bits 32-63 CFA offset (signed, in bytes). Never 0. */
+/* How to get from one frame to its caller's, packed into 64 bits so that it is read at once: bits 0-15
+ * are left to who keeps it, 16-18 enum unwind_kind, 19-20 enum unwind_saved, 21-35 offset of the
+ * saved rbp, 36-63 CFA offset, both signed and in words of the stack. Never 0. */
 enum unwind_kind {
 	UNWIND_CFA_RSP = 1,       /* CFA = rsp + offset */
 	UNWIND_CFA_RBP = 2,       /* CFA = rbp + offset */
@@ -24,11 +25,24 @@ enum unwind_saved {
 	UNWIND_RBP_AT_RBP = 2  /* saved at rbp + offset */
 };
 
+#define UNWIND_NOTE 0xffffull /* the bits that are no part of the rule */
+#define UNWIND_KIND(rule) ((rule) >> 16 & 7)
+#define UNWIND_SAVED(rule) ((rule) >> 19 & 3)
+#define UNWIND_IS_PLAIN(rule) (((rule) & 0x1f0000) == UNWIND_CFA_RSP << 16) /* bp untouched */
+#define UNWIND_RBP_OFFSET(rule) (((int64_t)((rule) << 28) >> 49) * 8)
+#define UNWIND_CFA_OFFSET(rule) (((int64_t)(rule) >> 36) * 8)
+
+/* Offsets in bytes. What does not fit, is no whole word of the stack or leads down is not known. */
 static inline uint64_t unwind_pack(enum unwind_kind kind, int64_t cfa_offset,
 				   enum unwind_saved saved, int64_t rbp_offset)
 {
-	return (uint64_t)kind | (uint64_t)saved << 4 | ((uint64_t)rbp_offset & 0x3ffffff) << 6 |
-	       (uint64_t)(uint32_t)(int32_t)cfa_offset << 32;
+	bool down = kind == UNWIND_CFA_RSP && cfa_offset <= 0;
+
+	if (down || (cfa_offset | rbp_offset) & 7 || cfa_offset < -(1ll << 29) ||
+	    cfa_offset >= 1ll << 29 || rbp_offset < -(1 << 17) || rbp_offset >= 1 << 17)
+		return (uint64_t)UNWIND_UNKNOWN << 16;
+	return (uint64_t)kind << 16 | (uint64_t)saved << 19 |
+	       ((uint64_t)(rbp_offset / 8) & 0x7fff) << 21 | (uint64_t)(cfa_offset / 8) << 36;
 }
 
 /* unwind_cfi.c: the rule for `pc`, read from its module's .eh_frame_hdr (PT_GNU_EH_FRAME). */
@@ -42,35 +56,69 @@ bool trace_unwind_modules_start(void);
 void trace_unwind_modules_refresh(void);
 const uint8_t *trace_eh_frame_hdr(uintptr_t pc);
 
-/* unwind.c */
 #define UNWIND_MOST_FRAMES 512u
 
+/* A frame on the way from the leaf. */
 struct trace_frame {
-	uintptr_t pc, sp, bp;
-	uintptr_t bp_at; /* where the caller's bp was read from, 0: it is this frame's; bit 0: the
-			    caller's place follows from this frame's bp */
+	uintptr_t pc, sp;
+	uintptr_t
+		bp_at; /* where its caller's bp is saved, 0: it is this frame's; bit 0: the caller's
+			    place follows from this frame's bp */
+	uintptr_t bp; /* with bit 0 */
 };
 
-/* A thread's last walk, leaf first. The next one stops where it meets a frame of this one whose
- * whole way to the root is, word for word, still on the stack. */
+/* A frame of the last walk. Counted from the root, so that what is pushed and popped at the leaf leaves
+ * the others where they are. */
+struct trace_kept {
+	uintptr_t pc, sp; /* its caller's word below `sp` is its caller's PC */
+	uint64_t sum; /* hash of the way to the root */
+	uint32_t bps; /* how many of the walk's saved bps that way depends on */
+	uint32_t
+		bp; /* what bp must be here for the walk to go on as it did: one of `bases`; 0: any */
+};
+
+/* A thread's last walk. The next one stops where it meets a frame of this one whose whole way to the
+ * root is, word for word, still on the stack. */
 struct trace_walk {
 	uint64_t generation;
 	unsigned count;
-	bool whole;    /* ended at the outermost frame, not at one that could not be read */
+	unsigned misses; /* of guesses */
+	bool whole; /* ended at the outermost frame, not at one that could not be read */
 	bool reusable; /* all on the thread's own stack, through plain frames */
-	bool second;   /* which of the two is current */
-	struct trace_frame frames[2][UNWIND_MOST_FRAMES];
+	struct trace_kept frames[UNWIND_MOST_FRAMES];
+	struct trace_frame fresh[UNWIND_MOST_FRAMES]; /* while walking: from the leaf */
+	struct {
+		uintptr_t place, value;
+		uint32_t frame; /* the one that saved it */
+	} bps[UNWIND_MOST_FRAMES];
+	uintptr_t bases[UNWIND_MOST_FRAMES + 1];
 };
+
+/* walk.c */
+void trace_walk_start(void);
+/* Of the last walk's first `count` frames, how many from the root have a way that is as it was. */
+unsigned trace_walk_unchanged(const struct trace_walk *walk, unsigned count);
+/* Keeps `count` fresh frames on top of those that are there; the walk's hash. */
+uint64_t trace_walk_keep(struct trace_walk *walk, unsigned count);
 
 struct trace_bounds {
 	uintptr_t stack_low, stack_high; /* of the thread; 0: unknown */
-	uintptr_t own_start, own_end;    /* text of the tracer: its frames are left out */
+	uintptr_t own_start, own_end; /* text of the tracer: its frames are left out */
 };
 
+/* The walk's PCs from leaf to root. All but those a signal struck are return addresses. A walk that
+ * could not be finished ends in a 0. `pcs` has room for UNWIND_MOST_FRAMES + 1. */
+unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *bounds,
+			uint64_t *pcs);
+
+/* PC of the frame that `place`, an address on the stack, belongs to; 0: none. */
+uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place);
+
+/* unwind_rules.c */
 bool trace_unwind_start(void);
 void trace_unwind_modules_changed(void); /* after dlclose: forget every rule */
 
-/* Walks the calling thread's stack and returns a hash of it. */
+/* unwind.c: walks the calling thread's stack and returns a hash of it. */
 uint64_t trace_unwind(struct trace_walk *walk, const struct trace_bounds *bounds);
 
 /* A place the thread was interrupted at by a signal. */
@@ -81,13 +129,5 @@ struct trace_point {
 /* Walks from there; called in the signal's handler. */
 uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *bounds,
 			 const struct trace_point *point);
-
-/* The walk's PCs from leaf to root. All but those a signal struck are return addresses. A walk that
- * could not be finished ends in a 0. `pcs` has room for UNWIND_MOST_FRAMES + 1. */
-unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *bounds,
-			uint64_t *pcs);
-
-/* PC of the frame that `place`, an address on the stack, belongs to; 0: none. */
-uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place);
 
 #endif

@@ -436,8 +436,6 @@ static uint64_t pack_row(const struct row *row, uintptr_t pc)
 	} else if (row->rbp.where != SAME && row->rbp.where != UNDEFINED) {
 		kind = UNWIND_UNKNOWN;
 	}
-	if (cfa_offset != (int32_t)cfa_offset || rbp_offset < -(1 << 25) || rbp_offset >= 1 << 25)
-		kind = UNWIND_UNKNOWN;
 	return unwind_pack(kind, cfa_offset, saved, rbp_offset);
 }
 

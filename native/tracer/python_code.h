@@ -1,0 +1,58 @@
+/* Code objects of the interpreter, each told once and known by a number from then on. */
+#ifndef MEMATLAS_TRACER_PYTHON_CODE_H
+#define MEMATLAS_TRACER_PYTHON_CODE_H
+
+#include <string.h>
+
+#include "python.h"
+
+static inline const char *python_pointer(const char *object, unsigned offset)
+{
+	const char *value;
+
+	memcpy(&value, object + offset, sizeof value);
+	return value;
+}
+
+static inline bool python_is_plausible(const char *pointer)
+{
+	return (uintptr_t)pointer > 4096 && ((uintptr_t)pointer & 7) == 0 &&
+	       (uintptr_t)pointer >> 47 == 0;
+}
+
+static inline uint64_t trace_code_slot(const char *object)
+{
+	return ((uintptr_t)object >> 4) * 0x9e3779b97f4a7c15ull >> 52;
+}
+
+/* Reads the object and tells it. */
+uint32_t trace_code_learn(const struct trace_python_layout *layout, struct trace_code_cache *cache,
+			  const struct trace_code_key *key, trace_code_emit *emit, void *context);
+
+static inline struct trace_code_key trace_code_key(const struct trace_python_layout *layout,
+						   const char *object)
+{
+	struct trace_code_key key = {.code = object,
+				     .linetable = python_pointer(object, layout->code_linetable),
+				     .name = python_pointer(object, layout->code_name)};
+
+	memcpy(&key.first_line, object + layout->code_first_line, sizeof key.first_line);
+	return key;
+}
+
+/* The number of a code object; 0: it is not known, or something else is at its address by now. */
+static inline uint32_t trace_code_number(const struct trace_code_cache *cache,
+					 const struct trace_code_key *key)
+{
+	uint64_t slot = trace_code_slot(key->code);
+
+	for (unsigned way = 0; way < 2; way++) {
+		const struct trace_code_key *known = &cache->slots[slot ^ way].key;
+		if (known->code == key->code && known->linetable == key->linetable &&
+		    known->name == key->name && known->first_line == key->first_line)
+			return cache->slots[slot ^ way].id;
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,48 @@
+"""Python stacks against what Python itself said of them at the moment of each allocation."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import pytest
+
+from traced import PROGRAMS, ask, trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("run_command")
+PROGRAM = PROGRAMS / "shifting_stacks.py"
+BLOCK = 150_000  # as in the program
+Stack = tuple[tuple[str, int], ...]
+
+
+def interpreters() -> list[str]:
+    """Give the interpreters to test, this one if no other is named."""
+    named = os.environ.get("MEMATLAS_PYTHONS", "")
+    return [path for path in named.split(":") if path] or [sys.executable]
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_every_stack_is_the_one_python_names(python: str, tmp_path: Path) -> None:
+    """Hundreds of stacks made of frames that come and go: each has its lines and its bytes."""
+    run = trace(tmp_path / "a.atlas", (python, PROGRAM), "--exact")
+    assert run.outcome.status == 0, run.stderr
+    told: Counter[Stack] = Counter()
+    for line in run.outcome.stdout.splitlines():
+        row = json.loads(line)
+        told[tuple((function, number) for function, number in row["frames"])] += row["bytes"]
+    found: Counter[Stack] = Counter()
+    most = ask("report", str(run.file), "--json", "--by", "allocated", "--top", "2000")
+    for stack in most["stacks"]:
+        if stack["allocated_bytes"] >= BLOCK:
+            frames = [frame for frame in stack["frames"] if frame["kind"] == "python"]
+            found[tuple((frame["function"], frame["line"]) for frame in frames)] += (
+                round(stack["allocated_bytes"] / BLOCK) * BLOCK
+            )
+    assert len(told) > 100
+    assert {stack: size for stack, size in found.items() if stack in told} == told
