@@ -34,12 +34,13 @@ class Traced:
     outcome: Outcome
     stderr: str = field(repr=False)
     file: Path
-    top: int  # the stacks to ask for, biggest peak first
+    top: int  # the stacks to ask for
+    by: str = "peak"  # biggest first
 
     @cached_property
     def report(self) -> dict[str, Any]:
         """The `data` of `mematlas report --json`."""
-        return ask("report", str(self.file), "--json", "--top", str(self.top), "--by", "peak")
+        return ask("report", str(self.file), "--json", "--top", str(self.top), "--by", self.by)
 
     @cached_property
     def leaks(self) -> dict[str, Any]:
