@@ -18,6 +18,7 @@ from mematlas.model.report import (
     Series,
     StackFigures,
 )
+from mematlas.model.spans import Span, Spans
 
 MIB = 1 << 20
 KIB = 1 << 10
@@ -393,4 +394,21 @@ def two_runs() -> Diff:
         lines,
         3,
         ("a",),
+    )
+
+
+def spans() -> Spans:
+    """Three lines of the Python service: held from the middle on, freed again, and from the start."""
+    stacks = python_service().stacks
+    lines = (*(each.frames[0] for each in stacks[:3]), None)
+    return Spans(
+        width_s=1.0,
+        count=12,
+        lines=lines,
+        spans=(
+            Span(0, 5, 12, True, 30 * MIB),
+            Span(1, 5, 8, False, 7 * MIB),
+            Span(2, 0, 12, True, 3 * MIB),
+            Span(3, 4, 12, True, 1 * MIB),
+        ),
     )

@@ -44,8 +44,8 @@ def render(name: str) -> str:
     """Write a made-up report as its page."""
     if name == "two_runs":
         return render_diff_html(reports.two_runs())
-    leaks = reports.leaky() if name == "python_service" else None
-    return render_html(getattr(reports, name)(), leaks)
+    more = (reports.leaky(), reports.spans()) if name == "python_service" else ()
+    return render_html(getattr(reports, name)(), *more)
 
 
 @pytest.fixture(scope="module")
@@ -318,3 +318,27 @@ def test_two_runs_are_drawn_by_what_changed(visit: Callable[..., Any]) -> None:
     assert len(seen) == 3
     page.click("button.line")
     assert "matched" in page.inner_text("#matched")
+
+
+def test_a_part_of_the_run_tells_what_it_left(visit: Callable[..., Any]) -> None:
+    """Dragging shows what was allocated there and live at its end; the end of the run is its own moment."""
+    page = visit("python_service")
+    canvas = page.locator("#timeline-canvas")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    end = max(series.time_s[-1] for series in reports.python_service().series)
+
+    def drag(start_s: float, end_s: float) -> str:
+        page.mouse.move(box["x"] + box["width"] * start_s / end, box["y"] + 90)
+        page.mouse.down()
+        page.mouse.move(box["x"] + box["width"] * end_s / end, box["y"] + 90, steps=3)
+        page.mouse.up()
+        return str(page.inner_text("#window"))
+
+    assert "37.0 MiB allocated in it" in drag(5, 7)
+    assert "31.0 MiB allocated in it" in drag(4, end)
+    assert "all other lines" in page.inner_text("#window")
+    assert "3.00 MiB allocated in it" in drag(0, 2)
+    page.keyboard.press("Escape")
+    page.mouse.click(box["x"] + 20, box["y"] + 90)
+    assert not page.is_visible("#window")

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from mematlas.analysis.spans import make_spans
+from mematlas.analysis.window import make_window
+from mematlas.recording import read
 from mematlas.views.json import schema
 from traced import MEMATLAS, Traced, ask, named
 
@@ -88,6 +91,24 @@ def test_windows_hold_what_was_allocated_in_them(build: Build, traced: Run) -> N
     child = window(run, "--from", f"{fork + 0.05}s", "--to", f"{fork + 0.2}s")
     assert of(child, "keep_in_child") == 300_000
     assert of(child, "keep_late") == 0
+
+
+def test_the_page_s_windows_are_those_of_the_report(build: Build, traced: Run) -> None:
+    """Between any two edges the coarse spans add up to what the window of the report holds."""
+    run = traced(build("lives"), options=("--exact",))
+    recording = read(run.file)
+    spans = make_spans(recording)
+    assert spans is not None
+    for start, end in ((0, 5), (3, 20), (10, spans.count - 1), (7, spans.count), (0, spans.count)):
+        held = sum(
+            span.bytes
+            for span in spans.spans
+            if span.born >= start
+            and (span.held if end == spans.count else span.born < end <= span.died)
+        )
+        until = None if end == spans.count else end * spans.width_s
+        expected = make_window(recording, start * spans.width_s, until)
+        assert held == pytest.approx(expected.bytes, abs=spans.count * len(spans.lines))
 
 
 def test_a_python_program_ends_before_it_takes_itself_down(traced: Run) -> None:

@@ -26,7 +26,8 @@ _CHARTS = ("format.js", "data.js", "trie.js", "theme.js", "tooltip.js", "switch.
 _STACKS = ("flame.js", "explorer.js")
 
 REPORT = Code(
-    (*_CHARTS, "account.js", "timeline.js", *_STACKS, "lines.js", "main.js"), ("style.css",)
+    (*_CHARTS, "account.js", "timeline.js", "window.js", *_STACKS, "lines.js", "main.js"),
+    ("style.css",),
 )
 DIFF = Code((*_CHARTS, "timeline.js", *_STACKS, "diff/main.js"), ("style.css", "diff/style.css"))
 BENCH = Code(

@@ -25,13 +25,14 @@ from mematlas.views.html.report_payload import report_payload
 if TYPE_CHECKING:
     from mematlas.model.leaks import Leak, Leaks
     from mematlas.model.report import Account, Report
+    from mematlas.model.spans import Spans
 
 _NAMES_SHOWN = 200  # in the details of one part
 _STACKS_SHOWN = 50
 
 
-def render_html(report: Report, leaks: Leaks | None = None) -> str:
-    """Return the whole page, with what was live at the end if that is given."""
+def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None = None) -> str:
+    """Return the whole page, with what was live at the end, and windows of time, if those are given."""
     ranked = lines(report.stacks, "resident")
     directory = names.directory_of(report, ranked)
     body = "\n".join(
@@ -40,7 +41,7 @@ def render_html(report: Report, leaks: Leaks | None = None) -> str:
             (
                 _head(report, ranked, directory),
                 _account_section(report, directory),
-                _TIMELINE if report.series else "",
+                _TIMELINE.format(help=_PARTS if spans else "") if report.series else "",
                 flame_section("width is bytes; callers above, callees below", "", _KEYS)
                 if report.stacks
                 else "",
@@ -53,7 +54,7 @@ def render_html(report: Report, leaks: Leaks | None = None) -> str:
         )
     )
     title = f"{names.shorten(' '.join(report.command), 80)} · mematlas"
-    packed = report_payload(report, ranked, directory)
+    packed = report_payload(report, ranked, directory, spans)
     return page(title, body, packed, "application/octet-stream", bundle.REPORT)
 
 
@@ -285,10 +286,12 @@ _TIMELINE = section(
     "timeline",
     "Timeline",
     "",
-    '<div class="tools"><div class="legend" id="timeline-legend"></div>'
+    '<div class="tools"><div class="legend" id="timeline-legend"></div>{help}'
     '<label class="pick" hidden>Process <select id="timeline-process"></select></label></div>'
-    '<canvas id="timeline-canvas" tabindex="0" role="img" aria-label="Memory over time"></canvas>',
+    '<canvas id="timeline-canvas" tabindex="0" role="img" aria-label="Memory over time"></canvas>'
+    '<div id="window" aria-live="polite" hidden></div>',
 )
+_PARTS = '<span class="soft hint">drag over a part of it, or Shift and arrows: what it left behind</span>'
 
 _KEYS = (
     '<span class="swatch" data-frame="python"></span>Python '

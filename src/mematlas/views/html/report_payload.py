@@ -11,15 +11,19 @@ from mematlas.views.html.payload import pack, path_of, roots_of
 
 if TYPE_CHECKING:
     from mematlas.model.report import Report
+    from mematlas.model.spans import Spans
     from mematlas.views.html.payload import Frames, Paths
 
 _LINES = 1000
 _POINTS = 1000
 _FAULT_BARS = 250
+_SPANS = 20_000
 _PROCESSES = 50
 
 
-def report_payload(report: Report, ranked: list[Line], directory: str) -> str:
+def report_payload(
+    report: Report, ranked: list[Line], directory: str, spans: Spans | None = None
+) -> str:
     """Pack a report."""
     roots = roots_of(report)
 
@@ -28,9 +32,19 @@ def report_payload(report: Report, ranked: list[Line], directory: str) -> str:
             "lines": [_line(line, table) for line in ranked[:_LINES]],
             "timelines": _timelines(report),
             "rss": report.account.rss_bytes,
+            "spans": _spans(spans, table) if spans else None,
         }
 
     return pack(lambda: _paths(report, roots), len(METRICS), head, directory)
+
+
+def _spans(spans: Spans, table: Frames) -> dict[str, Any]:
+    return {
+        "width": spans.width_s,
+        "count": spans.count,
+        "lines": [-1 if frame is None else table.number(frame) for frame in spans.lines],
+        "rows": [[s.line, s.born, s.died, int(s.held), s.bytes] for s in spans.spans[:_SPANS]],
+    }
 
 
 def _paths(report: Report, roots: dict[int, str]) -> Paths:

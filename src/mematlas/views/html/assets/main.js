@@ -6,6 +6,7 @@ import { searchFor, setUpExplorer } from "./explorer.js";
 import { setUpLines } from "./lines.js";
 import { setUpTheme } from "./theme.js";
 import { setUpTimeline } from "./timeline.js";
+import { setUpWindow } from "./window.js";
 
 async function start() {
   setUpTheme();
@@ -13,14 +14,15 @@ async function start() {
   const began = performance.now();
   const data = await readPayload(document.getElementById("payload").textContent);
   const unpacked = performance.now();
-  setUpTimeline(data.timelines);
   const view = setUpExplorer(data);
-  setUpLines(data, (frame) => {
+  const find = (frame) => {
     const input = document.getElementById("search");
     input.value = frame.name;
     searchFor(view, frame.name);
     document.getElementById("flame").scrollIntoView();
-  });
+  };
+  setUpTimeline(data.timelines, undefined, setUpWindow(data, find));
+  setUpLines(data, find);
   const root = document.documentElement;
   root.dataset.unpackMs = (unpacked - began).toFixed(1);
   root.dataset.drawMs = (performance.now() - unpacked).toFixed(1);

@@ -16,20 +16,24 @@ const LINES = [
   { key: "swap", title: "swapped out", ink: "swap", dash: [4, 3] },
 ];
 
-export function setUpTimeline(timelines, lines = LINES) {
+// onSelect, if given, takes the series and what was chosen, {from, to} in seconds or null, and gives back what
+// it made of that.
+export function setUpTimeline(timelines, lines = LINES, onSelect = null) {
   const canvas = document.getElementById("timeline-canvas");
   if (!canvas) return;
   if (!timelines.length) {
     document.getElementById("timeline").hidden = true;
     return;
   }
-  const state = { canvas, lines, series: timelines[0], hover: null };
+  const state = { canvas, lines, series: timelines[0], hover: null, chosen: null, anchor: null };
   const draw = () => drawTimeline(state);
   setUpPicker(timelines, (series) => {
     state.series = series;
     state.hover = null;
+    choosePart(state, null, onSelect);
     draw();
   });
+  if (onSelect) setUpDragging(state, draw, onSelect);
   canvas.addEventListener("pointermove", (event) => hover(state, event, draw));
   canvas.addEventListener("pointerleave", () => {
     state.hover = null;
@@ -41,6 +45,45 @@ export function setUpTimeline(timelines, lines = LINES) {
   new ResizeObserver(draw).observe(canvas.parentElement);
   onThemeChange(draw);
   draw();
+}
+
+function choosePart(state, chosen, onSelect) {
+  state.chosen = onSelect ? onSelect(state.series, chosen) : null;
+}
+
+// A part of the run, by dragging or with Shift and the arrows; a click or Escape lets it go.
+function setUpDragging(state, draw, onSelect) {
+  const { canvas } = state;
+  canvas.classList.add("parts");
+  const timeAt = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
+    return state.series.start + share * (state.series.end - state.series.start);
+  };
+  const choose = (chosen) => {
+    choosePart(state, chosen, onSelect);
+    draw();
+  };
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    state.anchor = { x: event.clientX, time: timeAt(event) };
+    canvas.setPointerCapture(event.pointerId);
+    choose(null);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (!state.anchor || Math.abs(event.clientX - state.anchor.x) < 4) return;
+    const time = timeAt(event);
+    choose({ from: Math.min(time, state.anchor.time), to: Math.max(time, state.anchor.time) });
+  });
+  for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => (state.anchor = null));
+  canvas.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") choose(null);
+    if (!event.shiftKey || !event.key.startsWith("Arrow")) return;
+    const place = geometry(state);
+    const time = state.series.start + ((state.hover ?? 0) / (place.count - 1)) * place.span;
+    const from = state.chosen ? state.chosen.from : time;
+    choose({ from: Math.min(from, time), to: Math.max(from, time) });
+  });
 }
 
 function setUpPicker(timelines, onPick) {
@@ -101,10 +144,15 @@ function drawTimeline(state) {
   if (!canvas.clientWidth) return;
   const place = geometry(state);
   const context = sharpContext(canvas, place.width, heightOf(series));
-  const color = inks(["ink", "soft", "line", "rss", "rss-fill", "accent", "huge", "swap", "page"]);
+  const color = inks(["ink", "soft", "line", "rss", "rss-fill", "accent", "accent-soft", "huge", "swap", "page"]);
   context.clearRect(0, 0, place.width, heightOf(series));
   context.font = "11px system-ui, sans-serif";
   drawGrid(context, place, color, series);
+  if (state.chosen) {
+    context.fillStyle = color["accent-soft"];
+    const [from, to] = [place.xOfTime(state.chosen.from), place.xOfTime(state.chosen.to)];
+    context.fillRect(from, TOP, Math.max(1, to - from), HEIGHT - TOP - BOTTOM);
+  }
   for (const line of shown(state).slice().reverse()) drawLine(context, place, series[line.key], line, color);
   drawGridLabels(context, place, color);
   drawPeak(context, place, color, series);
