@@ -77,6 +77,7 @@ struct mematlas_total {
 
 /* How long blocks lived that were freed: lives[n] of them less than 10^(n - 4) s, the last any time. */
 #define MEMATLAS_LIFETIMES 7
+#define MEMATLAS_TYPE_NAME 96 /* bytes of a name, its end included */
 struct mematlas_life {
 	uint32_t stack, kind;
 	double lives[7];
@@ -203,6 +204,16 @@ struct mematlas_cold_range {
 int64_t mematlas_collector_cold(struct mematlas_collector *collector, int process,
 				const struct mematlas_cold_range *ranges, uint64_t count,
 				struct mematlas_pin *rows, uint64_t room, double *ret);
+/* Live bytes of one (stack, type of Python object); `type` indexes the names. */
+struct mematlas_object {
+	uint32_t node, type;
+	double bytes, count, variance;
+};
+/* Looks into the process at its live blocks, four million of them at most; 0: no Python in it. It must not go on
+ * meanwhile if all are to be told. */
+int64_t mematlas_collector_objects(struct mematlas_collector *collector, int process,
+				   struct mematlas_object *rows, uint64_t room,
+				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_room);
 int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts, uint64_t room);
 
 /* system/borrow.c: a thread of another process, stopped, to call functions in it. All calls come from the

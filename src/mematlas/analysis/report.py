@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.analysis import figures, moments
+from mematlas.analysis.objects import find_object_types
 from mematlas.analysis.stacks import Stacks
 from mematlas.analysis.table import StackTable, make_table
 from mematlas.analysis.touches import first_touch, touch_table
@@ -71,6 +72,7 @@ def make_report(
         cold=_cold(recording, wanted),
         slack=_slack(recording, peak),
         first_touch=first_touch(recording, wanted),
+        objects=find_object_types(recording, wanted),
     )
 
 

@@ -70,6 +70,13 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
     ],
     "PINS_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("pinned_bytes", "<f8")],
     "COLD_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("cold_bytes", "<f8")],
+    "OBJECTS_DTYPE": [
+        ("stack", "<u4"),
+        ("type", "<u4"),
+        ("bytes", "<f8"),
+        ("count", "<f8"),
+        ("variance", "<f8"),
+    ],
     "TOUCHES_DTYPE": [
         ("stack", "<u4"),
         ("owner", "<u4"),
@@ -111,6 +118,8 @@ if TYPE_CHECKING:
     """Free bytes on pages that the blocks of one (stack, kind) keep resident."""
     COLD_DTYPE: np.dtype[np.void]
     """Resident bytes of one (stack, kind) on pages that nobody used for a time."""
+    OBJECTS_DTYPE: np.dtype[np.void]
+    """Live blocks of one stack that hold Python objects of one type, a number of its names."""
     TOUCHES_DTYPE: np.dtype[np.void]
     """Page faults one stack took in the memory of one owner: an allocation's stack and kind or, with
     kind 0, a place's number. `faults` holds major ones too. `bytes` became resident by them, in
@@ -277,6 +286,16 @@ class Ages:
 
 
 @dataclass(frozen=True, slots=True)
+class Objects:
+    """What types of Python objects one process held at one moment: at its end, or when it was detached."""
+
+    process: int
+    time_s: float
+    names: tuple[str, ...]  # as their types call themselves (tp_name)
+    rows: Rows  # OBJECTS_DTYPE
+
+
+@dataclass(frozen=True, slots=True)
 class Touches:
     """The page faults sampled in one process: who touched memory first."""
 
@@ -334,6 +353,9 @@ class Recording:
     lives: dict[int, Rows] = field(default_factory=dict)  # LIVES_DTYPE
     ages: dict[int, Ages] = field(default_factory=dict)
     cold: dict[int, Cold] = field(default_factory=dict)  # the last of each process, if asked for
+    objects: dict[int, Objects] = field(
+        default_factory=dict
+    )  # of Python processes that were looked at
     pins: dict[tuple[int, float], Pins] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; exact mode alone

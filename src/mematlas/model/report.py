@@ -152,6 +152,21 @@ class ColdSpell:
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectType:
+    """Live Python objects of one type at the end of their process, and the line that made most of them.
+
+    Bytes are those of the objects' own blocks, without what they point to.
+    """
+
+    name: str  # as the type calls itself; of classes of the program without their module
+    live_bytes: int
+    live_count: int
+    error_bytes: int  # one standard error of live_bytes; 0 in exact mode
+    frame: Frame | None  # None: stack not seen
+    frame_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything `mematlas report` shows."""
 
@@ -174,3 +189,4 @@ class Report:
         None  # at the account's moment; None: sampled, or not seen
     )
     first_touch: FirstTouch | None = None  # None: page faults were not sampled
+    objects: tuple[ObjectType, ...] | None = None  # None: no Python, or it was not looked at

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+_MOST_OBJECTS, _MOST_TYPES = 1 << 16, 1 << 14
+
+
 def _text(chars: Any) -> str:
     return bytes(ffi.string(chars)).decode("utf-8", "surrogateescape")
 
@@ -329,6 +332,24 @@ class Collector:
             )
         )
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin"))), float(total[0])
+
+    def objects(self, process: int) -> tuple[list[str], bytes]:
+        """Look at the live Python objects of a process: names of types, and rows (OBJECTS_DTYPE).
+
+        Nothing where there is no Python in it; OSError where its memory may not be read.
+        """
+        rows = ffi.new("struct mematlas_object[]", _MOST_OBJECTS)
+        names = ffi.new("char[][96]", _MOST_TYPES)
+        got = check(
+            lib.mematlas_collector_objects(
+                self._handle, process, rows, _MOST_OBJECTS, names, _MOST_TYPES
+            )
+        )
+        kept = [row.type for row in rows[0:got] if row.type < _MOST_TYPES]
+        types = max(kept, default=-1) + 1
+        return [_text(names[number]) for number in range(types)], bytes(
+            ffi.buffer(rows, got * ffi.sizeof("struct mematlas_object"))
+        )
 
     def _rows(self, count: int) -> bytes:
         rows = ffi.new("struct mematlas_held[]", count + 1)

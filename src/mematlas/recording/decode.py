@@ -132,6 +132,16 @@ def _read_cold(pieces: Pieces, facts: Facts, data: memoryview) -> None:
     )
 
 
+def _read_objects(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+    process = int(facts["process"])
+    names = tuple(map(text_of, facts["names"]))
+    rows = stack_rows(room_of(pieces, process), np.frombuffer(data, model.OBJECTS_DTYPE))
+    if (rows["type"] >= len(names)).any():
+        message = "a type without a name"
+        raise ValueError(message)
+    pieces.objects[process] = model.Objects(process, number_of(facts["time_s"]), names, rows)
+
+
 def _read_timeline(pieces: Pieces, facts: Facts, data: memoryview) -> None:
     rows = np.frombuffer(data, model.TIMELINE_DTYPE)
     pieces.timeline.setdefault(int(facts["process"]), []).append(rows)
@@ -196,6 +206,7 @@ DECODERS: dict[bytes, Callable[[Pieces, Facts, memoryview], None]] = {
     atlas.LIVES: _read_lives,
     atlas.AGES: _read_ages,
     atlas.COLD: _read_cold,
+    atlas.OBJECTS: _read_objects,
     atlas.TIMELINE: _read_timeline,
     atlas.TOUCHES: _read_touches,
     atlas.FRAMES: _read_frames,

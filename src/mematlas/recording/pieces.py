@@ -84,6 +84,7 @@ class Pieces:
     lives: dict[int, Rows] = field(default_factory=dict)
     ages: dict[int, model.Ages] = field(default_factory=dict)
     cold: dict[int, model.Cold] = field(default_factory=dict)
+    objects: dict[int, model.Objects] = field(default_factory=dict)
     packed_pins: dict[tuple[int, float], tuple[int, bytes]] = field(default_factory=dict)
     pins: dict[tuple[int, float], model.Pins] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -109,6 +110,7 @@ class Pieces:
             ages=self.ages,
             pins=self.pins,
             cold=self.cold,
+            objects=self.objects,
             notes=self.notes,
             complete=self.complete,
         )

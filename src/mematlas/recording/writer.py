@@ -145,6 +145,13 @@ class Writer:
         """
         self._chunk(atlas.COLD, {"process": process, **facts}, rows)
 
+    def objects(
+        self, process: int, *, time_s: float, names: Iterable[str], rows: bytes | memoryview
+    ) -> None:
+        """Write what types of Python objects were live; the rows are OBJECTS_DTYPE and replace those before."""
+        facts = {"process": process, "time_s": time_s, "names": list(names)}
+        self._chunk(atlas.OBJECTS, facts, rows)
+
     def lives(self, process: int, rows: bytes | memoryview) -> None:
         """Write how long freed blocks lived; LIVES_DTYPE rows that replace those before."""
         self._chunk(atlas.LIVES, {"process": process}, rows)

@@ -59,8 +59,11 @@ class ProcessRecorder:
         except OSError as error:  # the program's right to hide, and no reason to end the recording
             self._unread = f"its pages could not be read ({error.strerror}): residency is unknown"
             account = None
+        objects = self._look_at_objects() if trigger == "exit" else None
         if trigger == "exit":
             self._collector.release(self._index)
+        if objects:
+            self._write_objects(*objects)
         if account is None:
             return
         self._write_account(account, trigger)
@@ -123,6 +126,8 @@ class ProcessRecorder:
         """Write how it ended, once the run is over; `returncode` if it was the program itself."""
         facts = self._collector.process(self._index)
         if not self.ended:
+            if objects := self._look_at_objects():
+                self._write_objects(*objects)
             self._write_names()
             self._write_totals()
             self.flush_timeline()
@@ -143,6 +148,17 @@ class ProcessRecorder:
         if process != self._process:
             self._process = process
             self._writer.process(process)
+
+    def _look_at_objects(self) -> tuple[float, list[str], bytes] | None:
+        try:
+            names, rows = self._collector.objects(self._index)
+        except OSError:  # gone, or the program's right to hide
+            return None
+        return (self._collector.now_s(), names, rows) if rows else None
+
+    def _write_objects(self, time_s: float, names: list[str], rows: bytes) -> None:
+        self._write_names()
+        self._writer.objects(self._index, time_s=time_s, names=map(_clean, names), rows=rows)
 
     def _write_names(self) -> Traced:
         """Write the nodes, codes and modules that rows and words may now speak of."""

@@ -62,6 +62,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "cold": report.cold and asdict(report.cold),
             "slack": report.slack and [asdict(each) for each in report.slack],
             "first_touch": _first_touch(report.first_touch),
+            "objects": report.objects and [asdict(each) for each in report.objects],
             "by": by,
             "stacks_total": len(ranked),
             "rest": _rest(ranked[len(ranked) if top is None else top :]),

@@ -23,12 +23,15 @@ from mematlas.views.html.markup import (
 from mematlas.views.html.report_payload import report_payload
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mematlas.model.leaks import Leak, Leaks
-    from mematlas.model.report import Account, Report
+    from mematlas.model.report import Account, ObjectType, Report
     from mematlas.model.spans import Spans
 
 _NAMES_SHOWN = 200  # in the details of one part
 _STACKS_SHOWN = 50
+_TYPES_SHOWN = 15
 
 
 def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None = None) -> str:
@@ -46,6 +49,7 @@ def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None 
                 if report.stacks
                 else "",
                 _lines_section(ranked, directory),
+                _objects(report, directory),
                 _leaks(leaks, directory) if leaks else "",
                 _bad_frees(report, directory),
                 _processes(report),
@@ -189,6 +193,37 @@ def _lines_section(ranked: list[Line], directory: str) -> str:
         f"<th>peak</th></tr></thead><tbody>{rows}</tbody></table></div></noscript>"
     )
     return section("lines", "Lines", "the code that owns the memory", _LINES + table)
+
+
+def _objects(report: Report, directory: str) -> str:
+    if not report.objects:
+        return ""
+    shown, hidden = report.objects[:_TYPES_SHOWN], report.objects[_TYPES_SHOWN : 10 * _TYPES_SHOWN]
+    inner = _types_table(shown, directory)
+    if hidden:
+        rest = _types_table(hidden, directory)
+        inner += (
+            f'<details class="more"><summary>{len(hidden)} more types</summary>{rest}</details>'
+        )
+    about = "live at the end, by type; without what they point to"
+    return section("objects", "Python objects", about, inner)
+
+
+def _types_table(types: Sequence[ObjectType], directory: str) -> str:
+    rows = "".join(
+        f'<tr><td class="path">{safe(names.shorten(names.clean(each.name), 120))}</td>'
+        f'<td class="made">{located(each.frame, directory)} '
+        f'<span class="soft">{names.percent(each.frame_bytes, each.live_bytes)}</span></td>'
+        f"<td>{each.live_count:,}</td><td>{sized(each.live_bytes)}"
+        + (f"<small>± {format_bytes(each.error_bytes)}</small>" if each.error_bytes else "")
+        + "</td></tr>"
+        for each in types
+    )
+    heads = "".join(f"<th>{head}</th>" for head in ("type", "made most at", "objects", "bytes"))
+    return (
+        f'<div class="scroll"><table class="types"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
 
 
 def _leaks(leaks: Leaks, directory: str) -> str:

@@ -80,6 +80,7 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
         *(_header(page), _account(page), _slack(page), _cold(page)),
         *(_timeline(page), _lines(page, top)),
         first_touch(report.first_touch, page.frames, top),
+        _objects(page, top),
         *(_processes(page), page.frames.bad_frees(report.bad_frees)),
         page.frames.notes(report.notes),
     ]
@@ -190,6 +191,28 @@ def _slack(page: Page) -> Text:
             for each in slack[:4]
         )
         text.append("\n").append_text(page.hanging(Text("  "), Text(parts, "dim"), 2))
+    return text
+
+
+def _objects(page: Page, top: int) -> Text:
+    """Show what types of Python objects there were, and where most of each were made."""
+    types = page.report.objects
+    if not types:
+        return Text()
+    text = title("Python objects", "live at the end, by type; without what they point to")
+    for each in types[:top]:
+        first = Text("  ").append(format_bytes(each.live_bytes).rjust(_NUMBER), "bold")
+        first.append(f"{each.live_count:>12,}  ")
+        body = Text(names.shorten(names.clean(each.name), 60), "cyan")
+        share = names.percent(each.frame_bytes, each.live_bytes)
+        body.append(f"  {share} from ", "dim").append_text(page.frames.located(each.frame))
+        text.append("\n").append_text(page.hanging(first, body, _NUMBER + 16))
+    if len(types) > top:
+        rest = sum(each.live_bytes for each in types[top:])
+        more = names.count(len(types) - top, "more type")
+        text.append(
+            f"\n  {format_bytes(rest).rjust(_NUMBER)}              in {more} (--top N)", "dim"
+        )
     return text
 
 

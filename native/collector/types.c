@@ -1,0 +1,330 @@
+/* Live Python objects by type: what stands where an object would have its reference count and its type. A
+ * type is told from anything else by its own type, which is `type` or made from it, so no symbol is needed. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "sweep.h"
+
+#define WINDOW (64u << 10)
+#define HEAD_WORDS                                                                                 \
+	6u /* room for what lies before an object: the collector's links, a dict and weak references */
+#define MOST_LOOKS (4u << 20)
+#define CACHE_BITS 14u
+#define MOST_TYPES 65536u
+#define MOST_CELLS (1u << 18)
+
+/* Of a type, the same in every version so far. Words. */
+#define TYPE_TYPE 1
+#define TYPE_NAME 3
+#define TYPE_FLAGS 21
+#define TYPE_WORDS 22
+#define IS_METATYPE (1ull << 31) /* Py_TPFLAGS_TYPE_SUBCLASS */
+#define MOST_METATYPES 3
+
+struct cell {
+	uint32_t sum, type; /* both + 1; 0: empty */
+	struct weight weight;
+};
+
+struct census {
+	struct mematlas_collector *collector;
+	struct process *process;
+	int pid;
+	struct {
+		uint64_t address;
+		int32_t type; /* -1: it is none */
+	} cache[1u << CACHE_BITS];
+	char (*names)[MEMATLAS_TYPE_NAME];
+	uint64_t *types; /* addresses */
+	uint32_t type_count, type_room;
+	struct cell *cells;
+	uint32_t mask, cell_count;
+	double each; /* every so manieth block is looked at */
+	int error;
+};
+
+static bool read_words(const struct census *census, uint64_t address, uint64_t *words, size_t count)
+{
+	struct iovec to = {words, count * 8};
+	struct iovec from = {(void *)(uintptr_t)address, count * 8};
+
+	return process_vm_readv(census->pid, &to, 1, &from, 1, 0) == (ssize_t)(count * 8);
+}
+
+static bool is_plausible(uint64_t address)
+{
+	return address > 4096 && (address & 7) == 0 && address >> 47 == 0;
+}
+
+/* `type`, or what is made from it and is a type itself. */
+static bool is_metatype(const struct census *census, uint64_t address)
+{
+	uint64_t words[TYPE_WORDS];
+
+	for (int i = 0; i < MOST_METATYPES; i++) {
+		if (!is_plausible(address) || !read_words(census, address, words, TYPE_WORDS) ||
+		    !(words[TYPE_FLAGS] & IS_METATYPE))
+			return false;
+		if (words[TYPE_TYPE] == address)
+			return true;
+		address = words[TYPE_TYPE];
+	}
+	return false;
+}
+
+static bool read_name(const struct census *census, uint64_t address, char *name)
+{
+	struct iovec to = {name, MEMATLAS_TYPE_NAME - 1};
+	struct iovec from = {(void *)(uintptr_t)address, MEMATLAS_TYPE_NAME - 1};
+	size_t to_page = TRACE_PAGE - address % TRACE_PAGE;
+
+	if (address < 4096 || address >> 47)
+		return false;
+	memset(name, 0, MEMATLAS_TYPE_NAME);
+	if (process_vm_readv(census->pid, &to, 1, &from, 1, 0) <= 0) { /* its end is not mapped */
+		to.iov_len = from.iov_len = to_page < to.iov_len ? to_page : to.iov_len;
+		if (process_vm_readv(census->pid, &to, 1, &from, 1, 0) <= 0)
+			return false;
+	}
+	size_t length = strlen(name);
+	for (size_t i = 0; i < length; i++)
+		if ((unsigned char)name[i] <= ' ' || name[i] == 0x7f)
+			return false;
+	return length > 0;
+}
+
+static int32_t add_type(struct census *census, uint64_t address, const char *name)
+{
+	for (uint32_t i = 0; i < census->type_count; i++)
+		if (census->types[i] == address)
+			return (int32_t)i;
+	if (census->type_count == MOST_TYPES)
+		return -1;
+	if (census->type_count == census->type_room) {
+		uint32_t room = census->type_room ? census->type_room * 2 : 256;
+		void *names = realloc(census->names, room * sizeof *census->names);
+		if (names)
+			census->names = names;
+		uint64_t *types = names ? realloc(census->types, room * sizeof *types) : NULL;
+		if (!types) {
+			census->error = -ENOMEM;
+			return -1;
+		}
+		census->types = types;
+		census->type_room = room;
+	}
+	memcpy(census->names[census->type_count], name, MEMATLAS_TYPE_NAME);
+	census->types[census->type_count] = address;
+	return (int32_t)census->type_count++;
+}
+
+static int32_t type_at(struct census *census, uint64_t address)
+{
+	uint64_t slot = (address >> 4) * 0x9e3779b97f4a7c15ull >> (64 - CACHE_BITS);
+	uint64_t words[TYPE_NAME + 1];
+	char name[MEMATLAS_TYPE_NAME];
+	int32_t type = -1;
+
+	if (census->cache[slot].address == address)
+		return census->cache[slot].type;
+	if (read_words(census, address, words, TYPE_NAME + 1) &&
+	    is_metatype(census, words[TYPE_TYPE]) && read_name(census, words[TYPE_NAME], name))
+		type = add_type(census, address, name);
+	census->cache[slot].address = address;
+	census->cache[slot].type = type;
+	return type;
+}
+
+/* A live object's count is some, in 32 bits; 3.14 keeps flags above the 48th. An array of pointers has a
+ * pointer there. */
+static bool is_count(uint64_t word)
+{
+	return (uint32_t)word != 0 && (word >> 32 & 0xffff) == 0;
+}
+
+static int32_t type_of(struct census *census, const uint64_t *head, size_t words)
+{
+	for (size_t at = 0; at + 2 <= words; at += 2) {
+		if (!is_count(head[at]) || !is_plausible(head[at + 1]))
+			continue;
+		int32_t type = type_at(census, head[at + 1]);
+		if (type >= 0)
+			return type;
+	}
+	return -1;
+}
+
+static bool grow(struct census *census)
+{
+	uint32_t mask = census->mask * 2 + 1;
+	struct cell *cells = calloc(mask + 1ull, sizeof *cells);
+
+	if (!cells)
+		return false;
+	for (uint32_t i = 0; census->cells && i <= census->mask; i++) {
+		const struct cell *cell = &census->cells[i];
+		uint32_t at = (cell->sum * 0x9e3779b1u ^ cell->type * 0x85ebca6bu) & mask;
+		if (!cell->sum)
+			continue;
+		while (cells[at].sum)
+			at = (at + 1) & mask;
+		cells[at] = *cell;
+	}
+	free(census->cells);
+	census->cells = cells;
+	census->mask = mask;
+	return true;
+}
+
+static void count(struct census *census, const struct span *block, int32_t type)
+{
+	struct weight weight =
+		weigh(census->process->state.mean, block->end - block->start, block->always);
+	uint32_t sum = block->sum + 1, number = (uint32_t)type + 1;
+	double each = census->each;
+
+	if (census->cell_count >= census->mask / 2 && census->mask < MOST_CELLS && !grow(census)) {
+		census->error = -ENOMEM;
+		return;
+	}
+	uint32_t at = (sum * 0x9e3779b1u ^ number * 0x85ebca6bu) & census->mask;
+	while (census->cells[at].sum &&
+	       (census->cells[at].sum != sum || census->cells[at].type != number))
+		at = (at + 1) & census->mask;
+	struct cell *cell = &census->cells[at];
+	if (!cell->sum) {
+		if (census->cell_count >= census->mask - 1)
+			return; /* stacks times types beyond all measure */
+		census->cell_count++;
+		cell->sum = sum;
+		cell->type = number;
+	}
+	cell->weight.count += weight.count * each;
+	cell->weight.bytes += weight.bytes * each;
+	cell->weight.variance +=
+		weight.variance * each + weight.bytes * weight.bytes * each * (each - 1);
+}
+
+/* A piece of the program's memory, read at once: objects lie close to each other. */
+struct window {
+	uint64_t start, end;
+	uint8_t bytes[WINDOW];
+};
+
+static uint64_t head_end(const struct span *block)
+{
+	uint64_t most = block->start + HEAD_WORDS * 8;
+
+	return most < block->end ? most : block->end;
+}
+
+/* From the head of a block to the last one that fits; a read ends before what is not there. */
+static void read_window(struct census *census, struct window *window, const struct spans *blocks,
+			size_t at)
+{
+	uint64_t start = blocks->items[at].start, end = start;
+
+	for (; at < blocks->count && head_end(&blocks->items[at]) <= start + WINDOW; at++) {
+		if (blocks->items[at].start > end + TRACE_PAGE)
+			break; /* what lies between is nobody's to touch */
+		end = head_end(&blocks->items[at]);
+	}
+	struct iovec to = {window->bytes, end - start};
+	struct iovec from = {(void *)(uintptr_t)start, end - start};
+	ssize_t got = process_vm_readv(census->pid, &to, 1, &from, 1, 0);
+	if (got < 0 && errno != EFAULT)
+		census->error = -errno;
+	window->start = start;
+	window->end = start + (got < 0 ? 0 : (uint64_t)got);
+}
+
+static void look_at(struct census *census, struct window *window, const struct spans *blocks,
+		    size_t at)
+{
+	const struct span *block = &blocks->items[at];
+	uint64_t head[HEAD_WORDS];
+	uint64_t end = head_end(block) & ~7ull;
+
+	if (end < block->start + 16 || (block->start & 7))
+		return;
+	if (block->start < window->start || end > window->end)
+		read_window(census, window, blocks, at);
+	if (end > window->end)
+		return;
+	memcpy(head, window->bytes + (block->start - window->start), end - block->start);
+	int32_t type = type_of(census, head, (end - block->start) / 8);
+	if (type >= 0)
+		count(census, block, type);
+}
+
+static void look_at_all(struct census *census, struct window *window)
+{
+	struct spans blocks;
+
+	census->error = spans_of_blocks(&census->process->state.blocks, &blocks);
+	size_t step = blocks.count / MOST_LOOKS + 1;
+	census->each = (double)step;
+	for (size_t i = 0; i < blocks.count && !census->error; i += step) {
+		look_at(census, window, &blocks, i);
+		if (i % 65536 == 0)
+			collector_beat(census->collector);
+	}
+	free(blocks.items);
+}
+
+static int64_t list(const struct census *census, struct mematlas_object *rows, uint64_t room)
+{
+	const struct sums *sums = &census->process->state.sums;
+	uint64_t count = 0;
+
+	for (uint32_t i = 0; i <= census->mask && count < room; i++) {
+		const struct cell *cell = &census->cells[i];
+		if (cell->sum)
+			rows[count++] = (struct mematlas_object){
+				sums->items[cell->sum - 1].node,
+				cell->type - 1,
+				cell->weight.bytes,
+				cell->weight.count,
+				cell->weight.variance,
+			};
+	}
+	return (int64_t)count;
+}
+
+int64_t mematlas_collector_objects(struct mematlas_collector *collector, int index,
+				   struct mematlas_object *rows, uint64_t room,
+				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_room)
+{
+	if (index < 0 || (uint32_t)index >= collector->count ||
+	    !collector->processes[index]->active)
+		return -ESRCH;
+	struct process *process = collector->processes[index];
+	if (!process->shared->python_version)
+		return 0;
+	struct census *census = calloc(1, sizeof *census);
+	struct window *window = malloc(sizeof *window);
+	int64_t result = -ENOMEM;
+	if (census && window) {
+		census->collector = collector;
+		census->process = process;
+		census->pid = process->shared->pid;
+		census->mask = 511;
+		window->start = window->end = 0;
+		if (grow(census)) {
+			look_at_all(census, window);
+			result = census->error ? census->error : list(census, rows, room);
+		}
+		uint64_t most = census->type_count < name_room ? census->type_count : name_room;
+		if (result > 0)
+			memcpy(names, census->names, most * sizeof *names);
+		free(census->cells);
+		free(census->names);
+		free(census->types);
+	}
+	free(census);
+	free(window);
+	return result;
+}

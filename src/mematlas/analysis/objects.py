@@ -1,0 +1,58 @@
+"""Live Python objects by type, and the line that made most of each."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.analysis.stacks import Stacks
+from mematlas.analysis.table import StackTable
+from mematlas.model.report import ObjectType
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mematlas.model.recording import Frame, Objects, Recording
+
+
+def find_object_types(recording: Recording, wanted: set[int]) -> tuple[ObjectType, ...] | None:
+    """Add up types of the same name over processes, most bytes first; None where none was looked at."""
+    found = [recording.objects[index] for index in sorted(wanted & set(recording.objects))]
+    if not found:
+        return None
+    sums: dict[str, NDArray[np.float64]] = {}
+    owners: dict[str, dict[Frame | None, float]] = {}
+    for each in found:
+        _add(recording, each, sums, owners)
+    types = []
+    for name, (size, count, variance) in sums.items():
+        owner, most = max(owners[name].items(), key=lambda pair: pair[1])
+        error = round(math.sqrt(max(variance, 0.0)))
+        types.append(ObjectType(name, round(size), round(count), error, owner, round(most)))
+    return tuple(sorted(types, key=lambda each: -each.live_bytes))
+
+
+def _add(
+    recording: Recording,
+    objects: Objects,
+    sums: dict[str, NDArray[np.float64]],
+    owners: dict[str, dict[Frame | None, float]],
+) -> None:
+    rows, index = objects.rows, objects.process
+    nothing = np.zeros(len(rows), np.int64)
+    table = StackTable(
+        np.full(len(rows), index, np.int64),
+        rows["stack"].astype(np.int64),
+        nothing,
+        {},
+        {index: Stacks(recording.nodes.get(index), recording.frames.get(index, {}))},
+    )
+    which, frames = table.owners()
+    for row, number in zip(rows, which.tolist(), strict=True):
+        name = objects.names[row["type"]]
+        figures = np.array([row["bytes"], row["count"], row["variance"]])
+        sums[name] = sums.get(name, np.zeros(3)) + figures
+        by_owner = owners.setdefault(name, {})
+        by_owner[frames[number]] = by_owner.get(frames[number], 0.0) + float(row["bytes"])
