@@ -43,7 +43,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
             "-o",
             f"{folder}/{name}.atlas",
         ]
-        traced = ["--", sys.executable, str(program), str(more), str(fewer)]
+        traced = ["--", sys.executable, "-I", "-S", str(program), str(more), str(fewer)]
         subprocess.run([*command, *traced], check=True, capture_output=True)
     return folder / "a.atlas", folder / "b.atlas"
 

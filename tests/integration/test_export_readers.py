@@ -39,7 +39,9 @@ def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Record a small Python program once."""
     path = tmp_path_factory.mktemp("exports") / "run.atlas"
     command = [sys.executable, "-m", "mematlas", "run", "--exact", "-o", str(path), "--"]
-    subprocess.run([*command, sys.executable, "-c", PROGRAM], check=True, capture_output=True)
+    subprocess.run(
+        [*command, sys.executable, "-I", "-S", "-c", PROGRAM], check=True, capture_output=True
+    )
     return path
 
 

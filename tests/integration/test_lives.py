@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -116,7 +117,7 @@ def test_a_python_program_ends_before_it_takes_itself_down(traced: Run) -> None:
     code = (
         "import time\ntime.sleep(0.2)\nkept = [bytes(5000) for _ in range(1000)]\ntime.sleep(0.2)\n"
     )
-    run = traced("/usr/bin/env", "python3", "-c", code, options=("--exact",))
+    run = traced(sys.executable, "-I", "-S", "-c", code, options=("--exact",))
     found = window(run, "--from", "10%")
     assert of(found, "<module>") >= 5_000_000
 

@@ -91,7 +91,8 @@ def test_growth_is_seen_at_once_and_pages_are_walked_on_demand(
     third = sampler.read([growing.pid])
     fresh = of(third, growing.pid)
     assert fresh.read_at == third.clock_s
-    assert (fresh.row.pss or 0) - (old.row.pss or 0) >= 50 << 20
+    rise = (fresh.row.pss or 0) - (old.row.pss or 0)
+    assert rise >= 48 << 20  # others' share of its libraries moves beside the 50 MiB
 
 
 def test_a_process_that_stands_still_does_not_grow(growing: subprocess.Popen[str]) -> None:

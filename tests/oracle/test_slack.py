@@ -59,7 +59,7 @@ def test_pinning_lines_are_named_with_their_bytes(build: Build, tmp_path: Path) 
 
 def test_python_objects_pin_pages(tmp_path: Path) -> None:
     """Objects left in pymalloc's pools pin what is free beside them."""
-    command = (sys.executable, "-c", PYTHON)
+    command = (sys.executable, "-I", "-S", "-c", PYTHON)
     run = trace(tmp_path / "a.atlas", command, "--exact", "--interval", "200ms")
     kept, expected = json.loads(run.outcome.stdout)
     assert kept > 1500

@@ -59,20 +59,38 @@ class Interrupts:
     """Counts Ctrl-C: the terminal gives it to the program, which decides; the second is for us."""
 
     def __init__(self) -> None:
-        """Start with none."""
+        """Start with none, and no program."""
         self.count = 0
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def pass_on(self, number: int) -> None:
+        """Send a signal to the program, once there is one."""
+        if self._child:
+            self._child.send_signal(number)
+        else:
+            self._early.append(number)
+
+    def started(self, child: subprocess.Popen[bytes]) -> None:
+        """Take the program that signals are meant for."""
+        self._child = child
+        for number in self._early:
+            child.send_signal(number)
 
 
 @contextmanager
-def signals_passed_on(child: subprocess.Popen[bytes]) -> Iterator[Interrupts]:
-    """While inside, signals meant for the program reach it, and do not end the recording."""
+def signals_passed_on() -> Iterator[Interrupts]:
+    """While inside, signals meant for the program reach it, and do not end the recording.
+
+    To be entered before the program starts: it may be done, and signalled, before we are back.
+    """
     interrupts = Interrupts()
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         interrupts.count += 1
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        child.send_signal(number)
+        interrupts.pass_on(number)
 
     handlers = dict.fromkeys(_PASSED_ON, pass_on) | {
         signal.SIGINT: interrupt,

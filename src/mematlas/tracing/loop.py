@@ -41,8 +41,9 @@ def run(
     check_program(program)
     with session_directory(ROOM * settings.ring_bytes) as session:
         collector = open_collector(session, settings)
-        process = child.start(command, program, session)
-        with child.signals_passed_on(process) as interrupts:
+        with child.signals_passed_on() as interrupts:
+            process = child.start(command, program, session)
+            interrupts.started(process)
             failure = None
             try:
                 follower = Follower(
