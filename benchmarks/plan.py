@@ -92,6 +92,8 @@ def workloads(folder: Path, *, quick: bool) -> list[Workload]:
         python("objects", 300_000),
         python("json_round_trip", 60_000),
         python("arrays", 60),
+        python("check_types", 3),
+        python("highlight", 60),
     ]
 
 

@@ -281,9 +281,10 @@ def test_csv_reads_back(recording: Path, rows: str) -> None:
 def test_a_run_of_several_processes(traced: Run, tmp_path: Path) -> None:
     """Stacks of several processes stay apart: each has its process as a root."""
     code = (
-        "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = bytearray(1 << 22)'])"
+        "import subprocess, sys\n"
+        "subprocess.run([sys.executable, '-I', '-S', '-c', 'x = bytearray(1 << 22)'])"
     )
-    traced(sys.executable, "-c", code, options=("--exact",))
+    traced(sys.executable, "-I", "-S", "-c", code, options=("--exact",))
     path, table = export(tmp_path / "run.atlas", "collapsed", "c.txt", by="allocated")
     roots = {line.split(";")[0] for line in path.read_text().splitlines()}
     assert len(roots) == len(table.processes()) == 2
