@@ -221,17 +221,17 @@ static uint64_t head_end(const struct span *block)
 	return most < block->end ? most : block->end;
 }
 
-/* From the head of a block to the last one that fits; a read ends before what is not there. */
+/* From the head of a block to the last one that fits, all resident: nothing is to be brought back from swap
+ * for this. */
 static void read_window(struct census *census, struct window *window, const struct spans *blocks,
-			size_t at)
+			size_t at, const struct run *pages)
 {
 	uint64_t start = blocks->items[at].start, end = start;
 
-	for (; at < blocks->count && head_end(&blocks->items[at]) <= start + WINDOW; at++) {
-		if (blocks->items[at].start > end + TRACE_PAGE)
-			break; /* what lies between is nobody's to touch */
+	uint64_t most = start + WINDOW < pages->end ? start + WINDOW : pages->end;
+
+	for (; at < blocks->count && head_end(&blocks->items[at]) <= most; at++)
 		end = head_end(&blocks->items[at]);
-	}
 	struct iovec to = {window->bytes, end - start};
 	struct iovec from = {(void *)(uintptr_t)start, end - start};
 	ssize_t got = process_vm_readv(census->pid, &to, 1, &from, 1, 0);
@@ -242,16 +242,16 @@ static void read_window(struct census *census, struct window *window, const stru
 }
 
 static void look_at(struct census *census, struct window *window, const struct spans *blocks,
-		    size_t at)
+		    size_t at, const struct run *pages)
 {
 	const struct span *block = &blocks->items[at];
 	uint64_t head[HEAD_WORDS];
 	uint64_t end = head_end(block) & ~7ull;
 
-	if (end < block->start + 16 || (block->start & 7))
+	if (end < block->start + 16 || (block->start & 7) || end > pages->end)
 		return;
 	if (block->start < window->start || end > window->end)
-		read_window(census, window, blocks, at);
+		read_window(census, window, blocks, at, pages);
 	if (end > window->end)
 		return;
 	memcpy(head, window->bytes + (block->start - window->start), end - block->start);
@@ -260,19 +260,60 @@ static void look_at(struct census *census, struct window *window, const struct s
 		count(census, block, type);
 }
 
-static void look_at_all(struct census *census, struct window *window)
+/* Keeps the resident ones, as long as they can be. */
+static void join_resident(struct runs *runs)
 {
-	struct spans blocks;
+	size_t kept = 0;
 
-	census->error = spans_of_blocks(&census->process->state.blocks, &blocks);
-	size_t step = blocks.count / MOST_LOOKS + 1;
+	for (size_t i = 0; i < runs->count; i++) {
+		const struct run *run = &runs->items[i];
+		if (!(run->state & PAGES_RESIDENT))
+			continue;
+		if (kept && runs->items[kept - 1].end == run->start)
+			runs->items[kept - 1].end = run->end;
+		else
+			runs->items[kept++] = *run;
+	}
+	runs->count = kept;
+}
+
+static void look_at_resident(struct census *census, struct window *window,
+			     const struct spans *blocks, const struct runs *runs)
+{
+	size_t step = blocks->count / MOST_LOOKS + 1, run = 0;
+
 	census->each = (double)step;
-	for (size_t i = 0; i < blocks.count && !census->error; i += step) {
-		look_at(census, window, &blocks, i);
+	for (size_t i = 0; i < blocks->count && !census->error; i += step) {
+		uint64_t start = blocks->items[i].start;
+		while (run < runs->count && runs->items[run].end <= start)
+			run++;
+		if (run == runs->count)
+			break;
+		const struct run *pages = &runs->items[run];
+		if (pages->start <= start)
+			look_at(census, window, blocks, i, pages);
 		if (i % 65536 == 0)
 			collector_beat(census->collector);
 	}
+}
+
+static void look_at_all(struct census *census, struct window *window)
+{
+	struct vmas vmas = {0};
+	struct runs runs = {0};
+	struct spans blocks = {0};
+
+	census->error = vmas_read(census->process->dir, &vmas);
+	if (!census->error)
+		census->error = runs_read(census->collector, census->process->dir, &vmas, &runs);
+	if (!census->error)
+		census->error = spans_of_blocks(&census->process->state.blocks, &blocks);
+	join_resident(&runs);
+	if (!census->error)
+		look_at_resident(census, window, &blocks, &runs);
 	free(blocks.items);
+	free(runs.items);
+	vmas_free(&vmas);
 }
 
 static int64_t list(const struct census *census, struct mematlas_object *rows, uint64_t room)
