@@ -1,0 +1,100 @@
+/* Objects by type, of a "Python" that is this test's own memory: what is an object, what only looks like
+ * one, and what is not there to be read. */
+#include <errno.h>
+
+#include "producer.h"
+
+#define OBJECTS 40u
+#define TYPE_WORDS 22
+
+static uint64_t metatype[TYPE_WORDS], derived[TYPE_WORDS], plain[TYPE_WORDS], abstract[TYPE_WORDS];
+static uint64_t nameless[TYPE_WORDS], wild[TYPE_WORDS];
+
+static void make_type(uint64_t *type, const uint64_t *of, const char *name, uint64_t flags)
+{
+	type[0] = 1;
+	type[1] = (uintptr_t)of;
+	type[3] = (uintptr_t)name;
+	type[21] = flags;
+}
+
+static void check_type(const struct mematlas_object *rows, int64_t count,
+		       char (*names)[MEMATLAS_TYPE_NAME], const char *name, double bytes,
+		       double objects)
+{
+	double found_bytes = 0, found = 0;
+
+	for (int64_t i = 0; i < count; i++) {
+		if (strcmp(names[rows[i].type], name) != 0)
+			continue;
+		found_bytes += rows[i].bytes;
+		found += rows[i].count;
+	}
+	CHECK(found_bytes == bytes && found == objects);
+}
+
+/* Words of a block, and what is to be seen in it. */
+static void place(struct producer *p, uint64_t *block, unsigned words, unsigned at, uint64_t count,
+		  const uint64_t *type)
+{
+	static uint64_t time = 1;
+
+	block[at] = count;
+	block[at + 1] = (uintptr_t)type;
+	put_alloc(p, 0, time++, TRACE_PYOBJECT, (uintptr_t)block, words * 8, 1, 0);
+}
+
+int main(void)
+{
+	static struct mematlas_object rows[256];
+	static char names[64][MEMATLAS_TYPE_NAME];
+	char directory[64];
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 1);
+
+	make_type(metatype, metatype, "type", 1ull << 31);
+	make_type(derived, metatype, "Meta", 1ull << 31);
+	make_type(plain, metatype, "Plain", 0);
+	make_type(abstract, derived, "Abstract", 0);
+	make_type(nameless, metatype, "", 0);
+	make_type(wild, metatype, (const char *)16, 0);
+	p.process->python_version = 0x030b00f0;
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+
+	char *pages =
+		mmap(NULL, 64 << 10, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	CHECK(pages != MAP_FAILED);
+	uint64_t *at = (uint64_t *)pages;
+	for (unsigned i = 0; i < OBJECTS; i++, at += 80) {
+		uint64_t self = (uintptr_t)at;
+		place(&p, at, 8, 0, 1 + i, plain); /* nothing before it */
+		place(&p, at + 8, 8, 2, 1 | 0x5ull << 48, abstract); /* links; 3.14's flags */
+		place(&p, at + 16, 6, 4, 0xffffffff, derived); /* a dict, too; immortal */
+		place(&p, at + 24, 8, 0, 0, plain); /* no count: freed */
+		place(&p, at + 32, 8, 0, self, plain); /* an array of pointers */
+		place(&p, at + 40, 8, 0, 1, at); /* its type is no type */
+		place(&p, at + 48, 8, 0, 1, nameless);
+		place(&p, at + 56, 8, 0, 1, wild);
+		place(&p, at + 64, 8, 0, 1, (const uint64_t *)8);
+		place(&p, at + 72, 8, 0, 1, (const uint64_t *)0x7fff00000000ull);
+	}
+	/* In pages that are not there any more, and one never touched. */
+	char *gone = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	place(&p, (uint64_t *)gone, 8, 0, 1, plain);
+	put_alloc(&p, 0, 100000, TRACE_PYOBJECT, (uintptr_t)gone + 4096, 64, 1, 0);
+	CHECK(munmap(gone, 4096) == 0);
+	poll_all(collector);
+
+	int64_t count = mematlas_collector_objects(collector, 0, rows, 256, names, 64);
+	CHECK(count == 3);
+	check_type(rows, count, names, "Plain", OBJECTS * 64, OBJECTS);
+	check_type(rows, count, names, "Abstract", OBJECTS * 64, OBJECTS);
+	check_type(rows, count, names, "Meta", OBJECTS * 48, OBJECTS);
+	CHECK(mematlas_collector_objects(collector, 7, rows, 256, names, 64) == -ESRCH);
+	CHECK(mematlas_collector_objects(collector, 0, rows, 2, names, 1) == 2);
+	p.process->python_version = 0;
+	CHECK(mematlas_collector_objects(collector, 0, rows, 256, names, 64) == 0);
+	session_end(collector, directory);
+	return 0;
+}
