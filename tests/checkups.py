@@ -7,7 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mematlas.model.doctor import Heaps, HeapUse, HostState, NodePages, ProcessState
+from mematlas.model.doctor import HostState, NodePages, ProcessState
+from mematlas.model.glibc_heap import Heaps, HeapUse
 from mematlas.model.mappings import Outcome
 from mematlas.model.process import Limit, ProcessFacts, Status, Thread
 from mematlas.model.processes import ProcessRow

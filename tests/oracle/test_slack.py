@@ -67,6 +67,21 @@ def test_python_objects_pin_pages(tmp_path: Path) -> None:
     assert abs(pinned - expected) <= 0.05 * expected  # others' objects lie on some of those pages
 
 
+@pytest.mark.parametrize("options", [(), ("--exact",)])
+def test_heaps_are_what_the_c_library_says(
+    build: Build, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Sampled too, free and used bytes of both heaps are those of mallinfo2(), but for thread caches."""
+    run = trace(tmp_path / "a.atlas", (build("heap_holes"),), *options)
+    used, free = map(int, run.outcome.stdout.split())
+    heaps = run.report["heaps"]
+    assert sorted(each["main"] for each in heaps) == [False, True]
+    cached = 2 * 7 * 64 * 1040  # seven blocks of each size that a thread may keep for itself
+    assert abs(sum(each["in_use"] for each in heaps) - used) < cached
+    assert abs(sum(each["free"] for each in heaps) - free) < cached
+    assert 0.7 * free < sum(each["trimmable"] for each in heaps) <= free
+
+
 def test_sampled_runs_do_not_guess(build: Build, tmp_path: Path) -> None:
     """What lies beside a block is unknown where not every block is: null, not 0."""
     run = trace(tmp_path / "a.atlas", (build("fragments"),), "--interval", "200ms")

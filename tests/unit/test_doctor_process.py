@@ -9,7 +9,8 @@ import pytest
 
 from checkups import BASE, CODE, GIB, MIB, heap, host, mapping, node, process
 from mematlas.analysis import doctor
-from mematlas.model.doctor import Finding, FixKind, Heaps, NodePages, ProcessState, Severity
+from mematlas.model.doctor import Finding, FixKind, NodePages, ProcessState, Severity
+from mematlas.model.glibc_heap import Heaps
 
 SMALL = mapping(BASE, 256 * MIB, Rss=256 * MIB)
 ADVISED = mapping(BASE, 256 * MIB, flags="rd wr hg", Rss=256 * MIB, AnonHugePages=250 * MIB)

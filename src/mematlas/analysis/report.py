@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from mematlas.model.glibc_heap import HeapUse
     from mematlas.model.recording import Pins, Process, Recording, Rows, Snapshot
     from mematlas.model.report import StackFigures
 
@@ -72,6 +73,7 @@ def make_report(
         cold=_cold(recording, wanted),
         slack=_slack(recording, peak),
         first_touch=first_touch(recording, wanted),
+        heaps=_heaps(recording, wanted),
         objects=find_object_types(recording, wanted),
     )
 
@@ -123,6 +125,11 @@ def _pins(recording: Recording, looks: Sequence[Snapshot]) -> list[Pins]:
     """Find what kept slack resident at these looks, where that is known."""
     found = (recording.pins.get((each.process, each.time_s)) for each in looks)
     return [each for each in found if each]
+
+
+def _heaps(recording: Recording, wanted: set[int]) -> tuple[HeapUse, ...] | None:
+    found = [recording.heaps[index] for index in sorted(wanted & set(recording.heaps))]
+    return tuple(heap for each in found for heap in each.heaps) if found else None
 
 
 def _cold(recording: Recording, wanted: set[int]) -> ColdSpell | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mematlas.model.glibc_heap import Heaps
     from mematlas.model.leaks import Leaks
     from mematlas.model.process import ProcessFacts
     from mematlas.model.processes import ProcessRow
@@ -164,27 +165,6 @@ class NodePages:
     start: int
     policy: str
     nodes: dict[int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class HeapUse:
-    """One heap of glibc's malloc as its own chunk headers tell. Bytes."""
-
-    start: int
-    size: int
-    in_use: int  # chunks in use, thread caches counted among them
-    free: int
-    trimmable: int  # resident pages wholly inside free chunks: what malloc_trim gives back
-    main: bool
-    top: int = 0  # the free chunk at its end
-
-
-@dataclass(frozen=True, slots=True)
-class Heaps:
-    """All heaps found in a process; `unread` says why some could not be walked."""
-
-    heaps: tuple[HeapUse, ...]
-    unread: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

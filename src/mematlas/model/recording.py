@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from mematlas.model.glibc_heap import HeapUse
+
     Rows = NDArray[np.void]
 
 LIFETIMES = (
@@ -296,6 +298,15 @@ class Objects:
 
 
 @dataclass(frozen=True, slots=True)
+class GlibcHeaps:
+    """Heaps of the C library in one process at its end, or when it was detached."""
+
+    process: int
+    time_s: float
+    heaps: tuple[HeapUse, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Touches:
     """The page faults sampled in one process: who touched memory first."""
 
@@ -353,6 +364,7 @@ class Recording:
     lives: dict[int, Rows] = field(default_factory=dict)  # LIVES_DTYPE
     ages: dict[int, Ages] = field(default_factory=dict)
     cold: dict[int, Cold] = field(default_factory=dict)  # the last of each process, if asked for
+    heaps: dict[int, GlibcHeaps] = field(default_factory=dict)  # where glibc's malloc is used
     objects: dict[int, Objects] = field(
         default_factory=dict
     )  # of Python processes that were looked at

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mematlas.model.glibc_heap import HeapUse
     from mematlas.model.recording import Frame, Part, Sampling, SlackPart
 
 METRICS = (
@@ -189,4 +190,5 @@ class Report:
         None  # at the account's moment; None: sampled, or not seen
     )
     first_touch: FirstTouch | None = None  # None: page faults were not sampled
+    heaps: tuple[HeapUse, ...] | None = None  # of glibc at the end, all processes; None: not known
     objects: tuple[ObjectType, ...] | None = None  # None: no Python, or it was not looked at

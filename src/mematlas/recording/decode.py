@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mematlas.model import recording as model
+from mematlas.model.glibc_heap import HeapUse
 from mematlas.recording import format as atlas
 from mematlas.recording.amounts import (
     amount_of,
@@ -142,6 +143,23 @@ def _read_objects(pieces: Pieces, facts: Facts, data: memoryview) -> None:
     pieces.objects[process] = model.Objects(process, number_of(facts["time_s"]), names, rows)
 
 
+def _read_heaps(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+    process = int(facts["process"])
+    heaps = tuple(
+        HeapUse(
+            start=amount_of(start),
+            size=amount_of(size),
+            in_use=amount_of(in_use),
+            free=amount_of(free),
+            trimmable=amount_of(trimmable),
+            main=bool(main),
+            top=amount_of(top),
+        )
+        for start, size, in_use, free, trimmable, main, top in facts["heaps"]
+    )
+    pieces.heaps[process] = model.GlibcHeaps(process, number_of(facts["time_s"]), heaps)
+
+
 def _read_timeline(pieces: Pieces, facts: Facts, data: memoryview) -> None:
     rows = np.frombuffer(data, model.TIMELINE_DTYPE)
     pieces.timeline.setdefault(int(facts["process"]), []).append(rows)
@@ -207,6 +225,7 @@ DECODERS: dict[bytes, Callable[[Pieces, Facts, memoryview], None]] = {
     atlas.AGES: _read_ages,
     atlas.COLD: _read_cold,
     atlas.OBJECTS: _read_objects,
+    atlas.HEAPS: _read_heaps,
     atlas.TIMELINE: _read_timeline,
     atlas.TOUCHES: _read_touches,
     atlas.FRAMES: _read_frames,

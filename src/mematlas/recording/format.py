@@ -32,11 +32,14 @@ AGES = b"AGES"
 PINS = b"PINS"
 COLD = b"COLD"
 OBJECTS = b"OBJS"
+HEAPS = b"HEAP"
 TIMELINE = b"TIME"
 TOUCHES = b"TOUC"
 FRAMES = b"FRAM"
 NOTES = b"NOTE"
 END = b"END "
+
+HEAP_FACTS = ("start", "size", "in_use", "free", "trimmable", "main", "top")
 
 COMPRESSED = 1  # flag: the payload is a zlib stream
 _COMPRESS_FROM = 512

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from mematlas.model.recording import Ages, Cold, Objects, Recording, Snapshot
+    from mematlas.model.recording import Ages, Cold, Recording, Snapshot
 
 
 def write_merged(
@@ -121,7 +121,7 @@ def _write_figures(
     if ages := recording.ages.get(old):
         _write_ages(writer, ages, new, later_s)
     _write_cold(writer, recording.cold.get(old), new, later_s)
-    _write_objects(writer, recording.objects.get(old), new, later_s)
+    _write_end(writer, recording, old, new, later_s)
     if touches := recording.touches.get(old):
         writer.touches(
             new,
@@ -165,8 +165,11 @@ def _write_ages(writer: Writer, ages: Ages, new: int, later_s: float) -> None:
     writer.ages(new, time_s=ages.time_s + later_s, cell_s=ages.cell_s, rows=rows.tobytes())
 
 
-def _write_objects(writer: Writer, objects: Objects | None, new: int, later_s: float) -> None:
-    if objects:
+def _write_end(writer: Writer, recording: Recording, old: int, new: int, later_s: float) -> None:
+    """Write what was looked at when the process ended."""
+    if heaps := recording.heaps.get(old):
+        writer.heaps(new, time_s=heaps.time_s + later_s, heaps=heaps.heaps)
+    if objects := recording.objects.get(old):
         time_s = objects.time_s + later_s
         writer.objects(new, time_s=time_s, names=objects.names, rows=objects.rows.tobytes())
 

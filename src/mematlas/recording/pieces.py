@@ -85,6 +85,7 @@ class Pieces:
     ages: dict[int, model.Ages] = field(default_factory=dict)
     cold: dict[int, model.Cold] = field(default_factory=dict)
     objects: dict[int, model.Objects] = field(default_factory=dict)
+    heaps: dict[int, model.GlibcHeaps] = field(default_factory=dict)
     packed_pins: dict[tuple[int, float], tuple[int, bytes]] = field(default_factory=dict)
     pins: dict[tuple[int, float], model.Pins] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -111,6 +112,7 @@ class Pieces:
             pins=self.pins,
             cold=self.cold,
             objects=self.objects,
+            heaps=self.heaps,
             notes=self.notes,
             complete=self.complete,
         )

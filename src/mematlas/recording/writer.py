@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from os import PathLike
 
+    from mematlas.model.glibc_heap import HeapUse
     from mematlas.model.recording import Code, Frame, Module, Part, PartKind, Process, Sampling
 
 NODE_BYTES = 16
@@ -151,6 +152,11 @@ class Writer:
         """Write what types of Python objects were live; the rows are OBJECTS_DTYPE and replace those before."""
         facts = {"process": process, "time_s": time_s, "names": list(names)}
         self._chunk(atlas.OBJECTS, facts, rows)
+
+    def heaps(self, process: int, *, time_s: float, heaps: Iterable[HeapUse]) -> None:
+        """Write the heaps of the C library, instead of those before."""
+        rows = [[getattr(each, name) for name in atlas.HEAP_FACTS] for each in heaps]
+        self._chunk(atlas.HEAPS, {"process": process, "time_s": time_s, "heaps": rows})
 
     def lives(self, process: int, rows: bytes | memoryview) -> None:
         """Write how long freed blocks lived; LIVES_DTYPE rows that replace those before."""

@@ -6,9 +6,12 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mematlas.errors import MematlasError
+from mematlas.model.glibc_heap import Heaps
 from mematlas.model.recording import Code, Module, Part, PartKind, Process
 from mematlas.native import Faults
-from mematlas.sources import cold
+from mematlas.sources import cold, glibc_heap
+from mematlas.sources.process import open_process
 from mematlas.tracing import child
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
 _TOTALS_GAP_S = 1.0
+_MOST_HEAP = 4 << 30  # bytes whose chunks may be walked while a program waits to exit
 _COLD_BUDGET = 0.05  # share of the time that looking for cold pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
 
@@ -61,6 +65,7 @@ class ProcessRecorder:
             account = None
         objects = self._look_at_objects() if trigger == "exit" else None
         if trigger == "exit":
+            self._write_heaps()
             self._collector.release(self._index)
         if objects:
             self._write_objects(*objects)
@@ -128,6 +133,7 @@ class ProcessRecorder:
         if not self.ended:
             if objects := self._look_at_objects():
                 self._write_objects(*objects)
+            self._write_heaps()
             self._write_names()
             self._write_totals()
             self.flush_timeline()
@@ -155,6 +161,17 @@ class ProcessRecorder:
         except OSError:  # gone, or the program's right to hide
             return None
         return (self._collector.now_s(), names, rows) if rows else None
+
+    def _write_heaps(self) -> None:
+        try:
+            with open_process(self.pid) as process:
+                mappings = glibc_heap.read_mappings(process)
+                size = sum(each.end - each.start for each in mappings if each.name == b"[heap]")
+                found = glibc_heap.read_heaps(process, mappings) if size <= _MOST_HEAP else ""
+        except (OSError, MematlasError):  # gone, or the program's right to hide
+            return
+        if isinstance(found, Heaps):
+            self._writer.heaps(self._index, time_s=self._collector.now_s(), heaps=found.heaps)
 
     def _write_objects(self, time_s: float, names: list[str], rows: bytes) -> None:
         self._write_names()

@@ -62,6 +62,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "cold": report.cold and asdict(report.cold),
             "slack": report.slack and [asdict(each) for each in report.slack],
             "first_touch": _first_touch(report.first_touch),
+            "heaps": report.heaps and [asdict(each) for each in report.heaps],
             "objects": report.objects and [asdict(each) for each in report.objects],
             "by": by,
             "stacks_total": len(ranked),

@@ -77,7 +77,7 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
     """Give the parts of the report, in their order; one that has nothing to say is empty."""
     report = page.report
     return [
-        *(_header(page), _account(page), _slack(page), _cold(page)),
+        *(_header(page), _account(page), _slack(page), _heaps(page), _cold(page)),
         *(_timeline(page), _lines(page, top)),
         first_touch(report.first_touch, page.frames, top),
         _objects(page, top),
@@ -192,6 +192,22 @@ def _slack(page: Page) -> Text:
         )
         text.append("\n").append_text(page.hanging(Text("  "), Text(parts, "dim"), 2))
     return text
+
+
+def _heaps(page: Page) -> Text:
+    """Show what glibc's malloc held at the end; nothing where that was little."""
+    heaps = page.report.heaps or ()
+    free = sum(each.free for each in heaps)
+    if free < _LITTLE:
+        return Text()
+    used, trimmable = (
+        sum(getattr(each, name) for each in heaps) for name in ("in_use", "trimmable")
+    )
+    arenas = sum(not each.main for each in heaps)
+    said = f"{format_bytes(used)} in use and {format_bytes(free)} free in chunks"
+    said += f" of {names.count(len(heaps), 'heap')}" if arenas else ""
+    said += f"; malloc_trim() would give back {format_bytes(trimmable)}"
+    return page.hanging(title("glibc heap"), Text("  at the end " + said, "dim"), 4)
 
 
 def _objects(page: Page, top: int) -> Text:
