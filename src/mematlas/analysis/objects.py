@@ -50,9 +50,12 @@ def _add(
         {index: Stacks(recording.nodes.get(index), recording.frames.get(index, {}))},
     )
     which, frames = table.owners()
-    for row, number in zip(rows, which.tolist(), strict=True):
-        name = objects.names[row["type"]]
-        figures = np.array([row["bytes"], row["count"], row["variance"]])
+    made, place = np.unique(
+        rows["type"].astype(np.int64) * max(len(frames), 1) + which, return_inverse=True
+    )
+    columns = [np.bincount(place, rows[name], len(made)) for name in ("bytes", "count", "variance")]
+    for key, figures in zip(made.tolist(), np.stack(columns, axis=1), strict=True):
+        name, owner = objects.names[key // len(frames)], frames[key % len(frames)]
         sums[name] = sums.get(name, np.zeros(3)) + figures
         by_owner = owners.setdefault(name, {})
-        by_owner[frames[number]] = by_owner.get(frames[number], 0.0) + float(row["bytes"])
+        by_owner[owner] = by_owner.get(owner, 0.0) + float(figures[0])
