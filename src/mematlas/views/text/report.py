@@ -207,7 +207,8 @@ def _heaps(page: Page) -> Text:
     said = f"{format_bytes(used)} in use and {format_bytes(free)} free in chunks"
     said += f" of {names.count(len(heaps), 'heap')}" if arenas else ""
     said += f"; malloc_trim() would give back {format_bytes(trimmable)}"
-    return page.hanging(title("glibc heap"), Text("  at the end " + said, "dim"), 4)
+    text = title("glibc heap", "at the end, by the headers of its chunks")
+    return text.append("\n").append_text(page.hanging(Text("  "), Text(said), 2))
 
 
 def _objects(page: Page, top: int) -> Text:
@@ -237,7 +238,8 @@ def _cold(page: Page) -> Text:
     spell = page.report.cold
     if spell is None:
         return Text()
-    text = page.hanging(title("Cold"), Text("  " + names.cold(spell), "dim"), 4)
+    text = title("Cold").append("\n")
+    text.append_text(page.hanging(Text("  "), Text(names.cold(spell), "dim"), 2))
     for line in sorted(page.ranked, key=lambda line: -line.bytes["cold"])[:3]:
         if size := line.bytes["cold"]:
             first = Text("  ").append(format_bytes(size).rjust(_NUMBER), "bold").append("  ")
