@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import duration, positive, size
-from mematlas.errors import MematlasError, UsageError
+from mematlas.errors import MematlasError, TargetError, UsageError
 from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, Settings
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ def run(arguments: argparse.Namespace) -> int:
             duration_s=arguments.duration,
             begun=lambda: _say_begun(arguments.pid, path, arguments.duration),
         )
+    except ProcessLookupError:
+        raise TargetError(f"process {arguments.pid} ended before it could be attached to") from None
     except OSError as error:
         raise MematlasError(f"{path}: {error.strerror or error}") from None
     sum_up(writer, path)
