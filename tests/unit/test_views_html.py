@@ -18,10 +18,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
+from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS, Report
 from mematlas.views.html import bundle, render_html
 from mematlas.views.html.diff import render_diff_html
-from mematlas.views.html.trie import Trie, build, varints
+from mematlas.views.html.trie import Grown, Source, Trie, varints
 
 ASSETS = Path(bundle.__file__).parent / "assets"
 CODES = [bundle.REPORT, bundle.DIFF, bundle.BENCH, bundle.PAGE_MAP]
@@ -177,8 +178,8 @@ def paths(trie: Trie) -> dict[tuple[Any, ...], list[int]]:
 
 def tree(report: Report, fold: float) -> Trie:
     """Make the trie of a report's stacks."""
-    rows = ((each.frames, [each.metric(name) for name in METRICS]) for each in report.stacks)
-    return build(rows, len(METRICS), fold)
+    source = Source(StackTable.of(report.stacks), {})
+    return Grown([source], len(METRICS), fold).folded(fold)
 
 
 def test_an_unfolded_trie_has_the_stacks_and_nothing_else() -> None:

@@ -6,19 +6,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mematlas.analysis.ownership import owner
+from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS
 from mematlas.units import format_bytes
 from mematlas.views import names, timeline
 from mematlas.views.html import bundle
 from mematlas.views.html.markup import flame_section, page, safe, section, sized, switch, tag
-from mematlas.views.html.payload import pack, path_of
+from mematlas.views.html.payload import pack
+from mematlas.views.html.trie import Grown, Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.model.diff import Change, Diff
     from mematlas.model.recording import Frame
-    from mematlas.views.html.payload import Frames, Paths
+    from mematlas.views.html.payload import Frames
 
 _LINES, _SHOWN = 300, 25
 _POINTS = 800
@@ -205,18 +207,13 @@ def _payload(diff: Diff, directory: str) -> str:
             "timelines": _timelines(diff),
         }
 
-    return pack(lambda: _paths(diff), 2 * len(METRICS), head, directory)
-
-
-def _paths(diff: Diff) -> Paths:
-    """Give both runs' stacks, bytes before in the first half of the rows, bytes after in the second."""
-    same = _Same(diff.ignore_lines)
-    nothing = [0] * len(METRICS)
-    for side, report in enumerate(diff.reports):
-        for stack in report.stacks:
-            bytes_ = [max(0, stack.metric(name)) for name in METRICS]
-            path = [same.frame(each) for each in path_of(stack)]
-            yield path, (nothing + bytes_ if side else bytes_ + nothing)
+    # Bytes before in the first half of the rows, bytes after in the second.
+    sources = [
+        Source(StackTable.of(report.stacks), {}, side * len(METRICS))
+        for side, report in enumerate(diff.reports)
+    ]
+    grown = Grown(sources, 2 * len(METRICS), same=_Same(diff.ignore_lines).frame)
+    return pack(grown, head, directory)
 
 
 class _Same:
@@ -224,12 +221,10 @@ class _Same:
 
     def __init__(self, ignore_lines: bool) -> None:
         self._ignore_lines = ignore_lines
-        self._frames: dict[object, Frame | str] = {}
+        self._frames: dict[object, Frame] = {}
 
-    def frame(self, frame: Frame | str) -> Frame | str:
+    def frame(self, frame: Frame) -> Frame:
         """Give the frame that stands for this one."""
-        if isinstance(frame, str):
-            return frame
         line = None if self._ignore_lines else frame.line
         key = (frame.function, frame.file or frame.module or "", line)
         found = self._frames.get(key)

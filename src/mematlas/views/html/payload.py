@@ -11,18 +11,18 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mematlas.analysis.lines import tier
+from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS
 from mematlas.views import names
-from mematlas.views.html.trie import FOLD, Trie, build, varints
+from mematlas.views.html.trie import FOLD, Grown, Trie, varints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
     from mematlas.model.recording import Frame
-    from mematlas.model.report import Report, StackFigures
+    from mematlas.model.report import Report
 
     Head = Callable[["Frames"], dict[str, Any]]
-    Paths = Iterable[tuple[Sequence[Frame | str], Sequence[int]]]
 
 LARGEST = 1_250_000
 """Bytes of base64 above which more is folded: with the code the file stays below 1.5 MB."""
@@ -37,14 +37,9 @@ def metrics() -> list[dict[str, str]]:
     ]
 
 
-def path_of(stack: StackFigures) -> tuple[Frame | str, ...]:
-    """Give a stack's way, leaf first."""
-    return stack.frames or ("stack not seen",)
-
-
 def roots_of(report: Report) -> dict[int, str]:
     """Name the processes, if more than one is to be kept apart."""
-    if len({stack.process for stack in report.stacks}) < 2:
+    if len(StackTable.of(report.stacks).processes()) < 2:
         return {}
     return {
         line.index: f"{names.shorten(names.clean(line.command), 200)} ({line.pid})"
@@ -52,11 +47,11 @@ def roots_of(report: Report) -> dict[int, str]:
     }
 
 
-def pack(paths: Callable[[], Paths], rows: int, head: Head, directory: str) -> str:
+def pack(grown: Grown, head: Head, directory: str) -> str:
     """Pack stacks and what else the page reads; fold more of the stacks where it would be too large."""
     fold = FOLD
     while True:
-        packed = _pack(build(paths(), rows, fold), head, Frames(directory))
+        packed = _pack(grown.folded(fold), head, Frames(directory))
         if len(packed) <= LARGEST or fold > 0.1:
             return packed
         fold *= 2

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mematlas.analysis.lines import RUNTIME, Line, owner, tier
+from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS
 from mematlas.views import names, timeline
-from mematlas.views.html.payload import pack, path_of, roots_of
+from mematlas.views.html.payload import pack, roots_of
+from mematlas.views.html.trie import Grown, Source
 
 if TYPE_CHECKING:
     from mematlas.model.report import Report
     from mematlas.model.spans import Spans
-    from mematlas.views.html.payload import Frames, Paths
+    from mematlas.views.html.payload import Frames
 
 _LINES = 1000
 _POINTS = 1000
@@ -25,7 +27,7 @@ def report_payload(
     report: Report, ranked: list[Line], directory: str, spans: Spans | None = None
 ) -> str:
     """Pack a report."""
-    roots = roots_of(report)
+    source = Source(StackTable.of(report.stacks), roots_of(report))
 
     def head(table: Frames) -> dict[str, Any]:
         return {
@@ -35,7 +37,7 @@ def report_payload(
             "spans": _spans(spans, table) if spans else None,
         }
 
-    return pack(lambda: _paths(report, roots), len(METRICS), head, directory)
+    return pack(Grown([source], len(METRICS)), head, directory)
 
 
 def _spans(spans: Spans, table: Frames) -> dict[str, Any]:
@@ -45,13 +47,6 @@ def _spans(spans: Spans, table: Frames) -> dict[str, Any]:
         "lines": [-1 if frame is None else table.number(frame) for frame in spans.lines],
         "rows": [[s.line, s.born, s.died, int(s.held), s.bytes] for s in spans.spans[:_SPANS]],
     }
-
-
-def _paths(report: Report, roots: dict[int, str]) -> Paths:
-    for stack in report.stacks:
-        root = roots.get(stack.process)
-        path = path_of(stack) if root is None else (*path_of(stack), root)
-        yield path, [max(0, stack.metric(name)) for name in METRICS]
 
 
 def _line(line: Line, table: Frames) -> dict[str, Any]:

@@ -8,19 +8,26 @@ folded into its caller, so no byte is lost.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from mematlas.model.report import METRICS
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from mematlas.analysis.table import StackTable
     from mematlas.model.recording import Frame
+
+    Floats = NDArray[np.float64]
 
 FOLD = 1e-5
 """Of a metric's total: a box this narrow is less than a hundredth of a pixel."""
+_FINER = 8  # small siblings may be of one line, and together large enough
 
 
 @dataclass(slots=True)
@@ -33,82 +40,117 @@ class Trie:
     frames: list[Frame | str]  # a str is the name of a process; frames[0] is "all"
 
 
-class _Growing:
-    """A trie in the order in which stacks arrive: parents before children."""
+class Source(NamedTuple):
+    """Stacks to be drawn: which processes get a root of their own, and the row of their first metric."""
 
-    def __init__(self, rows: int) -> None:
-        self._rows = rows
-        self.parent = [0]
-        self.frame = [0]
-        self.depth = [0]
-        self.own = [[0] * rows]
-        self.frames: list[Frame | str] = ["all"]
+    table: StackTable
+    roots: Mapping[int, str]
+    first: int = 0
+
+
+class Grown:
+    """The trie of some sources, before what is too small is folded."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        rows: int,
+        fold: float = FOLD,
+        same: Callable[[Frame], Frame] = lambda frame: frame,
+    ) -> None:
+        """Grow it. What is far below `fold` is left out at once; `same` gives the frame that is drawn for one."""
+        self._same = same
+        self._parent, self._frame, self._depth = [0], [0], [0]
+        self._own = [np.zeros(rows, np.int64)]
+        self._frames: list[Frame | str] = ["all"]
         self._children: dict[tuple[int, int], int] = {}
         self._numbers: dict[Frame | str, int] = {}
-        self._seen: dict[int, int] = {}  # by id: frames are shared, and hashing them is slow
+        totals = np.zeros(rows)
+        for source in sources:
+            for row, name in enumerate(METRICS, source.first):
+                totals[row] += np.maximum(source.table.metric(name), 0).sum()
+        for source in sources:
+            for process in source.table.processes():
+                self._add(source, process, totals, fold / _FINER)
 
-    def add(self, path: Sequence[Frame | str], bytes_: Sequence[int]) -> None:
-        """Add a stack's bytes, one a row, at the end of its path, which is given leaf first."""
-        node = 0
-        for frame in reversed(path):
-            number = self._seen.get(id(frame))
-            if number is None:  # stacks keep their frames alive, so IDs stay true
-                number = self._seen[id(frame)] = self._number(frame)
-            node = self._child(node, number)
-        own = self.own[node]
-        for row, size in enumerate(bytes_):
-            own[row] += size
+    def _add(self, source: Source, process: int, totals: Floats, fold: float) -> None:
+        """Add the stacks of one process. Its own trie is folded before it is put into frames."""
+        paths, first = source.table.paths[process], source.first
+        mine = source.table.process == process
+        nodes, count = source.table.stack[mine], len(paths.parents)
+        own = np.zeros((len(totals), count), np.int64)
+        for row, name in enumerate(METRICS, first):
+            sizes = np.maximum(source.table.metric(name)[mine], 0)
+            own[row] = np.rint(np.bincount(nodes, sizes, count)).astype(np.int64)
+        unseen = own[:, 0].copy()
+        own[:, 0] = 0
+        keep, _ = _fold(paths.parents, paths.depths(), own, totals, fold)
+        frames, which = paths.words_of_nodes()
+        place = np.zeros(count, np.int64)
+        root = source.roots.get(process)
+        place[0] = 0 if root is None else self._child(0, self._number(root))
+        self._own[place[0]] += own[:, 0]
+        numbers = [
+            [self._number(self._same(frame)) for frame in reversed(frames[word])] if some else []
+            for word, some in enumerate(np.bincount(which[keep], minlength=len(frames)).tolist())
+        ]
+        for node in np.flatnonzero(keep).tolist()[1:]:
+            at = int(place[paths.parents[node]])
+            for number in numbers[which[node]]:
+                at = self._child(at, number)
+            place[node] = at
+            self._own[at] += own[:, node]
+        if unseen.any():
+            self._own[self._child(int(place[0]), self._number("stack not seen"))] += unseen
 
     def _number(self, frame: Frame | str) -> int:
-        number = self._numbers.setdefault(frame, len(self.frames))
-        if number == len(self.frames):
-            self.frames.append(frame)
+        number = self._numbers.setdefault(frame, len(self._frames))
+        if number == len(self._frames):
+            self._frames.append(frame)
         return number
 
     def _child(self, node: int, number: int) -> int:
-        child = self._children.setdefault((node, number), len(self.parent))
-        if child == len(self.parent):
-            self.parent.append(node)
-            self.frame.append(number)
-            self.depth.append(self.depth[node] + 1)
-            self.own.append([0] * self._rows)
+        child = self._children.setdefault((node, number), len(self._parent))
+        if child == len(self._parent):
+            self._parent.append(node)
+            self._frame.append(number)
+            self._depth.append(self._depth[node] + 1)
+            self._own.append(np.zeros(len(self._own[0]), np.int64))
         return child
 
-
-def build(
-    stacks: Iterable[tuple[Sequence[Frame | str], Sequence[int]]], rows: int, fold: float = FOLD
-) -> Trie:
-    """Make the trie of paths, leaf first, and their bytes in each row."""
-    grown = _Growing(rows)
-    for path, bytes_ in stacks:
-        grown.add(path, bytes_)
-    parent, depth = np.array(grown.parent), np.array(grown.depth)
-    own = np.array(grown.own, dtype=np.int64).T.copy()
-    keep, weight = _fold(parent, depth, own, fold)
-    order = _preorder(parent, keep, weight)
-    frame = np.array(grown.frame, dtype=np.uint32)[order]
-    used, packed = np.unique(frame, return_inverse=True)
-    frames = [grown.frames[number] for number in used]
-    return Trie(
-        depth[order].astype(np.uint16),
-        packed.astype(np.uint32),
-        own[:, order].astype(np.uint64),
-        frames,
-    )
+    def folded(self, fold: float = FOLD) -> Trie:
+        """Make the trie of what is not too small, root outermost."""
+        parent, depth = np.array(self._parent), np.array(self._depth)
+        own = np.stack(self._own, axis=1)
+        keep, weight = _fold(parent, depth, own, own.sum(axis=1).astype(np.float64), fold)
+        order = _preorder(parent, keep, weight)
+        frame = np.array(self._frame, dtype=np.uint32)[order]
+        used, packed = np.unique(frame, return_inverse=True)
+        return Trie(
+            depth[order].astype(np.uint16),
+            packed.astype(np.uint32),
+            own[:, order].astype(np.uint64),
+            [self._frames[number] for number in used],
+        )
 
 
 def _fold(
-    parent: NDArray[np.int64], depth: NDArray[np.int64], own: NDArray[np.int64], fold: float
-) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    parent: NDArray[np.int64],
+    depth: NDArray[np.int64],
+    own: NDArray[np.int64],
+    totals: Floats,
+    fold: float,
+) -> tuple[NDArray[np.bool_], Floats]:
     """Move what is too small up in `own`; say which nodes are left, and how heavy each is."""
-    levels = [np.flatnonzero(depth == level) for level in range(int(depth.max()), 0, -1)]
+    by_depth = np.argsort(depth, kind="stable")
+    edges = np.searchsorted(depth[by_depth], np.arange(1, int(depth.max()) + 2))
+    levels = [by_depth[low:high] for low, high in pairwise(edges.tolist())][::-1]
     sums = own.copy()
     for level in levels:
         for row in range(len(own)):
             np.add.at(sums[row], parent[level], sums[row][level])
-    totals = sums[:, 0].astype(np.float64)
     shares = np.divide(sums, totals[:, None], out=np.zeros(sums.shape), where=totals[:, None] > 0)
-    weight: NDArray[np.float64] = shares.max(axis=0)
+    weight: Floats = shares.max(axis=0)
     keep = weight >= fold
     keep[0] = True
     for level in levels:
