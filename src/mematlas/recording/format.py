@@ -1,4 +1,4 @@
-"""The .atlas file, version 1: magic, version, then chunks. docs/recording-format.md tells the rest.
+"""The .atlas file, version 2: magic, version, then chunks. docs/recording-format.md tells the rest.
 
 Every number is little-endian. A chunk is a head of 20 bytes (type, flags, payload length, CRC-32)
 and a payload; a payload is the length of its facts, the facts as JSON padded with blanks to a
@@ -12,8 +12,11 @@ import struct
 import zlib
 from typing import Any
 
+from mematlas.model.recording import COLUMNS
+
 MAGIC = b"\x89ATLAS\r\n"
-VERSION = 1
+VERSION = 2
+OLDEST = 1  # that can be read: rows in their own order alone
 START = struct.Struct("<8sII")  # magic, version, 0
 
 HEAD = struct.Struct("<4sIQ")  # type, flags, payload length; followed by
@@ -41,7 +44,22 @@ END = b"END "
 
 HEAP_FACTS = ("start", "size", "in_use", "free", "trimmable", "main", "top")
 
+_COLUMNS_OF = {
+    NODES: "NODE_DTYPE",
+    SNAPSHOT: "SNAPSHOT_DTYPE",
+    TOTALS: "TOTALS_DTYPE",
+    LIVES: "LIVES_DTYPE",
+    AGES: "AGES_DTYPE",
+    PINS: "PINS_DTYPE",
+    COLD: "COLD_DTYPE",
+    OBJECTS: "OBJECTS_DTYPE",
+    TIMELINE: "TIMELINE_DTYPE",
+    TOUCHES: "TOUCHES_DTYPE",
+}
+
 COMPRESSED = 1  # flag: the payload is a zlib stream
+_ROW_SHIFT = 8  # flags from here on: bytes of a row, if the rows' first bytes come first, then
+_MOST_ROW = 255  # their second ones, and so on, which packs to a third
 _COMPRESS_FROM = 512
 _FACTS_PEEK = 1 << 16  # bytes; the facts of a snapshot fit
 _MOST_INFLATED = 64 << 20  # bytes; larger chunks must have cost their writer something,
@@ -54,12 +72,37 @@ def pack_chunk(kind: bytes, facts: dict[str, Any], rows: bytes | memoryview = b"
     """One whole chunk, compressed where that pays."""
     text = json.dumps(facts, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 8)
-    payload = b"".join((_FACTS_LENGTH.pack(len(text)), text, rows))
     flags = 0
-    if len(payload) >= _COMPRESS_FROM:
-        payload, flags = zlib.compress(payload, 1), COMPRESSED
+    if _FACTS_LENGTH.size + len(text) + len(rows) >= _COMPRESS_FROM:
+        size = row_bytes(kind)
+        flags = COMPRESSED | size << _ROW_SHIFT
+        rows = _by_place(bytes(rows), size) if size else rows
+    payload = b"".join((_FACTS_LENGTH.pack(len(text)), text, rows))
+    if flags:
+        payload = zlib.compress(payload, 1)
     head = HEAD.pack(kind, flags, len(payload))
     return b"".join((head, CHECK.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
+
+
+def row_bytes(kind: bytes) -> int:
+    """Bytes of a row of such chunks; 0 where they have none, or rows of other bytes."""
+    name = _COLUMNS_OF.get(kind)
+    return sum(int(code[2:]) for _, code in COLUMNS[name]) if name else 0
+
+
+def _by_place(rows: bytes, size: int) -> bytes:
+    return b"".join(rows[place::size] for place in range(size))
+
+
+def _by_row(data: memoryview, size: int) -> memoryview:
+    count, left = divmod(len(data), size)
+    if left:
+        message = f"{len(data)} bytes are no rows of {size}"
+        raise ValueError(message)
+    rows = bytearray(len(data))
+    for place in range(size):
+        rows[place::size] = data[place * count : (place + 1) * count]
+    return memoryview(rows).toreadonly()
 
 
 def unpack_facts(flags: int, payload: bytes) -> dict[str, Any]:
@@ -69,13 +112,14 @@ def unpack_facts(flags: int, payload: bytes) -> dict[str, Any]:
         if len(start) >= _FACTS_LENGTH.size:
             end = _FACTS_LENGTH.size + _FACTS_LENGTH.unpack_from(start)[0]
             if end <= len(start):
-                return unpack_payload(flags & ~COMPRESSED, start[:end])[0]
+                return unpack_payload(0, start[:end])[0]
     return unpack_payload(flags, payload)[0]
 
 
 def unpack_payload(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryview]:
     """Facts and rows of a chunk whose check has passed. ValueError or zlib.error if malformed."""
-    if flags & ~COMPRESSED:
+    size = flags >> _ROW_SHIFT
+    if flags & ((1 << _ROW_SHIFT) - 1) & ~COMPRESSED or size > _MOST_ROW:
         message = f"unknown flags {flags:#x}"
         raise ValueError(message)
     data = memoryview(_inflate(payload) if flags & COMPRESSED else payload)
@@ -94,7 +138,7 @@ def unpack_payload(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryvi
     if not isinstance(facts, dict):
         message = "facts are no object"
         raise TypeError(message)
-    return facts, data[end:]
+    return facts, _by_row(data[end:], size) if size else data[end:]
 
 
 def most_inflated(packed: int) -> int:

@@ -99,7 +99,7 @@ def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
         message = f"{path}: not a mematlas recording; `mematlas run -o FILE.atlas` makes one"
         raise MematlasError(message)
     _, version, _ = atlas.START.unpack(start)
-    if version != atlas.VERSION:
+    if not atlas.OLDEST <= version <= atlas.VERSION:
         message = (
             f"{path}: a recording of format {version}, and this mematlas reads format "
             f"{atlas.VERSION}; use the mematlas that made it, or a newer one"

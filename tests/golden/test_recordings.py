@@ -1,4 +1,4 @@
-"""The format itself: a recording of version 1, kept as it was written, still reads the same."""
+"""The format itself: recordings of each version, kept as they were written, still read the same."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from mematlas.recording import format as atlas
 from mematlas.recording import read
@@ -45,10 +47,11 @@ def summary(path: Path) -> dict[str, Any]:
     }
 
 
-def test_version_1_still_reads_as_it_did() -> None:
-    """The kept file of version 1 gives what it gave when it was made."""
-    expected = (DATA / "recording-v1.json").read_text()
-    text = json.dumps(summary(DATA / "recording-v1.atlas"), indent=1) + "\n"
+@pytest.mark.parametrize("version", range(atlas.OLDEST, atlas.VERSION + 1))
+def test_every_version_still_reads_as_it_did(version: int) -> None:
+    """The kept file gives what it gave when it was made."""
+    expected = (DATA / f"recording-v{version}.json").read_text()
+    text = json.dumps(summary(DATA / f"recording-v{version}.atlas"), indent=1) + "\n"
     assert text == expected
 
 
