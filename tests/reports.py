@@ -13,6 +13,7 @@ from mematlas.model.recording import Frame, Part, PartKind, Sampling
 from mematlas.model.report import (
     Account,
     BadFree,
+    ObjectType,
     ProcessLine,
     Report,
     Series,
@@ -287,6 +288,10 @@ def hostile() -> Report:
         account=account(1.0, "peak", parts),
         notes=HOSTILE,
         processes=tuple(replace(line, command=HOSTILE[0]) for line in base.processes),
+        objects=tuple(
+            ObjectType(name, 5 * MIB, 1000, 7 * KIB, each.frames[0], 3 * MIB)
+            for name, each in zip(HOSTILE, stacks, strict=True)
+        ),
     )
 
 
