@@ -29,7 +29,9 @@
 #define BINS 128u /* lists of free runs by length; the last one: longer */
 #define CAPACITY_MAX (1ull << 36)
 
-enum run_state { RUN_FREE, RUN_BLOCK, RUN_SPAN };
+/* A span's run without pages is idle, never free: pages that still lead to it while it is taken out of them
+ * must not be merged with their neighbours. */
+enum run_state { RUN_FREE, RUN_BLOCK, RUN_SPAN, RUN_IDLE };
 
 /* A run of pages. That of a span keeps its shape for ever, and only ever serves its class: whoever holds
  * a stale address meets slots, of the right number, and finds them free or not its own. */

@@ -79,6 +79,7 @@ static struct run *make_run(struct mematlas_arena *arena, struct size_class *cla
 	run->reciprocal = UINT32_MAX / class->size + 1;
 	run->count = count;
 	run->class = class->number;
+	SET(run->state, RUN_IDLE);
 	run->home = class;
 	run->pages = class->pages;
 	run->slots = (struct slot *)(run + 1);
@@ -124,7 +125,7 @@ static struct run *make_span(struct mematlas_arena *arena, struct size_class *cl
 
 static void dissolve(struct mematlas_arena *arena, struct size_class *class, struct run *run)
 {
-	SET(run->state, RUN_FREE);
+	SET(run->state, RUN_IDLE);
 	class_relist(class, run);
 	set_pages(arena, run, NULL);
 	class->empty--;
