@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
 from pathlib import Path
 from random import Random
 
@@ -326,3 +329,19 @@ def test_a_child_has_an_arena_of_its_own() -> None:
         assert arena.stats().blocks == 1
         assert arena.check()
         held.give()
+
+
+@pytest.mark.slow
+def test_spans_come_and_go_beside_each_other() -> None:
+    """More threads than CPUs, whose spans are given back while their neighbours are, corrupt nothing."""
+    program = str(resources.files("mematlas").joinpath("mematlas_alloc_work"))
+    command = [program, "arena", "batch", "64", "10000", "4", "5"]
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(4)]
+        try:
+            assert [each.wait(30) for each in running] == [0] * 4
+        finally:
+            for each in running:
+                each.kill()
+                each.wait()
