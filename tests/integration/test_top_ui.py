@@ -282,7 +282,8 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
         assert app.feed.position == 5
         (last,) = app.screen.query_one(ProcessList).entries
         await pilot.press("left_square_bracket")
-        await until(pilot, lambda: app.feed.position == 0)
+        shown = app.screen.query_one(ProcessList)
+        await until(pilot, lambda: app.feed.position == 0 and shown.entries[0] is not last)
         (first,) = app.screen.query_one(ProcessList).entries
         rise = (last.pss or 0) - (first.pss or 0)
         assert rise >= 19 << 20  # others' share of its libraries moves beside the 20 MiB
