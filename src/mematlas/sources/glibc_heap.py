@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from mematlas import native
 from mematlas.model.glibc_heap import Heaps, HeapUse
-from mematlas.model.mappings import Mapping, Permission
+from mematlas.model.mappings import Permission
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from mematlas.model.mappings import Mappings
     from mematlas.sources.process import ProcessDirectory
 
 _HEAP_MAX = 64 << 20  # other arenas' heaps begin at multiples of it
@@ -27,7 +28,7 @@ _TRIES = 3  # a heap that is being changed may be whole at the next look
 _READ_WRITE = Permission.READ | Permission.WRITE
 
 
-def read_heaps(process: ProcessDirectory, mappings: Iterable[Mapping]) -> Heaps | str:
+def read_heaps(process: ProcessDirectory, mappings: Mappings) -> Heaps | str:
     """Walk every heap of a process; text says why none could be."""
     try:
         memory = process.open("mem")
@@ -36,27 +37,14 @@ def read_heaps(process: ProcessDirectory, mappings: Iterable[Mapping]) -> Heaps 
     try:
         pagemap = process.open("pagemap")
         try:
-            return _read(memory, pagemap, [*mappings])
+            return _read(memory, pagemap, mappings)
         finally:
             os.close(pagemap)
     finally:
         os.close(memory)
 
 
-def read_mappings(process: ProcessDirectory) -> list[Mapping]:
-    """Give a process's mappings, as far as the heaps are concerned, without the columns of `Mappings`."""
-    found = []
-    for line in process.read("maps").splitlines():
-        place, allowed, _, _, inode, *name = line.split(None, 5)
-        start, end = (int(each, 16) for each in place.split(b"-"))
-        permissions = Permission(sum(1 << bit for bit in range(3) if allowed[bit] != ord("-")))
-        found.append(
-            Mapping(start, end, permissions, 0, (0, 0), int(inode), b"".join(name), frozenset(), {})
-        )
-    return found
-
-
-def _read(memory: int, pagemap: int, mappings: list[Mapping]) -> Heaps | str:
+def _read(memory: int, pagemap: int, mappings: Mappings) -> Heaps | str:
     heaps, unread = [], []
     ranges = list(_private(mappings))
     for start, end in _joined(
@@ -78,7 +66,7 @@ def _read(memory: int, pagemap: int, mappings: list[Mapping]) -> Heaps | str:
     return Heaps(tuple(heaps), tuple(unread))
 
 
-def _private(mappings: list[Mapping]) -> Iterator[tuple[int, int]]:
+def _private(mappings: Mappings) -> Iterator[tuple[int, int]]:
     for each in mappings:
         permissions = each.permissions
         if permissions & _READ_WRITE == _READ_WRITE and not each.inode:

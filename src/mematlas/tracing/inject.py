@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
+from mematlas.model.mappings import Permission
 from mematlas.native import BorrowedThread
 from mematlas.recording import elf
+from mematlas.sources import smaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +63,7 @@ _FUTEX = 202
 
 
 @dataclass(frozen=True, slots=True)
-class Mapping:
+class Code:
     """An executable mapping of a file, with the address its file's address 0 has."""
 
     start: int
@@ -96,7 +98,7 @@ class Target:
         self._check()
         self.libc = self._find_libc()
 
-    def library(self, path: str) -> Mapping | None:
+    def library(self, path: str) -> Code | None:
         """Find a library that is loaded, by its file."""
         self._code = self._read_code()
         wanted = os.stat(path)  # noqa: PTH116
@@ -117,7 +119,7 @@ class Target:
             return False
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
-    def function(self, mapping: Mapping, name: str) -> int:
+    def function(self, mapping: Code, name: str) -> int:
         """Address of a function in the program; 0 if the library has none."""
         value = elf.address_of(f"{self._root}{mapping.path}", name)
         return value + mapping.bias if value else 0
@@ -230,19 +232,22 @@ class Target:
             raise TargetError(f"process {self.pid} has ended") from None
         yield from (tid for *_, tid in sorted(found))
 
-    def _read_code(self) -> list[Mapping]:
+    def _read_code(self) -> list[Code]:
         found: dict[str, int] = {}
         code = []
-        for line in Path(f"/proc/{self.pid}/maps").read_bytes().splitlines():
-            fields = line.split(None, 5)
-            if len(fields) < 6 or not fields[5].startswith(b"/"):
+        descriptor = os.open(f"/proc/{self.pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            mappings = smaps.parse(descriptor)
+        finally:
+            os.close(descriptor)
+        for each in mappings:
+            if not each.name.startswith(b"/"):
                 continue
-            start, end = (int(each, 16) for each in fields[0].split(b"-"))
-            path = os.fsdecode(fields[5])
-            if int(fields[2], 16) == 0:
-                found.setdefault(path, start)
-            if b"x" in fields[1] and path in found:
-                code.append(Mapping(start, end, found[path], path))
+            path = os.fsdecode(each.name)
+            if each.offset == 0:
+                found.setdefault(path, each.start)
+            if each.permissions & Permission.EXECUTE and path in found:
+                code.append(Code(each.start, each.end, found[path], path))
         return code
 
     def _check(self) -> None:
@@ -267,7 +272,7 @@ class Target:
             if file.read(6) != b"\x7fELF\x02\x01":
                 raise UnsupportedError(f"process {self.pid}: not a 64-bit program")
 
-    def _find_libc(self) -> Mapping:
+    def _find_libc(self) -> Code:
         if any(each.name.startswith("ld-musl") for each in self._code):
             raise UnsupportedError(
                 f"process {self.pid}: built for musl; this mematlas traces glibc programs"

@@ -10,7 +10,7 @@ from mematlas.errors import MematlasError
 from mematlas.model.glibc_heap import Heaps
 from mematlas.model.recording import Code, Module, Part, PartKind, Process
 from mematlas.native import Faults
-from mematlas.sources import cold, glibc_heap
+from mematlas.sources import cold, glibc_heap, smaps
 from mematlas.sources.process import open_process
 from mematlas.tracing import child
 
@@ -165,9 +165,10 @@ class ProcessRecorder:
     def _write_heaps(self) -> None:
         try:
             with open_process(self.pid) as process:
-                mappings = glibc_heap.read_mappings(process)
-                size = sum(each.end - each.start for each in mappings if each.name == b"[heap]")
-                found = glibc_heap.read_heaps(process, mappings) if size <= _MOST_HEAP else ""
+                mappings, _ = smaps.read_from(process, figures=False)
+                if sum(each.size for each in mappings if each.name == b"[heap]") > _MOST_HEAP:
+                    return
+                found = glibc_heap.read_heaps(process, mappings)
         except (OSError, MematlasError):  # gone, or the program's right to hide
             return
         if isinstance(found, Heaps):
