@@ -7,8 +7,6 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
-from mematlas.errors import MematlasError
-from mematlas.sources.process import open_process
 from mematlas.tracing.beside import command_of
 from mematlas.tracing.child import library
 from mematlas.tracing.follow import Follower, open_collector
@@ -99,27 +97,10 @@ def _follow(follower: Follower, stop: Stop, duration_s: float | None) -> None:
     follower.follow(lambda: stop.told or time.monotonic() >= end, lambda: None)
     follower.look_once_more()
     for pid in follower.running():
-        _leave_if_there(pid)
+        leave(pid, library())
     drained = time.monotonic() + _DRAIN_S
     follower.follow(lambda: time.monotonic() >= drained, lambda: None)
     follower.finish(None)
-
-
-def _leave_if_there(pid: int) -> None:
-    """Take the hooks out of a process, unless it ends before that is done."""
-    try:
-        leave(pid, library())
-    except (OSError, MematlasError):
-        if _is_there(pid):
-            raise
-
-
-def _is_there(pid: int) -> bool:
-    try:
-        with open_process(pid) as process:
-            return process.alive()
-    except MematlasError:
-        return False
 
 
 def _let_in(session: Path, target: Target) -> None:

@@ -142,6 +142,8 @@ class Target:
         end = time.monotonic() + _PATIENCE_S
         seen: dict[int, Place] = {}
         while time.monotonic() < end:
+            if _has_ended(self.pid):
+                raise TargetError(f"process {self.pid} has ended")
             for tid in self._threads():
                 thread = self._stop(tid)
                 if thread is None:
@@ -169,8 +171,6 @@ class Target:
                 errno.ESRCH,
                 errno.ETIME,
             }:  # the thread ended, or is deep in the kernel
-                if not Path(f"/proc/{self.pid}").exists():
-                    raise TargetError(f"process {self.pid} has ended") from None
                 return None
             raise
 
@@ -333,8 +333,19 @@ def leave(pid: int, library: str) -> bool:
             return False
         with target.borrow() as thread:
             return _call(target, thread, target.gadget(), detach, b"", 0) & 0xFFFFFFFF == 0
-    except TargetError:
+    except MematlasError:
+        if not _has_ended(pid):
+            raise
         return False
+
+
+def _has_ended(pid: int) -> bool:
+    """Tell whether a process is gone, or a zombie; its first thread alone may have ended before the others."""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+        return all(_state(pid, int(each)) in {"Z", "X"} for each in threads)
+    except OSError:
+        return not Path(f"/proc/{pid}/task").exists()
 
 
 def _call(
