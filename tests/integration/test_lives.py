@@ -98,7 +98,7 @@ def test_the_page_s_windows_are_those_of_the_report(build: Build, traced: Run) -
     """Between any two edges the coarse spans add up to what the window of the report holds."""
     run = traced(build("lives"), options=("--exact",))
     recording = read(run.file)
-    spans = make_spans(recording)
+    spans = make_spans(recording, {})
     assert spans is not None
     for start, end in ((0, 5), (3, 20), (10, spans.count - 1), (7, spans.count), (0, spans.count)):
         held = sum(

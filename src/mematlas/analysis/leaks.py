@@ -83,7 +83,7 @@ def _of(process: Process, recording: Recording) -> Iterator[Leak]:
     columns = figures.gather(totals.rows, keys, _COLUMNS) | figures.gather(last, keys, _LIVE)
     times, values, variances = _history(process, recording, end.time_s, keys, columns)
     found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
-    stacks = Stacks(recording.nodes.get(process.index), recording.frames.get(process.index, {}))
+    stacks = Stacks.of(recording, process.index)
     for at, key in enumerate(keys.tolist()):
         stack, kind = figures.split(key)
         frames = stacks.frames(stack)

@@ -7,25 +7,28 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.analysis.stacks import Stacks
-from mematlas.analysis.table import StackTable
 from mematlas.model.report import ObjectType
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
+    from mematlas.analysis.stacks import Stacks
     from mematlas.model.recording import Frame, Objects, Recording
 
 
-def find_object_types(recording: Recording, wanted: set[int]) -> tuple[ObjectType, ...] | None:
+def find_object_types(
+    recording: Recording, paths: Mapping[int, Stacks]
+) -> tuple[ObjectType, ...] | None:
     """Add up types of the same name over processes, most bytes first; None where none was looked at."""
-    found = [recording.objects[index] for index in sorted(wanted & set(recording.objects))]
+    found = [recording.objects[index] for index in sorted(paths.keys() & recording.objects)]
     if not found:
         return None
     sums: dict[str, NDArray[np.float64]] = {}
     owners: dict[str, dict[Frame | None, float]] = {}
     for each in found:
-        _add(recording, each, sums, owners)
+        _add(paths[each.process], each, sums, owners)
     types = []
     for name, (size, count, variance) in sums.items():
         owner, most = max(owners[name].items(), key=lambda pair: pair[1])
@@ -35,21 +38,13 @@ def find_object_types(recording: Recording, wanted: set[int]) -> tuple[ObjectTyp
 
 
 def _add(
-    recording: Recording,
+    stacks: Stacks,
     objects: Objects,
     sums: dict[str, NDArray[np.float64]],
     owners: dict[str, dict[Frame | None, float]],
 ) -> None:
-    rows, index = objects.rows, objects.process
-    nothing = np.zeros(len(rows), np.int64)
-    table = StackTable(
-        np.full(len(rows), index, np.int64),
-        rows["stack"].astype(np.int64),
-        nothing,
-        {},
-        {index: Stacks(recording.nodes.get(index), recording.frames.get(index, {}))},
-    )
-    which, frames = table.owners()
+    rows = objects.rows
+    which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
     made, place = np.unique(
         rows["type"].astype(np.int64) * max(len(frames), 1) + which, return_inverse=True
     )

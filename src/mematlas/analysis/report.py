@@ -48,6 +48,7 @@ def make_report(
     """
     processes = [p for p in recording.processes if process is None or p.index == process]
     wanted = {each.index for each in processes}
+    paths = {index: Stacks.of(recording, index) for index in wanted}
     snapshots = [each for each in recording.snapshots if each.process in wanted]
     seen = {each.process for each in snapshots}
     peak = moments.at_peak(snapshots, processes)
@@ -66,15 +67,15 @@ def make_report(
         last=moments.account(moments.at_end(snapshots, processes), recording, wanted),
         peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
         peak_live_time_s=highest.peak_time_s if highest else 0.0,
-        stacks=_all_stacks(recording, processes, peak, only),
+        stacks=_all_stacks(recording, processes, paths, peak, only),
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted)),
         notes=tuple(_notes(recording, processes, peak)),
         cold=_cold(recording, wanted),
         slack=_slack(recording, peak),
-        first_touch=first_touch(recording, wanted),
+        first_touch=first_touch(recording, paths),
         heaps=_heaps(recording, wanted),
-        objects=find_object_types(recording, wanted),
+        objects=find_object_types(recording, paths),
     )
 
 
@@ -83,7 +84,7 @@ def find_bad_frees(recording: Recording, wanted: set[int]) -> Iterator[BadFree]:
     found = []
     for index in sorted(wanted & set(recording.totals)):
         rows = recording.totals[index].rows
-        stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
+        stacks = Stacks.of(recording, index)
         found += [
             BadFree(stacks.frames(int(row["stack"])), index, round(float(row["bad_frees"])))
             for row in rows[rows["bad_frees"] > 0]
@@ -94,6 +95,7 @@ def find_bad_frees(recording: Recording, wanted: set[int]) -> Iterator[BadFree]:
 def _all_stacks(
     recording: Recording,
     processes: Sequence[Process],
+    paths: Mapping[int, Stacks],
     peak: Sequence[Snapshot],
     only: str | None,
 ) -> Sequence[StackFigures]:
@@ -106,7 +108,7 @@ def _all_stacks(
         held = moment.get(index)
         if held is None and not peak and totals:  # nothing but the sums is known
             held = totals.rows
-        stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
+        stacks = paths[index]
         rows = totals.rows if totals else None
         spell = recording.cold.get(index)
         more = {

@@ -9,12 +9,11 @@ import numpy as np
 
 from mematlas.analysis import figures
 from mematlas.analysis.stacks import Stacks
-from mematlas.analysis.table import StackTable
 from mematlas.model.recording import ALIVE
 from mematlas.model.spans import Span, Spans
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,8 +25,11 @@ STRETCHES = 64
 LINES = 100
 
 
-def make_spans(recording: Recording) -> Spans | None:
-    """Add up what outlived its stretch of time, by owning line; None where no ages were recorded."""
+def make_spans(recording: Recording, paths: Mapping[int, Stacks]) -> Spans | None:
+    """Add up what outlived its stretch of time, by owning line; None where no ages were recorded.
+
+    `paths` are those stacks of processes that have been looked at already.
+    """
     known = [(p, recording.ages[p.index]) for p in recording.processes if p.index in recording.ages]
     last_s = max((ages.time_s for _, ages in known), default=0.0)
     cell_s = max((ages.cell_s for _, ages in known), default=0.0)
@@ -36,7 +38,13 @@ def make_spans(recording: Recording) -> Spans | None:
     width_s = cell_s * max(1, math.ceil(last_s / cell_s / STRETCHES))
     count = math.ceil(last_s / width_s)
     numbers: dict[Frame | None, int] = {}
-    parts = [_process(recording, *each, (width_s, count), numbers) for each in known]
+    parts = [
+        _process(
+            paths.get(process.index) or Stacks.of(recording, process.index),
+            process, ages, (width_s, count), numbers,
+        )
+        for process, ages in known
+    ]  # fmt: skip
     lines, born, died, held = (
         np.concatenate([part[column] for part in parts]).astype(np.int64) for column in range(4)
     )
@@ -54,7 +62,7 @@ def make_spans(recording: Recording) -> Spans | None:
 
 
 def _process(
-    recording: Recording,
+    stacks: Stacks,
     process: Process,
     ages: Ages,
     stretches: tuple[float, int],
@@ -63,15 +71,7 @@ def _process(
     """Give columns of lines, stretches of birth and death, whether held, and bytes."""
     width_s, count = stretches
     rows = figures.owning(np.asarray(ages.rows))
-    paths = Stacks(recording.nodes.get(process.index), recording.frames.get(process.index, {}))
-    table = StackTable(
-        np.full(len(rows), process.index, np.int64),
-        rows["stack"].astype(np.int64),
-        rows["kind"].astype(np.int64),
-        {},
-        {process.index: paths},
-    )
-    which, frames = table.owners()
+    which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
     shared = np.array([numbers.setdefault(each, len(numbers)) for each in frames], np.int64)
     per = round(width_s / ages.cell_s)
     ended = count if process.end_s is None else min(count, int(process.end_s / width_s))

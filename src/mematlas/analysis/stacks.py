@@ -6,7 +6,7 @@ that somebody looks at.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.model.recording import Rows
+    from mematlas.model.recording import Recording, Rows
 
     Numbers = NDArray[np.int64]
 
@@ -46,6 +46,11 @@ class Stacks:
         self._lists: tuple[list[int], list[int]] | None = None
         self._shared: tuple[list[tuple[Frame, ...]], Numbers] | None = None
         self._owners: tuple[Numbers, list[Frame | None]] | None = None
+
+    @classmethod
+    def of(cls, recording: Recording, process: int) -> Self:
+        """Look at the stacks of the process with that index."""
+        return cls(recording.nodes.get(process), recording.frames.get(process, {}))
 
     def frames(self, stack: int) -> tuple[Frame, ...]:
         """Frames of a stack, leaf first; none where the stack was not seen."""
@@ -82,6 +87,14 @@ class Stacks:
             number[holder == 0] = len(table)
             self._owners = number, [*table, None]
         return self._owners
+
+    def owners_of(
+        self, stacks: Numbers, ranks: dict[int, int]
+    ) -> tuple[Numbers, list[Frame | None]]:
+        """Give the owning frame of each of some stacks as a number, and the frames these numbers stand for."""
+        by_node, frames = self.owners(ranks)
+        used, which = np.unique(by_node[stacks], return_inverse=True)
+        return which, [frames[number] for number in used.tolist()]
 
     def holding(self, test: Callable[[Frame], bool]) -> NDArray[np.bool_]:
         """Tell for each node if a frame from it up to the root passes a test."""

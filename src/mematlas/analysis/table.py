@@ -126,9 +126,8 @@ class StackTable(Sequence[StackFigures]):
         found = np.zeros(len(self), np.int64)
         for process in self.processes():
             rows = np.flatnonzero(self.process == process)
-            by_node, frames = self.paths[process].owners(self._ranks)
-            used, which = np.unique(by_node[self.stack[rows]], return_inverse=True)
-            shared = [numbers.setdefault(frames[each], len(numbers)) for each in used.tolist()]
+            which, frames = self.paths[process].owners_of(self.stack[rows], self._ranks)
+            shared = [numbers.setdefault(each, len(numbers)) for each in frames]
             found[rows] = np.array(shared, np.int64)[which]
         return found, list(numbers)
 

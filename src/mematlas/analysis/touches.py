@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.analysis.stacks import Stacks
 from mematlas.analysis.table import StackTable, touch_rows
 from mematlas.model.recording import KIND_BY_NUMBER, PartKind
 from mematlas.model.report import FirstTouch, Touch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
+    from mematlas.analysis.stacks import Stacks
     from mematlas.model.recording import Recording, Touches
 
 
@@ -27,12 +27,12 @@ def touch_table(stacks: Stacks, touches: Touches) -> StackTable:
     return touch_rows(touches.process, numbers, sums, stacks)
 
 
-def first_touch(recording: Recording, wanted: AbstractSet[int]) -> FirstTouch | None:
+def first_touch(recording: Recording, paths: Mapping[int, Stacks]) -> FirstTouch | None:
     """Sum up the page faults of these processes; None if they were not asked for."""
-    each = [touches for index, touches in sorted(recording.touches.items()) if index in wanted]
+    each = [touches for index, touches in sorted(recording.touches.items()) if index in paths]
     if not each or not recording.sampling.fault_period:
         return None
-    found = [touch for touches in each for touch in _touches(recording, touches)]
+    found = [touch for touches in each for touch in _touches(paths[touches.process], touches)]
     columns = {
         name: sum(float(touches.rows[name].sum()) for touches in each)
         for name in ("faults", "major_faults", "bytes", "bytes_variance")
@@ -51,9 +51,8 @@ def first_touch(recording: Recording, wanted: AbstractSet[int]) -> FirstTouch | 
     )
 
 
-def _touches(recording: Recording, touches: Touches) -> Iterator[Touch]:
+def _touches(stacks: Stacks, touches: Touches) -> Iterator[Touch]:
     index = touches.process
-    stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
     for row in touches.rows:
         kind = KIND_BY_NUMBER.get(int(row["kind"]))
         yield Touch(

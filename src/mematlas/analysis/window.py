@@ -87,7 +87,7 @@ def _born_in(ages: Ages, start_s: float, end_s: float | None) -> Rows:
 
 
 def _table(recording: Recording, index: int, rows: Rows) -> StackTable:
-    stacks = Stacks(recording.nodes.get(index), recording.frames.get(index, {}))
+    stacks = Stacks.of(recording, index)
     at = np.unique(figures.keys(rows))
     sums = figures.gather(rows, at, ("bytes", "count", "variance"))
     columns = {

@@ -119,11 +119,12 @@ def _seconds(moment: tuple[float, str] | None, whole: float) -> float | None:
 def _write_html(path: str, report: Report, recording: Recording) -> None:
     from mematlas.analysis.leaks import find_leaks
     from mematlas.analysis.spans import make_spans
+    from mematlas.analysis.table import StackTable
     from mematlas.views.html import render_html
 
     wanted = {line.index for line in report.processes}
     leaks = find_leaks(recording) if len(wanted) == len(recording.processes) else None
-    spans = make_spans(recording) if leaks else None
+    spans = make_spans(recording, StackTable.of(report.stacks).paths) if leaks else None
     write_page(path, render_html(report, leaks, spans))
 
 
