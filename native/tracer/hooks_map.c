@@ -55,6 +55,8 @@ TRACE_EXPORT int munmap(void *start, size_t length)
 	int before = trace_session_is_over() || !length ? -1 : trace_enter_nested();
 
 	if (before >= 0) {
+		if (before == TRACE_OUTSIDE)
+			trace_notice_end();
 		if (trace_ready())
 			trace_unmapped(start, length);
 		trace_leave_nested(before);

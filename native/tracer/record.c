@@ -123,11 +123,11 @@ static void put_pair(struct trace_thread *thread, uint64_t type, uint64_t word)
 
 /* A program in Python is over when its interpreter begins to take everything down: what is live then is
  * what it held at its end. */
-static void notice_end(void)
+void trace_notice_end(void)
 {
 	static _Atomic bool noticed;
 
-	if (trace_python_is_finalizing() && !atomic_exchange(&noticed, true))
+	if (trace_python.version && trace_python_is_finalizing() && !atomic_exchange(&noticed, true))
 		trace_exit();
 }
 
@@ -135,8 +135,7 @@ bool trace_freeing(enum trace_kind kind, const void *block)
 {
 	int saved = errno;
 
-	if (trace_python.version)
-		notice_end();
+	trace_notice_end();
 	bool live = trace_live_remove(kind, block);
 
 	if (live || trace_session.exact) {

@@ -226,6 +226,7 @@ bool trace_faulted(const void *address, unsigned weight, unsigned flags,
 void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsigned flags);
 bool trace_freeing(enum trace_kind kind, const void *block); /* true: it was live, and is no more */
 void trace_restore(enum trace_kind kind, const void *block);
+void trace_notice_end(void); /* before anything is given back */
 void trace_unmapped(const void *start, size_t length);
 void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length);
 void trace_note_unrecorded(
