@@ -38,7 +38,6 @@ struct process {
 	struct touches touches;
 	struct vmas *vmas; /* as last read for the sake of faults; NULL: never */
 	double vmas_read, next_vmas;
-	int pagemap; /* -1: not opened, or not to be had */
 	int fault_events[2]; /* kept open here, whatever the process closes */
 	struct trace_process *shared;
 	size_t mapped;
@@ -127,7 +126,7 @@ uint32_t record_words(const struct ring *ring, uint32_t mask, uint32_t available
 /* touches.c */
 bool touches_take(struct mematlas_collector *collector, struct process *process,
 		  const struct trace_ring *ring, uint64_t address, uint32_t node, uint32_t weight,
-		  bool major); /* false: out of memory */
+		  unsigned flags); /* false: out of memory */
 void touches_free(struct process *process);
 void touches_keep_events(struct process *process);
 

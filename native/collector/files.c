@@ -147,7 +147,7 @@ static int find_file(struct mematlas_collector *collector, const char *name)
 	if (!process)
 		return -ENOMEM;
 	process->pidfd = process->dir = process->statm = process->stat = process->parent = -1;
-	process->status = process->pagemap = -1;
+	process->status = -1;
 	process->fault_events[0] = process->fault_events[1] = -1;
 	strcpy(process->name, name);
 	int error = map_file(collector, name, process);

@@ -47,7 +47,6 @@ bool part_of_name(const struct mematlas_collector *collector, const struct vma *
 		  struct mematlas_part *part);
 
 /* pages.c: runs of present or swapped pages; the zero page is neither. */
-bool page_is_huge(int pagemap, uint64_t address); /* mapped by a PMD; false also if nobody tells */
 int runs_read(struct mematlas_collector *collector, int proc, const struct vmas *vmas,
 	      struct runs *runs);
 

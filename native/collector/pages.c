@@ -4,26 +4,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "join.h"
+#include "pagemap_scan.h"
 
-/* As in linux/fs.h since 6.7, which may be newer than the headers here. */
-struct scan_region {
-	uint64_t start, end, categories;
-};
-struct scan {
-	uint64_t size, flags, start, end, walk_end, vec, vec_len, max_pages;
-	uint64_t inverted, mask, anyof, returned;
-};
-#define SCAN _IOWR('f', 16, struct scan)
-#define IS_PRESENT (1u << 3)
-#define IS_SWAPPED (1u << 4)
-#define IS_ZERO (1u << 5)
-#define IS_HUGE (1u << 6)
-#define IS_GUARD (1u << 8)
-#define WANTED (IS_PRESENT | IS_SWAPPED | IS_ZERO | IS_HUGE)
+#define WANTED (PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED | PAGEMAP_IS_ZERO | PAGEMAP_IS_HUGE)
 #define BATCH 16384u
 #define USER_END 0x7ffffffff000ull
 
@@ -52,60 +38,37 @@ static bool add_run(struct runs *runs, uint64_t start, uint64_t end, uint32_t st
 /* The zero page is not in RSS, and a guard marker is not in swap. */
 static uint32_t state_of(uint64_t categories)
 {
-	if (categories & IS_PRESENT && !(categories & IS_ZERO))
-		return PAGES_RESIDENT | (categories & IS_HUGE ? PAGES_HUGE : 0);
-	if (categories & IS_SWAPPED && !(categories & IS_GUARD))
+	if (categories & PAGEMAP_IS_PRESENT && !(categories & PAGEMAP_IS_ZERO))
+		return PAGES_RESIDENT | (categories & PAGEMAP_IS_HUGE ? PAGES_HUGE : 0);
+	if (categories & PAGEMAP_IS_SWAPPED && !(categories & PAGEMAP_IS_GUARD))
 		return PAGES_SWAPPED;
 	return 0;
 }
 
 static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
 {
-	struct scan_region *regions = malloc(BATCH * sizeof *regions);
-	uint64_t wanted = WANTED | IS_GUARD;
-	struct scan request = {.size = sizeof request, .end = USER_END, .vec = (uintptr_t)regions};
+	struct mematlas_page_run *regions = malloc(BATCH * sizeof *regions);
+	uint64_t start = 0, wanted = WANTED | PAGEMAP_IS_GUARD;
 	int error = regions ? 0 : -ENOMEM;
 
-	request.vec_len = BATCH;
-	request.anyof = IS_PRESENT | IS_SWAPPED;
-	while (!error && request.start < USER_END) {
-		request.returned = wanted;
-		int got = ioctl(fd, SCAN, &request);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0 && errno == EINVAL && wanted & IS_GUARD) {
-			wanted &= ~(uint64_t)IS_GUARD; /* unknown before 6.16 */
+	while (!error && start < USER_END) {
+		int64_t got = mematlas_pagemap_scan(fd, &start, USER_END,
+						    PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED, wanted,
+						    regions, BATCH);
+		if (got == -EINVAL && wanted & PAGEMAP_IS_GUARD) {
+			wanted &= ~(uint64_t)PAGEMAP_IS_GUARD; /* unknown before 6.16 */
 			continue;
 		}
-		if (got < 0) {
-			error = -errno;
-			break;
-		}
-		for (int i = 0; !error && i < got; i++)
+		if (got < 0)
+			error = (int)got;
+		for (int64_t i = 0; !error && i < got; i++)
 			if (!add_run(runs, regions[i].start, regions[i].end,
 				     state_of(regions[i].categories)))
 				error = -ENOMEM;
-		/* Not walk_end: after more than 512 regions the kernel may leave an old one there. */
-		request.start = got < (int)BATCH ? USER_END : regions[got - 1].end;
 		collector_beat(collector);
 	}
 	free(regions);
 	return error;
-}
-
-bool page_is_huge(int pagemap, uint64_t address)
-{
-	uint64_t page = address & ~(uint64_t)(TRACE_PAGE - 1);
-	struct scan_region region;
-	struct scan request = {.size = sizeof request,
-			       .start = page,
-			       .end = page + TRACE_PAGE,
-			       .vec = (uintptr_t)&region,
-			       .vec_len = 1,
-			       .mask = IS_HUGE,
-			       .returned = IS_HUGE};
-
-	return ioctl(pagemap, SCAN, &request) == 1;
 }
 
 static int read_vma(int fd, const struct vma *vma, uint64_t *entries, struct runs *runs)

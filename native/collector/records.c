@@ -305,7 +305,7 @@ static void take_fault(struct mematlas_collector *collector, struct process *pro
 		(ring - process->rings);
 
 	if (!touches_take(collector, process, shared, TRACE_ADDRESS(place), node,
-			  (uint32_t)(what >> 32), place >> 56 & TRACE_FLAG_MAJOR))
+			  (uint32_t)(what >> 32), (unsigned)(place >> 56)))
 		process->state.out_of_memory = true;
 }
 

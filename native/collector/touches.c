@@ -17,7 +17,6 @@
 struct owner {
 	uint32_t number, kind; /* as in struct mematlas_touch */
 	bool private;          /* pages made by the fault, not pages of a file */
-	uint64_t start, end;   /* of the mapping or block; 0: unknown */
 };
 
 static bool reserve(void **items, uint32_t count, uint32_t *room, size_t size)
@@ -146,7 +145,6 @@ static struct owner owner_by_mapping(const struct mematlas_collector *collector,
 {
 	const struct vma *vma = vma_at(process->vmas, address);
 	struct mematlas_part part;
-	struct owner owner;
 
 	if (!vma) {
 		read_mappings(process, collector_seconds());
@@ -155,13 +153,9 @@ static struct owner owner_by_mapping(const struct mematlas_collector *collector,
 	if (!vma)
 		return in_place(process, MEMATLAS_PART_ANON, "gone since");
 	if (part_of_name(collector, vma, &part))
-		owner = in_place(process, part.kind, part.name);
-	else
-		owner = in_place(process, *vma->name ? MEMATLAS_PART_SLACK : MEMATLAS_PART_ANON,
-				 *vma->name ? "glibc heap" : "unnamed");
-	owner.start = vma->start;
-	owner.end = vma->end;
-	return owner;
+		return in_place(process, part.kind, part.name);
+	return in_place(process, *vma->name ? MEMATLAS_PART_SLACK : MEMATLAS_PART_ANON,
+			*vma->name ? "glibc heap" : "unnamed");
 }
 
 /* ---- owners ---- */
@@ -175,9 +169,7 @@ static bool owner_by_range(const struct state *state, uint64_t address, struct o
 	const struct range *range = &state->ranges.items[at];
 	*owner = (struct owner){.number = state->sums.items[range->sum].node,
 				.kind = range->kind,
-				.private = range->kind != TRACE_FILEMAP,
-				.start = range->start,
-				.end = range->end};
+				.private = range->kind != TRACE_FILEMAP};
 	return true;
 }
 
@@ -190,8 +182,7 @@ static struct owner owner_of(struct mematlas_collector *collector, struct proces
 
 	if (block) {
 		const struct sum *sum = &state->sums.items[block->sum];
-		uint64_t start = TRACE_ADDRESS(block->key);
-		return (struct owner){sum->node, sum->kind, true, start, start + block->size};
+		return (struct owner){sum->node, sum->kind, true};
 	}
 	if (address >= ring->stack_low && address < ring->stack_high)
 		return in_place(process, MEMATLAS_PART_STACK,
@@ -199,34 +190,14 @@ static struct owner owner_of(struct mematlas_collector *collector, struct proces
 								  : "other threads");
 	if (!owner_by_range(state, address, &owner))
 		return owner_by_mapping(collector, process, address);
-	if (owner.kind == TRACE_ARENA) {
-		struct owner place =
-			in_place(process, MEMATLAS_PART_SLACK, "mapping of an allocator");
-		place.start = owner.start;
-		place.end = owner.end;
-		return place;
-	}
+	if (owner.kind == TRACE_ARENA)
+		return in_place(process, MEMATLAS_PART_SLACK, "mapping of an allocator");
 	return owner;
-}
-
-/* ---- sizes ---- */
-
-/* Bytes one fault made resident. */
-static uint64_t size_of(struct process *process, const struct owner *owner, uint64_t address)
-{
-	uint64_t huge = address & ~(uint64_t)(HUGE_BYTES - 1);
-
-	if (owner->end - owner->start < HUGE_BYTES || owner->end < huge + TRACE_PAGE)
-		return TRACE_PAGE;
-	if (process->pagemap < 0 && process->dir >= 0)
-		process->pagemap = openat(process->dir, "pagemap", O_RDONLY | O_CLOEXEC);
-	return process->pagemap >= 0 && page_is_huge(process->pagemap, address) ? HUGE_BYTES
-										: TRACE_PAGE;
 }
 
 bool touches_take(struct mematlas_collector *collector, struct process *process,
 		  const struct trace_ring *ring, uint64_t address, uint32_t node, uint32_t weight,
-		  bool major)
+		  unsigned flags)
 {
 	struct owner owner = owner_of(collector, process, ring, address);
 	struct mematlas_touch wanted = {.stack = node, .owner = owner.number, .kind = owner.kind};
@@ -238,10 +209,10 @@ bool touches_take(struct mematlas_collector *collector, struct process *process,
 	process->touches.samples++;
 	touch->faults += weight;
 	touch->variance += variance;
-	if (major)
+	if (flags & TRACE_FLAG_MAJOR)
 		touch->major_faults += weight;
 	if (owner.private) {
-		double size = (double)size_of(process, &owner, address);
+		double size = flags & TRACE_FLAG_HUGE ? HUGE_BYTES : TRACE_PAGE;
 		touch->bytes += size * weight;
 		touch->bytes_variance += size * size * variance;
 	}
@@ -267,9 +238,7 @@ void touches_free(struct process *process)
 	for (int i = 0; i < 2; i++)
 		if (process->fault_events[i] >= 0)
 			close(process->fault_events[i]);
-	if (process->pagemap >= 0)
-		close(process->pagemap);
-	process->pagemap = process->fault_events[0] = process->fault_events[1] = -1;
+	process->fault_events[0] = process->fault_events[1] = -1;
 	if (process->vmas)
 		vmas_free(process->vmas);
 	free(process->vmas);

@@ -166,6 +166,7 @@ enum trace_kind {
 #define TRACE_ADDRESS(word) ((word) & 0xffffffffffffull)
 #define TRACE_KIND(word) (((word) >> 48) & 0xff)
 #define TRACE_FLAG_MAJOR 1u    /* flags of FAULT: the page had to be read in */
+#define TRACE_FLAG_HUGE 2u     /* flags of FAULT: it was answered by a huge page */
 #define TRACE_FLAG_ALWAYS 1u   /* flags of ALLOC: recorded whatever its size, weight 1 */
 #define TRACE_FLAG_RESERVED 2u /* a PROT_NONE mapping: address space put aside, 0 live bytes */
 #define TRACE_FLAG_MOVED 4u    /* by mremap: the kind is that of the range this ring's last UNMAP took away */

@@ -2,31 +2,14 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "mematlas.h"
+#include "pagemap_scan.h"
 
 #define ENTRY_PRESENT (1ULL << 63)
 #define ENTRY_FRAME ((1ULL << 55) - 1)
 #define MOST_FRAMES (1ULL << 36) /* 256 TiB of 4 KiB frames */
-
-/* linux/fs.h of 6.7; headers of older systems lack it. */
-struct scan_argument {
-	uint64_t size;
-	uint64_t flags;
-	uint64_t start;
-	uint64_t end;
-	uint64_t walk_end;
-	uint64_t runs;
-	uint64_t room;
-	uint64_t most_pages;
-	uint64_t inverted;
-	uint64_t all;
-	uint64_t any;
-	uint64_t want;
-};
-#define SCAN _IOWR('f', 16, struct scan_argument)
 
 static int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
 {
@@ -59,7 +42,7 @@ int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *
 int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t any, uint64_t want,
 			      struct mematlas_page_run *ret, uint64_t room)
 {
-	struct scan_argument scan = {
+	struct pagemap_scan_argument scan = {
 		.size = sizeof(scan),
 		.start = *start,
 		.end = end,
@@ -71,7 +54,7 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 	int got;
 
 	do {
-		got = ioctl(fd, SCAN, &scan);
+		got = ioctl(fd, PAGEMAP_SCAN_CALL, &scan);
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;

@@ -17,6 +17,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "pagemap_scan.h"
 #include "tracer.h"
 
 #define CODE_PERF 6   /* TRAP_PERF */
@@ -36,6 +37,7 @@ struct trap_detail {
 
 static _Atomic bool own_sigtrap;
 static int events[2] = {-1, -1}; /* minor, major */
+static int pagemap = -1;         /* of this process; -1: not to be had */
 
 bool trace_faults_own_sigtrap(void)
 {
@@ -85,6 +87,61 @@ static void die_of_sigtrap(void)
 	raise(SIGTRAP);
 }
 
+/* Beyond the numbers a program may have, if the limit can be lifted for a moment: one that looks at
+ * each it could have open, or closes it, does not meet ours. */
+static int move_away(int fd)
+{
+	struct rlimit usual, lifted;
+	bool is_lifted = false;
+
+	if (fd < 0)
+		return fd;
+	if (getrlimit(RLIMIT_NOFILE, &usual) == 0) {
+		lifted.rlim_cur = usual.rlim_cur + 64;
+		lifted.rlim_max =
+			usual.rlim_max < lifted.rlim_cur ? lifted.rlim_cur : usual.rlim_max;
+		is_lifted = syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &lifted, NULL) == 0;
+	}
+	int away =
+		(int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, is_lifted ? usual.rlim_cur : HIGH_FD);
+	if (is_lifted)
+		syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &usual, NULL);
+	if (away < 0)
+		return fd;
+	syscall(SYS_close, fd);
+	return away;
+}
+
+static void open_pagemap(void)
+{
+	pagemap = move_away(
+		(int)syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+}
+
+/* Asked here, in the faulting thread: whoever asks later may find the page gone. */
+static bool is_huge(const void *address)
+{
+	uint64_t page = (uintptr_t)address & ~(uint64_t)(TRACE_PAGE - 1), run[3];
+	struct pagemap_scan_argument scan = {
+		.size = sizeof scan,
+		.start = page,
+		.end = page + TRACE_PAGE,
+		.runs = (uintptr_t)run,
+		.room = 1,
+		.all = PAGEMAP_IS_HUGE,
+		.want = PAGEMAP_IS_HUGE,
+	};
+
+	if (pagemap < 0)
+		return false;
+	long runs = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
+	if (runs < 0 && errno == EBADF) { /* the program closed all it has */
+		open_pagemap();
+		runs = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
+	}
+	return runs == 1;
+}
+
 static void take_sample(int number, siginfo_t *info, void *context)
 {
 	const struct trap_detail *detail = (const void *)&info->si_addr;
@@ -100,7 +157,9 @@ static void take_sample(int number, siginfo_t *info, void *context)
 	if (is_ready(&point) && trace_enter()) {
 		bool major = detail->data == PERF_COUNT_SW_PAGE_FAULTS_MAJ;
 		unsigned weight = major ? 1 : trace_session.control->fault_period;
-		recorded = trace_faulted(detail->address, weight, major ? TRACE_FLAG_MAJOR : 0,
+		unsigned flags = (major ? TRACE_FLAG_MAJOR : 0) |
+				 (is_huge(detail->address) ? TRACE_FLAG_HUGE : 0);
+		recorded = trace_faulted(detail->address, weight, flags,
 					 detail->flags & FLAG_ASYNC ? NULL : &point);
 		trace_leave();
 	}
@@ -128,31 +187,6 @@ static int open_event(uint64_t event, uint64_t period)
 	return (int)syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
 }
 
-/* Beyond the numbers a program may have, if the limit can be lifted for a moment: one that looks at
- * each it could have open, or closes it, does not meet ours. */
-static int move_away(int fd)
-{
-	struct rlimit usual, lifted;
-	bool is_lifted = false;
-
-	if (fd < 0)
-		return fd;
-	if (getrlimit(RLIMIT_NOFILE, &usual) == 0) {
-		lifted.rlim_cur = usual.rlim_cur + 64;
-		lifted.rlim_max =
-			usual.rlim_max < lifted.rlim_cur ? lifted.rlim_cur : usual.rlim_max;
-		is_lifted = syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &lifted, NULL) == 0;
-	}
-	int away =
-		(int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, is_lifted ? usual.rlim_cur : HIGH_FD);
-	if (is_lifted)
-		syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &usual, NULL);
-	if (away < 0)
-		return fd;
-	syscall(SYS_close, fd);
-	return away;
-}
-
 /* The collector takes descriptors of its own, so that a program that closes all it has ends nothing. */
 static bool open_events(void)
 {
@@ -165,6 +199,7 @@ static bool open_events(void)
 	events[1] = move_away(open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1));
 	process->fault_events[0] = events[0];
 	process->fault_events[1] = events[1];
+	open_pagemap();
 	return true;
 }
 
@@ -175,6 +210,9 @@ static void close_events(void)
 			syscall(SYS_close, events[i]);
 		events[i] = -1;
 	}
+	if (pagemap >= 0)
+		syscall(SYS_close, pagemap);
+	pagemap = -1;
 }
 
 /* Our descriptors may be gone, or somebody else's by now: then all of this process's events end. */

@@ -127,7 +127,8 @@ void trace_notice_end(void)
 {
 	static _Atomic bool noticed;
 
-	if (trace_python.version && trace_python_is_finalizing() && !atomic_exchange(&noticed, true))
+	if (trace_python.version && trace_python_is_finalizing() &&
+	    !atomic_exchange(&noticed, true))
 		trace_exit();
 }
 
