@@ -17,6 +17,8 @@ from mematlas.views.json import schema
 from traced import MEMATLAS, Traced, ask, named
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Build, Run
 
 pytestmark = pytest.mark.usefixtures("run_command")
@@ -110,6 +112,19 @@ def test_the_page_s_windows_are_those_of_the_report(build: Build, traced: Run) -
         until = None if end == spans.count else end * spans.width_s
         expected = make_window(recording, start * spans.width_s, until)
         assert held == pytest.approx(expected.bytes, abs=spans.count * len(spans.lines))
+
+
+def test_the_page_of_a_run_with_other_programs_tells_of_leaks(
+    build: Build, traced: Run, tmp_path: Path
+) -> None:
+    """Forks that only start a program are not listed, and take nothing from the page."""
+    run = traced("bash", "-c", f"/bin/true; {build('lives')}; /bin/true", options=("--exact",))
+    assert len(run.report["processes"]) < len(read(run.file).processes)
+    page = tmp_path / "page.html"
+    for pid, expected in (([], True), (["--pid", str(run.report["processes"][0]["pid"])], False)):
+        command = [*MEMATLAS, "report", str(run.file), "--html", str(page), *pid]
+        subprocess.run(command, capture_output=True, check=True)
+        assert ('id="leaks"' in page.read_text()) == expected
 
 
 def test_a_python_program_ends_before_it_takes_itself_down(traced: Run) -> None:

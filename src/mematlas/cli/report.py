@@ -59,7 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _run_window(arguments, recording)
     report = make_report(recording, find_process(recording, arguments.pid))
     if arguments.html:
-        _write_html(arguments.html, report, recording)
+        whole = recording if arguments.pid is None else None
+        _write_html(arguments.html, report, whole)
     if arguments.json:
         from mematlas.views import json
 
@@ -116,15 +117,15 @@ def _seconds(moment: tuple[float, str] | None, whole: float) -> float | None:
     return number * whole if unit == "%" else number
 
 
-def _write_html(path: str, report: Report, recording: Recording) -> None:
+def _write_html(path: str, report: Report, whole: Recording | None) -> None:
+    """Write the page; what outlived what is told of the whole run alone."""
     from mematlas.analysis.leaks import find_leaks
     from mematlas.analysis.spans import make_spans
     from mematlas.analysis.table import StackTable
     from mematlas.views.html import render_html
 
-    wanted = {line.index for line in report.processes}
-    leaks = find_leaks(recording) if len(wanted) == len(recording.processes) else None
-    spans = make_spans(recording, StackTable.of(report.stacks).paths) if leaks else None
+    leaks = find_leaks(whole) if whole else None
+    spans = make_spans(whole, StackTable.of(report.stacks).paths) if whole else None
     write_page(path, render_html(report, leaks, spans))
 
 
