@@ -6,41 +6,25 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import duration, positive, size
-from mematlas.errors import MematlasError, UsageError
-from mematlas.tracing import Settings
+from mematlas.cli.arguments import positive
+from mematlas.cli.recording_options import add_recording_options, as_words, settings_of
+from mematlas.errors import MematlasError
 from mematlas.tracing import run as trace
 from mematlas.tracing.output import open_recording, write_names
-from mematlas.tracing.settings import FAULT_PERIOD, INTERVAL_S, SAMPLE_BYTES
+from mematlas.tracing.settings import FAULT_PERIOD
 from mematlas.tracing.target import check_program, find_program
 
 if TYPE_CHECKING:
     import argparse
 
     from mematlas.recording import Writer
+    from mematlas.tracing import Settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `mematlas run` takes."""
     parser.usage = "mematlas run [options] [--] COMMAND ..."
-    parser.add_argument(
-        "-o", "--output", metavar="FILE", help="recording to write; default mematlas-NAME.PID.atlas"
-    )
-    parser.add_argument("--exact", action="store_true", help="record every allocation")
-    parser.add_argument(
-        "--sample-bytes",
-        type=size,
-        default=SAMPLE_BYTES,
-        metavar="N",
-        help="mean bytes between samples, default 512K",
-    )
-    parser.add_argument(
-        "--interval",
-        type=duration,
-        default=INTERVAL_S,
-        metavar="S",
-        help="time between residency snapshots, default 1s",
-    )
+    add_recording_options(parser)
     parser.add_argument(
         "--faults",
         type=_fault_period,
@@ -49,18 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="sample one page fault in N, to tell who touched memory first; default 61",
     )
     parser.add_argument(
-        "--cold",
-        type=duration,
-        default=0.0,
-        metavar="S",
-        help="tell whose memory nobody used for so long, again and again",
-    )
-    parser.add_argument(
         "--live",
         action="store_true",
         help="show the report while the program runs; its output follows at the end",
     )
-    parser.add_argument("--seed", type=positive, default=0, help="make the sampling repeatable")
     parser.add_argument("command", nargs="...", metavar="COMMAND", help="program and its arguments")
 
 
@@ -71,18 +47,9 @@ def _fault_period(text: str) -> int:
 def run(arguments: argparse.Namespace) -> int:
     """Trace the command, sum up what it held, and give its exit status."""
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
-    if arguments.sample_bytes < 1:
-        raise UsageError("--sample-bytes must be at least 1; use --exact to record everything")
-    settings = Settings(
-        exact=arguments.exact,
-        sample_bytes=arguments.sample_bytes,
-        interval_s=arguments.interval,
-        fault_period=arguments.faults,
-        seed=arguments.seed,
-        cold_s=arguments.cold,
-    )
+    settings = settings_of(arguments, arguments.faults)
     if arguments.live:
-        return _run_live(arguments, command)
+        return _run_live(arguments.output, settings, command)
     written: list[tuple[str, Writer]] = []
 
     def open_writer(path: str) -> Writer:
@@ -108,19 +75,15 @@ def run(arguments: argparse.Namespace) -> int:
     return outcome.status
 
 
-def _run_live(arguments: argparse.Namespace, command: list[str]) -> int:
+def _run_live(output: str | None, settings: Settings, command: list[str]) -> int:
     from mematlas.cli.live import check_terminal, watch
 
     check_terminal()
     check_program(find_program(command))
     name = os.path.basename(command[0])  # noqa: PTH119
-    path = arguments.output or f"mematlas-{name}.{os.getpid()}.atlas"
-    options = ["-o", path, "--sample-bytes", str(arguments.sample_bytes)]
-    options += ["--interval", f"{arguments.interval}s", "--faults", str(arguments.faults or "off")]
-    options += ["--exact"] * arguments.exact
-    options += ["--cold", f"{arguments.cold}s"] if arguments.cold else []
-    options += ["--seed", str(arguments.seed)] if arguments.seed else []
-    return watch(["run", *options, "--", *command], path)
+    path = output or f"mematlas-{name}.{os.getpid()}.atlas"
+    faults = ["--faults", str(settings.fault_period or "off")]
+    return watch(["run", *as_words(settings, path), *faults, "--", *command], path)
 
 
 def sum_up(writer: Writer, path: str) -> None:
