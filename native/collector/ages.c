@@ -136,10 +136,10 @@ void ages_forget(struct ages *ages)
 int64_t mematlas_collector_lives(struct mematlas_collector *collector, int index,
 				 struct mematlas_life *rows, uint64_t room)
 {
-	if (index < 0 || (uint32_t)index >= collector->count ||
-	    !collector->processes[index]->active)
+	struct process *process = collector_active(collector, index);
+	if (!process)
 		return -ESRCH;
-	const struct sums *sums = &collector->processes[index]->state.sums;
+	const struct sums *sums = &process->state.sums;
 	uint64_t count = 0;
 	for (uint32_t i = 0; i < sums->count && count < room; i++) {
 		const struct sum *sum = &sums->items[i];
@@ -216,10 +216,10 @@ int64_t mematlas_collector_ages(struct mematlas_collector *collector, int index,
 {
 	*cell_s = 0;
 	*rows = NULL;
-	if (index < 0 || (uint32_t)index >= collector->count ||
-	    !collector->processes[index]->active)
+	struct process *process = collector_active(collector, index);
+	if (!process)
 		return -ESRCH;
-	struct state *state = &collector->processes[index]->state;
+	struct state *state = &process->state;
 	struct ages all;
 	if (state->tick_s == 0)
 		return 0;

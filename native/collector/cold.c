@@ -104,10 +104,10 @@ int64_t mematlas_collector_cold(struct mematlas_collector *collector, int index,
 				struct mematlas_pin *rows, uint64_t room, double *ret)
 {
 	*ret = 0;
-	if (index < 0 || (uint32_t)index >= collector->count ||
-	    !collector->processes[index]->active || collector->processes[index]->dir < 0)
+	struct process *process = collector_active(collector, index);
+	if (!process || process->dir < 0)
 		return -ESRCH;
-	struct join join = {.collector = collector, .process = collector->processes[index]};
+	struct join join = {.collector = collector, .process = process};
 	const struct sums *sums = &join.process->state.sums;
 	struct shares shares = {0};
 	int64_t result = vmas_read(join.process->dir, &join.vmas);

@@ -100,6 +100,10 @@ struct mematlas_collector {
 };
 
 /* session.c */
+struct process *collector_process(const struct mematlas_collector *collector,
+				  int index); /* NULL: no such index */
+struct process *collector_active(const struct mematlas_collector *collector,
+				 int index); /* NULL also if not traced yet */
 double collector_seconds(void);          /* CLOCK_MONOTONIC */
 uint64_t collector_clock(const struct mematlas_collector *collector);
 double collector_tick(

@@ -4,11 +4,18 @@
 
 #include "collector.h"
 
-static struct process *at(struct mematlas_collector *collector, int index)
+struct process *collector_process(const struct mematlas_collector *collector, int index)
 {
 	if (index < 0 || (uint32_t)index >= collector->count)
 		return NULL;
 	return collector->processes[index];
+}
+
+struct process *collector_active(const struct mematlas_collector *collector, int index)
+{
+	struct process *process = collector_process(collector, index);
+
+	return process && process->active ? process : NULL;
 }
 
 /* Strings of the other side: cut, and ended, whatever it wrote. */
@@ -37,9 +44,9 @@ static void describe(const struct trace_process *shared, struct mematlas_traced 
 int mematlas_collector_process(struct mematlas_collector *collector, int index,
 			       struct mematlas_traced *traced)
 {
-	struct process *process = at(collector, index);
+	struct process *process = collector_active(collector, index);
 
-	if (!process || !process->active)
+	if (!process)
 		return -ESRCH;
 	const struct state *state = &process->state;
 	process_ask_status(process);
@@ -73,9 +80,9 @@ int mematlas_collector_process(struct mematlas_collector *collector, int index,
 int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int index, uint64_t from,
 				 struct mematlas_node *rows, uint64_t room)
 {
-	const struct process *process = at(collector, index);
+	const struct process *process = collector_active(collector, index);
 
-	if (!process || !process->active)
+	if (!process)
 		return -ESRCH;
 	const struct trie *trie = &process->state.trie;
 	uint64_t count = from < trie->count ? trie->count - from : 0;
@@ -119,9 +126,9 @@ static struct mematlas_total total_of(const struct state *state, const struct su
 int64_t mematlas_collector_totals(struct mematlas_collector *collector, int index,
 				  struct mematlas_total *rows, uint64_t room)
 {
-	const struct process *process = at(collector, index);
+	const struct process *process = collector_active(collector, index);
 
-	if (!process || !process->active)
+	if (!process)
 		return -ESRCH;
 	const struct sums *sums = &process->state.sums;
 	uint64_t count = sums->count < room ? sums->count : room;
@@ -133,9 +140,9 @@ int64_t mematlas_collector_totals(struct mematlas_collector *collector, int inde
 int64_t mematlas_collector_touches(struct mematlas_collector *collector, int index,
 				   struct mematlas_touch *rows, uint64_t room)
 {
-	const struct process *process = at(collector, index);
+	const struct process *process = collector_active(collector, index);
 
-	if (!process || !process->active)
+	if (!process)
 		return -ESRCH;
 	uint64_t count = process->touches.count < room ? process->touches.count : room;
 	if (count)
@@ -146,9 +153,9 @@ int64_t mematlas_collector_touches(struct mematlas_collector *collector, int ind
 int mematlas_collector_place(struct mematlas_collector *collector, int index, uint64_t number,
 			     struct mematlas_part *place)
 {
-	const struct process *process = at(collector, index);
+	const struct process *process = collector_active(collector, index);
 
-	if (!process || !process->active || number >= process->touches.place_count)
+	if (!process || number >= process->touches.place_count)
 		return -ESRCH;
 	*place = process->touches.places[number];
 	return 0;
@@ -157,9 +164,9 @@ int mematlas_collector_place(struct mematlas_collector *collector, int index, ui
 int mematlas_collector_module(struct mematlas_collector *collector, int index, uint64_t number,
 			      struct mematlas_module *module)
 {
-	const struct process *process = at(collector, index);
+	const struct process *process = collector_active(collector, index);
 
-	if (!process || !process->active || number >= process->state.modules.count)
+	if (!process || number >= process->state.modules.count)
 		return -ESRCH;
 	*module = process->state.modules.items[number];
 	return 0;
@@ -168,9 +175,9 @@ int mematlas_collector_module(struct mematlas_collector *collector, int index, u
 int mematlas_collector_code(struct mematlas_collector *collector, int index, uint64_t number,
 			    struct mematlas_code *out)
 {
-	const struct process *process = at(collector, index);
+	const struct process *process = collector_active(collector, index);
 
-	if (!process || !process->active || number >= process->state.codes.count)
+	if (!process || number >= process->state.codes.count)
 		return -ESRCH;
 	const struct code *code = &process->state.codes.items[number];
 	*out = (struct mematlas_code){
@@ -189,9 +196,9 @@ int mematlas_collector_code(struct mematlas_collector *collector, int index, uin
 int64_t mematlas_collector_timeline(struct mematlas_collector *collector, int index,
 				    struct mematlas_moment *rows, uint64_t room)
 {
-	struct process *process = at(collector, index);
+	struct process *process = collector_active(collector, index);
 
-	if (!process || !process->active)
+	if (!process)
 		return -ESRCH;
 	uint64_t count = process->timeline_count < room ? process->timeline_count : room;
 	if (count)
@@ -205,7 +212,7 @@ int64_t mematlas_collector_timeline(struct mematlas_collector *collector, int in
 
 int mematlas_collector_release(struct mematlas_collector *collector, int index)
 {
-	struct process *process = at(collector, index);
+	struct process *process = collector_process(collector, index);
 
 	if (!process)
 		return -ESRCH;

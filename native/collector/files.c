@@ -368,9 +368,9 @@ static void free_rest(struct process *process)
  * file goes, and with it its name, which a later image of the same PID may take. */
 int mematlas_collector_forget(struct mematlas_collector *collector, int index)
 {
-	if (index < 0 || (uint32_t)index >= collector->count)
+	struct process *process = collector_process(collector, index);
+	if (!process)
 		return -ESRCH;
-	struct process *process = collector->processes[index];
 	struct trace_process *kept = malloc(sizeof *kept);
 	if (!process->told_ended || !process->mapped || !kept) {
 		free(kept);

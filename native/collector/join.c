@@ -289,10 +289,10 @@ static int run_join(struct join *join, struct mematlas_account *account)
 int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 				struct mematlas_account *account)
 {
-	if (index < 0 || (uint32_t)index >= collector->count ||
-	    !collector->processes[index]->active)
+	struct process *process = collector_active(collector, index);
+	if (!process)
 		return -ESRCH;
-	struct join join = {.collector = collector, .process = collector->processes[index]};
+	struct join join = {.collector = collector, .process = process};
 	double start = collector_seconds();
 	*account = (struct mematlas_account){.time_s = start - collector->started};
 	collector_drain(collector, false);

@@ -82,10 +82,10 @@ void pins_end(struct join *join)
 int64_t mematlas_collector_pins(struct mematlas_collector *collector, int index,
 				struct mematlas_pin *rows, uint64_t room)
 {
-	if (index < 0 || (uint32_t)index >= collector->count ||
-	    !collector->processes[index]->active)
+	struct process *process = collector_active(collector, index);
+	if (!process)
 		return -ESRCH;
-	const struct sums *sums = &collector->processes[index]->state.sums;
+	const struct sums *sums = &process->state.sums;
 	uint64_t count = 0;
 	for (uint32_t i = 0; i < sums->count && count < room; i++)
 		if (sums->items[i].pinned > 0)

@@ -339,10 +339,9 @@ int64_t mematlas_collector_objects(struct mematlas_collector *collector, int ind
 				   struct mematlas_object *rows, uint64_t room,
 				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_room)
 {
-	if (index < 0 || (uint32_t)index >= collector->count ||
-	    !collector->processes[index]->active)
+	struct process *process = collector_active(collector, index);
+	if (!process)
 		return -ESRCH;
-	struct process *process = collector->processes[index];
 	if (!process->shared->python_version)
 		return 0;
 	struct census *census = calloc(1, sizeof *census);

@@ -207,18 +207,14 @@ class Collector:
 
     def totals(self, process: int) -> bytes:
         """Give the sums of every (stack, kind) so far (TOTALS_DTYPE)."""
-        facts = ffi.new("struct mematlas_traced *")
-        check(lib.mematlas_collector_process(self._handle, process, facts))
-        rows = ffi.new("struct mematlas_total[]", facts.totals + 1)
-        got = lib.mematlas_collector_totals(self._handle, process, rows, facts.totals)
+        rows, room = self._room(process, "struct mematlas_total")
+        got = lib.mematlas_collector_totals(self._handle, process, rows, room)
         return bytes(ffi.buffer(rows, check(got) * ffi.sizeof("struct mematlas_total")))
 
     def lives(self, process: int) -> bytes:
         """Give how long freed blocks lived, of every (stack, kind) that has any (LIVES_DTYPE)."""
-        facts = ffi.new("struct mematlas_traced *")
-        check(lib.mematlas_collector_process(self._handle, process, facts))
-        rows = ffi.new("struct mematlas_life[]", facts.totals + 1)
-        got = check(lib.mematlas_collector_lives(self._handle, process, rows, facts.totals))
+        rows, room = self._room(process, "struct mematlas_life")
+        got = check(lib.mematlas_collector_lives(self._handle, process, rows, room))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_life")))
 
     def ages(self, process: int) -> tuple[float, bytes]:
@@ -278,6 +274,8 @@ class Collector:
         if result in {-errno.ESRCH, -errno.ENOENT}:
             return None
         check(result)
+        parts = ffi.new("struct mematlas_part[]", account.parts + 1)
+        found = check(lib.mematlas_collector_parts(self._handle, parts, account.parts))
         return Account(
             time_s=account.time_s,
             cost_s=account.cost_s,
@@ -285,34 +283,22 @@ class Collector:
             huge_bytes=account.huge_bytes,
             statm_rss_bytes=account.statm_rss_bytes,
             unexplained_bytes=account.unexplained_bytes,
-            parts=self._parts(account.parts),
-            slack=self._slack(account.parts),
+            parts=[
+                (part.kind, _text(part.name), part.resident_bytes, part.error_bytes)
+                for part in parts[0:found]
+            ],
+            slack=[
+                (_text(part.name), part.free_page_bytes, part.pinned_bytes)
+                for part in parts[0:found]
+                if part.free_page_bytes or part.pinned_bytes
+            ],
             rows=self._rows(account.rows),
         )
 
-    def _parts(self, count: int) -> list[tuple[int, str, int, float]]:
-        parts = ffi.new("struct mematlas_part[]", count + 1)
-        got = check(lib.mematlas_collector_parts(self._handle, parts, count))
-        return [
-            (part.kind, _text(part.name), part.resident_bytes, part.error_bytes)
-            for part in parts[0:got]
-        ]
-
-    def _slack(self, count: int) -> list[tuple[str, int, int]]:
-        parts = ffi.new("struct mematlas_part[]", count + 1)
-        got = check(lib.mematlas_collector_parts(self._handle, parts, count))
-        return [
-            (_text(part.name), part.free_page_bytes, part.pinned_bytes)
-            for part in parts[0:got]
-            if part.free_page_bytes or part.pinned_bytes
-        ]
-
     def pins(self, process: int) -> bytes:
         """Give what kept slack resident at the last snapshot of this process (PINS_DTYPE)."""
-        facts = ffi.new("struct mematlas_traced *")
-        check(lib.mematlas_collector_process(self._handle, process, facts))
-        rows = ffi.new("struct mematlas_pin[]", facts.totals + 1)
-        got = check(lib.mematlas_collector_pins(self._handle, process, rows, facts.totals))
+        rows, room = self._room(process, "struct mematlas_pin")
+        got = check(lib.mematlas_collector_pins(self._handle, process, rows, room))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin")))
 
     def cold(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
@@ -321,14 +307,12 @@ class Collector:
         Gives rows (COLD_DTYPE), where some of a range was used the least that each must have, and all
         bytes that were not used.
         """
-        facts = ffi.new("struct mematlas_traced *")
-        check(lib.mematlas_collector_process(self._handle, process, facts))
-        rows = ffi.new("struct mematlas_pin[]", facts.totals + 1)
+        rows, room = self._room(process, "struct mematlas_pin")
         given = ffi.new("struct mematlas_cold_range[]", ranges)
         total = ffi.new("double *")
         got = check(
             lib.mematlas_collector_cold(
-                self._handle, process, given, len(ranges), rows, facts.totals, total
+                self._handle, process, given, len(ranges), rows, room, total
             )
         )
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin"))), float(total[0])
@@ -350,6 +334,12 @@ class Collector:
         return [_text(names[number]) for number in range(types)], bytes(
             ffi.buffer(rows, got * ffi.sizeof("struct mematlas_object"))
         )
+
+    def _room(self, process: int, row: str) -> tuple[Any, int]:
+        """Make room for a row of each sum: the rows, and how many."""
+        facts = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, facts))
+        return ffi.new(f"{row}[]", facts.totals + 1), facts.totals
 
     def _rows(self, count: int) -> bytes:
         rows = ffi.new("struct mematlas_held[]", count + 1)
