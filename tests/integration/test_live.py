@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pty
 import select
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from mematlas.cli.live import Watched
 from mematlas.views.tui.recording_app import RecordingApp
+from piloted import WAIT_S, drive, until
 from traced import MEMATLAS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from textual.pilot import Pilot
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from conftest import Build
 
 pytestmark = pytest.mark.usefixtures("run_command")
-WAIT_S = 60
 GROWS = """
 import sys, time
 kept = []
@@ -59,28 +57,6 @@ def watched(tmp_path: Path, wait_s: float, *options: str) -> Watched:
         str(program),
     ]
     return Watched(arguments, path, folder, None)
-
-
-def drive(
-    app: RecordingApp,
-    act: Callable[[Pilot[None]], Coroutine[Any, Any, None]],
-    size: tuple[int, int] = (110, 40),
-) -> None:
-    """Run the view without a terminal."""
-
-    async def run() -> None:
-        async with app.run_test(size=size) as pilot:
-            await act(pilot)
-
-    asyncio.run(run())
-
-
-async def until(pilot: Pilot[None], holds: Callable[[], object]) -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < end, "it did not come to be"
-        await pilot.pause(0.05)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])

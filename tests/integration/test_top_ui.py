@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import piloted
 from mematlas.analysis.live import Choice
 from mematlas.cli.top_feed import LiveFeed, LiveInspector, ReplayFeed
 from mematlas.recording.snapshots import Recorder, Snapshots
 from mematlas.sources.live import Sampler
+from piloted import until
 
 pytest.importorskip("textual", reason="textual is not installed")
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from textual.pilot import Pilot
 
-WAIT_S = 60.0
 NAME = "mematlas-top-victim"
 VICTIM = """
 import sys
@@ -69,22 +68,13 @@ def drive(
     act: Callable[[Pilot[None]], Coroutine[Any, Any, None]],
     size: tuple[int, int] = (120, 40),
 ) -> None:
-    """Run the user interface without a terminal, once its first snapshot is there."""
+    """Run the user interface once its first snapshot is there."""
 
-    async def run() -> None:
-        async with app.run_test(size=size) as pilot:
-            await until(pilot, lambda: app.after is not None)
-            await act(pilot)
+    async def begin(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: app.after is not None)
+        await act(pilot)
 
-    asyncio.run(run())
-
-
-async def until(pilot: Pilot[None], holds: Callable[[], object]) -> None:
-    """Wait for something to become true."""
-    end = time.monotonic() + WAIT_S
-    while not holds():
-        assert time.monotonic() < end, "it did not come to be"
-        await pilot.pause(0.05)
+    piloted.drive(app, begin, size)
 
 
 def lines(app: TopApp) -> list[str]:
