@@ -11,7 +11,7 @@ from mematlas.model.bench import NOISY, Better
 from mematlas.units import format_bytes, format_duration
 from mematlas.views import bench_layout as layout
 from mematlas.views.html import bundle
-from mematlas.views.html.markup import json_payload, page, safe
+from mematlas.views.html.markup import brand, json_payload, page, safe
 
 if TYPE_CHECKING:
     from mematlas.model.bench import Figure, Label, Machine, Result, Section
@@ -52,8 +52,7 @@ def _head(result: Result) -> str:
     if not result.complete:
         warnings.append("The run was interrupted: this is what was measured by then.")
     return (
-        '<header><div class="brand"><span class="mark" aria-hidden="true"></span>mematlas bench'
-        '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
+        f"<header>{brand('mematlas bench')}"
         f'<h1>What memory costs on <span class="figure">{safe(machine.cpu)}</span></h1>'
         f'<p class="soft">{" <i>·</i> ".join(map(safe, facts))}</p>'
         + "".join(f'<p class="warning">{safe(text)}</p>' for text in warnings)

@@ -11,7 +11,7 @@ from mematlas.model.report import METRICS
 from mematlas.units import format_bytes
 from mematlas.views import names, timeline
 from mematlas.views.html import bundle
-from mematlas.views.html.markup import flame_section, page, safe, section, sized, switch, tag
+from mematlas.views.html.markup import brand, flame_section, page, safe, section, sized, switch, tag
 from mematlas.views.html.payload import pack
 from mematlas.views.html.trie import Grown, Source
 
@@ -52,11 +52,7 @@ def _head(diff: Diff, directory: str) -> str:
         f'<p class="command run"><b>{mark}</b><span>{safe(names.shorten(command, 400))}</span></p>'
         for mark, command in zip("AB", diff.commands, strict=True)
     )
-    return (
-        '<header><div class="brand"><span class="mark" aria-hidden="true"></span>mematlas'
-        '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
-        f"{runs}{tag('h1', _answer(diff, directory))}</header>"
-    )
+    return f"<header>{brand()}{runs}{tag('h1', _answer(diff, directory))}</header>"
 
 
 def _answer(diff: Diff, directory: str) -> str:
@@ -81,9 +77,15 @@ def _figure(size: int) -> str:
 
 
 def _signed(change: Change) -> str:
-    role = "grown" if change.bytes > 0 else "shrunk" if change.bytes < 0 else "chance"
-    role = role if change.certain else "chance"
+    role = _role(change.bytes, certain=change.certain)
     return f'<span class="{role}" title="{change.bytes:,} bytes">{_sign(change.bytes)}</span>'
+
+
+def _role(size: int, *, certain: bool = True) -> str:
+    """Return the class of a change; nothing and chance look alike."""
+    if not size or not certain:
+        return "chance"
+    return "grown" if size > 0 else "shrunk"
 
 
 def _sign(size: int) -> str:
@@ -118,7 +120,7 @@ def _account(diff: Diff) -> str:
 def _account_row(title: str, kind: str, before: int, after: int, widest: int) -> str:
     swatch = f'<span class="swatch" data-kind="{kind}"></span> ' if kind else ""
     change = after - before
-    role = "grown" if change > 0 else "shrunk" if change < 0 else "chance"
+    role = _role(change)
     return (
         f"<tr><td>{swatch}{title}</td>"
         f'<td class="c-before">{sized(before)}</td><td class="c-after">{sized(after)}</td>'
@@ -179,7 +181,7 @@ def _line(change: Change, widest: int, directory: str) -> str:
         where += f'<span class="path">{place}</span>'
     aside = [f"± {format_bytes(change.error_bytes)}"] if change.error_bytes else []
     aside += [] if change.certain else ["within chance"]
-    role = "chance" if not change.certain else "grown" if change.bytes > 0 else "shrunk"
+    role = _role(change.bytes, certain=change.certain)
     small = f"<small>{', '.join(aside)}</small>" if aside else ""
     return (
         f'<tr><td class="where">{where}</td><td class="c-before">{sized(change.before)}</td>'

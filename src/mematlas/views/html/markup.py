@@ -53,6 +53,14 @@ def tag(name: str, inner: str, **attributes: object) -> str:
     return f"<{name}{said}>{inner}</{name}>"
 
 
+def brand(name: str = "mematlas") -> str:
+    """Return the line at the head of each page, with the switch between light and dark."""
+    return (
+        f'<div class="brand"><span class="mark" aria-hidden="true"></span>{name}'
+        '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
+    )
+
+
 def sized(size: int) -> str:
     """Return bytes as people read them, the exact number on hovering."""
     return f'<span class="bytes" title="{size:,} bytes">{format_bytes(size)}</span>'

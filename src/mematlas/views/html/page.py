@@ -10,6 +10,7 @@ from mematlas.units import format_bytes, format_duration
 from mematlas.views import names
 from mematlas.views.html import bundle
 from mematlas.views.html.markup import (
+    brand,
     flame_section,
     located,
     page,
@@ -74,8 +75,7 @@ def _head(report: Report, ranked: list[Line], directory: str) -> str:
         facts.insert(2, f"{len(report.processes)} processes")
     cut = "" if report.complete else tag("p", safe(names.CUT_SHORT), class_="warning")
     return (
-        '<header><div class="brand"><span class="mark" aria-hidden="true"></span>mematlas'
-        '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
+        f"<header>{brand()}"
         + tag("p", safe(names.shorten(" ".join(report.command), 400)), class_="command")
         + tag("h1", spans)
         + tag("p", " <i>·</i> ".join(safe(fact) for fact in facts), class_="soft")

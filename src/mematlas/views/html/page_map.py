@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mematlas.units import format_bytes
 from mematlas.views.html import bundle
-from mematlas.views.html.markup import json_payload, page, safe
+from mematlas.views.html.markup import brand, json_payload, page, safe
 from mematlas.views.text.tables import clean
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def _head(found: PageMap) -> str:
         f"pages of {format_bytes(page)}",
     ]
     return (
-        '<header><div class="brand"><span class="mark" aria-hidden="true"></span>mematlas pages'
-        '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
+        f"<header>{brand('mematlas pages')}"
         f'<p class="command">{found.pid} {safe(found.command)[:600]}</p>'
         f'<h1><span class="figure">{sums.present:,}</span> pages present, '
         f'<span class="figure">{format_bytes(sums.present * page)}</span></h1>'

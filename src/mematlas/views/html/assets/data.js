@@ -20,6 +20,14 @@ export async function readPayload(base64) {
 }
 
 // Multiplies instead of shifting: values may need more than 32 bits.
+export function tellFailure(error) {
+  const warning = document.createElement("p");
+  warning.className = "warning";
+  warning.textContent = `The charts could not be drawn: ${error.message}. A browser from 2023 or later is needed.`;
+  document.querySelector("main").prepend(warning);
+  throw error;
+}
+
 export function readVarints(bytes, count) {
   const values = new Float64Array(count);
   let at = 0;

@@ -103,7 +103,13 @@ function setUpFlameSearch(view) {
   });
 }
 
-export function searchFor(view, text) {
+export function findInStacks(view, text) {
+  document.getElementById("search").value = text;
+  searchFor(view, text);
+  document.getElementById("flame").scrollIntoView();
+}
+
+function searchFor(view, text) {
   const wanted = text.trim().toLowerCase();
   view.matches = wanted ? Uint8Array.from(view.frames, (frame) => Number(isMatch(frame, wanted))) : null;
   redraw(view);

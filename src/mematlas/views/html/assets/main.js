@@ -1,8 +1,8 @@
 // Starts everything once the page's data is unpacked.
 
 import { setUpAccount } from "./account.js";
-import { readPayload } from "./data.js";
-import { searchFor, setUpExplorer } from "./explorer.js";
+import { readPayload, tellFailure } from "./data.js";
+import { findInStacks, setUpExplorer } from "./explorer.js";
 import { setUpLines } from "./lines.js";
 import { setUpTheme } from "./theme.js";
 import { setUpTimeline } from "./timeline.js";
@@ -15,12 +15,7 @@ async function start() {
   const data = await readPayload(document.getElementById("payload").textContent);
   const unpacked = performance.now();
   const view = setUpExplorer(data);
-  const find = (frame) => {
-    const input = document.getElementById("search");
-    input.value = frame.name;
-    searchFor(view, frame.name);
-    document.getElementById("flame").scrollIntoView();
-  };
+  const find = (frame) => findInStacks(view, frame.name);
   setUpTimeline(data.timelines, undefined, setUpWindow(data, find));
   setUpLines(data, find);
   const root = document.documentElement;
@@ -29,10 +24,4 @@ async function start() {
   root.dataset.ready = "true";
 }
 
-start().catch((error) => {
-  const warning = document.createElement("p");
-  warning.className = "warning";
-  warning.textContent = `The charts could not be drawn: ${error.message}. A browser from 2023 or later is needed.`;
-  document.querySelector("main").prepend(warning);
-  throw error;
-});
+start().catch(tellFailure);

@@ -1,7 +1,7 @@
 // Two runs side by side: the stacks of both in one flame graph, coloured by what became of them.
 
-import { readPayload } from "../data.js";
-import { chooseMetric, searchFor, setUpExplorer, zoomTo } from "../explorer.js";
+import { readPayload, tellFailure } from "../data.js";
+import { chooseMetric, findInStacks, setUpExplorer, zoomTo } from "../explorer.js";
 import { formatBytes, formatExact } from "../format.js";
 import { setUpSwitch } from "../switch.js";
 import { setUpTheme } from "../theme.js";
@@ -103,20 +103,9 @@ async function startDiff() {
     document.querySelector(`#metric button[data-value="${data.by}"]`).click();
   }
   for (const button of document.querySelectorAll("button.line")) {
-    button.addEventListener("click", () => {
-      const input = document.getElementById("search");
-      input.value = button.textContent;
-      searchFor(view, input.value);
-      document.getElementById("flame").scrollIntoView();
-    });
+    button.addEventListener("click", () => findInStacks(view, button.textContent));
   }
   document.documentElement.dataset.ready = "true";
 }
 
-startDiff().catch((error) => {
-  const warning = document.createElement("p");
-  warning.className = "warning";
-  warning.textContent = `The charts could not be drawn: ${error.message}. A browser from 2023 or later is needed.`;
-  document.querySelector("main").prepend(warning);
-  throw error;
-});
+startDiff().catch(tellFailure);
