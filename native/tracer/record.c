@@ -127,9 +127,12 @@ void trace_notice_end(void)
 {
 	static _Atomic bool noticed;
 
-	if (trace_python.version && trace_python_is_finalizing() &&
-	    !atomic_exchange(&noticed, true))
-		trace_exit();
+	if (!trace_python.version || !trace_python_is_finalizing() ||
+	    atomic_exchange(&noticed, true))
+		return;
+	int saved = errno;
+	trace_exit();
+	errno = saved;
 }
 
 bool trace_freeing(enum trace_kind kind, const void *block)
