@@ -18,7 +18,7 @@ WAIT_S = 60.0
 def drive(
     app: App[Any],
     act: Callable[[Pilot[Any]], Coroutine[Any, Any, None]],
-    size: tuple[int, int] = (120, 40),
+    size: tuple[int, int] = (110, 40),
 ) -> None:
     """Run a view, and act on it."""
 

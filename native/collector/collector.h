@@ -37,7 +37,7 @@ struct process {
 	struct state state;
 	struct touches touches;
 	struct vmas *vmas; /* as last read for the sake of faults; NULL: never */
-	double vmas_read, next_vmas;
+	double next_vmas;
 	int fault_events[2]; /* kept open here, whatever the process closes */
 	struct trace_process *shared;
 	size_t mapped;
@@ -99,11 +99,13 @@ struct mematlas_collector {
 	uint32_t row_count, part_count, part_room;
 };
 
-/* session.c */
+/* figures.c */
 struct process *collector_process(const struct mematlas_collector *collector,
 				  int index); /* NULL: no such index */
 struct process *collector_active(const struct mematlas_collector *collector,
 				 int index); /* NULL also if not traced yet */
+
+/* session.c */
 double collector_seconds(void);          /* CLOCK_MONOTONIC */
 uint64_t collector_clock(const struct mematlas_collector *collector);
 double collector_tick(

@@ -38,13 +38,10 @@ def make_spans(recording: Recording, paths: Mapping[int, Stacks]) -> Spans | Non
     width_s = cell_s * max(1, math.ceil(last_s / cell_s / STRETCHES))
     count = math.ceil(last_s / width_s)
     numbers: dict[Frame | None, int] = {}
-    parts = [
-        _process(
-            paths.get(process.index) or Stacks.of(recording, process.index),
-            process, ages, (width_s, count), numbers,
-        )
-        for process, ages in known
-    ]  # fmt: skip
+    parts = []
+    for process, ages in known:
+        stacks = paths.get(process.index) or Stacks.of(recording, process.index)
+        parts.append(_process(stacks, process, ages, (width_s, count), numbers))
     lines, born, died, held = (
         np.concatenate([part[column] for part in parts]).astype(np.int64) for column in range(4)
     )

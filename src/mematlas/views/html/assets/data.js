@@ -19,7 +19,6 @@ export async function readPayload(base64) {
   return head;
 }
 
-// Multiplies instead of shifting: values may need more than 32 bits.
 export function tellFailure(error) {
   const warning = document.createElement("p");
   warning.className = "warning";
@@ -28,6 +27,7 @@ export function tellFailure(error) {
   throw error;
 }
 
+// Multiplies instead of shifting: values may need more than 32 bits.
 export function readVarints(bytes, count) {
   const values = new Float64Array(count);
   let at = 0;
