@@ -262,7 +262,7 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
                 victim.stdin.write("\n")
                 victim.stdin.flush()
                 victim.stdout.readline()
-            recorder.add(sampler.read([victim.pid]))
+            recorder.add(sampler.read(None))  # fresh sizes, however soon they are asked for again
     victim.kill()
     victim.wait()
     app = TopApp(ReplayFeed(Snapshots(path)), None, Choice(text=NAME))
