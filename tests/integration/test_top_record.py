@@ -88,8 +88,10 @@ def test_growth_is_seen_at_once_and_pages_are_walked_on_demand(
     # The kernel keeps some of the count per CPU, so stat is off by up to a few hundred KiB each.
     assert abs(new.row.rss - old.row.rss - (50 << 20)) < 4 << 20
     assert (new.row.pss, new.read_at) == (old.row.pss, first.clock_s)
-    third = sampler.read([growing.pid])
-    fresh = of(third, growing.pid)
+    fresh = new
+    while fresh.read_at == first.clock_s:  # not walked again before 20 times the last walk's time
+        third = sampler.read([growing.pid])
+        fresh = of(third, growing.pid)
     assert fresh.read_at == third.clock_s
     rise = (fresh.row.pss or 0) - (old.row.pss or 0)
     assert rise >= 48 << 20  # others' share of its libraries moves beside the 50 MiB
