@@ -25,6 +25,7 @@ static void describe(const struct trace_process *shared, struct mematlas_traced 
 	traced->parent_pid = shared->parent_pid;
 	traced->python_version = shared->python_version;
 	traced->python_hooked = shared->python_hooked;
+	traced->python_free_threaded = shared->python_free_threaded;
 	traced->stalls = shared->stalls;
 	traced->untraced_threads = shared->untraced_threads;
 	traced->sharing_threads = shared->sharing_threads;

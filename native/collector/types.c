@@ -16,11 +16,10 @@
 #define MOST_TYPES 65536u
 #define MOST_CELLS (1u << 18)
 
-/* Of a type, the same in every version so far. Words. */
-#define TYPE_TYPE 1
-#define TYPE_NAME 3
-#define TYPE_FLAGS 21
-#define TYPE_WORDS 22
+/* Of a type, the same in every version so far: words beyond its own type. */
+#define TYPE_NAME 2
+#define TYPE_FLAGS 20
+#define TYPE_WORDS (3 + TYPE_FLAGS + 1)
 #define IS_METATYPE (1ull << 31) /* Py_TPFLAGS_TYPE_SUBCLASS */
 #define MOST_METATYPES 3
 
@@ -33,6 +32,8 @@ struct census {
 	struct mematlas_collector *collector;
 	struct process *process;
 	int pid;
+	unsigned
+		type_word; /* of an object: behind its count, in a free-threaded build behind two and its owner */
 	struct {
 		uint64_t address;
 		int32_t type; /* -1: it is none */
@@ -62,15 +63,16 @@ static bool is_plausible(uint64_t address)
 /* `type`, or what is made from it and is a type itself. */
 static bool is_metatype(const struct census *census, uint64_t address)
 {
+	unsigned at = census->type_word;
 	uint64_t words[TYPE_WORDS];
 
 	for (int i = 0; i < MOST_METATYPES; i++) {
 		if (!is_plausible(address) || !read_words(census, address, words, TYPE_WORDS) ||
-		    !(words[TYPE_FLAGS] & IS_METATYPE))
+		    !(words[at + TYPE_FLAGS] & IS_METATYPE))
 			return false;
-		if (words[TYPE_TYPE] == address)
+		if (words[at] == address)
 			return true;
-		address = words[TYPE_TYPE];
+		address = words[at];
 	}
 	return false;
 }
@@ -124,14 +126,15 @@ static int32_t add_type(struct census *census, uint64_t address, const char *nam
 static int32_t type_at(struct census *census, uint64_t address)
 {
 	uint64_t slot = (address >> 4) * 0x9e3779b97f4a7c15ull >> (64 - CACHE_BITS);
-	uint64_t words[TYPE_NAME + 1];
+	unsigned at = census->type_word;
+	uint64_t words[TYPE_WORDS];
 	char name[MEMATLAS_TYPE_NAME];
 	int32_t type = -1;
 
 	if (census->cache[slot].address == address)
 		return census->cache[slot].type;
-	if (read_words(census, address, words, TYPE_NAME + 1) &&
-	    is_metatype(census, words[TYPE_TYPE]) && read_name(census, words[TYPE_NAME], name))
+	if (read_words(census, address, words, at + TYPE_NAME + 1) &&
+	    is_metatype(census, words[at]) && read_name(census, words[at + TYPE_NAME], name))
 		type = add_type(census, address, name);
 	census->cache[slot].address = address;
 	census->cache[slot].type = type;
@@ -145,12 +148,29 @@ static bool is_count(uint64_t word)
 	return (uint32_t)word != 0 && (word >> 32 & 0xffff) == 0;
 }
 
+/* Free-threaded: the owning thread, 16 bits of flags, a lock, the collector's bits and the owner's count, the
+ * others' count. */
+static bool is_shared_count(const uint64_t *head)
+{
+	uint8_t lock = (uint8_t)(head[1] >> 16);
+
+	return (head[0] & 7) == 0 && head[0] >> 47 == 0 && lock < 4 &&
+	       (head[1] >> 32 != 0 || head[2] != 0);
+}
+
+static bool is_head(const struct census *census, const uint64_t *head)
+{
+	return census->type_word == 1 ? is_count(head[0]) : is_shared_count(head);
+}
+
 static int32_t type_of(struct census *census, const uint64_t *head, size_t words)
 {
-	for (size_t at = 0; at + 2 <= words; at += 2) {
-		if (!is_count(head[at]) || !is_plausible(head[at + 1]))
+	unsigned type_word = census->type_word;
+
+	for (size_t at = 0; at + type_word < words; at += 2) {
+		if (!is_head(census, head + at) || !is_plausible(head[at + type_word]))
 			continue;
-		int32_t type = type_at(census, head[at + 1]);
+		int32_t type = type_at(census, head[at + type_word]);
 		if (type >= 0)
 			return type;
 	}
@@ -351,6 +371,7 @@ int64_t mematlas_collector_objects(struct mematlas_collector *collector, int ind
 		census->collector = collector;
 		census->process = process;
 		census->pid = process->shared->pid;
+		census->type_word = process->shared->python_free_threaded ? 3 : 1;
 		census->mask = 511;
 		window->start = window->end = 0;
 		if (grow(census)) {

@@ -56,7 +56,8 @@ struct mematlas_traced {
 	uint64_t nodes, codes, modules, totals, timeline; /* how many there are to fetch */
 	uint64_t touches, places;
 	uint64_t fault_samples, faults_lost;
-	uint32_t faults, unused; /* enum trace_faults of trace_format.h */
+	uint32_t faults; /* enum trace_faults of trace_format.h */
+	uint32_t python_free_threaded;
 	char faults_reason[96];
 	char reason[128];
 	char executable[1024];

@@ -91,7 +91,7 @@ struct trace_process {
 	uint32_t python_hooked;              /* 1: PyMem_SetAllocator wrappers are in */
 	uint64_t private_start[TRACE_PRIVATE_MAPS], private_end[TRACE_PRIVATE_MAPS]; /* the tracer's own anonymous memory; 0: unused pair */
 	uint32_t attached;    /* 1: joined while it ran; what it allocated before is not known */
-	uint32_t unused;
+	uint32_t python_free_threaded; /* 1: no interpreter lock, larger heads of objects, mimalloc */
 	uint32_t faults;      /* atomic, enum trace_faults */
 	uint32_t faults_lost; /* atomic; samples that came where nothing could be recorded */
 	int32_t fault_events[2]; /* descriptors of the perf events, in this process */

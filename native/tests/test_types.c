@@ -5,17 +5,30 @@
 #include "producer.h"
 
 #define OBJECTS 40u
-#define TYPE_WORDS 22
+#define TYPE_WORDS 24
 
 static uint64_t metatype[TYPE_WORDS], derived[TYPE_WORDS], plain[TYPE_WORDS], abstract[TYPE_WORDS];
 static uint64_t nameless[TYPE_WORDS], wild[TYPE_WORDS];
 
+static unsigned type_word = 1; /* of an object; 3 in a free-threaded build */
+
 static void make_type(uint64_t *type, const uint64_t *of, const char *name, uint64_t flags)
 {
+	memset(type, 0, TYPE_WORDS * 8);
 	type[0] = 1;
-	type[1] = (uintptr_t)of;
-	type[3] = (uintptr_t)name;
-	type[21] = flags;
+	type[type_word] = (uintptr_t)of;
+	type[type_word + 2] = (uintptr_t)name;
+	type[type_word + 20] = flags;
+}
+
+static void make_types(void)
+{
+	make_type(metatype, metatype, "type", 1ull << 31);
+	make_type(derived, metatype, "Meta", 1ull << 31);
+	make_type(plain, metatype, "Plain", 0);
+	make_type(abstract, derived, "Abstract", 0);
+	make_type(nameless, metatype, "", 0);
+	make_type(wild, metatype, (const char *)16, 0);
 }
 
 static void check_type(const struct mematlas_object *rows, int64_t count,
@@ -33,18 +46,66 @@ static void check_type(const struct mematlas_object *rows, int64_t count,
 	CHECK(found_bytes == bytes && found == objects);
 }
 
+static void put_block(struct producer *p, uint64_t *block, unsigned words)
+{
+	static uint64_t time = 1;
+
+	put_alloc(p, 0, time++, TRACE_PYOBJECT, (uintptr_t)block, words * 8, 1, 0);
+}
+
 /* Words of a block, and what is to be seen in it. */
 static void place(struct producer *p, uint64_t *block, unsigned words, unsigned at, uint64_t count,
 		  const uint64_t *type)
 {
-	static uint64_t time = 1;
-
 	block[at] = count;
 	block[at + 1] = (uintptr_t)type;
-	put_alloc(p, 0, time++, TRACE_PYOBJECT, (uintptr_t)block, words * 8, 1, 0);
+	put_block(p, block, words);
 }
 
-int main(void)
+/* A free-threaded build's: owner, the owner's count above lock and flags, the others' count. */
+static void place_shared(struct producer *p, uint64_t *block, unsigned at, uint64_t owner,
+			 uint64_t counts, uint64_t shared, const uint64_t *type)
+{
+	memcpy(block + at, (uint64_t[]){owner, counts, shared, (uintptr_t)type}, 32);
+	put_block(p, block, 8);
+}
+
+static void check_free_threaded(void)
+{
+	static struct mematlas_object rows[256];
+	static char names[64][MEMATLAS_TYPE_NAME];
+	static uint64_t blocks[OBJECTS * 64] __attribute__((aligned(4096)));
+	const uint64_t thread = 0x7f1234567740, mine = 3ull << 32;
+	char directory[64];
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 1);
+
+	type_word = 3;
+	make_types();
+	p.process->python_version = 0x030e07f0;
+	p.process->python_free_threaded = 1;
+	announce(&p);
+	put_stack(&p, 0, 1, 0x1000);
+	for (uint64_t *at = blocks; at < blocks + OBJECTS * 64; at += 64) {
+		place_shared(&p, at, 0, thread, mine | 1 << 24, 0, plain); /* tracked by the GC */
+		place_shared(&p, at + 8, 2, thread, mine | 1 << 16 | 4, 0, abstract); /* locked */
+		place_shared(&p, at + 16, 0, 0, 0, 8, derived); /* all counts are merged */
+		place_shared(&p, at + 24, 0, thread, 0, 0, plain); /* freed */
+		place_shared(&p, at + 32, 0, 5, mine, 0, plain); /* no thread's address */
+		place_shared(&p, at + 40, 0, thread, mine | 200 << 16, 0,
+			     plain); /* no lock's state */
+		place_shared(&p, at + 48, 0, thread, mine, 0, at);
+	}
+	poll_all(collector);
+	int64_t count = mematlas_collector_objects(collector, 0, rows, 256, names, 64);
+	CHECK(count == 3);
+	check_type(rows, count, names, "Plain", OBJECTS * 64, OBJECTS);
+	check_type(rows, count, names, "Abstract", OBJECTS * 64, OBJECTS);
+	check_type(rows, count, names, "Meta", OBJECTS * 64, OBJECTS);
+	session_end(collector, directory);
+}
+
+static void check_locked(void)
 {
 	static struct mematlas_object rows[256];
 	static char names[64][MEMATLAS_TYPE_NAME];
@@ -52,12 +113,7 @@ int main(void)
 	struct mematlas_collector *collector = session_start(directory, 0);
 	struct producer p = produce(directory, getpid(), 1, 1);
 
-	make_type(metatype, metatype, "type", 1ull << 31);
-	make_type(derived, metatype, "Meta", 1ull << 31);
-	make_type(plain, metatype, "Plain", 0);
-	make_type(abstract, derived, "Abstract", 0);
-	make_type(nameless, metatype, "", 0);
-	make_type(wild, metatype, (const char *)16, 0);
+	make_types();
 	p.process->python_version = 0x030b00f0;
 	announce(&p);
 	put_stack(&p, 0, 1, 0x1000);
@@ -96,5 +152,11 @@ int main(void)
 	p.process->python_version = 0;
 	CHECK(mematlas_collector_objects(collector, 0, rows, 256, names, 64) == 0);
 	session_end(collector, directory);
+}
+
+int main(void)
+{
+	check_locked();
+	check_free_threaded();
 	return 0;
 }

@@ -10,7 +10,8 @@
 static bool is_allocator(const void *caller)
 {
 	return trace_arena_depth > 0 ||
-	       trace_same_module(caller, (const void *)(uintptr_t)trace_real.malloc);
+	       trace_same_module(caller, (const void *)(uintptr_t)trace_real.malloc) ||
+	       (trace_python.version && trace_python_meet_allocator());
 }
 
 static enum trace_kind kind_of(int flags, bool in_allocator)

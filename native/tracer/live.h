@@ -25,7 +25,7 @@ extern char __libc_single_threaded __attribute__((weak)); /* since glibc 2.32 */
 static inline bool trace_bit_is_shared(enum trace_kind kind)
 {
 	if (kind == TRACE_PYOBJECT)
-		return !trace_python.locked;
+		return trace_python.unlocked;
 	return !(&__libc_single_threaded && __libc_single_threaded);
 }
 

@@ -13,7 +13,8 @@ struct trace_python {
 	uint32_t version; /* PY_VERSION_HEX of an interpreter whose frames can be read; 0: none */
 	uint64_t eval_start[TRACE_EVAL_RANGES], eval_end[TRACE_EVAL_RANGES];
 	bool hooked;
-	bool locked; /* its allocator is called with the interpreter's lock held: not free-threaded */
+	bool free_threaded;
+	bool unlocked; /* its allocator is called without the interpreter's lock, too */
 };
 extern struct trace_python trace_python;
 
@@ -33,8 +34,11 @@ struct trace_python_layout {
 	uint16_t frame_instruction;
 	uint16_t frame_owner;
 	uint16_t frame_is_entry; /* 0: entries are told by a shim frame owned by the C stack */
+	uint16_t frame_bytecode; /* 0: all threads run a code object's one bytecode */
 	uint16_t code_file, code_name, code_linetable, code_first_line, code_instructions;
+	uint16_t code_bytecodes; /* the threads' copies */
 	uint16_t string_length, string_state, string_ascii_data, string_compact_data;
+	uint8_t string_kind_bit; /* in the state; then follow compact and ASCII */
 	uint16_t bytes_size, bytes_data;
 	uint8_t owned_by_c_stack; /* first value of frame_owner that is no Python frame */
 };
@@ -110,5 +114,7 @@ struct trace_python_callbacks {
 void trace_python_hook(const struct trace_python_callbacks *callbacks);
 void trace_python_unhook(void); /* with the interpreter's lock held */
 void trace_python_check_hooks(void); /* Python may have set its allocators since */
+/* At a mapping while Python starts: true if it comes from an allocator chosen just now (PYTHONMALLOC). */
+bool trace_python_meet_allocator(void);
 
 #endif

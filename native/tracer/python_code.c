@@ -4,9 +4,10 @@
 #include "python.h"
 #include "python_code.h"
 
-#define STATE_KIND(state) ((state) >> 2 & 7)
-#define STATE_COMPACT(state) ((state) >> 5 & 1)
-#define STATE_ASCII(state) ((state) >> 6 & 1)
+/* From the bit of a string's kind on. */
+#define STATE_KIND(state) ((state) & 7)
+#define STATE_COMPACT(state) ((state) >> 3 & 1)
+#define STATE_ASCII(state) ((state) >> 4 & 1)
 
 static size_t put_utf8(char *to, uint32_t character)
 {
@@ -45,6 +46,7 @@ static const char *read_text(const struct trace_python_layout *layout, const cha
 		return "";
 	memcpy(&state, string + layout->string_state, sizeof state);
 	memcpy(&characters, string + layout->string_length, sizeof characters);
+	state >>= layout->string_kind_bit;
 	if (!STATE_COMPACT(state) || characters > 1u << 20)
 		return "";
 	if (STATE_ASCII(state)) {

@@ -66,6 +66,8 @@ bool trace_python_find(void)
 	is_finalizing = (int (*)(void))trace_python_symbol("Py_IsFinalizing"); /* since 3.13 */
 	if (!is_finalizing)
 		is_finalizing = (int (*)(void))trace_python_symbol("_Py_IsFinalizing");
+	trace_python.free_threaded = trace_python_symbol("_Py_DecRefShared") != NULL;
+	trace_python.unlocked = trace_python.free_threaded;
 	trace_python.version = (uint32_t)*version;
 	return true;
 }

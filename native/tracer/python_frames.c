@@ -125,12 +125,35 @@ static TRACE_INLINE bool is_code(const struct trace_python_layout *layout,
 		is_readable(readable, python_pointer(code, layout->code_name), 64));
 }
 
+/* Where the bytecode begins that the frame runs: in the code object, or the thread's copy of it, whose
+ * number the frame has. The copies' addresses follow their count. */
+static TRACE_INLINE const char *bytecode_of(const struct trace_python_layout *layout,
+					    const struct trace_python_frame *is,
+					    struct readable *readable)
+{
+	int32_t number = 0;
+	int64_t count;
+
+	if (layout->frame_bytecode)
+		memcpy(&number, is->frame + layout->frame_bytecode, sizeof number);
+	if (number <= 0)
+		return is->key.code + layout->code_instructions;
+	const char *copies = python_pointer(is->key.code, layout->code_bytecodes);
+	if (!python_is_plausible(copies) || !is_readable(readable, copies, sizeof count))
+		return is->instruction;
+	memcpy(&count, copies, sizeof count);
+	const char *place = copies + sizeof count + (uint32_t)number * sizeof(char *);
+	return number < count && is_readable(readable, place, sizeof(char *))
+		       ? python_pointer(place, 0)
+		       : is->instruction;
+}
+
 static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout,
-				     const struct trace_python_frame *is,
+				     const struct trace_python_frame *is, struct readable *readable,
 				     struct trace_code_cache *cache, trace_code_emit *emit,
 				     void *context)
 {
-	int64_t offset = is->instruction - (is->key.code + layout->code_instructions);
+	int64_t offset = is->instruction - bytecode_of(layout, is, readable);
 	uint64_t id = trace_code_number(cache, &is->key);
 
 	if (__builtin_expect(id == 0, 0))
@@ -157,7 +180,7 @@ static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
 	is->speaks = is->owner < layout->owned_by_c_stack && is_code(layout, readable, code);
 	if (is->speaks) {
 		is->key = trace_code_key(layout, code);
-		is->word = word_of(layout, is, cache, emit, context);
+		is->word = word_of(layout, is, readable, cache, emit, context);
 	}
 }
 

@@ -6,6 +6,10 @@
 
 #define SMALL 512 /* pymalloc's largest block; what is larger it asks malloc() for */
 
+/* The two real allocators. pymalloc's arenas come by a hook of their own; mimalloc maps memory anywhere
+ * within its calls, and asks nobody for large blocks. */
+enum real { PYMALLOC, MIMALLOC };
+
 /* Python's own types (Include/cpython/pymem.h, objimpl.h). */
 enum domain { DOMAIN_RAW, DOMAIN_MEM, DOMAIN_OBJ };
 struct allocator {
@@ -34,57 +38,90 @@ static TRACE_INLINE void report_block(void *block, size_t size, uint64_t events_
 		report->allocated(__builtin_frame_address(0), block, size);
 }
 
-static __attribute__((noinline)) void *slow_malloc(const struct allocator *real, size_t size)
-{
-	uint64_t before = trace_nested_events;
-	void *block = real->malloc(real->context, size);
-
-	report_block(block, size, before);
-	return block;
-}
-
 /* A thread in the middle of a call while the functions were exchanged brings the context of before:
- * pymalloc's, which is NULL. */
+ * the real allocators', which is NULL. */
 static inline const struct allocator *real_of(const void *context)
 {
 	return trace_likely(context != NULL) ? context : &wrapped[DOMAIN_OBJ];
 }
 
-static void *python_malloc(void *context, size_t size)
+static TRACE_INLINE bool is_due(enum real kind, size_t size)
 {
-	const struct allocator *real = real_of(context);
-
-	if (size <= SMALL && trace_sample_due(size))
-		return slow_malloc(real, size);
-	return real->malloc(real->context, size);
+	return (kind == MIMALLOC || size <= SMALL) && trace_sample_due(size);
 }
 
-static __attribute__((noinline)) void *slow_calloc(const struct allocator *real, size_t count,
+static TRACE_INLINE void *call_malloc(enum real kind, const struct allocator *real, size_t size)
+{
+	trace_arena_depth += kind == MIMALLOC;
+	void *block = real->malloc(real->context, size);
+	trace_arena_depth -= kind == MIMALLOC;
+	return block;
+}
+
+static TRACE_INLINE void *call_calloc(enum real kind, const struct allocator *real, size_t count,
+				      size_t size)
+{
+	trace_arena_depth += kind == MIMALLOC;
+	void *block = real->calloc(real->context, count, size);
+	trace_arena_depth -= kind == MIMALLOC;
+	return block;
+}
+
+static TRACE_INLINE void *call_realloc(enum real kind, const struct allocator *real, void *block,
+				       size_t size)
+{
+	trace_arena_depth += kind == MIMALLOC;
+	void *moved = real->realloc(real->context, block, size);
+	trace_arena_depth -= kind == MIMALLOC;
+	return moved;
+}
+
+static __attribute__((noinline)) void *slow_malloc(enum real kind, const struct allocator *real,
 						   size_t size)
 {
 	uint64_t before = trace_nested_events;
-	void *block = real->calloc(real->context, count, size);
+	void *block = call_malloc(kind, real, size);
+
+	report_block(block, size, before);
+	return block;
+}
+
+static TRACE_INLINE void *hook_malloc(enum real kind, const void *context, size_t size)
+{
+	const struct allocator *real = real_of(context);
+
+	if (is_due(kind, size))
+		return slow_malloc(kind, real, size);
+	return call_malloc(kind, real, size);
+}
+
+static __attribute__((noinline)) void *slow_calloc(enum real kind, const struct allocator *real,
+						   size_t count, size_t size)
+{
+	uint64_t before = trace_nested_events;
+	void *block = call_calloc(kind, real, count, size);
 
 	report_block(block, count * size, before);
 	return block;
 }
 
-static void *python_calloc(void *context, size_t count, size_t size)
+static TRACE_INLINE void *hook_calloc(enum real kind, const void *context, size_t count,
+				      size_t size)
 {
 	const struct allocator *real = real_of(context);
+	size_t bytes;
 
-	if (count <= SMALL && size <= SMALL && count * size <= SMALL &&
-	    trace_sample_due(count * size))
-		return slow_calloc(real, count, size);
-	return real->calloc(real->context, count, size);
+	if (!__builtin_mul_overflow(count, size, &bytes) && is_due(kind, bytes))
+		return slow_calloc(kind, real, count, size);
+	return call_calloc(kind, real, count, size);
 }
 
-static __attribute__((noinline)) void *slow_realloc(const struct allocator *real, void *block,
-						    size_t size, bool due)
+static __attribute__((noinline)) void *slow_realloc(enum real kind, const struct allocator *real,
+						    void *block, size_t size, bool due)
 {
 	bool was_live = block && trace_free_due(block) && report->freeing(block);
 	uint64_t before = trace_nested_events;
-	void *moved = real->realloc(real->context, block, size);
+	void *moved = call_realloc(kind, real, block, size);
 
 	if (!moved && was_live)
 		report->restore(block);
@@ -95,14 +132,66 @@ static __attribute__((noinline)) void *slow_realloc(const struct allocator *real
 
 /* A block of malloc()'s stays there when it shrinks to a small one; then malloc's hook has it. Only
  * exact mode could tell the two apart by the address alone, so ask what happened instead. */
-static void *python_realloc(void *context, void *block, size_t size)
+static TRACE_INLINE void *hook_realloc(enum real kind, const void *context, void *block,
+				       size_t size)
 {
 	const struct allocator *real = real_of(context);
-	bool due = size <= SMALL && trace_sample_due(size);
+	bool due = is_due(kind, size);
 
 	if (due || (block && trace_free_due(block)))
-		return slow_realloc(real, block, size, due);
-	return real->realloc(real->context, block, size);
+		return slow_realloc(kind, real, block, size, due);
+	return call_realloc(kind, real, block, size);
+}
+
+static void *python_malloc(void *context, size_t size)
+{
+	return hook_malloc(PYMALLOC, context, size);
+}
+
+static void *python_calloc(void *context, size_t count, size_t size)
+{
+	return hook_calloc(PYMALLOC, context, count, size);
+}
+
+static void *python_realloc(void *context, void *block, size_t size)
+{
+	return hook_realloc(PYMALLOC, context, block, size);
+}
+
+static void *mimalloc_malloc(void *context, size_t size)
+{
+	return hook_malloc(MIMALLOC, context, size);
+}
+
+static void *mimalloc_calloc(void *context, size_t count, size_t size)
+{
+	return hook_calloc(MIMALLOC, context, count, size);
+}
+
+static void *mimalloc_realloc(void *context, void *block, size_t size)
+{
+	return hook_realloc(MIMALLOC, context, block, size);
+}
+
+/* The raw domain is called by threads without a state, which the others' real allocators need. */
+static const void *raw_context(const void *context)
+{
+	return context ? context : &wrapped[DOMAIN_RAW];
+}
+
+static void *raw_malloc(void *context, size_t size)
+{
+	return hook_malloc(MIMALLOC, raw_context(context), size);
+}
+
+static void *raw_calloc(void *context, size_t count, size_t size)
+{
+	return hook_calloc(MIMALLOC, raw_context(context), count, size);
+}
+
+static void *raw_realloc(void *context, void *block, size_t size)
+{
+	return hook_realloc(MIMALLOC, raw_context(context), block, size);
 }
 
 static __attribute__((noinline)) void slow_free(const struct allocator *real, void *block)
@@ -146,18 +235,78 @@ static bool is_plain_malloc(const struct allocator *allocator)
 	return allocator->malloc == raw.malloc;
 }
 
-static void wrap_domain(enum domain domain)
+static bool is_ours(const struct allocator *allocator)
+{
+	return allocator->free == python_free;
+}
+
+static bool is_unwrapped(enum domain domain)
 {
 	struct allocator now;
 
 	get_allocator(domain, &now);
-	if (now.malloc == python_malloc || is_plain_malloc(&now))
-		return;
-	wrapped[domain] = now;
-	struct allocator ours = {&wrapped[domain], python_malloc, python_calloc, python_realloc,
-				 python_free};
+	return !is_ours(&now) && !is_plain_malloc(&now);
+}
+
+static void wrap_domain(enum domain domain, enum real kind)
+{
+	const struct allocator pymalloc = {&wrapped[domain], python_malloc, python_calloc,
+					   python_realloc, python_free};
+	const struct allocator mimalloc = {&wrapped[domain], mimalloc_malloc, mimalloc_calloc,
+					   mimalloc_realloc, python_free};
+	struct allocator ours = kind == MIMALLOC ? mimalloc : pymalloc;
+
+	get_allocator(domain, &wrapped[domain]);
 	set_allocator(domain, &ours);
 	trace_python.hooked = true;
+}
+
+/* The interpreter has no name for its allocators once anybody's hooks are in. Before 3.13 it must not be
+ * asked until it is set up, and has no mimalloc. */
+static enum real real_kind(void)
+{
+	static enum real kind;
+	const char *(*current)(void) = NULL;
+
+	if (trace_python.version >= 0x030d0000)
+		current = (const char *(*)(void))trace_python_symbol(
+			"_PyMem_GetCurrentAllocatorName");
+	const char *name = current ? current() : NULL;
+	if (name)
+		kind = strncmp(name, "mimalloc", 8) == 0 ? MIMALLOC : PYMALLOC;
+	else if (trace_python.free_threaded)
+		kind = MIMALLOC;
+	return kind;
+}
+
+/* Until 3.14 the raw domain is malloc() whatever the others are. */
+static void wrap_raw(void)
+{
+	struct allocator ours = {&wrapped[DOMAIN_RAW], raw_malloc, raw_calloc, raw_realloc,
+				 python_free};
+	struct allocator now;
+
+	get_allocator(DOMAIN_RAW, &now);
+	if (trace_python.version < 0x030f0000 || is_ours(&now))
+		return;
+	trace_python.unlocked = true;
+	wrapped[DOMAIN_RAW] = now;
+	set_allocator(DOMAIN_RAW, &ours);
+}
+
+/* True: some had to be. */
+static bool wrap_domains(void)
+{
+	bool memory = is_unwrapped(DOMAIN_MEM), objects = is_unwrapped(DOMAIN_OBJ);
+	enum real kind = memory || objects ? real_kind() : PYMALLOC;
+
+	if (memory)
+		wrap_domain(DOMAIN_MEM, kind);
+	if (objects)
+		wrap_domain(DOMAIN_OBJ, kind);
+	if (kind == MIMALLOC)
+		wrap_raw();
+	return memory || objects;
 }
 
 static void wrap_arenas(void)
@@ -186,10 +335,8 @@ void trace_python_hook(const struct trace_python_callbacks *callbacks)
 		"PyMem_SetAllocator");
 	if (!get_allocator || !set_allocator)
 		return;
-	trace_python.locked = !trace_python_symbol("_Py_DecRefShared");
 	wrap_arenas();
-	wrap_domain(DOMAIN_MEM);
-	wrap_domain(DOMAIN_OBJ);
+	wrap_domains();
 }
 
 static void unwrap_domain(enum domain domain)
@@ -197,7 +344,7 @@ static void unwrap_domain(enum domain domain)
 	struct allocator now;
 
 	get_allocator(domain, &now);
-	if (now.malloc == python_malloc) /* else somebody came after us, and still calls us */
+	if (is_ours(&now)) /* else somebody came after us, and still calls us */
 		set_allocator(domain, &wrapped[domain]);
 }
 
@@ -212,6 +359,7 @@ void trace_python_unhook(void)
 
 	if (!trace_python.hooked || !get_allocator || !set_allocator)
 		return;
+	unwrap_domain(DOMAIN_RAW);
 	unwrap_domain(DOMAIN_MEM);
 	unwrap_domain(DOMAIN_OBJ);
 	if (get && set) {
@@ -222,6 +370,18 @@ void trace_python_unhook(void)
 	trace_python.hooked = false;
 }
 
+/* Until it is initialized, no thread but the one that does so can be in its allocators. */
+bool trace_python_meet_allocator(void)
+{
+	static int (*initialized)(void);
+
+	if (!report || !set_allocator)
+		return false;
+	if (!initialized)
+		initialized = (int (*)(void))trace_python_symbol("Py_IsInitialized");
+	return initialized && !initialized() && wrap_domains();
+}
+
 void trace_python_check_hooks(void)
 {
 	static int (*have_gil)(void);
@@ -230,8 +390,6 @@ void trace_python_check_hooks(void)
 		return;
 	if (!have_gil)
 		have_gil = (int (*)(void))trace_python_symbol("PyGILState_Check");
-	if (have_gil && have_gil()) {
-		wrap_domain(DOMAIN_MEM);
-		wrap_domain(DOMAIN_OBJ);
-	}
+	if (have_gil && have_gil())
+		wrap_domains();
 }

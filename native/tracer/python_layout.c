@@ -22,7 +22,7 @@ static const struct parts parts[] = {
 #define COMPACT_MORE 16 /* PyCompactUnicodeObject beyond PyASCIIObject: its UTF-8 form and length */
 
 /* A release candidate or a distribution's patch might have moved something: sizes tell. */
-static bool is_plausible_table(const uint64_t *words, const struct parts *at)
+static bool is_plausible_table(const uint64_t *words, const struct parts *at, bool apart)
 {
 	const uint64_t *frame = words + at->frame, *code = words + at->code;
 	const uint64_t *bytes = words + at->bytes, *unicode = words + at->unicode;
@@ -33,6 +33,8 @@ static bool is_plausible_table(const uint64_t *words, const struct parts *at)
 	for (unsigned i = 1; i <= 9; i++)
 		if (code[i] >= code[0] || code[i] < 16)
 			return false;
+	if (apart && (frame[7] >= frame[0] || code[10] >= code[0]))
+		return false;
 	return frame[0] < 512 && code[0] < 1024 && bytes[2] < bytes[0] && bytes[1] >= 16 &&
 	       unicode[1] < unicode[0] && unicode[2] >= 16 && unicode[0] < 256 &&
 	       words[at->thread_state + 4] < words[at->thread_state];
@@ -45,8 +47,11 @@ static const struct trace_python_layout *read_offsets(uint32_t version, const st
 	uint64_t words[OFFSETS_WORDS];
 
 	memcpy(words, runtime, sizeof words);
+	/* Since 3.14 a free-threaded build gives each thread a copy of the bytecode, and says in a
+	 * byte of its own whether a string is interned. */
+	bool apart = words[OFFSETS_FREE_THREADED] && at->minor >= 14;
 	if (memcmp(words, "xdebugpy", 8) != 0 || words[OFFSETS_VERSION] != version ||
-	    words[OFFSETS_FREE_THREADED] || !is_plausible_table(words, at))
+	    !is_plausible_table(words, at, apart))
 		return NULL;
 	const uint64_t *frame = words + at->frame, *code = words + at->code;
 	const uint64_t *bytes = words + at->bytes, *unicode = words + at->unicode;
@@ -57,14 +62,17 @@ static const struct trace_python_layout *read_offsets(uint32_t version, const st
 		.frame_code = (uint16_t)frame[2],
 		.frame_instruction = (uint16_t)frame[3],
 		.frame_owner = (uint16_t)frame[5],
+		.frame_bytecode = apart ? (uint16_t)frame[7] : 0,
 		.code_file = (uint16_t)code[1],
 		.code_name = (uint16_t)code[3],
 		.code_linetable = (uint16_t)code[4],
 		.code_first_line = (uint16_t)code[5],
 		.code_instructions = (uint16_t)code[9],
+		.code_bytecodes = apart ? (uint16_t)code[10] : 0,
 		.bytes_size = (uint16_t)bytes[1],
 		.bytes_data = (uint16_t)bytes[2],
 		.string_state = (uint16_t)unicode[1],
+		.string_kind_bit = apart ? 8 : 2,
 		.string_length = (uint16_t)unicode[2],
 		.string_ascii_data = (uint16_t)unicode[3],
 		.string_compact_data = (uint16_t)(unicode[3] + COMPACT_MORE),

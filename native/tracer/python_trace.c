@@ -88,5 +88,6 @@ void trace_describe_python(void)
 	memcpy(process->eval_start, trace_python.eval_start, sizeof process->eval_start);
 	memcpy(process->eval_end, trace_python.eval_end, sizeof process->eval_end);
 	process->python_hooked = trace_python.hooked;
+	process->python_free_threaded = trace_python.free_threaded;
 	__atomic_store_n(&process->python_version, trace_python.version, __ATOMIC_RELEASE);
 }

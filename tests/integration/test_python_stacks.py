@@ -7,15 +7,14 @@ of several Debian suites.
 from __future__ import annotations
 
 import itertools
-import os
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from interpreters import interpreters
 from traced import PROGRAMS, trace
 
 if TYPE_CHECKING:
@@ -55,12 +54,6 @@ def pong():
 one, other = greenlet.greenlet(ping), greenlet.greenlet(pong)
 one.switch()
 """
-
-
-def interpreters() -> list[str]:
-    """Give the interpreters to test, this one if no other is named."""
-    named = os.environ.get("MEMATLAS_PYTHONS", "")
-    return [path for path in named.split(":") if path] or [sys.executable]
 
 
 @pytest.fixture(scope="module", params=interpreters(), ids=lambda path: Path(path).name)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
 
+from interpreters import interpreters
 from traced import PROGRAMS, ask, trace
 
 if TYPE_CHECKING:
@@ -19,12 +18,6 @@ pytestmark = pytest.mark.usefixtures("run_command")
 PROGRAM = PROGRAMS / "shifting_stacks.py"
 BLOCK = 150_000  # as in the program
 Stack = tuple[tuple[str, int], ...]
-
-
-def interpreters() -> list[str]:
-    """Give the interpreters to test, this one if no other is named."""
-    named = os.environ.get("MEMATLAS_PYTHONS", "")
-    return [path for path in named.split(":") if path] or [sys.executable]
 
 
 @pytest.mark.parametrize("python", interpreters())

@@ -1,7 +1,8 @@
 """Allocates from frames that come and go, and prints what Python itself says each stack was.
 
 Frames are pushed where others just were, called from the same place in C, resumed from elsewhere, made
-from code that is thrown away: whoever takes a frame for the one that was there before is found out.
+from code that is thrown away, by threads at a time: whoever takes a frame for the one that was there
+before is found out.
 Each stack is printed as a JSON line: its functions and lines, leaf first, and the bytes it allocated.
 """
 
@@ -13,7 +14,7 @@ import threading
 from collections import Counter
 
 BLOCK = 150_000
-stacks = Counter()
+stacks, counting = Counter(), threading.Lock()
 chance = random.Random(11)
 
 
@@ -23,7 +24,8 @@ def note():
     while frame is not None:
         seen.append((frame.f_code.co_qualname, frame.f_lineno))
         frame = frame.f_back
-    stacks[tuple(seen)] += 1
+    with counting:
+        stacks[tuple(seen)] += 1
 
 
 def first():
@@ -118,9 +120,10 @@ def everything():
 if __name__ == "__main__":
     sys.setrecursionlimit(5000)
     everything()
-    threads = [threading.Thread(target=everything) for _ in range(2)]
+    threads = [threading.Thread(target=everything) for _ in range(4)]
     for thread in threads:
         thread.start()
+    for thread in threads:
         thread.join()
     deep(300)
     everything()

@@ -66,6 +66,7 @@ class Traced:
     execed: bool
     status: int | None  # as from wait()
     python_version: int
+    python_free_threaded: bool
     disabled: bool
     attached: bool  # joined while it ran
     detached: bool  # let go as it was asked
@@ -166,6 +167,7 @@ class Collector:
             execed=facts.ending == lib.MEMATLAS_EXECED,
             status=facts.status if facts.status >= 0 else None,
             python_version=facts.python_version,
+            python_free_threaded=bool(facts.python_free_threaded),
             disabled=bool(facts.disabled),
             attached=bool(facts.attached),
             detached=bool(facts.detached),

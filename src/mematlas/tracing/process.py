@@ -52,7 +52,7 @@ class ProcessRecorder:
             executable=_clean(facts.executable),
             command=tuple(_clean(word) for word in facts.command),
             start_s=facts.start_s,
-            python_version=_version(facts.python_version),
+            python_version=_version(facts),
         )
         writer.process(self._process)
 
@@ -121,7 +121,7 @@ class ProcessRecorder:
             self._process,
             end_s=facts.end_s,
             ending=ending,
-            python_version=_version(facts.python_version),
+            python_version=_version(facts),
             note=_note(facts, self._unread),
         )
         self._writer.process(self._process)
@@ -270,8 +270,9 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _version(number: int) -> str | None:
-    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}" if number else None
+def _version(facts: Traced) -> str | None:
+    number, build = facts.python_version, "t" if facts.python_free_threaded else ""
+    return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}{build}" if number else None
 
 
 def _note(facts: Traced, unread: str) -> str:

@@ -1,0 +1,43 @@
+"""The interpreters that tests of Python's side run: those that are here, or that are named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+
+@cache
+def interpreters() -> list[str]:
+    """Give this one and one of each other minor version that is installed.
+
+    Instead, those that $MEMATLAS_PYTHONS names, separated by colons: scripts/python-matrix does.
+    """
+    named = os.environ.get("MEMATLAS_PYTHONS", "")
+    if named:
+        return [path for path in named.split(":") if path]
+    found = {sys.version_info.minor: sys.executable}
+    for minor in range(11, 16):
+        other = next(filter(_starts, _installed(minor)), "")
+        if other:
+            found.setdefault(minor, other)
+    return list(found.values())
+
+
+@cache
+def with_mimalloc() -> list[str]:
+    """Give those of them that can allocate by mimalloc: from CPython 3.13 on."""
+    return [each for each in interpreters() if _starts(each, "env", "PYTHONMALLOC=mimalloc")]
+
+
+def _installed(minor: int) -> list[str]:
+    home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    paths = [Path(f"/usr/bin/python3.{minor}"), *home.glob(f"versions/3.{minor}.*/bin/python")]
+    return [str(path) for path in paths if path.exists()]
+
+
+def _starts(python: str, *before: str) -> bool:
+    run = subprocess.run([*before, python, "-c", ""], capture_output=True, check=False)
+    return run.returncode == 0
