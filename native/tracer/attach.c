@@ -106,7 +106,7 @@ int mematlas_detach(const char *unused, int has_interpreter)
 	int saved = errno, guard = trace_tls.guard;
 
 	(void)unused;
-	if (!trace_session.attached)
+	if (!trace_patch_is_in())
 		return -ESRCH;
 	trace_quit();
 	trace_tls.guard = TRACE_INSIDE;

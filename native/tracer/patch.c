@@ -1,6 +1,7 @@
 /* Hooks for a program that was started without us: the slots through which its modules call the
  * functions we replace are pointed at our own, and pointed back at the end. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 #include <pthread.h>
@@ -15,9 +16,11 @@
 #if defined(__x86_64__)
 #define JUMP_SLOT R_X86_64_JUMP_SLOT
 #define GLOB_DAT R_X86_64_GLOB_DAT
+#define POINTER R_X86_64_64
 #elif defined(__aarch64__)
 #define JUMP_SLOT R_AARCH64_JUMP_SLOT
 #define GLOB_DAT R_AARCH64_GLOB_DAT
+#define POINTER R_AARCH64_ABS64
 #endif
 
 #define NAMES 128u /* power of two, more than twice the hooks */
@@ -188,17 +191,25 @@ static bool write_slot(const struct module *module, uintptr_t *place, uintptr_t 
 	return true;
 }
 
+/* A pointer in the program's data, which by now may point elsewhere. */
+static bool still_points(const ElfW(Rela) * relocation, const uintptr_t *place, const char *name)
+{
+	return relocation->r_addend == 0 && *place == (uintptr_t)dlsym(RTLD_DEFAULT, name);
+}
+
 static void patch_slot(const struct module *module, const ElfW(Rela) * relocation)
 {
 	uint32_t type = ELF64_R_TYPE(relocation->r_info);
 
-	if (type != JUMP_SLOT && type != GLOB_DAT)
+	if (type != JUMP_SLOT && type != GLOB_DAT && type != POINTER)
 		return;
 	const ElfW(Sym) *symbol = &module->symbols[ELF64_R_SYM(relocation->r_info)];
 	const struct hook *hook = find_hook(module->strings + symbol->st_name);
 	uintptr_t *place = (uintptr_t *)(module->base + relocation->r_offset);
 	if (!hook || slot_count == MOST_SLOTS || *place == 0 || *place == (uintptr_t)hook->function)
 		return; /* 0: weak, and nobody has it */
+	if (type == POINTER && !still_points(relocation, place, hook->name))
+		return;
 	struct slot *slot = &slots[slot_count];
 	*slot = (struct slot){place, *place, (uintptr_t)hook->function, module->base};
 	if (write_slot(module, place, slot->ours))
@@ -258,6 +269,11 @@ static int patch_module(struct dl_phdr_info *info, size_t size, void *unused)
 		for (size_t i = 0; module.relocations[list] && i < module.counts[list]; i++)
 			patch_slot(&module, &module.relocations[list][i]);
 	return 0;
+}
+
+bool trace_patch_is_in(void)
+{
+	return slot_count > 0;
 }
 
 bool trace_patch_start(void)

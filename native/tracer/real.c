@@ -1,7 +1,9 @@
 /* Finds the functions behind our hooks. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <elf.h>
 #include <errno.h>
+#include <link.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -34,6 +36,46 @@ static void *nursery_take(size_t size, size_t alignment)
 	return (void *)p;
 }
 
+/* A program at a fixed address that asks where a library's function is gets its own way there for an answer,
+ * and so does everybody else: calls through it come back to us. */
+bool trace_is_detour(const void *function)
+{
+	const ElfW(Sym) *symbol = NULL;
+	Dl_info info;
+
+	return dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT) && symbol &&
+	       symbol->st_shndx == SHN_UNDEF;
+}
+
+static void *find_in(const struct link_map *library, const char *name)
+{
+	int (*let_go)(void *) = (int (*)(void *))dlsym(RTLD_NEXT, "dlclose"); /* not ours */
+	void *handle = *library->l_name ? dlopen(library->l_name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
+	struct link_map *owner = NULL;
+	Dl_info info;
+
+	if (!handle)
+		return NULL;
+	void *found = dlsym(handle, name);
+	if (found && (!dladdr1(found, &info, (void **)&owner, RTLD_DL_LINKMAP) || owner != library))
+		found = NULL;
+	let_go(handle);
+	return found;
+}
+
+/* The first library that has it. */
+static void *find_in_libraries(const char *name)
+{
+	void *self = dlopen(NULL, RTLD_LAZY | RTLD_NOLOAD), *found = NULL;
+	struct link_map *map = NULL;
+
+	if (!self || dlinfo(self, RTLD_DI_LINKMAP, &map) != 0)
+		return NULL;
+	while ((map = map->l_next) && !found)
+		found = find_in(map, name);
+	return found;
+}
+
 /* Loaded later, we come after nobody: the program's own scope has what we stand in front of. There our
  * own functions may be found as well, where it has none. */
 void *trace_next(const char *name)
@@ -41,6 +83,8 @@ void *trace_next(const char *name)
 	if (trace_is_preloaded())
 		return dlsym(RTLD_NEXT, name);
 	void *found = dlsym(RTLD_DEFAULT, name);
+	if (found && trace_is_detour(found))
+		found = find_in_libraries(name);
 	uintptr_t address = (uintptr_t)found;
 	return address >= trace_session.own_start && address < trace_session.own_end ? NULL : found;
 }

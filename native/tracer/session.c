@@ -374,7 +374,8 @@ static bool is_bypassed(void)
 {
 	uintptr_t first = (uintptr_t)dlsym(RTLD_DEFAULT, "malloc");
 
-	return first < trace_session.own_start || first >= trace_session.own_end;
+	return (first < trace_session.own_start || first >= trace_session.own_end) &&
+	       !trace_is_detour((const void *)first);
 }
 
 static void announce(void)

@@ -61,6 +61,7 @@ extern struct trace_real trace_real;
 extern long (*trace_real_syscall)(long, ...);
 void trace_resolve(void);
 void *trace_next(const char *name); /* the function we stand in front of, or NULL */
+bool trace_is_detour(const void *function); /* of the program's, to a library's */
 #define TRACE_REAL(name)                                                                           \
 	(*({                                                                                       \
 		if (!trace_real.name)                                                              \
@@ -129,6 +130,7 @@ void trace_exit(void); /* lets the collector take its last look, a second at mos
 
 /* patch.c: hooks for a program that is running */
 bool trace_patch_start(void);
+bool trace_patch_is_in(void);
 void trace_patch_news(void); /* modules loaded since */
 void trace_patch_closed(void); /* after a dlclose() */
 void trace_patch_end(void);

@@ -18,7 +18,7 @@ import pytest
 
 from machine import NOBODY
 from mematlas.tracing.child import library
-from traced import MEMATLAS, Outcome, Traced
+from traced import MEMATLAS, Outcome, Traced, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -153,6 +153,29 @@ def test_what_is_allocated_meanwhile_is_seen(build: Build, tmp_path: Path) -> No
     account = run.report["account"]
     parts = sum(part["resident_bytes"] for part in account["parts"])
     assert parts + account["unexplained_bytes"] == account["rss_bytes"]
+
+
+@pytest.mark.parametrize("flags", [(), ("-no-pie", "-fno-pic")], ids=["pie", "fixed address"])
+def test_pointers_to_the_allocator(build: Build, flags: tuple[str, ...], tmp_path: Path) -> None:
+    """Calls through them are seen too; at a fixed address they point into the program itself."""
+    program, file = Obedient(build("obeys", *flags)), tmp_path / "a.atlas"
+    with attached(program.process.pid, file, "--exact"):
+        program.tell("a")
+        program.tell("p")
+    assert program.tell("p") == "done p 3000 0\n"
+    assert program.end() == (7, "")
+    run = recorded(file)
+    assert run.sum("allocations", "allocate", kind="malloc") == 1000
+    assert run.sum("allocations", "allocate_by_pointers", kind="malloc") == 1000
+    assert "malloc() of its own" not in run.report["processes"][0]["note"]
+
+
+def test_a_fixed_address_is_no_allocator_of_its_own(build: Build, tmp_path: Path) -> None:
+    """A program that holds a pointer to malloc() at a fixed address has libc's."""
+    program = build("obeys", "-no-pie", "-fno-pic")
+    run = trace(tmp_path / "a.atlas", ("sh", "-c", f"echo p | {program}"), "--exact")
+    assert run.sum("allocations", "allocate_by_pointers", kind="malloc") == 1000
+    assert not any("of its own" in each["note"] for each in run.report["processes"])
 
 
 def test_again_and_again(build: Build, tmp_path: Path) -> None:
@@ -334,6 +357,9 @@ def test_refusals(build: Build, tmp_path: Path) -> None:
             assert done.returncode == status, done.stderr
             assert reason in done.stderr
             assert len(done.stderr.strip().splitlines()[-1]) < 200
+        with attached(program.process.pid, tmp_path / "b.atlas"):
+            program.tell("a")
+        assert mematlas("detach", pid).returncode == 3  # no more
         with attached(program.process.pid, tmp_path / "a.atlas"):
             done = mematlas("attach", pid, *out)
             assert done.returncode == 2

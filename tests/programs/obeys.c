@@ -1,5 +1,6 @@
 /* Does as it is told on standard input, a letter a line, and answers each with a line:
- * a: allocate 1,000 blocks of 100 bytes   f: free the oldest 500   t: the same as a, in 4 threads   q: end */
+ * a: allocate 1,000 blocks of 100 bytes   f: free the oldest 500   t: the same as a, in 4 threads
+ * p: the same as a, through pointers to malloc()   q: end */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,9 +13,12 @@ static char *kept[MOST];
 static int count, freed;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-NOINLINE static void keep_one(void)
+typedef void *allocator(size_t size);
+static allocator *volatile stored = malloc;
+
+NOINLINE static void keep_one(allocator *by)
 {
-	char *block = malloc(100);
+	char *block = by ? by(100) : malloc(100);
 
 	memset(block, 1, 100);
 	pthread_mutex_lock(&lock);
@@ -25,7 +29,15 @@ NOINLINE static void keep_one(void)
 NOINLINE static void allocate(void)
 {
 	for (int i = 0; i < 1000; i++)
-		keep_one();
+		keep_one(NULL);
+}
+
+NOINLINE static void allocate_by_pointers(void)
+{
+	allocator *volatile taken = malloc;
+
+	for (int i = 0; i < 1000; i++)
+		keep_one(i % 2 ? stored : taken);
 }
 
 static void *in_thread(void *unused)
@@ -61,6 +73,8 @@ int main(void)
 			break;
 		if (line[0] == 'a')
 			allocate();
+		if (line[0] == 'p')
+			allocate_by_pointers();
 		if (line[0] == 't')
 			allocate_in_threads();
 		if (line[0] == 'f')

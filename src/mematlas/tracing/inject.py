@@ -313,14 +313,31 @@ def enter(target: Target, library: str, session: str) -> None:
         )
         mapping = target.library(library)
         attach = mapping and target.function(mapping, "mematlas_attach")
-        if not attach:
+        detach = mapping and target.function(mapping, "mematlas_detach")
+        if not attach or not detach:
             raise MematlasError(f"process {target.pid}: it could not load {library}")
-        result = _call(target, thread, gadget, attach, os.fsencode(session), 0) & 0xFFFFFFFF
+        try:
+            result = _call(target, thread, gadget, attach, os.fsencode(session), 0) & 0xFFFFFFFF
+        except TargetError:
+            raise
+        except MematlasError as error:
+            raise _take_out(target, thread, gadget, detach, error) from None
     result = result - (1 << 32) if result & 1 << 31 else result
     if result == -errno.EBUSY:
         raise UsageError(f"process {target.pid} is traced already; see mematlas detach")
     if result:
         raise MematlasError(f"process {target.pid} cannot be traced: {os.strerror(-result)}")
+
+
+def _take_out(
+    target: Target, thread: BorrowedThread, gadget: int, detach: int, error: MematlasError
+) -> MematlasError:
+    """Undo what a call that failed half-way may have done; give the error, with how that went."""
+    try:
+        _call(target, thread, gadget, detach, b"", 0)
+    except MematlasError:
+        return MematlasError(f"{error}; its hooks could not be taken out: it may not run on")
+    return MematlasError(f"{error}; its hooks were taken out again")
 
 
 def leave(pid: int, library: str) -> bool:
@@ -357,11 +374,9 @@ def _call(
         if error.errno == errno.ESRCH:
             raise TargetError(f"process {target.pid} has ended") from None
         if error.errno == errno.ETIME:
-            raise MematlasError(
-                f"process {target.pid} took too long, and is as before; try again"
-            ) from None
+            raise MematlasError(f"process {target.pid} took too long; try again") from None
         raise MematlasError(
-            f"process {target.pid} could not be entered, and is as before: {error.strerror}"
+            f"process {target.pid} could not be entered: {error.strerror}"
         ) from None
 
 
