@@ -8,7 +8,7 @@
 
 #include "join.h"
 
-#define VMAS_GAP_S 0.05
+#define VMAS_GAP_S 0.005
 #define VMAS_SHARE 0.02 /* of the time may go into reading mappings again */
 #define HUGE_BYTES (2u << 20)
 #define REFUSED (-2)
@@ -104,10 +104,21 @@ static struct owner in_place(struct process *process, uint32_t kind, const char 
 
 /* ---- mappings ---- */
 
+/* The heap grows between two readings, upwards; other mappings come from above. */
+static bool is_heap_since(const struct vmas *vmas, size_t above, uint64_t address)
+{
+	const struct vma *below = above > 0 ? &vmas->items[above - 1] : NULL;
+
+	return below && strcmp(below->name, "[heap]") == 0 &&
+	       (above == vmas->count || address - below->end < vmas->items[above].start - address);
+}
+
 static const struct vma *vma_at(const struct vmas *vmas, uint64_t address)
 {
 	size_t low = 0, high = vmas ? vmas->count : 0;
 
+	if (!high)
+		return NULL;
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 		if (vmas->items[middle].end > address)
@@ -115,8 +126,9 @@ static const struct vma *vma_at(const struct vmas *vmas, uint64_t address)
 		else
 			low = middle + 1;
 	}
-	return vmas && low < vmas->count && vmas->items[low].start <= address ? &vmas->items[low]
-									      : NULL;
+	if (low < vmas->count && vmas->items[low].start <= address)
+		return &vmas->items[low];
+	return is_heap_since(vmas, low, address) ? &vmas->items[low - 1] : NULL;
 }
 
 static void read_mappings(struct process *process, double now)

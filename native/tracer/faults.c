@@ -154,14 +154,16 @@ static void take_sample(int number, siginfo_t *info, void *context)
 	}
 	struct trace_point point = point_of(context);
 	bool recorded = false;
-	if (is_ready(&point) && trace_enter()) {
+	/* A real malloc() that our hook called touches memory for its caller. */
+	int before = is_ready(&point) ? trace_enter_nested() : -1;
+	if (before >= 0) {
 		bool major = detail->data == PERF_COUNT_SW_PAGE_FAULTS_MAJ;
 		unsigned weight = major ? 1 : trace_session.control->fault_period;
 		unsigned flags = (major ? TRACE_FLAG_MAJOR : 0) |
 				 (is_huge(detail->address) ? TRACE_FLAG_HUGE : 0);
 		recorded = trace_faulted(detail->address, weight, flags,
 					 detail->flags & FLAG_ASYNC ? NULL : &point);
-		trace_leave();
+		trace_leave_nested(before);
 	}
 	if (!recorded && trace_session.process)
 		__atomic_add_fetch(&trace_session.process->faults_lost, 1, __ATOMIC_RELAXED);

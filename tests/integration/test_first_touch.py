@@ -21,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("run_command")
 EVERY = ("--faults", "1")
 PAGE = os.sysconf("SC_PAGESIZE")
 SIZE = 64 << 20
+SMALL = 20_000 * 1000  # what small_blocks keeps
 
 
 def sampled(run: Traced) -> Traced:
@@ -50,6 +51,18 @@ def test_every_fault_is_at_the_line_that_touched(build: Build, traced: Run) -> N
     }
     assert "allocate_here" in owners
     assert not run.touches("leave_untouched") or pages_of(run, "leave_untouched") <= 2
+
+
+def test_malloc_touches_for_its_caller(build: Build, traced: Run) -> None:
+    """Small blocks' pages are touched in malloc() itself, which exact runs call from the hook."""
+    for options in (EVERY, (*EVERY, "--exact")):
+        run = sampled(traced(build("small_blocks"), options=options))
+        touches = run.touches("keep_small")
+        touched = sum(touch["bytes"] for touch in touches)
+        assert SMALL <= touched <= SMALL * 1.1
+        heap = sum(touch["bytes"] for touch in touches if touch["place"] == "glibc heap")
+        owned = sum(touch["bytes"] for touch in touches if touch["owner"])
+        assert heap + owned >= 0.9 * touched
 
 
 def test_one_in_many_gives_the_same_within_its_error(build: Build, traced: Run) -> None:

@@ -58,7 +58,9 @@ def _summary(found: FirstTouch) -> str:
     said = f"{format_bytes(found.bytes)}{error} made resident by {found.faults:,} page faults"
     if found.major_faults:
         said += f", {found.major_faults:,} of them major"
-    return said + (f" (1 in {found.period} seen)" if found.period > 1 else "")
+    if found.period > 1:
+        said += f" (1 in {found.period} seen)"
+    return said + (f"; {found.lost:,} samples lost" if found.lost else "")
 
 
 def _lines(touches: tuple[Touch, ...], frames: Frames) -> list[_Line]:
