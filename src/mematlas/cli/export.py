@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
+from mematlas.cli.output import writing
 from mematlas.cli.report import find_process, load
-from mematlas.errors import MematlasError, UsageError
+from mematlas.errors import UsageError
 from mematlas.model.report import METRICS
 from mematlas.views.export import FORMATS, Format
 
@@ -96,18 +96,8 @@ def _write(path: str, pieces: Iterator[bytes]) -> int:
             sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
         return 0
-    part = Path(f"{path}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            for piece in pieces:
-                file.write(piece)
-            size = file.tell()
-        part.replace(path)
-    except OSError as error:
-        raise MematlasError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        part.unlink(missing_ok=True)
-    return size
+    with writing(path) as part, part.open("wb") as file:
+        return sum(map(file.write, pieces))
 
 
 def _tell(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas.cli.output import writing
 from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,16 +28,15 @@ def run(arguments: argparse.Namespace) -> int:
     """Read all, write one."""
     from mematlas.cli.report import load
     from mematlas.recording.merge import write_merged
+    from mematlas.views.names import count
 
     out = Path(arguments.output)
     if any(out.exists() and out.samefile(each) for each in arguments.files if Path(each).exists()):
         raise UsageError(f"{out} is one of the recordings to be merged; name another file")
     recordings = [load(each) for each in arguments.files]
-    write_merged(out, recordings, together=arguments.together)
-    processes = sum(len(each.processes) for each in recordings)
-    size = out.stat().st_size
-    print(
-        f"mematlas: {out}: {size:,} bytes, {len(recordings)} recordings, {processes} processes",
-        file=sys.stderr,
-    )
+    with writing(out) as part:
+        write_merged(part, recordings, together=arguments.together)
+        size = part.stat().st_size
+    read = count(len(recordings), "recording")
+    print(f"mematlas: {out}: {size:,} bytes, {read}", file=sys.stderr)
     return 0

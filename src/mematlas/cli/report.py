@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import moment, positive
+from mematlas.cli.output import writing
 from mematlas.errors import MematlasError, UsageError
 from mematlas.model.report import METRICS
 
@@ -131,10 +131,8 @@ def _write_html(path: str, report: Report, whole: Recording | None) -> None:
 
 def write_page(path: str, page: str) -> None:
     """Write a page and tell how large it is."""
-    try:
-        Path(path).write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise MematlasError(f"cannot write {path}: {error.strerror}") from None
+    with writing(path) as part:
+        part.write_text(page, encoding="utf-8")
     print(f"mematlas: {path}: {len(page):,} bytes", file=sys.stderr)
 
 
