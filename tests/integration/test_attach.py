@@ -190,6 +190,18 @@ def test_again_and_again(build: Build, tmp_path: Path) -> None:
     assert program.end() == (7, "")
 
 
+def test_a_sleeper_sleeps_on(tmp_path: Path) -> None:
+    """Stopped in a wait with a time, again and again, a program goes on waiting for the rest of it."""
+    begun = time.monotonic()
+    with subprocess.Popen(["sleep", "6"]) as program:
+        for number in range(2):
+            file = str(tmp_path / f"{number}.atlas")
+            done = mematlas("attach", str(program.pid), "-o", file, "--duration", "100ms")
+            assert done.returncode == 0, done.stderr
+        assert program.wait(60) == 0
+    assert time.monotonic() - begun >= 6
+
+
 def test_python(tmp_path: Path) -> None:
     """Python's lines and objects are seen, though its allocators were set long before."""
     program, file = Obedient(sys.executable, "-c", OBEYS), tmp_path / "a.atlas"

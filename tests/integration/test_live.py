@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import pty
 import select
 import subprocess
@@ -56,7 +57,7 @@ def watched(tmp_path: Path, wait_s: float, *options: str) -> Watched:
         sys.executable,
         str(program),
     ]
-    return Watched(arguments, path, folder, None)
+    return Watched(arguments, path, folder)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
@@ -111,18 +112,40 @@ def test_keys(tmp_path: Path) -> None:
     assert watch.process.wait(60) == 3
 
 
-def test_interrupt_reaches_the_program(tmp_path: Path) -> None:
-    """Ctrl-C ends the program, as at a shell."""
+@pytest.mark.parametrize("at_once", [True, False])
+def test_interrupt_reaches_the_program(at_once: bool, tmp_path: Path) -> None:
+    """Ctrl-C ends the program, as at a shell, also before anything of it is known."""
     watch = watched(tmp_path, 60)
     app = RecordingApp(watch)
 
     async def act(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: "early" in app.text)
+        await until(pilot, lambda: at_once or "early" in app.text)
         await pilot.press("ctrl+c")
         await until(pilot, lambda: app.ended)
 
     drive(app, act)
     assert watch.process.wait(60) in {1, 130}  # Python's, of a KeyboardInterrupt
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="attach works on x86-64 alone")
+def test_interrupt_lets_go_of_what_is_attached_to(build: Build, tmp_path: Path) -> None:
+    """Ctrl-C ends the recording of a program that was not started here, and not the program."""
+    path, folder = str(tmp_path / "live.atlas"), tmp_path / "kept"
+    folder.mkdir()
+    with subprocess.Popen(["sleep", "300"]) as program:
+        command = ["attach", str(program.pid), "-o", path, "--interval", "200ms"]
+        watch = Watched(command, path, folder, attached=True)
+        app = RecordingApp(watch)
+
+        async def act(pilot: Pilot[None]) -> None:
+            await until(pilot, lambda: "sleep" in app.text)
+            await pilot.press("ctrl+c")
+            await until(pilot, lambda: app.ended)
+
+        drive(app, act)
+        assert watch.process.wait(60) == 0, watch.output()
+        assert program.poll() is None
+        program.kill()
 
 
 def test_in_a_terminal(build: Build, tmp_path: Path) -> None:

@@ -23,6 +23,15 @@ def duration(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def interval(text: str) -> float:
+    """Seconds from a duration above zero, for `type=` of an argument."""
+    found = duration(text)
+    if found <= 0:
+        message = f"{text!r} is no time to wait; write it as 500ms or 2s"
+        raise argparse.ArgumentTypeError(message)
+    return found
+
+
 def moment(text: str) -> tuple[float, str]:
     """Read a moment of a run: seconds from its start, such as 90s, or a share of it, such as 25%."""
     if text.endswith("%"):

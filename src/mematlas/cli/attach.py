@@ -65,7 +65,7 @@ def _attach_live(arguments: argparse.Namespace, settings: Settings, path: str) -
     check_terminal()
     options = as_words(settings, path)
     options += ["--duration", f"{arguments.duration}s"] if arguments.duration else []
-    return watch(["attach", str(arguments.pid), *options], path, leave_ends=True)
+    return watch(["attach", str(arguments.pid), *options], path, attached=True)
 
 
 def _name(pid: int) -> str:

@@ -32,9 +32,13 @@ def check_terminal() -> None:
 class Watched:
     """A `mematlas run` or `attach` of its own process, its output kept in files."""
 
-    def __init__(self, arguments: Sequence[str], path: str, folder: Path, pid: int | None) -> None:
-        """Start it; `pid` is the process to interrupt, None: the first one recorded."""
-        self._path, self._pid = path, pid
+    def __init__(
+        self, arguments: Sequence[str], path: str, folder: Path, *, attached: bool = False
+    ) -> None:
+        """Start it; `attached`: to a program that is not ours to interrupt."""
+        self._path, self._attached = path, attached
+        self._program: int | None = None
+        self._interrupted = False
         self._files = [folder / "out", folder / "err"]
         out, err = (each.open("wb") for each in self._files)
         with out, err:
@@ -63,8 +67,10 @@ class Watched:
             recording.complete = True
         self._names = self._names or Names()
         self._names.give_to(recording)
-        if self._pid is None and recording.processes:
-            self._pid = recording.processes[0].pid
+        if self._program is None and recording.processes:
+            self._program = recording.processes[0].pid
+            if self._interrupted:
+                self.interrupt()
         return recording
 
     @property
@@ -82,10 +88,12 @@ class Watched:
         return "\n".join(each for each in found if each)
 
     def interrupt(self) -> None:
-        """Send SIGINT to the program."""
-        if self._pid is not None:
+        """Send SIGINT to the program, once it is known; one that is attached to is let go instead."""
+        self._interrupted = True
+        target = self.process.pid if self._attached else self._program
+        if target is not None:
             with suppress(OSError):
-                os.kill(self._pid, signal.SIGINT)
+                os.kill(target, signal.SIGINT)
 
     def give_output(self) -> None:
         """Write to our own streams what was kept from them."""
@@ -95,12 +103,10 @@ class Watched:
             stream.flush()
 
 
-def watch(
-    arguments: Sequence[str], path: str, *, pid: int | None = None, leave_ends: bool = False
-) -> int:
+def watch(arguments: Sequence[str], path: str, *, attached: bool = False) -> int:
     """Run mematlas with these arguments and show its recording until it ends, or one leaves the view.
 
-    `leave_ends`: leaving ends it, as for a program that is only attached to; else it is waited for.
+    Leaving lets go of a program that is attached to; one that was started is waited for.
     """
     try:
         from mematlas.views.tui.recording_app import RecordingApp
@@ -111,18 +117,18 @@ def watch(
     from mematlas.cli.top import is_light
 
     with tempfile.TemporaryDirectory(prefix="mematlas-live-") as folder:
-        watched = Watched(arguments, path, Path(folder), pid)
+        watched = Watched(arguments, path, Path(folder), attached=attached)
         app = RecordingApp(watched, dark=not is_light())
         try:
             app.run()
         finally:
-            status = _wait(watched, leave_ends)
+            status = _wait(watched, attached)
             watched.give_output()
     return status
 
 
-def _wait(watched: Watched, leave_ends: bool) -> int:
-    if watched.running and leave_ends:
+def _wait(watched: Watched, attached: bool) -> int:
+    if watched.running and attached:
         watched.process.send_signal(signal.SIGINT)
     elif watched.running:
         print("mematlas: the program runs on; Ctrl-C interrupts it", file=sys.stderr)

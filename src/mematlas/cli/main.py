@@ -32,6 +32,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    _open_closed_streams()
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
@@ -97,6 +98,14 @@ def _top_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"mematlas {__version__}")
     return parser
+
+
+def _open_closed_streams() -> None:
+    """Let what is printed go nowhere where whoever started us closed stdout or stderr."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: PTH123
 
 
 def _drop_stdout() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import duration, positive, size
+from mematlas.cli.arguments import interval, positive, size
 from mematlas.errors import UsageError
 from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, Settings
 
@@ -27,14 +27,14 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--interval",
-        type=duration,
+        type=interval,
         default=INTERVAL_S,
         metavar="S",
         help="time between residency snapshots, default 1s",
     )
     parser.add_argument(
         "--cold",
-        type=duration,
+        type=interval,
         default=0.0,
         metavar="S",
         help="tell whose memory nobody used for so long, again and again",

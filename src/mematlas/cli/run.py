@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
     check_program(find_program(command))
     if arguments.output:  # said before the program starts, if it cannot be written
         open_writer(arguments.output)
+    elif not os.access(".", os.W_OK):
+        raise MematlasError("no file can be made in this folder; name the recording with -o FILE")
     name = os.path.basename(command[0])  # noqa: PTH119
     outcome = trace(
         command,
@@ -71,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         sum_up(written[0][1], written[0][0])
     except (OSError, MematlasError) as error:
         path = written[0][0] if written else "the recording"
-        print(f"mematlas: {path} is cut short: {error}", file=sys.stderr)
+        why = error.strerror if isinstance(error, OSError) else error
+        print(f"mematlas: {path} is cut short: {why}", file=sys.stderr)
     return outcome.status
 
 

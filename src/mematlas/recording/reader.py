@@ -46,8 +46,11 @@ def read(path: str | PathLike[str]) -> model.Recording:
     """Read a recording; `complete` is False if the file ends early or is damaged further on."""
     try:
         file = Path(path).open("rb")
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):
         message = f"{path}: there is no such file"
+        raise TargetError(message) from None
+    except IsADirectoryError:
+        message = f"{path}: a folder; name a recording in it"
         raise TargetError(message) from None
     except PermissionError:
         message = f"{path}: not allowed to read it; ask its owner, or run as that user"

@@ -33,31 +33,31 @@ _RTLD_NOW, _RTLD_NODELETE = 2, 0x1000
 _SYSCALL = b"\x0f\x05"
 _RESTORER = b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"  # mov $15, %rax; syscall: a handler's return
 _STACK_LOOK = 256 << 10
-# Waiting calls that no allocator makes (x86-64): read, poll, select, nanosleep, accept, recvfrom, recvmsg, wait4,
-# pause, sigtimedwait, sigsuspend, clock_nanosleep, epoll_wait, waitid, pselect6, ppoll, epoll_pwait, accept4,
-# recvmmsg, connect, epoll_pwait2.
+# Waiting calls that no allocator makes, by their numbers on x86-64. restart_syscall is any of them that was
+# stopped before, with what is left of its time.
 _WAITING = {
-    0,
-    7,
-    23,
-    35,
-    43,
-    45,
-    47,
-    61,
-    34,
-    128,
-    130,
-    230,
-    232,
-    247,
-    270,
-    271,
-    281,
-    288,
-    299,
-    42,
-    441,
+    "read": 0,
+    "poll": 7,
+    "select": 23,
+    "pause": 34,
+    "nanosleep": 35,
+    "connect": 42,
+    "accept": 43,
+    "recvfrom": 45,
+    "recvmsg": 47,
+    "wait4": 61,
+    "rt_sigtimedwait": 128,
+    "rt_sigsuspend": 130,
+    "restart_syscall": 219,
+    "clock_nanosleep": 230,
+    "epoll_wait": 232,
+    "waitid": 247,
+    "pselect6": 270,
+    "ppoll": 271,
+    "epoll_pwait": 281,
+    "accept4": 288,
+    "recvmmsg": 299,
+    "epoll_pwait2": 441,
 }
 _FUTEX = 202
 
@@ -182,7 +182,7 @@ class Target:
             if place != before:
                 return False
         elif call >= 0:
-            if call not in _WAITING:
+            if call not in _WAITING.values():
                 return False
         elif self._in_runtime(place.pc):
             return False

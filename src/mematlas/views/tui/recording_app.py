@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Input, Static
 
-from mematlas.analysis.lines import lines
+from mematlas.analysis.lines import lines, owner
 from mematlas.analysis.report import make_report
 from mematlas.analysis.window import end_of, make_window
 from mematlas.errors import MematlasError
@@ -27,7 +28,8 @@ from mematlas.views.tui.theme import DARK, LIGHT
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from mematlas.model.recording import Recording
+    from mematlas.model.recording import Frame, Recording
+    from mematlas.model.report import FirstTouch, Touch
     from mematlas.views.tui.watch import Watch
 
 WINDOWS_S = (10.0, 60.0, 600.0)
@@ -58,7 +60,7 @@ class RecordingApp(App[None]):
         Binding("escape", "clear", "report", show=False),
         Binding("space", "pause", "pause"),
         Binding("d", "shade", "dark/light", show=False),
-        Binding("ctrl+c", "interrupt", "interrupt it", priority=True),
+        Binding("ctrl+c", "interrupt", "end it", priority=True),
     ]
 
     def __init__(self, watch: Watch, *, dark: bool = True) -> None:
@@ -150,9 +152,20 @@ class RecordingApp(App[None]):
             window = make_window(recording, max(0.0, end - self.window_s), None)
             ranked = [each for each in lines(window.stacks, "live") if self._is_shown(each.frame)]
             return draw_window(window, ranked, top=_TOP, console=console)
-        page = Page.of(make_report(recording), METRICS[self.metric], console)
+        report = make_report(recording)
+        if report.first_touch is not None:
+            report = replace(report, first_touch=self._shown_touches(report.first_touch))
+        page = Page.of(report, METRICS[self.metric], console)
         page.ranked[:] = [each for each in page.ranked if self._is_shown(each.frame)]
         return draw_blocks(page, _TOP)
+
+    def _shown_touches(self, found: FirstTouch) -> FirstTouch:
+        def line(touch: Touch) -> Frame | None:
+            index = owner(touch.frames)
+            return None if index is None else touch.frames[index]
+
+        shown = tuple(each for each in found.touches if self._is_shown(line(each)))
+        return replace(found, touches=shown)
 
     def _is_shown(self, frame: object) -> bool:
         text = " ".join(
