@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from mematlas.model.recording import Frame, Recording
-    from mematlas.model.report import FirstTouch, Touch
+    from mematlas.model.report import Report, Touch
     from mematlas.views.tui.watch import Watch
 
 WINDOWS_S = (10.0, 60.0, 600.0)
@@ -152,20 +152,20 @@ class RecordingApp(App[None]):
             window = make_window(recording, max(0.0, end - self.window_s), None)
             ranked = [each for each in lines(window.stacks, "live") if self._is_shown(each.frame)]
             return draw_window(window, ranked, top=_TOP, console=console)
-        report = make_report(recording)
-        if report.first_touch is not None:
-            report = replace(report, first_touch=self._shown_touches(report.first_touch))
+        report = self._cut(make_report(recording))
         page = Page.of(report, METRICS[self.metric], console)
         page.ranked[:] = [each for each in page.ranked if self._is_shown(each.frame)]
         return draw_blocks(page, _TOP)
 
-    def _shown_touches(self, found: FirstTouch) -> FirstTouch:
-        def line(touch: Touch) -> Frame | None:
-            index = owner(touch.frames)
-            return None if index is None else touch.frames[index]
-
-        shown = tuple(each for each in found.touches if self._is_shown(line(each)))
-        return replace(found, touches=shown)
+    def _cut(self, report: Report) -> Report:
+        """Keep the touches and the types of lines that pass the filter."""
+        touch, objects = report.first_touch, report.objects
+        if touch is not None:
+            shown = tuple(each for each in touch.touches if self._is_shown(_toucher(each)))
+            touch = replace(touch, touches=shown)
+        if objects is not None:
+            objects = tuple(each for each in objects if self._is_shown(each.frame))
+        return replace(report, first_touch=touch, objects=objects)
 
     def _is_shown(self, frame: object) -> bool:
         text = " ".join(
@@ -231,3 +231,8 @@ class RecordingApp(App[None]):
             self.exit()
         else:
             self._watch.interrupt()
+
+
+def _toucher(touch: Touch) -> Frame | None:
+    index = owner(touch.frames)
+    return None if index is None else touch.frames[index]
