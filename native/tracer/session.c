@@ -215,6 +215,7 @@ static int take_spare(const char *name)
 			return -1;
 		trace_nap(SPARE_NAP_NS); /* another took it; there will be a new one */
 	}
+	errno = EFBIG; /* mematlas is under the limit itself */
 	return -1;
 }
 
@@ -258,6 +259,8 @@ static const char *why_no_file(void)
 	case ENOMEM:
 	case EDQUOT:
 		return "no room was left in shared memory; set TMPDIR to a folder with more";
+	case EFBIG:
+		return "mematlas's own limit on file sizes is too low for its records; raise ulimit -f";
 	case ENOENT:
 		return "it cannot reach the session: another root directory";
 	default:
