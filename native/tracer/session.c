@@ -260,7 +260,8 @@ static const char *why_no_file(void)
 	case EDQUOT:
 		return "no room was left in shared memory; set TMPDIR to a folder with more";
 	case EFBIG:
-		return "mematlas's own limit on file sizes is too low for its records; raise ulimit -f";
+		return "mematlas's own limit on file sizes is too low for its records; raise "
+		       "ulimit -f";
 	case ENOENT:
 		return "it cannot reach the session: another root directory";
 	default:

@@ -174,11 +174,16 @@ def percent(part: float, whole: float) -> str:
     return "<0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"
 
 
-def moment(account: Account) -> str:
+def was_let_go(report: Report) -> bool:
+    """Tell whether all that was traced was detached from, and ran on."""
+    return bool(report.processes) and all(each.ending == "detached" for each in report.processes)
+
+
+def moment(account: Account, *, let_go: bool = False) -> str:
     """When and why an account was taken."""
     why = {
         "peak": "near the highest RSS",
-        "exit": "at exit",
+        "exit": "when it was detached from" if let_go else "at exit",
         "interval": "a regular look",
         "stopped": "program stopped",
     }.get(account.trigger, account.trigger)
@@ -187,7 +192,7 @@ def moment(account: Account) -> str:
 
 def seen(account: Account) -> bool:
     """Tell an account that was taken from one that stands for "never seen"."""
-    return bool(account.parts) or account.rss_bytes > 0
+    return bool(account.parts)
 
 
 def part_totals(account: Account) -> list[tuple[str, int]]:
@@ -208,8 +213,13 @@ def answer(report: Report, ranked: list[Line], directory: str) -> str:
 def answer_spans(report: Report, ranked: list[Line], directory: str) -> list[tuple[str, str]]:
     """Give the answer in pieces, each with its role: "figure", "code", or "" for plain words."""
     account = report.account
-    if not seen(account) or account.rss_bytes <= 0:
+    if account.rss_bytes <= 0:
         return [("Resident memory is unknown: no look at the program's pages succeeded.", "")]
+    if not seen(account):
+        return [
+            (format_bytes(account.rss_bytes), "figure"),
+            (" resident; in what is unknown: no look at the program's pages succeeded.", ""),
+        ]
     spans = [(format_bytes(account.rss_bytes), "figure"), (f" resident {_nearness(report)}: ", "")]
     for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
         held = "held by" if kind == PartKind.LIVE else "in"
@@ -222,7 +232,8 @@ def answer_spans(report: Report, ranked: list[Line], directory: str) -> list[tup
         spans.append((owner_text(ranked[0], directory), "code"))
         spans.append((" with ", ""))
         spans.append((format_bytes(ranked[0].bytes["resident"]), "figure"))
-        spans.append((".", ""))
+        error = ranked[0].error_bytes
+        spans.append((f" ± {format_bytes(error)}." if error else ".", ""))
     return spans
 
 
@@ -256,6 +267,7 @@ def duration_s(report: Report) -> float | None:
     """Seconds from the start to the last thing known; None where nothing is."""
     ends = [line.end_s for line in report.processes if line.end_s is not None]
     ends += [series.time_s[-1] for series in report.series if series.time_s]
+    ends += [each.time_s for each in (report.account, report.last) if each.parts]
     return max(ends, default=None)
 
 

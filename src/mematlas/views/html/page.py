@@ -94,11 +94,12 @@ def _account_section(report: Report, directory: str) -> str:
     if len(moments) > 1:
         inner += switch("moment", "Moment", [(key, title) for key, title, _ in moments])
     for key, _, account in moments:
-        inner += _account(account, key, directory)
+        when = names.moment(account, let_go=names.was_let_go(report))
+        inner += _account(account, key, when, directory)
     return section("account", "Account", "every resident byte, by who holds it", inner)
 
 
-def _account(account: Account, key: str, directory: str) -> str:
+def _account(account: Account, key: str, when: str, directory: str) -> str:
     rows = "".join(
         _part(account, kind, size, directory) for kind, size in names.part_totals(account)
     )
@@ -109,7 +110,7 @@ def _account(account: Account, key: str, directory: str) -> str:
     bar = tag("div", "", class_="bar", role="group", aria_label="Shares of resident memory")
     return tag(
         "div",
-        f'<p class="soft">{safe(names.moment(account))}</p>{bar}'
+        f'<p class="soft">{safe(when)}</p>{bar}'
         f'<div class="columns"><div class="parts">{rows}{total}</div>{_largest(account, directory)}</div>',
         class_="moment",
         data_moment=key,

@@ -122,7 +122,10 @@ def _account(page: Page) -> Text:
     if not names.seen(account):
         return title("Account", "unknown: no look at the program's pages succeeded")
     totals = names.part_totals(account)
-    text = title(f"Account of {format_bytes(account.rss_bytes)} resident", names.moment(account))
+    text = title(
+        f"Account of {format_bytes(account.rss_bytes)} resident",
+        names.moment(account, let_go=names.was_let_go(page.report)),
+    )
     text.append("\n").append_text(drawing.stacked_bar(totals, console.width, console))
     for kind, size in totals:
         first = Text("\n").append(drawing.part_glyph(kind, console), drawing.PART_INK[kind][2])
