@@ -111,7 +111,7 @@ def test_other_files_are_refused(
 def test_a_missing_file_is_a_missing_target(tmp_path: Path) -> None:
     """A file or directory that is not there is error 3."""
     for path in (tmp_path / "none.atlas", tmp_path, tmp_path / "none" / "a.atlas"):
-        with pytest.raises(TargetError, match="no such file|a folder"):
+        with pytest.raises(TargetError, match=r"no such file|a folder"):
             read(path)
 
 
