@@ -535,3 +535,23 @@ int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_faul
 /* Forks a child that only waits; then writes a byte in each `step` bytes, which copies the pages. */
 int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step, struct mematlas_fault_cost *ret_fork,
 			struct mematlas_fault_cost *ret_copy);
+
+
+/* ---- stacks: a recording's tries and rows, in columns ---------------------------------------- */
+
+/* A trie is the parents of its nodes, each before its children; node 0 is the root, its own parent.
+ * -EINVAL: it is none. */
+int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *ret_depths);
+/* Gives each node the one of least rank from it up to the root, the innermost of equals. */
+int mematlas_trie_least(const uint32_t *parents, const int32_t *ranks, uint64_t count,
+			uint32_t *ret_holders);
+/* Adds each node's sum to its parent's, children first; with `kept` only those of nodes where it is 0. */
+int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count, int64_t *sums);
+/* Numbers words in the order in which they are met; returns how many differ. -ENOSPC: more than `room`,
+ * for which `ret_distinct` has space; -ENOMEM, -EINVAL (room of 2^31). */
+int64_t mematlas_words_number(const uint64_t *words, uint64_t count, uint64_t room,
+			      uint32_t *ret_numbers, uint64_t *ret_distinct);
+/* Joins a column of 4 or 8 bytes, little-endian, from rows whose first bytes come first, then their
+ * second ones, and so on; `place` is its first byte in a row. -EINVAL: another width. */
+int mematlas_rows_column(const uint8_t *turned, uint64_t rows, uint32_t place, uint32_t bytes,
+			 void *ret_column);

@@ -89,10 +89,13 @@ class _Keys:
         found = np.zeros(len(table), np.int64)
         for process in table.processes():
             paths = table.paths[process]
-            frames, which = paths.words_of_nodes()
-            words = [[self.frame(frame) for frame in reversed(each)] for each in frames]
+            words = [
+                [self.frame(frame) for frame in reversed(each)] for each in paths.frames_of_words()
+            ]
             numbers = [0]
-            for parent, word in zip(paths.parents[1:].tolist(), which[1:].tolist(), strict=True):
+            for parent, word in zip(
+                paths.parents[1:].tolist(), paths.word_of[1:].tolist(), strict=True
+            ):
                 node = numbers[parent]
                 for frame in words[word]:
                     node = self._nodes.setdefault((node, frame), len(self._nodes) + 1)

@@ -12,6 +12,7 @@ import numpy as np
 
 from mematlas.analysis import ownership
 from mematlas.model.recording import Frame
+from mematlas.native.trie import number_words, trie_depths, trie_least
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from mematlas.model.recording import Recording, Rows
 
     Numbers = NDArray[np.int64]
+    Indices = NDArray[np.uint32]
 
 _UNRANKED = 1 << 30
 _DEEPEST = 1 << 14  # frames; the tracer cuts far earlier, a hostile file may not
@@ -32,20 +34,14 @@ class Stacks:
     def __init__(self, nodes: Rows | None, frames: Mapping[int, tuple[Frame, ...]]) -> None:
         """Look at one process's trie and resolved words."""
         some = nodes is not None and len(nodes)
-        self.parents: Numbers = (
-            nodes["parent"].astype(np.int64)
-            if nodes is not None and some
-            else np.zeros(1, np.int64)
-        )
-        self.words: NDArray[np.uint64] = (
-            nodes["word"].astype(np.uint64)
-            if nodes is not None and some
-            else np.zeros(1, np.uint64)
-        )
+        parents = nodes["parent"] if nodes is not None and some else np.zeros(1, np.uint32)
+        words = nodes["word"] if nodes is not None and some else np.zeros(1, np.uint64)
+        self.parents: Indices = np.ascontiguousarray(parents)
+        self.words, self.word_of = number_words(np.ascontiguousarray(words))
+        """Distinct words in ascending order, and which of them each node has."""
         self._resolved = frames
-        self._lists: tuple[list[int], list[int]] | None = None
-        self._shared: tuple[list[tuple[Frame, ...]], Numbers] | None = None
-        self._owners: tuple[Numbers, list[Frame | None]] | None = None
+        self._frames: list[tuple[Frame, ...]] | None = None
+        self._owners: tuple[Indices, list[Frame | None]] | None = None
 
     @classmethod
     def of(cls, recording: Recording, process: int) -> Self:
@@ -54,36 +50,29 @@ class Stacks:
 
     def frames(self, stack: int) -> tuple[Frame, ...]:
         """Frames of a stack, leaf first; none where the stack was not seen."""
-        if self._lists is None:
-            self._lists = self.parents.tolist(), self.words.tolist()
-        parents, words = self._lists
+        frames, parents, word_of = self.frames_of_words(), self.parents.data, self.word_of.data
         found: list[Frame] = []
         while stack and len(found) < _DEEPEST:
-            found += self._of(words[stack])
+            found += frames[word_of[stack]]
             stack = parents[stack]
         return tuple(found)
 
-    def words_of_nodes(self) -> tuple[list[tuple[Frame, ...]], Numbers]:
-        """Frames of each distinct word, and which of them each node has."""
-        if self._shared is None:
-            words, which = np.unique(self.words, return_inverse=True)
-            frames = [self._of(word) for word in words.tolist()]
-            self._shared = frames, which.astype(np.int64)
-        return self._shared
+    def frames_of_words(self) -> list[tuple[Frame, ...]]:
+        """Frames of each distinct word, leaf (inlined) first."""
+        if self._frames is None:
+            self._frames = [self._of(word) for word in self.words.tolist()]
+        return self._frames
 
-    def owners(self, ranks: dict[int, int]) -> tuple[Numbers, list[Frame | None]]:
+    def owners(self, ranks: dict[int, int]) -> tuple[Indices, list[Frame | None]]:
         """Give the number of each node's owning frame, and the frames by number; None for the root's.
 
         `ranks` remembers frames by identity between calls; they must stay alive meanwhile.
         """
         if self._owners is None:
-            frames, which = self.words_of_nodes()
-            best = [ownership.best(each, ranks) for each in frames]
-            rank = np.array([rank for rank, _ in best], np.int64)[which]
-            rank[0] = _UNRANKED
-            holder = self._first_least(rank)
+            best = [ownership.best(each, ranks) for each in self.frames_of_words()]
+            holder = self._first_least(np.array([rank for rank, _ in best], np.int32))
             table: list[Frame | None] = [frame for _, frame in best]
-            number = which[holder]
+            number = self.word_of[holder]
             number[holder == 0] = len(table)
             self._owners = number, [*table, None]
         return self._owners
@@ -93,35 +82,28 @@ class Stacks:
     ) -> tuple[Numbers, list[Frame | None]]:
         """Give the owning frame of each of some stacks as a number, and the frames these numbers stand for."""
         by_node, frames = self.owners(ranks)
-        used, which = np.unique(by_node[stacks], return_inverse=True)
-        return which, [frames[number] for number in used.tolist()]
+        numbers = by_node[stacks]
+        used = np.flatnonzero(np.bincount(numbers, minlength=len(frames)))
+        place = np.zeros(len(frames), np.int64)
+        place[used] = np.arange(len(used))
+        return place[numbers], [frames[number] for number in used.tolist()]
 
     def holding(self, test: Callable[[Frame], bool]) -> NDArray[np.bool_]:
         """Tell for each node if a frame from it up to the root passes a test."""
-        frames, which = self.words_of_nodes()
-        passing = np.array([any(map(test, each)) for each in frames], bool)[which]
-        passing[0] = False
-        holder = self._first_least(np.where(passing, 0, 1))
-        found: NDArray[np.bool_] = passing[holder]
+        passing = np.array([any(map(test, each)) for each in self.frames_of_words()], bool)
+        holder = self._first_least(np.where(passing, 0, 1).astype(np.int32))
+        found: NDArray[np.bool_] = passing[self.word_of[holder]] & (holder > 0)
         return found
 
-    def depths(self) -> Numbers:
-        """How many nodes are above each; found by doubling, so a long chain takes no longer."""
-        up, depth = self.parents.copy(), (np.arange(len(self.parents)) > 0).astype(np.int64)
-        while up.any():
-            depth += depth[up]
-            up = up[up]
-        return depth
+    def depths(self) -> Indices:
+        """How many nodes are above each."""
+        return trie_depths(self.parents)
 
-    def _first_least(self, rank: Numbers) -> Numbers:
-        """Find for each node the one of least rank from it up to the root, the innermost of equals."""
-        holder, up = np.arange(len(rank)), self.parents.copy()
-        while True:
-            above = holder[up]
-            holder = np.where(rank[holder] <= rank[above], holder, above)
-            if not up.any():
-                return holder
-            up = up[up]
+    def _first_least(self, ranks: NDArray[np.int32]) -> Indices:
+        """Find for each node the one of least rank from it up to the root; ranks are those of words."""
+        rank = ranks[self.word_of]
+        rank[0] = _UNRANKED
+        return trie_least(self.parents, rank)
 
     def _of(self, word: int) -> tuple[Frame, ...]:
         found = self._resolved.get(word)

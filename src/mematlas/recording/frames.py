@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.model.recording import Frame
+from mematlas.native.trie import number_words
 from mematlas.recording import debuginfod, linetable, symbols
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Resolver:
         known: Container[int] = (),
     ) -> dict[int, tuple[Frame, ...]]:
         """Frames of each distinct word that is not yet known, leaf (inlined) first."""
-        distinct = np.unique(np.asarray(words, np.uint64))
+        distinct, _ = number_words(np.ascontiguousarray(words, np.uint64))
         owners = _owners(distinct, modules)
         found: dict[int, tuple[Frame, ...]] = {}
         for word, owner in zip(distinct.tolist(), owners.tolist(), strict=True):

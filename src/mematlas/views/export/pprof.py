@@ -129,9 +129,7 @@ class _Profile:
         self, process: int, paths: Stacks, stacks: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], Iterator[bytes]]:
         """Give each node's location, and the messages that tell them."""
-        frames, which = paths.words_of_nodes()
-        words = np.zeros(len(frames), np.uint64)
-        words[which] = paths.words
+        frames, words, which = paths.frames_of_words(), paths.words, paths.word_of
         numbers = np.zeros(len(frames), np.int64)
         wanted = np.unique(which[1:])
         numbers[wanted] = self._locations + 1 + np.arange(len(wanted))

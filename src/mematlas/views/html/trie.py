@@ -8,15 +8,15 @@ folded into its caller, so no byte is lost.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mematlas.model.report import METRICS
+from mematlas.native.trie import trie_add_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mematlas.model.recording import Frame
 
     Floats = NDArray[np.float64]
+    Numbers = NDArray[np.int64]
 
 FOLD = 1e-5
 """Of a metric's total: a box this narrow is less than a hundredth of a pixel."""
@@ -61,7 +62,8 @@ class Grown:
         """Grow it. What is far below `fold` is left out at once; `same` gives the frame that is drawn for one."""
         self._same = same
         self._parent, self._frame, self._depth = [0], [0], [0]
-        self._own = [np.zeros(rows, np.int64)]
+        self._rows = rows
+        self._figures: list[tuple[Numbers, Numbers]] = []  # nodes, and what is added to their own
         self._frames: list[Frame | str] = ["all"]
         self._children: dict[tuple[int, int], int] = {}
         self._numbers: dict[Frame | str, int] = {}
@@ -75,33 +77,25 @@ class Grown:
 
     def _add(self, source: Source, process: int, totals: Floats, fold: float) -> None:
         """Add the stacks of one process. Its own trie is folded before it is put into frames."""
-        paths, first = source.table.paths[process], source.first
-        mine = source.table.process == process
-        nodes, count = source.table.stack[mine], len(paths.parents)
-        own = np.zeros((len(totals), count), np.int64)
-        for row, name in enumerate(METRICS, first):
-            sizes = np.maximum(source.table.metric(name)[mine], 0)
-            own[row] = np.rint(np.bincount(nodes, sizes, count)).astype(np.int64)
-        unseen = own[:, 0].copy()
-        own[:, 0] = 0
-        keep, _ = _fold(paths.parents, paths.depths(), own, totals, fold)
-        frames, which = paths.words_of_nodes()
-        place = np.zeros(count, np.int64)
+        paths = source.table.paths[process]
+        kept, own, unseen = _fold_process(source, process, totals, fold)
         root = source.roots.get(process)
-        place[0] = 0 if root is None else self._child(0, self._number(root))
-        self._own[place[0]] += own[:, 0]
+        place = [0 if root is None else self._child(0, self._number(root))]
+        words, frames = paths.word_of[kept], paths.frames_of_words()
         numbers = [
             [self._number(self._same(frame)) for frame in reversed(frames[word])] if some else []
-            for word, some in enumerate(np.bincount(which[keep], minlength=len(frames)).tolist())
+            for word, some in enumerate(np.bincount(words, minlength=len(frames)).tolist())
         ]
-        for node in np.flatnonzero(keep).tolist()[1:]:
-            at = int(place[paths.parents[node]])
-            for number in numbers[which[node]]:
+        above = np.searchsorted(kept, paths.parents[kept]).tolist()
+        for parent, word in zip(above[1:], words[1:].tolist(), strict=True):
+            at = place[parent]
+            for number in numbers[word]:
                 at = self._child(at, number)
-            place[node] = at
-            self._own[at] += own[:, node]
+            place.append(at)
+        self._figures.append((np.array(place), own))
         if unseen.any():
-            self._own[self._child(int(place[0]), self._number("stack not seen"))] += unseen
+            lost = self._child(place[0], self._number("stack not seen"))
+            self._figures.append((np.array([lost]), unseen[:, None]))
 
     def _number(self, frame: Frame | str) -> int:
         number = self._numbers.setdefault(frame, len(self._frames))
@@ -115,14 +109,16 @@ class Grown:
             self._parent.append(node)
             self._frame.append(number)
             self._depth.append(self._depth[node] + 1)
-            self._own.append(np.zeros(len(self._own[0]), np.int64))
         return child
 
     def folded(self, fold: float = FOLD) -> Trie:
         """Make the trie of what is not too small, root outermost."""
-        parent, depth = np.array(self._parent), np.array(self._depth)
-        own = np.stack(self._own, axis=1)
-        keep, weight = _fold(parent, depth, own, own.sum(axis=1).astype(np.float64), fold)
+        parent, depth = np.array(self._parent, np.uint32), np.array(self._depth)
+        own = np.zeros((self._rows, len(parent)), np.int64)
+        for nodes, added in self._figures:
+            for row, column in enumerate(added):
+                np.add.at(own[row], nodes, column)
+        keep, weight = _fold(parent, own, fold)
         order = _preorder(parent, keep, weight)
         frame = np.array(self._frame, dtype=np.uint32)[order]
         used, packed = np.unique(frame, return_inverse=True)
@@ -134,34 +130,59 @@ class Grown:
         )
 
 
+def _fold_process(
+    source: Source, process: int, totals: Floats, fold: float
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Find the nodes of a process that are not too small, the root first; with their own, and what has no stack.
+
+    One metric after the other: a row a metric of all nodes would be the largest thing in memory.
+    """
+    table, paths = source.table, source.table.paths[process]
+    mine = np.flatnonzero(table.process == process)
+    nodes, parents = table.stack[mine], paths.parents
+    unseen = np.zeros(len(totals), np.int64)
+
+    def columns() -> Iterator[tuple[int, Numbers]]:
+        for row, name in enumerate(METRICS, source.first):
+            if totals[row] > 0:
+                sizes = np.maximum(table.metric(name)[mine], 0)
+                column = np.rint(np.bincount(nodes, sizes, len(parents))).astype(np.int64)
+                unseen[row] = column[0]
+                column[0] = 0
+                yield row, column
+
+    keep = np.zeros(len(parents), bool)
+    keep[0] = True
+    for row, column in columns():
+        trie_add_up(parents, column)
+        keep |= column / totals[row] >= fold
+    kept = np.flatnonzero(keep)
+    own = np.zeros((len(totals), len(kept)), np.int64)
+    for row, column in columns():
+        trie_add_up(parents, column, keep)
+        own[row] = column[kept]
+    return kept, own, unseen
+
+
 def _fold(
-    parent: NDArray[np.int64],
-    depth: NDArray[np.int64],
-    own: NDArray[np.int64],
-    totals: Floats,
-    fold: float,
+    parent: NDArray[np.uint32], own: Numbers, fold: float
 ) -> tuple[NDArray[np.bool_], Floats]:
     """Move what is too small up in `own`; say which nodes are left, and how heavy each is."""
-    by_depth = np.argsort(depth, kind="stable")
-    edges = np.searchsorted(depth[by_depth], np.arange(1, int(depth.max()) + 2))
-    levels = [by_depth[low:high] for low, high in pairwise(edges.tolist())][::-1]
-    sums = own.copy()
-    for level in levels:
-        for row in range(len(own)):
-            np.add.at(sums[row], parent[level], sums[row][level])
-    shares = np.divide(sums, totals[:, None], out=np.zeros(sums.shape), where=totals[:, None] > 0)
-    weight: Floats = shares.max(axis=0)
+    weight = np.zeros(len(parent))
+    for row in own:
+        if (total := float(row.sum())) > 0:
+            sums = row.copy()
+            trie_add_up(parent, sums)
+            np.maximum(weight, sums / total, out=weight)
     keep = weight >= fold
     keep[0] = True
-    for level in levels:
-        small = level[~keep[level]]
-        for row in range(len(own)):
-            np.add.at(own[row], parent[small], own[row][small])
+    for row in own:
+        trie_add_up(parent, row, keep)
     return keep, weight
 
 
 def _preorder(
-    parent: NDArray[np.int64], keep: NDArray[np.bool_], weight: NDArray[np.float64]
+    parent: NDArray[np.uint32], keep: NDArray[np.bool_], weight: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Order the kept nodes, each before its subtree, heavy siblings first."""
     children: dict[int, list[int]] = {}

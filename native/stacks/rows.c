@@ -1,0 +1,37 @@
+/* Rows that a recording holds turned: the first byte of each, then the second of each, and so on. */
+#include <errno.h>
+
+#include "mematlas.h"
+
+static void join4(const uint8_t *restrict from, uint64_t rows, uint32_t *restrict column)
+{
+	const uint8_t *b = from + rows, *c = b + rows, *d = c + rows;
+
+	for (uint64_t row = 0; row < rows; row++)
+		column[row] = (uint32_t)from[row] | (uint32_t)b[row] << 8 | (uint32_t)c[row] << 16 |
+			      (uint32_t)d[row] << 24;
+}
+
+static void join8(const uint8_t *restrict from, uint64_t rows, uint64_t *restrict column)
+{
+	const uint8_t *b = from + rows, *c = b + rows, *d = c + rows, *e = d + rows, *f = e + rows,
+		      *g = f + rows, *h = g + rows;
+
+	for (uint64_t row = 0; row < rows; row++)
+		column[row] = (uint64_t)from[row] | (uint64_t)b[row] << 8 | (uint64_t)c[row] << 16 |
+			      (uint64_t)d[row] << 24 | (uint64_t)e[row] << 32 |
+			      (uint64_t)f[row] << 40 | (uint64_t)g[row] << 48 |
+			      (uint64_t)h[row] << 56;
+}
+
+int mematlas_rows_column(const uint8_t *turned, uint64_t rows, uint32_t place, uint32_t bytes,
+			 void *column)
+{
+	if (bytes == 4)
+		join4(turned + place * rows, rows, column);
+	else if (bytes == 8)
+		join8(turned + place * rows, rows, column);
+	else
+		return -EINVAL;
+	return 0;
+}

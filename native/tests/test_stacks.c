@@ -1,0 +1,140 @@
+/* Tries and turned rows against the plain way of walking them. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "check.h"
+#include "mematlas.h"
+
+#define NODES 5000
+
+static uint32_t parents[NODES], depths[NODES], holders[NODES];
+static int32_t ranks[NODES];
+static int64_t sums[NODES], whole[NODES];
+static uint8_t kept[NODES];
+
+static void grow(unsigned int seed)
+{
+	srand(seed);
+	for (uint32_t node = 0; node < NODES; node++) {
+		parents[node] = node ? (uint32_t)rand() % node : 0;
+		if (node && rand() % 4)
+			parents[node] = node - 1;
+		ranks[node] = rand() % 5;
+		sums[node] = rand() % 1000;
+		kept[node] = rand() % 2;
+	}
+	ranks[0] = 1 << 30;
+}
+
+static void test_ways_up(void)
+{
+	CHECK(mematlas_trie_depths(parents, NODES, depths) == 0);
+	CHECK(mematlas_trie_least(parents, ranks, NODES, holders) == 0);
+	for (uint32_t node = 0; node < NODES; node++) {
+		uint32_t depth = 0, best = node;
+
+		for (uint32_t at = node; at; at = parents[at], depth++)
+			if (ranks[at] < ranks[best])
+				best = at;
+		CHECK(depths[node] == depth);
+		CHECK(holders[node] == best);
+	}
+}
+
+static void test_sums(void)
+{
+	memset(whole, 0, sizeof(whole));
+	for (uint32_t node = 0; node < NODES; node++) {
+		uint32_t at = node;
+
+		for (;; at = parents[at]) {
+			whole[at] += sums[node];
+			if (!at)
+				break;
+		}
+	}
+	CHECK(mematlas_trie_add_up(parents, NULL, NODES, sums) == 0);
+	CHECK(memcmp(sums, whole, sizeof(sums)) == 0);
+}
+
+static void test_folded_sums(void)
+{
+	memset(whole, 0, sizeof(whole));
+	for (uint32_t node = 0; node < NODES; node++) {
+		uint32_t at = node;
+
+		while (at && !kept[at])
+			at = parents[at];
+		whole[at] += sums[node];
+	}
+	CHECK(mematlas_trie_add_up(parents, kept, NODES, sums) == 0);
+	for (uint32_t node = 0; node < NODES; node++)
+		CHECK((node && !kept[node]) || sums[node] == whole[node]);
+}
+
+static void test_no_trie(void)
+{
+	static const uint32_t later[] = {0, 2, 0}, itself[] = {0, 1}, root[] = {1, 0};
+
+	CHECK(mematlas_trie_depths(later, 3, depths) == -EINVAL);
+	CHECK(mematlas_trie_least(itself, ranks, 2, holders) == -EINVAL);
+	CHECK(mematlas_trie_add_up(root, NULL, 2, sums) == -EINVAL);
+	CHECK(mematlas_trie_depths(NULL, 0, NULL) == 0);
+}
+
+static void test_words(void)
+{
+	static const uint64_t words[] = {7, 0, 7, UINT64_MAX, 0, 1ULL << 63, 7};
+	static const uint32_t expected[] = {0, 1, 0, 2, 1, 3, 0};
+	uint32_t numbers[7];
+	uint64_t distinct[4];
+
+	CHECK(mematlas_words_number(words, 7, 4, numbers, distinct) == 4);
+	CHECK(memcmp(numbers, expected, sizeof(numbers)) == 0);
+	CHECK(distinct[0] == 7 && distinct[1] == 0 && distinct[2] == UINT64_MAX);
+	CHECK(mematlas_words_number(words, 7, 3, numbers, distinct) == -ENOSPC);
+	CHECK(mematlas_words_number(words, 7, 0, numbers, distinct) == -ENOSPC);
+	CHECK(mematlas_words_number(words, 0, 0, NULL, NULL) == 0);
+	CHECK(mematlas_words_number(words, 7, 1ULL << 31, numbers, distinct) == -EINVAL);
+}
+
+static void test_turned_rows(void)
+{
+	enum { ROWS = 37, SIZE = 12 };
+	uint8_t turned[ROWS * SIZE];
+	uint32_t narrow[ROWS];
+	uint64_t wide[ROWS];
+
+	for (int row = 0; row < ROWS; row++) {
+		uint64_t number = 0x0123456789ABCDEFULL * (uint64_t)(row + 1);
+		uint32_t small = 0xDEADBEEF + (uint32_t)row;
+
+		for (int byte = 0; byte < 4; byte++)
+			turned[byte * ROWS + row] = (uint8_t)(small >> 8 * byte);
+		for (int byte = 0; byte < 8; byte++)
+			turned[(4 + byte) * ROWS + row] = (uint8_t)(number >> 8 * byte);
+	}
+	CHECK(mematlas_rows_column(turned, ROWS, 0, 4, narrow) == 0);
+	CHECK(mematlas_rows_column(turned, ROWS, 4, 8, wide) == 0);
+	for (uint64_t row = 0; row < ROWS; row++) {
+		CHECK(narrow[row] == 0xDEADBEEF + row);
+		CHECK(wide[row] == 0x0123456789ABCDEFULL * (row + 1));
+	}
+	CHECK(mematlas_rows_column(turned, ROWS, 0, 2, narrow) == -EINVAL);
+}
+
+int main(void)
+{
+	for (unsigned int seed = 1; seed <= 20; seed++) {
+		grow(seed);
+		test_ways_up();
+		test_folded_sums();
+		grow(seed);
+		test_sums();
+	}
+	test_no_trie();
+	test_words();
+	test_turned_rows();
+	return 0;
+}

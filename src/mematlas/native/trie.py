@@ -1,0 +1,100 @@
+"""Tries of stacks and rows of recordings, worked on column by column."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from mematlas.native.core import check, ffi, lib
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Indices = NDArray[np.uint32]
+
+_FEW_WORDS = 1 << 15
+
+
+def _pointer(array: NDArray[Any], code: str, kind: str) -> Any:
+    if array.dtype.str != code or not array.flags.c_contiguous:
+        message = f"expected a contiguous array of {code}"
+        raise TypeError(message)
+    return ffi.from_buffer(kind, array)
+
+
+def _parents(parents: Indices) -> Any:
+    return _pointer(parents, "<u4", "uint32_t[]")
+
+
+def _same_length(parents: Indices, other: NDArray[Any]) -> None:
+    if len(parents) != len(other):
+        message = f"{len(other)} figures for {len(parents)} nodes"
+        raise ValueError(message)
+
+
+def trie_depths(parents: Indices) -> Indices:
+    """How many nodes are above each. OSError EINVAL: a node comes before its parent."""
+    import numpy as np
+
+    depths = np.empty(len(parents), np.uint32)
+    check(lib.mematlas_trie_depths(_parents(parents), len(parents), _parents(depths)))
+    return depths
+
+
+def trie_least(parents: Indices, ranks: NDArray[np.int32]) -> Indices:
+    """Each node's node of least rank from it up to the root, the innermost of equals. OSError as above."""
+    import numpy as np
+
+    _same_length(parents, ranks)
+    holders = np.empty(len(parents), np.uint32)
+    ranked = _pointer(ranks, "<i4", "int32_t[]")
+    check(lib.mematlas_trie_least(_parents(parents), ranked, len(parents), _parents(holders)))
+    return holders
+
+
+def trie_add_up(
+    parents: Indices, sums: NDArray[np.int64], kept: NDArray[np.bool_] | None = None
+) -> None:
+    """Add each node's sum to its parent's, in place, children first; but for nodes in `kept`. OSError as above."""
+    _same_length(parents, sums)
+    mask = ffi.NULL
+    if kept is not None:
+        _same_length(parents, kept)
+        mask = _pointer(kept, "|b1", "uint8_t[]")
+    added = _pointer(sums, "<i8", "int64_t[]")
+    check(lib.mematlas_trie_add_up(_parents(parents), mask, len(parents), added))
+
+
+def number_words(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Indices]:
+    """Distinct words in ascending order, and which of them each word is."""
+    import numpy as np
+
+    numbers = np.empty(len(words), np.uint32)
+    room, found = min(_FEW_WORDS, len(words)), -errno.ENOSPC
+    while found == -errno.ENOSPC:
+        distinct = np.empty(room, np.uint64)
+        found = lib.mematlas_words_number(
+            _pointer(words, "<u8", "uint64_t[]"),
+            len(words),
+            room,
+            _parents(numbers),
+            _pointer(distinct, "<u8", "uint64_t[]"),
+        )
+        room = min(16 * room, len(words))
+    distinct = distinct[: check(found)]
+    order = np.argsort(distinct)
+    places = np.empty(len(order), np.uint32)
+    places[order] = np.arange(len(order), dtype=np.uint32)
+    return distinct[order], places[numbers]
+
+
+def join_column(turned: bytes | memoryview, rows: int, place: int, column: NDArray[Any]) -> None:
+    """Fill a column of as many rows from turned ones; `place` is its first byte in a row."""
+    data = ffi.from_buffer("uint8_t[]", turned)
+    size = column.dtype.itemsize
+    if len(column) != rows or len(data) < (place + size) * rows or not column.flags.c_contiguous:
+        message = "the column is not one of these rows"
+        raise ValueError(message)
+    filled = ffi.from_buffer("char[]", column)
+    check(lib.mematlas_rows_column(data, rows, place, size, ffi.cast("void *", filled)))
