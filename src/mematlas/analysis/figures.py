@@ -33,9 +33,15 @@ def split(key: int) -> tuple[int, str]:
     return key >> 8, str(KIND_BY_NUMBER.get(key & 0xFF, "unknown"))
 
 
+def owns(rows: Rows) -> NDArray[np.bool_]:
+    """Tell which rows are allocations."""
+    found: NDArray[np.bool_] = np.isin(rows["kind"], _OWNING)
+    return found
+
+
 def owning(rows: Rows) -> Rows:
     """Keep the rows that are allocations."""
-    kept: Rows = rows[np.isin(rows["kind"], _OWNING)]
+    kept: Rows = rows[owns(rows)]
     return kept
 
 

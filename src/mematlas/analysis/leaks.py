@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import IntEnum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mematlas.analysis import figures, moments, trend
+from mematlas.analysis.leak_table import Judged, LeakTable, add_up
 from mematlas.analysis.report import find_bad_frees
 from mematlas.analysis.stacks import Stacks
 from mematlas.model.leaks import LIKELY, Leak, Leaks, Verdict
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-    from mematlas.model.recording import Frame, Process, Recording
+    from mematlas.analysis.trend import Trend
+    from mematlas.model.recording import Process, Recording
 
     Floats = NDArray[np.float64]
 
@@ -29,27 +33,61 @@ _NEVER_FREED = 0.999  # share of blocks still live from which none counts as fre
 _MOSTLY_KEPT = 0.9  # share of blocks still live below which memory comes and goes
 _EARLY = 0.9  # share there after the first third from which memory counts as set-up
 _IMPORTING = "<frozen importlib"
-_RANK = {verdict: number for number, verdict in enumerate(Verdict)}
+_SURE_ONCE = 1.5  # blocks, estimated, below which they were one
+
+
+class _Reason(IntEnum):
+    """What decides about a stack, the first that holds."""
+
+    GROWS = 0
+    IMPORTS = 1
+    FEW_BLOCKS = 2
+    FEW_LOOKS_UNFREED = 3
+    FEW_LOOKS = 4
+    SET_UP = 5
+    UP_AND_DOWN = 6
+
+
+_VERDICTS = {
+    _Reason.GROWS: Verdict.GROWING,
+    _Reason.IMPORTS: Verdict.SETUP,
+    _Reason.FEW_BLOCKS: Verdict.SETUP,
+    _Reason.FEW_LOOKS_UNFREED: Verdict.UNFREED,
+    _Reason.FEW_LOOKS: Verdict.STEADY,
+    _Reason.SET_UP: Verdict.SETUP,
+    _Reason.UP_AND_DOWN: Verdict.STEADY,
+}
+_PLACES = np.array([list(Verdict).index(_VERDICTS[reason]) for reason in _Reason], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """What is known of one stack when it is judged."""
+class _Rows:
+    """What is known of the stacks of one process that were live at its end, in columns."""
 
-    live: float
-    count: float
-    allocations: float
-    growing: bool | None  # None: too few looks
-    slope: float
-    early: float  # share of it there after the first third
-    late: float  # share added in the last third
+    process: int
+    keys: figures.Numbers
+    columns: dict[str, Floats]  # of _COLUMNS and _LIVE
+    trend: Trend | None  # None: too few looks
     duration_s: float
+    stacks: Stacks
+
+    def never_freed(self) -> NDArray[np.bool_]:
+        """Tell of which none was freed, or too few to count."""
+        found: NDArray[np.bool_] = (
+            self.columns["live_count"] >= _NEVER_FREED * self.columns["allocations"]
+        )
+        return found
 
 
-def find_leaks(recording: Recording) -> Leaks:
-    """List what was live at the end of each process."""
-    found = [leak for process in recording.processes for leak in _of(process, recording)]
-    found.sort(key=lambda leak: (_RANK[leak.verdict], -leak.live_bytes))
+def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) -> Leaks:
+    """List what was live at the end of each process.
+
+    `paths` are those stacks of processes that have been looked at already.
+    """
+    known = dict(paths or {})
+    judged = [each for process in recording.processes for each in _of(process, recording, known)]
+    found = LeakTable.ranked(judged)
+    sums = add_up(found)
     totals = recording.totals.values()
     notes = list(recording.notes)
     if not recording.complete:
@@ -62,55 +100,32 @@ def find_leaks(recording: Recording) -> Leaks:
         sampling=recording.sampling,
         complete=recording.complete,
         time_s=max((each.time_s for each in totals), default=0.0),
-        live_bytes=sum(leak.live_bytes for leak in found),
-        likely_bytes=sum(leak.live_bytes for leak in found if leak.verdict in LIKELY),
-        leaks=tuple(found),
-        bad_frees=tuple(find_bad_frees(recording, set(recording.totals))),
+        live_bytes=sum(each.live_bytes for each in sums.values()),
+        likely_bytes=sum(sums[each].live_bytes for each in LIKELY if each in sums),
+        leaks=found,
+        bad_frees=tuple(find_bad_frees(recording, set(recording.totals), known)),
         notes=tuple(notes),
     )
 
 
-def _of(process: Process, recording: Recording) -> Iterator[Leak]:
-    totals = recording.totals.get(process.index)
-    end = moments.exit_of(recording, process.index)
+def _of(process: Process, recording: Recording, paths: dict[int, Stacks]) -> Iterator[Judged]:
+    index = process.index
+    totals, end = recording.totals.get(index), moments.exit_of(recording, index)
     if totals is None or end is None:
         return
     last = np.asarray(end.rows)
-    rows = figures.owning(last)
-    keys = np.unique(figures.keys(rows[rows["live_bytes"] > 0]))
+    keys = np.unique(figures.keys(last)[figures.owns(last) & (last["live_bytes"] > 0)])
     if not len(keys):
         return
     columns = figures.gather(totals.rows, keys, _COLUMNS) | figures.gather(last, keys, _LIVE)
     times, values, variances = _history(process, recording, end.time_s, keys, columns)
     found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
-    stacks = Stacks.of(recording, process.index)
-    for at, key in enumerate(keys.tolist()):
-        stack, kind = figures.split(key)
-        frames = stacks.frames(stack)
-        row = _Row(
-            live=float(columns["live_bytes"][at]),
-            count=float(columns["live_count"][at]),
-            allocations=float(columns["allocations"][at]),
-            growing=bool(found.growing[at]) if found else None,
-            slope=float(found.slope[at]) if found else 0.0,
-            early=float(found.early[at]) if found else 0.0,
-            late=float(found.late[at]) if found else 0.0,
-            duration_s=float(times[-1] - times[0]),
-        )
-        verdict, evidence = judge(row, frames)
-        yield Leak(
-            frames=frames,
-            kind=kind,
-            process=process.index,
-            verdict=verdict,
-            evidence=evidence,
-            live_bytes=round(row.live),
-            live_count=round(row.count),
-            error_bytes=round(float(np.sqrt(max(columns["live_variance"][at], 0.0)))),
-            allocated_bytes=round(float(columns["allocated_bytes"][at])),
-            allocations=round(row.allocations),
-            bytes_per_s=row.slope if found else None,
-        )
+    stacks = paths.get(index) or paths.setdefault(index, Stacks.of(recording, index))
+    rows = _Rows(index, keys, columns, found, float(times[-1] - times[0]), stacks)
+    reasons = _judge(rows)
+    yield Judged(
+        _PLACES[reasons], figures.rounded(columns["live_bytes"]), partial(_leak, rows, reasons)
+    )
 
 
 def _history(
@@ -134,32 +149,71 @@ def _history(
     return np.array(times), np.stack(values, axis=1), np.stack(variances, axis=1)
 
 
-def judge(row: _Row, frames: tuple[Frame, ...]) -> tuple[Verdict, str]:
-    """Say what a stack's live memory looks like, and by what."""
-    if row.growing and row.allocations >= _FEW:
-        grew = f"grew to the end by {format_bytes(row.slope)}/s, now {format_bytes(row.live)}"
-        return Verdict.GROWING, f"{grew}; {_freed(row)}"
-    if any((frame.file or "").startswith(_IMPORTING) for frame in frames):
-        return Verdict.SETUP, f"allocated while importing; {_freed(row)}"
-    if row.allocations < _FEW:
-        return Verdict.SETUP, f"allocated {'once' if row.allocations < 1.5 else 'twice'} and kept"
-    if row.growing is None or (row.late >= trend.LATE and _never_freed(row)):
-        few = "looks" if row.growing is None else "samples"
-        verdict = Verdict.UNFREED if _never_freed(row) else Verdict.STEADY
-        return verdict, f"{_freed(row)}; too few {few} to tell growth"
-    if row.early >= _EARLY and row.count >= _MOSTLY_KEPT * row.allocations:
-        first = format_duration(row.duration_s / 3)
-        return Verdict.SETUP, f"there after {first} and no growth since; {_freed(row)}"
-    return Verdict.STEADY, f"growth has stopped or goes up and down; {_freed(row)}"
+def _judge(rows: _Rows) -> figures.Numbers:
+    """Say what the live memory of each stack looks like: a _Reason."""
+    allocations, count = rows.columns["allocations"], rows.columns["live_count"]
+    seen, never_freed = rows.trend, rows.never_freed()
+    importing = rows.stacks.holding(
+        lambda frame: bool(frame.file and frame.file.startswith(_IMPORTING))
+    )
+    few_looks = np.ones(len(rows.keys), bool) if seen is None else seen.late >= trend.LATE
+    early = np.zeros(len(rows.keys), bool) if seen is None else seen.early >= _EARLY
+    ways = {
+        _Reason.GROWS: (seen.growing if seen else False) & (allocations >= _FEW),
+        _Reason.IMPORTS: importing[rows.keys >> 8],
+        _Reason.FEW_BLOCKS: allocations < _FEW,
+        _Reason.FEW_LOOKS_UNFREED: few_looks & never_freed,
+        _Reason.FEW_LOOKS: few_looks & (seen is None),
+        _Reason.SET_UP: early & (count >= _MOSTLY_KEPT * allocations),
+    }
+    reasons: figures.Numbers = np.select(list(ways.values()), list(ways), _Reason.UP_AND_DOWN)
+    return reasons
 
 
-def _never_freed(row: _Row) -> bool:
-    return row.count >= _NEVER_FREED * row.allocations
+def _leak(rows: _Rows, reasons: figures.Numbers, at: int) -> Leak:
+    """Make a leak of one row."""
+    stack, kind = figures.split(int(rows.keys[at]))
+    figure = {name: float(column[at]) for name, column in rows.columns.items()}
+    reason = _Reason(reasons[at])
+    return Leak(
+        frames=rows.stacks.frames(stack),
+        kind=kind,
+        process=rows.process,
+        verdict=_VERDICTS[reason],
+        evidence=_evidence(rows, reason, at),
+        live_bytes=round(figure["live_bytes"]),
+        live_count=round(figure["live_count"]),
+        error_bytes=round(float(np.sqrt(max(figure["live_variance"], 0.0)))),
+        allocated_bytes=round(figure["allocated_bytes"]),
+        allocations=round(figure["allocations"]),
+        bytes_per_s=float(rows.trend.slope[at]) if rows.trend else None,
+    )
 
 
-def _freed(row: _Row) -> str:
+def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
+    """Say by what a stack was judged."""
+    allocations = float(rows.columns["allocations"][at])
+    if reason is _Reason.FEW_BLOCKS:
+        return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'} and kept"
+    freed = _freed(rows, at)
+    if reason is _Reason.GROWS and rows.trend:
+        live = format_bytes(float(rows.columns["live_bytes"][at]))
+        return (
+            f"grew to the end by {format_bytes(float(rows.trend.slope[at]))}/s, now {live}; {freed}"
+        )
+    if reason is _Reason.IMPORTS:
+        return f"allocated while importing; {freed}"
+    if reason in {_Reason.FEW_LOOKS_UNFREED, _Reason.FEW_LOOKS}:
+        return f"{freed}; too few {'samples' if rows.trend else 'looks'} to tell growth"
+    if reason is _Reason.SET_UP:
+        return f"there after {format_duration(rows.duration_s / 3)} and no growth since; {freed}"
+    return f"growth has stopped or goes up and down; {freed}"
+
+
+def _freed(rows: _Rows, at: int) -> str:
     """Say how many of its blocks were freed."""
-    total, freed = round(row.allocations), row.allocations - row.count
-    if _never_freed(row):
+    allocations, count = (float(rows.columns[name][at]) for name in ("allocations", "live_count"))
+    total = round(allocations)
+    if count >= _NEVER_FREED * allocations:
         return f"none of {total:,} blocks freed"
-    return f"{100 * freed / row.allocations:.0f} % of {total:,} blocks freed"
+    return f"{100 * (allocations - count) / allocations:.0f} % of {total:,} blocks freed"

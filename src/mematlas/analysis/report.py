@@ -69,7 +69,7 @@ def make_report(
         peak_live_time_s=highest.peak_time_s if highest else 0.0,
         stacks=_all_stacks(recording, processes, paths, peak, only),
         series=make_series(recording, wanted),
-        bad_frees=tuple(find_bad_frees(recording, wanted)),
+        bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
         notes=tuple(_notes(recording, processes, peak)),
         cold=_cold(recording, wanted),
         slack=_slack(recording, peak),
@@ -79,16 +79,23 @@ def make_report(
     )
 
 
-def find_bad_frees(recording: Recording, wanted: set[int]) -> Iterator[BadFree]:
-    """Frees of pointers that were not live allocations, most first."""
+def find_bad_frees(
+    recording: Recording, wanted: set[int], paths: Mapping[int, Stacks]
+) -> Iterator[BadFree]:
+    """Frees of pointers that were not live allocations, most first.
+
+    `paths` are those stacks of processes that have been looked at already.
+    """
     found = []
     for index in sorted(wanted & set(recording.totals)):
         rows = recording.totals[index].rows
-        stacks = Stacks.of(recording, index)
-        found += [
-            BadFree(stacks.frames(int(row["stack"])), index, round(float(row["bad_frees"])))
-            for row in rows[rows["bad_frees"] > 0]
-        ]
+        bad = rows[rows["bad_frees"] > 0]
+        if len(bad):
+            stacks = paths.get(index) or Stacks.of(recording, index)
+            found += [
+                BadFree(stacks.frames(int(row["stack"])), index, round(float(row["bad_frees"])))
+                for row in bad
+            ]
     yield from sorted(found, key=lambda each: -each.count)
 
 

@@ -84,9 +84,11 @@ def _examine_recording(path: str) -> Checkup:
     from mematlas.analysis import doctor
     from mematlas.analysis.leaks import find_leaks
     from mematlas.analysis.report import make_report
+    from mematlas.analysis.table import StackTable
     from mematlas.cli.report import load
     from mematlas.model.doctor import RecordingState
 
     recording = load(path)
-    state = RecordingState(path, recording, make_report(recording, None), find_leaks(recording))
-    return doctor.examine_recording(state)
+    report = make_report(recording)
+    leaks = find_leaks(recording, StackTable.of(report.stacks).paths)
+    return doctor.examine_recording(RecordingState(path, recording, report, leaks))

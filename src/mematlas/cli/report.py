@@ -124,8 +124,9 @@ def _write_html(path: str, report: Report, whole: Recording | None) -> None:
     from mematlas.analysis.table import StackTable
     from mematlas.views.html import render_html
 
-    leaks = find_leaks(whole) if whole else None
-    spans = make_spans(whole, StackTable.of(report.stacks).paths) if whole else None
+    paths = StackTable.of(report.stacks).paths
+    leaks = find_leaks(whole, paths) if whole else None
+    spans = make_spans(whole, paths) if whole else None
     write_page(path, render_html(report, leaks, spans))
 
 

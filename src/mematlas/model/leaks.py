@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mematlas.model.recording import Frame, Sampling
     from mematlas.model.report import BadFree
 
@@ -51,6 +53,8 @@ class Leaks:
     time_s: float  # of the last sums
     live_bytes: int
     likely_bytes: int
-    leaks: tuple[Leak, ...]
+    leaks: Sequence[
+        Leak
+    ]  # in the order of Verdict; made as they are looked at: there can be a million
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.analysis.doctor.words import command_line, look, percent
+from mematlas.analysis.leak_table import add_up, largest
 from mematlas.analysis.lines import owner
 from mematlas.model.doctor import Fix, FixKind, Found, RecordingState, Rule, Severity, Unknown
 from mematlas.model.leaks import LIKELY
@@ -43,10 +44,11 @@ def _command(state: RecordingState) -> str:
 
 
 def _leaks(state: RecordingState) -> Answer:
-    found = [each for each in state.leaks.leaks if each.verdict in LIKELY]
-    size = sum(each.live_bytes for each in found)
+    sums = add_up(state.leaks.leaks)
+    size = sum(sums[each].live_bytes for each in LIKELY if each in sums)
     if size < _MIB or size < state.report.peak_live_bytes // 50:
         return None
+    found = [leak for each in LIKELY for leak in largest(state.leaks.leaks, each, 3)]
     found.sort(key=lambda each: -each.live_bytes)
     return Found(
         _ACT,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mematlas.analysis.leak_table import add_up, largest
 from mematlas.analysis.lines import Line, lines
-from mematlas.model.leaks import LIKELY
+from mematlas.model.leaks import LIKELY, Verdict
 from mematlas.units import format_bytes, format_duration
 from mematlas.views import names
 from mematlas.views.html import bundle
@@ -228,8 +229,11 @@ def _types_table(types: Sequence[ObjectType], directory: str) -> str:
 
 
 def _leaks(leaks: Leaks, directory: str) -> str:
-    likely = [leak for leak in leaks.leaks if leak.verdict in LIKELY]
-    others = [leak for leak in leaks.leaks if leak.verdict not in LIKELY]
+    sums = add_up(leaks.leaks)
+    likely, others = (
+        [leak for each in verdicts for leak in largest(leaks.leaks, each, _STACKS_SHOWN)]
+        for verdicts in (LIKELY, [each for each in Verdict if each not in LIKELY])
+    )
     said = f"{sized(leaks.live_bytes)} live at the end, "
     if leaks.likely_bytes:
         said += f'<b class="warning">{sized(leaks.likely_bytes)} of it likely leaked</b>'
@@ -239,7 +243,8 @@ def _leaks(leaks: Leaks, directory: str) -> str:
     if likely:
         inner += f'<ul class="stacks">{_leak_items(likely, directory)}</ul>'
     if others:
-        title = f"Held, likely no leaks: caches, buffers, start-up ({len(others):,})"
+        held = sum(found.stacks for verdict, found in sums.items() if verdict not in LIKELY)
+        title = f"Held, likely no leaks: caches, buffers, start-up ({held:,})"
         items = _leak_items(others, directory)
         inner += f'<details class="more"><summary>{title}</summary><ul class="stacks">{items}</ul></details>'
     return section("leaks", "Leaks", "what was live at the end, by stack", inner)

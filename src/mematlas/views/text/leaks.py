@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from mematlas.analysis.leak_table import add_up
 from mematlas.analysis.lines import owner
 from mematlas.model.leaks import LIKELY, Verdict
 from mematlas.units import format_bytes, format_duration
@@ -13,6 +14,8 @@ from mematlas.views import names
 from mematlas.views.text.page import Frames, title, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from mematlas.model.leaks import Leak, Leaks
@@ -30,7 +33,7 @@ _TITLES = {
 def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
     """Write what was live at the end, likely leaks first."""
     page = Frames(console, names.shared_directory([leak.frames for leak in leaks.leaks[:_NAMING]]))
-    shown = leaks.leaks[:top]
+    shown = list(leaks.leaks[:top])
     likely = [leak for leak in shown if leak.verdict in LIKELY]
     others = [leak for leak in shown if leak.verdict not in LIKELY]
     blocks = [
@@ -69,16 +72,16 @@ def _list(page: Frames, name: str, about: str, leaks: list[Leak]) -> Text:
     return text
 
 
-def _rest(leaks: tuple[Leak, ...]) -> Text:
+def _rest(leaks: Sequence[Leak]) -> Text:
     """Sum up what is not shown (--top), by verdict."""
     if not leaks:
         return Text()
     text = Text(f"and in {names.count(len(leaks), 'more stack')} (--top N)", "dim")
+    sums = add_up(leaks)
     for verdict in Verdict:
-        members = [leak for leak in leaks if leak.verdict == verdict]
-        if members:
-            size = format_bytes(sum(leak.live_bytes for leak in members)).rjust(10)
-            stacks = names.count(len(members), "stack")
+        if verdict in sums:
+            size = format_bytes(sums[verdict].live_bytes).rjust(10)
+            stacks = names.count(sums[verdict].stacks, "stack")
             text.append(f"\n  {size}  {verdict}: {_TITLES[verdict]}, {stacks}")
     return text
 
