@@ -23,9 +23,18 @@ OWNING = (Kind.MALLOC, Kind.MMAP, Kind.PYOBJECT)
 _OWNING = [number for number, kind in KIND_BY_NUMBER.items() if kind in OWNING]
 
 
+def look(rows: Rows) -> Rows:
+    """Make rows that stay packed until somebody looks at them; any others are given back."""
+    made: Rows = rows.look() if hasattr(rows, "look") else rows
+    return made
+
+
 def keys(rows: Rows) -> Numbers:
     """One number for each row's (stack, kind)."""
-    return rows["stack"].astype(np.int64) << 8 | rows["kind"].astype(np.int64)
+    found: Numbers = rows["stack"].astype(np.int64)
+    found <<= 8
+    found |= rows["kind"]
+    return found
 
 
 def split(key: int) -> tuple[int, str]:
@@ -48,14 +57,16 @@ def owning(rows: Rows) -> Rows:
 def gather(rows: Rows | None, at: Numbers, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
     """Columns of the rows with these (sorted, distinct) keys, added up by key; 0 where none is."""
     columns = {name: np.zeros(len(at)) for name in names}
-    rows = None if rows is None else np.asarray(rows)  # makes rows that were packed, once
+    rows = None if rows is None else look(rows)
     if rows is None or not len(rows) or not len(at):
         return columns
     mine = keys(rows)
     where = np.minimum(np.searchsorted(at, mine), len(at) - 1)
-    hit = at[where] == mine
-    for name, column in columns.items():
-        np.add.at(column, where[hit], np.nan_to_num(rows[name][hit]))
+    hit = np.flatnonzero(at[where] == mine)
+    where = where[hit]
+    for name in names:
+        sums = np.bincount(where, np.nan_to_num(rows[name][hit]), len(at))
+        columns[name] = sums.astype(np.float64, copy=False)
     return columns
 
 

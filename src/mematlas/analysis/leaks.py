@@ -113,7 +113,7 @@ def _of(process: Process, recording: Recording, paths: dict[int, Stacks]) -> Ite
     totals, end = recording.totals.get(index), moments.exit_of(recording, index)
     if totals is None or end is None:
         return
-    last = np.asarray(end.rows)
+    last = figures.look(end.rows)
     keys = np.unique(figures.keys(last)[figures.owns(last) & (last["live_bytes"] > 0)])
     if not len(keys):
         return

@@ -89,12 +89,12 @@ def find_bad_frees(
     found = []
     for index in sorted(wanted & set(recording.totals)):
         rows = recording.totals[index].rows
-        bad = rows[rows["bad_frees"] > 0]
+        bad = np.flatnonzero(rows["bad_frees"] > 0)
         if len(bad):
             stacks = paths.get(index) or Stacks.of(recording, index)
             found += [
                 BadFree(stacks.frames(int(row["stack"])), index, round(float(row["bad_frees"])))
-                for row in bad
+                for row in rows[bad]
             ]
     yield from sorted(found, key=lambda each: -each.count)
 
@@ -106,7 +106,7 @@ def _all_stacks(
     peak: Sequence[Snapshot],
     only: str | None,
 ) -> Sequence[StackFigures]:
-    moment = {each.process: np.asarray(each.rows) for each in peak}
+    moment = {each.process: figures.look(each.rows) for each in peak}
     pins = {each.process: each.rows for each in _pins(recording, peak)}
     tables: list[StackTable] = []
     for process in processes:
@@ -176,10 +176,10 @@ def _table(
     only: str | None,
 ) -> Iterator[StackTable]:
     """One process's figures; `held` has its live and resident bytes at the account's moment."""
-    tables = [figures.owning(rows) for rows in (totals, held) if rows is not None]
+    tables = [rows for rows in (totals, held) if rows is not None]
     if not tables or only == "touched":
         return
-    at = np.unique(np.concatenate([figures.keys(rows) for rows in tables]))
+    at = np.unique(np.concatenate([figures.keys(rows)[figures.owns(rows)] for rows in tables]))
     names = [name for name in _RESIDENCY if held is not None and name in (held.dtype.names or ())]
     columns = figures.gather(held, at, [*_SNAPSHOT, *names]) | figures.gather(totals, at, _TOTALS)
     for name in _RESIDENCY:

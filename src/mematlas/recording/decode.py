@@ -17,14 +17,16 @@ from mematlas.recording.amounts import (
     text_of,
     texts_of,
 )
+from mematlas.recording.columns import join_rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mematlas.recording.columns import Data
     from mematlas.recording.pieces import Facts, Pieces
 
 
-def _read_header(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+def _read_header(pieces: Pieces, facts: Facts, _: Data) -> None:
     sampling = facts["sampling"]
     pieces.header = {
         "command": tuple(texts_of(facts["command"])),
@@ -39,7 +41,7 @@ def _read_header(pieces: Pieces, facts: Facts, _: memoryview) -> None:
     }
 
 
-def _read_process(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+def _read_process(pieces: Pieces, facts: Facts, _: Data) -> None:
     process = model.Process(
         index=int(facts["index"]),
         pid=int(facts["pid"]),
@@ -56,21 +58,22 @@ def _read_process(pieces: Pieces, facts: Facts, _: memoryview) -> None:
     pieces.processes[process.index] = process
 
 
-def _read_nodes(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+def _read_nodes(pieces: Pieces, facts: Facts, data: Data) -> None:
     process, first = int(facts["process"]), int(facts["first"])
-    rows = np.frombuffer(data, model.NODE_DTYPE)
+    rows = data.part(model.NODE_DTYPE)
+    parents = join_rows(model.NODE_DTYPE, [rows])["parent"]
     if first != pieces.node_count.get(process, 0):
         message = "nodes out of order"
         raise ValueError(message)
-    indices = np.arange(first, first + len(rows))
-    if (rows["parent"] >= np.maximum(indices, 1)).any():
+    indices = np.arange(first, first + len(parents))
+    if (parents >= np.maximum(indices, 1)).any():
         message = "a node comes before its parent"
         raise ValueError(message)
     pieces.nodes.setdefault(process, []).append(rows)
-    pieces.node_count[process] = first + len(rows)
+    pieces.node_count[process] = first + len(parents)
 
 
-def _read_modules(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+def _read_modules(pieces: Pieces, facts: Facts, _: Data) -> None:
     modules = [
         model.Module(text_of(path), text_of(build_id), int(bias), int(start), int(end))
         for path, build_id, bias, start, end in facts["modules"]
@@ -78,10 +81,10 @@ def _read_modules(pieces: Pieces, facts: Facts, _: memoryview) -> None:
     pieces.modules.setdefault(int(facts["process"]), []).extend(modules)
 
 
-def _read_codes(pieces: Pieces, facts: Facts, data: memoryview) -> None:
-    codes, offset = [], 0
+def _read_codes(pieces: Pieces, facts: Facts, data: Data) -> None:
+    codes, offset, tables = [], 0, data.plain()
     for name, file, first_line, linetable_format, length in facts["codes"]:
-        table = bytes(data[offset : offset + length])
+        table = bytes(tables[offset : offset + length])
         codes.append(
             model.Code(text_of(name), text_of(file), int(first_line), table, int(linetable_format))
         )
@@ -89,26 +92,26 @@ def _read_codes(pieces: Pieces, facts: Facts, data: memoryview) -> None:
     pieces.codes.setdefault(int(facts["process"]), []).extend(codes)
 
 
-def _read_totals(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+def _read_totals(pieces: Pieces, facts: Facts, data: Data) -> None:
     process = int(facts["process"])
     pieces.totals[process] = model.Totals(
         process=process,
         time_s=number_of(facts["time_s"]),
         peak_time_s=number_of(facts["peak_time_s"]),
         peak_live_bytes=number_of(facts["peak_live_bytes"]),
-        rows=stack_rows(room_of(pieces, process), np.frombuffer(data, model.TOTALS_DTYPE)),
+        rows=stack_rows(room_of(pieces, process), data.rows(model.TOTALS_DTYPE)),
     )
 
 
-def _read_lives(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+def _read_lives(pieces: Pieces, facts: Facts, data: Data) -> None:
     process = int(facts["process"])
-    rows = np.frombuffer(data, model.LIVES_DTYPE)
+    rows = data.rows(model.LIVES_DTYPE)
     pieces.lives[process] = stack_rows(room_of(pieces, process), rows)
 
 
-def _read_ages(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+def _read_ages(pieces: Pieces, facts: Facts, data: Data) -> None:
     process = int(facts["process"])
-    rows = np.frombuffer(data, model.AGES_DTYPE)
+    rows = data.rows(model.AGES_DTYPE)
     if (rows["born"] > rows["died"]).any():
         message = "memory died before it was born"
         raise ValueError(message)
@@ -120,7 +123,7 @@ def _read_ages(pieces: Pieces, facts: Facts, data: memoryview) -> None:
     )
 
 
-def _read_cold(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+def _read_cold(pieces: Pieces, facts: Facts, data: Data) -> None:
     process = int(facts["process"])
     pieces.cold[process] = model.Cold(
         process=process,
@@ -129,21 +132,21 @@ def _read_cold(pieces: Pieces, facts: Facts, data: memoryview) -> None:
         method=text_of(facts["method"]),
         whole=bool(facts["whole"]),
         cold_bytes=amount_of(facts["cold_bytes"]),
-        rows=stack_rows(room_of(pieces, process), np.frombuffer(data, model.COLD_DTYPE)),
+        rows=stack_rows(room_of(pieces, process), data.array(model.COLD_DTYPE)),
     )
 
 
-def _read_objects(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+def _read_objects(pieces: Pieces, facts: Facts, data: Data) -> None:
     process = int(facts["process"])
     names = tuple(map(text_of, facts["names"]))
-    rows = stack_rows(room_of(pieces, process), np.frombuffer(data, model.OBJECTS_DTYPE))
+    rows = stack_rows(room_of(pieces, process), data.array(model.OBJECTS_DTYPE))
     if (rows["type"] >= len(names)).any():
         message = "a type without a name"
         raise ValueError(message)
     pieces.objects[process] = model.Objects(process, number_of(facts["time_s"]), names, rows)
 
 
-def _read_heaps(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+def _read_heaps(pieces: Pieces, facts: Facts, _: Data) -> None:
     process = int(facts["process"])
     heaps = tuple(
         HeapUse(
@@ -160,14 +163,14 @@ def _read_heaps(pieces: Pieces, facts: Facts, _: memoryview) -> None:
     pieces.heaps[process] = model.GlibcHeaps(process, number_of(facts["time_s"]), heaps)
 
 
-def _read_timeline(pieces: Pieces, facts: Facts, data: memoryview) -> None:
-    rows = np.frombuffer(data, model.TIMELINE_DTYPE)
+def _read_timeline(pieces: Pieces, facts: Facts, data: Data) -> None:
+    rows = data.array(model.TIMELINE_DTYPE)
     pieces.timeline.setdefault(int(facts["process"]), []).append(rows)
 
 
-def _read_touches(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+def _read_touches(pieces: Pieces, facts: Facts, data: Data) -> None:
     process = int(facts["process"])
-    rows = stack_rows(room_of(pieces, process), np.frombuffer(data, model.TOUCHES_DTYPE))
+    rows = stack_rows(room_of(pieces, process), data.array(model.TOUCHES_DTYPE))
     places = tuple((model.PartKind(kind), text_of(name)) for kind, name in facts["places"])
     room = np.where(rows["kind"] == 0, len(places), pieces.node_count.get(process, 1))
     if (rows["owner"] >= room).any():
@@ -184,9 +187,9 @@ def _read_touches(pieces: Pieces, facts: Facts, data: memoryview) -> None:
     )
 
 
-def _read_frames(pieces: Pieces, facts: Facts, data: memoryview) -> None:
+def _read_frames(pieces: Pieces, facts: Facts, data: Data) -> None:
     frames = [_frame(pieces.frame_of, tuple(each)) for each in facts["frames"]]
-    words = np.frombuffer(data, "<u8").tolist()
+    words = np.frombuffer(data.plain(), "<u8").tolist()
     stacks = [tuple(frames[number] for number in stack) for stack in facts["stacks"]]
     pieces.frames.setdefault(int(facts["process"]), {}).update(zip(words, stacks, strict=True))
 
@@ -206,15 +209,15 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], facts: tuple[Any, ...]) ->
     return frame
 
 
-def _read_notes(pieces: Pieces, facts: Facts, _: memoryview) -> None:
+def _read_notes(pieces: Pieces, facts: Facts, _: Data) -> None:
     pieces.notes.extend(texts_of(facts["notes"]))
 
 
-def _read_end(pieces: Pieces, _: Facts, __: memoryview) -> None:
+def _read_end(pieces: Pieces, _: Facts, __: Data) -> None:
     pieces.complete = True
 
 
-DECODERS: dict[bytes, Callable[[Pieces, Facts, memoryview], None]] = {
+DECODERS: dict[bytes, Callable[[Pieces, Facts, Data], None]] = {
     atlas.HEADER: _read_header,
     atlas.PROCESS: _read_process,
     atlas.NODES: _read_nodes,

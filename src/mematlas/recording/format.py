@@ -94,7 +94,8 @@ def _by_place(rows: bytes, size: int) -> bytes:
     return b"".join(rows[place::size] for place in range(size))
 
 
-def _by_row(data: memoryview, size: int) -> memoryview:
+def by_row(data: memoryview, size: int) -> memoryview:
+    """Give turned rows of `size` bytes in their own order. ValueError if they are none."""
     count, left = divmod(len(data), size)
     if left:
         message = f"{len(data)} bytes are no rows of {size}"
@@ -118,6 +119,12 @@ def unpack_facts(flags: int, payload: bytes) -> dict[str, Any]:
 
 def unpack_payload(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryview]:
     """Facts and rows of a chunk whose check has passed. ValueError or zlib.error if malformed."""
+    facts, data, size = unpack_turned(flags, payload)
+    return facts, by_row(data, size) if size else data
+
+
+def unpack_turned(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryview, int]:
+    """Facts, rows as they are in the file, and the bytes of a row if they are turned; else 0. Errors as above."""
     size = flags >> _ROW_SHIFT
     if flags & ((1 << _ROW_SHIFT) - 1) & ~COMPRESSED or size > _MOST_ROW:
         message = f"unknown flags {flags:#x}"
@@ -138,7 +145,7 @@ def unpack_payload(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryvi
     if not isinstance(facts, dict):
         message = "facts are no object"
         raise TypeError(message)
-    return facts, _by_row(data[end:], size) if size else data[end:]
+    return facts, data[end:], size
 
 
 def most_inflated(packed: int) -> int:

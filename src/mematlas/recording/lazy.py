@@ -22,6 +22,10 @@ class LazyRows:
         self.dtype = dtype
         self._make = make
 
+    def look(self) -> Rows:
+        """Make the rows, for several columns of them to be looked at."""
+        return self._make()
+
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Rows:
         """Make the rows."""
         return np.asarray(self._make(), dtype)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import zlib
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, cast
 
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
 from mematlas.model import recording as model
 from mematlas.recording import format as atlas
 from mematlas.recording.amounts import amount_of, number_of, stack_rows, text_of
+from mematlas.recording.columns import Data
 from mematlas.recording.decode import DECODERS, room_of
 from mematlas.recording.lazy import LazyRows
 from mematlas.recording.pieces import MOST_SNAPSHOTS, Look, Looks, Pieces
@@ -87,9 +86,9 @@ def _take_chunks(pieces: Pieces, file: BinaryIO) -> None:
             facts = atlas.unpack_facts(flags, payload)
             pieces.latest[kind, int(facts["process"])] = (flags, payload)
         elif decode:
-            facts, data = atlas.unpack_payload(flags, payload)
+            facts, data = _unpack(flags, payload)
             pieces.packed += len(payload)
-            pieces.inflated += len(data)
+            pieces.inflated += len(data.data)
             if pieces.inflated > 4 * atlas.most_inflated(pieces.packed):
                 message = "its chunks inflate to more than any recording holds"
                 raise ValueError(message)
@@ -130,6 +129,11 @@ def _bytes_left(file: BinaryIO) -> int:
     return end - here
 
 
+def _unpack(flags: int, payload: bytes) -> tuple[dict[str, Any], Data]:
+    facts, data, size = atlas.unpack_turned(flags, payload)
+    return facts, Data(data, size)
+
+
 def _put_by(pieces: Pieces, flags: int, payload: bytes) -> None:
     """Keep a snapshot for later; of a long run's, keep ever fewer of the regular ones."""
     facts = atlas.unpack_facts(flags, payload)
@@ -143,7 +147,7 @@ def _read_latest(pieces: Pieces) -> None:
     """Inflate the sums of each process that no later ones replace."""
     for (kind, _), (flags, payload) in pieces.latest.items():
         try:
-            DECODERS[kind](pieces, *atlas.unpack_payload(flags, payload))
+            DECODERS[kind](pieces, *_unpack(flags, payload))
         except MALFORMED:
             pieces.complete = False
     pieces.latest.clear()
@@ -185,8 +189,8 @@ def _read_snapshot(pieces: Pieces, look: Look) -> None:
 
 def _snapshot_rows(look: Look, room: int) -> Rows:
     try:
-        _, data = atlas.unpack_payload(look.flags, look.payload)
-        return stack_rows(room, np.frombuffer(data, model.SNAPSHOT_DTYPE))
+        _, data = _unpack(look.flags, look.payload)
+        return stack_rows(room, data.rows(model.SNAPSHOT_DTYPE))
     except MALFORMED as error:
         message = f"a snapshot of the recording is malformed ({error}); record the program anew"
         raise MematlasError(message) from None
@@ -209,8 +213,8 @@ def _read_pins(pieces: Pieces) -> None:
         if key not in pieces.packed_pins:
             continue
         try:
-            facts, data = atlas.unpack_payload(*pieces.packed_pins.pop(key))
-            rows = np.frombuffer(data, model.PINS_DTYPE)
+            facts, data = _unpack(*pieces.packed_pins.pop(key))
+            rows = data.rows(model.PINS_DTYPE)
             pieces.pins[key] = model.Pins(
                 process=look.process,
                 time_s=look.time_s,
