@@ -37,6 +37,13 @@ def keys(rows: Rows) -> Numbers:
     return found
 
 
+def distinct(*columns: Numbers) -> Numbers:
+    """Numbers in any of the columns, once each and ascending: sorted, where np.unique would hash."""
+    every = np.sort(np.concatenate(columns))
+    found: Numbers = every[np.flatnonzero(np.diff(every, prepend=every[:1] - 1))]
+    return found
+
+
 def split(key: int) -> tuple[int, str]:
     """Stack and kind of a key."""
     return key >> 8, str(KIND_BY_NUMBER.get(key & 0xFF, "unknown"))

@@ -114,7 +114,7 @@ def _of(process: Process, recording: Recording, paths: dict[int, Stacks]) -> Ite
     if totals is None or end is None:
         return
     last = figures.look(end.rows)
-    keys = np.unique(figures.keys(last)[figures.owns(last) & (last["live_bytes"] > 0)])
+    keys = figures.distinct(figures.keys(last)[figures.owns(last) & (last["live_bytes"] > 0)])
     if not len(keys):
         return
     columns = figures.gather(totals.rows, keys, _COLUMNS) | figures.gather(last, keys, _LIVE)

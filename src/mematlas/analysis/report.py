@@ -36,6 +36,7 @@ SERIES_POINTS = 2000
 _SNAPSHOT = ("live_bytes", "live_count", "live_variance")
 _RESIDENCY = ("resident_bytes", "huge_bytes", "swapped_bytes")
 _TOTALS = ("peak_bytes", "allocated_bytes", "allocations")
+_TITLES = {"live_variance": "error_bytes", "brief_bytes": "churn_bytes"}
 
 
 def make_report(
@@ -179,19 +180,27 @@ def _table(
     tables = [rows for rows in (totals, held) if rows is not None]
     if not tables or only == "touched":
         return
-    at = np.unique(np.concatenate([figures.keys(rows)[figures.owns(rows)] for rows in tables]))
+    at = figures.distinct(*(figures.keys(rows)[figures.owns(rows)] for rows in tables))
     names = [name for name in _RESIDENCY if held is not None and name in (held.dtype.names or ())]
-    columns = figures.gather(held, at, [*_SNAPSHOT, *names]) | figures.gather(totals, at, _TOTALS)
-    for name in _RESIDENCY:
-        columns.setdefault(name, np.zeros(len(at)))
-    columns |= figures.gather(more["lives"], at, [*LIFETIMES, "brief_bytes"])
-    columns |= figures.gather(more["pins"], at, ["pinned_bytes"])
-    columns |= figures.gather(more["cold"], at, ["cold_bytes"])
-    columns["churn_bytes"] = columns.pop("brief_bytes")
-    columns["error_bytes"] = np.sqrt(np.maximum(columns.pop("live_variance"), 0))
+    groups: tuple[tuple[Rows | None, tuple[str, ...]], ...] = (
+        (held, (*_SNAPSHOT, *names)),
+        (totals, _TOTALS),
+        (more["lives"], (*LIFETIMES, "brief_bytes")),
+        (more["pins"], ("pinned_bytes",)),
+        (more["cold"], ("cold_bytes",)),
+    )
+    kept = np.full(len(at), only is None)
+    columns: dict[str, NDArray[np.int64]] = {}
+    for rows, group in groups:
+        for name, column in figures.gather(rows, at, group).items():
+            title = _TITLES.get(name, name)
+            if title == f"{only}_bytes":
+                kept = column > 0
+            columns[title] = figures.rounded(
+                np.sqrt(np.maximum(column, 0)) if title == "error_bytes" else column
+            )
     if only:
-        kept = columns[f"{only}_bytes"] > 0
-        at, columns = at[kept], {name: column[kept] for name, column in columns.items()}
+        at, columns = at[kept], {title: column[kept] for title, column in columns.items()}
     yield make_table(process, at, columns, stacks)
 
 

@@ -35,7 +35,7 @@ COLUMNS = (
 class StackTable(Sequence[StackFigures]):
     """Rows of (process, stack, kind) and their figures, in columns of equal length."""
 
-    __slots__ = ("_ranks", "columns", "kind", "paths", "process", "stack")
+    __slots__ = ("_ranks", "columns", "given", "kind", "paths", "process", "stack")
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class StackTable(Sequence[StackFigures]):
         """Take columns; those of COLUMNS not given are 0. `paths` are the tries of the processes."""
         self.process, self.stack, self.kind = process, stack, kind
         nothing = np.zeros(len(stack), np.int64)
+        self.given = frozenset(columns)
         self.columns = {**dict.fromkeys(COLUMNS, nothing), **columns}
         self.paths = dict(paths)
         self._ranks: dict[int, int] = {}
@@ -59,18 +60,22 @@ class StackTable(Sequence[StackFigures]):
 
     @classmethod
     def joined(cls, tables: Sequence[StackTable]) -> StackTable:
-        """Put tables one after the other."""
+        """Put tables one after the other. They are used up: all columns twice take much memory."""
+        if len(tables) == 1:
+            return tables[0]
         nothing = np.zeros(0, np.int64)
         paths: dict[int, Stacks] = {}
+        given: set[str] = set()
         for table in tables:
             paths |= table.paths
+            given |= table.given
         return cls(
             np.concatenate([nothing, *(each.process for each in tables)]),
             np.concatenate([nothing, *(each.stack for each in tables)]),
             np.concatenate([nothing, *(each.kind for each in tables)]),
             {
-                name: np.concatenate([nothing, *(each.columns[name] for each in tables)])
-                for name in COLUMNS
+                name: np.concatenate([nothing, *(each.columns.pop(name) for each in tables)])
+                for name in sorted(given)
             },
             paths,
         )
@@ -199,21 +204,21 @@ def _grow(
 
 
 def make_table(
-    process: int, keys: Numbers, columns: Mapping[str, NDArray[np.float64]], paths: Stacks
+    process: int, keys: Numbers, columns: dict[str, Numbers], paths: Stacks
 ) -> StackTable:
-    """Give the rows of one process that have any figure, rounded."""
-    whole = {name: figures.rounded(column) for name, column in columns.items()}
+    """Give the rows of one process that have any figure. The columns are used up."""
     some = np.zeros(len(keys), bool)
-    for column in whole.values():
+    for column in columns.values():
         some |= column != 0
-    kept = keys[some]
-    return StackTable(
-        np.full(len(kept), process, np.int64),
-        kept >> 8,
-        kept & 0xFF,
-        {name: column[some] for name, column in whole.items()},
-        {process: paths},
-    )
+    kept = slice(None) if some.all() else np.flatnonzero(some)
+    keys = keys[kept]
+    some_of = {}
+    for name in list(columns):  # one by one: all of them twice is the most that is in memory
+        column = columns.pop(name)
+        if column.any():
+            some_of[name] = column[kept]
+    number = np.full(len(keys), process, np.int64)
+    return StackTable(number, keys >> 8, keys & 0xFF, some_of, {process: paths})
 
 
 def touch_rows(

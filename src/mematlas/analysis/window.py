@@ -75,7 +75,7 @@ def _was_there(process: Process, time_s: float | None) -> bool:
 
 def _born_in(ages: Ages, start_s: float, end_s: float | None) -> Rows:
     """Rows allocated in the window and live at its end."""
-    rows, first = ages.rows, round(start_s / ages.cell_s)
+    rows, first = figures.look(ages.rows), round(start_s / ages.cell_s)
     kept = rows["born"] >= first
     if end_s is None:
         kept &= rows["died"] == ALIVE
@@ -88,12 +88,12 @@ def _born_in(ages: Ages, start_s: float, end_s: float | None) -> Rows:
 
 def _table(recording: Recording, index: int, rows: Rows) -> StackTable:
     stacks = Stacks.of(recording, index)
-    at = np.unique(figures.keys(rows))
+    at = figures.distinct(figures.keys(rows))
     sums = figures.gather(rows, at, ("bytes", "count", "variance"))
     columns = {
-        "live_bytes": sums["bytes"],
-        "live_count": sums["count"],
-        "error_bytes": np.sqrt(np.maximum(sums["variance"], 0)),
+        "live_bytes": figures.rounded(sums["bytes"]),
+        "live_count": figures.rounded(sums["count"]),
+        "error_bytes": figures.rounded(np.sqrt(np.maximum(sums["variance"], 0))),
     }
     return make_table(index, at, columns, stacks)
 

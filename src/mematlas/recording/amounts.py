@@ -56,7 +56,11 @@ def stack_rows(room: int, rows: Rows) -> Rows:
     if len(rows) and int(rows["stack"].max()) >= room:
         message = "a row names a stack that was not written"
         raise ValueError(message)
-    for name in rows.dtype.names or ():
+    names = rows.dtype.names or ()
+    if "born" in names and (rows["born"] > rows["died"]).any():
+        message = "memory died before it was born"
+        raise ValueError(message)
+    for name in names:
         if rows.dtype[name].kind != "f":
             continue
         most = 2.0**112 if name.endswith("variance") else 2.0**56  # so that sums fit 63 bits

@@ -22,6 +22,7 @@ from mematlas.recording.columns import join_rows
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from mematlas.model.recording import Rows
     from mematlas.recording.columns import Data
     from mematlas.recording.pieces import Facts, Pieces
 
@@ -103,23 +104,13 @@ def _read_totals(pieces: Pieces, facts: Facts, data: Data) -> None:
     )
 
 
-def _read_lives(pieces: Pieces, facts: Facts, data: Data) -> None:
-    process = int(facts["process"])
-    rows = data.rows(model.LIVES_DTYPE)
-    pieces.lives[process] = stack_rows(room_of(pieces, process), rows)
-
-
-def _read_ages(pieces: Pieces, facts: Facts, data: Data) -> None:
-    process = int(facts["process"])
-    rows = data.rows(model.AGES_DTYPE)
-    if (rows["born"] > rows["died"]).any():
-        message = "memory died before it was born"
-        raise ValueError(message)
-    pieces.ages[process] = model.Ages(
-        process=process,
+def ages_of(facts: Facts, rows: Rows) -> model.Ages:
+    """Give the ages of a process with these rows."""
+    return model.Ages(
+        process=int(facts["process"]),
         time_s=number_of(facts["time_s"]),
         cell_s=number_of(facts["cell_s"]),
-        rows=stack_rows(room_of(pieces, process), rows),
+        rows=rows,
     )
 
 
@@ -224,8 +215,6 @@ DECODERS: dict[bytes, Callable[[Pieces, Facts, Data], None]] = {
     atlas.MODULES: _read_modules,
     atlas.CODES: _read_codes,
     atlas.TOTALS: _read_totals,
-    atlas.LIVES: _read_lives,
-    atlas.AGES: _read_ages,
     atlas.COLD: _read_cold,
     atlas.OBJECTS: _read_objects,
     atlas.HEAPS: _read_heaps,

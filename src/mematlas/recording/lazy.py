@@ -37,6 +37,10 @@ class LazyRows:
     def __len__(self) -> int:
         return len(self._make())
 
+    def tobytes(self) -> bytes:
+        """Make the rows, as bytes."""
+        return self._make().tobytes()
+
     def tolist(self) -> list[Any]:
         """Make the rows, as a list."""
         rows: list[Any] = self._make().tolist()

@@ -159,7 +159,7 @@ def _write_look(
 def _write_ages(writer: Writer, ages: Ages, new: int, later_s: float) -> None:
     """Cells keep their length, so they can only be moved by some whole ones."""
     later = round(later_s / ages.cell_s) if ages.cell_s else 0
-    rows = ages.rows.copy()
+    rows = np.array(ages.rows)
     rows["born"] += later
     rows["died"][rows["died"] != ALIVE] += later
     writer.ages(new, time_s=ages.time_s + later_s, cell_s=ages.cell_s, rows=rows.tobytes())

@@ -12,7 +12,7 @@ from mematlas.model import recording as model
 from mematlas.recording import format as atlas
 from mematlas.recording.amounts import amount_of, number_of, stack_rows, text_of
 from mematlas.recording.columns import Data
-from mematlas.recording.decode import DECODERS, room_of
+from mematlas.recording.decode import DECODERS, ages_of, room_of
 from mematlas.recording.lazy import LazyRows
 from mematlas.recording.pieces import MOST_SNAPSHOTS, Look, Looks, Pieces
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
     from typing import BinaryIO
+
+    import numpy as np
 
     from mematlas.model.recording import Rows
 
@@ -144,10 +146,17 @@ def _put_by(pieces: Pieces, flags: int, payload: bytes) -> None:
 
 
 def _read_latest(pieces: Pieces) -> None:
-    """Inflate the sums of each process that no later ones replace."""
-    for (kind, _), (flags, payload) in pieces.latest.items():
+    """Read the sums of each process that no later ones replace; rows as of snapshots, if few views need them."""
+    for (kind, process), (flags, payload) in pieces.latest.items():
+        room = room_of(pieces, process)
         try:
-            DECODERS[kind](pieces, *_unpack(flags, payload))
+            if kind == atlas.LIVES:
+                pieces.lives[process] = _packed_rows(flags, payload, model.LIVES_DTYPE, room)
+            elif kind == atlas.AGES:
+                rows = _packed_rows(flags, payload, model.AGES_DTYPE, room)
+                pieces.ages[process] = ages_of(atlas.unpack_facts(flags, payload), rows)
+            else:
+                DECODERS[kind](pieces, *_unpack(flags, payload))
         except MALFORMED:
             pieces.complete = False
     pieces.latest.clear()
@@ -174,6 +183,7 @@ def _read_snapshot(pieces: Pieces, look: Look) -> None:
         model.Part(model.PartKind(kind), text_of(name), amount_of(resident), amount_of(error))
         for kind, name, resident, error in facts["parts"]
     )
+    rows = _packed_rows(look.flags, look.payload, model.SNAPSHOT_DTYPE, room)
     snapshot = model.Snapshot(
         process=process,
         time_s=number_of(facts["time_s"]),
@@ -182,17 +192,22 @@ def _read_snapshot(pieces: Pieces, look: Look) -> None:
         parts=parts,
         unexplained_bytes=amount_of(facts["unexplained_bytes"]),
         huge_bytes=amount_of(facts["huge_bytes"]) if "huge_bytes" in facts else None,
-        rows=cast("Rows", LazyRows(model.SNAPSHOT_DTYPE, partial(_snapshot_rows, look, room))),
+        rows=rows,
     )
     pieces.snapshots.append(snapshot)
 
 
-def _snapshot_rows(look: Look, room: int) -> Rows:
+def _packed_rows(flags: int, payload: bytes, dtype: np.dtype[np.void], room: int) -> Rows:
+    """Give rows that are inflated when somebody looks at them."""
+    return cast("Rows", LazyRows(dtype, partial(_unpack_rows, flags, payload, dtype, room)))
+
+
+def _unpack_rows(flags: int, payload: bytes, dtype: np.dtype[np.void], room: int) -> Rows:
     try:
-        _, data = _unpack(look.flags, look.payload)
-        return stack_rows(room, data.rows(model.SNAPSHOT_DTYPE))
+        _, data = _unpack(flags, payload)
+        return stack_rows(room, data.rows(dtype))
     except MALFORMED as error:
-        message = f"a snapshot of the recording is malformed ({error}); record the program anew"
+        message = f"a part of the recording is malformed ({error}); record the program anew"
         raise MematlasError(message) from None
 
 
@@ -207,14 +222,15 @@ def _thin_pins(pieces: Pieces) -> None:
 
 
 def _read_pins(pieces: Pieces) -> None:
-    """Take those of the snapshots that were kept."""
+    """Take those of the snapshots that were kept; rows as of snapshots."""
     for look in pieces.snapshots:
         key = look.process, look.time_s
         if key not in pieces.packed_pins:
             continue
+        flags, payload = pieces.packed_pins.pop(key)
+        room = room_of(pieces, look.process)
         try:
-            facts, data = _unpack(*pieces.packed_pins.pop(key))
-            rows = data.rows(model.PINS_DTYPE)
+            facts = atlas.unpack_facts(flags, payload)
             pieces.pins[key] = model.Pins(
                 process=look.process,
                 time_s=look.time_s,
@@ -222,7 +238,7 @@ def _read_pins(pieces: Pieces) -> None:
                     model.SlackPart(text_of(name), amount_of(free), amount_of(pinned))
                     for name, free, pinned in facts["slack"]
                 ),
-                rows=stack_rows(room_of(pieces, look.process), rows),
+                rows=_packed_rows(flags, payload, model.PINS_DTYPE, room),
             )
         except MALFORMED:
             pieces.complete = False
