@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import synthetic
+from mematlas.analysis.leak_table import add_up, largest
 from mematlas.analysis.leaks import find_leaks
 from mematlas.analysis.trend import find_trend, moments
 from mematlas.cli import main
@@ -240,3 +241,20 @@ def test_a_program_is_judged_at_its_exit(tmp_path: Path) -> None:
     assert leaks.leaks[0].verdict == Verdict.GROWING
     live = sum(leak.live_bytes for leak in leaks.leaks)
     assert live == pytest.approx(last.rows["live_bytes"].sum(), abs=9)
+
+
+def test_leaks_are_a_sequence_however_they_are_cut(tmp_path: Path) -> None:
+    """Sums by verdict, the largest of a verdict, and slices are those of the leaks as a list."""
+    found = find_leaks(record(tmp_path / "a.atlas", LOOKS)).leaks
+    every = list(found)
+    assert len(found) == len(every) > 5
+    assert [found[at] for at in range(len(found))] == every
+    assert list(found[2:5]) == every[2:5]
+    assert found[-1] == every[-1]
+    assert add_up(found) == add_up(every)
+    assert add_up(found[3:]) == add_up(every[3:])
+    for verdict in Verdict:
+        assert list(largest(found, verdict, 2)) == list(largest(every, verdict, 2))
+    assert every == sorted(
+        every, key=lambda leak: (list(Verdict).index(leak.verdict), -leak.live_bytes)
+    )
