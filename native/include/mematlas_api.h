@@ -555,3 +555,17 @@ int64_t mematlas_words_number(const uint64_t *words, uint64_t count, uint64_t ro
  * second ones, and so on; `place` is its first byte in a row. -EINVAL: another width. */
 int mematlas_rows_column(const uint8_t *turned, uint64_t rows, uint32_t place, uint32_t bytes,
 			 void *ret_column);
+
+/* A trie that grows, of labels; node 0 is the root, children are numbered in the order in which they are met. */
+struct mematlas_tree;
+int mematlas_tree_create(struct mematlas_tree **ret);
+void mematlas_tree_destroy(struct mematlas_tree *tree);
+/* The child of that label, made if there was none. -ENOMEM; -EINVAL: no such parent. */
+int64_t mematlas_tree_child(struct mematlas_tree *tree, uint32_t parent, uint32_t label);
+/* Adds another trie below node `under`, and tells which node each of its own has become. A node stands for
+ * the labels [starts[word], starts[word + 1]), outermost first. As above; -EINVAL: it is no trie. */
+int mematlas_tree_merge(struct mematlas_tree *tree, uint32_t under, const uint32_t *parents,
+			const uint32_t *words, uint64_t count, const uint32_t *starts,
+			const uint32_t *labels, uint32_t *ret_nodes);
+/* Returns how many nodes there are; gives their parents and labels where those are not NULL. */
+uint64_t mematlas_tree_read(const struct mematlas_tree *tree, uint32_t *ret_parents, uint32_t *ret_labels);

@@ -124,8 +124,32 @@ static void test_turned_rows(void)
 	CHECK(mematlas_rows_column(turned, ROWS, 0, 2, narrow) == -EINVAL);
 }
 
+static void test_a_tree_grows(void)
+{
+	static const uint32_t words[] = {0, 0, 1, 0, 2}, up[] = {0, 0, 1, 0, 3};
+	static const uint32_t starts[] = {0, 1, 3, 3}, labels[] = {7, 8, 9}, later[] = {0, 2, 0};
+	struct mematlas_tree *tree = NULL;
+	uint32_t nodes[5], tree_parents[8], tree_labels[8];
+
+	CHECK(mematlas_tree_create(&tree) == 0);
+	CHECK(mematlas_tree_merge(tree, 0, up, words, 5, starts, labels, nodes) == 0);
+	CHECK(nodes[0] == 0 && nodes[1] == 1 && nodes[2] == 3 && nodes[3] == 1 && nodes[4] == 1);
+	CHECK(mematlas_tree_read(tree, tree_parents, tree_labels) == 4);
+	CHECK(tree_parents[2] == 1 && tree_labels[2] == 8 && tree_parents[3] == 2);
+	CHECK(mematlas_tree_merge(tree, 0, later, words, 3, starts, labels, nodes) == -EINVAL);
+	CHECK(mematlas_tree_child(tree, 4, 1) == -EINVAL);
+	for (uint32_t label = 0; label < 100000; label++)
+		CHECK(mematlas_tree_child(tree, label % 4, label) >= (label < 10 ? 1 : 4));
+	for (uint32_t label = 0; label < 100000; label++)
+		CHECK(mematlas_tree_child(tree, label % 4, label) <= 100003);
+	CHECK(mematlas_tree_read(tree, NULL, NULL) <= 100004);
+	mematlas_tree_destroy(tree);
+	mematlas_tree_destroy(NULL);
+}
+
 int main(void)
 {
+	test_a_tree_grows();
 	for (unsigned int seed = 1; seed <= 20; seed++) {
 		grow(seed);
 		test_ways_up();

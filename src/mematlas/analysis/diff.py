@@ -11,6 +11,7 @@ from mematlas.analysis import figures
 from mematlas.analysis.report import make_report
 from mematlas.analysis.table import TOUCH_NUMBER, StackTable
 from mematlas.model.diff import Change, Diff
+from mematlas.native.trie import LabelTree
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +69,7 @@ class _Keys:
     def __init__(self, ignore_lines: bool) -> None:
         self._ignore_lines = ignore_lines
         self._frames: dict[Key | None, int] = {}
-        self._nodes: dict[tuple[int, int], int] = {}
+        self._tree = LabelTree()
 
     def frame(self, frame: Frame | None) -> int:
         """Give the number of a frame's name and place."""
@@ -89,19 +90,12 @@ class _Keys:
         found = np.zeros(len(table), np.int64)
         for process in table.processes():
             paths = table.paths[process]
-            words = [
+            labels = [
                 [self.frame(frame) for frame in reversed(each)] for each in paths.frames_of_words()
             ]
-            numbers = [0]
-            for parent, word in zip(
-                paths.parents[1:].tolist(), paths.word_of[1:].tolist(), strict=True
-            ):
-                node = numbers[parent]
-                for frame in words[word]:
-                    node = self._nodes.setdefault((node, frame), len(self._nodes) + 1)
-                numbers.append(node)
+            numbers = self._tree.merge(0, paths.parents, paths.word_of, labels)
             rows = table.process == process
-            found[rows] = np.array(numbers, np.int64)[table.stack[rows]]
+            found[rows] = numbers[table.stack[rows]]
         return found
 
 

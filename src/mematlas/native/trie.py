@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from mematlas.native.core import check, ffi, lib
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -98,3 +100,57 @@ def join_column(turned: bytes | memoryview, rows: int, place: int, column: NDArr
         raise ValueError(message)
     filled = ffi.from_buffer("char[]", column)
     check(lib.mematlas_rows_column(data, rows, place, size, ffi.cast("void *", filled)))
+
+
+class LabelTree:
+    """A trie of labels that grows; node 0 is the root, children are numbered as they are met."""
+
+    def __init__(self) -> None:
+        """Start with the root alone."""
+        holder = ffi.new("struct mematlas_tree **")
+        check(lib.mematlas_tree_create(holder))
+        self._tree = ffi.gc(holder[0], lib.mematlas_tree_destroy)
+
+    def __len__(self) -> int:
+        return int(lib.mematlas_tree_read(self._tree, ffi.NULL, ffi.NULL))
+
+    def child(self, parent: int, label: int) -> int:
+        """Give the child of that label, a new one if there is none. OSError EINVAL: no such parent."""
+        return check(lib.mematlas_tree_child(self._tree, parent, label))
+
+    def merge(
+        self, under: int, parents: Indices, words: Indices, labels: Sequence[Sequence[int]]
+    ) -> Indices:
+        """Add a trie below a node, and give what its nodes have become.
+
+        Its nodes stand for the labels of their words, outermost first. OSError EINVAL: it is no trie.
+        """
+        import numpy as np
+
+        _same_length(parents, words)
+        if not 0 <= under < len(self) or (len(words) and int(words.max()) >= len(labels)):
+            message = "a trie below no node, or of no labels"
+            raise ValueError(message)
+        starts = np.zeros(len(labels) + 1, np.uint32)
+        starts[1:] = np.cumsum([len(each) for each in labels])
+        flat = np.array([label for each in labels for label in each], np.uint32)
+        nodes = np.empty(len(parents), np.uint32)
+        columns = (_parents(each) for each in (parents, words))
+        check(
+            lib.mematlas_tree_merge(
+                self._tree,
+                under,
+                *columns,
+                len(parents),
+                *(_parents(each) for each in (starts, flat, nodes)),
+            )
+        )
+        return nodes
+
+    def columns(self) -> tuple[Indices, Indices]:
+        """Parents and labels of the nodes; the root's are 0."""
+        import numpy as np
+
+        parents, labels = np.empty(len(self), np.uint32), np.empty(len(self), np.uint32)
+        lib.mematlas_tree_read(self._tree, _parents(parents), _parents(labels))
+        return parents, labels

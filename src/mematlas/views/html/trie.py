@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from mematlas.model.report import METRICS
-from mematlas.native.trie import trie_add_up
+from mematlas.native.trie import LabelTree, trie_add_up, trie_depths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -61,11 +61,12 @@ class Grown:
     ) -> None:
         """Grow it. What is far below `fold` is left out at once; `same` gives the frame that is drawn for one."""
         self._same = same
-        self._parent, self._frame, self._depth = [0], [0], [0]
         self._rows = rows
-        self._figures: list[tuple[Numbers, Numbers]] = []  # nodes, and what is added to their own
+        self._figures: list[
+            tuple[NDArray[np.uint32], Numbers]
+        ] = []  # nodes, and what is added to their own
         self._frames: list[Frame | str] = ["all"]
-        self._children: dict[tuple[int, int], int] = {}
+        self._tree = LabelTree()  # of numbers of frames
         self._numbers: dict[Frame | str, int] = {}
         totals = np.zeros(rows)
         for source in sources:
@@ -80,22 +81,17 @@ class Grown:
         paths = source.table.paths[process]
         kept, own, unseen = _fold_process(source, process, totals, fold)
         root = source.roots.get(process)
-        place = [0 if root is None else self._child(0, self._number(root))]
+        place = 0 if root is None else self._tree.child(0, self._number(root))
         words, frames = paths.word_of[kept], paths.frames_of_words()
         numbers = [
             [self._number(self._same(frame)) for frame in reversed(frames[word])] if some else []
             for word, some in enumerate(np.bincount(words, minlength=len(frames)).tolist())
         ]
-        above = np.searchsorted(kept, paths.parents[kept]).tolist()
-        for parent, word in zip(above[1:], words[1:].tolist(), strict=True):
-            at = place[parent]
-            for number in numbers[word]:
-                at = self._child(at, number)
-            place.append(at)
-        self._figures.append((np.array(place), own))
+        above = np.searchsorted(kept, paths.parents[kept]).astype(np.uint32)
+        self._figures.append((self._tree.merge(place, above, words, numbers), own))
         if unseen.any():
-            lost = self._child(place[0], self._number("stack not seen"))
-            self._figures.append((np.array([lost]), unseen[:, None]))
+            lost = self._tree.child(place, self._number("stack not seen"))
+            self._figures.append((np.array([lost], np.uint32), unseen[:, None]))
 
     def _number(self, frame: Frame | str) -> int:
         number = self._numbers.setdefault(frame, len(self._frames))
@@ -103,24 +99,17 @@ class Grown:
             self._frames.append(frame)
         return number
 
-    def _child(self, node: int, number: int) -> int:
-        child = self._children.setdefault((node, number), len(self._parent))
-        if child == len(self._parent):
-            self._parent.append(node)
-            self._frame.append(number)
-            self._depth.append(self._depth[node] + 1)
-        return child
-
     def folded(self, fold: float = FOLD) -> Trie:
         """Make the trie of what is not too small, root outermost."""
-        parent, depth = np.array(self._parent, np.uint32), np.array(self._depth)
+        parent, labels = self._tree.columns()
+        depth = trie_depths(parent)
         own = np.zeros((self._rows, len(parent)), np.int64)
         for nodes, added in self._figures:
             for row, column in enumerate(added):
                 np.add.at(own[row], nodes, column)
         keep, weight = _fold(parent, own, fold)
         order = _preorder(parent, keep, weight)
-        frame = np.array(self._frame, dtype=np.uint32)[order]
+        frame = labels[order]
         used, packed = np.unique(frame, return_inverse=True)
         return Trie(
             depth[order].astype(np.uint16),

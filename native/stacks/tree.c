@@ -1,0 +1,135 @@
+/* A trie that grows: children by a hash table of their parents and labels, numbered as they are met. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mematlas.h"
+
+#define FIRST_ROOM 1024ULL
+
+struct mematlas_tree {
+	/* Twice as many places as there is room for nodes, a power of two; 0: free, for the root is
+	 * nobody's child. */
+	uint32_t *table;
+	uint32_t *parents, *labels;
+	uint64_t count, room;
+};
+
+static uint64_t place_of(const struct mematlas_tree *tree, uint32_t parent, uint32_t label)
+{
+	uint64_t both = ((uint64_t)parent << 32 | label) * 0x9E3779B97F4A7C15ULL;
+
+	return (both ^ both >> 32) & (2 * tree->room - 1);
+}
+
+static void put(struct mematlas_tree *tree, uint32_t node)
+{
+	uint64_t place = place_of(tree, tree->parents[node], tree->labels[node]);
+
+	while (tree->table[place])
+		place = (place + 1) & (2 * tree->room - 1);
+	tree->table[place] = node;
+}
+
+static int grow(struct mematlas_tree *tree)
+{
+	uint64_t room = tree->room ? 2 * tree->room : FIRST_ROOM;
+	uint32_t *table = calloc(2 * room, sizeof(*table));
+	uint32_t *parents, *labels;
+
+	if (room > UINT32_MAX || !table) {
+		free(table);
+		return -ENOMEM;
+	}
+	parents = realloc(tree->parents, room * sizeof(*parents));
+	if (parents)
+		tree->parents = parents;
+	labels = realloc(tree->labels, room * sizeof(*labels));
+	if (labels)
+		tree->labels = labels;
+	if (!parents || !labels) {
+		free(table);
+		return -ENOMEM;
+	}
+	free(tree->table);
+	tree->table = table;
+	tree->room = room;
+	for (uint64_t node = 1; node < tree->count; node++)
+		put(tree, (uint32_t)node);
+	return 0;
+}
+
+int mematlas_tree_create(struct mematlas_tree **ret)
+{
+	struct mematlas_tree *tree = calloc(1, sizeof(*tree));
+
+	if (!tree)
+		return -ENOMEM;
+	if (grow(tree)) {
+		mematlas_tree_destroy(tree);
+		return -ENOMEM;
+	}
+	tree->parents[0] = tree->labels[0] = 0;
+	tree->count = 1;
+	*ret = tree;
+	return 0;
+}
+
+void mematlas_tree_destroy(struct mematlas_tree *tree)
+{
+	if (!tree)
+		return;
+	free(tree->table);
+	free(tree->parents);
+	free(tree->labels);
+	free(tree);
+}
+
+int64_t mematlas_tree_child(struct mematlas_tree *tree, uint32_t parent, uint32_t label)
+{
+	uint64_t place;
+
+	if (parent >= tree->count)
+		return -EINVAL;
+	if (tree->count == tree->room && grow(tree))
+		return -ENOMEM;
+	place = place_of(tree, parent, label);
+	for (uint32_t node; (node = tree->table[place]); place = (place + 1) & (2 * tree->room - 1))
+		if (tree->parents[node] == parent && tree->labels[node] == label)
+			return node;
+	tree->parents[tree->count] = parent;
+	tree->labels[tree->count] = label;
+	tree->table[place] = (uint32_t)tree->count;
+	return (int64_t)tree->count++;
+}
+
+int mematlas_tree_merge(struct mematlas_tree *tree, uint32_t under, const uint32_t *parents,
+			const uint32_t *words, uint64_t count, const uint32_t *starts,
+			const uint32_t *labels, uint32_t *nodes)
+{
+	for (uint64_t node = 0; node < count; node++) {
+		int64_t at = under;
+
+		if (node) {
+			if (parents[node] >= node)
+				return -EINVAL;
+			at = nodes[parents[node]];
+			for (uint32_t i = starts[words[node]]; i < starts[words[node] + 1]; i++) {
+				at = mematlas_tree_child(tree, (uint32_t)at, labels[i]);
+				if (at < 0)
+					return (int)at;
+			}
+		}
+		nodes[node] = (uint32_t)at;
+	}
+	return 0;
+}
+
+uint64_t mematlas_tree_read(const struct mematlas_tree *tree, uint32_t *parents, uint32_t *labels)
+{
+	if (parents)
+		memcpy(parents, tree->parents, tree->count * sizeof(*parents));
+	if (labels)
+		memcpy(labels, tree->labels, tree->count * sizeof(*labels));
+	return tree->count;
+}
