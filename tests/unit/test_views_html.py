@@ -22,7 +22,8 @@ from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS, Report
 from mematlas.views.html import bundle, render_html
 from mematlas.views.html.diff import render_diff_html
-from mematlas.views.html.trie import Grown, Source, Trie, varints
+from mematlas.views.html.trie import Grown, Source, Trie
+from mematlas.views.varints import lengths, varints
 
 ASSETS = Path(bundle.__file__).parent / "assets"
 CODES = [bundle.REPORT, bundle.DIFF, bundle.BENCH, bundle.PAGE_MAP]
@@ -221,7 +222,11 @@ def test_a_hundred_thousand_stacks_fit() -> None:
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=50))
 def test_varints_read_back(values: list[int]) -> None:
     """Any 64-bit numbers come back from their bytes."""
-    assert numbers(varints(np.array(values, dtype=np.uint64))) == values
+    column = np.array(values, dtype=np.uint64)
+    assert numbers(varints(column)) == values
+    assert lengths(column).tolist() == [
+        len(varints(column[at : at + 1])) for at in range(len(column))
+    ]
 
 
 @pytest.mark.parametrize("code", CODES)

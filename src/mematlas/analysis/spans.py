@@ -13,7 +13,7 @@ from mematlas.model.recording import ALIVE
 from mematlas.model.spans import Span, Spans
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -80,17 +80,20 @@ def _process(
     return tuple(np.asarray(column, np.float64)[kept] for column in found)
 
 
-def _added(columns: Sequence[Numbers], sizes: NDArray[np.float64]) -> list[Span]:
+def _added(columns: tuple[Numbers, ...], sizes: NDArray[np.float64]) -> list[Span]:
     """Add up what is alike, largest first."""
     if not len(sizes):
         return []
-    alike, which = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
-    sums = np.rint(np.bincount(which.ravel(), sizes)).astype(np.int64)
+    widths = [int(column.max()) + 1 for column in columns]
+    which = np.ravel_multi_index(columns, widths)
+    alike = np.flatnonzero(np.bincount(which))
+    sums = np.rint(np.bincount(which, sizes)[alike]).astype(np.int64)
+    keys = np.stack(np.unravel_index(alike, widths), axis=1)
     order = np.argsort(-sums, kind="stable")
     return [
         Span(line, born, died, bool(held), size)
         for (line, born, died, held), size in zip(
-            alike[order].tolist(), sums[order].tolist(), strict=True
+            keys[order].tolist(), sums[order].tolist(), strict=True
         )
         if size > 0
     ]

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import zlib
 from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mematlas.model.recording import Frame
 from mematlas.views import names
-from mematlas.views.export.protobuf import data, number, packed, varint
+from mematlas.views.export.protobuf import data, number
+from mematlas.views.varints import lengths, varints
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -51,6 +53,7 @@ DEFAULTS = {
         for name in ("resident", "peak", "huge", "touched", "churn", "pinned", "cold")
     },
 }
+_BATCH = 1000  # stacks
 _GZIP = 31  # window bits of a gzip stream
 _NATIVE_TOP = 1 << 63
 _UNSEEN = Frame("stack not seen", None, None, None, "native")
@@ -105,22 +108,23 @@ class _Profile:
         paths = table.paths[process]
         first, pieces = self._words(process, paths, table.stack[rows])
         yield from pieces
-        tags = [varint(each) for each in first.tolist()]
-        parents = paths.parents.tolist()
-        columns = [table.columns[name][rows].tolist() for _, _, name in TYPES]
         label = self._label("process", self._source.process_name(process))
-        kinds: dict[str, bytes] = {}
-        values = zip(rows.tolist(), table.stack[rows].tolist(), *columns, strict=True)
-        for row, stack, *figures in values:
-            node, path = stack, []
-            while node:
-                path.append(tags[node])
-                node = parents[node]
-            kind = table.kind_name(row)
-            if kind not in kinds:
-                kinds[kind] = self._label("kind", kind)
-            sample = data(1, b"".join(path or [tags[0]]))
-            yield data(2, sample + packed(2, figures) + label + kinds[kind])
+        kinds = {kind: self._label("kind", kind) for kind in self._kinds(rows)}
+        for start in range(0, len(rows), _BATCH):
+            some = rows[start : start + _BATCH]
+            figures = np.stack([table.columns[name][some] for _, _, name in TYPES], axis=1)
+            every = np.full(len(some), len(TYPES))
+            packed = _packed(figures.ravel().view(np.uint64), every)
+            paths_of = _packed(*_paths(paths, table.stack[some], first))
+            for row, path, values in zip(some.tolist(), paths_of, packed, strict=True):
+                sample = data(1, path) + data(2, values)
+                yield data(2, sample + label + kinds[table.kind_name(row)])
+
+    def _kinds(self, rows: NDArray[np.int64]) -> list[str]:
+        """Name the kinds of these rows, in the order in which they come."""
+        table = self._source.table
+        _, first = np.unique(table.kind[rows], return_index=True)
+        return list(dict.fromkeys(table.kind_name(int(rows[at])) for at in np.sort(first)))
 
     def _label(self, key: str, value: str) -> bytes:
         return data(3, number(1, self._text(key)) + number(2, self._text(value)))
@@ -217,6 +221,29 @@ class _Mappings:
         self._next[0] += 1
         self._known[index] = self._next[0]
         return self._next[0], self._write(self._next[0], module)
+
+
+def _paths(
+    paths: Stacks, stacks: NDArray[np.int64], locations: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Give the locations of stacks, leaf first and one stack after the other, and how many each has."""
+    levels, node = [locations[stacks]], paths.parents[stacks]
+    while node.any():
+        levels.append(np.where(node > 0, locations[node], 0))
+        node = paths.parents[node]
+    table = np.stack(levels, axis=1)
+    there = table > 0
+    there[:, 0] = True
+    return table[there].astype(np.uint64), there.sum(axis=1)
+
+
+def _packed(values: NDArray[np.uint64], counts: NDArray[np.int64]) -> list[bytes]:
+    """Write numbers as varints, so many of them together."""
+    written = varints(values)
+    ends = np.concatenate([[0], np.cumsum(lengths(values))])[
+        np.concatenate([[0], np.cumsum(counts)])
+    ].tolist()
+    return [written[low:high] for low, high in pairwise(ends)]
 
 
 def _nanoseconds(started: str) -> int:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 _VARINT, _LENGTH = 0, 2
 
 
@@ -29,8 +24,3 @@ def number(field: int, value: int) -> bytes:
 def data(field: int, value: bytes) -> bytes:
     """Write bytes, a string or a message."""
     return varint(field << 3 | _LENGTH) + varint(len(value)) + value
-
-
-def packed(field: int, values: Iterable[int]) -> bytes:
-    """Write repeated numbers as one."""
-    return data(field, b"".join(map(varint, values)))

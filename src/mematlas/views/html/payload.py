@@ -14,7 +14,8 @@ from mematlas.analysis.lines import tier
 from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS
 from mematlas.views import names
-from mematlas.views.html.trie import FOLD, Grown, Trie, varints
+from mematlas.views.html.trie import FOLD, Grown, Trie
+from mematlas.views.varints import varints
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -186,17 +186,3 @@ def _preorder(
         order.append(node)
         waiting += children.get(node, ())
     return np.array(order)
-
-
-def varints(values: NDArray[np.uint64]) -> bytes:
-    """Pack numbers 7 bits a byte, low bits first, the high bit set on all but a number's last."""
-    groups = 10
-    shifts = np.arange(groups, dtype=np.uint64) * np.uint64(7)
-    parts = values[:, None] >> np.minimum(shifts, np.uint64(63))[None, :]
-    parts[:, 9] &= np.uint64(1)
-    later = np.zeros(parts.shape, dtype=bool)
-    later[:, :-1] = parts[:, 1:] != 0
-    packed = (parts & np.uint64(127)).astype(np.uint8) | (later.astype(np.uint8) << 7)
-    wanted = np.ones(parts.shape, dtype=bool)
-    wanted[:, 1:] = later[:, :-1]
-    return bytes(packed[wanted])
