@@ -116,9 +116,11 @@ class _Profile:
             every = np.full(len(some), len(TYPES))
             packed = _packed(figures.ravel().view(np.uint64), every)
             paths_of = _packed(*_paths(paths, table.stack[some], first))
-            for row, path, values in zip(some.tolist(), paths_of, packed, strict=True):
-                sample = data(1, path) + data(2, values)
-                yield data(2, sample + label + kinds[table.kind_name(row)])
+            samples = zip(some.tolist(), paths_of, packed, strict=True)
+            yield b"".join(
+                data(2, data(1, path) + data(2, values) + label + kinds[table.kind_name(row)])
+                for row, path, values in samples
+            )
 
     def _kinds(self, rows: NDArray[np.int64]) -> list[str]:
         """Name the kinds of these rows, in the order in which they come."""

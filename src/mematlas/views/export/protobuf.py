@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 _VARINT, _LENGTH = 0, 2
 
 
+@lru_cache(maxsize=1 << 12)  # of lengths and tags, which are few and small
 def varint(value: int) -> bytes:
     """Seven bits a byte, low bits first; a negative number as its 64 bit complement."""
     value &= (1 << 64) - 1
