@@ -10,8 +10,6 @@ import os
 import re
 import shutil
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 _TIMEOUT_S = 90.0  # as elfutils has it; $DEBUGINFOD_TIMEOUT says another
@@ -68,6 +66,9 @@ def _fetch(servers: list[str], build_id: str, kept: Path) -> bool:
 
 def _ask(server: str, build_id: str, kept: Path) -> bool | None:
     """Fetch from one server; False: it has none, None: it gave no answer."""
+    import urllib.error
+    import urllib.request
+
     part = kept.with_suffix(f".{os.getpid()}.part")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
