@@ -10,6 +10,7 @@ import numpy as np
 from mematlas.analysis.doctor.words import command_line, look, percent
 from mematlas.analysis.leak_table import add_up, largest
 from mematlas.analysis.lines import owner
+from mematlas.analysis.table import StackTable
 from mematlas.model.doctor import Fix, FixKind, Found, RecordingState, Rule, Severity, Unknown
 from mematlas.model.leaks import LIKELY
 from mematlas.model.recording import PartKind
@@ -120,12 +121,15 @@ def _ranked(cost: dict[StackFigures, int]) -> Iterable[str]:
 def _small_pages(state: RecordingState) -> Answer:
     if not state.report.account.parts:
         return _NO_ACCOUNT
+    stacks = StackTable.of(state.report.stacks)
+    live, count, resident, huge = (
+        stacks.columns[name]
+        for name in ("live_bytes", "live_count", "resident_bytes", "huge_bytes")
+    )
+    large = (count != 0) & (live / np.where(count, count, 1) >= 4 * _MIB)
     cost = {
         each: each.resident_bytes - each.huge_bytes
-        for each in state.report.stacks
-        if each.live_count
-        and each.live_bytes / each.live_count >= 4 * _MIB
-        and each.huge_bytes < each.resident_bytes // 2
+        for each in stacks.where(large & (huge < resident // 2))
     }
     size = sum(cost.values())
     if size < _LARGE:
@@ -147,10 +151,11 @@ def _small_pages(state: RecordingState) -> Answer:
 def _untouched(state: RecordingState) -> Answer:
     if not state.report.account.parts:
         return _NO_ACCOUNT
+    stacks = StackTable.of(state.report.stacks)
+    live, resident = stacks.metric("live"), stacks.metric("resident")
     cost = {
         each: each.live_bytes - each.resident_bytes - each.swapped_bytes
-        for each in state.report.stacks
-        if each.live_bytes >= _LARGE and each.resident_bytes < each.live_bytes // 10
+        for each in stacks.where((live >= _LARGE) & (resident < live // 10))
     }
     size = sum(cost.values())
     if size < 4 * _LARGE:
@@ -169,13 +174,10 @@ def _untouched(state: RecordingState) -> Answer:
 
 def _churn(state: RecordingState) -> Answer:
     peak = max(state.report.peak_live_bytes, 1)
-    cost = {
-        each: each.allocated_bytes
-        for each in state.report.stacks
-        if each.allocations >= 1000
-        and each.allocated_bytes / each.allocations >= _MMAP_THRESHOLD
-        and each.allocated_bytes >= 20 * peak
-    }
+    stacks = StackTable.of(state.report.stacks)
+    allocated, times = stacks.metric("allocated"), stacks.columns["allocations"]
+    large = (times >= 1000) & (allocated / np.maximum(times, 1) >= _MMAP_THRESHOLD)
+    cost = {each: each.allocated_bytes for each in stacks.where(large & (allocated >= 20 * peak))}
     size = sum(cost.values())
     if size < 1 << 30:
         return None
@@ -212,7 +214,8 @@ def _sum(state: RecordingState, column: str) -> float:
 
 
 def _swapped(state: RecordingState) -> Answer:
-    cost = {each: each.swapped_bytes for each in state.report.stacks if each.swapped_bytes}
+    stacks = StackTable.of(state.report.stacks)
+    cost = {each: each.swapped_bytes for each in stacks.where(stacks.metric("swapped") != 0)}
     size = sum(cost.values())
     if size < 16 * _MIB:
         return None
