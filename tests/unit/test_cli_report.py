@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import jsonschema
@@ -55,6 +57,30 @@ def test_json_keeps_to_its_schema(file: Path, capsys: pytest.CaptureFixture[str]
         "interval_s": 1.0,
         "fault_period": 0,
     }
+
+
+def test_what_was_not_measured_is_unknown(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No faults, no cold spell and no exact slack: null, empty, or refused, and never zero."""
+    data = answer(capsys, "report", file, "--json")
+    for each in (*data["stacks"], data["rest"]):
+        assert each["touched_bytes"] is each["cold_bytes"] is each["pinned_bytes"] is None
+        assert each["resident_bytes"] is not None
+    assert main(["export", str(file), "--to", "csv", "-o", str(tmp_path / "a.csv")]) == 0
+    with (tmp_path / "a.csv").open(newline="") as table:
+        for row in csv.DictReader(table):
+            assert row["touched_bytes"] == row["cold_bytes"] == row["pinned_bytes"] == ""
+            assert int(row["resident_bytes"]) >= 0
+    capsys.readouterr()
+    for metric, way in (("touched", "--faults"), ("cold", "--cold"), ("pinned", "--exact")):
+        assert main(["report", str(file), "--by", metric]) == 0
+        assert re.search(rf"Lines by .*unknown: .*{way}", " ".join(capsys.readouterr().out.split()))
+        assert main(["diff", str(file), str(file), "--by", metric]) == 2
+        assert f"{metric} is unknown: " in capsys.readouterr().err
+        out = str(tmp_path / "a.txt")
+        assert main(["export", str(file), "--to", "collapsed", "--by", metric, "-o", out]) == 2
+        assert f"{metric} is unknown: " in capsys.readouterr().err
 
 
 def test_the_schema_refuses_what_is_not_a_report() -> None:

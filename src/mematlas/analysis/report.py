@@ -77,6 +77,7 @@ def make_report(
         first_touch=first_touch(recording, paths),
         heaps=_heaps(recording, wanted),
         objects=find_object_types(recording, paths),
+        lifetimes_known=any(each.index in recording.lives for each in processes),
     )
 
 

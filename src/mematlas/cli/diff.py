@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mematlas.cli.arguments import positive, size
 from mematlas.cli.report import load, write_page
+from mematlas.errors import UsageError
 from mematlas.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.by,
         ignore_lines=arguments.ignore_lines,
     )
+    for file, report in zip((arguments.before, arguments.after), diff.reports, strict=True):
+        if why := report.why_unknown(arguments.by):
+            raise UsageError(f"{file}: {arguments.by} is unknown: {why}")
     if arguments.html:
         from mematlas.views.html.diff import render_diff_html
 

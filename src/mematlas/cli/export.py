@@ -79,6 +79,8 @@ def _source(arguments: argparse.Namespace) -> Source:
 
     recording = load(arguments.file)
     report = make_report(recording, find_process(recording, arguments.pid))
+    if why := report.why_unknown(arguments.by):
+        raise UsageError(f"{arguments.by} is unknown: {why}; --by names another metric")
     table = export_table(recording, report)
     return Source(
         recording, report, table, by=arguments.by, unit=arguments.unit, rows=arguments.table

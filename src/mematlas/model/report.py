@@ -192,3 +192,28 @@ class Report:
     first_touch: FirstTouch | None = None  # None: page faults were not sampled
     heaps: tuple[HeapUse, ...] | None = None  # of glibc at the end, all processes; None: not known
     objects: tuple[ObjectType, ...] | None = None  # None: no Python, or it was not looked at
+    lifetimes_known: bool = True
+
+    def why_unknown(self, metric: str) -> str | None:
+        """Say why a metric was not measured, and how it would be; None: it was."""
+        unseen = None if self.account.parts else "no look at the program's pages succeeded"
+        reasons = {
+            **dict.fromkeys(("resident", "huge", "swapped"), unseen),
+            "touched": _why_untouched(self.first_touch),
+            "churn": None
+            if self.lifetimes_known
+            else "how long blocks lived was not recorded, or this machine's clock tells no time",
+            "pinned": None
+            if self.slack is not None
+            else "what is free beside a block is known with --exact alone",
+            "cold": None
+            if self.cold is not None
+            else "record with --cold SECONDS, for longer than that",
+        }
+        return reasons.get(metric)
+
+
+def _why_untouched(found: FirstTouch | None) -> str | None:
+    if found is None:
+        return "page faults were not sampled (--faults off, or attached to)"
+    return "; ".join(found.refused) if found.refused and not found.samples else None

@@ -14,7 +14,7 @@ from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from mematlas.analysis.table import Picked
     from mematlas.model.leaks import Leak, Leaks
@@ -44,6 +44,7 @@ def schema(command: str) -> dict[str, Any]:
 def render_report(report: Report, *, by: str, top: int | None = None) -> Iterator[str]:
     """Write the report, its stacks ranked by a metric and cut to the first `top`."""
     ranked = StackTable.of(report.stacks).ranked(by)
+    unknown = {f"{metric}_bytes" for metric in METRICS if report.why_unknown(metric)}
     yield from _answer(
         "report",
         {
@@ -66,9 +67,9 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "objects": report.objects and [asdict(each) for each in report.objects],
             "by": by,
             "stacks_total": len(ranked),
-            "rest": _rest(ranked[len(ranked) if top is None else top :]),
+            "rest": _rest(ranked[len(ranked) if top is None else top :], unknown),
         },
-        {"stacks": _Items(ranked[:top], FrameTexts())},
+        {"stacks": _Items(ranked[:top], FrameTexts(), unknown)},
     )
 
 
@@ -153,15 +154,20 @@ class _Items:
     """Dataclasses with frames, to be written one by one."""
 
     def __init__(
-        self, items: Iterable[StackFigures | Leak | WindowStack], texts: FrameTexts
+        self,
+        items: Iterable[StackFigures | Leak | WindowStack],
+        texts: FrameTexts,
+        unknown: Collection[str] = (),
     ) -> None:
         self._items = items
         self._texts = texts
+        self._unknown = unknown
 
     def __iter__(self) -> Iterator[str]:
         for item in self._items:
             names = [field.name for field in fields(item) if field.name != "frames"]
-            facts = json.dumps({name: getattr(item, name) for name in names})
+            known = {name: None if name in self._unknown else getattr(item, name) for name in names}
+            facts = json.dumps(known)
             yield f'{{"frames": {self._texts.of(item.frames)}, {facts[1:]}'
 
 
@@ -194,10 +200,10 @@ def _process(process: ProcessLine) -> dict[str, Any]:
     return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
 
 
-def _rest(stacks: Picked) -> dict[str, int]:
+def _rest(stacks: Picked, unknown: Collection[str]) -> dict[str, int | None]:
     """Add up the stacks that are not listed, so that no sum is lost."""
     sums = {f"{name}_bytes": stacks.sum(name) for name in METRICS}
-    return {"stacks": len(stacks), **sums}
+    return {"stacks": len(stacks), **sums, **dict.fromkeys(unknown)}
 
 
 def _first_touch(touch: FirstTouch | None) -> dict[str, Any] | None:

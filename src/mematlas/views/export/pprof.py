@@ -75,13 +75,14 @@ class _Profile:
         self._source = source
         self._strings: dict[str, int] = {"": 0}
         self._functions: dict[tuple[str, str], int] = {}
+        self._types = [each for each in TYPES if each[2] not in source.unknown]
         self._locations = 0
         self._mappings = [0]  # how many have been written
 
     def pieces(self) -> Iterator[bytes]:
         """Give the messages; the table of strings last, for the others fill it."""
         source = self._source
-        for name, unit, _ in TYPES:
+        for name, unit, _ in self._types:
             yield data(1, self._type(name, unit))
         for process in source.table.processes():
             yield from self._process(process)
@@ -112,8 +113,8 @@ class _Profile:
         kinds = {kind: self._label("kind", kind) for kind in self._kinds(rows)}
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
-            figures = np.stack([table.columns[name][some] for _, _, name in TYPES], axis=1)
-            every = np.full(len(some), len(TYPES))
+            figures = np.stack([table.columns[name][some] for _, _, name in self._types], axis=1)
+            every = np.full(len(some), len(self._types))
             packed = _packed(figures.ravel().view(np.uint64), every)
             paths_of = _packed(*_paths(paths, table.stack[some], first))
             samples = zip(some.tolist(), paths_of, packed, strict=True)

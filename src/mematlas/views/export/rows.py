@@ -49,7 +49,7 @@ def _owner(frame: Frame | None) -> Row:
 
 
 def _stacks(source: Source) -> Iterator[Row]:
-    table = source.table
+    table, unknown = source.table, dict.fromkeys(source.unknown)
     pids = {each.index: each.pid for each in source.report.processes}
     texts: dict[int, tuple[Frame, str]] = {}
     names = (*COLUMNS, *EXTRA)
@@ -66,6 +66,7 @@ def _stacks(source: Source) -> Iterator[Row]:
             "kind": table.kind_name(row),
             **_owner(owners[which[row]]),
             **{name: int(table.columns[name][row]) for name in names},
+            **unknown,
             "frames": [texts[id(frame)][1] for frame in frames],
         }
 
@@ -75,6 +76,7 @@ def _lines(source: Source) -> Iterator[Row]:
         yield {
             **_owner(line.frame),
             **{f"{name}_bytes": line.bytes[name] for name in METRICS},
+            **dict.fromkeys(source.unknown),
             "live_count": line.live_count,
             "allocations": line.allocations,
             "error_bytes": line.error_bytes,

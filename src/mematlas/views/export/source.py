@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mematlas.model.report import METRICS
 from mematlas.views import names
 
 if TYPE_CHECKING:
@@ -25,6 +26,11 @@ class Source:
     by: str = "resident"
     unit: str = "bytes"  # of collapsed stacks
     rows: str = "stacks"  # which table, of those formats that are one
+
+    @property
+    def unknown(self) -> list[str]:
+        """Columns of metrics that were not measured: their zeros say nothing."""
+        return [f"{each}_bytes" for each in METRICS if self.report.why_unknown(each)]
 
     def roots(self) -> dict[int, str]:
         """Name the processes, if the stacks are of more than one."""

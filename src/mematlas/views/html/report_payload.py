@@ -32,6 +32,7 @@ def report_payload(
     def head(table: Frames) -> dict[str, Any]:
         return {
             "lines": [_line(line, table) for line in ranked[:_LINES]],
+            "unknown": [report.why_unknown(each) for each in METRICS],
             "timelines": _timelines(report),
             "rss": report.account.rss_bytes,
             "spans": _spans(spans, table) if spans else None,

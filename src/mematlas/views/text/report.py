@@ -296,10 +296,8 @@ def _lines(page: Page, top: int) -> Text:
     if not page.ranked:
         return title("Lines", "unknown: no allocation was seen")
     by, total = page.by, sum(line.bytes[page.by] for line in page.ranked)
-    if by == "pinned" and page.report.slack is None:
-        return title("Lines", "unknown: what is free beside a block is known with --exact alone")
-    if by == "cold" and page.report.cold is None:
-        return title("Lines", "unknown: record with --cold SECONDS, for longer than that")
+    if why := page.report.why_unknown(by):
+        return title(f"Lines by memory {names.METRIC_TITLES[by]}", f"unknown: {names.clean(why)}")
     text = title(f"Lines by memory {names.METRIC_TITLES[by]}", names.METRIC_MEANINGS[by])
     if total <= 0:
         return text.append(f"\n  No memory is {names.METRIC_TITLES[by]}.")

@@ -63,7 +63,9 @@ function setUpMetrics(view) {
     button.type = "button";
     button.dataset.value = String(index);
     const total = view.ways.totalOf(view, index);
-    button.title = total > 0 ? `${metric.says}: ${formatBytes(total)}` : `${metric.says}: none`;
+    const unknown = view.data.unknown?.[index];
+    const none = unknown ? `unknown: ${unknown}` : "none";
+    button.title = `${metric.says}: ${total > 0 ? formatBytes(total) : none}`;
     button.disabled = !(total > 0);
     group.append(button);
   });
