@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
+_NARROWEST = 16  # columns in which a text can be read
 _ASCII_SPARKS = "_.:-=+*#"
 
 PART_INK: dict[str, tuple[str, str, str]] = {
@@ -90,11 +91,18 @@ def spark(values: list[float | None], highest: float, console: Console) -> str:
 
 
 def hanging(first: Text, body: Text, indent: int, console: Console) -> Text:
-    """Put `body` after `first` (`indent` wide), its further lines below its first."""
-    width = max(20, console.width - indent)
-    result = Text()
-    for number, line in enumerate(body.wrap(console, width, overflow="fold")):
-        result.append_text(first if number == 0 else Text("\n" + " " * indent))
+    """Put `body` after `first` (`indent` wide), its further lines below its first.
+
+    Where that leaves no room to read it, it begins on a line of its own.
+    """
+    beside = console.width - indent >= _NARROWEST
+    indent = indent if beside else min(4, indent)
+    result = Text() if beside else first.copy()
+    for number, line in enumerate(
+        body.wrap(console, max(8, console.width - indent), overflow="fold")
+    ):
+        begins = number == 0 and beside
+        result.append_text(first if begins else Text("\n" + " " * indent))
         line.rstrip()
         result.append_text(line)
     return result

@@ -22,7 +22,11 @@ def write(text: Text, console: Console) -> None:
     """Write a block, in ASCII if the console knows no more."""
     if drawing.plain(console):
         text = drawing.in_ascii(text)
-    console.print(text, soft_wrap=False, highlight=False, markup=False, emoji=False)
+    lines = text.wrap(console, console.width, overflow="fold")
+    for line in lines:
+        line.rstrip()
+    whole = Text("\n").join(lines)
+    console.print(whole, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 
 def title(text: str, aside: str = "") -> Text:
