@@ -117,6 +117,12 @@ def recorded(file: Path) -> Traced:
     return Traced(Outcome(0, b""), "", file, 1_000_000)
 
 
+def sessions_of(pid: int) -> list[Path]:
+    """Find the directories in memory that belong to attachments to a process."""
+    notes = Path("/dev/shm").glob("mematlas-*/attached")
+    return [each.parent for each in notes if each.read_text().split()[0] == str(pid)]
+
+
 def wait_until_recorded(file: Path, allocations: int) -> None:
     """Wait until a recording that is being written has so many."""
     for _ in range(100):
@@ -284,6 +290,8 @@ def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
     )
     assert attach.stderr is not None
     assert "attached to" in attach.stderr.readline()
+    sessions = set(sessions_of(pid))
+    assert sessions
     program.tell("a")
     wait_until_recorded(file, 1000)
     attach.kill()
@@ -293,6 +301,7 @@ def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
         program.tell("t")
     done = mematlas("detach", str(pid))
     assert done.returncode == 0, done.stderr
+    assert not sessions & set(sessions_of(pid))
     with attached(pid, tmp_path / "b.atlas", "--exact"):
         program.tell("a")
     assert program.end() == (7, "")

@@ -7,13 +7,14 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+from mematlas.errors import MematlasError
 from mematlas.tracing.beside import command_of
 from mematlas.tracing.child import library
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.inject import Target, enter, leave
 from mematlas.tracing.loop import ROOM
 from mematlas.tracing.output import open_recording
-from mematlas.tracing.session import attached_to, note_target, session_directory
+from mematlas.tracing.session import attached_to, note_target, remove_abandoned, session_directory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,7 @@ def attach(
                 enter(target, library(), str(session))
                 note_target(session, pid)
                 begun()
-                _follow(follower, stop, duration_s)
+                writer.notes(_follow(follower, stop, duration_s))
             finally:
                 collector.stop()
                 collector.close()
@@ -85,22 +86,31 @@ def detach(pid: int) -> bool:
     """End what `attach` began: by its own hand, or, where it was killed, in its stead. False: nothing to end."""
     owner = attached_to(pid)
     if owner is None:
-        return leave(pid, library())
+        try:
+            return leave(pid, library())
+        finally:
+            remove_abandoned()
     os.kill(owner, signal.SIGINT)
     while attached_to(pid) is not None:
         time.sleep(0.02)
     return True
 
 
-def _follow(follower: Follower, stop: Stop, duration_s: float | None) -> None:
+def _follow(follower: Follower, stop: Stop, duration_s: float | None) -> list[str]:
+    """Follow it to the end, and let go; says what could not be let go of."""
     end = float("inf") if duration_s is None else time.monotonic() + duration_s
     follower.follow(lambda: stop.told or time.monotonic() >= end, lambda: None)
     follower.look_once_more()
+    held = []
     for pid in follower.running():
-        leave(pid, library())
+        try:
+            leave(pid, library())
+        except MematlasError as error:
+            held.append(f"{error}; hooks that only pass calls on stay in it: mematlas detach {pid}")
     drained = time.monotonic() + _DRAIN_S
     follower.follow(lambda: time.monotonic() >= drained, lambda: None)
     follower.finish(None)
+    return held
 
 
 def _let_in(session: Path, target: Target) -> None:

@@ -17,6 +17,7 @@ from mematlas.errors import MematlasError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_MEMORY = Path("/dev/shm")  # noqa: S108  private directories are made in it
 _PREFIX = "mematlas-"
 _YOUNG_S = 60.0  # a directory without a lock may be one just being made
 
@@ -25,7 +26,7 @@ _YOUNG_S = 60.0  # a directory without a lock may be one just being made
 def session_directory(room: int) -> Iterator[Path]:
     """Make a fresh directory for one run, in memory if there is room; remove it at the end."""
     base = _choose_base(room)
-    _remove_stale(base)
+    remove_abandoned()
     try:
         directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))  # mode 0700
     except OSError as error:
@@ -47,33 +48,36 @@ def note_target(session: Path, pid: int) -> None:
 
 def attached_to(pid: int) -> int | None:
     """Give the PID of the `mematlas attach` that is attached to a process, if one is."""
-    for base in (Path("/dev/shm"), Path(tempfile.gettempdir())):  # noqa: S108
-        for note in base.glob(_PREFIX + "*/attached"):
-            try:
-                target, owner = map(int, note.read_text().split())
-                alive = not _is_abandoned(note.parent, time.time())
-            except (OSError, ValueError):
-                continue
-            if target == pid and alive:
-                return owner
+    for note in _sessions("*/attached"):
+        try:
+            target, owner = map(int, note.read_text().split())
+            alive = not _is_abandoned(note.parent, time.time())
+        except (OSError, ValueError):
+            continue
+        if target == pid and alive:
+            return owner
     return None
+
+
+def _sessions(pattern: str) -> Iterator[Path]:
+    for base in {_MEMORY, Path(tempfile.gettempdir())}:
+        yield from base.glob(_PREFIX + pattern)
 
 
 def _choose_base(room: int) -> Path:
     """Shared memory, unless it is as small as containers make it."""
-    memory = Path("/dev/shm")  # noqa: S108  a private directory is made in it
     try:
-        facts = os.statvfs(memory)
+        facts = os.statvfs(_MEMORY)
     except OSError:
         facts = None
-    if facts and facts.f_bavail * facts.f_frsize >= room and os.access(memory, os.W_OK | os.X_OK):
-        return memory
+    if facts and facts.f_bavail * facts.f_frsize >= room and os.access(_MEMORY, os.W_OK | os.X_OK):
+        return _MEMORY
     return Path(tempfile.gettempdir())
 
 
-def _remove_stale(base: Path) -> None:
+def remove_abandoned() -> None:
     """Remove directories of our own runs that were killed: nobody holds their lock."""
-    for path in base.glob(_PREFIX + "*"):
+    for path in _sessions("*"):
         try:
             facts = path.lstat()
             if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
