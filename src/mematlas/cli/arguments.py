@@ -43,7 +43,11 @@ def moment(text: str) -> tuple[float, str]:
             message = f"{text!r} is no share of the run; write it as 25%"
             raise argparse.ArgumentTypeError(message)
         return share / 100, "%"
-    return duration(text), "s"
+    try:
+        return parse_duration(text), "s"
+    except ValueError as error:
+        message = f"{error}; or a share of the run, as 25%"
+        raise argparse.ArgumentTypeError(message) from None
 
 
 def positive(text: str) -> int:

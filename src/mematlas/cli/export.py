@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     lines = [f"  {each.name:<{width}}  {each.summary}; {_opens(each)}" for each in FORMATS]
     parser.epilog = "formats, and what opens them:\n" + "\n".join(lines)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("file", metavar="FILE", help="a recording made by `mematlas run`")
+    parser.add_argument("file", metavar="FILE", help="a recording, of `mematlas run` or `attach`")
     parser.add_argument(
         "--to", choices=[each.name for each in FORMATS], required=True, help="the format"
     )

@@ -17,7 +17,7 @@ DEFAULT_STACKS = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("file", metavar="FILE", help="a recording made by `mematlas run`")
+    parser.add_argument("file", metavar="FILE", help="a recording, of `mematlas run` or `attach`")
     parser.add_argument("--json", action="store_true", help="print JSON (mematlas/leaks/1)")
     parser.add_argument(
         "--top",

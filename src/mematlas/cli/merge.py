@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("files", metavar="FILE", nargs="+", help="recordings of `mematlas run`")
+    parser.add_argument(
+        "files", metavar="FILE", nargs="+", help="recordings, of `mematlas run` or `attach`"
+    )
     parser.add_argument("-o", "--output", metavar="OUT", required=True, help="the file to write")
     parser.add_argument(
         "--together",

@@ -23,7 +23,7 @@ DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its fr
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("file", metavar="FILE", help="a recording made by `mematlas run`")
+    parser.add_argument("file", metavar="FILE", help="a recording, of `mematlas run` or `attach`")
     parser.add_argument("--json", action="store_true", help="print JSON (mematlas/report/1)")
     parser.add_argument(
         "--html", metavar="OUT", help="write the report as one HTML file, instead of printing it"

@@ -29,7 +29,11 @@ def main(facts: str) -> int:
     with session_directory(ROOM * settings.ring_bytes) as session:
         collector = open_collector(session, settings)
         try:
-            writer = open_recording(path, command_of(pid), settings)
+            try:
+                writer = open_recording(path, command_of(pid), settings)
+            except OSError as error:
+                print(error.strerror, file=sys.stderr)
+                return 1
             follower = Follower(collector, writer, session, pid)
             _say(f"session {session}")
             follower.follow(lambda: _is_told_to_end(follower), lambda: None)

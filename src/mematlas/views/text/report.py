@@ -138,9 +138,10 @@ def _account(page: Page) -> Text:
 
 def _part_names(page: Page, kind: str) -> Text:
     """Name the largest parts of one kind, and say how many more there are."""
-    parts = [part for part in page.report.account.parts if part.kind == kind]
+    every = [part for part in page.report.account.parts if part.kind == kind]
+    error = sum(part.error_bytes**2 for part in every) ** 0.5
+    parts = [part for part in every if part.resident_bytes]
     parts.sort(key=lambda part: -part.resident_bytes)
-    error = sum(part.error_bytes**2 for part in parts) ** 0.5
     named = [part for part in parts if part.name not in {"", "mematlas", names.PART_TITLES[kind]}]
     said = [_part_name(part, page.directory) for part in named[:3]]
     if len(parts) > len(said) and said:
