@@ -32,8 +32,7 @@ def main(facts: str) -> int:
             try:
                 writer = open_recording(path, command_of(pid), settings)
             except OSError as error:
-                print(error.strerror, file=sys.stderr)
-                return 1
+                sys.exit(error.strerror)
             follower = Follower(collector, writer, session, pid)
             _say(f"session {session}")
             follower.follow(lambda: _is_told_to_end(follower), lambda: None)
