@@ -7,6 +7,12 @@
 struct vmas;
 
 /* The consumer's side of one ring. */
+/* A frame of a ring's last stack, from the root, and the node of the way there. */
+struct step {
+	uint64_t word;
+	uint32_t node;
+};
+
 struct ring {
 	uint64_t *data;
 	uint64_t tail;
@@ -16,6 +22,8 @@ struct ring {
 	uint32_t stacks_room;
 	uint32_t *codes; /* by code ID: the process's */
 	uint32_t codes_room;
+	struct step *path; /* the next stack mostly begins as the last one did */
+	uint32_t path_count, path_room;
 	uint32_t unmapped_kind; /* of what the last UNMAP removed */
 	bool broken;
 	struct block freed; /* by the last FREE, then */

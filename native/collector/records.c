@@ -130,6 +130,28 @@ static uint32_t merge_frames(const struct process *process, const struct ring *r
 	return count;
 }
 
+/* The stack's node: of what is as in the ring's last one, nothing is looked up. */
+static uint32_t find_node(struct process *process, struct ring *ring, const uint64_t *merged,
+			  uint32_t count)
+{
+	uint32_t at = 0, node = 0;
+
+	for (; at < count && at < ring->path_count; at++) {
+		if (ring->path[at].word != merged[count - 1 - at])
+			break;
+		node = ring->path[at].node;
+	}
+	bool kept = id_room((void **)&ring->path, &ring->path_room, count, sizeof *ring->path);
+	for (; at < count; at++) {
+		uint64_t word = merged[count - 1 - at];
+		node = trie_add(&process->state, node, word);
+		if (kept)
+			ring->path[at] = (struct step){word, node};
+	}
+	ring->path_count = kept ? count : 0;
+	return node;
+}
+
 static bool take_stack(struct process *process, struct ring *ring, const uint64_t *record,
 		       uint32_t words)
 {
@@ -146,9 +168,7 @@ static bool take_stack(struct process *process, struct ring *ring, const uint64_
 		return false;
 	uint32_t count = merge_frames(process, ring, record + 3, natives, record + 3 + natives,
 				      pythons, merged);
-	uint32_t node = 0;
-	while (count > 0)
-		node = trie_add(&process->state, node, merged[--count]);
+	uint32_t node = find_node(process, ring, merged, count);
 	memset(ring->stacks[id], 0, sizeof ring->stacks[id]);
 	ring->stacks[id][0] = node;
 	return true;

@@ -71,10 +71,11 @@ static void add_eval_range(uintptr_t start, uintptr_t end)
 void trace_learn_eval_loop(const struct trace_walk *walk)
 {
 	uintptr_t places[16], start, end;
+	unsigned from = walk->count;
 	unsigned count = trace_python_entries(places, sizeof places / sizeof *places);
 
 	for (unsigned i = 0; i < count; i++) {
-		uintptr_t pc = trace_walk_owner(walk, places[i]);
+		uintptr_t pc = trace_walk_owner(walk, places[i], &from);
 		if (pc && !in_eval_loop(pc) &&
 		    trace_cfi_function(pc - 1, trace_eh_frame_hdr(pc), &start, &end))
 			add_eval_range(start, end);

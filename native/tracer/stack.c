@@ -78,6 +78,20 @@ static bool is_known(const struct trace_thread *thread, uint64_t pc)
 	return false;
 }
 
+static bool tell_module(struct trace_thread *thread, uint64_t pc)
+{
+	struct trace_object object;
+
+	if (!trace_find_object || trace_find_object((void *)(uintptr_t)pc, &object) != 0)
+		return false;
+	put_module(thread, &object);
+	unsigned slot =
+		thread->modules < TRACE_KNOWN_MODULES ? thread->modules++ : TRACE_KNOWN_MODULES - 1;
+	thread->module_start[slot] = (uintptr_t)object.map_start;
+	thread->module_end[slot] = (uintptr_t)object.map_end;
+	return true;
+}
+
 /* Modules are told when a stack first runs through them: no hook on dlopen(), whose answer depends on
  * who calls it, and no loader lock. */
 static void tell_modules(struct trace_thread *thread, const uint64_t *pcs, unsigned count)
@@ -87,17 +101,15 @@ static void tell_modules(struct trace_thread *thread, const uint64_t *pcs, unsig
 	if (thread->modules_generation != generation) {
 		thread->modules_generation = generation;
 		thread->modules = 0;
+		memset(thread->told, 0, sizeof thread->told);
 	}
 	for (unsigned i = 0; i < count; i++) {
-		struct trace_object object;
-		if (!pcs[i] || is_known(thread, pcs[i]) || !trace_find_object ||
-		    trace_find_object((void *)(uintptr_t)pcs[i], &object) != 0)
+		uint64_t *told =
+			&thread->told[pcs[i] * 0x9e3779b97f4a7c15ull >> (64 - TRACE_TOLD_BITS)];
+		if (*told == pcs[i])
 			continue;
-		put_module(thread, &object);
-		unsigned slot = thread->modules < TRACE_KNOWN_MODULES ? thread->modules++
-								      : TRACE_KNOWN_MODULES - 1;
-		thread->module_start[slot] = (uintptr_t)object.map_start;
-		thread->module_end[slot] = (uintptr_t)object.map_end;
+		if (is_known(thread, pcs[i]) || tell_module(thread, pcs[i]))
+			*told = pcs[i];
 	}
 }
 

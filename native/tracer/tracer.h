@@ -152,6 +152,7 @@ struct trace_stack_slot {
 };
 #define TRACE_STACK_SLOTS (1u << 14)
 #define TRACE_KNOWN_MODULES 256u
+#define TRACE_TOLD_BITS 9u
 
 struct trace_thread {
 	struct trace_ring *ring;
@@ -167,6 +168,7 @@ struct trace_thread {
 	uint32_t modules_generation;
 	uint64_t populated; /* words of the ring that are there for sure, beyond it once all are */
 	uint64_t module_start[TRACE_KNOWN_MODULES], module_end[TRACE_KNOWN_MODULES];
+	uint64_t told[1u << TRACE_TOLD_BITS]; /* PCs whose module is known: most come again */
 	struct trace_walk walk;
 	uint64_t native[TRACE_MAX_FRAMES + 1], python[TRACE_MAX_FRAMES];
 	struct trace_stack_slot stacks[TRACE_STACK_SLOTS];

@@ -111,8 +111,9 @@ struct trace_bounds {
 unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *bounds,
 			uint64_t *pcs);
 
-/* PC of the frame that `place`, an address on the stack, belongs to; 0: none. */
-uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place);
+/* PC of the frame that `place`, an address on the stack, belongs to; 0: none. Of several places, from leaf to
+ * root, `from` keeps how far the last was from the root; at first the number of frames. */
+uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place, unsigned *from);
 
 /* unwind_rules.c */
 bool trace_unwind_start(void);

@@ -105,12 +105,14 @@ unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds
 	return count;
 }
 
-uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place)
+uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place, unsigned *from)
 {
 	const struct trace_kept *frames = walk->frames;
 
-	for (unsigned i = walk->count; i-- > 1;)
-		if (place >= frames[i].sp && place < frames[i - 1].sp)
+	for (unsigned i = *from < walk->count ? *from : walk->count; i-- > 1;)
+		if (place >= frames[i].sp && place < frames[i - 1].sp) {
+			*from = i + 1;
 			return frames[i].pc;
+		}
 	return 0;
 }
