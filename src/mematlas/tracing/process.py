@@ -286,7 +286,7 @@ def _note(facts: Traced, unread: str) -> str:
         notes.append(f"tracing ended early: {_clean(facts.reason)}")
     if facts.untraced_threads:
         notes.append(
-            f"{facts.untraced_threads} threads were not traced: no memory for their records, or "
+            f"{facts.untraced_threads} of its threads not traced: no memory for records, or "
             "begun behind a seccomp filter"
         )
     if facts.own_malloc:
@@ -296,9 +296,9 @@ def _note(facts: Traced, unread: str) -> str:
         )
     if facts.left_behind:
         notes.append(
-            f"{facts.left_behind} programs it started were not traced: as another user or under "
+            f"{facts.left_behind} of the programs it started not traced: as another user or under "
             "another root directory they cannot reach the session"
         )
     if facts.broken_rings:
-        notes.append(f"{facts.broken_rings} threads wrote what could not be read")
+        notes.append(f"{facts.broken_rings} of its threads wrote what could not be read")
     return "; ".join(notes)
