@@ -551,6 +551,9 @@ int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t 
  * for which `ret_distinct` has space; -ENOMEM, -EINVAL (room of 2^31). */
 int64_t mematlas_words_number(const uint64_t *words, uint64_t count, uint64_t room,
 			      uint32_t *ret_numbers, uint64_t *ret_distinct);
+/* Puts the first bytes of all rows first, then their second ones, and so on; with the numbers exchanged, puts
+ * them back. */
+void mematlas_rows_turn(const uint8_t *rows, uint64_t count, uint64_t bytes, uint8_t *ret_turned);
 /* Joins a column of 4 or 8 bytes, little-endian, from rows whose first bytes come first, then their
  * second ones, and so on; `place` is its first byte in a row. -EINVAL: another width. */
 int mematlas_rows_column(const uint8_t *turned, uint64_t rows, uint32_t place, uint32_t bytes,

@@ -3,6 +3,23 @@
 
 #include "mematlas.h"
 
+#define TILE 64u /* rows and bytes at a time: what is read and what is written stays in the cache */
+
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+void mematlas_rows_turn(const uint8_t *restrict rows, uint64_t count, uint64_t bytes,
+			uint8_t *restrict turned)
+{
+	for (uint64_t row = 0; row < count; row += TILE)
+		for (uint64_t byte = 0; byte < bytes; byte += TILE)
+			for (uint64_t b = byte; b < least(byte + TILE, bytes); b++)
+				for (uint64_t r = row; r < least(row + TILE, count); r++)
+					turned[b * count + r] = rows[r * bytes + b];
+}
+
 static void join4(const uint8_t *restrict from, uint64_t rows, uint32_t *restrict column)
 {
 	const uint8_t *b = from + rows, *c = b + rows, *d = c + rows;

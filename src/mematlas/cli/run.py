@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -96,6 +97,7 @@ def sum_up(writer: Writer, path: str) -> None:
     from mematlas.analysis.report import make_report
     from mematlas.views.text.report import render_summary
 
+    gc.disable()  # as when a recording is read: the process ends soon
     recording = write_names(writer, path)
     console = Console(stderr=True)
     render_summary(make_report(recording, only="resident"), path, console=console)

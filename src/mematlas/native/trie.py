@@ -91,6 +91,17 @@ def number_words(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Indices
     return distinct[order], places[numbers]
 
 
+def turn_rows(rows: bytes | memoryview, count: int, size: int) -> bytearray:
+    """Put the first bytes of all rows first, then their second ones; back with the numbers exchanged."""
+    data = ffi.from_buffer("uint8_t[]", rows)
+    if len(data) != count * size:
+        message = f"{len(data)} bytes are not {count} rows of {size}"
+        raise ValueError(message)
+    turned = bytearray(len(data))
+    lib.mematlas_rows_turn(data, count, size, ffi.from_buffer("uint8_t[]", turned))
+    return turned
+
+
 def join_column(turned: bytes | memoryview, rows: int, place: int, column: NDArray[Any]) -> None:
     """Fill a column of as many rows from turned ones; `place` is its first byte in a row."""
     data = ffi.from_buffer("uint8_t[]", turned)

@@ -13,6 +13,7 @@ import zlib
 from typing import Any
 
 from mematlas.model.recording import COLUMNS
+from mematlas.native.trie import turn_rows
 
 MAGIC = b"\x89ATLAS\r\n"
 VERSION = 2
@@ -76,7 +77,7 @@ def pack_chunk(kind: bytes, facts: dict[str, Any], rows: bytes | memoryview = b"
     if _FACTS_LENGTH.size + len(text) + len(rows) >= _COMPRESS_FROM:
         size = row_bytes(kind)
         flags = COMPRESSED | size << _ROW_SHIFT
-        rows = _by_place(bytes(rows), size) if size else rows
+        rows = memoryview(turn_rows(rows, len(rows) // size, size)) if size else rows
     payload = b"".join((_FACTS_LENGTH.pack(len(text)), text, rows))
     if flags:
         payload = zlib.compress(payload, 1)
@@ -90,20 +91,13 @@ def row_bytes(kind: bytes) -> int:
     return sum(int(code[2:]) for _, code in COLUMNS[name]) if name else 0
 
 
-def _by_place(rows: bytes, size: int) -> bytes:
-    return b"".join(rows[place::size] for place in range(size))
-
-
 def by_row(data: memoryview, size: int) -> memoryview:
     """Give turned rows of `size` bytes in their own order. ValueError if they are none."""
     count, left = divmod(len(data), size)
     if left:
         message = f"{len(data)} bytes are no rows of {size}"
         raise ValueError(message)
-    rows = bytearray(len(data))
-    for place in range(size):
-        rows[place::size] = data[place * count : (place + 1) * count]
-    return memoryview(rows).toreadonly()
+    return memoryview(turn_rows(data, size, count)).toreadonly()
 
 
 def unpack_facts(flags: int, payload: bytes) -> dict[str, Any]:
