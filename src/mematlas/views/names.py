@@ -263,6 +263,15 @@ def started(moment: str) -> str:
     return clean(moment).replace("T", " ").replace("Z", " UTC").replace("+00:00", " UTC")
 
 
+def crowd(report: Report) -> str:
+    """Count processes, and the programs that they ran one after the other; nothing of one alone."""
+    images, processes = len(report.processes), len({each.pid for each in report.processes})
+    if images < 2:
+        return ""
+    said = "1 process" if processes == 1 else f"{processes:,} processes"
+    return said if images == processes else f"{said} that ran {images:,} programs"
+
+
 def duration_s(report: Report) -> float | None:
     """Seconds from the start to the last thing known; None where nothing is."""
     ends = [line.end_s for line in report.processes if line.end_s is not None]

@@ -72,8 +72,7 @@ def _head(report: Report, ranked: list[Line], directory: str) -> str:
     facts = [names.sampling_text(report.sampling), names.started(report.started)]
     seconds = names.duration_s(report)
     facts.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
-    if len(report.processes) > 1:
-        facts.insert(2, f"{len(report.processes)} processes")
+    facts[2:2] = filter(None, [names.crowd(report)])
     cut = "" if report.complete else tag("p", safe(names.CUT_SHORT), class_="warning")
     return (
         f"<header>{brand()}"

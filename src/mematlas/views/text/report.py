@@ -106,8 +106,7 @@ def _header(page: Page) -> Text:
     facts = [names.sampling_text(report.sampling)]
     seconds = names.duration_s(report)
     facts.append("duration unknown" if seconds is None else format_duration(seconds))
-    if len(report.processes) > 1:
-        facts.append(f"{len(report.processes)} processes")
+    facts += filter(None, [names.crowd(report)])
     facts.append(names.started(report.started))
     command = names.clean(" ".join(report.command))
     text = Text().append(names.shorten(command, 400), "bold cyan")
