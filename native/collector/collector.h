@@ -6,13 +6,13 @@
 
 struct vmas;
 
-/* The consumer's side of one ring. */
 /* A frame of a ring's last stack, from the root, and the node of the way there. */
 struct step {
 	uint64_t word;
 	uint32_t node;
 };
 
+/* The consumer's side of one ring. */
 struct ring {
 	uint64_t *data;
 	uint64_t tail;

@@ -33,7 +33,7 @@ struct census {
 	struct process *process;
 	int pid;
 	unsigned
-		type_word; /* of an object: behind its count, in a free-threaded build behind two and its owner */
+		type_word; /* of an object: behind its count or, free-threaded, owner and two counts */
 	struct {
 		uint64_t address;
 		int32_t type; /* -1: it is none */

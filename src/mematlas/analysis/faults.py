@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.analysis.lines import owner
+from mematlas.analysis.lines import owning_frame
 from mematlas.model.faults import FaultLine, FaultMapping, FaultPlaces, FaultRates, ThreadRates
 from mematlas.model.recording import Frame
 
@@ -50,8 +50,7 @@ def sum_up(
         what = (count, count if raw.major else 0, count if raw.in_kernel else 0)
         _add(mappings.setdefault(raw.mapping, [0, 0, 0]), what)
         stack = tuple(frame for place in raw.stack for frame in frames.get(place, ()))
-        index = owner(stack)
-        frame = _UNKNOWN if index is None else stack[index]
+        frame = owning_frame(stack) or _UNKNOWN
         module = frame.module or (raw.stack[0][0] if raw.stack else "")
         _add(lines.setdefault((frame, module, raw.mapping), [0, 0, 0]), what)
     return FaultPlaces(

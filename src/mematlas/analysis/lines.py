@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.analysis.ownership import LIBRARY, OWN, RUNTIME, owner, tier
+from mematlas.analysis.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, tier
 from mematlas.analysis.table import Picked, StackTable
 from mematlas.model.recording import LIFETIMES
 from mematlas.model.report import METRICS
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.int64]
 
-__all__ = ["LIBRARY", "OWN", "RUNTIME", "Line", "lines", "owner", "tier"]
+__all__ = ["LIBRARY", "OWN", "RUNTIME", "Line", "lines", "owner", "owning_frame", "tier"]
 
 
 @dataclass(slots=True)

@@ -92,3 +92,9 @@ def owner(frames: tuple[Frame, ...]) -> int | None:
             if rank == 0:
                 break
     return chosen
+
+
+def owning_frame(frames: tuple[Frame, ...]) -> Frame | None:
+    """Give the frame that owns the stack's memory; None for a stack that was not seen."""
+    index = owner(frames)
+    return None if index is None else frames[index]

@@ -53,8 +53,6 @@ class Leaks:
     time_s: float  # of the last sums
     live_bytes: int
     likely_bytes: int
-    leaks: Sequence[
-        Leak
-    ]  # in the order of Verdict; made as they are looked at: there can be a million
+    leaks: Sequence[Leak]  # in the order of Verdict; made as they are looked at
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]

@@ -9,7 +9,7 @@ import numpy as np
 
 from mematlas.analysis.doctor.words import command_line, look, percent
 from mematlas.analysis.leak_table import add_up, largest
-from mematlas.analysis.lines import owner
+from mematlas.analysis.lines import owning_frame
 from mematlas.analysis.table import StackTable
 from mematlas.model.doctor import Fix, FixKind, Found, RecordingState, Rule, Severity, Unknown
 from mematlas.model.leaks import LIKELY
@@ -32,10 +32,9 @@ _NO_ACCOUNT = Unknown("no residency account was taken in this run")
 
 def _at(frames: tuple[Frame, ...]) -> str:
     """Name the line of code that a stack is charged to."""
-    index = owner(frames)
-    if index is None:
+    frame = owning_frame(frames)
+    if frame is None:
         return "stack not seen"
-    frame = frames[index]
     place = f" {frame.file}:{frame.line}" if frame.file and frame.line else ""
     return f"{frame.function}{place}"
 

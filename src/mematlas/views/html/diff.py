@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from mematlas.analysis.ownership import owner
+from mematlas.analysis.ownership import owning_frame
 from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS
 from mematlas.units import format_bytes
@@ -64,10 +64,9 @@ def _answer(diff: Diff, directory: str) -> str:
     largest = next((each for each in diff.lines if each.certain), None)
     if largest is None:
         return f"{said}. No line changed by more than chance."
-    index = owner(largest.frames)
+    frame = owning_frame(largest.frames)
     where = "stacks that were not seen"
-    if index is not None:
-        frame = largest.frames[index]
+    if frame is not None:
         where = f"{names.function(frame)} {names.place(frame, directory)}"
     return f"{said}. Most at {tag('span', safe(where), class_='code')}, {_signed(largest)}."
 
@@ -168,11 +167,10 @@ def _table(changes: Sequence[Change], widest: int, directory: str) -> str:
 
 
 def _line(change: Change, widest: int, directory: str) -> str:
-    index = owner(change.frames)
-    if index is None:
+    frame = owning_frame(change.frames)
+    if frame is None:
         where = "<i>stack not seen</i>"
     else:
-        frame = change.frames[index]
         name = safe(names.shorten(names.function(frame), 160))
         place = safe(names.shorten(names.place(frame, directory), 120))
         where = (

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.analysis.ownership import owner
+from mematlas.analysis.ownership import owning_frame
 from mematlas.units import format_bytes
 from mematlas.views import names
 from mematlas.views.text.page import Frames, title, write
@@ -54,9 +54,7 @@ def _total(diff: Diff) -> Text:
 
 def _change(page: Frames, change: Change) -> Text:
     first = Text("  ").append(_signed(change.bytes).rjust(12), _ink(change)).append("  ")
-    index = owner(change.frames)
-    frame = None if index is None else change.frames[index]
-    text = page.hanging(first, page.located(frame), _INDENT)
+    text = page.hanging(first, page.located(owning_frame(change.frames)), _INDENT)
     said = f"{format_bytes(change.before)} → {format_bytes(change.after)}{_error(change)}"
     if not change.certain:
         said += ", within chance"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.analysis.leak_table import add_up
-from mematlas.analysis.lines import owner
+from mematlas.analysis.lines import owning_frame
 from mematlas.model.leaks import LIKELY, Verdict
 from mematlas.units import format_bytes, format_duration
 from mematlas.views import names
@@ -87,11 +87,9 @@ def _rest(leaks: Sequence[Leak]) -> Text:
 
 
 def _leak(page: Frames, leak: Leak) -> Text:
-    index = owner(leak.frames)
-    frame = None if index is None else leak.frames[index]
     style = "bold red" if leak.verdict in LIKELY else "bold"
     first = Text("  ").append(format_bytes(leak.live_bytes).rjust(10), style).append("  ")
-    text = page.hanging(first, page.located(frame), 14)
+    text = page.hanging(first, page.located(owning_frame(leak.frames)), 14)
     error = f"± {format_bytes(leak.error_bytes)}" if leak.error_bytes else ""
     facts = [error, names.count(leak.live_count, "block")]
     for words in (" · ".join(filter(None, facts)), leak.evidence, page.callers(leak.frames)):

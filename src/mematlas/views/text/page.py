@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.analysis.lines import RUNTIME, owner, tier
+from mematlas.analysis.lines import RUNTIME, owner, owning_frame, tier
 from mematlas.views import names
 from mematlas.views.text import drawing
 
@@ -78,9 +78,8 @@ class Frames:
             return Text()
         text = title("Bad frees", "frees of pointers that were not live allocations")
         for bad in sorted(bad_frees, key=lambda bad: -bad.count):
-            index = owner(bad.frames)
             first = Text("  ").append(f"{bad.count:,}".rjust(10), "bold red").append("  ")
-            body = self.located(None if index is None else bad.frames[index])
+            body = self.located(owning_frame(bad.frames))
             callers = self.callers(bad.frames)
             if callers:
                 body.append(f"\n{callers}", "dim")

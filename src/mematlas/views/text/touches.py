@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.analysis.lines import owner
+from mematlas.analysis.lines import owning_frame
 from mematlas.units import format_bytes
 from mematlas.views import names
 from mematlas.views.text.page import title
@@ -66,8 +66,7 @@ def _summary(found: FirstTouch) -> str:
 def _lines(touches: tuple[Touch, ...], frames: Frames) -> list[_Line]:
     found: dict[Frame | None, _Line] = {}
     for touch in touches:
-        index = owner(touch.frames)
-        frame = None if index is None else touch.frames[index]
+        frame = owning_frame(touch.frames)
         line = found.setdefault(frame, _Line(frame))
         line.bytes += touch.bytes
         line.faults += touch.faults
@@ -83,10 +82,9 @@ def _whose(touch: Touch, toucher: Frame | None, frames: Frames) -> str:
         return (
             f"in {names.shorten(names.short_path(names.clean(touch.place), frames.directory), 80)}"
         )
-    index = owner(touch.owner)
-    if index is None:
+    frame = owning_frame(touch.owner)
+    if frame is None:
         return f"in memory ({touch.place}) whose stack was not seen"
-    frame = touch.owner[index]
     return "in memory it allocated" if frame == toucher else f"in memory of {frames.short(frame)}"
 
 

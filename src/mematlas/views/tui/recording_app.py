@@ -14,7 +14,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.widgets import Footer, Input, Static
 
-from mematlas.analysis.lines import lines, owner
+from mematlas.analysis.lines import lines, owning_frame
 from mematlas.analysis.report import make_report
 from mematlas.analysis.window import end_of, make_window
 from mematlas.errors import MematlasError
@@ -28,8 +28,8 @@ from mematlas.views.tui.theme import DARK, LIGHT
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from mematlas.model.recording import Frame, Recording
-    from mematlas.model.report import Report, Touch
+    from mematlas.model.recording import Recording
+    from mematlas.model.report import Report
     from mematlas.views.tui.watch import Watch
 
 WINDOWS_S = (10.0, 60.0, 600.0)
@@ -161,7 +161,9 @@ class RecordingApp(App[None]):
         """Keep the touches and the types of lines that pass the filter."""
         touch, objects = report.first_touch, report.objects
         if touch is not None:
-            shown = tuple(each for each in touch.touches if self._is_shown(_toucher(each)))
+            shown = tuple(
+                each for each in touch.touches if self._is_shown(owning_frame(each.frames))
+            )
             touch = replace(touch, touches=shown)
         if objects is not None:
             objects = tuple(each for each in objects if self._is_shown(each.frame))
@@ -231,8 +233,3 @@ class RecordingApp(App[None]):
             self.exit()
         else:
             self._watch.interrupt()
-
-
-def _toucher(touch: Touch) -> Frame | None:
-    index = owner(touch.frames)
-    return None if index is None else touch.frames[index]
