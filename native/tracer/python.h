@@ -3,11 +3,14 @@
 #ifndef MEMATLAS_TRACER_PYTHON_H
 #define MEMATLAS_TRACER_PYTHON_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "../include/trace_format.h"
+
+#define TRACE_CODE_SLOTS 4096u
 
 struct trace_python {
 	uint32_t version; /* PY_VERSION_HEX of an interpreter whose frames can be read; 0: none */
@@ -15,6 +18,8 @@ struct trace_python {
 	bool hooked;
 	bool free_threaded;
 	bool unlocked; /* its allocator is called without the interpreter's lock, too */
+	const void *code_type; /* PyCode_Type, where all frees of code are seen; else NULL */
+	_Atomic uint32_t codes_freed, codes_freed_at[TRACE_CODE_SLOTS]; /* by trace_code_slot() */
 };
 extern struct trace_python trace_python;
 
@@ -53,13 +58,14 @@ struct trace_code {
 	unsigned linetable_format;
 };
 
-#define TRACE_CODE_SLOTS 4096u
 #define TRACE_CODE_TEXT 4096u
 
-/* A code object is known by its address and, since addresses are used again, by what it points at. */
+/* A code object is known by its address and, since addresses are used again, by what it points at and by
+ * the code freed there before, where that is seen. */
 struct trace_code_key {
 	const char *code, *linetable, *name;
 	int32_t first_line;
+	uint32_t freed;
 };
 struct trace_code_cache {
 	struct {
@@ -71,14 +77,18 @@ struct trace_code_cache {
 };
 typedef void trace_code_emit(void *context, uint32_t id, const struct trace_code *code);
 
-/* A frame of the last look at the chain, and all that its word was made of. */
+/* A frame of the last look at the chain: all that tells it from another one of the same code. Its caller's
+ * is the next to the root. */
 struct trace_python_frame {
-	const char *frame, *previous, *instruction;
+	const char *frame;
+	uint64_t state; /* its instruction; above that, who owns it and who entered it */
+};
+/* And what its word was made of, besides. */
+struct trace_python_word {
 	struct trace_code_key key;
-	uint8_t owner, entry; /* as they stand in the frame */
-	bool speaks; /* it has a word; links between C and Python have none */
 	uint64_t word; /* of trace_format.h */
 	uint64_t sum; /* hash of the way to the root */
+	bool speaks; /* it has a word; links between C and Python have none */
 };
 
 /* A thread's last look, counted from the root. The next one takes over the frames that still are what
@@ -86,8 +96,12 @@ struct trace_python_frame {
 struct trace_python_chain {
 	unsigned count;
 	bool whole; /* it was followed to its end */
+	uint32_t codes_freed; /* before it was */
 	struct trace_python_frame frames[TRACE_MAX_FRAMES];
-	struct trace_python_frame fresh[TRACE_MAX_FRAMES]; /* while looking: from the leaf */
+	struct trace_python_word words[TRACE_MAX_FRAMES];
+	/* While looking: from the leaf. */
+	struct trace_python_frame fresh_frames[TRACE_MAX_FRAMES];
+	struct trace_python_word fresh_words[TRACE_MAX_FRAMES];
 };
 
 /* Looks at the Python frames of the calling thread; a hash of them, 0 if there are none. A code object
@@ -110,6 +124,7 @@ struct trace_python_callbacks {
 	void (*allocated)(const void *hook, void *block, size_t size); /* `hook`: its frame */
 	bool (*freeing)(void *block); /* true: it was recorded */
 	void (*restore)(void *block);
+	bool every_free; /* freeing() is told of each block, recorded or not */
 };
 void trace_python_hook(const struct trace_python_callbacks *callbacks);
 void trace_python_unhook(void); /* with the interpreter's lock held */

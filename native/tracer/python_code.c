@@ -93,7 +93,7 @@ uint32_t trace_code_learn(const struct trace_python_layout *layout, struct trace
 
 	read_code(layout, cache, key->code, &code);
 	emit(context, ++cache->last_id, &code);
-	if (cache->slots[slot].key.code)
+	if (cache->slots[slot].key.code != key->code)
 		cache->slots[slot ^ 1] = cache->slots[slot];
 	cache->slots[slot].key = *key;
 	cache->slots[slot].id = cache->last_id;

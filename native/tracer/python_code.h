@@ -20,7 +20,7 @@ static inline bool python_is_plausible(const char *pointer)
 	       (uintptr_t)pointer >> 47 == 0;
 }
 
-static inline uint64_t trace_code_slot(const char *object)
+static inline uint64_t trace_code_slot(const void *object)
 {
 	return ((uintptr_t)object >> 4) * 0x9e3779b97f4a7c15ull >> 52;
 }
@@ -37,7 +37,15 @@ static inline struct trace_code_key trace_code_key(const struct trace_python_lay
 				     .name = python_pointer(object, layout->code_name)};
 
 	memcpy(&key.first_line, object + layout->code_first_line, sizeof key.first_line);
+	key.freed = atomic_load_explicit(&trace_python.codes_freed_at[trace_code_slot(object)],
+					 memory_order_relaxed);
 	return key;
+}
+
+static inline bool trace_code_is(const struct trace_code_key *a, const struct trace_code_key *b)
+{
+	return (a->code == b->code) & (a->linetable == b->linetable) & (a->name == b->name) &
+	       (a->first_line == b->first_line) & (a->freed == b->freed);
 }
 
 /* The number of a code object; 0: it is not known, or something else is at its address by now. */
@@ -47,9 +55,7 @@ static inline uint32_t trace_code_number(const struct trace_code_cache *cache,
 	uint64_t slot = trace_code_slot(key->code);
 
 	for (unsigned way = 0; way < 2; way++) {
-		const struct trace_code_key *known = &cache->slots[slot ^ way].key;
-		if (known->code == key->code && known->linetable == key->linetable &&
-		    known->name == key->name && known->first_line == key->first_line)
+		if (trace_code_is(&cache->slots[slot ^ way].key, key))
 			return cache->slots[slot ^ way].id;
 	}
 	return 0;

@@ -13,6 +13,7 @@
 #include "python_layout.h"
 #include "sampler.h"
 
+#define ADDRESS_BITS 0xffffffffffffull
 #define POINTER_TAGS 7u /* 3.14 keeps how a reference is counted in its lowest bits */
 
 static const struct trace_python_layout *known; /* of this interpreter */
@@ -128,88 +129,100 @@ static TRACE_INLINE bool is_code(const struct trace_python_layout *layout,
 /* Where the bytecode begins that the frame runs: in the code object, or the thread's copy of it, whose
  * number the frame has. The copies' addresses follow their count. */
 static TRACE_INLINE const char *bytecode_of(const struct trace_python_layout *layout,
-					    const struct trace_python_frame *is,
+					    const char *frame, const char *code,
 					    struct readable *readable)
 {
 	int32_t number = 0;
 	int64_t count;
 
 	if (layout->frame_bytecode)
-		memcpy(&number, is->frame + layout->frame_bytecode, sizeof number);
+		memcpy(&number, frame + layout->frame_bytecode, sizeof number);
 	if (number <= 0)
-		return is->key.code + layout->code_instructions;
-	const char *copies = python_pointer(is->key.code, layout->code_bytecodes);
+		return code + layout->code_instructions;
+	const char *copies = python_pointer(code, layout->code_bytecodes);
 	if (!python_is_plausible(copies) || !is_readable(readable, copies, sizeof count))
-		return is->instruction;
+		return NULL;
 	memcpy(&count, copies, sizeof count);
 	const char *place = copies + sizeof count + (uint32_t)number * sizeof(char *);
 	return number < count && is_readable(readable, place, sizeof(char *))
 		       ? python_pointer(place, 0)
-		       : is->instruction;
+		       : NULL;
 }
 
-static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout,
-				     const struct trace_python_frame *is, struct readable *readable,
+static TRACE_INLINE uint64_t state_of(const struct trace_python_layout *layout, const char *frame)
+{
+	return ((uintptr_t)python_pointer(frame, layout->frame_instruction) & ADDRESS_BITS) |
+	       (uint64_t)owner_of(layout, frame) << 48 | (uint64_t)entry_mark(layout, frame) << 56;
+}
+
+static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, const char *frame,
+				     const struct trace_code_key *key, struct readable *readable,
 				     struct trace_code_cache *cache, trace_code_emit *emit,
 				     void *context)
 {
-	int64_t offset = is->instruction - bytecode_of(layout, is, readable);
-	uint64_t id = trace_code_number(cache, &is->key);
+	const char *bytecode = bytecode_of(layout, frame, key->code, readable);
+	int64_t offset = python_pointer(frame, layout->frame_instruction) - bytecode;
+	const char *previous = python_pointer(frame, layout->frame_previous);
+	uint64_t id = trace_code_number(cache, key);
 
 	if (__builtin_expect(id == 0, 0))
-		id = trace_code_learn(layout, cache, &is->key, emit, context);
+		id = trace_code_learn(layout, cache, key, emit, context);
 	/* Before its first instruction a frame points in front of the code. */
-	return id << 32 | (is_entry(layout, is->frame, is->previous) ? TRACE_PYTHON_ENTRY : 0) |
-	       (offset > 0 && offset < 1 << 30 ? (uint64_t)offset : 0);
+	return id << 32 | (is_entry(layout, frame, previous) ? TRACE_PYTHON_ENTRY : 0) |
+	       (bytecode && offset > 0 && offset < 1 << 30 ? (uint64_t)offset : 0);
 }
 
 static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
-				    struct trace_python_frame *is, const char *frame,
-				    struct readable *readable, struct trace_code_cache *cache,
-				    trace_code_emit *emit, void *context)
+				    struct trace_python_chain *chain, unsigned fresh,
+				    const char *frame, struct readable *readable,
+				    struct trace_code_cache *cache, trace_code_emit *emit,
+				    void *context)
 {
+	struct trace_python_word *is = &chain->fresh_words[fresh];
 	const char *code = code_of(layout, frame);
 
-	is->frame = frame;
-	is->previous = python_pointer(frame, layout->frame_previous);
-	is->instruction = python_pointer(frame, layout->frame_instruction);
-	is->owner = owner_of(layout, frame);
-	is->entry = entry_mark(layout, frame);
+	chain->fresh_frames[fresh] = (struct trace_python_frame){frame, state_of(layout, frame)};
 	is->key.code = code;
 	is->word = 0;
-	is->speaks = is->owner < layout->owned_by_c_stack && is_code(layout, readable, code);
+	is->speaks = !is_shim(layout, frame) && is_code(layout, readable, code);
 	if (is->speaks) {
 		is->key = trace_code_key(layout, code);
-		is->word = word_of(layout, is, readable, cache, emit, context);
+		is->word = word_of(layout, frame, &is->key, readable, cache, emit, context);
 	}
 }
 
-/* Is `was` what its frame still is? Its memory is there: the chain leads to it. */
-static TRACE_INLINE bool is_same(const struct trace_python_layout *layout,
-				 const struct trace_python_frame *was)
+/* Is there still the code that there was? */
+static TRACE_INLINE bool is_same_code(const struct trace_python_layout *layout, const char *frame,
+				      const struct trace_python_word *was)
 {
-	const char *frame = was->frame;
-	bool same = python_pointer(frame, layout->frame_previous) == was->previous;
-
-	same &= python_pointer(frame, layout->frame_instruction) == was->instruction;
-	same &= code_of(layout, frame) == was->key.code;
-	same &= owner_of(layout, frame) == was->owner;
-	same &= entry_mark(layout, frame) == was->entry;
-	if (!same || !was->speaks)
-		return same;
+	if (code_of(layout, frame) != was->key.code)
+		return false;
+	if (!was->speaks)
+		return true;
 	struct trace_code_key key = trace_code_key(layout, was->key.code);
-	return (key.linetable == was->key.linetable) & (key.name == was->key.name) &
-	       (key.first_line == was->key.first_line);
+	return trace_code_is(&key, &was->key);
 }
 
-/* How many of the first `count` frames, from the last of these to the root, are the same. */
+/* How many of the first `count` frames, from the last of these to the root, are the same. Their memory is
+ * there: the chain leads to it. An instruction lies in its code: where that is `sure` to be the code it
+ * was, it need not be looked at, most of which would be in no cache. */
 static TRACE_INLINE unsigned same_from(const struct trace_python_layout *layout,
-				       const struct trace_python_chain *chain, unsigned count)
+				       const struct trace_python_chain *chain, unsigned count,
+				       bool sure)
 {
+	const struct trace_python_frame *frames = chain->frames;
 	unsigned at = count;
 
-	while (at && is_same(layout, &chain->frames[at - 1]))
-		at--;
+	for (; at; at--) {
+		const char *frame = frames[at - 1].frame;
+		const char *previous = python_pointer(frame, layout->frame_previous);
+		if (state_of(layout, frame) != frames[at - 1].state)
+			break;
+		if (at > 1 ? previous != frames[at - 2].frame : python_is_plausible(previous))
+			break;
+		if (!sure && !is_same_code(layout, frame, &chain->words[at - 1]))
+			break;
+	}
 	return count - at;
 }
 
@@ -228,15 +241,16 @@ static inline unsigned find_old(const struct trace_python_chain *chain, unsigned
 static uint64_t keep(struct trace_python_chain *chain, unsigned old, unsigned fresh, bool whole)
 {
 	unsigned at = old;
-	uint64_t sum = old ? chain->frames[old - 1].sum : 0;
+	uint64_t sum = old ? chain->words[old - 1].sum : 0;
 
 	for (; fresh-- > 0; at++) {
-		struct trace_python_frame *frame = &chain->frames[at];
-		*frame = chain->fresh[fresh];
+		struct trace_python_word *is = &chain->words[at];
+		chain->frames[at] = chain->fresh_frames[fresh];
+		*is = chain->fresh_words[fresh];
 		/* The terms do not wait for each other. */
-		uint64_t part = (frame->word ^ at * 0xa0761d6478bd642full) * 0x9fb21c651e98df25ull;
+		uint64_t part = (is->word ^ at * 0xa0761d6478bd642full) * 0x9fb21c651e98df25ull;
 		sum += part ^ part >> 29;
-		frame->sum = sum;
+		is->sum = sum;
 	}
 	chain->count = at;
 	chain->whole = whole;
@@ -247,8 +261,10 @@ static uint64_t keep(struct trace_python_chain *chain, unsigned old, unsigned fr
 static unsigned copy_same(struct trace_python_chain *chain, unsigned found, unsigned same,
 			  unsigned fresh)
 {
-	for (; same > 0 && fresh < TRACE_MAX_FRAMES; same--)
-		chain->fresh[fresh++] = chain->frames[--found];
+	for (; same > 0 && fresh < TRACE_MAX_FRAMES; same--, fresh++) {
+		chain->fresh_frames[fresh] = chain->frames[--found];
+		chain->fresh_words[fresh] = chain->words[found];
+	}
 	return fresh;
 }
 
@@ -258,21 +274,24 @@ static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
 {
 	struct readable sure = {.sure = true};
 	unsigned fresh = 0, old = chain->whole ? chain->count : 0;
+	uint32_t freed = atomic_load_explicit(&trace_python.codes_freed, memory_order_relaxed);
+	bool same_codes = trace_python.code_type && freed == chain->codes_freed;
 
+	chain->codes_freed = freed;
 	const char *frame = current_frame(layout);
 	while (python_is_plausible(frame) && fresh < TRACE_MAX_FRAMES) {
 		unsigned found = find_old(chain, old, frame);
-		unsigned same = found ? same_from(layout, chain, found) : 0;
+		unsigned same = found ? same_from(layout, chain, found, same_codes) : 0;
 		if (same && same == found && fresh + found <= TRACE_MAX_FRAMES)
 			return keep(chain, found, fresh, true);
 		if (same)
 			fresh = copy_same(chain, found, same, fresh);
 		else
-			read_frame(layout, &chain->fresh[fresh++], frame, &sure, cache, emit,
-				   context);
+			read_frame(layout, chain, fresh++, frame, &sure, cache, emit, context);
 		if (found)
 			old = found - (same ? same : 1);
-		frame = chain->fresh[fresh - 1].previous;
+		frame = python_pointer(chain->fresh_frames[fresh - 1].frame,
+				       layout->frame_previous);
 	}
 	return keep(chain, 0, fresh, !python_is_plausible(frame));
 }
@@ -300,8 +319,8 @@ uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
 	const char *frame = layout ? current_frame(layout) : NULL;
 	while (python_is_plausible(frame) && fresh < TRACE_MAX_FRAMES &&
 	       is_readable(&asked, frame, FRAME_BYTES)) {
-		read_frame(layout, &chain->fresh[fresh], frame, &asked, cache, emit, context);
-		frame = chain->fresh[fresh++].previous;
+		read_frame(layout, chain, fresh++, frame, &asked, cache, emit, context);
+		frame = python_pointer(frame, layout->frame_previous);
 	}
 	return keep(chain, 0, fresh, false);
 }
@@ -311,8 +330,8 @@ unsigned trace_python_words(const struct trace_python_chain *chain, uint64_t *wo
 	unsigned count = 0;
 
 	for (unsigned i = chain->count; i-- > 0;)
-		if (chain->frames[i].speaks)
-			words[count++] = chain->frames[i].word;
+		if (chain->words[i].speaks)
+			words[count++] = chain->words[i].word;
 	return count;
 }
 

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "python.h"
+#include "python_code.h"
 #include "sampler.h"
 
 #define SMALL 512 /* pymalloc's largest block; what is larger it asks malloc() for */
@@ -194,10 +195,22 @@ static void *raw_realloc(void *context, void *block, size_t size)
 	return hook_realloc(MIMALLOC, raw_context(context), block, size);
 }
 
+/* Its type still stands in what was a code object; no block is shorter than that. */
+static inline void notice_code(const void *block)
+{
+	if (!trace_python.code_type || ((const void *const *)block)[1] != trace_python.code_type)
+		return;
+	atomic_fetch_add_explicit(&trace_python.codes_freed_at[trace_code_slot(block)], 1,
+				  memory_order_relaxed);
+	atomic_fetch_add_explicit(&trace_python.codes_freed, 1, memory_order_relaxed);
+}
+
 static __attribute__((noinline)) void slow_free(const struct allocator *real, void *block)
 {
-	if (block)
+	if (block) {
+		notice_code(block);
 		report->freeing(block);
+	}
 	real->free(real->context, block);
 }
 
@@ -248,6 +261,15 @@ static bool is_unwrapped(enum domain domain)
 	return !is_ours(&now) && !is_plain_malloc(&now);
 }
 
+/* Those freed before now have not been seen. */
+static void watch_codes(enum real kind)
+{
+	bool seen = report->every_free && kind == PYMALLOC && !trace_python.free_threaded;
+
+	atomic_fetch_add_explicit(&trace_python.codes_freed, 1, memory_order_relaxed);
+	trace_python.code_type = seen ? trace_python_symbol("PyCode_Type") : NULL;
+}
+
 static void wrap_domain(enum domain domain, enum real kind)
 {
 	const struct allocator pymalloc = {&wrapped[domain], python_malloc, python_calloc,
@@ -259,6 +281,8 @@ static void wrap_domain(enum domain domain, enum real kind)
 	get_allocator(domain, &wrapped[domain]);
 	set_allocator(domain, &ours);
 	trace_python.hooked = true;
+	if (domain == DOMAIN_OBJ)
+		watch_codes(kind);
 }
 
 /* The interpreter has no name for its allocators once anybody's hooks are in. Before 3.13 it must not be
@@ -368,6 +392,7 @@ void trace_python_unhook(void)
 			set(&wrapped_arena);
 	}
 	trace_python.hooked = false;
+	trace_python.code_type = NULL;
 }
 
 /* Until it is initialized, no thread but the one that does so can be in its allocators. */

@@ -34,12 +34,13 @@ static void restore(void *block)
 
 void trace_hook_python(void)
 {
-	static const struct trace_python_callbacks callbacks = {
+	static struct trace_python_callbacks callbacks = {
 		.allocated = allocated,
 		.freeing = freeing,
 		.restore = restore,
 	};
 
+	callbacks.every_free = trace_session.exact;
 	trace_python_hook(&callbacks);
 }
 

@@ -39,3 +39,20 @@ def test_every_stack_is_the_one_python_names(python: str, tmp_path: Path) -> Non
             )
     assert len(told) > 100
     assert {stack: size for stack, size in found.items() if stack in told} == told
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_code_that_another_thread_replaces(python: str, tmp_path: Path) -> None:
+    """Each function owns its own bytes, though its frame and its code lie where the last one's did."""
+    run = trace(tmp_path / "a.atlas", (python, PROGRAMS / "replaced_code.py"), "--exact")
+    assert run.outcome.status == 0, run.stderr
+    told = json.loads(run.outcome.stdout)
+    found: Counter[str] = Counter()
+    most = ask("report", str(run.file), "--json", "--by", "allocated", "--top", "2000")
+    for stack in most["stacks"]:
+        for frame in stack["frames"]:
+            if frame["function"] in told["bytes"]:
+                found[frame["function"]] += round(stack["allocated_bytes"], -4)
+                break
+    assert found == told["bytes"]
+    assert told["again"] > len(told["bytes"]) // 4
