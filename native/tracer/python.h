@@ -81,7 +81,7 @@ typedef void trace_code_emit(void *context, uint32_t id, const struct trace_code
  * is the next to the root. */
 struct trace_python_frame {
 	const char *frame;
-	uint64_t state; /* its instruction; above that, who owns it and who entered it */
+	uintptr_t state; /* its instruction, at an even place, and whether it says it is an entry */
 };
 /* And what its word was made of, besides. */
 struct trace_python_word {

@@ -92,10 +92,16 @@ static TRACE_INLINE uint8_t owner_of(const struct trace_python_layout *layout, c
 	return (uint8_t)frame[layout->frame_owner];
 }
 
-/* What says whether the frame is an entry, where it says so itself. */
+/* Does the frame say of itself that it is an entry? */
 static TRACE_INLINE uint8_t entry_mark(const struct trace_python_layout *layout, const char *frame)
 {
 	return layout->frame_is_entry ? (uint8_t)frame[layout->frame_is_entry] : 0;
+}
+
+static TRACE_INLINE uintptr_t state_of(const struct trace_python_layout *layout, const char *frame)
+{
+	return (uintptr_t)python_pointer(frame, layout->frame_instruction) |
+	       entry_mark(layout, frame);
 }
 
 static TRACE_INLINE bool is_shim(const struct trace_python_layout *layout, const char *frame)
@@ -149,12 +155,6 @@ static TRACE_INLINE const char *bytecode_of(const struct trace_python_layout *la
 		       : NULL;
 }
 
-static TRACE_INLINE uint64_t state_of(const struct trace_python_layout *layout, const char *frame)
-{
-	return ((uintptr_t)python_pointer(frame, layout->frame_instruction) & ADDRESS_BITS) |
-	       (uint64_t)owner_of(layout, frame) << 48 | (uint64_t)entry_mark(layout, frame) << 56;
-}
-
 static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, const char *frame,
 				     const struct trace_code_key *key, struct readable *readable,
 				     struct trace_code_cache *cache, trace_code_emit *emit,
@@ -203,26 +203,39 @@ static TRACE_INLINE bool is_same_code(const struct trace_python_layout *layout, 
 	return trace_code_is(&key, &was->key);
 }
 
-/* How many of the first `count` frames, from the last of these to the root, are the same. Their memory is
- * there: the chain leads to it. An instruction lies in its code: where that is `sure` to be the code it
- * was, it need not be looked at, most of which would be in no cache. */
-static TRACE_INLINE unsigned same_from(const struct trace_python_layout *layout,
-				       const struct trace_python_chain *chain, unsigned count,
-				       bool sure)
+/* What differs of a frame, not the root's, that another one leads to. */
+static TRACE_INLINE uintptr_t difference(const struct trace_python_layout *layout,
+					 const struct trace_python_frame *was)
 {
-	const struct trace_python_frame *frames = chain->frames;
+	return (state_of(layout, was->frame) ^ was->state) |
+	       ((uintptr_t)python_pointer(was->frame, layout->frame_previous) ^
+		(uintptr_t)was[-1].frame);
+}
+
+/* How many of the first `count` frames, from the last of these to the root, are the same, but for their code.
+ * One by one: the memory of the next is there only if this one leads to it. */
+static TRACE_INLINE unsigned same_from(const struct trace_python_layout *layout,
+				       const struct trace_python_frame *frames, unsigned count)
+{
+	const struct trace_python_frame *was = &frames[count - 1];
+
+	while (was > frames && difference(layout, was) == 0)
+		was--;
+	if (was == frames && state_of(layout, was->frame) == was->state &&
+	    !python_is_plausible(python_pointer(was->frame, layout->frame_previous)))
+		was--;
+	return count - (unsigned)(was + 1 - frames);
+}
+
+/* How many of these have the code that they had. */
+static unsigned same_codes(const struct trace_python_layout *layout,
+			   const struct trace_python_chain *chain, unsigned count, unsigned same)
+{
 	unsigned at = count;
 
-	for (; at; at--) {
-		const char *frame = frames[at - 1].frame;
-		const char *previous = python_pointer(frame, layout->frame_previous);
-		if (state_of(layout, frame) != frames[at - 1].state)
-			break;
-		if (at > 1 ? previous != frames[at - 2].frame : python_is_plausible(previous))
-			break;
-		if (!sure && !is_same_code(layout, frame, &chain->words[at - 1]))
-			break;
-	}
+	while (count - at < same &&
+	       is_same_code(layout, chain->frames[at - 1].frame, &chain->words[at - 1]))
+		at--;
 	return count - at;
 }
 
@@ -275,13 +288,15 @@ static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
 	struct readable sure = {.sure = true};
 	unsigned fresh = 0, old = chain->whole ? chain->count : 0;
 	uint32_t freed = atomic_load_explicit(&trace_python.codes_freed, memory_order_relaxed);
-	bool same_codes = trace_python.code_type && freed == chain->codes_freed;
+	bool sure_of_codes = trace_python.code_type && freed == chain->codes_freed;
 
 	chain->codes_freed = freed;
 	const char *frame = current_frame(layout);
 	while (python_is_plausible(frame) && fresh < TRACE_MAX_FRAMES) {
 		unsigned found = find_old(chain, old, frame);
-		unsigned same = found ? same_from(layout, chain, found, same_codes) : 0;
+		unsigned same = found ? same_from(layout, chain->frames, found) : 0;
+		if (!sure_of_codes)
+			same = same_codes(layout, chain, found, same);
 		if (same && same == found && fresh + found <= TRACE_MAX_FRAMES)
 			return keep(chain, found, fresh, true);
 		if (same)

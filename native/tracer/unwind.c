@@ -150,7 +150,7 @@ static TRACE_INLINE bool is_kept(struct ahead *ahead, const struct trace_walk *w
 	if (!ahead->proved)
 		look_ahead(ahead, walk, trace_walk_unchanged(walk, count));
 	ahead->proved = true;
-	uint32_t base = walk->frames[count - 1].bp;
+	uint32_t base = walk->ways[count - 1].bp;
 	return ahead->count == count && (!base || walk->bases[base] == bp_of(stand)) &&
 	       count + fresh <= UNWIND_MOST_FRAMES;
 }

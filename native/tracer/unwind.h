@@ -68,11 +68,14 @@ struct trace_frame {
 };
 
 /* A frame of the last walk. Counted from the root, so that what is pushed and popped at the leaf leaves
- * the others where they are. */
+ * the others where they are. All of these are looked at each time, so there is nothing else in them. */
 struct trace_kept {
 	uintptr_t pc, sp; /* its caller's word below `sp` is its caller's PC */
-	uint64_t sum; /* hash of the way to the root */
-	uint32_t bps; /* how many of the walk's saved bps that way depends on */
+};
+/* And of its way to the root. */
+struct trace_way {
+	uint64_t sum; /* hash */
+	uint32_t bps; /* how many of the walk's saved bps the way depends on */
 	uint32_t
 		bp; /* what bp must be here for the walk to go on as it did: one of `bases`; 0: any */
 };
@@ -86,6 +89,7 @@ struct trace_walk {
 	bool whole; /* ended at the outermost frame, not at one that could not be read */
 	bool reusable; /* all on the thread's own stack, through plain frames */
 	struct trace_kept frames[UNWIND_MOST_FRAMES];
+	struct trace_way ways[UNWIND_MOST_FRAMES];
 	struct trace_frame fresh[UNWIND_MOST_FRAMES]; /* while walking: from the leaf */
 	struct {
 		uintptr_t place, value;

@@ -33,7 +33,7 @@ static inline uintptr_t difference(const struct trace_kept *caller)
 unsigned trace_walk_unchanged(const struct trace_walk *walk, unsigned count)
 {
 	const struct trace_kept *frames = walk->frames;
-	unsigned at = 0, bps = frames[count - 1].bps;
+	unsigned at = 0, bps = walk->ways[count - 1].bps;
 
 	for (; at + 4 < count; at += 4)
 		if (difference(&frames[at]) | difference(&frames[at + 1]) |
@@ -51,38 +51,37 @@ unsigned trace_walk_unchanged(const struct trace_walk *walk, unsigned count)
 static __attribute__((noinline)) void note_bp(struct trace_walk *walk,
 					      const struct trace_frame *frame, unsigned at)
 {
-	struct trace_kept *kept = &walk->frames[at];
+	struct trace_way *way = &walk->ways[at];
 
-	if (frame->bp_at > 1 && kept->bp) {
-		walk->bps[kept->bps].place = frame->bp_at & ~(uintptr_t)1;
-		walk->bps[kept->bps].value = walk->bases[kept->bp];
-		walk->bps[kept->bps++].frame = at;
+	if (frame->bp_at > 1 && way->bp) {
+		walk->bps[way->bps].place = frame->bp_at & ~(uintptr_t)1;
+		walk->bps[way->bps].value = walk->bases[way->bp];
+		walk->bps[way->bps++].frame = at;
 	}
 	if (frame->bp_at > 1)
-		kept->bp = 0;
+		way->bp = 0;
 	if (frame->bp_at & 1) {
-		kept->bp = at + 1;
+		way->bp = at + 1;
 		walk->bases[at + 1] = frame->bp;
 	}
 }
 
 uint64_t trace_walk_keep(struct trace_walk *walk, unsigned count)
 {
-	static const struct trace_kept root;
+	static const struct trace_way root;
 	unsigned at = walk->count;
-	const struct trace_kept *caller = at ? &walk->frames[at - 1] : &root;
+	const struct trace_way *caller = at ? &walk->ways[at - 1] : &root;
 
 	for (; count-- > 0; at++) {
 		const struct trace_frame *frame = &walk->fresh[count];
-		struct trace_kept *kept = &walk->frames[at];
-		kept->pc = frame->pc;
-		kept->sp = frame->sp;
-		kept->sum = caller->sum + frame->pc * factors[at];
-		kept->bps = caller->bps;
-		kept->bp = caller->bp;
-		if (frame->bp_at && (kept->bp || frame->bp_at & 1))
+		struct trace_way *way = &walk->ways[at];
+		walk->frames[at] = (struct trace_kept){frame->pc, frame->sp};
+		way->sum = caller->sum + frame->pc * factors[at];
+		way->bps = caller->bps;
+		way->bp = caller->bp;
+		if (frame->bp_at && (way->bp || frame->bp_at & 1))
 			note_bp(walk, frame, at);
-		caller = kept;
+		caller = way;
 	}
 	walk->count = at;
 	uint64_t sum = caller->sum;
