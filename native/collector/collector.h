@@ -22,7 +22,10 @@ struct ring {
 	uint32_t stacks_room;
 	uint32_t *codes; /* by code ID: the process's */
 	uint32_t codes_room;
-	struct step *path; /* the next stack mostly begins as the last one did */
+	/* Of the last stack, from the root: the next one mostly begins as it did. */
+	uint64_t *natives, *pythons;
+	uint32_t native_count, native_room, python_count, python_room;
+	struct step *path;
 	uint32_t path_count, path_room;
 	uint32_t unmapped_kind; /* of what the last UNMAP removed */
 	bool broken;

@@ -333,6 +333,8 @@ static void free_rings(struct process *process)
 	for (uint32_t i = 0; i < process->ring_count; i++) {
 		free(process->rings[i].stacks);
 		free(process->rings[i].codes);
+		free(process->rings[i].natives);
+		free(process->rings[i].pythons);
 		free(process->rings[i].path);
 	}
 	free(process->rings);

@@ -95,39 +95,51 @@ static uint64_t python_word(const struct ring *ring, uint64_t recorded)
 	return PYTHON_WORD | code << 32 | (recorded & 0x7fffffff);
 }
 
-/* One stack of both sorts, leaf first. Each native frame of the eval loop gives way to the Python
- * frames it ran: those up to and with the next one marked `entry`. Counting from the leaf keeps the
- * two lists in step when either was cut at the root. Python frames left over (an interpreter whose
+/* The ring's last stack of both sorts, leaf first. Each native frame of the eval loop gives way to the
+ * Python frames it ran: those up to and with the next one marked `entry`. Counting from the leaf keeps
+ * the two lists in step when either was cut at the root. Python frames left over (an interpreter whose
  * eval loop we cannot tell, a native list that ended early) go to the root's side; an eval frame
  * left over stays native. */
 static uint32_t merge_frames(const struct process *process, const struct ring *ring,
-			     const uint64_t *native, uint32_t natives, const uint64_t *python,
-			     uint32_t pythons, uint64_t *merged)
+			     uint64_t *merged)
 {
-	uint32_t count = 0, next = 0;
+	uint32_t count = 0, next = ring->python_count;
 	bool cut = false;
 
-	for (uint32_t i = 0; i < natives; i++) {
-		if (native[i] == 0) {
+	for (uint32_t i = ring->native_count; i-- > 0;) {
+		uint64_t pc = ring->natives[i];
+		if (pc == 0) {
 			cut = true; /* always the last */
 			continue;
 		}
-		if (next == pythons || !in_eval_loop(process->shared, native[i])) {
-			merged[count++] = native[i] & ~PYTHON_WORD;
+		if (next == 0 || !in_eval_loop(process->shared, pc)) {
+			merged[count++] = pc & ~PYTHON_WORD;
 			continue;
 		}
 		bool entry = false;
-		while (next < pythons && !entry) {
-			entry = python[next] & TRACE_PYTHON_ENTRY;
-			merged[count++] = python_word(ring, python[next++]);
+		while (next > 0 && !entry) {
+			entry = ring->pythons[--next] & TRACE_PYTHON_ENTRY;
+			merged[count++] = python_word(ring, ring->pythons[next]);
 		}
 	}
-	cut = cut && next == pythons;
-	while (next < pythons)
-		merged[count++] = python_word(ring, python[next++]);
+	cut = cut && next == 0;
+	while (next > 0)
+		merged[count++] = python_word(ring, ring->pythons[--next]);
 	if (cut)
 		merged[count++] = 0;
 	return count;
+}
+
+/* Puts frames, leaf first, on top of those of the last stack that are kept. */
+static bool take_frames(uint64_t **frames, uint32_t *count, uint32_t *room, const uint64_t *words,
+			uint32_t fresh, uint32_t kept)
+{
+	if (!id_room((void **)frames, room, kept + fresh, sizeof **frames))
+		return false;
+	*count = kept + fresh;
+	for (uint32_t i = 0; i < fresh; i++)
+		(*frames)[kept + i] = words[fresh - 1 - i];
+	return true;
 }
 
 /* The stack's node: of what is as in the ring's last one, nothing is looked up. */
@@ -156,19 +168,28 @@ static bool take_stack(struct process *process, struct ring *ring, const uint64_
 		       uint32_t words)
 {
 	uint64_t merged[2 * TRACE_MAX_FRAMES + 1]; /* a cut list ends in one word more */
-	uint32_t natives = (uint32_t)record[2], pythons = (uint32_t)(record[2] >> 32);
+	uint32_t natives = TRACE_COUNT(record[2], 0), pythons = TRACE_COUNT(record[2], 1);
+	uint32_t kept = TRACE_COUNT(record[2], 2), pythons_kept = TRACE_COUNT(record[2], 3);
 	uint64_t id = record[1];
 
-	if (natives > TRACE_MAX_FRAMES + 1 || pythons > TRACE_MAX_FRAMES ||
-	    3 + natives + pythons > words)
+	if (natives > TRACE_MAX_FRAMES + 1 || pythons > TRACE_MAX_FRAMES || kept > natives ||
+	    pythons_kept > pythons || kept > ring->native_count ||
+	    pythons_kept > ring->python_count)
+		return false;
+	natives -= kept;
+	pythons -= pythons_kept;
+	if (3 + natives + pythons > words)
 		return false;
 	if (id == 0 || id >= MAX_IDS ||
 	    !id_room((void **)&ring->stacks, &ring->stacks_room, (uint32_t)id,
 		     sizeof *ring->stacks))
 		return false;
-	uint32_t count = merge_frames(process, ring, record + 3, natives, record + 3 + natives,
-				      pythons, merged);
-	uint32_t node = find_node(process, ring, merged, count);
+	if (!take_frames(&ring->natives, &ring->native_count, &ring->native_room, record + 3,
+			 natives, kept) ||
+	    !take_frames(&ring->pythons, &ring->python_count, &ring->python_room,
+			 record + 3 + natives, pythons, pythons_kept))
+		return false;
+	uint32_t node = find_node(process, ring, merged, merge_frames(process, ring, merged));
 	memset(ring->stacks[id], 0, sizeof ring->stacks[id]);
 	ring->stacks[id][0] = node;
 	return true;

@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC 0x73616c74616d656dull /* "mematlas" */
-#define TRACE_VERSION 2u
+#define TRACE_VERSION 3u
 #define TRACE_DETACHED "detached" /* `reason` of a process that was let go as it was asked */
 #define TRACE_SESSION_VARIABLE "MEMATLAS_SESSION"
 #define TRACE_MAX_RINGS 4096u
@@ -130,7 +130,7 @@ enum trace_record {
 	TRACE_FREE = 2,       /* [time] [address | kind << 48 | flags << 56] */
 	TRACE_RESTORE = 3,    /* [time] [address | kind << 48]   the FREE just before was undone (realloc failed) */
 	TRACE_UNMAP = 4,      /* [time] [address] [length]       munmap, or a mapping replaced by MAP_FIXED */
-	TRACE_STACK = 5,      /* [words << 8] [stack ID] [native count | Python count << 32] [native PCs ...] [Python ...] */
+	TRACE_STACK = 5,      /* [words << 8] [stack ID] [TRACE_COUNTS] [native PCs ...] [Python ...] */
 	TRACE_CODE = 6,       /* [words << 8] [code ID | first line << 32] [linetable format] then 4 byte strings */
 	TRACE_MODULE = 7,     /* [words << 8] [load bias] [start] [end] then 2 byte strings: path, build ID in hex */
 	TRACE_FORK = 8,       /* [time] [fork serial]            fork is about to happen in this thread */
@@ -145,7 +145,14 @@ enum trace_record {
  * record always comes before the first record that uses its ID; several IDs may stand for equal
  * content.
  * Native PCs and Python words run from leaf to root. A native PC after the first is a return
- * address (look up PC - 1). A native list that had to end early ends in the word 0. */
+ * address (look up PC - 1). A native list that had to end early ends in the word 0. As many as are
+ * `kept` of each list, those at its end, are not there: the last STACK of the ring ended in the same. */
+
+/* What a STACK has, and how much of it is kept from the last one; each at most TRACE_MAX_FRAMES + 1. */
+#define TRACE_COUNTS(natives, pythons, natives_kept, pythons_kept)                                 \
+	((uint64_t)(natives) | (uint64_t)(pythons) << 16 | (uint64_t)(natives_kept) << 32 |        \
+	 (uint64_t)(pythons_kept) << 48)
+#define TRACE_COUNT(word, which) ((uint32_t)((word) >> 16 * (which)) & 0xffff)
 
 /* One Python word: code ID << 32 | entry << 31 | byte offset of the instruction in co_code.
  * `entry`: the frame the C eval loop was called for; frames between two entries share one C frame. */

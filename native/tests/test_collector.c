@@ -222,7 +222,7 @@ static void expect_stack(struct mematlas_collector *collector, uint64_t leaf, co
 #define NODE(code, offset) (1ull << 63 | (uint64_t)(code) << 32 | (offset))
 #define EVAL 0x5010
 #define STACK(id, natives, pythons)                                                                \
-	TRACE_STACK | (3 + natives + pythons) << 8, id, natives | (uint64_t)pythons << 32
+	TRACE_STACK | (3 + natives + pythons) << 8, id, TRACE_COUNTS(natives, pythons, 0, 0)
 #define EXPECT(leaf, ...)                                                                          \
 	expect_stack(collector, leaf, (const uint64_t[]){__VA_ARGS__},                             \
 		     sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
@@ -267,6 +267,37 @@ static void test_stacks_merge(void)
 	CHECK(mematlas_collector_code(collector, 0, 1, &code) == 0);
 	CHECK(code.first_line == 20 && code.name_length == 1 && code.file_length == 4);
 	CHECK(memcmp(code.file, "f.py", 4) == 0 && code.table_length == 2 && code.format == 2);
+	session_end(collector, directory);
+}
+
+/* Each stack begins, from the root, as the one before it in the ring did. */
+static void test_stacks_go_on_from_the_last(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 2);
+
+	p.process->eval_start[0] = 0x5000;
+	p.process->eval_end[0] = 0x6000;
+	announce(&p);
+	for (uint64_t code = 1; code <= 2; code++)
+		put(&p, 0, (uint64_t[]){TRACE_CODE | 7 << 8, code | code << 32, 2, 0, 0, 0, 0}, 7);
+	PUT(&p, 0, STACK(1, 4, 2), 0xa1, EVAL, 0xa2, 0xa3, PY(2, 4), ENTRY(1, 2));
+	put_stack(&p, 1, 1, 0xe1); /* another ring's: nothing is kept of it */
+	PUT(&p, 0, TRACE_STACK | 5 << 8, 2, TRACE_COUNTS(5, 2, 3, 2), 0xb1, 0xb2);
+	PUT(&p, 0, TRACE_STACK | 4 << 8, 3, TRACE_COUNTS(5, 2, 5, 1), PY(2, 8));
+	PUT(&p, 0, TRACE_STACK | 4 << 8, 4, TRACE_COUNTS(2, 0, 1, 0), 0xd1);
+	for (uint64_t id = 1; id <= 4; id++)
+		put_alloc(&p, 0, id, M, 0x1000 * id, 1, id, 0);
+	poll_all(collector);
+	EXPECT(0xa1, 0xa1, NODE(2, 4), NODE(1, 2), 0xa2, 0xa3);
+	struct mematlas_node nodes[64];
+	CHECK(mematlas_collector_nodes(collector, 0, 0, nodes, 64) == 1 + 5 + 1 + 2 + 3 + 1);
+	EXPECT(0xd1, 0xd1, 0xa3);
+	/* more than there was */
+	PUT(&p, 0, TRACE_STACK | 3 << 8, 5, TRACE_COUNTS(3, 0, 3, 0));
+	PUT(&p, 1, TRACE_STACK | 3 << 8, 2, TRACE_COUNTS(1, 1, 1, 1));
+	poll_all(collector);
+	CHECK(facts_of(collector, 0).broken_rings == 2);
 	session_end(collector, directory);
 }
 
@@ -377,6 +408,7 @@ int main(void)
 	test_fork_clones();
 	test_peak_shares();
 	test_stacks_merge();
+	test_stacks_go_on_from_the_last();
 	test_longest_stack();
 	test_samples_are_weighed();
 	test_broken_and_closed_rings();

@@ -87,7 +87,7 @@ static __attribute__((noinline)) void compare(void)
 	fresh_walk.reusable = false;
 	for (volatile int i = 0; i < 2; i++) {
 		hashes[i] = trace_unwind(walks[i], &bounds);
-		lists[i]->count = trace_walk_pcs(walks[i], &bounds, lists[i]->pcs);
+		lists[i]->count = trace_walk_pcs(walks[i], &bounds, 0, lists[i]->pcs);
 	}
 	theirs.count = 0;
 	_Unwind_Backtrace(note_frame, &theirs);
@@ -237,7 +237,7 @@ static __attribute__((noinline)) int recurse(int depth)
 		return recurse(depth - 1) + here;
 	struct list ours;
 	trace_unwind(&last_walk, &bounds);
-	ours.count = trace_walk_pcs(&last_walk, &bounds, ours.pcs);
+	ours.count = trace_walk_pcs(&last_walk, &bounds, 0, ours.pcs);
 	CHECK(!last_walk.whole && ours.pcs[ours.count - 1] == 0);
 	CHECK(ours.count == UNWIND_MOST_FRAMES + 1);
 	return here;
@@ -255,7 +255,7 @@ static __attribute__((noinline, optimize("no-omit-frame-pointer"))) void break_c
 	trace_unwind(&fresh_walk, &bounds);
 	frame[0] = saved[0];
 	frame[1] = saved[1];
-	unsigned count = trace_walk_pcs(&fresh_walk, &bounds, pcs);
+	unsigned count = trace_walk_pcs(&fresh_walk, &bounds, 0, pcs);
 	CHECK(!fresh_walk.whole && pcs[count - 1] == 0 && count <= 4);
 }
 

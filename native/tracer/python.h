@@ -88,6 +88,7 @@ struct trace_python_word {
 	struct trace_code_key key;
 	uint64_t word; /* of trace_format.h */
 	uint64_t sum; /* hash of the way to the root */
+	unsigned spoken; /* words of that way */
 	bool speaks; /* it has a word; links between C and Python have none */
 };
 
@@ -95,6 +96,7 @@ struct trace_python_word {
  * they were; most are, for they wait for the one at the leaf. */
 struct trace_python_chain {
 	unsigned count;
+	unsigned same; /* how many from the root stood there in all looks since it was last set */
 	bool whole; /* it was followed to its end */
 	uint32_t codes_freed; /* before it was */
 	struct trace_python_frame frames[TRACE_MAX_FRAMES];
@@ -112,11 +114,13 @@ uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_c
 uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
 				       struct trace_code_cache *cache, trace_code_emit *emit,
 				       void *context);
-/* Their words, leaf first; `words` has room for TRACE_MAX_FRAMES. */
-unsigned trace_python_words(const struct trace_python_chain *chain, uint64_t *words);
+/* Their words, leaf first, but for the first `without` frames from the root; `words` has room for
+ * TRACE_MAX_FRAMES. */
+unsigned trace_python_words(const struct trace_python_chain *chain, unsigned without,
+			    uint64_t *words);
 
-/* What each entry of the eval loop keeps on the C stack, leaf first. */
-unsigned trace_python_entries(uintptr_t *places, unsigned max);
+/* What each entry of the eval loop keeps on the C stack below `until`, leaf first. */
+unsigned trace_python_entries(uintptr_t *places, unsigned max, uintptr_t until);
 
 /* python_hooks.c: wraps the object allocator. Blocks over 512 bytes come from malloc() and are seen
  * there. */

@@ -255,7 +255,10 @@ static uint64_t keep(struct trace_python_chain *chain, unsigned old, unsigned fr
 {
 	unsigned at = old;
 	uint64_t sum = old ? chain->words[old - 1].sum : 0;
+	unsigned spoken = old ? chain->words[old - 1].spoken : 0;
 
+	if (chain->same > old)
+		chain->same = old;
 	for (; fresh-- > 0; at++) {
 		struct trace_python_word *is = &chain->words[at];
 		chain->frames[at] = chain->fresh_frames[fresh];
@@ -264,6 +267,7 @@ static uint64_t keep(struct trace_python_chain *chain, unsigned old, unsigned fr
 		uint64_t part = (is->word ^ at * 0xa0761d6478bd642full) * 0x9fb21c651e98df25ull;
 		sum += part ^ part >> 29;
 		is->sum = sum;
+		is->spoken = spoken += is->speaks;
 	}
 	chain->count = at;
 	chain->whole = whole;
@@ -340,24 +344,25 @@ uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
 	return keep(chain, 0, fresh, false);
 }
 
-unsigned trace_python_words(const struct trace_python_chain *chain, uint64_t *words)
+unsigned trace_python_words(const struct trace_python_chain *chain, unsigned without,
+			    uint64_t *words)
 {
 	unsigned count = 0;
 
-	for (unsigned i = chain->count; i-- > 0;)
+	for (unsigned i = chain->count; i-- > without;)
 		if (chain->words[i].speaks)
 			words[count++] = chain->words[i].word;
 	return count;
 }
 
-unsigned trace_python_entries(uintptr_t *places, unsigned max)
+unsigned trace_python_entries(uintptr_t *places, unsigned max, uintptr_t until)
 {
 	const struct trace_python_layout *layout = known;
 	unsigned count = 0;
 
 	if (layout->has_cframe) {
 		const char *cframe = python_pointer(this_thread_state(), layout->thread_frame);
-		for (; python_is_plausible(cframe) && count < max;
+		for (; python_is_plausible(cframe) && (uintptr_t)cframe < until && count < max;
 		     cframe = python_pointer(cframe, layout->cframe_previous))
 			places[count++] = (uintptr_t)cframe;
 		return count;
@@ -365,7 +370,10 @@ unsigned trace_python_entries(uintptr_t *places, unsigned max)
 	const char *frame = current_frame(layout);
 	for (; python_is_plausible(frame) && count < max;
 	     frame = python_pointer(frame, layout->frame_previous))
-		if (is_shim(layout, frame))
+		if (is_shim(layout, frame)) {
+			if ((uintptr_t)frame >= until)
+				break;
 			places[count++] = (uintptr_t)frame;
+		}
 	return count;
 }

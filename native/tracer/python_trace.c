@@ -71,9 +71,10 @@ static void add_eval_range(uintptr_t start, uintptr_t end)
  * a frame of its own on the C stack, and so tells whose code that is. */
 void trace_learn_eval_loop(const struct trace_walk *walk)
 {
+	uintptr_t known = walk->same ? walk->frames[walk->same - 1].sp : UINTPTR_MAX;
 	uintptr_t places[16], start, end;
 	unsigned from = walk->count;
-	unsigned count = trace_python_entries(places, sizeof places / sizeof *places);
+	unsigned count = trace_python_entries(places, sizeof places / sizeof *places, known);
 
 	for (unsigned i = 0; i < count; i++) {
 		uintptr_t pc = trace_walk_owner(walk, places[i], &from);

@@ -135,11 +135,26 @@ void trace_notice_end(void)
 	errno = saved;
 }
 
+/* Where all that it takes is at hand, as it is for almost every free of an exact run. */
+static TRACE_INLINE bool free_at_once(enum trace_kind kind, const void *block)
+{
+	struct trace_thread *thread = trace_tls.thread;
+
+	if (trace_unlikely(!trace_session.exact || !trace_is_joined() || !thread ||
+			   trace_tls.generation != trace_generation || trace_is_forked() ||
+			   thread->head + 2 > thread->limit || !trace_live_remove(kind, block)))
+		return false;
+	uint64_t place = address_word(kind, block, 0);
+	trace_record(thread, (uint64_t[]){TRACE_FREE | trace_now() << 8, place}, 2);
+	return true;
+}
+
 bool trace_freeing(enum trace_kind kind, const void *block)
 {
-	int saved = errno;
-
 	trace_notice_end();
+	if (trace_likely(free_at_once(kind, block)))
+		return true;
+	int saved = errno;
 	bool live = trace_live_remove(kind, block);
 
 	if (live || trace_session.exact) {

@@ -113,21 +113,22 @@ static void tell_modules(struct trace_thread *thread, const uint64_t *pcs, unsig
 	}
 }
 
-static bool put_stack(struct trace_thread *thread, uint32_t id, const uint64_t *native,
-		      unsigned native_count, const uint64_t *python, unsigned python_count)
+/* `counts`: of the whole stack; the rest is what the last one had not. */
+static bool put_stack(struct trace_thread *thread, uint32_t id, uint64_t counts,
+		      unsigned native_count, unsigned python_count)
 {
 	unsigned words = 3 + native_count + python_count;
 
-	tell_modules(thread, native, native_count);
+	tell_modules(thread, thread->native, native_count);
 	if (!trace_begin(thread, words))
 		return false;
 	trace_word(thread, TRACE_STACK | (uint64_t)words << 8);
 	trace_word(thread, id);
-	trace_word(thread, native_count | (uint64_t)python_count << 32);
+	trace_word(thread, counts);
 	for (unsigned i = 0; i < native_count; i++)
-		trace_word(thread, native[i]);
+		trace_word(thread, thread->native[i]);
 	for (unsigned i = 0; i < python_count; i++)
-		trace_word(thread, python[i]);
+		trace_word(thread, thread->python[i]);
 	trace_publish(thread);
 	return true;
 }
@@ -168,16 +169,28 @@ bool trace_same_module(const void *a, const void *b)
 static TRACE_SLOW uint32_t put_new(struct trace_thread *thread, struct trace_stack_slot *slot,
 				   uint64_t hash, bool python, bool interrupted)
 {
+	struct trace_walk *walk = &thread->walk;
+	struct trace_python_chain *chain = &thread->chain;
 	uint32_t id = thread->next_stack + 1;
 
+	if (!walk->whole || !thread->told_whole)
+		walk->same = 0;
+	if (!python)
+		chain->same = 0;
 	if (python && !interrupted)
-		trace_learn_eval_loop(&thread->walk);
-	unsigned native_count = trace_walk_pcs(&thread->walk, &thread->bounds, thread->native);
-	unsigned python_count = python ? trace_python_words(&thread->chain, thread->python) : 0;
-	if (interrupted && native_count)
+		trace_learn_eval_loop(walk);
+	unsigned kept = walk->same ? walk->ways[walk->same - 1].told : 0;
+	unsigned python_kept = chain->same ? chain->words[chain->same - 1].spoken : 0;
+	unsigned count = trace_walk_pcs(walk, &thread->bounds, walk->same, thread->native);
+	unsigned python_count = python ? trace_python_words(chain, chain->same, thread->python) : 0;
+	uint64_t counts = TRACE_COUNTS(kept + count, python_kept + python_count, kept, python_kept);
+	if (interrupted && count)
 		thread->native[0]++; /* readers take every PC for a return address */
-	if (!put_stack(thread, id, thread->native, native_count, thread->python, python_count))
+	if (!put_stack(thread, id, counts, count, python_count))
 		return 0;
+	walk->same = walk->count;
+	chain->same = python ? chain->count : 0;
+	thread->told_whole = walk->whole;
 	thread->next_stack = id;
 	if (python && !interrupted)
 		trace_python_check_hooks();

@@ -107,6 +107,10 @@ void trace_quit(void); /* and leaves it again */
 enum trace_state { TRACE_UNSTARTED, TRACE_JOINING, TRACE_JOINED, TRACE_OVER };
 extern _Atomic int trace_state;
 bool trace_start(void); /* on the first call; false: run on untouched */
+static inline bool trace_is_joined(void)
+{
+	return atomic_load_explicit(&trace_state, memory_order_acquire) == TRACE_JOINED;
+}
 static inline bool trace_ready(void)
 {
 	int state = atomic_load_explicit(&trace_state, memory_order_acquire);
@@ -169,6 +173,7 @@ struct trace_thread {
 	uint64_t populated; /* words of the ring that are there for sure, beyond it once all are */
 	uint64_t module_start[TRACE_KNOWN_MODULES], module_end[TRACE_KNOWN_MODULES];
 	uint64_t told[1u << TRACE_TOLD_BITS]; /* PCs whose module is known: most come again */
+	bool told_whole; /* the last stack told had all its native frames */
 	struct trace_walk walk;
 	uint64_t native[TRACE_MAX_FRAMES + 1], python[TRACE_MAX_FRAMES];
 	struct trace_stack_slot stacks[TRACE_STACK_SLOTS];

@@ -308,7 +308,7 @@ static TRACE_INLINE uint64_t walk_from(struct trace_walk *walk, const struct tra
 		walk->count = 0;
 		walk->whole = false;
 	}
-	return trace_walk_keep(walk, count);
+	return trace_walk_keep(walk, own, count);
 }
 
 __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
@@ -350,7 +350,7 @@ static uint64_t walk_records(struct trace_walk *walk, const struct trace_bounds 
 			break;
 	}
 	walk->count = 0;
-	return trace_walk_keep(walk, count);
+	return trace_walk_keep(walk, own, count);
 }
 
 __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,

@@ -75,7 +75,8 @@ struct trace_kept {
 /* And of its way to the root. */
 struct trace_way {
 	uint64_t sum; /* hash */
-	uint32_t bps; /* how many of the walk's saved bps the way depends on */
+	uint16_t bps; /* how many of the walk's saved bps the way depends on */
+	uint16_t told; /* how many of its frames are told: the tracer's own are left out */
 	uint32_t
 		bp; /* what bp must be here for the walk to go on as it did: one of `bases`; 0: any */
 };
@@ -85,6 +86,7 @@ struct trace_way {
 struct trace_walk {
 	uint64_t generation;
 	unsigned count;
+	unsigned same; /* how many from the root stood there in all walks since it was last set */
 	unsigned misses; /* of guesses */
 	bool whole; /* ended at the outermost frame, not at one that could not be read */
 	bool reusable; /* all on the thread's own stack, through plain frames */
@@ -102,18 +104,19 @@ struct trace_walk {
 void trace_walk_start(void);
 /* Of the last walk's first `count` frames, how many from the root have a way that is as it was. */
 unsigned trace_walk_unchanged(const struct trace_walk *walk, unsigned count);
-/* Keeps `count` fresh frames on top of those that are there; the walk's hash. */
-uint64_t trace_walk_keep(struct trace_walk *walk, unsigned count);
-
 struct trace_bounds {
 	uintptr_t stack_low, stack_high; /* of the thread; 0: unknown */
 	uintptr_t own_start, own_end; /* text of the tracer: its frames are left out */
 };
 
-/* The walk's PCs from leaf to root. All but those a signal struck are return addresses. A walk that
+/* Keeps `count` fresh frames on top of those that are there; the walk's hash. */
+uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *bounds,
+			 unsigned count);
+
+/* The walk's PCs from leaf to root, but for its first `without` frames from there. All but those a signal struck are return addresses. A walk that
  * could not be finished ends in a 0. `pcs` has room for UNWIND_MOST_FRAMES + 1. */
 unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *bounds,
-			uint64_t *pcs);
+			unsigned without, uint64_t *pcs);
 
 /* PC of the frame that `place`, an address on the stack, belongs to; 0: none. Of several places, from leaf to
  * root, `from` keeps how far the last was from the root; at first the number of frames. */

@@ -66,17 +66,25 @@ static __attribute__((noinline)) void note_bp(struct trace_walk *walk,
 	}
 }
 
-uint64_t trace_walk_keep(struct trace_walk *walk, unsigned count)
+static inline bool is_told(uintptr_t pc, const struct trace_bounds *own)
+{
+	return pc < own->own_start || pc >= own->own_end;
+}
+
+uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *own, unsigned count)
 {
 	static const struct trace_way root;
 	unsigned at = walk->count;
 	const struct trace_way *caller = at ? &walk->ways[at - 1] : &root;
 
+	if (walk->same > at)
+		walk->same = at;
 	for (; count-- > 0; at++) {
 		const struct trace_frame *frame = &walk->fresh[count];
 		struct trace_way *way = &walk->ways[at];
 		walk->frames[at] = (struct trace_kept){frame->pc, frame->sp};
 		way->sum = caller->sum + frame->pc * factors[at];
+		way->told = (uint16_t)(caller->told + is_told(frame->pc, own));
 		way->bps = caller->bps;
 		way->bp = caller->bp;
 		if (frame->bp_at && (way->bp || frame->bp_at & 1))
@@ -90,15 +98,13 @@ uint64_t trace_walk_keep(struct trace_walk *walk, unsigned count)
 }
 
 unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *own,
-			uint64_t *pcs)
+			unsigned without, uint64_t *pcs)
 {
 	unsigned count = 0;
 
-	for (unsigned i = walk->count; i-- > 0;) {
-		uintptr_t pc = walk->frames[i].pc;
-		if (pc < own->own_start || pc >= own->own_end)
-			pcs[count++] = pc;
-	}
+	for (unsigned i = walk->count; i-- > without;)
+		if (is_told(walk->frames[i].pc, own))
+			pcs[count++] = walk->frames[i].pc;
 	if (!walk->whole)
 		pcs[count++] = 0;
 	return count;
