@@ -84,10 +84,9 @@ static inline bool trace_live_add(enum trace_kind kind, const void *block)
 	return true;
 }
 
-static inline bool trace_live_remove(enum trace_kind kind, const void *block)
+/* In exact mode. */
+static inline bool trace_bit_remove(enum trace_kind kind, const void *block)
 {
-	if (!trace_session.exact)
-		return trace_table_remove(kind, block);
 	uint64_t *piece = atomic_load_explicit(trace_piece_of(kind, block), memory_order_acquire);
 	if (trace_unlikely((uintptr_t)block & 7 || !piece || piece == &trace_no_piece))
 		return piece == &trace_no_piece && !((uintptr_t)block & 7);
@@ -98,6 +97,12 @@ static inline bool trace_live_remove(enum trace_kind kind, const void *block)
 	if (was)
 		trace_bit_clear(word, bit);
 	return was;
+}
+
+static inline bool trace_live_remove(enum trace_kind kind, const void *block)
+{
+	return trace_session.exact ? trace_bit_remove(kind, block)
+				   : trace_table_remove(kind, block);
 }
 
 #endif

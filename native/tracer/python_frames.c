@@ -191,6 +191,17 @@ static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
 	}
 }
 
+/* Apart: few frames are read anew, and what is not run need not be in the processor's cache. */
+static __attribute__((noinline)) void read_surely(const struct trace_python_layout *layout,
+						  struct trace_python_chain *chain, unsigned fresh,
+						  const char *frame, struct trace_code_cache *cache,
+						  trace_code_emit *emit, void *context)
+{
+	struct readable sure = {.sure = true};
+
+	read_frame(layout, chain, fresh, frame, &sure, cache, emit, context);
+}
+
 /* Is there still the code that there was? */
 static TRACE_INLINE bool is_same_code(const struct trace_python_layout *layout, const char *frame,
 				      const struct trace_python_word *was)
@@ -228,8 +239,9 @@ static TRACE_INLINE unsigned same_from(const struct trace_python_layout *layout,
 }
 
 /* How many of these have the code that they had. */
-static unsigned same_codes(const struct trace_python_layout *layout,
-			   const struct trace_python_chain *chain, unsigned count, unsigned same)
+static __attribute__((noinline)) unsigned same_codes(const struct trace_python_layout *layout,
+						     const struct trace_python_chain *chain,
+						     unsigned count, unsigned same)
 {
 	unsigned at = count;
 
@@ -275,8 +287,8 @@ static uint64_t keep(struct trace_python_chain *chain, unsigned old, unsigned fr
 }
 
 /* The same frames as `chain->frames` up to `found`, but upon others: they are taken over one by one. */
-static unsigned copy_same(struct trace_python_chain *chain, unsigned found, unsigned same,
-			  unsigned fresh)
+static __attribute__((noinline)) unsigned copy_same(struct trace_python_chain *chain,
+						    unsigned found, unsigned same, unsigned fresh)
 {
 	for (; same > 0 && fresh < TRACE_MAX_FRAMES; same--, fresh++) {
 		chain->fresh_frames[fresh] = chain->frames[--found];
@@ -289,7 +301,6 @@ static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
 				  struct trace_python_chain *chain, struct trace_code_cache *cache,
 				  trace_code_emit *emit, void *context)
 {
-	struct readable sure = {.sure = true};
 	unsigned fresh = 0, old = chain->whole ? chain->count : 0;
 	uint32_t freed = atomic_load_explicit(&trace_python.codes_freed, memory_order_relaxed);
 	bool sure_of_codes = trace_python.code_type && freed == chain->codes_freed;
@@ -306,7 +317,7 @@ static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
 		if (same)
 			fresh = copy_same(chain, found, same, fresh);
 		else
-			read_frame(layout, chain, fresh++, frame, &sure, cache, emit, context);
+			read_surely(layout, chain, fresh++, frame, cache, emit, context);
 		if (found)
 			old = found - (same ? same : 1);
 		frame = python_pointer(chain->fresh_frames[fresh - 1].frame,

@@ -123,37 +123,24 @@ static void put_pair(struct trace_thread *thread, uint64_t type, uint64_t word)
 
 /* A program in Python is over when its interpreter begins to take everything down: what is live then is
  * what it held at its end. */
-void trace_notice_end(void)
+static TRACE_SLOW void take_last_look(void)
 {
 	static _Atomic bool noticed;
-
-	if (!trace_python.version || !trace_python_is_finalizing() ||
-	    atomic_exchange(&noticed, true))
-		return;
 	int saved = errno;
-	trace_exit();
+
+	if (!atomic_exchange(&noticed, true))
+		trace_exit();
 	errno = saved;
 }
 
-/* Where all that it takes is at hand, as it is for almost every free of an exact run. */
-static TRACE_INLINE bool free_at_once(enum trace_kind kind, const void *block)
+void trace_notice_end(void)
 {
-	struct trace_thread *thread = trace_tls.thread;
-
-	if (trace_unlikely(!trace_session.exact || !trace_is_joined() || !thread ||
-			   trace_tls.generation != trace_generation || trace_is_forked() ||
-			   thread->head + 2 > thread->limit || !trace_live_remove(kind, block)))
-		return false;
-	uint64_t place = address_word(kind, block, 0);
-	trace_record(thread, (uint64_t[]){TRACE_FREE | trace_now() << 8, place}, 2);
-	return true;
+	if (trace_python.version && trace_unlikely(trace_python_is_finalizing()))
+		take_last_look();
 }
 
-bool trace_freeing(enum trace_kind kind, const void *block)
+static TRACE_SLOW bool free_otherwise(enum trace_kind kind, const void *block)
 {
-	trace_notice_end();
-	if (trace_likely(free_at_once(kind, block)))
-		return true;
 	int saved = errno;
 	bool live = trace_live_remove(kind, block);
 
@@ -166,6 +153,23 @@ bool trace_freeing(enum trace_kind kind, const void *block)
 	}
 	errno = saved;
 	return live;
+}
+
+bool trace_freeing(enum trace_kind kind, const void *block)
+{
+	struct trace_thread *thread = trace_tls.thread;
+
+	trace_notice_end();
+	/* For almost every free of an exact run all that it takes is at hand. */
+	if (trace_unlikely(!trace_session.exact || !trace_is_joined() || !thread ||
+			   trace_tls.generation != trace_generation || trace_is_forked() ||
+			   thread->head + 2 > thread->limit))
+		return free_otherwise(kind, block);
+	if (!trace_bit_remove(kind, block)) /* Python asks for large blocks elsewhere */
+		return kind == TRACE_MALLOC && free_otherwise(kind, block);
+	uint64_t place = address_word(kind, block, 0);
+	trace_record(thread, (uint64_t[]){TRACE_FREE | trace_now() << 8, place}, 2);
+	return true;
 }
 
 void trace_restore(enum trace_kind kind, const void *block)
