@@ -1,4 +1,4 @@
-/* The C interface: mematlas_api.h with what a C or C++ compiler needs around it. */
+/* The C interface: mematlas_api.h and mematlas_stacks.h with what a C or C++ compiler needs around it. */
 #ifndef MEMATLAS_H
 #define MEMATLAS_H
 
@@ -9,6 +9,7 @@
 extern "C" {
 #endif
 #include "mematlas_api.h"
+#include "mematlas_stacks.h"
 #ifdef __cplusplus
 }
 #endif

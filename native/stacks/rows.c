@@ -1,23 +1,15 @@
-/* Rows that a recording holds turned: the first byte of each, then the second of each, and so on. */
+/* Rows taken apart into columns; and those that a recording of format 2 holds turned: the first byte of
+ * each, then the second of each, and so on. */
 #include <errno.h>
+#include <string.h>
 
 #include "mematlas.h"
 
-#define TILE 64u /* rows and bytes at a time: what is read and what is written stays in the cache */
+#define TILE 64u /* rows at a time: what is read and what is written stays in the cache */
 
 static uint64_t least(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
-}
-
-void mematlas_rows_turn(const uint8_t *restrict rows, uint64_t count, uint64_t bytes,
-			uint8_t *restrict turned)
-{
-	for (uint64_t row = 0; row < count; row += TILE)
-		for (uint64_t byte = 0; byte < bytes; byte += TILE)
-			for (uint64_t b = byte; b < least(byte + TILE, bytes); b++)
-				for (uint64_t r = row; r < least(row + TILE, count); r++)
-					turned[b * count + r] = rows[r * bytes + b];
 }
 
 static void join4(const uint8_t *restrict from, uint64_t rows, uint32_t *restrict column)
@@ -51,4 +43,32 @@ int mematlas_rows_column(const uint8_t *turned, uint64_t rows, uint32_t place, u
 	else
 		return -EINVAL;
 	return 0;
+}
+
+void mematlas_rows_split(const uint8_t *restrict rows, uint64_t count,
+			 const uint32_t *restrict order, const uint8_t *restrict bytes,
+			 uint32_t columns, uint8_t *restrict split)
+{
+	uint64_t size = 0;
+
+	for (uint32_t column = 0; column < columns; column++)
+		size += bytes[column];
+	for (uint64_t start = 0; start < count; start += TILE) {
+		uint64_t end = least(start + TILE, count), place = 0;
+
+		for (uint32_t column = 0; column < columns; place += bytes[column++]) {
+			uint64_t width = bytes[column];
+			uint8_t *to = split + place * count;
+
+			for (uint64_t row = start; row < end; row++) {
+				const uint8_t *from =
+					rows + (order ? order[row] : row) * size + place;
+
+				if (width == 8)
+					memcpy(to + row * 8, from, 8);
+				else
+					memcpy(to + row * width, from, width);
+			}
+		}
+	}
 }

@@ -1,21 +1,23 @@
 /* Tries whose nodes come after their parents: one pass down or up does what recursion would. */
 #include <errno.h>
+#include <stdbool.h>
 
 #include "mematlas.h"
 
-static int check(const uint32_t *parents, uint64_t count)
+int mematlas_trie_check(const uint32_t *parents, uint64_t first, uint64_t count)
 {
-	if (count > UINT32_MAX)
+	bool before = false;
+
+	if (count > UINT32_MAX || first > UINT32_MAX - count)
 		return -EINVAL;
-	for (uint64_t node = 0; node < count; node++)
-		if (parents[node] >= (node ? node : 1))
-			return -EINVAL;
-	return 0;
+	for (uint64_t i = 0; i < count; i++)
+		before |= parents[i] >= (first + i ? first + i : 1);
+	return before ? -EINVAL : 0;
 }
 
 int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *depths)
 {
-	int error = check(parents, count);
+	int error = mematlas_trie_check(parents, 0, count);
 
 	if (error)
 		return error;
@@ -27,7 +29,7 @@ int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *dept
 int mematlas_trie_least(const uint32_t *parents, const int32_t *ranks, uint64_t count,
 			uint32_t *holders)
 {
-	int error = check(parents, count);
+	int error = mematlas_trie_check(parents, 0, count);
 
 	if (error)
 		return error;
@@ -42,7 +44,7 @@ int mematlas_trie_least(const uint32_t *parents, const int32_t *ranks, uint64_t 
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count,
 			 int64_t *sums)
 {
-	int error = check(parents, count);
+	int error = mematlas_trie_check(parents, 0, count);
 
 	if (error)
 		return error;

@@ -99,26 +99,6 @@ static void test_words(void)
 	CHECK(mematlas_words_number(words, 7, 1ULL << 31, numbers, distinct) == -EINVAL);
 }
 
-static void test_turning_rows(void)
-{
-	static uint8_t rows[300 * 70], turned[300 * 70], back[300 * 70];
-	static const uint64_t shapes[][2] = {{300, 70}, {1, 70},  {65, 3},
-					     {64, 64},  {200, 1}, {0, 5}};
-
-	for (size_t i = 0; i < sizeof(rows); i++)
-		rows[i] = (uint8_t)rand();
-	for (size_t shape = 0; shape < sizeof(shapes) / sizeof(*shapes); shape++) {
-		uint64_t count = shapes[shape][0], bytes = shapes[shape][1];
-
-		mematlas_rows_turn(rows, count, bytes, turned);
-		for (uint64_t row = 0; row < count; row++)
-			for (uint64_t byte = 0; byte < bytes; byte++)
-				CHECK(turned[byte * count + row] == rows[row * bytes + byte]);
-		mematlas_rows_turn(turned, bytes, count, back);
-		CHECK(memcmp(back, rows, count * bytes) == 0);
-	}
-}
-
 static void test_turned_rows(void)
 {
 	enum { ROWS = 37, SIZE = 12 };
@@ -179,7 +159,6 @@ int main(void)
 	}
 	test_no_trie();
 	test_words();
-	test_turning_rows();
 	test_turned_rows();
 	return 0;
 }

@@ -14,6 +14,7 @@ import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,14 +24,19 @@ import synthetic
 from mematlas.analysis.leaks import find_leaks
 from mematlas.analysis.report import make_report
 from mematlas.errors import MematlasError
+from mematlas.model.recording import COLUMNS, NODE_DTYPE
 from mematlas.recording import format as atlas
 from mematlas.recording import reader
+from mematlas.recording.columns import Data
 from mematlas.recording.frames import resolve_missing
+from mematlas.recording.packed import Packed, head_of
 from mematlas.views.text.leaks import render_leaks
 from mematlas.views.text.report import render_report
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from mematlas.recording.format import Turned
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
@@ -49,10 +55,17 @@ def chunks() -> list[tuple[bytes, dict[str, Any], bytes]]:
             file.read(atlas.START.size)
             found = list(reader._chunks(file))
     return [
-        (kind, facts, bytes(rows))
+        (kind, facts, plain(kind, rows))
         for kind, flags, payload in found
-        for facts, rows in [atlas.unpack_payload(flags, payload)]
+        for facts, rows in [atlas.unpack_chunk(flags, payload)]
     ]
+
+
+def plain(kind: bytes, rows: memoryview | Turned | Packed) -> bytes:
+    """Give rows as the bytes that were written."""
+    if isinstance(rows, memoryview):
+        return bytes(rows)
+    return Data(rows).rows(np.dtype(COLUMNS[atlas._COLUMNS_OF[kind]])).tobytes()
 
 
 CHUNKS = chunks()
@@ -60,8 +73,12 @@ CHUNKS = chunks()
 
 def survive(data: Iterable[tuple[bytes, dict[str, Any], bytes]]) -> None:
     """Read and show a recording; it may be refused in one line, and nothing else may happen."""
-    whole = atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0)
-    whole += b"".join(atlas.pack_chunk(*each) for each in data)
+    start = atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0)
+    show(start + b"".join(atlas.pack_chunk(*each) for each in data))
+
+
+def show(whole: bytes) -> None:
+    """Read and show a recording of these bytes, as above."""
     console = Console(file=io.StringIO(), width=100)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "a.atlas"
@@ -133,6 +150,48 @@ def test_a_bomb_stays_small(tmp_path: Path, count: int) -> None:
     )
     assert ran.returncode == 0, ran.stderr
     assert "cut short" in ran.stdout
+
+
+def many_sums() -> list[tuple[bytes, dict[str, Any], bytes]]:
+    """Give the synthetic recording with chunks of so many rows that they are packed."""
+    found = []
+    for kind, facts, rows in CHUNKS:
+        repeated = rows
+        if kind == atlas.NODES and facts["first"]:
+            continue
+        if kind == atlas.NODES:
+            nodes = np.zeros(100, NODE_DTYPE)
+            nodes["parent"][1:] = np.arange(99)
+            nodes["word"][1:] = np.arange(99) % 7 + 4096
+            repeated = nodes.tobytes()
+        elif kind in atlas._COLUMNS_OF:
+            repeated = rows * 40
+        found.append((kind, facts, repeated))
+    return found
+
+
+MANY = many_sums()
+
+
+@given(st.data())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_packed_columns_may_say_anything(data: st.DataObject) -> None:
+    """Any byte of what columns are, or of themselves, replaced in a chunk whose check passes."""
+    chunks = [atlas.pack_chunk(*each) for each in MANY]
+    packed = [n for n, each in enumerate(chunks) if atlas.HEAD.unpack_from(each)[1] == atlas.PACKED]
+    at = data.draw(st.sampled_from(packed))
+    payload = chunks[at][atlas.CHUNK_HEAD :]
+    head = bytearray(zlib.decompress(head_of(payload)))
+    rest = bytearray(payload[8 + len(head_of(payload)) :])
+    facts = 8 + int.from_bytes(head[:8], "little")
+    head[data.draw(st.integers(facts, len(head) - 1))] = data.draw(st.integers(0, 255))
+    if rest and data.draw(st.booleans()):
+        rest[data.draw(st.integers(0, len(rest) - 1))] = data.draw(st.integers(0, 255))
+    deflated = zlib.compress(bytes(head))
+    payload = len(deflated).to_bytes(8, "little") + deflated + bytes(rest)
+    start = atlas.HEAD.pack(MANY[at][0], atlas.PACKED, len(payload))
+    chunks[at] = start + atlas.CHECK.pack(zlib.crc32(payload, zlib.crc32(start))) + payload
+    show(atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0) + b"".join(chunks))
 
 
 def test_a_pipe_for_a_module_is_not_opened(tmp_path: Path) -> None:

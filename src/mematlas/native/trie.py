@@ -35,6 +35,13 @@ def _same_length(parents: Indices, other: NDArray[Any]) -> None:
         raise ValueError(message)
 
 
+def check_parents(parents: Indices, first: int = 0) -> None:
+    """Raise ValueError if one of the nodes from number `first` on comes before its parent."""
+    if lib.mematlas_trie_check(_parents(parents), first, len(parents)):
+        message = "a node comes before its parent"
+        raise ValueError(message)
+
+
 def trie_depths(parents: Indices) -> Indices:
     """How many nodes are above each. OSError EINVAL: a node comes before its parent."""
     import numpy as np
@@ -89,17 +96,6 @@ def number_words(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Indices
     places = np.empty(len(order), np.uint32)
     places[order] = np.arange(len(order), dtype=np.uint32)
     return distinct[order], places[numbers]
-
-
-def turn_rows(rows: bytes | memoryview, count: int, size: int) -> bytearray:
-    """Put the first bytes of all rows first, then their second ones; back with the numbers exchanged."""
-    data = ffi.from_buffer("uint8_t[]", rows)
-    if len(data) != count * size:
-        message = f"{len(data)} bytes are not {count} rows of {size}"
-        raise ValueError(message)
-    turned = bytearray(len(data))
-    lib.mematlas_rows_turn(data, count, size, ffi.from_buffer("uint8_t[]", turned))
-    return turned
 
 
 def join_column(turned: bytes | memoryview, rows: int, place: int, column: NDArray[Any]) -> None:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
+
+from mematlas.recording.columns import ColumnRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from numpy.typing import NDArray
+
     from mematlas.model.recording import Rows
 
 R = TypeVar("R")
+_WIDE = 8  # bytes; what is narrower is never too large
 
 
 def text_of(value: object) -> str:
@@ -52,19 +58,33 @@ def optional(convert: Callable[[Any], R], value: object) -> R | None:
 
 
 def stack_rows(room: int, rows: Rows) -> Rows:
-    """Give the rows back if each names a node that exists and has figures that can be told."""
-    if len(rows) and int(rows["stack"].max()) >= room:
-        message = "a row names a stack that was not written"
-        raise ValueError(message)
+    """Give the rows back if each names a node that exists and has figures that can be told.
+
+    Of rows whose columns are made when they are asked for, a column is looked at then.
+    """
     names = rows.dtype.names or ()
     if "born" in names and (rows["born"] > rows["died"]).any():
         message = "memory died before it was born"
         raise ValueError(message)
+    check = partial(check_column, room)
+    made_later = cast("object", rows)
+    if isinstance(made_later, ColumnRows):
+        return cast("Rows", made_later.checked(check))
     for name in names:
-        if rows.dtype[name].kind != "f":
-            continue
-        most = 2.0**112 if name.endswith("variance") else 2.0**56  # so that sums fit 63 bits
-        if not (np.abs(rows[name]) < most).all():  # as of what is no number
-            message = f"{name} holds what is no amount"
-            raise ValueError(message)
+        check(name, rows[name])
     return rows
+
+
+def check_column(room: int, name: str, column: NDArray[Any]) -> None:
+    """Raise ValueError if a column names what does not exist, or holds what cannot be told."""
+    if name == "stack" and len(column) and int(column.max()) >= room:
+        message = "a row names a stack that was not written"
+        raise ValueError(message)
+    most = 2.0**112 if name.endswith("variance") else 2.0**56  # so that sums fit 63 bits
+    if column.itemsize == _WIDE and not (np.abs(column) < most).all():  # as of what is no number
+        message = f"{name} holds what is no amount"
+        raise ValueError(message)
+
+
+def check_node(_name: str, _column: NDArray[Any]) -> None:
+    """Find nothing wrong: parents were looked at when they were read, and a word may be any."""

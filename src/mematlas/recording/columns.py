@@ -1,39 +1,49 @@
-"""Rows kept as the file has them, turned: a column is joined when somebody asks for it."""
+"""Rows kept as the file has them: a column is made when somebody asks for it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
-from mematlas.native.trie import join_column
+from mematlas.errors import MematlasError
+from mematlas.native.packing import Way, unpack_column
+from mematlas.native.trie import join_column, number_words
 from mematlas.recording import format as atlas
+from mematlas.recording.format import Turned
+from mematlas.recording.packed import Packed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
     from mematlas.model.recording import Rows
 
+    Part = Packed | Turned | Rows
+    Check = Callable[[str, NDArray[Any]], None]
+    Words = NDArray[np.uint64]
 
-class Turned(NamedTuple):
-    """So many rows whose first bytes come first, then their second ones, and so on."""
-
-    data: memoryview
-    rows: int
+T = TypeVar("T")
+_NARROW = 1 << 16  # so many words have numbers of two bytes
 
 
 class ColumnRows:
     """Stands for an array of rows; columns and rows are made each time, and not kept."""
 
-    __slots__ = ("_count", "_parts", "dtype")
+    __slots__ = ("_check", "_count", "_parts", "dtype")
 
-    def __init__(self, dtype: np.dtype[np.void], parts: Sequence[Turned | Rows]) -> None:
-        """Take what the rows are, and the rows, one part after the other."""
+    def __init__(
+        self, dtype: np.dtype[np.void], parts: Sequence[Part], check: Check | None = None
+    ) -> None:
+        """Take what the rows are, and the rows, one part after the other.
+
+        With `check`, which raises ValueError, what a column is malformed by is MematlasError.
+        """
         self.dtype = dtype
         self._parts = parts
-        self._count = sum(map(_length, parts))
+        self._check = check
+        self._count = sum(map(part_length, parts))
 
     def __len__(self) -> int:
         return self._count
@@ -41,7 +51,7 @@ class ColumnRows:
     def __getitem__(self, index: Any) -> Any:
         """Give a column, a row, or those rows that a slice, a mask or numbers pick."""
         if isinstance(index, str):
-            return self._column(index)
+            return self._column(index, self.dtype[index])
         if isinstance(index, int):
             return self[np.array([index])][0]
         return self._rows(index)
@@ -49,6 +59,10 @@ class ColumnRows:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Rows:
         """Make the rows."""
         return np.asarray(self._rows(slice(None)), dtype)
+
+    def checked(self, check: Check) -> ColumnRows:
+        """Give the same rows, of which each column is looked at when it is made."""
+        return ColumnRows(self.dtype, self._parts, check)
 
     def copy(self) -> Rows:
         """Make the rows."""
@@ -63,6 +77,28 @@ class ColumnRows:
         rows: list[Any] = self.copy().tolist()
         return rows
 
+    def narrow(self, name: str) -> NDArray[Any]:
+        """Give a column as the narrowest whole numbers that are sure to hold it, or else as it is."""
+        place = self._place(name)
+        doubles = self.dtype[name].kind == "f"
+        widths = [
+            each.columns[place].packing.narrowest(doubles=doubles)
+            if isinstance(each, Packed)
+            else 0
+            for each in self._parts
+        ]
+        if not widths or not all(widths):
+            return self._column(name, self.dtype[name])
+        return self._column(name, np.dtype(f"<u{max(widths)}"))
+
+    def distinct(self, name: str, first: int) -> Words:
+        """Give the words that a column has in the rows from `first` on, perhaps some more than once."""
+        return self._made(name, lambda: self._distinct(name, first))
+
+    def numbered(self, name: str) -> tuple[Words, NDArray[Any]]:
+        """Give the distinct words of a column, ascending, and which of them each row has."""
+        return self._made(name, lambda: self._numbered(name))
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel as rows: a part may look into a chunk."""
         return ColumnRows, (self.dtype, [self.copy()])
@@ -71,59 +107,140 @@ class ColumnRows:
         return repr(self.copy())
 
     def _rows(self, index: Any) -> Rows:
-        columns = {name: self._column(name)[index] for name in self.dtype.names or ()}
+        columns = {name: self[name][index] for name in self.dtype.names or ()}
         rows = np.empty(len(next(iter(columns.values()), ())), self.dtype)
         for name, column in columns.items():
             rows[name] = column
         return rows
 
-    def _column(self, name: str) -> NDArray[Any]:
-        place = cast("Any", self.dtype.fields)[name][1]
-        column = np.empty(self._count, self.dtype[name])
+    def _column(self, name: str, dtype: np.dtype[Any]) -> NDArray[Any]:
+        def make() -> NDArray[Any]:
+            column = np.empty(self._count, dtype)
+            for part, start, end in self._pieces():
+                self._fill(part, name, column[start:end])
+            if self._check:
+                self._check(name, column)
+            return column
+
+        return self._made(name, make)
+
+    def _made(self, name: str, make: Callable[[], T]) -> T:
+        if self._check is None:
+            return make()
+        try:
+            return make()
+        except (*atlas.MALFORMED, OSError) as error:
+            message = (
+                f"a part of the recording is malformed ({error}: {name}); record the program anew"
+            )
+            raise MematlasError(message) from None
+
+    def _pieces(self) -> Iterator[tuple[Part, int, int]]:
         start = 0
         for part in self._parts:
-            piece = column[start : start + _length(part)]
-            if isinstance(part, Turned):
-                join_column(part.data, part.rows, place, piece)
-            else:
-                piece[:] = part[name]
-            start += len(piece)
-        return column
+            end = start + part_length(part)
+            yield part, start, end
+            start = end
+
+    def _place(self, name: str) -> int:
+        return (self.dtype.names or ()).index(name)
+
+    def _fill(self, part: Part, name: str, column: NDArray[Any]) -> None:
+        if isinstance(part, Packed):
+            place = self._place(name)
+            unpack_column(part.columns[place].packing, part.inflate(place), column)
+        elif isinstance(part, Turned):
+            place = cast("Any", self.dtype.fields)[name][1]
+            join_column(part.data, len(column), place, column)
+        else:
+            column[:] = part[name]
+
+    def _words(self, part: Part, name: str) -> tuple[Words, NDArray[np.uint32] | None]:
+        """Give the words of a part, and which of them each row has; None: that is in the part."""
+        if (
+            isinstance(part, Packed)
+            and part.columns[place := self._place(name)].packing.way == Way.WORDS
+        ):
+            return np.frombuffer(part.words(place), "<u8"), None
+        column = np.empty(part_length(part), np.uint64)
+        self._fill(part, name, column)
+        return number_words(column)
+
+    def _distinct(self, name: str, first: int) -> Words:
+        found: list[Words] = [np.zeros(0, np.uint64)]
+        for part, start, end in self._pieces():
+            if start >= first:
+                found.append(self._words(part, name)[0])
+            elif first < end:
+                column = np.empty(end - start, np.uint64)
+                self._fill(part, name, column)
+                found.append(number_words(column[first - start :])[0])
+        return np.concatenate(found)
+
+    def _numbered(self, name: str) -> tuple[Words, NDArray[Any]]:
+        of_parts = [self._words(part, name) for part in self._parts]
+        whole = np.unique(np.concatenate([np.zeros(0, np.uint64), *(each for each, _ in of_parts)]))
+        column = np.empty(self._count, np.uint16 if len(whole) <= _NARROW else np.uint32)
+        place = self._place(name)
+        for (part, start, end), (words, numbers) in zip(self._pieces(), of_parts, strict=True):
+            become = np.searchsorted(whole, words).astype(np.uint64)
+            if numbers is not None:
+                column[start:end] = become[numbers]
+            elif isinstance(part, Packed):
+                packing = part.columns[place].packing
+                unpack_column(packing, part.inflate(place), column[start:end], become)
+        return whole, column
 
 
 class Data(NamedTuple):
-    """What comes after the facts of a chunk: rows of `size` bytes that are turned, or, 0, as they are."""
+    """What comes after the facts of a chunk, as it is in the file."""
 
-    data: memoryview
-    size: int
+    data: memoryview | Turned | Packed
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes that it takes in memory once all of it is looked at."""
+        if isinstance(self.data, Packed):
+            return self.data.unpacked
+        return len(self.data.data if isinstance(self.data, Turned) else self.data)
 
     def plain(self) -> memoryview:
-        """Give the bytes in their own order. ValueError if they are no such rows."""
-        return atlas.by_row(self.data, self.size) if self.size else self.data
+        """Give bytes that are no rows. ValueError if they are."""
+        if isinstance(self.data, memoryview):
+            return self.data
+        message = "rows where there are none"
+        raise ValueError(message)
 
-    def part(self, dtype: np.dtype[np.void]) -> Turned | Rows:
+    def part(self, dtype: np.dtype[np.void]) -> Part:
         """Give rows to make ColumnRows of. ValueError if they are none."""
-        if not self.size:
+        if isinstance(self.data, memoryview):
             return np.frombuffer(self.data, dtype)
-        count, left = divmod(len(self.data), self.size)
-        if left or self.size != dtype.itemsize:
-            message = f"{len(self.data)} bytes are no rows of {dtype.itemsize}"
+        if isinstance(self.data, Packed):
+            if len(self.data.columns) != len(dtype.names or ()):
+                message = f"{len(self.data.columns)} columns are no rows of {dtype.names}"
+                raise ValueError(message)
+            return self.data
+        if len(self.data.data) % self.data.size or self.data.size != dtype.itemsize:
+            message = f"{len(self.data.data)} bytes are no rows of {dtype.itemsize}"
             raise ValueError(message)
-        return Turned(self.data, count)
+        return self.data
 
     def rows(self, dtype: np.dtype[np.void]) -> Rows:
         """Give rows of which few columns are looked at. ValueError if they are none."""
         return join_rows(dtype, [self.part(dtype)])
 
     def array(self, dtype: np.dtype[np.void]) -> Rows:
-        """Give rows that are few. ValueError if they are none."""
-        return np.frombuffer(self.plain(), dtype)
+        """Give rows that are few. ValueError or zlib.error if they are none."""
+        return np.asarray(self.rows(dtype))
 
 
-def join_rows(dtype: np.dtype[np.void], parts: Sequence[Turned | Rows]) -> Rows:
-    """Put rows one after the other."""
-    return cast("Rows", ColumnRows(dtype, parts))
+def join_rows(dtype: np.dtype[np.void], parts: Sequence[Part], check: Check | None = None) -> Rows:
+    """Put rows one after the other; `check` as of ColumnRows."""
+    return cast("Rows", ColumnRows(dtype, parts, check))
 
 
-def _length(part: Turned | Rows) -> int:
-    return part.rows if isinstance(part, Turned) else len(part)
+def part_length(part: Part) -> int:
+    """Count rows."""
+    if isinstance(part, Packed):
+        return part.rows
+    return len(part.data) // part.size if isinstance(part, Turned) else len(part)

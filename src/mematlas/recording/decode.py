@@ -8,16 +8,18 @@ import numpy as np
 
 from mematlas.model import recording as model
 from mematlas.model.glibc_heap import HeapUse
+from mematlas.native.trie import check_parents
 from mematlas.recording import format as atlas
 from mematlas.recording.amounts import (
     amount_of,
+    check_column,
     number_of,
     optional,
     stack_rows,
     text_of,
     texts_of,
 )
-from mematlas.recording.columns import join_rows
+from mematlas.recording.columns import join_rows, part_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,16 +64,12 @@ def _read_process(pieces: Pieces, facts: Facts, _: Data) -> None:
 def _read_nodes(pieces: Pieces, facts: Facts, data: Data) -> None:
     process, first = int(facts["process"]), int(facts["first"])
     rows = data.part(model.NODE_DTYPE)
-    parents = join_rows(model.NODE_DTYPE, [rows])["parent"]
     if first != pieces.node_count.get(process, 0):
         message = "nodes out of order"
         raise ValueError(message)
-    indices = np.arange(first, first + len(parents))
-    if (parents >= np.maximum(indices, 1)).any():
-        message = "a node comes before its parent"
-        raise ValueError(message)
+    check_parents(join_rows(model.NODE_DTYPE, [rows])["parent"], first)
     pieces.nodes.setdefault(process, []).append(rows)
-    pieces.node_count[process] = first + len(parents)
+    pieces.node_count[process] = first + part_length(rows)
 
 
 def _read_modules(pieces: Pieces, facts: Facts, _: Data) -> None:
@@ -95,12 +93,14 @@ def _read_codes(pieces: Pieces, facts: Facts, data: Data) -> None:
 
 def _read_totals(pieces: Pieces, facts: Facts, data: Data) -> None:
     process = int(facts["process"])
+    rows = data.rows(model.TOTALS_DTYPE)
+    check_column(room_of(pieces, process), "stack", rows["stack"])
     pieces.totals[process] = model.Totals(
         process=process,
         time_s=number_of(facts["time_s"]),
         peak_time_s=number_of(facts["peak_time_s"]),
         peak_live_bytes=number_of(facts["peak_live_bytes"]),
-        rows=stack_rows(room_of(pieces, process), data.rows(model.TOTALS_DTYPE)),
+        rows=stack_rows(room_of(pieces, process), rows),
     )
 
 

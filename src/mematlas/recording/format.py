@@ -1,8 +1,9 @@
-"""The .atlas file, version 2: magic, version, then chunks. docs/recording-format.md tells the rest.
+"""The .atlas file, version 3: magic, version, then chunks. docs/recording-format.md tells the rest.
 
 Every number is little-endian. A chunk is a head of 20 bytes (type, flags, payload length, CRC-32)
 and a payload; a payload is the length of its facts, the facts as JSON padded with blanks to a
-multiple of 8, and rows: columns as in `mematlas.model.recording`, or other bytes.
+multiple of 8, and rows as in `mematlas.model.recording`, or other bytes. Where there are more than a
+few rows the payload is what `mematlas.recording.packed` makes of the two.
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from __future__ import annotations
 import json
 import struct
 import zlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from mematlas.model.recording import COLUMNS
-from mematlas.native.trie import turn_rows
+from mematlas.recording.packed import Packed, head_of, pack_rows, read_columns
 
 MAGIC = b"\x89ATLAS\r\n"
-VERSION = 2
-OLDEST = 1  # that can be read: rows in their own order alone
+VERSION = 3
+OLDEST = 1  # that can be read: rows in their own order alone; 2 had them turned, not packed
 START = struct.Struct("<8sII")  # magic, version, 0
 
 HEAD = struct.Struct("<4sIQ")  # type, flags, payload length; followed by
@@ -57,10 +58,13 @@ _COLUMNS_OF = {
     TIMELINE: "TIMELINE_DTYPE",
     TOUCHES: "TOUCHES_DTYPE",
 }
+_BY_STACK = (SNAPSHOT, TOTALS, LIVES, AGES, PINS, COLD)
+"""Rows that are joined by stack and kind: in that order they pack best, and who reads need not sort."""
 
 COMPRESSED = 1  # flag: the payload is a zlib stream
+PACKED = 2  # flag: it has packed columns
 _ROW_SHIFT = 8  # flags from here on: bytes of a row, if the rows' first bytes come first, then
-_MOST_ROW = 255  # their second ones, and so on, which packs to a third
+_MOST_ROW = 255  # their second ones, and so on: what version 2 had instead of packed columns
 _COMPRESS_FROM = 512
 _FACTS_PEEK = 1 << 16  # bytes; the facts of a snapshot fit
 _MOST_INFLATED = 64 << 20  # bytes; larger chunks must have cost their writer something,
@@ -69,35 +73,35 @@ _MOST_FACTS = 256 << 20
 _FACTS_LENGTH = struct.Struct("<Q")
 
 
+MALFORMED = (
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+    struct.error,
+    zlib.error,
+)
+"""What reading a chunk raises that is not as it should be."""
+
+
 def pack_chunk(kind: bytes, facts: dict[str, Any], rows: bytes | memoryview = b"") -> bytes:
-    """One whole chunk, compressed where that pays."""
+    """One whole chunk, packed or compressed where that pays. ValueError: these are no such rows."""
     text = json.dumps(facts, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 8)
-    flags = 0
-    if _FACTS_LENGTH.size + len(text) + len(rows) >= _COMPRESS_FROM:
-        size = row_bytes(kind)
-        flags = COMPRESSED | size << _ROW_SHIFT
-        rows = memoryview(turn_rows(rows, len(rows) // size, size)) if size else rows
-    payload = b"".join((_FACTS_LENGTH.pack(len(text)), text, rows))
-    if flags:
-        payload = zlib.compress(payload, 1)
+    text = _FACTS_LENGTH.pack(len(text)) + text
+    columns = _COLUMNS_OF.get(kind)
+    flags = COMPRESSED if len(text) + len(rows) >= _COMPRESS_FROM else 0
+    if flags and columns and len(rows):
+        flags = PACKED
+        first, ascending = facts.get("first", 0), kind in _BY_STACK
+        payload = pack_rows(text, COLUMNS[columns], rows, first=first, ascending=ascending)
+    else:
+        payload = b"".join((text, rows))
+        payload = zlib.compress(payload, 1) if flags else payload
     head = HEAD.pack(kind, flags, len(payload))
     return b"".join((head, CHECK.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
-
-
-def row_bytes(kind: bytes) -> int:
-    """Bytes of a row of such chunks; 0 where they have none, or rows of other bytes."""
-    name = _COLUMNS_OF.get(kind)
-    return sum(int(code[2:]) for _, code in COLUMNS[name]) if name else 0
-
-
-def by_row(data: memoryview, size: int) -> memoryview:
-    """Give turned rows of `size` bytes in their own order. ValueError if they are none."""
-    count, left = divmod(len(data), size)
-    if left:
-        message = f"{len(data)} bytes are no rows of {size}"
-        raise ValueError(message)
-    return memoryview(turn_rows(data, size, count)).toreadonly()
 
 
 def unpack_facts(flags: int, payload: bytes) -> dict[str, Any]:
@@ -107,23 +111,35 @@ def unpack_facts(flags: int, payload: bytes) -> dict[str, Any]:
         if len(start) >= _FACTS_LENGTH.size:
             end = _FACTS_LENGTH.size + _FACTS_LENGTH.unpack_from(start)[0]
             if end <= len(start):
-                return unpack_payload(0, start[:end])[0]
-    return unpack_payload(flags, payload)[0]
+                return unpack_chunk(0, start[:end])[0]
+    return unpack_chunk(flags, payload)[0]
 
 
-def unpack_payload(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryview]:
-    """Facts and rows of a chunk whose check has passed. ValueError or zlib.error if malformed."""
-    facts, data, size = unpack_turned(flags, payload)
-    return facts, by_row(data, size) if size else data
+class Turned(NamedTuple):
+    """So many bytes of rows whose first bytes come first, then their second ones, and so on."""
+
+    data: memoryview
+    size: int  # of a row
 
 
-def unpack_turned(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryview, int]:
-    """Facts, rows as they are in the file, and the bytes of a row if they are turned; else 0. Errors as above."""
+def unpack_chunk(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryview | Turned | Packed]:
+    """Facts, and rows as they are in the file, of a chunk whose check has passed.
+
+    ValueError, struct.error or zlib.error if malformed.
+    """
+    if flags == PACKED:
+        facts, described = _split(memoryview(_inflate(head_of(payload))))
+        return facts, read_columns(described, payload)
     size = flags >> _ROW_SHIFT
     if flags & ((1 << _ROW_SHIFT) - 1) & ~COMPRESSED or size > _MOST_ROW:
         message = f"unknown flags {flags:#x}"
         raise ValueError(message)
-    data = memoryview(_inflate(payload) if flags & COMPRESSED else payload)
+    facts, rows = _split(memoryview(_inflate(payload) if flags & COMPRESSED else payload))
+    return facts, Turned(rows, size) if size else rows
+
+
+def _split(data: memoryview) -> tuple[dict[str, Any], memoryview]:
+    """Facts and what comes after them."""
     if len(data) < _FACTS_LENGTH.size:
         message = "payload too short"
         raise ValueError(message)
@@ -139,7 +155,7 @@ def unpack_turned(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryvie
     if not isinstance(facts, dict):
         message = "facts are no object"
         raise TypeError(message)
-    return facts, data[end:], size
+    return facts, data[end:]
 
 
 def most_inflated(packed: int) -> int:
@@ -147,7 +163,7 @@ def most_inflated(packed: int) -> int:
     return max(_MOST_INFLATED, _MOST_RATIO * packed)
 
 
-def _inflate(payload: bytes) -> bytes:
+def _inflate(payload: bytes | memoryview) -> bytes:
     """Inflate, up to a limit: a megabyte of zlib can hold a gigabyte of nothing."""
     stream = zlib.decompressobj()
     data = stream.decompress(payload, most_inflated(len(payload)))

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mematlas.model import recording as model
-from mematlas.recording.amounts import amount_of
+from mematlas.recording.amounts import amount_of, check_node
 from mematlas.recording.columns import join_rows
 
 if TYPE_CHECKING:
     from mematlas.model.recording import Rows
-    from mematlas.recording.columns import Turned
+    from mematlas.recording.columns import Part
 
     Facts = dict[str, Any]
 
@@ -68,7 +68,7 @@ class Pieces:
 
     header: Facts | None = None
     processes: dict[int, model.Process] = field(default_factory=dict)
-    nodes: dict[int, list[Turned | Rows]] = field(default_factory=dict)
+    nodes: dict[int, list[Part]] = field(default_factory=dict)
     node_count: dict[int, int] = field(default_factory=dict)
     modules: dict[int, list[model.Module]] = field(default_factory=dict)
     codes: dict[int, list[model.Code]] = field(default_factory=dict)
@@ -101,7 +101,9 @@ class Pieces:
             machine=header["machine"],
             sampling=header["sampling"],
             processes=[self.processes[index] for index in sorted(self.processes)],
-            nodes={i: join_rows(model.NODE_DTYPE, parts) for i, parts in self.nodes.items()},
+            nodes={
+                i: join_rows(model.NODE_DTYPE, parts, check_node) for i, parts in self.nodes.items()
+            },
             modules=self.modules,
             codes=self.codes,
             frames=self.frames,

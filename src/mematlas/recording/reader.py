@@ -32,15 +32,6 @@ _REPLACING = (
     atlas.AGES,
     atlas.COLD,
 )  # the last of each process holds
-MALFORMED = (
-    ValueError,
-    KeyError,
-    TypeError,
-    IndexError,
-    OverflowError,
-    RecursionError,
-    zlib.error,
-)
 
 
 def read(path: str | PathLike[str]) -> model.Recording:
@@ -61,7 +52,7 @@ def read(path: str | PathLike[str]) -> model.Recording:
         pieces = Pieces()
         try:
             _take_chunks(pieces, file)
-        except MALFORMED:
+        except atlas.MALFORMED:
             pieces.complete = False
         _read_latest(pieces)
         _read_snapshots(pieces)
@@ -90,7 +81,7 @@ def _take_chunks(pieces: Pieces, file: BinaryIO) -> None:
         elif decode:
             facts, data = _unpack(flags, payload)
             pieces.packed += len(payload)
-            pieces.inflated += len(data.data)
+            pieces.inflated += data.unpacked
             if pieces.inflated > 4 * atlas.most_inflated(pieces.packed):
                 message = "its chunks inflate to more than any recording holds"
                 raise ValueError(message)
@@ -132,8 +123,8 @@ def _bytes_left(file: BinaryIO) -> int:
 
 
 def _unpack(flags: int, payload: bytes) -> tuple[dict[str, Any], Data]:
-    facts, data, size = atlas.unpack_turned(flags, payload)
-    return facts, Data(data, size)
+    facts, rows = atlas.unpack_chunk(flags, payload)
+    return facts, Data(rows)
 
 
 def _put_by(pieces: Pieces, flags: int, payload: bytes) -> None:
@@ -157,7 +148,7 @@ def _read_latest(pieces: Pieces) -> None:
                 pieces.ages[process] = ages_of(atlas.unpack_facts(flags, payload), rows)
             else:
                 DECODERS[kind](pieces, *_unpack(flags, payload))
-        except MALFORMED:
+        except atlas.MALFORMED:
             pieces.complete = False
     pieces.latest.clear()
 
@@ -169,7 +160,7 @@ def _read_snapshots(pieces: Pieces) -> None:
     for look in sorted(looks, key=lambda look: look.number):
         try:
             _read_snapshot(pieces, look)
-        except MALFORMED:
+        except atlas.MALFORMED:
             pieces.complete = False
             return
 
@@ -206,7 +197,7 @@ def _unpack_rows(flags: int, payload: bytes, dtype: np.dtype[np.void], room: int
     try:
         _, data = _unpack(flags, payload)
         return stack_rows(room, data.rows(dtype))
-    except MALFORMED as error:
+    except atlas.MALFORMED as error:
         message = f"a part of the recording is malformed ({error}); record the program anew"
         raise MematlasError(message) from None
 
@@ -240,5 +231,5 @@ def _read_pins(pieces: Pieces) -> None:
                 ),
                 rows=_packed_rows(flags, payload, model.PINS_DTYPE, room),
             )
-        except MALFORMED:
+        except atlas.MALFORMED:
             pieces.complete = False

@@ -1,0 +1,139 @@
+"""Rows as columns, each packed as its values allow: docs/recording-format.md tells the layout.
+
+A payload is the length of its head, the head, inflated the facts and what the columns are, and the
+columns, each deflated by itself: who wants some of them leaves the others as they are.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, NamedTuple
+
+from mematlas.native.packing import ColumnPacker, Packing, Way
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    Columns = Sequence[tuple[str, str]]
+
+_HEAD_LENGTH = struct.Struct("<Q")
+_ROWS = struct.Struct("<QII")  # rows, columns, 0; followed by one of these a column:
+_COLUMN = struct.Struct("<4B3IQQ")  # its packing, and its length in the file
+
+_MOST_UNPACKED = 64 << 20  # bytes of values; more must have cost their writer something,
+_MOST_RATIO = 400  # at least this share of it; exact sums take a hundredth
+_WAYS = {"stack": Way.STEPS, "parent": Way.BEHIND}
+_WAYS_OF_TYPES = {"<f8": Way.WHOLE, "<u8": Way.WORDS, "<u4": Way.BITS}
+
+
+class Column(NamedTuple):
+    """One column of packed rows, and where in the data it is."""
+
+    packing: Packing
+    start: int
+    length: int
+
+
+class Packed(NamedTuple):
+    """Rows of a chunk as they are in the file."""
+
+    data: memoryview
+    rows: int
+    columns: tuple[Column, ...]
+
+    def inflate(self, column: int) -> bytes | memoryview:
+        """Give a column's bytes as they are unpacked. ValueError or zlib.error if malformed."""
+        packing, start, length = self.columns[column]
+        size = packing.size(self.rows)
+        data = self.data[start : start + length]
+        if length == size:
+            return data
+        stream = zlib.decompressobj()
+        found = stream.decompress(data, size)
+        if len(found) != size or stream.decompress(stream.unconsumed_tail, 1):
+            message = f"a column inflates to other than {size} bytes"
+            raise ValueError(message)
+        return found
+
+    def words(self, column: int) -> bytes | memoryview:
+        """Give the words of a column, 8 bytes each, without inflating the rest. Errors as above."""
+        packing, start, length = self.columns[column]
+        data, size = self.data[start : start + length], 8 * packing.words
+        found = data[:size]
+        if length != packing.size(self.rows):
+            found = memoryview(zlib.decompressobj().decompress(data, size) if size else b"")
+        if len(found) != size:
+            message = "words are cut"
+            raise ValueError(message)
+        return found
+
+    @property
+    def unpacked(self) -> int:
+        """Bytes of all values, unpacked."""
+        return _unpacked(self.rows, len(self.columns))
+
+
+def pack_rows(
+    facts: bytes, columns: Columns, rows: bytes | memoryview, *, first: int, ascending: bool
+) -> bytes:
+    """Give the payload of a chunk whose first row has that number. ValueError: these are no such rows.
+
+    `ascending`: rows are put into the order of stack and kind.
+    """
+    packer = ColumnPacker(rows, [int(code[2:]) for _, code in columns], ascending=ascending)
+    head = [facts, _ROWS.pack(packer.count, len(columns), 0)]
+    packed = []
+    for number, (name, code) in enumerate(columns):
+        packing, data = packer.pack(number, _WAYS.get(name, _WAYS_OF_TYPES[code]), first)
+        deflated = zlib.compress(data, 1)
+        packed.append(deflated if len(deflated) < len(data) else bytes(data))
+        head.append(_COLUMN.pack(*packing, len(packed[-1])))
+    start = zlib.compress(b"".join(head), 1)
+    payload = b"".join((_HEAD_LENGTH.pack(len(start)), start, *packed))
+    return payload + bytes(_lacking(_unpacked(packer.count, len(columns)), len(payload)))
+
+
+def _lacking(unpacked: int, packed: int) -> int:
+    """Count the bytes without which so few would not be believed to hold so many."""
+    least = -(-unpacked // _MOST_RATIO) if unpacked > _MOST_UNPACKED else 0
+    return max(0, least - packed)
+
+
+def head_of(payload: bytes) -> memoryview:
+    """Give what a head is deflated to. ValueError if it is cut."""
+    (length,) = _HEAD_LENGTH.unpack_from(payload)
+    head = memoryview(payload)[_HEAD_LENGTH.size : _HEAD_LENGTH.size + length]
+    if len(head) != length:
+        message = "the head is cut"
+        raise ValueError(message)
+    return head
+
+
+def read_columns(described: memoryview, payload: bytes) -> Packed:
+    """Read what comes after the facts of a head. ValueError if that is no description of the payload."""
+    rows, count, _ = _ROWS.unpack_from(described)
+    entries = described[_ROWS.size :]
+    if len(entries) != count * _COLUMN.size:
+        message = "columns without a description"
+        raise ValueError(message)
+    if _unpacked(rows, count) > most_unpacked(len(payload)):
+        message = f"{rows:,} rows in {len(payload):,} bytes: more than any recording holds"
+        raise ValueError(message)
+    data, start, columns = memoryview(payload), _HEAD_LENGTH.size + len(head_of(payload)), []
+    for *packing, length in _COLUMN.iter_unpack(entries):
+        columns.append(Column(Packing(*packing), start, length))
+        start += length
+    if start > len(data):
+        message = "columns are cut"
+        raise ValueError(message)
+    return Packed(data, rows, tuple(columns))
+
+
+def most_unpacked(packed: int) -> int:
+    """How many bytes of values a payload of so many may hold, before it is taken for an attack on memory."""
+    return max(_MOST_UNPACKED, _MOST_RATIO * packed)
+
+
+def _unpacked(rows: int, columns: int) -> int:
+    return 8 * rows * columns
