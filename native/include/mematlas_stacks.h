@@ -4,9 +4,10 @@
  * -EINVAL: it is none. */
 int mematlas_trie_check(const uint32_t *parents, uint64_t first, uint64_t count); /* of the nodes from `first` on */
 int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *ret_depths);
-/* Gives each node the one of least rank from it up to the root, the innermost of equals. */
-int mematlas_trie_least(const uint32_t *parents, const int32_t *ranks, uint64_t count,
-			uint32_t *ret_holders);
+/* Gives each node the word, of 2 or 4 bytes, of least rank from it up to below the root, the innermost of equals;
+ * the root has `room`. There are ranks of the words below `room`, and one of it, which none exceeds. */
+int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t bytes, uint64_t count,
+			const int32_t *ranks, uint32_t room, void *ret_words);
 /* Adds each node's sum to its parent's, children first; with `kept` only those of nodes where it is 0. */
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count, int64_t *sums);
 /* Numbers words in the order in which they are met; returns how many differ. -ENOSPC: more than `room`,
@@ -50,6 +51,10 @@ enum mematlas_column_type { MEMATLAS_COLUMN_WHOLE, MEMATLAS_COLUMN_DOUBLE };
 int mematlas_column_unpack(const struct mematlas_packing *packing, const uint8_t *packed, uint64_t length,
 			   uint64_t rows, const uint64_t *words, uint32_t type, uint32_t bytes,
 			   void *ret_column);
+/* Gives the odd rows of a column, ascending, and of each the value, of a column whose others are all 0. Errors
+ * as above, and -EINVAL if they are not, or the way is not bits or whole. */
+int mematlas_column_odd(const struct mematlas_packing *packing, const uint8_t *packed, uint64_t length,
+			uint64_t rows, uint32_t *ret_rows, uint64_t *ret_values);
 /* The order in which rows of `size` ascend by their first 8 bytes (two numbers of 32 bits), equal ones as
  * they are. Returns 0, and no order, if they do already; else 1. -ENOMEM. */
 int mematlas_rows_order(const uint8_t *rows, uint64_t count, uint32_t size, uint32_t *ret_order);
@@ -57,6 +62,18 @@ int mematlas_rows_order(const uint8_t *rows, uint64_t count, uint32_t size, uint
  * second, and so on. `bytes` has how many a value of each has. */
 void mematlas_rows_split(const uint8_t *rows, uint64_t count, const uint32_t *order, const uint8_t *bytes,
 			 uint32_t columns, uint8_t *ret_columns);
+
+/* Finds keys among others, both ascending and each once: where they are, UINT32_MAX where there is none.
+ * Returns how many were found. -EINVAL: not so ascending. */
+int64_t mematlas_keys_find(const int64_t *keys, uint64_t count, const int64_t *others, uint64_t length,
+			   uint32_t *ret_places);
+/* Adds figures up by numbers of 2 or 4 bytes, those of the rows named, or of all where `rows` is NULL. Figures
+ * are whole numbers of 1, 2 or 4 bytes, or, of 8, with a sign. -EINVAL: other widths, or a number not below `room`. */
+int mematlas_figures_add(const void *numbers, uint32_t number_bytes, uint64_t count, const uint32_t *rows,
+			 const void *figures, uint32_t figure_bytes, uint64_t length, uint64_t room, int64_t *sums);
+/* Lists rows by number, those of each in ascending order; `ret_starts` has room + 1 places. -EINVAL as above. */
+int mematlas_rows_group(const void *numbers, uint32_t number_bytes, uint64_t count, uint64_t room,
+			uint32_t *ret_starts, uint32_t *ret_rows);
 
 /* A trie that grows, of labels; node 0 is the root, children are numbered in the order in which they are met. */
 struct mematlas_tree;

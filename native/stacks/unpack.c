@@ -181,3 +181,26 @@ int mematlas_column_unpack(const struct mematlas_packing *packing, const uint8_t
 	}
 	return bytes < 8 && bits >> 8 * bytes ? -ERANGE : 0;
 }
+
+int mematlas_column_odd(const struct mematlas_packing *packing, const uint8_t *bytes_packed,
+			uint64_t length, uint64_t rows, uint32_t *ret_rows, uint64_t *values)
+{
+	int64_t size = mematlas_column_size(packing, rows);
+	struct packed packed = {packing, NULL, NULL, NULL, bytes_packed, NULL, rows, 0, 0, 0};
+
+	if (size < 0 || (uint64_t)size != length || packing->way > MEMATLAS_PACKING_WHOLE ||
+	    packing->width || packing->base)
+		return -EINVAL;
+	packed.above = packed.gaps + (uint64_t)packing->gap_width * packing->odd;
+	if (!find_next(&packed, 0))
+		return -EINVAL;
+	while (packed.next < rows) {
+		ret_rows[packed.odd] = (uint32_t)packed.next;
+		values[packed.odd] =
+			take(packed.above + packed.odd, packing->odd, packing->odd_width);
+		packed.odd++;
+		if (!find_next(&packed, packed.next + 1))
+			return -EINVAL;
+	}
+	return 0;
+}

@@ -66,6 +66,6 @@ def test_no_trie_is_refused() -> None:
     with pytest.raises(OSError, match="Invalid"):
         trie_depths(later)
     with pytest.raises(OSError, match="Invalid"):
-        trie_least(later, np.zeros(3, np.int32))
+        trie_least(later, np.zeros(3, np.uint32), np.zeros(2, np.int32))
     with pytest.raises(ValueError, match="figures"):
         trie_add_up(np.zeros(3, np.uint32), np.zeros(2, np.int64))

@@ -91,7 +91,7 @@ class _Keys:
         for process in table.processes():
             paths = table.paths[process]
             labels = [
-                [self.frame(frame) for frame in reversed(each)] for each in paths.frames_of_words()
+                [self.frame(frame) for frame in reversed(each)] for each in paths.frames_of_words
             ]
             numbers = self._tree.merge(0, paths.parents, paths.word_of, labels)
             rows = table.process == process
@@ -107,7 +107,7 @@ def _variance(recording: Recording, table: StackTable, by: str) -> Floats:
         found = np.zeros(len(table))
         for index, totals in recording.totals.items():
             rows = np.flatnonzero((table.process == index) & (table.kind != TOUCH_NUMBER))
-            keys = table.stack[rows] << 8 | table.kind[rows]
+            keys = table.keys(rows)
             name = _OF_TOTALS[by]
             found[rows] = figures.gather(totals.rows, keys, (name,))[name]
     elif by != "live":

@@ -33,11 +33,11 @@ def export_table(recording: Recording, report: Report) -> StackTable:
         rows = np.flatnonzero((table.process == process.index) & (table.kind != TOUCH_NUMBER))
         if not len(rows):
             continue
-        keys = table.stack[rows] << 8 | table.kind[rows]
+        keys = table.keys(rows)
         for name, column in _columns(recording, process, keys).items():
             extra[name][rows] = figures.rounded(column)
     return StackTable(
-        table.process, table.stack, table.kind, {**table.columns, **extra}, table.paths
+        table.process, table.stack, table.kind, table.columns.with_more(extra), table.paths
     )
 
 

@@ -12,6 +12,7 @@ from mematlas.analysis.ownership import LIBRARY, OWN, RUNTIME, owner, owning_fra
 from mematlas.analysis.table import Picked, StackTable
 from mematlas.model.recording import LIFETIMES
 from mematlas.model.report import METRICS
+from mematlas.native.figures import group_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -55,14 +56,13 @@ def lines(stacks: Iterable[StackFigures], by: str) -> list[Line]:
         return []
     which, frames = table.owners()
     count = len(frames)
-    sums = {name: _add(table.metric(name), which, count) for name in METRICS}
-    blocks = _add(table.columns["live_count"], which, count)
-    allocations = _add(table.columns["allocations"], which, count)
-    lifetimes = np.stack([_add(table.columns[name], which, count) for name in LIFETIMES], 1)
-    variances = np.bincount(which, table.columns["error_bytes"].astype(np.float64) ** 2, count)
-    narrow = which.astype(np.uint16) if count <= 1 << 16 else which  # sorted in linear time
-    order = np.argsort(narrow, kind="stable")
-    starts = np.searchsorted(which[order], np.arange(count + 1))
+    sums = {name: table.lean(name).add_up(which, count) for name in METRICS}
+    blocks = table.columns.lean("live_count").add_up(which, count)
+    allocations = table.columns.lean("allocations").add_up(which, count)
+    lifetimes = np.stack([table.columns.lean(name).add_up(which, count) for name in LIFETIMES], 1)
+    rows, errors = table.columns.lean("error_bytes").nonzero()
+    variances = np.bincount(which[rows], errors.astype(np.float64) ** 2, count)
+    starts, order = group_rows(which, count)
     first = order[starts[:-1]]  # lines that tie are listed as they first occur
     found = [
         Line(
@@ -77,9 +77,3 @@ def lines(stacks: Iterable[StackFigures], by: str) -> list[Line]:
         for number in np.argsort(first, kind="stable").tolist()
     ]
     return sorted(found, key=lambda line: -line.bytes[by])
-
-
-def _add(column: Numbers, which: Numbers, count: int) -> Numbers:
-    sums: Numbers = np.zeros(count, np.int64)
-    np.add.at(sums, which, column)
-    return sums

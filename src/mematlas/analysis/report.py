@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import shlex
+from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mematlas.analysis import figures, moments
+from mematlas.analysis.column import Column
 from mematlas.analysis.objects import find_object_types
 from mematlas.analysis.stacks import Stacks
 from mematlas.analysis.table import StackTable, make_table
@@ -91,7 +93,7 @@ def find_bad_frees(
     found = []
     for index in sorted(wanted & set(recording.totals)):
         rows = recording.totals[index].rows
-        bad = np.flatnonzero(rows["bad_frees"] > 0)
+        bad = np.flatnonzero(figures.column(rows, "bad_frees") > 0)
         if len(bad):
             stacks = paths.get(index) or Stacks.of(recording, index)
             found += [
@@ -181,7 +183,8 @@ def _table(
     tables = [rows for rows in (totals, held) if rows is not None]
     if not tables or only == "touched":
         return
-    at = figures.distinct(*(figures.keys(rows)[figures.owns(rows)] for rows in tables))
+    keyed = {id(rows): figures.Keyed(rows) for rows in tables}
+    at = figures.distinct(*(each.owning for each in keyed.values()))
     names = [name for name in _RESIDENCY if held is not None and name in (held.dtype.names or ())]
     groups: tuple[tuple[Rows | None, tuple[str, ...]], ...] = (
         (held, (*_SNAPSHOT, *names)),
@@ -190,19 +193,34 @@ def _table(
         (more["pins"], ("pinned_bytes",)),
         (more["cold"], ("cold_bytes",)),
     )
-    kept = np.full(len(at), only is None)
-    columns: dict[str, NDArray[np.int64]] = {}
-    for rows, group in groups:
-        for name, column in figures.gather(rows, at, group).items():
-            title = _TITLES.get(name, name)
-            if title == f"{only}_bytes":
-                kept = column > 0
-            columns[title] = figures.rounded(
-                np.sqrt(np.maximum(column, 0)) if title == "error_bytes" else column
-            )
     if only:
-        at, columns = at[kept], {title: column[kept] for title, column in columns.items()}
+        at = _with_some(at, groups, only)
+    columns = {
+        _TITLES.get(name, name): partial(_figure, joined, name)
+        for rows, group in groups
+        for joined in [figures.Join(keyed.get(id(rows), rows), at)]
+        for name in group
+    }
     yield make_table(process, at, columns, stacks)
+
+
+def _figure(joined: figures.Join, name: str) -> Column:
+    few = joined.few(name)
+    if few is not None and (name != "live_variance" or not few.any()):
+        return few
+    column = joined.column(name)
+    return Column.of(np.sqrt(np.maximum(column, 0)) if name == "live_variance" else column)
+
+
+def _with_some(
+    at: figures.Numbers, groups: Sequence[tuple[Rows | None, tuple[str, ...]]], only: str
+) -> figures.Numbers:
+    """Keep the keys that have any of a metric."""
+    for rows, group in groups:
+        for name in group:
+            if _TITLES.get(name, name) == f"{only}_bytes":
+                return at[figures.Join(rows, at).column(name) > 0]
+    return at[:0]
 
 
 def make_line(process: Process, recording: Recording) -> ProcessLine:

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, overload
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mematlas.analysis import figures
+from mematlas.analysis.column import Column
 from mematlas.analysis.stacks import Stacks
 from mematlas.model.recording import KIND_BY_NUMBER, LIFETIMES, NODE_DTYPE
 from mematlas.model.report import StackFigures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from numpy.typing import NDArray
+    from collections.abc import Iterable, Iterator
 
     from mematlas.model.recording import Frame
 
     Numbers = NDArray[np.int64]
+    Whole = NDArray[Any]  # whole numbers of any width
 
 TOUCH = "touch"
 TOUCH_NUMBER = 255
@@ -30,26 +31,70 @@ COLUMNS = (
     *("churn_bytes", "pinned_bytes", "cold_bytes", *LIFETIMES),
 )
 """The figures of a stack, as StackFigures names them."""
+_BATCH = 4096  # stacks whose figures are looked up together
+
+
+Figures = NDArray[Any] | Column | Callable[[], Column]
+"""A column, or what makes it when it is first asked for."""
+
+
+class Columns(Mapping[str, "Numbers"]):
+    """Figures by name, kept in little memory; what is asked for by name takes eight bytes a row."""
+
+    __slots__ = ("_kept", "_length", "_made")
+
+    def __init__(
+        self, length: int, figures: Mapping[str, Figures], kept: NDArray[np.uint32] | None = None
+    ) -> None:
+        """Take columns; those of COLUMNS not given are 0. `kept`: of what is made, only these rows."""
+        self._length = length
+        self._kept = kept
+        self._made = dict(figures)
+
+    def __getitem__(self, name: str) -> Numbers:
+        """Give a column as whole numbers."""
+        return self.lean(name).whole()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*COLUMNS, *self._made)))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def with_more(self, figures: Mapping[str, Figures]) -> Columns:
+        """Give these columns and others, of as many rows, beside them."""
+        return Columns(self._length, {**{name: self.lean(name) for name in self}, **figures})
+
+    def lean(self, name: str) -> Column:
+        """Give a column as it is kept."""
+        made = self._made.get(name, Column.zeros(self._length))
+        if isinstance(made, Column):
+            return made
+        found = Column.of(made) if isinstance(made, np.ndarray) else made()
+        if self._kept is not None:
+            found = found.only(self._kept)
+        self._made[name] = found
+        return found
 
 
 class StackTable(Sequence[StackFigures]):
     """Rows of (process, stack, kind) and their figures, in columns of equal length."""
 
-    __slots__ = ("_ranks", "columns", "given", "kind", "paths", "process", "stack")
+    __slots__ = ("_ranks", "columns", "kind", "paths", "process", "stack")
 
     def __init__(
         self,
-        process: Numbers,
-        stack: Numbers,
-        kind: Numbers,
-        columns: Mapping[str, Numbers],
+        process: Whole | int,
+        stack: Whole,
+        kind: Whole,
+        columns: Mapping[str, Figures],
         paths: Mapping[int, Stacks],
     ) -> None:
         """Take columns; those of COLUMNS not given are 0. `paths` are the tries of the processes."""
+        if isinstance(process, int):
+            process = np.broadcast_to(np.int64(process), len(stack))
         self.process, self.stack, self.kind = process, stack, kind
-        nothing = np.zeros(len(stack), np.int64)
-        self.given = frozenset(columns)
-        self.columns = {**dict.fromkeys(COLUMNS, nothing), **columns}
+        self.columns = columns if isinstance(columns, Columns) else Columns(len(stack), columns)
         self.paths = dict(paths)
         self._ranks: dict[int, int] = {}
 
@@ -60,24 +105,22 @@ class StackTable(Sequence[StackFigures]):
 
     @classmethod
     def joined(cls, tables: Sequence[StackTable]) -> StackTable:
-        """Put tables one after the other. They are used up: all columns twice take much memory."""
+        """Put tables one after the other."""
         if len(tables) == 1:
             return tables[0]
-        nothing = np.zeros(0, np.int64)
-        paths: dict[int, Stacks] = {}
-        given: set[str] = set()
-        for table in tables:
-            paths |= table.paths
-            given |= table.given
+        nothing = np.zeros(0, np.uint8)
+        processes = {number for table in tables for number in table.processes()}
         return cls(
-            np.concatenate([nothing, *(each.process for each in tables)]),
+            processes.pop()
+            if len(processes) == 1
+            else np.concatenate([nothing, *(each.process for each in tables)]),
             np.concatenate([nothing, *(each.stack for each in tables)]),
             np.concatenate([nothing, *(each.kind for each in tables)]),
             {
-                name: np.concatenate([nothing, *(each.columns.pop(name) for each in tables)])
-                for name in sorted(given)
+                name: Column.joined([each.columns.lean(name) for each in tables])
+                for name in COLUMNS
             },
-            paths,
+            {number: paths for table in tables for number, paths in table.paths.items()},
         )
 
     def __len__(self) -> int:
@@ -91,49 +134,72 @@ class StackTable(Sequence[StackFigures]):
         """Give one stack, or a part of the table."""
         if isinstance(index, slice):
             return Picked(self, np.arange(len(self))[index])
-        process, stack = int(self.process[index]), int(self.stack[index])
-        return StackFigures(
-            self.paths[process].frames(stack),
-            self.kind_name(index),
-            process,
-            **{name: int(self.columns[name][index]) for name in COLUMNS},
-        )
+        return next(self.at(np.array([index])))
 
     def __iter__(self) -> Iterator[StackFigures]:
-        for index in range(len(self)):
-            yield self[index]
+        return self.at(np.arange(len(self)))
+
+    def at(self, rows: Whole) -> Iterator[StackFigures]:
+        """Give the stacks of some rows."""
+        for start in range(0, len(rows), _BATCH):
+            some = rows[start : start + _BATCH]
+            columns = [self.columns.lean(name).at(some).tolist() for name in COLUMNS]
+            processes, stacks = self.process[some].tolist(), self.stack[some].tolist()
+            for row, process, stack, *values in zip(some.tolist(), processes, stacks, *columns, strict=True):
+                frames = self.paths[process].frames(stack)
+                figures = dict(zip(COLUMNS, values, strict=True))
+                yield StackFigures(frames, self.kind_name(row), process, **figures)
 
     def kind_name(self, index: int) -> str:
         """Kind of one row."""
         number = int(self.kind[index])
         return TOUCH if number == TOUCH_NUMBER else str(KIND_BY_NUMBER.get(number, "unknown"))
 
+    def keys(self, rows: Whole) -> Numbers:
+        """Keys of some rows, as of `figures.keys`."""
+        keys: Numbers = self.stack[rows].astype(np.int64) << 8 | self.kind[rows]
+        return keys
+
     def metric(self, name: str) -> Numbers:
         """Column of one of METRICS."""
         return self.columns[f"{name}_bytes"]
 
+    def lean(self, name: str) -> Column:
+        """The same as it is kept."""
+        return self.columns.lean(f"{name}_bytes")
+
     def processes(self) -> list[int]:
         """Give the indices of the processes that have stacks here."""
+        if not any(self.process.strides):  # all of one
+            return self.process[:1].tolist()
         found: list[int] = np.unique(self.process).tolist()
         return found
 
     def ranked(self, by: str) -> Picked:
         """All stacks, those with most of a metric first."""
-        return Picked(self, np.argsort(-self.metric(by), kind="stable"))
+        return self.first(by, len(self))
+
+    def first(self, by: str, most: int) -> Picked:
+        """The first so many of these."""
+        return Picked(self, self.lean(by).largest(most))
 
     def where(self, rows: NDArray[np.bool_]) -> Picked:
         """Give the stacks a mask picks."""
         return Picked(self, np.flatnonzero(rows))
 
-    def owners(self) -> tuple[Numbers, list[Frame | None]]:
-        """Give each row's owning frame as a number, and the frames as they first occur."""
+    def owners(self) -> tuple[Whole, list[Frame | None]]:
+        """Give each row's owning frame as a number, of 2 or 4 bytes, and the frames as they first occur."""
+        processes = self.processes()
         numbers: dict[Frame | None, int] = {}
-        found = np.zeros(len(self), np.int64)
-        for process in self.processes():
-            rows = np.flatnonzero(self.process == process)
+        found = np.zeros(len(self) if len(processes) > 1 else 0, np.uint32)
+        for process in processes:
+            rows = slice(None) if len(processes) == 1 else np.flatnonzero(self.process == process)
             which, frames = self.paths[process].owners_of(self.stack[rows], self._ranks)
-            shared = [numbers.setdefault(each, len(numbers)) for each in frames]
-            found[rows] = np.array(shared, np.int64)[which]
+            shared = np.array([numbers.setdefault(each, len(numbers)) for each in frames], np.uint32)
+            if len(processes) == 1:
+                found = which if len(numbers) == len(frames) else shared[which]
+            else:
+                found[rows] = shared[which]
         return found, list(numbers)
 
 
@@ -142,7 +208,7 @@ class Picked(Sequence[StackFigures]):
 
     __slots__ = ("rows", "table")
 
-    def __init__(self, table: StackTable, rows: Numbers) -> None:
+    def __init__(self, table: StackTable, rows: Whole) -> None:
         """Look at these rows of a table."""
         self.table, self.rows = table, rows
 
@@ -160,16 +226,15 @@ class Picked(Sequence[StackFigures]):
         return self.table[int(self.rows[index])]
 
     def __iter__(self) -> Iterator[StackFigures]:
-        for row in self.rows.tolist():
-            yield self.table[row]
+        return self.table.at(self.rows)
 
     def sum(self, by: str) -> int:
         """Add up a metric."""
-        return int(self.table.metric(by)[self.rows].sum())
+        return int(self.table.lean(by).at(self.rows).sum())
 
     def heaviest(self, by: str) -> StackFigures:
         """Return the stack that has most of a metric."""
-        return self[int(np.argmax(self.table.metric(by)[self.rows]))]
+        return self[int(np.argmax(self.table.lean(by).at(self.rows)))]
 
 
 def _from_figures(stacks: Sequence[StackFigures]) -> StackTable:
@@ -204,32 +269,31 @@ def _grow(
 
 
 def make_table(
-    process: int, keys: Numbers, columns: dict[str, Numbers], paths: Stacks
+    process: int, keys: Numbers, columns: Mapping[str, Figures], paths: Stacks
 ) -> StackTable:
-    """Give the rows of one process that have any figure. The columns are used up."""
-    some = np.zeros(len(keys), bool)
-    for column in columns.values():
-        some |= column != 0
-    kept = slice(None) if some.all() else np.flatnonzero(some)
-    keys = keys[kept]
-    some_of = {}
-    for name in list(columns):  # one by one: all of them twice is the most that is in memory
-        column = columns.pop(name)
-        if column.any():
-            some_of[name] = column[kept]
-    number = np.full(len(keys), process, np.int64)
-    return StackTable(number, keys >> 8, keys & 0xFF, some_of, {process: paths})
+    """Give the rows of one process that have any figure, with the columns made when they are asked for."""
+    whole = Columns(len(keys), columns)
+    kept = _some(len(keys), whole, sorted(columns, key=lambda name: name != "allocations"))
+    if kept is not None:
+        keys = keys[kept]
+        whole = Columns(len(keys), {name: partial(whole.lean, name) for name in columns}, kept)
+    stacks, kinds = (keys >> 8).astype(np.uint32), (keys & 0xFF).astype(np.uint8)
+    return StackTable(process, stacks, kinds, whole, {process: paths})
+
+
+def _some(length: int, columns: Columns, names: Iterable[str]) -> NDArray[np.uint32] | None:
+    """Find the rows that have any figure; None: all. Where one column tells, the others are not made."""
+    some = np.zeros(length, bool)
+    for name in names:
+        some[columns.lean(name).nonzero()[0]] = True
+        if some.all():
+            return None
+    return np.flatnonzero(some).astype(np.uint32)
 
 
 def touch_rows(
     process: int, stacks: NDArray[np.uint32], touched: NDArray[np.float64], paths: Stacks
 ) -> StackTable:
     """Give rows of what stacks were first to touch."""
-    nodes = stacks.astype(np.int64)
-    return StackTable(
-        np.full(len(nodes), process, np.int64),
-        nodes,
-        np.full(len(nodes), TOUCH_NUMBER, np.int64),
-        {"touched_bytes": figures.rounded(touched)},
-        {process: paths},
-    )
+    kinds = np.full(len(stacks), TOUCH_NUMBER, np.uint8)
+    return StackTable(process, stacks, kinds, {"touched_bytes": touched}, {process: paths})

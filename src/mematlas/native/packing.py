@@ -45,6 +45,10 @@ class Packing(NamedTuple):
             raise ValueError(message)
         return size
 
+    def is_sparse(self) -> bool:
+        """Tell if it is a column of numbers that are 0 but in odd rows."""
+        return self.way == Way.WHOLE and not self.width and not self.base
+
     def narrowest(self, *, doubles: bool) -> int:
         """Bytes of the narrowest whole numbers that hold every value, 1 to 8; 0 if they are no such."""
         if self.way != (Way.WHOLE if doubles else Way.BITS):
@@ -94,6 +98,26 @@ class ColumnPacker:
         )
         packing = Packing(*(getattr(made, name) for name in Packing._fields))
         return packing, memoryview(self._room)[:taken]
+
+
+def unpack_odd(
+    packing: Packing, packed: bytes | memoryview, rows: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
+    """Give those of so many rows whose values are not 0, ascending, and the values.
+
+    ValueError: it is malformed, or not a column of few such rows.
+    """
+    import numpy as np
+
+    found, values = np.empty(packing.odd, np.uint32), np.empty(packing.odd, np.uint64)
+    data = ffi.from_buffer("uint8_t[]", packed)
+    if lib.mematlas_column_odd(
+        *(_made(packing), data, len(data), rows),
+        *(ffi.from_buffer("uint32_t[]", found), ffi.from_buffer("uint64_t[]", values)),
+    ):
+        message = "a column is malformed"
+        raise ValueError(message)
+    return found, values
 
 
 def unpack_column(

@@ -51,15 +51,27 @@ def trie_depths(parents: Indices) -> Indices:
     return depths
 
 
-def trie_least(parents: Indices, ranks: NDArray[np.int32]) -> Indices:
-    """Each node's node of least rank from it up to the root, the innermost of equals. OSError as above."""
+def trie_least(
+    parents: Indices, words: NDArray[Any], ranks: NDArray[np.int32]
+) -> NDArray[Any]:
+    """Each node's word of least rank from it up to below the root, the innermost of equals.
+
+    The last rank is that of none, which the root has; no other exceeds it. OSError as above, or for a
+    word without a rank.
+    """
     import numpy as np
 
-    _same_length(parents, ranks)
-    holders = np.empty(len(parents), np.uint32)
+    _same_length(parents, words)
+    least = np.empty(len(parents), words.dtype)
     ranked = _pointer(ranks, "<i4", "int32_t[]")
-    check(lib.mematlas_trie_least(_parents(parents), ranked, len(parents), _parents(holders)))
-    return holders
+    held, given = (ffi.from_buffer("char[]", np.ascontiguousarray(each)) for each in (words, least))
+    check(
+        lib.mematlas_trie_least(
+            *(_parents(parents), ffi.cast("void *", held), words.dtype.itemsize, len(parents)),
+            *(ranked, len(ranks) - 1, ffi.cast("void *", given)),
+        )
+    )
+    return least
 
 
 def trie_add_up(
@@ -126,7 +138,7 @@ class LabelTree:
         return check(lib.mematlas_tree_child(self._tree, parent, label))
 
     def merge(
-        self, under: int, parents: Indices, words: Indices, labels: Sequence[Sequence[int]]
+        self, under: int, parents: Indices, words: NDArray[Any], labels: Sequence[Sequence[int]]
     ) -> Indices:
         """Add a trie below a node, and give what its nodes have become.
 
@@ -135,6 +147,7 @@ class LabelTree:
         import numpy as np
 
         _same_length(parents, words)
+        words = np.ascontiguousarray(words, np.uint32)
         if not 0 <= under < len(self) or (len(words) and int(words.max()) >= len(labels)):
             message = "a trie below no node, or of no labels"
             raise ValueError(message)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
+from mematlas.native.trie import check_parents
 from mematlas.recording.columns import ColumnRows
 
 if TYPE_CHECKING:
@@ -86,5 +87,7 @@ def check_column(room: int, name: str, column: NDArray[Any]) -> None:
         raise ValueError(message)
 
 
-def check_node(_name: str, _column: NDArray[Any]) -> None:
-    """Find nothing wrong: parents were looked at when they were read, and a word may be any."""
+def check_node(name: str, column: NDArray[Any]) -> None:
+    """Raise ValueError if a node comes before its parent; a word may be any."""
+    if name == "parent":
+        check_parents(column)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 import numpy as np
 
 from mematlas.errors import MematlasError
-from mematlas.native.packing import Way, unpack_column
+from mematlas.native.packing import Way, unpack_column, unpack_odd
 from mematlas.native.trie import join_column, number_words
 from mematlas.recording import format as atlas
 from mematlas.recording.format import Turned
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Words = NDArray[np.uint64]
 
 T = TypeVar("T")
-_NARROW = 1 << 16  # so many words have numbers of two bytes
+_NARROW = (1 << 16) - 1  # so many words, and none, have numbers of two bytes
 
 
 class ColumnRows:
@@ -90,6 +90,23 @@ class ColumnRows:
         if not widths or not all(widths):
             return self._column(name, self.dtype[name])
         return self._column(name, np.dtype(f"<u{max(widths)}"))
+
+    def sparse(self, name: str) -> tuple[NDArray[np.uint32], NDArray[Any]] | None:
+        """Give the rows where a column is not 0, and its values there; None where that is not quicker."""
+        if len(self._parts) != 1 or not isinstance(part := self._parts[0], Packed):
+            return None
+        place = self._place(name)
+        packing = part.columns[place].packing
+        if self.dtype[name].kind != "f" or not packing.is_sparse():
+            return None
+
+        def make() -> tuple[NDArray[np.uint32], NDArray[Any]]:
+            rows, values = unpack_odd(packing, part.inflate(place), part.rows)
+            if self._check:
+                self._check(name, values)
+            return rows, values
+
+        return self._made(name, make)
 
     def distinct(self, name: str, first: int) -> Words:
         """Give the words that a column has in the rows from `first` on, perhaps some more than once."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -84,7 +84,7 @@ class Names:
         for index, rows in recording.nodes.items():
             known = self._known.setdefault(index, {})
             modules, codes = recording.modules.get(index, []), recording.codes.get(index, [])
-            known.update(self._resolver.resolve(_used_words(rows), modules, codes, known))
+            known.update(self._resolver.resolve(used_words(rows), modules, codes, known))
             recording.frames.setdefault(index, {}).update(known)
 
 
@@ -94,7 +94,7 @@ def resolve_missing(recording: Recording) -> list[str]:
     for index, rows in recording.nodes.items():
         frames = recording.frames.setdefault(index, {})
         missing = resolver.resolve(
-            _used_words(rows),
+            used_words(rows),
             recording.modules.get(index, []),
             recording.codes.get(index, []),
             frames,
@@ -103,8 +103,10 @@ def resolve_missing(recording: Recording) -> list[str]:
     return resolver.notes
 
 
-def _used_words(nodes: Rows) -> Words:
-    words: Words = nodes["word"][1:]
+def used_words(nodes: Rows) -> Words:
+    """Give the words of all nodes but the root, perhaps some more than once."""
+    packed: Any = nodes
+    words: Words = packed.distinct("word", 1) if hasattr(packed, "distinct") else nodes["word"][1:]
     return words
 
 

@@ -36,12 +36,12 @@ def open_recording(path: str, command: Sequence[str], settings: Settings) -> Wri
 def write_names(writer: Writer, path: str) -> Recording:
     """Resolve names while the files they come from are as they were, end the file, and read it back."""
     from mematlas.recording import read
-    from mematlas.recording.frames import Resolver
+    from mematlas.recording.frames import Resolver, used_words
 
     recording, resolver = read(path), Resolver()
     for index, nodes in recording.nodes.items():
         frames = resolver.resolve(
-            nodes["word"][1:], recording.modules.get(index, []), recording.codes.get(index, [])
+            used_words(nodes), recording.modules.get(index, []), recording.codes.get(index, [])
         )
         writer.frames(index, frames)
         recording.frames[index] = frames

@@ -43,7 +43,8 @@ def schema(command: str) -> dict[str, Any]:
 
 def render_report(report: Report, *, by: str, top: int | None = None) -> Iterator[str]:
     """Write the report, its stacks ranked by a metric and cut to the first `top`."""
-    ranked = StackTable.of(report.stacks).ranked(by)
+    table = StackTable.of(report.stacks)
+    ranked = table.first(by, len(table) if top is None else top)
     unknown = {f"{metric}_bytes" for metric in METRICS if report.why_unknown(metric)}
     yield from _answer(
         "report",
@@ -66,10 +67,10 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "heaps": report.heaps and [asdict(each) for each in report.heaps],
             "objects": report.objects and [asdict(each) for each in report.objects],
             "by": by,
-            "stacks_total": len(ranked),
-            "rest": _rest(ranked[len(ranked) if top is None else top :], unknown),
+            "stacks_total": len(table),
+            "rest": _rest(table, ranked, unknown),
         },
-        {"stacks": _Items(ranked[:top], FrameTexts(), unknown)},
+        {"stacks": _Items(ranked, FrameTexts(), unknown)},
     )
 
 
@@ -95,9 +96,9 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
 
 def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
     """Write what a part of a run left behind, the first `top` stacks of it."""
-    ranked = StackTable.of(window.stacks).ranked("live")
+    table = StackTable.of(window.stacks)
+    shown = table.first("live", len(table) if top is None else top)
     facts = ("command", "started", "complete", "start_s", "end_s", "to_the_end", "cell_s")
-    shown = ranked[:top]
     yield from _answer(
         "window",
         {
@@ -106,7 +107,7 @@ def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
             **{name: getattr(window, name) for name in ("bytes", "count", "error_bytes")},
             "rss_bytes": list(window.rss_bytes),
             "notes": list(window.notes),
-            "stacks_total": len(ranked),
+            "stacks_total": len(table),
             "rest_bytes": window.bytes - shown.sum("live"),
         },
         {"stacks": _Items(map(WindowStack.of, shown), FrameTexts())},
@@ -200,10 +201,10 @@ def _process(process: ProcessLine) -> dict[str, Any]:
     return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
 
 
-def _rest(stacks: Picked, unknown: Collection[str]) -> dict[str, int | None]:
+def _rest(table: StackTable, shown: Picked, unknown: Collection[str]) -> dict[str, int | None]:
     """Add up the stacks that are not listed, so that no sum is lost."""
-    sums = {f"{name}_bytes": stacks.sum(name) for name in METRICS}
-    return {"stacks": len(stacks), **sums, **dict.fromkeys(unknown)}
+    sums = {f"{name}_bytes": table.lean(name).sum() - shown.sum(name) for name in METRICS}
+    return {"stacks": len(table) - len(shown), **sums, **dict.fromkeys(unknown)}
 
 
 def _first_touch(touch: FirstTouch | None) -> dict[str, Any] | None:

@@ -60,7 +60,7 @@ class _Texts:
         processes = self._table.process[rows]
         for process in np.unique(processes).tolist():
             paths, mine = self._table.paths[process], np.flatnonzero(processes == process)
-            words = paths.frames_of_words()
+            words = paths.frames_of_words
             labels = [[self._number(self._of(frame)) for frame in reversed(each)] for each in words]
             top = 0
             if process in self._roots:

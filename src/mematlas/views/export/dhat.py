@@ -53,7 +53,7 @@ def render(source: Source) -> Iterator[bytes]:
     }
     yield json.dumps(facts, ensure_ascii=False)[:-1].encode() + b', "pps": [\n'
     numbers, separator = Numbers(first=1), b""
-    for point in _points(source, numbers, np.flatnonzero(table.columns["allocations"])):
+    for point in _points(source, numbers, table.columns.lean("allocations").nonzero()[0]):
         yield separator + json.dumps(point, separators=(",", ":")).encode()
         separator = b",\n"
     texts = ["[root]", *(_text(number, frame) for number, frame in enumerate(numbers, 1))]
@@ -67,7 +67,7 @@ def _points(
     """Give one point a list of frames: DHAT knows no kinds of memory, and takes no list twice."""
     table, roots = source.table, source.roots()
     sums: dict[tuple[int, ...], list[int]] = {}
-    columns = [table.columns[name][rows].tolist() for name in _COLUMNS.values()]
+    columns = [table.columns.lean(name).at(rows).tolist() for name in _COLUMNS.values()]
     places = zip(table.process[rows].tolist(), table.stack[rows].tolist(), strict=True)
     for (process, stack), figures in zip(places, zip(*columns, strict=True), strict=True):
         path: list[Frame | str] = [*table.paths[process].frames(stack)]

@@ -113,7 +113,7 @@ class _Profile:
         kinds = {kind: self._label("kind", kind) for kind in self._kinds(rows)}
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
-            figures = np.stack([table.columns[name][some] for _, _, name in self._types], axis=1)
+            figures = np.stack([table.columns.lean(name).at(some) for _, _, name in self._types], axis=1)
             every = np.full(len(some), len(self._types))
             packed = _packed(figures.ravel().view(np.uint64), every)
             paths_of = _packed(*_paths(paths, table.stack[some], first))
@@ -136,7 +136,7 @@ class _Profile:
         self, process: int, paths: Stacks, stacks: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], Iterator[bytes]]:
         """Give each node's location, and the messages that tell them."""
-        frames, words, which = paths.frames_of_words(), paths.words, paths.word_of
+        frames, words, which = paths.frames_of_words, paths.words, paths.word_of
         numbers = np.zeros(len(frames), np.int64)
         wanted = np.unique(which[1:])
         numbers[wanted] = self._locations + 1 + np.arange(len(wanted))

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mematlas.analysis.export import EXTRA
 from mematlas.analysis.lines import lines
 from mematlas.analysis.table import COLUMNS
@@ -21,6 +19,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 TABLES = ("stacks", "lines", "timeline")
+_BATCH = 4096  # rows whose figures are looked up together
 _TIMELINE = (*("rss_bytes", "live_bytes", "swap_bytes", "minor_faults", "major_faults"),)
 _OWNER = {"function": str, "file": str, "line": int}
 COLUMNS_OF: dict[str, dict[str, type]] = {
@@ -54,21 +53,25 @@ def _stacks(source: Source) -> Iterator[Row]:
     texts: dict[int, tuple[Frame, str]] = {}
     names = (*COLUMNS, *EXTRA)
     which, owners = table.owners()
-    for row in np.argsort(-table.metric(source.by), kind="stable").tolist():
-        process = int(table.process[row])
-        frames = table.paths[process].frames(int(table.stack[row]))
-        for frame in frames:
-            if id(frame) not in texts:
-                texts[id(frame)] = (frame, frame_text(frame))
-        yield {
-            "process": process,
-            "pid": pids.get(process),
-            "kind": table.kind_name(row),
-            **_owner(owners[which[row]]),
-            **{name: int(table.columns[name][row]) for name in names},
-            **unknown,
-            "frames": [texts[id(frame)][1] for frame in frames],
-        }
+    order = table.ranked(source.by).rows
+    for start in range(0, len(order), _BATCH):
+        rows = order[start : start + _BATCH]
+        columns = [table.columns.lean(name).at(rows).tolist() for name in names]
+        for row, *values in zip(rows.tolist(), *columns, strict=True):
+            process = int(table.process[row])
+            frames = table.paths[process].frames(int(table.stack[row]))
+            for frame in frames:
+                if id(frame) not in texts:
+                    texts[id(frame)] = (frame, frame_text(frame))
+            yield {
+                "process": process,
+                "pid": pids.get(process),
+                "kind": table.kind_name(row),
+                **_owner(owners[which[row]]),
+                **dict(zip(names, values, strict=True)),
+                **unknown,
+                "frames": [texts[id(frame)][1] for frame in frames],
+            }
 
 
 def _lines(source: Source) -> Iterator[Row]:

@@ -82,7 +82,7 @@ class Grown:
         kept, own, unseen = _fold_process(source, process, totals, fold)
         root = source.roots.get(process)
         place = 0 if root is None else self._tree.child(0, self._number(root))
-        words, frames = paths.word_of[kept], paths.frames_of_words()
+        words, frames = paths.word_of[kept], paths.frames_of_words
         numbers = [
             [self._number(self._same(frame)) for frame in reversed(frames[word])] if some else []
             for word, some in enumerate(np.bincount(words, minlength=len(frames)).tolist())
