@@ -43,7 +43,11 @@ class Column:
 
     @classmethod
     def few(cls, length: int, rows: NDArray[np.uint32], values: NDArray[Any]) -> Self:
-        """Make a column that is 0 but in these rows, which ascend."""
+        """Make a column that is 0 but in these rows, which ascend; of values as of `of`."""
+        if values.dtype.kind == "f":
+            values = np.rint(values)
+        if not values.all():
+            rows, values = rows[values != 0], values[values != 0]
         return cls(length, _narrow(values), rows)
 
     @classmethod
@@ -73,6 +77,11 @@ class Column:
 
     def __len__(self) -> int:
         return self._length
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes it takes."""
+        return self._values.nbytes + (0 if self._rows is None else self._rows.nbytes)
 
     def any(self) -> bool:
         """Tell if any value is not 0."""

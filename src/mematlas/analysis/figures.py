@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 OWNING = (Kind.MALLOC, Kind.MMAP, Kind.PYOBJECT)
 """Kinds that are allocations; an arena holds blocks that count themselves, a file is no memory."""
 
+_FEW = 4  # of so many keys at most one has a row where it pays to tell of these alone
 _OWNING = [number for number, kind in KIND_BY_NUMBER.items() if kind in OWNING]
 
 
@@ -143,21 +144,31 @@ class Join:
         spread[where] = found
         return spread
 
-    def few(self, name: str) -> Column | None:
-        """Give the same where it is packed as the few that are not 0, which is quicker; else None."""
+    def few(self, name: str) -> tuple[NDArray[np.uint32], NDArray[Any]] | None:
+        """Give the same as places of some keys, ascending, and their figures; None where that is not less."""
         if self._rows is None:
-            return Column.zeros(self._count)
-        packed: Any = self._rows
-        found = packed.sparse(name) if self._once and hasattr(packed, "sparse") else None
-        if found is None:
+            return np.zeros(0, np.uint32), np.zeros(0, np.uint8)
+        if not self._once:
             return None
+        packed: Any = self._rows
+        found = packed.sparse(name) if hasattr(packed, "sparse") else None
+        if found is None:
+            return self._few_rows(name)
         rows, values = found
         if self._where is not None:
             rows = self._where[rows]
             if self._hit is not None:
                 kept = rows != ABSENT
                 rows, values = rows[kept], values[kept]
-        return Column.few(self._count, rows, values)
+        return rows, values
+
+    def _few_rows(self, name: str) -> tuple[NDArray[np.uint32], NDArray[Any]] | None:
+        if self._rows is None or self._where is None or _FEW * len(self._where) > self._count:
+            return None
+        values = np.nan_to_num(column(self._rows, name))
+        if self._hit is None:
+            return self._where, values
+        return self._where[self._hit], values[self._hit]
 
 
 def gather(rows: Rows | None, at: Numbers, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:

@@ -44,8 +44,8 @@ class Line:
         """One standard error of the live bytes; 0 where they are exact."""
         return round(math.sqrt(self.variance))
 
-    def heaviest(self, by: str) -> StackFigures:
-        """Return the stack that has most of this metric."""
+    def heaviest(self, by: str) -> tuple[Frame, ...]:
+        """Give the frames of the stack that has most of this metric."""
         return self.stacks.heaviest(by)
 
 

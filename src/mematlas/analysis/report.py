@@ -196,7 +196,7 @@ def _table(
     if only:
         at = _with_some(at, groups, only)
     columns = {
-        _TITLES.get(name, name): partial(_figure, joined, name)
+        _TITLES.get(name, name): partial(_figure, joined, name, len(at))
         for rows, group in groups
         for joined in [figures.Join(keyed.get(id(rows), rows), at)]
         for name in group
@@ -204,12 +204,17 @@ def _table(
     yield make_table(process, at, columns, stacks)
 
 
-def _figure(joined: figures.Join, name: str) -> Column:
+def _figure(joined: figures.Join, name: str, count: int) -> Column:
     few = joined.few(name)
-    if few is not None and (name != "live_variance" or not few.any()):
-        return few
+    if few is not None:
+        return Column.few(count, few[0], _errors(few[1]) if name == "live_variance" else few[1])
     column = joined.column(name)
-    return Column.of(np.sqrt(np.maximum(column, 0)) if name == "live_variance" else column)
+    return Column.of(_errors(column) if name == "live_variance" else column)
+
+
+def _errors(variances: NDArray[Any]) -> NDArray[Any]:
+    errors: NDArray[Any] = np.sqrt(np.maximum(variances, 0))
+    return errors
 
 
 def _with_some(

@@ -31,6 +31,7 @@ COLUMNS = (
     *("churn_bytes", "pinned_bytes", "cold_bytes", *LIFETIMES),
 )
 """The figures of a stack, as StackFigures names them."""
+_MOST_KEPT = 24 << 20  # bytes of columns that have been made, and can be made again
 _BATCH = 4096  # stacks whose figures are looked up together
 
 
@@ -41,7 +42,7 @@ Figures = NDArray[Any] | Column | Callable[[], Column]
 class Columns(Mapping[str, "Numbers"]):
     """Figures by name, kept in little memory; what is asked for by name takes eight bytes a row."""
 
-    __slots__ = ("_kept", "_length", "_made")
+    __slots__ = ("_kept", "_length", "_made", "_source", "_sums")
 
     def __init__(
         self, length: int, figures: Mapping[str, Figures], kept: NDArray[np.uint32] | None = None
@@ -49,32 +50,54 @@ class Columns(Mapping[str, "Numbers"]):
         """Take columns; those of COLUMNS not given are 0. `kept`: of what is made, only these rows."""
         self._length = length
         self._kept = kept
-        self._made = dict(figures)
+        self._source = dict(figures)
+        self._made: dict[str, Column] = {}
+        self._sums: dict[str, int] = {}
 
     def __getitem__(self, name: str) -> Numbers:
         """Give a column as whole numbers."""
         return self.lean(name).whole()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys((*COLUMNS, *self._made)))
+        return iter(dict.fromkeys((*COLUMNS, *self._source)))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def with_more(self, figures: Mapping[str, Figures]) -> Columns:
         """Give these columns and others, of as many rows, beside them."""
-        return Columns(self._length, {**{name: self.lean(name) for name in self}, **figures})
+        return Columns(self._length, {**{name: partial(self.lean, name) for name in self}, **figures})
 
     def lean(self, name: str) -> Column:
-        """Give a column as it is kept."""
-        made = self._made.get(name, Column.zeros(self._length))
-        if isinstance(made, Column):
-            return made
-        found = Column.of(made) if isinstance(made, np.ndarray) else made()
-        if self._kept is not None:
-            found = found.only(self._kept)
+        """Give a column as it is kept; of those of a long table the last ones made are."""
+        found = self._made.pop(name, None) or self._make(name)
         self._made[name] = found
+        while len(self._made) > 1 and sum(each.nbytes for each in self._made.values()) > _MOST_KEPT:
+            del self._made[next(iter(self._made))]
         return found
+
+    def sum(self, name: str) -> int:
+        """Add a column up."""
+        if name not in self._sums:
+            self.lean(name)
+        return self._sums[name]
+
+    def _make(self, name: str) -> Column:
+        source = self._source.get(name)
+        if source is None:
+            found = Column.zeros(self._length)
+        elif isinstance(source, np.ndarray):
+            found = Column.of(source)
+        else:
+            found = source if isinstance(source, Column) else source()
+        if source is not None and self._kept is not None:
+            found = found.only(self._kept)
+        self._sums[name] = found.sum()
+        return found
+
+
+def _joined(columns: Sequence[Columns], name: str) -> Column:
+    return Column.joined([each.lean(name) for each in columns])
 
 
 class StackTable(Sequence[StackFigures]):
@@ -117,7 +140,7 @@ class StackTable(Sequence[StackFigures]):
             np.concatenate([nothing, *(each.stack for each in tables)]),
             np.concatenate([nothing, *(each.kind for each in tables)]),
             {
-                name: Column.joined([each.columns.lean(name) for each in tables])
+                name: partial(_joined, [each.columns for each in tables], name)
                 for name in COLUMNS
             },
             {number: paths for table in tables for number, paths in table.paths.items()},
@@ -141,14 +164,25 @@ class StackTable(Sequence[StackFigures]):
 
     def at(self, rows: Whole) -> Iterator[StackFigures]:
         """Give the stacks of some rows."""
+        for some, figures in self.figures(rows, COLUMNS):
+            processes, stacks = self.process[some].tolist(), self.stack[some].tolist()
+            places = zip(some.tolist(), processes, stacks, strict=True)
+            for (row, process, stack), values in zip(places, figures, strict=True):
+                named = dict(zip(COLUMNS, values, strict=True))
+                frames = self.paths[process].frames(stack)
+                yield StackFigures(frames, self.kind_name(row), process, **named)
+
+    def figures(
+        self, rows: Whole, names: Sequence[str]
+    ) -> Iterator[tuple[Whole, Iterator[tuple[int, ...]]]]:
+        """Give some figures of some rows, a batch of rows at a time."""
+        if len(rows) <= _BATCH:  # one column after the other
+            yield rows, zip(*(self.columns.lean(name).at(rows).tolist() for name in names), strict=True)
+            return
+        columns = [self.columns.lean(name) for name in names]
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
-            columns = [self.columns.lean(name).at(some).tolist() for name in COLUMNS]
-            processes, stacks = self.process[some].tolist(), self.stack[some].tolist()
-            for row, process, stack, *values in zip(some.tolist(), processes, stacks, *columns, strict=True):
-                frames = self.paths[process].frames(stack)
-                figures = dict(zip(COLUMNS, values, strict=True))
-                yield StackFigures(frames, self.kind_name(row), process, **figures)
+            yield some, zip(*(each.at(some).tolist() for each in columns), strict=True)
 
     def kind_name(self, index: int) -> str:
         """Kind of one row."""
@@ -232,9 +266,10 @@ class Picked(Sequence[StackFigures]):
         """Add up a metric."""
         return int(self.table.lean(by).at(self.rows).sum())
 
-    def heaviest(self, by: str) -> StackFigures:
-        """Return the stack that has most of a metric."""
-        return self[int(np.argmax(self.table.lean(by).at(self.rows)))]
+    def heaviest(self, by: str) -> tuple[Frame, ...]:
+        """Give the frames of the stack that has most of a metric."""
+        row = int(self.rows[np.argmax(self.table.lean(by).at(self.rows))])
+        return self.table.paths[int(self.table.process[row])].frames(int(self.table.stack[row]))
 
 
 def _from_figures(stacks: Sequence[StackFigures]) -> StackTable:

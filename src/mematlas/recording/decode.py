@@ -195,13 +195,11 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], facts: tuple[Any, ...]) ->
     frame = known.get(facts)
     if frame is None:
         function, file, line, module, kind = facts
-        frame = known[facts] = model.Frame(
-            text_of(function),
-            optional(text_of, file),
-            optional(int, line),
-            optional(text_of, module),
-            text_of(kind),
-        )
+        for each in (function, kind, file or "", module or ""):
+            if type(each) is not str:
+                text_of(each)
+        line = line if line is None or type(line) is int else int(line)
+        frame = known[facts] = model.Frame(function, file, line, module, kind)
     return frame
 
 

@@ -14,9 +14,8 @@ from mematlas.analysis.table import StackTable
 from mematlas.model.report import METRICS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
-    from mematlas.analysis.table import Picked
     from mematlas.model.leaks import Leak, Leaks
     from mematlas.model.recording import Frame
     from mematlas.model.report import (
@@ -44,7 +43,8 @@ def schema(command: str) -> dict[str, Any]:
 def render_report(report: Report, *, by: str, top: int | None = None) -> Iterator[str]:
     """Write the report, its stacks ranked by a metric and cut to the first `top`."""
     table = StackTable.of(report.stacks)
-    ranked = table.first(by, len(table) if top is None else top)
+    shown = table.first(by, len(table) if top is None else top)
+    items = list(shown) if len(shown) < len(table) else shown
     unknown = {f"{metric}_bytes" for metric in METRICS if report.why_unknown(metric)}
     yield from _answer(
         "report",
@@ -68,9 +68,9 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "objects": report.objects and [asdict(each) for each in report.objects],
             "by": by,
             "stacks_total": len(table),
-            "rest": _rest(table, ranked, unknown),
+            "rest": _rest(table, items, unknown),
         },
-        {"stacks": _Items(ranked, FrameTexts(), unknown)},
+        {"stacks": _Items(items, FrameTexts(), unknown)},
     )
 
 
@@ -201,9 +201,13 @@ def _process(process: ProcessLine) -> dict[str, Any]:
     return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
 
 
-def _rest(table: StackTable, shown: Picked, unknown: Collection[str]) -> dict[str, int | None]:
+def _rest(
+    table: StackTable, shown: Sequence[StackFigures], unknown: Collection[str]
+) -> dict[str, int | None]:
     """Add up the stacks that are not listed, so that no sum is lost."""
-    sums = {f"{name}_bytes": table.lean(name).sum() - shown.sum(name) for name in METRICS}
+    sums = dict.fromkeys((f"{name}_bytes" for name in METRICS), 0)
+    if len(shown) < len(table):
+        sums = {n: table.columns.sum(n) - sum(getattr(each, n) for each in shown) for n in sums}
     return {"stacks": len(table) - len(shown), **sums, **dict.fromkeys(unknown)}
 
 
@@ -230,4 +234,10 @@ def _bad_free(bad: BadFree) -> dict[str, Any]:
 
 
 def _frame(frame: Frame) -> dict[str, Any]:
-    return {name: getattr(frame, name) for name in ("function", "file", "line", "module", "kind")}
+    return {
+        "function": frame.function,
+        "file": frame.file,
+        "line": frame.line,
+        "module": frame.module,
+        "kind": frame.kind,
+    }

@@ -111,9 +111,10 @@ class _Profile:
         yield from pieces
         label = self._label("process", self._source.process_name(process))
         kinds = {kind: self._label("kind", kind) for kind in self._kinds(rows)}
+        columns = [table.columns.lean(name) for _, _, name in self._types]
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
-            figures = np.stack([table.columns.lean(name).at(some) for _, _, name in self._types], axis=1)
+            figures = np.stack([each.at(some) for each in columns], axis=1)
             every = np.full(len(some), len(self._types))
             packed = _packed(figures.ravel().view(np.uint64), every)
             paths_of = _packed(*_paths(paths, table.stack[some], first))

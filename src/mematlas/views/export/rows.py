@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
 
 TABLES = ("stacks", "lines", "timeline")
-_BATCH = 4096  # rows whose figures are looked up together
 _TIMELINE = (*("rss_bytes", "live_bytes", "swap_bytes", "minor_faults", "major_faults"),)
 _OWNER = {"function": str, "file": str, "line": int}
 COLUMNS_OF: dict[str, dict[str, type]] = {
@@ -53,11 +52,8 @@ def _stacks(source: Source) -> Iterator[Row]:
     texts: dict[int, tuple[Frame, str]] = {}
     names = (*COLUMNS, *EXTRA)
     which, owners = table.owners()
-    order = table.ranked(source.by).rows
-    for start in range(0, len(order), _BATCH):
-        rows = order[start : start + _BATCH]
-        columns = [table.columns.lean(name).at(rows).tolist() for name in names]
-        for row, *values in zip(rows.tolist(), *columns, strict=True):
+    for rows, figures in table.figures(table.ranked(source.by).rows, names):
+        for row, values in zip(rows.tolist(), figures, strict=True):
             process = int(table.process[row])
             frames = table.paths[process].frames(int(table.stack[row]))
             for frame in frames:

@@ -54,7 +54,7 @@ def _line(line: Line, table: Frames) -> dict[str, Any]:
     below: list[int] = []
     above: list[int] = []
     if line.frame is not None:
-        frames = line.heaviest("resident").frames
+        frames = line.heaviest("resident")
         index = owner(frames) or 0
         below = [table.number(f) for f in frames[:index] if tier(f) != RUNTIME][-1:]
         above = [table.number(f) for f in frames[index + 1 :] if tier(f) != RUNTIME][:4]

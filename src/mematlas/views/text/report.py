@@ -318,7 +318,7 @@ def _line(page: Page, line: Line, total: int) -> Text:
     first.append(names.percent(value, total).rjust(8) + " ")
     first.append(drawing.bar(value / largest, _BAR, page.console), "cyan").append("  ")
     text = page.hanging(first, page.frames.located(line.frame), _INDENT)
-    frames = line.heaviest(page.by).frames
+    frames = line.heaviest(page.by)
     called, callers = page.frames.called(frames), page.frames.callers(frames)
     for words in filter(None, (_figures(line, page.by), called, callers)):
         indent = " " * _DETAIL

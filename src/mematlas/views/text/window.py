@@ -34,7 +34,7 @@ def render_window(window: Window, *, top: int, console: Console) -> None:
 
 def draw_window(window: Window, ranked: list[Line], *, top: int, console: Console) -> list[Text]:
     """Give the parts of it, in their order."""
-    paths = [line.heaviest("live").frames for line in ranked]
+    paths = [line.heaviest("live") for line in ranked]
     page = Frames(console, names.shared_directory(paths))
     return [
         *(_header(window), _timeline(window, console), _lines(window, ranked, page, top)),
@@ -104,7 +104,7 @@ def _line(line: Line, largest: int, total: int, page: Frames) -> Text:
     first.append(drawing.bar(value / largest, _BAR, page.console), "cyan").append("  ")
     text = page.hanging(first, page.located(line.frame), _INDENT)
     error = f"± {format_bytes(line.error_bytes)} · " if line.error_bytes else ""
-    frames = line.heaviest("live").frames
+    frames = line.heaviest("live")
     said = f"{error}{names.count(line.live_count, 'block')}"
     for words in filter(None, (said, page.called(frames), page.callers(frames))):
         indent = Text(" " * _DETAIL)
