@@ -10,6 +10,15 @@ int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t byt
 			const int32_t *ranks, uint32_t room, void *ret_words);
 /* Adds each node's sum to its parent's, children first; with `kept` only those of nodes where it is 0. */
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count, int64_t *sums);
+/* Sets in `kept` the nodes below the root that have at least `least`: figures of rows, as of mematlas_figures_add,
+ * whose nodes are given, each added to all nodes above. `sums`: room for one a node. -EINVAL: other widths, no such
+ * node, or as above. */
+int mematlas_trie_keep(const uint32_t *parents, uint64_t count, const uint32_t *nodes, uint64_t node_rows,
+		       const uint32_t *rows, const void *figures, uint32_t figure_bytes, uint64_t length,
+		       uint32_t least, uint32_t *sums, uint8_t *kept);
+/* Numbers the root and the kept nodes, and gives each other node the number of the nearest above. Returns how many
+ * numbers there are. */
+int64_t mematlas_trie_fold(const uint32_t *parents, const uint8_t *kept, uint64_t count, uint32_t *ret_places);
 /* Numbers words in the order in which they are met; returns how many differ. -ENOSPC: more than `room`,
  * for which `ret_distinct` has space; -ENOMEM, -EINVAL (room of 2^31). */
 int64_t mematlas_words_number(const uint64_t *words, uint64_t count, uint64_t room,

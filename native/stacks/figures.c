@@ -3,9 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "mematlas.h"
-
-#define BLOCK 1024u
+#include "figures.h"
 
 int64_t mematlas_keys_find(const int64_t *keys, uint64_t count, const int64_t *others,
 			   uint64_t length, uint32_t *places)
@@ -30,23 +28,6 @@ int64_t mematlas_keys_find(const int64_t *keys, uint64_t count, const int64_t *o
 	return found;
 }
 
-static uint32_t number_at(const void *numbers, uint32_t bytes, uint64_t row)
-{
-	return bytes == 2 ? ((const uint16_t *)numbers)[row] : ((const uint32_t *)numbers)[row];
-}
-
-static void load(const void *figures, uint32_t bytes, uint64_t start, uint32_t count, int64_t *ret)
-{
-	for (uint32_t i = 0; bytes == 1 && i < count; i++)
-		ret[i] = ((const uint8_t *)figures)[start + i];
-	for (uint32_t i = 0; bytes == 2 && i < count; i++)
-		ret[i] = ((const uint16_t *)figures)[start + i];
-	for (uint32_t i = 0; bytes == 4 && i < count; i++)
-		ret[i] = ((const uint32_t *)figures)[start + i];
-	if (bytes == 8)
-		memcpy(ret, (const int64_t *)figures + start, count * sizeof *ret);
-}
-
 int mematlas_figures_add(const void *numbers, uint32_t number_bytes, uint64_t count,
 			 const uint32_t *rows, const void *figures, uint32_t figure_bytes,
 			 uint64_t length, uint64_t room, int64_t *sums)
@@ -55,12 +36,12 @@ int mematlas_figures_add(const void *numbers, uint32_t number_bytes, uint64_t co
 
 	if (number_bytes != 2 && number_bytes != 4)
 		return -EINVAL;
-	if (figure_bytes != 1 && figure_bytes != 2 && figure_bytes != 4 && figure_bytes != 8)
+	if (!is_figure(figure_bytes))
 		return -EINVAL;
 	for (uint64_t start = 0; start < length; start += BLOCK) {
 		uint32_t some = length - start < BLOCK ? (uint32_t)(length - start) : BLOCK;
 
-		load(figures, figure_bytes, start, some, loaded);
+		load_figures(figures, figure_bytes, start, some, loaded);
 		for (uint32_t i = 0; i < some; i++) {
 			uint64_t row = rows ? rows[start + i] : start + i;
 			uint32_t number =

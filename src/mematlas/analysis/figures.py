@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas.analysis.column import Column
 from mematlas.model.recording import KIND_BY_NUMBER, Kind
 from mematlas.native.figures import ABSENT, find_keys
 
@@ -64,9 +63,9 @@ def distinct(*columns: Numbers) -> Numbers:
     """Numbers in any of the columns, once each and ascending."""
     whole = max(columns, key=len)
     others = [each for each in columns if each is not whole]
-    if all((found := find_keys(each, whole)) and found[0] == len(each) for each in others):
-        if others or (np.diff(whole) > 0).all():
-            return whole  # which has them all, in order
+    ascending = bool(others) or bool((np.diff(whole) > 0).all())  # or else no key is found in it
+    if ascending and all((at := find_keys(each, whole)) and at[0] == len(each) for each in others):
+        return whole  # which has them all, in order
     every = np.sort(np.concatenate(columns))  # where np.unique would hash
     found_once: Numbers = every[np.flatnonzero(np.diff(every, prepend=every[:1] - 1))]
     return found_once
@@ -83,7 +82,7 @@ def owns(rows: Rows) -> NDArray[np.bool_]:
 
 
 def _owned(kinds: NDArray[Any]) -> NDArray[np.bool_]:
-    found = kinds == _OWNING[0]
+    found: NDArray[np.bool_] = kinds == _OWNING[0]
     for number in _OWNING[1:]:
         found |= kinds == number
     return found
@@ -138,8 +137,7 @@ class Join:
             return found
         where = self._where if self._hit is None else self._where[self._hit]
         if not self._once:
-            sums: NDArray[np.float64] = np.bincount(where, found, self._count)
-            return sums.astype(np.float64, copy=False)
+            return np.bincount(where, found, self._count).astype(np.float64, copy=False)
         spread = np.zeros(self._count, found.dtype)
         spread[where] = found
         return spread

@@ -103,7 +103,9 @@ class Stacks:
     def holding(self, test: Callable[[Frame], bool]) -> NDArray[np.bool_]:
         """Tell for each node if a frame from it up to the root passes a test."""
         passing = np.array([*(any(map(test, each)) for each in self.frames_of_words), False], bool)
-        found: NDArray[np.bool_] = passing[self._least(np.where(passing[:-1], 0, 1).astype(np.int32))]
+        found: NDArray[np.bool_] = passing[
+            self._least(np.where(passing[:-1], 0, 1).astype(np.int32))
+        ]
         return found
 
     def depths(self) -> Indices:

@@ -66,7 +66,9 @@ class Columns(Mapping[str, "Numbers"]):
 
     def with_more(self, figures: Mapping[str, Figures]) -> Columns:
         """Give these columns and others, of as many rows, beside them."""
-        return Columns(self._length, {**{name: partial(self.lean, name) for name in self}, **figures})
+        return Columns(
+            self._length, {**{name: partial(self.lean, name) for name in self}, **figures}
+        )
 
     def lean(self, name: str) -> Column:
         """Give a column as it is kept; of those of a long table the last ones made are."""
@@ -116,7 +118,9 @@ class StackTable(Sequence[StackFigures]):
         """Take columns; those of COLUMNS not given are 0. `paths` are the tries of the processes."""
         if isinstance(process, int):
             process = np.broadcast_to(np.int64(process), len(stack))
-        self.process, self.stack, self.kind = process, stack, kind
+        self.process = process
+        self.stack = stack.astype(np.uint32, copy=False)
+        self.kind = kind.astype(np.uint8, copy=False)
         self.columns = columns if isinstance(columns, Columns) else Columns(len(stack), columns)
         self.paths = dict(paths)
         self._ranks: dict[int, int] = {}
@@ -139,10 +143,7 @@ class StackTable(Sequence[StackFigures]):
             else np.concatenate([nothing, *(each.process for each in tables)]),
             np.concatenate([nothing, *(each.stack for each in tables)]),
             np.concatenate([nothing, *(each.kind for each in tables)]),
-            {
-                name: partial(_joined, [each.columns for each in tables], name)
-                for name in COLUMNS
-            },
+            {name: partial(_joined, [each.columns for each in tables], name) for name in COLUMNS},
             {number: paths for table in tables for number, paths in table.paths.items()},
         )
 
@@ -177,7 +178,10 @@ class StackTable(Sequence[StackFigures]):
     ) -> Iterator[tuple[Whole, Iterator[tuple[int, ...]]]]:
         """Give some figures of some rows, a batch of rows at a time."""
         if len(rows) <= _BATCH:  # one column after the other
-            yield rows, zip(*(self.columns.lean(name).at(rows).tolist() for name in names), strict=True)
+            yield (
+                rows,
+                zip(*(self.columns.lean(name).at(rows).tolist() for name in names), strict=True),
+            )
             return
         columns = [self.columns.lean(name) for name in names]
         for start in range(0, len(rows), _BATCH):
@@ -199,13 +203,13 @@ class StackTable(Sequence[StackFigures]):
         return self.columns[f"{name}_bytes"]
 
     def lean(self, name: str) -> Column:
-        """The same as it is kept."""
+        """Give the same as it is kept."""
         return self.columns.lean(f"{name}_bytes")
 
     def processes(self) -> list[int]:
         """Give the indices of the processes that have stacks here."""
         if not any(self.process.strides):  # all of one
-            return self.process[:1].tolist()
+            return [int(number) for number in self.process[:1]]
         found: list[int] = np.unique(self.process).tolist()
         return found
 
@@ -214,7 +218,7 @@ class StackTable(Sequence[StackFigures]):
         return self.first(by, len(self))
 
     def first(self, by: str, most: int) -> Picked:
-        """The first so many of these."""
+        """Give the first so many of these."""
         return Picked(self, self.lean(by).largest(most))
 
     def where(self, rows: NDArray[np.bool_]) -> Picked:
@@ -229,7 +233,9 @@ class StackTable(Sequence[StackFigures]):
         for process in processes:
             rows = slice(None) if len(processes) == 1 else np.flatnonzero(self.process == process)
             which, frames = self.paths[process].owners_of(self.stack[rows], self._ranks)
-            shared = np.array([numbers.setdefault(each, len(numbers)) for each in frames], np.uint32)
+            shared = np.array(
+                [numbers.setdefault(each, len(numbers)) for each in frames], np.uint32
+            )
             if len(processes) == 1:
                 found = which if len(numbers) == len(frames) else shared[which]
             else:
@@ -268,7 +274,7 @@ class Picked(Sequence[StackFigures]):
 
     def heaviest(self, by: str) -> tuple[Frame, ...]:
         """Give the frames of the stack that has most of a metric."""
-        row = int(self.rows[np.argmax(self.table.lean(by).at(self.rows))])
+        row = int(self.rows[self.table.lean(by).most(self.rows)])
         return self.table.paths[int(self.table.process[row])].frames(int(self.table.stack[row]))
 
 
@@ -312,7 +318,7 @@ def make_table(
     if kept is not None:
         keys = keys[kept]
         whole = Columns(len(keys), {name: partial(whole.lean, name) for name in columns}, kept)
-    stacks, kinds = (keys >> 8).astype(np.uint32), (keys & 0xFF).astype(np.uint8)
+    stacks, kinds = (keys >> 8).astype(np.uint32), keys.astype(np.uint8)
     return StackTable(process, stacks, kinds, whole, {process: paths})
 
 
@@ -320,7 +326,7 @@ def _some(length: int, columns: Columns, names: Iterable[str]) -> NDArray[np.uin
     """Find the rows that have any figure; None: all. Where one column tells, the others are not made."""
     some = np.zeros(length, bool)
     for name in names:
-        some[columns.lean(name).nonzero()[0]] = True
+        columns.lean(name).mark(some)
         if some.all():
             return None
     return np.flatnonzero(some).astype(np.uint32)

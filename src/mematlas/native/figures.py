@@ -22,8 +22,8 @@ def find_keys(
 
     places = np.empty(len(keys), np.uint32)
     found = lib.mematlas_keys_find(
-        *(ffi.from_buffer("int64_t[]", keys), len(keys)),
-        *(ffi.from_buffer("int64_t[]", others), len(others)),
+        *(_typed(keys, "<i8"), len(keys)),
+        *(_typed(others, "<i8"), len(others)),
         ffi.from_buffer("uint32_t[]", places),
     )
     return None if found == -errno.EINVAL else (check(found), places)
@@ -42,7 +42,7 @@ def add_figures(
     check(
         lib.mematlas_figures_add(
             *(_bytes_of(numbers), numbers.dtype.itemsize, len(numbers)),
-            ffi.NULL if rows is None else ffi.from_buffer("uint32_t[]", rows),
+            ffi.NULL if rows is None else _typed(rows, "<u4"),
             *(_bytes_of(figures), figures.dtype.itemsize, len(figures)),
             *(room, ffi.from_buffer("int64_t[]", sums)),
         )
@@ -50,9 +50,48 @@ def add_figures(
     return sums
 
 
-def group_rows(
-    numbers: NDArray[Any], room: int
-) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+def keep_heavy(
+    parents: NDArray[np.uint32],
+    nodes: NDArray[np.uint32],
+    figures: tuple[NDArray[np.uint32] | None, NDArray[Any]],
+    least: int,
+    kept: NDArray[np.bool_],
+) -> None:
+    """Set in a mask the nodes below the root to which at least so much comes from them and all below.
+
+    Figures are those of some rows, or of all, as of `add_figures`; `nodes` has each row's. OSError EINVAL:
+    no such figures, nodes or trie.
+    """
+    import numpy as np
+
+    rows, values = figures
+    sums = np.empty(len(parents), np.uint32)
+    check(
+        lib.mematlas_trie_keep(
+            *(_typed(parents, "<u4"), len(parents)),
+            *(_typed(nodes, "<u4"), len(nodes)),
+            ffi.NULL if rows is None else _typed(rows, "<u4"),
+            *(_bytes_of(values), values.dtype.itemsize, len(values), min(least, ABSENT)),
+            *(ffi.from_buffer("uint32_t[]", sums), _typed(kept, "|b1")),
+        )
+    )
+
+
+def fold_nodes(
+    parents: NDArray[np.uint32], kept: NDArray[np.bool_]
+) -> tuple[int, NDArray[np.uint32]]:
+    """Count the root and the kept nodes, and give each node its number, or that of the nearest above. OSError as above."""
+    import numpy as np
+
+    places = np.empty(len(parents), np.uint32)
+    count = lib.mematlas_trie_fold(
+        *(_typed(parents, "<u4"), _typed(kept, "|b1")),
+        *(len(parents), ffi.from_buffer("uint32_t[]", places)),
+    )
+    return check(count), places
+
+
+def group_rows(numbers: NDArray[Any], room: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
     """Where the rows of each number start in a list of all rows by number, and that list. OSError as above."""
     import numpy as np
 
@@ -64,6 +103,16 @@ def group_rows(
         )
     )
     return starts, rows
+
+
+_KINDS = {"<u4": "uint32_t[]", "<i8": "int64_t[]", "|b1": "uint8_t[]"}
+
+
+def _typed(array: NDArray[Any], code: str) -> Any:
+    if array.dtype.str != code:
+        message = f"expected an array of {code}, not of {array.dtype.str}"
+        raise TypeError(message)
+    return ffi.from_buffer(_KINDS[code], array)
 
 
 def _bytes_of(column: NDArray[Any]) -> Any:

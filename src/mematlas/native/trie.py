@@ -51,9 +51,7 @@ def trie_depths(parents: Indices) -> Indices:
     return depths
 
 
-def trie_least(
-    parents: Indices, words: NDArray[Any], ranks: NDArray[np.int32]
-) -> NDArray[Any]:
+def trie_least(parents: Indices, words: NDArray[Any], ranks: NDArray[np.int32]) -> NDArray[Any]:
     """Each node's word of least rank from it up to below the root, the innermost of equals.
 
     The last rank is that of none, which the root has; no other exceeds it. OSError as above, or for a

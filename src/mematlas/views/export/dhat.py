@@ -9,13 +9,13 @@ import json
 from operator import add
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from mematlas.views import names
 from mematlas.views.export.source import Numbers, frame_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import numpy as np
 
     from mematlas.model.recording import Frame
     from mematlas.views.export.source import Source

@@ -107,7 +107,7 @@ class _Profile:
         table = self._source.table
         rows = np.flatnonzero(table.process == process)
         paths = table.paths[process]
-        first, pieces = self._words(process, paths, table.stack[rows])
+        first, pieces = self._words(process, paths, table.stack[rows].astype(np.int64))
         yield from pieces
         label = self._label("process", self._source.process_name(process))
         kinds = {kind: self._label("kind", kind) for kind in self._kinds(rows)}
@@ -117,7 +117,7 @@ class _Profile:
             figures = np.stack([each.at(some) for each in columns], axis=1)
             every = np.full(len(some), len(self._types))
             packed = _packed(figures.ravel().view(np.uint64), every)
-            paths_of = _packed(*_paths(paths, table.stack[some], first))
+            paths_of = _packed(*_paths(paths, table.stack[some].astype(np.int64), first))
             samples = zip(some.tolist(), paths_of, packed, strict=True)
             yield b"".join(
                 data(2, data(1, path) + data(2, values) + label + kinds[table.kind_name(row)])

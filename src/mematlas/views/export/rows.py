@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mematlas.analysis.export import EXTRA
 from mematlas.analysis.lines import lines
 from mematlas.analysis.table import COLUMNS

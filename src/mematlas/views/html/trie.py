@@ -7,16 +7,18 @@ folded into its caller, so no byte is lost.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from mematlas.model.report import METRICS
+from mematlas.native.figures import fold_nodes
 from mematlas.native.trie import LabelTree, trie_add_up, trie_depths
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -71,7 +73,7 @@ class Grown:
         totals = np.zeros(rows)
         for source in sources:
             for row, name in enumerate(METRICS, source.first):
-                totals[row] += np.maximum(source.table.metric(name), 0).sum()
+                totals[row] += source.table.lean(name).positive().sum()
         for source in sources:
             for process in source.table.processes():
                 self._add(source, process, totals, fold / _FINER)
@@ -126,31 +128,36 @@ def _fold_process(
 
     One metric after the other: a row a metric of all nodes would be the largest thing in memory.
     """
-    table, paths = source.table, source.table.paths[process]
-    mine = np.flatnonzero(table.process == process)
-    nodes, parents = table.stack[mine], paths.parents
-    unseen = np.zeros(len(totals), np.int64)
-
-    def columns() -> Iterator[tuple[int, Numbers]]:
-        for row, name in enumerate(METRICS, source.first):
-            if totals[row] > 0:
-                sizes = np.maximum(table.metric(name)[mine], 0)
-                column = np.rint(np.bincount(nodes, sizes, len(parents))).astype(np.int64)
-                unseen[row] = column[0]
-                column[0] = 0
-                yield row, column
-
-    keep = np.zeros(len(parents), bool)
+    table, parents = source.table, source.table.paths[process].parents
+    mine = table.process == process if len(table.processes()) > 1 else None
+    nodes = table.stack if mine is None else np.where(mine, table.stack, 0).astype(np.uint32)
+    metrics = [(row, name) for row, name in enumerate(METRICS, source.first) if totals[row] > 0]
+    keep = np.full(len(parents), fold <= 0)
+    for row, name in metrics:
+        least = _least(float(totals[row]), fold)
+        table.lean(name).positive().keep_heavy(parents, nodes, least, keep)
+    count, places = fold_nodes(parents, keep)
     keep[0] = True
-    for row, column in columns():
-        trie_add_up(parents, column)
-        keep |= column / totals[row] >= fold
-    kept = np.flatnonzero(keep)
-    own = np.zeros((len(totals), len(kept)), np.int64)
-    for row, column in columns():
-        trie_add_up(parents, column, keep)
-        own[row] = column[kept]
-    return kept, own, unseen
+    unseen = nodes == 0 if mine is None else mine & (nodes == 0)
+    numbers = places[nodes]
+    numbers[unseen] = count
+    if mine is not None:
+        numbers[~mine] = count + 1
+    own, lost = np.zeros((len(totals), count), np.int64), np.zeros(len(totals), np.int64)
+    for row, name in metrics:
+        sums = table.lean(name).positive().add_up(numbers, count + 2)
+        own[row], lost[row] = sums[:count], sums[count]
+    return np.flatnonzero(keep), own, lost
+
+
+def _least(total: float, fold: float) -> int:
+    """Give the least whole number that is this share of a total."""
+    least = math.ceil(fold * total)
+    while least > 1 and (least - 1) / total >= fold:
+        least -= 1
+    while least / total < fold:
+        least += 1
+    return least
 
 
 def _fold(
