@@ -115,8 +115,8 @@ def test_damaged_columns_are_refused_or_read(
     flags, payload = pack(kind, rows)
     if flags != atlas.PACKED:
         return
-    head = bytearray(zlib.decompress(head_of(payload)))
-    rest = bytearray(payload[8 + len(head_of(payload)) :])
+    head = bytearray(zlib.decompress(head_of(memoryview(payload))))
+    rest = bytearray(payload[8 + len(head_of(memoryview(payload))) :])
     for at, value in data.draw(
         st.lists(st.tuples(st.integers(24, len(head) - 1), st.integers(0, 255)), max_size=3)
     ):
@@ -153,7 +153,7 @@ def test_more_rows_than_believable_are_refused() -> None:
     """A few bytes that say they are a billion rows are no such thing."""
     rows = np.ones(1000, np.dtype(COLUMNS["TOTALS_DTYPE"]))
     flags, payload = pack(atlas.TOTALS, rows)
-    head = zlib.decompress(head_of(payload))
+    head = zlib.decompress(head_of(memoryview(payload)))
     many = head.replace((1000).to_bytes(8, "little"), (1 << 30).to_bytes(8, "little"))
     deflated = zlib.compress(many)
     bomb = len(deflated).to_bytes(8, "little") + deflated

@@ -181,8 +181,8 @@ def test_packed_columns_may_say_anything(data: st.DataObject) -> None:
     packed = [n for n, each in enumerate(chunks) if atlas.HEAD.unpack_from(each)[1] == atlas.PACKED]
     at = data.draw(st.sampled_from(packed))
     payload = chunks[at][atlas.CHUNK_HEAD :]
-    head = bytearray(zlib.decompress(head_of(payload)))
-    rest = bytearray(payload[8 + len(head_of(payload)) :])
+    head = bytearray(zlib.decompress(head_of(memoryview(payload))))
+    rest = bytearray(payload[8 + len(head_of(memoryview(payload))) :])
     facts = 8 + int.from_bytes(head[:8], "little")
     head[data.draw(st.integers(facts, len(head) - 1))] = data.draw(st.integers(0, 255))
     if rest and data.draw(st.booleans()):

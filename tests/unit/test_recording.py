@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import pytest
 
 import synthetic
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
-from mematlas.model.recording import Process, Sampling
+from mematlas.model.recording import NODE_DTYPE, Process, Sampling
 from mematlas.recording import Writer, read
 from mematlas.recording import format as atlas
 
@@ -216,3 +217,35 @@ def test_a_long_run_keeps_some_snapshots(tmp_path: Path) -> None:
     assert max(np.diff(times)) <= count / 40
     assert all((each.rows["live_bytes"] == each.time_s).all() for each in recording.snapshots)
     assert recording.complete
+
+
+def large(path: Path) -> np.ndarray:
+    """Write a recording whose nodes pack into more than a reader keeps in memory; gives them."""
+    nodes = np.zeros(200_000, NODE_DTYPE)
+    nodes["parent"][1:] = np.arange(len(nodes) - 1)
+    nodes["word"] = np.random.default_rng(3).integers(0, 1 << 63, len(nodes), np.uint64)
+    with header_only(path) as writer:
+        writer.process(synthetic.PARENT)
+        writer.nodes(0, nodes.tobytes())
+        writer.end()
+    return nodes
+
+
+def test_what_stays_in_the_file_is_read_when_asked_for(tmp_path: Path) -> None:
+    """A large chunk is read back though the file has lost its name since."""
+    path = tmp_path / "a.atlas"
+    nodes = large(path)
+    recording = read(path)
+    path.unlink()
+    assert recording.complete
+    assert recording.nodes[0].tobytes() == nodes.tobytes()
+
+
+def test_a_file_cut_since_it_was_read_is_told_of(tmp_path: Path) -> None:
+    """What is gone from a file that was read is an error in one line."""
+    path = tmp_path / "a.atlas"
+    large(path)
+    recording = read(path)
+    os.truncate(path, 1000)
+    with pytest.raises(MematlasError, match="record the program anew"):
+        recording.nodes[0]["word"]

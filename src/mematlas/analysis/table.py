@@ -117,7 +117,7 @@ class StackTable(Sequence[StackFigures]):
     ) -> None:
         """Take columns; those of COLUMNS not given are 0. `paths` are the tries of the processes."""
         if isinstance(process, int):
-            process = np.broadcast_to(np.int64(process), len(stack))
+            process = np.broadcast_to(np.array(process, np.min_scalar_type(process)), len(stack))
         self.process = process
         self.stack = stack.astype(np.uint32, copy=False)
         self.kind = kind.astype(np.uint8, copy=False)

@@ -54,7 +54,7 @@ class Packing(NamedTuple):
         if self.way != (Way.WHOLE if doubles else Way.BITS):
             return 0
         width = self.width + self.odd_width or (self.base.bit_length() + 7) // 8
-        return next(each for each in (1, 2, 4, 8) if width <= each)
+        return next((each for each in (1, 2, 4, 8) if width <= each), 0)
 
 
 class ColumnPacker:

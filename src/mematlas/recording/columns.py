@@ -89,7 +89,7 @@ class ColumnRows:
         ]
         if not widths or not all(widths):
             return self._column(name, self.dtype[name])
-        return self._column(name, np.dtype(f"<u{max(widths)}"))
+        return self._column(name, np.dtype(f"<u{min(max(widths), self.dtype[name].itemsize)}"))
 
     def sparse(self, name: str) -> tuple[NDArray[np.uint32], NDArray[Any]] | None:
         """Give the rows where a column is not 0, and its values there; None where that is not quicker."""

@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 
 from mematlas.model.recording import COLUMNS
 from mematlas.recording.packed import Packed, head_of, pack_rows, read_columns
+from mematlas.recording.stored import Stored
+
+Payload = bytes | Stored
 
 MAGIC = b"\x89ATLAS\r\n"
 VERSION = 3
@@ -104,9 +107,9 @@ def pack_chunk(kind: bytes, facts: dict[str, Any], rows: bytes | memoryview = b"
     return b"".join((head, CHECK.pack(zlib.crc32(payload, zlib.crc32(head))), payload))
 
 
-def unpack_facts(flags: int, payload: bytes) -> dict[str, Any]:
+def unpack_facts(flags: int, payload: Payload) -> dict[str, Any]:
     """Facts alone, without inflating all of the rows after them."""
-    if flags & COMPRESSED:
+    if flags & COMPRESSED and not isinstance(payload, Stored):
         start = zlib.decompressobj().decompress(payload, _FACTS_PEEK)
         if len(start) >= _FACTS_LENGTH.size:
             end = _FACTS_LENGTH.size + _FACTS_LENGTH.unpack_from(start)[0]
@@ -122,14 +125,20 @@ class Turned(NamedTuple):
     size: int  # of a row
 
 
-def unpack_chunk(flags: int, payload: bytes) -> tuple[dict[str, Any], memoryview | Turned | Packed]:
+def unpack_chunk(
+    flags: int, payload: Payload
+) -> tuple[dict[str, Any], memoryview | Turned | Packed]:
     """Facts, and rows as they are in the file, of a chunk whose check has passed.
 
     ValueError, struct.error or zlib.error if malformed.
     """
     if flags == PACKED:
-        facts, described = _split(memoryview(_inflate(head_of(payload))))
-        return facts, read_columns(described, payload)
+        data = payload if isinstance(payload, Stored) else memoryview(payload)
+        head = head_of(data)
+        facts, described = _split(memoryview(_inflate(head)))
+        return facts, read_columns(described, data, len(head))
+    if isinstance(payload, Stored):
+        payload = bytes(payload[:])
     size = flags >> _ROW_SHIFT
     if flags & ((1 << _ROW_SHIFT) - 1) & ~COMPRESSED or size > _MOST_ROW:
         message = f"unknown flags {flags:#x}"

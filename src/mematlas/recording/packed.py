@@ -15,6 +15,8 @@ from mematlas.native.packing import ColumnPacker, Packing, Way
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mematlas.recording.stored import Stored
+
     Columns = Sequence[tuple[str, str]]
 
 _HEAD_LENGTH = struct.Struct("<Q")
@@ -38,7 +40,7 @@ class Column(NamedTuple):
 class Packed(NamedTuple):
     """Rows of a chunk as they are in the file."""
 
-    data: memoryview
+    data: memoryview | Stored
     rows: int
     columns: tuple[Column, ...]
 
@@ -100,18 +102,18 @@ def _lacking(unpacked: int, packed: int) -> int:
     return max(0, least - packed)
 
 
-def head_of(payload: bytes) -> memoryview:
-    """Give what a head is deflated to. ValueError if it is cut."""
-    (length,) = _HEAD_LENGTH.unpack_from(payload)
-    head = memoryview(payload)[_HEAD_LENGTH.size : _HEAD_LENGTH.size + length]
+def head_of(payload: memoryview | Stored) -> memoryview:
+    """Give what a head is deflated to. ValueError or struct.error if it is cut."""
+    (length,) = _HEAD_LENGTH.unpack_from(payload[: _HEAD_LENGTH.size])
+    head = payload[_HEAD_LENGTH.size : _HEAD_LENGTH.size + length]
     if len(head) != length:
         message = "the head is cut"
         raise ValueError(message)
     return head
 
 
-def read_columns(described: memoryview, payload: bytes) -> Packed:
-    """Read what comes after the facts of a head. ValueError if that is no description of the payload."""
+def read_columns(described: memoryview, payload: memoryview | Stored, start: int) -> Packed:
+    """Read what comes after the facts of a head of so many bytes. ValueError if it does not describe the payload."""
     rows, count, _ = _ROWS.unpack_from(described)
     entries = described[_ROWS.size :]
     if len(entries) != count * _COLUMN.size:
@@ -120,14 +122,14 @@ def read_columns(described: memoryview, payload: bytes) -> Packed:
     if _unpacked(rows, count) > most_unpacked(len(payload)):
         message = f"{rows:,} rows in {len(payload):,} bytes: more than any recording holds"
         raise ValueError(message)
-    data, start, columns = memoryview(payload), _HEAD_LENGTH.size + len(head_of(payload)), []
+    columns, start = [], _HEAD_LENGTH.size + start
     for *packing, length in _COLUMN.iter_unpack(entries):
         columns.append(Column(Packing(*packing), start, length))
         start += length
-    if start > len(data):
+    if start > len(payload):
         message = "columns are cut"
         raise ValueError(message)
-    return Packed(data, rows, tuple(columns))
+    return Packed(payload, rows, tuple(columns))
 
 
 def most_unpacked(packed: int) -> int:

@@ -14,6 +14,7 @@ from mematlas.recording.columns import join_rows
 if TYPE_CHECKING:
     from mematlas.model.recording import Rows
     from mematlas.recording.columns import Part
+    from mematlas.recording.format import Payload
 
     Facts = dict[str, Any]
 
@@ -28,7 +29,7 @@ class Look:
     number: int  # among all snapshots of the file
     facts: Facts
     flags: int
-    payload: bytes
+    payload: Payload
 
     @property
     def rss_bytes(self) -> int:
@@ -77,7 +78,7 @@ class Pieces:
     look_count: int = 0
     packed: int = 0  # bytes of the chunks that are kept, in the file
     inflated: int = 0  # and in memory
-    latest: dict[tuple[bytes, int], tuple[int, bytes]] = field(default_factory=dict)
+    latest: dict[tuple[bytes, int], tuple[int, Payload]] = field(default_factory=dict)
     frame_of: dict[tuple[Any, ...], model.Frame] = field(default_factory=dict)
     snapshots: list[model.Snapshot] = field(default_factory=list)
     totals: dict[int, model.Totals] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class Pieces:
     cold: dict[int, model.Cold] = field(default_factory=dict)
     objects: dict[int, model.Objects] = field(default_factory=dict)
     heaps: dict[int, model.GlibcHeaps] = field(default_factory=dict)
-    packed_pins: dict[tuple[int, float], tuple[int, bytes]] = field(default_factory=dict)
+    packed_pins: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     pins: dict[tuple[int, float], model.Pins] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     complete: bool = False

@@ -15,6 +15,7 @@ from mematlas.recording.columns import Data
 from mematlas.recording.decode import DECODERS, ages_of, room_of
 from mematlas.recording.lazy import LazyRows
 from mematlas.recording.pieces import MOST_SNAPSHOTS, Look, Looks, Pieces
+from mematlas.recording.stored import Descriptor, Stored
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from mematlas.model.recording import Rows
 
+_LARGE = 1 << 20  # bytes; what is packed into more stays in the file
 _REPLACING = (
     atlas.TOTALS,
     atlas.TOUCHES,
@@ -102,15 +104,24 @@ def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
         raise UnsupportedError(message)
 
 
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, bytes]]:
+def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, atlas.Payload]]:
     """Give whole chunks; the first that is cut or fails its check ends them."""
+    own = Descriptor(file.fileno())
     while len(head := file.read(atlas.CHUNK_HEAD)) == atlas.CHUNK_HEAD:
         kind, flags, length = atlas.HEAD.unpack_from(head)
         (check,) = atlas.CHECK.unpack_from(head, atlas.HEAD.size)
         if length > _bytes_left(file):
             return
-        payload = file.read(length)
-        if zlib.crc32(payload, zlib.crc32(head[: atlas.HEAD.size])) != check:
+        payload: atlas.Payload
+        if flags == atlas.PACKED and length >= _LARGE:
+            payload = Stored(own, file.tell(), length)
+            found = zlib.crc32(head[: atlas.HEAD.size])
+            for start in range(0, length, _LARGE):
+                found = zlib.crc32(file.read(min(_LARGE, length - start)), found)
+        else:
+            payload = file.read(length)
+            found = zlib.crc32(payload, zlib.crc32(head[: atlas.HEAD.size]))
+        if found != check:
             return
         yield kind, flags, payload
 
@@ -122,12 +133,12 @@ def _bytes_left(file: BinaryIO) -> int:
     return end - here
 
 
-def _unpack(flags: int, payload: bytes) -> tuple[dict[str, Any], Data]:
+def _unpack(flags: int, payload: atlas.Payload) -> tuple[dict[str, Any], Data]:
     facts, rows = atlas.unpack_chunk(flags, payload)
     return facts, Data(rows)
 
 
-def _put_by(pieces: Pieces, flags: int, payload: bytes) -> None:
+def _put_by(pieces: Pieces, flags: int, payload: atlas.Payload) -> None:
     """Keep a snapshot for later; of a long run's, keep ever fewer of the regular ones."""
     facts = atlas.unpack_facts(flags, payload)
     pieces.looks.setdefault(int(facts["process"]), Looks()).add(
@@ -188,12 +199,12 @@ def _read_snapshot(pieces: Pieces, look: Look) -> None:
     pieces.snapshots.append(snapshot)
 
 
-def _packed_rows(flags: int, payload: bytes, dtype: np.dtype[np.void], room: int) -> Rows:
+def _packed_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], room: int) -> Rows:
     """Give rows that are inflated when somebody looks at them."""
     return cast("Rows", LazyRows(dtype, partial(_unpack_rows, flags, payload, dtype, room)))
 
 
-def _unpack_rows(flags: int, payload: bytes, dtype: np.dtype[np.void], room: int) -> Rows:
+def _unpack_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], room: int) -> Rows:
     try:
         _, data = _unpack(flags, payload)
         return stack_rows(room, data.rows(dtype))
