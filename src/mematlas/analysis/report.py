@@ -294,7 +294,7 @@ def _thin_out(rows: Rows) -> Rows:
         start + int(np.argmax(rows["rss_bytes"][start:end]))
         for start, end in pairwise(edges.tolist())
     ]
-    kept: Rows = rows[np.unique([0, *highest, len(rows) - 1])]
+    kept: Rows = rows[sorted({0, *highest, len(rows) - 1})]
     return kept
 
 

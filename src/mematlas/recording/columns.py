@@ -196,7 +196,8 @@ class ColumnRows:
 
     def _numbered(self, name: str) -> tuple[Words, NDArray[Any]]:
         of_parts = [self._words(part, name) for part in self._parts]
-        whole = np.unique(np.concatenate([np.zeros(0, np.uint64), *(each for each, _ in of_parts)]))
+        every = np.sort(np.concatenate([np.zeros(0, np.uint64), *(each for each, _ in of_parts)]))
+        whole = every[np.append(True, every[1:] != every[:-1])[: len(every)]]  # once each
         column = np.empty(self._count, np.uint16 if len(whole) <= _NARROW else np.uint32)
         place = self._place(name)
         for (part, start, end), (words, numbers) in zip(self._pieces(), of_parts, strict=True):

@@ -45,6 +45,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
     table = StackTable.of(report.stacks)
     shown = table.first(by, len(table) if top is None else top)
     items = list(shown) if len(shown) < len(table) else shown
+    texts = FrameTexts()
     unknown = {f"{metric}_bytes" for metric in METRICS if report.why_unknown(metric)}
     yield from _answer(
         "report",
@@ -63,14 +64,14 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "notes": list(report.notes),
             "cold": report.cold and asdict(report.cold),
             "slack": report.slack and [asdict(each) for each in report.slack],
-            "first_touch": _first_touch(report.first_touch),
+            "first_touch": _first_touch(report.first_touch, texts),
             "heaps": report.heaps and [asdict(each) for each in report.heaps],
             "objects": report.objects and [asdict(each) for each in report.objects],
             "by": by,
             "stacks_total": len(table),
             "rest": _rest(table, items, unknown),
         },
-        {"stacks": _Items(items, FrameTexts(), unknown)},
+        {"stacks": _Items(items, texts, unknown)},
     )
 
 
@@ -174,7 +175,7 @@ class _Items:
 
 def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> Iterator[str]:
     """Write the small facts at once and the long lists in batches."""
-    yield f'{{"schema": "mematlas/{command}/1", "data": {json.dumps(facts)[:-1]}'
+    yield f'{{"schema": "mematlas/{command}/1", "data": {_object(facts)[:-1]}'
     for name, items in lists.items():
         yield f', "{name}": ['
         batch: list[str] = []
@@ -186,6 +187,21 @@ def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> It
                 batch, separator = [], ",\n"
         yield (separator + ",\n".join(batch) if batch else "") + "]"
     yield "}}\n"
+
+
+class _Written(str):
+    """JSON that is written already."""
+
+    __slots__ = ()
+
+
+def _object(facts: dict[str, Any]) -> _Written:
+    """Write an object some of whose values may be written already."""
+    pairs = (
+        f"{json.dumps(name)}: {each if isinstance(each, _Written) else json.dumps(each)}"
+        for name, each in facts.items()
+    )
+    return _Written(f"{{{', '.join(pairs)}}}")
 
 
 def _account(account: Account) -> dict[str, Any]:
@@ -211,21 +227,22 @@ def _rest(
     return {"stacks": len(table) - len(shown), **sums, **dict.fromkeys(unknown)}
 
 
-def _first_touch(touch: FirstTouch | None) -> dict[str, Any] | None:
+def _first_touch(touch: FirstTouch | None, texts: FrameTexts) -> _Written | None:
     if touch is None:
         return None
     facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
     facts["refused"] = list(touch.refused)
     facts["touches_total"] = len(touch.touches)
-    facts["touches"] = [_touch(each) for each in touch.touches[:_TOUCHES]]
-    return facts
+    touches = (_touch(each, texts) for each in touch.touches[:_TOUCHES])
+    facts["touches"] = _Written(f"[{', '.join(touches)}]")
+    return _object(facts)
 
 
-def _touch(touch: Touch) -> dict[str, Any]:
+def _touch(touch: Touch, texts: FrameTexts) -> _Written:
     facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
-    facts["frames"] = [_frame(frame) for frame in touch.frames]
-    facts["owner"] = None if touch.owner is None else [_frame(frame) for frame in touch.owner]
-    return facts
+    facts["frames"] = _Written(texts.of(touch.frames))
+    facts["owner"] = None if touch.owner is None else _Written(texts.of(touch.owner))
+    return _object(facts)
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:
