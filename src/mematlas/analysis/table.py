@@ -210,11 +210,8 @@ class StackTable(Sequence[StackFigures]):
         """Give the indices of the processes that have stacks here."""
         if not len(self) or not any(self.process.strides):  # all of one
             return [int(number) for number in self.process[:1]]
-        starts = (
-            np.flatnonzero(self.process[1:] != self.process[:-1]) + 1
-        )  # few: rows come by process
-        found = sorted({int(number) for number in self.process[np.append(0, starts)]})
-        return found
+        changes = np.flatnonzero(self.process[1:] != self.process[:-1])  # few: rows come by process
+        return sorted({int(number) for number in self.process[np.append(0, changes + 1)]})
 
     def ranked(self, by: str) -> Picked:
         """All stacks, those with most of a metric first."""
