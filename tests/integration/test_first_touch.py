@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -186,6 +187,14 @@ def test_a_refusal_is_said(build: Build, traced: Run) -> None:
     reasons = run.report["first_touch"]["refused"]
     assert len([each for each in reasons if "perf_event" in each]) == 1
     assert run.sum("live_bytes", "allocate_here") == SIZE
+
+
+@pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
+def test_a_program_in_valgrind_is_let_run(build: Build, traced: Run) -> None:
+    """Valgrind dies of a SIGTRAP for a fault of its own: no faults are sampled in it."""
+    run = traced("valgrind", "--tool=none", "-q", build("allocate_here_touch_there"), options=EVERY)
+    assert any("valgrind" in reason for reason in run.report["first_touch"]["refused"])
+    assert run.sum("live_bytes", "allocate_here") > 0
 
 
 def test_off_is_off(build: Build, traced: Run) -> None:
