@@ -10,7 +10,7 @@ int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t byt
 			const int32_t *ranks, uint32_t room, void *ret_words);
 /* Adds each node's sum to its parent's, children first; with `kept` only those of nodes where it is 0. */
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count, int64_t *sums);
-/* Sets in `kept` the nodes below the root that have at least `least`: figures of rows, as of mematlas_figures_add,
+/* Sets in `kept` the nodes below the root that have at least `least`, or 2^32 - 1: figures of rows, as of mematlas_figures_add,
  * whose nodes are given, each added to all nodes above. `sums`: room for one a node. -EINVAL: other widths, no such
  * node, or as above. */
 int mematlas_trie_keep(const uint32_t *parents, uint64_t count, const uint32_t *nodes, uint64_t node_rows,

@@ -21,7 +21,8 @@ int64_t mematlas_column_size(const struct mematlas_packing *packing, uint64_t ro
 {
 	uint32_t odd = packing->odd, gap = packing->gap_width, high = packing->odd_width;
 
-	if (rows > UINT32_MAX || odd > rows || packing->way > MEMATLAS_PACKING_WORDS)
+	if (rows > UINT32_MAX || odd > rows || packing->words > rows ||
+	    packing->way > MEMATLAS_PACKING_WORDS)
 		return -EINVAL;
 	if (packing->width > 8 || gap > 4 || high + packing->width > 8)
 		return -EINVAL;

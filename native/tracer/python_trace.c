@@ -67,14 +67,16 @@ static void add_eval_range(uintptr_t start, uintptr_t end)
 	__atomic_store_n(&trace_session.process->eval_end[index], end, __ATOMIC_RELEASE);
 }
 
+#define EVAL_PLACES 16u
+
 /* Compilers split the eval loop, and symbols name but one of its parts. Yet each of its calls keeps
  * a frame of its own on the C stack, and so tells whose code that is. */
-void trace_learn_eval_loop(const struct trace_walk *walk)
+bool trace_learn_eval_loop(const struct trace_walk *walk, bool known)
 {
-	uintptr_t known = walk->same ? walk->frames[walk->same - 1].sp : UINTPTR_MAX;
-	uintptr_t places[16], start, end;
+	uintptr_t until = known && walk->same ? walk->frames[walk->same - 1].sp : UINTPTR_MAX;
+	uintptr_t places[EVAL_PLACES], start, end;
 	unsigned from = walk->count;
-	unsigned count = trace_python_entries(places, sizeof places / sizeof *places, known);
+	unsigned count = trace_python_entries(places, EVAL_PLACES, until);
 
 	for (unsigned i = 0; i < count; i++) {
 		uintptr_t pc = trace_walk_owner(walk, places[i], &from);
@@ -82,6 +84,7 @@ void trace_learn_eval_loop(const struct trace_walk *walk)
 		    trace_cfi_function(pc - 1, trace_eh_frame_hdr(pc), &start, &end))
 			add_eval_range(start, end);
 	}
+	return count < EVAL_PLACES;
 }
 
 void trace_describe_python(void)

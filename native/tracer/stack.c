@@ -177,8 +177,8 @@ static TRACE_SLOW uint32_t put_new(struct trace_thread *thread, struct trace_sta
 		walk->same = 0;
 	if (!python)
 		chain->same = 0;
-	if (python && !interrupted)
-		trace_learn_eval_loop(walk);
+	thread->eval_known =
+		python && !interrupted && trace_learn_eval_loop(walk, thread->eval_known);
 	unsigned kept = walk->same ? walk->ways[walk->same - 1].told : 0;
 	unsigned python_kept = chain->same ? chain->words[chain->same - 1].spoken : 0;
 	unsigned count = trace_walk_pcs(walk, &thread->bounds, walk->same, thread->native);

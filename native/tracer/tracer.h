@@ -174,6 +174,7 @@ struct trace_thread {
 	uint64_t module_start[TRACE_KNOWN_MODULES], module_end[TRACE_KNOWN_MODULES];
 	uint64_t told[1u << TRACE_TOLD_BITS]; /* PCs whose module is known: most come again */
 	bool told_whole; /* the last stack told had all its native frames */
+	bool eval_known; /* and the eval loop was looked for in all of them */
 	struct trace_walk walk;
 	uint64_t native[TRACE_MAX_FRAMES + 1], python[TRACE_MAX_FRAMES];
 	struct trace_stack_slot stacks[TRACE_STACK_SLOTS];
@@ -214,7 +215,8 @@ void trace_live_add_early(void);
 /* python_trace.c: what the Python side reports, and what the session says of it. */
 void trace_hook_python(void);
 void trace_describe_python(void);
-void trace_learn_eval_loop(const struct trace_walk *walk);
+/* `known`: it has been looked for in the frames that are the same. False: not in all. */
+bool trace_learn_eval_loop(const struct trace_walk *walk, bool known);
 
 /* faults.c: samples of the page faults this process takes. */
 void trace_faults_start(void);

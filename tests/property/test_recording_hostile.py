@@ -7,6 +7,7 @@ import io
 import json
 import os
 import resource
+import struct
 import subprocess
 import sys
 import tempfile
@@ -34,7 +35,7 @@ from mematlas.views.text.leaks import render_leaks
 from mematlas.views.text.report import render_report
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from mematlas.recording.format import Turned
 
@@ -121,20 +122,54 @@ def test_chunks_in_any_order(order: list[int], count: int) -> None:
     survive(CHUNKS[at] for at in [*order[:count], *order[: count // 2]])
 
 
-@pytest.mark.parametrize("count", [1, 40])
-def test_a_bomb_stays_small(tmp_path: Path, count: int) -> None:
-    """A megabyte that inflates to gigabytes is refused; the reader stays below 1 GiB."""
-    size = (512 if count == 1 else 60) << 20
+def inflated(mebibytes: int, start: bytes = b"") -> bytes:
+    """Deflate so many of nothing, after a start."""
+    pack = zlib.compressobj(9)
+    packed = [pack.compress(start), *(pack.compress(bytes(1 << 20)) for _ in range(mebibytes))]
+    return b"".join((*packed, pack.flush()))
+
+
+def plain_bomb(mebibytes: int) -> bytes:
+    """Make a chunk of nodes that inflates to so many."""
     facts = json.dumps({"process": 0, "first": 0}).encode()
     facts += b" " * (-len(facts) % 8)
-    pack = zlib.compressobj(9)
-    bomb = pack.compress(len(facts).to_bytes(8, "little") + facts)
-    bomb += b"".join(pack.compress(bytes(1 << 20)) for _ in range(size >> 20)) + pack.flush()
-    head = atlas.HEAD.pack(atlas.NODES, atlas.COMPRESSED, len(bomb))
-    chunk = head + atlas.CHECK.pack(zlib.crc32(bomb, zlib.crc32(head))) + bomb
+    bomb = inflated(mebibytes, len(facts).to_bytes(8, "little") + facts)
+    return chunk_of(atlas.NODES, atlas.COMPRESSED, bomb)
+
+
+def words_bomb(mebibytes: int) -> bytes:
+    """Make a chunk of one node, whose dictionary of words inflates to so many, and sums of it."""
+    facts = json.dumps({"process": 0, "first": 0}).encode()
+    facts += b" " * (-len(facts) % 8)
+    words = inflated(mebibytes)
+    entry = struct.Struct("<4B3I2Q")
+    described = struct.pack("<QQII", len(facts), 1, 3, 0)
+    described = described[:8] + facts + described[8:] + 2 * entry.pack(*[0] * 9)
+    described += entry.pack(4, 0, 0, 0, 0, mebibytes << 17, 0, 0, len(words))
+    head = zlib.compress(described)
+    bomb = len(head).to_bytes(8, "little") + head + words
+    sums = {"process": 0, "time_s": 1, "peak_time_s": 1, "peak_live_bytes": 5}
+    row = struct.pack("<2I11d", 0, 1, *[5.0] * 11)
+    return chunk_of(atlas.NODES, atlas.PACKED, bomb) + atlas.pack_chunk(atlas.TOTALS, sums, row)
+
+
+def chunk_of(kind: bytes, flags: int, payload: bytes) -> bytes:
+    """Put a head before a payload."""
+    head = atlas.HEAD.pack(kind, flags, len(payload))
+    return head + atlas.CHECK.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [lambda: plain_bomb(512), lambda: plain_bomb(60) * 40, lambda: words_bomb(1024)],
+    ids=["one", "many", "words"],
+)
+def test_a_bomb_stays_small(tmp_path: Path, chunks: Callable[[], bytes]) -> None:
+    """A megabyte that inflates to gigabytes is refused; the reader stays below 1 GiB."""
     path = tmp_path / "bomb.atlas"
-    start = atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0) + atlas.pack_chunk(*CHUNKS[0])
-    path.write_bytes(start + chunk * count)
+    start = atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0)
+    start += b"".join(atlas.pack_chunk(*chunk) for chunk in CHUNKS[:2])
+    path.write_bytes(start + chunks())
     limit = 1 << 30
 
     def bound() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import os
+import pickle
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -13,12 +15,38 @@ import pytest
 
 import synthetic
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
-from mematlas.model.recording import NODE_DTYPE, Process, Sampling
-from mematlas.recording import Writer, read
+from mematlas.model.recording import NODE_DTYPE, SNAPSHOT_DTYPE, Process, Sampling
+from mematlas.recording import Writer, read, reader
 from mematlas.recording import format as atlas
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def test_a_copy_keeps_nothing_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that stay in the file are read from it after a pickled or deep copy has come and gone."""
+    monkeypatch.setattr(reader, "_LARGE", 64)
+    rows = np.zeros(500, SNAPSHOT_DTYPE)
+    rows["live_bytes"] = np.arange(500) ** 3 % 1009
+    nodes = np.zeros(1, NODE_DTYPE)
+    path = tmp_path / "a.atlas"
+    with header_only(path) as writer:
+        writer.process(synthetic.PARENT)
+        writer.nodes(synthetic.PARENT.index, nodes.tobytes())
+        writer.snapshot(
+            synthetic.PARENT.index,
+            time_s=1.0,
+            trigger="exit",
+            rss_bytes=0,
+            parts=[],
+            unexplained_bytes=0,
+            rows=rows.tobytes(),
+        )
+    recording = read(path)
+    for copied in (pickle.loads(pickle.dumps(recording)), copy.deepcopy(recording)):
+        assert copied.snapshots[0].rows["live_bytes"].tolist() == rows["live_bytes"].tolist()
+        del copied
+    assert recording.snapshots[0].rows["live_bytes"].tolist() == rows["live_bytes"].tolist()
 
 
 def header_only(path: Path) -> Writer:

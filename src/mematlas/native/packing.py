@@ -41,7 +41,7 @@ class Packing(NamedTuple):
         """Count the bytes such a column of so many rows takes. ValueError: there is none."""
         size: int = lib.mematlas_column_size(_made(self), rows)
         if size < 0:
-            message = f"{self} packs no {rows} rows"
+            message = f"no column of {rows:,} rows is packed so"
             raise ValueError(message)
         return size
 
@@ -53,7 +53,9 @@ class Packing(NamedTuple):
         """Bytes of the narrowest whole numbers that hold every value, 1 to 8; 0 if they are no such."""
         if self.way != (Way.WHOLE if doubles else Way.BITS):
             return 0
-        width = self.width + self.odd_width or (self.base.bit_length() + 7) // 8
+        planes = self.width + self.odd_width
+        top = self.base + (256**planes - 1 if planes else 0)
+        width = (top.bit_length() + 7) // 8
         return next((each for each in (1, 2, 4, 8) if width <= each), 0)
 
 

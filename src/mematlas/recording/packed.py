@@ -125,6 +125,7 @@ def read_columns(described: memoryview, payload: memoryview | Stored, start: int
     columns, start = [], _HEAD_LENGTH.size + start
     for *packing, length in _COLUMN.iter_unpack(entries):
         columns.append(Column(Packing(*packing), start, length))
+        columns[-1].packing.size(rows)
         start += length
     if start > len(payload):
         message = "columns are cut"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 
 class Descriptor:
@@ -12,11 +13,13 @@ class Descriptor:
 
     def __init__(self, number: int) -> None:
         """Take another descriptor of the same file. OSError as from dup()."""
+        self.number = -1
         self.number = os.dup(number)
 
     def __del__(self) -> None:
         """Close it."""
-        os.close(self.number)
+        if self.number >= 0:
+            os.close(self.number)
 
 
 class Stored:
@@ -32,6 +35,10 @@ class Stored:
 
     def __len__(self) -> int:
         return self._length
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel as the bytes: elsewhere there is no such file."""
+        return bytes, (bytes(self[:]),)
 
     def __getitem__(self, part: slice) -> memoryview:
         """Read a part. ValueError if the file was cut since; OSError as from pread()."""
