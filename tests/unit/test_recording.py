@@ -49,6 +49,16 @@ def test_a_copy_keeps_nothing_of_the_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert recording.snapshots[0].rows["live_bytes"].tolist() == rows["live_bytes"].tolist()
 
 
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Its bytes can be read but once: one line says what to do."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDWR)
+    with pytest.raises(TargetError, match="save it to a file"):
+        read(path)
+    os.close(end)
+
+
 def header_only(path: Path) -> Writer:
     """Start a recording in exact mode."""
     return Writer(

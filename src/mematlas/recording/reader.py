@@ -50,6 +50,9 @@ def read(path: str | PathLike[str]) -> model.Recording:
         message = f"{path}: not allowed to read it; ask its owner, or run as that user"
         raise AccessError(message) from None
     with file:
+        if not file.seekable():
+            message = f"{path}: a pipe, which can be read but once; save it to a file first"
+            raise TargetError(message)
         _check_start(path, file)
         pieces = Pieces()
         try:
