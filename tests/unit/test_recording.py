@@ -257,6 +257,20 @@ def test_a_long_run_keeps_some_snapshots(tmp_path: Path) -> None:
     assert recording.complete
 
 
+def test_a_frame_in_no_file_has_none(tmp_path: Path) -> None:
+    """What stands for a file's name and is no text ends the recording there, if it is 0 too."""
+    path = tmp_path / "a.atlas"
+    with header_only(path):
+        pass
+    facts = {"process": 0, "frames": [["f", 0, None, None, "native"]], "stacks": [[0]]}
+    with path.open("ab") as file:
+        file.write(atlas.pack_chunk(atlas.FRAMES, facts, bytes(8)))
+        file.write(atlas.pack_chunk(atlas.END, {}))
+    recording = read(path)
+    assert not recording.complete
+    assert not recording.frames.get(0)
+
+
 def large(path: Path) -> np.ndarray:
     """Write a recording whose nodes pack into more than a reader keeps in memory; gives them."""
     nodes = np.zeros(200_000, NODE_DTYPE)

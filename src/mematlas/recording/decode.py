@@ -195,7 +195,12 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], facts: tuple[Any, ...]) ->
     frame = known.get(facts)
     if frame is None:
         function, file, line, module, kind = facts
-        for each in (function, kind, file or "", module or ""):
+        for each in (
+            function,
+            kind,
+            "" if file is None else file,
+            "" if module is None else module,
+        ):
             if type(each) is not str:
                 text_of(each)
         line = line if line is None or type(line) is int else int(line)
