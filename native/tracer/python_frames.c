@@ -13,7 +13,6 @@
 #include "python_layout.h"
 #include "sampler.h"
 
-#define ADDRESS_BITS 0xffffffffffffull
 #define POINTER_TAGS 7u /* 3.14 keeps how a reference is counted in its lowest bits */
 
 static const struct trace_python_layout *known; /* of this interpreter */
@@ -138,6 +137,7 @@ static TRACE_INLINE const char *bytecode_of(const struct trace_python_layout *la
 					    const char *frame, const char *code,
 					    struct readable *readable)
 {
+	const char *unknown = python_pointer(frame, layout->frame_instruction);
 	int32_t number = 0;
 	int64_t count;
 
@@ -147,12 +147,12 @@ static TRACE_INLINE const char *bytecode_of(const struct trace_python_layout *la
 		return code + layout->code_instructions;
 	const char *copies = python_pointer(code, layout->code_bytecodes);
 	if (!python_is_plausible(copies) || !is_readable(readable, copies, sizeof count))
-		return NULL;
+		return unknown;
 	memcpy(&count, copies, sizeof count);
 	const char *place = copies + sizeof count + (uint32_t)number * sizeof(char *);
 	return number < count && is_readable(readable, place, sizeof(char *))
 		       ? python_pointer(place, 0)
-		       : NULL;
+		       : unknown;
 }
 
 static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, const char *frame,
@@ -169,7 +169,7 @@ static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, c
 		id = trace_code_learn(layout, cache, key, emit, context);
 	/* Before its first instruction a frame points in front of the code. */
 	return id << 32 | (is_entry(layout, frame, previous) ? TRACE_PYTHON_ENTRY : 0) |
-	       (bytecode && offset > 0 && offset < 1 << 30 ? (uint64_t)offset : 0);
+	       (offset > 0 && offset < 1 << 30 ? (uint64_t)offset : 0);
 }
 
 static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
