@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "record.h"
 #include "tracer.h"
 
 #define TRACE_OUT_OF_LINE __attribute__((noinline))
@@ -69,15 +70,12 @@ TRACE_EXPORT void *calloc(size_t count, size_t size)
 
 static TRACE_OUT_OF_LINE void slow_free(void *block)
 {
-	int saved = errno;
-
 	if (!block || trace_in_nursery(block))
 		return;
 	if (trace_enter()) {
 		trace_freeing(TRACE_MALLOC, block);
 		trace_leave();
 	}
-	errno = saved;
 	trace_real.free(block);
 }
 

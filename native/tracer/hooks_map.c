@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <sys/mman.h>
 
+#include "record.h"
 #include "tracer.h"
 
 /* An allocator that is a library of its own (jemalloc, mimalloc, tcmalloc in place of libc's) maps

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <stdlib.h>
 
+#include "record.h"
 #include "tracer.h"
 
 /* What the arguments mean differs, where they are passed does not. */

@@ -15,6 +15,7 @@
 struct trace_python {
 	uint32_t version; /* PY_VERSION_HEX of an interpreter whose frames can be read; 0: none */
 	uint64_t eval_start[TRACE_EVAL_RANGES], eval_end[TRACE_EVAL_RANGES];
+	int (*is_finalizing)(void); /* is it taking itself down? */
 	bool hooked;
 	bool free_threaded;
 	bool unlocked; /* its allocator is called without the interpreter's lock, too */
@@ -26,7 +27,6 @@ extern struct trace_python trace_python;
 /* python_find.c: looks for an interpreter; true once it is found. */
 bool trace_python_find(void);
 void *trace_python_symbol(const char *name);
-bool trace_python_is_finalizing(void); /* it is taking itself down */
 
 /* python_layout.c: where things are in one version's structures. Offsets in bytes. */
 struct trace_python_layout {
@@ -67,7 +67,11 @@ struct trace_code_key {
 	int32_t first_line;
 	uint32_t freed;
 };
+struct trace_code;
 struct trace_code_cache {
+	/* Tells what is not known yet, before its number is used. */
+	void (*tell)(void *context, uint32_t id, const struct trace_code *code);
+	void *context;
 	struct {
 		struct trace_code_key key;
 		uint32_t id;
@@ -75,7 +79,6 @@ struct trace_code_cache {
 	uint32_t last_id;
 	char name[TRACE_CODE_TEXT], file[TRACE_CODE_TEXT];
 };
-typedef void trace_code_emit(void *context, uint32_t id, const struct trace_code *code);
 
 /* A frame of the last look at the chain: all that tells it from another one of the same code. Its caller's
  * is the next to the root. */
@@ -92,28 +95,28 @@ struct trace_python_word {
 	bool speaks; /* it has a word; links between C and Python have none */
 };
 
-/* A thread's last look, counted from the root. The next one takes over the frames that still are what
- * they were; most are, for they wait for the one at the leaf. */
+/* A thread's last look, counted from the root, whose number is 1; number 0 stands for what no frame leads
+ * to. The next one takes over the frames that still are what they were; most are, for they wait for the
+ * one at the leaf. */
 struct trace_python_chain {
 	unsigned count;
 	unsigned same; /* how many from the root stood there in all looks since it was last set */
 	bool whole; /* it was followed to its end */
 	uint32_t codes_freed; /* before it was */
-	struct trace_python_frame frames[TRACE_MAX_FRAMES];
-	struct trace_python_word words[TRACE_MAX_FRAMES];
+	struct trace_python_frame frames[TRACE_MAX_FRAMES + 1];
+	struct trace_python_word words[TRACE_MAX_FRAMES + 1];
 	/* While looking: from the leaf. */
 	struct trace_python_frame fresh_frames[TRACE_MAX_FRAMES];
 	struct trace_python_word fresh_words[TRACE_MAX_FRAMES];
 };
 
-/* Looks at the Python frames of the calling thread; a hash of them, 0 if there are none. A code object
- * not yet announced in this cache is announced through `emit` before its ID is used. */
+/* Looks at the Python frames of the calling thread; a hash of them, 0 if there are none. `locked`: the
+ * thread holds the interpreter's lock. */
 uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_cache *cache,
-			   trace_code_emit *emit, void *context);
+			   bool locked);
 /* At any instruction, perhaps one that is changing the chain; what cannot be read then ends it. */
 uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
-				       struct trace_code_cache *cache, trace_code_emit *emit,
-				       void *context);
+				       struct trace_code_cache *cache);
 /* Their words, leaf first, but for the first `without` frames from the root; `words` has room for
  * TRACE_MAX_FRAMES. */
 unsigned trace_python_words(const struct trace_python_chain *chain, unsigned without,
@@ -125,7 +128,7 @@ unsigned trace_python_entries(uintptr_t *places, unsigned max, uintptr_t until);
 /* python_hooks.c: wraps the object allocator. Blocks over 512 bytes come from malloc() and are seen
  * there. */
 struct trace_python_callbacks {
-	void (*allocated)(const void *hook, void *block, size_t size); /* `hook`: its frame */
+	void (*allocated)(const void *hook, const void *block, size_t size); /* `hook`: its frame */
 	bool (*freeing)(void *block); /* true: it was recorded */
 	void (*restore)(void *block);
 	bool every_free; /* freeing() is told of each block, recorded or not */

@@ -10,13 +10,6 @@
 struct trace_python trace_python;
 static void *library; /* where the interpreter's symbols are; NULL: the global scope */
 
-static int (*is_finalizing)(void);
-
-bool trace_python_is_finalizing(void)
-{
-	return is_finalizing && is_finalizing();
-}
-
 void *trace_python_symbol(const char *name)
 {
 	return dlsym(library ? library : RTLD_DEFAULT, name);
@@ -63,9 +56,10 @@ bool trace_python_find(void)
 	if (!version || !trace_python_layout((uint32_t)*version, trace_python_symbol("_PyRuntime")))
 		return false;
 	find_eval_loop();
-	is_finalizing = (int (*)(void))trace_python_symbol("Py_IsFinalizing"); /* since 3.13 */
+	void *is_finalizing = trace_python_symbol("Py_IsFinalizing"); /* since 3.13 */
 	if (!is_finalizing)
-		is_finalizing = (int (*)(void))trace_python_symbol("_Py_IsFinalizing");
+		is_finalizing = trace_python_symbol("_Py_IsFinalizing");
+	trace_python.is_finalizing = (int (*)(void))is_finalizing;
 	trace_python.free_threaded = trace_python_symbol("_Py_DecRefShared") != NULL;
 	trace_python.unlocked = trace_python.free_threaded;
 	trace_python.version = (uint32_t)*version;

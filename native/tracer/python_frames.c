@@ -17,13 +17,15 @@
 
 static const struct trace_python_layout *known; /* of this interpreter */
 static void *(*gil_thread_state)(void);
-static void *(*running_thread_state)(void); /* since 3.12 the calling thread's own */
+static void *(*holding_thread_state)(void); /* of whoever holds the GIL */
+static void *(*running_thread_state)(void); /* since 3.12 that is the calling thread's own */
 
 /* In a subinterpreter a thread runs with another state than the one it began with; while it lets go
  * of the GIL it runs with none, and its frames stand still. */
-static void *this_thread_state(void)
+static TRACE_INLINE void *this_thread_state(bool locked)
 {
-	void *running = running_thread_state ? running_thread_state() : NULL;
+	void *(*state)(void) = locked ? holding_thread_state : running_thread_state;
+	void *running = state ? state() : NULL;
 
 	return running ? running : gil_thread_state();
 }
@@ -31,9 +33,9 @@ static void *this_thread_state(void)
 static bool start(void)
 {
 	gil_thread_state = (void *(*)(void))trace_python_symbol("PyGILState_GetThisThreadState");
+	holding_thread_state = (void *(*)(void))trace_python_symbol("_PyThreadState_UncheckedGet");
 	if (trace_python.version >= 0x030c0000)
-		running_thread_state =
-			(void *(*)(void))trace_python_symbol("_PyThreadState_UncheckedGet");
+		running_thread_state = holding_thread_state;
 	known = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
 	return gil_thread_state && known;
 }
@@ -66,9 +68,9 @@ static TRACE_INLINE bool is_readable(struct readable *readable, const char *obje
 				  (first == last || page_is_readable(readable, last)));
 }
 
-static TRACE_INLINE const char *current_frame(const struct trace_python_layout *layout)
+static TRACE_INLINE const char *current_frame(const struct trace_python_layout *layout, bool locked)
 {
-	const char *thread = this_thread_state();
+	const char *thread = this_thread_state(locked);
 
 	if (!python_is_plausible(thread))
 		return NULL;
@@ -157,8 +159,7 @@ static TRACE_INLINE const char *bytecode_of(const struct trace_python_layout *la
 
 static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, const char *frame,
 				     const struct trace_code_key *key, struct readable *readable,
-				     struct trace_code_cache *cache, trace_code_emit *emit,
-				     void *context)
+				     struct trace_code_cache *cache)
 {
 	const char *bytecode = bytecode_of(layout, frame, key->code, readable);
 	int64_t offset = python_pointer(frame, layout->frame_instruction) - bytecode;
@@ -166,7 +167,7 @@ static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, c
 	uint64_t id = trace_code_number(cache, key);
 
 	if (__builtin_expect(id == 0, 0))
-		id = trace_code_learn(layout, cache, key, emit, context);
+		id = trace_code_learn(layout, cache, key);
 	/* Before its first instruction a frame points in front of the code. */
 	return id << 32 | (is_entry(layout, frame, previous) ? TRACE_PYTHON_ENTRY : 0) |
 	       (offset > 0 && offset < 1 << 30 ? (uint64_t)offset : 0);
@@ -175,8 +176,7 @@ static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, c
 static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
 				    struct trace_python_chain *chain, unsigned fresh,
 				    const char *frame, struct readable *readable,
-				    struct trace_code_cache *cache, trace_code_emit *emit,
-				    void *context)
+				    struct trace_code_cache *cache)
 {
 	struct trace_python_word *is = &chain->fresh_words[fresh];
 	const char *code = code_of(layout, frame);
@@ -187,19 +187,18 @@ static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
 	is->speaks = !is_shim(layout, frame) && is_code(layout, readable, code);
 	if (is->speaks) {
 		is->key = trace_code_key(layout, code);
-		is->word = word_of(layout, frame, &is->key, readable, cache, emit, context);
+		is->word = word_of(layout, frame, &is->key, readable, cache);
 	}
 }
 
 /* Apart: few frames are read anew, and what is not run need not be in the processor's cache. */
 static __attribute__((noinline)) void read_surely(const struct trace_python_layout *layout,
 						  struct trace_python_chain *chain, unsigned fresh,
-						  const char *frame, struct trace_code_cache *cache,
-						  trace_code_emit *emit, void *context)
+						  const char *frame, struct trace_code_cache *cache)
 {
 	struct readable sure = {.sure = true};
 
-	read_frame(layout, chain, fresh, frame, &sure, cache, emit, context);
+	read_frame(layout, chain, fresh, frame, &sure, cache);
 }
 
 /* Is there still the code that there was? */
@@ -214,28 +213,26 @@ static TRACE_INLINE bool is_same_code(const struct trace_python_layout *layout, 
 	return trace_code_is(&key, &was->key);
 }
 
-/* What differs of a frame, not the root's, that another one leads to. */
-static TRACE_INLINE uintptr_t difference(const struct trace_python_layout *layout,
-					 const struct trace_python_frame *was)
-{
-	return (state_of(layout, was->frame) ^ was->state) |
-	       ((uintptr_t)python_pointer(was->frame, layout->frame_previous) ^
-		(uintptr_t)was[-1].frame);
-}
-
-/* How many of the first `count` frames, from the last of these to the root, are the same, but for their code.
- * One by one: the memory of the next is there only if this one leads to it. */
+/* Of frame number `count` and those it leads to, how many are the same, but for their code. One by one:
+ * the memory of the next is there only if this one leads to it. */
 static TRACE_INLINE unsigned same_from(const struct trace_python_layout *layout,
 				       const struct trace_python_frame *frames, unsigned count)
 {
-	const struct trace_python_frame *was = &frames[count - 1];
+	const struct trace_python_frame *was = &frames[count];
+	const char *frame = was->frame;
 
-	while (was > frames && difference(layout, was) == 0)
+	while (state_of(layout, frame) == was->state) {
+		const char *caller = was[-1].frame;
+		if (python_pointer(frame, layout->frame_previous) != caller) {
+			if (was == frames + 1 &&
+			    !python_is_plausible(python_pointer(frame, layout->frame_previous)))
+				was--;
+			break;
+		}
+		frame = caller;
 		was--;
-	if (was == frames && state_of(layout, was->frame) == was->state &&
-	    !python_is_plausible(python_pointer(was->frame, layout->frame_previous)))
-		was--;
-	return count - (unsigned)(was + 1 - frames);
+	}
+	return count - (unsigned)(was - frames);
 }
 
 /* How many of these have the code that they had. */
@@ -246,7 +243,7 @@ static __attribute__((noinline)) unsigned same_codes(const struct trace_python_l
 	unsigned at = count;
 
 	while (count - at < same &&
-	       is_same_code(layout, chain->frames[at - 1].frame, &chain->words[at - 1]))
+	       is_same_code(layout, chain->frames[at].frame, &chain->words[at]))
 		at--;
 	return count - at;
 }
@@ -257,22 +254,38 @@ static inline unsigned find_old(const struct trace_python_chain *chain, unsigned
 				const char *frame)
 {
 	for (unsigned i = old; i && old - i < FAR; i--)
-		if (chain->frames[i - 1].frame == frame)
+		if (chain->frames[i].frame == frame)
 			return i;
 	return 0;
 }
 
+static inline uint64_t hash_of(const struct trace_python_chain *chain)
+{
+	return chain->count ? chain->words[chain->count].sum * 0xd6e8feb86659fd93ull | 1 : 0;
+}
+
+/* No more than these first frames, which were there before: the chain's hash. */
+static inline uint64_t shorten(struct trace_python_chain *chain, unsigned count)
+{
+	chain->count = count;
+	if (chain->same > count)
+		chain->same = count;
+	return hash_of(chain);
+}
+
 /* Keeps `fresh` frames on top of `old` ones. `whole`: the chain was followed to its end. */
-static uint64_t keep(struct trace_python_chain *chain, unsigned old, unsigned fresh, bool whole)
+static __attribute__((noinline)) uint64_t keep(struct trace_python_chain *chain, unsigned old,
+					       unsigned fresh, bool whole)
 {
 	unsigned at = old;
-	uint64_t sum = old ? chain->words[old - 1].sum : 0;
-	unsigned spoken = old ? chain->words[old - 1].spoken : 0;
+	uint64_t sum = chain->words[old].sum;
+	unsigned spoken = chain->words[old].spoken;
 
 	if (chain->same > old)
 		chain->same = old;
-	for (; fresh-- > 0; at++) {
-		struct trace_python_word *is = &chain->words[at];
+	chain->frames[0].frame = (const char *)chain;
+	while (fresh-- > 0) {
+		struct trace_python_word *is = &chain->words[++at];
 		chain->frames[at] = chain->fresh_frames[fresh];
 		*is = chain->fresh_words[fresh];
 		/* The terms do not wait for each other. */
@@ -283,7 +296,7 @@ static uint64_t keep(struct trace_python_chain *chain, unsigned old, unsigned fr
 	}
 	chain->count = at;
 	chain->whole = whole;
-	return at ? sum * 0xd6e8feb86659fd93ull | 1 : 0;
+	return hash_of(chain);
 }
 
 /* The same frames as `chain->frames` up to `found`, but upon others: they are taken over one by one. */
@@ -291,65 +304,114 @@ static __attribute__((noinline)) unsigned copy_same(struct trace_python_chain *c
 						    unsigned found, unsigned same, unsigned fresh)
 {
 	for (; same > 0 && fresh < TRACE_MAX_FRAMES; same--, fresh++) {
-		chain->fresh_frames[fresh] = chain->frames[--found];
-		chain->fresh_words[fresh] = chain->words[found];
+		chain->fresh_frames[fresh] = chain->frames[found];
+		chain->fresh_words[fresh] = chain->words[found--];
 	}
 	return fresh;
 }
 
+/* Where the chain leads on to a frame: where it was in the last look, and how much from there to the root is
+ * as it was. */
+struct met {
+	const char *frame;
+	unsigned found; /* 0: nowhere */
+	unsigned same;
+};
+
+static TRACE_INLINE struct met meet(const struct trace_python_layout *layout,
+				    const struct trace_python_chain *chain, unsigned old,
+				    const char *frame)
+{
+	unsigned found = find_old(chain, old, frame);
+
+	return (struct met){frame, found, found ? same_from(layout, chain->frames, found) : 0};
+}
+
+/* From the leaf on, where it is not what it was. */
+static TRACE_INLINE uint64_t look_on(const struct trace_python_layout *layout,
+				     struct trace_python_chain *chain,
+				     struct trace_code_cache *cache, struct met met,
+				     bool sure_of_codes)
+{
+	unsigned fresh = 0, old = chain->count;
+
+	for (;;) {
+		if (!sure_of_codes)
+			met.same = same_codes(layout, chain, met.found, met.same);
+		if (met.same && met.same == met.found && fresh + met.found <= TRACE_MAX_FRAMES)
+			return keep(chain, met.found, fresh, true);
+		if (met.same)
+			fresh = copy_same(chain, met.found, met.same, fresh);
+		else
+			read_surely(layout, chain, fresh++, met.frame, cache);
+		if (met.found)
+			old = met.found - (met.same ? met.same : 1);
+		const char *frame = python_pointer(chain->fresh_frames[fresh - 1].frame,
+						   layout->frame_previous);
+		if (!python_is_plausible(frame) || fresh == TRACE_MAX_FRAMES)
+			return keep(chain, 0, fresh, !python_is_plausible(frame));
+		met = meet(layout, chain, old, frame);
+	}
+}
+
+static __attribute__((noinline)) uint64_t look_on_3_11(struct trace_python_chain *chain,
+						       struct trace_code_cache *cache,
+						       struct met met, bool sure_of_codes)
+{
+	return look_on(&trace_python_3_11, chain, cache, met, sure_of_codes);
+}
+
+static __attribute__((noinline)) uint64_t look_on_known(struct trace_python_chain *chain,
+							struct trace_code_cache *cache,
+							struct met met, bool sure_of_codes)
+{
+	return look_on(known, chain, cache, met, sure_of_codes);
+}
+
 static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
 				  struct trace_python_chain *chain, struct trace_code_cache *cache,
-				  trace_code_emit *emit, void *context)
+				  bool locked,
+				  uint64_t (*on)(struct trace_python_chain *,
+						 struct trace_code_cache *, struct met, bool))
 {
-	unsigned fresh = 0, old = chain->whole ? chain->count : 0;
 	uint32_t freed = atomic_load_explicit(&trace_python.codes_freed, memory_order_relaxed);
 	bool sure_of_codes = trace_python.code_type && freed == chain->codes_freed;
 
 	chain->codes_freed = freed;
-	const char *frame = current_frame(layout);
-	while (python_is_plausible(frame) && fresh < TRACE_MAX_FRAMES) {
-		unsigned found = find_old(chain, old, frame);
-		unsigned same = found ? same_from(layout, chain->frames, found) : 0;
-		if (!sure_of_codes)
-			same = same_codes(layout, chain, found, same);
-		if (same && same == found && fresh + found <= TRACE_MAX_FRAMES)
-			return keep(chain, found, fresh, true);
-		if (same)
-			fresh = copy_same(chain, found, same, fresh);
-		else
-			read_surely(layout, chain, fresh++, frame, cache, emit, context);
-		if (found)
-			old = found - (same ? same : 1);
-		frame = python_pointer(chain->fresh_frames[fresh - 1].frame,
-				       layout->frame_previous);
-	}
-	return keep(chain, 0, fresh, !python_is_plausible(frame));
+	const char *frame = current_frame(layout, locked);
+	if (!python_is_plausible(frame))
+		return keep(chain, 0, 0, true);
+	if (!chain->whole)
+		chain->count = 0;
+	struct met met = meet(layout, chain, chain->count, frame);
+	if (trace_likely(met.same && met.same == met.found && sure_of_codes))
+		return shorten(chain, met.found);
+	return on(chain, cache, met, sure_of_codes);
 }
 
 uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_cache *cache,
-			   trace_code_emit *emit, void *context)
+			   bool locked)
 {
-	if (!known && !start())
+	if (trace_unlikely(!known) && !start())
 		return 0;
 	/* With offsets that the compiler knows it takes three quarters of the time. */
 	return known->minor == trace_python_3_11.minor
-		       ? look(&trace_python_3_11, chain, cache, emit, context)
-		       : look(known, chain, cache, emit, context);
+		       ? look(&trace_python_3_11, chain, cache, locked, look_on_3_11)
+		       : look(known, chain, cache, locked, look_on_known);
 }
 
 uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
-				       struct trace_code_cache *cache, trace_code_emit *emit,
-				       void *context)
+				       struct trace_code_cache *cache)
 {
 	const struct trace_python_layout *layout = known;
 	struct readable asked = {.sure = false};
 	unsigned fresh = 0;
 
 	/* Looking for the interpreter's layout may take the loader's lock. */
-	const char *frame = layout ? current_frame(layout) : NULL;
+	const char *frame = layout ? current_frame(layout, false) : NULL;
 	while (python_is_plausible(frame) && fresh < TRACE_MAX_FRAMES &&
 	       is_readable(&asked, frame, FRAME_BYTES)) {
-		read_frame(layout, chain, fresh++, frame, &asked, cache, emit, context);
+		read_frame(layout, chain, fresh++, frame, &asked, cache);
 		frame = python_pointer(frame, layout->frame_previous);
 	}
 	return keep(chain, 0, fresh, false);
@@ -360,7 +422,7 @@ unsigned trace_python_words(const struct trace_python_chain *chain, unsigned wit
 {
 	unsigned count = 0;
 
-	for (unsigned i = chain->count; i-- > without;)
+	for (unsigned i = chain->count; i > without; i--)
 		if (chain->words[i].speaks)
 			words[count++] = chain->words[i].word;
 	return count;
@@ -372,13 +434,13 @@ unsigned trace_python_entries(uintptr_t *places, unsigned max, uintptr_t until)
 	unsigned count = 0;
 
 	if (layout->has_cframe) {
-		const char *cframe = python_pointer(this_thread_state(), layout->thread_frame);
+		const char *cframe = python_pointer(this_thread_state(false), layout->thread_frame);
 		for (; python_is_plausible(cframe) && (uintptr_t)cframe < until && count < max;
 		     cframe = python_pointer(cframe, layout->cframe_previous))
 			places[count++] = (uintptr_t)cframe;
 		return count;
 	}
-	const char *frame = current_frame(layout);
+	const char *frame = current_frame(layout, false);
 	for (; python_is_plausible(frame) && count < max;
 	     frame = python_pointer(frame, layout->frame_previous))
 		if (is_shim(layout, frame)) {

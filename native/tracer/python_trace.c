@@ -1,19 +1,8 @@
 /* Between the Python side of the tracer and the rest of it. */
 #include <string.h>
 
+#include "record.h"
 #include "tracer.h"
-
-static void allocated(const void *hook, void *block, size_t size)
-{
-	if (!trace_enter())
-		return;
-	if (trace_slow_sample(size)) {
-		trace_tls.hook = hook;
-		trace_allocated(TRACE_PYOBJECT, block, size, 0);
-		trace_walk_from_anywhere();
-	}
-	trace_leave();
-}
 
 static bool freeing(void *block)
 {
@@ -35,7 +24,7 @@ static void restore(void *block)
 void trace_hook_python(void)
 {
 	static struct trace_python_callbacks callbacks = {
-		.allocated = allocated,
+		.allocated = trace_object_allocated,
 		.freeing = freeing,
 		.restore = restore,
 	};

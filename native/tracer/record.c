@@ -1,11 +1,9 @@
 /* What hooks report. The caller holds the guard; errno comes back as it was. */
 #include <errno.h>
 
-#include "live.h"
-#include "ring.h"
-#include "tracer.h"
+#include "record.h"
 
-static struct trace_thread *this_thread(void)
+static __attribute__((noinline)) struct trace_thread *this_thread(void)
 {
 	if (trace_is_forked())
 		trace_after_fork_in_child();
@@ -15,12 +13,6 @@ static struct trace_thread *this_thread(void)
 static bool is_block(enum trace_kind kind)
 {
 	return kind == TRACE_MALLOC || kind == TRACE_PYOBJECT;
-}
-
-static uint64_t address_word(enum trace_kind kind, const void *block, unsigned flags)
-{
-	return TRACE_ADDRESS((uint64_t)(uintptr_t)block) | (uint64_t)kind << 48 |
-	       (uint64_t)flags << 56;
 }
 
 /* How far to count where nothing is to be recorded: for ever, or until a session may have come. */
@@ -57,7 +49,7 @@ bool trace_settle_sample(size_t size)
 	return true;
 }
 
-static void look_for_modules(void)
+static TRACE_SLOW void look_for_modules(void)
 {
 	static _Atomic uint32_t events;
 	uint32_t step = trace_session.exact ? 1024 : 1;
@@ -66,28 +58,57 @@ static void look_for_modules(void)
 		trace_patch_news();
 }
 
-void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsigned flags)
+/* When a block was handed out: after its last owner, perhaps another thread, said that it was freed. */
+static inline uint64_t time_of(enum trace_kind kind)
+{
+	return is_block(kind) && !trace_bit_is_shared(kind) ? trace_now() : trace_now_ordered();
+}
+
+static TRACE_INLINE void allocated(enum trace_kind kind, const void *block, size_t size,
+				   unsigned flags)
 {
 	int saved = errno;
-	struct trace_thread *thread = this_thread();
+	struct trace_thread *thread = trace_thread_at_hand();
 
-	if (trace_session.attached)
+	if (trace_unlikely(!thread))
+		thread = this_thread();
+	if (trace_unlikely(trace_session.attached))
 		look_for_modules();
-	if (thread) {
+	if (trace_likely(thread != NULL)) {
 		/* First, so that the walk need not wait for it. */
-		uint64_t time = trace_now_ordered(), head = thread->head;
-		uint32_t stack = trace_stack(thread);
+		uint64_t time = time_of(kind), head = thread->head;
+		uint32_t stack =
+			trace_stack(thread, kind == TRACE_PYOBJECT && !trace_python.unlocked);
 		if (stack && trace_begin(thread, 4) &&
 		    (!is_block(kind) || trace_live_add(kind, block))) {
-			uint64_t place = address_word(kind, block, flags);
 			if (trace_unlikely(thread->head != head))
-				time = trace_now_ordered();
+				time = time_of(kind);
 			trace_record(thread,
-				     (uint64_t[]){TRACE_ALLOC | time << 8, place, size, stack}, 4);
+				     (uint64_t[]){TRACE_ALLOC | time << 8,
+						  trace_address_word(kind, block, flags), size,
+						  stack},
+				     4);
 			trace_tls.nested_events += kind == TRACE_MALLOC;
 		}
 	}
 	errno = saved;
+}
+
+void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsigned flags)
+{
+	allocated(kind, block, size, flags);
+}
+
+void trace_object_allocated(const void *hook, const void *block, size_t size)
+{
+	if (!trace_enter())
+		return;
+	if (trace_slow_sample(size)) {
+		trace_tls.hook = hook;
+		allocated(TRACE_PYOBJECT, block, size, 0);
+		trace_walk_from_anywhere();
+	}
+	trace_leave();
 }
 
 bool trace_faulted(const void *address, unsigned weight, unsigned flags,
@@ -100,18 +121,19 @@ bool trace_faulted(const void *address, unsigned weight, unsigned flags,
 	uint32_t stack = point ? trace_stack_at(thread, point) : 0;
 	if (!trace_begin(thread, 3))
 		return false;
-	uint64_t place = address_word(0, address, flags), what = stack | (uint64_t)weight << 32;
+	uint64_t place = trace_address_word(0, address, flags),
+		 what = stack | (uint64_t)weight << 32;
 	trace_record(thread, (uint64_t[]){TRACE_FAULT | trace_now() << 8, place, what}, 3);
 	return true;
 }
 
 static void report_bad_free(struct trace_thread *thread, enum trace_kind kind, const void *block)
 {
-	uint32_t stack = trace_stack(thread);
+	uint32_t stack = trace_stack(thread, false);
 
 	if (!stack || !trace_begin(thread, 3))
 		return;
-	uint64_t place = address_word(kind, block, 0);
+	uint64_t place = trace_address_word(kind, block, 0);
 	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, place, stack}, 3);
 }
 
@@ -121,9 +143,7 @@ static void put_pair(struct trace_thread *thread, uint64_t type, uint64_t word)
 		trace_record(thread, (uint64_t[]){type | trace_now() << 8, word}, 2);
 }
 
-/* A program in Python is over when its interpreter begins to take everything down: what is live then is
- * what it held at its end. */
-static TRACE_SLOW void take_last_look(void)
+TRACE_SLOW void trace_take_last_look(void)
 {
 	static _Atomic bool noticed;
 	int saved = errno;
@@ -133,13 +153,7 @@ static TRACE_SLOW void take_last_look(void)
 	errno = saved;
 }
 
-void trace_notice_end(void)
-{
-	if (trace_python.version && trace_unlikely(trace_python_is_finalizing()))
-		take_last_look();
-}
-
-static TRACE_SLOW bool free_otherwise(enum trace_kind kind, const void *block)
+TRACE_SLOW bool trace_freeing_otherwise(enum trace_kind kind, const void *block)
 {
 	int saved = errno;
 	bool live = trace_live_remove(kind, block);
@@ -147,29 +161,12 @@ static TRACE_SLOW bool free_otherwise(enum trace_kind kind, const void *block)
 	if (live || trace_session.exact) {
 		struct trace_thread *thread = this_thread();
 		if (thread && live)
-			put_pair(thread, TRACE_FREE, address_word(kind, block, 0));
+			put_pair(thread, TRACE_FREE, trace_address_word(kind, block, 0));
 		else if (thread && kind == TRACE_MALLOC && !trace_session.attached)
 			report_bad_free(thread, kind, block);
 	}
 	errno = saved;
 	return live;
-}
-
-bool trace_freeing(enum trace_kind kind, const void *block)
-{
-	struct trace_thread *thread = trace_tls.thread;
-
-	trace_notice_end();
-	/* For almost every free of an exact run all that it takes is at hand. */
-	if (trace_unlikely(!trace_session.exact || !trace_is_joined() || !thread ||
-			   trace_tls.generation != trace_generation || trace_is_forked() ||
-			   thread->head + 2 > thread->limit))
-		return free_otherwise(kind, block);
-	if (!trace_bit_remove(kind, block)) /* Python asks for large blocks elsewhere */
-		return kind == TRACE_MALLOC && free_otherwise(kind, block);
-	uint64_t place = address_word(kind, block, 0);
-	trace_record(thread, (uint64_t[]){TRACE_FREE | trace_now() << 8, place}, 2);
-	return true;
 }
 
 void trace_restore(enum trace_kind kind, const void *block)
@@ -178,7 +175,7 @@ void trace_restore(enum trace_kind kind, const void *block)
 	struct trace_thread *thread = this_thread();
 
 	if (thread && trace_live_add(kind, block))
-		put_pair(thread, TRACE_RESTORE, address_word(kind, block, 0));
+		put_pair(thread, TRACE_RESTORE, trace_address_word(kind, block, 0));
 	errno = saved;
 }
 

@@ -57,10 +57,10 @@ static inline void trace_publish(struct trace_thread *thread)
 /* A record of `count` words, begun. */
 static inline void trace_record(struct trace_thread *thread, const uint64_t *words, unsigned count)
 {
-	uint64_t head = thread->head;
+	uint64_t head = thread->head, mask = thread->mask, *ring = thread->words;
 
 	for (unsigned i = 0; i < count; i++)
-		thread->words[(head + i) & thread->mask] = words[i];
+		ring[(head + i) & mask] = words[i];
 	thread->head = head + count;
 	trace_publish(thread);
 }

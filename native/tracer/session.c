@@ -33,6 +33,8 @@
 
 struct trace_session trace_session;
 _Atomic int trace_state;
+uint32_t trace_generation = 1;
+uint32_t trace_exact_generation;
 static struct timespec joined;
 static char directory[PATH_MAX];
 volatile char *trace_fork_mark;
@@ -79,6 +81,7 @@ void trace_disable(const char *reason)
 	struct trace_process *process = trace_session.process;
 
 	atomic_store(&trace_state, TRACE_OVER);
+	__atomic_store_n(&trace_exact_generation, 0, __ATOMIC_RELAXED);
 	trace_tls.left = INT64_MAX;
 	/* Nursery blocks keep their mark: they must never reach the real free(). */
 	for (unsigned i = 0; i < TRACE_FILTER_SIZE; i++)
@@ -330,8 +333,6 @@ static bool make_fork_mark(void)
 	return true;
 }
 
-uint32_t trace_generation = 1;
-
 /* What is preloaded comes before the loader in its own list; what is loaded later, after it. */
 static bool comes_before_loader(void)
 {
@@ -392,6 +393,13 @@ static void announce(void)
 	__atomic_store_n(&trace_session.process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
 }
 
+static void begin(void)
+{
+	__atomic_store_n(&trace_exact_generation, trace_session.exact ? trace_generation : 0,
+			 __ATOMIC_RELAXED);
+	atomic_store(&trace_state, TRACE_JOINED);
+}
+
 bool trace_start(void)
 {
 	int expected = TRACE_UNSTARTED;
@@ -406,7 +414,7 @@ bool trace_start(void)
 	if (join_session(getenv(TRACE_SESSION_VARIABLE))) {
 		trace_tls.left = 0;
 		announce();
-		atomic_store(&trace_state, TRACE_JOINED);
+		begin();
 		trace_live_add_early();
 		trace_faults_start();
 	} else {
@@ -451,7 +459,7 @@ int trace_join(const char *named)
 		clock_gettime(CLOCK_MONOTONIC, &joined);
 		trace_tell_maps();
 		__atomic_store_n(&trace_session.process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
-		atomic_store(&trace_state, TRACE_JOINED);
+		begin();
 	} else {
 		trace_disable("could not join the session");
 	}

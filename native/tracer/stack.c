@@ -156,6 +156,13 @@ static void put_code(void *context, uint32_t id, const struct trace_code *code)
 	trace_publish(thread);
 }
 
+void trace_stack_start(struct trace_thread *thread)
+{
+	thread->walk.reusable = false;
+	thread->code_cache.tell = put_code;
+	thread->code_cache.context = thread;
+}
+
 bool trace_same_module(const void *a, const void *b)
 {
 	struct trace_object object;
@@ -179,8 +186,8 @@ static TRACE_SLOW uint32_t put_new(struct trace_thread *thread, struct trace_sta
 		chain->same = 0;
 	thread->eval_known =
 		python && !interrupted && trace_learn_eval_loop(walk, thread->eval_known);
-	unsigned kept = walk->same ? walk->ways[walk->same - 1].told : 0;
-	unsigned python_kept = chain->same ? chain->words[chain->same - 1].spoken : 0;
+	unsigned kept = walk->same ? TRACE_WAY_TOLD(walk->ways[walk->same - 1].rest) : 0;
+	unsigned python_kept = chain->words[chain->same].spoken;
 	unsigned count = trace_walk_pcs(walk, &thread->bounds, walk->same, thread->native);
 	unsigned python_count = python ? trace_python_words(chain, chain->same, thread->python) : 0;
 	uint64_t counts = TRACE_COUNTS(kept + count, python_kept + python_count, kept, python_kept);
@@ -212,12 +219,12 @@ static inline uint32_t number(struct trace_thread *thread, uint64_t native, uint
 	return put_new(thread, slot, hash, python != 0, interrupted);
 }
 
-uint32_t trace_stack(struct trace_thread *thread)
+uint32_t trace_stack(struct trace_thread *thread, bool locked)
 {
 	uint64_t native = trace_unwind(&thread->walk, &thread->bounds), python = 0;
 
 	if (trace_python.version)
-		python = trace_python_look(&thread->chain, &thread->code_cache, put_code, thread);
+		python = trace_python_look(&thread->chain, &thread->code_cache, locked);
 	return number(thread, native, python, false);
 }
 
@@ -227,7 +234,6 @@ uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *p
 	uint64_t native = trace_unwind_at(&thread->walk, &thread->bounds, point) + 1, python = 0;
 
 	if (trace_python.version)
-		python = trace_python_look_interrupted(&thread->chain, &thread->code_cache,
-						       put_code, thread);
+		python = trace_python_look_interrupted(&thread->chain, &thread->code_cache);
 	return number(thread, native, python, true);
 }

@@ -101,6 +101,7 @@ struct trace_session {
 };
 extern struct trace_session trace_session;
 extern uint32_t trace_generation; /* of the session: caches of an earlier one are stale */
+extern uint32_t trace_exact_generation; /* while one that is exact is on, else 0 */
 bool trace_is_preloaded(void);
 int trace_join(const char *directory); /* the session of a program that is running; -errno */
 void trace_quit(void); /* and leaves it again */
@@ -202,7 +203,8 @@ bool trace_populate(struct trace_thread *thread,
 bool trace_populate_page(const void *shared); /* false: there is no memory for it */
 
 /* stack.c */
-uint32_t trace_stack(struct trace_thread *thread);
+void trace_stack_start(struct trace_thread *thread);
+uint32_t trace_stack(struct trace_thread *thread, bool locked); /* the interpreter's lock is held */
 uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *point);
 void trace_modules_changed(void);
 bool trace_same_module(const void *a, const void *b);
@@ -231,22 +233,33 @@ void trace_entering_sandbox(unsigned long mode);
 /* hooks_exec.c */
 void trace_exec_start(const char *directory);
 
-/* record.c: what hooks report. The caller holds the guard. */
+/* record.c: what hooks report; frees are in record.h. The caller holds the guard. */
 bool trace_faulted(const void *address, unsigned weight, unsigned flags,
 		   const struct trace_point *point); /* point NULL: where is not known */
 void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsigned flags);
-bool trace_freeing(enum trace_kind kind, const void *block); /* true: it was live, and is no more */
+void trace_object_allocated(/* by Python; without the guard. `hook`: where a walk may begin */
+			    const void *hook, const void *block, size_t size);
 void trace_restore(enum trace_kind kind, const void *block);
-void trace_notice_end(void); /* before anything is given back */
 void trace_unmapped(const void *start, size_t length);
 void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length);
 void trace_note_unrecorded(
 	const void *block); /* an allocation nobody recorded: its free is no bad free */
 bool trace_settle_sample(size_t size);
+/* The calling thread, where all is at hand that an event of an exact run takes; else NULL. */
+static inline struct trace_thread *trace_thread_at_hand(void)
+{
+	struct trace_thread *thread = trace_tls.thread;
+	uint32_t now = __atomic_load_n(&trace_exact_generation, __ATOMIC_RELAXED);
+
+	if (trace_unlikely(!thread || trace_tls.generation != now || trace_is_forked()))
+		return NULL;
+	return thread;
+}
+
 static inline bool trace_slow_sample(
 	size_t size) /* a due sample: is it one, once the thread is set up? */
 {
-	if (!trace_session.exact || !trace_ready())
+	if (trace_unlikely(!trace_thread_at_hand()))
 		return trace_settle_sample(size);
 	trace_tls.left = -1;
 	return true;

@@ -45,15 +45,15 @@ __attribute__((no_sanitize("address"))) static bool read_word(struct stack_bound
 struct stand {
 	uintptr_t pc, sp;
 	uintptr_t bp;
-	uintptr_t
-		bp_at; /* where bp is to be read first, on the thread's own stack; 0: it has been */
+	const struct trace_frame
+		*saver; /* has it saved, on the thread's own stack; NULL: it is `bp` */
 };
 
 /* Few frames need a bp, many save it. */
 static TRACE_INLINE __attribute__((no_sanitize("address"))) uintptr_t
 bp_of(const struct stand *stand)
 {
-	return stand->bp_at ? *(const uintptr_t *)stand->bp_at : stand->bp;
+	return stand->saver ? *(const uintptr_t *)trace_frame_saved(stand->saver) : stand->bp;
 }
 
 /* Offsets of saved registers in the kernel's struct ucontext (asm/ucontext.h), at rsp of the
@@ -100,7 +100,7 @@ static bool step(struct stand *frame, uint64_t rule, struct stack_bounds *bounds
 
 	if (!find_cfa(frame, rule, bounds, &cfa) || cfa <= frame->sp)
 		return false;
-	uintptr_t at = saved == UNWIND_RBP_AT_CFA ? cfa : frame->bp;
+	uintptr_t at = saved == UNWIND_RBP_AT_RBP ? frame->bp : cfa;
 	at += (uintptr_t)UNWIND_RBP_OFFSET(rule);
 	if (saved != UNWIND_RBP_KEPT && !read_word(bounds, at, &frame->bp))
 		return false;
@@ -108,51 +108,84 @@ static bool step(struct stand *frame, uint64_t rule, struct stack_bounds *bounds
 	return read_word(bounds, cfa - 8, &frame->pc);
 }
 
-/* This library keeps frame pointers, so its own frames need no rules, but where a signal struck one. */
-static bool leave_own_frames(struct stand *frame, struct stack_bounds *bounds,
-			     const struct trace_bounds *own)
+static TRACE_INLINE bool is_on_stack(const struct stand *stand, const struct trace_bounds *own)
 {
-	while (frame->pc >= own->own_start && frame->pc < own->own_end) {
-		uintptr_t bp = frame->bp;
-		if (!read_word(bounds, bp, &frame->bp) || !read_word(bounds, bp + 8, &frame->pc))
-			return false;
-		frame->sp = bp + 16;
+	return stand->sp >= own->stack_low && stand->sp < own->stack_high && !(stand->sp & 7);
+}
+
+static TRACE_INLINE bool is_own(uintptr_t pc, const struct trace_bounds *own)
+{
+	return pc - own->own_start < own->own_end - own->own_start;
+}
+
+/* This library keeps frame pointers, so its own frames need no rules, but where a signal struck one. What
+ * they return to; a PC of 0 where that cannot be read. */
+static __attribute__((noinline)) struct stand caller_of_own(struct stand stand,
+							    const struct trace_bounds *own)
+{
+	struct stack_bounds bounds = {stand.sp, own->stack_high, NO_PAGE};
+
+	if (!is_on_stack(&stand, own))
+		bounds.low = bounds.high = 0;
+	while (is_own(stand.pc, own)) {
+		uintptr_t bp = stand.bp;
+		if (!read_word(&bounds, bp, &stand.bp) || !read_word(&bounds, bp + 8, &stand.pc))
+			return (struct stand){0};
+		stand.sp = bp + 16;
 	}
-	return true;
+	return stand;
 }
 
-/* Frames of the last walk that the way may still lead through: `count` of them from the root, the
- * nearest at `sp`. */
-struct ahead {
-	unsigned count;
-	uintptr_t sp;
-	bool proved; /* their whole way is as it was */
-};
-
-static TRACE_INLINE void look_ahead(struct ahead *ahead, const struct trace_walk *walk,
-				    unsigned count)
+__attribute__((no_sanitize("address"))) static inline uintptr_t read_unasked(uintptr_t place)
 {
-	ahead->count = count;
-	ahead->sp = count ? walk->frames[count - 1].sp : UINTPTR_MAX;
+	return *(const uintptr_t *)place;
 }
 
-/* Has the way come to a frame of the last walk from which on nothing has changed? */
-static TRACE_INLINE bool is_kept(struct ahead *ahead, const struct trace_walk *walk,
-				 const struct stand *stand, unsigned fresh)
+/* What differs of the way from one frame to its caller. */
+static inline uintptr_t difference(const struct trace_kept *caller)
 {
-	unsigned count = ahead->count;
+	return read_unasked(caller->sp - sizeof(uintptr_t)) ^ caller->pc;
+}
 
-	while (count && walk->frames[count - 1].sp < stand->sp)
+/* Of the last walk's first `count` frames, how many from the root have a way that is as it was. */
+static TRACE_INLINE unsigned unchanged(const struct trace_walk *walk, unsigned count)
+{
+	const struct trace_kept *frame = walk->frames, *last = frame + count - 1;
+	const struct trace_kept *four = frame + ((count - 1) & ~3u);
+	unsigned bps = TRACE_WAY_BPS(walk->ways[count - 1].rest);
+
+	for (; frame != four; frame += 4)
+		if (difference(&frame[0]) | difference(&frame[1]) | difference(&frame[2]) |
+		    difference(&frame[3]))
+			break;
+	while (frame != last && difference(frame) == 0)
+		frame++;
+	unsigned at = (unsigned)(frame - walk->frames);
+	for (unsigned i = 0; i < bps && walk->bps[i].frame <= at; i++)
+		if (read_unasked(walk->bps[i].place) != walk->bps[i].value)
+			return walk->bps[i].frame;
+	return at + 1;
+}
+
+/* Of the last walk's first `count` frames, how many lie no lower than `sp`. */
+static TRACE_INLINE unsigned frames_above(const struct trace_walk *walk, unsigned count,
+					  uintptr_t sp)
+{
+	while (count && walk->frames[count - 1].sp < sp)
 		count--;
-	look_ahead(ahead, walk, count);
-	if (ahead->sp != stand->sp || walk->frames[count - 1].pc != stand->pc)
+	return count;
+}
+
+/* Has the way come to the last of these `count` frames, which stand as they did, so that it goes on as it
+ * did? */
+static TRACE_INLINE bool is_kept(const struct trace_walk *walk, unsigned count,
+				 const struct stand *stand)
+{
+	if (!count || walk->frames[count - 1].sp != stand->sp ||
+	    walk->frames[count - 1].pc != stand->pc)
 		return false;
-	if (!ahead->proved)
-		look_ahead(ahead, walk, trace_walk_unchanged(walk, count));
-	ahead->proved = true;
-	uint32_t base = walk->ways[count - 1].bp;
-	return ahead->count == count && (!base || walk->bases[base] == bp_of(stand)) &&
-	       count + fresh <= UNWIND_MOST_FRAMES;
+	uint32_t base = TRACE_WAY_BP(walk->ways[count - 1].rest);
+	return !base || walk->bases[base] == bp_of(stand);
 }
 
 #define GUESS_AGAIN 16u /* callers that were not expected; one in so many is what to expect next */
@@ -170,39 +203,41 @@ static __attribute__((noinline)) struct trace_rule_found find_rule(struct trace_
 	return found;
 }
 
-/* A step by a rule that is simple, all on the thread's own stack. Most are: their walk asks nobody,
- * and what it saw can be looked at again. */
+/* By a rule that leads through bp. Frames lie one above the other: anything else is a broken chain. */
+static TRACE_INLINE bool find_cfa_by_bp(struct stand *stand, uint64_t rule,
+					const struct stack_bounds *bounds, struct trace_frame *left,
+					uintptr_t *cfa)
+{
+	bool saved = UNWIND_SAVED(rule) == UNWIND_RBP_AT_CFA;
+
+	if (UNWIND_KIND(rule) != UNWIND_CFA_RBP || (!saved && UNWIND_SAVED(rule)))
+		return false;
+	stand->bp = bp_of(stand);
+	stand->saver = NULL;
+	left->bp = stand->bp;
+	*cfa = stand->bp + (uintptr_t)UNWIND_CFA_OFFSET(rule);
+	if (*cfa & 7 || *cfa <= stand->sp)
+		return false;
+	uintptr_t place = *cfa + (uintptr_t)UNWIND_RBP_OFFSET(rule);
+	return !saved || place - bounds->low < bounds->high - bounds->low;
+}
+
+/* A step all on the thread's own stack. Most are: their walk asks nobody, and what it saw can be looked at
+ * again. */
 static TRACE_INLINE __attribute__((no_sanitize("address"))) bool step_plainly(
 	struct stand *stand, uint64_t rule, const struct stack_bounds *bounds,
 	struct trace_frame *left)
 {
 	uintptr_t cfa = stand->sp + (uintptr_t)UNWIND_CFA_OFFSET(rule);
 
-	if (!UNWIND_IS_PLAIN(rule)) {
-		uintptr_t bp_at = 0;
-		if (trace_unlikely(UNWIND_KIND(rule) != UNWIND_CFA_RSP)) {
-			stand->bp = bp_of(stand);
-			stand->bp_at = 0;
-			cfa = stand->bp + (uintptr_t)UNWIND_CFA_OFFSET(rule);
-			/* Frames lie one above the other: anything else is a broken chain. */
-			if (UNWIND_KIND(rule) != UNWIND_CFA_RBP || cfa & 7 || cfa <= stand->sp)
-				return false;
-			left->bp = stand->bp;
-			bp_at = 1;
-		}
-		if (trace_likely(UNWIND_SAVED(rule) == UNWIND_RBP_AT_CFA)) {
-			uintptr_t at = cfa + (uintptr_t)UNWIND_RBP_OFFSET(rule);
-			if (trace_unlikely(at - bounds->low >= bounds->high - bounds->low))
-				return false;
-			stand->bp_at = at;
-			bp_at |= at;
-		} else if (UNWIND_SAVED(rule) != UNWIND_RBP_KEPT) {
-			return false;
-		}
-		left->bp_at = bp_at;
-	}
+	if (trace_unlikely(!UNWIND_IS_SIMPLE(rule)) &&
+	    !find_cfa_by_bp(stand, rule, bounds, left, &cfa))
+		return false;
 	if (trace_unlikely(cfa > bounds->high))
 		return false;
+	left->rule = rule;
+	if (UNWIND_SAVED(rule))
+		stand->saver = left;
 	stand->sp = cfa;
 	stand->pc = *(const uintptr_t *)(cfa - 8);
 	return true;
@@ -229,37 +264,34 @@ static __attribute__((noinline)) bool step_askingly(struct asking *asking)
 	return walk->whole;
 }
 
-/* Steps from frame to frame until one that is kept, the end, or where it goes no further. All that a
- * plain step needs stays in registers; only copies go where a pointer leads. */
-static TRACE_INLINE unsigned walk_on(struct trace_walk *walk, const struct stack_bounds bounds,
-				     struct stand stand, bool interrupted)
+/* Steps on from a frame to one that is kept, to the end, or to where it goes no further: the number of
+ * frames that are fresh. All that a plain step needs stays in registers; only copies go where a pointer
+ * leads. */
+static __attribute__((noinline)) unsigned walk_on(struct trace_walk *walk,
+						  const struct stack_bounds *known,
+						  const struct stand *from, bool interrupted)
 {
+	const struct stack_bounds bounds = *known;
 	const uint64_t now = walk->generation;
 	const struct trace_rule *rules = trace_rules;
-	struct trace_rule_found last = {0, -1};
+	struct stand stand = *from;
 	uintptr_t page = NO_PAGE;
 	uintptr_t back = !interrupted; /* a return address may be that of the next function */
+	struct trace_rule_found last = {trace_rule_slot(stand.pc - back), -1};
 	const bool was_whole = walk->whole;
-	struct ahead ahead = {0};
-	unsigned count = 0;
+	unsigned old = walk->count, count = 0;
+	uintptr_t old_sp = old ? walk->frames[old - 1].sp : UINTPTR_MAX;
 
-	look_ahead(&ahead, walk, walk->count);
 	walk->count = 0;
 	walk->whole = true;
-	for (; stand.pc; count++) {
-		if (stand.sp >= ahead.sp && is_kept(&ahead, walk, &stand, count)) {
-			walk->count = ahead.count;
-			walk->whole = was_whole;
-			break;
-		}
-		if (count == UNWIND_MOST_FRAMES) {
+	while (stand.pc) {
+		if (trace_unlikely(count == UNWIND_MOST_FRAMES)) {
 			walk->whole = walk->reusable = false;
-			break;
+			return count;
 		}
-		struct trace_frame *left = &walk->fresh[count];
+		struct trace_frame *left = &walk->fresh[count++];
 		left->pc = stand.pc;
 		left->sp = stand.sp;
-		left->bp_at = 0;
 		uint32_t guess = last.rule & UNWIND_NOTE;
 		uint64_t rule;
 		if (trace_likely(trace_rule_read(&rules[guess],
@@ -268,64 +300,83 @@ static TRACE_INLINE unsigned walk_on(struct trace_walk *walk, const struct stack
 		else
 			last = find_rule(walk, stand.pc - back, last);
 		back = 1;
-		if (trace_likely(step_plainly(&stand, last.rule, &bounds, left)))
+		if (trace_unlikely(!step_plainly(&stand, last.rule, &bounds, left))) {
+			struct asking asking = {walk, bounds, stand, last.rule};
+			asking.from.bp = bp_of(&stand);
+			asking.from.saver = NULL;
+			left->rule = 0;
+			asking.bounds.page = page;
+			if (!step_askingly(&asking))
+				return count;
+			stand = asking.from;
+			page = asking.bounds.page;
+			back = UNWIND_KIND(last.rule) != UNWIND_SIGNAL;
+		}
+		if (stand.sp < old_sp)
 			continue;
-		struct asking asking = {walk, bounds, stand, last.rule};
-		asking.from.bp = bp_of(&stand);
-		asking.from.bp_at = 0;
-		asking.bounds.page = page;
-		if (!step_askingly(&asking))
-			return count + 1;
-		stand = asking.from;
-		page = asking.bounds.page;
-		back = UNWIND_KIND(last.rule) != UNWIND_SIGNAL;
+		old = frames_above(walk, old, stand.sp);
+		old_sp = old ? walk->frames[old - 1].sp : UINTPTR_MAX;
+		if (is_kept(walk, old, &stand) && old + count <= UNWIND_MOST_FRAMES) {
+			walk->count = old;
+			walk->whole = was_whole;
+			return count;
+		}
 	}
 	return count;
 }
 
-/* From `frame`, which a signal interrupted or which waits for a call to return. */
-static TRACE_INLINE uint64_t walk_from(struct trace_walk *walk, const struct trace_bounds *own,
-				       struct stand frame, bool interrupted)
+/* On some other stack than the thread's, where nothing is known to be there, or from a place that a signal
+ * interrupted. */
+static TRACE_SLOW uint64_t walk_otherwise(struct trace_walk *walk, const struct trace_bounds *own,
+					  const struct stand *stand, bool interrupted)
 {
-	uint64_t now = atomic_load_explicit(&trace_rules_generation, memory_order_relaxed);
-	/* On some other stack than the thread's: nothing is known to be there. */
-	bool plain = frame.sp >= own->stack_low && frame.sp < own->stack_high && !(frame.sp & 7);
 	struct stack_bounds bounds = {.page = NO_PAGE};
-	unsigned count = 0;
 
-	if (plain) {
-		bounds.low = frame.sp;
+	if (is_on_stack(stand, own)) {
+		bounds.low = stand->sp;
 		bounds.high = own->stack_high;
 	}
-	plain &= !interrupted;
-	if (!plain || !walk->reusable || walk->generation != now)
-		walk->count = 0;
-	walk->generation = now;
-	walk->reusable = plain;
-	if (interrupted || leave_own_frames(&frame, &bounds, own)) {
-		count = walk_on(walk, bounds, frame, interrupted);
-	} else {
-		walk->count = 0;
-		walk->whole = false;
-	}
-	return trace_walk_keep(walk, own, count);
+	walk->generation = atomic_load_explicit(&trace_rules_generation, memory_order_relaxed);
+	walk->count = 0;
+	walk->reusable = false;
+	unsigned fresh = walk_on(walk, &bounds, stand, interrupted);
+	walk->whole &= stand->pc != 0;
+	return trace_walk_keep(walk, own, fresh);
 }
 
 __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 						const struct trace_bounds *own)
 {
 	const uintptr_t *here = trace_tls.hook ? trace_tls.hook : __builtin_frame_address(0);
-	struct stand frame = {.pc = here[1], .sp = (uintptr_t)(here + 2), .bp = here[0]};
+	struct stand stand = {.pc = here[1], .sp = (uintptr_t)(here + 2), .bp = here[0]};
+	uint64_t now = atomic_load_explicit(&trace_rules_generation, memory_order_relaxed);
 
-	return walk_from(walk, own, frame, false);
+	if (trace_unlikely(is_own(stand.pc, own)))
+		stand = caller_of_own(stand, own);
+	if (trace_unlikely(!is_on_stack(&stand, own)))
+		return walk_otherwise(walk, own, &stand, false);
+	unsigned old = walk->reusable && walk->generation == now
+			       ? frames_above(walk, walk->count, stand.sp)
+			       : 0;
+	/* Above this place nobody but the frames' own functions writes: what stands there now stands. */
+	walk->count = old ? unchanged(walk, old) : 0;
+	if (is_kept(walk, walk->count, &stand)) {
+		if (walk->same > walk->count)
+			walk->same = walk->count;
+		return trace_walk_hash(walk);
+	}
+	const struct stack_bounds bounds = {stand.sp, own->stack_high, NO_PAGE};
+	walk->generation = now;
+	walk->reusable = true;
+	return trace_walk_keep(walk, own, walk_on(walk, &bounds, &stand, false));
 }
 
 uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *own,
 			 const struct trace_point *point)
 {
-	struct stand frame = {.pc = point->pc, .sp = point->sp, .bp = point->bp};
+	struct stand stand = {.pc = point->pc, .sp = point->sp, .bp = point->bp};
 
-	return walk_from(walk, own, frame, true);
+	return walk_otherwise(walk, own, &stand, true);
 }
 
 #else

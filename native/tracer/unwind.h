@@ -21,14 +21,16 @@ enum unwind_kind {
 };
 enum unwind_saved {
 	UNWIND_RBP_KEPT = 0,
-	UNWIND_RBP_AT_CFA = 1, /* saved at CFA + offset */
-	UNWIND_RBP_AT_RBP = 2  /* saved at rbp + offset */
+	UNWIND_RBP_AT_CFA = 1, /* saved at CFA + offset, within the frame where that is known */
+	UNWIND_RBP_AT_RBP = 2, /* saved at rbp + offset */
+	UNWIND_RBP_OUTSIDE = 3 /* saved at CFA + offset, not within the frame */
 };
 
 #define UNWIND_NOTE 0xffffull /* the bits that are no part of the rule */
 #define UNWIND_KIND(rule) ((rule) >> 16 & 7)
 #define UNWIND_SAVED(rule) ((rule) >> 19 & 3)
-#define UNWIND_IS_PLAIN(rule) (((rule) & 0x1f0000) == UNWIND_CFA_RSP << 16) /* bp untouched */
+/* All follows from rsp: the rbp is kept, or saved within the frame. */
+#define UNWIND_IS_SIMPLE(rule) (((rule) & 0x170000) == UNWIND_CFA_RSP << 16)
 #define UNWIND_RBP_OFFSET(rule) (((int64_t)((rule) << 28) >> 49) * 8)
 #define UNWIND_CFA_OFFSET(rule) (((int64_t)(rule) >> 36) * 8)
 
@@ -37,10 +39,13 @@ static inline uint64_t unwind_pack(enum unwind_kind kind, int64_t cfa_offset,
 				   enum unwind_saved saved, int64_t rbp_offset)
 {
 	bool down = kind == UNWIND_CFA_RSP && cfa_offset <= 0;
+	bool outside = kind == UNWIND_CFA_RSP && (rbp_offset >= 0 || rbp_offset < -cfa_offset);
 
 	if (down || (cfa_offset | rbp_offset) & 7 || cfa_offset < -(1ll << 29) ||
 	    cfa_offset >= 1ll << 29 || rbp_offset < -(1 << 17) || rbp_offset >= 1 << 17)
 		return (uint64_t)UNWIND_UNKNOWN << 16;
+	if (saved == UNWIND_RBP_AT_CFA && outside)
+		saved = UNWIND_RBP_OUTSIDE;
 	return (uint64_t)kind << 16 | (uint64_t)saved << 19 |
 	       ((uint64_t)(rbp_offset / 8) & 0x7fff) << 21 | (uint64_t)(cfa_offset / 8) << 36;
 }
@@ -61,11 +66,18 @@ const uint8_t *trace_eh_frame_hdr(uintptr_t pc);
 /* A frame on the way from the leaf. */
 struct trace_frame {
 	uintptr_t pc, sp;
-	uintptr_t
-		bp_at; /* where its caller's bp is saved, 0: it is this frame's; bit 0: the caller's
-			    place follows from this frame's bp */
-	uintptr_t bp; /* with bit 0 */
+	uint64_t rule; /* the way to its caller's; 0: some other */
+	uintptr_t bp; /* where the rule leads through it */
 };
+
+/* Where a frame saved its caller's bp, by a rule that says so. */
+static inline uintptr_t trace_frame_saved(const struct trace_frame *frame)
+{
+	uintptr_t base = UNWIND_KIND(frame->rule) == UNWIND_CFA_RBP ? frame->bp : frame->sp;
+
+	return base + (uintptr_t)UNWIND_CFA_OFFSET(frame->rule) +
+	       (uintptr_t)UNWIND_RBP_OFFSET(frame->rule);
+}
 
 /* A frame of the last walk. Counted from the root, so that what is pushed and popped at the leaf leaves
  * the others where they are. All of these are looked at each time, so there is nothing else in them. */
@@ -75,11 +87,14 @@ struct trace_kept {
 /* And of its way to the root. */
 struct trace_way {
 	uint64_t sum; /* hash */
-	uint16_t bps; /* how many of the walk's saved bps the way depends on */
-	uint16_t told; /* how many of its frames are told: the tracer's own are left out */
-	uint32_t
-		bp; /* what bp must be here for the walk to go on as it did: one of `bases`; 0: any */
+	/* Written at once, as the next one is made of it. Bits 0-15: how many of the walk's saved bps the
+	 * way depends on; 16-31: how many of its frames are told, the tracer's own are left out; 32-63: what
+	 * bp must be here for the walk to go on as it did, one of `bases`, 0: any. */
+	uint64_t rest;
 };
+#define TRACE_WAY_BPS(rest) ((unsigned)((rest) & 0xffff))
+#define TRACE_WAY_TOLD(rest) ((unsigned)((rest) >> 16 & 0xffff))
+#define TRACE_WAY_BP(rest) ((uint32_t)((rest) >> 32))
 
 /* A thread's last walk. The next one stops where it meets a frame of this one whose whole way to the
  * root is, word for word, still on the stack. */
@@ -100,10 +115,16 @@ struct trace_walk {
 	uintptr_t bases[UNWIND_MOST_FRAMES + 1];
 };
 
+static inline uint64_t trace_walk_hash(const struct trace_walk *walk)
+{
+	uint64_t sum = walk->count ? walk->ways[walk->count - 1].sum : 0;
+
+	sum = (sum ^ sum >> 32 ^ (uint64_t)walk->whole << 7) * 0xd6e8feb86659fd93ull;
+	return sum ^ sum >> 32;
+}
+
 /* walk.c */
 void trace_walk_start(void);
-/* Of the last walk's first `count` frames, how many from the root have a way that is as it was. */
-unsigned trace_walk_unchanged(const struct trace_walk *walk, unsigned count);
 struct trace_bounds {
 	uintptr_t stack_low, stack_high; /* of the thread; 0: unknown */
 	uintptr_t own_start, own_end; /* text of the tracer: its frames are left out */

@@ -54,7 +54,7 @@ static TRACE_SLOW struct trace_rule_found learn(uintptr_t pc, uint64_t key, uint
 struct trace_rule_found trace_rule_find(uintptr_t pc, uint64_t generation)
 {
 	uint64_t key = trace_rule_key(pc, generation);
-	uint32_t slot = (uint32_t)(pc ^ pc >> UNWIND_CACHE_BITS) & MASK;
+	uint32_t slot = trace_rule_slot(pc);
 
 	for (uint32_t at = slot; at - slot < PROBES; at++) {
 		uint64_t rule;

@@ -25,6 +25,12 @@ struct trace_rule_found {
 };
 struct trace_rule_found trace_rule_find(uintptr_t pc, uint64_t generation);
 
+/* Where it is looked for first. */
+static inline uint32_t trace_rule_slot(uintptr_t pc)
+{
+	return (uint32_t)(pc ^ pc >> UNWIND_CACHE_BITS) & ((1u << UNWIND_CACHE_BITS) - 1);
+}
+
 static inline uint64_t trace_rule_key(uintptr_t pc, uint64_t generation)
 {
 	return pc + (generation << 48);

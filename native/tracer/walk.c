@@ -19,82 +19,52 @@ void trace_walk_start(void)
 	}
 }
 
-__attribute__((no_sanitize("address"))) static inline uintptr_t read_unasked(uintptr_t place)
+/* Where bp has a part in a frame's way to its caller's: the rest of that way. */
+static __attribute__((noinline)) uint64_t note_bp(struct trace_walk *walk,
+						  const struct trace_frame *frame, unsigned at,
+						  uint64_t rest)
 {
-	return *(const uintptr_t *)place;
-}
-
-/* What differs of the way from one frame to its caller. */
-static inline uintptr_t difference(const struct trace_kept *caller)
-{
-	return read_unasked(caller->sp - sizeof(uintptr_t)) ^ caller->pc;
-}
-
-unsigned trace_walk_unchanged(const struct trace_walk *walk, unsigned count)
-{
-	const struct trace_kept *frames = walk->frames;
-	unsigned at = 0, bps = walk->ways[count - 1].bps;
-
-	for (; at + 4 < count; at += 4)
-		if (difference(&frames[at]) | difference(&frames[at + 1]) |
-		    difference(&frames[at + 2]) | difference(&frames[at + 3]))
-			break;
-	while (at + 1 < count && difference(&frames[at]) == 0)
-		at++;
-	for (unsigned i = 0; i < bps && walk->bps[i].frame <= at; i++)
-		if (read_unasked(walk->bps[i].place) != walk->bps[i].value)
-			return walk->bps[i].frame;
-	return at + 1;
-}
-
-/* Where bp has a part in a frame's way to its caller's. */
-static __attribute__((noinline)) void note_bp(struct trace_walk *walk,
-					      const struct trace_frame *frame, unsigned at)
-{
-	struct trace_way *way = &walk->ways[at];
-
-	if (frame->bp_at > 1 && way->bp) {
-		walk->bps[way->bps].place = frame->bp_at & ~(uintptr_t)1;
-		walk->bps[way->bps].value = walk->bases[way->bp];
-		walk->bps[way->bps++].frame = at;
+	if (UNWIND_SAVED(frame->rule)) {
+		if (TRACE_WAY_BP(rest)) {
+			walk->bps[TRACE_WAY_BPS(rest)].place = trace_frame_saved(frame);
+			walk->bps[TRACE_WAY_BPS(rest)].value = walk->bases[TRACE_WAY_BP(rest)];
+			walk->bps[TRACE_WAY_BPS(rest)].frame = at;
+			rest++;
+		}
+		rest = (uint32_t)rest;
 	}
-	if (frame->bp_at > 1)
-		way->bp = 0;
-	if (frame->bp_at & 1) {
-		way->bp = at + 1;
+	if (UNWIND_KIND(frame->rule) == UNWIND_CFA_RBP) {
 		walk->bases[at + 1] = frame->bp;
+		rest = (uint32_t)rest | (uint64_t)(at + 1) << 32;
 	}
+	return rest;
 }
 
 static inline bool is_told(uintptr_t pc, const struct trace_bounds *own)
 {
-	return pc < own->own_start || pc >= own->own_end;
+	return pc - own->own_start >= own->own_end - own->own_start;
 }
 
 uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *own, unsigned count)
 {
-	static const struct trace_way root;
+	const struct trace_bounds bounds = *own;
 	unsigned at = walk->count;
-	const struct trace_way *caller = at ? &walk->ways[at - 1] : &root;
+	uint64_t sum = at ? walk->ways[at - 1].sum : 0, rest = at ? walk->ways[at - 1].rest : 0;
 
-	if (walk->same > at)
-		walk->same = at;
 	for (; count-- > 0; at++) {
 		const struct trace_frame *frame = &walk->fresh[count];
-		struct trace_way *way = &walk->ways[at];
 		walk->frames[at] = (struct trace_kept){frame->pc, frame->sp};
-		way->sum = caller->sum + frame->pc * factors[at];
-		way->told = (uint16_t)(caller->told + is_told(frame->pc, own));
-		way->bps = caller->bps;
-		way->bp = caller->bp;
-		if (frame->bp_at && (way->bp || frame->bp_at & 1))
-			note_bp(walk, frame, at);
-		caller = way;
+		sum += frame->pc * factors[at];
+		rest += (uint64_t)is_told(frame->pc, &bounds) << 16;
+		if (UNWIND_KIND(frame->rule) == UNWIND_CFA_RBP ||
+		    (TRACE_WAY_BP(rest) && UNWIND_SAVED(frame->rule)))
+			rest = note_bp(walk, frame, at, rest);
+		walk->ways[at] = (struct trace_way){sum, rest};
 	}
+	if (walk->same > walk->count)
+		walk->same = walk->count;
 	walk->count = at;
-	uint64_t sum = caller->sum;
-	sum = (sum ^ sum >> 32 ^ (uint64_t)walk->whole << 7) * 0xd6e8feb86659fd93ull;
-	return sum ^ sum >> 32;
+	return trace_walk_hash(walk);
 }
 
 unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *own,
