@@ -147,7 +147,7 @@ def _become(program: str, command: list[str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     try:
-        os.execv(program, command)  # noqa: S606 - no shell wanted
+        os.execve(program, command, os.environ)  # noqa: S606 - no shell wanted
     except FileNotFoundError:
         raise TargetError(f"{program}: it, or the interpreter it names, is not there") from None
     except OSError as error:

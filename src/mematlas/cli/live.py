@@ -47,6 +47,7 @@ class Watched:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
+                env=os.environ,
             )
         self._names: Names | None = None
 

@@ -33,6 +33,7 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     _open_closed_streams()
+    _ask_for_one_thread()
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
@@ -106,6 +107,15 @@ def _open_closed_streams() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123
+
+
+def _ask_for_one_thread() -> None:
+    """Keep NumPy from starting a thread a CPU that waits busily for linear algebra we never do.
+
+    Its library asks the process's environment; what is started with ``os.environ`` does not see this.
+    """
+    if "OPENBLAS_NUM_THREADS" not in os.environ:
+        os.putenv("OPENBLAS_NUM_THREADS", "1")
 
 
 def _drop_stdout() -> None:

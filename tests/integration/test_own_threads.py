@@ -1,0 +1,53 @@
+"""mematlas beside the program: no thread it has no use for, and no trace of that in what it starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VARIABLE = "OPENBLAS_NUM_THREADS"
+STARTS = {"run": ["run", "-o", "{}"], "exec": ["exec"], "faults": ["faults"]}
+COUNT = """
+import os
+from mematlas.cli.main import main
+main(["report", "--help"])
+import numpy
+print("threads", len(os.listdir("/proc/self/task")))
+"""
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return this one, without what is looked for."""
+    return {name: value for name, value in os.environ.items() if name != VARIABLE} | changes
+
+
+@pytest.mark.skipif(os.cpu_count() == 1, reason="one CPU: NumPy starts no threads anyway")
+def test_numpy_starts_none() -> None:
+    """Its linear algebra would have one a CPU, each waiting busily at first."""
+    text = subprocess.check_output([sys.executable, "-c", COUNT], env=environment(), text=True)
+    assert text.splitlines()[-1] == "threads 1"
+
+
+@pytest.mark.parametrize("command", STARTS)
+@pytest.mark.parametrize("value", [None, "7"])
+def test_the_program_sees_its_own_environment(
+    command: str, value: str | None, tmp_path: Path
+) -> None:
+    """What mematlas asks for is asked for itself alone."""
+    words = [word.format(tmp_path / "recording") for word in STARTS[command]]
+    program = f"import os; print('it is', os.environ.get('{VARIABLE}'))"
+    shown = subprocess.run(
+        [sys.executable, "-m", "mematlas", *words, "--", sys.executable, "-c", program],
+        env=environment(**({VARIABLE: value} if value else {})),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert f"it is {value}\n" in shown.stdout
