@@ -157,6 +157,14 @@ static TRACE_INLINE const char *bytecode_of(const struct trace_python_layout *la
 		       : unknown;
 }
 
+#define OFFSET_LIMIT (1ll << 30)
+
+/* Before its first instruction a frame points in front of the code. */
+static TRACE_INLINE uint64_t offset_bits(int64_t offset)
+{
+	return offset > 0 && offset < OFFSET_LIMIT ? (uint64_t)offset : 0;
+}
+
 static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, const char *frame,
 				     const struct trace_code_key *key, struct readable *readable,
 				     struct trace_code_cache *cache)
@@ -168,9 +176,8 @@ static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, c
 
 	if (__builtin_expect(id == 0, 0))
 		id = trace_code_learn(layout, cache, key);
-	/* Before its first instruction a frame points in front of the code. */
 	return id << 32 | (is_entry(layout, frame, previous) ? TRACE_PYTHON_ENTRY : 0) |
-	       (offset > 0 && offset < 1 << 30 ? (uint64_t)offset : 0);
+	       offset_bits(offset);
 }
 
 static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
@@ -259,6 +266,14 @@ static inline unsigned find_old(const struct trace_python_chain *chain, unsigned
 	return 0;
 }
 
+/* A word's part in the hash: the terms do not wait for each other. */
+static TRACE_INLINE uint64_t part_of(uint64_t word, unsigned at)
+{
+	uint64_t part = (word ^ at * 0xa0761d6478bd642full) * 0x9fb21c651e98df25ull;
+
+	return part ^ part >> 29;
+}
+
 static inline uint64_t hash_of(const struct trace_python_chain *chain)
 {
 	return chain->count ? chain->words[chain->count].sum * 0xd6e8feb86659fd93ull | 1 : 0;
@@ -288,10 +303,7 @@ static __attribute__((noinline)) uint64_t keep(struct trace_python_chain *chain,
 		struct trace_python_word *is = &chain->words[++at];
 		chain->frames[at] = chain->fresh_frames[fresh];
 		*is = chain->fresh_words[fresh];
-		/* The terms do not wait for each other. */
-		uint64_t part = (is->word ^ at * 0xa0761d6478bd642full) * 0x9fb21c651e98df25ull;
-		sum += part ^ part >> 29;
-		is->sum = sum;
+		is->sum = sum += part_of(is->word, at);
 		is->spoken = spoken += is->speaks;
 	}
 	chain->count = at;
@@ -325,6 +337,29 @@ static TRACE_INLINE struct met meet(const struct trace_python_layout *layout,
 	unsigned found = find_old(chain, old, frame);
 
 	return (struct met){frame, found, found ? same_from(layout, chain->frames, found) : 0};
+}
+
+/* Has the leaf only come to another instruction, and is all the rest as it was? Then that is noted. */
+static TRACE_INLINE bool move_on(const struct trace_python_layout *layout,
+				 struct trace_python_chain *chain, struct met met)
+{
+	struct trace_python_frame *leaf = &chain->frames[met.found];
+	struct trace_python_word *is = &chain->words[met.found];
+	uintptr_t state = state_of(layout, met.frame);
+
+	if (met.found < 2 || !is->speaks || layout->frame_bytecode || (state ^ leaf->state) & 1 ||
+	    code_of(layout, met.frame) != is->key.code ||
+	    python_pointer(met.frame, layout->frame_previous) != leaf[-1].frame ||
+	    same_from(layout, chain->frames, met.found - 1) != met.found - 1)
+		return false;
+	const char *bytecode = is->key.code + layout->code_instructions;
+	int64_t offset = python_pointer(met.frame, layout->frame_instruction) - bytecode;
+	leaf->state = state;
+	is->word = (is->word & ~(uint64_t)(OFFSET_LIMIT - 1)) | offset_bits(offset);
+	is->sum = is[-1].sum + part_of(is->word, met.found);
+	if (chain->same >= met.found)
+		chain->same = met.found - 1;
+	return true;
 }
 
 /* From the leaf on, where it is not what it was. */
@@ -384,7 +419,8 @@ static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
 	if (!chain->whole)
 		chain->count = 0;
 	struct met met = meet(layout, chain, chain->count, frame);
-	if (trace_likely(met.same && met.same == met.found && sure_of_codes))
+	if (sure_of_codes && met.found &&
+	    (met.same ? met.same == met.found : move_on(layout, chain, met)))
 		return shorten(chain, met.found);
 	return on(chain, cache, met, sure_of_codes);
 }

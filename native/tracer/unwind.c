@@ -236,7 +236,7 @@ static TRACE_INLINE __attribute__((no_sanitize("address"))) bool step_plainly(
 	if (trace_unlikely(cfa > bounds->high))
 		return false;
 	left->rule = rule;
-	if (UNWIND_SAVED(rule))
+	if (UNWIND_SAVES(rule))
 		stand->saver = left;
 	stand->sp = cfa;
 	stand->pc = *(const uintptr_t *)(cfa - 8);

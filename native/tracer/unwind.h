@@ -29,6 +29,7 @@ enum unwind_saved {
 #define UNWIND_NOTE 0xffffull /* the bits that are no part of the rule */
 #define UNWIND_KIND(rule) ((rule) >> 16 & 7)
 #define UNWIND_SAVED(rule) ((rule) >> 19 & 3)
+#define UNWIND_SAVES(rule) (((rule) & 3u << 19) != 0)
 /* All follows from rsp: the rbp is kept, or saved within the frame. */
 #define UNWIND_IS_SIMPLE(rule) (((rule) & 0x170000) == UNWIND_CFA_RSP << 16)
 #define UNWIND_RBP_OFFSET(rule) (((int64_t)((rule) << 28) >> 49) * 8)

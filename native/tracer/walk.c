@@ -24,7 +24,7 @@ static __attribute__((noinline)) uint64_t note_bp(struct trace_walk *walk,
 						  const struct trace_frame *frame, unsigned at,
 						  uint64_t rest)
 {
-	if (UNWIND_SAVED(frame->rule)) {
+	if (UNWIND_SAVES(frame->rule)) {
 		if (TRACE_WAY_BP(rest)) {
 			walk->bps[TRACE_WAY_BPS(rest)].place = trace_frame_saved(frame);
 			walk->bps[TRACE_WAY_BPS(rest)].value = walk->bases[TRACE_WAY_BP(rest)];
@@ -57,7 +57,7 @@ uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *own
 		sum += frame->pc * factors[at];
 		rest += (uint64_t)is_told(frame->pc, &bounds) << 16;
 		if (UNWIND_KIND(frame->rule) == UNWIND_CFA_RBP ||
-		    (TRACE_WAY_BP(rest) && UNWIND_SAVED(frame->rule)))
+		    (TRACE_WAY_BP(rest) && UNWIND_SAVES(frame->rule)))
 			rest = note_bp(walk, frame, at, rest);
 		walk->ways[at] = (struct trace_way){sum, rest};
 	}
