@@ -228,7 +228,7 @@ def test_python(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_busy_program_comes_to_no_harm(build: Build, tmp_path: Path) -> None:
     """Four threads at work in malloc without rest: attached, detached, sampled, exact; nothing is lost or broken."""
-    busy = subprocess.Popen([build("busy"), "25"], stdout=subprocess.PIPE, text=True)
+    busy = subprocess.Popen([build("busy"), "12"], stdout=subprocess.PIPE, text=True)
     time.sleep(0.3)
     rounds = 0
     while busy.poll() is None and rounds < 8:
