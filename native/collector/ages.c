@@ -172,9 +172,9 @@ static bool add_all_living(struct ages *ages, const struct state *state)
 	const struct blocks *blocks = &state->blocks;
 
 	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
-		const struct block *block = &blocks->slots[i];
+		const struct block_facts *block = blocks_facts(blocks, i);
 		struct weight weight = weigh(state->mean, block->size, block->always);
-		if (block->key && block_born(block) >= state->since &&
+		if (*blocks_key(blocks, i) && block_born(block) >= state->since &&
 		    !add_living(ages, block->sum, block_born(block), weight))
 			return false;
 	}

@@ -34,8 +34,8 @@ static bool put(struct state *state, const struct block *block, struct block *re
 	}
 	if (state->finds_owners) {
 		if (replaced->key)
-			large_remove(&state->large, replaced->key, replaced->size);
-		if (!large_add(&state->large, block->key, block->size))
+			large_remove(&state->large, replaced->key, replaced->is.size);
+		if (!large_add(&state->large, block->key, block->is.size))
 			state->out_of_memory = true;
 	}
 	return true;
@@ -48,14 +48,14 @@ void state_allocate(struct state *state, uint64_t time, const struct block *bloc
 	if (!put(state, block, &replaced))
 		return;
 	if (replaced.key) { /* its free was not seen */
-		struct sum *sum = &state->sums.items[replaced.sum];
-		struct weight weight = weigh(state->mean, replaced.size, replaced.always);
+		struct sum *sum = &state->sums.items[replaced.is.sum];
+		struct weight weight = weigh(state->mean, replaced.is.size, replaced.is.always);
 		sum->freed += weight.bytes;
 		take_live(state, sum, weight);
-		life_ended(state, replaced.sum, block_born(&replaced), time, weight);
+		life_ended(state, replaced.is.sum, block_born(&replaced.is), time, weight);
 	}
-	struct sum *sum = &state->sums.items[block->sum];
-	struct weight weight = weigh(state->mean, block->size, block->always);
+	struct sum *sum = &state->sums.items[block->is.sum];
+	struct weight weight = weigh(state->mean, block->is.size, block->is.always);
 	sum->allocated += weight.bytes;
 	sum->allocations += weight.count;
 	sum->allocated_variance += weight.variance;
@@ -67,12 +67,12 @@ bool state_release(struct state *state, uint64_t time, uint64_t key, struct bloc
 	if (!blocks_take(&state->blocks, key, out))
 		return false;
 	if (state->finds_owners)
-		large_remove(&state->large, key, out->size);
-	struct sum *sum = &state->sums.items[out->sum];
-	struct weight weight = weigh(state->mean, out->size, out->always);
+		large_remove(&state->large, key, out->is.size);
+	struct sum *sum = &state->sums.items[out->is.sum];
+	struct weight weight = weigh(state->mean, out->is.size, out->is.always);
 	sum->freed += weight.bytes;
 	take_live(state, sum, weight);
-	life_ended(state, out->sum, block_born(out), time, weight);
+	life_ended(state, out->is.sum, block_born(&out->is), time, weight);
 	return true;
 }
 
@@ -82,14 +82,14 @@ void state_restore(struct state *state, uint64_t time, uint64_t freed, const str
 
 	if (!put(state, block, &replaced))
 		return;
-	struct sum *sum = &state->sums.items[block->sum];
-	struct weight weight = weigh(state->mean, block->size, block->always);
+	struct sum *sum = &state->sums.items[block->is.sum];
+	struct weight weight = weigh(state->mean, block->is.size, block->is.always);
 	if (replaced.key)
 		return;
 	sum->freed -= weight.bytes;
 	add_live(state, sum, time, weight);
 	weight = (struct weight){-weight.count, -weight.bytes, -weight.variance};
-	life_ended(state, block->sum, block_born(block), freed, weight);
+	life_ended(state, block->is.sum, block_born(&block->is), freed, weight);
 }
 
 struct removal {

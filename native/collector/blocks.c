@@ -8,40 +8,62 @@
 #include "state.h"
 
 #define FIRST_SLOTS 1024u
+#define CACHE_LINE 64u
 #define HUGE_PAGE (2u << 20)
+
+static size_t bytes_of(uint64_t slots)
+{
+	return slots / GROUP * sizeof(struct block_group);
+}
 
 /* Large tables lie on huge pages: blocks are looked up all over the table, and a TLB miss costs as
  * much as a cache miss. */
-static struct block *make_slots(uint64_t slots)
+static struct block_group *make_groups(uint64_t slots)
 {
-	size_t bytes = slots * sizeof(struct block);
+	size_t bytes = bytes_of(slots);
+	bool large = bytes >= HUGE_PAGE;
 	void *memory;
 
-	if (bytes < HUGE_PAGE)
-		return calloc(slots, sizeof(struct block));
-	if (posix_memalign(&memory, HUGE_PAGE, bytes) != 0)
+	if (posix_memalign(&memory, large ? HUGE_PAGE : CACHE_LINE, bytes) != 0)
 		return NULL;
-	madvise(memory, bytes, MADV_HUGEPAGE);
-	return memset(memory, 0, bytes);
+	if (large)
+		madvise(memory, bytes, MADV_HUGEPAGE);
+	return memory;
+}
+
+static void put(struct blocks *blocks, uint64_t slot, uint64_t key, struct block_facts is)
+{
+	*blocks_key(blocks, slot) = key;
+	*blocks_facts(blocks, slot) = is;
+}
+
+/* Where the key is, or where it would be put. */
+static inline uint64_t seek(const struct blocks *blocks, uint64_t key)
+{
+	uint64_t slot = block_slot(blocks, key);
+
+	for (;;) {
+		uint64_t there = *blocks_key(blocks, slot);
+		if (there == key || !there)
+			return slot;
+		slot = (slot + 1) & blocks->mask;
+	}
 }
 
 static bool grow(struct blocks *blocks)
 {
 	uint64_t slots = blocks->mask ? (blocks->mask + 1) * 2 : FIRST_SLOTS;
-	struct blocks larger = {make_slots(slots), slots - 1, blocks->count};
+	struct blocks larger = {make_groups(slots), slots - 1, blocks->count};
 
-	if (!larger.slots)
+	if (!larger.groups)
 		return false;
+	memset(larger.groups, 0, bytes_of(slots));
 	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
-		const struct block *block = &blocks->slots[i];
-		if (!block->key)
-			continue;
-		uint64_t at = block_slot(&larger, block->key);
-		while (larger.slots[at].key)
-			at = (at + 1) & larger.mask;
-		larger.slots[at] = *block;
+		uint64_t key = *blocks_key(blocks, i);
+		if (key)
+			put(&larger, seek(&larger, key), key, *blocks_facts(blocks, i));
 	}
-	free(blocks->slots);
+	free(blocks->groups);
 	*blocks = larger;
 	return true;
 }
@@ -53,62 +75,61 @@ bool blocks_add(struct blocks *blocks, const struct block *block, struct block *
 		if (!grow(blocks))
 			return false;
 	}
-	uint64_t at = block_slot(blocks, block->key);
-	while (blocks->slots[at].key) {
-		if (blocks->slots[at].key == block->key) {
-			*replaced = blocks->slots[at];
-			blocks->slots[at] = *block;
-			return true;
-		}
-		at = (at + 1) & blocks->mask;
-	}
-	blocks->slots[at] = *block;
-	blocks->count++;
+	uint64_t slot = seek(blocks, block->key);
+	if (*blocks_key(blocks, slot))
+		*replaced = (struct block){block->key, *blocks_facts(blocks, slot)};
+	else
+		blocks->count++;
+	put(blocks, slot, block->key, block->is);
 	return true;
 }
 
-/* Closes the hole at `hole` with whatever probed past it. */
+/* Closes the hole with whatever probed past it. */
 static void shift_back(struct blocks *blocks, uint64_t hole)
 {
-	uint64_t at = hole;
+	uint64_t slot = hole;
 
 	for (;;) {
-		at = (at + 1) & blocks->mask;
-		uint64_t key = blocks->slots[at].key;
+		slot = (slot + 1) & blocks->mask;
+		uint64_t key = *blocks_key(blocks, slot);
 		if (!key)
 			break;
 		uint64_t home = block_slot(blocks, key);
-		if (((at - home) & blocks->mask) >= ((at - hole) & blocks->mask)) {
-			blocks->slots[hole] = blocks->slots[at];
-			hole = at;
+		if (((slot - home) & blocks->mask) >= ((slot - hole) & blocks->mask)) {
+			put(blocks, hole, key, *blocks_facts(blocks, slot));
+			hole = slot;
 		}
 	}
-	blocks->slots[hole].key = 0;
+	*blocks_key(blocks, hole) = 0;
+}
+
+static bool find(const struct blocks *blocks, uint64_t key, uint64_t *slot, struct block *out)
+{
+	if (!blocks->mask)
+		return false;
+	*slot = seek(blocks, key);
+	if (!*blocks_key(blocks, *slot))
+		return false;
+	*out = (struct block){key, *blocks_facts(blocks, *slot)};
+	return true;
 }
 
 bool blocks_take(struct blocks *blocks, uint64_t key, struct block *out)
 {
-	if (!blocks->mask)
+	uint64_t slot;
+
+	if (!find(blocks, key, &slot, out))
 		return false;
-	for (uint64_t at = block_slot(blocks, key); blocks->slots[at].key;
-	     at = (at + 1) & blocks->mask) {
-		if (blocks->slots[at].key != key)
-			continue;
-		*out = blocks->slots[at];
-		shift_back(blocks, at);
-		blocks->count--;
-		return true;
-	}
-	return false;
+	shift_back(blocks, slot);
+	blocks->count--;
+	return true;
 }
 
-const struct block *blocks_find(const struct blocks *blocks, uint64_t key)
+bool blocks_find(const struct blocks *blocks, uint64_t key, struct block *out)
 {
-	for (uint64_t at = block_slot(blocks, key); blocks->slots[at].key;
-	     at = (at + 1) & blocks->mask)
-		if (blocks->slots[at].key == key)
-			return &blocks->slots[at];
-	return NULL;
+	uint64_t slot;
+
+	return find(blocks, key, &slot, out);
 }
 
 int blocks_copy(struct blocks *to, const struct blocks *from)
@@ -116,9 +137,9 @@ int blocks_copy(struct blocks *to, const struct blocks *from)
 	*to = *from;
 	if (!from->mask)
 		return 0;
-	to->slots = malloc((from->mask + 1) * sizeof(struct block));
-	if (!to->slots)
+	to->groups = make_groups(from->mask + 1);
+	if (!to->groups)
 		return -ENOMEM;
-	memcpy(to->slots, from->slots, (from->mask + 1) * sizeof(struct block));
+	memcpy(to->groups, from->groups, bytes_of(from->mask + 1));
 	return 0;
 }

@@ -56,7 +56,8 @@ static bool advance(struct merge *merge, struct process *process, struct ring *r
 	while (ring->tail < ring->stop) {
 		uint64_t head = ring->data[ring->tail & merge->mask];
 		if (is_timed(TRACE_TYPE(head))) {
-			ring->time = TRACE_TIME(head);
+			if (TRACE_TIME(head))
+				ring->time = TRACE_TIME(head);
 			return ring->time <= merge->cut;
 		}
 		uint32_t words = record_take(merge->collector, process, ring, merge->mask,

@@ -96,49 +96,42 @@ static uint64_t filed(const struct large *large, uint64_t file)
 	return 0;
 }
 
-static const struct block *covering(const struct blocks *blocks, uint64_t key, uint64_t address)
+static bool covers(const struct blocks *blocks, uint64_t key, uint64_t address, struct block *out)
 {
-	const struct block *block = key ? blocks_find(blocks, key) : NULL;
 	uint64_t start = TRACE_ADDRESS(key);
 
-	return block && address >= start && address - start < block->size ? block : NULL;
+	return key && blocks_find(blocks, key, out) && address >= start &&
+	       address - start < out->is.size;
 }
 
-static const struct block *find_small(const struct blocks *blocks, uint64_t address)
+static bool find_small(const struct blocks *blocks, uint64_t address, struct block *out)
 {
 	uint64_t start = address & ~(uint64_t)(SMALL_STEP - 1);
 
 	for (unsigned step = 0; step < (1u << LARGE_FIRST) / SMALL_STEP; step++) {
-		static const uint32_t kinds[] = {TRACE_MALLOC, TRACE_PYOBJECT};
-		for (unsigned i = 0; i < 2; i++) {
-			const struct block *block =
-				covering(blocks, BLOCK_KEY(start, kinds[i]), address);
-			if (block)
-				return block;
-		}
+		if (covers(blocks, BLOCK_KEY(start, TRACE_MALLOC), address, out) ||
+		    covers(blocks, BLOCK_KEY(start, TRACE_PYOBJECT), address, out))
+			return true;
 		if (start < SMALL_STEP)
 			break;
 		start -= SMALL_STEP;
 	}
-	return NULL;
+	return false;
 }
 
-const struct block *block_around(const struct state *state, uint64_t address)
+bool block_around(const struct state *state, uint64_t address, struct block *out)
 {
 	const struct large *large = &state->large;
 
-	if (!state->blocks.mask)
-		return NULL;
 	for (unsigned class = LARGE_FIRST; large->mask && class < 48; class++) {
 		uint64_t window = address >> class;
 		for (unsigned back = 0; back < 3 && back <= window; back++) {
 			uint64_t key = filed(large, file_key(class, window - back));
-			const struct block *block = covering(&state->blocks, key, address);
-			if (block)
-				return block;
+			if (covers(&state->blocks, key, address, out))
+				return true;
 		}
 	}
-	return find_small(&state->blocks, address);
+	return find_small(&state->blocks, address, out);
 }
 
 bool large_copy(struct large *to, const struct large *from)

@@ -283,7 +283,7 @@ static bool take_definition(struct process *process, struct ring *ring, uint32_t
 
 static void take_alloc(struct process *process, struct ring *ring, uint32_t mask)
 {
-	uint64_t time = TRACE_TIME(word(ring, mask, 0));
+	uint64_t time = ring->time;
 	uint64_t place = word(ring, mask, 1), size = word(ring, mask, 2);
 	uint64_t stack = word(ring, mask, 3);
 	uint32_t kind = TRACE_KIND(place), flags = (uint32_t)(place >> 56);
@@ -363,18 +363,17 @@ uint32_t record_take(struct mematlas_collector *collector, struct process *proce
 		take_alloc(process, ring, mask);
 		break;
 	case TRACE_FREE:
-		take_free(process, ring, TRACE_TIME(head), word(ring, mask, 1));
+		take_free(process, ring, ring->time, word(ring, mask, 1));
 		break;
 	case TRACE_RESTORE:
-		take_restore(process, ring, TRACE_TIME(head), word(ring, mask, 1));
+		take_restore(process, ring, ring->time, word(ring, mask, 1));
 		break;
 	case TRACE_UNMAP:
-		ring->unmapped_kind =
-			state_unmap(&process->state, TRACE_TIME(head), word(ring, mask, 1),
-				    word(ring, mask, 1) + word(ring, mask, 2));
+		ring->unmapped_kind = state_unmap(&process->state, ring->time, word(ring, mask, 1),
+						  word(ring, mask, 1) + word(ring, mask, 2));
 		break;
 	case TRACE_FORK:
-		clone_make(collector, process, TRACE_TIME(head), word(ring, mask, 1));
+		clone_make(collector, process, ring->time, word(ring, mask, 1));
 		break;
 	case TRACE_FORK_FAILED:
 		clone_drop(collector, process->shared->pid, word(ring, mask, 1));

@@ -63,12 +63,11 @@ int spans_of_blocks(const struct blocks *blocks, struct spans *spans)
 	if (!spans->items)
 		return -ENOMEM;
 	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
-		const struct block *block = &blocks->slots[i];
-		if (!block->key || !block->size)
+		uint64_t key = *blocks_key(blocks, i), start = TRACE_ADDRESS(key);
+		const struct block_facts *block = blocks_facts(blocks, i);
+		if (!key || !block->size)
 			continue;
-		uint64_t start = TRACE_ADDRESS(block->key);
-		uint16_t owner =
-			TRACE_KIND(block->key) == TRACE_PYOBJECT ? BLOCK_PYOBJECT : BLOCK_MALLOC;
+		uint16_t owner = TRACE_KIND(key) == TRACE_PYOBJECT ? BLOCK_PYOBJECT : BLOCK_MALLOC;
 		spans->items[spans->count++] = (struct span){start, start + block->size, block->sum,
 							     owner, (uint16_t)(block->always != 0)};
 	}

@@ -246,7 +246,7 @@ void state_free(struct state *state)
 {
 	for (uint32_t i = 0; i < state->codes.count; i++)
 		free(state->codes.items[i].bytes);
-	free(state->blocks.slots);
+	free(state->blocks.groups);
 	free(state->large.slots);
 	free(state->ranges.items);
 	free(state->trie.nodes);

@@ -12,21 +12,40 @@
 
 #define KINDS 6 /* enum trace_kind counts from 1 */
 
-/* A live block. `key` is address | kind << 48; 0 marks an empty slot. It was born at the clock's
+/* A live block. `key` is address | kind << 48. It was born at the clock's
  * (born_high << 31 | born_low) << BORN_SHIFT; see block_born(). */
-struct block {
-	uint64_t key;
+struct block_facts {
 	uint64_t size : 48, born_high : 16;
 	uint32_t sum;
 	uint32_t always : 1, born_low : 31; /* always: weight 1 whatever its size */
 };
+struct block {
+	uint64_t key;
+	struct block_facts is;
+};
 
-/* Open addressing, linear probing, deletion by shifting back: no tombstones, so no decay. */
+/* Open addressing, linear probing, deletion by shifting back: no tombstones, so no decay. Keys lie
+ * together, a cache line of them in a group, so that a search seldom needs another line. */
+#define GROUP 8u
+struct block_group {
+	uint64_t keys[GROUP]; /* 0: empty */
+	struct block_facts facts[GROUP];
+};
 struct blocks {
-	struct block *slots;
+	struct block_group *groups;
 	uint64_t mask; /* slots - 1; 0 while there are none */
 	uint64_t count;
 };
+
+static inline uint64_t *blocks_key(const struct blocks *blocks, uint64_t slot)
+{
+	return &blocks->groups[slot / GROUP].keys[slot % GROUP];
+}
+
+static inline struct block_facts *blocks_facts(const struct blocks *blocks, uint64_t slot)
+{
+	return &blocks->groups[slot / GROUP].facts[slot % GROUP];
+}
 
 /* Where large blocks start, by size class; kept only while page faults are sampled. */
 struct large {
@@ -161,18 +180,21 @@ static inline bool is_block_kind(uint32_t kind)
 
 #define BLOCK_KEY(address, kind) (TRACE_ADDRESS(address) | (uint64_t)(kind) << 48)
 
-/* Neighbouring blocks share cache lines of the table. */
+/* Neighbouring blocks share a group. */
 static inline uint64_t block_slot(const struct blocks *blocks, uint64_t key)
 {
-	uint64_t line = ((key >> 7) * 0x9e3779b97f4a7c15ull) >> 20;
+	uint64_t group = ((key >> 7) * 0x9e3779b97f4a7c15ull) >> 20;
 
-	return (line << 3 | ((key >> 4) & 7)) & blocks->mask;
+	return (group * GROUP | ((key >> 4) % GROUP)) & blocks->mask;
 }
 
 static inline void block_prefetch(const struct blocks *blocks, uint64_t key)
 {
-	if (blocks->mask)
-		__builtin_prefetch(&blocks->slots[block_slot(blocks, key)], 1);
+	if (!blocks->mask)
+		return;
+	uint64_t slot = block_slot(blocks, key);
+	__builtin_prefetch(blocks_key(blocks, slot), 1);
+	__builtin_prefetch(blocks_facts(blocks, slot), 1);
 }
 
 #define BORN_SHIFT 6 /* 47 bits then last for a month at 3 GHz */
@@ -184,30 +206,33 @@ static inline struct block block_make(uint64_t key, uint64_t size, uint32_t sum,
 
 	return (struct block){
 		.key = key,
-		.size = size >> 48 ? (1ull << 48) - 1 : size,
-		.born_high = (born >> 31) & 0xffff,
-		.sum = sum,
-		.always = always,
-		.born_low = born & 0x7fffffff,
+		.is =
+			{
+				.size = size >> 48 ? (1ull << 48) - 1 : size,
+				.born_high = (born >> 31) & 0xffff,
+				.sum = sum,
+				.always = always,
+				.born_low = born & 0x7fffffff,
+			},
 	};
 }
 
-static inline uint64_t block_born(const struct block *block)
+static inline uint64_t block_born(const struct block_facts *block)
 {
 	return ((uint64_t)block->born_high << 31 | block->born_low) << BORN_SHIFT;
 }
 
-/* blocks.c: add() replaces and hands back an earlier block of that key. */
+/* blocks.c: add() replaces and hands back an earlier block of that key; its key is 0 if there was none. */
 bool blocks_add(struct blocks *blocks, const struct block *block, struct block *replaced);
 bool blocks_take(struct blocks *blocks, uint64_t key, struct block *out);
-const struct block *blocks_find(const struct blocks *blocks, uint64_t key);
+bool blocks_find(const struct blocks *blocks, uint64_t key, struct block *out);
 int blocks_copy(struct blocks *to, const struct blocks *from);
 
 /* large.c */
 bool large_add(struct large *large, uint64_t key, uint64_t size);
 void large_remove(struct large *large, uint64_t key, uint64_t size);
 bool large_copy(struct large *to, const struct large *from);
-const struct block *block_around(const struct state *state, uint64_t address); /* or NULL */
+bool block_around(const struct state *state, uint64_t address, struct block *out);
 
 /* ranges.c */
 typedef void range_removed(void *context, const struct range *range, uint64_t bytes, int pieces);

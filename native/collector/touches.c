@@ -189,11 +189,11 @@ static struct owner owner_of(struct mematlas_collector *collector, struct proces
 			     const struct trace_ring *ring, uint64_t address)
 {
 	const struct state *state = &process->state;
-	const struct block *block = block_around(state, address);
 	struct owner owner;
+	struct block block;
 
-	if (block) {
-		const struct sum *sum = &state->sums.items[block->sum];
+	if (block_around(state, address, &block)) {
+		const struct sum *sum = &state->sums.items[block.is.sum];
 		return (struct owner){sum->node, sum->kind, true};
 	}
 	if (address >= ring->stack_low && address < ring->stack_high)

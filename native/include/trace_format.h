@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC 0x73616c74616d656dull /* "mematlas" */
-#define TRACE_VERSION 3u
+#define TRACE_VERSION 4u
 #define TRACE_DETACHED "detached" /* `reason` of a process that was let go as it was asked */
 #define TRACE_SESSION_VARIABLE "MEMATLAS_SESSION"
 #define TRACE_MAX_RINGS 4096u
@@ -178,7 +178,7 @@ enum trace_kind {
 #define TRACE_FLAG_RESERVED 2u /* a PROT_NONE mapping: address space put aside, 0 live bytes */
 #define TRACE_FLAG_MOVED 4u    /* by mremap: the kind is that of the range this ring's last UNMAP took away */
 #define TRACE_TYPE(word) ((word) & 0xff)
-#define TRACE_TIME(word) ((word) >> 8)
+#define TRACE_TIME(word) ((word) >> 8) /* 0: as of the ring's last record that has one */
 #define TRACE_WORDS(word) ((word) >> 8)
 
 #endif

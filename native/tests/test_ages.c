@@ -65,7 +65,7 @@ static void play(struct state *state, uint64_t end)
 			struct block block =
 				block_make(BLOCK_KEY(next * 16 + 16, TRACE_MALLOC),
 					   lives[next].size, lives[next].sum, false, now);
-			CHECK(block_born(&block) == now);
+			CHECK(block_born(&block.is) == now);
 			state_allocate(state, now, &block);
 			if (lives[next].died == now)
 				CHECK(state_release(state, now,
@@ -161,7 +161,7 @@ static void test_a_failed_realloc_is_no_death(void)
 		CHECK(state.sums.items[0].lives[class] == 0);
 	for (uint64_t i = 0; i <= state.ages.mask; i++)
 		CHECK(state.ages.slots[i].bytes == 0 && state.ages.slots[i].count == 0);
-	CHECK(state_release(&state, 1ull << 41, block.key, &out) && block_born(&out) == 640);
+	CHECK(state_release(&state, 1ull << 41, block.key, &out) && block_born(&out.is) == 640);
 	state_free(&state);
 }
 
@@ -172,7 +172,7 @@ static void test_a_clock_that_tells_no_time(void)
 
 	CHECK(state_init(&state, 0));
 	sum_find(&state, 0, TRACE_MALLOC);
-	CHECK(block.size == (1ull << 48) - 1);
+	CHECK(block.is.size == (1ull << 48) - 1);
 	state_allocate(&state, 1, &block);
 	CHECK(state_release(&state, 1ull << 50, block.key, &out));
 	CHECK(!state.ages.slots && state.sums.items[0].lives[6] == 0);

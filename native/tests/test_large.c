@@ -23,7 +23,7 @@ static bool is_free(uint64_t start, uint64_t size)
 {
 	for (unsigned i = 0; i < BLOCKS; i++) {
 		uint64_t other = TRACE_ADDRESS(live[i].key);
-		if (live[i].key && start < other + live[i].size && other < start + size)
+		if (live[i].key && start < other + live[i].is.size && other < start + size)
 			return false;
 	}
 	return true;
@@ -32,7 +32,7 @@ static bool is_free(uint64_t start, uint64_t size)
 static const struct block *search(uint64_t address)
 {
 	for (unsigned i = 0; i < BLOCKS; i++)
-		if (live[i].key && address - TRACE_ADDRESS(live[i].key) < live[i].size)
+		if (live[i].key && address - TRACE_ADDRESS(live[i].key) < live[i].is.size)
 			return &live[i];
 	return NULL;
 }
@@ -53,10 +53,12 @@ static void allocate(struct state *state, struct block *block)
 
 static void check_around(const struct state *state, uint64_t address)
 {
-	const struct block *expected = search(address), *found = block_around(state, address);
+	const struct block *expected = search(address);
+	struct block found;
+	bool is_found = block_around(state, address, &found);
 
-	CHECK(!expected == !found);
-	CHECK(!found || (found->key == expected->key && found->size == expected->size));
+	CHECK(!expected == !is_found);
+	CHECK(!is_found || (found.key == expected->key && found.is.size == expected->is.size));
 }
 
 int main(void)
@@ -70,12 +72,12 @@ int main(void)
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		struct block *block = &live[draw() % BLOCKS];
 		if (block->key) {
-			uint64_t start = TRACE_ADDRESS(block->key), end = start + block->size;
+			uint64_t start = TRACE_ADDRESS(block->key), end = start + block->is.size;
 			check_around(&state, start);
 			check_around(&state, end - 1);
 			check_around(&state, end);
 			check_around(&state, start - 1);
-			check_around(&state, start + draw() % block->size);
+			check_around(&state, start + draw() % block->is.size);
 			CHECK(state_release(&state, 0, block->key, &out));
 			block->key = 0;
 			check_around(&state, start);
@@ -88,7 +90,7 @@ int main(void)
 	state_free(&state);
 	for (unsigned i = 0; i < BLOCKS; i++)
 		if (live[i].key)
-			check_around(&copy, TRACE_ADDRESS(live[i].key) + live[i].size / 2);
+			check_around(&copy, TRACE_ADDRESS(live[i].key) + live[i].is.size / 2);
 	state_free(&copy);
 	return 0;
 }

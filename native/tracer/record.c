@@ -58,10 +58,11 @@ static TRACE_SLOW void look_for_modules(void)
 		trace_patch_news();
 }
 
-/* When a block was handed out: after its last owner, perhaps another thread, said that it was freed. */
-static inline uint64_t time_of(enum trace_kind kind)
+struct trace_thread *trace_timeless;
+
+static TRACE_INLINE uint64_t time_of(struct trace_thread *thread, enum trace_kind kind)
 {
-	return is_block(kind) && !trace_bit_is_shared(kind) ? trace_now() : trace_now_ordered();
+	return is_block(kind) ? trace_time(thread, kind) : trace_now_ordered();
 }
 
 static TRACE_INLINE void allocated(enum trace_kind kind, const void *block, size_t size,
@@ -76,13 +77,13 @@ static TRACE_INLINE void allocated(enum trace_kind kind, const void *block, size
 		look_for_modules();
 	if (trace_likely(thread != NULL)) {
 		/* First, so that the walk need not wait for it. */
-		uint64_t time = time_of(kind), head = thread->head;
+		uint64_t time = time_of(thread, kind), head = thread->head;
 		uint32_t stack =
 			trace_stack(thread, kind == TRACE_PYOBJECT && !trace_python.unlocked);
 		if (stack && trace_begin(thread, 4) &&
 		    (!is_block(kind) || trace_live_add(kind, block))) {
 			if (trace_unlikely(thread->head != head))
-				time = time_of(kind);
+				time = trace_now_ordered();
 			trace_record(thread,
 				     (uint64_t[]){TRACE_ALLOC | time << 8,
 						  trace_address_word(kind, block, flags), size,

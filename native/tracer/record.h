@@ -13,6 +13,39 @@ static inline uint64_t trace_address_word(enum trace_kind kind, const void *bloc
 	       (uint64_t)flags << 56;
 }
 
+/* The clock takes as long as a hundred instructions. Where small objects of Python's come and go thick and
+ * fast, one record in so many has a time, and the next ones are of the same moment, to some ten
+ * microseconds; when the thread then pauses, they are early by the pause. */
+#define TRACE_STRIDE 8u
+#define TRACE_QUICK_TICKS (1u << 16) /* from one that has a time to the next */
+#define TRACE_PATIENCE 256u /* so many must have been quick */
+
+static TRACE_INLINE uint64_t trace_time_of_object(struct trace_thread *thread)
+{
+	if (trace_likely(thread->untimed &&
+			 __atomic_load_n(&trace_timeless, __ATOMIC_RELAXED) == thread)) {
+		thread->untimed--;
+		return 0;
+	}
+	uint64_t now = trace_now();
+#if defined(__x86_64__) /* elsewhere ticks are too long */
+	thread->quick = now - thread->timed < TRACE_QUICK_TICKS ? thread->quick + 1 : 0;
+	thread->untimed = thread->quick > TRACE_PATIENCE ? TRACE_STRIDE - 1 : 0;
+	thread->timed = now;
+	__atomic_store_n(&trace_timeless, thread, __ATOMIC_RELAXED);
+#endif
+	return now;
+}
+
+/* When a block was handed out or given back: where another thread may be at it, after that one's record.
+ * 0: when this thread's last record was. */
+static TRACE_INLINE uint64_t trace_time(struct trace_thread *thread, enum trace_kind kind)
+{
+	if (trace_bit_is_shared(kind))
+		return trace_now_ordered();
+	return kind == TRACE_PYOBJECT ? trace_time_of_object(thread) : trace_now();
+}
+
 /* record.c: a free where it is not, or of a block that is not live. */
 bool trace_freeing_otherwise(enum trace_kind kind, const void *block);
 void trace_take_last_look(void);
@@ -35,9 +68,10 @@ static TRACE_INLINE bool trace_freeing(enum trace_kind kind, const void *block)
 	if (trace_unlikely(
 		    !trace_bit_remove(kind, block))) /* Python asks for large blocks elsewhere */
 		return kind == TRACE_MALLOC && trace_freeing_otherwise(kind, block);
-	trace_record(
-		thread,
-		(uint64_t[]){TRACE_FREE | trace_now() << 8, trace_address_word(kind, block, 0)}, 2);
+	trace_record(thread,
+		     (uint64_t[]){TRACE_FREE | trace_time(thread, kind) << 8,
+				  trace_address_word(kind, block, 0)},
+		     2);
 	return true;
 }
 

@@ -166,6 +166,7 @@ static struct trace_thread *open_slot(unsigned index)
 	thread->tail_seen = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
 	thread->bounds.own_start = trace_session.own_start;
 	thread->bounds.own_end = trace_session.own_end;
+	thread->untimed = thread->quick = 0;
 	trace_stack_start(thread);
 	return trace_populate(thread, 1) ? thread : NULL;
 }

@@ -165,6 +165,9 @@ struct trace_thread {
 	uint64_t mask; /* words - 1 */
 	uint64_t head;
 	uint64_t limit; /* words known to be there and free end here */
+	uint64_t timed; /* when an object's record last got a time */
+	uint32_t untimed; /* how many of those to come need none */
+	uint32_t quick; /* how many with one came soon after the one before */
 	uint64_t tail_seen;
 	uint64_t random;
 	struct trace_bounds bounds;
@@ -201,6 +204,10 @@ int64_t trace_draw_gap(struct trace_thread *thread);
 bool trace_populate(struct trace_thread *thread,
 		    uint64_t words); /* of its ring, from the beginning */
 bool trace_populate_page(const void *shared); /* false: there is no memory for it */
+
+/* record.c: whose records may go without a time, those of the last thread that had one of an object under
+ * the interpreter's lock. */
+extern struct trace_thread *trace_timeless;
 
 /* stack.c */
 void trace_stack_start(struct trace_thread *thread);

@@ -358,7 +358,7 @@ __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 	unsigned old = walk->reusable && walk->generation == now
 			       ? frames_above(walk, walk->count, stand.sp)
 			       : 0;
-	/* Above this place nobody but the frames' own functions writes: what stands there now stands. */
+	/* Until the hook returns nobody leaves these frames: what is found holds for the whole walk. */
 	walk->count = old ? unchanged(walk, old) : 0;
 	if (is_kept(walk, walk->count, &stand)) {
 		if (walk->same > walk->count)

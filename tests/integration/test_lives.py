@@ -14,7 +14,7 @@ from mematlas.analysis.spans import make_spans
 from mematlas.analysis.window import make_window
 from mematlas.recording import read
 from mematlas.views.json import schema
-from traced import MEMATLAS, Traced, ask, named
+from traced import MEMATLAS, PROGRAMS, Traced, ask, named
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,6 +63,22 @@ def test_lifetimes_are_those_of_the_program(build: Build, traced: Run) -> None:
     assert run.sum("churn_bytes", "keep_for_a_while") == 0
     for function in ("keep_early", "keep_late", "keep_in_child"):
         assert not any(run.sum(name, function) for name in LIFETIMES)
+
+
+def test_objects_in_a_rush_have_the_times_of_their_moment(traced: Run) -> None:
+    """One record in eight has a time of its own there: a pause misplaces seven, and no more."""
+    program = PROGRAMS / "object_times.py"
+    run = traced(sys.executable, "-I", "-S", program, options=("--exact",))
+    lives = {
+        function: {name: run.sum(name, function) for name in LIFETIMES}
+        for function in ("rush", "keep", "dawdle")
+    }
+    assert sum(lives["rush"].values()) >= 40_000
+    assert lives["rush"]["lived_100us"] > 0.9 * sum(lives["rush"].values())
+    longer = sum(lives["keep"][name] for name in LIFETIMES[3:])
+    assert 1000 - 8 <= longer <= 1000
+    slow = sum(lives["dawdle"][name] for name in LIFETIMES[2:])
+    assert 30 - 8 <= slow <= sum(lives["dawdle"].values())
 
 
 def test_lifetimes_are_estimated_without_bias(build: Build, traced: Run) -> None:
