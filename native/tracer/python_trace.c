@@ -62,7 +62,7 @@ static void add_eval_range(uintptr_t start, uintptr_t end)
  * a frame of its own on the C stack, and so tells whose code that is. */
 bool trace_learn_eval_loop(const struct trace_walk *walk, bool known)
 {
-	uintptr_t until = known && walk->same ? walk->frames[walk->same - 1].sp : UINTPTR_MAX;
+	uintptr_t until = known ? walk->frames[walk->same].sp : UINTPTR_MAX;
 	uintptr_t places[EVAL_PLACES], start, end;
 	unsigned from = walk->count;
 	unsigned count = trace_python_entries(places, EVAL_PLACES, until);

@@ -13,12 +13,8 @@ static inline uint64_t trace_address_word(enum trace_kind kind, const void *bloc
 	       (uint64_t)flags << 56;
 }
 
-/* The clock takes as long as a hundred instructions. Where small objects of Python's come and go thick and
- * fast, one record in so many has a time, and the next ones are of the same moment, to some ten
- * microseconds; when the thread then pauses, they are early by the pause. */
-#define TRACE_STRIDE 8u
-#define TRACE_QUICK_TICKS (1u << 16) /* from one that has a time to the next */
-#define TRACE_PATIENCE 256u /* so many must have been quick */
+/* record.c: of an object of Python's, see there. */
+uint64_t trace_time_anew(struct trace_thread *thread);
 
 static TRACE_INLINE uint64_t trace_time_of_object(struct trace_thread *thread)
 {
@@ -27,14 +23,7 @@ static TRACE_INLINE uint64_t trace_time_of_object(struct trace_thread *thread)
 		thread->untimed--;
 		return 0;
 	}
-	uint64_t now = trace_now();
-#if defined(__x86_64__) /* elsewhere ticks are too long */
-	thread->quick = now - thread->timed < TRACE_QUICK_TICKS ? thread->quick + 1 : 0;
-	thread->untimed = thread->quick > TRACE_PATIENCE ? TRACE_STRIDE - 1 : 0;
-	thread->timed = now;
-	__atomic_store_n(&trace_timeless, thread, __ATOMIC_RELAXED);
-#endif
-	return now;
+	return trace_time_anew(thread);
 }
 
 /* When a block was handed out or given back: where another thread may be at it, after that one's record.

@@ -186,7 +186,7 @@ static TRACE_SLOW uint32_t put_new(struct trace_thread *thread, struct trace_sta
 		chain->same = 0;
 	thread->eval_known =
 		python && !interrupted && trace_learn_eval_loop(walk, thread->eval_known);
-	unsigned kept = walk->same ? TRACE_WAY_TOLD(walk->ways[walk->same - 1].rest) : 0;
+	unsigned kept = TRACE_WAY_TOLD(walk->ways[walk->same].rest);
 	unsigned python_kept = chain->words[chain->same].spoken;
 	unsigned count = trace_walk_pcs(walk, &thread->bounds, walk->same, thread->native);
 	unsigned python_count = python ? trace_python_words(chain, chain->same, thread->python) : 0;

@@ -150,9 +150,9 @@ static inline uintptr_t difference(const struct trace_kept *caller)
 /* Of the last walk's first `count` frames, how many from the root have a way that is as it was. */
 static TRACE_INLINE unsigned unchanged(const struct trace_walk *walk, unsigned count)
 {
-	const struct trace_kept *frame = walk->frames, *last = frame + count - 1;
+	const struct trace_kept *frame = walk->frames + 1, *last = walk->frames + count;
 	const struct trace_kept *four = frame + ((count - 1) & ~3u);
-	unsigned bps = TRACE_WAY_BPS(walk->ways[count - 1].rest);
+	unsigned bps = TRACE_WAY_BPS(walk->ways[count].rest);
 
 	for (; frame != four; frame += 4)
 		if (difference(&frame[0]) | difference(&frame[1]) | difference(&frame[2]) |
@@ -163,28 +163,26 @@ static TRACE_INLINE unsigned unchanged(const struct trace_walk *walk, unsigned c
 	unsigned at = (unsigned)(frame - walk->frames);
 	for (unsigned i = 0; i < bps && walk->bps[i].frame <= at; i++)
 		if (read_unasked(walk->bps[i].place) != walk->bps[i].value)
-			return walk->bps[i].frame;
-	return at + 1;
+			return walk->bps[i].frame - 1;
+	return at;
 }
 
-/* Of the last walk's first `count` frames, how many lie no lower than `sp`. */
-static TRACE_INLINE unsigned frames_above(const struct trace_walk *walk, unsigned count,
-					  uintptr_t sp)
+/* Where the last walk's frames lie lower than `sp`, the next one that does not. */
+static TRACE_INLINE const struct trace_kept *frame_above(const struct trace_kept *frame,
+							 uintptr_t sp)
 {
-	while (count && walk->frames[count - 1].sp < sp)
-		count--;
-	return count;
+	while (frame->sp < sp)
+		frame--;
+	return frame;
 }
 
-/* Has the way come to the last of these `count` frames, which stand as they did, so that it goes on as it
- * did? */
-static TRACE_INLINE bool is_kept(const struct trace_walk *walk, unsigned count,
+/* Has the way come to a frame of the last walk that stands as it did, so that it goes on as it did? */
+static TRACE_INLINE bool is_kept(const struct trace_walk *walk, const struct trace_kept *frame,
 				 const struct stand *stand)
 {
-	if (!count || walk->frames[count - 1].sp != stand->sp ||
-	    walk->frames[count - 1].pc != stand->pc)
+	if (frame->sp != stand->sp || frame->pc != stand->pc)
 		return false;
-	uint32_t base = TRACE_WAY_BP(walk->ways[count - 1].rest);
+	uint32_t base = TRACE_WAY_BP(walk->ways[frame - walk->frames].rest);
 	return !base || walk->bases[base] == bp_of(stand);
 }
 
@@ -272,30 +270,29 @@ static __attribute__((noinline)) unsigned walk_on(struct trace_walk *walk,
 						  const struct stand *from, bool interrupted)
 {
 	const struct stack_bounds bounds = *known;
-	const uint64_t now = walk->generation;
 	const struct trace_rule *rules = trace_rules;
+	const uint64_t generation = trace_rule_key(0, walk->generation);
+	const struct trace_kept *old = &walk->frames[walk->count];
+	const bool was_whole = walk->whole;
+	struct trace_frame *left = walk->fresh, *const end = left + UNWIND_MOST_FRAMES;
 	struct stand stand = *from;
 	uintptr_t page = NO_PAGE;
 	uintptr_t back = !interrupted; /* a return address may be that of the next function */
 	struct trace_rule_found last = {trace_rule_slot(stand.pc - back), -1};
-	const bool was_whole = walk->whole;
-	unsigned old = walk->count, count = 0;
-	uintptr_t old_sp = old ? walk->frames[old - 1].sp : UINTPTR_MAX;
 
 	walk->count = 0;
 	walk->whole = true;
-	while (stand.pc) {
-		if (trace_unlikely(count == UNWIND_MOST_FRAMES)) {
+	for (; stand.pc; left++) {
+		if (trace_unlikely(left == end)) {
 			walk->whole = walk->reusable = false;
-			return count;
+			break;
 		}
-		struct trace_frame *left = &walk->fresh[count++];
 		left->pc = stand.pc;
 		left->sp = stand.sp;
 		uint32_t guess = last.rule & UNWIND_NOTE;
 		uint64_t rule;
-		if (trace_likely(trace_rule_read(&rules[guess],
-						 trace_rule_key(stand.pc - back, now), &rule)))
+		if (trace_likely(
+			    trace_rule_read(&rules[guess], stand.pc - back + generation, &rule)))
 			last = (struct trace_rule_found){rule, (int32_t)guess};
 		else
 			last = find_rule(walk, stand.pc - back, last);
@@ -306,23 +303,26 @@ static __attribute__((noinline)) unsigned walk_on(struct trace_walk *walk,
 			asking.from.saver = NULL;
 			left->rule = 0;
 			asking.bounds.page = page;
-			if (!step_askingly(&asking))
-				return count;
+			if (!step_askingly(&asking)) {
+				left++;
+				break;
+			}
 			stand = asking.from;
 			page = asking.bounds.page;
 			back = UNWIND_KIND(last.rule) != UNWIND_SIGNAL;
 		}
-		if (stand.sp < old_sp)
+		if (stand.sp < old->sp)
 			continue;
-		old = frames_above(walk, old, stand.sp);
-		old_sp = old ? walk->frames[old - 1].sp : UINTPTR_MAX;
-		if (is_kept(walk, old, &stand) && old + count <= UNWIND_MOST_FRAMES) {
-			walk->count = old;
+		old = frame_above(old, stand.sp);
+		if (is_kept(walk, old, &stand) &&
+		    old - walk->frames + (left + 1 - walk->fresh) <= UNWIND_MOST_FRAMES) {
+			walk->count = (unsigned)(old - walk->frames);
 			walk->whole = was_whole;
-			return count;
+			left++;
+			break;
 		}
 	}
-	return count;
+	return (unsigned)(left - walk->fresh);
 }
 
 /* On some other stack than the thread's, where nothing is known to be there, or from a place that a signal
@@ -337,6 +337,7 @@ static TRACE_SLOW uint64_t walk_otherwise(struct trace_walk *walk, const struct 
 		bounds.high = own->stack_high;
 	}
 	walk->generation = atomic_load_explicit(&trace_rules_generation, memory_order_relaxed);
+	walk->frames[0].sp = UINTPTR_MAX;
 	walk->count = 0;
 	walk->reusable = false;
 	unsigned fresh = walk_on(walk, &bounds, stand, interrupted);
@@ -355,12 +356,13 @@ __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 		stand = caller_of_own(stand, own);
 	if (trace_unlikely(!is_on_stack(&stand, own)))
 		return walk_otherwise(walk, own, &stand, false);
-	unsigned old = walk->reusable && walk->generation == now
-			       ? frames_above(walk, walk->count, stand.sp)
-			       : 0;
+	if (trace_unlikely(!walk->reusable || walk->generation != now))
+		walk->count = 0;
+	walk->frames[0].sp = UINTPTR_MAX;
+	const struct trace_kept *old = frame_above(&walk->frames[walk->count], stand.sp);
 	/* Until the hook returns nobody leaves these frames: what is found holds for the whole walk. */
-	walk->count = old ? unchanged(walk, old) : 0;
-	if (is_kept(walk, walk->count, &stand)) {
+	walk->count = old == walk->frames ? 0 : unchanged(walk, (unsigned)(old - walk->frames));
+	if (is_kept(walk, &walk->frames[walk->count], &stand)) {
 		if (walk->same > walk->count)
 			walk->same = walk->count;
 		return trace_walk_hash(walk);

@@ -106,8 +106,9 @@ struct trace_walk {
 	unsigned misses; /* of guesses */
 	bool whole; /* ended at the outermost frame, not at one that could not be read */
 	bool reusable; /* all on the thread's own stack, through plain frames */
-	struct trace_kept frames[UNWIND_MOST_FRAMES];
-	struct trace_way ways[UNWIND_MOST_FRAMES];
+	/* From number 1, the root's, on. Number 0 is no frame: nothing leads beyond it. */
+	struct trace_kept frames[UNWIND_MOST_FRAMES + 1];
+	struct trace_way ways[UNWIND_MOST_FRAMES + 1];
 	struct trace_frame fresh[UNWIND_MOST_FRAMES]; /* while walking: from the leaf */
 	struct {
 		uintptr_t place, value;
@@ -118,7 +119,7 @@ struct trace_walk {
 
 static inline uint64_t trace_walk_hash(const struct trace_walk *walk)
 {
-	uint64_t sum = walk->count ? walk->ways[walk->count - 1].sum : 0;
+	uint64_t sum = walk->ways[walk->count].sum;
 
 	sum = (sum ^ sum >> 32 ^ (uint64_t)walk->whole << 7) * 0xd6e8feb86659fd93ull;
 	return sum ^ sum >> 32;

@@ -5,13 +5,13 @@
 
 /* A walk's hash is the sum of each PC times the factor of its distance from the root: the terms do not
  * wait for each other, and those of frames that stay do not change. */
-static uint64_t factors[UNWIND_MOST_FRAMES];
+static uint64_t factors[UNWIND_MOST_FRAMES + 1];
 
 void trace_walk_start(void)
 {
 	uint64_t x = 0x853c49e6748fea9bull;
 
-	for (unsigned i = 0; i < UNWIND_MOST_FRAMES; i++) {
+	for (unsigned i = 0; i <= UNWIND_MOST_FRAMES; i++) {
 		x ^= x << 13;
 		x ^= x >> 7;
 		x ^= x << 17;
@@ -34,8 +34,8 @@ static __attribute__((noinline)) uint64_t note_bp(struct trace_walk *walk,
 		rest = (uint32_t)rest;
 	}
 	if (UNWIND_KIND(frame->rule) == UNWIND_CFA_RBP) {
-		walk->bases[at + 1] = frame->bp;
-		rest = (uint32_t)rest | (uint64_t)(at + 1) << 32;
+		walk->bases[at] = frame->bp;
+		rest = (uint32_t)rest | (uint64_t)at << 32;
 	}
 	return rest;
 }
@@ -49,10 +49,11 @@ uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *own
 {
 	const struct trace_bounds bounds = *own;
 	unsigned at = walk->count;
-	uint64_t sum = at ? walk->ways[at - 1].sum : 0, rest = at ? walk->ways[at - 1].rest : 0;
+	uint64_t sum = walk->ways[at].sum, rest = walk->ways[at].rest;
 
-	for (; count-- > 0; at++) {
+	while (count-- > 0) {
 		const struct trace_frame *frame = &walk->fresh[count];
+		at++;
 		walk->frames[at] = (struct trace_kept){frame->pc, frame->sp};
 		sum += frame->pc * factors[at];
 		rest += (uint64_t)is_told(frame->pc, &bounds) << 16;
@@ -72,7 +73,7 @@ unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds
 {
 	unsigned count = 0;
 
-	for (unsigned i = walk->count; i-- > without;)
+	for (unsigned i = walk->count; i > without; i--)
 		if (is_told(walk->frames[i].pc, own))
 			pcs[count++] = walk->frames[i].pc;
 	if (!walk->whole)
@@ -84,9 +85,9 @@ uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place, unsig
 {
 	const struct trace_kept *frames = walk->frames;
 
-	for (unsigned i = *from < walk->count ? *from : walk->count; i-- > 1;)
+	for (unsigned i = *from < walk->count ? *from : walk->count; i > 1; i--)
 		if (place >= frames[i].sp && place < frames[i - 1].sp) {
-			*from = i + 1;
+			*from = i;
 			return frames[i].pc;
 		}
 	return 0;
