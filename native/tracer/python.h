@@ -19,6 +19,7 @@ struct trace_python {
 	bool hooked;
 	bool free_threaded;
 	bool unlocked; /* its allocator is called without the interpreter's lock, too */
+	bool small_blocks; /* its allocator is pymalloc: blocks of at most 512 bytes, under the lock */
 	const void *code_type; /* PyCode_Type, where all frees of code are seen; else NULL */
 	_Atomic uint32_t codes_freed, codes_freed_at[TRACE_CODE_SLOTS]; /* by trace_code_slot() */
 };
@@ -32,6 +33,7 @@ void *trace_python_symbol(const char *name);
 struct trace_python_layout {
 	uint32_t minor; /* 3.minor */
 	uint16_t thread_frame; /* PyThreadState: current frame, or with `cframe` the _PyCFrame */
+	uint16_t thread_id; /* in 3.11, whose state it is: pthread_self() */
 	bool has_cframe; /* until 3.12 */
 	uint16_t cframe_frame, cframe_previous;
 	uint16_t frame_code; /* _PyInterpreterFrame */

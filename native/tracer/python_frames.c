@@ -3,6 +3,7 @@
  * may a frame be half made: then the kernel is asked before a page is read. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,23 +21,38 @@ static void *(*gil_thread_state)(void);
 static void *(*holding_thread_state)(void); /* of whoever holds the GIL */
 static void *(*running_thread_state)(void); /* since 3.12 that is the calling thread's own */
 
+static TRACE_INLINE bool is_own(const char *state)
+{
+	return python_is_plausible(state) &&
+	       python_pointer(state, known->thread_id) == (const char *)pthread_self();
+}
+
 /* In a subinterpreter a thread runs with another state than the one it began with; while it lets go
- * of the GIL it runs with none, and its frames stand still. */
+ * of the GIL it runs with none, and its frames stand still. `locked`: as the allocator's rules have it;
+ * who breaks them must not lead us to another thread's frames. */
 static TRACE_INLINE void *this_thread_state(bool locked)
 {
-	void *(*state)(void) = locked ? holding_thread_state : running_thread_state;
-	void *running = state ? state() : NULL;
+	void *state = NULL;
 
-	return running ? running : gil_thread_state();
+	if (running_thread_state)
+		state = running_thread_state();
+	else if (locked && holding_thread_state)
+		state = holding_thread_state();
+	if (!state || (!running_thread_state && !is_own(state)))
+		state = gil_thread_state();
+	return state;
 }
 
 static bool start(void)
 {
-	gil_thread_state = (void *(*)(void))trace_python_symbol("PyGILState_GetThisThreadState");
-	holding_thread_state = (void *(*)(void))trace_python_symbol("_PyThreadState_UncheckedGet");
-	if (trace_python.version >= 0x030c0000)
-		running_thread_state = holding_thread_state;
+	void *current = trace_python_symbol("_PyThreadState_UncheckedGet");
+
 	known = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
+	if (known && known->thread_id)
+		holding_thread_state = (void *(*)(void))current;
+	else
+		running_thread_state = (void *(*)(void))current;
+	gil_thread_state = (void *(*)(void))trace_python_symbol("PyGILState_GetThisThreadState");
 	return gil_thread_state && known;
 }
 

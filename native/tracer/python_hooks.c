@@ -262,9 +262,9 @@ static bool is_unwrapped(enum domain domain)
 }
 
 /* Those freed before now have not been seen. */
-static void watch_codes(enum real kind)
+static void watch_codes(void)
 {
-	bool seen = report->every_free && kind == PYMALLOC && !trace_python.free_threaded;
+	bool seen = report->every_free && trace_python.small_blocks;
 
 	atomic_fetch_add_explicit(&trace_python.codes_freed, 1, memory_order_relaxed);
 	trace_python.code_type = seen ? trace_python_symbol("PyCode_Type") : NULL;
@@ -281,8 +281,9 @@ static void wrap_domain(enum domain domain, enum real kind)
 	get_allocator(domain, &wrapped[domain]);
 	set_allocator(domain, &ours);
 	trace_python.hooked = true;
+	trace_python.small_blocks = kind == PYMALLOC && !trace_python.free_threaded;
 	if (domain == DOMAIN_OBJ)
-		watch_codes(kind);
+		watch_codes();
 }
 
 /* The interpreter has no name for its allocators once anybody's hooks are in. Before 3.13 it must not be

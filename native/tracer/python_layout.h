@@ -7,6 +7,7 @@
 static const struct trace_python_layout trace_python_3_11 = {
 	.minor = 11,
 	.thread_frame = 56,
+	.thread_id = 152,
 	.cframe_frame = 8,
 	.cframe_previous = 16,
 	.has_cframe = true,

@@ -73,7 +73,7 @@ __attribute__((noinline)) uint64_t trace_time_anew(struct trace_thread *thread)
 
 #if defined(__x86_64__) /* elsewhere ticks are too long */
 	thread->quick = now - thread->timed < QUICK_TICKS ? thread->quick + 1 : 0;
-	thread->untimed = thread->quick > PATIENCE ? STRIDE - 1 : 0;
+	thread->untimed = trace_session.exact && thread->quick > PATIENCE ? STRIDE - 1 : 0;
 	thread->timed = now;
 	__atomic_store_n(&trace_timeless, thread, __ATOMIC_RELAXED);
 #endif
@@ -110,6 +110,8 @@ static TRACE_INLINE void allocated(enum trace_kind kind, const void *block, size
 						  stack},
 				     4);
 			trace_tls.nested_events += kind == TRACE_MALLOC;
+		} else {
+			thread->untimed = 0; /* the time was of a record that there is not */
 		}
 	}
 	errno = saved;
@@ -158,10 +160,13 @@ static void report_bad_free(struct trace_thread *thread, enum trace_kind kind, c
 	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, place, stack}, 3);
 }
 
-static void put_pair(struct trace_thread *thread, uint64_t type, uint64_t word)
+static void put_pair(struct trace_thread *thread, uint64_t type, enum trace_kind kind,
+		     const void *block)
 {
-	if (trace_begin(thread, 2))
-		trace_record(thread, (uint64_t[]){type | trace_now() << 8, word}, 2);
+	if (!trace_begin(thread, 2))
+		return;
+	uint64_t time = trace_time(thread, kind), word = trace_address_word(kind, block, 0);
+	trace_record(thread, (uint64_t[]){type | time << 8, word}, 2);
 }
 
 TRACE_SLOW void trace_take_last_look(void)
@@ -182,7 +187,7 @@ TRACE_SLOW bool trace_freeing_otherwise(enum trace_kind kind, const void *block)
 	if (live || trace_session.exact) {
 		struct trace_thread *thread = this_thread();
 		if (thread && live)
-			put_pair(thread, TRACE_FREE, trace_address_word(kind, block, 0));
+			put_pair(thread, TRACE_FREE, kind, block);
 		else if (thread && kind == TRACE_MALLOC && !trace_session.attached)
 			report_bad_free(thread, kind, block);
 	}
@@ -196,7 +201,7 @@ void trace_restore(enum trace_kind kind, const void *block)
 	struct trace_thread *thread = this_thread();
 
 	if (thread && trace_live_add(kind, block))
-		put_pair(thread, TRACE_RESTORE, trace_address_word(kind, block, 0));
+		put_pair(thread, TRACE_RESTORE, kind, block);
 	errno = saved;
 }
 

@@ -32,7 +32,9 @@ static TRACE_INLINE uint64_t trace_time(struct trace_thread *thread, enum trace_
 {
 	if (trace_bit_is_shared(kind))
 		return trace_now_ordered();
-	return kind == TRACE_PYOBJECT ? trace_time_of_object(thread) : trace_now();
+	if (kind == TRACE_PYOBJECT && trace_python.small_blocks)
+		return trace_time_of_object(thread);
+	return trace_now();
 }
 
 /* record.c: a free where it is not, or of a block that is not live. */

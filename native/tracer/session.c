@@ -478,6 +478,8 @@ void trace_before_fork(void)
 	if (!trace_enter())
 		return;
 	struct trace_thread *thread = trace_ready() ? trace_thread_get() : NULL;
+	/* What other threads record from here on is not the child's. */
+	__atomic_store_n(&trace_timeless, NULL, __ATOMIC_RELAXED);
 	fork_serial = 0;
 	if (thread && trace_begin(thread, 2)) {
 		fork_serial = atomic_fetch_add(&fork_serials, 1) + 1;

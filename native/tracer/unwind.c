@@ -231,7 +231,7 @@ static TRACE_INLINE __attribute__((no_sanitize("address"))) bool step_plainly(
 	if (trace_unlikely(!UNWIND_IS_SIMPLE(rule)) &&
 	    !find_cfa_by_bp(stand, rule, bounds, left, &cfa))
 		return false;
-	if (trace_unlikely(cfa > bounds->high))
+	if (trace_unlikely(stand->sp < bounds->low || cfa > bounds->high))
 		return false;
 	left->rule = rule;
 	if (UNWIND_SAVES(rule))

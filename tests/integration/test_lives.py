@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -79,6 +80,42 @@ def test_objects_in_a_rush_have_the_times_of_their_moment(traced: Run) -> None:
     assert 1000 - 8 <= longer <= 1000
     slow = sum(lives["dawdle"][name] for name in LIFETIMES[2:])
     assert 30 - 8 <= slow <= sum(lives["dawdle"].values())
+
+
+COUNT_UNKNOWN = """
+import sys
+from mematlas.cli.main import main
+from mematlas.tracing.process import ProcessRecorder
+
+close = ProcessRecorder.close
+
+def told(self, returncode):
+    print("unknown frees", self._collector.process(self._index).unknown_frees)
+    close(self, returncode)
+
+ProcessRecorder.close = told
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("way", ["alone", "sharing"])
+def test_blocks_handed_between_threads_keep_their_order(way: str, tmp_path: Path) -> None:
+    """What one thread frees and another gets again is freed first, whichever record has a time."""
+    limit = ("prlimit", "--as=40000000") if way == "sharing" else ("env",)
+    if not shutil.which(limit[0]):
+        pytest.skip(f"{limit[0]} is not installed")
+    options = ("run", "--exact", "--faults=off", "-o", str(tmp_path / "r.atlas"))
+    command = (*limit, sys.executable, "-I", "-S", str(PROGRAMS / "handed_over.py"), "300")
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT_UNKNOWN, *options, "--", *command],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    counts = [int(line.split()[-1]) for line in done.stdout.splitlines() if "unknown" in line]
+    assert counts
+    # Where memory is short, it is not known of all blocks whether they live.
+    assert sum(counts) <= (20 if way == "sharing" else 0)
 
 
 def test_lifetimes_are_estimated_without_bias(build: Build, traced: Run) -> None:

@@ -51,3 +51,12 @@ def test_the_program_sees_its_own_environment(
         check=True,
     )
     assert f"it is {value}\n" in shown.stdout
+
+
+@pytest.mark.parametrize("command", STARTS)
+def test_variables_without_a_name_do_no_harm(command: str, tmp_path: Path) -> None:
+    """As Wine leaves them; Python itself cannot hand them on."""
+    words = [word.format(tmp_path / "recording") for word in STARTS[command]]
+    mematlas = ["env", "=C:=C:\\", sys.executable, "-m", "mematlas", *words]
+    shown = subprocess.check_output([*mematlas, "--", "echo", "it ran"], text=True)
+    assert "it ran\n" in shown

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from mematlas.cli.arguments import size
+from mematlas.cli.own_environment import take_back
 from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -146,8 +147,9 @@ def _find(command: list[str]) -> str:
 def _become(program: str, command: list[str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
+    take_back()
     try:
-        os.execve(program, command, os.environ)  # noqa: S606 - no shell wanted
+        os.execv(program, command)  # noqa: S606 - no shell wanted
     except FileNotFoundError:
         raise TargetError(f"{program}: it, or the interpreter it names, is not there") from None
     except OSError as error:

@@ -12,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas.cli.own_environment import inherited
 from mematlas.errors import MematlasError, UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Watched:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=os.environ,
+                env=inherited(),
             )
         self._names: Names | None = None
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn
 from mematlas import __doc__ as summary
 from mematlas import __version__
 from mematlas.cli import commands
+from mematlas.cli.own_environment import ask_for_one_thread
 from mematlas.errors import MematlasError, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     _open_closed_streams()
-    _ask_for_one_thread()
+    ask_for_one_thread()
     try:
         code = _run(sys.argv[1:] if argv is None else list(argv))
         sys.stdout.flush()
@@ -107,15 +108,6 @@ def _open_closed_streams() -> None:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: PTH123
-
-
-def _ask_for_one_thread() -> None:
-    """Keep NumPy from starting a thread a CPU that waits busily for linear algebra we never do.
-
-    Its library asks the process's environment; what is started with ``os.environ`` does not see this.
-    """
-    if "OPENBLAS_NUM_THREADS" not in os.environ:
-        os.putenv("OPENBLAS_NUM_THREADS", "1")
 
 
 def _drop_stdout() -> None:

@@ -161,7 +161,7 @@ def _become(command: Sequence[str], start: int, tell: int) -> None:
         os.read(start, 1)
         own = resource.getrusage(resource.RUSAGE_SELF)
         os.write(tell, f"{own.ru_minflt} {own.ru_majflt} ".encode())
-        os.execvpe(command[0], list(command), os.environ)  # noqa: S606
+        os.execvp(command[0], list(command))  # noqa: S606
     except OSError as error:
         os.write(tell, str(error.errno).encode())
     finally:

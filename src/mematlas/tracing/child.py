@@ -40,7 +40,8 @@ def _library_for(session: Path) -> str:
 
 def start(command: Sequence[str], program: str, session: Path) -> subprocess.Popen[bytes]:
     """Start the program; its standard streams and open files are ours."""
-    environment = dict(os.environ)
+    # Wine and Cygwin leave variables without a name, which cannot be passed on.
+    environment = {name: value for name, value in os.environ.items() if name}
     preloaded = environment.get("LD_PRELOAD", "")
     preload = _library_for(session)
     environment["LD_PRELOAD"] = f"{preload}:{preloaded}" if preloaded else preload
