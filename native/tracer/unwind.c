@@ -113,11 +113,6 @@ static TRACE_INLINE bool is_on_stack(const struct stand *stand, const struct tra
 	return stand->sp >= own->stack_low && stand->sp < own->stack_high && !(stand->sp & 7);
 }
 
-static TRACE_INLINE bool is_own(uintptr_t pc, const struct trace_bounds *own)
-{
-	return pc - own->own_start < own->own_end - own->own_start;
-}
-
 /* This library keeps frame pointers, so its own frames need no rules, but where a signal struck one. What
  * they return to; a PC of 0 where that cannot be read. */
 static __attribute__((noinline)) struct stand caller_of_own(struct stand stand,
@@ -127,7 +122,7 @@ static __attribute__((noinline)) struct stand caller_of_own(struct stand stand,
 
 	if (!is_on_stack(&stand, own))
 		bounds.low = bounds.high = 0;
-	while (is_own(stand.pc, own)) {
+	while (trace_is_own(stand.pc, own)) {
 		uintptr_t bp = stand.bp;
 		if (!read_word(&bounds, bp, &stand.bp) || !read_word(&bounds, bp + 8, &stand.pc))
 			return (struct stand){0};
@@ -352,7 +347,7 @@ __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 	struct stand stand = {.pc = here[1], .sp = (uintptr_t)(here + 2), .bp = here[0]};
 	uint64_t now = atomic_load_explicit(&trace_rules_generation, memory_order_relaxed);
 
-	if (trace_unlikely(is_own(stand.pc, own)))
+	if (trace_unlikely(trace_is_own(stand.pc, own)))
 		stand = caller_of_own(stand, own);
 	if (trace_unlikely(!is_on_stack(&stand, own)))
 		return walk_otherwise(walk, own, &stand, false);

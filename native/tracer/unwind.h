@@ -132,6 +132,11 @@ struct trace_bounds {
 	uintptr_t own_start, own_end; /* text of the tracer: its frames are left out */
 };
 
+static inline bool trace_is_own(uintptr_t pc, const struct trace_bounds *bounds)
+{
+	return pc - bounds->own_start < bounds->own_end - bounds->own_start;
+}
+
 /* Keeps `count` fresh frames on top of those that are there; the walk's hash. */
 uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *bounds,
 			 unsigned count);

@@ -40,11 +40,6 @@ static __attribute__((noinline)) uint64_t note_bp(struct trace_walk *walk,
 	return rest;
 }
 
-static inline bool is_told(uintptr_t pc, const struct trace_bounds *own)
-{
-	return pc - own->own_start >= own->own_end - own->own_start;
-}
-
 uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *own, unsigned count)
 {
 	const struct trace_bounds bounds = *own;
@@ -56,7 +51,7 @@ uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *own
 		at++;
 		walk->frames[at] = (struct trace_kept){frame->pc, frame->sp};
 		sum += frame->pc * factors[at];
-		rest += (uint64_t)is_told(frame->pc, &bounds) << 16;
+		rest += (uint64_t)!trace_is_own(frame->pc, &bounds) << 16;
 		if (UNWIND_KIND(frame->rule) == UNWIND_CFA_RBP ||
 		    (TRACE_WAY_BP(rest) && UNWIND_SAVES(frame->rule)))
 			rest = note_bp(walk, frame, at, rest);
@@ -74,7 +69,7 @@ unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds
 	unsigned count = 0;
 
 	for (unsigned i = walk->count; i > without; i--)
-		if (is_told(walk->frames[i].pc, own))
+		if (!trace_is_own(walk->frames[i].pc, own))
 			pcs[count++] = walk->frames[i].pc;
 	if (!walk->whole)
 		pcs[count++] = 0;

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.own_environment import inherited
 from mematlas.errors import MematlasError, UsageError
+from mematlas.tracing.child import inherited
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,11 +23,3 @@ def take_back() -> None:
     """Be as we were started: before this process becomes another program."""
     if _THREADS not in os.environ:
         os.unsetenv(_THREADS)
-
-
-def inherited() -> dict[str, str]:
-    """Give the environment for a program: all of ours whose names have a name.
-
-    Wine and Cygwin leave some without, which no program may be given by Python.
-    """
-    return {name: value for name, value in os.environ.items() if name}

@@ -38,10 +38,17 @@ def _library_for(session: Path) -> str:
     return str(link)
 
 
+def inherited() -> dict[str, str]:
+    """Give the environment for a program: all of ours that has a name.
+
+    Wine and Cygwin leave variables without one, which Python can hand to no program.
+    """
+    return {name: value for name, value in os.environ.items() if name}
+
+
 def start(command: Sequence[str], program: str, session: Path) -> subprocess.Popen[bytes]:
     """Start the program; its standard streams and open files are ours."""
-    # Wine and Cygwin leave variables without a name, which cannot be passed on.
-    environment = {name: value for name, value in os.environ.items() if name}
+    environment = inherited()
     preloaded = environment.get("LD_PRELOAD", "")
     preload = _library_for(session)
     environment["LD_PRELOAD"] = f"{preload}:{preloaded}" if preloaded else preload
