@@ -77,7 +77,8 @@ def test_objects_in_a_rush_have_the_times_of_their_moment(traced: Run) -> None:
     assert sum(lives["rush"].values()) >= 40_000
     assert lives["rush"]["lived_100us"] > 0.9 * sum(lives["rush"].values())
     longer = sum(lives["keep"][name] for name in LIFETIMES[3:])
-    assert 1000 - 8 <= longer <= 1000
+    kept = 1000 + 2  # objects, their list and what it points with
+    assert kept - 8 <= longer <= kept
     slow = sum(lives["dawdle"][name] for name in LIFETIMES[2:])
     assert 30 - 8 <= slow <= sum(lives["dawdle"].values())
 
