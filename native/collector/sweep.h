@@ -99,7 +99,7 @@ struct join {
 	bool failed;
 };
 
-/* pins.c: bytes [at, until) are of a block, or, NULL, bare. Called upwards, resident bytes alone. */
+/* fragmentation.c: bytes [at, until) are of a block, or, NULL, bare. Called upwards, resident bytes alone. */
 void pins_note(struct join *join, enum pool pool, const struct span *block, uint64_t at,
 	       uint64_t until);
 void pins_end(struct join *join);
@@ -108,7 +108,7 @@ void pins_end(struct join *join);
 uint32_t part_index(struct join *join, uint32_t kind, const char *name);
 struct place place_of(struct join *join, size_t i, const struct place *before);
 
-/* learn.c: executable mappings that no MODULE record told of */
+/* discover_modules.c: executable mappings that no MODULE record told of */
 void learn_modules(struct join *join);
 
 #endif

@@ -3,7 +3,7 @@
 #ifndef MEMATLAS_TRACER_RECORD_H
 #define MEMATLAS_TRACER_RECORD_H
 
-#include "live.h"
+#include "live_set.h"
 #include "ring.h"
 #include "tracer.h"
 

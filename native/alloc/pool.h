@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-#include "exchange.h"
+#include "remote_free.h"
 #include "mematlas.h"
 
 #define POOL_MAGIC 0x336c6f6f70656d6dull /* "mmepool3" */

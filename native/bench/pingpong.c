@@ -7,7 +7,7 @@
 
 #include "clock.h"
 #include "mematlas.h"
-#include "pin.h"
+#include "affinity.h"
 
 struct table {
 	_Alignas(128) _Atomic uint64_t ball;

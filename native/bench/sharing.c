@@ -10,7 +10,7 @@
 
 #include "clock.h"
 #include "mematlas.h"
-#include "pin.h"
+#include "affinity.h"
 
 #define BATCH 64u /* operations between looks at the flag */
 #define LINE 128u /* two lines: neighbours are fetched in pairs */

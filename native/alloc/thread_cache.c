@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "exchange.h"
+#include "remote_free.h"
 
 /* A keeper of this thread, by its exchange's serial: the exchange itself may be gone. */
 struct membership {

@@ -159,7 +159,7 @@ static inline bool slot_free(struct slot *slot, const struct keeper *keeper)
 int exchange_give(struct exchange *exchange, struct keeper *from, struct slot *slot, uint32_t item,
 		  uint32_t limit);
 
-/* keeper.c */
+/* thread_cache.c */
 struct recent_keeper {
 	uint64_t serial;
 	struct keeper *keeper;

@@ -3,7 +3,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-#include "pin.h"
+#include "affinity.h"
 
 int pin_thread(int cpu)
 {

@@ -8,7 +8,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "exchange.h"
+#include "remote_free.h"
 
 #define NUMBER_BITS 24u
 #define NUMBER_MASK ((1ull << NUMBER_BITS) - 1)

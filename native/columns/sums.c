@@ -3,7 +3,7 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "figures.h"
+#include "sums.h"
 
 int64_t mematlas_keys_find(const int64_t *keys, uint64_t count, const int64_t *others,
 			   uint64_t length, uint32_t *places)

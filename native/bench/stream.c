@@ -9,7 +9,7 @@
 
 #include "clock.h"
 #include "mematlas.h"
-#include "pin.h"
+#include "affinity.h"
 #include "stream.h"
 
 struct stream_team {

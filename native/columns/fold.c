@@ -1,7 +1,7 @@
 /* Which nodes of a trie are heavy, and what becomes of the others: in four bytes a node, however many. */
 #include <errno.h>
 
-#include "figures.h"
+#include "sums.h"
 
 static uint32_t add(uint32_t sum, uint64_t more)
 {

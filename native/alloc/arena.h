@@ -14,7 +14,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "exchange.h"
+#include "remote_free.h"
 #include "mematlas.h"
 
 #define PAGE_BITS 13u

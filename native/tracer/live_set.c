@@ -8,7 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "live.h"
+#include "live_set.h"
 #include "tracer.h"
 
 #define EMPTY 0ull
