@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mematlas.model.bench import Better, Cache, Figure, Machine, Result, Section
+from mematlas.bench.model import Better, Cache, Figure, Machine, Result, Section
 
 MACHINE = Machine(
     cpu="Test CPU",

@@ -7,18 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mematlas.model.doctor import HostState, NodePages, ProcessState
-from mematlas.model.glibc_heap import Heaps, HeapUse
-from mematlas.model.mappings import Outcome
-from mematlas.model.process import Limit, ProcessFacts, Status, Thread
-from mematlas.model.processes import ProcessRow
-from mematlas.model.system import CgroupLevel, Machine, Node, Stall, Zone
-from mematlas.sources import smaps
+from mematlas.doctor.model import HostState, ProcessState
+from mematlas.linux import smaps
+from mematlas.linux.cgroup import CgroupLevel
+from mematlas.linux.glibc_heap import Heaps, HeapUse
+from mematlas.linux.machine import Machine, Node, Stall, Zone
+from mematlas.linux.mappings import Outcome
+from mematlas.linux.numa_maps import NodePages
+from mematlas.linux.process_info import ProcessFacts
+from mematlas.linux.processes import ProcessRow
+from mematlas.linux.status import Limit, Status, Thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from mematlas.model.mappings import Mappings
+    from mematlas.linux.mappings import Mappings
 
 MIB, GIB = 1 << 20, 1 << 30
 CAPTURED = Path(__file__).parent / "data" / "sysroots" / "6.18"

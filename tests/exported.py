@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mematlas.analysis.export import export_table
-from mematlas.analysis.report import make_report
 from mematlas.cli.report import load
-from mematlas.views.export import render_export
-from mematlas.views.export.source import Source
+from mematlas.report.analyse.export import export_table
+from mematlas.report.analyse.report import make_report
+from mematlas.report.export import render_export
+from mematlas.report.export.source import Source
 
 if TYPE_CHECKING:
-    from mematlas.analysis.table import StackTable
+    from mematlas.report.analyse.table import StackTable
 
 READERS = Path(__file__).parent / "readers"
 _CACHE = READERS.parent.parent / "build" / "readers"

@@ -7,10 +7,10 @@ import random
 from dataclasses import replace
 from itertools import accumulate
 
-from mematlas.model.diff import Change, Diff
-from mematlas.model.leaks import Leak, Leaks, Verdict
-from mematlas.model.recording import Frame, Part, PartKind, Sampling
-from mematlas.model.report import (
+from mematlas.recording.model import Frame, Part, PartKind, Sampling
+from mematlas.report.model.diff import Change, Diff
+from mematlas.report.model.leaks import Leak, Leaks, Verdict
+from mematlas.report.model.report import (
     Account,
     BadFree,
     ObjectType,
@@ -19,7 +19,7 @@ from mematlas.model.report import (
     Series,
     StackFigures,
 )
-from mematlas.model.spans import Span, Spans
+from mematlas.report.model.spans import Span, Spans
 
 MIB = 1 << 20
 KIB = 1 << 10

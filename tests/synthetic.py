@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.model.recording import (
+from mematlas.recording import Writer
+from mematlas.recording.model import (
     NODE_DTYPE,
     SNAPSHOT_DTYPE,
     TIMELINE_DTYPE,
@@ -19,7 +20,6 @@ from mematlas.model.recording import (
     Process,
     Sampling,
 )
-from mematlas.recording import Writer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -24,12 +24,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas import bench, native
+from mematlas import _core, bench
 from mematlas.bench.backing import Backed
-from mematlas.bench.bandwidth import cases
-from mematlas.bench.chains import LINE, Chain, packed, shuffled
-from mematlas.bench.prefetch import words_at
-from mematlas.bench.transposing import turns
+from mematlas.bench.cases.bandwidth import cases
+from mematlas.bench.cases.prefetch import words_at
+from mematlas.bench.cases.transpose import turns
+from mematlas.bench.pointer_chase import LINE, Chain, packed, shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +56,7 @@ def main() -> int:
     given = parser.parse_args()
     paths = [str(each.absolute()) for each in given.peers]
     os.environ["PATH"] = os.pathsep.join([*paths, os.environ["PATH"]])
-    print(f"{native.stream_vectors()} loops; load of the machine: {os.getloadavg()[0]:.1f}")
+    print(f"{_core.stream_vectors()} loops; load of the machine: {os.getloadavg()[0]:.1f}")
     met = True
     if given.only in (None, "bandwidth"):
         met &= bandwidth(given.rounds, given.mib << 20)
@@ -133,7 +133,7 @@ def peers(program: Path, memory: Backed, size: int, operation: str) -> dict[str,
     if operation != "read":
         found["STREAM, gcc -O3"] = partial(run_stream, program, count, operation)
     if shutil.which("likwid-bench"):
-        wide = "" if native.stream_vectors() == "SSE2" else native.stream_vectors().lower()
+        wide = "" if _core.stream_vectors() == "SSE2" else _core.stream_vectors().lower()
         loop = {"read": "load", "copy": "copy_mem", "triad": "stream_mem"}[operation]
         name = f"{loop}_{wide.replace('-', '')}".rstrip("_")
         arrays = {"read": 1, "copy": 2, "triad": 3}[operation]

@@ -94,7 +94,7 @@ def smaps(rounds: int, programs: tuple[Path, Path]) -> None:
         path = f"/proc/{pid}/smaps"
         contest: Contest = {
             "kernel: raw read": (program_cost, raw, "read", path),
-            "mematlas": (python_cost, "from mematlas.sources import smaps",
+            "mematlas": (python_cost, "from mematlas.linux import smaps",
                          f"smaps.read({pid})[0].total('Rss')"),
             "psutil memory_maps": (python_cost, "import psutil",
                                    f"psutil.Process({pid}).memory_maps(grouped=False)"),
@@ -113,7 +113,7 @@ def pages(rounds: int, programs: tuple[Path, Path], gib: float) -> None:
         pagemap = ("words", f"/proc/{pid}/pagemap", str(first), str(count))
         tables = [f"/proc/kpage{name} 262144 {count}".split() for name in ("flags", "count")]
         span = f"{pid}, [({start}, {start + length})]"
-        setup = "import numpy; from mematlas.sources import pages"
+        setup = "import numpy; from mematlas.linux import pagemap as pages"
         compete(f"pagemap of {gib:g} GiB to an array", rounds, {
             "kernel: raw read": (program_cost, raw, *pagemap),
             "mematlas": (python_cost, setup, f"pages.read({span}, join=False)"),
@@ -135,7 +135,7 @@ def sparse(rounds: int, programs: tuple[Path, Path]) -> None:
     """One tebibyte with sixteen pages in it."""
     with target(programs[0], "sparse") as (pid, start, length):
         compete("16 pages in 1 TiB", rounds, {
-            "mematlas": (python_cost, "import numpy; from mematlas.sources import pages",
+            "mematlas": (python_cost, "import numpy; from mematlas.linux import pagemap as pages",
                          f"assert len(pages.read({pid}, [({start}, {start + length})]).entry) == 16"),
         })  # fmt: skip
 
@@ -151,7 +151,7 @@ def sweep(rounds: int, raw: Path) -> None:
         )
         compete("smaps_rollup of all processes", rounds, {
             "kernel: raw reads": (program_cost, raw, "read", *rollups),
-            "mematlas ps": (python_cost, "from mematlas.sources import processes",
+            "mematlas ps": (python_cost, "from mematlas.linux import processes",
                             "processes.read(commands=False)"),
             "psutil memory_full_info": (python_cost, "import psutil", asked),
         })  # fmt: skip
@@ -167,7 +167,7 @@ def cache(rounds: int, gib: float, folder: Path) -> None:
     with path.open("wb") as file:
         for _ in range(int(gib * 64)):
             file.write(bytes(1 << 24))
-    setup = "import pathlib; from mematlas.sources import residency"
+    setup = "import pathlib; from mematlas.observe.page_cache import read as residency"
     contest: Contest = {
         "mematlas totals (cachestat)": (python_cost, setup,
                                         f"residency.read_file(pathlib.Path({str(path)!r}))"),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from mematlas.traced import trace
+from mematlas._version import __version__
 
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from mematlas.api import trace
+
 __all__ = ["__version__", "trace"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what only some need when it is first asked for."""
     if name == "trace":
-        from mematlas.traced import trace
+        from mematlas.api import trace
 
         return trace
     message = f"module {__name__!r} has no attribute {name!r}"

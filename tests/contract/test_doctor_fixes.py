@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.analysis import doctor
 from mematlas.cli.commands import COMMANDS
 from mematlas.cli.main import Parser
-from mematlas.model.doctor import FixKind
-from mematlas.tuning import plan
-from mematlas.tuning.profiles import values_of
+from mematlas.control.tune import plan
+from mematlas.control.tune.profiles import values_of
+from mematlas.doctor import rules
+from mematlas.doctor.model import FixKind
 from unit.test_doctor_host import CASES as HOSTS
 from unit.test_doctor_process import CASES as PROCESSES
 from unit.test_doctor_recording import CASES as RECORDINGS
 
 if TYPE_CHECKING:
-    from mematlas.model.doctor import Finding, Fix
+    from mematlas.doctor.model import Finding, Fix
 
 FINDINGS: list[Finding] = [
-    *(f for sick, _ in HOSTS.values() for f in doctor.examine_host(sick).findings),
-    *(f for sick, _ in PROCESSES.values() for f in doctor.examine_process(sick).findings),
-    *(f for sick, _ in RECORDINGS.values() for f in doctor.examine_recording(sick).findings),
+    *(f for sick, _ in HOSTS.values() for f in rules.examine_host(sick).findings),
+    *(f for sick, _ in PROCESSES.values() for f in rules.examine_process(sick).findings),
+    *(f for sick, _ in RECORDINGS.values() for f in rules.examine_recording(sick).findings),
 ]
 FIXES = {(each.rule, fix.command): fix for each in FINDINGS for fix in each.fixes}
 OURS = {key: fix for key, fix in FIXES.items() if "mematlas " in fix.command}

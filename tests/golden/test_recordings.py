@@ -13,7 +13,7 @@ from mematlas.recording import format as atlas
 from mematlas.recording import read
 
 if TYPE_CHECKING:
-    from mematlas.model.recording import Snapshot, Totals
+    from mematlas.recording.model import Snapshot, Totals
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from mematlas.analysis.machine import TOPICS
-from mematlas.model.mappings import ABSENT
-from mematlas.sources import machine, processes, smaps
+from mematlas.linux import machine, processes, smaps
+from mematlas.linux.mappings import ABSENT
+from mematlas.observe.machine.topics import TOPICS
 
 DATA = Path(__file__).parents[1] / "data" / "sysroots"
 KERNELS = ("6.1", "6.12", "6.18")

@@ -14,10 +14,10 @@ import pytest
 from rich.console import Console
 
 import reports
-from mematlas.views.text import render_leaks, render_report, render_summary
+from mematlas.report.text import render_leaks, render_report, render_summary
 
 if TYPE_CHECKING:
-    from mematlas.model.report import Report
+    from mematlas.report.model.report import Report
 
 DATA = Path(__file__).parents[1] / "data"
 

@@ -16,11 +16,11 @@ import pytest
 
 from guest.conftest import NODES, holding, mematlas
 from machine import in_child
-from mematlas import native
+from mematlas import _core
+from mematlas.control.tune import apply, plan
 from mematlas.errors import MematlasError
 from mematlas.memory import Region
 from mematlas.memory.advice import ADVICE
-from mematlas.tuning import apply, plan
 
 pytestmark = pytest.mark.destructive
 MIB = 1 << 20
@@ -204,7 +204,7 @@ def test_fragmented_memory_is_found_and_cured() -> None:
         region.nohugepage()
         region.populate_write()
         for page in range(region.address, region.address + region.length - STEP, STEP):
-            native.advise(page + 4096, STEP - 4096, ADVICE["dontneed"])
+            _core.advise(page + 4096, STEP - 4096, ADVICE["dontneed"])
         blocks = Path("/proc/buddyinfo").read_text()
         findings = diagnosis()
         found = next((each for each in findings if each["rule"] == "fragmentation"), None)

@@ -9,8 +9,8 @@ import pytest
 
 from guest.conftest import holding, mematlas
 from integration.test_cgroup_binding import look
-from mematlas.analysis.binding import barriers
-from mematlas.analysis.machine import TOPICS
+from mematlas.observe.machine.limits import barriers
+from mematlas.observe.machine.topics import TOPICS
 from nested_cgroups import Holder, nested
 
 MIB = 1 << 20

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from guest.conftest import NODES, holding, mematlas
-from mematlas import native
-from mematlas.analysis.pages import node_of
+from mematlas import _core
 from mematlas.errors import UnsupportedError, UsageError
+from mematlas.linux.zoneinfo import read_frame_ranges
 from mematlas.memory import Region, mbind, mempolicy, migrate_pages, move_pages, where
-from mematlas.sources.zoneinfo import read_frame_ranges
+from mematlas.observe.page_states.analyse import node_of
 
 MIB = 1 << 20
 PAGES = 256  # in 1 MiB
@@ -44,7 +44,7 @@ def frames_nodes(region: Region) -> set[int | None]:
     """Nodes of a region's page frames, by the numbers in pagemap and the ranges in zoneinfo."""
     descriptor = os.open("/proc/self/pagemap", os.O_RDONLY)
     try:
-        entries = native.read_pagemap(descriptor, region.address, region.length // 4096)
+        entries = _core.read_pagemap(descriptor, region.address, region.length // 4096)
     finally:
         os.close(descriptor)
     ranges = read_frame_ranges()

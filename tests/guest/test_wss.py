@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from guest.conftest import mematlas
-from mematlas import native
-from mematlas.sources import damon
-from mematlas.sources.pages import soft_dirty_works
+from mematlas import _core
+from mematlas.linux import damon
+from mematlas.linux.pagemap import soft_dirty_works
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,7 @@ def hot_and_cold(hot: int, cold: int) -> Iterator[tuple[int, int]]:
             os._exit(3)
     try:
         os.read(reader, 1)
-        yield child, native.address_of(memoryview(area))
+        yield child, _core.address_of(memoryview(area))
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import bench_results
-from mematlas.model.bench import Section
-from mematlas.views.html.bench import render_bench
+from mematlas.bench.html import render_bench
+from mematlas.bench.model import Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from mematlas.model.bench import Result
+    from mematlas.bench.model import Result
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 
 import machine
-from mematlas import bench, native
-from mematlas.bench import alloc, backing, faults, numa, sharing, tlb
+from mematlas import _core, bench
+from mematlas.bench import backing
 from mematlas.bench.backing import Backed, Unavailable
 from mematlas.bench.case import Case
-from mematlas.bench.chains import Chain, one_a_page, packed, shuffled
+from mematlas.bench.cases import alloc, faults, numa, sharing, tlb
 from mematlas.bench.method import MOST, Meter, Settings
+from mematlas.bench.pointer_chase import Chain, one_a_page, packed, shuffled
 from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def folios_readable() -> bool:
 def test_small_pages_are_small() -> None:
     """Memory asked for in 4 KiB pages has no page of any other size, says the kernel."""
     with Backed("4k", SMALL) as memory:
-        assert memory.proof.by_page_size == {native.PAGE: SMALL}
+        assert memory.proof.by_page_size == {_core.PAGE: SMALL}
         assert memory.address % backing.huge_page() == 0
 
 
@@ -82,7 +83,7 @@ def test_folios_without_rights_are_not_claimed() -> None:
 
     def proven() -> bool:
         with Backed("4k", SMALL) as memory:
-            small = memory.proof.share(2 * native.PAGE) == 0
+            small = memory.proof.share(2 * _core.PAGE) == 0
         try:
             Backed("64K", SMALL).close()
         except Unavailable as reason:
@@ -118,7 +119,7 @@ def test_sizes_beyond_memory_are_refused() -> None:
 def test_sizes_nobody_chose_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """With little memory, of the machine or a cgroup, default sizes shrink; a size asked for is refused."""
     room = backing.memory_available()
-    assert room is None or 0 < room <= os.sysconf("SC_PHYS_PAGES") * native.PAGE
+    assert room is None or 0 < room <= os.sysconf("SC_PHYS_PAGES") * _core.PAGE
     monkeypatch.setattr(backing, "memory_available", lambda: 512 << 20)
     assert backing.fitting(1 << 30, 4) == 64 << 20
     assert backing.fitting(32 << 20, 2) == 32 << 20
@@ -142,7 +143,7 @@ def test_orders_visit_everything_once(count: int) -> None:
             seen, at = set(), int(mixed[0])
             for _ in range(count):
                 seen.add(at)
-                at, _ = native.walk_chain(at, 1)
+                at, _ = _core.walk_chain(at, 1)
             assert seen == set(order.tolist())
             assert at == int(mixed[0])
             assert count == 1 or chain.is_whole()
@@ -153,20 +154,20 @@ def test_orders_visit_everything_once(count: int) -> None:
 def test_gather_sums_as_numpy_does() -> None:
     """The kernel's sum over addresses is NumPy's over indices, of any length and alignment to eight."""
     words = np.random.default_rng(1).integers(0, 2**63, 5000).astype(np.uint64)
-    base = native.address_of(memoryview(words))  # type: ignore[arg-type]
+    base = _core.address_of(memoryview(words))  # type: ignore[arg-type]
     for count in (1, 3, 4, 1001):
         index = np.random.default_rng(count).integers(0, len(words), count).astype(np.uint64)
-        total, spent = native.gather_sum(np.uint64(base) + index * np.uint64(8))
+        total, spent = _core.gather_sum(np.uint64(base) + index * np.uint64(8))
         assert total == int(words[index].sum(dtype=np.uint64))
         assert spent >= 0
     with pytest.raises(ValueError, match="uint64"):
-        native.gather_sum(np.arange(4, dtype=np.int32))
+        _core.gather_sum(np.arange(4, dtype=np.int32))
 
 
 def test_scattered_pages_are_scattered() -> None:
     """Each layout makes the mappings and page tables it is named for."""
     for layout, mappings, tables in zip(
-        tlb.LAYOUTS, (1, 512, 512), (0, 0, 500 * native.PAGE), strict=True
+        tlb.LAYOUTS, (1, 512, 512), (0, 0, 500 * _core.PAGE), strict=True
     ):
         with tlb.scattered(layout, 512) as found:
             assert len(found.order) == 512
@@ -184,8 +185,8 @@ def test_every_addition_counts(mode: str, threads: int) -> None:
     """What threads added is in their counters, on more threads than CPUs too."""
     with Backed("4k", 64 << 10) as memory:
         cpus = sharing.cpus_for(threads)
-        results = native.run_sharing(mode, memory.address, 64, cpus, 500_000)
-        words = np.frombuffer(native.lend_memory(memory.address, 64 * threads), np.uint64)
+        results = _core.run_sharing(mode, memory.address, 64, cpus, 500_000)
+        words = np.frombuffer(_core.lend_memory(memory.address, 64 * threads), np.uint64)
         # Warming wrote a one into the first byte of each page: the first counter began with it.
         counted = (words[::8] - np.array([1] + [0] * (threads - 1), np.uint64)).tolist()
     assert counted == [done for done, _, _ in results]
@@ -207,16 +208,16 @@ def test_every_way_to_get_memory() -> None:
 def test_fault_counts_are_the_kernels() -> None:
     """Touching faults once a 4 KiB page; populating at once does not fault at all."""
     with faults._fresh("4k", SMALL) as start:
-        _, count = native.touch_pages(start, SMALL, native.PAGE)
-        assert count >= SMALL // native.PAGE
+        _, count = _core.touch_pages(start, SMALL, _core.PAGE)
+        assert count >= SMALL // _core.PAGE
     with faults._fresh("4k", SMALL) as start:
-        native.advise_timed(start, SMALL, backing.POPULATE_WRITE)
-        _, count = native.touch_pages(start, SMALL, native.PAGE)
+        _core.advise_timed(start, SMALL, backing.POPULATE_WRITE)
+        _, count = _core.touch_pages(start, SMALL, _core.PAGE)
         assert count < 10
     with faults._fresh("4k", SMALL) as start:
-        native.touch_pages(start, SMALL, native.PAGE)
-        _, (_, copies) = native.fork_timed(start, SMALL, native.PAGE)
-        assert copies >= SMALL // native.PAGE
+        _core.touch_pages(start, SMALL, _core.PAGE)
+        _, (_, copies) = _core.fork_timed(start, SMALL, _core.PAGE)
+        assert copies >= SMALL // _core.PAGE
 
 
 @pytest.mark.parametrize("name", alloc.ALLOCATORS)

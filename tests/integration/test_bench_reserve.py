@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import machine
-from mematlas.cli.lending import huge_pages_lent
+from mematlas.cli.temporary_hugepages import huge_pages_lent
 from mematlas.errors import AccessError
 
 COMMAND = (sys.executable, "-m", "mematlas", "bench", "faults", "--quick", "--time", "100ms")

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mematlas import bench, native
-from mematlas.analysis.bench import findings, levels
-from mematlas.bench import bandwidth, latency
+from mematlas import _core, bench
+from mematlas.bench.cases import bandwidth, latency
+from mematlas.bench.explain.findings import findings, levels
 from mematlas.bench.method import Meter, Settings
+from mematlas.bench.model import Better, Figure, Section
 from mematlas.errors import UsageError
-from mematlas.model.bench import Better, Figure, Section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ def test_every_operation_is_measured() -> None:
     bandwidth.measure(Settings(size=1 << 20, threads=(1, 3), pages=("4k",)), meter)
     useful = [each for each in meter.figures if each.labels["bytes"] == "useful"]
     assert {(each.labels["what"], each.labels["threads"]) for each in useful} == {
-        (name, count) for name in native.STREAM_OPERATIONS for count in (1, 3)
+        (name, count) for name in _core.STREAM_OPERATIONS for count in (1, 3)
     }
     for each in meter.figures:
         assert each.unit == "GB/s"

@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas import native
-from mematlas.sources.residency import demand_faults, read_file, read_map, read_trees, residency
+from mematlas import _core
+from mematlas.observe.page_cache.read import (
+    demand_faults,
+    read_file,
+    read_map,
+    read_trees,
+    residency,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,7 +46,7 @@ def test_cachestat_and_mincore_agree(tmp_path: Path) -> None:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
         os.pread(file.fileno(), 10, 32 * PAGE)
-        cached, marks = native.mincore_file(file.fileno(), 256 * PAGE)
+        cached, marks = _core.mincore_file(file.fileno(), 256 * PAGE)
     found = read_file(path)
     assert cached == sum(marks) == found.cached
     assert found.cached is not None

@@ -7,10 +7,11 @@ import signal
 
 import pytest
 
-from mematlas.analysis.binding import barriers
-from mematlas.analysis.machine import TOPICS
-from mematlas.model.system import Machine
-from mematlas.sources import machine, per_process
+from mematlas.linux import machine
+from mematlas.linux.machine import Machine
+from mematlas.observe.machine import read
+from mematlas.observe.machine.limits import barriers
+from mematlas.observe.machine.topics import TOPICS
 from nested_cgroups import Cgroup, Holder, nested
 
 MIB = 1 << 20
@@ -60,9 +61,9 @@ def test_a_process_limit_that_is_nearly_used_up_is_named() -> None:
     with nested() as (_, inner, _sibling):
         own = Holder(inner)
         try:
-            used = {bound.name: bound.used for bound in per_process.read_bounds(own.pid)}
+            used = {bound.name: bound.used for bound in read.read_bounds(own.pid)}
             resource.prlimit(own.pid, resource.RLIMIT_DATA, (used["data size"] + 100_000, hard))
-            facts = Machine(page_size=4096, bounds=per_process.read_bounds(own.pid))
+            facts = Machine(page_size=4096, bounds=read.read_bounds(own.pid))
             answer = TOPICS["cgroup"](facts).answer
             assert any("its own limit of data size is nearly used up" in text for text in answer)
         finally:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mematlas.errors import UnsupportedError
-from mematlas.sources import cold
+from mematlas.linux import idle_memory
 from traced import ask
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ COLD, HOT, MIB = 24 << 20, 16 << 20, 1 << 20
 def method() -> str:
     """Skip where this kernel tells of no use at all."""
     try:
-        return cold.choose()
+        return idle_memory.choose()
     except UnsupportedError as error:
         pytest.skip(str(error))
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from mematlas.analysis.diff import compare
 from mematlas.recording import read
-from mematlas.views.json import schema
+from mematlas.report.analyse.diff import compare
+from mematlas.report.json_writer import schema
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,8 +16,8 @@ import pytest
 import synthetic
 from machine import as_nobody
 from mematlas.cli import main
-from mematlas.sources import checkup
-from mematlas.views.json import schema
+from mematlas.doctor import read
+from mematlas.report.json_writer import schema
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,7 +86,7 @@ def test_a_well_process(build: Build, capsys: pytest.CaptureFixture[str]) -> Non
 def test_what_trimming_gives_back_is_foretold(build: Build) -> None:
     """The heaps' own headers tell, to a few pages, what malloc_trim() then gives back."""
     with sick(build, "bloat") as child:
-        heaps = checkup.read_process(child.pid, "/", 0).heaps
+        heaps = read.read_process(child.pid, "/", 0).heaps
         if isinstance(heaps, str):
             pytest.skip(heaps)
         assert child.stdin is not None
@@ -132,7 +132,7 @@ def test_growth_shows_over_time(build: Build, capsys: pytest.CaptureFixture[str]
 
 def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """The machine is examined without a target, on one page, with every rule in the answer."""
-    from mematlas.analysis.doctor import HOST_RULES
+    from mematlas.doctor.rules import HOST_RULES
 
     data = examine(capsys, "--during", "0s")
     answered = [each["rule"] for part in ("findings", "passed", "unchecked") for each in data[part]]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from exported import decode_pprof, export, node_modules
-from mematlas.views.export import pprof
+from mematlas.report.export import pprof
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mematlas.sources.fault_sites import SiteCounter
+from mematlas.observe.page_faults.sites import SiteCounter
 
 PAGES = 30_000
 TOUCH = (

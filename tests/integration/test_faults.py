@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.analysis.faults import rates
-from mematlas.model.faults import FaultSnapshot, ThreadFaults
-from mematlas.sources import faults
+from mematlas.observe.page_faults import read
+from mematlas.observe.page_faults.analyse import rates
+from mematlas.observe.page_faults.model import FaultSnapshot, ThreadFaults
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -132,9 +132,9 @@ def test_live_process() -> None:
     code += "    m.close()\n"
     with subprocess.Popen([sys.executable, "-c", code]) as busy:
         time.sleep(0.3)
-        before = faults.read(busy.pid)
+        before = read.read(busy.pid)
         time.sleep(0.3)
-        found = rates(before, faults.read(busy.pid))
+        found = rates(before, read.read(busy.pid))
         busy.kill()
     assert found.minor > 500
     assert [thread.tid for thread in found.threads] == [busy.pid]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import reports
+from mematlas.report.html import render_html
+from mematlas.report.html.diff import render_diff_html
 from mematlas.units import format_bytes
-from mematlas.views.html import render_html
-from mematlas.views.html.diff import render_diff_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from machine import HUGEPAGES, as_nobody, hugepages, in_child, written
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
+from mematlas.linux import smaps
 from mematlas.memory import Region, advice, numa, where
-from mematlas.sources import probe, smaps
+from mematlas.observe.probe import read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,7 +89,7 @@ def figure(address: int, name: str) -> int:
 def test_an_empty_pool_fails_at_mmap() -> None:
     """MAP_HUGETLB without a page is ENOMEM; a region falls back and keeps the reason."""
     with hugepages(0):
-        assert error_of(lambda: native.map_memory(HUGE, HUGETLB)) == errno.ENOMEM
+        assert error_of(lambda: _core.map_memory(HUGE, HUGETLB)) == errno.ENOMEM
         with Region(HUGE, huge="2M") as region:
             assert region.granted != "2M"
             assert "1 pages needed, 0 of 0 free" in region.reasons[0]
@@ -97,10 +98,10 @@ def test_an_empty_pool_fails_at_mmap() -> None:
 def test_a_promise_is_not_kept_by_noreserve() -> None:
     """8 pages of a pool of 4 map with MAP_NORESERVE, and the fifth touch is SIGBUS."""
     with hugepages(4):
-        address = native.map_memory(8 * HUGE, HUGETLB | NORESERVE)
+        address = _core.map_memory(8 * HUGE, HUGETLB | NORESERVE)
         assert in_child(lambda: fill(address, 4 * HUGE)) == 0
         assert in_child(lambda: fill(address, 8 * HUGE)) == SIGBUS
-        native.unmap_memory(address, 8 * HUGE)
+        _core.unmap_memory(address, 8 * HUGE)
 
 
 def test_populate_write_says_what_a_touch_would_die_of() -> None:
@@ -108,18 +109,18 @@ def test_populate_write_says_what_a_touch_would_die_of() -> None:
     if not advice.is_known("populate_write"):
         pytest.skip("kernel older than 5.14")
     with hugepages(4):
-        address = native.map_memory(8 * HUGE, HUGETLB | NORESERVE)
+        address = _core.map_memory(8 * HUGE, HUGETLB | NORESERVE)
         populate = advice.ADVICE["populate_write"]
-        assert error_of(lambda: native.advise(address, 8 * HUGE, populate)) == errno.EFAULT
-        native.unmap_memory(address, 8 * HUGE)
+        assert error_of(lambda: _core.advise(address, 8 * HUGE, populate)) == errno.EFAULT
+        _core.unmap_memory(address, 8 * HUGE)
 
 
 def test_map_populate_is_silently_partial() -> None:
     """MAP_POPULATE of the same succeeds with 4 pages of 8; a region is populated whole or not at all."""
     with hugepages(4):
-        address = native.map_memory(8 * HUGE, HUGETLB | NORESERVE | POPULATE)
+        address = _core.map_memory(8 * HUGE, HUGETLB | NORESERVE | POPULATE)
         assert 0 < figure(address, "Private_Hugetlb") <= 4 * HUGE
-        native.unmap_memory(address, 8 * HUGE)
+        _core.unmap_memory(address, 8 * HUGE)
         with Region(4 * HUGE, huge="2M", require=True) as region:
             assert region.placement.by_page_size == {HUGE: 4 * HUGE}
 
@@ -127,7 +128,7 @@ def test_map_populate_is_silently_partial() -> None:
 def test_a_fork_can_kill_by_reading() -> None:
     """A child dies by SIGBUS on reading private hugetlb memory its parent wrote to; a region's does not."""
     with hugepages(1):
-        address = native.map_memory(HUGE, HUGETLB)
+        address = _core.map_memory(HUGE, HUGETLB)
         put(address)
         go, tell = os.pipe()
         child = os.fork()
@@ -140,7 +141,7 @@ def test_a_fork_can_kill_by_reading() -> None:
         os.close(go)
         os.close(tell)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == SIGBUS
-        native.unmap_memory(address, HUGE)
+        _core.unmap_memory(address, HUGE)
         with Region(HUGE, huge="2M", require=True) as region:
             assert in_child(lambda: True) == 0
             put(region.address, 3)
@@ -150,9 +151,9 @@ def test_a_fork_can_kill_by_reading() -> None:
 def test_an_odd_length_leaks() -> None:
     """Munmap of a hugetlb mapping's odd length is EINVAL, and the pages stay; a region rounds up."""
     with hugepages(2):
-        address = native.map_memory(HUGE + PAGE, HUGETLB)
-        assert error_of(lambda: native.unmap_memory(address, HUGE + PAGE)) == errno.EINVAL
-        native.unmap_memory(address, 2 * HUGE)
+        address = _core.map_memory(HUGE + PAGE, HUGETLB)
+        assert error_of(lambda: _core.unmap_memory(address, HUGE + PAGE)) == errno.EINVAL
+        _core.unmap_memory(address, 2 * HUGE)
         with Region(HUGE + PAGE, huge="2M", require=True) as region:
             assert region.length == 2 * HUGE
         free = HUGEPAGES.with_name("free_hugepages")
@@ -163,7 +164,7 @@ def test_dropping_a_part_of_a_huge_page_is_ignored() -> None:
     """MADV_DONTNEED of 4 KiB of a hugetlb page succeeds and does nothing; a region refuses it."""
     with hugepages(1), Region(HUGE, huge="2M", require=True) as region:
         region.view[0] = 9
-        native.advise(region.address, PAGE, advice.ADVICE["dontneed"])
+        _core.advise(region.address, PAGE, advice.ADVICE["dontneed"])
         assert region.view[0] == 9
         with pytest.raises(UsageError, match="whole pages"):
             region.dontneed(0, PAGE)
@@ -217,7 +218,7 @@ def test_advice_is_for_one_kind_of_memory(name: str, shared: bool, right: int) -
     """The kernel answers EINVAL for the wrong kind of mapping; a region says which kind is right."""
     with Region("64K", share=shared, populate=True) as region:
         number = advice.ADVICE[name]
-        assert error_of(lambda: native.advise(region.address, region.length, number)) == right
+        assert error_of(lambda: _core.advise(region.address, region.length, number)) == right
         if right:
             with pytest.raises(UsageError, match="is for"):
                 getattr(region, name)()
@@ -228,7 +229,7 @@ def test_locked_memory_refuses(name: str) -> None:
     """On locked pages this is EINVAL, dontneed_locked is not; a region names the lock."""
     with Region("64K", lock=True) as region:
         number = advice.ADVICE[name]
-        raw = error_of(lambda: native.advise(region.address, region.length, number))
+        raw = error_of(lambda: _core.advise(region.address, region.length, number))
         assert raw == errno.EINVAL
         with pytest.raises(MematlasError, match="locked"):
             getattr(region, name)()
@@ -265,12 +266,12 @@ def test_guards_cost_no_mapping() -> None:
     with Region("256K", populate=True) as region:
         mappings()  # what reading takes itself
         before = mappings()
-        native.advise(region.address + 8 * PAGE, PAGE, advice.ADVICE["guard_install"])
+        _core.advise(region.address + 8 * PAGE, PAGE, advice.ADVICE["guard_install"])
         assert mappings() == before
-        native.protect_memory(region.address + 16 * PAGE, PAGE, 0)
+        _core.protect_memory(region.address + 16 * PAGE, PAGE, 0)
         assert mappings() == before + 2
         assert in_child(lambda: get(region.address + 8 * PAGE) >= 0) == -signal.SIGSEGV
-        native.protect_memory(region.address + 16 * PAGE, PAGE, 3)
+        _core.protect_memory(region.address + 16 * PAGE, PAGE, 3)
 
 
 def test_a_name_is_shown_or_said_not_to_be() -> None:
@@ -287,7 +288,7 @@ def test_collapse_needs_a_whole_aligned_block() -> None:
         pytest.skip("kernel older than 6.1")
     with Region("4M", populate=True) as region:  # a range that ends on a boundary collapses nothing
         inside = -(-region.address // (2 * MIB)) * 2 * MIB + MIB // 2
-        raw = error_of(lambda: native.advise(inside, MIB, advice.ADVICE["collapse"]))
+        raw = error_of(lambda: _core.advise(inside, MIB, advice.ADVICE["collapse"]))
         assert raw == errno.EINVAL
     with (
         Region("1M", populate=True) as region,
@@ -371,10 +372,10 @@ def test_sealed_memory_stays() -> None:
     """Munmap of memory sealed by mseal(2) is EPERM: what is to be given back must not be sealed."""
 
     def act() -> bool:
-        address = native.map_memory(PAGE, PRIVATE)
+        address = _core.map_memory(PAGE, PRIVATE)
         if syscall(MSEAL, address, PAGE, 0):
             return True  # before 6.10
-        return error_of(lambda: native.unmap_memory(address, PAGE)) == errno.EPERM
+        return error_of(lambda: _core.unmap_memory(address, PAGE)) == errno.EPERM
 
     assert in_child(act) == 0
 
@@ -385,14 +386,14 @@ def test_sealed_memory_stays() -> None:
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
 def test_maxnode_is_one_more() -> None:
     """Mbind reads one bit fewer than it is told: 1 is no node at all, 2 is node 0; bind_memory() adds it."""
-    address = native.map_memory(PAGE, PRIVATE)
+    address = _core.map_memory(PAGE, PRIVATE)
     mask = ctypes.c_ulong(1)
     if syscall(MBIND, address, PAGE, 2, ctypes.byref(mask), 2, 0) == errno.ENOSYS:
         pytest.skip("kernel without NUMA")
     assert syscall(MBIND, address, PAGE, 2, ctypes.byref(mask), 1, 0) == errno.EINVAL
     assert syscall(MBIND, address, PAGE, 2, ctypes.byref(mask), 2, 0) == 0
-    native.bind_memory(address, PAGE, 2, [0], 0)
-    native.unmap_memory(address, PAGE)
+    _core.bind_memory(address, PAGE, 2, [0], 0)
+    _core.unmap_memory(address, PAGE)
 
 
 def test_absent_nodes_have_three_answers() -> None:
@@ -400,8 +401,8 @@ def test_absent_nodes_have_three_answers() -> None:
     if not Path("/proc/self/numa_maps").exists():
         pytest.skip("kernel without NUMA")
     with Region("64K", populate=True) as region:
-        bound = error_of(lambda: native.bind_memory(region.address, PAGE, 2, [63], 0))
-        moved = error_of(lambda: native.move_pages(0, [region.address], [63]))
+        bound = error_of(lambda: _core.bind_memory(region.address, PAGE, 2, [63], 0))
+        moved = error_of(lambda: _core.move_pages(0, [region.address], [63]))
         assert (bound, moved) == (errno.EINVAL, errno.ENODEV)
         with pytest.raises(UsageError, match="no memory on node 63; nodes with memory here"):
             region.migrate(63)
@@ -413,7 +414,7 @@ def test_success_of_move_pages_says_nothing_of_a_page() -> None:
         pytest.skip("kernel without NUMA")
     with Region("8K") as region:
         region.view[0] = 1
-        status = native.move_pages(0, [region.address, region.address + PAGE], [0, 0])
+        status = _core.move_pages(0, [region.address, region.address + PAGE], [0, 0])
         assert status == [0, -errno.ENOENT]
         assert region.migrate(0) == {"already there": 1, "ENOENT": 1}
 
@@ -424,7 +425,7 @@ def test_success_of_move_pages_says_nothing_of_a_page() -> None:
 @pytest.mark.parametrize("name", ["drop_caches", "compact_memory"])
 def test_acts_cannot_be_read(name: str) -> None:
     """Files that act cannot be read, so there is nothing to restore; the plan says so."""
-    from mematlas.tuning import plan
+    from mematlas.control.tune import plan
 
     file = Path("/proc/sys/vm", name)
     assert file.stat().st_mode & 0o777 == 0o200
@@ -434,10 +435,10 @@ def test_acts_cannot_be_read(name: str) -> None:
 
 def test_soft_dirty_is_probed() -> None:
     """Whether pagemap tells soft-dirty pages is found by trying, not by the kernel's version."""
-    capability = next(each for each in probe.read().facts if "soft" in each.name.lower())
+    capability = next(each for each in read.read().facts if "soft" in each.name.lower())
     with Region(PAGE) as region:
         region.view[0] = 1
         descriptor = os.open("/proc/self/pagemap", os.O_RDONLY)
-        entry = int(native.read_pagemap(descriptor, region.address, 1)[0])
+        entry = int(_core.read_pagemap(descriptor, region.address, 1)[0])
         os.close(descriptor)
     assert bool(entry >> 55 & 1) == capability.works

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.cli.live import Watched
-from mematlas.views.tui.recording_app import RecordingApp
+from mematlas.cli.follow import Watched
+from mematlas.report.tui.app import RecordingApp
 from piloted import WAIT_S, drive, until
 from traced import MEMATLAS
 

@@ -74,9 +74,9 @@ def test_policy_of_a_thread_ends_with_its_block() -> None:
 
 def policy_at_now() -> tuple[int, list[int]]:
     """Give this thread's policy."""
-    from mematlas import native
+    from mematlas import _core
 
-    return native.policy()
+    return _core.policy()
 
 
 def test_a_process_is_migrated() -> None:

@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from mematlas import native
-from mematlas.memory import Region, runs
+from mematlas import _core
+from mematlas.memory import Region, page_runs
 
 MIB = 1 << 20
 
@@ -32,9 +32,9 @@ def test_the_same_answer_page_by_page(monkeypatch: pytest.MonkeyPatch, as_root: 
         assert small.view[512 << 10] == 0
         shared.view[: 32 << 10] = b"x" * (32 << 10)
         expected = [each.placement for each in (huge, small, shared)]
-        monkeypatch.setattr(native, "scan_pagemap", no_scan)
+        monkeypatch.setattr(_core, "scan_pagemap", no_scan)
         if not as_root:
-            monkeypatch.setattr(runs, "_frame_flags", lambda _: None)
+            monkeypatch.setattr(page_runs, "_frame_flags", lambda _: None)
         found = [each.placement for each in (huge, small, shared)]
     assert found[0] == expected[0]
     assert found[2] == expected[2]

@@ -10,7 +10,7 @@ import pytest
 
 from machine import in_child
 from mematlas.errors import MematlasError
-from mematlas.memory import Region, room
+from mematlas.memory import Region, headroom
 
 MIB = 1 << 20
 
@@ -32,7 +32,7 @@ def test_room_is_about_what_is_available() -> None:
     text = Path("/proc/meminfo").read_text()
     found = dict(re.findall(r"^(MemAvailable|SwapFree): +(\d+)", text, re.MULTILINE))
     available = sum(map(int, found.values())) << 10
-    now = room.find_room()
+    now = headroom.find_room()
     assert now is not None
     assert now.size <= available + 256 * MIB
 

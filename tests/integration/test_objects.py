@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from interpreters import interpreters
-from mematlas.views.json import schema
+from mematlas.report.json_writer import schema
 from traced import MEMATLAS, PROGRAMS, Traced, ask, trace
 
 if TYPE_CHECKING:

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 import zoo
-from mematlas.analysis import pages as analysis
 from mematlas.errors import AccessError, TargetError
-from mematlas.model.pages import PageSums, State
-from mematlas.sources import pages, smaps
+from mematlas.linux import pagemap, smaps
+from mematlas.linux.pageflags import PageSums, State
+from mematlas.observe.page_states import analyse as analysis
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -32,7 +32,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers need CAP_SYS_
 
 def sums(pid: int, start: int, length: int) -> PageSums:
     """Sum up the pages of a range."""
-    return analysis.add_up(pages.read(pid, [(start, start + length)]))
+    return analysis.add_up(pagemap.read(pid, [(start, start + length)]))
 
 
 def address_of(area: mmap.mmap) -> int:
@@ -86,9 +86,9 @@ def test_two_mappings_of_one_page_have_one_physical_address() -> None:
     with mmap.mmap(file, PAGE) as one, mmap.mmap(file, PAGE) as other:
         one[0] = other[0]
         here, there = address_of(one), address_of(other)
-        physical = pages.virt_to_phys(os.getpid(), here + 123)
+        physical = pagemap.virt_to_phys(os.getpid(), here + 123)
         assert here != there
-        assert physical == pages.virt_to_phys(os.getpid(), there + 123)
+        assert physical == pagemap.virt_to_phys(os.getpid(), there + 123)
         assert physical is not None
         assert physical % PAGE == 123
     os.close(file)
@@ -98,9 +98,9 @@ def test_virt_to_phys_of_nothing() -> None:
     """An untouched page has no frame; an unmapped address is an error."""
     with mmap.mmap(-1, PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         address = address_of(area)
-        assert pages.virt_to_phys(os.getpid(), address) is None
+        assert pagemap.virt_to_phys(os.getpid(), address) is None
     with pytest.raises(TargetError, match="nothing mapped"):
-        pages.virt_to_phys(os.getpid(), PAGE)
+        pagemap.virt_to_phys(os.getpid(), PAGE)
 
 
 @root
@@ -128,13 +128,13 @@ def wait_until_asleep(pid: int) -> None:
 
 def _look_as_nobody(pid: int) -> int:
     mappings = list(smaps.read(pid, figures=False)[0])
-    found = pages.read(pid, [(each.start, each.end) for each in mappings])
+    found = pagemap.read(pid, [(each.start, each.end) for each in mappings])
     total = analysis.add_up(found)
     hidden = all(each is None for each in (total.frames, total.zero, total.folios, total.nodes))
     if not (hidden and total.present > 10 and "CAP_SYS_ADMIN" in found.hidden[0]):
         return 1
     try:
-        pages.virt_to_phys(pid, int(found.address[0]))
+        pagemap.virt_to_phys(pid, int(found.address[0]))
     except AccessError:
         return 0
     return 2

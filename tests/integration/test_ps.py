@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 import zoo
-from mematlas.analysis.processes import add_up, make_tree, rank
-from mematlas.sources import processes
+from mematlas.linux import processes
+from mematlas.observe.processes.analyse import add_up, make_tree, rank
 
 if TYPE_CHECKING:
     from conftest import Build
-    from mematlas.model.processes import ProcessRow, ProcessTable
+    from mematlas.linux.processes import ProcessRow, ProcessTable
 
 PS = (sys.executable, "-m", "mematlas", "ps")
 

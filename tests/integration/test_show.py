@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import zoo
-from mematlas.analysis.layout import make_layout
 from mematlas.errors import AccessError, TargetError
-from mematlas.model.layout import Layout, Region, RegionKind
-from mematlas.sources import facts
+from mematlas.linux import process_info
+from mematlas.linux.vma_class import Region, RegionKind
+from mematlas.observe.address_space.analyse import make_layout
 
 if TYPE_CHECKING:
     from conftest import Build
+    from mematlas.observe.address_space.model import Layout
 
 PAGE = 4096
 SHOW = (sys.executable, "-m", "mematlas", "show")
@@ -39,7 +40,7 @@ def read_rollup(pid: int) -> dict[str, int]:
 def test_every_kind_is_named(build: Build, flags: tuple[str, ...]) -> None:
     """Text, data, BSS, thread stack, shared memory and the rest, position-independent or not."""
     with zoo.opened(build("zoo", *flags)) as animals:
-        layout = make_layout(facts.read(animals.pid))
+        layout = make_layout(process_info.read(animals.pid))
     kinds = {
         name: region(layout, at).kind for name, (at, _) in animals.at.items() if at > PAGE * 16
     }
@@ -60,7 +61,7 @@ def test_every_kind_is_named(build: Build, flags: tuple[str, ...]) -> None:
 def test_writable_code_is_seen(build: Build) -> None:
     """Memory that can be written and executed stands in a line of its own."""
     with zoo.opened(build("zoo")) as animals:
-        layout = make_layout(facts.read(animals.pid))
+        layout = make_layout(process_info.read(animals.pid))
     (group,) = [each for each in layout.permissions if each.kind == "rwx"]
     assert group.amounts.size == PAGE
 
@@ -70,7 +71,7 @@ def test_guards_are_no_swap(build: Build) -> None:
     with zoo.opened(build("zoo")) as animals:
         if "no_guards" in animals.at:
             pytest.skip("this kernel has no guard regions")
-        layout = make_layout(facts.read(animals.pid))
+        layout = make_layout(process_info.read(animals.pid))
     start = animals.at["guarded"][0] + 8 * PAGE
     assert (start, start + 4 * PAGE) in layout.guards
     assert layout.totals.swap == 0
@@ -79,7 +80,7 @@ def test_guards_are_no_swap(build: Build) -> None:
 def test_twins_share_one_address_space(build: Build) -> None:
     """A process made with CLONE_VM is named, so that nobody counts the memory twice."""
     with zoo.opened(build("zoo"), "twin") as animals:
-        layout = make_layout(facts.read(animals.pid))
+        layout = make_layout(process_info.read(animals.pid))
     assert layout.shared_with == (animals.at["twin"][0],)
 
 
@@ -89,7 +90,7 @@ def test_totals_are_those_of_others(build: Build) -> None:
     with zoo.opened(build("zoo")) as animals:
         for _ in range(50):  # others that map the same files meanwhile change PSS and USS
             before = read_rollup(animals.pid)
-            layout = make_layout(facts.read(animals.pid))
+            layout = make_layout(process_info.read(animals.pid))
             other = psutil.Process(animals.pid).memory_full_info()
             rollup = read_rollup(animals.pid)
             if before == rollup:
@@ -111,13 +112,13 @@ def test_zombie_and_kernel_thread() -> None:
         os._exit(0)
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # dead, and not taken
     with pytest.raises(TargetError, match="zombie"):
-        facts.read(child)
+        process_info.read(child)
     os.waitpid(child, 0)
     with pytest.raises(TargetError, match="there is no process"):
-        facts.read(child)
+        process_info.read(child)
     if (os.path.exists("/proc/2/comm")) and not os.path.exists("/proc/2/exe"):  # noqa: PTH110
         with pytest.raises(TargetError, match="kernel thread"):
-            facts.read(2)
+            process_info.read(2)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become nobody")
@@ -128,7 +129,7 @@ def test_refusal_names_what_would_help() -> None:
     if child == 0:
         os.setuid(65534)
         try:
-            facts.read(parent)
+            process_info.read(parent)
         except AccessError as error:
             os._exit(4 if "CAP_SYS_PTRACE" in str(error) else 5)
         os._exit(6)

@@ -14,8 +14,9 @@ import pytest
 
 import zoo
 from machine import written
-from mematlas.analysis.pages import add_up
-from mematlas.sources import pages, per_process, smaps
+from mematlas.linux import pagemap, smaps
+from mematlas.observe.machine import read
+from mematlas.observe.page_states.analyse import add_up
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -42,9 +43,9 @@ def ask(*words: str) -> dict[str, Any]:
 def test_placement_is_that_of_the_frames(build: Build) -> None:
     """A process's bytes by node, from numa_maps, are those of its page frames, from pagemap."""
     with zoo.opened(build("zoo")) as animals:
-        (placed,), refused = per_process.read_nodes(pid=animals.pid)
+        (placed,), refused = read.read_nodes(pid=animals.pid)
         mappings, _ = smaps.read(animals.pid, figures=False)
-        found = pages.read(animals.pid, [(each.start, each.end) for each in mappings])
+        found = pagemap.read(animals.pid, [(each.start, each.end) for each in mappings])
         sums = add_up(found)
         if sums.nodes is None:
             pytest.skip("page frames are hidden here")
@@ -61,7 +62,7 @@ def test_placement_is_that_of_the_frames(build: Build) -> None:
 
 def test_every_process_with_memory_is_placed() -> None:
     """This process is in the list, with about its RSS, and kernel threads are not."""
-    placed, _ = per_process.read_nodes()
+    placed, _ = read.read_nodes()
     (own,) = [each for each in placed if each.pid == os.getpid()]
     status = Path("/proc/self/statm").read_text().split()
     assert abs(sum(own.nodes.values()) - int(status[1]) * 4096) < 32 * MIB
@@ -87,7 +88,7 @@ sys.stdin.read()
         try:
             assert holder.stdout is not None
             holder.stdout.readline()
-            (found,), _ = per_process.read_huge(pid=holder.pid)
+            (found,), _ = read.read_huge(pid=holder.pid)
             if found.huge_anonymous < 8 * MIB:
                 pytest.skip("no huge pages were to be had")
             rows = grid(ask("thp"), "Processes by 2 MiB pages")

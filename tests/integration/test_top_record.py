@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.analysis.live import find_rates
 from mematlas.errors import MematlasError, TargetError
-from mematlas.recording.snapshots import Recorder, Snapshots
-from mematlas.sources import processes
-from mematlas.sources.live import Sampler
+from mematlas.linux import processes
+from mematlas.observe.top.analyse import find_rates
+from mematlas.observe.top.read import Sampler
+from mematlas.observe.top.snapshots import Recorder, Snapshots
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mematlas.model.live import LiveProcess, Snapshot
+    from mematlas.observe.top.model import LiveProcess, Snapshot
 
 TOP = (sys.executable, "-m", "mematlas", "top")
 GROW = """

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import piloted
-from mematlas.analysis.live import Choice
 from mematlas.cli.top_feed import LiveFeed, LiveInspector, ReplayFeed
-from mematlas.recording.snapshots import Recorder, Snapshots
-from mematlas.sources.live import Sampler
+from mematlas.observe.top.analyse import Choice
+from mematlas.observe.top.read import Sampler
+from mematlas.observe.top.snapshots import Recorder, Snapshots
 from piloted import until
 
 pytest.importorskip("textual", reason="textual is not installed")
 
 from textual.widgets import Static
 
-from mematlas.views.tui.app import HelpScreen, TopApp
-from mematlas.views.tui.process_list import ProcessList
-from mematlas.views.tui.process_screen import ProcessScreen
+from mematlas.observe.top.tui.app import HelpScreen, TopApp
+from mematlas.observe.top.tui.process_list import ProcessList
+from mematlas.observe.top.tui.process_screen import ProcessScreen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator

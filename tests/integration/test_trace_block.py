@@ -169,7 +169,7 @@ def test_a_killed_program_leaves_a_recording(tmp_path: Path) -> None:
         "for _ in range(100):\n"
         "    try:\n        if read('killed.atlas').complete: break\n    except Exception: pass\n"
         "    time.sleep(0.1)\n"
-        "from mematlas.analysis.report import make_report\n"
+        "from mematlas.report.analyse.report import make_report\n"
         "r = make_report(read('killed.atlas'))\nprint(json.dumps([held(r, 'inside'), r.complete]))"
     )
     size, complete = answer(code, tmp_path)

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.analysis import pages as analysis
-from mematlas.analysis.layout import make_layout
 from mematlas.errors import MematlasError, TargetError
-from mematlas.model.layout import RegionKind
-from mematlas.model.mappings import Outcome
-from mematlas.sources import facts, pages, smaps
-from mematlas.sources.process import open_process
+from mematlas.linux import pagemap, process_info, smaps
+from mematlas.linux.mappings import Outcome
+from mematlas.linux.process import open_process
+from mematlas.linux.vma_class import RegionKind
+from mematlas.observe.address_space.analyse import make_layout
+from mematlas.observe.page_states import analyse as analysis
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,7 +133,7 @@ def test_files_of_any_name(tmp_path: Path, name: bytes) -> None:
         file.truncate(PAGE)
         with mmap.mmap(file.fileno(), PAGE) as area:
             area[0] = 1
-            layout = make_layout(facts.read(os.getpid()))
+            layout = make_layout(process_info.read(os.getpid()))
             start = address_of(area)
     (region,) = [each for each in layout.regions if each.start <= start < each.end]
     assert region.kind is RegionKind.FILE
@@ -155,7 +155,7 @@ def test_exit_between_open_and_read() -> None:
         mappings, outcome = smaps.read_from(process)
         assert (mappings.count, outcome) == (0, Outcome.EXITED)
         with pytest.raises(TargetError, match="ended"):
-            pages.read(sleeper.pid, [(PAGE, 2 * PAGE)])
+            pagemap.read(sleeper.pid, [(PAGE, 2 * PAGE)])
 
 
 @root
@@ -205,11 +205,11 @@ def test_hugetlb_is_not_in_rss() -> None:
             pytest.skip("the kernel found no huge pages")
         with mmap.mmap(-1, 4 << 20, flags=ANONYMOUS | 0x40000) as area:  # MAP_HUGETLB
             start = address_of(area)
-            before = make_layout(facts.read(os.getpid()))
-            untouched = analysis.add_up(pages.read(os.getpid(), [(start, start + (4 << 20))]))
+            before = make_layout(process_info.read(os.getpid()))
+            untouched = analysis.add_up(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
             area[0] = 1
-            after = make_layout(facts.read(os.getpid()))
-            touched = analysis.add_up(pages.read(os.getpid(), [(start, start + (4 << 20))]))
+            after = make_layout(process_info.read(os.getpid()))
+            touched = analysis.add_up(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
     (region,) = [each for each in after.regions if each.start == start]
     assert region.kind is RegionKind.HUGETLB
     assert (before.totals.hugetlb, after.totals.hugetlb) == (0, 2 << 20)
@@ -229,7 +229,7 @@ def test_merged_pages_share_a_frame() -> None:
         area.write(b"same" * (16 * PAGE))
         start = address_of(area)
         for _ in range(100):
-            found = analysis.add_up(pages.read(os.getpid(), [(start, start + 64 * PAGE)]))
+            found = analysis.add_up(pagemap.read(os.getpid(), [(start, start + 64 * PAGE)]))
             if found.ksm == 64:
                 break
             time.sleep(0.1)
@@ -247,6 +247,6 @@ def test_swapped_shared_memory_is_seen() -> None:
     with mmap.mmap(-1, 64 * PAGE, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) as area:
         area.write(b"x" * (64 * PAGE))
         area.madvise(21)  # MADV_PAGEOUT
-        layout = make_layout(facts.read(os.getpid()))
+        layout = make_layout(process_info.read(os.getpid()))
     assert layout.shared_swap is not None
     assert layout.shared_swap > 0

@@ -14,9 +14,9 @@ import pytest
 
 from machine import as_nobody, in_child
 from mematlas.cli.main import main
+from mematlas.control.tune import apply, journal, knobs, plan
+from mematlas.control.tune.model import Outcome, State
 from mematlas.errors import MematlasError, TargetError, UsageError
-from mematlas.model.tuning import Outcome, State
-from mematlas.tuning import apply, journal, knobs, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -396,7 +396,7 @@ def test_show_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_profiles_are_made_of_knobs() -> None:
     """Every value of every profile fits its knob, on a tree that has them all."""
-    from mematlas.tuning.profiles import PROFILES
+    from mematlas.control.tune.profiles import PROFILES
 
     for profile in PROFILES.values():
         for key in profile.values:

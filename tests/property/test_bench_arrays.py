@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mematlas import bench
+from mematlas._core.bench.patterns import sum_pattern
 from mematlas.errors import UsageError
-from mematlas.native.patterns import sum_pattern
 
 SIDES = st.one_of(st.integers(1, 40), st.sampled_from([63, 64, 65, 127, 128, 129, 192, 260]))
 TYPES = st.sampled_from(["u1", "<i2", "<f4", "<f8", "<c16", "<M8[ns]"])

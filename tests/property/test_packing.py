@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mematlas.model.recording import COLUMNS
 from mematlas.recording import format as atlas
 from mematlas.recording.columns import Data, join_rows
+from mematlas.recording.model import COLUMNS
 from mematlas.recording.packed import Packed, head_of, most_unpacked
 
 NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8_0000_0000_1234))[0]

@@ -15,7 +15,7 @@ from mematlas.errors import MematlasError
 from mematlas.recording import read
 
 if TYPE_CHECKING:
-    from mematlas.model.recording import Recording
+    from mematlas.recording.model import Recording
 
 
 @cache

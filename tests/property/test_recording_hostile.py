@@ -22,17 +22,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import synthetic
-from mematlas.analysis.leaks import find_leaks
-from mematlas.analysis.report import make_report
 from mematlas.errors import MematlasError
-from mematlas.model.recording import COLUMNS, NODE_DTYPE
 from mematlas.recording import format as atlas
 from mematlas.recording import reader
 from mematlas.recording.columns import Data
 from mematlas.recording.frames import resolve_missing
+from mematlas.recording.model import COLUMNS, NODE_DTYPE
 from mematlas.recording.packed import Packed, head_of
-from mematlas.views.text.leaks import render_leaks
-from mematlas.views.text.report import render_report
+from mematlas.report.analyse.leaks import find_leaks
+from mematlas.report.analyse.report import make_report
+from mematlas.report.text.leaks import render_leaks
+from mematlas.report.text.report import render_report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -10,10 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import synthetic
-from mematlas.analysis.leaks import find_leaks
-from mematlas.analysis.lines import lines
-from mematlas.analysis.report import make_report
-from mematlas.model.recording import (
+from mematlas.recording.model import (
     NODE_DTYPE,
     SNAPSHOT_DTYPE,
     TOTALS_DTYPE,
@@ -23,6 +20,9 @@ from mematlas.model.recording import (
     Snapshot,
     Totals,
 )
+from mematlas.report.analyse.leaks import find_leaks
+from mematlas.report.analyse.lines import lines
+from mematlas.report.analyse.report import make_report
 
 OWNING = (1, 2, 3)
 ROWS = st.dictionaries(

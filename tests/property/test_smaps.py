@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import smaps_twin
-from mematlas.sources import smaps
+from mematlas.linux import smaps
 
 if TYPE_CHECKING:
-    from mematlas.model.mappings import Mappings
+    from mematlas.linux.mappings import Mappings
 
 names = st.binary(max_size=40).map(
     lambda name: b"/" + name.replace(b"\n", rb"\012") if name else b""

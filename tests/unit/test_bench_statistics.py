@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 import bench_results
 from mematlas import bench
-from mematlas.analysis.bench import findings
-from mematlas.analysis.bench_compare import Verdict, compare, mann_whitney, shift
-from mematlas.model.bench import (
+from mematlas.bench.compare import Verdict, compare, mann_whitney, shift
+from mematlas.bench.explain.findings import findings
+from mematlas.bench.model import (
     Better,
     Figure,
     Result,
@@ -28,7 +28,7 @@ from mematlas.model.bench import (
     run_spread,
     to_json,
 )
-from mematlas.views import facts_json
+from mematlas.present import json_writer
 
 SAMPLES = st.lists(st.floats(0.1, 1e6), min_size=1, max_size=60)
 
@@ -70,7 +70,7 @@ def test_spread_sees_drift_and_not_scatter() -> None:
 def test_json_and_back() -> None:
     """A result written and read again is the same, and has its medians spelled out."""
     before = bench_results.result(bench_results.tlb())
-    written = json.loads(facts_json.render("bench", to_json(before)))
+    written = json.loads(json_writer.render("bench", to_json(before)))
     assert written["schema"] == "mematlas/bench/1"
     assert Result.from_json(written["data"]) == before
     first = written["data"]["sections"][0]["figures"][0]
@@ -179,7 +179,7 @@ def test_findings_say_what_to_do() -> None:
 def test_advice_names_what_is_there() -> None:
     """Every function or class of the package that advice and docs name can be imported."""
     root = Path(__file__).parents[2]
-    sources = [*root.glob("src/mematlas/analysis/bench*.py"), *root.glob("docs/measure/*.md")]
+    sources = [*root.glob("src/mematlas/bench/explain/*.py"), *root.glob("docs/measure/*.md")]
     named = {
         name
         for path in sources

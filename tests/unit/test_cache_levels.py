@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import random
 
-from mematlas.analysis.bench import findings
-from mematlas.analysis.cache_levels import find_levels
-from mematlas.model.bench import Better, Figure, Section
+from mematlas.bench.explain.cache_levels import find_levels
+from mematlas.bench.explain.findings import findings
+from mematlas.bench.model import Better, Figure, Section
 
 
 def curve(

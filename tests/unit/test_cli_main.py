@@ -14,13 +14,7 @@ import pytest
 from mematlas import __version__
 from mematlas.cli import commands, main
 from mematlas.cli.commands import COMMANDS, Command
-from mematlas.errors import (
-    AccessError,
-    MematlasError,
-    TargetError,
-    UnsupportedError,
-    UsageError,
-)
+from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,7 +12,7 @@ import pytest
 
 import synthetic
 from mematlas.cli import main
-from mematlas.views.json import schema
+from mematlas.report.json_writer import schema
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -7,10 +7,10 @@ import copy
 import numpy as np
 import pytest
 
-from mematlas.model.recording import AGES_DTYPE, TOTALS_DTYPE
-from mematlas.native.trie import number_words, trie_add_up, trie_depths, trie_least
+from mematlas._core.columns.trie import number_words, trie_add_up, trie_depths, trie_least
 from mematlas.recording.columns import Data, join_rows
 from mematlas.recording.format import Turned
+from mematlas.recording.model import AGES_DTYPE, TOTALS_DTYPE
 
 
 def turned(rows: np.ndarray) -> Data:

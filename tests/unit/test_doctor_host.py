@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from checkups import GIB, MIB, group, host, node, row
-from mematlas.analysis import doctor
-from mematlas.model.doctor import HostState, HugePool, Severity
-from mematlas.model.system import Slab, Stall, SwapArea, Zone
+from mematlas.doctor import rules
+from mematlas.doctor.model import HostState, Severity
+from mematlas.linux.hugepages import HugePool
+from mematlas.linux.machine import Slab, Stall, SwapArea, Zone
 
 DISK = SwapArea("/dev/vdb", "partition", 4 * GIB, GIB, -2)
 ZRAM = SwapArea("/dev/zram0", "partition", 4 * GIB, GIB, 100)
@@ -100,20 +101,20 @@ CASES: dict[str, tuple[HostState, HostState]] = {
 
 def found(state: HostState) -> dict[str, Severity]:
     """Tell which rules found something, and how bad."""
-    return {each.rule: each.severity for each in doctor.examine_host(state).findings}
+    return {each.rule: each.severity for each in rules.examine_host(state).findings}
 
 
 def test_every_rule_has_a_case() -> None:
     """No rule about the machine is without a state for and against it."""
-    assert [rule.key for rule in doctor.HOST_RULES if rule.key not in CASES] == []
-    assert len(CASES) == len(doctor.HOST_RULES)
+    assert [rule.key for rule in rules.HOST_RULES if rule.key not in CASES] == []
+    assert len(CASES) == len(rules.HOST_RULES)
 
 
 def test_a_healthy_machine() -> None:
     """Nothing is found on a healthy machine, and every rule could be checked."""
-    checkup = doctor.examine_host(host())
+    checkup = rules.examine_host(host())
     assert (checkup.findings, checkup.unchecked) == ((), ())
-    assert len(checkup.passed) == len(doctor.HOST_RULES)
+    assert len(checkup.passed) == len(rules.HOST_RULES)
 
 
 @pytest.mark.parametrize("rule", CASES)
@@ -122,7 +123,7 @@ def test_rule(rule: str) -> None:
     sick, well = CASES[rule]
     assert rule in found(sick)
     assert rule not in found(well)
-    finding = next(each for each in doctor.examine_host(sick).findings if each.rule == rule)
+    finding = next(each for each in rules.examine_host(sick).findings if each.rule == rule)
     assert finding.evidence
     assert finding.fixes
     assert all(map(str.strip, (finding.headline, finding.why, *finding.evidence)))
@@ -130,10 +131,10 @@ def test_rule(rule: str) -> None:
 
 def test_no_rule_knows_what_was_not_told() -> None:
     """Of a machine whose files tell nothing, nothing is said to be fine that was not seen."""
-    from mematlas.model.system import Machine
+    from mematlas.linux.machine import Machine
 
     nothing = HostState(Machine(4096), Machine(4096), 0.0)
-    checkup = doctor.examine_host(nothing)
+    checkup = rules.examine_host(nothing)
     assert checkup.findings == ()
     unknown = {each.rule for each in checkup.unchecked}
     assert {"memory.nearly-out", "overcommit", "fragmentation", "memory.stalling"} <= unknown
@@ -145,7 +146,7 @@ def test_strict_overcommit() -> None:
         sysctl={"overcommit_memory": "2"},
         meminfo={"Committed_AS": 15 * GIB // 2, "CommitLimit": 8 * GIB},
     )
-    finding = doctor.examine_host(state).findings[0]
+    finding = rules.examine_host(state).findings[0]
     assert finding.severity is Severity.ACT
     ratio = int(finding.fixes[0].command.partition("ratio=")[2].split()[0])
     assert 16 * GIB * ratio // 100 >= 15 * GIB // 2 * 5 // 4 - GIB // 4
@@ -155,7 +156,7 @@ def test_strict_overcommit() -> None:
 
 def test_the_kernels_reserve_can_be_too_large() -> None:
     """A reserve of a quarter of the memory is found too, and named as what it costs."""
-    finding = doctor.examine_host(host(sysctl={"min_free_kbytes": str(4 << 20)})).findings[0]
+    finding = rules.examine_host(host(sysctl={"min_free_kbytes": str(4 << 20)})).findings[0]
     assert finding.rule == "memory.reserve"
     assert finding.cost > 3 * GIB
 
@@ -164,7 +165,7 @@ def test_the_largest_processes_are_named() -> None:
     """Where memory is short the evidence says who has it: the three largest, largest first."""
     rows = tuple(row(n, f"worker-{n} --big", pss=n * GIB) for n in range(1, 6))
     state = host(meminfo={"MemAvailable": GIB // 2}, processes=rows)
-    named = [each for each in doctor.examine_host(state).findings[0].evidence if "process " in each]
+    named = [each for each in rules.examine_host(state).findings[0].evidence if "process " in each]
     assert named == [f"{n}.00 GiB pss: process {n} worker-{n} --big" for n in (5, 4, 3)]
 
 
@@ -172,7 +173,7 @@ def test_urgent_findings_come_first() -> None:
     """Findings are sorted by urgency, then by the memory concerned."""
     state = host(rates=BUSY, swaps=(DISK,), meminfo={"MemAvailable": GIB // 2, "Shmem": 2 * GIB},
                  thp={"shmem_enabled": "always [never]"})  # fmt: skip
-    findings = doctor.examine_host(state).findings
+    findings = rules.examine_host(state).findings
     order = [list(Severity).index(each.severity) for each in findings]
     assert order == sorted(order)
     assert findings[0].rule == "memory.nearly-out"

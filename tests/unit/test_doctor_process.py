@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from checkups import BASE, CODE, GIB, MIB, heap, host, mapping, node, process
-from mematlas.analysis import doctor
-from mematlas.model.doctor import Finding, FixKind, NodePages, ProcessState, Severity
-from mematlas.model.glibc_heap import Heaps
+from mematlas.doctor import rules
+from mematlas.doctor.model import Finding, FixKind, ProcessState, Severity
+from mematlas.linux.glibc_heap import Heaps
+from mematlas.linux.numa_maps import NodePages
 
 SMALL = mapping(BASE, 256 * MIB, Rss=256 * MIB)
 ADVISED = mapping(BASE, 256 * MIB, flags="rd wr hg", Rss=256 * MIB, AnonHugePages=250 * MIB)
@@ -97,18 +98,18 @@ CASES: dict[str, tuple[ProcessState, ProcessState]] = {
 
 def finding(state: ProcessState, rule: str) -> Finding | None:
     """Give one rule's finding, if there is one."""
-    findings = doctor.examine_process(state).findings
+    findings = rules.examine_process(state).findings
     return next((each for each in findings if each.rule == rule), None)
 
 
 def test_every_rule_has_a_case() -> None:
     """No rule about processes is without a state for and against it."""
-    assert sorted(CASES) == sorted(rule.key for rule in doctor.PROCESS_RULES)
+    assert sorted(CASES) == sorted(rule.key for rule in rules.PROCESS_RULES)
 
 
 def test_a_healthy_process() -> None:
     """Nothing is found in a healthy process on a healthy machine, and all was checked."""
-    checkup = doctor.examine_process(process())
+    checkup = rules.examine_process(process())
     assert (checkup.findings, checkup.unchecked) == ((), ())
 
 
@@ -146,7 +147,7 @@ def test_the_command_can_be_run_again() -> None:
     found = finding(process(SMALL), "thp.small-pages")
     assert found is not None
     assert shlex.split(found.fixes[0].command)[-3:] == ["service", "--name", "a b"]
-    from mematlas.analysis.doctor.words import command_line
+    from mematlas.doctor.rules.fixes import command_line
 
     assert command_line(["python3", "-c", "a=1\nb='x'"]) == r"python3 -c $'a=1\nb=\'x\''"
 
@@ -170,7 +171,7 @@ def test_an_executable_stack_is_named() -> None:
 )
 def test_what_is_unknown_is_said(rule: str, more: dict[str, Any]) -> None:
     """What could not be read is listed as not checked, with the reason, never as fine."""
-    checkup = doctor.examine_process(process(**more))
+    checkup = rules.examine_process(process(**more))
     assert rule in {each.rule for each in checkup.unchecked}
     assert rule not in {each.rule for each in checkup.passed}
 

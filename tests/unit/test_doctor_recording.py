@@ -9,18 +9,11 @@ import numpy as np
 import pytest
 
 from checkups import GIB, MIB
-from mematlas.analysis import doctor
-from mematlas.model.doctor import RecordingState
-from mematlas.model.leaks import Leak, Leaks, Verdict
-from mematlas.model.recording import (
-    TIMELINE_DTYPE,
-    Frame,
-    Part,
-    PartKind,
-    Recording,
-    Sampling,
-)
-from mematlas.model.report import Account, BadFree, ProcessLine, Report, StackFigures
+from mematlas.doctor import rules
+from mematlas.doctor.model import RecordingState
+from mematlas.recording.model import TIMELINE_DTYPE, Frame, Part, PartKind, Recording, Sampling
+from mematlas.report.model.leaks import Leak, Leaks, Verdict
+from mematlas.report.model.report import Account, BadFree, ProcessLine, Report, StackFigures
 
 FRAMES = (Frame("load", "/srv/orders.py", 10, None, "python"),)
 SAMPLING = Sampling("exact", 1, 1.0)
@@ -99,43 +92,43 @@ CASES: dict[str, tuple[RecordingState, RecordingState]] = {
 }
 
 
-def rules(state: RecordingState) -> set[str]:
+def rules_found(state: RecordingState) -> set[str]:
     """Name the rules that found something."""
-    return {each.rule for each in doctor.examine_recording(state).findings}
+    return {each.rule for each in rules.examine_recording(state).findings}
 
 
 def test_every_rule_has_a_case() -> None:
     """No rule about recordings is without a state for and against it."""
-    assert sorted(CASES) == sorted(rule.key for rule in doctor.RECORDING_RULES)
+    assert sorted(CASES) == sorted(rule.key for rule in rules.RECORDING_RULES)
 
 
 @pytest.mark.parametrize("rule", CASES)
 def test_rule(rule: str) -> None:
     """The rule finds what it is for, and leaves a close state alone."""
     sick, well = CASES[rule]
-    assert rule in rules(sick)
-    assert rule not in rules(well)
+    assert rule in rules_found(sick)
+    assert rule not in rules_found(well)
 
 
 def test_a_healthy_run() -> None:
     """Nothing is found in a run without faults, and all was checked."""
-    checkup = doctor.examine_recording(run())
+    checkup = rules.examine_recording(run())
     assert (checkup.findings, checkup.unchecked) == ((), ())
 
 
 def test_evidence_names_the_line_of_code() -> None:
     """What is found is charged to function, file and line."""
-    findings = doctor.examine_recording(CASES["leaks"][0]).findings
+    findings = rules.examine_recording(CASES["leaks"][0]).findings
     assert "load /srv/orders.py:10" in findings[0].evidence[0]
 
 
 def test_a_run_without_account_is_not_judged_by_it() -> None:
     """Without a residency account nothing is said of pages and slack."""
-    checkup = doctor.examine_recording(run(parts=False))
+    checkup = rules.examine_recording(run(parts=False))
     unknown = {each.rule for each in checkup.unchecked}
     assert {"malloc.slack", "thp.small-blocks", "untouched"} == unknown
 
 
 def test_a_recording_cut_short_says_so() -> None:
     """A run that was cut short is known as such."""
-    assert "recording.partial" in rules(run(complete=False))
+    assert "recording.partial" in rules_found(run(complete=False))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 import synthetic
-from mematlas.model.recording import Code, Frame, Module
 from mematlas.recording import read
 from mematlas.recording.frames import PYTHON, Resolver, resolve_missing
+from mematlas.recording.model import Code, Frame, Module
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 
 import synthetic
-from mematlas.analysis.leak_table import add_up, largest
-from mematlas.analysis.leaks import find_leaks
-from mematlas.analysis.trend import find_trend, moments
 from mematlas.cli import main
-from mematlas.model.leaks import Verdict
-from mematlas.model.recording import Frame, Sampling
 from mematlas.recording import Writer, read
-from mematlas.views.json import schema
+from mematlas.recording.model import Frame, Sampling
+from mematlas.report.analyse.leak_table import add_up, largest
+from mematlas.report.analyse.leaks import find_leaks
+from mematlas.report.analyse.trend import find_trend, moments
+from mematlas.report.json_writer import schema
+from mematlas.report.model.leaks import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mematlas.model.recording import Recording
+    from mematlas.recording.model import Recording
 
 LOOKS = 20
 RUN_S = 60.0

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from mematlas.analysis.live import (
+from mematlas.linux.machine import Stall
+from mematlas.linux.processes import ProcessRow
+from mematlas.observe.top.analyse import (
     Choice,
     History,
     find_rates,
@@ -16,11 +18,9 @@ from mematlas.analysis.live import (
     memory_parts,
     sort,
 )
-from mematlas.model.live import SORTS, Cost, LiveProcess, Snapshot
-from mematlas.model.processes import ProcessRow
-from mematlas.model.system import Stall
-from mematlas.views.text.live import render_snapshot
-from mematlas.views.tui import columns
+from mematlas.observe.top.model import SORTS, Cost, LiveProcess, Snapshot
+from mematlas.observe.top.text import render_snapshot
+from mematlas.observe.top.tui import columns
 
 MIB = 1 << 20
 

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 import smaps_twin
-from mematlas.model.mappings import Mappings, Outcome
-from mematlas.sources import smaps
+from mematlas.linux import smaps
+from mematlas.linux.mappings import Mappings, Outcome
 
 FIELDS = "Size: 8 kB\nRss: 4 kB\nTHPeligible: 1\nVmFlags: rd ex mr \n"
 VSYSCALL = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"

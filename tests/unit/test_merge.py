@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import synthetic
-from mematlas.analysis.leaks import find_leaks
-from mematlas.analysis.report import make_report
 from mematlas.cli.main import main
 from mematlas.cli.report import load
 from mematlas.recording import read
+from mematlas.report.analyse.leaks import find_leaks
+from mematlas.report.analyse.report import make_report
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,11 +8,11 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mematlas.analysis.page_map import make_page_map
-from mematlas.analysis.pages import STATES, state_of
-from mematlas.model.mappings import Mapping, Permission
-from mematlas.model.pages import Entry, FrameFlag, FrameRange, Pages
-from mematlas.views.html.page_map import render_page_map
+from mematlas.linux.mappings import Mapping, Permission
+from mematlas.linux.pageflags import Entry, FrameFlag, FrameRange, Pages
+from mematlas.observe.page_states.analyse import STATES, state_of
+from mematlas.observe.page_states.html import render_page_map
+from mematlas.observe.page_states.page_map import make_page_map
 
 PAGE, START = 4096, 0x7F0000000000
 ENTRIES = (0, int(Entry.PRESENT), int(Entry.PRESENT | Entry.FILE), int(Entry.SWAPPED))

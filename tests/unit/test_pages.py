@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mematlas import native
+from mematlas import _core
 
 PRESENT = 1 << 63
 
@@ -22,7 +22,7 @@ def twin_join(entries: list[int], table: bytes) -> list[int]:
         if not entry & PRESENT or frame == 0:
             found.append(0)
         elif frame * 8 >= len(table):
-            found.append(native.ABSENT)
+            found.append(_core.ABSENT)
         else:
             found.append(struct.unpack_from("<Q", table, frame * 8)[0])
     return found
@@ -39,7 +39,7 @@ def test_join_as_the_twin_does(tmp_path: Path) -> None:
     entries[::7] = frames[::7] | np.uint64(1 << 62)
     entries[11] = np.uint64(PRESENT | 1 << 50)
     with path.open("rb") as file:
-        (column,), distinct = native.join_frames(entries, [file.fileno()])
+        (column,), distinct = _core.join_frames(entries, [file.fileno()])
     assert column.tolist() == twin_join(entries.tolist(), table.tobytes())
     present = entries[(entries & np.uint64(PRESENT)) != 0] & np.uint64((1 << 55) - 1)
     assert distinct == len({int(frame) for frame in present if 0 < frame < 5000})
@@ -49,14 +49,14 @@ def test_pagemap_of_a_touched_array() -> None:
     """The touched half of a fresh mapping is present, the other half is not."""
     import mmap
 
-    area = mmap.mmap(-1, 64 * native.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    area = mmap.mmap(-1, 64 * _core.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     area.madvise(mmap.MADV_NOHUGEPAGE)
     for page in range(32):
-        area[page * native.PAGE] = 1
+        area[page * _core.PAGE] = 1
     start = np.frombuffer(area, dtype=np.uint8).ctypes.data
     with Path("/proc/self/pagemap").open("rb") as file:
-        entries = native.read_pagemap(file.fileno(), start, 64)
-        file.seek(start // native.PAGE * 8)
+        entries = _core.read_pagemap(file.fileno(), start, 64)
+        file.seek(start // _core.PAGE * 8)
         assert entries.tobytes() == file.read(64 * 8)
     assert [bool(entry & PRESENT) for entry in entries.tolist()] == [True] * 32 + [False] * 32
 
@@ -76,15 +76,15 @@ def test_scan_of_a_sparse_terabyte() -> None:
     start = np.frombuffer(area, dtype=np.uint8).ctypes.data
     with Path("/proc/self/pagemap").open("rb") as file:
         try:
-            runs = native.scan_pagemap(file.fileno(), start, start + size, any_of=8, want=8)
+            runs = _core.scan_pagemap(file.fileno(), start, start + size, any_of=8, want=8)
         except OSError as error:
             pytest.skip(f"no PAGEMAP_SCAN: {error}")
-    assert runs == [(start + at, start + at + native.PAGE, 8) for at in touched]
+    assert runs == [(start + at, start + at + _core.PAGE, 8) for at in touched]
 
 
 def test_unaligned_and_closed() -> None:
     """What cannot be read raises OSError with the kernel's reason."""
     with Path("/proc/self/pagemap").open("rb") as file, pytest.raises(OSError, match="Invalid"):
-        native.read_pagemap(file.fileno(), 1, 1)
+        _core.read_pagemap(file.fileno(), 1, 1)
     with pytest.raises(OSError, match="Bad file"):
-        native.read_maps(os.open("/", os.O_PATH))
+        _core.read_maps(os.open("/", os.O_PATH))

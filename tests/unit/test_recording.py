@@ -15,9 +15,9 @@ import pytest
 
 import synthetic
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
-from mematlas.model.recording import NODE_DTYPE, SNAPSHOT_DTYPE, Process, Sampling
 from mematlas.recording import Writer, read, reader
 from mematlas.recording import format as atlas
+from mematlas.recording.model import NODE_DTYPE, SNAPSHOT_DTYPE, Process, Sampling
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -200,7 +200,7 @@ def test_each_chunk_is_in_the_file_at_once(tmp_path: Path) -> None:
 def test_writing_needs_no_numpy() -> None:
     """The run loop, which only writes, does not pay for NumPy."""
     code = (
-        "import sys; import mematlas.recording, mematlas.model.recording; "
+        "import sys; import mematlas.recording, mematlas.recording.model; "
         "sys.exit('numpy' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

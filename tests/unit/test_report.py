@@ -9,16 +9,10 @@ import numpy as np
 import pytest
 
 import synthetic
-from mematlas.analysis.moments import at_end, at_peak
-from mematlas.analysis.report import SERIES_POINTS, make_report
-from mematlas.model.recording import (
-    TIMELINE_DTYPE,
-    Part,
-    PartKind,
-    Recording,
-    Snapshot,
-)
 from mematlas.recording import read
+from mematlas.recording.model import TIMELINE_DTYPE, Part, PartKind, Recording, Snapshot
+from mematlas.report.analyse.account import at_end, at_peak
+from mematlas.report.analyse.report import SERIES_POINTS, make_report
 
 if TYPE_CHECKING:
     from pathlib import Path

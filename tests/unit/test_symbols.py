@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mematlas.model.recording import Frame, Module
 from mematlas.recording import debuginfod, elf, symbols
+from mematlas.recording.model import Frame, Module
 from mematlas.recording.symbols import demangle, open_table
 
 if TYPE_CHECKING:

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mematlas.analysis.machine import TOPICS, pressure
-from mematlas.sources import machine
+from mematlas.linux import machine
+from mematlas.observe.machine.topics import TOPICS, pressure
 
 if TYPE_CHECKING:
-    from mematlas.model.system import Topic
+    from mematlas.observe.machine.model import Topic
 
 CAPTURED = Path(__file__).parents[1] / "data" / "sysroots" / "6.18"
 SYSTEM = (sys.executable, "-m", "mematlas", "system")

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import reports
-from mematlas.views import timeline
+from mematlas.report import timeline
 
 
 def test_counted_faults_add_up() -> None:

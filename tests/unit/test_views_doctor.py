@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from checkups import BASE, GIB, MIB, host, mapping, process
-from mematlas.analysis import doctor
-from mematlas.views.text.doctor import render_checkup
+from mematlas.doctor import rules
+from mematlas.doctor.text import render_checkup
 
 if TYPE_CHECKING:
-    from mematlas.model.doctor import Checkup
+    from mematlas.doctor.model import Checkup
 
 SICK = process(
     mapping(BASE, 256 * MIB, Rss=256 * MIB),
@@ -39,7 +39,7 @@ def page(
 @pytest.mark.parametrize("width", [60, 80, 132])
 def test_commands_are_whole(width: int) -> None:
     """A command stands on a line of its own at any width, to be copied."""
-    checkup = doctor.examine_process(SICK)
+    checkup = rules.examine_process(SICK)
     lines = page(checkup, width).splitlines()
     for finding in checkup.findings:
         for fix in finding.fixes:
@@ -48,7 +48,7 @@ def test_commands_are_whole(width: int) -> None:
 
 def test_order_and_counts() -> None:
     """What is to be acted on comes first; the head counts all, and what was not checked is listed."""
-    text = page(doctor.examine_process(SICK))
+    text = page(rules.examine_process(SICK))
     assert "2 to act on · 2 to consider · 1 to know" in text
     assert (
         text.index("memory is nearly out")
@@ -61,21 +61,21 @@ def test_order_and_counts() -> None:
 
 def test_names_cannot_write_to_the_terminal() -> None:
     """Control characters in what a process calls its files are spelled out."""
-    text = page(doctor.examine_process(SICK))
+    text = page(rules.examine_process(SICK))
     assert "\x1b" not in text
     assert "\\x1b[31m" in text
 
 
 def test_ascii() -> None:
     """A console that knows ASCII only gets marks it can show."""
-    text = page(doctor.examine_process(SICK), ascii_only=True)
+    text = page(rules.examine_process(SICK), ascii_only=True)
     assert text.isascii()
     assert "\n! memory is nearly out" in text
 
 
 def test_all_lists_what_is_fine() -> None:
     """With --all every rule is on the page, found, fine or not checked."""
-    checkup = doctor.examine_host(host())
+    checkup = rules.examine_host(host())
     assert "24 checks fine" in page(checkup)
     text = page(checkup, everything=True)
-    assert all(rule.key in text for rule in doctor.HOST_RULES)
+    assert all(rule.key in text for rule in rules.HOST_RULES)

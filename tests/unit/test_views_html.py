@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import reports
-from mematlas.analysis.table import StackTable
-from mematlas.model.report import METRICS, Report
-from mematlas.views.html import bundle, render_html
-from mematlas.views.html.diff import render_diff_html
-from mematlas.views.html.trie import Grown, Source, Trie
-from mematlas.views.varints import lengths, varints
+from mematlas.present.html import bundle
+from mematlas.report.analyse.table import StackTable
+from mematlas.report.html import render_html
+from mematlas.report.html.diff import render_diff_html
+from mematlas.report.html.trie import Grown, Source, Trie
+from mematlas.report.model.report import METRICS, Report
+from mematlas.report.varints import lengths, varints
 
 ASSETS = Path(bundle.__file__).parent / "assets"
 CODES = [bundle.REPORT, bundle.DIFF, bundle.BENCH, bundle.PAGE_MAP]

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import reports
-from mematlas.analysis.lines import LIBRARY, OWN, RUNTIME, lines, owner, tier
-from mematlas.model.recording import Frame
-from mematlas.model.report import METRICS, Report
-from mematlas.views import names
-from mematlas.views.text import drawing, render_report, render_summary
+from mematlas.present import drawing
+from mematlas.present.printable import shorten
+from mematlas.recording.model import Frame
+from mematlas.report import names
+from mematlas.report.analyse.lines import LIBRARY, OWN, RUNTIME, lines, owner, tier
+from mematlas.report.model.report import METRICS, Report
+from mematlas.report.text import render_report, render_summary
 
 
 def text_of(report: Report, by: str = "resident", width: int = 100, encoding: str = "utf-8") -> str:
@@ -113,7 +115,7 @@ def test_the_account_bar_is_always_full(sizes: list[int], width: int) -> None:
 @given(st.text(), st.integers(1, 50))
 def test_shortened_text_fits_and_keeps_its_ends(text: str, width: int) -> None:
     """Only the middle is lost, and only if it must be."""
-    short = names.shorten(text, width)
+    short = shorten(text, width)
     assert len(short) <= width
     assert short == text if len(text) <= width else "…" in short
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mematlas.analysis.wss import LIMITS, TLB, make_working_set
 from mematlas.errors import UnsupportedError
-from mematlas.model.pages import FrameFlag
-from mematlas.model.wss import Method, Usage, UsedMapping
-from mematlas.sources import damon, page_idle, wss
+from mematlas.linux import damon, idle_page, references
+from mematlas.linux.damon import Method
+from mematlas.linux.pageflags import FrameFlag
+from mematlas.linux.references import Usage, UsedMapping
+from mematlas.observe.working_set.analyse import LIMITS, TLB, make_working_set
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,14 +34,14 @@ def test_marks_are_one_bit_a_frame(
     wanted = np.array(sorted(frames), np.uint64)
     descriptor = os.open(path, os.O_RDWR)
     try:
-        page_idle.mark(descriptor, wanted)
+        idle_page.mark(descriptor, wanted)
         bits = np.unpackbits(np.fromfile(path, np.uint8), bitorder="little")
         assert np.flatnonzero(bits).tolist() == sorted(frames)
-        assert page_idle.idle(descriptor, wanted).all()
+        assert idle_page.idle(descriptor, wanted).all()
         gone = data.draw(st.sets(st.sampled_from(sorted(frames))))
         bits[list(gone)] = 0
         np.packbits(bits, bitorder="little").tofile(path)
-        kept = page_idle.idle(descriptor, wanted).tolist()
+        kept = idle_page.idle(descriptor, wanted).tolist()
     finally:
         os.close(descriptor)
     assert [
@@ -58,7 +59,7 @@ def test_tails_stand_for_their_head(tmp_path: Path) -> None:
     flags.tofile(tmp_path / "kpageflags")
     frames = np.array([3, 1024, 1025, 1535, 530, 543, 544], np.uint64)
     descriptor = os.open(tmp_path / "kpageflags", os.O_RDONLY)
-    heads = page_idle.heads_of(frames | np.uint64(1 << 63), flags[frames], descriptor)
+    heads = idle_page.heads_of(frames | np.uint64(1 << 63), flags[frames], descriptor)
     os.close(descriptor)
     assert heads.tolist() == [3, 1024, 1024, 1024, 528, 528, 544]
 
@@ -72,20 +73,20 @@ def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None
             tried.append(name)
             return Method(name, works, "" if works else f"no {name}")
 
-        monkeypatch.setitem(wss._TRIES, name, answer)
+        monkeypatch.setitem(references._TRIES, name, answer)
 
     trying("idle", works=False)
     trying("referenced", works=True)
     trying("damon", works=True)
-    assert wss.choose() == ("referenced", "idle: no idle")
+    assert references.choose() == ("referenced", "idle: no idle")
     assert tried == ["idle", "referenced"]
-    assert wss.choose("damon") == ("damon", "asked for")
+    assert references.choose("damon") == ("damon", "asked for")
     with pytest.raises(UnsupportedError, match="no idle"):
-        wss.choose("idle")
+        references.choose("idle")
     trying("referenced", works=False)
     trying("damon", works=False)
     with pytest.raises(UnsupportedError, match=r"no idle.*no referenced.*no damon"):
-        wss.choose()
+        references.choose()
 
 
 def test_damon_in_use_is_not_touched(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_damon_in_use_is_not_touched(tmp_path: Path) -> None:
 
 def test_idle_tracking_needs_its_bitmap(tmp_path: Path) -> None:
     """Without the bitmap the reason names the build option."""
-    assert "CONFIG_IDLE_PAGE_TRACKING" in page_idle.try_idle(str(tmp_path)).reason
+    assert "CONFIG_IDLE_PAGE_TRACKING" in idle_page.try_idle(str(tmp_path)).reason
 
 
 def usage(method: str, *, flushed: bool) -> Usage:

@@ -6,7 +6,7 @@ import datetime as dt
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mematlas import __version__
+from mematlas._version import __version__
 from mematlas.bench import fingerprint
 from mematlas.bench.arrays import (
     prefetch_sum,
@@ -20,8 +20,8 @@ from mematlas.bench.arrays import (
 )
 from mematlas.bench.catalogue import BENCHMARKS, NAMES
 from mematlas.bench.method import Meter, Settings
+from mematlas.bench.model import Result
 from mematlas.errors import UsageError
-from mematlas.model.bench import Result
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mematlas import native
-from mematlas.bench.sharing import cpus_for
+from mematlas import _core
+from mematlas._core.bench.patterns import METHODS, sum_ahead, transpose_memory
+from mematlas.bench.cases.sharing import cpus_for
 from mematlas.errors import UsageError
-from mematlas.native.patterns import METHODS, sum_ahead, transpose_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +20,7 @@ _SIZES = (1, 2, 4, 8, 16)  # bytes of an element
 def stream_read(array: NDArray[Any], *, threads: int = 1) -> float:
     """Sum an array of float64, as fast as memory gives it (in no particular order)."""
     where = _addresses(array)
-    return native.run_stream("read", *where, count=array.size, cpus=_cpus(threads))[1]
+    return _core.run_stream("read", *where, count=array.size, cpus=_cpus(threads))[1]
 
 
 def stream_copy(
@@ -140,7 +140,7 @@ def _run(operation: str, *arrays: NDArray[Any], nontemporal: bool, threads: int)
     if any(np.may_share_memory(target, each) for each in sources):
         raise UsageError("the array to write to overlaps one that is read")
     where = _addresses(*arrays, any_type=operation == "copy")
-    native.run_stream(operation, *where, count=target.size, bypass=nontemporal, cpus=_cpus(threads))
+    _core.run_stream(operation, *where, count=target.size, bypass=nontemporal, cpus=_cpus(threads))
 
 
 def _addresses(*arrays: NDArray[Any], any_type: bool = False) -> tuple[int, int, int]:

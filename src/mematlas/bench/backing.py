@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import MematlasError, UsageError
-from mematlas.model.pages import FrameFlag
-from mematlas.sources import machine, memory_cgroup, pages, smaps
+from mematlas.linux import cgroup, machine, pagemap, smaps
+from mematlas.linux.pageflags import FrameFlag
 from mematlas.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from mematlas.model.pages import Pages, Words
-    from mematlas.model.system import CgroupLevel
+    from mematlas.linux.cgroup import CgroupLevel
+    from mematlas.linux.pageflags import Pages, Words
 
 _THP = Path("/sys/kernel/mm/transparent_hugepage")
 _HUGETLB = Path("/sys/kernel/mm/hugepages")
@@ -72,14 +72,14 @@ class Proof:
 def page_of(kind: str) -> int:
     """Bytes of a page of this kind; UsageError names the kinds there are."""
     if kind == "4k":
-        return native.PAGE
+        return _core.PAGE
     if kind == "thp":
         return huge_page()
     try:
         page = parse_bytes(kind)
     except ValueError:
         page = 0
-    if page <= native.PAGE or page & (page - 1):
+    if page <= _core.PAGE or page & (page - 1):
         message = f"no such page size: {kind!r}; 4k, thp, 2M, 1G, or an mTHP size such as 64K"
         raise UsageError(message)
     return page
@@ -130,7 +130,7 @@ class Backed:
 
     def _insist(self) -> None:
         if self.proof.share(self.page) < ENOUGH:
-            if native.PAGE < self.page < huge_page() and "kpageflags" not in self.proof.source:
+            if _core.PAGE < self.page < huge_page() and "kpageflags" not in self.proof.source:
                 message = f"{self.kind}: cannot be proven: reading /proc/kpageflags needs root"
                 raise Unavailable(message)
             message = f"{self.kind}: asked for, but the kernel gave {self.proof.text()}"
@@ -138,7 +138,7 @@ class Backed:
 
     def _bind(self, node: int) -> None:
         try:
-            native.bind_memory(self.address, self.length, _MPOL_BIND, [node], 0)
+            _core.bind_memory(self.address, self.length, _MPOL_BIND, [node], 0)
         except OSError as error:
             message = f"node {node}: no memory for this process: {error.strerror}"
             raise Unavailable(message) from None
@@ -146,7 +146,7 @@ class Backed:
     def _mmap(self, size: int, flags: int) -> int:
         self._size = size
         try:
-            return native.map_memory(size, MAP_PRIVATE | MAP_ANONYMOUS | flags)
+            return _core.map_memory(size, MAP_PRIVATE | MAP_ANONYMOUS | flags)
         except OSError as error:
             message = f"{self.kind}: {format_bytes(size)} could not be mapped: {error.strerror}"
             raise Unavailable(message) from None
@@ -154,17 +154,17 @@ class Backed:
     def _fill(self) -> None:
         if self.kind in hugetlb_kinds():
             try:  # a fault that finds the pool empty would be a signal
-                native.advise(self.address, self.length, POPULATE_WRITE)
+                _core.advise(self.address, self.length, POPULATE_WRITE)
             except OSError as error:
                 message = f"{self.kind}: pages ran out: {error.strerror}"
                 raise Unavailable(message) from None
         for _ in range(2):  # the second time warms the host too
-            native.touch_pages(self.address, self.length, native.PAGE)
+            _core.touch_pages(self.address, self.length, _core.PAGE)
 
     def close(self) -> None:
         """Give the memory back."""
         if self._mapped:
-            native.unmap_memory(self._mapped, self._size)
+            _core.unmap_memory(self._mapped, self._size)
             self._mapped = 0
 
     def __enter__(self) -> Self:
@@ -192,11 +192,11 @@ def usual() -> str:
 def advise_kind(kind: str, address: int, length: int) -> None:
     """Ask for pages of a kind, not hugetlb, in memory that has none yet."""
     with suppress(OSError):  # a kernel without huge pages knows neither
-        native.advise(address, length, NOHUGEPAGE if kind == "4k" else HUGEPAGE)
-    if native.PAGE < page_of(kind) < huge_page():
+        _core.advise(address, length, NOHUGEPAGE if kind == "4k" else HUGEPAGE)
+    if _core.PAGE < page_of(kind) < huge_page():
         # Neighbours with unequal flags stay mappings of their own, none with room for 2 MiB.
         for piece in range(0, length, 2 * _PIECE):
-            native.advise(address + piece, min(_PIECE, length - piece), DONTDUMP)
+            _core.advise(address + piece, min(_PIECE, length - piece), DONTDUMP)
 
 
 def hugetlb_flags(page: int) -> int:
@@ -237,12 +237,12 @@ def prove(address: int, length: int) -> Proof:
     """Ask the kernel in which pages a range of this process's memory is resident."""
     mappings, _ = smaps.read(os.getpid())
     for mapping in mappings:
-        base = mapping.figures.get("KernelPageSize", native.PAGE)
-        if mapping.start <= address < mapping.end and base > native.PAGE:
+        base = mapping.figures.get("KernelPageSize", _core.PAGE)
+        if mapping.start <= address < mapping.end and base > _core.PAGE:
             return Proof({base: length}, "smaps")
-    found = pages.read(os.getpid(), [(address, address + length)])
+    found = pagemap.read(os.getpid(), [(address, address + length)])
     sizes: dict[int, int] = {}
-    resident = int(np.count_nonzero(found.address)) * native.PAGE
+    resident = int(np.count_nonzero(found.address)) * _core.PAGE
     source = "PAGEMAP_SCAN"
     if found.huge is not None:
         _add(sizes, huge_page(), sum(end - start for start, end in found.huge))
@@ -257,7 +257,7 @@ def prove(address: int, length: int) -> Proof:
         source += " and kpageflags"
         for size, amount in _folios(found).items():
             _add(sizes, size, amount)
-    _add(sizes, native.PAGE, resident - sum(sizes.values()))
+    _add(sizes, _core.PAGE, resident - sum(sizes.values()))
     return Proof(sizes, source)
 
 
@@ -281,7 +281,7 @@ def _folios(found: Pages) -> dict[int, int]:
     sizes: dict[int, int] = {}
     for start, count in zip(starts[large].tolist(), counts[large].tolist(), strict=True):
         if int(frame[start + count - 1] - frame[start]) == count - 1:
-            _add(sizes, count * native.PAGE, count * native.PAGE)
+            _add(sizes, count * _core.PAGE, count * _core.PAGE)
     return sizes
 
 
@@ -320,7 +320,7 @@ def memory_available() -> int | None:
     tree = machine.Tree("/")
     rooms = [
         level.limit - level.current + sum(_figure(level, name) for name in _DROPPABLE)
-        for level in memory_cgroup.read(tree.text)
+        for level in cgroup.read(tree.text)
         if level.limit is not None and level.current is not None
     ]
     info = machine.parse_meminfo(tree.text("proc/meminfo"))

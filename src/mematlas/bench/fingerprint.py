@@ -6,9 +6,9 @@ import os
 import platform
 from pathlib import Path
 
-from mematlas import native
+from mematlas import _core
 from mematlas.bench.backing import chosen
-from mematlas.model.bench import Cache, Machine
+from mematlas.bench.model import Cache, Machine
 
 _CPUS = Path("/sys/devices/system/cpu")
 _NODES = Path("/sys/devices/system/node")
@@ -25,8 +25,8 @@ def read() -> Machine:
         usable_cpus=len(os.sched_getaffinity(0)),
         caches=caches(),
         nodes=max(1, len(list(_NODES.glob("node[0-9]*")))),
-        memory=os.sysconf("SC_PHYS_PAGES") * native.PAGE,
-        page_size=native.PAGE,
+        memory=os.sysconf("SC_PHYS_PAGES") * _core.PAGE,
+        page_size=_core.PAGE,
         kernel=platform.release(),
         thp=chosen(_MM / "transparent_hugepage" / "enabled") or "absent",
         thp_defrag=chosen(_MM / "transparent_hugepage" / "defrag") or "absent",

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from mematlas.model.bench import RUNS, Better, Figure, Section, median_interval
+from mematlas.bench.model import RUNS, Better, Figure, Section, median_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _attach_live(arguments: argparse.Namespace, settings: Settings, path: str) -> int:
-    from mematlas.cli.live import check_terminal, watch
+    from mematlas.cli.follow import check_terminal, watch
 
     check_terminal()
     options = as_words(settings, path)

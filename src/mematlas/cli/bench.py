@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from mematlas.bench import Settings
-    from mematlas.model.bench import Result
+    from mematlas.bench.model import Result
 
 _INTERRUPTED = 130
 _REDRAWN = 0.2  # seconds between pictures of the progress bar: drawing disturbs too
@@ -106,20 +106,20 @@ def _measure(arguments: argparse.Namespace) -> int:
 
 def _lent(names: list[str], settings: Settings) -> AbstractContextManager[None]:
     from mematlas.bench import pages_needed
-    from mematlas.cli.lending import huge_pages_lent
+    from mematlas.cli.temporary_hugepages import huge_pages_lent
 
     return huge_pages_lent(pages_needed(names, settings))
 
 
 def _give(result: Result, arguments: argparse.Namespace) -> int:
-    from mematlas.model.bench import to_json
-    from mematlas.views import facts_json
+    from mematlas.bench.model import to_json
+    from mematlas.present import json_writer
 
-    written = facts_json.render("bench", to_json(result))
+    written = json_writer.render("bench", to_json(result))
     if arguments.output:
         arguments.output.write_text(written)
     if arguments.html:
-        from mematlas.views.html.bench import render_bench
+        from mematlas.bench.html import render_bench
 
         arguments.html.write_text(render_bench(result), encoding="utf-8")
     if arguments.json:
@@ -127,7 +127,7 @@ def _give(result: Result, arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.bench import render_details, render_result
+    from mematlas.bench.text import render_details, render_result
 
     console = Console()
     render_result(result, console=console)
@@ -137,26 +137,26 @@ def _give(result: Result, arguments: argparse.Namespace) -> int:
 
 
 def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
-    from mematlas.analysis.bench_compare import Verdict, compare
+    from mematlas.bench.compare import Verdict, compare
 
     if len(paths) != 2:
         raise UsageError("give two files: mematlas bench compare BEFORE AFTER")
     found = compare(_load(paths[0]), _load(paths[1]))
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("bench-compare", found))
+        sys.stdout.write(json_writer.render("bench-compare", found))
     else:
         from rich.console import Console
 
-        from mematlas.views.text.bench import render_comparison
+        from mematlas.bench.text import render_comparison
 
         render_comparison(found, everything=arguments.all, console=Console())
     return int(arguments.fail_if_slower and found.count(Verdict.SLOWER) > 0)
 
 
 def _load(path: str) -> Result:
-    from mematlas.model.bench import Result
+    from mematlas.bench.model import Result
 
     try:
         found = json.loads(Path(path).read_text())

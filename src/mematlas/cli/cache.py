@@ -28,29 +28,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Look at the files and print what is cached."""
-    from mematlas.analysis.cache import make_report
-    from mematlas.native import PAGE
-    from mematlas.sources import residency
+    from mematlas._core import PAGE
+    from mematlas.observe.page_cache import read
+    from mematlas.observe.page_cache.analyse import make_report
 
-    files, errors = residency.read_trees(arguments.paths)
+    files, errors = read.read_trees(arguments.paths)
     if not files and errors:
         raise TargetError(errors[0])
     report = make_report(files, errors, PAGE)
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("cache", report))
+        sys.stdout.write(json_writer.render("cache", report))
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.cache import render_cache, render_map
+    from mematlas.observe.page_cache.text import render_cache, render_map
 
     top = None if arguments.all else arguments.top
     render_cache(report, top=top, console=Console())
     if arguments.map:
         for each in report.files[:top]:
             try:
-                pages = residency.read_map(Path(each.path))
+                pages = read.read_map(Path(each.path))
             except PermissionError as error:
                 raise AccessError(f"{each.path}: {error.strerror}") from None
             render_map(each.path, pages, console=Console())

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from mematlas.cli.arguments import positive, size
 from mematlas.cli.report import load, write_page
 from mematlas.errors import UsageError
-from mematlas.model.report import METRICS
+from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from mematlas.model.diff import Change, Diff
+    from mematlas.report.model.diff import Change, Diff
 
 DEFAULT_TOP = 15
 DEFAULT_JSON_TOP = 1000
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the recordings and print what changed."""
-    from mematlas.analysis.diff import compare
+    from mematlas.report.analyse.diff import compare
 
     diff = compare(
         load(arguments.before),
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         if why := report.why_unknown(arguments.by):
             raise UsageError(f"{file}: {arguments.by} is unknown: {why}")
     if arguments.html:
-        from mematlas.views.html.diff import render_diff_html
+        from mematlas.report.html.diff import render_diff_html
 
         write_page(arguments.html, render_diff_html(diff))
     if arguments.json:
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.html:
         from rich.console import Console
 
-        from mematlas.views.text.diff import render_diff
+        from mematlas.report.text.diff import render_diff
 
         render_diff(diff, top=arguments.top or DEFAULT_TOP, console=Console())
     limit, total = arguments.fail_over, diff.total

@@ -12,7 +12,7 @@ from mematlas.errors import TargetError
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.model.doctor import Checkup
+    from mematlas.doctor.model import Checkup
 
 _LEVELS = ("act", "consider", "know")
 
@@ -50,13 +50,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine, and print the findings."""
     checkup = _examine(arguments)
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("doctor", checkup))
+        sys.stdout.write(json_writer.render("doctor", checkup))
     else:
         from rich.console import Console
 
-        from mematlas.views.text.doctor import render_checkup
+        from mematlas.doctor.text import render_checkup
 
         render_checkup(checkup, everything=arguments.all, console=Console())
     wanted = _LEVELS[: _LEVELS.index(arguments.fail_on) + 1] if arguments.fail_on else ()
@@ -64,31 +64,30 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _examine(arguments: argparse.Namespace) -> Checkup:
-    from mematlas.analysis import doctor
-    from mematlas.sources import checkup
+    from mematlas.doctor import read, rules
 
     target = arguments.target
     if target is None:
-        return doctor.examine_host(checkup.read_host(arguments.root, arguments.during))
+        return rules.examine_host(read.read_host(arguments.root, arguments.during))
     if target == "self" or target.isdigit():
-        from mematlas.sources.process import parse_pid
+        from mematlas.linux.process import parse_pid
 
-        state = checkup.read_process(parse_pid(target), arguments.root, arguments.during)
-        return doctor.examine_process(state)
+        state = read.read_process(parse_pid(target), arguments.root, arguments.during)
+        return rules.examine_process(state)
     if not os.path.exists(target):  # noqa: PTH110
         raise TargetError(f"{target!r} is neither a process ID nor a file")
     return _examine_recording(target)
 
 
 def _examine_recording(path: str) -> Checkup:
-    from mematlas.analysis import doctor
-    from mematlas.analysis.leaks import find_leaks
-    from mematlas.analysis.report import make_report
-    from mematlas.analysis.table import StackTable
     from mematlas.cli.report import load
-    from mematlas.model.doctor import RecordingState
+    from mematlas.doctor import rules
+    from mematlas.doctor.model import RecordingState
+    from mematlas.report.analyse.leaks import find_leaks
+    from mematlas.report.analyse.report import make_report
+    from mematlas.report.analyse.table import StackTable
 
     recording = load(path)
     report = make_report(recording)
     leaks = find_leaks(recording, StackTable.of(report.stacks).paths)
-    return doctor.examine_recording(RecordingState(path, recording, report, leaks))
+    return rules.examine_recording(RecordingState(path, recording, report, leaks))

@@ -11,12 +11,12 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from mematlas.cli.arguments import size
-from mematlas.cli.own_environment import take_back
+from mematlas.cli.environment import take_back
 from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 
 if TYPE_CHECKING:
-    from mematlas.memory.launch import Step
-    from mematlas.model.launch import LaunchPlan
+    from mematlas.control.exec.model import LaunchPlan
+    from mematlas.control.exec.steps import Step
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def nodes(text: str) -> list[int]:
     """Node numbers such as 0-3,8, for `type=` of an argument."""
-    from mematlas.memory.launch import parse_list
+    from mematlas.linux.cpulist import parse_list
 
     try:
         return parse_list(text)
@@ -73,12 +73,12 @@ def limit(text: str) -> int | str:
 
 def run(arguments: argparse.Namespace) -> int:
     """Check, show if asked, and become the command."""
-    from mematlas.memory import rehearsal
+    from mematlas.control.exec import preflight
 
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     program = _find(command)
     steps = _steps(arguments)
-    plan = rehearsal.plan(command, steps)
+    plan = preflight.plan(command, steps)
     refused = [setting for setting in plan.settings if setting.refusal]
     if arguments.dry_run:
         _show(plan, arguments)
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     if refused:
         raise AccessError(f"nothing was run: {refused[0].refusal}")
     if arguments.verify:
-        plan = rehearsal.verify(plan, steps)
+        plan = preflight.verify(plan, steps)
         _show(plan, arguments)
         wrong = [each.name for each in plan.settings if each.found != each.wanted]
         if wrong:
@@ -97,40 +97,40 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _steps(arguments: argparse.Namespace) -> list[Step]:
-    from mematlas.memory import launch
+    from mematlas.control.exec import steps
 
-    steps = [
-        launch.policy(kind, getattr(arguments, kind))
-        for kind in launch.POLICIES
+    chosen = [
+        steps.policy(kind, getattr(arguments, kind))
+        for kind in steps.POLICIES
         if getattr(arguments, kind)
     ]
     if arguments.cpunodebind:
-        steps.append(launch.cpu_nodes(arguments.cpunodebind))
+        chosen.append(steps.cpu_nodes(arguments.cpunodebind))
     if arguments.huge:
-        steps.append(launch.huge(arguments.huge))
+        chosen.append(steps.huge(arguments.huge))
     if arguments.no_aslr:
-        steps.append(launch.no_aslr())
+        chosen.append(steps.no_aslr())
     if arguments.oom_score is not None:
-        steps.append(launch.oom_score(arguments.oom_score))
-    for name in launch.LIMITS:  # "as" last: what follows it must fit in
+        chosen.append(steps.oom_score(arguments.oom_score))
+    for name in steps.LIMITS:  # "as" last: what follows it must fit in
         value = getattr(arguments, name)
         if value is not None:
-            steps.append(launch.limit(name, None if value == "unlimited" else value))
+            chosen.append(steps.limit(name, None if value == "unlimited" else value))
     if arguments.lock_all:
-        steps.append(launch.lock_all())
-    return steps
+        chosen.append(steps.lock_all())
+    return chosen
 
 
 def _show(plan: LaunchPlan, arguments: argparse.Namespace) -> None:
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
         stream = sys.stdout if arguments.dry_run else sys.stderr
-        stream.write(facts_json.render("exec", plan))
+        stream.write(json_writer.render("exec", plan))
         return
     from rich.console import Console
 
-    from mematlas.views.text.launch import render_launch
+    from mematlas.control.exec.text import render_launch
 
     # Standard output is the program's.
     render_launch(plan, console=Console(stderr=not arguments.dry_run))

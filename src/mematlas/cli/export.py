@@ -13,13 +13,13 @@ from mematlas.cli.arguments import positive
 from mematlas.cli.output import writing
 from mematlas.cli.report import find_process, load
 from mematlas.errors import UsageError
-from mematlas.model.report import METRICS
-from mematlas.views.export import FORMATS, Format
+from mematlas.report.export import FORMATS, Format
+from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.views.export.source import Source
+    from mematlas.report.export.source import Source
 
 UNITS = ("bytes", "KiB", "pages")
 TABLES = ("stacks", "lines", "timeline")
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file."""
-    from mematlas.views.export import render_export
+    from mematlas.report.export import render_export
 
     form = next(each for each in FORMATS if each.name == arguments.to)
     path = arguments.output or _beside(arguments.file, form)
@@ -73,9 +73,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _source(arguments: argparse.Namespace) -> Source:
-    from mematlas.analysis.export import export_table
-    from mematlas.analysis.report import make_report
-    from mematlas.views.export.source import Source
+    from mematlas.report.analyse.export import export_table
+    from mematlas.report.analyse.report import make_report
+    from mematlas.report.export.source import Source
 
     recording = load(arguments.file)
     report = make_report(recording, find_process(recording, arguments.pid))

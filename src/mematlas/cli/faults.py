@@ -12,8 +12,8 @@ from mematlas.cli.arguments import duration, positive
 from mematlas.errors import AccessError, UsageError
 
 if TYPE_CHECKING:
-    from mematlas.model.faults import FaultPlaces
-    from mematlas.sources.faults import Sites
+    from mematlas.observe.page_faults.model import FaultPlaces
+    from mematlas.observe.page_faults.read import Sites
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,18 +79,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_command(command: list[str], arguments: argparse.Namespace) -> int:
-    from mematlas.sources import faults
+    from mematlas.observe.page_faults import read
 
-    totals, sites = faults.run(command, period=arguments.period or None)
+    totals, sites = read.run(command, period=arguments.period or None)
     totals = replace(totals, places=_places(sites))
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("faults", totals))
+        sys.stdout.write(json_writer.render("faults", totals))
     else:
         from rich.console import Console
 
-        from mematlas.views.text.faults import render_places, render_totals
+        from mematlas.observe.page_faults.text import render_places, render_totals
 
         console = Console(stderr=True)  # the program's output is its own
         render_totals(totals, console=console)
@@ -103,32 +103,32 @@ def _places(sites: Sites | None) -> FaultPlaces | None:
     """Name the lines of sampled places."""
     if sites is None:
         return None
-    from mematlas.analysis.faults import sum_up
-    from mematlas.recording.places import resolve_places
+    from mematlas.observe.page_faults.analyse import sum_up
+    from mematlas.recording.file_offsets import resolve_places
 
     frames = resolve_places(place for each in sites.sites for place in each.site.stack)
     return sum_up(sites.sites, frames, sites.period, sites.lost)
 
 
 def _watch(text: str, arguments: argparse.Namespace) -> int:
-    from mematlas.analysis.faults import rates
-    from mematlas.sources import faults
-    from mematlas.sources.process import parse_pid
-    from mematlas.views import facts_json
+    from mematlas.linux.process import parse_pid
+    from mematlas.observe.page_faults import read
+    from mematlas.observe.page_faults.analyse import rates
+    from mematlas.present import json_writer
 
     pid = parse_pid(text)
     if arguments.where:
         return _where(pid, arguments)
-    before = faults.read(pid)
+    before = read.read(pid)
     for _ in range(arguments.count):
         time.sleep(arguments.interval)
-        after = faults.read(pid)
+        after = read.read(pid)
         if arguments.json:
-            sys.stdout.write(facts_json.render("faults", rates(before, after)))
+            sys.stdout.write(json_writer.render("faults", rates(before, after)))
         else:
             from rich.console import Console
 
-            from mematlas.views.text.faults import render_rates
+            from mematlas.observe.page_faults.text import render_rates
 
             render_rates(rates(before, after), console=Console())
         sys.stdout.flush()
@@ -138,11 +138,11 @@ def _watch(text: str, arguments: argparse.Namespace) -> int:
 
 def _where(pid: int, arguments: argparse.Namespace) -> int:
     """Sample where a running process takes its faults."""
-    from mematlas.sources import faults
-    from mematlas.views import facts_json
+    from mematlas.observe.page_faults import read
+    from mematlas.present import json_writer
 
     try:
-        sites = faults.watch_sites(
+        sites = read.watch_sites(
             pid, arguments.interval * arguments.count, max(1, arguments.period)
         )
     except PermissionError:
@@ -154,11 +154,11 @@ def _where(pid: int, arguments: argparse.Namespace) -> int:
     if places is None:
         return 0
     if arguments.json:
-        sys.stdout.write(facts_json.render("faults", places))
+        sys.stdout.write(json_writer.render("faults", places))
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.faults import render_places
+    from mematlas.observe.page_faults.text import render_places
 
     render_places(places, top=arguments.top, console=Console())
     return 0

@@ -35,18 +35,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording and print what was live at its end."""
-    from mematlas.analysis.leaks import find_leaks
+    from mematlas.report.analyse.leaks import find_leaks
 
     leaks = find_leaks(load(arguments.file))
     if arguments.json:
-        from mematlas.views import json
+        from mematlas.report import json_writer
 
         top = arguments.top or DEFAULT_JSON_STACKS
-        sys.stdout.writelines(json.render_leaks(leaks, top=top))
+        sys.stdout.writelines(json_writer.render_leaks(leaks, top=top))
     else:
         from rich.console import Console
 
-        from mematlas.views.text.leaks import render_leaks
+        from mematlas.report.text.leaks import render_leaks
 
         render_leaks(leaks, top=arguments.top or DEFAULT_STACKS, console=Console())
     limit = arguments.fail_over

@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
 from mematlas import __doc__ as summary
-from mematlas import __version__
+from mematlas._version import __version__
 from mematlas.cli import commands
-from mematlas.cli.own_environment import ask_for_one_thread
+from mematlas.cli.environment import ask_for_one_thread
 from mematlas.errors import MematlasError, UsageError
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from mematlas.errors import TargetError
 
 if TYPE_CHECKING:
-    from mematlas.model.mappings import Mapping
-    from mematlas.model.pages import PageReport
+    from mematlas.linux.mappings import Mapping
+    from mematlas.linux.pageflags import PageReport
 
 _PIXELS = 512
 _MOST_STRIPS = 20
@@ -46,35 +46,35 @@ def address_range(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the pages and print what they are."""
-    from mematlas.analysis.pages import keep_largest, make_report
-    from mematlas.sources import cgroup_names, pages, smaps
-    from mematlas.sources.process import open_process, parse_pid
-    from mematlas.sources.status import read_command
+    from mematlas.linux import cgroup_names, pagemap, smaps
+    from mematlas.linux.process import open_process, parse_pid
+    from mematlas.linux.status import read_command
+    from mematlas.observe.page_states.analyse import keep_largest, make_report
 
     with open_process(parse_pid(arguments.pid)) as process:
         mappings = _choose(list(smaps.read_from(process, figures=False)[0]), arguments)
-        found = pages.read_from(process, [(each.start, each.end) for each in mappings])
+        found = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
         command = " ".join(read_command(process))
     names = cgroup_names.read_names() if found.cgroup is not None else {}
     if arguments.map:
         _write_map(arguments.map, make_report(found, mappings, width=_cells(mappings)))
     if arguments.html:
-        from mematlas.analysis.page_map import make_page_map
-        from mematlas.views.html.page_map import render_page_map
+        from mematlas.observe.page_states.html import render_page_map
+        from mematlas.observe.page_states.page_map import make_page_map
 
         page = render_page_map(make_page_map(found, mappings, command))
         Path(arguments.html).write_text(page, encoding="utf-8", errors="backslashreplace")
     if (arguments.map or arguments.html) and not arguments.json:
         return 0
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
         report = make_report(found, mappings, width=0, names=names)
-        sys.stdout.write(facts_json.render("pages", report))
+        sys.stdout.write(json_writer.render("pages", report))
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.pages import render_pages
+    from mematlas.observe.page_states.text import render_pages
 
     console = Console()
     report = make_report(found, mappings, width=console.width - 4, names=names)
@@ -109,6 +109,6 @@ def _cells(mappings: list[Mapping]) -> int:
 
 
 def _write_map(path: str, report: PageReport) -> None:
-    from mematlas.views.png import render_map
+    from mematlas.observe.page_states.png import render_map
 
     Path(path).write_bytes(render_map(report, _PIXELS))

@@ -16,17 +16,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Try everything and print what came of it."""
-    from mematlas.sources import probe
+    from mematlas.observe.probe import read
 
-    found = probe.read()
+    found = read.read()
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("probe", found))
+        sys.stdout.write(json_writer.render("probe", found))
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.probe import render_probe
+    from mematlas.observe.probe.text import render_probe
 
     render_probe(found, console=Console())
     return 0

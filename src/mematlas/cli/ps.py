@@ -10,7 +10,7 @@ from mematlas.cli.arguments import positive
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.model.processes import ProcessRow, ProcessTable
+    from mematlas.linux.processes import ProcessRow, ProcessTable
 
 SORTS = ("pss", "uss", "rss", "swap", "thp", "faults")
 DEFAULT_ROWS = 20
@@ -32,14 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read all processes and print them."""
-    from mematlas.sources import processes
+    from mematlas.linux import processes
 
     cgroups = arguments.json or arguments.by == "cgroup"
     table = processes.read(arguments.root, commands=arguments.json, cgroups=cgroups)
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("ps", table))
+        sys.stdout.write(json_writer.render("ps", table))
     else:
         _print(table, arguments)
     return 0
@@ -48,9 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
 def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from mematlas.analysis.processes import group, make_tree, rank
-    from mematlas.sources.processes import with_command
-    from mematlas.views.text.processes import render_groups, render_processes
+    from mematlas.linux.processes import with_command
+    from mematlas.observe.processes.analyse import group, make_tree, rank
+    from mematlas.observe.processes.text import render_groups, render_processes
 
     top = None if arguments.all else arguments.top
     if arguments.by:
@@ -68,6 +68,6 @@ def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
 def _group_name(row: ProcessRow, by: str) -> str:
     if by == "cgroup":
         return row.cgroup or "unknown"
-    from mematlas.views.text.layout import user_name
+    from mematlas.observe.address_space.text import user_name
 
     return user_name(row.uid)

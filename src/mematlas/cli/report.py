@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from mematlas.cli.arguments import moment, positive
 from mematlas.cli.output import writing
 from mematlas.errors import MematlasError, UsageError
-from mematlas.model.report import METRICS
+from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.model.recording import Recording
-    from mematlas.model.report import Report
+    from mematlas.recording.model import Recording
+    from mematlas.report.model.report import Report
 
 DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording and print the report."""
-    from mematlas.analysis.report import make_report
+    from mematlas.report.analyse.report import make_report
 
     recording = load(arguments.file)
     if arguments.start or arguments.end:
@@ -62,16 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
         whole = recording if arguments.pid is None else None
         _write_html(arguments.html, report, whole)
     if arguments.json:
-        from mematlas.views import json
+        from mematlas.report import json_writer
 
         top = arguments.top or DEFAULT_STACKS
-        sys.stdout.writelines(json.render_report(report, by=arguments.by, top=top))
+        sys.stdout.writelines(json_writer.render_report(report, by=arguments.by, top=top))
         return 0
     if arguments.html:
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.report import render_report
+    from mematlas.report.text.report import render_report
 
     top = arguments.top or DEFAULT_LINES
     render_report(report, top=top, by=arguments.by, console=Console())
@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
     """Print what was allocated during a part of the run and outlived it."""
-    from mematlas.analysis.window import end_of, make_window
+    from mematlas.report.analyse.window import end_of, make_window
 
     if arguments.html or arguments.by != "resident":
         raise UsageError(
@@ -98,13 +98,15 @@ def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
         raise UsageError(f"--from must come before --to and the end of the run, {whole:.3g} s")
     window = make_window(recording, start, end, find_process(recording, arguments.pid))
     if arguments.json:
-        from mematlas.views import json
+        from mematlas.report import json_writer
 
-        sys.stdout.writelines(json.render_window(window, top=arguments.top or DEFAULT_STACKS))
+        sys.stdout.writelines(
+            json_writer.render_window(window, top=arguments.top or DEFAULT_STACKS)
+        )
         return 0
     from rich.console import Console
 
-    from mematlas.views.text import render_window
+    from mematlas.report.text import render_window
 
     render_window(window, top=arguments.top or DEFAULT_LINES, console=Console())
     return 0
@@ -119,10 +121,10 @@ def _seconds(moment: tuple[float, str] | None, whole: float) -> float | None:
 
 def _write_html(path: str, report: Report, whole: Recording | None) -> None:
     """Write the page; what outlived what is told of the whole run alone."""
-    from mematlas.analysis.leaks import find_leaks
-    from mematlas.analysis.spans import make_spans
-    from mematlas.analysis.table import StackTable
-    from mematlas.views.html import render_html
+    from mematlas.report.analyse.leaks import find_leaks
+    from mematlas.report.analyse.spans import make_spans
+    from mematlas.report.analyse.table import StackTable
+    from mematlas.report.html import render_html
 
     paths = StackTable.of(report.stacks).paths
     leaks = find_leaks(whole, paths) if whole else None

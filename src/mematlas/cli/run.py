@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_live(output: str | None, settings: Settings, command: list[str]) -> int:
-    from mematlas.cli.live import check_terminal, watch
+    from mematlas.cli.follow import check_terminal, watch
 
     check_terminal()
     check_program(find_program(command))
@@ -94,8 +94,8 @@ def sum_up(writer: Writer, path: str) -> None:
     """Resolve names, then sum up."""
     from rich.console import Console
 
-    from mematlas.analysis.report import make_report
-    from mematlas.views.text.report import render_summary
+    from mematlas.report.analyse.report import make_report
+    from mematlas.report.text.report import render_summary
 
     gc.disable()  # as when a recording is read: the process ends soon
     recording = write_names(writer, path)

@@ -27,19 +27,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the process and print its layout."""
-    from mematlas.analysis.layout import make_layout
-    from mematlas.sources import facts
-    from mematlas.sources.process import parse_pid
+    from mematlas.linux import process_info
+    from mematlas.linux.process import parse_pid
+    from mematlas.observe.address_space.analyse import make_layout
 
-    layout = make_layout(facts.read(parse_pid(arguments.pid), arguments.root))
+    layout = make_layout(process_info.read(parse_pid(arguments.pid), arguments.root))
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("show", layout))
+        sys.stdout.write(json_writer.render("show", layout))
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.layout import render_layout
+    from mematlas.observe.address_space.text import render_layout
 
     top = None if arguments.all else arguments.top
     render_layout(layout, top=top, mappings=arguments.mappings, console=Console())

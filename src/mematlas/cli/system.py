@@ -10,7 +10,7 @@ from mematlas.cli.arguments import duration, positive
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.model.system import Machine
+    from mematlas.linux.machine import Machine
 
 TOPICS = (
     "memory", "thp", "fragmentation", "numa", "pressure", "slab", "cgroup", "swap", "ksm",
@@ -40,28 +40,28 @@ def _with_processes(machine: Machine, arguments: argparse.Namespace) -> Machine:
     """Add what a topic asks of processes; no other topic pays for it."""
     from dataclasses import replace
 
-    from mematlas.sources import per_process
+    from mematlas.observe.machine import read
 
     root, pid = arguments.root, arguments.pid
     if arguments.topic == "numa":
-        placed, refused = per_process.read_nodes(root, pid)
+        placed, refused = read.read_nodes(root, pid)
         return replace(machine, placed=placed, refused=refused)
     if arguments.topic == "thp":
-        huge, refused = per_process.read_huge(root, pid)
+        huge, refused = read.read_huge(root, pid)
         folios = _folios(pid) if pid is not None and root == "/" else None
         return replace(machine, huge=huge, refused=refused, folios=folios)
     if arguments.topic == "cgroup" and pid is not None:
-        return replace(machine, bounds=per_process.read_bounds(pid, root))
+        return replace(machine, bounds=read.read_bounds(pid, root))
     return machine
 
 
 def _folios(pid: int) -> dict[int, int] | None:
     """Count a process's memory in large folios by order; None where frames are hidden."""
-    from mematlas.analysis.pages import add_up
-    from mematlas.sources import pages, smaps
+    from mematlas.linux import pagemap, smaps
+    from mematlas.observe.page_states.analyse import add_up
 
     mappings, _ = smaps.read(pid, figures=False)
-    found = pages.read(pid, [(each.start, each.end) for each in mappings])
+    found = pagemap.read(pid, [(each.start, each.end) for each in mappings])
     folios = add_up(found).folios
     return (
         None
@@ -72,9 +72,9 @@ def _folios(pid: int) -> dict[int, int] | None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the machine and print one topic."""
-    from mematlas.analysis.machine import TOPICS as MAKERS
-    from mematlas.analysis.machine import pressure
-    from mematlas.sources import machine
+    from mematlas.linux import machine
+    from mematlas.observe.machine.topics import TOPICS as MAKERS
+    from mematlas.observe.machine.topics import pressure
 
     facts = machine.read(arguments.root, arguments.pid)
     if arguments.topic == "pressure" and arguments.interval:
@@ -87,13 +87,13 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         topic = MAKERS[arguments.topic](_with_processes(facts, arguments))
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("system", topic))
+        sys.stdout.write(json_writer.render("system", topic))
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.system import render_topic
+    from mematlas.observe.machine.text import render_topic
 
     render_topic(topic, console=Console())
     return 0

@@ -18,9 +18,9 @@ from mematlas.errors import MematlasError, UsageError
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.analysis.live import Choice
     from mematlas.cli.top_feed import LiveFeed, ReplayFeed
-    from mematlas.model.live import Snapshot
+    from mematlas.observe.top.analyse import Choice
+    from mematlas.observe.top.model import Snapshot
 
 SORTS = ("pss", "uss", "rss", "swap", "thp", "faults", "major", "growth", "pid", "command")
 SHAPES = ("list", "tree", "user", "cgroup", "program")
@@ -85,8 +85,8 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _feed(arguments: argparse.Namespace) -> LiveFeed | ReplayFeed:
     from mematlas.cli.top_feed import LiveFeed, ReplayFeed, machine_facts
-    from mematlas.recording.snapshots import Recorder, Snapshots
-    from mematlas.sources.live import Sampler
+    from mematlas.observe.top.read import Sampler
+    from mematlas.observe.top.snapshots import Recorder, Snapshots
 
     if arguments.replay:
         return ReplayFeed(Snapshots(arguments.replay))
@@ -95,28 +95,28 @@ def _feed(arguments: argparse.Namespace) -> LiveFeed | ReplayFeed:
 
 
 def _choice(arguments: argparse.Namespace) -> Choice:
-    from mematlas.analysis.live import Choice
+    from mematlas.observe.top.analyse import Choice
 
     return Choice(sort=arguments.sort, shape=arguments.by, text=arguments.filter)
 
 
 def _print(arguments: argparse.Namespace) -> int:
     """Print one snapshot; rates need two, an interval apart."""
-    from mematlas.analysis.live import find_rates, find_strain
+    from mematlas.observe.top.analyse import find_rates, find_strain
 
     before, after = _read_one(arguments)
     if arguments.json:
-        from mematlas.views import facts_json
-        from mematlas.views.text.live import as_facts
+        from mematlas.observe.top.text import as_facts
+        from mematlas.present import json_writer
 
         rates, strain = find_rates(before, after), find_strain(before, after)
-        sys.stdout.write(facts_json.render("top", as_facts(after, rates, strain)))
+        sys.stdout.write(json_writer.render("top", as_facts(after, rates, strain)))
         return 0
     from rich.console import Console
 
-    from mematlas.analysis.live import make_entries
-    from mematlas.views.text.layout import user_name
-    from mematlas.views.text.live import render_snapshot
+    from mematlas.observe.address_space.text import user_name
+    from mematlas.observe.top.analyse import make_entries
+    from mematlas.observe.top.text import render_snapshot
 
     entries = make_entries(before, after, _choice(arguments), user_name)
     shown = entries[: arguments.top]
@@ -173,7 +173,7 @@ def _record(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     try:
-        from mematlas.views.tui.app import TopApp
+        from mematlas.observe.top.tui.app import TopApp
     except ImportError as error:
         raise MematlasError(
             f"top needs Textual ({error.name} is missing): pip install 'mematlas[top]';"

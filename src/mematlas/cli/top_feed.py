@@ -11,12 +11,12 @@ from mematlas.errors import TargetError
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from mematlas.model.faults import FaultSnapshot
-    from mematlas.model.layout import Layout
-    from mematlas.model.live import Key, Snapshot
-    from mematlas.model.pages import PageReport
-    from mematlas.recording.snapshots import Recorder, Snapshots
-    from mematlas.sources.live import Sampler
+    from mematlas.linux.pageflags import PageReport
+    from mematlas.observe.address_space.model import Layout
+    from mematlas.observe.page_faults.model import FaultSnapshot
+    from mematlas.observe.top.model import Key, Snapshot
+    from mematlas.observe.top.read import Sampler
+    from mematlas.observe.top.snapshots import Recorder, Snapshots
 
 _STRIPS = 20  # mappings drawn
 _HISTORY = 600  # snapshots unpacked before the one that is jumped to
@@ -86,37 +86,37 @@ class LiveInspector:
 
     def layout(self, key: Key) -> Layout:
         """Read the layout of its address space."""
-        from mematlas.analysis.layout import make_layout
-        from mematlas.sources import facts
+        from mematlas.linux import process_info
+        from mematlas.observe.address_space.analyse import make_layout
 
-        found = make_layout(facts.read(key[0]))
+        found = make_layout(process_info.read(key[0]))
         _check(key)
         return found
 
     def pages(self, key: Key, width: int) -> PageReport:
         """Read what is behind its pages."""
-        from mematlas.analysis.pages import keep_largest, make_report
-        from mematlas.sources import cgroup_names, pages, smaps
-        from mematlas.sources.process import open_process
+        from mematlas.linux import cgroup_names, pagemap, smaps
+        from mematlas.linux.process import open_process
+        from mematlas.observe.page_states.analyse import keep_largest, make_report
 
         with open_process(key[0]) as process:
             mappings = list(smaps.read_from(process, figures=False)[0])
-            found = pages.read_from(process, [(each.start, each.end) for each in mappings])
+            found = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
         _check(key)
         names = cgroup_names.read_names() if found.cgroup is not None else {}
         return keep_largest(make_report(found, mappings, width=width, names=names), _STRIPS)
 
     def faults(self, key: Key) -> FaultSnapshot:
         """Read the fault counters of its threads."""
-        from mematlas.sources import faults
+        from mematlas.observe.page_faults import read
 
-        found = faults.read(key[0])
+        found = read.read(key[0])
         _check(key)
         return found
 
 
 def _check(key: Key) -> None:
-    from mematlas.sources.processes import read_stat
+    from mematlas.linux.processes import read_stat
 
     try:
         if read_stat(f"/proc/{key[0]}").started == key[1]:

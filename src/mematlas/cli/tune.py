@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from mematlas.model.tuning import Plan, Result
+    from mematlas.control.tune.model import Plan, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _show(arguments: argparse.Namespace, root: Path) -> int:
-    from mematlas.tuning import knobs
+    from mematlas.control.tune import knobs
 
     keys = arguments.keys
     table = list(knobs.all_of(root))
@@ -96,8 +96,8 @@ def _plan(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def _apply(arguments: argparse.Namespace, root: Path) -> int:
-    from mematlas.model.tuning import Outcome
-    from mematlas.tuning import apply
+    from mematlas.control.tune import apply
+    from mematlas.control.tune.model import Outcome
 
     if arguments.profile == "list":
         return _profiles(arguments)
@@ -117,8 +117,8 @@ def _apply(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def _verify(arguments: argparse.Namespace, root: Path) -> int:
-    from mematlas.model.tuning import Outcome
-    from mematlas.tuning import apply, journal
+    from mematlas.control.tune import apply, journal
+    from mematlas.control.tune.model import Outcome
 
     found = journal.last_standing(root, arguments.number)
     results = apply.verify(root, found)
@@ -128,8 +128,8 @@ def _verify(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def _undo(arguments: argparse.Namespace, root: Path) -> int:
-    from mematlas.model.tuning import Outcome
-    from mematlas.tuning import apply, journal
+    from mematlas.control.tune import apply, journal
+    from mematlas.control.tune.model import Outcome
 
     found = journal.last_standing(root, arguments.number)
     results = apply.undo(root, found, write=arguments.yes)
@@ -143,14 +143,14 @@ def _undo(arguments: argparse.Namespace, root: Path) -> int:
 
 
 def _history(arguments: argparse.Namespace, root: Path) -> int:
-    from mematlas.tuning import journal
+    from mematlas.control.tune import journal
 
     _print(arguments, journal.read_all(root), "render_history")
     return 0
 
 
 def _made(arguments: argparse.Namespace, root: Path) -> Plan:
-    from mematlas.tuning import plan, profiles
+    from mematlas.control.tune import plan, profiles
 
     wanted = dict(profiles.values_of(arguments.profile)) if arguments.profile else {}
     wanted.update(plan.parse(arguments.values))
@@ -160,7 +160,7 @@ def _made(arguments: argparse.Namespace, root: Path) -> Plan:
 
 
 def _profiles(arguments: argparse.Namespace) -> int:
-    from mematlas.tuning.profiles import PROFILES
+    from mematlas.control.tune.profiles import PROFILES
 
     if arguments.json:
         _json(arguments, PROFILES)
@@ -187,15 +187,15 @@ def _print(arguments: argparse.Namespace, model: Any, renderer: str, *more: str)
         return
     from rich.console import Console
 
-    from mematlas.views.text import tuning
+    from mematlas.control.tune import text
 
-    getattr(tuning, renderer)(model, *more, console=Console(highlight=False))
+    getattr(text, renderer)(model, *more, console=Console(highlight=False))
 
 
 def _json(arguments: argparse.Namespace, model: Any) -> None:
-    from mematlas.views import facts_json
+    from mematlas.present import json_writer
 
-    sys.stdout.write(facts_json.render(f"tune-{arguments.action}", model))
+    sys.stdout.write(json_writer.render(f"tune-{arguments.action}", model))
 
 
 def _say(arguments: argparse.Namespace, text: str) -> None:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from mematlas.errors import TargetError
 
 if TYPE_CHECKING:
-    from mematlas.model.mappings import Mappings
-    from mematlas.sources.process import ProcessDirectory
+    from mematlas.linux.mappings import Mappings
+    from mematlas.linux.process import ProcessDirectory
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,9 +31,9 @@ def address(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Look the address up and print what is there."""
-    from mematlas.analysis.place import make_place
-    from mematlas.sources import cgroup_names, pages, smaps
-    from mematlas.sources.process import open_process, parse_pid
+    from mematlas.linux import cgroup_names, pagemap, smaps
+    from mematlas.linux.process import open_process, parse_pid
+    from mematlas.observe.address.analyse import make_place
 
     pid = parse_pid(arguments.pid)
     with open_process(pid) as process:
@@ -42,18 +42,18 @@ def run(arguments: argparse.Namespace) -> int:
         if index is None:
             raise TargetError(f"process {pid} has nothing mapped at {arguments.address:#x}")
         page = arguments.address & ~4095
-        found = pages.read_from(process, [(page, page + 4096)])
+        found = pagemap.read_from(process, [(page, page + 4096)])
         symbol = _symbol(process, mappings, index, arguments.address)
     names = cgroup_names.read_names() if found.cgroup is not None else {}
     place = make_place(found, mappings.row(index), arguments.address, names, symbol)
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("where", place))
+        sys.stdout.write(json_writer.render("where", place))
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.pages import render_place
+    from mematlas.observe.page_states.text import render_place
 
     render_place(place, console=Console())
     return 0
@@ -63,12 +63,12 @@ def _symbol(
     process: ProcessDirectory, mappings: Mappings, index: int, at: int
 ) -> tuple[str | None, str | None]:
     """Find function and source line, if the file has them."""
-    from mematlas.sources.program import read_loaded
+    from mematlas.linux.program import read_loaded
 
     loaded = read_loaded(process, mappings, index) if mappings.inode[index] else None
     if loaded is None:
         return None, None
-    from mematlas.model.recording import Module
+    from mematlas.recording.model import Module
     from mematlas.recording.symbols import open_table
 
     module = Module(loaded.path, "", loaded.bias, mappings.start[index], mappings.end[index])

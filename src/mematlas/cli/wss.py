@@ -32,22 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    from mematlas.analysis.wss import make_working_set
-    from mematlas.sources import damon, wss
-    from mematlas.sources.process import parse_pid
+    from mematlas.linux import damon, references
+    from mematlas.linux.process import parse_pid
+    from mematlas.observe.working_set.analyse import make_working_set
 
     pid = parse_pid(arguments.pid)
-    method, chosen = wss.choose(arguments.method)
-    usage = wss.read(pid, arguments.interval, method, flush=arguments.flush)
+    method, chosen = references.choose(arguments.method)
+    usage = references.read(pid, arguments.interval, method, flush=arguments.flush)
     found = make_working_set(pid, usage, chosen, damon=damon.runs())
     if arguments.json:
-        from mematlas.views import facts_json
+        from mematlas.present import json_writer
 
-        sys.stdout.write(facts_json.render("wss", found))
+        sys.stdout.write(json_writer.render("wss", found))
         return 0
     from rich.console import Console
 
-    from mematlas.views.text.wss import render_working_set
+    from mematlas.observe.working_set.text import render_working_set
 
     render_working_set(found, top=arguments.top, console=Console())
     return 0

@@ -7,7 +7,7 @@ import os
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def give(address: int, length: int, name: str, *, shared: bool, hugetlb: bool = 
     if name == "hugepage":
         _check_huge(shared=shared)
     try:
-        native.advise(address, length, ADVICE[name])
+        _core.advise(address, length, ADVICE[name])
     except OSError as error:
         raise _refusal(error, address, length, name) from None
     if name == "collapse" and not _holds_huge(address, length):  # one that ends on a boundary
@@ -106,7 +106,7 @@ def collapse(buffer: Any) -> None:
 def is_known(name: str) -> bool:
     """Tell whether this kernel knows an advice: for no bytes at all it refuses only what it does not."""
     try:
-        native.advise(0, 0, ADVICE[name])
+        _core.advise(0, 0, ADVICE[name])
     except OSError:
         return False
     return True
@@ -121,7 +121,7 @@ def _kind_at(address: int) -> tuple[bool, bool]:
 
 
 def _mapping_at(address: int) -> Any:
-    from mematlas.sources import smaps
+    from mematlas.linux import smaps
 
     mappings, _ = smaps.read(os.getpid())
     index = mappings.find(address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class PaddedCounters:
             message = f"{count} counters need a writable buffer of {size} bytes"
             raise UsageError(message)
         self._view = view
-        self._address = native.address_of(view)
+        self._address = _core.address_of(view)
         if self._address % 8:
             message = "the buffer must begin at a multiple of 8"
             raise UsageError(message)
@@ -85,7 +85,7 @@ class PaddedCounters:
         if not 0 <= index < self._count:
             message = f"there is no counter {index}, only 0 to {self._count - 1}"
             raise IndexError(message)
-        return native.add_to_counter(self._address + index * self.STRIDE, amount)
+        return _core.add_to_counter(self._address + index * self.STRIDE, amount)
 
     def __getitem__(self, index: int) -> int:
         return self.add(index, 0)

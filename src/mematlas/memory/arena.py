@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
 from mematlas.memory import numa
 from mematlas.memory.advice import ADVICE
-from mematlas.memory.block import Block, Closing, end_block, mistake
+from mematlas.memory.allocation import Block, Closing, end_block, mistake
 from mematlas.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-    from mematlas.native import ArenaFigures
+    from mematlas._core import ArenaFigures
 
 _LARGEST = 1 << 36
 _ALIGNMENT = 16
@@ -47,7 +47,7 @@ class Arena(Closing):
             message = f"an arena's huge pages are transparent: huge is None or 'thp', not {huge!r}"
             raise UsageError(message)
         try:
-            self._handle = native.ArenaHandle(size)
+            self._handle = _core.ArenaHandle(size)
         except OSError as error:
             raise _no_arena(error, size) from None
         self._open = True
@@ -57,7 +57,7 @@ class Arena(Closing):
                 numa.check_policy(policy, numa.as_list(node))
                 numa.set_range(start, length, policy, numa.as_list(node), move=False)
             if huge:
-                native.advise(start, length, ADVICE["hugepage"])
+                _core.advise(start, length, ADVICE["hugepage"])
         except BaseException:
             self.close()
             raise

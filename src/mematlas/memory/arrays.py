@@ -6,7 +6,7 @@ import os
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import UsageError
 from mematlas.memory import numa
 from mematlas.memory.locking import lock_limit
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from mematlas.native import ArrayFigures
+    from mematlas._core import ArrayFigures
 
 _SMALLEST = 4096
 _REMEDIES = {
@@ -43,14 +43,14 @@ def _settle_errors() -> None:
 class PlacedArrays:
     """What `numpy()` gives: a context manager, and what became of the arrays made in it."""
 
-    def __init__(self, handler: native.ArrayHandler, cache_bytes: int) -> None:
+    def __init__(self, handler: _core.ArrayHandler, cache_bytes: int) -> None:
         self._handler, self._cache, self._entered = handler, cache_bytes, 0
 
     def __enter__(self) -> Self:
         self._entered += 1
         self._handler.set_cache(self._cache)
         _settle_errors()
-        _before.set((*_before.get(), native.swap_handler(self._handler.capsule)))
+        _before.set((*_before.get(), _core.swap_handler(self._handler.capsule)))
         return self
 
     def __exit__(
@@ -61,7 +61,7 @@ class PlacedArrays:
     ) -> None:
         *before, last = _before.get()
         _before.set(tuple(before))
-        native.swap_handler(last)
+        _core.swap_handler(last)
         self._entered -= 1
         if self._entered == 0:
             self._handler.set_cache(0)
@@ -75,7 +75,7 @@ class PlacedArrays:
         figures = self._handler.figures()
         if not figures.failures:
             return None
-        step = native.ARRAY_STEPS[figures.failed_step]
+        step = _core.ARRAY_STEPS[figures.failed_step]
         remedy = lock_limit().explain() if step == "locking" else _REMEDIES[step]
         return f"{step} {format_bytes(figures.failed_size)}: {os.strerror(figures.failed_errno)}; {remedy}"
 
@@ -112,7 +112,7 @@ def numpy(
     mode, nodes = -1, list[int]()
     if node is not None or policy != "bind":
         mode, nodes = numa.check_policy(policy, numa.as_list(node))
-    handler = native.ArrayHandler(
+    handler = _core.ArrayHandler(
         huge=huge, lock=lock, mode=mode, nodes=nodes, min_size=sizes[0], cache_bytes=0
     )
     return PlacedArrays(handler, sizes[1])

@@ -6,9 +6,9 @@ import errno
 from dataclasses import dataclass
 from pathlib import Path
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import UsageError
-from mematlas.memory import room
+from mematlas.memory import headroom
 from mematlas.units import format_bytes
 
 _HUGEPAGES = Path("/sys/kernel/mm/hugepages")
@@ -53,27 +53,27 @@ def make(kind: str, size: int, guard: int, name: str | None, *, share: bool) -> 
     """Map `size` bytes backed by `kind`, with `guard` bytes free on both sides; or Refused."""
     if kind in _HUGETLB:
         return _map_hugetlb(kind, size, name, share=share)
-    page = native.PAGE if kind == "4k" else PMD if kind == "thp" else 64 << 10
+    page = _core.PAGE if kind == "4k" else PMD if kind == "thp" else 64 << 10
     if kind == "thp":
         check_thp(share=share)
     elif kind == "64K":
         _check_mthp()
-    length = _round(size, native.PAGE)
+    length = _round(size, _core.PAGE)
     # Room to begin at a huge page's boundary, or no huge page fits at the ends.
-    room = length + 2 * guard + (page if page > native.PAGE else 0)
+    mapped_bytes = length + 2 * guard + (page if page > _core.PAGE else 0)
     descriptor = -1
     try:
         if share:
-            descriptor = _memfd(name, room, 0)
+            descriptor = _memfd(name, mapped_bytes, 0)
         flags = MAP_SHARED if share else MAP_PRIVATE | MAP_ANONYMOUS
-        address = native.map_memory(room, flags, descriptor)
+        address = _core.map_memory(mapped_bytes, flags, descriptor)
     except OSError as error:
         message = f"{format_bytes(size)} could not be mapped: {error.strerror}"
         raise Refused(message) from None
     start = _round(address + guard, page)
-    mapped = Mapped(kind, page, address, room, start, descriptor)
+    mapped = Mapped(kind, page, address, mapped_bytes, start, descriptor)
     if kind != "4k":
-        native.advise(start, length, MADV_HUGEPAGE)
+        _core.advise(start, length, MADV_HUGEPAGE)
     return mapped
 
 
@@ -105,7 +105,7 @@ def _map_hugetlb(kind: str, size: int, name: str | None, *, share: bool) -> Mapp
         if share:
             descriptor = _memfd(name, length, _MFD_HUGETLB | shift)
         flags = MAP_SHARED if share else MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | shift
-        address = native.map_memory(length, flags, descriptor)
+        address = _core.map_memory(length, flags, descriptor)
     except OSError as error:
         message = f"hugetlb {kind}: {error.strerror}; {how}"
         raise Refused(message) from None
@@ -114,7 +114,7 @@ def _map_hugetlb(kind: str, size: int, name: str | None, *, share: bool) -> Mapp
 
 def check_room(length: int) -> None:
     """Refuse what would call the OOM killer, here or in a cgroup, before it is filled."""
-    reason = room.shortage(length)
+    reason = headroom.shortage(length)
     if reason:
         raise Refused(f"{format_bytes(length)} could not be populated: {reason}")
 
@@ -122,7 +122,7 @@ def check_room(length: int) -> None:
 def populate(address: int, length: int) -> None:
     """Fault every page in for writing. Refused where memory or a limit is short: never a signal."""
     try:
-        native.advise(address, length, MADV_POPULATE_WRITE)
+        _core.advise(address, length, MADV_POPULATE_WRITE)
     except OSError as error:
         reason = {
             errno.EFAULT: "the pages ran out, or a cgroup's hugetlb limit is reached",
@@ -135,7 +135,7 @@ def populate(address: int, length: int) -> None:
 def _memfd(name: str | None, length: int, flags: int) -> int:
     import os
 
-    descriptor = native.create_memfd(name or "mematlas", _MFD_CLOEXEC | flags)
+    descriptor = _core.create_memfd(name or "mematlas", _MFD_CLOEXEC | flags)
     try:
         os.ftruncate(descriptor, length)
     except OSError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import UsageError
 from mematlas.units import format_bytes
 
@@ -17,7 +17,7 @@ class Export:
     """`length` bytes at `address`. Every view and array keeps the one buffer alive."""
 
     def __init__(self, address: int, length: int) -> None:
-        self._buffer: Any = native.lend_memory(address, length)
+        self._buffer: Any = _core.lend_memory(address, length)
         self.length = length
 
     def view(self) -> memoryview:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import UnsupportedError
 from mematlas.units import format_bytes
 
@@ -73,7 +73,7 @@ class HeapStats:
 def heap_stats() -> HeapStats:
     """Ask malloc (glibc 2.33 or later) what it holds. Walks its free lists under its locks."""
     try:
-        text, blocks, size = native.read_heap()
+        text, blocks, size = _core.read_heap()
     except OSError as error:
         raise _unsupported(error) from None
     arenas = tuple(_arena(int(number), part) for number, part in _ARENA.findall(text))
@@ -84,7 +84,7 @@ def trim() -> int:
     """Give whole free pages of every arena back; returns by how much that lowered the RSS, in bytes."""
     before = _resident()
     try:
-        native.trim_heap()
+        _core.trim_heap()
     except OSError as error:
         raise _unsupported(error) from None
     return max(0, before - _resident())
@@ -103,7 +103,7 @@ def _unsupported(error: OSError) -> UnsupportedError:
 
 
 def _resident() -> int:
-    return int(Path("/proc/self/statm").read_text().split()[1]) * native.PAGE
+    return int(Path("/proc/self/statm").read_text().split()[1]) * _core.PAGE
 
 
 def _anonymous() -> int:

@@ -6,7 +6,7 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import AccessError, MematlasError, UsageError
 from mematlas.units import format_bytes
 
@@ -95,7 +95,7 @@ def mlockall(*, current: bool = True, future: bool = False, onfault: bool = Fals
             )
     flags = current * _CURRENT | future * _FUTURE | onfault * _ONFAULT
     try:
-        native.lock_all(flags)
+        _core.lock_all(flags)
     except OSError as error:
         raise MematlasError(
             f"mlockall() was refused: {error.strerror}; {lock_limit().explain()}"
@@ -106,7 +106,7 @@ def mlockall(*, current: bool = True, future: bool = False, onfault: bool = Fals
 def munlockall() -> int:
     """Unlock all memory of this process, later mappings too; returns the bytes that were locked."""
     before = _status("VmLck:")
-    native.lock_all(0)
+    _core.lock_all(0)
     return before - _status("VmLck:")
 
 

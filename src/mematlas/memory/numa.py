@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import AccessError, TargetError, UnsupportedError, UsageError
-from mematlas.sources import numa_maps
-from mematlas.sources.process import open_process
+from mematlas.linux import numa_maps
+from mematlas.linux.process import open_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -54,7 +54,7 @@ def check_policy(policy: str, nodes: Sequence[int]) -> tuple[int, list[int]]:
 
 def check_nodes(nodes: Iterable[int]) -> None:
     """UsageError if one of the nodes is not there, or has no memory, with those that have."""
-    from mematlas.memory.launch import parse_list
+    from mematlas.linux.cpulist import parse_list
 
     present = parse_list(_NODES.read_text()) if _NODES.exists() else [0]
     absent = sorted(set(nodes) - set(present))
@@ -108,7 +108,7 @@ def set_range(address: int, length: int, policy: str, nodes: list[int], *, move:
     """Set the policy of whole pages at an address: mbind(2)."""
     mode, wanted = check_policy(policy, nodes)
     try:
-        native.bind_memory(address, length, mode, wanted, _MOVE if move else 0)
+        _core.bind_memory(address, length, mode, wanted, _MOVE if move else 0)
     except OSError as error:
         if not (move and error.errno == errno.EIO):  # EIO: some pages stayed where they were
             raise _refusal(error, policy, wanted) from None
@@ -120,7 +120,7 @@ def move_pages(buffer: Any, node: int) -> Counts:
     return move_range(address, length, node)
 
 
-def move_range(address: int, length: int, node: int, step: int = native.PAGE) -> Counts:
+def move_range(address: int, length: int, node: int, step: int = _core.PAGE) -> Counts:
     """Move the pages of a range to a node: move_pages(2), every page's status read."""
     check_nodes([node])
     pages = _pages(address, length, step)
@@ -148,7 +148,7 @@ def migrate_pages(pid: int, source: int | Sequence[int], target: int | Sequence[
     number = pid or os.getpid()
     before = _held(number, source)
     try:
-        left = native.migrate_pages(number, source, target)
+        left = _core.migrate_pages(number, source, target)
     except OSError as error:
         if error.errno == errno.ESRCH:
             raise TargetError(f"there is no process {pid}") from None
@@ -161,22 +161,22 @@ def migrate_pages(pid: int, source: int | Sequence[int], target: int | Sequence[
 def mempolicy(policy: str, node: int | Sequence[int] | None = None) -> Iterator[None]:
     """Have this thread's new pages placed by a policy inside a `with` block, then as before."""
     mode, nodes = check_policy(policy, as_list(node))
-    saved, saved_nodes = native.policy()
+    saved, saved_nodes = _core.policy()
     try:
-        native.set_policy(mode, nodes)
+        _core.set_policy(mode, nodes)
     except OSError as error:
         raise _refusal(error, policy, nodes) from None
     try:
         yield
     finally:
-        native.set_policy(saved, saved_nodes)
+        _core.set_policy(saved, saved_nodes)
 
 
 def inner_pages(buffer: Any) -> tuple[int, int]:
     """Give the whole pages inside a buffer: what may be changed without changing its neighbours."""
     address, length = _extent(buffer)
-    start = -(-address // native.PAGE) * native.PAGE
-    end = (address + length) // native.PAGE * native.PAGE
+    start = -(-address // _core.PAGE) * _core.PAGE
+    end = (address + length) // _core.PAGE * _core.PAGE
     if start >= end:
         raise UsageError("there is no whole page inside this buffer")
     return start, end - start
@@ -185,8 +185,8 @@ def inner_pages(buffer: Any) -> tuple[int, int]:
 def outer_pages(buffer: Any) -> tuple[int, int]:
     """Give every page a buffer is on, shared with neighbours or not."""
     address, length = _extent(buffer)
-    start = address // native.PAGE * native.PAGE
-    return start, -(-(address + length - start) // native.PAGE) * native.PAGE
+    start = address // _core.PAGE * _core.PAGE
+    return start, -(-(address + length - start) // _core.PAGE) * _core.PAGE
 
 
 def _extent(buffer: Any) -> tuple[int, int]:
@@ -196,10 +196,10 @@ def _extent(buffer: Any) -> tuple[int, int]:
     view = view.cast("B") if view.nbytes else view
     if not view.nbytes:
         raise UsageError("there is no page in an empty buffer")
-    return native.address_of(view), view.nbytes
+    return _core.address_of(view), view.nbytes
 
 
-def _pages(address: int, length: int, step: int = native.PAGE) -> list[int]:
+def _pages(address: int, length: int, step: int = _core.PAGE) -> list[int]:
     return list(range(address, address + length, step))
 
 
@@ -207,7 +207,7 @@ def _in_parts(pages: list[int], node: int | None) -> list[int]:
     status: list[int] = []
     for first in range(0, len(pages), _CHUNK):
         some = pages[first : first + _CHUNK]
-        status += native.move_pages(0, some, None if node is None else [node] * len(some))
+        status += _core.move_pages(0, some, None if node is None else [node] * len(some))
     return status
 
 
@@ -225,7 +225,7 @@ def _held(pid: int, nodes: Sequence[int]) -> int:
         raise UnsupportedError("this kernel was built without NUMA")
     with open_process(pid) as process:
         lines = numa_maps.parse(process.read("numa_maps").decode("utf-8", "replace"))
-    return sum(line.nodes.get(node, 0) for line in lines for node in nodes) // native.PAGE
+    return sum(line.nodes.get(node, 0) for line in lines for node in nodes) // _core.PAGE
 
 
 def _refusal(

@@ -6,12 +6,12 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mematlas import native
-from mematlas.memory import runs
-from mematlas.sources import smaps
+from mematlas import _core
+from mematlas.linux import smaps
+from mematlas.memory import page_runs
 
 if TYPE_CHECKING:
-    from mematlas.model.mappings import Mapping
+    from mematlas.linux.mappings import Mapping
 
 _THP = 2 << 20
 _CHUNK = 1 << 16
@@ -37,13 +37,13 @@ class Placement:
     @property
     def huge(self) -> int:
         """Resident bytes in pages larger than the base page."""
-        return sum(size for page, size in self.by_page_size.items() if page > native.PAGE)
+        return sum(size for page, size in self.by_page_size.items() if page > _core.PAGE)
 
 
 def place_of(address: int, length: int) -> Placement:
     """Ask the kernel what backs `length` bytes from `address` (rounded out to whole pages)."""
-    start = address // native.PAGE * native.PAGE
-    end = -(-(address + length) // native.PAGE) * native.PAGE
+    start = address // _core.PAGE * _core.PAGE
+    end = -(-(address + length) // _core.PAGE) * _core.PAGE
     mappings, _ = smaps.read(os.getpid())
     resident = swapped = zero = locked = 0
     by_size: dict[int, int] = {}
@@ -53,21 +53,21 @@ def place_of(address: int, length: int) -> Placement:
         for mapping in mappings:
             low, high = max(start, mapping.start), min(end, mapping.end)
             for at, after, kind in (
-                runs.read_runs(descriptor, mapping, low, high) if low < high else ()
+                page_runs.read_runs(descriptor, mapping, low, high) if low < high else ()
             ):
                 size = after - at
-                if kind & runs.SWAPPED:
+                if kind & page_runs.SWAPPED:
                     swapped += size
-                if not kind & runs.PRESENT:
+                if not kind & page_runs.PRESENT:
                     continue
-                if kind & runs.ZERO:
+                if kind & page_runs.ZERO:
                     zero += size
                     continue
                 page = _page_size(mapping, kind)
                 resident += size
                 locked += size if "lo" in mapping.flags else 0
                 by_size[page] = by_size.get(page, 0) + size
-                step = max(page, native.PAGE)
+                step = max(page, _core.PAGE)
                 queries.extend((one, min(step, after - one)) for one in range(at, after, step))
     finally:
         os.close(descriptor)
@@ -85,14 +85,14 @@ def place_of(address: int, length: int) -> Placement:
 def where(buffer: Any) -> Placement:
     """Tell what backs an array or any other object with a contiguous buffer."""
     view = memoryview(buffer).cast("B")
-    return place_of(native.address_of(view), view.nbytes)
+    return place_of(_core.address_of(view), view.nbytes)
 
 
 def _page_size(mapping: Mapping, kind: int) -> int:
-    base = mapping.figures.get("KernelPageSize", native.PAGE)
-    if base > native.PAGE:
+    base = mapping.figures.get("KernelPageSize", _core.PAGE)
+    if base > _core.PAGE:
         return base  # hugetlb
-    return _THP if kind & runs.HUGE else native.PAGE
+    return _THP if kind & page_runs.HUGE else _core.PAGE
 
 
 def _nodes(queries: list[tuple[int, int]]) -> dict[int, int] | None:
@@ -101,7 +101,7 @@ def _nodes(queries: list[tuple[int, int]]) -> dict[int, int] | None:
     for first in range(0, len(queries), _CHUNK):
         some = queries[first : first + _CHUNK]
         try:
-            nodes = native.move_pages(0, [address for address, _ in some], None)
+            nodes = _core.move_pages(0, [address for address, _ in some], None)
         except OSError:
             return None
         for node, (_, size) in zip(nodes, some, strict=True):

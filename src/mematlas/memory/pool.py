@@ -6,13 +6,13 @@ import errno
 import os
 from typing import TYPE_CHECKING, Self
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import MematlasError, UsageError
-from mematlas.memory.block import Block, Closing, end_block, mistake
+from mematlas.memory.allocation import Block, Closing, end_block, mistake
 from mematlas.units import parse_bytes
 
 if TYPE_CHECKING:
-    from mematlas.native import PoolFigures
+    from mematlas._core import PoolFigures
 
 
 class Slot(Block):
@@ -37,9 +37,9 @@ class Pool(Closing):
         require: bool = True,
     ) -> None:
         size = parse_bytes(object_size) if isinstance(object_size, str) else object_size
-        descriptor = native.create_memfd("mematlas-pool", 1) if shared else -1
+        descriptor = _core.create_memfd("mematlas-pool", 1) if shared else -1
         try:
-            handle = native.PoolHandle.create(size, count, alignment, descriptor)
+            handle = _core.PoolHandle.create(size, count, alignment, descriptor)
         except OSError as error:
             if descriptor >= 0:
                 os.close(descriptor)
@@ -50,7 +50,7 @@ class Pool(Closing):
     def open(cls, descriptor: int, *, require: bool = True) -> Self:
         """Use the pool that another process made, by its (inherited or received) descriptor."""
         try:
-            handle = native.PoolHandle.open(descriptor)
+            handle = _core.PoolHandle.open(descriptor)
         except OSError as error:
             message = f"descriptor {descriptor} holds no pool: {error.strerror}"
             raise UsageError(message) from None
@@ -58,7 +58,7 @@ class Pool(Closing):
         pool._start(handle, os.dup(descriptor), require=require)  # noqa: SLF001 - its own class
         return pool
 
-    def _start(self, handle: native.PoolHandle, descriptor: int, *, require: bool) -> None:
+    def _start(self, handle: _core.PoolHandle, descriptor: int, *, require: bool) -> None:
         figures = handle.figures()
         self.object_size, self.count = figures.object_size, figures.count
         self.descriptor = descriptor

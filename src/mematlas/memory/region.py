@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from mematlas import native
+from mematlas import _core
 from mematlas.errors import MematlasError, UsageError
-from mematlas.memory import advice, backing, numa, room
+from mematlas.memory import advice, backing, headroom, numa
 from mematlas.memory.advice import ADVICE, Advised
+from mematlas.memory.allocation import Closing
 from mematlas.memory.backing import Refused
-from mematlas.memory.block import Closing
 from mematlas.memory.export import Export
 from mematlas.memory.locking import check_room
 from mematlas.memory.placement import Placement, place_of
@@ -66,7 +66,7 @@ class Region(Advised, Closing):
         self.reasons: list[str] = []
         self._share, self._name = share, name
         self._check(lock, fork, policy, node)
-        self._guard = native.PAGE if guard else 0
+        self._guard = _core.PAGE if guard else 0
         kinds = [backing.check_kind(kind) for kind in (self.requested, *_fallbacks(huge, fallback))]
         nodes = numa.as_list(node)
         for kind in kinds[:1] if require else kinds:
@@ -104,7 +104,7 @@ class Region(Advised, Closing):
         mapped = backing.make(kind, self.size, self._guard, self._name, share=self._share)
         self._mapped = mapped
         self.address, self.granted = mapped.start, kind
-        self.length = -(-self.size // native.PAGE) * native.PAGE
+        self.length = -(-self.size // _core.PAGE) * _core.PAGE
         if kind in ("2M", "1G"):
             self.length = mapped.length
         self._export = Export(self.address, self.size)
@@ -130,7 +130,7 @@ class Region(Advised, Closing):
             self._install_guards()
         if self._name and not self._share:
             try:
-                native.name_memory(self.address, self.length, self._name)
+                _core.name_memory(self.address, self.length, self._name)
             except OSError:
                 self.reasons.append("the name is not shown: kernel built without ANON_VMA_NAME")
         for one in advice:
@@ -141,9 +141,9 @@ class Region(Advised, Closing):
     def _install_guards(self) -> None:
         for page in (self.address - self._guard, self.address + self.length):
             try:
-                native.advise(page, self._guard, ADVICE["guard_install"])
+                _core.advise(page, self._guard, ADVICE["guard_install"])
             except OSError:
-                native.protect_memory(page, self._guard, 0)
+                _core.protect_memory(page, self._guard, 0)
 
     def _insist(self, *, populated: bool) -> None:
         wanted = {"thp": self.length // backing.PMD * backing.PMD}.get(self.granted, 0)
@@ -223,7 +223,7 @@ class Region(Advised, Closing):
 
     def _range(self, offset: int, length: int | None) -> tuple[int, int]:
         self._check_open()
-        page = self._mapped.page if self.granted in ("2M", "1G") else native.PAGE
+        page = self._mapped.page if self.granted in ("2M", "1G") else _core.PAGE
         size = self.length - offset if length is None else length
         if offset % page or size % page or size <= 0 or not 0 <= offset <= self.length - size:
             message = (
@@ -238,20 +238,20 @@ class Region(Advised, Closing):
     def lock(self, *, onfault: bool = False) -> None:
         """Keep the pages in memory: all of them now, or each once it is touched."""
         check_room(self.length, "locking this region takes")
-        if not onfault and self.granted not in ("2M", "1G") and room.shortage(self.length):
-            reason = room.shortage(self.length - self.placement.resident)
+        if not onfault and self.granted not in ("2M", "1G") and headroom.shortage(self.length):
+            reason = headroom.shortage(self.length - self.placement.resident)
             if reason:
                 message = f"{format_bytes(self.length)} could not be locked: {reason}"
                 raise MematlasError(message)
         try:
-            native.lock_memory(self.address, self.length, _MLOCK_ONFAULT if onfault else 0)
+            _core.lock_memory(self.address, self.length, _MLOCK_ONFAULT if onfault else 0)
         except OSError as error:
             message = f"{format_bytes(self.length)} could not be locked: {error.strerror}"
             raise MematlasError(message) from None
 
     def unlock(self) -> None:
         """Let the pages be reclaimed again."""
-        native.unlock_memory(self.address, self.length)
+        _core.unlock_memory(self.address, self.length)
 
     def migrate(self, node: int) -> dict[str, int]:
         """Move resident pages to a node; counts pages by outcome, as memory.move_pages() does."""
@@ -272,7 +272,7 @@ class Region(Advised, Closing):
         return numa.bind_range(start, size, policy, numa.as_list(node), move=move)
 
     def _step(self) -> int:
-        return self._mapped.page if self.granted in ("2M", "1G") else native.PAGE
+        return self._mapped.page if self.granted in ("2M", "1G") else _core.PAGE
 
     # ---- end
 
@@ -282,7 +282,7 @@ class Region(Advised, Closing):
             return
         self._export.end()
         self._open_now = False
-        native.unmap_memory(self._mapped.address, self._mapped.length)
+        _core.unmap_memory(self._mapped.address, self._mapped.length)
         if self._mapped.descriptor >= 0:
             os.close(self._mapped.descriptor)
 

@@ -9,7 +9,7 @@ from mematlas.recording.writer import Writer
 if TYPE_CHECKING:
     from os import PathLike
 
-    from mematlas.model.recording import Recording
+    from mematlas.recording.model import Recording
 
 __all__ = ["Writer", "read"]
 

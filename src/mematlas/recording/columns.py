@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 
+from mematlas._core.columns.packing import Way, unpack_column, unpack_odd
+from mematlas._core.columns.trie import join_column, number_words
 from mematlas.errors import MematlasError
-from mematlas.native.packing import Way, unpack_column, unpack_odd
-from mematlas.native.trie import join_column, number_words
 from mematlas.recording import format as atlas
 from mematlas.recording.format import Turned
 from mematlas.recording.packed import Packed
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.model.recording import Rows
+    from mematlas.recording.model import Rows
 
     Part = Packed | Turned | Rows
     Check = Callable[[str, NDArray[Any]], None]

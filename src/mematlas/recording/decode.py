@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas.model import recording as model
-from mematlas.model.glibc_heap import HeapUse
-from mematlas.native.trie import check_parents
+from mematlas._core.columns.trie import check_parents
+from mematlas.linux.glibc_heap import HeapUse
 from mematlas.recording import format as atlas
-from mematlas.recording.amounts import (
+from mematlas.recording import model
+from mematlas.recording.columns import join_rows, part_length
+from mematlas.recording.validate import (
     amount_of,
     check_column,
     number_of,
@@ -19,14 +20,13 @@ from mematlas.recording.amounts import (
     text_of,
     texts_of,
 )
-from mematlas.recording.columns import join_rows, part_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mematlas.model.recording import Rows
     from mematlas.recording.columns import Data
-    from mematlas.recording.pieces import Facts, Pieces
+    from mematlas.recording.model import Rows
+    from mematlas.recording.partial import Facts, Pieces
 
 
 _FEW = 1 << 16  # rows that are looked at when they are read; more, when somebody asks for them

@@ -2,7 +2,7 @@
 
 Every number is little-endian. A chunk is a head of 20 bytes (type, flags, payload length, CRC-32)
 and a payload; a payload is the length of its facts, the facts as JSON padded with blanks to a
-multiple of 8, and rows as in `mematlas.model.recording`, or other bytes. Where there are more than a
+multiple of 8, and rows as in `mematlas.recording.model`, or other bytes. Where there are more than a
 few rows the payload is what `mematlas.recording.packed` makes of the two.
 """
 
@@ -13,7 +13,7 @@ import struct
 import zlib
 from typing import Any, NamedTuple
 
-from mematlas.model.recording import COLUMNS
+from mematlas.recording.model import COLUMNS
 from mematlas.recording.packed import Packed, head_of, pack_rows, read_columns
 from mematlas.recording.stored import Stored
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas.model.recording import Frame
-from mematlas.native.trie import number_words
+from mematlas._core.columns.trie import number_words
 from mematlas.recording import debuginfod, linetable, symbols
+from mematlas.recording.model import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
     from numpy.typing import NDArray
 
-    from mematlas.model.recording import Code, Module, Recording, Rows
+    from mematlas.recording.model import Code, Module, Recording, Rows
 
     Words = NDArray[np.uint64]
 

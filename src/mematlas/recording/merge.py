@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.model.recording import ALIVE, Sampling
+from mematlas.recording.model import ALIVE, Sampling
 from mematlas.recording.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from mematlas.model.recording import Ages, Cold, Recording, Snapshot
+    from mematlas.recording.model import Ages, Cold, Recording, Snapshot
 
 
 def write_merged(

@@ -10,7 +10,7 @@ import struct
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from mematlas.native.packing import ColumnPacker, Packing, Way
+from mematlas._core.columns.packing import ColumnPacker, Packing, Way
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

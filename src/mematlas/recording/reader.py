@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
-from mematlas.model import recording as model
 from mematlas.recording import format as atlas
-from mematlas.recording.amounts import amount_of, number_of, stack_rows, text_of
+from mematlas.recording import model
 from mematlas.recording.columns import Data
 from mematlas.recording.decode import DECODERS, ages_of, room_of
-from mematlas.recording.lazy import LazyRows
-from mematlas.recording.pieces import MOST_SNAPSHOTS, Look, Looks, Pieces
+from mematlas.recording.lazy_rows import LazyRows
+from mematlas.recording.partial import MOST_SNAPSHOTS, Look, Looks, Pieces
 from mematlas.recording.stored import Descriptor, Stored
+from mematlas.recording.validate import amount_of, number_of, stack_rows, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-    from mematlas.model.recording import Rows
+    from mematlas.recording.model import Rows
 
 _LARGE = 1 << 20  # bytes; what is packed into more stays in the file
 _REPLACING = (

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.model.recording import Frame
 from mematlas.recording import debuginfod, elf
+from mematlas.recording.model import Frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from symbolic.symcache import SourceLocation, SymCache
 
-    from mematlas.model.recording import Module
+    from mematlas.recording.model import Module
 
 DEBUG_ROOT = Path("/usr/lib/debug")
 CACHE_BYTES = 1 << 30  # the least recently used beyond that are dropped

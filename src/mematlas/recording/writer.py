@@ -7,15 +7,15 @@ from array import array
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from mematlas import __version__
+from mematlas._version import __version__
 from mematlas.recording import format as atlas
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from os import PathLike
 
-    from mematlas.model.glibc_heap import HeapUse
-    from mematlas.model.recording import Code, Frame, Module, Part, PartKind, Process, Sampling
+    from mematlas.linux.glibc_heap import HeapUse
+    from mematlas.recording.model import Code, Frame, Module, Part, PartKind, Process, Sampling
 
 NODE_BYTES = 16
 

@@ -8,12 +8,12 @@ import time
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError
-from mematlas.tracing.beside import command_of
 from mematlas.tracing.child import library
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.inject import Target, enter, leave
 from mematlas.tracing.loop import ROOM
 from mematlas.tracing.output import open_recording
+from mematlas.tracing.recorder import command_of
 from mematlas.tracing.session import attached_to, note_target, remove_abandoned, session_directory
 
 if TYPE_CHECKING:

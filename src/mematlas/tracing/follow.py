@@ -6,11 +6,11 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from mematlas._core import Collector, Event, TraceSettings
 from mematlas.errors import MematlasError, UnsupportedError
-from mematlas.native import Collector, Event, TraceSettings
-from mematlas.sources import cold
+from mematlas.linux import idle_memory
+from mematlas.tracing.private_allocators import carried_allocators
 from mematlas.tracing.process import ProcessRecorder
-from mematlas.tracing.unseen import carried_allocators
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -137,7 +137,7 @@ class Follower:
 def _choose_cold() -> tuple[str, list[str]]:
     """Choose how to tell cold pages; where there is no way, a note says why."""
     try:
-        return cold.choose(), []
+        return idle_memory.choose(), []
     except UnsupportedError as error:
         return "", [str(error)]
 

@@ -15,16 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas._core import BorrowedThread
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
-from mematlas.model.mappings import Permission
-from mematlas.native import BorrowedThread
+from mematlas.linux import smaps
+from mematlas.linux.mappings import Permission
 from mematlas.recording import elf
-from mematlas.sources import smaps
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.native.borrow import Place
+    from mematlas._core.syscalls.remote_call import Place
 
 _PATIENCE_S = 10.0
 _STOP_S = 1.0

@@ -7,13 +7,13 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
-from mematlas.model.recording import Sampling
 from mematlas.recording import Writer
+from mematlas.recording.model import Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.model.recording import Recording
+    from mematlas.recording.model import Recording
     from mematlas.tracing.settings import Settings
 
 

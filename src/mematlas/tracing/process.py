@@ -6,16 +6,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from mematlas._core import Faults
 from mematlas.errors import MematlasError
-from mematlas.model.glibc_heap import Heaps
-from mematlas.model.recording import Code, Module, Part, PartKind, Process
-from mematlas.native import Faults
-from mematlas.sources import cold, glibc_heap, smaps
-from mematlas.sources.process import open_process
+from mematlas.linux import glibc_heap, idle_memory, smaps
+from mematlas.linux.glibc_heap import Heaps
+from mematlas.linux.process import open_process
+from mematlas.recording.model import Code, Module, Part, PartKind, Process
 from mematlas.tracing import child
 
 if TYPE_CHECKING:
-    from mematlas.native import Account, Collector, Traced
+    from mematlas._core import Account, Collector, Traced
     from mematlas.recording import Writer
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
@@ -37,7 +37,7 @@ class ProcessRecorder:
         self._places: list[tuple[PartKind, str]] = []
         self._next_totals = 0.0
         self._has_exited = False
-        self._watch: cold.Watch | None = None
+        self._watch: idle_memory.Watch | None = None
         self._cold_due = 0.0
         self.ended = False
         self.paths: set[str] = set()  # of the files whose code ran
@@ -85,9 +85,9 @@ class ProcessRecorder:
         if now < self._cold_due:
             return
         if self._watch is None:
-            self._watch, self._cold_due = cold.begin(self.pid, method), now + seconds
+            self._watch, self._cold_due = idle_memory.begin(self.pid, method), now + seconds
             return
-        found, self._watch = cold.end(self.pid, self._watch), None
+        found, self._watch = idle_memory.end(self.pid, self._watch), None
         rows, cold_bytes = self._collector.cold(self._index, found.ranges)
         self._write_names()
         self._writer.cold(

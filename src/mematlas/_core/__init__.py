@@ -1,0 +1,102 @@
+"""Typed facade over the C core: buffers in, buffers out, errors as OSError. Alone touches `_native`."""
+
+from mematlas._core.alloc.arena import ArenaFigures, ArenaHandle
+from mematlas._core.alloc.arrays import STEPS as ARRAY_STEPS
+from mematlas._core.alloc.arrays import ArrayFigures, ArrayHandler, swap_handler
+from mematlas._core.alloc.linking import compile_flags
+from mematlas._core.alloc.pool import PoolFigures, PoolHandle
+from mematlas._core.bench.fault import advise_timed, fork_timed, map_timed, touch_pages, unmap_timed
+from mematlas._core.bench.pointer_chase import gather_sum, link_chain, walk_chain
+from mematlas._core.bench.sharing import SHARING_MODES, run_sharing
+from mematlas._core.bench.stream import STREAM_OPERATIONS, run_pingpong, run_stream, stream_vectors
+from mematlas._core.binding import PAGE
+from mematlas._core.collector import Account, Collector, Event, Faults, Traced, TraceSettings
+from mematlas._core.proc.chunks import HeapWalk, walk_heap
+from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
+from mematlas._core.proc.page_cache import cachestat, mincore_file
+from mematlas._core.proc.pages import join_frames, read_pagemap, scan_pagemap
+from mematlas._core.syscalls.heap import read_heap, trim_heap
+from mematlas._core.syscalls.mapping import (
+    add_to_counter,
+    address_of,
+    advise,
+    create_memfd,
+    lend_memory,
+    lock_all,
+    lock_memory,
+    map_memory,
+    name_memory,
+    protect_memory,
+    unlock_memory,
+    unmap_memory,
+)
+from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
+from mematlas._core.syscalls.process import add_personality, disable_thp, same_address_space
+from mematlas._core.syscalls.remote_call import BorrowedThread
+
+__all__ = [
+    "ABSENT",
+    "ARRAY_STEPS",
+    "MAPS_COLUMNS",
+    "PAGE",
+    "SHARING_MODES",
+    "STREAM_OPERATIONS",
+    "Account",
+    "ArenaFigures",
+    "ArenaHandle",
+    "ArrayFigures",
+    "ArrayHandler",
+    "BorrowedThread",
+    "Collector",
+    "Event",
+    "Faults",
+    "HeapWalk",
+    "MapsColumns",
+    "PoolFigures",
+    "PoolHandle",
+    "TraceSettings",
+    "Traced",
+    "add_personality",
+    "add_to_counter",
+    "address_of",
+    "advise",
+    "advise_timed",
+    "bind_memory",
+    "cachestat",
+    "compile_flags",
+    "create_memfd",
+    "disable_thp",
+    "fork_timed",
+    "gather_sum",
+    "join_frames",
+    "lend_memory",
+    "link_chain",
+    "lock_all",
+    "lock_memory",
+    "map_memory",
+    "map_timed",
+    "migrate_pages",
+    "mincore_file",
+    "move_pages",
+    "name_memory",
+    "policy",
+    "protect_memory",
+    "read_heap",
+    "read_maps",
+    "read_pagemap",
+    "run_pingpong",
+    "run_sharing",
+    "run_stream",
+    "same_address_space",
+    "scan_pagemap",
+    "set_policy",
+    "stream_vectors",
+    "swap_handler",
+    "touch_pages",
+    "trim_heap",
+    "unlock_memory",
+    "unmap_memory",
+    "unmap_timed",
+    "walk_chain",
+    "walk_heap",
+]

@@ -1,0 +1,1 @@
+"""Arenas, pools and NumPy data handlers of the C core."""

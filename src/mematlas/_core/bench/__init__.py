@@ -1,0 +1,1 @@
+"""Measuring loops of the C core."""

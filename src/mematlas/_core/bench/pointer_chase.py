@@ -1,0 +1,37 @@
+"""Memory visited in a given order, timed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mematlas._core.binding import ffi, lib
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+def _addresses(order: NDArray[np.uint64]) -> Any:
+    if order.dtype != "u8" or not order.flags.c_contiguous or not order.size:
+        message = "addresses are a contiguous array of uint64, at least one"
+        raise ValueError(message)
+    return ffi.from_buffer("uint64_t[]", order)
+
+
+def link_chain(order: NDArray[np.uint64]) -> None:
+    """Write at each address the next one, at the last the first: aligned, mapped words, all distinct."""
+    lib.mematlas_chain_link(_addresses(order), order.size)
+
+
+def walk_chain(start: int, steps: int) -> tuple[int, int]:
+    """Follow a chain: (the address reached, nanoseconds)."""
+    spent = ffi.new("uint64_t *")
+    end = lib.mematlas_chain_walk(start, steps, spent)
+    return int(end), int(spent[0])
+
+
+def gather_sum(order: NDArray[np.uint64]) -> tuple[int, int]:
+    """Sum the words at addresses: (the sum modulo 2 to the 64, nanoseconds)."""
+    spent = ffi.new("uint64_t *")
+    total = lib.mematlas_gather_sum(_addresses(order), order.size, spent)
+    return int(total), int(spent[0])

@@ -1,0 +1,47 @@
+"""Bandwidth loops, and the way between two CPUs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas._core.binding import check, ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+STREAM_OPERATIONS = ("read", "write", "copy", "scale", "add", "triad")
+"""In the order of enum mematlas_stream_operation."""
+
+
+def run_stream(  # noqa: PLR0913 - three arrays, their length, and how
+    operation: str,
+    a: int,
+    b: int,
+    c: int,
+    count: int,
+    *,
+    bypass: bool = False,
+    cpus: Sequence[int] = (-1,),
+    vectors: str | None = None,
+) -> tuple[int, float]:
+    """Run an operation over `count` doubles at addresses: (nanoseconds, sum of what was read)."""
+    result = ffi.new("struct mematlas_stream_result *")
+    name = ffi.NULL if vectors is None else ffi.new("char[]", vectors.encode())
+    which = STREAM_OPERATIONS.index(operation)
+    check(
+        lib.mematlas_stream_run(name, which, bypass, a, b, c, count, cpus, len(cpus), result),
+        vectors,
+    )
+    return int(result.ns), float(result.sum)
+
+
+def stream_vectors() -> str:
+    """Name the widest vectors that this CPU has loops for."""
+    return str(ffi.string(lib.mematlas_stream_vectors()).decode())
+
+
+def run_pingpong(first: int, second: int, rounds: int) -> int:
+    """Nanoseconds for a word to go `rounds` times back and forth between two CPUs."""
+    spent = ffi.new("uint64_t *")
+    check(lib.mematlas_pingpong_run(first, second, rounds, spent))
+    return int(spent[0])

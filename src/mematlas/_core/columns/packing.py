@@ -1,0 +1,159 @@
+"""Columns of rows, packed into as few bytes a row as their values need."""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from mematlas._core.binding import check, ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class Way(IntEnum):
+    """How a value and the number that is packed belong together: enum mematlas_packing_way."""
+
+    BITS = 0
+    WHOLE = 1
+    STEPS = 2
+    BEHIND = 3
+    WORDS = 4
+
+
+class Packing(NamedTuple):
+    """How a column is packed: struct mematlas_packing."""
+
+    way: int
+    width: int
+    gap_width: int
+    odd_width: int
+    first: int
+    words: int
+    odd: int
+    base: int
+
+    def size(self, rows: int) -> int:
+        """Count the bytes such a column of so many rows takes. ValueError: there is none."""
+        size: int = lib.mematlas_column_size(_made(self), rows)
+        if size < 0:
+            message = f"no column of {rows:,} rows is packed so"
+            raise ValueError(message)
+        return size
+
+    def is_sparse(self) -> bool:
+        """Tell if it is a column of numbers that are 0 but in odd rows."""
+        return self.way == Way.WHOLE and not self.width and not self.base
+
+    def narrowest(self, *, doubles: bool) -> int:
+        """Bytes of the narrowest whole numbers that hold every value, 1 to 8; 0 if they are no such."""
+        if self.way != (Way.WHOLE if doubles else Way.BITS):
+            return 0
+        planes = self.width + self.odd_width
+        top = self.base + (256**planes - 1 if planes else 0)
+        width = (top.bit_length() + 7) // 8
+        return next((each for each in (1, 2, 4, 8) if width <= each), 0)
+
+
+class ColumnPacker:
+    """Packs the columns of some rows, one after the other."""
+
+    def __init__(
+        self, rows: bytes | memoryview, sizes: Sequence[int], *, ascending: bool = False
+    ) -> None:
+        """Take rows whose columns have so many bytes, 4 or 8.
+
+        `ascending`: put them into the order of their first 8 bytes. ValueError: these are no rows; OSError ENOMEM.
+        """
+        data, size = ffi.from_buffer("uint8_t[]", rows), sum(sizes)
+        self.count, left = divmod(len(data), size)
+        if left:
+            message = f"{len(data)} bytes are no rows of {size}"
+            raise ValueError(message)
+        order = ffi.NULL
+        if ascending:
+            found = ffi.new("uint32_t[]", self.count)
+            if check(lib.mematlas_rows_order(data, self.count, size, found)):
+                order = found
+        self._columns = ffi.new("uint64_t[]", len(data) // 8 + 1)  # aligned
+        lib.mematlas_rows_split(
+            *(data, self.count, order, bytes(sizes), len(sizes)),
+            ffi.cast("uint8_t *", self._columns),
+        )
+        self._sizes = sizes
+        self._room = bytearray(8 * self.count)
+
+    def pack(self, column: int, way: Way, first: int = 0) -> tuple[Packing, memoryview]:
+        """Pack a column; the bytes are good until the next call. OSError EINVAL: not in that way; ENOMEM."""
+        made = ffi.new("struct mematlas_packing *")
+        start = sum(self._sizes[:column]) * self.count
+        taken = check(
+            lib.mematlas_column_pack(
+                ffi.cast("uint8_t *", self._columns) + start,
+                *(self.count, self._sizes[column], way, first, made),
+                ffi.from_buffer("uint8_t[]", self._room),
+            )
+        )
+        packing = Packing(*(getattr(made, name) for name in Packing._fields))
+        return packing, memoryview(self._room)[:taken]
+
+
+def unpack_odd(
+    packing: Packing, packed: bytes | memoryview, rows: int
+) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
+    """Give those of so many rows whose values are not 0, ascending, and the values.
+
+    ValueError: it is malformed, or not a column of few such rows.
+    """
+    import numpy as np
+
+    found, values = np.empty(packing.odd, np.uint32), np.empty(packing.odd, np.uint64)
+    data = ffi.from_buffer("uint8_t[]", packed)
+    if lib.mematlas_column_odd(
+        *(_made(packing), data, len(data), rows),
+        *(ffi.from_buffer("uint32_t[]", found), ffi.from_buffer("uint64_t[]", values)),
+    ):
+        message = "a column is malformed"
+        raise ValueError(message)
+    return found, values
+
+
+def unpack_column(
+    packing: Packing,
+    packed: bytes | memoryview,
+    column: NDArray[Any],
+    words: NDArray[np.uint64] | None = None,
+) -> None:
+    """Fill a column of as many rows. With `words`, a value is what they have for its number.
+
+    ValueError: it is malformed, or of other rows; OverflowError: a value is too large for the column.
+    """
+    doubles = column.dtype.kind == "f"
+    if words is not None and len(words) < packing.words:
+        message = "too few words"
+        raise ValueError(message)
+    data = ffi.from_buffer("uint8_t[]", packed)
+    result = lib.mematlas_column_unpack(
+        _made(packing),
+        data,
+        len(data),
+        len(column),
+        ffi.NULL if words is None else ffi.from_buffer("uint64_t[]", words),
+        lib.MEMATLAS_COLUMN_DOUBLE if doubles else lib.MEMATLAS_COLUMN_WHOLE,
+        column.dtype.itemsize,
+        ffi.cast("void *", ffi.from_buffer("char[]", column, require_writable=True)),
+    )
+    if result == -errno.ERANGE:
+        message = "a value is too large for its column"
+        raise OverflowError(message)
+    if result < 0:
+        message = "a column is malformed"
+        raise ValueError(message)
+
+
+def _made(packing: Packing) -> Any:
+    return ffi.new("struct mematlas_packing *", packing._asdict())

@@ -1,0 +1,119 @@
+"""Figures of rows joined and added up, in columns of any width."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from mematlas._core.binding import check, ffi, lib
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ABSENT = 0xFFFFFFFF
+
+
+def find_keys(
+    keys: NDArray[np.int64], others: NDArray[np.int64]
+) -> tuple[int, NDArray[np.uint32]] | None:
+    """Tell how many keys are among others, and where each is, or ABSENT; None: either does not strictly ascend."""
+    import numpy as np
+
+    places = np.empty(len(keys), np.uint32)
+    found = lib.mematlas_keys_find(
+        *(_typed(keys, "<i8"), len(keys)),
+        *(_typed(others, "<i8"), len(others)),
+        ffi.from_buffer("uint32_t[]", places),
+    )
+    return None if found == -errno.EINVAL else (check(found), places)
+
+
+def add_figures(
+    numbers: NDArray[Any], rows: NDArray[np.uint32] | None, figures: NDArray[Any], room: int
+) -> NDArray[np.int64]:
+    """Add up the figures of these rows, or of all, by the number of each row: one sum a number.
+
+    OSError EINVAL: figures or numbers that are not whole, or a number that has no room.
+    """
+    import numpy as np
+
+    sums = np.zeros(room, np.int64)
+    check(
+        lib.mematlas_figures_add(
+            *(_bytes_of(numbers), numbers.dtype.itemsize, len(numbers)),
+            ffi.NULL if rows is None else _typed(rows, "<u4"),
+            *(_bytes_of(figures), figures.dtype.itemsize, len(figures)),
+            *(room, ffi.from_buffer("int64_t[]", sums)),
+        )
+    )
+    return sums
+
+
+def keep_heavy(
+    parents: NDArray[np.uint32],
+    nodes: NDArray[np.uint32],
+    figures: tuple[NDArray[np.uint32] | None, NDArray[Any]],
+    least: int,
+    kept: NDArray[np.bool_],
+) -> None:
+    """Set in a mask the nodes below the root to which at least so much comes from them and all below.
+
+    Figures are those of some rows, or of all, as of `add_figures`; `nodes` has each row's. OSError EINVAL:
+    no such figures, nodes or trie.
+    """
+    import numpy as np
+
+    rows, values = figures
+    sums = np.empty(len(parents), np.uint32)
+    check(
+        lib.mematlas_trie_keep(
+            *(_typed(parents, "<u4"), len(parents)),
+            *(_typed(nodes, "<u4"), len(nodes)),
+            ffi.NULL if rows is None else _typed(rows, "<u4"),
+            *(_bytes_of(values), values.dtype.itemsize, len(values), min(least, ABSENT)),
+            *(ffi.from_buffer("uint32_t[]", sums), _typed(kept, "|b1")),
+        )
+    )
+
+
+def fold_nodes(
+    parents: NDArray[np.uint32], kept: NDArray[np.bool_]
+) -> tuple[int, NDArray[np.uint32]]:
+    """Count the root and the kept nodes, and give each node its number, or that of the nearest above. OSError as above."""
+    import numpy as np
+
+    places = np.empty(len(parents), np.uint32)
+    count = lib.mematlas_trie_fold(
+        *(_typed(parents, "<u4"), _typed(kept, "|b1")),
+        *(len(parents), ffi.from_buffer("uint32_t[]", places)),
+    )
+    return check(count), places
+
+
+def group_rows(numbers: NDArray[Any], room: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Where the rows of each number start in a list of all rows by number, and that list. OSError as above."""
+    import numpy as np
+
+    starts, rows = np.empty(room + 1, np.uint32), np.empty(len(numbers), np.uint32)
+    check(
+        lib.mematlas_rows_group(
+            *(_bytes_of(numbers), numbers.dtype.itemsize, len(numbers), room),
+            *(ffi.from_buffer("uint32_t[]", each) for each in (starts, rows)),
+        )
+    )
+    return starts, rows
+
+
+_KINDS = {"<u4": "uint32_t[]", "<i8": "int64_t[]", "|b1": "uint8_t[]"}
+
+
+def _typed(array: NDArray[Any], code: str) -> Any:
+    if array.dtype.str != code:
+        message = f"expected an array of {code}, not of {array.dtype.str}"
+        raise TypeError(message)
+    return ffi.from_buffer(_KINDS[code], array)
+
+
+def _bytes_of(column: NDArray[Any]) -> Any:
+    return ffi.cast("void *", ffi.from_buffer("char[]", column))

@@ -1,0 +1,174 @@
+"""Tries of stacks and rows of recordings, worked on column by column."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING, Any
+
+from mematlas._core.binding import check, ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Indices = NDArray[np.uint32]
+
+_FEW_WORDS = 1 << 15
+
+
+def _pointer(array: NDArray[Any], code: str, kind: str) -> Any:
+    if array.dtype.str != code or not array.flags.c_contiguous:
+        message = f"expected a contiguous array of {code}"
+        raise TypeError(message)
+    return ffi.from_buffer(kind, array)
+
+
+def _parents(parents: Indices) -> Any:
+    return _pointer(parents, "<u4", "uint32_t[]")
+
+
+def _same_length(parents: Indices, other: NDArray[Any]) -> None:
+    if len(parents) != len(other):
+        message = f"{len(other)} figures for {len(parents)} nodes"
+        raise ValueError(message)
+
+
+def check_parents(parents: Indices, first: int = 0) -> None:
+    """Raise ValueError if one of the nodes from number `first` on comes before its parent."""
+    if lib.mematlas_trie_check(_parents(parents), first, len(parents)):
+        message = "a node comes before its parent"
+        raise ValueError(message)
+
+
+def trie_depths(parents: Indices) -> Indices:
+    """How many nodes are above each. OSError EINVAL: a node comes before its parent."""
+    import numpy as np
+
+    depths = np.empty(len(parents), np.uint32)
+    check(lib.mematlas_trie_depths(_parents(parents), len(parents), _parents(depths)))
+    return depths
+
+
+def trie_least(parents: Indices, words: NDArray[Any], ranks: NDArray[np.int32]) -> NDArray[Any]:
+    """Each node's word of least rank from it up to below the root, the innermost of equals.
+
+    The last rank is that of none, which the root has; no other exceeds it. OSError as above, or for a
+    word without a rank.
+    """
+    import numpy as np
+
+    _same_length(parents, words)
+    least = np.empty(len(parents), words.dtype)
+    ranked = _pointer(ranks, "<i4", "int32_t[]")
+    held, given = (ffi.from_buffer("char[]", np.ascontiguousarray(each)) for each in (words, least))
+    check(
+        lib.mematlas_trie_least(
+            *(_parents(parents), ffi.cast("void *", held), words.dtype.itemsize, len(parents)),
+            *(ranked, len(ranks) - 1, ffi.cast("void *", given)),
+        )
+    )
+    return least
+
+
+def trie_add_up(
+    parents: Indices, sums: NDArray[np.int64], kept: NDArray[np.bool_] | None = None
+) -> None:
+    """Add each node's sum to its parent's, in place, children first; but for nodes in `kept`. OSError as above."""
+    _same_length(parents, sums)
+    mask = ffi.NULL
+    if kept is not None:
+        _same_length(parents, kept)
+        mask = _pointer(kept, "|b1", "uint8_t[]")
+    added = _pointer(sums, "<i8", "int64_t[]")
+    check(lib.mematlas_trie_add_up(_parents(parents), mask, len(parents), added))
+
+
+def number_words(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Indices]:
+    """Distinct words in ascending order, and which of them each word is."""
+    import numpy as np
+
+    numbers = np.empty(len(words), np.uint32)
+    room, found = min(_FEW_WORDS, len(words)), -errno.ENOSPC
+    while found == -errno.ENOSPC:
+        distinct = np.empty(room, np.uint64)
+        found = lib.mematlas_words_number(
+            _pointer(words, "<u8", "uint64_t[]"),
+            len(words),
+            room,
+            _parents(numbers),
+            _pointer(distinct, "<u8", "uint64_t[]"),
+        )
+        room = min(16 * room, len(words))
+    distinct = distinct[: check(found)]
+    order = np.argsort(distinct)
+    places = np.empty(len(order), np.uint32)
+    places[order] = np.arange(len(order), dtype=np.uint32)
+    return distinct[order], places[numbers]
+
+
+def join_column(turned: bytes | memoryview, rows: int, place: int, column: NDArray[Any]) -> None:
+    """Fill a column of as many rows from turned ones; `place` is its first byte in a row."""
+    data = ffi.from_buffer("uint8_t[]", turned)
+    size = column.dtype.itemsize
+    if len(column) != rows or len(data) < (place + size) * rows or not column.flags.c_contiguous:
+        message = "the column is not one of these rows"
+        raise ValueError(message)
+    filled = ffi.from_buffer("char[]", column)
+    check(lib.mematlas_rows_column(data, rows, place, size, ffi.cast("void *", filled)))
+
+
+class LabelTree:
+    """A trie of labels that grows; node 0 is the root, children are numbered as they are met."""
+
+    def __init__(self) -> None:
+        """Start with the root alone."""
+        holder = ffi.new("struct mematlas_tree **")
+        check(lib.mematlas_tree_create(holder))
+        self._tree = ffi.gc(holder[0], lib.mematlas_tree_destroy)
+
+    def __len__(self) -> int:
+        return int(lib.mematlas_tree_read(self._tree, ffi.NULL, ffi.NULL))
+
+    def child(self, parent: int, label: int) -> int:
+        """Give the child of that label, a new one if there is none. OSError EINVAL: no such parent."""
+        return check(lib.mematlas_tree_child(self._tree, parent, label))
+
+    def merge(
+        self, under: int, parents: Indices, words: NDArray[Any], labels: Sequence[Sequence[int]]
+    ) -> Indices:
+        """Add a trie below a node, and give what its nodes have become.
+
+        Its nodes stand for the labels of their words, outermost first. OSError EINVAL: it is no trie.
+        """
+        import numpy as np
+
+        _same_length(parents, words)
+        words = np.ascontiguousarray(words, np.uint32)
+        if not 0 <= under < len(self) or (len(words) and int(words.max()) >= len(labels)):
+            message = "a trie below no node, or of no labels"
+            raise ValueError(message)
+        starts = np.zeros(len(labels) + 1, np.uint32)
+        starts[1:] = np.cumsum([len(each) for each in labels])
+        flat = np.array([label for each in labels for label in each], np.uint32)
+        nodes = np.empty(len(parents), np.uint32)
+        columns = (_parents(each) for each in (parents, words))
+        check(
+            lib.mematlas_tree_merge(
+                self._tree,
+                under,
+                *columns,
+                len(parents),
+                *(_parents(each) for each in (starts, flat, nodes)),
+            )
+        )
+        return nodes
+
+    def columns(self) -> tuple[Indices, Indices]:
+        """Parents and labels of the nodes; the root's are 0."""
+        import numpy as np
+
+        parents, labels = np.empty(len(self), np.uint32), np.empty(len(self), np.uint32)
+        lib.mematlas_tree_read(self._tree, _parents(parents), _parents(labels))
+        return parents, labels

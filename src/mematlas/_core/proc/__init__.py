@@ -1,0 +1,1 @@
+"""Parsers of /proc files, straight into columns."""

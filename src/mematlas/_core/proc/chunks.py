@@ -1,0 +1,25 @@
+"""Heaps of glibc's malloc in other processes, walked by the headers of their chunks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mematlas._core.binding import check, ffi, lib
+
+
+@dataclass(frozen=True, slots=True)
+class HeapWalk:
+    """What one walk found, in bytes; struct mematlas_heap_walk tells more."""
+
+    chunks: int
+    in_use: int
+    free: int
+    top: int
+    trimmable: int
+
+
+def walk_heap(memory: int, pagemap: int, first: int, end: int, *, main: bool) -> HeapWalk:
+    """Walk one heap. OSError EUCLEAN: it is none, or changed meanwhile."""
+    found = ffi.new("struct mematlas_heap_walk *")
+    check(lib.mematlas_heap_walk(memory, pagemap, first, end, main, found))
+    return HeapWalk(found.chunks, found.in_use, found.free, found.top, found.trimmable)

@@ -1,1 +1,0 @@
-"""Pure functions from model to model."""

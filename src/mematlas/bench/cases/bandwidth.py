@@ -1,0 +1,134 @@
+"""How many bytes a second go between CPUs and memory: STREAM's operations, and more ways to store."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mematlas import _core
+from mematlas.bench import backing
+from mematlas.bench.backing import Backed, Unavailable, memory_available
+from mematlas.bench.case import Case
+from mematlas.bench.cases.sharing import cpus_for
+from mematlas.bench.model import Better, Figure
+from mematlas.errors import UsageError
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mematlas.bench.method import Meter, Settings
+
+USEFUL = {"read": 8, "write": 8, "copy": 16, "scale": 16, "add": 24, "triad": 24}
+"""Bytes of an element that the operation is about, as STREAM counts them."""
+STORED = 8  # and read before, where ordinary stores make the CPU fetch the line first
+_ASIDE = (0, 2112, 1088)  # bytes between the arrays' offsets in a page, lest their lines compete
+_ROUNDS = 2000  # of the ping-pong
+
+
+def measure(settings: Settings, meter: Meter) -> None:
+    """Run every operation with every number of threads, in huge pages if they can be had."""
+    size = settings.size or backing.fitting(64 << 20 if settings.quick else 192 << 20, 3)
+    threads = settings.threads or default_threads()
+    _check_size(size)
+    kind = settings.pages[0] if settings.pages else "thp"
+    meter.notes.append(f"{_core.stream_vectors()} loops; arrays of {format_bytes(size)}")
+    before = _distance(meter)
+    try:
+        memory = Backed(kind, 3 * (size + 4096))
+    except Unavailable as reason:
+        meter.unavailable[kind] = str(reason)
+        if settings.pages:
+            return
+        memory = Backed("4k", 3 * (size + 4096))
+    with memory:
+        meter.proofs[memory.kind] = memory.proof.text()
+        for number, count in enumerate(threads, 1):
+            found = meter.measure(cases(memory, size, count), until=number / len(threads))
+            meter.figures += [each for figure in found for each in _moved(figure)]
+    after = _distance(meter)
+    if before and after and max(before, after) > 2 * min(before, after):
+        meter.notes.append(
+            f"the two CPUs moved apart or together meanwhile ({before:.0f} ns, then {after:.0f} ns from "
+            "one to the other): figures of several threads mix both"
+        )
+
+
+def default_threads() -> tuple[int, ...]:
+    """Choose one thread, some, and one for each CPU."""
+    usable = len(os.sched_getaffinity(0))
+    doubled = (1 << power for power in range(usable.bit_length()))
+    return tuple(sorted({1, usable, *(count for count in doubled if count < usable)}))
+
+
+def _check_size(size: int) -> None:
+    room = memory_available()
+    if room is not None and 3 * size > 0.9 * room:
+        raise UsageError(
+            f"three arrays of {format_bytes(size)} do not fit into the {format_bytes(room)} that are "
+            "available; choose a smaller size"
+        )
+
+
+def cases(memory: Backed, size: int, threads: int) -> list[Case]:
+    """List the operations on three arrays of `size` bytes, with both kinds of stores."""
+    count = size // 8
+    starts = [
+        memory.address + part * (size + 4096) // 4096 * 4096 + _ASIDE[part] for part in range(3)
+    ]
+    cpus = cpus_for(threads)
+    found = []
+    for operation in _core.STREAM_OPERATIONS:
+        for bypass in (False, True):
+            if operation == "read" and bypass:
+                continue
+            labels: dict[str, str | int] = {
+                "what": operation,
+                "stores": "none"
+                if operation == "read"
+                else "non-temporal"
+                if bypass
+                else "ordinary",
+                "threads": threads,
+                "bytes": "useful",
+            }
+            sample = partial(_sample, operation, starts, count, cpus, bypass=bypass)
+            found.append(Case(labels, "GB/s", sample, lower_is_better=False))
+    return found
+
+
+def _sample(
+    operation: str, starts: Sequence[int], count: int, cpus: Sequence[int], *, bypass: bool
+) -> float:
+    a, b, c = starts
+    spent, _ = _core.run_stream(operation, a, b, c, count, bypass=bypass, cpus=cpus)
+    return USEFUL[operation] * count / spent
+
+
+def _moved(figure: Figure) -> list[Figure]:
+    """Count the bytes that moved, where the CPU fetched each line before it was overwritten."""
+    if figure.labels["stores"] != "ordinary":
+        return []
+    useful = USEFUL[str(figure.labels["what"])]
+    factor = (useful + STORED) / useful
+    return [
+        Figure(
+            labels=figure.labels | {"bytes": "moved"},
+            unit=figure.unit,
+            better=Better.HIGHER,
+            samples=tuple(each * factor for each in figure.samples),
+            disturbed=figure.disturbed,
+        )
+    ]
+
+
+def _distance(meter: Meter) -> float | None:
+    """Nanoseconds one way between the first two CPUs, the least of some tries."""
+    cpus = sorted(os.sched_getaffinity(0))[:2]
+    if len(cpus) < 2:
+        return None
+    least = min(_core.run_pingpong(cpus[0], cpus[1], _ROUNDS) for _ in range(5)) / (2 * _ROUNDS)
+    name = f"CPU {cpus[0]} to CPU {cpus[1]}, ns"
+    meter.facts[f"{name}, {'after' if f'{name}, before' in meter.facts else 'before'}"] = least
+    return least

@@ -1,0 +1,64 @@
+"""How long a load takes, by how much memory is in use: the caches show as steps."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mematlas.bench import backing
+from mematlas.bench.backing import Backed, Unavailable
+from mematlas.bench.case import Case
+from mematlas.bench.fingerprint import caches
+from mematlas.bench.pointer_chase import LINE, Chain, packed, shuffled
+
+if TYPE_CHECKING:
+    from mematlas.bench.method import Meter, Settings
+
+_LEAST = 4 << 10
+_PASS_NS = 1_500_000
+
+
+def measure(settings: Settings, meter: Meter) -> None:
+    """Follow a random cycle through all cache lines of ever larger working sets."""
+    most = settings.size or backing.fitting(128 << 20 if settings.quick else 1 << 30, 3)
+    sizes = working_sets(most, dense=not settings.quick)
+    listed = (cache for cache in caches() if cache.kind != "instruction")
+    meter.facts |= {f"L{cache.level} cache": float(cache.size) for cache in listed}
+    with ExitStack() as stack:
+        memory = {}
+        for kind in settings.pages or ("4k", "thp"):
+            try:
+                memory[kind] = stack.enter_context(Backed(kind, most))
+                meter.proofs[kind] = memory[kind].proof.text()
+            except Unavailable as reason:
+                meter.unavailable[kind] = str(reason)
+        for number, size in enumerate(sizes, 1):
+            cases = [
+                Case(
+                    {"what": "latency", "pages": kind, "working set": size},
+                    "ns",
+                    _walk(Chain(shuffled(packed(each.address, size // LINE)))),
+                )
+                for kind, each in memory.items()
+            ]
+            meter.measure(cases, until=number / len(sizes))
+
+
+def working_sets(most: int, *, dense: bool) -> list[int]:
+    """List sizes that double, with one between each two if `dense`."""
+    sizes, size = [], _LEAST
+    while size <= most:
+        sizes.append(size)
+        if dense and size * 3 // 2 <= most:
+            sizes.append(size * 3 // 2)
+        size *= 2
+    return sizes or [most // LINE * LINE]
+
+
+def _walk(chain: Chain) -> partial[float]:
+    """Warm a chain and choose how far to follow it in a pass."""
+    if chain.length <= 1 << 20:
+        chain.walk(chain.length)
+    spent = max(chain.walk(10_000), 0.2)
+    return partial(chain.walk, max(1000, int(_PASS_NS / spent)))

@@ -1,0 +1,119 @@
+"""What each memory node costs the CPUs of each node."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mematlas import _core
+from mematlas.bench import backing
+from mematlas.bench.backing import Backed
+from mematlas.bench.case import Case
+from mematlas.bench.pointer_chase import Chain, packed, shuffled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mematlas.bench.method import Meter, Settings
+
+_NODES = Path("/sys/devices/system/node")
+_SIZE = 128 << 20
+
+
+def measure(settings: Settings, meter: Meter) -> None:
+    """Follow pointers and read at full speed, from each node's CPUs in each node's memory."""
+    nodes = nodes_with_memory()
+    places = {node: cpus for node, cpus in cpus_by_node().items() if cpus}
+    if len(nodes) < 2:
+        meter.notes.append(
+            "one memory node: all memory is equally near, and there is nothing to place"
+        )
+    kind = backing.usual()
+    size = settings.size or backing.fitting(_SIZE // 2 if settings.quick else _SIZE, 2)
+    for number, node in enumerate(nodes, 1):
+        with Backed(kind, size, node=node) as memory:
+            meter.proofs[f"node {node}"] = f"{memory.proof.text()}; {on_node(memory, node)}"
+            chain = Chain(shuffled(packed(memory.address, size // 64)))
+            cases = [
+                case
+                for near, cpus in places.items()
+                for case in _pair(near, cpus, node, memory, chain)
+            ]
+            meter.measure(cases, until=number / len(nodes))
+
+
+def _pair(near: int, cpus: list[int], node: int, memory: Backed, chain: Chain) -> list[Case]:
+    """List what to measure between one node's CPUs and one node's memory."""
+    labels: dict[str, str | int] = {"cpus": f"node {near}", "memory": f"node {node}"}
+    return [
+        Case({"what": "latency", **labels}, "ns", partial(_walk_on, cpus[0], chain)),
+        Case(
+            {"what": "read", **labels, "threads": len(cpus)},
+            "GB/s",
+            partial(_read_from, cpus, memory),
+            lower_is_better=False,
+        ),
+    ]
+
+
+def _read_from(cpus: list[int], memory: Backed) -> float:
+    count = memory.length // 8
+    spent, _ = _core.run_stream("read", memory.address, 0, 0, count, cpus=cpus)
+    return 8 * count / spent
+
+
+def _walk_on(cpu: int, chain: Chain) -> float:
+    with pinned(cpu):
+        return chain.walk(20_000)
+
+
+@contextmanager
+def pinned(cpu: int) -> Iterator[None]:
+    """Keep this thread on one CPU meanwhile."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def nodes_with_memory() -> list[int]:
+    """List the nodes that have memory; a machine without the notion has node 0."""
+    return _numbers(_NODES / "has_memory") or [0]
+
+
+def cpus_by_node() -> dict[int, list[int]]:
+    """List the CPUs of each node that this process may use."""
+    usable = os.sched_getaffinity(0)
+    found = {
+        int(node.name.removeprefix("node")): sorted(usable & set(_numbers(node / "cpulist")))
+        for node in sorted(_NODES.glob("node[0-9]*"))
+    }
+    return found or {0: sorted(usable)}
+
+
+def _numbers(path: Path) -> list[int]:
+    try:
+        text = path.read_text().strip()
+    except OSError:
+        return []
+    found: list[int] = []
+    for part in filter(None, text.split(",")):
+        low, _, high = part.partition("-")
+        found += range(int(low), int(high or low) + 1)
+    return found
+
+
+def on_node(memory: Backed, node: int) -> str:
+    """Say how much of the memory the kernel has on the node."""
+    step = max(memory.page, _core.PAGE)
+    pages = list(range(memory.address, memory.address + memory.length, step))[:65536]
+    try:
+        nodes = _core.move_pages(0, pages, None)
+    except OSError as error:
+        return f"its node is not told: {error.strerror}"
+    return f"{100 * nodes.count(node) / len(nodes):.0f} % on node {node} (move_pages)"

@@ -1,0 +1,72 @@
+"""What announcing a look-up ahead of its use saves, by how far ahead."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas._core.bench.patterns import sum_ahead
+from mematlas.bench import backing
+from mematlas.bench.backing import Backed
+from mematlas.bench.case import Case
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mematlas.bench.method import Meter, Settings
+
+DISTANCES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
+WORK = {"light": 1, "heavy": 24}
+"""Rounds of work on each value: with little, the processor looks far enough ahead by itself."""
+_LOOKUPS = 1 << 16
+
+
+def measure(settings: Settings, meter: Meter) -> None:
+    """Look up random places of a table beyond the caches, announced 0 to 128 look-ups ahead."""
+    size = settings.size or backing.fitting((128 if settings.quick else 512) << 20, 2)
+    kind = settings.pages[0] if settings.pages else backing.usual()
+    with Backed(kind, size) as memory:
+        meter.proofs[kind] = memory.proof.text()
+        values = words_at(memory.address, size // 8)
+        values[:] = np.arange(len(values), dtype=np.uint64)
+        chosen = np.random.default_rng(11).integers(0, len(values), 64 * _LOOKUPS)
+        index = chosen.astype(np.uint64)
+        for number, name in enumerate(WORK, 1):
+            meter.measure(look_ups(values, index, name), until=number / len(WORK))
+
+
+def look_ups(values: NDArray[np.uint64], index: NDArray[np.uint64], work: str) -> list[Case]:
+    """List one sweep of distances."""
+    return [
+        Case(
+            {"what": f"{work} work", "ahead": distance},
+            "ns",
+            partial(_Sums(values, index, WORK[work]).sample, distance),
+        )
+        for distance in DISTANCES
+    ]
+
+
+class _Sums:
+    """Sums over ever other look-ups, so that none is still cached from the pass before."""
+
+    def __init__(self, values: NDArray[np.uint64], index: NDArray[np.uint64], rounds: int) -> None:
+        self._values = values
+        self._parts = index.reshape(-1, _LOOKUPS)
+        self._rounds = rounds
+        self._next = 0
+
+    def sample(self, distance: int) -> float:
+        """Nanoseconds a look-up."""
+        part = self._parts[self._next % len(self._parts)]
+        self._next += 1
+        return sum_ahead(self._values, part, distance, self._rounds)[1] / len(part)
+
+
+def words_at(address: int, count: int) -> NDArray[np.uint64]:
+    """View mapped memory as words; it must stay mapped."""
+    memory = memoryview((ctypes.c_uint64 * count).from_address(address)).cast("B")
+    return np.frombuffer(memory, dtype=np.uint64)

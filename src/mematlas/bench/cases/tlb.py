@@ -1,0 +1,193 @@
+"""What page size costs: walks and gathers over pages of each size, and over many small mappings."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas import _core
+from mematlas.bench import backing
+from mematlas.bench.backing import Backed, Unavailable
+from mematlas.bench.case import Case
+from mematlas.bench.pointer_chase import Chain, one_a_page, packed, shuffled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.pointer_chase import Addresses
+
+_PASS_NS = 2_000_000  # a pass takes at least this long, so that the clock's own cost is nothing
+_GATHERED = 1 << 19
+_PLACES = (16, 64, 256, 1024, 2048, 4096, 16384, 65536, 262144)
+_QUICK = (64, 1024, 4096, 16384, 65536)
+
+
+def measure(settings: Settings, meter: Meter) -> None:
+    """Walk and gather in pages of each size; then over many small mappings."""
+    size = span(settings)
+    counts = [
+        count for count in (_QUICK if settings.quick else _PLACES) if count * _core.PAGE <= size
+    ]
+    with held(settings.pages or backing.STANDARD, size) as found:
+        meter.unavailable |= found.refused
+        meter.proofs |= {kind: memory.proof.text() for kind, memory in found.memory.items()}
+        for number, count in enumerate(counts, 1):
+            meter.measure(walks(found, count), until=0.75 * number / len(counts))
+        meter.measure(gathers(found, size), until=0.85)
+    _measure_mappings(min(8192 if settings.quick else 16384, most_pages()), meter)
+
+
+def span(settings: Settings) -> int:
+    """Bytes in pages of each kind."""
+    kinds = settings.pages or backing.STANDARD
+    usual = 256 << 20 if settings.quick else 1 << 30
+    return settings.size or backing.fitting(usual, len(kinds))
+
+
+def _measure_mappings(pages: int, meter: Meter) -> None:
+    with ExitStack() as stack:
+        cases = []
+        for layout in LAYOUTS:
+            found = stack.enter_context(scattered(layout, pages))
+            labels: dict[str, str | int] = {"what": "mappings", "layout": layout, "places": pages}
+            cases.append(Case(labels, "ns", Walk(found.order)))
+            meter.facts[f"{layout}: mappings"] = found.mappings
+            meter.facts[f"{layout}: page tables"] = found.table_bytes
+            meter.facts[f"{layout}: first touch of a page, ns"] = found.fault_ns
+        meter.measure(cases)
+
+
+@dataclass(slots=True)
+class Held:
+    """Memory of every kind that could be had, and why the others could not."""
+
+    memory: dict[str, Backed] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+
+
+@contextmanager
+def held(kinds: Sequence[str], size: int) -> Iterator[Held]:
+    """Hold `size` bytes in pages of each kind."""
+    with ExitStack() as stack:
+        found = Held()
+        for kind in kinds:
+            try:
+                found.memory[kind] = stack.enter_context(Backed(kind, size))
+            except Unavailable as reason:
+                found.refused[kind] = str(reason)
+        yield found
+
+
+class Walk:
+    """A chain walked for a while; linked anew each time, since others share its memory."""
+
+    def __init__(self, order: Addresses) -> None:
+        self.chain = Chain(order)
+        self._steps = self.chain.length
+        spent = max(self.chain.walk(self._steps), 0.2) * self._steps
+        self._steps *= int(_PASS_NS // spent) + 1
+
+    def __call__(self) -> float:
+        """Nanoseconds a load."""
+        self.chain.link()
+        return self.chain.walk(self._steps)
+
+
+def walks(found: Held, pages: int) -> list[Case]:
+    """List loads that wait for each other: one in each of `pages` 4 KiB ranges, random and in order.
+
+    Packed into adjacent lines, as many loads show what the caches cost without any page walk.
+    """
+    cases = []
+    for kind, memory in found.memory.items():
+        orders = {
+            "random": shuffled(one_a_page(memory.address, pages)),
+            "stride": one_a_page(memory.address, pages),
+        }
+        if memory.page == max(each.page for each in found.memory.values()):
+            orders["packed"] = shuffled(packed(memory.address, pages))
+        for name, order in orders.items():
+            labels: dict[str, str | int] = {"what": name, "pages": kind, "places": pages}
+            cases.append(Case(labels, "ns", Walk(order)))
+    return cases
+
+
+def gathers(found: Held, size: int) -> list[Case]:
+    """List loads that do not wait for each other, anywhere in `size` bytes."""
+    chosen = np.random.default_rng(7).integers(0, size // 8, _GATHERED).astype(np.uint64)
+    return [
+        Case(
+            {"what": "gather", "pages": kind, "places": size // _core.PAGE},
+            "ns",
+            partial(_gather, np.uint64(memory.address) + chosen * np.uint64(8)),
+        )
+        for kind, memory in found.memory.items()
+    ]
+
+
+def _gather(addresses: Addresses) -> float:
+    return _core.gather_sum(addresses)[1] / len(addresses)
+
+
+# ---- many small mappings
+
+LAYOUTS = ("one mapping", "one page each", "one page each, 2 MiB apart")
+
+
+@dataclass(frozen=True, slots=True)
+class Scattered:
+    """Pages mapped in one of LAYOUTS, and what the kernel needs to keep track of them."""
+
+    layout: str
+    order: Addresses
+    fault_ns: float  # of the first touch of a page
+    mappings: int
+    table_bytes: int  # page tables
+
+
+@contextmanager
+def scattered(layout: str, pages: int) -> Iterator[Scattered]:
+    """Map, touch, and hold `pages` 4 KiB pages laid out as told."""
+    apart = backing.huge_page() if layout == LAYOUTS[2] else _core.PAGE
+    length = pages * apart
+    flags = backing.MAP_PRIVATE | backing.MAP_ANONYMOUS | backing.MAP_NORESERVE
+    before, tables = _count_mappings(), _table_bytes()
+    address = _core.map_memory(length, flags)
+    try:
+        _core.advise(address, length, backing.NOHUGEPAGE)
+        if layout != LAYOUTS[0]:
+            # Neighbours with unequal flags stay mappings of their own.
+            for page in range(0, pages, 2):
+                _core.advise(address + page * apart, _core.PAGE, backing.DONTDUMP)
+        spent, _ = _core.touch_pages(address, length, apart)
+        yield Scattered(
+            layout,
+            shuffled(one_a_page(address, pages, apart)),
+            spent / pages,
+            _count_mappings() - before,
+            _table_bytes() - tables,
+        )
+    finally:
+        _core.unmap_memory(address, length)
+
+
+def most_pages() -> int:
+    """Tell how many small mappings this process may have, with room for its own."""
+    limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+    return max(1024, limit // 2)
+
+
+def _count_mappings() -> int:
+    with open("/proc/self/maps", "rb") as file:  # noqa: PTH123 - read in one go, no text
+        return file.read().count(b"\n")
+
+
+def _table_bytes() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmPTE:")[2].split(maxsplit=1)[0]) << 10

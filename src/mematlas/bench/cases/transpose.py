@@ -1,0 +1,73 @@
+"""What turning a matrix over costs, beside copying it."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas import _core
+from mematlas._core.bench.patterns import transpose_memory
+from mematlas.bench import backing
+from mematlas.bench.backing import Backed
+from mematlas.bench.case import Case
+from mematlas.bench.cases.prefetch import words_at
+
+if TYPE_CHECKING:
+    from mematlas.bench.method import Meter, Settings
+
+SIDES = (1024, 2048, 4096, 8192)
+_QUICK = (1024, 2048, 4096)
+METHODS = {"tiles": "in tiles", "halves": "by halves (cache-oblivious)", "rows": "row by row"}
+_SLOW = 3  # passes of what takes seconds
+
+
+def measure(settings: Settings, meter: Meter) -> None:
+    """Turn square matrices of doubles over, by each method."""
+    sides: tuple[int, ...] = _QUICK if settings.quick else SIDES
+    if settings.size:
+        sides = (max(64, int((settings.size // 8) ** 0.5)),)
+    kind = settings.pages[0] if settings.pages else backing.usual()
+    total = sum(side * side for side in sides)
+    done = 0.0
+    with Backed(kind, 2 * 8 * sides[-1] ** 2) as memory:
+        meter.proofs[kind] = memory.proof.text()
+        for side in sides:
+            done += side * side / total
+            cases = turns(memory, side)
+            quick = [case for case in cases if "row" not in str(case.labels["method"])]
+            meter.measure(quick, until=done - 0.5 * side * side / total)
+            meter.measure([case for case in cases if case not in quick], done, least=_SLOW)
+
+
+def turns(memory: Backed, side: int) -> list[Case]:
+    """List a copy, each method of ours, and NumPy's."""
+    size = side * side * 8
+    source, target = memory.address, memory.address + size
+    runs = {"a copy (the limit)": partial(_copy, source, target, side * side)}
+    for method, name in METHODS.items():
+        runs[name] = partial(_turn, method, source, target, side)
+    runs["NumPy, row by row"] = partial(_turn_numpy, source, target, side)
+    return [
+        Case({"what": "transpose", "method": name, "side": side}, "ms", run)
+        for name, run in runs.items()
+    ]
+
+
+def _copy(source: int, target: int, count: int) -> float:
+    return _core.run_stream("copy", target, source, source, count, bypass=True)[0] / 1e6
+
+
+def _turn(method: str, source: int, target: int, side: int) -> float:
+    row = side * 8
+    return transpose_memory(method, (source, row), (target, row), (side, side), 8) / 1e6
+
+
+def _turn_numpy(source: int, target: int, side: int) -> float:
+    one = words_at(source, side * side).reshape(side, side)
+    other = words_at(target, side * side).reshape(side, side)
+    began = time.perf_counter_ns()
+    np.copyto(other, one.T)
+    return (time.perf_counter_ns() - began) / 1e6

@@ -1,0 +1,1 @@
+"""What benchmark results mean, and what to do about them."""

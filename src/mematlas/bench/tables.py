@@ -1,0 +1,274 @@
+"""How each benchmark's figures are laid out, in the terminal and on the page alike."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mematlas.bench.explain.terms import page_title
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mematlas.bench.model import Figure, Label, Machine, Section
+
+_LINE = 64
+
+TITLES = {
+    "bandwidth": "Bandwidth",
+    "latency": "Latency",
+    "patterns": "Order of access",
+    "prefetch": "Prefetch",
+    "transpose": "Transpose",
+    "tlb": "Page size",
+    "sharing": "Threads that share",
+    "faults": "Memory from the kernel",
+    "alloc": "Allocators",
+    "numa": "Memory nodes",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Figures with some labels in common: a table of rows and columns, and a chart if `chart`.
+
+    `wanted` are the labels, a tuple where one of several will do.
+    A chart's x is the row's label, its lines are the columns; `log_x` and `log_y` are its scales.
+    """
+
+    title: str
+    unit: str
+    wanted: dict[str, Label | tuple[Label, ...]]
+    rows: str
+    columns: str
+    chart: bool = False
+    log_x: bool = True
+    log_y: bool = True
+
+
+def blocks(section: Section) -> list[Block]:
+    """List what to show of a benchmark; anything without a layout of its own gets a plain one."""
+    make = _BLOCKS.get(section.name)
+    if make is not None:
+        return [each for each in make(section) if grid(section, each)]
+    kinds = dict.fromkeys(str(each.labels.get("what", "")) for each in section.figures)
+    return [_plain(section, what) for what in kinds]
+
+
+def grid(section: Section, block: Block) -> dict[Label, dict[Label, Figure]]:
+    """Arrange a block's figures by row and column."""
+    found: dict[Label, dict[Label, Figure]] = {}
+    for each in section.figures:
+        if _fits(each, block):
+            row = found.setdefault(each.labels[block.rows], {})
+            row[each.labels.get(block.columns, "")] = each
+    return found
+
+
+def _fits(figure: Figure, block: Block) -> bool:
+    if block.rows not in figure.labels:
+        return False
+    return all(
+        figure.labels.get(name) in (value if isinstance(value, tuple) else (value,))
+        for name, value in block.wanted.items()
+    )
+
+
+def columns(table: dict[Label, dict[Label, Figure]]) -> list[Label]:
+    """List the columns in order of appearance."""
+    return list(dict.fromkeys(column for row in table.values() for column in row))
+
+
+def label_text(name: str, value: Label) -> str:
+    """Write a label's value as people read it."""
+    if name in ("size", "distance"):
+        return "mixed" if value == 0 else _round_bytes(int(value))
+    write = _WRITTEN.get(name)
+    return write(value) if write else str(value)
+
+
+_WRITTEN: dict[str, Callable[[Label], str]] = {
+    "pages": lambda value: page_title(str(value)),
+    "places": lambda value: _round_bytes(int(value) * 4096),
+    "working set": lambda value: _round_bytes(int(value)),
+    "side": lambda value: f"{value} x {value}",
+    "ahead": lambda value: "not" if value == 0 else str(value),
+    "threads": lambda value: "1 thread" if value == 1 else f"{value} threads",
+}
+
+
+def _round_bytes(size: int) -> str:
+    amount, unit = format_bytes(size).split(" ")
+    return f"{amount.rstrip('0').rstrip('.') if '.' in amount else amount} {unit}"
+
+
+def number(value: float) -> str:
+    """Write a value to three digits."""
+    return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
+
+
+def marks(block: Block, machine: Machine) -> list[tuple[float, str]]:
+    """Point out on the rows' axis where each cache is full."""
+    sizes = [
+        (cache.level, cache.size) for cache in machine.caches if cache.kind in ("data", "unified")
+    ]
+    if block.rows == "places":  # each holds one cache line
+        return [(size / _LINE, f"L{level} full") for level, size in sizes]
+    if block.rows == "working set":
+        return [(size, f"L{level}") for level, size in sizes]
+    return []
+
+
+ROW_TITLES = {
+    "bandwidth": "Bandwidth",
+    "latency": "Latency",
+    "places": "memory visited",
+    "what": "",
+    "distance": "bytes apart",
+    "ahead": "announced ahead",
+    "side": "matrix",
+    "size": "object",
+    "threads": "",
+    "working set": "working set",
+    "cpus": "CPUs of",
+    "layout": "",
+    "allocator": "",
+}
+
+
+def _plain(section: Section, what: str) -> Block:
+    some = [each for each in section.figures if each.labels.get("what", "") == what]
+    names = [name for name in some[0].labels if name != "what"]
+    rows = names[0] if names else "what"
+    return Block(
+        what, some[0].unit, {"what": what} if what else {}, rows, names[1] if len(names) > 1 else ""
+    )
+
+
+def _bandwidth(section: Section) -> list[Block]:
+    counts = dict.fromkeys(each.labels["threads"] for each in section.figures)
+    charts = [
+        Block(f"By threads, {stores} stores", "GB/s", {"stores": ("none", stores), "bytes": "useful"},
+              "threads", "what", chart=True, log_x=False, log_y=False)
+        for stores in ("ordinary", "non-temporal")
+    ]  # fmt: skip
+    tables = [
+        Block(f"{label_text('threads', count)}, {title}", "GB/s", {"threads": count, "bytes": kind},
+              "what", "stores")
+        for count in counts
+        for kind, title in (("useful", "bytes as STREAM counts"), ("moved", "bytes moved, with lines fetched to be overwritten"))
+    ]  # fmt: skip
+    return [*(charts if len(counts) > 1 else []), *tables]
+
+
+def _latency(_section: Section) -> list[Block]:
+    return [
+        Block(
+            "A load, by working set", "ns", {"what": "latency"}, "working set", "pages", chart=True
+        )
+    ]
+
+
+def _patterns(_section: Section) -> list[Block]:
+    return [
+        Block("Every element of a matrix", "ns", {"what": "matrix"}, "order", "side"),
+        Block("One word in every so many bytes", "ns", {"what": "stride"}, "distance", "",
+              chart=True),
+    ]  # fmt: skip
+
+
+def _prefetch(_section: Section) -> list[Block]:
+    works = ("light work", "heavy work")
+    return [Block("Random look-ups", "ns", {"what": works}, "ahead", "what")]
+
+
+def _transpose(_section: Section) -> list[Block]:
+    return [Block("A square of doubles", "ms", {"what": "transpose"}, "method", "side")]
+
+
+def _tlb(section: Section) -> list[Block]:
+    laid_out = [each for each in section.figures if "layout" in each.labels]
+    pages = int(laid_out[0].labels["places"]) if laid_out else 0
+    return [
+        Block(
+            "Pointers followed at random", "ns", {"what": "random"}, "places", "pages", chart=True
+        ),
+        Block("The same pages in order", "ns", {"what": "stride"}, "places", "pages", chart=True),
+        Block("As many loads from adjacent lines", "ns", {"what": "packed"}, "places", "pages"),
+        Block("Independent random reads", "ns", {"what": "gather"}, "places", "pages"),
+        Block(
+            f"{pages:,} small pages in one mapping or many",
+            "ns",
+            {"what": "mappings"},
+            "layout",
+            "",
+        ),
+    ]
+
+
+_ONE_COUNTER = tuple(f"one counter, {mode}" for mode in ("load", "add", "swap"))
+
+
+def _sharing(section: Section) -> list[Block]:
+    counts = dict.fromkeys(
+        each.labels["threads"] for each in section.figures if "distance" in each.labels
+    )
+    apart = [
+        Block(f"{title}, {count} threads", "ns", {"what": f"own counters, {mode}", "threads": count},
+              "distance", "", chart=True, log_y=False)
+        for count in counts
+        for mode, title in (("add", "Own atomic counters"), ("store", "Own ordinary counters"))
+    ]  # fmt: skip
+    return [*apart, Block("One counter for all", "ns", {"what": _ONE_COUNTER}, "what", "threads")]
+
+
+def _faults(_section: Section) -> list[Block]:
+    return [Block("Time for each 4 KiB", "ns", {}, "what", "pages")]
+
+
+def _alloc(section: Section) -> list[Block]:
+    threads = dict.fromkeys(
+        each.labels["threads"] for each in section.figures if "threads" in each.labels
+    )
+    patterns = {
+        "churn": "Replacing objects at random",
+        "batch": "Taking many, giving all back",
+        "handoff": "One thread takes, another gives back",
+    }
+    timed = [
+        Block(f"{title}, {label_text('threads', count)}", "ns", {"what": what, "threads": count},
+              "size", "allocator")
+        for what, title in patterns.items()
+        for count in threads
+    ]  # fmt: skip
+    sizes = dict.fromkeys(
+        each.labels["size"] for each in section.figures if "moment" in each.labels
+    )
+    held = [
+        Block(f"Resident bytes for each byte asked for, objects of {label_text('size', size)}", "",
+              {"what": "resident", "size": size}, "moment", "allocator")
+        for size in sizes
+    ]  # fmt: skip
+    return timed + held
+
+
+def _numa(_section: Section) -> list[Block]:
+    return [
+        Block("Latency of a load", "ns", {"what": "latency"}, "cpus", "memory"),
+        Block("Reading, all CPUs of a node", "GB/s", {"what": "read"}, "cpus", "memory"),
+    ]
+
+
+_BLOCKS = {
+    "bandwidth": _bandwidth,
+    "latency": _latency,
+    "patterns": _patterns,
+    "prefetch": _prefetch,
+    "transpose": _transpose,
+    "tlb": _tlb,
+    "sharing": _sharing,
+    "faults": _faults,
+    "alloc": _alloc,
+    "numa": _numa,
+}

@@ -1,0 +1,219 @@
+"""`mematlas bench` for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.bench import tables as layout
+from mematlas.bench.compare import Verdict
+from mematlas.bench.explain import findings as analysis
+from mematlas.bench.model import NOISY
+from mematlas.present import drawing, plot
+from mematlas.present.tables import line, note, show, title, write
+from mematlas.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mematlas.bench.compare import Change, Comparison
+    from mematlas.bench.model import Figure, Label, Machine, Result, Section
+    from mematlas.bench.tables import Block
+
+_NOISE = "~"
+
+
+def render_result(result: Result, *, console: Console) -> None:
+    """Write the machine, then each benchmark: what it means first, then the figures."""
+    _machine(result.machine, console)
+    for section in result.sections:
+        render_section(section, result.machine, console=console)
+    if any(each.noisy for section in result.sections for each in section.figures):
+        write(console, Text(""))
+        note(
+            console,
+            f"figures with {_NOISE} are noisy: the medians of their runs differ by more than "
+            f"{NOISY:.0%}. Close other programs, or give more time (--time).",
+        )
+    if not result.complete:
+        note(console, "interrupted: this is what was measured by then")
+
+
+def _machine(machine: Machine, console: Console) -> None:
+    caches = ", ".join(
+        f"L{cache.level}{cache.kind[0] if cache.kind != 'unified' else ''} {format_bytes(cache.size)}"
+        for cache in machine.caches
+        if cache.kind != "instruction"
+    )
+    virtual = f", virtual ({machine.hypervisor})" if machine.hypervisor else ""
+    line(
+        console, "machine", f"{machine.cpu}, {machine.usable_cpus} of {machine.cpus} CPUs{virtual}"
+    )
+    line(console, "caches", caches or "unknown: the kernel does not tell")
+    line(
+        console,
+        "memory",
+        f"{format_bytes(machine.memory)} on {machine.nodes} node{'s' if machine.nodes > 1 else ''}, "
+        f"kernel {machine.kernel}, THP {machine.thp}",
+    )
+
+
+def render_section(section: Section, machine: Machine, *, console: Console) -> None:
+    """Write one benchmark."""
+    title(
+        console,
+        layout.TITLES.get(section.name, section.name),
+        f"{section.name}, {format_duration(section.seconds)}",
+    )
+    for finding in analysis.findings(section):
+        mark = Text("> ", "green") if finding.sure else Text(f"{_NOISE} ", "yellow")
+        body = Text(finding.text).append(f". To do: {finding.advice}.", "dim")
+        write(console, drawing.hanging(mark, body, 2, console))
+    for block in layout.blocks(section):
+        _block(section, block, machine, console)
+    for name, why in section.unavailable.items():
+        # A page size's reason begins with its name already.
+        note(console, why if why.startswith(f"{name}:") else f"{name}: {why}")
+    for text in section.notes:
+        note(console, text)
+    for kind, proof in section.proofs.items():
+        line(console, kind, proof, 11)
+
+
+def _block(section: Section, block: Block, machine: Machine, console: Console) -> None:
+    table = layout.grid(section, block)
+    names = layout.columns(table)
+    head = Text(f"\n{block.title}", "underline")
+    write(console, head.append(f"  {block.unit}", "dim") if block.unit else head)
+    headings = [f"={layout.ROW_TITLES.get(block.rows, block.rows)}"]
+    headings += [f">{_column(block, name) or 'median'}" for name in names]
+    rows = [
+        [layout.label_text(block.rows, row), *(_cell(cells.get(name)) for name in names)]
+        for row, cells in table.items()
+    ]
+    show(console, headings, rows)
+    if block.chart and len(table) > 1:
+        write(console, _chart(table, names, block, machine, console))
+
+
+def _cell(figure: Figure | None) -> Text:
+    if figure is None:
+        return Text("-", "dim")
+    mark = _NOISE if figure.noisy else " "
+    return Text(f"{layout.number(figure.median)}{mark}", "yellow" if figure.noisy else "")
+
+
+def _column(block: Block, name: Label) -> str:
+    """Head a column in few letters: page sizes as they are given to --pages."""
+    return str(name) if block.columns == "pages" else layout.label_text(block.columns, name)
+
+
+def _chart(
+    table: dict[Label, dict[Label, Figure]],
+    names: list[Label],
+    block: Block,
+    machine: Machine,
+    console: Console,
+) -> Text:
+    lines = {
+        _column(block, name) or block.title: [
+            (float(row), cells[name].median) for row, cells in table.items() if name in cells
+        ]
+        for name in names
+    }
+    x = plot.Axis(
+        lambda value: layout.label_text(block.rows, round(value)),
+        block.log_x,
+        tuple(layout.marks(block, machine)),
+    )
+    y = plot.Axis(layout.number, block.log_y)
+    return plot.draw(lines, x, y, console)
+
+
+def render_details(result: Result, *, console: Console) -> None:
+    """List every figure with how sure it is."""
+    title(
+        console, "All figures", "median, where it lies with 95 % confidence, best, spread of runs"
+    )
+    rows = []
+    for section in result.sections:
+        for each in section.figures:
+            low, high = (layout.number(value) for value in each.interval)
+            spread = "?" if each.spread is None else f"{100 * each.spread:.1f} %"
+            rows.append(
+                [
+                    f"{section.name}: {_labels(each.labels)}",
+                    f"{layout.number(each.median)}{_NOISE if each.noisy else ' '}",
+                    f"{low} to {high}",
+                    layout.number(each.best),
+                    spread,
+                    f"{len(each.samples)}" + (f"+{each.disturbed}" if each.disturbed else ""),
+                    each.unit,
+                ]
+            )
+    show(console, ("figure", ">median", ">95 %", ">best", ">spread", ">passes", "=unit"), rows)
+
+
+_STYLES = {
+    Verdict.FASTER: "green",
+    Verdict.SLOWER: "red",
+    Verdict.NOISY: "yellow",
+    Verdict.UNCHANGED: "dim",
+}
+
+
+def render_comparison(found: Comparison, *, everything: bool, console: Console) -> None:
+    """Write what changed from one result to another, the largest changes first."""
+    counts = ", ".join(
+        f"{found.count(verdict)} {verdict.value}" for verdict in Verdict if found.count(verdict)
+    )
+    title(console, counts or "nothing to compare", f"{found.before} -> {found.after}")
+    for name, (before, after) in found.machine.items():
+        note(console, f"the machines differ in {name.replace('_', ' ')}: {before}, then {after}")
+    if found.only_before or found.only_after:
+        note(
+            console,
+            f"{found.only_before} figures are only in the first, {found.only_after} only in the second",
+        )
+    shown = [
+        each
+        for each in found.changes
+        if everything or each.verdict in (Verdict.FASTER, Verdict.SLOWER)
+    ]
+    shown.sort(key=lambda each: abs(each.ratio - 1), reverse=True)
+    rows = [
+        [
+            Text(each.verdict.value, _STYLES[each.verdict]),
+            _percent(each.ratio),
+            f"{_percent(each.low)} to {_percent(each.high)}",
+            _confidence(each.confidence),
+            _changed(each),
+        ]
+        for each in shown
+    ]
+    if rows:
+        show(console, ("=", ">change", ">in % (95 %)", ">sure", "figure"), rows)
+    if not everything and len(shown) < len(found.changes):
+        write(console, Text("The others are unchanged or noisy; --all lists them.", "dim"))
+
+
+def _changed(each: Change) -> str:
+    medians = f"{layout.number(each.before)} -> {layout.number(each.after)} {each.unit}"
+    return f"{each.benchmark}: {_labels(each.labels)}, {medians}"
+
+
+def _percent(ratio: float) -> str:
+    change = 100 * (ratio - 1)
+    return f"{change:+.0f}" if abs(change) >= 9.95 else f"{change:+.1f}"
+
+
+def _confidence(value: float) -> str:
+    return ">99.9 %" if value > 0.999 else f"{100 * value:.1f} %"
+
+
+def _labels(labels: dict[str, Label]) -> str:
+    return ", ".join(
+        str(value) if name == "what" else layout.label_text(name, value)
+        for name, value in labels.items()
+    )

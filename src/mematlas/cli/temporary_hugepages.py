@@ -1,0 +1,59 @@
+"""Huge pages lent to a benchmark: reserved and switched on for its time, journalled, and taken back."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ROOT = Path("/")
+
+
+@contextmanager
+def huge_pages_lent(needed: dict[str, int]) -> Iterator[None]:
+    """Have `needed` bytes in pages of each kind ("64K", "thp", "2M", "1G") while inside.
+
+    The kernel may give less. Should this process be killed, `mematlas tune undo` takes it back.
+    """
+    from mematlas.control.tune import apply, journal, plan
+
+    made = plan.make(_ROOT, _wanted(needed))
+    if not made.changes:
+        yield
+        return
+    number, _ = apply.apply(_ROOT, made)
+    try:
+        yield
+    finally:
+        results = apply.undo(_ROOT, journal.last_standing(_ROOT, number), write=True)
+        for each in results:
+            if each.now != each.before:
+                print(
+                    f"mematlas: {each.key} is {each.now}, it was {each.before}: {each.detail}; "
+                    f"see mematlas tune verify {number}",
+                    file=sys.stderr,
+                )
+
+
+def _wanted(needed: dict[str, int]) -> dict[str, str]:
+    """Knobs that would give these pages, of those that this machine has."""
+    from mematlas.bench import backing
+    from mematlas.control.tune import knobs
+
+    wanted = {}
+    for kind, size in needed.items():
+        page = backing.page_of(kind)
+        if kind in backing.hugetlb_kinds():
+            knob = knobs.find(f"hugepages.{kind}")
+            have = knobs.read(_ROOT, knob).value
+            if have is not None:
+                wanted[knob.key] = str(int(have) + -(-size // page))
+        elif kind != "4k" and not backing.is_given(kind):
+            knob = knobs.find("thp.enabled" if kind == "thp" else f"thp.{kind}.enabled")
+            if knobs.read(_ROOT, knob).value is not None:
+                wanted[knob.key] = "madvise"
+    return wanted

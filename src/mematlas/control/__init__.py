@@ -1,0 +1,1 @@
+"""Changes to a program before exec, and to the machine with undo."""

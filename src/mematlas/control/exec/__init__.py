@@ -1,0 +1,1 @@
+"""Memory settings of a program, set before exec."""

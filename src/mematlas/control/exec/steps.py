@@ -1,0 +1,257 @@
+"""Set this process up for the program it is about to become. Nothing else on the machine changes."""
+
+from __future__ import annotations
+
+import os
+import resource
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mematlas import _core
+from mematlas.errors import AccessError, MematlasError, UnsupportedError, UsageError
+from mematlas.linux.cpulist import parse_list
+from mematlas.memory import backing
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+NODES = Path("/sys/devices/system/node")
+POLICIES = {"preferred": 1, "membind": 2, "interleave": 3, "weighted": 6}
+LIMITS = {
+    "memlock": (resource.RLIMIT_MEMLOCK, "memory that may be locked"),
+    "stack": (resource.RLIMIT_STACK, "size the main thread's stack may grow to"),
+    "as": (resource.RLIMIT_AS, "address space: mappings beyond it fail"),
+}
+_NO_ASLR = 0x0040000
+_POLICY_NAMES = {0: "default", 4: "local", **{mode: name for name, mode in POLICIES.items()}}
+_MEANINGS = {
+    "membind": "pages come from these nodes only, or allocation fails",
+    "preferred": "pages come from this node while it has any",
+    "interleave": "pages are dealt out over these nodes in turn",
+    "weighted": "pages are dealt out by the weights in /sys/kernel/mm/mempolicy",
+}
+_LIBRARY = "libmematlas_lock.so"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One property: how to read it, in the words `wanted` uses, and how to set it."""
+
+    name: str
+    wanted: str
+    call: str
+    meaning: str
+    apply: Callable[[], None]
+
+
+def policy(kind: str, nodes: list[int]) -> Step:
+    """Take the program's memory from nodes."""
+    present = parse_list((NODES / "has_memory").read_text()) if NODES.exists() else [0]
+    absent = sorted(set(nodes) - set(present))
+    if absent:
+        raise UsageError(f"node {_list(absent)} has no memory here; there is node {_list(present)}")
+    if kind == "preferred" and len(nodes) != 1:
+        raise UsageError("--preferred takes one node; use --interleave for several")
+
+    def apply() -> None:
+        try:
+            _core.set_policy(POLICIES[kind], nodes)
+        except OSError as error:
+            hint = "; kernel 6.9 or later is needed" if kind == "weighted" else ""
+            raise UnsupportedError(f"--{kind} is refused: {error.strerror}{hint}") from None
+
+    wanted = f"{kind} {_list(nodes)}"
+    return Step("policy", wanted, "set_mempolicy(2)", _MEANINGS[kind], apply)
+
+
+def cpu_nodes(nodes: list[int]) -> Step:
+    """Run the program on the CPUs of nodes."""
+    cpus: set[int] = set()
+    for node in nodes:
+        try:
+            cpus.update(parse_list((NODES / f"node{node}" / "cpulist").read_text()))
+        except FileNotFoundError:
+            raise UsageError(f"there is no node {node}; see {NODES}") from None
+    allowed = sorted(cpus & os.sched_getaffinity(0))
+    if not allowed:
+        raise UsageError(f"node {_list(nodes)} has no CPU this process may use")
+    return Step(
+        "cpus",
+        _list(allowed),
+        "sched_setaffinity(2)",
+        f"runs on the CPUs of node {_list(nodes)}",
+        lambda: os.sched_setaffinity(0, allowed),
+    )
+
+
+def huge(kind: str) -> Step:
+    """Give the program's heap huge pages, or keep them from it."""
+    if kind == "never":
+        return Step(
+            "thp",
+            "off",
+            "prctl(PR_SET_THP_DISABLE)",
+            "no transparent huge pages, also in its children",
+            lambda: _core.disable_thp(disable=True),
+        )
+    _check_glibc()
+    if kind == "thp":
+        _refused_as_error(lambda: backing.check_thp(share=False))
+        value, meaning = 1, "malloc advises its memory MADV_HUGEPAGE (glibc only)"
+    else:
+        free, total = backing.free_pages(2 << 20)
+        if free < 1:
+            raise MematlasError(
+                f"hugetlb 2M: {max(free, 0)} of {total} pages free; raise nr_hugepages, or use --huge thp"
+            )
+        value, meaning = 2, f"malloc takes hugetlb pages, {free} are free, then small ones"
+
+    def apply() -> None:
+        tunables = [
+            each
+            for each in os.environ.get("GLIBC_TUNABLES", "").split(":")
+            if each and not each.startswith("glibc.malloc.hugetlb=")
+        ]
+        os.environ["GLIBC_TUNABLES"] = ":".join([*tunables, f"glibc.malloc.hugetlb={value}"])
+
+    return Step("malloc", kind, "GLIBC_TUNABLES", meaning, apply)
+
+
+def no_aslr() -> Step:
+    """Map the program at the same addresses each time."""
+    return Step(
+        "aslr",
+        "off",
+        "personality(2)",
+        "the same addresses on every run; attackers know them too",
+        lambda: _core.add_personality(_NO_ASLR),
+    )
+
+
+def oom_score(value: int) -> Step:
+    """Make the OOM killer choose the program sooner or later."""
+    if not -1000 <= value <= 1000:
+        raise UsageError("--oom-score is from -1000 (never killed) to 1000 (killed first)")
+
+    def apply() -> None:
+        try:
+            Path("/proc/self/oom_score_adj").write_text(str(value))
+        except PermissionError:
+            raise AccessError(
+                f"an OOM score of {value} is below the lowest this process may set; it takes CAP_SYS_RESOURCE"
+            ) from None
+
+    order = "sooner" if value > 0 else "later" if value > -1000 else "never"
+    meaning = f"killed {order} when memory runs out, also its children"
+    return Step("oom-score", str(value), "/proc/self/oom_score_adj", meaning, apply)
+
+
+def limit(name: str, size: int | None) -> Step:
+    """Set a limit, the hard one too where it is lower; None: unlimited."""
+    number, meaning = LIMITS[name]
+    value = resource.RLIM_INFINITY if size is None else size
+    _, hard = resource.getrlimit(number)
+    above = hard != resource.RLIM_INFINITY and (size is None or size > hard)
+
+    def apply() -> None:
+        try:
+            resource.setrlimit(number, (value, value if above else hard))
+        except (ValueError, PermissionError):
+            raise AccessError(
+                f"--{name} {_size(value)} is above the hard limit, {_size(hard)}; raising that takes "
+                "CAP_SYS_RESOURCE, or an entry in /etc/security/limits.conf"
+            ) from None
+
+    return Step(name, _size(value), "setrlimit(2)", meaning, apply)
+
+
+def lock_all() -> Step:
+    """Lock all of the program's memory once it is loaded."""
+    found = Path(str(resources.files("mematlas").joinpath(_LIBRARY)))
+    if not found.exists():
+        raise MematlasError(f"{found} is missing; install mematlas anew")
+    if any(each in str(found) for each in " :;"):
+        raise UsageError(f"{found}: LD_PRELOAD cannot hold a path with a space, colon or semicolon")
+
+    def apply() -> None:
+        preloaded = os.environ.get("LD_PRELOAD", "")
+        os.environ["LD_PRELOAD"] = f"{found}:{preloaded}" if preloaded else str(found)
+        os.environ["MEMATLAS_LOCK_ALL"] = str(os.getpid())
+
+    meaning = "pages stay in memory once touched; dynamically linked programs only"
+    return Step("locked", "all", "LD_PRELOAD, mlockall(2)", meaning, apply)
+
+
+def facts() -> dict[str, str]:
+    """Read what this process has now, by the names of steps."""
+    mode, nodes = _core.policy()
+    name = _POLICY_NAMES.get(mode & 0xFFF, str(mode))
+    return {
+        "policy": f"{name} {_list(nodes)}" if nodes else name,
+        "cpus": _list(sorted(os.sched_getaffinity(0))),
+        "thp": "on" if _status("THP_enabled:") else "off",
+        "malloc": _malloc_pages(),
+        "aslr": "off" if _personality() & _NO_ASLR else "on",
+        "oom-score": Path("/proc/self/oom_score_adj").read_text().strip(),
+        "locked": "all" if _status("VmLck:") > 0 else "nothing",
+        **{name: _size(resource.getrlimit(number)[0]) for name, (number, _) in LIMITS.items()},
+    }
+
+
+def _malloc_pages() -> str:
+    """Allocate a large block and look what it lies in."""
+    from mematlas.linux import smaps
+
+    if "glibc.malloc.hugetlb" not in os.environ.get("GLIBC_TUNABLES", ""):
+        return "default"
+    block = memoryview(bytearray(8 << 20))
+    address = _core.address_of(block) + (4 << 20)
+    for mapping in smaps.read(os.getpid())[0]:
+        if mapping.start <= address < mapping.end:
+            return "2M" if "ht" in mapping.flags else "thp" if "hg" in mapping.flags else "4k"
+    return "unknown"
+
+
+def _personality() -> int:
+    return int(Path("/proc/self/personality").read_text(), 16)
+
+
+def _status(field: str) -> int:
+    text = Path("/proc/self/status").read_text()
+    return int(text.partition(field)[2].split(maxsplit=1)[0])
+
+
+def _check_glibc() -> None:
+    try:
+        name, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
+        recent = name == "glibc" and tuple(map(int, version.split("."))) >= (2, 35)
+    except ValueError:
+        recent = False
+    if not recent:
+        raise UnsupportedError(
+            "--huge needs the malloc of glibc 2.35 or later; this C library has none"
+        )
+
+
+def _refused_as_error(check: Callable[[], None]) -> None:
+    try:
+        check()
+    except backing.Refused as reason:
+        raise MematlasError(str(reason)) from None
+
+
+def _list(numbers: list[int]) -> str:
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts)
+
+
+def _size(value: int) -> str:
+    return "unlimited" if value == resource.RLIM_INFINITY else format_bytes(value)

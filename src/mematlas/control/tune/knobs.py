@@ -1,0 +1,221 @@
+"""The table of knobs, and their files: read, write, and what a refusal means."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import TYPE_CHECKING
+
+from mematlas.control.tune.model import Kind, Knob, Reading
+from mematlas.control.tune.table import FIXED
+from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+_MM = "sys/kernel/mm"
+_THP = f"{_MM}/transparent_hugepage"
+_BY_KEY = {knob.key: knob for knob in FIXED}
+
+_UNITS = {"K": 1, "M": 1 << 10, "G": 1 << 20}
+
+
+def find(key: str) -> Knob:
+    """Find a knob by its key; a sysctl's also without `vm.`."""
+    known = _BY_KEY.get(key) or _BY_KEY.get(f"vm.{key}") or _family(key)
+    if known is None:
+        raise UsageError(f"there is no knob {key!r}; `mematlas tune show` lists them")
+    return known
+
+
+def all_of(root: Path) -> Iterator[Knob]:
+    """Every knob of the table, and of each huge page size there is; processes' apart."""
+    yield from FIXED
+    for folder in sorted((root / _MM / "hugepages").glob("hugepages-*kB"), key=_kilobytes):
+        yield find(f"hugepages.{_short(_kilobytes(folder))}")
+        yield find(f"hugepages.{_short(_kilobytes(folder))}.overcommit")
+    for folder in sorted((root / _THP).glob("hugepages-*kB"), key=_kilobytes):
+        for name in ("enabled", "shmem"):
+            if (folder / f"{name.replace('shmem', 'shmem_enabled')}").exists():
+                yield find(f"thp.{_short(_kilobytes(folder))}.{name}")
+    for node in sorted((root / "sys/devices/system/node").glob("node[0-9]*")):
+        for folder in sorted((node / "hugepages").glob("hugepages-*kB"), key=_kilobytes):
+            yield find(f"hugepages.{_short(_kilobytes(folder))}.{node.name}")
+        yield find(f"compact.{node.name}")
+        yield find(f"weight.{node.name}")
+
+
+def read(root: Path, knob: Knob) -> Reading:
+    """Read a knob's value, or why it has none."""
+    if knob.kind is Kind.ONE_SHOT:
+        there = (root / knob.path).exists()
+        return Reading(knob, "" if there else None, "" if there else "this kernel has no such knob")
+    try:
+        return Reading(knob, value_of((root / knob.path).read_text()))
+    except FileNotFoundError:
+        return Reading(knob, None, "this kernel has no such knob")
+    except OSError as error:
+        return Reading(knob, None, error.strerror or str(error))
+
+
+def value_of(text: str) -> str:
+    """Take the value from a file's text: the word in brackets, if there are any."""
+    inside = re.search(r"\[(.*?)\]", text)
+    return inside[1] if inside else text.strip()
+
+
+def write(root: Path, path: str, value: str) -> None:
+    """Write a value; a refusal is an error that says what would allow it."""
+    try:
+        descriptor = os.open(root / path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+        try:
+            os.write(descriptor, value.encode())
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise _refusal(path, value, error) from None
+
+
+def check_value(root: Path, knob: Knob, text: str) -> str:
+    """Turn what a person wrote into what the file reads back as; UsageError says what fits."""
+    if knob.kind is Kind.CHOICE:
+        return _check_word(root, knob, text)
+    if knob.kind is Kind.NAME:
+        if not re.fullmatch(r"[\w-]+", text):
+            raise UsageError(f"{knob.key}: {text!r} is no name, such as zstd")
+        if knob.key == "zswap.compressor":
+            _check_compressor(root, text)
+        return text
+    from mematlas.units import parse_bytes
+
+    sized = knob.path.endswith("bytes")  # _bytes, _kbytes
+    try:
+        number = parse_bytes(text) if sized and not text.isdigit() else int(text)
+    except ValueError:
+        raise UsageError(f"{knob.key}: {text!r} is not a whole number") from None
+    if knob.path.endswith("kbytes") and not text.isdigit():
+        number >>= 10
+    if not knob.low <= number <= knob.high:
+        top = "" if knob.high > 1 << 62 else f" to {knob.high}"
+        raise UsageError(f"{knob.key}: {number} is not in its range, {knob.low}{top or ' and up'}")
+    return str(number)
+
+
+def _check_compressor(root: Path, name: str) -> None:
+    """Refuse one that is not there: while zswap is off, the kernel takes any name."""
+    try:
+        crypto = (root / "proc/crypto").read_text()
+    except OSError:
+        return
+    sections = (
+        dict(re.findall(r"^(\w+) +: (.*)$", each, re.MULTILINE)) for each in crypto.split("\n\n")
+    )
+    known = {
+        each["name"] for each in sections if each.get("type") in {"scomp", "acomp", "compression"}
+    }
+    aliases = f"lib/modules/{os.uname().release}/modules.alias"
+    modules = (root / aliases).read_text() if (root / aliases).exists() else ""
+    if name not in known and f"alias crypto-{name} " not in modules:
+        raise UsageError(
+            f"zswap.compressor: {name} is not in this kernel, which would take the name and compress "
+            f"nothing; it has {', '.join(sorted(known))}"
+        )
+
+
+def _check_word(root: Path, knob: Knob, text: str) -> str:
+    words = knob.words
+    if words:
+        text = {"1": "Y", "0": "N", "y": "Y", "n": "N"}.get(text, text)
+    else:
+        words = tuple((root / knob.path).read_text().replace("[", "").replace("]", "").split())
+    if text not in words:
+        raise UsageError(f"{knob.key}: {text!r} is none of {', '.join(words)}")
+    return text
+
+
+def _family(key: str) -> Knob | None:
+    for pattern, make in _FAMILIES:
+        if match := pattern.fullmatch(key):
+            return make(key, match)
+    return None
+
+
+def _pool(key: str, match: re.Match[str]) -> Knob:
+    size, node = f"hugepages-{_size_of(match[1])}kB", match[2]
+    if match[3]:
+        return Knob(
+            key, f"{_MM}/hugepages/{size}/nr_overcommit_hugepages", Kind.PLAIN,
+            f"pages of {match[1]} that may be made beyond the pool when it is empty",
+            "high: programs take them until memory is out",
+        )  # fmt: skip
+    folder = f"sys/devices/system/node/node{node}" if node else _MM
+    return Knob(
+        key, f"{folder}/hugepages/{size}/nr_hugepages", Kind.PARTIAL,
+        f"hugetlb pages of {match[1]}" + (f" on node {node}" if node else ""),
+        "memory that nothing else can use",
+    )  # fmt: skip
+
+
+def _folio(key: str, match: re.Match[str]) -> Knob:
+    name = "shmem_enabled" if match[2] == "shmem" else "enabled"
+    path = f"{_THP}/hugepages-{_size_of(match[1])}kB/{name}"
+    kind = "shared" if match[2] == "shmem" else "anonymous"
+    return Knob(key, path, Kind.CHOICE, f"{kind} memory in folios of {match[1]}",
+                "always: more memory for sparse programs")  # fmt: skip
+
+
+def _compact(key: str, match: re.Match[str]) -> Knob:
+    return Knob(key, f"sys/devices/system/node/node{match[1]}/compact", Kind.ONE_SHOT,
+                f"compact the memory of node {match[1]} now", "programs stall meanwhile", 1, 1)  # fmt: skip
+
+
+def _weight(key: str, match: re.Match[str]) -> Knob:
+    return Knob(key, f"{_MM}/mempolicy/weighted_interleave/node{match[1]}", Kind.PLAIN,
+                f"pages node {match[1]} gets in turn by weighted interleaving",
+                "apart from the nodes' bandwidth: the slower one holds all up", 1, 255)  # fmt: skip
+
+
+def _score(key: str, match: re.Match[str]) -> Knob:
+    return Knob(key, f"proc/{match[1]}/oom_score_adj", Kind.PLAIN,
+                f"how soon the OOM killer takes process {match[1]}",
+                "-1000: never, whatever it takes", -1000, 1000)  # fmt: skip
+
+
+_FAMILIES = (
+    (re.compile(r"hugepages\.([0-9]+[KMG])(?:\.node([0-9]+)|\.(overcommit))?"), _pool),
+    (re.compile(r"thp\.([0-9]+[KM])\.(enabled|shmem)"), _folio),
+    (re.compile(r"compact\.node([0-9]+)"), _compact),
+    (re.compile(r"weight\.node([0-9]+)"), _weight),
+    (re.compile(r"oom_score_adj\.([0-9]+)"), _score),
+)
+
+
+def _size_of(text: str) -> int:
+    return int(text[:-1]) * _UNITS[text[-1]]
+
+
+def _kilobytes(folder: Path) -> int:
+    return int(folder.name.removeprefix("hugepages-").removesuffix("kB"))
+
+
+def _short(kilobytes: int) -> str:
+    if kilobytes >= 1 << 20:
+        return f"{kilobytes >> 20}G"
+    return f"{kilobytes >> 10}M" if kilobytes >= 1 << 10 else f"{kilobytes}K"
+
+
+def _refusal(path: str, value: str, error: OSError) -> MematlasError:
+    what = f"/{path}: {value!r}"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return AccessError(f"{what} is refused: it takes root in the machine's own user namespace")
+    if error.errno == errno.EROFS:
+        return AccessError(
+            f"{what} is refused: mounted read-only, as containers do; run on the host"
+        )
+    if error.errno in (errno.ENOENT, errno.ESRCH):
+        return (TargetError if path.startswith("proc/") else UnsupportedError)(
+            f"/{path} is not there"
+        )
+    return MematlasError(f"{what} is refused by the kernel: {error.strerror}")

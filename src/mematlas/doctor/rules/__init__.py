@@ -1,0 +1,89 @@
+"""Diagnosis: rules, each a question put to a state; pure, so that every rule is tested on made-up states."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from mematlas.doctor.model import (
+    Checkup,
+    Finding,
+    Found,
+    Passed,
+    Rule,
+    Severity,
+    Unchecked,
+    Unknown,
+)
+from mematlas.doctor.rules import host, kernel, limits, pages, process, recording, small_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from mematlas.doctor.model import HostState, ProcessState, RecordingState
+
+HOST_RULES: tuple[Rule[HostState], ...] = (*host.RULES, *pages.RULES, *kernel.RULES)
+PROCESS_RULES: tuple[Rule[ProcessState], ...] = (
+    *small_pages.RULES,
+    *process.RULES,
+    *limits.RULES,
+)
+RECORDING_RULES: tuple[Rule[RecordingState], ...] = recording.RULES
+
+_State = TypeVar("_State")
+_URGENCY = {severity: number for number, severity in enumerate(Severity)}
+
+
+def examine_host(state: HostState) -> Checkup:
+    """Put every rule about the machine to it."""
+    return _examine("this machine", HOST_RULES, state)
+
+
+def examine_process(state: ProcessState) -> Checkup:
+    """Put the rules about a process to it, and those about its machine."""
+    name = state.facts.status.lines.get("Name", "?")
+    own = _examine(f"process {state.facts.pid} ({name})", PROCESS_RULES, state, state.facts.notes)
+    around = _examine("", HOST_RULES, state.host)
+    return Checkup(
+        subject=f"{own.subject} and its machine",
+        findings=_ranked((*own.findings, *around.findings)),
+        passed=own.passed + around.passed,
+        unchecked=own.unchecked + around.unchecked,
+        notes=own.notes,
+    )
+
+
+def examine_recording(state: RecordingState) -> Checkup:
+    """Put every rule about recordings to one."""
+    return _examine(state.path, RECORDING_RULES, state, tuple(state.recording.notes))
+
+
+def _examine(
+    subject: str, rules: Sequence[Rule[_State]], state: _State, notes: tuple[str, ...] = ()
+) -> Checkup:
+    findings, passed, unchecked = [], [], []
+    for rule in rules:
+        answer = rule.look(state)
+        if answer is None:
+            passed.append(Passed(rule.key, rule.checks))
+        elif isinstance(answer, Unknown):
+            unchecked.append(Unchecked(rule.key, rule.checks, answer.reason))
+        else:
+            findings.append(_finding(rule, answer))
+    return Checkup(subject, _ranked(findings), tuple(passed), tuple(unchecked), notes)
+
+
+def _finding(rule: Rule[_State], found: Found) -> Finding:
+    return Finding(
+        rule=rule.key,
+        severity=found.severity,
+        headline=found.headline,
+        evidence=found.evidence,
+        why=rule.why,
+        fixes=found.fixes,
+        cost=found.cost,
+    )
+
+
+def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Sort by urgency, then by the memory concerned."""
+    return tuple(sorted(findings, key=lambda each: (_URGENCY[each.severity], -each.cost)))

@@ -1,0 +1,205 @@
+"""Rules about a machine's page sizes: huge pages that are off, idle or cannot be had."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas.doctor.model import Fix, FixKind, Found, HostState, Rule, Severity, Unknown
+from mematlas.doctor.rules.fixes import look, percent, tune
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from mematlas.doctor.model import Answer
+
+_MIB = 1 << 20
+PMD = 2 << 20
+_ORDER = 9  # of a 2 MiB block
+_ACT, _CONSIDER, _KNOW = Severity.ACT, Severity.CONSIDER, Severity.KNOW
+
+
+def chosen(text: str) -> str:
+    """Take the choice out of "always [madvise] never"."""
+    return text.partition("[")[2].partition("]")[0] if "[" in text else text
+
+
+def mode_of(host: HostState, knob: str = "enabled") -> str:
+    """THP mode that counts for 2 MiB pages; "" where this kernel has none."""
+    own = chosen(host.now.thp_sizes.get(PMD, {}).get(knob, "inherit"))
+    return chosen(host.now.thp.get(knob, "")) if own == "inherit" else own
+
+
+def _thp_off(state: HostState) -> Answer:
+    mode, anonymous = mode_of(state), state.now.meminfo.get("AnonPages", 0)
+    if not mode:
+        return Unknown("this kernel has no transparent huge pages")
+    if mode != "never" or anonymous < 512 * _MIB:
+        return None
+    return Found(
+        _CONSIDER,
+        f"transparent huge pages are off, for {format_bytes(anonymous)} of programs' memory",
+        (
+            "transparent_hugepage/enabled is never: advice of programs counts for nothing",
+            f"{format_bytes(state.now.meminfo.get('PageTables', 0))} of page tables",
+        ),
+        (tune("--profile opt-in-huge", "only for programs that ask"),),
+        anonymous,
+    )
+
+
+def _fault_compaction(state: HostState) -> Answer:
+    if chosen(state.now.thp.get("defrag", "")) != "always":
+        return None
+    stalls = state.rate("compact_stall") or 0.0
+    if not stalls and mode_of(state) != "always":
+        return None
+    return Found(
+        _ACT if stalls >= 1 else _CONSIDER,
+        "page faults stop to compact memory for a huge page",
+        (
+            (
+                f"transparent_hugepage/defrag is always; {stalls:.1f} stalls/s now, "
+                f"{state.now.vmstat.get('compact_stall', 0):,} since the start"
+            ),
+        ),
+        (tune("thp.defrag=defer+madvise", "kcompactd does it; only programs that ask wait"),),
+    )
+
+
+def _shared_off(state: HostState) -> Answer:
+    shared, mode = state.now.meminfo.get("Shmem", 0), mode_of(state, "shmem_enabled")
+    if not mode:
+        return Unknown("this kernel has no huge pages for shared memory")
+    if mode not in {"never", "deny"} or shared < 1 << 30:
+        return None
+    return Found(
+        _CONSIDER,
+        f"{format_bytes(shared)} of shared memory cannot have huge pages",
+        (
+            f"transparent_hugepage/shmem_enabled is {mode}: MADV_HUGEPAGE succeeds and does nothing",
+            f"{format_bytes(state.now.meminfo.get('ShmemHugePages', 0))} are in huge pages",
+        ),
+        (tune("thp.shmem=advise", "for memory mapped after it, that is advised"),),
+        shared,
+    )
+
+
+def _fragmented(state: HostState) -> Answer:
+    zones, page = state.now.zones, state.now.page_size
+    if not zones:
+        return Unknown("/proc/buddyinfo told nothing")
+    free = whole = 0
+    for zone in zones:
+        sizes = [count * page << order for order, count in enumerate(zone.free)]
+        free, whole = free + sum(sizes), whole + sum(sizes[_ORDER:])
+    if free < 256 * _MIB or whole >= free // 10:
+        return None
+    fallback = state.rate("thp_fault_fallback") or 0.0
+    failed = state.rate("compact_fail") or 0.0
+    return Found(
+        _ACT if fallback or failed else _CONSIDER,
+        f"{format_bytes(free)} are free, but only {format_bytes(whole)} in blocks for 2 MiB pages",
+        (
+            f"{percent(whole, free)} of free memory is in blocks of 2 MiB and more (buddyinfo)",
+            (
+                f"{fallback:.1f} faults/s wanted a huge page and got small ones; "
+                f"{failed:.1f} compactions/s failed"
+            ),
+        ),
+        (
+            tune("compact", "compacts all memory now, and tells what that gave"),
+            tune("vm.compaction_proactiveness=50", "keeps it so in the background"),
+            tune("drop_caches", "if that is not enough: clean page cache makes room"),
+            look("mematlas system fragmentation"),
+        ),
+        free - whole,
+    )
+
+
+def _pool_idle(state: HostState) -> Answer:
+    idle = [each for each in state.pools if (each.free - each.reserved) * each.size >= 256 * _MIB
+            and each.free - each.reserved >= each.total // 2]  # fmt: skip
+    if not idle:
+        return None
+    fixes = tuple(
+        tune(f"hugepages.{_short(each.size)}={each.total - each.free + each.reserved}")
+        for each in idle
+    )
+    size = sum((each.free - each.reserved) * each.size for each in idle)
+    return Found(
+        _CONSIDER,
+        f"{format_bytes(size)} are set aside as hugetlb pages that nobody uses",
+        tuple(
+            f"{_short(each.size)}: {each.free - each.reserved} of {each.total} pages free and not "
+            "reserved"
+            for each in idle
+        ),
+        fixes,
+        size,
+    )
+
+
+def _pool_empty(state: HostState) -> Answer:
+    empty = [each for each in state.pools if each.total and each.free <= each.reserved]
+    if not empty:
+        return None
+    return Found(
+        _KNOW,
+        "a hugetlb pool is used up: the next mapping fails, or ends in SIGBUS",
+        tuple(
+            f"{_short(each.size)}: {each.total} pages, {each.free} free, {each.reserved} of them promised"
+            for each in empty
+        ),
+        tuple(
+            tune(f"hugepages.{_short(each.size)}={each.total + max(each.total // 4, 1)}")
+            for each in empty
+        ),
+    )
+
+
+def _page_tables(state: HostState) -> Answer:
+    info = state.now.meminfo
+    tables, total = info.get("PageTables"), info.get("MemTotal")
+    if tables is None or not total:
+        return Unknown("/proc/meminfo told nothing")
+    if tables < max(total // 20, 256 * _MIB):
+        return None
+    return Found(
+        _CONSIDER,
+        f"page tables alone take {format_bytes(tables)}",
+        (f"{percent(tables, total)} of memory: many processes map the same memory in 4 KiB pages",),
+        (
+            Fix(FixKind.SHELL, "grep -H VmPTE /proc/[0-9]*/status | sort -k2 -n | tail", "whose"),
+            tune("thp.shmem=advise", "for databases' shared buffers, or a hugetlb pool"),
+        ),
+        tables,
+    )
+
+
+def _short(size: int) -> str:
+    return (
+        f"{size >> 30}G"
+        if size >= 1 << 30
+        else f"{size >> 20}M"
+        if size >= _MIB
+        else f"{size >> 10}K"
+    )
+
+
+RULES: tuple[Rule[HostState], ...] = (
+    Rule("thp.off", "programs may have huge pages",
+         "With 4 KiB pages random access over gigabytes takes half again as long, first touch five times.",
+         _thp_off),
+    Rule("thp.fault-compaction", "page faults do not compact memory",
+         "A fault that should take a microsecond takes milliseconds.", _fault_compaction),
+    Rule("thp.shared-off", "shared memory may have huge pages",
+         "Shared buffers have a switch of their own; the advice is taken and ignored without a word.",
+         _shared_off),
+    Rule("fragmentation", "2 MiB pages can be had",
+         "Huge pages need whole blocks; without, programs silently get small pages.", _fragmented),
+    Rule("hugetlb.idle", "hugetlb pages are used",
+         "Pool pages serve nothing but hugetlb mappings, whatever else runs short.", _pool_idle),
+    Rule("hugetlb.empty", "hugetlb pools have pages left",
+         "mmap may succeed on a promise, and the touch then kills the program.", _pool_empty),
+    Rule("memory.page-tables", "page tables are small",
+         "Page tables are neither swapped nor shared between processes.", _page_tables),
+)  # fmt: skip

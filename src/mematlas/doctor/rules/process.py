@@ -1,0 +1,302 @@
+"""Rules about one process: where its memory is, what of it is waste, what grows, what is dangerous."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.doctor.model import Fix, FixKind, Found, ProcessState, Rule, Severity, Unknown
+from mematlas.doctor.rules.fixes import command_line, look, percent, restart, tune
+from mematlas.linux.mappings import Permission
+from mematlas.report.analyse import trend
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from mematlas.doctor.model import Answer
+    from mematlas.linux.mappings import Mapping
+
+_MIB = 1 << 20
+_LARGE = 64 * _MIB
+_ACT, _CONSIDER, _KNOW = Severity.ACT, Severity.CONSIDER, Severity.KNOW
+_WX = Permission.WRITE | Permission.EXECUTE
+_GROWTH = 256 << 10  # bytes a second that count as growth
+_MANY_ARENAS = 8
+
+
+def _remote(state: ProcessState) -> Answer:
+    if isinstance(state.numa, str):
+        return Unknown(state.numa)
+    near = state.cpus_nodes
+    if len(state.host.now.nodes) < 2:
+        return None
+    if near is None:
+        return Unknown("the nodes of its CPUs are not told")
+    by_node: dict[int, int] = {}
+    for line in state.numa:
+        for node, size in line.nodes.items():
+            by_node[node] = by_node.get(node, 0) + size
+    far = {node: size for node, size in by_node.items() if node not in near}
+    remote, total = sum(far.values()), sum(by_node.values())
+    if remote < _LARGE // 2 or remote < total // 10:
+        return None
+    home = ",".join(map(str, sorted(near)))
+    away = ",".join(map(str, sorted(far)))
+    return Found(
+        _ACT,
+        f"{format_bytes(remote)} of its memory are on nodes its CPUs are not on",
+        (
+            f"it runs on node {home}; {percent(remote, total)} of its pages are elsewhere (numa_maps)",
+            *(f"node {node}: {format_bytes(size)}" for node, size in sorted(by_node.items())),
+        ),
+        (
+            Fix(
+                FixKind.CODE,
+                f"mematlas.memory.migrate_pages({state.facts.pid}, [{away}], [{min(near)}])",
+                f"moves them now; or: migratepages {state.facts.pid} {away} {home}",
+            ),
+            restart(state, f"--membind {home} --cpunodebind {home}"),
+        ),
+        remote,
+    )
+
+
+def _write_execute(state: ProcessState) -> Answer:
+    rows = [each for each in state.facts.mappings if each.permissions & _WX == _WX]
+    if not rows:
+        return None
+    stack = any(each.name == b"[stack]" for each in rows)
+    return Found(
+        _ACT if stack else _CONSIDER,  # other than for the stack, it is a compiler's on purpose
+        f"{len(rows)} mapping{'s are' if len(rows) > 1 else ' is'} writable and executable"
+        + (", the stack among them" if stack else ""),
+        tuple(_line(each) for each in rows[:5]),
+        (
+            *(
+                (
+                    Fix(FixKind.SHELL, f"patchelf --clear-execstack {_program(state)}",
+                        "or link it with -z noexecstack: an object file asked for it"),
+                )
+                if stack
+                else ()
+            ),
+            Fix(FixKind.CODE, "mprotect(address, length, PROT_READ | PROT_EXEC)",
+                "once the code is written; or map it twice, writable and executable"),
+            look(f"mematlas show {state.facts.pid} --mappings"),
+        ),
+        sum(each.size for each in rows),
+    )  # fmt: skip
+
+
+def _program(state: ProcessState) -> str:
+    return state.facts.program.path if state.facts.program else "PROGRAM"
+
+
+def _line(mapping: Mapping) -> str:
+    name = mapping.name.decode("utf-8", "backslashreplace") or "anonymous"
+    return f"{mapping.start:x}-{mapping.end:x} {mapping.permissions.text()} {name}"
+
+
+def _bloat(state: ProcessState) -> Answer:
+    if isinstance(state.heaps, str):
+        return Unknown(state.heaps)
+    heaps = state.heaps.heaps
+    back = sum(each.trimmable for each in heaps)
+    used = sum(each.in_use for each in heaps)
+    if back < 32 * _MIB or back < used // 4:
+        return None
+    return Found(
+        _ACT if back > used else _CONSIDER,
+        f"malloc keeps {format_bytes(back)} of freed memory that malloc_trim() would give back",
+        (
+            (
+                f"{len(heaps)} heaps: {format_bytes(used)} in use, "
+                f"{format_bytes(sum(each.free for each in heaps))} free in holes (chunk headers)"
+            ),
+            *(f"not read: {reason}" for reason in state.heaps.unread[:2]),
+        ),
+        (
+            Fix(
+                FixKind.SHELL,
+                f"gdb -p {state.facts.pid} -batch -ex 'call (int)malloc_trim(0)'",
+                "now, from outside; it stops for the time that takes",
+            ),
+            Fix(
+                FixKind.CODE,
+                "mematlas.memory.trim()",
+                "after a large release; in C: malloc_trim(0)",
+            ),
+            Fix(
+                FixKind.EXEC,
+                "MALLOC_TRIM_THRESHOLD_=1048576 " + _command(state),
+                "malloc gives the end of its heap back earlier",
+            ),
+        ),
+        back,
+    )
+
+
+def _command(state: ProcessState) -> str:
+    return command_line(state.facts.command)
+
+
+def _arenas(state: ProcessState) -> Answer:
+    if isinstance(state.heaps, str):
+        return Unknown(state.heaps)
+    heaps = [each for each in state.heaps.heaps if not each.main]
+    size, used = sum(each.size for each in heaps), sum(each.in_use for each in heaps)
+    if len(heaps) < _MANY_ARENAS or used > size // 4 or size < _LARGE:
+        return None
+    return Found(
+        _CONSIDER,
+        f"{len(heaps)} heaps of threads hold {format_bytes(size)} for {format_bytes(used)} in use",
+        (
+            f"malloc opens up to 8 arenas a CPU; {len(state.facts.threads)} threads now",
+            f"{percent(used, size)} of their memory is in use",
+        ),
+        (
+            Fix(
+                FixKind.EXEC, f"MALLOC_ARENA_MAX=2 {_command(state)}", "fewer arenas, more waiting"
+            ),
+            Fix(
+                FixKind.EXEC, f"LD_PRELOAD=libjemalloc.so.2 {_command(state)}", "or another malloc"
+            ),
+        ),
+        size - used,
+    )
+
+
+def _swapped(state: ProcessState) -> Answer:
+    sizes = state.facts.status.sizes
+    swapped, resident = sizes.get("VmSwap"), sizes.get("VmRSS", 0)
+    if swapped is None:
+        return Unknown("this kernel does not tell VmSwap")
+    if swapped < _LARGE or swapped < (swapped + resident) // 5:
+        return None
+    rate = state.major_rate
+    busy = rate is not None and rate >= 20
+    return Found(
+        _ACT if busy else _CONSIDER,
+        f"{format_bytes(swapped)} of it are in swap",
+        (
+            f"{percent(swapped, swapped + resident)} of its memory",
+            "major faults: unknown"
+            if rate is None
+            else f"{rate:.0f} major faults/s during the check",
+        ),
+        (
+            tune("vm.swappiness=10", "drop page cache rather than swap programs"),
+            restart(state, "--memlock unlimited --lock-all", "keep it out of swap for good"),
+            look("mematlas system pressure --interval 5s", "whether memory is short still"),
+        ),
+        swapped,
+    )
+
+
+def _major_faults(state: ProcessState) -> Answer:
+    rate = state.major_rate
+    if rate is None:
+        return Unknown("rates need some time; give --during 2s")
+    if rate < 50 or state.facts.status.sizes.get("VmSwap", 0) >= _LARGE:
+        return None
+    return Found(
+        _CONSIDER,
+        f"it waits for {rate:.0f} page reads a second",
+        (f"{rate:.0f} major faults/s: file pages dropped from the cache, or read for the first time",),
+        (
+            Fix(FixKind.CODE, "madvise(address, length, MADV_WILLNEED)",
+                "or MADV_POPULATE_READ: many pages by one request"),
+            look(f"mematlas faults {state.facts.pid}"),
+        ),
+    )  # fmt: skip
+
+
+def _growth(state: ProcessState) -> Answer:
+    looks = state.anonymous
+    if len(looks) < trend.ENOUGH or looks[-1][0] - looks[0][0] < 5:
+        return Unknown("growth shows over time; watch it for longer: --during 30s")
+    times = np.array([time for time, _ in looks])
+    values = np.array([[float(size) for _, size in looks]])
+    found = trend.find_trend(times, values - values.min() + 1, np.zeros_like(values))
+    slope = float(found.slope[0])
+    grown = looks[-1][1] - looks[0][1]
+    if not bool(found.growing[0]) or slope < _GROWTH or grown < 4 * _MIB:
+        return None
+    hours = state.host.now.meminfo.get("MemAvailable", 0) / slope / 3600
+    return Found(
+        _ACT,
+        f"its memory grows by {format_bytes(slope)}/s, to the end of the check",
+        (
+            (
+                f"{format_bytes(looks[0][1])} to {format_bytes(looks[-1][1])} of anonymous memory in "
+                f"{looks[-1][0] - looks[0][0]:.0f} s ({len(looks)} looks)"
+            ),
+            f"at this rate the machine is full in {hours:.1f} hours",
+        ),
+        (
+            Fix(
+                FixKind.SHELL,
+                f"mematlas run -o run.atlas -- {_command(state)} && mematlas leaks run.atlas",
+                "which lines of code keep it",
+            ),
+        ),
+        grown,
+    )
+
+
+def _deleted(state: ProcessState) -> Answer:
+    rows = [
+        each
+        for each in state.facts.mappings
+        if each.name.endswith(b" (deleted)")
+        and each.inode
+        and each.permissions & Permission.EXECUTE
+        and not each.name.startswith((b"/memfd:", b"/dev/zero", b"/SYSV", b"/dev/shm/"))
+    ]
+    if not rows:
+        return None
+    names = sorted({each.name.decode("utf-8", "backslashreplace") for each in rows})
+    return Found(
+        _KNOW,
+        f"{len(names)} file{'s' if len(names) > 1 else ''} it runs code from "
+        f"{'were' if len(names) > 1 else 'was'} replaced since it started",
+        tuple(names[:5]),
+        (Fix(FixKind.SHELL, _command(state), "start it again to have the new code"),),
+    )
+
+
+def _lazily_freed(state: ProcessState) -> Answer:
+    lazy = state.facts.mappings.total("LazyFree")
+    if lazy is None or lazy < _LARGE:
+        return None
+    return Found(
+        _KNOW,
+        f"{format_bytes(lazy)} of its RSS are freed already, and go when memory is needed",
+        (f"LazyFree {format_bytes(lazy)} in smaps: MADV_FREE, as Go and jemalloc use it",),
+        (look(f"mematlas wss {state.facts.pid}", "what it really uses"),),
+        lazy,
+    )
+
+
+RULES: tuple[Rule[ProcessState], ...] = (
+    Rule("numa.remote", "its memory is where it runs",
+         "Each access to another node takes half again as long or longer, and shares the link.",
+         _remote),
+    Rule("security.write-execute", "no memory is both writable and executable",
+         "Whoever can write there, by any overflow, runs code of theirs.", _write_execute),
+    Rule("malloc.bloat", "malloc keeps little of what was freed",
+         "Holes between blocks stay resident until the heap's end is free, which may be never.", _bloat),
+    Rule("malloc.arenas", "arenas of threads are well used",
+         "Each keeps its own free memory, which other threads cannot have.", _arenas),
+    Rule("swap.process", "it is not in swap",
+         "What it needs next may be a device access away.", _swapped),
+    Rule("faults.major", "it does not wait for page reads",
+         "Each one stops a thread for a device access.", _major_faults),
+    Rule("growth", "it does not grow without end",
+         "Memory that only grows ends in the OOM killer; the time of day is all that is open.", _growth),
+    Rule("files.replaced", "it runs the code that is on disk",
+         "After an upgrade it goes on with the old libraries, security holes included, and they take "
+         "memory and disk beside the new ones.", _deleted),
+    Rule("rss.lazy", "its RSS is what it uses",
+         "Dashboards and autoscalers take RSS for need.", _lazily_freed),
+)  # fmt: skip

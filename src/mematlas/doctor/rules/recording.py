@@ -1,0 +1,265 @@
+"""Rules about a recorded run: who leaks, who keeps, who churns, and which large memory lacks huge pages."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.doctor.model import Fix, FixKind, Found, RecordingState, Rule, Severity, Unknown
+from mematlas.doctor.rules.fixes import command_line, look, percent
+from mematlas.recording.model import PartKind
+from mematlas.report.analyse.leak_table import add_up, largest
+from mematlas.report.analyse.lines import owning_frame
+from mematlas.report.analyse.table import StackTable
+from mematlas.report.model.leaks import LIKELY
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mematlas.doctor.model import Answer
+    from mematlas.recording.model import Frame
+    from mematlas.report.model.report import StackFigures
+
+_MIB = 1 << 20
+_LARGE = 64 * _MIB
+_ACT, _CONSIDER, _KNOW = Severity.ACT, Severity.CONSIDER, Severity.KNOW
+_MMAP_THRESHOLD = 128 << 10
+_NO_ACCOUNT = Unknown("no residency account was taken in this run")
+
+
+def _at(frames: tuple[Frame, ...]) -> str:
+    """Name the line of code that a stack is charged to."""
+    frame = owning_frame(frames)
+    if frame is None:
+        return "stack not seen"
+    place = f" {frame.file}:{frame.line}" if frame.file and frame.line else ""
+    return f"{frame.function}{place}"
+
+
+def _command(state: RecordingState) -> str:
+    return command_line(state.recording.command)
+
+
+def _leaks(state: RecordingState) -> Answer:
+    sums = add_up(state.leaks.leaks)
+    size = sum(sums[each].live_bytes for each in LIKELY if each in sums)
+    if size < _MIB or size < state.report.peak_live_bytes // 50:
+        return None
+    found = [leak for each in LIKELY for leak in largest(state.leaks.leaks, each, 3)]
+    found.sort(key=lambda each: -each.live_bytes)
+    return Found(
+        _ACT,
+        f"{format_bytes(size)} were likely leaked",
+        tuple(
+            f"{format_bytes(each.live_bytes)} by {_at(each.frames)}: {each.evidence}"
+            for each in found[:3]
+        ),
+        (look(f"mematlas leaks {shlex.quote(state.path)}", "every stack, with its callers"),),
+        size,
+    )
+
+
+def _bad_frees(state: RecordingState) -> Answer:
+    bad = state.report.bad_frees
+    if not bad:
+        return None
+    return Found(
+        _ACT,
+        f"{sum(each.count for each in bad):,} frees of pointers that were no live allocation",
+        tuple(f"{each.count:,} from {_at(each.frames)}" for each in bad[:3]),
+        (
+            look(f"mematlas report {shlex.quote(state.path)}"),
+            Fix(FixKind.EXEC, f"MALLOC_CHECK_=3 LD_PRELOAD=libc_malloc_debug.so.0 {_command(state)}",
+                "glibc then stops at the first"),
+        ),
+    )  # fmt: skip
+
+
+def _slack(state: RecordingState) -> Answer:
+    last = state.report.last
+    if not last.parts:
+        return _NO_ACCOUNT
+    slack = sum(each.resident_bytes for each in last.parts if each.kind is PartKind.SLACK)
+    if slack < 32 * _MIB or slack < last.rss_bytes * 3 // 10:
+        return None
+    live = sum(each.resident_bytes for each in last.parts if each.kind is PartKind.LIVE)
+    return Found(
+        _CONSIDER,
+        f"at the end allocators kept {format_bytes(slack)} that no live block used",
+        (
+            f"{percent(slack, last.rss_bytes)} of the RSS; {format_bytes(live)} are in live blocks",
+            f"at {last.time_s:.1f} s ({last.trigger})",
+        ),
+        (
+            Fix(
+                FixKind.CODE,
+                "mematlas.memory.trim()",
+                "after a large release; in C: malloc_trim(0)",
+            ),
+            Fix(
+                FixKind.EXEC, f"MALLOC_ARENA_MAX=2 MALLOC_TRIM_THRESHOLD_=1048576 {_command(state)}"
+            ),
+            Fix(
+                FixKind.EXEC,
+                f"LD_PRELOAD=libjemalloc.so.2 {_command(state)}",
+                "gives back by itself",
+            ),
+        ),
+        slack,
+    )
+
+
+def _ranked(cost: dict[StackFigures, int]) -> Iterable[str]:
+    for stack, size in sorted(cost.items(), key=lambda each: -each[1])[:3]:
+        yield f"{format_bytes(size)} by {_at(stack.frames)}"
+
+
+def _small_pages(state: RecordingState) -> Answer:
+    if not state.report.account.parts:
+        return _NO_ACCOUNT
+    stacks = StackTable.of(state.report.stacks)
+    live, count, resident, huge = (
+        stacks.columns[name]
+        for name in ("live_bytes", "live_count", "resident_bytes", "huge_bytes")
+    )
+    large = (count != 0) & (live / np.where(count, count, 1) >= 4 * _MIB)
+    cost = {
+        each: each.resident_bytes - each.huge_bytes
+        for each in stacks.where(large & (huge < resident // 2))
+    }
+    size = sum(cost.values())
+    if size < _LARGE:
+        return None
+    return Found(
+        _CONSIDER,
+        f"{format_bytes(size)} of large blocks were in 4 KiB pages at the peak",
+        tuple(_ranked(cost)),
+        (
+            Fix(FixKind.EXEC, f"mematlas exec --huge thp -- {_command(state)}",
+                "malloc asks for huge pages"),
+            Fix(FixKind.CODE, 'with mematlas.memory.numpy(huge="thp"): ...', "for arrays"),
+            look(f"mematlas report --by huge {shlex.quote(state.path)}"),
+        ),
+        size,
+    )  # fmt: skip
+
+
+def _untouched(state: RecordingState) -> Answer:
+    if not state.report.account.parts:
+        return _NO_ACCOUNT
+    stacks = StackTable.of(state.report.stacks)
+    live, resident = stacks.metric("live"), stacks.metric("resident")
+    cost = {
+        each: each.live_bytes - each.resident_bytes - each.swapped_bytes
+        for each in stacks.where((live >= _LARGE) & (resident < live // 10))
+    }
+    size = sum(cost.values())
+    if size < 4 * _LARGE:
+        return None
+    return Found(
+        _KNOW,
+        f"{format_bytes(size)} were allocated and never touched",
+        tuple(_ranked(cost)),
+        (
+            Fix(FixKind.CODE, "allocate what is used, or grow by steps",
+                "it costs nothing until vm.overcommit_memory=2, a cgroup or RLIMIT_AS counts it"),
+        ),
+        size,
+    )  # fmt: skip
+
+
+def _churn(state: RecordingState) -> Answer:
+    peak = max(state.report.peak_live_bytes, 1)
+    stacks = StackTable.of(state.report.stacks)
+    allocated, times = stacks.metric("allocated"), stacks.columns["allocations"]
+    large = (times >= 1000) & (allocated / np.maximum(times, 1) >= _MMAP_THRESHOLD)
+    cost = {each: each.allocated_bytes for each in stacks.where(large & (allocated >= 20 * peak))}
+    size = sum(cost.values())
+    if size < 1 << 30:
+        return None
+    minor = _sum(state, "minor_faults")
+    return Found(
+        _CONSIDER,
+        f"{format_bytes(size)} went through large blocks that were freed at once",
+        (
+            *_ranked(cost),
+            f"{size // peak:,} times the peak of live memory; {minor:,.0f} page faults in the run",
+        ),
+        (
+            Fix(
+                FixKind.EXEC,
+                "GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824:"
+                f"glibc.malloc.trim_threshold=1073741824 {_command(state)}",
+                "keeps such blocks in the heap instead of mapping each anew",
+            ),
+            Fix(
+                FixKind.CODE, "numpy.multiply(a, b, out=buffer)", "write into a buffer that is kept"
+            ),
+            Fix(
+                FixKind.CODE, 'with mematlas.memory.numpy(cache="256M"): ...', "or have them cached"
+            ),
+        ),
+        size,
+    )
+
+
+def _sum(state: RecordingState, column: str) -> float:
+    """Add up a counter's last values over the processes."""
+    last = [rows[column][~np.isnan(rows[column])] for rows in state.recording.timeline.values()]
+    return float(sum(values[-1] for values in last if len(values)))
+
+
+def _swapped(state: RecordingState) -> Answer:
+    stacks = StackTable.of(state.report.stacks)
+    cost = {each: each.swapped_bytes for each in stacks.where(stacks.metric("swapped") != 0)}
+    size = sum(cost.values())
+    if size < 16 * _MIB:
+        return None
+    return Found(
+        _ACT,
+        f"{format_bytes(size)} of its blocks were in swap at the peak",
+        (*_ranked(cost), f"{_sum(state, 'major_faults'):,.0f} major faults in the run"),
+        (
+            look(f"mematlas report --by swapped {shlex.quote(state.path)}"),
+            Fix(FixKind.EXEC, f"mematlas exec --memlock unlimited --lock-all -- {_command(state)}"),
+        ),
+        size,
+    )
+
+
+def _unseen(state: RecordingState) -> Answer:
+    untraced = [each for each in state.report.processes if each.note]
+    reasons = [f"process {each.pid} {each.command}: {each.note}" for each in untraced]
+    if not state.recording.complete:
+        reasons.insert(0, "the recording was cut short: figures are right up to its last part")
+    if not reasons:
+        return None
+    return Found(
+        _KNOW,
+        "not all of the run was seen",
+        tuple(reasons[:5]),
+        (look(f"mematlas report {shlex.quote(state.path)}", "its notes say more"),),
+    )
+
+
+RULES: tuple[Rule[RecordingState], ...] = (
+    Rule("leaks", "what was live at the end was meant to be",
+         "Memory that only grows ends in the OOM killer.", _leaks),
+    Rule("bad-frees", "every free was of a live block",
+         "A double or foreign free corrupts the heap; the crash comes later and elsewhere.", _bad_frees),
+    Rule("malloc.slack", "allocators keep little of what was freed",
+         "It counts against the program's limit, and no other program can have it.", _slack),
+    Rule("thp.small-blocks", "large blocks are in huge pages",
+         "First touch is 5 times, random access 1.5 to 2.4 times slower in 4 KiB pages.", _small_pages),
+    Rule("untouched", "what was allocated was used",
+         "Promised memory that nobody uses makes limits and dashboards lie.", _untouched),
+    Rule("churn", "large blocks are kept for the next use",
+         "Each is mapped, faulted in page by page, zeroed, and unmapped again.", _churn),
+    Rule("swap.blocks", "its blocks were in memory",
+         "What was swapped was waited for.", _swapped),
+    Rule("recording.partial", "all of the run was seen",
+         "What was not seen cannot be judged.", _unseen),
+)  # fmt: skip

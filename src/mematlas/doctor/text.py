@@ -1,0 +1,88 @@
+"""`mematlas doctor` for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.doctor.model import FixKind, Severity
+from mematlas.present import drawing
+from mematlas.present.printable import clean
+from mematlas.present.tables import note, title, write
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mematlas.doctor.model import Checkup, Finding, Fix
+
+_STYLES = {Severity.ACT: "bold red", Severity.CONSIDER: "bold yellow", Severity.KNOW: "bold blue"}
+_MARKS = {Severity.ACT: ("▲", "!"), Severity.CONSIDER: ("●", "*"), Severity.KNOW: ("○", "o")}
+_COUNTED = {Severity.ACT: "to act on", Severity.CONSIDER: "to consider", Severity.KNOW: "to know"}
+_LABELS = {
+    FixKind.TUNE: "machine",
+    FixKind.EXEC: "start",
+    FixKind.CODE: "code",
+    FixKind.SHELL: "shell",
+    FixKind.LOOK: "look",
+}
+_INDENT = 11
+
+
+def render_checkup(checkup: Checkup, *, everything: bool, console: Console) -> None:
+    """Write the findings, the most urgent first, then what could not be checked."""
+    write(console, Text(clean(checkup.subject), "bold"))
+    write(console, _counts(checkup))
+    for finding in checkup.findings:
+        _finding(finding, console)
+    if everything and checkup.passed:
+        title(console, "Fine")
+        for passed in checkup.passed:
+            _hanging(console, f"  {passed.rule:<26}", Text(passed.checks), 28, "green")
+    if checkup.unchecked:
+        title(console, "Not checked")
+        for each in checkup.unchecked:
+            _hanging(console, f"  {each.rule:<26}", Text(clean(each.reason)), 28, "yellow")
+    for text in checkup.notes:
+        note(console, clean(text))
+
+
+def _counts(checkup: Checkup) -> Text:
+    text = Text()
+    for severity, words in _COUNTED.items():
+        count = sum(each.severity is severity for each in checkup.findings)
+        if count:
+            text.append(f"{count} {words}", _STYLES[severity]).append(" · ")
+    text.append(f"{len(checkup.passed)} checks fine", "green")
+    if checkup.unchecked:
+        text.append(f" · {len(checkup.unchecked)} not made", "yellow")
+    return text
+
+
+def _finding(finding: Finding, console: Console) -> None:
+    style = _STYLES[finding.severity]
+    mark = _MARKS[finding.severity][drawing.plain(console)]
+    headline = Text(clean(finding.headline), "bold").append(f"  {finding.rule}", "dim")
+    write(console, Text())
+    write(console, drawing.hanging(Text(f"{mark} ", style), headline, 2, console))
+    for text in finding.evidence:
+        _hanging(console, "           ", Text(clean(text)), _INDENT)
+    _hanging(console, "  why      ", Text(finding.why), _INDENT, "dim")
+    for fix in finding.fixes:
+        _fix(fix, console)
+
+
+def _fix(fix: Fix, console: Console) -> None:
+    """Write a command on lines of its own, whole: it is there to be copied."""
+    first = Text(f"  {_LABELS[fix.kind]:<9}", "dim")
+    command = Text(clean(fix.command), "cyan")
+    if len(command) + _INDENT <= console.width:
+        write(console, first + command)
+    else:
+        console.print(first + command, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    if fix.note:
+        _hanging(console, " " * _INDENT, Text(clean(fix.note), "italic dim"), _INDENT)
+
+
+def _hanging(console: Console, first: str, body: Text, indent: int, style: str = "") -> None:
+    write(console, drawing.hanging(Text(first, style), body, indent, console))

@@ -1,0 +1,1 @@
+"""One module per kernel interface: its reader and its dataclasses."""

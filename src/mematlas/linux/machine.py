@@ -1,0 +1,328 @@
+"""/proc and /sys files about the machine's memory. What cannot be read is missing with its reason."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mematlas import _core
+from mematlas.linux import cgroup
+
+if TYPE_CHECKING:
+    from mematlas.linux.cgroup import CgroupLevel
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessNodes:
+    """Where the memory of one process is: bytes by node, and by policy."""
+
+    pid: int
+    name: str
+    nodes: dict[int, int]
+    policies: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessHuge:
+    """What of one process is mapped by 2 MiB entries; `anonymous` in pages of any size."""
+
+    pid: int
+    name: str
+    anonymous: int
+    huge_anonymous: int
+    huge_shared: int
+    huge_file: int
+
+    @property
+    def huge(self) -> int:
+        """All of it."""
+        return self.huge_anonymous + self.huge_shared + self.huge_file
+
+
+@dataclass(frozen=True, slots=True)
+class Zone:
+    """Free blocks of one zone: free[order] blocks of 2^order pages."""
+
+    node: int
+    name: str
+    free: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """One line of a pressure file: share of time stalled, in percent, and the total in microseconds."""
+
+    kind: str  # "some": at least one task waited; "full": all of them
+    average10: float
+    average60: float
+    average300: float
+    total_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One memory node."""
+
+    number: int
+    cpus: str
+    distances: tuple[int, ...]
+    memory: dict[str, int]  # bytes
+    counters: dict[str, int]  # numa_hit ...
+
+
+@dataclass(frozen=True, slots=True)
+class Slab:
+    """One slab cache."""
+
+    name: str
+    active: int
+    objects: int
+    object_bytes: int
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SwapArea:
+    """One swap device or file; zram tells what it really takes."""
+
+    name: str
+    kind: str
+    size: int
+    used: int
+    priority: int
+    stored: int | None = None
+    compressed: int | None = None
+    taken: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """One limit of a process itself. None: unlimited."""
+
+    name: str
+    used: int
+    limit: int | None
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What was read. `missing` says, by path, why a file told nothing."""
+
+    page_size: int
+    meminfo: dict[str, int] = field(default_factory=dict)  # bytes; HugePages_* are counts
+    vmstat: dict[str, int] = field(default_factory=dict)
+    zones: tuple[Zone, ...] = ()
+    extfrag: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    unusable: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    movable: dict[str, tuple[int, ...]] = field(default_factory=dict)  # free by "zone type"
+    stalls: tuple[Stall, ...] = ()
+    thp: dict[str, str] = field(default_factory=dict)
+    thp_sizes: dict[int, dict[str, str]] = field(default_factory=dict)  # by bytes
+    khugepaged: dict[str, str] = field(default_factory=dict)
+    ksm: dict[str, int] = field(default_factory=dict)
+    nodes: tuple[Node, ...] = ()
+    slabs: tuple[Slab, ...] = ()
+    swaps: tuple[SwapArea, ...] = ()
+    zswap: dict[str, str] = field(default_factory=dict)
+    cgroup: tuple[CgroupLevel, ...] = ()  # innermost first
+    cgroup_of: int | None = None  # whose; None: of mematlas itself
+    bounds: tuple[Bound, ...] = ()  # of that process
+    placed: tuple[ProcessNodes, ...] = ()  # read for the topic numa alone
+    huge: tuple[ProcessHuge, ...] = ()  # read for the topic thp alone
+    folios: dict[int, int] | None = None  # bytes in large folios by order, of one process
+    refused: int = 0  # processes that are in neither
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+_STALL = re.compile(
+    r"^(some|full) avg10=([\d.]+) avg60=([\d.]+) avg300=([\d.]+) total=(\d+)$", re.MULTILINE
+)
+_THP = "sys/kernel/mm/transparent_hugepage"
+
+
+class Tree:
+    """A root directory, and why files below it could not be read."""
+
+    def __init__(self, root: str) -> None:
+        """Start with nothing missing."""
+        self.root = Path(root)
+        self.missing: dict[str, str] = {}
+
+    def text(self, path: str) -> str:
+        """Read a file; empty, with the reason noted, if that fails."""
+        try:
+            return (self.root / path).read_text("utf-8", "replace")
+        except OSError as error:
+            reason = {
+                "PermissionError": "needs root",
+                "FileNotFoundError": "not there: not built in, not mounted, or not in this kernel",
+            }
+            self.missing[path] = reason.get(type(error).__name__, str(error.strerror))
+            return ""
+
+    def texts(self, path: str) -> dict[str, str]:
+        """Read every readable file of a directory, stripped."""
+        found = {}
+        try:
+            names = sorted(os.listdir(self.root / path))  # noqa: PTH208
+        except OSError:
+            self.text(path + "/.")
+            return {}
+        for name in names:
+            file = self.root / path / name
+            if file.is_file() and os.access(file, os.R_OK):
+                try:
+                    found[name] = file.read_text("utf-8", "replace").strip()
+                except OSError:
+                    continue
+        return found
+
+
+def read(root: str = "/", pid: int | None = None) -> Machine:
+    """Read the machine's memory; `pid` chooses whose cgroup (default: this process)."""
+    tree = Tree(root)
+    levels: tuple[CgroupLevel, ...] = cgroup.read(tree.text, root, pid)
+    return Machine(
+        page_size=_core.PAGE,
+        meminfo=parse_meminfo(tree.text("proc/meminfo")),
+        vmstat=parse_pairs(tree.text("proc/vmstat")),
+        zones=parse_buddyinfo(tree.text("proc/buddyinfo")),
+        extfrag=parse_indices(tree.text("sys/kernel/debug/extfrag/extfrag_index")),
+        unusable=parse_indices(tree.text("sys/kernel/debug/extfrag/unusable_index")),
+        movable=parse_pagetypes(tree.text("proc/pagetypeinfo")),
+        stalls=parse_pressure(tree.text("proc/pressure/memory")),
+        thp=tree.texts(_THP),
+        thp_sizes=_read_sizes(tree),
+        khugepaged=tree.texts(f"{_THP}/khugepaged"),
+        ksm=_numbers(tree.texts("sys/kernel/mm/ksm")),
+        nodes=_read_nodes(tree),
+        slabs=parse_slabs(tree.text("proc/slabinfo")),
+        swaps=_read_swaps(tree),
+        zswap=tree.texts("sys/module/zswap/parameters"),
+        cgroup=levels,
+        cgroup_of=pid,
+        missing=tree.missing,
+    )
+
+
+def parse_meminfo(text: str) -> dict[str, int]:
+    """Parse "Key: value kB" lines, of a node too; values without a unit are counts."""
+    found = {}
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        number, _, unit = value.strip().partition(" ")
+        if colon and number.isdigit():
+            found[key.split()[-1]] = int(number) * (1024 if unit == "kB" else 1)
+    return found
+
+
+def parse_pairs(text: str) -> dict[str, int]:
+    """Parse "name value" lines."""
+    pairs = (line.split() for line in text.splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
+
+
+def parse_buddyinfo(text: str) -> tuple[Zone, ...]:
+    """Parse "Node 0, zone Normal 1 2 3 ..."."""
+    found = re.findall(r"^Node (\d+), zone +(\S+) +([\d ]+?) *$", text, re.MULTILINE)
+    return tuple(Zone(int(node), zone, tuple(map(int, free.split()))) for node, zone, free in found)
+
+
+def parse_indices(text: str) -> dict[str, tuple[float, ...]]:
+    """Parse the index files of debugfs: one number per order, -1 where a block is free."""
+    found = re.findall(r"^(Node \d+, zone +\S+) +([-\d. ]+?) *$", text, re.MULTILINE)
+    return {" ".join(zone.split()): tuple(map(float, row.split())) for zone, row in found}
+
+
+def parse_pagetypes(text: str) -> dict[str, tuple[int, ...]]:
+    """Parse the free pages by migrate type; counts may read ">100000"."""
+    pattern = r"^Node +(\d+), zone +(\S+), type +(\S+) +([>\d ]+?) *$"
+    return {
+        f"Node {node}, zone {zone}, {kind}": tuple(int(word.lstrip(">")) for word in row.split())
+        for node, zone, kind, row in re.findall(pattern, text, re.MULTILINE)
+    }
+
+
+def parse_pressure(text: str) -> tuple[Stall, ...]:
+    """Parse a pressure file."""
+    return tuple(
+        Stall(kind, float(ten), float(sixty), float(more), int(total))
+        for kind, ten, sixty, more, total in _STALL.findall(text)
+    )
+
+
+def parse_slabs(text: str) -> tuple[Slab, ...]:
+    """Parse slabinfo. Names may hold spaces in odd modules, so numbers are counted from the mark."""
+    found = []
+    pattern = (
+        r"^(.+?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) : tunables.*?: slabdata +(\d+) +(\d+) +(\d+)"
+    )
+    for match in re.finditer(pattern, text, re.MULTILINE):
+        active, objects, size, _, pages, _, slabs, _ = map(int, match.groups()[1:])
+        total = slabs * pages * _core.PAGE
+        found.append(Slab(match[1], active, objects, size, total))
+    return tuple(found)
+
+
+def _read_sizes(tree: Tree) -> dict[int, dict[str, str]]:
+    """Read the settings and statistics of every size there is; vendors add their own."""
+    try:
+        names = os.listdir(tree.root / _THP)  # noqa: PTH208
+    except OSError:
+        return {}
+    sizes = {}
+    for name in names:
+        match = re.fullmatch(r"hugepages-(\d+)kB", name)
+        if match:
+            settings = tree.texts(f"{_THP}/{name}")
+            sizes[int(match[1]) * 1024] = settings | tree.texts(f"{_THP}/{name}/stats")
+    return dict(sorted(sizes.items()))
+
+
+def _numbers(texts: dict[str, str]) -> dict[str, int]:
+    return {name: int(text) for name, text in texts.items() if re.fullmatch(r"-?\d+", text)}
+
+
+def _read_nodes(tree: Tree) -> tuple[Node, ...]:
+    base = "sys/devices/system/node"
+    try:
+        names = os.listdir(tree.root / base)  # noqa: PTH208
+    except OSError:
+        return ()
+    numbers = sorted(int(name[4:]) for name in names if re.fullmatch(r"node\d+", name))
+    return tuple(
+        Node(
+            number=number,
+            cpus=tree.text(f"{base}/node{number}/cpulist").strip(),
+            distances=tuple(map(int, tree.text(f"{base}/node{number}/distance").split())),
+            memory=parse_meminfo(tree.text(f"{base}/node{number}/meminfo")),
+            counters=parse_pairs(tree.text(f"{base}/node{number}/numastat")),
+        )
+        for number in numbers
+    )
+
+
+def _read_swaps(tree: Tree) -> tuple[SwapArea, ...]:
+    areas = []
+    for line in tree.text("proc/swaps").splitlines()[1:]:
+        name, kind, size, used, priority = line.rsplit(maxsplit=4)
+        area = SwapArea(name.strip(), kind, int(size) * 1024, int(used) * 1024, int(priority))
+        areas.append(_with_zram(tree, area))
+    return tuple(areas)
+
+
+def _with_zram(tree: Tree, area: SwapArea) -> SwapArea:
+    device = area.name.rpartition("/")[2]
+    if not device.startswith("zram"):
+        return area
+    from dataclasses import replace
+
+    words = tree.text(f"sys/block/{device}/mm_stat").split()
+    if len(words) < 3:
+        return area
+    stored, compressed, taken = map(int, words[:3])
+    return replace(area, stored=stored, compressed=compressed, taken=taken)

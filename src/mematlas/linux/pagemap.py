@@ -1,0 +1,176 @@
+"""Pages of a process: pagemap joined with kpageflags, kpagecount and kpagecgroup."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from typing import TYPE_CHECKING
+
+from mematlas import _core
+from mematlas.errors import AccessError, TargetError
+from mematlas.linux import smaps
+from mematlas.linux.pageflags import Category, Entry, Pages
+from mematlas.linux.process import open_process
+from mematlas.linux.zoneinfo import read_frame_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from mematlas.linux.pageflags import Words
+    from mematlas.linux.process import ProcessDirectory
+
+TABLES = ("kpageflags", "kpagecount", "kpagecgroup")
+NEEDS = "needs CAP_SYS_ADMIN (run as root)"
+_CHUNK = 1 << 22  # pages a read, where no scan says which are worth it
+_NEAR = 512 * _core.PAGE  # closer runs are read in one go
+
+Ranges = list[tuple[int, int]]
+
+
+def read(pid: int, ranges: Iterable[tuple[int, int]], *, join: bool = True) -> Pages:
+    """Read the pages of `ranges` (page-aligned, ascending); `join` asks the frames' tables too."""
+    with open_process(pid) as process:
+        return read_from(process, list(ranges), join=join)
+
+
+def read_from(process: ProcessDirectory, ranges: Ranges, *, join: bool = True) -> Pages:
+    """Read the pages of a process that is held."""
+    ranges = [(start, end) for start, end in ranges if start < 1 << 63]  # vsyscall has none
+    descriptor = process.open("pagemap")
+    try:
+        populated, huge = _scan(descriptor, ranges)
+        address, entry = _read_entries(descriptor, populated)
+    finally:
+        os.close(descriptor)
+    if not process.alive():  # an ended process reads as empty, without an error
+        raise TargetError(f"process {process.pid} ended while it was read")
+    hidden = _hides_frames(entry)
+    tables, refusals, frames = _read_tables(entry) if join and not hidden else ({}, [], None)
+    reasons = [f"frame numbers: hidden, {NEEDS}"] if hidden else refusals
+    if join and hidden:
+        reasons.append(f"what the kernel knows of frames (kpageflags ...): hidden, {NEEDS}")
+    return Pages(
+        pid=process.pid,
+        page_size=_core.PAGE,
+        address=address,
+        entry=entry,
+        flags=tables.get("kpageflags"),
+        count=tables.get("kpagecount"),
+        cgroup=tables.get("kpagecgroup"),
+        frames=frames,
+        soft_dirty_known=soft_dirty_works(),
+        huge=None if huge is None else tuple(huge),
+        nodes=read_frame_ranges(),
+        hidden=tuple(reasons),
+    )
+
+
+def virt_to_phys(pid: int, address: int) -> int | None:
+    """Physical address behind an address; None if no frame is there now."""
+    page = address // _core.PAGE * _core.PAGE
+    with open_process(pid) as process:
+        if smaps.read_from(process, figures=False)[0].find(address) is None:
+            raise TargetError(f"process {pid} has nothing mapped at {address:#x}")
+        descriptor = process.open("pagemap")
+        try:
+            entry = int(next(iter(_core.read_pagemap(descriptor, page, 1)), 0))
+        finally:
+            os.close(descriptor)
+    if not entry & Entry.PRESENT:
+        return None
+    if not entry & Entry.FRAME:
+        raise AccessError(f"the physical address is hidden: it {NEEDS}")
+    return (entry & Entry.FRAME) * _core.PAGE + address % _core.PAGE
+
+
+def soft_dirty_works() -> bool:
+    """Tell whether this kernel tracks writes by soft-dirty bits: a page just written has its bit."""
+    import ctypes
+
+    with mmap.mmap(-1, _core.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
+        area[0] = 1
+        view = ctypes.c_char.from_buffer(area)
+        address = ctypes.addressof(view)
+        del view
+        try:
+            with open("/proc/self/pagemap", "rb", buffering=0) as file:  # noqa: PTH123
+                file.seek(address // _core.PAGE * 8)
+                entry = int.from_bytes(file.read(8), "little")
+        except OSError:  # after a change of user, a process may be closed to itself
+            return False
+    return bool(entry & Entry.SOFT_DIRTY)
+
+
+def _scan(descriptor: int, ranges: Ranges) -> tuple[Ranges, Ranges | None]:
+    """Find, in one walk, runs of pages that are something, and those mapped by huge entries.
+
+    A sparse terabyte costs nothing then. Without PAGEMAP_SCAN all must be read, and huge is unknown.
+    """
+    populated: Ranges = []
+    huge: Ranges = []
+    anything, wanted = Category.PRESENT | Category.SWAPPED, Category.PRESENT | Category.HUGE
+    try:
+        for low, high in ranges:
+            first, first_huge = len(populated), len(huge)
+            for start, end, found in _core.scan_pagemap(
+                descriptor, low, high, any_of=int(anything), want=int(wanted)
+            ):
+                _extend(populated, first, start, end, _NEAR)
+                if found & Category.HUGE:
+                    _extend(huge, first_huge, start, end, 0)
+    except OSError:
+        return ranges, None
+    return populated, huge
+
+
+def _extend(runs: Ranges, first: int, start: int, end: int, near: int) -> None:
+    """Add a run, to the last one if that is near and of the same range."""
+    if len(runs) > first and start - runs[-1][1] <= near:
+        runs[-1] = (runs[-1][0], end)
+    else:
+        runs.append((start, end))
+
+
+def _read_entries(descriptor: int, runs: Ranges) -> tuple[Words, Words]:
+    """Addresses and entries of the pages that are something."""
+    import numpy as np
+
+    addresses, entries = [], []
+    for start, end in runs:
+        for at in range(start, end, _CHUNK * _core.PAGE):
+            pages = min(_CHUNK, (end - at) // _core.PAGE)
+            got = _core.read_pagemap(descriptor, at, pages)
+            first, last = at, at + len(got) * _core.PAGE
+            address = np.arange(first, last, _core.PAGE, dtype=np.uint64)
+            whole = bool(got.all())
+            entries.append(got if whole else got[got != 0])
+            addresses.append(address if whole else address[got != 0])
+    if len(entries) == 1:
+        return addresses[0], entries[0]
+    if not entries:
+        return np.empty(0, np.uint64), np.empty(0, np.uint64)
+    return np.concatenate(addresses), np.concatenate(entries)
+
+
+def _hides_frames(entry: Words) -> bool:
+    """Without the privilege every frame number reads 0."""
+    import numpy as np
+
+    present = entry[(entry & np.uint64(Entry.PRESENT)) != 0]
+    return bool(len(present)) and not bool((present & np.uint64(Entry.FRAME)).any())
+
+
+def _read_tables(entry: Words) -> tuple[dict[str, Words], list[str], int]:
+    files, refusals = {}, []
+    try:
+        for name in TABLES:
+            try:
+                files[name] = os.open(f"/proc/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError as error:
+                why = "not in this kernel" if isinstance(error, FileNotFoundError) else NEEDS
+                refusals.append(f"{name}: hidden, {why}")
+        columns, distinct = _core.join_frames(entry, list(files.values()))
+    finally:
+        for descriptor in files.values():
+            os.close(descriptor)
+    return dict(zip(files, columns, strict=True)), refusals, distinct

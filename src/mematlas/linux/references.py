@@ -1,0 +1,239 @@
+"""Which memory was used meanwhile, by idle page tracking, by referenced bits, or by DAMON."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mematlas.errors import TargetError, UnsupportedError
+from mematlas.linux import damon, idle_page, pagemap, smaps
+from mematlas.linux.damon import Method
+from mematlas.linux.mappings import Outcome
+from mematlas.linux.pageflags import Entry, FrameFlag
+from mematlas.linux.pagemap import soft_dirty_works
+from mematlas.linux.process import open_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mematlas.linux.mappings import Mappings
+    from mematlas.linux.pageflags import Pages
+    from mematlas.linux.process import ProcessDirectory
+
+METHODS = ("idle", "referenced", "damon")
+"""Ways to find it, best first. Which of them a kernel has differs."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsedMapping:
+    """One mapping and how much of it was used."""
+
+    start: int
+    end: int
+    name: str
+    rss: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one method saw."""
+
+    method: str  # one of METHODS
+    seconds: float
+    rows: tuple[UsedMapping, ...]  # every mapping with something resident
+    unseen: int | None  # bytes the method cannot tell about; None: nobody knows how many
+    flushed: bool  # the CPUs were made to forget translations when the look began
+    regions: int | None = None  # DAMON: how many it told apart
+
+
+CLEAR_REFERENCED = b"1"
+_CLEAR_SOFT_DIRTY = b"4"
+
+
+def choose(wanted: str = "auto", root: str = "/") -> tuple[str, str]:
+    """Choose a method, and say why; where none works, or the wanted one, an error says why not.
+
+    Only as many are tried as it takes: to ask DAMON, a kdamond must be made for a moment.
+    """
+    tried: list[Method] = []
+    for name in METHODS if wanted == "auto" else (wanted,):
+        method = _TRIES[name](root)
+        if method.works:
+            refused = "; ".join(f"{each.name}: {each.reason}" for each in tried)
+            best = "the best there is: page by page, and reclaim is not misled"
+            return name, "asked for" if wanted != "auto" else refused or best
+        tried.append(method)
+    reasons = "; ".join(f"{each.name}: {each.reason}" for each in tried)
+    raise UnsupportedError(f"the working set cannot be measured here: {reasons}")
+
+
+def _try_referenced(root: str) -> Method:
+    there = os.path.exists(f"{root}/proc/self/clear_refs")  # noqa: PTH110
+    why = "" if there else "not in this kernel (CONFIG_PROC_PAGE_MONITOR)"
+    return Method("referenced", there, why)
+
+
+_TRIES: dict[str, Callable[[str], Method]] = {
+    "idle": idle_page.try_idle,
+    "referenced": _try_referenced,
+    "damon": damon.try_damon,
+}
+
+
+def read(pid: int, seconds: float, method: str, *, flush: bool | None = None) -> Usage:
+    """Watch a process for a time. `flush`: None lets the CPUs forget only where that costs nothing.
+
+    A CPU sets the referenced bit of a page only when it looks the page up, which it need not do while
+    it has the translation. Writing 4 to clear_refs makes it forget all of the process; where the
+    kernel tracks soft-dirty bits these are cleared by it, so it is left to the user there.
+    """
+    if flush is None:
+        flush = not soft_dirty_works()
+    watchers: dict[str, Callable[[ProcessDirectory, float, bool], Usage]] = {
+        "referenced": _by_referenced,
+        "idle": _by_idle,
+        "damon": _by_damon,
+    }
+    with open_process(pid) as process:
+        found = watchers[method](process, seconds, flush)
+        if not process.alive():
+            raise TargetError(f"process {pid} ended meanwhile")
+        return found
+
+
+def try_method(name: str, root: str = "/") -> Method:
+    """Tell whether a method works here, and why not."""
+    return _TRIES[name](root)
+
+
+def clear(process: ProcessDirectory, what: bytes) -> None:
+    """Write to clear_refs: "1" clears the referenced bits of all its pages."""
+    descriptor = os.open("clear_refs", os.O_WRONLY, dir_fd=process.descriptor)
+    try:
+        os.write(descriptor, what)
+    finally:
+        os.close(descriptor)
+
+
+def forget(process: ProcessDirectory, wanted: bool) -> bool:
+    """Have the CPUs forget the translations of a process; whether they did."""
+    if not wanted:
+        return False
+    with suppress(OSError):
+        clear(process, _CLEAR_SOFT_DIRTY)
+        return True
+    return False
+
+
+def _wait(seconds: float) -> float:
+    began = time.monotonic()
+    time.sleep(seconds)
+    return time.monotonic() - began
+
+
+def _by_referenced(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
+    clear(process, CLEAR_REFERENCED)
+    flushed = forget(process, flush)
+    passed = _wait(seconds)
+    mappings, outcome = smaps.read_from(process)
+    if outcome is Outcome.EXITED:
+        raise TargetError(f"process {process.pid} ended meanwhile")
+    if mappings.total("Referenced") is None:
+        raise UnsupportedError("this kernel tells no referenced pages in smaps")
+    rows = tuple(
+        UsedMapping(
+            row.start, row.end, _name(row.name), row.figures["Rss"], row.figures["Referenced"]
+        )
+        for row in mappings
+        if row.figures.get("Rss")
+    )
+    return Usage("referenced", passed, rows, unseen=None, flushed=flushed)
+
+
+def _name(name: bytes) -> str:
+    return name.decode("utf-8", "surrogateescape")
+
+
+def read_pages(process: ProcessDirectory, *, join: bool) -> tuple[Mappings, Pages]:
+    """Read all mappings and what is behind their pages; `join`: with the state of their frames."""
+    mappings, _ = smaps.read_from(process, figures=False)
+    ranges = [(row.start, row.end) for row in mappings]
+    return mappings, pagemap.read_from(process, ranges, join=join)
+
+
+def _by_idle(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
+    import numpy as np
+
+    mappings, found = read_pages(process, join=True)
+    if found.flags is None:
+        raise UnsupportedError("idle: needs root, for the frame numbers and kpageflags")
+    present = (found.entry & np.uint64(Entry.PRESENT)) != 0
+    address, entry, flags = found.address[present], found.entry[present], found.flags[present]
+    tables = os.open("/proc/kpageflags", os.O_RDONLY | os.O_CLOEXEC)
+    bitmap = os.open(f"/{idle_page.BITMAP}", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        heads = idle_page.heads_of(entry, flags, tables)
+        tracked = (flags & np.uint64(FrameFlag.LRU)) != 0
+        idle_page.mark(bitmap, heads[tracked])
+        flushed = forget(process, flush)
+        passed = _wait(seconds)
+        used = np.zeros(len(entry), np.bool_)
+        used[tracked] = ~idle_page.idle(bitmap, heads[tracked])
+    finally:
+        os.close(tables)
+        os.close(bitmap)
+    unseen = int(np.count_nonzero(~tracked)) * found.page_size
+    rows = _by_mapping(mappings, address, used, found.page_size)
+    return Usage("idle", passed, rows, unseen=unseen, flushed=flushed)
+
+
+def _by_damon(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
+    import numpy as np
+
+    flushed = forget(process, flush)
+    regions, passed = damon.watch(process.pid, seconds)
+    mappings, found = read_pages(process, join=False)
+    present = (found.entry & np.uint64(Entry.PRESENT)) != 0
+    address = found.address[present]
+    used = np.zeros(len(address), np.bool_)
+    for region in regions:
+        if region.accesses:
+            low, high = np.searchsorted(
+                address, np.array([region.start, region.end], np.uint64)
+            ).tolist()
+            used[low:high] = True
+    rows = _by_mapping(mappings, address, used, found.page_size)
+    return Usage(
+        "damon",
+        passed,
+        rows,
+        unseen=None,
+        flushed=flushed,
+        regions=len({region[:2] for region in regions}),
+    )
+
+
+def _by_mapping(
+    mappings: Mappings, address: NDArray[np.uint64], used: NDArray[np.bool_], page: int
+) -> tuple[UsedMapping, ...]:
+    import numpy as np
+
+    sums = np.concatenate(([0], np.cumsum(used)))
+    rows = []
+    for row in mappings:
+        if row.start >= 1 << 63:
+            continue  # vsyscall
+        low, high = np.searchsorted(address, np.array([row.start, row.end], np.uint64)).tolist()
+        if high > low:
+            taken = int(sums[high] - sums[low])
+            rows.append(
+                UsedMapping(row.start, row.end, _name(row.name), (high - low) * page, taken * page)
+            )
+    return tuple(rows)

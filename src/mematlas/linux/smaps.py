@@ -1,0 +1,46 @@
+"""/proc/PID/smaps and maps, in one pass."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from mematlas import _core
+from mematlas.linux.mappings import Mappings, Outcome
+from mematlas.linux.process import open_process
+
+if TYPE_CHECKING:
+    from mematlas.linux.process import ProcessDirectory
+
+
+def read(pid: int, root: str = "/", *, figures: bool = True) -> tuple[Mappings, Outcome]:
+    """Read the mappings of a process, with their figures unless told otherwise (they cost a page walk)."""
+    with open_process(pid, root) as process:
+        return read_from(process, figures=figures)
+
+
+def read_from(process: ProcessDirectory, *, figures: bool = True) -> tuple[Mappings, Outcome]:
+    """Read the mappings of a process that is held."""
+    descriptor = process.open("smaps" if figures else "maps")
+    try:
+        mappings = parse(descriptor)
+    finally:
+        os.close(descriptor)
+    # A zombie's file ends at once, without an error: only its state tells.
+    if not process.alive():
+        return mappings, Outcome.EXITED
+    return mappings, Outcome.CHANGED if mappings.overlaps else Outcome.COMPLETE
+
+
+def parse(descriptor: int) -> Mappings:
+    """Parse an open file with the text of maps or smaps."""
+    columns = _core.read_maps(descriptor)
+    return Mappings(
+        count=columns.count,
+        fields=columns.fields,
+        flag_names=columns.flag_names,
+        names=columns.names,
+        overlaps=columns.overlaps,
+        ignored=columns.ignored,
+        **columns.base,
+    )

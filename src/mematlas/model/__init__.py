@@ -1,1 +1,0 @@
-"""What mematlas knows, as frozen dataclasses and columns. No input or output here."""

@@ -1,0 +1,1 @@
+"""What the kernel says of processes, files and the machine. One package per view."""

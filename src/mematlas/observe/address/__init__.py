@@ -1,0 +1,1 @@
+"""`mematlas where`: one address of a process."""

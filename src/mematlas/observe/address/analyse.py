@@ -1,0 +1,52 @@
+"""One address: its mapping and its page in one answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas.linux.pageflags import Entry, FrameFlag, Place, State
+from mematlas.linux.vma_class import printable
+from mematlas.observe.page_states.analyse import STATES, node_of, state_of
+
+if TYPE_CHECKING:
+    from mematlas.linux.mappings import Mapping
+    from mematlas.linux.pageflags import Pages, Words
+
+
+def make_place(
+    pages: Pages,
+    mapping: Mapping,
+    address: int,
+    cgroups: dict[int, str],
+    symbol: tuple[str | None, str | None],
+) -> Place:
+    """Put together what is known of the page at an address; `pages` holds it, or nothing."""
+
+    def first(column: Words | None) -> int | None:
+        return None if column is None or not len(column) else int(column[0])
+
+    entry = first(pages.entry) or 0
+    frame = entry & Entry.FRAME if entry & Entry.PRESENT else 0
+    flags = first(pages.flags)
+    cgroup = first(pages.cgroup)
+    return Place(
+        pid=pages.pid,
+        address=address,
+        start=mapping.start,
+        end=mapping.end,
+        permissions=mapping.permissions.text(),
+        name=printable(mapping.name),
+        file_offset=mapping.offset + address - mapping.start if mapping.inode else None,
+        symbol=symbol[0],
+        source=symbol[1],
+        state=STATES[state_of(pages)[0]] if len(pages.entry) else State.NOTHING,
+        mapcount=first(pages.count),
+        flags=None
+        if flags is None
+        else tuple(flag.name for flag in FrameFlag if flags & flag and flag.name),
+        frame=frame or None,
+        physical=frame * pages.page_size + address % pages.page_size if frame else None,
+        node=node_of(frame, pages.nodes) if frame else None,
+        cgroup=cgroups.get(cgroup) if cgroup else None,
+        hidden=pages.hidden,
+    )

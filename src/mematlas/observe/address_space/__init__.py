@@ -1,0 +1,1 @@
+"""`mematlas show`: the address space of a process."""

@@ -1,0 +1,1 @@
+"""`mematlas system`: the memory of the machine, by topic."""

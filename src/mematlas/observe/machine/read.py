@@ -1,0 +1,104 @@
+"""What topics of the machine ask of every process: its memory by node, its huge pages, its own limits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas.errors import MematlasError
+from mematlas.linux import numa_maps, processes, status
+from mematlas.linux.machine import Bound, ProcessHuge, ProcessNodes
+from mematlas.linux.process import open_process
+from mematlas.linux.shared_mm import list_pids
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mematlas.linux.process import ProcessDirectory
+
+
+def read_nodes(root: str = "/", pid: int | None = None) -> tuple[tuple[ProcessNodes, ...], int]:
+    """Read on which nodes the memory of each process is, or of one; and how many were refused."""
+    found, refused = [], 0
+    for each, process in _each(root, pid):
+        lines = numa_maps.read(process)
+        if isinstance(lines, str):
+            refused += 1
+            continue
+        sums: dict[int, int] = {}
+        policies: dict[str, int] = {}
+        for line in lines:
+            held = sum(line.nodes.values())
+            policies[line.policy] = policies.get(line.policy, 0) + held
+            for node, size in line.nodes.items():
+                sums[node] = sums.get(node, 0) + size
+        if sums:
+            found.append(ProcessNodes(each, _name(process), sums, policies))
+    return tuple(found), refused
+
+
+def read_huge(root: str = "/", pid: int | None = None) -> tuple[tuple[ProcessHuge, ...], int]:
+    """Read how much of each process is in 2 MiB pages, or of one; and how many were refused."""
+    found, refused = [], 0
+    for each, process in _each(root, pid):
+        sizes = _rollup(root, each)
+        if sizes is None:
+            refused += 1
+        elif sizes.get(b"Rss"):
+            found.append(
+                ProcessHuge(
+                    pid=each,
+                    name=_name(process),
+                    anonymous=sizes.get(b"Anonymous", 0),
+                    huge_anonymous=sizes.get(b"AnonHugePages", 0),
+                    huge_shared=sizes.get(b"ShmemPmdMapped", 0),
+                    huge_file=sizes.get(b"FilePmdMapped", 0),
+                )
+            )
+    return tuple(found), refused
+
+
+def read_bounds(pid: int, root: str = "/") -> tuple[Bound, ...]:
+    """Read the limits of a process itself, and how near it is to each."""
+    with open_process(pid, root) as process:
+        sizes = status.read_status(process).sizes
+        limits = {each.name: each for each in status.parse_limits(process.read("limits").decode())}
+    told = (
+        ("Max address space", "VmSize", "address space, used or not"),
+        ("Max data size", "VmData", "private writable address space"),
+        ("Max stack size", "VmStk", "stack of the first thread"),
+        ("Max locked memory", "VmLck", "locked memory"),
+    )
+    return tuple(
+        Bound(name.removeprefix("Max "), sizes[key], limits[name].soft, meaning)
+        for name, key, meaning in told
+        if key in sizes and name in limits
+    )
+
+
+def _each(root: str, pid: int | None) -> Iterator[tuple[int, ProcessDirectory]]:
+    """Hold one process after the other. Kernel threads have no memory, and are left out."""
+    for each in [pid] if pid is not None else list_pids(root):
+        try:
+            with open_process(each, root) as process:
+                if status.read_status(process).has_memory:
+                    yield each, process
+        except (OSError, MematlasError):
+            if pid is not None:
+                raise
+            # it ended
+
+
+def _name(process: ProcessDirectory) -> str:
+    words = status.read_command(process)
+    return " ".join(words) or status.read_status(process).lines.get("Name", "")
+
+
+def _rollup(root: str, pid: int) -> dict[bytes, int] | None:
+    path = f"{root}/proc/{pid}"
+    try:
+        sizes, note = processes.read_sizes(path, processes.read_stat(path))
+    except OSError:
+        return {}  # it ended
+    if note == processes.DENIED:
+        return None
+    return sizes

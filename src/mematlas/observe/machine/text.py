@@ -1,0 +1,90 @@
+"""`mematlas system` for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.present import drawing
+from mematlas.present.printable import clean
+from mematlas.present.tables import amount, fit, note, show, title, write
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mematlas.observe.machine.model import Grid, Section, Topic
+
+
+_TEXT = 24  # columns that words have at least
+
+
+def render_topic(topic: Topic, *, console: Console) -> None:
+    """Write the answer, the figures below it, and what could not be seen."""
+    for sentence in topic.answer:
+        write(console, Text(clean(sentence), "bold"))
+    for section in topic.sections:
+        if section.figures or (section.grid and section.grid.rows):
+            _section(section, console)
+    for text in topic.notes:
+        note(console, clean(text))
+
+
+def _section(section: Section, console: Console) -> None:
+    title(console, section.title)
+    if section.grid:
+        _grid(section.grid, console)
+        return
+    rows = (
+        [f"  {figure.name}", value(figure.value, figure.unit), figure.meaning]
+        for figure in section.figures
+    )
+    show(console, ("=", ">", ""), rows)
+
+
+def _grid(grid: Grid, console: Console) -> None:
+    others = grid.columns[1:]
+    rows = [
+        [value(cell, unit) for cell, unit in zip(row, grid.units, strict=True)] for row in grid.rows
+    ]
+    widths = [
+        max([len(name), *(len(row[at]) for row in rows)]) for at, name in enumerate(grid.columns)
+    ]
+    heads = [_heading(at, name, rows) for at, name in enumerate(grid.columns)]
+    room = console.width - 2 * (len(widths) - 1)
+    if grid.units[-1] == "" and len(heads) > 2 and widths[-1] > _TEXT:  # a command
+        widths[-1] = _TEXT
+        heads[-1] = f"~{grid.columns[-1]}"
+    if any("/" in row[0] for row in rows):  # paths: their end tells them apart
+        widths[0] = min(widths[0], max(_TEXT, room - sum(widths[1:])))
+        rows = [[fit(row[0], widths[0], console), *row[1:]] for row in rows]
+    if sum(widths) <= room:
+        show(console, heads, rows)
+        return
+    for row in rows:  # too wide: one row a paragraph
+        pairs = zip(others, row[1:], strict=True)
+        body = ", ".join(f"{name} {cell}" for name, cell in pairs if cell not in {"-", "0"})
+        first_word = Text(f"  {clean(row[0])}: ", "dim")
+        write(console, drawing.hanging(first_word, Text(body or "-"), len(first_word), console))
+
+
+def _heading(at: int, name: str, rows: list[list[str]]) -> str:
+    """Set numbers to the right, and words to the left."""
+    told = [row[at] for row in rows if row[at] not in {"-", ""}]
+    words = bool(told) and not any(cell[0].isdigit() for cell in told)
+    return f"={name}" if at == 0 or words else f">{name}"
+
+
+def value(number: float | str | None, unit: str) -> str:
+    """Write a value in its unit."""
+    if number is None:
+        return "-"
+    if isinstance(number, str):
+        return clean(number)
+    if unit == "bytes":
+        return amount(number) if number >= 0 else "-" + format_bytes(-number)
+    if isinstance(number, int):
+        return f"{number:,}"
+    text = f"{number:,.2f}".rstrip("0").rstrip(".")
+    return f"{text} %" if unit == "percent" else text

@@ -1,0 +1,1 @@
+"""`mematlas cache`: the page cache of files."""

@@ -1,0 +1,1 @@
+"""`mematlas faults`: page faults by thread, mapping and line."""

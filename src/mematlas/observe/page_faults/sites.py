@@ -1,0 +1,147 @@
+"""Which mappings and which places in the code took page faults: sampled, with addresses."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from mematlas.linux import perf
+from mematlas.linux.mappings import Permission
+from mematlas.linux.perf_samples import Execed, Forked, Mapped, Sample, Sampler
+from mematlas.observe.page_faults.model import FaultSite, RawSite
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mematlas.linux.mappings import Mappings
+    from mematlas.linux.perf_samples import Record
+
+PERIOD = 7
+"""One minor fault in so many is sampled: odd, so that it keeps in step with no loop. Major ones all."""
+
+
+@dataclass(slots=True)
+class _Space:
+    """The mappings of one process as they came; a later one covers what it lies over."""
+
+    starts: list[int] = field(default_factory=list)
+    items: list[Mapped] = field(default_factory=list)
+
+    def add(self, mapped: Mapped) -> None:
+        low = bisect_right(self.starts, mapped.start)
+        if low and self.items[low - 1].end > mapped.start:
+            before = self.items[low - 1]
+            if before.start == mapped.start:
+                low -= 1
+                del self.starts[low], self.items[low]
+            if before.end > mapped.end:
+                rest = _cut(before, mapped.end)
+                self.starts.insert(low, rest.start)
+                self.items.insert(low, rest)
+        high = low
+        while high < len(self.items) and self.items[high].end <= mapped.end:
+            high += 1
+        rest_of_last = []
+        if high < len(self.items) and self.items[high].start < mapped.end:
+            rest_of_last = [_cut(self.items[high], mapped.end)]
+            high += 1
+        self.items[low:high] = [mapped, *rest_of_last]
+        self.starts[low:high] = [each.start for each in (mapped, *rest_of_last)]
+
+    def at(self, address: int) -> Mapped | None:
+        index = bisect_right(self.starts, address) - 1
+        if index >= 0 and address < self.items[index].end:
+            return self.items[index]
+        return None
+
+    def name(self, address: int) -> str:
+        """Name the mapping; above all of them is only the stack."""
+        found = self.at(address)
+        if found is not None:
+            return "[anonymous]" if found.name == "//anon" else found.name
+        above = not self.items or address >= self.items[-1].end
+        return "[stack]" if above else "[unknown]"
+
+    def copy(self) -> _Space:
+        return _Space(list(self.starts), list(self.items))
+
+
+def _cut(mapped: Mapped, start: int) -> Mapped:
+    offset = mapped.offset + start - mapped.start
+    return replace(mapped, start=start, offset=offset)
+
+
+class SiteCounter:
+    """Follows processes and counts their faults by mapping and place in the code."""
+
+    def __init__(self, tids: Sequence[int], *, on_exec: bool, period: int = PERIOD) -> None:
+        """Open the rings; OSError if even the program's own faults may not be seen."""
+        self.period = period
+        events = {perf.MINOR_FAULTS: period, perf.MAJOR_FAULTS: 1}
+        try:
+            self._sampler = Sampler(tids, events, kernel=True, on_exec=on_exec)
+            self.sees_kernel = True
+        except PermissionError:
+            self._sampler = Sampler(tids, events, kernel=False, on_exec=on_exec)
+            self.sees_kernel = False
+        self._spaces: dict[int, _Space] = {}
+        self._counts: Counter[RawSite] = Counter()
+
+    def learn(self, pid: int, mappings: Mappings) -> None:
+        """Take over the mappings a process has already."""
+        space = self._spaces.setdefault(pid, _Space())
+        for index in range(len(mappings)):
+            space.add(
+                Mapped(
+                    0,
+                    pid,
+                    int(mappings.start[index]),
+                    int(mappings.end[index]),
+                    int(mappings.offset[index]),
+                    os.fsdecode(mappings.name(index)) or "//anon",
+                    bool(mappings.permissions[index] & Permission.EXECUTE),
+                )
+            )
+
+    def pump(self, seconds: float) -> None:
+        """Wait for samples, at most so long, and count them."""
+        self._sampler.wait(seconds)
+        for record in self._sampler.drain():
+            self._take(record)
+
+    def finish(self) -> tuple[list[FaultSite], int]:
+        """Count what is left and close: the sites, and how many samples were lost."""
+        for record in self._sampler.drain():
+            self._take(record)
+        lost = self._sampler.lost
+        self._sampler.close()
+        return [FaultSite(raw, count) for raw, count in self._counts.most_common()], lost
+
+    def _take(self, record: Record) -> None:
+        if isinstance(record, Sample):
+            self._count(record)
+        elif isinstance(record, Mapped):
+            self._spaces.setdefault(record.pid, _Space()).add(record)
+        elif isinstance(record, Forked):
+            parent = self._spaces.get(record.parent)
+            self._spaces[record.pid] = parent.copy() if parent else _Space()
+        elif isinstance(record, Execed):
+            self._spaces[record.pid] = _Space()
+
+    def _count(self, sample: Sample) -> None:
+        space = self._spaces.setdefault(sample.pid, _Space())
+        major = sample.event == perf.MAJOR_FAULTS
+        places = []
+        for number, address in enumerate(sample.stack):
+            # All but the first are where calls return to.
+            found = space.at(address - (number > 0))
+            if found is None or not found.executable or not found.name.startswith("/"):
+                if number == 0:
+                    places.append(("", address))
+                break  # without frame pointers the rest is whatever lies on the stack
+            places.append((found.name, address - found.start + found.offset - (number > 0)))
+        site = RawSite(tuple(places), space.name(sample.address), sample.in_kernel, major)
+        self._counts[site] += 1 if major else self.period

@@ -1,0 +1,1 @@
+"""`mematlas pages`: the pages of a process by state."""

@@ -1,0 +1,50 @@
+"""Pages as a picture: one pixel a page (or more pages, where there are many), a colour a state."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING
+
+from mematlas.linux.pageflags import State
+
+if TYPE_CHECKING:
+    from mematlas.linux.pageflags import PageReport
+
+COLOURS: dict[State, tuple[int, int, int]] = {
+    # seen by the colour-blind too: they differ in lightness
+    State.NOTHING: (232, 232, 232),
+    State.ANONYMOUS: (31, 119, 180),
+    State.FILE: (152, 187, 120),
+    State.ZERO: (255, 255, 255),
+    State.KSM: (148, 103, 189),
+    State.HUGE: (10, 42, 92),
+    State.SWAPPED: (214, 39, 40),
+    State.GUARD: (60, 60, 60),
+}
+_GAP = (255, 255, 255)
+_PALETTE = [*COLOURS.values(), _GAP]
+
+
+def render_map(report: PageReport, width: int) -> bytes:
+    """Draw the strips one below the other, each wrapped at `width` pixels, with a line between."""
+    index = {state.value: number for number, state in enumerate(COLOURS)}
+    gap = bytes([len(COLOURS)])
+    rows: list[bytes] = []
+    for strip in report.strips:
+        pixels = bytes(index[cell] for cell in strip.cells)
+        rows += [pixels[at : at + width].ljust(width, gap) for at in range(0, len(pixels), width)]
+        rows.append(gap * width)
+    return _png(width, rows or [gap * width])
+
+
+def _png(width: int, rows: list[bytes]) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, len(rows), 8, 3, 0, 0, 0)  # 8 bits, palette
+    palette = bytes(value for colour in _PALETTE for value in colour)
+    image = zlib.compress(b"".join(b"\0" + row for row in rows), 9)
+    chunks = [(b"IHDR", header), (b"PLTE", palette), (b"IDAT", image), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(kind, data) for kind, data in chunks)

@@ -1,0 +1,1 @@
+"""`mematlas probe`: which kernel interfaces are readable."""

@@ -1,0 +1,1 @@
+"""`mematlas ps`: all processes of the machine."""

@@ -1,0 +1,61 @@
+"""Processes sorted, grouped and put into their tree."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas.linux.processes import ProcessGroup
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mematlas.linux.processes import ProcessRow
+
+
+def rank(rows: Iterable[ProcessRow], by: str) -> list[ProcessRow]:
+    """Sort, largest first."""
+    return sorted(rows, key=lambda row: (-row.metric(by), row.pid))
+
+
+def add_up(name: str, rows: Iterable[ProcessRow]) -> ProcessGroup:
+    """Add processes up, each address space once. Those not known are counted, not guessed."""
+    once = [row for row in rows if row.twin_of is None and not row.note.startswith("zombie")]
+
+    def total(field: str) -> int:
+        return sum(getattr(row, field) or 0 for row in once)
+
+    return ProcessGroup(
+        name=name,
+        processes=len(once),
+        rss=sum(row.rss for row in once),
+        pss=total("pss"),
+        uss=total("uss"),
+        swap=total("swap"),
+        unknown=sum(row.pss is None for row in once),
+    )
+
+
+def group(rows: Iterable[ProcessRow], key: Callable[[ProcessRow], str]) -> list[ProcessGroup]:
+    """Group by user, cgroup or anything else; largest PSS first."""
+    members: dict[str, list[ProcessRow]] = {}
+    for row in rows:
+        members.setdefault(key(row), []).append(row)
+    groups = [add_up(name, found) for name, found in members.items()]
+    return sorted(groups, key=lambda each: (-each.pss, -each.rss))
+
+
+def make_tree(rows: Iterable[ProcessRow], by: str) -> list[tuple[int, ProcessRow]]:
+    """Put processes below their parents, as (depth, row); siblings are sorted."""
+    rows = list(rows)
+    known = {row.pid for row in rows}
+    children: dict[int, list[ProcessRow]] = {}
+    for row in rank(rows, by):
+        parent = row.parent_pid if row.parent_pid in known else 0
+        children.setdefault(parent, []).append(row)
+    ordered: list[tuple[int, ProcessRow]] = []
+    waiting = [(0, row) for row in reversed(children.get(0, []))]
+    while waiting:
+        depth, row = waiting.pop()
+        ordered.append((depth, row))
+        waiting += [(depth + 1, child) for child in reversed(children.get(row.pid, []))]
+    return ordered

@@ -1,0 +1,72 @@
+"""`mematlas ps` for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas.observe.address_space.text import user_name
+from mematlas.observe.processes.analyse import add_up
+from mematlas.present.printable import clean
+from mematlas.present.tables import amount, fit, note, show, title
+
+DENIED = "it takes CAP_SYS_PTRACE (root), and some refuse even that"
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from mematlas.linux.processes import ProcessGroup, ProcessRow, ProcessTable
+
+
+def render_processes(
+    table: ProcessTable, rows: Sequence[tuple[int, ProcessRow]], *, console: Console
+) -> None:
+    """Write the rows, each with its depth in the tree, then the sum of all."""
+    wide = console.width >= 100
+    cells = []
+    for depth, row in rows:
+        words = [str(row.pid), fit(user_name(row.uid), 8, console)]
+        words += [amount(value) for value in (row.pss, row.uss, row.rss, row.swap)]
+        if wide:
+            words += [amount(row.thp), f"{row.minor_faults + row.major_faults:,}"]
+        cells.append([*words, "  " * depth + clean(row.command)])
+    more = (">THP", ">faults") if wide else ()
+    headings = (">PID", "=user", ">PSS", ">USS", ">RSS", ">swap", *more, "~command")
+    show(console, headings, cells)
+    _sum(table, len(rows), console)
+
+
+def _sum(table: ProcessTable, shown: int, console: Console) -> None:
+    total = add_up("all", table.processes)
+    title(
+        console,
+        f"{amount(total.pss)} PSS in {total.processes - total.unknown} processes",
+        f"{amount(total.uss)} USS, {amount(total.swap)} swapped; {shown} shown",
+    )
+    if table.denied:
+        note(console, f"{_processes(table.denied)} refused PSS, USS and swap: {DENIED}")
+    if table.exited:
+        note(console, f"{_processes(table.exited)} ended meanwhile")
+    for row in table.processes:
+        if row.twin_of is not None:
+            text = f"{row.pid} has the address space of {row.twin_of} (CLONE_VM): summed up once"
+            note(console, text)
+
+
+def _processes(count: int) -> str:
+    return "1 process" if count == 1 else f"{count} processes"
+
+
+def render_groups(groups: Sequence[ProcessGroup], by: str, *, console: Console) -> None:
+    """Write one line a user or cgroup."""
+    rows = (
+        [
+            str(group.processes),
+            *[amount(value) for value in (group.pss, group.uss, group.rss, group.swap)],
+            str(group.unknown or "-"),
+            group.name,
+        ]
+        for group in groups
+    )
+    show(console, (">processes", ">PSS", ">USS", ">RSS", ">swap", ">unknown", f"<{by}"), rows)

@@ -1,0 +1,1 @@
+"""`mematlas top`: processes over time."""

@@ -1,0 +1,121 @@
+"""The head of `mematlas top`: the machine's memory as a bar, pressure, reclaim, and its own cost."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.observe.top.analyse import memory_parts
+from mematlas.observe.top.tui.columns import rate
+from mematlas.present.drawing import columns_of
+from mematlas.present.theme import PARTS, ink
+from mematlas.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from mematlas.observe.top.model import Snapshot, Strain
+
+_STRAINED = 1.0  # percent of the time
+
+
+def render_memory(snapshot: Snapshot, width: int, *, dark: bool) -> Text:
+    """Draw all memory as one bar, and below it what each part is."""
+    parts = memory_parts(snapshot.meminfo)
+    text = Text(no_wrap=True)
+    sizes = columns_of([size for _, size in parts], max(10, width))
+    for (name, _), columns in zip(parts, sizes, strict=True):
+        text.append(PARTS[name][0] * columns, ink(name, dark=dark))
+    text.append("\n")
+    soft = ink("soft", dark=dark)
+    total, available = (snapshot.meminfo.get(name) for name in ("MemTotal", "MemAvailable"))
+    shown = sorted(parts, key=lambda part: -part[1])
+    room = width
+    for name, size in shown:
+        words = f"{name} {format_bytes(size)}  "
+        if not size or room < len(words) + 2:
+            continue
+        text.append(f"{PARTS[name][0]} ", ink(name, dark=dark))
+        text.append(f"{name} ", soft).append(f"{format_bytes(size)}  ")
+        room -= len(words) + 2
+    text.append("\n")
+    if total and available is not None:
+        text.append("available ", soft)
+        text.append(f"{format_bytes(available)} ", "bold")
+        text.append(f"of {format_bytes(total)}", soft)
+    _swap(text, snapshot, dark=dark)
+    return text
+
+
+def _swap(text: Text, snapshot: Snapshot, *, dark: bool) -> None:
+    soft = ink("soft", dark=dark)
+    total = snapshot.meminfo.get("SwapTotal", 0)
+    text.append("   swap ", soft)
+    if not total:
+        text.append("none", soft)
+        return
+    used = total - snapshot.meminfo.get("SwapFree", 0)
+    text.append(format_bytes(used), ink("warn", dark=dark) if used else "")
+    text.append(f" of {format_bytes(total)}", soft)
+
+
+def render_strain(strain: Strain, width: int, *, dark: bool) -> Text:
+    """Write stalls and reclaim on one line; what does not fit is left out from the right."""
+    words: list[tuple[str, str, str]] = []
+    soft, warn, bad = (ink(name, dark=dark) for name in ("soft", "warn", "bad"))
+    if strain.some is None:
+        words.append(("pressure ", "not told by this kernel (PSI)", soft))
+    else:
+        style = bad if (strain.full or 0) >= _STRAINED else warn if strain.some >= _STRAINED else ""
+        words.append(("waiting for memory: some ", f"{strain.some:.1f} %", style))
+        if strain.full is not None:
+            words.append(("all ", f"{strain.full:.1f} %", style))
+    if strain.killed:
+        words.append(("OOM killed ", str(strain.killed), bad))
+    if strain.faults is not None:
+        words += [
+            ("faults ", _per_s(strain.faults), ""),
+            ("major ", _per_s(strain.major), warn if strain.major else ""),
+            ("reclaim ", _bytes_per_s(strain.stolen), warn if strain.stolen else ""),
+            ("by tasks ", _bytes_per_s(strain.direct), bad if strain.direct else ""),
+            ("swap in ", _bytes_per_s(strain.swap_in), warn if strain.swap_in else ""),
+            ("out ", _bytes_per_s(strain.swap_out), warn if strain.swap_out else ""),
+            ("refaults ", _per_s(strain.refaults), warn if strain.refaults else ""),
+            ("scanned ", _bytes_per_s(strain.scanned), ""),
+        ]
+    text, room = Text(no_wrap=True), width
+    for label, value, style in words:
+        if room < len(label) + len(value):
+            break
+        text.append(label, soft).append(value, style).append("   ")
+        room -= len(label) + len(value) + 3
+    return text
+
+
+def _per_s(value: float | None) -> str:
+    shown = rate(value)
+    return "-" if shown in {"", "-"} else f"{shown}/s"
+
+
+def _bytes_per_s(value: float | None) -> str:
+    return f"{format_bytes(value)}/s" if value else "-"
+
+
+def render_title(
+    snapshot: Snapshot, width: int, state: str, share: float | None, *, dark: bool
+) -> Text:
+    """Write the time, how many processes there are, and what looking costs."""
+    soft = ink("soft", dark=dark)
+    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.time_s))
+    count = f"{len(snapshot.processes)} processes, {snapshot.kernel_threads} kernel threads"
+    left = Text(no_wrap=True).append("mematlas top", f"bold {ink('accent', dark=dark)}")
+    left.append(f"  {moment}  ", "").append(state, soft)
+    cost = f"costs {share:.1f} % of a CPU" if share is not None else ""
+    cpu = f"reading {format_duration(snapshot.cost.cpu_s)}"
+    walks = f"{snapshot.cost.page_walks} page walks"
+    for parts in ((count, cost, cpu, walks), (cost, cpu, walks), (cost, cpu), (cost,), ()):
+        right = " · ".join(part for part in parts if part)
+        if left.cell_len + len(right) + 2 <= width:
+            break
+    left.append(" " * max(1, width - left.cell_len - len(right))).append(right, soft)
+    return left

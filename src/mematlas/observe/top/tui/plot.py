@@ -1,0 +1,102 @@
+"""Areas over time, in block characters."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.observe.top.tui.columns import rate
+from mematlas.present.theme import ink
+from mematlas.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from mematlas.observe.top.model import Moment
+
+_EIGHTHS = " ▁▂▃▄▅▆▇█"
+_AXIS = 11  # columns for the numbers at the left
+
+Points = list[tuple[float, float | None]]
+
+
+def render_growth(moments: list[Moment], width: int, *, dark: bool) -> Text:
+    """Draw what became of a process: RSS, PSS, swap if it ever had some, and faults per second."""
+    soft = ink("soft", dark=dark)
+    if len(moments) < 2:
+        return Text("one look so far: growth shows from the second on", soft)
+    text = Text()
+    rss: Points = [(each.clock_s, each.rss) for each in moments]
+    pss: Points = [(each.clock_s, each.pss) for each in moments]
+    swap: Points = [(each.clock_s, each.swap) for each in moments]
+    accent, warn = ink("accent", dark=dark), ink("warn", dark=dark)
+    text.append_text(_block("RSS", rss, width, 8, accent, soft))
+    if any(value is not None for _, value in pss):
+        text.append_text(_block("PSS", pss, width, 4, accent, soft))
+    if any(value for _, value in swap):
+        text.append_text(_block("swap", swap, width, 4, warn, soft))
+    text.append_text(_faults(moments, width, warn, soft))
+    span = moments[-1].clock_s - moments[0].clock_s
+    text.append(" " * _AXIS + f"{format_duration(span)} ago", soft)
+    text.append("now".rjust(max(3, width - _AXIS - len(format_duration(span)) - 4)), soft)
+    return text
+
+
+def _block(name: str, points: Points, width: int, height: int, style: str, soft: str) -> Text:
+    values = [value for _, value in points if value is not None]
+    first, last = values[0], values[-1]
+    span = points[-1][0] - points[0][0]
+    change = last - first
+    sign = "+" if change >= 0 else "-"
+    text = Text().append(f"{name} ", "bold").append(format_bytes(last), "bold")
+    text.append(f"   {sign}{format_bytes(abs(change))} in {format_duration(span)}", soft)
+    if span:
+        text.append(f", {sign}{format_bytes(abs(change) / span)}/s", soft)
+    text.append(f"   least {format_bytes(min(values))}, most {format_bytes(max(values))}\n", soft)
+    labels = (format_bytes(max(values)), "0")
+    return text.append_text(_area(points, width, height, labels, style, soft)).append("\n")
+
+
+def _faults(moments: list[Moment], width: int, style: str, soft: str) -> Text:
+    points: Points = []
+    for old, new in pairwise(moments):
+        seconds = new.clock_s - old.clock_s
+        points.append((new.clock_s, (new.minor + new.major - old.minor - old.major) / seconds))
+    most = max(value or 0.0 for _, value in points)
+    major = moments[-1].major - moments[0].major
+    text = Text().append("faults/s ", "bold").append(rate(points[-1][1]), "bold")
+    text.append(f"   most {rate(most)}, {major:,} major in all\n", soft)
+    if not most:
+        return text
+    return text.append_text(_area(points, width, 4, (rate(most), "0"), style, soft))
+
+
+def _area(
+    points: Points, width: int, height: int, labels: tuple[str, str], style: str, soft: str
+) -> Text:
+    columns = _columns(points, max(10, width - _AXIS))
+    highest = max((value for value in columns if value is not None), default=0.0) or 1.0
+    text = Text()
+    for row in range(height):
+        label = labels[0] if row == 0 else labels[1] if row == height - 1 else ""
+        text.append(f"{label:>{_AXIS - 2}} ", soft).append("│" if label else " ", soft)
+        below = height - 1 - row
+        for value in columns:
+            level = 0 if value is None else round(value / highest * height * 8) - below * 8
+            text.append(_EIGHTHS[max(0, min(8, level))], style)
+        text.append("\n")
+    return text
+
+
+def _columns(points: Points, width: int) -> list[float | None]:
+    """Spread points over columns by their time; the largest of a column counts; gaps hold the last."""
+    start, end = points[0][0], points[-1][0]
+    columns: list[float | None] = [None] * width
+    for moment, value in points:
+        at = round((moment - start) / (end - start) * (width - 1)) if end > start else 0
+        if value is not None:
+            columns[at] = max(columns[at] or 0.0, value)
+    last: float | None = None
+    for at, value in enumerate(columns):
+        last = columns[at] = value if value is not None else last
+    return columns

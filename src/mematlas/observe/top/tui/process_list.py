@@ -1,0 +1,159 @@
+"""The list of processes: only the lines on the screen are ever written, however many there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.binding import Binding, BindingType
+from textual.geometry import Region, Size
+from textual.message import Message
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from mematlas.observe.top.tui.columns import column_at, heading, line
+
+if TYPE_CHECKING:
+    from rich.text import Text
+    from textual import events
+
+    from mematlas.observe.top.model import Entry
+
+_SHOWN_SHAPES = {"user": "user", "cgroup": "cgroup", "program": "program"}
+
+
+class ProcessList(ScrollView, can_focus=True):
+    """Lines of processes or groups, with a cursor that stays on its process when the order changes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,k", "move(-1)", "up", show=False),
+        Binding("down,j", "move(1)", "down", show=False),
+        Binding("pageup", "page(-1)", "page up", show=False),
+        Binding("pagedown", "page(1)", "page down", show=False),
+        Binding("home", "jump(0)", "first", show=False),
+        Binding("end", "jump(-1)", "last", show=False),
+        Binding("enter", "open", "open", key_display="⏎"),
+    ]
+    COMPONENT_CLASSES: ClassVar[set[str]] = {"list--heading", "list--cursor", "list--line"}
+    DEFAULT_CSS = """
+    ProcessList {
+        height: 1fr; background: $background; overflow-x: hidden;
+        scrollbar-size-vertical: 1; scrollbar-color: $border; scrollbar-background: $background;
+    }
+    ProcessList > .list--heading { background: $panel; color: $foreground; }
+    ProcessList > .list--cursor { background: $primary 28%; color: $foreground; }
+    ProcessList > .list--line { background: $background; color: $foreground; }
+    """
+
+    class Opened(Message):
+        """A line was chosen."""
+
+        def __init__(self, entry: Entry) -> None:
+            """Carry the line."""
+            super().__init__()
+            self.entry = entry
+
+    class Sorted(Message):
+        """A heading was clicked."""
+
+        def __init__(self, field: str) -> None:
+            """Carry the column's sort key."""
+            super().__init__()
+            self.field = field
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        super().__init__()
+        self.entries: list[Entry] = []
+        self.cursor = 0
+        self.sort, self.reverse, self.shape, self.total = "pss", False, "list", 0
+
+    def show(self, entries: list[Entry], *, sort: str, reverse: bool, shape: str) -> None:
+        """Show new lines. The cursor follows its process; where that is gone, it stays in place."""
+        kept = self.chosen
+        self.entries, self.sort, self.reverse, self.shape = entries, sort, reverse, shape
+        if kept is not None and self.cursor:  # on the first line it stays there: what is on top now
+            found = (at for at, entry in enumerate(entries) if entry.key == kept.key)
+            self.cursor = next(found, self.cursor)
+        self.cursor = max(0, min(self.cursor, len(entries) - 1))
+        self.virtual_size = Size(self.size.width, len(entries) + 1)
+        self.refresh()
+
+    @property
+    def chosen(self) -> Entry | None:
+        """The line below the cursor."""
+        return self.entries[self.cursor] if self.cursor < len(self.entries) else None
+
+    def on_screen(self) -> list[Entry]:
+        """List the lines on the screen."""
+        first = self.scroll_offset.y
+        return self.entries[first : first + max(self.size.height - 1, 1)]
+
+    def render_line(self, y: int) -> Strip:
+        """Write one line of the screen; the first has the headings."""
+        width, dark = self.size.width, self.app.current_theme.dark
+        if y == 0:
+            grouped = _SHOWN_SHAPES.get(self.shape, "")
+            text = heading(width, self.sort, reverse=self.reverse, grouped=grouped)
+            return self._strip(text, "list--heading")
+        at = self.scroll_offset.y + y - 1
+        if at >= len(self.entries):
+            return Strip.blank(width, self.get_component_rich_style("list--line"))
+        text = line(self.entries[at], width, self.sort, self.total, dark=dark)
+        return self._strip(text, "list--cursor" if at == self.cursor else "list--line")
+
+    def _strip(self, text: Text, component: str) -> Strip:
+        base = self.get_component_rich_style(component)
+        console = self.app.console
+        segments = [
+            Segment(part.text, base + (part.style or Style()))
+            for part in text.render(console)
+            if part.text
+        ]
+        strip = Strip(segments)
+        return strip.extend_cell_length(self.size.width, base).crop(0, self.size.width)
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        self._go(self.cursor + by)
+
+    def action_page(self, by: int) -> None:
+        """Move the cursor by a screen."""
+        self._go(self.cursor + by * max(1, self.size.height - 2))
+
+    def action_jump(self, to: int) -> None:
+        """Move the cursor to the first line, or the last."""
+        self._go(to if to >= 0 else len(self.entries) - 1)
+
+    def action_open(self) -> None:
+        """Choose the line below the cursor."""
+        if self.chosen is not None:
+            self.post_message(self.Opened(self.chosen))
+
+    def _go(self, to: int) -> None:
+        self.cursor = max(0, min(to, len(self.entries) - 1))
+        top, room = self.scroll_offset.y, max(1, self.size.height - 1)
+        if self.cursor < top:
+            self.scroll_to(y=self.cursor, animate=False)
+        elif self.cursor >= top + room:
+            self.scroll_to(y=self.cursor - room + 1, animate=False)
+        self.refresh()
+
+    def on_click(self, event: events.Click) -> None:
+        """Move the cursor to the line clicked; a second click opens it; a heading sorts."""
+        if event.y == 0:
+            column = column_at(event.x, self.size.width, self.sort)
+            if column is not None and column.field != "user":
+                self.post_message(self.Sorted(column.field))
+            return
+        at = self.scroll_offset.y + event.y - 1
+        if at < len(self.entries):
+            self._go(at)
+            if event.chain > 1:
+                self.action_open()
+
+    def watch_scroll_y(self, old_value: float, new_value: float) -> None:
+        """Write all lines anew: the first one does not scroll with the rest."""
+        super().watch_scroll_y(old_value, new_value)
+        self.refresh(Region(0, 0, self.size.width, self.size.height))

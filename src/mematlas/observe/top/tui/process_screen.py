@@ -1,0 +1,244 @@
+"""One process of `mematlas top`: growth, layout, pages and faults."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, ClassVar
+
+from rich.console import Console
+from rich.text import Text
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.screen import Screen
+from textual.widgets import Footer, Static, TabbedContent, TabPane
+from textual.worker import Worker, WorkerState
+
+from mematlas.errors import MematlasError
+from mematlas.observe.address_space.text import render_layout, user_name
+from mematlas.observe.page_faults.analyse import rates
+from mematlas.observe.page_states.text import render_pages
+from mematlas.observe.top.tui.columns import rate
+from mematlas.observe.top.tui.plot import render_growth
+from mematlas.present.printable import clean
+from mematlas.present.tables import amount
+from mematlas.present.theme import ink
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from textual.app import ComposeResult
+
+    from mematlas.observe.page_faults.model import FaultSnapshot
+    from mematlas.observe.top.model import Key, LiveProcess, Moment
+    from mematlas.observe.top.tui.feed import Inspector
+
+TABS = ("growth", "layout", "pages", "faults")
+_GROUPS = 25  # names of mappings
+
+
+class ProcessScreen(Screen[None]):
+    """One process. What is not in a recording says so; the rest looks the same live and replayed."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,backspace", "app.pop_screen", "back"),
+        Binding("g", "show('growth')", "growth"),
+        Binding("l", "show('layout')", "layout"),
+        Binding("p", "show('pages')", "pages"),
+        Binding("f", "show('faults')", "faults"),
+        Binding("r", "again", "read again"),
+    ]
+    DEFAULT_CSS = """
+    ProcessScreen { background: $background; overflow: hidden; }
+    ProcessScreen TabbedContent { height: 1fr; }
+    ProcessScreen #who { height: auto; padding: 0 1; background: $panel; }
+    ProcessScreen VerticalScroll {
+        padding: 0 1; overflow-x: hidden;
+        scrollbar-size-vertical: 1; scrollbar-color: $border; scrollbar-background: $background;
+    }
+    ProcessScreen TabPane { padding: 0; }
+    ProcessScreen ContentSwitcher { height: 1fr; }
+    """
+
+    def __init__(self, process: LiveProcess, inspector: Inspector | None) -> None:
+        """Look at one process; without an inspector, at what was recorded of it."""
+        super().__init__()
+        self.process, self.inspector = process, inspector
+        self.moments: list[Moment] = []
+        self.faults: FaultSnapshot | None = None
+        self.ended = False
+
+    @property
+    def key(self) -> Key:
+        """Which process it is."""
+        return self.process.key
+
+    def compose(self) -> ComposeResult:
+        """Lay out the screen."""
+        yield Static(id="who")
+        with TabbedContent(initial="growth"):
+            for name in TABS:
+                with TabPane(name, id=name), VerticalScroll():
+                    yield Static(id=f"{name}-text")
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Show what is known."""
+        self._head()
+
+    def on_resize(self) -> None:
+        """Write anew in the new width."""
+        self._head()
+        self._growth()
+        self.action_again()
+
+    def arrived(self, process: LiveProcess | None, moments: list[Moment]) -> None:
+        """Take what the next snapshot tells; None: the process is not in it any more."""
+        self.ended = process is None
+        self.process, self.moments = process or self.process, moments
+        self._head()
+        self._growth()
+        if self.active == "faults":
+            self._read("faults")
+
+    @property
+    def active(self) -> str:
+        """Which tab is in front."""
+        return self.query_one(TabbedContent).active
+
+    def action_show(self, name: str) -> None:
+        """Bring a tab to the front."""
+        self.query_one(TabbedContent).active = name
+
+    def action_again(self) -> None:
+        """Read what is in front anew."""
+        self._read(self.active)
+
+    def on_tabbed_content_tab_activated(self) -> None:
+        """Read what came to the front."""
+        self._read(self.active)
+
+    @property
+    def _dark(self) -> bool:
+        return self.app.current_theme.dark
+
+    @property
+    def _width(self) -> int:
+        return max(40, self.size.width - 4)  # padding, scroll bar, and a column of air
+
+    def _head(self) -> None:
+        row, soft = self.process.row, ink("soft", dark=self._dark)
+        text = Text(no_wrap=True, overflow="ellipsis")
+        text.append(f"{row.pid} ", f"bold {ink('accent', dark=self._dark)}")
+        text.append(clean(row.command)[: max(10, self.size.width - 12)], "bold")
+        text.append("  ended\n" if self.ended else "\n", ink("bad", dark=self._dark))
+        for label, value in (
+            ("PSS", row.pss), ("USS", row.uss), ("RSS", row.rss), ("swap", row.swap),
+            ("THP", row.thp), ("hugetlb", row.hugetlb),
+        ):  # fmt: skip
+            text.append(f"{label} ", soft).append(f"{amount(value)}  ")
+        text.append(
+            f"\nuser {user_name(row.uid)} · state {row.state} · threads {row.threads}", soft
+        )
+        if row.cgroup:
+            text.append(f" · cgroup {clean(row.cgroup)}", soft)
+        if row.note:
+            text.append(f"\n{clean(row.note)}", ink("warn", dark=self._dark))
+        self.query_one("#who", Static).update(text)
+
+    def _growth(self) -> None:
+        text = render_growth(self.moments, self._width, dark=self._dark)
+        self.query_one("#growth-text", Static).update(text)
+
+    def _read(self, name: str) -> None:
+        inspector = self.inspector
+        if name == "growth":
+            self._growth()
+            return
+        if inspector is None:
+            self._recorded(name)
+            return
+        readers: dict[str, Callable[[], Text]] = {
+            "layout": lambda: self._layout(inspector),
+            "pages": lambda: self._pages(inspector),
+            "faults": lambda: self._faults(inspector),
+        }
+        self.run_worker(readers[name], name=name, group=name, thread=True, exit_on_error=False)
+
+    def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
+        """Show what a reading in the background gave, or in one line why it gave nothing."""
+        worker = event.worker
+        if worker.name not in TABS or not self.is_mounted:
+            return
+        target = self.query_one(f"#{worker.name}-text", Static)
+        if worker.state is WorkerState.SUCCESS and isinstance(worker.result, Text):
+            target.update(worker.result)
+        elif worker.state is WorkerState.ERROR:
+            if not isinstance(worker.error, (MematlasError, OSError)):
+                raise worker.error or RuntimeError(worker.name)
+            target.update(Text(str(worker.error), ink("warn", dark=self._dark)))
+
+    def _recorded(self, name: str) -> None:
+        """Show of a tab what the snapshots have: the sizes of layout, the counters of faults."""
+        row, soft = self.process.row, ink("soft", dark=self._dark)
+        text = Text()
+        parts = {
+            "layout": [
+                ("PSS anonymous", row.pss_anonymous), ("PSS of files", row.pss_file),
+                ("PSS of shared memory", row.pss_shared), ("swapped", row.swap),
+                ("in 2 MiB pages", row.thp), ("hugetlb", row.hugetlb),
+            ],
+            "pages": [],
+            "faults": [],
+        }[name]  # fmt: skip
+        for label, value in parts:
+            text.append(f"{label:<22}", soft).append(f"{amount(value):>10}\n")
+        if name == "faults":
+            text.append(
+                f"{row.minor_faults:,} minor and {row.major_faults:,} major faults so far\n"
+            )
+        missing = {"layout": "mappings", "pages": "pages", "faults": "threads"}[name]
+        text.append(f"\nnot recorded: {missing}; a recording has the sums of each process", soft)
+        self.query_one(f"#{name}-text", Static).update(text)
+
+    def _layout(self, inspector: Inspector) -> Text:
+        layout = inspector.layout(self.key)
+        return self._written(
+            lambda console: render_layout(layout, top=_GROUPS, mappings=False, console=console)
+        )
+
+    def _pages(self, inspector: Inspector) -> Text:
+        report = inspector.pages(self.key, self._width - 2)
+        return self._written(lambda console: render_pages(report, console=console))
+
+    def _written(self, write: Callable[[Console], None]) -> Text:
+        """Have a terminal report written for this width."""
+        file = io.StringIO()
+        console = Console(
+            file=file,
+            width=self._width,
+            force_terminal=True,
+            color_system="standard",
+            legacy_windows=False,
+            _environ={},
+        )
+        write(console)
+        return Text.from_ansi(file.getvalue().strip("\n"), no_wrap=True)
+
+    def _faults(self, inspector: Inspector) -> Text:
+        before, self.faults = self.faults, inspector.faults(self.key)
+        soft = ink("soft", dark=self._dark)
+        if before is None or self.faults.time_s <= before.time_s:
+            return Text("faults per second show from the second look on", soft)
+        found = rates(before, self.faults)
+        text = Text()
+        text.append(
+            f"{found.minor:,.0f} minor and {found.major:,.1f} major faults a second", "bold"
+        )
+        text.append(f"   RSS {format_bytes(found.rss)}\n\n", soft)
+        text.append(f"{'thread':>9}  {'minor/s':>9}  {'major/s':>9}  name\n", soft)
+        for thread in found.threads[:200]:
+            text.append(f"{thread.tid:>9}  {rate(thread.minor):>9}  ")
+            style = ink("warn", dark=self._dark) if thread.major else ""
+            text.append(f"{rate(thread.major):>9}", style).append(f"  {clean(thread.name)}\n")
+        return text

@@ -1,0 +1,1 @@
+"""`mematlas wss`: the memory a process uses during a time."""

@@ -1,0 +1,1 @@
+"""What all views share: tables, charts, colours, JSON and the HTML page."""

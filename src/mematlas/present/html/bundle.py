@@ -1,0 +1,74 @@
+"""Puts the style sheet and the ES modules into the page.
+
+The modules stay plain files that a browser or Node can import as they are. In the page they share
+one script: imports among them and the word `export` go, so top-level names must be unique, which
+a test checks. Their hashes go into the content security policy: no other script can run.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+
+class Code(NamedTuple):
+    """Modules in the order of their imports, and style sheets."""
+
+    modules: tuple[str, ...]
+    sheets: tuple[str, ...]
+
+
+_CHARTS = ("format.js", "data.js", "trie.js", "theme.js", "tooltip.js", "switch.js")
+_STACKS = ("flame.js", "explorer.js")
+
+REPORT = Code(
+    (*_CHARTS, "account.js", "timeline.js", "window.js", *_STACKS, "lines.js", "main.js"),
+    ("style.css",),
+)
+DIFF = Code((*_CHARTS, "timeline.js", *_STACKS, "diff/main.js"), ("style.css", "diff/style.css"))
+BENCH = Code(
+    ("theme.js", "tooltip.js", "bench/chart.js", "bench/main.js"), ("style.css", "bench/style.css")
+)
+PAGE_MAP = Code(
+    ("format.js", "theme.js", "tooltip.js", "pages/cells.js", "pages/main.js"),
+    ("style.css", "pages/style.css"),
+)
+
+_IMPORT = re.compile(r"^import .*?;\n", re.MULTILINE)
+_EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class))", re.MULTILINE)
+
+
+@cache
+def style(code: Code) -> str:
+    """Return the style sheets as one."""
+    return "\n".join(map(_read, code.sheets))
+
+
+@cache
+def script(code: Code) -> str:
+    """Return the modules as one."""
+    text = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(name))) for name in code.modules)
+    if "</script" in text.lower():
+        raise ValueError("the scripts must not hold the tag that ends them")
+    return text
+
+
+def policy(code: Code) -> str:
+    """Return the content security policy: this style, this script, and nothing from anywhere."""
+    return (
+        f"default-src 'none'; script-src '{_hash(script(code))}'; "
+        f"style-src '{_hash(style(code))}'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _read(name: str) -> str:
+    return (files("mematlas.present.html") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

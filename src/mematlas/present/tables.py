@@ -1,0 +1,117 @@
+"""Tables and lines of figures for the terminal, the same look for every command."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.present import drawing
+from mematlas.present.printable import clean
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from rich.console import Console
+
+UNKNOWN = "unknown"
+
+
+def amount(size: float | None) -> str:
+    """Bytes for a table cell: nothing reads as a dash, the unknown as a question mark."""
+    if size is None:
+        return "?"
+    return format_bytes(size) if size else "-"
+
+
+def show(console: Console, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a table. A heading that begins with ">" is set to the right; with "=", never broken.
+
+    One that begins with "~" or "<" stands last, and takes the room that is left: what does not fit is
+    cut at its end, or at its start.
+    """
+    from rich.table import Table
+
+    if headings[-1][:1] in {"~", "<"}:
+        headings, rows = _fill(console, headings, [list(row) for row in rows])
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    table.show_header = any(heading.strip("=>") for heading in headings)
+    for heading in headings:
+        if heading.startswith(">"):
+            table.add_column(Text(heading[1:]), justify="right", no_wrap=True)
+        else:
+            fixed = heading.startswith("=")
+            table.add_column(Text(heading.removeprefix("=")), overflow="fold", no_wrap=fixed)
+    for row in rows:
+        cells = [cell if isinstance(cell, Text) else Text(str(cell)) for cell in row]
+        table.add_row(*cells)
+    console.print(table)
+
+
+def _fill(
+    console: Console, headings: Sequence[str], rows: list[list[object]]
+) -> tuple[list[str], list[list[object]]]:
+    """Cut the last column to the room that the others leave."""
+    *others, last = headings
+    widths = [
+        max([len(head.lstrip("=>")), *(_width(row[at]) for row in rows)])
+        for at, head in enumerate(others)
+    ]
+    room = max(console.width - sum(widths) - 2 * len(widths), 8)
+    shorten = cut if last.startswith("~") else fit
+    kept = [[*row[:-1], shorten(str(row[-1]), room, console)] for row in rows]
+    return [*others, f"={last[1:]}"], kept
+
+
+def _width(cell: object) -> int:
+    return cell.cell_len if isinstance(cell, Text) else len(str(cell))
+
+
+def fit(name: str, width: int, console: Console) -> str:
+    """Cut a path at its left: its end is what tells files apart."""
+    name = clean(name)
+    if len(name) <= max(width, 8):
+        return name
+    mark = "..." if drawing.plain(console) else "…"
+    return mark + name[len(name) - max(width, 8) + len(mark) :]
+
+
+def cut(text: str, width: int, console: Console) -> str:
+    """Cut a command line at its right: its beginning says what it is."""
+    text = clean(text)
+    if len(text) <= width:
+        return text
+    mark = "..." if drawing.plain(console) else "…"
+    return text[: max(width - len(mark), 1)] + mark
+
+
+def line(console: Console, label: str, text: str | Text, width: int = 12) -> None:
+    """Print a labelled line; its further lines hang below its first."""
+    body = Text(text) if isinstance(text, str) else text
+    first = Text(f"{label:<{width}}", "dim")
+    write(console, drawing.hanging(first, body, max(width, len(label)), console))
+
+
+def title(console: Console, text: str, aside: str = "") -> None:
+    """Print a heading, with an empty line before it."""
+    heading = Text("\n").append(text, "bold")
+    write(console, heading.append(f"  {aside}", "dim") if aside else heading)
+
+
+def note(console: Console, text: str) -> None:
+    """Print what was not seen, and why."""
+    write(console, drawing.hanging(Text("note: ", "yellow"), Text(text), 6, console))
+
+
+def write(console: Console, text: Text) -> None:
+    """Print text as it is: no markup, no highlighting; in ASCII where need be."""
+    if drawing.plain(console):
+        text = drawing.in_ascii(text)
+    console.print(text, soft_wrap=False, highlight=False, markup=False, emoji=False)
+
+
+def share_bar(part: int, whole: int, width: int, console: Console) -> Text:
+    """Draw which share of the whole a part is."""
+    return Text(drawing.bar(part / whole if whole else 0.0, width, console), "cyan")

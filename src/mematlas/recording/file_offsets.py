@@ -1,0 +1,77 @@
+"""Places in files, as (path, offset in the file), turned into frames."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mematlas.recording import elf
+from mematlas.recording.frames import Resolver
+from mematlas.recording.model import Frame, Module
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Place = tuple[str, int]
+
+_PT_LOAD = 1
+_END = 1 << 47
+
+
+def resolve_places(places: Iterable[Place]) -> dict[Place, tuple[Frame, ...]]:
+    """Give frames of each distinct place, the innermost inlined one first."""
+    by_file: dict[str, set[int]] = {}
+    for path, offset in places:
+        by_file.setdefault(path, set()).add(offset)
+    resolver, found = Resolver(), {}
+    for path, offsets in by_file.items():
+        segments = _segments(path) if path else []
+        addresses = {offset: _address(segments, offset) for offset in offsets}
+        # The resolver takes addresses for those calls return to, and looks one byte before them.
+        words = [address + 1 for address in addresses.values() if address is not None]
+        frames = resolver.resolve(words, [_module(path)], []) if words else {}
+        for offset, address in addresses.items():
+            known = None if address is None else frames.get(address + 1)
+            found[path, offset] = known or (_unnamed(path, offset),)
+    return found
+
+
+def _module(path: str) -> Module:
+    try:
+        facts = elf.read(path)
+    except OSError:
+        facts = None
+    return Module(path, facts.build_id if facts else "", 0, 0, _END)
+
+
+def _unnamed(path: str, offset: int) -> Frame:
+    name = f"{Path(path).name}+{offset:#x}" if path else f"{offset:#x}"
+    return Frame(name, None, None, path or None, "native")
+
+
+def _segments(path: str) -> list[tuple[int, int, int]]:
+    """List loaded parts of an ELF file: offset, end, what to add to an offset for the address."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(64)
+            if head[:6] != b"\x7fELF\x02\x01":
+                return []
+            at, size, count = struct.unpack_from("<32xQ14xHH", head)
+            file.seek(at)
+            table = file.read(size * count)
+    except OSError:
+        return []
+    found = []
+    for start in range(0, len(table) - 55, max(size, 56)):
+        kind, _, offset, address, _, length = struct.unpack_from("<IIQQQQ", table, start)
+        if kind == _PT_LOAD:
+            found.append((offset, offset + length, address - offset))
+    return found
+
+
+def _address(segments: list[tuple[int, int, int]], offset: int) -> int | None:
+    for begin, end, shift in segments:
+        if begin <= offset < end:
+            return offset + shift
+    return None

@@ -1,0 +1,100 @@
+"""Whose code a frame is, and which frame of a stack owns its memory.
+
+The innermost frame is `malloc`, the outermost `main`: neither says where memory went. The owner is
+the innermost frame of the program's own code; failing that of a library's; failing that the leaf.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mematlas.recording.model import Frame
+
+OWN, LIBRARY, RUNTIME = 0, 1, 2
+"""Whose code a frame is: the program's, a library's, or that of the language's own machinery."""
+
+_PACKAGES = ("/site-packages/", "/dist-packages/")
+_STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
+_CPYTHON = re.compile(r"(^|/)Python-3[^/]*/(Modules|Objects|Parser|Programs|Python|Include)/")
+_SYSTEM = re.compile(r"^/(usr/(?!local/|src/|s?bin/)|lib|lib64/|opt/rh/)|^\[")
+_RUNTIME_MODULE = re.compile(
+    r"^(libc|libstdc\+\+|libc\+\+|libm|libgcc_s|libpthread|ld-linux.*|ld-musl.*|libpython3.*"
+    r"|libmematlas_trace|python3?(\.\d+)?t?|linux-vdso|\[vdso\]|libjemalloc|libtcmalloc|libmimalloc)"
+    r"($|[.-])"
+)
+_RUNTIME_NAME = re.compile(
+    r"^(\(anonymous namespace\)::)?(std::|__gnu_cxx::|operator (new|delete)|__libc_|_start$"
+    r"|x?(m|c|re|rec)alloc(array)?$|g_(try_)?(m|re)alloc|posix_memalign$|aligned_alloc$|mmap(64)?$|strn?dup$|free$"
+    r"|(core|alloc|std|hashbrown)::|<(alloc|core|std)::|__rust|_Py[A-Z]|Py[A-Z]|\[)"
+)
+
+
+def tier(frame: Frame) -> int:
+    """Whose code this is: OWN, LIBRARY or RUNTIME."""
+    file, module = frame.file or "", frame.module or ""
+    if frame.kind == "python":
+        return _python_tier(file, module)
+    return _native_tier(frame.function, file, module)
+
+
+@lru_cache(maxsize=1 << 14)
+def _python_tier(file: str, module: str) -> int:
+    if any(mark in file or mark in module for mark in _PACKAGES):
+        return LIBRARY
+    return LIBRARY if not file or _STDLIB.search(file) else OWN
+
+
+@lru_cache(maxsize=1 << 16)
+def _native_tier(function: str, file: str, module: str) -> int:
+    if any(mark in file or mark in module for mark in _PACKAGES):
+        return LIBRARY
+    base = module.rsplit("/", 1)[-1]
+    if _STDLIB.search(module) or _CPYTHON.search(file):
+        return RUNTIME
+    if _RUNTIME_MODULE.match(base) or _RUNTIME_NAME.match(function):
+        return RUNTIME
+    if _SYSTEM.match(file) or (not file and _SYSTEM.match(module)):
+        return LIBRARY
+    return OWN if file or module else LIBRARY
+
+
+def _rank(frame: Frame) -> int:
+    """Order frames by how well they name an owner: own code first, then Python before native."""
+    whose = tier(frame)
+    return 0 if whose == OWN else 2 * whose + (frame.kind != "python")
+
+
+def best(frames: tuple[Frame, ...], ranks: dict[int, int]) -> tuple[int, Frame | None]:
+    """Rank and frame of the one that owns most rightly; the innermost of equals.
+
+    `ranks` remembers frames by identity between calls; they must stay alive meanwhile.
+    """
+    least, chosen = 1 << 30, None
+    for frame in frames:
+        rank = ranks.get(id(frame))
+        if rank is None:
+            rank = ranks[id(frame)] = _rank(frame)
+        if rank < least:
+            least, chosen = rank, frame
+    return least, chosen
+
+
+def owner(frames: tuple[Frame, ...]) -> int | None:
+    """Index of the frame that owns the stack's memory; None for a stack that was not seen."""
+    least, chosen = 1 << 30, None
+    for index, frame in enumerate(frames):
+        rank = _rank(frame)
+        if rank < least:
+            least, chosen = rank, index
+            if rank == 0:
+                break
+    return chosen
+
+
+def owning_frame(frames: tuple[Frame, ...]) -> Frame | None:
+    """Give the frame that owns the stack's memory; None for a stack that was not seen."""
+    index = owner(frames)
+    return None if index is None else frames[index]

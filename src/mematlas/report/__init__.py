@@ -1,0 +1,1 @@
+"""Reports on recordings: account, lines, leaks, differences, exports."""

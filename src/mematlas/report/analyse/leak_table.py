@@ -1,0 +1,107 @@
+"""What was live at the end as columns. A leak becomes an object only when somebody looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple, overload
+
+import numpy as np
+
+from mematlas.report.model.leaks import Leak, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    Numbers = NDArray[np.int64]
+
+_VERDICTS = tuple(Verdict)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Rows of one process: verdicts as their places in Verdict, live bytes, and what makes a row a leak."""
+
+    verdict: Numbers
+    live_bytes: Numbers
+    make: Callable[[int], Leak]
+
+
+class Sum(NamedTuple):
+    """Stacks of one verdict, added up."""
+
+    stacks: int
+    live_bytes: int
+
+
+class LeakTable(Sequence[Leak]):
+    """Some judged rows of some processes, in an order of their own."""
+
+    __slots__ = ("_parts", "_process", "_row", "live_bytes", "verdict")
+
+    def __init__(
+        self,
+        parts: Sequence[Judged],
+        process: Numbers,
+        row: Numbers,
+        verdict: Numbers,
+        live_bytes: Numbers,
+    ) -> None:
+        """Take columns of equal length; `process` and `row` say which row of which part each is."""
+        self._parts, self._process, self._row = parts, process, row
+        self.verdict, self.live_bytes = verdict, live_bytes
+
+    @classmethod
+    def ranked(cls, parts: Sequence[Judged]) -> LeakTable:
+        """Give all rows, likely leaks first, the largest of each verdict first."""
+        nothing = np.zeros(0, np.int64)
+        verdict = np.concatenate([nothing, *(each.verdict for each in parts)])
+        live = np.concatenate([nothing, *(each.live_bytes for each in parts)])
+        lengths = [len(each.live_bytes) for each in parts]
+        process = np.repeat(np.arange(len(parts)), lengths)
+        row = np.concatenate([nothing, *(np.arange(length) for length in lengths)])
+        order = np.lexsort((-live, verdict))
+        return cls(parts, process[order], row[order], verdict[order], live[order])
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    @overload
+    def __getitem__(self, index: int) -> Leak: ...
+    @overload
+    def __getitem__(self, index: slice) -> LeakTable: ...
+    def __getitem__(self, index: int | slice) -> Leak | LeakTable:
+        """Give one leak, or a part of the table."""
+        if isinstance(index, slice):
+            columns = (self._process, self._row, self.verdict, self.live_bytes)
+            return LeakTable(self._parts, *(column[index] for column in columns))
+        return self._parts[int(self._process[index])].make(int(self._row[index]))
+
+    def __iter__(self) -> Iterator[Leak]:
+        for index in range(len(self)):
+            yield self[index]
+
+
+def add_up(leaks: Sequence[Leak]) -> dict[Verdict, Sum]:
+    """Count and add up leaks by verdict; those there are none of are left out."""
+    if isinstance(leaks, LeakTable):
+        counts = np.bincount(leaks.verdict, minlength=len(_VERDICTS)).tolist()
+        sums = np.zeros(len(_VERDICTS), np.int64)
+        np.add.at(sums, leaks.verdict, leaks.live_bytes)
+        every = zip(_VERDICTS, counts, sums.tolist(), strict=True)
+        return {verdict: Sum(count, size) for verdict, count, size in every if count}
+    found: dict[Verdict, Sum] = {}
+    for leak in leaks:
+        count, size = found.get(leak.verdict, Sum(0, 0))
+        found[leak.verdict] = Sum(count + 1, size + leak.live_bytes)
+    return found
+
+
+def largest(leaks: Sequence[Leak], verdict: Verdict, most: int) -> Sequence[Leak]:
+    """Give the first leaks of a verdict, as they are ranked."""
+    if isinstance(leaks, LeakTable):
+        rows = np.flatnonzero(leaks.verdict == _VERDICTS.index(verdict))[:most]
+        return [leaks[row] for row in rows.tolist()]
+    return [leak for leak in leaks if leak.verdict == verdict][:most]

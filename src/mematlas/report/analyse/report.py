@@ -1,0 +1,333 @@
+"""A recording to the report on it."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from functools import partial
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mematlas.recording.model import LIFETIMES, SlackPart
+from mematlas.report.analyse import account, sums
+from mematlas.report.analyse.column import Column
+from mematlas.report.analyse.fault_sites import first_touch, touch_table
+from mematlas.report.analyse.objects import find_object_types
+from mematlas.report.analyse.stacks import Stacks
+from mematlas.report.analyse.table import StackTable, make_table
+from mematlas.report.model.report import BadFree, ColdSpell, ProcessLine, Report, Series
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from mematlas.linux.glibc_heap import HeapUse
+    from mematlas.recording.model import Pins, Process, Recording, Rows, Snapshot
+    from mematlas.report.model.report import StackFigures
+
+SERIES_POINTS = 2000
+_SNAPSHOT = ("live_bytes", "live_count", "live_variance")
+_RESIDENCY = ("resident_bytes", "huge_bytes", "swapped_bytes")
+_TOTALS = ("peak_bytes", "allocated_bytes", "allocations")
+_TITLES = {"live_variance": "error_bytes", "brief_bytes": "churn_bytes"}
+
+
+def make_report(
+    recording: Recording, process: int | None = None, *, only: str | None = None
+) -> Report:
+    """Report on all processes of a recording together, or on the one with that index.
+
+    `only` (one of METRICS) leaves out stacks that have nothing of it: quick where a run allocated
+    much and held little, but then the other metrics are those of the stacks that remain.
+    """
+    processes = [p for p in recording.processes if process is None or p.index == process]
+    wanted = {each.index for each in processes}
+    paths = {index: Stacks.of(recording, index) for index in wanted}
+    snapshots = [each for each in recording.snapshots if each.process in wanted]
+    seen = {each.process for each in snapshots}
+    peak = account.at_peak(snapshots, processes)
+    totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
+    highest = max(totals, key=lambda each: each.peak_live_bytes, default=None)
+    return Report(
+        command=recording.command,
+        started=recording.started,
+        machine=recording.machine,
+        sampling=recording.sampling,
+        complete=recording.complete,
+        processes=tuple(
+            make_line(each, recording) for each in processes if not _passed_by(each, seen)
+        ),
+        account=account.account(peak, recording, wanted),
+        last=account.account(account.at_end(snapshots, processes), recording, wanted),
+        peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
+        peak_live_time_s=highest.peak_time_s if highest else 0.0,
+        stacks=_all_stacks(recording, processes, paths, peak, only),
+        series=make_series(recording, wanted),
+        bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
+        notes=tuple(_notes(recording, processes, peak)),
+        cold=_cold(recording, wanted),
+        slack=_slack(recording, peak),
+        first_touch=first_touch(recording, paths),
+        heaps=_heaps(recording, wanted),
+        objects=find_object_types(recording, paths),
+        lifetimes_known=any(each.index in recording.lives for each in processes),
+    )
+
+
+def find_bad_frees(
+    recording: Recording, wanted: set[int], paths: Mapping[int, Stacks]
+) -> Iterator[BadFree]:
+    """Frees of pointers that were not live allocations, most first.
+
+    `paths` are those stacks of processes that have been looked at already.
+    """
+    found = []
+    for index in sorted(wanted & set(recording.totals)):
+        rows = recording.totals[index].rows
+        bad = np.flatnonzero(sums.column(rows, "bad_frees") > 0)
+        if len(bad):
+            stacks = paths.get(index) or Stacks.of(recording, index)
+            found += [
+                BadFree(stacks.frames(int(row["stack"])), index, round(float(row["bad_frees"])))
+                for row in rows[bad]
+            ]
+    yield from sorted(found, key=lambda each: -each.count)
+
+
+def _all_stacks(
+    recording: Recording,
+    processes: Sequence[Process],
+    paths: Mapping[int, Stacks],
+    peak: Sequence[Snapshot],
+    only: str | None,
+) -> Sequence[StackFigures]:
+    moment = {each.process: sums.look(each.rows) for each in peak}
+    pins = {each.process: each.rows for each in _pins(recording, peak)}
+    tables: list[StackTable] = []
+    for process in processes:
+        index = process.index
+        totals = recording.totals.get(index)
+        held = moment.get(index)
+        if held is None and not peak and totals:  # nothing but the sums is known
+            held = totals.rows
+        stacks = paths[index]
+        rows = totals.rows if totals else None
+        spell = recording.cold.get(index)
+        more = {
+            "lives": recording.lives.get(index),
+            "pins": pins.get(index),
+            "cold": spell.rows if spell else None,
+        }
+        tables += _table(stacks, index, rows, held, more, only)
+        if index in recording.touches and only in {None, "touched"}:
+            tables.append(touch_table(stacks, recording.touches[index]))
+    whole = StackTable.joined(tables)
+    return whole if len(whole) else ()
+
+
+def _pins(recording: Recording, looks: Sequence[Snapshot]) -> list[Pins]:
+    """Find what kept slack resident at these looks, where that is known."""
+    found = (recording.pins.get((each.process, each.time_s)) for each in looks)
+    return [each for each in found if each]
+
+
+def _heaps(recording: Recording, wanted: set[int]) -> tuple[HeapUse, ...] | None:
+    found = [recording.heaps[index] for index in sorted(wanted & set(recording.heaps))]
+    return tuple(heap for each in found for heap in each.heaps) if found else None
+
+
+def _cold(recording: Recording, wanted: set[int]) -> ColdSpell | None:
+    spells = [recording.cold[index] for index in sorted(wanted & set(recording.cold))]
+    if not spells:
+        return None
+    last = max(spells, key=lambda each: each.time_s)
+    return ColdSpell(
+        seconds=min(each.seconds for each in spells),
+        time_s=last.time_s,
+        method=last.method,
+        whole=all(each.whole for each in spells),
+        bytes=sum(each.cold_bytes for each in spells),
+    )
+
+
+def _slack(recording: Recording, looks: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
+    """Add up where the slack lies; None where not every event was recorded."""
+    if recording.sampling.mode != "exact" or not looks:
+        return None
+    by_name: dict[str, tuple[int, int]] = {}
+    for each in (part for pins in _pins(recording, looks) for part in pins.slack):
+        free, pinned = by_name.get(each.name, (0, 0))
+        by_name[each.name] = free + each.free_page_bytes, pinned + each.pinned_bytes
+    parts = [SlackPart(name, free, pinned) for name, (free, pinned) in by_name.items()]
+    return tuple(sorted(parts, key=lambda each: -each.free_page_bytes - each.pinned_bytes))
+
+
+def _table(
+    stacks: Stacks,
+    process: int,
+    totals: Rows | None,
+    held: Rows | None,
+    more: Mapping[str, Rows | None],
+    only: str | None,
+) -> Iterator[StackTable]:
+    """One process's figures; `held` has its live and resident bytes at the account's moment."""
+    tables = [rows for rows in (totals, held) if rows is not None]
+    if not tables or only == "touched":
+        return
+    keyed = {id(rows): sums.Keyed(rows) for rows in tables}
+    at = sums.distinct(*(each.owning for each in keyed.values()))
+    names = [name for name in _RESIDENCY if held is not None and name in (held.dtype.names or ())]
+    groups: tuple[tuple[Rows | None, tuple[str, ...]], ...] = (
+        (held, (*_SNAPSHOT, *names)),
+        (totals, _TOTALS),
+        (more["lives"], (*LIFETIMES, "brief_bytes")),
+        (more["pins"], ("pinned_bytes",)),
+        (more["cold"], ("cold_bytes",)),
+    )
+    if only:
+        at = _with_some(at, groups, only)
+    columns = {
+        _TITLES.get(name, name): partial(_figure, joined, name, len(at))
+        for rows, group in groups
+        for joined in [sums.Join(keyed.get(id(rows), rows), at)]
+        for name in group
+    }
+    yield make_table(process, at, columns, stacks)
+
+
+def _figure(joined: sums.Join, name: str, count: int) -> Column:
+    few = joined.few(name)
+    if few is not None:
+        return Column.few(count, few[0], _errors(few[1]) if name == "live_variance" else few[1])
+    column = joined.column(name)
+    return Column.of(_errors(column) if name == "live_variance" else column)
+
+
+def _errors(variances: NDArray[Any]) -> NDArray[Any]:
+    errors: NDArray[Any] = np.sqrt(np.maximum(variances, 0))
+    return errors
+
+
+def _with_some(
+    at: sums.Numbers, groups: Sequence[tuple[Rows | None, tuple[str, ...]]], only: str
+) -> sums.Numbers:
+    """Keep the keys that have any of a metric."""
+    for rows, group in groups:
+        for name in group:
+            if _TITLES.get(name, name) == f"{only}_bytes":
+                return at[sums.Join(rows, at).column(name) > 0]
+    return at[:0]
+
+
+def make_line(process: Process, recording: Recording) -> ProcessLine:
+    """Give what a report's list says of a process."""
+    index = process.index
+    rss = [each.rss_bytes for each in recording.snapshots if each.process == index]
+    rows = recording.timeline.get(index)
+    if rows is not None and len(rows) and not np.isnan(rows["rss_bytes"]).all():
+        rss.append(int(np.nanmax(rows["rss_bytes"])))
+    return ProcessLine(
+        index=index,
+        pid=process.pid,
+        parent_index=process.parent_index,
+        command=shlex.join(process.command) or process.executable,
+        start_s=process.start_s,
+        end_s=process.end_s,
+        ending=process.ending,
+        peak_rss_bytes=max(rss, default=0),
+        note=process.note,
+    )
+
+
+def _passed_by(process: Process, seen: set[int]) -> bool:
+    """Tell whether a process was but the moment between a fork and its exec."""
+    return process.ending == "exec" and process.index not in seen
+
+
+def make_series(recording: Recording, wanted: set[int]) -> tuple[Series, ...]:
+    """Give the timelines of some processes, thinned out where they are long."""
+    looks = sorted(recording.snapshots, key=lambda each: each.time_s)
+    return tuple(
+        _series(index, rows, [each for each in looks if each.process == index])
+        for index, rows in _timelines(recording, wanted)
+    )
+
+
+def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Rows]]:
+    for index, rows in sorted(recording.timeline.items()):
+        known = rows[~(np.isnan(rows["rss_bytes"]) | np.isnan(rows["live_bytes"]))]
+        if index in wanted and len(known):
+            yield index, known
+
+
+def _series(process: int, rows: Rows, looks: Sequence[Snapshot]) -> Series:
+    rows = _thin_out(rows)
+    huge = [None, *(each.huge_bytes for each in looks)]
+    seen = np.searchsorted([each.time_s for each in looks], rows["time_s"], "right")
+    return Series(
+        process=process,
+        time_s=tuple(rows["time_s"].tolist()),
+        rss_bytes=tuple(sums.whole(rows["rss_bytes"])),
+        live_bytes=tuple(sums.whole(rows["live_bytes"])),
+        swap_bytes=tuple(sums.whole(_last_known(rows["swap_bytes"]))),
+        huge_bytes=tuple(huge[number] for number in seen.tolist()),
+        minor_faults=tuple(sums.whole(_last_known(rows["minor_faults"]))),
+        major_faults=tuple(sums.whole(_last_known(rows["major_faults"]))),
+    )
+
+
+def _thin_out(rows: Rows) -> Rows:
+    """Keep the highest RSS of each stretch of a long timeline, its first and its last row."""
+    if len(rows) <= SERIES_POINTS:
+        return rows
+    edges = np.linspace(0, len(rows), SERIES_POINTS - 1).astype(int)
+    highest = [
+        start + int(np.argmax(rows["rss_bytes"][start:end]))
+        for start, end in pairwise(edges.tolist())
+    ]
+    kept: Rows = rows[sorted({0, *highest, len(rows) - 1})]
+    return kept
+
+
+def _last_known(column: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Carry the last known figure over rows without one; before the first, 0."""
+    known = ~np.isnan(column)
+    last = np.maximum.accumulate(np.where(known, np.arange(len(column)), -1))
+    carried: NDArray[np.float64] = np.where(last >= 0, column[last], 0.0)
+    return carried
+
+
+def _notes(
+    recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
+) -> Iterator[str]:
+    if not recording.complete:
+        yield f"the recording was cut short; figures are right up to {_last_moment(recording):.1f} s"
+    yield from recording.notes
+    if len({each.process for each in peak}) > 1:
+        yield "RSS of several processes is added up: a page they share counts once in each"
+    if len({each.process for each in recording.snapshots} & {each.index for each in processes}) > 1:
+        yield "the account is of the moment when the processes had most memory beside files and the tracer"
+    if not any(each.index in recording.lives for each in processes):
+        yield "how long blocks lived is unknown: not recorded, or the clock of this machine tells no time"
+    totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
+    if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
+        yield "peak live bytes add up each process's own peak; they need not be of one moment"
+    seen = {each.process for each in recording.snapshots}
+    unseen = [p for p in processes if p.index not in seen and p.ending != "exec"]
+    if unseen:
+        pids = ", ".join(str(each.pid) for each in unseen[:5]) + (", ..." if unseen[5:] else "")
+        yield f"residency unknown for PID {pids}: ended, or was lost, before it could be read"
+    wanted = {each.index for each in processes}
+    swap = [rows["swap_bytes"] for index, rows in recording.timeline.items() if index in wanted]
+    if swap and all(np.isnan(column).all() for column in swap):
+        yield "swapped bytes over time are unknown: the kernel did not tell"
+
+
+def _last_moment(recording: Recording) -> float:
+    times = [each.time_s for each in recording.snapshots]
+    times += [each.time_s for each in recording.totals.values()]
+    times += [float(rows["time_s"][-1]) for rows in recording.timeline.values() if len(rows)]
+    return max((time for time in times if math.isfinite(time)), default=0.0)

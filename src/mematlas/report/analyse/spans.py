@@ -1,0 +1,99 @@
+"""A recording to when each line's memory was allocated and freed, coarse enough to travel in a page."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.recording.model import ALIVE
+from mematlas.report.analyse import sums
+from mematlas.report.analyse.stacks import Stacks
+from mematlas.report.model.spans import Span, Spans
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    from mematlas.recording.model import Ages, Frame, Process, Recording
+
+    Numbers = NDArray[np.int64]
+
+STRETCHES = 64
+LINES = 100
+
+
+def make_spans(recording: Recording, paths: Mapping[int, Stacks]) -> Spans | None:
+    """Add up what outlived its stretch of time, by owning line; None where no ages were recorded.
+
+    `paths` are those stacks of processes that have been looked at already.
+    """
+    known = [(p, recording.ages[p.index]) for p in recording.processes if p.index in recording.ages]
+    last_s = max((ages.time_s for _, ages in known), default=0.0)
+    cell_s = max((ages.cell_s for _, ages in known), default=0.0)
+    if last_s <= 0 or cell_s <= 0:
+        return None
+    width_s = cell_s * max(1, math.ceil(last_s / cell_s / STRETCHES))
+    count = math.ceil(last_s / width_s)
+    numbers: dict[Frame | None, int] = {}
+    parts = []
+    for process, ages in known:
+        stacks = paths.get(process.index) or Stacks.of(recording, process.index)
+        parts.append(_process(stacks, process, ages, (width_s, count), numbers))
+    lines, born, died, held = (
+        np.concatenate([part[column] for part in parts]).astype(np.int64) for column in range(4)
+    )
+    sizes = np.concatenate([part[4] for part in parts])
+    most = np.argsort(-np.bincount(lines, sizes, len(numbers)), kind="stable")[:LINES]
+    place = np.full(len(numbers) + 1, len(most), np.int64)
+    place[most] = np.arange(len(most))
+    frames = list(numbers)
+    return Spans(
+        width_s,
+        count,
+        (*(frames[number] for number in most.tolist()), None),
+        tuple(_added((place[lines], born, died, held), sizes)),
+    )
+
+
+def _process(
+    stacks: Stacks,
+    process: Process,
+    ages: Ages,
+    stretches: tuple[float, int],
+    numbers: dict[Frame | None, int],
+) -> tuple[NDArray[np.float64], ...]:
+    """Give columns of lines, stretches of birth and death, whether held, and bytes."""
+    width_s, count = stretches
+    rows = sums.owning(sums.look(ages.rows))
+    which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
+    shared = np.array([numbers.setdefault(each, len(numbers)) for each in frames], np.int64)
+    per = round(width_s / ages.cell_s)
+    ended = count if process.end_s is None else min(count, int(process.end_s / width_s))
+    held = rows["died"] == ALIVE
+    born = rows["born"] // per
+    died = np.minimum(np.where(held, ended, rows["died"] // per), ended)
+    kept = (born < died) | held
+    found = (shared[which] if len(which) else which, born, died, held, rows["bytes"])
+    return tuple(np.asarray(column, np.float64)[kept] for column in found)
+
+
+def _added(columns: tuple[Numbers, ...], sizes: NDArray[np.float64]) -> list[Span]:
+    """Add up what is alike, largest first."""
+    if not len(sizes):
+        return []
+    widths = [int(column.max()) + 1 for column in columns]
+    which = np.ravel_multi_index(columns, widths)
+    alike = np.flatnonzero(np.bincount(which))
+    byte_sums = np.rint(np.bincount(which, sizes)[alike]).astype(np.int64)
+    keys = np.stack(np.unravel_index(alike, widths), axis=1)
+    order = np.argsort(-byte_sums, kind="stable")
+    return [
+        Span(line, born, died, bool(held), size)
+        for (line, born, died, held), size in zip(
+            keys[order].tolist(), byte_sums[order].tolist(), strict=True
+        )
+        if size > 0
+    ]

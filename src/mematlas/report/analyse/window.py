@@ -1,0 +1,110 @@
+"""A part of a run: what was allocated in it and still live at its end."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.recording.model import ALIVE
+from mematlas.report.analyse import sums
+from mematlas.report.analyse.report import make_line, make_series
+from mematlas.report.analyse.stacks import Stacks
+from mematlas.report.analyse.table import StackTable, make_table
+from mematlas.report.model.window import Window
+
+if TYPE_CHECKING:
+    from mematlas.recording.model import Ages, Process, Recording, Rows
+    from mematlas.report.model.report import Series
+
+
+def end_of(recording: Recording) -> float:
+    """Give the last moment at which it is known what was live, in seconds; 0 if at none."""
+    return max((each.time_s for each in recording.ages.values()), default=0.0)
+
+
+def make_window(
+    recording: Recording, start_s: float, end_s: float | None, process: int | None = None
+) -> Window:
+    """Cut a window out of a run; without an end it ends where each process did.
+
+    Both ends move to the nearest edge of a cell of time. Of each process, or of the one with that index.
+    """
+    wanted = [p for p in recording.processes if process is None or p.index == process]
+    ages = {p.index: recording.ages[p.index] for p in wanted if p.index in recording.ages}
+    cell_s = max((each.cell_s for each in ages.values()), default=0.0)
+    last_s = max((each.time_s for each in ages.values()), default=0.0)
+    to_the_end = end_s is None or end_s >= last_s
+    if cell_s:
+        start_s = round(start_s / cell_s) * cell_s
+        end_s = last_s if end_s is None or to_the_end else max(round(end_s / cell_s), 1) * cell_s
+        start_s = min(start_s, max(end_s - cell_s, 0.0))
+    tables, variance = [], 0.0
+    for each in wanted:
+        if each.index not in ages or not (to_the_end or _was_there(each, end_s)):
+            continue
+        rows = _born_in(ages[each.index], start_s, None if to_the_end else end_s)
+        variance += float(rows["variance"].sum())
+        tables.append(_table(recording, each.index, rows))
+    whole = StackTable.joined(tables)
+    series = make_series(recording, {each.index for each in wanted})
+    return Window(
+        command=recording.command,
+        started=recording.started,
+        sampling=recording.sampling,
+        complete=recording.complete,
+        start_s=start_s,
+        end_s=end_s or 0.0,
+        to_the_end=to_the_end,
+        cell_s=cell_s,
+        bytes=int(whole.columns["live_bytes"].sum()),
+        count=int(whole.columns["live_count"].sum()),
+        error_bytes=round(math.sqrt(max(variance, 0.0))),
+        rss_bytes=(_rss_at(series, wanted, start_s), _rss_at(series, wanted, end_s or 0.0)),
+        stacks=whole if len(whole) else (),
+        processes=tuple(make_line(each, recording) for each in wanted),
+        series=series,
+        notes=tuple(recording.notes),
+    )
+
+
+def _was_there(process: Process, time_s: float | None) -> bool:
+    return process.end_s is None or time_s is None or process.end_s >= time_s
+
+
+def _born_in(ages: Ages, start_s: float, end_s: float | None) -> Rows:
+    """Rows allocated in the window and live at its end."""
+    rows, first = sums.look(ages.rows), round(start_s / ages.cell_s)
+    kept = rows["born"] >= first
+    if end_s is None:
+        kept &= rows["died"] == ALIVE
+    else:
+        last = round(end_s / ages.cell_s)
+        kept &= (rows["born"] < last) & (rows["died"] >= last)
+    found: Rows = sums.owning(rows[kept])
+    return found
+
+
+def _table(recording: Recording, index: int, rows: Rows) -> StackTable:
+    stacks = Stacks.of(recording, index)
+    at = sums.distinct(sums.keys(rows))
+    summed = sums.gather(rows, at, ("bytes", "count", "variance"))
+    columns = {
+        "live_bytes": sums.rounded(summed["bytes"]),
+        "live_count": sums.rounded(summed["count"]),
+        "error_bytes": sums.rounded(np.sqrt(np.maximum(summed["variance"], 0))),
+    }
+    return make_table(index, at, columns, stacks)
+
+
+def _rss_at(series: tuple[Series, ...], processes: list[Process], time_s: float) -> int | None:
+    """Add up the RSS of the processes there were, each as last seen before."""
+    there = {p.index for p in processes if p.start_s <= time_s and _was_there(p, time_s)}
+    total, known = 0, False
+    for each in series:
+        before = [n for n, time in enumerate(each.time_s) if time <= time_s]
+        if each.process in there and before:
+            total += each.rss_bytes[before[-1]]
+            known = True
+    return total if known else None

@@ -1,0 +1,85 @@
+"""Collapsed stacks: `outermost;...;innermost number`, a line a stack, for flamegraph.pl and others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas._core.columns.trie import LabelTree
+from mematlas.report.export.source import frame_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from mematlas.recording.model import Frame
+    from mematlas.report.export.source import Source
+
+_UNSEEN = "stack not seen"
+UNITS = {"bytes": 1, "KiB": 1024, "pages": 4096}
+
+
+def render(source: Source) -> Iterator[bytes]:
+    """Write the stacks that have any of the metric, those alike as one."""
+    table, texts = source.table, _Texts(source)
+    column = table.metric(source.by)
+    rows = np.flatnonzero(column)
+    _, first, which = np.unique(texts.ways(rows), return_index=True, return_inverse=True)
+    sums = np.zeros(len(first), np.int64)
+    np.add.at(sums, which, column[rows])
+    size = UNITS[source.unit]
+    if source.unit == "pages":
+        size = int(source.recording.machine.get("page_bytes") or size)
+    for at in np.argsort(first).tolist():
+        rounded = (int(sums[at]) + size // 2) // size
+        if rounded:
+            yield f"{texts.line(int(rows[first[at]]))} {rounded}\n".encode()
+
+
+class _Texts:
+    """Names of frames, made once; readers split at semicolons, so names have none."""
+
+    def __init__(self, source: Source) -> None:
+        self._table, self._roots = source.table, source.roots()
+        self._texts: dict[int, tuple[Frame, str]] = {}
+        self._numbers: dict[str, int] = {}
+
+    def line(self, row: int) -> str:
+        """Write the stack of a row, outermost first."""
+        process = int(self._table.process[row])
+        frames = self._table.paths[process].frames(int(self._table.stack[row]))
+        parts = [self._root(process)] if process in self._roots else []
+        parts += [self._of(frame) for frame in reversed(frames)] or [_UNSEEN]
+        return ";".join(parts)
+
+    def ways(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Give numbers to what is written of the stacks of some rows: those alike have one."""
+        tree, found = LabelTree(), np.zeros(len(rows), np.int64)
+        processes = self._table.process[rows]
+        for process in np.unique(processes).tolist():
+            paths, mine = self._table.paths[process], np.flatnonzero(processes == process)
+            words = paths.frames_of_words
+            labels = [[self._number(self._of(frame)) for frame in reversed(each)] for each in words]
+            top = 0
+            if process in self._roots:
+                top = tree.child(0, self._number(self._root(process)))
+            nodes = tree.merge(top, paths.parents, paths.word_of, labels)
+            stacks = self._table.stack[rows[mine]]
+            found[mine] = nodes[stacks]
+            if not stacks.all():
+                found[mine[stacks == 0]] = tree.child(top, self._number(_UNSEEN))
+        return found
+
+    def _root(self, process: int) -> str:
+        return self._roots[process].replace(";", ":")
+
+    def _number(self, text: str) -> int:
+        return self._numbers.setdefault(text, len(self._numbers))
+
+    def _of(self, frame: Frame) -> str:
+        known = self._texts.get(id(frame))
+        if known is None:
+            known = self._texts[id(frame)] = (frame, frame_text(frame).replace(";", ":"))
+        return known[1]

@@ -1,0 +1,38 @@
+"""Comma-separated values as RFC 4180 has them, with a line of names. What is unknown is empty."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from mematlas.present.printable import clean
+from mematlas.report.export.rows import COLUMNS_OF, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mematlas.report.export.source import Source
+
+_BATCH = 1000
+
+
+def render(source: Source) -> Iterator[bytes]:
+    """Write the table; the frames of a stack are lines of one cell, innermost first."""
+    names = list(COLUMNS_OF[source.rows])
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow(names)
+    for number, row in enumerate(rows_of(source)):
+        writer.writerow([_cell(row[name]) for name in names])
+        if number % _BATCH == 0:
+            yield buffer.getvalue().encode()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, list):
+        return "\n".join(value)
+    return clean(value) if isinstance(value, str) else value

@@ -1,0 +1,90 @@
+"""DHAT's JSON, version 2: valgrind's heap profile, for dh_view.html and the Firefox Profiler.
+
+valgrind's dhat/dh_main.c says what the fields are. Time is in microseconds.
+"""
+
+from __future__ import annotations
+
+import json
+from operator import add
+from typing import TYPE_CHECKING, Any
+
+from mematlas.present.printable import clean
+from mematlas.report import names
+from mematlas.report.export.source import Numbers, frame_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+
+    from mematlas.recording.model import Frame
+    from mematlas.report.export.source import Source
+
+_COLUMNS = {
+    "tb": "allocated_bytes",
+    "tbk": "allocations",
+    "tl": "lifetime_us",
+    "mb": "most_bytes",
+    "mbk": "most_count",
+    "gb": "peak_bytes",
+    "gbk": "peak_count",
+    "eb": "end_bytes",
+    "ebk": "end_count",
+}
+_SHORT_US = 1000
+
+
+def render(source: Source) -> Iterator[bytes]:
+    """Write the points of the program that allocated, and the frames they are made of."""
+    report, table = source.report, source.table
+    facts = {
+        "dhatFileVersion": 2,
+        "mode": "heap",
+        "verb": "Allocated",
+        "bklt": True,
+        "bkacc": False,
+        "tu": "µs",
+        "Mtu": "s",
+        "tuth": _SHORT_US,
+        "cmd": clean(" ".join(report.command)),
+        "pid": report.processes[0].pid if report.processes else 0,
+        "tg": round(report.peak_live_time_s * 1e6),
+        "te": round((names.duration_s(report) or 0.0) * 1e6),
+    }
+    yield json.dumps(facts, ensure_ascii=False)[:-1].encode() + b', "pps": [\n'
+    numbers, separator = Numbers(first=1), b""
+    for point in _points(source, numbers, table.columns.lean("allocations").nonzero()[0]):
+        yield separator + json.dumps(point, separators=(",", ":")).encode()
+        separator = b",\n"
+    texts = ["[root]", *(_text(number, frame) for number, frame in enumerate(numbers, 1))]
+    ftbl = ",\n".join(json.dumps(each, ensure_ascii=False) for each in texts)
+    yield f'\n],\n"ftbl": [\n{ftbl}\n]}}\n'.encode()
+
+
+def _points(
+    source: Source, numbers: Numbers, rows: np.ndarray[Any, np.dtype[np.intp]]
+) -> Iterator[dict[str, Any]]:
+    """Give one point a list of frames: DHAT knows no kinds of memory, and takes no list twice."""
+    table, roots = source.table, source.roots()
+    sums: dict[tuple[int, ...], list[int]] = {}
+    columns = [table.columns.lean(name).at(rows).tolist() for name in _COLUMNS.values()]
+    places = zip(table.process[rows].tolist(), table.stack[rows].tolist(), strict=True)
+    for (process, stack), figures in zip(places, zip(*columns, strict=True), strict=True):
+        path: list[Frame | str] = [*table.paths[process].frames(stack)]
+        path = [*(path or ["stack not seen"]), *filter(None, [roots.get(process)])]
+        key = tuple([numbers.of(frame) for frame in path])
+        known = sums.get(key)
+        sums[key] = [*figures] if known is None else [*map(add, known, figures)]
+    for key, added in sums.items():
+        yield {**dict(zip(_COLUMNS, added, strict=True)), "fs": key}
+
+
+def _text(number: int, frame: Frame | str) -> str:
+    """Name a frame as valgrind does, `0x1: name (file:line)`; the address is but a number."""
+    if isinstance(frame, str):
+        return f"{number:#x}: {frame} (in ???)"
+    if frame.file and frame.line is not None:
+        return f"{number:#x}: {frame_text(frame)}"
+    place = clean(frame.file or frame.module or "???")
+    return f"{number:#x}: {names.function(frame)} (in {place})"

@@ -1,0 +1,82 @@
+"""Apache Parquet, zstd-compressed, written by pyarrow: an optional extra, for it is large."""
+
+from __future__ import annotations
+
+import io
+from importlib import import_module
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from mematlas._version import __version__
+from mematlas.errors import UnsupportedError
+from mematlas.present.printable import clean
+from mematlas.report.export.rows import COLUMNS_OF, rows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mematlas.report.export.source import Source
+
+_GROUP = 4_000  # rows: deep stacks take 10 KB each
+
+
+def render(source: Source) -> Iterator[bytes]:
+    """Write the table, so many rows at a time."""
+    try:
+        pa, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError:
+        message = "writing Parquet takes pyarrow: pip install 'mematlas[parquet]', or use --to csv"
+        raise UnsupportedError(message) from None
+    types: dict[type, Any] = {
+        int: pa.int64(),
+        float: pa.float64(),
+        str: pa.string(),
+        list: pa.list_(pa.string()),
+    }
+    columns = COLUMNS_OF[source.rows]
+    facts = {
+        "mematlas.table": f"mematlas/export-{source.rows}/1",
+        "mematlas.version": __version__,
+        "mematlas.command": clean(" ".join(source.report.command)),
+        "mematlas.started": source.report.started,
+        "mematlas.sampling": source.report.sampling.mode,
+    }
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata=facts)
+    sink = _Sink()
+    rows = rows_of(source)
+    with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
+        while group := list(islice(rows, _GROUP)):
+            cells = {name: [_cell(row[name]) for row in group] for name in columns}
+            writer.write_table(pa.Table.from_pydict(cells, schema))
+            yield from sink.taken()
+    yield from sink.taken()
+
+
+class _Sink(io.RawIOBase):
+    """A file whose bytes are taken away as they come; it knows how many there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._pieces: list[bytes] = []
+        self._length = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._length
+
+    def write(self, data: Any) -> int:
+        piece = bytes(data)
+        self._pieces.append(piece)
+        self._length += len(piece)
+        return len(piece)
+
+    def taken(self) -> list[bytes]:
+        """Give what was written since this was asked last."""
+        pieces, self._pieces = self._pieces, []
+        return pieces
+
+
+def _cell(value: object) -> object:
+    return clean(value) if isinstance(value, str) else value

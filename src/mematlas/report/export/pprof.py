@@ -1,0 +1,258 @@
+"""pprof's profile.proto, gzipped: every metric of a stack as one of its sample's values.
+
+https://github.com/google/pprof/blob/main/proto/profile.proto says what the fields are.
+"""
+
+from __future__ import annotations
+
+import zlib
+from datetime import datetime
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas.present.printable import clean
+from mematlas.recording.model import Frame
+from mematlas.report import names
+from mematlas.report.export.protobuf import data, number
+from mematlas.report.varints import lengths, varints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from mematlas.recording.model import Module
+    from mematlas.report.analyse.stacks import Stacks
+    from mematlas.report.export.source import Source
+
+TYPES = (
+    ("alloc_objects", "count", "allocations"),
+    ("alloc_space", "bytes", "allocated_bytes"),
+    ("inuse_objects", "count", "live_count"),
+    ("inuse_space", "bytes", "live_bytes"),
+    ("peak_objects", "count", "peak_count"),
+    ("peak_space", "bytes", "peak_bytes"),
+    ("end_objects", "count", "end_count"),
+    ("end_space", "bytes", "end_bytes"),
+    ("resident_space", "bytes", "resident_bytes"),
+    ("huge_space", "bytes", "huge_bytes"),
+    ("swap_space", "bytes", "swapped_bytes"),
+    ("touched_space", "bytes", "touched_bytes"),
+    ("churn_space", "bytes", "churn_bytes"),
+    ("pinned_space", "bytes", "pinned_bytes"),
+    ("cold_space", "bytes", "cold_bytes"),
+)
+"""Go's four first, in Go's order: readers know those by name."""
+DEFAULTS = {
+    "live": "inuse_space",
+    "allocated": "alloc_space",
+    "swapped": "swap_space",
+    **{
+        name: f"{name}_space"
+        for name in ("resident", "peak", "huge", "touched", "churn", "pinned", "cold")
+    },
+}
+_BATCH = 1000  # stacks
+_GZIP = 31  # window bits of a gzip stream
+_NATIVE_TOP = 1 << 63
+_UNSEEN = Frame("stack not seen", None, None, None, "native")
+_NO_PATH = Frame("[root]", None, None, None, "native")
+
+
+def render(source: Source) -> Iterator[bytes]:
+    """Write the profile."""
+    pack = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
+    for piece in _Profile(source).pieces():
+        yield pack.compress(piece)
+    yield pack.flush()
+
+
+class _Profile:
+    """One profile being written: strings, functions, mappings and locations get numbers as met."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._strings: dict[str, int] = {"": 0}
+        self._functions: dict[tuple[str, str], int] = {}
+        self._types = [each for each in TYPES if each[2] not in source.unknown]
+        self._locations = 0
+        self._mappings = [0]  # how many have been written
+
+    def pieces(self) -> Iterator[bytes]:
+        """Give the messages; the table of strings last, for the others fill it."""
+        source = self._source
+        for name, unit, _ in self._types:
+            yield data(1, self._type(name, unit))
+        for process in source.table.processes():
+            yield from self._process(process)
+        report = source.report
+        yield number(9, _nanoseconds(report.started))
+        yield data(11, self._type("space", "bytes"))
+        exact = report.sampling.mode == "exact"
+        yield number(12, 1 if exact else report.sampling.sample_bytes)
+        yield number(13, self._text(clean(" ".join(report.command))))
+        yield number(13, self._text(names.sampling_text(report.sampling)))
+        yield number(14, self._text(DEFAULTS[source.by]))
+        for text in self._strings:
+            yield data(6, text.encode())
+
+    def _text(self, text: str) -> int:
+        return self._strings.setdefault(text, len(self._strings))
+
+    def _type(self, name: str, unit: str) -> bytes:
+        return number(1, self._text(name)) + number(2, self._text(unit))
+
+    def _process(self, process: int) -> Iterator[bytes]:
+        table = self._source.table
+        rows = np.flatnonzero(table.process == process)
+        paths = table.paths[process]
+        first, pieces = self._words(process, paths, table.stack[rows].astype(np.int64))
+        yield from pieces
+        label = self._label("process", self._source.process_name(process))
+        kinds = {kind: self._label("kind", kind) for kind in self._kinds(rows)}
+        columns = [table.columns.lean(name) for _, _, name in self._types]
+        for start in range(0, len(rows), _BATCH):
+            some = rows[start : start + _BATCH]
+            figures = np.stack([each.at(some) for each in columns], axis=1)
+            every = np.full(len(some), len(self._types))
+            packed = _packed(figures.ravel().view(np.uint64), every)
+            paths_of = _packed(*_paths(paths, table.stack[some].astype(np.int64), first))
+            samples = zip(some.tolist(), paths_of, packed, strict=True)
+            yield b"".join(
+                data(2, data(1, path) + data(2, values) + label + kinds[table.kind_name(row)])
+                for row, path, values in samples
+            )
+
+    def _kinds(self, rows: NDArray[np.int64]) -> list[str]:
+        """Name the kinds of these rows, in the order in which they come."""
+        table = self._source.table
+        _, first = np.unique(table.kind[rows], return_index=True)
+        return list(dict.fromkeys(table.kind_name(int(rows[at])) for at in np.sort(first)))
+
+    def _label(self, key: str, value: str) -> bytes:
+        return data(3, number(1, self._text(key)) + number(2, self._text(value)))
+
+    def _words(
+        self, process: int, paths: Stacks, stacks: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], Iterator[bytes]]:
+        """Give each node's location, and the messages that tell them."""
+        frames, words, which = paths.frames_of_words, paths.words, paths.word_of
+        numbers = np.zeros(len(frames), np.int64)
+        wanted = np.unique(which[1:])
+        numbers[wanted] = self._locations + 1 + np.arange(len(wanted))
+        self._locations += len(wanted)
+        found, unseen = numbers[which], 0
+        if (stacks == 0).any():  # "no stack" is a place of its own, whatever word the root has
+            self._locations += 1
+            unseen = self._locations
+        found[0] = unseen
+        return found, self._messages(process, frames, words, numbers, unseen)
+
+    def _messages(
+        self,
+        process: int,
+        frames: list[tuple[Frame, ...]],
+        words: NDArray[np.uint64],
+        numbers: NDArray[np.int64],
+        unseen: int,
+    ) -> Iterator[bytes]:
+        """Write mappings, and locations with their functions."""
+        mappings = _Mappings(
+            self._source.recording.modules.get(process, []), self._mappings, self._mapped
+        )
+        for at in np.flatnonzero(numbers).tolist():
+            word = int(words[at])
+            address = 0 if word >= _NATIVE_TOP else word
+            mapping, message = mappings.of(address)
+            yield message
+            yield from self._location(int(numbers[at]), address, mapping, frames[at])
+        if unseen:
+            yield from self._location(unseen, 0, 0, (_UNSEEN,))
+
+    def _mapped(self, mapping: int, module: Module) -> bytes:
+        return data(
+            3,
+            number(1, mapping)
+            + number(2, module.start)
+            + number(3, module.end)
+            + number(4, max(0, module.start - module.bias))
+            + number(5, self._text(clean(module.path)))
+            + number(6, self._text(module.build_id))
+            + b"".join(number(field, 1) for field in (7, 8, 9, 10)),
+        )
+
+    def _location(
+        self, location: int, address: int, mapping: int, frames: tuple[Frame, ...]
+    ) -> Iterator[bytes]:
+        lines = []
+        for frame in frames or (_NO_PATH,):
+            key = (names.function(frame), clean(frame.file or ""))
+            function = self._functions.get(key)
+            if function is None:
+                function = self._functions[key] = len(self._functions) + 1
+                name, file = self._text(key[0]), self._text(key[1])
+                yield data(
+                    5, number(1, function) + number(2, name) + number(3, name) + number(4, file)
+                )
+            lines.append(data(4, number(1, function) + number(2, frame.line or 0)))
+        yield data(
+            4, number(1, location) + number(2, mapping) + number(3, address) + b"".join(lines)
+        )
+
+
+class _Mappings:
+    """The modules of one process; those that code was seen in get a number and a message."""
+
+    def __init__(
+        self, modules: list[Module], number_from: list[int], write: Callable[[int, Module], bytes]
+    ) -> None:
+        self._modules = modules
+        self._next = number_from
+        self._write = write
+        self._known: dict[int, int] = {}
+
+    def of(self, address: int) -> tuple[int, bytes]:
+        """Give the mapping an address is in, 0 for none, and its message when it is new."""
+        for index in range(len(self._modules) - 1, -1, -1):  # of those that overlap the last holds
+            module = self._modules[index]
+            if module.start < address <= module.end:
+                break
+        else:
+            return 0, b""
+        if index in self._known:
+            return self._known[index], b""
+        self._next[0] += 1
+        self._known[index] = self._next[0]
+        return self._next[0], self._write(self._next[0], module)
+
+
+def _paths(
+    paths: Stacks, stacks: NDArray[np.int64], locations: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Give the locations of stacks, leaf first and one stack after the other, and how many each has."""
+    levels, node = [locations[stacks]], paths.parents[stacks]
+    while node.any():
+        levels.append(np.where(node > 0, locations[node], 0))
+        node = paths.parents[node]
+    table = np.stack(levels, axis=1)
+    there = table > 0
+    there[:, 0] = True
+    return table[there].astype(np.uint64), there.sum(axis=1)
+
+
+def _packed(values: NDArray[np.uint64], counts: NDArray[np.int64]) -> list[bytes]:
+    """Write numbers as varints, so many of them together."""
+    written = varints(values)
+    ends = np.concatenate([[0], np.cumsum(lengths(values))])[
+        np.concatenate([[0], np.cumsum(counts)])
+    ].tolist()
+    return [written[low:high] for low, high in pairwise(ends)]
+
+
+def _nanoseconds(started: str) -> int:
+    try:
+        return round(datetime.fromisoformat(started).timestamp()) * 1_000_000_000
+    except ValueError:
+        return 0

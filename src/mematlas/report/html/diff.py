@@ -1,0 +1,298 @@
+"""The page of `mematlas diff`: what became of each part, line and stack from one run to the other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mematlas.present.html import bundle
+from mematlas.present.html.markup import (
+    brand,
+    flame_section,
+    page,
+    safe,
+    section,
+    sized,
+    switch,
+    tag,
+)
+from mematlas.present.printable import shorten
+from mematlas.recording.ownership import owning_frame
+from mematlas.report import names, timeline
+from mematlas.report.analyse.table import StackTable
+from mematlas.report.html.payload import pack
+from mematlas.report.html.trie import Grown, Source
+from mematlas.report.model.report import METRICS
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mematlas.recording.model import Frame
+    from mematlas.report.html.payload import Frames
+    from mematlas.report.model.diff import Change, Diff
+
+_LINES, _SHOWN = 300, 25
+_POINTS = 800
+
+
+def render_diff_html(diff: Diff) -> str:
+    """Return the whole page; nothing in it needs a network."""
+    directory = names.shared_directory([each.frames for each in diff.lines])
+    body = "\n".join(
+        filter(
+            None,
+            (
+                _head(diff, directory),
+                _account(diff),
+                _TIMELINE if any(report.series for report in diff.reports) else "",
+                _stacks() if any(report.stacks for report in diff.reports) else "",
+                _lines(diff, directory),
+                _notes(diff),
+            ),
+        )
+    )
+    before, after = (shorten(command, 60) for command in diff.commands)
+    title = f"{before} → {after} · mematlas diff"
+    return page(title, body, _payload(diff, directory), "application/octet-stream", bundle.DIFF)
+
+
+def _head(diff: Diff, directory: str) -> str:
+    runs = "".join(
+        f'<p class="command run"><b>{mark}</b><span>{safe(shorten(command, 400))}</span></p>'
+        for mark, command in zip("AB", diff.commands, strict=True)
+    )
+    return f"<header>{brand()}{runs}{tag('h1', _answer(diff, directory))}</header>"
+
+
+def _answer(diff: Diff, directory: str) -> str:
+    total = diff.total
+    span = f"{_figure(total.before)} → {_figure(total.after)}"
+    said = f"{safe(names.METRIC_TITLES[diff.by]).capitalize()} {span}: {_signed(total)}"
+    if total.error_bytes:
+        said += f" ± {format_bytes(total.error_bytes)}"
+    largest = next((each for each in diff.lines if each.certain), None)
+    if largest is None:
+        return f"{said}. No line changed by more than chance."
+    frame = owning_frame(largest.frames)
+    where = "stacks that were not seen"
+    if frame is not None:
+        where = f"{names.function(frame)} {names.place(frame, directory)}"
+    return f"{said}. Most at {tag('span', safe(where), class_='code')}, {_signed(largest)}."
+
+
+def _figure(size: int) -> str:
+    return tag("span", format_bytes(size), class_="figure")
+
+
+def _signed(change: Change) -> str:
+    role = _role(change.bytes, certain=change.certain)
+    return f'<span class="{role}" title="{change.bytes:,} bytes">{_sign(change.bytes)}</span>'
+
+
+def _role(size: int, *, certain: bool = True) -> str:
+    """Return the class of a change; nothing and chance look alike."""
+    if not size or not certain:
+        return "chance"
+    return "grown" if size > 0 else "shrunk"
+
+
+def _sign(size: int) -> str:
+    if size == 0:
+        return "no change"
+    return f"+{format_bytes(size)}" if size > 0 else f"&minus;{format_bytes(-size)}"
+
+
+def _account(diff: Diff) -> str:
+    accounts = [report.account for report in diff.reports]
+    if not all(names.seen(account) for account in accounts):
+        return ""
+    before, after = (dict(names.part_totals(account)) for account in accounts)
+    changes = [
+        (names.PART_TITLES[kind], kind, before.get(kind, 0), after.get(kind, 0))
+        for kind in names.PART_TITLES
+        if kind in before or kind in after
+    ]
+    changes.append(("resident set", "", accounts[0].rss_bytes, accounts[1].rss_bytes))
+    widest = max(1, *(abs(new - old) for _, kind, old, new in changes if kind))
+    rows = "".join(_account_row(*each, widest) for each in changes)
+    table = (
+        '<div class="scroll"><table><thead><tr><th></th><th class="c-before">A</th>'
+        f'<th class="c-after">B</th><th>change</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+    moments = " → ".join(safe(names.moment(account)) for account in accounts)
+    return section(
+        "account", "Account", "every resident byte", f'<p class="soft">{moments}</p>{table}'
+    )
+
+
+def _account_row(title: str, kind: str, before: int, after: int, widest: int) -> str:
+    swatch = f'<span class="swatch" data-kind="{kind}"></span> ' if kind else ""
+    change = after - before
+    role = _role(change)
+    return (
+        f"<tr><td>{swatch}{title}</td>"
+        f'<td class="c-before">{sized(before)}</td><td class="c-after">{sized(after)}</td>'
+        f'<td><span class="{role}" title="{change:,} bytes">{_sign(change)}</span>'
+        f"{_swing(change, widest, role) if kind else ''}</td></tr>"
+    )
+
+
+def _swing(change: int, widest: int, role: str) -> str:
+    """Draw a change to the left or right of nothing. Widths as attributes: the page has no inline style."""
+    width = min(60, max(1, round(60 * abs(change) / widest))) if change else 0
+    side = "grown" if change > 0 else "shrunk"
+    if not width:
+        return ""
+    x = 60 if side == "grown" else 60 - width
+    return (
+        f'<svg class="swing {role}" viewBox="0 0 120 5" width="120" height="5" aria-hidden="true">'
+        f'<rect x="{x}" width="{width}" height="5" rx="2"/><rect class="middle" x="59.5" width="1" height="5"/></svg>'
+    )
+
+
+def _lines(diff: Diff, directory: str) -> str:
+    if not diff.lines:
+        return section("lines", "Lines", "", "<p>No line holds more or less than before.</p>")
+    shown, hidden = diff.lines[:_SHOWN], diff.lines[_SHOWN:_LINES]
+    widest = abs(shown[0].bytes)
+    inner = _table(shown, widest, directory)
+    if hidden:
+        left = len(diff.lines) - _LINES
+        rest = f'<p class="soft">and {left:,} more, each smaller</p>' if left > 0 else ""
+        inner += (
+            f'<details class="more"><summary>{len(hidden)} more lines</summary>'
+            f"{_table(hidden, widest, directory)}{rest}</details>"
+        )
+    about = f"{names.METRIC_TITLES[diff.by]}, by the code that owns the memory"
+    return section("lines", "Lines", about, inner)
+
+
+def _table(changes: Sequence[Change], widest: int, directory: str) -> str:
+    rows = "".join(_line(each, widest, directory) for each in changes)
+    return (
+        '<div class="scroll"><table class="changes"><thead><tr><th>line</th><th class="c-before">A</th>'
+        f'<th class="c-after">B</th><th>change</th></tr></thead><tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _line(change: Change, widest: int, directory: str) -> str:
+    frame = owning_frame(change.frames)
+    if frame is None:
+        where = "<i>stack not seen</i>"
+    else:
+        name = safe(shorten(names.function(frame), 160))
+        place = safe(shorten(names.place(frame, directory), 120))
+        where = (
+            f'<button type="button" class="line" title="Find in the stacks above">{name}</button> '
+        )
+        where += f'<span class="path">{place}</span>'
+    aside = [f"± {format_bytes(change.error_bytes)}"] if change.error_bytes else []
+    aside += [] if change.certain else ["within chance"]
+    role = _role(change.bytes, certain=change.certain)
+    small = f"<small>{', '.join(aside)}</small>" if aside else ""
+    return (
+        f'<tr><td class="where">{where}</td><td class="c-before">{sized(change.before)}</td>'
+        f'<td class="c-after">{sized(change.after)}</td>'
+        f"<td>{_signed(change)}{small}{_swing(change.bytes, widest, role)}</td></tr>"
+    )
+
+
+def _notes(diff: Diff) -> str:
+    notes = [*diff.notes]
+    if diff.ignore_lines:
+        notes.append("lines of code are ignored: a function is one, wherever it is")
+    if not notes:
+        return ""
+    return section(
+        "notes", "Notes", "", f"<ul>{''.join(f'<li>{safe(note)}</li>' for note in notes)}</ul>"
+    )
+
+
+def _payload(diff: Diff, directory: str) -> str:
+    def head(_: Frames) -> dict[str, Any]:
+        return {
+            "by": METRICS.index(diff.by),
+            "sampled": any(report.sampling.mode != "exact" for report in diff.reports),
+            "timelines": _timelines(diff),
+        }
+
+    # Bytes before in the first half of the rows, bytes after in the second.
+    sources = [
+        Source(StackTable.of(report.stacks), {}, side * len(METRICS))
+        for side, report in enumerate(diff.reports)
+    ]
+    grown = Grown(sources, 2 * len(METRICS), same=_Same(diff.ignore_lines).frame)
+    return pack(grown, head, directory)
+
+
+class _Same:
+    """Frames of both runs: one for each name and place, whichever run it was seen in."""
+
+    def __init__(self, ignore_lines: bool) -> None:
+        self._ignore_lines = ignore_lines
+        self._frames: dict[object, Frame] = {}
+
+    def frame(self, frame: Frame) -> Frame:
+        """Give the frame that stands for this one."""
+        line = None if self._ignore_lines else frame.line
+        key = (frame.function, frame.file or frame.module or "", line)
+        found = self._frames.get(key)
+        if found is None:
+            found = self._frames[key] = replace(frame, line=line)
+        return found
+
+
+def _timelines(diff: Diff) -> list[dict[str, Any]]:
+    """Give the RSS of both, each from its own start."""
+    columns = [timeline.summed(report, "rss_bytes") for report in diff.reports]
+    if not all(columns):
+        return []
+    origins = [points[0][0] for points in columns]
+    moved = [
+        [(time - origin, value) for time, value in points]
+        for points, origin in zip(columns, origins, strict=True)
+    ]
+    end = max(points[-1][0] for points in moved)
+    drawn = [_drawn(points, end) for points in moved]
+    top = timeline.highest(moved[1])
+    return [
+        {
+            "name": "both runs",
+            "start": 0.0,
+            "end": end,
+            "before": drawn[0],
+            "after": drawn[1],
+            "peak": None if top is None else {"bytes": round(top[0]), "time": top[1]},
+            "marks": [],
+        }
+    ]
+
+
+def _drawn(points: timeline.Points, end: float) -> list[int | None]:
+    own = timeline.buckets(points, _POINTS, (0.0, end))
+    last = int(points[-1][0] / (end or 1.0) * (_POINTS - 1))
+    return [
+        None if value is None or place > last else round(value) for place, value in enumerate(own)
+    ]
+
+
+def _stacks() -> str:
+    widths = switch(
+        "width", "Width", [("changed", "what changed"), ("after", "B"), ("before", "A")]
+    )
+    keys = (
+        '<span class="swatch" data-change="grown"></span>grown '
+        '<span class="swatch" data-change="shrunk"></span>shrunk '
+        '<span class="swatch" data-change="same"></span>as it was; full colour: came or went as a whole'
+    )
+    return flame_section("of both runs; callers above, callees below", widths, keys)
+
+
+_TIMELINE = section(
+    "timeline",
+    "Timeline",
+    "resident memory of both, each from its start",
+    '<div class="tools"><div class="legend" id="timeline-legend"></div></div>'
+    '<canvas id="timeline-canvas" tabindex="0" role="img" aria-label="Memory over time"></canvas>',
+)

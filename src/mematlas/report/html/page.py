@@ -1,0 +1,347 @@
+"""The page: what can be read without a script is here, the drawing is in assets/."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas.present.html import bundle
+from mematlas.present.html.markup import (
+    brand,
+    flame_section,
+    page,
+    safe,
+    section,
+    sized,
+    switch,
+    tag,
+)
+from mematlas.present.printable import clean, shorten
+from mematlas.report import names
+from mematlas.report.analyse.leak_table import add_up, largest
+from mematlas.report.analyse.lines import Line, lines
+from mematlas.report.html.frames import located, stack
+from mematlas.report.html.report_payload import report_payload
+from mematlas.report.model.leaks import LIKELY, Verdict
+from mematlas.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mematlas.report.model.leaks import Leak, Leaks
+    from mematlas.report.model.report import Account, ObjectType, Report
+    from mematlas.report.model.spans import Spans
+
+_NAMES_SHOWN = 200  # in the details of one part
+_STACKS_SHOWN = 50
+_TYPES_SHOWN = 15
+
+
+def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None = None) -> str:
+    """Return the whole page, with what was live at the end, and windows of time, if those are given."""
+    ranked = lines(report.stacks, "resident")
+    directory = names.directory_of(report, ranked)
+    body = "\n".join(
+        filter(
+            None,
+            (
+                _head(report, ranked, directory),
+                _account_section(report, directory),
+                _TIMELINE.format(help=_PARTS if spans else "") if report.series else "",
+                flame_section("width is bytes; callers above, callees below", "", _KEYS)
+                if report.stacks
+                else "",
+                _lines_section(ranked, directory),
+                _objects(report, directory),
+                _leaks(leaks, directory) if leaks else "",
+                _bad_frees(report, directory),
+                _processes(report),
+                _facts(report),
+            ),
+        )
+    )
+    title = f"{shorten(' '.join(report.command), 80)} · mematlas"
+    packed = report_payload(report, ranked, directory, spans)
+    return page(title, body, packed, "application/octet-stream", bundle.REPORT)
+
+
+def _head(report: Report, ranked: list[Line], directory: str) -> str:
+    spans = "".join(
+        tag("span", safe(text), class_=role) if role else safe(text)
+        for text, role in names.answer_spans(report, ranked, directory)
+    )
+    facts = [names.sampling_text(report.sampling), names.started(report.started)]
+    seconds = names.duration_s(report)
+    facts.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
+    facts[2:2] = filter(None, [names.crowd(report)])
+    cut = "" if report.complete else tag("p", safe(names.CUT_SHORT), class_="warning")
+    return (
+        f"<header>{brand()}"
+        + tag("p", safe(shorten(" ".join(report.command), 400)), class_="command")
+        + tag("h1", spans)
+        + tag("p", " <i>·</i> ".join(safe(fact) for fact in facts), class_="soft")
+        + cut
+        + "</header>"
+    )
+
+
+def _account_section(report: Report, directory: str) -> str:
+    if not names.seen(report.account):
+        return section("account", "Account", "", "<p>Unknown: no look at the pages succeeded.</p>")
+    moments = [("peak", "near the peak", report.account)]
+    if names.seen(report.last) and report.last != report.account:
+        moments.append(("last", "at the end", report.last))
+    inner = ""
+    if len(moments) > 1:
+        inner += switch("moment", "Moment", [(key, title) for key, title, _ in moments])
+    for key, _, account in moments:
+        when = names.moment(account, let_go=names.was_let_go(report))
+        inner += _account(account, key, when, directory)
+    return section("account", "Account", "every resident byte, by who holds it", inner)
+
+
+def _account(account: Account, key: str, when: str, directory: str) -> str:
+    rows = "".join(
+        _part(account, kind, size, directory) for kind, size in names.part_totals(account)
+    )
+    total = (
+        '<div class="part total"><span></span><span>resident set</span>'
+        f"<b>{sized(account.rss_bytes)}</b><span>100 %</span></div>"
+    )
+    bar = tag("div", "", class_="bar", role="group", aria_label="Shares of resident memory")
+    return tag(
+        "div",
+        f'<p class="soft">{safe(when)}</p>{bar}'
+        f'<div class="columns"><div class="parts">{rows}{total}</div>{_largest(account, directory)}</div>',
+        class_="moment",
+        data_moment=key,
+        data_rss=account.rss_bytes,
+    )
+
+
+def _part(account: Account, kind: str, size: int, directory: str) -> str:
+    parts = sorted(
+        (part for part in account.parts if part.kind == kind),
+        key=lambda part: -part.resident_bytes,
+    )
+    error = sum(part.error_bytes**2 for part in parts) ** 0.5
+    row = (
+        f'<span class="swatch" data-kind="{kind}"></span><span>{names.PART_TITLES[kind]}</span>'
+        f"<b>{sized(size)}</b><span>{names.percent(size, account.rss_bytes)}</span>"
+    )
+    said = tag("p", safe(names.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
+    table = "".join(
+        f'<tr><td class="path">{_part_name(part.name, kind, directory)}</td>'
+        f"<td>{sized(part.resident_bytes)}</td><td>{safe(_error(part.error_bytes))[2:]}</td></tr>"
+        for part in parts[:_NAMES_SHOWN]
+    )
+    if len(parts) > _NAMES_SHOWN:
+        rest = sum(part.resident_bytes for part in parts[_NAMES_SHOWN:])
+        table += (
+            f"<tr><td>{len(parts) - _NAMES_SHOWN} more</td><td>{sized(rest)}</td><td></td></tr>"
+        )
+    if table:
+        said += f'<div class="scroll"><table class="names">{table}</table></div>'
+    return tag(
+        "details",
+        f'<summary class="part">{row}</summary><div class="inside">{said}</div>',
+        data_kind=kind,
+        data_bytes=size,
+    )
+
+
+def _largest(account: Account, directory: str) -> str:
+    """List the largest things that have a name and are not simply live allocations."""
+    parts = [part for part in account.parts if part.name and part.kind != "live"]
+    parts.sort(key=lambda part: -part.resident_bytes)
+    rows = "".join(
+        f'<tr><td><span class="swatch" data-kind="{part.kind}"></span>'
+        f'<span class="path">{_part_name(part.name, part.kind, directory, 60)}</span></td>'
+        f"<td>{sized(part.resident_bytes)}</td></tr>"
+        for part in parts[:8]
+        if part.resident_bytes > 0
+    )
+    if not rows:
+        return ""
+    return (
+        f'<table class="largest"><caption>Largest beside live allocations</caption>{rows}</table>'
+    )
+
+
+def _part_name(name: str, kind: str, directory: str, width: int = 120) -> str:
+    if not name:
+        return "<i>no name</i>"
+    if kind == "live":
+        return safe(names.KIND_TITLES.get(name, name))
+    short = shorten(names.short_path(name, directory), width)
+    return tag("span", safe(short), title=shorten(clean(name), 1000))
+
+
+def _error(error: float) -> str:
+    return f", ± {format_bytes(error)}" if error else ""
+
+
+def _lines_section(ranked: list[Line], directory: str) -> str:
+    if not ranked:
+        return section("lines", "Lines", "", "<p>Unknown: no allocation was seen.</p>")
+    rows = "".join(
+        f"<tr><td>{located(line.frame, directory)}</td>"
+        + "".join(f"<td>{sized(line.bytes[key])}</td>" for key in ("resident", "live", "peak"))
+        + "</tr>"
+        for line in ranked[:20]
+    )
+    table = (
+        '<noscript><div class="scroll"><table><thead><tr><th>line</th><th>resident</th><th>live</th>'
+        f"<th>peak</th></tr></thead><tbody>{rows}</tbody></table></div></noscript>"
+    )
+    return section("lines", "Lines", "the code that owns the memory", _LINES + table)
+
+
+def _objects(report: Report, directory: str) -> str:
+    if not report.objects:
+        return ""
+    shown, hidden = report.objects[:_TYPES_SHOWN], report.objects[_TYPES_SHOWN : 10 * _TYPES_SHOWN]
+    inner = _types_table(shown, directory)
+    if hidden:
+        rest = _types_table(hidden, directory)
+        inner += (
+            f'<details class="more"><summary>{len(hidden)} more types</summary>{rest}</details>'
+        )
+    about = "live at the end, by type; without what they point to"
+    return section("objects", "Python objects", about, inner)
+
+
+def _types_table(types: Sequence[ObjectType], directory: str) -> str:
+    rows = "".join(
+        f'<tr><td class="path">{safe(shorten(clean(each.name), 120))}</td>'
+        f'<td class="made">{located(each.frame, directory)} '
+        f'<span class="soft">{names.percent(each.frame_bytes, each.live_bytes)}</span></td>'
+        f"<td>{each.live_count:,}</td><td>{sized(each.live_bytes)}"
+        + (f"<small>± {format_bytes(each.error_bytes)}</small>" if each.error_bytes else "")
+        + "</td></tr>"
+        for each in types
+    )
+    heads = "".join(f"<th>{head}</th>" for head in ("type", "made most at", "objects", "bytes"))
+    return (
+        f'<div class="scroll"><table class="types"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
+def _leaks(leaks: Leaks, directory: str) -> str:
+    sums = add_up(leaks.leaks)
+    likely, others = (
+        [leak for each in verdicts for leak in largest(leaks.leaks, each, _STACKS_SHOWN)]
+        for verdicts in (LIKELY, [each for each in Verdict if each not in LIKELY])
+    )
+    said = f"{sized(leaks.live_bytes)} live at the end, "
+    if leaks.likely_bytes:
+        said += f'<b class="warning">{sized(leaks.likely_bytes)} of it likely leaked</b>'
+    else:
+        said += "none of it looks like a leak"
+    inner = f"<p>{said}.</p>"
+    if likely:
+        inner += f'<ul class="stacks">{_leak_items(likely, directory)}</ul>'
+    if others:
+        held = sum(found.stacks for verdict, found in sums.items() if verdict not in LIKELY)
+        title = f"Held, likely no leaks: caches, buffers, start-up ({held:,})"
+        items = _leak_items(others, directory)
+        inner += f'<details class="more"><summary>{title}</summary><ul class="stacks">{items}</ul></details>'
+    return section("leaks", "Leaks", "what was live at the end, by stack", inner)
+
+
+def _leak_items(leaks: list[Leak], directory: str) -> str:
+    return "".join(
+        f'<li><b class="count {leak.verdict}">{sized(leak.live_bytes)}</b>'
+        f"<div>{stack(leak.frames, directory, code=True)}"
+        f'<p class="story">{safe(_leak_facts(leak))}</p></div></li>'
+        for leak in leaks[:_STACKS_SHOWN]
+    )
+
+
+def _leak_facts(leak: Leak) -> str:
+    facts = [leak.evidence, names.count(leak.live_count, "block"), _error(leak.error_bytes)[2:]]
+    return " · ".join(filter(None, facts))
+
+
+def _bad_frees(report: Report, directory: str) -> str:
+    if not report.bad_frees:
+        return ""
+    items = "".join(
+        f'<li><b class="count">{bad.count:,} times</b><div>{stack(bad.frames, directory)}</div></li>'
+        for bad in sorted(report.bad_frees, key=lambda bad: -bad.count)[:200]
+    )
+    about = "frees of pointers that were not live allocations"
+    return section("badfrees", "Bad frees", about, f'<ul class="stacks">{items}</ul>')
+
+
+def _processes(report: Report) -> str:
+    if len(report.processes) < 2:
+        return ""
+    rows = "".join(
+        f'<tr><td class="process" data-depth="{min(depth, 12)}"><b>'
+        f"{safe(shorten(clean(line.command), 200))}</b>"
+        + (f'<div class="warning">{safe(line.note)}</div>' if line.note else "")
+        + f"</td><td>{line.pid}</td>"
+        f"<td>{sized(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
+        f"<td>{format_duration(line.start_s)}</td>"
+        f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
+        f"<td>{safe(line.ending)}</td></tr>"
+        for line, depth in names.process_tree(report.processes)
+    )
+    heads = "".join(
+        f'<th scope="col">{head}</th>'
+        for head in ("command", "pid", "highest RSS", "started", "ended", "how")
+    )
+    table = f'<div class="scroll"><table class="processes"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return section("processes", "Processes", "", table)
+
+
+def _facts(report: Report) -> str:
+    pairs: list[tuple[str, object]] = [
+        ("command", shorten(clean(" ".join(report.command)), 2000)),
+        ("started", report.started),
+        ("sampling", names.sampling_text(report.sampling)),
+        ("residency looks", f"every {format_duration(report.sampling.interval_s)}"),
+        ("recording", "complete" if report.complete else "cut short"),
+        *((key.replace("_", " "), value) for key, value in sorted(report.machine.items())),
+    ]
+    facts = "".join(f"<dt>{safe(key)}</dt><dd>{_fact(key, value)}</dd>" for key, value in pairs)
+    notes = "".join(f"<li>{safe(shorten(clean(note), 600))}</li>" for note in report.notes if note)
+    if notes:
+        notes = f"<h3>Notes</h3><ul>{notes}</ul>"
+    return section("facts", "The run", "", f"{notes}<dl>{facts}</dl>")
+
+
+def _fact(key: str, value: object) -> str:
+    if value is None or value == "":
+        return "unknown"
+    if key.endswith("bytes") and isinstance(value, int):
+        return sized(value)
+    return safe(value)
+
+
+_TIMELINE = section(
+    "timeline",
+    "Timeline",
+    "",
+    '<div class="tools"><div class="legend" id="timeline-legend"></div>{help}'
+    '<label class="pick" hidden>Process <select id="timeline-process"></select></label></div>'
+    '<canvas id="timeline-canvas" tabindex="0" role="img" aria-label="Memory over time"></canvas>'
+    '<div id="window" aria-live="polite" hidden></div>',
+)
+_PARTS = '<span class="soft hint">drag over a part of it, or Shift and arrows: what it left behind</span>'
+
+_KEYS = (
+    '<span class="swatch" data-frame="python"></span>Python '
+    '<span class="swatch" data-frame="native"></span>native '
+    '<span class="swatch" data-frame="inlined"></span>inlined '
+    '<span class="swatch" data-frame="pale"></span>paler: libraries; grey: runtime'
+)
+
+_LINES = (
+    '<div class="tools" hidden id="lines-tools"><div class="find"><input id="lines-search" '
+    'type="search" placeholder="Filter lines" aria-label="Filter lines" autocomplete="off" '
+    'spellcheck="false"><output id="lines-count"></output></div></div>'
+    '<div class="scroll"><table id="lines-table" hidden></table></div>'
+    '<button type="button" id="lines-more" class="quiet" hidden>Show more</button>'
+)

@@ -1,0 +1,128 @@
+"""What a page's scripts read: one gzip of a JSON head and binary columns, in base64.
+
+Layout: u32 length of the head, the head, then the columns in the head's order, back to back.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+from typing import TYPE_CHECKING, Any
+
+from mematlas.present.printable import clean, shorten
+from mematlas.report import names
+from mematlas.report.analyse.lines import tier
+from mematlas.report.analyse.table import StackTable
+from mematlas.report.html.trie import FOLD, Grown, Trie
+from mematlas.report.model.report import METRICS
+from mematlas.report.varints import varints
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mematlas.recording.model import Frame
+    from mematlas.report.model.report import Report
+
+    Head = Callable[["Frames"], dict[str, Any]]
+
+LARGEST = 1_250_000
+"""Bytes of base64 above which more is folded: with the code the file stays below 1.5 MB."""
+_KINDS = {"python": 0, "native": 1, "inlined": 2}
+
+
+def metrics() -> list[dict[str, str]]:
+    """Give the metrics in the order of the trie's rows, as the page calls and explains them."""
+    return [
+        {"name": name, "title": names.METRIC_TITLES[name], "says": names.METRIC_MEANINGS[name]}
+        for name in METRICS
+    ]
+
+
+def roots_of(report: Report) -> dict[int, str]:
+    """Name the processes, if more than one is to be kept apart."""
+    if len(StackTable.of(report.stacks).processes()) < 2:
+        return {}
+    return {
+        line.index: f"{shorten(clean(line.command), 200)} ({line.pid})" for line in report.processes
+    }
+
+
+def pack(grown: Grown, head: Head, directory: str) -> str:
+    """Pack stacks and what else the page reads; fold more of the stacks where it would be too large."""
+    fold = FOLD
+    while True:
+        packed = _pack(grown.folded(fold), head, Frames(directory))
+        if len(packed) <= LARGEST or fold > 0.1:
+            return packed
+        fold *= 2
+
+
+def _pack(trie: Trie, head: Head, table: Frames) -> str:
+    for frame in trie.frames:
+        table.number(frame)
+    wide = "u4" if len(trie.frames) > 0xFFFF else "u2"
+    columns = [
+        trie.depth.astype("<u2").tobytes(),
+        trie.frame.astype("<" + wide).tobytes(),
+        *(varints(row) for row in trie.own),
+    ]
+    said = {
+        "nodes": len(trie.depth),
+        "frameType": wide,
+        "columns": [len(column) for column in columns],
+        "metrics": metrics(),
+        **head(table),
+        "frames": table.columns(),
+    }
+    text = json.dumps(said, separators=(",", ":"), ensure_ascii=True).encode()
+    text += b" " * (-(len(text) + 4) % 4)
+    raw = b"".join([len(text).to_bytes(4, "little"), text, *columns])
+    return base64.b64encode(gzip.compress(raw, compresslevel=9, mtime=0)).decode()
+
+
+class Frames:
+    """Frames by number, their strings stored once."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._numbers: dict[Frame | str, int] = {}
+        self._strings: dict[str, int] = {}
+        self._rows: list[tuple[int, int, int, int, int, int, int]] = []
+
+    def number(self, frame: Frame | str) -> int:
+        """Return a frame's number, a new one for a new frame."""
+        number = self._numbers.get(frame)
+        if number is None:
+            number = self._numbers[frame] = len(self._rows)
+            self._rows.append(self._row(frame))
+        return number
+
+    def _row(self, frame: Frame | str) -> tuple[int, int, int, int, int, int, int]:
+        if isinstance(frame, str):
+            return (self._text(clean(frame)), 0, 0, 0, 0, 3, 1)
+        return (
+            self._text(names.function(frame)),
+            self._text(shorten(clean(frame.file or ""), 1000)),
+            self._text(self._short(frame.file) if frame.file else ""),
+            -1 if frame.line is None else frame.line,
+            self._text(shorten(clean(frame.module or ""), 200)),
+            _KINDS.get(frame.kind, 1),
+            tier(frame),
+        )
+
+    def _short(self, file: str) -> str:
+        return shorten(names.short_path(file, self._directory), 120)
+
+    def _text(self, text: str) -> int:
+        if not self._strings:
+            self._strings[""] = 0
+        return self._strings.setdefault(text, len(self._strings))
+
+    def columns(self) -> dict[str, Any]:
+        """Return the table, a list a column."""
+        keys = ("function", "file", "short", "line", "module", "kind", "tier")
+        rows = zip(*self._rows, strict=True) if self._rows else ((),) * len(keys)
+        found: dict[str, Any] = {key: list(row) for key, row in zip(keys, rows, strict=True)}
+        found["strings"] = list(self._strings)
+        return found

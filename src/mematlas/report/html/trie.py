@@ -1,0 +1,195 @@
+"""Stacks as a trie in columns, small enough to travel in a page.
+
+Nodes are in preorder, so depth alone gives the parent, and a subtree is a range. Values are each
+node's own, not its subtree's: most are 0 and pack to nothing. What is too small to be drawn is
+folded into its caller, so no byte is lost.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from mematlas._core.columns.sums import fold_nodes
+from mematlas._core.columns.trie import LabelTree, trie_add_up, trie_depths
+from mematlas.report.model.report import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from mematlas.recording.model import Frame
+    from mematlas.report.analyse.table import StackTable
+
+    Floats = NDArray[np.float64]
+    Numbers = NDArray[np.int64]
+
+FOLD = 1e-5
+"""Of a metric's total: a box this narrow is less than a hundredth of a pixel."""
+_FINER = 8  # small siblings may be of one line, and together large enough
+
+
+@dataclass(slots=True)
+class Trie:
+    """Columns of equal length; node 0 is the root. Frame IDs index `frames`; the root's is 0."""
+
+    depth: NDArray[np.uint16]
+    frame: NDArray[np.uint32]
+    own: NDArray[np.uint64]  # in rows, a metric each
+    frames: list[Frame | str]  # a str is the name of a process; frames[0] is "all"
+
+
+class Source(NamedTuple):
+    """Stacks to be drawn: which processes get a root of their own, and the row of their first metric."""
+
+    table: StackTable
+    roots: Mapping[int, str]
+    first: int = 0
+
+
+class Grown:
+    """The trie of some sources, before what is too small is folded."""
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        rows: int,
+        fold: float = FOLD,
+        same: Callable[[Frame], Frame] = lambda frame: frame,
+    ) -> None:
+        """Grow it. What is far below `fold` is left out at once; `same` gives the frame that is drawn for one."""
+        self._same = same
+        self._rows = rows
+        self._figures: list[
+            tuple[NDArray[np.uint32], Numbers]
+        ] = []  # nodes, and what is added to their own
+        self._frames: list[Frame | str] = ["all"]
+        self._tree = LabelTree()  # of numbers of frames
+        self._numbers: dict[Frame | str, int] = {}
+        totals = np.zeros(rows)
+        for source in sources:
+            for row, name in enumerate(METRICS, source.first):
+                totals[row] += source.table.lean(name).positive().sum()
+        for source in sources:
+            for process in source.table.processes():
+                self._add(source, process, totals, fold / _FINER)
+
+    def _add(self, source: Source, process: int, totals: Floats, fold: float) -> None:
+        """Add the stacks of one process. Its own trie is folded before it is put into frames."""
+        paths = source.table.paths[process]
+        kept, own, unseen = _fold_process(source, process, totals, fold)
+        root = source.roots.get(process)
+        place = 0 if root is None else self._tree.child(0, self._number(root))
+        words, frames = paths.word_of[kept], paths.frames_of_words
+        numbers = [
+            [self._number(self._same(frame)) for frame in reversed(frames[word])] if some else []
+            for word, some in enumerate(np.bincount(words, minlength=len(frames)).tolist())
+        ]
+        above = np.searchsorted(kept, paths.parents[kept]).astype(np.uint32)
+        self._figures.append((self._tree.merge(place, above, words, numbers), own))
+        if unseen.any():
+            lost = self._tree.child(place, self._number("stack not seen"))
+            self._figures.append((np.array([lost], np.uint32), unseen[:, None]))
+
+    def _number(self, frame: Frame | str) -> int:
+        number = self._numbers.setdefault(frame, len(self._frames))
+        if number == len(self._frames):
+            self._frames.append(frame)
+        return number
+
+    def folded(self, fold: float = FOLD) -> Trie:
+        """Make the trie of what is not too small, root outermost."""
+        parent, labels = self._tree.columns()
+        depth = trie_depths(parent)
+        own = np.zeros((self._rows, len(parent)), np.int64)
+        for nodes, added in self._figures:
+            for row, column in enumerate(added):
+                np.add.at(own[row], nodes, column)
+        keep, weight = _fold(parent, own, fold)
+        order = _preorder(parent, keep, weight)
+        frame = labels[order]
+        used, packed = np.unique(frame, return_inverse=True)
+        return Trie(
+            depth[order].astype(np.uint16),
+            packed.astype(np.uint32),
+            own[:, order].astype(np.uint64),
+            [self._frames[number] for number in used],
+        )
+
+
+def _fold_process(
+    source: Source, process: int, totals: Floats, fold: float
+) -> tuple[Numbers, Numbers, Numbers]:
+    """Find the nodes of a process that are not too small, the root first; with their own, and what has no stack.
+
+    One metric after the other: a row a metric of all nodes would be the largest thing in memory.
+    """
+    table, parents = source.table, source.table.paths[process].parents
+    mine = table.process == process if len(table.processes()) > 1 else None
+    nodes = table.stack if mine is None else np.where(mine, table.stack, 0).astype(np.uint32)
+    metrics = [(row, name) for row, name in enumerate(METRICS, source.first) if totals[row] > 0]
+    keep = np.full(len(parents), fold <= 0)
+    for row, name in metrics:
+        least = _least(float(totals[row]), fold)
+        table.lean(name).positive().keep_heavy(parents, nodes, least, keep)
+    count, places = fold_nodes(parents, keep)
+    keep[0] = True
+    unseen = nodes == 0 if mine is None else mine & (nodes == 0)
+    numbers = places[nodes]
+    numbers[unseen] = count
+    if mine is not None:
+        numbers[~mine] = count + 1
+    own, lost = np.zeros((len(totals), count), np.int64), np.zeros(len(totals), np.int64)
+    for row, name in metrics:
+        sums = table.lean(name).positive().add_up(numbers, count + 2)
+        own[row], lost[row] = sums[:count], sums[count]
+    return np.flatnonzero(keep), own, lost
+
+
+def _least(total: float, fold: float) -> int:
+    """Give the least whole number that is this share of a total."""
+    least = math.ceil(fold * total)
+    while least > 1 and (least - 1) / total >= fold:
+        least -= 1
+    while least / total < fold:
+        least += 1
+    return least
+
+
+def _fold(
+    parent: NDArray[np.uint32], own: Numbers, fold: float
+) -> tuple[NDArray[np.bool_], Floats]:
+    """Move what is too small up in `own`; say which nodes are left, and how heavy each is."""
+    weight = np.zeros(len(parent))
+    for row in own:
+        if (total := float(row.sum())) > 0:
+            sums = row.copy()
+            trie_add_up(parent, sums)
+            np.maximum(weight, sums / total, out=weight)
+    keep = weight >= fold
+    keep[0] = True
+    for row in own:
+        trie_add_up(parent, row, keep)
+    return keep, weight
+
+
+def _preorder(
+    parent: NDArray[np.uint32], keep: NDArray[np.bool_], weight: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Order the kept nodes, each before its subtree, heavy siblings first."""
+    children: dict[int, list[int]] = {}
+    kept = np.flatnonzero(keep)
+    for node in kept[np.argsort(weight[kept], kind="stable")].tolist():  # light first
+        if node:
+            children.setdefault(int(parent[node]), []).append(node)
+    order: list[int] = []
+    waiting = [0]
+    while waiting:  # the last is taken first, so the heavy come first
+        node = waiting.pop()
+        order.append(node)
+        waiting += children.get(node, ())
+    return np.array(order)

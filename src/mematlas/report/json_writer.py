@@ -1,0 +1,260 @@
+"""Models as JSON, in pieces: a report of 100,000 stacks is written as it is made.
+
+Every answer is {"schema": "mematlas/COMMAND/1", "data": ...}; schemas/ has the JSON Schema of each.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from mematlas.report.analyse.table import StackTable
+from mematlas.report.model.report import METRICS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Sequence
+
+    from mematlas.recording.model import Frame
+    from mematlas.report.model.leaks import Leak, Leaks
+    from mematlas.report.model.report import (
+        Account,
+        BadFree,
+        FirstTouch,
+        ProcessLine,
+        Report,
+        StackFigures,
+        Touch,
+    )
+    from mematlas.report.model.window import Window
+
+_BATCH = 1000
+_TOUCHES = 1000
+
+
+def schema(command: str) -> dict[str, Any]:
+    """JSON Schema of a command's answer, version 1."""
+    text = resources.files("mematlas.present").joinpath("schemas", f"{command}-1.json").read_text()
+    whole: dict[str, Any] = json.loads(text)
+    return whole
+
+
+def render_report(report: Report, *, by: str, top: int | None = None) -> Iterator[str]:
+    """Write the report, its stacks ranked by a metric and cut to the first `top`."""
+    table = StackTable.of(report.stacks)
+    shown = table.first(by, len(table) if top is None else top)
+    items = list(shown) if len(shown) < len(table) else shown
+    texts = FrameTexts()
+    unknown = {f"{metric}_bytes" for metric in METRICS if report.why_unknown(metric)}
+    yield from _answer(
+        "report",
+        {
+            "command": list(report.command),
+            "started": report.started,
+            "machine": report.machine,
+            "sampling": asdict(report.sampling),
+            "complete": report.complete,
+            "account": _account(report.account),
+            "last": _account(report.last),
+            "peak": {"live_bytes": report.peak_live_bytes, "time_s": report.peak_live_time_s},
+            "processes": [_process(each) for each in report.processes],
+            "timeline": [asdict(each) for each in report.series],
+            "bad_frees": [_bad_free(each) for each in report.bad_frees],
+            "notes": list(report.notes),
+            "cold": report.cold and asdict(report.cold),
+            "slack": report.slack and [asdict(each) for each in report.slack],
+            "first_touch": _first_touch(report.first_touch, texts),
+            "heaps": report.heaps and [asdict(each) for each in report.heaps],
+            "objects": report.objects and [asdict(each) for each in report.objects],
+            "by": by,
+            "stacks_total": len(table),
+            "rest": _rest(table, items, unknown),
+        },
+        {"stacks": _Items(items, texts, unknown)},
+    )
+
+
+def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
+    """Write what was live at the end, the first `top` stacks of it."""
+    yield from _answer(
+        "leaks",
+        {
+            "command": list(leaks.command),
+            "started": leaks.started,
+            "sampling": asdict(leaks.sampling),
+            "complete": leaks.complete,
+            "time_s": leaks.time_s,
+            "live_bytes": leaks.live_bytes,
+            "likely_bytes": leaks.likely_bytes,
+            "bad_frees": [_bad_free(each) for each in leaks.bad_frees],
+            "notes": list(leaks.notes),
+            "leaks_total": len(leaks.leaks),
+        },
+        {"leaks": _Items(leaks.leaks[:top], FrameTexts())},
+    )
+
+
+def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
+    """Write what a part of a run left behind, the first `top` stacks of it."""
+    table = StackTable.of(window.stacks)
+    shown = table.first("live", len(table) if top is None else top)
+    facts = ("command", "started", "complete", "start_s", "end_s", "to_the_end", "cell_s")
+    yield from _answer(
+        "window",
+        {
+            **{name: getattr(window, name) for name in facts},
+            "sampling": asdict(window.sampling),
+            **{name: getattr(window, name) for name in ("bytes", "count", "error_bytes")},
+            "rss_bytes": list(window.rss_bytes),
+            "notes": list(window.notes),
+            "stacks_total": len(table),
+            "rest_bytes": window.bytes - shown.sum("live"),
+        },
+        {"stacks": _Items(map(WindowStack.of, shown), FrameTexts())},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class WindowStack:
+    """Of a stack's figures those that a window has."""
+
+    frames: tuple[Frame, ...]
+    kind: str
+    process: int
+    bytes: int
+    count: int
+    error_bytes: int
+
+    @classmethod
+    def of(cls, stack: StackFigures) -> WindowStack:
+        """Take them."""
+        figures = stack.live_bytes, stack.live_count, stack.error_bytes
+        return cls(stack.frames, stack.kind, stack.process, *figures)
+
+
+class FrameTexts:
+    """JSON of frames, each written once: stacks share them."""
+
+    def __init__(self) -> None:
+        """Start with none written."""
+        self._texts: dict[int, tuple[Frame, str]] = {}
+
+    def of(self, frames: tuple[Frame, ...]) -> str:
+        """Write a list of frames."""
+        texts = self._texts
+        found = []
+        for frame in frames:
+            known = texts.get(id(frame))
+            if known is None:
+                known = texts[id(frame)] = (frame, json.dumps(_frame(frame)))
+            found.append(known[1])
+        return f"[{', '.join(found)}]"
+
+
+class _Items:
+    """Dataclasses with frames, to be written one by one."""
+
+    def __init__(
+        self,
+        items: Iterable[StackFigures | Leak | WindowStack],
+        texts: FrameTexts,
+        unknown: Collection[str] = (),
+    ) -> None:
+        self._items = items
+        self._texts = texts
+        self._unknown = unknown
+
+    def __iter__(self) -> Iterator[str]:
+        for item in self._items:
+            names = [field.name for field in fields(item) if field.name != "frames"]
+            known = {name: None if name in self._unknown else getattr(item, name) for name in names}
+            facts = json.dumps(known)
+            yield f'{{"frames": {self._texts.of(item.frames)}, {facts[1:]}'
+
+
+def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> Iterator[str]:
+    """Write the small facts at once and the long lists in batches."""
+    yield f'{{"schema": "mematlas/{command}/1", "data": {_object(facts)[:-1]}'
+    for name, items in lists.items():
+        yield f', "{name}": ['
+        batch: list[str] = []
+        separator = "\n"
+        for text in items:
+            batch.append(text)
+            if len(batch) == _BATCH:
+                yield separator + ",\n".join(batch)
+                batch, separator = [], ",\n"
+        yield (separator + ",\n".join(batch) if batch else "") + "]"
+    yield "}}\n"
+
+
+class _Written(str):
+    """JSON that is written already."""
+
+    __slots__ = ()
+
+
+def _object(facts: dict[str, Any]) -> _Written:
+    """Write an object some of whose values may be written already."""
+    pairs = (
+        f"{json.dumps(name)}: {each if isinstance(each, _Written) else json.dumps(each)}"
+        for name, each in facts.items()
+    )
+    return _Written(f"{{{', '.join(pairs)}}}")
+
+
+def _account(account: Account) -> dict[str, Any]:
+    return {
+        **{name: getattr(account, name) for name in ("time_s", "trigger", "rss_bytes")},
+        "parts": [asdict(part) for part in account.parts],
+        "unexplained_bytes": account.unexplained_bytes,
+    }
+
+
+def _process(process: ProcessLine) -> dict[str, Any]:
+    """Give a process; an RSS that was never seen is null."""
+    return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
+
+
+def _rest(
+    table: StackTable, shown: Sequence[StackFigures], unknown: Collection[str]
+) -> dict[str, int | None]:
+    """Add up the stacks that are not listed, so that no sum is lost."""
+    sums = dict.fromkeys((f"{name}_bytes" for name in METRICS), 0)
+    if len(shown) < len(table):
+        sums = {n: table.columns.sum(n) - sum(getattr(each, n) for each in shown) for n in sums}
+    return {"stacks": len(table) - len(shown), **sums, **dict.fromkeys(unknown)}
+
+
+def _first_touch(touch: FirstTouch | None, texts: FrameTexts) -> _Written | None:
+    if touch is None:
+        return None
+    facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
+    facts["refused"] = list(touch.refused)
+    facts["touches_total"] = len(touch.touches)
+    touches = (_touch(each, texts) for each in touch.touches[:_TOUCHES])
+    facts["touches"] = _Written(f"[{', '.join(touches)}]")
+    return _object(facts)
+
+
+def _touch(touch: Touch, texts: FrameTexts) -> _Written:
+    facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
+    facts["frames"] = _Written(texts.of(touch.frames))
+    facts["owner"] = None if touch.owner is None else _Written(texts.of(touch.owner))
+    return _object(facts)
+
+
+def _bad_free(bad: BadFree) -> dict[str, Any]:
+    frames = [_frame(frame) for frame in bad.frames]
+    return {"frames": frames, "process": bad.process, "count": bad.count}
+
+
+def _frame(frame: Frame) -> dict[str, Any]:
+    return {
+        "function": frame.function,
+        "file": frame.file,
+        "line": frame.line,
+        "module": frame.module,
+        "kind": frame.kind,
+    }

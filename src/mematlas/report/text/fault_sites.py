@@ -1,0 +1,105 @@
+"""First touch for the terminal: which lines took the page faults, and in whose memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.present.printable import clean, shorten
+from mematlas.report import names
+from mematlas.report.analyse.lines import owning_frame
+from mematlas.report.text.page import title
+from mematlas.units import format_bytes
+
+if TYPE_CHECKING:
+    from mematlas.recording.model import Frame
+    from mematlas.report.model.report import FirstTouch, Touch
+    from mematlas.report.text.page import Frames
+
+_NUMBER = 10
+_INDENT = 2 + _NUMBER + 2
+_SHOWN_OWNERS = 2
+
+
+@dataclass(slots=True)
+class _Line:
+    """One line and the faults it took, by whose memory they were in."""
+
+    frame: Frame | None
+    bytes: int = 0
+    faults: int = 0
+    major_faults: int = 0
+    owners: dict[str, list[int]] = field(default_factory=dict)  # bytes and faults
+
+
+def first_touch(found: FirstTouch | None, frames: Frames, top: int) -> Text:
+    """Draw the block; nothing where page faults were not asked for or none were taken."""
+    if found is None:
+        return Text()
+    if not found.touches:
+        why = "; ".join(found.refused)
+        return title("First touch", f"unknown: {clean(why)}") if why else Text()
+    text = title("First touch", _summary(found))
+    ranked = _lines(found.touches, frames)
+    for line in ranked[:top]:
+        text.append("\n").append_text(_draw(line, frames))
+    if len(ranked) > top:
+        rest = sum(line.bytes for line in ranked[top:])
+        more = names.count(len(ranked) - top, "more line")
+        text.append(f"\n  {format_bytes(rest).rjust(_NUMBER)}  in {more} (--top N)", "dim")
+    for why in found.refused:
+        text.append(f"\n  not everywhere: {clean(why)}", "yellow")
+    return text
+
+
+def _summary(found: FirstTouch) -> str:
+    error = f" ± {format_bytes(found.error_bytes)}" if found.error_bytes else ""
+    said = f"{format_bytes(found.bytes)}{error} made resident by {found.faults:,} page faults"
+    if found.major_faults:
+        said += f", {found.major_faults:,} of them major"
+    if found.period > 1:
+        said += f" (1 in {found.period} seen)"
+    return said + (f"; {found.lost:,} samples lost" if found.lost else "")
+
+
+def _lines(touches: tuple[Touch, ...], frames: Frames) -> list[_Line]:
+    found: dict[Frame | None, _Line] = {}
+    for touch in touches:
+        frame = owning_frame(touch.frames)
+        line = found.setdefault(frame, _Line(frame))
+        line.bytes += touch.bytes
+        line.faults += touch.faults
+        line.major_faults += touch.major_faults
+        sums = line.owners.setdefault(_whose(touch, frame, frames), [0, 0])
+        sums[0] += touch.bytes
+        sums[1] += touch.faults
+    return sorted(found.values(), key=lambda line: (-line.bytes, -line.faults))
+
+
+def _whose(touch: Touch, toucher: Frame | None, frames: Frames) -> str:
+    if touch.owner is None:
+        return f"in {shorten(names.short_path(clean(touch.place), frames.directory), 80)}"
+    frame = owning_frame(touch.owner)
+    if frame is None:
+        return f"in memory ({touch.place}) whose stack was not seen"
+    return "in memory it allocated" if frame == toucher else f"in memory of {frames.short(frame)}"
+
+
+def _draw(line: _Line, frames: Frames) -> Text:
+    size = format_bytes(line.bytes) if line.bytes else "-"
+    first = Text("  ").append(size.rjust(_NUMBER), "bold").append("  ")
+    text = frames.hanging(first, frames.located(line.frame), _INDENT)
+    owners = sorted(line.owners.items(), key=lambda item: [-sums for sums in item[1]])
+    said = names.count(line.faults, "fault")
+    if line.major_faults:
+        said += f", {line.major_faults:,} major"
+    for name, (size_bytes, faults) in owners[:_SHOWN_OWNERS]:
+        share = f": {format_bytes(size_bytes) if size_bytes else names.count(faults, 'fault')}"
+        said += f" · {name}{share if len(owners) > 1 else ''}"
+    if len(owners) > _SHOWN_OWNERS:
+        said += f" · {names.count(len(owners) - _SHOWN_OWNERS, 'more owner')}"
+    return text.append("\n").append_text(
+        frames.hanging(Text(" " * _INDENT), Text(said, "dim"), _INDENT)
+    )

@@ -1,0 +1,99 @@
+"""What was live at the end, for the terminal: likely leaks first, the rest in brief."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.present.printable import clean, shorten
+from mematlas.report import names
+from mematlas.report.analyse.leak_table import add_up
+from mematlas.report.analyse.lines import owning_frame
+from mematlas.report.model.leaks import LIKELY, Verdict
+from mematlas.report.text.page import Frames, title, write
+from mematlas.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from mematlas.report.model.leaks import Leak, Leaks
+
+
+_NAMING = 1000  # of the leaks, from which the directory that paths are shown from is found
+_TITLES = {
+    Verdict.GROWING: "grew to the end",
+    Verdict.UNFREED: "never freed",
+    Verdict.STEADY: "comes and goes, or stopped growing (caches, buffers)",
+    Verdict.SETUP: "made once and kept (start-up, imports)",
+}
+
+
+def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
+    """Write what was live at the end, likely leaks first."""
+    page = Frames(console, names.shared_directory([leak.frames for leak in leaks.leaks[:_NAMING]]))
+    shown = list(leaks.leaks[:top])
+    likely = [leak for leak in shown if leak.verdict in LIKELY]
+    others = [leak for leak in shown if leak.verdict not in LIKELY]
+    blocks = [
+        _header(leaks),
+        _list(page, "Likely leaks", "grew to the end, or many blocks and none freed", likely),
+        _list(page, "Held to the end", "caches, buffers, start-up: likely no leaks", others),
+        _rest(leaks.leaks[top:]),
+        page.bad_frees(leaks.bad_frees),
+        page.notes(leaks.notes),
+    ]
+    for number, block in enumerate(block for block in blocks if block.plain):
+        if number:
+            write(Text(), console)
+        write(block, console)
+
+
+def _header(leaks: Leaks) -> Text:
+    text = Text().append(shorten(clean(" ".join(leaks.command)), 400), "bold cyan")
+    facts = [names.sampling_text(leaks.sampling), f"ran {format_duration(leaks.time_s)}"]
+    text.append("\n" + " · ".join([*facts, names.started(leaks.started)]), "dim")
+    if not leaks.complete:
+        text.append("\n" + names.CUT_SHORT, "yellow")
+    text.append("\n\n").append(format_bytes(leaks.live_bytes), "bold")
+    if not leaks.likely_bytes:
+        return text.append(" live at the end, none of it looks like a leak.")
+    text.append(" live at the end, ")
+    return text.append(f"{format_bytes(leaks.likely_bytes)} of it likely leaked", "bold red") + "."
+
+
+def _list(page: Frames, name: str, about: str, leaks: list[Leak]) -> Text:
+    if not leaks:
+        return Text()
+    text = title(name, about)
+    for leak in leaks:
+        text.append("\n").append_text(_leak(page, leak))
+    return text
+
+
+def _rest(leaks: Sequence[Leak]) -> Text:
+    """Sum up what is not shown (--top), by verdict."""
+    if not leaks:
+        return Text()
+    text = Text(f"and in {names.count(len(leaks), 'more stack')} (--top N)", "dim")
+    sums = add_up(leaks)
+    for verdict in Verdict:
+        if verdict in sums:
+            size = format_bytes(sums[verdict].live_bytes).rjust(10)
+            stacks = names.count(sums[verdict].stacks, "stack")
+            text.append(f"\n  {size}  {verdict}: {_TITLES[verdict]}, {stacks}")
+    return text
+
+
+def _leak(page: Frames, leak: Leak) -> Text:
+    style = "bold red" if leak.verdict in LIKELY else "bold"
+    first = Text("  ").append(format_bytes(leak.live_bytes).rjust(10), style).append("  ")
+    text = page.hanging(first, page.located(owning_frame(leak.frames)), 14)
+    error = f"± {format_bytes(leak.error_bytes)}" if leak.error_bytes else ""
+    facts = [error, names.count(leak.live_count, "block")]
+    for words in (" · ".join(filter(None, facts)), leak.evidence, page.callers(leak.frames)):
+        if words:
+            text.append("\n").append_text(page.hanging(Text(" " * 14), Text(words, "dim"), 14))
+    return text

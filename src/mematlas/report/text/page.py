@@ -1,0 +1,98 @@
+"""What terminal reports share: how they write, and how they show frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from mematlas.present import drawing
+from mematlas.present.printable import clean, shorten
+from mematlas.report import names
+from mematlas.report.analyse.lines import RUNTIME, owner, owning_frame, tier
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mematlas.recording.model import Frame
+    from mematlas.report.model.report import BadFree
+
+
+def write(text: Text, console: Console) -> None:
+    """Write a block, in ASCII if the console knows no more."""
+    if drawing.plain(console):
+        text = drawing.in_ascii(text)
+    lines = text.wrap(console, console.width, overflow="fold")
+    for line in lines:
+        line.rstrip()
+    whole = Text("\n").join(lines)
+    console.print(whole, soft_wrap=True, highlight=False, markup=False, emoji=False)
+
+
+def title(text: str, aside: str = "") -> Text:
+    """Head a block."""
+    head = Text().append(text, "bold")
+    return head.append(f"  {aside}", "dim") if aside else head
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """Shows frames on one console, with paths from one directory."""
+
+    console: Console
+    directory: str
+
+    def hanging(self, first: Text, body: Text, indent: int) -> Text:
+        """Put `body` after `first`, which is `indent` wide."""
+        return drawing.hanging(first, body, indent, self.console)
+
+    def located(self, frame: Frame | None) -> Text:
+        """Show a frame as the head of its entry."""
+        if frame is None:
+            return Text("stack not seen", "italic")
+        name = shorten(names.function(frame), 160)
+        place = shorten(names.place(frame, self.directory), 120)
+        return Text().append(name, "bold").append("  ").append(place, "cyan")
+
+    def short(self, frame: Frame) -> str:
+        """Show a frame in passing."""
+        name = shorten(names.function(frame), 60)
+        return f"{name} {shorten(names.place(frame, self.directory), 48)}"
+
+    def called(self, frames: tuple[Frame, ...]) -> str:
+        """Say what a stack's owner called."""
+        below = [frame for frame in frames[: owner(frames) or 0] if tier(frame) != RUNTIME]
+        return f"calls {self.short(below[-1])}" if below else ""
+
+    def callers(self, frames: tuple[Frame, ...]) -> str:
+        """Say who called a stack's owner."""
+        index = owner(frames)
+        if index is None:
+            return ""
+        above = [frame for frame in frames[index + 1 :] if tier(frame) != RUNTIME][:3]
+        return "from " + " ← ".join(self.short(frame) for frame in above) if above else ""
+
+    def bad_frees(self, bad_frees: tuple[BadFree, ...]) -> Text:
+        """List frees of what was not allocated."""
+        if not bad_frees:
+            return Text()
+        text = title("Bad frees", "frees of pointers that were not live allocations")
+        for bad in sorted(bad_frees, key=lambda bad: -bad.count):
+            first = Text("  ").append(f"{bad.count:,}".rjust(10), "bold red").append("  ")
+            body = self.located(owning_frame(bad.frames))
+            callers = self.callers(bad.frames)
+            if callers:
+                body.append(f"\n{callers}", "dim")
+            text.append("\n").append_text(self.hanging(first, body, 14))
+        return text
+
+    def notes(self, notes: tuple[str, ...]) -> Text:
+        """List what was not seen, and why."""
+        shown = [shorten(clean(note), 400) for note in notes if note]
+        if not shown:
+            return Text()
+        text = title("Notes")
+        for note in shown:
+            text.append("\n").append_text(self.hanging(Text("  "), Text(note), 2))
+        return text

@@ -1,0 +1,99 @@
+"""Timelines ready to draw: processes added up, and no more points than there are pixels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from mematlas.report.model.report import Report
+    from mematlas.report.model.window import Window
+
+Points = list[tuple[float, float | None]]
+"""Values by time, each holding until the next; None where the kernel did not tell."""
+
+
+def summed(report: Report | Window, column: str, process: int | None = None) -> Points:
+    """Add up a column over all processes, or take one, at every moment one of them changed."""
+    ends = {line.index: line.end_s for line in report.processes}
+    events: list[tuple[float, int, float | None]] = []
+    for series in report.series:
+        if process is not None and series.process != process:
+            continue
+        values = getattr(series, column)
+        events += [
+            (time, series.process, _known(value))
+            for time, value in zip(series.time_s, values, strict=True)
+        ]
+        end = ends.get(series.process)
+        if end is not None and series.time_s and len(report.series) > 1 and process is None:
+            events.append((max(end, series.time_s[-1]), series.process, None))
+    return _running(sorted(events, key=lambda event: event[0]))
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not value >= 0 else float(value)  # NaN is not >= 0 either
+
+
+def _running(events: list[tuple[float, int, float | None]]) -> Points:
+    now: dict[int, float] = {}
+    points: Points = []
+    total = 0.0
+    for time, process, value in events:
+        total -= now.pop(process, 0.0)
+        if value is not None:
+            now[process] = value
+            total += value
+        point = (time, total if now else None)
+        if points and points[-1][0] == time:
+            points[-1] = point
+        else:
+            points.append(point)
+    return points
+
+
+def counted(
+    report: Report | Window,
+    column: str,
+    count: int,
+    span: tuple[float, float],
+    process: int | None = None,
+) -> list[float]:
+    """Give how many of what a column counts came in each of `count` equal stretches of `span`.
+
+    What came between two rows is spread evenly over the time between them.
+    """
+    edges = np.linspace(span[0], span[1], count + 1)
+    found = np.zeros(count)
+    for series in report.series:
+        if series.time_s and process in (None, series.process):
+            values = np.array(getattr(series, column), np.float64)
+            sums = np.interp(edges, series.time_s, values)
+            found += np.maximum(np.diff(sums), 0.0)
+    return [float(each) for each in found]
+
+
+def highest(points: Points) -> tuple[float, float] | None:
+    """Return the highest value and its time; None where nothing is known."""
+    known = [(value, time) for time, value in points if value is not None]
+    return max(known, key=lambda pair: pair[0], default=None)
+
+
+def buckets(points: Points, count: int, span: tuple[float, float]) -> list[float | None]:
+    """Give the highest value in each of `count` equal stretches of `span`."""
+    start, end = span
+    found: list[float | None] = [None] * count
+    touched = [False] * count
+    for time, value in points:
+        place = int((time - start) / (end - start or 1.0) * (count - 1))
+        place = min(count - 1, max(0, place))
+        before = found[place]
+        found[place] = value if before is None else max(before, value or 0.0)
+        touched[place] = True
+    last: float | None = None
+    for place in range(count):
+        if touched[place]:
+            last = found[place]
+        found[place] = last
+    return found

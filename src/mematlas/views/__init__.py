@@ -1,1 +1,0 @@
-"""Renders models as text, HTML and JSON, and does nothing else."""

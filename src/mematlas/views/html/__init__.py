@@ -1,7 +1,0 @@
-"""Reports as one self-contained HTML file: no network, works from a disk, prints."""
-
-from __future__ import annotations
-
-from mematlas.views.html.page import render_html
-
-__all__ = ["render_html"]

@@ -1,9 +1,0 @@
-"""Reports for the terminal."""
-
-from __future__ import annotations
-
-from mematlas.views.text.leaks import render_leaks
-from mematlas.views.text.report import render_report, render_summary
-from mematlas.views.text.window import render_window
-
-__all__ = ["render_leaks", "render_report", "render_summary", "render_window"]
