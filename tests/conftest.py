@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 
 from mematlas.cli.commands import COMMANDS
-from traced import PROGRAMS, Traced, bare, trace
+from traced_runs import PROGRAMS, Traced, bare, trace
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,17 +15,17 @@ from mematlas.control.tune import plan
 from mematlas.control.tune.profiles import values_of
 from mematlas.doctor import rules
 from mematlas.doctor.model import FixKind
-from unit.test_doctor_host import CASES as HOSTS
-from unit.test_doctor_process import CASES as PROCESSES
-from unit.test_doctor_recording import CASES as RECORDINGS
+from unit.doctor.test_host import CASES as HOSTS
+from unit.doctor.test_process import CASES as PROCESSES
+from unit.doctor.test_recording import CASES as RECORDINGS
 
 if TYPE_CHECKING:
     from mematlas.doctor.model import Finding, Fix
 
 FINDINGS: list[Finding] = [
-    *(f for sick, _ in HOSTS.values() for f in rules.examine_host(sick).findings),
-    *(f for sick, _ in PROCESSES.values() for f in rules.examine_process(sick).findings),
-    *(f for sick, _ in RECORDINGS.values() for f in rules.examine_recording(sick).findings),
+    *(f for faulty, _ in HOSTS.values() for f in rules.examine_host(faulty).findings),
+    *(f for faulty, _ in PROCESSES.values() for f in rules.examine_process(faulty).findings),
+    *(f for faulty, _ in RECORDINGS.values() for f in rules.examine_recording(faulty).findings),
 ]
 FIXES = {(each.rule, fix.command): fix for each in FINDINGS for fix in each.fixes}
 OURS = {key: fix for key, fix in FIXES.items() if "mematlas " in fix.command}

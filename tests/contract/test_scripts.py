@@ -59,7 +59,7 @@ def test_setup_names_a_missing_compiler(tmp_path: Path) -> None:
 
 def test_ratios_are_taken_round_by_round(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each run is held against the bare run of its own round, whatever the order."""
-    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks" / "tracing"))
     from compare import Cost, ratios, table
 
     def cost(mode: str, number: int, cpu_s: float) -> Cost:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from guest.conftest import NODES, holding, mematlas
-from machine import in_child
+from machine_state import in_child
 from mematlas import _core
 from mematlas.control.tune import apply, plan
 from mematlas.errors import MematlasError

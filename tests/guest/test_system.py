@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from guest.conftest import holding, mematlas
-from integration.test_cgroup_binding import look
+from integration.observe.test_cgroup_limits import look
 from mematlas.observe.machine.limits import barriers
 from mematlas.observe.machine.topics import TOPICS
 from nested_cgroups import Holder, nested

@@ -1,4 +1,4 @@
-"""The .atlas file, version 3: magic, version, then chunks. docs/recording-format.md tells the rest.
+"""The .atlas file, version 3: magic, version, then chunks. docs/recording/format.md tells the rest.
 
 Every number is little-endian. A chunk is a head of 20 bytes (type, flags, payload length, CRC-32)
 and a payload; a payload is the length of its facts, the facts as JSON padded with blanks to a

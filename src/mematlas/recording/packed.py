@@ -1,4 +1,4 @@
-"""Rows as columns, each packed as its values allow: docs/recording-format.md tells the layout.
+"""Rows as columns, each packed as its values allow: docs/recording/format.md tells the layout.
 
 A payload is the length of its head, the head, inflated the facts and what the columns are, and the
 columns, each deflated by itself: who wants some of them leaves the others as they are.

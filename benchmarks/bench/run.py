@@ -1,0 +1,262 @@
+"""`mematlas bench` against its peers: bandwidth, latency and transposing, in alternation.
+
+python benchmarks/bench/run.py [--rounds 5] [--mib 192] [--peers FOLDER ...]
+
+Peers: STREAM (built here), NumPy, and what is found on PATH or in the folders: likwid-bench (apt-get
+install likwid), multichase and multiload (https://github.com/google/multichase, make). Every figure is
+the best of the rounds, with the median beside it: on a busy machine the best is what can be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mematlas import _core, bench
+from mematlas.bench.backing import Backed
+from mematlas.bench.cases.bandwidth import cases
+from mematlas.bench.cases.prefetch import words_at
+from mematlas.bench.cases.transpose import turns
+from mematlas.bench.pointer_chase import LINE, Chain, packed, shuffled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Runner = Callable[[], float]
+
+HERE = Path(__file__).parent
+PASSES = 4  # of ours and of NumPy's a round: the peers make several of their own
+LATENCY_KIB = (16, 256, 4 << 10, 64 << 10, 256 << 10)
+CHASED, SAMPLES = 0.5, 3  # seconds that multichase takes for one sample, and how many
+NEEDED_BANDWIDTH, NEEDED_LATENCY = 0.97, 0.03
+TRANSPOSED = {4096: 1.5, 8192: 1.6}
+
+
+def main() -> int:
+    """Run all contests; 1 if a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--mib", type=int, default=192, help="of each array")
+    parser.add_argument(
+        "--peers", type=Path, nargs="*", default=[], help="folders with their programs"
+    )
+    parser.add_argument("--only", choices=("bandwidth", "latency", "transpose"))
+    given = parser.parse_args()
+    paths = [str(each.absolute()) for each in given.peers]
+    os.environ["PATH"] = os.pathsep.join([*paths, os.environ["PATH"]])
+    print(f"{_core.stream_vectors()} loops; load of the machine: {os.getloadavg()[0]:.1f}")
+    met = True
+    if given.only in (None, "bandwidth"):
+        met &= bandwidth(given.rounds, given.mib << 20)
+    if given.only in (None, "latency"):
+        met &= latency(given.rounds)
+    if given.only in (None, "transpose"):
+        met &= transpose(given.rounds)
+    return 0 if met else 1
+
+
+def alternate(rounds: int, contest: dict[str, Runner]) -> dict[str, list[float]]:
+    """Run everybody in turn."""
+    found: dict[str, list[float]] = {name: [] for name in contest}
+    for _ in range(rounds):
+        for name, run in contest.items():
+            found[name].append(run())
+    return found
+
+
+def judge(text: str, *, met: bool) -> bool:
+    """Print a verdict."""
+    print(f"    {'met   ' if met else 'MISSED'}  {text}")
+    return met
+
+
+# ---- bandwidth, GB/s of useful bytes
+
+
+def bandwidth(rounds: int, size: int) -> bool:
+    """Read, copy and triad, one thread."""
+    met = True
+    with tempfile.TemporaryDirectory() as folder, Backed("thp", 3 * (size + 4096)) as memory:
+        print(f"\nbandwidth, arrays of {size >> 20} MiB, GB/s; ours in {memory.proof.text()}")
+        program = build_stream(Path(folder))
+        for operation in ("read", "copy", "triad"):
+            contest = ours(memory, size, operation) | peers(program, memory, size, operation)
+            found = alternate(rounds, contest)
+            for name, runs in found.items():
+                print(f"  {operation:<6} {name:<28} {max(runs):6.1f}  median "
+                      f"{statistics.median(runs):6.1f}")  # fmt: skip
+            mine = max(max(runs) for name, runs in found.items() if name.startswith("mematlas"))
+            best = max(max(runs) for runs in found.values())
+            text = f"{mine / best:.2f} of the best seen (needed: {NEEDED_BANDWIDTH})"
+            met &= judge(text, met=mine >= NEEDED_BANDWIDTH * best)
+    return met
+
+
+def build_stream(folder: Path) -> Path:
+    """Compile STREAM's operations as its users do."""
+    program = folder / "stream"
+    source = HERE / "stream.c"
+    subprocess.run(["gcc", "-O3", "-march=native", source, "-o", program], check=True)
+    return program
+
+
+def ours(memory: Backed, size: int, operation: str) -> dict[str, Runner]:
+    """List our loops, with both kinds of stores."""
+    return {
+        f"mematlas, {case.labels['stores']} stores": partial(best_of, max, case.sample)
+        for case in cases(memory, size, 1)
+        if case.labels["what"] == operation
+    }
+
+
+def best_of(choose: Callable[[list[float]], float], sample: Callable[[], float | None]) -> float:
+    """Sample as often as peers do in one run."""
+    return choose([value for _ in range(PASSES) if (value := sample()) is not None])
+
+
+def peers(program: Path, memory: Backed, size: int, operation: str) -> dict[str, Runner]:
+    """List the peers that do this operation."""
+    count = size // 8
+    found: dict[str, Runner] = {}
+    if operation != "read":
+        found["STREAM, gcc -O3"] = partial(run_stream, program, count, operation)
+    if shutil.which("likwid-bench"):
+        wide = "" if _core.stream_vectors() == "SSE2" else _core.stream_vectors().lower()
+        loop = {"read": "load", "copy": "copy_mem", "triad": "stream_mem"}[operation]
+        name = f"{loop}_{wide.replace('-', '')}".rstrip("_")
+        arrays = {"read": 1, "copy": 2, "triad": 3}[operation]
+        found[f"likwid {name}"] = partial(run_likwid, name, arrays * size)
+    if shutil.which("multiload"):
+        load = {
+            "read": "stream-sum",
+            "copy": "memcpy-libc",
+            "triad": "stream-triad-nontemporal-injection-delay",
+        }[operation]
+        found[f"multiload {load[:17]}"] = partial(run_multiload, load, 3 * size)
+    a, b, c = (words_at(memory.address + part * size, count).view("f8") for part in range(3))
+    numpy: dict[str, Callable[[], object]] = {
+        "read": a.sum,
+        "copy": lambda: np.copyto(a, b),
+        "triad": lambda: (np.multiply(c, 3.0, out=a), np.add(a, b, out=a)),
+    }
+    useful = {"read": 8, "copy": 16, "triad": 24}[operation] * count
+    found["NumPy"] = partial(best_of, max, partial(rate, numpy[operation], useful))
+    return found
+
+
+def rate(work: Callable[[], object], useful: int) -> float:
+    """Time one call: bytes a nanosecond, that is GB/s."""
+    began = time.perf_counter_ns()
+    work()
+    return useful / (time.perf_counter_ns() - began)
+
+
+def run_stream(program: Path, count: int, operation: str) -> float:
+    """Let STREAM tell its rate."""
+    text = subprocess.check_output([program, str(count), str(PASSES)], text=True)
+    return float(dict(line.split() for line in text.splitlines())[operation])
+
+
+def run_likwid(loop: str, total: int) -> float:
+    """One thread of likwid-bench on `total` bytes in all."""
+    command = ["likwid-bench", "-t", loop, "-w", f"N:{total // 1000}kB:1", "-i", str(PASSES)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    found = re.search(r"MByte/s:\s+([0-9.]+)", text)
+    return float(found[1]) / 1e3 if found else float("nan")
+
+
+def run_multiload(load: str, total: int) -> float:
+    """One thread of multiload: the best of its samples."""
+    command = ["multiload", "-n", "2", "-t", "1", "-H", "-m", str(total), "-l", load]
+    rows = subprocess.check_output(command, text=True).splitlines()
+    names, values = (re.split(r"\s*,\s*", row.strip()) for row in rows[:2])
+    return float(dict(zip(names, values, strict=False))["LdMaxMibs"]) * (1 << 20) / 1e9
+
+
+# ---- latency
+
+
+def latency(rounds: int) -> bool:
+    """One random cycle through all lines of working sets, 4 KiB pages, beside multichase."""
+    if not shutil.which("multichase"):
+        print("\nlatency is left out: no multichase on PATH or in --peers")
+        return True
+    met = True
+    print("\nlatency, 4 KiB pages, ns a load: the least of the rounds, and the median")
+    with Backed("4k", max(LATENCY_KIB) << 10) as memory:
+        for kib in LATENCY_KIB:
+            chain = Chain(shuffled(packed(memory.address, (kib << 10) // LINE)))
+            contest: dict[str, Runner] = {
+                "mematlas": partial(chase, chain),
+                "multichase": partial(run_multichase, kib << 10),
+            }
+            found = alternate(rounds, contest)
+            least = {name: min(runs) for name, runs in found.items()}
+            usual = {name: statistics.median(runs) for name, runs in found.items()}
+            off = least["mematlas"] / least["multichase"] - 1
+            print(f"  {kib:>7} KiB " + "".join(
+                f"  {name} {least[name]:7.2f} ({usual[name]:7.2f})" for name in found
+            ))  # fmt: skip
+            text = f"{100 * off:+.1f} % (needed: within {100 * NEEDED_LATENCY:.0f} %)"
+            met &= judge(text, met=abs(off) <= NEEDED_LATENCY)
+    return met
+
+
+def chase(chain: Chain) -> float:
+    """Take the best of as many samples, each as long, as multichase does: both are disturbed alike."""
+    steps = int(1e9 * CHASED / min(chain.walk(10_000) for _ in range(20)))
+    return min(chain.walk(steps) for _ in range(SAMPLES))
+
+
+def run_multichase(size: int) -> float:
+    """Random over the whole of `size`; by default it would stay within 256 KiB at a time."""
+    command = ["multichase", "-n", str(SAMPLES), "-s", str(LINE), "-m", str(size), "-T", str(size)]
+    return float(subprocess.check_output(command, text=True).split()[-1])
+
+
+# ---- transposing
+
+
+def transpose(rounds: int) -> bool:
+    """Matrices of doubles beside a copy of the same size, and beside NumPy."""
+    met = True
+    for side, needed in TRANSPOSED.items():
+        with Backed("thp", 16 * side * side) as memory:
+            print(f"\ntransposing {side} x {side} doubles, ms; {memory.proof.text()}")
+            runs: dict[str, Runner] = {
+                str(case.labels["method"]): partial(best_of, min, case.sample)
+                for case in turns(memory, side)
+            }
+            slow = {name: run for name, run in runs.items() if "row by row" in name}
+            found = alternate(rounds, {n: run for n, run in runs.items() if n not in slow})
+            found |= alternate(1, slow)
+        copy, tiles = min(found["a copy (the limit)"]), min(found["in tiles"])
+        for name, values in found.items():
+            print(f"  {name:<30} {min(values):9.1f}  {min(values) / copy:5.1f} x of the copy")
+        text = f"{tiles / copy:.2f} x of a copy (needed: {needed})"
+        met &= judge(text, met=tiles <= needed * copy)
+        check_transpose(side // 8)
+    return met
+
+
+def check_transpose(side: int) -> None:
+    """Check that what was timed is a transpose."""
+    matrix = np.arange(side * side, dtype="f8").reshape(side, side)
+    if not np.array_equal(bench.transpose(matrix), matrix.T):
+        raise SystemExit("the transpose is wrong")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""What several kernels tell, captured by scripts/capture-sysroot, and what is made of it.
+
+`MEMATLAS_GOLDEN=write pytest tests/golden/observe/test_sysroots.py` writes the expected values anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mematlas.linux import machine, processes, smaps
+from mematlas.linux.mappings import ABSENT
+from mematlas.observe.machine.topics import TOPICS
+
+DATA = Path(__file__).parents[2] / "data" / "sysroots"
+KERNELS = ("6.1", "6.12", "6.18")
+PID = 4242
+by_kernel = pytest.mark.parametrize("kernel", KERNELS)
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Unpack every captured tree."""
+    folder = tmp_path_factory.mktemp("sysroots")
+    for kernel in KERNELS:
+        with tarfile.open(DATA / f"{kernel}.tar.gz") as archive:
+            archive.extractall(folder / kernel, filter="data")
+    return folder
+
+
+def plain(value: Any) -> Any:
+    """Give plain values of models, whatever they hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(each) for each in value]
+    return value if isinstance(value, (int, float, str, bool, type(None))) else str(value)
+
+
+def rollup(root: Path) -> dict[str, int]:
+    """Fields of the captured smaps_rollup, in bytes."""
+    lines = (root / f"proc/{PID}/smaps_rollup").read_text().splitlines()[1:]
+    return {name: int(size.split()[0]) << 10 for name, _, size in (x.partition(":") for x in lines)}
+
+
+@by_kernel
+def test_topics_are_what_they_were(unpacked: Path, kernel: str) -> None:
+    """Every topic of `system` on a captured machine gives what it gave when it was captured."""
+    seen = machine.read(str(unpacked / kernel))
+    found = {name: plain(topic(seen)) for name, topic in sorted(TOPICS.items())}
+    text = json.dumps(found, indent=1) + "\n"
+    golden = DATA / f"{kernel}.json"
+    if os.environ.get("MEMATLAS_GOLDEN") == "write":
+        golden.write_text(text)
+    assert text == golden.read_text()
+
+
+@by_kernel
+def test_smaps_sum_to_the_rollup(unpacked: Path, kernel: str) -> None:
+    """Whatever fields a kernel has, their sums are those it gave itself, to the byte."""
+    root = unpacked / kernel
+    mappings, _ = smaps.read(PID, str(root))
+    told = rollup(root)
+    assert {"Rss", "Pss", "Swap"} <= set(told)
+    for name in ("Rss", "Anonymous", "AnonHugePages", "Swap", "Locked"):
+        total = sum(int(each) for each in mappings.fields[name] if each != ABSENT)
+        assert total == told[name], name
+    # Shares are cut to whole kilobytes in each mapping, and others came and went between the readings.
+    pss = sum(int(each) for each in mappings.fields["Pss"])
+    assert abs(pss - told["Pss"]) <= 1 << 20
+    assert set(told) <= set(mappings.fields) | {"Pss_Anon", "Pss_File", "Pss_Shmem"}
+
+
+@by_kernel
+def test_a_process_is_read(unpacked: Path, kernel: str) -> None:
+    """RSS of stat, statm and smaps agree, as far as the kernel keeps them in step."""
+    root = unpacked / kernel
+    table = processes.read(str(root))
+    (row,) = [each for each in table.processes if each.pid == PID]
+    statm = int((root / f"proc/{PID}/statm").read_text().split()[1]) * 4096
+    told = rollup(root)["Rss"]
+    assert abs(statm - told) <= 256 << 10  # counters of each CPU are added up now and then
+    assert abs(row.rss - told) <= 256 << 10
+    assert row.threads == 1
+
+
+@by_kernel
+def test_memory_adds_up(unpacked: Path, kernel: str) -> None:
+    """The parts of memory make the whole, on each kernel."""
+    seen = machine.read(str(unpacked / kernel))
+    parts = TOPICS["memory"](seen).sections[0].figures
+    assert sum(int(each.value or 0) for each in parts) == seen.meminfo["MemTotal"]

@@ -1,0 +1,391 @@
+"""The benchmarks of page size, sharing, faults, allocators and nodes, on the real machine_state.
+
+What is tested is that they do what they say, never how long it takes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import machine_state
+from mematlas import _core, bench
+from mematlas.bench import backing
+from mematlas.bench.backing import Backed, Unavailable
+from mematlas.bench.case import Case
+from mematlas.bench.cases import alloc, faults, numa, sharing, tlb
+from mematlas.bench.method import MOST, Meter, Settings
+from mematlas.bench.pointer_chase import Chain, one_a_page, packed, shuffled
+from mematlas.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SMALL = 4 << 20
+COMMAND = (sys.executable, "-m", "mematlas", "bench")
+
+
+def folios_readable() -> bool:
+    """Tell whether frames' flags can be read here, without which no folio size is proven."""
+    return os.geteuid() == 0 and os.path.exists("/proc/kpageflags")  # noqa: PTH110
+
+
+# ---- memory of one page size
+
+
+def test_small_pages_are_small() -> None:
+    """Memory asked for in 4 KiB pages has no page of any other size, says the kernel."""
+    with Backed("4k", SMALL) as memory:
+        assert memory.proof.by_page_size == {_core.PAGE: SMALL}
+        assert memory.address % backing.huge_page() == 0
+
+
+def test_transparent_huge_pages_are_huge() -> None:
+    """Memory asked for in huge pages has them, or is refused."""
+    try:
+        memory = Backed("thp", 4 * backing.huge_page())
+    except Unavailable as reason:
+        pytest.skip(str(reason))
+    with memory:
+        assert memory.proof.share(backing.huge_page()) >= backing.ENOUGH
+
+
+def test_hugetlb_pages_are_proven() -> None:
+    """With pages in the pool, memory comes from it; smaps says so."""
+    with machine_state.hugepages(4), Backed("2M", 8 << 20) as memory:
+        assert memory.proof.by_page_size == {2 << 20: 8 << 20}
+        assert memory.proof.source == "smaps"
+
+
+def test_folios_are_proven() -> None:
+    """With 64 KiB folios switched on, memory comes in them and not in huge pages."""
+    if not folios_readable():
+        pytest.skip("/proc/kpageflags cannot be read here")
+    knob = backing._THP / "hugepages-64kB" / "enabled"
+    with machine_state.written(knob, "madvise"), Backed("64K", SMALL) as memory:
+        assert memory.proof.share(64 << 10) >= backing.ENOUGH
+        assert backing.huge_page() not in memory.proof.by_page_size
+
+
+def test_folios_without_rights_are_not_claimed() -> None:
+    """Where frames' flags cannot be read, 4 and 2,048 KiB are proven, and 64 KiB is not claimed."""
+    knob = backing._THP / "hugepages-64kB" / "enabled"
+    backing.huge_page()
+    Backed("4k", SMALL).close()  # imports what nobody may not be able to read
+
+    def proven() -> bool:
+        with Backed("4k", SMALL) as memory:
+            small = memory.proof.share(2 * _core.PAGE) == 0
+        try:
+            Backed("64K", SMALL).close()
+        except Unavailable as reason:
+            return small and "kpageflags needs root" in str(reason)
+        return False
+
+    with machine_state.written(knob, "madvise"):
+        assert machine_state.as_nobody(proven) == 0
+
+
+def test_what_cannot_be_had_says_why() -> None:
+    """An empty pool refuses, with the number that would do."""
+    with (
+        machine_state.hugepages(0),
+        pytest.raises(Unavailable, match="5 hugetlb pages needed, 0 of 0 free"),
+    ):
+        Backed("2M", 10 << 20)
+
+
+@pytest.mark.parametrize("kind", ["", "3K", "5M", "huge", "4K"])
+def test_no_such_page_size(kind: str) -> None:
+    """A size that is none is refused as a mistake."""
+    with pytest.raises(UsageError, match="no such page size"):
+        backing.page_of(kind)
+
+
+def test_sizes_beyond_memory_are_refused() -> None:
+    """More than the machine has is refused before anything is mapped."""
+    with pytest.raises(UsageError, match="do not fit into"):
+        Backed("4k", 1 << 50)
+
+
+def test_sizes_nobody_chose_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With little memory, of the machine or a cgroup, default sizes shrink; a size asked for is refused."""
+    room = backing.memory_available()
+    assert room is None or 0 < room <= os.sysconf("SC_PHYS_PAGES") * _core.PAGE
+    monkeypatch.setattr(backing, "memory_available", lambda: 512 << 20)
+    assert backing.fitting(1 << 30, 4) == 64 << 20
+    assert backing.fitting(32 << 20, 2) == 32 << 20
+    assert tlb.span(Settings(pages=("4k", "thp"))) == 128 << 20
+    assert tlb.span(Settings(size=1 << 40)) == 1 << 40
+    with pytest.raises(UsageError, match=r"do not fit into the 512 MiB"):
+        Backed("4k", 1 << 30)
+
+
+# ---- orders
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 100, 1023])
+def test_orders_visit_everything_once(count: int) -> None:
+    """Each order has every page, or line, exactly once, and a chain over it is one whole cycle."""
+    with Backed("4k", SMALL) as memory:
+        for order in (one_a_page(memory.address, count), packed(memory.address, count)):
+            mixed = shuffled(order)
+            assert sorted(mixed.tolist()) == order.tolist()
+            chain = Chain(mixed)
+            seen, at = set(), int(mixed[0])
+            for _ in range(count):
+                seen.add(at)
+                at, _ = _core.walk_chain(at, 1)
+            assert seen == set(order.tolist())
+            assert at == int(mixed[0])
+            assert count == 1 or chain.is_whole()
+        pages = (one_a_page(memory.address, count) - np.uint64(memory.address)) // np.uint64(4096)
+        assert pages.tolist() == list(range(count))
+
+
+def test_gather_sums_as_numpy_does() -> None:
+    """The kernel's sum over addresses is NumPy's over indices, of any length and alignment to eight."""
+    words = np.random.default_rng(1).integers(0, 2**63, 5000).astype(np.uint64)
+    base = _core.address_of(memoryview(words))  # type: ignore[arg-type]
+    for count in (1, 3, 4, 1001):
+        index = np.random.default_rng(count).integers(0, len(words), count).astype(np.uint64)
+        total, spent = _core.gather_sum(np.uint64(base) + index * np.uint64(8))
+        assert total == int(words[index].sum(dtype=np.uint64))
+        assert spent >= 0
+    with pytest.raises(ValueError, match="uint64"):
+        _core.gather_sum(np.arange(4, dtype=np.int32))
+
+
+def test_scattered_pages_are_scattered() -> None:
+    """Each layout makes the mappings and page tables it is named for."""
+    for layout, mappings, tables in zip(
+        tlb.LAYOUTS, (1, 512, 512), (0, 0, 500 * _core.PAGE), strict=True
+    ):
+        with tlb.scattered(layout, 512) as found:
+            assert len(found.order) == 512
+            assert found.mappings >= mappings - 1
+            assert found.table_bytes >= tables
+            assert layout != tlb.LAYOUTS[0] or found.mappings <= 4
+
+
+# ---- threads, faults, allocators, nodes
+
+
+@pytest.mark.parametrize("mode", ["store", "add", "swap"])
+@pytest.mark.parametrize("threads", [1, 2, 9])
+def test_every_addition_counts(mode: str, threads: int) -> None:
+    """What threads added is in their counters, on more threads than CPUs too."""
+    with Backed("4k", 64 << 10) as memory:
+        cpus = sharing.cpus_for(threads)
+        results = _core.run_sharing(mode, memory.address, 64, cpus, 500_000)
+        words = np.frombuffer(_core.lend_memory(memory.address, 64 * threads), np.uint64)
+        # Warming wrote a one into the first byte of each page: the first counter began with it.
+        counted = (words[::8] - np.array([1] + [0] * (threads - 1), np.uint64)).tolist()
+    assert counted == [done for done, _, _ in results]
+    assert all(spent > 0 for _, spent, _ in results)
+
+
+def test_every_way_to_get_memory() -> None:
+    """Every way works for every kind of page it is offered for, and takes some time."""
+    found, proofs, refused = faults.cases(("4k", "4k shared", "thp", "2M"), 2 << 20)
+    assert {case.labels["what"] for case in found} == set(faults.WAYS)
+    assert "4k" in proofs
+    assert set(proofs) | set(refused) | {"4k shared"} == {"4k", "4k shared", "thp", "2M"}
+    for case in found:
+        value = case.sample()
+        assert value is not None
+        assert value > 0
+
+
+def test_fault_counts_are_the_kernels() -> None:
+    """Touching faults once a 4 KiB page; populating at once does not fault at all."""
+    with faults._fresh("4k", SMALL) as start:
+        _, count = _core.touch_pages(start, SMALL, _core.PAGE)
+        assert count >= SMALL // _core.PAGE
+    with faults._fresh("4k", SMALL) as start:
+        _core.advise_timed(start, SMALL, backing.POPULATE_WRITE)
+        _, count = _core.touch_pages(start, SMALL, _core.PAGE)
+        assert count < 10
+    with faults._fresh("4k", SMALL) as start:
+        _core.touch_pages(start, SMALL, _core.PAGE)
+        _, (_, copies) = _core.fork_timed(start, SMALL, _core.PAGE)
+        assert copies >= SMALL // _core.PAGE
+
+
+@pytest.mark.parametrize("name", alloc.ALLOCATORS)
+def test_allocators_are_those_they_claim(name: str) -> None:
+    """Each allocator either runs from its own library, or is said not to be installed."""
+    found = alloc.find(name)
+    if isinstance(found, str):
+        assert "not installed" in found
+        pytest.skip(found)
+    assert name in ("glibc", *alloc.OURS) or name in found.library
+    for case in alloc.cases([found], [64, alloc.MIXED], [1, 2], 5):
+        value = case.sample()
+        assert value is None or 0 < value < 1e9
+    for case in alloc.holding(found, [64], 16 << 20):
+        share = case.sample()
+        assert share is not None
+        assert case.labels["moment"] != "all in use" or share > 0.8
+
+
+def test_a_missing_library_is_not_measured_as_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library the loader cannot find is no allocator, though the loader only warns."""
+    monkeypatch.setitem(alloc._LIBRARIES, "nosuch", (("libnosuchmalloc.so.1",), "libnosuch1"))
+    assert alloc.find("nosuch") == (
+        "not installed (libnosuchmalloc.so.1); on Debian: apt-get install libnosuch1"
+    )
+
+
+def test_nodes_are_those_of_sysfs() -> None:
+    """There is a node with memory, and its CPUs are ours; memory bound to it is on it."""
+    nodes = numa.nodes_with_memory()
+    assert nodes
+    assert set().union(*numa.cpus_by_node().values()) == os.sched_getaffinity(0)
+    with Backed("4k", SMALL, node=nodes[0]) as memory:
+        assert "100 %" in numa.on_node(memory, nodes[0]) or "not told" in numa.on_node(
+            memory, nodes[0]
+        )
+    before = os.sched_getaffinity(0)
+    with numa.pinned(min(before)):
+        assert os.sched_getaffinity(0) == {min(before)}
+    assert os.sched_getaffinity(0) == before
+
+
+# ---- the method
+
+
+def test_cases_take_turns() -> None:
+    """Cases are sampled in turn, at most so often, and none is left out."""
+    order: list[str] = []
+
+    def sample(name: str) -> float:
+        order.append(name)
+        return 1.0 + len(order) % 7
+
+    meter = Meter("x", 3.0)
+    meter.measure([Case({"what": name}, "ns", partial(sample, name)) for name in "ab"])
+    assert order[:4] == ["a", "b", "a", "b"]
+    assert [len(each.samples) for each in meter.figures] == [MOST, MOST]
+
+
+def test_disturbed_samples_are_counted_and_starved_cases_refused() -> None:
+    """What other programs disturb is counted; a case disturbed always has no figure, but a reason."""
+    turns = iter(range(10**6))
+    meter = Meter("x", 0.0)
+    meter.measure(
+        [
+            Case({"what": "every other"}, "ns", lambda: None if next(turns) % 2 else 5.0),
+            Case({"what": "never"}, "ns", lambda: None),
+        ]
+    )
+    assert [each.labels for each in meter.figures] == [{"what": "every other"}]
+    assert meter.figures[0].disturbed > 0
+    assert "quieter" in meter.unavailable["never"]
+
+
+def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the second benchmark leaves the first, and the part of the second there is."""
+
+    def interrupted(_settings: Settings, meter: Meter) -> None:
+        samples = iter([1.0, 2.0, 3.0])
+
+        def sample() -> float:
+            for value in samples:
+                return value
+            raise KeyboardInterrupt
+
+        meter.measure([Case({"what": "half"}, "ns", sample)])
+
+    monkeypatch.setattr(sharing, "measure", interrupted)
+    found = bench.run(("numa", "sharing", "faults"), Settings(quick=True, seconds=0.1, size=SMALL))
+    assert not found.complete
+    assert [each.name for each in found.sections] == ["numa", "sharing"]
+    assert found.sections[1].figures[0].samples == (1.0, 2.0, 3.0)
+
+
+def test_no_such_benchmark() -> None:
+    """A name that is none names those there are."""
+    with pytest.raises(UsageError, match="there are: "):
+        bench.run(["nosuch"])
+
+
+# ---- the command
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run `mematlas bench`."""
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_command(tmp_path: Path) -> None:
+    """A run writes a result that can be shown again and compared with another."""
+    first, second = tmp_path / "a.json", tmp_path / "b.json"
+    options = ("--quick", "--time", "200ms", "--size", "2M")
+    done = command("numa", "faults", *options, "--output", first)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert "Memory from the kernel" in done.stdout
+    assert command("faults", *options, "--json", "--output", second).returncode == 0
+    data = json.loads(second.read_text())
+    assert data["schema"] == "mematlas/bench/1"
+    assert [each["name"] for each in data["data"]["sections"]] == ["faults"]
+    shown = command("show", first, "--details").stdout
+    assert "Memory nodes" in shown
+    assert "numa: latency" in shown
+    compared = command("compare", first, second, "--all")
+    assert compared.returncode == 0
+    assert "first touch" in compared.stdout
+    assert "only in the first" in compared.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("nosuch",), 2, "there is no benchmark 'nosuch'"),
+        (("compare", "a.json"), 2, "give two files"),
+        (("show", "/nonexistent.json"), 3, "no such file"),
+        (("show", __file__), 2, "not a result of"),
+        (("faults", "--size", "500T"), 2, "do not fit"),
+        (("faults", "--pages", "7K"), 2, "no such page size"),
+        (("sharing", "--threads", "0"), 2, "whole numbers"),
+        (("faults", "--output", "/nonexistent/x.json"), 3, "no such folder"),
+    ],
+)
+def test_mistakes(arguments: tuple[str, ...], code: int, said: str) -> None:
+    """A mistake is one line that says what to do, and nothing is measured."""
+    done = command(*arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_ctrl_c_shows_what_there_is() -> None:
+    """A run interrupted by SIGINT ends with its status and with what was measured by then.
+
+    Its stderr is a terminal, whose progress bar tells when measuring has begun.
+    """
+    terminal, stderr = os.openpty()
+    program = subprocess.Popen(
+        [*COMMAND, "sharing", "faults", "--time", "100s", "--size", "2M", "--json"],
+        stdout=subprocess.PIPE, stderr=stderr, text=True,
+    )  # fmt: skip
+    os.close(stderr)
+    seen = b""
+    while b"sharing" not in seen:
+        seen += os.read(terminal, 4096)
+    program.send_signal(signal.SIGINT)
+    written, _ = program.communicate(timeout=60)
+    os.close(terminal)
+    assert program.returncode == 130
+    assert json.loads(written)["data"]["complete"] is False

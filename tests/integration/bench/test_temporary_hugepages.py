@@ -1,0 +1,83 @@
+"""Huge pages lent to a benchmark are there for its time, and gone after it, however it ends."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import machine_state
+from mematlas.cli.temporary_hugepages import huge_pages_lent
+from mematlas.errors import AccessError
+
+COMMAND = (sys.executable, "-m", "mematlas", "bench", "faults", "--quick", "--time", "100ms")
+
+
+def pool() -> int:
+    """Count the hugetlb pages of 2 MiB."""
+    return int(machine_state.HUGEPAGES.read_text())
+
+
+@pytest.fixture
+def kept() -> None:
+    """Need root and a pool that can be grown; leave it as it was found."""
+    before = pool() if machine_state.HUGEPAGES.exists() else 0
+    with machine_state.hugepages(before + 8):
+        pass
+
+
+@pytest.mark.usefixtures("kept")
+def test_lent_and_taken_back() -> None:
+    """With --reserve hugetlb pages are measured, and the pool is as before."""
+    before = pool()
+    done = subprocess.run(
+        [*COMMAND, "--pages", "2M", "--size", "8M", "--reserve", "--json"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    section = json.loads(done.stdout)["data"]["sections"][0]
+    assert section["proofs"] == {"2M": "8.00 MiB in 2.00 MiB pages (smaps)"}
+    assert pool() == before
+
+
+@pytest.mark.usefixtures("kept")
+def test_taken_back_after_a_failure() -> None:
+    """An error, or Ctrl-C, while pages are lent gives them back too."""
+    before = pool()
+    for trouble in (ValueError, KeyboardInterrupt):
+        with pytest.raises(trouble), huge_pages_lent({"2M": 8 << 20}):  # noqa: PT012 - seen inside
+            assert pool() == before + 4
+            raise trouble
+        assert pool() == before
+
+
+@pytest.mark.usefixtures("kept")
+def test_folios_are_lent() -> None:
+    """An mTHP size that was off is on for the run, and off again."""
+    knob = Path("/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled")
+    if not knob.exists():
+        pytest.skip("this kernel has no mTHP")
+    with machine_state.written(knob, "never"):
+        with huge_pages_lent({"64K": 1 << 20}):
+            assert "[madvise]" in knob.read_text()
+        assert "[never]" in knob.read_text()
+
+
+def test_needs_root() -> None:
+    """Without rights to change the machine nothing is lent, and the error is of access."""
+    if not machine_state.HUGEPAGES.exists():
+        pytest.skip("this kernel has no hugetlb pages")
+    with huge_pages_lent({}):
+        pass  # imports what nobody may not be able to read
+
+    def refused() -> bool:
+        try:
+            with huge_pages_lent({"2M": 8 << 20}):
+                return False
+        except AccessError:
+            return True
+
+    assert machine_state.as_nobody(refused) == 0

@@ -1,0 +1,180 @@
+"""`mematlas exec`: the program has what was asked, the machine and the shell stay as they were."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from machine_state import as_nobody, hugepages, written
+from mematlas.cli.main import main
+
+EXEC = (sys.executable, "-m", "mematlas", "exec")
+THP = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+def run(*words: str | Path, status: int = 0) -> str:
+    """Run `mematlas exec`, and return what the program prints."""
+    done = subprocess.run([*EXEC, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_status_and_signals_are_the_programs() -> None:
+    """Exit codes and deaths by signal come through, since this process becomes the program."""
+    run("--no-aslr", "--", "sh", "-c", "exit 41", status=41)
+    run("--no-aslr", "--", "sh", "-c", "kill -9 $$", status=-signal.SIGKILL)
+    with subprocess.Popen([*EXEC, "--", "sh", "-c", "echo $$"], stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        assert int(child.stdout.read()) == child.pid
+
+
+def test_limits() -> None:
+    """Limits are the program's, as it sees them itself."""
+    text = run("--memlock", "1M", "--stack", "4M", "--as", "3G", "--", "cat", "/proc/self/limits")
+    soft = {line[:25].strip(): line[25:].split()[0] for line in text.splitlines()}
+    assert soft["Max locked memory"] == str(1 << 20)
+    assert soft["Max stack size"] == str(4 << 20)
+    assert soft["Max address space"] == str(3 << 30)
+
+
+def test_no_aslr() -> None:
+    """Two runs lie at the same addresses; without it they do not."""
+    words = ("--", "sh", "-c", "grep stack /proc/self/maps; sed -n 1p /proc/self/maps")
+    assert run("--no-aslr", *words) == run("--no-aslr", *words)
+    assert run(*words) != run(*words)
+
+
+def test_oom_score_and_cpus() -> None:
+    """The score and the CPUs of a node are those the program reads."""
+    own = Path("/proc/self/oom_score_adj").read_text()
+    text = run("--oom-score", "321", "--", "cat", "/proc/self/oom_score_adj")
+    assert text == "321\n"
+    assert Path("/proc/self/oom_score_adj").read_text() == own
+    cpus = run("--cpunodebind", "0", "--", "grep", "Cpus_allowed_list", "/proc/self/status")
+    node = Path("/sys/devices/system/node/node0/cpulist").read_text()
+    assert cpus.split()[1] == node.strip()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [("membind", "bind:0"), ("preferred", "prefer"), ("interleave", "interleave:0")],
+)
+def test_numa_policy(option: str, words: str) -> None:
+    """numa_maps of the program names the policy on every line."""
+    text = run(f"--{option}", "0", "--", "cat", "/proc/self/numa_maps")
+    assert all(words in line for line in text.splitlines())
+
+
+def test_thp_never() -> None:
+    """Transparent huge pages are off in the program and in its children."""
+    text = run("--huge", "never", "--", "sh", "-c", "sh -c 'grep THP_enabled /proc/self/status'")
+    assert text.split() == ["THP_enabled:", "0"]
+
+
+def test_heap_in_huge_pages() -> None:
+    """A large block of malloc lies in transparent huge pages, or in hugetlb's."""
+    script = "b = bytearray(32 << 20); print(open('/proc/self/smaps_rollup').read())"
+
+    def figures(huge: str) -> dict[str, int]:
+        text = run("--huge", huge, "--", sys.executable, "-c", script)
+        lines = [line.split() for line in text.splitlines() if line.endswith("kB")]
+        return {name: int(size) << 10 for name, size, _ in lines}
+
+    with written(THP, "madvise"):
+        assert figures("thp")["AnonHugePages:"] >= 28 << 20
+    with hugepages(32):
+        assert figures("2M")["Private_Hugetlb:"] >= 32 << 20
+    assert "0 of 0 pages free" in run("--huge", "2M", "--", "true", status=1)
+
+
+def test_lock_all() -> None:
+    """The program's memory is locked, what it starts is not."""
+    grep = "grep VmLck /proc/self/status"
+    assert int(run("--lock-all", "--", *grep.split()).split()[1]) > 0
+    assert int(run("--lock-all", "--", "sh", "-c", f"{grep}; true").split()[1]) == 0
+
+
+def test_verify_reads_back_after_exec() -> None:
+    """A process that went through exec says what it has, before the program runs."""
+    words = ("--membind", "0", "--oom-score", "7", "--no-aslr", "--memlock", "2M", "--lock-all")
+    text = run(*words, "--verify", "--json", "--", "true")
+    answer = json.loads(text)
+    assert answer["schema"] == "mematlas/exec/1"
+    found = {each["name"]: each["found"] for each in answer["data"]["settings"]}
+    assert found == {
+        "policy": "membind 0",
+        "aslr": "off",
+        "oom-score": "7",
+        "memlock": "2.00 MiB",
+        "locked": "all",
+    }
+    shown = run(*words, "--verify", "--", "echo", "ran")
+    assert shown.count("as asked") == 5
+    assert shown.startswith("ran")
+
+
+def test_dry_run_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A dry run shows the plan, leaves this process as it was, and starts nothing."""
+    limits = resource.getrlimit(resource.RLIMIT_STACK)
+    mark = tmp_path / "ran"
+    assert main(["exec", "--stack", "9M", "--dry-run", "--", "touch", str(mark)]) == 0
+    text = capsys.readouterr().out
+    assert "9.00 MiB" in text
+    assert "setrlimit(2)" in text
+    assert not mark.exists()
+    assert resource.getrlimit(resource.RLIMIT_STACK) == limits
+
+
+def test_what_is_refused_runs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    """As nobody: limits above the hard one and lower OOM scores end it before the program runs."""
+
+    def act() -> bool:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 16, 1 << 16))
+        codes = [
+            main(["exec", *words, "--", "echo", "it ran"])
+            for words in (["--memlock", "1M"], ["--oom-score", "-999"])
+        ]
+        return codes == [4, 4]
+
+    assert as_nobody(act) == 0
+    out, error = capfd.readouterr()
+    assert out == ""
+    assert "1.00 MiB is above the hard limit, 64.0 KiB" in error
+    assert error.count("CAP_SYS_RESOURCE") == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["--membind", "63", "--", "true"], 2, "node 63 has no memory here"),
+        (["--membind", "x", "--", "true"], 2, "no list of numbers"),
+        (["--preferred", "0", "--membind", "0", "--", "true"], 2, "not allowed with"),
+        (["--oom-score", "2000", "--", "true"], 2, "from -1000"),
+        (["--stack", "big", "--", "true"], 2, "not a size"),
+        (["--no-aslr"], 2, "no command given"),
+        (["--no-aslr", "--", "no-such-program"], 3, "command not found"),
+    ],
+)
+def test_nonsense(
+    words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What makes no sense is refused in one line."""
+    assert main(["exec", *words]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_environment_is_kept() -> None:
+    """Other tunables and preloads stay, and what is set twice is there once."""
+    environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=2:glibc.malloc.check=0"}
+    with written(THP, "madvise"):
+        text = subprocess.check_output(
+            [*EXEC, "--huge", "thp", "--", "printenv", "GLIBC_TUNABLES"], env=environment, text=True
+        )
+    assert text == "glibc.malloc.check=0:glibc.malloc.hugetlb=1\n"

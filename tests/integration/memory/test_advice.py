@@ -1,0 +1,129 @@
+"""Advice by the names of madvise(2): what works, and what the kernel refuses or silently ignores."""
+
+from __future__ import annotations
+
+import mmap
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from machine_state import hugepages, in_child, written
+from mematlas.errors import MematlasError, UnsupportedError, UsageError
+from mematlas.memory import Region, advice, collapse, where
+from mematlas.memory import advise as advise_array
+
+MIB = 1 << 20
+PAGE = 4096
+SHMEM = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
+
+
+def test_names_are_those_of_the_man_page() -> None:
+    """Every advice is a method; each MADV_ constant that Python knows has the same number here."""
+    for name, number in advice.ADVICE.items():
+        assert callable(getattr(Region, name))
+        assert f"MADV_{name.upper()} " in getattr(Region, name).__doc__
+        assert getattr(mmap, f"MADV_{name.upper()}", number) == number
+
+
+def test_numbers_are_those_of_the_headers() -> None:
+    """The C compiler's own headers agree, as far as they know a name."""
+    source = "#include <sys/mman.h>\n#include <linux/mman.h>\n"
+    done = subprocess.run(
+        ["gcc", "-E", "-dM", "-D_GNU_SOURCE", "-"],
+        input=source, text=True, capture_output=True, check=True,
+    )  # fmt: skip
+    known = dict(re.findall(r"#define MADV_(\w+)\s+(\d+)", done.stdout))
+    named = {name: known[name.upper()] for name in advice.ADVICE if name.upper() in known}
+    assert len(named) >= 15
+    assert {name: str(advice.ADVICE[name]) for name in named} == named
+
+
+def test_guards_kill_and_are_removed() -> None:
+    """A guarded page is SIGSEGV on touch without a mapping of its own; removed, it reads as zero."""
+    with Region("64K", populate=True) as region:
+        if not advice.is_known("guard_install"):
+            with pytest.raises(UnsupportedError, match=r"6\.13"):
+                region.guard_install(PAGE, PAGE)
+            return
+        before = len(Path("/proc/self/maps").read_text().splitlines())
+        region.guard_install(PAGE, PAGE)
+        assert abs(len(Path("/proc/self/maps").read_text().splitlines()) - before) <= 1
+        assert in_child(lambda: region.view[PAGE] == 0) == -signal.SIGSEGV
+        assert in_child(lambda: region.view[0] == 0) == 0
+        region.guard_remove(PAGE, PAGE)
+        assert region.view[PAGE] == 0
+
+
+def test_an_old_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Advice this kernel does not know is told apart from advice it refuses, with the version it takes."""
+    monkeypatch.setitem(advice.ADVICE, "collapse", 9999)
+    with Region("2M") as region, pytest.raises(UnsupportedError, match=r"no MADV_COLLAPSE.* 6\.1"):
+        region.collapse()
+    monkeypatch.undo()
+    with Region("64K") as region, pytest.raises(MematlasError, match="no whole, aligned 2 MiB"):
+        region.collapse()
+
+
+def test_hugepage_speaks_where_it_would_do_nothing() -> None:
+    """For shared memory while its huge pages are off the kernel says yes and does nothing; we say so."""
+    words = r"would do nothing.*shmem_enabled: never"
+    with (
+        written(SHMEM, "never"),
+        Region("4M", share=True) as region,
+        pytest.raises(MematlasError, match=words),
+    ):
+        region.hugepage()
+
+
+def test_hugetlb_takes_no_advice_of_small_pages() -> None:
+    """Advice that hugetlb memory does not take says so."""
+    with hugepages(2), Region("4M", huge="2M", require=True) as region:
+        for name in ("cold", "mergeable", "free", "hugepage"):
+            with pytest.raises(MematlasError, match="hugetlb"):
+                getattr(region, name)()
+
+
+def test_arrays_are_advised_by_whole_pages() -> None:
+    """Dontneed on an array drops the pages wholly inside it, and not what lies beside."""
+    with Region("64K") as region:
+        whole = region.array()
+        whole[:] = 7
+        advise_array(whole[100 : 3 * PAGE + 100], "dontneed")
+        assert whole[:PAGE].min() == 7
+        assert whole[PAGE : 3 * PAGE].max() == 0
+        assert whole[3 * PAGE :].min() == 7
+        del whole
+
+
+def test_arrays_are_collapsed() -> None:
+    """collapse() puts any array's memory into huge pages, as where() then has it."""
+    raw = mmap.mmap(-1, 8 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    array = np.frombuffer(raw, np.uint8)
+    array[:] = 1
+    before = where(array).huge
+    if before:
+        pytest.skip("memory is huge here without asking")
+    try:
+        collapse(array)
+    except UnsupportedError as error:
+        pytest.skip(str(error))
+    assert where(array).huge >= 6 * MIB
+    del array
+    raw.close()
+
+
+def test_kinds_of_mappings_are_told_apart_for_arrays() -> None:
+    """An array in private memory cannot be removed, one in shared memory not freed."""
+    private, shared = (
+        mmap.mmap(-1, MIB, flags=kind | mmap.MAP_ANONYMOUS)
+        for kind in (mmap.MAP_PRIVATE, mmap.MAP_SHARED)
+    )
+    with pytest.raises(UsageError, match="this region is private"):
+        advise_array(private, "remove")
+    with pytest.raises(UsageError, match="this region is shared"):
+        advise_array(shared, "free")
+    advise_array(shared, "remove")

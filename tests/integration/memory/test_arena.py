@@ -1,0 +1,347 @@
+"""Arenas: what a dictionary of byte strings would do, mistakes as errors, memory given back."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    rule,
+)
+
+from machine_state import in_child
+from mematlas.errors import UsageError
+from mematlas.memory import Arena, Block, Pool, Slot
+
+COUNT, KEPT = 130, 2  # slots, of them what a thread that gives others' back may hold on to
+SIZES = st.one_of(st.integers(0, 300), st.integers(0, 70_000), st.integers(1 << 21, 5 << 20))
+
+
+def resident() -> int:
+    """Return this process's resident bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+class ArenaMachine(RuleBasedStateMachine):
+    """An arena beside a dictionary of what each block holds."""
+
+    blocks: Bundle[Block] = Bundle("blocks")
+    gone: Bundle[int] = Bundle("gone")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arena = Arena("256M")
+        self.twin: dict[int, tuple[Block, bytes]] = {}
+        self.fill = 0
+
+    def write(self, block: Block) -> None:
+        """Put bytes that no other block has at both ends."""
+        self.fill += 1
+        mark = self.fill.to_bytes(4, "little")[: block.size]
+        if mark:
+            block.view[: len(mark)] = mark
+        if block.size >= 8:
+            block.view[block.size - len(mark) :] = mark
+        self.twin[block.address] = (block, mark)
+
+    @rule(target=blocks, size=SIZES, shift=st.integers(0, 16), zero=st.booleans())
+    def take(self, size: int, shift: int, *, zero: bool) -> Block:
+        """Take a block: aligned, zeroed if asked for, and apart from all others."""
+        block = self.arena.take(size, alignment=1 << shift, zero=zero)
+        assert block.address % (1 << shift) == 0
+        assert self.arena.size(block) >= size
+        assert not zero or not np.any(block.array())
+        ours = range(block.address, block.address + max(size, 1))
+        for other, _ in self.twin.values():
+            theirs = range(other.address, other.address + max(other.size, 1))
+            assert ours.stop <= theirs.start or theirs.stop <= ours.start
+        self.write(block)
+        return block
+
+    @rule(target=gone, block=consumes(blocks))
+    def give(self, block: Block) -> int:
+        """Give a block back, after which it is no longer there to be given."""
+        del self.twin[block.address]
+        block.give()
+        with pytest.raises(ValueError, match="given back already"):
+            block.give()
+        return block.address
+
+    @rule(target=blocks, block=consumes(blocks), size=SIZES)
+    def resize(self, block: Block, size: int) -> Block:
+        """Resize a block, which keeps what it held as far as it reaches."""
+        _, mark = self.twin.pop(block.address)
+        self.arena.resize(block, size)
+        kept = min(len(mark), size)
+        assert bytes(block.view[:kept]) == mark[:kept]
+        self.write(block)
+        return block
+
+    @rule(target=gone, address=consumes(gone), offset=st.integers(0, 5000))
+    def give_nonsense(self, address: int, offset: int) -> MultipleResults[int]:
+        """Give an address at which no block lives: refused, whatever used to be there."""
+        if address + offset not in self.twin:
+            with pytest.raises(ValueError, match="at 0x"):
+                self.arena.give(Block(self.arena, address + offset, 1))
+        return multiple()
+
+    @rule()
+    def trim(self) -> None:
+        """Trim, which changes nothing that is in use."""
+        self.arena.trim()
+
+    @invariant()
+    def holds_what_the_twin_holds(self) -> None:
+        """Find every live block's mark, and all of them in the figures."""
+        for block, mark in self.twin.values():
+            assert bytes(block.view[: len(mark)]) == mark
+            assert block.size < 8 or bytes(block.view[block.size - 4 :]) == mark
+        stats = self.arena.stats()
+        assert stats.blocks == len(self.twin)
+        assert stats.bytes_in_use >= sum(block.size for block, _ in self.twin.values())
+        assert self.arena.check()
+
+    def teardown(self) -> None:
+        """Give everything back, after which no page stays."""
+        for block, _ in self.twin.values():
+            block.give()
+        self.arena.trim()
+        stats = self.arena.stats()
+        assert stats.released_bytes == stats.usable_bytes
+        self.arena.close()
+
+
+class PoolMachine(RuleBasedStateMachine):
+    """A pool, with magazines, beside a set of the addresses taken."""
+
+    slots: Bundle[Slot] = Bundle("slots")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pool = Pool(40, COUNT, require=False)
+        self.twin: set[int] = set()
+        self.elsewhere = ThreadPoolExecutor(1)
+
+    @rule(target=slots, count=st.integers(1, 60))
+    def take(self, count: int) -> MultipleResults[Slot]:
+        """Take slots: new ones, as long as the twin knows of free ones."""
+        taken = []
+        for _ in range(count):
+            slot = self.pool.take()
+            if not slot:
+                assert len(self.twin) >= COUNT - KEPT
+            if slot:
+                assert slot.address not in self.twin
+                self.twin.add(slot.address)
+                taken.append(slot)
+        return multiple(*taken)
+
+    @rule(slot=consumes(slots), elsewhere=st.booleans())
+    def give(self, slot: Slot, *, elsewhere: bool) -> None:
+        """Give a slot in any thread, once."""
+        self.twin.remove(slot.address)
+        if elsewhere:
+            self.elsewhere.submit(slot.give).result()
+        else:
+            slot.give()
+        with pytest.raises(ValueError, match="given back already"):
+            self.pool.give(Slot(self.pool, slot.address, 40))
+
+    @invariant()
+    def adds_up(self) -> None:
+        """Compare counts with the twin's; every slot is in one place."""
+        assert self.pool.stats().in_use == len(self.twin)
+        assert self.pool.check()
+
+    def teardown(self) -> None:
+        """End the thread."""
+        self.elsewhere.shutdown()
+
+
+TestArenaModel = ArenaMachine.TestCase
+TestArenaModel.settings = settings(deadline=None, max_examples=40, stateful_step_count=40)
+TestPoolModel = PoolMachine.TestCase
+TestPoolModel.settings = settings(deadline=None, max_examples=40, stateful_step_count=30)
+
+
+def test_mistakes_are_errors() -> None:
+    """Blocks of others, addresses inside blocks, freed blocks: ValueError, and all is as before."""
+    with Arena() as arena, Arena("64M") as other:
+        block, foreign, large = arena.take(100), other.take(100), arena.take("3M")
+        for address, words in (
+            (block.address + 16, "inside a block"),
+            (foreign.address, "not of this arena"),
+            (large.address + 4096, "inside a block"),
+            (0, "not of this arena"),
+        ):
+            with pytest.raises(ValueError, match=words):
+                arena.give(Block(arena, address, 1))
+        block.view[:] = bytes(100)
+        for one in (block, foreign, large):
+            one.give()
+        with pytest.raises(ValueError, match="given back already"):
+            arena.give(Block(arena, block.address, 1))
+        assert arena.check()
+        assert other.check()
+
+
+def test_impossible_requests() -> None:
+    """What cannot be is refused in words."""
+    for bad in (0, -1, 1 << 40):
+        with pytest.raises((UsageError, OverflowError)):
+            Arena(bad)
+    with pytest.raises(UsageError, match="thp"):
+        Arena(huge="2M")
+    with Arena("4M") as arena:
+        with pytest.raises(UsageError, match="power of two"):
+            arena.take(10, alignment=48)
+        with pytest.raises(MemoryError):
+            arena.take(1 << 60)
+        with pytest.raises(UsageError, match="negative"):
+            arena.take(-1)
+
+
+def test_arrays_live_as_long_as_their_views() -> None:
+    """An array's block goes back with its last view, not before."""
+    with Arena() as arena:
+        array = arena.array((1000, 10))
+        array[:] = 1.5
+        assert array.ctypes.data % 64 == 0
+        row = array[3]
+        del array
+        gc.collect()
+        assert arena.stats().blocks == 1
+        assert row.sum() == 15
+        del row
+        gc.collect()
+        assert arena.stats().blocks == 0
+
+
+def test_blocks_stay_put_under_arrays() -> None:
+    """Neither giving nor resizing pulls memory from under an array."""
+    with Arena() as arena:
+        block = arena.take(64)
+        array = block.array()
+        for act in (block.give, lambda: arena.resize(block, 1 << 20)):
+            with pytest.raises(BufferError):
+                act()
+        array[:] = 7
+        with pytest.raises(BufferError, match="1 blocks"):
+            arena.close()
+        del array
+        block.give()
+
+
+def test_errors_are_not_hidden() -> None:
+    """An exception inside a block is the one that is seen, though arrays are alive then."""
+    arena = Arena()
+    block = arena.take(64)
+    array = block.array()
+    array[:] = 7
+    with pytest.raises(KeyError, match="7"), arena, block:
+        raise KeyError(int(array[0]))
+    del array
+    block.give()
+    arena.close()
+
+
+def test_memory_goes_back() -> None:
+    """After trim(), the process is about as small as before."""
+    with Arena() as arena:
+        before = resident()
+        blocks = [arena.take(8000, zero=True) for _ in range(10_000)]
+        assert resident() - before > 70_000_000
+        for block in blocks:
+            block.give()
+        arena.trim()
+        stats = arena.stats()
+        assert stats.returned_bytes > 70_000_000
+        assert stats.released_bytes == stats.usable_bytes
+        del blocks
+        assert resident() - before < 40_000_000  # what Python keeps of 10,000 objects
+
+
+def test_threads_give_what_others_took() -> None:
+    """Blocks passed between threads keep their contents, and in the end none is left."""
+    with Arena() as arena:
+
+        def work(seed: int) -> int:
+            dice, mine, done = Random(seed), list[tuple[Block, int]](), 0
+            for _ in range(3000):
+                if mine and dice.random() < 0.5:
+                    block, mark = mine.pop(dice.randrange(len(mine)))
+                    shared.append((block, mark))
+                if shared and dice.random() < 0.4:
+                    try:
+                        block, mark = shared.pop()
+                    except IndexError:
+                        continue
+                    assert block.view[0] == mark
+                    block.give()
+                    done += 1
+                block = arena.take(dice.choice((16, 100, 1000, 20_000, 50_000)))
+                block.view[0] = mark = dice.randrange(256)
+                mine.append((block, mark))
+            shared.extend(mine)
+            return done
+
+        shared: list[tuple[Block, int]] = []
+        with ThreadPoolExecutor(4) as threads:
+            assert sum(threads.map(work, range(4))) > 1000
+        for block, mark in shared:
+            assert block.view[0] == mark
+            block.give()
+        assert arena.check()
+        assert arena.stats().blocks == 0
+
+
+def test_a_child_has_an_arena_of_its_own() -> None:
+    """After a fork the child uses its copy, and the parent's is as it was."""
+    with Arena() as arena:
+        held = arena.take(100)
+        held.view[:4] = b"mine"
+
+        def act() -> bool:
+            more = [arena.take(size) for size in range(2000)]
+            held.view[:4] = b"gone"
+            for block in more:
+                block.give()
+            held.give()
+            return arena.check() and arena.stats().blocks == 0
+
+        assert in_child(act) == 0
+        assert bytes(held.view[:4]) == b"mine"
+        assert arena.stats().blocks == 1
+        assert arena.check()
+        held.give()
+
+
+@pytest.mark.slow
+def test_spans_come_and_go_beside_each_other() -> None:
+    """More threads than CPUs, whose spans are given back while their neighbours are, corrupt nothing."""
+    program = str(resources.files("mematlas").joinpath("mematlas_alloc_work"))
+    command = [program, "arena", "batch", "64", "10000", "4", "5"]
+    until = time.monotonic() + 6
+    while time.monotonic() < until:
+        running = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(4)]
+        try:
+            assert [each.wait(30) for each in running] == [0] * 4
+        finally:
+            for each in running:
+                each.kill()
+                each.wait()

@@ -1,0 +1,184 @@
+"""Pools: each slot has one owner, mistakes are errors, the figures add up."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from machine_state import in_child
+from mematlas.errors import UsageError
+from mematlas.memory import Pool, Slot
+
+
+def test_slots_are_separate() -> None:
+    """Every slot has its own bytes, aligned as asked."""
+    with Pool(100, 50, alignment=256) as pool:
+        slots = [pool.take() for _ in range(50)]
+        taken = [slot for slot in slots if slot]
+        addresses = sorted(slot.address for slot in taken)
+        assert all(address % 256 == 0 for address in addresses)
+        assert all(b - a >= 100 for a, b in pairwise(addresses))
+        for number, slot in enumerate(taken):
+            slot.view[:] = bytes([number]) * 100
+        assert [slot.view[99] for slot in taken] == list(range(50))
+        for slot in taken:
+            slot.give()
+
+
+def test_an_empty_pool_raises_or_gives_none() -> None:
+    """Exhaustion is a MemoryError, or None where asked for; a slot given back is to be had again."""
+    with Pool(64, 2) as pool:
+        one, two = pool.take(), pool.take()
+        with pytest.raises(MemoryError, match="all 2 slots"):
+            pool.take()
+        assert one
+        assert two
+        one.give()
+        with pool.take() or pytest.fail("no slot") as again:
+            assert again.address == one.address
+        two.give()
+        assert pool.stats().refused == 1
+    with Pool(64, 1, require=False) as pool, pool.take() or pytest.fail("no slot"):
+        assert pool.take() is None
+
+
+def test_mistakes_are_errors() -> None:
+    """Giving twice, a foreign slot, or an address inside one is a ValueError; the pool stays sound."""
+    with Pool(64, 8) as pool, Pool(64, 8) as other:
+        slot, foreign = pool.take(), other.take()
+        assert slot
+        assert foreign
+        slot.give()
+        with pytest.raises(ValueError, match="given back already"):
+            slot.give()
+        with pytest.raises(ValueError, match="given back already"):
+            pool.give(Slot(pool, slot.address, 64))
+        with pytest.raises(ValueError, match="inside a slot"):
+            pool.give(Slot(pool, slot.address + 8, 64))
+        with pytest.raises(ValueError, match="not of this pool"):
+            pool.give(Slot(pool, foreign.address, 64))
+        foreign.give()
+        assert pool.check()
+        assert other.check()
+
+
+def test_arrays_keep_their_slot() -> None:
+    """A slot cannot be given back under an array of it, nor a pool closed under a slot."""
+    pool = Pool("4K", 4)
+    slot = pool.take()
+    assert slot
+    array = slot.array((512,), np.float64)
+    array[:] = 1.5
+    with pytest.raises(BufferError):
+        slot.give()
+    assert array.sum() == 768
+    with pytest.raises(BufferError, match="1 slots"):
+        pool.close()
+    del array
+    slot.give()
+    pool.close()
+    with pytest.raises(ValueError, match="closed"):
+        pool.take()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 40), st.lists(st.integers(0, 60), max_size=300))
+def test_as_a_set_would(count: int, steps: list[int]) -> None:
+    """Any sequence of taking and giving does what a plain set of numbers does."""
+    held: list[Slot] = []
+    with Pool(24, count, require=False) as pool:
+        for step in steps:
+            if step % 2:
+                slot = pool.take()
+                assert (slot is None) == (len(held) == count)
+                held += [slot] if slot else []
+            elif held:
+                held.pop(step % len(held)).give()
+            assert len({slot.address for slot in held}) == len(held) == pool.stats().in_use
+        stats = pool.stats()
+        assert stats.taken - stats.given == len(held)
+        for slot in held:
+            slot.give()
+        assert pool.check()
+
+
+def test_threads_never_share_a_slot() -> None:
+    """Threads that write their name into what they take always find it there again."""
+    rounds, workers = 2000, 4
+    with Pool(64, 64, require=False) as pool:
+
+        def work(name: int) -> int:
+            done = 0
+            for _ in range(rounds):
+                slots = [slot for slot in (pool.take() for _ in range(8)) if slot]
+                for slot in slots:
+                    slot.view[:] = bytes([name]) * 64
+                for slot in slots:
+                    assert bytes(slot.view) == bytes([name]) * 64
+                    slot.give()
+                done += len(slots)
+            return done
+
+        with ThreadPoolExecutor(workers) as threads:
+            done = sum(threads.map(work, range(1, workers + 1)))
+        stats = pool.stats()
+        assert done > rounds
+        assert (stats.in_use, stats.taken, stats.given) == (0, done, done)
+        assert pool.check()
+
+
+def test_a_child_has_a_pool_of_its_own() -> None:
+    """After a fork, what the child takes of a private pool leaves the parent's as it was."""
+    with Pool(64, 4, require=False) as pool:
+        held = pool.take()
+        assert held
+
+        def act() -> bool:
+            left = [pool.take() for _ in range(4)]
+            return sum(slot is not None for slot in left) == 3
+
+        assert in_child(act) == 0
+        assert pool.stats().in_use == 1
+        held.give()
+        assert pool.check()
+
+
+def test_shared_between_processes() -> None:
+    """Two processes take from one shared pool: all slots, none twice, and what one writes both see."""
+    with Pool(64, 1000, shared=True, require=False) as pool:
+        script = (
+            "from mematlas.memory import Pool\n"
+            f"pool = Pool.open({pool.descriptor}, require=False)\n"
+            "held = [pool.take() for _ in range(300)]\n"
+            "for slot in held: slot.view[:5] = b'other'\n"
+        )
+        subprocess.run([sys.executable, "-c", script], pass_fds=[pool.descriptor], check=True)
+        mine = []
+        while (slot := pool.take()) is not None:
+            mine.append(slot)
+        assert len(mine) == 700
+        assert not any(bytes(slot.view[:5]) == b"other" for slot in mine)
+        assert pool.stats().in_use == 1000
+
+
+@pytest.mark.parametrize("arguments", [(0, 5), (64, 0), (64, 1 << 24), (1 << 62, 1 << 20)])
+def test_impossible_pools(arguments: tuple[int, int]) -> None:
+    """Sizes that cannot be are refused in words."""
+    with pytest.raises(UsageError):
+        Pool(*arguments)
+
+
+def test_a_file_that_is_no_pool() -> None:
+    """Opening something else is refused."""
+    descriptor = os.memfd_create("empty")
+    with pytest.raises(UsageError, match="holds no pool"):
+        Pool.open(descriptor)
+    os.close(descriptor)

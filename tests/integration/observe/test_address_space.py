@@ -1,0 +1,149 @@
+"""`mematlas show` on a process that knows what it mapped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import memory_victim
+from mematlas.errors import AccessError, TargetError
+from mematlas.linux import process_info
+from mematlas.linux.vma_class import Region, RegionKind
+from mematlas.observe.address_space.analyse import make_layout
+
+if TYPE_CHECKING:
+    from conftest import Build
+    from mematlas.observe.address_space.model import Layout
+
+PAGE = 4096
+SHOW = (sys.executable, "-m", "mematlas", "show")
+
+
+def region(layout: Layout, address: int) -> Region:
+    """Find the region of an address."""
+    return next(each for each in layout.regions if each.start <= address < each.end)
+
+
+def read_rollup(pid: int) -> dict[str, int]:
+    """Read smaps_rollup, in bytes."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    return {words[0]: int(words[1]) * 1024 for words in map(str.split, lines)}
+
+
+@pytest.mark.parametrize("flags", [("-pie", "-fPIE"), ("-no-pie", "-fno-pie")])
+def test_every_kind_is_named(build: Build, flags: tuple[str, ...]) -> None:
+    """Text, data, BSS, thread stack, shared memory and the rest, position-independent or not."""
+    with memory_victim.opened(build("memory_victim", *flags)) as victim:
+        layout = make_layout(process_info.read(victim.pid))
+    kinds = {name: region(layout, at).kind for name, (at, _) in victim.at.items() if at > PAGE * 16}
+    assert layout.position_independent == ("-pie" in flags)
+    assert kinds["data"] is RegionKind.DATA
+    start, length = victim.at["bss"]
+    assert region(layout, start + length // 2).kind is RegionKind.BSS
+    assert kinds["thread_stack"] is RegionKind.THREAD_STACK
+    assert region(layout, victim.at["thread_stack"][0]).threads == (victim.at["thread_stack"][1],)
+    assert kinds["shared"] is kinds["memfd"] is RegionKind.SHARED
+    assert kinds["touched"] is RegionKind.ANONYMOUS
+    assert layout.bss_bytes is not None
+    assert layout.bss_bytes >= length
+    assert layout.totals.locked == 8 * PAGE
+    assert region(layout, victim.at["memfd"][0]).name.startswith("/memfd:odd (deleted)\\012 name ")
+
+
+def test_writable_code_is_seen(build: Build) -> None:
+    """Memory that can be written and executed stands in a line of its own."""
+    with memory_victim.opened(build("memory_victim")) as victim:
+        layout = make_layout(process_info.read(victim.pid))
+    (group,) = [each for each in layout.permissions if each.kind == "rwx"]
+    assert group.amounts.size == PAGE
+
+
+def test_guards_are_no_swap(build: Build) -> None:
+    """A guard region is told as one, and not as swapped memory."""
+    with memory_victim.opened(build("memory_victim")) as victim:
+        if "no_guards" in victim.at:
+            pytest.skip("this kernel has no guard regions")
+        layout = make_layout(process_info.read(victim.pid))
+    start = victim.at["guarded"][0] + 8 * PAGE
+    assert (start, start + 4 * PAGE) in layout.guards
+    assert layout.totals.swap == 0
+
+
+def test_twins_share_one_address_space(build: Build) -> None:
+    """A process made with CLONE_VM is named, so that nobody counts the memory twice."""
+    with memory_victim.opened(build("memory_victim"), "twin") as victim:
+        layout = make_layout(process_info.read(victim.pid))
+    assert layout.shared_with == (victim.at["twin"][0],)
+
+
+def test_totals_are_those_of_others(build: Build) -> None:
+    """RSS, PSS, USS and swap agree with smaps_rollup and with psutil."""
+    psutil = pytest.importorskip("psutil")
+    with memory_victim.opened(build("memory_victim")) as victim:
+        for _ in range(50):  # others that map the same files meanwhile change PSS and USS
+            before = read_rollup(victim.pid)
+            layout = make_layout(process_info.read(victim.pid))
+            other = psutil.Process(victim.pid).memory_full_info()
+            rollup = read_rollup(victim.pid)
+            if before == rollup:
+                break
+    totals = layout.totals
+    assert totals.rss == rollup["Rss:"] == other.rss
+    assert (totals.uss, totals.swap) == (other.uss, other.swap)
+    assert totals.pss is not None
+    # The kernel rounds each mapping's PSS down to a kB, and its sum once.
+    assert abs(totals.pss - rollup["Pss:"]) <= 1024 * len(layout.regions)
+    assert sum(group.amounts.rss for group in layout.kinds) == totals.rss
+    assert sum(group.amounts.size for group in layout.permissions) == totals.size
+
+
+def test_zombie_and_kernel_thread() -> None:
+    """What has no memory is said to have none; there is no empty table."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # dead, and not taken
+    with pytest.raises(TargetError, match="zombie"):
+        process_info.read(child)
+    os.waitpid(child, 0)
+    with pytest.raises(TargetError, match="there is no process"):
+        process_info.read(child)
+    if (os.path.exists("/proc/2/comm")) and not os.path.exists("/proc/2/exe"):  # noqa: PTH110
+        with pytest.raises(TargetError, match="kernel thread"):
+            process_info.read(2)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become nobody")
+def test_refusal_names_what_would_help() -> None:
+    """Another user's process is refused with the capability that opens it."""
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        try:
+            process_info.read(parent)
+        except AccessError as error:
+            os._exit(4 if "CAP_SYS_PTRACE" in str(error) else 5)
+        os._exit(6)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
+
+
+def test_command_in_text_and_json(build: Build) -> None:
+    """The command prints both, and the text fits its width."""
+    with memory_victim.opened(build("memory_victim")) as victim:
+        answer: dict[str, Any] = json.loads(
+            subprocess.check_output([*SHOW, str(victim.pid), "--json"])
+        )
+        text = subprocess.check_output(
+            [*SHOW, str(victim.pid), "--mappings"], text=True, env={**os.environ, "COLUMNS": "80"}
+        )
+    assert answer["schema"] == "mematlas/show/1"
+    assert answer["data"]["totals"]["rss"] > 64 * PAGE
+    assert max(map(len, text.splitlines())) <= 80
+    assert "writable code" in text

@@ -1,0 +1,116 @@
+"""`mematlas ps`: every process once, refusals told, figures as others have them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+import memory_victim
+from mematlas.linux import processes
+from mematlas.observe.processes.analyse import add_up, make_tree, rank
+
+if TYPE_CHECKING:
+    from conftest import Build
+    from mematlas.linux.processes import ProcessRow, ProcessTable
+
+PS = (sys.executable, "-m", "mematlas", "ps")
+
+
+def row_of(table: ProcessTable, pid: int) -> ProcessRow:
+    """Find a process."""
+    return next(row for row in table.processes if row.pid == pid)
+
+
+def test_figures_are_those_of_psutil(build: Build) -> None:
+    """RSS, swap and hugetlb agree with psutil; USS too once nobody else maps the same files."""
+    psutil = pytest.importorskip("psutil")
+    with memory_victim.opened(build("memory_victim")) as victim:
+        for _ in range(50):
+            row = row_of(processes.read(), victim.pid)
+            other = psutil.Process(victim.pid).memory_full_info()
+            if row.uss == other.uss:
+                break
+    assert (row.rss, row.uss, row.swap) == (other.rss, other.uss, other.swap)
+    assert row.command == str(build("memory_victim"))
+    assert row.threads == 2
+
+
+def test_twins_count_once(build: Build) -> None:
+    """A CLONE_VM pair is one address space: the sum has it once."""
+    with memory_victim.opened(build("memory_victim"), "twin") as victim:
+        table = processes.read()
+    pair = [row_of(table, victim.pid), row_of(table, victim.at["twin"][0])]
+    assert [row.twin_of for row in pair] == [None, victim.pid]
+    assert pair[0].rss == pair[1].rss
+    assert add_up("pair", pair).rss == pair[0].rss
+
+
+def test_zombies_are_named(tmp_path: Path) -> None:
+    """A zombie has no memory, and says so; it is no hole in the sum."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    row = row_of(processes.read(), child)
+    os.waitpid(child, 0)
+    assert (row.pss, row.note.partition(":")[0]) == (None, "zombie")
+
+
+def test_any_name_is_parsed() -> None:
+    """Parentheses, spaces and newlines in a name do not shift the fields."""
+    text = Path("/proc/self/stat").read_bytes()
+    odd = b"12 (a) R (b\n c) " + text[text.rindex(b")") + 2 :]
+    plain = processes.parse_stat(text)
+    assert processes.parse_stat(odd) == plain._replace(name="a) R (b\n c")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become nobody")
+def test_refused_processes_stay_in_the_list() -> None:
+    """As nobody: this process is listed with its RSS, its PSS is unknown, the reason is given."""
+    parent, (reader, writer) = os.getpid(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        row = row_of(processes.read(), parent)
+        os.write(writer, json.dumps([row.rss > 0, row.pss, row.note[:6]]).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    assert json.loads(os.read(reader, 1000)) == [True, None, "denied"]
+    os.close(reader)
+
+
+def test_tree_and_order() -> None:
+    """Children follow their parents one level deeper; a ranking is in order."""
+    with subprocess.Popen(["sleep", "60"]) as sleeper:
+        table = processes.read()
+        sleeper.kill()
+    tree = make_tree(table.processes, "pss")
+    depths = {row.pid: depth for depth, row in tree}
+    assert depths[sleeper.pid] == depths[os.getpid()] + 1
+    assert len(tree) == len(table.processes)
+    ranked = [row.rss for row in rank(table.processes, "rss")]
+    assert ranked == sorted(ranked, reverse=True)
+
+
+@pytest.mark.parametrize("options", [[], ["--tree"], ["--by", "user"], ["--by", "cgroup"]])
+def test_text_fits(options: list[str]) -> None:
+    """Eighty columns hold every form."""
+    environment = {**os.environ, "COLUMNS": "80"}
+    text = subprocess.check_output([*PS, *options], text=True, env=environment)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_json() -> None:
+    """JSON holds every process, this one with its cgroup."""
+    answer = json.loads(subprocess.check_output([*PS, "--json"]))
+    assert answer["schema"] == "mematlas/ps/1"
+    (own,) = [row for row in answer["data"]["processes"] if row["pid"] == os.getpid()]
+    assert own["cgroup"].startswith("/")
+    assert own["pss"] > 0

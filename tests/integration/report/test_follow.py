@@ -1,0 +1,193 @@
+"""The live view over real runs: what it shows, what its keys do, and what it leaves to the caller."""
+
+from __future__ import annotations
+
+import os
+import platform
+import pty
+import select
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from mematlas.cli.follow import Watched
+from mematlas.report.tui.app import RecordingApp
+from traced_runs import MEMATLAS
+from tui_driver import WAIT_S, drive, until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from textual.pilot import Pilot
+
+    from conftest import Build
+
+pytestmark = pytest.mark.usefixtures("run_command")
+GROWS = """
+import sys, time
+kept = []
+def early(): kept.append([bytes(100_000) for _ in range(100)])
+def late(): kept.append([bytes(100_000) for _ in range(50)])
+early()
+print("said by the program", flush=True)
+time.sleep(WAIT)
+late()
+time.sleep(WAIT)
+sys.exit(3)
+"""
+
+
+def watched(tmp_path: Path, wait_s: float, *options: str) -> Watched:
+    """Start a run of a program that takes 10 MB, and later 5 MB."""
+    path, program = str(tmp_path / "live.atlas"), tmp_path / "grows.py"
+    program.write_text(GROWS.replace("WAIT", str(wait_s)))
+    folder = tmp_path / "kept"
+    folder.mkdir()
+    arguments = [
+        "run",
+        "-o",
+        path,
+        "--interval",
+        "200ms",
+        *options,
+        "--",
+        sys.executable,
+        str(program),
+    ]
+    return Watched(arguments, path, folder)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 50)])
+def test_lines_appear_while_it_runs(tmp_path: Path, size: tuple[int, int]) -> None:
+    """What is allocated is shown soon, with names; what comes later, later; at the end it says so."""
+    watch = watched(tmp_path, 3)
+    app = RecordingApp(watch)
+
+    async def act(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "early" in app.text)
+        assert watch.running
+        assert "cut short" not in app.text
+        await until(pilot, lambda: "late" in app.text)
+        assert app.query_one("#body").max_scroll_x == 0
+        await until(pilot, lambda: app.ended)
+        await until(pilot, lambda: "early" in app.text)
+
+    drive(app, act, size)
+    assert watch.process.wait(60) == 3
+
+
+def test_keys(tmp_path: Path) -> None:
+    """Metric, window, filter, output, pause and theme do what the footer says."""
+    watch = watched(tmp_path, 6, "--exact")
+    app = RecordingApp(watch)
+
+    async def act(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "early" in app.text)
+        await pilot.press("m")
+        assert "Lines by memory live" in app.text
+        await pilot.press("M")
+        assert "Lines by memory resident" in app.text
+        await pilot.press("o")
+        await until(pilot, lambda: "said by the program" in app.text)
+        await pilot.press("o", "w")
+        await until(pilot, lambda: "allocated from" in app.text)
+        await pilot.press("escape", "slash", *"nothing")
+        assert "early" not in app.text
+        await pilot.press("enter", "escape")
+        await until(pilot, lambda: "early" in app.text)
+        before = app.theme
+        await pilot.press("d", "space")
+        assert app.theme != before
+        assert app.paused
+        had_late = "late" in app.text  # on a slow machine
+        await until(pilot, lambda: (watch.read() is not None) and not watch.running)
+        assert ("late" in app.text) == had_late
+        await pilot.press("space")
+        await until(pilot, lambda: "late" in app.text)
+
+    drive(app, act)
+    assert watch.process.wait(60) == 3
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_interrupt_reaches_the_program(at_once: bool, tmp_path: Path) -> None:
+    """Ctrl-C ends the program, as at a shell, also before anything of it is known."""
+    watch = watched(tmp_path, 60)
+    app = RecordingApp(watch)
+
+    async def act(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: at_once or "early" in app.text)
+        await pilot.press("ctrl+c")
+        await until(pilot, lambda: app.ended)
+
+    drive(app, act)
+    assert watch.process.wait(60) in {1, 130}  # Python's, of a KeyboardInterrupt
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="attach works on x86-64 alone")
+def test_interrupt_lets_go_of_what_is_attached_to(build: Build, tmp_path: Path) -> None:
+    """Ctrl-C ends the recording of a program that was not started here, and not the program."""
+    path, folder = str(tmp_path / "live.atlas"), tmp_path / "kept"
+    folder.mkdir()
+    with subprocess.Popen(["sleep", "300"]) as program:
+        command = ["attach", str(program.pid), "-o", path, "--interval", "200ms"]
+        watch = Watched(command, path, folder, attached=True)
+        app = RecordingApp(watch)
+
+        async def act(pilot: Pilot[None]) -> None:
+            await until(pilot, lambda: "sleep" in app.text)
+            await pilot.press("ctrl+c")
+            await until(pilot, lambda: app.ended)
+
+        drive(app, act)
+        assert watch.process.wait(60) == 0, watch.output()
+        assert program.poll() is None
+        program.kill()
+
+
+def test_in_a_terminal(build: Build, tmp_path: Path) -> None:
+    """The view draws on the terminal; afterwards the program's output and status are there as ever."""
+    main, worker = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    process = subprocess.Popen(
+        [*MEMATLAS, "run", "--live", "-o", tmp_path / "a.atlas", "--", build("exits"), "exit"],
+        stdin=worker,
+        stdout=worker,
+        stderr=worker,
+        env=environment,
+        start_new_session=True,
+    )
+    os.close(worker)
+    written, end, left = b"", time.monotonic() + WAIT_S, False
+    while time.monotonic() < end:
+        if select.select([main], [], [], 0.2)[0]:
+            try:
+                written += os.read(main, 65536)
+            except OSError:  # the other end is closed
+                break
+        if b"ended" in written and not left:
+            left = True
+            os.write(main, b"q")
+    os.close(main)
+    expected = subprocess.run([build("exits"), "exit"], check=False, capture_output=True)
+    assert process.wait(60) == expected.returncode
+    assert expected.stdout.replace(b"\n", b"\r\n") in written
+    assert b"more: mematlas report" in written
+
+
+def test_needs_a_terminal(tmp_path: Path) -> None:
+    """Without one it says so, and runs nothing."""
+    mark = tmp_path / "ran"
+    done = subprocess.run(
+        [*MEMATLAS, "run", "--live", "--", "touch", mark],
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 2
+    assert "needs a terminal" in done.stderr
+    assert not mark.exists()

@@ -1,0 +1,391 @@
+"""Attaching to programs that run, and detaching: real ones, under load, dying, refused."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+import pytest
+
+from machine_state import NOBODY
+from mematlas.tracing.child import library
+from traced_runs import MEMATLAS, Outcome, Traced, trace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Build
+
+pytestmark = [
+    pytest.mark.usefixtures("run_command"),
+    pytest.mark.skipif(platform.machine() != "x86_64", reason="attach works on x86-64 alone"),
+]
+OBEYS = """
+import sys
+kept, freed = [], 0
+def allocate():
+    for _ in range(1000): kept.append(bytes(3000))
+    small.extend(object() for _ in range(1000))
+small = []
+print("ready", flush=True)
+for line in sys.stdin:
+    if line[0] == "q": break
+    if line[0] == "a": allocate()
+    if line[0] == "f":
+        del kept[:500]
+        freed += 500
+    print("done", line[0], len(kept), freed, flush=True)
+sys.exit(7)
+"""
+
+
+class Obedient:
+    """A program that answers each letter with a line."""
+
+    def __init__(self, *command: str | Path, user: int | None = None) -> None:
+        """Start it, and wait until it is ready."""
+        self.process = subprocess.Popen(
+            [*map(str, command)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            user=user,
+            bufsize=1,
+        )
+        assert self._stream(self.process.stdout).readline() == "ready\n"
+
+    def tell(self, letter: str) -> str:
+        """Have it do something, and give its answer."""
+        self._stream(self.process.stdin).write(letter + "\n")
+        return self._stream(self.process.stdout).readline()
+
+    def end(self) -> tuple[int, str]:
+        """End it; its status, and what it said last."""
+        self._stream(self.process.stdin).write("q\n")
+        rest = self._stream(self.process.stdout).read()
+        status = self.process.wait(60)
+        self.kill()
+        return status, rest
+
+    def kill(self) -> None:
+        """End it by force, if it is still there."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            self._stream(pipe).close()
+
+    @staticmethod
+    def _stream(stream: IO[str] | None) -> IO[str]:
+        assert stream is not None
+        return stream
+
+
+@contextmanager
+def attached(pid: int, file: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """`mematlas attach`, once it is attached; detached at the end if it is still there."""
+    attach = subprocess.Popen(
+        [*MEMATLAS, "attach", str(pid), "-o", str(file), *options],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert attach.stderr is not None
+    try:
+        first = attach.stderr.readline()
+        assert "attached to" in first, first + attach.stderr.read()
+        yield attach
+        if attach.poll() is None:
+            subprocess.run([*MEMATLAS, "detach", str(pid)], check=False, capture_output=True)
+        said = attach.stderr.read()
+        assert attach.wait(60) == 0, said
+    finally:
+        attach.kill()
+        attach.wait()
+        attach.stderr.close()
+
+
+def recorded(file: Path) -> Traced:
+    """Ask a recording as those of runs are asked."""
+    return Traced(Outcome(0, b""), "", file, 1_000_000)
+
+
+def sessions_of(pid: int) -> list[Path]:
+    """Find the directories in memory that belong to attachments to a process."""
+    notes = Path("/dev/shm").glob("mematlas-*/attached")
+    return [each.parent for each in notes if each.read_text().split()[0] == str(pid)]
+
+
+def wait_until_recorded(file: Path, allocations: int) -> None:
+    """Wait until a recording that is being written has so many."""
+    for _ in range(100):
+        if recorded(file).sum("allocations", "allocate", kind="malloc") >= allocations:
+            return
+        time.sleep(0.2)
+    pytest.fail(f"not recorded within 20 s: {allocations} allocations")
+
+
+def mematlas(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of mematlas."""
+    return subprocess.run([*MEMATLAS, *arguments], capture_output=True, text=True, check=False)
+
+
+def test_what_is_allocated_meanwhile_is_seen(build: Build, tmp_path: Path) -> None:
+    """To the block, from the moment it is attached to the moment it is detached, in every thread."""
+    program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
+    program.tell("a")
+    with attached(program.process.pid, file, "--exact"):
+        program.tell("a")
+        program.tell("t")
+        assert program.tell("f") == "done f 6000 500\n"  # of those from before
+    assert program.tell("a") == "done a 7000 500\n"
+    assert program.end() == (7, "")
+    run = recorded(file)
+    assert run.sum("allocations", "allocate", kind="malloc") == 5000
+    assert run.sum("allocated_bytes", "keep_one", kind="malloc") == 500_000
+    assert run.left("live_count", "keep_one") == 5000
+    assert run.sum("allocations", "in_thread", kind="malloc") == 4000
+    assert run.report["bad_frees"] == []
+    (process,) = run.report["processes"]
+    assert process["ending"] == "detached"
+    assert "attached" in process["note"]
+    account = run.report["account"]
+    parts = sum(part["resident_bytes"] for part in account["parts"])
+    assert parts + account["unexplained_bytes"] == account["rss_bytes"]
+
+
+@pytest.mark.parametrize("flags", [(), ("-no-pie", "-fno-pic")], ids=["pie", "fixed address"])
+def test_pointers_to_the_allocator(build: Build, flags: tuple[str, ...], tmp_path: Path) -> None:
+    """Calls through them are seen too; at a fixed address they point into the program itself."""
+    program, file = Obedient(build("obeys", *flags)), tmp_path / "a.atlas"
+    with attached(program.process.pid, file, "--exact"):
+        program.tell("a")
+        program.tell("p")
+    assert program.tell("p") == "done p 3000 0\n"
+    assert program.end() == (7, "")
+    run = recorded(file)
+    assert run.sum("allocations", "allocate", kind="malloc") == 1000
+    assert run.sum("allocations", "allocate_by_pointers", kind="malloc") == 1000
+    assert "malloc() of its own" not in run.report["processes"][0]["note"]
+
+
+def test_a_fixed_address_is_no_allocator_of_its_own(build: Build, tmp_path: Path) -> None:
+    """A program that holds a pointer to malloc() at a fixed address has libc's."""
+    program = build("obeys", "-no-pie", "-fno-pic")
+    run = trace(tmp_path / "a.atlas", ("sh", "-c", f"echo p | {program}"), "--exact")
+    assert run.sum("allocations", "allocate_by_pointers", kind="malloc") == 1000
+    assert not any("of its own" in each["note"] for each in run.report["processes"])
+
+
+def test_again_and_again(build: Build, tmp_path: Path) -> None:
+    """A program can be attached to any number of times; each recording has its own part."""
+    program = Obedient(build("obeys"))
+    for number in range(4):
+        file = tmp_path / f"{number}.atlas"
+        with attached(program.process.pid, file, "--exact"):
+            program.tell("a" if number % 2 else "t")
+        expected = 1000 if number % 2 else 4000
+        assert recorded(file).sum("allocations", "keep_one", kind="malloc") == expected
+    assert program.end() == (7, "")
+
+
+def test_a_sleeper_sleeps_on(tmp_path: Path) -> None:
+    """Stopped in a wait with a time, again and again, a program goes on waiting for the rest of it."""
+    begun = time.monotonic()
+    with subprocess.Popen(["sleep", "6"]) as program:
+        for number in range(2):
+            file = str(tmp_path / f"{number}.atlas")
+            done = mematlas("attach", str(program.pid), "-o", file, "--duration", "100ms")
+            assert done.returncode == 0, done.stderr
+        assert program.wait(60) == 0
+    assert time.monotonic() - begun >= 6
+
+
+def test_python(tmp_path: Path) -> None:
+    """Python's lines and objects are seen, though its allocators were set long before."""
+    program, file = Obedient(sys.executable, "-c", OBEYS), tmp_path / "a.atlas"
+    program.tell("a")
+    with attached(program.process.pid, file, "--exact"):
+        time.sleep(0.5)  # its allocators change hands when the interpreter lets another thread run
+        program.tell("a")
+        program.tell("f")
+    assert program.tell("a") == "done a 2500 500\n"
+    assert program.end() == (7, "")
+    run = recorded(file)
+    assert run.left("live_bytes", "allocate") >= 3_000_000
+    assert run.left("live_bytes", "allocate") <= 3_000_000 + 200_000
+    assert run.sum("allocations", "allocate", kind="pyobject") >= 1000
+    assert run.report["bad_frees"] == []
+
+
+@pytest.mark.slow
+def test_a_busy_program_comes_to_no_harm(build: Build, tmp_path: Path) -> None:
+    """Four threads at work in malloc without rest: attached, detached, sampled, exact; nothing is lost or broken."""
+    busy = subprocess.Popen([build("busy"), "12"], stdout=subprocess.PIPE, text=True)
+    time.sleep(0.3)
+    rounds = 0
+    while busy.poll() is None and rounds < 8:
+        options = ("--exact",) if rounds % 2 else ()
+        done = mematlas(
+            *("attach", str(busy.pid), "--duration", "0.3", *options),
+            *("-o", str(tmp_path / f"{rounds}.atlas")),
+        )
+        if busy.poll() is None:
+            assert done.returncode == 0, done.stderr
+            assert recorded(tmp_path / f"{rounds}.atlas").sum("allocations", "work") > 0
+        rounds += 1
+    assert busy.communicate(timeout=120)[0] == "0 wrong\n"  # closes the pipe
+    assert busy.returncode == 7
+    assert rounds >= 3
+
+
+def test_a_signal_handler_is_not_entered(tmp_path: Path) -> None:
+    """A program that waits inside a signal handler is entered by another thread, or not at all."""
+    source = tmp_path / "handler.c"
+    source.write_text(
+        "#include <signal.h>\n#include <stdio.h>\n#include <unistd.h>\n"
+        "static void handle(int n) { (void)n; for (;;) pause(); }\n"
+        'int main(void) { signal(SIGALRM, handle); puts("ready"); fflush(stdout); raise(SIGALRM); }\n'
+    )
+    program = tmp_path / "handler"
+    subprocess.run(["gcc", str(source), "-o", str(program)], check=True)
+    waiting = Obedient(program)
+    try:
+        time.sleep(0.2)
+        done = mematlas("attach", str(waiting.process.pid), "-o", str(tmp_path / "a.atlas"))
+        assert done.returncode == 1
+        assert "entered safely" in done.stderr
+        assert waiting.process.poll() is None
+    finally:
+        waiting.kill()
+
+
+def test_the_program_is_killed(build: Build, tmp_path: Path) -> None:
+    """Its recording is whole, and says how it ended."""
+    program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
+    with attached(program.process.pid, file, "--exact", "--interval", "100ms"):
+        program.tell("a")
+        program.kill()
+    run = recorded(file)
+    assert run.report["complete"]
+    assert run.sum("allocations", "allocate", kind="malloc") == 1000
+    assert run.report["processes"][0]["ending"] in {"killed by SIGKILL", "running", "ended"}
+
+
+def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
+    """The program goes on, and detach takes out what was left in it; then it can be attached to again."""
+    program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
+    pid = program.process.pid
+    attach = subprocess.Popen(
+        [*MEMATLAS, "attach", str(pid), "-o", str(file), "--exact"],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert attach.stderr is not None
+    assert "attached to" in attach.stderr.readline()
+    sessions = set(sessions_of(pid))
+    assert sessions
+    program.tell("a")
+    wait_until_recorded(file, 1000)
+    attach.kill()
+    attach.wait()
+    attach.stderr.close()
+    for _ in range(20):
+        program.tell("t")
+    done = mematlas("detach", str(pid))
+    assert done.returncode == 0, done.stderr
+    assert not sessions & set(sessions_of(pid))
+    with attached(pid, tmp_path / "b.atlas", "--exact"):
+        program.tell("a")
+    assert program.end() == (7, "")
+    assert recorded(file).sum("allocations", "allocate", kind="malloc") == 1000
+    assert recorded(tmp_path / "b.atlas").sum("allocations", "allocate", kind="malloc") == 1000
+
+
+def test_interrupt_ends_the_recording_not_the_program(build: Build, tmp_path: Path) -> None:
+    """Ctrl-C at mematlas detaches."""
+    program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
+    with attached(program.process.pid, file, "--exact") as attach:
+        program.tell("a")
+        attach.send_signal(signal.SIGINT)
+    assert program.tell("a") == "done a 2000 0\n"
+    assert program.end() == (7, "")
+    assert recorded(file).sum("allocations", "allocate", kind="malloc") == 1000
+
+
+def test_forked_children_are_followed(tmp_path: Path) -> None:
+    """A child forked while attached has a process of its own in the recording."""
+    code = OBEYS.replace(
+        'if line[0] == "f":',
+        'if line[0] == "c":\n        import os\n        pid = os.fork()\n'
+        "        if pid == 0:\n            allocate()\n            os._exit(3)\n"
+        '        os.waitpid(pid, 0)\n    if line[0] == "f":',
+    )
+    program, file = Obedient(sys.executable, "-c", code), tmp_path / "a.atlas"
+    with attached(program.process.pid, file, "--exact"):
+        assert program.tell("c") == "done c 0 0\n"
+    assert program.end() == (7, "")
+    assert [each["ending"] for each in recorded(file).report["processes"]] == [
+        "detached",
+        "exited 3",
+    ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to have another user's process")
+def test_another_users_process(build: Build, tmp_path: Path) -> None:
+    """Root attaches to anybody's; others are told what they lack."""
+    for folder in Path(library()).parents:
+        if not folder.stat().st_mode & 0o001:
+            pytest.skip(f"{folder} is closed to other users")
+    with tempfile.TemporaryDirectory() as public:
+        os.chmod(public, 0o755)  # noqa: PTH101
+        program = Obedient(shutil.copy(build("obeys"), public), user=NOBODY)
+        file = tmp_path / "a.atlas"
+        with attached(program.process.pid, file, "--exact"):
+            program.tell("a")
+        assert program.end() == (7, "")
+    assert recorded(file).sum("allocations", "allocate", kind="malloc") == 1000
+
+
+def test_refusals(build: Build, tmp_path: Path) -> None:
+    """One line says why, with the right status; the process is as before."""
+    static = tmp_path / "static"
+    (tmp_path / "static.c").write_text(
+        "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"
+    )
+    subprocess.run(["gcc", "-static", str(tmp_path / "static.c"), "-o", str(static)], check=True)
+    waiting = subprocess.Popen([static])
+    program = Obedient(build("obeys"))
+    pid, out = str(program.process.pid), ("-o", str(tmp_path / "x.atlas"))
+    try:
+        time.sleep(0.1)
+        cases = [
+            (("attach", "999999999", *out), 3, "there is no process"),
+            (("attach", str(waiting.pid), *out), 2, "static"),
+            (("attach", "0"), 2, "above zero"),
+            (("attach", pid, "-o", str(tmp_path / "no/such.atlas")), 1, "no/such.atlas"),
+            (("detach", pid), 3, "not attached to"),
+        ]
+        for arguments, status, reason in cases:
+            done = mematlas(*arguments)
+            assert done.returncode == status, done.stderr
+            assert reason in done.stderr
+            assert len(done.stderr.strip().splitlines()[-1]) < 200
+        with attached(program.process.pid, tmp_path / "b.atlas"):
+            program.tell("a")
+        assert mematlas("detach", pid).returncode == 3  # no more
+        with attached(program.process.pid, tmp_path / "a.atlas"):
+            done = mematlas("attach", pid, *out)
+            assert done.returncode == 2
+            assert "traced already" in done.stderr
+    finally:
+        waiting.kill()
+        waiting.wait()
+    assert program.end() == (7, "")

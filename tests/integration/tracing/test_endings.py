@@ -1,0 +1,99 @@
+"""How runs end: by signals to either side, by full disks, by children that stay."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from mematlas.recording import read
+from traced_runs import MEMATLAS, trace
+
+pytestmark = pytest.mark.usefixtures("run_command")
+SLEEP = ("sh", "-c", "echo up; exec sleep 30")
+
+
+def started(file: Path, *command: str) -> subprocess.Popen[bytes]:
+    """Start a run in a process group of its own, and wait until its program has said something."""
+    run = subprocess.Popen(
+        [*MEMATLAS, "run", "-o", str(file), "--", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert run.stdout is not None
+    assert run.stdout.readline() == b"up\n"
+    return run
+
+
+def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
+    """The terminal's SIGINT ends the program; the recording is whole and says how it ended."""
+    file = tmp_path / "c.atlas"
+    run = started(file, *SLEEP)
+    os.killpg(run.pid, signal.SIGINT)
+    run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGINT
+    recording = read(file)
+    assert recording.complete
+    assert "killed by SIGINT" in [process.ending for process in recording.processes]
+
+
+def test_a_termination_is_passed_on(tmp_path: Path) -> None:
+    """SIGTERM sent to us alone ends the program, as it would without us."""
+    run = started(tmp_path / "t.atlas", *SLEEP)
+    run.send_signal(signal.SIGTERM)
+    run.communicate(timeout=60)
+    assert run.returncode == 128 + signal.SIGTERM
+
+
+def test_our_death_harms_nothing(tmp_path: Path) -> None:
+    """The program runs on without us, and what was written opens."""
+    file = tmp_path / "k.atlas"
+    run = started(file, "sh", "-c", "echo up; read line; echo $line", "sh")
+    run.kill()
+    run.communicate()
+    assert not read(file).complete
+
+    script = "echo up; sleep 2; echo still here"
+    run = started(file, "sh", "-c", script)
+    time.sleep(0.5)
+    run.send_signal(signal.SIGKILL)
+    assert run.stdout is not None
+    assert run.stdout.read() == b"still here\n"
+    run.communicate()
+
+
+def test_a_full_disk_costs_the_recording_not_the_program(tmp_path: Path) -> None:
+    """A recording that cannot be written is said before the program starts."""
+    mark = tmp_path / "ran"
+    command = ("sh", "-c", f"touch {mark}")
+    for bad in ("/dev/full", str(tmp_path / "no" / "folder.atlas")):
+        run = trace(Path(bad), command)
+        assert (run.outcome.status, mark.exists()) == (1, False)
+        assert run.stderr.count("\n") == 1
+
+
+def test_a_child_that_stays_is_noted(tmp_path: Path) -> None:
+    """A daemon is not waited for; the recording says that it was still running."""
+    file = tmp_path / "d.atlas"
+    command = ("sh", "-c", "sleep 20 >/dev/null 2>&1 & echo $!; exit 3")
+    run = trace(file, command)
+    assert run.outcome.status == 3
+    os.kill(int(run.outcome.stdout), signal.SIGKILL)
+    endings = {process.ending for process in read(file).processes}
+    assert "still running when recording ended" in endings
+    assert "exited 3" in endings
+
+
+def test_children_by_the_hundred(tmp_path: Path) -> None:
+    """Each of many short-lived programs is there, with its own exit status."""
+    file = tmp_path / "m.atlas"
+    script = "i=0; while [ $i -lt 300 ]; do /bin/sh -c 'exit 4'; i=$((i+1)); done; exit 9"
+    run = trace(file, ("sh", "-c", script))
+    assert run.outcome.status == 9
+    endings = [process.ending for process in read(file).processes]
+    assert endings.count("exited 4") + endings.count("ended") >= 300

@@ -1,0 +1,226 @@
+"""Programs that make a tracer's life hard behave as without it, and what is missed is said."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from traced_runs import MEMATLAS, ask, bare, trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Build, Run
+    from traced_runs import Traced
+
+pytestmark = pytest.mark.usefixtures("run_command")
+both_modes = pytest.mark.parametrize("options", [("--exact",), ()], ids=["exact", "sampled"])
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its user or root")
+
+
+@pytest.fixture
+def hostile(build: Build) -> Path:
+    """Build the program."""
+    return build("hostile", "-pthread")
+
+
+def notes(run: Traced) -> str:
+    """Give what the recording lacks, in one text."""
+    general = [note for note in run.report["notes"] if "traced" in note]
+    return "".join([*general, *(process["note"] for process in run.report["processes"])])
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("way", "count"),
+    [("late_frees", 5000), ("clones", 5), ("handlers", 2000), ("until_refused", 10)],
+)
+def test_oddities(
+    hostile: Path, traced: Run, way: str, count: int, options: tuple[str, ...]
+) -> None:
+    """Nothing of it is seen by the program, and no thread goes unrecorded or wrongs its records."""
+    run = traced(hostile, way, str(count), options=options)
+    assert notes(run).count("not traced") == 0
+    assert "could not be read" not in notes(run)
+    kept = {"late_frees": 5 * 2000, "handlers": 7 * 3000, "until_refused": 0, "clones": 5 * 70000}
+    if options and way != "clones":
+        assert run.left("live_bytes", "keep") == kept[way]
+
+
+@pytest.mark.slow
+@both_modes
+@pytest.mark.parametrize("count", [1000, 5000])
+def test_threads_by_the_thousand(
+    hostile: Path, traced: Run, count: int, options: tuple[str, ...]
+) -> None:
+    """More threads at once than there are rings share one: what each allocates is recorded."""
+    if bare((hostile, "threads", str(count))).status:
+        pytest.skip(f"this machine does not let a process have {count} threads")
+    run = traced(hostile, "threads", str(count), options=options)
+    assert notes(run) == ""
+    if options:
+        assert run.left("live_bytes", "keep") == 3 * count * 1000
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("way", "said"), [("strict", "seccomp's strict mode"), ("filter", "behind a seccomp filter")]
+)
+def test_sandboxes(
+    hostile: Path, traced: Run, way: str, said: str, options: tuple[str, ...]
+) -> None:
+    """The tracer makes no system call that the program's own sandbox would kill it for."""
+    if bare((hostile, way, "1000")).status == 77:
+        pytest.skip("this kernel or container has no seccomp")
+    run = traced(hostile, way, "100000", options=options)
+    assert said in notes(run)
+    if options and way == "filter":  # what came after the filter is there all the same
+        assert run.sum("allocations", "churn") == 100_000
+
+
+@both_modes
+@pytest.mark.parametrize(
+    ("limit", "way"),
+    [
+        ("--as=300000000", "threads"),
+        ("--as=60000000", "until_refused"),
+        ("--fsize=1000", "until_refused"),
+        ("--fsize=0", "until_refused"),
+        ("--nofile=4", "until_refused"),
+    ],
+)
+def test_limits(
+    hostile: Path, tmp_path: Path, limit: str, way: str, options: tuple[str, ...]
+) -> None:
+    """Under limits on space, file sizes and descriptors programs run, and are traced, as ever."""
+    if not shutil.which("prlimit"):
+        pytest.skip("prlimit is not installed")
+    command = ("prlimit", limit, hostile, way, "20")
+    plain = bare(command)
+    run = trace(tmp_path / "l.atlas", command, *options)
+    assert run.outcome == plain
+    assert notes(run) == ""
+    assert run.report["processes"][-1]["ending"] == "exited 0"
+    if options and way == "threads":
+        assert run.left("live_bytes", "keep") == 20 * 3 * 1000
+
+
+def test_a_limit_the_program_sets_itself(hostile: Path, traced: Run) -> None:
+    """What the tracer keeps of address space is given back, else malloc would fail."""
+    traced(hostile, "own_limit", "256", options=("--exact",))
+    traced(hostile, "own_limit", "256")
+
+
+def test_a_limit_on_our_own_address_space(hostile: Path, tmp_path: Path) -> None:
+    """Programs do not wait for a collector that could not map what they write."""
+    if not shutil.which("prlimit"):
+        pytest.skip("prlimit is not installed")
+    file = tmp_path / "m.atlas"
+    command = ("prlimit", "--as=1500000000", *MEMATLAS, "run", "--exact", "-o", file, "--")
+    assert bare((*command, hostile, "threads", "20")).stdout == b"fine\n"
+
+
+@as_root
+@both_modes
+def test_rights_given_up(hostile: Path, traced: Run, options: tuple[str, ...]) -> None:
+    """As nobody it goes on being traced; what it starts then is not, and no loader complains."""
+    run = traced(hostile, "drop_rights", options=options)
+    assert "1 of the programs it started not traced" in notes(run)
+    assert "ld.so" not in run.stderr
+    if options:
+        assert run.left("live_bytes", "keep") == 100_000 + 20 * 50_000
+
+
+@as_root
+@both_modes
+def test_another_root(hostile: Path, traced: Run, options: tuple[str, ...]) -> None:
+    """Behind chroot() it goes on being traced."""
+    run = traced(hostile, "new_root", options=options)
+    if options:
+        assert run.left("live_bytes", "keep") == 100_000 + 20 * 50_000
+
+
+@as_root
+@both_modes
+def test_su(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A shell for another user runs as ever, its standard error clean."""
+    if not shutil.which("su"):
+        pytest.skip("su is not installed")
+    command = ("su", "nobody", "-s", "/bin/sh", "-c", "id -un; ls /nowhere; exit 3")
+    run = trace(tmp_path / "s.atlas", command, *options)
+    assert run.outcome == bare(command)
+    assert run.outcome.status == 3
+    assert "ld.so" not in run.stderr
+
+
+def test_a_setuid_program_is_refused_to_a_normal_user(tmp_path: Path) -> None:
+    """Asked as a normal user, in one line and before anything starts."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to become somebody else")
+    check = "from mematlas.tracing.target import check_program as c; c('/bin/su')"
+    code = f"import os; os.setgid(65534); os.setuid(65534)\n{check}"
+    done = subprocess.run(
+        [MEMATLAS[0], "-c", f"import mematlas.tracing.target, mematlas.errors\n{code}"],
+        capture_output=True,
+        check=False,
+    )
+    assert b"AccessError: /bin/su: a setuid program cannot be traced" in done.stderr
+
+
+@pytest.mark.slow
+@both_modes
+def test_a_stopped_mematlas_does_not_stop_the_program(
+    hostile: Path, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """SIGSTOP to us: the program waits at most some seconds for room, then runs on untraced."""
+    file = tmp_path / "stopped.atlas"
+    script = f"echo up; read go; {hostile} handlers 3000; {hostile} filter 3000000; echo done"
+    with subprocess.Popen(
+        [*MEMATLAS, "run", *options, "-o", file, "--", "sh", "-c", script],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    ) as run:
+        assert run.stdin is not None
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"up\n"
+        run.send_signal(signal.SIGSTOP)
+        try:
+            run.stdin.write(b"go\n")
+            run.stdin.close()
+            lines = list(iter(run.stdout.readline, b"done\n"))
+        finally:
+            run.send_signal(signal.SIGCONT)
+    assert lines == [b"fine\n"] * 2
+    assert run.returncode == 0
+    data = ask("report", str(file), "--json")
+    if options:
+        assert any("mematlas stopped reading" in process["note"] for process in data["processes"])
+
+
+def test_an_image_is_seen_before_it_execs(tmp_path: Path) -> None:
+    """What a program held when it started another in its place is in the recording."""
+    script = (
+        "import os, time\nheld = b'1' * 20_000_000\ntime.sleep(0.2)\nos.execl('/bin/true', 'true')"
+    )
+    run = trace(tmp_path / "x.atlas", (MEMATLAS[0], "-c", script), "--interval", "60")
+    first = run.report["processes"][0]
+    assert first["ending"] == "exec"
+    assert first["peak_rss_bytes"] > 20_000_000
+
+
+def test_an_exec_that_fails_changes_nothing(tmp_path: Path) -> None:
+    """The image goes on, is traced on, and has its last look at its real end."""
+    script = (
+        "import os, time\ntime.sleep(0.2)\n"
+        "try: os.execl('/nowhere', 'nowhere')\nexcept OSError: pass\n"
+        "held = b'1' * 20_000_000\n"
+    )
+    run = trace(tmp_path / "y.atlas", (MEMATLAS[0], "-c", script), "--interval", "60")
+    assert [process["ending"] for process in run.report["processes"]] == ["exited 0"]
+    assert run.report["processes"][0]["peak_rss_bytes"] > 20_000_000

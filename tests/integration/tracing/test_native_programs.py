@@ -1,0 +1,287 @@
+"""C programs under `mematlas run`: they behave as without it, and their lines are named."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from traced_runs import MEMATLAS, bare, trace
+
+if TYPE_CHECKING:
+    from conftest import Build, Run
+
+pytestmark = pytest.mark.usefixtures("run_command")
+
+MODES = ((), ("--exact",))
+both_modes = pytest.mark.parametrize("options", MODES, ids=["sampled", "exact"])
+
+
+def test_totals_are_those_the_program_counted(build: Build, traced: Run) -> None:
+    """Exact mode gives byte for byte what the program knows of itself, way by way."""
+    run = traced(build("counted"), options=("--exact",))
+    counted = json.loads(run.outcome.stdout)
+    seen = {
+        function: {
+            "allocated": run.sum("allocated_bytes", function),
+            "count": run.sum("allocations", function),
+            "live": run.left("live_bytes", function),
+            "live_count": run.left("live_count", function),
+        }
+        for function in counted
+    }
+    assert seen == counted
+
+
+def test_lines_are_those_of_the_source(build: Build, traced: Run) -> None:
+    """The frame of a function names its file and the line of the allocation."""
+    run = traced(build("touch_tenth"), options=("--exact",))
+    (stack,) = run.stacks("ask_for_much")
+    frame = next(frame for frame in stack["frames"] if frame["function"] == "ask_for_much")
+    source = (build("touch_tenth"), frame["file"], frame["line"])
+    assert frame["file"].endswith("touch_tenth.c"), source
+    text = Path(frame["file"]).read_text().splitlines()
+    assert "malloc" in text[frame["line"] - 1]
+
+
+@both_modes
+def test_a_tenth_touched_is_a_tenth_resident(
+    build: Build, traced: Run, options: tuple[str, ...]
+) -> None:
+    """1 GiB asked for, 10 % used: both facts are on the allocating function."""
+    run = traced(build("touch_tenth"), options=options)
+    asked, used = 1 << 30, (1 << 30) // 10
+    assert run.sum("live_bytes", "ask_for_much") == asked
+    resident = run.sum("resident_bytes", "ask_for_much")
+    assert used <= resident <= used + (4 << 20)  # huge pages may round up
+
+
+@both_modes
+def test_residency_belongs_to_the_allocating_line(
+    build: Build, traced: Run, options: tuple[str, ...]
+) -> None:
+    """What another function touched is resident at the line that allocated it."""
+    run = traced(build("allocate_here_touch_there"), options=options)
+    size = 64 << 20
+    assert run.sum("live_bytes", "allocate_here") == size
+    assert run.sum("live_bytes", "leave_untouched") == size
+    assert size - 8192 <= run.sum("resident_bytes", "allocate_here") <= size + (2 << 20)
+    assert run.sum("resident_bytes", "leave_untouched") <= 2 << 20
+    assert run.sum("allocated_bytes", "touch_there") == 0
+
+
+def test_threads_free_what_others_allocated(build: Build, traced: Run) -> None:
+    """Blocks freed by another thread are gone, kept ones are counted: 8 threads."""
+    run = traced(build("threads"), "8", options=("--exact",))
+    assert run.left("live_bytes", "hand_over") == 0
+    assert run.sum("allocations", "hand_over") == 8 * 50
+    assert run.left("live_bytes", "keep") == 8 * 1000
+
+
+@pytest.mark.slow
+@both_modes
+def test_a_thousand_threads_with_small_stacks(
+    build: Build, traced: Run, options: tuple[str, ...]
+) -> None:
+    """1,000 threads on stacks of 16 KiB run as they do untraced."""
+    run = traced(build("threads"), "1000", "16", options=options)
+    if options:
+        assert run.left("live_bytes", "keep") == 1000 * 1000
+
+
+@both_modes
+@pytest.mark.parametrize("way", ["fork", "exec", "vfork", "spawn"])
+def test_children_are_recorded(
+    build: Build, traced: Run, way: str, options: tuple[str, ...]
+) -> None:
+    """A child made in any way is a process of its own in the same recording."""
+    run = traced(build("forks"), way, options=options)
+    assert run.outcome.status == 5
+    processes = run.report["processes"]
+    assert len({process["pid"] for process in processes}) == 2
+    if options:
+        assert run.sum("allocated_bytes", "in_child") == 300000
+
+
+def test_a_storm_of_forks(build: Build, traced: Run) -> None:
+    """200 short children, ten at a time, each allocating, do not get lost."""
+    run = traced(build("forks"), "storm", options=("--exact",))
+    assert len(run.report["processes"]) == 201
+    assert run.sum("allocated_bytes", "in_child") == 200 * 300000
+
+
+def test_libraries_that_come_and_go(build: Build, traced: Run) -> None:
+    """Functions of a library loaded, closed and loaded again are named."""
+    plugin = build("plugin", "-shared", "-fPIC")
+    run = traced(build("dlopen_lib"), plugin, options=("--exact",))
+    assert run.sum("allocated_bytes", "plugin_allocates") == 3 * 70000
+
+
+@both_modes
+def test_a_killed_program_leaves_its_recording(
+    build: Build, traced: Run, options: tuple[str, ...]
+) -> None:
+    """After kill -9 in mid-run the report opens and shows what was there."""
+    run = traced(build("killed"), options=options)
+    assert run.outcome.status == 137
+    assert run.sum("live_bytes", "before_the_end") == 20 << 20
+    assert "SIGKILL" in run.report["processes"][0]["ending"]
+
+
+def memory_cgroup(limit: int) -> Path:
+    """Make a memory cgroup with a limit, or skip with the reason it cannot be."""
+    name = f"mematlas-test-{os.getpid()}"
+    for parent, file in (
+        (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+        (Path("/sys/fs/cgroup"), "memory.max"),
+    ):
+        group = parent / name
+        try:
+            group.mkdir()
+            (group / file).write_text(str(limit))
+        except OSError:
+            if group.exists():
+                group.rmdir()
+            continue
+        return group
+    pytest.skip("cannot make a memory cgroup here: needs root and a memory controller")
+
+
+def test_an_oom_killed_program_leaves_its_recording(build: Build, tmp_path: Path) -> None:
+    """A program killed by the kernel for want of memory is right up to the end."""
+    group = memory_cgroup(64 << 20)
+    enter = 'echo $$ > "$0/cgroup.procs"; exec "$1"'
+    try:
+        run = trace(tmp_path / "o.atlas", ["sh", "-c", enter, str(group), build("oom")], "--exact")
+    finally:
+        for _ in range(50):
+            if not (group / "cgroup.procs").read_text().strip():
+                break
+        group.rmdir()
+    assert run.outcome.status == 137
+    assert 16 << 20 <= run.sum("live_bytes", "take_more") <= 66 << 20
+    assert "SIGKILL" in run.report["processes"][-1]["ending"]
+
+
+@both_modes
+@pytest.mark.parametrize(
+    "way",
+    ["return", "_exit", "quick_exit", "abort", "exec", "exec-missing", "syscall", "segv", "thread"],
+)
+def test_every_way_out(build: Build, traced: Run, way: str, options: tuple[str, ...]) -> None:
+    """However a program ends, its status is ours and what it left behind is known."""
+    run = traced(build("exits"), way, options=options)
+    if options:
+        assert run.sum("allocated_bytes", "leave_behind") == 50000
+
+
+def test_before_main_and_after_it(build: Build, traced: Run) -> None:
+    """Constructors and destructors are traced too."""
+    run = traced(build("early_late"), options=("--exact",))
+    assert run.left("live_bytes", "allocate_early") == 30000
+    assert run.sum("allocated_bytes", "allocate_late") == 40000
+
+
+@both_modes
+def test_signals_in_the_middle_of_it(build: Build, traced: Run, options: tuple[str, ...]) -> None:
+    """Signals that interrupt malloc at any instruction do no harm."""
+    traced(build("signals"), options=options)
+
+
+@both_modes
+def test_errno_is_left_alone(build: Build, traced: Run, options: tuple[str, ...]) -> None:
+    """Calls that succeed keep errno; calls that fail set it as the C library does."""
+    traced(build("errnos"), options=options)
+
+
+@both_modes
+def test_deep_stacks_and_alternate_stacks(
+    build: Build, traced: Run, options: tuple[str, ...]
+) -> None:
+    """Recursion far beyond the deepest stack we keep, and a handler on its own stack."""
+    run = traced(build("deep"), options=options)
+    if options:
+        assert run.sum("allocated_bytes", "from_handler") == 0
+        assert run.sum("allocated_bytes", "down") == 10000
+
+
+@pytest.mark.parametrize("way", ["stack", "double"])
+def test_bad_frees_are_named_and_the_abort_stays(build: Build, traced: Run, way: str) -> None:
+    """Glibc aborts as ever, and the report says where the pointer was freed."""
+    run = traced(build("badfree"), way, options=("--exact",))
+    assert run.outcome.status == 134
+    functions = [frame["function"] for bad in run.leaks["bad_frees"] for frame in bad["frames"]]
+    assert "free_wrongly" in functions
+
+
+@both_modes
+@pytest.mark.parametrize("way", ["plain", "daemon"])
+def test_programs_that_close_every_descriptor(
+    build: Build, traced: Run, way: str, options: tuple[str, ...]
+) -> None:
+    """No descriptor of ours is in the program's way, and tracing goes on without one."""
+    run = traced(build("closes_fds"), way, options=options)
+    if options:
+        assert run.left("live_bytes", "allocate_after") == 123456
+
+
+def refused(command: list[str | Path], file: Path) -> tuple[int, str]:
+    """Run something that cannot be traced; return its status and what we said."""
+    run = trace(file, command)
+    lines = [line for line in run.stderr.splitlines() if line.startswith("mematlas")]
+    assert lines, run.stderr
+    return run.outcome.status, lines[0]
+
+
+def test_a_static_program_is_refused(build: Build, tmp_path: Path) -> None:
+    """A static binary cannot be traced: one line that says so, and a status of usage."""
+    status, line = refused([build("touch_tenth", "-static")], tmp_path / "s.atlas")
+    assert status in {2, 3}
+    assert "static" in line
+
+
+def test_a_setuid_program_is_refused(build: Build, tmp_path: Path) -> None:
+    """A setuid copy ignores LD_PRELOAD for all but its owner: said in one line."""
+    if os.geteuid() == 0:
+        pytest.skip("root runs its own setuid programs without secure mode")
+    copy = tmp_path / "setuid"
+    shutil.copy(build("touch_tenth"), copy)
+    copy.chmod(0o4755)
+    status, line = refused([copy], tmp_path / "s.atlas")
+    assert (status, "setuid" in line) == (4, True)
+
+
+def test_a_missing_program(tmp_path: Path) -> None:
+    """A command that does not exist is a target not found."""
+    status, line = refused(["no-such-program-here"], tmp_path / "m.atlas")
+    assert status == 3
+    assert "no-such-program-here" in line
+
+
+def test_arguments_stdin_and_descriptors_pass_through(traced: Run) -> None:
+    """Standard input, arguments with spaces and empty ones reach the program untouched."""
+    script = 'printf "<%s>" "$@"; cat'
+    run = traced("bash", "-c", script, "bash", "a b", "", "*", stdin=b"in\0put")
+    assert run.outcome.stdout == b"<a b><><*>in\0put"
+
+
+def test_the_death_of_the_parent_harms_nothing(build: Build, tmp_path: Path) -> None:
+    """Kill -9 of mematlas in mid-run: the program goes on to its end, the recording opens."""
+    program = 'sleep 1; "$0" > "$1"; echo $? >> "$1"'
+    answer, file = tmp_path / "answer", tmp_path / "r.atlas"
+    command = [*MEMATLAS, "run", "-o", str(file), "--", "sh", "-c", program]
+    with subprocess.Popen([*command, str(build("threads")), str(answer)]) as parent:
+        with pytest.raises(subprocess.TimeoutExpired):
+            parent.wait(0.7)
+        parent.kill()
+    expected = bare([build("threads")]).stdout + b"0\n"
+    for _ in range(200):
+        if answer.exists() and answer.read_bytes() == expected:
+            break
+        subprocess.run(["sleep", "0.05"], check=True)
+    assert answer.read_bytes() == expected

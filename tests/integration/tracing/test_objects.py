@@ -1,0 +1,80 @@
+"""Live Python objects by type, against what the program says of itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import pytest
+
+from interpreters import interpreters
+from mematlas.report.json_writer import schema
+from traced_runs import MEMATLAS, PROGRAMS, Traced, ask, trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("run_command")
+PROGRAM = PROGRAMS / "object_types.py"
+COUNTS = {"Plain": 4000, "Slots": 6000, "Abstract": 2000, "Text": 3000, "Numbers": 1000}
+
+
+def objects(run: Traced) -> dict[str, dict[str, Any]]:
+    """Give the types of a run's report by name."""
+    assert run.outcome.status == 0, run.stderr
+    found = ask("report", str(run.file), "--json", "--top", "1")["objects"]
+    return {each["name"]: each for each in found}
+
+
+@pytest.mark.parametrize("python", interpreters())
+def test_every_object_is_counted_once(python: str, tmp_path: Path) -> None:
+    """Plain, slotted, abstract, derived and dynamic types; nothing of what was deleted."""
+    run = trace(tmp_path / "o.atlas", (python, PROGRAM), "--exact")
+    assert json.loads(run.outcome.stdout) == COUNTS
+    types = objects(run)
+    assert {name: types[name]["live_count"] for name in COUNTS} == COUNTS
+    assert all(types[name]["frame"]["function"].startswith("make") for name in COUNTS)
+    assert all(types[name]["error_bytes"] == 0 for name in COUNTS)
+    assert "Gone" not in types
+    assert 30_000 <= types["float"]["live_count"] <= 30_500
+    size = float(subprocess.check_output([python, "-c", "import sys; print(sys.getsizeof(0.5))"]))
+    assert 0 <= types["float"]["live_bytes"] - size * types["float"]["live_count"] < 2000
+    assert types["bytes"]["live_bytes"] >= 500 * 4000
+    assert types["type"]["live_count"] >= 5
+
+
+def test_sampled_counts_are_estimates(tmp_path: Path) -> None:
+    """Sampled, they lie within four standard errors of the truth."""
+    run = trace(tmp_path / "o.atlas", (sys.executable, PROGRAM), "--sample-bytes", "2000")
+    floats = objects(run)["float"]
+    assert floats["error_bytes"] > 0
+    assert abs(floats["live_bytes"] - 24 * 30_000) <= 4 * floats["error_bytes"] + 24 * 500
+
+
+def test_other_programs_have_none(tmp_path: Path) -> None:
+    """Where there is no Python, the types are null, not empty."""
+    run = trace(tmp_path / "n.atlas", ("/bin/ls", "/"), "--exact")
+    answer = ask("report", str(run.file), "--json")
+    assert answer["objects"] is None
+
+
+def test_merged_and_shown(tmp_path: Path) -> None:
+    """Two runs' objects add up; text and page tell them."""
+    files = [tmp_path / "a.atlas", tmp_path / "b.atlas"]
+    for file in files:
+        trace(file, (sys.executable, PROGRAM), "--exact")
+    merged = tmp_path / "m.atlas"
+    subprocess.run([*MEMATLAS, "merge", *map(str, files), "-o", str(merged)], check=True)
+    shown = subprocess.check_output([*MEMATLAS, "report", str(merged)], text=True)
+    assert re.search(r"12,000\s+Slots\s+100\.0 %\s+from\s+make", shown)
+    answer = json.loads(
+        subprocess.check_output([*MEMATLAS, "report", str(merged), "--json", "--top", "1"])
+    )
+    jsonschema.validate(answer, schema("report"))
+    page = tmp_path / "m.html"
+    subprocess.run([*MEMATLAS, "report", str(merged), "--html", str(page)], check=True)
+    assert "Python objects" in page.read_text()

@@ -1,0 +1,204 @@
+"""Programs people really run, under `mematlas run`: same output, same status, right lines."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from traced_runs import named
+
+if TYPE_CHECKING:
+    from conftest import Run
+
+pytestmark = pytest.mark.usefixtures("run_command")
+# Finer than the default: small programs, and no test that fails by chance.
+FINE = ("--sample-bytes", "16K")
+both_modes = pytest.mark.parametrize("options", [FINE, ("--exact",)], ids=["sampled", "exact"])
+EXAMPLES = Path(__file__).parents[3] / "examples"
+PYTHON = getattr(sys, "_base_executable", sys.executable)
+MIB = 1 << 20
+TOP = 2000  # stacks; an interpreter that starts up has tens of thousands of small ones
+
+
+def needs(program: str) -> str:
+    """Path of a program, or a skip that names it."""
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"{program} is not installed")
+    return path
+
+
+@both_modes
+def test_json_tool_on_a_big_file(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
+    """`python -m json.tool` prints the same, and the parsed document is the decoder's."""
+    document = [{"id": i, "tags": [str(i)] * 3, "text": "x" * 100} for i in range(20_000)]
+    file = tmp_path / "big.json"
+    file.write_text(json.dumps(document))
+    run = traced(PYTHON, "-m", "json.tool", file, options=options, top=TOP)
+    assert run.outcome.status == 0
+    assert run.sum("peak_bytes", "raw_decode") > 5 * MIB
+
+
+@both_modes
+def test_the_example_service(traced: Run, options: tuple[str, ...]) -> None:
+    """The leak of examples/orders.py is named first; the bounded cache is not taken for one."""
+    run = traced(
+        PYTHON, EXAMPLES / "orders.py", "30000", options=("--interval", "0.05", *options), top=TOP
+    )
+    assert run.sum("peak_bytes", "reserve_archive", kind="mmap") == 256 * MIB
+    written = 30_000 * 224
+    resident = run.sum("resident_bytes", "reserve_archive", kind="mmap")
+    assert written * 0.7 <= resident <= written + 2 * MIB  # at a snapshot near the end
+    assert run.sum("peak_bytes", "audit") > 4 * MIB
+    first = run.leaks["leaks"][0]
+    assert any(named(frame, "audit") for frame in first["frames"])
+
+
+def test_the_threads_of_a_service_have_their_own_stacks(traced: Run) -> None:
+    """What the worker thread of the example allocates is under its own function."""
+    run = traced(PYTHON, EXAMPLES / "orders.py", "5000", options=("--exact",), top=TOP)
+    assert run.sum("allocated_bytes", "invoice_worker") > 0
+    for stack in run.stacks("invoice_worker"):
+        assert not any(named(frame, "serve") for frame in stack["frames"])
+
+
+@both_modes
+def test_python_lines(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
+    """Python frames name the file and the very line that allocates."""
+    service = tmp_path / "service.py"
+    service.write_text(
+        "def outer():\n"
+        "    kept = []\n"
+        "    for _ in range(200):\n"
+        "        kept.append(\n"
+        "            bytes(100_000))\n"
+        "    return kept\n"
+        "\n"
+        "held = outer()\n"
+        "print(len(held))\n"
+    )
+    run = traced(PYTHON, service, options=options, top=TOP)
+    stacks = [stack for stack in run.stacks("outer") if stack["peak_bytes"] > MIB]
+    lines = {
+        frame["line"] for stack in stacks for frame in stack["frames"] if named(frame, "outer")
+    }
+    assert lines == {5}
+    total = sum(stack["peak_bytes"] for stack in stacks)
+    true = 200 * 100_033
+    if options == FINE:  # six standard errors of such a sample
+        assert abs(total - true) < 6 * math.sqrt((16 << 10) * true)
+    else:
+        assert total == true
+
+
+@both_modes
+def test_python_ends_in_every_way(traced: Run, options: tuple[str, ...]) -> None:
+    """sys.exit, an exception, os._exit and a signal give the statuses Python gives."""
+    for code, status in [
+        ("import sys; sys.exit(7)", 7),
+        ("raise ValueError", 1),
+        ("import os; os._exit(9)", 9),
+        ("import os; os.kill(os.getpid(), 15)", 143),
+    ]:
+        assert traced(PYTHON, "-c", code, options=options).outcome.status == status
+
+
+@both_modes
+def test_python_that_forks(traced: Run, options: tuple[str, ...]) -> None:
+    """Multiprocessing's children, forked with threads about, come back with their answers."""
+    code = (
+        "import multiprocessing as m, sys\n"
+        "m.set_start_method('fork')\n"
+        "with m.Pool(3) as p: print(sum(p.map(len, ['x' * n for n in range(300)])))\n"
+    )
+    run = traced(PYTHON, "-W", "ignore", "-c", code, options=options, top=TOP)
+    assert run.outcome.stdout == b"44850\n"
+    assert len(run.report["processes"]) == 4
+
+
+TEMPLATES = """
+#include <map>
+#include <regex>
+#include <string>
+#include <vector>
+template <int N> struct Record { std::map<std::string, std::vector<int>> fields; int a[N]; };
+#define USE(N) int use##N(const std::string &s) { Record<N> r; r.fields[s].push_back(N); \\
+    return std::regex_match(s, std::regex("a" #N "*b")) + int(r.fields.size()); }
+USE(1) USE(2) USE(3) USE(4)
+int main() { return use1("a") + use2("b") + use3("c") + use4("d"); }
+"""
+
+
+@pytest.mark.slow
+@both_modes
+def test_a_cpp_compile(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
+    """g++ with its children cc1plus and as: the same assembly, each a process of its own."""
+    compiler = needs("g++")
+    source = tmp_path / "templates.cpp"
+    source.write_text(TEMPLATES)
+    run = traced(compiler, "-O1", "-S", "-o", "-", source, options=options, top=TOP)
+    assert run.outcome.status == 0
+    assert run.outcome.stdout.count(b"\n") > 1000
+    compilers = [p for p in run.report["processes"] if "cc1plus" in p["command"]]
+    assert len(compilers) == 1
+    assert compilers[0]["peak_rss_bytes"] > 20 * MIB
+
+
+@both_modes
+def test_sqlite(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
+    """sqlite3 inserts 100,000 rows in memory and answers; the rows are malloc'ed memory."""
+    shell = needs("sqlite3")
+    script = (
+        "create table t(a integer primary key, b text);"
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000)"
+        " insert into t select i, printf('%0100d', i) from n;"
+        "select count(*), sum(length(b)) from t;"
+    )
+    run = traced(shell, ":memory:", script, options=options)
+    assert run.outcome.stdout == b"100000|10000000\n"
+    assert run.report["peak"]["live_bytes"] > 8 * MIB
+
+
+@both_modes
+def test_a_shell_pipeline(traced: Run, options: tuple[str, ...]) -> None:
+    """A pipeline of many short programs gives the same, and every process is listed."""
+    script = "seq 1 2000 | sort -rn | uniq | head -3; echo $(expr 3 + 4); exit 6"
+    run = traced("bash", "-c", script, options=options)
+    assert run.outcome.stdout == b"2000\n1999\n1998\n7\n"
+    assert run.outcome.status == 6
+    names = {Path(p["command"].split()[0]).name for p in run.report["processes"]}
+    assert {"bash", "seq", "sort", "uniq", "head", "expr"} <= names
+
+
+@both_modes
+def test_closed_pipes_stay_quiet(traced: Run, options: tuple[str, ...]) -> None:
+    """A writer whose reader goes away dies of SIGPIPE just as it does untraced."""
+    script = "yes | head -1; echo ${PIPESTATUS[0]}"
+    assert traced("bash", "-c", script, options=options).outcome.stdout == b"y\n141\n"
+
+
+@pytest.mark.slow
+def test_an_interpreter_with_another_malloc(traced: Run) -> None:
+    """PYTHONMALLOC=malloc and =debug work beneath it, and objects are then malloc blocks."""
+    code = "x = [str(i) * 10 for i in range(50000)]; print(len(x))"
+    for allocator in ("malloc", "pymalloc", "malloc_debug", "debug"):
+        run = traced(
+            PYTHON, "-c", code, options=("--exact",), environment={"PYTHONMALLOC": allocator}
+        )
+        assert run.outcome.stdout == b"50000\n"
+
+
+def test_a_library_preloaded_beneath(tmp_path: Path, traced: Run) -> None:
+    """A program's own LD_PRELOAD stays in force."""
+    source, library = tmp_path / "own.c", tmp_path / "own.so"
+    source.write_text("int getuid(void) { return 4242; }\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", source, "-o", library], check=True)
+    run = traced("id", "-ru", environment={"LD_PRELOAD": str(library)})
+    assert run.outcome.stdout == b"4242\n"

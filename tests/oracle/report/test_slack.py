@@ -1,0 +1,88 @@
+"""Slack against independent counts: the program's own, and what malloc_trim() really gives back."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from traced_runs import ask, trace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Build
+
+pytestmark = pytest.mark.usefixtures("run_command")
+PAGE = 4096
+KEPT, SIZE = 1000, 240
+
+PYTHON = f"""
+import json, time
+def fill():
+    return [bytes(200) for _ in range(100_000)]
+def thin(blocks):
+    return blocks[::64]
+kept = thin(fill())
+pages = {{}}
+for block in kept:
+    start, end = id(block), id(block) + block.__sizeof__()
+    for page in range(start // {PAGE}, (end - 1) // {PAGE} + 1):
+        low, high = max(start, page * {PAGE}), min(end, (page + 1) * {PAGE})
+        pages[page] = pages.get(page, 0) + high - low
+more = bytearray(b"x") * (8 << 20)  # so that the peak is not before the blocks are freed
+print(json.dumps([len(kept), len(pages) * {PAGE} - sum(pages.values())]), flush=True)
+time.sleep(0.7)
+"""
+
+
+def test_pinning_lines_are_named_with_their_bytes(build: Build, tmp_path: Path) -> None:
+    """One block of 16 left on every fourth page pins the rest of that page, to the byte; trimming gives the others."""
+    run = trace(tmp_path / "a.atlas", (build("fragments"),), "--exact", "--interval", "200ms")
+    before, after = map(int, run.outcome.stdout.split())
+    report = ask("report", str(run.file), "--json", "--by", "pinned")
+    (heap,) = [each for each in report["slack"] if each["name"] == "glibc heap"]
+    pinned = run.sum("pinned_bytes", "fill")
+    assert pinned == KEPT * (PAGE - SIZE)
+    assert heap["pinned_bytes"] == pinned
+    given = before - after
+    assert abs(heap["free_page_bytes"] - given) <= 0.02 * given
+    slack = sum(
+        part["resident_bytes"]
+        for part in report["account"]["parts"]
+        if part["kind"] == "slack" and part["name"] == "glibc heap"
+    )
+    assert heap["free_page_bytes"] + heap["pinned_bytes"] == slack
+
+
+def test_python_objects_pin_pages(tmp_path: Path) -> None:
+    """Objects left in pymalloc's pools pin what is free beside them."""
+    command = (sys.executable, "-I", "-S", "-c", PYTHON)
+    run = trace(tmp_path / "a.atlas", command, "--exact", "--interval", "200ms")
+    kept, expected = json.loads(run.outcome.stdout)
+    assert kept > 1500
+    pinned = run.sum("pinned_bytes", "fill", kind="pyobject")
+    assert abs(pinned - expected) <= 0.05 * expected  # others' objects lie on some of those pages
+
+
+@pytest.mark.parametrize("options", [(), ("--exact",)])
+def test_heaps_are_what_the_c_library_says(
+    build: Build, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """Sampled too, free and used bytes of both heaps are those of mallinfo2(), but for thread caches."""
+    run = trace(tmp_path / "a.atlas", (build("heap_holes"),), *options)
+    used, free = map(int, run.outcome.stdout.split())
+    heaps = run.report["heaps"]
+    assert sorted(each["main"] for each in heaps) == [False, True]
+    cached = 2 * 7 * 64 * 1040  # seven blocks of each size that a thread may keep for itself
+    assert abs(sum(each["in_use"] for each in heaps) - used) < cached
+    assert abs(sum(each["free"] for each in heaps) - free) < cached
+    assert 0.7 * free < sum(each["trimmable"] for each in heaps) <= free
+
+
+def test_sampled_runs_do_not_guess(build: Build, tmp_path: Path) -> None:
+    """What lies beside a block is unknown where not every block is: null, not 0."""
+    run = trace(tmp_path / "a.atlas", (build("fragments"),), "--interval", "200ms")
+    assert run.report["slack"] is None

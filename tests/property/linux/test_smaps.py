@@ -1,0 +1,82 @@
+"""The smaps parser: right for any table the kernel could print, and never lost in nonsense."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+import reference_smaps
+from mematlas.linux import smaps
+
+if TYPE_CHECKING:
+    from mematlas.linux.mappings import Mappings
+
+names = st.binary(max_size=40).map(
+    lambda name: b"/" + name.replace(b"\n", rb"\012") if name else b""
+)
+fields = st.dictionaries(
+    st.sampled_from(["Rss", "Pss", "Swap", "Private_Hugetlb", "NewerField"]),
+    st.integers(0, 2**40),
+    max_size=5,
+)
+flags = st.lists(st.sampled_from(["rd", "wr", "ex", "ht", "zz"]), unique=True)
+rows = st.lists(st.tuples(st.integers(1, 2**20), names, fields, flags), max_size=30)
+
+
+def parse(text: bytes) -> Mappings:
+    """Parse a text as if it were smaps."""
+    with tempfile.TemporaryFile() as file:
+        file.write(text)
+        file.flush()
+        file.seek(0)
+        return smaps.parse(file.fileno())
+
+
+def render(table: list[tuple[int, bytes, dict[str, int], list[str]]]) -> bytes:
+    """Print a table as the kernel does, each mapping after the one before."""
+    at, text = 1 << 32, b""
+    for pages, name, figures, letters in table:
+        end = at + pages * 4096
+        text += b"%x-%x r-xp 00001000 103:05 42 %s\n" % (at, end, b" " * 20 + name)
+        text += b"".join(b"%s: %8d kB\n" % (key.encode(), size) for key, size in figures.items())
+        text += b"VmFlags: " + b"".join(flag.encode() + b" " for flag in letters) + b"\n"
+        at = end
+    return text
+
+
+@given(rows)
+def test_any_table_as_the_twin_reads_it(
+    table: list[tuple[int, bytes, dict[str, int], list[str]]],
+) -> None:
+    """Every row, name, field and flag is what a plain parser makes of it."""
+    text = render(table)
+    found = [
+        {
+            "start": row.start,
+            "end": row.end,
+            "permissions": row.permissions.text(),
+            "offset": row.offset,
+            "device": row.device,
+            "inode": row.inode,
+            "name": row.name,
+            "flags": row.flags,
+            "figures": row.figures,
+        }
+        for row in parse(text)
+    ]
+    assert found == reference_smaps.parse(text)
+
+
+@given(rows, st.binary(max_size=200), st.integers(0, 4000))
+def test_nonsense_is_survived(
+    table: list[tuple[int, bytes, dict[str, int], list[str]]], noise: bytes, at: int
+) -> None:
+    """Noise anywhere, and a cut anywhere, give rows or ignored lines; rows stay in order."""
+    text = render(table)
+    for broken in (text[:at] + noise + text[at:], text[:at]):
+        mappings = parse(broken)
+        starts = list(mappings.start)
+        assert starts == sorted(starts)

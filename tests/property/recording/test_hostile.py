@@ -1,0 +1,239 @@
+"""Recordings made to harm their reader: whole chunks with right checks, and nonsense in them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+import tempfile
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+import synthetic_recording
+from mematlas.errors import MematlasError
+from mematlas.recording import format as atlas
+from mematlas.recording import reader
+from mematlas.recording.columns import Data
+from mematlas.recording.frames import resolve_missing
+from mematlas.recording.model import COLUMNS, NODE_DTYPE
+from mematlas.recording.packed import Packed, head_of
+from mematlas.report.analyse.leaks import find_leaks
+from mematlas.report.analyse.report import make_report
+from mematlas.report.text.leaks import render_leaks
+from mematlas.report.text.report import render_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from mematlas.recording.format import Turned
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
+    | st.sampled_from([1 << 62, -(1 << 70), 10**300, "interval", "exit", "live", "/dev/zero"]),
+    lambda each: st.lists(each, max_size=4) | st.dictionaries(st.text(max_size=4), each, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+def chunks() -> list[tuple[bytes, dict[str, Any], bytes]]:
+    """Take the synthetic recording apart."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "a.atlas"
+        synthetic_recording.write(path)
+        with path.open("rb") as file:
+            file.read(atlas.START.size)
+            found = list(reader._chunks(file))
+    return [
+        (kind, facts, plain(kind, rows))
+        for kind, flags, payload in found
+        for facts, rows in [atlas.unpack_chunk(flags, payload)]
+    ]
+
+
+def plain(kind: bytes, rows: memoryview | Turned | Packed) -> bytes:
+    """Give rows as the bytes that were written."""
+    if isinstance(rows, memoryview):
+        return bytes(rows)
+    return Data(rows).rows(np.dtype(COLUMNS[atlas._COLUMNS_OF[kind]])).tobytes()
+
+
+CHUNKS = chunks()
+
+
+def survive(data: Iterable[tuple[bytes, dict[str, Any], bytes]]) -> None:
+    """Read and show a recording; it may be refused in one line, and nothing else may happen."""
+    start = atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0)
+    show(start + b"".join(atlas.pack_chunk(*each) for each in data))
+
+
+def show(whole: bytes) -> None:
+    """Read and show a recording of these bytes, as above."""
+    console = Console(file=io.StringIO(), width=100)
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "a.atlas"
+        path.write_bytes(whole)
+        with contextlib.suppress(MematlasError):
+            recording = reader.read(path)
+            recording.notes += resolve_missing(recording)
+            render_report(make_report(recording), top=5, by="live", console=console)
+            render_leaks(find_leaks(recording), top=5, console=console)
+
+
+@given(st.data())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_any_fact_may_be_anything(data: st.DataObject) -> None:
+    """A fact replaced by any JSON is refused, or ends the recording there."""
+    at = data.draw(st.integers(0, len(CHUNKS) - 1))
+    kind, facts, rows = CHUNKS[at]
+    if not facts:
+        return
+    name = data.draw(st.sampled_from(sorted(facts)))
+    changed = {**facts, name: data.draw(VALUES)}
+    survive([*CHUNKS[:at], (kind, changed, rows), *CHUNKS[at + 1 :]])
+
+
+@given(st.data())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_any_row_may_be_anything(data: st.DataObject) -> None:
+    """Eight bytes of rows replaced by any others: NaN, infinite, negative, out of range."""
+    at = data.draw(st.sampled_from([n for n, each in enumerate(CHUNKS) if len(each[2]) >= 8]))
+    kind, facts, rows = CHUNKS[at]
+    where = data.draw(st.integers(0, len(rows) // 8 - 1)) * 8
+    changed = rows[:where] + data.draw(st.binary(min_size=8, max_size=8)) + rows[where + 8 :]
+    survive([*CHUNKS[:at], (kind, facts, changed), *CHUNKS[at + 1 :]])
+
+
+@given(st.permutations(range(len(CHUNKS))), st.integers(0, len(CHUNKS)))
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+def test_chunks_in_any_order(order: list[int], count: int) -> None:
+    """Chunks shuffled, left out or met twice are refused, or end the recording."""
+    survive(CHUNKS[at] for at in [*order[:count], *order[: count // 2]])
+
+
+def inflated(mebibytes: int, start: bytes = b"") -> bytes:
+    """Deflate so many of nothing, after a start."""
+    pack = zlib.compressobj(9)
+    packed = [pack.compress(start), *(pack.compress(bytes(1 << 20)) for _ in range(mebibytes))]
+    return b"".join((*packed, pack.flush()))
+
+
+def plain_bomb(mebibytes: int) -> bytes:
+    """Make a chunk of nodes that inflates to so many."""
+    facts = json.dumps({"process": 0, "first": 0}).encode()
+    facts += b" " * (-len(facts) % 8)
+    bomb = inflated(mebibytes, len(facts).to_bytes(8, "little") + facts)
+    return chunk_of(atlas.NODES, atlas.COMPRESSED, bomb)
+
+
+def words_bomb(mebibytes: int) -> bytes:
+    """Make a chunk of one node, whose dictionary of words inflates to so many, and sums of it."""
+    facts = json.dumps({"process": 0, "first": 0}).encode()
+    facts += b" " * (-len(facts) % 8)
+    words = inflated(mebibytes)
+    entry = struct.Struct("<4B3I2Q")
+    described = struct.pack("<QQII", len(facts), 1, 3, 0)
+    described = described[:8] + facts + described[8:] + 2 * entry.pack(*[0] * 9)
+    described += entry.pack(4, 0, 0, 0, 0, mebibytes << 17, 0, 0, len(words))
+    head = zlib.compress(described)
+    bomb = len(head).to_bytes(8, "little") + head + words
+    sums = {"process": 0, "time_s": 1, "peak_time_s": 1, "peak_live_bytes": 5}
+    row = struct.pack("<2I11d", 0, 1, *[5.0] * 11)
+    return chunk_of(atlas.NODES, atlas.PACKED, bomb) + atlas.pack_chunk(atlas.TOTALS, sums, row)
+
+
+def chunk_of(kind: bytes, flags: int, payload: bytes) -> bytes:
+    """Put a head before a payload."""
+    head = atlas.HEAD.pack(kind, flags, len(payload))
+    return head + atlas.CHECK.pack(zlib.crc32(payload, zlib.crc32(head))) + payload
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [lambda: plain_bomb(512), lambda: plain_bomb(60) * 40, lambda: words_bomb(1024)],
+    ids=["one", "many", "words"],
+)
+def test_a_bomb_stays_small(tmp_path: Path, chunks: Callable[[], bytes]) -> None:
+    """A megabyte that inflates to gigabytes is refused; the reader stays below 1 GiB."""
+    path = tmp_path / "bomb.atlas"
+    start = atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0)
+    start += b"".join(atlas.pack_chunk(*chunk) for chunk in CHUNKS[:2])
+    path.write_bytes(start + chunks())
+    limit = 1 << 30
+
+    def bound() -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+
+    ran = subprocess.run(
+        [sys.executable, "-m", "mematlas", "report", str(path)],
+        preexec_fn=bound,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert "cut short" in ran.stdout
+
+
+def many_sums() -> list[tuple[bytes, dict[str, Any], bytes]]:
+    """Give the synthetic recording with chunks of so many rows that they are packed."""
+    found = []
+    for kind, facts, rows in CHUNKS:
+        repeated = rows
+        if kind == atlas.NODES and facts["first"]:
+            continue
+        if kind == atlas.NODES:
+            nodes = np.zeros(100, NODE_DTYPE)
+            nodes["parent"][1:] = np.arange(99)
+            nodes["word"][1:] = np.arange(99) % 7 + 4096
+            repeated = nodes.tobytes()
+        elif kind in atlas._COLUMNS_OF:
+            repeated = rows * 40
+        found.append((kind, facts, repeated))
+    return found
+
+
+MANY = many_sums()
+
+
+@given(st.data())
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_packed_columns_may_say_anything(data: st.DataObject) -> None:
+    """Any byte of what columns are, or of themselves, replaced in a chunk whose check passes."""
+    chunks = [atlas.pack_chunk(*each) for each in MANY]
+    packed = [n for n, each in enumerate(chunks) if atlas.HEAD.unpack_from(each)[1] == atlas.PACKED]
+    at = data.draw(st.sampled_from(packed))
+    payload = chunks[at][atlas.CHUNK_HEAD :]
+    head = bytearray(zlib.decompress(head_of(memoryview(payload))))
+    rest = bytearray(payload[8 + len(head_of(memoryview(payload))) :])
+    facts = 8 + int.from_bytes(head[:8], "little")
+    head[data.draw(st.integers(facts, len(head) - 1))] = data.draw(st.integers(0, 255))
+    if rest and data.draw(st.booleans()):
+        rest[data.draw(st.integers(0, len(rest) - 1))] = data.draw(st.integers(0, 255))
+    deflated = zlib.compress(bytes(head))
+    payload = len(deflated).to_bytes(8, "little") + deflated + bytes(rest)
+    start = atlas.HEAD.pack(MANY[at][0], atlas.PACKED, len(payload))
+    chunks[at] = start + atlas.CHECK.pack(zlib.crc32(payload, zlib.crc32(start))) + payload
+    show(atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0) + b"".join(chunks))
+
+
+def test_a_pipe_for_a_module_is_not_opened(tmp_path: Path) -> None:
+    """A module's path that names a pipe must not be waited for."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    start = 0x7F0000000000
+    modules = {"process": 0, "modules": [[str(pipe), "", start, start, start + (1 << 21)]]}
+    survive((kind, modules if kind == atlas.MODULES else facts, rows)
+            for kind, facts, rows in CHUNKS if kind != atlas.FRAMES)  # fmt: skip

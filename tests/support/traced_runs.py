@@ -1,0 +1,138 @@
+"""Run programs with and without `mematlas run`, and ask the report about functions."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PROGRAMS = Path(__file__).parents[1] / "programs"
+MEMATLAS = (sys.executable, "-m", "mematlas")
+TIMEOUT_S = 180
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a program left behind for its caller to see."""
+
+    status: int
+    stdout: bytes
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One run under `mematlas run`."""
+
+    outcome: Outcome
+    stderr: str = field(repr=False)
+    file: Path
+    top: int  # the stacks to ask for
+    by: str = "peak"  # biggest first
+
+    @cached_property
+    def report(self) -> dict[str, Any]:
+        """The `data` of `mematlas report --json`."""
+        return ask("report", str(self.file), "--json", "--top", str(self.top), "--by", self.by)
+
+    @cached_property
+    def leaks(self) -> dict[str, Any]:
+        """The `data` of `mematlas leaks --json`."""
+        return ask("leaks", str(self.file), "--json", "--top", str(self.top))
+
+    def left(self, figure: str, function: str) -> int:
+        """Sum of one figure over what `function` left behind at the end of the run."""
+        return sum(
+            stack[figure]
+            for stack in self.leaks["leaks"]
+            if any(named(frame, function) for frame in stack["frames"])
+        )
+
+    def stacks(self, function: str, *, kind: str | None = None) -> list[dict[str, Any]]:
+        """All stacks with `function` anywhere in them; those that only touched if asked for."""
+        return [
+            stack
+            for stack in self.report["stacks"]
+            if any(named(frame, function) for frame in stack["frames"])
+            and (stack["kind"] == kind if kind else stack["kind"] != "touch")
+        ]
+
+    def touches(self, function: str) -> list[dict[str, Any]]:
+        """Page faults taken by stacks with `function` in them."""
+        found = self.report["first_touch"]["touches"]
+        return [
+            touch for touch in found if any(named(frame, function) for frame in touch["frames"])
+        ]
+
+    def sum(self, figure: str, function: str, *, kind: str | None = None) -> int:
+        """Sum of one figure over the stacks with `function` in them."""
+        return sum(stack[figure] for stack in self.stacks(function, kind=kind))
+
+
+def named(frame: dict[str, Any], function: str) -> bool:
+    """Tell whether a frame is of `function`; Python gives qualified names."""
+    return str(frame["function"]).rpartition(".")[2] == function
+
+
+def ask(*arguments: str) -> dict[str, Any]:
+    """Run a mematlas command that prints JSON and return its data."""
+    done = subprocess.run(
+        [*MEMATLAS, *arguments], capture_output=True, timeout=TIMEOUT_S, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    answer: dict[str, Any] = json.loads(done.stdout)
+    assert answer["schema"] == f"mematlas/{arguments[0]}/1"
+    data: dict[str, Any] = answer["data"]
+    return data
+
+
+def bare(
+    command: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Outcome:
+    """Run a program as it is; a signal gives 128 + its number, as in a shell."""
+    done = subprocess.run(
+        [*map(str, command)],
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    status = done.returncode if done.returncode >= 0 else 128 - done.returncode
+    return Outcome(status, done.stdout)
+
+
+def trace(
+    file: Path,
+    command: Sequence[str | Path],
+    *options: str,
+    stdin: bytes = b"",
+    cwd: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    top: int = 1_000_000,
+) -> Traced:
+    """Run a program under `mematlas run OPTIONS`, recording to `file`."""
+    done = subprocess.run(
+        [*MEMATLAS, "run", "-o", str(file), *options, "--", *map(str, command)],
+        input=stdin,
+        capture_output=True,
+        cwd=cwd,
+        env={**os.environ, **(environment or {})},
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    stderr = done.stderr.decode("utf-8", "replace")
+    return Traced(Outcome(done.returncode, done.stdout), stderr, file, top)

@@ -1,0 +1,179 @@
+"""Rules about the machine: for each a state that triggers it, and a close one that does not."""
+
+from __future__ import annotations
+
+import pytest
+
+from doctor_states import GIB, MIB, group, host, node, row
+from mematlas.doctor import rules
+from mematlas.doctor.model import HostState, Severity
+from mematlas.linux.hugepages import HugePool
+from mematlas.linux.machine import Slab, Stall, SwapArea, Zone
+
+DISK = SwapArea("/dev/vdb", "partition", 4 * GIB, GIB, -2)
+ZRAM = SwapArea("/dev/zram0", "partition", 4 * GIB, GIB, 100)
+BUSY = {"pswpin": 4000, "pswpout": 4000}
+TWO = (node(0), node(1))
+SHREDDED = (Zone(0, "Normal", (400_000, 20_000, 0, 0, 0, 0, 0, 0, 0, 10, 0)),)
+
+# rule: (a state that triggers it, one that nearly does)
+CASES: dict[str, tuple[HostState, HostState]] = {
+    "memory.nearly-out": (
+        host(meminfo={"MemAvailable": GIB // 2}),
+        host(meminfo={"MemAvailable": GIB}),
+    ),
+    "memory.stalling": (
+        host(stalls=(Stall("some", 40.0, 30.0, 9.0, 1), Stall("full", 20.0, 9.0, 1.0, 1))),
+        host(stalls=(Stall("some", 4.0, 30.0, 9.0, 1), Stall("full", 1.0, 9.0, 1.0, 1))),
+    ),
+    "memory.direct-reclaim": (
+        host(rates={"pgscan_direct": 50_000, "pgsteal_direct": 20_000}),
+        host(rates={"pgscan_direct": 500}),
+    ),
+    "swap.thrash": (host(rates=BUSY), host(rates={"pswpin": 0, "pswpout": 90_000})),
+    "swap.uncompressed": (host(swaps=(DISK,)), host(swaps=(DISK,), zswap={"enabled": "Y"})),
+    "swap.zram-readahead": (host(swaps=(ZRAM,)), host(swaps=(ZRAM,), sysctl={"page-cluster": "0"})),
+    "overcommit": (
+        host(meminfo={"Committed_AS": 40 * GIB}),
+        host(meminfo={"Committed_AS": 40 * GIB, "SwapTotal": 32 * GIB}),
+    ),
+    "oom.killed": (host(vmstat={"oom_kill": 3}), host()),
+    "cgroup.limit": (
+        host(cgroup=(group(current=GIB - MIB, failures=12),)),
+        host(cgroup=(group(current=GIB - MIB, figures={"file": GIB * 3 // 4}),)),
+    ),
+    "numa.node-full": (
+        host(nodes=(node(0, free=10 * MIB), node(1))),
+        host(nodes=(node(0, free=10 * MIB), node(1, free=GIB))),
+    ),
+    "numa.misses": (
+        host(nodes=TWO, rates={"numa_miss": 5000, "numa_hit": 5000}),
+        host(nodes=TWO, rates={"numa_miss": 5000, "numa_hit": 500_000}),
+    ),
+    "numa.zone-reclaim": (
+        host(nodes=TWO, sysctl={"zone_reclaim_mode": "1"}),
+        host(sysctl={"zone_reclaim_mode": "1"}),
+    ),
+    "dirty.throttled": (host(meminfo={"Dirty": 1900 * MIB}), host(meminfo={"Dirty": 900 * MIB})),
+    "memory.reserve": (
+        host(sysctl={"min_free_kbytes": "4096"}),
+        host(sysctl={"min_free_kbytes": "131072"}, meminfo={"MemTotal": 2048 * GIB, "MemAvailable": 2000 * GIB}),
+    ),
+    "kernel.slab": (
+        host(meminfo={"SUnreclaim": 3 * GIB}, slabs=(Slab("leaky", 1, 1, 64, 2 * GIB),)),
+        host(meminfo={"SUnreclaim": GIB}),
+    ),
+    "memory.locked": (host(meminfo={"Mlocked": 9 * GIB}), host(meminfo={"Mlocked": 4 * GIB})),
+    "ksm.unprofitable": (
+        host(ksm={"run": 1, "general_profit": -5 * MIB}),
+        host(ksm={"run": 1, "general_profit": 5 * MIB}),
+    ),
+    "thp.off": (
+        host(thp={"enabled": "always madvise [never]"}),
+        host(thp={"enabled": "always madvise [never]"}, meminfo={"AnonPages": 100 * MIB}),
+    ),
+    "thp.fault-compaction": (
+        host(thp={"defrag": "[always] defer never"}, rates={"compact_stall": 30}),
+        host(thp={"defrag": "always [defer] never"}, rates={"compact_stall": 30}),
+    ),
+    "thp.shared-off": (
+        host(thp={"shmem_enabled": "always [never]"}, meminfo={"Shmem": 2 * GIB}),
+        host(meminfo={"Shmem": 2 * GIB}),
+    ),
+    "fragmentation": (
+        host(zones=SHREDDED),
+        host(zones=(Zone(0, "Normal", (10_000, 1000, 0, 0, 0, 0, 0, 0, 0, 0, 0)),)),
+    ),
+    "hugetlb.idle": (
+        host(pools=(HugePool(2 * MIB, 512, 500, 10, 0),)),
+        host(pools=(HugePool(2 * MIB, 512, 100, 10, 0),)),
+    ),
+    "hugetlb.empty": (
+        host(pools=(HugePool(2 * MIB, 64, 4, 4, 0),)),
+        host(pools=(HugePool(2 * MIB, 64, 4, 0, 0), HugePool(GIB, 0, 0, 0, 0))),
+    ),
+    "memory.page-tables": (
+        host(meminfo={"PageTables": 2 * GIB}),
+        host(meminfo={"PageTables": 100 * MIB}),
+    ),
+}  # fmt: skip
+
+
+def found(state: HostState) -> dict[str, Severity]:
+    """Tell which rules found something, and how bad."""
+    return {each.rule: each.severity for each in rules.examine_host(state).findings}
+
+
+def test_every_rule_has_a_case() -> None:
+    """No rule about the machine is without a state for and against it."""
+    assert [rule.key for rule in rules.HOST_RULES if rule.key not in CASES] == []
+    assert len(CASES) == len(rules.HOST_RULES)
+
+
+def test_a_healthy_machine() -> None:
+    """Nothing is found on a healthy machine, and every rule could be checked."""
+    checkup = rules.examine_host(host())
+    assert (checkup.findings, checkup.unchecked) == ((), ())
+    assert len(checkup.passed) == len(rules.HOST_RULES)
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_rule(rule: str) -> None:
+    """The rule finds what it is for, and no more; a close state it leaves alone."""
+    faulty, healthy = CASES[rule]
+    assert rule in found(faulty)
+    assert rule not in found(healthy)
+    finding = next(each for each in rules.examine_host(faulty).findings if each.rule == rule)
+    assert finding.evidence
+    assert finding.fixes
+    assert all(map(str.strip, (finding.headline, finding.why, *finding.evidence)))
+
+
+def test_no_rule_knows_what_was_not_told() -> None:
+    """Of a machine whose files tell nothing, nothing is said to be fine that was not seen."""
+    from mematlas.linux.machine import Machine
+
+    nothing = HostState(Machine(4096), Machine(4096), 0.0)
+    checkup = rules.examine_host(nothing)
+    assert checkup.findings == ()
+    unknown = {each.rule for each in checkup.unchecked}
+    assert {"memory.nearly-out", "overcommit", "fragmentation", "memory.stalling"} <= unknown
+
+
+def test_strict_overcommit() -> None:
+    """With overcommit_memory=2 the limit is what counts, and the ratio given is enough."""
+    state = host(
+        sysctl={"overcommit_memory": "2"},
+        meminfo={"Committed_AS": 15 * GIB // 2, "CommitLimit": 8 * GIB},
+    )
+    finding = rules.examine_host(state).findings[0]
+    assert finding.severity is Severity.ACT
+    ratio = int(finding.fixes[0].command.partition("ratio=")[2].split()[0])
+    assert 16 * GIB * ratio // 100 >= 15 * GIB // 2 * 5 // 4 - GIB // 4
+    calm = host(sysctl={"overcommit_memory": "2"}, meminfo={"Committed_AS": 7 * GIB})
+    assert "overcommit" not in found(calm)
+
+
+def test_the_kernels_reserve_can_be_too_large() -> None:
+    """A reserve of a quarter of the memory is found too, and named as what it costs."""
+    finding = rules.examine_host(host(sysctl={"min_free_kbytes": str(4 << 20)})).findings[0]
+    assert finding.rule == "memory.reserve"
+    assert finding.cost > 3 * GIB
+
+
+def test_the_largest_processes_are_named() -> None:
+    """Where memory is short the evidence says who has it: the three largest, largest first."""
+    rows = tuple(row(n, f"worker-{n} --big", pss=n * GIB) for n in range(1, 6))
+    state = host(meminfo={"MemAvailable": GIB // 2}, processes=rows)
+    named = [each for each in rules.examine_host(state).findings[0].evidence if "process " in each]
+    assert named == [f"{n}.00 GiB pss: process {n} worker-{n} --big" for n in (5, 4, 3)]
+
+
+def test_urgent_findings_come_first() -> None:
+    """Findings are sorted by urgency, then by the memory concerned."""
+    state = host(rates=BUSY, swaps=(DISK,), meminfo={"MemAvailable": GIB // 2, "Shmem": 2 * GIB},
+                 thp={"shmem_enabled": "always [never]"})  # fmt: skip
+    findings = rules.examine_host(state).findings
+    order = [list(Severity).index(each.severity) for each in findings]
+    assert order == sorted(order)
+    assert findings[0].rule == "memory.nearly-out"

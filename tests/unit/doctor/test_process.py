@@ -1,0 +1,186 @@
+"""Rules about a process: for each a state that triggers it, and a close one that does not."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+import pytest
+
+from doctor_states import BASE, CODE, GIB, MIB, heap, host, mapping, node, process
+from mematlas.doctor import rules
+from mematlas.doctor.model import Finding, FixKind, ProcessState, Severity
+from mematlas.linux.glibc_heap import Heaps
+from mematlas.linux.numa_maps import NodePages
+
+SMALL = mapping(BASE, 256 * MIB, Rss=256 * MIB)
+ADVISED = mapping(BASE, 256 * MIB, flags="rd wr hg", Rss=256 * MIB, AnonHugePages=250 * MIB)
+STACKS = [
+    mapping(BASE + n * 16 * MIB, 8 * MIB, Rss=4 * MIB, AnonHugePages=4 * MIB) for n in range(10)
+]
+TWO = host(nodes=(node(0), node(1)))
+FAR = (NodePages(BASE, "default", {0: 100 * MIB, 1: 150 * MIB}),)
+
+
+def times(*sizes: int) -> tuple[tuple[float, int], ...]:
+    """Give looks half a second apart."""
+    return tuple((index / 2, size) for index, size in enumerate(sizes))
+
+
+SWAPPED = {"VmSwap": 500 * MIB}
+MANY = [mapping(BASE + n * 8192, 4096) for n in range(900)]
+ONE_THREAD = tuple(heap(used=MIB, trimmable=9 * MIB, main=False) for _ in range(12))
+
+CASES: dict[str, tuple[ProcessState, ProcessState]] = {
+    "thp.small-pages": (process(SMALL), process(ADVISED)),
+    "thp.shared-small-pages": (
+        process(mapping(BASE, 256 * MIB, "rw-s", "/memfd:cache", Rss=256 * MIB)),
+        process(
+            mapping(BASE, 256 * MIB, "rw-s", "/memfd:cache", Rss=256 * MIB, ShmemPmdMapped=200 * MIB)
+        ),
+    ),
+    "thp.stacks": (
+        process(*STACKS, threads=tuple(BASE + n * 16 * MIB + 8192 for n in range(10))),
+        process(*STACKS, threads=(BASE + 8192,)),
+    ),
+    "memory.process-page-tables": (
+        process(sizes={"VmPTE": 100 * MIB}),
+        process(sizes={"VmPTE": 100 * MIB, "VmRSS": 40 * GIB}),
+    ),
+    "hugetlb.fork": (
+        process(mapping(BASE, 4 * MIB, flags="rd wr ht", Private_Hugetlb=4 * MIB)),
+        process(mapping(BASE, 4 * MIB, flags="rd wr ht dc", Private_Hugetlb=4 * MIB)),
+    ),
+    "numa.remote": (process(on=TWO, numa=FAR), process(on=TWO, numa=FAR, cpus_nodes=frozenset({0, 1}))),
+    "security.write-execute": (
+        process(mapping(BASE, MIB, "rwxp")),
+        process(mapping(BASE, MIB, "rw-p"), mapping(BASE + MIB, MIB, "r-xp")),
+    ),
+    "malloc.bloat": (
+        process(heaps=Heaps((heap(used=20 * MIB, trimmable=80 * MIB),))),
+        process(heaps=Heaps((heap(used=900 * MIB, trimmable=80 * MIB),))),
+    ),
+    "malloc.arenas": (process(heaps=Heaps(ONE_THREAD)), process(heaps=Heaps(ONE_THREAD[:4]))),
+    "swap.process": (process(sizes=SWAPPED), process(sizes={"VmSwap": 30 * MIB})),
+    "faults.major": (process(major_rate=900.0), process(major_rate=10.0)),
+    "growth": (
+        process(anonymous=times(*(200 * MIB + n * 2 * MIB for n in range(25)))),
+        process(anonymous=times(*(200 * MIB + n % 5 * 20 * MIB for n in range(25)))),
+    ),
+    "files.replaced": (
+        process(mapping(BASE, MIB, "r-xp", "/usr/lib/libssl.so.3 (deleted)")),
+        process(mapping(BASE, MIB, "r-xp", "/memfd:jit (deleted)")),
+    ),
+    "rss.lazy": (
+        process(mapping(BASE, GIB, Rss=GIB, AnonHugePages=GIB, LazyFree=GIB // 2)),
+        process(mapping(BASE, GIB, Rss=GIB, AnonHugePages=GIB, LazyFree=MIB)),
+    ),
+    "limit.memlock": (
+        process(sizes={"VmLck": 7 * MIB}),
+        process(sizes={"VmLck": 7 * MIB}, capabilities=1 << 14),
+    ),
+    "limit.mappings": (
+        process(*MANY, on=host(sysctl={"max_map_count": "1000"})),
+        process(*MANY, on=host(sysctl={"max_map_count": "2000"})),
+    ),
+    "limit.address-space": (
+        process(limits={"Max address space": (GIB, GIB)}),
+        process(limits={"Max address space": (2 * GIB, GIB)}),
+    ),
+    "limit.stack": (process(sizes={"VmStk": 7 * MIB}), process(sizes={"VmStk": 2 * MIB})),
+    "oom.immune": (
+        process(oom=(0, -1000), sizes={"VmRSS": 8 * GIB}),
+        process(oom=(0, -1000), sizes={"VmRSS": GIB}),
+    ),
+    "oom.first": (process(oom=(1300, 900)), process(oom=(700, 200))),
+}  # fmt: skip
+
+
+def finding(state: ProcessState, rule: str) -> Finding | None:
+    """Give one rule's finding, if there is one."""
+    findings = rules.examine_process(state).findings
+    return next((each for each in findings if each.rule == rule), None)
+
+
+def test_every_rule_has_a_case() -> None:
+    """No rule about processes is without a state for and against it."""
+    assert sorted(CASES) == sorted(rule.key for rule in rules.PROCESS_RULES)
+
+
+def test_a_healthy_process() -> None:
+    """Nothing is found in a healthy process on a healthy machine, and all was checked."""
+    checkup = rules.examine_process(process())
+    assert (checkup.findings, checkup.unchecked) == ((), ())
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_rule(rule: str) -> None:
+    """The rule finds what it is for, with evidence and a way out; a close state it leaves alone."""
+    faulty, healthy = CASES[rule]
+    found = finding(faulty, rule)
+    assert found is not None
+    assert found.evidence
+    assert found.fixes
+    assert finding(healthy, rule) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "words", "kind"),
+    [
+        (process(SMALL, lines={"THP_enabled": "0"}), "PR_SET_THP_DISABLE", FixKind.CODE),
+        (process(SMALL, on=host(thp={"enabled": "always madvise [never]"})), "never", FixKind.TUNE),
+        (process(SMALL), "not advised", FixKind.EXEC),
+        (process(SMALL.replace("rd wr", "rd wr nh")), "MADV_NOHUGEPAGE", FixKind.CODE),
+        (process(SMALL.replace("rd wr", "rd wr hg")), "none were free", FixKind.CODE),
+    ],
+)
+def test_why_pages_are_small(state: ProcessState, words: str, kind: FixKind) -> None:
+    """Memory in small pages has one of five reasons, and each another way out."""
+    found = finding(state, "thp.small-pages")
+    assert found is not None
+    assert words in found.evidence[0]
+    assert found.fixes[0].kind is kind
+
+
+def test_the_command_can_be_run_again() -> None:
+    """A start command quotes the program's words, and newlines in them."""
+    found = finding(process(SMALL), "thp.small-pages")
+    assert found is not None
+    assert shlex.split(found.fixes[0].command)[-3:] == ["service", "--name", "a b"]
+    from mematlas.doctor.rules.fixes import command_line
+
+    assert command_line(["python3", "-c", "a=1\nb='x'"]) == r"python3 -c $'a=1\nb=\'x\''"
+
+
+def test_an_executable_stack_is_named() -> None:
+    """The stack has a fix of its own: the program is linked anew."""
+    found = finding(process(mapping(BASE, MIB, "rwxp", "[stack]"), CODE), "security.write-execute")
+    assert found is not None
+    assert "stack" in found.headline
+    assert "execstack" in found.fixes[0].command
+
+
+@pytest.mark.parametrize(
+    ("rule", "more"),
+    [
+        ("malloc.bloat", {"heaps": "its memory cannot be read"}),
+        ("numa.remote", {"numa": "this kernel was built without CONFIG_NUMA"}),
+        ("growth", {"anonymous": times(1, 2, 3)}),
+        ("faults.major", {"major_rate": None}),
+    ],
+)
+def test_what_is_unknown_is_said(rule: str, more: dict[str, Any]) -> None:
+    """What could not be read is listed as not checked, with the reason, never as fine."""
+    checkup = rules.examine_process(process(**more))
+    assert rule in {each.rule for each in checkup.unchecked}
+    assert rule not in {each.rule for each in checkup.passed}
+
+
+def test_swap_is_urgent_when_it_is_waited_for() -> None:
+    """Swapped memory that is needed again is a thing to act on."""
+    quiet, busy = (
+        finding(process(sizes=SWAPPED, major_rate=rate), "swap.process") for rate in (0.0, 200.0)
+    )
+    assert quiet is not None
+    assert busy is not None
+    assert (quiet.severity, busy.severity) == (Severity.CONSIDER, Severity.ACT)

@@ -1,0 +1,134 @@
+"""Rules about recorded runs: for each a recording that triggers it, and a close one that does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from doctor_states import GIB, MIB
+from mematlas.doctor import rules
+from mematlas.doctor.model import RecordingState
+from mematlas.recording.model import TIMELINE_DTYPE, Frame, Part, PartKind, Recording, Sampling
+from mematlas.report.model.leaks import Leak, Leaks, Verdict
+from mematlas.report.model.report import Account, BadFree, ProcessLine, Report, StackFigures
+
+FRAMES = (Frame("load", "/srv/orders.py", 10, None, "python"),)
+SAMPLING = Sampling("exact", 1, 1.0)
+
+
+def stack(**more: Any) -> StackFigures:
+    """Give a stack that holds one block of 128 MiB in huge pages."""
+    held = 128 * MIB
+    healthy = StackFigures(
+        frames=FRAMES, kind="malloc", process=0, live_bytes=held, live_count=1, peak_bytes=held,
+        allocated_bytes=held, allocations=1, resident_bytes=held, huge_bytes=held, swapped_bytes=0,
+        error_bytes=0,
+    )  # fmt: skip
+    return replace(healthy, **more)
+
+
+def leak(**more: Any) -> Leak:
+    """Give memory that was set up and kept."""
+    steady = Leak(
+        frames=FRAMES, kind="malloc", process=0, verdict=Verdict.SETUP, evidence="allocated once and kept",
+        live_bytes=50 * MIB, live_count=1, error_bytes=0, allocated_bytes=50 * MIB, allocations=1,
+        bytes_per_s=None,
+    )  # fmt: skip
+    return replace(steady, **more)
+
+
+def run(
+    *stacks: StackFigures,
+    leaks: tuple[Leak, ...] = (leak(),),
+    slack: int = MIB,
+    complete: bool = True,
+    note: str = "",
+    bad_frees: tuple[BadFree, ...] = (),
+    parts: bool = True,
+) -> RecordingState:
+    """Give a healthy run, and how it differs."""
+    every = (Part(PartKind.LIVE, "", 128 * MIB), Part(PartKind.SLACK, "heap", slack))
+    account = Account(5.0, "exit", 128 * MIB + slack, every if parts else (), 0)
+    rows = np.zeros(1, TIMELINE_DTYPE)
+    rows["minor_faults"] = 40_000
+    recording = Recording(
+        command=("python3", "orders.py"), started="now", machine={}, sampling=SAMPLING, processes=[],
+        nodes={}, modules={}, codes={}, frames={}, snapshots=[], totals={}, timeline={0: rows},
+        notes=[], complete=complete,
+    )  # fmt: skip
+    report = Report(
+        command=recording.command, started="now", machine={}, sampling=SAMPLING, complete=complete,
+        processes=(ProcessLine(0, 1, None, "orders", 0.0, 5.0, "exited 0", 128 * MIB, note),),
+        account=account, last=account, peak_live_bytes=128 * MIB, peak_live_time_s=4.0,
+        stacks=stacks or (stack(),), series=(), bad_frees=bad_frees, notes=(),
+    )  # fmt: skip
+    kept = Leaks(
+        command=recording.command, started="now", sampling=SAMPLING, complete=complete, time_s=5.0,
+        live_bytes=0, likely_bytes=0, leaks=leaks, bad_frees=bad_frees, notes=(),
+    )  # fmt: skip
+    return RecordingState("run.atlas", recording, report, kept)
+
+
+CHURN = {"allocations": 20_000, "allocated_bytes": 20_000 * MIB, "live_bytes": 0, "live_count": 0,
+         "resident_bytes": 0, "huge_bytes": 0}  # fmt: skip
+CASES: dict[str, tuple[RecordingState, RecordingState]] = {
+    "leaks": (
+        run(leaks=(leak(verdict=Verdict.GROWING, evidence="grew to the end"),)),
+        run(leaks=(leak(verdict=Verdict.STEADY),)),
+    ),
+    "bad-frees": (run(bad_frees=(BadFree(FRAMES, 0, 3),)), run()),
+    "malloc.slack": (run(slack=90 * MIB), run(slack=20 * MIB)),
+    "thp.small-blocks": (run(stack(huge_bytes=0)), run(stack(huge_bytes=0, live_count=40_000))),
+    "untouched": (
+        run(stack(live_bytes=2 * GIB, resident_bytes=MIB, huge_bytes=0)),
+        run(stack(live_bytes=2 * GIB, resident_bytes=GIB, huge_bytes=GIB)),
+    ),
+    "churn": (run(stack(**CHURN)), run(stack(**CHURN | {"allocations": 900_000}))),
+    "swap.blocks": (run(stack(swapped_bytes=60 * MIB)), run(stack(swapped_bytes=MIB))),
+    "recording.partial": (run(note="static program: not traced"), run()),
+}
+
+
+def rules_found(state: RecordingState) -> set[str]:
+    """Name the rules that found something."""
+    return {each.rule for each in rules.examine_recording(state).findings}
+
+
+def test_every_rule_has_a_case() -> None:
+    """No rule about recordings is without a state for and against it."""
+    assert sorted(CASES) == sorted(rule.key for rule in rules.RECORDING_RULES)
+
+
+@pytest.mark.parametrize("rule", CASES)
+def test_rule(rule: str) -> None:
+    """The rule finds what it is for, and leaves a close state alone."""
+    faulty, healthy = CASES[rule]
+    assert rule in rules_found(faulty)
+    assert rule not in rules_found(healthy)
+
+
+def test_a_healthy_run() -> None:
+    """Nothing is found in a run without faults, and all was checked."""
+    checkup = rules.examine_recording(run())
+    assert (checkup.findings, checkup.unchecked) == ((), ())
+
+
+def test_evidence_names_the_line_of_code() -> None:
+    """What is found is charged to function, file and line."""
+    findings = rules.examine_recording(CASES["leaks"][0]).findings
+    assert "load /srv/orders.py:10" in findings[0].evidence[0]
+
+
+def test_a_run_without_account_is_not_judged_by_it() -> None:
+    """Without a residency account nothing is said of pages and slack."""
+    checkup = rules.examine_recording(run(parts=False))
+    unknown = {each.rule for each in checkup.unchecked}
+    assert {"malloc.slack", "thp.small-blocks", "untouched"} == unknown
+
+
+def test_a_recording_cut_short_says_so() -> None:
+    """A run that was cut short is known as such."""
+    assert "recording.partial" in rules_found(run(complete=False))

@@ -1,0 +1,103 @@
+"""Words of the stack trie to frames: the right module, the right line, and what is unknown."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+import synthetic_recording
+from mematlas.recording import read
+from mematlas.recording.frames import PYTHON, Resolver, resolve_missing
+from mematlas.recording.model import Code, Frame, Module
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def python_word(number: int, offset: int) -> int:
+    """Give the trie word of a Python instruction."""
+    return PYTHON | number << 32 | offset
+
+
+def test_python_words_give_function_file_and_line() -> None:
+    """Each instruction of a function resolves to the line the interpreter gives it."""
+    code = test_python_words_give_function_file_and_line.__code__
+    known = Code(code.co_qualname, code.co_filename, code.co_firstlineno, code.co_linetable, 2)
+    lines = [line for line, *_ in code.co_positions()]
+    words = [python_word(1, 2 * index) for index in range(len(lines))]
+    found = Resolver().resolve(words, [], [known])
+    for word, line in zip(words, lines, strict=True):
+        assert found[word] == (Frame(code.co_qualname, code.co_filename, line, None, "python"),)
+
+
+def test_unknown_words_say_what_is_unknown() -> None:
+    """Code never seen, stacks cut short and addresses in no file are frames of their own."""
+    found = Resolver().resolve([0, 0x1234, python_word(3, 0)], [], [])
+    assert found[0][0].function == "[deeper frames not seen]"
+    assert found[0x1234][0] == Frame("0x1234", None, None, None, "native")
+    assert found[python_word(3, 0)][0].function == "[unknown Python code]"
+
+
+def test_a_call_at_the_end_of_a_module_is_its_own() -> None:
+    """A return address may be one past the module that called; the next one has no part in it."""
+    modules = [
+        Module("/x/first", "", 0x1000, 0x1000, 0x2000),
+        Module("/x/second", "", 0x2000, 0x2000, 0x3000),
+    ]
+    found = Resolver().resolve([0x1000, 0x1001, 0x2000, 0x2001], modules, [])
+    names = [found[word][0].module for word in (0x1000, 0x1001, 0x2000, 0x2001)]
+    assert names == [None, "/x/first", "/x/first", "/x/second"]
+
+
+def test_the_module_loaded_last_holds() -> None:
+    """Where a module took the place of an unloaded one, the later one is meant."""
+    modules = [Module("/x/old", "", 0, 0x1000, 0x3000), Module("/x/new", "", 0, 0x2000, 0x3000)]
+    found = Resolver().resolve([0x1800, 0x2800], modules, [])
+    assert [found[word][0].module for word in (0x1800, 0x2800)] == ["/x/old", "/x/new"]
+
+
+def test_known_words_are_left_alone() -> None:
+    """Only what is not yet known is resolved; addresses may use all 63 bits."""
+    words = np.array([5, 6, (1 << 63) - 1], np.uint64)
+    assert set(Resolver().resolve(words, [], [], {5})) == {6, (1 << 63) - 1}
+
+
+def test_a_recording_without_frames_gets_them_later(tmp_path: Path) -> None:
+    """A recording that was cut before its symbols is resolved when it is read."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path)
+    recording = read(path)
+    kept = {word: recording.frames[0].pop(word) for word in synthetic_recording.WORDS[3:]}
+    notes = resolve_missing(recording)
+    assert set(recording.frames[0]) >= set(synthetic_recording.WORDS[1:])
+    assert (
+        recording.frames[0][synthetic_recording.WORDS[1]]
+        == synthetic_recording.FRAMES[synthetic_recording.WORDS[1]]
+    )
+    assert recording.frames[0][synthetic_recording.WORDS[3]] != kept[synthetic_recording.WORDS[3]]
+    assert len(notes) == 1
+    assert "libc.so.6" in notes[0]
+
+
+def test_this_interpreter_resolves_its_own_addresses() -> None:
+    """Exported functions of the running interpreter resolve by name through its own mapping."""
+    import ctypes
+
+    address = ctypes.cast(ctypes.pythonapi.PyObject_Malloc, ctypes.c_void_p).value
+    assert address
+    with open("/proc/self/maps") as maps:  # noqa: PTH123
+        rows = [line.split(None, 5) for line in maps]
+    (path,) = {row[5].strip() for row in rows if _holds(row[0], address)}
+    spans = [row[0].split("-") for row in rows if len(row) > 5 and row[5].strip() == path]
+    start, end = int(spans[0][0], 16), int(spans[-1][1], 16)
+    bias = start if start > 1 << 32 else 0
+    module = Module(path, "", bias, start, end)
+    frames = Resolver().resolve([address + 5], [module], [])[address + 5]
+    assert frames[-1].function == "PyObject_Malloc", sys.version
+
+
+def _holds(span: str, address: int) -> bool:
+    start, end = (int(each, 16) for each in span.split("-"))
+    return start <= address < end

@@ -1,0 +1,54 @@
+"""Recordings merged into one: every sum is the sum of theirs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import synthetic_recording
+from mematlas.cli.main import main
+from mematlas.cli.report import load
+from mematlas.recording import read
+from mematlas.report.analyse.leaks import find_leaks
+from mematlas.report.analyse.report import make_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+
+def test_sums_add_up(tmp_path: Path) -> None:
+    """Twice the same run is twice its memory, its processes, its stacks and its leaks."""
+    one, two, out = (tmp_path / f"{name}.atlas" for name in ("a", "b", "out"))
+    synthetic_recording.write(one)
+    synthetic_recording.write(two)
+    assert main(["merge", str(one), str(two), "-o", str(out)]) == 0
+    single, both = make_report(load(str(one))), make_report(read(out))
+    assert both.complete
+    assert both.account.rss_bytes == 2 * single.account.rss_bytes
+    assert both.peak_live_bytes == 2 * single.peak_live_bytes
+    assert len(both.processes) == 2 * len(single.processes)
+    for metric in ("live", "allocated", "resident", "peak"):
+        sums = [sum(each.metric(metric) for each in report.stacks) for report in (single, both)]
+        assert sums[1] == 2 * sums[0]
+    assert [each.frames for each in both.stacks[: len(single.stacks)]] == [
+        each.frames for each in single.stacks
+    ]
+    assert find_leaks(read(out)).live_bytes == 2 * find_leaks(read(one)).live_bytes
+
+
+def test_a_cut_run_leaves_the_whole_cut(tmp_path: Path) -> None:
+    """If one of them was cut short, so is the merged one."""
+    one, two, out = (tmp_path / f"{name}.atlas" for name in ("a", "b", "out"))
+    synthetic_recording.write(one)
+    synthetic_recording.write(two, end=False)
+    assert main(["merge", str(one), str(two), "-o", str(out), "--together"]) == 0
+    assert not read(out).complete
+
+
+def test_a_source_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Writing onto one of the recordings is refused."""
+    one = tmp_path / "a.atlas"
+    synthetic_recording.write(one)
+    assert main(["merge", str(one), "-o", str(one)]) == 2
+    assert "name another file" in capsys.readouterr().err

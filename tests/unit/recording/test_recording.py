@@ -1,0 +1,305 @@
+"""Recordings: what is written is read back, and other files are refused in one line."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import pickle
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import synthetic_recording
+from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
+from mematlas.recording import Writer, read, reader
+from mematlas.recording import format as atlas
+from mematlas.recording.model import NODE_DTYPE, SNAPSHOT_DTYPE, Process, Sampling
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_copy_keeps_nothing_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that stay in the file are read from it after a pickled or deep copy has come and gone."""
+    monkeypatch.setattr(reader, "_LARGE", 64)
+    rows = np.zeros(500, SNAPSHOT_DTYPE)
+    rows["live_bytes"] = np.arange(500) ** 3 % 1009
+    nodes = np.zeros(1, NODE_DTYPE)
+    path = tmp_path / "a.atlas"
+    with header_only(path) as writer:
+        writer.process(synthetic_recording.PARENT)
+        writer.nodes(synthetic_recording.PARENT.index, nodes.tobytes())
+        writer.snapshot(
+            synthetic_recording.PARENT.index,
+            time_s=1.0,
+            trigger="exit",
+            rss_bytes=0,
+            parts=[],
+            unexplained_bytes=0,
+            rows=rows.tobytes(),
+        )
+    recording = read(path)
+    for copied in (pickle.loads(pickle.dumps(recording)), copy.deepcopy(recording)):
+        assert copied.snapshots[0].rows["live_bytes"].tolist() == rows["live_bytes"].tolist()
+        del copied
+    assert recording.snapshots[0].rows["live_bytes"].tolist() == rows["live_bytes"].tolist()
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    """Its bytes can be read but once: one line says what to do."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    end = os.open(path, os.O_RDWR)
+    with pytest.raises(TargetError, match="save it to a file"):
+        read(path)
+    os.close(end)
+
+
+def header_only(path: Path) -> Writer:
+    """Start a recording in exact mode."""
+    return Writer(
+        path, command=["x"], started="now", machine={}, sampling=Sampling("exact", 0, 1.0)
+    )
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    """Every chunk comes back as it was given, tables joined in order."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path)
+    recording = read(path)
+    assert recording.complete
+    assert recording.command == ("python3", "orders.py")
+    assert recording.started == "2026-01-02T03:04:05Z"
+    assert recording.machine == {"kernel": "6.1.0", "page_bytes": 4096}
+    assert recording.sampling == Sampling("sampled", 65536, 1.0)
+    assert recording.processes == [synthetic_recording.PARENT, synthetic_recording.CHILD]
+    assert recording.modules == {0: synthetic_recording.MODULES}
+    assert recording.codes == {0: synthetic_recording.CODES}
+    assert recording.frames == {0: synthetic_recording.FRAMES}
+    assert recording.nodes[0]["word"].tolist() == synthetic_recording.WORDS
+    assert recording.nodes[0]["parent"].tolist() == synthetic_recording.PARENTS
+    assert recording.timeline[0]["rss_bytes"].tolist() == [8e6, 9e6, 1e7]
+    assert recording.notes == ["one thread was not traced"]
+    assert np.isnan(recording.timeline[0]["swap_bytes"][1])
+    assert [each.trigger for each in recording.snapshots] == ["interval", "exit"]
+    last = recording.snapshots[-1]
+    assert sum(part.resident_bytes for part in last.parts) + last.unexplained_bytes == 10_000_000
+    assert last.rows["resident_bytes"].tolist() == [1_200_000, 300_000]
+    assert recording.totals[0].rows["bad_frees"].tolist() == [0, 0, 3]
+    assert recording.totals[1].rows.tolist() == []
+
+
+def test_a_process_is_replaced_by_its_later_chunk(tmp_path: Path) -> None:
+    """A process written again, once more is known, is one process."""
+    path = tmp_path / "a.atlas"
+    with header_only(path) as writer:
+        writer.process(synthetic_recording.PARENT)
+        ended = dataclasses.replace(
+            synthetic_recording.PARENT, end_s=2.0, ending="killed by SIGKILL"
+        )
+        writer.process(ended)
+    assert read(path).processes == [ended]
+
+
+def test_a_recording_without_its_end_is_incomplete(tmp_path: Path) -> None:
+    """Without the END chunk all else is there, and the recording says it was cut."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path, end=False)
+    recording = read(path)
+    assert not recording.complete
+    assert len(recording.snapshots) == 2
+
+
+def test_chunks_of_an_unknown_type_are_passed_over(tmp_path: Path) -> None:
+    """A reader of version 1 skips chunk types that came later."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path, end=False)
+    with path.open("ab") as file:
+        file.write(atlas.pack_chunk(b"NEWS", {"x": 1}, b"rows" * 1000))
+        file.write(atlas.pack_chunk(atlas.END, {}))
+    assert read(path).complete
+
+
+@pytest.mark.parametrize(
+    ("start", "error", "text"),
+    [
+        (b"", MematlasError, "not a mematlas recording; `mematlas run -o FILE.atlas` makes one"),
+        (b"\x7fELF" + bytes(100), MematlasError, "not a mematlas recording"),
+        (
+            atlas.START.pack(atlas.MAGIC, atlas.VERSION + 1, 0),
+            UnsupportedError,
+            "a recording of format 4, and",
+        ),
+        (atlas.START.pack(atlas.MAGIC, 1, 0), MematlasError, "cut before its first chunk"),
+    ],
+)
+def test_other_files_are_refused(
+    tmp_path: Path, start: bytes, error: type[MematlasError], text: str
+) -> None:
+    """A foreign, newer or empty file is refused in one line that names it."""
+    path = tmp_path / "other"
+    path.write_bytes(start)
+    with pytest.raises(error, match=text) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_a_missing_target(tmp_path: Path) -> None:
+    """A file or directory that is not there is error 3."""
+    for path in (tmp_path / "none.atlas", tmp_path, tmp_path / "none" / "a.atlas"):
+        with pytest.raises(TargetError, match=r"no such file|a folder"):
+            read(path)
+
+
+def test_a_row_of_an_unwritten_stack_counts_as_damage(tmp_path: Path) -> None:
+    """Rows may only name nodes that came before them; reading stops where one does not."""
+    path = tmp_path / "a.atlas"
+    with header_only(path) as writer:
+        writer.process(synthetic_recording.PARENT)
+        writer.nodes(0, synthetic_recording.nodes([0, 0], [0, 0x1000]))
+        rows = synthetic_recording.totals_rows({"stack": 2, "kind": 1})
+        writer.totals(0, time_s=1, peak_time_s=1, peak_live_bytes=0, rows=rows)
+        writer.end()
+    recording = read(path)
+    assert not recording.complete
+    assert recording.totals == {}
+
+
+def test_a_node_before_its_parent_counts_as_damage(tmp_path: Path) -> None:
+    """Parents come before their children, so that walking to the root always ends."""
+    path = tmp_path / "a.atlas"
+    with header_only(path) as writer:
+        writer.nodes(0, synthetic_recording.nodes([0, 1], [0, 0x1000]))
+        writer.end()
+    assert read(path).nodes == {}
+
+
+def test_large_rows_are_compressed(tmp_path: Path) -> None:
+    """A table of like rows takes a fraction of its size on disk."""
+    path = tmp_path / "a.atlas"
+    count = 10_000
+    with header_only(path) as writer:
+        writer.nodes(0, synthetic_recording.nodes([0, *range(count)], [0, *range(count)]))
+        writer.end()
+    assert len(read(path).nodes[0]) == count + 1
+    assert path.stat().st_size < 16 * count / 2
+
+
+def test_each_chunk_is_in_the_file_at_once(tmp_path: Path) -> None:
+    """What a call wrote can be read by others before the next call."""
+    path = tmp_path / "a.atlas"
+    with header_only(path) as writer:
+        for number in range(3):
+            writer.process(dataclasses.replace(synthetic_recording.PARENT, index=number))
+            assert len(read(path).processes) == number + 1
+
+
+def test_writing_needs_no_numpy() -> None:
+    """The run loop, which only writes, does not pay for NumPy."""
+    code = (
+        "import sys; import mematlas.recording, mematlas.recording.model; "
+        "sys.exit('numpy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_fields_of_a_process_all_come_back(tmp_path: Path) -> None:
+    """No field of Process is left out of the file."""
+    path = tmp_path / "a.atlas"
+    process = Process(7, 8, 9, 6, "/bin/x", ("x", "y"), 1.5, "3.12.1", 2.5, "exec", "no ring")
+    with header_only(path) as writer:
+        writer.process(process)
+    assert read(path).processes == [process]
+
+
+def test_a_file_that_may_not_be_read_is_an_access_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's refusal is error 4."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("pathlib.Path.open", refuse)
+    with pytest.raises(AccessError, match="not allowed to read"):
+        read(path)
+
+
+def test_a_long_run_keeps_some_snapshots(tmp_path: Path) -> None:
+    """Of thousands of snapshots a bounded number is kept: spread evenly, the highest and the exit."""
+    path = tmp_path / "a.atlas"
+    count, highest = 3000, 1234
+    with header_only(path) as writer:
+        writer.process(synthetic_recording.PARENT)
+        for number in range(count):
+            writer.snapshot(
+                0,
+                time_s=float(number),
+                trigger="exit" if number == count - 1 else "interval",
+                rss_bytes=9000 if number == highest else 1000,
+                parts=[],
+                unexplained_bytes=0,
+                rows=synthetic_recording.snapshot_rows((0, 1, number, 1, 0, 0, 0, 0)) * 20,
+            )
+        writer.end()
+    recording = read(path)
+    times = [each.time_s for each in recording.snapshots]
+    assert 80 < len(times) <= 200
+    assert times == sorted(times)
+    assert {0, highest, count - 1} <= set(times)
+    assert max(np.diff(times)) <= count / 40
+    assert all((each.rows["live_bytes"] == each.time_s).all() for each in recording.snapshots)
+    assert recording.complete
+
+
+def test_a_frame_in_no_file_has_none(tmp_path: Path) -> None:
+    """What stands for a file's name and is no text ends the recording there, if it is 0 too."""
+    path = tmp_path / "a.atlas"
+    with header_only(path):
+        pass
+    facts = {"process": 0, "frames": [["f", 0, None, None, "native"]], "stacks": [[0]]}
+    with path.open("ab") as file:
+        file.write(atlas.pack_chunk(atlas.FRAMES, facts, bytes(8)))
+        file.write(atlas.pack_chunk(atlas.END, {}))
+    recording = read(path)
+    assert not recording.complete
+    assert not recording.frames.get(0)
+
+
+def large(path: Path) -> np.ndarray:
+    """Write a recording whose nodes pack into more than a reader keeps in memory; gives them."""
+    nodes = np.zeros(200_000, NODE_DTYPE)
+    nodes["parent"][1:] = np.arange(len(nodes) - 1)
+    nodes["word"] = np.random.default_rng(3).integers(0, 1 << 63, len(nodes), np.uint64)
+    with header_only(path) as writer:
+        writer.process(synthetic_recording.PARENT)
+        writer.nodes(0, nodes.tobytes())
+        writer.end()
+    return nodes
+
+
+def test_what_stays_in_the_file_is_read_when_asked_for(tmp_path: Path) -> None:
+    """A large chunk is read back though the file has lost its name since."""
+    path = tmp_path / "a.atlas"
+    nodes = large(path)
+    recording = read(path)
+    path.unlink()
+    assert recording.complete
+    assert recording.nodes[0].tobytes() == nodes.tobytes()
+
+
+def test_a_file_cut_since_it_was_read_is_told_of(tmp_path: Path) -> None:
+    """What is gone from a file that was read is an error in one line."""
+    path = tmp_path / "a.atlas"
+    large(path)
+    recording = read(path)
+    os.truncate(path, 1000)
+    with pytest.raises(MematlasError, match="record the program anew"):
+        recording.nodes[0]["word"]

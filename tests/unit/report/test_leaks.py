@@ -1,0 +1,262 @@
+"""What was live at the end: leaks told from caches and set-up by how they grew."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import jsonschema
+import numpy as np
+import pytest
+
+import synthetic_recording
+from mematlas.cli import main
+from mematlas.recording import Writer, read
+from mematlas.recording.model import Frame, Sampling
+from mematlas.report.analyse.leak_table import add_up, largest
+from mematlas.report.analyse.leaks import find_leaks
+from mematlas.report.analyse.trend import find_trend, moments
+from mematlas.report.json_writer import schema
+from mematlas.report.model.leaks import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mematlas.recording.model import Recording
+
+LOOKS = 20
+RUN_S = 60.0
+BLOCK = 1000.0
+
+# What each stack holds, in blocks, at a share of the run; and the share of its blocks ever freed.
+SHAPES: dict[str, tuple[Callable[[float], float], float]] = {
+    "leak": (lambda at: 1000 * at, 0.0),
+    "leaky cache": (lambda at: 800 * at, 0.5),
+    "late leak": (lambda at: 900 * max(0.0, at - 0.5), 0.0),
+    "bounded cache": (lambda at: 5000 * min(1.0, 3 * at), 0.7),
+    "setup": (lambda at: 4000 if at > 0 else 0, 0.0),
+    "buffer": (lambda at: 2000 + 500 * np.sin(40 * at), 0.99),
+    "import": (lambda at: 600 if at > 0 else 0, 0.0),
+    "once": (lambda at: 1 if at > 0 else 0, 0.0),
+    "gone": (lambda at: 100 * (1 - at), 0.5),
+}
+NAMES = list(SHAPES)
+
+
+def record(path: Path, looks: int, noise: float = 0.0) -> Recording:
+    """Make a recording in which each stack grows by its shape."""
+    rng = np.random.default_rng(7)
+    writer = Writer(
+        path, command=["service"], started="now", machine={}, sampling=Sampling("sampled", 1, 1.0)
+    )
+    writer.process(replace(synthetic_recording.PARENT, end_s=RUN_S))
+    writer.nodes(
+        0, synthetic_recording.nodes([0] * (len(SHAPES) + 1), list(range(len(SHAPES) + 1)))
+    )
+    writer.frames(0, {n + 1: (frame(name),) for n, name in enumerate(NAMES)})
+
+    def held(at: float) -> list[float]:
+        return [BLOCK * max(0.0, shape(at) + noise * rng.normal()) for shape, _ in SHAPES.values()]
+
+    for look in range(1, looks + 1):
+        at = look / (looks + 1)
+        rows = [
+            (stack + 1, 1, size, size / BLOCK, (noise * BLOCK) ** 2, 0, 0, 0)
+            for stack, size in enumerate(held(at))
+        ]
+        writer.snapshot(
+            0,
+            time_s=at * RUN_S,
+            trigger="interval",
+            rss_bytes=1,
+            parts=[],
+            unexplained_bytes=1,
+            rows=synthetic_recording.snapshot_rows(*rows),
+        )
+    last = [
+        {
+            "stack": stack + 1,
+            "kind": 1,
+            "live_bytes": size,
+            "live_count": size / BLOCK,
+            "allocations": size / BLOCK / (1 - freed),
+            "allocated_bytes": size / (1 - freed),
+            "live_variance": (noise * BLOCK) ** 2,
+        }
+        for stack, ((_, freed), size) in enumerate(zip(SHAPES.values(), held(1.0), strict=True))
+    ]
+    rows_bytes = synthetic_recording.totals_rows(*last)
+    writer.totals(0, time_s=RUN_S, peak_time_s=1, peak_live_bytes=1, rows=rows_bytes)
+    writer.end()
+    return read(path)
+
+
+def frame(name: str) -> Frame:
+    """Give the one frame of a stack."""
+    file = "<frozen importlib._bootstrap>" if name == "import" else f"/srv/{name}.py"
+    return Frame(name, file, 1, None, "python")
+
+
+def verdicts(recording: Recording) -> dict[str, Verdict]:
+    """Give the verdict on each stack, in the order they are listed."""
+    return {leak.frames[0].function: leak.verdict for leak in find_leaks(recording).leaks}
+
+
+@pytest.mark.parametrize("noise", [0.0, 8.0])
+def test_leaks_are_told_from_caches(tmp_path: Path, noise: float) -> None:
+    """What grows to the end leads the list; caches, buffers and set-up are named as such."""
+    found = verdicts(record(tmp_path / "a.atlas", LOOKS, noise))
+    assert list(found)[:3] == ["leak", "leaky cache", "late leak"]
+    assert {found[name] for name in ("leak", "leaky cache", "late leak")} == {Verdict.GROWING}
+    assert found["bounded cache"] == Verdict.STEADY
+    assert found["buffer"] == Verdict.STEADY
+    assert found["setup"] == Verdict.SETUP
+    assert found["import"] == Verdict.SETUP
+    if not noise:
+        assert found["once"] == Verdict.SETUP
+        assert "gone" not in found
+
+
+@pytest.mark.parametrize("looks", [2, 3, 5])
+def test_a_few_looks_suffice_for_what_grows_steadily(tmp_path: Path, looks: int) -> None:
+    """Start, end and two looks between them tell a leak from a bounded cache."""
+    found = verdicts(record(tmp_path / "a.atlas", looks))
+    assert found["leak"] == Verdict.GROWING
+    assert found["bounded cache"] != Verdict.GROWING
+    assert found["setup"] == Verdict.SETUP
+
+
+def test_without_looks_only_freeing_tells(tmp_path: Path) -> None:
+    """Many blocks none of which was freed are likely leaks; the evidence says what is unknown."""
+    leaks = find_leaks(record(tmp_path / "a.atlas", 0)).leaks
+    found = {leak.frames[0].function: leak for leak in leaks}
+    assert found["leak"].verdict == Verdict.UNFREED
+    assert found["leak"].evidence == "none of 1,000 blocks freed; too few looks to tell growth"
+    assert found["leak"].bytes_per_s is None
+    assert found["leaky cache"].verdict == Verdict.STEADY
+    assert found["once"].evidence == "allocated once and kept"
+    assert found["import"].verdict == Verdict.SETUP
+
+
+def test_the_evidence_is_in_words(tmp_path: Path) -> None:
+    """A growing stack tells how fast it grew and how much of it was freed."""
+    leak = find_leaks(record(tmp_path / "a.atlas", LOOKS)).leaks[0]
+    assert leak.evidence == (
+        "grew to the end by 16.3 KiB/s, now 977 KiB; none of 1,000 blocks freed"
+    )
+    assert leak.bytes_per_s == pytest.approx(1000 * BLOCK / RUN_S, rel=0.01)
+
+
+def test_sums_are_those_of_the_rows(tmp_path: Path) -> None:
+    """No live byte is lost or counted twice."""
+    recording = record(tmp_path / "a.atlas", LOOKS)
+    leaks = find_leaks(recording)
+    assert leaks.live_bytes == pytest.approx(recording.totals[0].rows["live_bytes"].sum(), abs=9)
+    assert leaks.likely_bytes == pytest.approx(BLOCK * (1000 + 800 + 450), abs=9)
+
+
+def test_noise_alone_is_no_growth() -> None:
+    """Of many rows of mere sampling noise, next to none count as growing."""
+    rng = np.random.default_rng(1)
+    times = np.linspace(0, 60, 20)
+    values = 1000 + 30 * rng.normal(size=(2000, 20))
+    values[:, 0] = 0
+    variances = np.full_like(values, 900.0)
+    assert find_trend(times, values, variances).growing.mean() < 0.01
+
+
+def test_moments_are_apart_and_few() -> None:
+    """Of very many looks only some are compared, none at the same time as another."""
+    times = np.sort(np.random.default_rng(1).uniform(0, 100, 10_000)).tolist()
+    chosen = [times[index] for index in moments(times, 0, 100)]
+    assert 30 < len(chosen) <= 48
+    assert min(np.diff([0, *chosen, 100])) >= 100 / 48
+    assert moments([], 0, 1) == []
+    assert moments([0.0, 0.5, 0.5, 1.0], 0, 1) == [1]
+
+
+def leaks_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    """Run the command and give its data, held against the schema."""
+    assert main(["leaks", *arguments, "--json"]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    jsonschema.validate(answer, schema("leaks"))
+    data: dict[str, Any] = answer["data"]
+    return data
+
+
+def test_json_keeps_to_its_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every field is there with its type, and --top cuts the list alone."""
+    path = tmp_path / "a.atlas"
+    record(path, LOOKS)
+    data = leaks_json(capsys, str(path), "--top", "2")
+    assert [leak["verdict"] for leak in data["leaks"]] == ["growing", "growing"]
+    assert data["leaks_total"] == len(SHAPES) - 1
+    synthetic_recording.write(path)
+    (bad,) = leaks_json(capsys, str(path))["bad_frees"]
+    assert bad["count"] == 3
+    assert bad["frames"]
+
+
+def test_fail_over_counts_likely_leaks_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--fail-over gives 1 if likely leaks exceed the size, and 0 if just caches do."""
+    path = tmp_path / "a.atlas"
+    record(path, LOOKS)
+    assert main(["leaks", str(path), "--fail-over", "2M"]) == 1
+    assert main(["leaks", str(path), "--fail-over", "3M"]) == 0
+    out = capsys.readouterr().out
+    assert "2.15 MiB" in out
+    assert "none of 1,000 blocks freed" in " ".join(out.split())
+
+
+def test_the_text_sums_up_what_it_leaves_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What --top cuts off is there as a sum."""
+    path = tmp_path / "a.atlas"
+    record(path, LOOKS)
+    assert main(["leaks", str(path), "--top", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "and in 5 more stacks (--top N)" in out
+
+
+def test_a_cut_recording_says_what_it_means(tmp_path: Path) -> None:
+    """What was live in a recording that was cut was live then, not at exit."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path, end=False)
+    assert "cut short" in find_leaks(read(path)).notes[0]
+
+
+def test_a_program_is_judged_at_its_exit(tmp_path: Path) -> None:
+    """CPython frees globals after the exit snapshot: the leak is found in what was live then."""
+    recording = record(tmp_path / "a.atlas", LOOKS)
+    last = replace(recording.snapshots[-1], trigger="exit")
+    recording.snapshots[-1] = last
+    rows = recording.totals[0].rows.copy()
+    rows["live_bytes"] = rows["live_count"] = 0
+    recording.totals[0] = replace(recording.totals[0], rows=rows)
+    leaks = find_leaks(recording)
+    assert leaks.leaks[0].frames[0].function == "leak"
+    assert leaks.leaks[0].verdict == Verdict.GROWING
+    live = sum(leak.live_bytes for leak in leaks.leaks)
+    assert live == pytest.approx(last.rows["live_bytes"].sum(), abs=9)
+
+
+def test_leaks_are_a_sequence_however_they_are_cut(tmp_path: Path) -> None:
+    """Sums by verdict, the largest of a verdict, and slices are those of the leaks as a list."""
+    found = find_leaks(record(tmp_path / "a.atlas", LOOKS)).leaks
+    every = list(found)
+    assert len(found) == len(every) > 5
+    assert [found[at] for at in range(len(found))] == every
+    assert list(found[2:5]) == every[2:5]
+    assert found[-1] == every[-1]
+    assert add_up(found) == add_up(every)
+    assert add_up(found[3:]) == add_up(every[3:])
+    for verdict in Verdict:
+        assert list(largest(found, verdict, 2)) == list(largest(every, verdict, 2))
+    assert every == sorted(
+        every, key=lambda leak: (list(Verdict).index(leak.verdict), -leak.live_bytes)
+    )

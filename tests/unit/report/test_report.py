@@ -1,0 +1,175 @@
+"""The report on a recording: sums conserved, moments chosen rightly, stacks put down to lines."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+import synthetic_recording
+from mematlas.recording import read
+from mematlas.recording.model import TIMELINE_DTYPE, Part, PartKind, Recording, Snapshot
+from mematlas.report.analyse.account import at_end, at_peak
+from mematlas.report.analyse.report import SERIES_POINTS, make_report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Recording:
+    """Give the synthetic recording."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path)
+    return read(path)
+
+
+def test_the_account_is_that_of_the_highest_rss(recording: Recording) -> None:
+    """Parts and what is unexplained add up to the kernel's figure at the peak."""
+    account = make_report(recording).account
+    assert (account.trigger, account.time_s, account.rss_bytes) == ("exit", 1.0, 10_000_000)
+    parts = sum(part.resident_bytes for part in account.parts)
+    assert parts + account.unexplained_bytes == account.rss_bytes
+    assert [part.kind for part in account.parts] == ["live", "slack", "file"]
+
+
+def test_stacks_add_up_to_the_rows(recording: Recording) -> None:
+    """No byte of the rows is lost or counted twice on the way to stacks."""
+    report = make_report(recording)
+    totals = recording.totals[0].rows
+    held = recording.snapshots[-1].rows
+    stacks = report.stacks
+    assert sum(each.live_bytes for each in stacks) == held["live_bytes"].sum()
+    assert sum(each.resident_bytes for each in stacks) == held["resident_bytes"].sum()
+    assert sum(each.swapped_bytes for each in stacks) == held["swapped_bytes"].sum()
+    assert sum(each.allocated_bytes for each in stacks) == totals["allocated_bytes"].sum()
+    assert sum(each.allocations for each in stacks) == totals["allocations"].sum()
+    assert sum(each.peak_bytes for each in stacks) == report.peak_live_bytes
+
+
+def test_a_stack_is_its_frames_from_leaf_to_root(recording: Recording) -> None:
+    """Inlined frames come before the function they are inlined in, callers after."""
+    first = make_report(recording).stacks[0]
+    names = [frame.function for frame in first.frames]
+    assert names == ["fill", "strdup", f"{synthetic_recording.WORDS[2]:#x}", "<module>"]
+    assert first.error_bytes == 2000
+    assert first.kind == "malloc"
+
+
+def test_bad_frees_keep_their_stack(recording: Recording) -> None:
+    """Frees of what was never allocated are told with their count and stack."""
+    (bad,) = make_report(recording).bad_frees
+    assert (bad.count, bad.process) == (3, 0)
+    assert bad.frames[-1].function == "<module>"
+
+
+def test_an_arena_is_no_allocation(tmp_path: Path) -> None:
+    """An allocator's own mapping does not count beside the blocks in it."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path)
+    recording = read(path)
+    rows = recording.totals[0].rows.copy()
+    rows["kind"][0] = 4
+    recording.totals[0] = replace(recording.totals[0], rows=rows)
+    assert sum(each.allocated_bytes for each in make_report(recording).stacks) == 400_000
+
+
+def test_one_process_can_be_reported_alone(recording: Recording) -> None:
+    """With an index, only that process is in the report."""
+    report = make_report(recording, 1)
+    assert [line.pid for line in report.processes] == [101]
+    assert report.stacks == ()
+    assert report.account.trigger == "timeline"
+
+
+def test_a_cut_recording_says_so(tmp_path: Path) -> None:
+    """The first note of an incomplete recording tells up to when it is right."""
+    path = tmp_path / "a.atlas"
+    synthetic_recording.write(path, end=False)
+    report = make_report(read(path))
+    assert not report.complete
+    assert report.notes[0] == "the recording was cut short; figures are right up to 1.5 s"
+
+
+def test_what_was_not_seen_is_noted(recording: Recording) -> None:
+    """Notes of the recording, and processes without a residency join, are told."""
+    notes = make_report(recording).notes
+    assert "one thread was not traced" in notes
+    assert any(note.startswith("residency unknown for PID 101") for note in notes)
+
+
+def test_lines_of_the_command_can_be_pasted(recording: Recording) -> None:
+    """A process's command is quoted as a shell wants it."""
+    recording.processes[1] = replace(recording.processes[1], command=("sort", "a b"))
+    assert make_report(recording).processes[1].command == "sort 'a b'"
+
+
+def snapshot(process: int, time_s: float, rss: int) -> Snapshot:
+    """Give a snapshot whose one part is all of its RSS."""
+    part = Part(PartKind.LIVE, "", rss)
+    rows = np.zeros(0, [("stack", "<u4")])
+    return Snapshot(process, time_s, "interval", rss, (part,), 0, rows)
+
+
+def test_the_peak_of_several_processes_is_one_moment() -> None:
+    """What processes held at different times is not added up: one that ended counts no more."""
+    first = replace(synthetic_recording.PARENT, end_s=1.5)
+    second = replace(synthetic_recording.CHILD, end_s=None)
+    snapshots = [
+        snapshot(0, 1.0, 100),
+        snapshot(1, 1.2, 50),
+        snapshot(1, 2.0, 120),
+        snapshot(1, 3.0, 10),
+    ]
+    assert at_peak(snapshots, [first, second]) == snapshots[:2]
+    assert at_end(snapshots, [first, second]) == [snapshots[3]]
+    still = replace(first, end_s=None)
+    assert at_peak(snapshots, [still, second]) == [snapshots[0], snapshots[2]]
+    assert at_end(snapshots, [still, second]) == [snapshots[0], snapshots[3]]
+
+
+def test_shared_libraries_do_not_make_a_peak() -> None:
+    """A crowd of small processes is not the peak for the files that each of them maps."""
+    files = Part(PartKind.FILE, "/lib/libc.so.6", 90, 0)
+    shells = [
+        replace(snapshot(0, 1.0, 100), parts=(files,)),
+        replace(snapshot(1, 1.1, 100), parts=(files,)),
+    ]
+    service = snapshot(1, 2.0, 60)
+    first = replace(synthetic_recording.PARENT, end_s=1.5)
+    second = replace(synthetic_recording.CHILD, end_s=None)
+    assert at_peak([*shells, service], [first, second]) == [service]
+
+
+def test_a_long_timeline_keeps_its_peaks(recording: Recording) -> None:
+    """Thinning out a timeline keeps its ends and its highest moment."""
+    rows = np.zeros(100_000, TIMELINE_DTYPE)
+    rows["time_s"] = np.arange(len(rows))
+    rows["rss_bytes"] = 1000
+    rows["rss_bytes"][54_321] = 5000
+    recording.timeline[0] = rows
+    (series,) = make_report(recording).series
+    assert len(series.time_s) <= SERIES_POINTS
+    assert (series.time_s[0], series.time_s[-1]) == (0, 99_999)
+    assert series.time_s[series.rss_bytes.index(5000)] == 54_321
+
+
+def test_huge_pages_over_time_are_those_of_the_last_look(recording: Recording) -> None:
+    """Before any look they are unknown; from a look on there are as many as it saw."""
+    look = next(each for each in recording.snapshots if each.process == 0)
+    recording = replace(recording, snapshots=[replace(look, time_s=0.3, huge_bytes=2 << 20)])
+    series = next(each for each in make_report(recording).series if each.process == 0)
+    for time, size in zip(series.time_s, series.huge_bytes, strict=True):
+        assert size == (2 << 20 if time >= 0.3 else None)
+    assert series.minor_faults[-1] > series.minor_faults[0] > 0
+
+
+def test_unknown_swap_is_carried_on_or_noted(recording: Recording) -> None:
+    """A gap takes the last known figure; where none is known, a note says so."""
+    assert make_report(recording).series[0].swap_bytes == (0, 0, 4096)
+    rows = recording.timeline[0].copy()
+    rows["swap_bytes"] = np.nan
+    recording.timeline[0] = rows
+    assert any("swapped bytes over time are unknown" in n for n in make_report(recording).notes)
