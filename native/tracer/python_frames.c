@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../include/trace_format.h"
@@ -13,6 +12,7 @@
 #include "python_code.h"
 #include "python_layout.h"
 #include "sampler.h"
+#include "syscall.h"
 
 #define POINTER_TAGS 7u /* 3.14 keeps how a reference is counted in its lowest bits */
 
@@ -68,8 +68,8 @@ static __attribute__((noinline)) bool page_is_readable(struct readable *readable
 		if (readable->pages[i] == page)
 			return true;
 	/* An unknown `how` is refused after the set has been read: EFAULT tells that it could not be. */
-	long result = syscall(SYS_rt_sigprocmask, ~0L, page, NULL, 8L);
-	if (result == 0 || errno == EFAULT)
+	long result = trace_syscall(SYS_rt_sigprocmask, ~0L, page, NULL, 8L);
+	if (result == 0 || result == -EFAULT)
 		return false;
 	readable->pages[readable->next++ & 3] = page;
 	return true;

@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ring.h"
+#include "syscall.h"
 #include "tracer.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -74,8 +74,8 @@ static bool populate(const void *start, size_t bytes)
 {
 	if (trace_session.sandboxed)
 		return false;
-	return syscall(SYS_madvise, start, bytes, MADV_POPULATE_WRITE) == 0 ||
-	       (errno == EINVAL && trace_space_left(bytes)); /* before Linux 5.14 */
+	long error = trace_syscall(SYS_madvise, start, bytes, MADV_POPULATE_WRITE);
+	return !error || (error == -EINVAL && trace_space_left(bytes)); /* before Linux 5.14 */
 }
 
 bool trace_populate_page(const void *shared)

@@ -240,6 +240,8 @@ void trace_entering_sandbox(unsigned long mode);
 
 /* hooks_exec.c */
 void trace_exec_start(const char *directory);
+int trace_execve(const char *path, char *const argv[], char *const environment[]);
+int trace_execvpe(const char *file, char *const argv[], char *const environment[]);
 
 /* record.c: what hooks report; frees are in record.h. The caller holds the guard. */
 bool trace_faulted(const void *address, unsigned weight, unsigned flags,

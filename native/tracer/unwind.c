@@ -2,10 +2,10 @@
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "syscall.h"
 #include "tracer.h"
 #include "unwind_rules.h"
 
@@ -29,8 +29,8 @@ __attribute__((no_sanitize("address"))) static bool read_word(struct stack_bound
 				return false;
 			char byte;
 			struct iovec local = {&byte, 1}, remote = {(void *)address, 1};
-			if (syscall(SYS_process_vm_readv, getpid(), &local, 1L, &remote, 1L, 0L) !=
-			    1)
+			if (trace_syscall(SYS_process_vm_readv, getpid(), &local, 1L, &remote, 1L,
+					  0L) != 1)
 				return false;
 			bounds->page = address & ~(uintptr_t)(TRACE_MIN_PAGE - 1);
 		}
