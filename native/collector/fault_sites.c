@@ -134,7 +134,7 @@ static const struct vma *vma_at(const struct vmas *vmas, uint64_t address)
 static void read_mappings(struct process *process, double now)
 {
 	struct vmas fresh;
-	double start = collector_seconds();
+	double start = clock_monotonic_s();
 
 	if (now < process->next_vmas || process->dir < 0)
 		return;
@@ -148,7 +148,7 @@ static void read_mappings(struct process *process, double now)
 		vmas_free(process->vmas);
 		*process->vmas = fresh;
 	}
-	double cost = (collector_seconds() - start) / VMAS_SHARE;
+	double cost = (clock_monotonic_s() - start) / VMAS_SHARE;
 	process->next_vmas = now + (cost > VMAS_GAP_S ? cost : VMAS_GAP_S);
 }
 
@@ -159,7 +159,7 @@ static struct owner owner_by_mapping(const struct mematlas_collector *collector,
 	struct mematlas_part part;
 
 	if (!vma) {
-		read_mappings(process, collector_seconds());
+		read_mappings(process, clock_monotonic_s());
 		vma = vma_at(process->vmas, address);
 	}
 	if (!vma)

@@ -82,7 +82,7 @@ void pins_end(struct join *join)
 int64_t mematlas_collector_pins(struct mematlas_collector *collector, int index,
 				struct mematlas_pin *rows, uint64_t room)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
 	const struct sums *sums = &process->state.sums;

@@ -65,7 +65,7 @@ static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
 			if (!add_run(runs, regions[i].start, regions[i].end,
 				     state_of(regions[i].categories)))
 				error = -ENOMEM;
-		collector_beat(collector);
+		collector_heartbeat(collector);
 	}
 	free(regions);
 	return error;

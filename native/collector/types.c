@@ -313,7 +313,7 @@ static void look_at_resident(struct census *census, struct window *window,
 		if (pages->start <= start)
 			look_at(census, window, blocks, i, pages);
 		if (i % 65536 == 0)
-			collector_beat(census->collector);
+			collector_heartbeat(census->collector);
 	}
 }
 
@@ -359,7 +359,7 @@ int64_t mematlas_collector_objects(struct mematlas_collector *collector, int ind
 				   struct mematlas_object *rows, uint64_t room,
 				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_room)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
 	if (!process->shared->python_version)
