@@ -37,10 +37,10 @@ static int make_control(struct mematlas_collector *collector)
 
 	if (fd < 0)
 		return -errno;
-	int error = ftruncate(fd, TRACE_PAGE) < 0 ? -errno : 0;
+	int error = ftruncate(fd, TRACE_HEADER_BYTES) < 0 ? -errno : 0;
 	void *page = MAP_FAILED;
 	if (!error)
-		page = mmap(NULL, TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		page = mmap(NULL, TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (!error && page == MAP_FAILED)
 		error = -errno;
 	close(fd);
@@ -48,7 +48,8 @@ static int make_control(struct mematlas_collector *collector)
 		return error;
 	collector->control = page;
 	fill_control(page, &collector->settings);
-	if (renameat(collector->dirfd, "control.new", collector->dirfd, "control") < 0)
+	if (renameat(collector->dirfd, TRACE_CONTROL_FILE ".new", collector->dirfd,
+		     TRACE_CONTROL_FILE) < 0)
 		return -errno;
 	return 0;
 }
@@ -131,7 +132,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 	for (uint32_t i = 0; i < collector->clone_count; i++)
 		state_free(&collector->clones[i].state);
 	if (collector->control)
-		munmap(collector->control, TRACE_PAGE);
+		munmap(collector->control, TRACE_HEADER_BYTES);
 	if (collector->dirfd >= 0)
 		close(collector->dirfd);
 	if (collector->inotify >= 0)

@@ -47,7 +47,7 @@ static int map_rings(const struct mematlas_collector *collector, const char *nam
 {
 	char why[NAME_MAX + 8];
 	struct trace_process *first =
-		mmap(NULL, TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		mmap(NULL, TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
 	if (first == MAP_FAILED)
 		return -errno;
@@ -64,7 +64,7 @@ static int map_rings(const struct mematlas_collector *collector, const char *nam
 		symlinkat("a limit on our own address space left no room for its records",
 			  collector->dirfd, why);
 	}
-	munmap(first, TRACE_PAGE);
+	munmap(first, TRACE_HEADER_BYTES);
 	process->shared = error ? NULL : map;
 	process->mapped = error ? 0 : file_size(collector, rings);
 	process->most_rings = rings;
@@ -91,13 +91,15 @@ static int map_file(struct mematlas_collector *collector, const char *name, stru
 /* Kept ready for processes under a limit on file sizes. */
 static void make_spare(struct mematlas_collector *collector)
 {
-	if (faccessat(collector->dirfd, "spare", F_OK, 0) == 0)
+	if (faccessat(collector->dirfd, TRACE_PREALLOCATED_FILE, F_OK, 0) == 0)
 		return;
-	int fd = openat(collector->dirfd, "spare.new", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	int fd = openat(collector->dirfd, TRACE_PREALLOCATED_FILE ".new",
+			O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return;
 	if (ftruncate(fd, (off_t)file_size(collector, TRACE_MAX_RINGS)) == 0)
-		renameat(collector->dirfd, "spare.new", collector->dirfd, "spare");
+		renameat(collector->dirfd, TRACE_PREALLOCATED_FILE ".new", collector->dirfd,
+			 TRACE_PREALLOCATED_FILE);
 	close(fd);
 }
 

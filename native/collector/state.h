@@ -10,6 +10,8 @@
 #include "mematlas.h"
 #include "trace_format.h"
 
+#define TRACE_PAGE 4096u
+
 #define KINDS 6 /* enum trace_kind counts from 1 */
 
 /* A live block. `key` is address | kind << 48. It was born at the clock's

@@ -2,11 +2,12 @@
  * layout of a session, nothing else. Every field is little-endian and naturally aligned; the
  * layout carries TRACE_VERSION and a mismatch means "do not trace", never "guess".
  *
- *   $MEMATLAS_SESSION/control      one page, made by the collector: settings, heartbeat
- *   $MEMATLAS_SESSION/spare        a process file nobody uses yet; who may make none renames it
- *   $MEMATLAS_SESSION/PID.N.why    a symbolic link to nothing, whose text says why that image is not traced
- *   $MEMATLAS_SESSION/PID.N        one file a traced process image (N counts images of that PID):
- *                                  header | ring directory | ring 0 | ring 1 | ...
+ *   $MEMATLAS_SESSION/control       settings and heartbeat, created by the collector
+ *   $MEMATLAS_SESSION/preallocated  an unused process file of full size; a process that cannot
+ *                                   create its own (RLIMIT_FSIZE) renames this one
+ *   $MEMATLAS_SESSION/PID.N.why     a dangling symbolic link; its text is why that image is not traced
+ *   $MEMATLAS_SESSION/PID.N         one file per traced process image (N counts images of that PID):
+ *                                   header | ring directory | ring 0 | ring 1 | ...
  *
  * A ring belongs to one thread (single producer) and is read by the collector (single consumer).
  * head and tail count 8-byte words since the ring was made and never wrap; a record starts at
@@ -21,12 +22,18 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC 0x73616c74616d656dull /* "mematlas" */
-#define TRACE_VERSION 4u
+#define TRACE_VERSION 5u
 #define TRACE_DETACHED "detached" /* `reason` of a process that was let go as it was asked */
 #define TRACE_SESSION_VARIABLE "MEMATLAS_SESSION"
 #define TRACE_MAX_RINGS 4096u
 #define TRACE_MAX_FRAMES 512u /* of each sort (native, Python) in one stack */
-#define TRACE_PAGE 4096u
+/* The largest base page a Linux kernel has (64K on aarch64). Every region of a shared file starts at a
+ * multiple of it, so each can be mapped on its own whatever the kernel's page size. */
+#define TRACE_FILE_ALIGN 65536u
+#define TRACE_HEADER_BYTES TRACE_FILE_ALIGN /* size of "control", and of a process file's header */
+#define TRACE_MIN_PAGE 4096u /* the smallest base page; headers fit in it */
+#define TRACE_CONTROL_FILE "control"
+#define TRACE_PREALLOCATED_FILE "preallocated"
 #define TRACE_EVAL_RANGES 4u
 #define TRACE_PRIVATE_MAPS 32u
 
@@ -35,13 +42,13 @@ enum trace_mode { TRACE_SAMPLED = 0, TRACE_EXACT = 1 };
 /* TRACE_CLOCK_TSC where it is invariant (x86-64) or cntvct_el0 (aarch64); else one shared counter. */
 enum trace_clock { TRACE_CLOCK_TSC = 0, TRACE_CLOCK_COUNTER = 1 };
 
-/* First page of the file "control". */
+/* Start of the file "control". */
 struct trace_control {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t mode;         /* enum trace_mode */
 	uint32_t clock;        /* enum trace_clock */
-	uint32_t ring_bytes;   /* power of two, >= 64 KiB */
+	uint32_t ring_bytes;   /* power of two, >= TRACE_MIN_RING_DATA */
 	uint64_t sample_bytes; /* mean gap between samples; 0 in exact mode */
 	uint64_t seed;         /* 0: seeded from the clock and the thread ID */
 	uint64_t clock_base;   /* subtracted from every clock reading, so that 56 bits suffice */
@@ -66,7 +73,7 @@ enum trace_process_state {
 	TRACE_DISABLED = 3 /* by its own decision; `reason` tells why */
 };
 
-/* First page of a process file. */
+/* Start of a process file. */
 struct trace_process {
 	uint64_t magic;
 	uint32_t version;
@@ -106,7 +113,7 @@ enum trace_ring_state { TRACE_RING_FREE = 0, TRACE_RING_ACTIVE = 1, TRACE_RING_C
 /* The first ring is shared, under a lock of the tracer's own, by threads that get none to themselves;
  * its `tid` is 0.
  *
- * Ring directory: TRACE_MAX_RINGS of these from offset TRACE_PAGE. At its end a thread sets ACTIVE ->
+ * Ring directory: TRACE_MAX_RINGS of these from offset TRACE_RINGS_OFFSET. At its end a thread sets ACTIVE ->
  * CLOSED; the collector sets CLOSED -> FREE once drained; a new thread takes a FREE ring by
  * compare-and-swap and goes on at the head, with the stack and code IDs its predecessor defined. */
 struct trace_ring {
@@ -121,8 +128,18 @@ struct trace_ring {
 	uint64_t unused3[8];
 };
 
-#define TRACE_RINGS_OFFSET TRACE_PAGE
-#define TRACE_DATA_OFFSET (TRACE_RINGS_OFFSET + TRACE_MAX_RINGS * 256u)
+#define TRACE_RING_BYTES 256u /* sizeof(struct trace_ring) */
+#define TRACE_MIN_RING_DATA 65536u
+#define TRACE_RINGS_OFFSET TRACE_HEADER_BYTES
+#define TRACE_DATA_OFFSET (TRACE_RINGS_OFFSET + TRACE_MAX_RINGS * TRACE_RING_BYTES)
+
+/* A ring's data starts at TRACE_DATA_OFFSET + index * ring_bytes, with ring_bytes a power of two. */
+_Static_assert(TRACE_RINGS_OFFSET % TRACE_FILE_ALIGN == 0, "the directory can be mapped on its own");
+_Static_assert(TRACE_DATA_OFFSET % TRACE_FILE_ALIGN == 0, "ring data can be mapped on its own");
+_Static_assert(TRACE_MIN_RING_DATA % TRACE_FILE_ALIGN == 0, "each ring's data can be mapped on its own");
+_Static_assert(sizeof(struct trace_ring) == TRACE_RING_BYTES, "a directory entry is 256 bytes");
+_Static_assert(sizeof(struct trace_control) <= TRACE_MIN_PAGE, "control fits the smallest page");
+_Static_assert(sizeof(struct trace_process) <= TRACE_MIN_PAGE, "the header fits the smallest page");
 
 enum trace_record {
 	TRACE_PAD = 0,        /* skip one word */

@@ -121,11 +121,12 @@ static void open_pagemap(void)
 /* Asked here, in the faulting thread: whoever asks later may find the page gone. */
 static bool is_huge(const void *address)
 {
-	uint64_t page = (uintptr_t)address & ~(uint64_t)(TRACE_PAGE - 1), run[3];
+	uint64_t page = (uintptr_t)address & ~(uint64_t)(trace_session.page_bytes - 1);
+	uint64_t run[3];
 	struct pagemap_scan_argument scan = {
 		.size = sizeof scan,
 		.start = page,
-		.end = page + TRACE_PAGE,
+		.end = page + trace_session.page_bytes,
 		.runs = (uintptr_t)run,
 		.room = 1,
 		.all = PAGEMAP_IS_HUGE,

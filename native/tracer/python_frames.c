@@ -77,8 +77,8 @@ static __attribute__((noinline)) bool page_is_readable(struct readable *readable
 
 static TRACE_INLINE bool is_readable(struct readable *readable, const char *object, unsigned size)
 {
-	uintptr_t first = (uintptr_t)object & ~(uintptr_t)4095;
-	uintptr_t last = ((uintptr_t)object + size - 1) & ~(uintptr_t)4095;
+	uintptr_t first = (uintptr_t)object & ~(uintptr_t)(TRACE_MIN_PAGE - 1);
+	uintptr_t last = ((uintptr_t)object + size - 1) & ~(uintptr_t)(TRACE_MIN_PAGE - 1);
 
 	return readable->sure || (page_is_readable(readable, first) &&
 				  (first == last || page_is_readable(readable, last)));

@@ -80,16 +80,20 @@ static bool populate(const void *start, size_t bytes)
 
 bool trace_populate_page(const void *shared)
 {
-	uintptr_t page = (uintptr_t)shared & ~(uintptr_t)(TRACE_PAGE - 1);
+	uintptr_t page = (uintptr_t)shared & ~(uintptr_t)(trace_session.page_bytes - 1);
 
-	return populate((const void *)page, TRACE_PAGE);
+	return populate((const void *)page, trace_session.page_bytes);
 }
 
 #define STEPS 16u /* in which a ring is made there: many threads have little to tell */
 
 TRACE_SLOW bool trace_populate(struct trace_thread *thread, uint64_t words)
 {
+	uint64_t page = trace_session.page_bytes / sizeof(uint64_t);
 	uint64_t step = trace_session.ring_words / STEPS;
+
+	if (step < page)
+		step = page;
 	uint64_t until = (words + step - 1) / step * step;
 
 	if (thread->populated >= words)

@@ -8,6 +8,7 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -95,18 +96,19 @@ void trace_disable(const char *reason)
 
 static bool map_control(void)
 {
-	int fd = open_in_session("control", O_RDWR);
+	int fd = open_in_session(TRACE_CONTROL_FILE, O_RDWR);
 
 	if (fd < 0)
 		return false;
 	struct trace_control *control =
-		trace_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+		trace_pages(TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 	close(fd);
 	if (control == MAP_FAILED)
 		return false;
 	if (control->magic != TRACE_MAGIC || control->version != TRACE_VERSION || control->off ||
-	    control->ring_bytes < 65536 || (control->ring_bytes & (control->ring_bytes - 1))) {
-		syscall(SYS_munmap, control, TRACE_PAGE);
+	    control->ring_bytes < TRACE_MIN_RING_DATA ||
+	    (control->ring_bytes & (control->ring_bytes - 1))) {
+		syscall(SYS_munmap, control, TRACE_HEADER_BYTES);
 		return false;
 	}
 	trace_session.control = control;
@@ -153,7 +155,7 @@ static uint64_t address_space_used(void)
 
 	for (size_t i = 0; i < length && text[i] >= '0' && text[i] <= '9'; i++)
 		pages = pages * 10 + (uint64_t)(text[i] - '0');
-	return pages * TRACE_PAGE;
+	return pages * trace_session.page_bytes;
 }
 
 /* Under a limit on address space, rings for few threads: an eighth of what is left is ours. */
@@ -209,7 +211,7 @@ static int take_spare(const char *name)
 {
 	char spare[PATH_MAX + 32], path[PATH_MAX + 32];
 
-	name_in_session(spare, "spare");
+	name_in_session(spare, TRACE_PREALLOCATED_FILE);
 	name_in_session(path, name);
 	for (int tries = 0; tries < SPARE_TRIES; tries++) {
 		if (syscall(SYS_renameat2, AT_FDCWD, spare, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
@@ -272,8 +274,6 @@ static const char *why_no_file(void)
 	}
 }
 
-_Static_assert(sizeof(struct trace_process) <= TRACE_PAGE, "the header is one page");
-
 static void describe_process(struct trace_process *process)
 {
 	process->magic = TRACE_MAGIC;
@@ -323,11 +323,11 @@ static bool make_fork_mark(void)
 		*trace_fork_mark = 1;
 		return true;
 	}
-	trace_fork_mark =
-		trace_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	trace_fork_mark = trace_pages(TRACE_MIN_PAGE, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (trace_fork_mark == MAP_FAILED)
 		return false;
-	if (syscall(SYS_madvise, trace_fork_mark, TRACE_PAGE, MADV_WIPEONFORK) < 0)
+	if (syscall(SYS_madvise, trace_fork_mark, TRACE_MIN_PAGE, MADV_WIPEONFORK) < 0)
 		return false;
 	*trace_fork_mark = 1;
 	return true;
@@ -366,6 +366,7 @@ static bool join_session(const char *named)
 	if (!named || strlen(named) >= sizeof directory)
 		return false;
 	strcpy(directory, named);
+	trace_session.page_bytes = getauxval(AT_PAGESZ);
 	trace_exec_start(directory);
 	if (!map_control())
 		return false;
@@ -433,7 +434,7 @@ static void let_rings_go(void)
 
 	syscall(SYS_mmap, trace_session.process, size, PROT_READ | PROT_WRITE,
 		MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
-	syscall(SYS_munmap, trace_session.control, TRACE_PAGE);
+	syscall(SYS_munmap, trace_session.control, TRACE_HEADER_BYTES);
 	trace_session.control = NULL;
 }
 

@@ -10,7 +10,9 @@
 #include "ring.h"
 #include "tracer.h"
 
-#define SLOT_BYTES ((sizeof(struct trace_thread) + 4095) & ~(size_t)4095)
+/* Slots are protected one by one, so each starts at a page boundary of any kernel. */
+#define SLOT_BYTES                                                                                 \
+	((sizeof(struct trace_thread) + TRACE_FILE_ALIGN - 1) & ~(size_t)(TRACE_FILE_ALIGN - 1))
 
 __thread struct trace_tls trace_tls;
 static pthread_key_t thread_key;

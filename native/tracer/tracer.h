@@ -91,6 +91,7 @@ struct trace_session {
 	char *slots; /* private memory of each ring's thread, trace_slot_bytes apart */
 	uint64_t clock_base;
 	uint64_t sample_bytes;
+	size_t page_bytes; /* of the kernel */
 	uint32_t ring_words;
 	uint32_t most_rings; /* what the process may map, at most TRACE_MAX_RINGS */
 	bool exact;

@@ -24,7 +24,7 @@ __attribute__((no_sanitize("address"))) static bool read_word(struct stack_bound
 	if (trace_unlikely(address & 7))
 		return false;
 	if (trace_unlikely(address < bounds->low || address >= bounds->high)) {
-		if ((address & ~(uintptr_t)4095) != bounds->page) {
+		if ((address & ~(uintptr_t)(TRACE_MIN_PAGE - 1)) != bounds->page) {
 			if (trace_session.sandboxed)
 				return false;
 			char byte;
@@ -32,7 +32,7 @@ __attribute__((no_sanitize("address"))) static bool read_word(struct stack_bound
 			if (syscall(SYS_process_vm_readv, getpid(), &local, 1L, &remote, 1L, 0L) !=
 			    1)
 				return false;
-			bounds->page = address & ~(uintptr_t)4095;
+			bounds->page = address & ~(uintptr_t)(TRACE_MIN_PAGE - 1);
 		}
 	}
 	*value = *(const uintptr_t *)address;
