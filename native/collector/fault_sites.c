@@ -10,7 +10,6 @@
 
 #define VMAS_GAP_S 0.005
 #define VMAS_SHARE 0.02 /* of the time may go into reading mappings again */
-#define HUGE_BYTES (2u << 20)
 #define REFUSED (-2)
 
 /* Whose memory a fault was in. */
@@ -224,7 +223,7 @@ bool touches_take(struct mematlas_collector *collector, struct process *process,
 	if (flags & TRACE_FLAG_MAJOR)
 		touch->major_faults += weight;
 	if (owner.private) {
-		double size = flags & TRACE_FLAG_HUGE ? HUGE_BYTES : TRACE_PAGE;
+		double size = (double)(flags & TRACE_FLAG_HUGE ? pmd_bytes() : page_bytes());
 		touch->bytes += size * weight;
 		touch->bytes_variance += size * size * variance;
 	}

@@ -81,7 +81,7 @@ static bool read_name(const struct census *census, uint64_t address, char *name)
 {
 	struct iovec to = {name, MEMATLAS_TYPE_NAME - 1};
 	struct iovec from = {(void *)(uintptr_t)address, MEMATLAS_TYPE_NAME - 1};
-	size_t to_page = TRACE_PAGE - address % TRACE_PAGE;
+	size_t to_page = page_ceil(address + 1) - address;
 
 	if (address < 4096 || address >> 47)
 		return false;

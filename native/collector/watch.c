@@ -26,7 +26,7 @@ static uint64_t read_rss(const struct process *process)
 		return 0;
 	text[length] = 0;
 	sscanf(text, "%*s %llu", &pages);
-	return pages * TRACE_PAGE;
+	return pages * page_bytes();
 }
 
 struct stat_facts {
