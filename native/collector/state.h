@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../proc/page_size.h"
 #include "mematlas.h"
 #include "trace_format.h"
 
