@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "arena.h"
+#include "membarrier.h"
 
 static void lock_all(struct exchange *exchange)
 {
@@ -27,7 +28,7 @@ int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret)
 {
 	if (!capacity || capacity > CAPACITY_MAX)
 		return -EINVAL;
-	if (!exchange_works())
+	if (!membarrier_register())
 		return -ENOSYS;
 	struct mematlas_arena *arena = aligned_alloc(128, sizeof *arena);
 	if (!arena)

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "membarrier.h"
 #include "pool.h"
 
 #define SMALL 128u /* objects: below that, magazines would starve other threads */
@@ -74,7 +75,7 @@ static int finish(char *mapping, const struct pool_memory *plan, bool private,
 	}
 	memset(pool, 0, sizeof *pool);
 	lay_out(pool, mapping, plan);
-	pool->common = !private || plan->count < SMALL || !exchange_works();
+	pool->common = !private || plan->count < SMALL || !membarrier_register();
 	pool->exchange.private = private;
 	pool->batch = (uint32_t)(batch < BATCH ? batch : BATCH);
 	pool->magazine = 2 * pool->batch;

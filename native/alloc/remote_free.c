@@ -1,13 +1,10 @@
 /* Parcels of slots between threads. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/membarrier.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "membarrier.h"
 #include "remote_free.h"
 
 #define NUMBER_BITS 24u
@@ -194,16 +191,6 @@ uint32_t exchange_receive(struct keeper *to)
 	return atomic_exchange_explicit(&to->inbox, 0, memory_order_acquire);
 }
 
-static int membarrier(int command)
-{
-	return (int)syscall(SYS_membarrier, command, 0, 0);
-}
-
-bool exchange_works(void)
-{
-	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
-}
-
 /* The keeper may be about to free one of these slots itself, having looked before it was posted. Every
  * slot here is posted; once each thread has passed a barrier, a keeper that is not busy will see so. */
 uint32_t exchange_rob(struct keeper *other)
@@ -212,9 +199,7 @@ uint32_t exchange_rob(struct keeper *other)
 
 	if (!parcels)
 		return 0;
-	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0 &&
-	    (!exchange_works() || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0))
-		abort(); /* it worked when the allocator was made; going on would hand out slots twice */
+	membarrier_run();
 	while (atomic_load_explicit(&other->busy, memory_order_acquire))
 		sched_yield();
 	return parcels;

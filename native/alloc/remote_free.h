@@ -83,8 +83,6 @@ int exchange_open(struct exchange *exchange);
 void exchange_close(struct exchange *exchange);
 /* In a forked child: forget all parcels and who sent them. */
 void exchange_reset(struct exchange *exchange);
-/* False where the kernel gives no way to interrupt other threads' work: see exchange_rob. */
-bool exchange_works(void);
 
 /* 0: no memory. */
 uint32_t parcel_get(struct exchange *exchange);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "membarrier.h"
 #include "remote_free.h"
 
 /* A keeper of this thread, by its exchange's serial: the exchange itself may be gone. */
@@ -108,7 +109,7 @@ void exchange_adopt(struct exchange *exchange)
 	lock_registry(); /* several threads of the child may come here at once */
 	if (GET(exchange->orphan)) {
 		exchange->adopt(exchange);
-		exchange_works();
+		membarrier_register();
 		atomic_store_explicit(&exchange->orphan, false, memory_order_release);
 	}
 	unlock_registry();
