@@ -176,7 +176,7 @@ static void watch_forks(void)
 	pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
-int mematlas_arrays_create(const struct mematlas_arrays_rules *rules, const void *default_handler,
+int mematlas_arrays_create(const struct mematlas_arrays_config *rules, const void *default_handler,
 			   struct mematlas_arrays **ret)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -214,19 +214,19 @@ void mematlas_arrays_destroy(struct mematlas_arrays *arrays)
 	free(arrays);
 }
 
-void mematlas_arrays_learn(void *reader)
+void mematlas_arrays_set_capsule_reader(void *reader)
 {
 	memcpy(&read_capsule, &reader, sizeof reader);
 }
 
-const char *mematlas_arrays_name(void)
+const char *mematlas_arrays_capsule_name(void)
 {
 	return "mem_handler";
 }
 
-void mematlas_arrays_drop(void *capsule)
+void mematlas_arrays_capsule_destructor(void *capsule)
 {
-	struct mematlas_arrays *arrays = read_capsule(capsule, mematlas_arrays_name());
+	struct mematlas_arrays *arrays = read_capsule(capsule, mematlas_arrays_capsule_name());
 
 	if (arrays)
 		mematlas_arrays_destroy(arrays);

@@ -40,7 +40,7 @@ struct array_block {
 struct mematlas_arrays {
 	struct data_handler handler; /* first: the capsule points to it */
 	struct data_allocator small;
-	struct mematlas_arrays_rules rules;
+	struct mematlas_arrays_config rules;
 	pthread_mutex_t lock; /* guards the rest */
 	struct array_block *buckets[ARRAYS_BUCKETS]; /* blocks in use */
 	struct array_block cache;                    /* list head; those given back last first */

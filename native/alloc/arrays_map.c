@@ -65,7 +65,7 @@ static char *map_hugetlb(struct mematlas_arrays *arrays, uint64_t length)
 
 static bool place(struct mematlas_arrays *arrays, char *start, uint64_t length)
 {
-	const struct mematlas_arrays_rules *rules = &arrays->rules;
+	const struct mematlas_arrays_config *rules = &arrays->rules;
 	uint64_t address = (uintptr_t)start;
 	int error = 0;
 

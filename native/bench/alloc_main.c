@@ -31,22 +31,22 @@ static void free_to_malloc(void *object)
 static void *alloc_from_pool(size_t size)
 {
 	(void)size;
-	return mematlas_pool_take(pool);
+	return mematlas_pool_alloc(pool);
 }
 
 static void free_to_pool(void *object)
 {
-	mematlas_pool_give(pool, object);
+	mematlas_pool_free(pool, object);
 }
 
 static void *alloc_from_arena(size_t size)
 {
-	return mematlas_arena_take(arena, size, 16);
+	return mematlas_arena_alloc(arena, size, 16);
 }
 
 static void free_to_arena(void *object)
 {
-	mematlas_arena_give(arena, object);
+	mematlas_arena_free(arena, object);
 }
 
 static int choose_allocator(struct workload *workload, const char *name)

@@ -7,13 +7,13 @@ static uint64_t *word(uint64_t address)
 	return (uint64_t *)(uintptr_t)address;
 }
 
-void mematlas_chain_link(const uint64_t *addresses, uint64_t count)
+void mematlas_pointer_chase_link(const uint64_t *addresses, uint64_t count)
 {
 	for (uint64_t index = 0; index < count; index++)
 		*word(addresses[index]) = addresses[index + 1 == count ? 0 : index + 1];
 }
 
-uint64_t mematlas_chain_walk(uint64_t start, uint64_t steps, uint64_t *ret_ns)
+uint64_t mematlas_pointer_chase_run(uint64_t start, uint64_t steps, uint64_t *ret_ns)
 {
 	uint64_t at = start, rest = steps % 8, began = now_ns();
 
