@@ -72,7 +72,7 @@ static int choose_allocator(struct workload *workload, const char *name)
 
 static void measure(struct workload *workload)
 {
-	struct worker *workers = aligned_alloc(WORKLOAD_LINE, workload->threads * sizeof(*workers));
+	struct worker *workers = aligned_alloc(BENCH_LINE, workload->threads * sizeof(*workers));
 	uint64_t operations = 0, ns = 0;
 
 	if (!workers) {

@@ -13,9 +13,9 @@
 
 /* Invariant: 0 <= allocated - freed <= CHANNEL. Each counter has one writer. */
 struct channel {
-	_Alignas(WORKLOAD_LINE) _Atomic size_t allocated;
-	_Alignas(WORKLOAD_LINE) _Atomic size_t freed;
-	_Alignas(WORKLOAD_LINE) void *_Atomic objects[CHANNEL];
+	_Alignas(BENCH_LINE) _Atomic size_t allocated;
+	_Alignas(BENCH_LINE) _Atomic size_t freed;
+	_Alignas(BENCH_LINE) void *_Atomic objects[CHANNEL];
 	atomic_bool closed;
 };
 
@@ -139,7 +139,7 @@ void pattern_connect(struct worker *workers, const struct workload *workload)
 	if (workload->pattern != pattern_handoff)
 		return;
 	for (unsigned i = 0; i < workload->threads; i += 2) {
-		struct channel *channel = aligned_alloc(WORKLOAD_LINE, sizeof(*channel));
+		struct channel *channel = aligned_alloc(BENCH_LINE, sizeof(*channel));
 
 		if (!channel)
 			exit(1);

@@ -8,8 +8,7 @@
 
 #include "clock.h"
 #include "mematlas.h"
-
-#define WORKLOAD_LINE 128u /* two cache lines, since x86 CPUs prefetch lines in pairs */
+#include "start_barrier.h"
 
 struct workload {
 	size_t size; /* bytes of an object; 0: random, see workload_random_size() */
@@ -23,7 +22,7 @@ struct workload {
 struct channel;
 
 struct worker {
-	_Alignas(WORKLOAD_LINE) const struct workload *workload;
+	_Alignas(BENCH_LINE) const struct workload *workload;
 	struct channel *channel; /* pattern_handoff only; shared by workers 2n and 2n + 1 */
 	unsigned number;
 	uint64_t seed;
