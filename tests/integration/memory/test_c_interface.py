@@ -22,9 +22,9 @@ int main(void)
 	struct mematlas_arena *arena;
 	if (mematlas_pool_create(64, 1000, 64, -1, &pool) || mematlas_arena_create(1 << 26, &arena))
 		return 1;
-	void *slot = mematlas_pool_take(pool), *block = mematlas_arena_take(arena, 100, 0);
-	printf("%d %d ", mematlas_pool_give(pool, slot), mematlas_arena_give(arena, block));
-	printf("%d %d ", mematlas_pool_give(pool, slot) < 0, mematlas_arena_give(arena, block) < 0);
+	void *slot = mematlas_pool_alloc(pool), *block = mematlas_arena_alloc(arena, 100, 0);
+	printf("%d %d ", mematlas_pool_free(pool, slot), mematlas_arena_free(arena, block));
+	printf("%d %d ", mematlas_pool_free(pool, slot) < 0, mematlas_arena_free(arena, block) < 0);
 	printf("%d %d\\n", mematlas_pool_check(pool), mematlas_arena_check(arena));
 	mematlas_pool_destroy(pool);
 	mematlas_arena_destroy(arena);
