@@ -47,11 +47,11 @@ static int open_allocator(void)
 static inline void *take(size_t size)
 {
 	(void)size;
-	return mematlas_pool_take(pool);
+	return mematlas_pool_alloc(pool);
 }
 static inline void give(void *object)
 {
-	mematlas_pool_give(pool, object);
+	mematlas_pool_free(pool, object);
 }
 #elif defined ARENA
 static struct mematlas_arena *arena;
@@ -61,11 +61,11 @@ static int open_allocator(void)
 }
 static inline void *take(size_t size)
 {
-	return mematlas_arena_take(arena, size, 0);
+	return mematlas_arena_alloc(arena, size, 0);
 }
 static inline void give(void *object)
 {
-	mematlas_arena_give(arena, object);
+	mematlas_arena_free(arena, object);
 }
 #else
 static int open_allocator(void)

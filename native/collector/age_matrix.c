@@ -136,7 +136,7 @@ void ages_forget(struct ages *ages)
 int64_t mematlas_collector_lives(struct mematlas_collector *collector, int index,
 				 struct mematlas_life *rows, uint64_t room)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
 	const struct sums *sums = &process->state.sums;
@@ -216,14 +216,14 @@ int64_t mematlas_collector_ages(struct mematlas_collector *collector, int index,
 {
 	*cell_s = 0;
 	*rows = NULL;
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
 	struct state *state = &process->state;
 	struct ages all;
 	if (state->tick_s == 0)
 		return 0;
-	if (!make_room(&state->ages, collector_clock(collector)) || !ages_copy(&all, &state->ages))
+	if (!make_room(&state->ages, clock_read(collector)) || !ages_copy(&all, &state->ages))
 		return -ENOMEM;
 	int64_t count = -ENOMEM;
 	if (add_all_living(&all, state))

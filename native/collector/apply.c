@@ -118,7 +118,7 @@ uint32_t state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_
 {
 	struct removal removal = {state, time, 0};
 
-	end = (end + TRACE_PAGE - 1) & ~(uint64_t)(TRACE_PAGE - 1);
+	end = page_ceil(end);
 	if (end > start && !ranges_remove(&state->ranges, start, end, note_removed, &removal))
 		state->out_of_memory = true;
 	return removal.kind;

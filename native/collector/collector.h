@@ -110,30 +110,41 @@ struct mematlas_collector {
 	uint32_t row_count, part_count, part_room;
 };
 
-/* figures.c */
-struct process *collector_process(const struct mematlas_collector *collector,
-				  int index); /* NULL: no such index */
-struct process *collector_active(const struct mematlas_collector *collector,
-				 int index); /* NULL also if not traced yet */
+static inline void collector_heartbeat(struct mematlas_collector *collector)
+{
+	__atomic_add_fetch(&collector->control->heartbeat, 1, __ATOMIC_RELAXED);
+}
 
-/* session.c */
-double collector_seconds(void);          /* CLOCK_MONOTONIC */
-uint64_t collector_clock(const struct mematlas_collector *collector);
-double collector_tick(
-	const struct mematlas_collector *collector); /* seconds of a tick; 0: it tells no time */
-double collector_when(const struct mematlas_collector *collector,
-		      uint64_t clock); /* since the start */
-bool collector_clock_is_steady(void);
+/* clock.c: times are the tracer's clock, seconds are those of CLOCK_MONOTONIC. */
+double clock_monotonic_s(void);
+uint64_t clock_cycles(void);    /* the raw cycle counter */
+bool clock_is_steady(void);     /* the cycle counter has one rate, on all CPUs alike */
+uint64_t clock_read(const struct mematlas_collector *collector);
+double clock_tick_s(const struct mematlas_collector *collector); /* 0: the clock has no rate */
+double clock_since_start_s(const struct mematlas_collector *collector, uint64_t clock);
 
-/* files.c: process files, their discovery and end */
-int collector_scan(struct mematlas_collector *collector);
-void collector_make_spare(struct mematlas_collector *collector);
-void collector_activate(
-	struct mematlas_collector *collector); /* after a drain: forks are known then */
+/* events.c */
+bool event_push(struct mematlas_collector *collector, int type, int process); /* false: full */
+bool event_pop(struct mematlas_collector *collector, struct mematlas_event *event);
+
+/* processes.c: NULL where there is no such index, or, active, where it is not read yet */
+struct process *process_at(const struct mematlas_collector *collector, int index);
+struct process *process_active_at(const struct mematlas_collector *collector, int index);
+bool processes_add(struct mematlas_collector *collector, struct process *process);
+void processes_sort(struct mematlas_collector *collector,
+		    uint32_t first); /* by start, from `first` on */
+
+/* activate.c: after a drain, when forks are known */
+void collector_activate(struct mematlas_collector *collector);
+
+/* process_end.c */
 void process_free(struct process *process);
 void process_end(struct mematlas_collector *collector, struct process *process, int ending);
 void process_ask_status(struct process *process);
 void collector_ask_statuses(struct mematlas_collector *collector);
+
+/* files.c: process files and their discovery */
+int collector_scan(struct mematlas_collector *collector);
 
 /* records.c: one record into the state; returns its length in words, 0 if it is malformed */
 uint32_t record_take(struct mematlas_collector *collector, struct process *process,
@@ -163,7 +174,5 @@ void clones_expire(struct mematlas_collector *collector, double now);
 /* watch.c: rss, stops, what is due */
 void process_observe(struct mematlas_collector *collector, struct process *process, double now);
 void process_note_moment(struct mematlas_collector *collector, struct process *process, double now);
-void collector_beat(struct mematlas_collector *collector);
-bool collector_tell(struct mematlas_collector *collector, int type, int process);
 
 #endif

@@ -27,7 +27,7 @@ static bool find_bias(const struct join *join, const struct vma *vma, uint64_t *
 			off_t at = (off_t)(header.e_phoff + i * sizeof segment);
 			if (pread(fd, &segment, sizeof segment, at) != sizeof segment)
 				break;
-			uint64_t offset = segment.p_offset & ~(uint64_t)(TRACE_PAGE - 1);
+			uint64_t offset = page_floor(segment.p_offset);
 			found = segment.p_type == PT_LOAD && segment.p_flags & PF_X &&
 				vma->file_offset >= offset &&
 				vma->file_offset < segment.p_offset + segment.p_filesz;

@@ -248,8 +248,8 @@ double collector_drain(struct mematlas_collector *collector, bool everything)
 	double fullest = 0;
 
 	if (!everything)
-		merge.cut = collector_clock(collector);
-	double tick_s = collector_tick(collector);
+		merge.cut = clock_read(collector);
+	double tick_s = clock_tick_s(collector);
 	for (uint32_t p = 0; p < collector->count; p++) {
 		struct process *process = collector->processes[p];
 		if (!process->active || !know_rings(process, ring_words))

@@ -10,7 +10,6 @@
 
 #define VMAS_GAP_S 0.005
 #define VMAS_SHARE 0.02 /* of the time may go into reading mappings again */
-#define HUGE_BYTES (2u << 20)
 #define REFUSED (-2)
 
 /* Whose memory a fault was in. */
@@ -134,7 +133,7 @@ static const struct vma *vma_at(const struct vmas *vmas, uint64_t address)
 static void read_mappings(struct process *process, double now)
 {
 	struct vmas fresh;
-	double start = collector_seconds();
+	double start = clock_monotonic_s();
 
 	if (now < process->next_vmas || process->dir < 0)
 		return;
@@ -148,7 +147,7 @@ static void read_mappings(struct process *process, double now)
 		vmas_free(process->vmas);
 		*process->vmas = fresh;
 	}
-	double cost = (collector_seconds() - start) / VMAS_SHARE;
+	double cost = (clock_monotonic_s() - start) / VMAS_SHARE;
 	process->next_vmas = now + (cost > VMAS_GAP_S ? cost : VMAS_GAP_S);
 }
 
@@ -159,7 +158,7 @@ static struct owner owner_by_mapping(const struct mematlas_collector *collector,
 	struct mematlas_part part;
 
 	if (!vma) {
-		read_mappings(process, collector_seconds());
+		read_mappings(process, clock_monotonic_s());
 		vma = vma_at(process->vmas, address);
 	}
 	if (!vma)
@@ -224,7 +223,7 @@ bool touches_take(struct mematlas_collector *collector, struct process *process,
 	if (flags & TRACE_FLAG_MAJOR)
 		touch->major_faults += weight;
 	if (owner.private) {
-		double size = flags & TRACE_FLAG_HUGE ? HUGE_BYTES : TRACE_PAGE;
+		double size = (double)(flags & TRACE_FLAG_HUGE ? pmd_bytes() : page_bytes());
 		touch->bytes += size * weight;
 		touch->bytes_variance += size * size * variance;
 	}

@@ -24,7 +24,7 @@ void clone_make(struct mematlas_collector *collector, const struct process *proc
 		return;
 	clone->pid = process->shared->pid;
 	clone->serial = serial;
-	clone->made = collector_seconds();
+	clone->made = clock_monotonic_s();
 	collector->clone_count++;
 }
 

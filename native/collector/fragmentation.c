@@ -17,7 +17,7 @@ static void flush_page(struct join *join)
 		for (uint32_t i = 0; i < page->blocks; i++)
 			join->process->state.sums.items[page->sums[i]].pinned +=
 				page->bare * page->bytes[i] / live;
-	} else if (page->bare == TRACE_PAGE) {
+	} else if (page->bare == page_bytes()) {
 		join->tallies[page->pool].whole += page->bare;
 	}
 	page->blocks = page->bare = 0;
@@ -51,9 +51,11 @@ void pins_note(struct join *join, enum pool pool, const struct span *block, uint
 {
 	if (pool < POOL_HEAP || join->process->state.mean != 0)
 		return;
+	const uint64_t page = page_bytes();
+
 	while (at < until) {
-		uint64_t end = (at / TRACE_PAGE + 1) * TRACE_PAGE;
-		uint64_t whole = at % TRACE_PAGE ? 0 : (until - at) / TRACE_PAGE * TRACE_PAGE;
+		uint64_t end = page_floor(at) + page;
+		uint64_t whole = at % page ? 0 : page_floor(until - at);
 		if (whole) { /* of one kind, however many they are */
 			flush_page(join);
 			join->page.number = NO_PAGE;
@@ -64,7 +66,7 @@ void pins_note(struct join *join, enum pool pool, const struct span *block, uint
 		}
 		if (end > until)
 			end = until;
-		go_to(join, pool, at / TRACE_PAGE);
+		go_to(join, pool, at / page);
 		if (block)
 			note_block(join, block->sum, end - at);
 		else
@@ -82,7 +84,7 @@ void pins_end(struct join *join)
 int64_t mematlas_collector_pins(struct mematlas_collector *collector, int index,
 				struct mematlas_pin *rows, uint64_t room)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
 	const struct sums *sums = &process->state.sums;

@@ -104,7 +104,7 @@ int64_t mematlas_collector_cold(struct mematlas_collector *collector, int index,
 				struct mematlas_pin *rows, uint64_t room, double *ret)
 {
 	*ret = 0;
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 	if (!process || process->dir < 0)
 		return -ESRCH;
 	struct join join = {.collector = collector, .process = process};

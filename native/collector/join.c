@@ -128,7 +128,7 @@ static void sweep(struct join *join)
 			run = r;
 		}
 		if (i % 1024 == 0)
-			collector_beat(join->collector);
+			collector_heartbeat(join->collector);
 	}
 }
 
@@ -255,9 +255,9 @@ static int look(struct join *join, struct mematlas_account *account)
 	account->rss_bytes = (uint64_t)rss;
 	account->huge_bytes = (uint64_t)huge;
 	account->statm_rss_bytes = statm < 0 ? 0 : (uint64_t)statm;
-	collector_beat(join->collector);
+	collector_heartbeat(join->collector);
 	error = spans_of_blocks(&join->process->state.blocks, &join->blocks);
-	collector_beat(join->collector);
+	collector_heartbeat(join->collector);
 	return error ? error : spans_of_owners(join->process, &join->owners);
 }
 
@@ -289,11 +289,11 @@ static int run_join(struct join *join, struct mematlas_account *account)
 int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 				struct mematlas_account *account)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
 	struct join join = {.collector = collector, .process = process};
-	double start = collector_seconds();
+	double start = clock_monotonic_s();
 	*account = (struct mematlas_account){.time_s = start - collector->started};
 	collector_drain(collector, false);
 	int error = join.process->dir < 0 ? -ESRCH : run_join(&join, account);
@@ -303,7 +303,7 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 	free(join.runs.items);
 	free(join.blocks.items);
 	free(join.owners.items);
-	double end = collector_seconds();
+	double end = clock_monotonic_s();
 	account->cost_s = end - start;
 	double rest =
 		collector->settings.budget > 0 ? account->cost_s / collector->settings.budget : 0;

@@ -39,7 +39,7 @@ static void observe_all(struct mematlas_collector *collector, double now)
 			process_observe(collector, collector->processes[i], now);
 	struct pollfd end = {.fd = collector->watched, .events = POLLIN};
 	if (collector->watched >= 0 && !collector->told_watched && poll(&end, 1, 0) > 0)
-		collector->told_watched = collector_tell(collector, MEMATLAS_EVENT_WATCHED, -1);
+		collector->told_watched = event_push(collector, MEMATLAS_EVENT_WATCHED, -1);
 }
 
 /* Has the session directory changed? Asked here too: a busy collector never naps. */
@@ -54,9 +54,9 @@ static bool has_news(const struct mematlas_collector *collector)
 static long run_round(struct mematlas_collector *collector)
 {
 	collector->round++;
-	collector_beat(collector);
+	collector_heartbeat(collector);
 	note_states(collector);
-	double now = collector_seconds();
+	double now = clock_monotonic_s();
 	if (has_news(collector) || now >= collector->next_scan) {
 		collector_ask_statuses(collector);
 		int error = collector_scan(collector);
@@ -99,30 +99,21 @@ static bool nap(struct mematlas_collector *collector, long ns)
 	return ready >= 0 || errno != EINTR;
 }
 
-static int hand_out(struct mematlas_collector *collector, struct mematlas_event *event)
-{
-	*event = collector->queue[collector->queue_at];
-	collector->queue_at =
-		(collector->queue_at + 1) % (sizeof collector->queue / sizeof *collector->queue);
-	collector->queued--;
-	return 1;
-}
-
 int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms,
 			    struct mematlas_event *event)
 {
-	double end = collector_seconds() + timeout_ms * 1e-3;
+	double end = clock_monotonic_s() + timeout_ms * 1e-3;
 
 	*event = (struct mematlas_event){MEMATLAS_EVENT_NONE, -1};
-	if (collector->queued)
-		return hand_out(collector, event);
+	if (event_pop(collector, event))
+		return 1;
 	for (;;) {
 		long sleep = run_round(collector);
 		if (collector->error)
 			return collector->error;
-		if (collector->queued)
-			return hand_out(collector, event);
-		double left = end - collector_seconds();
+		if (event_pop(collector, event))
+			return 1;
+		double left = end - clock_monotonic_s();
 		if (left <= 0)
 			return 0;
 		if ((double)sleep > left * 1e9)

@@ -4,20 +4,6 @@
 
 #include "collector.h"
 
-struct process *collector_process(const struct mematlas_collector *collector, int index)
-{
-	if (index < 0 || (uint32_t)index >= collector->count)
-		return NULL;
-	return collector->processes[index];
-}
-
-struct process *collector_active(const struct mematlas_collector *collector, int index)
-{
-	struct process *process = collector_process(collector, index);
-
-	return process && process->active ? process : NULL;
-}
-
 /* Strings of the other side: cut, and ended, whatever it wrote. */
 static void describe(const struct trace_process *shared, struct mematlas_traced *traced)
 {
@@ -45,7 +31,7 @@ static void describe(const struct trace_process *shared, struct mematlas_traced 
 int mematlas_collector_process(struct mematlas_collector *collector, int index,
 			       struct mematlas_traced *traced)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
@@ -60,7 +46,7 @@ int mematlas_collector_process(struct mematlas_collector *collector, int index,
 		.end_s = process->end_s,
 		.live_bytes = state->live,
 		.peak_bytes = state->peak,
-		.peak_s = collector_when(collector, state->peak_time),
+		.peak_s = clock_since_start_s(collector, state->peak_time),
 		.rss_bytes = process->rss,
 		.events = process->events,
 		.unknown_frees = process->unknown_frees,
@@ -81,7 +67,7 @@ int mematlas_collector_process(struct mematlas_collector *collector, int index,
 int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int index, uint64_t from,
 				 struct mematlas_node *rows, uint64_t room)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
@@ -127,7 +113,7 @@ static struct mematlas_total total_of(const struct state *state, const struct su
 int64_t mematlas_collector_totals(struct mematlas_collector *collector, int index,
 				  struct mematlas_total *rows, uint64_t room)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
@@ -141,7 +127,7 @@ int64_t mematlas_collector_totals(struct mematlas_collector *collector, int inde
 int64_t mematlas_collector_touches(struct mematlas_collector *collector, int index,
 				   struct mematlas_touch *rows, uint64_t room)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
@@ -154,7 +140,7 @@ int64_t mematlas_collector_touches(struct mematlas_collector *collector, int ind
 int mematlas_collector_place(struct mematlas_collector *collector, int index, uint64_t number,
 			     struct mematlas_part *place)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process || number >= process->touches.place_count)
 		return -ESRCH;
@@ -165,7 +151,7 @@ int mematlas_collector_place(struct mematlas_collector *collector, int index, ui
 int mematlas_collector_module(struct mematlas_collector *collector, int index, uint64_t number,
 			      struct mematlas_module *module)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process || number >= process->state.modules.count)
 		return -ESRCH;
@@ -176,7 +162,7 @@ int mematlas_collector_module(struct mematlas_collector *collector, int index, u
 int mematlas_collector_code(struct mematlas_collector *collector, int index, uint64_t number,
 			    struct mematlas_code *out)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process || number >= process->state.codes.count)
 		return -ESRCH;
@@ -197,7 +183,7 @@ int mematlas_collector_code(struct mematlas_collector *collector, int index, uin
 int64_t mematlas_collector_timeline(struct mematlas_collector *collector, int index,
 				    struct mematlas_moment *rows, uint64_t room)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
@@ -213,7 +199,7 @@ int64_t mematlas_collector_timeline(struct mematlas_collector *collector, int in
 
 int mematlas_collector_release(struct mematlas_collector *collector, int index)
 {
-	struct process *process = collector_process(collector, index);
+	struct process *process = process_at(collector, index);
 
 	if (!process)
 		return -ESRCH;

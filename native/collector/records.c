@@ -300,7 +300,7 @@ static void take_alloc(struct process *process, struct ring *ring, uint32_t mask
 		return;
 	}
 	uint64_t start = TRACE_ADDRESS(place);
-	uint64_t end = (start + size + TRACE_PAGE - 1) & ~(uint64_t)(TRACE_PAGE - 1);
+	uint64_t end = page_ceil(start + size);
 	struct range range = {start, end,           time,
 			      sum,   (uint8_t)kind, flags & TRACE_FLAG_RESERVED ? 1 : 0};
 	if (end > start && end <= 1ull << 48)

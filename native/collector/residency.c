@@ -65,7 +65,7 @@ static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
 			if (!add_run(runs, regions[i].start, regions[i].end,
 				     state_of(regions[i].categories)))
 				error = -ENOMEM;
-		collector_beat(collector);
+		collector_heartbeat(collector);
 	}
 	free(regions);
 	return error;
@@ -73,18 +73,20 @@ static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
 
 static int read_vma(int fd, const struct vma *vma, uint64_t *entries, struct runs *runs)
 {
+	const uint64_t page = page_bytes();
+
 	for (uint64_t at = vma->start; at < vma->end;) {
-		uint64_t pages = (vma->end - at) / TRACE_PAGE;
+		uint64_t pages = (vma->end - at) / page;
 		if (pages > BATCH)
 			pages = BATCH;
-		ssize_t got = pread(fd, entries, pages * 8, (off_t)(at / TRACE_PAGE * 8));
+		ssize_t got = pread(fd, entries, pages * 8, (off_t)(at / page * 8));
 		if (got <= 0)
 			return got < 0 ? -errno : 0;
-		for (ssize_t i = 0; i < got / 8; i++, at += TRACE_PAGE) {
+		for (ssize_t i = 0; i < got / 8; i++, at += page) {
 			uint32_t state = entries[i] >> 63       ? PAGES_RESIDENT
 					 : entries[i] >> 62 & 1 ? PAGES_SWAPPED
 								: 0;
-			if (!add_run(runs, at, at + TRACE_PAGE, state))
+			if (!add_run(runs, at, at + page, state))
 				return -ENOMEM;
 		}
 	}

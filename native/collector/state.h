@@ -7,8 +7,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../proc/page_size.h"
 #include "mematlas.h"
 #include "trace_format.h"
+
+#define TRACE_PAGE 4096u
 
 #define KINDS 6 /* enum trace_kind counts from 1 */
 

@@ -69,7 +69,7 @@ struct tally {
 };
 
 #define NO_PAGE UINT64_MAX
-#define PAGE_BLOCKS 256u
+#define PAGE_BLOCKS (TRACE_FILE_ALIGN / 16) /* of the largest page there is */
 
 /* The page the sweep is on, as far as it has come. */
 struct pinned_page {

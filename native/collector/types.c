@@ -81,7 +81,7 @@ static bool read_name(const struct census *census, uint64_t address, char *name)
 {
 	struct iovec to = {name, MEMATLAS_TYPE_NAME - 1};
 	struct iovec from = {(void *)(uintptr_t)address, MEMATLAS_TYPE_NAME - 1};
-	size_t to_page = TRACE_PAGE - address % TRACE_PAGE;
+	size_t to_page = page_ceil(address + 1) - address;
 
 	if (address < 4096 || address >> 47)
 		return false;
@@ -313,7 +313,7 @@ static void look_at_resident(struct census *census, struct window *window,
 		if (pages->start <= start)
 			look_at(census, window, blocks, i, pages);
 		if (i % 65536 == 0)
-			collector_beat(census->collector);
+			collector_heartbeat(census->collector);
 	}
 }
 
@@ -359,7 +359,7 @@ int64_t mematlas_collector_objects(struct mematlas_collector *collector, int ind
 				   struct mematlas_object *rows, uint64_t room,
 				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_room)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
 	if (!process->shared->python_version)

@@ -213,5 +213,5 @@ int64_t statm_read(int proc)
 		return error;
 	int found = sscanf(text, "%*s %llu", &pages);
 	free(text);
-	return found == 1 ? (int64_t)(pages * TRACE_PAGE) : -ESRCH;
+	return found == 1 ? (int64_t)(pages * page_bytes()) : -ESRCH;
 }

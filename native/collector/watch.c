@@ -16,22 +16,6 @@
 #define PEAK_FACTOR 1.05
 #define PEAK_STEP (256u << 10)
 
-bool collector_tell(struct mematlas_collector *collector, int type, int process)
-{
-	uint32_t size = sizeof collector->queue / sizeof *collector->queue;
-
-	if (collector->queued == size)
-		return false;
-	collector->queue[(collector->queue_at + collector->queued++) % size] =
-		(struct mematlas_event){type, process};
-	return true;
-}
-
-void collector_beat(struct mematlas_collector *collector)
-{
-	__atomic_add_fetch(&collector->control->heartbeat, 1, __ATOMIC_RELAXED);
-}
-
 static uint64_t read_rss(const struct process *process)
 {
 	char text[128];
@@ -42,7 +26,7 @@ static uint64_t read_rss(const struct process *process)
 		return 0;
 	text[length] = 0;
 	sscanf(text, "%*s %llu", &pages);
-	return pages * TRACE_PAGE;
+	return pages * page_bytes();
 }
 
 struct stat_facts {
@@ -138,7 +122,7 @@ static void check_stop(struct mematlas_collector *collector, struct process *pro
 		process->told_stopped = false;
 	else if (!process->told_stopped)
 		process->told_stopped =
-			collector_tell(collector, MEMATLAS_EVENT_STOPPED, process->index);
+			event_push(collector, MEMATLAS_EVENT_STOPPED, process->index);
 }
 
 static void check_due(struct mematlas_collector *collector, struct process *process, double now)
@@ -154,7 +138,7 @@ static void check_due(struct mematlas_collector *collector, struct process *proc
 		due = MEMATLAS_EVENT_PEAK;
 	else if (interval > 0 && now >= process->next_interval)
 		due = MEMATLAS_EVENT_INTERVAL;
-	if (due == MEMATLAS_EVENT_NONE || !collector_tell(collector, due, process->index))
+	if (due == MEMATLAS_EVENT_NONE || !event_push(collector, due, process->index))
 		return;
 	if (due == MEMATLAS_EVENT_PEAK)
 		process->peak_rss = process->rss;
@@ -166,13 +150,13 @@ void process_observe(struct mematlas_collector *collector, struct process *proce
 {
 	if (process->exiting && !process->told_exiting)
 		process->told_exiting =
-			collector_tell(collector, MEMATLAS_EVENT_EXITING, process->index);
+			event_push(collector, MEMATLAS_EVENT_EXITING, process->index);
 	if (process->dead && process->ending == MEMATLAS_RUNNING && process_is_drained(process))
 		process_end(collector, process, MEMATLAS_GONE);
 	if (process->ending != MEMATLAS_RUNNING) {
 		if (!process->told_ended && process_is_drained(process))
 			process->told_ended =
-				collector_tell(collector, MEMATLAS_EVENT_ENDED, process->index);
+				event_push(collector, MEMATLAS_EVENT_ENDED, process->index);
 		return;
 	}
 	uint64_t rss = read_rss(process);

@@ -301,17 +301,21 @@ int mematlas_heap_walk(int memory, int pagemap, uint64_t first, uint64_t end, in
 /* kcmp(2): 0 if two processes have the same address space, 1, 2 or 3 if not. */
 int mematlas_kcmp_vm(int32_t first, int32_t second);
 
-/* memory/heap.c: glibc's malloc. describe: malloc_info(3), -ENOSPC or so if the buffer is short. */
+/* ---- heap: malloc of the C library (alloc/heap.c) ---------------------------------------------- */
 struct mematlas_heap {
-	uint64_t mapped_blocks; /* blocks with a mapping of their own */
+	uint64_t mapped_blocks; /* blocks with a mapping of their own, above M_MMAP_THRESHOLD */
 	uint64_t mapped_bytes;
 };
 
+/* mallinfo2(3) of this process. All 0 where the C library is not glibc 2.33 or newer. */
 void mematlas_heap_read(struct mematlas_heap *heap);
+/* Write the XML of malloc_info(3) to the buffer, with a final NUL. Returns 0, or -errno: -ENOSPC if `size` is too
+ * small, -ENOSYS as above. */
 int mematlas_heap_describe(char *buffer, uint64_t size);
-int mematlas_heap_trim(void); /* 1: something was given back */
+/* malloc_trim(3). Returns 1 if memory was given back, 0 if not, or -ENOSYS as above. */
+int mematlas_heap_trim(void);
 
-/* memory/counter.c: atomic; returns the new value. */
+/* alloc/counter.c: add to a counter that threads and processes share. Atomic, relaxed. Returns the sum. */
 int64_t mematlas_counter_add(int64_t *counter, int64_t amount);
 
 /* system/launch.c: what a process sets for itself before exec. Node masks as below. */
@@ -360,107 +364,150 @@ int64_t mematlas_move_pages(int pid, uint64_t count, const uint64_t *pages, cons
 			    int flags);
 int64_t mematlas_migrate_pages(int pid, const uint64_t *from, const uint64_t *to, uint64_t bits);
 
-/* Pool: fixed-size objects, lock-free between threads and processes (memory/pool.c). */
+/* ---- pool: objects of one size (alloc/pool.c) -------------------------------------------------
+ *
+ * All functions are safe to call from several threads at once, except where a comment says otherwise. They
+ * are not async-signal-safe. A forked child has its own copy of a private pool, in which the objects that
+ * other threads had cached are free. */
 struct mematlas_pool;
 struct mematlas_pool_stats {
-	uint64_t object_size;   /* bytes, as asked */
-	uint64_t stride;        /* bytes from one object to the next */
-	uint64_t count;
-	uint64_t in_use;        /* taken and not given back */
-	uint64_t cached;        /* free, in some thread's magazine (0 for a shared pool) */
-	uint64_t taken, given;  /* since creation */
-	uint64_t refused;       /* takes that found the pool empty */
-	uint64_t late;          /* objects given twice at one instant, which only showed later */
-	uint64_t mapping_bytes;
+	uint64_t object_size;       /* bytes, as requested */
+	uint64_t stride;            /* bytes from one object to the next */
+	uint64_t count;             /* objects the pool has */
+	uint64_t in_use;            /* objects allocated and not freed */
+	uint64_t cached;            /* free objects in thread caches; 0 for a shared pool */
+	uint64_t allocs, frees;     /* successful calls since creation */
+	uint64_t failed_allocs;     /* allocs that found no free object, since creation */
+	uint64_t late_double_frees; /* objects that two threads freed at the same instant, so that both calls succeeded */
+	uint64_t mapping_bytes;     /* address space of the pool */
 };
-/* alignment: a power of two up to 4096. fd: -1 for a private pool, else a memfd or file of this
- * pool's own, which other processes may open. -EINVAL, -EOVERFLOW, -ENOMEM. */
+/* Create a pool of `count` objects (1 to 2^24 - 2) of `object_size` bytes, aligned to `alignment`, a power of two
+ * up to 4096. fd -1 makes a private pool. Any other fd is an empty memfd or file that the pool may resize, and
+ * that other processes may pass to mematlas_pool_open(); the caller keeps the fd and may close it.
+ * Returns 0 and stores the pool, or -EINVAL: an argument is out of range; -EOVERFLOW: too many bytes; -ENOMEM;
+ * -EAGAIN: no pthread key is left; or an error of ftruncate(2) or mmap(2). */
 int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignment, int fd,
 			 struct mematlas_pool **ret);
+/* Map a pool that another process created in a file.
+ * Returns 0 and stores the pool, or -EINVAL: the file holds no pool; -ENOMEM, -EAGAIN; or an error of fstat(2) or
+ * mmap(2). */
 int mematlas_pool_open(int fd, struct mematlas_pool **ret);
-/* No thread may use the pool or its objects any more. NULL is fine. */
+/* Unmap the pool with all objects. No other thread may use either any more. NULL is allowed. */
 void mematlas_pool_destroy(struct mematlas_pool *pool);
-/* NULL: exhausted (or no memory for this thread's magazine). */
-void *mematlas_pool_take(struct mematlas_pool *pool);
-/* -EFAULT: not of this pool; -EINVAL: inside an object; -EALREADY: is free already. */
-int mematlas_pool_give(struct mematlas_pool *pool, void *object);
+/* Allocate an object. The contents are those that the last user left, or zeros.
+ * Returns NULL if all objects are in use or there is no memory for this thread's cache. */
+void *mematlas_pool_alloc(struct mematlas_pool *pool);
+/* Free an object, which any thread may have allocated.
+ * Returns 0, or an error that changes nothing: -EFAULT: not in the pool; -EINVAL: inside an object; -EALREADY: already
+ * free; -ENOMEM: no memory for the message to the thread that allocated the object.
+ * Of two threads that free one object at the same instant, both may get 0. The object is still freed once. */
+int mematlas_pool_free(struct mematlas_pool *pool, void *object);
+/* Count all objects. While other threads use the pool, the figures may be inconsistent with each other. */
 void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_stats *ret);
-/* Walks everything while no other thread uses the pool. -EUCLEAN: an invariant is broken. */
+/* Verify the invariants. No other thread may use the pool meanwhile.
+ * Returns 0, -EUCLEAN: an invariant is broken, or a late double free is still queued; or -ENOMEM. */
 int mematlas_pool_check(struct mematlas_pool *pool);
 
-/* Arena: blocks of any size, from any thread (memory/arena.c). */
+/* ---- arena: blocks of any size (alloc/arena.c) ------------------------------------------------
+ *
+ * Thread safety and fork(2) as for pools. */
 struct mematlas_arena;
 struct mematlas_arena_stats {
-	uint64_t capacity;       /* bytes of address space reserved */
-	uint64_t usable_bytes;   /* of those, made usable so far: spans, blocks of pages, free pages */
-	uint64_t span_bytes;     /* cut into slots */
+	/* usable_bytes == span_bytes + page_bytes + free_bytes */
+	uint64_t capacity;          /* bytes of address space reserved */
+	uint64_t usable_bytes;      /* the accessible part of the reservation */
+	uint64_t span_bytes;        /* pages divided into slots of one size */
 	uint64_t small_blocks, small_bytes; /* slots in use */
-	uint64_t cached_bytes;   /* free slots that threads keep to themselves */
+	uint64_t cached_bytes;      /* free slots in thread caches */
 	uint64_t page_blocks, page_bytes;   /* blocks of whole pages */
-	uint64_t large_blocks, large_bytes; /* blocks mapped on their own, outside the reservation */
-	uint64_t free_bytes;     /* free pages */
-	uint64_t released_bytes; /* of those, without memory behind them */
-	uint64_t returned_bytes; /* given back to the kernel since creation */
-	uint64_t taken, given;   /* small blocks since creation */
-	uint64_t refused;
-	uint64_t late;           /* blocks given twice at one instant, which only showed later */
+	uint64_t large_blocks, large_bytes; /* blocks with a mapping of their own, outside the reservation */
+	uint64_t free_bytes;        /* free pages */
+	uint64_t released_bytes;    /* the part of free_bytes without memory */
+	uint64_t returned_bytes;    /* given back to the kernel since creation */
+	uint64_t allocs, frees;     /* of small blocks, since creation */
+	uint64_t failed_allocs;     /* of any size, since creation */
+	uint64_t late_double_frees; /* small blocks that two threads freed at the same instant, so that both calls succeeded */
 };
-/* capacity: address space for all but large blocks, up to 64 GiB; memory comes as it is used.
- * -EINVAL, -ENOMEM; -ENOSYS: no membarrier(2). */
+/* Create an arena that reserves `capacity` bytes of address space (1 to 2^36), rounded up to 4 MiB, aligned to the
+ * size of a huge page. Large blocks are outside the reservation. Memory is committed as the program touches it.
+ * Returns 0 and stores the arena, or -EINVAL: capacity is out of range; -ENOSYS: no membarrier(2); -ENOMEM; -EAGAIN: no
+ * pthread key is left. */
 int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret);
-/* No thread may use the arena or its blocks any more. NULL is fine. */
+/* Unmap the arena with all blocks. No other thread may use either any more. NULL is allowed. */
 void mematlas_arena_destroy(struct mematlas_arena *arena);
+/* The reservation, to place it with mbind(2) or madvise(2). */
 void mematlas_arena_range(const struct mematlas_arena *arena, uint64_t *ret_start, uint64_t *ret_length);
-/* alignment: a power of two; up to 16 is always given. A size of 0 gives a block of its own. NULL: no memory. */
-void *mematlas_arena_take(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
-void *mematlas_arena_take_zeroed(struct mematlas_arena *arena, uint64_t count, uint64_t size);
-/* -EFAULT: not of this arena; -EINVAL: inside a block; -EALREADY: is free already; -ENOMEM: no memory to
- * tell its thread by. Nothing has happened then. Large blocks given twice are -EFAULT. */
-int mematlas_arena_give(struct mematlas_arena *arena, void *block);
-/* The bytes that may be used, or as above. */
-int64_t mematlas_arena_size(struct mematlas_arena *arena, const void *block);
-/* Like realloc(3); *block changes if it moves. -ENOMEM or as above: it is as it was. */
+/* Allocate `size` bytes, aligned to 16 or to `alignment`, a power of two or 0. Contents are unspecified. A size of 0
+ * allocates a block, too.
+ * Returns NULL if there is no memory or `alignment` is no power of two. */
+void *mematlas_arena_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
+/* Allocate count * size bytes of zeros. Returns NULL if there is no memory or the product overflows. */
+void *mematlas_arena_calloc(struct mematlas_arena *arena, uint64_t count, uint64_t size);
+/* Free a block, which any thread may have allocated.
+ * Returns 0, or an error that changes nothing: -EFAULT: not in the arena, or a large block already free; -EINVAL: inside
+ * a block; -EALREADY: already free; -ENOMEM: no memory for the message to the thread that allocated the block.
+ * Of two threads that free one small block at the same instant, both may get 0. The block is still freed once. */
+int mematlas_arena_free(struct mematlas_arena *arena, void *block);
+/* Returns the bytes of a block that the program may use, at least those requested, or -EFAULT, -EINVAL or -EALREADY as
+ * above. */
+int64_t mematlas_arena_usable_size(struct mematlas_arena *arena, const void *block);
+/* Resize a block as realloc(3) does. The contents are kept up to the smaller of both sizes. If the block moves, *block
+ * changes and the alignment is 16.
+ * Returns 0, or -ENOMEM, -EFAULT, -EINVAL or -EALREADY, which leave the block as before. */
 int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t size);
-/* Gives all memory back to the kernel that can be; returns how many bytes. */
+/* Give the memory of all free pages back to the kernel. Returns the bytes given back. */
 uint64_t mematlas_arena_trim(struct mematlas_arena *arena);
+/* Count all blocks. While other threads use the arena, the figures may be inconsistent with each other. */
 void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_arena_stats *ret);
-/* Walks everything while no other thread uses the arena. -EUCLEAN: an invariant is broken. */
+/* Verify the invariants. No other thread may use the arena meanwhile.
+ * Returns 0, -EUCLEAN: an invariant is broken, or a late double free is still queued; or -ENOMEM. */
 int mematlas_arena_check(struct mematlas_arena *arena);
 
-/* Memory of NumPy's arrays: a data handler as of NEP 49 (memory/arrays.c). */
-enum mematlas_arrays_huge { MEMATLAS_ARRAYS_PLAIN, MEMATLAS_ARRAYS_ADVISED, MEMATLAS_ARRAYS_2M };
-enum mematlas_arrays_step {
-	MEMATLAS_ARRAYS_MAP = 1,
+/* ---- arrays: the memory of NumPy's arrays (alloc/arrays.c) ------------------------------------
+ *
+ * A data handler as NEP 49 describes. All functions are thread-safe; none needs the GIL. */
+enum mematlas_arrays_huge {
+	MEMATLAS_ARRAYS_PLAIN,   /* base pages, or what the THP setting of the system gives */
+	MEMATLAS_ARRAYS_ADVISED, /* transparent huge pages by MADV_HUGEPAGE */
+	MEMATLAS_ARRAYS_2M       /* hugetlb pages of 2 MiB, else transparent ones */
+};
+enum mematlas_arrays_step { /* the step of an allocation that failed */
+	MEMATLAS_ARRAYS_MAP = 1, /* returned NULL */
 	MEMATLAS_ARRAYS_HUGETLB, /* went on with transparent huge pages */
-	MEMATLAS_ARRAYS_THP,     /* went on without */
-	MEMATLAS_ARRAYS_BIND,
-	MEMATLAS_ARRAYS_LOCK
+	MEMATLAS_ARRAYS_THP,     /* went on without huge pages */
+	MEMATLAS_ARRAYS_BIND,    /* returned NULL */
+	MEMATLAS_ARRAYS_LOCK     /* returned NULL */
 };
 struct mematlas_arrays;
-struct mematlas_arrays_rules {
-	uint64_t min_size;    /* smaller arrays are the default handler's */
-	uint64_t cache_bytes; /* of blocks given back, kept for the next */
-	int huge;
-	int lock;             /* 1: mlock, 2: each page once it is touched */
-	int mode;             /* of mbind(2); -1: none */
-	uint64_t nodes[16];
+struct mematlas_arrays_config {
+	uint64_t min_size;    /* bytes; smaller arrays go to the default handler */
+	uint64_t cache_bytes; /* free blocks kept for reuse, at most */
+	int huge;             /* enum mematlas_arrays_huge */
+	int lock;             /* 0: no; 1: mlock(2); 2: MLOCK_ONFAULT */
+	int mode;             /* of mbind(2); -1: do not call mbind */
+	uint64_t nodes[16];   /* node mask of mbind(2) */
 };
 struct mematlas_arrays_stats {
 	uint64_t blocks, bytes;  /* in use */
-	uint64_t cached_bytes;
-	uint64_t mapped, reused; /* blocks since creation */
-	uint64_t failures;
-	uint64_t failed_size;    /* of the last failure */
-	int failed_step, failed_errno;
+	uint64_t cached_bytes;   /* free, kept for reuse; <= cache_bytes */
+	uint64_t mapped, reused; /* blocks since creation, from the kernel and from the cache */
+	uint64_t failures;       /* since creation */
+	uint64_t failed_size;    /* bytes, of the last failure */
+	int failed_step;         /* enum mematlas_arrays_step; 0: none */
+	int failed_errno;
 };
-/* default_handler: NumPy's PyDataMem_Handler for small arrays. What it makes is one itself, at its start. */
-int mematlas_arrays_create(const struct mematlas_arrays_rules *rules, const void *default_handler,
+/* Create a handler. The result begins with a PyDataMem_Handler. `default_handler` is NumPy's own and gets the arrays
+ * below min_size. Returns 0 or -ENOMEM. */
+int mematlas_arrays_create(const struct mematlas_arrays_config *config, const void *default_handler,
 			   struct mematlas_arrays **ret);
+/* Unmap the cached blocks. No array of the handler may exist any more. */
 void mematlas_arrays_destroy(struct mematlas_arrays *arrays);
-/* Destructor of its capsule, by the name below, once it was told where PyCapsule_GetPointer is. */
-void mematlas_arrays_learn(void *reader);
-const char *mematlas_arrays_name(void);
-void mematlas_arrays_drop(void *capsule);
+/* Set the address of PyCapsule_GetPointer, which this library does not link. Call once, before any capsule exists. */
+void mematlas_arrays_set_capsule_reader(void *reader);
+/* The name and the destructor to create the handler's capsule with. The destructor destroys the handler. */
+const char *mematlas_arrays_capsule_name(void);
+void mematlas_arrays_capsule_destructor(void *capsule);
+/* Change cache_bytes, and unmap cached blocks beyond the new limit. */
 void mematlas_arrays_set_cache(struct mematlas_arrays *arrays, uint64_t bytes);
 void mematlas_arrays_read_stats(struct mematlas_arrays *arrays, struct mematlas_arrays_stats *ret);
 
@@ -478,52 +525,61 @@ int mematlas_cachestat(int fd, uint64_t offset, uint64_t length, struct mematlas
  * The kernel says "resident" of every page of a file that is not ours to write. */
 int64_t mematlas_mincore_file(int fd, uint64_t length, unsigned char *ret);
 
-/* kernels/chain.c: memory visited in a given order; addresses of aligned 64-bit words. */
-/* Writes at each address the next one; the last leads to the first. */
-void mematlas_chain_link(const uint64_t *addresses, uint64_t count);
-/* Follows `steps` links: each load waits for the one before. Returns where it ends. */
-uint64_t mematlas_chain_walk(uint64_t start, uint64_t steps, uint64_t *ret_ns);
-/* Sums the words: loads that do not wait for each other. */
+/* ---- benchmark loops --------------------------------------------------------------------------
+ *
+ * Addresses are of mapped memory that is large enough; the functions do not check. *ret_ns is the time of the loop in
+ * nanoseconds of CLOCK_MONOTONIC, without setup. Several threads may run loops at once on memory of their own. */
+
+/* bench/pointer_chase.c: words of 64 bits at the given addresses, each a multiple of 8 and all distinct. */
+/* Write to each address the next one, and to the last address the first. */
+void mematlas_pointer_chase_link(const uint64_t *addresses, uint64_t count);
+/* Follow `steps` links. Each load depends on the one before, so the time is latency. Returns the last address. */
+uint64_t mematlas_pointer_chase_run(uint64_t start, uint64_t steps, uint64_t *ret_ns);
+/* Sum the words. The loads are independent, so the time is throughput. Returns the sum modulo 2^64. */
 uint64_t mematlas_gather_sum(const uint64_t *addresses, uint64_t count, uint64_t *ret_ns);
 
-/* kernels/transpose.c: to[c][r] = from[r][c], elements of `size` (1, 2, 4, 8, 16) bytes, rows contiguous
- * and as many bytes apart as told. */
+/* bench/transpose.c */
 enum mematlas_transpose_method {
-	MEMATLAS_TRANSPOSE_ROWS,
-	MEMATLAS_TRANSPOSE_HALVES, /* cache-oblivious */
-	MEMATLAS_TRANSPOSE_TILES
+	MEMATLAS_TRANSPOSE_ROWS,   /* two nested loops */
+	MEMATLAS_TRANSPOSE_HALVES, /* recursive, cache-oblivious */
+	MEMATLAS_TRANSPOSE_TILES   /* blocked through a buffer, with AVX-512 for elements of 8 bytes */
 };
+/* Store to[c][r] = from[r][c] for `rows` x `columns` elements of `size` bytes: 1, 2, 4, 8 or 16. from_row and to_row are
+ * the bytes from one row to the next. The matrices must not overlap. Returns 0 or -EINVAL. */
 int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row, uint64_t rows,
 		       uint64_t columns, uint32_t size, uint64_t *ret_ns);
 
-/* kernels/patterns.c: sums of 64-bit words modulo 2^64; steps in bytes. */
+/* bench/patterns.c */
+/* Sum the words at base + i * outer_step + j * inner_step for i < outer, j < inner. Steps in bytes. Returns the sum
+ * modulo 2^64. */
 uint64_t mematlas_pattern_sum(uint64_t base, uint64_t outer, uint64_t outer_step, uint64_t inner, uint64_t inner_step,
 			      uint64_t *ret_ns);
-/* Of digest(values[index[i]]), `rounds` of x ^= x >> 33, x *= 0xff51afd7ed558ccd; the look-up `distance` ahead
- * is prefetched, with 0 none is. */
+/* Sum digest(values[index[i]]), where digest runs `rounds` of x ^= x >> 33, x *= 0xff51afd7ed558ccd. Prefetch the value
+ * `distance` look-ups ahead; 0: do not prefetch. Returns the sum modulo 2^64. */
 uint64_t mematlas_prefetch_sum(const uint64_t *values, const uint64_t *index, uint64_t count, uint64_t distance,
 			       uint32_t rounds, uint64_t *ret_ns);
 
-/* kernels/sharing.c: threads that change counters at once, thread i the one at base + i * distance. */
+/* bench/sharing.c: threads that change 64-bit counters at once, thread i the one at base + i * distance. */
 enum mematlas_sharing_mode {
-	MEMATLAS_SHARING_STORE, /* an ordinary += 1 */
-	MEMATLAS_SHARING_ADD,   /* an atomic one */
-	MEMATLAS_SHARING_SWAP,  /* a compare-and-swap, until it succeeds */
+	MEMATLAS_SHARING_STORE, /* += 1, not atomic */
+	MEMATLAS_SHARING_ADD,   /* atomic fetch-and-add */
+	MEMATLAS_SHARING_SWAP,  /* compare-and-swap, repeated until success */
 	MEMATLAS_SHARING_LOAD   /* read only */
 };
-struct mematlas_sharing_result {
+struct mematlas_sharing_result { /* of one thread */
 	uint64_t operations;
-	uint64_t elapsed_ns;    /* of this thread */
-	uint64_t interruptions; /* times it had to leave its CPU to others meanwhile */
+	uint64_t elapsed_ns;
+	uint64_t interruptions; /* involuntary context switches (ru_nivcsw) meanwhile */
 };
-/* cpus: where each thread is pinned; -1: anywhere. */
+/* Run `threads` threads for `duration_ns`. cpus: the CPU for each thread's affinity; -1: any. base and distance are
+ * multiples of 8. ret has `threads` entries. Returns 0; -EINVAL: an argument is out of range, or there is no such CPU;
+ * -ENOMEM; -EAGAIN: a thread could not be created. */
 int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus, uint32_t threads,
 			 uint64_t duration_ns, struct mematlas_sharing_result *ret);
 
-/* kernels/stream.c: bandwidth. Arrays of `count` doubles, at multiples of 8; a is read, or written from
- * b and c as STREAM does, with 3.0 for its scalar. */
+/* bench/stream.c: memory bandwidth by the loops of STREAM, with the scalar 3. */
 enum mematlas_stream_operation {
-	MEMATLAS_STREAM_READ,
+	MEMATLAS_STREAM_READ,  /* sum of a */
 	MEMATLAS_STREAM_WRITE, /* a = 3 */
 	MEMATLAS_STREAM_COPY,  /* a = b */
 	MEMATLAS_STREAM_SCALE, /* a = 3 b */
@@ -531,29 +587,35 @@ enum mematlas_stream_operation {
 	MEMATLAS_STREAM_TRIAD  /* a = b + 3 c */
 };
 struct mematlas_stream_result {
-	uint64_t ns; /* from the first thread's start to the last one's end */
-	double sum;  /* of what was read */
+	uint64_t ns; /* from the first thread's start to the last thread's end */
+	double sum;  /* READ only */
 };
-/* vectors: "AVX-512", "AVX2", "SSE2", "NEON", or NULL for the widest there are. bypass: stores that leave
- * the caches alone. cpus: as of mematlas_sharing_run. -EOPNOTSUPP: no such vectors here. */
+/* Run one operation over arrays of `count` doubles at multiples of 8, which must not overlap, divided among `threads`
+ * threads. vectors: "AVX-512", "AVX2", "SSE2", "NEON"; NULL: the widest that this CPU has. bypass: non-temporal stores.
+ * cpus: as for mematlas_sharing_run(). Returns 0; -EOPNOTSUPP: this CPU lacks the vectors; -EINVAL, -ENOMEM, -EAGAIN as
+ * for mematlas_sharing_run(). */
 int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b, uint64_t c,
 			uint64_t count, const int32_t *cpus, uint32_t threads,
 			struct mematlas_stream_result *ret);
-const char *mematlas_stream_vectors(void); /* the widest there are */
+/* The name of the widest vectors that this CPU has. */
+const char *mematlas_stream_vectors(void);
 
-/* kernels/pingpong.c: `rounds` times back and forth between two CPUs. */
+/* bench/pingpong.c: pass a cache line `rounds` times to and fro between two CPUs. Returns 0; -EINVAL: no rounds, or no
+ * such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */
 int mematlas_pingpong_run(int32_t first, int32_t second, uint64_t rounds, uint64_t *ret_ns);
 
-/* kernels/fault.c: memory got from the kernel, timed. */
+/* bench/fault.c: the cost of memory from the kernel. Results are 0 or the -errno of the system call. */
 struct mematlas_fault_cost {
 	uint64_t ns;
-	uint64_t faults; /* of this thread, as the kernel counts them */
+	uint64_t faults; /* minor and major page faults of this thread */
 };
+/* Write, or read, one byte per `step` bytes. */
 void mematlas_fault_touch(uint64_t address, uint64_t length, uint64_t step, int write,
 			  struct mematlas_fault_cost *ret);
+/* mmap(2) of anonymous memory, readable and writable. */
 int mematlas_fault_map(uint64_t length, int flags, uint64_t *ret_address, struct mematlas_fault_cost *ret);
 int mematlas_fault_advise(uint64_t address, uint64_t length, int advice, struct mematlas_fault_cost *ret);
 int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_fault_cost *ret);
-/* Forks a child that only waits; then writes a byte in each `step` bytes, which copies the pages. */
+/* Fork a child that waits, then write one byte per `step` bytes, which makes the kernel copy the shared pages. */
 int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step, struct mematlas_fault_cost *ret_fork,
 			struct mematlas_fault_cost *ret_copy);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "mematlas.h"
+#include "page_size.h"
 #include "pagemap_scan.h"
 
 #define ENTRY_PRESENT (1ULL << 63)
@@ -32,7 +33,7 @@ static int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
 
 int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *ret)
 {
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const uint64_t page = page_bytes();
 
 	if (start % page)
 		return -EINVAL;

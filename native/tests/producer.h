@@ -85,6 +85,7 @@ static void put(struct producer *producer, unsigned ring, const uint64_t *words,
 	for (unsigned i = 0; i < count; i++)
 		data[(shared->head + i) & (RING_WORDS - 1)] = words[i];
 	__atomic_store_n(&shared->head, shared->head + count, __ATOMIC_RELEASE);
+	CHECK(trace_ring_is_valid(shared, RING_WORDS));
 }
 
 #define PUT(producer, ring, ...)                                                                   \

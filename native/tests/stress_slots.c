@@ -27,12 +27,12 @@ static _Atomic(uint64_t *) handed[HANDED];
 
 static uint64_t *take(void)
 {
-	return pool ? mematlas_pool_take(pool) : mematlas_arena_take(arena, SIZE, 0);
+	return pool ? mematlas_pool_alloc(pool) : mematlas_arena_alloc(arena, SIZE, 0);
 }
 
 static void give(uint64_t *object)
 {
-	CHECK((pool ? mematlas_pool_give(pool, object) : mematlas_arena_give(arena, object)) == 0);
+	CHECK((pool ? mematlas_pool_free(pool, object) : mematlas_arena_free(arena, object)) == 0);
 }
 
 static uint64_t draw(uint64_t *dice)
@@ -99,13 +99,13 @@ static void check_end(uint64_t threads)
 	CHECK((pool ? mematlas_pool_check(pool) : mematlas_arena_check(arena)) == 0);
 	if (pool) {
 		mematlas_pool_read_stats(pool, &of_pool);
-		CHECK(of_pool.in_use == 0 && of_pool.late == 0);
-		CHECK(of_pool.taken == of_pool.given && of_pool.taken >= threads * operations / 2);
+		CHECK(of_pool.in_use == 0 && of_pool.late_double_frees == 0);
+		CHECK(of_pool.allocs == of_pool.frees && of_pool.allocs >= threads * operations / 2);
 	} else {
 		mematlas_arena_read_stats(arena, &of_arena);
-		CHECK(of_arena.small_blocks == 0 && of_arena.late == 0);
-		CHECK(of_arena.taken == of_arena.given &&
-		      of_arena.taken >= threads * operations / 2);
+		CHECK(of_arena.small_blocks == 0 && of_arena.late_double_frees == 0);
+		CHECK(of_arena.allocs == of_arena.frees &&
+		      of_arena.allocs >= threads * operations / 2);
 	}
 	for (unsigned i = 0; i < COUNT; i++) {
 		all[i] = take();

@@ -55,17 +55,17 @@ static void end(void)
 
 	CHECK(mematlas_arena_check(arena) == 0);
 	CHECK(now.small_blocks == 0 && now.page_blocks == 0 && now.large_blocks == 0);
-	CHECK(now.taken == now.given);
+	CHECK(now.allocs == now.frees);
 	mematlas_arena_destroy(arena);
 }
 
 /* A block carries its size and name at both ends; whoever frees it finds them there. */
 static uint64_t *take_marked(uint64_t size, uint64_t alignment, uint64_t name)
 {
-	uint64_t *block = mematlas_arena_take(arena, size, alignment);
+	uint64_t *block = mematlas_arena_alloc(arena, size, alignment);
 
 	CHECK(block && ((uintptr_t)block & ((alignment ? alignment : 16) - 1)) == 0);
-	CHECK(mematlas_arena_size(arena, block) >= (int64_t)size);
+	CHECK(mematlas_arena_usable_size(arena, block) >= (int64_t)size);
 	block[0] = size;
 	block[1] = name;
 	if (size >= 24)
@@ -83,7 +83,7 @@ static void give_marked(uint64_t *block)
 {
 	check_mark(block);
 	block[0] = 0xdeadbeef;
-	CHECK(mematlas_arena_give(arena, block) == 0);
+	CHECK(mematlas_arena_free(arena, block) == 0);
 }
 
 static void *exchange(void *argument)
@@ -128,26 +128,26 @@ static void test_mistakes(void)
 	char elsewhere[64];
 
 	make();
-	char *small = mematlas_arena_take(arena, 100, 0),
-	     *pages = mematlas_arena_take(arena, 100000, 0);
-	char *large = mematlas_arena_take(arena, 5 << 20, 0);
-	CHECK(mematlas_arena_give(arena, small + 16) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, small + 1) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, pages + 8192) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, pages + 16) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, large + 4096) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, elsewhere) == -EFAULT);
-	CHECK(mematlas_arena_give(arena, NULL) == -EFAULT);
-	CHECK(mematlas_arena_size(arena, small) == 112 &&
-	      mematlas_arena_size(arena, elsewhere) < 0);
-	CHECK(mematlas_arena_give(arena, small) == 0 &&
-	      mematlas_arena_give(arena, small) == -EALREADY);
-	CHECK(mematlas_arena_give(arena, pages) == 0 &&
-	      mematlas_arena_give(arena, pages) == -EALREADY);
-	CHECK(mematlas_arena_give(arena, large) == 0 &&
-	      mematlas_arena_give(arena, large) == -EFAULT);
-	CHECK(!mematlas_arena_take(arena, UINT64_MAX, 0) && !mematlas_arena_take(arena, 100, 24));
-	CHECK(!mematlas_arena_take_zeroed(arena, UINT64_MAX / 2, 4));
+	char *small = mematlas_arena_alloc(arena, 100, 0),
+	     *pages = mematlas_arena_alloc(arena, 100000, 0);
+	char *large = mematlas_arena_alloc(arena, 5 << 20, 0);
+	CHECK(mematlas_arena_free(arena, small + 16) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, small + 1) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, pages + 8192) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, pages + 16) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, large + 4096) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, elsewhere) == -EFAULT);
+	CHECK(mematlas_arena_free(arena, NULL) == -EFAULT);
+	CHECK(mematlas_arena_usable_size(arena, small) == 112 &&
+	      mematlas_arena_usable_size(arena, elsewhere) < 0);
+	CHECK(mematlas_arena_free(arena, small) == 0 &&
+	      mematlas_arena_free(arena, small) == -EALREADY);
+	CHECK(mematlas_arena_free(arena, pages) == 0 &&
+	      mematlas_arena_free(arena, pages) == -EALREADY);
+	CHECK(mematlas_arena_free(arena, large) == 0 &&
+	      mematlas_arena_free(arena, large) == -EFAULT);
+	CHECK(!mematlas_arena_alloc(arena, UINT64_MAX, 0) && !mematlas_arena_alloc(arena, 100, 24));
+	CHECK(!mematlas_arena_calloc(arena, UINT64_MAX / 2, 4));
 	void *gone = small;
 	CHECK(mematlas_arena_resize(arena, &gone, 10) == -EALREADY && gone == small);
 	end();
@@ -164,16 +164,16 @@ static void test_alignment(void)
 	make();
 	for (uint64_t alignment = 1; alignment <= 1ull << 22; alignment *= 2)
 		for (uint64_t size = 0; size < 200000; size = size * 3 + 1) {
-			char *block = mematlas_arena_take(arena, size, alignment);
+			char *block = mematlas_arena_alloc(arena, size, alignment);
 			CHECK(block && ((uintptr_t)block & (alignment - 1)) == 0);
 			memset(block, 0xa5, size);
 			if (count < 200)
 				blocks[count++] = block;
 			else
-				CHECK(mematlas_arena_give(arena, block) == 0);
+				CHECK(mematlas_arena_free(arena, block) == 0);
 		}
 	while (count)
-		CHECK(mematlas_arena_give(arena, blocks[--count]) == 0);
+		CHECK(mematlas_arena_free(arena, blocks[--count]) == 0);
 	end();
 }
 
@@ -183,7 +183,7 @@ static void test_resize(void)
 	unsigned char *block;
 
 	make();
-	block = mematlas_arena_take_zeroed(arena, 1, size);
+	block = mematlas_arena_calloc(arena, 1, size);
 	for (step = 0; step < 2000; step++) {
 		uint64_t wanted = draw_size(&dice), common = wanted < size ? wanted : size;
 		for (uint64_t i = 0; i < size; i += 7)
@@ -193,11 +193,11 @@ static void test_resize(void)
 			CHECK(block[i] == (unsigned char)(i ^ step));
 		size = wanted;
 	}
-	CHECK(mematlas_arena_give(arena, block) == 0);
-	unsigned char *zeroed = mematlas_arena_take_zeroed(arena, 1000, 10);
+	CHECK(mematlas_arena_free(arena, block) == 0);
+	unsigned char *zeroed = mematlas_arena_calloc(arena, 1000, 10);
 	for (unsigned i = 0; i < 10000; i++)
 		CHECK(zeroed[i] == 0);
-	CHECK(mematlas_arena_give(arena, zeroed) == 0);
+	CHECK(mematlas_arena_free(arena, zeroed) == 0);
 	end();
 }
 
@@ -217,7 +217,7 @@ static void test_fuzz(uint64_t dice)
 			uint64_t *block = live[at];
 			give_marked(block);
 			live[at] = live[--held];
-			CHECK(mematlas_arena_give(arena, block) != 0);
+			CHECK(mematlas_arena_free(arena, block) != 0);
 		}
 		if (kind < 6 || !held)
 			continue;
@@ -226,7 +226,7 @@ static void test_fuzz(uint64_t dice)
 		for (unsigned i = 0; i < held; i++)
 			is_live |= near == (char *)live[i];
 		if (!is_live)
-			refused += mematlas_arena_give(arena, near) != 0;
+			refused += mematlas_arena_free(arena, near) != 0;
 	}
 	CHECK(refused > 1000);
 	CHECK(mematlas_arena_check(arena) == 0);
@@ -284,7 +284,7 @@ static void *give_all(void *argument)
 	void **blocks = argument;
 
 	for (unsigned i = 0; blocks[i]; i++)
-		CHECK(mematlas_arena_give(arena, blocks[i]) == 0);
+		CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
 	return NULL;
 }
 
@@ -295,13 +295,13 @@ static void test_full(void)
 	pthread_t thread;
 
 	CHECK(mematlas_arena_create(4 << 20, &arena) == 0);
-	while ((blocks[count] = mematlas_arena_take(arena, 1024, 0)))
+	while ((blocks[count] = mematlas_arena_alloc(arena, 1024, 0)))
 		count++;
-	CHECK(count == (4 << 20) / 1024 && stats().refused == 1);
+	CHECK(count == (4 << 20) / 1024 && stats().failed_allocs == 1);
 	CHECK(pthread_create(&thread, NULL, give_all, blocks) == 0);
 	CHECK(pthread_join(thread, NULL) == 0);
 	for (unsigned i = 0; i < count; i++)
-		CHECK((blocks[i] = mematlas_arena_take(arena, 1024, 0)));
+		CHECK((blocks[i] = mematlas_arena_alloc(arena, 1024, 0)));
 	give_all(blocks);
 	end();
 }

@@ -83,7 +83,7 @@ static void *work(void *argument)
 
 int main(void)
 {
-	struct mematlas_arrays_rules rules = {
+	struct mematlas_arrays_config rules = {
 		.min_size = LIMIT, .cache_bytes = 1 << 20, .mode = -1};
 	struct mematlas_arrays_stats stats;
 	struct mematlas_arrays *arrays;

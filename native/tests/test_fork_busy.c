@@ -25,8 +25,8 @@ static _Atomic(void *) handed[64];
 static void *work(void *argument)
 {
 	uint64_t dice = (uint64_t)(uintptr_t)argument * 88172645463325252u;
-	void *slots[HELD] = {mematlas_pool_take(pool)},
-	     *blocks[HELD] = {mematlas_arena_take(arena, 1, 0)};
+	void *slots[HELD] = {mematlas_pool_alloc(pool)},
+	     *blocks[HELD] = {mematlas_arena_alloc(arena, 1, 0)};
 
 	joined++;
 	while (!over) {
@@ -35,17 +35,17 @@ static void *work(void *argument)
 		if (slots[at] && dice >> 60 == 0)
 			slots[at] = atomic_exchange(&handed[dice >> 40 & 63], slots[at]);
 		if (slots[at])
-			CHECK(mematlas_pool_give(pool, slots[at]) == 0);
-		slots[at] = mematlas_pool_take(pool);
+			CHECK(mematlas_pool_free(pool, slots[at]) == 0);
+		slots[at] = mematlas_pool_alloc(pool);
 		CHECK(slots[at]);
 		if (blocks[at])
-			CHECK(mematlas_arena_give(arena, blocks[at]) == 0);
-		blocks[at] = mematlas_arena_take(arena, (dice >> 20) % 60000, 0);
+			CHECK(mematlas_arena_free(arena, blocks[at]) == 0);
+		blocks[at] = mematlas_arena_alloc(arena, (dice >> 20) % 60000, 0);
 		CHECK(blocks[at]);
 	}
 	for (unsigned i = 0; i < HELD; i++) {
-		CHECK(!slots[i] || mematlas_pool_give(pool, slots[i]) == 0);
-		CHECK(!blocks[i] || mematlas_arena_give(arena, blocks[i]) == 0);
+		CHECK(!slots[i] || mematlas_pool_free(pool, slots[i]) == 0);
+		CHECK(!blocks[i] || mematlas_arena_free(arena, blocks[i]) == 0);
 	}
 	return NULL;
 }
@@ -60,18 +60,18 @@ static int use_copy(void)
 	if (mematlas_pool_check(pool) || mematlas_arena_check(arena))
 		return 1;
 	mematlas_pool_read_stats(pool, &stats);
-	while (taken < COUNT && (slots[taken] = mematlas_pool_take(pool)))
+	while (taken < COUNT && (slots[taken] = mematlas_pool_alloc(pool)))
 		taken++;
 	if (taken + stats.in_use != COUNT)
 		return 2;
 	for (unsigned i = 0; i < 2000; i++)
-		if (!(blocks[i] = mematlas_arena_take(arena, i * 20, 0)))
+		if (!(blocks[i] = mematlas_arena_alloc(arena, i * 20, 0)))
 			return 3;
 	for (unsigned i = 0; i < 2000; i++)
-		if (mematlas_arena_give(arena, blocks[i]))
+		if (mematlas_arena_free(arena, blocks[i]))
 			return 4;
 	while (taken)
-		if (mematlas_pool_give(pool, slots[--taken]))
+		if (mematlas_pool_free(pool, slots[--taken]))
 			return 5;
 	return mematlas_pool_check(pool) || mematlas_arena_check(arena) ? 6 : 0;
 }
@@ -102,7 +102,7 @@ int main(void)
 	for (unsigned i = 0; i < THREADS; i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 	for (unsigned i = 0; i < 64; i++)
-		CHECK(!handed[i] || mematlas_pool_give(pool, handed[i]) == 0);
+		CHECK(!handed[i] || mematlas_pool_free(pool, handed[i]) == 0);
 	CHECK(mematlas_pool_check(pool) == 0 && mematlas_arena_check(arena) == 0);
 	mematlas_pool_destroy(pool);
 	mematlas_arena_destroy(arena);

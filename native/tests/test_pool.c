@@ -35,7 +35,7 @@ static void *exchange(void *argument)
 	for (int round = 0; round < ROUNDS; round++) {
 		unsigned held = 0;
 		for (unsigned i = 0; i < 300; i++) {
-			uint64_t *object = mematlas_pool_take(pool);
+			uint64_t *object = mematlas_pool_alloc(pool);
 			if (!object)
 				break;
 			CHECK(object[0] == 0); /* left so by whoever had it before */
@@ -50,7 +50,7 @@ static void *exchange(void *argument)
 			if (dice >> 62)
 				object = atomic_exchange(&handed[dice >> 40 & 255], object);
 			if (object)
-				CHECK(mematlas_pool_give(pool, object) == 0);
+				CHECK(mematlas_pool_free(pool, object) == 0);
 		}
 	}
 	return NULL;
@@ -68,10 +68,10 @@ static void test_exchange(uint64_t count)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 	for (unsigned i = 0; i < 256; i++)
 		if (handed[i])
-			CHECK(mematlas_pool_give(pool, handed[i]) == 0);
+			CHECK(mematlas_pool_free(pool, handed[i]) == 0);
 	CHECK(mematlas_pool_check(pool) == 0);
 	struct mematlas_pool_stats now = stats();
-	CHECK(now.in_use == 0 && now.taken == now.given && now.taken > 0);
+	CHECK(now.in_use == 0 && now.allocs == now.frees && now.allocs > 0);
 	mematlas_pool_destroy(pool);
 }
 
@@ -80,13 +80,13 @@ static void test_mistakes(void)
 	char elsewhere[64];
 
 	CHECK(mematlas_pool_create(40, 100, 8, -1, &pool) == 0);
-	char *object = mematlas_pool_take(pool);
+	char *object = mematlas_pool_alloc(pool);
 	CHECK(object && ((uintptr_t)object & 7) == 0);
-	CHECK(mematlas_pool_give(pool, object + 8) == -EINVAL);
-	CHECK(mematlas_pool_give(pool, elsewhere) == -EFAULT);
-	CHECK(mematlas_pool_give(pool, object + 40 * 200) == -EFAULT);
-	CHECK(mematlas_pool_give(pool, object) == 0);
-	CHECK(mematlas_pool_give(pool, object) == -EALREADY);
+	CHECK(mematlas_pool_free(pool, object + 8) == -EINVAL);
+	CHECK(mematlas_pool_free(pool, elsewhere) == -EFAULT);
+	CHECK(mematlas_pool_free(pool, object + 40 * 200) == -EFAULT);
+	CHECK(mematlas_pool_free(pool, object) == 0);
+	CHECK(mematlas_pool_free(pool, object) == -EALREADY);
 	CHECK(stats().in_use == 0 && mematlas_pool_check(pool) == 0);
 	mematlas_pool_destroy(pool);
 	CHECK(mematlas_pool_create(0, 10, 8, -1, &pool) == -EINVAL);
@@ -102,23 +102,23 @@ static void test_exhaustion(void)
 
 	CHECK(mematlas_pool_create(100, 37, 64, -1, &pool) == 0);
 	for (unsigned i = 0; i < 37; i++) {
-		objects[i] = mematlas_pool_take(pool);
+		objects[i] = mematlas_pool_alloc(pool);
 		CHECK(objects[i] && ((uintptr_t)objects[i] & 63) == 0);
 		memset(objects[i], 0xa5, 100);
 	}
-	CHECK(!mematlas_pool_take(pool) && !mematlas_pool_take(pool));
-	CHECK(stats().refused == 2 && stats().in_use == 37);
+	CHECK(!mematlas_pool_alloc(pool) && !mematlas_pool_alloc(pool));
+	CHECK(stats().failed_allocs == 2 && stats().in_use == 37);
 	for (unsigned i = 0; i < 37; i++)
-		CHECK(mematlas_pool_give(pool, objects[i]) == 0);
-	CHECK(mematlas_pool_take(pool) && mematlas_pool_check(pool) == 0);
+		CHECK(mematlas_pool_free(pool, objects[i]) == 0);
+	CHECK(mematlas_pool_alloc(pool) && mematlas_pool_check(pool) == 0);
 	mematlas_pool_destroy(pool);
 }
 
 static void *hold_some(void *argument)
 {
-	void *object = mematlas_pool_take(pool);
+	void *object = mematlas_pool_alloc(pool);
 
-	CHECK(object && mematlas_pool_give(pool, object) == 0);
+	CHECK(object && mematlas_pool_free(pool, object) == 0);
 	pthread_barrier_wait(argument); /* its magazine is full of objects now */
 	pthread_barrier_wait(argument);
 	return NULL;
@@ -139,9 +139,9 @@ static void test_fork(void)
 	pid_t child = fork();
 	if (child == 0) {
 		for (unsigned i = 0; i < 6400; i++)
-			if (!mematlas_pool_take(pool))
+			if (!mematlas_pool_alloc(pool))
 				_exit(1);
-		_exit(mematlas_pool_take(pool) || mematlas_pool_check(pool) ? 2 : 0);
+		_exit(mematlas_pool_alloc(pool) || mematlas_pool_check(pool) ? 2 : 0);
 	}
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
 	pthread_barrier_wait(&barrier);
@@ -159,7 +159,7 @@ static void test_shared(void)
 	uint64_t *object;
 
 	CHECK(fd >= 0 && mematlas_pool_create(64, 500, 64, fd, &pool) == 0);
-	object = mematlas_pool_take(pool);
+	object = mematlas_pool_alloc(pool);
 	*object = 4711;
 	pid_t child = fork();
 	if (child == 0) {
@@ -167,19 +167,19 @@ static void test_shared(void)
 			_exit(1);
 		unsigned taken = 0;
 		for (int round = 0; round < 2000; round++) {
-			uint64_t *mine = mematlas_pool_take(other);
+			uint64_t *mine = mematlas_pool_alloc(other);
 			if (!mine || (*mine != 0 && *mine != 7))
 				_exit(2);
 			*mine = 7;
-			if (mematlas_pool_give(other, mine) != 0)
+			if (mematlas_pool_free(other, mine) != 0)
 				_exit(3);
 		}
-		while (mematlas_pool_take(other))
+		while (mematlas_pool_alloc(other))
 			taken++;
 		_exit(taken == 499 ? 0 : 4);
 	}
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
-	CHECK(*object == 4711 && !mematlas_pool_take(pool) && stats().in_use == 500);
+	CHECK(*object == 4711 && !mematlas_pool_alloc(pool) && stats().in_use == 500);
 	mematlas_pool_destroy(pool);
 	CHECK(ftruncate(fd, 100) == 0 && mematlas_pool_open(fd, &pool) == -EINVAL);
 	close(fd);

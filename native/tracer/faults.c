@@ -12,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <ucontext.h>
 #include <unistd.h>
 
 #include "pagemap_scan.h"
+#include "syscall.h"
 #include "tracer.h"
 
 #define CODE_PERF 6   /* TRAP_PERF */
@@ -75,7 +75,7 @@ static bool is_ready(const struct trace_point *point)
 		return false;
 	if (point->sp >= thread->bounds.stack_low && point->sp < thread->bounds.stack_high)
 		return true;
-	return syscall(SYS_gettid) == thread->ring->tid;
+	return trace_syscall(SYS_gettid) == thread->ring->tid;
 }
 
 /* int3 and the like: what would have happened without us. */
@@ -100,32 +100,33 @@ static int move_away(int fd)
 		lifted.rlim_cur = usual.rlim_cur + 64;
 		lifted.rlim_max =
 			usual.rlim_max < lifted.rlim_cur ? lifted.rlim_cur : usual.rlim_max;
-		is_lifted = syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &lifted, NULL) == 0;
+		is_lifted = trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &lifted, NULL) == 0;
 	}
-	int away =
-		(int)syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, is_lifted ? usual.rlim_cur : HIGH_FD);
+	int away = (int)trace_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC,
+				      is_lifted ? usual.rlim_cur : HIGH_FD);
 	if (is_lifted)
-		syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &usual, NULL);
+		trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &usual, NULL);
 	if (away < 0)
 		return fd;
-	syscall(SYS_close, fd);
+	trace_syscall(SYS_close, fd);
 	return away;
 }
 
 static void open_pagemap(void)
 {
-	pagemap = move_away(
-		(int)syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap", O_RDONLY | O_CLOEXEC));
+	pagemap = move_away((int)trace_syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap",
+					       O_RDONLY | O_CLOEXEC));
 }
 
 /* Asked here, in the faulting thread: whoever asks later may find the page gone. */
 static bool is_huge(const void *address)
 {
-	uint64_t page = (uintptr_t)address & ~(uint64_t)(TRACE_PAGE - 1), run[3];
+	uint64_t page = (uintptr_t)address & ~(uint64_t)(trace_session.page_bytes - 1);
+	uint64_t run[3];
 	struct pagemap_scan_argument scan = {
 		.size = sizeof scan,
 		.start = page,
-		.end = page + TRACE_PAGE,
+		.end = page + trace_session.page_bytes,
 		.runs = (uintptr_t)run,
 		.room = 1,
 		.all = PAGEMAP_IS_HUGE,
@@ -134,10 +135,10 @@ static bool is_huge(const void *address)
 
 	if (pagemap < 0)
 		return false;
-	long runs = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
-	if (runs < 0 && errno == EBADF) { /* the program closed all it has */
+	long runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
+	if (runs == -EBADF) { /* the program closed all it has */
 		open_pagemap();
-		runs = syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
+		runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
 	}
 	return runs == 1;
 }
@@ -186,34 +187,35 @@ static int open_event(uint64_t event, uint64_t period)
 		.sigtrap = 1,
 		.sig_data = event,
 	};
-	return (int)syscall(SYS_perf_event_open, &attributes, 0, -1, -1, PERF_FLAG_FD_CLOEXEC);
+	return (int)trace_syscall(SYS_perf_event_open, &attributes, 0, -1, -1,
+				  PERF_FLAG_FD_CLOEXEC);
 }
 
 /* The collector takes descriptors of its own, so that a program that closes all it has ends nothing. */
-static bool open_events(void)
+static int open_events(void)
 {
 	struct trace_process *process = trace_session.process;
 
 	events[0] = move_away(
 		open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period));
 	if (events[0] < 0)
-		return false;
+		return events[0];
 	events[1] = move_away(open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1));
 	process->fault_events[0] = events[0];
 	process->fault_events[1] = events[1];
 	open_pagemap();
-	return true;
+	return 0;
 }
 
 static void close_events(void)
 {
 	for (int i = 0; i < 2; i++) {
 		if (events[i] >= 0)
-			syscall(SYS_close, events[i]);
+			trace_syscall(SYS_close, events[i]);
 		events[i] = -1;
 	}
 	if (pagemap >= 0)
-		syscall(SYS_close, pagemap);
+		trace_syscall(SYS_close, pagemap);
 	pagemap = -1;
 }
 
@@ -224,9 +226,9 @@ static void disable_events(void)
 
 	for (int i = 0; i < 2; i++)
 		if (events[i] >= 0)
-			done &= syscall(SYS_ioctl, events[i], PERF_EVENT_IOC_DISABLE, 0) == 0;
+			done &= trace_syscall(SYS_ioctl, events[i], PERF_EVENT_IOC_DISABLE, 0) == 0;
 	if (!done)
-		prctl(PR_TASK_PERF_EVENTS_DISABLE);
+		trace_syscall(SYS_prctl, PR_TASK_PERF_EVENTS_DISABLE);
 	else
 		close_events();
 }
@@ -316,13 +318,13 @@ void trace_faults_start(void)
 	}
 	trace_real.sigaction(SIGTRAP, &ours, NULL);
 	atomic_store(&own_sigtrap, true);
-	if (open_events()) {
+	int error = open_events();
+	if (!error) {
 		say(TRACE_FAULTS_ON, "");
 		return;
 	}
-	int error = errno;
 	trace_faults_end("");
-	say(TRACE_FAULTS_REFUSED, why_refused(error));
+	say(TRACE_FAULTS_REFUSED, why_refused(-error));
 }
 
 void trace_faults_after_fork(void)
@@ -330,10 +332,11 @@ void trace_faults_after_fork(void)
 	close_events(); /* the parent's */
 	if (!trace_faults_own_sigtrap())
 		return;
-	if (open_events())
+	int error = open_events();
+	if (!error)
 		say(TRACE_FAULTS_ON, "");
 	else
-		trace_faults_end(why_refused(errno));
+		trace_faults_end(why_refused(-error));
 }
 
 void trace_faults_end(const char *reason)

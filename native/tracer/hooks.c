@@ -50,9 +50,14 @@ static TRACE_OUT_OF_LINE void *slow_malloc(size_t size)
 	return close_allocation(call, trace_real.malloc(size), size);
 }
 
-TRACE_EXPORT void *malloc(size_t size)
+static TRACE_INLINE void *hook_malloc(size_t size)
 {
 	return trace_sample_due(size) ? slow_malloc(size) : trace_real.malloc(size);
+}
+
+TRACE_EXPORT void *malloc(size_t size)
+{
+	return hook_malloc(size);
 }
 
 static TRACE_OUT_OF_LINE void *slow_calloc(size_t count, size_t size)
@@ -89,7 +94,7 @@ TRACE_EXPORT void free(void *block)
 
 static void *move_out_of_nursery(const void *block, size_t size)
 {
-	void *moved = malloc(size);
+	void *moved = hook_malloc(size);
 	size_t old = ((const size_t *)block)[-1];
 
 	if (moved)
@@ -119,13 +124,18 @@ static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
 	return moved;
 }
 
-TRACE_EXPORT void *realloc(void *block, size_t size)
+static TRACE_INLINE void *hook_realloc(void *block, size_t size)
 {
 	bool due = trace_sample_due(size);
 
 	if (due || (block && trace_free_due(block)))
 		return slow_realloc(block, size, due);
 	return trace_real.realloc(block, size);
+}
+
+TRACE_EXPORT void *realloc(void *block, size_t size)
+{
+	return hook_realloc(block, size);
 }
 
 TRACE_EXPORT void *reallocarray(void *block, size_t count, size_t size)
@@ -136,7 +146,7 @@ TRACE_EXPORT void *reallocarray(void *block, size_t count, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	return realloc(block, bytes);
+	return hook_realloc(block, bytes);
 }
 
 static TRACE_OUT_OF_LINE void *slow_memalign(size_t alignment, size_t size)

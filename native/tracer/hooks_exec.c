@@ -162,15 +162,20 @@ static void strip(char *const *environment, char **entries, char *text)
 		result_;                                                                           \
 	})
 
-TRACE_EXPORT int execve(const char *path, char *const argv[], char *const environment[])
+int trace_execve(const char *path, char *const argv[], char *const environment[])
 {
 	return EXECUTE(TRACE_REAL(execve)(path, argv, COMPLETED(environment)));
 }
 
-TRACE_EXPORT int execvpe(const char *file, char *const argv[], char *const environment[])
+int trace_execvpe(const char *file, char *const argv[], char *const environment[])
 {
 	return EXECUTE(TRACE_REAL(execvpe)(file, argv, COMPLETED(environment)));
 }
+
+TRACE_EXPORT int execve(const char *path, char *const argv[], char *const environment[])
+	__attribute__((alias("trace_execve")));
+TRACE_EXPORT int execvpe(const char *file, char *const argv[], char *const environment[])
+	__attribute__((alias("trace_execvpe")));
 
 TRACE_EXPORT int fexecve(int fd, char *const argv[], char *const environment[])
 {

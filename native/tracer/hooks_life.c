@@ -54,10 +54,7 @@ TRACE_EXPORT __attribute__((noreturn)) void _exit(int status)
 	__builtin_unreachable();
 }
 
-TRACE_EXPORT __attribute__((noreturn)) void _Exit(int status)
-{
-	_exit(status);
-}
+TRACE_EXPORT __attribute__((noreturn, alias("_exit"))) void _Exit(int status);
 
 TRACE_EXPORT __attribute__((noreturn)) void quick_exit(int status)
 {

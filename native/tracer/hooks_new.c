@@ -75,14 +75,32 @@ static __attribute__((noinline)) void noted_delete(delete_function *real, void *
 		trace_leave();
 }
 
-/* With no operator to be found anywhere: as the standard has it, but for exceptions. */
-static TRACE_SLOW void *plain_new(size_t size)
+/* Where no operator new is loaded: as the C++ standard defines it, without exceptions. */
+static TRACE_SLOW void *fallback_new(size_t size)
 {
-	void *block = malloc(size ? size : 1);
+	uint64_t before = trace_tls.nested_events;
+	void *block = trace_real.malloc(size ? size : 1);
 
 	if (!block)
 		abort();
-	return block;
+	return trace_sample_due(size) ? note(block, size, before) : block;
+}
+
+static void real_free(void *block, size_t unused, size_t unused_too)
+{
+	(void)unused;
+	(void)unused_too;
+	trace_real.free(block);
+}
+
+static TRACE_SLOW void fallback_delete(void *block)
+{
+	if (trace_in_nursery(block))
+		return;
+	if (trace_free_due(block))
+		noted_delete(real_free, block, 0, 0);
+	else
+		trace_real.free(block);
 }
 
 /* The real one may throw: nothing of ours is held while it runs. */
@@ -95,7 +113,7 @@ static TRACE_SLOW void *plain_new(size_t size)
 		if (trace_unlikely(!real)) {                                                       \
 			real = (new_function *)find(#symbol, __builtin_return_address(0));         \
 			if (!real)                                                                 \
-				return plain_new(size);                                            \
+				return fallback_new(size);                                         \
 			known = real;                                                              \
 		}                                                                                  \
 		if (!allocates((const void *)(uintptr_t)real))                                     \
@@ -115,7 +133,7 @@ static TRACE_SLOW void *plain_new(size_t size)
 		if (trace_unlikely(!real)) {                                                       \
 			real = (delete_function *)find(#symbol, __builtin_return_address(0));      \
 			if (!real) {                                                               \
-				free(block);                                                       \
+				fallback_delete(block);                                            \
 				return;                                                            \
 			}                                                                          \
 			known = real;                                                              \

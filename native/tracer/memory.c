@@ -3,9 +3,9 @@
 #define _GNU_SOURCE
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "syscall.h"
 #include "tracer.h"
 
 #ifndef PR_SET_VMA
@@ -20,10 +20,11 @@ struct range {
 
 static struct range private_maps[PRIVATE_MAPS];
 
-/* Raw system calls: ours must neither reach our own hooks nor be cancellation points. */
 void *trace_pages(size_t size, int protection, int flags, int fd)
 {
-	return (void *)syscall(SYS_mmap, NULL, size, protection, flags, fd, 0L);
+	long result = trace_syscall(SYS_mmap, NULL, size, protection, flags, fd, 0L);
+
+	return result < 0 && result >= -4095 ? MAP_FAILED : (void *)result;
 }
 
 /* Tells the collector which memory is ours. */
@@ -82,9 +83,9 @@ void *trace_map(size_t size, int protection)
 
 	if (memory == MAP_FAILED)
 		return NULL;
-	syscall(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, memory, size, "mematlas");
-	syscall(SYS_madvise, memory, size, MADV_DONTDUMP);
-	syscall(SYS_madvise, memory, size, MADV_NOHUGEPAGE);
+	trace_syscall(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, memory, size, "mematlas");
+	trace_syscall(SYS_madvise, memory, size, MADV_DONTDUMP);
+	trace_syscall(SYS_madvise, memory, size, MADV_NOHUGEPAGE);
 	list_private_map((uintptr_t)memory, (uintptr_t)memory + size);
 	return memory;
 }
@@ -92,13 +93,13 @@ void *trace_map(size_t size, int protection)
 void trace_unmap(void *memory, size_t size)
 {
 	unlist_private_map((uintptr_t)memory, (uintptr_t)memory + size);
-	syscall(SYS_munmap, memory, size);
+	trace_syscall(SYS_munmap, memory, size);
 }
 
 void trace_shorten_map(void *memory, size_t size, size_t kept)
 {
 	shorten_private_map((uintptr_t)memory, (uintptr_t)memory + kept);
-	syscall(SYS_munmap, (char *)memory + kept, size - kept);
+	trace_syscall(SYS_munmap, (char *)memory + kept, size - kept);
 }
 
 void trace_tell_maps(void)

@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "syscall.h"
 #include "tracer.h"
 
 #if defined(__x86_64__)
@@ -179,15 +179,15 @@ static bool read_dynamic(struct module *module, const ElfW(Dyn) * dynamic)
 
 static bool write_slot(const struct module *module, uintptr_t *place, uintptr_t value)
 {
-	uintptr_t page = (uintptr_t)place & ~(uintptr_t)(TRACE_PAGE - 1);
-	bool sealed = page >= (module->relro_start & ~(uintptr_t)(TRACE_PAGE - 1)) &&
-		      page < module->relro_end;
+	size_t size = trace_session.page_bytes;
+	uintptr_t mask = ~(uintptr_t)(size - 1), page = (uintptr_t)place & mask;
+	bool sealed = page >= (module->relro_start & mask) && page < module->relro_end;
 
-	if (sealed && syscall(SYS_mprotect, page, TRACE_PAGE, PROT_READ | PROT_WRITE) != 0)
+	if (sealed && trace_syscall(SYS_mprotect, page, size, PROT_READ | PROT_WRITE) != 0)
 		return false;
 	__atomic_store_n(place, value, __ATOMIC_RELEASE);
 	if (sealed)
-		syscall(SYS_mprotect, page, TRACE_PAGE, PROT_READ);
+		trace_syscall(SYS_mprotect, page, size, PROT_READ);
 	return true;
 }
 

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../include/trace_format.h"
@@ -13,6 +12,7 @@
 #include "python_code.h"
 #include "python_layout.h"
 #include "sampler.h"
+#include "syscall.h"
 
 #define POINTER_TAGS 7u /* 3.14 keeps how a reference is counted in its lowest bits */
 
@@ -68,8 +68,8 @@ static __attribute__((noinline)) bool page_is_readable(struct readable *readable
 		if (readable->pages[i] == page)
 			return true;
 	/* An unknown `how` is refused after the set has been read: EFAULT tells that it could not be. */
-	long result = syscall(SYS_rt_sigprocmask, ~0L, page, NULL, 8L);
-	if (result == 0 || errno == EFAULT)
+	long result = trace_syscall(SYS_rt_sigprocmask, ~0L, page, NULL, 8L);
+	if (result == 0 || result == -EFAULT)
 		return false;
 	readable->pages[readable->next++ & 3] = page;
 	return true;
@@ -77,8 +77,8 @@ static __attribute__((noinline)) bool page_is_readable(struct readable *readable
 
 static TRACE_INLINE bool is_readable(struct readable *readable, const char *object, unsigned size)
 {
-	uintptr_t first = (uintptr_t)object & ~(uintptr_t)4095;
-	uintptr_t last = ((uintptr_t)object + size - 1) & ~(uintptr_t)4095;
+	uintptr_t first = (uintptr_t)object & ~(uintptr_t)(TRACE_MIN_PAGE - 1);
+	uintptr_t last = ((uintptr_t)object + size - 1) & ~(uintptr_t)(TRACE_MIN_PAGE - 1);
 
 	return readable->sure || (page_is_readable(readable, first) &&
 				  (first == last || page_is_readable(readable, last)));

@@ -5,9 +5,9 @@
 #include <errno.h>
 #include <link.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "syscall.h"
 #include "tracer.h"
 
 /* dlsym() itself may allocate, before there is anybody to ask: serve that from here. */
@@ -213,20 +213,22 @@ static void *first_mmap(void *start, size_t length, int prot, int flags, int fd,
 	trace_resolve();
 	if (!resolving)
 		return trace_real.mmap(start, length, prot, flags, fd, offset);
-	return (void *)syscall(SYS_mmap, start, length, prot, flags, fd, offset);
+	return (void *)trace_syscall_errno(
+		trace_syscall(SYS_mmap, start, length, prot, flags, fd, offset));
 }
 
 static int first_munmap(void *start, size_t length)
 {
 	trace_resolve();
-	return resolving ? (int)syscall(SYS_munmap, start, length)
+	return resolving ? (int)trace_syscall_errno(trace_syscall(SYS_munmap, start, length))
 			 : trace_real.munmap(start, length);
 }
 
 static void *first_mremap(void *start, size_t length, size_t new_length, int flags, ...)
 {
 	trace_resolve();
-	return (void *)syscall(SYS_mremap, start, length, new_length, flags, NULL);
+	return (void *)trace_syscall_errno(
+		trace_syscall(SYS_mremap, start, length, new_length, flags));
 }
 
 static int first_dlclose(void *handle)

@@ -3,11 +3,11 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ring.h"
+#include "syscall.h"
 #include "tracer.h"
 
 #ifndef MADV_POPULATE_WRITE
@@ -74,22 +74,26 @@ static bool populate(const void *start, size_t bytes)
 {
 	if (trace_session.sandboxed)
 		return false;
-	return syscall(SYS_madvise, start, bytes, MADV_POPULATE_WRITE) == 0 ||
-	       (errno == EINVAL && trace_space_left(bytes)); /* before Linux 5.14 */
+	long error = trace_syscall(SYS_madvise, start, bytes, MADV_POPULATE_WRITE);
+	return !error || (error == -EINVAL && trace_space_left(bytes)); /* before Linux 5.14 */
 }
 
 bool trace_populate_page(const void *shared)
 {
-	uintptr_t page = (uintptr_t)shared & ~(uintptr_t)(TRACE_PAGE - 1);
+	uintptr_t page = (uintptr_t)shared & ~(uintptr_t)(trace_session.page_bytes - 1);
 
-	return populate((const void *)page, TRACE_PAGE);
+	return populate((const void *)page, trace_session.page_bytes);
 }
 
 #define STEPS 16u /* in which a ring is made there: many threads have little to tell */
 
 TRACE_SLOW bool trace_populate(struct trace_thread *thread, uint64_t words)
 {
+	uint64_t page = trace_session.page_bytes / sizeof(uint64_t);
 	uint64_t step = trace_session.ring_words / STEPS;
+
+	if (step < page)
+		step = page;
 	uint64_t until = (words + step - 1) / step * step;
 
 	if (thread->populated >= words)

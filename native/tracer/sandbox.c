@@ -8,10 +8,10 @@
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "syscall.h"
 #include "tracer.h"
 
 #define SPINS_A_NANOSECOND 40 /* about; a pause takes so long */
@@ -22,7 +22,7 @@ void trace_nap(long ns)
 	const struct timespec nap = {.tv_nsec = ns};
 
 	if (!trace_session.sandboxed) {
-		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL);
+		trace_syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL);
 		return;
 	}
 	for (long i = 0; i < ns / SPINS_A_NANOSECOND; i++) {
@@ -91,31 +91,20 @@ TRACE_EXPORT int prctl(int option, ...)
 #if defined(__x86_64__)
 #define SECCOMP_NUMBER "$317"
 
-/* Until the real one is known. */
-static long raw_syscall(long number, ...)
+/* As libc's, until that is known. */
+static long first_syscall(long number, ...)
 {
-	long result, a[6];
+	long a[6];
 	va_list list;
 
 	va_start(list, number);
 	for (int i = 0; i < 6; i++)
 		a[i] = va_arg(list, long);
 	va_end(list);
-	register long r10 __asm__("r10") = a[3];
-	register long r8 __asm__("r8") = a[4];
-	register long r9 __asm__("r9") = a[5];
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(number), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	if (result < 0 && result > -4096) {
-		errno = (int)-result;
-		return -1;
-	}
-	return result;
+	return trace_syscall_errno(trace_syscall_6(number, a[0], a[1], a[2], a[3], a[4], a[5]));
 }
 
-long (*trace_real_syscall)(long, ...) = raw_syscall;
+long (*trace_real_syscall)(long, ...) = first_syscall;
 __asm__(".pushsection .text\n"
 	".globl syscall\n"
 	".type syscall, @function\n"
@@ -175,27 +164,37 @@ static void give_space_back(int resource, const struct rlimit *limit)
 	trace_leave_nested(before);
 }
 
+static int hook_setrlimit(int resource, const struct rlimit *limit)
+{
+	give_space_back(resource, limit);
+	return TRACE_REAL(setrlimit)(resource, limit);
+}
+
 TRACE_EXPORT int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
 {
-	give_space_back((int)resource, limit);
-	return TRACE_REAL(setrlimit)((int)resource, limit);
+	return hook_setrlimit((int)resource, limit);
 }
 
 TRACE_EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
 {
-	return setrlimit(resource, (const struct rlimit *)limit);
+	return hook_setrlimit((int)resource, (const struct rlimit *)limit);
+}
+
+static int hook_prlimit(pid_t pid, int resource, const struct rlimit *limit, struct rlimit *old)
+{
+	if (pid == 0 || pid == getpid())
+		give_space_back(resource, limit);
+	return TRACE_REAL(prlimit)(pid, resource, limit, old);
 }
 
 TRACE_EXPORT int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *limit,
 			 struct rlimit *old)
 {
-	if (pid == 0 || pid == getpid())
-		give_space_back((int)resource, limit);
-	return TRACE_REAL(prlimit)(pid, (int)resource, limit, old);
+	return hook_prlimit(pid, (int)resource, limit, old);
 }
 
 TRACE_EXPORT int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *limit,
 			   struct rlimit64 *old)
 {
-	return prlimit(pid, resource, (const struct rlimit *)limit, (struct rlimit *)old);
+	return hook_prlimit(pid, (int)resource, (const struct rlimit *)limit, (struct rlimit *)old);
 }

@@ -8,15 +8,16 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "ring.h"
+#include "syscall.h"
 #include "tracer.h"
 
 #ifndef MADV_WIPEONFORK
@@ -60,7 +61,7 @@ static int open_in_session(const char *name, int flags)
 	char path[PATH_MAX + 32];
 
 	name_in_session(path, name);
-	return (int)syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0600);
+	return (int)trace_syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0600);
 }
 
 bool trace_space_left(size_t bytes)
@@ -95,18 +96,19 @@ void trace_disable(const char *reason)
 
 static bool map_control(void)
 {
-	int fd = open_in_session("control", O_RDWR);
+	int fd = open_in_session(TRACE_CONTROL_FILE, O_RDWR);
 
 	if (fd < 0)
 		return false;
 	struct trace_control *control =
-		trace_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
-	close(fd);
+		trace_pages(TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	trace_syscall(SYS_close, fd);
 	if (control == MAP_FAILED)
 		return false;
 	if (control->magic != TRACE_MAGIC || control->version != TRACE_VERSION || control->off ||
-	    control->ring_bytes < 65536 || (control->ring_bytes & (control->ring_bytes - 1))) {
-		syscall(SYS_munmap, control, TRACE_PAGE);
+	    control->ring_bytes < TRACE_MIN_RING_DATA ||
+	    (control->ring_bytes & (control->ring_bytes - 1))) {
+		trace_syscall(SYS_munmap, control, TRACE_HEADER_BYTES);
 		return false;
 	}
 	trace_session.control = control;
@@ -130,18 +132,18 @@ static size_t mapped_size(uint32_t rings)
 
 static size_t read_file(const char *path, char *buffer, size_t size)
 {
-	int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+	int fd = (int)trace_syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
 	size_t length = 0;
 
 	if (fd < 0)
 		return 0;
 	while (length < size) {
-		long n = syscall(SYS_read, fd, buffer + length, size - length);
+		long n = trace_syscall(SYS_read, fd, buffer + length, size - length);
 		if (n <= 0)
 			break;
 		length += (size_t)n;
 	}
-	close(fd);
+	trace_syscall(SYS_close, fd);
 	return length;
 }
 
@@ -153,7 +155,7 @@ static uint64_t address_space_used(void)
 
 	for (size_t i = 0; i < length && text[i] >= '0' && text[i] <= '9'; i++)
 		pages = pages * 10 + (uint64_t)(text[i] - '0');
-	return pages * TRACE_PAGE;
+	return pages * trace_session.page_bytes;
 }
 
 /* Under a limit on address space, rings for few threads: an eighth of what is left is ours. */
@@ -179,8 +181,8 @@ void trace_shrink(void)
 	if (after >= before)
 		return;
 	__atomic_store_n(&trace_session.most_rings, after, __ATOMIC_SEQ_CST);
-	syscall(SYS_munmap, (char *)trace_session.process + mapped_size(after),
-		mapped_size(before) - mapped_size(after));
+	trace_syscall(SYS_munmap, (char *)trace_session.process + mapped_size(after),
+		      mapped_size(before) - mapped_size(after));
 	trace_shorten_map(trace_session.slots, trace_slot_bytes() * before,
 			  trace_slot_bytes() * after);
 }
@@ -205,21 +207,23 @@ static void name_image(char *name, long pid, int image)
 }
 
 /* Under a limit on file sizes: the file the collector keeps ready takes our name. */
-static int take_spare(const char *name)
+static int rename_preallocated(const char *name)
 {
 	char spare[PATH_MAX + 32], path[PATH_MAX + 32];
 
-	name_in_session(spare, "spare");
+	name_in_session(spare, TRACE_PREALLOCATED_FILE);
 	name_in_session(path, name);
 	for (int tries = 0; tries < SPARE_TRIES; tries++) {
-		if (syscall(SYS_renameat2, AT_FDCWD, spare, AT_FDCWD, path, RENAME_NOREPLACE) == 0)
+		int error = (int)trace_syscall(SYS_renameat2, AT_FDCWD, spare, AT_FDCWD, path,
+					       RENAME_NOREPLACE);
+		if (!error)
 			return open_in_session(name, O_RDWR);
-		if (errno != ENOENT)
-			return -1;
-		trace_nap(SPARE_NAP_NS); /* another took it; there will be a new one */
+		if (error != -ENOENT)
+			return error;
+		trace_nap(
+			SPARE_NAP_NS); /* another process renamed it; the collector makes a new one */
 	}
-	errno = EFBIG; /* mematlas is under the limit itself */
-	return -1;
+	return -EFBIG; /* mematlas is under the limit itself */
 }
 
 static int create_process_file(char *name)
@@ -229,16 +233,19 @@ static int create_process_file(char *name)
 
 	for (int image = 1; image < 10000; image++) {
 		name_image(name, getpid(), image);
-		int fd = limited ? take_spare(name)
+		int fd = limited ? rename_preallocated(name)
 				 : open_in_session(name, O_RDWR | O_CREAT | O_EXCL);
-		if (fd >= 0 && !limited && ftruncate(fd, (off_t)process_file_size()) != 0) {
-			syscall(SYS_close, fd);
-			return -1;
+		int error = fd >= 0 && !limited
+				    ? (int)trace_syscall(SYS_ftruncate, fd, process_file_size())
+				    : 0;
+		if (error) {
+			trace_syscall(SYS_close, fd);
+			return error;
 		}
-		if (fd >= 0 || errno != EEXIST)
+		if (fd != -EEXIST)
 			return fd;
 	}
-	return -1;
+	return -EEXIST;
 }
 
 /* A link needs no descriptor, no room and no rights but those to the directory. */
@@ -248,13 +255,13 @@ static bool refuse(const char *name, const char *reason)
 
 	name_in_session(path, name);
 	strcat(path, ".why");
-	syscall(SYS_symlinkat, reason, AT_FDCWD, path);
+	trace_syscall(SYS_symlinkat, reason, AT_FDCWD, path);
 	return false;
 }
 
-static const char *why_no_file(void)
+static const char *why_no_file(int error)
 {
-	switch (errno) {
+	switch (-error) {
 	case EMFILE:
 	case ENFILE:
 		return "no file descriptor was left for the tracer";
@@ -271,8 +278,6 @@ static const char *why_no_file(void)
 		return "its limits or rights keep the tracer from making its file";
 	}
 }
-
-_Static_assert(sizeof(struct trace_process) <= TRACE_PAGE, "the header is one page");
 
 static void describe_process(struct trace_process *process)
 {
@@ -300,15 +305,14 @@ static bool map_process_file(void)
 	int fd = create_process_file(name);
 
 	if (fd < 0)
-		return refuse(name, why_no_file());
+		return refuse(name, why_no_file(fd));
 	char *file = trace_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
-	syscall(SYS_close, fd);
+	trace_syscall(SYS_close, fd);
 	if (file == MAP_FAILED)
 		return refuse(name, "its limit on address space leaves no room for the tracer");
 	if (!trace_populate_page(file) || !trace_populate_page(file + TRACE_RINGS_OFFSET)) {
-		syscall(SYS_munmap, file, size);
-		errno = ENOSPC;
-		return refuse(name, why_no_file());
+		trace_syscall(SYS_munmap, file, size);
+		return refuse(name, why_no_file(-ENOSPC));
 	}
 	trace_session.process = (struct trace_process *)file;
 	trace_session.rings = (struct trace_ring *)(file + TRACE_RINGS_OFFSET);
@@ -323,11 +327,11 @@ static bool make_fork_mark(void)
 		*trace_fork_mark = 1;
 		return true;
 	}
-	trace_fork_mark =
-		trace_pages(TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	trace_fork_mark = trace_pages(TRACE_MIN_PAGE, PROT_READ | PROT_WRITE,
+				      MAP_PRIVATE | MAP_ANONYMOUS, -1);
 	if (trace_fork_mark == MAP_FAILED)
 		return false;
-	if (syscall(SYS_madvise, trace_fork_mark, TRACE_PAGE, MADV_WIPEONFORK) < 0)
+	if (trace_syscall(SYS_madvise, trace_fork_mark, TRACE_MIN_PAGE, MADV_WIPEONFORK) < 0)
 		return false;
 	*trace_fork_mark = 1;
 	return true;
@@ -366,6 +370,7 @@ static bool join_session(const char *named)
 	if (!named || strlen(named) >= sizeof directory)
 		return false;
 	strcpy(directory, named);
+	trace_session.page_bytes = getauxval(AT_PAGESZ);
 	trace_exec_start(directory);
 	if (!map_control())
 		return false;
@@ -431,9 +436,9 @@ static void let_rings_go(void)
 {
 	size_t size = mapped_size(trace_session.most_rings);
 
-	syscall(SYS_mmap, trace_session.process, size, PROT_READ | PROT_WRITE,
-		MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
-	syscall(SYS_munmap, trace_session.control, TRACE_PAGE);
+	trace_syscall(SYS_mmap, trace_session.process, size, PROT_READ | PROT_WRITE,
+		      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
+	trace_syscall(SYS_munmap, trace_session.control, TRACE_HEADER_BYTES);
 	trace_session.control = NULL;
 }
 
@@ -505,7 +510,7 @@ void trace_after_fork_in_child(void)
 	int saved = errno;
 	int guard = trace_tls.guard;
 	trace_tls.guard = TRACE_INSIDE;
-	syscall(SYS_munmap, trace_session.process, mapped_size(trace_session.most_rings));
+	trace_syscall(SYS_munmap, trace_session.process, mapped_size(trace_session.most_rings));
 	trace_session.process = NULL;
 	*trace_fork_mark = 1;
 	trace_threads_forget();

@@ -4,13 +4,15 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "ring.h"
+#include "syscall.h"
 #include "tracer.h"
 
-#define SLOT_BYTES ((sizeof(struct trace_thread) + 4095) & ~(size_t)4095)
+/* Slots are protected one by one, so each starts at a page boundary of any kernel. */
+#define SLOT_BYTES                                                                                 \
+	((sizeof(struct trace_thread) + TRACE_FILE_ALIGN - 1) & ~(size_t)(TRACE_FILE_ALIGN - 1))
 
 __thread struct trace_tls trace_tls;
 static pthread_key_t thread_key;
@@ -43,7 +45,8 @@ bool trace_threads_start(void)
 	static uint32_t made_for;
 
 	if (trace_session.slots && made_for == trace_session.most_rings)
-		syscall(SYS_madvise, trace_session.slots, SLOT_BYTES * made_for, MADV_DONTNEED);
+		trace_syscall(SYS_madvise, trace_session.slots, SLOT_BYTES * made_for,
+			      MADV_DONTNEED);
 	else
 		trace_session.slots = trace_map(SLOT_BYTES * trace_session.most_rings, PROT_NONE);
 	made_for = trace_session.most_rings;
@@ -58,8 +61,8 @@ void trace_threads_forget(void)
 	trace_tls.left = 0;
 	__atomic_store_n(&shared_ring_held, false, __ATOMIC_RELEASE);
 	/* Caches speak of records in the parent's rings. */
-	syscall(SYS_madvise, trace_session.slots, SLOT_BYTES * trace_session.most_rings,
-		MADV_DONTNEED);
+	trace_syscall(SYS_madvise, trace_session.slots, SLOT_BYTES * trace_session.most_rings,
+		      MADV_DONTNEED);
 }
 
 static bool take_ring(unsigned index)
@@ -123,7 +126,7 @@ static void find_stack(struct trace_thread *thread)
 	thread->bounds.stack_high = trace_tls.stack_high;
 	if (trace_tls.stack_high)
 		return;
-	if (syscall(SYS_gettid) == getpid()) {
+	if (trace_syscall(SYS_gettid) == getpid()) {
 		find_main_stack(thread);
 	} else if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
 		if (pthread_attr_getstack(&attributes, &low, &size) == 0) {
@@ -155,7 +158,7 @@ static struct trace_thread *open_slot(unsigned index)
 	char *slot = trace_session.slots + SLOT_BYTES * (size_t)index;
 	struct trace_thread *thread = (struct trace_thread *)slot;
 
-	if (syscall(SYS_mprotect, slot, SLOT_BYTES, PROT_READ | PROT_WRITE) < 0)
+	if (trace_syscall(SYS_mprotect, slot, SLOT_BYTES, PROT_READ | PROT_WRITE) < 0)
 		return NULL;
 	thread->ring = ring;
 	thread->words =
@@ -183,7 +186,7 @@ static struct trace_thread *take_own_ring(void)
 		__atomic_store_n(&ring->state, TRACE_RING_FREE, __ATOMIC_RELEASE);
 		return NULL;
 	}
-	int tid = (int)syscall(SYS_gettid);
+	int tid = (int)trace_syscall(SYS_gettid);
 	thread->random = first_random(tid);
 	find_stack(thread);
 	ring->tid = tid;

@@ -91,6 +91,7 @@ struct trace_session {
 	char *slots; /* private memory of each ring's thread, trace_slot_bytes apart */
 	uint64_t clock_base;
 	uint64_t sample_bytes;
+	size_t page_bytes; /* of the kernel */
 	uint32_t ring_words;
 	uint32_t most_rings; /* what the process may map, at most TRACE_MAX_RINGS */
 	bool exact;
@@ -239,6 +240,8 @@ void trace_entering_sandbox(unsigned long mode);
 
 /* hooks_exec.c */
 void trace_exec_start(const char *directory);
+int trace_execve(const char *path, char *const argv[], char *const environment[]);
+int trace_execvpe(const char *file, char *const argv[], char *const environment[]);
 
 /* record.c: what hooks report; frees are in record.h. The caller holds the guard. */
 bool trace_faulted(const void *address, unsigned weight, unsigned flags,

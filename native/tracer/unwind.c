@@ -2,10 +2,10 @@
 #define _GNU_SOURCE
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "syscall.h"
 #include "tracer.h"
 #include "unwind_rules.h"
 
@@ -24,15 +24,15 @@ __attribute__((no_sanitize("address"))) static bool read_word(struct stack_bound
 	if (trace_unlikely(address & 7))
 		return false;
 	if (trace_unlikely(address < bounds->low || address >= bounds->high)) {
-		if ((address & ~(uintptr_t)4095) != bounds->page) {
+		if ((address & ~(uintptr_t)(TRACE_MIN_PAGE - 1)) != bounds->page) {
 			if (trace_session.sandboxed)
 				return false;
 			char byte;
 			struct iovec local = {&byte, 1}, remote = {(void *)address, 1};
-			if (syscall(SYS_process_vm_readv, getpid(), &local, 1L, &remote, 1L, 0L) !=
-			    1)
+			if (trace_syscall(SYS_process_vm_readv, getpid(), &local, 1L, &remote, 1L,
+					  0L) != 1)
 				return false;
-			bounds->page = address & ~(uintptr_t)4095;
+			bounds->page = address & ~(uintptr_t)(TRACE_MIN_PAGE - 1);
 		}
 	}
 	*value = *(const uintptr_t *)address;

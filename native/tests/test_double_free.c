@@ -22,12 +22,12 @@ static _Atomic unsigned round_number, finished, accepted;
 
 static void *take(void)
 {
-	return pool ? mematlas_pool_take(pool) : mematlas_arena_take(arena, 100, 0);
+	return pool ? mematlas_pool_alloc(pool) : mematlas_arena_alloc(arena, 100, 0);
 }
 
 static int give(void *what)
 {
-	return pool ? mematlas_pool_give(pool, what) : mematlas_arena_give(arena, what);
+	return pool ? mematlas_pool_free(pool, what) : mematlas_arena_free(arena, what);
 }
 
 static void give_once(void)

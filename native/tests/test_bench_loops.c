@@ -27,11 +27,11 @@ static void test_chain(void)
 
 	for (uint64_t i = 0; i < PAGES; i++)
 		order[i] = (uintptr_t)memory + (i * 100 % PAGES) * PAGE + i % 64 * 64;
-	mematlas_chain_link(order, PAGES);
+	mematlas_pointer_chase_link(order, PAGES);
 	for (uint64_t steps = 0; steps < 3 * PAGES; steps++)
-		CHECK(mematlas_chain_walk(order[0], steps, &ns) == order[steps % PAGES]);
-	mematlas_chain_link(order, 1);
-	CHECK(mematlas_chain_walk(order[0], 12, &ns) == order[0]);
+		CHECK(mematlas_pointer_chase_run(order[0], steps, &ns) == order[steps % PAGES]);
+	mematlas_pointer_chase_link(order, 1);
+	CHECK(mematlas_pointer_chase_run(order[0], 12, &ns) == order[0]);
 	munmap(memory, PAGES * PAGE);
 }
 
