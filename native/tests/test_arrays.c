@@ -1,4 +1,4 @@
-/* NumPy's data handler without NumPy: the structure it reads, the callbacks it calls. */
+/* NumPy's data handler without NumPy: the layout that NumPy reads and the callbacks that NumPy calls. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdint.h>
@@ -52,16 +52,16 @@ static struct handler *ours;
 
 static void *work(void *argument)
 {
-	uint64_t dice = (uint64_t)(uintptr_t)argument * 88172645463325252u;
+	uint64_t seed = (uint64_t)(uintptr_t)argument * 88172645463325252u;
 	size_t sizes[16] = {0};
 	unsigned char *arrays[16] = {0}, mark = (unsigned char)(uintptr_t)argument;
 
 	for (unsigned i = 0; i < 16; i++)
 		arrays[i] = ours->malloc(ours->context, 1);
 	for (unsigned step = 0; step < 4000; step++) {
-		dice = dice * 6364136223846793005u + 1442695040888963407u;
-		unsigned at = (unsigned)(dice >> 60);
-		size_t size = 1 + (dice >> 20) % (3 * LIMIT);
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+		unsigned at = (unsigned)(seed >> 60);
+		size_t size = 1 + (seed >> 20) % (3 * LIMIT);
 		CHECK(!sizes[at] || (arrays[at][0] == mark && arrays[at][sizes[at] - 1] == mark));
 		if (step % 3 == 0) {
 			arrays[at] = ours->realloc(ours->context, arrays[at], size);
@@ -83,13 +83,13 @@ static void *work(void *argument)
 
 int main(void)
 {
-	struct mematlas_arrays_config rules = {
+	struct mematlas_arrays_config config = {
 		.min_size = LIMIT, .cache_bytes = 1 << 20, .mode = -1};
 	struct mematlas_arrays_stats stats;
 	struct mematlas_arrays *arrays;
 	pthread_t threads[3];
 
-	CHECK(mematlas_arrays_create(&rules, &plain, &arrays) == 0);
+	CHECK(mematlas_arrays_create(&config, &plain, &arrays) == 0);
 	ours = (struct handler *)arrays;
 	CHECK(strcmp(ours->name, "mematlas") == 0 && ours->version == 1);
 	CHECK(!ours->malloc(ours->context, SIZE_MAX) &&
@@ -100,7 +100,7 @@ int main(void)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 	mematlas_arrays_read_stats(arrays, &stats);
 	CHECK(stats.blocks == 0 && stats.bytes == 0 && stats.reused > 0 && stats.mapped > 0);
-	CHECK(stats.cached_bytes > 0 && stats.cached_bytes <= rules.cache_bytes);
+	CHECK(stats.cached_bytes > 0 && stats.cached_bytes <= config.cache_bytes);
 	CHECK(stats.failures == 1 && stats.failed_step == MEMATLAS_ARRAYS_MAP);
 	mematlas_arrays_destroy(arrays);
 	return 0;
