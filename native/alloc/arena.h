@@ -202,12 +202,15 @@ static inline struct mematlas_arena *arena_of_group(struct tcache_group *group)
 	return (void *)((char *)group - offsetof(struct mematlas_arena, group));
 }
 
+/* arena_metadata.c */
+/* Zeroed memory that lives as long as the arena, or NULL. Heap's lock held. */
+void *arena_metadata_alloc(struct mematlas_arena *arena, uint64_t bytes);
+void arena_metadata_close(struct mematlas_arena *arena);
+
 /* page_heap.c */
 /* Returns 0 or -errno. page_heap_close() follows in either case. */
 int page_heap_open(struct mematlas_arena *arena);
 void page_heap_close(struct mematlas_arena *arena);
-/* Zeroed memory that lives as long as the arena, or NULL. Heap's lock held. */
-void *page_heap_alloc_metadata(struct mematlas_arena *arena, uint64_t bytes);
 /* Pages without an entry in the page table, or NULL. Heap's lock held. */
 char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages);
 void page_heap_free(struct mematlas_arena *arena, char *start, uint64_t pages);

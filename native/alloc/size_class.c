@@ -73,7 +73,7 @@ static struct run *create_run(struct mematlas_arena *arena, struct size_class *c
 {
 	uint32_t count = (uint32_t)(class->pages * PAGE / class->size);
 	uint64_t bytes = sizeof(struct run) + count * (sizeof(struct slot) + sizeof(uint16_t));
-	struct run *run = page_heap_alloc_metadata(arena, bytes);
+	struct run *run = arena_metadata_alloc(arena, bytes);
 
 	if (!run)
 		return NULL;
