@@ -21,6 +21,7 @@
 #define RING 4096u
 #define SHARED 4096u
 #define LIVE 5000u
+#define MAX_THREADS 64u
 
 static unsigned long operations;
 static unsigned threads;
@@ -207,24 +208,12 @@ static void *work(void *argument)
 	return NULL;
 }
 
-int main(int argc, char **argv)
+/* Returns the nanoseconds of the slowest thread. */
+static double measure(void)
 {
-	static const struct {
-		const char *name;
-		void (*pattern)(struct worker *);
-	} patterns[] = {
-		{"tight", tight}, {"handoff", handoff}, {"larson", larson}, {"mixed", mixed}};
-	static struct worker workers[64];
+	static struct worker workers[MAX_THREADS];
 	double slowest = 0;
 
-	for (unsigned i = 0; argc == 4 && i < 4; i++)
-		if (strcmp(argv[1], patterns[i].name) == 0)
-			pattern = patterns[i].pattern;
-	threads = argc == 4 ? (unsigned)atoi(argv[2]) : 0;
-	if (!pattern || !threads || threads > 64 || (pattern == handoff && threads != 2) ||
-	    create_allocator() != 0)
-		return 2;
-	operations = strtoul(argv[3], NULL, 10);
 	pthread_barrier_init(&ready, NULL, threads);
 	for (unsigned i = 0; i < threads; i++) {
 		workers[i].number = i;
@@ -235,6 +224,33 @@ int main(int argc, char **argv)
 		pthread_join(workers[i].thread, NULL);
 		slowest = workers[i].ns > slowest ? workers[i].ns : slowest;
 	}
-	printf("%.3f\n", slowest);
+	return slowest;
+}
+
+static void find_pattern(const char *name)
+{
+	static const struct {
+		const char *name;
+		void (*pattern)(struct worker *);
+	} patterns[] = {
+		{"tight", tight}, {"handoff", handoff}, {"larson", larson}, {"mixed", mixed}};
+
+	for (unsigned i = 0; i < 4; i++)
+		if (strcmp(name, patterns[i].name) == 0)
+			pattern = patterns[i].pattern;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc != 4)
+		return 2;
+	find_pattern(argv[1]);
+	threads = (unsigned)atoi(argv[2]);
+	operations = strtoul(argv[3], NULL, 10);
+	if (!pattern || !threads || threads > MAX_THREADS || (pattern == handoff && threads != 2))
+		return 2;
+	if (create_allocator() != 0)
+		return 2;
+	printf("%.3f\n", measure());
 	return 0;
 }

@@ -123,23 +123,15 @@ static bool is_free(struct mematlas_arena *arena, const char *address, struct ru
 	return *ret && GET((*ret)->state) == RUN_FREE;
 }
 
-static bool is_kernel_page_boundary(const char *address)
-{
-	return ((uintptr_t)address & (page_size_base() - 1)) == 0;
-}
-
-/* Add an adjacent free run to a run that is in no bin. If the boundary between them is inside a kernel
- * page, that page may be resident although both runs are released. */
+/* Add an adjacent free run to a run that is in no bin. */
 static void absorb(struct mematlas_arena *arena, struct run *run, struct run *other)
 {
-	char *boundary = run->start < other->start ? other->start : run->start;
-
 	bin_remove(arena, other);
 	set_ends(arena, other, NULL);
 	if (other->start < run->start)
 		SET(run->start, other->start);
 	run->pages += other->pages;
-	run->released &= other->released && is_kernel_page_boundary(boundary);
+	run->released &= other->released;
 	recycle_run(arena, other);
 }
 
@@ -156,7 +148,8 @@ static struct run *merge(struct mematlas_arena *arena, struct run *run)
 }
 
 /* Release the memory of a free run. Where kernel pages are larger than PAGE, the parts of kernel pages at
- * both ends keep their memory, because a neighbour may be in use. */
+ * both ends keep their memory, because a neighbour may be in use. Once the neighbour is free, both merge to
+ * a run that counts as not released. */
 static void release_run(struct mematlas_arena *arena, struct run *run)
 {
 	uint64_t mask = page_size_base() - 1;

@@ -87,27 +87,30 @@ static void create_allocator(const char *kind)
 		CHECK(mematlas_pool_create(SIZE, COUNT, 16, fd, &pool) == 0);
 }
 
-static void check_end(uint64_t threads)
+static void check_stats(uint64_t threads)
+{
+	uint64_t in_use, late, allocs, frees;
+
+	if (pool) {
+		struct mematlas_pool_stats stats;
+		mematlas_pool_read_stats(pool, &stats);
+		in_use = stats.in_use, late = stats.late_double_frees;
+		allocs = stats.allocs, frees = stats.frees;
+	} else {
+		struct mematlas_arena_stats stats;
+		mematlas_arena_read_stats(arena, &stats);
+		in_use = stats.small_blocks, late = stats.late_double_frees;
+		allocs = stats.allocs, frees = stats.frees;
+	}
+	CHECK(in_use == 0 && late == 0);
+	CHECK(allocs == frees && allocs >= threads * operations / 2);
+}
+
+/* Allocates and frees each object of the pool, or as many blocks of the arena. */
+static void check_all_free(void)
 {
 	static uint64_t *all[COUNT];
-	struct mematlas_pool_stats of_pool;
-	struct mematlas_arena_stats of_arena;
 
-	for (unsigned i = 0; i < SHARED; i++)
-		if (shared[i])
-			free_one(shared[i]);
-	CHECK((pool ? mematlas_pool_check(pool) : mematlas_arena_check(arena)) == 0);
-	if (pool) {
-		mematlas_pool_read_stats(pool, &of_pool);
-		CHECK(of_pool.in_use == 0 && of_pool.late_double_frees == 0);
-		CHECK(of_pool.allocs == of_pool.frees &&
-		      of_pool.allocs >= threads * operations / 2);
-	} else {
-		mematlas_arena_read_stats(arena, &of_arena);
-		CHECK(of_arena.small_blocks == 0 && of_arena.late_double_frees == 0);
-		CHECK(of_arena.allocs == of_arena.frees &&
-		      of_arena.allocs >= threads * operations / 2);
-	}
 	for (unsigned i = 0; i < COUNT; i++) {
 		all[i] = alloc_one();
 		CHECK(all[i]);
@@ -118,6 +121,16 @@ static void check_end(uint64_t threads)
 		CHECK(all[i][0] == i);
 		free_one(all[i]);
 	}
+}
+
+static void check_end(uint64_t threads)
+{
+	for (unsigned i = 0; i < SHARED; i++)
+		if (shared[i])
+			free_one(shared[i]);
+	CHECK((pool ? mematlas_pool_check(pool) : mematlas_arena_check(arena)) == 0);
+	check_stats(threads);
+	check_all_free();
 }
 
 int main(int argc, char **argv)

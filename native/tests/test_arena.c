@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,6 +15,7 @@
 
 #define THREADS 4
 #define TABLE 512
+#define CAPACITY (1ull << 30)
 
 static struct mematlas_arena *arena;
 static _Atomic(uint64_t *) shared[256]; /* blocks that threads pass to each other */
@@ -47,7 +49,7 @@ static struct mematlas_arena_stats stats(void)
 
 static void make(void)
 {
-	CHECK(mematlas_arena_create(1ull << 30, &arena) == 0);
+	CHECK(mematlas_arena_create(CAPACITY, &arena) == 0);
 }
 
 static void end(void)
@@ -106,6 +108,19 @@ static void *pass_blocks(void *argument)
 	return NULL;
 }
 
+static uint64_t resident_pages(void)
+{
+	static unsigned char resident[CAPACITY / 4096];
+	uint64_t start, length, count = 0, page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	mematlas_arena_range(arena, &start, &length);
+	CHECK(mincore((void *)(uintptr_t)start, stats().usable_bytes, resident) == 0);
+	uint64_t pages = stats().usable_bytes / page;
+	for (uint64_t i = 0; i < pages; i++)
+		count += resident[i] & 1;
+	return count;
+}
+
 static void test_threads(void)
 {
 	pthread_t threads[THREADS];
@@ -120,7 +135,7 @@ static void test_threads(void)
 			free_marked(shared[i]);
 	CHECK(mematlas_arena_check(arena) == 0);
 	mematlas_arena_trim(arena);
-	CHECK(stats().usable_bytes == stats().released_bytes); /* no page stays resident */
+	CHECK(stats().usable_bytes == stats().released_bytes && resident_pages() == 0);
 	end();
 }
 
@@ -202,6 +217,17 @@ static void test_resize(void)
 	end();
 }
 
+/* Frees an address near a live block. Returns whether the arena refused the address. */
+static bool free_wrong_address(uint64_t *const *live, unsigned held, uint64_t *seed)
+{
+	char *near = (char *)live[random_next(seed) % held] + 1 + random_next(seed) % 100000;
+
+	for (unsigned i = 0; i < held; i++)
+		if (near == (char *)live[i])
+			return false;
+	return mematlas_arena_free(arena, near) != 0;
+}
+
 /* Random frees, valid, repeated and of wrong addresses, leave live blocks intact. */
 static void test_fuzz(uint64_t seed)
 {
@@ -211,24 +237,17 @@ static void test_fuzz(uint64_t seed)
 	make();
 	for (int step = 0; step < 100000; step++) {
 		uint64_t kind = random_next(&seed) % 8;
-		if (kind < 4 && held < 4096)
+		if (kind < 4 && held < 4096) {
 			live[held++] = alloc_marked(random_size(&seed), 0, seed);
-		if (kind >= 4 && kind < 6 && held) {
+		} else if (kind < 6 && held) {
 			unsigned at = (unsigned)(random_next(&seed) % held);
 			uint64_t *block = live[at];
 			free_marked(block);
 			live[at] = live[--held];
 			CHECK(mematlas_arena_free(arena, block) != 0);
+		} else if (held) {
+			refused += free_wrong_address(live, held, &seed);
 		}
-		if (kind < 6 || !held)
-			continue;
-		char *near =
-			(char *)live[random_next(&seed) % held] + 1 + random_next(&seed) % 100000;
-		bool is_live = false;
-		for (unsigned i = 0; i < held; i++)
-			is_live |= near == (char *)live[i];
-		if (!is_live)
-			refused += mematlas_arena_free(arena, near) != 0;
 	}
 	CHECK(refused > 1000);
 	CHECK(mematlas_arena_check(arena) == 0);
@@ -280,6 +299,27 @@ static void test_fork(void)
 	pthread_barrier_destroy(&barrier);
 }
 
+/* Runs of pages are released one by one, before they merge. */
+static void test_trim(void)
+{
+	static void *blocks[1000];
+
+	make();
+	for (unsigned i = 0; i < 1000; i++) {
+		blocks[i] = mematlas_arena_alloc(arena, 200000, 0);
+		CHECK(blocks[i]);
+		memset(blocks[i], 1, 200000);
+	}
+	for (unsigned parity = 0; parity < 2; parity++) {
+		for (unsigned i = parity; i < 1000; i += 2)
+			CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
+		mematlas_arena_trim(arena);
+		CHECK(mematlas_arena_check(arena) == 0);
+	}
+	CHECK(stats().usable_bytes == stats().released_bytes && resident_pages() == 0);
+	end();
+}
+
 /* A full arena returns NULL, until any thread has freed a block. */
 static void *free_all(void *argument)
 {
@@ -317,6 +357,7 @@ int main(void)
 	test_fuzz(2);
 	test_threads();
 	test_fork();
+	test_trim();
 	test_full();
 	return 0;
 }

@@ -51,37 +51,66 @@ static void *work(void *argument)
 	return NULL;
 }
 
-/* In the child: every object that was free at the fork can be allocated and freed. Returns 0, or the number
- * of the check that failed. */
-static int use_copy(void)
+/* In the child: each object that was free at the fork can be allocated and freed. Returns 0, or the number of
+ * the check that failed. */
+static int use_pool(void)
 {
-	static void *slots[COUNT], *blocks[2000];
+	static void *objects[COUNT];
 	struct mematlas_pool_stats stats;
 	unsigned allocated = 0;
 
-	if (mematlas_pool_check(pool) || mematlas_arena_check(arena))
-		return 1;
 	mematlas_pool_read_stats(pool, &stats);
-	while (allocated < COUNT && (slots[allocated] = mematlas_pool_alloc(pool)))
+	while (allocated < COUNT && (objects[allocated] = mematlas_pool_alloc(pool)))
 		allocated++;
 	if (allocated + stats.in_use != COUNT)
 		return 2;
+	while (allocated)
+		if (mematlas_pool_free(pool, objects[--allocated]))
+			return 3;
+	return 0;
+}
+
+static int use_arena(void)
+{
+	static void *blocks[2000];
+
 	for (unsigned i = 0; i < 2000; i++)
 		if (!(blocks[i] = mematlas_arena_alloc(arena, i * 20, 0)))
-			return 3;
+			return 4;
 	for (unsigned i = 0; i < 2000; i++)
 		if (mematlas_arena_free(arena, blocks[i]))
-			return 4;
-	while (allocated)
-		if (mematlas_pool_free(pool, slots[--allocated]))
 			return 5;
+	return 0;
+}
+
+static int use_copy(void)
+{
+	if (mematlas_pool_check(pool) || mematlas_arena_check(arena))
+		return 1;
+	int failed = use_pool();
+	if (!failed)
+		failed = use_arena();
+	if (failed)
+		return failed;
 	return mematlas_pool_check(pool) || mematlas_arena_check(arena) ? 6 : 0;
+}
+
+static void fork_once(unsigned number)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child == 0)
+		_exit(use_copy());
+	CHECK(child > 0 && waitpid(child, &status, 0) == child);
+	if (status)
+		fprintf(stderr, "child %u: status %#x\n", number, (unsigned)status);
+	CHECK(status == 0);
 }
 
 int main(void)
 {
 	pthread_t threads[THREADS];
-	int status;
 
 	CHECK(mematlas_pool_create(64, COUNT, 64, -1, &pool) == 0);
 	CHECK(mematlas_arena_create(1ull << 30, &arena) == 0);
@@ -93,13 +122,7 @@ int main(void)
 		usleep(1000);
 	for (unsigned i = 0; i < FORKS; i++) {
 		usleep(1000);
-		pid_t child = fork();
-		if (child == 0)
-			_exit(use_copy());
-		CHECK(child > 0 && waitpid(child, &status, 0) == child);
-		if (status)
-			fprintf(stderr, "child %u: status %#x\n", i, (unsigned)status);
-		CHECK(status == 0);
+		fork_once(i);
 	}
 	stopped = true;
 	for (unsigned i = 0; i < THREADS; i++)
