@@ -2,8 +2,8 @@
  *
  *     allocators tight|handoff|larson|mixed THREADS OPERATIONS
  *
- * Built three times: with -DPOOL, with -DARENA, and with neither for malloc(3), which LD_PRELOAD may
- * replace. */
+ * Built three times: with -DPOOL, with -DARENA, and with neither for malloc(3), which LD_PRELOAD
+ * may replace. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -116,7 +116,7 @@ static void produce(void)
 
 	for (unsigned long allocated = 0; allocated < operations;) {
 		if (allocated - freed ==
-		    RING) /* wait until half is free, so that the queue costs less than the objects */
+		    RING) /* until half is free, so that the queue costs less than the objects */
 			while (allocated - (freed = atomic_load_explicit(&ring.freed,
 									 memory_order_acquire)) >
 			       RING / 2)
@@ -164,7 +164,8 @@ static size_t any_size(uint64_t *seed)
 	return 16 + random % (kind < 80 ? 500 : kind < 98 ? 8000 : 100000);
 }
 
-/* Replaces one of many live blocks at a time. With `pass`, one block in ten comes from another thread. */
+/* Replaces one of many live blocks at a time. With `pass`, one block in ten comes from another
+ * thread. */
 static void replace(struct worker *self, size_t (*size)(uint64_t *), int pass)
 {
 	void **table = calloc(LIVE, sizeof *table);

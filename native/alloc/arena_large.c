@@ -7,7 +7,8 @@
 #include "lock.h"
 #include "page_size.h"
 
-/* Index of the first block that begins at an address or above. Lock held, as in the functions below. */
+/* Index of the first block that begins at an address or above. Lock held, as in the functions
+ * below. */
 static uint64_t lower_bound(const struct large_heap *heap, const char *start)
 {
 	uint64_t low = 0, high = heap->count;

@@ -1,4 +1,5 @@
-/* NumPy's data handler (NEP 49). NumPy may call it without the GIL, so it uses nothing of Python. */
+/* NumPy's data handler (NEP 49). NumPy may call it without the GIL, so it uses nothing of
+ * Python. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
@@ -106,8 +107,8 @@ static bool free_placed(struct mematlas_arrays *arrays, void *memory)
 	return true;
 }
 
-/* `size` is that of the array, which may differ from that of the memory, so it cannot tell the two kinds
- * of memory apart. */
+/* `size` is that of the array, which may differ from that of the memory, so it cannot tell the two
+ * kinds of memory apart. */
 static void handler_free(void *context, void *memory, size_t size)
 {
 	struct mematlas_arrays *arrays = context;
@@ -127,8 +128,8 @@ static uint64_t placed_length(struct mematlas_arrays *arrays, const void *memory
 	return at ? (*at)->length : 0;
 }
 
-/* NumPy does not pass the old size. The default handler uses malloc(3), whose usable size bounds what
- * there is to copy. */
+/* NumPy does not pass the old size. The default handler uses malloc(3), whose usable size bounds
+ * what there is to copy. */
 static void *move(struct mematlas_arrays *arrays, void *memory, uint64_t placed, size_t size)
 {
 	struct data_allocator *fallback = &arrays->default_allocator;
@@ -174,8 +175,8 @@ static void after_fork(void)
 	pthread_mutex_unlock(&registry);
 }
 
-/* The child lacks the hugetlb blocks, see map_hugetlb(). Those in use are marked, so that a free does not
- * put them in the cache. */
+/* The child lacks the hugetlb blocks, see map_hugetlb(). Those in use are marked, so that a free
+ * does not put them in the cache. */
 static void after_fork_in_child(void)
 {
 	for (struct mematlas_arrays *arrays = all; arrays; arrays = arrays->next) {

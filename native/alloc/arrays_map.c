@@ -44,7 +44,8 @@ static char *map_aligned(uint64_t bytes, uint64_t alignment)
 	return start + before;
 }
 
-/* Populated at once, because a fault that finds the hugetlb pool empty kills the program with SIGBUS. */
+/* Populated at once, because a fault that finds the hugetlb pool empty kills the program with
+ * SIGBUS. */
 static char *map_hugetlb(struct mematlas_arrays *arrays, uint64_t length)
 {
 	char *start = mmap(NULL, length, PROT_READ | PROT_WRITE,

@@ -1,5 +1,5 @@
-/* The page heap: runs are split off free runs, or off address space that was never accessible, and merge
- * with their free neighbours when they are freed. */
+/* The page heap: runs are split off free runs, or off address space that was never accessible, and
+ * merge with their free neighbours when they are freed. */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 
@@ -147,9 +147,9 @@ static struct run *merge(struct mematlas_arena *arena, struct run *run)
 	return run;
 }
 
-/* Release the memory of a free run. Where kernel pages are larger than PAGE, the parts of kernel pages at
- * both ends keep their memory, because a neighbour may be in use. Once the neighbour is free, both merge to
- * a run that counts as not released. */
+/* Release the memory of a free run. Where kernel pages are larger than PAGE, the parts of kernel
+ * pages at both ends keep their memory, because a neighbour may be in use. Once the neighbour is
+ * free, both merge to a run that counts as not released. */
 static void release_run(struct mematlas_arena *arena, struct run *run)
 {
 	uint64_t mask = page_size_base() - 1;
@@ -212,8 +212,8 @@ static struct run *find_free(struct mematlas_arena *arena, uint64_t pages)
 	return best;
 }
 
-/* Splits a run of exactly `pages` pages off a free run. The run is in no bin and has no entries in the
- * page table. */
+/* Splits a run of exactly `pages` pages off a free run. The run is in no bin and has no entries in
+ * the page table. */
 static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
 {
 	struct run *run = find_free(arena, pages);

@@ -4,6 +4,9 @@
 
 #include "pool.h"
 
+_Static_assert(sizeof(struct mematlas_pool_stats) == 10 * sizeof(uint64_t),
+	       "no padding in the API");
+
 static void read_tcaches(struct mematlas_pool *pool, struct mematlas_pool_stats *ret)
 {
 	uint32_t count = atomic_load_explicit(&pool->group.tcache_count, memory_order_acquire);

@@ -9,8 +9,8 @@
 #include "remote_free.h"
 #include "thread_cache.h"
 
-/* A cache of the calling thread. The entry names the allocator by its serial, because the allocator may
- * be closed by then. */
+/* A cache of the calling thread. The entry names the allocator by its serial, because the allocator
+ * may be closed by then. */
 struct entry {
 	uint64_t serial;
 	struct tcache *tcache;
@@ -78,8 +78,8 @@ static bool is_own_tcache(const struct tcache *tcache)
 	return false;
 }
 
-/* The child lacks the other threads, which may have been anywhere in an operation. The lists are rebuilt
- * at the first use, because most children only call execve(2). */
+/* The child lacks the other threads, which may have been anywhere in an operation. The lists are
+ * rebuilt at the first use, because most children only call execve(2). */
 static void after_fork_in_child(void)
 {
 	memset(mematlas_tcache_lookups, 0, sizeof mematlas_tcache_lookups);

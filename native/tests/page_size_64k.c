@@ -1,5 +1,5 @@
-/* Stands in for alloc/page_size.c and, by the linker's --wrap, for mmap(2), to test the arena as on a
- * kernel with pages of 64 KiB. */
+/* Stands in for alloc/page_size.c and, by the linker's --wrap, for mmap(2), to test the arena as on
+ * a kernel with pages of 64 KiB. */
 #define _GNU_SOURCE
 #include <sys/mman.h>
 #include <sys/syscall.h>

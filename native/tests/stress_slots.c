@@ -2,8 +2,9 @@
  *
  *     stress_slots pool|shared|arena OPERATIONS THREADS
  *
- * Each thread marks the objects it allocates, and the mark must be intact when the thread frees the object or
- * passes it to another thread. In the end all objects are free, and all can be allocated once more. */
+ * Each thread marks the objects it allocates, and the mark must be intact when the thread frees the
+ * object or passes it to another thread. In the end all objects are free, and all can be allocated
+ * once more. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>

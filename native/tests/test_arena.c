@@ -1,4 +1,5 @@
-/* The arena: blocks never overlap, invalid frees change nothing, and free memory returns to the kernel. */
+/* The arena: blocks never overlap, invalid frees change nothing, and free memory returns to the
+ * kernel. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>

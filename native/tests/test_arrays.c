@@ -1,4 +1,5 @@
-/* NumPy's data handler without NumPy: the layout that NumPy reads and the callbacks that NumPy calls. */
+/* NumPy's data handler without NumPy: the layout that NumPy reads and the callbacks that NumPy
+ * calls. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdbool.h>

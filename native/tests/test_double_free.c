@@ -1,5 +1,5 @@
-/* Threads that free one object at the same instant: at least one call succeeds, and however many do, the
- * object is freed once. */
+/* Threads that free one object at the same instant: at least one call succeeds, and however many
+ * do, the object is freed once. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -49,7 +49,8 @@ static void *work(void *argument)
 	return NULL;
 }
 
-/* An object freed twice is queued twice until its owner reclaims it. No two allocs may return it. */
+/* An object freed twice is queued twice until its owner reclaims it. No two allocs may return
+ * it. */
 static void check_distinct(void)
 {
 	static void *all[COUNT];

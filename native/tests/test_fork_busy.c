@@ -1,5 +1,5 @@
-/* A process forks while other threads allocate and free. The child's copy of the allocators is consistent,
- * wherever those threads were. */
+/* A process forks while other threads allocate and free. The child's copy of the allocators is
+ * consistent, wherever those threads were. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -51,8 +51,8 @@ static void *work(void *argument)
 	return NULL;
 }
 
-/* In the child: each object that was free at the fork can be allocated and freed. Returns 0, or the number of
- * the check that failed. */
+/* In the child: each object that was free at the fork can be allocated and freed. Returns 0, or the
+ * number of the check that failed. */
 static int use_pool(void)
 {
 	static void *objects[COUNT];
@@ -116,8 +116,8 @@ int main(void)
 	CHECK(mematlas_arena_create(1ull << 30, &arena) == 0);
 	for (uintptr_t i = 0; i < THREADS; i++)
 		CHECK(pthread_create(&threads[i], NULL, work, (void *)(i + 1)) == 0);
-	/* A thread's first alloc calls calloc(), whose lock AddressSanitizer before GCC 14 leaves held in a
-	 * child. */
+	/* A thread's first alloc calls calloc(), whose lock AddressSanitizer before GCC 14 leaves
+	 * held in a child. */
 	while (joined < THREADS)
 		usleep(1000);
 	for (unsigned i = 0; i < FORKS; i++) {

@@ -26,8 +26,8 @@ static struct mematlas_pool_stats stats(void)
 	return now;
 }
 
-/* Allocates objects, marks each, passes some to other threads, and frees the rest, whose marks must be
- * intact. */
+/* Allocates objects, marks each, passes some to other threads, and frees the rest, whose marks must
+ * be intact. */
 static void *pass_objects(void *argument)
 {
 	uint64_t me = (uint64_t)(uintptr_t)argument, seed = me * 0x9e3779b97f4a7c15ull;
@@ -125,7 +125,8 @@ static void *hold_some(void *argument)
 	return NULL;
 }
 
-/* A child has only the forking thread. The objects in the other threads' magazines must be free there. */
+/* A child has only the forking thread. The objects in the other threads' magazines must be free
+ * there. */
 static void test_fork(void)
 {
 	pthread_barrier_t barrier;

@@ -1,4 +1,5 @@
-/* The bandwidth loops compute the right values at any length, offset, width and number of threads. */
+/* The bandwidth loops compute the right values at any length, offset, width and number of
+ * threads. */
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
