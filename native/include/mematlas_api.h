@@ -301,7 +301,8 @@ int mematlas_heap_walk(int memory, int pagemap, uint64_t first, uint64_t end, in
 /* kcmp(2): 0 if two processes have the same address space, 1, 2 or 3 if not. */
 int mematlas_kcmp_vm(int32_t first, int32_t second);
 
-/* ---- heap: malloc of the C library (alloc/heap.c) ---------------------------------------------- */
+/* ---- heap: malloc of the C library (alloc/heap.c)
+ * ---------------------------------------------- */
 struct mematlas_heap {
 	uint64_t mapped_blocks; /* blocks with a mapping of their own, above M_MMAP_THRESHOLD */
 	uint64_t mapped_bytes;
@@ -309,13 +310,14 @@ struct mematlas_heap {
 
 /* mallinfo2(3) of this process. All 0 where the C library is not glibc 2.33 or newer. */
 void mematlas_heap_read(struct mematlas_heap *heap);
-/* Write the XML of malloc_info(3) to the buffer, with a final NUL. Returns 0, or -errno: -ENOSPC if `size` is too
- * small, -ENOSYS as above. */
+/* Write the XML of malloc_info(3) to the buffer, with a final NUL. Returns 0, or -errno: -ENOSPC if
+ * `size` is too small, -ENOSYS as above. */
 int mematlas_heap_describe(char *buffer, uint64_t size);
 /* malloc_trim(3). Returns 1 if memory was given back, 0 if not, or -ENOSYS as above. */
 int mematlas_heap_trim(void);
 
-/* alloc/counter.c: add to a counter that threads and processes share. Atomic, relaxed. Returns the sum. */
+/* alloc/counter.c: add to a counter that threads and processes share. Atomic, relaxed. Returns the
+ * sum. */
 int64_t mematlas_counter_add(int64_t *counter, int64_t amount);
 
 /* system/launch.c: what a process sets for itself before exec. Node masks as below. */
@@ -344,9 +346,9 @@ int64_t mematlas_migrate_pages(int pid, const uint64_t *from, const uint64_t *to
 
 /* ---- pool: objects of one size (alloc/pool.c) -------------------------------------------------
  *
- * All functions are safe to call from several threads at once, except where a comment says otherwise. They
- * are not async-signal-safe. A forked child has its own copy of a private pool, in which the objects that
- * other threads had cached are free. */
+ * All functions are safe to call from several threads at once, except where a comment says
+ * otherwise. They are not async-signal-safe. A forked child has its own copy of a private pool, in
+ * which the objects that other threads had cached are free. */
 struct mematlas_pool;
 struct mematlas_pool_stats {
 	uint64_t object_size;       /* bytes, as requested */
@@ -356,34 +358,35 @@ struct mematlas_pool_stats {
 	uint64_t cached;            /* free objects in thread caches; 0 for a shared pool */
 	uint64_t allocs, frees;     /* successful calls since creation */
 	uint64_t failed_allocs;     /* allocs that found no free object, since creation */
-	uint64_t late_double_frees; /* objects that two threads freed at the same instant, so that both calls succeeded */
+	uint64_t late_double_frees; /* objects that two threads freed at once with success */
 	uint64_t mapping_bytes;     /* address space of the pool */
 };
-/* Create a pool of `count` objects (1 to 2^24 - 2) of `object_size` bytes, aligned to `alignment`, a power of two
- * up to 4096. fd -1 makes a private pool. Any other fd is an empty memfd or file that the pool may resize, and
- * that other processes may pass to mematlas_pool_open(); the caller keeps the fd and may close it.
- * Returns 0 and stores the pool, or -EINVAL: an argument is out of range; -EOVERFLOW: too many bytes; -ENOMEM;
- * -EAGAIN: no pthread key is left; or an error of ftruncate(2) or mmap(2). */
+/* Create a pool of `count` objects (1 to 2^24 - 2) of `object_size` bytes, aligned to `alignment`,
+ * a power of two up to 4096. fd -1 makes a private pool. Any other fd is an empty memfd or file
+ * that the pool may resize, and that other processes may pass to mematlas_pool_open(); the caller
+ * keeps the fd and may close it. Returns 0 and stores the pool, or -EINVAL: an argument is out of
+ * range; -EOVERFLOW: too many bytes; -ENOMEM; -EAGAIN: no pthread key is left; or an error of
+ * ftruncate(2) or mmap(2). */
 int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignment, int fd,
 			 struct mematlas_pool **ret);
-/* Map a pool that another process created in a file.
- * Returns 0 and stores the pool, or -EINVAL: the file holds no pool; -ENOMEM, -EAGAIN; or an error of fstat(2) or
- * mmap(2). */
+/* Map a pool that another process created in a file. Returns 0 and stores the pool, or -EINVAL: the
+ * file holds no pool; -ENOMEM, -EAGAIN; or an error of fstat(2) or mmap(2). */
 int mematlas_pool_open(int fd, struct mematlas_pool **ret);
 /* Unmap the pool with all objects. No other thread may use either any more. NULL is allowed. */
 void mematlas_pool_destroy(struct mematlas_pool *pool);
 /* Allocate an object. The contents are those that the last user left, or zeros.
  * Returns NULL if all objects are in use or there is no memory for this thread's cache. */
 void *mematlas_pool_alloc(struct mematlas_pool *pool);
-/* Free an object, which any thread may have allocated.
- * Returns 0, or an error that changes nothing: -EFAULT: not in the pool; -EINVAL: inside an object; -EALREADY: already
- * free; -ENOMEM: no memory for the message to the thread that allocated the object.
- * Of two threads that free one object at the same instant, both may get 0. The object is still freed once. */
+/* Free an object, which any thread may have allocated. Returns 0, or an error that changes nothing:
+ * -EFAULT: not in the pool; -EINVAL: inside an object; -EALREADY: already free; -ENOMEM: no memory
+ * for the message to the thread that allocated the object. Of two threads that free one object at
+ * the same instant, both may get 0. The object is still freed once. */
 int mematlas_pool_free(struct mematlas_pool *pool, void *object);
-/* Count all objects. While other threads use the pool, the figures may be inconsistent with each other. */
+/* Count all objects. While other threads use the pool, the figures may be inconsistent with each
+ * other. */
 void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_stats *ret);
-/* Verify the invariants. No other thread may use the pool meanwhile.
- * Returns 0, -EUCLEAN: an invariant is broken, or a late double free is still queued; or -ENOMEM. */
+/* Verify the invariants. No other thread may use the pool meanwhile. Returns 0, -EUCLEAN: an
+ * invariant is broken, or a late double free is still queued; or -ENOMEM. */
 int mematlas_pool_check(struct mematlas_pool *pool);
 
 /* ---- arena: blocks of any size (alloc/arena.c) ------------------------------------------------
@@ -398,47 +401,51 @@ struct mematlas_arena_stats {
 	uint64_t small_blocks, small_bytes; /* slots in use */
 	uint64_t cached_bytes;      /* free slots in thread caches */
 	uint64_t page_blocks, page_bytes;   /* blocks of whole pages */
-	uint64_t large_blocks, large_bytes; /* blocks with a mapping of their own, outside the reservation */
+	uint64_t large_blocks, large_bytes; /* mappings outside the reservation */
 	uint64_t free_bytes;        /* free pages */
 	uint64_t released_bytes;    /* the part of free_bytes without memory */
 	uint64_t returned_bytes;    /* given back to the kernel since creation */
 	uint64_t allocs, frees;     /* of small blocks, since creation */
 	uint64_t failed_allocs;     /* of any size, since creation */
-	uint64_t late_double_frees; /* small blocks that two threads freed at the same instant, so that both calls succeeded */
+	uint64_t late_double_frees; /* small blocks that two threads freed at once with success */
 };
-/* Create an arena that reserves `capacity` bytes of address space (1 to 2^36), rounded up to 4 MiB, aligned to the
- * size of a huge page. Large blocks are outside the reservation. Memory is committed as the program touches it.
- * Returns 0 and stores the arena, or -EINVAL: capacity is out of range; -ENOSYS: no membarrier(2); -ENOMEM; -EAGAIN: no
- * pthread key is left. */
+/* Create an arena that reserves `capacity` bytes of address space (1 to 2^36), rounded up to 4 MiB,
+ * aligned to the size of a huge page. Large blocks are outside the reservation. Memory is committed
+ * as the program touches it. Returns 0 and stores the arena, or -EINVAL: capacity is out of range;
+ * -ENOSYS: no membarrier(2); -ENOMEM; -EAGAIN: no pthread key is left. */
 int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret);
 /* Unmap the arena with all blocks. No other thread may use either any more. NULL is allowed. */
 void mematlas_arena_destroy(struct mematlas_arena *arena);
 /* The reservation, to place it with mbind(2) or madvise(2). */
-void mematlas_arena_range(const struct mematlas_arena *arena, uint64_t *ret_start, uint64_t *ret_length);
-/* Allocate `size` bytes, aligned to 16 or to `alignment`, a power of two or 0. Contents are unspecified. A size of 0
- * allocates a block, too.
- * Returns NULL if there is no memory or `alignment` is no power of two. */
+void mematlas_arena_range(const struct mematlas_arena *arena, uint64_t *ret_start,
+			  uint64_t *ret_length);
+/* Allocate `size` bytes, aligned to 16 or to `alignment`, a power of two or 0. Contents are
+ * unspecified. A size of 0 allocates a block, too. Returns NULL if there is no memory or
+ * `alignment` is no power of two. */
 void *mematlas_arena_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
-/* Allocate count * size bytes of zeros. Returns NULL if there is no memory or the product overflows. */
+/* Allocate count * size bytes of zeros. Returns NULL if there is no memory or the product
+ * overflows. */
 void *mematlas_arena_calloc(struct mematlas_arena *arena, uint64_t count, uint64_t size);
-/* Free a block, which any thread may have allocated.
- * Returns 0, or an error that changes nothing: -EFAULT: not in the arena, or a large block already free; -EINVAL: inside
- * a block; -EALREADY: already free; -ENOMEM: no memory for the message to the thread that allocated the block.
- * Of two threads that free one small block at the same instant, both may get 0. The block is still freed once. */
+/* Free a block, which any thread may have allocated. Returns 0, or an error that changes nothing:
+ * -EFAULT: not in the arena, or a large block already free; -EINVAL: inside a block; -EALREADY:
+ * already free; -ENOMEM: no memory for the message to the thread that allocated the block. Of two
+ * threads that free one small block at the same instant, both may get 0. The block is still freed
+ * once. */
 int mematlas_arena_free(struct mematlas_arena *arena, void *block);
-/* Returns the bytes of a block that the program may use, at least those requested, or -EFAULT, -EINVAL or -EALREADY as
- * above. */
+/* Returns the bytes of a block that the program may use, at least those requested, or -EFAULT,
+ * -EINVAL or -EALREADY as above. */
 int64_t mematlas_arena_usable_size(struct mematlas_arena *arena, const void *block);
-/* Resize a block as realloc(3) does. The contents are kept up to the smaller of both sizes. If the block moves, *block
- * changes and the alignment is 16.
- * Returns 0, or -ENOMEM, -EFAULT, -EINVAL or -EALREADY, which leave the block as before. */
+/* Resize a block as realloc(3) does. The contents are kept up to the smaller of both sizes. If the
+ * block moves, *block changes and the alignment is 16. Returns 0, or -ENOMEM, -EFAULT, -EINVAL or
+ * -EALREADY, which leave the block as before. */
 int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t size);
 /* Give the memory of all free pages back to the kernel. Returns the bytes given back. */
 uint64_t mematlas_arena_trim(struct mematlas_arena *arena);
-/* Count all blocks. While other threads use the arena, the figures may be inconsistent with each other. */
+/* Count all blocks. While other threads use the arena, the figures may be inconsistent with each
+ * other. */
 void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_arena_stats *ret);
-/* Verify the invariants. No other thread may use the arena meanwhile.
- * Returns 0, -EUCLEAN: an invariant is broken, or a late double free is still queued; or -ENOMEM. */
+/* Verify the invariants. No other thread may use the arena meanwhile. Returns 0, -EUCLEAN: an
+ * invariant is broken, or a late double free is still queued; or -ENOMEM. */
 int mematlas_arena_check(struct mematlas_arena *arena);
 
 /* ---- arrays: the memory of NumPy's arrays (alloc/arrays.c) ------------------------------------
@@ -474,15 +481,17 @@ struct mematlas_arrays_stats {
 	int failed_step;         /* enum mematlas_arrays_step; 0: none */
 	int failed_errno;
 };
-/* Create a handler. The result begins with a PyDataMem_Handler. `default_handler` is NumPy's own and gets the arrays
- * below min_size. Returns 0 or -ENOMEM. */
+/* Create a handler. The result begins with a PyDataMem_Handler. `default_handler` is NumPy's own
+ * and gets the arrays below min_size. Returns 0 or -ENOMEM. */
 int mematlas_arrays_create(const struct mematlas_arrays_config *config, const void *default_handler,
 			   struct mematlas_arrays **ret);
 /* Unmap the cached blocks. No array of the handler may exist any more. */
 void mematlas_arrays_destroy(struct mematlas_arrays *arrays);
-/* Set the address of PyCapsule_GetPointer, which this library does not link. Call once, before any capsule exists. */
+/* Set the address of PyCapsule_GetPointer, which this library does not link. Call once, before any
+ * capsule exists. */
 void mematlas_arrays_set_capsule_reader(void *reader);
-/* The name and the destructor to create the handler's capsule with. The destructor destroys the handler. */
+/* The name and the destructor to create the handler's capsule with. The destructor destroys the
+ * handler. */
 const char *mematlas_arrays_capsule_name(void);
 void mematlas_arrays_capsule_destructor(void *capsule);
 /* Change cache_bytes, and unmap cached blocks beyond the new limit. */
@@ -505,39 +514,46 @@ int64_t mematlas_mincore_file(int fd, uint64_t length, unsigned char *ret);
 
 /* ---- benchmark loops --------------------------------------------------------------------------
  *
- * Addresses are of mapped memory that is large enough; the functions do not check. *ret_ns is the time of the loop in
- * nanoseconds of CLOCK_MONOTONIC, without setup. Several threads may run loops at once on memory of their own. */
+ * Addresses are of mapped memory that is large enough; the functions do not check. *ret_ns is the
+ * time of the loop in nanoseconds of CLOCK_MONOTONIC, without setup. Several threads may run loops
+ * at once on memory of their own. */
 
-/* bench/pointer_chase.c: words of 64 bits at the given addresses, each a multiple of 8 and all distinct. */
+/* bench/pointer_chase.c: words of 64 bits at the given addresses, each a multiple of 8 and all
+ * distinct. */
 /* Write to each address the next one, and to the last address the first. */
 void mematlas_pointer_chase_link(const uint64_t *addresses, uint64_t count);
-/* Follow `steps` links. Each load depends on the one before, so the time is latency. Returns the last address. */
+/* Follow `steps` links. Each load depends on the one before, so the time is latency. Returns the
+ * last address. */
 uint64_t mematlas_pointer_chase_run(uint64_t start, uint64_t steps, uint64_t *ret_ns);
-/* Sum the words. The loads are independent, so the time is throughput. Returns the sum modulo 2^64. */
+/* Sum the words. The loads are independent, so the time is throughput. Returns the sum modulo
+ * 2^64. */
 uint64_t mematlas_gather_sum(const uint64_t *addresses, uint64_t count, uint64_t *ret_ns);
 
 /* bench/transpose.c */
 enum mematlas_transpose_method {
 	MEMATLAS_TRANSPOSE_ROWS,   /* two nested loops */
 	MEMATLAS_TRANSPOSE_HALVES, /* recursive, cache-oblivious */
-	MEMATLAS_TRANSPOSE_TILES   /* blocked through a buffer, with AVX-512 for elements of 8 bytes */
+	MEMATLAS_TRANSPOSE_TILES   /* blocked through a buffer, by AVX-512 for 8-byte elements */
 };
-/* Store to[c][r] = from[r][c] for `rows` x `columns` elements of `size` bytes: 1, 2, 4, 8 or 16. from_row and to_row are
- * the bytes from one row to the next. The matrices must not overlap. Returns 0 or -EINVAL. */
-int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row, uint64_t rows,
-		       uint64_t columns, uint32_t size, uint64_t *ret_ns);
+/* Store to[c][r] = from[r][c] for `rows` x `columns` elements of `size` bytes: 1, 2, 4, 8 or 16.
+ * from_row and to_row are the bytes from one row to the next. The matrices must not overlap.
+ * Returns 0 or -EINVAL. */
+int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row,
+		       uint64_t rows, uint64_t columns, uint32_t size, uint64_t *ret_ns);
 
 /* bench/patterns.c */
-/* Sum the words at base + i * outer_step + j * inner_step for i < outer, j < inner. Steps in bytes. Returns the sum
- * modulo 2^64. */
-uint64_t mematlas_pattern_sum(uint64_t base, uint64_t outer, uint64_t outer_step, uint64_t inner, uint64_t inner_step,
-			      uint64_t *ret_ns);
-/* Sum digest(values[index[i]]), where digest runs `rounds` of x ^= x >> 33, x *= 0xff51afd7ed558ccd. Prefetch the value
- * `distance` look-ups ahead; 0: do not prefetch. Returns the sum modulo 2^64. */
-uint64_t mematlas_prefetch_sum(const uint64_t *values, const uint64_t *index, uint64_t count, uint64_t distance,
-			       uint32_t rounds, uint64_t *ret_ns);
+/* Sum the words at base + i * outer_step + j * inner_step for i < outer, j < inner. Steps in bytes.
+ * Returns the sum modulo 2^64. */
+uint64_t mematlas_pattern_sum(uint64_t base, uint64_t outer, uint64_t outer_step, uint64_t inner,
+			      uint64_t inner_step, uint64_t *ret_ns);
+/* Sum digest(values[index[i]]), where digest runs `rounds` of x ^= x >> 33, x *=
+ * 0xff51afd7ed558ccd. Prefetch the value `distance` look-ups ahead; 0: do not prefetch. Returns the
+ * sum modulo 2^64. */
+uint64_t mematlas_prefetch_sum(const uint64_t *values, const uint64_t *index, uint64_t count,
+			       uint64_t distance, uint32_t rounds, uint64_t *ret_ns);
 
-/* bench/sharing.c: threads that change 64-bit counters at once, thread i the one at base + i * distance. */
+/* bench/sharing.c: threads that change 64-bit counters at once, thread i the one at base + i *
+ * distance. */
 enum mematlas_sharing_mode {
 	MEMATLAS_SHARING_STORE, /* += 1, not atomic */
 	MEMATLAS_SHARING_ADD,   /* atomic fetch-and-add */
@@ -549,11 +565,11 @@ struct mematlas_sharing_result { /* of one thread */
 	uint64_t elapsed_ns;
 	uint64_t interruptions; /* involuntary context switches (ru_nivcsw) meanwhile */
 };
-/* Run `threads` threads for `duration_ns`. cpus: the CPU for each thread's affinity; -1: any. base and distance are
- * multiples of 8. ret has `threads` entries. Returns 0; -EINVAL: an argument is out of range, or there is no such CPU;
- * -ENOMEM; -EAGAIN: a thread could not be created. */
-int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus, uint32_t threads,
-			 uint64_t duration_ns, struct mematlas_sharing_result *ret);
+/* Run `threads` threads for `duration_ns`. cpus: the CPU for each thread's affinity; -1: any. base
+ * and distance are multiples of 8. ret has `threads` entries. Returns 0; -EINVAL: an argument is
+ * out of range, or there is no such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */
+int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus,
+			 uint32_t threads, uint64_t duration_ns, struct mematlas_sharing_result *ret);
 
 /* bench/stream.c: memory bandwidth by the loops of STREAM, with the scalar 3. */
 enum mematlas_stream_operation {
@@ -568,21 +584,23 @@ struct mematlas_stream_result {
 	uint64_t ns; /* from the first thread's start to the last thread's end */
 	double sum;  /* READ only */
 };
-/* Run one operation over arrays of `count` doubles at multiples of 8, which must not overlap, divided among `threads`
- * threads. vectors: "AVX-512", "AVX2", "SSE2", "NEON"; NULL: the widest that this CPU has. bypass: non-temporal stores.
- * cpus: as for mematlas_sharing_run(). Returns 0; -EOPNOTSUPP: this CPU lacks the vectors; -EINVAL, -ENOMEM, -EAGAIN as
- * for mematlas_sharing_run(). */
-int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b, uint64_t c,
-			uint64_t count, const int32_t *cpus, uint32_t threads,
+/* Run one operation over arrays of `count` doubles at multiples of 8, which must not overlap,
+ * divided among `threads` threads. vectors: "AVX-512", "AVX2", "SSE2", "NEON"; NULL: the widest
+ * that this CPU has. bypass: non-temporal stores. cpus: as for mematlas_sharing_run(). Returns 0;
+ * -EOPNOTSUPP: this CPU lacks the vectors; -EINVAL, -ENOMEM, -EAGAIN as for
+ * mematlas_sharing_run(). */
+int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b,
+			uint64_t c, uint64_t count, const int32_t *cpus, uint32_t threads,
 			struct mematlas_stream_result *ret);
 /* The name of the widest vectors that this CPU has. */
 const char *mematlas_stream_vectors(void);
 
-/* bench/pingpong.c: pass a cache line `rounds` times to and fro between two CPUs. Returns 0; -EINVAL: no rounds, or no
- * such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */
+/* bench/pingpong.c: pass a cache line `rounds` times back and forth between two CPUs. Returns 0;
+ * -EINVAL: no rounds, or no such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */
 int mematlas_pingpong_run(int32_t first, int32_t second, uint64_t rounds, uint64_t *ret_ns);
 
-/* bench/fault.c: the cost of memory from the kernel. Results are 0 or the -errno of the system call. */
+/* bench/fault.c: the cost of memory from the kernel. Results are 0 or the -errno of the system
+ * call. */
 struct mematlas_fault_cost {
 	uint64_t ns;
 	uint64_t faults; /* minor and major page faults of this thread */
@@ -591,9 +609,12 @@ struct mematlas_fault_cost {
 void mematlas_fault_touch(uint64_t address, uint64_t length, uint64_t step, int write,
 			  struct mematlas_fault_cost *ret);
 /* mmap(2) of anonymous memory, readable and writable. */
-int mematlas_fault_map(uint64_t length, int flags, uint64_t *ret_address, struct mematlas_fault_cost *ret);
-int mematlas_fault_advise(uint64_t address, uint64_t length, int advice, struct mematlas_fault_cost *ret);
+int mematlas_fault_map(uint64_t length, int flags, uint64_t *ret_address,
+		       struct mematlas_fault_cost *ret);
+int mematlas_fault_advise(uint64_t address, uint64_t length, int advice,
+			  struct mematlas_fault_cost *ret);
 int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_fault_cost *ret);
-/* Fork a child that waits, then write one byte per `step` bytes, which makes the kernel copy the shared pages. */
-int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step, struct mematlas_fault_cost *ret_fork,
-			struct mematlas_fault_cost *ret_copy);
+/* Fork a child that waits, then write one byte per `step` bytes, which makes the kernel copy the
+ * shared pages. */
+int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step,
+			struct mematlas_fault_cost *ret_fork, struct mematlas_fault_cost *ret_copy);
