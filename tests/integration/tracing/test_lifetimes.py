@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from conftest import Build, Run
 
-pytestmark = pytest.mark.usefixtures("run_command")
 LIFETIMES = (
     *("lived_100us", "lived_1ms", "lived_10ms", "lived_100ms", "lived_1s", "lived_10s"),
     "lived_longer",
