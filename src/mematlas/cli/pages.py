@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.observe.page_states.analyse import keep_largest, make_report
 
     with open_process(parse_pid(arguments.pid)) as process:
-        mappings = _choose(list(smaps.read_from(process, figures=False)[0]), arguments)
+        mappings = _choose(list(smaps.read_from(process, fields=False)[0]), arguments)
         found = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
         command = " ".join(read_command(process))
     names = cgroup_names.read_names() if found.cgroup is not None else {}

@@ -60,7 +60,7 @@ def _folios(pid: int) -> dict[int, int] | None:
     from mematlas.linux import pagemap, smaps
     from mematlas.observe.page_states.analyse import add_up
 
-    mappings, _ = smaps.read(pid, figures=False)
+    mappings, _ = smaps.read(pid, fields=False)
     found = pagemap.read(pid, [(each.start, each.end) for each in mappings])
     folios = add_up(found).folios
     return (

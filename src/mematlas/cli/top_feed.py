@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from mematlas.linux.pageflags import PageReport
-    from mematlas.observe.address_space.model import Layout
+    from mematlas.observe.address_space.model import AddressSpace
     from mematlas.observe.page_faults.model import FaultSnapshot
     from mematlas.observe.top.model import Key, Snapshot
     from mematlas.observe.top.read import Sampler
@@ -84,12 +84,12 @@ class ReplayFeed:
 class LiveInspector:
     """Looks into processes of this machine; never into another that got the same PID."""
 
-    def layout(self, key: Key) -> Layout:
-        """Read the layout of its address space."""
+    def address_space(self, key: Key) -> AddressSpace:
+        """Read its address space."""
         from mematlas.linux import process_info
-        from mematlas.observe.address_space.analyse import make_layout
+        from mematlas.observe.address_space.analyse import analyse_address_space
 
-        found = make_layout(process_info.read(key[0]))
+        found = analyse_address_space(process_info.read(key[0]))
         _check(key)
         return found
 
@@ -100,7 +100,7 @@ class LiveInspector:
         from mematlas.observe.page_states.analyse import keep_largest, make_report
 
         with open_process(key[0]) as process:
-            mappings = list(smaps.read_from(process, figures=False)[0])
+            mappings = list(smaps.read_from(process, fields=False)[0])
             found = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
         _check(key)
         names = cgroup_names.read_names() if found.cgroup is not None else {}

@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     pid = parse_pid(arguments.pid)
     with open_process(pid) as process:
-        mappings, _ = smaps.read_from(process, figures=False)
+        mappings, _ = smaps.read_from(process, fields=False)
         index = mappings.find(arguments.address)
         if index is None:
             raise TargetError(f"process {pid} has nothing mapped at {arguments.address:#x}")

@@ -80,7 +80,7 @@ def figure(address: int, name: str) -> int:
     found, _ = smaps.read(os.getpid())
     index = found.find(address)
     assert index is not None
-    return found.row(index).figures[name]
+    return found.row(index).fields[name]
 
 
 # ---- hugetlb

@@ -44,7 +44,7 @@ def test_placement_is_that_of_the_frames(build: Build) -> None:
     """A process's bytes by node, from numa_maps, are those of its page frames, from pagemap."""
     with memory_victim.opened(build("memory_victim")) as victim:
         (placed,), refused = read.read_nodes(pid=victim.pid)
-        mappings, _ = smaps.read(victim.pid, figures=False)
+        mappings, _ = smaps.read(victim.pid, fields=False)
         found = pagemap.read(victim.pid, [(each.start, each.end) for each in mappings])
         sums = add_up(found)
         if sums.nodes is None:

@@ -46,7 +46,7 @@ def test_twins_count_once(build: Build) -> None:
     with memory_victim.opened(build("memory_victim"), "twin") as victim:
         table = processes.read()
     pair = [row_of(table, victim.pid), row_of(table, victim.at["twin"][0])]
-    assert [row.twin_of for row in pair] == [None, victim.pid]
+    assert [row.same_mm_as for row in pair] == [None, victim.pid]
     assert pair[0].rss == pair[1].rss
     assert add_up("pair", pair).rss == pair[0].rss
 

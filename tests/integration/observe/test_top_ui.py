@@ -124,8 +124,8 @@ def test_growth_is_seen_and_drilled_into(victim: subprocess.Popen[str]) -> None:
             lambda: screen.moments and screen.moments[-1].rss - screen.moments[0].rss >= 19 << 20,
         )
         await until(pilot, lambda: "+20." in tab_text(app, "growth"))
-        await pilot.press("l")
-        await until(pilot, lambda: "By kind" in tab_text(app, "layout"))
+        await pilot.press("a")
+        await until(pilot, lambda: "By kind" in tab_text(app, "address_space"))
         await pilot.press("p")
         await until(pilot, lambda: f"Pages of {victim.pid}" in tab_text(app, "pages"))
         await pilot.press("f")
@@ -148,9 +148,9 @@ def test_an_ended_process_is_told_as_such(victim: subprocess.Popen[str]) -> None
         screen = app.screen
         assert isinstance(screen, ProcessScreen)
         await until(pilot, lambda: screen.ended)
-        await pilot.press("l")
-        await until(pilot, lambda: str(victim.pid) in tab_text(app, "layout"))
-        assert "By kind" not in tab_text(app, "layout")
+        await pilot.press("a")
+        await until(pilot, lambda: str(victim.pid) in tab_text(app, "address_space"))
+        assert "By kind" not in tab_text(app, "address_space")
 
     drive(app, act)
 
@@ -283,8 +283,8 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
         assert grown.growth > 0
         await pilot.press("left", "enter")
         await until(pilot, lambda: isinstance(app.screen, ProcessScreen))
-        await pilot.press("l")
-        await until(pilot, lambda: "not recorded" in tab_text(app, "layout"))
+        await pilot.press("a")
+        await until(pilot, lambda: "not recorded" in tab_text(app, "address_space"))
         await pilot.press("escape", "right_square_bracket")
         assert app.feed.position == 5
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import reference_smaps
 from mematlas.linux import smaps
-from mematlas.linux.mappings import Mappings, Outcome
+from mematlas.linux.mappings import Mappings, ReadOutcome
 
 FIELDS = "Size: 8 kB\nRss: 4 kB\nTHPeligible: 1\nVmFlags: rd ex mr \n"
 VSYSCALL = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n"
@@ -26,7 +26,7 @@ def parse(tmp_path: Path, text: str | bytes) -> Mappings:
 
 def as_dicts(mappings: Mappings) -> list[dict[str, object]]:
     """Write mappings as the twin does."""
-    names = ("start", "end", "offset", "device", "inode", "name", "flags", "figures")
+    names = ("start", "end", "offset", "device", "inode", "name", "flags", "fields")
     return [
         {name: getattr(row, name) for name in names} | {"permissions": row.permissions.text()}
         for row in mappings
@@ -70,8 +70,8 @@ def test_unknown_and_missing_fields(tmp_path: Path) -> None:
         "3000-4000 r--p 0 00:00 0 \nRss: 8 kB\nQuantum: 3 kB\nVmFlags: rd zz\n"
     )
     first, second = parse(tmp_path, text)
-    assert first.figures == {"Rss": 4096}
-    assert second.figures == {"Rss": 8192, "Quantum": 3072}
+    assert first.fields == {"Rss": 4096}
+    assert second.fields == {"Rss": 8192, "Quantum": 3072}
     assert [set(first.flags), set(second.flags)] == [set(), {"rd", "zz"}]
 
 
@@ -109,5 +109,5 @@ def test_own_smaps_as_the_twin_reads_it(tmp_path: Path) -> None:
 def test_self_is_complete() -> None:
     """A live process's own mappings are complete, and hold this test's code."""
     mappings, outcome = smaps.read(os.getpid())
-    assert outcome is Outcome.COMPLETE
+    assert outcome is ReadOutcome.COMPLETE
     assert any(row.name.endswith(b"_native.abi3.so") for row in mappings)

@@ -9,13 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mematlas.linux.mappings import Mapping, Permission
-from mematlas.linux.pageflags import Entry, FrameFlag, FrameRange, Pages
+from mematlas.linux.pageflags import FrameFlag, FrameRange, PagemapEntry, Pages
 from mematlas.observe.page_states.analyse import STATES, state_of
 from mematlas.observe.page_states.html import render_page_map
 from mematlas.observe.page_states.page_map import make_page_map
 
 PAGE, START = 4096, 0x7F0000000000
-ENTRIES = (0, int(Entry.PRESENT), int(Entry.PRESENT | Entry.FILE), int(Entry.SWAPPED))
+ENTRIES = (
+    0,
+    int(PagemapEntry.PRESENT),
+    int(PagemapEntry.PRESENT | PagemapEntry.FILE),
+    int(PagemapEntry.SWAPPED),
+)
 
 
 def mapping(pages: int, start: int = START, name: bytes = b"[heap]") -> Mapping:
@@ -29,7 +34,7 @@ def mapping(pages: int, start: int = START, name: bytes = b"[heap]") -> Mapping:
         inode=0,
         name=name,
         flags=frozenset(),
-        figures={},
+        fields={},
     )
 
 

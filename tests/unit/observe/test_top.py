@@ -47,7 +47,7 @@ def process(pid: int, *, started: int = 1, **changes: object) -> LiveProcess:
         minor_faults=100,
         major_faults=1,
         cgroup=f"/c{pid % 3}",
-        twin_of=None,
+        same_mm_as=None,
     )
     return LiveProcess(replace(row, **changes), started, 10.0)  # type: ignore[arg-type]
 
@@ -137,7 +137,7 @@ def test_filter(text: str, pids: list[int]) -> None:
 
 def test_groups_sum_up_and_twins_count_once() -> None:
     """A group's sizes are those of its processes, one address space once; unknown ones are told."""
-    rows = (process(2), process(4), process(6, twin_of=4), process(8, pss=None))
+    rows = (process(2), process(4), process(6, same_mm_as=4), process(8, pss=None))
     (entry,) = make_entries(None, snapshot(10, *rows), Choice(shape="user"), user)
     assert (entry.name, entry.processes) == ("root", 4)
     assert (entry.rss, entry.pss) == ((2 + 4 + 8) * MIB, (1 + 2) * MIB)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mematlas.errors import UnsupportedError
 from mematlas.linux import damon, idle_page, references
-from mematlas.linux.damon import Method
+from mematlas.linux.damon import WorkingSetMethod
 from mematlas.linux.pageflags import FrameFlag
 from mematlas.linux.references import Usage, UsedMapping
 from mematlas.observe.working_set.analyse import LIMITS, TLB, make_working_set
@@ -69,9 +69,9 @@ def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None
     tried: list[str] = []
 
     def trying(name: str, works: bool) -> None:
-        def answer(_: str) -> Method:
+        def answer(_: str) -> WorkingSetMethod:
             tried.append(name)
-            return Method(name, works, "" if works else f"no {name}")
+            return WorkingSetMethod(name, works, "" if works else f"no {name}")
 
         monkeypatch.setitem(references._TRIES, name, answer)
 

@@ -109,7 +109,7 @@ def watch_sites(pid: int, seconds: float, period: int = PERIOD) -> Sites:
     with open_process(pid) as process:
         tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208
         counter = SiteCounter(tids, on_exec=False, period=period)
-        counter.learn(pid, smaps.read_from(process, figures=False)[0])
+        counter.learn(pid, smaps.read_from(process, fields=False)[0])
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         counter.pump(left)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mematlas.linux.pageflags import Entry, FrameFlag, State
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry, PageState
 from mematlas.linux.vma_class import printable
 from mematlas.observe.page_states.analyse import COUNTS, STATES, UNKNOWN, add_up, has, state_of
 from mematlas.observe.page_states.model import Block, BlockGroup, Layer, PageMap
@@ -81,13 +81,13 @@ def _make(
 
 def _states(pages: Pages) -> _Coloured:
     names = tuple(str(state) for state in STATES)
-    colours = tuple(f"cell-{state.name.lower()}" for state in State)
+    colours = tuple(f"cell-{state.name.lower()}" for state in PageState)
     about = "file: files and shared memory; huge: part of a large folio, or hugetlb"
     return _make("state", "what it is", names, colours, state_of(pages), about)
 
 
 def _present(pages: Pages) -> NDArray[np.bool_]:
-    return has(pages.entry, Entry.PRESENT)
+    return has(pages.entry, PagemapEntry.PRESENT)
 
 
 def _sharing(pages: Pages) -> _Coloured | None:
@@ -126,7 +126,7 @@ def _uses(pages: Pages) -> _Coloured | None:
 def _nodes(pages: Pages) -> _Coloured | None:
     if pages.frames is None or not pages.nodes:
         return None
-    frame = pages.entry & np.uint64(Entry.FRAME)
+    frame = pages.entry & np.uint64(PagemapEntry.FRAME)
     numbers = sorted({each.node for each in pages.nodes})
     labels = np.zeros(len(pages.entry), np.uint8)
     for each in pages.nodes:
@@ -140,7 +140,7 @@ def _nodes(pages: Pages) -> _Coloured | None:
 def _written(pages: Pages) -> _Coloured | None:
     if not pages.soft_dirty_known:
         return None
-    labels = np.where(has(pages.entry, Entry.SOFT_DIRTY), 2, 1).astype(np.uint8)
+    labels = np.where(has(pages.entry, PagemapEntry.SOFT_DIRTY), 2, 1).astype(np.uint8)
     return _make(
         "written",
         "what was written",

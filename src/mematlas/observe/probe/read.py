@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from mematlas import _core
 from mematlas.errors import UnsupportedError
 from mematlas.linux import perf
-from mematlas.linux.pageflags import Category, Entry
+from mematlas.linux.pageflags import Category, PagemapEntry
 from mematlas.linux.pagemap import soft_dirty_works
 from mematlas.observe.probe.model import Capability, Probe
 
@@ -129,7 +129,7 @@ def _own_entry() -> int:
 
 
 def _see_frames() -> tuple[str, str]:
-    if _own_entry() & Entry.FRAME:
+    if _own_entry() & PagemapEntry.FRAME:
         return "", ""
     return "hidden: they read as 0", "CAP_SYS_ADMIN in the first user namespace (root)"
 

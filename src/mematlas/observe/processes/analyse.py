@@ -19,7 +19,7 @@ def rank(rows: Iterable[ProcessRow], by: str) -> list[ProcessRow]:
 
 def add_up(name: str, rows: Iterable[ProcessRow]) -> ProcessGroup:
     """Add processes up, each address space once. Those not known are counted, not guessed."""
-    once = [row for row in rows if row.twin_of is None and not row.note.startswith("zombie")]
+    once = [row for row in rows if row.same_mm_as is None and not row.note.startswith("zombie")]
 
     def total(field: str) -> int:
         return sum(getattr(row, field) or 0 for row in once)

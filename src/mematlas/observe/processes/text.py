@@ -49,8 +49,8 @@ def _sum(table: ProcessTable, shown: int, console: Console) -> None:
     if table.exited:
         note(console, f"{_processes(table.exited)} ended meanwhile")
     for row in table.processes:
-        if row.twin_of is not None:
-            text = f"{row.pid} has the address space of {row.twin_of} (CLONE_VM): summed up once"
+        if row.same_mm_as is not None:
+            text = f"{row.pid} has the address space of {row.same_mm_as} (CLONE_VM): summed up once"
             note(console, text)
 
 

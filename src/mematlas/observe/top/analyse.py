@@ -163,7 +163,7 @@ def _entry(
         growth=rate.growth if rate else None,
         age_s=None if process.read_at is None else snapshot.clock_s - process.read_at,
         processes=1,
-        note=row.note or (f"shares the memory of {row.twin_of}" if row.twin_of else ""),
+        note=row.note or (f"shares the memory of {row.same_mm_as}" if row.same_mm_as else ""),
     )
 
 
@@ -194,7 +194,7 @@ def _group(kept: list[LiveProcess], entries: list[Entry], shape: str) -> list[En
 
 def _add_up(name: str, found: list[tuple[LiveProcess, Entry]]) -> Entry:
     """Add up one group; an address space that two have counts once. Unknown ones are told."""
-    entries = [entry for process, entry in found if process.row.twin_of is None]
+    entries = [entry for process, entry in found if process.row.same_mm_as is None]
     unknown = sum(entry.pss is None for entry in entries)
 
     def total(field: str) -> int | None:

@@ -143,7 +143,7 @@ class Sampler:
         rows = []
         for key, stat in stats.items():
             known = self._known[key]
-            twin = processes.find_twin(key[0], stat, spaces) if self.root == "/" else None
+            twin = processes.find_same_mm(key[0], stat, spaces) if self.root == "/" else None
             row = processes.make_row(key[0], stat, known.detail, twin)
             row = replace(row, rss=max(0, stat.rss + known.error))
             read_at = known.read_at if known.detail.sizes else None

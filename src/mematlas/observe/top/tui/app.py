@@ -41,7 +41,7 @@ HELP = """\
              pid:12, state:D, pss>100M (or uss, rss, swap, thp)
 [b]Move[/b]
   ↑ ↓ PgUp PgDn Home End, or the mouse; a click on a heading sorts
-  Enter      look into a process: growth, layout, pages, faults;
+  Enter      open a process: growth, address space, pages, faults;
              or list the processes of a group
   Esc        back; on the list: no filter
 [b]Time[/b]

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from mematlas.linux.pageflags import PageReport
-    from mematlas.observe.address_space.model import Layout
+    from mematlas.observe.address_space.model import AddressSpace
     from mematlas.observe.page_faults.model import FaultSnapshot
     from mematlas.observe.top.model import Key, Snapshot
 
@@ -37,8 +37,8 @@ class Feed(Protocol):
 class Inspector(Protocol):
     """Looks into one process. Raises MematlasError, with one line to show."""
 
-    def layout(self, key: Key) -> Layout:
-        """Read the layout of its address space."""
+    def address_space(self, key: Key) -> AddressSpace:
+        """Read its address space."""
 
     def pages(self, key: Key, width: int) -> PageReport:
         """Read what is behind its pages, with a map of that width."""

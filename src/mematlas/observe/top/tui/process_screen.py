@@ -1,4 +1,4 @@
-"""One process of `mematlas top`: growth, layout, pages and faults."""
+"""One process of `mematlas top`: growth, address space, pages and faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from textual.worker import Worker, WorkerState
 
 from mematlas.errors import MematlasError
-from mematlas.observe.address_space.text import render_layout, user_name
+from mematlas.observe.address_space.text import render_address_space, user_name
 from mematlas.observe.page_faults.analyse import rates
 from mematlas.observe.page_states.text import render_pages
 from mematlas.observe.top.tui.columns import rate
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mematlas.observe.top.model import Key, LiveProcess, Moment
     from mematlas.observe.top.tui.feed import Inspector
 
-TABS = ("growth", "layout", "pages", "faults")
+TABS = ("growth", "address_space", "pages", "faults")
 _GROUPS = 25  # names of mappings
 
 
@@ -43,7 +43,7 @@ class ProcessScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,backspace", "app.pop_screen", "back"),
         Binding("g", "show('growth')", "growth"),
-        Binding("l", "show('layout')", "layout"),
+        Binding("a", "show('address_space')", "address space"),
         Binding("p", "show('pages')", "pages"),
         Binding("f", "show('faults')", "faults"),
         Binding("r", "again", "read again"),
@@ -78,7 +78,7 @@ class ProcessScreen(Screen[None]):
         yield Static(id="who")
         with TabbedContent(initial="growth"):
             for name in TABS:
-                with TabPane(name, id=name), VerticalScroll():
+                with TabPane(name.replace("_", " "), id=name), VerticalScroll():
                     yield Static(id=f"{name}-text")
         yield Footer()
 
@@ -159,7 +159,7 @@ class ProcessScreen(Screen[None]):
             self._recorded(name)
             return
         readers: dict[str, Callable[[], Text]] = {
-            "layout": lambda: self._layout(inspector),
+            "address_space": lambda: self._address_space(inspector),
             "pages": lambda: self._pages(inspector),
             "faults": lambda: self._faults(inspector),
         }
@@ -179,11 +179,11 @@ class ProcessScreen(Screen[None]):
             target.update(Text(str(worker.error), ink("warn", dark=self._dark)))
 
     def _recorded(self, name: str) -> None:
-        """Show of a tab what the snapshots have: the sizes of layout, the counters of faults."""
+        """Show the recorded part of a tab: the sizes of the address space, or the fault counters."""
         row, soft = self.process.row, ink("soft", dark=self._dark)
         text = Text()
         parts = {
-            "layout": [
+            "address_space": [
                 ("PSS anonymous", row.pss_anonymous), ("PSS of files", row.pss_file),
                 ("PSS of shared memory", row.pss_shared), ("swapped", row.swap),
                 ("in 2 MiB pages", row.thp), ("hugetlb", row.hugetlb),
@@ -197,14 +197,16 @@ class ProcessScreen(Screen[None]):
             text.append(
                 f"{row.minor_faults:,} minor and {row.major_faults:,} major faults so far\n"
             )
-        missing = {"layout": "mappings", "pages": "pages", "faults": "threads"}[name]
+        missing = {"address_space": "mappings", "pages": "pages", "faults": "threads"}[name]
         text.append(f"\nnot recorded: {missing}; a recording has the sums of each process", soft)
         self.query_one(f"#{name}-text", Static).update(text)
 
-    def _layout(self, inspector: Inspector) -> Text:
-        layout = inspector.layout(self.key)
+    def _address_space(self, inspector: Inspector) -> Text:
+        space = inspector.address_space(self.key)
         return self._written(
-            lambda console: render_layout(layout, top=_GROUPS, mappings=False, console=console)
+            lambda console: render_address_space(
+                space, top=_GROUPS, mappings=False, console=console
+            )
         )
 
     def _pages(self, inspector: Inspector) -> Text:
