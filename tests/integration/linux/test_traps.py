@@ -206,10 +206,10 @@ def test_hugetlb_is_not_in_rss() -> None:
         with mmap.mmap(-1, 4 << 20, flags=ANONYMOUS | 0x40000) as area:  # MAP_HUGETLB
             start = address_of(area)
             before = analyse_address_space(process_info.read(os.getpid()))
-            untouched = analysis.add_up(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
+            untouched = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
             area[0] = 1
             after = analyse_address_space(process_info.read(os.getpid()))
-            touched = analysis.add_up(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
+            touched = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
     (vma,) = [each for each in after.vmas if each.start == start]
     assert vma.kind is VmaClass.HUGETLB
     assert (before.totals.hugetlb, after.totals.hugetlb) == (0, 2 << 20)
@@ -229,7 +229,7 @@ def test_merged_pages_share_a_frame() -> None:
         area.write(b"same" * (16 * PAGE))
         start = address_of(area)
         for _ in range(100):
-            found = analysis.add_up(pagemap.read(os.getpid(), [(start, start + 64 * PAGE)]))
+            found = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + 64 * PAGE)]))
             if found.ksm == 64:
                 break
             time.sleep(0.1)

@@ -32,7 +32,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers need CAP_SYS_
 
 def sums(pid: int, start: int, length: int) -> PageSums:
     """Sum up the pages of a range."""
-    return analysis.add_up(pagemap.read(pid, [(start, start + length)]))
+    return analysis.sum_pages(pagemap.read(pid, [(start, start + length)]))
 
 
 def address_of(area: mmap.mmap) -> int:
@@ -129,7 +129,7 @@ def wait_until_asleep(pid: int) -> None:
 def _look_as_nobody(pid: int) -> int:
     mappings = list(smaps.read(pid, fields=False)[0])
     found = pagemap.read(pid, [(each.start, each.end) for each in mappings])
-    total = analysis.add_up(found)
+    total = analysis.sum_pages(found)
     hidden = all(each is None for each in (total.frames, total.zero, total.folios, total.nodes))
     if not (hidden and total.present > 10 and "CAP_SYS_ADMIN" in found.hidden[0]):
         return 1

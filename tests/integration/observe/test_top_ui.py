@@ -11,9 +11,9 @@ import pytest
 
 import tui_driver
 from mematlas.cli.top_feed import LiveFeed, LiveInspector, ReplayFeed
-from mematlas.observe.top.analyse import Choice
-from mematlas.observe.top.read import Sampler
-from mematlas.observe.top.snapshots import Recorder, Snapshots
+from mematlas.observe.top.analyse import ListOptions
+from mematlas.observe.top.read import TopSampler
+from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
 from tui_driver import until
 
 pytest.importorskip("textual", reason="textual is not installed")
@@ -58,7 +58,7 @@ def victim() -> Iterator[subprocess.Popen[str]]:
 
 def live(text: str = NAME, **more: Any) -> TopApp:
     """Make the user interface over this machine, showing the victim alone."""
-    app = TopApp(LiveFeed(Sampler(), None), LiveInspector(), Choice(text=text), **more)
+    app = TopApp(LiveFeed(TopSampler(), None), LiveInspector(), ListOptions(text=text), **more)
     app.interval_s = 0.2
     return app
 
@@ -121,7 +121,7 @@ def test_growth_is_seen_and_drilled_into(victim: subprocess.Popen[str]) -> None:
         assert isinstance(screen, ProcessScreen)
         await until(
             pilot,
-            lambda: screen.moments and screen.moments[-1].rss - screen.moments[0].rss >= 19 << 20,
+            lambda: screen.samples and screen.samples[-1].rss - screen.samples[0].rss >= 19 << 20,
         )
         await until(pilot, lambda: "+20." in tab_text(app, "growth"))
         await pilot.press("a")
@@ -253,8 +253,8 @@ def test_help_and_themes(victim: subprocess.Popen[str]) -> None:
 
 def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Path) -> None:
     """A recording plays to its end, goes back and forward, and tells what it does not have."""
-    path, sampler = tmp_path / "a.top", Sampler()
-    with Recorder(path, {}) as recorder:
+    path, sampler = tmp_path / "a.top", TopSampler()
+    with SnapshotWriter(path, {}) as recorder:
         for number in range(6):
             if number == 3:
                 assert victim.stdin is not None
@@ -265,7 +265,7 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
             recorder.add(sampler.read(None))  # fresh sizes, however soon they are asked for again
     victim.kill()
     victim.wait()
-    app = TopApp(ReplayFeed(Snapshots(path)), None, Choice(text=NAME))
+    app = TopApp(ReplayFeed(SnapshotReader(path)), None, ListOptions(text=NAME))
 
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: app.paused)  # the end

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from mematlas.linux.pageflags import FrameFlag, PageLocation, PagemapEntry, PageState
 from mematlas.linux.vma_class import printable
-from mematlas.observe.page_states.analyse import STATES, node_of, state_of
+from mematlas.observe.page_states.analyse import STATES, node_of, states_of
 
 if TYPE_CHECKING:
     from mematlas.linux.mappings import Mapping
     from mematlas.linux.pageflags import Pages, Words
 
 
-def make_place(
+def analyse_address(
     pages: Pages,
     mapping: Mapping,
     address: int,
@@ -39,7 +39,7 @@ def make_place(
         file_offset=mapping.offset + address - mapping.start if mapping.inode else None,
         symbol=symbol[0],
         source=symbol[1],
-        state=STATES[state_of(pages)[0]] if len(pages.entry) else PageState.NOTHING,
+        state=STATES[states_of(pages)[0]] if len(pages.entry) else PageState.NOTHING,
         mapcount=first(pages.count),
         flags=None
         if flags is None

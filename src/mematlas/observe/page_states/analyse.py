@@ -40,7 +40,7 @@ def has(column: Words, bit: int) -> Mask:
     return mask
 
 
-def state_of(pages: Pages) -> NDArray[np.uint8]:
+def states_of(pages: Pages) -> NDArray[np.uint8]:
     """Index into STATES for each page."""
     present = has(pages.entry, PagemapEntry.PRESENT)
     state = np.zeros(len(pages.entry), np.uint8)
@@ -62,7 +62,7 @@ def state_of(pages: Pages) -> NDArray[np.uint8]:
     return state
 
 
-def add_up(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageSums:
+def sum_pages(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageSums:
     """Count pages by state."""
     entry = pages.entry
     present = has(entry, PagemapEntry.PRESENT)
@@ -122,11 +122,11 @@ def count_folios(entry: Words, flags: Words) -> dict[int, int]:
     return {int(order): int(sizes[orders == order].sum()) for order in np.unique(orders).tolist()}
 
 
-def make_report(
+def analyse_pages(
     pages: Pages, mappings: list[Mapping], *, width: int, names: dict[int, str] | None = None
 ) -> PageReport:
     """Sum up all pages, and draw each mapping as a strip of at most `width` cells."""
-    states = state_of(pages)
+    states = states_of(pages)
     strips = []
     for mapping in mappings:
         low = int(np.searchsorted(pages.address, np.uint64(mapping.start)))
@@ -137,20 +137,20 @@ def make_report(
                 end=mapping.end,
                 name=printable(mapping.name),
                 permissions=mapping.permissions.text(),
-                cells=draw(pages.address[low:high], states[low:high], mapping, pages, width),
-                sums=add_up(cut(pages, low, high), names),
+                cells=draw_strip(pages.address[low:high], states[low:high], mapping, pages, width),
+                sums=sum_pages(slice_pages(pages, low, high), names),
             )
         )
     return PageReport(
         pid=pages.pid,
         page_size=pages.page_size,
-        sums=add_up(pages, names),
+        sums=sum_pages(pages, names),
         strips=tuple(strips),
         hidden=pages.hidden,
     )
 
 
-def keep_largest(report: PageReport, strips: int) -> PageReport:
+def keep_largest_strips(report: PageReport, strips: int) -> PageReport:
     """Keep the strips with most pages, in address order: a terminal is no atlas."""
     from dataclasses import replace
 
@@ -158,7 +158,7 @@ def keep_largest(report: PageReport, strips: int) -> PageReport:
     return replace(report, strips=tuple(strip for strip in report.strips if strip in ranked))
 
 
-def cut(pages: Pages, low: int, high: int) -> Pages:
+def slice_pages(pages: Pages, low: int, high: int) -> Pages:
     """Take some rows. How many frames they share is counted anew."""
     from dataclasses import replace
 
@@ -179,7 +179,7 @@ def cut(pages: Pages, low: int, high: int) -> Pages:
     )
 
 
-def draw(
+def draw_strip(
     address: Words, states: NDArray[np.uint8], mapping: Mapping, pages: Pages, width: int
 ) -> tuple[str, ...]:
     """Draw a mapping: the state most pages of each cell are in; any page beats nothing."""

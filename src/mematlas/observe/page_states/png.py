@@ -26,7 +26,7 @@ _GAP = (255, 255, 255)
 _PALETTE = [*COLOURS.values(), _GAP]
 
 
-def render_map(report: PageReport, width: int) -> bytes:
+def render_png(report: PageReport, width: int) -> bytes:
     """Draw the strips one below the other, each wrapped at `width` pixels, with a line between."""
     index = {state.value: number for number, state in enumerate(COLOURS)}
     gap = bytes([len(COLOURS)])

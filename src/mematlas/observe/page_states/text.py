@@ -109,7 +109,7 @@ def _map(report: PageReport, console: Console) -> None:
         write(console, cells)
 
 
-def render_place(place: PageLocation, *, console: Console) -> None:
+def render_location(place: PageLocation, *, console: Console) -> None:
     """Write everything known of one address."""
     mapping = f"{place.start:x}-{place.end:x} {place.permissions}  {place.name or '(anonymous)'}"
     line(console, "address", f"{place.address:#x} of process {place.pid}")

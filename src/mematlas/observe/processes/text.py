@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas.observe.address_space.text import user_name
-from mematlas.observe.processes.analyse import add_up
+from mematlas.observe.processes.analyse import sum_processes
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, fit, note, show, title
 
@@ -38,7 +38,7 @@ def render_processes(
 
 
 def _sum(table: ProcessTable, shown: int, console: Console) -> None:
-    total = add_up("all", table.processes)
+    total = sum_processes("all", table.processes)
     title(
         console,
         f"{amount(total.pss)} PSS in {total.processes - total.unknown} processes",

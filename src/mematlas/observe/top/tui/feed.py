@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from mematlas.linux.pageflags import PageReport
     from mematlas.observe.address_space.model import AddressSpace
     from mematlas.observe.page_faults.model import FaultSnapshot
-    from mematlas.observe.top.model import Key, Snapshot
+    from mematlas.observe.top.model import Key, MachineSnapshot
 
 
 class Feed(Protocol):
@@ -24,10 +24,10 @@ class Feed(Protocol):
     def position(self) -> int:
         """Which one was given last, from 0."""
 
-    def next(self, wanted: Collection[int]) -> Snapshot | None:
+    def next(self, wanted: Collection[int]) -> MachineSnapshot | None:
         """Give the next, with fresh sizes of the PIDs on the screen; None at the end."""
 
-    def seek(self, to: int) -> list[Snapshot]:
+    def seek(self, to: int) -> list[MachineSnapshot]:
         """Go to a snapshot of a recording; give it after those before it, for the history."""
 
     def close(self) -> None:

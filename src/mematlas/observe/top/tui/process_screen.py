@@ -15,7 +15,7 @@ from textual.worker import Worker, WorkerState
 
 from mematlas.errors import MematlasError
 from mematlas.observe.address_space.text import render_address_space, user_name
-from mematlas.observe.page_faults.analyse import rates
+from mematlas.observe.page_faults.analyse import fault_rates
 from mematlas.observe.page_states.text import render_pages
 from mematlas.observe.top.tui.columns import rate
 from mematlas.observe.top.tui.plot import render_growth
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from mematlas.observe.page_faults.model import FaultSnapshot
-    from mematlas.observe.top.model import Key, LiveProcess, Moment
+    from mematlas.observe.top.model import Key, ProcessSample, ProcessSnapshot
     from mematlas.observe.top.tui.feed import Inspector
 
 TABS = ("growth", "address_space", "pages", "faults")
@@ -60,11 +60,11 @@ class ProcessScreen(Screen[None]):
     ProcessScreen ContentSwitcher { height: 1fr; }
     """
 
-    def __init__(self, process: LiveProcess, inspector: Inspector | None) -> None:
+    def __init__(self, process: ProcessSnapshot, inspector: Inspector | None) -> None:
         """Look at one process; without an inspector, at what was recorded of it."""
         super().__init__()
         self.process, self.inspector = process, inspector
-        self.moments: list[Moment] = []
+        self.samples: list[ProcessSample] = []
         self.faults: FaultSnapshot | None = None
         self.ended = False
 
@@ -92,10 +92,10 @@ class ProcessScreen(Screen[None]):
         self._growth()
         self.action_again()
 
-    def arrived(self, process: LiveProcess | None, moments: list[Moment]) -> None:
+    def arrived(self, process: ProcessSnapshot | None, samples: list[ProcessSample]) -> None:
         """Take what the next snapshot tells; None: the process is not in it any more."""
         self.ended = process is None
-        self.process, self.moments = process or self.process, moments
+        self.process, self.samples = process or self.process, samples
         self._head()
         self._growth()
         if self.active == "faults":
@@ -147,7 +147,7 @@ class ProcessScreen(Screen[None]):
         self.query_one("#who", Static).update(text)
 
     def _growth(self) -> None:
-        text = render_growth(self.moments, self._width, dark=self._dark)
+        text = render_growth(self.samples, self._width, dark=self._dark)
         self.query_one("#growth-text", Static).update(text)
 
     def _read(self, name: str) -> None:
@@ -232,7 +232,7 @@ class ProcessScreen(Screen[None]):
         soft = ink("soft", dark=self._dark)
         if before is None or self.faults.time_s <= before.time_s:
             return Text("faults per second show from the second look on", soft)
-        found = rates(before, self.faults)
+        found = fault_rates(before, self.faults)
         text = Text()
         text.append(
             f"{found.minor:,.0f} minor and {found.major:,.1f} major faults a second", "bold"
