@@ -237,7 +237,7 @@ def prove(address: int, length: int) -> Proof:
     """Ask the kernel in which pages a range of this process's memory is resident."""
     mappings, _ = smaps.read(os.getpid())
     for mapping in mappings:
-        base = mapping.figures.get("KernelPageSize", _core.PAGE)
+        base = mapping.fields.get("KernelPageSize", _core.PAGE)
         if mapping.start <= address < mapping.end and base > _core.PAGE:
             return Proof({base: length}, "smaps")
     found = pagemap.read(os.getpid(), [(address, address + length)])
@@ -249,7 +249,7 @@ def prove(address: int, length: int) -> Proof:
     elif found.flags is None:  # an older kernel, and no rights: mappings' sums must do
         source = "smaps"
         inside = (each for each in mappings if each.start < address + length and each.end > address)
-        huge = sum(each.figures.get("AnonHugePages", 0) for each in inside)
+        huge = sum(each.fields.get("AnonHugePages", 0) for each in inside)
         _add(sizes, huge_page(), min(huge, resident))
     else:
         source = "pagemap"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class WorkingSetMethod:
     """A way to find the working set: whether it can be had here, and why not."""
 
     name: str
@@ -36,7 +36,7 @@ _REGIONS = (100, 2000)  # the fewest and the most that DAMON may tell apart
 _ALL = str(2**64 - 1)
 
 
-class Region(NamedTuple):
+class DamonRegion(NamedTuple):
     """Addresses that DAMON holds to be used alike; `accesses` is in how many samples they were."""
 
     start: int
@@ -53,12 +53,12 @@ def runs(root: str = "/") -> bool:
         return False
 
 
-def try_damon(root: str = "/") -> Method:
+def try_damon(root: str = "/") -> WorkingSetMethod:
     """Tell whether DAMON can watch a process here without disturbing anybody."""
     admin = Path(root, ADMIN)
 
-    def no(reason: str) -> Method:
-        return Method("damon", False, reason)
+    def no(reason: str) -> WorkingSetMethod:
+        return WorkingSetMethod("damon", False, reason)
 
     try:
         number = int((admin / "nr_kdamonds").read_text())
@@ -72,7 +72,7 @@ def try_damon(root: str = "/") -> Method:
         return no("needs root")
     if root == "/" and not _has_vaddr(admin):
         return no("cannot watch processes in this kernel (CONFIG_DAMON_VADDR)")
-    return Method("damon", True, "")
+    return WorkingSetMethod("damon", True, "")
 
 
 def _has_vaddr(admin: Path) -> bool:
@@ -84,7 +84,7 @@ def _has_vaddr(admin: Path) -> bool:
         return False
 
 
-def watch(pid: int, seconds: float, root: str = "/") -> tuple[tuple[Region, ...], float]:
+def watch(pid: int, seconds: float, root: str = "/") -> tuple[tuple[DamonRegion, ...], float]:
     """Watch a process for a time; regions of each look, and the time that really passed.
 
     DAMON begins with few regions and splits them at every sum, so a time goes before that counts.
@@ -107,10 +107,10 @@ def watch(pid: int, seconds: float, root: str = "/") -> tuple[tuple[Region, ...]
         ) from None
 
 
-def _look(state: Path, context: Path, seconds: float) -> tuple[tuple[Region, ...], float]:
+def _look(state: Path, context: Path, seconds: float) -> tuple[tuple[DamonRegion, ...], float]:
     """Take what DAMON summed up, some times during the time; what was used in any is used."""
     looks = max(1, min(_LOOKS, int(seconds * 1e6 / (2 * _SUM_US))))
-    regions: list[Region] = []
+    regions: list[DamonRegion] = []
     began = time.monotonic()
     for number in range(1, looks + 1):
         time.sleep(max(0.0, began + seconds * number / looks - time.monotonic()))
@@ -156,9 +156,9 @@ def _configure(context: Path, pid: int) -> None:
         (scheme / "access_pattern" / name / "max").write_text(highest)
 
 
-def _regions(context: Path) -> Iterator[Region]:
+def _regions(context: Path) -> Iterator[DamonRegion]:
     for region in (context / "schemes/0/tried_regions").glob("[0-9]*"):
         start, end, accesses = (
             int((region / name).read_text()) for name in ("start", "end", "nr_accesses")
         )
-        yield Region(start, end, accesses)
+        yield DamonRegion(start, end, accesses)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from mematlas.errors import TargetError, UnsupportedError
 from mematlas.linux import idle_page, pagemap, references, smaps
-from mematlas.linux.mappings import Outcome
-from mematlas.linux.pageflags import Entry, FrameFlag
+from mematlas.linux.mappings import ReadOutcome
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 from mematlas.linux.process import open_process
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ METHODS = ("idle", "referenced")
 
 
 @dataclass(frozen=True, slots=True)
-class ColdPages:
+class IdlePages:
     """What was found: ranges sorted and disjoint."""
 
     seconds: float
@@ -36,7 +36,7 @@ class ColdPages:
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
+class IdleWatch:
     """A watch that was begun on one process."""
 
     began: float
@@ -53,10 +53,10 @@ def choose(root: str = "/") -> str:
         if method.works:
             return name
         reasons.append(f"{name}: {method.reason}")
-    raise UnsupportedError(f"cold memory cannot be told here: {'; '.join(reasons)}")
+    raise UnsupportedError(f"idle memory cannot be told here: {'; '.join(reasons)}")
 
 
-def begin(pid: int, method: str) -> Watch:
+def begin(pid: int, method: str) -> IdleWatch:
     """Forget what was used up to now. TargetError if the process is gone; OSError where it is refused."""
     with open_process(pid) as process:
         marked = None
@@ -65,24 +65,24 @@ def begin(pid: int, method: str) -> Watch:
         else:
             references.clear(process, references.CLEAR_REFERENCED)
         references.forget(process, not pagemap.soft_dirty_works())
-    return Watch(time.monotonic(), marked)
+    return IdleWatch(time.monotonic(), marked)
 
 
-def end(pid: int, watch: Watch) -> ColdPages:
+def end(pid: int, watch: IdleWatch) -> IdlePages:
     """Tell what was not used since."""
     seconds = time.monotonic() - watch.began
     if watch.pages:
-        return ColdPages(seconds, _still_idle(*watch.pages), whole=True)
+        return IdlePages(seconds, _still_idle(*watch.pages), whole=True)
     with open_process(pid) as process:
         mappings, outcome = smaps.read_from(process)
-    if outcome is Outcome.EXITED:
+    if outcome is ReadOutcome.EXITED:
         raise TargetError(f"process {pid} has ended")
     ranges = [
-        (row.start, row.end, row.figures["Referenced"])
+        (row.start, row.end, row.fields["Referenced"])
         for row in mappings
-        if row.figures.get("Rss", 0) > row.figures.get("Referenced", 0)
+        if row.fields.get("Rss", 0) > row.fields.get("Referenced", 0)
     ]
-    return ColdPages(seconds, ranges, whole=False)
+    return IdlePages(seconds, ranges, whole=False)
 
 
 def _mark(
@@ -93,7 +93,7 @@ def _mark(
     _, found = references.read_pages(process, join=True)
     if found.flags is None:
         raise UnsupportedError("idle: needs root, for the frame numbers and kpageflags")
-    there = (found.entry & np.uint64(Entry.PRESENT)) != 0
+    there = (found.entry & np.uint64(PagemapEntry.PRESENT)) != 0
     there &= (found.flags & np.uint64(FrameFlag.LRU)) != 0
     tables = os.open("/proc/kpageflags", os.O_RDONLY | os.O_CLOEXEC)
     bitmap = os.open(f"/{idle_page.BITMAP}", os.O_RDWR | os.O_CLOEXEC)
@@ -114,13 +114,13 @@ def _still_idle(
 
     bitmap = os.open(f"/{idle_page.BITMAP}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        cold = addresses[idle_page.idle(bitmap, frames)]
+        idle = addresses[idle_page.idle(bitmap, frames)]
     finally:
         os.close(bitmap)
-    if not len(cold):
+    if not len(idle):
         return []
-    breaks = np.flatnonzero(np.diff(cold) != size) + 1
+    breaks = np.flatnonzero(np.diff(idle) != size) + 1
     starts = np.concatenate(([0], breaks))
-    ends = np.concatenate((breaks, [len(cold)])) - 1
-    pairs = zip(cold[starts].tolist(), (cold[ends] + np.uint64(size)).tolist(), strict=True)
+    ends = np.concatenate((breaks, [len(idle)])) - 1
+    pairs = zip(idle[starts].tolist(), (idle[ends] + np.uint64(size)).tolist(), strict=True)
     return [(start, end, 0) for start, end in pairs]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.linux.damon import Method
-from mematlas.linux.pageflags import Entry, FrameFlag
+from mematlas.linux.damon import WorkingSetMethod
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,14 +27,14 @@ _HUGE = (
 )
 
 
-def try_idle(root: str = "/") -> Method:
+def try_idle(root: str = "/") -> WorkingSetMethod:
     """Tell whether frames can be marked here."""
     path = os.path.join(root, BITMAP)  # noqa: PTH118
     if not os.path.exists(path):  # noqa: PTH110
-        return Method("idle", False, "not in this kernel (CONFIG_IDLE_PAGE_TRACKING)")
+        return WorkingSetMethod("idle", False, "not in this kernel (CONFIG_IDLE_PAGE_TRACKING)")
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(f"{root}/proc/kpageflags", os.R_OK):
-        return Method("idle", False, "needs root")
-    return Method("idle", True, "")
+        return WorkingSetMethod("idle", False, "needs root")
+    return WorkingSetMethod("idle", True, "")
 
 
 def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
@@ -42,7 +42,7 @@ def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
 
     `frame_flags` is /proc/kpageflags, open: a folio that is mapped in part may have its head elsewhere.
     """
-    frames = entry & np.uint64(Entry.FRAME)
+    frames = entry & np.uint64(PagemapEntry.FRAME)
     tails = (flags & np.uint64(FrameFlag.TAIL)) != 0
     heads = frames.copy()
     blocks = np.unique(frames[tails] // np.uint64(_HUGE)).tolist()

@@ -13,7 +13,7 @@ ABSENT = 2**64 - 1
 """In a column: the kernel did not print this field for this mapping."""
 
 
-class Outcome(StrEnum):
+class ReadOutcome(StrEnum):
     """How a reading of a live process ended."""
 
     COMPLETE = "complete"
@@ -41,7 +41,7 @@ class Permission(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """One mapping. `figures` are the fields of smaps by the kernel's name, in bytes."""
+    """One mapping. `fields` are the fields of smaps by the kernel's name, in bytes."""
 
     start: int
     end: int
@@ -51,7 +51,7 @@ class Mapping:
     inode: int
     name: bytes  # as printed: a newline in a path reads \012
     flags: frozenset[str]
-    figures: dict[str, int]
+    fields: dict[str, int]
 
     @property
     def size(self) -> int:
@@ -93,7 +93,7 @@ class Mappings:
     def row(self, index: int) -> Mapping:
         """One mapping."""
         bits, device = self.flags[index], self.device[index]
-        figures = ((name, column[index]) for name, column in self.fields.items())
+        values = ((name, column[index]) for name, column in self.fields.items())
         return Mapping(
             start=self.start[index],
             end=self.end[index],
@@ -103,7 +103,7 @@ class Mappings:
             inode=self.inode[index],
             name=self.name(index),
             flags=frozenset(name for bit, name in enumerate(self.flag_names) if bits >> bit & 1),
-            figures={name: value for name, value in figures if value != ABSENT},
+            fields={name: value for name, value in values if value != ABSENT},
         )
 
     def total(self, name: str) -> int | None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Words = NDArray[np.uint64]
 
 
-class State(StrEnum):
+class PageState(StrEnum):
     """What a page is, first of all; one glyph and colour each."""
 
     NOTHING = "nothing"
@@ -40,7 +40,7 @@ class Category(IntFlag):
     GUARD = 1 << 8
 
 
-class Entry(IntFlag):
+class PagemapEntry(IntFlag):
     """Bits of a pagemap entry above the frame number."""
 
     FRAME = (1 << 55) - 1
@@ -105,7 +105,7 @@ class Pages:
     pid: int
     page_size: int
     address: Words
-    entry: Words  # Entry bits and the frame number
+    entry: Words  # PagemapEntry bits and the frame number
     flags: Words | None  # FrameFlag
     count: Words | None  # how often the frame is mapped
     cgroup: Words | None  # inode of the memory cgroup charged
@@ -147,7 +147,7 @@ class Strip:
     end: int
     name: str
     permissions: str
-    cells: tuple[str, ...]  # a State each
+    cells: tuple[str, ...]  # a PageState each
     sums: PageSums
 
 
@@ -163,7 +163,7 @@ class PageReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PageLocation:
     """Where one address lies: what `mematlas where` shows. None: not there, or hidden."""
 
     pid: int

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mematlas import _core
 from mematlas.errors import AccessError, TargetError
 from mematlas.linux import smaps
-from mematlas.linux.pageflags import Category, Entry, Pages
+from mematlas.linux.pageflags import Category, PagemapEntry, Pages
 from mematlas.linux.process import open_process
 from mematlas.linux.zoneinfo import read_frame_ranges
 
@@ -69,18 +69,18 @@ def virt_to_phys(pid: int, address: int) -> int | None:
     """Physical address behind an address; None if no frame is there now."""
     page = address // _core.PAGE * _core.PAGE
     with open_process(pid) as process:
-        if smaps.read_from(process, figures=False)[0].find(address) is None:
+        if smaps.read_from(process, fields=False)[0].find(address) is None:
             raise TargetError(f"process {pid} has nothing mapped at {address:#x}")
         descriptor = process.open("pagemap")
         try:
             entry = int(next(iter(_core.read_pagemap(descriptor, page, 1)), 0))
         finally:
             os.close(descriptor)
-    if not entry & Entry.PRESENT:
+    if not entry & PagemapEntry.PRESENT:
         return None
-    if not entry & Entry.FRAME:
+    if not entry & PagemapEntry.FRAME:
         raise AccessError(f"the physical address is hidden: it {NEEDS}")
-    return (entry & Entry.FRAME) * _core.PAGE + address % _core.PAGE
+    return (entry & PagemapEntry.FRAME) * _core.PAGE + address % _core.PAGE
 
 
 def soft_dirty_works() -> bool:
@@ -98,7 +98,7 @@ def soft_dirty_works() -> bool:
                 entry = int.from_bytes(file.read(8), "little")
         except OSError:  # after a change of user, a process may be closed to itself
             return False
-    return bool(entry & Entry.SOFT_DIRTY)
+    return bool(entry & PagemapEntry.SOFT_DIRTY)
 
 
 def _scan(descriptor: int, ranges: Ranges) -> tuple[Ranges, Ranges | None]:
@@ -156,8 +156,8 @@ def _hides_frames(entry: Words) -> bool:
     """Without the privilege every frame number reads 0."""
     import numpy as np
 
-    present = entry[(entry & np.uint64(Entry.PRESENT)) != 0]
-    return bool(len(present)) and not bool((present & np.uint64(Entry.FRAME)).any())
+    present = entry[(entry & np.uint64(PagemapEntry.PRESENT)) != 0]
+    return bool(len(present)) and not bool((present & np.uint64(PagemapEntry.FRAME)).any())
 
 
 def _read_tables(entry: Words) -> tuple[dict[str, Words], list[str], int]:

@@ -13,8 +13,8 @@ from mematlas.errors import AccessError, TargetError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GONE = frozenset({errno.ENOENT, errno.ESRCH})
-REFUSED = frozenset({errno.EACCES, errno.EPERM})
+ENDED_ERRORS = frozenset({errno.ENOENT, errno.ESRCH})
+DENIED_ERRORS = frozenset({errno.EACCES, errno.EPERM})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +72,9 @@ def open_process(pid: int, root: str = "/") -> Iterator[ProcessDirectory]:
 
 def explain(error: OSError, pid: int) -> Exception:
     """Turn a refusal or a disappearance into the error that says what to do."""
-    if error.errno in GONE:
+    if error.errno in ENDED_ERRORS:
         return TargetError(f"process {pid} ended while it was read")
-    if error.errno in REFUSED:
+    if error.errno in DENIED_ERRORS:
         what = f"{error.filename} of " if isinstance(error.filename, str) else ""
         return AccessError(
             f"the kernel refuses {what}process {pid}: be its user, or have CAP_SYS_PTRACE"

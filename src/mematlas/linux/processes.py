@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mematlas import _core
-from mematlas.linux.process import GONE
+from mematlas.linux.process import ENDED_ERRORS
 from mematlas.linux.shared_mm import list_pids
 
 SORTS = ("pss", "uss", "rss", "swap", "thp", "faults")
@@ -37,7 +37,7 @@ class ProcessRow:
     minor_faults: int  # since it began
     major_faults: int
     cgroup: str | None
-    twin_of: int | None  # it has the address space of this process (CLONE_VM): count once
+    same_mm_as: int | None  # it has the address space of this process (CLONE_VM): count once
     note: str = ""
 
     def metric(self, name: str) -> int:
@@ -138,7 +138,7 @@ def read(root: str = "/", *, commands: bool = True, cgroups: bool = False) -> Pr
                     sizes=sizes,
                     note=note,
                 ),
-                find_twin(pid, stat, spaces) if root == "/" else None,
+                find_same_mm(pid, stat, spaces) if root == "/" else None,
             )
         )
     return ProcessTable(
@@ -224,7 +224,7 @@ def make_row(pid: int, stat: Stat, detail: Detail, twin: int | None) -> ProcessR
         minor_faults=stat.minor_faults,
         major_faults=stat.major_faults,
         cgroup=detail.cgroup,
-        twin_of=twin,
+        same_mm_as=twin,
         note=detail.note,
     )
 
@@ -236,7 +236,7 @@ def read_sizes(path: str, stat: Stat) -> tuple[dict[bytes, int], str]:
     try:
         text = _read(f"{path}/smaps_rollup")
     except OSError as error:
-        return {}, EXITED if error.errno in GONE else DENIED
+        return {}, EXITED if error.errno in ENDED_ERRORS else DENIED
     return {match[1]: int(match[2]) * 1024 for match in _FIELD.finditer(text)}, ""
 
 
@@ -257,7 +257,7 @@ def read_cgroup(path: str) -> str | None:
     return unified
 
 
-def find_twin(pid: int, stat: Stat, spaces: dict[tuple[int, int, int], list[int]]) -> int | None:
+def find_same_mm(pid: int, stat: Stat, spaces: dict[tuple[int, int, int], list[int]]) -> int | None:
     """Find an earlier process with the very same address space; only look-alikes are asked."""
     key = (stat.size, stat.code, stat.stack)
     alike = spaces.setdefault(key, [])

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from mematlas.errors import TargetError, UnsupportedError
 from mematlas.linux import damon, idle_page, pagemap, smaps
-from mematlas.linux.damon import Method
-from mematlas.linux.mappings import Outcome
-from mematlas.linux.pageflags import Entry, FrameFlag
+from mematlas.linux.damon import WorkingSetMethod
+from mematlas.linux.mappings import ReadOutcome
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 from mematlas.linux.pagemap import soft_dirty_works
 from mematlas.linux.process import open_process
 
@@ -62,7 +62,7 @@ def choose(wanted: str = "auto", root: str = "/") -> tuple[str, str]:
 
     Only as many are tried as it takes: to ask DAMON, a kdamond must be made for a moment.
     """
-    tried: list[Method] = []
+    tried: list[WorkingSetMethod] = []
     for name in METHODS if wanted == "auto" else (wanted,):
         method = _TRIES[name](root)
         if method.works:
@@ -74,13 +74,13 @@ def choose(wanted: str = "auto", root: str = "/") -> tuple[str, str]:
     raise UnsupportedError(f"the working set cannot be measured here: {reasons}")
 
 
-def _try_referenced(root: str) -> Method:
+def _try_referenced(root: str) -> WorkingSetMethod:
     there = os.path.exists(f"{root}/proc/self/clear_refs")  # noqa: PTH110
     why = "" if there else "not in this kernel (CONFIG_PROC_PAGE_MONITOR)"
-    return Method("referenced", there, why)
+    return WorkingSetMethod("referenced", there, why)
 
 
-_TRIES: dict[str, Callable[[str], Method]] = {
+_TRIES: dict[str, Callable[[str], WorkingSetMethod]] = {
     "idle": idle_page.try_idle,
     "referenced": _try_referenced,
     "damon": damon.try_damon,
@@ -108,7 +108,7 @@ def read(pid: int, seconds: float, method: str, *, flush: bool | None = None) ->
         return found
 
 
-def try_method(name: str, root: str = "/") -> Method:
+def try_method(name: str, root: str = "/") -> WorkingSetMethod:
     """Tell whether a method works here, and why not."""
     return _TRIES[name](root)
 
@@ -143,16 +143,16 @@ def _by_referenced(process: ProcessDirectory, seconds: float, flush: bool) -> Us
     flushed = forget(process, flush)
     passed = _wait(seconds)
     mappings, outcome = smaps.read_from(process)
-    if outcome is Outcome.EXITED:
+    if outcome is ReadOutcome.EXITED:
         raise TargetError(f"process {process.pid} ended meanwhile")
     if mappings.total("Referenced") is None:
         raise UnsupportedError("this kernel tells no referenced pages in smaps")
     rows = tuple(
         UsedMapping(
-            row.start, row.end, _name(row.name), row.figures["Rss"], row.figures["Referenced"]
+            row.start, row.end, _name(row.name), row.fields["Rss"], row.fields["Referenced"]
         )
         for row in mappings
-        if row.figures.get("Rss")
+        if row.fields.get("Rss")
     )
     return Usage("referenced", passed, rows, unseen=None, flushed=flushed)
 
@@ -163,7 +163,7 @@ def _name(name: bytes) -> str:
 
 def read_pages(process: ProcessDirectory, *, join: bool) -> tuple[Mappings, Pages]:
     """Read all mappings and what is behind their pages; `join`: with the state of their frames."""
-    mappings, _ = smaps.read_from(process, figures=False)
+    mappings, _ = smaps.read_from(process, fields=False)
     ranges = [(row.start, row.end) for row in mappings]
     return mappings, pagemap.read_from(process, ranges, join=join)
 
@@ -174,7 +174,7 @@ def _by_idle(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
     mappings, found = read_pages(process, join=True)
     if found.flags is None:
         raise UnsupportedError("idle: needs root, for the frame numbers and kpageflags")
-    present = (found.entry & np.uint64(Entry.PRESENT)) != 0
+    present = (found.entry & np.uint64(PagemapEntry.PRESENT)) != 0
     address, entry, flags = found.address[present], found.entry[present], found.flags[present]
     tables = os.open("/proc/kpageflags", os.O_RDONLY | os.O_CLOEXEC)
     bitmap = os.open(f"/{idle_page.BITMAP}", os.O_RDWR | os.O_CLOEXEC)
@@ -200,7 +200,7 @@ def _by_damon(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
     flushed = forget(process, flush)
     regions, passed = damon.watch(process.pid, seconds)
     mappings, found = read_pages(process, join=False)
-    present = (found.entry & np.uint64(Entry.PRESENT)) != 0
+    present = (found.entry & np.uint64(PagemapEntry.PRESENT)) != 0
     address = found.address[present]
     used = np.zeros(len(address), np.bool_)
     for region in regions:

@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mematlas.linux.mappings import Mapping
-    from mematlas.linux.process_info import ProcessFacts
+    from mematlas.linux.process_info import ProcessInfo
     from mematlas.linux.program import Program
 
 
-class RegionKind(StrEnum):
+class VmaClass(StrEnum):
     """What a mapping is for."""
 
     TEXT = "text"  # the program's code and constants
@@ -50,14 +50,14 @@ class Amounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class Vma:
     """One mapping, named."""
 
     start: int
     end: int
     permissions: Permission
     offset: int
-    kind: RegionKind
+    kind: VmaClass
     name: str
     threads: tuple[int, ...]
     amounts: Amounts
@@ -65,7 +65,7 @@ class Region:
 
 _KERNEL_NAMES = (b"[vdso]", b"[vvar", b"[vsyscall]", b"[vectors]", b"[uprobes]", b"[sigpage]")
 _SHARED_PREFIXES = (b"/memfd:", b"/dev/shm/", b"/SYSV", b"/dev/zero", b"[anon_shmem:")
-_NAMED = {b"[heap]": RegionKind.HEAP, b"[stack]": RegionKind.STACK}
+_NAMED = {b"[heap]": VmaClass.HEAP, b"[stack]": VmaClass.STACK}
 _ACCESS = Permission.READ | Permission.WRITE | Permission.EXECUTE
 
 
@@ -78,7 +78,7 @@ class _Hints(NamedTuple):
     stack_pointers: dict[int, int]  # thread: address
 
 
-def name_regions(facts: ProcessFacts) -> Iterator[Region]:
+def classify_vmas(facts: ProcessInfo) -> Iterator[Vma]:
     """Name every mapping, in address order."""
     hints = _Hints(
         program=facts.program,
@@ -99,7 +99,7 @@ def name_regions(facts: ProcessFacts) -> Iterator[Region]:
             if mapping.start <= pointer < mapping.end
         )
         kind, name = _name(mapping, hints, threads)
-        yield Region(
+        yield Vma(
             start=mapping.start,
             end=mapping.end,
             permissions=mapping.permissions,
@@ -111,51 +111,51 @@ def name_regions(facts: ProcessFacts) -> Iterator[Region]:
         )
 
 
-def _name(mapping: Mapping, hints: _Hints, threads: tuple[int, ...]) -> tuple[RegionKind, str]:
+def _name(mapping: Mapping, hints: _Hints, threads: tuple[int, ...]) -> tuple[VmaClass, str]:
     name = printable(mapping.name)
     if mapping.name.startswith(_KERNEL_NAMES):
-        return RegionKind.KERNEL, name
-    if "ht" in mapping.flags or mapping.figures.get("KernelPageSize", 4096) >= 1 << 20:
-        return RegionKind.HUGETLB, name
+        return VmaClass.KERNEL, name
+    if "ht" in mapping.flags or mapping.fields.get("KernelPageSize", 4096) >= 1 << 20:
+        return VmaClass.HUGETLB, name
     if mapping.inode or mapping.name.startswith(b"/"):
         return _name_file(mapping, hints, name)
     if mapping.name.startswith(_SHARED_PREFIXES) or mapping.permissions & Permission.SHARED:
-        return RegionKind.SHARED, name
+        return VmaClass.SHARED, name
     return _name_anonymous(mapping, hints, threads)
 
 
-def _name_file(mapping: Mapping, hints: _Hints, name: str) -> tuple[RegionKind, str]:
+def _name_file(mapping: Mapping, hints: _Hints, name: str) -> tuple[VmaClass, str]:
     program = hints.program
     if mapping.name.startswith(_SHARED_PREFIXES):
-        return RegionKind.SHARED, name
+        return VmaClass.SHARED, name
     if program and (mapping.device, mapping.inode) == (program.device, program.inode):
         writable = any(
             segment.writable and segment.start < mapping.end and mapping.start < segment.end
             for segment in program.segments
         )
-        return RegionKind.DATA if writable else RegionKind.TEXT, name
+        return VmaClass.DATA if writable else VmaClass.TEXT, name
     if (mapping.device, mapping.inode) in hints.libraries:
-        return RegionKind.LIBRARY, name
-    return RegionKind.FILE, name
+        return VmaClass.LIBRARY, name
+    return VmaClass.FILE, name
 
 
 def _name_anonymous(  # noqa: PLR0911 - one line a rule, in order
     mapping: Mapping, hints: _Hints, threads: tuple[int, ...]
-) -> tuple[RegionKind, str]:
+) -> tuple[VmaClass, str]:
     if mapping.name in _NAMED:
         return _NAMED[mapping.name], ""
     if mapping.name:
-        return RegionKind.ANONYMOUS, printable(mapping.name)
+        return VmaClass.ANONYMOUS, printable(mapping.name)
     if not mapping.permissions & _ACCESS:
-        return RegionKind.RESERVED, ""
+        return VmaClass.RESERVED, ""
     if hints.program and _is_bss(mapping, hints.program):
-        return RegionKind.BSS, ""
+        return VmaClass.BSS, ""
     if threads:
-        return RegionKind.THREAD_STACK, ""
+        return VmaClass.THREAD_STACK, ""
     library = next((each for each in hints.loaded if _is_bss(mapping, each)), None)
     if library:
-        return RegionKind.LIBRARY, printable(os.fsencode(library.path))
-    return RegionKind.ANONYMOUS, ""
+        return VmaClass.LIBRARY, printable(os.fsencode(library.path))
+    return VmaClass.ANONYMOUS, ""
 
 
 def _is_bss(mapping: Mapping, program: Program) -> bool:
@@ -176,17 +176,17 @@ def _page_up(address: int) -> int:
 
 
 def measure(mapping: Mapping) -> Amounts:
-    """Take the amounts of one mapping from its figures."""
-    figures = mapping.figures
+    """Take the amounts of one mapping from its smaps fields."""
+    fields = mapping.fields
 
     def add(*names: str) -> int | None:
-        values = [figures.get(name) for name in names]
+        values = [fields.get(name) for name in names]
         known = [value for value in values if value is not None]
         return sum(known) if len(known) == len(values) else None
 
     return Amounts(
         size=mapping.size,
-        rss=figures.get("Rss", 0),
+        rss=fields.get("Rss", 0),
         pss=add("Pss"),
         uss=add("Private_Clean", "Private_Dirty"),
         swap=add("Swap"),

@@ -36,7 +36,7 @@ def read_runs(descriptor: int, mapping: Mapping, low: int, high: int) -> Runs:
         if error.errno not in (errno.ENOTTY, errno.EINVAL):
             raise
     runs: Runs = []
-    budget = sum(mapping.figures.get(name, 0) for name in _HUGE_FIGURES)
+    budget = sum(mapping.fields.get(name, 0) for name in _HUGE_FIGURES)
     for at in range(low, high, _CHUNK):
         end = min(at - at % _HUGE_PAGE + _CHUNK, high)
         runs += _from_entries(descriptor, at, end, budget)

@@ -89,7 +89,7 @@ def where(buffer: Any) -> Placement:
 
 
 def _page_size(mapping: Mapping, kind: int) -> int:
-    base = mapping.figures.get("KernelPageSize", _core.PAGE)
+    base = mapping.fields.get("KernelPageSize", _core.PAGE)
     if base > _core.PAGE:
         return base  # hugetlb
     return _THP if kind & page_runs.HUGE else _core.PAGE

@@ -37,7 +37,7 @@ class ProcessRecorder:
         self._places: list[tuple[PartKind, str]] = []
         self._next_totals = 0.0
         self._has_exited = False
-        self._watch: idle_memory.Watch | None = None
+        self._watch: idle_memory.IdleWatch | None = None
         self._cold_due = 0.0
         self.ended = False
         self.paths: set[str] = set()  # of the files whose code ran
@@ -165,7 +165,7 @@ class ProcessRecorder:
     def _write_heaps(self) -> None:
         try:
             with open_process(self.pid) as process:
-                mappings, _ = smaps.read_from(process, figures=False)
+                mappings, _ = smaps.read_from(process, fields=False)
                 if sum(each.size for each in mappings if each.name == b"[heap]") > _MOST_HEAP:
                     return
                 found = glibc_heap.read_heaps(process, mappings)
