@@ -326,6 +326,28 @@ int mematlas_policy_get(int *mode, uint64_t *nodes, uint64_t bits);
 int mematlas_personality_add(uint32_t flags);
 int mematlas_thp_disable(int disable); /* PR_SET_THP_DISABLE, kept over exec */
 
+/* syscalls/perf.c: software events (PERF_COUNT_SW_*) of perf_event_open(2). Return a descriptor that is
+ * closed on exec; the event is disabled until it is enabled by ioctl(2), or by exec. */
+enum mematlas_perf_flag {
+	MEMATLAS_PERF_KERNEL = 1,  /* count events in kernel mode, too */
+	MEMATLAS_PERF_ON_EXEC = 2, /* enable at exec; a counter then counts children, too */
+	MEMATLAS_PERF_MAPS = 4,    /* records of mmap, fork, exec and comm between the samples */
+	MEMATLAS_PERF_LOST = 8     /* read(2) returns the value and the lost samples; Linux 6.0 */
+};
+
+struct mematlas_perf_sampling {
+	uint32_t event;
+	uint32_t flags;
+	uint64_t period;      /* events between two samples */
+	uint32_t watermark;   /* bytes in the ring that wake a poll(2) */
+	uint32_t stack_depth; /* frames of a call chain at most */
+};
+
+int mematlas_perf_count_open(uint32_t event, int32_t pid, uint32_t flags);
+/* Samples of a thread and its children on one CPU, with IP, TID, TIME, ADDR, CALLCHAIN, IDENTIFIER. */
+int mematlas_perf_sample_open(const struct mematlas_perf_sampling *sampling, int32_t tid,
+			      int32_t cpu);
+
 /* system/mapping.c: memory system calls as their man pages describe them, -errno out. Addresses are
  * numbers; node masks are words of 64 nodes, `bits` of them meant. */
 int mematlas_map(uint64_t length, int flags, int fd, uint64_t *ret); /* readable and writable */

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mematlas import _core
 from mematlas.errors import TargetError
 
 if TYPE_CHECKING:
@@ -135,6 +136,6 @@ def describe_machine() -> dict[str, Any]:
     return {
         "host": system.nodename,
         "kernel": system.release,
-        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "page_bytes": _core.PAGE,
         "boot_id": boot.read_text().strip() if boot.exists() else None,
     }

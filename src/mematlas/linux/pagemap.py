@@ -85,13 +85,9 @@ def virt_to_phys(pid: int, address: int) -> int | None:
 
 def soft_dirty_works() -> bool:
     """Tell whether this kernel tracks writes by soft-dirty bits: a page just written has its bit."""
-    import ctypes
-
     with mmap.mmap(-1, _core.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         area[0] = 1
-        view = ctypes.c_char.from_buffer(area)
-        address = ctypes.addressof(view)
-        del view
+        address = _core.address_of(memoryview(area))
         try:
             with open("/proc/self/pagemap", "rb", buffering=0) as file:  # noqa: PTH123
                 file.seek(address // _core.PAGE * 8)

@@ -11,7 +11,7 @@ from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import LIFETIME_LIMITS_S, PartKind
 from mematlas.report import timeline
 from mematlas.report.analyse.lines import OWN, owner, tier
-from mematlas.units import format_bytes, format_duration
+from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -124,7 +124,7 @@ def lifetimes(blocks: Sequence[int]) -> str:
     if not freed:
         return "none was freed"
     below = list(accumulate(blocks))
-    said = f"{freed:,} freed: {percent(below[1], freed)} within a millisecond"
+    said = f"{freed:,} freed: {format_percent(below[1], freed)} within a millisecond"
     half = next(number for number, blocks in enumerate(below) if 2 * blocks >= freed)
     if half == len(LIFETIME_LIMITS_S):
         return f"{said}, half of them lived {format_duration(LIFETIME_LIMITS_S[-1])} or longer"
@@ -137,14 +137,6 @@ def cold(spell: ColdSpell) -> str:
     said += f" up to {format_duration(spell.time_s)}"
     least = "" if spell.whole else "; lines have at least so much of it"
     return f"{said}, by {COLD_METHODS.get(spell.method, spell.method)}{least}"
-
-
-def percent(part: float, whole: float) -> str:
-    """Share of a whole with one digit: "43.7 %"."""
-    if whole <= 0:
-        return "unknown"
-    share = 100 * part / whole
-    return "<0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"
 
 
 def was_let_go(report: Report) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.linux import perf
 from mematlas.linux.mappings import Permission
-from mematlas.linux.perf_samples import Execed, Forked, Mapped, Sample, Sampler
+from mematlas.linux.perf_samples import Execed, Forked, PerfMapping, PerfSampler, Sample
 from mematlas.observe.page_faults.model import FaultSite, FaultSiteCount
 
 if TYPE_CHECKING:
@@ -28,9 +28,9 @@ class _Space:
     """The mappings of one process as they came; a later one covers what it lies over."""
 
     starts: list[int] = field(default_factory=list)
-    items: list[Mapped] = field(default_factory=list)
+    items: list[PerfMapping] = field(default_factory=list)
 
-    def add(self, mapped: Mapped) -> None:
+    def add(self, mapped: PerfMapping) -> None:
         low = bisect_right(self.starts, mapped.start)
         if low and self.items[low - 1].end > mapped.start:
             before = self.items[low - 1]
@@ -51,7 +51,7 @@ class _Space:
         self.items[low:high] = [mapped, *rest_of_last]
         self.starts[low:high] = [each.start for each in (mapped, *rest_of_last)]
 
-    def at(self, address: int) -> Mapped | None:
+    def at(self, address: int) -> PerfMapping | None:
         index = bisect_right(self.starts, address) - 1
         if index >= 0 and address < self.items[index].end:
             return self.items[index]
@@ -69,7 +69,7 @@ class _Space:
         return _Space(list(self.starts), list(self.items))
 
 
-def _cut(mapped: Mapped, start: int) -> Mapped:
+def _cut(mapped: PerfMapping, start: int) -> PerfMapping:
     offset = mapped.offset + start - mapped.start
     return replace(mapped, start=start, offset=offset)
 
@@ -82,10 +82,10 @@ class SiteCounter:
         self.period = period
         events = {perf.MINOR_FAULTS: period, perf.MAJOR_FAULTS: 1}
         try:
-            self._sampler = Sampler(tids, events, kernel=True, on_exec=on_exec)
+            self._sampler = PerfSampler(tids, events, kernel=True, on_exec=on_exec)
             self.sees_kernel = True
         except PermissionError:
-            self._sampler = Sampler(tids, events, kernel=False, on_exec=on_exec)
+            self._sampler = PerfSampler(tids, events, kernel=False, on_exec=on_exec)
             self.sees_kernel = False
         self._spaces: dict[int, _Space] = {}
         self._counts: Counter[FaultSite] = Counter()
@@ -95,7 +95,7 @@ class SiteCounter:
         space = self._spaces.setdefault(pid, _Space())
         for index in range(len(mappings)):
             space.add(
-                Mapped(
+                PerfMapping(
                     0,
                     pid,
                     int(mappings.start[index]),
@@ -123,7 +123,7 @@ class SiteCounter:
     def _take(self, record: Record) -> None:
         if isinstance(record, Sample):
             self._count(record)
-        elif isinstance(record, Mapped):
+        elif isinstance(record, PerfMapping):
             self._spaces.setdefault(record.pid, _Space()).add(record)
         elif isinstance(record, Forked):
             parent = self._spaces.get(record.parent)

@@ -5,7 +5,6 @@ Nothing is concluded from a kernel's version; each interface is used once, and c
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -15,6 +14,7 @@ from mematlas.errors import UnsupportedError
 from mematlas.linux import perf
 from mematlas.linux.pageflags import Category, PagemapEntry
 from mematlas.linux.pagemap import soft_dirty_works
+from mematlas.linux.status import read_status_of
 from mematlas.observe.probe.model import Interface, Probe
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ _FILES = (
 
 def read(root: str = "/") -> Probe:
     """Try everything."""
-    held = _held(root)
+    held = read_status_of(root=root).capabilities
     facts = [
         _others(held),
         *(_try_file(root, each) for each in _FILES),
@@ -80,13 +80,6 @@ def read(root: str = "/") -> Probe:
         lacking=tuple(name for bit, name in CAPABILITIES.items() if not held >> bit & 1),
         interfaces=tuple(facts),
     )
-
-
-def _held(root: str) -> int:
-    for line in Path(root, "proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
 
 
 def _others(held: int) -> Interface:
@@ -121,8 +114,8 @@ def _try(name: str, provides: str, see: Callable[[], tuple[str, str]]) -> Interf
 
 
 def _own_entry() -> int:
-    buffer = ctypes.create_string_buffer(b"x", _core.PAGE)  # touched: there is a frame behind it
-    at = ctypes.addressof(buffer) // _core.PAGE
+    buffer = bytearray(b"x" * _core.PAGE)  # touched, so that a frame backs the address
+    at = _core.address_of(memoryview(buffer)) // _core.PAGE
     with Path("/proc/self/pagemap").open("rb", buffering=0) as file:
         file.seek(at * 8)
         return int.from_bytes(file.read(8), "little")

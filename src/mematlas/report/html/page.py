@@ -22,7 +22,7 @@ from mematlas.report.analyse.lines import Line, lines
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
 from mematlas.report.model.leaks import LIKELY, Verdict
-from mematlas.units import format_bytes, format_duration
+from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,7 @@ def _part(account: Account, kind: str, size: int, directory: str) -> str:
     error = sum(part.error_bytes**2 for part in parts) ** 0.5
     row = (
         f'<span class="swatch" data-kind="{kind}"></span><span>{names.PART_TITLES[kind]}</span>'
-        f"<b>{sized(size)}</b><span>{names.percent(size, account.rss_bytes)}</span>"
+        f"<b>{sized(size)}</b><span>{format_percent(size, account.rss_bytes)}</span>"
     )
     said = tag("p", safe(names.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
     table = "".join(
@@ -214,7 +214,7 @@ def _types_table(types: Sequence[ObjectType], directory: str) -> str:
     rows = "".join(
         f'<tr><td class="path">{safe(shorten(clean(each.name), 120))}</td>'
         f'<td class="made">{located(each.frame, directory)} '
-        f'<span class="soft">{names.percent(each.frame_bytes, each.live_bytes)}</span></td>'
+        f'<span class="soft">{format_percent(each.frame_bytes, each.live_bytes)}</span></td>'
         f"<td>{each.live_count:,}</td><td>{sized(each.live_bytes)}"
         + (f"<small>± {format_bytes(each.error_bytes)}</small>" if each.error_bytes else "")
         + "</td></tr>"

@@ -15,7 +15,7 @@ from mematlas.report import names, timeline
 from mematlas.report.analyse.lines import Line, lines
 from mematlas.report.text.fault_sites import first_touch
 from mematlas.report.text.page import Frames, title, write
-from mematlas.units import format_bytes, format_duration
+from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -131,7 +131,7 @@ def _account(page: Page) -> Text:
         first = Text("\n").append(drawing.part_glyph(kind, console), drawing.PART_INK[kind][2])
         first.append(" " + names.PART_TITLES[kind].ljust(17))
         first.append(format_bytes(size).rjust(_NUMBER), "bold")
-        first.append(names.percent(size, account.rss_bytes).rjust(8) + "  ")
+        first.append(format_percent(size, account.rss_bytes).rjust(8) + "  ")
         text.append_text(page.hanging(first, _part_names(page, kind), 39))
     return text
 
@@ -225,7 +225,7 @@ def _objects(page: Page, top: int) -> Text:
         first = Text("  ").append(format_bytes(each.live_bytes).rjust(_NUMBER), "bold")
         first.append(f"{each.live_count:>12,}  ")
         body = Text(shorten(clean(each.name), 60), "cyan")
-        share = names.percent(each.frame_bytes, each.live_bytes)
+        share = format_percent(each.frame_bytes, each.live_bytes)
         body.append(f"  {share} from ", "dim").append_text(page.frames.located(each.frame))
         text.append("\n").append_text(page.hanging(first, body, _NUMBER + 16))
     if len(types) > top:
@@ -309,14 +309,14 @@ def _lines(page: Page, top: int) -> Text:
         rest = sum(line.bytes[by] for line in some[top:])
         more = names.count(len(some) - top, "more line")
         text.append(f"\n  {format_bytes(rest).rjust(_NUMBER)}", "dim")
-        text.append(f"{names.percent(rest, total).rjust(8)}  in {more} (--top N)", "dim")
+        text.append(f"{format_percent(rest, total).rjust(8)}  in {more} (--top N)", "dim")
     return text
 
 
 def _line(page: Page, line: Line, total: int) -> Text:
     value, largest = line.bytes[page.by], page.ranked[0].bytes[page.by]
     first = Text("  ").append(format_bytes(value).rjust(_NUMBER), "bold")
-    first.append(names.percent(value, total).rjust(8) + " ")
+    first.append(format_percent(value, total).rjust(8) + " ")
     first.append(drawing.bar(value / largest, _BAR, page.console), "cyan").append("  ")
     text = page.hanging(first, page.frames.located(line.frame), _INDENT)
     frames = line.heaviest(page.by)

@@ -11,7 +11,7 @@ from mematlas.present.printable import clean, shorten
 from mematlas.report import names, timeline
 from mematlas.report.analyse.lines import Line, lines
 from mematlas.report.text.page import Frames, title, write
-from mematlas.units import format_bytes, format_duration
+from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -94,14 +94,14 @@ def _lines(window: Window, ranked: list[Line], page: Frames, top: int) -> Text:
         rest = sum(line.bytes["live"] for line in some[top:])
         more = names.count(len(some) - top, "more line")
         text.append(f"\n  {format_bytes(rest).rjust(_NUMBER)}", "dim")
-        text.append(f"{names.percent(rest, window.bytes).rjust(8)}  in {more} (--top N)", "dim")
+        text.append(f"{format_percent(rest, window.bytes).rjust(8)}  in {more} (--top N)", "dim")
     return text
 
 
 def _line(line: Line, largest: int, total: int, page: Frames) -> Text:
     value = line.bytes["live"]
     first = Text("  ").append(format_bytes(value).rjust(_NUMBER), "bold")
-    first.append(names.percent(value, total).rjust(8) + " ")
+    first.append(format_percent(value, total).rjust(8) + " ")
     first.append(drawing.bar(value / largest, _BAR, page.console), "cyan").append("  ")
     text = page.hanging(first, page.located(line.frame), _INDENT)
     error = f"± {format_bytes(line.error_bytes)} · " if line.error_bytes else ""
