@@ -45,7 +45,7 @@ def _mapping(match: re.Match[bytes]) -> dict[str, Any]:
 
 def as_dicts(mappings: Mappings) -> list[dict[str, object]]:
     """Return mappings in the form of parse()."""
-    names = ("start", "end", "offset", "device", "inode", "name", "flags", "figures")
+    names = ("start", "end", "offset", "device", "inode", "name", "flags", "fields")
     return [
         {name: getattr(row, name) for name in names} | {"permissions": row.permissions.text()}
         for row in mappings
