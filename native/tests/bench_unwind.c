@@ -9,7 +9,9 @@
 #include <time.h>
 #include <unwind.h>
 
-#include "../tracer/tracer.h"
+#include "../tracer/memory.h"
+#include "../tracer/state.h"
+#include "../tracer/unwind.h"
 
 #define WALKS 20000u
 

@@ -9,7 +9,9 @@
 #include <sys/mman.h>
 #include <unwind.h>
 
-#include "../tracer/tracer.h"
+#include "../tracer/memory.h"
+#include "../tracer/state.h"
+#include "../tracer/unwind.h"
 #include "check.h"
 
 #if !defined(__x86_64__)

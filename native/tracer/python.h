@@ -72,7 +72,7 @@ struct trace_code_key {
 struct trace_code;
 struct trace_code_cache {
 	/* Tells what is not known yet, before its number is used. */
-	void (*tell)(void *context, uint32_t id, const struct trace_code *code);
+	void (*emit)(void *context, uint32_t id, const struct trace_code *code);
 	void *context;
 	struct {
 		struct trace_code_key key;
@@ -93,8 +93,8 @@ struct trace_python_word {
 	struct trace_code_key key;
 	uint64_t word; /* of trace_format.h */
 	uint64_t sum; /* hash of the way to the root */
-	unsigned spoken; /* words of that way */
-	bool speaks; /* it has a word; links between C and Python have none */
+	unsigned depth; /* words of that way */
+	bool has_word; /* it has a word; links between C and Python have none */
 };
 
 /* A thread's last look, counted from the root, whose number is 1; number 0 stands for what no frame leads
@@ -114,11 +114,11 @@ struct trace_python_chain {
 
 /* Looks at the Python frames of the calling thread; a hash of them, 0 if there are none. `locked`: the
  * thread holds the interpreter's lock. */
-uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_cache *cache,
-			   bool locked);
+uint64_t trace_python_snapshot(struct trace_python_chain *chain, struct trace_code_cache *cache,
+			       bool locked);
 /* At any instruction, perhaps one that is changing the chain; what cannot be read then ends it. */
-uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
-				       struct trace_code_cache *cache);
+uint64_t trace_python_snapshot_interrupted(struct trace_python_chain *chain,
+					   struct trace_code_cache *cache);
 /* Their words, leaf first, but for the first `without` frames from the root; `words` has room for
  * TRACE_MAX_FRAMES. */
 unsigned trace_python_words(const struct trace_python_chain *chain, unsigned without,
@@ -139,6 +139,6 @@ void trace_python_hook(const struct trace_python_callbacks *callbacks);
 void trace_python_unhook(void); /* with the interpreter's lock held */
 void trace_python_check_hooks(void); /* Python may have set its allocators since */
 /* At a mapping while Python starts: true if it comes from an allocator chosen just now (PYTHONMALLOC). */
-bool trace_python_meet_allocator(void);
+bool trace_python_on_arena_map(void);
 
 #endif

@@ -85,14 +85,14 @@ static void read_code(const struct trace_python_layout *layout, struct trace_cod
 	}
 }
 
-uint32_t trace_code_learn(const struct trace_python_layout *layout, struct trace_code_cache *cache,
-			  const struct trace_code_key *key)
+uint32_t trace_code_emit(const struct trace_python_layout *layout, struct trace_code_cache *cache,
+			 const struct trace_code_key *key)
 {
 	uint64_t slot = trace_code_slot(key->code);
 	struct trace_code code;
 
 	read_code(layout, cache, key->code, &code);
-	cache->tell(cache->context, ++cache->last_id, &code);
+	cache->emit(cache->context, ++cache->last_id, &code);
 	if (cache->slots[slot].key.code != key->code)
 		cache->slots[slot ^ 1] = cache->slots[slot];
 	cache->slots[slot].key = *key;

@@ -26,8 +26,8 @@ static inline uint64_t trace_code_slot(const void *object)
 }
 
 /* Reads the object and tells it. */
-uint32_t trace_code_learn(const struct trace_python_layout *layout, struct trace_code_cache *cache,
-			  const struct trace_code_key *key);
+uint32_t trace_code_emit(const struct trace_python_layout *layout, struct trace_code_cache *cache,
+			 const struct trace_code_key *key);
 
 static inline struct trace_code_key trace_code_key(const struct trace_python_layout *layout,
 						   const char *object)

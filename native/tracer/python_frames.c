@@ -191,7 +191,7 @@ static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, c
 	uint64_t id = trace_code_number(cache, key);
 
 	if (__builtin_expect(id == 0, 0))
-		id = trace_code_learn(layout, cache, key);
+		id = trace_code_emit(layout, cache, key);
 	return id << 32 | (is_entry(layout, frame, previous) ? TRACE_PYTHON_ENTRY : 0) |
 	       offset_bits(offset);
 }
@@ -207,8 +207,8 @@ static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
 	chain->fresh_frames[fresh] = (struct trace_python_frame){frame, state_of(layout, frame)};
 	is->key.code = code;
 	is->word = 0;
-	is->speaks = !is_shim(layout, frame) && is_code(layout, readable, code);
-	if (is->speaks) {
+	is->has_word = !is_shim(layout, frame) && is_code(layout, readable, code);
+	if (is->has_word) {
 		is->key = trace_code_key(layout, code);
 		is->word = word_of(layout, frame, &is->key, readable, cache);
 	}
@@ -230,7 +230,7 @@ static TRACE_INLINE bool is_same_code(const struct trace_python_layout *layout, 
 {
 	if (code_of(layout, frame) != was->key.code)
 		return false;
-	if (!was->speaks)
+	if (!was->has_word)
 		return true;
 	struct trace_code_key key = trace_code_key(layout, was->key.code);
 	return trace_code_is(&key, &was->key);
@@ -310,7 +310,7 @@ static __attribute__((noinline)) uint64_t keep(struct trace_python_chain *chain,
 {
 	unsigned at = old;
 	uint64_t sum = chain->words[old].sum;
-	unsigned spoken = chain->words[old].spoken;
+	unsigned depth = chain->words[old].depth;
 
 	if (chain->same > old)
 		chain->same = old;
@@ -320,7 +320,7 @@ static __attribute__((noinline)) uint64_t keep(struct trace_python_chain *chain,
 		chain->frames[at] = chain->fresh_frames[fresh];
 		*is = chain->fresh_words[fresh];
 		is->sum = sum += part_of(is->word, at);
-		is->spoken = spoken += is->speaks;
+		is->depth = depth += is->has_word;
 	}
 	chain->count = at;
 	chain->whole = whole;
@@ -363,7 +363,7 @@ static TRACE_INLINE bool move_on(const struct trace_python_layout *layout,
 	struct trace_python_word *is = &chain->words[met.found];
 	uintptr_t state = state_of(layout, met.frame);
 
-	if (met.found < 2 || !is->speaks || layout->frame_bytecode || (state ^ leaf->state) & 1 ||
+	if (met.found < 2 || !is->has_word || layout->frame_bytecode || (state ^ leaf->state) & 1 ||
 	    code_of(layout, met.frame) != is->key.code ||
 	    python_pointer(met.frame, layout->frame_previous) != leaf[-1].frame ||
 	    same_from(layout, chain->frames, met.found - 1) != met.found - 1)
@@ -441,8 +441,8 @@ static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
 	return on(chain, cache, met, sure_of_codes);
 }
 
-uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_cache *cache,
-			   bool locked)
+uint64_t trace_python_snapshot(struct trace_python_chain *chain, struct trace_code_cache *cache,
+			       bool locked)
 {
 	if (trace_unlikely(!known) && !start())
 		return 0;
@@ -452,8 +452,8 @@ uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_c
 		       : look(known, chain, cache, locked, look_on_known);
 }
 
-uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
-				       struct trace_code_cache *cache)
+uint64_t trace_python_snapshot_interrupted(struct trace_python_chain *chain,
+					   struct trace_code_cache *cache)
 {
 	const struct trace_python_layout *layout = known;
 	struct readable asked = {.sure = false};
@@ -475,7 +475,7 @@ unsigned trace_python_words(const struct trace_python_chain *chain, unsigned wit
 	unsigned count = 0;
 
 	for (unsigned i = chain->count; i > without; i--)
-		if (chain->words[i].speaks)
+		if (chain->words[i].has_word)
 			words[count++] = chain->words[i].word;
 	return count;
 }

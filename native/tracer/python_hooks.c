@@ -397,7 +397,7 @@ void trace_python_unhook(void)
 }
 
 /* Until it is initialized, no thread but the one that does so can be in its allocators. */
-bool trace_python_meet_allocator(void)
+bool trace_python_on_arena_map(void)
 {
 	static int (*initialized)(void);
 

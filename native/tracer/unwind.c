@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "syscall.h"
-#include "tracer.h"
+#include "state.h"
 #include "unwind_rules.h"
 
 #define NO_PAGE 1 /* not the start of one */

@@ -94,7 +94,7 @@ struct trace_way {
 	uint64_t rest;
 };
 #define TRACE_WAY_BPS(rest) ((unsigned)((rest) & 0xffff))
-#define TRACE_WAY_TOLD(rest) ((unsigned)((rest) >> 16 & 0xffff))
+#define TRACE_WAY_EMITTED(rest) ((unsigned)((rest) >> 16 & 0xffff))
 #define TRACE_WAY_BP(rest) ((uint32_t)((rest) >> 32))
 
 /* A thread's last walk. The next one stops where it meets a frame of this one whose whole way to the

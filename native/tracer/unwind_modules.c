@@ -4,7 +4,9 @@
 #include <stddef.h>
 #include <sys/mman.h>
 
-#include "tracer.h"
+#include "memory.h"
+#include "modules.h"
+#include "state.h"
 #include "unwind.h"
 
 /* glibc before 2.35 has no _dl_find_object(): then a table made at the start and after each change

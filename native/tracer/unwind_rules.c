@@ -1,7 +1,8 @@
 /* The cache of rules. */
 #include <sys/mman.h>
 
-#include "tracer.h"
+#include "memory.h"
+#include "state.h"
 #include "unwind_rules.h"
 
 #define PROBES 4u
