@@ -107,23 +107,29 @@ static void *move_from_bootstrap(const void *block, size_t size)
 	return moved;
 }
 
+static inline bool record_realloc_free(void *block)
+{
+	return block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block);
+}
+
 /* The free of the old block is recorded before the real call, since afterwards another thread may own
  * its address. If the call fails, a RESTORE record undoes it. */
 static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
 {
-	if (block && trace_is_bootstrap(block))
+	if (trace_is_bootstrap(block))
 		return move_from_bootstrap(block, size);
 	if (!trace_enter())
 		return trace_real.realloc(block, size);
 
 	bool record = due && trace_sample_ready(size);
-	bool was_live = block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block);
+	bool was_live = record_realloc_free(block);
 	trace_allocator_enter();
 	void *moved = trace_real.realloc(block, size);
 	trace_allocator_leave();
-	if (!moved && size && was_live)
+	bool failed = !moved && size;
+	if (failed && was_live)
 		trace_restore(TRACE_MALLOC, block);
-	else if (moved && record)
+	if (moved && record)
 		trace_allocated(TRACE_MALLOC, moved, size, 0);
 	trace_leave();
 	return moved;

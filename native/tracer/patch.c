@@ -98,21 +98,15 @@ static bool read_dynamic(struct module *module, const ElfW(Dyn) * dynamic)
 			module->strings = (const char *)place;
 			break;
 		case DT_JMPREL:
-			module->relocations[0] = (const ElfW(Rela) *)place;
+		case DT_RELA:
+			module->relocations[dynamic->d_tag == DT_RELA] = (const ElfW(Rela) *)place;
 			break;
 		case DT_PLTRELSZ:
-			module->counts[0] = value / sizeof(ElfW(Rela));
-			break;
-		case DT_RELA:
-			module->relocations[1] = (const ElfW(Rela) *)place;
-			break;
 		case DT_RELASZ:
-			module->counts[1] = value / sizeof(ElfW(Rela));
+			module->counts[dynamic->d_tag == DT_RELASZ] = value / sizeof(ElfW(Rela));
 			break;
 		case DT_PLTREL:
 			rela = value == DT_RELA;
-			break;
-		default:
 			break;
 		}
 	}
@@ -139,11 +133,16 @@ static bool still_points(const ElfW(Rela) * relocation, const uintptr_t *place, 
 	return relocation->r_addend == 0 && *place == (uintptr_t)dlsym(RTLD_DEFAULT, name);
 }
 
+static bool is_function_pointer(uint32_t type)
+{
+	return type == JUMP_SLOT || type == GLOB_DAT || type == POINTER;
+}
+
 static void patch_slot(const struct module *module, const ElfW(Rela) * relocation)
 {
 	uint32_t type = ELF64_R_TYPE(relocation->r_info);
 
-	if (type != JUMP_SLOT && type != GLOB_DAT && type != POINTER)
+	if (!is_function_pointer(type))
 		return;
 	const ElfW(Sym) *symbol = &module->symbols[ELF64_R_SYM(relocation->r_info)];
 	const struct trace_hook *hook = find_hook(module->strings + symbol->st_name);

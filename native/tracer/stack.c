@@ -188,6 +188,15 @@ bool trace_same_module(const void *a, const void *b)
 	       (const char *)a < (const char *)object.map_end;
 }
 
+/* What the new stack shares with the last emitted one, as the reader can tell it. */
+static void limit_kept(struct trace_thread *thread, bool python)
+{
+	if (!thread->walk.whole || !thread->emitted_whole)
+		thread->walk.same = 0;
+	if (!python)
+		thread->chain.same = 0;
+}
+
 static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_stack_slot *slot,
 				    uint64_t hash, bool python, bool interrupted)
 {
@@ -195,12 +204,9 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	struct trace_python_chain *chain = &thread->chain;
 	uint32_t id = thread->next_stack + 1;
 
-	if (!walk->whole || !thread->emitted_whole)
-		walk->same = 0;
-	if (!python)
-		chain->same = 0;
-	thread->eval_seen =
-		python && !interrupted && trace_discover_eval_loop(walk, thread->eval_seen);
+	limit_kept(thread, python);
+	bool may_ask = python && !interrupted; /* Python, which a signal handler must not */
+	thread->eval_seen = may_ask && trace_discover_eval_loop(walk, thread->eval_seen);
 	unsigned kept = TRACE_WAY_EMITTED(walk->ways[walk->same].rest);
 	unsigned python_kept = chain->words[chain->same].depth;
 	unsigned count = trace_walk_pcs(walk, &thread->bounds, walk->same, thread->native);
@@ -214,7 +220,7 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	chain->same = python ? chain->count : 0;
 	thread->emitted_whole = walk->whole;
 	thread->next_stack = id;
-	if (python && !interrupted)
+	if (may_ask)
 		trace_python_check_hooks();
 	slot[1] = slot[0];
 	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};

@@ -245,9 +245,18 @@ void trace_shared_ring_release(void)
 	__atomic_store_n(&shared_ring_held, false, __ATOMIC_RELEASE);
 }
 
-static TRACE_SLOW struct trace_thread *set_up(void)
+static void count_without_ring(const struct trace_thread *thread)
 {
 	struct trace_process *process = trace_session.process;
+
+	if (!thread)
+		__atomic_add_fetch(&process->untraced_threads, 1, __ATOMIC_RELAXED);
+	else if (trace_tls.shared_ring)
+		__atomic_add_fetch(&process->sharing_threads, 1, __ATOMIC_RELAXED);
+}
+
+static TRACE_SLOW struct trace_thread *set_up(void)
+{
 	struct trace_thread *thread = NULL;
 
 	if (!trace_session.sandboxed) {
@@ -255,9 +264,8 @@ static TRACE_SLOW struct trace_thread *set_up(void)
 		if (!thread)
 			thread = hold_shared_thread();
 	}
-	if (!trace_tls.counting && (!thread || trace_tls.shared_ring) && !trace_tls.exiting)
-		__atomic_add_fetch(thread ? &process->sharing_threads : &process->untraced_threads,
-				   1, __ATOMIC_RELAXED);
+	if (!trace_tls.counting && !trace_tls.exiting)
+		count_without_ring(thread);
 	if (!thread) {
 		trace_tls.counting = true;
 		return NULL;

@@ -48,6 +48,19 @@ struct trace_thread {
 	struct trace_code_cache code_cache;
 };
 
+/* Tests the invariant of struct trace_thread. */
+static inline bool trace_thread_is_valid(const struct trace_thread *thread)
+{
+	uint64_t words = thread->mask + 1;
+
+	if (words & thread->mask || thread->modules > TRACE_SEEN_MODULES ||
+	    thread->tail_seen > thread->head)
+		return false;
+	return !thread->limit ||
+	       (thread->head <= thread->limit && thread->limit <= thread->populated &&
+		thread->limit <= thread->tail_seen + words);
+}
+
 /* Slots are protected one by one, so each starts at a page boundary of any kernel. */
 static inline size_t trace_slot_bytes(void)
 {
