@@ -153,7 +153,8 @@ def _levels(levels: tuple[CgroupLevel, ...]) -> TopicSection:
 
 def _barriers(found: list[MemoryLimit]) -> TopicSection:
     rows = tuple(
-        (each.name, each.size, max(0, each.headroom), each.reclaimable, each.effect) for each in found
+        (each.name, each.size, max(0, each.headroom), each.reclaimable, each.effect)
+        for each in found
     )
     columns = ("what binds, nearest first", "limit", "left", "cache", "then")
     return TopicSection("In order", grid=Grid(columns, ("", "bytes", "bytes", "bytes", ""), rows))
