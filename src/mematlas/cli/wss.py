@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     pid = parse_pid(arguments.pid)
     method, chosen = references.choose(arguments.method)
     usage = references.read(pid, arguments.interval, method, flush=arguments.flush)
-    found = analyse_working_set(pid, usage, chosen, damon=damon.runs())
+    found = analyse_working_set(pid, usage, chosen, damon=damon.is_running())
     if arguments.json:
         from mematlas.present import json_writer
 
