@@ -8,8 +8,8 @@ from dataclasses import replace
 from itertools import accumulate
 
 from mematlas.recording.model import Frame, Part, PartKind, Sampling
-from mematlas.report.model.diff import Change, Diff
-from mematlas.report.model.leaks import Leak, Leaks, Verdict
+from mematlas.report.model.diff import Diff, StackChange
+from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
 from mematlas.report.model.report import (
     Account,
     BadFree,
@@ -17,7 +17,7 @@ from mematlas.report.model.report import (
     ProcessLine,
     Report,
     Series,
-    StackFigures,
+    StackStats,
 )
 from mematlas.report.model.spans import Span, Spans
 
@@ -72,9 +72,9 @@ def stack(  # noqa: PLR0913 - one argument a column
     huge: float = 0,
     swapped: float = 0,
     error: float = 0,
-) -> StackFigures:
+) -> StackStats:
     """Give one stack's figures, in MiB; `churn` is how much more was allocated than lives."""
-    return StackFigures(
+    return StackStats(
         frames=frames,
         kind=kind,
         process=process,
@@ -302,7 +302,7 @@ def many_stacks(count: int = 100_000) -> Report:
         python(f"handle_{i}", f"/srv/big/module_{i % 300}.py", 10 + i % 900) for i in range(6000)
     ] + [native(f"ns::Worker<{i}>::step", f"/srv/big/src/step_{i % 90}.cpp", i % 800, "libbig.so")
          for i in range(3000)]  # fmt: skip
-    stacks: list[StackFigures] = []
+    stacks: list[StackStats] = []
     path: list[Frame] = [MAIN, MODULE]
     for _ in range(count):
         keep = draw.randint(2, len(path))
@@ -311,7 +311,7 @@ def many_stacks(count: int = 100_000) -> Report:
         path = path[-40:]
         live = draw.paretovariate(0.9) * 3000
         stacks.append(
-            StackFigures(
+            StackStats(
                 tuple(path),
                 "malloc",
                 0,
@@ -330,7 +330,7 @@ def many_stacks(count: int = 100_000) -> Report:
 
 
 def held(
-    verdict: Verdict, frames: tuple[Frame, ...], live: float, evidence: str, rate: float | None
+    verdict: LeakVerdict, frames: tuple[Frame, ...], live: float, evidence: str, rate: float | None
 ) -> Leak:
     """Give one stack that was live at the end, in MiB."""
     size = round(live * MIB)
@@ -342,10 +342,10 @@ def leaky() -> Leaks:
     report = python_service()
     frames = [stack.frames for stack in report.stacks]
     found = (
-        held(Verdict.GROWING, frames[4], 22.8, "grew in 9 of 10 looks", 1.9 * MIB),
-        held(Verdict.UNFREED, frames[3], 3.1, "none of 120 blocks freed", None),
-        held(Verdict.STEADY, frames[0], 18.4, "half of its blocks were freed", 0.0),
-        held(Verdict.SETUP, frames[5], 9.4, "allocated while importing", None),
+        held(LeakVerdict.GROWING, frames[4], 22.8, "grew in 9 of 10 looks", 1.9 * MIB),
+        held(LeakVerdict.UNFREED, frames[3], 3.1, "none of 120 blocks freed", None),
+        held(LeakVerdict.STEADY, frames[0], 18.4, "half of its blocks were freed", 0.0),
+        held(LeakVerdict.SETUP, frames[5], 9.4, "allocated while importing", None),
     )
     return Leaks(
         report.command, report.started, report.sampling, True, 12.4,
@@ -362,10 +362,10 @@ def every_metric() -> Report:
             each,
             huge_bytes=4 * MIB,
             swapped_bytes=5 * MIB,
-            touched_bytes=6 * MIB,
-            churn_bytes=700 * MIB,
-            pinned_bytes=8 * MIB,
-            cold_bytes=9 * MIB,
+            faulted_bytes=6 * MIB,
+            temporary_bytes=700 * MIB,
+            fragmented_bytes=8 * MIB,
+            idle_bytes=9 * MIB,
         )
         for each in report.stacks
     )
@@ -385,16 +385,16 @@ def two_runs() -> Diff:
     was, now = (sum(each.live_bytes for each in report.stacks) for report in (before, after))
     commands = (" ".join(before.command), " ".join(after.command))
     lines = (
-        Change(largest.frames[:1], largest.live_bytes, 0, 1000),
-        Change(stacks[0].frames[:1], 5 * MIB, 9 * MIB, None),
-        Change((), 2 * KIB, 1 * KIB, 4 * KIB),
+        StackChange(largest.frames[:1], largest.live_bytes, 0, 1000),
+        StackChange(stacks[0].frames[:1], 5 * MIB, 9 * MIB, None),
+        StackChange((), 2 * KIB, 1 * KIB, 4 * KIB),
     )
     return Diff(
         "live",
         (before, after),
         False,
         commands,
-        Change((), was, now, 2000),
+        StackChange((), was, now, 2000),
         lines,
         lines,
         3,

@@ -104,9 +104,9 @@ def _places(sites: Sites | None) -> FaultPlaces | None:
     if sites is None:
         return None
     from mematlas.observe.page_faults.analyse import sum_up
-    from mematlas.recording.file_offsets import resolve_places
+    from mematlas.recording.file_offsets import resolve_offsets
 
-    frames = resolve_places(place for each in sites.sites for place in each.site.stack)
+    frames = resolve_offsets(place for each in sites.sites for place in each.site.stack)
     return sum_up(sites.sites, frames, sites.period, sites.lost)
 
 

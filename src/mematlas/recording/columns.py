@@ -211,7 +211,7 @@ class ColumnRows:
 
 
 class Data(NamedTuple):
-    """What comes after the facts of a chunk, as it is in the file."""
+    """What comes after the metadata of a chunk, as it is in the file."""
 
     data: memoryview | Turned | Packed
 

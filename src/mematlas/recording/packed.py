@@ -1,6 +1,6 @@
 """Rows as columns, each packed as its values allow: docs/recording/format.md tells the layout.
 
-A payload is the length of its head, the head, inflated the facts and what the columns are, and the
+A payload is the length of its head, the head, inflated the metadata and what the columns are, and the
 columns, each deflated by itself: who wants some of them leaves the others as they are.
 """
 
@@ -29,7 +29,7 @@ _WAYS = {"stack": Way.STEPS, "parent": Way.BEHIND}
 _WAYS_OF_TYPES = {"<f8": Way.WHOLE, "<u8": Way.WORDS, "<u4": Way.BITS}
 
 
-class Column(NamedTuple):
+class PackedColumn(NamedTuple):
     """One column of packed rows, and where in the data it is."""
 
     packing: Packing
@@ -42,7 +42,7 @@ class Packed(NamedTuple):
 
     data: memoryview | Stored
     rows: int
-    columns: tuple[Column, ...]
+    columns: tuple[PackedColumn, ...]
 
     def inflate(self, column: int) -> bytes | memoryview:
         """Give a column's bytes as they are unpacked. ValueError or zlib.error if malformed."""
@@ -77,14 +77,14 @@ class Packed(NamedTuple):
 
 
 def pack_rows(
-    facts: bytes, columns: Columns, rows: bytes | memoryview, *, first: int, ascending: bool
+    metadata: bytes, columns: Columns, rows: bytes | memoryview, *, first: int, ascending: bool
 ) -> bytes:
     """Give the payload of a chunk whose first row has that number. ValueError: these are no such rows.
 
     `ascending`: rows are put into the order of stack and kind.
     """
     packer = ColumnPacker(rows, [int(code[2:]) for _, code in columns], ascending=ascending)
-    head = [facts, _ROWS.pack(packer.count, len(columns), 0)]
+    head = [metadata, _ROWS.pack(packer.count, len(columns), 0)]
     packed = []
     for number, (name, code) in enumerate(columns):
         packing, data = packer.pack(number, _WAYS.get(name, _WAYS_OF_TYPES[code]), first)
@@ -113,7 +113,7 @@ def head_of(payload: memoryview | Stored) -> memoryview:
 
 
 def read_columns(described: memoryview, payload: memoryview | Stored, start: int) -> Packed:
-    """Read what comes after the facts of a head of so many bytes. ValueError if it does not describe the payload."""
+    """Read what comes after the metadata of a head of so many bytes. ValueError if it does not describe the payload."""
     rows, count, _ = _ROWS.unpack_from(described)
     entries = described[_ROWS.size :]
     if len(entries) != count * _COLUMN.size:
@@ -124,7 +124,7 @@ def read_columns(described: memoryview, payload: memoryview | Stored, start: int
         raise ValueError(message)
     columns, start = [], _HEAD_LENGTH.size + start
     for *packing, length in _COLUMN.iter_unpack(entries):
-        columns.append(Column(Packing(*packing), start, length))
+        columns.append(PackedColumn(Packing(*packing), start, length))
         columns[-1].packing.size(rows)
         start += length
     if start > len(payload):

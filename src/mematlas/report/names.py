@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Frame, Sampling
     from mematlas.report.analyse.lines import Line
-    from mematlas.report.model.report import Account, ColdSpell, ProcessLine, Report
+    from mematlas.report.model.report import Account, IdleSummary, ProcessLine, Report
 
 PART_TITLES: dict[str, str] = {
     PartKind.LIVE: "live allocations",
@@ -54,10 +54,10 @@ METRIC_TITLES = {
     "allocated": "allocated",
     "huge": "in huge pages",
     "swapped": "swapped out",
-    "touched": "first touched",
-    "churn": "short-lived",
-    "pinned": "pinned",
-    "cold": "cold",
+    "faulted": "faulted in",
+    "temporary": "temporary",
+    "fragmented": "fragmented",
+    "idle": "idle",
 }
 METRIC_MEANINGS = {
     "resident": "in RAM when the account was taken",
@@ -66,12 +66,12 @@ METRIC_MEANINGS = {
     "allocated": "allocated over the whole run, freed since or not",
     "huge": "resident in transparent huge pages",
     "swapped": "written out to swap",
-    "touched": "made resident by the page faults these lines took",
-    "pinned": "free bytes kept resident by these lines' blocks, on the same pages",
-    "cold": "resident, and used by nobody for as long as --cold asked",
-    "churn": "of blocks freed within a millisecond, over the whole run",
+    "faulted": "made resident by the page faults these lines took",
+    "fragmented": "free bytes kept resident by these lines' blocks, on the same pages",
+    "idle": "resident, and used by nobody for at least the time given by --idle",
+    "temporary": "of blocks freed within a millisecond, over the whole run",
 }
-COLD_METHODS = {
+IDLE_METHODS = {
     "idle": "idle page tracking",
     "referenced": "referenced bits of mappings",
 }
@@ -131,12 +131,12 @@ def lifetimes(blocks: Sequence[int]) -> str:
     return f"{said}, half of them within {format_duration(LIFETIME_LIMITS_S[half])}"
 
 
-def cold(spell: ColdSpell) -> str:
+def idle(idle: IdleSummary) -> str:
     """Write what a search for cold pages found, and how far it goes."""
-    said = f"{format_bytes(spell.bytes)} used by nobody for {format_duration(spell.seconds)}"
-    said += f" up to {format_duration(spell.time_s)}"
-    least = "" if spell.whole else "; lines have at least so much of it"
-    return f"{said}, by {COLD_METHODS.get(spell.method, spell.method)}{least}"
+    said = f"{format_bytes(idle.bytes)} used by nobody for {format_duration(idle.seconds)}"
+    said += f" up to {format_duration(idle.time_s)}"
+    least = "" if idle.whole else "; lines have at least so much of it"
+    return f"{said}, by {IDLE_METHODS.get(idle.method, idle.method)}{least}"
 
 
 def percent(part: float, whole: float) -> str:

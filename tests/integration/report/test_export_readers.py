@@ -34,7 +34,7 @@ big = bytearray(8 << 20)
 """
 
 
-MEASURED = [each for each in pprof.TYPES if each[2] != "cold_bytes"]  # without --cold
+MEASURED = [each for each in pprof.TYPES if each[2] != "idle_bytes"]  # without --cold
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,7 @@ def test_packed_rows_are_the_rows(drawn: tuple[bytes, np.ndarray], first: int) -
     kind, rows = drawn
     flags, payload = pack(kind, rows, first)
     facts, found = atlas.unpack_chunk(flags, payload)
-    assert facts == atlas.unpack_facts(flags, payload) == {"first": first}
+    assert facts == atlas.unpack_metadata(flags, payload) == {"first": first}
     made = Data(found).rows(rows.dtype)
     if flags == atlas.PACKED:
         assert isinstance(found, Packed)

@@ -10,7 +10,7 @@ import pytest
 from mematlas._core.columns.trie import number_words, trie_add_up, trie_depths, trie_least
 from mematlas.recording.columns import Data, join_rows
 from mematlas.recording.format import Turned
-from mematlas.recording.model import AGES_DTYPE, TOTALS_DTYPE
+from mematlas.recording.model import AGE_MATRIX_DTYPE, TOTALS_DTYPE
 
 
 def turned(rows: np.ndarray) -> Data:
@@ -20,7 +20,7 @@ def turned(rows: np.ndarray) -> Data:
     return Data(Turned(memoryview(flat.T.tobytes()), size))
 
 
-@pytest.mark.parametrize("dtype", [AGES_DTYPE, TOTALS_DTYPE])
+@pytest.mark.parametrize("dtype", [AGE_MATRIX_DTYPE, TOTALS_DTYPE])
 def test_turned_rows_are_the_rows(dtype: np.dtype[np.void]) -> None:
     """Columns, masks, slices and bytes of parts in either order are those of one array."""
     raw = np.random.default_rng(1).integers(0, 1 << 20, (90, dtype.itemsize // 4), np.uint32)
@@ -43,11 +43,11 @@ def test_turned_rows_are_the_rows(dtype: np.dtype[np.void]) -> None:
 def test_no_rows_of_another_size() -> None:
     """Bytes that are no whole rows, or rows of another length, are refused."""
     with pytest.raises(ValueError, match="no rows"):
-        Data(Turned(memoryview(bytes(AGES_DTYPE.itemsize + 1)), AGES_DTYPE.itemsize)).rows(
-            AGES_DTYPE
-        )
+        Data(
+            Turned(memoryview(bytes(AGE_MATRIX_DTYPE.itemsize + 1)), AGE_MATRIX_DTYPE.itemsize)
+        ).rows(AGE_MATRIX_DTYPE)
     with pytest.raises(ValueError, match="no rows"):
-        Data(Turned(memoryview(bytes(AGES_DTYPE.itemsize)), 8)).rows(AGES_DTYPE)
+        Data(Turned(memoryview(bytes(AGE_MATRIX_DTYPE.itemsize)), 8)).rows(AGE_MATRIX_DTYPE)
 
 
 def test_words_are_numbered_as_numpy_does() -> None:

@@ -22,7 +22,7 @@ from mematlas.present.html import bundle
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html import render_html
 from mematlas.report.html.diff import render_diff_html
-from mematlas.report.html.trie import Grown, Source, Trie
+from mematlas.report.html.trie import Grown, Trie, TrieSource
 from mematlas.report.model.report import METRICS, Report
 from mematlas.report.varints import lengths, varints
 
@@ -180,7 +180,7 @@ def paths(trie: Trie) -> dict[tuple[Any, ...], list[int]]:
 
 def tree(report: Report, fold: float) -> Trie:
     """Make the trie of a report's stacks."""
-    source = Source(StackTable.of(report.stacks), {})
+    source = TrieSource(StackTable.of(report.stacks), {})
     return Grown([source], len(METRICS), fold).folded(fold)
 
 
@@ -231,7 +231,7 @@ def test_varints_read_back(values: list[int]) -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_the_modules_can_share_one_script(code: bundle.Code) -> None:
+def test_the_modules_can_share_one_script(code: bundle.PageCode) -> None:
     """No two modules of a page define the same top-level name."""
     defined: list[str] = []
     for name in code.modules:

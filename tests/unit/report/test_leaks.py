@@ -18,7 +18,7 @@ from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.trend import find_trend, moments
 from mematlas.report.json_writer import schema
-from mematlas.report.model.leaks import Verdict
+from mematlas.report.model.leaks import LeakVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def frame(name: str) -> Frame:
     return Frame(name, file, 1, None, "python")
 
 
-def verdicts(recording: Recording) -> dict[str, Verdict]:
+def verdicts(recording: Recording) -> dict[str, LeakVerdict]:
     """Give the verdict on each stack, in the order they are listed."""
     return {leak.frames[0].function: leak.verdict for leak in find_leaks(recording).leaks}
 
@@ -109,13 +109,13 @@ def test_leaks_are_told_from_caches(tmp_path: Path, noise: float) -> None:
     """What grows to the end leads the list; caches, buffers and set-up are named as such."""
     found = verdicts(record(tmp_path / "a.atlas", LOOKS, noise))
     assert list(found)[:3] == ["leak", "leaky cache", "late leak"]
-    assert {found[name] for name in ("leak", "leaky cache", "late leak")} == {Verdict.GROWING}
-    assert found["bounded cache"] == Verdict.STEADY
-    assert found["buffer"] == Verdict.STEADY
-    assert found["setup"] == Verdict.SETUP
-    assert found["import"] == Verdict.SETUP
+    assert {found[name] for name in ("leak", "leaky cache", "late leak")} == {LeakVerdict.GROWING}
+    assert found["bounded cache"] == LeakVerdict.STEADY
+    assert found["buffer"] == LeakVerdict.STEADY
+    assert found["setup"] == LeakVerdict.SETUP
+    assert found["import"] == LeakVerdict.SETUP
     if not noise:
-        assert found["once"] == Verdict.SETUP
+        assert found["once"] == LeakVerdict.SETUP
         assert "gone" not in found
 
 
@@ -123,21 +123,21 @@ def test_leaks_are_told_from_caches(tmp_path: Path, noise: float) -> None:
 def test_a_few_looks_suffice_for_what_grows_steadily(tmp_path: Path, looks: int) -> None:
     """Start, end and two looks between them tell a leak from a bounded cache."""
     found = verdicts(record(tmp_path / "a.atlas", looks))
-    assert found["leak"] == Verdict.GROWING
-    assert found["bounded cache"] != Verdict.GROWING
-    assert found["setup"] == Verdict.SETUP
+    assert found["leak"] == LeakVerdict.GROWING
+    assert found["bounded cache"] != LeakVerdict.GROWING
+    assert found["setup"] == LeakVerdict.SETUP
 
 
 def test_without_looks_only_freeing_tells(tmp_path: Path) -> None:
     """Many blocks none of which was freed are likely leaks; the evidence says what is unknown."""
     leaks = find_leaks(record(tmp_path / "a.atlas", 0)).leaks
     found = {leak.frames[0].function: leak for leak in leaks}
-    assert found["leak"].verdict == Verdict.UNFREED
+    assert found["leak"].verdict == LeakVerdict.UNFREED
     assert found["leak"].evidence == "none of 1,000 blocks freed; too few looks to tell growth"
     assert found["leak"].bytes_per_s is None
-    assert found["leaky cache"].verdict == Verdict.STEADY
+    assert found["leaky cache"].verdict == LeakVerdict.STEADY
     assert found["once"].evidence == "allocated once and kept"
-    assert found["import"].verdict == Verdict.SETUP
+    assert found["import"].verdict == LeakVerdict.SETUP
 
 
 def test_the_evidence_is_in_words(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_a_program_is_judged_at_its_exit(tmp_path: Path) -> None:
     recording.totals[0] = replace(recording.totals[0], rows=rows)
     leaks = find_leaks(recording)
     assert leaks.leaks[0].frames[0].function == "leak"
-    assert leaks.leaks[0].verdict == Verdict.GROWING
+    assert leaks.leaks[0].verdict == LeakVerdict.GROWING
     live = sum(leak.live_bytes for leak in leaks.leaks)
     assert live == pytest.approx(last.rows["live_bytes"].sum(), abs=9)
 
@@ -255,8 +255,8 @@ def test_leaks_are_a_sequence_however_they_are_cut(tmp_path: Path) -> None:
     assert found[-1] == every[-1]
     assert add_up(found) == add_up(every)
     assert add_up(found[3:]) == add_up(every[3:])
-    for verdict in Verdict:
+    for verdict in LeakVerdict:
         assert list(largest(found, verdict, 2)) == list(largest(every, verdict, 2))
     assert every == sorted(
-        every, key=lambda leak: (list(Verdict).index(leak.verdict), -leak.live_bytes)
+        every, key=lambda leak: (list(LeakVerdict).index(leak.verdict), -leak.live_bytes)
     )

@@ -8,7 +8,7 @@ import numpy as np
 
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.account import exit_of
-from mematlas.report.analyse.table import TOUCH_NUMBER, StackTable
+from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def export_table(recording: Recording, report: Report) -> StackTable:
     table = StackTable.of(report.stacks)
     extra: dict[str, NDArray[np.int64]] = {name: np.zeros(len(table), np.int64) for name in EXTRA}
     for process in recording.processes:
-        rows = np.flatnonzero((table.process == process.index) & (table.kind != TOUCH_NUMBER))
+        rows = np.flatnonzero((table.process == process.index) & (table.kind != FAULT_NUMBER))
         if not len(rows):
             continue
         keys = table.keys(rows)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.report.analyse import account, sums, trend
-from mematlas.report.analyse.leak_table import Judged, LeakTable, add_up
+from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable, add_up
 from mematlas.report.analyse.report import find_bad_frees
 from mematlas.report.analyse.stacks import Stacks
-from mematlas.report.model.leaks import LIKELY, Leak, Leaks, Verdict
+from mematlas.report.model.leaks import LIKELY, Leak, Leaks, LeakVerdict
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -49,15 +49,15 @@ class _Reason(IntEnum):
 
 
 _VERDICTS = {
-    _Reason.GROWS: Verdict.GROWING,
-    _Reason.IMPORTS: Verdict.SETUP,
-    _Reason.FEW_BLOCKS: Verdict.SETUP,
-    _Reason.FEW_LOOKS_UNFREED: Verdict.UNFREED,
-    _Reason.FEW_LOOKS: Verdict.STEADY,
-    _Reason.SET_UP: Verdict.SETUP,
-    _Reason.UP_AND_DOWN: Verdict.STEADY,
+    _Reason.GROWS: LeakVerdict.GROWING,
+    _Reason.IMPORTS: LeakVerdict.SETUP,
+    _Reason.FEW_BLOCKS: LeakVerdict.SETUP,
+    _Reason.FEW_LOOKS_UNFREED: LeakVerdict.UNFREED,
+    _Reason.FEW_LOOKS: LeakVerdict.STEADY,
+    _Reason.SET_UP: LeakVerdict.SETUP,
+    _Reason.UP_AND_DOWN: LeakVerdict.STEADY,
 }
-_PLACES = np.array([list(Verdict).index(_VERDICTS[reason]) for reason in _Reason], np.int64)
+_PLACES = np.array([list(LeakVerdict).index(_VERDICTS[reason]) for reason in _Reason], np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,9 @@ def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) 
     )
 
 
-def _of(process: Process, recording: Recording, paths: dict[int, Stacks]) -> Iterator[Judged]:
+def _of(
+    process: Process, recording: Recording, paths: dict[int, Stacks]
+) -> Iterator[ClassifiedRows]:
     index = process.index
     totals, end = recording.totals.get(index), account.exit_of(recording, index)
     if totals is None or end is None:
@@ -123,7 +125,7 @@ def _of(process: Process, recording: Recording, paths: dict[int, Stacks]) -> Ite
     stacks = paths.get(index) or paths.setdefault(index, Stacks.of(recording, index))
     rows = _Rows(index, keys, columns, found, float(times[-1] - times[0]), stacks)
     reasons = _judge(rows)
-    yield Judged(
+    yield ClassifiedRows(
         _PLACES[reasons], sums.rounded(columns["live_bytes"]), partial(_leak, rows, reasons)
     )
 

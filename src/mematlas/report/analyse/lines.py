@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.recording.model import Frame
-    from mematlas.report.model.report import StackFigures
+    from mematlas.report.model.report import StackStats
 
     Numbers = NDArray[np.int64]
 
@@ -49,7 +49,7 @@ class Line:
         return self.stacks.heaviest(by)
 
 
-def lines(stacks: Iterable[StackFigures], by: str) -> list[Line]:
+def lines(stacks: Iterable[StackStats], by: str) -> list[Line]:
     """Sum the stacks by the line that owns them, the largest in `by` first."""
     table = StackTable.of(stacks)
     if not len(table):

@@ -12,12 +12,12 @@ import numpy as np
 
 from mematlas.recording.model import LIFETIMES, SlackPart
 from mematlas.report.analyse import account, sums
-from mematlas.report.analyse.column import Column
-from mematlas.report.analyse.fault_sites import first_touch, touch_table
+from mematlas.report.analyse.column import NarrowColumn
+from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
-from mematlas.report.model.report import BadFree, ColdSpell, ProcessLine, Report, Series
+from mematlas.report.model.report import BadFree, IdleSummary, ProcessLine, Report, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.linux.glibc_heap import HeapUse
-    from mematlas.recording.model import Pins, Process, Recording, Rows, Snapshot
-    from mematlas.report.model.report import StackFigures
+    from mematlas.recording.model import Fragmentation, Process, Recording, Rows, Snapshot
+    from mematlas.report.model.report import StackStats
 
 SERIES_POINTS = 2000
 _SNAPSHOT = ("live_bytes", "live_count", "live_variance")
 _RESIDENCY = ("resident_bytes", "huge_bytes", "swapped_bytes")
 _TOTALS = ("peak_bytes", "allocated_bytes", "allocations")
-_TITLES = {"live_variance": "error_bytes", "brief_bytes": "churn_bytes"}
+_TITLES = {"live_variance": "error_bytes", "temporary_bytes": "temporary_bytes"}
 
 
 def make_report(
@@ -68,12 +68,12 @@ def make_report(
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
         notes=tuple(_notes(recording, processes, peak)),
-        cold=_cold(recording, wanted),
+        idle=_idle(recording, wanted),
         slack=_slack(recording, peak),
-        first_touch=first_touch(recording, paths),
+        page_faults=page_faults(recording, paths),
         heaps=_heaps(recording, wanted),
         objects=find_object_types(recording, paths),
-        lifetimes_known=any(each.index in recording.lives for each in processes),
+        lifetimes_known=any(each.index in recording.lifetimes for each in processes),
     )
 
 
@@ -103,9 +103,9 @@ def _all_stacks(
     paths: Mapping[int, Stacks],
     peak: Sequence[Snapshot],
     only: str | None,
-) -> Sequence[StackFigures]:
+) -> Sequence[StackStats]:
     moment = {each.process: sums.look(each.rows) for each in peak}
-    pins = {each.process: each.rows for each in _pins(recording, peak)}
+    fragmentation = {each.process: each.rows for each in _fragmentation(recording, peak)}
     tables: list[StackTable] = []
     for process in processes:
         index = process.index
@@ -115,22 +115,22 @@ def _all_stacks(
             held = totals.rows
         stacks = paths[index]
         rows = totals.rows if totals else None
-        spell = recording.cold.get(index)
+        scan = recording.idle.get(index)
         more = {
-            "lives": recording.lives.get(index),
-            "pins": pins.get(index),
-            "cold": spell.rows if spell else None,
+            "lifetimes": recording.lifetimes.get(index),
+            "fragmentation": fragmentation.get(index),
+            "idle": scan.rows if scan else None,
         }
         tables += _table(stacks, index, rows, held, more, only)
-        if index in recording.touches and only in {None, "touched"}:
-            tables.append(touch_table(stacks, recording.touches[index]))
+        if index in recording.fault_sites and only in {None, "faulted"}:
+            tables.append(fault_table(stacks, recording.fault_sites[index]))
     whole = StackTable.joined(tables)
     return whole if len(whole) else ()
 
 
-def _pins(recording: Recording, looks: Sequence[Snapshot]) -> list[Pins]:
+def _fragmentation(recording: Recording, looks: Sequence[Snapshot]) -> list[Fragmentation]:
     """Find what kept slack resident at these looks, where that is known."""
-    found = (recording.pins.get((each.process, each.time_s)) for each in looks)
+    found = (recording.fragmentation.get((each.process, each.time_s)) for each in looks)
     return [each for each in found if each]
 
 
@@ -139,17 +139,17 @@ def _heaps(recording: Recording, wanted: set[int]) -> tuple[HeapUse, ...] | None
     return tuple(heap for each in found for heap in each.heaps) if found else None
 
 
-def _cold(recording: Recording, wanted: set[int]) -> ColdSpell | None:
-    spells = [recording.cold[index] for index in sorted(wanted & set(recording.cold))]
-    if not spells:
+def _idle(recording: Recording, wanted: set[int]) -> IdleSummary | None:
+    scans = [recording.idle[index] for index in sorted(wanted & set(recording.idle))]
+    if not scans:
         return None
-    last = max(spells, key=lambda each: each.time_s)
-    return ColdSpell(
-        seconds=min(each.seconds for each in spells),
+    last = max(scans, key=lambda each: each.time_s)
+    return IdleSummary(
+        seconds=min(each.seconds for each in scans),
         time_s=last.time_s,
         method=last.method,
-        whole=all(each.whole for each in spells),
-        bytes=sum(each.cold_bytes for each in spells),
+        whole=all(each.whole for each in scans),
+        bytes=sum(each.idle_bytes for each in scans),
     )
 
 
@@ -158,11 +158,13 @@ def _slack(recording: Recording, looks: Sequence[Snapshot]) -> tuple[SlackPart, 
     if recording.sampling.mode != "exact" or not looks:
         return None
     by_name: dict[str, tuple[int, int]] = {}
-    for each in (part for pins in _pins(recording, looks) for part in pins.slack):
-        free, pinned = by_name.get(each.name, (0, 0))
-        by_name[each.name] = free + each.free_page_bytes, pinned + each.pinned_bytes
-    parts = [SlackPart(name, free, pinned) for name, (free, pinned) in by_name.items()]
-    return tuple(sorted(parts, key=lambda each: -each.free_page_bytes - each.pinned_bytes))
+    for each in (
+        part for fragmentation in _fragmentation(recording, looks) for part in fragmentation.slack
+    ):
+        free, fragmented = by_name.get(each.name, (0, 0))
+        by_name[each.name] = free + each.held_free_bytes, fragmented + each.fragmented_bytes
+    parts = [SlackPart(name, free, fragmented) for name, (free, fragmented) in by_name.items()]
+    return tuple(sorted(parts, key=lambda each: -each.held_free_bytes - each.fragmented_bytes))
 
 
 def _table(
@@ -175,7 +177,7 @@ def _table(
 ) -> Iterator[StackTable]:
     """One process's figures; `held` has its live and resident bytes at the account's moment."""
     tables = [rows for rows in (totals, held) if rows is not None]
-    if not tables or only == "touched":
+    if not tables or only == "faulted":
         return
     keyed = {id(rows): sums.Keyed(rows) for rows in tables}
     at = sums.distinct(*(each.owning for each in keyed.values()))
@@ -183,9 +185,9 @@ def _table(
     groups: tuple[tuple[Rows | None, tuple[str, ...]], ...] = (
         (held, (*_SNAPSHOT, *names)),
         (totals, _TOTALS),
-        (more["lives"], (*LIFETIMES, "brief_bytes")),
-        (more["pins"], ("pinned_bytes",)),
-        (more["cold"], ("cold_bytes",)),
+        (more["lifetimes"], (*LIFETIMES, "temporary_bytes")),
+        (more["fragmentation"], ("fragmented_bytes",)),
+        (more["idle"], ("idle_bytes",)),
     )
     if only:
         at = _with_some(at, groups, only)
@@ -198,12 +200,14 @@ def _table(
     yield make_table(process, at, columns, stacks)
 
 
-def _figure(joined: sums.Join, name: str, count: int) -> Column:
+def _figure(joined: sums.Join, name: str, count: int) -> NarrowColumn:
     few = joined.few(name)
     if few is not None:
-        return Column.few(count, few[0], _errors(few[1]) if name == "live_variance" else few[1])
+        return NarrowColumn.few(
+            count, few[0], _errors(few[1]) if name == "live_variance" else few[1]
+        )
     column = joined.column(name)
-    return Column.of(_errors(column) if name == "live_variance" else column)
+    return NarrowColumn.of(_errors(column) if name == "live_variance" else column)
 
 
 def _errors(variances: NDArray[Any]) -> NDArray[Any]:
@@ -310,7 +314,7 @@ def _notes(
         yield "RSS of several processes is added up: a page they share counts once in each"
     if len({each.process for each in recording.snapshots} & {each.index for each in processes}) > 1:
         yield "the account is of the moment when the processes had most memory beside files and the tracer"
-    if not any(each.index in recording.lives for each in processes):
+    if not any(each.index in recording.lifetimes for each in processes):
         yield "how long blocks lived is unknown: not recorded, or the clock of this machine tells no time"
     totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
     if len([each for each in totals if each.peak_live_bytes > 0]) > 1:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mematlas.recording.model import Snapshot
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 _COUNTERS = {
     "rss_bytes": ("RSS (bytes)", "bytes"),
@@ -26,7 +26,7 @@ _COUNTERS = {
 }
 
 
-def render(source: Source) -> Iterator[bytes]:
+def render(source: ExportSource) -> Iterator[bytes]:
     """Write names, counters and moments; times are microseconds since the run began."""
     report = source.report
     facts = {
@@ -45,7 +45,7 @@ def render(source: Source) -> Iterator[bytes]:
     yield b"\n]}\n"
 
 
-def _events(source: Source) -> Iterator[dict[str, Any]]:
+def _events(source: ExportSource) -> Iterator[dict[str, Any]]:
     for line in source.report.processes:
         said = {"name": source.process_name(line.index)}
         yield {"ph": "M", "name": "process_name", "pid": line.pid, "tid": 0, "args": said}
@@ -58,7 +58,7 @@ def _events(source: Source) -> Iterator[dict[str, Any]]:
         yield _moment(f"account taken: {names.moment(account)}", account.time_s, pid)
 
 
-def _counters(source: Source, process: int, pid: int) -> Iterator[dict[str, Any]]:
+def _counters(source: ExportSource, process: int, pid: int) -> Iterator[dict[str, Any]]:
     """Give the timeline of one process, and the parts of its memory where they were looked at."""
     rows = source.recording.timeline.get(process)
     for row in [] if rows is None else rows:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mematlas.recording.model import Frame
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 _COLUMNS = {
     "tb": "allocated_bytes",
@@ -35,7 +35,7 @@ _COLUMNS = {
 _SHORT_US = 1000
 
 
-def render(source: Source) -> Iterator[bytes]:
+def render(source: ExportSource) -> Iterator[bytes]:
     """Write the points of the program that allocated, and the frames they are made of."""
     report, table = source.report, source.table
     facts = {
@@ -63,7 +63,7 @@ def render(source: Source) -> Iterator[bytes]:
 
 
 def _points(
-    source: Source, numbers: Numbers, rows: np.ndarray[Any, np.dtype[np.intp]]
+    source: ExportSource, numbers: Numbers, rows: np.ndarray[Any, np.dtype[np.intp]]
 ) -> Iterator[dict[str, Any]]:
     """Give one point a list of frames: DHAT knows no kinds of memory, and takes no list twice."""
     table, roots = source.table, source.roots()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Module
     from mematlas.report.analyse.stacks import Stacks
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 TYPES = (
     ("alloc_objects", "count", "allocations"),
@@ -39,10 +39,10 @@ TYPES = (
     ("resident_space", "bytes", "resident_bytes"),
     ("huge_space", "bytes", "huge_bytes"),
     ("swap_space", "bytes", "swapped_bytes"),
-    ("touched_space", "bytes", "touched_bytes"),
-    ("churn_space", "bytes", "churn_bytes"),
-    ("pinned_space", "bytes", "pinned_bytes"),
-    ("cold_space", "bytes", "cold_bytes"),
+    ("faulted_space", "bytes", "faulted_bytes"),
+    ("temporary_space", "bytes", "temporary_bytes"),
+    ("fragmented_space", "bytes", "fragmented_bytes"),
+    ("idle_space", "bytes", "idle_bytes"),
 )
 """Go's four first, in Go's order: readers know those by name."""
 DEFAULTS = {
@@ -51,7 +51,7 @@ DEFAULTS = {
     "swapped": "swap_space",
     **{
         name: f"{name}_space"
-        for name in ("resident", "peak", "huge", "touched", "churn", "pinned", "cold")
+        for name in ("resident", "peak", "huge", "faulted", "temporary", "fragmented", "idle")
     },
 }
 _BATCH = 1000  # stacks
@@ -61,7 +61,7 @@ _UNSEEN = Frame("stack not seen", None, None, None, "native")
 _NO_PATH = Frame("[root]", None, None, None, "native")
 
 
-def render(source: Source) -> Iterator[bytes]:
+def render(source: ExportSource) -> Iterator[bytes]:
     """Write the profile."""
     pack = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
     for piece in _Profile(source).pieces():
@@ -72,7 +72,7 @@ def render(source: Source) -> Iterator[bytes]:
 class _Profile:
     """One profile being written: strings, functions, mappings and locations get numbers as met."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ExportSource) -> None:
         self._source = source
         self._strings: dict[str, int] = {"": 0}
         self._functions: dict[tuple[str, str], int] = {}

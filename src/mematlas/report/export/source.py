@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ExportSource:
     """A recording, its report and its stacks; `by` is the metric where a format has but one."""
 
     recording: Recording

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mematlas.recording.model import Frame
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 _BATCH = 500
 
 
-def render(source: Source) -> Iterator[bytes]:
+def render(source: ExportSource) -> Iterator[bytes]:
     """Write the metrics there is any memory of, the chosen one first."""
     numbers, command = Numbers(), clean(" ".join(source.report.command))
     head = {
@@ -42,7 +42,7 @@ def render(source: Source) -> Iterator[bytes]:
     yield f'],\n"shared": {{"frames": [\n{frames}\n]}}}}\n'.encode()
 
 
-def _profile(source: Source, metric: str, numbers: Numbers) -> Iterator[bytes]:
+def _profile(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[bytes]:
     table, roots = source.table, source.roots()
     column = table.metric(metric)
     rows = np.flatnonzero(column)

@@ -21,7 +21,7 @@ from mematlas.recording.ownership import owning_frame
 from mematlas.report import names, timeline
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html.payload import pack
-from mematlas.report.html.trie import Grown, Source
+from mematlas.report.html.trie import Grown, TrieSource
 from mematlas.report.model.report import METRICS
 from mematlas.units import format_bytes
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.recording.model import Frame
-    from mematlas.report.html.payload import Frames
-    from mematlas.report.model.diff import Change, Diff
+    from mematlas.report.html.payload import FrameTable
+    from mematlas.report.model.diff import Diff, StackChange
 
 _LINES, _SHOWN = 300, 25
 _POINTS = 800
@@ -85,7 +85,7 @@ def _figure(size: int) -> str:
     return tag("span", format_bytes(size), class_="figure")
 
 
-def _signed(change: Change) -> str:
+def _signed(change: StackChange) -> str:
     role = _role(change.bytes, certain=change.certain)
     return f'<span class="{role}" title="{change.bytes:,} bytes">{_sign(change.bytes)}</span>'
 
@@ -168,7 +168,7 @@ def _lines(diff: Diff, directory: str) -> str:
     return section("lines", "Lines", about, inner)
 
 
-def _table(changes: Sequence[Change], widest: int, directory: str) -> str:
+def _table(changes: Sequence[StackChange], widest: int, directory: str) -> str:
     rows = "".join(_line(each, widest, directory) for each in changes)
     return (
         '<div class="scroll"><table class="changes"><thead><tr><th>line</th><th class="c-before">A</th>'
@@ -176,7 +176,7 @@ def _table(changes: Sequence[Change], widest: int, directory: str) -> str:
     )
 
 
-def _line(change: Change, widest: int, directory: str) -> str:
+def _line(change: StackChange, widest: int, directory: str) -> str:
     frame = owning_frame(change.frames)
     if frame is None:
         where = "<i>stack not seen</i>"
@@ -210,7 +210,7 @@ def _notes(diff: Diff) -> str:
 
 
 def _payload(diff: Diff, directory: str) -> str:
-    def head(_: Frames) -> dict[str, Any]:
+    def head(_: FrameTable) -> dict[str, Any]:
         return {
             "by": METRICS.index(diff.by),
             "sampled": any(report.sampling.mode != "exact" for report in diff.reports),
@@ -219,7 +219,7 @@ def _payload(diff: Diff, directory: str) -> str:
 
     # Bytes before in the first half of the rows, bytes after in the second.
     sources = [
-        Source(StackTable.of(report.stacks), {}, side * len(METRICS))
+        TrieSource(StackTable.of(report.stacks), {}, side * len(METRICS))
         for side, report in enumerate(diff.reports)
     ]
     grown = Grown(sources, 2 * len(METRICS), same=_Same(diff.ignore_lines).frame)
@@ -227,7 +227,7 @@ def _payload(diff: Diff, directory: str) -> str:
 
 
 class _Same:
-    """Frames of both runs: one for each name and place, whichever run it was seen in."""
+    """FrameTable of both runs: one for each name and place, whichever run it was seen in."""
 
     def __init__(self, ignore_lines: bool) -> None:
         self._ignore_lines = ignore_lines

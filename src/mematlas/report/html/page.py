@@ -21,7 +21,7 @@ from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.analyse.lines import Line, lines
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
-from mematlas.report.model.leaks import LIKELY, Verdict
+from mematlas.report.model.leaks import LIKELY, LeakVerdict
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -231,7 +231,7 @@ def _leaks(leaks: Leaks, directory: str) -> str:
     sums = add_up(leaks.leaks)
     likely, others = (
         [leak for each in verdicts for leak in largest(leaks.leaks, each, _STACKS_SHOWN)]
-        for verdicts in (LIKELY, [each for each in Verdict if each not in LIKELY])
+        for verdicts in (LIKELY, [each for each in LeakVerdict if each not in LIKELY])
     )
     said = f"{sized(leaks.live_bytes)} live at the end, "
     if leaks.likely_bytes:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
     from mematlas.report.model.report import Report
 
-    Head = Callable[["Frames"], dict[str, Any]]
+    Head = Callable[["FrameTable"], dict[str, Any]]
 
 LARGEST = 1_250_000
 """Bytes of base64 above which more is folded: with the code the file stays below 1.5 MB."""
@@ -52,13 +52,13 @@ def pack(grown: Grown, head: Head, directory: str) -> str:
     """Pack stacks and what else the page reads; fold more of the stacks where it would be too large."""
     fold = FOLD
     while True:
-        packed = _pack(grown.folded(fold), head, Frames(directory))
+        packed = _pack(grown.folded(fold), head, FrameTable(directory))
         if len(packed) <= LARGEST or fold > 0.1:
             return packed
         fold *= 2
 
 
-def _pack(trie: Trie, head: Head, table: Frames) -> str:
+def _pack(trie: Trie, head: Head, table: FrameTable) -> str:
     for frame in trie.frames:
         table.number(frame)
     wide = "u4" if len(trie.frames) > 0xFFFF else "u2"
@@ -81,8 +81,8 @@ def _pack(trie: Trie, head: Head, table: Frames) -> str:
     return base64.b64encode(gzip.compress(raw, compresslevel=9, mtime=0)).decode()
 
 
-class Frames:
-    """Frames by number, their strings stored once."""
+class FrameTable:
+    """FrameTable by number, their strings stored once."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory

@@ -9,11 +9,11 @@ from mematlas.report import names, timeline
 from mematlas.report.analyse.lines import RUNTIME, Line, owner, tier
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html.payload import pack, roots_of
-from mematlas.report.html.trie import Grown, Source
+from mematlas.report.html.trie import Grown, TrieSource
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
-    from mematlas.report.html.payload import Frames
+    from mematlas.report.html.payload import FrameTable
     from mematlas.report.model.report import Report
     from mematlas.report.model.spans import Spans
 
@@ -28,9 +28,9 @@ def report_payload(
     report: Report, ranked: list[Line], directory: str, spans: Spans | None = None
 ) -> str:
     """Pack a report."""
-    source = Source(StackTable.of(report.stacks), roots_of(report))
+    source = TrieSource(StackTable.of(report.stacks), roots_of(report))
 
-    def head(table: Frames) -> dict[str, Any]:
+    def head(table: FrameTable) -> dict[str, Any]:
         return {
             "lines": [_line(line, table) for line in ranked[:_LINES]],
             "unknown": [report.why_unknown(each) for each in METRICS],
@@ -42,7 +42,7 @@ def report_payload(
     return pack(Grown([source], len(METRICS)), head, directory)
 
 
-def _spans(spans: Spans, table: Frames) -> dict[str, Any]:
+def _spans(spans: Spans, table: FrameTable) -> dict[str, Any]:
     return {
         "width": spans.width_s,
         "count": spans.count,
@@ -51,7 +51,7 @@ def _spans(spans: Spans, table: Frames) -> dict[str, Any]:
     }
 
 
-def _line(line: Line, table: Frames) -> dict[str, Any]:
+def _line(line: Line, table: FrameTable) -> dict[str, Any]:
     below: list[int] = []
     above: list[int] = []
     if line.frame is not None:

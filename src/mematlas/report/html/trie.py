@@ -43,7 +43,7 @@ class Trie:
     frames: list[Frame | str]  # a str is the name of a process; frames[0] is "all"
 
 
-class Source(NamedTuple):
+class TrieSource(NamedTuple):
     """Stacks to be drawn: which processes get a root of their own, and the row of their first metric."""
 
     table: StackTable
@@ -56,7 +56,7 @@ class Grown:
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[TrieSource],
         rows: int,
         fold: float = FOLD,
         same: Callable[[Frame], Frame] = lambda frame: frame,
@@ -78,7 +78,7 @@ class Grown:
             for process in source.table.processes():
                 self._add(source, process, totals, fold / _FINER)
 
-    def _add(self, source: Source, process: int, totals: Floats, fold: float) -> None:
+    def _add(self, source: TrieSource, process: int, totals: Floats, fold: float) -> None:
         """Add the stacks of one process. Its own trie is folded before it is put into frames."""
         paths = source.table.paths[process]
         kept, own, unseen = _fold_process(source, process, totals, fold)
@@ -122,7 +122,7 @@ class Grown:
 
 
 def _fold_process(
-    source: Source, process: int, totals: Floats, fold: float
+    source: TrieSource, process: int, totals: Floats, fold: float
 ) -> tuple[Numbers, Numbers, Numbers]:
     """Find the nodes of a process that are not too small, the root first; with their own, and what has no stack.
 

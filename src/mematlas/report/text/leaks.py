@@ -10,8 +10,8 @@ from mematlas.present.printable import clean, shorten
 from mematlas.report import names
 from mematlas.report.analyse.leak_table import add_up
 from mematlas.report.analyse.lines import owning_frame
-from mematlas.report.model.leaks import LIKELY, Verdict
-from mematlas.report.text.page import Frames, title, write
+from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
 
 _NAMING = 1000  # of the leaks, from which the directory that paths are shown from is found
 _TITLES = {
-    Verdict.GROWING: "grew to the end",
-    Verdict.UNFREED: "never freed",
-    Verdict.STEADY: "comes and goes, or stopped growing (caches, buffers)",
-    Verdict.SETUP: "made once and kept (start-up, imports)",
+    LeakVerdict.GROWING: "grew to the end",
+    LeakVerdict.UNFREED: "never freed",
+    LeakVerdict.STEADY: "comes and goes, or stopped growing (caches, buffers)",
+    LeakVerdict.SETUP: "made once and kept (start-up, imports)",
 }
 
 
 def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
     """Write what was live at the end, likely leaks first."""
-    page = Frames(console, names.shared_directory([leak.frames for leak in leaks.leaks[:_NAMING]]))
+    page = FramePrinter(
+        console, names.shared_directory([leak.frames for leak in leaks.leaks[:_NAMING]])
+    )
     shown = list(leaks.leaks[:top])
     likely = [leak for leak in shown if leak.verdict in LIKELY]
     others = [leak for leak in shown if leak.verdict not in LIKELY]
@@ -64,7 +66,7 @@ def _header(leaks: Leaks) -> Text:
     return text.append(f"{format_bytes(leaks.likely_bytes)} of it likely leaked", "bold red") + "."
 
 
-def _list(page: Frames, name: str, about: str, leaks: list[Leak]) -> Text:
+def _list(page: FramePrinter, name: str, about: str, leaks: list[Leak]) -> Text:
     if not leaks:
         return Text()
     text = title(name, about)
@@ -79,7 +81,7 @@ def _rest(leaks: Sequence[Leak]) -> Text:
         return Text()
     text = Text(f"and in {names.count(len(leaks), 'more stack')} (--top N)", "dim")
     sums = add_up(leaks)
-    for verdict in Verdict:
+    for verdict in LeakVerdict:
         if verdict in sums:
             size = format_bytes(sums[verdict].live_bytes).rjust(10)
             stacks = names.count(sums[verdict].stacks, "stack")
@@ -87,7 +89,7 @@ def _rest(leaks: Sequence[Leak]) -> Text:
     return text
 
 
-def _leak(page: Frames, leak: Leak) -> Text:
+def _leak(page: FramePrinter, leak: Leak) -> Text:
     style = "bold red" if leak.verdict in LIKELY else "bold"
     first = Text("  ").append(format_bytes(leak.live_bytes).rjust(10), style).append("  ")
     text = page.hanging(first, page.located(owning_frame(leak.frames)), 14)

@@ -37,7 +37,7 @@ def title(text: str, aside: str = "") -> Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class FramePrinter:
     """Shows frames on one console, with paths from one directory."""
 
     console: Console

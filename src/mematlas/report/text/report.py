@@ -13,8 +13,8 @@ from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import names, timeline
 from mematlas.report.analyse.lines import Line, lines
-from mematlas.report.text.fault_sites import first_touch
-from mematlas.report.text.page import Frames, title, write
+from mematlas.report.text.fault_sites import page_faults
+from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Page:
     report: Report
     by: str
     ranked: list[Line]  # by `by`
-    frames: Frames
+    frames: FramePrinter
 
     @property
     def console(self) -> Console:
@@ -53,7 +53,7 @@ class Page:
     def of(cls, report: Report, by: str, console: Console) -> Page:
         """Rank the lines once for all blocks."""
         ranked = lines(report.stacks, by)
-        return cls(report, by, ranked, Frames(console, names.directory_of(report, ranked)))
+        return cls(report, by, ranked, FramePrinter(console, names.directory_of(report, ranked)))
 
     def answer(self) -> Text:
         """Return the sentence that says where the memory is."""
@@ -78,9 +78,9 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
     """Give the parts of the report, in their order; one that has nothing to say is empty."""
     report = page.report
     return [
-        *(_header(page), _account(page), _slack(page), _heaps(page), _cold(page)),
+        *(_header(page), _account(page), _slack(page), _heaps(page), _idle(page)),
         *(_timeline(page), _lines(page, top)),
-        first_touch(report.first_touch, page.frames, top),
+        page_faults(report.page_faults, page.frames, top),
         _objects(page, top),
         *(_processes(page), page.frames.bad_frees(report.bad_frees)),
         page.frames.notes(report.notes),
@@ -168,21 +168,22 @@ def _part_name(part: Part, directory: str) -> str:
 def _slack(page: Page) -> Text:
     """Where the slack lies and who keeps it; nothing where there is little, or that is not known."""
     slack = page.report.slack or ()
-    free, pinned = (
-        sum(getattr(each, name) for each in slack) for name in ("free_page_bytes", "pinned_bytes")
+    free, fragmented = (
+        sum(getattr(each, name) for each in slack)
+        for name in ("held_free_bytes", "fragmented_bytes")
     )
-    if free + pinned < max(_LITTLE, page.report.account.rss_bytes // 50):
+    if free + fragmented < max(_LITTLE, page.report.account.rss_bytes // 50):
         return Text()
     text = title("Slack", "free memory that allocators keep, at the same moment")
     text.append(f"\n  {format_bytes(free).rjust(_NUMBER)}", "bold").append(
         "  on pages without a live byte"
     )
-    text.append(f"\n  {format_bytes(pinned).rjust(_NUMBER)}", "bold").append(
+    text.append(f"\n  {format_bytes(fragmented).rjust(_NUMBER)}", "bold").append(
         "  beside live blocks, of these lines:"
     )
-    keepers = sorted(page.ranked, key=lambda line: -line.bytes["pinned"])[:3]
+    keepers = sorted(page.ranked, key=lambda line: -line.bytes["fragmented"])[:3]
     for line in keepers:
-        if size := line.bytes["pinned"]:
+        if size := line.bytes["fragmented"]:
             first = Text(
                 "  " + " " * _NUMBER + "  " + format_bytes(size).rjust(_NUMBER) + "  ", "dim"
             )
@@ -191,7 +192,7 @@ def _slack(page: Page) -> Text:
             text.append("\n").append_text(page.hanging(first, body, 2 * _NUMBER + 6))
     if len(slack) > 1 or (slack and slack[0].name != "glibc heap"):
         parts = ", ".join(
-            f"{each.name} {format_bytes(each.free_page_bytes)} + {format_bytes(each.pinned_bytes)}"
+            f"{each.name} {format_bytes(each.held_free_bytes)} + {format_bytes(each.fragmented_bytes)}"
             for each in slack[:4]
         )
         text.append("\n").append_text(page.hanging(Text("  "), Text(parts, "dim"), 2))
@@ -237,15 +238,15 @@ def _objects(page: Page, top: int) -> Text:
     return text
 
 
-def _cold(page: Page) -> Text:
+def _idle(page: Page) -> Text:
     """Show what nobody used, and the lines that own most of it."""
-    spell = page.report.cold
-    if spell is None:
+    idle = page.report.idle
+    if idle is None:
         return Text()
-    text = title("Cold").append("\n")
-    text.append_text(page.hanging(Text("  "), Text(names.cold(spell), "dim"), 2))
-    for line in sorted(page.ranked, key=lambda line: -line.bytes["cold"])[:3]:
-        if size := line.bytes["cold"]:
+    text = title("Idle memory").append("\n")
+    text.append_text(page.hanging(Text("  "), Text(names.idle(idle), "dim"), 2))
+    for line in sorted(page.ranked, key=lambda line: -line.bytes["idle"])[:3]:
+        if size := line.bytes["idle"]:
             first = Text("  ").append(format_bytes(size).rjust(_NUMBER), "bold").append("  ")
             body = page.frames.located(line.frame)
             body.append(f"  of {format_bytes(line.bytes['live'])} live", "dim")
@@ -328,7 +329,7 @@ def _line(page: Page, line: Line, total: int) -> Text:
 
 
 def _figures(line: Line, by: str) -> str:
-    if by == "churn":
+    if by == "temporary":
         return names.lifetimes(line.lifetimes)
     error = f" ± {format_bytes(line.error_bytes)}" if line.error_bytes else ""
     said = [f"live {format_bytes(line.bytes['live'])}{error}"]

@@ -10,7 +10,7 @@ from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.report import names, timeline
 from mematlas.report.analyse.lines import Line, lines
-from mematlas.report.text.page import Frames, title, write
+from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def render_window(window: Window, *, top: int, console: Console) -> None:
 def draw_window(window: Window, ranked: list[Line], *, top: int, console: Console) -> list[Text]:
     """Give the parts of it, in their order."""
     paths = [line.heaviest("live") for line in ranked]
-    page = Frames(console, names.shared_directory(paths))
+    page = FramePrinter(console, names.shared_directory(paths))
     return [
         *(_header(window), _timeline(window, console), _lines(window, ranked, page, top)),
         page.notes(window.notes),
@@ -80,7 +80,7 @@ def _timeline(window: Window, console: Console) -> Text:
     return text.append("\n        " + " " * first).append(mark, "bold yellow").append("  window")
 
 
-def _lines(window: Window, ranked: list[Line], page: Frames, top: int) -> Text:
+def _lines(window: Window, ranked: list[Line], page: FramePrinter, top: int) -> Text:
     aside = f"allocated in the window, live at its end; times to {format_duration(window.cell_s)}"
     text = title("Lines", aside)
     if not window.cell_s:
@@ -98,7 +98,7 @@ def _lines(window: Window, ranked: list[Line], page: Frames, top: int) -> Text:
     return text
 
 
-def _line(line: Line, largest: int, total: int, page: Frames) -> Text:
+def _line(line: Line, largest: int, total: int, page: FramePrinter) -> Text:
     value = line.bytes["live"]
     first = Text("  ").append(format_bytes(value).rjust(_NUMBER), "bold")
     first.append(names.percent(value, total).rjust(8) + " ")
