@@ -14,7 +14,7 @@ from mematlas.report.model.report import (
     Account,
     BadFree,
     ObjectType,
-    ProcessLine,
+    ProcessSummary,
     Report,
     Series,
     StackStats,
@@ -174,11 +174,11 @@ def python_service() -> Report:
         sampling=Sampling("sampled", 64 * KIB, 1.0),
         complete=True,
         processes=(
-            ProcessLine(0, 4120, None, "python3 orders.py --days 30", 0.0, 12.4, "exited 0",
+            ProcessSummary(0, 4120, None, "python3 orders.py --days 30", 0.0, 12.4, "exited 0",
                         400 * MIB, ""),
-            ProcessLine(1, 4131, 0, "python3 worker.py", 2.5, 11.9, "killed by SIGKILL",
+            ProcessSummary(1, 4131, 0, "python3 worker.py", 2.5, 11.9, "killed by SIGKILL",
                         22 * MIB, ""),
-            ProcessLine(2, 4140, 0, "busybox gzip", 3.0, 3.4, "exited 0", 0,
+            ProcessSummary(2, 4140, 0, "busybox gzip", 3.0, 3.4, "exited 0", 0,
                         "not traced: statically linked"),
         ),
         account=peak,
@@ -230,7 +230,7 @@ def native_program() -> Report:
         sampling=Sampling("exact", 1, 1.0),
         complete=True,
         processes=(
-            ProcessLine(0, 77, None, "./build/indexer --threads 4 corpus", 0.0, 3.0, "exited 0",
+            ProcessSummary(0, 77, None, "./build/indexer --threads 4 corpus", 0.0, 3.0, "exited 0",
                         650 * MIB, ""),
         ),
         account=account(2.9, "peak", parts),
@@ -253,7 +253,7 @@ def unseen() -> Report:
         machine={},
         sampling=Sampling("sampled", 512 * KIB, 1.0),
         complete=False,
-        processes=(ProcessLine(0, 9, None, "true", 0.0, None, "lost sight of", 0, ""),),
+        processes=(ProcessSummary(0, 9, None, "true", 0.0, None, "lost sight of", 0, ""),),
         account=nothing,
         last=nothing,
         peak_live_bytes=0,
@@ -342,7 +342,7 @@ def leaky() -> Leaks:
     report = python_service()
     frames = [stack.frames for stack in report.stacks]
     found = (
-        held(LeakVerdict.GROWING, frames[4], 22.8, "grew in 9 of 10 looks", 1.9 * MIB),
+        held(LeakVerdict.GROWING, frames[4], 22.8, "grew in 9 of 10 snapshots", 1.9 * MIB),
         held(LeakVerdict.UNFREED, frames[3], 3.1, "none of 120 blocks freed", None),
         held(LeakVerdict.STEADY, frames[0], 18.4, "half of its blocks were freed", 0.0),
         held(LeakVerdict.SETUP, frames[5], 9.4, "allocated while importing", None),

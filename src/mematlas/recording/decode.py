@@ -24,15 +24,15 @@ from mematlas.recording.validate import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mematlas.recording.columns import Data
+    from mematlas.recording.columns import ChunkData
     from mematlas.recording.model import Rows
-    from mematlas.recording.partial import Metadata, Pieces
+    from mematlas.recording.partial import Metadata, PartialRecording
 
 
 _FEW = 1 << 16  # rows that are looked at when they are read; more, when somebody asks for them
 
 
-def _read_header(pieces: Pieces, metadata: Metadata, _: Data) -> None:
+def _read_header(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     sampling = metadata["sampling"]
     pieces.header = {
         "command": tuple(texts_of(metadata["command"])),
@@ -47,7 +47,7 @@ def _read_header(pieces: Pieces, metadata: Metadata, _: Data) -> None:
     }
 
 
-def _read_process(pieces: Pieces, metadata: Metadata, _: Data) -> None:
+def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     process = model.Process(
         index=int(metadata["index"]),
         pid=int(metadata["pid"]),
@@ -64,7 +64,7 @@ def _read_process(pieces: Pieces, metadata: Metadata, _: Data) -> None:
     pieces.processes[process.index] = process
 
 
-def _read_nodes(pieces: Pieces, metadata: Metadata, data: Data) -> None:
+def _read_nodes(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process, first = int(metadata["process"]), int(metadata["first"])
     rows = data.part(model.NODE_DTYPE)
     if first != pieces.node_count.get(process, 0):
@@ -76,7 +76,7 @@ def _read_nodes(pieces: Pieces, metadata: Metadata, data: Data) -> None:
     pieces.node_count[process] = first + part_length(rows)
 
 
-def _read_modules(pieces: Pieces, metadata: Metadata, _: Data) -> None:
+def _read_modules(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     modules = [
         model.Module(text_of(path), text_of(build_id), int(bias), int(start), int(end))
         for path, build_id, bias, start, end in metadata["modules"]
@@ -84,7 +84,7 @@ def _read_modules(pieces: Pieces, metadata: Metadata, _: Data) -> None:
     pieces.modules.setdefault(int(metadata["process"]), []).extend(modules)
 
 
-def _read_codes(pieces: Pieces, metadata: Metadata, data: Data) -> None:
+def _read_codes(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     codes, offset, tables = [], 0, data.plain()
     for name, file, first_line, linetable_format, length in metadata["codes"]:
         table = bytes(tables[offset : offset + length])
@@ -97,7 +97,7 @@ def _read_codes(pieces: Pieces, metadata: Metadata, data: Data) -> None:
     pieces.codes.setdefault(int(metadata["process"]), []).extend(codes)
 
 
-def _read_totals(pieces: Pieces, metadata: Metadata, data: Data) -> None:
+def _read_totals(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process = int(metadata["process"])
     rows = data.rows(model.TOTALS_DTYPE)
     if len(rows) <= _FEW:
@@ -121,7 +121,7 @@ def age_matrix_of(metadata: Metadata, rows: Rows) -> model.AgeMatrix:
     )
 
 
-def _read_idle(pieces: Pieces, metadata: Metadata, data: Data) -> None:
+def _read_idle(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process = int(metadata["process"])
     pieces.idle[process] = model.IdleScan(
         process=process,
@@ -134,7 +134,7 @@ def _read_idle(pieces: Pieces, metadata: Metadata, data: Data) -> None:
     )
 
 
-def _read_objects(pieces: Pieces, metadata: Metadata, data: Data) -> None:
+def _read_objects(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process = int(metadata["process"])
     names = tuple(map(text_of, metadata["names"]))
     rows = stack_rows(stack_count(pieces, process), data.array(model.OBJECTS_DTYPE))
@@ -144,7 +144,7 @@ def _read_objects(pieces: Pieces, metadata: Metadata, data: Data) -> None:
     pieces.objects[process] = model.Objects(process, number_of(metadata["time_s"]), names, rows)
 
 
-def _read_heaps(pieces: Pieces, metadata: Metadata, _: Data) -> None:
+def _read_heaps(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     process = int(metadata["process"])
     heaps = tuple(
         HeapUse(
@@ -161,12 +161,12 @@ def _read_heaps(pieces: Pieces, metadata: Metadata, _: Data) -> None:
     pieces.heaps[process] = model.GlibcHeaps(process, number_of(metadata["time_s"]), heaps)
 
 
-def _read_timeline(pieces: Pieces, metadata: Metadata, data: Data) -> None:
+def _read_timeline(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     rows = data.array(model.TIMELINE_DTYPE)
     pieces.timeline.setdefault(int(metadata["process"]), []).append(rows)
 
 
-def _read_fault_sites(pieces: Pieces, metadata: Metadata, data: Data) -> None:
+def _read_fault_sites(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     process = int(metadata["process"])
     rows = stack_rows(stack_count(pieces, process), data.array(model.FAULT_SITES_DTYPE))
     parts = tuple((model.PartKind(kind), text_of(name)) for kind, name in metadata["parts"])
@@ -185,7 +185,7 @@ def _read_fault_sites(pieces: Pieces, metadata: Metadata, data: Data) -> None:
     )
 
 
-def _read_frames(pieces: Pieces, metadata: Metadata, data: Data) -> None:
+def _read_frames(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     frames = [_frame(pieces.frame_of, tuple(each)) for each in metadata["frames"]]
     words = np.frombuffer(data.plain(), "<u8").tolist()
     stacks = [tuple(frames[number] for number in stack) for stack in metadata["stacks"]]
@@ -210,15 +210,15 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], metadata: tuple[Any, ...])
     return frame
 
 
-def _read_notes(pieces: Pieces, metadata: Metadata, _: Data) -> None:
+def _read_notes(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     pieces.notes.extend(texts_of(metadata["notes"]))
 
 
-def _read_end(pieces: Pieces, _: Metadata, __: Data) -> None:
+def _read_end(pieces: PartialRecording, _: Metadata, __: ChunkData) -> None:
     pieces.complete = True
 
 
-DECODERS: dict[bytes, Callable[[Pieces, Metadata, Data], None]] = {
+DECODERS: dict[bytes, Callable[[PartialRecording, Metadata, ChunkData], None]] = {
     atlas.HEADER: _read_header,
     atlas.PROCESS: _read_process,
     atlas.NODES: _read_nodes,
@@ -236,6 +236,6 @@ DECODERS: dict[bytes, Callable[[Pieces, Metadata, Data], None]] = {
 }
 
 
-def stack_count(pieces: Pieces, process: int) -> int:
+def stack_count(pieces: PartialRecording, process: int) -> int:
     """Count the stacks of a process; 0, "no stack", always exists."""
     return max(1, pieces.node_count.get(process, 0))

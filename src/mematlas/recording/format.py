@@ -14,10 +14,10 @@ import zlib
 from typing import Any, NamedTuple
 
 from mematlas.recording.model import COLUMNS
-from mematlas.recording.packed import Packed, head_of, pack_rows, read_columns
-from mematlas.recording.stored import Stored
+from mematlas.recording.packed import Packed, pack_rows, read_columns, read_head
+from mematlas.recording.stored import FileSlice
 
-Payload = bytes | Stored
+Payload = bytes | FileSlice
 
 MAGIC = b"\x89ATLAS\r\n"
 VERSION = 4
@@ -113,7 +113,7 @@ def pack_chunk(kind: bytes, metadata: dict[str, Any], rows: bytes | memoryview =
 
 def unpack_metadata(flags: int, payload: Payload) -> dict[str, Any]:
     """Metadata alone, without inflating all of the rows after them."""
-    if flags & COMPRESSED and not isinstance(payload, Stored):
+    if flags & COMPRESSED and not isinstance(payload, FileSlice):
         start = zlib.decompressobj().decompress(payload, _METADATA_PEEK)
         if len(start) >= _METADATA_LENGTH.size:
             end = _METADATA_LENGTH.size + _METADATA_LENGTH.unpack_from(start)[0]
@@ -122,7 +122,7 @@ def unpack_metadata(flags: int, payload: Payload) -> dict[str, Any]:
     return unpack_chunk(flags, payload)[0]
 
 
-class Turned(NamedTuple):
+class ShuffledRows(NamedTuple):
     """So many bytes of rows whose first bytes come first, then their second ones, and so on."""
 
     data: memoryview
@@ -131,24 +131,24 @@ class Turned(NamedTuple):
 
 def unpack_chunk(
     flags: int, payload: Payload
-) -> tuple[dict[str, Any], memoryview | Turned | Packed]:
+) -> tuple[dict[str, Any], memoryview | ShuffledRows | Packed]:
     """Metadata, and rows as they are in the file, of a chunk whose check has passed.
 
     ValueError, struct.error or zlib.error if malformed.
     """
     if flags == PACKED:
-        data = payload if isinstance(payload, Stored) else memoryview(payload)
-        head = head_of(data)
+        data = payload if isinstance(payload, FileSlice) else memoryview(payload)
+        head = read_head(data)
         metadata, described = _split(memoryview(_inflate(head)))
         return metadata, read_columns(described, data, len(head))
-    if isinstance(payload, Stored):
+    if isinstance(payload, FileSlice):
         payload = bytes(payload[:])
     size = flags >> _ROW_SHIFT
     if flags & ((1 << _ROW_SHIFT) - 1) & ~COMPRESSED or size > _MOST_ROW:
         message = f"unknown flags {flags:#x}"
         raise ValueError(message)
     metadata, rows = _split(memoryview(_inflate(payload) if flags & COMPRESSED else payload))
-    return metadata, Turned(rows, size) if size else rows
+    return metadata, ShuffledRows(rows, size) if size else rows
 
 
 def _split(data: memoryview) -> tuple[dict[str, Any], memoryview]:
@@ -171,7 +171,7 @@ def _split(data: memoryview) -> tuple[dict[str, Any], memoryview]:
     return {str(RENAMED_METADATA.get(name, name)): metadata[name] for name in metadata}, data[end:]
 
 
-def most_inflated(packed: int) -> int:
+def inflate_limit(packed: int) -> int:
     """How many bytes so many may inflate to, before they are taken for an attack on memory."""
     return max(_MOST_INFLATED, _MOST_RATIO * packed)
 
@@ -179,7 +179,7 @@ def most_inflated(packed: int) -> int:
 def _inflate(payload: bytes | memoryview) -> bytes:
     """Inflate, up to a limit: a megabyte of zlib can hold a gigabyte of nothing."""
     stream = zlib.decompressobj()
-    data = stream.decompress(payload, most_inflated(len(payload)))
+    data = stream.decompress(payload, inflate_limit(len(payload)))
     if not stream.eof:
         message = "a chunk is cut, or inflates to more than any recording holds"
         raise ValueError(message)

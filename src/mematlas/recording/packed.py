@@ -15,7 +15,7 @@ from mematlas._core.columns.packing import ColumnPacker, Packing, Way
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.recording.stored import Stored
+    from mematlas.recording.stored import FileSlice
 
     Columns = Sequence[tuple[str, str]]
 
@@ -40,7 +40,7 @@ class PackedColumn(NamedTuple):
 class Packed(NamedTuple):
     """Rows of a chunk as they are in the file."""
 
-    data: memoryview | Stored
+    data: memoryview | FileSlice
     rows: int
     columns: tuple[PackedColumn, ...]
 
@@ -93,16 +93,16 @@ def pack_rows(
         head.append(_COLUMN.pack(*packing, len(packed[-1])))
     start = zlib.compress(b"".join(head), 1)
     payload = b"".join((_HEAD_LENGTH.pack(len(start)), start, *packed))
-    return payload + bytes(_lacking(_unpacked(packer.count, len(columns)), len(payload)))
+    return payload + bytes(_padding_bytes(_unpacked(packer.count, len(columns)), len(payload)))
 
 
-def _lacking(unpacked: int, packed: int) -> int:
+def _padding_bytes(unpacked: int, packed: int) -> int:
     """Count the bytes without which so few would not be believed to hold so many."""
     least = -(-unpacked // _MOST_RATIO) if unpacked > _MOST_UNPACKED else 0
     return max(0, least - packed)
 
 
-def head_of(payload: memoryview | Stored) -> memoryview:
+def read_head(payload: memoryview | FileSlice) -> memoryview:
     """Give what a head is deflated to. ValueError or struct.error if it is cut."""
     (length,) = _HEAD_LENGTH.unpack_from(payload[: _HEAD_LENGTH.size])
     head = payload[_HEAD_LENGTH.size : _HEAD_LENGTH.size + length]
@@ -112,14 +112,14 @@ def head_of(payload: memoryview | Stored) -> memoryview:
     return head
 
 
-def read_columns(described: memoryview, payload: memoryview | Stored, start: int) -> Packed:
+def read_columns(described: memoryview, payload: memoryview | FileSlice, start: int) -> Packed:
     """Read what comes after the metadata of a head of so many bytes. ValueError if it does not describe the payload."""
     rows, count, _ = _ROWS.unpack_from(described)
     entries = described[_ROWS.size :]
     if len(entries) != count * _COLUMN.size:
         message = "columns without a description"
         raise ValueError(message)
-    if _unpacked(rows, count) > most_unpacked(len(payload)):
+    if _unpacked(rows, count) > unpack_limit(len(payload)):
         message = f"{rows:,} rows in {len(payload):,} bytes: more than any recording holds"
         raise ValueError(message)
     columns, start = [], _HEAD_LENGTH.size + start
@@ -133,7 +133,7 @@ def read_columns(described: memoryview, payload: memoryview | Stored, start: int
     return Packed(payload, rows, tuple(columns))
 
 
-def most_unpacked(packed: int) -> int:
+def unpack_limit(packed: int) -> int:
     """How many bytes of values a payload of so many may hold, before it is taken for an attack on memory."""
     return max(_MOST_UNPACKED, _MOST_RATIO * packed)
 

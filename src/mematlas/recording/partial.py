@@ -64,7 +64,7 @@ class KeptSnapshots:
 
 
 @dataclass(slots=True)
-class Pieces:
+class PartialRecording:
     """What the chunks read so far add up to."""
 
     header: Metadata | None = None
@@ -94,7 +94,7 @@ class Pieces:
     notes: list[str] = field(default_factory=list)
     complete: bool = False
 
-    def whole(self, header: Metadata) -> model.Recording:
+    def finish(self, header: Metadata) -> model.Recording:
         """Give the recording the pieces make."""
         return model.Recording(
             command=header["command"],

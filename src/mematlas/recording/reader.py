@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
 from mematlas.recording import format as atlas
 from mematlas.recording import model
-from mematlas.recording.columns import Data
+from mematlas.recording.columns import ChunkData
 from mematlas.recording.decode import DECODERS, age_matrix_of, stack_count
 from mematlas.recording.lazy_rows import LazyRows
-from mematlas.recording.partial import MOST_SNAPSHOTS, KeptSnapshots, PackedSnapshot, Pieces
-from mematlas.recording.stored import Descriptor, Stored
+from mematlas.recording.partial import (
+    MOST_SNAPSHOTS,
+    KeptSnapshots,
+    PackedSnapshot,
+    PartialRecording,
+)
+from mematlas.recording.stored import Descriptor, FileSlice
 from mematlas.recording.validate import amount_of, number_of, stack_rows, text_of
 
 if TYPE_CHECKING:
@@ -54,7 +59,7 @@ def read(path: str | PathLike[str]) -> model.Recording:
             message = f"{path}: a pipe, which can be read but once; save it to a file first"
             raise TargetError(message)
         _check_start(path, file)
-        pieces = Pieces()
+        pieces = PartialRecording()
         try:
             _read_chunks(pieces, file)
         except atlas.MALFORMED:
@@ -65,10 +70,10 @@ def read(path: str | PathLike[str]) -> model.Recording:
     if pieces.header is None:
         message = f"{path}: the recording was cut before its first chunk; nothing can be read"
         raise MematlasError(message)
-    return pieces.whole(pieces.header)
+    return pieces.finish(pieces.header)
 
 
-def _read_chunks(pieces: Pieces, file: BinaryIO) -> None:
+def _read_chunks(pieces: PartialRecording, file: BinaryIO) -> None:
     """Decode what adds up; put by what a later chunk may replace, or nobody may look at."""
     for kind, flags, payload in _chunks(file):
         decode = DECODERS.get(kind)
@@ -87,7 +92,7 @@ def _read_chunks(pieces: Pieces, file: BinaryIO) -> None:
             metadata, data = _unpack(flags, payload)
             pieces.packed += len(payload)
             pieces.inflated += data.unpacked
-            if pieces.inflated > 4 * atlas.most_inflated(pieces.packed):
+            if pieces.inflated > 4 * atlas.inflate_limit(pieces.packed):
                 message = "its chunks inflate to more than any recording holds"
                 raise ValueError(message)
             decode(pieces, metadata, data)
@@ -117,7 +122,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, atlas.Payload]]:
             return
         payload: atlas.Payload
         if flags == atlas.PACKED and length >= _LARGE:
-            payload = Stored(own, file.tell(), length)
+            payload = FileSlice(own, file.tell(), length)
             found = zlib.crc32(head[: atlas.HEAD.size])
             for start in range(0, length, _LARGE):
                 found = zlib.crc32(file.read(min(_LARGE, length - start)), found)
@@ -136,12 +141,12 @@ def _bytes_left(file: BinaryIO) -> int:
     return end - here
 
 
-def _unpack(flags: int, payload: atlas.Payload) -> tuple[dict[str, Any], Data]:
+def _unpack(flags: int, payload: atlas.Payload) -> tuple[dict[str, Any], ChunkData]:
     metadata, rows = atlas.unpack_chunk(flags, payload)
-    return metadata, Data(rows)
+    return metadata, ChunkData(rows)
 
 
-def _keep_snapshot(pieces: Pieces, flags: int, payload: atlas.Payload) -> None:
+def _keep_snapshot(pieces: PartialRecording, flags: int, payload: atlas.Payload) -> None:
     """Keep a snapshot for later; of a long run's, keep ever fewer of the regular ones."""
     metadata = atlas.unpack_metadata(flags, payload)
     pieces.snapshots_kept.setdefault(int(metadata["process"]), KeptSnapshots()).add(
@@ -150,7 +155,7 @@ def _keep_snapshot(pieces: Pieces, flags: int, payload: atlas.Payload) -> None:
     pieces.snapshot_count += 1
 
 
-def _read_replaceable(pieces: Pieces) -> None:
+def _read_replaceable(pieces: PartialRecording) -> None:
     """Read the sums of each process that no later ones replace; rows as of snapshots, if few views need them."""
     for (kind, process), (flags, payload) in pieces.latest.items():
         stacks = stack_count(pieces, process)
@@ -171,7 +176,7 @@ def _read_replaceable(pieces: Pieces) -> None:
     pieces.latest.clear()
 
 
-def _read_snapshots(pieces: Pieces) -> None:
+def _read_snapshots(pieces: PartialRecording) -> None:
     """Take the snapshots kept, in the order of the file, up to the first that is malformed."""
     every = [packed for each in pieces.snapshots_kept.values() for _, packed in each.kept]
     pieces.snapshots_kept.clear()
@@ -183,7 +188,7 @@ def _read_snapshots(pieces: Pieces) -> None:
             return
 
 
-def _read_snapshot(pieces: Pieces, packed: PackedSnapshot) -> None:
+def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
     """Take a snapshot; its rows are inflated when somebody looks at them, which few do."""
     metadata = packed.metadata
     process = int(metadata["process"])
@@ -220,7 +225,7 @@ def _unpack_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], s
         raise MematlasError(message) from None
 
 
-def _thin_fragmentation(pieces: Pieces) -> None:
+def _thin_fragmentation(pieces: PartialRecording) -> None:
     """Keep those whose snapshot is kept."""
     times = {
         (process, number_of(packed.metadata["time_s"]))
@@ -232,7 +237,7 @@ def _thin_fragmentation(pieces: Pieces) -> None:
     }
 
 
-def _read_fragmentation(pieces: Pieces) -> None:
+def _read_fragmentation(pieces: PartialRecording) -> None:
     """Take those of the snapshots that were kept; rows as of snapshots."""
     for packed in pieces.snapshots:
         key = packed.process, packed.time_s

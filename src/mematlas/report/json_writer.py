@@ -23,7 +23,7 @@ if TYPE_CHECKING:
         BadFree,
         FaultSite,
         PageFaults,
-        ProcessLine,
+        ProcessSummary,
         Report,
         StackStats,
     )
@@ -189,19 +189,19 @@ def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> It
     yield "}}\n"
 
 
-class _Written(str):
+class _RawJson(str):
     """JSON that is written already."""
 
     __slots__ = ()
 
 
-def _object(facts: dict[str, Any]) -> _Written:
+def _object(facts: dict[str, Any]) -> _RawJson:
     """Write an object some of whose values may be written already."""
     pairs = (
-        f"{json.dumps(name)}: {each if isinstance(each, _Written) else json.dumps(each)}"
+        f"{json.dumps(name)}: {each if isinstance(each, _RawJson) else json.dumps(each)}"
         for name, each in facts.items()
     )
-    return _Written(f"{{{', '.join(pairs)}}}")
+    return _RawJson(f"{{{', '.join(pairs)}}}")
 
 
 def _account(account: Account) -> dict[str, Any]:
@@ -212,7 +212,7 @@ def _account(account: Account) -> dict[str, Any]:
     }
 
 
-def _process(process: ProcessLine) -> dict[str, Any]:
+def _process(process: ProcessSummary) -> dict[str, Any]:
     """Give a process; an RSS that was never seen is null."""
     return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
 
@@ -227,21 +227,21 @@ def _rest(
     return {"stacks": len(table) - len(shown), **sums, **dict.fromkeys(unknown)}
 
 
-def _page_faults(found: PageFaults | None, texts: FrameTexts) -> _Written | None:
+def _page_faults(found: PageFaults | None, texts: FrameTexts) -> _RawJson | None:
     if found is None:
         return None
     facts = {each.name: getattr(found, each.name) for each in fields(found)}
     facts["refused"] = list(found.refused)
     facts["sites_total"] = len(found.sites)
     sites = (_fault_site(each, texts) for each in found.sites[:_SITES])
-    facts["sites"] = _Written(f"[{', '.join(sites)}]")
+    facts["sites"] = _RawJson(f"[{', '.join(sites)}]")
     return _object(facts)
 
 
-def _fault_site(site: FaultSite, texts: FrameTexts) -> _Written:
+def _fault_site(site: FaultSite, texts: FrameTexts) -> _RawJson:
     facts = {each.name: getattr(site, each.name) for each in fields(site)}
-    facts["frames"] = _Written(texts.of(site.frames))
-    facts["owner"] = None if site.owner is None else _Written(texts.of(site.owner))
+    facts["frames"] = _RawJson(texts.of(site.frames))
+    facts["owner"] = None if site.owner is None else _RawJson(texts.of(site.owner))
     return _object(facts)
 
 

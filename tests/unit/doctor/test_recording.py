@@ -13,7 +13,7 @@ from mematlas.doctor import rules
 from mematlas.doctor.model import RecordingState
 from mematlas.recording.model import TIMELINE_DTYPE, Frame, Part, PartKind, Recording, Sampling
 from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
-from mematlas.report.model.report import Account, BadFree, ProcessLine, Report, StackStats
+from mematlas.report.model.report import Account, BadFree, ProcessSummary, Report, StackStats
 
 FRAMES = (Frame("load", "/srv/orders.py", 10, None, "python"),)
 SAMPLING = Sampling("exact", 1, 1.0)
@@ -61,7 +61,7 @@ def run(
     )  # fmt: skip
     report = Report(
         command=recording.command, started="now", machine={}, sampling=SAMPLING, complete=complete,
-        processes=(ProcessLine(0, 1, None, "orders", 0.0, 5.0, "exited 0", 128 * MIB, note),),
+        processes=(ProcessSummary(0, 1, None, "orders", 0.0, 5.0, "exited 0", 128 * MIB, note),),
         account=account, last=account, peak_live_bytes=128 * MIB, peak_live_time_s=4.0,
         stacks=stacks or (stack(),), series=(), bad_frees=bad_frees, notes=(),
     )  # fmt: skip

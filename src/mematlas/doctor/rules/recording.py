@@ -34,7 +34,7 @@ def _at(frames: tuple[Frame, ...]) -> str:
     """Name the line of code that a stack is charged to."""
     frame = owning_frame(frames)
     if frame is None:
-        return "stack not seen"
+        return "unknown stack"
     place = f" {frame.file}:{frame.line}" if frame.file and frame.line else ""
     return f"{frame.function}{place}"
 

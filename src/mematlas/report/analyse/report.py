@@ -17,7 +17,7 @@ from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
-from mematlas.report.model.report import BadFree, IdleSummary, ProcessLine, Report, Series
+from mematlas.report.model.report import BadFree, IdleSummary, ProcessSummary, Report, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +58,7 @@ def make_report(
         sampling=recording.sampling,
         complete=recording.complete,
         processes=tuple(
-            make_line(each, recording) for each in processes if not _passed_by(each, seen)
+            summarize_process(each, recording) for each in processes if not _only_forked(each, seen)
         ),
         account=account.account(peak, recording, wanted),
         last=account.account(account.at_end(snapshots, processes), recording, wanted),
@@ -104,13 +104,13 @@ def _all_stacks(
     peak: Sequence[Snapshot],
     only: str | None,
 ) -> Sequence[StackStats]:
-    moment = {each.process: sums.look(each.rows) for each in peak}
+    live = {each.process: sums.unpacked(each.rows) for each in peak}
     fragmentation = {each.process: each.rows for each in _fragmentation(recording, peak)}
     tables: list[StackTable] = []
     for process in processes:
         index = process.index
         totals = recording.totals.get(index)
-        held = moment.get(index)
+        held = live.get(index)
         if held is None and not peak and totals:  # nothing but the sums is known
             held = totals.rows
         stacks = paths[index]
@@ -128,9 +128,9 @@ def _all_stacks(
     return whole if len(whole) else ()
 
 
-def _fragmentation(recording: Recording, looks: Sequence[Snapshot]) -> list[Fragmentation]:
-    """Find what kept slack resident at these looks, where that is known."""
-    found = (recording.fragmentation.get((each.process, each.time_s)) for each in looks)
+def _fragmentation(recording: Recording, snapshots: Sequence[Snapshot]) -> list[Fragmentation]:
+    """Find what kept slack resident at these snapshots, where that is known."""
+    found = (recording.fragmentation.get((each.process, each.time_s)) for each in snapshots)
     return [each for each in found if each]
 
 
@@ -153,13 +153,15 @@ def _idle(recording: Recording, wanted: set[int]) -> IdleSummary | None:
     )
 
 
-def _slack(recording: Recording, looks: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
+def _slack(recording: Recording, snapshots: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
     """Add up where the slack lies; None where not every event was recorded."""
-    if recording.sampling.mode != "exact" or not looks:
+    if recording.sampling.mode != "exact" or not snapshots:
         return None
     by_name: dict[str, tuple[int, int]] = {}
     for each in (
-        part for fragmentation in _fragmentation(recording, looks) for part in fragmentation.slack
+        part
+        for fragmentation in _fragmentation(recording, snapshots)
+        for part in fragmentation.slack
     ):
         free, fragmented = by_name.get(each.name, (0, 0))
         by_name[each.name] = free + each.held_free_bytes, fragmented + each.fragmented_bytes
@@ -179,7 +181,7 @@ def _table(
     tables = [rows for rows in (totals, held) if rows is not None]
     if not tables or only == "faulted":
         return
-    keyed = {id(rows): sums.Keyed(rows) for rows in tables}
+    keyed = {id(rows): sums.KeyedRows(rows) for rows in tables}
     at = sums.distinct(*(each.owning for each in keyed.values()))
     names = [name for name in _RESIDENCY if held is not None and name in (held.dtype.names or ())]
     groups: tuple[tuple[Rows | None, tuple[str, ...]], ...] = (
@@ -226,14 +228,14 @@ def _with_some(
     return at[:0]
 
 
-def make_line(process: Process, recording: Recording) -> ProcessLine:
+def summarize_process(process: Process, recording: Recording) -> ProcessSummary:
     """Give what a report's list says of a process."""
     index = process.index
     rss = [each.rss_bytes for each in recording.snapshots if each.process == index]
     rows = recording.timeline.get(index)
     if rows is not None and len(rows) and not np.isnan(rows["rss_bytes"]).all():
         rss.append(int(np.nanmax(rows["rss_bytes"])))
-    return ProcessLine(
+    return ProcessSummary(
         index=index,
         pid=process.pid,
         parent_index=process.parent_index,
@@ -246,16 +248,16 @@ def make_line(process: Process, recording: Recording) -> ProcessLine:
     )
 
 
-def _passed_by(process: Process, seen: set[int]) -> bool:
+def _only_forked(process: Process, seen: set[int]) -> bool:
     """Tell whether a process was but the moment between a fork and its exec."""
     return process.ending == "exec" and process.index not in seen
 
 
 def make_series(recording: Recording, wanted: set[int]) -> tuple[Series, ...]:
     """Give the timelines of some processes, thinned out where they are long."""
-    looks = sorted(recording.snapshots, key=lambda each: each.time_s)
+    snapshots = sorted(recording.snapshots, key=lambda each: each.time_s)
     return tuple(
-        _series(index, rows, [each for each in looks if each.process == index])
+        _series(index, rows, [each for each in snapshots if each.process == index])
         for index, rows in _timelines(recording, wanted)
     )
 
@@ -267,10 +269,10 @@ def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Ro
             yield index, known
 
 
-def _series(process: int, rows: Rows, looks: Sequence[Snapshot]) -> Series:
+def _series(process: int, rows: Rows, snapshots: Sequence[Snapshot]) -> Series:
     rows = _thin_out(rows)
-    huge = [None, *(each.huge_bytes for each in looks)]
-    seen = np.searchsorted([each.time_s for each in looks], rows["time_s"], "right")
+    huge = [None, *(each.huge_bytes for each in snapshots)]
+    seen = np.searchsorted([each.time_s for each in snapshots], rows["time_s"], "right")
     return Series(
         process=process,
         time_s=tuple(rows["time_s"].tolist()),
@@ -308,7 +310,7 @@ def _notes(
     recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
 ) -> Iterator[str]:
     if not recording.complete:
-        yield f"the recording was cut short; figures are right up to {_last_moment(recording):.1f} s"
+        yield f"the recording was cut short; figures are right up to {_last_time_s(recording):.1f} s"
     yield from recording.notes
     if len({each.process for each in peak}) > 1:
         yield "RSS of several processes is added up: a page they share counts once in each"
@@ -330,7 +332,7 @@ def _notes(
         yield "swapped bytes over time are unknown: the kernel did not tell"
 
 
-def _last_moment(recording: Recording) -> float:
+def _last_time_s(recording: Recording) -> float:
     times = [each.time_s for each in recording.snapshots]
     times += [each.time_s for each in recording.totals.values()]
     times += [float(rows["time_s"][-1]) for rows in recording.timeline.values() if len(rows)]

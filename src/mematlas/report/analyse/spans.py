@@ -71,7 +71,7 @@ def _process(
 ) -> tuple[NDArray[np.float64], ...]:
     """Give columns of lines, stretches of birth and death, whether held, and bytes."""
     width_s, count = stretches
-    rows = sums.owning(sums.look(ages.rows))
+    rows = sums.owning(sums.unpacked(ages.rows))
     which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
     shared = np.array([numbers.setdefault(each, len(numbers)) for each in frames], np.int64)
     per = round(width_s / ages.cell_s)

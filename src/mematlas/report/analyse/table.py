@@ -56,7 +56,7 @@ class Columns(Mapping[str, "Numbers"]):
 
     def __getitem__(self, name: str) -> Numbers:
         """Give a column as whole numbers."""
-        return self.lean(name).whole()
+        return self.narrow(name).whole()
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys((*COLUMNS, *self._source)))
@@ -67,10 +67,10 @@ class Columns(Mapping[str, "Numbers"]):
     def with_more(self, figures: Mapping[str, Figures]) -> Columns:
         """Give these columns and others, of as many rows, beside them."""
         return Columns(
-            self._length, {**{name: partial(self.lean, name) for name in self}, **figures}
+            self._length, {**{name: partial(self.narrow, name) for name in self}, **figures}
         )
 
-    def lean(self, name: str) -> NarrowColumn:
+    def narrow(self, name: str) -> NarrowColumn:
         """Give a column as it is kept; of those of a long table the last ones made are."""
         found = self._made.pop(name, None) or self._make(name)
         self._made[name] = found
@@ -81,7 +81,7 @@ class Columns(Mapping[str, "Numbers"]):
     def sum(self, name: str) -> int:
         """Add a column up."""
         if name not in self._sums:
-            self.lean(name)
+            self.narrow(name)
         return self._sums[name]
 
     def _make(self, name: str) -> NarrowColumn:
@@ -99,7 +99,7 @@ class Columns(Mapping[str, "Numbers"]):
 
 
 def _joined(columns: Sequence[Columns], name: str) -> NarrowColumn:
-    return NarrowColumn.joined([each.lean(name) for each in columns])
+    return NarrowColumn.joined([each.narrow(name) for each in columns])
 
 
 class StackTable(Sequence[StackStats]):
@@ -157,7 +157,7 @@ class StackTable(Sequence[StackStats]):
     def __getitem__(self, index: int | slice) -> StackStats | Sequence[StackStats]:
         """Give one stack, or a part of the table."""
         if isinstance(index, slice):
-            return Picked(self, np.arange(len(self))[index])
+            return StackSelection(self, np.arange(len(self))[index])
         return next(self.at(np.array([index])))
 
     def __iter__(self) -> Iterator[StackStats]:
@@ -180,10 +180,10 @@ class StackTable(Sequence[StackStats]):
         if len(rows) <= _BATCH:  # one column after the other
             yield (
                 rows,
-                zip(*(self.columns.lean(name).at(rows).tolist() for name in names), strict=True),
+                zip(*(self.columns.narrow(name).at(rows).tolist() for name in names), strict=True),
             )
             return
-        columns = [self.columns.lean(name) for name in names]
+        columns = [self.columns.narrow(name) for name in names]
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
             yield some, zip(*(each.at(some).tolist() for each in columns), strict=True)
@@ -202,9 +202,9 @@ class StackTable(Sequence[StackStats]):
         """NarrowColumn of one of METRICS."""
         return self.columns[f"{name}_bytes"]
 
-    def lean(self, name: str) -> NarrowColumn:
+    def narrow(self, name: str) -> NarrowColumn:
         """Give the same as it is kept."""
-        return self.columns.lean(f"{name}_bytes")
+        return self.columns.narrow(f"{name}_bytes")
 
     def processes(self) -> list[int]:
         """Give the indices of the processes that have stacks here."""
@@ -213,17 +213,17 @@ class StackTable(Sequence[StackStats]):
         changes = np.flatnonzero(self.process[1:] != self.process[:-1])  # few: rows come by process
         return sorted({int(number) for number in self.process[np.append(0, changes + 1)]})
 
-    def ranked(self, by: str) -> Picked:
+    def ranked(self, by: str) -> StackSelection:
         """All stacks, those with most of a metric first."""
         return self.first(by, len(self))
 
-    def first(self, by: str, most: int) -> Picked:
+    def first(self, by: str, most: int) -> StackSelection:
         """Give the first so many of these."""
-        return Picked(self, self.lean(by).largest(most))
+        return StackSelection(self, self.narrow(by).largest(most))
 
-    def where(self, rows: NDArray[np.bool_]) -> Picked:
+    def where(self, rows: NDArray[np.bool_]) -> StackSelection:
         """Give the stacks a mask picks."""
-        return Picked(self, np.flatnonzero(rows))
+        return StackSelection(self, np.flatnonzero(rows))
 
     def owners(self) -> tuple[Whole, list[Frame | None]]:
         """Give each row's owning frame as a number, of 2 or 4 bytes, and the frames as they first occur."""
@@ -243,7 +243,7 @@ class StackTable(Sequence[StackStats]):
         return found, list(numbers)
 
 
-class Picked(Sequence[StackStats]):
+class StackSelection(Sequence[StackStats]):
     """Some rows of a table, in an order of their own."""
 
     __slots__ = ("rows", "table")
@@ -258,11 +258,11 @@ class Picked(Sequence[StackStats]):
     @overload
     def __getitem__(self, index: int) -> StackStats: ...
     @overload
-    def __getitem__(self, index: slice) -> Picked: ...
-    def __getitem__(self, index: int | slice) -> StackStats | Picked:
+    def __getitem__(self, index: slice) -> StackSelection: ...
+    def __getitem__(self, index: int | slice) -> StackStats | StackSelection:
         """Give one stack, or fewer rows."""
         if isinstance(index, slice):
-            return Picked(self.table, self.rows[index])
+            return StackSelection(self.table, self.rows[index])
         return self.table[int(self.rows[index])]
 
     def __iter__(self) -> Iterator[StackStats]:
@@ -270,11 +270,11 @@ class Picked(Sequence[StackStats]):
 
     def sum(self, by: str) -> int:
         """Add up a metric."""
-        return int(self.table.lean(by).at(self.rows).sum())
+        return int(self.table.narrow(by).at(self.rows).sum())
 
     def heaviest(self, by: str) -> tuple[Frame, ...]:
         """Give the frames of the stack that has most of a metric."""
-        row = int(self.rows[self.table.lean(by).most(self.rows)])
+        row = int(self.rows[self.table.narrow(by).most(self.rows)])
         return self.table.paths[int(self.table.process[row])].frames(int(self.table.stack[row]))
 
 
@@ -317,7 +317,7 @@ def make_table(
     kept = _some(len(keys), whole, sorted(columns, key=lambda name: name != "allocations"))
     if kept is not None:
         keys = keys[kept]
-        whole = Columns(len(keys), {name: partial(whole.lean, name) for name in columns}, kept)
+        whole = Columns(len(keys), {name: partial(whole.narrow, name) for name in columns}, kept)
     stacks, kinds = (keys >> 8).astype(np.uint32), keys.astype(np.uint8)
     return StackTable(process, stacks, kinds, whole, {process: paths})
 
@@ -326,7 +326,7 @@ def _some(length: int, columns: Columns, names: Iterable[str]) -> NDArray[np.uin
     """Find the rows that have any figure; None: all. Where one column tells, the others are not made."""
     some = np.zeros(length, bool)
     for name in names:
-        columns.lean(name).mark(some)
+        columns.narrow(name).mark(some)
         if some.all():
             return None
     return np.flatnonzero(some).astype(np.uint32)

@@ -9,7 +9,7 @@ import numpy as np
 
 from mematlas.recording.model import ALIVE
 from mematlas.report.analyse import sums
-from mematlas.report.analyse.report import make_line, make_series
+from mematlas.report.analyse.report import make_series, summarize_process
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.model.window import Window
@@ -65,7 +65,7 @@ def make_window(
         error_bytes=round(math.sqrt(max(variance, 0.0))),
         rss_bytes=(_rss_at(series, wanted, start_s), _rss_at(series, wanted, end_s or 0.0)),
         stacks=whole if len(whole) else (),
-        processes=tuple(make_line(each, recording) for each in wanted),
+        processes=tuple(summarize_process(each, recording) for each in wanted),
         series=series,
         notes=tuple(recording.notes),
     )
@@ -77,7 +77,7 @@ def _was_there(process: Process, time_s: float | None) -> bool:
 
 def _born_in(ages: AgeMatrix, start_s: float, end_s: float | None) -> Rows:
     """Rows allocated in the window and live at its end."""
-    rows, first = sums.look(ages.rows), round(start_s / ages.cell_s)
+    rows, first = sums.unpacked(ages.rows), round(start_s / ages.cell_s)
     kept = rows["born"] >= first
     if end_s is None:
         kept &= rows["died"] == ALIVE

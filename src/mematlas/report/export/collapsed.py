@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
     from mematlas.report.export.source import ExportSource
 
-_UNSEEN = "stack not seen"
+_UNSEEN = "unknown stack"
 UNITS = {"bytes": 1, "KiB": 1024, "pages": 4096}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mematlas._version import __version__
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names, titles
 from mematlas.report.export.source import Numbers
 from mematlas.report.model.report import METRICS
 
@@ -48,7 +48,7 @@ def _profile(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[by
     rows = np.flatnonzero(column)
     facts = {
         "type": "sampled",
-        "name": names.METRIC_TITLES[metric],
+        "name": titles.METRIC_TITLES[metric],
         "unit": "bytes",
         "startValue": 0,
         "endValue": int(column.sum()),
@@ -60,7 +60,7 @@ def _profile(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[by
         for row in rows[start : start + _BATCH].tolist():
             process = int(table.process[row])
             path: list[Frame | str] = [*table.paths[process].frames(int(table.stack[row]))]
-            path = [*(path or ["stack not seen"]), *filter(None, [roots.get(process)])]
+            path = [*(path or ["unknown stack"]), *filter(None, [roots.get(process)])]
             stacks.append([numbers.of(frame) for frame in reversed(path)])
         text = json.dumps(stacks, separators=(",", ":"))[1:-1]
         yield ("," if start else "").encode() + text.encode()
@@ -70,7 +70,7 @@ def _profile(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[by
 def _frame(frame: Frame | str) -> dict[str, Any]:
     if isinstance(frame, str):
         return {"name": frame}
-    found: dict[str, Any] = {"name": names.function(frame)}
+    found: dict[str, Any] = {"name": frame_names.function_name(frame)}
     if frame.file or frame.module:
         found["file"] = clean(frame.file or frame.module or "")
     if frame.file and frame.line is not None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mematlas.present.printable import clean
-from mematlas.report import names, timeline
-from mematlas.report.analyse.lines import RUNTIME, Line, owner, tier
+from mematlas.report import run_facts, timeline
+from mematlas.report.analyse.lines import RUNTIME, LineStats, owner, tier
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html.payload import pack, roots_of
-from mematlas.report.html.trie import Grown, TrieSource
+from mematlas.report.html.trie import TrieBuilder, TrieSource
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ _PROCESSES = 50
 
 
 def report_payload(
-    report: Report, ranked: list[Line], directory: str, spans: Spans | None = None
+    report: Report, ranked: list[LineStats], directory: str, spans: Spans | None = None
 ) -> str:
     """Pack a report."""
     source = TrieSource(StackTable.of(report.stacks), roots_of(report))
@@ -39,7 +39,7 @@ def report_payload(
             "spans": _spans(spans, table) if spans else None,
         }
 
-    return pack(Grown([source], len(METRICS)), head, directory)
+    return pack(TrieBuilder([source], len(METRICS)), head, directory)
 
 
 def _spans(spans: Spans, table: FrameTable) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def _spans(spans: Spans, table: FrameTable) -> dict[str, Any]:
     }
 
 
-def _line(line: Line, table: FrameTable) -> dict[str, Any]:
+def _line(line: LineStats, table: FrameTable) -> dict[str, Any]:
     below: list[int] = []
     above: list[int] = []
     if line.frame is not None:
@@ -134,7 +134,7 @@ def _faults(report: Report, process: int | None, span: tuple[float, float]) -> d
 
 def _marks(report: Report) -> list[dict[str, Any]]:
     marks = []
-    if names.seen(report.account):
+    if run_facts.is_known(report.account):
         marks.append({"time": report.account.time_s, "text": "the account was taken here"})
     if report.peak_live_bytes:
         marks.append({"time": report.peak_live_time_s, "text": "most live bytes"})

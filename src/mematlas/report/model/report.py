@@ -88,7 +88,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessLine:
+class ProcessSummary:
     """One process in the report's list."""
 
     index: int
@@ -163,7 +163,7 @@ class ObjectType:
     live_bytes: int
     live_count: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
-    frame: Frame | None  # None: stack not seen
+    frame: Frame | None  # None: unknown stack
     frame_bytes: int
 
 
@@ -176,7 +176,7 @@ class Report:
     machine: dict[str, object]
     sampling: Sampling
     complete: bool
-    processes: tuple[ProcessLine, ...]
+    processes: tuple[ProcessSummary, ...]
     account: Account  # at the highest RSS
     last: Account  # at exit, or the last one taken
     peak_live_bytes: int
@@ -196,7 +196,7 @@ class Report:
 
     def why_unknown(self, metric: str) -> str | None:
         """Say why a metric was not measured, and how it would be; None: it was."""
-        unseen = None if self.account.parts else "no look at the program's pages succeeded"
+        unseen = None if self.account.parts else "the program's pages could not be read"
         reasons = {
             **dict.fromkeys(("resident", "huge", "swapped"), unseen),
             "faulted": _why_no_faults(self.page_faults),

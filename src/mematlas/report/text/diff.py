@@ -8,7 +8,7 @@ from rich.text import Text
 
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.ownership import owning_frame
-from mematlas.report import names
+from mematlas.report import frame_names, quantities, titles
 from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes
 
@@ -22,7 +22,7 @@ _INDENT = 2 + 12 + 2
 
 def render_diff(diff: Diff, *, top: int, console: Console) -> None:
     """Write the total, then lines and stacks by how much they changed."""
-    page = FramePrinter(console, names.shared_directory([each.frames for each in diff.lines]))
+    page = FramePrinter(console, frame_names.shared_directory([each.frames for each in diff.lines]))
     write(_total(diff), console)
     for name, about, changes, count in (
         ("Lines", "the code that owns the memory", diff.lines, len(diff.lines)),
@@ -36,7 +36,7 @@ def render_diff(diff: Diff, *, top: int, console: Console) -> None:
         shown = changes[:top]
         if count > len(shown):
             rest = diff.total.bytes - sum(each.bytes for each in shown)
-            more = names.count(count - len(shown), f"more {name.lower()[:-1]}")
+            more = quantities.count(count - len(shown), f"more {name.lower()[:-1]}")
             write(Text(f"  {_signed(rest):>12}  in {more} (--top N)", "dim"), console)
     if diff.notes:
         write(Text(), console)
@@ -48,7 +48,7 @@ def _total(diff: Diff) -> Text:
     text = Text()
     for mark, command in zip("AB", diff.commands, strict=True):
         text.append(f"{mark} ", "dim").append(shorten(clean(command), 200) + "\n")
-    text.append(f"\n{names.METRIC_TITLES[diff.by]}: {format_bytes(total.before)}")
+    text.append(f"\n{titles.METRIC_TITLES[diff.by]}: {format_bytes(total.before)}")
     text.append(f" → {format_bytes(total.after)}, ").append(_signed(total.bytes), _ink(total))
     return text.append(_error(total), "dim")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names, quantities
 from mematlas.report.analyse.lines import owning_frame
 from mematlas.report.text.page import title
 from mematlas.units import format_bytes
@@ -47,7 +47,7 @@ def page_faults(found: PageFaults | None, frames: FramePrinter, top: int) -> Tex
         text.append("\n").append_text(_draw(line, frames))
     if len(ranked) > top:
         rest = sum(line.bytes for line in ranked[top:])
-        more = names.count(len(ranked) - top, "more line")
+        more = quantities.count(len(ranked) - top, "more line")
         text.append(f"\n  {format_bytes(rest).rjust(_NUMBER)}  in {more} (--top N)", "dim")
     for why in found.refused:
         text.append(f"\n  not everywhere: {clean(why)}", "yellow")
@@ -80,7 +80,7 @@ def _lines(sites: tuple[FaultSite, ...], frames: FramePrinter) -> list[_Line]:
 
 def _whose(site: FaultSite, faulting: Frame | None, frames: FramePrinter) -> str:
     if site.owner is None:
-        return f"in {shorten(names.short_path(clean(site.memory), frames.directory), 80)}"
+        return f"in {shorten(frame_names.short_path(clean(site.memory), frames.directory), 80)}"
     frame = owning_frame(site.owner)
     if frame is None:
         return f"in memory ({site.memory}) whose stack was not seen"
@@ -92,14 +92,14 @@ def _draw(line: _Line, frames: FramePrinter) -> Text:
     first = Text("  ").append(size.rjust(_NUMBER), "bold").append("  ")
     text = frames.hanging(first, frames.located(line.frame), _INDENT)
     owners = sorted(line.owners.items(), key=lambda item: [-sums for sums in item[1]])
-    said = names.count(line.faults, "fault")
+    said = quantities.count(line.faults, "fault")
     if line.major_faults:
         said += f", {line.major_faults:,} major"
     for name, (size_bytes, faults) in owners[:_SHOWN_OWNERS]:
-        share = f": {format_bytes(size_bytes) if size_bytes else names.count(faults, 'fault')}"
+        share = f": {format_bytes(size_bytes) if size_bytes else quantities.count(faults, 'fault')}"
         said += f" · {name}{share if len(owners) > 1 else ''}"
     if len(owners) > _SHOWN_OWNERS:
-        said += f" · {names.count(len(owners) - _SHOWN_OWNERS, 'more owner')}"
+        said += f" · {quantities.count(len(owners) - _SHOWN_OWNERS, 'more owner')}"
     return text.append("\n").append_text(
         frames.hanging(Text(" " * _INDENT), Text(said, "dim"), _INDENT)
     )
