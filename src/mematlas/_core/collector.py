@@ -214,13 +214,13 @@ class Collector:
         return bytes(ffi.buffer(rows, check(got) * ffi.sizeof("struct mematlas_total")))
 
     def lives(self, process: int) -> bytes:
-        """Give how long freed blocks lived, of every (stack, kind) that has any (LIVES_DTYPE)."""
+        """Give how long freed blocks lived, of every (stack, kind) that has any (LIFETIMES_DTYPE)."""
         rows, room = self._room(process, "struct mematlas_lifetimes")
         got = check(lib.mematlas_collector_lifetimes(self._handle, process, rows, room))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_lifetimes")))
 
     def ages(self, process: int) -> tuple[float, bytes]:
-        """Give the length of a cell of time, and when what outlived one was born and died (AGES_DTYPE).
+        """Give the length of a cell of time, and when what outlived one was born and died (AGE_MATRIX_DTYPE).
 
         0 seconds, and no rows, where the tracer's clock tells no time.
         """
@@ -232,7 +232,7 @@ class Collector:
         return float(cell_s[0]), data
 
     def touches(self, process: int, count: int) -> bytes:
-        """Give the page faults of every (stack, owner) so far (TOUCHES_DTYPE)."""
+        """Give the page faults of every (stack, owner) so far (FAULT_SITES_DTYPE)."""
         rows = ffi.new("struct mematlas_fault_site[]", max(count, 1))
         got = check(lib.mematlas_collector_fault_sites(self._handle, process, rows, count))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_fault_site")))
@@ -300,7 +300,7 @@ class Collector:
         )
 
     def pins(self, process: int) -> bytes:
-        """Give what kept slack resident at the last snapshot of this process (PINS_DTYPE)."""
+        """Give what kept slack resident at the last snapshot of this process (FRAGMENTATION_DTYPE)."""
         rows, room = self._room(process, "struct mematlas_stack_bytes")
         got = check(lib.mematlas_collector_fragmentation(self._handle, process, rows, room))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_stack_bytes")))
@@ -308,7 +308,7 @@ class Collector:
     def cold(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
         """Find the owners of what was not used of sorted ranges: (start, end, bytes that were used).
 
-        Gives rows (COLD_DTYPE), where some of a range was used the least that each must have, and all
+        Gives rows (IDLE_DTYPE), where some of a range was used the least that each must have, and all
         bytes that were not used.
         """
         rows, room = self._room(process, "struct mematlas_stack_bytes")

@@ -104,9 +104,9 @@ def _profile(sites: SampledSites | None) -> FaultProfile | None:
     if sites is None:
         return None
     from mematlas.observe.page_faults.analyse import profile_faults
-    from mematlas.recording.file_offsets import resolve_places
+    from mematlas.recording.file_offsets import resolve_offsets
 
-    frames = resolve_places(place for each in sites.sites for place in each.site.stack)
+    frames = resolve_offsets(place for each in sites.sites for place in each.site.stack)
     return profile_faults(sites.sites, frames, sites.period, sites.lost)
 
 
