@@ -64,6 +64,7 @@ void mematlas_arena_destroy(struct mematlas_arena *arena)
 	tcache_group_close(&arena->group);
 	arena_large_close(arena);
 	page_heap_close(arena);
+	arena_metadata_close(arena);
 	free(arena);
 }
 

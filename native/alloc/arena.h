@@ -4,11 +4,11 @@
  *   page          8 KiB, the unit of runs, independent of the kernel's page size
  *   run           consecutive pages: free (merged with free neighbours), one block, or one span
  *   span          a run of equal slots of one size class, used by the threads of one shard
- *   magazine      stack of free slots of one class in a thread cache, refilled and flushed in batches
+ *   magazine      stack of free slots of one class in a thread cache, refilled in batches
  *   large block   a mapping of its own, found in a table sorted by address
  *
- * The arena stores nothing in or beside a block, so no write of the program, in bounds or not, corrupts
- * the arena's state. slot.h says which thread owns a slot.
+ * The arena stores nothing in or beside a block, so no write of the program, in bounds or not,
+ * corrupts the arena's state. slot.h says which thread owns a slot.
  *
  * Lock order: the registry of thread_cache.c, shards by number, page heap, large blocks. */
 #ifndef MEMATLAS_ALLOC_ARENA_H
@@ -39,16 +39,16 @@ _Static_assert(CLASSES <= UINT8_MAX, "a class's index fits a byte");
 _Static_assert(GROW_BYTES % PAGE == 0 && GROW_BYTES % 65536 == 0, "whole pages of any kernel");
 _Static_assert(BINS % 64 == 0, "whole words of bin_bitmap");
 
-/* A spare run has no pages. A span's run becomes spare rather than free, because while its entries are
- * removed from the page table, a reader must not merge the run with a neighbour. */
+/* A spare run has no pages. A span's run becomes spare rather than free, because while its entries
+ * are removed from the page table, a reader must not merge the run with a neighbour. */
 enum run_state { RUN_FREE, RUN_BLOCK, RUN_SPAN, RUN_SPARE };
 
-/* A run of pages. The run of a span keeps its slot size and class for ever, so a thread with a stale
- * address still finds slots of the right number, which are free or owned by another cache.
+/* A run of pages. The run of a span keeps its slot size and class for ever, so a thread with a
+ * stale address still finds slots of the right number, which are free or owned by another cache.
  *
  *   span: free_count <= count, listed == (free_count > 0)
  *         count slots == free_count on the stack + in use + in magazines + in flight in batches
- *   free: both neighbours are not free, and arena->pages leads to the run at its first and last page */
+ *   free: both neighbours are not free, and arena->pages leads to the run at both its ends */
 struct run {
 	char *_Atomic start;
 	uint32_t slot_size;
@@ -100,12 +100,12 @@ struct page_heap {
 	uint64_t free_bytes;
 	uint64_t released_bytes; /* the part of free_bytes without memory */
 	uint64_t block_bytes, blocks;
-	uint64_t returned_bytes; /* total given back to the kernel since creation */
+	uint64_t returned_bytes; /* to the kernel since creation, in total */
 	uint64_t bin_bitmap[BINS / 64];
 	struct run bins[BINS]; /* list heads */
 	struct run *spare_runs;
-	/* Bump allocator of run descriptors, slots and stacks. Unmapped with the arena only, because
-	 * readers without a lock may follow stale pointers. */
+	/* Bump allocator of run descriptors, slots and stacks. Unmapped with the arena only,
+	 * because readers without a lock may follow stale pointers. */
 	char *metadata, *metadata_end;
 	struct metadata_chunk *metadata_chunks;
 };
@@ -115,7 +115,9 @@ struct large_block {
 	uint64_t size;
 };
 
-/* count <= capacity; bytes == sum of blocks[i].size; blocks[i].start + blocks[i].size <= blocks[i + 1].start */
+/*   count <= capacity
+ *   bytes == sum of blocks[i].size
+ *   blocks[i].start + blocks[i].size <= blocks[i + 1].start */
 struct large_heap {
 	_Alignas(TCACHE_LINE) pthread_mutex_t lock; /* guards the rest */
 	struct large_block *blocks;
@@ -202,12 +204,15 @@ static inline struct mematlas_arena *arena_of_group(struct tcache_group *group)
 	return (void *)((char *)group - offsetof(struct mematlas_arena, group));
 }
 
+/* arena_metadata.c */
+/* Zeroed memory that lives as long as the arena, or NULL. Heap's lock held. */
+void *arena_metadata_alloc(struct mematlas_arena *arena, uint64_t bytes);
+void arena_metadata_close(struct mematlas_arena *arena);
+
 /* page_heap.c */
 /* Returns 0 or -errno. page_heap_close() follows in either case. */
 int page_heap_open(struct mematlas_arena *arena);
 void page_heap_close(struct mematlas_arena *arena);
-/* Zeroed memory that lives as long as the arena, or NULL. Heap's lock held. */
-void *page_heap_alloc_metadata(struct mematlas_arena *arena, uint64_t bytes);
 /* Pages without an entry in the page table, or NULL. Heap's lock held. */
 char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages);
 void page_heap_free(struct mematlas_arena *arena, char *start, uint64_t pages);
@@ -233,16 +238,18 @@ bool arena_large_is_sound(struct mematlas_arena *arena);
 
 /* size_class.c */
 void size_class_init_all(struct mematlas_arena *arena);
-/* Move up to a batch of free slots into an empty magazine. Creates a span only if `may_grow`. False if
- * the magazine stays empty. */
+/* Move up to a batch of free slots into an empty magazine. Creates a span only if `may_grow`. False
+ * if the magazine stays empty. */
 bool size_class_refill(struct mematlas_arena *arena, struct size_class *class,
 		       struct magazine *magazine, bool may_grow);
 /* Move `count` slots out of a magazine. */
 void size_class_flush(struct mematlas_arena *arena, struct magazine *magazine, uint32_t count);
-/* Give the pages of empty spans to the page heap until `keep` empty spans are left. Class's lock held. */
+/* Give the pages of empty spans to the page heap until `keep` empty spans are left. Class's lock
+ * held. */
 void size_class_release_empty(struct mematlas_arena *arena, struct size_class *class,
 			      uint32_t keep);
-/* Insert a span in `partial`, or remove the span, as free_count and state require. Class's lock held. */
+/* Insert a span in `partial`, or remove the span, as free_count and state require. Class's lock
+ * held. */
 void size_class_relist(struct size_class *class, struct run *run);
 
 /* arena_alloc.c */

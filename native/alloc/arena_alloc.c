@@ -33,8 +33,8 @@ struct arena_tcache *arena_tcache_join(struct mematlas_arena *arena)
 	return arena_tcache(tcache_join(&arena->group));
 }
 
-/* The item's address is looked up again, because a slot freed by two threads at the same instant may be
- * in a span that is gone by now. */
+/* The item's address is looked up again, because a slot freed by two threads at the same instant
+ * may be in a span that is gone by now. */
 static bool reclaim_slot(struct mematlas_arena *arena, struct arena_tcache *tcache, uint64_t item)
 {
 	struct run *run;

@@ -3,6 +3,9 @@
 
 #include "arena.h"
 
+_Static_assert(sizeof(struct mematlas_arena_stats) == 17 * sizeof(uint64_t),
+	       "no padding in the API");
+
 static void read_tcaches(struct mematlas_arena *arena, struct mematlas_arena_stats *ret)
 {
 	uint32_t count = atomic_load_explicit(&arena->group.tcache_count, memory_order_acquire);
@@ -58,8 +61,8 @@ void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_are
 	pthread_mutex_unlock(&arena->large.lock);
 }
 
-/* Each free slot is in exactly one place: the stack of its span, a magazine, or a batch. False if the slot
- * is in use or has been marked already. */
+/* Each free slot is in exactly one place: the stack of its span, a magazine, or a batch. False if
+ * the slot is in use or has been marked already. */
 static bool mark_free(struct mematlas_arena *arena, void *object)
 {
 	struct run *run;

@@ -4,9 +4,11 @@
 #include <sys/mman.h>
 
 #include "arena.h"
+#include "lock.h"
 #include "page_size.h"
 
-/* Index of the first block that begins at an address or above. Lock held, as in the functions below. */
+/* Index of the first block that begins at an address or above. Lock held, as in the functions
+ * below. */
 static uint64_t lower_bound(const struct large_heap *heap, const char *start)
 {
 	uint64_t low = 0, high = heap->count;
@@ -89,70 +91,73 @@ static char *map_aligned(uint64_t size, uint64_t alignment)
 	return start + before;
 }
 
+static bool add_block(struct large_heap *heap, char *start, uint64_t size)
+{
+	LOCK_SCOPE(&heap->lock);
+	if (!grow_table(heap))
+		return false;
+	insert(heap, start, size);
+	return true;
+}
+
+/* Returns the size of the removed block, or an error of find_block(). */
+static int64_t remove_block(struct large_heap *heap, const char *start)
+{
+	LOCK_SCOPE(&heap->lock);
+	int64_t at = find_block(heap, start);
+	if (at < 0)
+		return at;
+	int64_t size = (int64_t)heap->blocks[at].size;
+	erase(heap, (uint64_t)at);
+	return size;
+}
+
 void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment)
 {
-	struct large_heap *heap = &arena->large;
 	uint64_t bytes = whole_pages(size);
 	char *start = map_aligned(bytes, alignment);
 
-	if (!start)
+	if (start && !add_block(&arena->large, start, bytes)) {
+		munmap(start, bytes);
 		return NULL;
-	pthread_mutex_lock(&heap->lock);
-	bool has_entry = grow_table(heap);
-	if (has_entry)
-		insert(heap, start, bytes);
-	pthread_mutex_unlock(&heap->lock);
-	if (has_entry)
-		return start;
-	munmap(start, bytes);
-	return NULL;
+	}
+	return start;
 }
 
 int arena_large_free(struct mematlas_arena *arena, void *block)
 {
-	struct large_heap *heap = &arena->large;
+	int64_t size = remove_block(&arena->large, block);
 
-	pthread_mutex_lock(&heap->lock);
-	int64_t at = find_block(heap, block);
-	uint64_t size = at < 0 ? 0 : heap->blocks[at].size;
-	if (at >= 0)
-		erase(heap, (uint64_t)at);
-	pthread_mutex_unlock(&heap->lock);
-	if (at >= 0)
-		munmap(block, size);
-	return at < 0 ? (int)at : 0;
+	if (size < 0)
+		return (int)size;
+	munmap(block, (uint64_t)size);
+	return 0;
 }
 
 int64_t arena_large_size(struct mematlas_arena *arena, const void *block)
 {
-	pthread_mutex_lock(&arena->large.lock);
+	LOCK_SCOPE(&arena->large.lock);
 	int64_t at = find_block(&arena->large, block);
-	int64_t size = at < 0 ? at : (int64_t)arena->large.blocks[at].size;
-	pthread_mutex_unlock(&arena->large.lock);
-	return size;
+	return at < 0 ? at : (int64_t)arena->large.blocks[at].size;
 }
 
 /* mremap(2) moves page table entries and copies no bytes. */
 int arena_large_resize(struct mematlas_arena *arena, void **block, uint64_t size)
 {
 	struct large_heap *heap = &arena->large;
-	int error = 0;
+	uint64_t bytes = whole_pages(size);
 
-	pthread_mutex_lock(&heap->lock);
+	LOCK_SCOPE(&heap->lock);
 	int64_t at = find_block(heap, *block);
-	if (at >= 0) {
-		char *moved =
-			mremap(*block, heap->blocks[at].size, whole_pages(size), MREMAP_MAYMOVE);
-		if (moved == MAP_FAILED) {
-			error = -ENOMEM;
-		} else {
-			erase(heap, (uint64_t)at);
-			insert(heap, moved, whole_pages(size));
-			*block = moved;
-		}
-	}
-	pthread_mutex_unlock(&heap->lock);
-	return at < 0 ? (int)at : error;
+	if (at < 0)
+		return (int)at;
+	char *moved = mremap(*block, heap->blocks[at].size, bytes, MREMAP_MAYMOVE);
+	if (moved == MAP_FAILED)
+		return -ENOMEM;
+	erase(heap, (uint64_t)at);
+	insert(heap, moved, bytes);
+	*block = moved;
+	return 0;
 }
 
 void arena_large_close(struct mematlas_arena *arena)

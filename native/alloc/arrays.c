@@ -1,10 +1,12 @@
-/* NumPy's data handler (NEP 49). NumPy may call it without the GIL, so it uses nothing of Python. */
+/* NumPy's data handler (NEP 49). NumPy may call it without the GIL, so it uses nothing of
+ * Python. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "arrays.h"
+#include "lock.h"
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct mematlas_arrays *all;
@@ -44,25 +46,26 @@ static void *add_in_use(struct mematlas_arrays *arrays, struct array_block *bloc
 	return block->start;
 }
 
-static void *alloc_placed(struct mematlas_arrays *arrays, uint64_t size, bool zeroed)
+/* NULL: the cache has no block of about this size. */
+static void *reuse_placed(struct mematlas_arrays *arrays, uint64_t size)
 {
-	pthread_mutex_lock(&arrays->lock);
-	/* A cached block holds old contents, and clearing it costs more than fresh pages. */
-	struct array_block *block = zeroed ? NULL : arrays_cache_pop(arrays, size);
-	void *memory = block ? add_in_use(arrays, block) : NULL;
-	if (block)
-		arrays->stats.reused++;
-	pthread_mutex_unlock(&arrays->lock);
-	if (block)
-		return memory;
-	block = arrays_map(arrays, size);
+	LOCK_SCOPE(&arrays->lock);
+	struct array_block *block = arrays_cache_pop(arrays, size);
 	if (!block)
 		return NULL;
-	pthread_mutex_lock(&arrays->lock);
+	arrays->stats.reused++;
+	return add_in_use(arrays, block);
+}
+
+static void *map_placed(struct mematlas_arrays *arrays, uint64_t size)
+{
+	struct array_block *block = arrays_map(arrays, size);
+
+	if (!block)
+		return NULL;
+	LOCK_SCOPE(&arrays->lock);
 	arrays->stats.mapped++;
-	memory = add_in_use(arrays, block);
-	pthread_mutex_unlock(&arrays->lock);
-	return memory;
+	return add_in_use(arrays, block);
 }
 
 static void *handler_malloc(void *context, size_t size)
@@ -72,7 +75,8 @@ static void *handler_malloc(void *context, size_t size)
 
 	if (size < arrays->config.min_size)
 		return fallback->malloc(fallback->context, size);
-	return alloc_placed(arrays, size, false);
+	void *memory = reuse_placed(arrays, size);
+	return memory ? memory : map_placed(arrays, size);
 }
 
 static void *handler_calloc(void *context, size_t count, size_t size)
@@ -85,26 +89,26 @@ static void *handler_calloc(void *context, size_t count, size_t size)
 		return NULL;
 	if (bytes < arrays->config.min_size)
 		return fallback->calloc(fallback->context, count, size);
-	return alloc_placed(arrays, bytes, true);
+	/* Fresh pages are zeros. To clear a cached block would cost more. */
+	return map_placed(arrays, bytes);
 }
 
 /* False if the memory is the default handler's. */
 static bool free_placed(struct mematlas_arrays *arrays, void *memory)
 {
-	pthread_mutex_lock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
 	struct array_block **at = find(arrays, memory), *block = at ? *at : NULL;
-	if (block) {
-		*at = block->next;
-		arrays->stats.blocks--;
-		arrays->stats.bytes -= block->length;
-		arrays_cache_push(arrays, block);
-	}
-	pthread_mutex_unlock(&arrays->lock);
-	return block != NULL;
+	if (!block)
+		return false;
+	*at = block->next;
+	arrays->stats.blocks--;
+	arrays->stats.bytes -= block->length;
+	arrays_cache_push(arrays, block);
+	return true;
 }
 
-/* `size` is that of the array, which may differ from that of the memory, so it cannot tell the two kinds
- * of memory apart. */
+/* `size` is that of the array, which may differ from that of the memory, so it cannot tell the two
+ * kinds of memory apart. */
 static void handler_free(void *context, void *memory, size_t size)
 {
 	struct mematlas_arrays *arrays = context;
@@ -119,15 +123,13 @@ static uint64_t placed_length(struct mematlas_arrays *arrays, const void *memory
 {
 	if (!may_be_placed(memory))
 		return 0;
-	pthread_mutex_lock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
 	struct array_block **at = find(arrays, memory);
-	uint64_t length = at ? (*at)->length : 0;
-	pthread_mutex_unlock(&arrays->lock);
-	return length;
+	return at ? (*at)->length : 0;
 }
 
-/* NumPy does not pass the old size. The default handler uses malloc(3), whose usable size bounds what
- * there is to copy. */
+/* NumPy does not pass the old size. The default handler uses malloc(3), whose usable size bounds
+ * what there is to copy. */
 static void *move(struct mematlas_arrays *arrays, void *memory, uint64_t placed, size_t size)
 {
 	struct data_allocator *fallback = &arrays->default_allocator;
@@ -173,8 +175,8 @@ static void after_fork(void)
 	pthread_mutex_unlock(&registry);
 }
 
-/* The child lacks the hugetlb blocks, see map_hugetlb(). Those in use are marked, so that a free does not
- * put them in the cache. */
+/* The child lacks the hugetlb blocks, see map_hugetlb(). Those in use are marked, so that a free
+ * does not put them in the cache. */
 static void after_fork_in_child(void)
 {
 	for (struct mematlas_arrays *arrays = all; arrays; arrays = arrays->next) {
@@ -251,15 +253,13 @@ void mematlas_arrays_capsule_destructor(void *capsule)
 
 void mematlas_arrays_set_cache(struct mematlas_arrays *arrays, uint64_t bytes)
 {
-	pthread_mutex_lock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
 	arrays->config.cache_bytes = bytes;
 	arrays_cache_shrink(arrays, bytes);
-	pthread_mutex_unlock(&arrays->lock);
 }
 
 void mematlas_arrays_read_stats(struct mematlas_arrays *arrays, struct mematlas_arrays_stats *ret)
 {
-	pthread_mutex_lock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
 	*ret = arrays->stats;
-	pthread_mutex_unlock(&arrays->lock);
 }

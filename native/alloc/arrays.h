@@ -1,10 +1,10 @@
 /* The memory of NumPy's arrays.
  *
- * Arrays of `min_size` bytes and more are placed: each has a mapping of its own, described by a table
- * elsewhere. Smaller arrays belong to NumPy's default handler. The start of a mapping is page-aligned, so
- * freeing a small array rarely costs more than a comparison. A freed block goes to a cache with its
- * contents, because the temporary arrays of an expression would otherwise fault their pages in each
- * time. */
+ * Arrays of `min_size` bytes and more are placed: each has a mapping of its own, described by a
+ * table elsewhere. Smaller arrays belong to NumPy's default handler. The start of a mapping is
+ * page-aligned, so freeing a small array rarely costs more than a comparison. A freed block goes to
+ * a cache with its contents, because the temporary arrays of an expression would otherwise fault
+ * their pages in each time. */
 #ifndef MEMATLAS_ALLOC_ARRAYS_H
 #define MEMATLAS_ALLOC_ARRAYS_H
 
@@ -46,8 +46,9 @@ struct array_block {
 	struct array_block *next, *previous;
 };
 
-/* stats.blocks == blocks in the buckets; stats.bytes == sum of their lengths
- * stats.cached_bytes == sum of the lengths in the cache <= config.cache_bytes */
+/*   stats.blocks == number of blocks in the buckets
+ *   stats.bytes == sum of their lengths
+ *   stats.cached_bytes == sum of the lengths in the cache <= config.cache_bytes */
 struct mematlas_arrays {
 	struct data_handler handler; /* first, because the capsule points to it */
 	struct data_allocator default_allocator;
@@ -62,7 +63,7 @@ struct mematlas_arrays {
 _Static_assert(offsetof(struct mematlas_arrays, handler) == 0, "the capsule points to the handler");
 
 /* arrays_map.c */
-/* Map a block. NULL: failed, as the statistics say. */
+/* Map a block. NULL: failed; the statistics hold the step and the errno. */
 struct array_block *arrays_map(struct mematlas_arrays *arrays, uint64_t size);
 /* A cached block of about `size` bytes, or NULL. Lock held, as in the functions below. */
 struct array_block *arrays_cache_pop(struct mematlas_arrays *arrays, uint64_t size);

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "arrays.h"
+#include "lock.h"
 #include "page_size.h"
 
 #define HUGETLB_SIZE (2ull << 20)
@@ -19,12 +20,11 @@ static uint64_t round_up(uint64_t value, uint64_t to)
 static void fail(struct mematlas_arrays *arrays, enum mematlas_arrays_step step, int error,
 		 uint64_t size)
 {
-	pthread_mutex_lock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
 	arrays->stats.failures++;
 	arrays->stats.failed_step = step;
 	arrays->stats.failed_errno = error;
 	arrays->stats.failed_size = size;
-	pthread_mutex_unlock(&arrays->lock);
 }
 
 /* `alignment` is a multiple of the page size. */
@@ -44,7 +44,8 @@ static char *map_aligned(uint64_t bytes, uint64_t alignment)
 	return start + before;
 }
 
-/* Populated at once, because a fault that finds the hugetlb pool empty kills the program with SIGBUS. */
+/* Populated at once, because a fault that finds the hugetlb pool empty kills the program with
+ * SIGBUS. */
 static char *map_hugetlb(struct mematlas_arrays *arrays, uint64_t length)
 {
 	char *start = mmap(NULL, length, PROT_READ | PROT_WRITE,

@@ -20,7 +20,7 @@ void membarrier_run(void)
 {
 	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0)
 		return;
-	/* The registration is lost by execve(2) and, in a child that shares no memory, by fork(2). */
+	/* A forked child may not have the registration of its parent. */
 	if (!membarrier_register() || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
 		abort();
 }

@@ -4,8 +4,8 @@
 
 #include <stdbool.h>
 
-/* Register this process for membarrier_run(). A forked child starts unregistered. False where the
- * kernel has no membarrier(2) or a seccomp filter refuses it. */
+/* Register this process for membarrier_run(). Call again in a forked child. False where the kernel
+ * lacks the command (Linux before 4.14) or a seccomp filter refuses the system call. */
 bool membarrier_register(void);
 
 /* Run a full memory barrier on every CPU that runs a thread of this process. Abort if the kernel

@@ -1,29 +1,11 @@
-/* The page heap: runs are split off free runs, or off address space that was never accessible, and merge
- * with their free neighbours when they are freed. */
+/* The page heap: runs are split off free runs, or off address space that was never accessible, and
+ * merge with their free neighbours when they are freed. */
 #define _GNU_SOURCE
-#include <stdlib.h>
 #include <sys/mman.h>
 
 #include "arena.h"
+#include "lock.h"
 #include "page_size.h"
-
-#define METADATA_CHUNK (1ull << 20)
-#define METADATA_ALIGNMENT 64u
-
-struct metadata_chunk {
-	struct metadata_chunk *next;
-	uint64_t bytes;
-};
-
-_Static_assert(sizeof(struct metadata_chunk) <= METADATA_ALIGNMENT, "fits before the first item");
-
-static void *map(uint64_t bytes)
-{
-	void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return memory == MAP_FAILED ? NULL : memory;
-}
 
 static int reserve(struct mematlas_arena *arena)
 {
@@ -43,6 +25,11 @@ static int reserve(struct mematlas_arena *arena)
 	return 0;
 }
 
+static uint64_t table_bytes(const struct mematlas_arena *arena)
+{
+	return (arena->capacity >> PAGE_BITS) * sizeof *arena->pages;
+}
+
 int page_heap_open(struct mematlas_arena *arena)
 {
 	int error = reserve(arena);
@@ -51,43 +38,20 @@ int page_heap_open(struct mematlas_arena *arena)
 		return error;
 	for (unsigned i = 0; i < BINS; i++)
 		arena->heap.bins[i].next = arena->heap.bins[i].previous = &arena->heap.bins[i];
-	arena->pages = map((arena->capacity >> PAGE_BITS) * sizeof *arena->pages);
-	return arena->pages ? 0 : -ENOMEM;
+	void *table = mmap(NULL, table_bytes(arena), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (table == MAP_FAILED)
+		return -ENOMEM;
+	arena->pages = table;
+	return 0;
 }
 
 void page_heap_close(struct mematlas_arena *arena)
 {
-	struct metadata_chunk *chunk = arena->heap.metadata_chunks, *next;
-
-	for (; chunk; chunk = next) {
-		next = chunk->next;
-		munmap(chunk, chunk->bytes);
-	}
 	if (arena->base)
 		munmap(arena->base, arena->capacity);
 	if (arena->pages)
-		munmap(arena->pages, (arena->capacity >> PAGE_BITS) * sizeof *arena->pages);
-}
-
-void *page_heap_alloc_metadata(struct mematlas_arena *arena, uint64_t bytes)
-{
-	struct page_heap *heap = &arena->heap;
-
-	bytes = (bytes + METADATA_ALIGNMENT - 1) & ~(METADATA_ALIGNMENT - 1ull);
-	if ((uint64_t)(heap->metadata_end - heap->metadata) < bytes) {
-		uint64_t needed = bytes + METADATA_ALIGNMENT;
-		uint64_t size = needed > METADATA_CHUNK ? needed : METADATA_CHUNK;
-		struct metadata_chunk *chunk = map(size);
-		if (!chunk)
-			return NULL;
-		*chunk = (struct metadata_chunk){.next = heap->metadata_chunks, .bytes = size};
-		heap->metadata_chunks = chunk;
-		heap->metadata = (char *)chunk + METADATA_ALIGNMENT;
-		heap->metadata_end = (char *)chunk + size;
-	}
-	void *memory = heap->metadata;
-	heap->metadata += bytes;
-	return memory;
+		munmap(arena->pages, table_bytes(arena));
 }
 
 static void set_page(struct mematlas_arena *arena, const char *address, struct run *run)
@@ -112,7 +76,7 @@ static struct run *new_run(struct mematlas_arena *arena)
 	struct run *run = arena->heap.spare_runs;
 
 	if (!run)
-		return page_heap_alloc_metadata(arena, sizeof *run);
+		return arena_metadata_alloc(arena, sizeof *run);
 	arena->heap.spare_runs = run->next;
 	return run;
 }
@@ -159,23 +123,15 @@ static bool is_free(struct mematlas_arena *arena, const char *address, struct ru
 	return *ret && GET((*ret)->state) == RUN_FREE;
 }
 
-static bool is_kernel_page_boundary(const char *address)
-{
-	return ((uintptr_t)address & (page_size_base() - 1)) == 0;
-}
-
-/* Add an adjacent free run to a run that is in no bin. If the boundary between them is inside a kernel
- * page, that page may be resident although both runs are released. */
+/* Add an adjacent free run to a run that is in no bin. */
 static void absorb(struct mematlas_arena *arena, struct run *run, struct run *other)
 {
-	char *boundary = run->start < other->start ? other->start : run->start;
-
 	bin_remove(arena, other);
 	set_ends(arena, other, NULL);
 	if (other->start < run->start)
 		SET(run->start, other->start);
 	run->pages += other->pages;
-	run->released &= other->released && is_kernel_page_boundary(boundary);
+	run->released &= other->released;
 	recycle_run(arena, other);
 }
 
@@ -191,8 +147,9 @@ static struct run *merge(struct mematlas_arena *arena, struct run *run)
 	return run;
 }
 
-/* Release the memory of a free run. Where kernel pages are larger than PAGE, the parts of kernel pages at
- * both ends keep their memory, because a neighbour may be in use. */
+/* Release the memory of a free run. Where kernel pages are larger than PAGE, the parts of kernel
+ * pages at both ends keep their memory, because a neighbour may be in use. Once the neighbour is
+ * free, both merge to a run that counts as not released. */
 static void release_run(struct mematlas_arena *arena, struct run *run)
 {
 	uint64_t mask = page_size_base() - 1;
@@ -255,8 +212,8 @@ static struct run *find_free(struct mematlas_arena *arena, uint64_t pages)
 	return best;
 }
 
-/* Splits a run of exactly `pages` pages off a free run. The run is in no bin and has no entries in the
- * page table. */
+/* Splits a run of exactly `pages` pages off a free run. The run is in no bin and has no entries in
+ * the page table. */
 static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
 {
 	struct run *run = find_free(arena, pages);
@@ -319,16 +276,15 @@ void *page_heap_alloc_block(struct mematlas_arena *arena, uint64_t size)
 {
 	uint64_t pages = (size + PAGE - 1) >> PAGE_BITS;
 
-	pthread_mutex_lock(&arena->heap.lock);
+	LOCK_SCOPE(&arena->heap.lock);
 	struct run *run = alloc_run(arena, pages);
-	if (run) {
-		SET(run->state, RUN_BLOCK);
-		set_ends(arena, run, run);
-		arena->heap.block_bytes += pages * PAGE;
-		arena->heap.blocks++;
-	}
-	pthread_mutex_unlock(&arena->heap.lock);
-	return run ? run->start : NULL;
+	if (!run)
+		return NULL;
+	SET(run->state, RUN_BLOCK);
+	set_ends(arena, run, run);
+	arena->heap.block_bytes += pages * PAGE;
+	arena->heap.blocks++;
+	return run->start;
 }
 
 /* The error for an address that is not the start of a block. Heap's lock held. */
@@ -346,44 +302,44 @@ static int bad_address_error(struct mematlas_arena *arena, const char *address)
 	return -EINVAL;
 }
 
+static struct run *find_block(struct mematlas_arena *arena, const void *block)
+{
+	struct run *run = arena_run_at(arena, block);
+
+	return run && GET(run->state) == RUN_BLOCK && run->start == (const char *)block ? run
+											: NULL;
+}
+
 int page_heap_free_block(struct mematlas_arena *arena, void *block)
 {
-	pthread_mutex_lock(&arena->heap.lock);
-	struct run *run = arena_run_at(arena, block);
-	bool is_block = run && GET(run->state) == RUN_BLOCK && run->start == (char *)block;
-	int error = is_block ? 0 : bad_address_error(arena, block);
-	if (is_block) {
-		arena->heap.block_bytes -= run->pages * PAGE;
-		arena->heap.blocks--;
-		free_run(arena, run);
-	}
-	pthread_mutex_unlock(&arena->heap.lock);
-	return error;
+	LOCK_SCOPE(&arena->heap.lock);
+	struct run *run = find_block(arena, block);
+	if (!run)
+		return bad_address_error(arena, block);
+	arena->heap.block_bytes -= run->pages * PAGE;
+	arena->heap.blocks--;
+	free_run(arena, run);
+	return 0;
 }
 
 int64_t page_heap_block_size(struct mematlas_arena *arena, const void *block)
 {
-	pthread_mutex_lock(&arena->heap.lock);
-	struct run *run = arena_run_at(arena, block);
-	bool is_block = run && GET(run->state) == RUN_BLOCK && run->start == (const char *)block;
-	int64_t size = is_block ? (int64_t)(run->pages * PAGE) : bad_address_error(arena, block);
-	pthread_mutex_unlock(&arena->heap.lock);
-	return size;
+	LOCK_SCOPE(&arena->heap.lock);
+	struct run *run = find_block(arena, block);
+	return run ? (int64_t)(run->pages * PAGE) : bad_address_error(arena, block);
 }
 
 uint64_t page_heap_trim(struct mematlas_arena *arena)
 {
 	struct page_heap *heap = &arena->heap;
 
-	pthread_mutex_lock(&heap->lock);
+	LOCK_SCOPE(&heap->lock);
 	uint64_t before = heap->returned_bytes;
 	for (unsigned bin = 0; bin < BINS; bin++)
 		for (struct run *run = heap->bins[bin].next; run != &heap->bins[bin];
 		     run = run->next)
 			release_run(arena, run);
-	uint64_t returned = heap->returned_bytes - before;
-	pthread_mutex_unlock(&heap->lock);
-	return returned;
+	return heap->returned_bytes - before;
 }
 
 static bool is_sound(struct mematlas_arena *arena, const struct run *run, unsigned bin)

@@ -9,14 +9,15 @@
 
 #define POOL_MAGIC 0x336c6f6f70656d6dull /* "mmepool3" */
 #define POOL_LINE 64u
-/* Part of the layout of shared pools, so not the page size. Each page size of Linux is a multiple. */
+/* Part of the layout of shared pools, so not the page size. Each page size of Linux is a
+ * multiple. */
 #define POOL_ALIGNMENT_MAX 4096u
 #define INDEX_BITS 24u
 #define INDEX_MASK ((1ull << INDEX_BITS) - 1)
 #define NO_OBJECT INDEX_MASK
 
-/* Start of a pool's mapping, shared between the processes that map the pool. Slots, links of the free
- * list and objects follow, each at a multiple of POOL_LINE.
+/* Start of a pool's mapping, shared between the processes that map the pool. Slots, links of the
+ * free list and objects follow, each at a multiple of POOL_LINE.
  *
  *   stride == object_size rounded up to alignment, and at least 2
  *   bump <= count < NO_OBJECT
@@ -42,8 +43,8 @@ _Static_assert(offsetof(struct pool_memory, free_list) == POOL_LINE, "layout of 
 _Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4,
 	       "layout of shared pools");
 
-/* A pool has thread caches, or one free list if it is shared or small. Each object is in exactly one
- * place, which mematlas_pool_check() verifies:
+/* A pool has thread caches, or one free list if it is shared or small. Each object is in exactly
+ * one place, which mematlas_pool_check() verifies:
  *
  *   never allocated + in use + free == count
  *
@@ -79,8 +80,8 @@ struct pool_tcache {
 	void *objects[2 * BATCH_SIZE];
 };
 
-/* The number of the object that begins at an address. The result is exact there, because the error of the
- * reciprocal times the number is below 2^64. */
+/* The number of the object that begins at an address. The result is exact there, because the error
+ * of the reciprocal times the number is below 2^64. */
 static inline uint64_t pool_object_number(const struct mematlas_pool *pool, const void *object)
 {
 	uint64_t offset = (uint64_t)((const char *)object - pool->objects);

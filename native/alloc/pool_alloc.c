@@ -30,8 +30,8 @@ static void unpack_batch(struct mematlas_pool *pool, struct pool_tcache *tcache,
 	batch_free(&pool->group, number);
 }
 
-/* Drops stale items from received batches and moves the rest to the transfer cache, where all threads
- * find the objects. */
+/* Drops stale items from received batches and moves the rest to the transfer cache, where all
+ * threads find the objects. */
 static void receive_batches(struct mematlas_pool *pool, struct tcache *tcache, uint32_t number)
 {
 	while (number) {

@@ -4,6 +4,9 @@
 
 #include "pool.h"
 
+_Static_assert(sizeof(struct mematlas_pool_stats) == 10 * sizeof(uint64_t),
+	       "no padding in the API");
+
 static void read_tcaches(struct mematlas_pool *pool, struct mematlas_pool_stats *ret)
 {
 	uint32_t count = atomic_load_explicit(&pool->group.tcache_count, memory_order_acquire);
@@ -39,13 +42,14 @@ void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_s
 struct walk {
 	struct mematlas_pool *pool;
 	uint8_t *marks; /* by object; 1: found free */
-	uint64_t free;
+	uint64_t free; /* objects marked */
+	uint64_t bump;
 	bool sound;
 };
 
 static void mark_free(struct walk *walk, uint64_t number)
 {
-	if (number >= walk->pool->count || walk->marks[number] ||
+	if (number >= walk->bump || walk->marks[number] ||
 	    slot_in_use(&walk->pool->slots[number])) {
 		walk->sound = false;
 		return;
@@ -96,23 +100,23 @@ static void mark_free_list(struct walk *walk)
 /* Verifies the equation beside struct mematlas_pool. */
 int mematlas_pool_check(struct mematlas_pool *pool)
 {
-	struct walk walk = {.pool = pool, .marks = calloc(1, pool->count), .sound = true};
+	struct walk walk = {.pool = pool, .marks = calloc(1, pool->count)};
 	struct mematlas_pool_stats stats;
 
 	if (!walk.marks)
 		return -ENOMEM;
 	tcache_group_ready(&pool->group);
+	walk.bump = GET(pool->memory->bump);
+	walk.sound = walk.bump <= pool->count;
 	if (pool->uses_free_list)
 		mark_free_list(&walk);
 	else
 		mark_batches(&walk, GET(pool->transfer_cache));
 	for (uint32_t i = 0; walk.sound && i < GET(pool->group.tcache_count); i++)
 		mark_tcache(&walk, GET(pool->group.tcaches[i]));
-	uint64_t bump = GET(pool->memory->bump);
 	mematlas_pool_read_stats(pool, &stats);
 	free(walk.marks);
-	walk.sound &= bump <= pool->count;
-	walk.sound &= pool->count - bump + stats.in_use + walk.free == pool->count;
+	walk.sound &= pool->count - walk.bump + stats.in_use + walk.free == pool->count;
 	return walk.sound ? 0 : -EUCLEAN;
 }
 

@@ -27,8 +27,8 @@ static uint32_t pop(struct mematlas_pool *pool)
 		uint32_t number = (uint32_t)(seen & INDEX_MASK);
 		if (number == NO_OBJECT)
 			return (uint32_t)NO_OBJECT;
-		/* Stale if another thread pops the object first. The tag then differs and the exchange
-		 * fails. */
+		/* Stale if another thread pops the object first. The tag then differs and the
+		 * exchange fails. */
 		changed = ((seen >> INDEX_BITS) + 1) << INDEX_BITS | GET(pool->links[number]);
 	} while (!atomic_compare_exchange_weak_explicit(list, &seen, changed, memory_order_acquire,
 							memory_order_acquire));

@@ -97,8 +97,8 @@ uint32_t batch_pop(struct tcache_group *group, _Atomic uint64_t *stack)
 		uint32_t number = (uint32_t)(seen & NUMBER_MASK);
 		if (!number)
 			return 0;
-		/* Stale if another thread pops the batch first. The tag then differs and the exchange
-		 * fails. */
+		/* Stale if another thread pops the batch first. The tag then differs and the
+		 * exchange fails. */
 		uint32_t after = GET(batch_at(group, number)->next);
 		changed = ((seen >> NUMBER_BITS) + 1) << NUMBER_BITS | after;
 	} while (!atomic_compare_exchange_weak_explicit(stack, &seen, changed, memory_order_acquire,
@@ -173,9 +173,9 @@ uint32_t remote_free_receive(struct tcache *to)
 	return atomic_exchange_explicit(&to->remote_queue, 0, memory_order_acquire);
 }
 
-/* The owner may be about to free one of these slots too, if the owner read `remote_freed` before the
- * sender wrote that word. After the barrier, an owner that is not inside tcache_begin_free() reads the
- * new value. */
+/* The owner may be about to free one of these slots too, if the owner read `remote_freed` before
+ * the sender wrote that word. After the barrier, an owner that is not inside tcache_begin_free()
+ * reads the new value. */
 uint32_t remote_free_steal(struct tcache *other)
 {
 	uint32_t batches = remote_free_receive(other);

@@ -1,11 +1,11 @@
 /* Remote frees: a thread frees a slot that another thread's cache owns.
  *
  * Slots travel in batches, as messages do in snmalloc. A thread fills one batch for a receiver and
- * pushes the full batch onto the receiver's queue. The receiver reclaims the slots when its own free
- * slots run out. A thread that finds no free slot at all steals the queues of other threads.
+ * pushes the full batch onto the receiver's queue. The receiver reclaims the slots when its own
+ * free slots run out. A thread that finds no free slot at all steals the queues of other threads.
  *
- * Batches have numbers. A stack of batches is one word, tag << 24 | number, and the tag prevents ABA. The
- * links are in the batches, which stay mapped until the allocator is closed. */
+ * Batches have numbers. A stack of batches is one word, tag << 24 | number, and the tag prevents
+ * ABA. The links are in the batches, which stay mapped until the allocator is closed. */
 #ifndef MEMATLAS_ALLOC_REMOTE_FREE_H
 #define MEMATLAS_ALLOC_REMOTE_FREE_H
 
@@ -44,14 +44,15 @@ static inline struct batch *batch_at(const struct tcache_group *group, uint32_t 
 	return chunk + number % BATCH_CHUNK;
 }
 
-/* Free a slot for which slot_free() returned false. `item` is the slot's number for the receiver. The
- * batch is sent once `limit` slots are in it. Returns 0, -EALREADY if the slot is free or in flight, or
- * -ENOMEM, which changes nothing. */
+/* Free a slot for which slot_free() returned false. `item` is the slot's number for the receiver.
+ * The batch is sent once `limit` slots are in it. Returns 0, -EALREADY if the slot is free or in
+ * flight, or -ENOMEM, which changes nothing. */
 int remote_free_slot(struct tcache_group *group, struct tcache *from, struct slot *slot,
 		     uint32_t item, uint32_t limit);
 /* Send all outgoing batches, full or not. */
 void remote_free_flush(struct tcache_group *group, struct tcache *from);
-/* Detach the queue of the calling thread's cache. Returns the first batch, linked by `next`, or 0. */
+/* Detach the queue of the calling thread's cache. Returns the first batch, linked by `next`, or
+ * 0. */
 uint32_t remote_free_receive(struct tcache *to);
 /* The same for another thread's cache. Blocks while that thread is freeing a slot. */
 uint32_t remote_free_steal(struct tcache *other);

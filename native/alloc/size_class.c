@@ -1,7 +1,8 @@
 /* Size classes and their spans. */
 #include "arena.h"
 
-/* 16 to 128 in steps of 16, then four steps per doubling, so rounding up loses a quarter at most. */
+/* 16 to 128 in steps of 16, then four steps per doubling, so rounding up loses a quarter at
+ * most. */
 static uint32_t next_size(uint32_t size)
 {
 	if (size < 128)
@@ -9,8 +10,8 @@ static uint32_t next_size(uint32_t size)
 	return size + (1u << (31 - __builtin_clz(size))) / 4;
 }
 
-/* Pages for 64 slots, clamped to 16 .. 256 KiB, so for at least 8. Smaller spans would lose more at their
- * end and refill more often. */
+/* Pages for 64 slots, clamped to 16 .. 256 KiB, so for at least 8. Smaller spans would lose more at
+ * their end and refill more often. */
 static uint32_t span_pages(uint32_t size)
 {
 	uint64_t bytes = (uint64_t)size * 64;
@@ -73,7 +74,7 @@ static struct run *create_run(struct mematlas_arena *arena, struct size_class *c
 {
 	uint32_t count = (uint32_t)(class->pages * PAGE / class->size);
 	uint64_t bytes = sizeof(struct run) + count * (sizeof(struct slot) + sizeof(uint16_t));
-	struct run *run = page_heap_alloc_metadata(arena, bytes);
+	struct run *run = arena_metadata_alloc(arena, bytes);
 
 	if (!run)
 		return NULL;

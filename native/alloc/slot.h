@@ -1,17 +1,17 @@
 /* The state of one slot, which is the memory of one object of a pool or an arena.
  *
- * A slot needs no atomic read-modify-write, because only the owner's thread writes `owner`. A second
- * thread that frees the slot writes `remote_freed` and sends (slot, owner word) to the owner's thread
- * cache. The owner reclaims the slot only if the word still matches. Two threads that free one slot at
- * the same instant, which plain stores cannot prevent, thus send the slot twice, and the second message
- * is stale.
+ * A slot needs no atomic read-modify-write, because only the owner's thread writes `owner`. A
+ * second thread that frees the slot writes `remote_freed` and sends (slot, owner word) to the
+ * owner's thread cache. The owner reclaims the slot only if the word still matches. Two threads
+ * that free one slot at the same instant, which plain stores cannot prevent, thus send the slot
+ * twice, and the second message is stale.
  *
  * A slot is in exactly one state:
  *
  *   free       owner >> 16 == 0
  *   in use     owner >> 16 == id of a thread cache && remote_freed != owner
  *   in flight  owner >> 16 == id of a thread cache && remote_freed == owner
- */
+ * / */
 #ifndef MEMATLAS_ALLOC_SLOT_H
 #define MEMATLAS_ALLOC_SLOT_H
 
@@ -22,8 +22,8 @@
 #define OWNER_SHIFT 16u
 #define GENERATION_MASK 0xffffu
 
-/* Plain loads and stores of words that other threads may read. BUMP is not an atomic increment, so the
- * word needs a single writer. */
+/* Plain loads and stores of words that other threads may read. BUMP is not an atomic increment, so
+ * the word needs a single writer. */
 #define GET(word) atomic_load_explicit(&(word), memory_order_relaxed)
 #define SET(word, value) atomic_store_explicit(&(word), (value), memory_order_relaxed)
 #define BUMP(word) SET(word, GET(word) + 1)
@@ -56,8 +56,8 @@ static inline bool slot_is_owned(struct slot *slot, uint32_t id_bits)
 	return (owner & ~GENERATION_MASK) == id_bits && GET(slot->remote_freed) != owner;
 }
 
-/* Free a slot of the calling thread's cache, between tcache_begin_free() and tcache_end_free(). False
- * if the slot is free, in flight, or owned by another cache. */
+/* Free a slot of the calling thread's cache, between tcache_begin_free() and tcache_end_free().
+ * False if the slot is free, in flight, or owned by another cache. */
 static inline bool slot_free(struct slot *slot, uint32_t id_bits)
 {
 	uint32_t owner = GET(slot->owner);

@@ -4,12 +4,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "lock.h"
 #include "membarrier.h"
 #include "remote_free.h"
 #include "thread_cache.h"
 
-/* A cache of the calling thread. The entry names the allocator by its serial, because the allocator may
- * be closed by then. */
+/* A cache of the calling thread. The entry names the allocator by its serial, because the allocator
+ * may be closed by then. */
 struct entry {
 	uint64_t serial;
 	struct tcache *tcache;
@@ -37,7 +38,7 @@ static struct tcache_group *find_group(uint64_t serial)
 static void leave_all(void *argument)
 {
 	(void)argument;
-	pthread_mutex_lock(&registry);
+	LOCK_SCOPE(&registry);
 	memset(mematlas_tcache_lookups, 0, sizeof mematlas_tcache_lookups);
 	while (entries) {
 		struct entry *entry = entries;
@@ -51,7 +52,6 @@ static void leave_all(void *argument)
 		}
 		free(entry);
 	}
-	pthread_mutex_unlock(&registry);
 }
 
 static void before_fork(void)
@@ -78,8 +78,8 @@ static bool is_own_tcache(const struct tcache *tcache)
 	return false;
 }
 
-/* The child lacks the other threads, which may have been anywhere in an operation. The lists are rebuilt
- * at the first use, because most children only call execve(2). */
+/* The child lacks the other threads, which may have been anywhere in an operation. The lists are
+ * rebuilt at the first use, because most children only call execve(2). */
 static void after_fork_in_child(void)
 {
 	memset(mematlas_tcache_lookups, 0, sizeof mematlas_tcache_lookups);
@@ -97,13 +97,12 @@ static void after_fork_in_child(void)
 
 void tcache_group_rebuild(struct tcache_group *group)
 {
-	pthread_mutex_lock(&registry); /* several threads of the child may arrive at once */
+	LOCK_SCOPE(&registry); /* several threads of the child may arrive at once */
 	if (GET(group->needs_rebuild)) {
 		group->rebuild(group);
 		membarrier_register();
 		atomic_store_explicit(&group->needs_rebuild, false, memory_order_release);
 	}
-	pthread_mutex_unlock(&registry);
 }
 
 void tcache_group_reset(struct tcache_group *group)
@@ -133,25 +132,23 @@ static int register_group(struct tcache_group *group)
 	pthread_once(&once, init_process);
 	if (init_error)
 		return -init_error;
-	pthread_mutex_lock(&registry);
+	LOCK_SCOPE(&registry);
 	group->serial = ++serials;
 	group->lookup_index = (uint32_t)(serials % TCACHE_LOOKUPS);
 	group->next = groups;
 	groups = group;
-	pthread_mutex_unlock(&registry);
 	return 0;
 }
 
 static void unregister_group(struct tcache_group *group)
 {
-	pthread_mutex_lock(&registry);
+	LOCK_SCOPE(&registry);
 	for (struct tcache_group **at = &groups; *at; at = &(*at)->next) {
 		if (*at == group) {
 			*at = group->next;
 			break;
 		}
 	}
-	pthread_mutex_unlock(&registry);
 }
 
 int tcache_group_open(struct tcache_group *group)
@@ -180,8 +177,8 @@ void tcache_group_close(struct tcache_group *group)
 	munmap(group->tcaches, TCACHES_MAX * sizeof *group->tcaches);
 }
 
-/* Registry's lock held. */
-static struct tcache *create_tcache(struct tcache_group *group)
+/* An abandoned cache, or a new one. Registry's lock held. */
+static struct tcache *acquire_tcache(struct tcache_group *group)
 {
 	uint32_t count = GET(group->tcache_count);
 
@@ -222,24 +219,25 @@ static void drop_stale_entries(void)
 	}
 }
 
+static struct tcache *join_group(struct tcache_group *group)
+{
+	LOCK_SCOPE(&registry);
+	drop_stale_entries();
+	return acquire_tcache(group);
+}
+
 static struct entry *add_entry(struct tcache_group *group)
 {
 	struct entry *entry = calloc(1, sizeof *entry);
+	struct tcache *tcache = NULL;
 
-	if (!entry || pthread_setspecific(exit_key, entry) != 0) {
+	if (entry && pthread_setspecific(exit_key, entry) == 0)
+		tcache = join_group(group);
+	if (!tcache) {
 		free(entry);
 		return NULL;
 	}
-	pthread_mutex_lock(&registry);
-	drop_stale_entries();
-	entry->serial = group->serial;
-	entry->tcache = create_tcache(group);
-	pthread_mutex_unlock(&registry);
-	if (!entry->tcache) {
-		free(entry);
-		return NULL;
-	}
-	entry->next = entries;
+	*entry = (struct entry){group->serial, tcache, entries};
 	entries = entry;
 	return entry;
 }

@@ -1,7 +1,7 @@
 /* Per-thread caches of an allocator (a pool or an arena), and the registry that finds them.
  *
- * A cache outlives its thread. The next thread that joins the allocator takes over an abandoned cache
- * together with its id and its objects. */
+ * A cache outlives its thread. The next thread that joins the allocator takes over an abandoned
+ * cache together with its id and its objects. */
 #ifndef MEMATLAS_ALLOC_THREAD_CACHE_H
 #define MEMATLAS_ALLOC_THREAD_CACHE_H
 
@@ -15,8 +15,9 @@
 #define TCACHE_LOOKUPS 8u
 /* Two cache lines, since x86 CPUs prefetch lines in pairs. */
 #define TCACHE_LINE 128u
-/* Offset of a cache in its mapping. Objects begin at page boundaries. A cache at a page boundary would
- * suffer 4K aliasing: a load from the cache would wait for a store to the first object of a page. */
+/* Offset of a cache in its mapping. Objects begin at page boundaries. A cache at a page boundary
+ * would suffer 4K aliasing: a load from the cache would wait for a store to the first object of a
+ * page. */
 #define TCACHE_OFFSET 2048u
 
 struct outgoing_batch {
@@ -24,8 +25,8 @@ struct outgoing_batch {
 	uint32_t batch; /* number of the batch being filled; 0: none */
 };
 
-/* The part of a thread cache that pools and arenas share. Only its thread writes the cache, except for
- * `remote_queue`.
+/* The part of a thread cache that pools and arenas share. Only its thread writes the cache, except
+ * for `remote_queue`.
  *
  *   frees == local frees + remote_frees
  *   0 <= late_double_frees <= remote frees by other threads */
@@ -57,7 +58,7 @@ struct batch;
 struct tcache_group {
 	uint64_t serial;       /* unique in this process, never reused */
 	uint32_t lookup_index; /* index into mematlas_tcache_lookups */
-	size_t tcache_size; /* bytes of the allocator's own struct, which begins with struct tcache */
+	size_t tcache_size; /* bytes of the allocator's struct that begins with struct tcache */
 	/* Initialise a new, zeroed cache. May be NULL. */
 	void (*init)(struct tcache_group *group, struct tcache *tcache);
 	/* Make the objects of an ending thread's cache available to other threads. */
@@ -85,7 +86,8 @@ void tcache_group_close(struct tcache_group *group);
 void tcache_group_reset(struct tcache_group *group);
 void tcache_group_rebuild(struct tcache_group *group);
 
-/* The cache of this thread, created if there is none. NULL: no memory, or TCACHES_MAX caches exist. */
+/* The cache of this thread, created if there is none. NULL: no memory, or TCACHES_MAX caches
+ * exist. */
 struct tcache *tcache_join(struct tcache_group *group);
 
 struct tcache_lookup {
@@ -93,14 +95,14 @@ struct tcache_lookup {
 	struct tcache *tcache;
 };
 
-/* Direct-mapped table of this thread's caches. The initial-exec model uses the static TLS reserve of
- * the C library, also in libraries loaded by dlopen(3). Any other model costs two calls and saves all
- * registers around them, half the time of an allocation. */
+/* Direct-mapped table of this thread's caches. The initial-exec model uses the static TLS reserve
+ * of the C library, also in libraries loaded by dlopen(3). Any other model costs two calls and
+ * saves all registers around them, half the time of an allocation. */
 extern __thread __attribute__((
 	tls_model("initial-exec"))) struct tcache_lookup mematlas_tcache_lookups[TCACHE_LOOKUPS];
 
-/* The cache of this thread if the table holds it, else NULL. A forked child starts with an empty table,
- * so a cache found here never needs tcache_group_ready(). */
+/* The cache of this thread if the table holds it, else NULL. A forked child starts with an empty
+ * table, so a cache found here never needs tcache_group_ready(). */
 static inline struct tcache *tcache_lookup(const struct tcache_group *group)
 {
 	struct tcache_lookup *lookup = &mematlas_tcache_lookups[group->lookup_index];

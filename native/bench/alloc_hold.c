@@ -9,7 +9,8 @@
 
 #include "alloc_work.h"
 
-/* Resident anonymous bytes. Not by stdio, which would allocate its buffer from the allocator measured. */
+/* Resident anonymous bytes. Not by stdio, which would allocate its buffer from the allocator
+ * measured. */
 static uint64_t resident_bytes(void)
 {
 	char text[256], *field = text;

@@ -1,9 +1,11 @@
-/* mematlas_alloc_work: the cost of malloc(3), which LD_PRELOAD may replace, or of the pool or the arena.
+/* mematlas_alloc_work: the cost of malloc(3), which LD_PRELOAD may replace, or of the pool or the
+ * arena.
  *
  *   mematlas_alloc_work ALLOCATOR PATTERN SIZE LIVE THREADS MILLISECONDS
  *
- * Prints the library that holds malloc, then the operations and nanoseconds summed over all threads, or
- * for the pattern `hold` the resident bytes. SIZE 0 draws log-uniform sizes from 16 to 4096 bytes. */
+ * Prints the library that holds malloc, then the operations and nanoseconds summed over all
+ * threads, or for the pattern `hold` the resident bytes. SIZE 0 draws log-uniform sizes from 16 to
+ * 4096 bytes. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -95,7 +97,8 @@ static void measure(struct workload *workload)
 	free(workers);
 }
 
-/* The caller compares this with LD_PRELOAD, because ld.so only warns about a library it cannot find. */
+/* The caller compares this with LD_PRELOAD, because ld.so only warns about a library it cannot
+ * find. */
 static void print_library(void)
 {
 	Dl_info info;

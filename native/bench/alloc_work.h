@@ -1,4 +1,5 @@
-/* The parts of mematlas_alloc_work. alloc_main.c calls the patterns, and the patterns call alloc_work.c. */
+/* The parts of mematlas_alloc_work. alloc_main.c calls the patterns, and the patterns call
+ * alloc_work.c. */
 #ifndef MEMATLAS_BENCH_ALLOC_WORK_H
 #define MEMATLAS_BENCH_ALLOC_WORK_H
 

@@ -4,8 +4,8 @@
 #include <stdint.h>
 #include <time.h>
 
-/* CLOCK_MONOTONIC in nanoseconds. The barriers keep the compiler from moving loads and stores out of the
- * timed section. */
+/* CLOCK_MONOTONIC in nanoseconds. The barriers keep the compiler from moving loads and stores out
+ * of the timed section. */
 static inline uint64_t now_ns(void)
 {
 	struct timespec now;

@@ -1,4 +1,4 @@
-/* Latency between two CPUs: one cache line goes to and fro. */
+/* Latency between two CPUs: one cache line moves back and forth. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>

@@ -1,4 +1,5 @@
-/* Memory visited in a given order: dependent loads measure latency, independent loads throughput. */
+/* Memory visited in a given order: dependent loads measure latency, independent loads
+ * throughput. */
 #include "clock.h"
 #include "mematlas.h"
 

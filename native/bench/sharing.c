@@ -1,5 +1,5 @@
-/* True and false sharing: threads change counters in one cache line, or one counter, at once. All threads
- * run until the first one sets a flag, so no thread ever runs alone. */
+/* True and false sharing: threads change counters in one cache line, or one counter, at once. All
+ * threads run until the first one sets a flag, so no thread ever runs alone. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>

@@ -1,4 +1,5 @@
-/* A common start for the threads of a benchmark. A futex barrier would wake them one after another. */
+/* A common start for the threads of a benchmark. A futex barrier would wake them one after
+ * another. */
 #ifndef MEMATLAS_BENCH_START_BARRIER_H
 #define MEMATLAS_BENCH_START_BARRIER_H
 
@@ -15,8 +16,8 @@ struct start_barrier {
 	uint32_t threads;
 };
 
-/* Spin until all threads are ready or the start is cancelled. Yields now and then, because there may be
- * more threads than CPUs. */
+/* Spin until all threads are ready or the start is cancelled. Yields now and then, because there
+ * may be more threads than CPUs. */
 void start_barrier_wait(struct start_barrier *barrier);
 /* Release the waiting threads because one thread could not be created. */
 void start_barrier_cancel(struct start_barrier *barrier);

@@ -1,4 +1,5 @@
-/* Bandwidth: threads start together, each on its part of the arrays, and the slowest stops the clock. */
+/* Bandwidth: threads start together, each on its part of the arrays, and the slowest stops the
+ * clock. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>

@@ -1,5 +1,5 @@
-/* Bandwidth loops for one width of vectors. Arrays of doubles of any length and alignment, which must not
- * overlap. */
+/* Bandwidth loops for one width of vectors. Arrays of doubles of any length and alignment, which
+ * must not overlap. */
 #ifndef MEMATLAS_BENCH_STREAM_H
 #define MEMATLAS_BENCH_STREAM_H
 

@@ -71,7 +71,8 @@ const struct stream_loops *stream_loops_best(void)
 }
 
 #else
-/* Two lanes, NEON on aarch64. STNP is only a hint, the nearest that aarch64 has to a non-temporal store. */
+/* Two lanes, NEON on aarch64. STNP is only a hint, the nearest that aarch64 has to a non-temporal
+ * store. */
 typedef double pair __attribute__((vector_size(16)));
 
 static inline pair load_pair(const double *p)

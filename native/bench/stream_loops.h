@@ -1,5 +1,5 @@
-/* The loops for one width of vectors. stream_loops.c includes this file once per width, so it has no
- * include guard, with these macros:
+/* The loops for one width of vectors. stream_loops.c includes this file once per width, so it has
+ * no include guard, with these macros:
  *
  *   NAME(x)         the identifier x for this width
  *   NAME_TEXT       the public name
@@ -7,7 +7,7 @@
  *   VECTOR, WIDTH   the type, and the doubles in a vector
  *   LOAD(p), STORE(p, v), STORE_ALIGNED(p, v), BYPASS(p, v)
  *   SPREAD(x), SUM(a, b), PRODUCT(a, b), FENCE()
- */
+ * / */
 
 /* Doubles before the first aligned vector, for BYPASS and STORE_ALIGNED. */
 TARGET static uint64_t NAME(head)(const double *at, uint64_t count)

@@ -91,8 +91,8 @@ static void by_halves(const struct matrix *m)
 #define WIDE_ROWS 32u     /* a tile of doubles: stored 256 bytes at a time, */
 #define WIDE_COLUMNS 128u /* loaded 1024 bytes at a time */
 
-/* Transpose 8 x 8 doubles in registers, so that each column becomes a whole cache line. Prefetches no more
- * than `next`, because rows a power of two apart share few cache sets. */
+/* Transpose 8 x 8 doubles in registers, so that each column becomes a whole cache line. Prefetches
+ * no more than `next`, because rows a power of two apart share few cache sets. */
 __attribute__((target("avx512f"))) static inline void transpose_8x8(const char *from,
 								    uint64_t from_row, double *to,
 								    const char *next)
@@ -121,8 +121,8 @@ __attribute__((target("avx512f"))) static inline void transpose_8x8(const char *
 	}
 }
 
-/* Through a buffer, so that the target's lines are written in order by non-temporal stores, whichever
- * cache sets its rows share. `next` is the following tile. */
+/* Through a buffer, so that the target's lines are written in order by non-temporal stores,
+ * whichever cache sets its rows share. `next` is the following tile. */
 __attribute__((target("avx512f"))) static void transpose_wide_tile(const struct matrix *m,
 								   const char *next)
 {
@@ -193,8 +193,8 @@ static void by_tiles(const struct matrix *m)
 
 #if defined(__x86_64__)
 	if (suits_wide_tiles(m)) {
-		/* Rows before the target's first whole cache line. NumPy's large arrays begin 16 bytes
-		 * into a line. */
+		/* Rows before the target's first whole cache line. NumPy's large arrays begin 16
+		 * bytes into a line. */
 		head = -(uintptr_t)m->to % 64 / 8;
 		head = head < m->rows ? head : m->rows;
 		struct matrix whole = part(m, head, 0, m->rows - head, m->columns);

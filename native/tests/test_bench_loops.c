@@ -1,4 +1,4 @@
-/* The loops of the benchmarks do what they say: every step, every operation, every fault. */
+/* The loops of the benchmarks run every step, operation and fault that they count. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <string.h>
@@ -9,8 +9,10 @@
 #include "check.h"
 #include "mematlas.h"
 
-#define PAGE 4096u
 #define PAGES 257u
+
+/* Bytes of a page, at most 64 KiB on any kernel. */
+#define PAGE ((size_t)sysconf(_SC_PAGESIZE))
 
 static char *map(size_t length)
 {
@@ -20,7 +22,7 @@ static char *map(size_t length)
 	return at;
 }
 
-static void test_chain(void)
+static void test_pointer_chase(void)
 {
 	char *memory = map(PAGES * PAGE);
 	uint64_t order[PAGES], ns;
@@ -129,7 +131,7 @@ static void test_fork(void)
 
 int main(void)
 {
-	test_chain();
+	test_pointer_chase();
 	test_gather();
 	test_sharing();
 	test_touch();

@@ -1,5 +1,5 @@
-/* Threads that give the same object at the same instant: at least one is told it was right, and however
- * many are, the object is free once and no more. */
+/* Threads that free one object at the same instant: at least one call succeeds, and however many
+ * do, the object is freed once. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -11,7 +11,7 @@
 #include "mematlas.h"
 #include "check.h"
 
-#define GIVERS 2u
+#define THREADS 2u
 #define ROUNDS 3000u
 #define COUNT 1000u
 
@@ -20,19 +20,19 @@ static struct mematlas_arena *arena;
 static _Atomic(void *) object;
 static _Atomic unsigned round_number, finished, accepted;
 
-static void *take(void)
+static void *alloc_one(void)
 {
 	return pool ? mematlas_pool_alloc(pool) : mematlas_arena_alloc(arena, 100, 0);
 }
 
-static int give(void *what)
+static int free_one(void *what)
 {
 	return pool ? mematlas_pool_free(pool, what) : mematlas_arena_free(arena, what);
 }
 
-static void give_once(void)
+static void free_once(void)
 {
-	if (give(object) == 0)
+	if (free_one(object) == 0)
 		atomic_fetch_add(&accepted, 1);
 }
 
@@ -43,54 +43,55 @@ static void *work(void *argument)
 		while (atomic_load(&round_number) == seen)
 			sched_yield();
 		seen++;
-		give_once();
+		free_once();
 		atomic_fetch_add(&finished, 1);
 	}
 	return NULL;
 }
 
-/* Objects that were accepted twice lie about twice until they are taken: no two takes get the same. */
+/* An object freed twice is queued twice until its owner reclaims it. No two allocs may return
+ * it. */
 static void check_distinct(void)
 {
 	static void *all[COUNT];
 	unsigned count = pool ? COUNT : COUNT / 2;
 
 	for (unsigned i = 0; i < count; i++) {
-		uint64_t *one = all[i] = take();
+		uint64_t *one = all[i] = alloc_one();
 		CHECK(one);
 		one[0] = i;
 	}
-	CHECK(!pool || !take());
+	CHECK(!pool || !alloc_one());
 	for (unsigned i = 0; i < count; i++)
-		CHECK(*(uint64_t *)all[i] == i && give(all[i]) == 0);
+		CHECK(*(uint64_t *)all[i] == i && free_one(all[i]) == 0);
 }
 
 static void run(void)
 {
-	pthread_t threads[GIVERS];
+	pthread_t threads[THREADS];
 	unsigned twice = 0;
 
 	round_number = finished = 0;
-	for (unsigned i = 0; i < GIVERS; i++)
+	for (unsigned i = 0; i < THREADS; i++)
 		CHECK(pthread_create(&threads[i], NULL, work, NULL) == 0);
 	for (unsigned round = 0; round < ROUNDS; round++) {
-		object = take();
+		object = alloc_one();
 		CHECK(object);
 		accepted = 0;
 		atomic_store(&round_number, round + 1);
 		if (round % 2)
-			give_once(); /* its taker, too */
-		while (atomic_load(&finished) < (round + 1) * GIVERS)
+			free_once(); /* by the thread that allocated it, too */
+		while (atomic_load(&finished) < (round + 1) * THREADS)
 			sched_yield();
 		CHECK(accepted >= 1);
 		twice += accepted - 1;
 	}
-	for (unsigned i = 0; i < GIVERS; i++)
+	for (unsigned i = 0; i < THREADS; i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 	check_distinct();
 	CHECK((pool ? mematlas_pool_check(pool) : mematlas_arena_check(arena)) == 0);
-	printf("%s: %u of %u rounds had an object accepted twice\n", pool ? "pool" : "arena", twice,
-	       ROUNDS);
+	printf("%s: %u of %u rounds had a double free that both calls accepted\n",
+	       pool ? "pool" : "arena", twice, ROUNDS);
 }
 
 int main(void)

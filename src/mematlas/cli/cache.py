@@ -30,12 +30,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Look at the files and print what is cached."""
     from mematlas._core import PAGE
     from mematlas.observe.page_cache import read
-    from mematlas.observe.page_cache.analyse import make_report
+    from mematlas.observe.page_cache.analyse import analyse_cache
 
     files, errors = read.read_trees(arguments.paths)
     if not files and errors:
         raise TargetError(errors[0])
-    report = make_report(files, errors, PAGE)
+    report = analyse_cache(files, errors, PAGE)
     if arguments.json:
         from mematlas.present import json_writer
 
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_cache.text import render_cache, render_map
+    from mematlas.observe.page_cache.text import render_cache, render_file_map
 
     top = None if arguments.all else arguments.top
     render_cache(report, top=top, console=Console())
@@ -53,5 +53,5 @@ def run(arguments: argparse.Namespace) -> int:
                 pages = read.read_map(Path(each.path))
             except PermissionError as error:
                 raise AccessError(f"{each.path}: {error.strerror}") from None
-            render_map(each.path, pages, console=Console())
+            render_file_map(each.path, pages, console=Console())
     return 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from mematlas.report.model.diff import Change, Diff
+    from mematlas.report.model.diff import Diff, StackChange
 
 DEFAULT_TOP = 15
 DEFAULT_JSON_TOP = 1000
@@ -93,11 +93,11 @@ def _facts(diff: Diff, top: int) -> dict[str, Any]:
     return {"schema": "mematlas/diff/1", "data": data}
 
 
-def _changes(changes: Sequence[Change]) -> list[dict[str, Any]]:
+def _changes(changes: Sequence[StackChange]) -> list[dict[str, Any]]:
     return [{**_change(each), "frames": [asdict(f) for f in each.frames]} for each in changes]
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: StackChange) -> dict[str, Any]:
     return {
         "before_bytes": change.before,
         "after_bytes": change.after,

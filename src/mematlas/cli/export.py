@@ -19,7 +19,7 @@ from mematlas.report.model.report import METRICS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 UNITS = ("bytes", "KiB", "pages")
 TABLES = ("stacks", "lines", "timeline")
@@ -72,17 +72,17 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _source(arguments: argparse.Namespace) -> Source:
+def _source(arguments: argparse.Namespace) -> ExportSource:
     from mematlas.report.analyse.export import export_table
     from mematlas.report.analyse.report import make_report
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
     recording = load(arguments.file)
     report = make_report(recording, find_process(recording, arguments.pid))
     if why := report.why_unknown(arguments.by):
         raise UsageError(f"{arguments.by} is unknown: {why}; --by names another metric")
     table = export_table(recording, report)
-    return Source(
+    return ExportSource(
         recording, report, table, by=arguments.by, unit=arguments.unit, rows=arguments.table
     )
 
@@ -103,7 +103,7 @@ def _write(path: str, pieces: Iterator[bytes]) -> int:
 
 
 def _tell(
-    arguments: argparse.Namespace, source: Source, form: Format, path: str, size: int
+    arguments: argparse.Namespace, source: ExportSource, form: Format, path: str, size: int
 ) -> None:
     if arguments.json:
         facts = {

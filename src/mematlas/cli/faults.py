@@ -12,8 +12,8 @@ from mematlas.cli.arguments import duration, positive
 from mematlas.errors import AccessError, UsageError
 
 if TYPE_CHECKING:
-    from mematlas.observe.page_faults.model import FaultPlaces
-    from mematlas.observe.page_faults.read import Sites
+    from mematlas.observe.page_faults.model import FaultProfile
+    from mematlas.observe.page_faults.read import SampledSites
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,7 +82,7 @@ def _run_command(command: list[str], arguments: argparse.Namespace) -> int:
     from mematlas.observe.page_faults import read
 
     totals, sites = read.run(command, period=arguments.period or None)
-    totals = replace(totals, places=_places(sites))
+    totals = replace(totals, profile=_profile(sites))
     if arguments.json:
         from mematlas.present import json_writer
 
@@ -90,30 +90,30 @@ def _run_command(command: list[str], arguments: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        from mematlas.observe.page_faults.text import render_places, render_totals
+        from mematlas.observe.page_faults.text import render_profile, render_totals
 
         console = Console(stderr=True)  # the program's output is its own
         render_totals(totals, console=console)
-        if totals.places:
-            render_places(totals.places, top=arguments.top, console=console)
+        if totals.profile:
+            render_profile(totals.profile, top=arguments.top, console=console)
     return totals.status
 
 
-def _places(sites: Sites | None) -> FaultPlaces | None:
-    """Name the lines of sampled places."""
+def _profile(sites: SampledSites | None) -> FaultProfile | None:
+    """Resolve sampled code addresses to lines."""
     if sites is None:
         return None
-    from mematlas.observe.page_faults.analyse import sum_up
-    from mematlas.recording.file_offsets import resolve_places
+    from mematlas.observe.page_faults.analyse import profile_faults
+    from mematlas.recording.file_offsets import resolve_offsets
 
-    frames = resolve_places(place for each in sites.sites for place in each.site.stack)
-    return sum_up(sites.sites, frames, sites.period, sites.lost)
+    frames = resolve_offsets(place for each in sites.sites for place in each.site.stack)
+    return profile_faults(sites.sites, frames, sites.period, sites.lost)
 
 
 def _watch(text: str, arguments: argparse.Namespace) -> int:
     from mematlas.linux.process import parse_pid
     from mematlas.observe.page_faults import read
-    from mematlas.observe.page_faults.analyse import rates
+    from mematlas.observe.page_faults.analyse import fault_rates
     from mematlas.present import json_writer
 
     pid = parse_pid(text)
@@ -124,13 +124,13 @@ def _watch(text: str, arguments: argparse.Namespace) -> int:
         time.sleep(arguments.interval)
         after = read.read(pid)
         if arguments.json:
-            sys.stdout.write(json_writer.render("faults", rates(before, after)))
+            sys.stdout.write(json_writer.render("faults", fault_rates(before, after)))
         else:
             from rich.console import Console
 
             from mematlas.observe.page_faults.text import render_rates
 
-            render_rates(rates(before, after), console=Console())
+            render_rates(fault_rates(before, after), console=Console())
         sys.stdout.flush()
         before = after
     return 0
@@ -142,7 +142,7 @@ def _where(pid: int, arguments: argparse.Namespace) -> int:
     from mematlas.present import json_writer
 
     try:
-        sites = read.watch_sites(
+        sites = read.sample_process(
             pid, arguments.interval * arguments.count, max(1, arguments.period)
         )
     except PermissionError:
@@ -150,15 +150,15 @@ def _where(pid: int, arguments: argparse.Namespace) -> int:
             f"process {pid}: perf_event_open refused; it takes CAP_PERFMON, or your own process and "
             "kernel.perf_event_paranoid of 2 or less"
         ) from None
-    places = _places(sites)
-    if places is None:
+    profile = _profile(sites)
+    if profile is None:
         return 0
     if arguments.json:
-        sys.stdout.write(json_writer.render("faults", places))
+        sys.stdout.write(json_writer.render("faults", profile))
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_faults.text import render_places
+    from mematlas.observe.page_faults.text import render_profile
 
-    render_places(places, top=arguments.top, console=Console())
+    render_profile(profile, top=arguments.top, console=Console())
     return 0

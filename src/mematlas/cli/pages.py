@@ -49,27 +49,27 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.linux import cgroup_names, pagemap, smaps
     from mematlas.linux.process import open_process, parse_pid
     from mematlas.linux.status import read_command
-    from mematlas.observe.page_states.analyse import keep_largest, make_report
+    from mematlas.observe.page_states.analyse import analyse_pages, keep_largest_strips
 
     with open_process(parse_pid(arguments.pid)) as process:
-        mappings = _choose(list(smaps.read_from(process, figures=False)[0]), arguments)
+        mappings = _choose(list(smaps.read_from(process, fields=False)[0]), arguments)
         found = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
         command = " ".join(read_command(process))
     names = cgroup_names.read_names() if found.cgroup is not None else {}
     if arguments.map:
-        _write_map(arguments.map, make_report(found, mappings, width=_cells(mappings)))
+        _write_map(arguments.map, analyse_pages(found, mappings, width=_cells(mappings)))
     if arguments.html:
         from mematlas.observe.page_states.html import render_page_map
-        from mematlas.observe.page_states.page_map import make_page_map
+        from mematlas.observe.page_states.page_map import build_page_map
 
-        page = render_page_map(make_page_map(found, mappings, command))
+        page = render_page_map(build_page_map(found, mappings, command))
         Path(arguments.html).write_text(page, encoding="utf-8", errors="backslashreplace")
     if (arguments.map or arguments.html) and not arguments.json:
         return 0
     if arguments.json:
         from mematlas.present import json_writer
 
-        report = make_report(found, mappings, width=0, names=names)
+        report = analyse_pages(found, mappings, width=0, names=names)
         sys.stdout.write(json_writer.render("pages", report))
         return 0
     from rich.console import Console
@@ -77,8 +77,8 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.observe.page_states.text import render_pages
 
     console = Console()
-    report = make_report(found, mappings, width=console.width - 4, names=names)
-    render_pages(keep_largest(report, _MOST_STRIPS), console=console)
+    report = analyse_pages(found, mappings, width=console.width - 4, names=names)
+    render_pages(keep_largest_strips(report, _MOST_STRIPS), console=console)
     return 0
 
 
@@ -109,6 +109,6 @@ def _cells(mappings: list[Mapping]) -> int:
 
 
 def _write_map(path: str, report: PageReport) -> None:
-    from mematlas.observe.page_states.png import render_map
+    from mematlas.observe.page_states.png import render_png
 
-    Path(path).write_bytes(render_map(report, _PIXELS))
+    Path(path).write_bytes(render_png(report, _PIXELS))

@@ -58,11 +58,11 @@ def _with_processes(machine: Machine, arguments: argparse.Namespace) -> Machine:
 def _folios(pid: int) -> dict[int, int] | None:
     """Count a process's memory in large folios by order; None where frames are hidden."""
     from mematlas.linux import pagemap, smaps
-    from mematlas.observe.page_states.analyse import add_up
+    from mematlas.observe.page_states.analyse import sum_pages
 
-    mappings, _ = smaps.read(pid, figures=False)
+    mappings, _ = smaps.read(pid, fields=False)
     found = pagemap.read(pid, [(each.start, each.end) for each in mappings])
-    folios = add_up(found).folios
+    folios = sum_pages(found).folios
     return (
         None
         if folios is None

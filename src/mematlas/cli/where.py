@@ -33,11 +33,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Look the address up and print what is there."""
     from mematlas.linux import cgroup_names, pagemap, smaps
     from mematlas.linux.process import open_process, parse_pid
-    from mematlas.observe.address.analyse import make_place
+    from mematlas.observe.address.analyse import analyse_address
 
     pid = parse_pid(arguments.pid)
     with open_process(pid) as process:
-        mappings, _ = smaps.read_from(process, figures=False)
+        mappings, _ = smaps.read_from(process, fields=False)
         index = mappings.find(arguments.address)
         if index is None:
             raise TargetError(f"process {pid} has nothing mapped at {arguments.address:#x}")
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = pagemap.read_from(process, [(page, page + 4096)])
         symbol = _symbol(process, mappings, index, arguments.address)
     names = cgroup_names.read_names() if found.cgroup is not None else {}
-    place = make_place(found, mappings.row(index), arguments.address, names, symbol)
+    place = analyse_address(found, mappings.row(index), arguments.address, names, symbol)
     if arguments.json:
         from mematlas.present import json_writer
 
@@ -53,9 +53,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_states.text import render_place
+    from mematlas.observe.page_states.text import render_location
 
-    render_place(place, console=Console())
+    render_location(place, console=Console())
     return 0
 
 

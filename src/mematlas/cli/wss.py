@@ -34,12 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
     from mematlas.linux import damon, references
     from mematlas.linux.process import parse_pid
-    from mematlas.observe.working_set.analyse import make_working_set
+    from mematlas.observe.working_set.analyse import analyse_working_set
 
     pid = parse_pid(arguments.pid)
     method, chosen = references.choose(arguments.method)
     usage = references.read(pid, arguments.interval, method, flush=arguments.flush)
-    found = make_working_set(pid, usage, chosen, damon=damon.runs())
+    found = analyse_working_set(pid, usage, chosen, damon=damon.is_running())
     if arguments.json:
         from mematlas.present import json_writer
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.linux.pageflags import Entry, FrameFlag
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 
 if TYPE_CHECKING:
     from mematlas.linux.pageflags import Words
@@ -19,7 +19,7 @@ def count_folios(entry: Words, flags: Words) -> dict[int, int]:
     that is mapped in part counts with the order of that part: a lower bound.
     """
     large = (flags & np.uint64(FrameFlag.THP)) != 0
-    frames, index = np.unique(entry[large] & np.uint64(Entry.FRAME), return_index=True)
+    frames, index = np.unique(entry[large] & np.uint64(PagemapEntry.FRAME), return_index=True)
     if not len(frames):
         return {}
     heads = (flags[large][index] & np.uint64(FrameFlag.HEAD)) != 0

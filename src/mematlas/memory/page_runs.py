@@ -43,7 +43,7 @@ def read_runs(descriptor: int, mapping: Mapping, low: int, high: int) -> tuple[R
 
 def _read_entries(descriptor: int, mapping: Mapping, low: int, high: int) -> Runs:
     runs: Runs = []
-    budget = sum(mapping.figures.get(name, 0) for name in _HUGE_FIGURES)
+    budget = sum(mapping.fields.get(name, 0) for name in _HUGE_FIGURES)
     step = _CHUNK * pmd_size()
     for at in range(low, high, step):
         end = min(at - at % pmd_size() + step, high)

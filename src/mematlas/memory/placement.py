@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mematlas import _core
 from mematlas.linux import pagemap, smaps
 from mematlas.linux.hugepages import BASE, pmd_size
-from mematlas.linux.pageflags import Category, Entry
+from mematlas.linux.pageflags import Category, PagemapEntry
 from mematlas.memory import page_runs
 from mematlas.units import format_bytes
 
@@ -164,7 +164,7 @@ def _round_out(address: int, length: int) -> tuple[int, int]:
 
 
 def _page_size(mapping: Mapping, state: int) -> int:
-    base = mapping.figures.get("KernelPageSize", _core.PAGE)
+    base = mapping.fields.get("KernelPageSize", _core.PAGE)
     if base > _core.PAGE:
         return base  # hugetlb
     return pmd_size() if state & Category.HUGE else _core.PAGE
@@ -182,7 +182,7 @@ def _read_folios(start: int, end: int, tally: _Tally) -> dict[int, int] | None:
     found = pagemap.read(os.getpid(), [(start, end)])
     if found.flags is None:
         return None
-    base = (found.entry & np.uint64(Entry.PRESENT)) != 0
+    base = (found.entry & np.uint64(PagemapEntry.PRESENT)) != 0
     for low, high in tally.huge_ranges():
         base[slice(*np.searchsorted(found.address, np.array([low, high], np.uint64)))] = False
     sizes = {page: size for page, size in tally.by_page_size.items() if page > _core.PAGE}

@@ -80,7 +80,7 @@ def figure(address: int, name: str) -> int:
     found, _ = smaps.read(os.getpid())
     index = found.find(address)
     assert index is not None
-    return found.row(index).figures[name]
+    return found.row(index).fields[name]
 
 
 # ---- hugetlb
@@ -435,7 +435,7 @@ def test_acts_cannot_be_read(name: str) -> None:
 
 def test_soft_dirty_is_probed() -> None:
     """Whether pagemap tells soft-dirty pages is found by trying, not by the kernel's version."""
-    capability = next(each for each in read.read().facts if "soft" in each.name.lower())
+    capability = next(each for each in read.read().interfaces if "soft" in each.name.lower())
     with Region(PAGE) as region:
         region.view[0] = 1
         descriptor = os.open("/proc/self/pagemap", os.O_RDONLY)

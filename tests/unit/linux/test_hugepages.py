@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 PAGE_4K = pytest.mark.skipif(_core.PAGE != 4096, reason="the names are those of 4 KiB base pages")
 
 
+@pytest.fixture(autouse=True)
+def pmd_of_2_mib(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a PMD map 2 MiB whatever the kernel of this machine says."""
+    monkeypatch.setattr(hugepages, "pmd_size", lambda: 2 << 20)
+
+
 @PAGE_4K
 @pytest.mark.parametrize(
     ("text", "name", "size", "mechanism"),

@@ -39,15 +39,15 @@ def _small_pages(state: ProcessState) -> Answer:
     if state.facts.mappings.total("AnonHugePages") is None:
         return Unknown("this kernel's smaps does not tell AnonHugePages")
     pmd = state.host.now.pmd_size
-    rows = [each for each in _anonymous(state) if each.figures.get("Rss", 0) >= 2 * pmd]
+    rows = [each for each in _anonymous(state) if each.fields.get("Rss", 0) >= 2 * pmd]
     rows = [each for each in rows if _fits(each, pmd) >= each.size // 2]
-    resident = sum(each.figures["Rss"] for each in rows)
-    huge = sum(each.figures.get("AnonHugePages", 0) for each in rows)
+    resident = sum(each.fields["Rss"] for each in rows)
+    huge = sum(each.fields.get("AnonHugePages", 0) for each in rows)
     if resident < _LARGE or huge >= resident // 2:
         return None
     reason, fixes = _why_small(state, rows)
     largest = sorted(
-        rows, key=lambda each: each.figures.get("AnonHugePages", 0) - each.figures["Rss"]
+        rows, key=lambda each: each.fields.get("AnonHugePages", 0) - each.fields["Rss"]
     )
     return Found(
         _CONSIDER,
@@ -56,8 +56,8 @@ def _small_pages(state: ProcessState) -> Answer:
             reason,
             f"{format_bytes(huge)} of {format_bytes(resident)} are in huge pages (AnonHugePages)",
             *(
-                f"{each.start:x}-{each.end:x} {_label(each)}: {format_bytes(each.figures['Rss'])} "
-                f"resident, {format_bytes(each.figures.get('AnonHugePages', 0))} huge"
+                f"{each.start:x}-{each.end:x} {_label(each)}: {format_bytes(each.fields['Rss'])} "
+                f"resident, {format_bytes(each.fields.get('AnonHugePages', 0))} huge"
                 for each in largest[:3]
             ),
         ),
@@ -109,8 +109,8 @@ def _small_shared(state: ProcessState) -> Answer:
             (b"/memfd:", b"/dev/shm/", b"/SYSV", b"/dev/zero", b"[anon_shmem:")
         )
     ]
-    resident = sum(each.figures.get("Rss", 0) for each in rows)
-    huge = sum(each.figures.get("ShmemPmdMapped", 0) for each in rows)
+    resident = sum(each.fields.get("Rss", 0) for each in rows)
+    huge = sum(each.fields.get("ShmemPmdMapped", 0) for each in rows)
     if resident < _LARGE or huge >= resident // 2:
         return None
     mode = mode_of(state.host, "shmem_enabled")
@@ -138,7 +138,7 @@ def _stacks(state: ProcessState) -> Answer:
     pointers = [each.stack_pointer for each in state.facts.threads if each.stack_pointer]
     found = [state.facts.mappings.find(pointer) for pointer in pointers]
     rows = [state.facts.mappings.row(index) for index in set(found) if index is not None]
-    huge = sum(each.figures.get("AnonHugePages", 0) for each in rows if each.name != b"[stack]")
+    huge = sum(each.fields.get("AnonHugePages", 0) for each in rows if each.name != b"[stack]")
     if huge < 32 * _MIB:
         return None
     return Found(
@@ -186,7 +186,7 @@ def _fork_risk(state: ProcessState) -> Answer:
         and not each.permissions & Permission.SHARED
         and "dc" not in each.flags
     ]
-    size = sum(each.figures.get("Private_Hugetlb", 0) for each in rows)
+    size = sum(each.fields.get("Private_Hugetlb", 0) for each in rows)
     if not size:
         return None
     return Found(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mematlas.linux.hugepages import parse_choice
 from mematlas.observe.machine.analyse import figures, ksm, memory, numa, reasons, slab, swap
 from mematlas.observe.machine.limits import make_topic
-from mematlas.observe.machine.model import Figure, Grid, Section, Topic
+from mematlas.observe.machine.model import Grid, Topic, TopicFigure, TopicSection
 from mematlas.units import format_bytes, format_duration, format_page_size
 
 if TYPE_CHECKING:
@@ -35,10 +35,12 @@ def thp(machine: Machine) -> Topic:
         ("FileHugePages", "page cache in huge pages"),
         ("FilePmdMapped", "of these, mapped by 2 MiB entries"),
     )
-    present = tuple(Figure(name, info[name], "bytes", text) for name, text in lines if name in info)
+    present = tuple(
+        TopicFigure(name, info[name], "bytes", text) for name, text in lines if name in info
+    )
     modes = {name: parse_choice(text) for name, text in machine.thp.items()}
-    settings = tuple(Figure(name, text, "", "") for name, text in modes.items())
-    daemon = tuple(Figure(name, text, "", "") for name, text in machine.khugepaged.items())
+    settings = tuple(TopicFigure(name, text, "", "") for name, text in modes.items())
+    daemon = tuple(TopicFigure(name, text, "", "") for name, text in machine.khugepaged.items())
     names = [name for name in machine.vmstat if name.startswith("thp_")]
     mode = modes.get("enabled", "not in this kernel")
     share = info.get("AnonHugePages", 0) * 100 / (info.get("AnonPages", 0) or 1)
@@ -46,19 +48,19 @@ def thp(machine: Machine) -> Topic:
         "thp",
         (f"2 MiB pages for programs: {mode}; {share:.0f} % of their memory is in such pages",),
         (
-            Section("Now", present),
+            TopicSection("Now", present),
             *_huge_processes(machine),
             *_folios(machine),
-            Section("By size", grid=_sizes(machine)),
-            Section("Settings", settings),
-            Section("khugepaged", daemon),
-            Section("Since the start", figures(machine.vmstat, names)),
+            TopicSection("By size", grid=_sizes(machine)),
+            TopicSection("Settings", settings),
+            TopicSection("khugepaged", daemon),
+            TopicSection("Since the start", figures(machine.vmstat, names)),
         ),
         _thp_notes(machine),
     )
 
 
-def _huge_processes(machine: Machine, top: int = 15) -> tuple[Section, ...]:
+def _huge_processes(machine: Machine, top: int = 15) -> tuple[TopicSection, ...]:
     """Rank processes by what they have in 2 MiB pages; share: of their anonymous memory."""
     some = (each for each in machine.huge if each.huge or len(machine.huge) == 1)
     ranked = sorted(some, key=lambda each: (-each.huge, -each.anonymous))
@@ -71,15 +73,15 @@ def _huge_processes(machine: Machine, top: int = 15) -> tuple[Section, ...]:
     )  # fmt: skip
     columns = ("PID", "anonymous", "shared", "file", "share", "command")
     grid = Grid(columns, ("", "bytes", "bytes", "bytes", "percent", ""), rows)
-    return (Section("Processes by 2 MiB pages", grid=grid),) if rows else ()
+    return (TopicSection("Processes by 2 MiB pages", grid=grid),) if rows else ()
 
 
-def _folios(machine: Machine) -> tuple[Section, ...]:
+def _folios(machine: Machine) -> tuple[TopicSection, ...]:
     if machine.folios is None:
         return ()
     page = machine.page_size
     shown = tuple(
-        Figure(
+        TopicFigure(
             format_page_size(page << order),
             size,
             "bytes",
@@ -87,8 +89,10 @@ def _folios(machine: Machine) -> tuple[Section, ...]:
         )
         for order, size in sorted(machine.folios.items())
     )
-    nothing = (Figure("none", 0, "bytes", "no page of this process is larger than the smallest"),)
-    return (Section("Sizes of the process's large pages", shown or nothing),)
+    nothing = (
+        TopicFigure("none", 0, "bytes", "no page of this process is larger than the smallest"),
+    )
+    return (TopicSection("Sizes of the process's large pages", shown or nothing),)
 
 
 def _thp_notes(machine: Machine) -> tuple[str, ...]:
@@ -141,7 +145,7 @@ def fragmentation(machine: Machine) -> Topic:
         if order >= machine.pmd_order
     )
     sections = [
-        Section(
+        TopicSection(
             "Free blocks", grid=Grid(("zone", "free", *sizes), ("", "bytes", *[""] * orders), rows)
         )
     ]
@@ -157,13 +161,13 @@ def fragmentation(machine: Machine) -> Topic:
                 (zone, *values) for zone, values in index.items()
             )
             sections.append(
-                Section(title, grid=Grid(("zone", *sizes), ("",) * (orders + 1), cells))
+                TopicSection(title, grid=Grid(("zone", *sizes), ("",) * (orders + 1), cells))
             )
-    sections += [Section("Free by migrate type", grid=_types(machine, sizes))] * bool(
+    sections += [TopicSection("Free by migrate type", grid=_types(machine, sizes))] * bool(
         machine.movable
     )
     names = [name for name in machine.vmstat if name.startswith("compact_")]
-    sections.append(Section("Compaction since the start", figures(machine.vmstat, names)))
+    sections.append(TopicSection("Compaction since the start", figures(machine.vmstat, names)))
     return Topic(
         "fragmentation",
         (_huge_answer(huge, machine),),
@@ -211,12 +215,12 @@ def pressure(machine: Machine, later: Machine | None = None, seconds: float = 0.
         if worst is None
         else (f"in the last 10 s, for {worst:g} % of the time, some task waited for memory")
     )
-    sections = (Section("Stalls", grid=grid),) if rows else ()
+    sections = (TopicSection("Stalls", grid=grid),) if rows else ()
     notes = reasons(machine, "pressure", "vmstat")
-    return Topic("pressure", (answer,), (*sections, Section(title, shown)), notes)
+    return Topic("pressure", (answer,), (*sections, TopicSection(title, shown)), notes)
 
 
-def rates(before: Machine, after: Machine, seconds: float) -> tuple[Figure, ...]:
+def rates(before: Machine, after: Machine, seconds: float) -> tuple[TopicFigure, ...]:
     """Take changes per second of the pressure counters."""
     from dataclasses import replace
 

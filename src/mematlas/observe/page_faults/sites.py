@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mematlas.linux import perf
 from mematlas.linux.mappings import Permission
 from mematlas.linux.perf_samples import Execed, Forked, PerfMapping, PerfSampler, Sample
-from mematlas.observe.page_faults.model import FaultSite, RawSite
+from mematlas.observe.page_faults.model import FaultSite, FaultSiteCount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +88,7 @@ class SiteCounter:
             self._sampler = PerfSampler(tids, events, kernel=False, on_exec=on_exec)
             self.sees_kernel = False
         self._spaces: dict[int, _Space] = {}
-        self._counts: Counter[RawSite] = Counter()
+        self._counts: Counter[FaultSite] = Counter()
 
     def learn(self, pid: int, mappings: Mappings) -> None:
         """Take over the mappings a process has already."""
@@ -112,13 +112,13 @@ class SiteCounter:
         for record in self._sampler.drain():
             self._take(record)
 
-    def finish(self) -> tuple[list[FaultSite], int]:
+    def finish(self) -> tuple[list[FaultSiteCount], int]:
         """Count what is left and close: the sites, and how many samples were lost."""
         for record in self._sampler.drain():
             self._take(record)
         lost = self._sampler.lost
         self._sampler.close()
-        return [FaultSite(raw, count) for raw, count in self._counts.most_common()], lost
+        return [FaultSiteCount(raw, count) for raw, count in self._counts.most_common()], lost
 
     def _take(self, record: Record) -> None:
         if isinstance(record, Sample):
@@ -143,5 +143,5 @@ class SiteCounter:
                     places.append(("", address))
                 break  # without frame pointers the rest is whatever lies on the stack
             places.append((found.name, address - found.start + found.offset - (number > 0)))
-        site = RawSite(tuple(places), space.name(sample.address), sample.in_kernel, major)
+        site = FaultSite(tuple(places), space.name(sample.address), sample.in_kernel, major)
         self._counts[site] += 1 if major else self.period
