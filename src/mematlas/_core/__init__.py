@@ -1,4 +1,4 @@
-"""Typed facade over the C core: buffers in, buffers out, errors as OSError. Alone touches `_native`."""
+"""Typed facade over the C core: buffers in, buffers out, errors as OSError. Only this package uses `_native`."""
 
 from mematlas._core.alloc.arena import ArenaHandle, ArenaStats
 from mematlas._core.alloc.arrays import STEPS as ARRAY_STEPS
@@ -10,7 +10,14 @@ from mematlas._core.bench.pointer_chase import gather_sum, link_pointer_chase, r
 from mematlas._core.bench.sharing import SHARING_MODES, run_sharing
 from mematlas._core.bench.stream import STREAM_OPERATIONS, run_pingpong, run_stream, stream_vectors
 from mematlas._core.binding import PAGE
-from mematlas._core.collector import Account, Collector, Event, Faults, Traced, TraceSettings
+from mematlas._core.collector import (
+    Collector,
+    Event,
+    Faults,
+    ResidencySnapshot,
+    SessionSettings,
+    Traced,
+)
 from mematlas._core.proc.chunks import HeapWalk, walk_heap
 from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
 from mematlas._core.proc.page_cache import cachestat, mincore_file
@@ -42,7 +49,6 @@ __all__ = [
     "PAGE",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
-    "Account",
     "ArenaHandle",
     "ArenaStats",
     "ArrayHandler",
@@ -56,7 +62,8 @@ __all__ = [
     "PerfFlag",
     "PoolHandle",
     "PoolStats",
-    "TraceSettings",
+    "ResidencySnapshot",
+    "SessionSettings",
     "Traced",
     "add_personality",
     "add_to_counter",
