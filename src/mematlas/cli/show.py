@@ -27,11 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the process and print its layout."""
-    from mematlas.linux import process_info
+    from mematlas import observe
     from mematlas.linux.process import parse_pid
-    from mematlas.observe.address_space.analyse import make_layout
 
-    layout = make_layout(process_info.read(parse_pid(arguments.pid), arguments.root))
+    layout = observe.show(parse_pid(arguments.pid), root=arguments.root)
     if arguments.json:
         from mematlas.present import json_writer
 

@@ -86,25 +86,20 @@ class LiveInspector:
 
     def layout(self, key: Key) -> Layout:
         """Read the layout of its address space."""
-        from mematlas.linux import process_info
-        from mematlas.observe.address_space.analyse import make_layout
+        from mematlas import observe
 
-        found = make_layout(process_info.read(key[0]))
+        found = observe.show(key[0])
         _check(key)
         return found
 
     def pages(self, key: Key, width: int) -> PageReport:
         """Read what is behind its pages."""
-        from mematlas.linux import cgroup_names, pagemap, smaps
-        from mematlas.linux.process import open_process
-        from mematlas.observe.page_states.analyse import keep_largest, make_report
+        from mematlas import observe
+        from mematlas.observe.page_states.analyse import keep_largest
 
-        with open_process(key[0]) as process:
-            mappings = list(smaps.read_from(process, figures=False)[0])
-            found = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
+        found = observe.pages(key[0], width=width)
         _check(key)
-        names = cgroup_names.read_names() if found.cgroup is not None else {}
-        return keep_largest(make_report(found, mappings, width=width, names=names), _STRIPS)
+        return keep_largest(found, _STRIPS)
 
     def faults(self, key: Key) -> FaultSnapshot:
         """Read the fault counters of its threads."""

@@ -14,8 +14,14 @@ from mematlas.errors import MematlasError, TargetError
 from mematlas.linux import perf, smaps
 from mematlas.linux.process import open_process
 from mematlas.linux.processes import parse_stat
-from mematlas.observe.page_faults.model import FaultSite, FaultSnapshot, FaultTotals, ThreadFaults
-from mematlas.observe.page_faults.sites import PERIOD, SiteCounter
+from mematlas.observe.page_faults.model import (
+    PERIOD,
+    FaultSite,
+    FaultSnapshot,
+    FaultTotals,
+    ThreadFaults,
+)
+from mematlas.observe.page_faults.sites import SiteCounter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
