@@ -211,11 +211,12 @@ static union operand read_block(const uint8_t **at)
 	return block;
 }
 
-static union operand read_operand(const struct program *p, enum format format, const uint8_t **at)
+static inline union operand read_operand(const struct program *p, enum format format,
+					 const uint8_t **at)
 {
-	switch (format) {
-	case ULEB:
+	if (format == ULEB)
 		return (union operand){.number = read_uleb(at)};
+	switch (format) {
 	case SLEB:
 		return (union operand){.number = (uint64_t)read_sleb(at)};
 	case BLOCK:
@@ -241,8 +242,8 @@ static bool run_extended(struct program *p, uint8_t op, const uint8_t **at)
 		return false;
 	const struct instruction *instruction = &instructions[op];
 	union operand operands[2];
-	operands[0] = read_operand(p, instruction->operands[0], at);
-	operands[1] = read_operand(p, instruction->operands[1], at);
+	for (unsigned i = 0; i < 2 && instruction->operands[i] != NONE; i++)
+		operands[i] = read_operand(p, instruction->operands[i], at);
 	return instruction->effect(p, operands);
 }
 
