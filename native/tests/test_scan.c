@@ -1,4 +1,4 @@
-/* The scan readers on our own process and on broken text. */
+/* The readers of /proc on this process and on malformed text. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,8 +69,8 @@ static void test_join(void)
 		words[at] = at * 10;
 	CHECK(write(fd, words, sizeof(words)) == (ssize_t)sizeof(words));
 	entries[0] = 1ULL << 63 | 42;
-	entries[1] = 1ULL << 62 | 42; /* swapped: that is no frame */
-	entries[2] = 1ULL << 63 | 1ULL << 40; /* device memory, past the table */
+	entries[1] = 1ULL << 62 | 42; /* swapped: no frame */
+	entries[2] = 1ULL << 63 | 1ULL << 40; /* device memory beyond the table */
 	entries[3] = 1ULL << 63 | 99;
 	CHECK(mematlas_frames_join(entries, 4, &fd, &column, 1) == 2);
 	CHECK(found[0] == 420 && found[1] == 0 && found[2] == MEMATLAS_MAPS_ABSENT);

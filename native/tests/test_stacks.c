@@ -1,4 +1,4 @@
-/* Tries and turned rows against the plain way of walking them. */
+/* Tries and rows against straightforward implementations. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
