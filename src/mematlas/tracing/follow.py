@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mematlas._core import Collector, Event, TraceSettings
+from mematlas._core import Collector, Event, SessionSettings
 from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
 from mematlas.tracing.private_allocators import carried_allocators
@@ -34,7 +34,7 @@ def open_collector(session: Path, settings: Settings) -> Collector:
     """Open the reading side of a session."""
     return Collector(
         str(session),
-        TraceSettings(
+        SessionSettings(
             exact=settings.exact,
             ring_bytes=settings.ring_bytes,
             sample_bytes=settings.sample_bytes,

@@ -15,7 +15,7 @@ from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process
 from mematlas.tracing import child
 
 if TYPE_CHECKING:
-    from mematlas._core import Account, Collector, Traced
+    from mematlas._core import Collector, ResidencySnapshot, Traced
     from mematlas.recording import Writer
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
@@ -88,7 +88,7 @@ class ProcessRecorder:
             self._watch, self._cold_due = idle_memory.begin(self.pid, method), now + seconds
             return
         found, self._watch = idle_memory.end(self.pid, self._watch), None
-        rows, cold_bytes = self._collector.cold(self._index, found.ranges)
+        rows, cold_bytes = self._collector.idle(self._index, found.ranges)
         self._write_names()
         self._writer.idle(
             self._index,
@@ -202,7 +202,7 @@ class ProcessRecorder:
             self._nodes = facts.nodes
         return facts
 
-    def _write_account(self, account: Account, trigger: str) -> None:
+    def _write_account(self, account: ResidencySnapshot, trigger: str) -> None:
         self._write_names()
         self._writer.snapshot(
             self._index,
@@ -222,7 +222,7 @@ class ProcessRecorder:
                 self._index,
                 time_s=account.time_s,
                 slack=[(_clean(name), free, pinned) for name, free, pinned in account.slack],
-                rows=self._collector.pins(self._index),
+                rows=self._collector.fragmentation(self._index),
             )
 
     def _write_totals(self) -> None:
@@ -241,18 +241,18 @@ class ProcessRecorder:
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
 
     def _write_ages(self) -> None:
-        self._writer.lifetimes(self._index, self._collector.lives(self._index))
+        self._writer.lifetimes(self._index, self._collector.lifetimes(self._index))
         if self._has_exited:  # what an interpreter frees on its way out was live at the end
             return
         now = self._collector.now_s()
-        cell_s, rows = self._collector.ages(self._index)
+        cell_s, rows = self._collector.age_matrix(self._index)
         if cell_s:
             self._writer.age_matrix(self._index, time_s=now, cell_s=cell_s, rows=rows)
 
     def _write_touches(self, facts: Traced) -> None:
         if facts.faults is Faults.OFF:
             return
-        places = self._collector.places(self._index, len(self._places), facts.places)
+        places = self._collector.fault_parts(self._index, len(self._places), facts.fault_parts)
         self._places += [(_PART_KINDS[kind], _clean(name)) for kind, name in places]
         self._writer.fault_sites(
             self._index,
@@ -261,7 +261,7 @@ class ProcessRecorder:
             samples=facts.fault_samples,
             lost=facts.faults_lost,
             parts=self._places,
-            rows=self._collector.touches(self._index, facts.touches),
+            rows=self._collector.fault_sites(self._index, facts.fault_sites),
         )
 
 
