@@ -53,7 +53,9 @@ def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> lis
 def _when(report: Report) -> str:
     """Return "at the peak" or "near the peak": snapshots are rarer than samples of RSS."""
     if len(report.processes) > 1:
-        return f"at {format_duration(report.account.time_s)}, when memory other than files was highest"
+        return (
+            f"at {format_duration(report.account.time_s)}, when memory other than files was highest"
+        )
     top = timeline.highest(timeline.summed(report, "rss_bytes"))
     if top is None or top[0] <= report.account.rss_bytes * _NEAR:
         return "at the peak"
