@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from mematlas.errors import MematlasError, UsageError
 from mematlas.tracing.child import library
-from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, Settings
+from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings
 
 if TYPE_CHECKING:
     from mematlas.report.model.leaks import Leaks
@@ -30,7 +30,7 @@ class Block:
     slack in the account; frees of it are not recorded.
     """
 
-    def __init__(self, output: str | os.PathLike[str] | None, settings: Settings) -> None:
+    def __init__(self, output: str | os.PathLike[str] | None, settings: TraceSettings) -> None:
         """Trace nothing yet."""
         self.path = os.fspath(output) if output else f"mematlas-{os.getpid()}.atlas"
         self._settings = settings
@@ -80,11 +80,11 @@ class Block:
         if self._recorder is None or self._tracer is None:
             return
         try:
-            self._tell("look")
-            self._answer("looked")
+            self._tell("snapshot")
+            self._answer("snapshot done")
             self._tracer.mematlas_detach(None, 1)
-            self._tell("end")
-            self._answer("done")
+            self._tell("finish")
+            self._answer("finished")
         except MematlasError:
             if kind is None:
                 raise
@@ -158,7 +158,7 @@ def trace(
     """
     if sample_bytes < 1:
         raise UsageError("sample_bytes must be at least 1; use exact=True to record everything")
-    settings = Settings(
+    settings = TraceSettings(
         exact=exact, sample_bytes=sample_bytes, interval_s=interval_s, fault_period=0
     )
     return Block(output, settings)

@@ -10,7 +10,7 @@ from mematlas._core.bench.pointer_chase import gather_sum, link_chain, walk_chai
 from mematlas._core.bench.sharing import SHARING_MODES, run_sharing
 from mematlas._core.bench.stream import STREAM_OPERATIONS, run_pingpong, run_stream, stream_vectors
 from mematlas._core.binding import PAGE
-from mematlas._core.collector import Account, Collector, Event, Faults, Traced, TraceSettings
+from mematlas._core.collector import Account, Collector, Event, Faults, SessionSettings, Traced
 from mematlas._core.proc.chunks import HeapWalk, walk_heap
 from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
 from mematlas._core.proc.page_cache import cachestat, mincore_file
@@ -33,7 +33,7 @@ from mematlas._core.syscalls.mapping import (
 from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
 from mematlas._core.syscalls.perf import PerfFlag, open_perf_counter, open_perf_sampler
 from mematlas._core.syscalls.process import add_personality, disable_thp, same_address_space
-from mematlas._core.syscalls.remote_call import BorrowedThread
+from mematlas._core.syscalls.remote_call import StoppedThread
 
 __all__ = [
     "ABSENT",
@@ -47,7 +47,6 @@ __all__ = [
     "ArenaHandle",
     "ArrayFigures",
     "ArrayHandler",
-    "BorrowedThread",
     "Collector",
     "Event",
     "Faults",
@@ -56,7 +55,8 @@ __all__ = [
     "PerfFlag",
     "PoolFigures",
     "PoolHandle",
-    "TraceSettings",
+    "SessionSettings",
+    "StoppedThread",
     "Traced",
     "add_personality",
     "add_to_counter",

@@ -22,7 +22,7 @@ def _text(chars: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class TraceSettings:
+class SessionSettings:
     """How programs are to be traced; struct mematlas_trace_settings."""
 
     exact: bool
@@ -118,7 +118,7 @@ class Account:
 class Collector:
     """The reading side of a session; see native/include/mematlas_api.h."""
 
-    def __init__(self, directory: str, settings: TraceSettings) -> None:
+    def __init__(self, directory: str, settings: SessionSettings) -> None:
         """Write the session's control page, from which programs can join it."""
         values = ffi.new("struct mematlas_trace_settings *", asdict(settings))
         out = ffi.new("struct mematlas_collector **")
