@@ -1,4 +1,4 @@
-/* From a process file to a process whose records are read: its parent, its state, the image before. */
+/* Sets up a found process so that its records can be read: its parent, its state, its previous image. */
 #include <errno.h>
 
 #include "collector.h"
@@ -14,7 +14,7 @@ static int find_traced(const struct mematlas_collector *collector, int pid,
 	return -1;
 }
 
-/* An image that came by exec takes the place of the one before it. */
+/* After an exec, the previous image of the same PID has ended. */
 static void replace_image(struct mematlas_collector *collector, const struct process *process)
 {
 	for (uint32_t i = 0; i < (uint32_t)process->index; i++) {
@@ -25,7 +25,7 @@ static void replace_image(struct mematlas_collector *collector, const struct pro
 	}
 }
 
-/* A child may be found together with its parent, whose record of the fork is not read yet. */
+/* A child may be found in the same round as its parent, whose FORK record is then not read yet. */
 static bool must_wait(const struct mematlas_collector *collector, const struct process *process)
 {
 	int parent = -1;
@@ -45,10 +45,10 @@ static bool set_up(struct mematlas_collector *collector, struct process *process
 
 	process->start_s = clock_since_start_s(collector, shared->start);
 	process->parent = find_traced(collector, shared->parent_pid, process);
-	if (process->parent < 0) { /* an exec: the parent is that of the image before */
+	if (process->parent < 0) { /* after an exec, the parent is the previous image */
 		process->parent = find_traced(collector, shared->pid, process);
 		if (process->parent > process->index)
-			process->parent = -1; /* that is the image after */
+			process->parent = -1; /* the next image, which started later */
 	}
 	process->inherited =
 		clone_claim(collector, shared->fork_parent, shared->fork_serial, &process->state);

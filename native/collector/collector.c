@@ -1,4 +1,4 @@
-/* The session: its control page and its clock. */
+/* The session: its directory, its control file, and what is freed at its end. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -29,7 +29,7 @@ static void fill_control(struct trace_control *control,
 		control->clock_base = clock_cycles();
 }
 
-/* Written under another name first: whoever opens "control" finds it whole. */
+/* Renamed when complete, so that no tracer reads half of it. */
 static int make_control(struct mematlas_collector *collector)
 {
 	int fd = openat(collector->dirfd, "control.new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
@@ -54,7 +54,7 @@ static int make_control(struct mematlas_collector *collector)
 	return 0;
 }
 
-static bool settings_are_sound(const struct mematlas_trace_settings *settings)
+static bool settings_are_valid(const struct mematlas_trace_settings *settings)
 {
 	uint32_t bytes = settings->ring_bytes;
 
@@ -76,18 +76,18 @@ static int open_session(struct mematlas_collector *collector)
 }
 
 int mematlas_collector_create(const char *directory, const struct mematlas_trace_settings *settings,
-			      struct mematlas_collector **out)
+			      struct mematlas_collector **ret)
 {
 	struct mematlas_collector *collector = calloc(1, sizeof *collector);
 
-	*out = NULL;
+	*ret = NULL;
 	if (!collector)
 		return -ENOMEM;
 	collector->dirfd = collector->inotify = collector->watched = -1;
 	collector->settings = *settings;
 	collector->scan_now = true;
 	int error = -EINVAL;
-	if (settings_are_sound(settings) && strlen(directory) < sizeof collector->directory) {
+	if (settings_are_valid(settings) && strlen(directory) < sizeof collector->directory) {
 		strcpy(collector->directory, directory);
 		error = open_session(collector);
 	}
@@ -95,7 +95,7 @@ int mematlas_collector_create(const char *directory, const struct mematlas_trace
 		mematlas_collector_destroy(collector);
 		return error;
 	}
-	*out = collector;
+	*ret = collector;
 	return 0;
 }
 
@@ -119,7 +119,7 @@ int mematlas_collector_watch(struct mematlas_collector *collector, int pid)
 	if (collector->watched >= 0)
 		close(collector->watched);
 	collector->watched = fd;
-	collector->told_watched = false;
+	collector->emitted_watched = false;
 	return 0;
 }
 
@@ -141,7 +141,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 		close(collector->watched);
 	free(collector->processes);
 	free(collector->rows);
-	free(collector->ages);
+	free(collector->age_cells);
 	free(collector->parts);
 	free(collector);
 }

@@ -1,4 +1,4 @@
-/* Process files: finding them, mapping them, and knowing when their process is gone. */
+/* Finds process files in the session directory and maps them. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
@@ -8,15 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../cleanup.h"
 #include "collector.h"
 
-/* PID.N and nothing else. */
+/* PID.N */
 static bool is_process_name(const char *name)
 {
 	size_t pid = strspn(name, "0123456789");
@@ -27,7 +27,7 @@ static bool is_process_name(const char *name)
 	return image > 0 && image < 10 && name[pid + 1 + image] == 0;
 }
 
-static bool is_known(const struct mematlas_collector *collector, const char *name)
+static bool is_seen(const struct mematlas_collector *collector, const char *name)
 {
 	for (uint32_t i = collector->count; i-- > 0;)
 		if (strcmp(collector->processes[i]->name, name) == 0)
@@ -40,12 +40,23 @@ static size_t file_size(const struct mematlas_collector *collector, uint32_t rin
 	return TRACE_DATA_OFFSET + (size_t)rings * collector->settings.ring_bytes;
 }
 
-/* The whole of what the process has mapped; its first page tells how much that is. A process whose
- * file finds no room here is told, lest it wait for us, and so is the user. */
+/* Tells a process that its file could not be mapped, so that it does not wait for the collector, and
+ * leaves the reason for the user. */
+static void refuse(const struct mematlas_collector *collector, const char *name,
+		   struct trace_process *shared)
+{
+	char why[NAME_MAX + 8];
+
+	__atomic_store_n(&shared->refused, 1, __ATOMIC_RELEASE);
+	snprintf(why, sizeof why, "%s.why", name);
+	symlinkat("the collector's address space limit (RLIMIT_AS) left no space for its records",
+		  collector->dirfd, why);
+}
+
+/* Maps as many rings as the process has; its header has that number. */
 static int map_rings(const struct mematlas_collector *collector, const char *name, int fd,
 		     struct process *process)
 {
-	char why[NAME_MAX + 8];
 	struct trace_process *first =
 		mmap(NULL, TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 
@@ -58,12 +69,8 @@ static int map_rings(const struct mematlas_collector *collector, const char *nam
 		map = mmap(NULL, file_size(collector, rings), PROT_READ | PROT_WRITE,
 			   MAP_SHARED | MAP_NORESERVE, fd, 0);
 	int error = !ready ? -EAGAIN : map == MAP_FAILED ? -errno : 0;
-	if (ready && error) {
-		__atomic_store_n(&first->refused, 1, __ATOMIC_RELEASE);
-		snprintf(why, sizeof why, "%s.why", name);
-		symlinkat("a limit on our own address space left no room for its records",
-			  collector->dirfd, why);
-	}
+	if (ready && error)
+		refuse(collector, name, first);
 	munmap(first, TRACE_HEADER_BYTES);
 	process->shared = error ? NULL : map;
 	process->mapped = error ? 0 : file_size(collector, rings);
@@ -74,22 +81,20 @@ static int map_rings(const struct mematlas_collector *collector, const char *nam
 static int map_file(struct mematlas_collector *collector, const char *name, struct process *process)
 {
 	size_t size = file_size(collector, TRACE_MAX_RINGS);
-	struct stat facts;
-	int fd = openat(collector->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	struct stat stat;
+	CLEANUP_CLOSE int fd = openat(collector->dirfd, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
 
 	if (fd < 0)
 		return -errno;
-	int error = fstat(fd, &facts) < 0 ? -errno : 0;
-	if (!error && (!S_ISREG(facts.st_mode) || (size_t)facts.st_size < size))
-		error = -EAGAIN; /* still being made */
-	if (!error)
-		error = map_rings(collector, name, fd, process);
-	close(fd);
-	return error;
+	if (fstat(fd, &stat) < 0)
+		return -errno;
+	if (!S_ISREG(stat.st_mode) || (size_t)stat.st_size < size)
+		return -EAGAIN; /* the process is still creating it */
+	return map_rings(collector, name, fd, process);
 }
 
-/* Kept ready for processes under a limit on file sizes. */
-static void make_spare(struct mematlas_collector *collector)
+/* For a process whose RLIMIT_FSIZE forbids it to create a file of its own. */
+static void preallocate_file(struct mematlas_collector *collector)
 {
 	if (faccessat(collector->dirfd, TRACE_PREALLOCATED_FILE, F_OK, 0) == 0)
 		return;
@@ -126,7 +131,7 @@ static void open_proc(struct process *process)
 	process->stat = openat(process->dir, "stat", O_RDONLY | O_CLOEXEC);
 }
 
-static int find_file(struct mematlas_collector *collector, const char *name)
+static int add_file(struct mematlas_collector *collector, const char *name)
 {
 	struct process *process = calloc(1, sizeof *process);
 
@@ -149,10 +154,16 @@ static int find_file(struct mematlas_collector *collector, const char *name)
 	return error;
 }
 
-/* Looks through the directory when told that it changed, and now and then anyway. */
-int collector_scan(struct mematlas_collector *collector)
+static void discard_events(int inotify)
 {
 	char events[4096];
+
+	while (inotify >= 0 && read(inotify, events, sizeof events) > 0)
+		;
+}
+
+int collector_scan(struct mematlas_collector *collector)
+{
 	int fd = openat(collector->dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
 
@@ -162,16 +173,14 @@ int collector_scan(struct mematlas_collector *collector)
 			close(fd);
 		return error;
 	}
-	if (collector->inotify >= 0)
-		while (read(collector->inotify, events, sizeof events) > 0)
-			;
+	discard_events(collector->inotify);
 	collector->scan_now = false;
-	make_spare(collector);
+	preallocate_file(collector);
 	uint32_t first = collector->count;
 	for (struct dirent *entry; (entry = readdir(directory));) {
-		if (!is_process_name(entry->d_name) || is_known(collector, entry->d_name))
+		if (!is_process_name(entry->d_name) || is_seen(collector, entry->d_name))
 			continue;
-		if (find_file(collector, entry->d_name) == -EAGAIN)
+		if (add_file(collector, entry->d_name) == -EAGAIN)
 			collector->scan_now = true;
 	}
 	closedir(directory);

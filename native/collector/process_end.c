@@ -1,4 +1,4 @@
-/* How processes end: exit status, and what is freed when. */
+/* The end of a process: its exit status, and what is freed when. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 
 #include "collector.h"
 
-/* pidfd_info as of Linux 6.15, which tells the exit status to whoever holds a pidfd. */
+/* struct pidfd_info; Linux 6.15 added the exit status, which any holder of a pidfd may read. */
 struct exit_info {
 	uint64_t mask, cgroup;
 	uint32_t ids[11];
@@ -17,7 +17,7 @@ struct exit_info {
 #define INFO_EXIT (1ull << 3)
 #define GET_INFO _IOWR(0xFF, 11, struct exit_info)
 
-void process_ask_status(struct process *process)
+void process_read_status(struct process *process)
 {
 	struct exit_info info = {.mask = INFO_EXIT};
 
@@ -71,25 +71,25 @@ static void free_rest(struct process *process)
 	close_if_open(&process->statm);
 	close_if_open(&process->stat);
 	free_rings(process);
-	touches_free(process);
+	fault_sites_free(process);
 	free(process->timeline);
 	free(process->seen_vmas);
 	process->timeline = NULL;
 	process->seen_vmas = NULL;
-	process->timeline_count = process->timeline_room = 0;
-	process->seen_count = process->seen_room = 0;
+	process->timeline_count = process->timeline_capacity = 0;
+	process->seen_count = process->seen_capacity = 0;
 	state_free(&process->state);
 }
 
-/* Keeps what is said of an ended process, and nothing of what it held: builds start thousands. Its
- * file goes, and with it its name, which a later image of the same PID may take. */
+/* A build starts thousands of processes: of an ended one only its description is kept. Its file is
+ * removed because a later image of the same PID may need the name. */
 int mematlas_collector_forget(struct mematlas_collector *collector, int index)
 {
 	struct process *process = process_at(collector, index);
 	if (!process)
 		return -ESRCH;
 	struct trace_process *kept = malloc(sizeof *kept);
-	if (!process->told_ended || !process->mapped || !kept) {
+	if (!process->emitted_ended || !process->mapped || !kept) {
 		free(kept);
 		return -EBUSY;
 	}
@@ -104,14 +104,14 @@ int mematlas_collector_forget(struct mematlas_collector *collector, int index)
 	return 0;
 }
 
-/* The kernel tells how a process ended only once its parent has asked. */
-void collector_ask_statuses(struct mematlas_collector *collector)
+/* The kernel reports an exit status only after the parent has reaped the process. */
+void collector_read_statuses(struct mematlas_collector *collector)
 {
 	for (uint32_t i = 0; i < collector->count; i++) {
 		struct process *process = collector->processes[i];
 		if (process->mapped || process->pidfd < 0)
 			continue;
-		process_ask_status(process);
+		process_read_status(process);
 		if (process->status >= 0 || process->ending == MEMATLAS_EXECED)
 			close_if_open(&process->pidfd);
 	}

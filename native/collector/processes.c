@@ -1,8 +1,7 @@
-/* The table of traced processes: lookup by index, order of appearance, activation. */
-#include <errno.h>
+/* The table of traced processes. */
 #include <stdlib.h>
-#include <string.h>
 
+#include "array.h"
 #include "collector.h"
 
 struct process *process_at(const struct mematlas_collector *collector, int index)
@@ -21,14 +20,8 @@ struct process *process_active_at(const struct mematlas_collector *collector, in
 
 bool processes_add(struct mematlas_collector *collector, struct process *process)
 {
-	if (collector->count == collector->room) {
-		uint32_t room = collector->room ? collector->room * 2 : 16;
-		struct process **larger = realloc(collector->processes, room * sizeof *larger);
-		if (!larger)
-			return false;
-		collector->processes = larger;
-		collector->room = room;
-	}
+	if (!ARRAY_RESERVE(collector->processes, collector->count, collector->capacity, 16))
+		return false;
 	process->index = (int)collector->count;
 	collector->processes[collector->count++] = process;
 	collector->new_process = true;
@@ -43,7 +36,7 @@ static int by_start(const void *a, const void *b)
 	return (one > other) - (one < other);
 }
 
-/* Directories have no order; processes appear in that of their start. */
+/* A directory has no order; processes are numbered in the order of their start. */
 void processes_sort(struct mematlas_collector *collector, uint32_t first)
 {
 	if (collector->count == first)

@@ -41,14 +41,14 @@ int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *
 }
 
 int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t any, uint64_t want,
-			      struct mematlas_page_run *ret, uint64_t room)
+			      struct mematlas_page_run *ret, uint64_t capacity)
 {
 	struct pagemap_scan_argument scan = {
 		.size = sizeof(scan),
 		.start = *start,
 		.end = end,
 		.runs = (uint64_t)(uintptr_t)ret,
-		.room = room,
+		.room = capacity,
 		.any = any,
 		.want = want,
 	};
@@ -60,7 +60,7 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 	if (got < 0)
 		return -errno;
 	/* Not walk_end: after more than 512 runs the kernel may leave an old one there. */
-	*start = (uint64_t)got < room ? end : ret[got - 1].end;
+	*start = (uint64_t)got < capacity ? end : ret[got - 1].end;
 	return got;
 }
 

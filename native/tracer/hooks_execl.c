@@ -1,10 +1,11 @@
-/* The forms of exec that libc makes of execve() inside itself, where our hook would not see it. */
+/* The forms of exec that libc implements by an internal execve(), which no hook sees. */
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <stdarg.h>
 #include <unistd.h>
 
-#include "tracer.h"
+#include "hooks_exec.h"
+#include "state.h"
 
 extern char **environ;
 

@@ -1,7 +1,7 @@
-"""Which pages of a process nobody used for a time, as ranges of addresses.
+"""The pages of a process that were not accessed for some time, as address ranges.
 
-Idle page tracking tells it page by page. Referenced bits are told by mapping: how much of each was used, and not
-where.
+Idle page tracking reports single pages. Referenced bits are reported per mapping: how many bytes were
+accessed, not which.
 """
 
 from __future__ import annotations
@@ -28,48 +28,50 @@ METHODS = ("idle", "referenced")
 
 @dataclass(frozen=True, slots=True)
 class IdlePages:
-    """What was found: ranges sorted and disjoint."""
+    """Idle address ranges, sorted and disjoint."""
 
     seconds: float
-    ranges: list[tuple[int, int, int]]  # start, end, bytes of it that were used all the same
-    whole: bool  # False: where in a range the used bytes lie is not known
+    ranges: list[tuple[int, int, int]]  # start, end, accessed bytes within
+    whole: bool  # False: which bytes of a range were accessed is unknown
 
 
 @dataclass(frozen=True, slots=True)
 class IdleWatch:
-    """A watch that was begun on one process."""
+    """A measurement in progress on one process."""
 
     began: float
-    pages: tuple[NDArray[np.uint64], NDArray[np.uint64], int] | None = (
-        None  # addresses, frames, size
-    )
+    # Addresses, frames and page size of the marked pages; None: by referenced bits.
+    pages: tuple[NDArray[np.uint64], NDArray[np.uint64], int] | None = None
 
 
 def choose(root: str = "/") -> str:
-    """Choose a method; UnsupportedError says why none works. DAMON is left to `mematlas wss`: there is one."""
+    """Choose a method. Raises UnsupportedError with the reasons if none works.
+
+    DAMON is not a candidate, because a machine has one and `mematlas wss` may need it.
+    """
     reasons = []
     for name in METHODS:
         method = references.try_method(name, root)
         if method.works:
             return name
         reasons.append(f"{name}: {method.reason}")
-    raise UnsupportedError(f"idle memory cannot be told here: {'; '.join(reasons)}")
+    raise UnsupportedError(f"idle memory cannot be measured here: {'; '.join(reasons)}")
 
 
 def begin(pid: int, method: str) -> IdleWatch:
-    """Forget what was used up to now. TargetError if the process is gone; OSError where it is refused."""
+    """Start a measurement. Raises TargetError if the process has ended, OSError if access is denied."""
     with open_process(pid) as process:
         marked = None
         if method == "idle":
             marked = _mark(process)
         else:
-            references.clear(process, references.CLEAR_REFERENCED)
-        references.forget(process, not pagemap.soft_dirty_works())
+            references.clear_refs(process, references.CLEAR_REFERENCED)
+        references.flush_tlb(process, not pagemap.soft_dirty_works())
     return IdleWatch(time.monotonic(), marked)
 
 
 def end(pid: int, watch: IdleWatch) -> IdlePages:
-    """Tell what was not used since."""
+    """Return the pages not accessed since `begin`."""
     seconds = time.monotonic() - watch.began
     if watch.pages:
         return IdlePages(seconds, _still_idle(*watch.pages), whole=True)
@@ -93,23 +95,23 @@ def _mark(
     _, found = references.read_pages(process, join=True)
     if found.flags is None:
         raise UnsupportedError("idle: needs root, for the frame numbers and kpageflags")
-    there = (found.entry & np.uint64(PagemapEntry.PRESENT)) != 0
-    there &= (found.flags & np.uint64(FrameFlag.LRU)) != 0
+    tracked = (found.entry & np.uint64(PagemapEntry.PRESENT)) != 0
+    tracked &= (found.flags & np.uint64(FrameFlag.LRU)) != 0
     tables = os.open("/proc/kpageflags", os.O_RDONLY | os.O_CLOEXEC)
     bitmap = os.open(f"/{idle_page.BITMAP}", os.O_RDWR | os.O_CLOEXEC)
     try:
-        heads = idle_page.heads_of(found.entry[there], found.flags[there], tables)
+        heads = idle_page.heads_of(found.entry[tracked], found.flags[tracked], tables)
         idle_page.mark(bitmap, heads)
     finally:
         os.close(tables)
         os.close(bitmap)
-    return found.address[there], heads, found.page_size
+    return found.address[tracked], heads, found.page_size
 
 
 def _still_idle(
     addresses: NDArray[np.uint64], frames: NDArray[np.uint64], size: int
 ) -> list[tuple[int, int, int]]:
-    """Join pages that follow each other and have their mark still."""
+    """Return the ranges of adjacent pages that are still marked idle."""
     import numpy as np
 
     bitmap = os.open(f"/{idle_page.BITMAP}", os.O_RDONLY | os.O_CLOEXEC)

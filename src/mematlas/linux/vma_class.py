@@ -1,4 +1,4 @@
-"""What each mapping is for: from its name, its flags, the headers of the files."""
+"""The class of each VMA, from its name, its flags and the ELF headers of mapped files."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ if TYPE_CHECKING:
 
 
 class VmaClass(StrEnum):
-    """What a mapping is for."""
+    """The class of a VMA."""
 
-    TEXT = "text"  # the program's code and constants
-    DATA = "data"  # its initialised variables
-    BSS = "bss"  # its variables that begin as zero
+    TEXT = "text"  # read-only segments of the program: code and constants
+    DATA = "data"  # writable segments of the program
+    BSS = "bss"  # zero-initialised variables of the program
     HEAP = "heap"
-    STACK = "stack"  # of the first thread
+    STACK = "stack"  # of the main thread
     THREAD_STACK = "thread stack"
-    LIBRARY = "library"  # any other file with code mapped, its data and BSS included
+    LIBRARY = "library"  # any other file with an executable mapping, including its data and BSS
     FILE = "file"
-    SHARED = "shared"  # shared anonymous memory, memfd, System V, /dev/shm
+    SHARED = "shared"  # shared anonymous memory, memfd, System V shared memory, /dev/shm
     ANONYMOUS = "anonymous"
     HUGETLB = "hugetlb"
-    RESERVED = "reserved"  # no access: guard pages of stacks, address space kept for later
+    RESERVED = "reserved"  # PROT_NONE: stack guard pages, reserved address space
     KERNEL = "kernel"  # vdso, vvar, vsyscall
 
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """Bytes of one or several mappings. None: this kernel does not tell."""
+    """Sizes of one or several mappings in bytes. None: this kernel does not report the field."""
 
     size: int
     rss: int
     pss: int | None
     uss: int | None
     swap: int | None
-    thp: int | None  # mapped by huge page-table entries; smaller huge pages are not in it
-    hugetlb: int | None  # never part of rss, pss or uss
+    thp: int | None  # mapped by a PMD; smaller large folios are not included
+    hugetlb: int | None  # not part of rss, pss or uss
     locked: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Vma:
-    """One mapping, named."""
+    """One mapping with its class. `threads` are the TIDs whose stack pointer lies in it."""
 
     start: int
     end: int
@@ -70,35 +70,37 @@ _ACCESS = Permission.READ | Permission.WRITE | Permission.EXECUTE
 
 
 class _Hints(NamedTuple):
-    """What a mapping alone does not tell."""
+    """Process-wide information that classifying one mapping needs."""
 
     program: Program | None
-    libraries: frozenset[tuple[tuple[int, int], int]]  # files with code mapped
+    libraries: frozenset[
+        tuple[tuple[int, int], int]
+    ]  # (device, inode) of files with an executable mapping
     loaded: tuple[Program, ...]
-    stack_pointers: dict[int, int]  # thread: address
+    stack_pointers: dict[int, int]  # by TID
 
 
-def classify_vmas(facts: ProcessInfo) -> Iterator[Vma]:
-    """Name every mapping, in address order."""
+def classify_vmas(info: ProcessInfo) -> Iterator[Vma]:
+    """Classify every mapping of a process, in address order."""
     hints = _Hints(
-        program=facts.program,
+        program=info.program,
         libraries=frozenset(
             (row.device, row.inode)
-            for row in facts.mappings
+            for row in info.mappings
             if row.inode and row.permissions & Permission.EXECUTE
         ),
-        loaded=facts.libraries,
+        loaded=info.libraries,
         stack_pointers={
-            thread.tid: thread.stack_pointer for thread in facts.threads if thread.stack_pointer
+            thread.tid: thread.stack_pointer for thread in info.threads if thread.stack_pointer
         },
     )
-    for mapping in facts.mappings:
+    for mapping in info.mappings:
         threads = tuple(
             tid
             for tid, pointer in hints.stack_pointers.items()
             if mapping.start <= pointer < mapping.end
         )
-        kind, name = _name(mapping, hints, threads)
+        kind, name = _classify(mapping, hints, threads)
         yield Vma(
             start=mapping.start,
             end=mapping.end,
@@ -111,20 +113,20 @@ def classify_vmas(facts: ProcessInfo) -> Iterator[Vma]:
         )
 
 
-def _name(mapping: Mapping, hints: _Hints, threads: tuple[int, ...]) -> tuple[VmaClass, str]:
+def _classify(mapping: Mapping, hints: _Hints, threads: tuple[int, ...]) -> tuple[VmaClass, str]:
     name = printable(mapping.name)
     if mapping.name.startswith(_KERNEL_NAMES):
         return VmaClass.KERNEL, name
     if "ht" in mapping.flags or mapping.fields.get("KernelPageSize", 4096) >= 1 << 20:
         return VmaClass.HUGETLB, name
     if mapping.inode or mapping.name.startswith(b"/"):
-        return _name_file(mapping, hints, name)
+        return _classify_file(mapping, hints, name)
     if mapping.name.startswith(_SHARED_PREFIXES) or mapping.permissions & Permission.SHARED:
         return VmaClass.SHARED, name
-    return _name_anonymous(mapping, hints, threads)
+    return _classify_anonymous(mapping, hints, threads)
 
 
-def _name_file(mapping: Mapping, hints: _Hints, name: str) -> tuple[VmaClass, str]:
+def _classify_file(mapping: Mapping, hints: _Hints, name: str) -> tuple[VmaClass, str]:
     program = hints.program
     if mapping.name.startswith(_SHARED_PREFIXES):
         return VmaClass.SHARED, name
@@ -139,7 +141,7 @@ def _name_file(mapping: Mapping, hints: _Hints, name: str) -> tuple[VmaClass, st
     return VmaClass.FILE, name
 
 
-def _name_anonymous(  # noqa: PLR0911 - one line a rule, in order
+def _classify_anonymous(  # noqa: PLR0911 - one return per rule; the order is the precedence
     mapping: Mapping, hints: _Hints, threads: tuple[int, ...]
 ) -> tuple[VmaClass, str]:
     if mapping.name in _NAMED:
@@ -159,10 +161,10 @@ def _name_anonymous(  # noqa: PLR0911 - one line a rule, in order
 
 
 def _is_bss(mapping: Mapping, program: Program) -> bool:
-    """Tell whether a mapping lies where the headers put variables that begin as zero.
+    """Return whether a mapping lies inside the BSS that the program headers describe.
 
-    Neighbours prove nothing: later mappings are placed right beside a library. One that goes on past
-    its BSS has been merged with such a neighbour, and is no longer the library's alone.
+    Adjacency to the library proves nothing, since the kernel places later mappings next to it. A mapping
+    that extends past the BSS was merged with such a neighbour and does not belong to the library alone.
     """
     return any(
         segment.file_end <= mapping.start and mapping.end <= _page_up(segment.end)
@@ -176,7 +178,7 @@ def _page_up(address: int) -> int:
 
 
 def measure(mapping: Mapping) -> Amounts:
-    """Take the amounts of one mapping from its smaps fields."""
+    """Return the sizes of one mapping from its smaps fields (proc_pid_smaps(5))."""
     fields = mapping.fields
 
     def add(*names: str) -> int | None:
@@ -197,7 +199,7 @@ def measure(mapping: Mapping) -> Amounts:
 
 
 def printable(name: bytes) -> str:
-    r"""Show a name without ambiguity: bytes that are not UTF-8, and control characters, as \xNN."""
+    r"""Return a name as text; control characters and bytes that are not UTF-8 become \xNN."""
     text = name.decode("utf-8", "backslashreplace")
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()

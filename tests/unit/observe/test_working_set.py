@@ -80,7 +80,7 @@ def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None
     trying("damon", works=True)
     assert references.choose() == ("referenced", "idle: no idle")
     assert tried == ["idle", "referenced"]
-    assert references.choose("damon") == ("damon", "asked for")
+    assert references.choose("damon") == ("damon", "requested")
     with pytest.raises(UnsupportedError, match="no idle"):
         references.choose("idle")
     trying("referenced", works=False)
@@ -99,7 +99,7 @@ def test_damon_in_use_is_not_touched(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in admin.rglob("*")}
     method = damon.try_damon(str(tmp_path))
     assert (method.works, method.reason.partition(":")[0]) == (False, "in use")
-    assert damon.runs(str(tmp_path))
+    assert damon.is_running(str(tmp_path))
     assert before == {path: path.stat().st_mtime_ns for path in admin.rglob("*")}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import synthetic_recording
 from mematlas.recording import read
 from mematlas.recording.frames import PYTHON, Resolver, resolve_missing
-from mematlas.recording.model import Code, Frame, Module
+from mematlas.recording.model import CodeObject, Frame, Module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,9 @@ def python_word(number: int, offset: int) -> int:
 def test_python_words_give_function_file_and_line() -> None:
     """Each instruction of a function resolves to the line the interpreter gives it."""
     code = test_python_words_give_function_file_and_line.__code__
-    known = Code(code.co_qualname, code.co_filename, code.co_firstlineno, code.co_linetable, 2)
+    known = CodeObject(
+        code.co_qualname, code.co_filename, code.co_firstlineno, code.co_linetable, 2
+    )
     lines = [line for line, *_ in code.co_positions()]
     words = [python_word(1, 2 * index) for index in range(len(lines))]
     found = Resolver().resolve(words, [], [known])
@@ -32,7 +34,7 @@ def test_python_words_give_function_file_and_line() -> None:
 
 
 def test_unknown_words_say_what_is_unknown() -> None:
-    """Code never seen, stacks cut short and addresses in no file are frames of their own."""
+    """CodeObject never seen, stacks cut short and addresses in no file are frames of their own."""
     found = Resolver().resolve([0, 0x1234, python_word(3, 0)], [], [])
     assert found[0][0].function == "[deeper frames not seen]"
     assert found[0x1234][0] == Frame("0x1234", None, None, None, "native")

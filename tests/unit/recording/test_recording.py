@@ -130,7 +130,7 @@ def test_chunks_of_an_unknown_type_are_passed_over(tmp_path: Path) -> None:
         (
             atlas.START.pack(atlas.MAGIC, atlas.VERSION + 1, 0),
             UnsupportedError,
-            "a recording of format 4, and",
+            f"a recording of format {atlas.VERSION + 1}, and",
         ),
         (atlas.START.pack(atlas.MAGIC, 1, 0), MematlasError, "cut before its first chunk"),
     ],

@@ -20,7 +20,7 @@ from mematlas.present.html import bundle
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html import render_html
 from mematlas.report.html.diff import render_diff_html
-from mematlas.report.html.trie import Grown, Source, Trie
+from mematlas.report.html.trie import Trie, TrieBuilder, TrieSource
 from mematlas.report.model.report import METRICS, Report
 from mematlas.report.varints import lengths, varints
 
@@ -136,21 +136,21 @@ def test_leaks_are_told_with_their_stacks() -> None:
     page = Page(render_html(reports.python_service(), reports.leaky()))
     text = "".join(page.text)
     assert "25.9 MiB of it likely leaked" in text
-    assert "grew in 9 of 10 looks" in text
+    assert "grew in 9 of 10 snapshots" in text
     assert "Held, likely no leaks" in text
     assert "leaks" in [attrs.get("id") for _, attrs in page.elements]
 
 
-@pytest.mark.parametrize("moment", ["account", "last"])
-def test_the_account_adds_up(moment: str) -> None:
-    """The parts of each moment in the page add up to its resident set."""
+@pytest.mark.parametrize("which", ["account", "last"])
+def test_the_account_adds_up(which: str) -> None:
+    """The parts of each which in the page add up to its resident set."""
     report = reports.python_service()
     text = render_html(report)
-    name = {"account": "peak", "last": "last"}[moment]
-    section = re.split(r'<div class="moment" data-moment="', text)
+    name = {"account": "peak", "last": "last"}[which]
+    section = re.split(r'<div class="account" data-account="', text)
     chosen = next(part for part in section if part.startswith(name))
     sizes = [int(size) for size in re.findall(r'data-bytes="(\d+)"', chosen)]
-    assert sum(sizes) == getattr(report, moment).rss_bytes
+    assert sum(sizes) == getattr(report, which).rss_bytes
 
 
 @pytest.mark.parametrize("name", ["python_service", "native_program", "hostile"])
@@ -178,8 +178,8 @@ def paths(trie: Trie) -> dict[tuple[Any, ...], list[int]]:
 
 def tree(report: Report, fold: float) -> Trie:
     """Make the trie of a report's stacks."""
-    source = Source(StackTable.of(report.stacks), {})
-    return Grown([source], len(METRICS), fold).folded(fold)
+    source = TrieSource(StackTable.of(report.stacks), {})
+    return TrieBuilder([source], len(METRICS), fold).build(fold)
 
 
 def test_an_unfolded_trie_has_the_stacks_and_nothing_else() -> None:
@@ -221,7 +221,7 @@ def test_varints_read_back(values: list[int]) -> None:
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_the_modules_can_share_one_script(code: bundle.Code) -> None:
+def test_the_modules_can_share_one_script(code: bundle.PageCode) -> None:
     """No two modules of a page define the same top-level name."""
     defined: list[str] = []
     for name in code.modules:

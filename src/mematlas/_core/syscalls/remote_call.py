@@ -31,8 +31,8 @@ class StoppedThread:
             PermissionError: ptrace is refused.
             OSError: ESRCH, no such thread; ETIME, it did not stop in time; ENOSYS, not on this processor.
         """
-        out = ffi.new("struct mematlas_borrowed **")
-        check(lib.mematlas_borrow(pid, tid, timeout_s, out))
+        out = ffi.new("struct mematlas_remote **")
+        check(lib.mematlas_remote_attach(pid, tid, timeout_s, out))
         self._handle = out[0]
 
     def __enter__(self) -> Self:
@@ -43,13 +43,13 @@ class StoppedThread:
         """Resume the thread where it was stopped."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            lib.mematlas_give_back(handle)
+            lib.mematlas_remote_detach(handle)
 
     @property
     def registers(self) -> Registers:
         """The registers at the time of the stop."""
-        registers = ffi.new("struct mematlas_borrowed_place *")
-        lib.mematlas_borrowed_at(self._handle, registers)
+        registers = ffi.new("struct mematlas_remote_registers *")
+        lib.mematlas_remote_read_registers(self._handle, registers)
         return Registers(registers.pc, registers.stack, registers.system_call)
 
     def call(self, syscall_insn: int, function: int, text: bytes, argument: int) -> int:
@@ -66,7 +66,7 @@ class StoppedThread:
         """
         result = ffi.new("int64_t *")
         check(
-            lib.mematlas_borrowed_call(
+            lib.mematlas_remote_call(
                 self._handle, syscall_insn, function, ffi.new("char[]", text), argument, result
             )
         )

@@ -11,16 +11,13 @@ from typing import TYPE_CHECKING
 from mematlas.linux import perf
 from mematlas.linux.mappings import Permission
 from mematlas.linux.perf_samples import Execed, Forked, PerfMapping, PerfSampler, Sample
-from mematlas.observe.page_faults.model import FaultSite, FaultSiteCount
+from mematlas.observe.page_faults.model import PERIOD, FaultSite, FaultSiteCount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.linux.mappings import Mappings
     from mematlas.linux.perf_samples import Record
-
-PERIOD = 7
-"""One minor fault in so many is sampled: odd, so that it keeps in step with no loop. Major ones all."""
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Files that a command writes: whole, or not at all."""
+"""Output files, written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def writing(path: str | Path) -> Iterator[Path]:
-    """Give the file to write; what stands at `path` gives way to it once all is written.
+def writing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Return a temporary file to write, which replaces `path` when the block ends.
 
-    Devices, pipes and what else is no regular file are written to as they are; a link stays one.
+    A device, a pipe or any other special file is written to directly. A symbolic link is kept, and
+    its target replaced. MematlasError if the file cannot be written.
     """
     try:
-        target = _place(Path(path))
+        target = _resolve(Path(path))
         part = target.with_name(f"{target.name}.{os.getpid()}.part")
-        if not _gives_way(target):
+        if not _is_replaceable(target):
             yield target
             return
         try:
@@ -37,17 +38,17 @@ def writing(path: str | Path) -> Iterator[Path]:
         raise MematlasError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _place(path: Path) -> Path:
-    """Follow links, but for the kernel's own: /dev/stdout is what is open, not the name it has."""
-    return path if _is_kernels(path) else path.resolve()
+def _resolve(path: Path) -> Path:
+    """Follow links, except in /dev and /proc: /dev/stdout is an open file, whatever its name."""
+    return path if _is_in_kernel_tree(path) else path.resolve()
 
 
-def _is_kernels(path: Path) -> bool:
+def _is_in_kernel_tree(path: Path) -> bool:
     return str(path.absolute()).startswith(("/dev/", "/proc/"))
 
 
-def _gives_way(target: Path) -> bool:
-    if _is_kernels(target):
+def _is_replaceable(target: Path) -> bool:
+    if _is_in_kernel_tree(target):
         return target.parent == Path("/dev/shm")  # noqa: S108
     if not target.exists():
         return True
