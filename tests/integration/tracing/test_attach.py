@@ -256,7 +256,7 @@ def test_a_signal_handler_is_not_entered(tmp_path: Path) -> None:
     try:
         done = mematlas("attach", str(waiting.process.pid), "-o", str(tmp_path / "a.atlas"))
         assert done.returncode == 1
-        assert "entered safely" in done.stderr
+        assert "interrupted safely" in done.stderr
         assert waiting.process.poll() is None
     finally:
         waiting.kill()
