@@ -103,8 +103,8 @@ static enum owner owner_of(const struct process *process, const struct range *ra
 	return OWNER_ALLOCATOR;
 }
 
-/* Stacks of all threads but the first, whose stack has a name in maps. A stack in a mapping by the program
- * belongs to that mapping. */
+/* Stacks of all threads but the first, whose stack has a name in maps. A stack in a mapping by the
+ * program belongs to that mapping. */
 static void add_stacks(const struct process *process, struct spans *spans)
 {
 	const struct trace_ring *rings =

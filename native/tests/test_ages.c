@@ -1,4 +1,5 @@
-/* Lifetimes and the age matrix against a plain list of all lifetimes, over runs that make cells grow. */
+/* Lifetimes and the age matrix against a plain list of all lifetimes, over runs that make cells
+ * grow. */
 #include <string.h>
 
 #include "../collector/collector.h"
