@@ -147,8 +147,8 @@ def _where(pid: int, arguments: argparse.Namespace) -> int:
         )
     except PermissionError:
         raise AccessError(
-            f"process {pid}: perf_event_open refused; it takes CAP_PERFMON, or your own process and "
-            "kernel.perf_event_paranoid of 2 or less"
+            f"process {pid}: perf_event_open denied; needs CAP_PERFMON, or a process of your own and "
+            "kernel.perf_event_paranoid of at most 2"
         ) from None
     profile = _profile(sites)
     if profile is None:

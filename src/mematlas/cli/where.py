@@ -45,17 +45,17 @@ def run(arguments: argparse.Namespace) -> int:
         found = pagemap.read_from(process, [(page, page + 4096)])
         symbol = _symbol(process, mappings, index, arguments.address)
     names = cgroup_names.read_names() if found.cgroup is not None else {}
-    place = analyse_address(found, mappings.row(index), arguments.address, names, symbol)
+    location = analyse_address(found, mappings.row(index), arguments.address, names, symbol)
     if arguments.json:
         from mematlas.present import json_writer
 
-        sys.stdout.write(json_writer.render("where", place))
+        sys.stdout.write(json_writer.render("where", location))
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_states.text import render_location
+    from mematlas.observe.address.text import render_location
 
-    render_location(place, console=Console())
+    render_location(location, console=Console())
     return 0
 
 
