@@ -203,15 +203,15 @@ static int number_words(const struct column *column, uint32_t **ret_numbers, uin
 	uint32_t *numbers = malloc(column->count * sizeof *numbers);
 	int64_t found = -ENOSPC;
 
-	for (uint64_t room = most < FEW_WORDS ? most : FEW_WORDS; found == -ENOSPC && room;
-	     room = room == most       ? 0
-		    : room * 16 < most ? room * 16
-				       : most) {
+	for (uint64_t capacity = most < FEW_WORDS ? most : FEW_WORDS; found == -ENOSPC && capacity;
+	     capacity = capacity == most       ? 0
+			: capacity * 16 < most ? capacity * 16
+					       : most) {
 		free(words);
-		words = malloc(room * sizeof *words);
-		found = numbers && words ? mematlas_words_number(
+		words = malloc(capacity * sizeof *words);
+		found = numbers && words ? mematlas_unique_inverse(
 						   (const uint64_t *)(const void *)column->values,
-						   column->count, room, numbers, words)
+						   column->count, capacity, numbers, words)
 					 : -ENOMEM;
 	}
 	*ret_numbers = numbers;

@@ -28,9 +28,9 @@ int64_t mematlas_keys_find(const int64_t *keys, uint64_t count, const int64_t *o
 	return found;
 }
 
-int mematlas_figures_add(const void *numbers, uint32_t number_bytes, uint64_t count,
-			 const uint32_t *rows, const void *figures, uint32_t figure_bytes,
-			 uint64_t length, uint64_t room, int64_t *sums)
+int mematlas_sums_add(const void *numbers, uint32_t number_bytes, uint64_t count,
+		      const uint32_t *rows, const void *figures, uint32_t figure_bytes,
+		      uint64_t length, uint64_t capacity, int64_t *sums)
 {
 	int64_t loaded[BLOCK];
 
@@ -47,7 +47,7 @@ int mematlas_figures_add(const void *numbers, uint32_t number_bytes, uint64_t co
 			uint32_t number =
 				row < count ? number_at(numbers, number_bytes, row) : UINT32_MAX;
 
-			if (number >= room)
+			if (number >= capacity)
 				return -EINVAL;
 			sums[number] = (int64_t)((uint64_t)sums[number] + (uint64_t)loaded[i]);
 		}
@@ -55,20 +55,20 @@ int mematlas_figures_add(const void *numbers, uint32_t number_bytes, uint64_t co
 	return 0;
 }
 
-int mematlas_rows_group(const void *numbers, uint32_t number_bytes, uint64_t count, uint64_t room,
-			uint32_t *starts, uint32_t *rows)
+int mematlas_rows_group(const void *numbers, uint32_t number_bytes, uint64_t count,
+			uint64_t capacity, uint32_t *starts, uint32_t *rows)
 {
-	if ((number_bytes != 2 && number_bytes != 4) || count > UINT32_MAX || room > UINT32_MAX)
+	if ((number_bytes != 2 && number_bytes != 4) || count > UINT32_MAX || capacity > UINT32_MAX)
 		return -EINVAL;
-	memset(starts, 0, (room + 1) * sizeof *starts);
+	memset(starts, 0, (capacity + 1) * sizeof *starts);
 	for (uint64_t row = 0; row < count; row++) {
 		uint32_t number = number_at(numbers, number_bytes, row);
 
-		if (number >= room)
+		if (number >= capacity)
 			return -EINVAL;
 		starts[number]++;
 	}
-	for (uint64_t number = 0, end = 0; number <= room; number++) {
+	for (uint64_t number = 0, end = 0; number <= capacity; number++) {
 		end += starts[number];
 		starts[number] =
 			(uint32_t)end; /* the end of its rows; they are put in from there */

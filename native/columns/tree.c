@@ -5,21 +5,21 @@
 
 #include "mematlas.h"
 
-#define FIRST_ROOM 1024ULL
+#define FIRST_CAPACITY 1024ULL
 
 struct mematlas_tree {
 	/* Twice as many places as there is room for nodes, a power of two; 0: free, for the root is
 	 * nobody's child. */
 	uint32_t *table;
 	uint32_t *parents, *labels;
-	uint64_t count, room;
+	uint64_t count, capacity;
 };
 
 static uint64_t place_of(const struct mematlas_tree *tree, uint32_t parent, uint32_t label)
 {
 	uint64_t both = ((uint64_t)parent << 32 | label) * 0x9E3779B97F4A7C15ULL;
 
-	return (both ^ both >> 32) & (2 * tree->room - 1);
+	return (both ^ both >> 32) & (2 * tree->capacity - 1);
 }
 
 static void put(struct mematlas_tree *tree, uint32_t node)
@@ -27,24 +27,24 @@ static void put(struct mematlas_tree *tree, uint32_t node)
 	uint64_t place = place_of(tree, tree->parents[node], tree->labels[node]);
 
 	while (tree->table[place])
-		place = (place + 1) & (2 * tree->room - 1);
+		place = (place + 1) & (2 * tree->capacity - 1);
 	tree->table[place] = node;
 }
 
 static int grow(struct mematlas_tree *tree)
 {
-	uint64_t room = tree->room ? 2 * tree->room : FIRST_ROOM;
-	uint32_t *table = calloc(2 * room, sizeof(*table));
+	uint64_t capacity = tree->capacity ? 2 * tree->capacity : FIRST_CAPACITY;
+	uint32_t *table = calloc(2 * capacity, sizeof(*table));
 	uint32_t *parents, *labels;
 
-	if (room > UINT32_MAX || !table) {
+	if (capacity > UINT32_MAX || !table) {
 		free(table);
 		return -ENOMEM;
 	}
-	parents = realloc(tree->parents, room * sizeof(*parents));
+	parents = realloc(tree->parents, capacity * sizeof(*parents));
 	if (parents)
 		tree->parents = parents;
-	labels = realloc(tree->labels, room * sizeof(*labels));
+	labels = realloc(tree->labels, capacity * sizeof(*labels));
 	if (labels)
 		tree->labels = labels;
 	if (!parents || !labels) {
@@ -53,7 +53,7 @@ static int grow(struct mematlas_tree *tree)
 	}
 	free(tree->table);
 	tree->table = table;
-	tree->room = room;
+	tree->capacity = capacity;
 	for (uint64_t node = 1; node < tree->count; node++)
 		put(tree, (uint32_t)node);
 	return 0;
@@ -91,10 +91,11 @@ int64_t mematlas_tree_child(struct mematlas_tree *tree, uint32_t parent, uint32_
 
 	if (parent >= tree->count)
 		return -EINVAL;
-	if (tree->count == tree->room && grow(tree))
+	if (tree->count == tree->capacity && grow(tree))
 		return -ENOMEM;
 	place = place_of(tree, parent, label);
-	for (uint32_t node; (node = tree->table[place]); place = (place + 1) & (2 * tree->room - 1))
+	for (uint32_t node; (node = tree->table[place]);
+	     place = (place + 1) & (2 * tree->capacity - 1))
 		if (tree->parents[node] == parent && tree->labels[node] == label)
 			return node;
 	tree->parents[tree->count] = parent;

@@ -12,16 +12,16 @@ static uint64_t place_of(uint64_t word, unsigned int shift)
 	return word * 0x9E3779B97F4A7C15ULL >> shift;
 }
 
-int64_t mematlas_words_number(const uint64_t *words, uint64_t count, uint64_t room,
-			      uint32_t *numbers, uint64_t *distinct)
+int64_t mematlas_unique_inverse(const uint64_t *words, uint64_t count, uint64_t capacity,
+				uint32_t *numbers, uint64_t *distinct)
 {
 	unsigned int bits = 4;
 	uint64_t found = 0, mask;
 	uint32_t *table;
 
-	if (room >= 1ULL << 31)
+	if (capacity >= 1ULL << 31)
 		return -EINVAL;
-	while (1ULL << bits < 2 * room)
+	while (1ULL << bits < 2 * capacity)
 		bits++;
 	mask = (1ULL << bits) - 1;
 	table = malloc((mask + 1) * sizeof(*table));
@@ -34,7 +34,7 @@ int64_t mematlas_words_number(const uint64_t *words, uint64_t count, uint64_t ro
 		while (table[place] != EMPTY && distinct[table[place]] != words[i])
 			place = (place + 1) & mask;
 		if (table[place] == EMPTY) {
-			if (found == room) {
+			if (found == capacity) {
 				free(table);
 				return -ENOSPC;
 			}

@@ -7,10 +7,10 @@ int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *ret_
 /* Gives each node the word, of 2 or 4 bytes, of least rank from it up to below the root, the innermost of equals;
  * the root has `room`. There are ranks of the words below `room`, and one of it, which none exceeds. */
 int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t bytes, uint64_t count,
-			const int32_t *ranks, uint32_t room, void *ret_words);
+			const int32_t *ranks, uint32_t capacity, void *ret_words);
 /* Adds each node's sum to its parent's, children first; with `kept` only those of nodes where it is 0. */
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count, int64_t *sums);
-/* Sets in `kept` the nodes below the root that have at least `least`, or 2^32 - 1: figures of rows, as of mematlas_figures_add,
+/* Sets in `kept` the nodes below the root that have at least `least`, or 2^32 - 1: figures of rows, as of mematlas_sums_add,
  * whose nodes are given, each added to all nodes above. `sums`: room for one a node. -EINVAL: other widths, no such
  * node, or as above. */
 int mematlas_trie_keep(const uint32_t *parents, uint64_t count, const uint32_t *nodes, uint64_t node_rows,
@@ -21,7 +21,7 @@ int mematlas_trie_keep(const uint32_t *parents, uint64_t count, const uint32_t *
 int64_t mematlas_trie_fold(const uint32_t *parents, const uint8_t *kept, uint64_t count, uint32_t *ret_places);
 /* Numbers words in the order in which they are met; returns how many differ. -ENOSPC: more than `room`,
  * for which `ret_distinct` has space; -ENOMEM, -EINVAL (room of 2^31). */
-int64_t mematlas_words_number(const uint64_t *words, uint64_t count, uint64_t room,
+int64_t mematlas_unique_inverse(const uint64_t *words, uint64_t count, uint64_t capacity,
 			      uint32_t *ret_numbers, uint64_t *ret_distinct);
 /* Joins a column of 4 or 8 bytes, little-endian, from rows whose first bytes come first, then their
  * second ones, and so on; `place` is its first byte in a row. -EINVAL: another width. */
@@ -78,10 +78,10 @@ int64_t mematlas_keys_find(const int64_t *keys, uint64_t count, const int64_t *o
 			   uint32_t *ret_places);
 /* Adds figures up by numbers of 2 or 4 bytes, those of the rows named, or of all where `rows` is NULL. Figures
  * are whole numbers of 1, 2 or 4 bytes, or, of 8, with a sign. -EINVAL: other widths, or a number not below `room`. */
-int mematlas_figures_add(const void *numbers, uint32_t number_bytes, uint64_t count, const uint32_t *rows,
-			 const void *figures, uint32_t figure_bytes, uint64_t length, uint64_t room, int64_t *sums);
+int mematlas_sums_add(const void *numbers, uint32_t number_bytes, uint64_t count, const uint32_t *rows,
+			 const void *figures, uint32_t figure_bytes, uint64_t length, uint64_t capacity, int64_t *sums);
 /* Lists rows by number, those of each in ascending order; `ret_starts` has room + 1 places. -EINVAL as above. */
-int mematlas_rows_group(const void *numbers, uint32_t number_bytes, uint64_t count, uint64_t room,
+int mematlas_rows_group(const void *numbers, uint32_t number_bytes, uint64_t count, uint64_t capacity,
 			uint32_t *ret_starts, uint32_t *ret_rows);
 
 /* A trie that grows, of labels; node 0 is the root, children are numbered in the order in which they are met. */

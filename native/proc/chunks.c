@@ -8,8 +8,9 @@
 #include <unistd.h>
 
 #include "mematlas.h"
+#include "page_size.h"
 
-#define PAGE 4096UL
+#define WINDOW 4096UL /* bytes read at once; divides every page size */
 #define PREVIOUS_IN_USE 1UL
 #define FLAGS 7UL
 #define SMALLEST 0x20UL
@@ -19,38 +20,39 @@
 struct window {
 	int memory;
 	uint64_t at;
-	uint64_t words[PAGE / 8];
+	uint64_t words[WINDOW / 8];
 };
 
 static int read_word(struct window *window, uint64_t address, uint64_t *ret)
 {
-	uint64_t page = address & ~(PAGE - 1);
+	uint64_t start = address & ~(WINDOW - 1);
 
-	if (page != window->at) {
-		if (pread(window->memory, window->words, PAGE, (off_t)page) != (ssize_t)PAGE)
+	if (start != window->at) {
+		if (pread(window->memory, window->words, WINDOW, (off_t)start) != (ssize_t)WINDOW)
 			return -EUCLEAN;
-		window->at = page;
+		window->at = start;
 	}
-	*ret = window->words[(address & (PAGE - 1)) / 8];
+	*ret = window->words[(address & (WINDOW - 1)) / 8];
 	return 0;
 }
 
 static int64_t count_resident(int pagemap, uint64_t start, uint64_t end)
 {
+	const uint64_t page = page_bytes();
 	int64_t resident = 0;
 
 	while (start < end) {
-		uint64_t entries[512], pages = (end - start) / PAGE;
+		uint64_t entries[512], pages = (end - start) / page;
 		ssize_t got;
 
 		if (pages > 512)
 			pages = 512;
-		got = pread(pagemap, entries, pages * 8, (off_t)(start / PAGE * 8));
+		got = pread(pagemap, entries, pages * 8, (off_t)(start / page * 8));
 		if (got <= 0)
 			return got < 0 ? -errno : resident;
 		for (ssize_t index = 0; index < got / 8; index++)
-			resident += entries[index] >> 63 ? (int64_t)PAGE : 0;
-		start += (uint64_t)got / 8 * PAGE;
+			resident += entries[index] >> 63 ? (int64_t)page : 0;
+		start += (uint64_t)got / 8 * page;
 	}
 	return resident;
 }
@@ -58,8 +60,7 @@ static int64_t count_resident(int pagemap, uint64_t start, uint64_t end)
 /* What malloc_trim(3) gives back of a free chunk, as it rounds. */
 static int64_t trimmable(int pagemap, uint64_t chunk, uint64_t size)
 {
-	uint64_t start = (chunk + LINKS + PAGE - 1) & ~(PAGE - 1),
-		 end = (chunk + size) & ~(PAGE - 1);
+	uint64_t start = page_ceil(chunk + LINKS), end = page_floor(chunk + size);
 
 	return start < end ? count_resident(pagemap, start, end) : 0;
 }
@@ -67,7 +68,7 @@ static int64_t trimmable(int pagemap, uint64_t chunk, uint64_t size)
 /* The last chunk of the main heap: its end goes back by brk(2). That of others stays. */
 static int64_t trimmable_top(int pagemap, uint64_t end, uint64_t size)
 {
-	uint64_t extra = size > SMALLEST ? (size - SMALLEST - 1) & ~(PAGE - 1) : 0;
+	uint64_t extra = size > SMALLEST ? page_floor(size - SMALLEST - 1) : 0;
 
 	return count_resident(pagemap, end - extra, end);
 }

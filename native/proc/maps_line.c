@@ -54,7 +54,7 @@ static int grow_column(uint64_t **column, uint64_t rows)
 	return 0;
 }
 
-static int make_room(struct mematlas_maps *maps)
+static int make_capacity(struct mematlas_maps *maps)
 {
 	uint64_t rows = maps->capacity ? maps->capacity * 2 : FIRST_ROWS;
 
@@ -148,7 +148,7 @@ static int add_mapping(struct mematlas_maps *maps, const uint64_t *row, const ch
 	int error;
 
 	drop_retold(maps, row[MEMATLAS_MAPS_START]);
-	error = make_room(maps);
+	error = make_capacity(maps);
 	if (!error)
 		error = add_name(maps, name, (uint64_t)(end - name), &name_at);
 	if (error)

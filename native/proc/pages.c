@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "mematlas.h"
+#include "page_size.h"
 #include "pagemap_scan.h"
 
 #define ENTRY_PRESENT (1ULL << 63)
@@ -32,7 +33,7 @@ static int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
 
 int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *ret)
 {
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const uint64_t page = page_bytes();
 
 	if (start % page)
 		return -EINVAL;
@@ -40,14 +41,14 @@ int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *
 }
 
 int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t any, uint64_t want,
-			      struct mematlas_page_run *ret, uint64_t room)
+			      struct mematlas_page_run *ret, uint64_t capacity)
 {
 	struct pagemap_scan_argument scan = {
 		.size = sizeof(scan),
 		.start = *start,
 		.end = end,
 		.runs = (uint64_t)(uintptr_t)ret,
-		.room = room,
+		.room = capacity,
 		.any = any,
 		.want = want,
 	};
@@ -59,7 +60,7 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 	if (got < 0)
 		return -errno;
 	/* Not walk_end: after more than 512 runs the kernel may leave an old one there. */
-	*start = (uint64_t)got < room ? end : ret[got - 1].end;
+	*start = (uint64_t)got < capacity ? end : ret[got - 1].end;
 	return got;
 }
 

@@ -9,7 +9,9 @@
 #include <time.h>
 #include <unwind.h>
 
-#include "../tracer/tracer.h"
+#include "../tracer/memory.h"
+#include "../tracer/state.h"
+#include "../tracer/unwind.h"
 
 #define WALKS 20000u
 
@@ -68,9 +70,9 @@ static void walk_libgcc(void)
 
 static void walk_glibc(void)
 {
-	void *pcs[UNWIND_MOST_FRAMES];
+	void *pcs[UNWIND_MAX_FRAMES];
 
-	sink += (unsigned)backtrace(pcs, UNWIND_MOST_FRAMES);
+	sink += (unsigned)backtrace(pcs, UNWIND_MAX_FRAMES);
 }
 
 /* Nanoseconds a walk: the best of a few rounds, for the machine may be busy. */

@@ -6,10 +6,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../proc/page_size.h"
 #include "check.h"
+#include "fake_page_size.h"
 #include "mematlas.h"
 
-#define PAGE 4096UL
+#define PAGE page_bytes()
 #define START 0x10000UL
 #define IN_USE 1UL
 
@@ -106,7 +108,7 @@ static void test_fences_end_a_heap(void)
 
 static void test_what_is_no_heap_is_refused(void)
 {
-	static const uint64_t sizes[] = {0, 8, 0x18, 0x28, 65 * PAGE, UINT64_MAX & ~7UL};
+	const uint64_t sizes[] = {0, 8, 0x18, 0x28, 65 * PAGE, UINT64_MAX & ~7UL};
 	struct mematlas_heap_walk found;
 
 	for (size_t index = 0; index < sizeof(sizes) / sizeof(*sizes); index++) {

@@ -6,10 +6,11 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../proc/page_size.h"
 #include "check.h"
 #include "mematlas.h"
 
-#define PAGE 4096UL
+#define PAGE page_bytes()
 
 static struct mematlas_maps *parse(const char *text, size_t length)
 {

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mematlas.linux.mappings import Mappings
 
 HEADER = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])([x-])([sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)",
@@ -38,3 +41,12 @@ def _mapping(match: re.Match[bytes]) -> dict[str, Any]:
         "flags": frozenset(),
         "fields": {},
     }
+
+
+def as_dicts(mappings: Mappings) -> list[dict[str, object]]:
+    """Return mappings in the form of parse()."""
+    names = ("start", "end", "offset", "device", "inode", "name", "flags", "fields")
+    return [
+        {name: getattr(row, name) for name in names} | {"permissions": row.permissions.text()}
+        for row in mappings
+    ]

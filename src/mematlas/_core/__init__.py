@@ -31,6 +31,7 @@ from mematlas._core.syscalls.mapping import (
     unmap_memory,
 )
 from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
+from mematlas._core.syscalls.perf import PerfFlag, open_perf_counter, open_perf_sampler
 from mematlas._core.syscalls.process import add_personality, disable_thp, same_address_space
 from mematlas._core.syscalls.remote_call import BorrowedThread
 
@@ -52,6 +53,7 @@ __all__ = [
     "Faults",
     "HeapWalk",
     "MapsColumns",
+    "PerfFlag",
     "PoolFigures",
     "PoolHandle",
     "TraceSettings",
@@ -79,6 +81,8 @@ __all__ = [
     "mincore_file",
     "move_pages",
     "name_memory",
+    "open_perf_counter",
+    "open_perf_sampler",
     "policy",
     "protect_memory",
     "read_heap",

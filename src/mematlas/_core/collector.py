@@ -191,8 +191,8 @@ class Collector:
             codes=facts.codes,
             modules=facts.modules,
             timeline=facts.timeline,
-            touches=facts.touches,
-            places=facts.places,
+            touches=facts.fault_sites,
+            places=facts.fault_parts,
             fault_samples=facts.fault_samples,
             faults_lost=facts.faults_lost,
             faults=Faults(facts.faults),
@@ -214,32 +214,34 @@ class Collector:
         return bytes(ffi.buffer(rows, check(got) * ffi.sizeof("struct mematlas_total")))
 
     def lives(self, process: int) -> bytes:
-        """Give how long freed blocks lived, of every (stack, kind) that has any (LIVES_DTYPE)."""
-        rows, room = self._room(process, "struct mematlas_life")
-        got = check(lib.mematlas_collector_lives(self._handle, process, rows, room))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_life")))
+        """Give how long freed blocks lived, of every (stack, kind) that has any (LIFETIMES_DTYPE)."""
+        rows, room = self._room(process, "struct mematlas_lifetimes")
+        got = check(lib.mematlas_collector_lifetimes(self._handle, process, rows, room))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_lifetimes")))
 
     def ages(self, process: int) -> tuple[float, bytes]:
-        """Give the length of a cell of time, and when what outlived one was born and died (AGES_DTYPE).
+        """Give the length of a cell of time, and when what outlived one was born and died (AGE_MATRIX_DTYPE).
 
         0 seconds, and no rows, where the tracer's clock tells no time.
         """
-        cell_s, rows = ffi.new("double *"), ffi.new("struct mematlas_age **")
-        got = check(lib.mematlas_collector_ages(self._handle, process, cell_s, rows))
-        data = bytes(ffi.buffer(rows[0], got * ffi.sizeof("struct mematlas_age"))) if got else b""
+        cell_s, rows = ffi.new("double *"), ffi.new("struct mematlas_age_cell **")
+        got = check(lib.mematlas_collector_age_matrix(self._handle, process, cell_s, rows))
+        data = (
+            bytes(ffi.buffer(rows[0], got * ffi.sizeof("struct mematlas_age_cell"))) if got else b""
+        )
         return float(cell_s[0]), data
 
     def touches(self, process: int, count: int) -> bytes:
-        """Give the page faults of every (stack, owner) so far (TOUCHES_DTYPE)."""
-        rows = ffi.new("struct mematlas_touch[]", max(count, 1))
-        got = check(lib.mematlas_collector_touches(self._handle, process, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_touch")))
+        """Give the page faults of every (stack, owner) so far (FAULT_SITES_DTYPE)."""
+        rows = ffi.new("struct mematlas_fault_site[]", max(count, 1))
+        got = check(lib.mematlas_collector_fault_sites(self._handle, process, rows, count))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_fault_site")))
 
     def places(self, process: int, first: int, end: int) -> Iterator[tuple[int, str]]:
         """Kind and name of places `first` to `end` that faults were taken in."""
         part = ffi.new("struct mematlas_part *")
         for number in range(first, end):
-            check(lib.mematlas_collector_place(self._handle, process, number, part))
+            check(lib.mematlas_collector_fault_part(self._handle, process, number, part))
             yield part.kind, _text(part.name)
 
     def modules(
@@ -265,9 +267,9 @@ class Collector:
 
     def timeline(self, process: int, count: int) -> bytes:
         """Take up to `count` rows gathered since the last call (TIMELINE_DTYPE)."""
-        rows = ffi.new("struct mematlas_moment[]", max(count, 1))
+        rows = ffi.new("struct mematlas_sample[]", max(count, 1))
         got = check(lib.mematlas_collector_timeline(self._handle, process, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_moment")))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_sample")))
 
     def snapshot(self, process: int) -> Account | None:
         """Join residency now; None if the process is gone."""
@@ -290,26 +292,26 @@ class Collector:
                 for part in parts[0:found]
             ],
             slack=[
-                (_text(part.name), part.free_page_bytes, part.pinned_bytes)
+                (_text(part.name), part.free_page_bytes, part.held_free_bytes)
                 for part in parts[0:found]
-                if part.free_page_bytes or part.pinned_bytes
+                if part.free_page_bytes or part.held_free_bytes
             ],
             rows=self._rows(account.rows),
         )
 
     def pins(self, process: int) -> bytes:
-        """Give what kept slack resident at the last snapshot of this process (PINS_DTYPE)."""
-        rows, room = self._room(process, "struct mematlas_pin")
-        got = check(lib.mematlas_collector_pins(self._handle, process, rows, room))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin")))
+        """Give what kept slack resident at the last snapshot of this process (FRAGMENTATION_DTYPE)."""
+        rows, room = self._room(process, "struct mematlas_stack_bytes")
+        got = check(lib.mematlas_collector_fragmentation(self._handle, process, rows, room))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_stack_bytes")))
 
     def cold(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
         """Find the owners of what was not used of sorted ranges: (start, end, bytes that were used).
 
-        Gives rows (COLD_DTYPE), where some of a range was used the least that each must have, and all
+        Gives rows (IDLE_DTYPE), where some of a range was used the least that each must have, and all
         bytes that were not used.
         """
-        rows, room = self._room(process, "struct mematlas_pin")
+        rows, room = self._room(process, "struct mematlas_stack_bytes")
         given = ffi.new("struct mematlas_cold_range[]", ranges)
         total = ffi.new("double *")
         got = check(
@@ -317,7 +319,9 @@ class Collector:
                 self._handle, process, given, len(ranges), rows, room, total
             )
         )
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin"))), float(total[0])
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_stack_bytes"))), float(
+            total[0]
+        )
 
     def objects(self, process: int) -> tuple[list[str], bytes]:
         """Look at the live Python objects of a process: names of types, and rows (OBJECTS_DTYPE).
@@ -344,6 +348,6 @@ class Collector:
         return ffi.new(f"{row}[]", facts.totals + 1), facts.totals
 
     def _rows(self, count: int) -> bytes:
-        rows = ffi.new("struct mematlas_held[]", count + 1)
+        rows = ffi.new("struct mematlas_snapshot_row[]", count + 1)
         got = check(lib.mematlas_collector_rows(self._handle, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_held")))
+        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_snapshot_row")))

@@ -26,6 +26,8 @@ from mematlas.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mematlas.linux.hugepages import PageKind
+
 __all__ = [
     "BENCHMARKS",
     "NAMES",
@@ -80,20 +82,19 @@ def run(
             "seconds": settings.seconds,
             "size": settings.size,
             "threads": settings.threads,
-            "pages": settings.pages,
+            "pages": settings.pages and [str(kind) for kind in settings.pages],
         },
         sections=tuple(sections),
         complete=complete,
     )
 
 
-def pages_needed(names: Sequence[str], settings: Settings) -> dict[str, int]:
+def pages_needed(names: Sequence[str], settings: Settings) -> dict[PageKind, int]:
     """Tell how many bytes in pages of each kind the benchmarks would measure in."""
-    from mematlas.bench import backing
+    from mematlas.bench.region import parse_kinds
 
     sizes = [import_module(_find(name)).span(settings) for name in names if name in _BY_PAGE_SIZE]
-    kinds = settings.pages or backing.STANDARD
-    return dict.fromkeys(kinds, max(sizes)) if sizes else {}
+    return dict.fromkeys(parse_kinds(settings.pages), max(sizes)) if sizes else {}
 
 
 def _find(name: str) -> str:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mematlas.bench.case import Case, Label
+    from mematlas.linux.hugepages import PageKind, PageName
 
 LEAST = 6  # fewer samples have no confidence interval
 MOST = 60
@@ -27,7 +28,7 @@ class Settings:
     seconds: float = 10.0  # for each benchmark, about
     size: int | None = None
     threads: tuple[int, ...] | None = None
-    pages: tuple[str, ...] | None = None
+    pages: tuple[PageName | PageKind, ...] | None = None
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from mematlas.bench import Settings
     from mematlas.bench.model import Result
+    from mematlas.linux.hugepages import PageKind
 
 _INTERRUPTED = 130
 _REDRAWN = 0.2  # seconds between pictures of the progress bar: drawing disturbs too
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=_numbers, metavar="N,...", help="numbers of threads (default: 1 and all)"
     )
     parser.add_argument(
-        "--pages", type=_words, metavar="KIND,...", help="4k, 64K (or other mTHP), thp, 2M, 1G"
+        "--pages", type=_kinds, metavar="KIND,...", help="4K, 64K (or other mTHP), thp, 2M, 1G"
     )
     parser.add_argument(
         "--reserve",
@@ -209,5 +210,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(word for word in text.split(",") if word))
+def _kinds(text: str) -> tuple[PageKind, ...]:
+    from mematlas.bench.region import parse_kinds
+
+    return parse_kinds(word for word in text.split(",") if word)

@@ -7,15 +7,15 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mematlas.cli.arguments import positive, size
-from mematlas.cli.report import load, write_page
-from mematlas.errors import UsageError
+from mematlas.cli.recordings import open_recording
+from mematlas.cli.report import write_page
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from mematlas.report.model.diff import Change, Diff
+    from mematlas.report.model.diff import Diff, StackChange
 
 DEFAULT_TOP = 15
 DEFAULT_JSON_TOP = 1000
@@ -51,17 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the recordings and print what changed."""
-    from mematlas.report.analyse.diff import compare
-
-    diff = compare(
-        load(arguments.before),
-        load(arguments.after),
-        arguments.by,
-        ignore_lines=arguments.ignore_lines,
-    )
-    for file, report in zip((arguments.before, arguments.after), diff.reports, strict=True):
-        if why := report.why_unknown(arguments.by):
-            raise UsageError(f"{file}: {arguments.by} is unknown: {why}")
+    before, after = open_recording(arguments.before), open_recording(arguments.after)
+    diff = before.diff(after, by=arguments.by, ignore_lines=arguments.ignore_lines)
     if arguments.html:
         from mematlas.report.html.diff import render_diff_html
 
@@ -93,11 +84,11 @@ def _facts(diff: Diff, top: int) -> dict[str, Any]:
     return {"schema": "mematlas/diff/1", "data": data}
 
 
-def _changes(changes: Sequence[Change]) -> list[dict[str, Any]]:
+def _changes(changes: Sequence[StackChange]) -> list[dict[str, Any]]:
     return [{**_change(each), "frames": [asdict(f) for f in each.frames]} for each in changes]
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: StackChange) -> dict[str, Any]:
     return {
         "before_bytes": change.before,
         "after_bytes": change.after,

@@ -18,7 +18,7 @@ from mematlas.tracing.child import inherited
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.recording.frames import Names
+    from mematlas.recording.frames import FrameCache
     from mematlas.recording.model import Recording
 
 _TAIL = 64 << 10
@@ -50,12 +50,12 @@ class Watched:
                 stderr=err,
                 env=inherited(),
             )
-        self._names: Names | None = None
+        self._names: FrameCache | None = None
 
     def read(self) -> Recording | None:
         """Read what is recorded by now, and name what is new in it."""
         from mematlas.recording import read
-        from mematlas.recording.frames import Names
+        from mematlas.recording.frames import FrameCache
 
         if not Path(self._path).exists() or Path(self._path).stat().st_size == 0:
             return None
@@ -67,8 +67,8 @@ class Watched:
             raise
         if self.running:  # not cut short, only not over
             recording.complete = True
-        self._names = self._names or Names()
-        self._names.give_to(recording)
+        self._names = self._names or FrameCache()
+        self._names.add_frames(recording)
         if self._program is None and recording.processes:
             self._program = recording.processes[0].pid
             if self._interrupted:

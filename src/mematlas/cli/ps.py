@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read all processes and print them."""
-    from mematlas.linux import processes
+    from mematlas import observe
 
     cgroups = arguments.json or arguments.by == "cgroup"
-    table = processes.read(arguments.root, commands=arguments.json, cgroups=cgroups)
+    table = observe.ps(commands=arguments.json, cgroups=cgroups, root=arguments.root)
     if arguments.json:
         from mematlas.present import json_writer
 

@@ -26,12 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the process and print its address space."""
-    from mematlas.linux import process_info
+    """Read the process and print its layout."""
+    from mematlas import observe
     from mematlas.linux.process import parse_pid
-    from mematlas.observe.address_space.analyse import analyse_address_space
 
-    space = analyse_address_space(process_info.read(parse_pid(arguments.pid), arguments.root))
+    space = observe.show(parse_pid(arguments.pid), root=arguments.root)
     if arguments.json:
         from mematlas.present import json_writer
 

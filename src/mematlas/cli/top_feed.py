@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mematlas import _core
 from mematlas.errors import TargetError
 
 if TYPE_CHECKING:
@@ -86,27 +87,20 @@ class LiveInspector:
 
     def address_space(self, key: Key) -> AddressSpace:
         """Read its address space."""
-        from mematlas.linux import process_info
-        from mematlas.observe.address_space.analyse import analyse_address_space
+        from mematlas import observe
 
-        found = analyse_address_space(process_info.read(key[0]))
+        found = observe.show(key[0])
         _check(key)
         return found
 
     def pages(self, key: Key, width: int) -> PageReport:
         """Read what is behind its pages."""
-        from mematlas.linux import cgroup_names, pagemap, smaps
-        from mematlas.linux.process import open_process
-        from mematlas.observe.page_states.analyse import analyse_pages, keep_largest_strips
+        from mematlas import observe
+        from mematlas.observe.page_states.analyse import keep_largest_strips
 
-        with open_process(key[0]) as process:
-            mappings = list(smaps.read_from(process, fields=False)[0])
-            found = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
+        found = observe.pages(key[0], width=width)
         _check(key)
-        names = cgroup_names.read_names() if found.cgroup is not None else {}
-        return keep_largest_strips(
-            analyse_pages(found, mappings, width=width, names=names), _STRIPS
-        )
+        return keep_largest_strips(found, _STRIPS)
 
     def faults(self, key: Key) -> FaultSnapshot:
         """Read the fault counters of its threads."""
@@ -135,6 +129,6 @@ def describe_machine() -> dict[str, Any]:
     return {
         "host": system.nodename,
         "kernel": system.release,
-        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "page_bytes": _core.PAGE,
         "boot_id": boot.read_text().strip() if boot.exists() else None,
     }

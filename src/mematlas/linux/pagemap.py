@@ -95,13 +95,9 @@ def soft_dirty_works() -> bool:
 
     Source: Documentation/admin-guide/mm/soft-dirty.rst.
     """
-    import ctypes
-
     with mmap.mmap(-1, _core.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         area[0] = 1
-        view = ctypes.c_char.from_buffer(area)
-        address = ctypes.addressof(view)
-        del view
+        address = _core.address_of(memoryview(area))
         try:
             with open("/proc/self/pagemap", "rb", buffering=0) as file:  # noqa: PTH123
                 file.seek(address // _core.PAGE * 8)

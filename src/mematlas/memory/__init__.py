@@ -12,7 +12,7 @@ from mematlas.memory.arrays import PlacedArrays, numpy
 from mematlas.memory.heap import HeapArena, HeapStats, heap_stats, trim
 from mematlas.memory.locking import LockLimit, lock_limit, mlockall, munlockall
 from mematlas.memory.numa import mbind, mempolicy, migrate_pages, move_pages
-from mematlas.memory.placement import Placement, place_of, where
+from mematlas.memory.placement import Placement, placement_of, where
 from mematlas.memory.pool import Pool, Slot
 from mematlas.memory.region import Region
 
@@ -41,7 +41,7 @@ __all__ = [
     "move_pages",
     "munlockall",
     "numpy",
-    "place_of",
+    "placement_of",
     "trim",
     "where",
 ]

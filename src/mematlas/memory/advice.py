@@ -9,37 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
+from mematlas.linux.hugepages import (
+    PagesUnavailableError,
+    check_available,
+    parse_kind,
+    pmd_size,
+)
+from mematlas.linux.mman import Advice
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ADVICE = {
-    "normal": 0,
-    "random": 1,
-    "sequential": 2,
-    "willneed": 3,
-    "dontneed": 4,
-    "free": 8,
-    "remove": 9,
-    "dontfork": 10,
-    "dofork": 11,
-    "mergeable": 12,
-    "unmergeable": 13,
-    "hugepage": 14,
-    "nohugepage": 15,
-    "dontdump": 16,
-    "dodump": 17,
-    "wipeonfork": 18,
-    "keeponfork": 19,
-    "cold": 20,
-    "pageout": 21,
-    "populate_read": 22,
-    "populate_write": 23,
-    "dontneed_locked": 24,
-    "collapse": 25,
-    "guard_install": 102,
-    "guard_remove": 103,
-}
+ADVICE = {each.name.lower(): each for each in Advice}
 SINCE = {
     "free": "4.5",
     "wipeonfork": "4.14",
@@ -129,18 +111,15 @@ def _mapping_at(address: int) -> Any:
 
 
 def _holds_huge(address: int, length: int) -> bool:
-    from mematlas.memory.backing import PMD
-
-    return -(-address // PMD) * PMD + PMD <= address + length
+    page = pmd_size()
+    return -(-address // page) * page + page <= address + length
 
 
 def _check_huge(*, shared: bool) -> None:
-    """Advice for huge pages is taken, and ignored, where they are off: say so instead."""
-    from mematlas.memory import backing
-
+    """Raise MematlasError where the kernel would accept the advice and ignore it: THP is off."""
     try:
-        backing.check_thp(share=shared)
-    except backing.Refused as reason:
+        check_available(parse_kind("thp"), shared=shared)
+    except PagesUnavailableError as reason:
         raise MematlasError(f"hugepage() would do nothing: {reason}") from None
 
 
@@ -156,7 +135,8 @@ def _refusal(error: OSError, address: int, length: int, name: str) -> MematlasEr
             other = ", or use dontneed_locked()" if name == "dontneed" else ""
             return MematlasError(f"{name}() does not work on locked pages; unlock() first{other}")
     if error.errno == errno.EINVAL:
-        what = f"in these {length:,} bytes is no whole, aligned 2 MiB that may be huge"
+        page = format_bytes(pmd_size())
+        what = f"in these {length:,} bytes is no whole, aligned {page} that may be huge"
         where = what if name == "collapse" else "it is not for this kind of memory"
         return UsageError(f"the kernel refuses {name}(): {where}")
     if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EBUSY):

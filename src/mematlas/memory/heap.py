@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mematlas import _core
 from mematlas.errors import UnsupportedError
+from mematlas.linux.status import read_status_of
 from mematlas.units import format_bytes
 
 _ARENA = re.compile(r'<heap nr="(\d+)">(.*?)</heap>', re.DOTALL)
@@ -77,7 +78,7 @@ def heap_stats() -> HeapStats:
     except OSError as error:
         raise _unsupported(error) from None
     arenas = tuple(_arena(int(number), part) for number, part in _ARENA.findall(text))
-    return HeapStats(arenas, blocks, size, _anonymous())
+    return HeapStats(arenas, blocks, size, read_status_of().sizes["RssAnon"])
 
 
 def trim() -> int:
@@ -104,8 +105,3 @@ def _unsupported(error: OSError) -> UnsupportedError:
 
 def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * _core.PAGE
-
-
-def _anonymous() -> int:
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("RssAnon:")[2].split(maxsplit=1)[0]) << 10

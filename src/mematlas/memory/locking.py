@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import resource
 from dataclasses import dataclass
-from pathlib import Path
 
 from mematlas import _core
 from mematlas.errors import AccessError, MematlasError, UsageError
+from mematlas.linux.status import read_status_of
 from mematlas.units import format_bytes
 
 _CAP_IPC_LOCK, _CAP_SYS_RESOURCE = 14, 24
@@ -58,12 +58,13 @@ class LockLimit:
 def lock_limit() -> LockLimit:
     """Read what this process may lock, and has."""
     soft, hard = resource.getrlimit(resource.RLIMIT_MEMLOCK)
+    status = read_status_of()
     return LockLimit(
         soft=None if soft == resource.RLIM_INFINITY else soft,
         hard=None if hard == resource.RLIM_INFINITY else hard,
-        locked=_status("VmLck:"),
-        exempt=_has_capability(_CAP_IPC_LOCK),
-        may_raise_hard=_has_capability(_CAP_SYS_RESOURCE),
+        locked=status.sizes["VmLck"],
+        exempt=status.has_capability(_CAP_IPC_LOCK),
+        may_raise_hard=status.has_capability(_CAP_SYS_RESOURCE),
     )
 
 
@@ -87,7 +88,7 @@ def mlockall(*, current: bool = True, future: bool = False, onfault: bool = Fals
     if current:
         limit = lock_limit()
         # The kernel compares all address space with the limit, not what is resident.
-        space = _status("VmSize:")
+        space = read_status_of().sizes["VmSize"]
         if limit.left is not None and limit.soft is not None and space > limit.soft:
             raise AccessError(
                 f"all of this process are {format_bytes(space)} of address space, which exceeds the "
@@ -100,26 +101,15 @@ def mlockall(*, current: bool = True, future: bool = False, onfault: bool = Fals
         raise MematlasError(
             f"mlockall() was refused: {error.strerror}; {lock_limit().explain()}"
         ) from None
-    return _status("VmLck:")
+    return read_status_of().sizes["VmLck"]
 
 
 def munlockall() -> int:
     """Unlock all memory of this process, later mappings too; returns the bytes that were locked."""
-    before = _status("VmLck:")
+    before = read_status_of().sizes["VmLck"]
     _core.lock_all(0)
-    return before - _status("VmLck:")
+    return before - read_status_of().sizes["VmLck"]
 
 
 def _size(value: int | None) -> str:
     return "unlimited" if value is None else format_bytes(value)
-
-
-def _status(field: str) -> int:
-    text = Path("/proc/self/status").read_text()
-    return int(text.partition(field)[2].split(maxsplit=1)[0]) << 10
-
-
-def _has_capability(number: int) -> bool:
-    status = Path("/proc/self/status").read_text()
-    effective = status.partition("CapEff:")[2].split(maxsplit=1)[0]
-    return bool(int(effective, 16) >> number & 1)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, Any
 
 from mematlas import _core
 from mematlas.errors import MematlasError, UsageError
-from mematlas.memory import advice, backing, headroom, numa
+from mematlas.linux.hugepages import BASE, Mechanism, PageKind, PagesUnavailableError, parse_kind
+from mematlas.memory import advice, headroom, numa, page_mapping
 from mematlas.memory.advice import ADVICE, Advised
 from mematlas.memory.allocation import Closing
-from mematlas.memory.backing import Refused
 from mematlas.memory.export import Export
 from mematlas.memory.locking import check_room
-from mematlas.memory.placement import Placement, place_of
+from mematlas.memory.placement import Placement, placement_of
 from mematlas.units import format_bytes, parse_bytes
 
 if TYPE_CHECKING:
@@ -62,25 +61,26 @@ class Region(Advised, Closing):
         share: bool = False,
     ) -> None:
         self.size = parse_bytes(size) if isinstance(size, str) else size
-        self.requested = huge or "4k"
+        kinds = _kinds(huge, fallback)
+        self.requested = kinds[0].name
         self.reasons: list[str] = []
         self._share, self._name = share, name
+        self._keep_small = huge is not None and kinds[0] is BASE
         self._check(lock, fork, policy, node)
         self._guard = _core.PAGE if guard else 0
-        kinds = [backing.check_kind(kind) for kind in (self.requested, *_fallbacks(huge, fallback))]
         nodes = numa.as_list(node)
         for kind in kinds[:1] if require else kinds:
             try:
-                self._open(kind, nodes, policy, populate=populate)
+                self._open(kind, nodes, policy, populate=populate or kind.is_hugetlb)
                 break
-            except Refused as reason:
+            except PagesUnavailableError as reason:
                 self.reasons.append(str(reason))
         else:
             raise MematlasError("; ".join(self.reasons))
         try:
             self._finish(fork, lock, (advise,) if isinstance(advise, str) else advise)
             if require:
-                self._insist(populated=populate or kind in ("2M", "1G"))
+                self._insist(populated=populate or kind.is_hugetlb)
         except BaseException:
             self.close()
             raise
@@ -100,28 +100,30 @@ class Region(Advised, Closing):
             message = f"lock is True, False or 'onfault', not {lock!r}"
             raise UsageError(message)
 
-    def _open(self, kind: str, nodes: list[int], policy: str, *, populate: bool) -> None:
-        mapped = backing.make(kind, self.size, self._guard, self._name, share=self._share)
-        self._mapped = mapped
-        self.address, self.granted = mapped.start, kind
-        self.length = -(-self.size // _core.PAGE) * _core.PAGE
-        if kind in ("2M", "1G"):
-            self.length = mapped.length
+    def _open(self, kind: PageKind, nodes: list[int], policy: str, *, populate: bool) -> None:
+        self._mapping = page_mapping.map_pages(
+            kind, self.size, guard=self._guard, name=self._name, share=self._share
+        )
+        self._kind = kind
+        self.address, self.granted = self._mapping.start, kind.name
+        self.length = self._unit.round_up(self.size)
         self._export = Export(self.address, self.size)
         self._open_now = True
         try:
             if nodes or policy == "local":
                 numa.set_range(self.address, self.length, policy, nodes, move=False)
-            if populate or kind in ("2M", "1G"):
-                if kind not in ("2M", "1G"):  # those come from a pool
-                    backing.check_room(self.length)
-                backing.populate(self.address, self.length)
+            if self._keep_small and kind is BASE:
+                page_mapping.advise_kind(kind, self.address, self.length, exact=True)
+            if populate:
+                if not kind.is_hugetlb:  # those come from a pool
+                    page_mapping.check_headroom(self.length)
+                page_mapping.populate(self.address, self.length)
         except BaseException:
             self.close()
             raise
 
     def _finish(self, fork: str | None, lock: bool | str, advice: Sequence[str]) -> None:
-        hugetlb = self.granted in ("2M", "1G")
+        hugetlb = self._kind.is_hugetlb
         if fork is None and hugetlb and not self._share:
             fork = "dont"  # a child's copy could find no free page: SIGBUS on reading
         if fork in _FORK:
@@ -146,7 +148,8 @@ class Region(Advised, Closing):
                 _core.protect_memory(page, self._guard, 0)
 
     def _insist(self, *, populated: bool) -> None:
-        wanted = {"thp": self.length // backing.PMD * backing.PMD}.get(self.granted, 0)
+        transparent = self._kind.mechanism is Mechanism.THP
+        wanted = self.length // self._kind.size * self._kind.size if transparent else 0
         if populated and wanted:
             got = self.placement.huge
             if got < wanted:
@@ -161,7 +164,7 @@ class Region(Advised, Closing):
     @property
     def placement(self) -> Placement:
         """What backs the region now, asked of the kernel."""
-        return place_of(self.address, self.length)
+        return placement_of(self.address, self.length)
 
     def explain(self) -> str:
         """Say what was granted, what was not, why, and how to get it."""
@@ -180,8 +183,8 @@ class Region(Advised, Closing):
             )
         if self.granted == "thp" and placement.resident > 0 and not placement.huge:
             lines.append(
-                "no huge page was given: the region is smaller than one (2 MiB), was touched before it "
-                "was advised, or memory is fragmented; try collapse()"
+                f"no huge page was given: the region is smaller than one ({format_bytes(self._kind.size)}), "
+                "was touched before it was advised, or memory is fragmented; try collapse()"
             )
         if placement.by_node:
             spread = ", ".join(f"node {n}: {format_bytes(s)}" for n, s in placement.by_node.items())
@@ -193,7 +196,7 @@ class Region(Advised, Closing):
     @property
     def descriptor(self) -> int:
         """The memfd of a shared region; -1 for a private one."""
-        return self._mapped.descriptor
+        return self._mapping.descriptor
 
     # ---- contents
 
@@ -218,12 +221,11 @@ class Region(Advised, Closing):
 
     def _advise(self, name: str, offset: int, length: int | None) -> None:
         start, size = self._range(offset, length)
-        hugetlb = self.granted in ("2M", "1G")
-        advice.give(start, size, name, shared=self._share, hugetlb=hugetlb)
+        advice.give(start, size, name, shared=self._share, hugetlb=self._kind.is_hugetlb)
 
     def _range(self, offset: int, length: int | None) -> tuple[int, int]:
         self._check_open()
-        page = self._mapped.page if self.granted in ("2M", "1G") else _core.PAGE
+        page = self._unit.size
         size = self.length - offset if length is None else length
         if offset % page or size % page or size <= 0 or not 0 <= offset <= self.length - size:
             message = (
@@ -238,8 +240,8 @@ class Region(Advised, Closing):
     def lock(self, *, onfault: bool = False) -> None:
         """Keep the pages in memory: all of them now, or each once it is touched."""
         check_room(self.length, "locking this region takes")
-        if not onfault and self.granted not in ("2M", "1G") and headroom.shortage(self.length):
-            reason = headroom.shortage(self.length - self.placement.resident)
+        if not onfault and not self._kind.is_hugetlb and headroom.explain_shortage(self.length):
+            reason = headroom.explain_shortage(self.length - self.placement.resident)
             if reason:
                 message = f"{format_bytes(self.length)} could not be locked: {reason}"
                 raise MematlasError(message)
@@ -256,7 +258,7 @@ class Region(Advised, Closing):
     def migrate(self, node: int) -> dict[str, int]:
         """Move resident pages to a node; counts pages by outcome, as memory.move_pages() does."""
         self._check_open()
-        return numa.move_range(self.address, self.length, node, self._step())
+        return numa.move_range(self.address, self.length, node, self._unit.size)
 
     def mbind(
         self,
@@ -271,8 +273,10 @@ class Region(Advised, Closing):
         start, size = self._range(offset, length)
         return numa.bind_range(start, size, policy, numa.as_list(node), move=move)
 
-    def _step(self) -> int:
-        return self._mapped.page if self.granted in ("2M", "1G") else _core.PAGE
+    @property
+    def _unit(self) -> PageKind:
+        """The pages that calls on a part of the region must be made of."""
+        return self._kind if self._kind.is_hugetlb else BASE
 
     # ---- end
 
@@ -282,9 +286,7 @@ class Region(Advised, Closing):
             return
         self._export.end()
         self._open_now = False
-        _core.unmap_memory(self._mapped.address, self._mapped.length)
-        if self._mapped.descriptor >= 0:
-            os.close(self._mapped.descriptor)
+        self._mapping.unmap()
 
     def _check_open(self) -> None:
         if not self._open_now:
@@ -296,7 +298,11 @@ class Region(Advised, Closing):
         return f"<Region {format_bytes(self.size)}, {self.granted}, {state}>"
 
 
-def _fallbacks(huge: str | None, fallback: Sequence[str] | None) -> tuple[str, ...]:
+def _kinds(huge: str | None, fallback: Sequence[str] | None) -> list[PageKind]:
+    """List the kinds of pages to try, in order."""
+    first = BASE if huge is None else parse_kind(huge)
     if fallback is not None:
-        return tuple(fallback)
-    return ("thp", "4k") if huge in ("2M", "1G") else ("4k",) if huge in ("thp", "64K") else ()
+        return [first, *map(parse_kind, fallback)]
+    if first.is_hugetlb:
+        return [first, parse_kind("thp"), BASE]
+    return [first, BASE] if first.is_transparent else [first]

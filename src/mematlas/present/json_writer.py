@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 
 @runtime_checkable
-class Spelled(Protocol):
+class TextFlags(Protocol):
     """Flags that have a text of their own, such as `rw-p`."""
 
     def text(self) -> str:
@@ -26,7 +26,7 @@ def render(command: str, model: Any) -> str:
 
 
 def _plain(value: Any) -> Any:  # noqa: PLR0911 - one line a type
-    if isinstance(value, IntFlag) and isinstance(value, Spelled):
+    if isinstance(value, IntFlag) and isinstance(value, TextFlags):
         return value.text()
     if isinstance(value, StrEnum):
         return value.value

@@ -10,7 +10,7 @@ from mematlas._core.columns.packing import Way, unpack_column, unpack_odd
 from mematlas._core.columns.trie import join_column, number_words
 from mematlas.errors import MematlasError
 from mematlas.recording import format as atlas
-from mematlas.recording.format import Turned
+from mematlas.recording.format import ShuffledRows
 from mematlas.recording.packed import Packed
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Rows
 
-    Part = Packed | Turned | Rows
+    Part = Packed | ShuffledRows | Rows
     Check = Callable[[str, NDArray[Any]], None]
     Words = NDArray[np.uint64]
 
@@ -166,7 +166,7 @@ class ColumnRows:
         if isinstance(part, Packed):
             place = self._place(name)
             unpack_column(part.columns[place].packing, part.inflate(place), column)
-        elif isinstance(part, Turned):
+        elif isinstance(part, ShuffledRows):
             place = cast("Any", self.dtype.fields)[name][1]
             join_column(part.data, len(column), place, column)
         else:
@@ -210,17 +210,17 @@ class ColumnRows:
         return whole, column
 
 
-class Data(NamedTuple):
-    """What comes after the facts of a chunk, as it is in the file."""
+class ChunkData(NamedTuple):
+    """What comes after the metadata of a chunk, as it is in the file."""
 
-    data: memoryview | Turned | Packed
+    data: memoryview | ShuffledRows | Packed
 
     @property
     def unpacked(self) -> int:
         """Bytes that it takes in memory once all of it is looked at."""
         if isinstance(self.data, Packed):
             return self.data.unpacked
-        return len(self.data.data if isinstance(self.data, Turned) else self.data)
+        return len(self.data.data if isinstance(self.data, ShuffledRows) else self.data)
 
     def plain(self) -> memoryview:
         """Give bytes that are no rows. ValueError if they are."""
@@ -261,4 +261,4 @@ def part_length(part: Part) -> int:
     """Count rows."""
     if isinstance(part, Packed):
         return part.rows
-    return len(part.data) // part.size if isinstance(part, Turned) else len(part)
+    return len(part.data) // part.size if isinstance(part, ShuffledRows) else len(part)

@@ -1,4 +1,4 @@
-"""The few facts of an ELF file that symbol lookup needs: build ID, load address, debug link."""
+"""The few headers of an ELF file that symbol lookup needs: build ID, load address, debug link."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Code, Module, Recording, Rows
+    from mematlas.recording.model import CodeObject, Module, Recording, Rows
 
     Words = NDArray[np.uint64]
 
@@ -42,7 +42,7 @@ class Resolver:
         self,
         words: Iterable[int] | Words,
         modules: Sequence[Module],
-        codes: Sequence[Code],
+        codes: Sequence[CodeObject],
         known: Container[int] = (),
     ) -> dict[int, tuple[Frame, ...]]:
         """Frames of each distinct word that is not yet known, leaf (inlined) first."""
@@ -71,7 +71,7 @@ class Resolver:
         return table
 
 
-class Names:
+class FrameCache:
     """The names of a recording that grows: what was resolved once is not resolved again."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Names:
         self._resolver = Resolver()
         self._known: dict[int, dict[int, tuple[Frame, ...]]] = {}
 
-    def give_to(self, recording: Recording) -> None:
+    def add_frames(self, recording: Recording) -> None:
         """Put names into a recording that was read before its run wrote any."""
         for index, rows in recording.nodes.items():
             known = self._known.setdefault(index, {})
@@ -121,7 +121,7 @@ def _owners(words: Words, modules: Sequence[Module]) -> NDArray[np.int64]:
     return owners
 
 
-def _python(word: int, codes: Sequence[Code]) -> tuple[Frame, ...]:
+def _python(word: int, codes: Sequence[CodeObject]) -> tuple[Frame, ...]:
     number, offset = word >> 32 & 0x7FFFFFFF, word & 0x7FFFFFFF
     if not 1 <= number <= len(codes):
         return (Frame("[unknown Python code]", None, None, None, "python"),)

@@ -22,7 +22,7 @@ class LazyRows:
         self.dtype = dtype
         self._make = make
 
-    def look(self) -> Rows:
+    def unpack(self) -> Rows:
         """Make the rows, for several columns of them to be looked at."""
         return self._make()
 

@@ -25,7 +25,7 @@ LIFETIMES = (
 )
 """Blocks that were freed, by how long they had lived: below 100 us, from there below 1 ms, and so on."""
 LIFETIME_LIMITS_S = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
-BRIEF_S = 1e-3
+TEMPORARY_S = 1e-3
 ALIVE = 0xFFFFFFFF
 
 COLUMNS: dict[str, list[tuple[str, str]]] = {
@@ -55,13 +55,13 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("live_variance", "<f8"),
         ("bad_frees", "<f8"),
     ],
-    "LIVES_DTYPE": [
+    "LIFETIMES_DTYPE": [
         ("stack", "<u4"),
         ("kind", "<u4"),
         *((name, "<f8") for name in LIFETIMES),
-        ("brief_bytes", "<f8"),
+        ("temporary_bytes", "<f8"),
     ],
-    "AGES_DTYPE": [
+    "AGE_MATRIX_DTYPE": [
         ("stack", "<u4"),
         ("kind", "<u4"),
         ("born", "<u4"),
@@ -70,8 +70,8 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("count", "<f8"),
         ("variance", "<f8"),
     ],
-    "PINS_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("pinned_bytes", "<f8")],
-    "COLD_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("cold_bytes", "<f8")],
+    "FRAGMENTATION_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("fragmented_bytes", "<f8")],
+    "IDLE_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("idle_bytes", "<f8")],
     "OBJECTS_DTYPE": [
         ("stack", "<u4"),
         ("type", "<u4"),
@@ -79,7 +79,7 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("count", "<f8"),
         ("variance", "<f8"),
     ],
-    "TOUCHES_DTYPE": [
+    "FAULT_SITES_DTYPE": [
         ("stack", "<u4"),
         ("owner", "<u4"),
         ("kind", "<u4"),
@@ -110,19 +110,19 @@ if TYPE_CHECKING:
     TOTALS_DTYPE: np.dtype[np.void]
     """What one (stack, kind) did from start to now. `peak_bytes` is its share when the process's
     live bytes were at their highest, so the column sums to that highest value."""
-    LIVES_DTYPE: np.dtype[np.void]
-    """How long the blocks of one (stack, kind) lived that were freed. `brief_bytes` lived less than
-    BRIEF_S."""
-    AGES_DTYPE: np.dtype[np.void]
+    LIFETIMES_DTYPE: np.dtype[np.void]
+    """How long the blocks of one (stack, kind) lived that were freed. `temporary_bytes` lived less than
+    TEMPORARY_S."""
+    AGE_MATRIX_DTYPE: np.dtype[np.void]
     """What one (stack, kind) allocated in the cell of time `born` and had freed in the later cell
     `died`, or, ALIVE, had not. What died in the cell it was born in is left out."""
-    PINS_DTYPE: np.dtype[np.void]
+    FRAGMENTATION_DTYPE: np.dtype[np.void]
     """Free bytes on pages that the blocks of one (stack, kind) keep resident."""
-    COLD_DTYPE: np.dtype[np.void]
+    IDLE_DTYPE: np.dtype[np.void]
     """Resident bytes of one (stack, kind) on pages that nobody used for a time."""
     OBJECTS_DTYPE: np.dtype[np.void]
     """Live blocks of one stack that hold Python objects of one type, a number of its names."""
-    TOUCHES_DTYPE: np.dtype[np.void]
+    FAULT_SITES_DTYPE: np.dtype[np.void]
     """Page faults one stack took in the memory of one owner: an allocation's stack and kind or, with
     kind 0, a place's number. `faults` holds major ones too. `bytes` became resident by them, in
     private memory. Variances are of `faults` and `bytes`."""
@@ -189,7 +189,7 @@ class Module:
 
 
 @dataclass(frozen=True, slots=True)
-class Code:
+class CodeObject:
     """A Python code object, as it was when first seen."""
 
     name: str
@@ -250,22 +250,22 @@ class SlackPart:
     """Where the slack of one part of the account lies; the two are part of its bytes."""
 
     name: str  # as in Part
-    free_page_bytes: int  # on pages without a live byte: an allocator could give them back
-    pinned_bytes: int  # beside live blocks
+    held_free_bytes: int  # on pages without a live byte: an allocator could give them back
+    fragmented_bytes: int  # beside live blocks
 
 
 @dataclass(frozen=True, slots=True)
-class Pins:
+class Fragmentation:
     """What kept slack resident at one snapshot. Only where every event is recorded."""
 
     process: int
     time_s: float  # the snapshot's
     slack: tuple[SlackPart, ...]
-    rows: Rows  # PINS_DTYPE
+    rows: Rows  # FRAGMENTATION_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
-class Cold:
+class IdleScan:
     """The pages of one process that nobody used in the `seconds` up to `time_s`, and who owns them."""
 
     process: int
@@ -273,18 +273,18 @@ class Cold:
     seconds: float
     method: str  # "idle" | "referenced"
     whole: bool  # False: the rows have the least that each stack must own of them
-    cold_bytes: int
-    rows: Rows  # COLD_DTYPE
+    idle_bytes: int
+    rows: Rows  # IDLE_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
-class Ages:
+class AgeMatrix:
     """When the memory of one process was allocated and freed, in cells of time, up to `time_s`."""
 
     process: int
     time_s: float
     cell_s: float  # length of one cell; cell 0 begins with the run
-    rows: Rows  # AGES_DTYPE
+    rows: Rows  # AGE_MATRIX_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,7 +307,7 @@ class GlibcHeaps:
 
 
 @dataclass(frozen=True, slots=True)
-class Touches:
+class FaultSites:
     """The page faults sampled in one process: who touched memory first."""
 
     process: int
@@ -315,8 +315,8 @@ class Touches:
     reason: str  # why refused, or ended
     samples: int
     lost: int  # samples taken where nothing could be recorded
-    places: tuple[tuple[PartKind, str], ...]  # kind and name
-    rows: Rows  # TOUCHES_DTYPE
+    parts: tuple[tuple[PartKind, str], ...]  # kind and name
+    rows: Rows  # FAULT_SITES_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -351,7 +351,7 @@ class Recording:
     processes: list[Process]
     nodes: dict[int, Rows]  # by process index; NODE_DTYPE
     modules: dict[int, list[Module]]
-    codes: dict[int, list[Code]]  # code ID n is element n - 1
+    codes: dict[int, list[CodeObject]]  # code ID n is element n - 1
     frames: dict[
         int, dict[int, tuple[Frame, ...]]
     ]  # by process index, by word; leaf (inlined) first
@@ -360,14 +360,16 @@ class Recording:
     timeline: dict[int, Rows]  # TIMELINE_DTYPE
     notes: list[str]  # what was not seen, or not resolved, and why
     complete: bool  # False: the run was cut short; figures are right up to the last chunk
-    touches: dict[int, Touches] = field(default_factory=dict)  # page faults, if asked for
-    lives: dict[int, Rows] = field(default_factory=dict)  # LIVES_DTYPE
-    ages: dict[int, Ages] = field(default_factory=dict)
-    cold: dict[int, Cold] = field(default_factory=dict)  # the last of each process, if asked for
+    fault_sites: dict[int, FaultSites] = field(default_factory=dict)  # page faults, if asked for
+    lifetimes: dict[int, Rows] = field(default_factory=dict)  # LIFETIMES_DTYPE
+    age_matrix: dict[int, AgeMatrix] = field(default_factory=dict)
+    idle: dict[int, IdleScan] = field(
+        default_factory=dict
+    )  # the last of each process, if asked for
     heaps: dict[int, GlibcHeaps] = field(default_factory=dict)  # where glibc's malloc is used
     objects: dict[int, Objects] = field(
         default_factory=dict
     )  # of Python processes that were looked at
-    pins: dict[tuple[int, float], Pins] = field(
+    fragmentation: dict[tuple[int, float], Fragmentation] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; exact mode alone

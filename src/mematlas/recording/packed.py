@@ -1,6 +1,6 @@
 """Rows as columns, each packed as its values allow: docs/recording/format.md tells the layout.
 
-A payload is the length of its head, the head, inflated the facts and what the columns are, and the
+A payload is the length of its head, the head, inflated the metadata and what the columns are, and the
 columns, each deflated by itself: who wants some of them leaves the others as they are.
 """
 
@@ -15,7 +15,7 @@ from mematlas._core.columns.packing import ColumnPacker, Packing, Way
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.recording.stored import Stored
+    from mematlas.recording.stored import FileSlice
 
     Columns = Sequence[tuple[str, str]]
 
@@ -29,7 +29,7 @@ _WAYS = {"stack": Way.STEPS, "parent": Way.BEHIND}
 _WAYS_OF_TYPES = {"<f8": Way.WHOLE, "<u8": Way.WORDS, "<u4": Way.BITS}
 
 
-class Column(NamedTuple):
+class PackedColumn(NamedTuple):
     """One column of packed rows, and where in the data it is."""
 
     packing: Packing
@@ -40,9 +40,9 @@ class Column(NamedTuple):
 class Packed(NamedTuple):
     """Rows of a chunk as they are in the file."""
 
-    data: memoryview | Stored
+    data: memoryview | FileSlice
     rows: int
-    columns: tuple[Column, ...]
+    columns: tuple[PackedColumn, ...]
 
     def inflate(self, column: int) -> bytes | memoryview:
         """Give a column's bytes as they are unpacked. ValueError or zlib.error if malformed."""
@@ -77,14 +77,14 @@ class Packed(NamedTuple):
 
 
 def pack_rows(
-    facts: bytes, columns: Columns, rows: bytes | memoryview, *, first: int, ascending: bool
+    metadata: bytes, columns: Columns, rows: bytes | memoryview, *, first: int, ascending: bool
 ) -> bytes:
     """Give the payload of a chunk whose first row has that number. ValueError: these are no such rows.
 
     `ascending`: rows are put into the order of stack and kind.
     """
     packer = ColumnPacker(rows, [int(code[2:]) for _, code in columns], ascending=ascending)
-    head = [facts, _ROWS.pack(packer.count, len(columns), 0)]
+    head = [metadata, _ROWS.pack(packer.count, len(columns), 0)]
     packed = []
     for number, (name, code) in enumerate(columns):
         packing, data = packer.pack(number, _WAYS.get(name, _WAYS_OF_TYPES[code]), first)
@@ -93,16 +93,16 @@ def pack_rows(
         head.append(_COLUMN.pack(*packing, len(packed[-1])))
     start = zlib.compress(b"".join(head), 1)
     payload = b"".join((_HEAD_LENGTH.pack(len(start)), start, *packed))
-    return payload + bytes(_lacking(_unpacked(packer.count, len(columns)), len(payload)))
+    return payload + bytes(_padding_bytes(_unpacked(packer.count, len(columns)), len(payload)))
 
 
-def _lacking(unpacked: int, packed: int) -> int:
+def _padding_bytes(unpacked: int, packed: int) -> int:
     """Count the bytes without which so few would not be believed to hold so many."""
     least = -(-unpacked // _MOST_RATIO) if unpacked > _MOST_UNPACKED else 0
     return max(0, least - packed)
 
 
-def head_of(payload: memoryview | Stored) -> memoryview:
+def read_head(payload: memoryview | FileSlice) -> memoryview:
     """Give what a head is deflated to. ValueError or struct.error if it is cut."""
     (length,) = _HEAD_LENGTH.unpack_from(payload[: _HEAD_LENGTH.size])
     head = payload[_HEAD_LENGTH.size : _HEAD_LENGTH.size + length]
@@ -112,19 +112,19 @@ def head_of(payload: memoryview | Stored) -> memoryview:
     return head
 
 
-def read_columns(described: memoryview, payload: memoryview | Stored, start: int) -> Packed:
-    """Read what comes after the facts of a head of so many bytes. ValueError if it does not describe the payload."""
+def read_columns(described: memoryview, payload: memoryview | FileSlice, start: int) -> Packed:
+    """Read what comes after the metadata of a head of so many bytes. ValueError if it does not describe the payload."""
     rows, count, _ = _ROWS.unpack_from(described)
     entries = described[_ROWS.size :]
     if len(entries) != count * _COLUMN.size:
         message = "columns without a description"
         raise ValueError(message)
-    if _unpacked(rows, count) > most_unpacked(len(payload)):
+    if _unpacked(rows, count) > unpack_limit(len(payload)):
         message = f"{rows:,} rows in {len(payload):,} bytes: more than any recording holds"
         raise ValueError(message)
     columns, start = [], _HEAD_LENGTH.size + start
     for *packing, length in _COLUMN.iter_unpack(entries):
-        columns.append(Column(Packing(*packing), start, length))
+        columns.append(PackedColumn(Packing(*packing), start, length))
         columns[-1].packing.size(rows)
         start += length
     if start > len(payload):
@@ -133,7 +133,7 @@ def read_columns(described: memoryview, payload: memoryview | Stored, start: int
     return Packed(payload, rows, tuple(columns))
 
 
-def most_unpacked(packed: int) -> int:
+def unpack_limit(packed: int) -> int:
     """How many bytes of values a payload of so many may hold, before it is taken for an attack on memory."""
     return max(_MOST_UNPACKED, _MOST_RATIO * packed)
 

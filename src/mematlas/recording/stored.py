@@ -22,7 +22,7 @@ class Descriptor:
             os.close(self.number)
 
 
-class Stored:
+class FileSlice:
     """Some bytes of a file, which are read each time a part of them is looked at."""
 
     __slots__ = ("_file", "_length", "_start")

@@ -89,28 +89,28 @@ def open_table(module: Module) -> Table:
     path = Path(module.path.removesuffix(" (deleted)"))
     table = Table(str(path))
     try:
-        facts = elf.read(path)
+        headers = elf.read(path)
     except OSError as error:
-        facts = None
+        headers = None
         table.note = f"{path}: {error.strerror}, so its functions show as module+offset"
-    if facts and module.build_id and facts.build_id != module.build_id:
+    if headers and module.build_id and headers.build_id != module.build_id:
         table.note = (
             f"{path}: rebuilt since it was loaded (build ID {module.build_id[:12]}, now "
-            f"{facts.build_id[:12] or 'none'}), so its functions show as module+offset"
+            f"{headers.build_id[:12] or 'none'}), so its functions show as module+offset"
         )
-        facts = None
-    debug = _debug_file(path, facts, module.build_id)
+        headers = None
+    debug = _debug_file(path, headers, module.build_id)
     sources = [debug] if debug else []
-    if facts:
-        table.load_address = facts.load_address
+    if headers:
+        table.load_address = headers.load_address
         sources.append(path)
     elif debug:
         table.note = ""  # symbols of the very build that ran
-        debug_facts = elf.read(debug)
-        table.load_address = debug_facts.load_address if debug_facts else 0
+        debug_headers = elf.read(debug)
+        table.load_address = debug_headers.load_address if debug_headers else 0
     _add_caches(table, sources, module.build_id)
-    if facts and facts.mini_debug and not debug:
-        table.caches[:0] = _open_mini_debug(facts.mini_debug)
+    if headers and headers.mini_debug and not debug:
+        table.caches[:0] = _open_mini_debug(headers.mini_debug)
     return table
 
 
@@ -121,30 +121,30 @@ def _add_caches(table: Table, sources: list[Path], build_id: str) -> None:
             table.sources[id(cache)] = source
 
 
-def _debug_file(path: Path, facts: elf.Elf | None, build_id: str) -> Path | None:
+def _debug_file(path: Path, headers: elf.Elf | None, build_id: str) -> Path | None:
     """Find the separate debug file that belongs to a build, as gdb looks for it."""
     if build_id:
         found = DEBUG_ROOT / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
         if _belongs(found, build_id, None):
             return found
-    if facts and facts.debug_link:
-        name, check = facts.debug_link
+    if headers and headers.debug_link:
+        name, check = headers.debug_link
         folder = path.resolve().parent
         rooted = DEBUG_ROOT / folder.relative_to("/")
         for found in (folder / name, folder / ".debug" / name, rooted / name):
             if found != path and _belongs(found, build_id, check):
                 return found
-    fetched = debuginfod.find(build_id) if not facts or not facts.has_debug else None
+    fetched = debuginfod.find(build_id) if not headers or not headers.has_debug else None
     return fetched if fetched and _belongs(fetched, build_id, None) else None
 
 
 def _belongs(debug: Path, build_id: str, check: int | None) -> bool:
     try:
-        facts = elf.read(debug)
-        if facts is None:
+        headers = elf.read(debug)
+        if headers is None:
             return False
         if build_id:
-            return facts.build_id == build_id
+            return headers.build_id == build_id
         return check is not None and zlib.crc32(debug.read_bytes()) == check
     except OSError:
         return False

@@ -1,4 +1,4 @@
-"""Facts of a recording as what they should be: a file may hold anything."""
+"""Metadata of a recording as what they should be: a file may hold anything."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def optional(convert: Callable[[Any], R], value: object) -> R | None:
     return None if value is None else convert(value)
 
 
-def stack_rows(room: int, rows: Rows) -> Rows:
+def stack_rows(stacks: int, rows: Rows) -> Rows:
     """Give the rows back if each names a node that exists and has figures that can be told.
 
     Of rows whose columns are made when they are asked for, a column is looked at then.
@@ -67,7 +67,7 @@ def stack_rows(room: int, rows: Rows) -> Rows:
     if "born" in names and (rows["born"] > rows["died"]).any():
         message = "memory died before it was born"
         raise ValueError(message)
-    check = partial(check_column, room)
+    check = partial(check_column, stacks)
     made_later = cast("object", rows)
     if isinstance(made_later, ColumnRows):
         return cast("Rows", made_later.checked(check))
@@ -76,9 +76,9 @@ def stack_rows(room: int, rows: Rows) -> Rows:
     return rows
 
 
-def check_column(room: int, name: str, column: NDArray[Any]) -> None:
+def check_column(stacks: int, name: str, column: NDArray[Any]) -> None:
     """Raise ValueError if a column names what does not exist, or holds what cannot be told."""
-    if name == "stack" and len(column) and int(column.max()) >= room:
+    if name == "stack" and len(column) and int(column.max()) >= stacks:
         message = "a row names a stack that was not written"
         raise ValueError(message)
     most = 2.0**112 if name.endswith("variance") else 2.0**56  # so that sums fit 63 bits

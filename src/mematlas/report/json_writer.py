@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import (
         Account,
         BadFree,
-        FirstTouch,
-        ProcessLine,
+        FaultSite,
+        PageFaults,
+        ProcessSummary,
         Report,
-        StackFigures,
-        Touch,
+        StackStats,
     )
     from mematlas.report.model.window import Window
 
 _BATCH = 1000
-_TOUCHES = 1000
+_SITES = 1000
 
 
 def schema(command: str) -> dict[str, Any]:
@@ -62,9 +62,9 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "timeline": [asdict(each) for each in report.series],
             "bad_frees": [_bad_free(each) for each in report.bad_frees],
             "notes": list(report.notes),
-            "cold": report.cold and asdict(report.cold),
+            "idle": report.idle and asdict(report.idle),
             "slack": report.slack and [asdict(each) for each in report.slack],
-            "first_touch": _first_touch(report.first_touch, texts),
+            "page_faults": _page_faults(report.page_faults, texts),
             "heaps": report.heaps and [asdict(each) for each in report.heaps],
             "objects": report.objects and [asdict(each) for each in report.objects],
             "by": by,
@@ -127,7 +127,7 @@ class WindowStack:
     error_bytes: int
 
     @classmethod
-    def of(cls, stack: StackFigures) -> WindowStack:
+    def of(cls, stack: StackStats) -> WindowStack:
         """Take them."""
         figures = stack.live_bytes, stack.live_count, stack.error_bytes
         return cls(stack.frames, stack.kind, stack.process, *figures)
@@ -157,7 +157,7 @@ class _Items:
 
     def __init__(
         self,
-        items: Iterable[StackFigures | Leak | WindowStack],
+        items: Iterable[StackStats | Leak | WindowStack],
         texts: FrameTexts,
         unknown: Collection[str] = (),
     ) -> None:
@@ -189,19 +189,19 @@ def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> It
     yield "}}\n"
 
 
-class _Written(str):
+class _RawJson(str):
     """JSON that is written already."""
 
     __slots__ = ()
 
 
-def _object(facts: dict[str, Any]) -> _Written:
+def _object(facts: dict[str, Any]) -> _RawJson:
     """Write an object some of whose values may be written already."""
     pairs = (
-        f"{json.dumps(name)}: {each if isinstance(each, _Written) else json.dumps(each)}"
+        f"{json.dumps(name)}: {each if isinstance(each, _RawJson) else json.dumps(each)}"
         for name, each in facts.items()
     )
-    return _Written(f"{{{', '.join(pairs)}}}")
+    return _RawJson(f"{{{', '.join(pairs)}}}")
 
 
 def _account(account: Account) -> dict[str, Any]:
@@ -212,13 +212,13 @@ def _account(account: Account) -> dict[str, Any]:
     }
 
 
-def _process(process: ProcessLine) -> dict[str, Any]:
+def _process(process: ProcessSummary) -> dict[str, Any]:
     """Give a process; an RSS that was never seen is null."""
     return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
 
 
 def _rest(
-    table: StackTable, shown: Sequence[StackFigures], unknown: Collection[str]
+    table: StackTable, shown: Sequence[StackStats], unknown: Collection[str]
 ) -> dict[str, int | None]:
     """Add up the stacks that are not listed, so that no sum is lost."""
     sums = dict.fromkeys((f"{name}_bytes" for name in METRICS), 0)
@@ -227,21 +227,21 @@ def _rest(
     return {"stacks": len(table) - len(shown), **sums, **dict.fromkeys(unknown)}
 
 
-def _first_touch(touch: FirstTouch | None, texts: FrameTexts) -> _Written | None:
-    if touch is None:
+def _page_faults(found: PageFaults | None, texts: FrameTexts) -> _RawJson | None:
+    if found is None:
         return None
-    facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
-    facts["refused"] = list(touch.refused)
-    facts["touches_total"] = len(touch.touches)
-    touches = (_touch(each, texts) for each in touch.touches[:_TOUCHES])
-    facts["touches"] = _Written(f"[{', '.join(touches)}]")
+    facts = {each.name: getattr(found, each.name) for each in fields(found)}
+    facts["refused"] = list(found.refused)
+    facts["sites_total"] = len(found.sites)
+    sites = (_fault_site(each, texts) for each in found.sites[:_SITES])
+    facts["sites"] = _RawJson(f"[{', '.join(sites)}]")
     return _object(facts)
 
 
-def _touch(touch: Touch, texts: FrameTexts) -> _Written:
-    facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
-    facts["frames"] = _Written(texts.of(touch.frames))
-    facts["owner"] = None if touch.owner is None else _Written(texts.of(touch.owner))
+def _fault_site(site: FaultSite, texts: FrameTexts) -> _RawJson:
+    facts = {each.name: getattr(site, each.name) for each in fields(site)}
+    facts["frames"] = _RawJson(texts.of(site.frames))
+    facts["owner"] = None if site.owner is None else _RawJson(texts.of(site.owner))
     return _object(facts)
 
 

@@ -84,16 +84,16 @@ def buckets(points: Points, count: int, span: tuple[float, float]) -> list[float
     """Give the highest value in each of `count` equal stretches of `span`."""
     start, end = span
     found: list[float | None] = [None] * count
-    touched = [False] * count
+    has_points = [False] * count
     for time, value in points:
         place = int((time - start) / (end - start or 1.0) * (count - 1))
         place = min(count - 1, max(0, place))
         before = found[place]
         found[place] = value if before is None else max(before, value or 0.0)
-        touched[place] = True
+        has_points[place] = True
     last: float | None = None
     for place in range(count):
-        if touched[place]:
+        if has_points[place]:
             last = found[place]
         found[place] = last
     return found

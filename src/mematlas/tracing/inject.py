@@ -19,6 +19,7 @@ from mematlas._core import BorrowedThread
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
 from mematlas.linux import smaps
 from mematlas.linux.mappings import Permission
+from mematlas.linux.status import read_status_of
 from mematlas.recording import elf
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Target:
         if platform.machine() != "x86_64":
             raise UnsupportedError(f"attach works on x86-64, not yet on {platform.machine()}")
         try:
-            self.status = _status(pid)
+            self.status = read_status_of(pid).lines
             self._code = self._read_code()
         except FileNotFoundError:
             raise TargetError(f"there is no process {pid}") from None
@@ -390,11 +391,6 @@ def _refused(pid: int) -> AccessError:
     return AccessError(
         f"process {pid} may not be traced by you; it takes CAP_SYS_PTRACE or its user{hint}"
     )
-
-
-def _status(pid: int) -> dict[str, str]:
-    text = Path(f"/proc/{pid}/status").read_text(errors="replace")
-    return dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
 
 
 def _state(pid: int, tid: int) -> str:

@@ -7,6 +7,7 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
+from mematlas import _core
 from mematlas.recording import Writer
 from mematlas.recording.model import Sampling
 
@@ -52,7 +53,7 @@ def write_names(writer: Writer, path: str) -> Recording:
 
 
 def _machine() -> dict[str, Any]:
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    pages = os.sysconf("SC_PHYS_PAGES") * _core.PAGE
     return {
         "system": platform.system(),
         "kernel": platform.release(),

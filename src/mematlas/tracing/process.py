@@ -11,7 +11,7 @@ from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, idle_memory, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
-from mematlas.recording.model import Code, Module, Part, PartKind, Process
+from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process
 from mematlas.tracing import child
 
 if TYPE_CHECKING:
@@ -90,14 +90,14 @@ class ProcessRecorder:
         found, self._watch = idle_memory.end(self.pid, self._watch), None
         rows, cold_bytes = self._collector.cold(self._index, found.ranges)
         self._write_names()
-        self._writer.cold(
+        self._writer.idle(
             self._index,
             rows,
             time_s=self._collector.now_s(),
             seconds=found.seconds,
             method=method,
             whole=found.whole,
-            cold_bytes=round(cold_bytes),
+            idle_bytes=round(cold_bytes),
         )
         spent = time.monotonic() - now  # twice: to look, and to begin anew
         self._cold_due = now + max(0.0, 2 * spent / _COLD_BUDGET - seconds)
@@ -194,7 +194,7 @@ class ProcessRecorder:
             self.paths |= {_clean(path) for path, *_ in found}
         if facts.codes > self._codes:
             codes = self._collector.codes(self._index, self._codes, facts.codes)
-            self._writer.codes(self._index, [Code(*code) for code in codes])
+            self._writer.codes(self._index, [CodeObject(*code) for code in codes])
             self._codes = facts.codes
         if facts.nodes > self._nodes:
             rows = self._collector.nodes(self._index, self._nodes, facts.nodes - self._nodes)
@@ -218,7 +218,7 @@ class ProcessRecorder:
             rows=account.rows,
         )
         if account.slack:
-            self._writer.pins(
+            self._writer.fragmentation(
                 self._index,
                 time_s=account.time_s,
                 slack=[(_clean(name), free, pinned) for name, free, pinned in account.slack],
@@ -241,26 +241,26 @@ class ProcessRecorder:
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
 
     def _write_ages(self) -> None:
-        self._writer.lives(self._index, self._collector.lives(self._index))
+        self._writer.lifetimes(self._index, self._collector.lives(self._index))
         if self._has_exited:  # what an interpreter frees on its way out was live at the end
             return
         now = self._collector.now_s()
         cell_s, rows = self._collector.ages(self._index)
         if cell_s:
-            self._writer.ages(self._index, time_s=now, cell_s=cell_s, rows=rows)
+            self._writer.age_matrix(self._index, time_s=now, cell_s=cell_s, rows=rows)
 
     def _write_touches(self, facts: Traced) -> None:
         if facts.faults is Faults.OFF:
             return
         places = self._collector.places(self._index, len(self._places), facts.places)
         self._places += [(_PART_KINDS[kind], _clean(name)) for kind, name in places]
-        self._writer.touches(
+        self._writer.fault_sites(
             self._index,
             state=facts.faults.name.lower(),
             reason=_clean(facts.faults_reason),
             samples=facts.fault_samples,
             lost=facts.faults_lost,
-            places=self._places,
+            parts=self._places,
             rows=self._collector.touches(self._index, facts.touches),
         )
 

@@ -102,7 +102,7 @@ def test_mistakes_with_arrays() -> None:
 def test_every_operation_is_measured() -> None:
     """Rates are counted as STREAM does, and with the lines that ordinary stores fetch."""
     meter = Meter("bandwidth", 0.1)
-    bandwidth.measure(Settings(size=1 << 20, threads=(1, 3), pages=("4k",)), meter)
+    bandwidth.measure(Settings(size=1 << 20, threads=(1, 3), pages=("4K",)), meter)
     useful = [each for each in meter.figures if each.labels["bytes"] == "useful"]
     assert {(each.labels["what"], each.labels["threads"]) for each in useful} == {
         (name, count) for name in _core.STREAM_OPERATIONS for count in (1, 3)
@@ -134,7 +134,7 @@ def test_every_operation_is_measured() -> None:
 def test_latency_covers_the_working_sets() -> None:
     """Every size from 4 KiB on is measured, in each kind of page."""
     meter = Meter("latency", 0.1)
-    latency.measure(Settings(size=256 << 10, pages=("4k",), quick=True), meter)
+    latency.measure(Settings(size=256 << 10, pages=("4K",), quick=True), meter)
     assert [each.labels["working set"] for each in meter.figures] == [4096 << i for i in range(7)]
     assert latency.working_sets(1 << 20, dense=True)[:4] == [4096, 6144, 8192, 12288]
     assert latency.working_sets(1 << 20, dense=True)[-1] == 1 << 20

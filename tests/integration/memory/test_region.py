@@ -86,7 +86,7 @@ def test_thp_refused_says_how() -> None:
     """With THP off, the fallback is taken and the knob is named; require raises."""
     with written(THP / "enabled", "never"):
         with Region("4M", huge="thp", populate=True) as region:
-            assert region.granted == "4k"
+            assert region.granted == "4K"
             assert region.placement.huge == 0
             assert f"{THP / 'enabled'}: never" in region.explain()
         with pytest.raises(MematlasError, match="transparent huge pages are off"):

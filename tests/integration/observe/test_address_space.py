@@ -146,4 +146,4 @@ def test_command_in_text_and_json(build: Build) -> None:
     assert answer["schema"] == "mematlas/show/1"
     assert answer["data"]["totals"]["rss"] > 64 * PAGE
     assert max(map(len, text.splitlines())) <= 80
-    assert "writable and executable" in text
+    assert "writable code" in text

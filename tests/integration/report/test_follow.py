@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from conftest import Build
 
-pytestmark = pytest.mark.usefixtures("run_command")
 GROWS = """
 import sys, time
 kept = []

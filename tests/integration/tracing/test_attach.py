@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from conftest import Build
 
 pytestmark = [
-    pytest.mark.usefixtures("run_command"),
     pytest.mark.skipif(platform.machine() != "x86_64", reason="attach works on x86-64 alone"),
 ]
 OBEYS = """

@@ -8,12 +8,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import pytest
-
 from mematlas.recording import read
 from traced_runs import MEMATLAS, trace
 
-pytestmark = pytest.mark.usefixtures("run_command")
 SLEEP = ("sh", "-c", "echo up; exec sleep 30")
 
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from conftest import Build, Run
     from traced_runs import Traced
 
-pytestmark = pytest.mark.usefixtures("run_command")
 both_modes = pytest.mark.parametrize("options", [("--exact",), ()], ids=["exact", "sampled"])
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may change its user or root")
 

@@ -16,7 +16,6 @@ from traced_runs import MEMATLAS, bare, trace
 if TYPE_CHECKING:
     from conftest import Build, Run
 
-pytestmark = pytest.mark.usefixtures("run_command")
 
 MODES = ((), ("--exact",))
 both_modes = pytest.mark.parametrize("options", MODES, ids=["sampled", "exact"])

@@ -18,8 +18,6 @@ from traced_runs import MEMATLAS, ask, named, trace
 if TYPE_CHECKING:
     from conftest import Build
 
-pytestmark = pytest.mark.usefixtures("run_command")
-
 
 def rollup(pid: int) -> int:
     """Resident bytes of a process, by the kernel's smaps_rollup."""

@@ -65,15 +65,15 @@ def test_what_was_not_measured_is_unknown(
     """No faults, no cold spell and no exact slack: null, empty, or refused, and never zero."""
     data = answer(capsys, "report", file, "--json")
     for each in (*data["stacks"], data["rest"]):
-        assert each["touched_bytes"] is each["cold_bytes"] is each["pinned_bytes"] is None
+        assert each["faulted_bytes"] is each["idle_bytes"] is each["fragmented_bytes"] is None
         assert each["resident_bytes"] is not None
     assert main(["export", str(file), "--to", "csv", "-o", str(tmp_path / "a.csv")]) == 0
     with (tmp_path / "a.csv").open(newline="") as table:
         for row in csv.DictReader(table):
-            assert row["touched_bytes"] == row["cold_bytes"] == row["pinned_bytes"] == ""
+            assert row["faulted_bytes"] == row["idle_bytes"] == row["fragmented_bytes"] == ""
             assert int(row["resident_bytes"]) >= 0
     capsys.readouterr()
-    for metric, way in (("touched", "--faults"), ("cold", "--cold"), ("pinned", "--exact")):
+    for metric, way in (("faulted", "--faults"), ("idle", "--idle"), ("fragmented", "--exact")):
         assert main(["report", str(file), "--by", metric]) == 0
         assert re.search(rf"Lines by .*unknown: .*{way}", " ".join(capsys.readouterr().out.split()))
         assert main(["diff", str(file), str(file), "--by", metric]) == 2
@@ -113,7 +113,7 @@ def test_one_process_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> No
     data = answer(capsys, "report", file, "--json", "--pid", "101")
     assert [each["pid"] for each in data["processes"]] == [101]
     assert main(["report", str(file), "--pid", "7"]) == 2
-    message = "mematlas: PID 7 is not in the recording; these are: 100, 101\n"
+    message = "mematlas: PID 7 is not in the recording; it has 100, 101\n"
     assert capsys.readouterr().err == message
 
 

@@ -8,6 +8,14 @@ from typing import Any
 
 from mematlas._core.binding import check, ffi, lib
 
+_FIELDS = {
+    "taken": "allocs",
+    "given": "frees",
+    "refused": "failed_allocs",
+    "late": "late_double_frees",
+}
+"""Fields of the C struct whose names differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArenaFigures:
@@ -64,20 +72,20 @@ class ArenaHandle:
     def take(self, size: int, alignment: int, *, zero: bool) -> int:
         """Give the address of a new block; 0: no memory."""
         if zero and alignment <= 16:
-            block = lib.mematlas_arena_take_zeroed(self._handle, 1, size)
+            block = lib.mematlas_arena_calloc(self._handle, 1, size)
         else:
-            block = lib.mematlas_arena_take(self._handle, size, alignment)
+            block = lib.mematlas_arena_alloc(self._handle, size, alignment)
             if zero and block:
                 ffi.memmove(block, bytes(size), size)
         return int(ffi.cast("uintptr_t", block))
 
     def give(self, address: int) -> None:
         """Take a block back. EFAULT: not of this arena; EINVAL: inside one; EALREADY: is free."""
-        check(lib.mematlas_arena_give(self._handle, ffi.cast("void *", address)))
+        check(lib.mematlas_arena_free(self._handle, ffi.cast("void *", address)))
 
     def size(self, address: int) -> int:
         """Give the bytes of a block that may be used."""
-        return check(lib.mematlas_arena_size(self._handle, ffi.cast("void *", address)))
+        return check(lib.mematlas_arena_usable_size(self._handle, ffi.cast("void *", address)))
 
     def resize(self, address: int, size: int) -> int:
         """Give the block's new address; the contents are kept as far as both sizes go."""
@@ -97,7 +105,9 @@ class ArenaHandle:
         """Count."""
         stats = ffi.new("struct mematlas_arena_stats *")
         lib.mematlas_arena_read_stats(self._handle, stats)
-        return ArenaFigures(**{name: getattr(stats, name) for name in ArenaFigures.__slots__})
+        return ArenaFigures(
+            **{name: getattr(stats, _FIELDS.get(name, name)) for name in ArenaFigures.__slots__}
+        )
 
     def is_sound(self) -> bool:
         """Walk everything; False if an invariant is broken."""

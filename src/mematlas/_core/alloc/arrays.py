@@ -57,14 +57,14 @@ class _Interface:
         capsule = ctypes.cast(entries[_DEFAULT_HANDLER] or 0, ctypes.POINTER(ctypes.py_object))
         self.default = python.PyCapsule_GetPointer(capsule.contents, b"mem_handler")
         reader = ctypes.cast(python.PyCapsule_GetPointer, ctypes.c_void_p).value
-        lib.mematlas_arrays_learn(ffi.cast("void *", reader))
+        lib.mematlas_arrays_set_capsule_reader(ffi.cast("void *", reader))
 
     def make_capsule(self, handler: Any) -> Any:
         """Own a handler by a capsule: every array made with it holds it, too."""
         pointers = (
             handler,
-            lib.mematlas_arrays_name(),
-            ffi.addressof(lib, "mematlas_arrays_drop"),
+            lib.mematlas_arrays_capsule_name(),
+            ffi.addressof(lib, "mematlas_arrays_capsule_destructor"),
         )
         return ctypes.pythonapi.PyCapsule_New(*(int(ffi.cast("uintptr_t", p)) for p in pointers))
 
@@ -92,7 +92,7 @@ class ArrayHandler:
         min_size: int,
         cache_bytes: int,
     ) -> None:
-        rules = ffi.new("struct mematlas_arrays_rules *")
+        rules = ffi.new("struct mematlas_arrays_config *")
         rules.min_size, rules.cache_bytes = min_size, cache_bytes
         rules.huge, rules.lock, rules.mode = _HUGE[huge], _LOCK[lock], mode
         for node in nodes:

@@ -13,7 +13,7 @@ def compile_flags() -> list[str]:
     built = Path(_native.__file__).parent
     headers = (
         built / "include",
-        Path(__file__).parents[3] / "native" / "include",
+        Path(__file__).parents[4] / "native" / "include",
     )  # or a checkout's
     library = built / "libmematlas.a"
     for folder in headers:

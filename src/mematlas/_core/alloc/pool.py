@@ -7,6 +7,14 @@ from typing import Any
 
 from mematlas._core.binding import check, ffi, lib
 
+_FIELDS = {
+    "taken": "allocs",
+    "given": "frees",
+    "refused": "failed_allocs",
+    "late": "late_double_frees",
+}
+"""Fields of the C struct whose names differ."""
+
 
 @dataclass(frozen=True, slots=True)
 class PoolFigures:
@@ -51,17 +59,19 @@ class PoolHandle:
 
     def take(self) -> int:
         """Give the address of a free object; 0: there is none."""
-        return int(ffi.cast("uintptr_t", lib.mematlas_pool_take(self._handle)))
+        return int(ffi.cast("uintptr_t", lib.mematlas_pool_alloc(self._handle)))
 
     def give(self, address: int) -> None:
         """Take an object back. EFAULT: not of this pool; EINVAL: inside one; EALREADY: is free."""
-        check(lib.mematlas_pool_give(self._handle, ffi.cast("void *", address)))
+        check(lib.mematlas_pool_free(self._handle, ffi.cast("void *", address)))
 
     def figures(self) -> PoolFigures:
         """Count."""
         stats = ffi.new("struct mematlas_pool_stats *")
         lib.mematlas_pool_read_stats(self._handle, stats)
-        return PoolFigures(**{name: getattr(stats, name) for name in PoolFigures.__slots__})
+        return PoolFigures(
+            **{name: getattr(stats, _FIELDS.get(name, name)) for name in PoolFigures.__slots__}
+        )
 
     def is_sound(self) -> bool:
         """Walk every list; False if an invariant is broken."""

@@ -20,13 +20,13 @@ def _addresses(order: NDArray[np.uint64]) -> Any:
 
 def link_chain(order: NDArray[np.uint64]) -> None:
     """Write at each address the next one, at the last the first: aligned, mapped words, all distinct."""
-    lib.mematlas_chain_link(_addresses(order), order.size)
+    lib.mematlas_pointer_chase_link(_addresses(order), order.size)
 
 
 def walk_chain(start: int, steps: int) -> tuple[int, int]:
     """Follow a chain: (the address reached, nanoseconds)."""
     spent = ffi.new("uint64_t *")
-    end = lib.mematlas_chain_walk(start, steps, spent)
+    end = lib.mematlas_pointer_chase_run(start, steps, spent)
     return int(end), int(spent[0])
 
 

@@ -40,7 +40,7 @@ def add_figures(
 
     sums = np.zeros(room, np.int64)
     check(
-        lib.mematlas_figures_add(
+        lib.mematlas_sums_add(
             *(_bytes_of(numbers), numbers.dtype.itemsize, len(numbers)),
             ffi.NULL if rows is None else _typed(rows, "<u4"),
             *(_bytes_of(figures), figures.dtype.itemsize, len(figures)),

@@ -93,7 +93,7 @@ def number_words(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Indices
     room, found = min(_FEW_WORDS, len(words)), -errno.ENOSPC
     while found == -errno.ENOSPC:
         distinct = np.empty(room, np.uint64)
-        found = lib.mematlas_words_number(
+        found = lib.mematlas_unique_inverse(
             _pointer(words, "<u8", "uint64_t[]"),
             len(words),
             room,

@@ -22,8 +22,8 @@ class BorrowedThread:
 
     def __init__(self, pid: int, tid: int, patience_s: float) -> None:
         """Stop it. OSError: EPERM, ESRCH, ETIME where it does not stop in time, ENOSYS on other machines."""
-        out = ffi.new("struct mematlas_borrowed **")
-        check(lib.mematlas_borrow(pid, tid, patience_s, out))
+        out = ffi.new("struct mematlas_remote **")
+        check(lib.mematlas_remote_attach(pid, tid, patience_s, out))
         self._handle = out[0]
 
     def __enter__(self) -> Self:
@@ -34,13 +34,13 @@ class BorrowedThread:
         """Let it go on where it was."""
         handle, self._handle = self._handle, None
         if handle is not None:
-            lib.mematlas_give_back(handle)
+            lib.mematlas_remote_detach(handle)
 
     @property
     def place(self) -> Place:
         """Where it was when it was stopped."""
-        place = ffi.new("struct mematlas_borrowed_place *")
-        lib.mematlas_borrowed_at(self._handle, place)
+        place = ffi.new("struct mematlas_remote_registers *")
+        lib.mematlas_remote_read_registers(self._handle, place)
         return Place(place.pc, place.stack, place.system_call)
 
     def call(self, gadget: int, function: int, text: bytes, second: int) -> int:
@@ -51,7 +51,7 @@ class BorrowedThread:
         """
         result = ffi.new("int64_t *")
         check(
-            lib.mematlas_borrowed_call(
+            lib.mematlas_remote_call(
                 self._handle, gadget, function, ffi.new("char[]", text), second, result
             )
         )

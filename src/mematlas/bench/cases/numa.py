@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.bench import backing
-from mematlas.bench.backing import Backed
 from mematlas.bench.case import Case
 from mematlas.bench.pointer_chase import Chain, packed, shuffled
+from mematlas.bench.region import ProvenRegion, fit_size, largest_kind
+from mematlas.linux.cpulist import parse_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,11 +31,11 @@ def measure(settings: Settings, meter: Meter) -> None:
         meter.notes.append(
             "one memory node: all memory is equally near, and there is nothing to place"
         )
-    kind = backing.usual()
-    size = settings.size or backing.fitting(_SIZE // 2 if settings.quick else _SIZE, 2)
+    kind = largest_kind()
+    size = settings.size or fit_size(_SIZE // 2 if settings.quick else _SIZE, 2)
     for number, node in enumerate(nodes, 1):
-        with Backed(kind, size, node=node) as memory:
-            meter.proofs[f"node {node}"] = f"{memory.proof.text()}; {on_node(memory, node)}"
+        with ProvenRegion(kind, size, node=node) as memory:
+            meter.proofs[f"node {node}"] = f"{memory.placement.text()}; {on_node(memory, node)}"
             chain = Chain(shuffled(packed(memory.address, size // 64)))
             cases = [
                 case
@@ -45,7 +45,7 @@ def measure(settings: Settings, meter: Meter) -> None:
             meter.measure(cases, until=number / len(nodes))
 
 
-def _pair(near: int, cpus: list[int], node: int, memory: Backed, chain: Chain) -> list[Case]:
+def _pair(near: int, cpus: list[int], node: int, memory: ProvenRegion, chain: Chain) -> list[Case]:
     """List what to measure between one node's CPUs and one node's memory."""
     labels: dict[str, str | int] = {"cpus": f"node {near}", "memory": f"node {node}"}
     return [
@@ -59,7 +59,7 @@ def _pair(near: int, cpus: list[int], node: int, memory: Backed, chain: Chain) -
     ]
 
 
-def _read_from(cpus: list[int], memory: Backed) -> float:
+def _read_from(cpus: list[int], memory: ProvenRegion) -> float:
     count = memory.length // 8
     spent, _ = _core.run_stream("read", memory.address, 0, 0, count, cpus=cpus)
     return 8 * count / spent
@@ -101,16 +101,12 @@ def _numbers(path: Path) -> list[int]:
         text = path.read_text().strip()
     except OSError:
         return []
-    found: list[int] = []
-    for part in filter(None, text.split(",")):
-        low, _, high = part.partition("-")
-        found += range(int(low), int(high or low) + 1)
-    return found
+    return parse_list(text) if text else []
 
 
-def on_node(memory: Backed, node: int) -> str:
+def on_node(memory: ProvenRegion, node: int) -> str:
     """Say how much of the memory the kernel has on the node."""
-    step = max(memory.page, _core.PAGE)
+    step = memory.kind.size
     pages = list(range(memory.address, memory.address + memory.length, step))[:65536]
     try:
         nodes = _core.move_pages(0, pages, None)

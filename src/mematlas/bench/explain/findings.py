@@ -170,14 +170,14 @@ def _best_pages(section: Section, what: str, places: int) -> Figure | None:
         for each in section.figures
         if each.labels["what"] == what
         and each.labels["places"] == places
-        and each.labels["pages"] != "4k"
+        and each.labels["pages"] != "4K"
     ]
     return min(others, key=lambda each: each.median, default=None)
 
 
 def _huge_walk(section: Section) -> Finding | None:
     places = _largest(section)
-    small = find(section.figures, what="random", pages="4k", places=places)
+    small = find(section.figures, what="random", pages="4K", places=places)
     best = _best_pages(section, "random", places)
     if small is None or best is None:
         return None
@@ -189,7 +189,7 @@ def _huge_gather(section: Section) -> Finding | None:
     if small is None:
         return None
     places = int(small.labels["places"])
-    small = find(section.figures, what="gather", pages="4k", places=places)
+    small = find(section.figures, what="gather", pages="4K", places=places)
     best = _best_pages(section, "gather", places)
     if small is None or best is None:
         return None
@@ -222,7 +222,7 @@ def _reach(section: Section) -> Finding | None:
     for places in sorted(
         {int(each.labels["places"]) for each in section.figures if each.labels["what"] == "random"}
     ):
-        small = find(section.figures, what="random", pages="4k", places=places)
+        small = find(section.figures, what="random", pages="4K", places=places)
         best = _best_pages(section, "random", places)
         if small is None or best is None:
             continue
@@ -333,7 +333,7 @@ def _per_gib(figure: Figure) -> str:
 
 
 def _first_touch(section: Section) -> Finding | None:
-    small = find(section.figures, what="first touch", pages="4k")
+    small = find(section.figures, what="first touch", pages="4K")
     if small is None:
         return None
     others = [
@@ -355,8 +355,8 @@ def _first_touch(section: Section) -> Finding | None:
 
 
 def _ahead(section: Section) -> Finding | None:
-    touch = find(section.figures, what="first touch", pages="4k")
-    ahead = find(section.figures, what="MADV_POPULATE_WRITE", pages="4k")
+    touch = find(section.figures, what="first touch", pages="4K")
+    ahead = find(section.figures, what="MADV_POPULATE_WRITE", pages="4K")
     if touch is None or ahead is None:
         return None
     saved = 1 - ahead.median / touch.median
@@ -375,10 +375,10 @@ def _ahead(section: Section) -> Finding | None:
 
 
 def _after_fork(section: Section) -> Finding | None:
-    touch = find(section.figures, what="first touch", pages="4k")
-    copy = find(section.figures, what="write after fork", pages="4k")
-    fork = find(section.figures, what="fork", pages="4k")
-    rest = find(section.figures, what="fork without it", pages="4k")
+    touch = find(section.figures, what="first touch", pages="4K")
+    copy = find(section.figures, what="write after fork", pages="4K")
+    fork = find(section.figures, what="fork", pages="4K")
+    rest = find(section.figures, what="fork without it", pages="4K")
     if touch is None or copy is None or fork is None or rest is None:
         return None
     first = "What a fork costs for each GiB held cannot be told from the rest of it"

@@ -45,8 +45,8 @@ def differ(one: Figure, other: Figure) -> bool:
 def page_title(kind: str) -> str:
     """Name pages as people do."""
     titles = {
-        "4k": "4 KiB pages",
-        "4k shared": "shared 4 KiB pages",
+        "4K": "4 KiB pages",
+        "4K shared": "shared 4 KiB pages",
         "thp": "transparent huge pages",
         "2M": "2 MiB hugetlb pages",
         "1G": "1 GiB hugetlb pages",

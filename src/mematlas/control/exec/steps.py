@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from mematlas import _core
 from mematlas.errors import AccessError, MematlasError, UnsupportedError, UsageError
+from mematlas.linux import hugepages, status
 from mematlas.linux.cpulist import parse_list
-from mematlas.memory import backing
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -99,14 +99,16 @@ def huge(kind: str) -> Step:
         )
     _check_glibc()
     if kind == "thp":
-        _refused_as_error(lambda: backing.check_thp(share=False))
+        hugepages.check_available(hugepages.parse_kind("thp"))
         value, meaning = 1, "malloc advises its memory MADV_HUGEPAGE (glibc only)"
     else:
-        free, total = backing.free_pages(2 << 20)
-        if free < 1:
-            raise MematlasError(
-                f"hugetlb 2M: {max(free, 0)} of {total} pages free; raise nr_hugepages, or use --huge thp"
-            )
+        pages = hugepages.parse_kind(kind)
+        try:
+            hugepages.check_available(pages, pages.size)
+        except hugepages.PagesUnavailableError as error:
+            raise MematlasError(f"{error}, or use --huge thp") from None
+        pool = hugepages.read_pool(pages.size)
+        free = pool.available if pool else 0
         value, meaning = 2, f"malloc takes hugetlb pages, {free} are free, then small ones"
 
     def apply() -> None:
@@ -189,14 +191,15 @@ def facts() -> dict[str, str]:
     """Read what this process has now, by the names of steps."""
     mode, nodes = _core.policy()
     name = _POLICY_NAMES.get(mode & 0xFFF, str(mode))
+    own = status.read_status_of()
     return {
         "policy": f"{name} {_list(nodes)}" if nodes else name,
         "cpus": _list(sorted(os.sched_getaffinity(0))),
-        "thp": "on" if _status("THP_enabled:") else "off",
+        "thp": "on" if own.lines.get("THP_enabled") != "0" else "off",
         "malloc": _malloc_pages(),
         "aslr": "off" if _personality() & _NO_ASLR else "on",
         "oom-score": Path("/proc/self/oom_score_adj").read_text().strip(),
-        "locked": "all" if _status("VmLck:") > 0 else "nothing",
+        "locked": "all" if own.sizes.get("VmLck") else "nothing",
         **{name: _size(resource.getrlimit(number)[0]) for name, (number, _) in LIMITS.items()},
     }
 
@@ -211,17 +214,18 @@ def _malloc_pages() -> str:
     address = _core.address_of(block) + (4 << 20)
     for mapping in smaps.read(os.getpid())[0]:
         if mapping.start <= address < mapping.end:
-            return "2M" if "ht" in mapping.flags else "thp" if "hg" in mapping.flags else "4k"
+            return (
+                "2M"
+                if "ht" in mapping.flags
+                else "thp"
+                if "hg" in mapping.flags
+                else hugepages.BASE.name
+            )
     return "unknown"
 
 
 def _personality() -> int:
     return int(Path("/proc/self/personality").read_text(), 16)
-
-
-def _status(field: str) -> int:
-    text = Path("/proc/self/status").read_text()
-    return int(text.partition(field)[2].split(maxsplit=1)[0])
 
 
 def _check_glibc() -> None:
@@ -234,13 +238,6 @@ def _check_glibc() -> None:
         raise UnsupportedError(
             "--huge needs the malloc of glibc 2.35 or later; this C library has none"
         )
-
-
-def _refused_as_error(check: Callable[[], None]) -> None:
-    try:
-        check()
-    except backing.Refused as reason:
-        raise MematlasError(str(reason)) from None
 
 
 def _list(numbers: list[int]) -> str:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from mematlas.control.tune.model import Kind, Knob, Reading
 from mematlas.control.tune.table import FIXED
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
+from mematlas.linux.hugepages import folder_size
+from mematlas.units import format_page_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,16 +35,16 @@ def find(key: str) -> Knob:
 def all_of(root: Path) -> Iterator[Knob]:
     """Every knob of the table, and of each huge page size there is; processes' apart."""
     yield from FIXED
-    for folder in sorted((root / _MM / "hugepages").glob("hugepages-*kB"), key=_kilobytes):
-        yield find(f"hugepages.{_short(_kilobytes(folder))}")
-        yield find(f"hugepages.{_short(_kilobytes(folder))}.overcommit")
-    for folder in sorted((root / _THP).glob("hugepages-*kB"), key=_kilobytes):
+    for folder in sorted((root / _MM / "hugepages").glob("hugepages-*kB"), key=folder_size):
+        yield find(f"hugepages.{format_page_size(folder_size(folder))}")
+        yield find(f"hugepages.{format_page_size(folder_size(folder))}.overcommit")
+    for folder in sorted((root / _THP).glob("hugepages-*kB"), key=folder_size):
         for name in ("enabled", "shmem"):
             if (folder / f"{name.replace('shmem', 'shmem_enabled')}").exists():
-                yield find(f"thp.{_short(_kilobytes(folder))}.{name}")
+                yield find(f"thp.{format_page_size(folder_size(folder))}.{name}")
     for node in sorted((root / "sys/devices/system/node").glob("node[0-9]*")):
-        for folder in sorted((node / "hugepages").glob("hugepages-*kB"), key=_kilobytes):
-            yield find(f"hugepages.{_short(_kilobytes(folder))}.{node.name}")
+        for folder in sorted((node / "hugepages").glob("hugepages-*kB"), key=folder_size):
+            yield find(f"hugepages.{format_page_size(folder_size(folder))}.{node.name}")
         yield find(f"compact.{node.name}")
         yield find(f"weight.{node.name}")
 
@@ -194,16 +196,6 @@ _FAMILIES = (
 
 def _size_of(text: str) -> int:
     return int(text[:-1]) * _UNITS[text[-1]]
-
-
-def _kilobytes(folder: Path) -> int:
-    return int(folder.name.removeprefix("hugepages-").removesuffix("kB"))
-
-
-def _short(kilobytes: int) -> str:
-    if kilobytes >= 1 << 20:
-        return f"{kilobytes >> 20}G"
-    return f"{kilobytes >> 10}M" if kilobytes >= 1 << 10 else f"{kilobytes}K"
 
 
 def _refusal(path: str, value: str, error: OSError) -> MematlasError:

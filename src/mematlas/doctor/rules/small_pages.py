@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, ProcessState, Rule, Severity, Unknown
 from mematlas.doctor.rules.fixes import look, percent, restart, tune
-from mematlas.doctor.rules.pages import PMD, mode_of
+from mematlas.doctor.rules.pages import mode_of
 from mematlas.linux.mappings import Permission
 from mematlas.units import format_bytes
 
@@ -29,17 +29,18 @@ def _anonymous(state: ProcessState) -> Iterable[Mapping]:
             yield each
 
 
-def _fits(mapping: Mapping) -> int:
-    """Bytes of a mapping that huge pages could hold."""
-    first = -(-mapping.start // PMD) * PMD
-    return max(0, mapping.end // PMD * PMD - first)
+def _fits(mapping: Mapping, pmd: int) -> int:
+    """Return the bytes of a mapping that huge pages could hold."""
+    first = -(-mapping.start // pmd) * pmd
+    return max(0, mapping.end // pmd * pmd - first)
 
 
 def _small_pages(state: ProcessState) -> Answer:
     if state.facts.mappings.total("AnonHugePages") is None:
         return Unknown("this kernel's smaps does not tell AnonHugePages")
-    rows = [each for each in _anonymous(state) if each.fields.get("Rss", 0) >= 2 * PMD]
-    rows = [each for each in rows if _fits(each) >= each.size // 2]
+    pmd = state.host.now.pmd_size
+    rows = [each for each in _anonymous(state) if each.fields.get("Rss", 0) >= 2 * pmd]
+    rows = [each for each in rows if _fits(each, pmd) >= each.size // 2]
     resident = sum(each.fields["Rss"] for each in rows)
     huge = sum(each.fields.get("AnonHugePages", 0) for each in rows)
     if resident < _LARGE or huge >= resident // 2:
@@ -143,7 +144,9 @@ def _stacks(state: ProcessState) -> Answer:
     return Found(
         _CONSIDER,
         f"{format_bytes(huge)} of thread stacks are in huge pages, mostly unused",
-        (f"{huge // PMD} huge pages in {len(rows)} stacks; a stack rarely needs more than 64 KiB",),
+        (
+            f"{huge // state.host.now.pmd_size} huge pages in {len(rows)} stacks; a stack rarely needs more than 64 KiB",
+        ),
         (
             tune("thp.enabled=madvise", "stacks do not ask"),
             Fix(

@@ -197,7 +197,7 @@ def _permissions(space: AddressSpace, console: Console) -> None:
 
 
 def _warning(group: Group) -> Text:
-    return Text("writable and executable" if {"w", "x"} <= set(group.kind) else "", "red")
+    return Text("writable code" if {"w", "x"} <= set(group.kind) else "", "red")
 
 
 def _limits(space: AddressSpace, console: Console) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from mematlas.linux.hugepages import parse_choice
 from mematlas.observe.machine.analyse import figures, ksm, memory, numa, reasons, slab, swap
 from mematlas.observe.machine.limits import make_topic
 from mematlas.observe.machine.model import Grid, Topic, TopicFigure, TopicSection
-from mematlas.units import format_bytes, format_duration
+from mematlas.units import format_bytes, format_duration, format_page_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mematlas.linux.machine import Machine
     from mematlas.observe.machine.model import Cell
 
-_HUGE_ORDER = 9  # 2 MiB of 4 KiB pages
 _PRESSURE = (
     "pgscan_kswapd", "pgsteal_kswapd", "pgscan_direct", "pgsteal_direct", "pgscan_proactive",
     "pgsteal_proactive", "allocstall_normal", "allocstall_movable", "pswpin", "pswpout",
@@ -39,7 +38,7 @@ def thp(machine: Machine) -> Topic:
     present = tuple(
         TopicFigure(name, info[name], "bytes", text) for name, text in lines if name in info
     )
-    modes = {name: chosen(text) for name, text in machine.thp.items()}
+    modes = {name: parse_choice(text) for name, text in machine.thp.items()}
     settings = tuple(TopicFigure(name, text, "", "") for name, text in modes.items())
     daemon = tuple(TopicFigure(name, text, "", "") for name, text in machine.khugepaged.items())
     names = [name for name in machine.vmstat if name.startswith("thp_")]
@@ -83,7 +82,10 @@ def _folios(machine: Machine) -> tuple[TopicSection, ...]:
     page = machine.page_size
     shown = tuple(
         TopicFigure(
-            _short(page << order), size, "bytes", "in pages of this size, as far as it is mapped"
+            format_page_size(page << order),
+            size,
+            "bytes",
+            "in pages of this size, as far as it is mapped",
         )
         for order, size in sorted(machine.folios.items())
     )
@@ -103,12 +105,6 @@ def _thp_notes(machine: Machine) -> tuple[str, ...]:
     return tuple([*notes, *small] if machine.folios is None else notes)
 
 
-def chosen(text: str) -> str:
-    """Take the choice out of "always [madvise] never"."""
-    match = re.search(r"\[([^]]+)\]", text)
-    return match[1] if match else text
-
-
 def _sizes(machine: Machine) -> Grid:
     """Every size with all its statistics that are not 0 somewhere; vendors' own are kept."""
     seen: dict[str, None] = {}
@@ -121,17 +117,12 @@ def _sizes(machine: Machine) -> Grid:
     rows = tuple(
         (name, *(_cell(facts.get(name)) for facts in machine.thp_sizes.values())) for name in names
     )
-    sizes = [_short(size) for size in machine.thp_sizes]
+    sizes = [format_page_size(size) for size in machine.thp_sizes]
     return Grid(("", *sizes), ("", *[""] * len(sizes)), rows)
 
 
-def _short(size: int) -> str:
-    """Write a power of two: 64K, 2M."""
-    return f"{size >> 20}M" if size >= 1 << 20 else f"{size >> 10}K"
-
-
 def _cell(text: str | None) -> str:
-    return "-" if text is None else chosen(text)
+    return "-" if text is None else parse_choice(text)
 
 
 def fragmentation(machine: Machine) -> Topic:
@@ -146,12 +137,12 @@ def fragmentation(machine: Machine) -> Topic:
         for zone in machine.zones
     )
     orders = max((len(zone.free) for zone in machine.zones), default=0)
-    sizes = [_short(page << order) for order in range(orders)]
+    sizes = [format_page_size(page << order) for order in range(orders)]
     huge = sum(
-        count << order - _HUGE_ORDER
+        count << order - machine.pmd_order
         for zone in machine.zones
         for order, count in enumerate(zone.free)
-        if order >= _HUGE_ORDER
+        if order >= machine.pmd_order
     )
     sections = [
         TopicSection(
@@ -189,7 +180,7 @@ def _huge_answer(blocks: int, machine: Machine) -> str:
     if not machine.zones:
         return "unknown: /proc/buddyinfo told nothing"
     if blocks:
-        size = format_bytes(blocks * machine.page_size << _HUGE_ORDER)
+        size = format_bytes(blocks * machine.pmd_size)
         return f"2 MiB pages can be had at once: {blocks:,} of them ({size}) are free as such"
     return "no 2 MiB block is free: one must be made by compaction first"
 

@@ -165,11 +165,7 @@ def _of_process(pid: int) -> Residency:
 
 
 def _of_region(area: mmap.mmap) -> Residency:
-    import ctypes
-
-    view = ctypes.c_char.from_buffer(area)
-    start = ctypes.addressof(view)
-    del view
+    start = _core.address_of(memoryview(area))
     descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     try:
         entries = _core.read_pagemap(descriptor, start, _pages(len(area)))

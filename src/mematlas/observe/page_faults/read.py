@@ -15,12 +15,13 @@ from mematlas.linux import perf, smaps
 from mematlas.linux.process import open_process
 from mematlas.linux.processes import parse_stat
 from mematlas.observe.page_faults.model import (
+    PERIOD,
     FaultSiteCount,
     FaultSnapshot,
     FaultTotals,
     ThreadFaults,
 )
-from mematlas.observe.page_faults.sites import PERIOD, SiteCounter
+from mematlas.observe.page_faults.sites import SiteCounter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

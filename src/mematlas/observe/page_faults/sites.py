@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from mematlas.linux import perf
 from mematlas.linux.mappings import Permission
-from mematlas.linux.perf_samples import Execed, Forked, Mapped, Sample, Sampler
-from mematlas.observe.page_faults.model import FaultSite, FaultSiteCount
+from mematlas.linux.perf_samples import Execed, Forked, PerfMapping, PerfSampler, Sample
+from mematlas.observe.page_faults.model import PERIOD, FaultSite, FaultSiteCount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,18 +19,15 @@ if TYPE_CHECKING:
     from mematlas.linux.mappings import Mappings
     from mematlas.linux.perf_samples import Record
 
-PERIOD = 7
-"""One minor fault in PERIOD is sampled; odd, so that it does not align with loops. Major: all."""
-
 
 @dataclass(slots=True)
 class _Space:
     """The mappings of one process. A later mapping replaces the part of earlier ones that it covers."""
 
     starts: list[int] = field(default_factory=list)
-    items: list[Mapped] = field(default_factory=list)
+    items: list[PerfMapping] = field(default_factory=list)
 
-    def add(self, mapped: Mapped) -> None:
+    def add(self, mapped: PerfMapping) -> None:
         low = bisect_right(self.starts, mapped.start)
         if low and self.items[low - 1].end > mapped.start:
             before = self.items[low - 1]
@@ -51,7 +48,7 @@ class _Space:
         self.items[low:high] = [mapped, *rest_of_last]
         self.starts[low:high] = [each.start for each in (mapped, *rest_of_last)]
 
-    def at(self, address: int) -> Mapped | None:
+    def at(self, address: int) -> PerfMapping | None:
         index = bisect_right(self.starts, address) - 1
         if index >= 0 and address < self.items[index].end:
             return self.items[index]
@@ -69,7 +66,7 @@ class _Space:
         return _Space(list(self.starts), list(self.items))
 
 
-def _cut(mapped: Mapped, start: int) -> Mapped:
+def _cut(mapped: PerfMapping, start: int) -> PerfMapping:
     offset = mapped.offset + start - mapped.start
     return replace(mapped, start=start, offset=offset)
 
@@ -82,10 +79,10 @@ class SiteCounter:
         self.period = period
         events = {perf.MINOR_FAULTS: period, perf.MAJOR_FAULTS: 1}
         try:
-            self._sampler = Sampler(tids, events, kernel=True, on_exec=on_exec)
+            self._sampler = PerfSampler(tids, events, kernel=True, on_exec=on_exec)
             self.sees_kernel = True
         except PermissionError:
-            self._sampler = Sampler(tids, events, kernel=False, on_exec=on_exec)
+            self._sampler = PerfSampler(tids, events, kernel=False, on_exec=on_exec)
             self.sees_kernel = False
         self._spaces: dict[int, _Space] = {}
         self._counts: Counter[FaultSite] = Counter()
@@ -95,7 +92,7 @@ class SiteCounter:
         space = self._spaces.setdefault(pid, _Space())
         for index in range(len(mappings)):
             space.add(
-                Mapped(
+                PerfMapping(
                     0,
                     pid,
                     int(mappings.start[index]),
@@ -123,7 +120,7 @@ class SiteCounter:
     def _apply(self, record: Record) -> None:
         if isinstance(record, Sample):
             self._count(record)
-        elif isinstance(record, Mapped):
+        elif isinstance(record, PerfMapping):
             self._spaces.setdefault(record.pid, _Space()).add(record)
         elif isinstance(record, Forked):
             parent = self._spaces.get(record.parent)

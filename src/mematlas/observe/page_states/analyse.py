@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas.linux.folios import count_folios
 from mematlas.linux.pageflags import FrameFlag, PagemapEntry, PageReport, PageState, PageSums, Strip
 from mematlas.linux.vma_class import printable
 
@@ -101,25 +102,6 @@ def sum_pages(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageS
         else None,
         frames=pages.frames,
     )
-
-
-def count_folios(entry: Words, flags: Words) -> dict[int, int]:
-    """Count the pages in large folios by order.
-
-    The frames of a folio are consecutive and its head comes first (HEAD, TAIL in kpageflags). Only the
-    mapped part of a folio is visible, so its order is a lower bound.
-    """
-    large = has_bit(flags, FrameFlag.THP)
-    frames, index = np.unique(entry[large] & np.uint64(PagemapEntry.FRAME), return_index=True)
-    if not len(frames):
-        return {}
-    heads = has_bit(flags[large][index], FrameFlag.HEAD)
-    begins = heads.copy()
-    begins[0] = True
-    begins[1:] |= np.diff(frames) != 1
-    sizes = np.diff(np.append(np.flatnonzero(begins), len(frames)))
-    orders = np.ceil(np.log2(sizes)).astype(int)
-    return {int(order): int(sizes[orders == order].sum()) for order in np.unique(orders).tolist()}
 
 
 def analyse_pages(

@@ -6,7 +6,6 @@ nothing is changed.
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,6 +15,7 @@ from mematlas.errors import UnsupportedError
 from mematlas.linux import perf
 from mematlas.linux.pageflags import Category, PagemapEntry
 from mematlas.linux.pagemap import soft_dirty_works
+from mematlas.linux.status import read_status_of
 from mematlas.observe.probe.model import Interface, Probe
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ _FILES = (
 
 def read(root: str = "/") -> Probe:
     """Test all interfaces. `root` is the directory that holds proc/ and sys/."""
-    held = _effective_capabilities(root)
+    held = read_status_of(root=root).capabilities
     facts = [
         _test_other_processes(held),
         *(_test_file(root, each) for each in _FILES),
@@ -81,13 +81,6 @@ def read(root: str = "/") -> Probe:
         lacking=tuple(name for bit, name in CAPABILITIES.items() if not held >> bit & 1),
         interfaces=tuple(facts),
     )
-
-
-def _effective_capabilities(root: str) -> int:
-    for line in Path(root, "proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
 
 
 def _test_other_processes(held: int) -> Interface:
@@ -122,8 +115,8 @@ def _test(name: str, provides: str, test: Callable[[], tuple[str, str]]) -> Inte
 
 
 def _own_entry() -> int:
-    buffer = ctypes.create_string_buffer(b"x", _core.PAGE)  # written, so that a frame backs it
-    at = ctypes.addressof(buffer) // _core.PAGE
+    buffer = bytearray(b"x" * _core.PAGE)  # written, so that a frame backs it
+    at = _core.address_of(memoryview(buffer)) // _core.PAGE
     with Path("/proc/self/pagemap").open("rb", buffering=0) as file:
         file.seek(at * 8)
         return int.from_bytes(file.read(8), "little")

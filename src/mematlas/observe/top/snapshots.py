@@ -188,7 +188,7 @@ def _walk(file: Any) -> tuple[list[_Chunk], int]:
 def _read_chunk(file: Any, offset: int) -> tuple[bytes, dict[str, Any]]:
     file.seek(offset)
     kind, flags, length = atlas.HEAD.unpack_from(file.read(atlas.CHUNK_HEAD))
-    return kind, atlas.unpack_facts(flags, file.read(length))
+    return kind, atlas.unpack_metadata(flags, file.read(length))
 
 
 def _name(process: ProcessSnapshot) -> str:

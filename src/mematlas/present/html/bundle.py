@@ -15,7 +15,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 
-class Code(NamedTuple):
+class PageCode(NamedTuple):
     """Modules in the order of their imports, and style sheets."""
 
     modules: tuple[str, ...]
@@ -25,15 +25,17 @@ class Code(NamedTuple):
 _CHARTS = ("format.js", "data.js", "trie.js", "theme.js", "tooltip.js", "switch.js")
 _STACKS = ("flame.js", "explorer.js")
 
-REPORT = Code(
+REPORT = PageCode(
     (*_CHARTS, "account.js", "timeline.js", "window.js", *_STACKS, "lines.js", "main.js"),
     ("style.css",),
 )
-DIFF = Code((*_CHARTS, "timeline.js", *_STACKS, "diff/main.js"), ("style.css", "diff/style.css"))
-BENCH = Code(
+DIFF = PageCode(
+    (*_CHARTS, "timeline.js", *_STACKS, "diff/main.js"), ("style.css", "diff/style.css")
+)
+BENCH = PageCode(
     ("theme.js", "tooltip.js", "bench/chart.js", "bench/main.js"), ("style.css", "bench/style.css")
 )
-PAGE_MAP = Code(
+PAGE_MAP = PageCode(
     ("format.js", "theme.js", "tooltip.js", "pages/cells.js", "pages/main.js"),
     ("style.css", "pages/style.css"),
 )
@@ -43,13 +45,13 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class))", re.MULT
 
 
 @cache
-def style(code: Code) -> str:
+def style(code: PageCode) -> str:
     """Return the style sheets as one."""
     return "\n".join(map(_read, code.sheets))
 
 
 @cache
-def script(code: Code) -> str:
+def script(code: PageCode) -> str:
     """Return the modules as one."""
     text = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(name))) for name in code.modules)
     if "</script" in text.lower():
@@ -57,7 +59,7 @@ def script(code: Code) -> str:
     return text
 
 
-def policy(code: Code) -> str:
+def policy(code: PageCode) -> str:
     """Return the content security policy: this style, this script, and nothing from anywhere."""
     return (
         f"default-src 'none'; script-src '{_hash(script(code))}'; "

@@ -19,7 +19,7 @@ _ICON = (
 )
 
 
-def page(title: str, body: str, payload: str, kind: str, code: bundle.Code) -> str:
+def page(title: str, body: str, payload: str, kind: str, code: bundle.PageCode) -> str:
     """Return a whole page; `payload`, of a media type, must not hold the tag that ends a script."""
     return _PAGE.format(
         policy=bundle.policy(code),

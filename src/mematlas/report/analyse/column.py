@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SPARSE = 4  # of so many values at most one is not 0 where zeros are left out
 
 
-class Column:
+class NarrowColumn:
     """Whole numbers, one a row; most figures of an exact run fit a byte or two, or are 0."""
 
     __slots__ = ("_length", "rows", "values")
@@ -59,7 +59,7 @@ class Column:
         return cls(length, np.zeros(0, np.uint8), np.zeros(0, np.uint32))
 
     @classmethod
-    def joined(cls, columns: Sequence[Column]) -> Self:
+    def joined(cls, columns: Sequence[NarrowColumn]) -> Self:
         """Put columns one after the other."""
         values = [np.zeros(0, np.uint8), *(each.values for each in columns)]
         if any(each.rows is None for each in columns):
@@ -74,9 +74,9 @@ class Column:
             length += len(each)
         return cls(length, _narrow(np.concatenate(values)), np.concatenate(rows))
 
-    def only(self, rows: NDArray[np.uint32]) -> Column:
+    def only(self, rows: NDArray[np.uint32]) -> NarrowColumn:
         """Give a column of some rows."""
-        return Column.of(self.dense()[rows])
+        return NarrowColumn.of(self.dense()[rows])
 
     def __len__(self) -> int:
         return self._length
@@ -144,11 +144,11 @@ class Column:
         """Set in a mask the nodes below the root that have at least so much; `nodes` has each row's."""
         keep_heavy(parents, nodes, (self.rows, self.values), least, kept)
 
-    def positive(self) -> Column:
+    def positive(self) -> NarrowColumn:
         """Give the same without what is below 0."""
         if self.values.dtype.kind == "u":
             return self
-        return Column(self._length, np.maximum(self.values, 0), self.rows)
+        return NarrowColumn(self._length, np.maximum(self.values, 0), self.rows)
 
     def largest(self, most: int) -> Rows:
         """Give the rows with the largest values, so many, largest first, and of equals the first first."""

@@ -10,8 +10,8 @@ import numpy as np
 from mematlas._core.columns.trie import LabelTree
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.report import make_report
-from mematlas.report.analyse.table import TOUCH_NUMBER, StackTable
-from mematlas.report.model.diff import Change, Diff
+from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
+from mematlas.report.model.diff import Diff, StackChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,9 +55,9 @@ def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool 
 
 def _has_error(recording: Recording, by: str) -> bool:
     """Tell whether a metric's standard error is known; an exact figure has none."""
-    if by == "touched":
+    if by == "faulted":
         return recording.sampling.fault_period == 1
-    return by != "churn" or recording.sampling.mode == "exact"
+    return by != "temporary" or recording.sampling.mode == "exact"
 
 
 MOST_STACKS = 1000  # there can be a million
@@ -106,7 +106,7 @@ def _variance(recording: Recording, table: StackTable, by: str) -> Floats:
     if by in _OF_TOTALS:
         found = np.zeros(len(table))
         for index, totals in recording.totals.items():
-            rows = np.flatnonzero((table.process == index) & (table.kind != TOUCH_NUMBER))
+            rows = np.flatnonzero((table.process == index) & (table.kind != FAULT_NUMBER))
             keys = table.keys(rows)
             name = _OF_TOTALS[by]
             found[rows] = sums.gather(totals.rows, keys, (name,))[name]
@@ -118,10 +118,10 @@ def _variance(recording: Recording, table: StackTable, by: str) -> Floats:
 
 def _totals(
     tables: Sequence[StackTable], variances: Sequence[Floats], by: str, *, known: bool
-) -> Change:
+) -> StackChange:
     before, after = (int(each.metric(by).sum()) for each in tables)
     error = math.sqrt(sum(float(each.sum()) for each in variances))
-    return Change((), before, after, round(error) if known else None)
+    return StackChange((), before, after, round(error) if known else None)
 
 
 def _changes(
@@ -156,12 +156,12 @@ def _shown(
     *,
     known: bool,
     whole: bool,
-) -> list[Change]:
+) -> list[StackChange]:
     """Make objects of what changed, the largest changes first."""
     by_side, variance, place = found
     delta = np.abs(by_side[1] - by_side[0])
     owners = [table.owners() for table in tables]
-    changes: list[Change] = []
+    changes: list[StackChange] = []
     for number in np.argsort(-delta, kind="stable").tolist():
         if not delta[number] or (whole and len(changes) == MOST_STACKS):
             break
@@ -173,7 +173,7 @@ def _shown(
             owner = owners[side][1][int(owners[side][0][row])]
             frames = (owner,) if owner else ()
         error = round(math.sqrt(max(float(variance[number]), 0.0))) if known else None
-        changes.append(Change(frames, int(by_side[0][number]), int(by_side[1][number]), error))
+        changes.append(StackChange(frames, int(by_side[0][number]), int(by_side[1][number]), error))
     return changes
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
-from mematlas.report.model.leaks import Leak, Verdict
+from mematlas.report.model.leaks import Leak, LeakVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.int64]
 
-_VERDICTS = tuple(Verdict)
+_VERDICTS = tuple(LeakVerdict)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Rows of one process: verdicts as their places in Verdict, live bytes, and what makes a row a leak."""
+class ClassifiedRows:
+    """Rows of one process: verdicts as their places in LeakVerdict, live bytes, and what makes a row a leak."""
 
     verdict: Numbers
     live_bytes: Numbers
@@ -43,7 +43,7 @@ class LeakTable(Sequence[Leak]):
 
     def __init__(
         self,
-        parts: Sequence[Judged],
+        parts: Sequence[ClassifiedRows],
         process: Numbers,
         row: Numbers,
         verdict: Numbers,
@@ -54,7 +54,7 @@ class LeakTable(Sequence[Leak]):
         self.verdict, self.live_bytes = verdict, live_bytes
 
     @classmethod
-    def ranked(cls, parts: Sequence[Judged]) -> LeakTable:
+    def ranked(cls, parts: Sequence[ClassifiedRows]) -> LeakTable:
         """Give all rows, likely leaks first, the largest of each verdict first."""
         nothing = np.zeros(0, np.int64)
         verdict = np.concatenate([nothing, *(each.verdict for each in parts)])
@@ -84,7 +84,7 @@ class LeakTable(Sequence[Leak]):
             yield self[index]
 
 
-def add_up(leaks: Sequence[Leak]) -> dict[Verdict, Sum]:
+def add_up(leaks: Sequence[Leak]) -> dict[LeakVerdict, Sum]:
     """Count and add up leaks by verdict; those there are none of are left out."""
     if isinstance(leaks, LeakTable):
         counts = np.bincount(leaks.verdict, minlength=len(_VERDICTS)).tolist()
@@ -92,14 +92,14 @@ def add_up(leaks: Sequence[Leak]) -> dict[Verdict, Sum]:
         np.add.at(sums, leaks.verdict, leaks.live_bytes)
         every = zip(_VERDICTS, counts, sums.tolist(), strict=True)
         return {verdict: Sum(count, size) for verdict, count, size in every if count}
-    found: dict[Verdict, Sum] = {}
+    found: dict[LeakVerdict, Sum] = {}
     for leak in leaks:
         count, size = found.get(leak.verdict, Sum(0, 0))
         found[leak.verdict] = Sum(count + 1, size + leak.live_bytes)
     return found
 
 
-def largest(leaks: Sequence[Leak], verdict: Verdict, most: int) -> Sequence[Leak]:
+def largest(leaks: Sequence[Leak], verdict: LeakVerdict, most: int) -> Sequence[Leak]:
     """Give the first leaks of a verdict, as they are ranked."""
     if isinstance(leaks, LeakTable):
         rows = np.flatnonzero(leaks.verdict == _VERDICTS.index(verdict))[:most]

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.report.analyse import account, sums, trend
-from mematlas.report.analyse.leak_table import Judged, LeakTable, add_up
+from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable, add_up
 from mematlas.report.analyse.report import find_bad_frees
 from mematlas.report.analyse.stacks import Stacks
-from mematlas.report.model.leaks import LIKELY, Leak, Leaks, Verdict
+from mematlas.report.model.leaks import LIKELY, Leak, Leaks, LeakVerdict
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -42,22 +42,24 @@ class _Reason(IntEnum):
     GROWS = 0
     IMPORTS = 1
     FEW_BLOCKS = 2
-    FEW_LOOKS_UNFREED = 3
-    FEW_LOOKS = 4
+    FEW_SNAPSHOTS_UNFREED = 3
+    FEW_SNAPSHOTS = 4
     SET_UP = 5
     UP_AND_DOWN = 6
 
 
 _VERDICTS = {
-    _Reason.GROWS: Verdict.GROWING,
-    _Reason.IMPORTS: Verdict.SETUP,
-    _Reason.FEW_BLOCKS: Verdict.SETUP,
-    _Reason.FEW_LOOKS_UNFREED: Verdict.UNFREED,
-    _Reason.FEW_LOOKS: Verdict.STEADY,
-    _Reason.SET_UP: Verdict.SETUP,
-    _Reason.UP_AND_DOWN: Verdict.STEADY,
+    _Reason.GROWS: LeakVerdict.GROWING,
+    _Reason.IMPORTS: LeakVerdict.SETUP,
+    _Reason.FEW_BLOCKS: LeakVerdict.SETUP,
+    _Reason.FEW_SNAPSHOTS_UNFREED: LeakVerdict.UNFREED,
+    _Reason.FEW_SNAPSHOTS: LeakVerdict.STEADY,
+    _Reason.SET_UP: LeakVerdict.SETUP,
+    _Reason.UP_AND_DOWN: LeakVerdict.STEADY,
 }
-_PLACES = np.array([list(Verdict).index(_VERDICTS[reason]) for reason in _Reason], np.int64)
+_VERDICT_NUMBERS = np.array(
+    [list(LeakVerdict).index(_VERDICTS[reason]) for reason in _Reason], np.int64
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,10 @@ def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) 
     `paths` are those stacks of processes that have been looked at already.
     """
     known = dict(paths or {})
-    judged = [each for process in recording.processes for each in _of(process, recording, known)]
-    found = LeakTable.ranked(judged)
+    classified = [
+        each for process in recording.processes for each in _of(process, recording, known)
+    ]
+    found = LeakTable.ranked(classified)
     by_verdict = add_up(found)
     totals = recording.totals.values()
     notes = list(recording.notes)
@@ -108,12 +112,14 @@ def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) 
     )
 
 
-def _of(process: Process, recording: Recording, paths: dict[int, Stacks]) -> Iterator[Judged]:
+def _of(
+    process: Process, recording: Recording, paths: dict[int, Stacks]
+) -> Iterator[ClassifiedRows]:
     index = process.index
     totals, end = recording.totals.get(index), account.exit_of(recording, index)
     if totals is None or end is None:
         return
-    last = sums.look(end.rows)
+    last = sums.unpacked(end.rows)
     keys = sums.distinct(sums.keys(last)[sums.owns(last) & (last["live_bytes"] > 0)])
     if not len(keys):
         return
@@ -122,9 +128,11 @@ def _of(process: Process, recording: Recording, paths: dict[int, Stacks]) -> Ite
     found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
     stacks = paths.get(index) or paths.setdefault(index, Stacks.of(recording, index))
     rows = _Rows(index, keys, columns, found, float(times[-1] - times[0]), stacks)
-    reasons = _judge(rows)
-    yield Judged(
-        _PLACES[reasons], sums.rounded(columns["live_bytes"]), partial(_leak, rows, reasons)
+    reasons = _classify(rows)
+    yield ClassifiedRows(
+        _VERDICT_NUMBERS[reasons],
+        sums.rounded(columns["live_bytes"]),
+        partial(_leak, rows, reasons),
     )
 
 
@@ -138,35 +146,35 @@ def _history(
     """Line up times, live bytes and variances: nothing at the start, the snapshots, the end."""
     mine = [each for each in recording.snapshots if each.process == process.index]
     mine.sort(key=lambda each: each.time_s)
-    chosen = trend.moments([each.time_s for each in mine], process.start_s, end_s)
-    looks = [
+    chosen = trend.sample_times([each.time_s for each in mine], process.start_s, end_s)
+    sampled = [
         sums.gather(mine[index].rows, keys, ("live_bytes", "live_variance")) for index in chosen
     ]
     nothing = np.zeros(len(keys))
     times = [process.start_s, *(mine[index].time_s for index in chosen), end_s]
-    values = [nothing, *(look["live_bytes"] for look in looks), last["live_bytes"]]
-    variances = [nothing, *(look["live_variance"] for look in looks), last["live_variance"]]
+    values = [nothing, *(each["live_bytes"] for each in sampled), last["live_bytes"]]
+    variances = [nothing, *(each["live_variance"] for each in sampled), last["live_variance"]]
     return np.array(times), np.stack(values, axis=1), np.stack(variances, axis=1)
 
 
-def _judge(rows: _Rows) -> sums.Numbers:
+def _classify(rows: _Rows) -> sums.Numbers:
     """Say what the live memory of each stack looks like: a _Reason."""
     allocations, count = rows.columns["allocations"], rows.columns["live_count"]
     seen, never_freed = rows.trend, rows.never_freed()
     importing = rows.stacks.holding(
         lambda frame: bool(frame.file and frame.file.startswith(_IMPORTING))
     )
-    few_looks = np.ones(len(rows.keys), bool) if seen is None else seen.late >= trend.LATE
+    few_snapshots = np.ones(len(rows.keys), bool) if seen is None else seen.late >= trend.LATE
     early = np.zeros(len(rows.keys), bool) if seen is None else seen.early >= _EARLY
-    ways = {
+    tests = {
         _Reason.GROWS: (seen.growing if seen else False) & (allocations >= _FEW),
         _Reason.IMPORTS: importing[rows.keys >> 8],
         _Reason.FEW_BLOCKS: allocations < _FEW,
-        _Reason.FEW_LOOKS_UNFREED: few_looks & never_freed,
-        _Reason.FEW_LOOKS: few_looks & (seen is None),
+        _Reason.FEW_SNAPSHOTS_UNFREED: few_snapshots & never_freed,
+        _Reason.FEW_SNAPSHOTS: few_snapshots & (seen is None),
         _Reason.SET_UP: early & (count >= _MOSTLY_KEPT * allocations),
     }
-    reasons: sums.Numbers = np.select(list(ways.values()), list(ways), _Reason.UP_AND_DOWN)
+    reasons: sums.Numbers = np.select(list(tests.values()), list(tests), _Reason.UP_AND_DOWN)
     return reasons
 
 
@@ -191,7 +199,7 @@ def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
 
 
 def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
-    """Say by what a stack was judged."""
+    """Say by what a stack was classified."""
     allocations = float(rows.columns["allocations"][at])
     if reason is _Reason.FEW_BLOCKS:
         return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'} and kept"
@@ -203,8 +211,8 @@ def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
         )
     if reason is _Reason.IMPORTS:
         return f"allocated while importing; {freed}"
-    if reason in {_Reason.FEW_LOOKS_UNFREED, _Reason.FEW_LOOKS}:
-        return f"{freed}; too few {'samples' if rows.trend else 'looks'} to tell growth"
+    if reason in {_Reason.FEW_SNAPSHOTS_UNFREED, _Reason.FEW_SNAPSHOTS}:
+        return f"{freed}; too few {'blocks' if rows.trend else 'snapshots'} to tell growth"
     if reason is _Reason.SET_UP:
         return f"there after {format_duration(rows.duration_s / 3)} and no growth since; {freed}"
     return f"growth has stopped or goes up and down; {freed}"

@@ -12,12 +12,12 @@ import numpy as np
 
 from mematlas.recording.model import LIFETIMES, SlackPart
 from mematlas.report.analyse import account, sums
-from mematlas.report.analyse.column import Column
-from mematlas.report.analyse.fault_sites import first_touch, touch_table
+from mematlas.report.analyse.column import NarrowColumn
+from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
-from mematlas.report.model.report import BadFree, ColdSpell, ProcessLine, Report, Series
+from mematlas.report.model.report import BadFree, IdleSummary, ProcessSummary, Report, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.linux.glibc_heap import HeapUse
-    from mematlas.recording.model import Pins, Process, Recording, Rows, Snapshot
-    from mematlas.report.model.report import StackFigures
+    from mematlas.recording.model import Fragmentation, Process, Recording, Rows, Snapshot
+    from mematlas.report.model.report import StackStats
 
 SERIES_POINTS = 2000
 _SNAPSHOT = ("live_bytes", "live_count", "live_variance")
 _RESIDENCY = ("resident_bytes", "huge_bytes", "swapped_bytes")
 _TOTALS = ("peak_bytes", "allocated_bytes", "allocations")
-_TITLES = {"live_variance": "error_bytes", "brief_bytes": "churn_bytes"}
+_TITLES = {"live_variance": "error_bytes", "temporary_bytes": "temporary_bytes"}
 
 
 def make_report(
@@ -58,7 +58,7 @@ def make_report(
         sampling=recording.sampling,
         complete=recording.complete,
         processes=tuple(
-            make_line(each, recording) for each in processes if not _passed_by(each, seen)
+            summarize_process(each, recording) for each in processes if not _only_forked(each, seen)
         ),
         account=account.account(peak, recording, wanted),
         last=account.account(account.at_end(snapshots, processes), recording, wanted),
@@ -68,12 +68,12 @@ def make_report(
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
         notes=tuple(_notes(recording, processes, peak)),
-        cold=_cold(recording, wanted),
+        idle=_idle(recording, wanted),
         slack=_slack(recording, peak),
-        first_touch=first_touch(recording, paths),
+        page_faults=page_faults(recording, paths),
         heaps=_heaps(recording, wanted),
         objects=find_object_types(recording, paths),
-        lifetimes_known=any(each.index in recording.lives for each in processes),
+        lifetimes_known=any(each.index in recording.lifetimes for each in processes),
     )
 
 
@@ -103,34 +103,34 @@ def _all_stacks(
     paths: Mapping[int, Stacks],
     peak: Sequence[Snapshot],
     only: str | None,
-) -> Sequence[StackFigures]:
-    moment = {each.process: sums.look(each.rows) for each in peak}
-    pins = {each.process: each.rows for each in _pins(recording, peak)}
+) -> Sequence[StackStats]:
+    live = {each.process: sums.unpacked(each.rows) for each in peak}
+    fragmentation = {each.process: each.rows for each in _fragmentation(recording, peak)}
     tables: list[StackTable] = []
     for process in processes:
         index = process.index
         totals = recording.totals.get(index)
-        held = moment.get(index)
+        held = live.get(index)
         if held is None and not peak and totals:  # nothing but the sums is known
             held = totals.rows
         stacks = paths[index]
         rows = totals.rows if totals else None
-        spell = recording.cold.get(index)
+        scan = recording.idle.get(index)
         more = {
-            "lives": recording.lives.get(index),
-            "pins": pins.get(index),
-            "cold": spell.rows if spell else None,
+            "lifetimes": recording.lifetimes.get(index),
+            "fragmentation": fragmentation.get(index),
+            "idle": scan.rows if scan else None,
         }
         tables += _table(stacks, index, rows, held, more, only)
-        if index in recording.touches and only in {None, "touched"}:
-            tables.append(touch_table(stacks, recording.touches[index]))
+        if index in recording.fault_sites and only in {None, "faulted"}:
+            tables.append(fault_table(stacks, recording.fault_sites[index]))
     whole = StackTable.joined(tables)
     return whole if len(whole) else ()
 
 
-def _pins(recording: Recording, looks: Sequence[Snapshot]) -> list[Pins]:
-    """Find what kept slack resident at these looks, where that is known."""
-    found = (recording.pins.get((each.process, each.time_s)) for each in looks)
+def _fragmentation(recording: Recording, snapshots: Sequence[Snapshot]) -> list[Fragmentation]:
+    """Find what kept slack resident at these snapshots, where that is known."""
+    found = (recording.fragmentation.get((each.process, each.time_s)) for each in snapshots)
     return [each for each in found if each]
 
 
@@ -139,30 +139,34 @@ def _heaps(recording: Recording, wanted: set[int]) -> tuple[HeapUse, ...] | None
     return tuple(heap for each in found for heap in each.heaps) if found else None
 
 
-def _cold(recording: Recording, wanted: set[int]) -> ColdSpell | None:
-    spells = [recording.cold[index] for index in sorted(wanted & set(recording.cold))]
-    if not spells:
+def _idle(recording: Recording, wanted: set[int]) -> IdleSummary | None:
+    scans = [recording.idle[index] for index in sorted(wanted & set(recording.idle))]
+    if not scans:
         return None
-    last = max(spells, key=lambda each: each.time_s)
-    return ColdSpell(
-        seconds=min(each.seconds for each in spells),
+    last = max(scans, key=lambda each: each.time_s)
+    return IdleSummary(
+        seconds=min(each.seconds for each in scans),
         time_s=last.time_s,
         method=last.method,
-        whole=all(each.whole for each in spells),
-        bytes=sum(each.cold_bytes for each in spells),
+        whole=all(each.whole for each in scans),
+        bytes=sum(each.idle_bytes for each in scans),
     )
 
 
-def _slack(recording: Recording, looks: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
+def _slack(recording: Recording, snapshots: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
     """Add up where the slack lies; None where not every event was recorded."""
-    if recording.sampling.mode != "exact" or not looks:
+    if recording.sampling.mode != "exact" or not snapshots:
         return None
     by_name: dict[str, tuple[int, int]] = {}
-    for each in (part for pins in _pins(recording, looks) for part in pins.slack):
-        free, pinned = by_name.get(each.name, (0, 0))
-        by_name[each.name] = free + each.free_page_bytes, pinned + each.pinned_bytes
-    parts = [SlackPart(name, free, pinned) for name, (free, pinned) in by_name.items()]
-    return tuple(sorted(parts, key=lambda each: -each.free_page_bytes - each.pinned_bytes))
+    for each in (
+        part
+        for fragmentation in _fragmentation(recording, snapshots)
+        for part in fragmentation.slack
+    ):
+        free, fragmented = by_name.get(each.name, (0, 0))
+        by_name[each.name] = free + each.held_free_bytes, fragmented + each.fragmented_bytes
+    parts = [SlackPart(name, free, fragmented) for name, (free, fragmented) in by_name.items()]
+    return tuple(sorted(parts, key=lambda each: -each.held_free_bytes - each.fragmented_bytes))
 
 
 def _table(
@@ -175,17 +179,17 @@ def _table(
 ) -> Iterator[StackTable]:
     """One process's figures; `held` has its live and resident bytes at the account's moment."""
     tables = [rows for rows in (totals, held) if rows is not None]
-    if not tables or only == "touched":
+    if not tables or only == "faulted":
         return
-    keyed = {id(rows): sums.Keyed(rows) for rows in tables}
+    keyed = {id(rows): sums.KeyedRows(rows) for rows in tables}
     at = sums.distinct(*(each.owning for each in keyed.values()))
     names = [name for name in _RESIDENCY if held is not None and name in (held.dtype.names or ())]
     groups: tuple[tuple[Rows | None, tuple[str, ...]], ...] = (
         (held, (*_SNAPSHOT, *names)),
         (totals, _TOTALS),
-        (more["lives"], (*LIFETIMES, "brief_bytes")),
-        (more["pins"], ("pinned_bytes",)),
-        (more["cold"], ("cold_bytes",)),
+        (more["lifetimes"], (*LIFETIMES, "temporary_bytes")),
+        (more["fragmentation"], ("fragmented_bytes",)),
+        (more["idle"], ("idle_bytes",)),
     )
     if only:
         at = _with_some(at, groups, only)
@@ -198,12 +202,14 @@ def _table(
     yield make_table(process, at, columns, stacks)
 
 
-def _figure(joined: sums.Join, name: str, count: int) -> Column:
+def _figure(joined: sums.Join, name: str, count: int) -> NarrowColumn:
     few = joined.few(name)
     if few is not None:
-        return Column.few(count, few[0], _errors(few[1]) if name == "live_variance" else few[1])
+        return NarrowColumn.few(
+            count, few[0], _errors(few[1]) if name == "live_variance" else few[1]
+        )
     column = joined.column(name)
-    return Column.of(_errors(column) if name == "live_variance" else column)
+    return NarrowColumn.of(_errors(column) if name == "live_variance" else column)
 
 
 def _errors(variances: NDArray[Any]) -> NDArray[Any]:
@@ -222,14 +228,14 @@ def _with_some(
     return at[:0]
 
 
-def make_line(process: Process, recording: Recording) -> ProcessLine:
+def summarize_process(process: Process, recording: Recording) -> ProcessSummary:
     """Give what a report's list says of a process."""
     index = process.index
     rss = [each.rss_bytes for each in recording.snapshots if each.process == index]
     rows = recording.timeline.get(index)
     if rows is not None and len(rows) and not np.isnan(rows["rss_bytes"]).all():
         rss.append(int(np.nanmax(rows["rss_bytes"])))
-    return ProcessLine(
+    return ProcessSummary(
         index=index,
         pid=process.pid,
         parent_index=process.parent_index,
@@ -242,16 +248,16 @@ def make_line(process: Process, recording: Recording) -> ProcessLine:
     )
 
 
-def _passed_by(process: Process, seen: set[int]) -> bool:
+def _only_forked(process: Process, seen: set[int]) -> bool:
     """Tell whether a process was but the moment between a fork and its exec."""
     return process.ending == "exec" and process.index not in seen
 
 
 def make_series(recording: Recording, wanted: set[int]) -> tuple[Series, ...]:
     """Give the timelines of some processes, thinned out where they are long."""
-    looks = sorted(recording.snapshots, key=lambda each: each.time_s)
+    snapshots = sorted(recording.snapshots, key=lambda each: each.time_s)
     return tuple(
-        _series(index, rows, [each for each in looks if each.process == index])
+        _series(index, rows, [each for each in snapshots if each.process == index])
         for index, rows in _timelines(recording, wanted)
     )
 
@@ -263,10 +269,10 @@ def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Ro
             yield index, known
 
 
-def _series(process: int, rows: Rows, looks: Sequence[Snapshot]) -> Series:
+def _series(process: int, rows: Rows, snapshots: Sequence[Snapshot]) -> Series:
     rows = _thin_out(rows)
-    huge = [None, *(each.huge_bytes for each in looks)]
-    seen = np.searchsorted([each.time_s for each in looks], rows["time_s"], "right")
+    huge = [None, *(each.huge_bytes for each in snapshots)]
+    seen = np.searchsorted([each.time_s for each in snapshots], rows["time_s"], "right")
     return Series(
         process=process,
         time_s=tuple(rows["time_s"].tolist()),
@@ -304,13 +310,13 @@ def _notes(
     recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
 ) -> Iterator[str]:
     if not recording.complete:
-        yield f"the recording was cut short; figures are right up to {_last_moment(recording):.1f} s"
+        yield f"the recording was cut short; figures are right up to {_last_time_s(recording):.1f} s"
     yield from recording.notes
     if len({each.process for each in peak}) > 1:
         yield "RSS of several processes is added up: a page they share counts once in each"
     if len({each.process for each in recording.snapshots} & {each.index for each in processes}) > 1:
         yield "the account is of the moment when the processes had most memory beside files and the tracer"
-    if not any(each.index in recording.lives for each in processes):
+    if not any(each.index in recording.lifetimes for each in processes):
         yield "how long blocks lived is unknown: not recorded, or the clock of this machine tells no time"
     totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
     if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
@@ -326,7 +332,7 @@ def _notes(
         yield "swapped bytes over time are unknown: the kernel did not tell"
 
 
-def _last_moment(recording: Recording) -> float:
+def _last_time_s(recording: Recording) -> float:
     times = [each.time_s for each in recording.snapshots]
     times += [each.time_s for each in recording.totals.values()]
     times += [float(rows["time_s"][-1]) for rows in recording.timeline.values() if len(rows)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Ages, Frame, Process, Recording
+    from mematlas.recording.model import AgeMatrix, Frame, Process, Recording
 
     Numbers = NDArray[np.int64]
 
@@ -30,7 +30,11 @@ def make_spans(recording: Recording, paths: Mapping[int, Stacks]) -> Spans | Non
 
     `paths` are those stacks of processes that have been looked at already.
     """
-    known = [(p, recording.ages[p.index]) for p in recording.processes if p.index in recording.ages]
+    known = [
+        (p, recording.age_matrix[p.index])
+        for p in recording.processes
+        if p.index in recording.age_matrix
+    ]
     last_s = max((ages.time_s for _, ages in known), default=0.0)
     cell_s = max((ages.cell_s for _, ages in known), default=0.0)
     if last_s <= 0 or cell_s <= 0:
@@ -61,13 +65,13 @@ def make_spans(recording: Recording, paths: Mapping[int, Stacks]) -> Spans | Non
 def _process(
     stacks: Stacks,
     process: Process,
-    ages: Ages,
+    ages: AgeMatrix,
     stretches: tuple[float, int],
     numbers: dict[Frame | None, int],
 ) -> tuple[NDArray[np.float64], ...]:
     """Give columns of lines, stretches of birth and death, whether held, and bytes."""
     width_s, count = stretches
-    rows = sums.owning(sums.look(ages.rows))
+    rows = sums.owning(sums.unpacked(ages.rows))
     which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
     shared = np.array([numbers.setdefault(each, len(numbers)) for each in frames], np.int64)
     per = round(width_s / ages.cell_s)

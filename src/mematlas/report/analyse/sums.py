@@ -25,9 +25,9 @@ _FEW = 4  # of so many keys at most one has a row where it pays to tell of these
 _OWNING = [number for number, kind in KIND_BY_NUMBER.items() if kind in OWNING]
 
 
-def look(rows: Rows) -> Rows:
+def unpacked(rows: Rows) -> Rows:
     """Make rows that stay packed until somebody looks at them; any others are given back."""
-    made: Rows = rows.look() if hasattr(rows, "look") else rows
+    made: Rows = rows.unpack() if hasattr(rows, "unpack") else rows
     return made
 
 
@@ -46,14 +46,14 @@ def keys(rows: Rows, kinds: NDArray[Any] | None = None) -> Numbers:
     return found
 
 
-class Keyed:
+class KeyedRows:
     """Rows and their keys, made once for all that is joined with them."""
 
     __slots__ = ("keys", "owning", "rows")
 
     def __init__(self, rows: Rows) -> None:
         """Look at rows; `owning` are the keys of those that are allocations."""
-        self.rows = look(rows)
+        self.rows = unpacked(rows)
         kinds = column(self.rows, "kind")
         self.keys, owned = keys(self.rows, kinds), _owned(kinds)
         self.owning = self.keys if owned.all() else self.keys[owned]
@@ -99,14 +99,16 @@ class Join:
 
     __slots__ = ("_count", "_hit", "_once", "_rows", "_where")
 
-    def __init__(self, rows: Rows | Keyed | None, at: Numbers) -> None:
+    def __init__(self, rows: Rows | KeyedRows | None, at: Numbers) -> None:
         """Find the rows with these keys."""
         self._count = len(at)
         self._hit: NDArray[Any] | None = None  # rows that have a key, as a mask; None: all
         self._where: NDArray[Any] | None = None  # key of each; None: one row a key, in order
         self._once = True  # no two rows have the same key
-        mine = rows.keys if isinstance(rows, Keyed) else None
-        found = rows.rows if isinstance(rows, Keyed) else None if rows is None else look(rows)
+        mine = rows.keys if isinstance(rows, KeyedRows) else None
+        found = (
+            rows.rows if isinstance(rows, KeyedRows) else None if rows is None else unpacked(rows)
+        )
         self._rows = found if found is not None and len(found) and len(at) else None
         if self._rows is not None:
             self._find(keys(self._rows) if mine is None else mine, at)

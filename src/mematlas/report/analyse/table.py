@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, NODE_DTYPE
-from mematlas.report.analyse.column import Column
+from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.stacks import Stacks
-from mematlas.report.model.report import StackFigures
+from mematlas.report.model.report import StackStats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
     Whole = NDArray[Any]  # whole numbers of any width
 
-TOUCH = "touch"
-TOUCH_NUMBER = 255
-_NUMBERS = {str(kind): number for number, kind in KIND_BY_NUMBER.items()} | {TOUCH: TOUCH_NUMBER}
+FAULT = "fault"
+FAULT_NUMBER = 255
+_NUMBERS = {str(kind): number for number, kind in KIND_BY_NUMBER.items()} | {FAULT: FAULT_NUMBER}
 COLUMNS = (
     *("live_bytes", "live_count", "peak_bytes", "allocated_bytes", "allocations"),
-    *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes", "touched_bytes"),
-    *("churn_bytes", "pinned_bytes", "cold_bytes", *LIFETIMES),
+    *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes", "faulted_bytes"),
+    *("temporary_bytes", "fragmented_bytes", "idle_bytes", *LIFETIMES),
 )
-"""The figures of a stack, as StackFigures names them."""
+"""The figures of a stack, as StackStats names them."""
 _MOST_KEPT = 24 << 20  # bytes of columns that have been made, and can be made again
 _BATCH = 4096  # stacks whose figures are looked up together
 
 
-Figures = NDArray[Any] | Column | Callable[[], Column]
+Figures = NDArray[Any] | NarrowColumn | Callable[[], NarrowColumn]
 """A column, or what makes it when it is first asked for."""
 
 
@@ -51,12 +51,12 @@ class Columns(Mapping[str, "Numbers"]):
         self._length = length
         self._kept = kept
         self._source = dict(figures)
-        self._made: dict[str, Column] = {}
+        self._made: dict[str, NarrowColumn] = {}
         self._sums: dict[str, int] = {}
 
     def __getitem__(self, name: str) -> Numbers:
         """Give a column as whole numbers."""
-        return self.lean(name).whole()
+        return self.narrow(name).whole()
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys((*COLUMNS, *self._source)))
@@ -67,10 +67,10 @@ class Columns(Mapping[str, "Numbers"]):
     def with_more(self, figures: Mapping[str, Figures]) -> Columns:
         """Give these columns and others, of as many rows, beside them."""
         return Columns(
-            self._length, {**{name: partial(self.lean, name) for name in self}, **figures}
+            self._length, {**{name: partial(self.narrow, name) for name in self}, **figures}
         )
 
-    def lean(self, name: str) -> Column:
+    def narrow(self, name: str) -> NarrowColumn:
         """Give a column as it is kept; of those of a long table the last ones made are."""
         found = self._made.pop(name, None) or self._make(name)
         self._made[name] = found
@@ -81,28 +81,28 @@ class Columns(Mapping[str, "Numbers"]):
     def sum(self, name: str) -> int:
         """Add a column up."""
         if name not in self._sums:
-            self.lean(name)
+            self.narrow(name)
         return self._sums[name]
 
-    def _make(self, name: str) -> Column:
+    def _make(self, name: str) -> NarrowColumn:
         source = self._source.get(name)
         if source is None:
-            found = Column.zeros(self._length)
+            found = NarrowColumn.zeros(self._length)
         elif isinstance(source, np.ndarray):
-            found = Column.of(source)
+            found = NarrowColumn.of(source)
         else:
-            found = source if isinstance(source, Column) else source()
+            found = source if isinstance(source, NarrowColumn) else source()
         if source is not None and self._kept is not None:
             found = found.only(self._kept)
         self._sums[name] = found.sum()
         return found
 
 
-def _joined(columns: Sequence[Columns], name: str) -> Column:
-    return Column.joined([each.lean(name) for each in columns])
+def _joined(columns: Sequence[Columns], name: str) -> NarrowColumn:
+    return NarrowColumn.joined([each.narrow(name) for each in columns])
 
 
-class StackTable(Sequence[StackFigures]):
+class StackTable(Sequence[StackStats]):
     """Rows of (process, stack, kind) and their figures, in columns of equal length."""
 
     __slots__ = ("_ranks", "columns", "kind", "paths", "process", "stack")
@@ -126,7 +126,7 @@ class StackTable(Sequence[StackFigures]):
         self._ranks: dict[int, int] = {}
 
     @classmethod
-    def of(cls, stacks: Iterable[StackFigures]) -> StackTable:
+    def of(cls, stacks: Iterable[StackStats]) -> StackTable:
         """Give stacks as a table; a table is one already."""
         return stacks if isinstance(stacks, StackTable) else _from_figures(list(stacks))
 
@@ -151,19 +151,19 @@ class StackTable(Sequence[StackFigures]):
         return len(self.stack)
 
     @overload
-    def __getitem__(self, index: int) -> StackFigures: ...
+    def __getitem__(self, index: int) -> StackStats: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[StackFigures]: ...
-    def __getitem__(self, index: int | slice) -> StackFigures | Sequence[StackFigures]:
+    def __getitem__(self, index: slice) -> Sequence[StackStats]: ...
+    def __getitem__(self, index: int | slice) -> StackStats | Sequence[StackStats]:
         """Give one stack, or a part of the table."""
         if isinstance(index, slice):
-            return Picked(self, np.arange(len(self))[index])
+            return StackSelection(self, np.arange(len(self))[index])
         return next(self.at(np.array([index])))
 
-    def __iter__(self) -> Iterator[StackFigures]:
+    def __iter__(self) -> Iterator[StackStats]:
         return self.at(np.arange(len(self)))
 
-    def at(self, rows: Whole) -> Iterator[StackFigures]:
+    def at(self, rows: Whole) -> Iterator[StackStats]:
         """Give the stacks of some rows."""
         for some, figures in self.figures(rows, COLUMNS):
             processes, stacks = self.process[some].tolist(), self.stack[some].tolist()
@@ -171,7 +171,7 @@ class StackTable(Sequence[StackFigures]):
             for (row, process, stack), values in zip(places, figures, strict=True):
                 named = dict(zip(COLUMNS, values, strict=True))
                 frames = self.paths[process].frames(stack)
-                yield StackFigures(frames, self.kind_name(row), process, **named)
+                yield StackStats(frames, self.kind_name(row), process, **named)
 
     def figures(
         self, rows: Whole, names: Sequence[str]
@@ -180,10 +180,10 @@ class StackTable(Sequence[StackFigures]):
         if len(rows) <= _BATCH:  # one column after the other
             yield (
                 rows,
-                zip(*(self.columns.lean(name).at(rows).tolist() for name in names), strict=True),
+                zip(*(self.columns.narrow(name).at(rows).tolist() for name in names), strict=True),
             )
             return
-        columns = [self.columns.lean(name) for name in names]
+        columns = [self.columns.narrow(name) for name in names]
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
             yield some, zip(*(each.at(some).tolist() for each in columns), strict=True)
@@ -191,7 +191,7 @@ class StackTable(Sequence[StackFigures]):
     def kind_name(self, index: int) -> str:
         """Kind of one row."""
         number = int(self.kind[index])
-        return TOUCH if number == TOUCH_NUMBER else str(KIND_BY_NUMBER.get(number, "unknown"))
+        return FAULT if number == FAULT_NUMBER else str(KIND_BY_NUMBER.get(number, "unknown"))
 
     def keys(self, rows: Whole) -> Numbers:
         """Keys of some rows, as of `figures.keys`."""
@@ -199,12 +199,12 @@ class StackTable(Sequence[StackFigures]):
         return keys
 
     def metric(self, name: str) -> Numbers:
-        """Column of one of METRICS."""
+        """NarrowColumn of one of METRICS."""
         return self.columns[f"{name}_bytes"]
 
-    def lean(self, name: str) -> Column:
+    def narrow(self, name: str) -> NarrowColumn:
         """Give the same as it is kept."""
-        return self.columns.lean(f"{name}_bytes")
+        return self.columns.narrow(f"{name}_bytes")
 
     def processes(self) -> list[int]:
         """Give the indices of the processes that have stacks here."""
@@ -213,17 +213,17 @@ class StackTable(Sequence[StackFigures]):
         changes = np.flatnonzero(self.process[1:] != self.process[:-1])  # few: rows come by process
         return sorted({int(number) for number in self.process[np.append(0, changes + 1)]})
 
-    def ranked(self, by: str) -> Picked:
+    def ranked(self, by: str) -> StackSelection:
         """All stacks, those with most of a metric first."""
         return self.first(by, len(self))
 
-    def first(self, by: str, most: int) -> Picked:
+    def first(self, by: str, most: int) -> StackSelection:
         """Give the first so many of these."""
-        return Picked(self, self.lean(by).largest(most))
+        return StackSelection(self, self.narrow(by).largest(most))
 
-    def where(self, rows: NDArray[np.bool_]) -> Picked:
+    def where(self, rows: NDArray[np.bool_]) -> StackSelection:
         """Give the stacks a mask picks."""
-        return Picked(self, np.flatnonzero(rows))
+        return StackSelection(self, np.flatnonzero(rows))
 
     def owners(self) -> tuple[Whole, list[Frame | None]]:
         """Give each row's owning frame as a number, of 2 or 4 bytes, and the frames as they first occur."""
@@ -243,7 +243,7 @@ class StackTable(Sequence[StackFigures]):
         return found, list(numbers)
 
 
-class Picked(Sequence[StackFigures]):
+class StackSelection(Sequence[StackStats]):
     """Some rows of a table, in an order of their own."""
 
     __slots__ = ("rows", "table")
@@ -256,29 +256,29 @@ class Picked(Sequence[StackFigures]):
         return len(self.rows)
 
     @overload
-    def __getitem__(self, index: int) -> StackFigures: ...
+    def __getitem__(self, index: int) -> StackStats: ...
     @overload
-    def __getitem__(self, index: slice) -> Picked: ...
-    def __getitem__(self, index: int | slice) -> StackFigures | Picked:
+    def __getitem__(self, index: slice) -> StackSelection: ...
+    def __getitem__(self, index: int | slice) -> StackStats | StackSelection:
         """Give one stack, or fewer rows."""
         if isinstance(index, slice):
-            return Picked(self.table, self.rows[index])
+            return StackSelection(self.table, self.rows[index])
         return self.table[int(self.rows[index])]
 
-    def __iter__(self) -> Iterator[StackFigures]:
+    def __iter__(self) -> Iterator[StackStats]:
         return self.table.at(self.rows)
 
     def sum(self, by: str) -> int:
         """Add up a metric."""
-        return int(self.table.lean(by).at(self.rows).sum())
+        return int(self.table.narrow(by).at(self.rows).sum())
 
     def heaviest(self, by: str) -> tuple[Frame, ...]:
         """Give the frames of the stack that has most of a metric."""
-        row = int(self.rows[self.table.lean(by).most(self.rows)])
+        row = int(self.rows[self.table.narrow(by).most(self.rows)])
         return self.table.paths[int(self.table.process[row])].frames(int(self.table.stack[row]))
 
 
-def _from_figures(stacks: Sequence[StackFigures]) -> StackTable:
+def _from_figures(stacks: Sequence[StackStats]) -> StackTable:
     """Make tries of stacks that came as frames; a word is then the number of a frame."""
     numbers: dict[Frame, int] = {}
     tries: dict[int, dict[tuple[int, int], int]] = {}
@@ -317,7 +317,7 @@ def make_table(
     kept = _some(len(keys), whole, sorted(columns, key=lambda name: name != "allocations"))
     if kept is not None:
         keys = keys[kept]
-        whole = Columns(len(keys), {name: partial(whole.lean, name) for name in columns}, kept)
+        whole = Columns(len(keys), {name: partial(whole.narrow, name) for name in columns}, kept)
     stacks, kinds = (keys >> 8).astype(np.uint32), keys.astype(np.uint8)
     return StackTable(process, stacks, kinds, whole, {process: paths})
 
@@ -326,15 +326,15 @@ def _some(length: int, columns: Columns, names: Iterable[str]) -> NDArray[np.uin
     """Find the rows that have any figure; None: all. Where one column tells, the others are not made."""
     some = np.zeros(length, bool)
     for name in names:
-        columns.lean(name).mark(some)
+        columns.narrow(name).mark(some)
         if some.all():
             return None
     return np.flatnonzero(some).astype(np.uint32)
 
 
-def touch_rows(
-    process: int, stacks: NDArray[np.uint32], touched: NDArray[np.float64], paths: Stacks
+def fault_rows(
+    process: int, stacks: NDArray[np.uint32], faulted: NDArray[np.float64], paths: Stacks
 ) -> StackTable:
     """Give rows of what stacks were first to touch."""
-    kinds = np.full(len(stacks), TOUCH_NUMBER, np.uint8)
-    return StackTable(process, stacks, kinds, {"touched_bytes": touched}, {process: paths})
+    kinds = np.full(len(stacks), FAULT_NUMBER, np.uint8)
+    return StackTable(process, stacks, kinds, {"faulted_bytes": faulted}, {process: paths})

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
 
-ENOUGH = 4  # moments, the start among them, below which nothing is said of growth
-_MOST = 48  # moments looked at; more add nothing but work
+ENOUGH = 4  # sample_times, the start among them, below which nothing is said of growth
+_MOST = 48  # sample_times looked at; more add nothing but work
 _TAU = 0.6  # Kendall's rank correlation with time, from which growth counts as such
 _SIGNIFICANT = 1.645  # one-sided 5 %
 LATE = 0.1  # share of the final figure that the last third of the run must have added
@@ -37,7 +37,7 @@ class Trend:
     late: Floats
 
 
-def moments(times: Sequence[float], start: float, end: float) -> list[int]:
+def sample_times(times: Sequence[float], start: float, end: float) -> list[int]:
     """Choose which of some ascending times to look at: apart from each other, before the end."""
     gap = max((end - start) / _MOST, 1e-9)
     chosen: list[int] = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 
 class Format(NamedTuple):
@@ -31,7 +31,7 @@ FORMATS = (
 )
 
 
-def render_export(source: Source, name: str) -> Iterator[bytes]:
+def render_export(source: ExportSource, name: str) -> Iterator[bytes]:
     """Write a recording in a format, piece by piece."""
     render: Iterator[bytes] = import_module(f"mematlas.report.export.{name}").render(source)
     return render

@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.recording.model import Frame
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
-_UNSEEN = "stack not seen"
+_UNSEEN = "unknown stack"
 UNITS = {"bytes": 1, "KiB": 1024, "pages": 4096}
 
 
-def render(source: Source) -> Iterator[bytes]:
+def render(source: ExportSource) -> Iterator[bytes]:
     """Write the stacks that have any of the metric, those alike as one."""
     table, texts = source.table, _Texts(source)
     column = table.metric(source.by)
@@ -41,7 +41,7 @@ def render(source: Source) -> Iterator[bytes]:
 class _Texts:
     """Names of frames, made once; readers split at semicolons, so names have none."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ExportSource) -> None:
         self._table, self._roots = source.table, source.roots()
         self._texts: dict[int, tuple[Frame, str]] = {}
         self._numbers: dict[str, int] = {}

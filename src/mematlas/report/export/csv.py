@@ -12,12 +12,12 @@ from mematlas.report.export.rows import COLUMNS_OF, rows_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 _BATCH = 1000
 
 
-def render(source: Source) -> Iterator[bytes]:
+def render(source: ExportSource) -> Iterator[bytes]:
     """Write the table; the frames of a stack are lines of one cell, innermost first."""
     names = list(COLUMNS_OF[source.rows])
     buffer = io.StringIO(newline="")

@@ -15,12 +15,12 @@ from mematlas.report.export.rows import COLUMNS_OF, rows_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 _GROUP = 4_000  # rows: deep stacks take 10 KB each
 
 
-def render(source: Source) -> Iterator[bytes]:
+def render(source: ExportSource) -> Iterator[bytes]:
     """Write the table, so many rows at a time."""
     try:
         pa, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")

@@ -14,7 +14,7 @@ import numpy as np
 
 from mematlas.present.printable import clean
 from mematlas.recording.model import Frame
-from mematlas.report import names
+from mematlas.report import frame_names, run_facts
 from mematlas.report.export.protobuf import data, number
 from mematlas.report.varints import lengths, varints
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Module
     from mematlas.report.analyse.stacks import Stacks
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 TYPES = (
     ("alloc_objects", "count", "allocations"),
@@ -39,10 +39,10 @@ TYPES = (
     ("resident_space", "bytes", "resident_bytes"),
     ("huge_space", "bytes", "huge_bytes"),
     ("swap_space", "bytes", "swapped_bytes"),
-    ("touched_space", "bytes", "touched_bytes"),
-    ("churn_space", "bytes", "churn_bytes"),
-    ("pinned_space", "bytes", "pinned_bytes"),
-    ("cold_space", "bytes", "cold_bytes"),
+    ("faulted_space", "bytes", "faulted_bytes"),
+    ("temporary_space", "bytes", "temporary_bytes"),
+    ("fragmented_space", "bytes", "fragmented_bytes"),
+    ("idle_space", "bytes", "idle_bytes"),
 )
 """Go's four first, in Go's order: readers know those by name."""
 DEFAULTS = {
@@ -51,17 +51,17 @@ DEFAULTS = {
     "swapped": "swap_space",
     **{
         name: f"{name}_space"
-        for name in ("resident", "peak", "huge", "touched", "churn", "pinned", "cold")
+        for name in ("resident", "peak", "huge", "faulted", "temporary", "fragmented", "idle")
     },
 }
 _BATCH = 1000  # stacks
 _GZIP = 31  # window bits of a gzip stream
 _NATIVE_TOP = 1 << 63
-_UNSEEN = Frame("stack not seen", None, None, None, "native")
+_UNSEEN = Frame("unknown stack", None, None, None, "native")
 _NO_PATH = Frame("[root]", None, None, None, "native")
 
 
-def render(source: Source) -> Iterator[bytes]:
+def render(source: ExportSource) -> Iterator[bytes]:
     """Write the profile."""
     pack = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
     for piece in _Profile(source).pieces():
@@ -72,7 +72,7 @@ def render(source: Source) -> Iterator[bytes]:
 class _Profile:
     """One profile being written: strings, functions, mappings and locations get numbers as met."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: ExportSource) -> None:
         self._source = source
         self._strings: dict[str, int] = {"": 0}
         self._functions: dict[tuple[str, str], int] = {}
@@ -93,7 +93,7 @@ class _Profile:
         exact = report.sampling.mode == "exact"
         yield number(12, 1 if exact else report.sampling.sample_bytes)
         yield number(13, self._text(clean(" ".join(report.command))))
-        yield number(13, self._text(names.sampling_text(report.sampling)))
+        yield number(13, self._text(run_facts.sampling(report.sampling)))
         yield number(14, self._text(DEFAULTS[source.by]))
         for text in self._strings:
             yield data(6, text.encode())
@@ -112,7 +112,7 @@ class _Profile:
         yield from pieces
         label = self._label("process", self._source.process_name(process))
         kinds = {kind: self._label("kind", kind) for kind in self._kinds(rows)}
-        columns = [table.columns.lean(name) for _, _, name in self._types]
+        columns = [table.columns.narrow(name) for _, _, name in self._types]
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
             figures = np.stack([each.at(some) for each in columns], axis=1)
@@ -188,7 +188,7 @@ class _Profile:
     ) -> Iterator[bytes]:
         lines = []
         for frame in frames or (_NO_PATH,):
-            key = (names.function(frame), clean(frame.file or ""))
+            key = (frame_names.function_name(frame), clean(frame.file or ""))
             function = self._functions.get(key)
             if function is None:
                 function = self._functions[key] = len(self._functions) + 1

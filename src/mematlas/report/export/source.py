@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ExportSource:
     """A recording, its report and its stacks; `by` is the metric where a format has but one."""
 
     recording: Recording
@@ -52,7 +52,11 @@ def frame_text(frame: Frame) -> str:
     place = clean(frame.file or frame.module or "")
     if frame.file and frame.line is not None:
         place += f":{frame.line}"
-    return f"{names.function(frame)} ({place})" if place else names.function(frame)
+    return (
+        f"{frame_names.function_name(frame)} ({place})"
+        if place
+        else frame_names.function_name(frame)
+    )
 
 
 class Numbers:

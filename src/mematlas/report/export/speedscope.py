@@ -9,7 +9,7 @@ import numpy as np
 
 from mematlas._version import __version__
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names, titles
 from mematlas.report.export.source import Numbers
 from mematlas.report.model.report import METRICS
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mematlas.recording.model import Frame
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 SCHEMA = "https://www.speedscope.app/file-format-schema.json"
 _BATCH = 500
 
 
-def render(source: Source) -> Iterator[bytes]:
+def render(source: ExportSource) -> Iterator[bytes]:
     """Write the metrics there is any memory of, the chosen one first."""
     numbers, command = Numbers(), clean(" ".join(source.report.command))
     head = {
@@ -42,13 +42,13 @@ def render(source: Source) -> Iterator[bytes]:
     yield f'],\n"shared": {{"frames": [\n{frames}\n]}}}}\n'.encode()
 
 
-def _profile(source: Source, metric: str, numbers: Numbers) -> Iterator[bytes]:
+def _profile(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[bytes]:
     table, roots = source.table, source.roots()
     column = table.metric(metric)
     rows = np.flatnonzero(column)
     facts = {
         "type": "sampled",
-        "name": names.METRIC_TITLES[metric],
+        "name": titles.METRIC_TITLES[metric],
         "unit": "bytes",
         "startValue": 0,
         "endValue": int(column.sum()),
@@ -60,7 +60,7 @@ def _profile(source: Source, metric: str, numbers: Numbers) -> Iterator[bytes]:
         for row in rows[start : start + _BATCH].tolist():
             process = int(table.process[row])
             path: list[Frame | str] = [*table.paths[process].frames(int(table.stack[row]))]
-            path = [*(path or ["stack not seen"]), *filter(None, [roots.get(process)])]
+            path = [*(path or ["unknown stack"]), *filter(None, [roots.get(process)])]
             stacks.append([numbers.of(frame) for frame in reversed(path)])
         text = json.dumps(stacks, separators=(",", ":"))[1:-1]
         yield ("," if start else "").encode() + text.encode()
@@ -70,7 +70,7 @@ def _profile(source: Source, metric: str, numbers: Numbers) -> Iterator[bytes]:
 def _frame(frame: Frame | str) -> dict[str, Any]:
     if isinstance(frame, str):
         return {"name": frame}
-    found: dict[str, Any] = {"name": names.function(frame)}
+    found: dict[str, Any] = {"name": frame_names.function_name(frame)}
     if frame.file or frame.module:
         found["file"] = clean(frame.file or frame.module or "")
     if frame.file and frame.line is not None:

@@ -18,10 +18,10 @@ from mematlas.present.html.markup import (
 )
 from mematlas.present.printable import shorten
 from mematlas.recording.ownership import owning_frame
-from mematlas.report import names, timeline
+from mematlas.report import frame_names, run_facts, timeline, titles
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html.payload import pack
-from mematlas.report.html.trie import Grown, Source
+from mematlas.report.html.trie import TrieBuilder, TrieSource
 from mematlas.report.model.report import METRICS
 from mematlas.units import format_bytes
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.recording.model import Frame
-    from mematlas.report.html.payload import Frames
-    from mematlas.report.model.diff import Change, Diff
+    from mematlas.report.html.payload import FrameTable
+    from mematlas.report.model.diff import Diff, StackChange
 
 _LINES, _SHOWN = 300, 25
 _POINTS = 800
@@ -38,7 +38,7 @@ _POINTS = 800
 
 def render_diff_html(diff: Diff) -> str:
     """Return the whole page; nothing in it needs a network."""
-    directory = names.shared_directory([each.frames for each in diff.lines])
+    directory = frame_names.shared_directory([each.frames for each in diff.lines])
     body = "\n".join(
         filter(
             None,
@@ -68,7 +68,7 @@ def _head(diff: Diff, directory: str) -> str:
 def _answer(diff: Diff, directory: str) -> str:
     total = diff.total
     span = f"{_figure(total.before)} → {_figure(total.after)}"
-    said = f"{safe(names.METRIC_TITLES[diff.by]).capitalize()} {span}: {_signed(total)}"
+    said = f"{safe(titles.METRIC_TITLES[diff.by]).capitalize()} {span}: {_signed(total)}"
     if total.error_bytes:
         said += f" ± {format_bytes(total.error_bytes)}"
     largest = next((each for each in diff.lines if each.certain), None)
@@ -77,7 +77,7 @@ def _answer(diff: Diff, directory: str) -> str:
     frame = owning_frame(largest.frames)
     where = "stacks that were not seen"
     if frame is not None:
-        where = f"{names.function(frame)} {names.place(frame, directory)}"
+        where = f"{frame_names.function_name(frame)} {frame_names.location(frame, directory)}"
     return f"{said}. Most at {tag('span', safe(where), class_='code')}, {_signed(largest)}."
 
 
@@ -85,7 +85,7 @@ def _figure(size: int) -> str:
     return tag("span", format_bytes(size), class_="figure")
 
 
-def _signed(change: Change) -> str:
+def _signed(change: StackChange) -> str:
     role = _role(change.bytes, certain=change.certain)
     return f'<span class="{role}" title="{change.bytes:,} bytes">{_sign(change.bytes)}</span>'
 
@@ -94,7 +94,7 @@ def _role(size: int, *, certain: bool = True) -> str:
     """Return the class of a change; nothing and chance look alike."""
     if not size or not certain:
         return "chance"
-    return "grown" if size > 0 else "shrunk"
+    return "builder" if size > 0 else "shrunk"
 
 
 def _sign(size: int) -> str:
@@ -105,12 +105,12 @@ def _sign(size: int) -> str:
 
 def _account(diff: Diff) -> str:
     accounts = [report.account for report in diff.reports]
-    if not all(names.seen(account) for account in accounts):
+    if not all(run_facts.is_known(account) for account in accounts):
         return ""
-    before, after = (dict(names.part_totals(account)) for account in accounts)
+    before, after = (dict(run_facts.part_totals(account)) for account in accounts)
     changes = [
-        (names.PART_TITLES[kind], kind, before.get(kind, 0), after.get(kind, 0))
-        for kind in names.PART_TITLES
+        (titles.PART_TITLES[kind], kind, before.get(kind, 0), after.get(kind, 0))
+        for kind in titles.PART_TITLES
         if kind in before or kind in after
     ]
     changes.append(("resident set", "", accounts[0].rss_bytes, accounts[1].rss_bytes))
@@ -120,9 +120,9 @@ def _account(diff: Diff) -> str:
         '<div class="scroll"><table><thead><tr><th></th><th class="c-before">A</th>'
         f'<th class="c-after">B</th><th>change</th></tr></thead><tbody>{rows}</tbody></table></div>'
     )
-    moments = " → ".join(safe(names.moment(account)) for account in accounts)
+    times = " → ".join(safe(run_facts.account_time(account)) for account in accounts)
     return section(
-        "account", "Account", "every resident byte", f'<p class="soft">{moments}</p>{table}'
+        "account", "Account", "every resident byte", f'<p class="soft">{times}</p>{table}'
     )
 
 
@@ -141,10 +141,10 @@ def _account_row(title: str, kind: str, before: int, after: int, widest: int) ->
 def _swing(change: int, widest: int, role: str) -> str:
     """Draw a change to the left or right of nothing. Widths as attributes: the page has no inline style."""
     width = min(60, max(1, round(60 * abs(change) / widest))) if change else 0
-    side = "grown" if change > 0 else "shrunk"
+    side = "builder" if change > 0 else "shrunk"
     if not width:
         return ""
-    x = 60 if side == "grown" else 60 - width
+    x = 60 if side == "builder" else 60 - width
     return (
         f'<svg class="swing {role}" viewBox="0 0 120 5" width="120" height="5" aria-hidden="true">'
         f'<rect x="{x}" width="{width}" height="5" rx="2"/><rect class="middle" x="59.5" width="1" height="5"/></svg>'
@@ -164,11 +164,11 @@ def _lines(diff: Diff, directory: str) -> str:
             f'<details class="more"><summary>{len(hidden)} more lines</summary>'
             f"{_table(hidden, widest, directory)}{rest}</details>"
         )
-    about = f"{names.METRIC_TITLES[diff.by]}, by the code that owns the memory"
+    about = f"{titles.METRIC_TITLES[diff.by]}, by the code that owns the memory"
     return section("lines", "Lines", about, inner)
 
 
-def _table(changes: Sequence[Change], widest: int, directory: str) -> str:
+def _table(changes: Sequence[StackChange], widest: int, directory: str) -> str:
     rows = "".join(_line(each, widest, directory) for each in changes)
     return (
         '<div class="scroll"><table class="changes"><thead><tr><th>line</th><th class="c-before">A</th>'
@@ -176,13 +176,13 @@ def _table(changes: Sequence[Change], widest: int, directory: str) -> str:
     )
 
 
-def _line(change: Change, widest: int, directory: str) -> str:
+def _line(change: StackChange, widest: int, directory: str) -> str:
     frame = owning_frame(change.frames)
     if frame is None:
-        where = "<i>stack not seen</i>"
+        where = "<i>unknown stack</i>"
     else:
-        name = safe(shorten(names.function(frame), 160))
-        place = safe(shorten(names.place(frame, directory), 120))
+        name = safe(shorten(frame_names.function_name(frame), 160))
+        place = safe(shorten(frame_names.location(frame, directory), 120))
         where = (
             f'<button type="button" class="line" title="Find in the stacks above">{name}</button> '
         )
@@ -210,7 +210,7 @@ def _notes(diff: Diff) -> str:
 
 
 def _payload(diff: Diff, directory: str) -> str:
-    def head(_: Frames) -> dict[str, Any]:
+    def head(_: FrameTable) -> dict[str, Any]:
         return {
             "by": METRICS.index(diff.by),
             "sampled": any(report.sampling.mode != "exact" for report in diff.reports),
@@ -219,15 +219,15 @@ def _payload(diff: Diff, directory: str) -> str:
 
     # Bytes before in the first half of the rows, bytes after in the second.
     sources = [
-        Source(StackTable.of(report.stacks), {}, side * len(METRICS))
+        TrieSource(StackTable.of(report.stacks), {}, side * len(METRICS))
         for side, report in enumerate(diff.reports)
     ]
-    grown = Grown(sources, 2 * len(METRICS), same=_Same(diff.ignore_lines).frame)
-    return pack(grown, head, directory)
+    builder = TrieBuilder(sources, 2 * len(METRICS), same=_FrameMatcher(diff.ignore_lines).frame)
+    return pack(builder, head, directory)
 
 
-class _Same:
-    """Frames of both runs: one for each name and place, whichever run it was seen in."""
+class _FrameMatcher:
+    """FrameTable of both runs: one for each name and place, whichever run it was seen in."""
 
     def __init__(self, ignore_lines: bool) -> None:
         self._ignore_lines = ignore_lines
@@ -282,7 +282,7 @@ def _stacks() -> str:
         "width", "Width", [("changed", "what changed"), ("after", "B"), ("before", "A")]
     )
     keys = (
-        '<span class="swatch" data-change="grown"></span>grown '
+        '<span class="swatch" data-change="builder"></span>builder '
         '<span class="swatch" data-change="shrunk"></span>shrunk '
         '<span class="swatch" data-change="same"></span>as it was; full colour: came or went as a whole'
     )

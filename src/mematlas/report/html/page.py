@@ -16,13 +16,14 @@ from mematlas.present.html.markup import (
     tag,
 )
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up, largest
-from mematlas.report.analyse.lines import Line, lines
+from mematlas.report.analyse.lines import LineStats, lines
+from mematlas.report.answer import answer_spans
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
-from mematlas.report.model.leaks import LIKELY, Verdict
-from mematlas.units import format_bytes, format_duration
+from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +40,7 @@ _TYPES_SHOWN = 15
 def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None = None) -> str:
     """Return the whole page, with what was live at the end, and windows of time, if those are given."""
     ranked = lines(report.stacks, "resident")
-    directory = names.directory_of(report, ranked)
+    directory = frame_names.directory_of(report, ranked)
     body = "\n".join(
         filter(
             None,
@@ -64,16 +65,16 @@ def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None 
     return page(title, body, packed, "application/octet-stream", bundle.REPORT)
 
 
-def _head(report: Report, ranked: list[Line], directory: str) -> str:
+def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
     spans = "".join(
         tag("span", safe(text), class_=role) if role else safe(text)
-        for text, role in names.answer_spans(report, ranked, directory)
+        for text, role in answer_spans(report, ranked, directory)
     )
-    facts = [names.sampling_text(report.sampling), names.started(report.started)]
-    seconds = names.duration_s(report)
+    facts = [run_facts.sampling(report.sampling), run_facts.start_time(report.started)]
+    seconds = run_facts.duration_s(report)
     facts.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
-    facts[2:2] = filter(None, [names.crowd(report)])
-    cut = "" if report.complete else tag("p", safe(names.CUT_SHORT), class_="warning")
+    facts[2:2] = filter(None, [run_facts.process_count(report)])
+    cut = "" if report.complete else tag("p", safe(titles.CUT_SHORT), class_="warning")
     return (
         f"<header>{brand()}"
         + tag("p", safe(shorten(" ".join(report.command), 400)), class_="command")
@@ -85,23 +86,27 @@ def _head(report: Report, ranked: list[Line], directory: str) -> str:
 
 
 def _account_section(report: Report, directory: str) -> str:
-    if not names.seen(report.account):
-        return section("account", "Account", "", "<p>Unknown: no look at the pages succeeded.</p>")
-    moments = [("peak", "near the peak", report.account)]
-    if names.seen(report.last) and report.last != report.account:
-        moments.append(("last", "at the end", report.last))
+    if not run_facts.is_known(report.account):
+        return section(
+            "account", "Account", "", "<p>Unknown: the program's pages could not be read.</p>"
+        )
+    accounts = [("peak", "near the peak", report.account)]
+    if run_facts.is_known(report.last) and report.last != report.account:
+        accounts.append(("last", "at the end", report.last))
     inner = ""
-    if len(moments) > 1:
-        inner += switch("moment", "Moment", [(key, title) for key, title, _ in moments])
-    for key, _, account in moments:
-        when = names.moment(account, let_go=names.was_let_go(report))
+    if len(accounts) > 1:
+        inner += switch(
+            "account-time", "Time of the account", [(key, title) for key, title, _ in accounts]
+        )
+    for key, _, account in accounts:
+        when = run_facts.account_time(account, detached=run_facts.was_detached(report))
         inner += _account(account, key, when, directory)
     return section("account", "Account", "every resident byte, by who holds it", inner)
 
 
 def _account(account: Account, key: str, when: str, directory: str) -> str:
     rows = "".join(
-        _part(account, kind, size, directory) for kind, size in names.part_totals(account)
+        _part(account, kind, size, directory) for kind, size in run_facts.part_totals(account)
     )
     total = (
         '<div class="part total"><span></span><span>resident set</span>'
@@ -112,8 +117,8 @@ def _account(account: Account, key: str, when: str, directory: str) -> str:
         "div",
         f'<p class="soft">{safe(when)}</p>{bar}'
         f'<div class="columns"><div class="parts">{rows}{total}</div>{_largest(account, directory)}</div>',
-        class_="moment",
-        data_moment=key,
+        class_="account",
+        data_account=key,
         data_rss=account.rss_bytes,
     )
 
@@ -125,10 +130,10 @@ def _part(account: Account, kind: str, size: int, directory: str) -> str:
     )
     error = sum(part.error_bytes**2 for part in parts) ** 0.5
     row = (
-        f'<span class="swatch" data-kind="{kind}"></span><span>{names.PART_TITLES[kind]}</span>'
-        f"<b>{sized(size)}</b><span>{names.percent(size, account.rss_bytes)}</span>"
+        f'<span class="swatch" data-kind="{kind}"></span><span>{titles.PART_TITLES[kind]}</span>'
+        f"<b>{sized(size)}</b><span>{format_percent(size, account.rss_bytes)}</span>"
     )
-    said = tag("p", safe(names.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
+    said = tag("p", safe(titles.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
     table = "".join(
         f'<tr><td class="path">{_part_name(part.name, kind, directory)}</td>'
         f"<td>{sized(part.resident_bytes)}</td><td>{safe(_error(part.error_bytes))[2:]}</td></tr>"
@@ -171,8 +176,8 @@ def _part_name(name: str, kind: str, directory: str, width: int = 120) -> str:
     if not name:
         return "<i>no name</i>"
     if kind == "live":
-        return safe(names.KIND_TITLES.get(name, name))
-    short = shorten(names.short_path(name, directory), width)
+        return safe(titles.KIND_TITLES.get(name, name))
+    short = shorten(frame_names.short_path(name, directory), width)
     return tag("span", safe(short), title=shorten(clean(name), 1000))
 
 
@@ -180,7 +185,7 @@ def _error(error: float) -> str:
     return f", ± {format_bytes(error)}" if error else ""
 
 
-def _lines_section(ranked: list[Line], directory: str) -> str:
+def _lines_section(ranked: list[LineStats], directory: str) -> str:
     if not ranked:
         return section("lines", "Lines", "", "<p>Unknown: no allocation was seen.</p>")
     rows = "".join(
@@ -214,7 +219,7 @@ def _types_table(types: Sequence[ObjectType], directory: str) -> str:
     rows = "".join(
         f'<tr><td class="path">{safe(shorten(clean(each.name), 120))}</td>'
         f'<td class="made">{located(each.frame, directory)} '
-        f'<span class="soft">{names.percent(each.frame_bytes, each.live_bytes)}</span></td>'
+        f'<span class="soft">{format_percent(each.frame_bytes, each.live_bytes)}</span></td>'
         f"<td>{each.live_count:,}</td><td>{sized(each.live_bytes)}"
         + (f"<small>± {format_bytes(each.error_bytes)}</small>" if each.error_bytes else "")
         + "</td></tr>"
@@ -231,7 +236,7 @@ def _leaks(leaks: Leaks, directory: str) -> str:
     sums = add_up(leaks.leaks)
     likely, others = (
         [leak for each in verdicts for leak in largest(leaks.leaks, each, _STACKS_SHOWN)]
-        for verdicts in (LIKELY, [each for each in Verdict if each not in LIKELY])
+        for verdicts in (LIKELY, [each for each in LeakVerdict if each not in LIKELY])
     )
     said = f"{sized(leaks.live_bytes)} live at the end, "
     if leaks.likely_bytes:
@@ -259,7 +264,11 @@ def _leak_items(leaks: list[Leak], directory: str) -> str:
 
 
 def _leak_facts(leak: Leak) -> str:
-    facts = [leak.evidence, names.count(leak.live_count, "block"), _error(leak.error_bytes)[2:]]
+    facts = [
+        leak.evidence,
+        quantities.count(leak.live_count, "block"),
+        _error(leak.error_bytes)[2:],
+    ]
     return " · ".join(filter(None, facts))
 
 
@@ -286,7 +295,7 @@ def _processes(report: Report) -> str:
         f"<td>{format_duration(line.start_s)}</td>"
         f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
         f"<td>{safe(line.ending)}</td></tr>"
-        for line, depth in names.process_tree(report.processes)
+        for line, depth in run_facts.process_tree(report.processes)
     )
     heads = "".join(
         f'<th scope="col">{head}</th>'
@@ -300,8 +309,8 @@ def _facts(report: Report) -> str:
     pairs: list[tuple[str, object]] = [
         ("command", shorten(clean(" ".join(report.command)), 2000)),
         ("started", report.started),
-        ("sampling", names.sampling_text(report.sampling)),
-        ("residency looks", f"every {format_duration(report.sampling.interval_s)}"),
+        ("sampling", run_facts.sampling(report.sampling)),
+        ("snapshots", f"every {format_duration(report.sampling.interval_s)}"),
         ("recording", "complete" if report.complete else "cut short"),
         *((key.replace("_", " "), value) for key, value in sorted(report.machine.items())),
     ]

@@ -11,10 +11,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names, titles
 from mematlas.report.analyse.lines import tier
 from mematlas.report.analyse.table import StackTable
-from mematlas.report.html.trie import FOLD, Grown, Trie
+from mematlas.report.html.trie import FOLD, Trie, TrieBuilder
 from mematlas.report.model.report import METRICS
 from mematlas.report.varints import varints
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
     from mematlas.report.model.report import Report
 
-    Head = Callable[["Frames"], dict[str, Any]]
+    Head = Callable[["FrameTable"], dict[str, Any]]
 
 LARGEST = 1_250_000
 """Bytes of base64 above which more is folded: with the code the file stays below 1.5 MB."""
@@ -34,7 +34,7 @@ _KINDS = {"python": 0, "native": 1, "inlined": 2}
 def metrics() -> list[dict[str, str]]:
     """Give the metrics in the order of the trie's rows, as the page calls and explains them."""
     return [
-        {"name": name, "title": names.METRIC_TITLES[name], "says": names.METRIC_MEANINGS[name]}
+        {"name": name, "title": titles.METRIC_TITLES[name], "says": titles.METRIC_MEANINGS[name]}
         for name in METRICS
     ]
 
@@ -48,17 +48,17 @@ def roots_of(report: Report) -> dict[int, str]:
     }
 
 
-def pack(grown: Grown, head: Head, directory: str) -> str:
+def pack(builder: TrieBuilder, head: Head, directory: str) -> str:
     """Pack stacks and what else the page reads; fold more of the stacks where it would be too large."""
     fold = FOLD
     while True:
-        packed = _pack(grown.folded(fold), head, Frames(directory))
+        packed = _pack(builder.build(fold), head, FrameTable(directory))
         if len(packed) <= LARGEST or fold > 0.1:
             return packed
         fold *= 2
 
 
-def _pack(trie: Trie, head: Head, table: Frames) -> str:
+def _pack(trie: Trie, head: Head, table: FrameTable) -> str:
     for frame in trie.frames:
         table.number(frame)
     wide = "u4" if len(trie.frames) > 0xFFFF else "u2"
@@ -81,8 +81,8 @@ def _pack(trie: Trie, head: Head, table: Frames) -> str:
     return base64.b64encode(gzip.compress(raw, compresslevel=9, mtime=0)).decode()
 
 
-class Frames:
-    """Frames by number, their strings stored once."""
+class FrameTable:
+    """FrameTable by number, their strings stored once."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -102,7 +102,7 @@ class Frames:
         if isinstance(frame, str):
             return (self._text(clean(frame)), 0, 0, 0, 0, 3, 1)
         return (
-            self._text(names.function(frame)),
+            self._text(frame_names.function_name(frame)),
             self._text(shorten(clean(frame.file or ""), 1000)),
             self._text(self._short(frame.file) if frame.file else ""),
             -1 if frame.line is None else frame.line,
@@ -112,7 +112,7 @@ class Frames:
         )
 
     def _short(self, file: str) -> str:
-        return shorten(names.short_path(file, self._directory), 120)
+        return shorten(frame_names.short_path(file, self._directory), 120)
 
     def _text(self, text: str) -> int:
         if not self._strings:

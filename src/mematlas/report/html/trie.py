@@ -43,7 +43,7 @@ class Trie:
     frames: list[Frame | str]  # a str is the name of a process; frames[0] is "all"
 
 
-class Source(NamedTuple):
+class TrieSource(NamedTuple):
     """Stacks to be drawn: which processes get a root of their own, and the row of their first metric."""
 
     table: StackTable
@@ -51,12 +51,12 @@ class Source(NamedTuple):
     first: int = 0
 
 
-class Grown:
+class TrieBuilder:
     """The trie of some sources, before what is too small is folded."""
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[TrieSource],
         rows: int,
         fold: float = FOLD,
         same: Callable[[Frame], Frame] = lambda frame: frame,
@@ -73,12 +73,12 @@ class Grown:
         totals = np.zeros(rows)
         for source in sources:
             for row, name in enumerate(METRICS, source.first):
-                totals[row] += source.table.lean(name).positive().sum()
+                totals[row] += source.table.narrow(name).positive().sum()
         for source in sources:
             for process in source.table.processes():
                 self._add(source, process, totals, fold / _FINER)
 
-    def _add(self, source: Source, process: int, totals: Floats, fold: float) -> None:
+    def _add(self, source: TrieSource, process: int, totals: Floats, fold: float) -> None:
         """Add the stacks of one process. Its own trie is folded before it is put into frames."""
         paths = source.table.paths[process]
         kept, own, unseen = _fold_process(source, process, totals, fold)
@@ -92,7 +92,7 @@ class Grown:
         above = np.searchsorted(kept, paths.parents[kept]).astype(np.uint32)
         self._figures.append((self._tree.merge(place, above, words, numbers), own))
         if unseen.any():
-            lost = self._tree.child(place, self._number("stack not seen"))
+            lost = self._tree.child(place, self._number("unknown stack"))
             self._figures.append((np.array([lost], np.uint32), unseen[:, None]))
 
     def _number(self, frame: Frame | str) -> int:
@@ -101,7 +101,7 @@ class Grown:
             self._frames.append(frame)
         return number
 
-    def folded(self, fold: float = FOLD) -> Trie:
+    def build(self, fold: float = FOLD) -> Trie:
         """Make the trie of what is not too small, root outermost."""
         parent, labels = self._tree.columns()
         depth = trie_depths(parent)
@@ -122,7 +122,7 @@ class Grown:
 
 
 def _fold_process(
-    source: Source, process: int, totals: Floats, fold: float
+    source: TrieSource, process: int, totals: Floats, fold: float
 ) -> tuple[Numbers, Numbers, Numbers]:
     """Find the nodes of a process that are not too small, the root first; with their own, and what has no stack.
 
@@ -135,7 +135,7 @@ def _fold_process(
     keep = np.full(len(parents), fold <= 0)
     for row, name in metrics:
         least = _least(float(totals[row]), fold)
-        table.lean(name).positive().keep_heavy(parents, nodes, least, keep)
+        table.narrow(name).positive().keep_heavy(parents, nodes, least, keep)
     count, places = fold_nodes(parents, keep)
     keep[0] = True
     unseen = nodes == 0 if mine is None else mine & (nodes == 0)
@@ -145,7 +145,7 @@ def _fold_process(
         numbers[~mine] = count + 1
     own, lost = np.zeros((len(totals), count), np.int64), np.zeros(len(totals), np.int64)
     for row, name in metrics:
-        sums = table.lean(name).positive().add_up(numbers, count + 2)
+        sums = table.narrow(name).positive().add_up(numbers, count + 2)
         own[row], lost[row] = sums[:count], sums[count]
     return np.flatnonzero(keep), own, lost
 

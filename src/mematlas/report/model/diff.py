@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StackChange:
     """One line's or stack's bytes in both recordings. No frames: stacks that were not seen."""
 
     frames: tuple[Frame, ...]
@@ -38,8 +38,8 @@ class Diff:
     reports: tuple[Report, Report]
     ignore_lines: bool  # a function is one, wherever it is
     commands: tuple[str, str]
-    total: Change
-    lines: tuple[Change, ...]
-    stacks: tuple[Change, ...]  # the first of them
+    total: StackChange
+    lines: tuple[StackChange, ...]
+    stacks: tuple[StackChange, ...]  # the first of them
     stack_count: int  # all that changed
     notes: tuple[str, ...]

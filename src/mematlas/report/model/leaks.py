@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import BadFree
 
 
-class Verdict(StrEnum):
+class LeakVerdict(StrEnum):
     """What live memory looks like over the run; the first two are likely leaks."""
 
     GROWING = "growing"  # grew to the end
@@ -22,7 +22,7 @@ class Verdict(StrEnum):
     SETUP = "setup"  # made once and kept: start-up, imports, one block
 
 
-LIKELY = (Verdict.GROWING, Verdict.UNFREED)
+LIKELY = (LeakVerdict.GROWING, LeakVerdict.UNFREED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Leak:
     frames: tuple[Frame, ...]
     kind: str  # model.recording.Kind
     process: int
-    verdict: Verdict
+    verdict: LeakVerdict
     evidence: str
     live_bytes: int
     live_count: int
@@ -53,6 +53,6 @@ class Leaks:
     time_s: float  # of the last sums
     live_bytes: int
     likely_bytes: int
-    leaks: Sequence[Leak]  # in the order of Verdict; made as they are looked at
+    leaks: Sequence[Leak]  # in the order of LeakVerdict; made as they are looked at
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]

@@ -18,10 +18,10 @@ METRICS = (
     "allocated",
     "huge",
     "swapped",
-    "touched",
-    "churn",
-    "pinned",
-    "cold",
+    "faulted",
+    "temporary",
+    "fragmented",
+    "idle",
 )
 """What stacks can be ranked by; the order is that of the metric switch."""
 
@@ -38,14 +38,14 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class StackFigures:
-    """One stack, leaf first, and what it owned; or, of kind "touch", what it was first to touch.
+class StackStats:
+    """One stack, leaf first, and what it owned; or, of kind "fault", what it was first to touch.
 
     Live and residency are those of the account's moment, the rest is of the whole run.
     """
 
     frames: tuple[Frame, ...]
-    kind: str  # model.recording.Kind, or "touch"
+    kind: str  # model.recording.Kind, or "fault"
     process: int
     live_bytes: int
     live_count: int
@@ -56,10 +56,10 @@ class StackFigures:
     huge_bytes: int
     swapped_bytes: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
-    touched_bytes: int = 0  # made resident by the page faults this stack took
-    churn_bytes: int = 0  # of blocks freed within a millisecond
-    pinned_bytes: int = 0  # free bytes on pages its blocks keep resident; exact mode alone
-    cold_bytes: int = 0  # resident, and not used for a time; see Report.cold
+    faulted_bytes: int = 0  # made resident by the page faults this stack took
+    temporary_bytes: int = 0  # of blocks freed within a millisecond
+    fragmented_bytes: int = 0  # free bytes on pages its blocks keep resident; exact mode alone
+    idle_bytes: int = 0  # resident, and not used for a time; see Report.idle
     lived_100us: int = 0  # blocks freed, by how long they lived: below that,
     lived_1ms: int = 0  # and no less than the one before
     lived_10ms: int = 0
@@ -88,7 +88,7 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessLine:
+class ProcessSummary:
     """One process in the report's list."""
 
     index: int
@@ -112,13 +112,13 @@ class BadFree:
 
 
 @dataclass(frozen=True, slots=True)
-class Touch:
+class FaultSite:
     """Page faults one stack took in the memory of one owner. Estimates, but for a period of 1."""
 
     frames: tuple[Frame, ...]
     process: int
     owner: tuple[Frame, ...] | None  # the stack that allocated the memory; None: see `place`
-    place: str  # what the memory is: a Kind where there is an owner, else a part and its name
+    memory: str  # what the memory is: a Kind where there is an owner, else a part and its name
     faults: int
     major_faults: int
     bytes: int
@@ -126,7 +126,7 @@ class Touch:
 
 
 @dataclass(frozen=True, slots=True)
-class FirstTouch:
+class PageFaults:
     """Who touched memory first, by sampled page faults of the program's own instructions."""
 
     period: int  # one minor fault in so many was sampled; major ones all
@@ -138,11 +138,11 @@ class FirstTouch:
     bytes: int
     error_bytes: int
     counted_faults: int | None  # by the kernel, those it took for the program included
-    touches: tuple[Touch, ...]  # most bytes first, then most faults
+    sites: tuple[FaultSite, ...]  # most bytes first, then most faults
 
 
 @dataclass(frozen=True, slots=True)
-class ColdSpell:
+class IdleSummary:
     """What nobody used for a time, in all processes together."""
 
     seconds: float  # at least so long
@@ -163,7 +163,7 @@ class ObjectType:
     live_bytes: int
     live_count: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
-    frame: Frame | None  # None: stack not seen
+    frame: Frame | None  # None: unknown stack
     frame_bytes: int
 
 
@@ -176,44 +176,44 @@ class Report:
     machine: dict[str, object]
     sampling: Sampling
     complete: bool
-    processes: tuple[ProcessLine, ...]
+    processes: tuple[ProcessSummary, ...]
     account: Account  # at the highest RSS
     last: Account  # at exit, or the last one taken
     peak_live_bytes: int
     peak_live_time_s: float
-    stacks: Sequence[StackFigures]  # made as they are looked at: there can be a million
+    stacks: Sequence[StackStats]  # made as they are looked at: there can be a million
     series: tuple[Series, ...]
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]  # what was not seen, and why
-    cold: ColdSpell | None = None  # None: not asked for, or no such time was over
+    idle: IdleSummary | None = None  # None: not asked for, or no such time was over
     slack: tuple[SlackPart, ...] | None = (
         None  # at the account's moment; None: sampled, or not seen
     )
-    first_touch: FirstTouch | None = None  # None: page faults were not sampled
+    page_faults: PageFaults | None = None  # None: page faults were not sampled
     heaps: tuple[HeapUse, ...] | None = None  # of glibc at the end, all processes; None: not known
     objects: tuple[ObjectType, ...] | None = None  # None: no Python, or it was not looked at
     lifetimes_known: bool = True
 
     def why_unknown(self, metric: str) -> str | None:
         """Say why a metric was not measured, and how it would be; None: it was."""
-        unseen = None if self.account.parts else "no look at the program's pages succeeded"
+        unseen = None if self.account.parts else "the program's pages could not be read"
         reasons = {
             **dict.fromkeys(("resident", "huge", "swapped"), unseen),
-            "touched": _why_untouched(self.first_touch),
-            "churn": None
+            "faulted": _why_no_faults(self.page_faults),
+            "temporary": None
             if self.lifetimes_known
             else "how long blocks lived was not recorded, or this machine's clock tells no time",
-            "pinned": None
+            "fragmented": None
             if self.slack is not None
             else "what is free beside a block is known with --exact alone",
-            "cold": None
-            if self.cold is not None
-            else "record with --cold SECONDS, for longer than that",
+            "idle": None
+            if self.idle is not None
+            else "record with --idle SECONDS, for longer than that",
         }
         return reasons.get(metric)
 
 
-def _why_untouched(found: FirstTouch | None) -> str | None:
+def _why_no_faults(found: PageFaults | None) -> str | None:
     if found is None:
         return "page faults were not sampled (--faults off, or attached to)"
     return "; ".join(found.refused) if found.refused and not found.samples else None

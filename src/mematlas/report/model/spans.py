@@ -34,5 +34,5 @@ class Spans:
 
     width_s: float
     count: int
-    lines: tuple[Frame | None, ...]  # None: stack not seen; the last stands for all other lines
+    lines: tuple[Frame | None, ...]  # None: unknown stack; the last stands for all other lines
     spans: tuple[Span, ...]

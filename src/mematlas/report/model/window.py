@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.recording.model import Sampling
-    from mematlas.report.model.report import ProcessLine, Series, StackFigures
+    from mematlas.report.model.report import ProcessSummary, Series, StackStats
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Window:
     count: int
     error_bytes: int  # one standard error of `bytes`; 0 in exact mode
     rss_bytes: tuple[int | None, int | None]  # of all processes at start_s and end_s; None: unknown
-    stacks: Sequence[StackFigures]
-    processes: tuple[ProcessLine, ...]
+    stacks: Sequence[StackStats]
+    processes: tuple[ProcessSummary, ...]
     series: tuple[Series, ...]
     notes: tuple[str, ...]

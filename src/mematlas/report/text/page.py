@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names
 from mematlas.report.analyse.lines import RUNTIME, owner, owning_frame, tier
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def title(text: str, aside: str = "") -> Text:
 
 
 @dataclass(frozen=True, slots=True)
-class Frames:
+class FramePrinter:
     """Shows frames on one console, with paths from one directory."""
 
     console: Console
@@ -50,15 +50,15 @@ class Frames:
     def located(self, frame: Frame | None) -> Text:
         """Show a frame as the head of its entry."""
         if frame is None:
-            return Text("stack not seen", "italic")
-        name = shorten(names.function(frame), 160)
-        place = shorten(names.place(frame, self.directory), 120)
+            return Text("unknown stack", "italic")
+        name = shorten(frame_names.function_name(frame), 160)
+        place = shorten(frame_names.location(frame, self.directory), 120)
         return Text().append(name, "bold").append("  ").append(place, "cyan")
 
     def short(self, frame: Frame) -> str:
         """Show a frame in passing."""
-        name = shorten(names.function(frame), 60)
-        return f"{name} {shorten(names.place(frame, self.directory), 48)}"
+        name = shorten(frame_names.function_name(frame), 60)
+        return f"{name} {shorten(frame_names.location(frame, self.directory), 48)}"
 
     def called(self, frames: tuple[Frame, ...]) -> str:
         """Say what a stack's owner called."""

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Recording
     from mematlas.report.model.report import Report
-    from mematlas.report.tui.source import Watch
+    from mematlas.report.tui.source import RecordingSource
 
 WINDOWS_S = (10.0, 60.0, 600.0)
 _REFRESH_S = 1.0
@@ -63,7 +63,7 @@ class RecordingApp(App[None]):
         Binding("ctrl+c", "interrupt", "end it", priority=True),
     ]
 
-    def __init__(self, watch: Watch, *, dark: bool = True) -> None:
+    def __init__(self, watch: RecordingSource, *, dark: bool = True) -> None:
         """Show what a watch tells."""
         super().__init__()
         self._watch = watch
@@ -159,15 +159,15 @@ class RecordingApp(App[None]):
 
     def _cut(self, report: Report) -> Report:
         """Keep the touches and the types of lines that pass the filter."""
-        touch, objects = report.first_touch, report.objects
-        if touch is not None:
+        faults, objects = report.page_faults, report.objects
+        if faults is not None:
             shown = tuple(
-                each for each in touch.touches if self._is_shown(owning_frame(each.frames))
+                each for each in faults.sites if self._is_shown(owning_frame(each.frames))
             )
-            touch = replace(touch, touches=shown)
+            faults = replace(faults, sites=shown)
         if objects is not None:
             objects = tuple(each for each in objects if self._is_shown(each.frame))
-        return replace(report, first_touch=touch, objects=objects)
+        return replace(report, page_faults=faults, objects=objects)
 
     def _is_shown(self, frame: object) -> bool:
         text = " ".join(

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Recording
 
 
-class Watch(Protocol):
+class RecordingSource(Protocol):
     """A recording that is being written, and the program it is of."""
 
     def read(self) -> Recording | None:

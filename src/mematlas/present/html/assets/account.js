@@ -5,20 +5,20 @@ import { setUpSwitch } from "./switch.js";
 import { element } from "./tooltip.js";
 
 export function setUpAccount() {
-  for (const moment of document.querySelectorAll(".moment")) drawBar(moment);
-  const group = document.getElementById("moment");
+  for (const account of document.querySelectorAll(".account")) drawBar(account);
+  const group = document.getElementById("account-time");
   if (!group) return;
   const show = (value) => {
-    for (const moment of document.querySelectorAll(".moment")) moment.hidden = moment.dataset.moment !== value;
+    for (const account of document.querySelectorAll(".account")) account.hidden = account.dataset.account !== value;
   };
   setUpSwitch(group, show);
   show("peak");
 }
 
-function drawBar(moment) {
-  const bar = moment.querySelector(".bar");
-  const total = Number(moment.dataset.rss);
-  for (const row of moment.querySelectorAll("details[data-kind]")) {
+function drawBar(account) {
+  const bar = account.querySelector(".bar");
+  const total = Number(account.dataset.rss);
+  for (const row of account.querySelectorAll("details[data-kind]")) {
     const bytes = Number(row.dataset.bytes);
     if (!(bytes > 0)) continue;
     const title = row.querySelector(".part > span:nth-of-type(2)").textContent;

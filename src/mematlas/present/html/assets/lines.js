@@ -32,7 +32,7 @@ function columnsOf(state) {
 }
 
 function lineText(state, line) {
-  if (line.frame < 0) return "stack not seen";
+  if (line.frame < 0) return "unknown stack";
   const frame = state.data.frames[line.frame];
   return `${frame.name} ${frame.place} ${frame.module}`.toLowerCase();
 }
@@ -107,7 +107,7 @@ function lineCell(state, line) {
   const cell = element("th", "wide");
   cell.scope = "row";
   if (line.frame < 0) {
-    cell.append(element("i", "", "stack not seen"));
+    cell.append(element("i", "", "unknown stack"));
     return cell;
   }
   const frame = state.data.frames[line.frame];

@@ -69,7 +69,7 @@ function heldLine(data, line, bytes, most, onPick) {
   const name = element("span", "where");
   const number = data.spans.lines[line];
   if (line === data.spans.lines.length - 1) name.append(element("i", "", "all other lines"));
-  else if (number < 0) name.append(element("i", "", "stack not seen"));
+  else if (number < 0) name.append(element("i", "", "unknown stack"));
   else {
     const frame = data.frames[number];
     const button = element("button", "line", frame.name);
