@@ -175,7 +175,7 @@ def test_in_a_terminal(build: Build, tmp_path: Path) -> None:
     expected = subprocess.run([build("exits"), "exit"], check=False, capture_output=True)
     assert process.wait(60) == expected.returncode
     assert expected.stdout.replace(b"\n", b"\r\n") in written
-    assert b"more: mematlas report" in written
+    assert b"details: mematlas report" in written
 
 
 def test_needs_a_terminal(tmp_path: Path) -> None:
