@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from mematlas.bench import Settings
+    from mematlas.bench import BenchSettings
     from mematlas.bench.model import Result
+    from mematlas.linux.hugepages import PageKind
 
 _INTERRUPTED = 130
 _REDRAWN = 0.2  # seconds between pictures of the progress bar: drawing disturbs too
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=_numbers, metavar="N,...", help="numbers of threads (default: 1 and all)"
     )
     parser.add_argument(
-        "--pages", type=_words, metavar="KIND,...", help="4k, 64K (or other mTHP), thp, 2M, 1G"
+        "--pages", type=_kinds, metavar="KIND,...", help="4K, 64K (or other mTHP), thp, 2M, 1G"
     )
     parser.add_argument(
         "--reserve",
@@ -88,7 +89,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     from mematlas import bench
 
     names = list(bench.NAMES) if "all" in arguments.what else list(dict.fromkeys(arguments.what))
-    settings = bench.Settings(
+    settings = bench.BenchSettings(
         quick=arguments.quick,
         seconds=arguments.time or (4.0 if arguments.quick else 10.0),
         size=arguments.size,
@@ -104,7 +105,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     return 0 if result.complete else _INTERRUPTED
 
 
-def _lent(names: list[str], settings: Settings) -> AbstractContextManager[None]:
+def _lent(names: list[str], settings: BenchSettings) -> AbstractContextManager[None]:
     from mematlas.bench import pages_needed
     from mematlas.cli.temporary_hugepages import huge_pages_lent
 
@@ -137,7 +138,7 @@ def _give(result: Result, arguments: argparse.Namespace) -> int:
 
 
 def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
-    from mematlas.bench.compare import Verdict, compare
+    from mematlas.bench.compare import ChangeVerdict, compare
 
     if len(paths) != 2:
         raise UsageError("give two files: mematlas bench compare BEFORE AFTER")
@@ -152,7 +153,7 @@ def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
         from mematlas.bench.text import render_comparison
 
         render_comparison(found, everything=arguments.all, console=Console())
-    return int(arguments.fail_if_slower and found.count(Verdict.SLOWER) > 0)
+    return int(arguments.fail_if_slower and found.count(ChangeVerdict.SLOWER) > 0)
 
 
 def _load(path: str) -> Result:
@@ -209,5 +210,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(word for word in text.split(",") if word))
+def _kinds(text: str) -> tuple[PageKind, ...]:
+    from mematlas.bench.region import parse_kinds
+
+    return parse_kinds(word for word in text.split(",") if word)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
-from mematlas.errors import AccessError, TargetError
+from mematlas.errors import AccessError
 
 if TYPE_CHECKING:
     import argparse
@@ -28,14 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Look at the files and print what is cached."""
-    from mematlas._core import PAGE
-    from mematlas.observe.page_cache import read
-    from mematlas.observe.page_cache.analyse import make_report
+    from mematlas import observe
 
-    files, errors = read.read_trees(arguments.paths)
-    if not files and errors:
-        raise TargetError(errors[0])
-    report = make_report(files, errors, PAGE)
+    report = observe.cache(arguments.paths)
     if arguments.json:
         from mematlas.present import json_writer
 
@@ -43,15 +38,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_cache.text import render_cache, render_map
+    from mematlas.observe.page_cache.text import render_cache, render_file_map
 
     top = None if arguments.all else arguments.top
     render_cache(report, top=top, console=Console())
     if arguments.map:
+        from mematlas.observe.page_cache import read
+
         for each in report.files[:top]:
             try:
                 pages = read.read_map(Path(each.path))
             except PermissionError as error:
                 raise AccessError(f"{each.path}: {error.strerror}") from None
-            render_map(each.path, pages, console=Console())
+            render_file_map(each.path, pages, console=Console())
     return 0

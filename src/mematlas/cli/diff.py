@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from mematlas.cli.arguments import positive, size
-from mematlas.cli.report import load, write_page
-from mematlas.errors import UsageError
+from mematlas.cli.recordings import open_recording
+from mematlas.cli.report import write_page
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -51,17 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the recordings and print what changed."""
-    from mematlas.report.analyse.diff import compare
-
-    diff = compare(
-        load(arguments.before),
-        load(arguments.after),
-        arguments.by,
-        ignore_lines=arguments.ignore_lines,
-    )
-    for file, report in zip((arguments.before, arguments.after), diff.reports, strict=True):
-        if why := report.why_unknown(arguments.by):
-            raise UsageError(f"{file}: {arguments.by} is unknown: {why}")
+    before, after = open_recording(arguments.before), open_recording(arguments.after)
+    diff = before.diff(after, by=arguments.by, ignore_lines=arguments.ignore_lines)
     if arguments.html:
         from mematlas.report.html.diff import render_diff_html
 

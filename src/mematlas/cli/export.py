@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
-from mematlas.cli.output import writing
-from mematlas.cli.report import find_process, load
+from mematlas.cli.recordings import open_recording
 from mematlas.errors import UsageError
+from mematlas.present.output_file import writing
 from mematlas.report.export import FORMATS, Format
 from mematlas.report.model.report import METRICS
 
@@ -59,32 +59,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the file."""
+    from mematlas.api.recording import export_source
     from mematlas.report.export import render_export
 
     form = next(each for each in FORMATS if each.name == arguments.to)
     path = arguments.output or _beside(arguments.file, form)
     if path == "-" and arguments.json:
         raise UsageError("--json prints to stdout, so the export needs a file: -o OUT")
-    source = _source(arguments)
+    source = export_source(
+        open_recording(arguments.file),
+        by=arguments.by,
+        pid=arguments.pid,
+        unit=arguments.unit,
+        table=arguments.table,
+    )
     size = _write(path, render_export(source, form.name))
     if path != "-":
         _tell(arguments, source, form, path, size)
     return 0
-
-
-def _source(arguments: argparse.Namespace) -> ExportSource:
-    from mematlas.report.analyse.export import export_table
-    from mematlas.report.analyse.report import make_report
-    from mematlas.report.export.source import ExportSource
-
-    recording = load(arguments.file)
-    report = make_report(recording, find_process(recording, arguments.pid))
-    if why := report.why_unknown(arguments.by):
-        raise UsageError(f"{arguments.by} is unknown: {why}; --by names another metric")
-    table = export_table(recording, report)
-    return ExportSource(
-        recording, report, table, by=arguments.by, unit=arguments.unit, rows=arguments.table
-    )
 
 
 def _beside(file: str, form: Format) -> str:

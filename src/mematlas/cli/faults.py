@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import islice
 
 from mematlas.cli.arguments import duration, positive
-from mematlas.errors import AccessError, UsageError
-
-if TYPE_CHECKING:
-    from mematlas.observe.page_faults.model import FaultPlaces
-    from mematlas.observe.page_faults.read import Sites
+from mematlas.errors import UsageError
+from mematlas.observe.page_faults.model import PERIOD
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,9 +47,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-PERIOD = 7
-
-
 def _period(text: str) -> int:
     return 0 if text == "0" else positive(text)
 
@@ -79,10 +71,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _run_command(command: list[str], arguments: argparse.Namespace) -> int:
-    from mematlas.observe.page_faults import read
+    from mematlas import observe
 
-    totals, sites = read.run(command, period=arguments.period or None)
-    totals = replace(totals, places=_places(sites))
+    totals = observe.faults(command, period=arguments.period)
     if arguments.json:
         from mematlas.present import json_writer
 
@@ -90,75 +81,49 @@ def _run_command(command: list[str], arguments: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        from mematlas.observe.page_faults.text import render_places, render_totals
+        from mematlas.observe.page_faults.text import render_profile, render_totals
 
-        console = Console(stderr=True)  # the program's output is its own
+        console = Console(stderr=True)  # standard output is the program's
         render_totals(totals, console=console)
-        if totals.places:
-            render_places(totals.places, top=arguments.top, console=console)
+        if totals.profile:
+            render_profile(totals.profile, top=arguments.top, console=console)
     return totals.status
 
 
-def _places(sites: Sites | None) -> FaultPlaces | None:
-    """Name the lines of sampled places."""
-    if sites is None:
-        return None
-    from mematlas.observe.page_faults.analyse import sum_up
-    from mematlas.recording.file_offsets import resolve_offsets
-
-    frames = resolve_offsets(place for each in sites.sites for place in each.site.stack)
-    return sum_up(sites.sites, frames, sites.period, sites.lost)
-
-
 def _watch(text: str, arguments: argparse.Namespace) -> int:
+    from mematlas import observe
     from mematlas.linux.process import parse_pid
-    from mematlas.observe.page_faults import read
-    from mematlas.observe.page_faults.analyse import rates
     from mematlas.present import json_writer
 
     pid = parse_pid(text)
     if arguments.where:
         return _where(pid, arguments)
-    before = read.read(pid)
-    for _ in range(arguments.count):
-        time.sleep(arguments.interval)
-        after = read.read(pid)
+    for rates in islice(observe.fault_rates(pid, arguments.interval), arguments.count):
         if arguments.json:
-            sys.stdout.write(json_writer.render("faults", rates(before, after)))
+            sys.stdout.write(json_writer.render("faults", rates))
         else:
             from rich.console import Console
 
             from mematlas.observe.page_faults.text import render_rates
 
-            render_rates(rates(before, after), console=Console())
+            render_rates(rates, console=Console())
         sys.stdout.flush()
-        before = after
     return 0
 
 
 def _where(pid: int, arguments: argparse.Namespace) -> int:
     """Sample where a running process takes its faults."""
-    from mematlas.observe.page_faults import read
+    from mematlas import observe
     from mematlas.present import json_writer
 
-    try:
-        sites = read.watch_sites(
-            pid, arguments.interval * arguments.count, max(1, arguments.period)
-        )
-    except PermissionError:
-        raise AccessError(
-            f"process {pid}: perf_event_open refused; it takes CAP_PERFMON, or your own process and "
-            "kernel.perf_event_paranoid of 2 or less"
-        ) from None
-    places = _places(sites)
-    if places is None:
-        return 0
+    seconds = arguments.interval * arguments.count
+    profile = observe.faults(pid, seconds, where=True, period=arguments.period)
     if arguments.json:
-        sys.stdout.write(json_writer.render("faults", places))
+        sys.stdout.write(json_writer.render("faults", profile))
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_faults.text import render_places
+    from mematlas.observe.page_faults.text import render_profile
 
-    render_places(places, top=arguments.top, console=Console())
+    render_profile(profile, top=arguments.top, console=Console())
     return 0

@@ -6,8 +6,8 @@ import sys
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive, size
+from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import DEFAULT_STACKS as DEFAULT_JSON_STACKS
-from mematlas.cli.report import load
 
 if TYPE_CHECKING:
     import argparse
@@ -35,9 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording and print what was live at its end."""
-    from mematlas.report.analyse.leaks import find_leaks
-
-    leaks = find_leaks(load(arguments.file))
+    leaks = open_recording(arguments.file).leaks()
     if arguments.json:
         from mematlas.report import json_writer
 

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.output import writing
 from mematlas.errors import UsageError
+from mematlas.present.output_file import writing
 
 if TYPE_CHECKING:
     import argparse
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read all, write one."""
-    from mematlas.cli.report import load
+    from mematlas.api.recording import load
     from mematlas.recording.merge import write_merged
     from mematlas.report.quantities import count
 

@@ -7,8 +7,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.errors import TargetError
-
 if TYPE_CHECKING:
     from mematlas.linux.mappings import Mapping
     from mematlas.linux.pageflags import PageReport
@@ -46,30 +44,29 @@ def address_range(text: str) -> tuple[int, int]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the pages and print what they are."""
-    from mematlas.linux import cgroup_names, pagemap, smaps
-    from mematlas.linux.process import open_process, parse_pid
-    from mematlas.linux.status import read_command
-    from mematlas.observe.page_states.analyse import keep_largest, make_report
+    from mematlas.linux.process import parse_pid
+    from mematlas.observe.page_states import read
+    from mematlas.observe.page_states.analyse import analyse_pages, keep_largest_strips
 
-    with open_process(parse_pid(arguments.pid)) as process:
-        mappings = _choose(list(smaps.read_from(process, figures=False)[0]), arguments)
-        found = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
-        command = " ".join(read_command(process))
-    names = cgroup_names.read_names() if found.cgroup is not None else {}
+    found = read.read(
+        parse_pid(arguments.pid), mapping=arguments.mapping, addresses=arguments.range
+    )
     if arguments.map:
-        _write_map(arguments.map, make_report(found, mappings, width=_cells(mappings)))
+        report = analyse_pages(found.pages, found.mappings, width=_cells(found.mappings))
+        _write_map(arguments.map, report)
     if arguments.html:
         from mematlas.observe.page_states.html import render_page_map
-        from mematlas.observe.page_states.page_map import make_page_map
+        from mematlas.observe.page_states.page_map import build_page_map
 
-        page = render_page_map(make_page_map(found, mappings, command))
+        page = render_page_map(build_page_map(found.pages, found.mappings, found.command))
         Path(arguments.html).write_text(page, encoding="utf-8", errors="backslashreplace")
     if (arguments.map or arguments.html) and not arguments.json:
         return 0
+    names = found.cgroup_names
     if arguments.json:
         from mematlas.present import json_writer
 
-        report = make_report(found, mappings, width=0, names=names)
+        report = analyse_pages(found.pages, found.mappings, width=0, names=names)
         sys.stdout.write(json_writer.render("pages", report))
         return 0
     from rich.console import Console
@@ -77,28 +74,9 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.observe.page_states.text import render_pages
 
     console = Console()
-    report = make_report(found, mappings, width=console.width - 4, names=names)
-    render_pages(keep_largest(report, _MOST_STRIPS), console=console)
+    report = analyse_pages(found.pages, found.mappings, width=console.width - 4, names=names)
+    render_pages(keep_largest_strips(report, _MOST_STRIPS), console=console)
     return 0
-
-
-def _choose(mappings: list[Mapping], arguments: argparse.Namespace) -> list[Mapping]:
-    """Keep the mappings asked for, cut to the range."""
-    from dataclasses import replace
-
-    if arguments.mapping:
-        wanted = arguments.mapping.encode("utf-8", "surrogateescape")
-        mappings = [each for each in mappings if wanted in each.name]
-    elif arguments.range:
-        low, high = arguments.range[0] & ~4095, (arguments.range[1] + 4095) & ~4095
-        mappings = [
-            replace(each, start=max(each.start, low), end=min(each.end, high))
-            for each in mappings
-            if each.start < high and low < each.end
-        ]
-    if not mappings:
-        raise TargetError("no mapping is like that; `mematlas show PID --mappings` lists all")
-    return mappings
 
 
 def _cells(mappings: list[Mapping]) -> int:
@@ -109,6 +87,6 @@ def _cells(mappings: list[Mapping]) -> int:
 
 
 def _write_map(path: str, report: PageReport) -> None:
-    from mematlas.observe.page_states.png import render_map
+    from mematlas.observe.page_states.png import render_png
 
-    Path(path).write_bytes(render_map(report, _PIXELS))
+    Path(path).write_bytes(render_png(report, _PIXELS))

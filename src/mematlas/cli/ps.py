@@ -32,10 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read all processes and print them."""
-    from mematlas.linux import processes
+    from mematlas import observe
 
     cgroups = arguments.json or arguments.by == "cgroup"
-    table = processes.read(arguments.root, commands=arguments.json, cgroups=cgroups)
+    table = observe.ps(commands=arguments.json, cgroups=cgroups, root=arguments.root)
     if arguments.json:
         from mematlas.present import json_writer
 
@@ -49,16 +49,16 @@ def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from mematlas.linux.processes import with_command
-    from mematlas.observe.processes.analyse import group, make_tree, rank
+    from mematlas.observe.processes.analyse import build_tree, group_processes, rank
     from mematlas.observe.processes.text import render_groups, render_processes
 
     top = None if arguments.all else arguments.top
     if arguments.by:
-        groups = group(table.processes, lambda row: _group_name(row, arguments.by))
+        groups = group_processes(table.processes, lambda row: _group_name(row, arguments.by))
         render_groups(groups[:top], arguments.by, console=Console())
         return
     if arguments.tree:
-        rows = make_tree(table.processes, arguments.sort)
+        rows = build_tree(table.processes, arguments.sort)
     else:
         rows = [(0, row) for row in rank(table.processes, arguments.sort)]
     shown = [(depth, with_command(row, arguments.root)) for depth, row in rows[:top]]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import moment, positive
-from mematlas.cli.output import writing
-from mematlas.errors import MematlasError, UsageError
+from mematlas.cli.recordings import open_recording
+from mematlas.errors import UsageError
+from mematlas.present.output_file import writing
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.recording.model import Recording
-    from mematlas.report.model.report import Report
+    from mematlas.api.recording import Recording
 
 DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
@@ -52,22 +51,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording and print the report."""
-    from mematlas.report.analyse.report import make_report
-
-    recording = load(arguments.file)
+    recording = open_recording(arguments.file)
     if arguments.start or arguments.end:
         return _run_window(arguments, recording)
-    report = make_report(recording, find_process(recording, arguments.pid))
     if arguments.html:
-        whole = recording if arguments.pid is None else None
-        _write_html(arguments.html, report, whole)
+        page = recording.to("html", pid=arguments.pid)
+        write_page(arguments.html, page.decode())
+        if not arguments.json:
+            return 0
+    report = recording.report(pid=arguments.pid)
     if arguments.json:
         from mematlas.report import json_writer
 
         top = arguments.top or DEFAULT_STACKS
         sys.stdout.writelines(json_writer.render_report(report, by=arguments.by, top=top))
-        return 0
-    if arguments.html:
         return 0
     from rich.console import Console
 
@@ -80,23 +77,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
     """Print what was allocated during a part of the run and outlived it."""
-    from mematlas.report.analyse.window import end_of, make_window
-
     if arguments.html or arguments.by != "resident":
         raise UsageError(
             "--from and --to take neither --html nor --by: they rank by bytes still live"
         )
-    whole = end_of(recording)
-    if not whole:
-        raise MematlasError(
-            "this recording does not tell when memory was allocated: made by an older mematlas, cut "
-            "short in its first second, or on a machine whose clock tells no time"
-        )
-    start = _seconds(arguments.start, whole) or 0.0
-    end = _seconds(arguments.end, whole)
-    if start >= (whole if end is None else end):
-        raise UsageError(f"--from must come before --to and the end of the run, {whole:.3g} s")
-    window = make_window(recording, start, end, find_process(recording, arguments.pid))
+    whole = recording.window_end_s
+    start, end = _seconds(arguments.start, whole) or 0.0, _seconds(arguments.end, whole)
+    window = recording.window(start, end, pid=arguments.pid)
     if arguments.json:
         from mematlas.report import json_writer
 
@@ -119,43 +106,8 @@ def _seconds(moment: tuple[float, str] | None, whole: float) -> float | None:
     return number * whole if unit == "%" else number
 
 
-def _write_html(path: str, report: Report, whole: Recording | None) -> None:
-    """Write the page; what outlived what is told of the whole run alone."""
-    from mematlas.report.analyse.leaks import find_leaks
-    from mematlas.report.analyse.spans import make_spans
-    from mematlas.report.analyse.table import StackTable
-    from mematlas.report.html import render_html
-
-    paths = StackTable.of(report.stacks).paths
-    leaks = find_leaks(whole, paths) if whole else None
-    spans = make_spans(whole, paths) if whole else None
-    write_page(path, render_html(report, leaks, spans))
-
-
 def write_page(path: str, page: str) -> None:
     """Write a page and tell how large it is."""
     with writing(path) as part:
         part.write_text(page, encoding="utf-8")
     print(f"mematlas: {path}: {len(page):,} bytes", file=sys.stderr)
-
-
-def load(path: str) -> Recording:
-    """Read a recording and resolve what the run had no time to resolve."""
-    from mematlas.recording import read
-    from mematlas.recording.frames import resolve_missing
-
-    gc.disable()  # a million live objects and no cycles: collecting would double the time
-    recording = read(path)
-    recording.notes += resolve_missing(recording)
-    return recording
-
-
-def find_process(recording: Recording, pid: int | None) -> int | None:
-    """Index of the last image of a process; None for all."""
-    if pid is None:
-        return None
-    found = [each.index for each in recording.processes if each.pid == pid]
-    if not found:
-        known = ", ".join(sorted({str(each.pid) for each in recording.processes})[:20])
-        raise UsageError(f"PID {pid} is not in the recording; these are: {known or 'none'}")
-    return found[-1]

@@ -32,14 +32,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measure and print."""
-    from mematlas.linux import damon, references
+    from mematlas import observe
     from mematlas.linux.process import parse_pid
-    from mematlas.observe.working_set.analyse import make_working_set
 
     pid = parse_pid(arguments.pid)
-    method, chosen = references.choose(arguments.method)
-    usage = references.read(pid, arguments.interval, method, flush=arguments.flush)
-    found = make_working_set(pid, usage, chosen, damon=damon.runs())
+    found = observe.wss(pid, arguments.interval, method=arguments.method, flush=arguments.flush)
     if arguments.json:
         from mematlas.present import json_writer
 

@@ -13,7 +13,6 @@ from traced_runs import ask
 if TYPE_CHECKING:
     from conftest import Build, Run
 
-pytestmark = pytest.mark.usefixtures("run_command")
 COLD, HOT, MIB = 24 << 20, 16 << 20, 1 << 20
 
 

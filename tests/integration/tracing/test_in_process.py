@@ -7,12 +7,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("run_command")
 BEGIN = """
 import json, os, signal, sys, threading, time
 import mematlas
@@ -99,7 +96,7 @@ for number in range(6):
     kept.clear()
     got.append(held(traced.report(), "inside"))
 print(json.dumps([got, refused]))
-""".replace("mematlas.errors", "__import__('mematlas.errors').errors"),
+""",
         tmp_path,
     )
     got, refused = found
@@ -191,7 +188,7 @@ try:
 except mematlas.errors.MematlasError as error:
     said = str(error)
 print(json.dumps(said))
-""".replace("mematlas.errors", "__import__('mematlas.errors').errors"),
+""",
         tmp_path,
     )
     assert "cut.atlas" in found

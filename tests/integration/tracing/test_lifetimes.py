@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from conftest import Build, Run
 
-pytestmark = pytest.mark.usefixtures("run_command")
 LIFETIMES = (
     *("lived_100us", "lived_1ms", "lived_10ms", "lived_100ms", "lived_1s", "lived_10s"),
     "lived_longer",
@@ -195,8 +194,8 @@ def test_bad_windows_are_refused(build: Build, traced: Run) -> None:
     """One line says what is wrong with a window."""
     run = traced(build("lives"), options=("--exact",))
     for arguments, reason in (
-        (("--from", "9m"), "must come before"),
-        (("--from", "50%", "--to", "40%"), "must come before"),
+        (("--from", "9m"), "must start before"),
+        (("--from", "50%", "--to", "40%"), "must start before"),
         (("--from", "120%"), "is no share of the run"),
         (("--from", "1s", "--by", "peak"), "take neither"),
     ):

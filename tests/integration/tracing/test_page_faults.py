@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from conftest import Build, Run
     from traced_runs import Traced
 
-pytestmark = pytest.mark.usefixtures("run_command")
 
 EVERY = ("--faults", "1")
 PAGE = os.sysconf("SC_PAGESIZE")

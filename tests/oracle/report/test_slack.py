@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from conftest import Build
 
-pytestmark = pytest.mark.usefixtures("run_command")
 PAGE = 4096
 KEPT, SIZE = 1000, 240
 

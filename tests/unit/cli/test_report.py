@@ -113,7 +113,7 @@ def test_one_process_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> No
     data = answer(capsys, "report", file, "--json", "--pid", "101")
     assert [each["pid"] for each in data["processes"]] == [101]
     assert main(["report", str(file), "--pid", "7"]) == 2
-    message = "mematlas: PID 7 is not in the recording; these are: 100, 101\n"
+    message = "mematlas: PID 7 is not in the recording; it has 100, 101\n"
     assert capsys.readouterr().err == message
 
 

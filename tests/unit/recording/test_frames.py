@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,25 +80,3 @@ def test_a_recording_without_frames_gets_them_later(tmp_path: Path) -> None:
     assert recording.frames[0][synthetic_recording.WORDS[3]] != kept[synthetic_recording.WORDS[3]]
     assert len(notes) == 1
     assert "libc.so.6" in notes[0]
-
-
-def test_this_interpreter_resolves_its_own_addresses() -> None:
-    """Exported functions of the running interpreter resolve by name through its own mapping."""
-    import ctypes
-
-    address = ctypes.cast(ctypes.pythonapi.PyObject_Malloc, ctypes.c_void_p).value
-    assert address
-    with open("/proc/self/maps") as maps:  # noqa: PTH123
-        rows = [line.split(None, 5) for line in maps]
-    (path,) = {row[5].strip() for row in rows if _holds(row[0], address)}
-    spans = [row[0].split("-") for row in rows if len(row) > 5 and row[5].strip() == path]
-    start, end = int(spans[0][0], 16), int(spans[-1][1], 16)
-    bias = start if start > 1 << 32 else 0
-    module = Module(path, "", bias, start, end)
-    frames = Resolver().resolve([address + 5], [module], [])[address + 5]
-    assert frames[-1].function == "PyObject_Malloc", sys.version
-
-
-def _holds(span: str, address: int) -> bool:
-    start, end = (int(each, 16) for each in span.split("-"))
-    return start <= address < end

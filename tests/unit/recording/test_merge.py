@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import synthetic_recording
+from mematlas.api.recording import load
 from mematlas.cli.main import main
-from mematlas.cli.report import load
 from mematlas.recording import read
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.report import make_report

@@ -6,8 +6,6 @@ import copy
 import dataclasses
 import os
 import pickle
-import subprocess
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -197,15 +195,6 @@ def test_each_chunk_is_in_the_file_at_once(tmp_path: Path) -> None:
         for number in range(3):
             writer.process(dataclasses.replace(synthetic_recording.PARENT, index=number))
             assert len(read(path).processes) == number + 1
-
-
-def test_writing_needs_no_numpy() -> None:
-    """The run loop, which only writes, does not pay for NumPy."""
-    code = (
-        "import sys; import mematlas.recording, mematlas.recording.model; "
-        "sys.exit('numpy' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_fields_of_a_process_all_come_back(tmp_path: Path) -> None:
