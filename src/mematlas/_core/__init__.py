@@ -40,7 +40,7 @@ from mematlas._core.syscalls.mapping import (
 from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
 from mematlas._core.syscalls.perf import PerfFlag, open_perf_counter, open_perf_sampler
 from mematlas._core.syscalls.process import add_personality, disable_thp, same_address_space
-from mematlas._core.syscalls.remote_call import BorrowedThread
+from mematlas._core.syscalls.remote_call import StoppedThread
 
 __all__ = [
     "ABSENT",
@@ -53,7 +53,6 @@ __all__ = [
     "ArenaStats",
     "ArrayHandler",
     "ArrayStats",
-    "BorrowedThread",
     "Collector",
     "Event",
     "Faults",
@@ -64,6 +63,7 @@ __all__ = [
     "PoolStats",
     "ResidencySnapshot",
     "SessionSettings",
+    "StoppedThread",
     "Traced",
     "add_personality",
     "add_to_counter",

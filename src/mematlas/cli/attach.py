@@ -14,7 +14,7 @@ from mematlas.errors import MematlasError, TargetError, UsageError
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.tracing import Settings
+    from mematlas.tracing import TraceSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             settings,
             path,
             duration_s=arguments.duration,
-            begun=lambda: _say_begun(arguments.pid, path, arguments.duration),
+            on_attached=lambda: _say_begun(arguments.pid, path, arguments.duration),
         )
     except ProcessLookupError:
         raise TargetError(f"process {arguments.pid} ended before it could be attached to") from None
@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _attach_live(arguments: argparse.Namespace, settings: Settings, path: str) -> int:
+def _attach_live(arguments: argparse.Namespace, settings: TraceSettings, path: str) -> int:
     from mematlas.cli.follow import check_terminal, watch
 
     check_terminal()

@@ -137,7 +137,7 @@ def _show(plan: LaunchPlan, arguments: argparse.Namespace) -> None:
 
 
 def _find(command: list[str]) -> str:
-    from mematlas.tracing.target import find_program
+    from mematlas.tracing.program import find_program
 
     if not command:
         raise UsageError("no command given; write it after `--`, as in: mematlas exec -- ls -l")

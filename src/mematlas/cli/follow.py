@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError, UsageError
-from mematlas.tracing.child import inherited
+from mematlas.tracing.child import inherited_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +48,7 @@ class Watched:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=inherited(),
+                env=inherited_environment(),
             )
         self._names: FrameCache | None = None
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import interval, positive, size
 from mematlas.errors import UsageError
-from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, Settings
+from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings
 
 if TYPE_CHECKING:
     import argparse
@@ -42,7 +42,7 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=positive, default=0, help="make the sampling repeatable")
 
 
-def settings_of(arguments: argparse.Namespace, fault_period: int) -> Settings:
+def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettings:
     """Give the settings they make.
 
     Raises:
@@ -50,20 +50,20 @@ def settings_of(arguments: argparse.Namespace, fault_period: int) -> Settings:
     """
     if arguments.sample_bytes < 1:
         raise UsageError("--sample-bytes must be at least 1; use --exact to record everything")
-    return Settings(
+    return TraceSettings(
         exact=arguments.exact,
         sample_bytes=arguments.sample_bytes,
         interval_s=arguments.interval,
         fault_period=fault_period,
         seed=arguments.seed,
-        cold_s=arguments.cold,
+        idle_s=arguments.cold,
     )
 
 
-def as_words(settings: Settings, path: str) -> list[str]:
+def as_words(settings: TraceSettings, path: str) -> list[str]:
     """Give them as they would be typed: for the mematlas that a live view starts."""
     words = ["-o", path, "--sample-bytes", str(settings.sample_bytes)]
     words += ["--interval", f"{settings.interval_s}s"] + ["--exact"] * settings.exact
-    words += ["--cold", f"{settings.cold_s}s"] if settings.cold_s else []
+    words += ["--cold", f"{settings.idle_s}s"] if settings.idle_s else []
     words += ["--seed", str(settings.seed)] if settings.seed else []
     return words

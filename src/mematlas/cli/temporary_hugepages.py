@@ -31,7 +31,7 @@ def huge_pages_lent(needed: dict[PageKind, int]) -> Iterator[None]:
     try:
         yield
     finally:
-        results = apply.undo(_ROOT, journal.last_standing(_ROOT, number), write=True)
+        results = apply.undo(_ROOT, journal.find_applied(_ROOT, number), write=True)
         for each in results:
             if each.now != each.before:
                 print(

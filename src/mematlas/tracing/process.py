@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
 _TOTALS_GAP_S = 1.0
 _MOST_HEAP = 4 << 30  # bytes whose chunks may be walked while a program waits to exit
-_COLD_BUDGET = 0.05  # share of the time that looking for cold pages may take
+_IDLE_BUDGET = 0.05  # share of the time that looking for cold pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
 
 
@@ -38,7 +38,7 @@ class ProcessRecorder:
         self._next_totals = 0.0
         self._has_exited = False
         self._watch: idle_memory.IdleWatch | None = None
-        self._cold_due = 0.0
+        self._idle_due = 0.0
         self.ended = False
         self.paths: set[str] = set()  # of the files whose code ran
         self._unread = ""
@@ -76,16 +76,16 @@ class ProcessRecorder:
             self._write_totals()
         self._has_exited = trigger == "exit"  # until it goes on, as after an exec that failed
 
-    def look_for_cold(self, method: str, seconds: float) -> None:
+    def sample_idle_pages(self, method: str, idle_s: float) -> None:
         """Tell what nobody used in the last seconds, once they are over, and begin anew.
 
         OSError and MematlasError where the process hides, or is gone.
         """
         now = time.monotonic()
-        if now < self._cold_due:
+        if now < self._idle_due:
             return
         if self._watch is None:
-            self._watch, self._cold_due = idle_memory.begin(self.pid, method), now + seconds
+            self._watch, self._idle_due = idle_memory.begin(self.pid, method), now + idle_s
             return
         found, self._watch = idle_memory.end(self.pid, self._watch), None
         rows, cold_bytes = self._collector.idle(self._index, found.ranges)
@@ -100,7 +100,7 @@ class ProcessRecorder:
             idle_bytes=round(cold_bytes),
         )
         spent = time.monotonic() - now  # twice: to look, and to begin anew
-        self._cold_due = now + max(0.0, 2 * spent / _COLD_BUDGET - seconds)
+        self._idle_due = now + max(0.0, 2 * spent / _IDLE_BUDGET - idle_s)
 
     def flush_timeline(self) -> None:
         """Write the timeline's rows since the last time."""
@@ -116,7 +116,7 @@ class ProcessRecorder:
         self.flush_timeline()
         ending = "exec" if facts.execed else "ended"
         if facts.status is not None:
-            ending = child.ending(facts.status)
+            ending = child.format_wait_status(facts.status)
         self._process = replace(
             self._process,
             end_s=facts.end_s,
@@ -146,9 +146,9 @@ class ProcessRecorder:
             return
         elif returncode is not None:
             status = returncode << 8 if returncode >= 0 else -returncode
-            process = replace(self._process, ending=child.ending(status))
+            process = replace(self._process, ending=child.format_wait_status(status))
         elif facts.status is not None:
-            process = replace(self._process, ending=child.ending(facts.status))
+            process = replace(self._process, ending=child.format_wait_status(facts.status))
         else:
             return
         if process != self._process:
