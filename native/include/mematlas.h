@@ -1,4 +1,4 @@
-/* The C interface: mematlas_api.h and mematlas_stacks.h with what a C or C++ compiler needs around it. */
+/* The C interface: all declarations, for a C or C++ compiler. */
 #ifndef MEMATLAS_H
 #define MEMATLAS_H
 
@@ -8,7 +8,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#include "mematlas_alloc.h"
 #include "mematlas_api.h"
+#include "mematlas_bench.h"
 #include "mematlas_stacks.h"
 #ifdef __cplusplus
 }
