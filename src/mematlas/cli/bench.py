@@ -1,7 +1,7 @@
 """Measure what memory costs on this machine: page sizes, sharing, faults, allocators, nodes.
 
-`mematlas bench all --quick` takes less than a minute. `mematlas bench compare A.json B.json` tells what
-changed between two results, `mematlas bench show A.json` shows one again.
+`mematlas bench all --quick` takes less than a minute. `mematlas bench compare A.json B.json` compares
+two results, `mematlas bench show A.json` prints one again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from mematlas.linux.hugepages import PageKind
 
 _INTERRUPTED = 130
-_REDRAWN = 0.2  # seconds between pictures of the progress bar: drawing disturbs too
+_REDRAWN = 0.2  # seconds between redraws of the progress bar, because drawing disturbs too
 _SCHEMA = "mematlas/bench/1"
 
 
@@ -40,16 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", nargs="+", metavar="NAME", help="benchmarks; or: compare FILE FILE; or: show FILE"
     )
-    parser.add_argument("--quick", action="store_true", help="fewer sizes, less time: a first look")
+    parser.add_argument("--quick", action="store_true", help="fewer sizes and less time")
     parser.add_argument(
         "--time",
         metavar="TIME",
         type=duration,
-        help="for each benchmark, about (default 10s, quick 4s)",
+        help="time for each benchmark, about (default 10s, quick 4s)",
     )
-    parser.add_argument("--size", type=size, help="memory to measure in (alloc: of an object)")
+    parser.add_argument("--size", type=size, help="bytes to measure in (alloc: of an object)")
     parser.add_argument(
-        "--threads", type=_numbers, metavar="N,...", help="numbers of threads (default: 1 and all)"
+        "--threads",
+        type=_numbers,
+        metavar="N,...",
+        help="numbers of threads (default: 1 and all CPUs)",
     )
     parser.add_argument(
         "--pages", type=_kinds, metavar="KIND,...", help="4K, 64K (or other mTHP), thp, 2M, 1G"
@@ -57,19 +60,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reserve",
         action="store_true",
-        help="as root: lend the run huge pages the machine does not give now, and take them back",
+        help="as root: reserve and enable huge pages for the run, and undo that at its end",
     )
-    parser.add_argument("--output", metavar="FILE", type=Path, help="keep the result, as JSON")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write a page with charts")
+    parser.add_argument("--output", metavar="FILE", type=Path, help="write the result as JSON")
+    parser.add_argument("--html", metavar="FILE", type=Path, help="write an HTML page with charts")
     parser.add_argument("--json", action="store_true", help=f"print JSON ({_SCHEMA})")
     parser.add_argument(
         "--details",
         action="store_true",
-        help="also median, 95 %% interval, best, spread of each figure",
+        help="print median, 95 %% interval, best and spread of each figure",
     )
-    parser.add_argument("--all", action="store_true", help="compare: list unchanged figures too")
     parser.add_argument(
-        "--fail-if-slower", action="store_true", help="compare: exit code 1 if a figure got slower"
+        "--all", action="store_true", help="with compare: list unchanged figures too"
+    )
+    parser.add_argument(
+        "--fail-if-slower",
+        action="store_true",
+        help="with compare: exit with status 1 if a figure is slower",
     )
 
 
@@ -80,8 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _compare(rest, arguments)
     if first == "show":
         if len(rest) != 1:
-            raise UsageError("give one file: mematlas bench show FILE")
-        return _give(_load(rest[0]), arguments)
+            raise UsageError("pass one file: mematlas bench show FILE")
+        return _print(_load(rest[0]), arguments)
     return _measure(arguments)
 
 
@@ -98,21 +105,21 @@ def _measure(arguments: argparse.Namespace) -> int:
     )
     for path in (arguments.output, arguments.html):
         if path is not None and not path.absolute().parent.is_dir():
-            raise TargetError(f"{path.parent}: no such folder")  # before minutes of measuring
-    with _lent(names, settings) if arguments.reserve else nullcontext(), _progress() as progress:
+            raise TargetError(f"{path.parent}: no such folder")  # before minutes of measurement
+    with _reserve(names, settings) if arguments.reserve else nullcontext(), _progress() as progress:
         result = bench.run(names, settings, progress)
-    _give(result, arguments)
+    _print(result, arguments)
     return 0 if result.complete else _INTERRUPTED
 
 
-def _lent(names: list[str], settings: BenchSettings) -> AbstractContextManager[None]:
+def _reserve(names: list[str], settings: BenchSettings) -> AbstractContextManager[None]:
     from mematlas.bench import pages_needed
-    from mematlas.cli.temporary_hugepages import huge_pages_lent
+    from mematlas.cli.temporary_hugepages import temporary_hugepages
 
-    return huge_pages_lent(pages_needed(names, settings))
+    return temporary_hugepages(pages_needed(names, settings))
 
 
-def _give(result: Result, arguments: argparse.Namespace) -> int:
+def _print(result: Result, arguments: argparse.Namespace) -> int:
     from mematlas.bench.model import to_json
     from mematlas.present import json_writer
 
@@ -141,7 +148,7 @@ def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
     from mematlas.bench.compare import ChangeVerdict, compare
 
     if len(paths) != 2:
-        raise UsageError("give two files: mematlas bench compare BEFORE AFTER")
+        raise UsageError("pass two files: mematlas bench compare BEFORE AFTER")
     found = compare(_load(paths[0]), _load(paths[1]))
     if arguments.json:
         from mematlas.present import json_writer
@@ -175,7 +182,7 @@ def _load(path: str) -> Result:
 
 
 def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
-    """Show a bar with the time left on stderr, if that is a terminal."""
+    """Draw a progress bar on stderr if that is a terminal."""
     if not sys.stderr.isatty():
         return nullcontext(lambda _name, _share: None)
     from rich.console import Console
@@ -185,20 +192,20 @@ def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
     def bar() -> Iterator[Callable[[str, float], None]]:
         columns = (TextColumn("{task.description:<10}"), BarColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
-        # Redrawn only when told: a thread that draws would disturb what is measured.
+        # Without auto_refresh: a drawing thread would disturb the measurement.
         with Progress(*columns, console=console, transient=True, auto_refresh=False) as shown:
             task = shown.add_task("", total=1.0)
 
             drawn = 0.0
 
-            def tell(name: str, share: float) -> None:
+            def report(name: str, share: float) -> None:
                 nonlocal drawn
                 now = time.monotonic()
                 if now - drawn >= _REDRAWN:
                     drawn = now
                     shown.update(task, description=name, completed=share, refresh=True)
 
-            yield tell
+            yield report
 
     return bar()
 

@@ -1,4 +1,4 @@
-"""Huge pages lent to a benchmark: reserved and switched on for its time, journalled, and taken back."""
+"""Temporary huge pages for a benchmark: reserved and enabled for the run, journalled, and undone."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ROOT = Path("/")
 
 
 @contextmanager
-def huge_pages_lent(needed: dict[PageKind, int]) -> Iterator[None]:
-    """Have `needed` bytes in pages of each kind (64K, thp, 2M, 1G) while inside.
+def temporary_hugepages(needed: dict[PageKind, int]) -> Iterator[None]:
+    """Provide `needed` bytes in pages of each kind inside the `with` block.
 
-    The kernel may give less. Should this process be killed, `mematlas tune undo` takes it back.
+    The kernel may provide fewer. If the process is killed, `mematlas tune undo` restores the settings.
     """
     from mematlas.control.tune import apply, journal, plan
 
@@ -42,7 +42,7 @@ def huge_pages_lent(needed: dict[PageKind, int]) -> Iterator[None]:
 
 
 def _wanted(needed: dict[PageKind, int]) -> dict[str, str]:
-    """Knobs that would give these pages, of those that this machine has."""
+    """Return the settings of this machine that provide these pages, with their values."""
     from mematlas.control.tune import knobs
     from mematlas.linux.hugepages import is_enabled
 
