@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.cli.follow import Watched
+from mematlas.cli.follow import FollowedRun
 from mematlas.report.tui.app import RecordingApp
 from traced_runs import MEMATLAS
 from tui_driver import WAIT_S, drive, until
@@ -40,7 +40,7 @@ sys.exit(3)
 """
 
 
-def watched(tmp_path: Path, wait_s: float, *options: str) -> Watched:
+def watched(tmp_path: Path, wait_s: float, *options: str) -> FollowedRun:
     """Start a run of a program that takes 10 MB, and later 5 MB."""
     path, program = str(tmp_path / "live.atlas"), tmp_path / "grows.py"
     program.write_text(GROWS.replace("WAIT", str(wait_s)))
@@ -57,7 +57,7 @@ def watched(tmp_path: Path, wait_s: float, *options: str) -> Watched:
         sys.executable,
         str(program),
     ]
-    return Watched(arguments, path, folder)
+    return FollowedRun(arguments, path, folder)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
@@ -134,7 +134,7 @@ def test_interrupt_lets_go_of_what_is_attached_to(build: Build, tmp_path: Path) 
     folder.mkdir()
     with subprocess.Popen(["sleep", "300"]) as program:
         command = ["attach", str(program.pid), "-o", path, "--interval", "200ms"]
-        watch = Watched(command, path, folder, attached=True)
+        watch = FollowedRun(command, path, folder, attached=True)
         app = RecordingApp(watch)
 
         async def act(pilot: Pilot[None]) -> None:
@@ -153,7 +153,7 @@ def test_in_a_terminal(build: Build, tmp_path: Path) -> None:
     main, worker = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
     process = subprocess.Popen(
-        [*MEMATLAS, "run", "--live", "-o", tmp_path / "a.atlas", "--", build("exits"), "exit"],
+        [*MEMATLAS, "run", "--follow", "-o", tmp_path / "a.atlas", "--", build("exits"), "exit"],
         stdin=worker,
         stdout=worker,
         stderr=worker,
@@ -182,7 +182,7 @@ def test_needs_a_terminal(tmp_path: Path) -> None:
     """Without one it says so, and runs nothing."""
     mark = tmp_path / "ran"
     done = subprocess.run(
-        [*MEMATLAS, "run", "--live", "--", "touch", mark],
+        [*MEMATLAS, "run", "--follow", "--", "touch", mark],
         capture_output=True,
         text=True,
         check=False,

@@ -208,7 +208,7 @@ class Report:
             else "what is free beside a block is known with --exact alone",
             "cold": None
             if self.cold is not None
-            else "record with --cold SECONDS, for longer than that",
+            else "record with --cold TIME, for longer than that",
         }
         return reasons.get(metric)
 

@@ -1,4 +1,4 @@
-"""What was allocated during a part of a run and outlived it: the model behind `report --from --to`."""
+"""What was allocated during a part of a run and outlived it: the model behind `report --since --until`."""
 
 from __future__ import annotations
 
