@@ -38,7 +38,7 @@ big = bytearray(8 << 20)
 """
 
 
-MEASURED = [each for each in pprof.TYPES if each[2] != "idle_bytes"]  # without --cold
+MEASURED = [each for each in pprof.TYPES if each[2] != "idle_bytes"]  # without --idle
 
 
 @pytest.fixture(scope="module")
