@@ -10,7 +10,14 @@ from mematlas._core.bench.pointer_chase import gather_sum, link_chain, walk_chai
 from mematlas._core.bench.sharing import SHARING_MODES, run_sharing
 from mematlas._core.bench.stream import STREAM_OPERATIONS, run_pingpong, run_stream, stream_vectors
 from mematlas._core.binding import PAGE
-from mematlas._core.collector import Account, Collector, Event, Faults, SessionSettings, Traced
+from mematlas._core.collector import (
+    Collector,
+    Event,
+    Faults,
+    ResidencyJoin,
+    SessionSettings,
+    Traced,
+)
 from mematlas._core.proc.chunks import HeapWalk, walk_heap
 from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
 from mematlas._core.proc.page_cache import cachestat, mincore_file
@@ -42,7 +49,6 @@ __all__ = [
     "PAGE",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
-    "Account",
     "ArenaFigures",
     "ArenaHandle",
     "ArrayFigures",
@@ -55,6 +61,7 @@ __all__ = [
     "PerfFlag",
     "PoolFigures",
     "PoolHandle",
+    "ResidencyJoin",
     "SessionSettings",
     "StoppedThread",
     "Traced",
