@@ -59,7 +59,7 @@ static bool rebuild(struct age_matrix *matrix, uint64_t slots, uint32_t more)
 	return true;
 }
 
-/* Makes cells long enough for `time`, and room for one entry more. */
+/* Makes cells long enough for `time`, and reserves one entry more. */
 static bool fit_time(struct age_matrix *matrix, uint64_t time)
 {
 	uint32_t more = 0;

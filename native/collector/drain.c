@@ -32,7 +32,7 @@ static void publish_tail(const struct process *process, const struct ring *ring,
 	__atomic_store_n(&ring_shared(process, index)->tail, ring->tail, __ATOMIC_RELEASE);
 }
 
-/* A malformed ring is skipped from here on, so that its thread never waits for room. */
+/* A malformed ring is skipped from here on, so that its thread never waits for space. */
 static void mark_broken(struct process *process, struct ring *ring)
 {
 	ring->broken = true;

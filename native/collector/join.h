@@ -36,7 +36,7 @@ struct runs {
 	size_t count, capacity;
 };
 
-/* vmas.c: reads maps, or smaps where only that tells which mappings have no pages. */
+/* vmas.c: reads maps, or smaps if mappings may have no pages, which only smaps shows. */
 int vmas_read(int proc, struct vmas *ret);
 void vmas_free(struct vmas *vmas);
 int64_t rollup_read(int proc, int64_t *ret_huge); /* Rss of smaps_rollup; bytes mapped by PMDs */

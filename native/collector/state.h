@@ -85,7 +85,7 @@ struct ranges {
 	size_t count, capacity;
 };
 
-/* Statistics of one (stack, kind). The first cache line is what every event touches.
+/* Statistics of one (stack, kind). The first cache line is what every event changes.
  *
  * live, live_count, live_variance == sums over the live blocks and ranges of this stack and kind
  * allocated - freed == live, unless the process was forked
@@ -104,7 +104,7 @@ struct stack_stats {
 	double peak, peak_count, peak_variance;
 	double resident, huge, swapped, held_free; /* of the last residency join */
 };
-_Static_assert(offsetof(struct stack_stats, live_variance) == 64, "an event touches one line");
+_Static_assert(offsetof(struct stack_stats, live_variance) == 64, "an event changes one line");
 
 /* Memory born in one cell of time that died in another: born < died. */
 struct age_cell {
@@ -315,7 +315,7 @@ void age_matrix_add(struct state *state, uint32_t stats, uint64_t born, uint64_t
 bool age_matrix_copy(struct age_matrix *to, const struct age_matrix *from);
 void age_matrix_clear(struct age_matrix *matrix);
 
-/* To be called before a live figure of `stats` changes. */
+/* To be called before a live value of `stats` changes. */
 static inline void stack_stats_save_peak(struct state *state, struct stack_stats *stats)
 {
 	if (stats->epoch == state->epoch)

@@ -310,7 +310,7 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables, uint64_t *const *ret,
 			     int table_count);
 /* proc/chunks.c: one heap of glibc's malloc, from its first chunk to its end, in a process whose mem and
- * pagemap are open. -EUCLEAN: no such heap, or it changed meanwhile.
+ * pagemap are open. -EUCLEAN: no such heap, or it changed during the walk.
  * trimmable <= free; top <= free; in_use + free <= end - first */
 struct mematlas_heap_walk {
 	uint64_t chunks;

@@ -206,10 +206,10 @@ static void expect_stack(struct mematlas_collector *collector, uint64_t leaf, co
 			 int count)
 {
 	struct mematlas_node nodes[256];
-	int64_t known = mematlas_collector_nodes(collector, 0, 0, nodes, 256);
+	int64_t node_count = mematlas_collector_nodes(collector, 0, 0, nodes, 256);
 	uint32_t at = total_at(collector, 0, leaf, M).stack;
 
-	CHECK(at > 0 && at < known);
+	CHECK(at > 0 && at < node_count);
 	for (int i = 0; i < count; i++) {
 		CHECK(nodes[at].word == words[i]);
 		at = nodes[at].parent;

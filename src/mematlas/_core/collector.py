@@ -106,7 +106,7 @@ class Traced:
 
 
 @dataclass(frozen=True, slots=True)
-class ResidencyJoin:
+class ResidencySnapshot:
     """The result of one residency join: where the resident bytes of a process belong.
 
     sum(resident bytes of parts) + unexplained_bytes == rss_bytes
@@ -281,7 +281,7 @@ class Collector:
         got = check(lib.mematlas_collector_timeline(self._handle, process, rows, count))
         return _bytes(rows, got)
 
-    def snapshot(self, process: int) -> ResidencyJoin | None:
+    def snapshot(self, process: int) -> ResidencySnapshot | None:
         """Join the residency of a process now; None if the process is gone."""
         found = ffi.new("struct mematlas_account *")
         result = lib.mematlas_collector_snapshot(self._handle, process, found)
@@ -290,7 +290,7 @@ class Collector:
         check(result)
         rows = ffi.new("struct mematlas_part[]", found.parts + 1)
         parts = rows[0 : check(lib.mematlas_collector_parts(self._handle, rows, found.parts))]
-        return ResidencyJoin(
+        return ResidencySnapshot(
             time_s=found.time_s,
             cost_s=found.cost_s,
             rss_bytes=found.rss_bytes,

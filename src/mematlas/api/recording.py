@@ -27,7 +27,7 @@ Metric: TypeAlias = Literal[
     "allocated",
     "huge",
     "swapped",
-    "touched",
+    "faulted",
     "temporary",
     "fragmented",
     "idle",

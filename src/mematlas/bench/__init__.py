@@ -19,7 +19,7 @@ from mematlas.bench.arrays import (
     transpose,
 )
 from mematlas.bench.catalogue import BENCHMARKS, NAMES
-from mematlas.bench.method import Meter, Settings
+from mematlas.bench.method import BenchSettings, Meter
 from mematlas.bench.model import Result
 from mematlas.errors import UsageError
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BENCHMARKS",
     "NAMES",
-    "Settings",
+    "BenchSettings",
     "pages_needed",
     "prefetch_sum",
     "run",
@@ -49,7 +49,7 @@ _BY_PAGE_SIZE = ("tlb", "faults")
 
 def run(
     names: Sequence[str] = NAMES,
-    settings: Settings | None = None,
+    settings: BenchSettings | None = None,
     progress: Callable[[str, float], None] = lambda _name, _share: None,
 ) -> Result:
     """Run benchmarks, one after the other.
@@ -57,7 +57,7 @@ def run(
     `progress` is told what is being measured and which share of all is done. KeyboardInterrupt ends
     the run, not the program: what was measured by then is given, marked as not complete.
     """
-    settings = settings or Settings()
+    settings = settings or BenchSettings()
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     machine = fingerprint.read()
     modules = [import_module(_find(name)) for name in names]
@@ -89,7 +89,7 @@ def run(
     )
 
 
-def pages_needed(names: Sequence[str], settings: Settings) -> dict[PageKind, int]:
+def pages_needed(names: Sequence[str], settings: BenchSettings) -> dict[PageKind, int]:
     """Tell how many bytes in pages of each kind the benchmarks would measure in."""
     from mematlas.bench.region import parse_kinds
 

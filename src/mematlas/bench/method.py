@@ -21,7 +21,7 @@ _ATTEMPTS = 40  # at one sample, each disturbed
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class BenchSettings:
     """What to measure with; None leaves the choice to the benchmark."""
 
     quick: bool = False

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from mematlas.bench import Settings
+    from mematlas.bench import BenchSettings
     from mematlas.bench.model import Result
     from mematlas.linux.hugepages import PageKind
 
@@ -89,7 +89,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     from mematlas import bench
 
     names = list(bench.NAMES) if "all" in arguments.what else list(dict.fromkeys(arguments.what))
-    settings = bench.Settings(
+    settings = bench.BenchSettings(
         quick=arguments.quick,
         seconds=arguments.time or (4.0 if arguments.quick else 10.0),
         size=arguments.size,
@@ -105,7 +105,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     return 0 if result.complete else _INTERRUPTED
 
 
-def _lent(names: list[str], settings: Settings) -> AbstractContextManager[None]:
+def _lent(names: list[str], settings: BenchSettings) -> AbstractContextManager[None]:
     from mematlas.bench import pages_needed
     from mematlas.cli.temporary_hugepages import huge_pages_lent
 
@@ -138,7 +138,7 @@ def _give(result: Result, arguments: argparse.Namespace) -> int:
 
 
 def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
-    from mematlas.bench.compare import Verdict, compare
+    from mematlas.bench.compare import ChangeVerdict, compare
 
     if len(paths) != 2:
         raise UsageError("give two files: mematlas bench compare BEFORE AFTER")
@@ -153,7 +153,7 @@ def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
         from mematlas.bench.text import render_comparison
 
         render_comparison(found, everything=arguments.all, console=Console())
-    return int(arguments.fail_if_slower and found.count(Verdict.SLOWER) > 0)
+    return int(arguments.fail_if_slower and found.count(ChangeVerdict.SLOWER) > 0)
 
 
 def _load(path: str) -> Result:

@@ -15,7 +15,7 @@ from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process
 from mematlas.tracing import child
 
 if TYPE_CHECKING:
-    from mematlas._core import Collector, ResidencyJoin, Traced
+    from mematlas._core import Collector, ResidencySnapshot, Traced
     from mematlas.recording import Writer
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
@@ -157,7 +157,7 @@ class ProcessRecorder:
             note=_note(info, self._unread),
         )
 
-    def _join_residency(self) -> ResidencyJoin | None:
+    def _join_residency(self) -> ResidencySnapshot | None:
         """Join residency; None if the process is gone or not dumpable, which ends no recording."""
         try:
             return self._collector.snapshot(self._index)
@@ -212,7 +212,7 @@ class ProcessRecorder:
             self._nodes = info.nodes
         return info
 
-    def _write_residency(self, join: ResidencyJoin, trigger: str) -> None:
+    def _write_residency(self, join: ResidencySnapshot, trigger: str) -> None:
         self._write_names()
         self._writer.snapshot(
             self._index,

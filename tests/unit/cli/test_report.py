@@ -120,4 +120,4 @@ def test_one_process_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing recording is error 3 in one line."""
     assert main(["report", str(tmp_path / "none.atlas")]) == 3
-    assert capsys.readouterr().err.endswith("none.atlas: there is no such file\n")
+    assert capsys.readouterr().err.endswith("none.atlas: no such file\n")

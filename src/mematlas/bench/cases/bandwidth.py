@@ -18,7 +18,7 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 USEFUL = {"read": 8, "write": 8, "copy": 16, "scale": 16, "add": 24, "triad": 24}
 """Bytes of an element that the operation is about, as STREAM counts them."""
@@ -27,7 +27,7 @@ _ASIDE = (0, 2112, 1088)  # bytes between the arrays' offsets in a page, lest th
 _ROUNDS = 2000  # of the ping-pong
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Run every operation with every number of threads, in huge pages if they can be had."""
     size = settings.size or fit_size(64 << 20 if settings.quick else 192 << 20, 3)
     threads = settings.threads or default_threads()

@@ -17,7 +17,7 @@ from mematlas.memory import page_mapping
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
     from mematlas.linux.hugepages import PageKind
 
 
@@ -40,7 +40,7 @@ class MapKind:
         return visibility | MapFlag.ANONYMOUS | self.pages.map_flags
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Get memory in every way, in pages of every size."""
     size = span(settings)
     kinds = [MapKind(kind) for kind in parse_kinds(settings.pages)]
@@ -51,7 +51,7 @@ def measure(settings: Settings, meter: Meter) -> None:
     meter.measure(found)
 
 
-def span(settings: Settings) -> int:
+def span(settings: BenchSettings) -> int:
     """Bytes in pages of each kind."""
     return settings.size or fit_size(32 << 20 if settings.quick else 128 << 20, 2)
 

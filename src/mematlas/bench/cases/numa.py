@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING
 
 from mematlas import _core
 from mematlas.bench.case import Case
-from mematlas.bench.pointer_chase import Chain, packed, shuffled
+from mematlas.bench.pointer_chase import PointerChase, adjacent_lines, shuffled
 from mematlas.bench.region import ProvenRegion, fit_size, largest_kind
 from mematlas.linux.cpulist import parse_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 _NODES = Path("/sys/devices/system/node")
 _SIZE = 128 << 20
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Follow pointers and read at full speed, from each node's CPUs in each node's memory."""
     nodes = nodes_with_memory()
     places = {node: cpus for node, cpus in cpus_by_node().items() if cpus}
@@ -36,20 +36,22 @@ def measure(settings: Settings, meter: Meter) -> None:
     for number, node in enumerate(nodes, 1):
         with ProvenRegion(kind, size, node=node) as memory:
             meter.proofs[f"node {node}"] = f"{memory.placement.text()}; {on_node(memory, node)}"
-            chain = Chain(shuffled(packed(memory.address, size // 64)))
+            chase = PointerChase(shuffled(adjacent_lines(memory.address, size // 64)))
             cases = [
                 case
                 for near, cpus in places.items()
-                for case in _pair(near, cpus, node, memory, chain)
+                for case in _pair(near, cpus, node, memory, chase)
             ]
             meter.measure(cases, until=number / len(nodes))
 
 
-def _pair(near: int, cpus: list[int], node: int, memory: ProvenRegion, chain: Chain) -> list[Case]:
+def _pair(
+    near: int, cpus: list[int], node: int, memory: ProvenRegion, chase: PointerChase
+) -> list[Case]:
     """List what to measure between one node's CPUs and one node's memory."""
     labels: dict[str, str | int] = {"cpus": f"node {near}", "memory": f"node {node}"}
     return [
-        Case({"what": "latency", **labels}, "ns", partial(_walk_on, cpus[0], chain)),
+        Case({"what": "latency", **labels}, "ns", partial(_walk_on, cpus[0], chase)),
         Case(
             {"what": "read", **labels, "threads": len(cpus)},
             "GB/s",
@@ -65,9 +67,9 @@ def _read_from(cpus: list[int], memory: ProvenRegion) -> float:
     return 8 * count / spent
 
 
-def _walk_on(cpu: int, chain: Chain) -> float:
+def _walk_on(cpu: int, chase: PointerChase) -> float:
     with pinned(cpu):
-        return chain.walk(20_000)
+        return chase.run(20_000)
 
 
 @contextmanager

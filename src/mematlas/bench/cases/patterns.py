@@ -14,7 +14,7 @@ from mematlas.bench.region import ProvenRegion, parse_kinds
 from mematlas.linux.hugepages import BASE
 
 if TYPE_CHECKING:
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 STRIDES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _READS = 1 << 18  # a pass
@@ -22,7 +22,7 @@ _SIDE = 4096  # of the matrix, in 8-byte elements: 128 MiB
 _QUICK_SIDE = 2048
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Read the same bytes in several orders."""
     side = _QUICK_SIDE if settings.quick else _SIDE
     if settings.size:

@@ -15,7 +15,7 @@ from mematlas.bench.region import ProvenRegion, fit_size, largest_kind, parse_ki
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 DISTANCES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 WORK = {"light": 1, "heavy": 24}
@@ -23,7 +23,7 @@ WORK = {"light": 1, "heavy": 24}
 _LOOKUPS = 1 << 16
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Look up random places of a table beyond the caches, announced 0 to 128 look-ups ahead."""
     size = settings.size or fit_size((128 if settings.quick else 512) << 20, 2)
     kind = parse_kinds(settings.pages)[0] if settings.pages else largest_kind()
@@ -67,4 +67,4 @@ class _Sums:
 
 def words_at(address: int, count: int) -> NDArray[np.uint64]:
     """Return mapped memory as an array of 64-bit words; the memory must stay mapped."""
-    return np.frombuffer(_core.lend_memory(address, 8 * count), dtype=np.uint64)
+    return np.frombuffer(_core.buffer_at(address, 8 * count), dtype=np.uint64)

@@ -14,13 +14,13 @@ from mematlas.linux.hugepages import BASE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 DISTANCES = (8, 16, 32, 64, 128, 256, 1024)
 _PASS_NS = 1_000_000  # shorter than a time slice, so that most passes are not cut
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Count on own lines, on shared lines, and on one counter."""
     usable = len(os.sched_getaffinity(0))
     if usable < 2:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mematlas import _core
 from mematlas.bench.case import Case
-from mematlas.bench.pointer_chase import Chain, one_a_page, packed, shuffled
+from mematlas.bench.pointer_chase import PointerChase, adjacent_lines, one_line_per_page, shuffled
 from mematlas.bench.region import ProvenRegion, fit_size, parse_kinds
 from mematlas.linux.hugepages import PagesUnavailableError, pmd_size
 from mematlas.linux.mman import Advice, MapFlag
@@ -21,7 +21,7 @@ from mematlas.linux.status import read_status_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
     from mematlas.bench.pointer_chase import Addresses
     from mematlas.linux.hugepages import PageKind
 
@@ -31,7 +31,7 @@ _PLACES = (16, 64, 256, 1024, 2048, 4096, 16384, 65536, 262144)
 _QUICK = (64, 1024, 4096, 16384, 65536)
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Walk and gather in pages of each size; then over many small mappings."""
     size = span(settings)
     counts = [
@@ -46,7 +46,7 @@ def measure(settings: Settings, meter: Meter) -> None:
     _measure_mappings(min(8192 if settings.quick else 16384, most_pages()), meter)
 
 
-def span(settings: Settings) -> int:
+def span(settings: BenchSettings) -> int:
     """Bytes in pages of each kind."""
     kinds = parse_kinds(settings.pages)
     usual = 256 << 20 if settings.quick else 1 << 30
@@ -91,15 +91,15 @@ class Walk:
     """A chain walked for a while; linked anew each time, since others share its memory."""
 
     def __init__(self, order: Addresses) -> None:
-        self.chain = Chain(order)
-        self._steps = self.chain.length
-        spent = max(self.chain.walk(self._steps), 0.2) * self._steps
+        self.chase = PointerChase(order)
+        self._steps = self.chase.length
+        spent = max(self.chase.run(self._steps), 0.2) * self._steps
         self._steps *= int(_PASS_NS // spent) + 1
 
     def __call__(self) -> float:
         """Nanoseconds a load."""
-        self.chain.link()
-        return self.chain.walk(self._steps)
+        self.chase.link()
+        return self.chase.run(self._steps)
 
 
 def walks(found: Held, pages: int) -> list[Case]:
@@ -110,11 +110,11 @@ def walks(found: Held, pages: int) -> list[Case]:
     cases = []
     for kind, memory in found.memory.items():
         orders = {
-            "random": shuffled(one_a_page(memory.address, pages)),
-            "stride": one_a_page(memory.address, pages),
+            "random": shuffled(one_line_per_page(memory.address, pages)),
+            "stride": one_line_per_page(memory.address, pages),
         }
         if memory.kind.size == max(each.kind.size for each in found.memory.values()):
-            orders["packed"] = shuffled(packed(memory.address, pages))
+            orders["packed"] = shuffled(adjacent_lines(memory.address, pages))
         for name, order in orders.items():
             labels: dict[str, str | int] = {"what": name, "pages": kind, "places": pages}
             cases.append(Case(labels, "ns", Walk(order)))
@@ -171,7 +171,7 @@ def scattered(layout: str, pages: int) -> Iterator[Scattered]:
         spent, _ = _core.touch_pages(address, length, apart)
         yield Scattered(
             layout,
-            shuffled(one_a_page(address, pages, apart)),
+            shuffled(one_line_per_page(address, pages, apart)),
             spent / pages,
             _count_mappings() - before,
             _table_bytes() - tables,

@@ -15,7 +15,7 @@ from mematlas.bench.cases.prefetch import words_at
 from mematlas.bench.region import ProvenRegion, largest_kind, parse_kinds
 
 if TYPE_CHECKING:
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 SIDES = (1024, 2048, 4096, 8192)
 _QUICK = (1024, 2048, 4096)
@@ -23,7 +23,7 @@ METHODS = {"tiles": "in tiles", "halves": "by halves (cache-oblivious)", "rows":
 _SLOW = 3  # passes of what takes seconds
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Turn square matrices of doubles over, by each method."""
     sides: tuple[int, ...] = _QUICK if settings.quick else SIDES
     if settings.size:

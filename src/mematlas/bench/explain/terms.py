@@ -15,7 +15,7 @@ CLEAR = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Explanation:
     """`text` says what was found, `advice` what to do. Not sure: the figures behind it are noisy."""
 
     text: str

@@ -8,7 +8,7 @@ from mematlas.bench.explain import access
 from mematlas.bench.explain.cache_levels import Level, find_levels
 from mematlas.bench.explain.terms import (
     CLEAR,
-    Finding,
+    Explanation,
     differ,
     find,
     nanoseconds,
@@ -27,7 +27,7 @@ _ABOUT = 1.5  # caches hold other things too, and share their sets unevenly
 _PAGE = 4096  # bytes from one place of the tlb benchmark to the next
 
 
-def findings(section: Section) -> list[Finding]:
+def explain_section(section: Section) -> list[Explanation]:
     """Explain one benchmark's figures."""
     explain = _EXPLAIN.get(section.name)
     return [] if explain is None else [each for each in explain(section) if each is not None]
@@ -36,11 +36,11 @@ def findings(section: Section) -> list[Finding]:
 # ---- bandwidth
 
 
-def _explain_bandwidth(section: Section) -> list[Finding | None]:
+def _explain_bandwidth(section: Section) -> list[Explanation | None]:
     return [_stores(section), _threads(section)]
 
 
-def _stores(section: Section) -> Finding | None:
+def _stores(section: Section) -> Explanation | None:
     """Say what stores that leave the caches alone gain."""
     usual = find(section.figures, what="copy", stores="ordinary", bytes="useful")
     bypass = find(section.figures, what="copy", stores="non-temporal")
@@ -52,10 +52,10 @@ def _stores(section: Section) -> Finding | None:
         f"{bypass.median:.3g} GB/s with non-temporal ones ({threads} thread)"
     )
     if bypass.median < CLEAR * usual.median or not differ(usual, bypass):
-        return Finding(
+        return Explanation(
             f"{text}: no clear difference", "leave stores to the compiler", sure(usual, bypass)
         )
-    return Finding(
+    return Explanation(
         f"{text}: ordinary stores first fetch every line they overwrite",
         "for results larger than the last cache and not read again soon, use non-temporal stores "
         "(mematlas.bench.stream_copy; memcpy of large blocks does)",
@@ -63,7 +63,7 @@ def _stores(section: Section) -> Finding | None:
     )
 
 
-def _threads(section: Section) -> Finding | None:
+def _threads(section: Section) -> Explanation | None:
     """Say what more threads gain."""
     reads = [each for each in section.figures if each.labels["what"] == "read"]
     if len(reads) < 2:
@@ -71,12 +71,12 @@ def _threads(section: Section) -> Finding | None:
     one, best = reads[0], max(reads, key=lambda each: each.median)
     ratio = best.median / one.median
     if ratio < CLEAR or not differ(one, best):
-        return Finding(
+        return Explanation(
             f"One thread reads {one.median:.3g} GB/s, all that memory gives: more threads add nothing",
             "do not add threads to work that only streams through memory",
             sure(one, best),
         )
-    return Finding(
+    return Explanation(
         f"One thread reads {one.median:.3g} GB/s, {best.labels['threads']} threads {best.median:.3g}: "
         f"{ratio:.1f}x",
         f"use up to {best.labels['threads']} threads where memory is streamed",
@@ -103,7 +103,7 @@ def levels(section: Section) -> list[Level]:
     )
 
 
-def _explain_latency(section: Section) -> list[Finding | None]:
+def _explain_latency(section: Section) -> list[Explanation | None]:
     costs = [each for each in section.figures if each.labels["what"] == "latency"]
     if not costs:
         return []
@@ -118,7 +118,7 @@ def _explain_latency(section: Section) -> list[Finding | None]:
         f"{far.median / near.median:.0f}x"
     )
     return [
-        Finding(
+        Explanation(
             text
             + (f". Steps found, by the best passes: {steps}" if steps else "")
             + _beside_listed(section, caches),
@@ -153,7 +153,7 @@ def _ends_at(level: Level, size: int) -> bool:
 # ---- tlb
 
 
-def _explain_tlb(section: Section) -> list[Finding | None]:
+def _explain_tlb(section: Section) -> list[Explanation | None]:
     return [_huge_walk(section), _reach(section), _huge_gather(section), _mappings(section)]
 
 
@@ -175,7 +175,7 @@ def _best_pages(section: Section, what: str, places: int) -> Figure | None:
     return min(others, key=lambda each: each.median, default=None)
 
 
-def _huge_walk(section: Section) -> Finding | None:
+def _huge_walk(section: Section) -> Explanation | None:
     places = _largest(section)
     small = find(section.figures, what="random", pages="4K", places=places)
     best = _best_pages(section, "random", places)
@@ -184,7 +184,7 @@ def _huge_walk(section: Section) -> Finding | None:
     return _compare_pages(small, best, "Following pointers at random", places * _PAGE)
 
 
-def _huge_gather(section: Section) -> Finding | None:
+def _huge_gather(section: Section) -> Explanation | None:
     small = next((each for each in section.figures if each.labels["what"] == "gather"), None)
     if small is None:
         return None
@@ -196,7 +196,7 @@ def _huge_gather(section: Section) -> Finding | None:
     return _compare_pages(small, best, "An independent random read", places * _PAGE)
 
 
-def _compare_pages(small: Figure, best: Figure, what: str, span: int) -> Finding:
+def _compare_pages(small: Figure, best: Figure, what: str, span: int) -> Explanation:
     ratio = small.median / best.median
     kind = str(best.labels["pages"])
     costs = (
@@ -204,19 +204,19 @@ def _compare_pages(small: Figure, best: Figure, what: str, span: int) -> Finding
         f"{nanoseconds(best.median)} with {page_title(kind)}"
     )
     if ratio < CLEAR or not differ(small, best):
-        return Finding(
+        return Explanation(
             f"{costs}: no clear difference", "leave page sizes alone for this", sure(small, best)
         )
     advice = '`mematlas exec --huge thp -- PROGRAM`, or mematlas.memory.Region(size, huge="thp")'
     if kind in ("2M", "1G"):
         advice = f'mematlas.memory.Region(size, huge="{kind}"); `mematlas tune` reserves such pages'
-    return Finding(
+    return Explanation(
         f"{costs}: {ratio:.1f}x as much, spent on page walks", f"ask for huge pages: {advice}",
         sure(small, best),
     )  # fmt: skip
 
 
-def _reach(section: Section) -> Finding | None:
+def _reach(section: Section) -> Explanation | None:
     """Find where 4 KiB pages begin to cost clearly more than the same places in the largest pages."""
     last = None
     for places in sorted(
@@ -229,7 +229,7 @@ def _reach(section: Section) -> Finding | None:
         if small.median > 1.5 * best.median and differ(small, best):
             if last is None:
                 return None
-            return Finding(
+            return Explanation(
                 f"Up to {format_bytes(last * _PAGE)} of memory in use 4 KiB pages cost little; from "
                 f"{format_bytes(places * _PAGE)} on a visit to another page costs "
                 f"{nanoseconds(small.median - best.median)} more than in huge pages",
@@ -240,7 +240,7 @@ def _reach(section: Section) -> Finding | None:
     return None
 
 
-def _mappings(section: Section) -> Finding | None:
+def _mappings(section: Section) -> Explanation | None:
     laid_out = [each for each in section.figures if each.labels["what"] == "mappings"]
     if len(laid_out) < 2:
         return None
@@ -250,7 +250,7 @@ def _mappings(section: Section) -> Finding | None:
     tables = section.facts.get(f"{layout}: page tables")
     if tables is None or ratio < CLEAR or not differ(near, far):
         return None
-    return Finding(
+    return Explanation(
         f"{int(far.labels['places']):,} pages, {layout}, cost {ratio:.1f}x per access of the same pages "
         f"in one mapping, and {format_bytes(tables)} of page tables",
         "keep small buffers together: one large region or a pool, not a mapping each",
@@ -261,9 +261,9 @@ def _mappings(section: Section) -> Finding | None:
 # ---- sharing
 
 
-def _explain_sharing(section: Section) -> list[Finding | None]:
+def _explain_sharing(section: Section) -> list[Explanation | None]:
     threads = [value for value in values(section, "threads") if int(value) > 1]
-    found: list[Finding | None] = []
+    found: list[Explanation | None] = []
     if threads:
         count = threads[0]
         found += [_false_sharing(section, mode, int(count)) for mode in ("add", "store")]
@@ -271,7 +271,7 @@ def _explain_sharing(section: Section) -> list[Finding | None]:
     return found
 
 
-def _false_sharing(section: Section, mode: str, threads: int) -> Finding | None:
+def _false_sharing(section: Section, mode: str, threads: int) -> Explanation | None:
     kind = "atomic" if mode == "add" else "ordinary"
     counters = [
         each
@@ -284,7 +284,7 @@ def _false_sharing(section: Section, mode: str, threads: int) -> Finding | None:
     near, far = counters[0], counters[-1]
     ratio = near.median / far.median
     if ratio < CLEAR or not differ(near, far):
-        return Finding(
+        return Explanation(
             f"{threads} threads adding to neighbouring {kind} counters cost each other nothing that "
             "can be told",
             "nothing to do",
@@ -292,7 +292,7 @@ def _false_sharing(section: Section, mode: str, threads: int) -> Finding | None:
         )
     enough = next(each for each in counters if each.median <= 1.2 * far.median)
     distance = int(enough.labels["distance"])
-    return Finding(
+    return Explanation(
         f"False sharing costs {ratio:.1f}x: {threads} threads adding to {kind} counters of their own take "
         f"{nanoseconds(near.median)} each when these lie side by side, {nanoseconds(far.median)} "
         f"when {distance} bytes apart",
@@ -302,14 +302,14 @@ def _false_sharing(section: Section, mode: str, threads: int) -> Finding | None:
     )
 
 
-def _contention(section: Section, threads: int) -> Finding | None:
+def _contention(section: Section, threads: int) -> Explanation | None:
     one = find(section.figures, what="one counter, add", threads=1)
     many = find(section.figures, what="one counter, add", threads=threads)
     swap = find(section.figures, what="one counter, swap", threads=threads)
     if one is None or many is None:
         return None
     swapped = f", {nanoseconds(swap.median)} by compare-and-swap" if swap else ""
-    return Finding(
+    return Explanation(
         f"One atomic counter for {threads} threads costs each {nanoseconds(many.median)} an "
         f"addition{swapped}, against {nanoseconds(one.median)} alone",
         "count per thread and add up when asked; prefer fetch-and-add to compare-and-swap loops",
@@ -320,7 +320,7 @@ def _contention(section: Section, threads: int) -> Finding | None:
 # ---- faults
 
 
-def _explain_faults(section: Section) -> list[Finding | None]:
+def _explain_faults(section: Section) -> list[Explanation | None]:
     return [
         _first_touch(section),
         _ahead(section),
@@ -332,7 +332,7 @@ def _per_gib(figure: Figure) -> str:
     return f"{figure.median * (1 << 30) / _PAGE / 1e6:.0f} ms per GiB"
 
 
-def _first_touch(section: Section) -> Finding | None:
+def _first_touch(section: Section) -> Explanation | None:
     small = find(section.figures, what="first touch", pages="4K")
     if small is None:
         return None
@@ -344,29 +344,29 @@ def _first_touch(section: Section) -> Finding | None:
     best = min(others, key=lambda each: each.median, default=None)
     text = f"New memory costs {_per_gib(small)} in 4 KiB pages, before it is used for anything"
     if best is None:
-        return Finding(text, "reuse buffers instead of giving them back", sure(small))
+        return Explanation(text, "reuse buffers instead of giving them back", sure(small))
     ratio = small.median / best.median
     kind = str(best.labels["pages"])
-    return Finding(
+    return Explanation(
         f"{text}; {_per_gib(best)} in {page_title(kind)}, {ratio:.1f}x less",
         "reuse buffers instead of giving them back, and ask for huge pages for large ones",
         sure(small, best),
     )
 
 
-def _ahead(section: Section) -> Finding | None:
+def _ahead(section: Section) -> Explanation | None:
     touch = find(section.figures, what="first touch", pages="4K")
     ahead = find(section.figures, what="MADV_POPULATE_WRITE", pages="4K")
     if touch is None or ahead is None:
         return None
     saved = 1 - ahead.median / touch.median
     if saved <= 0 or not differ(touch, ahead):
-        return Finding(
+        return Explanation(
             "Populating 4 KiB pages in one call costs as much as touching them",
             "populate for predictable latency, not for speed",
             sure(touch, ahead),
         )
-    return Finding(
+    return Explanation(
         f"Populating 4 KiB pages in one call (MADV_POPULATE_WRITE) saves {100 * saved:.0f} % of the "
         "cost of touching them one by one",
         "Region(size, populate=True) where memory is used in full, or latency matters",
@@ -374,7 +374,7 @@ def _ahead(section: Section) -> Finding | None:
     )
 
 
-def _after_fork(section: Section) -> Finding | None:
+def _after_fork(section: Section) -> Explanation | None:
     touch = find(section.figures, what="first touch", pages="4K")
     copy = find(section.figures, what="write after fork", pages="4K")
     fork = find(section.figures, what="fork", pages="4K")
@@ -389,7 +389,7 @@ def _after_fork(section: Section) -> Finding | None:
     split = ""
     if huge is not None and huge.median > 0.5 * copy.median:
         split = "; in transparent huge pages as well, since the kernel splits them to copy"
-    return Finding(
+    return Explanation(
         f"{first}, and then each first write to a page {nanoseconds(copy.median)}, "
         f"{copy.median / touch.median:.1f}x of a new page{split}",
         'keep large buffers from children that do not need them: Region(fork="dont"), or start '
@@ -401,7 +401,7 @@ def _after_fork(section: Section) -> Finding | None:
 # ---- alloc
 
 
-def _explain_alloc(section: Section) -> list[Finding | None]:
+def _explain_alloc(section: Section) -> list[Explanation | None]:
     ours = [_ours(section, name) for name in _OURS]
     return [_fastest(section), _worst(section), *ours, _resident(section)]
 
@@ -427,7 +427,7 @@ def _mean_ratio(
     return math.exp(sum(logs) / len(both))
 
 
-def _fastest(section: Section) -> Finding | None:
+def _fastest(section: Section) -> Explanation | None:
     base = _timed(section, "glibc")
     ratios = {
         str(name): _mean_ratio(_timed(section, str(name)), base)
@@ -438,16 +438,16 @@ def _fastest(section: Section) -> Finding | None:
         return None
     name, ratio = max(ratios.items(), key=lambda each: each[1])
     if ratio < CLEAR:
-        return Finding("No malloc here is clearly faster than glibc's", "keep glibc's")
+        return Explanation("No malloc here is clearly faster than glibc's", "keep glibc's")
     library = section.proofs.get(name, name)
-    return Finding(
+    return Explanation(
         f"{name} is the fastest malloc here, {ratio:.1f}x glibc (geometric mean of all patterns)",
         f"try it on your program: LD_PRELOAD={library} PROGRAM",
         not any(each.noisy for each in base.values()),
     )
 
 
-def _worst(section: Section) -> Finding | None:
+def _worst(section: Section) -> Explanation | None:
     """Name the pattern at which glibc loses most."""
     base = _timed(section, "glibc")
     worst: tuple[float, Figure, Figure] | None = None
@@ -463,7 +463,7 @@ def _worst(section: Section) -> Finding | None:
         return None
     ratio, slow, fast = worst
     size = "mixed sizes" if slow.labels["size"] == 0 else f"{slow.labels['size']} bytes"
-    return Finding(
+    return Explanation(
         f"glibc is weakest at {slow.labels['what']} of {size}, threads: {slow.labels['threads']}: "
         f"{nanoseconds(slow.median)} against {nanoseconds(fast.median)} of {fast.labels['allocator']}",
         "if your program does that, keep memory from going back and forth: "
@@ -478,7 +478,7 @@ _OURS = {
 }
 
 
-def _ours(section: Section, name: str) -> Finding | None:
+def _ours(section: Section, name: str) -> Explanation | None:
     mine, glibc = _timed(section, name), _timed(section, "glibc")
     ratio = _mean_ratio(mine, glibc)
     if not ratio:
@@ -488,10 +488,10 @@ def _ours(section: Section, name: str) -> Finding | None:
     if ratio < CLEAR:
         text = f"mematlas's {title} is no faster than glibc's malloc at this work"
     both = [each[key] for each in (mine, glibc) for key in mine.keys() & glibc.keys()]
-    return Finding(text, advice, sure(*both))
+    return Explanation(text, advice, sure(*both))
 
 
-def _resident(section: Section) -> Finding | None:
+def _resident(section: Section) -> Explanation | None:
     moment = "one in ten in use"
     thin = {
         str(each.labels["allocator"]): each
@@ -501,7 +501,7 @@ def _resident(section: Section) -> Finding | None:
     if not thin:
         return None
     name, least = min(thin.items(), key=lambda each: each[1].median)
-    return Finding(
+    return Explanation(
         "Resident memory hardly falls when objects are freed: with nine in ten given back at random, "
         f"the least that stays is {100 * least.median:.0f} % of what was asked for at the peak ({name})",
         "allocate what lives long apart from what lives shortly; reuse instead of freeing",
@@ -511,7 +511,7 @@ def _resident(section: Section) -> Finding | None:
 # ---- numa
 
 
-def _explain_numa(section: Section) -> list[Finding | None]:
+def _explain_numa(section: Section) -> list[Explanation | None]:
     local = [each for each in section.figures if each.labels["cpus"] == each.labels["memory"]]
     remote = [each for each in section.figures if each.labels["cpus"] != each.labels["memory"]]
     reads = [each for each in section.figures if each.labels["what"] == "read"]
@@ -522,7 +522,7 @@ def _explain_numa(section: Section) -> list[Finding | None]:
     near = min(local, key=lambda each: each.median)
     if not remote:
         return [
-            Finding(
+            Explanation(
                 f"One memory node: every CPU reaches all memory in {nanoseconds(near.median)}"
                 + (f", and all together read {reads[0].median:.3g} GB/s" if reads else ""),
                 "nothing to place; NUMA policies have no effect here",
@@ -531,7 +531,7 @@ def _explain_numa(section: Section) -> list[Finding | None]:
         ]
     far = max(remote, key=lambda each: each.median)
     return [
-        Finding(
+        Explanation(
             f"Memory of {far.labels['memory']} costs CPUs of {far.labels['cpus']} "
             f"{nanoseconds(far.median)} a load, {far.median / near.median:.1f}x of near memory",
             "keep programs and their memory on one node: `mematlas exec --cpunodebind N --membind N`",
@@ -540,7 +540,7 @@ def _explain_numa(section: Section) -> list[Finding | None]:
     ]
 
 
-_EXPLAIN: dict[str, Callable[[Section], list[Finding | None]]] = {
+_EXPLAIN: dict[str, Callable[[Section], list[Explanation | None]]] = {
     **access.EXPLAIN,
     "bandwidth": _explain_bandwidth,
     "latency": _explain_latency,
