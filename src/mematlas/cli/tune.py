@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("apply", "write a change, once --yes is given; else as plan"),
     ):
         part = add(name, text)
-        part.add_argument("values", nargs="*", metavar="KEY=VALUE", help="value to set, or an act")
+        part.add_argument(
+            "values", nargs="*", metavar="KEY=VALUE", help="value to set, or a one-shot action"
+        )
         part.add_argument("--profile", metavar="NAME", help="a set of values; `list` lists them")
         if name == "apply":
             part.add_argument("--yes", action="store_true", help="write; without it nothing is")
@@ -112,7 +114,7 @@ def _apply(arguments: argparse.Namespace, root: Path) -> int:
         _json(arguments, Answer(number, tuple(results)))
     else:
         _print(arguments, results, "render_results", f"Change {number}")
-        _say(arguments, f"take it back with: mematlas tune undo {number} --yes")
+        _say(arguments, f"undo it with: mematlas tune undo {number} --yes")
     return int(any(each.outcome is not WriteOutcome.DONE for each in results))
 
 
