@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from mematlas.doctor.model import Checkup
 
-_LEVELS = ("act", "consider", "know")
+_SEVERITIES = ("critical", "warning", "info")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a process, self, or a recording; default: this machine",
     )
     parser.add_argument(
-        "--during",
+        "--duration",
         metavar="TIME",
         type=duration,
         default=1.0,
@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--all", action="store_true", help="list the checks that found all well too"
     )
     parser.add_argument(
-        "--fail-on",
-        choices=_LEVELS,
-        help="exit with 1 if there is a finding this urgent, or more",
+        "--fail-over",
+        choices=_SEVERITIES,
+        help="exit with 1 on a finding of this severity or a higher one",
     )
     parser.add_argument("--json", action="store_true", help="print JSON (mematlas/doctor/1)")
     parser.add_argument(
@@ -59,8 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
         from mematlas.doctor.text import render_checkup
 
         render_checkup(checkup, everything=arguments.all, console=Console())
-    wanted = _LEVELS[: _LEVELS.index(arguments.fail_on) + 1] if arguments.fail_on else ()
-    return int(any(each.severity in wanted for each in checkup.findings))
+    limit = arguments.fail_over
+    failing = _SEVERITIES[: _SEVERITIES.index(limit) + 1] if limit else ()
+    return int(any(each.severity in failing for each in checkup.findings))
 
 
 def _examine(arguments: argparse.Namespace) -> Checkup:
@@ -68,11 +69,11 @@ def _examine(arguments: argparse.Namespace) -> Checkup:
 
     target = arguments.target
     if target is None:
-        return rules.examine_host(read.read_host(arguments.root, arguments.during))
+        return rules.examine_host(read.read_host(arguments.root, arguments.duration))
     if target == "self" or target.isdigit():
         from mematlas.linux.process import parse_pid
 
-        state = read.read_process(parse_pid(target), arguments.root, arguments.during)
+        state = read.read_process(parse_pid(target), arguments.root, arguments.duration)
         return rules.examine_process(state)
     if not os.path.exists(target):  # noqa: PTH110
         raise TargetError(f"{target!r} is neither a process ID nor a file")
