@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 from hypothesis import settings
 
-from mematlas.cli.commands import COMMANDS
 from traced_runs import PROGRAMS, Traced, bare, trace
 
 if TYPE_CHECKING:
@@ -86,16 +85,3 @@ def traced(tmp_path: Path) -> Run:
         return result
 
     return run
-
-
-@pytest.fixture(scope="session")
-def run_command() -> None:
-    """Skip what needs commands this build does not have yet."""
-    need("run", "report")
-
-
-def need(*names: str) -> None:
-    """Skip a test that asks a command which is not there yet."""
-    missing = set(names) - {command.name for command in COMMANDS}
-    if missing:
-        pytest.skip(f"this build has no command {', '.join(sorted(missing))} yet")

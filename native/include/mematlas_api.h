@@ -1,7 +1,8 @@
 /* Everything Python may call. Plain declarations only: compiled as C and read by cffi.
- * Convention: 0 or a count on success, -errno on failure; out-parameters last. */
+ * Convention: 0 or a count on success, -errno on failure; out-parameters last. syscalls/abi.c asserts
+ * the layout of the structs that Python reads as arrays. */
 
-/* ABI of this header; native/core.py checks it against its own. */
+/* ABI of this header; the Python facade checks it against its own. */
 int mematlas_abi(void);
 
 
@@ -12,11 +13,11 @@ struct mematlas_collector;
 struct mematlas_trace_settings {
 	uint32_t exact;      /* 1: every event */
 	uint32_t ring_bytes; /* power of two, >= 64 KiB */
-	uint64_t sample_bytes;
+	uint64_t sample_bytes; /* mean gap between samples */
 	uint64_t seed;
 	double interval_s; /* between residency joins; 0: only at the peak and the end */
 	double budget;     /* share of one CPU that joins may take, e.g. 0.02 */
-	uint32_t fault_period; /* one minor fault in so many is sampled; 0: none */
+	uint32_t fault_period; /* one minor fault of so many is sampled; 0: none */
 	uint32_t unused;
 };
 
@@ -26,9 +27,9 @@ enum mematlas_event_type {
 	MEMATLAS_EVENT_INTERVAL, /* a snapshot is due */
 	MEMATLAS_EVENT_PEAK,     /* RSS is well above that of the last snapshot at a peak */
 	MEMATLAS_EVENT_STOPPED,  /* the process was stopped by a signal */
-	MEMATLAS_EVENT_EXITING,  /* it waits for mematlas_collector_release() */
-	MEMATLAS_EVENT_ENDED,    /* it is gone and its rings are empty */
-	MEMATLAS_EVENT_WATCHED   /* the process given to mematlas_collector_watch() is gone */
+	MEMATLAS_EVENT_EXITING,  /* the process waits for mematlas_collector_release() */
+	MEMATLAS_EVENT_ENDED,    /* the process is gone and its rings are empty */
+	MEMATLAS_EVENT_WATCHED   /* the process of mematlas_collector_watch() is gone */
 };
 
 struct mematlas_event {
@@ -38,23 +39,23 @@ struct mematlas_event {
 
 enum mematlas_ending {
 	MEMATLAS_RUNNING,
-	MEMATLAS_GONE,   /* `status` as from wait(), if the kernel told; else -1 */
+	MEMATLAS_GONE,   /* `status` as from wait(), or -1 if the kernel did not report it */
 	MEMATLAS_EXECED  /* the same PID runs another image now */
 };
 
 struct mematlas_traced {
 	int32_t pid, parent_pid;
-	int32_t parent; /* index; -1: none that is traced */
+	int32_t parent; /* index; -1: not traced */
 	int32_t ending, status;
 	uint32_t python_version, python_hooked;
-	uint32_t disabled; /* 1: the tracer gave up; `reason` */
-	uint32_t attached, detached; /* 1: joined while it ran; let go as it was asked */
+	uint32_t disabled; /* 1: the tracer gave up, for `reason` */
+	uint32_t attached, detached; /* 1: tracing began while it ran; tracing was ended on request */
 	uint32_t inherited; /* 1: forked, and its parent's live memory is known */
-	double start_s, end_s; /* since the collector was made */
+	double start_s, end_s; /* since the collector was created */
 	double live_bytes, peak_bytes, peak_s;
 	uint64_t rss_bytes, stalls, untraced_threads, sharing_threads, left_behind, own_malloc, events, unknown_frees, broken_rings;
-	uint64_t nodes, codes, modules, totals, timeline; /* how many there are to fetch */
-	uint64_t touches, places;
+	uint64_t nodes, codes, modules, totals, timeline; /* numbers of rows */
+	uint64_t fault_sites, fault_parts;
 	uint64_t fault_samples, faults_lost;
 	uint32_t faults; /* enum trace_faults of trace_format.h */
 	uint32_t python_free_threaded;
@@ -64,11 +65,13 @@ struct mematlas_traced {
 	char command[2048];
 };
 
+/* A frame of a stack. Node 0 is the root; parent < the node's own number. */
 struct mematlas_node {
 	uint32_t parent, unused;
-	uint64_t word;
+	uint64_t word; /* code address; of a Python frame 1 << 63 | code ID << 32 | offset in co_code; 0: unknown */
 };
 
+/* Statistics of one stack and kind. Exact, allocated - freed == live unless the process was forked. */
 struct mematlas_total {
 	uint32_t stack, kind;
 	double allocated_bytes, allocations, allocated_variance, freed_bytes;
@@ -76,43 +79,46 @@ struct mematlas_total {
 	double live_bytes, live_count, live_variance, bad_frees;
 };
 
-/* How long blocks lived that were freed: lives[n] of them less than 10^(n - 4) s, the last any time. */
-#define MEMATLAS_LIFETIMES 7
-#define MEMATLAS_TYPE_NAME 96 /* bytes of a name, its end included */
-struct mematlas_life {
+/* Lifetimes of freed blocks: counts[n] of them lived less than 10^(n - 4) s, the last class any time. */
+#define MEMATLAS_LIFETIME_CLASSES 7
+#define MEMATLAS_TYPE_NAME 96 /* bytes of a name, its NUL included */
+struct mematlas_lifetimes {
 	uint32_t stack, kind;
-	double lives[7];
-	double brief_bytes; /* of blocks that lived less than a millisecond */
+	double counts[7];
+	double temporary_bytes; /* of blocks that lived less than a millisecond */
 };
 
-/* Time is cut into cells of equal length. What was born in cell `born`, and died in a later one, or was
- * live (MEMATLAS_ALIVE) when the rows were made. What died in the cell it was born in is left out. */
+/* Time is cut into cells of equal length. One entry is the memory of a stack that was born in cell `born`
+ * and died in cell `died`, or was live (MEMATLAS_ALIVE) when the rows were made: born < died. Memory that
+ * died in the cell it was born in is left out. */
 #define MEMATLAS_ALIVE 4294967295U
-struct mematlas_age {
+struct mematlas_age_cell {
 	uint32_t stack, kind, born, died;
 	double bytes, count, variance;
 };
 
-/* Page faults taken by one stack in the memory of one owner: of an allocation's stack and kind, or, with
- * kind 0, of place number `owner`. Estimates: each sample stands for so many. */
-struct mematlas_touch {
+/* Page faults taken by one stack in the memory of one owner. The owner is an allocation's stack, of this
+ * kind, or with kind 0 the fault part of that number. Estimates: a sample stands for several faults. */
+struct mematlas_fault_site {
 	uint32_t stack, owner, kind, unused;
-	double faults, major_faults, variance; /* minor and major together; variance of faults */
-	double bytes, bytes_variance; /* made resident, of private memory; a huge page at once */
+	double faults, major_faults, variance; /* faults: minor and major ones; variance: of faults */
+	double bytes, bytes_variance; /* private memory made resident, a huge page at once */
 };
 
-struct mematlas_held {
+/* Residency of one stack and kind at a snapshot. */
+struct mematlas_snapshot_row {
 	uint32_t stack, kind;
 	double live_bytes, live_count, live_variance, resident_bytes, huge_bytes, swapped_bytes;
 };
 
-/* Free bytes on pages that a stack's blocks keep resident; exact mode alone. */
-struct mematlas_pin {
+/* Bytes attributed to one stack and kind. */
+struct mematlas_stack_bytes {
 	uint32_t stack, kind;
 	double bytes;
 };
 
-struct mematlas_moment {
+/* One point of a process's timeline. */
+struct mematlas_sample {
 	double time_s, rss_bytes, live_bytes, swap_bytes, minor_faults, major_faults;
 };
 
@@ -123,7 +129,7 @@ struct mematlas_module {
 };
 
 struct mematlas_code {
-	const char *name, *file, *table; /* not ended by NUL; valid until the next poll */
+	const char *name, *file, *table; /* not terminated by NUL; valid until the next poll */
 	uint32_t name_length, file_length, table_length;
 	uint32_t first_line, format;
 };
@@ -138,101 +144,117 @@ enum mematlas_part_kind {
 	MEMATLAS_PART_TRACER
 };
 
+/* A part of the RSS. The parts of a snapshot and its unexplained bytes add up to the RSS.
+ * Of slack, in exact mode: free_page_bytes + held_free_bytes <= resident_bytes */
 struct mematlas_part {
 	uint32_t kind, unused;
 	uint64_t resident_bytes;
 	double error_bytes; /* one standard error */
-	uint64_t free_page_bytes, pinned_bytes; /* of slack, exact: whole free pages, and beside live blocks */
+	uint64_t free_page_bytes; /* pages without a live byte */
+	uint64_t held_free_bytes; /* free bytes on pages with live ones */
 	char name[512];
 };
 
 struct mematlas_account {
 	double time_s, cost_s;
 	uint64_t rss_bytes;       /* smaps_rollup */
-	uint64_t huge_bytes;      /* of them mapped by a PMD: anonymous, shmem and files */
-	uint64_t statm_rss_bytes; /* asked again, of the kernel's counters */
+	uint64_t huge_bytes;      /* of these, mapped by a PMD: anonymous, shmem and files */
+	uint64_t statm_rss_bytes; /* the same from the kernel's counters, for comparison */
 	int64_t unexplained_bytes;
 	uint32_t parts, rows;
 };
 
 int mematlas_collector_create(const char *directory, const struct mematlas_trace_settings *settings,
-			      struct mematlas_collector **collector);
+			      struct mematlas_collector **ret);
 void mematlas_collector_destroy(struct mematlas_collector *collector);
-/* WATCHED tells when `pid`, which need not be traced, has ended. */
+/* Pushes WATCHED when `pid`, which need not be traced, has ended. */
 int mematlas_collector_watch(struct mematlas_collector *collector, int pid);
-/* Reads rings for up to `timeout_ms` or until there is something to tell: 1, or 0 for nothing. */
-int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms, struct mematlas_event *event);
-double mematlas_collector_now(const struct mematlas_collector *collector); /* seconds since it was made */
-/* Frees all but what mematlas_collector_process() tells of a process that has ENDED. */
+/* Reads rings until there is an event or `timeout_ms` have passed. Returns 1, or 0 without an event. */
+int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms, struct mematlas_event *ret);
+double mematlas_collector_now(const struct mematlas_collector *collector); /* seconds since it was created */
+/* Frees everything but the description that mematlas_collector_process() returns of a process that has
+ * ENDED. -EBUSY: it has not. */
 int mematlas_collector_forget(struct mematlas_collector *collector, int process);
+/* Lets an EXITING process go on. */
 int mematlas_collector_release(struct mematlas_collector *collector, int process);
 int mematlas_collector_stop(struct mematlas_collector *collector); /* tracing off, for good */
-int mematlas_collector_process(struct mematlas_collector *collector, int process, struct mematlas_traced *traced);
+
+/* The functions below return -ESRCH if there is no such process, or no row of that index. `capacity` is
+ * the length of `rows`; the count of rows written is returned. */
+int mematlas_collector_process(struct mematlas_collector *collector, int process, struct mematlas_traced *ret);
 int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int process, uint64_t from,
-				 struct mematlas_node *rows, uint64_t room);
+				 struct mematlas_node *rows, uint64_t capacity);
 int64_t mematlas_collector_totals(struct mematlas_collector *collector, int process,
-				  struct mematlas_total *rows, uint64_t room);
-/* Lifetimes of the sums that have any. */
-int64_t mematlas_collector_lives(struct mematlas_collector *collector, int process,
-				 struct mematlas_life *rows, uint64_t room);
-/* Makes the rows of what outlived a cell of time, as of now, and tells how long a cell is; 0: the clock
- * tells no time. They stay until the next call for any process. */
-int64_t mematlas_collector_ages(struct mematlas_collector *collector, int process, double *cell_s,
-				 const struct mematlas_age **rows);
-int64_t mematlas_collector_touches(struct mematlas_collector *collector, int process,
-				   struct mematlas_touch *rows, uint64_t room);
-/* A place that faults were taken in: kind and name. */
-int mematlas_collector_place(struct mematlas_collector *collector, int process, uint64_t index,
-			     struct mematlas_part *place);
+				  struct mematlas_total *rows, uint64_t capacity);
+/* Only stacks that have freed blocks. */
+int64_t mematlas_collector_lifetimes(struct mematlas_collector *collector, int process,
+				     struct mematlas_lifetimes *rows, uint64_t capacity);
+/* The matrix as of now, and the length of a cell; 0 without rows: the clock has no rate. The rows stay
+ * valid until the next call for any process. */
+int64_t mematlas_collector_age_matrix(struct mematlas_collector *collector, int process, double *ret_cell_s,
+				      const struct mematlas_age_cell **ret_rows);
+int64_t mematlas_collector_fault_sites(struct mematlas_collector *collector, int process,
+				       struct mematlas_fault_site *rows, uint64_t capacity);
+/* Kind and name of an owner of faults that is no allocation. */
+int mematlas_collector_fault_part(struct mematlas_collector *collector, int process, uint64_t index,
+				  struct mematlas_part *ret);
 int mematlas_collector_module(struct mematlas_collector *collector, int process, uint64_t index,
-			      struct mematlas_module *module);
+			      struct mematlas_module *ret);
 int mematlas_collector_code(struct mematlas_collector *collector, int process, uint64_t index,
-			    struct mematlas_code *code);
-/* Hands out the rows gathered since the last call. */
+			    struct mematlas_code *ret);
+/* Removes the rows it returns. */
 int64_t mematlas_collector_timeline(struct mematlas_collector *collector, int process,
-				    struct mematlas_moment *rows, uint64_t room);
-/* The residency join, now. Its rows and parts stay until the next one of any process. */
+				    struct mematlas_sample *rows, uint64_t capacity);
+/* Joins residency now. Rows and parts stay until the next snapshot of any process. */
 int mematlas_collector_snapshot(struct mematlas_collector *collector, int process,
-				struct mematlas_account *account);
-int64_t mematlas_collector_rows(struct mematlas_collector *collector, struct mematlas_held *rows, uint64_t room);
-int64_t mematlas_collector_pins(struct mematlas_collector *collector, int process, struct mematlas_pin *rows,
-				uint64_t room); /* as of the last join of this process */
-/* Sorted, disjoint. Of what is resident in it so many bytes were used, wherever they lie. */
+				struct mematlas_account *ret);
+int64_t mematlas_collector_rows(struct mematlas_collector *collector, struct mematlas_snapshot_row *rows,
+				uint64_t capacity);
+int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts,
+				 uint64_t capacity);
+/* Free bytes on pages that a stack's blocks keep resident, as of the last snapshot of this process; exact
+ * mode only. */
+int64_t mematlas_collector_fragmentation(struct mematlas_collector *collector, int process,
+					 struct mematlas_stack_bytes *rows, uint64_t capacity);
+/* Of the resident bytes of a range, `used_bytes` were used, wherever they lie in it. Ranges are sorted and
+ * disjoint. */
 struct mematlas_cold_range {
 	uint64_t start, end, used_bytes;
 };
-/* Who owns what was not used: rows of bytes, least ones where some of a range was. `*ret`: all of it. */
+/* The owners of memory that was not used. Where a part of a range was used, a stack's row is the least of
+ * its bytes that must be idle. *ret_total: all idle bytes. */
 int64_t mematlas_collector_cold(struct mematlas_collector *collector, int process,
 				const struct mematlas_cold_range *ranges, uint64_t count,
-				struct mematlas_pin *rows, uint64_t room, double *ret);
-/* Live bytes of one (stack, type of Python object); `type` indexes the names. */
+				struct mematlas_stack_bytes *rows, uint64_t capacity, double *ret_total);
+/* Live bytes of one stack and type of Python object; `type` indexes the names. */
 struct mematlas_object {
 	uint32_t node, type;
 	double bytes, count, variance;
 };
-/* Looks into the process at its live blocks, four million of them at most; 0: no Python in it. It must not go on
- * meanwhile if all are to be told. */
+/* Reads the heads of at most four million live blocks from the process's memory. 0: no Python in it. The
+ * process must be stopped if nothing may be missed. */
 int64_t mematlas_collector_objects(struct mematlas_collector *collector, int process,
-				   struct mematlas_object *rows, uint64_t room,
-				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_room);
-int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts, uint64_t room);
+				   struct mematlas_object *rows, uint64_t capacity,
+				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_capacity);
 
-/* system/borrow.c: a thread of another process, stopped, to call functions in it. All calls come from the
- * thread that borrowed it. -ETIME: not within `patience_s`; the thread is then as it was. */
-struct mematlas_borrowed;
-struct mematlas_borrowed_place {
+/* syscalls/remote_call.c: function calls in a stopped thread of another process, by ptrace(2). All calls
+ * come from the thread that attached. -ETIME: not within `timeout_s`; the thread is then as before. */
+struct mematlas_remote;
+struct mematlas_remote_registers {
 	uint64_t pc, stack;
-	int64_t system_call; /* that it is in; -1: it is in code of its own */
+	int64_t system_call; /* the one the thread is in; -1: none */
 };
-int mematlas_borrow(int pid, int tid, double patience_s, struct mematlas_borrowed **ret);
-void mematlas_borrowed_at(const struct mematlas_borrowed *borrowed, struct mematlas_borrowed_place *ret);
-/* Calls function(text, second) on a stack of ours. `gadget` is the address of a system call instruction.
- * -EFAULT: the function did not return. */
-int mematlas_borrowed_call(struct mematlas_borrowed *borrowed, uint64_t gadget, uint64_t function,
-			   const char *text, uint64_t second, int64_t *ret);
-int mematlas_give_back(struct mematlas_borrowed *borrowed); /* as it was, and frees it */
+int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_remote **ret);
+/* As they were when the thread was stopped. */
+void mematlas_remote_read_registers(const struct mematlas_remote *remote, struct mematlas_remote_registers *ret);
+/* Calls function(text, second) there, on a stack of its own. `syscall_insn` is the address of a system
+ * call instruction in the process. -EFAULT: the function did not return. */
+int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, uint64_t function,
+			 const char *text, uint64_t second, int64_t *ret);
+/* Restores the thread, lets it run and frees `remote`. */
+int mematlas_remote_detach(struct mematlas_remote *remote);
 
-/* scan/maps.c: /proc/PID/maps or smaps, from an open file, to columns of uint64. */
+/* proc/maps.c: /proc/PID/maps or smaps, from an open file, to columns of uint64. */
 enum mematlas_maps_column {
 	MEMATLAS_MAPS_START,
 	MEMATLAS_MAPS_END,
@@ -241,9 +263,9 @@ enum mematlas_maps_column {
 	MEMATLAS_MAPS_DEVICE,      /* major << 32 | minor */
 	MEMATLAS_MAPS_INODE,
 	MEMATLAS_MAPS_FLAGS,       /* VmFlags: bit N is flag N */
-	MEMATLAS_MAPS_NAME_AT,     /* into names */
+	MEMATLAS_MAPS_NAME_AT,     /* index in names */
 	MEMATLAS_MAPS_NAME_LENGTH,
-	MEMATLAS_MAPS_BASE         /* how many there are */
+	MEMATLAS_MAPS_BASE         /* number of these columns */
 };
 enum mematlas_maps_permission {
 	MEMATLAS_MAPS_READ = 1,
@@ -256,10 +278,10 @@ struct mematlas_maps;
 struct mematlas_maps_sizes {
 	uint64_t count;    /* rows */
 	uint64_t names;    /* bytes of names */
-	uint64_t overlaps; /* mappings told twice because they changed meanwhile; the later one is kept */
-	uint64_t ignored;  /* lines not understood */
+	uint64_t overlaps; /* mappings that the kernel printed twice because they changed; the later one counts */
+	uint64_t ignored;  /* lines that could not be parsed */
 	uint32_t keys;     /* fields the kernel printed: Rss, Pss, ... Values are bytes where it says kB */
-	uint32_t flags;    /* VmFlags seen */
+	uint32_t flags;    /* different VmFlags */
 };
 int mematlas_maps_create(int fd, struct mematlas_maps **ret);
 void mematlas_maps_destroy(struct mematlas_maps *maps);
@@ -270,58 +292,87 @@ const char *mematlas_maps_key(const struct mematlas_maps *maps, uint32_t key);
 const char *mematlas_maps_flag(const struct mematlas_maps *maps, uint32_t flag);
 const char *mematlas_maps_names(const struct mematlas_maps *maps);
 
-/* scan/pages.c: what is behind the pages of a process. */
+/* proc/pages.c: the pages of a process. */
 struct mematlas_page_run {
 	uint64_t start;
 	uint64_t end;
 	uint64_t categories; /* PAGE_IS_* */
 };
-/* Pagemap entries for `count` pages from the page-aligned address `start`. Returns how many there were. */
+/* Pagemap entries of `count` pages from the page-aligned address `start`. Returns how many were read. */
 int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *ret);
-/* PAGEMAP_SCAN: runs of pages in [*start, end) that have one of the categories `any`; `*start` moves to
- * where to go on. Returns the number of runs. */
+/* PAGEMAP_SCAN: runs of pages in [*start, end) that have one of the categories `any`. *start moves to where
+ * the next call continues. Returns the number of runs. */
 int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t any, uint64_t want,
-			      struct mematlas_page_run *ret, uint64_t room);
-/* For each pagemap entry with a frame number, that frame's word in an open kpageflags, kpagecount or
- * kpagecgroup (fd < 0: leave out). 0 where there is no frame; MEMATLAS_MAPS_ABSENT where the table has none.
- * Returns the number of distinct frames. */
+			      struct mematlas_page_run *ret, uint64_t capacity);
+/* The words of an open kpageflags, kpagecount or kpagecgroup (fd < 0: none) for the frame of each pagemap
+ * entry. 0: the entry has no frame; MEMATLAS_MAPS_ABSENT: the table has no such frame. Returns the number
+ * of distinct frames. */
 int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables, uint64_t *const *ret,
 			     int table_count);
-/* scan/chunks.c: one heap of glibc's malloc in a process whose mem and pagemap are open, from its first chunk
- * to its end. -EUCLEAN: no such heap, or it changed meanwhile. */
+/* proc/chunks.c: one heap of glibc's malloc, from its first chunk to its end, in a process whose mem and
+ * pagemap are open. -EUCLEAN: no such heap, or it changed during the walk.
+ * trimmable <= free; top <= free; in_use + free <= end - first */
 struct mematlas_heap_walk {
 	uint64_t chunks;
-	uint64_t in_use; /* bytes; what lies in thread caches and fast bins counts as in use */
+	uint64_t in_use; /* bytes, those in thread caches and fast bins included */
 	uint64_t free;
-	uint64_t top;       /* of that, the last chunk, from which the heap grows */
-	uint64_t trimmable; /* resident bytes that malloc_trim(3) would give back */
+	uint64_t top;       /* free bytes of the last chunk, from which the heap grows */
+	uint64_t trimmable; /* resident bytes that malloc_trim(3) would release */
 };
 int mematlas_heap_walk(int memory, int pagemap, uint64_t first, uint64_t end, int main,
 		       struct mematlas_heap_walk *ret);
 /* kcmp(2): 0 if two processes have the same address space, 1, 2 or 3 if not. */
 int mematlas_kcmp_vm(int32_t first, int32_t second);
 
-/* memory/heap.c: glibc's malloc. describe: malloc_info(3), -ENOSPC or so if the buffer is short. */
+/* ---- heap: malloc of the C library (alloc/heap.c)
+ * ---------------------------------------------- */
 struct mematlas_heap {
-	uint64_t mapped_blocks; /* blocks with a mapping of their own */
+	uint64_t mapped_blocks; /* blocks with a mapping of their own, above M_MMAP_THRESHOLD */
 	uint64_t mapped_bytes;
 };
 
+/* mallinfo2(3) of this process. All 0 where the C library is not glibc 2.33 or newer. */
 void mematlas_heap_read(struct mematlas_heap *heap);
+/* Write the XML of malloc_info(3) to the buffer, with a final NUL. Returns 0, or -errno: -ENOSPC if
+ * `size` is too small, -ENOSYS as above. */
 int mematlas_heap_describe(char *buffer, uint64_t size);
-int mematlas_heap_trim(void); /* 1: something was given back */
+/* malloc_trim(3). Returns 1 if memory was given back, 0 if not, or -ENOSYS as above. */
+int mematlas_heap_trim(void);
 
-/* memory/counter.c: atomic; returns the new value. */
+/* alloc/counter.c: add to a counter that threads and processes share. Atomic, relaxed. Returns the
+ * sum. */
 int64_t mematlas_counter_add(int64_t *counter, int64_t amount);
 
-/* system/launch.c: what a process sets for itself before exec. Node masks as below. */
+/* syscalls/launch.c: settings a process makes for itself before exec. Node masks as below. */
 int mematlas_policy_set(int mode, const uint64_t *nodes, uint64_t bits); /* set_mempolicy */
 int mematlas_policy_get(int *mode, uint64_t *nodes, uint64_t bits);
 int mematlas_personality_add(uint32_t flags);
 int mematlas_thp_disable(int disable); /* PR_SET_THP_DISABLE, kept over exec */
 
-/* system/mapping.c: memory system calls as their man pages describe them, -errno out. Addresses are
- * numbers; node masks are words of 64 nodes, `bits` of them meant. */
+/* syscalls/perf.c: software events (PERF_COUNT_SW_*) of perf_event_open(2). Return a descriptor that is
+ * closed on exec; the event is disabled until it is enabled by ioctl(2), or by exec. */
+enum mematlas_perf_flag {
+	MEMATLAS_PERF_KERNEL = 1,  /* count events in kernel mode, too */
+	MEMATLAS_PERF_ON_EXEC = 2, /* enable at exec; a counter then counts children, too */
+	MEMATLAS_PERF_MAPS = 4,    /* records of mmap, fork, exec and comm between the samples */
+	MEMATLAS_PERF_LOST = 8     /* read(2) returns the value and the lost samples; Linux 6.0 */
+};
+
+struct mematlas_perf_sampling {
+	uint32_t event;
+	uint32_t flags;
+	uint64_t period;      /* events between two samples */
+	uint32_t watermark;   /* bytes in the ring that wake a poll(2) */
+	uint32_t stack_depth; /* frames of a call chain at most */
+};
+
+int mematlas_perf_count_open(uint32_t event, int32_t pid, uint32_t flags);
+/* Samples of a thread and its children on one CPU, with IP, TID, TIME, ADDR, CALLCHAIN, IDENTIFIER. */
+int mematlas_perf_sample_open(const struct mematlas_perf_sampling *sampling, int32_t tid,
+			      int32_t cpu);
+
+/* syscalls/mapping.c: memory system calls as their man pages describe them. Addresses are numbers; a node
+ * mask is an array of words of 64 nodes, of which the first `bits` nodes count. */
 int mematlas_map(uint64_t length, int flags, int fd, uint64_t *ret); /* readable and writable */
 int mematlas_unmap(uint64_t address, uint64_t length);
 int mematlas_protect(uint64_t address, uint64_t length, int protection);
@@ -333,116 +384,166 @@ int mematlas_name_memory(uint64_t address, uint64_t length, const char *name);
 int mematlas_memfd(const char *name, uint32_t flags);
 int mematlas_bind(uint64_t address, uint64_t length, int mode, const uint64_t *nodes, uint64_t bits,
 		  uint32_t flags);
-/* nodes NULL: ask only. ret: each page's node, or -errno. Returns how many could not be moved. */
+/* nodes NULL: only queries. ret: each page's node, or -errno. Returns how many pages could not be moved. */
 int64_t mematlas_move_pages(int pid, uint64_t count, const uint64_t *pages, const int *nodes, int *ret,
 			    int flags);
 int64_t mematlas_migrate_pages(int pid, const uint64_t *from, const uint64_t *to, uint64_t bits);
 
-/* Pool: fixed-size objects, lock-free between threads and processes (memory/pool.c). */
+/* ---- pool: objects of one size (alloc/pool.c) -------------------------------------------------
+ *
+ * All functions are safe to call from several threads at once, except where a comment says
+ * otherwise. They are not async-signal-safe. A forked child has its own copy of a private pool, in
+ * which the objects that other threads had cached are free. */
 struct mematlas_pool;
 struct mematlas_pool_stats {
-	uint64_t object_size;   /* bytes, as asked */
-	uint64_t stride;        /* bytes from one object to the next */
-	uint64_t count;
-	uint64_t in_use;        /* taken and not given back */
-	uint64_t cached;        /* free, in some thread's magazine (0 for a shared pool) */
-	uint64_t taken, given;  /* since creation */
-	uint64_t refused;       /* takes that found the pool empty */
-	uint64_t late;          /* objects given twice at one instant, which only showed later */
-	uint64_t mapping_bytes;
+	uint64_t object_size;       /* bytes, as requested */
+	uint64_t stride;            /* bytes from one object to the next */
+	uint64_t count;             /* objects the pool has */
+	uint64_t in_use;            /* objects allocated and not freed */
+	uint64_t cached;            /* free objects in thread caches; 0 for a shared pool */
+	uint64_t allocs, frees;     /* successful calls since creation */
+	uint64_t failed_allocs;     /* allocs that found no free object, since creation */
+	uint64_t late_double_frees; /* objects that two threads freed at once with success */
+	uint64_t mapping_bytes;     /* address space of the pool */
 };
-/* alignment: a power of two up to 4096. fd: -1 for a private pool, else a memfd or file of this
- * pool's own, which other processes may open. -EINVAL, -EOVERFLOW, -ENOMEM. */
+/* Create a pool of `count` objects (1 to 2^24 - 2) of `object_size` bytes, aligned to `alignment`,
+ * a power of two up to 4096. fd -1 makes a private pool. Any other fd is an empty memfd or file
+ * that the pool may resize, and that other processes may pass to mematlas_pool_open(); the caller
+ * keeps the fd and may close it. Returns 0 and stores the pool, or -EINVAL: an argument is out of
+ * range; -EOVERFLOW: too many bytes; -ENOMEM; -EAGAIN: no pthread key is left; or an error of
+ * ftruncate(2) or mmap(2). */
 int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignment, int fd,
 			 struct mematlas_pool **ret);
+/* Map a pool that another process created in a file. Returns 0 and stores the pool, or -EINVAL: the
+ * file holds no pool; -ENOMEM, -EAGAIN; or an error of fstat(2) or mmap(2). */
 int mematlas_pool_open(int fd, struct mematlas_pool **ret);
-/* No thread may use the pool or its objects any more. NULL is fine. */
+/* Unmap the pool with all objects. No other thread may use either any more. NULL is allowed. */
 void mematlas_pool_destroy(struct mematlas_pool *pool);
-/* NULL: exhausted (or no memory for this thread's magazine). */
-void *mematlas_pool_take(struct mematlas_pool *pool);
-/* -EFAULT: not of this pool; -EINVAL: inside an object; -EALREADY: is free already. */
-int mematlas_pool_give(struct mematlas_pool *pool, void *object);
+/* Allocate an object. The contents are those that the last user left, or zeros.
+ * Returns NULL if all objects are in use or there is no memory for this thread's cache. */
+void *mematlas_pool_alloc(struct mematlas_pool *pool);
+/* Free an object, which any thread may have allocated. Returns 0, or an error that changes nothing:
+ * -EFAULT: not in the pool; -EINVAL: inside an object; -EALREADY: already free; -ENOMEM: no memory
+ * for the message to the thread that allocated the object. Of two threads that free one object at
+ * the same instant, both may get 0. The object is still freed once. */
+int mematlas_pool_free(struct mematlas_pool *pool, void *object);
+/* Count all objects. While other threads use the pool, the figures may be inconsistent with each
+ * other. */
 void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_stats *ret);
-/* Walks everything while no other thread uses the pool. -EUCLEAN: an invariant is broken. */
+/* Verify the invariants. No other thread may use the pool meanwhile. Returns 0, -EUCLEAN: an
+ * invariant is broken, or a late double free is still queued; or -ENOMEM. */
 int mematlas_pool_check(struct mematlas_pool *pool);
 
-/* Arena: blocks of any size, from any thread (memory/arena.c). */
+/* ---- arena: blocks of any size (alloc/arena.c) ------------------------------------------------
+ *
+ * Thread safety and fork(2) as for pools. */
 struct mematlas_arena;
 struct mematlas_arena_stats {
-	uint64_t capacity;       /* bytes of address space reserved */
-	uint64_t usable_bytes;   /* of those, made usable so far: spans, blocks of pages, free pages */
-	uint64_t span_bytes;     /* cut into slots */
+	/* usable_bytes == span_bytes + page_bytes + free_bytes */
+	uint64_t capacity;          /* bytes of address space reserved */
+	uint64_t usable_bytes;      /* the accessible part of the reservation */
+	uint64_t span_bytes;        /* pages divided into slots of one size */
 	uint64_t small_blocks, small_bytes; /* slots in use */
-	uint64_t cached_bytes;   /* free slots that threads keep to themselves */
+	uint64_t cached_bytes;      /* free slots in thread caches */
 	uint64_t page_blocks, page_bytes;   /* blocks of whole pages */
-	uint64_t large_blocks, large_bytes; /* blocks mapped on their own, outside the reservation */
-	uint64_t free_bytes;     /* free pages */
-	uint64_t released_bytes; /* of those, without memory behind them */
-	uint64_t returned_bytes; /* given back to the kernel since creation */
-	uint64_t taken, given;   /* small blocks since creation */
-	uint64_t refused;
-	uint64_t late;           /* blocks given twice at one instant, which only showed later */
+	uint64_t large_blocks, large_bytes; /* mappings outside the reservation */
+	uint64_t free_bytes;        /* free pages */
+	uint64_t released_bytes;    /* the part of free_bytes without memory */
+	uint64_t returned_bytes;    /* given back to the kernel since creation */
+	uint64_t allocs, frees;     /* of small blocks, since creation */
+	uint64_t failed_allocs;     /* of any size, since creation */
+	uint64_t late_double_frees; /* small blocks that two threads freed at once with success */
 };
-/* capacity: address space for all but large blocks, up to 64 GiB; memory comes as it is used.
- * -EINVAL, -ENOMEM; -ENOSYS: no membarrier(2). */
+/* Create an arena that reserves `capacity` bytes of address space (1 to 2^36), rounded up to 4 MiB,
+ * aligned to the size of a huge page. Large blocks are outside the reservation. Memory is committed
+ * as the program touches it. Returns 0 and stores the arena, or -EINVAL: capacity is out of range;
+ * -ENOSYS: no membarrier(2); -ENOMEM; -EAGAIN: no pthread key is left. */
 int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret);
-/* No thread may use the arena or its blocks any more. NULL is fine. */
+/* Unmap the arena with all blocks. No other thread may use either any more. NULL is allowed. */
 void mematlas_arena_destroy(struct mematlas_arena *arena);
-void mematlas_arena_range(const struct mematlas_arena *arena, uint64_t *ret_start, uint64_t *ret_length);
-/* alignment: a power of two; up to 16 is always given. A size of 0 gives a block of its own. NULL: no memory. */
-void *mematlas_arena_take(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
-void *mematlas_arena_take_zeroed(struct mematlas_arena *arena, uint64_t count, uint64_t size);
-/* -EFAULT: not of this arena; -EINVAL: inside a block; -EALREADY: is free already; -ENOMEM: no memory to
- * tell its thread by. Nothing has happened then. Large blocks given twice are -EFAULT. */
-int mematlas_arena_give(struct mematlas_arena *arena, void *block);
-/* The bytes that may be used, or as above. */
-int64_t mematlas_arena_size(struct mematlas_arena *arena, const void *block);
-/* Like realloc(3); *block changes if it moves. -ENOMEM or as above: it is as it was. */
+/* The reservation, to place it with mbind(2) or madvise(2). */
+void mematlas_arena_range(const struct mematlas_arena *arena, uint64_t *ret_start,
+			  uint64_t *ret_length);
+/* Allocate `size` bytes, aligned to 16 or to `alignment`, a power of two or 0. Contents are
+ * unspecified. A size of 0 allocates a block, too. Returns NULL if there is no memory or
+ * `alignment` is no power of two. */
+void *mematlas_arena_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
+/* Allocate count * size bytes of zeros. Returns NULL if there is no memory or the product
+ * overflows. */
+void *mematlas_arena_calloc(struct mematlas_arena *arena, uint64_t count, uint64_t size);
+/* Free a block, which any thread may have allocated. Returns 0, or an error that changes nothing:
+ * -EFAULT: not in the arena, or a large block already free; -EINVAL: inside a block; -EALREADY:
+ * already free; -ENOMEM: no memory for the message to the thread that allocated the block. Of two
+ * threads that free one small block at the same instant, both may get 0. The block is still freed
+ * once. */
+int mematlas_arena_free(struct mematlas_arena *arena, void *block);
+/* Returns the bytes of a block that the program may use, at least those requested, or -EFAULT,
+ * -EINVAL or -EALREADY as above. */
+int64_t mematlas_arena_usable_size(struct mematlas_arena *arena, const void *block);
+/* Resize a block as realloc(3) does. The contents are kept up to the smaller of both sizes. If the
+ * block moves, *block changes and the alignment is 16. Returns 0, or -ENOMEM, -EFAULT, -EINVAL or
+ * -EALREADY, which leave the block as before. */
 int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t size);
-/* Gives all memory back to the kernel that can be; returns how many bytes. */
+/* Give the memory of all free pages back to the kernel. Returns the bytes given back. */
 uint64_t mematlas_arena_trim(struct mematlas_arena *arena);
+/* Count all blocks. While other threads use the arena, the figures may be inconsistent with each
+ * other. */
 void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_arena_stats *ret);
-/* Walks everything while no other thread uses the arena. -EUCLEAN: an invariant is broken. */
+/* Verify the invariants. No other thread may use the arena meanwhile. Returns 0, -EUCLEAN: an
+ * invariant is broken, or a late double free is still queued; or -ENOMEM. */
 int mematlas_arena_check(struct mematlas_arena *arena);
 
-/* Memory of NumPy's arrays: a data handler as of NEP 49 (memory/arrays.c). */
-enum mematlas_arrays_huge { MEMATLAS_ARRAYS_PLAIN, MEMATLAS_ARRAYS_ADVISED, MEMATLAS_ARRAYS_2M };
-enum mematlas_arrays_step {
-	MEMATLAS_ARRAYS_MAP = 1,
+/* ---- arrays: the memory of NumPy's arrays (alloc/arrays.c) ------------------------------------
+ *
+ * A data handler as NEP 49 describes. All functions are thread-safe; none needs the GIL. */
+enum mematlas_arrays_huge {
+	MEMATLAS_ARRAYS_PLAIN,   /* base pages, or what the THP setting of the system gives */
+	MEMATLAS_ARRAYS_ADVISED, /* transparent huge pages by MADV_HUGEPAGE */
+	MEMATLAS_ARRAYS_2M       /* hugetlb pages of 2 MiB, else transparent ones */
+};
+enum mematlas_arrays_step { /* the step of an allocation that failed */
+	MEMATLAS_ARRAYS_MAP = 1, /* returned NULL */
 	MEMATLAS_ARRAYS_HUGETLB, /* went on with transparent huge pages */
-	MEMATLAS_ARRAYS_THP,     /* went on without */
-	MEMATLAS_ARRAYS_BIND,
-	MEMATLAS_ARRAYS_LOCK
+	MEMATLAS_ARRAYS_THP,     /* went on without huge pages */
+	MEMATLAS_ARRAYS_BIND,    /* returned NULL */
+	MEMATLAS_ARRAYS_LOCK     /* returned NULL */
 };
 struct mematlas_arrays;
-struct mematlas_arrays_rules {
-	uint64_t min_size;    /* smaller arrays are the default handler's */
-	uint64_t cache_bytes; /* of blocks given back, kept for the next */
-	int huge;
-	int lock;             /* 1: mlock, 2: each page once it is touched */
-	int mode;             /* of mbind(2); -1: none */
-	uint64_t nodes[16];
+struct mematlas_arrays_config {
+	uint64_t min_size;    /* bytes; smaller arrays go to the default handler */
+	uint64_t cache_bytes; /* free blocks kept for reuse, at most */
+	int huge;             /* enum mematlas_arrays_huge */
+	int lock;             /* 0: no; 1: mlock(2); 2: MLOCK_ONFAULT */
+	int mode;             /* of mbind(2); -1: do not call mbind */
+	uint64_t nodes[16];   /* node mask of mbind(2) */
 };
 struct mematlas_arrays_stats {
 	uint64_t blocks, bytes;  /* in use */
-	uint64_t cached_bytes;
-	uint64_t mapped, reused; /* blocks since creation */
-	uint64_t failures;
-	uint64_t failed_size;    /* of the last failure */
-	int failed_step, failed_errno;
+	uint64_t cached_bytes;   /* free, kept for reuse; <= cache_bytes */
+	uint64_t mapped, reused; /* blocks since creation, from the kernel and from the cache */
+	uint64_t failures;       /* since creation */
+	uint64_t failed_size;    /* bytes, of the last failure */
+	int failed_step;         /* enum mematlas_arrays_step; 0: none */
+	int failed_errno;
 };
-/* default_handler: NumPy's PyDataMem_Handler for small arrays. What it makes is one itself, at its start. */
-int mematlas_arrays_create(const struct mematlas_arrays_rules *rules, const void *default_handler,
+/* Create a handler. The result begins with a PyDataMem_Handler. `default_handler` is NumPy's own
+ * and gets the arrays below min_size. Returns 0 or -ENOMEM. */
+int mematlas_arrays_create(const struct mematlas_arrays_config *config, const void *default_handler,
 			   struct mematlas_arrays **ret);
+/* Unmap the cached blocks. No array of the handler may exist any more. */
 void mematlas_arrays_destroy(struct mematlas_arrays *arrays);
-/* Destructor of its capsule, by the name below, once it was told where PyCapsule_GetPointer is. */
-void mematlas_arrays_learn(void *reader);
-const char *mematlas_arrays_name(void);
-void mematlas_arrays_drop(void *capsule);
+/* Set the address of PyCapsule_GetPointer, which this library does not link. Call once, before any
+ * capsule exists. */
+void mematlas_arrays_set_capsule_reader(void *reader);
+/* The name and the destructor to create the handler's capsule with. The destructor destroys the
+ * handler. */
+const char *mematlas_arrays_capsule_name(void);
+void mematlas_arrays_capsule_destructor(void *capsule);
+/* Change cache_bytes, and unmap cached blocks beyond the new limit. */
 void mematlas_arrays_set_cache(struct mematlas_arrays *arrays, uint64_t bytes);
 void mematlas_arrays_read_stats(struct mematlas_arrays *arrays, struct mematlas_arrays_stats *ret);
 
-/* What cachestat(2) tells of a range of a file, in pages. */
+/* proc/page_cache.c: cachestat(2) of a range of a file, in pages. */
 struct mematlas_cachestat {
 	uint64_t cached;
 	uint64_t dirty;
@@ -450,58 +551,74 @@ struct mematlas_cachestat {
 	uint64_t evicted;
 	uint64_t recently_evicted;
 };
-/* length 0: to the end of the file. -ENOSYS before 6.5, -EPERM for files that are not ours to write. */
+/* length 0: to the end of the file. -ENOSYS before Linux 6.5, -EPERM for a file that the caller may not write. */
 int mematlas_cachestat(int fd, uint64_t offset, uint64_t length, struct mematlas_cachestat *ret);
-/* mincore(2) over a file: a byte a page, 1 if resident. Returns how many are.
- * The kernel says "resident" of every page of a file that is not ours to write. */
+/* mincore(2) of a whole file: a byte a page, 1 if resident. Returns the number of resident pages. The kernel
+ * reports every page of a file that the caller may not write as resident. */
 int64_t mematlas_mincore_file(int fd, uint64_t length, unsigned char *ret);
 
-/* kernels/chain.c: memory visited in a given order; addresses of aligned 64-bit words. */
-/* Writes at each address the next one; the last leads to the first. */
-void mematlas_chain_link(const uint64_t *addresses, uint64_t count);
-/* Follows `steps` links: each load waits for the one before. Returns where it ends. */
-uint64_t mematlas_chain_walk(uint64_t start, uint64_t steps, uint64_t *ret_ns);
-/* Sums the words: loads that do not wait for each other. */
+/* ---- benchmark loops --------------------------------------------------------------------------
+ *
+ * Addresses are of mapped memory that is large enough; the functions do not check. *ret_ns is the
+ * time of the loop in nanoseconds of CLOCK_MONOTONIC, without setup. Several threads may run loops
+ * at once on memory of their own. */
+
+/* bench/pointer_chase.c: words of 64 bits at the given addresses, each a multiple of 8 and all
+ * distinct. */
+/* Write to each address the next one, and to the last address the first. */
+void mematlas_pointer_chase_link(const uint64_t *addresses, uint64_t count);
+/* Follow `steps` links. Each load depends on the one before, so the time is latency. Returns the
+ * last address. */
+uint64_t mematlas_pointer_chase_run(uint64_t start, uint64_t steps, uint64_t *ret_ns);
+/* Sum the words. The loads are independent, so the time is throughput. Returns the sum modulo
+ * 2^64. */
 uint64_t mematlas_gather_sum(const uint64_t *addresses, uint64_t count, uint64_t *ret_ns);
 
-/* kernels/transpose.c: to[c][r] = from[r][c], elements of `size` (1, 2, 4, 8, 16) bytes, rows contiguous
- * and as many bytes apart as told. */
+/* bench/transpose.c */
 enum mematlas_transpose_method {
-	MEMATLAS_TRANSPOSE_ROWS,
-	MEMATLAS_TRANSPOSE_HALVES, /* cache-oblivious */
-	MEMATLAS_TRANSPOSE_TILES
+	MEMATLAS_TRANSPOSE_ROWS,   /* two nested loops */
+	MEMATLAS_TRANSPOSE_HALVES, /* recursive, cache-oblivious */
+	MEMATLAS_TRANSPOSE_TILES   /* blocked through a buffer, by AVX-512 for 8-byte elements */
 };
-int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row, uint64_t rows,
-		       uint64_t columns, uint32_t size, uint64_t *ret_ns);
+/* Store to[c][r] = from[r][c] for `rows` x `columns` elements of `size` bytes: 1, 2, 4, 8 or 16.
+ * from_row and to_row are the bytes from one row to the next. The matrices must not overlap.
+ * Returns 0 or -EINVAL. */
+int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row,
+		       uint64_t rows, uint64_t columns, uint32_t size, uint64_t *ret_ns);
 
-/* kernels/patterns.c: sums of 64-bit words modulo 2^64; steps in bytes. */
-uint64_t mematlas_pattern_sum(uint64_t base, uint64_t outer, uint64_t outer_step, uint64_t inner, uint64_t inner_step,
-			      uint64_t *ret_ns);
-/* Of digest(values[index[i]]), `rounds` of x ^= x >> 33, x *= 0xff51afd7ed558ccd; the look-up `distance` ahead
- * is prefetched, with 0 none is. */
-uint64_t mematlas_prefetch_sum(const uint64_t *values, const uint64_t *index, uint64_t count, uint64_t distance,
-			       uint32_t rounds, uint64_t *ret_ns);
+/* bench/patterns.c */
+/* Sum the words at base + i * outer_step + j * inner_step for i < outer, j < inner. Steps in bytes.
+ * Returns the sum modulo 2^64. */
+uint64_t mematlas_pattern_sum(uint64_t base, uint64_t outer, uint64_t outer_step, uint64_t inner,
+			      uint64_t inner_step, uint64_t *ret_ns);
+/* Sum digest(values[index[i]]), where digest runs `rounds` of x ^= x >> 33, x *=
+ * 0xff51afd7ed558ccd. Prefetch the value `distance` look-ups ahead; 0: do not prefetch. Returns the
+ * sum modulo 2^64. */
+uint64_t mematlas_prefetch_sum(const uint64_t *values, const uint64_t *index, uint64_t count,
+			       uint64_t distance, uint32_t rounds, uint64_t *ret_ns);
 
-/* kernels/sharing.c: threads that change counters at once, thread i the one at base + i * distance. */
+/* bench/sharing.c: threads that change 64-bit counters at once, thread i the one at base + i *
+ * distance. */
 enum mematlas_sharing_mode {
-	MEMATLAS_SHARING_STORE, /* an ordinary += 1 */
-	MEMATLAS_SHARING_ADD,   /* an atomic one */
-	MEMATLAS_SHARING_SWAP,  /* a compare-and-swap, until it succeeds */
+	MEMATLAS_SHARING_STORE, /* += 1, not atomic */
+	MEMATLAS_SHARING_ADD,   /* atomic fetch-and-add */
+	MEMATLAS_SHARING_SWAP,  /* compare-and-swap, repeated until success */
 	MEMATLAS_SHARING_LOAD   /* read only */
 };
-struct mematlas_sharing_result {
+struct mematlas_sharing_result { /* of one thread */
 	uint64_t operations;
-	uint64_t elapsed_ns;    /* of this thread */
-	uint64_t interruptions; /* times it had to leave its CPU to others meanwhile */
+	uint64_t elapsed_ns;
+	uint64_t interruptions; /* involuntary context switches (ru_nivcsw) meanwhile */
 };
-/* cpus: where each thread is pinned; -1: anywhere. */
-int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus, uint32_t threads,
-			 uint64_t duration_ns, struct mematlas_sharing_result *ret);
+/* Run `threads` threads for `duration_ns`. cpus: the CPU for each thread's affinity; -1: any. base
+ * and distance are multiples of 8. ret has `threads` entries. Returns 0; -EINVAL: an argument is
+ * out of range, or there is no such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */
+int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus,
+			 uint32_t threads, uint64_t duration_ns, struct mematlas_sharing_result *ret);
 
-/* kernels/stream.c: bandwidth. Arrays of `count` doubles, at multiples of 8; a is read, or written from
- * b and c as STREAM does, with 3.0 for its scalar. */
+/* bench/stream.c: memory bandwidth by the loops of STREAM, with the scalar 3. */
 enum mematlas_stream_operation {
-	MEMATLAS_STREAM_READ,
+	MEMATLAS_STREAM_READ,  /* sum of a */
 	MEMATLAS_STREAM_WRITE, /* a = 3 */
 	MEMATLAS_STREAM_COPY,  /* a = b */
 	MEMATLAS_STREAM_SCALE, /* a = 3 b */
@@ -509,29 +626,40 @@ enum mematlas_stream_operation {
 	MEMATLAS_STREAM_TRIAD  /* a = b + 3 c */
 };
 struct mematlas_stream_result {
-	uint64_t ns; /* from the first thread's start to the last one's end */
-	double sum;  /* of what was read */
+	uint64_t ns; /* from the first thread's start to the last thread's end */
+	double sum;  /* READ only */
 };
-/* vectors: "AVX-512", "AVX2", "SSE2", "NEON", or NULL for the widest there are. bypass: stores that leave
- * the caches alone. cpus: as of mematlas_sharing_run. -EOPNOTSUPP: no such vectors here. */
-int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b, uint64_t c,
-			uint64_t count, const int32_t *cpus, uint32_t threads,
+/* Run one operation over arrays of `count` doubles at multiples of 8, which must not overlap,
+ * divided among `threads` threads. vectors: "AVX-512", "AVX2", "SSE2", "NEON"; NULL: the widest
+ * that this CPU has. bypass: non-temporal stores. cpus: as for mematlas_sharing_run(). Returns 0;
+ * -EOPNOTSUPP: this CPU lacks the vectors; -EINVAL, -ENOMEM, -EAGAIN as for
+ * mematlas_sharing_run(). */
+int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b,
+			uint64_t c, uint64_t count, const int32_t *cpus, uint32_t threads,
 			struct mematlas_stream_result *ret);
-const char *mematlas_stream_vectors(void); /* the widest there are */
+/* The name of the widest vectors that this CPU has. */
+const char *mematlas_stream_vectors(void);
 
-/* kernels/pingpong.c: `rounds` times back and forth between two CPUs. */
+/* bench/pingpong.c: pass a cache line `rounds` times back and forth between two CPUs. Returns 0;
+ * -EINVAL: no rounds, or no such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */
 int mematlas_pingpong_run(int32_t first, int32_t second, uint64_t rounds, uint64_t *ret_ns);
 
-/* kernels/fault.c: memory got from the kernel, timed. */
+/* bench/fault.c: the cost of memory from the kernel. Results are 0 or the -errno of the system
+ * call. */
 struct mematlas_fault_cost {
 	uint64_t ns;
-	uint64_t faults; /* of this thread, as the kernel counts them */
+	uint64_t faults; /* minor and major page faults of this thread */
 };
+/* Write, or read, one byte per `step` bytes. */
 void mematlas_fault_touch(uint64_t address, uint64_t length, uint64_t step, int write,
 			  struct mematlas_fault_cost *ret);
-int mematlas_fault_map(uint64_t length, int flags, uint64_t *ret_address, struct mematlas_fault_cost *ret);
-int mematlas_fault_advise(uint64_t address, uint64_t length, int advice, struct mematlas_fault_cost *ret);
+/* mmap(2) of anonymous memory, readable and writable. */
+int mematlas_fault_map(uint64_t length, int flags, uint64_t *ret_address,
+		       struct mematlas_fault_cost *ret);
+int mematlas_fault_advise(uint64_t address, uint64_t length, int advice,
+			  struct mematlas_fault_cost *ret);
 int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_fault_cost *ret);
-/* Forks a child that only waits; then writes a byte in each `step` bytes, which copies the pages. */
-int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step, struct mematlas_fault_cost *ret_fork,
-			struct mematlas_fault_cost *ret_copy);
+/* Fork a child that waits, then write one byte per `step` bytes, which makes the kernel copy the
+ * shared pages. */
+int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step,
+			struct mematlas_fault_cost *ret_fork, struct mematlas_fault_cost *ret_copy);

@@ -1,4 +1,4 @@
-/* Columns packed and unpacked: always the same values, and no harm from what is no column. */
+/* Packing and unpacking return the same values, and malformed columns are refused. */
 #include <errno.h>
 #include <math.h>
 #include <stdbool.h>
@@ -21,7 +21,7 @@ static uint64_t any(void)
 	return seed;
 }
 
-/* Packs, unpacks from a copy of just that length, and gives how it was packed. */
+/* Packs a column and unpacks it from a copy of exactly its size; returns the packing. */
 static struct mematlas_packing there_and_back(const void *values, uint64_t count, uint32_t bytes,
 					      uint32_t way, int64_t *taken)
 {
@@ -120,7 +120,7 @@ static void test_words(void)
 	CHECK(there_and_back(values, MOST, 8, MEMATLAS_PACKING_WORDS, &taken).words == 0);
 }
 
-/* Whatever is said of a column, and whatever is in it: it is refused, or nothing outside is touched. */
+/* Random descriptions and bytes: refused, or unpacked without access outside the buffers. */
 static void test_hostile(void)
 {
 	uint64_t column[64];

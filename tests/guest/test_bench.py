@@ -31,7 +31,7 @@ def test_every_pair_of_nodes() -> None:
 
 def test_page_sizes_are_proven_here_too() -> None:
     """Both 4 KiB and transparent huge pages are measured, each proven by what this kernel has."""
-    found = measured("tlb", "--size", "16M", "--pages", "4k,thp")["tlb"]
+    found = measured("tlb", "--size", "16M", "--pages", "4K,thp")["tlb"]
     assert found["unavailable"] == {}
-    assert found["proofs"]["4k"].startswith("16.0 MiB in 4.00 KiB pages")
+    assert found["proofs"]["4K"].startswith("16.0 MiB in 4.00 KiB pages")
     assert found["proofs"]["thp"].startswith("16.0 MiB in 2.00 MiB pages")

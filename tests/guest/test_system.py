@@ -9,7 +9,7 @@ import pytest
 
 from guest.conftest import holding, mematlas
 from integration.observe.test_cgroup_limits import look
-from mematlas.observe.machine.limits import barriers
+from mematlas.observe.machine.limits import binding_limits
 from mematlas.observe.machine.topics import TOPICS
 from nested_cgroups import Holder, nested
 
@@ -55,8 +55,8 @@ def test_the_nearest_limit_of_version_2_is_named(full: str) -> None:
             assert f"/{level.path.name}," in answer
             if full == "inner":
                 before = (outer.kills(), inner.kills())
-                nearest = barriers(facts)[0]
-                assert not own.take(nearest.room + nearest.spare + 16 * MIB)
+                nearest = binding_limits(facts)[0]
+                assert not own.take(nearest.headroom + nearest.reclaimable + 16 * MIB)
                 assert outer.kills() == before[0]
                 assert inner.kills() > before[1]
         finally:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mematlas.bench.model import Better, Cache, Figure, Machine, Result, Section
+from mematlas.bench.model import Better, Cache, Figure, Fingerprint, Result, Section
 
-MACHINE = Machine(
+MACHINE = Fingerprint(
     cpu="Test CPU",
     architecture="x86_64",
     cpus=2,
@@ -51,10 +51,10 @@ def tlb(seed: int = 1, huge: float = 150.0) -> Section:
     figures = [
         figure(cost, seed=seed + places + number, what="random", pages=kind, places=places)
         for places, pair in costs.items()
-        for number, (kind, cost) in enumerate(zip(("4k", "thp"), pair, strict=True))
+        for number, (kind, cost) in enumerate(zip(("4K", "thp"), pair, strict=True))
     ]  # fmt: skip
     figures += [
-        figure(12.0, seed=seed, what="gather", pages="4k", places=65536),
+        figure(12.0, seed=seed, what="gather", pages="4K", places=65536),
         figure(8.0, seed=seed + 1, what="gather", pages="thp", places=65536),
     ]
     return Section(

@@ -12,9 +12,9 @@ from mematlas.linux import smaps
 from mematlas.linux.cgroup import CgroupLevel
 from mematlas.linux.glibc_heap import Heaps, HeapUse
 from mematlas.linux.machine import Machine, Node, Stall, Zone
-from mematlas.linux.mappings import Outcome
+from mematlas.linux.mappings import ReadOutcome
 from mematlas.linux.numa_maps import NodePages
-from mematlas.linux.process_info import ProcessFacts
+from mematlas.linux.process_info import ProcessInfo
 from mematlas.linux.processes import ProcessRow
 from mematlas.linux.status import Limit, Status, Thread
 
@@ -91,7 +91,7 @@ def row(pid: int, command: str, **more: Any) -> ProcessRow:
     plain = ProcessRow(
         pid=pid, parent_pid=1, uid=0, name=command.split(maxsplit=1)[0], command=command, state="S", threads=1,
         rss=MIB, pss=MIB, uss=MIB, swap=0, thp=0, hugetlb=0, pss_anonymous=0, pss_file=0, pss_shared=0,
-        minor_faults=0, major_faults=0, cgroup=None, twin_of=None,
+        minor_faults=0, major_faults=0, cgroup=None, same_mm_as=None,
     )  # fmt: skip
     return replace(plain, **more)
 
@@ -169,7 +169,7 @@ def process(
         "Max data size": (None, None),
         "Max stack size": (8 * MIB, None),
     } | dict(limits or {})
-    facts = ProcessFacts(
+    facts = ProcessInfo(
         pid=4242,
         command=("service", "--name", "a b"),
         status=Status(
@@ -178,7 +178,7 @@ def process(
              "VmData": GIB, "VmStk": 132 << 10} | dict(sizes or {}),
         ),
         mappings=mappings(*(texts or (HEALTHY, CODE))),
-        outcome=Outcome.COMPLETE,
+        outcome=ReadOutcome.COMPLETE,
         limits=tuple(Limit(name, *pair, "bytes") for name, pair in ceilings.items()),
         oom_score=oom[0],
         oom_score_adjust=oom[1],

@@ -15,7 +15,7 @@ from mematlas.api.recording import load
 from mematlas.report.analyse.export import export_table
 from mematlas.report.analyse.report import make_report
 from mematlas.report.export import render_export
-from mematlas.report.export.source import Source
+from mematlas.report.export.source import ExportSource
 
 if TYPE_CHECKING:
     from mematlas.report.analyse.table import StackTable
@@ -64,11 +64,11 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
 }  # fmt: skip
 
 
-def source_of(path: Path, **more: Any) -> Source:
+def source_of(path: Path, **more: Any) -> ExportSource:
     """Give what exports of a recording are written from."""
     recording = load(str(path))
     report = make_report(recording)
-    return Source(recording, report, export_table(recording, report), **more)
+    return ExportSource(recording, report, export_table(recording, report), **more)
 
 
 def export(path: Path, to: str, name: str, **more: Any) -> tuple[Path, StackTable]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mematlas.linux.mappings import Mappings
 
 HEADER = re.compile(
     rb"([0-9a-f]+)-([0-9a-f]+) ([r-])([w-])([x-])([sp]) ([0-9a-f]+) ([0-9a-f]+):([0-9a-f]+) (\d+) *(.*)",
@@ -13,7 +16,7 @@ FIELD = re.compile(rb"([A-Z][\w-]*): +(\d+)( kB)?")
 
 
 def parse(text: bytes) -> list[dict[str, Any]]:
-    """Each mapping as a dict: start, end, perms, offset, device, inode, name, flags, figures."""
+    """Each mapping as a dict: start, end, perms, offset, device, inode, name, flags, fields."""
     rows: list[dict[str, Any]] = []
     for line in text.split(b"\n"):
         if match := HEADER.fullmatch(line):
@@ -22,7 +25,7 @@ def parse(text: bytes) -> list[dict[str, Any]]:
             rows[-1]["flags"] = frozenset(line.decode().split()[1:])
         elif match := FIELD.match(line):
             unit = 1024 if match[3] else 1
-            rows[-1]["figures"][match[1].decode()] = int(match[2]) * unit
+            rows[-1]["fields"][match[1].decode()] = int(match[2]) * unit
     return rows
 
 
@@ -36,5 +39,14 @@ def _mapping(match: re.Match[bytes]) -> dict[str, Any]:
         "inode": int(match[10]),
         "name": match[11],
         "flags": frozenset(),
-        "figures": {},
+        "fields": {},
     }
+
+
+def as_dicts(mappings: Mappings) -> list[dict[str, object]]:
+    """Return mappings in the form of parse()."""
+    names = ("start", "end", "offset", "device", "inode", "name", "flags", "fields")
+    return [
+        {name: getattr(row, name) for name in names} | {"permissions": row.permissions.text()}
+        for row in mappings
+    ]

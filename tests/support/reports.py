@@ -8,16 +8,16 @@ from dataclasses import replace
 from itertools import accumulate
 
 from mematlas.recording.model import Frame, Part, PartKind, Sampling
-from mematlas.report.model.diff import Change, Diff
-from mematlas.report.model.leaks import Leak, Leaks, Verdict
+from mematlas.report.model.diff import Diff, StackChange
+from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
 from mematlas.report.model.report import (
     Account,
     BadFree,
     ObjectType,
-    ProcessLine,
+    ProcessSummary,
     Report,
     Series,
-    StackFigures,
+    StackStats,
 )
 from mematlas.report.model.spans import Span, Spans
 
@@ -72,9 +72,9 @@ def stack(  # noqa: PLR0913 - one argument a column
     huge: float = 0,
     swapped: float = 0,
     error: float = 0,
-) -> StackFigures:
+) -> StackStats:
     """Give one stack's figures, in MiB; `churn` is how much more was allocated than lives."""
-    return StackFigures(
+    return StackStats(
         frames=frames,
         kind=kind,
         process=process,
@@ -174,11 +174,11 @@ def python_service() -> Report:
         sampling=Sampling("sampled", 64 * KIB, 1.0),
         complete=True,
         processes=(
-            ProcessLine(0, 4120, None, "python3 orders.py --days 30", 0.0, 12.4, "exited 0",
+            ProcessSummary(0, 4120, None, "python3 orders.py --days 30", 0.0, 12.4, "exited 0",
                         400 * MIB, ""),
-            ProcessLine(1, 4131, 0, "python3 worker.py", 2.5, 11.9, "killed by SIGKILL",
+            ProcessSummary(1, 4131, 0, "python3 worker.py", 2.5, 11.9, "killed by SIGKILL",
                         22 * MIB, ""),
-            ProcessLine(2, 4140, 0, "busybox gzip", 3.0, 3.4, "exited 0", 0,
+            ProcessSummary(2, 4140, 0, "busybox gzip", 3.0, 3.4, "exited 0", 0,
                         "not traced: statically linked"),
         ),
         account=peak,
@@ -230,7 +230,7 @@ def native_program() -> Report:
         sampling=Sampling("exact", 1, 1.0),
         complete=True,
         processes=(
-            ProcessLine(0, 77, None, "./build/indexer --threads 4 corpus", 0.0, 3.0, "exited 0",
+            ProcessSummary(0, 77, None, "./build/indexer --threads 4 corpus", 0.0, 3.0, "exited 0",
                         650 * MIB, ""),
         ),
         account=account(2.9, "peak", parts),
@@ -253,7 +253,7 @@ def unseen() -> Report:
         machine={},
         sampling=Sampling("sampled", 512 * KIB, 1.0),
         complete=False,
-        processes=(ProcessLine(0, 9, None, "true", 0.0, None, "lost sight of", 0, ""),),
+        processes=(ProcessSummary(0, 9, None, "true", 0.0, None, "lost sight of", 0, ""),),
         account=nothing,
         last=nothing,
         peak_live_bytes=0,
@@ -302,7 +302,7 @@ def many_stacks(count: int = 100_000) -> Report:
         python(f"handle_{i}", f"/srv/big/module_{i % 300}.py", 10 + i % 900) for i in range(6000)
     ] + [native(f"ns::Worker<{i}>::step", f"/srv/big/src/step_{i % 90}.cpp", i % 800, "libbig.so")
          for i in range(3000)]  # fmt: skip
-    stacks: list[StackFigures] = []
+    stacks: list[StackStats] = []
     path: list[Frame] = [MAIN, MODULE]
     for _ in range(count):
         keep = draw.randint(2, len(path))
@@ -311,7 +311,7 @@ def many_stacks(count: int = 100_000) -> Report:
         path = path[-40:]
         live = draw.paretovariate(0.9) * 3000
         stacks.append(
-            StackFigures(
+            StackStats(
                 tuple(path),
                 "malloc",
                 0,
@@ -330,7 +330,7 @@ def many_stacks(count: int = 100_000) -> Report:
 
 
 def held(
-    verdict: Verdict, frames: tuple[Frame, ...], live: float, evidence: str, rate: float | None
+    verdict: LeakVerdict, frames: tuple[Frame, ...], live: float, evidence: str, rate: float | None
 ) -> Leak:
     """Give one stack that was live at the end, in MiB."""
     size = round(live * MIB)
@@ -342,10 +342,10 @@ def leaky() -> Leaks:
     report = python_service()
     frames = [stack.frames for stack in report.stacks]
     found = (
-        held(Verdict.GROWING, frames[4], 22.8, "grew in 9 of 10 looks", 1.9 * MIB),
-        held(Verdict.UNFREED, frames[3], 3.1, "none of 120 blocks freed", None),
-        held(Verdict.STEADY, frames[0], 18.4, "half of its blocks were freed", 0.0),
-        held(Verdict.SETUP, frames[5], 9.4, "allocated while importing", None),
+        held(LeakVerdict.GROWING, frames[4], 22.8, "grew in 9 of 10 snapshots", 1.9 * MIB),
+        held(LeakVerdict.UNFREED, frames[3], 3.1, "none of 120 blocks freed", None),
+        held(LeakVerdict.STEADY, frames[0], 18.4, "half of its blocks were freed", 0.0),
+        held(LeakVerdict.SETUP, frames[5], 9.4, "allocated while importing", None),
     )
     return Leaks(
         report.command, report.started, report.sampling, True, 12.4,
@@ -362,10 +362,10 @@ def every_metric() -> Report:
             each,
             huge_bytes=4 * MIB,
             swapped_bytes=5 * MIB,
-            touched_bytes=6 * MIB,
-            churn_bytes=700 * MIB,
-            pinned_bytes=8 * MIB,
-            cold_bytes=9 * MIB,
+            faulted_bytes=6 * MIB,
+            temporary_bytes=700 * MIB,
+            fragmented_bytes=8 * MIB,
+            idle_bytes=9 * MIB,
         )
         for each in report.stacks
     )
@@ -385,16 +385,16 @@ def two_runs() -> Diff:
     was, now = (sum(each.live_bytes for each in report.stacks) for report in (before, after))
     commands = (" ".join(before.command), " ".join(after.command))
     lines = (
-        Change(largest.frames[:1], largest.live_bytes, 0, 1000),
-        Change(stacks[0].frames[:1], 5 * MIB, 9 * MIB, None),
-        Change((), 2 * KIB, 1 * KIB, 4 * KIB),
+        StackChange(largest.frames[:1], largest.live_bytes, 0, 1000),
+        StackChange(stacks[0].frames[:1], 5 * MIB, 9 * MIB, None),
+        StackChange((), 2 * KIB, 1 * KIB, 4 * KIB),
     )
     return Diff(
         "live",
         (before, after),
         False,
         commands,
-        Change((), was, now, 2000),
+        StackChange((), was, now, 2000),
         lines,
         lines,
         3,

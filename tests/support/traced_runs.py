@@ -56,20 +56,18 @@ class Traced:
         )
 
     def stacks(self, function: str, *, kind: str | None = None) -> list[dict[str, Any]]:
-        """All stacks with `function` anywhere in them; those that only touched if asked for."""
+        """All stacks with `function` anywhere in them; those of kind "fault" only if asked for."""
         return [
             stack
             for stack in self.report["stacks"]
             if any(named(frame, function) for frame in stack["frames"])
-            and (stack["kind"] == kind if kind else stack["kind"] != "touch")
+            and (stack["kind"] == kind if kind else stack["kind"] != "fault")
         ]
 
-    def touches(self, function: str) -> list[dict[str, Any]]:
+    def fault_sites(self, function: str) -> list[dict[str, Any]]:
         """Page faults taken by stacks with `function` in them."""
-        found = self.report["first_touch"]["touches"]
-        return [
-            touch for touch in found if any(named(frame, function) for frame in touch["frames"])
-        ]
+        found = self.report["page_faults"]["sites"]
+        return [site for site in found if any(named(frame, function) for frame in site["frames"])]
 
     def sum(self, figure: str, function: str, *, kind: str | None = None) -> int:
         """Sum of one figure over the stacks with `function` in them."""

@@ -14,14 +14,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mematlas.recording import model
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
     from mematlas.report.model.diff import Diff
     from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import Report
     from mematlas.report.model.window import Window
 
 Metric: TypeAlias = Literal[
-    "resident", "live", "peak", "allocated", "huge", "swapped", "touched", "churn", "pinned", "cold"
+    "resident",
+    "live",
+    "peak",
+    "allocated",
+    "huge",
+    "swapped",
+    "faulted",
+    "temporary",
+    "fragmented",
+    "idle",
 ]
 """What stacks are ranked by; the same names as in `--by` and in JSON."""
 Format: TypeAlias = Literal[
@@ -343,16 +352,16 @@ def load(path: str | os.PathLike[str]) -> model.Recording:
 
 def export_source(
     recording: Recording, *, by: str, pid: int | None, unit: str, table: str
-) -> Source:
+) -> ExportSource:
     """Return what the exporters write from; UsageError if the metric is unknown."""
     from mematlas.report.analyse.export import export_table
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
     report = recording.report(pid=pid)
     if why := report.why_unknown(by):
         raise UsageError(f"{by} is unknown: {why}; choose another metric")
     rows = export_table(recording._data, report)  # noqa: SLF001 - a function of the same module
-    return Source(recording._data, report, rows, by=by, unit=unit, rows=table)  # noqa: SLF001
+    return ExportSource(recording._data, report, rows, by=by, unit=unit, rows=table)  # noqa: SLF001
 
 
 @contextmanager

@@ -19,17 +19,19 @@ from mematlas.bench.arrays import (
     transpose,
 )
 from mematlas.bench.catalogue import BENCHMARKS, NAMES
-from mematlas.bench.method import Meter, Settings
+from mematlas.bench.method import BenchSettings, Meter
 from mematlas.bench.model import Result
 from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from mematlas.linux.hugepages import PageKind
+
 __all__ = [
     "BENCHMARKS",
     "NAMES",
-    "Settings",
+    "BenchSettings",
     "pages_needed",
     "prefetch_sum",
     "run",
@@ -47,7 +49,7 @@ _BY_PAGE_SIZE = ("tlb", "faults")
 
 def run(
     names: Sequence[str] = NAMES,
-    settings: Settings | None = None,
+    settings: BenchSettings | None = None,
     progress: Callable[[str, float], None] = lambda _name, _share: None,
 ) -> Result:
     """Run benchmarks, one after the other.
@@ -55,7 +57,7 @@ def run(
     `progress` is told what is being measured and which share of all is done. KeyboardInterrupt ends
     the run, not the program: what was measured by then is given, marked as not complete.
     """
-    settings = settings or Settings()
+    settings = settings or BenchSettings()
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     machine = fingerprint.read()
     modules = [import_module(_find(name)) for name in names]
@@ -80,20 +82,19 @@ def run(
             "seconds": settings.seconds,
             "size": settings.size,
             "threads": settings.threads,
-            "pages": settings.pages,
+            "pages": settings.pages and [str(kind) for kind in settings.pages],
         },
         sections=tuple(sections),
         complete=complete,
     )
 
 
-def pages_needed(names: Sequence[str], settings: Settings) -> dict[str, int]:
+def pages_needed(names: Sequence[str], settings: BenchSettings) -> dict[PageKind, int]:
     """Tell how many bytes in pages of each kind the benchmarks would measure in."""
-    from mematlas.bench import backing
+    from mematlas.bench.region import parse_kinds
 
     sizes = [import_module(_find(name)).span(settings) for name in names if name in _BY_PAGE_SIZE]
-    kinds = settings.pages or backing.STANDARD
-    return dict.fromkeys(kinds, max(sizes)) if sizes else {}
+    return dict.fromkeys(parse_kinds(settings.pages), max(sizes)) if sizes else {}
 
 
 def _find(name: str) -> str:

@@ -12,13 +12,13 @@ import numpy as np
 from mematlas.bench.model import NOISY, Better
 
 if TYPE_CHECKING:
-    from mematlas.bench.model import Figure, Label, Machine, Result
+    from mematlas.bench.model import Figure, Fingerprint, Label, Result
 
 _SURE = 0.99  # confidence that a difference is none of chance
 _Z95 = 1.959964
 
 
-class Verdict(StrEnum):
+class ChangeVerdict(StrEnum):
     """What became of a figure."""
 
     FASTER = "faster"
@@ -28,7 +28,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FigureChange:
     """One figure, before and after. `ratio` is after / before, between `low` and `high` at 95 %.
 
     `confidence` that the two differ at all, by the Mann-Whitney test: it assumes nothing of how the
@@ -45,7 +45,7 @@ class Change:
     high: float
     confidence: float
     spread: float
-    verdict: Verdict
+    verdict: ChangeVerdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +54,12 @@ class Comparison:
 
     before: str  # when each was taken
     after: str
-    changes: tuple[Change, ...]
+    changes: tuple[FigureChange, ...]
     only_before: int
     only_after: int
     machine: dict[str, tuple[str, str]]  # what differs between the machines
 
-    def count(self, verdict: Verdict) -> int:
+    def count(self, verdict: ChangeVerdict) -> int:
         """Count the figures with a verdict."""
         return sum(1 for each in self.changes if each.verdict is verdict)
 
@@ -93,11 +93,11 @@ def _by_key(result: Result) -> dict[_Key, Figure]:
     }
 
 
-def _change(benchmark: str, before: Figure, after: Figure) -> Change:
+def _change(benchmark: str, before: Figure, after: Figure) -> FigureChange:
     ratio, low, high = shift(before.samples, after.samples)
     confidence = 1 - mann_whitney(before.samples, after.samples)
     spread = max(_spread_of(before), _spread_of(after))
-    return Change(
+    return FigureChange(
         benchmark=benchmark,
         labels=before.labels,
         unit=before.unit,
@@ -116,13 +116,13 @@ def _spread_of(figure: Figure) -> float:
     return 1.0 if figure.spread is None else figure.spread
 
 
-def _verdict(ratio: float, confidence: float, spread: float, better: Better) -> Verdict:
+def _verdict(ratio: float, confidence: float, spread: float, better: Better) -> ChangeVerdict:
     """Call it changed if that is surely not by chance, and more than one machine's runs differ by."""
     size = abs(math.log(ratio))
     if confidence >= _SURE and size > math.log1p(max(NOISY, spread)):
         improved = (ratio < 1) == (better is Better.LOWER)
-        return Verdict.FASTER if improved else Verdict.SLOWER
-    return Verdict.NOISY if spread > NOISY else Verdict.UNCHANGED
+        return ChangeVerdict.FASTER if improved else ChangeVerdict.SLOWER
+    return ChangeVerdict.NOISY if spread > NOISY else ChangeVerdict.UNCHANGED
 
 
 def shift(before: tuple[float, ...], after: tuple[float, ...]) -> tuple[float, float, float]:
@@ -155,7 +155,7 @@ def mann_whitney(before: tuple[float, ...], after: tuple[float, ...]) -> float:
     return math.erfc(z / math.sqrt(2))
 
 
-def _machine_differences(before: Machine, after: Machine) -> dict[str, tuple[str, str]]:
+def _machine_differences(before: Fingerprint, after: Fingerprint) -> dict[str, tuple[str, str]]:
     names = ("cpu", "usable_cpus", "nodes", "memory", "page_size", "kernel", "thp", "hypervisor")
     return {
         name: (str(getattr(before, name)), str(getattr(after, name)))

@@ -7,15 +7,15 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mematlas.bench import tables as layout
-from mematlas.bench.explain import findings as analysis
+from mematlas.bench.explain.explanations import explain_section
 from mematlas.bench.model import NOISY, Better
 from mematlas.present.html import bundle
 from mematlas.present.html.markup import brand, json_payload, page, safe
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from mematlas.bench.model import Figure, Label, Machine, Result, Section
-    from mematlas.bench.tables import Block
+    from mematlas.bench.model import Figure, Fingerprint, Label, Result, Section
+    from mematlas.bench.tables import TableBlock
 
 
 def render_bench(result: Result) -> str:
@@ -62,10 +62,10 @@ def _head(result: Result) -> str:
 
 def _advice(result: Result) -> str:
     items = "".join(
-        f"<li{'' if finding.sure else ' class=unsure'}>{_code(finding.text)}."
-        f'<span class="do">{_code(finding.advice[0].upper() + finding.advice[1:])}.</span></li>'
+        f"<li{'' if explanation.sure else ' class=unsure'}>{_code(explanation.text)}."
+        f'<span class="do">{_code(explanation.advice[0].upper() + explanation.advice[1:])}.</span></li>'
         for section in result.sections
-        for finding in analysis.findings(section)
+        for explanation in explain_section(section)
     )
     if not items:
         return ""
@@ -81,7 +81,7 @@ def _code(text: str) -> str:
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", safe(text))
 
 
-def _section(section: Section, machine: Machine, charts: list[dict[str, Any]]) -> str:
+def _section(section: Section, machine: Fingerprint, charts: list[dict[str, Any]]) -> str:
     blocks = "".join(_block(section, block, machine, charts) for block in layout.blocks(section))
     asides = [
         *(why if why.startswith(f"{name}:") else f"{name}: {why}" for name, why in section.unavailable.items()),
@@ -98,7 +98,9 @@ def _section(section: Section, machine: Machine, charts: list[dict[str, Any]]) -
     )
 
 
-def _block(section: Section, block: Block, machine: Machine, charts: list[dict[str, Any]]) -> str:
+def _block(
+    section: Section, block: TableBlock, machine: Fingerprint, charts: list[dict[str, Any]]
+) -> str:
     table = layout.grid(section, block)
     names = layout.columns(table)
     title = f'{safe(block.title)}<span class="about">{safe(block.unit)}</span>'
@@ -121,7 +123,7 @@ def _block(section: Section, block: Block, machine: Machine, charts: list[dict[s
     )
 
 
-def _values(block: Block, table: dict[Label, dict[Label, Figure]], names: list[Label]) -> str:
+def _values(block: TableBlock, table: dict[Label, dict[Label, Figure]], names: list[Label]) -> str:
     heads = "".join(
         f'<th scope="col">{safe(text)}</th>'
         for text in (
@@ -173,7 +175,7 @@ def details(figure: Figure) -> str:
 
 
 def _chart(
-    block: Block,
+    block: TableBlock,
     table: dict[Label, dict[Label, Figure]],
     names: list[Label],
     marks: list[tuple[float, str]],

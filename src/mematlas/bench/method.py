@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from mematlas.bench.case import Case, Label
+    from mematlas.linux.hugepages import PageKind, PageName
 
 LEAST = 6  # fewer samples have no confidence interval
 MOST = 60
@@ -20,14 +21,14 @@ _ATTEMPTS = 40  # at one sample, each disturbed
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class BenchSettings:
     """What to measure with; None leaves the choice to the benchmark."""
 
     quick: bool = False
     seconds: float = 10.0  # for each benchmark, about
     size: int | None = None
     threads: tuple[int, ...] | None = None
-    pages: tuple[str, ...] | None = None
+    pages: tuple[PageName | PageKind, ...] | None = None
 
 
 @dataclass(slots=True)

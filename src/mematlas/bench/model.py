@@ -114,7 +114,7 @@ class Cache:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Fingerprint:
     """What figures depend on."""
 
     cpu: str
@@ -140,7 +140,7 @@ class Result:
 
     version: str
     started: str
-    machine: Machine
+    machine: Fingerprint
     settings: dict[str, Any]
     sections: tuple[Section, ...]
     complete: bool = True
@@ -156,7 +156,7 @@ class Result:
         machine["caches"] = tuple(Cache(**each) for each in machine["caches"])
         sections = tuple(_read_section(each) for each in data["sections"])
         own = {each.name: data[each.name] for each in fields(cls)}
-        return cls(**own | {"machine": Machine(**machine), "sections": sections})
+        return cls(**own | {"machine": Fingerprint(**machine), "sections": sections})
 
 
 def _read_section(data: dict[str, Any]) -> Section:

@@ -14,7 +14,7 @@ from mematlas.errors import MematlasError, TargetError, UsageError
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.tracing import Settings
+    from mematlas.tracing import TraceSettings
 
 EXAMPLES = ("attach 4242 --duration 1m -o service.atlas", "attach 4242 --follow")
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
             settings,
             path,
             duration_s=arguments.duration,
-            begun=lambda: _print_begun(arguments.pid, path, arguments.duration),
+            on_attached=lambda: _print_begun(arguments.pid, path, arguments.duration),
         )
     except ProcessLookupError:
         raise TargetError(f"process {arguments.pid} ended before it could be traced") from None
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _attach_and_follow(arguments: argparse.Namespace, settings: Settings, path: str) -> int:
+def _attach_and_follow(arguments: argparse.Namespace, settings: TraceSettings, path: str) -> int:
     from mematlas.cli.follow import check_terminal, follow
 
     check_terminal()

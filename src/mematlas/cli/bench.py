@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
-    from mematlas.bench import Settings
+    from mematlas.bench import BenchSettings
     from mematlas.bench.model import Result
+    from mematlas.linux.hugepages import PageKind
 
 _INTERRUPTED = 130
 _REDRAWN = 0.2  # seconds between updates of the progress bar, which disturb the measurement
@@ -60,7 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=_numbers, metavar="N,...", help="numbers of threads (default: 1 and all)"
     )
     parser.add_argument(
-        "--pages", type=_words, metavar="KIND,...", help="4k, 64K (or other mTHP), thp, 2M, 1G"
+        "--pages", type=_kinds, metavar="KIND,...", help="4K, 64K (or other mTHP), thp, 2M, 1G"
     )
     parser.add_argument(
         "--reserve",
@@ -101,7 +102,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     from mematlas import bench
 
     names = list(bench.NAMES) if "all" in arguments.what else list(dict.fromkeys(arguments.what))
-    settings = bench.Settings(
+    settings = bench.BenchSettings(
         quick=arguments.quick,
         seconds=arguments.duration or (4.0 if arguments.quick else 10.0),
         size=arguments.size,
@@ -120,7 +121,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     return 0 if result.complete else _INTERRUPTED
 
 
-def _reserved(names: list[str], settings: Settings) -> AbstractContextManager[None]:
+def _reserved(names: list[str], settings: BenchSettings) -> AbstractContextManager[None]:
     from mematlas.bench import pages_needed
     from mematlas.cli.temporary_hugepages import temporary_hugepages
 
@@ -158,7 +159,7 @@ def _render(result: Result, form: str) -> str:
 
 
 def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
-    from mematlas.bench.compare import Verdict, compare
+    from mematlas.bench.compare import ChangeVerdict, compare
 
     if len(paths) != 2:
         raise UsageError("name two results: mematlas bench compare BEFORE AFTER")
@@ -175,7 +176,7 @@ def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
         render_comparison(found, everything=arguments.all, console=Console())
     if arguments.fail_over is None:
         return 0
-    slower = [each.ratio for each in found.changes if each.verdict is Verdict.SLOWER]
+    slower = [each.ratio for each in found.changes if each.verdict is ChangeVerdict.SLOWER]
     return int(any(max(each, 1 / each) - 1 > arguments.fail_over / 100 for each in slower))
 
 
@@ -233,5 +234,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(map(int, words)))
 
 
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(word for word in text.split(",") if word))
+def _kinds(text: str) -> tuple[PageKind, ...]:
+    from mematlas.bench.region import parse_kinds
+
+    return parse_kinds(word for word in text.split(",") if word)

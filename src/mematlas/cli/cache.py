@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_cache.text import render_cache, render_map
+    from mematlas.observe.page_cache.text import render_cache, render_file_map
 
     top = None if arguments.all else arguments.top
     render_cache(report, top=top, console=Console())
@@ -57,5 +57,5 @@ def run(arguments: argparse.Namespace) -> int:
                 pages = read.read_map(Path(each.path))
             except PermissionError as error:
                 raise AccessError(f"{each.path}: {error.strerror}") from None
-            render_map(each.path, pages, console=Console())
+            render_file_map(each.path, pages, console=Console())
     return 0

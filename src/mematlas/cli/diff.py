@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-    from mematlas.report.model.diff import Change, Diff
+    from mematlas.report.model.diff import Diff, StackChange
 
 DEFAULT_TOP = 15
 DEFAULT_JSON_TOP = 1000
@@ -93,11 +93,11 @@ def _render_json(diff: Diff, top: int | None) -> str:
     return json.dumps({"schema": "mematlas/diff/1", "data": data}) + "\n"
 
 
-def _changes(changes: Sequence[Change]) -> list[dict[str, Any]]:
+def _changes(changes: Sequence[StackChange]) -> list[dict[str, Any]]:
     return [{**_change(each), "frames": [asdict(f) for f in each.frames]} for each in changes]
 
 
-def _change(change: Change) -> dict[str, Any]:
+def _change(change: StackChange) -> dict[str, Any]:
     return {
         "before_bytes": change.before,
         "after_bytes": change.after,

@@ -157,7 +157,7 @@ def _show(plan: LaunchPlan, arguments: argparse.Namespace) -> None:
 
 
 def _find(command: list[str]) -> str:
-    from mematlas.tracing.target import find_program
+    from mematlas.tracing.program import find_program
 
     if not command:
         raise UsageError("name a command after `--`, as in: mematlas exec -- ls -l")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator
 
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 UNITS = ("bytes", "KiB", "pages")
 TABLES = ("stacks", "lines", "timeline")
@@ -109,7 +109,7 @@ def _write(path: str, pieces: Iterator[bytes]) -> int:
 
 
 def _print_result(
-    arguments: argparse.Namespace, source: Source, form: Format, path: str, size: int
+    arguments: argparse.Namespace, source: ExportSource, form: Format, path: str, size: int
 ) -> None:
     if arguments.json:
         facts = {

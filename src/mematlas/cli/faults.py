@@ -88,12 +88,12 @@ def _run_command(command: list[str], arguments: argparse.Namespace) -> int:
     else:
         from rich.console import Console
 
-        from mematlas.observe.page_faults.text import render_places, render_totals
+        from mematlas.observe.page_faults.text import render_profile, render_totals
 
         console = Console(stderr=True)  # standard output is the program's
         render_totals(totals, console=console)
-        if totals.places:
-            render_places(totals.places, top=arguments.top, console=console)
+        if totals.profile:
+            render_profile(totals.profile, top=arguments.top, console=console)
     return totals.status
 
 
@@ -125,13 +125,13 @@ def _sample(pid: int, arguments: argparse.Namespace) -> int:
     from mematlas import observe
     from mematlas.present import json_writer
 
-    places = observe.faults(pid, arguments.duration, where=True, period=arguments.period)
+    profile = observe.faults(pid, arguments.duration, where=True, period=arguments.period)
     if arguments.json:
-        sys.stdout.write(json_writer.render("faults", places))
+        sys.stdout.write(json_writer.render("faults", profile))
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_faults.text import render_places
+    from mematlas.observe.page_faults.text import render_profile
 
-    render_places(places, top=arguments.top, console=Console())
+    render_profile(profile, top=arguments.top, console=Console())
     return 0

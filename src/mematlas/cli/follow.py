@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError, UsageError
-from mematlas.tracing.child import inherited
+from mematlas.tracing.child import inherited_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.recording.frames import Names
+    from mematlas.recording.frames import FrameCache
     from mematlas.recording.model import Recording
 
 _TAIL = 64 << 10
@@ -48,14 +48,14 @@ class FollowedRun:
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
-                env=inherited(),
+                env=inherited_environment(),
             )
-        self._names: Names | None = None
+        self._names: FrameCache | None = None
 
     def read(self) -> Recording | None:
         """Read what is recorded so far, and resolve new symbols; None before the first chunk."""
         from mematlas.recording import read
-        from mematlas.recording.frames import Names
+        from mematlas.recording.frames import FrameCache
 
         if not Path(self._path).exists() or Path(self._path).stat().st_size == 0:
             return None
@@ -67,8 +67,8 @@ class FollowedRun:
             raise
         if self.running:  # unfinished, not cut short
             recording.complete = True
-        self._names = self._names or Names()
-        self._names.give_to(recording)
+        self._names = self._names or FrameCache()
+        self._names.add_frames(recording)
         if self._program is None and recording.processes:
             self._program = recording.processes[0].pid
             if self._interrupted:

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Read the recordings and write one."""
     from mematlas.api.recording import load
     from mematlas.recording.merge import write_merged
-    from mematlas.report.names import count
+    from mematlas.report.quantities import count
 
     out = Path(arguments.output)
     if any(out.exists() and out.samefile(each) for each in arguments.files if Path(each).exists()):

@@ -66,36 +66,36 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _render(found: ProcessPages, form: str) -> bytes:
-    from mematlas.observe.page_states.analyse import make_report
+    from mematlas.observe.page_states.analyse import analyse_pages
 
     if form == "html":
         from mematlas.observe.page_states.html import render_page_map
-        from mematlas.observe.page_states.page_map import make_page_map
+        from mematlas.observe.page_states.page_map import build_page_map
 
-        page = render_page_map(make_page_map(found.pages, found.mappings, found.command))
+        page = render_page_map(build_page_map(found.pages, found.mappings, found.command))
         return page.encode(errors="backslashreplace")
     if form == "png":
-        from mematlas.observe.page_states.png import render_map
+        from mematlas.observe.page_states.png import render_png
 
         width = _cells(found.mappings)
-        return render_map(make_report(found.pages, found.mappings, width=width), _PIXELS)
+        return render_png(analyse_pages(found.pages, found.mappings, width=width), _PIXELS)
     from mematlas.present import json_writer
 
-    report = make_report(found.pages, found.mappings, width=0, names=found.cgroup_names)
+    report = analyse_pages(found.pages, found.mappings, width=0, names=found.cgroup_names)
     return json_writer.render("pages", report).encode()
 
 
 def _print(found: ProcessPages) -> None:
     from rich.console import Console
 
-    from mematlas.observe.page_states.analyse import keep_largest, make_report
+    from mematlas.observe.page_states.analyse import analyse_pages, keep_largest_strips
     from mematlas.observe.page_states.text import render_pages
 
     console = Console()
-    report = make_report(
+    report = analyse_pages(
         found.pages, found.mappings, width=console.width - 4, names=found.cgroup_names
     )
-    render_pages(keep_largest(report, _MOST_STRIPS), console=console)
+    render_pages(keep_largest_strips(report, _MOST_STRIPS), console=console)
 
 
 def _cells(mappings: list[Mapping]) -> int:

@@ -58,16 +58,16 @@ def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
     from rich.console import Console
 
     from mematlas.linux.processes import with_command
-    from mematlas.observe.processes.analyse import group, make_tree, rank
+    from mematlas.observe.processes.analyse import build_tree, group_processes, rank
     from mematlas.observe.processes.text import render_groups, render_processes
 
     top = None if arguments.all else arguments.top
     if arguments.group:
-        groups = group(table.processes, lambda row: _group_name(row, arguments.group))
+        groups = group_processes(table.processes, lambda row: _group_name(row, arguments.group))
         render_groups(groups[:top], arguments.group, console=Console())
         return
     if arguments.tree:
-        rows = make_tree(table.processes, arguments.sort)
+        rows = build_tree(table.processes, arguments.sort)
     else:
         rows = [(0, row) for row in rank(table.processes, arguments.sort)]
     shown = [(depth, with_command(row, arguments.root)) for depth, row in rows[:top]]

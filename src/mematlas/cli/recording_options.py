@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import interval, positive, size
 from mematlas.errors import UsageError
-from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, Settings
+from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings
 
 if TYPE_CHECKING:
     import argparse
@@ -38,37 +38,37 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
         help="time between two snapshots of residency (default 1s)",
     )
     parser.add_argument(
-        "--cold",
+        "--idle",
         type=interval,
         default=0.0,
         metavar="TIME",
-        help="report memory that stayed idle for TIME, repeatedly",
+        help="report memory that is idle for TIME, repeatedly",
     )
     parser.add_argument(
         "--seed", type=positive, metavar="N", default=0, help="make the sampling repeatable"
     )
 
 
-def settings_of(arguments: argparse.Namespace, fault_period: int) -> Settings:
+def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettings:
     """Return the settings that the options make; UsageError if one of them is invalid."""
     if arguments.sample_bytes < 1:
         raise UsageError(
             "--sample-bytes must be at least 1; use --exact to record every allocation"
         )
-    return Settings(
+    return TraceSettings(
         exact=arguments.exact,
         sample_bytes=arguments.sample_bytes,
         interval_s=arguments.interval,
         fault_period=fault_period,
         seed=arguments.seed,
-        cold_s=arguments.cold,
+        idle_s=arguments.idle,
     )
 
 
-def to_options(settings: Settings, path: str) -> list[str]:
+def to_options(settings: TraceSettings, path: str) -> list[str]:
     """Return the options that make these settings, for the mematlas that `--follow` starts."""
     words = ["-o", path, "--sample-bytes", str(settings.sample_bytes)]
     words += ["--interval", f"{settings.interval_s}s"] + ["--exact"] * settings.exact
-    words += ["--cold", f"{settings.cold_s}s"] if settings.cold_s else []
+    words += ["--idle", f"{settings.idle_s}s"] if settings.idle_s else []
     words += ["--seed", str(settings.seed)] if settings.seed else []
     return words

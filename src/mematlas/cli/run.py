@@ -12,14 +12,14 @@ from mematlas.cli.recording_options import add_recording_options, settings_of, t
 from mematlas.errors import MematlasError
 from mematlas.tracing import run as trace
 from mematlas.tracing.output import open_recording, write_names
+from mematlas.tracing.program import check_program, find_program
 from mematlas.tracing.settings import FAULT_PERIOD
-from mematlas.tracing.target import check_program, find_program
 
 if TYPE_CHECKING:
     import argparse
 
     from mematlas.recording import Writer
-    from mematlas.tracing import Settings
+    from mematlas.tracing import TraceSettings
 
 EXAMPLES = ("run -- python app.py", "run --exact -o build.atlas -- make -j8")
 
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     return outcome.status
 
 
-def _run_and_follow(output: str | None, settings: Settings, command: list[str]) -> int:
+def _run_and_follow(output: str | None, settings: TraceSettings, command: list[str]) -> int:
     from mematlas.cli.follow import check_terminal, follow
 
     check_terminal()

@@ -35,16 +35,16 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas import observe
     from mematlas.linux.process import parse_pid
 
-    layout = observe.show(parse_pid(arguments.pid), root=arguments.root)
+    space = observe.show(parse_pid(arguments.pid), root=arguments.root)
     if arguments.json:
         from mematlas.present import json_writer
 
-        sys.stdout.write(json_writer.render("show", layout))
+        sys.stdout.write(json_writer.render("show", space))
         return 0
     from rich.console import Console
 
-    from mematlas.observe.address_space.text import render_layout
+    from mematlas.observe.address_space.text import render_address_space
 
     top = None if arguments.all else arguments.top
-    render_layout(layout, top=top, mappings=arguments.mappings, console=Console())
+    render_address_space(space, top=top, mappings=arguments.mappings, console=Console())
     return 0

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import argparse
 
     from mematlas.cli.top_feed import LiveFeed, ReplayFeed
-    from mematlas.observe.top.analyse import Choice
-    from mematlas.observe.top.model import Snapshot
+    from mematlas.observe.top.analyse import ListOptions
+    from mematlas.observe.top.model import MachineSnapshot
 
 SORTS = ("pss", "uss", "rss", "swap", "thp", "faults", "major", "growth", "pid", "command")
 GROUPS = ("user", "cgroup", "program")
@@ -102,48 +102,48 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _feed(arguments: argparse.Namespace) -> LiveFeed | ReplayFeed:
-    from mematlas.cli.top_feed import LiveFeed, ReplayFeed, machine_facts
-    from mematlas.observe.top.read import Sampler
-    from mematlas.observe.top.snapshots import Recorder, Snapshots
+    from mematlas.cli.top_feed import LiveFeed, ReplayFeed, describe_machine
+    from mematlas.observe.top.read import TopSampler
+    from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
 
     if arguments.replay:
-        return ReplayFeed(Snapshots(arguments.replay))
-    recorder = Recorder(arguments.record, machine_facts()) if arguments.record else None
-    return LiveFeed(Sampler(), recorder)
+        return ReplayFeed(SnapshotReader(arguments.replay))
+    recorder = SnapshotWriter(arguments.record, describe_machine()) if arguments.record else None
+    return LiveFeed(TopSampler(), recorder)
 
 
-def _choice(arguments: argparse.Namespace) -> Choice:
-    from mematlas.observe.top.analyse import Choice
+def _choice(arguments: argparse.Namespace) -> ListOptions:
+    from mematlas.observe.top.analyse import ListOptions
 
     shape = "tree" if arguments.tree else arguments.group or "list"
-    return Choice(sort=arguments.sort, shape=shape, text=arguments.filter)
+    return ListOptions(sort=arguments.sort, shape=shape, text=arguments.filter)
 
 
 def _print(arguments: argparse.Namespace) -> int:
     """Print one snapshot; rates need two, one interval apart."""
-    from mematlas.observe.top.analyse import find_rates, find_strain
+    from mematlas.observe.top.analyse import memory_pressure, process_rates
 
     before, after = _read_one(arguments)
     if arguments.json:
-        from mematlas.observe.top.text import as_facts
+        from mematlas.observe.top.text import to_json
         from mematlas.present import json_writer
 
-        rates, strain = find_rates(before, after), find_strain(before, after)
-        sys.stdout.write(json_writer.render("top", as_facts(after, rates, strain)))
+        rates, pressure = process_rates(before, after), memory_pressure(before, after)
+        sys.stdout.write(json_writer.render("top", to_json(after, rates, pressure)))
         return 0
     from rich.console import Console
 
     from mematlas.observe.address_space.text import user_name
-    from mematlas.observe.top.analyse import make_entries
+    from mematlas.observe.top.analyse import build_lines
     from mematlas.observe.top.text import render_snapshot
 
-    entries = make_entries(before, after, _choice(arguments), user_name)
+    entries = build_lines(before, after, _choice(arguments), user_name)
     shown = entries[: arguments.top]
     render_snapshot(before, after, shown, _choice(arguments), console=Console())
     return 0
 
 
-def _read_one(arguments: argparse.Namespace) -> tuple[Snapshot | None, Snapshot]:
+def _read_one(arguments: argparse.Namespace) -> tuple[MachineSnapshot | None, MachineSnapshot]:
     feed = _feed(arguments)
     try:
         if arguments.replay:
@@ -159,7 +159,9 @@ def _read_one(arguments: argparse.Namespace) -> tuple[Snapshot | None, Snapshot]
         feed.close()
 
 
-def _recorded(feed: LiveFeed | ReplayFeed, at_s: float | None) -> tuple[Snapshot | None, Snapshot]:
+def _recorded(
+    feed: LiveFeed | ReplayFeed, at_s: float | None
+) -> tuple[MachineSnapshot | None, MachineSnapshot]:
     """Return the last snapshot up to an offset, or the last of all, and the one before."""
     before = after = feed.next(())
     assert after is not None

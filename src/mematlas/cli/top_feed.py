@@ -6,17 +6,18 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mematlas import _core
 from mematlas.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from mematlas.linux.pageflags import PageReport
-    from mematlas.observe.address_space.model import Layout
+    from mematlas.observe.address_space.model import AddressSpace
     from mematlas.observe.page_faults.model import FaultSnapshot
-    from mematlas.observe.top.model import Key, Snapshot
-    from mematlas.observe.top.read import Sampler
-    from mematlas.observe.top.snapshots import Recorder, Snapshots
+    from mematlas.observe.top.model import Key, MachineSnapshot
+    from mematlas.observe.top.read import TopSampler
+    from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
 
 _STRIPS = 20  # mappings drawn
 _HISTORY = 600  # snapshots unpacked before the one that is jumped to
@@ -27,12 +28,12 @@ class LiveFeed:
 
     length = None
 
-    def __init__(self, sampler: Sampler, recorder: Recorder | None) -> None:
+    def __init__(self, sampler: TopSampler, recorder: SnapshotWriter | None) -> None:
         """Store the sampler, and the recorder if snapshots are recorded."""
         self._sampler, self._recorder = sampler, recorder
         self.position = -1
 
-    def next(self, wanted: Collection[int] | None) -> Snapshot | None:
+    def next(self, wanted: Collection[int] | None) -> MachineSnapshot | None:
         """Take a snapshot."""
         snapshot = self._sampler.read(wanted)
         if self._recorder is not None:
@@ -40,7 +41,7 @@ class LiveFeed:
         self.position += 1
         return snapshot
 
-    def seek(self, to: int) -> list[Snapshot]:
+    def seek(self, to: int) -> list[MachineSnapshot]:
         """Raise NotImplementedError: only a recording can be searched."""
         raise NotImplementedError(to)
 
@@ -54,7 +55,7 @@ class LiveFeed:
 class ReplayFeed:
     """Snapshots of a recording."""
 
-    def __init__(self, snapshots: Snapshots) -> None:
+    def __init__(self, snapshots: SnapshotReader) -> None:
         """Start before the first snapshot."""
         self._snapshots = snapshots
         self.position = -1
@@ -64,14 +65,14 @@ class ReplayFeed:
         """Number of snapshots in the recording."""
         return len(self._snapshots)
 
-    def next(self, _: Collection[int] | None) -> Snapshot | None:
+    def next(self, _: Collection[int] | None) -> MachineSnapshot | None:
         """Unpack the next snapshot; None at the end."""
         if self.position + 1 >= self.length:
             return None
         self.position += 1
         return self._snapshots[self.position]
 
-    def seek(self, to: int) -> list[Snapshot]:
+    def seek(self, to: int) -> list[MachineSnapshot]:
         """Unpack a snapshot and those before it, for the history."""
         self.position = to
         return [self._snapshots[each] for each in range(max(0, to - _HISTORY), to + 1)]
@@ -84,7 +85,7 @@ class ReplayFeed:
 class LiveInspector:
     """Details of processes of this machine; a reused PID is refused."""
 
-    def layout(self, key: Key) -> Layout:
+    def address_space(self, key: Key) -> AddressSpace:
         """Read the address space of a process."""
         from mematlas import observe
 
@@ -95,11 +96,11 @@ class LiveInspector:
     def pages(self, key: Key, width: int) -> PageReport:
         """Read the state of the pages of a process."""
         from mematlas import observe
-        from mematlas.observe.page_states.analyse import keep_largest
+        from mematlas.observe.page_states.analyse import keep_largest_strips
 
         found = observe.pages(key[0], width=width)
         _check(key)
-        return keep_largest(found, _STRIPS)
+        return keep_largest_strips(found, _STRIPS)
 
     def faults(self, key: Key) -> FaultSnapshot:
         """Read the fault counters of the threads of a process."""
@@ -121,13 +122,13 @@ def _check(key: Key) -> None:
     raise TargetError(f"process {key[0]} has ended")
 
 
-def machine_facts() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """Return the machine that a recording is made on."""
     system = os.uname()
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {
         "host": system.nodename,
         "kernel": system.release,
-        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "page_bytes": _core.PAGE,
         "boot_id": boot.read_text().strip() if boot.exists() else None,
     }

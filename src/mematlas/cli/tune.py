@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable
 
-    from mematlas.control.tune.model import Plan, Result
+    from mematlas.control.tune.model import ApplyResult, Plan
 
 
 EXAMPLES = ("tune plan vm.swappiness=10", "tune apply --profile huge-heaps --yes")
@@ -25,7 +25,7 @@ class Answer:
     """Results of a change or an undo; number None: nothing was written."""
 
     number: int | None
-    results: tuple[Result, ...]
+    results: tuple[ApplyResult, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +115,7 @@ def _plan(arguments: argparse.Namespace, root: Path) -> int:
 
 def _apply(arguments: argparse.Namespace, root: Path) -> int:
     from mematlas.control.tune import apply
-    from mematlas.control.tune.model import Outcome
+    from mematlas.control.tune.model import WriteOutcome
 
     if arguments.profile == "list":
         return _profiles(arguments)
@@ -131,32 +131,32 @@ def _apply(arguments: argparse.Namespace, root: Path) -> int:
     else:
         _print(arguments, results, "render_results", f"Change {number}")
         _say(arguments, f"undo it with: mematlas tune undo {number} --yes")
-    return int(any(each.outcome is not Outcome.DONE for each in results))
+    return int(any(each.outcome is not WriteOutcome.DONE for each in results))
 
 
 def _verify(arguments: argparse.Namespace, root: Path) -> int:
     from mematlas.control.tune import apply, journal
-    from mematlas.control.tune.model import Outcome
+    from mematlas.control.tune.model import WriteOutcome
 
-    found = journal.last_standing(root, arguments.number)
+    found = journal.find_applied(root, arguments.number)
     results = apply.verify(root, found)
     _results(arguments, found.number, results, f"Change {found.number} ({found.state})")
-    fine = {Outcome.KEPT, Outcome.NO_UNDO}
+    fine = {WriteOutcome.KEPT, WriteOutcome.NO_UNDO}
     return int(any(each.outcome not in fine for each in results))
 
 
 def _undo(arguments: argparse.Namespace, root: Path) -> int:
     from mematlas.control.tune import apply, journal
-    from mematlas.control.tune.model import Outcome
+    from mematlas.control.tune.model import WriteOutcome
 
-    found = journal.last_standing(root, arguments.number)
+    found = journal.find_applied(root, arguments.number)
     results = apply.undo(root, found, write=arguments.yes)
     heading = f"Undo of change {found.number} ({found.state})"
     _results(arguments, found.number if arguments.yes else None, results, heading)
     if not arguments.yes:
         _say(arguments, "nothing was changed; add --yes to restore the values")
         return 0
-    fine = {Outcome.RESTORED, Outcome.NOT_WRITTEN, Outcome.NO_UNDO}
+    fine = {WriteOutcome.RESTORED, WriteOutcome.NOT_WRITTEN, WriteOutcome.NO_UNDO}
     return int(any(each.outcome not in fine for each in results))
 
 
@@ -191,7 +191,7 @@ def _profiles(arguments: argparse.Namespace) -> int:
 
 
 def _results(
-    arguments: argparse.Namespace, number: int | None, results: list[Result], heading: str
+    arguments: argparse.Namespace, number: int | None, results: list[ApplyResult], heading: str
 ) -> None:
     if arguments.json:
         _json(arguments, Answer(number, tuple(results)))

@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_states.text import render_place
+    from mematlas.observe.page_states.text import render_location
 
-    render_place(place, console=Console())
+    render_location(place, console=Console())
     return 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mematlas.linux.hugepages import HugePool
     from mematlas.linux.machine import Machine
     from mematlas.linux.numa_maps import NodePages
-    from mematlas.linux.process_info import ProcessFacts
+    from mematlas.linux.process_info import ProcessInfo
     from mematlas.linux.processes import ProcessRow
     from mematlas.recording.model import Recording
     from mematlas.report.model.leaks import Leaks
@@ -153,7 +153,7 @@ class HostState:
 class ProcessState:
     """One process, its machine, and how it moved during the check."""
 
-    facts: ProcessFacts
+    facts: ProcessInfo
     host: HostState
     heaps: Heaps | str  # text: why they are unknown
     numa: tuple[NodePages, ...] | str

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from mematlas import _core
 from mematlas.linux import cgroup
+from mematlas.linux.hugepages import default_pmd_size, folder_size
 
 if TYPE_CHECKING:
     from mematlas.linux.cgroup import CgroupLevel
@@ -136,6 +137,17 @@ class Machine:
     folios: dict[int, int] | None = None  # bytes in large folios by order, of one process
     refused: int = 0  # processes that are in neither
     missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pmd_size(self) -> int:
+        """Bytes of a transparent huge page of this machine."""
+        text = self.thp.get("hpage_pmd_size", "")
+        return int(text) if text.isdigit() else default_pmd_size(self.page_size)
+
+    @property
+    def pmd_order(self) -> int:
+        """Order of a block of free memory that holds one transparent huge page."""
+        return (self.pmd_size // self.page_size).bit_length() - 1
 
 
 _STALL = re.compile(
@@ -269,17 +281,11 @@ def parse_slabs(text: str) -> tuple[Slab, ...]:
 
 
 def _read_sizes(tree: Tree) -> dict[int, dict[str, str]]:
-    """Read the settings and statistics of every size there is; vendors add their own."""
-    try:
-        names = os.listdir(tree.root / _THP)  # noqa: PTH208
-    except OSError:
-        return {}
+    """Read the settings and statistics of every THP size; vendors add files of their own."""
     sizes = {}
-    for name in names:
-        match = re.fullmatch(r"hugepages-(\d+)kB", name)
-        if match:
-            settings = tree.texts(f"{_THP}/{name}")
-            sizes[int(match[1]) * 1024] = settings | tree.texts(f"{_THP}/{name}/stats")
+    for folder in (tree.root / _THP).glob("hugepages-*kB"):
+        settings = tree.texts(f"{_THP}/{folder.name}")
+        sizes[folder_size(folder)] = settings | tree.texts(f"{_THP}/{folder.name}/stats")
     return dict(sorted(sizes.items()))
 
 

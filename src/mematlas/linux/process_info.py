@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mematlas.errors import TargetError
 from mematlas.linux import smaps
 from mematlas.linux.guards import read_guards
-from mematlas.linux.mappings import Outcome
+from mematlas.linux.mappings import ReadOutcome
 from mematlas.linux.process import open_process
 from mematlas.linux.program import read_libraries, read_program
 from mematlas.linux.shared_mm import find_sharers
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from mematlas.linux.status import Limit, Status, Thread
 
 
-def read(pid: int, root: str = "/") -> ProcessFacts:
+def read(pid: int, root: str = "/") -> ProcessInfo:
     """Read one process. Refused or ended: an error that says so."""
     with open_process(pid, root) as process:
         status = read_status(process)
         _check_memory(pid, status)
         mappings, outcome = smaps.read_from(process)
-        if outcome is Outcome.EXITED and not len(mappings):
+        if outcome is ReadOutcome.EXITED and not len(mappings):
             raise TargetError(f"process {pid} ended while it was read")
         program = read_program(process)
         guards = read_guards(process, mappings)
         threads = read_threads(process, _list_threads(process))
-        return ProcessFacts(
+        return ProcessInfo(
             pid=pid,
             command=read_command(process),
             status=status,
@@ -90,14 +90,14 @@ def _threads_note(running: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessFacts:
+class ProcessInfo:
     """One process, read once. None: could not be read; `notes` say why."""
 
     pid: int
     command: tuple[str, ...]
     status: Status
     mappings: Mappings
-    outcome: Outcome
+    outcome: ReadOutcome
     limits: tuple[Limit, ...]
     oom_score: int | None
     oom_score_adjust: int | None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from mematlas.linux.process import ProcessDirectory
@@ -30,6 +31,15 @@ class Status:
     def uid(self) -> int:
         """Effective user."""
         return int(self.lines["Uid"].split()[1])
+
+    @property
+    def capabilities(self) -> int:
+        """Effective capability set: bit N is capability N of <linux/capability.h>."""
+        return int(self.lines.get("CapEff", "0"), 16)
+
+    def has_capability(self, number: int) -> bool:
+        """Return whether a capability is effective."""
+        return bool(self.capabilities >> number & 1)
 
     @property
     def state(self) -> str:
@@ -58,6 +68,11 @@ _LIMIT = re.compile(r"(Max [a-z ]+?) {2,}(unlimited|\d+) +(unlimited|\d+) *(\w*)
 def read_status(process: ProcessDirectory) -> Status:
     """Read the status of a process. Its name may hold any byte but newline, which is escaped."""
     return parse_status(process.read("status"))
+
+
+def read_status_of(pid: int | Literal["self"] = "self", root: str = "/") -> Status:
+    """Read the status of this process, or of another by its number."""
+    return parse_status(Path(root, "proc", str(pid), "status").read_bytes())
 
 
 def parse_status(text: bytes) -> Status:

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from mematlas.linux.machine import Machine
-    from mematlas.linux.pageflags import PageReport, Place
+    from mematlas.linux.pageflags import PageLocation, PageReport
     from mematlas.linux.processes import ProcessTable
-    from mematlas.observe.address_space.model import Layout
+    from mematlas.observe.address_space.model import AddressSpace
     from mematlas.observe.machine.model import Topic
     from mematlas.observe.page_cache.model import CacheReport
-    from mematlas.observe.page_faults.model import FaultPlaces, FaultRates, FaultTotals
-    from mematlas.observe.page_faults.read import Sites
+    from mematlas.observe.page_faults.model import FaultProfile, FaultRates, FaultTotals
+    from mematlas.observe.page_faults.read import SampledSites
     from mematlas.observe.working_set.model import WorkingSet
 
 __all__ = [
@@ -59,7 +59,7 @@ Method: TypeAlias = Literal["auto", "idle", "referenced", "damon"]
 METHODS: tuple[Method, ...] = get_args(Method)
 
 
-def show(pid: int | None = None, *, root: str = "/") -> Layout:
+def show(pid: int | None = None, *, root: str = "/") -> AddressSpace:
     """Return the address space of a process, as `mematlas show` prints it.
 
     Mappings by kind, by name and by address, with RSS, PSS, USS, swap and huge pages of each, limits
@@ -74,14 +74,14 @@ def show(pid: int | None = None, *, root: str = "/") -> Layout:
         AccessError: it is another user's; CAP_SYS_PTRACE allows it.
 
     >>> import mematlas
-    >>> layout = mematlas.observe.show()
-    >>> layout.totals.rss >= layout.totals.pss > 0
+    >>> space = mematlas.observe.show()
+    >>> space.totals.rss >= space.totals.pss > 0
     True
     """
     from mematlas.linux import process_info
-    from mematlas.observe.address_space.analyse import make_layout
+    from mematlas.observe.address_space.analyse import analyse_address_space
 
-    return make_layout(process_info.read(_or_own(pid), root))
+    return analyse_address_space(process_info.read(_or_own(pid), root))
 
 
 def pages(
@@ -114,13 +114,13 @@ def pages(
     True
     """
     from mematlas.observe.page_states import read
-    from mematlas.observe.page_states.analyse import make_report
+    from mematlas.observe.page_states.analyse import analyse_pages
 
     found = read.read(_or_own(pid), mapping=mapping, addresses=addresses)
-    return make_report(found.pages, found.mappings, width=width, names=found.cgroup_names)
+    return analyse_pages(found.pages, found.mappings, width=width, names=found.cgroup_names)
 
 
-def where(address: int, pid: int | None = None) -> Place:
+def where(address: int, pid: int | None = None) -> PageLocation:
     """Return what is at one address of a process, as `mematlas where` prints it.
 
     Mapping, offset in the file, symbol and source line, state of the page, frame and node. Source:
@@ -140,10 +140,10 @@ def where(address: int, pid: int | None = None) -> Place:
     'rw-p'
     """
     from mematlas.observe.address import read
-    from mematlas.observe.address.analyse import make_place
+    from mematlas.observe.address.analyse import analyse_address
 
     found = read.read(_or_own(pid), address)
-    return make_place(found.pages, found.mapping, address, found.cgroup_names, found.symbol)
+    return analyse_address(found.pages, found.mapping, address, found.cgroup_names, found.symbol)
 
 
 def ps(*, commands: bool = True, cgroups: bool = True, root: str = "/") -> ProcessTable:
@@ -236,11 +236,11 @@ def wss(
     True
     """
     from mematlas.linux import damon, references
-    from mematlas.observe.working_set.analyse import make_working_set
+    from mematlas.observe.working_set.analyse import analyse_working_set
 
     chosen, reason = references.choose(method)
     usage = references.read(pid, duration_s, chosen, flush=flush)
-    return make_working_set(pid, usage, reason, damon=damon.runs())
+    return analyse_working_set(pid, usage, reason, damon=damon.is_running())
 
 
 @overload
@@ -252,7 +252,7 @@ def faults(
 @overload
 def faults(
     target: int, duration_s: float = 1.0, *, where: Literal[True], period: int = PERIOD
-) -> FaultPlaces: ...
+) -> FaultProfile: ...
 
 
 @overload
@@ -265,7 +265,7 @@ def faults(
     *,
     where: bool = False,
     period: int = PERIOD,
-) -> FaultRates | FaultPlaces | FaultTotals:
+) -> FaultRates | FaultProfile | FaultTotals:
     """Count page faults of a running process, or of a command run to its end.
 
     As `mematlas faults` prints them: rates by thread for a PID; with `where`, the mappings and lines
@@ -296,7 +296,7 @@ def faults(
     from mematlas.observe.page_faults import read
 
     try:
-        sites = read.watch_sites(target, duration_s, max(1, period))
+        sites = read.sample_process(target, duration_s, max(1, period))
     except PermissionError:
         raise AccessError(
             f"process {target}: perf_event_open is refused; it needs CAP_PERFMON, or a process of "
@@ -320,7 +320,7 @@ def fault_rates(pid: int, interval_s: float = 1.0) -> Iterator[FaultRates]:
     [True, True]
     """
     from mematlas.observe.page_faults import read
-    from mematlas.observe.page_faults.analyse import rates
+    from mematlas.observe.page_faults.analyse import fault_rates as rates
 
     before = read.read(pid)
     while True:
@@ -347,12 +347,12 @@ def cache(paths: Iterable[str | os.PathLike[str]]) -> CacheReport:
     """
     from mematlas._core import PAGE
     from mematlas.observe.page_cache import read
-    from mematlas.observe.page_cache.analyse import make_report
+    from mematlas.observe.page_cache.analyse import analyse_cache
 
     files, errors = read.read_trees(os.fspath(path) for path in paths)
     if not files and errors:
         raise TargetError(errors[0])
-    return make_report(files, errors, PAGE)
+    return analyse_cache(files, errors, PAGE)
 
 
 def _or_own(pid: int | None) -> int:
@@ -380,10 +380,10 @@ def _with_processes(machine: Machine, topic: str, pid: int | None, root: str) ->
 def _folios(pid: int) -> dict[int, int] | None:
     """Sum up the bytes of a process in large folios, by order; None where frames are hidden."""
     from mematlas.observe.page_states import read
-    from mematlas.observe.page_states.analyse import add_up
+    from mematlas.observe.page_states.analyse import sum_pages
 
     found = read.read(pid).pages
-    folios = add_up(found).folios
+    folios = sum_pages(found).folios
     return folios and {order: count * found.page_size for order, count in folios.items()}
 
 
@@ -393,13 +393,13 @@ def _faults_of_command(command: Sequence[str], period: int) -> FaultTotals:
     from mematlas.observe.page_faults import read
 
     totals, sites = read.run(command, period=period or None)
-    return replace(totals, places=_sum_up(sites) if sites else None)
+    return replace(totals, profile=_sum_up(sites) if sites else None)
 
 
-def _sum_up(sites: Sites) -> FaultPlaces:
+def _sum_up(sites: SampledSites) -> FaultProfile:
     """Resolve the code places of sampled faults, and sum the faults up by line."""
-    from mematlas.observe.page_faults.analyse import sum_up
-    from mematlas.recording.file_offsets import resolve_places
+    from mematlas.observe.page_faults.analyse import profile_faults
+    from mematlas.recording.file_offsets import resolve_offsets
 
-    frames = resolve_places(place for each in sites.sites for place in each.site.stack)
-    return sum_up(sites.sites, frames, sites.period, sites.lost)
+    frames = resolve_offsets(place for each in sites.sites for place in each.site.stack)
+    return profile_faults(sites.sites, frames, sites.period, sites.lost)

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from conftest import Build, Run
 
-pytestmark = pytest.mark.usefixtures("run_command")
-
 
 @pytest.fixture
 def recording(build: Build, traced: Run) -> Path:

@@ -16,7 +16,7 @@ import memory_victim
 from machine_state import written
 from mematlas.linux import pagemap, smaps
 from mematlas.observe.machine import read
-from mematlas.observe.page_states.analyse import add_up
+from mematlas.observe.page_states.analyse import sum_pages
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -44,9 +44,9 @@ def test_placement_is_that_of_the_frames(build: Build) -> None:
     """A process's bytes by node, from numa_maps, are those of its page frames, from pagemap."""
     with memory_victim.opened(build("memory_victim")) as victim:
         (placed,), refused = read.read_nodes(pid=victim.pid)
-        mappings, _ = smaps.read(victim.pid, figures=False)
+        mappings, _ = smaps.read(victim.pid, fields=False)
         found = pagemap.read(victim.pid, [(each.start, each.end) for each in mappings])
-        sums = add_up(found)
+        sums = sum_pages(found)
         if sums.nodes is None:
             pytest.skip("page frames are hidden here")
         (row,) = grid(ask("numa", "--pid", str(victim.pid)), "Processes")

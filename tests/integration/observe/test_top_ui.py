@@ -11,9 +11,9 @@ import pytest
 
 import tui_driver
 from mematlas.cli.top_feed import LiveFeed, LiveInspector, ReplayFeed
-from mematlas.observe.top.analyse import Choice
-from mematlas.observe.top.read import Sampler
-from mematlas.observe.top.snapshots import Recorder, Snapshots
+from mematlas.observe.top.analyse import ListOptions
+from mematlas.observe.top.read import TopSampler
+from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
 from tui_driver import until
 
 pytest.importorskip("textual", reason="textual is not installed")
@@ -58,7 +58,7 @@ def victim() -> Iterator[subprocess.Popen[str]]:
 
 def live(text: str = NAME, **more: Any) -> TopApp:
     """Make the user interface over this machine, showing the victim alone."""
-    app = TopApp(LiveFeed(Sampler(), None), LiveInspector(), Choice(text=text), **more)
+    app = TopApp(LiveFeed(TopSampler(), None), LiveInspector(), ListOptions(text=text), **more)
     app.interval_s = 0.2
     return app
 
@@ -84,8 +84,18 @@ def lines(app: TopApp) -> list[str]:
 
 
 def tab_text(app: TopApp, name: str) -> str:
-    """Text of a tab of the process that is looked into."""
+    """Return the text of a tab of the process screen."""
     return str(app.screen.query_one(f"#{name}-text", Static).content)
+
+
+async def process_screen(pilot: Pilot[None], app: TopApp) -> ProcessScreen:
+    """Wait for the process screen and its last tab."""
+    await until(
+        pilot,
+        lambda: isinstance(app.screen, ProcessScreen) and bool(app.screen.query("#faults-text")),
+    )
+    assert isinstance(app.screen, ProcessScreen)
+    return app.screen
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
@@ -113,19 +123,17 @@ def test_growth_is_seen_and_drilled_into(victim: subprocess.Popen[str]) -> None:
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: app.before is not None)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, ProcessScreen))
+        screen = await process_screen(pilot, app)
         assert victim.stdin is not None
         victim.stdin.write("\n")
         victim.stdin.flush()
-        screen = app.screen
-        assert isinstance(screen, ProcessScreen)
         await until(
             pilot,
-            lambda: screen.moments and screen.moments[-1].rss - screen.moments[0].rss >= 19 << 20,
+            lambda: screen.samples and screen.samples[-1].rss - screen.samples[0].rss >= 19 << 20,
         )
         await until(pilot, lambda: "+20." in tab_text(app, "growth"))
-        await pilot.press("l")
-        await until(pilot, lambda: "By kind" in tab_text(app, "layout"))
+        await pilot.press("a")
+        await until(pilot, lambda: "By kind" in tab_text(app, "address_space"))
         await pilot.press("p")
         await until(pilot, lambda: f"Pages of {victim.pid}" in tab_text(app, "pages"))
         await pilot.press("f")
@@ -142,15 +150,13 @@ def test_an_ended_process_is_told_as_such(victim: subprocess.Popen[str]) -> None
 
     async def act(pilot: Pilot[None]) -> None:
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, ProcessScreen))
+        screen = await process_screen(pilot, app)
         victim.kill()
         victim.wait()
-        screen = app.screen
-        assert isinstance(screen, ProcessScreen)
         await until(pilot, lambda: screen.ended)
-        await pilot.press("l")
-        await until(pilot, lambda: str(victim.pid) in tab_text(app, "layout"))
-        assert "By kind" not in tab_text(app, "layout")
+        await pilot.press("a")
+        await until(pilot, lambda: str(victim.pid) in tab_text(app, "address_space"))
+        assert "By kind" not in tab_text(app, "address_space")
 
     drive(app, act)
 
@@ -207,7 +213,7 @@ def test_mouse_sorts_and_opens(victim: subprocess.Popen[str]) -> None:
         await pilot.click(ProcessList, offset=(at, 0))
         assert app.choice.sort == "uss"
         await pilot.click(ProcessList, offset=(5, 1), times=2)
-        await until(pilot, lambda: isinstance(app.screen, ProcessScreen))
+        await process_screen(pilot, app)
 
     drive(app, act)
 
@@ -253,8 +259,8 @@ def test_help_and_themes(victim: subprocess.Popen[str]) -> None:
 
 def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Path) -> None:
     """A recording plays to its end, goes back and forward, and tells what it does not have."""
-    path, sampler = tmp_path / "a.top", Sampler()
-    with Recorder(path, {}) as recorder:
+    path, sampler = tmp_path / "a.top", TopSampler()
+    with SnapshotWriter(path, {}) as recorder:
         for number in range(6):
             if number == 3:
                 assert victim.stdin is not None
@@ -265,7 +271,7 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
             recorder.add(sampler.read(None))  # fresh sizes, however soon they are asked for again
     victim.kill()
     victim.wait()
-    app = TopApp(ReplayFeed(Snapshots(path)), None, Choice(text=NAME))
+    app = TopApp(ReplayFeed(SnapshotReader(path)), None, ListOptions(text=NAME))
 
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: app.paused)  # the end
@@ -282,9 +288,9 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
         assert grown.growth is not None
         assert grown.growth > 0
         await pilot.press("left", "enter")
-        await until(pilot, lambda: isinstance(app.screen, ProcessScreen))
-        await pilot.press("l")
-        await until(pilot, lambda: "not recorded" in tab_text(app, "layout"))
+        await process_screen(pilot, app)
+        await pilot.press("a")
+        await until(pilot, lambda: "not recorded" in tab_text(app, "address_space"))
         await pilot.press("escape", "right_square_bracket")
         assert app.feed.position == 5
 

@@ -14,7 +14,6 @@ from traced_runs import ask, trace
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("run_command")
 
 CPLUSPLUS = """#include <cstdio>
 #include <string>

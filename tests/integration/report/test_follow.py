@@ -9,69 +9,87 @@ import select
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
 from mematlas.cli.follow import FollowedRun
 from mematlas.report.tui.app import RecordingApp
 from traced_runs import MEMATLAS
-from tui_driver import WAIT_S, drive, until
+from tui_driver import drive, until
+from waiting import WAIT_S
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from textual.pilot import Pilot
 
     from conftest import Build
 
-pytestmark = pytest.mark.usefixtures("run_command")
 GROWS = """
-import sys, time
+import os, sys, time
 kept = []
+def wait_for(gate):
+    while not os.path.exists(gate): time.sleep(0.05)
 def early(): kept.append([bytes(100_000) for _ in range(100)])
 def late(): kept.append([bytes(100_000) for _ in range(50)])
 early()
 print("said by the program", flush=True)
-time.sleep(WAIT)
+wait_for(sys.argv[1] + "/late")
 late()
-time.sleep(WAIT)
+wait_for(sys.argv[1] + "/end")
 sys.exit(3)
 """
 
 
-def watched(tmp_path: Path, wait_s: float, *options: str) -> FollowedRun:
-    """Start a run of a program that takes 10 MB, and later 5 MB."""
-    path, program = str(tmp_path / "live.atlas"), tmp_path / "grows.py"
-    program.write_text(GROWS.replace("WAIT", str(wait_s)))
-    folder = tmp_path / "kept"
-    folder.mkdir()
-    arguments = [
-        "run",
-        "-o",
-        path,
-        "--interval",
-        "200ms",
-        *options,
-        "--",
-        sys.executable,
-        str(program),
-    ]
-    return FollowedRun(arguments, path, folder)
+class Start(Protocol):
+    """Starts a program that allocates 10 MB, and 5 MB once the file `late` exists, under a live view.
+
+    The program ends once the file `end` exists.
+    """
+
+    def __call__(self, *options: str) -> FollowedRun:
+        """Start `mematlas run OPTIONS`."""
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start runs, and end those that a failed test left."""
+    started: list[FollowedRun] = []
+
+    def run(*options: str) -> FollowedRun:
+        path, program = str(tmp_path / "live.atlas"), tmp_path / "grows.py"
+        program.write_text(GROWS)
+        folder = tmp_path / "kept"
+        folder.mkdir()
+        arguments = ["run", "-o", path, "--interval", "200ms", *options]
+        command = [sys.executable, str(program), str(tmp_path)]
+        started.append(FollowedRun([*arguments, "--", *command], path, folder))
+        return started[-1]
+
+    yield run
+    for gate in ("late", "end"):
+        (tmp_path / gate).touch()
+    for watch in started:
+        watch.process.wait(60)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
-def test_lines_appear_while_it_runs(tmp_path: Path, size: tuple[int, int]) -> None:
-    """What is allocated is shown soon, with names; what comes later, later; at the end it says so."""
-    watch = watched(tmp_path, 3)
+def test_lines_appear_while_it_runs(tmp_path: Path, start: Start, size: tuple[int, int]) -> None:
+    """Lines appear with their names while the program runs, and stay when it has ended."""
+    watch = start()
     app = RecordingApp(watch)
 
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "early" in app.text)
         assert watch.running
         assert "cut short" not in app.text
+        assert "late" not in app.text
+        (tmp_path / "late").touch()
         await until(pilot, lambda: "late" in app.text)
         assert app.query_one("#body").max_scroll_x == 0
+        (tmp_path / "end").touch()
         await until(pilot, lambda: app.ended)
         await until(pilot, lambda: "early" in app.text)
 
@@ -79,9 +97,9 @@ def test_lines_appear_while_it_runs(tmp_path: Path, size: tuple[int, int]) -> No
     assert watch.process.wait(60) == 3
 
 
-def test_keys(tmp_path: Path) -> None:
+def test_keys(tmp_path: Path, start: Start) -> None:
     """Metric, window, filter, output, pause and theme do what the footer says."""
-    watch = watched(tmp_path, 6, "--exact")
+    watch = start("--exact")
     app = RecordingApp(watch)
 
     async def act(pilot: Pilot[None]) -> None:
@@ -102,9 +120,10 @@ def test_keys(tmp_path: Path) -> None:
         await pilot.press("d", "space")
         assert app.theme != before
         assert app.paused
-        had_late = "late" in app.text  # on a slow machine
+        for gate in ("late", "end"):
+            (tmp_path / gate).touch()
         await until(pilot, lambda: (watch.read() is not None) and not watch.running)
-        assert ("late" in app.text) == had_late
+        assert "late" not in app.text
         await pilot.press("space")
         await until(pilot, lambda: "late" in app.text)
 
@@ -113,9 +132,9 @@ def test_keys(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at_once", [True, False])
-def test_interrupt_reaches_the_program(at_once: bool, tmp_path: Path) -> None:
-    """Ctrl-C ends the program, as at a shell, also before anything of it is known."""
-    watch = watched(tmp_path, 60)
+def test_interrupt_reaches_the_program(at_once: bool, start: Start) -> None:
+    """Ctrl-C ends the program, as at a shell, also before anything of the program is recorded."""
+    watch = start()
     app = RecordingApp(watch)
 
     async def act(pilot: Pilot[None]) -> None:

@@ -147,14 +147,14 @@ def test_the_bar_adds_up(visit: Callable[..., Any]) -> None:
     page = visit("python_service")
     account = reports.python_service().account
     boxes = page.evaluate(
-        "[...document.querySelectorAll('.moment:not([hidden]) .segment')]"
+        "[...document.querySelectorAll('.account:not([hidden]) .segment')]"
         ".map(each => [Number(each.dataset.bytes), each.getBoundingClientRect().width])"
     )
     assert sum(size for size, _ in boxes) == account.rss_bytes
     width = page.evaluate("document.querySelector('.bar').clientWidth")
     for size, drawn in boxes:
         assert drawn == pytest.approx(size / account.rss_bytes * width, abs=20)
-    page.click(".moment:not([hidden]) .segment[data-kind=slack]")
+    page.click(".account:not([hidden]) .segment[data-kind=slack]")
     assert page.is_visible("text=malloc arena 0x7f2a34000000 >> visible=true")
 
 

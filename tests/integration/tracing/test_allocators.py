@@ -15,7 +15,6 @@ from traced_runs import PROGRAMS, trace
 if TYPE_CHECKING:
     from conftest import Run
 
-pytestmark = pytest.mark.usefixtures("run_command")
 FOLDERS = ("/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib")
 NAMES = ("libjemalloc.so.2", "libmimalloc.so.2.0", "libtcmalloc_minimal.so.4")
 SIZES = """\

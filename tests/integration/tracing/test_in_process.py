@@ -7,12 +7,9 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("run_command")
 BEGIN = """
 import json, os, signal, sys, threading, time
 import mematlas

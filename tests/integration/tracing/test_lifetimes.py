@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from conftest import Build, Run
 
-pytestmark = pytest.mark.usefixtures("run_command")
 LIFETIMES = (
     *("lived_100us", "lived_1ms", "lived_10ms", "lived_100ms", "lived_1s", "lived_10s"),
     "lived_longer",
@@ -57,11 +56,11 @@ def test_lifetimes_are_those_of_the_program(build: Build, traced: Run) -> None:
     brief = {name: run.sum(name, "come_and_go") for name in LIFETIMES}
     assert sum(brief.values()) == 50_000
     assert brief["lived_100us"] > 45_000  # a few were interrupted
-    assert 0.9 * 50_000_000 < run.sum("churn_bytes", "come_and_go") <= 50_000_000
+    assert 0.9 * 50_000_000 < run.sum("temporary_bytes", "come_and_go") <= 50_000_000
     kept = {name: run.sum(name, "keep_for_a_while") for name in LIFETIMES}
     assert sum(kept.values()) == 1000  # the other thousand is never freed
     assert kept["lived_1s"] + kept["lived_10s"] + kept["lived_longer"] == 1000
-    assert run.sum("churn_bytes", "keep_for_a_while") == 0
+    assert run.sum("temporary_bytes", "keep_for_a_while") == 0
     for function in ("keep_early", "keep_late", "keep_in_child"):
         assert not any(run.sum(name, function) for name in LIFETIMES)
 
@@ -208,4 +207,4 @@ def test_bad_windows_are_refused(build: Build, traced: Run) -> None:
         )
         assert done.returncode == 2
         assert reason in done.stderr
-    assert ask("report", str(run.file), "--json", "--by", "churn")["by"] == "churn"
+    assert ask("report", str(run.file), "--json", "--by", "temporary")["by"] == "temporary"

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from traced_runs import Traced
 
-pytestmark = pytest.mark.usefixtures("run_command")
 PROGRAM = PROGRAMS / "object_types.py"
 FOUND = with_mimalloc()
 NONE = pytest.param("", marks=pytest.mark.skip("no CPython from 3.13 on is here"))

@@ -18,7 +18,6 @@ from traced_runs import MEMATLAS, PROGRAMS, Traced, ask, trace
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("run_command")
 PROGRAM = PROGRAMS / "object_types.py"
 COUNTS = {"Plain": 4000, "Slots": 6000, "Abstract": 2000, "Text": 3000, "Numbers": 1000}
 

@@ -17,7 +17,6 @@ from traced_runs import named
 if TYPE_CHECKING:
     from conftest import Run
 
-pytestmark = pytest.mark.usefixtures("run_command")
 # Finer than the default: small programs, and no test that fails by chance.
 FINE = ("--sample-bytes", "16K")
 both_modes = pytest.mark.parametrize("options", [FINE, ("--exact",)], ids=["sampled", "exact"])

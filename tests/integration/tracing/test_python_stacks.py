@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     from traced_runs import Traced
 
-pytestmark = pytest.mark.usefixtures("run_command")
 PROGRAM = PROGRAMS / "python_stacks.py"
 SUBINTERPRETERS = """\
 import sys

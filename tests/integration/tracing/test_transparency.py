@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-pytestmark = [pytest.mark.usefixtures("run_command"), pytest.mark.slow]
+pytestmark = pytest.mark.slow
 TEST = re.compile(
     r"^(\w+ \([\w.]+\)).*?\.\.\. (ok|FAIL|ERROR|skipped|expected failure)", re.MULTILINE
 )

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from conftest import Build
 
-pytestmark = pytest.mark.usefixtures("run_command")
 PAGE = 4096
 KEPT, SIZE = 1000, 240
 
@@ -42,19 +41,19 @@ def test_pinning_lines_are_named_with_their_bytes(build: Build, tmp_path: Path) 
     """One block of 16 left on every fourth page pins the rest of that page, to the byte; trimming gives the others."""
     run = trace(tmp_path / "a.atlas", (build("fragments"),), "--exact", "--interval", "200ms")
     before, after = map(int, run.outcome.stdout.split())
-    report = ask("report", str(run.file), "--json", "--by", "pinned")
+    report = ask("report", str(run.file), "--json", "--by", "fragmented")
     (heap,) = [each for each in report["slack"] if each["name"] == "glibc heap"]
-    pinned = run.sum("pinned_bytes", "fill")
-    assert pinned == KEPT * (PAGE - SIZE)
-    assert heap["pinned_bytes"] == pinned
+    fragmented = run.sum("fragmented_bytes", "fill")
+    assert fragmented == KEPT * (PAGE - SIZE)
+    assert heap["fragmented_bytes"] == fragmented
     given = before - after
-    assert abs(heap["free_page_bytes"] - given) <= 0.02 * given
+    assert abs(heap["held_free_bytes"] - given) <= 0.02 * given
     slack = sum(
         part["resident_bytes"]
         for part in report["account"]["parts"]
         if part["kind"] == "slack" and part["name"] == "glibc heap"
     )
-    assert heap["free_page_bytes"] + heap["pinned_bytes"] == slack
+    assert heap["held_free_bytes"] + heap["fragmented_bytes"] == slack
 
 
 def test_python_objects_pin_pages(tmp_path: Path) -> None:
@@ -63,8 +62,10 @@ def test_python_objects_pin_pages(tmp_path: Path) -> None:
     run = trace(tmp_path / "a.atlas", command, "--exact", "--interval", "200ms")
     kept, expected = json.loads(run.outcome.stdout)
     assert kept > 1500
-    pinned = run.sum("pinned_bytes", "fill", kind="pyobject")
-    assert abs(pinned - expected) <= 0.05 * expected  # others' objects lie on some of those pages
+    fragmented = run.sum("fragmented_bytes", "fill", kind="pyobject")
+    assert (
+        abs(fragmented - expected) <= 0.05 * expected
+    )  # others' objects lie on some of those pages
 
 
 @pytest.mark.parametrize("options", [(), ("--exact",)])

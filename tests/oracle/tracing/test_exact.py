@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from conftest import Build
 
-pytestmark = pytest.mark.usefixtures("run_command")
-
 
 def dhat(program: Path, file: Path, *arguments: str) -> dict[str, tuple[int, int]]:
     """Give bytes and blocks allocated under each function that DHAT names."""

@@ -14,7 +14,6 @@ from traced_runs import PROGRAMS, ask, trace
 if TYPE_CHECKING:
     from pathlib import Path
 
-pytestmark = pytest.mark.usefixtures("run_command")
 PROGRAM = PROGRAMS / "shifting_stacks.py"
 BLOCK = 150_000  # as in the program
 Stack = tuple[tuple[str, int], ...]

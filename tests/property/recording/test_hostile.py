@@ -25,10 +25,10 @@ import synthetic_recording
 from mematlas.errors import MematlasError
 from mematlas.recording import format as atlas
 from mematlas.recording import reader
-from mematlas.recording.columns import Data
+from mematlas.recording.columns import ChunkData
 from mematlas.recording.frames import resolve_missing
 from mematlas.recording.model import COLUMNS, NODE_DTYPE
-from mematlas.recording.packed import Packed, head_of
+from mematlas.recording.packed import Packed, read_head
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.report import make_report
 from mematlas.report.text.leaks import render_leaks
@@ -37,7 +37,7 @@ from mematlas.report.text.report import render_report
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mematlas.recording.format import Turned
+    from mematlas.recording.format import ShuffledRows
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
@@ -62,11 +62,11 @@ def chunks() -> list[tuple[bytes, dict[str, Any], bytes]]:
     ]
 
 
-def plain(kind: bytes, rows: memoryview | Turned | Packed) -> bytes:
+def plain(kind: bytes, rows: memoryview | ShuffledRows | Packed) -> bytes:
     """Give rows as the bytes that were written."""
     if isinstance(rows, memoryview):
         return bytes(rows)
-    return Data(rows).rows(np.dtype(COLUMNS[atlas._COLUMNS_OF[kind]])).tobytes()
+    return ChunkData(rows).rows(np.dtype(COLUMNS[atlas._COLUMNS_OF[kind]])).tobytes()
 
 
 CHUNKS = chunks()
@@ -216,8 +216,8 @@ def test_packed_columns_may_say_anything(data: st.DataObject) -> None:
     packed = [n for n, each in enumerate(chunks) if atlas.HEAD.unpack_from(each)[1] == atlas.PACKED]
     at = data.draw(st.sampled_from(packed))
     payload = chunks[at][atlas.CHUNK_HEAD :]
-    head = bytearray(zlib.decompress(head_of(memoryview(payload))))
-    rest = bytearray(payload[8 + len(head_of(memoryview(payload))) :])
+    head = bytearray(zlib.decompress(read_head(memoryview(payload))))
+    rest = bytearray(payload[8 + len(read_head(memoryview(payload))) :])
     facts = 8 + int.from_bytes(head[:8], "little")
     head[data.draw(st.integers(facts, len(head) - 1))] = data.draw(st.integers(0, 255))
     if rest and data.draw(st.booleans()):

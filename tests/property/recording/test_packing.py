@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mematlas.recording import format as atlas
-from mematlas.recording.columns import Data, join_rows
+from mematlas.recording.columns import ChunkData, join_rows
 from mematlas.recording.model import COLUMNS
-from mematlas.recording.packed import Packed, head_of, most_unpacked
+from mematlas.recording.packed import Packed, read_head, unpack_limit
 
 NAN = struct.unpack("<d", struct.pack("<Q", 0x7FF8_0000_0000_1234))[0]
 DOUBLES = st.one_of(
@@ -76,8 +76,8 @@ def test_packed_rows_are_the_rows(drawn: tuple[bytes, np.ndarray], first: int) -
     kind, rows = drawn
     flags, payload = pack(kind, rows, first)
     facts, found = atlas.unpack_chunk(flags, payload)
-    assert facts == atlas.unpack_facts(flags, payload) == {"first": first}
-    made = Data(found).rows(rows.dtype)
+    assert facts == atlas.unpack_metadata(flags, payload) == {"first": first}
+    made = ChunkData(found).rows(rows.dtype)
     if flags == atlas.PACKED:
         assert isinstance(found, Packed)
         rows = by_stack(kind, rows)
@@ -98,7 +98,10 @@ def test_words_are_numbered(words: list[int], parts: int) -> None:
 
     made: Any = join_rows(
         rows.dtype,
-        [Data(atlas.unpack_chunk(*pack(atlas.NODES, each))[1]).part(rows.dtype) for each in pieces],
+        [
+            ChunkData(atlas.unpack_chunk(*pack(atlas.NODES, each))[1]).part(rows.dtype)
+            for each in pieces
+        ],
     )
     distinct, numbers = made.numbered("word")
     assert (distinct == np.unique(rows["word"])).all()
@@ -115,8 +118,8 @@ def test_damaged_columns_are_refused_or_read(
     flags, payload = pack(kind, rows)
     if flags != atlas.PACKED:
         return
-    head = bytearray(zlib.decompress(head_of(memoryview(payload))))
-    rest = bytearray(payload[8 + len(head_of(memoryview(payload))) :])
+    head = bytearray(zlib.decompress(read_head(memoryview(payload))))
+    rest = bytearray(payload[8 + len(read_head(memoryview(payload))) :])
     for at, value in data.draw(
         st.lists(st.tuples(st.integers(24, len(head) - 1), st.integers(0, 255)), max_size=3)
     ):
@@ -131,7 +134,7 @@ def test_damaged_columns_are_refused_or_read(
         _, found = atlas.unpack_chunk(
             flags, len(deflated).to_bytes(8, "little") + deflated + bytes(rest)
         )
-        made = Data(found).rows(rows.dtype)
+        made = ChunkData(found).rows(rows.dtype)
         for name in rows.dtype.names or ():
             assert len(made[name]) == len(made)
     except atlas.MALFORMED:
@@ -146,17 +149,17 @@ def test_rows_all_alike_can_be_read(count: int) -> None:
     flags, payload = pack(atlas.TOTALS, rows)
     assert len(payload) < 1_000 + count
     _, found = atlas.unpack_chunk(flags, payload)
-    assert (Data(found).rows(rows.dtype)["bad_frees"] == 1).all()
+    assert (ChunkData(found).rows(rows.dtype)["bad_frees"] == 1).all()
 
 
 def test_more_rows_than_believable_are_refused() -> None:
     """A few bytes that say they are a billion rows are no such thing."""
     rows = np.ones(1000, np.dtype(COLUMNS["TOTALS_DTYPE"]))
     flags, payload = pack(atlas.TOTALS, rows)
-    head = zlib.decompress(head_of(memoryview(payload)))
+    head = zlib.decompress(read_head(memoryview(payload)))
     many = head.replace((1000).to_bytes(8, "little"), (1 << 30).to_bytes(8, "little"))
     deflated = zlib.compress(many)
     bomb = len(deflated).to_bytes(8, "little") + deflated
-    with pytest.raises(ValueError, match="more than any recording holds"):
+    with pytest.raises(ValueError, match="exceed the limit"):
         atlas.unpack_chunk(flags, bomb)
-    assert most_unpacked(len(bomb)) < 1 << 27
+    assert unpack_limit(len(bomb)) < 1 << 27

@@ -64,7 +64,6 @@ def recording(parents: list[int], held: list[dict[tuple[int, int], int]]) -> Rec
         frames=dict.fromkeys(range(len(held)), frames),
         snapshots=snapshots,
         totals=totals,
-        touches={},
         timeline={},
         notes=[],
         complete=True,

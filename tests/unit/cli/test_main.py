@@ -2,52 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
-import subprocess
 import sys
-import time
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas import __version__
+from mematlas import __version__, errors
 from mematlas.cli import commands, main
 from mematlas.cli.commands import COMMANDS, Command
 from mematlas.cli.parser import command_parser
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import argparse
 
-PROBE = '''"""Raise what the test asks for."""
-import sys
-from mematlas import errors
 
-EXAMPLES = ("probe code", "probe code --count 3")
-
-def add_arguments(parser):
-    parser.add_argument("what")
-    parser.add_argument("--count", type=int, default=0)
-
-def run(arguments):
-    if arguments.what == "hang":
-        print("ready", flush=True)
-        import time
-        time.sleep(60)
-    if arguments.what == "flood":
-        while True:
-            print("x" * 1000)
-    if arguments.what == "missing":
-        open("/nonexistent/file")
-    if arguments.what == "code":
-        return arguments.count
-    raise getattr(errors, arguments.what)("this is what to do")
-'''
 METAVARS = {
     "--at": "TIME",
-    "--cold": "TIME",
+    "--idle": "TIME",
     "--count": "N",
     "--duration": "TIME",
     "--interval": "TIME",
@@ -59,27 +33,41 @@ METAVARS = {
     "--top": "N",
     "--until": "TIME",
 }
-RETIRED = ("--during", "--fail-if-slower", "--fail-on", "--from", "--html", "--live", "--time")
-DRIVER = """
-import sys
-from mematlas.cli import commands, main
-commands.COMMANDS = (commands.Command("probe", "probe_command", "Probe."),)
-sys.exit(main())
-"""
+RETIRED = (
+    "--cold",
+    "--during",
+    "--fail-if-slower",
+    "--fail-on",
+    "--from",
+    "--html",
+    "--live",
+    "--time",
+)
 
 
 @pytest.fixture
-def probe(tmp_path: Path) -> list[str]:
-    """Give the start of a command line on which `probe` is the only command."""
-    (tmp_path / "probe_command.py").write_text(PROBE)
-    driver = tmp_path / "driver.py"
-    driver.write_text(DRIVER)
-    return [sys.executable, str(driver), "probe"]
+def probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make `probe` the only command; its argument names the error to raise."""
+    module = ModuleType("probe_command", "Raise the error that the test names.")
 
+    def add_arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("what")
+        parser.add_argument("--count", type=int, default=0)
 
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    def run(arguments: argparse.Namespace) -> int:
+        if arguments.what == "missing":
+            open("/nonexistent/file")  # noqa: PTH123
+        if arguments.what == "interrupt":
+            raise KeyboardInterrupt
+        if arguments.what == "code":
+            return int(arguments.count)
+        raise getattr(errors, arguments.what)("this is what to do")
+
+    module.add_arguments = add_arguments  # type: ignore[attr-defined]
+    module.EXAMPLES = ("probe code", "probe code --count 3")  # type: ignore[attr-defined]
+    module.run = run  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(commands, "COMMANDS", (Command("probe", module.__name__, "Probe."),))
 
 
 @pytest.mark.parametrize(
@@ -92,76 +80,42 @@ def run(*command: str) -> subprocess.CompletedProcess[str]:
         (UnsupportedError, 5),
     ],
 )
+@pytest.mark.usefixtures("probe")
 def test_errors_become_one_line_and_their_code(
-    probe: list[str], error: type[MematlasError], code: int
+    capsys: pytest.CaptureFixture[str], error: type[MematlasError], code: int
 ) -> None:
     """Each error class is one line on stderr and its own exit code."""
-    done = run(*probe, error.__name__)
-    assert (done.returncode, done.stdout) == (code, "")
-    assert done.stderr == "mematlas: this is what to do\n"
+    assert main(["probe", error.__name__]) == code
+    assert capsys.readouterr() == ("", "mematlas: this is what to do\n")
 
 
-def test_errors_of_the_system_name_the_file(probe: list[str]) -> None:
-    """An OSError nobody foresaw is still one line that names the file."""
-    done = run(*probe, "missing")
-    assert done.returncode == 1
-    assert done.stderr == "mematlas: /nonexistent/file: No such file or directory\n"
+@pytest.mark.usefixtures("probe")
+def test_errors_of_the_system_name_the_file(capsys: pytest.CaptureFixture[str]) -> None:
+    """An unforeseen OSError is one line that names the file."""
+    assert main(["probe", "missing"]) == 1
+    line = "mematlas: /nonexistent/file: No such file or directory\n"
+    assert capsys.readouterr().err == line
 
 
-def test_the_command_gives_the_exit_code(probe: list[str]) -> None:
-    """What run() returns is the exit code."""
-    assert run(*probe, "code", "--count", "42").returncode == 42
+@pytest.mark.usefixtures("probe")
+def test_the_command_gives_the_exit_code() -> None:
+    """The exit code is the result of run()."""
+    assert main(["probe", "code", "--count", "42"]) == 42
 
 
-def test_a_wrong_argument_is_one_line_and_code_2(probe: list[str]) -> None:
-    """Argument errors go through the same funnel."""
-    done = run(*probe, "code", "--count", "many")
-    assert done.returncode == 2
-    assert done.stderr.startswith("mematlas: argument --count: invalid int value: 'many' (see")
-    assert done.stderr.count("\n") == 1
+@pytest.mark.usefixtures("probe")
+def test_an_interrupt_gives_130() -> None:
+    """KeyboardInterrupt becomes the exit code of a shell for SIGINT."""
+    assert main(["probe", "interrupt"]) == 130
 
 
-def test_a_reader_that_leaves_is_no_error(probe: list[str]) -> None:
-    """A closed pipe ends the command quietly, as a signal would."""
-    with subprocess.Popen(
-        [*probe, "flood"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.read(10)
-        process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait(60) == 128 + signal.SIGPIPE
-
-
-def test_control_c_gives_130(probe: list[str]) -> None:
-    """An interrupt ends the command with 130 and no traceback."""
-    with subprocess.Popen(
-        [*probe, "hang"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout
-        assert process.stderr
-        process.stdout.readline()
-        time.sleep(0.1)
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(60) == 130
-        assert process.stderr.read() == b""
-
-
-def test_python_dash_m_works() -> None:
-    """`python -m mematlas` is the same program."""
-    done = run(sys.executable, "-m", "mematlas", "--version")
-    assert (done.returncode, done.stdout) == (0, f"mematlas {__version__}\n")
-
-
-def test_start_up_loads_nothing_heavy() -> None:
-    """Neither --version nor --help loads NumPy, rich or symbolic."""
-    code = (
-        "import sys; from mematlas.cli.main import main; main(['--help']); "
-        "sys.exit(' '.join({'numpy', 'rich', 'symbolic', 'cffi'} & set(sys.modules)) or 0)"
-    )
-    done = run(sys.executable, "-c", code)
-    assert (done.returncode, done.stderr) == (0, "")
+@pytest.mark.usefixtures("probe")
+def test_a_wrong_argument_is_one_line_and_code_2(capsys: pytest.CaptureFixture[str]) -> None:
+    """Argument errors are formatted like all other errors."""
+    assert main(["probe", "code", "--count", "many"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("mematlas: argument --count: invalid int value: 'many' (see")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

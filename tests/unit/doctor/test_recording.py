@@ -12,17 +12,17 @@ from doctor_states import GIB, MIB
 from mematlas.doctor import rules
 from mematlas.doctor.model import RecordingState
 from mematlas.recording.model import TIMELINE_DTYPE, Frame, Part, PartKind, Recording, Sampling
-from mematlas.report.model.leaks import Leak, Leaks, Verdict
-from mematlas.report.model.report import Account, BadFree, ProcessLine, Report, StackFigures
+from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
+from mematlas.report.model.report import Account, BadFree, ProcessSummary, Report, StackStats
 
 FRAMES = (Frame("load", "/srv/orders.py", 10, None, "python"),)
 SAMPLING = Sampling("exact", 1, 1.0)
 
 
-def stack(**more: Any) -> StackFigures:
+def stack(**more: Any) -> StackStats:
     """Give a stack that holds one block of 128 MiB in huge pages."""
     held = 128 * MIB
-    healthy = StackFigures(
+    healthy = StackStats(
         frames=FRAMES, kind="malloc", process=0, live_bytes=held, live_count=1, peak_bytes=held,
         allocated_bytes=held, allocations=1, resident_bytes=held, huge_bytes=held, swapped_bytes=0,
         error_bytes=0,
@@ -33,7 +33,7 @@ def stack(**more: Any) -> StackFigures:
 def leak(**more: Any) -> Leak:
     """Give memory that was set up and kept."""
     steady = Leak(
-        frames=FRAMES, kind="malloc", process=0, verdict=Verdict.SETUP, evidence="allocated once and kept",
+        frames=FRAMES, kind="malloc", process=0, verdict=LeakVerdict.SETUP, evidence="allocated once, not freed",
         live_bytes=50 * MIB, live_count=1, error_bytes=0, allocated_bytes=50 * MIB, allocations=1,
         bytes_per_s=None,
     )  # fmt: skip
@@ -41,7 +41,7 @@ def leak(**more: Any) -> Leak:
 
 
 def run(
-    *stacks: StackFigures,
+    *stacks: StackStats,
     leaks: tuple[Leak, ...] = (leak(),),
     slack: int = MIB,
     complete: bool = True,
@@ -61,7 +61,7 @@ def run(
     )  # fmt: skip
     report = Report(
         command=recording.command, started="now", machine={}, sampling=SAMPLING, complete=complete,
-        processes=(ProcessLine(0, 1, None, "orders", 0.0, 5.0, "exited 0", 128 * MIB, note),),
+        processes=(ProcessSummary(0, 1, None, "orders", 0.0, 5.0, "exited 0", 128 * MIB, note),),
         account=account, last=account, peak_live_bytes=128 * MIB, peak_live_time_s=4.0,
         stacks=stacks or (stack(),), series=(), bad_frees=bad_frees, notes=(),
     )  # fmt: skip
@@ -76,8 +76,8 @@ CHURN = {"allocations": 20_000, "allocated_bytes": 20_000 * MIB, "live_bytes": 0
          "resident_bytes": 0, "huge_bytes": 0}  # fmt: skip
 CASES: dict[str, tuple[RecordingState, RecordingState]] = {
     "leaks": (
-        run(leaks=(leak(verdict=Verdict.GROWING, evidence="grew to the end"),)),
-        run(leaks=(leak(verdict=Verdict.STEADY),)),
+        run(leaks=(leak(verdict=LeakVerdict.GROWING, evidence="grew to the end"),)),
+        run(leaks=(leak(verdict=LeakVerdict.STEADY),)),
     ),
     "bad-frees": (run(bad_frees=(BadFree(FRAMES, 0, 3),)), run()),
     "malloc.slack": (run(slack=90 * MIB), run(slack=20 * MIB)),

@@ -1,16 +1,10 @@
-"""`mematlas system`: each topic from a captured machine, and on the live one against other sources."""
+"""`mematlas system`: each topic, from a captured machine."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import pytest
 
 from mematlas.linux import machine
 from mematlas.observe.machine.topics import TOPICS, pressure
@@ -19,7 +13,6 @@ if TYPE_CHECKING:
     from mematlas.observe.machine.model import Topic
 
 CAPTURED = Path(__file__).parents[2] / "data" / "sysroots" / "6.18"
-SYSTEM = (sys.executable, "-m", "mematlas", "system")
 
 
 def figure(topic: Topic, name: str) -> Any:
@@ -30,11 +23,10 @@ def figure(topic: Topic, name: str) -> Any:
 
 
 def test_memory_parts_make_the_whole() -> None:
-    """The parts of memory, with what is not told, sum to MemTotal."""
-    for root in ("/", str(CAPTURED)):
-        facts = machine.read(root)
-        parts = TOPICS["memory"](facts).sections[0].figures
-        assert sum(int(each.value or 0) for each in parts) == facts.meminfo["MemTotal"]
+    """The parts of memory and the unaccounted rest sum to MemTotal."""
+    facts = machine.read(str(CAPTURED))
+    parts = TOPICS["memory"](facts).sections[0].figures
+    assert sum(int(each.value or 0) for each in parts) == facts.meminfo["MemTotal"]
 
 
 def test_free_blocks_are_about_the_free_memory() -> None:
@@ -116,14 +108,3 @@ def test_slab_names_and_sums() -> None:
     assert {each.name for each in facts.slabs} >= {"dentry", "vm_area_struct", "kmalloc-512"}
     assert all(each.active <= each.objects for each in facts.slabs)
     assert sum(each.total_bytes for each in facts.slabs) <= facts.meminfo["Slab"]
-
-
-@pytest.mark.parametrize("topic", sorted(TOPICS))
-def test_each_topic_live(topic: str) -> None:
-    """Each topic answers on this machine in text of 80 columns, and as JSON."""
-    environment = {**os.environ, "COLUMNS": "80"}
-    text = subprocess.check_output([*SYSTEM, topic], text=True, env=environment)
-    assert max(map(len, text.splitlines())) <= 80
-    answer = json.loads(subprocess.check_output([*SYSTEM, topic, "--json"]))
-    assert answer["schema"] == "mematlas/system/1"
-    assert answer["data"]["name"] == topic

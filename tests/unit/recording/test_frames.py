@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +9,7 @@ import numpy as np
 import synthetic_recording
 from mematlas.recording import read
 from mematlas.recording.frames import PYTHON, Resolver, resolve_missing
-from mematlas.recording.model import Code, Frame, Module
+from mematlas.recording.model import CodeObject, Frame, Module
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +23,9 @@ def python_word(number: int, offset: int) -> int:
 def test_python_words_give_function_file_and_line() -> None:
     """Each instruction of a function resolves to the line the interpreter gives it."""
     code = test_python_words_give_function_file_and_line.__code__
-    known = Code(code.co_qualname, code.co_filename, code.co_firstlineno, code.co_linetable, 2)
+    known = CodeObject(
+        code.co_qualname, code.co_filename, code.co_firstlineno, code.co_linetable, 2
+    )
     lines = [line for line, *_ in code.co_positions()]
     words = [python_word(1, 2 * index) for index in range(len(lines))]
     found = Resolver().resolve(words, [], [known])
@@ -33,7 +34,7 @@ def test_python_words_give_function_file_and_line() -> None:
 
 
 def test_unknown_words_say_what_is_unknown() -> None:
-    """Code never seen, stacks cut short and addresses in no file are frames of their own."""
+    """CodeObject never seen, stacks cut short and addresses in no file are frames of their own."""
     found = Resolver().resolve([0, 0x1234, python_word(3, 0)], [], [])
     assert found[0][0].function == "[deeper frames not seen]"
     assert found[0x1234][0] == Frame("0x1234", None, None, None, "native")
@@ -79,25 +80,3 @@ def test_a_recording_without_frames_gets_them_later(tmp_path: Path) -> None:
     assert recording.frames[0][synthetic_recording.WORDS[3]] != kept[synthetic_recording.WORDS[3]]
     assert len(notes) == 1
     assert "libc.so.6" in notes[0]
-
-
-def test_this_interpreter_resolves_its_own_addresses() -> None:
-    """Exported functions of the running interpreter resolve by name through its own mapping."""
-    import ctypes
-
-    address = ctypes.cast(ctypes.pythonapi.PyObject_Malloc, ctypes.c_void_p).value
-    assert address
-    with open("/proc/self/maps") as maps:  # noqa: PTH123
-        rows = [line.split(None, 5) for line in maps]
-    (path,) = {row[5].strip() for row in rows if _holds(row[0], address)}
-    spans = [row[0].split("-") for row in rows if len(row) > 5 and row[5].strip() == path]
-    start, end = int(spans[0][0], 16), int(spans[-1][1], 16)
-    bias = start if start > 1 << 32 else 0
-    module = Module(path, "", bias, start, end)
-    frames = Resolver().resolve([address + 5], [module], [])[address + 5]
-    assert frames[-1].function == "PyObject_Malloc", sys.version
-
-
-def _holds(span: str, address: int) -> bool:
-    start, end = (int(each, 16) for each in span.split("-"))
-    return start <= address < end

@@ -90,7 +90,7 @@ def test_a_cut_recording_says_so(tmp_path: Path) -> None:
     synthetic_recording.write(path, end=False)
     report = make_report(read(path))
     assert not report.complete
-    assert report.notes[0] == "the recording was cut short; figures are right up to 1.5 s"
+    assert report.notes[0] == "the recording was cut short; data is valid up to 1.5 s"
 
 
 def test_what_was_not_seen_is_noted(recording: Recording) -> None:
@@ -158,8 +158,8 @@ def test_a_long_timeline_keeps_its_peaks(recording: Recording) -> None:
 
 def test_huge_pages_over_time_are_those_of_the_last_look(recording: Recording) -> None:
     """Before any look they are unknown; from a look on there are as many as it saw."""
-    look = next(each for each in recording.snapshots if each.process == 0)
-    recording = replace(recording, snapshots=[replace(look, time_s=0.3, huge_bytes=2 << 20)])
+    taken = next(each for each in recording.snapshots if each.process == 0)
+    recording = replace(recording, snapshots=[replace(taken, time_s=0.3, huge_bytes=2 << 20)])
     series = next(each for each in make_report(recording).series if each.process == 0)
     for time, size in zip(series.time_s, series.huge_bytes, strict=True):
         assert size == (2 << 20 if time >= 0.3 else None)

@@ -14,7 +14,7 @@ import reports
 from mematlas.present import drawing
 from mematlas.present.printable import shorten
 from mematlas.recording.model import Frame
-from mematlas.report import names
+from mematlas.report import frame_names, quantities
 from mematlas.report.analyse.lines import LIBRARY, OWN, RUNTIME, lines, owner, tier
 from mematlas.report.model.report import METRICS, Report
 from mematlas.report.text import render_report, render_summary
@@ -122,27 +122,27 @@ def test_shortened_text_fits_and_keeps_its_ends(text: str, width: int) -> None:
 
 def test_paths_are_shown_from_where_they_are_known() -> None:
     """Paths are shortened to what the reader knows them by."""
-    assert names.short_path("/srv/shop/a/b.py", "/srv/shop") == "a/b.py"
+    assert frame_names.short_path("/srv/shop/a/b.py", "/srv/shop") == "a/b.py"
     assert (
-        names.short_path("/srv/shop/.venv/lib/python3.11/site-packages/p/q.py", "/srv/shop")
+        frame_names.short_path("/srv/shop/.venv/lib/python3.11/site-packages/p/q.py", "/srv/shop")
         == "p/q.py"
     )
-    assert names.short_path("/usr/lib/python3.11/json/decoder.py") == "json/decoder.py"
-    assert names.short_path("/srv/shopping/b.py", "/srv/shop") == "/srv/shopping/b.py"
+    assert frame_names.short_path("/usr/lib/python3.11/json/decoder.py") == "json/decoder.py"
+    assert frame_names.short_path("/srv/shopping/b.py", "/srv/shop") == "/srv/shopping/b.py"
 
 
 @pytest.mark.parametrize(
     ("blocks", "said"),
     [
-        ((0,) * 7, "none was freed"),
-        ((3, 0, 0, 0, 0, 0, 1), "4 freed: 75.0 % within a millisecond, half of them within 100 us"),
-        ((0, 0, 0, 0, 1, 1, 0), "2 freed: 0.0 % within a millisecond, half of them within 1 s"),
+        ((0,) * 7, "none freed"),
+        ((3, 0, 0, 0, 0, 0, 1), "4 freed: 75.0 % within 1 ms, median lifetime below 100 us"),
+        ((0, 0, 0, 0, 1, 1, 0), "2 freed: 0.0 % within 1 ms, median lifetime below 1 s"),
         (
             (1, 0, 0, 0, 0, 0, 2),
-            "3 freed: 33.3 % within a millisecond, half of them lived 10 s or longer",
+            "3 freed: 33.3 % within 1 ms, median lifetime 10 s or more",
         ),
     ],
 )
 def test_lifetimes_are_put_in_words(blocks: tuple[int, ...], said: str) -> None:
     """Few words say how many blocks were freed and how soon."""
-    assert names.lifetimes(blocks) == said
+    assert quantities.lifetimes(blocks) == said

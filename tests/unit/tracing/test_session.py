@@ -16,12 +16,13 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Put sessions into a directory of the test's own."""
+    """Keep sessions out of the shared directories of the machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(session, "_SHARED_MEMORY", tmp_path)
     return tmp_path
 
 
-NO_ROOM = 1 << 62  # more than any shared memory has, so TMPDIR is taken
+NO_ROOM = 1 << 62  # more bytes than any file system has: TMPDIR is used
 
 
 def test_a_session_is_private_and_passing(base: Path) -> None:

@@ -15,7 +15,7 @@ from mematlas.errors import MematlasError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 PROGRAM = "mematlas_alloc_work"
 PATTERNS = ("churn", "batch", "handoff")
@@ -35,7 +35,7 @@ OURS = {"pool": "mematlas.memory.Pool", "arena": "mematlas.memory.Arena"}
 ALLOCATORS = (*_LIBRARIES, *OURS)
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Time every allocator there is at every pattern; then see what memory it holds."""
     found = []
     for name in ALLOCATORS:

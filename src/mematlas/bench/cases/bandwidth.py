@@ -7,18 +7,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.bench import backing
-from mematlas.bench.backing import Backed, Unavailable, memory_available
 from mematlas.bench.case import Case
 from mematlas.bench.cases.sharing import cpus_for
 from mematlas.bench.model import Better, Figure
+from mematlas.bench.region import ProvenRegion, fit_size, memory_available
 from mematlas.errors import UsageError
+from mematlas.linux.hugepages import BASE, PagesUnavailableError
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 USEFUL = {"read": 8, "write": 8, "copy": 16, "scale": 16, "add": 24, "triad": 24}
 """Bytes of an element that the operation is about, as STREAM counts them."""
@@ -27,23 +27,23 @@ _ASIDE = (0, 2112, 1088)  # bytes between the arrays' offsets in a page, lest th
 _ROUNDS = 2000  # of the ping-pong
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Run every operation with every number of threads, in huge pages if they can be had."""
-    size = settings.size or backing.fitting(64 << 20 if settings.quick else 192 << 20, 3)
+    size = settings.size or fit_size(64 << 20 if settings.quick else 192 << 20, 3)
     threads = settings.threads or default_threads()
     _check_size(size)
     kind = settings.pages[0] if settings.pages else "thp"
     meter.notes.append(f"{_core.stream_vectors()} loops; arrays of {format_bytes(size)}")
     before = _distance(meter)
     try:
-        memory = Backed(kind, 3 * (size + 4096))
-    except Unavailable as reason:
-        meter.unavailable[kind] = str(reason)
+        memory = ProvenRegion(kind, 3 * (size + 4096))
+    except PagesUnavailableError as reason:
+        meter.unavailable[str(kind)] = str(reason)
         if settings.pages:
             return
-        memory = Backed("4k", 3 * (size + 4096))
+        memory = ProvenRegion(BASE, 3 * (size + 4096))
     with memory:
-        meter.proofs[memory.kind] = memory.proof.text()
+        meter.proofs[memory.kind.name] = memory.placement.text()
         for number, count in enumerate(threads, 1):
             found = meter.measure(cases(memory, size, count), until=number / len(threads))
             meter.figures += [each for figure in found for each in _moved(figure)]
@@ -63,15 +63,15 @@ def default_threads() -> tuple[int, ...]:
 
 
 def _check_size(size: int) -> None:
-    room = memory_available()
-    if room is not None and 3 * size > 0.9 * room:
+    available = memory_available()
+    if available is not None and 3 * size > 0.9 * available:
         raise UsageError(
-            f"three arrays of {format_bytes(size)} do not fit into the {format_bytes(room)} that are "
+            f"three arrays of {format_bytes(size)} do not fit into the {format_bytes(available)} that are "
             "available; choose a smaller size"
         )
 
 
-def cases(memory: Backed, size: int, threads: int) -> list[Case]:
+def cases(memory: ProvenRegion, size: int, threads: int) -> list[Case]:
     """List the operations on three arrays of `size` bytes, with both kinds of stores."""
     count = size // 8
     starts = [

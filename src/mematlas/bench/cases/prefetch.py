@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas import _core
 from mematlas._core.bench.patterns import sum_ahead
-from mematlas.bench import backing
-from mematlas.bench.backing import Backed
 from mematlas.bench.case import Case
+from mematlas.bench.region import ProvenRegion, fit_size, largest_kind, parse_kinds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 DISTANCES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 WORK = {"light": 1, "heavy": 24}
@@ -24,12 +23,12 @@ WORK = {"light": 1, "heavy": 24}
 _LOOKUPS = 1 << 16
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Look up random places of a table beyond the caches, announced 0 to 128 look-ups ahead."""
-    size = settings.size or backing.fitting((128 if settings.quick else 512) << 20, 2)
-    kind = settings.pages[0] if settings.pages else backing.usual()
-    with Backed(kind, size) as memory:
-        meter.proofs[kind] = memory.proof.text()
+    size = settings.size or fit_size((128 if settings.quick else 512) << 20, 2)
+    kind = parse_kinds(settings.pages)[0] if settings.pages else largest_kind()
+    with ProvenRegion(kind, size) as memory:
+        meter.proofs[kind.name] = memory.placement.text()
         values = words_at(memory.address, size // 8)
         values[:] = np.arange(len(values), dtype=np.uint64)
         chosen = np.random.default_rng(11).integers(0, len(values), 64 * _LOOKUPS)
@@ -67,6 +66,5 @@ class _Sums:
 
 
 def words_at(address: int, count: int) -> NDArray[np.uint64]:
-    """View mapped memory as words; it must stay mapped."""
-    memory = memoryview((ctypes.c_uint64 * count).from_address(address)).cast("B")
-    return np.frombuffer(memory, dtype=np.uint64)
+    """Return mapped memory as an array of 64-bit words; the memory must stay mapped."""
+    return np.frombuffer(_core.buffer_at(address, 8 * count), dtype=np.uint64)

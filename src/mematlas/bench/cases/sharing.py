@@ -7,19 +7,20 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.bench.backing import Backed
 from mematlas.bench.case import Case
+from mematlas.bench.region import ProvenRegion
+from mematlas.linux.hugepages import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 DISTANCES = (8, 16, 32, 64, 128, 256, 1024)
 _PASS_NS = 1_000_000  # shorter than a time slice, so that most passes are not cut
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Count on own lines, on shared lines, and on one counter."""
     usable = len(os.sched_getaffinity(0))
     if usable < 2:
@@ -29,7 +30,7 @@ def measure(settings: Settings, meter: Meter) -> None:
         sorted({1, 2, *(count for count in (4, 8, 16, 32) if count < usable), usable})
     )
     most = max(counts)
-    with Backed("4k", max(64 << 10, most * max(DISTANCES))) as memory:
+    with ProvenRegion(BASE, max(64 << 10, most * max(DISTANCES))) as memory:
         for number, count in enumerate([each for each in counts if each > 1], 1):
             meter.measure(distances(memory, count), until=0.6 * number / len(counts))
         meter.measure(contention(memory, counts))
@@ -41,7 +42,7 @@ def cpus_for(threads: int) -> list[int]:
     return [usable[index % len(usable)] for index in range(threads)]
 
 
-def distances(memory: Backed, threads: int, chosen: Sequence[int] = DISTANCES) -> list[Case]:
+def distances(memory: ProvenRegion, threads: int, chosen: Sequence[int] = DISTANCES) -> list[Case]:
     """Each thread has a counter of its own, `distance` bytes from the next."""
     return [
         Case(
@@ -55,7 +56,7 @@ def distances(memory: Backed, threads: int, chosen: Sequence[int] = DISTANCES) -
     ]
 
 
-def contention(memory: Backed, threads: Sequence[int]) -> list[Case]:
+def contention(memory: ProvenRegion, threads: Sequence[int]) -> list[Case]:
     """All threads use one counter."""
     return [
         Case(
@@ -68,7 +69,7 @@ def contention(memory: Backed, threads: Sequence[int]) -> list[Case]:
     ]
 
 
-def _sample(memory: Backed, mode: str, distance: int, threads: int) -> float | None:
+def _sample(memory: ProvenRegion, mode: str, distance: int, threads: int) -> float | None:
     """Nanoseconds an operation takes a thread, the mean of the threads."""
     cpus = cpus_for(threads)
     results = _core.run_sharing(mode, memory.address, distance, cpus, _PASS_NS)

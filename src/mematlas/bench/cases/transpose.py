@@ -10,13 +10,12 @@ import numpy as np
 
 from mematlas import _core
 from mematlas._core.bench.patterns import transpose_memory
-from mematlas.bench import backing
-from mematlas.bench.backing import Backed
 from mematlas.bench.case import Case
 from mematlas.bench.cases.prefetch import words_at
+from mematlas.bench.region import ProvenRegion, largest_kind, parse_kinds
 
 if TYPE_CHECKING:
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 SIDES = (1024, 2048, 4096, 8192)
 _QUICK = (1024, 2048, 4096)
@@ -24,16 +23,16 @@ METHODS = {"tiles": "in tiles", "halves": "by halves (cache-oblivious)", "rows":
 _SLOW = 3  # passes of what takes seconds
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Turn square matrices of doubles over, by each method."""
     sides: tuple[int, ...] = _QUICK if settings.quick else SIDES
     if settings.size:
         sides = (max(64, int((settings.size // 8) ** 0.5)),)
-    kind = settings.pages[0] if settings.pages else backing.usual()
+    kind = parse_kinds(settings.pages)[0] if settings.pages else largest_kind()
     total = sum(side * side for side in sides)
     done = 0.0
-    with Backed(kind, 2 * 8 * sides[-1] ** 2) as memory:
-        meter.proofs[kind] = memory.proof.text()
+    with ProvenRegion(kind, 2 * 8 * sides[-1] ** 2) as memory:
+        meter.proofs[kind.name] = memory.placement.text()
         for side in sides:
             done += side * side / total
             cases = turns(memory, side)
@@ -42,7 +41,7 @@ def measure(settings: Settings, meter: Meter) -> None:
             meter.measure([case for case in cases if case not in quick], done, least=_SLOW)
 
 
-def turns(memory: Backed, side: int) -> list[Case]:
+def turns(memory: ProvenRegion, side: int) -> list[Case]:
     """List a copy, each method of ours, and NumPy's."""
     size = side * side * 8
     source, target = memory.address, memory.address + size

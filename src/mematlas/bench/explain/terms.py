@@ -15,7 +15,7 @@ CLEAR = 1.1
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Explanation:
     """`text` says what was found, `advice` what to do. Not sure: the figures behind it are noisy."""
 
     text: str
@@ -45,8 +45,8 @@ def differ(one: Figure, other: Figure) -> bool:
 def page_title(kind: str) -> str:
     """Name pages as people do."""
     titles = {
-        "4k": "4 KiB pages",
-        "4k shared": "shared 4 KiB pages",
+        "4K": "4 KiB pages",
+        "4K shared": "shared 4 KiB pages",
         "thp": "transparent huge pages",
         "2M": "2 MiB hugetlb pages",
         "1G": "1 GiB hugetlb pages",

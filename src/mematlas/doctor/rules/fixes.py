@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Unknown
 from mematlas.observe.processes.analyse import rank
-from mematlas.units import format_bytes
+from mematlas.units import format_bytes, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,8 +28,8 @@ def look(command: str, note: str = "") -> Fix:
 
 
 def percent(part: float, whole: float) -> str:
-    """Write a share."""
-    return f"{100 * part / whole:.0f} %" if whole else "0 %"
+    """Format a share of a whole in whole percent."""
+    return format_percent(part, whole, digits=0)
 
 
 def largest(state: HostState, by: str) -> tuple[str, ...]:

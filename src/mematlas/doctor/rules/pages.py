@@ -6,26 +6,20 @@ from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, HostState, Rule, Severity, Unknown
 from mematlas.doctor.rules.fixes import look, percent, tune
-from mematlas.units import format_bytes
+from mematlas.linux.hugepages import effective_mode, parse_choice
+from mematlas.units import format_bytes, format_page_size
 
 if TYPE_CHECKING:
     from mematlas.doctor.model import Answer
 
 _MIB = 1 << 20
-PMD = 2 << 20
-_ORDER = 9  # of a 2 MiB block
 _CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 
 
-def chosen(text: str) -> str:
-    """Take the choice out of "always [madvise] never"."""
-    return text.partition("[")[2].partition("]")[0] if "[" in text else text
-
-
 def mode_of(host: HostState, knob: str = "enabled") -> str:
-    """THP mode that counts for 2 MiB pages; "" where this kernel has none."""
-    own = chosen(host.now.thp_sizes.get(PMD, {}).get(knob, "inherit"))
-    return chosen(host.now.thp.get(knob, "")) if own == "inherit" else own
+    """Return the THP mode of PMD size; "" where the kernel has none."""
+    own = parse_choice(host.now.thp_sizes.get(host.now.pmd_size, {}).get(knob, ""))
+    return effective_mode(own, parse_choice(host.now.thp.get(knob, "")), pmd=True)
 
 
 def _thp_off(state: HostState) -> Answer:
@@ -47,7 +41,7 @@ def _thp_off(state: HostState) -> Answer:
 
 
 def _fault_compaction(state: HostState) -> Answer:
-    if chosen(state.now.thp.get("defrag", "")) != "always":
+    if parse_choice(state.now.thp.get("defrag", "")) != "always":
         return None
     stalls = state.rate("compact_stall") or 0.0
     if not stalls and mode_of(state) != "always":
@@ -90,7 +84,7 @@ def _fragmented(state: HostState) -> Answer:
     free = whole = 0
     for zone in zones:
         sizes = [count * page << order for order, count in enumerate(zone.free)]
-        free, whole = free + sum(sizes), whole + sum(sizes[_ORDER:])
+        free, whole = free + sum(sizes), whole + sum(sizes[state.now.pmd_order :])
     if free < 256 * _MIB or whole >= free // 10:
         return None
     fallback = state.rate("thp_fault_fallback") or 0.0
@@ -116,20 +110,20 @@ def _fragmented(state: HostState) -> Answer:
 
 
 def _pool_idle(state: HostState) -> Answer:
-    idle = [each for each in state.pools if (each.free - each.reserved) * each.size >= 256 * _MIB
-            and each.free - each.reserved >= each.total // 2]  # fmt: skip
+    idle = [each for each in state.pools if each.available * each.size >= 256 * _MIB
+            and each.available >= each.total // 2]  # fmt: skip
     if not idle:
         return None
     fixes = tuple(
-        tune(f"hugepages.{_short(each.size)}={each.total - each.free + each.reserved}")
+        tune(f"hugepages.{format_page_size(each.size)}={each.total - each.available}")
         for each in idle
     )
-    size = sum((each.free - each.reserved) * each.size for each in idle)
+    size = sum(each.available * each.size for each in idle)
     return Found(
         _WARNING,
         f"{format_bytes(size)} are set aside as hugetlb pages that nobody uses",
         tuple(
-            f"{_short(each.size)}: {each.free - each.reserved} of {each.total} pages free and not "
+            f"{format_page_size(each.size)}: {each.available} of {each.total} pages free and not "
             "reserved"
             for each in idle
         ),
@@ -146,11 +140,11 @@ def _pool_empty(state: HostState) -> Answer:
         _INFO,
         "a hugetlb pool is used up: the next mapping fails, or ends in SIGBUS",
         tuple(
-            f"{_short(each.size)}: {each.total} pages, {each.free} free, {each.reserved} of them promised"
+            f"{format_page_size(each.size)}: {each.total} pages, {each.free} free, {each.reserved} of them promised"
             for each in empty
         ),
         tuple(
-            tune(f"hugepages.{_short(each.size)}={each.total + max(each.total // 4, 1)}")
+            tune(f"hugepages.{format_page_size(each.size)}={each.total + max(each.total // 4, 1)}")
             for each in empty
         ),
     )
@@ -172,16 +166,6 @@ def _page_tables(state: HostState) -> Answer:
             tune("thp.shmem=advise", "for databases' shared buffers, or a hugetlb pool"),
         ),
         tables,
-    )
-
-
-def _short(size: int) -> str:
-    return (
-        f"{size >> 30}G"
-        if size >= 1 << 30
-        else f"{size >> 20}M"
-        if size >= _MIB
-        else f"{size >> 10}K"
     )
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mematlas.doctor.model import Answer
     from mematlas.recording.model import Frame
-    from mematlas.report.model.report import StackFigures
+    from mematlas.report.model.report import StackStats
 
 _MIB = 1 << 20
 _LARGE = 64 * _MIB
@@ -34,7 +34,7 @@ def _at(frames: tuple[Frame, ...]) -> str:
     """Name the line of code that a stack is charged to."""
     frame = owning_frame(frames)
     if frame is None:
-        return "stack not seen"
+        return "unknown stack"
     place = f" {frame.file}:{frame.line}" if frame.file and frame.line else ""
     return f"{frame.function}{place}"
 
@@ -112,7 +112,7 @@ def _slack(state: RecordingState) -> Answer:
     )
 
 
-def _ranked(cost: dict[StackFigures, int]) -> Iterable[str]:
+def _ranked(cost: dict[StackStats, int]) -> Iterable[str]:
     for stack, size in sorted(cost.items(), key=lambda each: -each[1])[:3]:
         yield f"{format_bytes(size)} by {_at(stack.frames)}"
 

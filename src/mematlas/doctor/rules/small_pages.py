@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, ProcessState, Rule, Severity, Unknown
 from mematlas.doctor.rules.fixes import look, percent, restart, tune
-from mematlas.doctor.rules.pages import PMD, mode_of
+from mematlas.doctor.rules.pages import mode_of
 from mematlas.linux.mappings import Permission
 from mematlas.units import format_bytes
 
@@ -29,24 +29,25 @@ def _anonymous(state: ProcessState) -> Iterable[Mapping]:
             yield each
 
 
-def _fits(mapping: Mapping) -> int:
-    """Bytes of a mapping that huge pages could hold."""
-    first = -(-mapping.start // PMD) * PMD
-    return max(0, mapping.end // PMD * PMD - first)
+def _fits(mapping: Mapping, pmd: int) -> int:
+    """Return the bytes of a mapping that huge pages could hold."""
+    first = -(-mapping.start // pmd) * pmd
+    return max(0, mapping.end // pmd * pmd - first)
 
 
 def _small_pages(state: ProcessState) -> Answer:
     if state.facts.mappings.total("AnonHugePages") is None:
         return Unknown("this kernel's smaps does not tell AnonHugePages")
-    rows = [each for each in _anonymous(state) if each.figures.get("Rss", 0) >= 2 * PMD]
-    rows = [each for each in rows if _fits(each) >= each.size // 2]
-    resident = sum(each.figures["Rss"] for each in rows)
-    huge = sum(each.figures.get("AnonHugePages", 0) for each in rows)
+    pmd = state.host.now.pmd_size
+    rows = [each for each in _anonymous(state) if each.fields.get("Rss", 0) >= 2 * pmd]
+    rows = [each for each in rows if _fits(each, pmd) >= each.size // 2]
+    resident = sum(each.fields["Rss"] for each in rows)
+    huge = sum(each.fields.get("AnonHugePages", 0) for each in rows)
     if resident < _LARGE or huge >= resident // 2:
         return None
     reason, fixes = _why_small(state, rows)
     largest = sorted(
-        rows, key=lambda each: each.figures.get("AnonHugePages", 0) - each.figures["Rss"]
+        rows, key=lambda each: each.fields.get("AnonHugePages", 0) - each.fields["Rss"]
     )
     return Found(
         _WARNING,
@@ -55,8 +56,8 @@ def _small_pages(state: ProcessState) -> Answer:
             reason,
             f"{format_bytes(huge)} of {format_bytes(resident)} are in huge pages (AnonHugePages)",
             *(
-                f"{each.start:x}-{each.end:x} {_label(each)}: {format_bytes(each.figures['Rss'])} "
-                f"resident, {format_bytes(each.figures.get('AnonHugePages', 0))} huge"
+                f"{each.start:x}-{each.end:x} {_label(each)}: {format_bytes(each.fields['Rss'])} "
+                f"resident, {format_bytes(each.fields.get('AnonHugePages', 0))} huge"
                 for each in largest[:3]
             ),
         ),
@@ -108,8 +109,8 @@ def _small_shared(state: ProcessState) -> Answer:
             (b"/memfd:", b"/dev/shm/", b"/SYSV", b"/dev/zero", b"[anon_shmem:")
         )
     ]
-    resident = sum(each.figures.get("Rss", 0) for each in rows)
-    huge = sum(each.figures.get("ShmemPmdMapped", 0) for each in rows)
+    resident = sum(each.fields.get("Rss", 0) for each in rows)
+    huge = sum(each.fields.get("ShmemPmdMapped", 0) for each in rows)
     if resident < _LARGE or huge >= resident // 2:
         return None
     mode = mode_of(state.host, "shmem_enabled")
@@ -137,13 +138,15 @@ def _stacks(state: ProcessState) -> Answer:
     pointers = [each.stack_pointer for each in state.facts.threads if each.stack_pointer]
     found = [state.facts.mappings.find(pointer) for pointer in pointers]
     rows = [state.facts.mappings.row(index) for index in set(found) if index is not None]
-    huge = sum(each.figures.get("AnonHugePages", 0) for each in rows if each.name != b"[stack]")
+    huge = sum(each.fields.get("AnonHugePages", 0) for each in rows if each.name != b"[stack]")
     if huge < 32 * _MIB:
         return None
     return Found(
         _WARNING,
         f"{format_bytes(huge)} of thread stacks are in huge pages, mostly unused",
-        (f"{huge // PMD} huge pages in {len(rows)} stacks; a stack rarely needs more than 64 KiB",),
+        (
+            f"{huge // state.host.now.pmd_size} huge pages in {len(rows)} stacks; a stack rarely needs more than 64 KiB",
+        ),
         (
             tune("thp.enabled=madvise", "stacks do not ask"),
             Fix(
@@ -183,7 +186,7 @@ def _fork_risk(state: ProcessState) -> Answer:
         and not each.permissions & Permission.SHARED
         and "dc" not in each.flags
     ]
-    size = sum(each.figures.get("Private_Hugetlb", 0) for each in rows)
+    size = sum(each.fields.get("Private_Hugetlb", 0) for each in rows)
     if not size:
         return None
     return Found(

@@ -33,7 +33,7 @@ class AddressPages:
 def read(pid: int, address: int) -> AddressPages:
     """Read what is at an address; TargetError if nothing is mapped there."""
     with open_process(pid) as process:
-        mappings, _ = smaps.read_from(process, figures=False)
+        mappings, _ = smaps.read_from(process, fields=False)
         index = mappings.find(address)
         if index is None:
             raise TargetError(f"process {pid} has nothing mapped at {address:#x}")

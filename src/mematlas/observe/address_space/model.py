@@ -1,4 +1,4 @@
-"""The address space of a process: regions, groups of regions, totals and limits."""
+"""The address space of a process: vmas, groups of vmas, totals and limits."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mematlas.linux.mappings import Outcome
+    from mematlas.linux.mappings import ReadOutcome
     from mematlas.linux.status import Limit
-    from mematlas.linux.vma_class import Amounts, Region
+    from mematlas.linux.vma_class import Amounts, Vma
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class AddressSpace:
     """The whole address space of one process."""
 
     pid: int
     command: tuple[str, ...]
-    outcome: Outcome
+    outcome: ReadOutcome
     uid: int
     state: str
     program: str | None
@@ -42,7 +42,7 @@ class Layout:
     rss_shared: int | None
     shared_swap: int | None  # the part of totals.swap that is shared memory: not in VmSwap
     page_tables: int | None
-    regions: tuple[Region, ...]
+    vmas: tuple[Vma, ...]
     kinds: tuple[Group, ...]
     groups: tuple[Group, ...]
     permissions: tuple[Group, ...]

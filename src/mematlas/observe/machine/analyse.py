@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas.linux.vmstat import KSM, MEANINGS
-from mematlas.observe.machine.model import Figure, Grid, Section, Topic
+from mematlas.observe.machine.model import Grid, Topic, TopicFigure, TopicSection
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from mematlas.observe.machine.model import Cell
 
 
-def figures(counters: dict[str, int], names: Iterable[str]) -> tuple[Figure, ...]:
+def figures(counters: dict[str, int], names: Iterable[str]) -> tuple[TopicFigure, ...]:
     """Take counters by name, with unit and meaning; those this kernel lacks are left out."""
     found = []
     for name in names:
         if name in counters:
             unit, meaning = MEANINGS.get(name, ("", ""))
-            found.append(Figure(name, counters[name], unit, meaning))
+            found.append(TopicFigure(name, counters[name], unit, meaning))
     return tuple(found)
 
 
@@ -60,13 +60,13 @@ def memory(machine: Machine) -> Topic:
     ]  # fmt: skip
     rest = total - sum(size for _, size, _ in parts)
     parts.append(("not told", rest, "drivers, networks: no counter has it; below 0: counted twice"))
-    shown = tuple(Figure(name, size, "bytes", text) for name, size, text in parts if size)
+    shown = tuple(TopicFigure(name, size, "bytes", text) for name, size, text in parts if size)
     return Topic(
         "memory",
         (*_available(info, total), *_commit(info)),
         (
-            Section(f"{format_bytes(total)} in all", shown),
-            Section("Swap and writing", _swap_lines(info)),
+            TopicSection(f"{format_bytes(total)} in all", shown),
+            TopicSection("Swap and writing", _swap_lines(info)),
         ),
         ("MemTotal leaves out what firmware and the kernel's own image took at the start",),
     )
@@ -93,7 +93,7 @@ def _commit(info: dict[str, int]) -> list[str]:
     return [f"{said} (it binds only with vm.overcommit_memory=2)"]
 
 
-def _swap_lines(info: dict[str, int]) -> tuple[Figure, ...]:
+def _swap_lines(info: dict[str, int]) -> tuple[TopicFigure, ...]:
     lines = (
         ("SwapTotal", "swap there is"),
         ("SwapFree", "swap unused"),
@@ -103,7 +103,9 @@ def _swap_lines(info: dict[str, int]) -> tuple[Figure, ...]:
         ("Mlocked", "locked: never swapped"),
         ("Unevictable", "kept for any reason"),
     )
-    return tuple(Figure(name, info[name], "bytes", text) for name, text in lines if name in info)
+    return tuple(
+        TopicFigure(name, info[name], "bytes", text) for name, text in lines if name in info
+    )
 
 
 def swap(machine: Machine) -> Topic:
@@ -123,12 +125,12 @@ def swap(machine: Machine) -> Topic:
     state = {"Y": "on", "N": "off"}.get(zswap or "", "not in this kernel")
     answer.append(f"zswap is {state}")
     names = ("pswpin", "pswpout", "swpin_zero", "swpout_zero", "zswpin", "zswpout", "zswpwb")
-    sections = [Section("Since the start", figures(machine.vmstat, names))]
+    sections = [TopicSection("Since the start", figures(machine.vmstat, names))]
     if rows:
-        sections.insert(0, Section("Areas", grid=Grid(columns, units, rows)))
+        sections.insert(0, TopicSection("Areas", grid=Grid(columns, units, rows)))
     if zswap == "Y":
-        kept = tuple(Figure(name, text, "", "") for name, text in machine.zswap.items())
-        sections.append(Section("zswap", kept))
+        kept = tuple(TopicFigure(name, text, "", "") for name, text in machine.zswap.items())
+        sections.append(TopicSection("zswap", kept))
     return Topic("swap", tuple(answer), tuple(sections), reasons(machine, "proc/swaps", "zram"))
 
 
@@ -139,14 +141,16 @@ def ksm(machine: Machine) -> Topic:
         return Topic("ksm", ("KSM is not in this kernel",), (), reasons(machine, "mm/ksm"))
     modes = {0: "off", 1: "on", 2: "off, and all that was merged is apart again"}
     saved = facts.get("pages_sharing", 0) * machine.page_size
-    known = tuple(Figure(name, facts[name], *KSM[name]) for name in KSM if name in facts)
-    other = tuple(Figure(name, value, "", "") for name, value in facts.items() if name not in KSM)
+    known = tuple(TopicFigure(name, facts[name], *KSM[name]) for name in KSM if name in facts)
+    other = tuple(
+        TopicFigure(name, value, "", "") for name, value in facts.items() if name not in KSM
+    )
     return Topic(
         "ksm",
         (
             f"KSM is {modes.get(facts.get('run', 0), 'in an unknown state')}; {format_bytes(saved)} saved",
         ),
-        (Section("Counters", known), Section("Settings and the rest", other)),
+        (TopicSection("Counters", known), TopicSection("Settings and the rest", other)),
         (),
     )
 
@@ -166,7 +170,7 @@ def slab(machine: Machine, top: int = 20) -> Topic:
     )
     columns = ("cache", "takes", "active", "objects", "each")
     grid = Grid(columns, ("", "bytes", "events", "events", "bytes"), rows)
-    sections = (Section("Caches", grid=grid),) if rows else ()
+    sections = (TopicSection("Caches", grid=grid),) if rows else ()
     return Topic("slab", tuple(answer), sections, reasons(machine, "slabinfo"))
 
 
@@ -187,13 +191,13 @@ def numa(machine: Machine) -> Topic:
     columns = ("node", "CPUs", "size", "free", "files", "anonymous", "distances")
     grid = Grid(columns, ("", "", "bytes", "bytes", "bytes", "bytes", ""), rows)
     names = ("numa_hit", "numa_miss", "numa_foreign", "interleave_hit", "local_node", "other_node")
-    sections = [Section("Nodes", grid=grid), *_placement(machine)]
+    sections = [TopicSection("Nodes", grid=grid), *_placement(machine)]
     sections += [
-        Section(f"Node {node.number} since the start", figures(node.counters, names))
+        TopicSection(f"Node {node.number} since the start", figures(node.counters, names))
         for node in machine.nodes
     ]
     moved = ("numa_pages_migrated", "pgpromote_success", "pgdemote_kswapd", "pgdemote_direct")
-    sections.append(Section("Moved since the start", figures(machine.vmstat, moved)))
+    sections.append(TopicSection("Moved since the start", figures(machine.vmstat, moved)))
     count = len(machine.nodes)
     answer = "1 node: all memory is equally far" if count == 1 else f"{count} nodes"
     notes = reasons(machine, "system/node")
@@ -204,7 +208,7 @@ def numa(machine: Machine) -> Topic:
     return Topic("numa", (answer, *_spread(machine)), tuple(sections), notes)
 
 
-def _placement(machine: Machine, top: int = 15) -> tuple[Section, ...]:
+def _placement(machine: Machine, top: int = 15) -> tuple[TopicSection, ...]:
     """Rank processes by resident memory, with the part on each node and the policies but default."""
     numbers = [node.number for node in machine.nodes]
     ranked = sorted(machine.placed, key=lambda each: -sum(each.nodes.values()))
@@ -220,7 +224,7 @@ def _placement(machine: Machine, top: int = 15) -> tuple[Section, ...]:
     )
     columns = ("PID", *(f"node {number}" for number in numbers), "all", "policy", "command")
     units = ("", *["bytes"] * (len(numbers) + 1), "", "")
-    return (Section("Processes", grid=Grid(columns, units, rows)),) if rows else ()
+    return (TopicSection("Processes", grid=Grid(columns, units, rows)),) if rows else ()
 
 
 def _spread(machine: Machine) -> list[str]:

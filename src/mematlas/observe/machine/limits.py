@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mematlas.observe.machine.model import Figure, Grid, Section, Topic
+from mematlas.observe.machine.model import Grid, Topic, TopicFigure, TopicSection
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -16,27 +16,27 @@ _NO_LIMIT = 1 << 62  # version 1 writes none as the largest multiple of a page
 _EVENTS = ("pg", "workingset_", "thp_", "zsw", "swp", "numa_")
 
 
-class Barrier(NamedTuple):
+class MemoryLimit(NamedTuple):
     """One thing that stops growth, and how much room there is until then."""
 
-    room: int
+    headroom: int
     size: int
-    what: str
-    then: str
-    spare: int  # cache that goes before it is hit
+    name: str
+    effect: str
+    reclaimable: int  # page cache that reclaim drops before the limit is hit
 
 
-def barriers(machine: Machine) -> list[Barrier]:
+def binding_limits(machine: Machine) -> list[MemoryLimit]:
     """Find everything that stops a process from taking more, nearest first."""
-    found = [barrier for level in machine.cgroup for barrier in _of_level(level)]
+    found = [limit for level in machine.cgroup for limit in _of_level(level)]
     total, available = (machine.meminfo.get(name) for name in ("MemTotal", "MemAvailable"))
     if total is not None and available is not None:
         then = "the OOM killer chooses a process of the machine"
-        found.append(Barrier(available, total, "the machine's memory", then, 0))
-    return sorted(found, key=lambda barrier: barrier.room)
+        found.append(MemoryLimit(available, total, "the machine's memory", then, 0))
+    return sorted(found, key=lambda limit: limit.headroom)
 
 
-def _of_level(level: CgroupLevel) -> list[Barrier]:
+def _of_level(level: CgroupLevel) -> list[MemoryLimit]:
     if level.current is None:
         return []
     found = []
@@ -45,16 +45,16 @@ def _of_level(level: CgroupLevel) -> list[Barrier]:
         name = "memory.limit_in_bytes" if level.version == 1 else "memory.max"
         kill = "its OOM killer chooses a process of it"
         what = f"{name} of {level.path}"
-        found.append(Barrier(level.limit - level.current, level.limit, what, kill, spare))
+        found.append(MemoryLimit(level.limit - level.current, level.limit, what, kill, spare))
     if level.high is not None and level.version == 2:
         slow = "its processes are slowed down until they reclaim"
         what = f"memory.high of {level.path}"
-        found.append(Barrier(level.high - level.current, level.high, what, slow, spare))
+        found.append(MemoryLimit(level.high - level.current, level.high, what, slow, spare))
     if level.swap_limit is not None and level.version == 1:
         both = level.current + (level.swap or 0)
         what = f"memory.memsw.limit_in_bytes of {level.path}"
         kill = "its OOM killer chooses a process of it; swapping does not help"
-        found.append(Barrier(level.swap_limit - both, level.swap_limit, what, kill, spare))
+        found.append(MemoryLimit(level.swap_limit - both, level.swap_limit, what, kill, spare))
     return found
 
 
@@ -67,8 +67,8 @@ def file_cache(level: CgroupLevel) -> int:
 
 
 def make_topic(machine: Machine, notes: tuple[str, ...]) -> Topic:
-    """Answer which limit binds, with every level, every barrier and the process's own limits."""
-    found = barriers(machine)
+    """Answer which limit binds, with every level, every limit and the process's own limits."""
+    found = binding_limits(machine)
     sections = []
     if machine.cgroup:
         sections.append(_levels(machine.cgroup))
@@ -78,24 +78,27 @@ def make_topic(machine: Machine, notes: tuple[str, ...]) -> Topic:
         sections.append(_own(machine))
     if machine.cgroup:
         own = machine.cgroup[0]
-        events = tuple(Figure(name, value, "events", "") for name, value in own.events.items())
+        events = tuple(TopicFigure(name, value, "events", "") for name, value in own.events.items())
         stat = tuple(_figure(name, value) for name, value in own.figures.items())
-        sections += [Section("Events", events), Section("Statistics of the innermost", stat)]
+        sections += [
+            TopicSection("Events", events),
+            TopicSection("Statistics of the innermost", stat),
+        ]
     return Topic("cgroup", tuple(_answer(machine, found)), tuple(sections), notes)
 
 
-def _figure(name: str, value: int) -> Figure:
+def _figure(name: str, value: int) -> TopicFigure:
     """Give a line of memory.stat its unit: what is not an event is bytes."""
     if value >= _NO_LIMIT:
-        return Figure(name, "no limit", "", "")
+        return TopicFigure(name, "no limit", "", "")
     bare = name.removeprefix("total_")
-    return Figure(name, value, "events" if bare.startswith(_EVENTS) else "bytes", "")
+    return TopicFigure(name, value, "events" if bare.startswith(_EVENTS) else "bytes", "")
 
 
-def _answer(machine: Machine, found: list[Barrier]) -> list[str]:
+def _answer(machine: Machine, found: list[MemoryLimit]) -> list[str]:
     whose = f"process {machine.cgroup_of}" if machine.cgroup_of is not None else "this process"
     said = []
-    limited = any(barrier.what != "the machine's memory" for barrier in found)
+    limited = any(limit.name != "the machine's memory" for limit in found)
     if not machine.cgroup:
         said.append("no memory cgroup: only the machine's size binds")
     elif not limited:
@@ -110,15 +113,19 @@ def _answer(machine: Machine, found: list[Barrier]) -> list[str]:
     return said + _nearest_own(machine)
 
 
-def _first(barrier: Barrier, whose: str) -> str:
-    size = format_bytes(barrier.size)
-    if barrier.room <= 0:
-        over = format_bytes(-barrier.room)
-        text = f"{barrier.what}, {size}, binds {whose} now: it is passed by {over}"
+def _first(limit: MemoryLimit, whose: str) -> str:
+    size = format_bytes(limit.size)
+    if limit.headroom <= 0:
+        over = format_bytes(-limit.headroom)
+        text = f"{limit.name}, {size}, binds {whose} now: it is passed by {over}"
     else:
-        text = f"{barrier.what}, {size}, binds {whose} first: {format_bytes(barrier.room)} is left"
-    spare = f", and {format_bytes(barrier.spare)} of cache can go before" if barrier.spare else ""
-    return f"{text}{spare}; then {barrier.then}"
+        text = f"{limit.name}, {size}, binds {whose} first: {format_bytes(limit.headroom)} is left"
+    spare = (
+        f", and {format_bytes(limit.reclaimable)} of cache can go before"
+        if limit.reclaimable
+        else ""
+    )
+    return f"{text}{spare}; then {limit.effect}"
 
 
 def _nearest_own(machine: Machine) -> list[str]:
@@ -131,7 +138,7 @@ def _nearest_own(machine: Machine) -> list[str]:
     ]
 
 
-def _levels(levels: tuple[CgroupLevel, ...]) -> Section:
+def _levels(levels: tuple[CgroupLevel, ...]) -> TopicSection:
     rows = tuple(
         (
             level.path, level.current, file_cache(level), level.limit, level.high, level.peak,
@@ -141,16 +148,19 @@ def _levels(levels: tuple[CgroupLevel, ...]) -> Section:
     )  # fmt: skip
     columns = ("cgroup", "current", "cache", "limit", "high", "peak", "swap", "hit")
     units = ("", *["bytes"] * 6, "events")
-    return Section("Levels, innermost first", grid=Grid(columns, units, rows))
+    return TopicSection("Levels, innermost first", grid=Grid(columns, units, rows))
 
 
-def _barriers(found: list[Barrier]) -> Section:
-    rows = tuple((each.what, each.size, max(0, each.room), each.spare, each.then) for each in found)
+def _barriers(found: list[MemoryLimit]) -> TopicSection:
+    rows = tuple(
+        (each.name, each.size, max(0, each.headroom), each.reclaimable, each.effect)
+        for each in found
+    )
     columns = ("what binds, nearest first", "limit", "left", "cache", "then")
-    return Section("In order", grid=Grid(columns, ("", "bytes", "bytes", "bytes", ""), rows))
+    return TopicSection("In order", grid=Grid(columns, ("", "bytes", "bytes", "bytes", ""), rows))
 
 
-def _own(machine: Machine) -> Section:
+def _own(machine: Machine) -> TopicSection:
     rows = tuple(
         (
             bound.name,
@@ -161,4 +171,6 @@ def _own(machine: Machine) -> Section:
         for bound in machine.bounds
     )
     columns = ("its own", "used", "limit", "of")
-    return Section("Limits of the process itself", grid=Grid(columns, ("", "bytes", "", ""), rows))
+    return TopicSection(
+        "Limits of the process itself", grid=Grid(columns, ("", "bytes", "", ""), rows)
+    )

@@ -8,7 +8,7 @@ Cell = float | str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class TopicFigure:
     """One counter or size, with its unit and what it means. None: the kernel does not tell."""
 
     name: str
@@ -27,11 +27,11 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class TopicSection:
     """Figures or a grid below a title."""
 
     title: str
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[TopicFigure, ...] = ()
     grid: Grid | None = None
 
 
@@ -41,5 +41,5 @@ class Topic:
 
     name: str
     answer: tuple[str, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[TopicSection, ...]
     notes: tuple[str, ...]

@@ -89,8 +89,12 @@ def _each(root: str, pid: int | None) -> Iterator[tuple[int, ProcessDirectory]]:
 
 
 def _name(process: ProcessDirectory) -> str:
-    words = status.read_command(process)
-    return " ".join(words) or status.read_status(process).lines.get("Name", "")
+    """Return the command line or the name; empty if the process has ended since its sizes were read."""
+    try:
+        words = status.read_command(process)
+        return " ".join(words) or status.read_status(process).lines.get("Name", "")
+    except OSError:
+        return ""
 
 
 def _rollup(root: str, pid: int) -> dict[bytes, int] | None:

@@ -14,7 +14,7 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.observe.machine.model import Grid, Section, Topic
+    from mematlas.observe.machine.model import Grid, Topic, TopicSection
 
 
 _TEXT = 24  # columns that words have at least
@@ -31,7 +31,7 @@ def render_topic(topic: Topic, *, console: Console) -> None:
         note(console, clean(text))
 
 
-def _section(section: Section, console: Console) -> None:
+def _section(section: TopicSection, console: Console) -> None:
     title(console, section.title)
     if section.grid:
         _grid(section.grid, console)

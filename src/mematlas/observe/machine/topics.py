@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
+from mematlas.linux.hugepages import parse_choice
 from mematlas.observe.machine.analyse import figures, ksm, memory, numa, reasons, slab, swap
 from mematlas.observe.machine.limits import make_topic
-from mematlas.observe.machine.model import Figure, Grid, Section, Topic
-from mematlas.units import format_bytes, format_duration
+from mematlas.observe.machine.model import Grid, Topic, TopicFigure, TopicSection
+from mematlas.units import format_bytes, format_duration, format_page_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mematlas.linux.machine import Machine
     from mematlas.observe.machine.model import Cell
 
-_HUGE_ORDER = 9  # 2 MiB of 4 KiB pages
 _PRESSURE = (
     "pgscan_kswapd", "pgsteal_kswapd", "pgscan_direct", "pgsteal_direct", "pgscan_proactive",
     "pgsteal_proactive", "allocstall_normal", "allocstall_movable", "pswpin", "pswpout",
@@ -36,10 +35,12 @@ def thp(machine: Machine) -> Topic:
         ("FileHugePages", "page cache in huge pages"),
         ("FilePmdMapped", "of these, mapped by 2 MiB entries"),
     )
-    present = tuple(Figure(name, info[name], "bytes", text) for name, text in lines if name in info)
-    modes = {name: chosen(text) for name, text in machine.thp.items()}
-    settings = tuple(Figure(name, text, "", "") for name, text in modes.items())
-    daemon = tuple(Figure(name, text, "", "") for name, text in machine.khugepaged.items())
+    present = tuple(
+        TopicFigure(name, info[name], "bytes", text) for name, text in lines if name in info
+    )
+    modes = {name: parse_choice(text) for name, text in machine.thp.items()}
+    settings = tuple(TopicFigure(name, text, "", "") for name, text in modes.items())
+    daemon = tuple(TopicFigure(name, text, "", "") for name, text in machine.khugepaged.items())
     names = [name for name in machine.vmstat if name.startswith("thp_")]
     mode = modes.get("enabled", "not in this kernel")
     share = info.get("AnonHugePages", 0) * 100 / (info.get("AnonPages", 0) or 1)
@@ -47,19 +48,19 @@ def thp(machine: Machine) -> Topic:
         "thp",
         (f"2 MiB pages for programs: {mode}; {share:.0f} % of their memory is in such pages",),
         (
-            Section("Now", present),
+            TopicSection("Now", present),
             *_huge_processes(machine),
             *_folios(machine),
-            Section("By size", grid=_sizes(machine)),
-            Section("Settings", settings),
-            Section("khugepaged", daemon),
-            Section("Since the start", figures(machine.vmstat, names)),
+            TopicSection("By size", grid=_sizes(machine)),
+            TopicSection("Settings", settings),
+            TopicSection("khugepaged", daemon),
+            TopicSection("Since the start", figures(machine.vmstat, names)),
         ),
         _thp_notes(machine),
     )
 
 
-def _huge_processes(machine: Machine, top: int = 15) -> tuple[Section, ...]:
+def _huge_processes(machine: Machine, top: int = 15) -> tuple[TopicSection, ...]:
     """Rank processes by what they have in 2 MiB pages; share: of their anonymous memory."""
     some = (each for each in machine.huge if each.huge or len(machine.huge) == 1)
     ranked = sorted(some, key=lambda each: (-each.huge, -each.anonymous))
@@ -72,21 +73,26 @@ def _huge_processes(machine: Machine, top: int = 15) -> tuple[Section, ...]:
     )  # fmt: skip
     columns = ("PID", "anonymous", "shared", "file", "share", "command")
     grid = Grid(columns, ("", "bytes", "bytes", "bytes", "percent", ""), rows)
-    return (Section("Processes by 2 MiB pages", grid=grid),) if rows else ()
+    return (TopicSection("Processes by 2 MiB pages", grid=grid),) if rows else ()
 
 
-def _folios(machine: Machine) -> tuple[Section, ...]:
+def _folios(machine: Machine) -> tuple[TopicSection, ...]:
     if machine.folios is None:
         return ()
     page = machine.page_size
     shown = tuple(
-        Figure(
-            _short(page << order), size, "bytes", "in pages of this size, as far as it is mapped"
+        TopicFigure(
+            format_page_size(page << order),
+            size,
+            "bytes",
+            "in pages of this size, as far as it is mapped",
         )
         for order, size in sorted(machine.folios.items())
     )
-    nothing = (Figure("none", 0, "bytes", "no page of this process is larger than the smallest"),)
-    return (Section("Sizes of the process's large pages", shown or nothing),)
+    nothing = (
+        TopicFigure("none", 0, "bytes", "no page of this process is larger than the smallest"),
+    )
+    return (TopicSection("Sizes of the process's large pages", shown or nothing),)
 
 
 def _thp_notes(machine: Machine) -> tuple[str, ...]:
@@ -97,12 +103,6 @@ def _thp_notes(machine: Machine) -> tuple[str, ...]:
     if machine.refused:
         notes.append(f"{machine.refused} processes refused to tell (CAP_SYS_PTRACE, root, helps)")
     return tuple([*notes, *small] if machine.folios is None else notes)
-
-
-def chosen(text: str) -> str:
-    """Take the choice out of "always [madvise] never"."""
-    match = re.search(r"\[([^]]+)\]", text)
-    return match[1] if match else text
 
 
 def _sizes(machine: Machine) -> Grid:
@@ -117,17 +117,12 @@ def _sizes(machine: Machine) -> Grid:
     rows = tuple(
         (name, *(_cell(facts.get(name)) for facts in machine.thp_sizes.values())) for name in names
     )
-    sizes = [_short(size) for size in machine.thp_sizes]
+    sizes = [format_page_size(size) for size in machine.thp_sizes]
     return Grid(("", *sizes), ("", *[""] * len(sizes)), rows)
 
 
-def _short(size: int) -> str:
-    """Write a power of two: 64K, 2M."""
-    return f"{size >> 20}M" if size >= 1 << 20 else f"{size >> 10}K"
-
-
 def _cell(text: str | None) -> str:
-    return "-" if text is None else chosen(text)
+    return "-" if text is None else parse_choice(text)
 
 
 def fragmentation(machine: Machine) -> Topic:
@@ -142,15 +137,15 @@ def fragmentation(machine: Machine) -> Topic:
         for zone in machine.zones
     )
     orders = max((len(zone.free) for zone in machine.zones), default=0)
-    sizes = [_short(page << order) for order in range(orders)]
+    sizes = [format_page_size(page << order) for order in range(orders)]
     huge = sum(
-        count << order - _HUGE_ORDER
+        count << order - machine.pmd_order
         for zone in machine.zones
         for order, count in enumerate(zone.free)
-        if order >= _HUGE_ORDER
+        if order >= machine.pmd_order
     )
     sections = [
-        Section(
+        TopicSection(
             "Free blocks", grid=Grid(("zone", "free", *sizes), ("", "bytes", *[""] * orders), rows)
         )
     ]
@@ -166,13 +161,13 @@ def fragmentation(machine: Machine) -> Topic:
                 (zone, *values) for zone, values in index.items()
             )
             sections.append(
-                Section(title, grid=Grid(("zone", *sizes), ("",) * (orders + 1), cells))
+                TopicSection(title, grid=Grid(("zone", *sizes), ("",) * (orders + 1), cells))
             )
-    sections += [Section("Free by migrate type", grid=_types(machine, sizes))] * bool(
+    sections += [TopicSection("Free by migrate type", grid=_types(machine, sizes))] * bool(
         machine.movable
     )
     names = [name for name in machine.vmstat if name.startswith("compact_")]
-    sections.append(Section("Compaction since the start", figures(machine.vmstat, names)))
+    sections.append(TopicSection("Compaction since the start", figures(machine.vmstat, names)))
     return Topic(
         "fragmentation",
         (_huge_answer(huge, machine),),
@@ -185,7 +180,7 @@ def _huge_answer(blocks: int, machine: Machine) -> str:
     if not machine.zones:
         return "unknown: /proc/buddyinfo told nothing"
     if blocks:
-        size = format_bytes(blocks * machine.page_size << _HUGE_ORDER)
+        size = format_bytes(blocks * machine.pmd_size)
         return f"2 MiB pages can be had at once: {blocks:,} of them ({size}) are free as such"
     return "no 2 MiB block is free: one must be made by compaction first"
 
@@ -220,12 +215,12 @@ def pressure(machine: Machine, later: Machine | None = None, seconds: float = 0.
         if worst is None
         else (f"in the last 10 s, for {worst:g} % of the time, some task waited for memory")
     )
-    sections = (Section("Stalls", grid=grid),) if rows else ()
+    sections = (TopicSection("Stalls", grid=grid),) if rows else ()
     notes = reasons(machine, "pressure", "vmstat")
-    return Topic("pressure", (answer,), (*sections, Section(title, shown)), notes)
+    return Topic("pressure", (answer,), (*sections, TopicSection(title, shown)), notes)
 
 
-def rates(before: Machine, after: Machine, seconds: float) -> tuple[Figure, ...]:
+def rates(before: Machine, after: Machine, seconds: float) -> tuple[TopicFigure, ...]:
     """Take changes per second of the pressure counters."""
     from dataclasses import replace
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def make_report(files: Sequence[FileCache], errors: Sequence[str], page_size: int) -> CacheReport:
+def analyse_cache(files: Sequence[FileCache], errors: Sequence[str], page_size: int) -> CacheReport:
     """Rank files by what is cached, and sum up those that are visible."""
     seen = [each for each in files if each.cached is not None]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.linux.pageflags import Entry
+from mematlas.linux.pageflags import PagemapEntry
 from mematlas.observe.page_cache.model import DemandFaults, FileCache, Residency
 
 if TYPE_CHECKING:
@@ -152,18 +152,14 @@ def _walk(paths: Iterable[str], errors: list[str]) -> Iterator[Path]:
 def _of_process(pid: int) -> Residency:
     from mematlas.linux import pagemap, smaps
 
-    mappings, _ = smaps.read(pid, figures=False)
+    mappings, _ = smaps.read(pid, fields=False)
     ranges = list(zip(mappings.start, mappings.end, strict=True))
     size = sum(end - start for start, end in ranges if start < 1 << 63)
     return _count(pagemap.read(pid, ranges, join=False).entry.tolist(), size // _core.PAGE)
 
 
 def _of_region(area: mmap.mmap) -> Residency:
-    import ctypes
-
-    view = ctypes.c_char.from_buffer(area)
-    start = ctypes.addressof(view)
-    del view
+    start = _core.address_of(memoryview(area))
     descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     try:
         entries = _core.read_pagemap(descriptor, start, _pages(len(area)))
@@ -173,9 +169,9 @@ def _of_region(area: mmap.mmap) -> Residency:
 
 
 def _count(entries: list[int], pages: int) -> Residency:
-    gone = Entry.SWAPPED | Entry.GUARD
+    gone = PagemapEntry.SWAPPED | PagemapEntry.GUARD
     return Residency(
         pages=pages,
-        resident=sum(bool(entry & Entry.PRESENT) for entry in entries),
-        swapped=sum(entry & gone == Entry.SWAPPED for entry in entries),
+        resident=sum(bool(entry & PagemapEntry.PRESENT) for entry in entries),
+        swapped=sum(entry & gone == PagemapEntry.SWAPPED for entry in entries),
     )

@@ -38,7 +38,7 @@ def render_cache(report: CacheReport, *, top: int | None, console: Console) -> N
     _total(report, top, console)
 
 
-def render_map(path: str, pages: bytearray, *, console: Console) -> None:
+def render_file_map(path: str, pages: bytearray, *, console: Console) -> None:
     """Draw which parts of a file are in the cache."""
     cells = min(console.width - 4, len(pages))
     strip = Text("  ")

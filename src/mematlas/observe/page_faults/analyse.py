@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mematlas.observe.page_faults.model import (
     FaultLine,
     FaultMapping,
-    FaultPlaces,
+    FaultProfile,
     FaultRates,
     ThreadRates,
 )
@@ -17,10 +17,10 @@ from mematlas.recording.ownership import owning_frame
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mematlas.observe.page_faults.model import FaultSite, FaultSnapshot
+    from mematlas.observe.page_faults.model import FaultSiteCount, FaultSnapshot
 
 
-def rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
+def fault_rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
     """Take changes per second; a thread that began meanwhile counts from 0."""
     seconds = after.time_s - before.time_s
     earlier = {thread.tid: thread for thread in before.threads}
@@ -42,12 +42,12 @@ def rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
     )
 
 
-def sum_up(
-    sites: Sequence[FaultSite],
+def profile_faults(
+    sites: Sequence[FaultSiteCount],
     frames: Mapping[tuple[str, int], tuple[Frame, ...]],
     period: int,
     lost: int,
-) -> FaultPlaces:
+) -> FaultProfile:
     """Sum sites by mapping and by line. A line is the innermost frame of the program's own code."""
     mappings: dict[str, list[int]] = {}
     lines: dict[tuple[Frame, str, str], list[int]] = {}
@@ -59,7 +59,7 @@ def sum_up(
         frame = owning_frame(stack) or _UNKNOWN
         module = frame.module or (raw.stack[0][0] if raw.stack else "")
         _add(lines.setdefault((frame, module, raw.mapping), [0, 0, 0]), what)
-    return FaultPlaces(
+    return FaultProfile(
         period=period,
         samples=sum(each.faults if each.site.major else each.faults // period for each in sites),
         lost=lost,

@@ -9,7 +9,7 @@ PERIOD = 7
 
 
 @dataclass(frozen=True, slots=True)
-class RawSite:
+class FaultSite:
     """A place in the code and a mapping. `stack`: (file, offset in it), leaf first; no file: unknown."""
 
     stack: tuple[tuple[str, int], ...]
@@ -19,10 +19,10 @@ class RawSite:
 
 
 @dataclass(frozen=True, slots=True)
-class FaultSite:
+class FaultSiteCount:
     """About how many faults were taken there; samples times their period."""
 
-    site: RawSite
+    site: FaultSite
     faults: int
 
 
@@ -37,7 +37,7 @@ class FaultLine:
     mapping: str
     faults: int
     major: int
-    in_calls: int  # of `faults`, those taken inside system calls
+    in_syscalls: int  # of `faults`, those taken inside system calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +47,11 @@ class FaultMapping:
     name: str
     faults: int
     major: int
-    in_calls: int
+    in_syscalls: int
 
 
 @dataclass(frozen=True, slots=True)
-class FaultPlaces:
+class FaultProfile:
     """Where faults were taken, estimated from samples; `lost` samples did not fit the rings."""
 
     period: int  # one minor fault in so many was seen; major ones all
@@ -82,7 +82,7 @@ class FaultTotals:
     )
     cost_of_minor_s: float  # one minor fault, measured on this machine just now
     notes: tuple[str, ...]
-    places: FaultPlaces | None = None  # None: not sampled; notes say why, if it was asked for
+    profile: FaultProfile | None = None  # None: not sampled; notes say why, if it was asked for
 
 
 @dataclass(frozen=True, slots=True)

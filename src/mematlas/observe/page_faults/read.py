@@ -16,7 +16,7 @@ from mematlas.linux.process import open_process
 from mematlas.linux.processes import parse_stat
 from mematlas.observe.page_faults.model import (
     PERIOD,
-    FaultSite,
+    FaultSiteCount,
     FaultSnapshot,
     FaultTotals,
     ThreadFaults,
@@ -35,10 +35,10 @@ _COUNTERS = {
 _TRIAL = 4096  # pages
 
 
-class Sites(NamedTuple):
+class SampledSites(NamedTuple):
     """Places of faults, samples that were lost, and the period they were taken with."""
 
-    sites: list[FaultSite]
+    sites: list[FaultSiteCount]
     lost: int
     period: int
 
@@ -62,7 +62,9 @@ def read(pid: int, root: str = "/") -> FaultSnapshot:
         return FaultSnapshot(pid, time.monotonic(), own.rss, tuple(threads))
 
 
-def run(command: Sequence[str], *, period: int | None = None) -> tuple[FaultTotals, Sites | None]:
+def run(
+    command: Sequence[str], *, period: int | None = None
+) -> tuple[FaultTotals, SampledSites | None]:
     """Run a program to its end and count its faults, those of its children too.
 
     With a `period`, one minor fault in so many and every major one is sampled with its place.
@@ -107,19 +109,19 @@ def run(command: Sequence[str], *, period: int | None = None) -> tuple[FaultTota
         cost_of_minor_s=measure_cost(),
         notes=tuple(notes),
     )
-    return totals, Sites(*counter.finish(), counter.period) if counter else None
+    return totals, SampledSites(*counter.finish(), counter.period) if counter else None
 
 
-def watch_sites(pid: int, seconds: float, period: int = PERIOD) -> Sites:
+def sample_process(pid: int, seconds: float, period: int = PERIOD) -> SampledSites:
     """Sample the faults of a running process and of all it starts meanwhile; OSError if refused."""
     with open_process(pid) as process:
         tids = [int(name) for name in os.listdir(f"/proc/{pid}/task")]  # noqa: PTH208
         counter = SiteCounter(tids, on_exec=False, period=period)
-        counter.learn(pid, smaps.read_from(process, figures=False)[0])
+        counter.learn(pid, smaps.read_from(process, fields=False)[0])
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         counter.pump(left)
-    return Sites(*counter.finish(), period)
+    return SampledSites(*counter.finish(), period)
 
 
 def _open_sites(child: int, period: int, notes: list[str]) -> SiteCounter | None:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from mematlas.linux import perf
 from mematlas.linux.mappings import Permission
-from mematlas.linux.perf_samples import Execed, Forked, Mapped, Sample, Sampler
-from mematlas.observe.page_faults.model import PERIOD, FaultSite, RawSite
+from mematlas.linux.perf_samples import Execed, Forked, PerfMapping, PerfSampler, Sample
+from mematlas.observe.page_faults.model import PERIOD, FaultSite, FaultSiteCount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,9 +25,9 @@ class _Space:
     """The mappings of one process as they came; a later one covers what it lies over."""
 
     starts: list[int] = field(default_factory=list)
-    items: list[Mapped] = field(default_factory=list)
+    items: list[PerfMapping] = field(default_factory=list)
 
-    def add(self, mapped: Mapped) -> None:
+    def add(self, mapped: PerfMapping) -> None:
         low = bisect_right(self.starts, mapped.start)
         if low and self.items[low - 1].end > mapped.start:
             before = self.items[low - 1]
@@ -48,7 +48,7 @@ class _Space:
         self.items[low:high] = [mapped, *rest_of_last]
         self.starts[low:high] = [each.start for each in (mapped, *rest_of_last)]
 
-    def at(self, address: int) -> Mapped | None:
+    def at(self, address: int) -> PerfMapping | None:
         index = bisect_right(self.starts, address) - 1
         if index >= 0 and address < self.items[index].end:
             return self.items[index]
@@ -66,7 +66,7 @@ class _Space:
         return _Space(list(self.starts), list(self.items))
 
 
-def _cut(mapped: Mapped, start: int) -> Mapped:
+def _cut(mapped: PerfMapping, start: int) -> PerfMapping:
     offset = mapped.offset + start - mapped.start
     return replace(mapped, start=start, offset=offset)
 
@@ -79,20 +79,20 @@ class SiteCounter:
         self.period = period
         events = {perf.MINOR_FAULTS: period, perf.MAJOR_FAULTS: 1}
         try:
-            self._sampler = Sampler(tids, events, kernel=True, on_exec=on_exec)
+            self._sampler = PerfSampler(tids, events, kernel=True, on_exec=on_exec)
             self.sees_kernel = True
         except PermissionError:
-            self._sampler = Sampler(tids, events, kernel=False, on_exec=on_exec)
+            self._sampler = PerfSampler(tids, events, kernel=False, on_exec=on_exec)
             self.sees_kernel = False
         self._spaces: dict[int, _Space] = {}
-        self._counts: Counter[RawSite] = Counter()
+        self._counts: Counter[FaultSite] = Counter()
 
     def learn(self, pid: int, mappings: Mappings) -> None:
         """Take over the mappings a process has already."""
         space = self._spaces.setdefault(pid, _Space())
         for index in range(len(mappings)):
             space.add(
-                Mapped(
+                PerfMapping(
                     0,
                     pid,
                     int(mappings.start[index]),
@@ -109,18 +109,18 @@ class SiteCounter:
         for record in self._sampler.drain():
             self._take(record)
 
-    def finish(self) -> tuple[list[FaultSite], int]:
+    def finish(self) -> tuple[list[FaultSiteCount], int]:
         """Count what is left and close: the sites, and how many samples were lost."""
         for record in self._sampler.drain():
             self._take(record)
         lost = self._sampler.lost
         self._sampler.close()
-        return [FaultSite(raw, count) for raw, count in self._counts.most_common()], lost
+        return [FaultSiteCount(raw, count) for raw, count in self._counts.most_common()], lost
 
     def _take(self, record: Record) -> None:
         if isinstance(record, Sample):
             self._count(record)
-        elif isinstance(record, Mapped):
+        elif isinstance(record, PerfMapping):
             self._spaces.setdefault(record.pid, _Space()).add(record)
         elif isinstance(record, Forked):
             parent = self._spaces.get(record.parent)
@@ -140,5 +140,5 @@ class SiteCounter:
                     places.append(("", address))
                 break  # without frame pointers the rest is whatever lies on the stack
             places.append((found.name, address - found.start + found.offset - (number > 0)))
-        site = RawSite(tuple(places), space.name(sample.address), sample.in_kernel, major)
+        site = FaultSite(tuple(places), space.name(sample.address), sample.in_kernel, major)
         self._counts[site] += 1 if major else self.period

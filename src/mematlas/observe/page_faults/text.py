@@ -11,7 +11,7 @@ from mematlas.units import format_bytes, format_duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.observe.page_faults.model import FaultLine, FaultPlaces, FaultRates, FaultTotals
+    from mematlas.observe.page_faults.model import FaultLine, FaultProfile, FaultRates, FaultTotals
 
 
 def render_totals(totals: FaultTotals, *, console: Console) -> None:
@@ -48,26 +48,26 @@ def render_totals(totals: FaultTotals, *, console: Console) -> None:
         note(console, clean(text))
 
 
-def render_places(places: FaultPlaces, *, top: int, console: Console) -> None:
+def render_profile(profile: FaultProfile, *, top: int, console: Console) -> None:
     """Write which mappings and which lines took the faults."""
-    seen = "every fault" if places.period == 1 else f"1 minor fault in {places.period}"
-    aside = f"{seen} seen, {places.samples:,} samples"
-    if places.lost:
-        aside += f", {places.lost:,} lost"
-    if not places.lines:
+    seen = "every fault" if profile.period == 1 else f"1 minor fault in {profile.period}"
+    aside = f"{seen} seen, {profile.samples:,} samples"
+    if profile.lost:
+        aside += f", {profile.lost:,} lost"
+    if not profile.lines:
         title(console, "No faults seen", aside)
         return
-    whole = sum(each.faults for each in places.mappings)
+    whole = sum(each.faults for each in profile.mappings)
     title(console, "Mappings touched", aside)
     rows = [
         [
             f"{each.faults:,}",
             f"{100 * each.faults / whole:.0f} %",
             f"{each.major:,}",
-            f"{each.in_calls:,}",
+            f"{each.in_syscalls:,}",
             each.name,
         ]
-        for each in places.mappings[:top]
+        for each in profile.mappings[:top]
     ]
     show(console, (">faults", ">", ">major", ">in calls", "<mapping"), rows)
     title(console, "Lines that touched")
@@ -78,14 +78,14 @@ def render_places(places: FaultPlaces, *, top: int, console: Console) -> None:
             cut(_mapping(each.mapping).rsplit("/", 1)[-1], 30, console),
             _line(each),
         ]
-        for each in places.lines[:top]
+        for each in profile.lines[:top]
     ]
     show(console, (">faults", ">", "=in", "~line"), rows)
-    left = sum(each.faults for each in places.lines[top:])
+    left = sum(each.faults for each in profile.lines[top:])
     if left:
         note(
             console,
-            f"{left:,} faults of {len(places.lines) - top:,} more lines; --top N shows more",
+            f"{left:,} faults of {len(profile.lines) - top:,} more lines; --top N shows more",
         )
 
 

@@ -11,7 +11,7 @@ from mematlas.present.printable import clean
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
-    from mematlas.observe.page_states.model import Block, Layer, PageMap
+    from mematlas.observe.page_states.model import Layer, MapRow, PageMap
 
 
 def render_page_map(found: PageMap) -> str:
@@ -42,7 +42,7 @@ def _payload(found: PageMap) -> dict[str, Any]:
     }
 
 
-def _block(block: Block) -> dict[str, Any]:
+def _block(block: MapRow) -> dict[str, Any]:
     return {
         "start": f"{block.start:x}",
         "end": f"{block.end:x}",

@@ -22,7 +22,7 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class MapRow:
     """One mapping as cells of `pages_per_cell` pages. Runs are (label, cells), label, cells, ..."""
 
     start: int
@@ -36,11 +36,11 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class BlockGroup:
+class MapGroup:
     """Mappings of one name that lie side by side."""
 
     name: str
-    blocks: tuple[Block, ...]
+    blocks: tuple[MapRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,6 @@ class PageMap:
     page_size: int
     sums: PageSums
     layers: tuple[Layer, ...]
-    groups: tuple[BlockGroup, ...]
+    groups: tuple[MapGroup, ...]
     empty: int  # mappings without a page, which are left out
     hidden: tuple[str, ...]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mematlas.linux.pageflags import Entry, FrameFlag, State
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry, PageState
 from mematlas.linux.vma_class import printable
-from mematlas.observe.page_states.analyse import COUNTS, STATES, UNKNOWN, add_up, has, state_of
-from mematlas.observe.page_states.model import Block, BlockGroup, Layer, PageMap
+from mematlas.observe.page_states.analyse import COUNTS, STATES, UNKNOWN, has, states_of, sum_pages
+from mematlas.observe.page_states.model import Layer, MapGroup, MapRow, PageMap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -36,7 +36,7 @@ class _Coloured(NamedTuple):
     labels: Labels  # of each page
 
 
-def make_page_map(
+def build_page_map(
     pages: Pages, mappings: list[Mapping], command: str, most_cells: int = MOST_CELLS
 ) -> PageMap:
     """Make the picture. Mappings without a page are counted, not drawn."""
@@ -45,7 +45,7 @@ def make_page_map(
         for made in (_states(pages), _sharing(pages), _uses(pages), _nodes(pages), _written(pages))
         if made is not None
     ]
-    groups: list[tuple[bytes, list[Block]]] = []
+    groups: list[tuple[bytes, list[MapRow]]] = []
     empty = 0
     for mapping in mappings:
         block = _block(pages, mapping, layers, most_cells)
@@ -59,9 +59,9 @@ def make_page_map(
         pid=pages.pid,
         command=command,
         page_size=pages.page_size,
-        sums=add_up(pages),
+        sums=sum_pages(pages),
         layers=tuple(made.layer for made in layers),
-        groups=tuple(BlockGroup(printable(name), tuple(blocks)) for name, blocks in groups),
+        groups=tuple(MapGroup(printable(name), tuple(blocks)) for name, blocks in groups),
         empty=empty,
         hidden=pages.hidden,
     )
@@ -81,13 +81,13 @@ def _make(
 
 def _states(pages: Pages) -> _Coloured:
     names = tuple(str(state) for state in STATES)
-    colours = tuple(f"cell-{state.name.lower()}" for state in State)
+    colours = tuple(f"cell-{state.name.lower()}" for state in PageState)
     about = "file: files and shared memory; huge: part of a large folio, or hugetlb"
-    return _make("state", "what it is", names, colours, state_of(pages), about)
+    return _make("state", "what it is", names, colours, states_of(pages), about)
 
 
 def _present(pages: Pages) -> NDArray[np.bool_]:
-    return has(pages.entry, Entry.PRESENT)
+    return has(pages.entry, PagemapEntry.PRESENT)
 
 
 def _sharing(pages: Pages) -> _Coloured | None:
@@ -126,7 +126,7 @@ def _uses(pages: Pages) -> _Coloured | None:
 def _nodes(pages: Pages) -> _Coloured | None:
     if pages.frames is None or not pages.nodes:
         return None
-    frame = pages.entry & np.uint64(Entry.FRAME)
+    frame = pages.entry & np.uint64(PagemapEntry.FRAME)
     numbers = sorted({each.node for each in pages.nodes})
     labels = np.zeros(len(pages.entry), np.uint8)
     for each in pages.nodes:
@@ -140,7 +140,7 @@ def _nodes(pages: Pages) -> _Coloured | None:
 def _written(pages: Pages) -> _Coloured | None:
     if not pages.soft_dirty_known:
         return None
-    labels = np.where(has(pages.entry, Entry.SOFT_DIRTY), 2, 1).astype(np.uint8)
+    labels = np.where(has(pages.entry, PagemapEntry.SOFT_DIRTY), 2, 1).astype(np.uint8)
     return _make(
         "written",
         "what was written",
@@ -153,7 +153,7 @@ def _written(pages: Pages) -> _Coloured | None:
 
 def _block(
     pages: Pages, mapping: Mapping, layers: list[_Coloured], most_cells: int
-) -> Block | None:
+) -> MapRow | None:
     low = int(np.searchsorted(pages.address, np.uint64(mapping.start)))
     high = int(np.searchsorted(pages.address, np.uint64(mapping.end)))
     if low == high:
@@ -167,7 +167,7 @@ def _block(
     cells = -(-total // per_cell)
     present = _present(pages)[low:high]
     filled = np.bincount(cell[present], minlength=cells) if per_cell > 1 else None
-    return Block(
+    return MapRow(
         start=mapping.start,
         end=mapping.end,
         permissions=mapping.permissions.text(),

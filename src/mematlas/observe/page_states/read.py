@@ -34,7 +34,7 @@ def read(
     TargetError if nothing is mapped there, or the process is a kernel thread.
     """
     with open_process(pid) as process:
-        mappings = list(smaps.read_from(process, figures=False)[0])
+        mappings = list(smaps.read_from(process, fields=False)[0])
         if not mappings:
             raise TargetError(f"process {pid} has no memory of its own")
         mappings = _select(mappings, mapping, addresses)

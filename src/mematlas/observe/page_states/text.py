@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.linux.pageflags import State
+from mematlas.linux.pageflags import PageState
 from mematlas.present import drawing
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, fit, line, note, title, write
@@ -15,18 +15,18 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.linux.pageflags import PageReport, PageSums, Place
+    from mematlas.linux.pageflags import PageLocation, PageReport, PageSums
 
-GLYPHS: dict[State, tuple[str, str, str]] = {
+GLYPHS: dict[PageState, tuple[str, str, str]] = {
     # glyph, ASCII glyph, style
-    State.NOTHING: ("·", ".", "bright_black"),
-    State.ANONYMOUS: ("▓", "a", "cyan"),
-    State.FILE: ("░", "f", "green"),
-    State.ZERO: ("0", "0", "bright_black"),
-    State.KSM: ("k", "k", "magenta"),
-    State.HUGE: ("█", "H", "blue"),
-    State.SWAPPED: ("s", "s", "red"),
-    State.GUARD: ("!", "!", "yellow"),
+    PageState.NOTHING: ("·", ".", "bright_black"),
+    PageState.ANONYMOUS: ("▓", "a", "cyan"),
+    PageState.FILE: ("░", "f", "green"),
+    PageState.ZERO: ("0", "0", "bright_black"),
+    PageState.KSM: ("k", "k", "magenta"),
+    PageState.HUGE: ("█", "H", "blue"),
+    PageState.SWAPPED: ("s", "s", "red"),
+    PageState.GUARD: ("!", "!", "yellow"),
 }
 HIDDEN = "hidden: needs CAP_SYS_ADMIN"
 
@@ -104,12 +104,12 @@ def _map(report: PageReport, console: Console) -> None:
         write(console, Text(head, "dim").append(fit(name, console.width - len(head), console), ""))
         cells = Text("  ")
         for cell in strip.cells:
-            glyph, plain, style = GLYPHS[State(cell)]
+            glyph, plain, style = GLYPHS[PageState(cell)]
             cells.append(plain if ascii_only else glyph, style)
         write(console, cells)
 
 
-def render_place(place: Place, *, console: Console) -> None:
+def render_location(place: PageLocation, *, console: Console) -> None:
     """Write everything known of one address."""
     mapping = f"{place.start:x}-{place.end:x} {place.permissions}  {place.name or '(anonymous)'}"
     line(console, "address", f"{place.address:#x} of process {place.pid}")

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Capability:
+class Interface:
     """One interface, tried out. `reason` says why not, or what is limited; `remedy` what would help."""
 
     name: str
-    gives: str
+    provides: str
     works: bool
     reason: str = ""
     remedy: str = ""
@@ -24,4 +24,4 @@ class Probe:
     user: int
     capabilities: tuple[str, ...]  # of those that matter, the ones we have
     lacking: tuple[str, ...]
-    facts: tuple[Capability, ...]
+    interfaces: tuple[Interface, ...]

@@ -5,7 +5,6 @@ Nothing is concluded from a kernel's version; each interface is used once, and c
 
 from __future__ import annotations
 
-import ctypes
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,9 +12,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from mematlas import _core
 from mematlas.errors import UnsupportedError
 from mematlas.linux import perf
-from mematlas.linux.pageflags import Category, Entry
+from mematlas.linux.pageflags import Category, PagemapEntry
 from mematlas.linux.pagemap import soft_dirty_works
-from mematlas.observe.probe.model import Capability, Probe
+from mematlas.linux.status import read_status_of
+from mematlas.observe.probe.model import Interface, Probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ class _File(NamedTuple):
     """A file whose readability is the whole question."""
 
     path: str
-    gives: str
+    provides: str
     absent: str  # what would make it appear
 
 
@@ -61,7 +61,7 @@ _FILES = (
 
 def read(root: str = "/") -> Probe:
     """Try everything."""
-    held = _held(root)
+    held = read_status_of(root=root).capabilities
     facts = [
         _others(held),
         *(_try_file(root, each) for each in _FILES),
@@ -78,58 +78,51 @@ def read(root: str = "/") -> Probe:
         user=os.geteuid(),
         capabilities=tuple(name for bit, name in CAPABILITIES.items() if held >> bit & 1),
         lacking=tuple(name for bit, name in CAPABILITIES.items() if not held >> bit & 1),
-        facts=tuple(facts),
+        interfaces=tuple(facts),
     )
 
 
-def _held(root: str) -> int:
-    for line in Path(root, "proc/self/status").read_text().splitlines():
-        if line.startswith("CapEff:"):
-            return int(line.split()[1], 16)
-    return 0
-
-
-def _others(held: int) -> Capability:
-    gives = "mappings and pages of other users' processes"
+def _others(held: int) -> Interface:
+    provides = "mappings and pages of other users' processes"
     if held >> 19 & 1:
         limits = "a few processes refuse even root"
-        return Capability("other processes", gives, works=True, reason=limits)
-    return Capability("other processes", gives, False, "CAP_SYS_PTRACE is lacking", ROOT)
+        return Interface("other processes", provides, works=True, reason=limits)
+    return Interface("other processes", provides, False, "CAP_SYS_PTRACE is lacking", ROOT)
 
 
-def _try_file(root: str, each: _File) -> Capability:
+def _try_file(root: str, each: _File) -> Interface:
     path = "/" + each.path
     try:
         with Path(root, each.path).open("rb") as file:
             file.read(8)
     except PermissionError:
-        return Capability(path, each.gives, False, "permission denied", ROOT)
+        return Interface(path, each.provides, False, "permission denied", ROOT)
     except FileNotFoundError:
-        return Capability(path, each.gives, False, "not there", each.absent)
+        return Interface(path, each.provides, False, "not there", each.absent)
     except OSError as error:
-        return Capability(path, each.gives, False, str(error.strerror), each.absent)
-    return Capability(path, each.gives, works=True)
+        return Interface(path, each.provides, False, str(error.strerror), each.absent)
+    return Interface(path, each.provides, works=True)
 
 
-def _try(name: str, gives: str, see: Callable[[], tuple[str, str]]) -> Capability:
-    """Make a capability of an attempt that gives (reason, remedy), both empty if it worked."""
+def _try(name: str, provides: str, see: Callable[[], tuple[str, str]]) -> Interface:
+    """Make a capability of an attempt that provides (reason, remedy), both empty if it worked."""
     try:
         reason, remedy = see()
     except OSError as error:
         reason, remedy = str(error.strerror), "a newer kernel, or " + ROOT
-    return Capability(name, gives, works=not remedy, reason=reason, remedy=remedy)
+    return Interface(name, provides, works=not remedy, reason=reason, remedy=remedy)
 
 
 def _own_entry() -> int:
-    buffer = ctypes.create_string_buffer(b"x", _core.PAGE)  # touched: there is a frame behind it
-    at = ctypes.addressof(buffer) // _core.PAGE
+    buffer = bytearray(b"x" * _core.PAGE)  # touched, so that a frame backs the address
+    at = _core.address_of(memoryview(buffer)) // _core.PAGE
     with Path("/proc/self/pagemap").open("rb", buffering=0) as file:
         file.seek(at * 8)
         return int.from_bytes(file.read(8), "little")
 
 
 def _see_frames() -> tuple[str, str]:
-    if _own_entry() & Entry.FRAME:
+    if _own_entry() & PagemapEntry.FRAME:
         return "", ""
     return "hidden: they read as 0", "CAP_SYS_ADMIN in the first user namespace (root)"
 
@@ -167,9 +160,9 @@ def _see_perf() -> tuple[str, str]:
     return reasons[-1], "CAP_PERFMON (root), or kernel.perf_event_paranoid=2"
 
 
-def _scan() -> Capability:
+def _scan() -> Interface:
     """Ask for each category by itself: an unknown one fails the whole call."""
-    known, gives = [], "runs of pages by state, unprivileged; sparse mappings at once"
+    known, provides = [], "runs of pages by state, unprivileged; sparse mappings at once"
     reason = ""
     try:
         with Path("/proc/self/pagemap").open("rb", buffering=0) as file:
@@ -182,22 +175,22 @@ def _scan() -> Capability:
                 except OSError as error:
                     reason = str(error.strerror)
     except OSError as error:
-        return Capability("PAGEMAP_SCAN", gives, False, str(error.strerror), ROOT)
+        return Interface("PAGEMAP_SCAN", provides, False, str(error.strerror), ROOT)
     if not known:
-        return Capability("PAGEMAP_SCAN", gives, False, reason, "a newer kernel")
+        return Interface("PAGEMAP_SCAN", provides, False, reason, "a newer kernel")
     missing = [str(each.name) for each in Category if each.name not in known]
     lacks = f"lacks {', '.join(missing)}" if missing else ""
-    return Capability("PAGEMAP_SCAN", gives, works=True, reason=lacks)
+    return Interface("PAGEMAP_SCAN", provides, works=True, reason=lacks)
 
 
-def _cgroup(root: str) -> Capability:
-    name, gives = "memory cgroup", "limits and usage of a container"
+def _cgroup(root: str) -> Interface:
+    name, provides = "memory cgroup", "limits and usage of a container"
     try:
         lines = Path(root, "proc/self/cgroup").read_text().splitlines()
     except OSError as error:
-        return Capability(name, gives, False, str(error.strerror), BUILD + "CGROUPS")
+        return Interface(name, provides, False, str(error.strerror), BUILD + "CGROUPS")
     if any("memory" in line.split(":")[1].split(",") for line in lines):
-        return Capability(name, gives, works=True, reason="version 1")
+        return Interface(name, provides, works=True, reason="version 1")
     if Path(root, "sys/fs/cgroup/cgroup.controllers").exists():
-        return Capability(name, gives, works=True, reason="version 2")
-    return Capability(name, gives, False, "no memory controller", "cgroup_enable=memory at boot")
+        return Interface(name, provides, works=True, reason="version 2")
+    return Interface(name, provides, False, "no memory controller", "cgroup_enable=memory at boot")

@@ -12,7 +12,7 @@ from mematlas.present.tables import line, show, title
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.observe.probe.model import Capability, Probe
+    from mematlas.observe.probe.model import Interface, Probe
 
 
 def render_probe(probe: Probe, *, console: Console) -> None:
@@ -22,23 +22,23 @@ def render_probe(probe: Probe, *, console: Console) -> None:
     line(console, "has", ", ".join(probe.capabilities) or "none of the capabilities that matter")
     if probe.lacking:
         line(console, "lacks", ", ".join(probe.lacking))
-    seen = [fact for fact in probe.facts if fact.works]
-    hidden = [fact for fact in probe.facts if not fact.works]
+    seen = [fact for fact in probe.interfaces if fact.works]
+    hidden = [fact for fact in probe.interfaces if not fact.works]
     title(console, f"Seen ({len(seen)})")
-    show(console, ("=interface", "gives"), ([_name(fact), _limits(fact)] for fact in seen))
+    show(console, ("=interface", "provides"), ([_name(fact), _limits(fact)] for fact in seen))
     if hidden:
         title(console, f"Hidden ({len(hidden)})")
         for fact in hidden:
-            what = f"{fact.gives}: {fact.reason}; it takes {fact.remedy}"
+            what = f"{fact.provides}: {fact.reason}; it takes {fact.remedy}"
             line(console, _name(fact) + "  ", what, width=28)
 
 
-def _name(fact: Capability) -> str:
+def _name(fact: Interface) -> str:
     """Shorten a path to what tells it from the others."""
     words = fact.name.strip("/").split("/")
     return fact.name if len(fact.name) <= 26 else ".../" + "/".join(words[-2:])[-22:]
 
 
-def _limits(fact: Capability) -> Text:
-    text = Text(fact.gives)
+def _limits(fact: Interface) -> Text:
+    text = Text(fact.provides)
     return text.append(f" ({fact.reason})", "yellow") if fact.reason else text

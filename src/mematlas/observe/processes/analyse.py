@@ -17,9 +17,9 @@ def rank(rows: Iterable[ProcessRow], by: str) -> list[ProcessRow]:
     return sorted(rows, key=lambda row: (-row.metric(by), row.pid))
 
 
-def add_up(name: str, rows: Iterable[ProcessRow]) -> ProcessGroup:
+def sum_processes(name: str, rows: Iterable[ProcessRow]) -> ProcessGroup:
     """Add processes up, each address space once. Those not known are counted, not guessed."""
-    once = [row for row in rows if row.twin_of is None and not row.note.startswith("zombie")]
+    once = [row for row in rows if row.same_mm_as is None and not row.note.startswith("zombie")]
 
     def total(field: str) -> int:
         return sum(getattr(row, field) or 0 for row in once)
@@ -35,16 +35,18 @@ def add_up(name: str, rows: Iterable[ProcessRow]) -> ProcessGroup:
     )
 
 
-def group(rows: Iterable[ProcessRow], key: Callable[[ProcessRow], str]) -> list[ProcessGroup]:
+def group_processes(
+    rows: Iterable[ProcessRow], key: Callable[[ProcessRow], str]
+) -> list[ProcessGroup]:
     """Group by user, cgroup or anything else; largest PSS first."""
     members: dict[str, list[ProcessRow]] = {}
     for row in rows:
         members.setdefault(key(row), []).append(row)
-    groups = [add_up(name, found) for name, found in members.items()]
+    groups = [sum_processes(name, found) for name, found in members.items()]
     return sorted(groups, key=lambda each: (-each.pss, -each.rss))
 
 
-def make_tree(rows: Iterable[ProcessRow], by: str) -> list[tuple[int, ProcessRow]]:
+def build_tree(rows: Iterable[ProcessRow], by: str) -> list[tuple[int, ProcessRow]]:
     """Put processes below their parents, as (depth, row); siblings are sorted."""
     rows = list(rows)
     known = {row.pid for row in rows}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas.observe.address_space.text import user_name
-from mematlas.observe.processes.analyse import add_up
+from mematlas.observe.processes.analyse import sum_processes
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, fit, note, show, title
 
@@ -38,7 +38,7 @@ def render_processes(
 
 
 def _sum(table: ProcessTable, shown: int, console: Console) -> None:
-    total = add_up("all", table.processes)
+    total = sum_processes("all", table.processes)
     title(
         console,
         f"{amount(total.pss)} PSS in {total.processes - total.unknown} processes",
@@ -49,8 +49,8 @@ def _sum(table: ProcessTable, shown: int, console: Console) -> None:
     if table.exited:
         note(console, f"{_processes(table.exited)} ended meanwhile")
     for row in table.processes:
-        if row.twin_of is not None:
-            text = f"{row.pid} has the address space of {row.twin_of} (CLONE_VM): summed up once"
+        if row.same_mm_as is not None:
+            text = f"{row.pid} has the address space of {row.same_mm_as} (CLONE_VM): summed up once"
             note(console, text)
 
 

@@ -6,24 +6,24 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mematlas.observe.processes.analyse import make_tree
-from mematlas.observe.top.model import Entry, Moment, Rates, Strain
+from mematlas.observe.processes.analyse import build_tree
+from mematlas.observe.top.model import MemoryPressure, ProcessRates, ProcessSample, TopLine
 from mematlas.units import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mematlas.observe.top.model import Key, LiveProcess, Snapshot
+    from mematlas.observe.top.model import Key, MachineSnapshot, ProcessSnapshot
 
 SHAPES = ("list", "tree", "user", "cgroup", "program")
-KEPT = 600  # moments of history of each process
+KEPT = 600  # samples of history of each process
 
 _SIZE = re.compile(r"(pss|uss|rss|swap|thp)([<>])(.*)", re.IGNORECASE)
 _WORD = re.compile(r"(user|cgroup|pid|state):(.*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ListOptions:
     """What is shown, and how."""
 
     sort: str = "pss"
@@ -32,14 +32,16 @@ class Choice:
     text: str = ""  # filter
 
 
-def seconds_between(before: Snapshot | None, after: Snapshot) -> float:
+def seconds_between(before: MachineSnapshot | None, after: MachineSnapshot) -> float:
     """Time from one snapshot to the next; 0 where their clocks do not compare."""
     if before is None or before.session != after.session:
         return 0.0
     return max(0.0, after.clock_s - before.clock_s)
 
 
-def find_rates(before: Snapshot | None, after: Snapshot) -> dict[Key, Rates]:
+def process_rates(
+    before: MachineSnapshot | None, after: MachineSnapshot
+) -> dict[Key, ProcessRates]:
     """Take the changes per second of every process that is in both."""
     seconds = seconds_between(before, after)
     if before is None or not seconds:
@@ -50,7 +52,7 @@ def find_rates(before: Snapshot | None, after: Snapshot) -> dict[Key, Rates]:
         then, new = earlier.get(process.key), process.row
         if then is not None:
             old, compares = then.row, (then.read_at is None) == (process.read_at is None)
-            rates[process.key] = Rates(
+            rates[process.key] = ProcessRates(
                 minor=max(0, new.minor_faults - old.minor_faults) / seconds,
                 major=max(0, new.major_faults - old.major_faults) / seconds,
                 growth=(new.rss - old.rss) / seconds if compares else None,
@@ -58,12 +60,15 @@ def find_rates(before: Snapshot | None, after: Snapshot) -> dict[Key, Rates]:
     return rates
 
 
-def make_entries(
-    before: Snapshot | None, after: Snapshot, choice: Choice, user_name: Callable[[int], str]
-) -> list[Entry]:
+def build_lines(
+    before: MachineSnapshot | None,
+    after: MachineSnapshot,
+    choice: ListOptions,
+    user_name: Callable[[int], str],
+) -> list[TopLine]:
     """List what is to be shown, in order."""
-    rates = find_rates(before, after)
-    wanted = make_filter(choice.text, user_name)
+    rates = process_rates(before, after)
+    wanted = parse_filter(choice.text, user_name)
     kept = [process for process in after.processes if wanted(process)]
     if choice.shape == "tree":
         return _tree(kept, after, rates, choice, user_name)
@@ -73,10 +78,10 @@ def make_entries(
     return sort(entries, choice.sort, reverse=choice.reverse)
 
 
-def sort(entries: Iterable[Entry], by: str, *, reverse: bool = False) -> list[Entry]:
+def sort(entries: Iterable[TopLine], by: str, *, reverse: bool = False) -> list[TopLine]:
     """Sort, largest first and names from A; what is unknown comes last either way."""
 
-    def known(entry: Entry) -> bool:
+    def known(entry: TopLine) -> bool:
         return _value(entry, by) is not None
 
     entries = sorted(entries, key=lambda entry: str(entry.key))
@@ -86,7 +91,7 @@ def sort(entries: Iterable[Entry], by: str, *, reverse: bool = False) -> list[En
     return first + [entry for entry in entries if not known(entry)]
 
 
-def _value(entry: Entry, by: str) -> float | str | None:
+def _value(entry: TopLine, by: str) -> float | str | None:
     match by:
         case "faults":
             return None if entry.minor is None else entry.minor + (entry.major or 0)
@@ -97,13 +102,13 @@ def _value(entry: Entry, by: str) -> float | str | None:
             return value
 
 
-def make_filter(text: str, user_name: Callable[[int], str]) -> Callable[[LiveProcess], bool]:
+def parse_filter(text: str, user_name: Callable[[int], str]) -> Callable[[ProcessSnapshot], bool]:
     """Make a test of "word word": every word in the command or name, user:, cgroup:, pid:, pss>10M."""
     tests = [_test(word, user_name) for word in text.split()]
     return lambda process: all(test(process) for test in tests)
 
 
-def _test(word: str, user_name: Callable[[int], str]) -> Callable[[LiveProcess], bool]:
+def _test(word: str, user_name: Callable[[int], str]) -> Callable[[ProcessSnapshot], bool]:
     size, named = _SIZE.fullmatch(word), _WORD.fullmatch(word)
     if size:
         try:
@@ -112,7 +117,7 @@ def _test(word: str, user_name: Callable[[int], str]) -> Callable[[LiveProcess],
             return lambda _: True  # still being typed
         field, sign = size[1].lower(), 1 if size[2] == ">" else -1
 
-        def in_bounds(process: LiveProcess) -> bool:
+        def in_bounds(process: ProcessSnapshot) -> bool:
             value = getattr(process.row, field)
             return value is not None and value * sign > limit * sign
 
@@ -127,7 +132,7 @@ def _test(word: str, user_name: Callable[[int], str]) -> Callable[[LiveProcess],
 
 def _named_test(
     field: str, text: str, user_name: Callable[[int], str]
-) -> Callable[[LiveProcess], bool]:
+) -> Callable[[ProcessSnapshot], bool]:
     match field:
         case "user":
             return lambda process: user_name(process.row.uid).startswith(text)
@@ -140,14 +145,14 @@ def _named_test(
 
 
 def _entry(
-    process: LiveProcess,
-    snapshot: Snapshot,
-    rates: dict[Key, Rates],
+    process: ProcessSnapshot,
+    snapshot: MachineSnapshot,
+    rates: dict[Key, ProcessRates],
     user_name: Callable[[int], str],
     depth: int = 0,
-) -> Entry:
+) -> TopLine:
     row, rate = process.row, rates.get(process.key)
-    return Entry(
+    return TopLine(
         key=process.key,
         name=row.command,
         depth=depth,
@@ -163,25 +168,25 @@ def _entry(
         growth=rate.growth if rate else None,
         age_s=None if process.read_at is None else snapshot.clock_s - process.read_at,
         processes=1,
-        note=row.note or (f"shares the memory of {row.twin_of}" if row.twin_of else ""),
+        note=row.note or (f"shares the memory of {row.same_mm_as}" if row.same_mm_as else ""),
     )
 
 
 def _tree(
-    kept: list[LiveProcess],
-    snapshot: Snapshot,
-    rates: dict[Key, Rates],
-    choice: Choice,
+    kept: list[ProcessSnapshot],
+    snapshot: MachineSnapshot,
+    rates: dict[Key, ProcessRates],
+    choice: ListOptions,
     user_name: Callable[[int], str],
-) -> list[Entry]:
+) -> list[TopLine]:
     by_pid = {process.row.pid: process for process in kept}
     metric = choice.sort if choice.sort in {"pss", "uss", "rss", "swap", "thp", "faults"} else "rss"
-    ordered = make_tree([process.row for process in kept], metric)
+    ordered = build_tree([process.row for process in kept], metric)
     return [_entry(by_pid[row.pid], snapshot, rates, user_name, depth) for depth, row in ordered]
 
 
-def _group(kept: list[LiveProcess], entries: list[Entry], shape: str) -> list[Entry]:
-    members: dict[str, list[tuple[LiveProcess, Entry]]] = {}
+def _group(kept: list[ProcessSnapshot], entries: list[TopLine], shape: str) -> list[TopLine]:
+    members: dict[str, list[tuple[ProcessSnapshot, TopLine]]] = {}
     for process, entry in zip(kept, entries, strict=True):
         names = {
             "user": entry.user,
@@ -192,9 +197,9 @@ def _group(kept: list[LiveProcess], entries: list[Entry], shape: str) -> list[En
     return [_add_up(name, found) for name, found in members.items()]
 
 
-def _add_up(name: str, found: list[tuple[LiveProcess, Entry]]) -> Entry:
+def _add_up(name: str, found: list[tuple[ProcessSnapshot, TopLine]]) -> TopLine:
     """Add up one group; an address space that two have counts once. Unknown ones are told."""
-    entries = [entry for process, entry in found if process.row.twin_of is None]
+    entries = [entry for process, entry in found if process.row.same_mm_as is None]
     unknown = sum(entry.pss is None for entry in entries)
 
     def total(field: str) -> int | None:
@@ -202,7 +207,7 @@ def _add_up(name: str, found: list[tuple[LiveProcess, Entry]]) -> Entry:
         return sum(known) if known else None
 
     ages = [entry.age_s for entry in entries if entry.age_s is not None]
-    return Entry(
+    return TopLine(
         key=name,
         name=name,
         depth=0,
@@ -222,7 +227,9 @@ def _add_up(name: str, found: list[tuple[LiveProcess, Entry]]) -> Entry:
     )
 
 
-def find_strain(before: Snapshot | None, after: Snapshot, page_size: int = 4096) -> Strain:
+def memory_pressure(
+    before: MachineSnapshot | None, after: MachineSnapshot, page_size: int = 4096
+) -> MemoryPressure:
     """Tell how hard pressed the machine was between two snapshots."""
     seconds = seconds_between(before, after)
 
@@ -236,13 +243,13 @@ def find_strain(before: Snapshot | None, after: Snapshot, page_size: int = 4096)
         return None if found is None else found * unit / seconds
 
     killed = change("oom_kill")
-    return Strain(
+    return MemoryPressure(
         some=_stalled("some", before, after, seconds),
         full=_stalled("full", before, after, seconds),
         faults=rate("pgfault"),
         major=rate("pgmajfault"),
         scanned=rate("pgscan_kswapd", "pgscan_direct", unit=page_size),
-        stolen=rate("pgsteal_kswapd", "pgsteal_direct", unit=page_size),
+        reclaimed=rate("pgsteal_kswapd", "pgsteal_direct", unit=page_size),
         direct=rate("pgsteal_direct", unit=page_size),
         swap_in=rate("pswpin", unit=page_size),
         swap_out=rate("pswpout", unit=page_size),
@@ -251,7 +258,9 @@ def find_strain(before: Snapshot | None, after: Snapshot, page_size: int = 4096)
     )
 
 
-def _stalled(kind: str, before: Snapshot | None, after: Snapshot, seconds: float) -> float | None:
+def _stalled(
+    kind: str, before: MachineSnapshot | None, after: MachineSnapshot, seconds: float
+) -> float | None:
     """Share of the time between two snapshots; the kernel's mean of 10 s if there is one alone."""
     now = next((stall for stall in after.stalls if stall.kind == kind), None)
     if now is None:
@@ -286,20 +295,20 @@ class History:
 
     def __init__(self) -> None:
         """Begin with nothing."""
-        self._moments: dict[Key, list[Moment]] = {}
+        self._moments: dict[Key, list[ProcessSample]] = {}
         self._session: int | None = None
         self._last = float("-inf")
 
-    def add(self, snapshot: Snapshot) -> None:
+    def add(self, snapshot: MachineSnapshot) -> None:
         """Add a snapshot. One of another session, or of an earlier time, begins anew."""
         if snapshot.session != self._session or snapshot.clock_s <= self._last:
             self._moments.clear()
         self._session, self._last = snapshot.session, snapshot.clock_s
         for process in snapshot.processes:
             row = process.row
-            moments = self._moments.setdefault(process.key, [])
-            moments.append(
-                Moment(
+            samples = self._moments.setdefault(process.key, [])
+            samples.append(
+                ProcessSample(
                     clock_s=snapshot.clock_s,
                     rss=row.rss,
                     pss=row.pss,
@@ -308,12 +317,12 @@ class History:
                     major=row.major_faults,
                 )
             )
-            del moments[:-KEPT]
+            del samples[:-KEPT]
         gone = self._moments.keys() - {process.key for process in snapshot.processes}
         for key in gone:  # what ended long ago is dropped; what just ended can still be looked at
             if snapshot.clock_s - self._moments[key][-1].clock_s > 300:
                 del self._moments[key]
 
-    def of(self, key: Key) -> list[Moment]:
-        """Give the moments of a process, oldest first."""
+    def of(self, key: Key) -> list[ProcessSample]:
+        """Give the samples of a process, oldest first."""
         return list(self._moments.get(key, ()))

@@ -30,7 +30,7 @@ Key = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class LiveProcess:
+class ProcessSnapshot:
     """One process, and when the sizes that take a page walk were read."""
 
     row: ProcessRow
@@ -45,7 +45,7 @@ class LiveProcess:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class SnapshotCost:
     """What taking a snapshot took of the machine."""
 
     cpu_s: float
@@ -53,22 +53,22 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
-    """Everything at one moment. Rates come from two of them of the same session."""
+class MachineSnapshot:
+    """Everything at one moment. ProcessRates come from two of them of the same session."""
 
     session: int  # of a recording: clocks of two sessions do not compare
     time_s: float  # since 1970
     clock_s: float  # that no one sets
-    processes: tuple[LiveProcess, ...]
+    processes: tuple[ProcessSnapshot, ...]
     kernel_threads: int
     meminfo: dict[str, int]  # bytes
     vmstat: dict[str, int]  # counters
     stalls: tuple[Stall, ...]
-    cost: Cost
+    cost: SnapshotCost
 
 
 @dataclass(frozen=True, slots=True)
-class Rates:
+class ProcessRates:
     """Changes per second of one process between two snapshots."""
 
     minor: float
@@ -77,7 +77,7 @@ class Rates:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TopLine:
     """One line of the list: a process, or several taken together."""
 
     key: Key | str
@@ -99,7 +99,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class ProcessSample:
     """One process in its history."""
 
     clock_s: float
@@ -111,15 +111,15 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Strain:
-    """How hard pressed the machine is. Rates in bytes or events per second; None: one look only."""
+class MemoryPressure:
+    """How hard pressed the machine is. ProcessRates in bytes or events per second; None: one look only."""
 
     some: float | None  # share of the time that some task waited for memory, in percent
     full: float | None  # that all of them did
     faults: float | None
     major: float | None
     scanned: float | None
-    stolen: float | None
+    reclaimed: float | None
     direct: float | None  # reclaimed by tasks themselves
     swap_in: float | None
     swap_out: float | None

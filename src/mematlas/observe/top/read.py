@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from mematlas.linux import machine, processes
 from mematlas.linux.shared_mm import list_pids
-from mematlas.observe.top.model import MEMINFO, VMSTAT, Cost, Key, LiveProcess, Snapshot
+from mematlas.observe.top.model import (
+    MEMINFO,
+    VMSTAT,
+    Key,
+    MachineSnapshot,
+    ProcessSnapshot,
+    SnapshotCost,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -38,14 +45,14 @@ class _Known:
 
 
 @dataclass(slots=True)
-class Sampler:
+class TopSampler:
     """Takes snapshots of one machine. Each costs about what has changed."""
 
     root: str = "/"
     budget_s: float = BUDGET_S
     _known: dict[Key, _Known] = field(default_factory=dict)
 
-    def read(self, wanted: Collection[int] | None = ()) -> Snapshot:
+    def read(self, wanted: Collection[int] | None = ()) -> MachineSnapshot:
         """Take a snapshot; of the PIDs in `wanted`, and of all if that is None, with fresh sizes."""
         began, clock = time.thread_time(), time.monotonic()
         stats, kernel_threads = self._read_stats()
@@ -53,7 +60,7 @@ class Sampler:
         walks = self._walk(stats, clock, wanted)
         rows = self._rows(stats)
         meminfo, vmstat, stalls = _read_machine(self.root)
-        return Snapshot(
+        return MachineSnapshot(
             session=0,
             time_s=time.time(),
             clock_s=clock,
@@ -62,7 +69,7 @@ class Sampler:
             meminfo=meminfo,
             vmstat=vmstat,
             stalls=stalls,
-            cost=Cost(time.thread_time() - began, walks),
+            cost=SnapshotCost(time.thread_time() - began, walks),
         )
 
     def _read_stats(self) -> tuple[dict[Key, processes.Stat], int]:
@@ -138,16 +145,16 @@ class Sampler:
         known.error = sizes[b"Rss"] - stat.rss if b"Rss" in sizes else 0
         return known.walk_s
 
-    def _rows(self, stats: dict[Key, processes.Stat]) -> tuple[LiveProcess, ...]:
+    def _rows(self, stats: dict[Key, processes.Stat]) -> tuple[ProcessSnapshot, ...]:
         spaces: dict[tuple[int, int, int], list[int]] = {}
         rows = []
         for key, stat in stats.items():
             known = self._known[key]
-            twin = processes.find_twin(key[0], stat, spaces) if self.root == "/" else None
+            twin = processes.find_same_mm(key[0], stat, spaces) if self.root == "/" else None
             row = processes.make_row(key[0], stat, known.detail, twin)
             row = replace(row, rss=max(0, stat.rss + known.error))
             read_at = known.read_at if known.detail.sizes else None
-            rows.append(LiveProcess(row, key[1], read_at))
+            rows.append(ProcessSnapshot(row, key[1], read_at))
         return tuple(rows)
 
 

@@ -1,4 +1,4 @@
-"""Snapshots of all processes on disk: appended one by one, each whole or not there.
+"""SnapshotReader of all processes on disk: appended one by one, each whole or not there.
 
 The file is a start (magic and version), then chunks as in an .atlas file (`recording.format`). A
 session begins with `SESS`; `WHOL` is a snapshot with every row; `DIFF` has what changed since the
@@ -19,7 +19,7 @@ from mematlas._version import __version__
 from mematlas.errors import MematlasError, TargetError
 from mematlas.linux.machine import Stall
 from mematlas.linux.processes import ProcessRow
-from mematlas.observe.top.model import Cost, LiveProcess, Snapshot
+from mematlas.observe.top.model import MachineSnapshot, ProcessSnapshot, SnapshotCost
 from mematlas.recording import format as atlas
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class _Chunk(NamedTuple):
     session: int
 
 
-class Recorder:
+class SnapshotWriter:
     """A file that snapshots are appended to. Each is handed to the kernel before `add` returns."""
 
     def __init__(self, path: str | PathLike[str], machine: dict[str, Any]) -> None:
@@ -72,7 +72,7 @@ class Recorder:
         facts = {"mematlas": __version__, "machine": machine, "fields": _ROW}
         _write(self._descriptor, atlas.pack_chunk(SESSION, facts))
 
-    def add(self, snapshot: Snapshot) -> int:
+    def add(self, snapshot: MachineSnapshot) -> int:
         """Append a snapshot; the bytes it took."""
         rows = {_name(process): _pack(process) for process in snapshot.processes}
         facts = _pack_machine(snapshot)
@@ -99,7 +99,7 @@ class Recorder:
         self.close()
 
 
-class Snapshots:
+class SnapshotReader:
     """The snapshots in a file, by number. A snapshot is unpacked when it is asked for."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
@@ -117,7 +117,7 @@ class Snapshots:
     def __len__(self) -> int:
         return len(self._chunks)
 
-    def __getitem__(self, number: int) -> Snapshot:
+    def __getitem__(self, number: int) -> MachineSnapshot:
         """Unpack a snapshot; one after another costs one each."""
         if not 0 <= number < len(self):
             raise IndexError(number)
@@ -130,7 +130,7 @@ class Snapshots:
             self._at = each
         return _unpack(self._facts, self._rows, self._chunks[number].session)
 
-    def __iter__(self) -> Iterator[Snapshot]:
+    def __iter__(self) -> Iterator[MachineSnapshot]:
         return (self[number] for number in range(len(self)))
 
     def close(self) -> None:
@@ -188,18 +188,18 @@ def _walk(file: Any) -> tuple[list[_Chunk], int]:
 def _read_chunk(file: Any, offset: int) -> tuple[bytes, dict[str, Any]]:
     file.seek(offset)
     kind, flags, length = atlas.HEAD.unpack_from(file.read(atlas.CHUNK_HEAD))
-    return kind, atlas.unpack_facts(flags, file.read(length))
+    return kind, atlas.unpack_metadata(flags, file.read(length))
 
 
-def _name(process: LiveProcess) -> str:
+def _name(process: ProcessSnapshot) -> str:
     return f"{process.row.pid}.{process.started}"
 
 
-def _pack(process: LiveProcess) -> _Row:
+def _pack(process: ProcessSnapshot) -> _Row:
     return [*(getattr(process.row, name) for name in _ROW), process.started, process.read_at]
 
 
-def _pack_machine(snapshot: Snapshot) -> dict[str, Any]:
+def _pack_machine(snapshot: MachineSnapshot) -> dict[str, Any]:
     return {
         "time_s": snapshot.time_s,
         "clock_s": snapshot.clock_s,
@@ -228,12 +228,12 @@ def _difference(before: _Rows, after: _Rows) -> dict[str, Any]:
     }
 
 
-def _unpack(facts: dict[str, Any], rows: _Rows, session: int) -> Snapshot:
+def _unpack(facts: dict[str, Any], rows: _Rows, session: int) -> MachineSnapshot:
     processes = []
     for row in rows.values():
         *values, started, read_at = row
-        processes.append(LiveProcess(ProcessRow(*values), started, read_at))
-    return Snapshot(
+        processes.append(ProcessSnapshot(ProcessRow(*values), started, read_at))
+    return MachineSnapshot(
         session=session,
         time_s=facts["time_s"],
         clock_s=facts["clock_s"],
@@ -242,7 +242,7 @@ def _unpack(facts: dict[str, Any], rows: _Rows, session: int) -> Snapshot:
         meminfo=facts["meminfo"],
         vmstat=facts["vmstat"],
         stalls=tuple(Stall(**stall) for stall in facts["stalls"]),
-        cost=Cost(**facts["cost"]),
+        cost=SnapshotCost(**facts["cost"]),
     )
 
 

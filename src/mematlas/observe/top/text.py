@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from mematlas.observe.top.analyse import find_strain, memory_parts
+from mematlas.observe.top.analyse import memory_parts, memory_pressure
 from mematlas.present.drawing import bar
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, line, note, show, title, write
@@ -16,15 +16,21 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.observe.top.analyse import Choice
-    from mematlas.observe.top.model import Entry, Key, Rates, Snapshot, Strain
+    from mematlas.observe.top.analyse import ListOptions
+    from mematlas.observe.top.model import (
+        Key,
+        MachineSnapshot,
+        MemoryPressure,
+        ProcessRates,
+        TopLine,
+    )
 
 
 def render_snapshot(
-    before: Snapshot | None,
-    after: Snapshot,
-    entries: list[Entry],
-    choice: Choice,
+    before: MachineSnapshot | None,
+    after: MachineSnapshot,
+    entries: list[TopLine],
+    choice: ListOptions,
     *,
     console: Console,
 ) -> None:
@@ -32,7 +38,7 @@ def render_snapshot(
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(after.time_s))
     write(console, Text().append(moment, "bold").append(f"  {_counted(after)}", "dim"))
     _memory(after, console)
-    _strain(find_strain(before, after), console)
+    _strain(memory_pressure(before, after), console)
     title(console, f"By {choice.sort}", "" if choice.shape == "list" else f"by {choice.shape}")
     _entries(entries, grouped=choice.shape not in {"list", "tree"}, console=console)
     unread = sum(1 for each in after.processes if each.row.pss is None and not each.row.note)
@@ -46,12 +52,12 @@ def render_snapshot(
         )
 
 
-def _counted(snapshot: Snapshot) -> str:
+def _counted(snapshot: MachineSnapshot) -> str:
     walks, cpu = snapshot.cost.page_walks, snapshot.cost.cpu_s * 1e3
     return f"{len(snapshot.processes)} processes · read in {cpu:.0f} ms of CPU, {walks} page walks"
 
 
-def _memory(snapshot: Snapshot, console: Console) -> None:
+def _memory(snapshot: MachineSnapshot, console: Console) -> None:
     total = snapshot.meminfo.get("MemTotal", 0)
     rows = (
         [f"  {name}", amount(size), Text(bar(size / total if total else 0, 30, console), "cyan")]
@@ -63,13 +69,15 @@ def _memory(snapshot: Snapshot, console: Console) -> None:
     show(console, ("=", ">", "="), rows)
 
 
-def _strain(strain: Strain, console: Console) -> None:
-    if strain.some is None:
+def _strain(pressure: MemoryPressure, console: Console) -> None:
+    if pressure.some is None:
         line(console, "  waiting", "not told by this kernel (PSI)")
     else:
-        line(console, "  waiting", f"{strain.some:.1f} % of the time some task waited for memory")
-    if strain.stolen is not None:
-        taken, into, out = map(format_bytes, _known(strain.stolen, strain.swap_in, strain.swap_out))
+        line(console, "  waiting", f"{pressure.some:.1f} % of the time some task waited for memory")
+    if pressure.reclaimed is not None:
+        taken, into, out = map(
+            format_bytes, _known(pressure.reclaimed, pressure.swap_in, pressure.swap_out)
+        )
         line(console, "  reclaim", f"{taken}/s; swapped in {into}/s, out {out}/s")
 
 
@@ -77,7 +85,7 @@ def _known(*values: float | None) -> list[float]:
     return [value or 0.0 for value in values]
 
 
-def _entries(entries: list[Entry], *, grouped: bool, console: Console) -> None:
+def _entries(entries: list[TopLine], *, grouped: bool, console: Console) -> None:
     wide = console.width >= 110
     rows = []
     for entry in entries:
@@ -102,7 +110,7 @@ def _entries(entries: list[Entry], *, grouped: bool, console: Console) -> None:
     show(console, headings, rows)
 
 
-def _size(entry: Entry, name: str) -> str:
+def _size(entry: TopLine, name: str) -> str:
     value = getattr(entry, name)
     return "…" if value is None and not entry.note else amount(value)
 
@@ -113,11 +121,13 @@ def _growth(value: float | None) -> str:
     return f"{'+' if value > 0 else '-'}{format_bytes(abs(value))}" if abs(value) >= 1024 else "-"
 
 
-def _rate(entry: Entry) -> str:
+def _rate(entry: TopLine) -> str:
     return "" if entry.minor is None else f"{entry.minor + (entry.major or 0):,.0f}"
 
 
-def as_facts(snapshot: Snapshot, rates: dict[Key, Rates], strain: Strain) -> dict[str, Any]:
+def to_json(
+    snapshot: MachineSnapshot, rates: dict[Key, ProcessRates], pressure: MemoryPressure
+) -> dict[str, Any]:
     """Give one snapshot with its rates, for JSON; null: not known, or one look only."""
     return {
         "time_s": snapshot.time_s,
@@ -126,7 +136,7 @@ def as_facts(snapshot: Snapshot, rates: dict[Key, Rates], strain: Strain) -> dic
         "meminfo": snapshot.meminfo,
         "vmstat": snapshot.vmstat,
         "stalls": snapshot.stalls,
-        "strain": strain,
+        "pressure": pressure,
         "processes": [
             {
                 "started_ticks": process.started,

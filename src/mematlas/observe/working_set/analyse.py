@@ -30,7 +30,7 @@ TLB = (
 SAMPLED = "an estimate: of each region, one page at a time was looked at"
 
 
-def make_working_set(pid: int, usage: Usage, chosen: str, *, damon: bool) -> WorkingSet:
+def analyse_working_set(pid: int, usage: Usage, chosen: str, *, damon: bool) -> WorkingSet:
     """Sum up what was used."""
     used = [replace(row, name=printable(row.name.encode("utf-8", "surrogateescape")))
             for row in usage.rows if row.used]  # fmt: skip

@@ -12,9 +12,9 @@ from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
 from mematlas.observe.address_space.text import user_name
-from mematlas.observe.top.analyse import SHAPES, Choice, History, find_strain, make_entries
+from mematlas.observe.top.analyse import SHAPES, History, ListOptions, build_lines, memory_pressure
 from mematlas.observe.top.model import SORTS
-from mematlas.observe.top.tui.header import render_memory, render_strain, render_title
+from mematlas.observe.top.tui.header import render_memory, render_pressure, render_title
 from mematlas.observe.top.tui.process_list import ProcessList
 from mematlas.observe.top.tui.process_screen import ProcessScreen
 from mematlas.present.theme import DARK, LIGHT
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.timer import Timer
 
-    from mematlas.observe.top.model import LiveProcess, Snapshot
+    from mematlas.observe.top.model import MachineSnapshot, ProcessSnapshot
     from mematlas.observe.top.tui.feed import Feed, Inspector
 
 _INTERVALS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
@@ -41,7 +41,7 @@ HELP = """\
              pid:12, state:D, pss>100M (or uss, rss, swap, thp)
 [b]Move[/b]
   ↑ ↓ PgUp PgDn Home End, or the mouse; a click on a heading sorts
-  Enter      look into a process: growth, layout, pages, faults;
+  Enter      open a process: growth, address space, pages, faults;
              or list the processes of a group
   Esc        back; on the list: no filter
 [b]Time[/b]
@@ -79,7 +79,7 @@ class HelpScreen(ModalScreen[None]):
 
 
 class TopApp(App[None]):
-    """The list, its head, and the keys. Snapshots come from a feed, live or recorded alike."""
+    """The list, its head, and the keys. SnapshotReader come from a feed, live or recorded alike."""
 
     TITLE = "mematlas top"
     ENABLE_COMMAND_PALETTE = False
@@ -87,7 +87,7 @@ class TopApp(App[None]):
     Screen { background: $background; }
     #title { height: 1; padding: 0 1; background: $panel; }
     #memory { height: 3; padding: 0 1; }
-    #strain { height: 1; padding: 0 1; margin-bottom: 1; }
+    #pressure { height: 1; padding: 0 1; margin-bottom: 1; }
     #filter { height: 1; border: none; padding: 0 1; display: none; background: $surface; }
     #filter.open { display: block; }
     """
@@ -121,7 +121,7 @@ class TopApp(App[None]):
         self,
         feed: Feed,
         inspector: Inspector | None,
-        choice: Choice | None = None,
+        choice: ListOptions | None = None,
         *,
         interval_s: float = 2.0,
         dark: bool = True,
@@ -129,10 +129,10 @@ class TopApp(App[None]):
         """Show what the feed gives."""
         super().__init__()
         self.feed, self.inspector = feed, inspector
-        self.choice = choice or Choice()
+        self.choice = choice or ListOptions()
         self.interval_s, self.speed, self.paused = interval_s, 1.0, False
-        self.before: Snapshot | None = None
-        self.after: Snapshot | None = None
+        self.before: MachineSnapshot | None = None
+        self.after: MachineSnapshot | None = None
         self.history = History()
         self.taking, self.failure = False, ""
         self._start_dark = dark
@@ -149,7 +149,7 @@ class TopApp(App[None]):
         """Lay out the screen."""
         yield Static(id="title")
         yield Static(id="memory")
-        yield Static(id="strain")
+        yield Static(id="pressure")
         yield ProcessList()
         yield Input(id="filter", placeholder="words, user:NAME, cgroup:PATH, pid:N, pss>100M")
         yield Footer()
@@ -172,7 +172,7 @@ class TopApp(App[None]):
             self._timer.stop()
         self.feed.close()
 
-    # Snapshots
+    # SnapshotReader
 
     def take(self) -> None:
         """Take the next snapshot, in a thread: a page walk may last."""
@@ -195,7 +195,7 @@ class TopApp(App[None]):
         self.failure = why
         self.exit(return_code=1)
 
-    def arrived(self, snapshot: Snapshot | None) -> None:
+    def arrived(self, snapshot: MachineSnapshot | None) -> None:
         """Show a snapshot, and wait for the next."""
         self.taking = False
         if snapshot is None:
@@ -205,7 +205,7 @@ class TopApp(App[None]):
         self.redraw()
         self._wait()
 
-    def _accept(self, snapshots: list[Snapshot]) -> None:
+    def _accept(self, snapshots: list[MachineSnapshot]) -> None:
         for snapshot in snapshots:
             self.before, self.after = self.after, snapshot
             self.history.add(snapshot)
@@ -241,17 +241,17 @@ class TopApp(App[None]):
             return
         dark, width = self.current_theme.dark, max(20, self.size.width - 2)
         base = self.screen_stack[0]
-        strain = find_strain(self.before, self.after)
+        pressure = memory_pressure(self.before, self.after)
         head = {
             "#title": render_title(self.after, width, self._state(), self._share, dark=dark),
             "#memory": render_memory(self.after, width, dark=dark),
-            "#strain": render_strain(strain, width, dark=dark),
+            "#pressure": render_pressure(pressure, width, dark=dark),
         }
         for name, text in head.items():
             base.query_one(name, Static).update(text)
         processes = self._list
         processes.total = self.after.meminfo.get("MemTotal", 0)
-        entries = make_entries(self.before, self.after, self.choice, user_name)
+        entries = build_lines(self.before, self.after, self.choice, user_name)
         choice = self.choice
         processes.show(entries, sort=choice.sort, reverse=choice.reverse, shape=choice.shape)
         if isinstance(self.screen, ProcessScreen):
@@ -389,10 +389,10 @@ class TopApp(App[None]):
         process = self._find(entry.key)
         if process is not None:
             screen = ProcessScreen(process, self.inspector)
-            screen.moments = self.history.of(process.key)
+            screen.samples = self.history.of(process.key)
             self.push_screen(screen)
 
-    def _find(self, key: object) -> LiveProcess | None:
+    def _find(self, key: object) -> ProcessSnapshot | None:
         rows = self.after.processes if self.after else ()
         return next((each for each in rows if each.key == key), None)
 

@@ -13,7 +13,7 @@ from mematlas.present.theme import ink
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
-    from mematlas.observe.top.model import Entry
+    from mematlas.observe.top.model import TopLine
 
 _OLD_S = 30.0  # sizes older than that are marked
 
@@ -81,7 +81,7 @@ def column_at(x: int, width: int, sort: str) -> Column | None:
     return None
 
 
-def line(entry: Entry, width: int, sort: str, total: int, *, dark: bool) -> Text:
+def line(entry: TopLine, width: int, sort: str, total: int, *, dark: bool) -> Text:
     """Write one process or group. `total` is the machine's memory, for the bar."""
     text = Text(no_wrap=True)
     soft = ink("soft", dark=dark)
@@ -101,7 +101,7 @@ def line(entry: Entry, width: int, sort: str, total: int, *, dark: bool) -> Text
     return text
 
 
-def _cell(entry: Entry, field: str, *, dark: bool) -> tuple[str, str]:
+def _cell(entry: TopLine, field: str, *, dark: bool) -> tuple[str, str]:
     """Text and style of a cell. Not known, and not read yet, are not 0."""
     soft = ink("soft", dark=dark)
     match field:
@@ -120,7 +120,7 @@ def _cell(entry: Entry, field: str, *, dark: bool) -> tuple[str, str]:
             return _size(entry, field, soft)
 
 
-def _size(entry: Entry, field: str, soft: str) -> tuple[str, str]:
+def _size(entry: TopLine, field: str, soft: str) -> tuple[str, str]:
     value = getattr(entry, field)
     if value is None:
         return ("?" if entry.note else "…"), soft
@@ -153,14 +153,14 @@ def rate(value: float | None) -> str:
     return ""
 
 
-def _bar(entry: Entry, total: int, *, dark: bool) -> Text:
+def _bar(entry: TopLine, total: int, *, dark: bool) -> Text:
     eighths = round((entry.pss or 0) / total * BAR * 8) if total else 0
     full, rest = divmod(min(eighths or bool(entry.pss), BAR * 8), 8)
     bar = "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
     return Text(f"{bar:<{BAR}} ", ink("accent", dark=dark))
 
 
-def _name(text: Text, entry: Entry, soft: str, *, dark: bool) -> None:
+def _name(text: Text, entry: TopLine, soft: str, *, dark: bool) -> None:
     if entry.depth:
         text.append("  " * (entry.depth - 1) + "└ ", soft)
     program, _, rest = clean(entry.name).partition(" ")

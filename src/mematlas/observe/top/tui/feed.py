@@ -8,9 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from mematlas.linux.pageflags import PageReport
-    from mematlas.observe.address_space.model import Layout
+    from mematlas.observe.address_space.model import AddressSpace
     from mematlas.observe.page_faults.model import FaultSnapshot
-    from mematlas.observe.top.model import Key, Snapshot
+    from mematlas.observe.top.model import Key, MachineSnapshot
 
 
 class Feed(Protocol):
@@ -24,10 +24,10 @@ class Feed(Protocol):
     def position(self) -> int:
         """Which one was given last, from 0."""
 
-    def next(self, wanted: Collection[int]) -> Snapshot | None:
+    def next(self, wanted: Collection[int]) -> MachineSnapshot | None:
         """Give the next, with fresh sizes of the PIDs on the screen; None at the end."""
 
-    def seek(self, to: int) -> list[Snapshot]:
+    def seek(self, to: int) -> list[MachineSnapshot]:
         """Go to a snapshot of a recording; give it after those before it, for the history."""
 
     def close(self) -> None:
@@ -37,8 +37,8 @@ class Feed(Protocol):
 class Inspector(Protocol):
     """Looks into one process. Raises MematlasError, with one line to show."""
 
-    def layout(self, key: Key) -> Layout:
-        """Read the layout of its address space."""
+    def address_space(self, key: Key) -> AddressSpace:
+        """Read its address space."""
 
     def pages(self, key: Key, width: int) -> PageReport:
         """Read what is behind its pages, with a map of that width."""

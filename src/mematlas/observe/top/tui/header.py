@@ -14,12 +14,12 @@ from mematlas.present.theme import PARTS, ink
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from mematlas.observe.top.model import Snapshot, Strain
+    from mematlas.observe.top.model import MachineSnapshot, MemoryPressure
 
 _STRAINED = 1.0  # percent of the time
 
 
-def render_memory(snapshot: Snapshot, width: int, *, dark: bool) -> Text:
+def render_memory(snapshot: MachineSnapshot, width: int, *, dark: bool) -> Text:
     """Draw all memory as one bar, and below it what each part is."""
     parts = memory_parts(snapshot.meminfo)
     text = Text(no_wrap=True)
@@ -47,7 +47,7 @@ def render_memory(snapshot: Snapshot, width: int, *, dark: bool) -> Text:
     return text
 
 
-def _swap(text: Text, snapshot: Snapshot, *, dark: bool) -> None:
+def _swap(text: Text, snapshot: MachineSnapshot, *, dark: bool) -> None:
     soft = ink("soft", dark=dark)
     total = snapshot.meminfo.get("SwapTotal", 0)
     text.append("   swap ", soft)
@@ -59,29 +59,31 @@ def _swap(text: Text, snapshot: Snapshot, *, dark: bool) -> None:
     text.append(f" of {format_bytes(total)}", soft)
 
 
-def render_strain(strain: Strain, width: int, *, dark: bool) -> Text:
+def render_pressure(pressure: MemoryPressure, width: int, *, dark: bool) -> Text:
     """Write stalls and reclaim on one line; what does not fit is left out from the right."""
     words: list[tuple[str, str, str]] = []
     soft, warn, bad = (ink(name, dark=dark) for name in ("soft", "warn", "bad"))
-    if strain.some is None:
+    if pressure.some is None:
         words.append(("pressure ", "not told by this kernel (PSI)", soft))
     else:
-        style = bad if (strain.full or 0) >= _STRAINED else warn if strain.some >= _STRAINED else ""
-        words.append(("waiting for memory: some ", f"{strain.some:.1f} %", style))
-        if strain.full is not None:
-            words.append(("all ", f"{strain.full:.1f} %", style))
-    if strain.killed:
-        words.append(("OOM killed ", str(strain.killed), bad))
-    if strain.faults is not None:
+        style = (
+            bad if (pressure.full or 0) >= _STRAINED else warn if pressure.some >= _STRAINED else ""
+        )
+        words.append(("waiting for memory: some ", f"{pressure.some:.1f} %", style))
+        if pressure.full is not None:
+            words.append(("all ", f"{pressure.full:.1f} %", style))
+    if pressure.killed:
+        words.append(("OOM killed ", str(pressure.killed), bad))
+    if pressure.faults is not None:
         words += [
-            ("faults ", _per_s(strain.faults), ""),
-            ("major ", _per_s(strain.major), warn if strain.major else ""),
-            ("reclaim ", _bytes_per_s(strain.stolen), warn if strain.stolen else ""),
-            ("by tasks ", _bytes_per_s(strain.direct), bad if strain.direct else ""),
-            ("swap in ", _bytes_per_s(strain.swap_in), warn if strain.swap_in else ""),
-            ("out ", _bytes_per_s(strain.swap_out), warn if strain.swap_out else ""),
-            ("refaults ", _per_s(strain.refaults), warn if strain.refaults else ""),
-            ("scanned ", _bytes_per_s(strain.scanned), ""),
+            ("faults ", _per_s(pressure.faults), ""),
+            ("major ", _per_s(pressure.major), warn if pressure.major else ""),
+            ("reclaim ", _bytes_per_s(pressure.reclaimed), warn if pressure.reclaimed else ""),
+            ("by tasks ", _bytes_per_s(pressure.direct), bad if pressure.direct else ""),
+            ("swap in ", _bytes_per_s(pressure.swap_in), warn if pressure.swap_in else ""),
+            ("out ", _bytes_per_s(pressure.swap_out), warn if pressure.swap_out else ""),
+            ("refaults ", _per_s(pressure.refaults), warn if pressure.refaults else ""),
+            ("scanned ", _bytes_per_s(pressure.scanned), ""),
         ]
     text, room = Text(no_wrap=True), width
     for label, value, style in words:
@@ -102,7 +104,7 @@ def _bytes_per_s(value: float | None) -> str:
 
 
 def render_title(
-    snapshot: Snapshot, width: int, state: str, share: float | None, *, dark: bool
+    snapshot: MachineSnapshot, width: int, state: str, share: float | None, *, dark: bool
 ) -> Text:
     """Write the time, how many processes there are, and what looking costs."""
     soft = ink("soft", dark=dark)

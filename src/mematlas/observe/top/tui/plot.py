@@ -12,7 +12,7 @@ from mematlas.present.theme import ink
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from mematlas.observe.top.model import Moment
+    from mematlas.observe.top.model import ProcessSample
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
 _AXIS = 11  # columns for the numbers at the left
@@ -20,23 +20,23 @@ _AXIS = 11  # columns for the numbers at the left
 Points = list[tuple[float, float | None]]
 
 
-def render_growth(moments: list[Moment], width: int, *, dark: bool) -> Text:
+def render_growth(samples: list[ProcessSample], width: int, *, dark: bool) -> Text:
     """Draw what became of a process: RSS, PSS, swap if it ever had some, and faults per second."""
     soft = ink("soft", dark=dark)
-    if len(moments) < 2:
+    if len(samples) < 2:
         return Text("one look so far: growth shows from the second on", soft)
     text = Text()
-    rss: Points = [(each.clock_s, each.rss) for each in moments]
-    pss: Points = [(each.clock_s, each.pss) for each in moments]
-    swap: Points = [(each.clock_s, each.swap) for each in moments]
+    rss: Points = [(each.clock_s, each.rss) for each in samples]
+    pss: Points = [(each.clock_s, each.pss) for each in samples]
+    swap: Points = [(each.clock_s, each.swap) for each in samples]
     accent, warn = ink("accent", dark=dark), ink("warn", dark=dark)
     text.append_text(_block("RSS", rss, width, 8, accent, soft))
     if any(value is not None for _, value in pss):
         text.append_text(_block("PSS", pss, width, 4, accent, soft))
     if any(value for _, value in swap):
         text.append_text(_block("swap", swap, width, 4, warn, soft))
-    text.append_text(_faults(moments, width, warn, soft))
-    span = moments[-1].clock_s - moments[0].clock_s
+    text.append_text(_faults(samples, width, warn, soft))
+    span = samples[-1].clock_s - samples[0].clock_s
     text.append(" " * _AXIS + f"{format_duration(span)} ago", soft)
     text.append("now".rjust(max(3, width - _AXIS - len(format_duration(span)) - 4)), soft)
     return text
@@ -57,13 +57,13 @@ def _block(name: str, points: Points, width: int, height: int, style: str, soft:
     return text.append_text(_area(points, width, height, labels, style, soft)).append("\n")
 
 
-def _faults(moments: list[Moment], width: int, style: str, soft: str) -> Text:
+def _faults(samples: list[ProcessSample], width: int, style: str, soft: str) -> Text:
     points: Points = []
-    for old, new in pairwise(moments):
+    for old, new in pairwise(samples):
         seconds = new.clock_s - old.clock_s
         points.append((new.clock_s, (new.minor + new.major - old.minor - old.major) / seconds))
     most = max(value or 0.0 for _, value in points)
-    major = moments[-1].major - moments[0].major
+    major = samples[-1].major - samples[0].major
     text = Text().append("faults/s ", "bold").append(rate(points[-1][1]), "bold")
     text.append(f"   most {rate(most)}, {major:,} major in all\n", soft)
     if not most:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
     from textual import events
 
-    from mematlas.observe.top.model import Entry
+    from mematlas.observe.top.model import TopLine
 
 _SHOWN_SHAPES = {"user": "user", "cgroup": "cgroup", "program": "program"}
 
@@ -49,7 +49,7 @@ class ProcessList(ScrollView, can_focus=True):
     class Opened(Message):
         """A line was chosen."""
 
-        def __init__(self, entry: Entry) -> None:
+        def __init__(self, entry: TopLine) -> None:
             """Carry the line."""
             super().__init__()
             self.entry = entry
@@ -65,11 +65,11 @@ class ProcessList(ScrollView, can_focus=True):
     def __init__(self) -> None:
         """Begin empty."""
         super().__init__()
-        self.entries: list[Entry] = []
+        self.entries: list[TopLine] = []
         self.cursor = 0
         self.sort, self.reverse, self.shape, self.total = "pss", False, "list", 0
 
-    def show(self, entries: list[Entry], *, sort: str, reverse: bool, shape: str) -> None:
+    def show(self, entries: list[TopLine], *, sort: str, reverse: bool, shape: str) -> None:
         """Show new lines. The cursor follows its process; where that is gone, it stays in place."""
         kept = self.chosen
         self.entries, self.sort, self.reverse, self.shape = entries, sort, reverse, shape
@@ -81,11 +81,11 @@ class ProcessList(ScrollView, can_focus=True):
         self.refresh()
 
     @property
-    def chosen(self) -> Entry | None:
+    def chosen(self) -> TopLine | None:
         """The line below the cursor."""
         return self.entries[self.cursor] if self.cursor < len(self.entries) else None
 
-    def on_screen(self) -> list[Entry]:
+    def on_screen(self) -> list[TopLine]:
         """List the lines on the screen."""
         first = self.scroll_offset.y
         return self.entries[first : first + max(self.size.height - 1, 1)]

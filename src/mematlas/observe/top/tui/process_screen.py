@@ -1,4 +1,4 @@
-"""One process of `mematlas top`: growth, layout, pages and faults."""
+"""One process of `mematlas top`: growth, address space, pages and faults."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from textual.worker import Worker, WorkerState
 
 from mematlas.errors import MematlasError
-from mematlas.observe.address_space.text import render_layout, user_name
-from mematlas.observe.page_faults.analyse import rates
+from mematlas.observe.address_space.text import render_address_space, user_name
+from mematlas.observe.page_faults.analyse import fault_rates
 from mematlas.observe.page_states.text import render_pages
 from mematlas.observe.top.tui.columns import rate
 from mematlas.observe.top.tui.plot import render_growth
@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from mematlas.observe.page_faults.model import FaultSnapshot
-    from mematlas.observe.top.model import Key, LiveProcess, Moment
+    from mematlas.observe.top.model import Key, ProcessSample, ProcessSnapshot
     from mematlas.observe.top.tui.feed import Inspector
 
-TABS = ("growth", "layout", "pages", "faults")
+TABS = ("growth", "address_space", "pages", "faults")
 _GROUPS = 25  # names of mappings
 
 
@@ -43,7 +43,7 @@ class ProcessScreen(Screen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,backspace", "app.pop_screen", "back"),
         Binding("g", "show('growth')", "growth"),
-        Binding("l", "show('layout')", "layout"),
+        Binding("a", "show('address_space')", "address space"),
         Binding("p", "show('pages')", "pages"),
         Binding("f", "show('faults')", "faults"),
         Binding("r", "again", "read again"),
@@ -60,11 +60,11 @@ class ProcessScreen(Screen[None]):
     ProcessScreen ContentSwitcher { height: 1fr; }
     """
 
-    def __init__(self, process: LiveProcess, inspector: Inspector | None) -> None:
+    def __init__(self, process: ProcessSnapshot, inspector: Inspector | None) -> None:
         """Look at one process; without an inspector, at what was recorded of it."""
         super().__init__()
         self.process, self.inspector = process, inspector
-        self.moments: list[Moment] = []
+        self.samples: list[ProcessSample] = []
         self.faults: FaultSnapshot | None = None
         self.ended = False
 
@@ -78,7 +78,7 @@ class ProcessScreen(Screen[None]):
         yield Static(id="who")
         with TabbedContent(initial="growth"):
             for name in TABS:
-                with TabPane(name, id=name), VerticalScroll():
+                with TabPane(name.replace("_", " "), id=name), VerticalScroll():
                     yield Static(id=f"{name}-text")
         yield Footer()
 
@@ -92,10 +92,10 @@ class ProcessScreen(Screen[None]):
         self._growth()
         self.action_again()
 
-    def arrived(self, process: LiveProcess | None, moments: list[Moment]) -> None:
+    def arrived(self, process: ProcessSnapshot | None, samples: list[ProcessSample]) -> None:
         """Take what the next snapshot tells; None: the process is not in it any more."""
         self.ended = process is None
-        self.process, self.moments = process or self.process, moments
+        self.process, self.samples = process or self.process, samples
         self._head()
         self._growth()
         if self.active == "faults":
@@ -103,12 +103,13 @@ class ProcessScreen(Screen[None]):
 
     @property
     def active(self) -> str:
-        """Which tab is in front."""
-        return self.query_one(TabbedContent).active
+        """Name of the tab in front; empty before the tabs are mounted."""
+        return next((tabs.active for tabs in self.query(TabbedContent)), "")
 
     def action_show(self, name: str) -> None:
         """Bring a tab to the front."""
-        self.query_one(TabbedContent).active = name
+        for tabs in self.query(TabbedContent):
+            tabs.active = name
 
     def action_again(self) -> None:
         """Read what is in front anew."""
@@ -144,14 +145,24 @@ class ProcessScreen(Screen[None]):
             text.append(f" · cgroup {clean(row.cgroup)}", soft)
         if row.note:
             text.append(f"\n{clean(row.note)}", ink("warn", dark=self._dark))
-        self.query_one("#who", Static).update(text)
+        self._update("who", text)
 
     def _growth(self) -> None:
-        text = render_growth(self.moments, self._width, dark=self._dark)
-        self.query_one("#growth-text", Static).update(text)
+        self._update("growth-text", render_growth(self.samples, self._width, dark=self._dark))
+
+    def _update(self, name: str, text: Text) -> None:
+        """Update a widget, if it is there.
+
+        Snapshots, resizes and workers also arrive before the tabs are mounted and after the screen
+        was left. A tab that is mounted later reads its text when it is activated.
+        """
+        for widget in self.query(f"#{name}").results(Static):
+            widget.update(text)
 
     def _read(self, name: str) -> None:
         inspector = self.inspector
+        if name not in TABS:
+            return
         if name == "growth":
             self._growth()
             return
@@ -159,7 +170,7 @@ class ProcessScreen(Screen[None]):
             self._recorded(name)
             return
         readers: dict[str, Callable[[], Text]] = {
-            "layout": lambda: self._layout(inspector),
+            "address_space": lambda: self._address_space(inspector),
             "pages": lambda: self._pages(inspector),
             "faults": lambda: self._faults(inspector),
         }
@@ -168,22 +179,22 @@ class ProcessScreen(Screen[None]):
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Show what a reading in the background gave, or in one line why it gave nothing."""
         worker = event.worker
-        if worker.name not in TABS or not self.is_mounted:
+        if worker.name not in TABS:
             return
-        target = self.query_one(f"#{worker.name}-text", Static)
         if worker.state is WorkerState.SUCCESS and isinstance(worker.result, Text):
-            target.update(worker.result)
+            self._update(f"{worker.name}-text", worker.result)
         elif worker.state is WorkerState.ERROR:
             if not isinstance(worker.error, (MematlasError, OSError)):
                 raise worker.error or RuntimeError(worker.name)
-            target.update(Text(str(worker.error), ink("warn", dark=self._dark)))
+            text = Text(str(worker.error), ink("warn", dark=self._dark))
+            self._update(f"{worker.name}-text", text)
 
     def _recorded(self, name: str) -> None:
-        """Show of a tab what the snapshots have: the sizes of layout, the counters of faults."""
+        """Show the recorded part of a tab: the sizes of the address space, or the fault counters."""
         row, soft = self.process.row, ink("soft", dark=self._dark)
         text = Text()
         parts = {
-            "layout": [
+            "address_space": [
                 ("PSS anonymous", row.pss_anonymous), ("PSS of files", row.pss_file),
                 ("PSS of shared memory", row.pss_shared), ("swapped", row.swap),
                 ("in 2 MiB pages", row.thp), ("hugetlb", row.hugetlb),
@@ -197,14 +208,16 @@ class ProcessScreen(Screen[None]):
             text.append(
                 f"{row.minor_faults:,} minor and {row.major_faults:,} major faults so far\n"
             )
-        missing = {"layout": "mappings", "pages": "pages", "faults": "threads"}[name]
+        missing = {"address_space": "mappings", "pages": "pages", "faults": "threads"}[name]
         text.append(f"\nnot recorded: {missing}; a recording has the sums of each process", soft)
-        self.query_one(f"#{name}-text", Static).update(text)
+        self._update(f"{name}-text", text)
 
-    def _layout(self, inspector: Inspector) -> Text:
-        layout = inspector.layout(self.key)
+    def _address_space(self, inspector: Inspector) -> Text:
+        space = inspector.address_space(self.key)
         return self._written(
-            lambda console: render_layout(layout, top=_GROUPS, mappings=False, console=console)
+            lambda console: render_address_space(
+                space, top=_GROUPS, mappings=False, console=console
+            )
         )
 
     def _pages(self, inspector: Inspector) -> Text:
@@ -230,7 +243,7 @@ class ProcessScreen(Screen[None]):
         soft = ink("soft", dark=self._dark)
         if before is None or self.faults.time_s <= before.time_s:
             return Text("faults per second show from the second look on", soft)
-        found = rates(before, self.faults)
+        found = fault_rates(before, self.faults)
         text = Text()
         text.append(
             f"{found.minor:,.0f} minor and {found.major:,.1f} major faults a second", "bold"

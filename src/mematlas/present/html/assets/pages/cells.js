@@ -1,4 +1,4 @@
-// Cells of a mapping: runs become arrays, arrays become rows, long empty stretches become gaps.
+// Cells of a mapping: runs to arrays to rows; long empty ranges become gaps.
 
 export function unpackRuns(runs, length) {
   const cells = new Uint16Array(length);
@@ -18,7 +18,7 @@ export function cellCount(runs) {
 
 const LONGEST_EMPTY = 3; // rows; more of them become one gap
 
-// Rows of a block: {first: cell} or {first, gap: cells with nothing in them}.
+// Rows of a block: {first: cell} or {first, gap: number of empty cells}.
 export function rowsOf(cells, columns) {
   const rows = [];
   let empty = 0;

@@ -1,4 +1,4 @@
-// The map: one canvas a name, drawn when it comes near the screen; a legend that dims; a tooltip.
+// Page map: one canvas per name, drawn when near the viewport; legend and tooltip.
 import { formatBytes } from "../format.js";
 import { ink, onThemeChange, setUpTheme, sharpContext } from "../theme.js";
 import { element, hideTooltip, showTooltip } from "../tooltip.js";
@@ -9,7 +9,7 @@ const BLOCK_SPACE = 3;
 const data = JSON.parse(document.getElementById("payload").textContent);
 const views = [];
 let layer = data.layers[0];
-let chosen = 0; // label of the legend that is not dimmed; 0: none is
+let chosen = 0; // legend label that is not dimmed; 0: none
 let columns = 64;
 let cell = 4;
 
@@ -24,7 +24,7 @@ function measure() {
   const row = formatBytes(columns * data.pageSize);
   document.getElementById("scale").textContent =
     `A cell is one page of ${formatBytes(data.pageSize)} and a full row ${row}, unless the mapping's line says otherwise; ` +
-    "a striped band is a long stretch with nothing in it.";
+    "a striped band is a long empty range.";
 }
 
 function layOut(view) {
