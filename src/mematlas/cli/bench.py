@@ -237,4 +237,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _kinds(text: str) -> tuple[PageKind, ...]:
     from mematlas.bench.region import parse_kinds
 
-    return parse_kinds(word for word in text.split(",") if word)
+    try:
+        return parse_kinds(word for word in text.split(",") if word)
+    except UsageError as error:  # argparse hides the message of a ValueError
+        raise argparse.ArgumentTypeError(str(error)) from None

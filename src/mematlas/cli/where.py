@@ -33,15 +33,15 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas import observe
     from mematlas.linux.process import parse_pid
 
-    place = observe.where(arguments.address, parse_pid(arguments.pid))
+    location = observe.where(arguments.address, parse_pid(arguments.pid))
     if arguments.json:
         from mematlas.present import json_writer
 
-        sys.stdout.write(json_writer.render("where", place))
+        sys.stdout.write(json_writer.render("where", location))
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_states.text import render_location
+    from mematlas.observe.address.text import render_location
 
-    render_location(place, console=Console())
+    render_location(location, console=Console())
     return 0

@@ -105,9 +105,9 @@ def test_keys(tmp_path: Path, start: Start) -> None:
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "early" in app.text)
         await pilot.press("m")
-        assert "Lines by memory live" in app.text
+        assert "Lines  live" in app.text
         await pilot.press("M")
-        assert "Lines by memory resident" in app.text
+        assert "Lines  resident" in app.text
         await pilot.press("o")
         await until(pilot, lambda: "said by the program" in app.text)
         await pilot.press("o", "w")
@@ -194,7 +194,7 @@ def test_in_a_terminal(build: Build, tmp_path: Path) -> None:
     expected = subprocess.run([build("exits"), "exit"], check=False, capture_output=True)
     assert process.wait(60) == expected.returncode
     assert expected.stdout.replace(b"\n", b"\r\n") in written
-    assert b"more: mematlas report" in written
+    assert b"details: mematlas report" in written
 
 
 def test_needs_a_terminal(tmp_path: Path) -> None:
