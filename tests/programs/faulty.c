@@ -87,32 +87,32 @@ static void grow(void)
 	}
 }
 
-static void be(const char *sickness)
+static void be(const char *fault)
 {
-	if (!strcmp(sickness, "small-pages"))
+	if (!strcmp(fault, "small-pages"))
 		memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 1, 128 * MIB);
-	else if (!strcmp(sickness, "shared-small-pages"))
+	else if (!strcmp(fault, "shared-small-pages"))
 		memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED), 1, 128 * MIB);
-	else if (!strcmp(sickness, "write-execute"))
+	else if (!strcmp(fault, "write-execute"))
 		map(MIB, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE);
-	else if (!strcmp(sickness, "bloat"))
+	else if (!strcmp(fault, "bloat"))
 		bloat();
-	else if (!strcmp(sickness, "memlock"))
+	else if (!strcmp(fault, "memlock"))
 		lock();
-	else if (!strcmp(sickness, "lazy"))
+	else if (!strcmp(fault, "lazy"))
 		madvise(memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 1, 128 * MIB),
 			128 * MIB, MADV_FREE);
 }
 
 int main(int count, char **words)
 {
-	const char *sickness = count > 1 ? words[1] : "well";
+	const char *fault = count > 1 ? words[1] : "well";
 	long before;
 
-	be(sickness);
+	be(fault);
 	puts("ready");
 	fflush(stdout);
-	if (!strcmp(sickness, "growth"))
+	if (!strcmp(fault, "growth"))
 		grow();
 	getchar();
 	before = resident();
