@@ -69,7 +69,7 @@ def test_threads_by_the_thousand(
 
 @both_modes
 @pytest.mark.parametrize(
-    ("way", "said"), [("strict", "seccomp's strict mode"), ("filter", "behind a seccomp filter")]
+    ("way", "said"), [("strict", "seccomp's strict mode"), ("filter", "entered a seccomp filter")]
 )
 def test_sandboxes(
     hostile: Path, traced: Run, way: str, said: str, options: tuple[str, ...]

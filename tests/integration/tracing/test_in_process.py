@@ -157,7 +157,7 @@ def test_a_killed_program_leaves_a_recording(tmp_path: Path) -> None:
     """What was recorded up to a `kill -9` can be read."""
     done = run(
         'with mematlas.trace("killed.atlas", exact=True, interval_s=0.1):\n'
-        "    inside()\n    time.sleep(1)\n    os.kill(os.getpid(), signal.SIGKILL)\n",
+        "    inside()\n    time.sleep(3)\n    os.kill(os.getpid(), signal.SIGKILL)\n",
         tmp_path,
     )
     assert done.returncode == -9
