@@ -27,7 +27,7 @@ import numpy as np
 from mematlas import _core, bench
 from mematlas.bench.cases.bandwidth import cases
 from mematlas.bench.cases.prefetch import words_at
-from mematlas.bench.cases.transpose import turns
+from mematlas.bench.cases.transpose import methods
 from mematlas.bench.pointer_chase import LINE, PointerChase, adjacent_lines, shuffled
 from mematlas.bench.region import ProvenRegion
 
@@ -237,7 +237,7 @@ def transpose(rounds: int) -> bool:
             print(f"\ntransposing {side} x {side} doubles, ms; {memory.placement.text()}")
             runs: dict[str, Runner] = {
                 str(case.labels["method"]): partial(best_of, min, case.sample)
-                for case in turns(memory, side)
+                for case in methods(memory, side)
             }
             slow = {name: run for name, run in runs.items() if "row by row" in name}
             found = alternate(rounds, {n: run for n, run in runs.items() if n not in slow})

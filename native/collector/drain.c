@@ -1,8 +1,8 @@
 /* Reads all rings of all processes, merged by time up to a cut.
  *
- * The cut is the clock, read before the heads. A record no newer than the cut depends only on records
- * published before the cut, and the heads read afterwards include those. A newer record may depend on a
- * record behind a head that was read already, so it waits for the next round. */
+ * The cut is the clock, read before the heads. A record no newer than the cut depends only on
+ * records published before the cut, and the heads read afterwards include those. A newer record may
+ * depend on a record behind a head that was read already, so it waits for the next round. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

@@ -42,8 +42,8 @@ void vmas_free(struct vmas *vmas);
 int64_t rollup_read(int proc, int64_t *ret_huge); /* Rss of smaps_rollup; bytes mapped by PMDs */
 int64_t statm_read(int proc);                     /* RSS in bytes */
 
-/* vma_class.c: the part of the account that a mapping's name decides; false: it decides none (the heap,
- * unnamed mappings). */
+/* vma_class.c: the part of the account that a mapping's name decides; false: it decides none (the
+ * heap, unnamed mappings). */
 bool is_session_file(const struct mematlas_collector *collector, const char *name);
 bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
 		  struct mematlas_part *ret);

@@ -1,4 +1,5 @@
-/* Which nodes of a trie are heavy, and the nearest kept node above each other one. Four bytes a node. */
+/* Which nodes of a trie are heavy, and the nearest kept node above each other one. Four bytes a
+ * node. */
 #include <errno.h>
 
 #include "sums.h"

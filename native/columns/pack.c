@@ -1,6 +1,6 @@
-/* Packs columns. All numbers of a column get the width that most of them need; the high bytes of the few
- * larger ones, the odd rows, are stored apart (exceptions, as in PFOR). Two passes over a column, block by
- * block, so that a block stays in the cache. */
+/* Packs columns. All numbers of a column get the width that most of them need; the high bytes of
+ * the few larger ones, the odd rows, are stored apart (exceptions, as in PFOR). Two passes over a
+ * column, block by block, so that a block stays in the cache. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -143,8 +143,8 @@ static unsigned int longest(const struct found *found)
 	return most;
 }
 
-/* Chooses the widths with the fewest bytes. The estimate, which is returned, takes gaps to be as wide as they
- * can be. */
+/* Chooses the widths with the fewest bytes. The estimate, which is returned, takes gaps to be as
+ * wide as they can be. */
 static uint64_t choose(const struct found *found, uint64_t count, struct mematlas_packing *packing)
 {
 	unsigned int most = longest(found);
@@ -217,8 +217,8 @@ static uint64_t next_capacity(uint64_t capacity, uint64_t most)
 	return capacity * 16 < most ? capacity * 16 : most;
 }
 
-/* Makes a dictionary of the column's values and the index of each value. *ret_count is 0 if there are too
- * many different values. -ENOMEM. */
+/* Makes a dictionary of the column's values and the index of each value. *ret_count is 0 if there
+ * are too many different values. -ENOMEM. */
 static int make_dictionary(const struct column *column, uint32_t **ret_numbers,
 			   uint64_t **ret_words, uint64_t *ret_count)
 {
@@ -245,7 +245,8 @@ static int make_dictionary(const struct column *column, uint32_t **ret_numbers,
 	return found == -ENOMEM ? -ENOMEM : 0;
 }
 
-/* Packs with a dictionary if that takes fewer bytes than `bits`. Returns the size; 0: it does not. */
+/* Packs with a dictionary if that takes fewer bytes than `bits`. Returns the size; 0: it does
+ * not. */
 static int64_t pack_dictionary(const struct column *column, uint64_t bits, uint8_t *packed)
 {
 	struct column numbered = *column;
@@ -280,8 +281,8 @@ static bool fits(const void *values, uint64_t count, uint32_t bytes, uint32_t wa
 	       (bytes == 8 ? !narrow : !wide);
 }
 
-/* Chooses the widths for one way of packing. Returns about how many bytes it takes; UINT64_MAX: the values
- * cannot be packed so. */
+/* Chooses the widths for one way of packing. Returns about how many bytes it takes; UINT64_MAX: the
+ * values cannot be packed so. */
 static uint64_t estimate(const struct column *column, uint32_t way)
 {
 	struct found found;
@@ -299,8 +300,8 @@ static int64_t pack_words(const struct column *column, uint8_t *packed)
 	return size ? size : write_column(column, packed) - packed;
 }
 
-/* Packs in this way, or as bits if that takes fewer bytes. Doubles that are whole numbers never become bits:
- * their readers expect numbers. */
+/* Packs in this way, or as bits if that takes fewer bytes. Doubles that are whole numbers never
+ * become bits: their readers expect numbers. */
 static int64_t pack_way(const struct column *column, uint32_t way, uint8_t *packed)
 {
 	uint64_t asked = estimate(column, way);

@@ -1,5 +1,5 @@
-/* Joins of keys and sums by key over columns of any width, which may have millions of rows and are never
- * widened. */
+/* Joins of keys and sums by key over columns of any width, which may have millions of rows and are
+ * never widened. */
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Distinct values and the inverse, by a hash table: a million nodes have some 10,000 distinct words. */
+/* Distinct values and the inverse, by a hash table: a million nodes have some 10,000 distinct
+ * words. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>

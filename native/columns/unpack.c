@@ -1,4 +1,5 @@
-/* Unpacks columns block by block. A recording may be damaged or malicious: everything is checked. */
+/* Unpacks columns block by block. A recording may be damaged or malicious: everything is
+ * checked. */
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>

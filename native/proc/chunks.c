@@ -1,8 +1,8 @@
 /* Walks a heap of glibc's malloc in another process by the headers of its chunks.
  *
- * A chunk begins with the size of the previous chunk, if that is free, and its own size with three flag
- * bits. A flag of the next chunk says whether a chunk is free. The process may change the heap during the walk:
- * then the walk leaves the heap, or misses its end, and fails. */
+ * A chunk begins with the size of the previous chunk, if that is free, and its own size with three
+ * flag bits. A flag of the next chunk says whether a chunk is free. The process may change the heap
+ * during the walk: then the walk leaves the heap, or misses its end, and fails. */
 #include <errno.h>
 #include <stdbool.h>
 #include <unistd.h>

@@ -8,7 +8,8 @@
 #define MAPS_FLAGS 64
 #define MAPS_KEY_LENGTH 31
 
-/* A field the kernel printed. Keys are collected from the text, so that new kernels need no change here. */
+/* A field the kernel printed. Keys are collected from the text, so that new kernels need no change
+ * here. */
 struct maps_key {
 	char name[MAPS_KEY_LENGTH + 1];
 	uint32_t length;

@@ -142,8 +142,8 @@ static const char *parse_mapping(const char *at, const char *end, uint64_t *row)
 	return at ? skip_spaces(at, end) : NULL;
 }
 
-/* The kernel unlocks the address space between reads. A mapping that grew between two reads is printed again as a
- * whole: it replaces the rows it covers, so that nothing counts twice. */
+/* The kernel unlocks the address space between reads. A mapping that grew between two reads is
+ * printed again as a whole: it replaces the rows it covers, so that nothing counts twice. */
 static void drop_covered(struct mematlas_maps *maps, uint64_t start)
 {
 	const uint64_t *starts = maps->base[MEMATLAS_MAPS_START];

@@ -61,13 +61,14 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;
-	/* walk_end is not used: after more than 512 runs the kernel may leave a stale value in it. */
+	/* walk_end is not used: after more than 512 runs the kernel may leave a stale value in
+	 * it. */
 	*start = (uint64_t)got < capacity ? end : ret[got - 1].end;
 	return got;
 }
 
-/* A bitmap of frames. A frame's rank, the number of frames below it, is the index of its value: values are
- * read in ascending runs, each frame once.
+/* A bitmap of frames. A frame's rank, the number of frames below it, is the index of its value:
+ * values are read in ascending runs, each frame once.
  *
  * below[w] == number of bits in seen[0 .. w - 1]; distinct == number of all bits; frames < limit */
 struct frames {
@@ -83,7 +84,8 @@ static bool has_frame(uint64_t entry)
 	return (entry & ENTRY_PRESENT) && (entry & ENTRY_FRAME);
 }
 
-/* The size of a table can only be found by reading. Mapped device memory has frames beyond its end. */
+/* The size of a table can only be found by reading. Mapped device memory has frames beyond its
+ * end. */
 static uint64_t find_limit(int fd)
 {
 	uint64_t low = 0, high = MAX_FRAMES, word;

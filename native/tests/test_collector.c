@@ -249,7 +249,8 @@ static void test_stacks_merge(void)
 	    ENTRY(1, 2));
 	/* no eval frame is known: Python frames go to the root */
 	PUT(&p, 0, STACK(2, 2, 1), 0xb1, 0xb2, ENTRY(1, 2));
-	/* native list cut at the root: frames match from the leaf, the remaining Python frames follow */
+	/* native list cut at the root: frames match from the leaf, the remaining Python frames
+	 * follow */
 	PUT(&p, 0, STACK(3, 3, 2), 0xc1, EVAL, 0, ENTRY(2, 4), ENTRY(1, 2));
 	/* an eval frame without a Python frame stays native */
 	PUT(&p, 0, STACK(4, 3, 1), 0xd1, EVAL, EVAL + 1, ENTRY(1, 2));

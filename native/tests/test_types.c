@@ -1,5 +1,5 @@
-/* The census of Python objects. The "Python" is this test's own memory, with objects, blocks that only look
- * like objects, and memory that cannot be read. */
+/* The census of Python objects. The "Python" is this test's own memory, with objects, blocks that
+ * only look like objects, and memory that cannot be read. */
 #include <errno.h>
 
 #include "producer.h"
@@ -62,7 +62,8 @@ static void put_object(struct producer *p, uint64_t *block, unsigned words, unsi
 	put_block(p, block, words);
 }
 
-/* The same for free-threaded CPython: owner; owner's count, lock and flags; count of other threads. */
+/* The same for free-threaded CPython: owner; owner's count, lock and flags; count of other
+ * threads. */
 static void put_shared(struct producer *p, uint64_t *block, unsigned at, uint64_t owner,
 		       uint64_t counts, uint64_t shared, const uint64_t *type)
 {

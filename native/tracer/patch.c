@@ -78,39 +78,27 @@ struct module {
 	size_t counts[2];
 };
 
-/* The loader relocates these values, except in modules whose dynamic section is read-only. */
-static uintptr_t absolute(uintptr_t base, uintptr_t value)
+/* NULL: the module has no such entry. The loader relocates these values, except in modules whose dynamic
+ * section is read-only. */
+static const void *absolute(uintptr_t base, uintptr_t value)
 {
-	return value < base ? value + base : value;
+	return (const void *)(value && value < base ? value + base : value);
 }
 
 static bool read_dynamic(struct module *module, const ElfW(Dyn) * dynamic)
 {
-	bool rela = true;
+	uintptr_t values[DT_JMPREL + 1] = {0}; /* by tag; DT_JMPREL is the highest one read */
 
-	for (; dynamic->d_tag != DT_NULL; dynamic++) {
-		uintptr_t value = dynamic->d_un.d_ptr, address = absolute(module->base, value);
-		switch (dynamic->d_tag) {
-		case DT_SYMTAB:
-			module->symbols = (const ElfW(Sym) *)address;
-			break;
-		case DT_STRTAB:
-			module->strings = (const char *)address;
-			break;
-		case DT_JMPREL:
-		case DT_RELA:
-			module->relocations[dynamic->d_tag == DT_RELA] =
-				(const ElfW(Rela) *)address;
-			break;
-		case DT_PLTRELSZ:
-		case DT_RELASZ:
-			module->counts[dynamic->d_tag == DT_RELASZ] = value / sizeof(ElfW(Rela));
-			break;
-		case DT_PLTREL:
-			rela = value == DT_RELA;
-			break;
-		}
-	}
+	for (; dynamic->d_tag != DT_NULL; dynamic++)
+		if (dynamic->d_tag > 0 && dynamic->d_tag <= DT_JMPREL)
+			values[dynamic->d_tag] = dynamic->d_un.d_ptr;
+	module->symbols = absolute(module->base, values[DT_SYMTAB]);
+	module->strings = absolute(module->base, values[DT_STRTAB]);
+	module->relocations[0] = absolute(module->base, values[DT_JMPREL]);
+	module->counts[0] = values[DT_PLTRELSZ] / sizeof(ElfW(Rela));
+	module->relocations[1] = absolute(module->base, values[DT_RELA]);
+	module->counts[1] = values[DT_RELASZ] / sizeof(ElfW(Rela));
+	bool rela = !values[DT_PLTREL] || values[DT_PLTREL] == DT_RELA;
 	return rela && module->symbols && module->strings;
 }
 

@@ -253,17 +253,16 @@ static bool run(struct program *p, const uint8_t *at, const uint8_t *end, uintpt
 {
 	while (at < end && p->location <= pc) {
 		uint8_t op = *at++;
-		union operand low[2] = {{.number = op & 0x3f}, {.number = 0}};
+		uint8_t low = op & 0x3f;
 		switch (op >> 6) {
 		case 1: /* advance_loc */
-			advance(p, low);
+			p->location += low * p->cie->code_alignment;
 			break;
 		case 2: /* offset */
-			low[1].number = read_uleb(&at);
-			save_at_cfa(p, low);
+			set_rule(p, low, AT_CFA, (int64_t)read_uleb(&at) * p->cie->data_alignment);
 			break;
 		case 3: /* restore */
-			restore(p, low);
+			*rule_of(&p->row, low) = *rule_of(&p->initial, low);
 			break;
 		default:
 			if (!run_extended(p, op, &at))

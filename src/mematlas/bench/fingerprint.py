@@ -1,4 +1,4 @@
-"""The machine that figures are of."""
+"""Properties of the machine that figures depend on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NODES = Path("/sys/devices/system/node")
 
 
 def read() -> Fingerprint:
-    """Describe this machine as it is now."""
+    """Read the properties of this machine."""
     info = _text(Path("/proc/cpuinfo"))
     return Fingerprint(
         cpu=_field(info, "model name") or _field(info, "CPU part") or platform.processor(),

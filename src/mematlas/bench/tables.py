@@ -1,4 +1,4 @@
-"""How each benchmark's figures are laid out, in the terminal and on the page alike."""
+"""Layout of each benchmark's figures, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ TITLES = {
     "prefetch": "Prefetch",
     "transpose": "Transpose",
     "tlb": "Page size",
-    "sharing": "Threads that share",
-    "faults": "Memory from the kernel",
+    "sharing": "Shared cache lines",
+    "faults": "Page faults",
     "alloc": "Allocators",
     "numa": "Memory nodes",
 }
@@ -31,10 +31,10 @@ TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class TableBlock:
-    """Figures with some labels in common: a table of rows and columns, and a chart if `chart`.
+    """A table of the figures that have the labels `wanted`, and a chart if `chart`.
 
-    `wanted` are the labels, a tuple where one of several will do.
-    A chart's x is the row's label, its lines are the columns; `log_x` and `log_y` are its scales.
+    A tuple in `wanted` allows any of its labels. The x axis of a chart is the row's label, its lines are
+    the columns; `log_x` and `log_y` are its scales.
     """
 
     title: str
@@ -48,7 +48,7 @@ class TableBlock:
 
 
 def blocks(section: Section) -> list[TableBlock]:
-    """List what to show of a benchmark; anything without a layout of its own gets a plain one."""
+    """Return the tables of a benchmark; one for each kind of figure if it has no layout of its own."""
     make = _BLOCKS.get(section.name)
     if make is not None:
         return [each for each in make(section) if grid(section, each)]
@@ -57,7 +57,7 @@ def blocks(section: Section) -> list[TableBlock]:
 
 
 def grid(section: Section, block: TableBlock) -> dict[Label, dict[Label, Figure]]:
-    """Arrange a block's figures by row and column."""
+    """Arrange the figures of a table by row and column."""
     found: dict[Label, dict[Label, Figure]] = {}
     for each in section.figures:
         if _fits(each, block):
@@ -76,24 +76,24 @@ def _fits(figure: Figure, block: TableBlock) -> bool:
 
 
 def columns(table: dict[Label, dict[Label, Figure]]) -> list[Label]:
-    """List the columns in order of appearance."""
+    """Return the columns in order of appearance."""
     return list(dict.fromkeys(column for row in table.values() for column in row))
 
 
 def label_text(name: str, value: Label) -> str:
-    """Write a label's value as people read it."""
+    """Format the value of a label."""
     if name in ("size", "distance"):
         return "mixed" if value == 0 else _round_bytes(int(value))
-    write = _WRITTEN.get(name)
-    return write(value) if write else str(value)
+    render = _FORMATS.get(name)
+    return render(value) if render else str(value)
 
 
-_WRITTEN: dict[str, Callable[[Label], str]] = {
+_FORMATS: dict[str, Callable[[Label], str]] = {
     "pages": lambda value: page_title(str(value)),
     "places": lambda value: _round_bytes(int(value) * 4096),
     "working set": lambda value: _round_bytes(int(value)),
     "side": lambda value: f"{value} x {value}",
-    "ahead": lambda value: "not" if value == 0 else str(value),
+    "ahead": lambda value: "none" if value == 0 else str(value),
     "threads": lambda value: "1 thread" if value == 1 else f"{value} threads",
 }
 
@@ -104,12 +104,12 @@ def _round_bytes(size: int) -> str:
 
 
 def number(value: float) -> str:
-    """Write a value to three digits."""
+    """Format a value with three digits."""
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
 
 
 def marks(block: TableBlock, machine: Fingerprint) -> list[tuple[float, str]]:
-    """Point out on the rows' axis where each cache is full."""
+    """Return the positions on the axis of the rows where each cache is full."""
     sizes = [
         (cache.level, cache.size) for cache in machine.caches if cache.kind in ("data", "unified")
     ]
@@ -123,10 +123,10 @@ def marks(block: TableBlock, machine: Fingerprint) -> list[tuple[float, str]]:
 ROW_TITLES = {
     "bandwidth": "Bandwidth",
     "latency": "Latency",
-    "places": "memory visited",
+    "places": "working set",
     "what": "",
     "distance": "bytes apart",
-    "ahead": "announced ahead",
+    "ahead": "prefetched ahead",
     "side": "matrix",
     "size": "object",
     "threads": "",
@@ -173,7 +173,7 @@ def _latency(_section: Section) -> list[TableBlock]:
 def _patterns(_section: Section) -> list[TableBlock]:
     return [
         TableBlock("Every element of a matrix", "ns", {"what": "matrix"}, "order", "side"),
-        TableBlock("One word in every so many bytes", "ns", {"what": "stride"}, "distance", "",
+        TableBlock("One word in each stride", "ns", {"what": "stride"}, "distance", "",
               chart=True),
     ]  # fmt: skip
 
@@ -195,7 +195,12 @@ def _tlb(section: Section) -> list[TableBlock]:
             "Pointers followed at random", "ns", {"what": "random"}, "places", "pages", chart=True
         ),
         TableBlock(
-            "The same pages in order", "ns", {"what": "stride"}, "places", "pages", chart=True
+            "The same pages in ascending order",
+            "ns",
+            {"what": "stride"},
+            "places",
+            "pages",
+            chart=True,
         ),
         TableBlock(
             "As many loads from adjacent lines", "ns", {"what": "packed"}, "places", "pages"
@@ -250,11 +255,11 @@ def _alloc(section: Section) -> list[TableBlock]:
         for count in threads
     ]  # fmt: skip
     sizes = dict.fromkeys(
-        each.labels["size"] for each in section.figures if "moment" in each.labels
+        each.labels["size"] for each in section.figures if "occupancy" in each.labels
     )
     held = [
-        TableBlock(f"Resident bytes for each byte asked for, objects of {label_text('size', size)}", "",
-              {"what": "resident", "size": size}, "moment", "allocator")
+        TableBlock(f"Resident bytes for each requested byte, objects of {label_text('size', size)}", "",
+              {"what": "resident", "size": size}, "occupancy", "allocator")
         for size in sizes
     ]  # fmt: skip
     return timed + held

@@ -1,4 +1,4 @@
-"""`mematlas bench` for the terminal."""
+"""Terminal view of `mematlas bench`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOISE = "~"
 
 
 def render_result(result: Result, *, console: Console) -> None:
-    """Write the machine, then each benchmark: what it means first, then the figures."""
+    """Print the machine, then the explanations and figures of each benchmark."""
     _machine(result.machine, console)
     for section in result.sections:
         render_section(section, result.machine, console=console)
@@ -34,10 +34,10 @@ def render_result(result: Result, *, console: Console) -> None:
         note(
             console,
             f"figures with {_NOISE} are noisy: the medians of their runs differ by more than "
-            f"{NOISY:.0%}. Close other programs, or give more time (--time).",
+            f"{NOISY:.0%}. Close other programs, or measure for longer (--duration).",
         )
     if not result.complete:
-        note(console, "interrupted: this is what was measured by then")
+        note(console, "interrupted: figures that were not measured by then are missing")
 
 
 def _machine(machine: Fingerprint, console: Console) -> None:
@@ -50,7 +50,7 @@ def _machine(machine: Fingerprint, console: Console) -> None:
     line(
         console, "machine", f"{machine.cpu}, {machine.usable_cpus} of {machine.cpus} CPUs{virtual}"
     )
-    line(console, "caches", caches or "unknown: the kernel does not tell")
+    line(console, "caches", caches or "unknown: not shown by the kernel")
     line(
         console,
         "memory",
@@ -60,7 +60,7 @@ def _machine(machine: Fingerprint, console: Console) -> None:
 
 
 def render_section(section: Section, machine: Fingerprint, *, console: Console) -> None:
-    """Write one benchmark."""
+    """Print one benchmark."""
     title(
         console,
         layout.TITLES.get(section.name, section.name),
@@ -73,7 +73,7 @@ def render_section(section: Section, machine: Fingerprint, *, console: Console) 
     for block in layout.blocks(section):
         _block(section, block, machine, console)
     for name, why in section.unavailable.items():
-        # A page size's reason begins with its name already.
+        # The reason for a page size begins with its name.
         note(console, why if why.startswith(f"{name}:") else f"{name}: {why}")
     for text in section.notes:
         note(console, text)
@@ -105,7 +105,7 @@ def _cell(figure: Figure | None) -> Text:
 
 
 def _column(block: TableBlock, name: Label) -> str:
-    """Head a column in few letters: page sizes as they are given to --pages."""
+    """Return the heading of a column: page sizes as in --pages."""
     return str(name) if block.columns == "pages" else layout.label_text(block.columns, name)
 
 
@@ -132,10 +132,8 @@ def _chart(
 
 
 def render_details(result: Result, *, console: Console) -> None:
-    """List every figure with how sure it is."""
-    title(
-        console, "All figures", "median, where it lies with 95 % confidence, best, spread of runs"
-    )
+    """Print every figure with its confidence interval and spread."""
+    title(console, "All figures", "median, its 95 % confidence interval, best, spread of runs")
     rows = []
     for section in result.sections:
         for each in section.figures:
@@ -164,7 +162,7 @@ _STYLES = {
 
 
 def render_comparison(found: Comparison, *, everything: bool, console: Console) -> None:
-    """Write what changed from one result to another, the largest changes first."""
+    """Print the changes from one result to another, the largest first."""
     counts = ", ".join(
         f"{found.count(verdict)} {verdict.value}"
         for verdict in ChangeVerdict
@@ -195,9 +193,9 @@ def render_comparison(found: Comparison, *, everything: bool, console: Console) 
         for each in shown
     ]
     if rows:
-        show(console, ("=", ">change", ">in % (95 %)", ">sure", "figure"), rows)
+        show(console, ("=", ">change", ">in % (95 %)", ">confidence", "figure"), rows)
     if not everything and len(shown) < len(found.changes):
-        write(console, Text("The others are unchanged or noisy; --all lists them.", "dim"))
+        write(console, Text("The other figures are unchanged or noisy; --all lists them.", "dim"))
 
 
 def _changed(each: FigureChange) -> str:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from mematlas.errors import UsageError
 from mematlas.memory.export import Export
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class Closable(ABC):
 
     @property
     def closed(self) -> bool:
-        """Whether close() has released the memory. Every other operation then raises ValueError."""
+        """Whether close() has released the memory. Every other operation then raises UsageError."""
         return not self._is_open
 
     @abstractmethod
@@ -37,10 +38,9 @@ class Closable(ABC):
         """Release everything. A second call does nothing."""
 
     def _check_open(self) -> None:
-        """Raise ValueError if the object is closed: another mapping may have its addresses by now."""
+        """Raise UsageError if the object is closed: another mapping may have its addresses by now."""
         if not self._is_open:
-            message = f"the {self._name} is closed"
-            raise ValueError(message)
+            raise UsageError(f"the {self._name} is closed")
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -74,7 +74,7 @@ class Allocation:
     """Memory of an arena: `size` bytes at `address`, from Arena.alloc() until it is freed.
 
     A `with` block frees the allocation at its end. After that `view`, `array()` and `free()` raise
-    ValueError.
+    UsageError.
 
     >>> from mematlas.memory import Arena
     >>> with Arena("16M") as arena, arena.alloc(1000) as allocation:
@@ -123,8 +123,7 @@ class Allocation:
 
     def _check_allocator(self) -> None:
         if self._allocator.closed:
-            message = "the allocator of this memory is closed"
-            raise ValueError(message)
+            raise UsageError("the allocator of this memory is closed")
 
     def __enter__(self) -> Self:
         return self
@@ -143,17 +142,16 @@ class Allocation:
 
 
 def end_allocation(allocation: Allocation, piece: str) -> None:
-    """End the access to an allocation; ValueError if it is free already."""
+    """End the access to an allocation; UsageError if it is free already."""
     try:
         allocation.end()
-    except ValueError:
-        message = f"the {piece} at {allocation.address:#x} is free already"
-        raise ValueError(message) from None
+    except UsageError:
+        raise UsageError(f"the {piece} at {allocation.address:#x} is free already") from None
 
 
-def explain_mistake(error: OSError, address: int, owner: str, piece: str) -> ValueError:
-    """Return the ValueError for an address that an allocator refuses to free."""
+def explain_mistake(error: OSError, address: int, owner: str, piece: str) -> UsageError:
+    """Return the UsageError for an address that an allocator refuses to free."""
     text = _MISTAKES.get(error.errno or 0, str(error.strerror))
     article = "an" if piece[0] in "aeiou" else "a"
     found = text.format(owner=owner, article=article, piece=piece)
-    return ValueError(f"the {piece} at {address:#x} {found}")
+    return UsageError(f"the {piece} at {address:#x} {found}")

@@ -34,7 +34,7 @@ class Arena(Closable):
 
     No header is stored beside an allocation, so writing past its end damages other allocations but
     never the arena. Freeing twice, or an address that is not an allocation of this arena, raises
-    ValueError and changes nothing.
+    UsageError and changes nothing.
 
     UsageError: an argument is out of range. UnsupportedError: the kernel denies membarrier(2).
     MematlasError: no address space. See docs/memory/allocators.md.
@@ -100,7 +100,7 @@ class Arena(Closable):
     def free(self, allocation: Allocation) -> None:
         """Free an allocation, from any thread.
 
-        ValueError: not of this arena, or free already. BufferError: an array or view of it is alive.
+        UsageError: not of this arena, or free already. BufferError: an array or view of it is alive.
         """
         self._check_open()
         end_allocation(allocation, "allocation")

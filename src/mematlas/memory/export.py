@@ -43,12 +43,11 @@ class Export:
     def buffer(self) -> Any:
         """Return the object that all views and arrays keep alive."""
         if self._buffer is None:
-            message = "this memory is free already"
-            raise ValueError(message)
+            raise UsageError("this memory is free already")
         return self._buffer
 
     def end(self) -> None:
-        """End the export. BufferError while a view or array is alive; ValueError the second time."""
+        """End the export. BufferError while a view or array is alive; UsageError the second time."""
         watch = weakref.ref(self.buffer())
         self._buffer = None
         alive = watch()

@@ -112,7 +112,7 @@ class Pool(Closable):
         return None
 
     def free(self, slot: Slot) -> None:
-        """Free a slot. ValueError: not of this pool, or free already. BufferError: it is exported."""
+        """Free a slot. UsageError: not of this pool, or free already. BufferError: it is exported."""
         self._check_open()
         end_allocation(slot, "slot")
         try:

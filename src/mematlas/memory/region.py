@@ -53,7 +53,7 @@ class Region(Advisable, Closable):
     `address` and `length` are those of the mapping, in whole pages. `requested` and `granted` name
     kinds of pages; `reasons` say why they differ. close(), or the end of a `with` block, unmaps the
     memory; BufferError is raised while an array or view of it is alive. A closed region raises
-    ValueError from every method.
+    UsageError, a ValueError, from every method.
 
     UsageError: an argument is wrong. AccessError: RLIMIT_MEMLOCK. MematlasError: no memory, or no such
     pages with `require`. See mmap(2), madvise(2), mbind(2), mlock2(2) and docs/memory/regions.md.

@@ -204,7 +204,7 @@ def system(
     if topic == "pressure" and duration_s:
         began = time.monotonic()
         time.sleep(duration_s)
-        return topics.pressure(before, machine.read(root, pid), time.monotonic() - began)
+        return topics.pressure_topic(before, machine.read(root, pid), time.monotonic() - began)
     return topics.TOPICS[topic](_with_processes(before, topic, pid, root))
 
 

@@ -22,7 +22,7 @@ from mematlas.bench import region
 from mematlas.bench.case import Case
 from mematlas.bench.cases import alloc, faults, numa, sharing, tlb
 from mematlas.bench.cases.faults import MapKind
-from mematlas.bench.method import MOST, BenchSettings, Meter
+from mematlas.bench.method import MAX_SAMPLES, BenchSettings, Meter
 from mematlas.bench.pointer_chase import PointerChase, adjacent_lines, one_line_per_page, shuffled
 from mematlas.bench.region import PROVEN_SHARE, ProvenRegion, fit_size
 from mematlas.errors import UsageError
@@ -240,10 +240,10 @@ def test_allocators_are_those_they_claim(name: str) -> None:
     for case in alloc.cases([found], [64, alloc.MIXED], [1, 2], 5):
         value = case.sample()
         assert value is None or 0 < value < 1e9
-    for case in alloc.holding(found, [64], 16 << 20):
+    for case in alloc.residency(found, [64], 16 << 20):
         share = case.sample()
         assert share is not None
-        assert case.labels["moment"] != "all in use" or share > 0.8
+        assert case.labels["occupancy"] != "all in use" or share > 0.8
 
 
 def test_a_missing_library_is_not_measured_as_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +264,7 @@ def test_nodes_are_those_of_sysfs() -> None:
             memory, nodes[0]
         )
     before = os.sched_getaffinity(0)
-    with numa.pinned(min(before)):
+    with numa.on_cpu(min(before)):
         assert os.sched_getaffinity(0) == {min(before)}
     assert os.sched_getaffinity(0) == before
 
@@ -283,7 +283,7 @@ def test_cases_take_turns() -> None:
     meter = Meter("x", 3.0)
     meter.measure([Case({"what": name}, "ns", partial(sample, name)) for name in "ab"])
     assert order[:4] == ["a", "b", "a", "b"]
-    assert [len(each.samples) for each in meter.figures] == [MOST, MOST]
+    assert [len(each.samples) for each in meter.figures] == [MAX_SAMPLES, MAX_SAMPLES]
 
 
 def test_disturbed_samples_are_counted_and_starved_cases_refused() -> None:
@@ -325,7 +325,7 @@ def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch
 
 def test_no_such_benchmark() -> None:
     """A name that is none names those there are."""
-    with pytest.raises(UsageError, match="there are: "):
+    with pytest.raises(UsageError, match="one of bandwidth"):
         bench.run(["nosuch"])
 
 
@@ -342,12 +342,12 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_command(tmp_path: Path) -> None:
     """A run writes a result that can be shown again and compared with another."""
     first, second = tmp_path / "a.json", tmp_path / "b.json"
-    options = ("--quick", "--time", "200ms", "--size", "2M")
-    done = command("numa", "faults", *options, "--output", first)
+    options = ("--quick", "--duration", "200ms", "--size", "2M")
+    done = command("numa", "faults", *options, "-o", first)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "Memory from the kernel" in done.stdout
-    assert command("faults", *options, "--json", "--output", second).returncode == 0
+    assert "Page faults" in done.stdout
+    assert command("faults", *options, "--json", "-o", second).returncode == 0
     data = json.loads(second.read_text())
     assert data["schema"] == "mematlas/bench/1"
     assert [each["name"] for each in data["data"]["sections"]] == ["faults"]
@@ -363,14 +363,14 @@ def test_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("nosuch",), 2, "there is no benchmark 'nosuch'"),
+        (("nosuch",), 2, "no such benchmark: 'nosuch'"),
         (("compare", "a.json"), 2, "give two files"),
         (("show", "/nonexistent.json"), 3, "no such file"),
         (("show", __file__), 2, "not a result of"),
         (("faults", "--size", "500T"), 2, "do not fit"),
         (("faults", "--pages", "7K"), 2, "no such page size"),
         (("sharing", "--threads", "0"), 2, "whole numbers"),
-        (("faults", "--output", "/nonexistent/x.json"), 3, "no such folder"),
+        (("faults", "-o", "/nonexistent/x.json"), 3, "no such folder"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -388,7 +388,7 @@ def test_ctrl_c_shows_what_there_is() -> None:
     """
     terminal, stderr = os.openpty()
     program = subprocess.Popen(
-        [*COMMAND, "sharing", "faults", "--time", "100s", "--size", "2M", "--json"],
+        [*COMMAND, "sharing", "faults", "--duration", "100s", "--size", "2M", "--json"],
         stdout=subprocess.PIPE, stderr=stderr, text=True,
     )  # fmt: skip
     os.close(stderr)

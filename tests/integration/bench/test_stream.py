@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from mematlas import _core, bench
 from mematlas.bench.cases import bandwidth, latency
-from mematlas.bench.explain.explanations import explain_section, levels
+from mematlas.bench.explain.explanations import explain_section
+from mematlas.bench.explain.hierarchy import levels
 from mematlas.bench.method import BenchSettings, Meter
 from mematlas.bench.model import Better, Figure, Section
 from mematlas.errors import UsageError
@@ -157,7 +158,7 @@ def test_cache_levels_are_found() -> None:
     kernel = {"L1 cache": 49152.0, "L2 cache": 1048576.0, "L3 cache": 33554432.0}
     section = Section("latency", figures, 1.0, facts=kernel)
     found = levels(section)
-    assert "L1 48.0 KiB, L2 1.00 MiB, L3 32.0 MiB, which fits" in explain_section(section)[0].text
+    assert "L1 48.0 KiB, L2 1.00 MiB, L3 32.0 MiB, which agrees" in explain_section(section)[0].text
     other = Section("latency", figures, 1.0, facts={**kernel, "L3 cache": 256.0 * (1 << 20)})
     assert "no step shows at L3" in explain_section(other)[0].text
     assert [(each.least, each.ns) for each in found] == [

@@ -37,7 +37,7 @@ def test_the_level_named_is_the_level_that_kills(full: str) -> None:
             facts = look(own.pid)
             answer = TOPICS["cgroup"](facts).answer[0]
             assert f"/{wanted.path.name}," in answer, answer
-            assert f"process {own.pid} first" in answer
+            assert f"effective limit of process {own.pid}" in answer
             room, spare = binding_limits(facts)[0].headroom, binding_limits(facts)[0].reclaimable
             before = {level.path: level.kills() for level in (outer, inner, sibling)}
             assert own.take(room // 2)

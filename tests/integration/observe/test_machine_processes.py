@@ -91,14 +91,14 @@ sys.stdin.read()
             (found,), _ = read.read_huge(pid=holder.pid)
             if found.huge_anonymous < 8 * MIB:
                 pytest.skip("no huge pages were to be had")
-            rows = grid(ask("thp"), "Processes by 2 MiB pages")
+            rows = grid(ask("thp"), "Processes by 2M pages")
             alone = ask("thp", "--pid", str(holder.pid))
         finally:
             holder.kill()
     (row,) = [row for row in rows if row["PID"] == str(holder.pid)]
     assert row["anonymous"] == found.huge_anonymous
     assert 50 < row["share"] <= 100
-    sizes = [each for each in alone["data"]["sections"] if "large pages" in each["title"]]
+    sizes = [each for each in alone["data"]["sections"] if "Large folios" in each["title"]]
     if sizes:  # else frames are hidden here
         (figures,) = sizes
         by_size = {each["name"]: each["value"] for each in figures["figures"]}
@@ -116,7 +116,7 @@ def test_smaller_huge_pages_are_told_by_process() -> None:
         area.madvise(mmap.MADV_HUGEPAGE)
         area.write(b"x" * MIB)  # no room for 2 MiB
         answer = ask("thp", "--pid", str(os.getpid()))
-        sizes = [each for each in answer["data"]["sections"] if "large pages" in each["title"]]
+        sizes = [each for each in answer["data"]["sections"] if "Large folios" in each["title"]]
     if not sizes:
         pytest.skip("page frames are hidden here")
     by_size = {each["name"]: each["value"] for each in sizes[0]["figures"]}

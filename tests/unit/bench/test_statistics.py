@@ -171,7 +171,7 @@ def test_findings_say_what_to_do() -> None:
     text = " ".join(f"{each.text} {each.advice}" for each in found)
     assert "2.7x as much" in text
     assert "1.5x as much" in text
-    assert "Up to 16.0 MiB" in text
+    assert "up to 16.0 MiB" in text
     assert "--huge thp" in text
     assert all(each.sure for each in found)
 
@@ -196,4 +196,4 @@ def test_no_difference_is_not_sold_as_one() -> None:
     same = bench_results.tlb(huge=400.0)
     found = explain_section(same)
     assert "no clear difference" in found[0].text
-    assert found[0].advice == "leave page sizes alone for this"
+    assert found[0].advice == "page size does not matter for this"

@@ -76,8 +76,8 @@ def test_runs_give_back_every_page(kinds: list[int]) -> None:
     if not any(kinds):
         assert (found.groups, found.empty) == ((), 1)
         return
-    (block,) = found.groups[0].blocks
-    assert unpack(block.runs["state"]) == expected
+    (strip,) = found.groups[0].strips
+    assert unpack(strip.runs["state"]) == expected
     assert sum(found.layers[0].pages) == sum(1 for kind in kinds if kind)
 
 
@@ -85,12 +85,12 @@ def test_coarse_cells_vote_and_count() -> None:
     """Where a cell is several pages, the state of most wins, and how many are present is kept."""
     kinds = [1, 1, 2, 0, 2, 2, 1, 3, 0, 0, 0, 0, 3, 3, 3, 3]
     (group,) = build_page_map(pages_of(kinds), [mapping(16)], "x", most_cells=4).groups
-    (block,) = group.blocks
-    assert block.pages_per_cell == 4
-    names = [STATES[cell].value for cell in unpack(block.runs["state"])]
+    (strip,) = group.strips
+    assert strip.pages_per_cell == 4
+    names = [STATES[cell].value for cell in unpack(strip.runs["state"])]
     assert names == ["anonymous", "file", "nothing", "swapped"]
-    assert block.filled is not None
-    assert unpack(block.filled) == [3, 3, 0, 0]
+    assert strip.filled is not None
+    assert unpack(strip.filled) == [3, 3, 0, 0]
 
 
 def test_layers_need_what_they_show() -> None:
@@ -114,7 +114,7 @@ def test_layers_need_what_they_show() -> None:
         return {label: pages for label, pages in pairs if pages}
 
     assert counted("sharing") == {"mapped once": 1, "mapped 17-256 times": 1}
-    assert counted("use") == {"active": 1, "not known": 1}
+    assert counted("use") == {"active": 1, "unknown": 1}
     assert counted("node") == {"node 0": 1, "node 1": 1}
     assert counted("written") == {"not written": 2}
 

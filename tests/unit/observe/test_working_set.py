@@ -122,10 +122,10 @@ def test_every_method_tells_its_limits() -> None:
     assert (plain.used, plain.rss, len(plain.mappings)) == (4096, 12288, 1)
     assert plain.notes[0] == TLB
     assert LIMITS in plain.notes
-    assert "DAMON runs here" in plain.notes[-1]
+    assert "DAMON is running" in plain.notes[-1]
     exact = analyse_working_set(1, usage("idle", flushed=True), "x", damon=False)
     assert TLB not in exact.notes
-    assert any("4.00 KiB could not be marked" in note for note in exact.notes)
+    assert any("4.00 KiB on no LRU list" in note for note in exact.notes)
     guess = analyse_working_set(1, usage("damon", flushed=True), "x", damon=True)
     assert guess.estimate
     assert any("7 regions" in note for note in guess.notes)

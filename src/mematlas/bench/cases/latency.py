@@ -1,4 +1,4 @@
-"""How long a load takes, by how much memory is in use: the caches show as steps."""
+"""Latency of a load by size of the working set: the caches show as steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PASS_NS = 1_500_000
 
 
 def measure(settings: BenchSettings, meter: Meter) -> None:
-    """Follow a random cycle through all cache lines of ever larger working sets."""
+    """Chase pointers in random order through all cache lines of growing working sets."""
     most = settings.size or fit_size(128 << 20 if settings.quick else 1 << 30, 3)
     sizes = working_sets(most, dense=not settings.quick)
     listed = (cache for cache in caches() if cache.kind != "instruction")
@@ -46,7 +46,7 @@ def measure(settings: BenchSettings, meter: Meter) -> None:
 
 
 def working_sets(most: int, *, dense: bool) -> list[int]:
-    """List sizes that double, with one between each two if `dense`."""
+    """Return sizes that double, with one between each two if `dense`."""
     sizes, size = [], _LEAST
     while size <= most:
         sizes.append(size)
@@ -57,7 +57,7 @@ def working_sets(most: int, *, dense: bool) -> list[int]:
 
 
 def _walk(chase: PointerChase) -> partial[float]:
-    """Warm a chain and choose how far to follow it in a pass."""
+    """Warm the caches and choose the number of steps of a pass."""
     if chase.length <= 1 << 20:
         chase.run(chase.length)
     spent = max(chase.run(10_000), 0.2)

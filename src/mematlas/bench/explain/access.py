@@ -1,4 +1,4 @@
-"""What the figures of patterns, prefetch and transpose mean."""
+"""Explanations of patterns, prefetch and transpose: the order of access."""
 
 from __future__ import annotations
 
@@ -30,11 +30,13 @@ def _columns(section: Section) -> Explanation | None:
     ratio = columns.median / rows.median
     if ratio < CLEAR or not differ(rows, columns):
         return Explanation(
-            "Rows and columns cost the same here", "any order will do", sure(rows, columns)
+            "Rows and columns cost the same on this machine",
+            "any order is fine",
+            sure(rows, columns),
         )
     return Explanation(
-        f"Column order costs you {ratio:.1f}x here: each {_LINE}-byte line is fetched for {_WORD} bytes",
-        "loop over rows outside and columns inside, or transpose first",
+        f"Column order costs {ratio:.1f}x, because each {_LINE}-byte line is fetched for {_WORD} bytes",
+        "make rows the outer and columns the inner loop, or transpose first",
         sure(rows, columns),
     )
 
@@ -46,9 +48,9 @@ def _strides(section: Section) -> Explanation | None:
     if dense is None or line is None or page is None:
         return None
     return Explanation(
-        f"A word costs {nanoseconds(dense.median)} among its neighbours, {nanoseconds(line.median)} alone "
-        f"in its cache line, {nanoseconds(page.median)} alone in its page",
-        "put fields that are read together side by side (arrays of values, not of objects)",
+        f"A word costs {nanoseconds(dense.median)} in a dense array, {nanoseconds(line.median)} as the only one "
+        f"of its cache line, {nanoseconds(page.median)} as the only one of its page",
+        "store fields that are read together next to each other (arrays of values, not of objects)",
         sure(dense, line, page),
     )
 
@@ -71,14 +73,14 @@ def _ahead(section: Section, work: str) -> Explanation | None:
     what = f"Random look-ups with {work} on each"
     if ratio < CLEAR or not differ(plain, best):
         return Explanation(
-            f"{what} gain nothing from prefetching: the processor looks far enough ahead itself",
-            "leave them as they are",
+            f"{what} gain nothing from software prefetch: out-of-order execution is enough",
+            "do not prefetch",
             sure(plain, best),
         )
     return Explanation(
-        f"{what} take {nanoseconds(plain.median)}, and {nanoseconds(best.median)} when announced "
-        f"{best.labels['ahead']} ahead: {ratio:.1f}x as fast",
-        f"__builtin_prefetch what comes {best.labels['ahead']} iterations later, or batch the look-ups",
+        f"{what} take {nanoseconds(plain.median)}, and {nanoseconds(best.median)} when prefetched "
+        f"{best.labels['ahead']} items ahead: {ratio:.1f}x as fast",
+        f"use __builtin_prefetch {best.labels['ahead']} iterations ahead, or batch the look-ups",
         sure(plain, best),
     )
 
@@ -102,12 +104,14 @@ def _turn(section: Section, side: int) -> Explanation | None:
     copy, tiles, theirs = one("a copy"), one("in tiles"), one("NumPy")
     if copy is None or tiles is None:
         return None
-    text = f"Turning {side} x {side} doubles over in tiles takes {tiles.median / copy.median:.1f}x of a copy"
+    text = f"Transposing {side} x {side} doubles in tiles takes {tiles.median / copy.median:.1f}x a copy"
     figures = [copy, tiles]
     if theirs is not None:
-        text += f", row by row as NumPy does it {theirs.median / copy.median:.0f}x"
+        text += f", and row by row, as NumPy does, {theirs.median / copy.median:.0f}x"
         figures.append(theirs)
-    return Explanation(text, "`mematlas.bench.transpose(matrix)`, or work in tiles", sure(*figures))
+    return Explanation(
+        text, "use `mematlas.bench.transpose(matrix)`, or work in tiles", sure(*figures)
+    )
 
 
 EXPLAIN: dict[str, Callable[[Section], list[Explanation | None]]] = {

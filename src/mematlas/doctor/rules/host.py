@@ -72,7 +72,7 @@ def _stalling(state: HostState) -> Answer:
             *largest(state, "pss"),
         ),
         (
-            inspect("mematlas system pressure --interval 5s", "which kind of reclaim"),
+            inspect("mematlas system pressure --duration 5s", "which kind of reclaim"),
             inspect("mematlas ps --sort pss", "which processes use the memory"),
         ),
     )

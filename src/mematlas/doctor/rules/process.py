@@ -191,7 +191,7 @@ def _swapped(state: ProcessState) -> Answer:
         (
             tune("vm.swappiness=10", "drops page cache instead of swapping programs"),
             restart(state, "--memlock unlimited --lock-all", "keeps it out of swap"),
-            inspect("mematlas system pressure --interval 5s", "whether memory is still short"),
+            inspect("mematlas system pressure --duration 5s", "whether memory is still short"),
         ),
         swapped,
     )

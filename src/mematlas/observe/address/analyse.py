@@ -1,4 +1,4 @@
-"""One address: its mapping and its page in one answer."""
+"""One address: its mapping, its page and its frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,11 @@ def analyse_address(
     cgroups: dict[int, str],
     symbol: tuple[str | None, str | None],
 ) -> PageLocation:
-    """Put together what is known of the page at an address; `pages` holds it, or nothing."""
+    """Return the location of an address.
+
+    `pages` holds the page of the address, or no page if its pagemap entry is empty. `symbol` is (function,
+    source line). `cgroups` maps inodes to paths.
+    """
 
     def first(column: Words | None) -> int | None:
         return None if column is None or not len(column) else int(column[0])

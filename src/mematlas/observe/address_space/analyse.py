@@ -1,4 +1,4 @@
-"""From the facts of a process to its space: each mapping named, everything added up once."""
+"""The address space of a process from its process info: every mapping classified and summed once."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ NOTHING = Amounts(0, 0, 0, 0, 0, 0, 0, 0)
 AMOUNTS = ("size", "rss", "pss", "uss", "swap", "thp", "hugetlb", "locked")
 
 
-def analyse_address_space(facts: ProcessInfo) -> AddressSpace:
-    """Lay out one process."""
-    vmas = tuple(classify_vmas(facts))
-    sizes = facts.status.sizes
-    text, data, bss = _segment_bytes(facts.program)
+def analyse_address_space(info: ProcessInfo) -> AddressSpace:
+    """Classify the mappings of a process and sum their sizes by class, name and permission."""
+    vmas = tuple(classify_vmas(info))
+    sizes = info.status.sizes
+    text, data, bss = _segment_bytes(info.program)
     shared_swap = _shared_swap(vmas)
     return AddressSpace(
-        pid=facts.pid,
-        command=facts.command,
-        outcome=facts.outcome,
-        uid=facts.status.uid,
-        state=facts.status.state,
-        program=facts.program.path if facts.program else None,
-        position_independent=facts.program.position_independent if facts.program else None,
+        pid=info.pid,
+        command=info.command,
+        outcome=info.outcome,
+        uid=info.status.uid,
+        state=info.status.state,
+        program=info.program.path if info.program else None,
+        position_independent=info.program.position_independent if info.program else None,
         text_bytes=text,
         data_bytes=data,
         bss_bytes=bss,
-        totals=add_up(vmas),
+        totals=sum_vmas(vmas),
         peak_rss=sizes.get("VmHWM"),
         rss_anonymous=sizes.get("RssAnon"),
         rss_file=sizes.get("RssFile"),
@@ -43,22 +43,22 @@ def analyse_address_space(facts: ProcessInfo) -> AddressSpace:
         shared_swap=shared_swap,
         page_tables=sizes.get("VmPTE"),
         vmas=vmas,
-        kinds=group(vmas, lambda vma: (vma.kind, "")),
-        groups=group(vmas, lambda vma: (vma.kind, vma.name)),
+        kinds=group_vmas(vmas, lambda vma: (vma.kind, "")),
+        groups=group_vmas(vmas, lambda vma: (vma.kind, vma.name)),
         permissions=_by_permission(vmas),
-        guard_bytes=None if facts.guards is None else sum(end - at for at, end in facts.guards),
-        guards=facts.guards or (),
-        threads=len(facts.threads),
-        shared_with=facts.shared_with,
-        limits=facts.limits,
-        oom_score=facts.oom_score,
-        oom_score_adjust=facts.oom_score_adjust,
-        notes=facts.notes,
+        guard_bytes=None if info.guards is None else sum(end - at for at, end in info.guards),
+        guards=info.guards or (),
+        threads=len(info.threads),
+        shared_with=info.shared_with,
+        limits=info.limits,
+        oom_score=info.oom_score,
+        oom_score_adjust=info.oom_score_adjust,
+        notes=info.notes,
     )
 
 
-def add_up(vmas: Iterable[Vma]) -> Amounts:
-    """Sum the amounts of vmas. What one of them does not know, the sum does not know."""
+def sum_vmas(vmas: Iterable[Vma]) -> Amounts:
+    """Sum the sizes of VMAs. A size that is unknown for one of them is unknown in the sum."""
     rows = [vma.amounts for vma in vmas]
     if not rows:
         return NOTHING
@@ -69,18 +69,20 @@ def add_up(vmas: Iterable[Vma]) -> Amounts:
     return Amounts(**sums)  # type: ignore[arg-type]  # size and rss are always known
 
 
-def group(vmas: Iterable[Vma], key: Callable[[Vma], tuple[str, str]]) -> tuple[Group, ...]:
-    """Take vmas together by (kind, name), largest RSS first, then largest size."""
+def group_vmas(vmas: Iterable[Vma], key: Callable[[Vma], tuple[str, str]]) -> tuple[Group, ...]:
+    """Group VMAs by a key of (class, name), sorted by RSS, then by size, largest first."""
     members: dict[tuple[str, str], list[Vma]] = {}
     for vma in vmas:
         members.setdefault(key(vma), []).append(vma)
-    groups = [Group(kind, name, len(rows), add_up(rows)) for (kind, name), rows in members.items()]
+    groups = [
+        Group(kind, name, len(rows), sum_vmas(rows)) for (kind, name), rows in members.items()
+    ]
     return tuple(sorted(groups, key=lambda each: (-each.amounts.rss, -each.amounts.size)))
 
 
 def _by_permission(vmas: tuple[Vma, ...]) -> tuple[Group, ...]:
-    """Take vmas together by what they allow. Writable and executable at once is worth a look."""
-    return group(vmas, lambda vma: (vma.permissions.text()[:3], ""))
+    """Group VMAs by permission, so that writable and executable mappings stand out."""
+    return group_vmas(vmas, lambda vma: (vma.permissions.text()[:3], ""))
 
 
 def _shared_swap(vmas: tuple[Vma, ...]) -> int | None:
@@ -90,7 +92,7 @@ def _shared_swap(vmas: tuple[Vma, ...]) -> int | None:
 
 
 def _segment_bytes(program: Program | None) -> tuple[int | None, int | None, int | None]:
-    """Bytes of text (all that cannot be written), data and BSS, as the headers say."""
+    """Return the bytes of text (all read-only segments), data and BSS, from the ELF headers."""
     if program is None:
         return None, None, None
 

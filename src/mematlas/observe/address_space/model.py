@@ -1,4 +1,4 @@
-"""The address space of a process: vmas, groups of vmas, totals and limits."""
+"""The address space of a process: VMAs, groups of VMAs, totals and limits. The model of `mematlas show`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Mappings of one kind and name, or of one permission, taken together."""
+    """The sums over the mappings of one class and name, or of one permission."""
 
     kind: str
     name: str
@@ -23,7 +23,7 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class AddressSpace:
-    """The whole address space of one process."""
+    """The address space of one process. Sizes in bytes; None: unknown, and `notes` says why."""
 
     pid: int
     command: tuple[str, ...]
@@ -32,7 +32,7 @@ class AddressSpace:
     state: str
     program: str | None
     position_independent: bool | None
-    text_bytes: int | None  # of the program's segments, from its headers
+    text_bytes: int | None  # size of the program's segments, from its ELF headers
     data_bytes: int | None
     bss_bytes: int | None
     totals: Amounts
@@ -40,7 +40,7 @@ class AddressSpace:
     rss_anonymous: int | None
     rss_file: int | None
     rss_shared: int | None
-    shared_swap: int | None  # the part of totals.swap that is shared memory: not in VmSwap
+    shared_swap: int | None  # the part of totals.swap that VmSwap leaves out
     page_tables: int | None
     vmas: tuple[Vma, ...]
     kinds: tuple[Group, ...]

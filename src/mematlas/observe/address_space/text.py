@@ -26,7 +26,7 @@ _BAR = 10
 def render_address_space(
     space: AddressSpace, *, top: int | None, mappings: bool, console: Console
 ) -> None:
-    """Write the space; `top` groups (None: all), and every mapping if asked."""
+    """Render an address space: `top` names (None: all), and every mapping if `mappings` is set."""
     _header(space, console)
     _sums(space, console)
     _kinds(space, console)
@@ -40,7 +40,7 @@ def render_address_space(
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the number."""
+    """Return the name of a user, or the number if the user has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -50,14 +50,14 @@ def user_name(uid: int) -> str:
 def _header(space: AddressSpace, console: Console) -> None:
     command = clean(" ".join(space.command)) or "(no command line)"
     line(console, f"{space.pid}", Text(command, "bold"), width=max(8, len(str(space.pid)) + 2))
-    facts = [f"user {user_name(space.uid)}", _threads(space.threads), _program(space)]
+    words = [f"user {user_name(space.uid)}", _threads(space.threads), _program(space)]
     if space.oom_score is not None:
-        facts.append(f"OOM score {space.oom_score} (adjusted by {space.oom_score_adjust})")
-    facts.append(f"reading {space.outcome}")
-    line(console, "", " · ".join(facts), width=8)
+        words.append(f"OOM score {space.oom_score} (oom_score_adj {space.oom_score_adjust})")
+    words.append(f"read {space.outcome}")
+    line(console, "", " · ".join(words), width=8)
     if space.shared_with:
         pids = ", ".join(map(str, space.shared_with))
-        text = f"process {pids} has this very address space (CLONE_VM): count it once"
+        text = f"shares its address space with process {pids} (CLONE_VM): count it once"
         line(console, "", Text(text, "yellow"), width=8)
 
 
@@ -68,7 +68,7 @@ def _threads(count: int) -> str:
 def _program(space: AddressSpace) -> str:
     if space.program is None:
         return f"program {UNKNOWN}"
-    pie = "PIE" if space.position_independent else "at a fixed address"
+    pie = "PIE" if space.position_independent else "not PIE"
     parts = zip(
         ("text", "data", "BSS"),
         (space.text_bytes, space.data_bytes, space.bss_bytes),
@@ -83,10 +83,10 @@ def _sums(space: AddressSpace, console: Console) -> None:
     title(console, "Memory")
     line(console, "  VSZ", f"{format_bytes(totals.size)} of address space")
     line(console, "  RSS", f"{format_bytes(totals.rss)} resident{_rss_parts(space)}")
-    line(console, "  PSS", f"{amount(totals.pss)}: shared pages divided among their users")
-    line(console, "  USS", f"{amount(totals.uss)}: would be free if it ended")
+    line(console, "  PSS", f"{amount(totals.pss)}: each shared page divided by its number of users")
+    line(console, "  USS", f"{amount(totals.uss)}: private pages, freed when the process ends")
     line(console, "  swap", _swap(space))
-    line(console, "  huge", f"{amount(totals.thp)} mapped by 2 MiB entries (THP)")
+    line(console, "  THP", f"{amount(totals.thp)} in transparent huge pages, mapped by PMDs")
     if totals.hugetlb:
         line(console, "  hugetlb", f"{amount(totals.hugetlb)}, not part of RSS, PSS or USS")
     line(console, "  locked", amount(totals.locked))
@@ -94,7 +94,9 @@ def _sums(space: AddressSpace, console: Console) -> None:
         line(console, "  tables", f"{amount(space.page_tables)} of page tables, not part of RSS")
     if space.guards:
         where = f"{len(space.guards)} guard region" + "s" * (len(space.guards) > 1)
-        line(console, "  guards", f"{amount(space.guard_bytes)} in {where}: a touch kills")
+        line(
+            console, "  guards", f"{amount(space.guard_bytes)} in {where}: an access raises SIGSEGV"
+        )
 
 
 def _rss_parts(space: AddressSpace) -> str:
@@ -117,10 +119,12 @@ def _swap(space: AddressSpace) -> str:
     if not space.shared_swap:
         return amount(space.totals.swap)
     shared = format_bytes(space.shared_swap)
-    return f"{amount(space.totals.swap)}, of which {shared} is shared memory (VmSwap leaves it out)"
+    return (
+        f"{amount(space.totals.swap)}, including {shared} of shared memory, which VmSwap leaves out"
+    )
 
 
-def _figures(amounts: Amounts) -> list[str]:
+def _sizes(amounts: Amounts) -> list[str]:
     return [amount(value) for value in (amounts.size, amounts.rss, amounts.pss, amounts.uss)] + [
         amount(amounts.swap)
     ]
@@ -132,7 +136,7 @@ def _kinds(space: AddressSpace, console: Console) -> None:
         [
             Text(group.kind),
             str(group.mappings),
-            *_figures(group.amounts),
+            *_sizes(group.amounts),
             share_bar(group.amounts.rss, space.totals.rss, _BAR, console),
         ]
         for group in space.kinds
@@ -143,13 +147,17 @@ def _kinds(space: AddressSpace, console: Console) -> None:
 def _groups(space: AddressSpace, top: int | None, console: Console) -> None:
     named = [group for group in space.groups if group.name]
     shown = named[:top]
-    aside = "" if len(shown) == len(named) else f"the first {len(shown)} of {len(named)}; --all"
+    aside = (
+        ""
+        if len(shown) == len(named)
+        else f"first {len(shown)} of {len(named)}; list all with --all"
+    )
     title(console, "By name", aside)
     if console.width < 100:
-        narrow = ([*_figures(group.amounts)[1:], group.name] for group in shown)
+        narrow = ([*_sizes(group.amounts)[1:], group.name] for group in shown)
         show(console, (">RSS", ">PSS", ">USS", ">swap", "<name"), narrow)
         return
-    wide = ([*_figures(group.amounts), group.kind, group.name] for group in shown)
+    wide = ([*_sizes(group.amounts), group.kind, group.name] for group in shown)
     show(console, (">size", ">RSS", ">PSS", ">USS", ">swap", "=kind", "<name"), wide)
 
 
@@ -164,28 +172,28 @@ def _mappings(space: AddressSpace, console: Console) -> None:
             *[amount(value) for value in (vma.amounts.size, vma.amounts.rss, vma.amounts.swap)][
                 for_width
             ],
-            _what(vma),
+            _describe(vma),
         ]
         for vma in space.vmas
     )
     headings = (">size", ">RSS", ">swap")[for_width]
-    show(console, ("=address", "=perm", *headings, "<what"), rows)
+    show(console, ("=address", "=perm", *headings, "<mapping"), rows)
 
 
-def _what(vma: Vma) -> str:
+def _describe(vma: Vma) -> str:
     name = f" {vma.name}" if vma.name else ""
     threads = f" of thread {', '.join(map(str, vma.threads))}" if vma.threads else ""
-    known = vma.kind in {VmaClass.STACK, VmaClass.THREAD_STACK}
-    return f"{vma.kind}{name}{threads if known else ''}"
+    is_stack = vma.kind in {VmaClass.STACK, VmaClass.THREAD_STACK}
+    return f"{vma.kind}{name}{threads if is_stack else ''}"
 
 
 def _permissions(space: AddressSpace, console: Console) -> None:
     title(console, "By permission")
     rows = (
-        [group.kind, str(group.mappings), *_figures(group.amounts), _warning(group)]
+        [group.kind, str(group.mappings), *_sizes(group.amounts), _warning(group)]
         for group in space.permissions
     )
-    show(console, ("=may", ">maps", ">size", ">RSS", ">PSS", ">USS", ">swap", ""), rows)
+    show(console, ("=perm", ">maps", ">size", ">RSS", ">PSS", ">USS", ">swap", ""), rows)
 
 
 def _warning(group: Group) -> Text:

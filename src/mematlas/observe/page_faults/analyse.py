@@ -1,4 +1,4 @@
-"""Fault rates from two moments, and where faults were taken."""
+"""Fault rates between two snapshots, and fault sites by mapping and line."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def fault_rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
-    """Take changes per second; a thread that began meanwhile counts from 0."""
+    """Return the faults per second between two snapshots. A new thread counts from 0."""
     seconds = after.time_s - before.time_s
     earlier = {thread.tid: thread for thread in before.threads}
     rows = []
@@ -48,17 +48,20 @@ def profile_faults(
     period: int,
     lost: int,
 ) -> FaultProfile:
-    """Sum sites by mapping and by line. A line is the innermost frame of the program's own code."""
+    """Sum fault sites by mapping and by line. A line is the innermost frame of the program's own code.
+
+    `frames` resolves (file, offset) to frames, inlined ones included.
+    """
     mappings: dict[str, list[int]] = {}
     lines: dict[tuple[Frame, str, str], list[int]] = {}
     for each in sites:
         raw, count = each.site, each.faults
-        what = (count, count if raw.major else 0, count if raw.in_kernel else 0)
-        _add(mappings.setdefault(raw.mapping, [0, 0, 0]), what)
+        sums = (count, count if raw.major else 0, count if raw.in_kernel else 0)
+        _add(mappings.setdefault(raw.mapping, [0, 0, 0]), sums)
         stack = tuple(frame for place in raw.stack for frame in frames.get(place, ()))
         frame = owning_frame(stack) or _UNKNOWN
         module = frame.module or (raw.stack[0][0] if raw.stack else "")
-        _add(lines.setdefault((frame, module, raw.mapping), [0, 0, 0]), what)
+        _add(lines.setdefault((frame, module, raw.mapping), [0, 0, 0]), sums)
     return FaultProfile(
         period=period,
         samples=sum(each.faults if each.site.major else each.faults // period for each in sites),

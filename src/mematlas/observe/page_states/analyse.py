@@ -1,4 +1,4 @@
-"""Pages counted by state, and drawn as strips."""
+"""Pages counted by state and drawn as strips."""
 
 from __future__ import annotations
 
@@ -35,56 +35,56 @@ SHOWN_FLAGS = (
 )
 
 
-def has(column: Words, bit: int) -> Mask:
-    """Tell which words have a bit."""
+def has_bit(column: Words, bit: int) -> Mask:
+    """Return a mask of the words that have any of the bits."""
     mask: Mask = (column & np.uint64(bit)) != 0
     return mask
 
 
 def states_of(pages: Pages) -> NDArray[np.uint8]:
-    """Index into STATES for each page."""
-    present = has(pages.entry, PagemapEntry.PRESENT)
+    """Return the index into STATES of each page."""
+    present = has_bit(pages.entry, PagemapEntry.PRESENT)
     state = np.zeros(len(pages.entry), np.uint8)
 
     def mark(mask: Mask, value: PageState) -> None:
         state[mask] = STATES.index(value)
 
     mark(present, PageState.ANONYMOUS)
-    mark(present & has(pages.entry, PagemapEntry.FILE), PageState.FILE)
-    mark(has(pages.entry, PagemapEntry.SWAPPED), PageState.SWAPPED)
-    mark(has(pages.entry, PagemapEntry.GUARD), PageState.GUARD)
+    mark(present & has_bit(pages.entry, PagemapEntry.FILE), PageState.FILE)
+    mark(has_bit(pages.entry, PagemapEntry.SWAPPED), PageState.SWAPPED)
+    mark(has_bit(pages.entry, PagemapEntry.GUARD), PageState.GUARD)
     if pages.flags is not None:
         known = present & (pages.flags != UNKNOWN)
-        mark(known & has(pages.flags, FrameFlag.THP | FrameFlag.HUGETLB), PageState.HUGE)
-        mark(known & has(pages.flags, FrameFlag.KSM), PageState.KSM)
-        mark(known & has(pages.flags, FrameFlag.ZERO), PageState.ZERO)
+        mark(known & has_bit(pages.flags, FrameFlag.THP | FrameFlag.HUGETLB), PageState.HUGE)
+        mark(known & has_bit(pages.flags, FrameFlag.KSM), PageState.KSM)
+        mark(known & has_bit(pages.flags, FrameFlag.ZERO), PageState.ZERO)
     elif pages.huge is not None:
         mark(present & _inside(pages.address, pages.huge), PageState.HUGE)
     return state
 
 
 def sum_pages(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageSums:
-    """Count pages by state."""
+    """Count pages by state. `cgroup_names` maps inodes to paths."""
     entry = pages.entry
-    present = has(entry, PagemapEntry.PRESENT)
-    guard = has(entry, PagemapEntry.GUARD)
+    present = has_bit(entry, PagemapEntry.PRESENT)
+    guard = has_bit(entry, PagemapEntry.GUARD)
     flags = None if pages.flags is None else np.where(pages.flags == UNKNOWN, 0, pages.flags)
 
     def count(mask: Mask) -> int:
         return int(np.count_nonzero(mask))
 
     def flagged(bit: FrameFlag) -> int | None:
-        return None if flags is None else count(present & has(flags, bit))
+        return None if flags is None else count(present & has_bit(flags, bit))
 
-    file = present & has(entry, PagemapEntry.FILE)
+    file = present & has_bit(entry, PagemapEntry.FILE)
     return PageSums(
         present=count(present),
-        swapped=count(has(entry, PagemapEntry.SWAPPED) & ~guard),
+        swapped=count(has_bit(entry, PagemapEntry.SWAPPED) & ~guard),
         guard=count(guard),
         anonymous=count(present & ~file),
         file=count(file),
-        exclusive=count(present & has(entry, PagemapEntry.EXCLUSIVE)),
-        written=count(has(entry, PagemapEntry.SOFT_DIRTY)) if pages.soft_dirty_known else None,
+        exclusive=count(present & has_bit(entry, PagemapEntry.EXCLUSIVE)),
+        written=count(has_bit(entry, PagemapEntry.SOFT_DIRTY)) if pages.soft_dirty_known else None,
         zero=flagged(FrameFlag.ZERO),
         ksm=flagged(FrameFlag.KSM),
         hugetlb=flagged(FrameFlag.HUGETLB),
@@ -93,7 +93,7 @@ def sum_pages(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageS
         else count(present & _inside(pages.address, pages.huge)),
         flags=None
         if flags is None
-        else {name: count(present & has(flags, FrameFlag[name])) for name in SHOWN_FLAGS},
+        else {name: count(present & has_bit(flags, FrameFlag[name])) for name in SHOWN_FLAGS},
         folios=None if flags is None else count_folios(entry[present], flags[present]),
         mapcounts=None if pages.count is None else _histogram(pages.count[present]),
         nodes=_by_node(entry[present], pages.nodes) if pages.frames is not None else None,
@@ -107,7 +107,7 @@ def sum_pages(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageS
 def analyse_pages(
     pages: Pages, mappings: list[Mapping], *, width: int, names: dict[int, str] | None = None
 ) -> PageReport:
-    """Sum up all pages, and draw each mapping as a strip of at most `width` cells."""
+    """Count all pages and draw each mapping as a strip of at most `width` cells."""
     states = states_of(pages)
     strips = []
     for mapping in mappings:
@@ -133,7 +133,7 @@ def analyse_pages(
 
 
 def keep_largest_strips(report: PageReport, strips: int) -> PageReport:
-    """Keep the strips with most pages, in address order: a terminal is no atlas."""
+    """Keep the strips with the most present pages, in address order."""
     from dataclasses import replace
 
     ranked = sorted(report.strips, key=lambda strip: -strip.sums.present)[:strips]
@@ -141,14 +141,14 @@ def keep_largest_strips(report: PageReport, strips: int) -> PageReport:
 
 
 def slice_pages(pages: Pages, low: int, high: int) -> Pages:
-    """Take some rows. How many frames they share is counted anew."""
+    """Return rows [low, high), with the number of distinct frames among them."""
     from dataclasses import replace
 
     def rows(column: Words | None) -> Words | None:
         return None if column is None else column[low:high]
 
     entry = pages.entry[low:high]
-    present = entry[has(entry, PagemapEntry.PRESENT)]
+    present = entry[has_bit(entry, PagemapEntry.PRESENT)]
     distinct = len(np.unique(present & np.uint64(PagemapEntry.FRAME)))
     return replace(
         pages,
@@ -164,7 +164,7 @@ def slice_pages(pages: Pages, low: int, high: int) -> Pages:
 def draw_strip(
     address: Words, states: NDArray[np.uint8], mapping: Mapping, pages: Pages, width: int
 ) -> tuple[str, ...]:
-    """Draw a mapping: the state most pages of each cell are in; any page beats nothing."""
+    """Return the state of each cell: that of most of its pages, ignoring absent pages."""
     total = mapping.size // pages.page_size
     cells = min(width, total)
     if not cells:
@@ -189,13 +189,13 @@ def _inside(address: Words, ranges: tuple[tuple[int, int], ...]) -> Mask:
 
 def _histogram(counts: Words) -> dict[str, int]:
     known = counts[counts != UNKNOWN]
-    place = np.searchsorted([low for low, _ in COUNTS], known, side="right") - 1
-    totals = np.bincount(place, minlength=len(COUNTS)).tolist()
+    index = np.searchsorted([low for low, _ in COUNTS], known, side="right") - 1
+    totals = np.bincount(index, minlength=len(COUNTS)).tolist()
     return {name: total for (_, name), total in zip(COUNTS, totals, strict=True) if total}
 
 
 def node_of(frame: int, ranges: tuple[FrameRange, ...]) -> int | None:
-    """Find the memory node of a frame."""
+    """Return the NUMA node of a frame, or None."""
     found = (each.node for each in ranges if each.start <= frame < each.end)
     return next(found, None)
 

@@ -1,4 +1,4 @@
-"""Pages as a picture: one pixel a page (or more pages, where there are many), a colour a state."""
+"""The page map as a PNG image: one pixel per cell, one colour per state."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mematlas.linux.pageflags import PageReport
 
 COLOURS: dict[PageState, tuple[int, int, int]] = {
-    # seen by the colour-blind too: they differ in lightness
+    # The colours differ in lightness, so that colour-blind readers can tell them apart.
     PageState.NOTHING: (232, 232, 232),
     PageState.ANONYMOUS: (31, 119, 180),
     PageState.FILE: (152, 187, 120),
@@ -27,7 +27,7 @@ _PALETTE = [*COLOURS.values(), _GAP]
 
 
 def render_png(report: PageReport, width: int) -> bytes:
-    """Draw the strips one below the other, each wrapped at `width` pixels, with a line between."""
+    """Return a PNG image with the strips below each other, each wrapped at `width` pixels."""
     index = {state.value: number for number, state in enumerate(COLOURS)}
     gap = bytes([len(COLOURS)])
     rows: list[bytes] = []

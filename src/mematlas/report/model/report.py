@@ -219,7 +219,7 @@ class Report:
             "fragmented": None if self.slack is not None else "known with --exact only",
             "idle": None
             if self.idle is not None
-            else "record with --idle SECONDS, and for longer than that",
+            else "record with --idle TIME, and for longer than that",
         }
         return reasons.get(metric)
 

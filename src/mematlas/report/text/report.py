@@ -177,7 +177,7 @@ def _slack(page: Page) -> Text:
     )
     if free + fragmented < max(_LITTLE, page.report.account.rss_bytes // 50):
         return Text()
-    text = title("Slack", "free memory held by allocators, at the same time")
+    text = title("Slack", "free memory held by allocators, at the time of the account")
     text.append(f"\n  {format_bytes(free).rjust(_NUMBER)}", "bold").append(
         "  held free, on pages without a live byte"
     )
@@ -302,8 +302,8 @@ def _lines(page: Page, top: int) -> Text:
         return title("Lines", "unknown: no allocation was recorded")
     by, total = page.by, sum(line.bytes[page.by] for line in page.ranked)
     if why := page.report.why_unknown(by):
-        return title(f"Lines by memory {titles.METRIC_TITLES[by]}", f"unknown: {clean(why)}")
-    text = title(f"Lines by memory {titles.METRIC_TITLES[by]}", titles.METRIC_MEANINGS[by])
+        return title("Lines", f"{titles.METRIC_TITLES[by]}: unknown, {clean(why)}")
+    text = title("Lines", f"{titles.METRIC_TITLES[by]}: {titles.METRIC_MEANINGS[by]}")
     if total <= 0:
         return text.append("\n  None.")
     some = [line for line in page.ranked if line.bytes[by] > 0]
