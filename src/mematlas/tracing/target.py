@@ -195,4 +195,6 @@ def ptrace_refusal(pid: int) -> AccessError:
     except OSError:
         scope = "0"
     hint = ", or sysctl kernel.yama.ptrace_scope=0" if scope != "0" else ""
-    return AccessError(f"process {pid} cannot be traced: needs its user, or CAP_SYS_PTRACE{hint}")
+    return AccessError(
+        f"process {pid} may not be traced; run as its user or with CAP_SYS_PTRACE{hint}"
+    )
