@@ -18,7 +18,7 @@ PAGES = sorted(
     for path in (ROOT / "docs").glob("**/*.md")
     if ">>> " in path.read_text(encoding="utf-8")
 )
-PAGES_THAT_DO_NOT_RUN = ("docs/memory/heap.md", "docs/memory/refusals.md")
+PAGES_THAT_DO_NOT_RUN = ("docs/memory/refusals.md",)
 """Pages whose examples need a session before them. The list may only shrink."""
 
 PROGRAM = """
