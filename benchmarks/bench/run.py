@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas import _core, bench
-from mematlas.bench.backing import Backed
 from mematlas.bench.cases.bandwidth import cases
 from mematlas.bench.cases.prefetch import words_at
-from mematlas.bench.cases.transpose import turns
-from mematlas.bench.pointer_chase import LINE, Chain, packed, shuffled
+from mematlas.bench.cases.transpose import methods
+from mematlas.bench.pointer_chase import LINE, PointerChase, adjacent_lines, shuffled
+from mematlas.bench.region import ProvenRegion
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,8 +88,8 @@ def judge(text: str, *, met: bool) -> bool:
 def bandwidth(rounds: int, size: int) -> bool:
     """Read, copy and triad, one thread."""
     met = True
-    with tempfile.TemporaryDirectory() as folder, Backed("thp", 3 * (size + 4096)) as memory:
-        print(f"\nbandwidth, arrays of {size >> 20} MiB, GB/s; ours in {memory.proof.text()}")
+    with tempfile.TemporaryDirectory() as folder, ProvenRegion("thp", 3 * (size + 4096)) as memory:
+        print(f"\nbandwidth, arrays of {size >> 20} MiB, GB/s; ours in {memory.placement.text()}")
         program = build_stream(Path(folder))
         for operation in ("read", "copy", "triad"):
             contest = ours(memory, size, operation) | peers(program, memory, size, operation)
@@ -112,7 +112,7 @@ def build_stream(folder: Path) -> Path:
     return program
 
 
-def ours(memory: Backed, size: int, operation: str) -> dict[str, Runner]:
+def ours(memory: ProvenRegion, size: int, operation: str) -> dict[str, Runner]:
     """List our loops, with both kinds of stores."""
     return {
         f"mematlas, {case.labels['stores']} stores": partial(best_of, max, case.sample)
@@ -126,7 +126,7 @@ def best_of(choose: Callable[[list[float]], float], sample: Callable[[], float |
     return choose([value for _ in range(PASSES) if (value := sample()) is not None])
 
 
-def peers(program: Path, memory: Backed, size: int, operation: str) -> dict[str, Runner]:
+def peers(program: Path, memory: ProvenRegion, size: int, operation: str) -> dict[str, Runner]:
     """List the peers that do this operation."""
     count = size // 8
     found: dict[str, Runner] = {}
@@ -195,11 +195,11 @@ def latency(rounds: int) -> bool:
         return True
     met = True
     print("\nlatency, 4 KiB pages, ns a load: the least of the rounds, and the median")
-    with Backed("4k", max(LATENCY_KIB) << 10) as memory:
+    with ProvenRegion("4K", max(LATENCY_KIB) << 10) as memory:
         for kib in LATENCY_KIB:
-            chain = Chain(shuffled(packed(memory.address, (kib << 10) // LINE)))
+            chase = PointerChase(shuffled(adjacent_lines(memory.address, (kib << 10) // LINE)))
             contest: dict[str, Runner] = {
-                "mematlas": partial(chase, chain),
+                "mematlas": partial(run_chase, chase),
                 "multichase": partial(run_multichase, kib << 10),
             }
             found = alternate(rounds, contest)
@@ -214,10 +214,10 @@ def latency(rounds: int) -> bool:
     return met
 
 
-def chase(chain: Chain) -> float:
+def run_chase(chase: PointerChase) -> float:
     """Take the best of as many samples, each as long, as multichase does: both are disturbed alike."""
-    steps = int(1e9 * CHASED / min(chain.walk(10_000) for _ in range(20)))
-    return min(chain.walk(steps) for _ in range(SAMPLES))
+    steps = int(1e9 * CHASED / min(chase.run(10_000) for _ in range(20)))
+    return min(chase.run(steps) for _ in range(SAMPLES))
 
 
 def run_multichase(size: int) -> float:
@@ -233,11 +233,11 @@ def transpose(rounds: int) -> bool:
     """Matrices of doubles beside a copy of the same size, and beside NumPy."""
     met = True
     for side, needed in TRANSPOSED.items():
-        with Backed("thp", 16 * side * side) as memory:
-            print(f"\ntransposing {side} x {side} doubles, ms; {memory.proof.text()}")
+        with ProvenRegion("thp", 16 * side * side) as memory:
+            print(f"\ntransposing {side} x {side} doubles, ms; {memory.placement.text()}")
             runs: dict[str, Runner] = {
                 str(case.labels["method"]): partial(best_of, min, case.sample)
-                for case in turns(memory, side)
+                for case in methods(memory, side)
             }
             slow = {name: run for name, run in runs.items() if "row by row" in name}
             found = alternate(rounds, {n: run for n, run in runs.items() if n not in slow})

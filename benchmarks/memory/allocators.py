@@ -3,8 +3,8 @@
 python benchmarks/memory/allocators.py [--rounds 9] [--realtime] [--only tight,...]
 
 Peers are Debian's packages libmimalloc2.0, libjemalloc2 and libtcmalloc-minimal4, as far as they are
-installed. Each figure is the least over all rounds, with the middle one behind it: ns for one object
-taken and given back, of the slowest thread. --realtime keeps other processes off the CPUs (needs root).
+installed. Each figure is the least of all rounds, followed by the median: ns for one alloc and one free,
+of the slowest thread. --realtime keeps other processes off the CPUs (needs root).
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-/* Arenas as a whole; blocks that change size. */
+/* Creation of arenas, zeroed and resized blocks. */
 #include <stdlib.h>
 
 #include "arena.h"
+#include "membarrier.h"
 
-static void lock_all(struct exchange *exchange)
+static void lock_all(struct tcache_group *group)
 {
-	struct mematlas_arena *arena = arena_of(exchange);
+	struct mematlas_arena *arena = arena_of_group(group);
 
 	for (unsigned i = 0; i < SHARDS; i++)
 		pthread_mutex_lock(&arena->shards[i].lock);
@@ -13,9 +14,9 @@ static void lock_all(struct exchange *exchange)
 	pthread_mutex_lock(&arena->large.lock);
 }
 
-static void unlock_all(struct exchange *exchange)
+static void unlock_all(struct tcache_group *group)
 {
-	struct mematlas_arena *arena = arena_of(exchange);
+	struct mematlas_arena *arena = arena_of_group(group);
 
 	pthread_mutex_unlock(&arena->large.lock);
 	pthread_mutex_unlock(&arena->heap.lock);
@@ -27,42 +28,43 @@ int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret)
 {
 	if (!capacity || capacity > CAPACITY_MAX)
 		return -EINVAL;
-	if (!exchange_works())
+	if (!membarrier_register())
 		return -ENOSYS;
-	struct mematlas_arena *arena = aligned_alloc(128, sizeof *arena);
+	struct mematlas_arena *arena = aligned_alloc(TCACHE_LINE, sizeof *arena);
 	if (!arena)
 		return -ENOMEM;
 	memset(arena, 0, sizeof *arena);
-	arena->capacity = (capacity + GROWTH - 1) / GROWTH * GROWTH;
+	arena->capacity = (capacity + GROW_BYTES - 1) / GROW_BYTES * GROW_BYTES;
 	pthread_mutex_init(&arena->heap.lock, NULL);
 	pthread_mutex_init(&arena->large.lock, NULL);
-	classes_open(arena);
-	arena->exchange.private = true;
-	arena->exchange.keeper_size = arena_keeper_size(arena);
-	arena->exchange.prepare = arena_prepare_keeper;
-	arena->exchange.leave = arena_leave;
-	arena->exchange.adopt = arena_adopt;
-	arena->exchange.lock = lock_all;
-	arena->exchange.unlock = unlock_all;
-	int error = pages_open(arena);
+	size_class_init_all(arena);
+	arena->group.private = true;
+	arena->group.tcache_size = arena_tcache_size(arena);
+	arena->group.init = arena_tcache_init;
+	arena->group.flush = arena_tcache_flush;
+	arena->group.rebuild = arena_rebuild;
+	arena->group.lock = lock_all;
+	arena->group.unlock = unlock_all;
+	int error = page_heap_open(arena);
 	if (!error)
-		error = exchange_open(&arena->exchange);
+		error = tcache_group_open(&arena->group);
 	if (error) {
-		pages_close(arena);
+		page_heap_close(arena);
 		free(arena);
-	} else {
-		*ret = arena;
+		return error;
 	}
-	return error;
+	*ret = arena;
+	return 0;
 }
 
 void mematlas_arena_destroy(struct mematlas_arena *arena)
 {
 	if (!arena)
 		return;
-	exchange_close(&arena->exchange);
-	large_close(arena);
-	pages_close(arena);
+	tcache_group_close(&arena->group);
+	arena_large_close(arena);
+	page_heap_close(arena);
+	arena_metadata_close(arena);
 	free(arena);
 }
 
@@ -73,43 +75,43 @@ void mematlas_arena_range(const struct mematlas_arena *arena, uint64_t *ret_star
 	*ret_length = arena->capacity;
 }
 
-void *mematlas_arena_take_zeroed(struct mematlas_arena *arena, uint64_t count, uint64_t size)
+void *mematlas_arena_calloc(struct mematlas_arena *arena, uint64_t count, uint64_t size)
 {
 	uint64_t bytes;
 
 	if (__builtin_mul_overflow(count, size, &bytes))
 		return NULL;
-	void *block = mematlas_arena_take(arena, bytes, 0);
-	/* What lies outside the reservation was mapped just now. */
-	if (block && in_reservation(arena, block))
+	void *block = mematlas_arena_alloc(arena, bytes, 0);
+	/* A large block is a fresh mapping, which the kernel has zeroed. */
+	if (block && arena_contains(arena, block))
 		memset(block, 0, bytes);
 	return block;
 }
 
-int64_t mematlas_arena_size(struct mematlas_arena *arena, const void *block)
+int64_t mematlas_arena_usable_size(struct mematlas_arena *arena, const void *block)
 {
-	exchange_settle(&arena->exchange);
-	if (!in_reservation(arena, block))
-		return large_size(arena, block);
-	struct run *run = run_at(arena, block);
+	tcache_group_ready(&arena->group);
+	if (!arena_contains(arena, block))
+		return arena_large_size(arena, block);
+	struct run *run = arena_run_at(arena, block);
 	if (!run || GET(run->state) != RUN_SPAN)
-		return pages_block_size(arena, block);
-	struct slot *slot = slot_of(run, block);
+		return page_heap_block_size(arena, block);
+	struct slot *slot = run_slot_at(run, block);
 	if (!slot)
 		return -EINVAL;
 	return slot_in_use(slot) ? (int64_t)run->slot_size : -EALREADY;
 }
 
-static int move(struct mematlas_arena *arena, void **block, uint64_t old, uint64_t size)
+static int move_block(struct mematlas_arena *arena, void **block, uint64_t old, uint64_t size)
 {
-	void *moved = mematlas_arena_take(arena, size, 0);
+	void *moved = mematlas_arena_alloc(arena, size, 0);
 
 	if (!moved)
 		return -ENOMEM;
 	memcpy(moved, *block, old < size ? old : size);
-	int error = mematlas_arena_give(arena, *block);
+	int error = mematlas_arena_free(arena, *block);
 	if (error) {
-		mematlas_arena_give(arena, moved);
+		mematlas_arena_free(arena, moved);
 		return error;
 	}
 	*block = moved;
@@ -118,7 +120,7 @@ static int move(struct mematlas_arena *arena, void **block, uint64_t old, uint64
 
 int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t size)
 {
-	int64_t old = mematlas_arena_size(arena, *block);
+	int64_t old = mematlas_arena_usable_size(arena, *block);
 
 	if (old < 0)
 		return (int)old;
@@ -126,24 +128,24 @@ int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t s
 		return -ENOMEM;
 	if (size <= (uint64_t)old && (size >= (uint64_t)old / 2 || old == UNIT))
 		return 0;
-	if (!in_reservation(arena, *block) && size >= LARGE_MIN)
-		return large_resize(arena, block, size);
-	return move(arena, block, (uint64_t)old, size);
+	if (!arena_contains(arena, *block) && size >= LARGE_MIN)
+		return arena_large_resize(arena, block, size);
+	return move_block(arena, block, (uint64_t)old, size);
 }
 
 uint64_t mematlas_arena_trim(struct mematlas_arena *arena)
 {
-	struct arena_keeper *keeper = arena_join(arena);
+	struct arena_tcache *tcache = arena_tcache_join(arena);
 
-	if (keeper) {
-		arena_collect(arena, keeper);
-		arena_leave(&arena->exchange, &keeper->keeper);
+	if (tcache) {
+		arena_tcache_collect(arena, tcache);
+		arena_tcache_flush(&arena->group, &tcache->base);
 	}
 	for (unsigned i = 0; i < SHARDS * CLASSES; i++) {
-		struct size_class *class = class_at(arena, i);
+		struct size_class *class = arena_class_at(arena, i);
 		pthread_mutex_lock(class->lock);
-		class_dissolve(arena, class, 0);
+		size_class_release_empty(arena, class, 0);
 		pthread_mutex_unlock(class->lock);
 	}
-	return pages_trim(arena);
+	return page_heap_trim(arena);
 }

@@ -1,15 +1,18 @@
-/* Inside of the arena.
+/* Blocks of any size out of one reservation of address space.
  *
- *   reservation   address space, made usable from its start as needed
- *   pages         8 KiB; runs of them are free (merged with free neighbours), a block, or a span's
- *   span          equal slots of one size class, for one shard; free slots' numbers in a stack beside it
- *   magazine      a thread's own free slots of a class, refilled and emptied a batch at a time
- *   large blocks  mappings of their own, in a sorted table
+ *   reservation   PROT_NONE, made accessible from its start as the arena grows
+ *   page          8 KiB, the unit of runs, independent of the kernel's page size
+ *   run           consecutive pages: free (merged with free neighbours), one block, or one span
+ *   span          a run of equal slots of one size class, used by the threads of one shard
+ *   magazine      stack of free slots of one class in a thread cache, refilled in batches
+ *   large block   a mapping of its own, found in a table sorted by address
  *
- * Nothing about a block is stored in or beside it, so no write to it, right or wrong, misleads the
- * arena. Who took and may free a slot is exchange.h's matter. Order of locks: shards, pages, large blocks. */
-#ifndef MEMATLAS_MEMORY_ARENA_H
-#define MEMATLAS_MEMORY_ARENA_H
+ * The arena stores nothing in or beside a block, so no write of the program, in bounds or not,
+ * corrupts the arena's state. slot.h says which thread owns a slot.
+ *
+ * Lock order: the registry of thread_cache.c, shards by number, page heap, large blocks. */
+#ifndef MEMATLAS_ALLOC_ARENA_H
+#define MEMATLAS_ALLOC_ARENA_H
 
 #include <errno.h>
 #include <string.h>
@@ -19,69 +22,92 @@
 
 #define PAGE_BITS 13u
 #define PAGE (1ull << PAGE_BITS)
-#define UNIT 16u /* alignment of every block; 32-bit numbers of units reach over the reservation */
+/* Alignment of every block. A number of a unit in 32 bits reaches over CAPACITY_MAX. */
+#define UNIT 16u
 #define CLASSES 41u
-#define SHARDS 8u /* of threads: those of different ones never use slots of the same span */
+#define SHARDS 8u /* groups of threads; threads of two shards never use slots of one span */
 #define SMALL_MAX 32768u
 #define LARGE_MIN (2ull << 20)
-#define GROWTH (4ull << 20) /* bytes made usable at once */
-#define RETAINED (64ull << 20) /* free bytes kept before they are given back */
-#define BINS 128u /* lists of free runs by length; the last one: longer */
+#define GROW_BYTES (4ull << 20)    /* made accessible at a time */
+#define RETAIN_BYTES (64ull << 20) /* free bytes kept resident before runs are released */
+#define BINS 128u /* lists of free runs by length in pages; the last bin holds all longer runs */
 #define CAPACITY_MAX (1ull << 36)
+#define BY_16_MAX 1024u /* largest size looked up in steps of 16 bytes; above, steps of 128 */
 
-/* A span's run without pages is idle, never free: pages that still lead to it while it is taken out of them
- * must not be merged with their neighbours. */
-enum run_state { RUN_FREE, RUN_BLOCK, RUN_SPAN, RUN_IDLE };
+_Static_assert(CAPACITY_MAX / UNIT <= 1ull << 32, "a unit's number fits an item of a batch");
+_Static_assert(CLASSES <= UINT8_MAX, "a class's index fits a byte");
+_Static_assert(GROW_BYTES % PAGE == 0 && GROW_BYTES % 65536 == 0, "whole pages of any kernel");
+_Static_assert(BINS % 64 == 0, "whole words of bin_bitmap");
 
-/* A run of pages. That of a span keeps its shape for ever, and only ever serves its class: whoever holds
- * a stale address meets slots, of the right number, and finds them free or not its own. */
+/* A spare run has no pages. A span's run becomes spare rather than free, because while its entries
+ * are removed from the page table, a reader must not merge the run with a neighbour. */
+enum run_state { RUN_FREE, RUN_BLOCK, RUN_SPAN, RUN_SPARE };
+
+/* A run of pages. The run of a span keeps its slot size and class for ever, so a thread with a
+ * stale address still finds slots of the right number, which are free or owned by another cache.
+ *
+ *   span: free_count <= count, listed == (free_count > 0)
+ *         count slots == free_count on the stack + in use + in magazines + in flight in batches
+ *   free: both neighbours are not free, and arena->pages leads to the run at both its ends */
 struct run {
 	char *_Atomic start;
 	uint32_t slot_size;
-	uint32_t reciprocal; /* of the slot size, times 2^32; rounded up */
-	uint32_t count; /* slots */
+	uint32_t reciprocal; /* 2^32 / slot_size, rounded up */
+	uint32_t count;      /* slots */
 	_Atomic uint8_t state;
-	uint8_t class; /* its number, and where the run belongs */
-	struct size_class *home;
-	bool released; /* free: no memory behind it */
-	bool listed; /* span: in its class's list */
+	uint8_t class_index;
+	struct size_class *size_class;
+	bool released; /* free: no memory behind the run */
+	bool listed;   /* span: in size_class->partial */
 	struct slot *slots;
-	uint16_t *free; /* stack of numbers of the slots that are in no magazine */
+	uint16_t *free; /* stack of slot numbers */
 	uint32_t free_count;
 	uint32_t pages;
 	struct run *next, *previous;
-	struct run *next_of_class; /* all runs ever made for it */
-	uint8_t *seen; /* while checking */
+	struct run *next_in_class; /* links size_class->all */
+	uint8_t *marks;            /* for mematlas_arena_check() only; by slot */
 };
 
+/* The spans of one class in one shard.
+ *
+ *   empty == spans in `partial` with free_count == count
+ *   each run of `all` is in use as a span or in `spare_runs` */
 struct size_class {
-	_Alignas(128) pthread_mutex_t *lock; /* its shard's */
-	uint32_t size, batch, pages;
-	uint8_t number;
-	uint32_t empty; /* of the listed spans, those wholly free */
-	struct run usable; /* list head: spans with free slots */
-	struct run *idle; /* runs without pages */
-	struct run *all; /* runs, idle ones too */
+	_Alignas(TCACHE_LINE) pthread_mutex_t *lock; /* of the shard; guards the rest */
+	uint32_t size;       /* bytes of a slot */
+	uint32_t batch_size; /* slots moved at a time, 2 .. BATCH_SIZE */
+	uint32_t pages;      /* of a span */
+	uint8_t index;
+	uint32_t empty;
+	struct run partial; /* list head; spans with free slots */
+	struct run *spare_runs;
+	struct run *all;
 };
 
 struct shard {
-	_Alignas(128) pthread_mutex_t lock;
+	_Alignas(TCACHE_LINE) pthread_mutex_t lock;
 	struct size_class classes[CLASSES];
 };
 
+/* Free runs and blocks of whole pages.
+ *
+ *   span bytes + block_bytes + free_bytes == top - base
+ *   released_bytes <= free_bytes == sum over bins of run->pages * PAGE
+ *   bit i of bin_bitmap == bin i is not empty */
 struct page_heap {
-	_Alignas(128) pthread_mutex_t lock;
-	char *top; /* end of what is usable */
-	uint64_t free_bytes; /* in free runs */
-	uint64_t released_bytes; /* of those */
-	uint64_t block_bytes, blocks; /* in RUN_BLOCK runs */
-	uint64_t returned; /* since creation, given back to the kernel */
-	uint64_t bitmap[BINS / 64]; /* bins that hold something */
-	struct run bins[BINS];
-	struct run *idle; /* unused, of free runs and blocks */
-	char *store,
-		*store_end; /* memory of runs, slots, stacks: never unmapped before the arena */
-	struct store *stores;
+	_Alignas(TCACHE_LINE) pthread_mutex_t lock; /* guards the rest */
+	char *top; /* end of the accessible part of the reservation */
+	uint64_t free_bytes;
+	uint64_t released_bytes; /* the part of free_bytes without memory */
+	uint64_t block_bytes, blocks;
+	uint64_t returned_bytes; /* to the kernel since creation, in total */
+	uint64_t bin_bitmap[BINS / 64];
+	struct run bins[BINS]; /* list heads */
+	struct run *spare_runs;
+	/* Bump allocator of run descriptors, slots and stacks. Unmapped with the arena only,
+	 * because readers without a lock may follow stale pointers. */
+	char *metadata, *metadata_end;
+	struct metadata_chunk *metadata_chunks;
 };
 
 struct large_block {
@@ -89,53 +115,59 @@ struct large_block {
 	uint64_t size;
 };
 
+/*   count <= capacity
+ *   bytes == sum of blocks[i].size
+ *   blocks[i].start + blocks[i].size <= blocks[i + 1].start */
 struct large_heap {
-	_Alignas(128) pthread_mutex_t lock;
-	struct large_block *blocks; /* by address */
-	uint64_t count, room, bytes;
+	_Alignas(TCACHE_LINE) pthread_mutex_t lock; /* guards the rest */
+	struct large_block *blocks;
+	uint64_t count, capacity, bytes;
 };
 
 struct mematlas_arena {
 	char *base;
-	uint64_t capacity;
-	struct run *_Atomic
-		*pages; /* by page: a span's run; of other runs at the first and last page */
-	uint8_t by_16[1024 / 16 + 1];
-	uint8_t by_128[SMALL_MAX / 128 + 1];
-	struct exchange exchange;
-	_Atomic uint64_t refused;
+	uint64_t capacity; /* bytes */
+	/* By page: the run of a span at all its pages, any other run at its first and last page. */
+	struct run *_Atomic *pages;
+	uint8_t by_16[BY_16_MAX / 16 +
+		      1]; /* index of the class for size (i - 1) * 16 + 1 .. i * 16 */
+	uint8_t by_128[SMALL_MAX / 128 + 1]; /* the same in steps of 128 */
+	struct tcache_group group;
+	_Atomic uint64_t failed_allocs;
 	struct shard shards[SHARDS];
 	struct page_heap heap;
 	struct large_heap large;
 };
 
+/* filled <= capacity */
 struct magazine {
 	_Atomic uint32_t filled;
-	uint32_t room;
+	uint32_t capacity;
 	void **objects;
 };
 
-struct arena_keeper {
-	struct keeper keeper;
-	_Atomic uint64_t taken;
+struct arena_tcache {
+	struct tcache base;
+	_Atomic uint64_t allocs;
 	struct magazine magazines[CLASSES];
-	void *objects[];
+	void *objects[]; /* of all magazines, one after another */
 };
 
-static inline struct run *run_at(const struct mematlas_arena *arena, const void *address)
+static inline bool arena_contains(const struct mematlas_arena *arena, const void *address)
+{
+	return (uint64_t)((const char *)address - arena->base) < arena->capacity;
+}
+
+/* The run that the page table has for an address inside the reservation, or NULL. */
+static inline struct run *arena_run_at(const struct mematlas_arena *arena, const void *address)
 {
 	uint64_t page = (uint64_t)((const char *)address - arena->base) >> PAGE_BITS;
 
 	return atomic_load_explicit(&arena->pages[page], memory_order_acquire);
 }
 
-static inline bool in_reservation(const struct mematlas_arena *arena, const void *address)
-{
-	return (uint64_t)((const char *)address - arena->base) < arena->capacity;
-}
-
-/* The slot that begins at an address; NULL if none does. */
-static inline struct slot *slot_of(struct run *run, const void *address)
+/* The slot that begins at an address inside the span, or NULL. */
+static inline struct slot *run_slot_at(struct run *run, const void *address)
 {
 	uint64_t offset = (uint64_t)((const char *)address - GET(run->start));
 	uint64_t number = offset * run->reciprocal >> 32;
@@ -144,63 +176,91 @@ static inline struct slot *slot_of(struct run *run, const void *address)
 									: NULL;
 }
 
-/* All of them, as one numbered list. */
-static inline struct size_class *class_at(struct mematlas_arena *arena, unsigned number)
+/* The slot that begins at an address anywhere, or NULL. */
+static inline struct slot *arena_slot_at(const struct mematlas_arena *arena, const void *address,
+					 struct run **ret)
+{
+	struct run *run = arena_contains(arena, address) ? arena_run_at(arena, address) : NULL;
+
+	*ret = run;
+	return run && GET(run->state) == RUN_SPAN ? run_slot_at(run, address) : NULL;
+}
+
+/* The classes of all shards as one array of SHARDS * CLASSES. */
+static inline struct size_class *arena_class_at(struct mematlas_arena *arena, unsigned number)
 {
 	return &arena->shards[number / CLASSES].classes[number % CLASSES];
 }
 
-static inline struct size_class *class_of(struct mematlas_arena *arena,
-					  const struct arena_keeper *keeper, unsigned number)
+/* The class in the shard of a thread cache. */
+static inline struct size_class *arena_class_for(struct mematlas_arena *arena,
+						 const struct arena_tcache *tcache, unsigned index)
 {
-	return &arena->shards[(keeper->keeper.mark >> 16) % SHARDS].classes[number];
+	return &arena->shards[(tcache->base.id_bits >> OWNER_SHIFT) % SHARDS].classes[index];
 }
 
-static inline struct mematlas_arena *arena_of(struct exchange *exchange)
+static inline struct mematlas_arena *arena_of_group(struct tcache_group *group)
 {
-	return (void *)((char *)exchange - offsetof(struct mematlas_arena, exchange));
+	return (void *)((char *)group - offsetof(struct mematlas_arena, group));
 }
 
-/* arena_pages.c */
-int pages_open(struct mematlas_arena *arena);
-void pages_close(struct mematlas_arena *arena);
-/* Memory that lives as long as the arena, zeroed. With the heap's lock. */
-void *pages_store(struct mematlas_arena *arena, uint64_t bytes);
-char *pages_take(struct mematlas_arena *arena, uint64_t pages);
-void pages_give(struct mematlas_arena *arena, char *start, uint64_t pages);
-void *pages_take_block(struct mematlas_arena *arena, uint64_t size);
-/* -EALREADY, -EINVAL, -EFAULT. */
-int pages_give_block(struct mematlas_arena *arena, void *block);
-int64_t pages_block_size(struct mematlas_arena *arena, const void *block);
-uint64_t pages_trim(struct mematlas_arena *arena);
-bool pages_sound(struct mematlas_arena *arena);
+/* arena_metadata.c */
+/* Zeroed memory that lives as long as the arena, or NULL. Heap's lock held. */
+void *arena_metadata_alloc(struct mematlas_arena *arena, uint64_t bytes);
+void arena_metadata_close(struct mematlas_arena *arena);
+
+/* page_heap.c */
+/* Returns 0 or -errno. page_heap_close() follows in either case. */
+int page_heap_open(struct mematlas_arena *arena);
+void page_heap_close(struct mematlas_arena *arena);
+/* Pages without an entry in the page table, or NULL. Heap's lock held. */
+char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages);
+void page_heap_free(struct mematlas_arena *arena, char *start, uint64_t pages);
+void *page_heap_alloc_block(struct mematlas_arena *arena, uint64_t size);
+/* Returns 0; -EALREADY: free; -EINVAL: not the start of a block; -EFAULT: never allocated. */
+int page_heap_free_block(struct mematlas_arena *arena, void *block);
+/* Returns bytes, or an error as above. */
+int64_t page_heap_block_size(struct mematlas_arena *arena, const void *block);
+/* Release all free runs. Returns the bytes released. */
+uint64_t page_heap_trim(struct mematlas_arena *arena);
+bool page_heap_is_sound(struct mematlas_arena *arena);
 
 /* arena_large.c */
-void *large_take(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
-int large_give(struct mematlas_arena *arena, void *block);
-int64_t large_size(struct mematlas_arena *arena, const void *block);
-int large_resize(struct mematlas_arena *arena, void **block, uint64_t size);
-void large_close(struct mematlas_arena *arena);
+void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment);
+/* Returns 0; -EINVAL: inside a block; -EFAULT: in no block. */
+int arena_large_free(struct mematlas_arena *arena, void *block);
+/* Returns bytes, or an error as above. */
+int64_t arena_large_size(struct mematlas_arena *arena, const void *block);
+/* Returns 0, -ENOMEM, or an error as above. */
+int arena_large_resize(struct mematlas_arena *arena, void **block, uint64_t size);
+void arena_large_close(struct mematlas_arena *arena);
+bool arena_large_is_sound(struct mematlas_arena *arena);
 
-/* arena_class.c */
-void classes_open(struct mematlas_arena *arena);
-/* Fetches up to a batch of slots into an empty magazine, from a new span if need be; false: none. */
-bool class_fetch(struct mematlas_arena *arena, struct size_class *class, struct magazine *magazine,
-		 bool may_grow);
-void class_return(struct mematlas_arena *arena, struct magazine *magazine, uint32_t batch);
-/* Gives the pages of wholly free spans back to the heap. */
-void class_dissolve(struct mematlas_arena *arena, struct size_class *class, uint32_t keep);
-void class_relist(struct size_class *class, struct run *run);
+/* size_class.c */
+void size_class_init_all(struct mematlas_arena *arena);
+/* Move up to a batch of free slots into an empty magazine. Creates a span only if `may_grow`. False
+ * if the magazine stays empty. */
+bool size_class_refill(struct mematlas_arena *arena, struct size_class *class,
+		       struct magazine *magazine, bool may_grow);
+/* Move `count` slots out of a magazine. */
+void size_class_flush(struct mematlas_arena *arena, struct magazine *magazine, uint32_t count);
+/* Give the pages of empty spans to the page heap until `keep` empty spans are left. Class's lock
+ * held. */
+void size_class_release_empty(struct mematlas_arena *arena, struct size_class *class,
+			      uint32_t keep);
+/* Insert a span in `partial`, or remove the span, as free_count and state require. Class's lock
+ * held. */
+void size_class_relist(struct size_class *class, struct run *run);
 
-/* arena_take.c */
-void arena_receive(struct mematlas_arena *arena, struct arena_keeper *keeper, uint32_t parcel);
-void arena_collect(struct mematlas_arena *arena, struct arena_keeper *keeper);
-void arena_prepare_keeper(struct exchange *exchange, struct keeper *keeper);
-void arena_leave(struct exchange *exchange, struct keeper *keeper);
-struct arena_keeper *arena_join(struct mematlas_arena *arena);
-size_t arena_keeper_size(struct mematlas_arena *arena);
+/* arena_alloc.c */
+size_t arena_tcache_size(struct mematlas_arena *arena);
+void arena_tcache_init(struct tcache_group *group, struct tcache *tcache);
+struct arena_tcache *arena_tcache_join(struct mematlas_arena *arena);
+void arena_tcache_flush(struct tcache_group *group, struct tcache *tcache);
+/* Reclaim the slots in the remote queues of all threads. */
+void arena_tcache_collect(struct mematlas_arena *arena, struct arena_tcache *tcache);
 
 /* arena_check.c */
-void arena_adopt(struct exchange *exchange);
+void arena_rebuild(struct tcache_group *group);
 
 #endif

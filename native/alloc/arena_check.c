@@ -1,28 +1,31 @@
-/* What an arena holds; whether that adds up; and putting it in order after a fork. */
+/* Statistics of an arena, the check of its invariants, and its rebuild in a forked child. */
 #include <stdlib.h>
 
 #include "arena.h"
 
-static void read_keepers(struct mematlas_arena *arena, struct mematlas_arena_stats *ret)
+_Static_assert(sizeof(struct mematlas_arena_stats) == 17 * sizeof(uint64_t),
+	       "no padding in the API");
+
+static void read_tcaches(struct mematlas_arena *arena, struct mematlas_arena_stats *ret)
 {
-	uint32_t count = atomic_load_explicit(&arena->exchange.keeper_count, memory_order_acquire);
+	uint32_t count = atomic_load_explicit(&arena->group.tcache_count, memory_order_acquire);
 
 	for (uint32_t i = 0; i < count; i++) {
-		struct arena_keeper *keeper = (struct arena_keeper *)atomic_load_explicit(
-			&arena->exchange.keepers[i], memory_order_acquire);
-		ret->taken += GET(keeper->taken);
-		ret->given += GET(keeper->keeper.given);
-		ret->late += GET(keeper->keeper.late);
+		struct arena_tcache *tcache = (struct arena_tcache *)atomic_load_explicit(
+			&arena->group.tcaches[i], memory_order_acquire);
+		ret->allocs += GET(tcache->allocs);
+		ret->frees += GET(tcache->base.frees);
+		ret->late_double_frees += GET(tcache->base.late_double_frees);
 		for (unsigned class = 0; class < CLASSES; class++)
-			ret->cached_bytes += (uint64_t)GET(keeper->magazines[class].filled) *
-					     class_at(arena, class)->size;
+			ret->cached_bytes += (uint64_t)GET(tcache->magazines[class].filled) *
+					     arena_class_at(arena, class)->size;
 	}
 }
 
 static void read_class(struct size_class *class, struct mematlas_arena_stats *ret)
 {
 	pthread_mutex_lock(class->lock);
-	for (struct run *run = class->all; run; run = run->next_of_class) {
+	for (struct run *run = class->all; run; run = run->next_in_class) {
 		if (GET(run->state) != RUN_SPAN)
 			continue;
 		ret->span_bytes += run->pages * PAGE;
@@ -38,19 +41,19 @@ static void read_class(struct size_class *class, struct mematlas_arena_stats *re
 void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_arena_stats *ret)
 {
 	memset(ret, 0, sizeof *ret);
-	exchange_settle(&arena->exchange);
+	tcache_group_ready(&arena->group);
 	ret->capacity = arena->capacity;
-	ret->refused = GET(arena->refused);
-	read_keepers(arena, ret);
+	ret->failed_allocs = GET(arena->failed_allocs);
+	read_tcaches(arena, ret);
 	for (unsigned i = 0; i < SHARDS * CLASSES; i++)
-		read_class(class_at(arena, i), ret);
+		read_class(arena_class_at(arena, i), ret);
 	pthread_mutex_lock(&arena->heap.lock);
 	ret->usable_bytes = (uint64_t)(arena->heap.top - arena->base);
 	ret->page_blocks = arena->heap.blocks;
 	ret->page_bytes = arena->heap.block_bytes;
 	ret->free_bytes = arena->heap.free_bytes;
 	ret->released_bytes = arena->heap.released_bytes;
-	ret->returned_bytes = arena->heap.returned;
+	ret->returned_bytes = arena->heap.returned_bytes;
 	pthread_mutex_unlock(&arena->heap.lock);
 	pthread_mutex_lock(&arena->large.lock);
 	ret->large_blocks = arena->large.count;
@@ -58,47 +61,57 @@ void mematlas_arena_read_stats(struct mematlas_arena *arena, struct mematlas_are
 	pthread_mutex_unlock(&arena->large.lock);
 }
 
-/* A free slot is seen once: in its span's stack, a magazine or a parcel. */
-static bool see(struct mematlas_arena *arena, void *object)
+/* Each free slot is in exactly one place: the stack of its span, a magazine, or a batch. False if
+ * the slot is in use or has been marked already. */
+static bool mark_free(struct mematlas_arena *arena, void *object)
 {
-	struct run *run = in_reservation(arena, object) ? run_at(arena, object) : NULL;
-	struct slot *slot = run && GET(run->state) == RUN_SPAN ? slot_of(run, object) : NULL;
+	struct run *run;
+	struct slot *slot = arena_slot_at(arena, object, &run);
 
-	if (!slot || slot_in_use(slot) || run->seen[slot - run->slots])
+	if (!slot || slot_in_use(slot) || run->marks[slot - run->slots])
 		return false;
-	run->seen[slot - run->slots] = 1;
+	run->marks[slot - run->slots] = 1;
 	return true;
 }
 
-static bool see_parcel(struct mematlas_arena *arena, uint32_t number)
+static bool mark_batch(struct mematlas_arena *arena, uint32_t number)
 {
-	struct parcel *parcel = parcel_at(&arena->exchange, number);
+	struct batch *batch = batch_at(&arena->group, number);
 
-	for (uint32_t i = 0; i < parcel->count; i++)
-		if (!see(arena, arena->base + (parcel->items[i] >> 32) * UNIT))
+	for (uint32_t i = 0; i < batch->count; i++)
+		if (!mark_free(arena, arena->base + (batch->items[i] >> 32) * UNIT))
 			return false;
 	return true;
 }
 
-static bool see_keeper(struct mematlas_arena *arena, struct arena_keeper *keeper)
+static bool mark_magazine(struct mematlas_arena *arena, struct magazine *magazine)
 {
-	struct keeper *base = &keeper->keeper;
+	uint32_t filled = GET(magazine->filled);
 
-	for (unsigned class = 0; class < CLASSES; class++)
-		for (uint32_t i = 0; i < GET(keeper->magazines[class].filled); i++)
-			if (!see(arena, keeper->magazines[class].objects[i]))
-				return false;
-	for (uint32_t parcel = GET(base->inbox); parcel;
-	     parcel = GET(parcel_at(&arena->exchange, parcel)->next))
-		if (!see_parcel(arena, parcel))
+	for (uint32_t i = 0; i < filled; i++)
+		if (!mark_free(arena, magazine->objects[i]))
 			return false;
-	for (unsigned box = 0; box < OUTBOXES; box++)
-		if (base->outboxes[box].parcel && !see_parcel(arena, base->outboxes[box].parcel))
-			return false;
-	return true;
+	return filled <= magazine->capacity;
 }
 
-static bool see_span(struct mematlas_arena *arena, struct size_class *class, struct run *run)
+static bool mark_tcache(struct mematlas_arena *arena, struct arena_tcache *tcache)
+{
+	struct tcache *base = &tcache->base;
+
+	for (unsigned i = 0; i < CLASSES; i++)
+		if (!mark_magazine(arena, &tcache->magazines[i]))
+			return false;
+	for (uint32_t number = GET(base->remote_queue); number;
+	     number = GET(batch_at(&arena->group, number)->next))
+		if (!mark_batch(arena, number))
+			return false;
+	for (unsigned i = 0; i < OUTGOING_BATCHES; i++)
+		if (base->outgoing[i].batch && !mark_batch(arena, base->outgoing[i].batch))
+			return false;
+	return GET(base->remote_frees) <= GET(base->frees);
+}
+
+static bool mark_span(struct mematlas_arena *arena, struct size_class *class, struct run *run)
 {
 	uint64_t first = (uint64_t)(GET(run->start) - arena->base) >> PAGE_BITS;
 
@@ -109,64 +122,64 @@ static bool see_span(struct mematlas_arena *arena, struct size_class *class, str
 			return false;
 	for (uint32_t i = 0; i < run->free_count; i++)
 		if (run->free[i] >= run->count ||
-		    !see(arena, GET(run->start) + run->free[i] * run->slot_size))
+		    !mark_free(arena, GET(run->start) + run->free[i] * run->slot_size))
 			return false;
 	return true;
 }
 
-/* Each slot is in use or was seen; empty spans are counted. */
-static bool all_seen(struct size_class *class)
+/* Each slot is in use or marked, and the number of empty spans is right. */
+static bool all_accounted(struct size_class *class)
 {
 	uint32_t empty = 0;
 
-	for (struct run *run = class->all; run; run = run->next_of_class) {
+	for (struct run *run = class->all; run; run = run->next_in_class) {
 		if (GET(run->state) != RUN_SPAN)
 			continue;
 		empty += run->free_count == run->count;
 		for (uint32_t i = 0; i < run->count; i++)
-			if (!run->seen[i] && !slot_in_use(&run->slots[i]))
+			if (!run->marks[i] && !slot_in_use(&run->slots[i]))
 				return false;
 	}
 	return empty == class->empty;
 }
 
-static bool mark_unseen(struct size_class *class)
+static bool alloc_marks(struct size_class *class)
 {
 	bool done = true;
 
-	for (struct run *run = class->all; run; run = run->next_of_class) {
-		run->seen = calloc(1, run->count);
-		done &= run->seen != NULL;
+	for (struct run *run = class->all; run; run = run->next_in_class) {
+		run->marks = calloc(1, run->count);
+		done &= run->marks != NULL;
 	}
 	return done;
 }
 
-static void unmark(struct size_class *class)
+static void free_marks(struct size_class *class)
 {
-	for (struct run *run = class->all; run; run = run->next_of_class) {
-		free(run->seen);
-		run->seen = NULL;
+	for (struct run *run = class->all; run; run = run->next_in_class) {
+		free(run->marks);
+		run->marks = NULL;
 	}
 }
 
 static bool check(struct mematlas_arena *arena)
 {
-	bool sound = pages_sound(arena);
+	bool sound = page_heap_is_sound(arena) && arena_large_is_sound(arena);
 
 	for (unsigned i = 0; i < SHARDS * CLASSES; i++)
-		for (struct run *run = class_at(arena, i)->all; sound && run;
-		     run = run->next_of_class)
+		for (struct run *run = arena_class_at(arena, i)->all; sound && run;
+		     run = run->next_in_class)
 			sound = GET(run->state) != RUN_SPAN ||
-				see_span(arena, class_at(arena, i), run);
-	for (uint32_t i = 0; sound && i < GET(arena->exchange.keeper_count); i++)
-		sound = see_keeper(arena, (struct arena_keeper *)GET(arena->exchange.keepers[i]));
+				mark_span(arena, arena_class_at(arena, i), run);
+	for (uint32_t i = 0; sound && i < GET(arena->group.tcache_count); i++)
+		sound = mark_tcache(arena, (struct arena_tcache *)GET(arena->group.tcaches[i]));
 	for (unsigned i = 0; sound && i < SHARDS * CLASSES; i++)
-		sound = all_seen(class_at(arena, i));
+		sound = all_accounted(arena_class_at(arena, i));
 	return sound;
 }
 
-/* Every usable byte belongs to a span, a block, or a free run. */
-static bool adds_up(struct mematlas_arena *arena)
+/* The first equation beside struct page_heap. */
+static bool bytes_add_up(struct mematlas_arena *arena)
 {
 	struct mematlas_arena_stats stats;
 
@@ -178,21 +191,21 @@ int mematlas_arena_check(struct mematlas_arena *arena)
 {
 	bool ready = true, sound = false;
 
-	exchange_settle(&arena->exchange);
+	tcache_group_ready(&arena->group);
 	for (unsigned i = 0; i < SHARDS * CLASSES; i++)
-		ready &= mark_unseen(class_at(arena, i));
+		ready &= alloc_marks(arena_class_at(arena, i));
 	if (ready)
-		sound = check(arena) && adds_up(arena);
+		sound = check(arena) && bytes_add_up(arena);
 	for (unsigned i = 0; i < SHARDS * CLASSES; i++)
-		unmark(class_at(arena, i));
+		free_marks(arena_class_at(arena, i));
 	return !ready ? -ENOMEM : sound ? 0 : -EUCLEAN;
 }
 
-/* Free is what has no holder, wherever the threads that are gone had it. */
-static void adopt_class(struct size_class *class)
+/* Each slot without an owner is free, including those in the caches and batches of lost threads. */
+static void rebuild_class(struct size_class *class)
 {
 	class->empty = 0;
-	for (struct run *run = class->all; run; run = run->next_of_class) {
+	for (struct run *run = class->all; run; run = run->next_in_class) {
 		if (GET(run->state) != RUN_SPAN)
 			continue;
 		run->free_count = 0;
@@ -200,25 +213,24 @@ static void adopt_class(struct size_class *class)
 			struct slot *slot = &run->slots[i];
 			if (slot_in_use(slot))
 				continue;
-			SET(slot->holder, GET(slot->holder) & TURN_MASK);
-			SET(slot->posted, 0);
+			slot_reset(slot);
 			run->free[run->free_count++] = (uint16_t)i;
 		}
-		class_relist(class, run);
+		size_class_relist(class, run);
 		class->empty += run->free_count == run->count;
 	}
 }
 
-void arena_adopt(struct exchange *exchange)
+void arena_rebuild(struct tcache_group *group)
 {
-	struct mematlas_arena *arena = arena_of(exchange);
+	struct mematlas_arena *arena = arena_of_group(group);
 
-	exchange_reset(exchange);
-	for (uint32_t i = 0; i < GET(exchange->keeper_count); i++) {
-		struct arena_keeper *keeper = (struct arena_keeper *)GET(exchange->keepers[i]);
+	tcache_group_reset(group);
+	for (uint32_t i = 0; i < GET(group->tcache_count); i++) {
+		struct arena_tcache *tcache = (struct arena_tcache *)GET(group->tcaches[i]);
 		for (unsigned class = 0; class < CLASSES; class++)
-			SET(keeper->magazines[class].filled, 0);
+			SET(tcache->magazines[class].filled, 0);
 	}
 	for (unsigned i = 0; i < SHARDS * CLASSES; i++)
-		adopt_class(class_at(arena, i));
+		rebuild_class(arena_class_at(arena, i));
 }

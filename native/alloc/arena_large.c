@@ -1,14 +1,15 @@
-/* Blocks with a mapping of their own, in a table sorted by address. */
+/* Large blocks: mappings of their own, in a table sorted by address. */
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "arena.h"
+#include "lock.h"
+#include "page_size.h"
 
-#define SYSTEM_PAGE 4096ull
-
-/* Where a block that begins at an address is, or would be. */
-static uint64_t find(const struct large_heap *heap, const char *start)
+/* Index of the first block that begins at an address or above. Lock held, as in the functions
+ * below. */
+static uint64_t lower_bound(const struct large_heap *heap, const char *start)
 {
 	uint64_t low = 0, high = heap->count;
 
@@ -22,10 +23,10 @@ static uint64_t find(const struct large_heap *heap, const char *start)
 	return low;
 }
 
-/* The number of the block at an address; -EINVAL: it is inside one; -EFAULT: in none. */
+/* Index of the block that begins at an address; -EINVAL: inside a block; -EFAULT: in no block. */
 static int64_t find_block(const struct large_heap *heap, const char *address)
 {
-	uint64_t at = find(heap, address);
+	uint64_t at = lower_bound(heap, address);
 
 	if (at < heap->count && heap->blocks[at].start == address)
 		return (int64_t)at;
@@ -34,22 +35,22 @@ static int64_t find_block(const struct large_heap *heap, const char *address)
 	return -EFAULT;
 }
 
-static bool make_room(struct large_heap *heap)
+static bool grow_table(struct large_heap *heap)
 {
-	if (heap->count < heap->room)
+	if (heap->count < heap->capacity)
 		return true;
-	uint64_t room = heap->room ? heap->room * 2 : 64;
-	struct large_block *blocks = realloc(heap->blocks, room * sizeof *blocks);
+	uint64_t capacity = heap->capacity ? heap->capacity * 2 : 64;
+	struct large_block *blocks = realloc(heap->blocks, capacity * sizeof *blocks);
 	if (!blocks)
 		return false;
 	heap->blocks = blocks;
-	heap->room = room;
+	heap->capacity = capacity;
 	return true;
 }
 
 static void insert(struct large_heap *heap, char *start, uint64_t size)
 {
-	uint64_t at = find(heap, start);
+	uint64_t at = lower_bound(heap, start);
 
 	memmove(heap->blocks + at + 1, heap->blocks + at,
 		(heap->count - at) * sizeof *heap->blocks);
@@ -66,13 +67,21 @@ static void erase(struct large_heap *heap, uint64_t at)
 		(heap->count - at) * sizeof *heap->blocks);
 }
 
+static uint64_t whole_pages(uint64_t size)
+{
+	uint64_t mask = page_size_base() - 1;
+
+	return (size + mask) & ~mask;
+}
+
+/* `size` is a multiple of the page size, `alignment` a power of two. */
 static char *map_aligned(uint64_t size, uint64_t alignment)
 {
-	uint64_t around = alignment > SYSTEM_PAGE ? size + alignment : size;
+	uint64_t length = alignment > page_size_base() ? size + alignment : size;
 	char *start =
-		mmap(NULL, around, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	if (start == MAP_FAILED || around == size)
+	if (start == MAP_FAILED || length == size)
 		return start == MAP_FAILED ? NULL : start;
 	uint64_t before = -(uintptr_t)start & (alignment - 1);
 	if (before)
@@ -82,78 +91,93 @@ static char *map_aligned(uint64_t size, uint64_t alignment)
 	return start + before;
 }
 
-static uint64_t whole_pages(uint64_t size)
+static bool add_block(struct large_heap *heap, char *start, uint64_t size)
 {
-	return (size + SYSTEM_PAGE - 1) & ~(SYSTEM_PAGE - 1);
+	LOCK_SCOPE(&heap->lock);
+	if (!grow_table(heap))
+		return false;
+	insert(heap, start, size);
+	return true;
 }
 
-void *large_take(struct mematlas_arena *arena, uint64_t size, uint64_t alignment)
+/* Returns the size of the removed block, or an error of find_block(). */
+static int64_t remove_block(struct large_heap *heap, const char *start)
 {
-	struct large_heap *heap = &arena->large;
-	char *start = map_aligned(whole_pages(size), alignment);
-
-	if (!start)
-		return NULL;
-	pthread_mutex_lock(&heap->lock);
-	bool room = make_room(heap);
-	if (room)
-		insert(heap, start, whole_pages(size));
-	pthread_mutex_unlock(&heap->lock);
-	if (!room)
-		munmap(start, whole_pages(size));
-	return room ? start : NULL;
-}
-
-int large_give(struct mematlas_arena *arena, void *block)
-{
-	struct large_heap *heap = &arena->large;
-
-	pthread_mutex_lock(&heap->lock);
-	int64_t at = find_block(heap, block);
-	uint64_t size = at < 0 ? 0 : heap->blocks[at].size;
-	if (at >= 0)
-		erase(heap, (uint64_t)at);
-	pthread_mutex_unlock(&heap->lock);
-	if (at >= 0)
-		munmap(block, size);
-	return at < 0 ? (int)at : 0;
-}
-
-int64_t large_size(struct mematlas_arena *arena, const void *block)
-{
-	pthread_mutex_lock(&arena->large.lock);
-	int64_t at = find_block(&arena->large, block);
-	int64_t size = at < 0 ? at : (int64_t)arena->large.blocks[at].size;
-	pthread_mutex_unlock(&arena->large.lock);
+	LOCK_SCOPE(&heap->lock);
+	int64_t at = find_block(heap, start);
+	if (at < 0)
+		return at;
+	int64_t size = (int64_t)heap->blocks[at].size;
+	erase(heap, (uint64_t)at);
 	return size;
 }
 
-/* The kernel moves the pages, not their contents. */
-int large_resize(struct mematlas_arena *arena, void **block, uint64_t size)
+void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment)
 {
-	struct large_heap *heap = &arena->large;
-	int error = 0;
+	uint64_t bytes = whole_pages(size);
+	char *start = map_aligned(bytes, alignment);
 
-	pthread_mutex_lock(&heap->lock);
-	int64_t at = find_block(heap, *block);
-	if (at >= 0) {
-		char *moved =
-			mremap(*block, heap->blocks[at].size, whole_pages(size), MREMAP_MAYMOVE);
-		if (moved == MAP_FAILED) {
-			error = -ENOMEM;
-		} else {
-			erase(heap, (uint64_t)at);
-			insert(heap, moved, whole_pages(size));
-			*block = moved;
-		}
+	if (start && !add_block(&arena->large, start, bytes)) {
+		munmap(start, bytes);
+		return NULL;
 	}
-	pthread_mutex_unlock(&heap->lock);
-	return at < 0 ? (int)at : error;
+	return start;
 }
 
-void large_close(struct mematlas_arena *arena)
+int arena_large_free(struct mematlas_arena *arena, void *block)
+{
+	int64_t size = remove_block(&arena->large, block);
+
+	if (size < 0)
+		return (int)size;
+	munmap(block, (uint64_t)size);
+	return 0;
+}
+
+int64_t arena_large_size(struct mematlas_arena *arena, const void *block)
+{
+	LOCK_SCOPE(&arena->large.lock);
+	int64_t at = find_block(&arena->large, block);
+	return at < 0 ? at : (int64_t)arena->large.blocks[at].size;
+}
+
+/* mremap(2) moves page table entries and copies no bytes. */
+int arena_large_resize(struct mematlas_arena *arena, void **block, uint64_t size)
+{
+	struct large_heap *heap = &arena->large;
+	uint64_t bytes = whole_pages(size);
+
+	LOCK_SCOPE(&heap->lock);
+	int64_t at = find_block(heap, *block);
+	if (at < 0)
+		return (int)at;
+	char *moved = mremap(*block, heap->blocks[at].size, bytes, MREMAP_MAYMOVE);
+	if (moved == MAP_FAILED)
+		return -ENOMEM;
+	erase(heap, (uint64_t)at);
+	insert(heap, moved, bytes);
+	*block = moved;
+	return 0;
+}
+
+void arena_large_close(struct mematlas_arena *arena)
 {
 	for (uint64_t i = 0; i < arena->large.count; i++)
 		munmap(arena->large.blocks[i].start, arena->large.blocks[i].size);
 	free(arena->large.blocks);
+}
+
+/* Verifies the equations beside struct large_heap. */
+bool arena_large_is_sound(struct mematlas_arena *arena)
+{
+	const struct large_heap *heap = &arena->large;
+	uint64_t bytes = 0;
+
+	for (uint64_t i = 0; i < heap->count; i++) {
+		const struct large_block *block = &heap->blocks[i];
+		if (i && block[-1].start + block[-1].size > block->start)
+			return false;
+		bytes += block->size;
+	}
+	return heap->count <= heap->capacity && bytes == heap->bytes;
 }

@@ -1,10 +1,12 @@
-/* NumPy's data handler (NEP 49). The callbacks know nothing of Python, and take no lock of its. */
+/* NumPy's data handler (NEP 49). NumPy may call it without the GIL, so it uses nothing of
+ * Python. */
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "arrays.h"
+#include "lock.h"
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct mematlas_arrays *all;
@@ -12,12 +14,12 @@ static void *(*read_capsule)(void *capsule, const char *name);
 
 static struct array_block **bucket_of(struct mematlas_arrays *arrays, const void *memory)
 {
-	uint64_t page = (uintptr_t)memory >> 12;
+	uint64_t page = (uintptr_t)memory / ARRAYS_ALIGNMENT;
 
 	return &arrays->buckets[(page ^ page >> 8 ^ page >> 16) % ARRAYS_BUCKETS];
 }
 
-/* Where the block of an address hangs; NULL: it is not one of ours. With the lock. */
+/* Hash-chain link of the block at this address, or NULL. Lock held. */
 static struct array_block **find(struct mematlas_arrays *arrays, const void *memory)
 {
 	struct array_block **at = bucket_of(arrays, memory);
@@ -27,12 +29,13 @@ static struct array_block **find(struct mematlas_arrays *arrays, const void *mem
 	return *at ? at : NULL;
 }
 
-static bool may_be_ours(const void *memory)
+static bool may_be_placed(const void *memory)
 {
-	return memory && ((uintptr_t)memory & 4095) == 0;
+	return memory && (uintptr_t)memory % ARRAYS_ALIGNMENT == 0;
 }
 
-static void *hand_out(struct mematlas_arrays *arrays, struct array_block *block)
+/* Lock held. */
+static void *add_in_use(struct mematlas_arrays *arrays, struct array_block *block)
 {
 	struct array_block **bucket = bucket_of(arrays, block->start);
 
@@ -43,105 +46,119 @@ static void *hand_out(struct mematlas_arrays *arrays, struct array_block *block)
 	return block->start;
 }
 
-static void *take_placed(struct mematlas_arrays *arrays, uint64_t size, bool fresh)
+/* NULL: the cache has no block of about this size. */
+static void *reuse_placed(struct mematlas_arrays *arrays, uint64_t size)
 {
-	pthread_mutex_lock(&arrays->lock);
-	struct array_block *block = fresh ? NULL : arrays_reuse(arrays, size);
-	void *memory = block ? hand_out(arrays, block) : NULL;
-	if (block)
-		arrays->stats.reused++;
-	pthread_mutex_unlock(&arrays->lock);
-	if (block)
-		return memory;
-	block = arrays_map(arrays, size);
+	LOCK_SCOPE(&arrays->lock);
+	struct array_block *block = arrays_cache_pop(arrays, size);
 	if (!block)
 		return NULL;
-	pthread_mutex_lock(&arrays->lock);
+	arrays->stats.reused++;
+	return add_in_use(arrays, block);
+}
+
+static void *map_placed(struct mematlas_arrays *arrays, uint64_t size)
+{
+	struct array_block *block = arrays_map(arrays, size);
+
+	if (!block)
+		return NULL;
+	LOCK_SCOPE(&arrays->lock);
 	arrays->stats.mapped++;
-	memory = hand_out(arrays, block);
-	pthread_mutex_unlock(&arrays->lock);
-	return memory;
+	return add_in_use(arrays, block);
 }
 
-static void *take(void *context, size_t size)
+static void *handler_malloc(void *context, size_t size)
 {
 	struct mematlas_arrays *arrays = context;
+	struct data_allocator *fallback = &arrays->default_allocator;
 
-	if (size < arrays->rules.min_size)
-		return arrays->small.malloc(arrays->small.context, size);
-	return take_placed(arrays, size, false);
+	if (size < arrays->config.min_size)
+		return fallback->malloc(fallback->context, size);
+	void *memory = reuse_placed(arrays, size);
+	return memory ? memory : map_placed(arrays, size);
 }
 
-static void *take_zeroed(void *context, size_t count, size_t size)
+static void *handler_calloc(void *context, size_t count, size_t size)
 {
 	struct mematlas_arrays *arrays = context;
+	struct data_allocator *fallback = &arrays->default_allocator;
 	size_t bytes;
 
 	if (__builtin_mul_overflow(count, size, &bytes))
 		return NULL;
-	if (bytes < arrays->rules.min_size)
-		return arrays->small.calloc(arrays->small.context, count, size);
-	return take_placed(arrays, bytes, true); /* zeros come free with fresh pages */
+	if (bytes < arrays->config.min_size)
+		return fallback->calloc(fallback->context, count, size);
+	/* Fresh pages are zeros. To clear a cached block would cost more. */
+	return map_placed(arrays, bytes);
 }
 
-/* False: it is not one of ours. */
-static bool give_placed(struct mematlas_arrays *arrays, void *memory)
+/* False if the memory is the default handler's. */
+static bool free_placed(struct mematlas_arrays *arrays, void *memory)
 {
-	pthread_mutex_lock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
 	struct array_block **at = find(arrays, memory), *block = at ? *at : NULL;
-	if (block) {
-		*at = block->next;
-		arrays->stats.blocks--;
-		arrays->stats.bytes -= block->length;
-		arrays_keep(arrays, block);
-	}
-	pthread_mutex_unlock(&arrays->lock);
-	return block != NULL;
+	if (!block)
+		return false;
+	*at = block->next;
+	arrays->stats.blocks--;
+	arrays->stats.bytes -= block->length;
+	arrays_cache_push(arrays, block);
+	return true;
 }
 
-/* The size NumPy states is that of the array now, not always that of the memory. */
-static void give(void *context, void *memory, size_t size)
+/* `size` is that of the array, which may differ from that of the memory, so it cannot tell the two
+ * kinds of memory apart. */
+static void handler_free(void *context, void *memory, size_t size)
 {
 	struct mematlas_arrays *arrays = context;
+	struct data_allocator *fallback = &arrays->default_allocator;
 
-	if (__builtin_expect(!may_be_ours(memory) || !give_placed(arrays, memory), 1))
-		arrays->small.free(arrays->small.context, memory, size);
+	if (__builtin_expect(!may_be_placed(memory) || !free_placed(arrays, memory), 1))
+		fallback->free(fallback->context, memory, size);
 }
 
-static uint64_t length_of(struct mematlas_arrays *arrays, const void *memory)
+/* Bytes of a placed block; 0 if the memory is the default handler's. */
+static uint64_t placed_length(struct mematlas_arrays *arrays, const void *memory)
 {
-	if (!may_be_ours(memory))
+	if (!may_be_placed(memory))
 		return 0;
-	pthread_mutex_lock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
 	struct array_block **at = find(arrays, memory);
-	uint64_t length = at ? (*at)->length : 0;
-	pthread_mutex_unlock(&arrays->lock);
-	return length;
+	return at ? (*at)->length : 0;
 }
 
-/* NumPy does not tell the old size: the default handler's is what its malloc says. */
-static void *resize(void *context, void *memory, size_t size)
+/* NumPy does not pass the old size. The default handler uses malloc(3), whose usable size bounds
+ * what there is to copy. */
+static void *move(struct mematlas_arrays *arrays, void *memory, uint64_t placed, size_t size)
 {
-	struct mematlas_arrays *arrays = context;
-	uint64_t old = length_of(arrays, memory), placed = old;
+	struct data_allocator *fallback = &arrays->default_allocator;
+	uint64_t old = placed ? placed : malloc_usable_size(memory);
+	void *moved = handler_malloc(arrays, size);
 
-	if (!memory)
-		return take(context, size);
-	if (!old && size < arrays->rules.min_size)
-		return arrays->small.realloc(arrays->small.context, memory, size);
-	if (old && size <= old && size >= old / 2 && size >= arrays->rules.min_size)
-		return memory;
-	if (!old)
-		old = malloc_usable_size(memory);
-	void *moved = take(context, size);
 	if (!moved)
 		return NULL;
 	memcpy(moved, memory, old < size ? old : size);
 	if (placed)
-		give_placed(arrays, memory);
+		free_placed(arrays, memory);
 	else
-		arrays->small.free(arrays->small.context, memory, old);
+		fallback->free(fallback->context, memory, old);
 	return moved;
+}
+
+static void *handler_realloc(void *context, void *memory, size_t size)
+{
+	struct mematlas_arrays *arrays = context;
+	struct data_allocator *fallback = &arrays->default_allocator;
+	uint64_t placed = placed_length(arrays, memory);
+
+	if (!memory)
+		return handler_malloc(context, size);
+	if (!placed && size < arrays->config.min_size)
+		return fallback->realloc(fallback->context, memory, size);
+	if (placed && size <= placed && size >= placed / 2 && size >= arrays->config.min_size)
+		return memory;
+	return move(arrays, memory, placed, size);
 }
 
 static void before_fork(void)
@@ -158,11 +175,13 @@ static void after_fork(void)
 	pthread_mutex_unlock(&registry);
 }
 
+/* The child lacks the hugetlb blocks, see map_hugetlb(). Those in use are marked, so that a free
+ * does not put them in the cache. */
 static void after_fork_in_child(void)
 {
 	for (struct mematlas_arrays *arrays = all; arrays; arrays = arrays->next) {
-		if (arrays->rules.huge == MEMATLAS_ARRAYS_2M)
-			arrays_shrink_cache(arrays, 0);
+		if (arrays->config.huge == MEMATLAS_ARRAYS_2M)
+			arrays_cache_shrink(arrays, 0);
 		for (unsigned i = 0; i < ARRAYS_BUCKETS; i++)
 			for (struct array_block *block = arrays->buckets[i]; block;
 			     block = block->next)
@@ -171,12 +190,12 @@ static void after_fork_in_child(void)
 	after_fork();
 }
 
-static void watch_forks(void)
+static void register_fork_handlers(void)
 {
 	pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
-int mematlas_arrays_create(const struct mematlas_arrays_rules *rules, const void *default_handler,
+int mematlas_arrays_create(const struct mematlas_arrays_config *config, const void *default_handler,
 			   struct mematlas_arrays **ret)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -184,13 +203,13 @@ int mematlas_arrays_create(const struct mematlas_arrays_rules *rules, const void
 
 	if (!arrays)
 		return -ENOMEM;
-	pthread_once(&once, watch_forks);
+	pthread_once(&once, register_fork_handlers);
 	strcpy(arrays->handler.name, "mematlas");
 	arrays->handler.version = 1;
-	arrays->handler.allocator =
-		(struct data_allocator){arrays, take, take_zeroed, resize, give};
-	arrays->small = ((const struct data_handler *)default_handler)->allocator;
-	arrays->rules = *rules;
+	arrays->handler.allocator = (struct data_allocator){arrays, handler_malloc, handler_calloc,
+							    handler_realloc, handler_free};
+	arrays->default_allocator = ((const struct data_handler *)default_handler)->allocator;
+	arrays->config = *config;
 	arrays->cache.next = arrays->cache.previous = &arrays->cache;
 	pthread_mutex_init(&arrays->lock, NULL);
 	pthread_mutex_lock(&registry);
@@ -210,23 +229,23 @@ void mematlas_arrays_destroy(struct mematlas_arrays *arrays)
 			break;
 		}
 	pthread_mutex_unlock(&registry);
-	arrays_shrink_cache(arrays, 0);
+	arrays_cache_shrink(arrays, 0);
 	free(arrays);
 }
 
-void mematlas_arrays_learn(void *reader)
+void mematlas_arrays_set_capsule_reader(void *reader)
 {
 	memcpy(&read_capsule, &reader, sizeof reader);
 }
 
-const char *mematlas_arrays_name(void)
+const char *mematlas_arrays_capsule_name(void)
 {
 	return "mem_handler";
 }
 
-void mematlas_arrays_drop(void *capsule)
+void mematlas_arrays_capsule_destructor(void *capsule)
 {
-	struct mematlas_arrays *arrays = read_capsule(capsule, mematlas_arrays_name());
+	struct mematlas_arrays *arrays = read_capsule(capsule, mematlas_arrays_capsule_name());
 
 	if (arrays)
 		mematlas_arrays_destroy(arrays);
@@ -234,15 +253,13 @@ void mematlas_arrays_drop(void *capsule)
 
 void mematlas_arrays_set_cache(struct mematlas_arrays *arrays, uint64_t bytes)
 {
-	pthread_mutex_lock(&arrays->lock);
-	arrays->rules.cache_bytes = bytes;
-	arrays_shrink_cache(arrays, bytes);
-	pthread_mutex_unlock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
+	arrays->config.cache_bytes = bytes;
+	arrays_cache_shrink(arrays, bytes);
 }
 
 void mematlas_arrays_read_stats(struct mematlas_arrays *arrays, struct mematlas_arrays_stats *ret)
 {
-	pthread_mutex_lock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
 	*ret = arrays->stats;
-	pthread_mutex_unlock(&arrays->lock);
 }

@@ -1,14 +1,16 @@
-/* Mappings for arrays, as the rules say; and those kept for reuse. */
+/* Mappings for arrays, and the cache of free ones. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "arrays.h"
+#include "lock.h"
+#include "page_size.h"
 
-#define SYSTEM_PAGE 4096ull
-#define HUGE_PAGE (2ull << 20)
-#define MAP_HUGE_2M (MAP_HUGETLB | 21 << 26) /* log2 of the page size, as mmap(2) wants it */
+#define HUGETLB_SIZE (2ull << 20)
+#define HUGETLB_FLAGS                                                                              \
+	(MAP_HUGETLB | 21 << 26) /* 21 == log2(HUGETLB_SIZE), in the bits of MAP_HUGE_SHIFT */
 
 static uint64_t round_up(uint64_t value, uint64_t to)
 {
@@ -18,43 +20,45 @@ static uint64_t round_up(uint64_t value, uint64_t to)
 static void fail(struct mematlas_arrays *arrays, enum mematlas_arrays_step step, int error,
 		 uint64_t size)
 {
-	pthread_mutex_lock(&arrays->lock);
+	LOCK_SCOPE(&arrays->lock);
 	arrays->stats.failures++;
 	arrays->stats.failed_step = step;
 	arrays->stats.failed_errno = error;
 	arrays->stats.failed_size = size;
-	pthread_mutex_unlock(&arrays->lock);
 }
 
-static char *map_plain(uint64_t length, uint64_t alignment)
+/* `alignment` is a multiple of the page size. */
+static char *map_aligned(uint64_t bytes, uint64_t alignment)
 {
-	uint64_t around = length + alignment - SYSTEM_PAGE;
+	uint64_t length = bytes + alignment - page_size_base();
 	char *start =
-		mmap(NULL, around, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (start == MAP_FAILED)
 		return NULL;
-	uint64_t before = -(uintptr_t)start & (alignment - 1), after = around - length - before;
+	uint64_t before = -(uintptr_t)start & (alignment - 1), after = length - bytes - before;
 	if (before)
 		munmap(start, before);
 	if (after)
-		munmap(start + before + length, after);
+		munmap(start + before + bytes, after);
 	return start + before;
 }
 
-/* Populated at once: were the pool to run out later, the program would die. */
+/* Populated at once, because a fault that finds the hugetlb pool empty kills the program with
+ * SIGBUS. */
 static char *map_hugetlb(struct mematlas_arrays *arrays, uint64_t length)
 {
 	char *start = mmap(NULL, length, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGE_2M, -1, 0);
+			   MAP_PRIVATE | MAP_ANONYMOUS | HUGETLB_FLAGS, -1, 0);
 
 	if (start == MAP_FAILED)
 		return NULL;
-	if (arrays->rules.mode >= 0)
-		mematlas_bind((uintptr_t)start, length, arrays->rules.mode, arrays->rules.nodes,
-			      sizeof arrays->rules.nodes * 8, 0);
+	if (arrays->config.mode >= 0)
+		mematlas_bind((uintptr_t)start, length, arrays->config.mode, arrays->config.nodes,
+			      sizeof arrays->config.nodes * 8, 0);
 	if (madvise(start, length, MADV_POPULATE_WRITE) == 0) {
-		madvise(start, length, MADV_DONTFORK); /* a child that lacks a page dies, too */
+		/* A copy-on-write fault in a child would meet the same empty pool. */
+		madvise(start, length, MADV_DONTFORK);
 		return start;
 	}
 	int error = errno;
@@ -65,19 +69,19 @@ static char *map_hugetlb(struct mematlas_arrays *arrays, uint64_t length)
 
 static bool place(struct mematlas_arrays *arrays, char *start, uint64_t length)
 {
-	const struct mematlas_arrays_rules *rules = &arrays->rules;
+	const struct mematlas_arrays_config *config = &arrays->config;
 	uint64_t address = (uintptr_t)start;
 	int error = 0;
 
-	if (rules->mode >= 0)
-		error = mematlas_bind(address, length, rules->mode, rules->nodes,
-				      sizeof rules->nodes * 8, 0);
+	if (config->mode >= 0)
+		error = mematlas_bind(address, length, config->mode, config->nodes,
+				      sizeof config->nodes * 8, 0);
 	if (error) {
 		fail(arrays, MEMATLAS_ARRAYS_BIND, -error, length);
 		return false;
 	}
-	if (rules->lock)
-		error = mematlas_lock(address, length, rules->lock == 2 ? 1 : 0);
+	if (config->lock)
+		error = mematlas_lock(address, length, config->lock == 2 ? 1 : 0);
 	if (error)
 		fail(arrays, MEMATLAS_ARRAYS_LOCK, -error, length);
 	return !error;
@@ -85,8 +89,8 @@ static bool place(struct mematlas_arrays *arrays, char *start, uint64_t length)
 
 static void map_block(struct mematlas_arrays *arrays, uint64_t size, struct array_block *ret)
 {
-	if (arrays->rules.huge == MEMATLAS_ARRAYS_2M) {
-		ret->length = round_up(size, HUGE_PAGE);
+	if (arrays->config.huge == MEMATLAS_ARRAYS_2M) {
+		ret->length = round_up(size, HUGETLB_SIZE);
 		ret->start = map_hugetlb(arrays, ret->length);
 		ret->hugetlb = ret->start != NULL;
 		if (!ret->start)
@@ -94,9 +98,10 @@ static void map_block(struct mematlas_arrays *arrays, uint64_t size, struct arra
 	}
 	if (ret->start)
 		return;
-	ret->length = round_up(size, SYSTEM_PAGE);
-	bool huge = arrays->rules.huge != MEMATLAS_ARRAYS_PLAIN && ret->length >= HUGE_PAGE;
-	ret->start = map_plain(ret->length, huge ? HUGE_PAGE : SYSTEM_PAGE);
+	uint64_t base_page = page_size_base(), huge_page = page_size_pmd();
+	ret->length = round_up(size, base_page);
+	bool huge = arrays->config.huge != MEMATLAS_ARRAYS_PLAIN && ret->length >= huge_page;
+	ret->start = map_aligned(ret->length, huge ? huge_page : base_page);
 	if (!ret->start)
 		fail(arrays, MEMATLAS_ARRAYS_MAP, errno, ret->length);
 	else if (huge && madvise(ret->start, ret->length, MADV_HUGEPAGE) != 0)
@@ -105,8 +110,9 @@ static void map_block(struct mematlas_arrays *arrays, uint64_t size, struct arra
 
 struct array_block *arrays_map(struct mematlas_arrays *arrays, uint64_t size)
 {
-	struct array_block *block =
-		size > PTRDIFF_MAX - 2 * HUGE_PAGE ? NULL : calloc(1, sizeof *block);
+	struct array_block *block = size > PTRDIFF_MAX - HUGETLB_SIZE - 2 * page_size_pmd()
+					    ? NULL
+					    : calloc(1, sizeof *block);
 
 	if (!block) {
 		fail(arrays, MEMATLAS_ARRAYS_MAP, ENOMEM, size);
@@ -124,49 +130,50 @@ struct array_block *arrays_map(struct mematlas_arrays *arrays, uint64_t size)
 	return block;
 }
 
-void arrays_unmap(struct array_block *block)
+static void unmap_block(struct array_block *block)
 {
 	munmap(block->start, block->length);
 	free(block);
 }
 
-static void unlist(struct mematlas_arrays *arrays, struct array_block *block)
+static void cache_remove(struct mematlas_arrays *arrays, struct array_block *block)
 {
 	block->previous->next = block->next;
 	block->next->previous = block->previous;
 	arrays->stats.cached_bytes -= block->length;
 }
 
-struct array_block *arrays_reuse(struct mematlas_arrays *arrays, uint64_t size)
+struct array_block *arrays_cache_pop(struct mematlas_arrays *arrays, uint64_t size)
 {
+	uint64_t most = size + size / 8 + page_size_base();
 	struct array_block *block = arrays->cache.next;
 
 	for (; block != &arrays->cache; block = block->next)
-		if (block->length >= size && block->length - size <= size / 8 + SYSTEM_PAGE) {
-			unlist(arrays, block);
+		if (block->length >= size && block->length <= most) {
+			cache_remove(arrays, block);
 			return block;
 		}
 	return NULL;
 }
 
-void arrays_keep(struct mematlas_arrays *arrays, struct array_block *block)
+void arrays_cache_push(struct mematlas_arrays *arrays, struct array_block *block)
 {
 	if (block->absent) {
-		arrays_unmap(block);
+		unmap_block(block);
 		return;
 	}
 	block->next = arrays->cache.next;
 	block->previous = &arrays->cache;
 	block->next->previous = block->previous->next = block;
 	arrays->stats.cached_bytes += block->length;
-	arrays_shrink_cache(arrays, arrays->rules.cache_bytes);
+	arrays_cache_shrink(arrays, arrays->config.cache_bytes);
 }
 
-void arrays_shrink_cache(struct mematlas_arrays *arrays, uint64_t bytes)
+void arrays_cache_shrink(struct mematlas_arrays *arrays, uint64_t bytes)
 {
 	while (arrays->stats.cached_bytes > bytes) {
 		struct array_block *oldest = arrays->cache.previous;
-		unlist(arrays, oldest);
-		arrays_unmap(oldest);
+		cache_remove(arrays, oldest);
+		unmap_block(oldest);
 	}
 }

@@ -1,4 +1,4 @@
-/* A counter that threads and processes add to. Relaxed: it orders nothing else. */
+/* Counters that threads and processes share. Relaxed, because no other memory depends on them. */
 #include "mematlas.h"
 
 int64_t mematlas_counter_add(int64_t *counter, int64_t amount)

@@ -1,4 +1,4 @@
-/* What glibc's malloc holds of this process, and giving it back. */
+/* malloc of glibc: its statistics, and malloc_trim(3). */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <malloc.h>
@@ -8,7 +8,7 @@
 
 #include "mematlas.h"
 
-/* mallinfo2 came with 2.33; the older one counts in int, wrong from 2 GiB on. */
+/* mallinfo2 is new in glibc 2.33. mallinfo counts in int, which wraps at 2 GiB. */
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
 
 int mematlas_heap_trim(void)
@@ -19,12 +19,11 @@ int mematlas_heap_trim(void)
 int mematlas_heap_describe(char *buffer, uint64_t size)
 {
 	FILE *stream = fmemopen(buffer, size, "w");
-	int result;
 
 	if (stream == NULL)
 		return -errno;
-	result = malloc_info(0, stream) ? -errno : 0;
-	/* What does not fit shows here at the latest. */
+	int result = malloc_info(0, stream) ? -errno : 0;
+	/* fclose flushes, and reports what did not fit. */
 	if (fclose(stream) != 0 && result == 0)
 		result = -errno;
 	return result;

@@ -1,4 +1,4 @@
-/* Making pools, opening and closing them. */
+/* Creation and layout of pools. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -7,16 +7,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "membarrier.h"
 #include "pool.h"
 
-#define SMALL 128u /* objects: below that, magazines would starve other threads */
+#define TCACHE_MIN_COUNT 128u /* with fewer objects, magazines would starve other threads */
 
 static uint64_t round_up(uint64_t value, uint64_t to)
 {
 	return (value + to - 1) / to * to;
 }
 
-/* A pool whose slots, links and objects lie one after another. -EINVAL, -EOVERFLOW. */
+static bool is_power_of_two(uint64_t value)
+{
+	return value && (value & (value - 1)) == 0;
+}
+
+/* Compute the layout. Returns 0, -EINVAL or -EOVERFLOW. */
 static int plan_pool(uint64_t object_size, uint64_t count, uint64_t alignment,
 		     struct pool_memory *ret)
 {
@@ -26,67 +32,65 @@ static int plan_pool(uint64_t object_size, uint64_t count, uint64_t alignment,
 				   .alignment = alignment};
 	uint64_t bytes;
 
-	if (!object_size || !count || count >= NONE || !alignment ||
-	    (alignment & (alignment - 1)) || alignment > 4096 || object_size > PTRDIFF_MAX / 2)
+	if (!object_size || object_size > PTRDIFF_MAX / 2 || !count || count >= NO_OBJECT)
+		return -EINVAL;
+	if (!is_power_of_two(alignment) || alignment > POOL_ALIGNMENT_MAX)
 		return -EINVAL;
 	plan.stride = round_up(object_size, alignment);
 	if (plan.stride == 1)
-		plan.stride = 2; /* 1 has no reciprocal below 2^64 */
+		plan.stride = 2; /* 2^64 / 1 does not fit `reciprocal` */
 	if (__builtin_mul_overflow(plan.stride, count, &bytes) || bytes > PTRDIFF_MAX / 2)
 		return -EOVERFLOW;
-	uint64_t head = round_up(sizeof plan, LINE) + round_up(count * sizeof(struct slot), LINE) +
-			round_up(count * 4, LINE);
-	plan.objects_offset = round_up(head, 4096);
-	plan.mapping_size = round_up(plan.objects_offset + bytes, 4096);
+	uint64_t head = sizeof plan + round_up(count * sizeof(struct slot), POOL_LINE) +
+			round_up(count * sizeof(uint32_t), POOL_LINE);
+	plan.objects_offset = round_up(head, POOL_ALIGNMENT_MAX);
+	plan.mapping_size = round_up(plan.objects_offset + bytes, POOL_ALIGNMENT_MAX);
 	*ret = plan;
 	return 0;
 }
 
-static void lay_out(struct mematlas_pool *pool, char *mapping, const struct pool_memory *plan)
+static void set_layout(struct mematlas_pool *pool, char *mapping, const struct pool_memory *plan)
 {
-	uint64_t at = round_up(sizeof *plan, LINE);
+	uint64_t at = sizeof *plan;
 
 	pool->memory = (struct pool_memory *)mapping;
 	pool->stride = plan->stride;
 	pool->count = plan->count;
 	pool->reciprocal = UINT64_MAX / plan->stride + 1;
 	pool->slots = (struct slot *)(mapping + at);
-	at += round_up(plan->count * sizeof(struct slot), LINE);
-	pool->next = (_Atomic uint32_t *)(mapping + at);
+	at += round_up(plan->count * sizeof(struct slot), POOL_LINE);
+	pool->links = (_Atomic uint32_t *)(mapping + at);
 	pool->objects = mapping + plan->objects_offset;
 }
 
-static void unmap_pool(struct mematlas_pool *pool, const struct pool_memory *plan)
+/* Takes ownership of the mapping, also on failure. */
+static int open_mapping(char *mapping, const struct pool_memory *plan, bool private,
+			struct mematlas_pool **ret)
 {
-	munmap(pool->memory, plan->mapping_size);
-	free(pool);
-}
+	struct mematlas_pool *pool = aligned_alloc(TCACHE_LINE, sizeof *pool);
+	uint64_t batch_size = plan->count / 64;
+	int error = pool ? 0 : -ENOMEM;
 
-static int finish(char *mapping, const struct pool_memory *plan, bool private,
-		  struct mematlas_pool **ret)
-{
-	struct mematlas_pool *pool = aligned_alloc(128, sizeof *pool);
-	uint64_t batch = plan->count / 64;
-
-	if (!pool) {
-		munmap(mapping, plan->mapping_size);
-		return -ENOMEM;
+	if (!error) {
+		memset(pool, 0, sizeof *pool);
+		set_layout(pool, mapping, plan);
+		pool->uses_free_list =
+			!private || plan->count < TCACHE_MIN_COUNT || !membarrier_register();
+		pool->batch_size = (uint32_t)(batch_size < BATCH_SIZE ? batch_size : BATCH_SIZE);
+		pool->magazine_capacity = 2 * pool->batch_size;
+		pool->group.private = private;
+		pool->group.tcache_size = sizeof(struct pool_tcache);
+		pool->group.flush = pool_tcache_flush;
+		pool->group.rebuild = pool_rebuild;
+		error = tcache_group_open(&pool->group);
 	}
-	memset(pool, 0, sizeof *pool);
-	lay_out(pool, mapping, plan);
-	pool->common = !private || plan->count < SMALL || !exchange_works();
-	pool->exchange.private = private;
-	pool->batch = (uint32_t)(batch < BATCH ? batch : BATCH);
-	pool->magazine = 2 * pool->batch;
-	pool->exchange.keeper_size = sizeof(struct pool_keeper);
-	pool->exchange.leave = pool_leave;
-	pool->exchange.adopt = pool_adopt;
-	int error = exchange_open(&pool->exchange);
-	if (error)
-		unmap_pool(pool, plan);
-	else
-		*ret = pool;
-	return error;
+	if (error) {
+		munmap(mapping, plan->mapping_size);
+		free(pool);
+		return error;
+	}
+	*ret = pool;
+	return 0;
 }
 
 static char *map_pool(const struct pool_memory *plan, int fd)
@@ -109,32 +113,33 @@ int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignmen
 	if (mapping == MAP_FAILED)
 		return -errno;
 	memcpy(mapping, &plan, sizeof plan);
-	atomic_store(&((struct pool_memory *)mapping)->head, NONE);
-	return finish(mapping, &plan, fd < 0, ret);
+	atomic_store(&((struct pool_memory *)mapping)->free_list, NO_OBJECT);
+	return open_mapping(mapping, &plan, fd < 0, ret);
 }
 
 int mematlas_pool_open(int fd, struct mematlas_pool **ret)
 {
-	struct pool_memory seen, plan;
+	struct pool_memory header, plan;
 	struct stat status;
 
 	if (fstat(fd, &status) < 0)
 		return -errno;
-	if (pread(fd, &seen, sizeof seen, 0) != (ssize_t)sizeof seen || seen.magic != POOL_MAGIC ||
-	    plan_pool(seen.object_size, seen.count, seen.alignment, &plan) ||
+	if (pread(fd, &header, sizeof header, 0) != (ssize_t)sizeof header ||
+	    header.magic != POOL_MAGIC ||
+	    plan_pool(header.object_size, header.count, header.alignment, &plan) ||
 	    plan.mapping_size != (uint64_t)status.st_size)
 		return -EINVAL;
 	char *mapping = map_pool(&plan, fd);
 	if (mapping == MAP_FAILED)
 		return -errno;
-	return finish(mapping, &plan, false, ret);
+	return open_mapping(mapping, &plan, false, ret);
 }
 
 void mematlas_pool_destroy(struct mematlas_pool *pool)
 {
 	if (!pool)
 		return;
-	exchange_close(&pool->exchange);
+	tcache_group_close(&pool->group);
 	munmap(pool->memory, pool->memory->mapping_size);
 	free(pool);
 }

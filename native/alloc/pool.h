@@ -1,6 +1,6 @@
-/* Inside of the pool. Objects are numbered; a number is a slot's everywhere here. */
-#ifndef MEMATLAS_MEMORY_POOL_H
-#define MEMATLAS_MEMORY_POOL_H
+/* Objects of one size, numbered from 0. The number of an object is the number of its slot. */
+#ifndef MEMATLAS_ALLOC_POOL_H
+#define MEMATLAS_ALLOC_POOL_H
 
 #include <errno.h>
 
@@ -8,83 +8,113 @@
 #include "mematlas.h"
 
 #define POOL_MAGIC 0x336c6f6f70656d6dull /* "mmepool3" */
+#define POOL_LINE 64u
+/* Part of the layout of shared pools, so not the page size. Each page size of Linux is a
+ * multiple. */
+#define POOL_ALIGNMENT_MAX 4096u
 #define INDEX_BITS 24u
 #define INDEX_MASK ((1ull << INDEX_BITS) - 1)
-#define NONE INDEX_MASK
-#define LINE 64u
+#define NO_OBJECT INDEX_MASK
 
-/* The part of a pool that lives in its mapping, and is shared where the mapping is. */
+/* Start of a pool's mapping, shared between the processes that map the pool. Slots, links of the
+ * free list and objects follow, each at a multiple of POOL_LINE.
+ *
+ *   stride == object_size rounded up to alignment, and at least 2
+ *   bump <= count < NO_OBJECT
+ *   objects_offset + stride * count <= mapping_size */
 struct pool_memory {
 	uint64_t magic;
-	uint64_t object_size; /* as asked */
-	uint64_t stride;      /* object_size rounded up to the alignment */
+	uint64_t object_size; /* bytes, as requested */
+	uint64_t stride;
 	uint64_t alignment;
 	uint64_t count;
 	uint64_t mapping_size;
 	uint64_t objects_offset;
-	_Alignas(LINE) _Atomic uint64_t head; /* tag << 24 | number of a free object, or NONE */
-	_Alignas(LINE) _Atomic uint64_t fresh;
-	_Alignas(LINE) _Atomic uint64_t taken;
-	_Alignas(LINE) _Atomic uint64_t given;
-	_Alignas(LINE) _Atomic uint64_t refused; /* takes that found nothing */
+	_Alignas(POOL_LINE) _Atomic uint64_t free_list; /* tag << 24 | number, NO_OBJECT if empty */
+	_Alignas(POOL_LINE) _Atomic uint64_t bump; /* objects from here on were never allocated */
+	_Alignas(
+		POOL_LINE) _Atomic uint64_t allocs; /* these two count without thread caches only */
+	_Alignas(POOL_LINE) _Atomic uint64_t frees;
+	_Alignas(POOL_LINE) _Atomic uint64_t failed_allocs;
 };
 
-/* A pool is either "common": free objects are in one lock-free list for all, linked in the mapping; or
- * it has keepers with magazines of free objects, parcels of them in `full`, and those never taken. */
+_Static_assert(sizeof(struct pool_memory) == 6 * POOL_LINE, "layout of shared pools");
+_Static_assert(offsetof(struct pool_memory, free_list) == POOL_LINE, "layout of shared pools");
+_Static_assert(sizeof(_Atomic uint64_t) == 8 && sizeof(_Atomic uint32_t) == 4,
+	       "layout of shared pools");
+
+/* A pool has thread caches, or one free list if it is shared or small. Each object is in exactly
+ * one place, which mematlas_pool_check() verifies:
+ *
+ *   never allocated + in use + free == count
+ *
+ *   never allocated == count - bump
+ *   free            == objects in magazines + in the transfer cache + in flight in batches
+ *                      + on the free list */
 struct mematlas_pool {
 	char *objects;
 	struct slot *slots;
 	uint64_t stride, count;
-	uint64_t reciprocal; /* of the stride, times 2^64; rounded up */
-	uint32_t batch;      /* objects passed on at once */
-	uint32_t magazine;   /* objects a keeper has room for */
-	bool common;
-	_Atomic uint32_t *next; /* common: the free list's links */
+	uint64_t reciprocal; /* 2^64 / stride, rounded up */
+	uint32_t batch_size; /* objects moved between threads at a time, <= BATCH_SIZE */
+	uint32_t magazine_capacity; /* 2 * batch_size */
+	bool uses_free_list;
+	_Atomic uint32_t *links; /* of the free list */
 	struct pool_memory *memory;
-	struct exchange exchange;
-	_Alignas(128) _Atomic uint64_t full; /* stack of parcels */
+	struct tcache_group group;
+	_Alignas(TCACHE_LINE) _Atomic uint64_t
+		transfer_cache; /* stack of batches of free objects */
 };
 
-struct pool_keeper {
-	struct keeper keeper;
-	_Atomic uint64_t brought; /* into the magazine from elsewhere, less those passed on */
+/* `objects` is the magazine of free objects, a stack.
+ *
+ *   filled <= magazine_capacity
+ *   allocs == refilled + frees - remote_frees - filled, see pool_tcache_allocs() */
+struct pool_tcache {
+	struct tcache base;
+	_Atomic uint64_t
+		refilled; /* objects moved into the magazine in batches, minus those moved out */
 	_Atomic uint32_t filled;
-	/* Not their numbers: what is given is what is taken next, and should not wait for a division. */
-	void *objects[2 * BATCH];
+	/* Addresses rather than numbers: the last free is the next alloc, and must not wait for the
+	 * division that computes the number. */
+	void *objects[2 * BATCH_SIZE];
 };
 
-/* The number of the object at an address that is one's start. Exact there: the reciprocal's error, times
- * the number, is below 2^64. */
-static inline uint64_t object_number(const struct mematlas_pool *pool, const void *object)
+/* The number of the object that begins at an address. The result is exact there, because the error
+ * of the reciprocal times the number is below 2^64. */
+static inline uint64_t pool_object_number(const struct mematlas_pool *pool, const void *object)
 {
 	uint64_t offset = (uint64_t)((const char *)object - pool->objects);
 
 	return (uint64_t)((unsigned __int128)offset * pool->reciprocal >> 64);
 }
 
-static inline void *object_at(const struct mematlas_pool *pool, uint64_t number)
+static inline void *pool_object_at(const struct mematlas_pool *pool, uint64_t number)
 {
 	return pool->objects + number * pool->stride;
 }
 
-/* Not counted as it happens: that would be a tenth of the time. */
-static inline uint64_t objects_taken(struct pool_keeper *keeper)
+/* Derived, since a counter would cost a tenth of the time of an alloc. */
+static inline uint64_t pool_tcache_allocs(struct pool_tcache *tcache)
 {
-	return GET(keeper->brought) + GET(keeper->keeper.given) - GET(keeper->keeper.sent) -
-	       GET(keeper->filled);
+	return GET(tcache->refilled) + GET(tcache->base.frees) - GET(tcache->base.remote_frees) -
+	       GET(tcache->filled);
 }
 
-void *pool_take_common(struct mematlas_pool *pool);
-int pool_give_common(struct mematlas_pool *pool, uint32_t number);
-void pool_push_common(struct mematlas_pool *pool, uint32_t number);
-/* Puts a keeper's magazine and outboxes where others find them. */
-void pool_leave(struct exchange *exchange, struct keeper *keeper);
-/* In a forked child: every object without a holder is free, the lists are made anew. */
-void pool_adopt(struct exchange *exchange);
-
-static inline struct mematlas_pool *pool_of(struct exchange *exchange)
+static inline struct mematlas_pool *pool_of_group(struct tcache_group *group)
 {
-	return (void *)((char *)exchange - offsetof(struct mematlas_pool, exchange));
+	return (void *)((char *)group - offsetof(struct mematlas_pool, group));
 }
+
+/* pool_free_list.c */
+void *pool_free_list_alloc(struct mematlas_pool *pool);
+int pool_free_list_free(struct mematlas_pool *pool, uint32_t number);
+void pool_free_list_push(struct mematlas_pool *pool, uint32_t number);
+
+/* pool_alloc.c: move the magazine to the transfer cache and send the outgoing batches. */
+void pool_tcache_flush(struct tcache_group *group, struct tcache *tcache);
+
+/* pool_check.c */
+void pool_rebuild(struct tcache_group *group);
 
 #endif

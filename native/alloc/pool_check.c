@@ -1,20 +1,23 @@
-/* What a pool holds; whether that adds up; and putting it in order after a fork. */
+/* Statistics of a pool, the check of its invariants, and its rebuild in a forked child. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "pool.h"
 
-static void read_keepers(struct mematlas_pool *pool, struct mematlas_pool_stats *ret)
+_Static_assert(sizeof(struct mematlas_pool_stats) == 10 * sizeof(uint64_t),
+	       "no padding in the API");
+
+static void read_tcaches(struct mematlas_pool *pool, struct mematlas_pool_stats *ret)
 {
-	uint32_t count = atomic_load_explicit(&pool->exchange.keeper_count, memory_order_acquire);
+	uint32_t count = atomic_load_explicit(&pool->group.tcache_count, memory_order_acquire);
 
 	for (uint32_t i = 0; i < count; i++) {
-		struct keeper *keeper =
-			atomic_load_explicit(&pool->exchange.keepers[i], memory_order_acquire);
-		ret->taken += objects_taken((struct pool_keeper *)keeper);
-		ret->given += GET(keeper->given);
-		ret->late += GET(keeper->late);
-		ret->cached += GET(((struct pool_keeper *)keeper)->filled);
+		struct tcache *tcache =
+			atomic_load_explicit(&pool->group.tcaches[i], memory_order_acquire);
+		ret->allocs += pool_tcache_allocs((struct pool_tcache *)tcache);
+		ret->frees += GET(tcache->frees);
+		ret->late_double_frees += GET(tcache->late_double_frees);
+		ret->cached += GET(((struct pool_tcache *)tcache)->filled);
 	}
 }
 
@@ -27,136 +30,138 @@ void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_s
 	ret->stride = memory->stride;
 	ret->count = memory->count;
 	ret->mapping_bytes = memory->mapping_size;
-	ret->taken = GET(memory->taken);
-	ret->given = GET(memory->given);
-	ret->refused = GET(memory->refused);
-	if (!pool->common)
-		read_keepers(pool, ret);
+	ret->allocs = GET(memory->allocs);
+	ret->frees = GET(memory->frees);
+	ret->failed_allocs = GET(memory->failed_allocs);
+	if (!pool->uses_free_list)
+		read_tcaches(pool, ret);
 	for (uint64_t number = 0; number < pool->count; number++)
 		ret->in_use += slot_in_use(&pool->slots[number]);
 }
 
 struct walk {
 	struct mematlas_pool *pool;
-	uint8_t *seen;
-	uint64_t found;
+	uint8_t *marks; /* by object; 1: found free */
+	uint64_t free; /* objects marked */
+	uint64_t bump;
 	bool sound;
 };
 
-static void see(struct walk *walk, uint64_t number)
+static void mark_free(struct walk *walk, uint64_t number)
 {
-	if (number >= walk->pool->count || walk->seen[number] ||
+	if (number >= walk->bump || walk->marks[number] ||
 	    slot_in_use(&walk->pool->slots[number])) {
 		walk->sound = false;
 		return;
 	}
-	walk->seen[number] = 1;
-	walk->found++;
+	walk->marks[number] = 1;
+	walk->free++;
 }
 
-static void see_parcel(struct walk *walk, uint32_t number)
+static void mark_batch(struct walk *walk, uint32_t number)
 {
-	struct parcel *parcel = parcel_at(&walk->pool->exchange, number);
+	struct batch *batch = batch_at(&walk->pool->group, number);
 
-	for (uint32_t i = 0; walk->sound && i < parcel->count; i++)
-		see(walk, parcel->items[i] >> 32);
+	for (uint32_t i = 0; walk->sound && i < batch->count; i++)
+		mark_free(walk, batch->items[i] >> 32);
 }
 
-static void see_parcels(struct walk *walk, uint64_t first)
+static void mark_batches(struct walk *walk, uint64_t first)
 {
 	uint32_t number = (uint32_t)(first & INDEX_MASK);
 
-	for (; walk->sound && number; number = GET(parcel_at(&walk->pool->exchange, number)->next))
-		see_parcel(walk, number);
+	for (; walk->sound && number; number = GET(batch_at(&walk->pool->group, number)->next))
+		mark_batch(walk, number);
 }
 
-static void see_keeper(struct walk *walk, struct keeper *keeper)
+static void mark_tcache(struct walk *walk, struct tcache *base)
 {
-	struct pool_keeper *mine = (struct pool_keeper *)keeper;
+	struct pool_tcache *tcache = (struct pool_tcache *)base;
 
-	for (uint32_t i = 0; walk->sound && i < GET(mine->filled); i++)
-		see(walk, object_number(walk->pool, mine->objects[i]));
-	see_parcels(walk, GET(keeper->inbox));
-	for (unsigned box = 0; box < OUTBOXES; box++)
-		if (keeper->outboxes[box].parcel)
-			see_parcel(walk, keeper->outboxes[box].parcel);
+	if (GET(tcache->filled) > walk->pool->magazine_capacity ||
+	    GET(base->remote_frees) > GET(base->frees))
+		walk->sound = false;
+	for (uint32_t i = 0; walk->sound && i < GET(tcache->filled); i++)
+		mark_free(walk, pool_object_number(walk->pool, tcache->objects[i]));
+	mark_batches(walk, GET(base->remote_queue));
+	for (unsigned i = 0; i < OUTGOING_BATCHES; i++)
+		if (base->outgoing[i].batch)
+			mark_batch(walk, base->outgoing[i].batch);
 }
 
-static void see_common(struct walk *walk)
+static void mark_free_list(struct walk *walk)
 {
-	uint32_t number = (uint32_t)(GET(walk->pool->memory->head) & INDEX_MASK);
+	uint32_t number = (uint32_t)(GET(walk->pool->memory->free_list) & INDEX_MASK);
 
-	for (; walk->sound && number != NONE; number = GET(walk->pool->next[number]))
-		see(walk, number);
+	for (; walk->sound && number != NO_OBJECT; number = GET(walk->pool->links[number]))
+		mark_free(walk, number);
 }
 
+/* Verifies the equation beside struct mematlas_pool. */
 int mematlas_pool_check(struct mematlas_pool *pool)
 {
-	struct walk walk = {.pool = pool, .seen = calloc(1, pool->count), .sound = true};
+	struct walk walk = {.pool = pool, .marks = calloc(1, pool->count)};
 	struct mematlas_pool_stats stats;
 
-	if (!walk.seen)
+	if (!walk.marks)
 		return -ENOMEM;
-	exchange_settle(&pool->exchange);
-	if (pool->common)
-		see_common(&walk);
+	tcache_group_ready(&pool->group);
+	walk.bump = GET(pool->memory->bump);
+	walk.sound = walk.bump <= pool->count;
+	if (pool->uses_free_list)
+		mark_free_list(&walk);
 	else
-		see_parcels(&walk, GET(pool->full));
-	for (uint32_t i = 0; walk.sound && i < GET(pool->exchange.keeper_count); i++)
-		see_keeper(&walk, GET(pool->exchange.keepers[i]));
-	uint64_t fresh = pool->count - GET(pool->memory->fresh);
+		mark_batches(&walk, GET(pool->transfer_cache));
+	for (uint32_t i = 0; walk.sound && i < GET(pool->group.tcache_count); i++)
+		mark_tcache(&walk, GET(pool->group.tcaches[i]));
 	mematlas_pool_read_stats(pool, &stats);
-	free(walk.seen);
-	/* An object given twice at once is in two parcels until they are opened. */
-	return walk.sound && fresh + walk.found + stats.in_use == pool->count ? 0 : -EUCLEAN;
+	free(walk.marks);
+	walk.sound &= pool->count - walk.bump + stats.in_use + walk.free == pool->count;
+	return walk.sound ? 0 : -EUCLEAN;
 }
 
-static void make_free(struct mematlas_pool *pool, uint32_t number, uint32_t *open)
+/* `partial` is the number of a batch that is not full yet, 0 for none. */
+static void add_free(struct mematlas_pool *pool, uint32_t number, uint32_t *partial)
 {
-	struct exchange *exchange = &pool->exchange;
+	struct tcache_group *group = &pool->group;
 
-	SET(pool->slots[number].holder, GET(pool->slots[number].holder) & TURN_MASK);
-	SET(pool->slots[number].posted, 0);
-	if (pool->common) {
-		pool_push_common(pool, number);
+	slot_reset(&pool->slots[number]);
+	if (pool->uses_free_list) {
+		pool_free_list_push(pool, number);
 		return;
 	}
-	if (!*open)
-		*open = parcel_get(exchange);
-	if (!*open)
-		return; /* no memory: lost to this process */
-	struct parcel *parcel = parcel_at(exchange, *open);
-	parcel->items[parcel->count++] = (uint64_t)number << 32;
-	if (parcel->count == pool->batch) {
-		parcel_push(exchange, &pool->full, *open);
-		*open = 0;
+	if (!*partial)
+		*partial = batch_alloc(group);
+	if (!*partial)
+		return; /* leaks the object in this process */
+	struct batch *batch = batch_at(group, *partial);
+	batch->items[batch->count++] = (uint64_t)number << 32;
+	if (batch->count == pool->batch_size) {
+		batch_push(group, &pool->transfer_cache, *partial);
+		*partial = 0;
 	}
 }
 
-static void make_lists(struct mematlas_pool *pool)
+void pool_rebuild(struct tcache_group *group)
 {
-	uint32_t open = 0;
+	struct mematlas_pool *pool = pool_of_group(group);
+	uint32_t partial = 0;
 
-	exchange_reset(&pool->exchange);
-	for (uint32_t i = 0; i < GET(pool->exchange.keeper_count); i++) {
-		struct pool_keeper *keeper = (struct pool_keeper *)GET(pool->exchange.keepers[i]);
-		SET(keeper->brought, GET(keeper->brought) - GET(keeper->filled));
-		SET(keeper->filled, 0);
+	tcache_group_reset(group);
+	for (uint32_t i = 0; i < GET(group->tcache_count); i++) {
+		struct pool_tcache *tcache = (struct pool_tcache *)GET(group->tcaches[i]);
+		SET(tcache->refilled, GET(tcache->refilled) - GET(tcache->filled));
+		SET(tcache->filled, 0);
 	}
-	SET(pool->full, 0);
-	SET(pool->memory->head, NONE);
-	uint64_t fresh = pool->count; /* those above were never taken */
-	while (fresh && !GET(pool->slots[fresh - 1].holder))
-		fresh--;
-	SET(pool->memory->fresh, fresh);
-	for (uint64_t number = 0; number < fresh; number++)
+	SET(pool->transfer_cache, 0);
+	SET(pool->memory->free_list, NO_OBJECT);
+	uint64_t bump = pool->count; /* the owner word of an object never allocated is 0 */
+	while (bump && !GET(pool->slots[bump - 1].owner))
+		bump--;
+	SET(pool->memory->bump, bump);
+	for (uint64_t number = 0; number < bump; number++)
 		if (!slot_in_use(&pool->slots[number]))
-			make_free(pool, (uint32_t)number, &open);
-	if (open)
-		parcel_push(&pool->exchange, &pool->full, open);
-}
-
-void pool_adopt(struct exchange *exchange)
-{
-	make_lists(pool_of(exchange));
+			add_free(pool, (uint32_t)number, &partial);
+	if (partial)
+		batch_push(group, &pool->transfer_cache, partial);
 }

@@ -1,116 +1,94 @@
-/* Parcels of slots between threads. */
 #define _GNU_SOURCE
 #include <errno.h>
-#include <linux/membarrier.h>
 #include <sched.h>
-#include <stdlib.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
+#include "membarrier.h"
 #include "remote_free.h"
 
 #define NUMBER_BITS 24u
 #define NUMBER_MASK ((1ull << NUMBER_BITS) - 1)
-#define CHUNK 1024u
-#define CHUNKS ((NUMBER_MASK + 1) / CHUNK)
+#define CHUNKS ((NUMBER_MASK + 1) / BATCH_CHUNK)
 
-static void *map(size_t bytes)
+static void *map_chunk(void)
 {
-	void *memory =
-		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	void *memory = mmap(NULL, BATCH_CHUNK * sizeof(struct batch), PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
-int exchange_open(struct exchange *exchange)
+int batch_chunks_open(struct tcache_group *group)
 {
-	exchange->chunks = map(CHUNKS * sizeof *exchange->chunks);
-	exchange->keepers = map(KEEPERS_MAX * sizeof *exchange->keepers);
-	int error = exchange->chunks && exchange->keepers ? keepers_register(exchange) : -ENOMEM;
-	if (error)
-		exchange_close(exchange);
-	return error;
+	void *table = mmap(NULL, CHUNKS * sizeof *group->batch_chunks, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (table == MAP_FAILED)
+		return -ENOMEM;
+	group->batch_chunks = table;
+	return 0;
 }
 
-void exchange_close(struct exchange *exchange)
+void batch_chunks_close(struct tcache_group *group)
 {
-	keepers_forget(exchange);
-	for (uint32_t i = 0; exchange->keepers && i < GET(exchange->keeper_count); i++)
-		munmap((char *)GET(exchange->keepers[i]) - KEEPER_OFFSET,
-		       KEEPER_OFFSET + exchange->keeper_size);
-	for (uint32_t i = 0; exchange->chunks && i < CHUNKS && GET(exchange->chunks[i]); i++)
-		munmap(GET(exchange->chunks[i]), CHUNK * sizeof(struct parcel));
-	if (exchange->chunks)
-		munmap(exchange->chunks, CHUNKS * sizeof *exchange->chunks);
-	if (exchange->keepers)
-		munmap(exchange->keepers, KEEPERS_MAX * sizeof *exchange->keepers);
+	if (!group->batch_chunks)
+		return;
+	for (uint32_t i = 0; i < CHUNKS && GET(group->batch_chunks[i]); i++)
+		munmap(GET(group->batch_chunks[i]), BATCH_CHUNK * sizeof(struct batch));
+	munmap(group->batch_chunks, CHUNKS * sizeof *group->batch_chunks);
 }
 
-void exchange_reset(struct exchange *exchange)
-{
-	SET(exchange->parcels_made, 0);
-	SET(exchange->spare, 0);
-	for (uint32_t i = 0; i < GET(exchange->keeper_count); i++) {
-		struct keeper *keeper = GET(exchange->keepers[i]);
-		SET(keeper->busy, 0);
-		SET(keeper->inbox, 0);
-		for (unsigned box = 0; box < OUTBOXES; box++)
-			keeper->outboxes[box] = (struct outbox){0};
-	}
-}
-
-static uint32_t make_parcel(struct exchange *exchange)
+static uint32_t create_batch(struct tcache_group *group)
 {
 	uint32_t number =
-		atomic_fetch_add_explicit(&exchange->parcels_made, 1, memory_order_relaxed) + 1;
-	struct parcel *none = NULL;
+		atomic_fetch_add_explicit(&group->batches_made, 1, memory_order_relaxed) + 1;
+	struct batch *none = NULL;
 
 	if (number > NUMBER_MASK) {
-		SET(exchange->parcels_made, (uint32_t)NUMBER_MASK);
+		SET(group->batches_made, (uint32_t)NUMBER_MASK);
 		return 0;
 	}
-	struct parcel *_Atomic *at = &exchange->chunks[number / CHUNK];
+	struct batch *_Atomic *at = &group->batch_chunks[number / BATCH_CHUNK];
 	if (atomic_load_explicit(at, memory_order_acquire))
 		return number;
-	struct parcel *chunk = map(CHUNK * sizeof *chunk);
-	if (!chunk) /* the number is lost: there are enough */
+	struct batch *chunk = map_chunk();
+	if (!chunk) /* loses the number, which 2^24 numbers allow */
 		return GET(*at) ? number : 0;
 	if (!atomic_compare_exchange_strong(at, &none, chunk))
-		munmap(chunk, CHUNK * sizeof *chunk);
+		munmap(chunk, BATCH_CHUNK * sizeof *chunk);
 	return number;
 }
 
-uint32_t parcel_get(struct exchange *exchange)
+uint32_t batch_alloc(struct tcache_group *group)
 {
-	uint32_t number = parcel_pop(exchange, &exchange->spare);
+	uint32_t number = batch_pop(group, &group->free_batches);
 
 	if (!number)
-		number = make_parcel(exchange);
+		number = create_batch(group);
 	if (number)
-		parcel_at(exchange, number)->count = 0;
+		batch_at(group, number)->count = 0;
 	return number;
 }
 
-void parcel_put(struct exchange *exchange, uint32_t number)
+void batch_free(struct tcache_group *group, uint32_t number)
 {
-	parcel_push(exchange, &exchange->spare, number);
+	batch_push(group, &group->free_batches, number);
 }
 
-void parcel_push(struct exchange *exchange, _Atomic uint64_t *stack, uint32_t number)
+void batch_push(struct tcache_group *group, _Atomic uint64_t *stack, uint32_t number)
 {
-	struct parcel *parcel = parcel_at(exchange, number);
+	struct batch *batch = batch_at(group, number);
 	uint64_t seen = atomic_load_explicit(stack, memory_order_relaxed);
 	uint64_t changed;
 
 	do {
-		SET(parcel->next, (uint32_t)(seen & NUMBER_MASK));
+		SET(batch->next, (uint32_t)(seen & NUMBER_MASK));
 		changed = ((seen >> NUMBER_BITS) + 1) << NUMBER_BITS | number;
 	} while (!atomic_compare_exchange_weak_explicit(stack, &seen, changed, memory_order_release,
 							memory_order_relaxed));
 }
 
-uint32_t parcel_pop(struct exchange *exchange, _Atomic uint64_t *stack)
+uint32_t batch_pop(struct tcache_group *group, _Atomic uint64_t *stack)
 {
 	uint64_t seen = atomic_load_explicit(stack, memory_order_acquire);
 	uint64_t changed;
@@ -119,103 +97,93 @@ uint32_t parcel_pop(struct exchange *exchange, _Atomic uint64_t *stack)
 		uint32_t number = (uint32_t)(seen & NUMBER_MASK);
 		if (!number)
 			return 0;
-		/* May be stale when another thread takes the parcel first; the tag then differs. */
-		uint32_t after = GET(parcel_at(exchange, number)->next);
+		/* Stale if another thread pops the batch first. The tag then differs and the
+		 * exchange fails. */
+		uint32_t after = GET(batch_at(group, number)->next);
 		changed = ((seen >> NUMBER_BITS) + 1) << NUMBER_BITS | after;
 	} while (!atomic_compare_exchange_weak_explicit(stack, &seen, changed, memory_order_acquire,
 							memory_order_acquire));
 	return (uint32_t)(seen & NUMBER_MASK);
 }
 
-/* Inboxes are only pushed to and emptied, so they need no tag. */
-static void send(struct exchange *exchange, struct outbox *box)
+/* A remote queue needs no tag, since nobody pops a single batch from it. */
+static void send_batch(struct tcache_group *group, struct outgoing_batch *outgoing)
 {
-	struct keeper *to =
-		atomic_load_explicit(&exchange->keepers[box->to - 1], memory_order_acquire);
-	struct parcel *parcel = parcel_at(exchange, box->parcel);
-	uint32_t seen = GET(to->inbox);
+	struct tcache *to =
+		atomic_load_explicit(&group->tcaches[outgoing->to - 1], memory_order_acquire);
+	struct batch *batch = batch_at(group, outgoing->batch);
+	uint32_t seen = GET(to->remote_queue);
 
 	do
-		SET(parcel->next, seen);
-	while (!atomic_compare_exchange_weak_explicit(&to->inbox, &seen, box->parcel,
+		SET(batch->next, seen);
+	while (!atomic_compare_exchange_weak_explicit(&to->remote_queue, &seen, outgoing->batch,
 						      memory_order_release, memory_order_relaxed));
-	box->parcel = 0;
+	outgoing->batch = 0;
 }
 
-void exchange_send_all(struct exchange *exchange, struct keeper *from)
+void remote_free_flush(struct tcache_group *group, struct tcache *from)
 {
-	for (unsigned i = 0; i < OUTBOXES; i++)
-		if (from->outboxes[i].parcel)
-			send(exchange, &from->outboxes[i]);
+	for (unsigned i = 0; i < OUTGOING_BATCHES; i++)
+		if (from->outgoing[i].batch)
+			send_batch(group, &from->outgoing[i]);
 }
 
-static bool post(struct exchange *exchange, struct keeper *from, uint32_t item, uint32_t holder,
-		 uint32_t limit)
+static bool add_to_batch(struct tcache_group *group, struct tcache *from, uint32_t item,
+			 uint32_t owner, uint32_t limit)
 {
-	uint32_t to = holder >> 16;
-	struct outbox *box = &from->outboxes[to % OUTBOXES];
+	uint32_t to = owner >> OWNER_SHIFT;
+	struct outgoing_batch *outgoing = &from->outgoing[to % OUTGOING_BATCHES];
 
-	if (box->parcel && box->to != to)
-		send(exchange, box);
-	if (!box->parcel) {
-		box->parcel = parcel_get(exchange);
-		if (!box->parcel)
+	if (outgoing->batch && outgoing->to != to)
+		send_batch(group, outgoing);
+	if (!outgoing->batch) {
+		outgoing->batch = batch_alloc(group);
+		if (!outgoing->batch)
 			return false;
-		box->to = to;
+		outgoing->to = to;
 	}
-	struct parcel *parcel = parcel_at(exchange, box->parcel);
-	parcel->items[parcel->count++] = (uint64_t)item << 32 | holder;
-	if (parcel->count >= limit)
-		send(exchange, box);
+	struct batch *batch = batch_at(group, outgoing->batch);
+	batch->items[batch->count++] = (uint64_t)item << 32 | owner;
+	if (batch->count >= limit)
+		send_batch(group, outgoing);
 	return true;
 }
 
-int exchange_give(struct exchange *exchange, struct keeper *from, struct slot *slot, uint32_t item,
-		  uint32_t limit)
+int remote_free_slot(struct tcache_group *group, struct tcache *from, struct slot *slot,
+		     uint32_t item, uint32_t limit)
 {
-	uint32_t holder = atomic_load_explicit(&slot->holder, memory_order_acquire);
+	uint32_t owner = atomic_load_explicit(&slot->owner, memory_order_acquire);
 
-	if (holder >> 16 == 0 || GET(slot->posted) == holder)
+	if (owner >> OWNER_SHIFT == 0 || GET(slot->remote_freed) == owner)
 		return -EALREADY;
-	SET(slot->posted, holder); /* before anybody can receive it */
-	if (!post(exchange, from, item, holder, limit)) {
-		SET(slot->posted, 0);
+	SET(slot->remote_freed, owner); /* before the batch can reach its receiver */
+	if (!add_to_batch(group, from, item, owner, limit)) {
+		SET(slot->remote_freed, 0);
 		return -ENOMEM;
 	}
-	BUMP(from->given);
-	BUMP(from->sent);
+	BUMP(from->frees);
+	BUMP(from->remote_frees);
 	return 0;
 }
 
-uint32_t exchange_receive(struct keeper *to)
+uint32_t remote_free_receive(struct tcache *to)
 {
-	if (!GET(to->inbox))
+	if (!GET(to->remote_queue))
 		return 0;
-	return atomic_exchange_explicit(&to->inbox, 0, memory_order_acquire);
+	return atomic_exchange_explicit(&to->remote_queue, 0, memory_order_acquire);
 }
 
-static int membarrier(int command)
+/* The owner may be about to free one of these slots too, if the owner read `remote_freed` before
+ * the sender wrote that word. After the barrier, an owner that is not inside tcache_begin_free()
+ * reads the new value. */
+uint32_t remote_free_steal(struct tcache *other)
 {
-	return (int)syscall(SYS_membarrier, command, 0, 0);
-}
+	uint32_t batches = remote_free_receive(other);
 
-bool exchange_works(void)
-{
-	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
-}
-
-/* The keeper may be about to free one of these slots itself, having looked before it was posted. Every
- * slot here is posted; once each thread has passed a barrier, a keeper that is not busy will see so. */
-uint32_t exchange_rob(struct keeper *other)
-{
-	uint32_t parcels = exchange_receive(other);
-
-	if (!parcels)
+	if (!batches)
 		return 0;
-	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0 &&
-	    (!exchange_works() || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0))
-		abort(); /* it worked when the allocator was made; going on would hand out slots twice */
-	while (atomic_load_explicit(&other->busy, memory_order_acquire))
+	membarrier_run();
+	while (atomic_load_explicit(&other->freeing, memory_order_acquire))
 		sched_yield();
-	return parcels;
+	return batches;
 }

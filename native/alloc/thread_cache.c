@@ -1,223 +1,259 @@
-/* Which thread has which keeper; threads that end, processes that fork. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#include "lock.h"
+#include "membarrier.h"
 #include "remote_free.h"
+#include "thread_cache.h"
 
-/* A keeper of this thread, by its exchange's serial: the exchange itself may be gone. */
-struct membership {
+/* A cache of the calling thread. The entry names the allocator by its serial, because the allocator
+ * may be closed by then. */
+struct entry {
 	uint64_t serial;
-	struct keeper *keeper;
-	struct membership *next;
+	struct tcache *tcache;
+	struct entry *next;
 };
 
 __thread __attribute__((
-	tls_model("initial-exec"))) struct recent_keeper mematlas_recent_keepers[RECENT_KEEPERS];
+	tls_model("initial-exec"))) struct tcache_lookup mematlas_tcache_lookups[TCACHE_LOOKUPS];
 
-static __thread struct membership *memberships;
-static pthread_key_t at_exit; /* its destructor runs when a thread with memberships ends */
-static int key_error;
-/* Guards the lists of exchanges and keepers; not held while an object is taken or given. */
+static __thread struct entry *entries;
+static pthread_key_t exit_key; /* runs leave_all() at the end of each thread that has entries */
+static int init_error;
+/* Guards the lists of allocators and caches. No path that has a cache takes this lock. */
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
-static struct exchange *exchanges;
+static struct tcache_group *groups;
 
-static void lock_registry(void)
+static struct tcache_group *find_group(uint64_t serial)
 {
-	pthread_mutex_lock(&registry);
-}
-
-static void unlock_registry(void)
-{
-	pthread_mutex_unlock(&registry);
-}
-
-static struct exchange *find_exchange(uint64_t serial)
-{
-	for (struct exchange *exchange = exchanges; exchange; exchange = exchange->next)
-		if (exchange->serial == serial)
-			return exchange;
+	for (struct tcache_group *group = groups; group; group = group->next)
+		if (group->serial == serial)
+			return group;
 	return NULL;
 }
 
 static void leave_all(void *argument)
 {
 	(void)argument;
-	lock_registry();
-	memset(mematlas_recent_keepers, 0, sizeof mematlas_recent_keepers);
-	while (memberships) {
-		struct membership *one = memberships;
-		struct exchange *exchange = find_exchange(one->serial);
+	LOCK_SCOPE(&registry);
+	memset(mematlas_tcache_lookups, 0, sizeof mematlas_tcache_lookups);
+	while (entries) {
+		struct entry *entry = entries;
+		struct tcache_group *group = find_group(entry->serial);
 
-		memberships = one->next;
-		if (exchange) {
-			if (!GET(exchange->orphan))
-				exchange->leave(exchange, one->keeper);
-			one->keeper->unused = true;
+		entries = entry->next;
+		if (group) {
+			if (!GET(group->needs_rebuild))
+				group->flush(group, entry->tcache);
+			entry->tcache->abandoned = true;
 		}
-		free(one);
+		free(entry);
 	}
-	unlock_registry();
 }
 
 static void before_fork(void)
 {
-	lock_registry();
-	for (struct exchange *exchange = exchanges; exchange; exchange = exchange->next)
-		if (exchange->lock)
-			exchange->lock(exchange);
+	pthread_mutex_lock(&registry);
+	for (struct tcache_group *group = groups; group; group = group->next)
+		if (group->lock)
+			group->lock(group);
 }
 
 static void after_fork(void)
 {
-	for (struct exchange *exchange = exchanges; exchange; exchange = exchange->next)
-		if (exchange->unlock)
-			exchange->unlock(exchange);
-	unlock_registry();
+	for (struct tcache_group *group = groups; group; group = group->next)
+		if (group->unlock)
+			group->unlock(group);
+	pthread_mutex_unlock(&registry);
 }
 
-static bool is_mine(const struct keeper *keeper)
+static bool is_own_tcache(const struct tcache *tcache)
 {
-	for (struct membership *one = memberships; one; one = one->next)
-		if (one->keeper == keeper)
+	for (struct entry *entry = entries; entry; entry = entry->next)
+		if (entry->tcache == tcache)
 			return true;
 	return false;
 }
 
-/* The other threads are gone, in the middle of whatever they did. What they had is found again when it
- * is needed: most children only call exec. */
+/* The child lacks the other threads, which may have been anywhere in an operation. The lists are
+ * rebuilt at the first use, because most children only call execve(2). */
 static void after_fork_in_child(void)
 {
-	memset(mematlas_recent_keepers, 0, sizeof mematlas_recent_keepers);
-	for (struct exchange *exchange = exchanges; exchange; exchange = exchange->next) {
-		if (!exchange->private)
+	memset(mematlas_tcache_lookups, 0, sizeof mematlas_tcache_lookups);
+	for (struct tcache_group *group = groups; group; group = group->next) {
+		if (!group->private)
 			continue;
-		SET(exchange->orphan, true);
-		for (uint32_t i = 0; i < GET(exchange->keeper_count); i++) {
-			struct keeper *keeper = GET(exchange->keepers[i]);
-			keeper->unused = !is_mine(keeper);
+		SET(group->needs_rebuild, true);
+		for (uint32_t i = 0; i < GET(group->tcache_count); i++) {
+			struct tcache *tcache = GET(group->tcaches[i]);
+			tcache->abandoned = !is_own_tcache(tcache);
 		}
 	}
 	after_fork();
 }
 
-void exchange_adopt(struct exchange *exchange)
+void tcache_group_rebuild(struct tcache_group *group)
 {
-	lock_registry(); /* several threads of the child may come here at once */
-	if (GET(exchange->orphan)) {
-		exchange->adopt(exchange);
-		exchange_works();
-		atomic_store_explicit(&exchange->orphan, false, memory_order_release);
+	LOCK_SCOPE(&registry); /* several threads of the child may arrive at once */
+	if (GET(group->needs_rebuild)) {
+		group->rebuild(group);
+		membarrier_register();
+		atomic_store_explicit(&group->needs_rebuild, false, memory_order_release);
 	}
-	unlock_registry();
 }
 
-static void prepare(void)
+void tcache_group_reset(struct tcache_group *group)
 {
-	key_error = pthread_key_create(&at_exit, leave_all);
-	if (!key_error)
-		key_error = pthread_atfork(before_fork, after_fork, after_fork_in_child);
+	SET(group->batches_made, 0);
+	SET(group->free_batches, 0);
+	for (uint32_t i = 0; i < GET(group->tcache_count); i++) {
+		struct tcache *tcache = GET(group->tcaches[i]);
+		SET(tcache->freeing, 0);
+		SET(tcache->remote_queue, 0);
+		memset(tcache->outgoing, 0, sizeof tcache->outgoing);
+	}
 }
 
-int keepers_register(struct exchange *exchange)
+static void init_process(void)
+{
+	init_error = pthread_key_create(&exit_key, leave_all);
+	if (!init_error)
+		init_error = pthread_atfork(before_fork, after_fork, after_fork_in_child);
+}
+
+static int register_group(struct tcache_group *group)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
 	static uint64_t serials;
 
-	pthread_once(&once, prepare);
-	if (key_error)
-		return -key_error;
-	lock_registry();
-	exchange->serial = ++serials;
-	exchange->recent = (uint32_t)(serials % RECENT_KEEPERS);
-	exchange->next = exchanges;
-	exchanges = exchange;
-	unlock_registry();
+	pthread_once(&once, init_process);
+	if (init_error)
+		return -init_error;
+	LOCK_SCOPE(&registry);
+	group->serial = ++serials;
+	group->lookup_index = (uint32_t)(serials % TCACHE_LOOKUPS);
+	group->next = groups;
+	groups = group;
 	return 0;
 }
 
-void keepers_forget(struct exchange *exchange)
+static void unregister_group(struct tcache_group *group)
 {
-	lock_registry();
-	for (struct exchange **at = &exchanges; *at; at = &(*at)->next) {
-		if (*at == exchange) {
-			*at = exchange->next;
+	LOCK_SCOPE(&registry);
+	for (struct tcache_group **at = &groups; *at; at = &(*at)->next) {
+		if (*at == group) {
+			*at = group->next;
 			break;
 		}
 	}
-	unlock_registry();
 }
 
-static struct keeper *make_keeper(struct exchange *exchange)
+int tcache_group_open(struct tcache_group *group)
 {
-	uint32_t count = GET(exchange->keeper_count);
+	void *table = mmap(NULL, TCACHES_MAX * sizeof *group->tcaches, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (table == MAP_FAILED)
+		return -ENOMEM;
+	group->tcaches = table;
+	int error = batch_chunks_open(group);
+	if (!error)
+		error = register_group(group);
+	if (error)
+		tcache_group_close(group);
+	return error;
+}
+
+void tcache_group_close(struct tcache_group *group)
+{
+	unregister_group(group);
+	for (uint32_t i = 0; i < GET(group->tcache_count); i++)
+		munmap((char *)GET(group->tcaches[i]) - TCACHE_OFFSET,
+		       TCACHE_OFFSET + group->tcache_size);
+	batch_chunks_close(group);
+	munmap(group->tcaches, TCACHES_MAX * sizeof *group->tcaches);
+}
+
+/* An abandoned cache, or a new one. Registry's lock held. */
+static struct tcache *acquire_tcache(struct tcache_group *group)
+{
+	uint32_t count = GET(group->tcache_count);
 
 	for (uint32_t i = 0; i < count; i++) {
-		struct keeper *keeper = GET(exchange->keepers[i]);
-		if (keeper->unused) {
-			keeper->unused = false;
-			return keeper;
+		struct tcache *tcache = GET(group->tcaches[i]);
+		if (tcache->abandoned) {
+			tcache->abandoned = false;
+			return tcache;
 		}
 	}
-	if (count == KEEPERS_MAX)
+	if (count == TCACHES_MAX)
 		return NULL;
-	char *mapping = mmap(NULL, KEEPER_OFFSET + exchange->keeper_size, PROT_READ | PROT_WRITE,
+	char *mapping = mmap(NULL, TCACHE_OFFSET + group->tcache_size, PROT_READ | PROT_WRITE,
 			     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mapping == MAP_FAILED)
 		return NULL;
-	struct keeper *keeper = (struct keeper *)(mapping + KEEPER_OFFSET);
-	keeper->mark = (count + 1) << 16;
-	if (exchange->prepare)
-		exchange->prepare(exchange, keeper);
-	atomic_store_explicit(&exchange->keepers[count], keeper, memory_order_release);
-	SET(exchange->keeper_count, count + 1);
-	return keeper;
+	struct tcache *tcache = (struct tcache *)(mapping + TCACHE_OFFSET);
+	tcache->id_bits = (count + 1) << OWNER_SHIFT;
+	if (group->init)
+		group->init(group, tcache);
+	atomic_store_explicit(&group->tcaches[count], tcache, memory_order_release);
+	/* After the pointer, since readers load the count first. */
+	atomic_store_explicit(&group->tcache_count, count + 1, memory_order_release);
+	return tcache;
 }
 
-static struct membership *add_membership(struct exchange *exchange)
+/* Registry's lock held. */
+static void drop_stale_entries(void)
 {
-	struct membership *one = calloc(1, sizeof *one);
-
-	if (!one || pthread_setspecific(at_exit, one) != 0) {
-		free(one);
-		return NULL;
-	}
-	lock_registry();
-	for (struct membership **at = &memberships; *at;) {
-		struct membership *old = *at;
-		if (find_exchange(old->serial)) {
+	for (struct entry **at = &entries; *at;) {
+		struct entry *old = *at;
+		if (find_group(old->serial)) {
 			at = &old->next;
 			continue;
 		}
 		*at = old->next;
 		free(old);
 	}
-	one->serial = exchange->serial;
-	one->keeper = make_keeper(exchange);
-	unlock_registry();
-	if (!one->keeper) {
-		free(one);
-		return NULL;
-	}
-	one->next = memberships;
-	memberships = one;
-	return one;
 }
 
-struct keeper *keeper_join(struct exchange *exchange)
+static struct tcache *join_group(struct tcache_group *group)
 {
-	struct membership *one = memberships;
+	LOCK_SCOPE(&registry);
+	drop_stale_entries();
+	return acquire_tcache(group);
+}
 
-	exchange_settle(exchange);
-	while (one && one->serial != exchange->serial)
-		one = one->next;
-	if (!one)
-		one = add_membership(exchange);
-	if (!one)
+static struct entry *add_entry(struct tcache_group *group)
+{
+	struct entry *entry = calloc(1, sizeof *entry);
+	struct tcache *tcache = NULL;
+
+	if (entry && pthread_setspecific(exit_key, entry) == 0)
+		tcache = join_group(group);
+	if (!tcache) {
+		free(entry);
 		return NULL;
-	mematlas_recent_keepers[exchange->recent] =
-		(struct recent_keeper){exchange->serial, one->keeper};
-	return one->keeper;
+	}
+	*entry = (struct entry){group->serial, tcache, entries};
+	entries = entry;
+	return entry;
+}
+
+struct tcache *tcache_join(struct tcache_group *group)
+{
+	struct entry *entry = entries;
+
+	tcache_group_ready(group);
+	while (entry && entry->serial != group->serial)
+		entry = entry->next;
+	if (!entry)
+		entry = add_entry(group);
+	if (!entry)
+		return NULL;
+	mematlas_tcache_lookups[group->lookup_index] =
+		(struct tcache_lookup){group->serial, entry->tcache};
+	return entry->tcache;
 }

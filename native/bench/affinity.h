@@ -1,13 +1,8 @@
-/* Threads on CPUs of their own, started together. */
-#ifndef MEMATLAS_KERNELS_PIN_H
-#define MEMATLAS_KERNELS_PIN_H
+#ifndef MEMATLAS_BENCH_AFFINITY_H
+#define MEMATLAS_BENCH_AFFINITY_H
 
-#include <stdatomic.h>
-#include <stdint.h>
-
-int pin_thread(int cpu); /* the calling one; -errno */
-/* Counts itself ready, and spins until `threads` are, or the start is abandoned. Lets others run
- * meanwhile: there may be more threads than CPUs. */
-void await_all(_Atomic uint32_t *ready, uint32_t threads, _Atomic uint32_t *abandoned);
+/* Restrict the calling thread to one CPU. cpu -1: leave the affinity as it is. Returns 0; -EINVAL:
+ * no such CPU, or the cpuset excludes the CPU; or -ENOMEM. */
+int affinity_set_cpu(int cpu);
 
 #endif

@@ -1,4 +1,4 @@
-/* What an allocator takes from the kernel for what it hands out, and keeps once it is given back. */
+/* Resident memory of an allocator: with all objects live, with one in ten live, and with none. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,8 +9,9 @@
 
 #include "alloc_work.h"
 
-/* Resident anonymous bytes, told without a malloc. */
-static uint64_t resident(void)
+/* Resident anonymous bytes. Not by stdio, which would allocate its buffer from the allocator
+ * measured. */
+static uint64_t resident_bytes(void)
 {
 	char text[256], *field = text;
 	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
@@ -27,52 +28,52 @@ static uint64_t resident(void)
 	return (pages - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-static uint64_t fill(const struct work *work, void **table, uint64_t *seed)
+static uint64_t fill_table(const struct workload *workload, void **table, uint64_t *seed)
 {
-	uint64_t asked = 0;
+	uint64_t requested = 0;
 
-	for (size_t i = 0; i < work->live; i++) {
-		size_t size = draw_size(work, seed);
+	for (size_t i = 0; i < workload->live; i++) {
+		size_t size = workload_random_size(workload, seed);
 
-		table[i] = work->take(size);
+		table[i] = workload->alloc(size);
 		if (!table[i])
 			exit(1);
 		memset(table[i], 1, size);
-		asked += size;
+		requested += size;
 	}
-	return asked;
+	return requested;
 }
 
-/* Gives nine in ten back, at random: what stays pins pages. */
-static void thin_out(const struct work *work, void **table, uint64_t *seed)
+/* Free nine objects in ten, at random. The rest fragment their pages. */
+static void free_most(const struct workload *workload, void **table, uint64_t *seed)
 {
-	for (size_t i = 0; i < work->live; i++)
-		if (draw(seed) % 10) {
-			work->give(table[i]);
+	for (size_t i = 0; i < workload->live; i++)
+		if (workload_random(seed) % 10) {
+			workload->free(table[i]);
 			table[i] = NULL;
 		}
 }
 
-int hold_memory(const struct work *work)
+int hold_run(const struct workload *workload)
 {
-	size_t bytes = work->live * sizeof(void *);
+	size_t bytes = workload->live * sizeof(void *);
 	void **table = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 	uint64_t seed = 88172645463325252u;
 
 	if (table == MAP_FAILED)
 		return 1;
-	work->give(take_one(work, &seed)); /* the allocator starts up */
-	uint64_t before = resident();
-	uint64_t asked = fill(work, table, &seed);
-	uint64_t held = resident() - before;
-	thin_out(work, table, &seed);
-	uint64_t thin = resident();
-	for (size_t i = 0; i < work->live; i++)
+	workload->free(workload_alloc(workload, &seed)); /* initialises the allocator */
+	uint64_t before = resident_bytes();
+	uint64_t requested = fill_table(workload, table, &seed);
+	uint64_t held = resident_bytes() - before;
+	free_most(workload, table, &seed);
+	uint64_t thin = resident_bytes();
+	for (size_t i = 0; i < workload->live; i++)
 		if (table[i])
-			work->give(table[i]);
-	uint64_t empty = resident();
-	printf("asked %llu\nheld %llu\nthin %llu\nempty %llu\n", (unsigned long long)asked,
+			workload->free(table[i]);
+	uint64_t empty = resident_bytes();
+	printf("asked %llu\nheld %llu\nthin %llu\nempty %llu\n", (unsigned long long)requested,
 	       (unsigned long long)held, (unsigned long long)(thin > before ? thin - before : 0),
 	       (unsigned long long)(empty > before ? empty - before : 0));
 	return 0;

@@ -1,4 +1,4 @@
-/* How programs use an allocator, each pattern until the time is up. */
+/* Allocation patterns of programs. Each runs until workload_is_running() is false. */
 #define _GNU_SOURCE
 #include <sched.h>
 #include <stdatomic.h>
@@ -8,19 +8,22 @@
 
 #include "alloc_work.h"
 
-#define BATCH 64u
-#define CHANNEL 1024u /* pointers under way between two threads */
+#define CHECK_EVERY 64u /* operations between two checks of the stop flag */
+#define CHANNEL 1024u   /* objects in flight between two threads */
 
+/* Invariant: 0 <= allocated - freed <= CHANNEL. Each counter has one writer. */
 struct channel {
-	_Alignas(128) _Atomic size_t put;
-	_Alignas(128) _Atomic size_t got;
-	_Alignas(128) void *_Atomic objects[CHANNEL];
+	_Alignas(BENCH_LINE) _Atomic size_t allocated;
+	_Alignas(BENCH_LINE) _Atomic size_t freed;
+	_Alignas(BENCH_LINE) void *_Atomic objects[CHANNEL];
 	atomic_bool closed;
 };
 
-static void **table_of(const struct work *work)
+_Static_assert((CHANNEL & (CHANNEL - 1)) == 0, "an index stays right when a counter wraps");
+
+static void **create_table(const struct workload *workload)
 {
-	void **table = malloc(work->live * sizeof(*table));
+	void **table = malloc(workload->live * sizeof(*table));
 
 	if (!table) {
 		fputs("no memory for the table of objects\n", stderr);
@@ -29,49 +32,49 @@ static void **table_of(const struct work *work)
 	return table;
 }
 
-/* A steady set of live objects; one at random is replaced at a time. */
+/* Replaces one random object of a constant live set at a time. */
 static void *churn(void *argument)
 {
 	struct worker *self = argument;
-	const struct work *work = self->work;
-	void **table = table_of(work);
+	const struct workload *workload = self->workload;
+	void **table = create_table(workload);
 
-	for (size_t i = 0; i < work->live; i++)
-		table[i] = take_one(work, &self->seed);
-	work_begins();
+	for (size_t i = 0; i < workload->live; i++)
+		table[i] = workload_alloc(workload, &self->seed);
+	workload_wait_for_start();
 	uint64_t began = now_ns();
-	while (work_goes_on()) {
-		for (unsigned i = 0; i < BATCH; i++) {
-			void **slot = &table[(draw(&self->seed) >> 20) % work->live];
+	while (workload_is_running()) {
+		for (unsigned i = 0; i < CHECK_EVERY; i++) {
+			void **slot = &table[(workload_random(&self->seed) >> 20) % workload->live];
 
-			work->give(*slot);
-			*slot = take_one(work, &self->seed);
+			workload->free(*slot);
+			*slot = workload_alloc(workload, &self->seed);
 		}
-		self->operations += BATCH;
+		self->operations += CHECK_EVERY;
 	}
 	self->ns = now_ns() - began;
-	for (size_t i = 0; i < work->live; i++)
-		work->give(table[i]);
+	for (size_t i = 0; i < workload->live; i++)
+		workload->free(table[i]);
 	free(table);
 	return NULL;
 }
 
-/* A request's memory: taken piece by piece, then all given back. */
+/* Allocates all objects, then frees all of them, as a server does for a request. */
 static void *batch(void *argument)
 {
 	struct worker *self = argument;
-	const struct work *work = self->work;
-	void **table = table_of(work);
+	const struct workload *workload = self->workload;
+	void **table = create_table(workload);
 
-	work_begins();
+	workload_wait_for_start();
 	uint64_t began = now_ns();
 	do {
-		for (size_t i = 0; i < work->live; i++)
-			table[i] = take_one(work, &self->seed);
-		for (size_t i = 0; i < work->live; i++)
-			work->give(table[i]);
-		self->operations += work->live;
-	} while (work_goes_on());
+		for (size_t i = 0; i < workload->live; i++)
+			table[i] = workload_alloc(workload, &self->seed);
+		for (size_t i = 0; i < workload->live; i++)
+			workload->free(table[i]);
+		self->operations += workload->live;
+	} while (workload_is_running());
 	self->ns = now_ns() - began;
 	free(table);
 	return NULL;
@@ -81,15 +84,16 @@ static void produce(struct worker *self)
 {
 	struct channel *channel = self->channel;
 
-	for (size_t put = 0; work_goes_on();) {
-		if (put - atomic_load_explicit(&channel->got, memory_order_acquire) == CHANNEL) {
+	for (size_t allocated = 0; workload_is_running();) {
+		size_t freed = atomic_load_explicit(&channel->freed, memory_order_acquire);
+		if (allocated - freed == CHANNEL) {
 			sched_yield();
 			continue;
 		}
-		void *object = take_one(self->work, &self->seed);
-		atomic_store_explicit(&channel->objects[put % CHANNEL], object,
+		void *object = workload_alloc(self->workload, &self->seed);
+		atomic_store_explicit(&channel->objects[allocated % CHANNEL], object,
 				      memory_order_relaxed);
-		atomic_store_explicit(&channel->put, ++put, memory_order_release);
+		atomic_store_explicit(&channel->allocated, ++allocated, memory_order_release);
 	}
 	atomic_store(&channel->closed, true);
 }
@@ -97,29 +101,30 @@ static void produce(struct worker *self)
 static uint64_t consume(struct worker *self)
 {
 	struct channel *channel = self->channel;
-	size_t got = 0;
+	size_t freed = 0;
 
 	for (;;) {
+		/* Read before `allocated`: the producer publishes its last object first. */
 		bool closed = atomic_load(&channel->closed);
 
-		if (got == atomic_load_explicit(&channel->put, memory_order_acquire)) {
+		if (freed == atomic_load_explicit(&channel->allocated, memory_order_acquire)) {
 			if (closed)
-				return got;
+				return freed;
 			sched_yield();
 			continue;
 		}
-		self->work->give(atomic_load_explicit(&channel->objects[got % CHANNEL],
-						      memory_order_relaxed));
-		atomic_store_explicit(&channel->got, ++got, memory_order_release);
+		self->workload->free(atomic_load_explicit(&channel->objects[freed % CHANNEL],
+							  memory_order_relaxed));
+		atomic_store_explicit(&channel->freed, ++freed, memory_order_release);
 	}
 }
 
-/* One thread takes, the other gives back: queues, pipelines, thread pools. */
-void *hand_off(void *argument)
+/* Even workers allocate, odd workers free, as in queues, pipelines and thread pools. */
+void *pattern_handoff(void *argument)
 {
 	struct worker *self = argument;
 
-	work_begins();
+	workload_wait_for_start();
 	uint64_t began = now_ns();
 	if (self->number % 2 == 0)
 		produce(self);
@@ -129,12 +134,12 @@ void *hand_off(void *argument)
 	return NULL;
 }
 
-void pair_up(struct worker *workers, const struct work *work)
+void pattern_connect(struct worker *workers, const struct workload *workload)
 {
-	if (work->pattern != hand_off)
+	if (workload->pattern != pattern_handoff)
 		return;
-	for (unsigned i = 0; i < work->threads; i += 2) {
-		struct channel *channel = aligned_alloc(128, sizeof(*channel));
+	for (unsigned i = 0; i < workload->threads; i += 2) {
+		struct channel *channel = aligned_alloc(BENCH_LINE, sizeof(*channel));
 
 		if (!channel)
 			exit(1);
@@ -143,10 +148,10 @@ void pair_up(struct worker *workers, const struct work *work)
 	}
 }
 
-void *(*find_pattern(const char *name))(void *)
+void *(*pattern_find(const char *name))(void *)
 {
 	return strcmp(name, "churn") == 0     ? churn
 	       : strcmp(name, "batch") == 0   ? batch
-	       : strcmp(name, "handoff") == 0 ? hand_off
+	       : strcmp(name, "handoff") == 0 ? pattern_handoff
 					      : NULL;
 }

@@ -1,6 +1,7 @@
-/* Inside mematlas_alloc_work. */
-#ifndef MEMATLAS_KERNELS_ALLOC_WORK_H
-#define MEMATLAS_KERNELS_ALLOC_WORK_H
+/* The parts of mematlas_alloc_work. alloc_main.c calls the patterns, and the patterns call
+ * alloc_work.c. */
+#ifndef MEMATLAS_BENCH_ALLOC_WORK_H
+#define MEMATLAS_BENCH_ALLOC_WORK_H
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -8,35 +9,48 @@
 
 #include "clock.h"
 #include "mematlas.h"
+#include "start_barrier.h"
 
-struct work {
-	size_t size; /* 0: mixed */
-	size_t live; /* objects a thread holds */
+struct workload {
+	size_t size; /* bytes of an object; 0: random, see workload_random_size() */
+	size_t live; /* objects that a thread holds at a time */
 	unsigned threads, milliseconds;
-	void *(*take)(size_t size);
-	void (*give)(void *object);
-	void *(*pattern)(void *worker);
+	void *(*alloc)(size_t size);
+	void (*free)(void *object);
+	void *(*pattern)(void *worker); /* thread function */
 };
 
 struct channel;
 
 struct worker {
-	_Alignas(128) const struct work *work;
-	struct channel *channel; /* of hand_off */
+	_Alignas(BENCH_LINE) const struct workload *workload;
+	struct channel *channel; /* pattern_handoff only; shared by workers 2n and 2n + 1 */
 	unsigned number;
-	uint64_t seed, operations, ns; /* an operation is one take and one give */
+	uint64_t seed;
+	uint64_t operations; /* pairs of one alloc and one free */
+	uint64_t ns;
 	pthread_t thread;
 };
 
-uint64_t draw(uint64_t *seed);
-size_t draw_size(const struct work *work, uint64_t *seed);
-void *take_one(const struct work *work, uint64_t *seed);
-void work_begins(void); /* waits for the other threads */
-bool work_goes_on(void);
+/* alloc_work.c */
+uint64_t workload_random(uint64_t *seed);
+/* Log-uniform in [16, 4096) bytes where the workload has no fixed size. */
+size_t workload_random_size(const struct workload *workload, uint64_t *seed);
+/* Allocate and write one object. Exit with status 1 if the allocator returns NULL. */
+void *workload_alloc(const struct workload *workload, uint64_t *seed);
+/* Block until workload_run_threads() has started all threads. */
+void workload_wait_for_start(void);
+bool workload_is_running(void);
+/* Run the pattern in all workers for workload->milliseconds. */
+void workload_run_threads(struct worker *workers, const struct workload *workload);
 
-void *(*find_pattern(const char *name))(void *);
-void *hand_off(void *worker);
-void pair_up(struct worker *workers, const struct work *work);
-int hold_memory(const struct work *work);
+/* alloc_patterns.c */
+void *(*pattern_find(const char *name))(void *);
+void *pattern_handoff(void *worker);
+/* Connect each even worker with the next odd one if the pattern is pattern_handoff. */
+void pattern_connect(struct worker *workers, const struct workload *workload);
+
+/* alloc_hold.c: print the resident bytes of a workload. Returns the exit status. */
+int hold_run(const struct workload *workload);
 
 #endif

@@ -1,11 +1,11 @@
-/* The clock of the benchmarks. */
-#ifndef MEMATLAS_KERNELS_CLOCK_H
-#define MEMATLAS_KERNELS_CLOCK_H
+#ifndef MEMATLAS_BENCH_CLOCK_H
+#define MEMATLAS_BENCH_CLOCK_H
 
 #include <stdint.h>
 #include <time.h>
 
-/* The barriers keep the compiler from moving loads and stores out of what is timed. */
+/* CLOCK_MONOTONIC in nanoseconds. The barriers keep the compiler from moving loads and stores out
+ * of the timed section. */
 static inline uint64_t now_ns(void)
 {
 	struct timespec now;

@@ -1,4 +1,4 @@
-/* What it costs to get memory from the kernel: each way timed, with the faults it took. */
+/* The time and the page faults of each way to get memory from the kernel. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -17,7 +17,7 @@ static char *bytes_at(uint64_t address)
 	return (char *)(uintptr_t)address;
 }
 
-static uint64_t faults_so_far(void)
+static uint64_t thread_faults(void)
 {
 	struct rusage usage;
 
@@ -27,14 +27,14 @@ static uint64_t faults_so_far(void)
 
 static void begin(struct mematlas_fault_cost *cost)
 {
-	cost->faults = faults_so_far();
+	cost->faults = thread_faults();
 	cost->ns = now_ns();
 }
 
 static void finish(struct mematlas_fault_cost *cost)
 {
 	cost->ns = now_ns() - cost->ns;
-	cost->faults = faults_so_far() - cost->faults;
+	cost->faults = thread_faults() - cost->faults;
 }
 
 void mematlas_fault_touch(uint64_t address, uint64_t length, uint64_t step, int write,
@@ -84,8 +84,8 @@ int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_faul
 	return result < 0 ? -error : 0;
 }
 
-/* Lives until the parent closes its end: holding the pages shared is all it does. */
-__attribute__((noreturn)) static void be_child(const int *pipes)
+/* Keeps the pages shared until the parent closes the pipe. */
+__attribute__((noreturn)) static void wait_for_parent(const int *pipes)
 {
 	char byte;
 
@@ -103,12 +103,13 @@ int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step,
 
 	if (pipe2(pipes, O_CLOEXEC) < 0)
 		return -errno;
-	sigfillset(&all); /* the child must not run this program's signal handlers */
+	sigfillset(&all); /* the child must not run the program's signal handlers */
 	sigprocmask(SIG_SETMASK, &all, &before);
 	begin(ret_fork);
+	/* Not fork(), which would run the handlers of pthread_atfork(3) and time them. */
 	pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 	if (child == 0)
-		be_child(pipes);
+		wait_for_parent(pipes);
 	error = errno;
 	finish(ret_fork);
 	sigprocmask(SIG_SETMASK, &before, NULL);

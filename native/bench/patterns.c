@@ -1,4 +1,4 @@
-/* One array, read in several orders; and look-ups that can be announced ahead. */
+/* An array read in different orders, and look-ups with software prefetch. */
 #include "clock.h"
 #include "mematlas.h"
 
@@ -22,7 +22,7 @@ uint64_t mematlas_pattern_sum(uint64_t base, uint64_t outer, uint64_t outer_step
 	return sum[0];
 }
 
-/* Enough work on each value that the processor cannot look many look-ups ahead by itself. */
+/* Enough work on each value that out-of-order execution does not reach many look-ups ahead. */
 static inline uint64_t digest(uint64_t value, uint32_t rounds)
 {
 	for (uint32_t i = 0; i < rounds; i++) {

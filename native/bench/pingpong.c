@@ -1,77 +1,79 @@
-/* How far two CPUs are from each other: one word, handed back and forth. */
+/* Latency between two CPUs: one cache line moves back and forth. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 
+#include "affinity.h"
 #include "clock.h"
 #include "mematlas.h"
-#include "affinity.h"
+#include "start_barrier.h"
 
-struct table {
-	_Alignas(128) _Atomic uint64_t ball;
-	_Alignas(128) _Atomic uint32_t ready;
-	_Atomic uint32_t abandoned;
+/* turn counts from 0 to 2 * rounds. Thread i increments the values that are i modulo 2. */
+struct pingpong {
+	_Alignas(BENCH_LINE) _Atomic uint64_t turn;
+	struct start_barrier barrier;
 	uint64_t rounds, ns;
 	int cpus[2], errors[2];
 };
 
-static void play(struct table *table, uint64_t side)
+static void play(struct pingpong *pingpong, uint64_t thread)
 {
-	for (uint64_t turn = side; turn < 2 * table->rounds; turn += 2) {
+	for (uint64_t turn = thread; turn < 2 * pingpong->rounds; turn += 2) {
 		unsigned tries = 0;
 
-		while (atomic_load_explicit(&table->ball, memory_order_acquire) != turn)
+		while (atomic_load_explicit(&pingpong->turn, memory_order_acquire) != turn)
 			if (++tries % 4096 == 0)
-				sched_yield(); /* both may be on one CPU */
-		atomic_store_explicit(&table->ball, turn + 1, memory_order_release);
+				sched_yield(); /* both threads may be on one CPU */
+		atomic_store_explicit(&pingpong->turn, turn + 1, memory_order_release);
 	}
 }
 
-static void *play_second(void *argument)
+static void *run_second(void *argument)
 {
-	struct table *table = argument;
+	struct pingpong *pingpong = argument;
 
-	table->errors[1] = pin_thread(table->cpus[1]);
-	await_all(&table->ready, 2, &table->abandoned);
-	play(table, 1);
+	pingpong->errors[1] = affinity_set_cpu(pingpong->cpus[1]);
+	start_barrier_wait(&pingpong->barrier);
+	play(pingpong, 1);
 	return NULL;
 }
 
-static void *play_first(void *argument)
+static void *run_first(void *argument)
 {
-	struct table *table = argument;
+	struct pingpong *pingpong = argument;
 
-	table->errors[0] = pin_thread(table->cpus[0]);
-	await_all(&table->ready, 2, &table->abandoned);
+	pingpong->errors[0] = affinity_set_cpu(pingpong->cpus[0]);
+	start_barrier_wait(&pingpong->barrier);
 	uint64_t began = now_ns();
-	play(table, 0);
-	while (atomic_load_explicit(&table->ball, memory_order_acquire) < 2 * table->rounds)
+	play(pingpong, 0);
+	while (atomic_load_explicit(&pingpong->turn, memory_order_acquire) < 2 * pingpong->rounds)
 		sched_yield();
-	table->ns = now_ns() - began;
+	pingpong->ns = now_ns() - began;
 	return NULL;
 }
 
 int mematlas_pingpong_run(int32_t first, int32_t second, uint64_t rounds, uint64_t *ret_ns)
 {
-	struct table table = {.rounds = rounds, .cpus = {first, second}};
+	struct pingpong pingpong = {
+		.barrier.threads = 2, .rounds = rounds, .cpus = {first, second}};
 	pthread_t threads[2];
 
 	if (first < 0 || second < 0 || !rounds)
 		return -EINVAL;
-	int error = -pthread_create(&threads[0], NULL, play_first, &table);
+	int error = -pthread_create(&threads[0], NULL, run_first, &pingpong);
 	if (error)
 		return error;
-	error = -pthread_create(&threads[1], NULL, play_second, &table);
+	error = -pthread_create(&threads[1], NULL, run_second, &pingpong);
 	if (error) {
-		/* The first would wait for its ball forever: play the second's part here. */
-		await_all(&table.ready, 2, &table.abandoned);
-		play(&table, 1);
+		/* The first thread waits for its turn without end, so play the second part here. */
+		start_barrier_wait(&pingpong.barrier);
+		play(&pingpong, 1);
 	} else {
 		pthread_join(threads[1], NULL);
 	}
 	pthread_join(threads[0], NULL);
-	*ret_ns = table.ns;
-	return error ? error : table.errors[0] ? table.errors[0] : table.errors[1];
+	*ret_ns = pingpong.ns;
+	return error ? error : pingpong.errors[0] ? pingpong.errors[0] : pingpong.errors[1];
 }

@@ -1,5 +1,5 @@
-/* Threads that change counters at once: what it costs that their counters share a cache line, or are
- * the same. Every thread works until one flag says stop, so none ever runs without the others. */
+/* True and false sharing: threads change counters in one cache line, or one counter, at once. All
+ * threads run until the first one sets a flag, so no thread ever runs alone. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -8,27 +8,26 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 
+#include "affinity.h"
 #include "clock.h"
 #include "mematlas.h"
-#include "affinity.h"
+#include "start_barrier.h"
 
-#define BATCH 64u /* operations between looks at the flag */
-#define LINE 128u /* two lines: neighbours are fetched in pairs */
+#define CHECK_EVERY 64u /* operations between two checks of the flag */
 
-struct contest {
-	_Alignas(LINE) _Atomic uint32_t ready;
-	_Alignas(LINE) _Atomic uint32_t stop;
-	_Alignas(LINE) int mode;
-	uint32_t threads;
+struct sharing {
+	struct start_barrier barrier;
+	_Alignas(BENCH_LINE) _Atomic uint32_t stop;
+	_Alignas(BENCH_LINE) int mode;
 	uint64_t duration_ns;
 };
 
-struct contender {
-	_Alignas(LINE) struct contest *contest;
+struct sharing_thread {
+	_Alignas(BENCH_LINE) struct sharing *sharing;
 	_Atomic uint64_t *counter;
 	int cpu;
 	int error;
-	bool keeps_time; /* a clock in another thread would have to interrupt one of these */
+	bool keeps_time; /* a timer thread would have to preempt one of the others */
 	uint64_t operations, elapsed_ns, interruptions;
 	pthread_t thread;
 };
@@ -37,19 +36,19 @@ static void store_batch(_Atomic uint64_t *counter)
 {
 	volatile uint64_t *plain = (volatile uint64_t *)counter;
 
-	for (unsigned i = 0; i < BATCH; i++)
+	for (unsigned i = 0; i < CHECK_EVERY; i++)
 		*plain += 1;
 }
 
 static void add_batch(_Atomic uint64_t *counter)
 {
-	for (unsigned i = 0; i < BATCH; i++)
+	for (unsigned i = 0; i < CHECK_EVERY; i++)
 		atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
 static void swap_batch(_Atomic uint64_t *counter)
 {
-	for (unsigned i = 0; i < BATCH; i++) {
+	for (unsigned i = 0; i < CHECK_EVERY; i++) {
 		uint64_t seen = atomic_load_explicit(counter, memory_order_relaxed);
 
 		while (!atomic_compare_exchange_weak_explicit(
@@ -60,7 +59,7 @@ static void swap_batch(_Atomic uint64_t *counter)
 
 static void load_batch(_Atomic uint64_t *counter)
 {
-	for (unsigned i = 0; i < BATCH; i++)
+	for (unsigned i = 0; i < CHECK_EVERY; i++)
 		(void)atomic_load_explicit(counter, memory_order_relaxed);
 }
 
@@ -71,7 +70,7 @@ static void (*const batches[])(_Atomic uint64_t *) = {
 	[MEMATLAS_SHARING_LOAD] = load_batch,
 };
 
-static uint64_t interruptions_so_far(void)
+static uint64_t involuntary_switches(void)
 {
 	struct rusage usage;
 
@@ -79,53 +78,43 @@ static uint64_t interruptions_so_far(void)
 	return (uint64_t)usage.ru_nivcsw;
 }
 
-static void *contend(void *argument)
+static void *run_thread(void *argument)
 {
-	struct contender *self = argument;
-	struct contest *contest = self->contest;
-	void (*batch)(_Atomic uint64_t *) = batches[contest->mode];
+	struct sharing_thread *self = argument;
+	struct sharing *sharing = self->sharing;
+	void (*batch)(_Atomic uint64_t *) = batches[sharing->mode];
 
-	self->error = self->cpu < 0 ? 0 : pin_thread(self->cpu);
-	await_all(&contest->ready, contest->threads, &contest->stop);
-	self->interruptions = interruptions_so_far();
+	self->error = affinity_set_cpu(self->cpu);
+	start_barrier_wait(&sharing->barrier);
+	self->interruptions = involuntary_switches();
 	uint64_t began = now_ns();
-	while (!atomic_load_explicit(&contest->stop, memory_order_relaxed)) {
+	while (!atomic_load_explicit(&sharing->stop, memory_order_relaxed)) {
 		batch(self->counter);
-		self->operations += BATCH;
-		if (self->keeps_time && self->operations % (8 * BATCH) == 0 &&
-		    now_ns() - began >= contest->duration_ns)
-			atomic_store(&contest->stop, 1);
+		self->operations += CHECK_EVERY;
+		if (self->keeps_time && self->operations % (8 * CHECK_EVERY) == 0 &&
+		    now_ns() - began >= sharing->duration_ns)
+			atomic_store(&sharing->stop, 1);
 	}
 	self->elapsed_ns = now_ns() - began;
-	self->interruptions = interruptions_so_far() - self->interruptions;
+	self->interruptions = involuntary_switches() - self->interruptions;
 	return NULL;
 }
 
-static int start_all(struct contender *contenders, uint32_t threads, uint32_t *started)
+static int run_threads(struct sharing *sharing, struct sharing_thread *threads)
 {
+	uint32_t started = 0;
 	int error = 0;
 
-	for (*started = 0; *started < threads; ++*started) {
-		struct contender *each = &contenders[*started];
-
-		error = pthread_create(&each->thread, NULL, contend, each);
-		if (error)
-			break;
+	for (; !error && started < sharing->barrier.threads; started += !error)
+		error = -pthread_create(&threads[started].thread, NULL, run_thread,
+					&threads[started]);
+	if (error) {
+		atomic_store(&sharing->stop, 1);
+		start_barrier_cancel(&sharing->barrier);
 	}
-	return -error;
-}
-
-static int run(struct contest *contest, struct contender *contenders)
-{
-	uint32_t started;
-	int error = start_all(contenders, contest->threads, &started);
-
-	if (error)
-		atomic_store(&contest->stop, 1);
 	for (uint32_t i = 0; i < started; i++) {
-		pthread_join(contenders[i].thread, NULL);
-		if (!error)
-			error = contenders[i].error;
+		pthread_join(threads[i].thread, NULL);
+		error = error ? error : threads[i].error;
 	}
 	return error;
 }
@@ -134,27 +123,24 @@ int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32
 			 uint32_t threads, uint64_t duration_ns,
 			 struct mematlas_sharing_result *ret)
 {
-	struct contest contest = {.mode = mode, .threads = threads, .duration_ns = duration_ns};
-	struct contender *contenders;
+	struct sharing sharing = {
+		.barrier.threads = threads, .mode = mode, .duration_ns = duration_ns};
 
 	if (mode < 0 || mode > MEMATLAS_SHARING_LOAD || !threads || base % 8 || distance % 8)
 		return -EINVAL;
-	contenders = aligned_alloc(LINE, threads * sizeof(*contenders));
-	if (!contenders)
+	struct sharing_thread *running = aligned_alloc(BENCH_LINE, threads * sizeof(*running));
+	if (!running)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < threads; i++) {
-		_Atomic uint64_t *counter = (_Atomic uint64_t *)(uintptr_t)(base + i * distance);
-
-		contenders[i] = (struct contender){.contest = &contest,
-						   .counter = counter,
-						   .cpu = cpus[i],
-						   .keeps_time = i == 0};
-	}
-	int error = run(&contest, contenders);
 	for (uint32_t i = 0; i < threads; i++)
-		ret[i] = (struct mematlas_sharing_result){contenders[i].operations,
-							  contenders[i].elapsed_ns,
-							  contenders[i].interruptions};
-	free(contenders);
+		running[i] = (struct sharing_thread){
+			.sharing = &sharing,
+			.counter = (_Atomic uint64_t *)(uintptr_t)(base + i * distance),
+			.cpu = cpus[i],
+			.keeps_time = i == 0};
+	int error = run_threads(&sharing, running);
+	for (uint32_t i = 0; i < threads; i++)
+		ret[i] = (struct mematlas_sharing_result){
+			running[i].operations, running[i].elapsed_ns, running[i].interruptions};
+	free(running);
 	return error;
 }

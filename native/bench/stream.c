@@ -1,5 +1,5 @@
-/* Bandwidth: threads pinned and started together, each on its part of the arrays; the slowest ends
- * the clock. */
+/* Bandwidth: threads start together, each on its part of the arrays, and the slowest stops the
+ * clock. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -7,21 +7,20 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "affinity.h"
 #include "clock.h"
 #include "mematlas.h"
-#include "affinity.h"
+#include "start_barrier.h"
 #include "stream.h"
 
 struct stream_team {
-	_Alignas(128) _Atomic uint32_t ready;
-	_Alignas(128) _Atomic uint32_t abandoned;
-	uint32_t threads;
+	struct start_barrier barrier;
 	int operation, bypass;
 	const struct stream_loops *loops;
 };
 
 struct stream_worker {
-	_Alignas(128) struct stream_team *team;
+	_Alignas(BENCH_LINE) struct stream_team *team;
 	double *a;
 	const double *b, *c;
 	uint64_t count;
@@ -40,13 +39,13 @@ static double run_loop(const struct stream_loops *loops, int operation, int bypa
 	return 0;
 }
 
-static void *work_on_part(void *argument)
+static void *run_part(void *argument)
 {
 	struct stream_worker *self = argument;
 	struct stream_team *team = self->team;
 
-	self->error = self->cpu < 0 ? 0 : pin_thread(self->cpu);
-	await_all(&team->ready, team->threads, &team->abandoned);
+	self->error = affinity_set_cpu(self->cpu);
+	start_barrier_wait(&team->barrier);
 	self->began = now_ns();
 	self->sum = run_loop(team->loops, team->operation, team->bypass, self->a, self->b, self->c,
 			     self->count);
@@ -54,16 +53,16 @@ static void *work_on_part(void *argument)
 	return NULL;
 }
 
-static int start_workers(struct stream_team *team, struct stream_worker *workers)
+static int run_workers(struct stream_team *team, struct stream_worker *workers)
 {
 	uint32_t started = 0;
 	int error = 0;
 
-	for (; !error && started < team->threads; started += !error)
-		error = -pthread_create(&workers[started].thread, NULL, work_on_part,
+	for (; !error && started < team->barrier.threads; started += !error)
+		error = -pthread_create(&workers[started].thread, NULL, run_part,
 					&workers[started]);
 	if (error)
-		atomic_store(&team->abandoned, 1);
+		start_barrier_cancel(&team->barrier);
 	for (uint32_t i = 0; i < started; i++) {
 		pthread_join(workers[i].thread, NULL);
 		error = error ? error : workers[i].error;
@@ -71,11 +70,12 @@ static int start_workers(struct stream_team *team, struct stream_worker *workers
 	return error;
 }
 
-static void share_out(struct stream_worker *workers, struct stream_team *team, double *a,
-		      const double *b, const double *c, uint64_t count, const int32_t *cpus)
+static void divide_arrays(struct stream_worker *workers, struct stream_team *team, double *a,
+			  const double *b, const double *c, uint64_t count, const int32_t *cpus)
 {
-	for (uint32_t i = 0; i < team->threads; i++) {
-		uint64_t from = count * i / team->threads, to = count * (i + 1) / team->threads;
+	for (uint32_t i = 0; i < team->barrier.threads; i++) {
+		uint64_t from = count * i / team->barrier.threads,
+			 to = count * (i + 1) / team->barrier.threads;
 
 		workers[i] = (struct stream_worker){.team = team,
 						    .cpu = cpus[i],
@@ -86,8 +86,8 @@ static void share_out(struct stream_worker *workers, struct stream_team *team, d
 	}
 }
 
-static void sum_up(const struct stream_worker *workers, uint32_t threads,
-		   struct mematlas_stream_result *ret)
+static void add_results(const struct stream_worker *workers, uint32_t threads,
+			struct mematlas_stream_result *ret)
 {
 	uint64_t began = UINT64_MAX, ended = 0;
 
@@ -104,21 +104,22 @@ int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t
 			uint64_t c, uint64_t count, const int32_t *cpus, uint32_t threads,
 			struct mematlas_stream_result *ret)
 {
-	struct stream_team team = {.threads = threads, .operation = operation, .bypass = bypass};
+	struct stream_team team = {
+		.barrier.threads = threads, .operation = operation, .bypass = bypass};
 
 	team.loops = vectors ? stream_loops_named(vectors) : stream_loops_best();
 	if (!team.loops)
 		return -EOPNOTSUPP;
 	if (operation < 0 || operation > MEMATLAS_STREAM_TRIAD || !threads || (a | b | c) % 8)
 		return -EINVAL;
-	struct stream_worker *workers = aligned_alloc(128, threads * sizeof(*workers));
+	struct stream_worker *workers = aligned_alloc(BENCH_LINE, threads * sizeof(*workers));
 	if (!workers)
 		return -ENOMEM;
-	share_out(workers, &team, (double *)(uintptr_t)a, (const double *)(uintptr_t)b,
-		  (const double *)(uintptr_t)c, count, cpus);
-	int error = start_workers(&team, workers);
+	divide_arrays(workers, &team, (double *)(uintptr_t)a, (const double *)(uintptr_t)b,
+		      (const double *)(uintptr_t)c, count, cpus);
+	int error = run_workers(&team, workers);
 	if (!error)
-		sum_up(workers, threads, ret);
+		add_results(workers, threads, ret);
 	free(workers);
 	return error;
 }

@@ -1,7 +1,7 @@
-/* One set of bandwidth loops: a width of vectors, and what a CPU needs to run it. Bytes are doubles;
- * the arrays may be of any length and alignment, and must not overlap. */
-#ifndef MEMATLAS_KERNELS_STREAM_H
-#define MEMATLAS_KERNELS_STREAM_H
+/* Bandwidth loops for one width of vectors. Arrays of doubles of any length and alignment, which
+ * must not overlap. */
+#ifndef MEMATLAS_BENCH_STREAM_H
+#define MEMATLAS_BENCH_STREAM_H
 
 #include <stdint.h>
 
@@ -10,12 +10,15 @@
 struct stream_loops {
 	const char *name;
 	double (*read)(const double *a, uint64_t count);
-	/* a is written, from b and c. Indexed by enum mematlas_stream_operation. */
+	/* Write a from b and c. By enum mematlas_stream_operation; READ has no entry. */
 	void (*store[6])(double *a, const double *b, const double *c, uint64_t count);
+	/* The same with non-temporal stores. */
 	void (*bypass[6])(double *a, const double *b, const double *c, uint64_t count);
 };
 
+/* The widest vectors that this CPU has. */
 const struct stream_loops *stream_loops_best(void);
+/* NULL: this CPU lacks the vectors. */
 const struct stream_loops *stream_loops_named(const char *name);
 
 #endif

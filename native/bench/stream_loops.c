@@ -1,4 +1,4 @@
-/* Bandwidth loops for the vectors this CPU has, chosen when the program runs. */
+/* Bandwidth loops for all widths of vectors, selected at run time. */
 #include <stddef.h>
 #include <string.h>
 
@@ -71,7 +71,8 @@ const struct stream_loops *stream_loops_best(void)
 }
 
 #else
-/* Two lanes, which is NEON where that is; STNP is the nearest thing to a store around the caches. */
+/* Two lanes, NEON on aarch64. STNP is only a hint, the nearest that aarch64 has to a non-temporal
+ * store. */
 typedef double pair __attribute__((vector_size(16)));
 
 static inline pair load_pair(const double *p)

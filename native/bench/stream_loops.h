@@ -1,11 +1,15 @@
-/* The loops themselves, included once for each width of vectors with these macros set:
+/* The loops for one width of vectors. stream_loops.c includes this file once per width, so it has
+ * no include guard, with these macros:
  *
- *   NAME(x)  TARGET  VECTOR  WIDTH (doubles)  LOAD(p) STORE(p, v) BYPASS(p, v) SPREAD(x) SUM(a, b)
- *   PRODUCT(a, b)  FENCE()
- *
- * Not guarded: that is the point. */
+ *   NAME(x)         the identifier x for this width
+ *   NAME_TEXT       the public name
+ *   TARGET          attributes of functions
+ *   VECTOR, WIDTH   the type, and the doubles in a vector
+ *   LOAD(p), STORE(p, v), STORE_ALIGNED(p, v), BYPASS(p, v)
+ *   SPREAD(x), SUM(a, b), PRODUCT(a, b), FENCE()
+ * / */
 
-/* Doubles until `at` is aligned for BYPASS and STORE. */
+/* Doubles before the first aligned vector, for BYPASS and STORE_ALIGNED. */
 TARGET static uint64_t NAME(head)(const double *at, uint64_t count)
 {
 	uint64_t off = (uintptr_t)at / sizeof(double) % WIDTH;
@@ -14,7 +18,7 @@ TARGET static uint64_t NAME(head)(const double *at, uint64_t count)
 	return head < count ? head : count;
 }
 
-/* Four streams at once keep more lines on their way from memory than one. */
+/* Four streams, because one keeps too few cache lines in flight. */
 TARGET static double NAME(read)(const double *a, uint64_t count)
 {
 	uint64_t quarter = count / 4 / (2 * WIDTH) * (2 * WIDTH);

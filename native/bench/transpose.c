@@ -1,5 +1,4 @@
-/* Matrices turned over: row by row, by halves, and by tiles as memory likes it. Elements are of 1, 2,
- * 4, 8 or 16 bytes; rows are contiguous, `*_row` bytes apart. */
+/* Transposition of matrices: by rows, recursively by halves, and by tiles. */
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
@@ -10,9 +9,10 @@
 #include "clock.h"
 #include "mematlas.h"
 
-#define TILE 64u /* elements a side */
-#define LEAF 16u /* of the recursion */
+#define TILE 64u /* elements on a side */
+#define LEAF 16u /* where the recursion ends */
 
+/* `rows` x `columns` elements of `size` bytes, *_row bytes from one row to the next. */
 struct matrix {
 	const char *from;
 	char *to;
@@ -42,7 +42,7 @@ typedef struct {
 	uint64_t halves[2];
 } wide;
 
-/* As a loop over rows does it: every element written lies in another line. */
+/* Consecutive stores go to different cache lines, as in the loop that most programs have. */
 static void by_rows(const struct matrix *m)
 {
 	switch (m->size) {
@@ -63,7 +63,7 @@ static void by_rows(const struct matrix *m)
 	}
 }
 
-/* The longer side is halved until a part fits any cache, whichever there is. */
+/* Cache-oblivious: the longer side is halved until a part fits a cache of any size. */
 static void by_halves(const struct matrix *m)
 {
 	struct matrix one, other;
@@ -88,13 +88,14 @@ static void by_halves(const struct matrix *m)
 
 #if defined(__x86_64__)
 
-#define WIDE_ROWS 32u /* a tile of doubles: written in runs of 256 bytes, */
-#define WIDE_COLUMNS 128u /* read in runs of 1024 */
+#define WIDE_ROWS 32u     /* a tile of doubles: stored 256 bytes at a time, */
+#define WIDE_COLUMNS 128u /* loaded 1024 bytes at a time */
 
-/* Eight rows of eight doubles, turned over in registers; each column becomes one whole line. `next` is
- * what will be wanted soon: rows a power of two apart share few cache sets, so no more than that. */
-__attribute__((target("avx512f"))) static inline void turn_8x8(const char *from, uint64_t from_row,
-							       double *to, const char *next)
+/* Transpose 8 x 8 doubles in registers, so that each column becomes a whole cache line. Prefetches
+ * no more than `next`, because rows a power of two apart share few cache sets. */
+__attribute__((target("avx512f"))) static inline void transpose_8x8(const char *from,
+								    uint64_t from_row, double *to,
+								    const char *next)
 {
 	__m512d row[8], pair[8], quad[8];
 
@@ -120,10 +121,10 @@ __attribute__((target("avx512f"))) static inline void turn_8x8(const char *from,
 	}
 }
 
-/* Through a buffer of its own: lines of the target are then written one after the other, past the
- * caches, whatever its row length does to their sets. `next` is the tile to follow. */
-__attribute__((target("avx512f"))) static void turn_wide_tile(const struct matrix *m,
-							      const char *next)
+/* Through a buffer, so that the target's lines are written in order by non-temporal stores,
+ * whichever cache sets its rows share. `next` is the following tile. */
+__attribute__((target("avx512f"))) static void transpose_wide_tile(const struct matrix *m,
+								   const char *next)
 {
 	_Alignas(64) double tile[WIDE_ROWS * WIDE_COLUMNS];
 
@@ -131,7 +132,8 @@ __attribute__((target("avx512f"))) static void turn_wide_tile(const struct matri
 		const char *from = m->from + r * m->from_row;
 		const char *soon = r + 8 < WIDE_ROWS ? from + 8 * m->from_row : next;
 		for (uint64_t c = 0; c < WIDE_COLUMNS; c += 8)
-			turn_8x8(from + c * 8, m->from_row, &tile[c * WIDE_ROWS + r], soon + c * 8);
+			transpose_8x8(from + c * 8, m->from_row, &tile[c * WIDE_ROWS + r],
+				      soon + c * 8);
 	}
 	for (uint64_t c = 0; c < WIDE_COLUMNS; c++)
 		for (uint64_t r = 0; r < WIDE_ROWS; r += 8)
@@ -139,7 +141,7 @@ __attribute__((target("avx512f"))) static void turn_wide_tile(const struct matri
 					 _mm512_load_pd(&tile[c * WIDE_ROWS + r]));
 }
 
-/* As many whole tiles of doubles as there are; the rows and columns they cover. */
+/* Transpose all whole tiles of doubles, and return the rows and columns that they cover. */
 static void by_wide_tiles(const struct matrix *m, uint64_t *rows, uint64_t *columns)
 {
 	*rows = m->rows / WIDE_ROWS * WIDE_ROWS;
@@ -148,12 +150,12 @@ static void by_wide_tiles(const struct matrix *m, uint64_t *rows, uint64_t *colu
 		for (uint64_t c = 0; c < *columns; c += WIDE_COLUMNS) {
 			struct matrix tile = part(m, r, c, WIDE_ROWS, WIDE_COLUMNS);
 			bool last = c + WIDE_COLUMNS == *columns;
-			turn_wide_tile(&tile, last ? tile.from : tile.from + WIDE_COLUMNS * 8);
+			transpose_wide_tile(&tile, last ? tile.from : tile.from + WIDE_COLUMNS * 8);
 		}
 	_mm_sfence();
 }
 
-static bool fits_lines(const struct matrix *m)
+static bool suits_wide_tiles(const struct matrix *m)
 {
 	return m->size == 8 && __builtin_cpu_supports("avx512f") && m->to_row % 64 == 0 &&
 	       (uintptr_t)m->to % 8 == 0;
@@ -161,8 +163,8 @@ static bool fits_lines(const struct matrix *m)
 
 #endif
 
-/* Tiles by rows; through a small buffer, so that neither side's row length matters. */
-static void turn_tile(const struct matrix *m)
+/* Through a small buffer, so that the row length of neither side causes conflict misses. */
+static void transpose_tile(const struct matrix *m)
 {
 	_Alignas(64) char tile[TILE * TILE * sizeof(wide)];
 	struct matrix in = *m;
@@ -181,7 +183,7 @@ static void by_small_tiles(const struct matrix *m)
 			uint64_t rows = m->rows - r < TILE ? m->rows - r : TILE;
 			uint64_t columns = m->columns - c < TILE ? m->columns - c : TILE;
 			struct matrix tile = part(m, r, c, rows, columns);
-			turn_tile(&tile);
+			transpose_tile(&tile);
 		}
 }
 
@@ -190,8 +192,9 @@ static void by_tiles(const struct matrix *m)
 	uint64_t head = 0, rows = 0, columns = 0;
 
 #if defined(__x86_64__)
-	if (fits_lines(m)) {
-		/* Rows before the target's first line; large arrays of NumPy begin 16 bytes into one. */
+	if (suits_wide_tiles(m)) {
+		/* Rows before the target's first whole cache line. NumPy's large arrays begin 16
+		 * bytes into a line. */
 		head = -(uintptr_t)m->to % 64 / 8;
 		head = head < m->rows ? head : m->rows;
 		struct matrix whole = part(m, head, 0, m->rows - head, m->columns);

@@ -1,13 +1,14 @@
-/* What each event does to a process's state. Constant work per block event: the peak's shares are
- * saved lazily, by the first change of a sum after the peak. */
+/* The effect of each event on a process's state. A block event takes constant time: the shares of
+ * the peak are saved by the first change of each stack's statistics after the peak. */
 #include "state.h"
 
-static void add_live(struct state *state, struct sum *sum, uint64_t time, struct weight weight)
+static void add_live(struct state *state, struct stack_stats *stats, uint64_t time,
+		     struct weight weight)
 {
-	sum_touch(state, sum);
-	sum->live += weight.bytes;
-	sum->live_count += weight.count;
-	sum->live_variance += weight.variance;
+	stack_stats_save_peak(state, stats);
+	stats->live += weight.bytes;
+	stats->live_count += weight.count;
+	stats->live_variance += weight.variance;
 	state->live += weight.bytes;
 	if (state->live > state->peak) {
 		state->peak = state->live;
@@ -16,17 +17,16 @@ static void add_live(struct state *state, struct sum *sum, uint64_t time, struct
 	}
 }
 
-static void take_live(struct state *state, struct sum *sum, struct weight weight)
+static void remove_live(struct state *state, struct stack_stats *stats, struct weight weight)
 {
-	sum_touch(state, sum);
-	sum->live -= weight.bytes;
-	sum->live_count -= weight.count;
-	sum->live_variance -= weight.variance;
+	stack_stats_save_peak(state, stats);
+	stats->live -= weight.bytes;
+	stats->live_count -= weight.count;
+	stats->live_variance -= weight.variance;
 	state->live -= weight.bytes;
 }
 
-/* Into the table of live blocks, and out of it. */
-static bool put(struct state *state, const struct block *block, struct block *replaced)
+static bool insert_block(struct state *state, const struct block *block, struct block *replaced)
 {
 	if (!blocks_add(&state->blocks, block, replaced)) {
 		state->out_of_memory = true;
@@ -34,8 +34,8 @@ static bool put(struct state *state, const struct block *block, struct block *re
 	}
 	if (state->finds_owners) {
 		if (replaced->key)
-			large_remove(&state->large, replaced->key, replaced->is.size);
-		if (!large_add(&state->large, block->key, block->is.size))
+			large_remove(&state->large, replaced->key, replaced->info.size);
+		if (!large_add(&state->large, block->key, block->info.size))
 			state->out_of_memory = true;
 	}
 	return true;
@@ -45,34 +45,36 @@ void state_allocate(struct state *state, uint64_t time, const struct block *bloc
 {
 	struct block replaced;
 
-	if (!put(state, block, &replaced))
+	if (!insert_block(state, block, &replaced))
 		return;
-	if (replaced.key) { /* its free was not seen */
-		struct sum *sum = &state->sums.items[replaced.is.sum];
-		struct weight weight = weigh(state->mean, replaced.is.size, replaced.is.always);
-		sum->freed += weight.bytes;
-		take_live(state, sum, weight);
-		life_ended(state, replaced.is.sum, block_born(&replaced.is), time, weight);
+	if (replaced.key) { /* its free was not recorded */
+		struct stack_stats *stats = &state->stats.items[replaced.info.stats];
+		struct weight weight =
+			weight_of(state->mean, replaced.info.size, replaced.info.always);
+		stats->freed += weight.bytes;
+		remove_live(state, stats, weight);
+		age_matrix_add(state, replaced.info.stats, block_born(&replaced.info), time,
+			       weight);
 	}
-	struct sum *sum = &state->sums.items[block->is.sum];
-	struct weight weight = weigh(state->mean, block->is.size, block->is.always);
-	sum->allocated += weight.bytes;
-	sum->allocations += weight.count;
-	sum->allocated_variance += weight.variance;
-	add_live(state, sum, time, weight);
+	struct stack_stats *stats = &state->stats.items[block->info.stats];
+	struct weight weight = weight_of(state->mean, block->info.size, block->info.always);
+	stats->allocated += weight.bytes;
+	stats->allocations += weight.count;
+	stats->allocated_variance += weight.variance;
+	add_live(state, stats, time, weight);
 }
 
-bool state_release(struct state *state, uint64_t time, uint64_t key, struct block *out)
+bool state_release(struct state *state, uint64_t time, uint64_t key, struct block *ret)
 {
-	if (!blocks_take(&state->blocks, key, out))
+	if (!blocks_remove(&state->blocks, key, ret))
 		return false;
 	if (state->finds_owners)
-		large_remove(&state->large, key, out->is.size);
-	struct sum *sum = &state->sums.items[out->is.sum];
-	struct weight weight = weigh(state->mean, out->is.size, out->is.always);
-	sum->freed += weight.bytes;
-	take_live(state, sum, weight);
-	life_ended(state, out->is.sum, block_born(&out->is), time, weight);
+		large_remove(&state->large, key, ret->info.size);
+	struct stack_stats *stats = &state->stats.items[ret->info.stats];
+	struct weight weight = weight_of(state->mean, ret->info.size, ret->info.always);
+	stats->freed += weight.bytes;
+	remove_live(state, stats, weight);
+	age_matrix_add(state, ret->info.stats, block_born(&ret->info), time, weight);
 	return true;
 }
 
@@ -80,16 +82,16 @@ void state_restore(struct state *state, uint64_t time, uint64_t freed, const str
 {
 	struct block replaced;
 
-	if (!put(state, block, &replaced))
+	if (!insert_block(state, block, &replaced))
 		return;
-	struct sum *sum = &state->sums.items[block->is.sum];
-	struct weight weight = weigh(state->mean, block->is.size, block->is.always);
+	struct stack_stats *stats = &state->stats.items[block->info.stats];
+	struct weight weight = weight_of(state->mean, block->info.size, block->info.always);
 	if (replaced.key)
 		return;
-	sum->freed -= weight.bytes;
-	add_live(state, sum, time, weight);
+	stats->freed -= weight.bytes;
+	add_live(state, stats, time, weight);
 	weight = (struct weight){-weight.count, -weight.bytes, -weight.variance};
-	life_ended(state, block->is.sum, block_born(&block->is), freed, weight);
+	age_matrix_add(state, block->info.stats, block_born(&block->info), freed, weight);
 }
 
 struct removal {
@@ -101,16 +103,16 @@ struct removal {
 static void note_removed(void *context, const struct range *range, uint64_t bytes, int pieces)
 {
 	struct removal *removal = context;
-	struct sum *sum = &removal->state->sums.items[range->sum];
+	struct stack_stats *stats = &removal->state->stats.items[range->stats];
 	double size = range->reserved ? 0 : (double)bytes;
 
 	if (!removal->kind)
 		removal->kind = range->kind;
-	sum->freed += size;
+	stats->freed += size;
 	if (counts_as_live(range->kind)) {
 		struct weight weight = {-pieces, size, 0};
-		take_live(removal->state, sum, weight);
-		life_ended(removal->state, range->sum, range->born, removal->time, weight);
+		remove_live(removal->state, stats, weight);
+		age_matrix_add(removal->state, range->stats, range->born, removal->time, weight);
 	}
 }
 
@@ -118,7 +120,7 @@ uint32_t state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_
 {
 	struct removal removal = {state, time, 0};
 
-	end = (end + TRACE_PAGE - 1) & ~(uint64_t)(TRACE_PAGE - 1);
+	end = page_ceil(end);
 	if (end > start && !ranges_remove(&state->ranges, start, end, note_removed, &removal))
 		state->out_of_memory = true;
 	return removal.kind;
@@ -126,16 +128,16 @@ uint32_t state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_
 
 void state_map(struct state *state, uint64_t time, const struct range *range)
 {
-	struct sum *sum = &state->sums.items[range->sum];
+	struct stack_stats *stats = &state->stats.items[range->stats];
 	double size = range->reserved ? 0 : (double)(range->end - range->start);
 
-	state_unmap(state, time, range->start, range->end); /* whatever was there went unseen */
+	state_unmap(state, time, range->start, range->end); /* its unmapping was not recorded */
 	if (!ranges_insert(&state->ranges, range)) {
 		state->out_of_memory = true;
 		return;
 	}
-	sum->allocated += size;
-	sum->allocations += 1;
+	stats->allocated += size;
+	stats->allocations += 1;
 	if (counts_as_live(range->kind))
-		add_live(state, sum, time, (struct weight){1, size, 0});
+		add_live(state, stats, time, (struct weight){1, size, 0});
 }

@@ -1,4 +1,4 @@
-/* The table of live blocks. */
+/* The hash table of live blocks. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -16,8 +16,8 @@ static size_t bytes_of(uint64_t slots)
 	return slots / GROUP * sizeof(struct block_group);
 }
 
-/* Large tables lie on huge pages: blocks are looked up all over the table, and a TLB miss costs as
- * much as a cache miss. */
+/* Lookups are spread all over the table, and a TLB miss costs as much as a cache miss: large tables
+ * get huge pages. */
 static struct block_group *make_groups(uint64_t slots)
 {
 	size_t bytes = bytes_of(slots);
@@ -31,13 +31,13 @@ static struct block_group *make_groups(uint64_t slots)
 	return memory;
 }
 
-static void put(struct blocks *blocks, uint64_t slot, uint64_t key, struct block_facts is)
+static void store(struct blocks *blocks, uint64_t slot, uint64_t key, struct block_info info)
 {
 	*blocks_key(blocks, slot) = key;
-	*blocks_facts(blocks, slot) = is;
+	*blocks_info(blocks, slot) = info;
 }
 
-/* Where the key is, or where it would be put. */
+/* The slot of the key, or the empty slot where it belongs. */
 static inline uint64_t seek(const struct blocks *blocks, uint64_t key)
 {
 	uint64_t slot = block_slot(blocks, key);
@@ -61,7 +61,7 @@ static bool grow(struct blocks *blocks)
 	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
 		uint64_t key = *blocks_key(blocks, i);
 		if (key)
-			put(&larger, seek(&larger, key), key, *blocks_facts(blocks, i));
+			store(&larger, seek(&larger, key), key, *blocks_info(blocks, i));
 	}
 	free(blocks->groups);
 	*blocks = larger;
@@ -77,14 +77,14 @@ bool blocks_add(struct blocks *blocks, const struct block *block, struct block *
 	}
 	uint64_t slot = seek(blocks, block->key);
 	if (*blocks_key(blocks, slot))
-		*replaced = (struct block){block->key, *blocks_facts(blocks, slot)};
+		*replaced = (struct block){block->key, *blocks_info(blocks, slot)};
 	else
 		blocks->count++;
-	put(blocks, slot, block->key, block->is);
+	store(blocks, slot, block->key, block->info);
 	return true;
 }
 
-/* Closes the hole with whatever probed past it. */
+/* Moves back the keys that had probed past the hole. */
 static void shift_back(struct blocks *blocks, uint64_t hole)
 {
 	uint64_t slot = hole;
@@ -96,40 +96,40 @@ static void shift_back(struct blocks *blocks, uint64_t hole)
 			break;
 		uint64_t home = block_slot(blocks, key);
 		if (((slot - home) & blocks->mask) >= ((slot - hole) & blocks->mask)) {
-			put(blocks, hole, key, *blocks_facts(blocks, slot));
+			store(blocks, hole, key, *blocks_info(blocks, slot));
 			hole = slot;
 		}
 	}
 	*blocks_key(blocks, hole) = 0;
 }
 
-static bool find(const struct blocks *blocks, uint64_t key, uint64_t *slot, struct block *out)
+static bool find(const struct blocks *blocks, uint64_t key, uint64_t *slot, struct block *ret)
 {
 	if (!blocks->mask)
 		return false;
 	*slot = seek(blocks, key);
 	if (!*blocks_key(blocks, *slot))
 		return false;
-	*out = (struct block){key, *blocks_facts(blocks, *slot)};
+	*ret = (struct block){key, *blocks_info(blocks, *slot)};
 	return true;
 }
 
-bool blocks_take(struct blocks *blocks, uint64_t key, struct block *out)
+bool blocks_remove(struct blocks *blocks, uint64_t key, struct block *ret)
 {
 	uint64_t slot;
 
-	if (!find(blocks, key, &slot, out))
+	if (!find(blocks, key, &slot, ret))
 		return false;
 	shift_back(blocks, slot);
 	blocks->count--;
 	return true;
 }
 
-bool blocks_find(const struct blocks *blocks, uint64_t key, struct block *out)
+bool blocks_find(const struct blocks *blocks, uint64_t key, struct block *ret)
 {
 	uint64_t slot;
 
-	return find(blocks, key, &slot, out);
+	return find(blocks, key, &slot, ret);
 }
 
 int blocks_copy(struct blocks *to, const struct blocks *from)

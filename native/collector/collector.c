@@ -1,4 +1,4 @@
-/* The session: its control page and its clock. */
+/* The session: its directory, its control file, and what is freed at its end. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -8,76 +8,10 @@
 #include <sys/inotify.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
-#if defined(__x86_64__)
-#include <cpuid.h>
-#include <x86intrin.h>
-#endif
 
+#include "../cleanup.h"
 #include "collector.h"
-
-double collector_seconds(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
-
-static uint64_t ticks(void)
-{
-#if defined(__x86_64__)
-	_mm_lfence();
-	uint64_t now = __rdtsc();
-	_mm_lfence();
-	return now;
-#elif defined(__aarch64__)
-	uint64_t now;
-	__asm__ volatile("isb; mrs %0, cntvct_el0" : "=r"(now)::"memory");
-	return now;
-#else
-	return 0;
-#endif
-}
-
-/* Does the cycle counter run at one rate, on all CPUs alike? */
-bool collector_clock_is_steady(void)
-{
-#if defined(__x86_64__)
-	unsigned a, b, c, d;
-	return __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & 1u << 8);
-#elif defined(__aarch64__)
-	return true;
-#else
-	return false;
-#endif
-}
-
-uint64_t collector_clock(const struct mematlas_collector *collector)
-{
-	if (collector->control->clock == TRACE_CLOCK_COUNTER)
-		return __atomic_load_n(&collector->control->counter, __ATOMIC_SEQ_CST);
-	return ticks() - collector->control->clock_base;
-}
-
-double collector_tick(const struct mematlas_collector *collector)
-{
-	double passed = collector_seconds() - collector->started;
-	uint64_t now = collector_clock(collector);
-
-	if (collector->control->clock == TRACE_CLOCK_COUNTER || now == 0)
-		return 0;
-	return passed / (double)now;
-}
-
-double collector_when(const struct mematlas_collector *collector, uint64_t clock)
-{
-	double passed = collector_seconds() - collector->started;
-	double when = (double)clock * collector_tick(collector);
-
-	return when > 0 && when < passed ? when : passed;
-}
 
 static void fill_control(struct trace_control *control,
 			 const struct mematlas_trace_settings *settings)
@@ -86,45 +20,40 @@ static void fill_control(struct trace_control *control,
 		.magic = TRACE_MAGIC,
 		.version = TRACE_VERSION,
 		.mode = settings->exact ? TRACE_EXACT : TRACE_SAMPLED,
-		.clock = collector_clock_is_steady() ? TRACE_CLOCK_TSC : TRACE_CLOCK_COUNTER,
+		.clock = clock_is_steady() ? TRACE_CLOCK_TSC : TRACE_CLOCK_COUNTER,
 		.ring_bytes = settings->ring_bytes,
 		.sample_bytes = settings->exact ? 0 : settings->sample_bytes,
 		.seed = settings->seed,
 		.fault_period = settings->fault_period,
 	};
 	if (control->clock == TRACE_CLOCK_TSC)
-		control->clock_base = ticks();
+		control->clock_base = clock_cycles();
 }
 
-/* Written under another name first: whoever opens "control" finds it whole. */
+/* Renamed when complete, so that no tracer reads half of it. */
 static int make_control(struct mematlas_collector *collector)
 {
-	int fd = openat(collector->dirfd, "control.new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
-			0600);
+	CLEANUP_CLOSE int fd = openat(collector->dirfd, TRACE_CONTROL_FILE ".new",
+				      O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	if (fd < 0)
+	if (fd < 0 || ftruncate(fd, TRACE_HEADER_BYTES) < 0)
 		return -errno;
-	int error = ftruncate(fd, TRACE_PAGE) < 0 ? -errno : 0;
-	void *page = MAP_FAILED;
-	if (!error)
-		page = mmap(NULL, TRACE_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (!error && page == MAP_FAILED)
-		error = -errno;
-	close(fd);
-	if (error)
-		return error;
-	collector->control = page;
-	fill_control(page, &collector->settings);
-	if (renameat(collector->dirfd, "control.new", collector->dirfd, "control") < 0)
+	void *control = mmap(NULL, TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (control == MAP_FAILED)
+		return -errno;
+	collector->control = control;
+	fill_control(control, &collector->settings);
+	if (renameat(collector->dirfd, TRACE_CONTROL_FILE ".new", collector->dirfd,
+		     TRACE_CONTROL_FILE) < 0)
 		return -errno;
 	return 0;
 }
 
-static bool settings_are_sound(const struct mematlas_trace_settings *settings)
+static bool settings_are_valid(const struct mematlas_trace_settings *settings)
 {
 	uint32_t bytes = settings->ring_bytes;
 
-	return bytes >= 65536 && (bytes & (bytes - 1)) == 0 &&
+	return bytes >= TRACE_MIN_RING_DATA && (bytes & (bytes - 1)) == 0 &&
 	       (settings->exact || settings->sample_bytes > 0) && settings->interval_s >= 0;
 }
 
@@ -133,7 +62,7 @@ static int open_session(struct mematlas_collector *collector)
 	collector->dirfd = open(collector->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (collector->dirfd < 0)
 		return -errno;
-	collector->started = collector_seconds();
+	collector->started = clock_monotonic_s();
 	collector->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	if (collector->inotify >= 0)
 		inotify_add_watch(collector->inotify, collector->directory,
@@ -142,18 +71,18 @@ static int open_session(struct mematlas_collector *collector)
 }
 
 int mematlas_collector_create(const char *directory, const struct mematlas_trace_settings *settings,
-			      struct mematlas_collector **out)
+			      struct mematlas_collector **ret)
 {
 	struct mematlas_collector *collector = calloc(1, sizeof *collector);
 
-	*out = NULL;
+	*ret = NULL;
 	if (!collector)
 		return -ENOMEM;
 	collector->dirfd = collector->inotify = collector->watched = -1;
 	collector->settings = *settings;
 	collector->scan_now = true;
 	int error = -EINVAL;
-	if (settings_are_sound(settings) && strlen(directory) < sizeof collector->directory) {
+	if (settings_are_valid(settings) && strlen(directory) < sizeof collector->directory) {
 		strcpy(collector->directory, directory);
 		error = open_session(collector);
 	}
@@ -161,13 +90,13 @@ int mematlas_collector_create(const char *directory, const struct mematlas_trace
 		mematlas_collector_destroy(collector);
 		return error;
 	}
-	*out = collector;
+	*ret = collector;
 	return 0;
 }
 
 double mematlas_collector_now(const struct mematlas_collector *collector)
 {
-	return collector_seconds() - collector->started;
+	return clock_monotonic_s() - collector->started;
 }
 
 int mematlas_collector_stop(struct mematlas_collector *collector)
@@ -185,7 +114,7 @@ int mematlas_collector_watch(struct mematlas_collector *collector, int pid)
 	if (collector->watched >= 0)
 		close(collector->watched);
 	collector->watched = fd;
-	collector->told_watched = false;
+	collector->emitted_watched = false;
 	return 0;
 }
 
@@ -198,7 +127,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 	for (uint32_t i = 0; i < collector->clone_count; i++)
 		state_free(&collector->clones[i].state);
 	if (collector->control)
-		munmap(collector->control, TRACE_PAGE);
+		munmap(collector->control, TRACE_HEADER_BYTES);
 	if (collector->dirfd >= 0)
 		close(collector->dirfd);
 	if (collector->inotify >= 0)
@@ -207,7 +136,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 		close(collector->watched);
 	free(collector->processes);
 	free(collector->rows);
-	free(collector->ages);
+	free(collector->age_cells);
 	free(collector->parts);
 	free(collector);
 }

@@ -1,4 +1,5 @@
-/* The collector's own structure: sessions, processes, rings. One thread uses it. */
+/* The collector's own structures: the session, its processes and their rings. One thread uses
+ * them. */
 #ifndef MEMATLAS_COLLECTOR_COLLECTOR_H
 #define MEMATLAS_COLLECTOR_COLLECTOR_H
 
@@ -6,50 +7,54 @@
 
 struct vmas;
 
-/* A frame of a ring's last stack, from the root, and the node of the way there. */
+/* A frame of a ring's last stack, counted from the root, and its node. */
 struct step {
 	uint64_t word;
 	uint32_t node;
 };
 
-/* The consumer's side of one ring. */
+/* The consumer's side of one ring.
+ * tail <= stop <= head; stop - tail <= words of the ring
+ * native_count <= native_capacity, and so on; path_count <= native_count + python_count + 1 */
 struct ring {
 	uint64_t *data;
 	uint64_t tail;
 	uint64_t stop; /* head, as read at the start of the round */
 	uint64_t time; /* of the record at `tail` */
-	uint32_t (*stacks)[KINDS]; /* by stack ID: node, then sum + 1 by kind */
-	uint32_t stacks_room;
-	uint32_t *codes; /* by code ID: the process's */
-	uint32_t codes_room;
-	/* Of the last stack, from the root: the next one mostly begins as it did. */
+	uint32_t (*stacks)[KINDS]; /* by stack ID: node, then index of the statistics + 1 by kind */
+	uint32_t stacks_capacity;
+	uint32_t *codes; /* by code ID of the ring: code ID of the process */
+	uint32_t codes_capacity;
+	/* The last stack, from the root. The next one mostly begins alike. */
 	uint64_t *natives, *pythons;
-	uint32_t native_count, native_room, python_count, python_room;
+	uint32_t native_count, native_capacity, python_count, python_capacity;
 	struct step *path;
-	uint32_t path_count, path_room;
+	uint32_t path_count, path_capacity;
 	uint32_t unmapped_kind; /* of what the last UNMAP removed */
 	bool broken;
-	struct block freed; /* by the last FREE, then */
+	struct block freed; /* by the last FREE; key 0: none */
 	uint64_t freed_time;
 };
 
-/* One (stack, owner) of page faults. */
-struct touches {
-	struct mematlas_touch *items;
-	uint32_t count, room;
+/* Sampled page faults, by stack and owner of the memory. Each (stack, owner, kind) occurs once. */
+struct fault_sites {
+	struct mematlas_fault_site *items;
+	uint32_t count, capacity;
 	uint32_t *table; /* index + 1; 0: empty */
 	uint32_t mask;
-	struct mematlas_part *places;
-	uint32_t place_count, place_room;
+	struct mematlas_part *parts; /* owners that are no allocation */
+	uint32_t part_count, part_capacity;
 	uint64_t samples;
 };
 
+/* emitted_*: the event was pushed, so it is not pushed again.
+ * emitted_ended implies ending != MEMATLAS_RUNNING, and the rings are drained. */
 struct process {
 	struct state state;
-	struct touches touches;
-	struct vmas *vmas; /* as last read for the sake of faults; NULL: never */
+	struct fault_sites fault_sites;
+	struct vmas *vmas; /* as last read to find owners of faults; NULL: never */
 	double next_vmas;
-	int fault_events[2]; /* kept open here, whatever the process closes */
+	int fault_events[2]; /* duplicates that stay open when the process closes its own */
 	struct trace_process *shared;
 	size_t mapped;
 	uint32_t most_rings;
@@ -57,25 +62,26 @@ struct process {
 	uint32_t ring_count;
 	int index, parent;
 	int pidfd, statm, stat;
-	int dir; /* /proc/PID, opened while it was this process */
+	int dir; /* /proc/PID, opened while the PID was this process's */
 	char name[32]; /* of its file */
 	int32_t ending, status;
-	bool active;    /* its state is set up: its rings may be read */
+	bool active; /* its state is set up: its rings may be read */
 	bool inherited;
-	bool exiting, told_exiting, noted_exit, dead, told_ended, told_stopped;
+	bool exiting, dead;
+	bool emitted_exiting, emitted_ended, emitted_stopped, sampled_exit;
 	uint64_t activated_in; /* round */
 	double start_s, end_s;
 	uint64_t events, unknown_frees, broken_rings;
-	double told_live;
-	uint64_t rss, told_rss, peak_rss; /* peak_rss: at the last snapshot for a peak */
-	double next_join, next_interval, next_row, next_stat;
-	struct mematlas_moment *timeline;
-	uint32_t timeline_count, timeline_room;
-	uint64_t *seen_vmas; /* starts of mappings in which blocks were found by earlier joins */
-	size_t seen_count, seen_room;
+	double sampled_live;
+	uint64_t rss, sampled_rss, peak_rss; /* peak_rss: at the last snapshot for a peak */
+	double next_join, next_interval, next_sample, next_stat;
+	struct mematlas_sample *timeline;
+	uint32_t timeline_count, timeline_capacity;
+	uint64_t *seen_vmas; /* starts of mappings in which earlier joins found blocks */
+	size_t seen_count, seen_capacity;
 };
 
-/* A process's state at a fork, until the child comes for it. */
+/* A process's state at a fork, until the child's file names it. */
 struct clone {
 	struct state state;
 	int pid;
@@ -85,16 +91,17 @@ struct clone {
 
 #define MAX_CLONES 64u
 
+/* queued <= the size of `queue`; clone_count <= MAX_CLONES; processes[i]->index == i */
 struct mematlas_collector {
 	char directory[512];
-	int dirfd, inotify, epoll;
+	int dirfd, inotify;
 	int watched; /* pidfd */
-	bool told_watched;
+	bool emitted_watched;
 	struct mematlas_trace_settings settings;
 	struct trace_control *control;
 	double started; /* CLOCK_MONOTONIC */
 	struct process **processes;
-	uint32_t count, room;
+	uint32_t count, capacity;
 	struct clone clones[MAX_CLONES];
 	uint32_t clone_count;
 	bool new_process;
@@ -102,68 +109,88 @@ struct mematlas_collector {
 	uint64_t round;
 	bool scan_now;
 	int error;
-	uint32_t queued, queue_at; /* events not yet handed out */
+	uint32_t queued, queue_at; /* events not returned yet, and the first of them */
 	struct mematlas_event queue[64];
-	struct mematlas_held *rows;
-	struct mematlas_age *ages;
+	struct mematlas_snapshot_row *rows;
+	struct mematlas_age_cell *age_cells;
 	struct mematlas_part *parts;
-	uint32_t row_count, part_count, part_room;
+	uint32_t row_count, part_count, part_capacity;
 };
 
-/* figures.c */
-struct process *collector_process(const struct mematlas_collector *collector,
-				  int index); /* NULL: no such index */
-struct process *collector_active(const struct mematlas_collector *collector,
-				 int index); /* NULL also if not traced yet */
+/* The tracer stops recording when this stands still. */
+static inline void collector_heartbeat(struct mematlas_collector *collector)
+{
+	__atomic_add_fetch(&collector->control->heartbeat, 1, __ATOMIC_RELAXED);
+}
 
-/* session.c */
-double collector_seconds(void);          /* CLOCK_MONOTONIC */
-uint64_t collector_clock(const struct mematlas_collector *collector);
-double collector_tick(
-	const struct mematlas_collector *collector); /* seconds of a tick; 0: it tells no time */
-double collector_when(const struct mematlas_collector *collector,
-		      uint64_t clock); /* since the start */
-bool collector_clock_is_steady(void);
+/* clock.c: a time is one of the tracer's clock; seconds are those of CLOCK_MONOTONIC. */
+double clock_monotonic_s(void);
+uint64_t clock_cycles(void); /* the raw cycle counter */
+bool clock_is_steady(void); /* the cycle counter has one rate on all CPUs */
+uint64_t clock_read(const struct mematlas_collector *collector);
+double clock_tick_s(const struct mematlas_collector *collector); /* 0: the clock has no rate */
+double clock_since_start_s(const struct mematlas_collector *collector, uint64_t clock);
 
-/* files.c: process files, their discovery and end */
-int collector_scan(struct mematlas_collector *collector);
-void collector_make_spare(struct mematlas_collector *collector);
-void collector_activate(
-	struct mematlas_collector *collector); /* after a drain: forks are known then */
+/* events.c */
+bool event_push(struct mematlas_collector *collector, int type, int process); /* false: full */
+bool event_pop(struct mematlas_collector *collector, struct mematlas_event *ret);
+
+/* processes.c: NULL if there is no such process, or, active, if its rings are not read yet. */
+struct process *process_at(const struct mematlas_collector *collector, int index);
+struct process *process_active_at(const struct mematlas_collector *collector, int index);
+bool processes_add(struct mematlas_collector *collector, struct process *process);
+void processes_sort(struct mematlas_collector *collector,
+		    uint32_t first); /* by start, from `first` on */
+
+/* activate.c: to be called after a drain, which reads the records of forks. */
+void collector_activate(struct mematlas_collector *collector);
+
+/* process_end.c */
 void process_free(struct process *process);
 void process_end(struct mematlas_collector *collector, struct process *process, int ending);
-void process_ask_status(struct process *process);
-void collector_ask_statuses(struct mematlas_collector *collector);
+void process_read_status(struct process *process);
+void collector_read_statuses(struct mematlas_collector *collector);
 
-/* records.c: one record into the state; returns its length in words, 0 if it is malformed */
-uint32_t record_take(struct mematlas_collector *collector, struct process *process,
-		     struct ring *ring, uint32_t mask, uint32_t available);
-uint32_t record_words(const struct ring *ring, uint32_t mask, uint32_t available);
+/* files.c: finds the files of new processes. */
+int collector_scan(struct mematlas_collector *collector);
 
-/* touches.c */
-bool touches_take(struct mematlas_collector *collector, struct process *process,
-		  const struct trace_ring *ring, uint64_t address, uint32_t node, uint32_t weight,
-		  unsigned flags); /* false: out of memory */
-void touches_free(struct process *process);
-void touches_keep_events(struct process *process);
+/* records.c: returns the record's length in words; 0: it is malformed. */
+uint32_t record_apply(struct mematlas_collector *collector, struct process *process,
+		      struct ring *ring, uint32_t mask, uint32_t available);
+
+static inline uint64_t ring_word(const struct ring *ring, uint32_t mask, uint32_t offset)
+{
+	return ring->data[(ring->tail + offset) & mask];
+}
+
+static inline struct trace_ring *ring_shared(const struct process *process, uint32_t index)
+{
+	return (struct trace_ring *)((char *)process->shared + TRACE_RINGS_OFFSET) + index;
+}
+
+/* definitions.c: STACK, CODE and MODULE; false: malformed, or no memory. */
+bool definition_apply(struct process *process, struct ring *ring, uint32_t mask, uint32_t words);
+
+/* fault_sites.c */
+bool fault_sites_add(struct mematlas_collector *collector, struct process *process,
+		     const struct trace_ring *ring, uint64_t address, uint32_t node,
+		     uint32_t weight, unsigned flags); /* false: no memory */
+void fault_sites_free(struct process *process);
+void fault_sites_hold_events(struct process *process);
 
 /* drain.c */
-double collector_drain(struct mematlas_collector *collector,
-		       bool everything); /* fullest ring, 0-1 */
+double collector_drain(
+	struct mematlas_collector *collector); /* how full the fullest ring was, 0-1 */
 bool process_is_drained(struct process *process);
 
 /* fork.c */
 void clone_make(struct mematlas_collector *collector, const struct process *process, uint64_t time,
 		uint64_t serial);
 void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial);
-bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial,
-		 struct state *state);
+bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial, struct state *ret);
 void clones_expire(struct mematlas_collector *collector, double now);
 
-/* watch.c: rss, stops, what is due */
+/* watch.c */
 void process_observe(struct mematlas_collector *collector, struct process *process, double now);
-void process_note_moment(struct mematlas_collector *collector, struct process *process, double now);
-void collector_beat(struct mematlas_collector *collector);
-bool collector_tell(struct mematlas_collector *collector, int type, int process);
 
 #endif

@@ -1,4 +1,5 @@
-/* Modules learnt from mappings: loaded behind the hooks' back, as by dlopen in libc itself. */
+/* Modules found by their mappings. They have no MODULE record if the tracer did not see them
+ * loaded, such as those libc opens itself. */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <fcntl.h>
@@ -6,10 +7,18 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../cleanup.h"
 #include "sweep.h"
 
-/* The load bias of the ELF file mapped here, from the program header that covers this mapping. Read by
- * way of the process's own root, where its paths hold. */
+static bool covers(const Elf64_Phdr *segment, const struct vma *vma)
+{
+	return segment->p_type == PT_LOAD && segment->p_flags & PF_X &&
+	       vma->file_offset >= page_floor(segment->p_offset) &&
+	       vma->file_offset < segment->p_offset + segment->p_filesz;
+}
+
+/* The load bias of a mapped ELF file, from the program header that covers the mapping. The path is
+ * resolved in the process's root, which may be another than the collector's. */
 static bool find_bias(const struct join *join, const struct vma *vma, uint64_t *bias)
 {
 	char path[1200];
@@ -17,28 +26,24 @@ static bool find_bias(const struct join *join, const struct vma *vma, uint64_t *
 	Elf64_Phdr segment;
 
 	snprintf(path, sizeof path, "root%s", vma->name);
-	int fd = openat(join->process->dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	bool found = false;
-	if (fd < 0)
+	CLEANUP_CLOSE int fd = openat(join->process->dir, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0 || pread(fd, &header, sizeof header, 0) != sizeof header ||
+	    memcmp(header.e_ident, ELFMAG, SELFMAG) != 0)
 		return false;
-	if (pread(fd, &header, sizeof header, 0) == sizeof header &&
-	    memcmp(header.e_ident, ELFMAG, SELFMAG) == 0)
-		for (unsigned i = 0; i < header.e_phnum && !found; i++) {
-			off_t at = (off_t)(header.e_phoff + i * sizeof segment);
-			if (pread(fd, &segment, sizeof segment, at) != sizeof segment)
-				break;
-			uint64_t offset = segment.p_offset & ~(uint64_t)(TRACE_PAGE - 1);
-			found = segment.p_type == PT_LOAD && segment.p_flags & PF_X &&
-				vma->file_offset >= offset &&
-				vma->file_offset < segment.p_offset + segment.p_filesz;
+	for (unsigned i = 0; i < header.e_phnum; i++) {
+		off_t at = (off_t)(header.e_phoff + i * sizeof segment);
+		if (pread(fd, &segment, sizeof segment, at) != sizeof segment)
+			return false;
+		if (covers(&segment, vma)) {
 			*bias = vma->start - vma->file_offset -
 				(segment.p_vaddr - segment.p_offset);
+			return true;
 		}
-	close(fd);
-	return found;
+	}
+	return false;
 }
 
-static bool is_told(const struct modules *modules, const struct vma *vma)
+static bool is_recorded(const struct modules *modules, const struct vma *vma)
 {
 	for (uint32_t m = modules->count; m-- > 0;)
 		if (modules->items[m].start <= vma->start && vma->end <= modules->items[m].end)
@@ -46,13 +51,13 @@ static bool is_told(const struct modules *modules, const struct vma *vma)
 	return false;
 }
 
-void learn_modules(struct join *join)
+void discover_modules(struct join *join)
 {
 	for (size_t i = 0; i < join->vmas.count; i++) {
 		const struct vma *vma = &join->vmas.items[i];
 		struct mematlas_module module = {0, vma->start, vma->end, "", ""};
 		if (vma->permissions[2] != 'x' || !vma->inode || *vma->name != '/' ||
-		    is_told(&join->process->state.modules, vma) ||
+		    is_recorded(&join->process->state.modules, vma) ||
 		    !find_bias(join, vma, &module.bias))
 			continue;
 		strncpy(module.path, vma->name, sizeof module.path - 1);

@@ -1,15 +1,16 @@
-/* Draining: all rings of all processes, merged by time up to a cut.
+/* Reads all rings of all processes, merged by time up to a cut.
  *
- * The cut is the clock, read before the heads. A record at or before the cut may rely only on
- * records published before it was timed, and those heads we then see; a newer one may rely on what
- * we have not looked at, so it waits for the next round. */
+ * The cut is the clock, read before the heads. A record no newer than the cut depends only on
+ * records published before the cut, and the heads read afterwards include those. A newer record may
+ * depend on a record behind a head that was read already, so it waits for the next round. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "collector.h"
 
-#define NEVER UINT64_MAX
-#define TELL_TAIL_EVERY 4096u /* events */
+#define PUBLISH_TAIL_EVERY 4096u /* events */
 
 struct source {
 	uint64_t time;
@@ -23,21 +24,16 @@ struct merge {
 	uint32_t mask;
 	uint64_t cut;
 	struct source *heap;
-	uint32_t count, room;
+	uint32_t count, capacity;
 };
 
-static struct trace_ring *shared_ring(const struct process *process, uint32_t index)
+static void publish_tail(const struct process *process, const struct ring *ring, uint32_t index)
 {
-	return (struct trace_ring *)((char *)process->shared + TRACE_RINGS_OFFSET) + index;
+	__atomic_store_n(&ring_shared(process, index)->tail, ring->tail, __ATOMIC_RELEASE);
 }
 
-static void tell_tail(const struct process *process, const struct ring *ring, uint32_t index)
-{
-	__atomic_store_n(&shared_ring(process, index)->tail, ring->tail, __ATOMIC_RELEASE);
-}
-
-/* A ring we cannot make sense of is skipped from then on, so that its thread never waits. */
-static void give_up(struct process *process, struct ring *ring)
+/* A malformed ring is skipped from here on, so that its thread never waits for space. */
+static void mark_broken(struct process *process, struct ring *ring)
 {
 	ring->broken = true;
 	ring->tail = ring->stop;
@@ -50,7 +46,7 @@ static bool is_timed(uint64_t type)
 	       type != TRACE_MODULE;
 }
 
-/* Takes definitions until a timed record stands at the tail; false: there is none to take. */
+/* Applies definitions until a timed record is at the tail; false: none that is old enough. */
 static bool advance(struct merge *merge, struct process *process, struct ring *ring)
 {
 	while (ring->tail < ring->stop) {
@@ -60,10 +56,10 @@ static bool advance(struct merge *merge, struct process *process, struct ring *r
 				ring->time = TRACE_TIME(head);
 			return ring->time <= merge->cut;
 		}
-		uint32_t words = record_take(merge->collector, process, ring, merge->mask,
-					     (uint32_t)(ring->stop - ring->tail));
+		uint32_t words = record_apply(merge->collector, process, ring, merge->mask,
+					      (uint32_t)(ring->stop - ring->tail));
 		if (words == 0) {
-			give_up(process, ring);
+			mark_broken(process, ring);
 			return false;
 		}
 		ring->tail += words;
@@ -101,22 +97,16 @@ static void sift_down(struct source *heap, uint32_t count)
 
 static bool add_source(struct merge *merge, struct process *process, uint32_t index)
 {
-	if (merge->count == merge->room) {
-		uint32_t room = merge->room ? merge->room * 2 : 64;
-		struct source *heap = realloc(merge->heap, room * sizeof *heap);
-		if (!heap)
-			return false;
-		merge->heap = heap;
-		merge->room = room;
-	}
+	if (!ARRAY_RESERVE(merge->heap, merge->count, merge->capacity, 64))
+		return false;
 	struct ring *ring = &process->rings[index];
 	merge->heap[merge->count] = (struct source){ring->time, process, ring, index};
 	sift_up(merge->heap, merge->count++);
 	return true;
 }
 
-/* Grows the private side of the ring directory to what the process has in use. */
-static bool know_rings(struct process *process, uint32_t ring_words)
+/* Extends `rings` to all that the process has in use. */
+static bool add_rings(struct process *process, uint32_t ring_words)
 {
 	uint32_t used = __atomic_load_n(&process->shared->rings, __ATOMIC_ACQUIRE);
 
@@ -136,19 +126,19 @@ static bool know_rings(struct process *process, uint32_t ring_words)
 	return true;
 }
 
-/* Reads the heads of one process; the fullest ring's share of its size. */
+/* Reads the heads of one process; returns how full its fullest ring is, 0-1. */
 static double read_heads(struct process *process, uint32_t ring_words)
 {
 	double fullest = 0;
 
 	for (uint32_t i = 0; i < process->ring_count; i++) {
 		struct ring *ring = &process->rings[i];
-		uint64_t head = __atomic_load_n(&shared_ring(process, i)->head, __ATOMIC_ACQUIRE);
+		uint64_t head = __atomic_load_n(&ring_shared(process, i)->head, __ATOMIC_ACQUIRE);
 		ring->stop = head;
 		if (ring->broken)
 			ring->tail = head;
 		else if (head < ring->tail || head - ring->tail > ring_words)
-			give_up(process, ring);
+			mark_broken(process, ring);
 		double fill = (double)(head - ring->tail) / ring_words;
 		if (fill > fullest)
 			fullest = fill;
@@ -156,7 +146,7 @@ static double read_heads(struct process *process, uint32_t ring_words)
 	return fullest;
 }
 
-/* Looks ahead in the ring and asks for the block table's lines the next events will touch. */
+/* Prefetches the lines of the block table that the next events change. */
 static inline void prefetch_ahead(const struct process *process, const struct ring *ring,
 				  uint32_t mask)
 {
@@ -165,30 +155,30 @@ static inline void prefetch_ahead(const struct process *process, const struct ri
 	if (at + 4 >= ring->stop)
 		return;
 	for (uint64_t i = at; i < at + 4; i++) {
-		uint64_t place = ring->data[i & mask];
-		if (TRACE_KIND(place) == TRACE_MALLOC || TRACE_KIND(place) == TRACE_PYOBJECT)
-			block_prefetch(&process->state.blocks, place & 0xffffffffffffffull);
+		uint64_t word = ring->data[i & mask];
+		if (is_block_kind((uint32_t)TRACE_KIND(word)))
+			block_prefetch(&process->state.blocks, word & BLOCK_KEY_MASK);
 	}
 }
 
-/* Takes records of one ring while they are the oldest of all; false: nothing left to take. */
+/* Applies the records of one ring while they are the oldest of all; false: none is left. */
 static bool run_source(struct merge *merge, struct source *source, uint64_t until)
 {
 	struct process *process = source->process;
 	struct ring *ring = source->ring;
-	uint32_t taken = 0;
+	uint32_t applied = 0;
 
 	do {
 		prefetch_ahead(process, ring, merge->mask);
-		uint32_t words = record_take(merge->collector, process, ring, merge->mask,
-					     (uint32_t)(ring->stop - ring->tail));
+		uint32_t words = record_apply(merge->collector, process, ring, merge->mask,
+					      (uint32_t)(ring->stop - ring->tail));
 		if (words == 0) {
-			give_up(process, ring);
+			mark_broken(process, ring);
 			return false;
 		}
 		ring->tail += words;
-		if (++taken % TELL_TAIL_EVERY == 0)
-			tell_tail(process, ring, source->index);
+		if (++applied % PUBLISH_TAIL_EVERY == 0)
+			publish_tail(process, ring, source->index);
 		if (!advance(merge, process, ring))
 			return false;
 	} while (ring->time <= until);
@@ -211,14 +201,14 @@ static void run_merge(struct merge *merge)
 	}
 }
 
-/* Gives back rings whose threads have ended, and tells producers how far we are. */
+/* Publishes how far each ring is read, and frees the rings of threads that have ended. */
 static void finish_rings(struct process *process)
 {
 	for (uint32_t i = 0; i < process->ring_count; i++) {
 		struct ring *ring = &process->rings[i];
-		struct trace_ring *shared = shared_ring(process, i);
+		struct trace_ring *shared = ring_shared(process, i);
 		if (shared->tail != ring->tail)
-			tell_tail(process, ring, i);
+			publish_tail(process, ring, i);
 		uint32_t closed = TRACE_RING_CLOSED;
 		if (__atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) == TRACE_RING_CLOSED &&
 		    __atomic_load_n(&shared->head, __ATOMIC_ACQUIRE) == ring->tail)
@@ -232,47 +222,54 @@ bool process_is_drained(struct process *process)
 	uint32_t used = __atomic_load_n(&process->shared->rings, __ATOMIC_ACQUIRE);
 
 	if (process->ring_count < used && process->ring_count < process->most_rings)
-		return false; /* just found, and not looked at yet */
+		return false; /* a ring that was not read yet */
 	for (uint32_t i = 0; i < process->ring_count; i++)
 		if (!process->rings[i].broken &&
-		    __atomic_load_n(&shared_ring(process, i)->head, __ATOMIC_ACQUIRE) !=
+		    __atomic_load_n(&ring_shared(process, i)->head, __ATOMIC_ACQUIRE) !=
 			    process->rings[i].tail)
 			return false;
 	return true;
 }
 
-double collector_drain(struct mematlas_collector *collector, bool everything)
+static double read_all_heads(struct mematlas_collector *collector, uint32_t ring_words)
 {
-	uint32_t ring_words = collector->settings.ring_bytes / 8;
-	struct merge merge = {collector, ring_words - 1, NEVER, NULL, 0, 0};
-	double fullest = 0;
+	double tick_s = clock_tick_s(collector), fullest = 0;
 
-	if (!everything)
-		merge.cut = collector_clock(collector);
-	double tick_s = collector_tick(collector);
 	for (uint32_t p = 0; p < collector->count; p++) {
 		struct process *process = collector->processes[p];
-		if (!process->active || !know_rings(process, ring_words))
+		if (!process->active || !add_rings(process, ring_words))
 			continue;
 		process->state.tick_s = tick_s;
 		double fill = read_heads(process, ring_words);
 		if (fill > fullest)
 			fullest = fill;
 	}
-	for (uint32_t p = 0; p < collector->count; p++) {
-		struct process *process = collector->processes[p];
-		for (uint32_t i = 0; process->active && i < process->ring_count; i++)
-			if (advance(&merge, process, &process->rings[i]) &&
-			    !add_source(&merge, process, i))
-				collector->error = -12;
-	}
+	return fullest;
+}
+
+static void add_sources(struct merge *merge, struct process *process)
+{
+	for (uint32_t i = 0; i < process->ring_count; i++)
+		if (advance(merge, process, &process->rings[i]) && !add_source(merge, process, i))
+			merge->collector->error = -ENOMEM;
+}
+
+double collector_drain(struct mematlas_collector *collector)
+{
+	uint32_t ring_words = collector->settings.ring_bytes / 8;
+	struct merge merge = {collector, ring_words - 1, clock_read(collector), NULL, 0, 0};
+	double fullest = read_all_heads(collector, ring_words);
+
+	for (uint32_t p = 0; p < collector->count; p++)
+		if (collector->processes[p]->active)
+			add_sources(&merge, collector->processes[p]);
 	run_merge(&merge);
 	for (uint32_t p = 0; p < collector->count; p++) {
 		if (!collector->processes[p]->active)
 			continue;
 		finish_rings(collector->processes[p]);
 		if (collector->processes[p]->state.out_of_memory)
-			collector->error = -12;
+			collector->error = -ENOMEM;
 	}
 	free(merge.heap);
 	return fullest;

@@ -1,4 +1,4 @@
-/* Page faults: which stack touched whose memory first. */
+/* Sampled page faults by the stack that took them and the owner of the memory. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdlib.h>
@@ -6,106 +6,87 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "array.h"
 #include "join.h"
 
 #define VMAS_GAP_S 0.005
-#define VMAS_SHARE 0.02 /* of the time may go into reading mappings again */
-#define HUGE_BYTES (2u << 20)
+#define VMAS_SHARE 0.02 /* of one CPU that reading mappings may take */
 #define REFUSED (-2)
 
-/* Whose memory a fault was in. */
+/* The owner of the memory a fault was in. */
 struct owner {
-	uint32_t number, kind; /* as in struct mematlas_touch */
-	bool private;          /* pages made by the fault, not pages of a file */
+	uint32_t number, kind; /* as in struct mematlas_fault_site */
+	bool private;          /* the fault allocated the page: no page of a file */
 };
 
-static bool reserve(void **items, uint32_t count, uint32_t *room, size_t size)
+static uint32_t slot_of(const struct fault_sites *sites, const struct mematlas_fault_site *site)
 {
-	if (count < *room)
-		return true;
-	uint32_t larger = *room ? *room * 2 : 64;
-	void *moved = realloc(*items, larger * size);
-	if (!moved)
-		return false;
-	*items = moved;
-	*room = larger;
-	return true;
+	uint64_t x = ((uint64_t)site->stack << 32 | site->owner) * 0x9e3779b97f4a7c15ull;
+
+	return (uint32_t)((x ^ site->kind * 0xff51afd7ed558ccdull) >> 29) & sites->mask;
 }
 
-static uint32_t slot_of(const struct touches *touches, const struct mematlas_touch *touch)
-{
-	uint64_t x = ((uint64_t)touch->stack << 32 | touch->owner) * 0x9e3779b97f4a7c15ull;
-
-	return (uint32_t)((x ^ touch->kind * 0xff51afd7ed558ccdull) >> 29) & touches->mask;
-}
-
-static bool same(const struct mematlas_touch *a, const struct mematlas_touch *b)
+static bool same(const struct mematlas_fault_site *a, const struct mematlas_fault_site *b)
 {
 	return a->stack == b->stack && a->owner == b->owner && a->kind == b->kind;
 }
 
-static bool rehash(struct touches *touches)
+static bool rehash(struct fault_sites *sites)
 {
-	uint32_t *table = calloc((size_t)touches->room * 2, sizeof *table);
-
-	if (!table)
+	if (!hash_table_grow(&sites->table, &sites->mask, sites->capacity))
 		return false;
-	free(touches->table);
-	touches->table = table;
-	touches->mask = touches->room * 2 - 1;
-	for (uint32_t i = 0; i < touches->count; i++) {
-		uint32_t at = slot_of(touches, &touches->items[i]);
-		while (table[at])
-			at = (at + 1) & touches->mask;
-		table[at] = i + 1;
+	for (uint32_t i = 0; i < sites->count; i++) {
+		uint32_t at = slot_of(sites, &sites->items[i]);
+		while (sites->table[at])
+			at = (at + 1) & sites->mask;
+		sites->table[at] = i + 1;
 	}
 	return true;
 }
 
-static struct mematlas_touch *find(struct touches *touches, const struct mematlas_touch *wanted)
+/* The entry of that key, added if there is none; NULL: no memory. */
+static struct mematlas_fault_site *find_site(struct fault_sites *sites,
+					     const struct mematlas_fault_site *key)
 {
-	uint32_t room = touches->room;
+	uint32_t before = sites->capacity;
 
-	if (!reserve((void **)&touches->items, touches->count, &touches->room,
-		     sizeof *touches->items) ||
-	    (room != touches->room && !rehash(touches)))
+	if (!ARRAY_RESERVE(sites->items, sites->count, sites->capacity, 64) ||
+	    (before != sites->capacity && !rehash(sites)))
 		return NULL;
-	uint32_t at = slot_of(touches, wanted);
-	for (; touches->table[at]; at = (at + 1) & touches->mask)
-		if (same(&touches->items[touches->table[at] - 1], wanted))
-			return &touches->items[touches->table[at] - 1];
-	touches->items[touches->count] = *wanted;
-	touches->table[at] = ++touches->count;
-	return &touches->items[touches->count - 1];
+	uint32_t at = slot_of(sites, key);
+	for (; sites->table[at]; at = (at + 1) & sites->mask)
+		if (same(&sites->items[sites->table[at] - 1], key))
+			return &sites->items[sites->table[at] - 1];
+	sites->items[sites->count] = *key;
+	sites->table[at] = ++sites->count;
+	return &sites->items[sites->count - 1];
 }
 
-static uint32_t place_number(struct touches *touches, const struct mematlas_part *place)
+static uint32_t part_number(struct fault_sites *sites, const struct mematlas_part *part)
 {
-	for (uint32_t i = touches->place_count; i-- > 0;)
-		if (touches->places[i].kind == place->kind &&
-		    strcmp(touches->places[i].name, place->name) == 0)
+	for (uint32_t i = sites->part_count; i-- > 0;)
+		if (sites->parts[i].kind == part->kind &&
+		    strcmp(sites->parts[i].name, part->name) == 0)
 			return i;
-	if (!reserve((void **)&touches->places, touches->place_count, &touches->place_room,
-		     sizeof *touches->places))
+	if (!ARRAY_RESERVE(sites->parts, sites->part_count, sites->part_capacity, 64))
 		return 0;
-	touches->places[touches->place_count] = *place;
-	return touches->place_count++;
+	sites->parts[sites->part_count] = *part;
+	return sites->part_count++;
 }
 
-static struct owner in_place(struct process *process, uint32_t kind, const char *name)
+static struct owner owner_by_part(struct process *process, uint32_t kind, const char *name)
 {
-	struct mematlas_part place = {.kind = kind};
+	struct mematlas_part part = {.kind = kind};
 
-	strncpy(place.name, name, sizeof place.name - 1);
-	return (struct owner){.number = place_number(&process->touches, &place),
+	strncpy(part.name, name, sizeof part.name - 1);
+	return (struct owner){.number = part_number(&process->fault_sites, &part),
 			      .private =
 				      kind != MEMATLAS_PART_FILE && kind != MEMATLAS_PART_SHARED};
 }
 
-/* ---- mappings ---- */
-
-/* The heap grows between two readings, upwards; other mappings come from above. */
-static bool is_heap_since(const struct vmas *vmas, size_t above, uint64_t address)
+/* An address above the last reading of the heap is in the heap if that is nearer than the next
+ * mapping: brk() grows upwards, and mmap() places new mappings downwards. */
+static bool is_grown_heap(const struct vmas *vmas, size_t above, uint64_t address)
 {
 	const struct vma *below = above > 0 ? &vmas->items[above - 1] : NULL;
 
@@ -128,13 +109,13 @@ static const struct vma *vma_at(const struct vmas *vmas, uint64_t address)
 	}
 	if (low < vmas->count && vmas->items[low].start <= address)
 		return &vmas->items[low];
-	return is_heap_since(vmas, low, address) ? &vmas->items[low - 1] : NULL;
+	return is_grown_heap(vmas, low, address) ? &vmas->items[low - 1] : NULL;
 }
 
 static void read_mappings(struct process *process, double now)
 {
 	struct vmas fresh;
-	double start = collector_seconds();
+	double start = clock_monotonic_s();
 
 	if (now < process->next_vmas || process->dir < 0)
 		return;
@@ -148,7 +129,7 @@ static void read_mappings(struct process *process, double now)
 		vmas_free(process->vmas);
 		*process->vmas = fresh;
 	}
-	double cost = (collector_seconds() - start) / VMAS_SHARE;
+	double cost = (clock_monotonic_s() - start) / VMAS_SHARE;
 	process->next_vmas = now + (cost > VMAS_GAP_S ? cost : VMAS_GAP_S);
 }
 
@@ -159,18 +140,16 @@ static struct owner owner_by_mapping(const struct mematlas_collector *collector,
 	struct mematlas_part part;
 
 	if (!vma) {
-		read_mappings(process, collector_seconds());
+		read_mappings(process, clock_monotonic_s());
 		vma = vma_at(process->vmas, address);
 	}
 	if (!vma)
-		return in_place(process, MEMATLAS_PART_ANON, "gone since");
+		return owner_by_part(process, MEMATLAS_PART_ANON, "gone since");
 	if (part_of_name(collector, vma, &part))
-		return in_place(process, part.kind, part.name);
-	return in_place(process, *vma->name ? MEMATLAS_PART_SLACK : MEMATLAS_PART_ANON,
-			*vma->name ? "glibc heap" : "unnamed");
+		return owner_by_part(process, part.kind, part.name);
+	return owner_by_part(process, *vma->name ? MEMATLAS_PART_SLACK : MEMATLAS_PART_ANON,
+			     *vma->name ? "glibc heap" : "unnamed");
 }
-
-/* ---- owners ---- */
 
 static bool owner_by_range(const struct state *state, uint64_t address, struct owner *owner)
 {
@@ -179,7 +158,7 @@ static bool owner_by_range(const struct state *state, uint64_t address, struct o
 	if (at == state->ranges.count || state->ranges.items[at].start > address)
 		return false;
 	const struct range *range = &state->ranges.items[at];
-	*owner = (struct owner){.number = state->sums.items[range->sum].node,
+	*owner = (struct owner){.number = state->stats.items[range->stats].node,
 				.kind = range->kind,
 				.private = range->kind != TRACE_FILEMAP};
 	return true;
@@ -193,45 +172,45 @@ static struct owner owner_of(struct mematlas_collector *collector, struct proces
 	struct block block;
 
 	if (block_around(state, address, &block)) {
-		const struct sum *sum = &state->sums.items[block.is.sum];
-		return (struct owner){sum->node, sum->kind, true};
+		const struct stack_stats *stats = &state->stats.items[block.info.stats];
+		return (struct owner){stats->node, stats->kind, true};
 	}
 	if (address >= ring->stack_low && address < ring->stack_high)
-		return in_place(process, MEMATLAS_PART_STACK,
-				ring->tid == process->shared->pid ? "main thread"
-								  : "other threads");
+		return owner_by_part(process, MEMATLAS_PART_STACK,
+				     ring->tid == process->shared->pid ? "main thread"
+								       : "other threads");
 	if (!owner_by_range(state, address, &owner))
 		return owner_by_mapping(collector, process, address);
 	if (owner.kind == TRACE_ARENA)
-		return in_place(process, MEMATLAS_PART_SLACK, "mapping of an allocator");
+		return owner_by_part(process, MEMATLAS_PART_SLACK, "mapping of an allocator");
 	return owner;
 }
 
-bool touches_take(struct mematlas_collector *collector, struct process *process,
-		  const struct trace_ring *ring, uint64_t address, uint32_t node, uint32_t weight,
-		  unsigned flags)
+bool fault_sites_add(struct mematlas_collector *collector, struct process *process,
+		     const struct trace_ring *ring, uint64_t address, uint32_t node,
+		     uint32_t weight, unsigned flags)
 {
 	struct owner owner = owner_of(collector, process, ring, address);
-	struct mematlas_touch wanted = {.stack = node, .owner = owner.number, .kind = owner.kind};
-	struct mematlas_touch *touch = find(&process->touches, &wanted);
+	struct mematlas_fault_site key = {.stack = node, .owner = owner.number, .kind = owner.kind};
+	struct mematlas_fault_site *site = find_site(&process->fault_sites, &key);
 	double variance = (double)weight * (weight - 1.0);
 
-	if (!touch)
+	if (!site)
 		return false;
-	process->touches.samples++;
-	touch->faults += weight;
-	touch->variance += variance;
+	process->fault_sites.samples++;
+	site->faults += weight;
+	site->variance += variance;
 	if (flags & TRACE_FLAG_MAJOR)
-		touch->major_faults += weight;
+		site->major_faults += weight;
 	if (owner.private) {
-		double size = flags & TRACE_FLAG_HUGE ? HUGE_BYTES : TRACE_PAGE;
-		touch->bytes += size * weight;
-		touch->bytes_variance += size * size * variance;
+		double size = (double)(flags & TRACE_FLAG_HUGE ? pmd_bytes() : page_bytes());
+		site->bytes += size * weight;
+		site->bytes_variance += size * size * variance;
 	}
 	return true;
 }
 
-void touches_keep_events(struct process *process)
+void fault_sites_hold_events(struct process *process)
 {
 	const struct trace_process *shared = process->shared;
 
@@ -245,7 +224,7 @@ void touches_keep_events(struct process *process)
 		process->fault_events[0] = REFUSED;
 }
 
-void touches_free(struct process *process)
+void fault_sites_free(struct process *process)
 {
 	for (int i = 0; i < 2; i++)
 		if (process->fault_events[i] >= 0)
@@ -254,9 +233,9 @@ void touches_free(struct process *process)
 	if (process->vmas)
 		vmas_free(process->vmas);
 	free(process->vmas);
-	free(process->touches.items);
-	free(process->touches.table);
-	free(process->touches.places);
+	free(process->fault_sites.items);
+	free(process->fault_sites.table);
+	free(process->fault_sites.parts);
 	process->vmas = NULL;
-	process->touches = (struct touches){0};
+	process->fault_sites = (struct fault_sites){0};
 }

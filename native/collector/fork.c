@@ -1,11 +1,11 @@
-/* States copied at a fork, kept until the child's own file names them. */
+/* Copies of the state at a fork, kept until the child's own file names them. */
 #include <string.h>
 
 #include "collector.h"
 
-#define KEEP_S 15.0
+#define EXPIRE_S 15.0 /* the child was never traced */
 
-static void forget(struct mematlas_collector *collector, uint32_t index)
+static void remove_clone(struct mematlas_collector *collector, uint32_t index)
 {
 	collector->clone_count--;
 	memmove(&collector->clones[index], &collector->clones[index + 1],
@@ -17,14 +17,14 @@ void clone_make(struct mematlas_collector *collector, const struct process *proc
 {
 	if (collector->clone_count == MAX_CLONES) {
 		state_free(&collector->clones[0].state);
-		forget(collector, 0);
+		remove_clone(collector, 0);
 	}
 	struct clone *clone = &collector->clones[collector->clone_count];
 	if (state_copy(&clone->state, &process->state, time) < 0)
 		return;
 	clone->pid = process->shared->pid;
 	clone->serial = serial;
-	clone->made = collector_seconds();
+	clone->made = clock_monotonic_s();
 	collector->clone_count++;
 }
 
@@ -42,26 +42,25 @@ void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial)
 
 	if (index >= 0) {
 		state_free(&collector->clones[index].state);
-		forget(collector, (uint32_t)index);
+		remove_clone(collector, (uint32_t)index);
 	}
 }
 
-bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial,
-		 struct state *state)
+bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial, struct state *ret)
 {
 	int index = serial ? find(collector, pid, serial) : -1;
 
 	if (index < 0)
 		return false;
-	*state = collector->clones[index].state;
-	forget(collector, (uint32_t)index);
+	*ret = collector->clones[index].state;
+	remove_clone(collector, (uint32_t)index);
 	return true;
 }
 
 void clones_expire(struct mematlas_collector *collector, double now)
 {
-	while (collector->clone_count > 0 && collector->clones[0].made + KEEP_S < now) {
+	while (collector->clone_count > 0 && collector->clones[0].made + EXPIRE_S < now) {
 		state_free(&collector->clones[0].state);
-		forget(collector, 0);
+		remove_clone(collector, 0);
 	}
 }

@@ -1,8 +1,10 @@
-/* The join itself: one upward sweep over mappings, page runs, owners and blocks.
+/* The residency join: one upward sweep over mappings, page runs, owners and blocks.
  *
- * Memory in which blocks lie forms pools (the heap, arenas, ...). In a pool, resident bytes under
- * blocks are live, the rest is slack. When sampling, a block stands for 1/p like it: live is an
- * estimate, cut so that live + slack is what is resident in the pool. */
+ * Memory that holds blocks forms pools (the heap, arenas, ...). In a pool, resident bytes under
+ * blocks are live, the others are slack. When sampling, a block stands for 1/p blocks, so that live
+ * is an estimate.
+ *
+ * For each pool: live + slack == resident bytes, with live limited to them */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,52 +19,51 @@ static const char *const pool_names[POOLS] = {
 	[POOL_MAPPED] = "around mapped blocks",
 };
 
-/* ---- who gets the bytes ---- */
-
-static void add_to_sum(struct join *join, uint32_t index, double bytes, uint32_t state)
+static void add_to_stack(struct join *join, uint32_t index, double bytes, uint32_t state)
 {
-	struct sum *sum = &join->process->state.sums.items[index];
+	struct stack_stats *stats = &join->process->state.stats.items[index];
 
 	if (state & PAGES_SWAPPED) {
-		sum->swapped += bytes;
+		stats->swapped += bytes;
 		return;
 	}
-	sum->resident += bytes;
+	stats->resident += bytes;
 	if (state & PAGES_HUGE)
-		sum->huge += bytes;
+		stats->huge += bytes;
 }
 
-static void give_to_block(struct join *join, enum pool pool, const struct span *span,
-			  uint64_t bytes, uint32_t state)
+static void add_to_block(struct join *join, enum pool pool, const struct span *span, uint64_t bytes,
+			 uint32_t state)
 {
 	struct weight weight =
-		weigh(join->process->state.mean, span->end - span->start, span->always);
-	struct tally *tally = &join->tallies[pool];
+		weight_of(join->process->state.mean, span->end - span->start, span->always);
+	struct pool_stats *pool_stats = &join->pools[pool];
 	double estimate = (double)bytes * weight.count;
 
-	add_to_sum(join, span->sum, estimate, state);
+	add_to_stack(join, span->stats, estimate, state);
 	if (!(state & PAGES_RESIDENT))
 		return;
-	tally->covered += bytes;
-	tally->estimate += estimate;
-	tally->variance += estimate * estimate * (1 - 1 / weight.count);
+	pool_stats->covered += bytes;
+	pool_stats->estimate += estimate;
+	pool_stats->variance += estimate * estimate * (1 - 1 / weight.count);
 }
 
-/* Bytes no block covers. */
-static void give_to_place(struct join *join, enum pool pool, uint32_t part,
-			  const struct span *owner, uint64_t bytes, uint32_t state)
+/* Bytes that no block covers. */
+static void add_to_class(struct join *join, enum pool pool, uint32_t part, const struct span *owner,
+			 uint64_t bytes, uint32_t state)
 {
 	if (owner && (owner->owner == OWNER_USER || owner->owner == OWNER_FILEMAP))
-		add_to_sum(join, owner->sum, (double)bytes, state);
+		add_to_stack(join, owner->stats, (double)bytes, state);
 	if (!(state & PAGES_RESIDENT))
 		return;
 	if (pool == POOL_NONE)
 		join->collector->parts[part].resident_bytes += bytes;
 	else
-		join->tallies[pool].bare += bytes;
+		join->pools[pool].uncovered += bytes;
 }
 
-/* What `owner` makes of the place the sweep is in. An owner the mapping gainsays is out of date. */
+/* The pool an address belongs to. If the mapping contradicts the recorded owner, the owner is
+ * stale. */
 static enum pool pool_of(const struct join *join, const struct span **owner, uint32_t *part)
 {
 	static const enum pool pools[] = {
@@ -70,14 +71,14 @@ static enum pool pool_of(const struct join *join, const struct span **owner, uin
 		[OWNER_ALLOCATOR] = POOL_ALLOCATOR,
 		[OWNER_PYMALLOC] = POOL_PYMALLOC,
 	};
-	const struct place *place = &join->place;
+	const struct vma_class *class = &join->class;
 
-	*part = place->part;
+	*part = class->part;
 	if (!*owner || (*owner)->owner == OWNER_FILEMAP)
-		return place->pool;
-	if (!place->anonymous) {
+		return class->pool;
+	if (!class->anonymous) {
 		*owner = NULL;
-		return place->pool;
+		return class->pool;
 	}
 	if ((*owner)->owner == OWNER_TRACER || (*owner)->owner == OWNER_STACK) {
 		*part = (*owner)->owner == OWNER_TRACER ? join->tracer_part : join->stack_part;
@@ -97,11 +98,11 @@ static void sweep_run(struct join *join, uint64_t at, uint64_t end, uint32_t sta
 			uint64_t until = owned;
 			const struct span *block = span_at(&join->blocks, at, &until);
 			if (state & PAGES_RESIDENT)
-				pins_note(join, pool, block, at, until);
+				fragmentation_add(join, pool, block, at, until);
 			if (block)
-				give_to_block(join, pool, block, until - at, state);
+				add_to_block(join, pool, block, until - at, state);
 			else
-				give_to_place(join, pool, part, owner, until - at, state);
+				add_to_class(join, pool, part, owner, until - at, state);
 			at = until;
 		}
 	}
@@ -109,13 +110,13 @@ static void sweep_run(struct join *join, uint64_t at, uint64_t end, uint32_t sta
 
 static void sweep(struct join *join)
 {
-	struct place before = {.part = NO_PART};
+	struct vma_class before = {.part = NO_PART};
 	size_t run = 0;
 
 	for (size_t i = 0; i < join->vmas.count; i++) {
 		const struct vma *vma = &join->vmas.items[i];
-		join->place = place_of(join, i, &before);
-		before = join->place;
+		join->class = vma_class_of(join, i, &before);
+		before = join->class;
 		if (vma->no_pages)
 			continue;
 		while (run < join->runs.count && join->runs.items[run].end <= vma->start)
@@ -128,27 +129,25 @@ static void sweep(struct join *join)
 			run = r;
 		}
 		if (i % 1024 == 0)
-			collector_beat(join->collector);
+			collector_heartbeat(join->collector);
 	}
 }
-
-/* ---- the account ---- */
 
 static double least(double a, double b)
 {
 	return a < b ? a : b;
 }
 
-/* Live and slack of one pool; what sampling made too much of is taken from anonymous memory, where
- * unsampled blocks with mappings of their own lie. */
-static void settle(struct join *join, enum pool pool, double *live, double *variance)
+/* Splits one pool into live and slack. Unsampled blocks may have mappings of their own, which count
+ * as anonymous memory: an estimate beyond the pool's resident bytes is taken from there. */
+static void split_pool(struct join *join, enum pool pool, double *live, double *variance)
 {
-	const struct tally *tally = &join->tallies[pool];
-	double resident = (double)(tally->covered + tally->bare);
-	double estimate = tally->estimate;
+	const struct pool_stats *pool_stats = &join->pools[pool];
+	double resident = (double)(pool_stats->covered + pool_stats->uncovered);
+	double estimate = pool_stats->estimate;
 
 	if (pool == POOL_NONE || pool == POOL_USER) {
-		*live += pool == POOL_NONE ? (double)tally->covered : resident;
+		*live += pool == POOL_NONE ? (double)pool_stats->covered : resident;
 		return;
 	}
 	if (pool == POOL_MAPPED && estimate > resident) {
@@ -159,12 +158,12 @@ static void settle(struct join *join, enum pool pool, double *live, double *vari
 	}
 	estimate = round(least(estimate, resident));
 	*live += estimate;
-	*variance += tally->variance;
+	*variance += pool_stats->variance;
 	uint32_t part = part_index(join, MEMATLAS_PART_SLACK, pool_names[pool]);
 	join->collector->parts[part].resident_bytes = (uint64_t)(resident - estimate);
-	join->collector->parts[part].error_bytes = sqrt(tally->variance);
-	join->collector->parts[part].free_page_bytes = tally->whole;
-	join->collector->parts[part].pinned_bytes = tally->pinned;
+	join->collector->parts[part].error_bytes = sqrt(pool_stats->variance);
+	join->collector->parts[part].free_page_bytes = pool_stats->free_pages;
+	join->collector->parts[part].held_free_bytes = pool_stats->held_free;
 }
 
 static uint64_t make_parts(struct join *join)
@@ -175,7 +174,7 @@ static uint64_t make_parts(struct join *join)
 	uint32_t kept = 0;
 
 	for (enum pool pool = POOL_NONE; pool < POOLS; pool++)
-		settle(join, pool, &live, &variance);
+		split_pool(join, pool, &live, &variance);
 	uint32_t part = part_index(join, MEMATLAS_PART_LIVE, "live allocations");
 	collector->parts[part].resident_bytes = (uint64_t)live;
 	collector->parts[part].error_bytes = sqrt(variance);
@@ -188,42 +187,43 @@ static uint64_t make_parts(struct join *join)
 	return total;
 }
 
-static double dustless(double value)
-{
-	return fabs(value) < 1e-3 ? 0 : value;
-}
-
 static int make_rows(struct join *join)
 {
-	const struct sums *sums = &join->process->state.sums;
+	const struct stack_stats_table *table = &join->process->state.stats;
 	struct mematlas_collector *collector = join->collector;
-	struct mematlas_held *rows = malloc((sums->count + 1) * sizeof *rows);
+	struct mematlas_snapshot_row *rows = malloc((table->count + 1) * sizeof *rows);
 
 	if (!rows)
 		return -ENOMEM;
 	free(collector->rows);
 	collector->rows = rows;
 	collector->row_count = 0;
-	for (uint32_t i = 0; i < sums->count; i++) {
-		const struct sum *sum = &sums->items[i];
-		double live = dustless(sum->live), count = dustless(sum->live_count);
-		if (live == 0 && count == 0 && sum->resident == 0 && sum->swapped == 0)
+	for (uint32_t i = 0; i < table->count; i++) {
+		const struct stack_stats *stats = &table->items[i];
+		double live = rounded(stats->live), count = rounded(stats->live_count);
+		if (live == 0 && count == 0 && stats->resident == 0 && stats->swapped == 0)
 			continue;
-		rows[collector->row_count++] = (struct mematlas_held){
-			sum->node,     sum->kind, live,        count, dustless(sum->live_variance),
-			sum->resident, sum->huge, sum->swapped};
+		rows[collector->row_count++] =
+			(struct mematlas_snapshot_row){stats->node,
+						       stats->kind,
+						       live,
+						       count,
+						       rounded(stats->live_variance),
+						       stats->resident,
+						       stats->huge,
+						       stats->swapped};
 	}
 	return 0;
 }
 
-static void forget_residency(struct sums *sums)
+static void clear_residency(struct stack_stats_table *table)
 {
-	for (uint32_t i = 0; i < sums->count; i++)
-		sums->items[i].resident = sums->items[i].huge = sums->items[i].swapped =
-			sums->items[i].pinned = 0;
+	for (uint32_t i = 0; i < table->count; i++)
+		table->items[i].resident = table->items[i].huge = table->items[i].swapped =
+			table->items[i].held_free = 0;
 }
 
-/* The image is the one we trace as long as it maps its own session file. */
+/* A traced image maps its session file. After an exec, the PID has another image that does not. */
 static bool is_same_image(const struct join *join)
 {
 	for (size_t i = 0; i < join->vmas.count; i++) {
@@ -238,7 +238,7 @@ static bool is_same_image(const struct join *join)
 	return false;
 }
 
-static int look(struct join *join, struct mematlas_account *account)
+static int read_process(struct join *join, struct mematlas_account *account)
 {
 	int proc = join->process->dir;
 	int error = vmas_read(proc, &join->vmas);
@@ -255,16 +255,16 @@ static int look(struct join *join, struct mematlas_account *account)
 	account->rss_bytes = (uint64_t)rss;
 	account->huge_bytes = (uint64_t)huge;
 	account->statm_rss_bytes = statm < 0 ? 0 : (uint64_t)statm;
-	collector_beat(join->collector);
+	collector_heartbeat(join->collector);
 	error = spans_of_blocks(&join->process->state.blocks, &join->blocks);
-	collector_beat(join->collector);
+	collector_heartbeat(join->collector);
 	return error ? error : spans_of_owners(join->process, &join->owners);
 }
 
 static int run_join(struct join *join, struct mematlas_account *account)
 {
 	struct mematlas_collector *collector = join->collector;
-	int error = look(join, account);
+	int error = read_process(join, account);
 
 	if (error)
 		return error;
@@ -272,10 +272,10 @@ static int run_join(struct join *join, struct mematlas_account *account)
 	join->tracer_part = part_index(join, MEMATLAS_PART_TRACER, "mematlas");
 	join->stack_part = part_index(join, MEMATLAS_PART_STACK, "other threads");
 	join->anon_part = part_index(join, MEMATLAS_PART_ANON, "unnamed");
-	forget_residency(&join->process->state.sums);
+	clear_residency(&join->process->state.stats);
 	join->page.number = NO_PAGE;
 	sweep(join);
-	pins_end(join);
+	fragmentation_finish(join);
 	uint64_t total = make_parts(join);
 	account->unexplained_bytes = (int64_t)account->rss_bytes - (int64_t)total;
 	error = make_rows(join);
@@ -289,25 +289,21 @@ static int run_join(struct join *join, struct mematlas_account *account)
 int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 				struct mematlas_account *account)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
-	struct join join = {.collector = collector, .process = process};
-	double start = collector_seconds();
+	CLEANUP(join_free) struct join join = {.collector = collector, .process = process};
+	double start = clock_monotonic_s();
 	*account = (struct mematlas_account){.time_s = start - collector->started};
-	collector_drain(collector, false);
-	int error = join.process->dir < 0 ? -ESRCH : run_join(&join, account);
+	collector_drain(collector);
+	int error = process->dir < 0 ? -ESRCH : run_join(&join, account);
 	if (!error)
-		learn_modules(&join);
-	vmas_free(&join.vmas);
-	free(join.runs.items);
-	free(join.blocks.items);
-	free(join.owners.items);
-	double end = collector_seconds();
+		discover_modules(&join);
+	double end = clock_monotonic_s();
 	account->cost_s = end - start;
-	double rest =
-		collector->settings.budget > 0 ? account->cost_s / collector->settings.budget : 0;
-	if (end + rest > join.process->next_join)
-		join.process->next_join = end + rest;
+	double budget = collector->settings.budget;
+	double rest = budget > 0 ? account->cost_s / budget : 0; /* until the next join */
+	if (end + rest > process->next_join)
+		process->next_join = end + rest;
 	return error;
 }

@@ -1,4 +1,4 @@
-/* The residency join: which mapping, page run and block every resident byte belongs to. */
+/* What the residency join reads of a process: its mappings and its pages. */
 #ifndef MEMATLAS_COLLECTOR_JOIN_H
 #define MEMATLAS_COLLECTOR_JOIN_H
 
@@ -8,14 +8,15 @@ struct vma {
 	uint64_t start, end;
 	uint64_t file_offset, inode;
 	char permissions[5];
-	bool no_pages; /* what lies here is not counted in RSS: device memory, hugetlb, vvar */
-	const char *name; /* in the text; "" if none */
+	bool no_pages; /* not counted in RSS: device memory, hugetlb, vvar */
+	const char *name; /* points into the text; "" if there is none */
 };
 
+/* In address order; disjoint, unless the process changed them while they were read. */
 struct vmas {
 	char *text;
 	struct vma *items;
-	size_t count, room;
+	size_t count, capacity;
 };
 
 enum page_state {
@@ -29,25 +30,26 @@ struct run {
 	uint32_t state;
 };
 
+/* In address order, disjoint; neighbours differ in state. */
 struct runs {
 	struct run *items;
-	size_t count, room;
+	size_t count, capacity;
 };
 
-/* vmas.c: all mappings, from maps, or from smaps where only that tells which hold no pages. */
-int vmas_read(int proc, struct vmas *vmas);
+/* vmas.c: reads maps, or smaps if mappings may have no pages, which only smaps shows. */
+int vmas_read(int proc, struct vmas *ret);
 void vmas_free(struct vmas *vmas);
-int64_t rollup_read(int proc,
-		    int64_t *huge); /* Rss of smaps_rollup, and what is mapped by PMDs; bytes */
-int64_t statm_read(int proc);
+int64_t rollup_read(int proc, int64_t *ret_huge); /* Rss of smaps_rollup; bytes mapped by PMDs */
+int64_t statm_read(int proc);                     /* RSS in bytes */
 
-/* places.c: the part of the account a mapping's name tells; false: it tells none (heap, unnamed). */
+/* vma_class.c: the part of the account that a mapping's name decides; false: it decides none (the
+ * heap, unnamed mappings). */
 bool is_session_file(const struct mematlas_collector *collector, const char *name);
 bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
-		  struct mematlas_part *part);
+		  struct mematlas_part *ret);
 
-/* pages.c: runs of present or swapped pages; the zero page is neither. */
+/* residency.c: runs of present or swapped pages; the zero page is neither. */
 int runs_read(struct mematlas_collector *collector, int proc, const struct vmas *vmas,
-	      struct runs *runs);
+	      struct runs *ret);
 
 #endif

@@ -1,29 +1,30 @@
-/* Blocks found by an address inside them. A block of 2^k bytes or more is filed under the window of 2^k
- * bytes it starts in: no two live blocks of one such class start in the same window, and the block
- * around an address starts in its window or one of the two before. Blocks below 2^LARGE_FIRST bytes
- * are looked for in the table of live blocks, start by start. */
+/* Finds the block around an address. A block of 2^k to 2^(k+1) - 1 bytes is indexed by the aligned
+ * window of 2^k bytes that its start is in. No two live blocks of one size class start in the same
+ * window, and a block around an address starts in the address's window or in one of the two before.
+ * Blocks below 2^LARGE_FIRST bytes are not indexed: every start they may have is tried in the table
+ * of live blocks. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "state.h"
 
 #define LARGE_FIRST 11
-#define SMALL_STEP 16u /* every allocator aligns to this */
+#define SMALL_STEP 16u /* no allocator aligns to less */
 
 static unsigned class_of(uint64_t size)
 {
 	return 63 - (unsigned)__builtin_clzll(size);
 }
 
-/* Filed under: class and window in one word, never 0. */
-static uint64_t file_key(unsigned class, uint64_t window)
+/* Size class and window in one word, which is never 0. */
+static uint64_t window_of(unsigned class, uint64_t number)
 {
-	return (uint64_t)class << 56 | window;
+	return (uint64_t)class << 56 | number;
 }
 
-static uint64_t slot_of(const struct large *large, uint64_t file)
+static uint64_t slot_of(const struct large *large, uint64_t window)
 {
-	return (file * 0x9e3779b97f4a7c15ull >> 20) & large->mask;
+	return (window * 0x9e3779b97f4a7c15ull >> 20) & large->mask;
 }
 
 static bool grow(struct large *large)
@@ -34,10 +35,10 @@ static bool grow(struct large *large)
 	if (!more.slots)
 		return false;
 	for (uint64_t i = 0; large->mask && i <= large->mask; i++) {
-		if (!large->slots[i].file)
+		if (!large->slots[i].window)
 			continue;
-		uint64_t at = slot_of(&more, large->slots[i].file);
-		while (more.slots[at].file)
+		uint64_t at = slot_of(&more, large->slots[i].window);
+		while (more.slots[at].window)
 			at = (at + 1) & more.mask;
 		more.slots[at] = large->slots[i];
 	}
@@ -53,12 +54,12 @@ bool large_add(struct large *large, uint64_t key, uint64_t size)
 	if ((large->count * 2 > large->mask || !large->mask) && !grow(large))
 		return false;
 	unsigned class = class_of(size);
-	uint64_t file = file_key(class, TRACE_ADDRESS(key) >> class);
-	uint64_t at = slot_of(large, file);
-	while (large->slots[at].file && large->slots[at].file != file)
+	uint64_t window = window_of(class, TRACE_ADDRESS(key) >> class);
+	uint64_t at = slot_of(large, window);
+	while (large->slots[at].window && large->slots[at].window != window)
 		at = (at + 1) & large->mask;
-	large->count += large->slots[at].file == 0;
-	large->slots[at].file = file;
+	large->count += large->slots[at].window == 0;
+	large->slots[at].window = window;
 	large->slots[at].key = key;
 	return true;
 }
@@ -68,49 +69,50 @@ void large_remove(struct large *large, uint64_t key, uint64_t size)
 	if (size >> LARGE_FIRST == 0 || !large->mask)
 		return;
 	unsigned class = class_of(size);
-	uint64_t file = file_key(class, TRACE_ADDRESS(key) >> class);
-	uint64_t hole = slot_of(large, file);
-	while (large->slots[hole].file && large->slots[hole].file != file)
+	uint64_t window = window_of(class, TRACE_ADDRESS(key) >> class);
+	uint64_t hole = slot_of(large, window);
+	while (large->slots[hole].window && large->slots[hole].window != window)
 		hole = (hole + 1) & large->mask;
-	if (!large->slots[hole].file || large->slots[hole].key != key)
+	if (!large->slots[hole].window || large->slots[hole].key != key)
 		return;
 	for (uint64_t at = hole;;) {
 		at = (at + 1) & large->mask;
-		if (!large->slots[at].file)
+		if (!large->slots[at].window)
 			break;
-		uint64_t home = slot_of(large, large->slots[at].file);
+		uint64_t home = slot_of(large, large->slots[at].window);
 		if (((at - home) & large->mask) >= ((at - hole) & large->mask)) {
 			large->slots[hole] = large->slots[at];
 			hole = at;
 		}
 	}
-	large->slots[hole].file = 0;
+	large->slots[hole].window = 0;
 	large->count--;
 }
 
-static uint64_t filed(const struct large *large, uint64_t file)
+static uint64_t find_window(const struct large *large, uint64_t window)
 {
-	for (uint64_t at = slot_of(large, file); large->slots[at].file; at = (at + 1) & large->mask)
-		if (large->slots[at].file == file)
+	for (uint64_t at = slot_of(large, window); large->slots[at].window;
+	     at = (at + 1) & large->mask)
+		if (large->slots[at].window == window)
 			return large->slots[at].key;
 	return 0;
 }
 
-static bool covers(const struct blocks *blocks, uint64_t key, uint64_t address, struct block *out)
+static bool covers(const struct blocks *blocks, uint64_t key, uint64_t address, struct block *ret)
 {
 	uint64_t start = TRACE_ADDRESS(key);
 
-	return key && blocks_find(blocks, key, out) && address >= start &&
-	       address - start < out->is.size;
+	return key && blocks_find(blocks, key, ret) && address >= start &&
+	       address - start < ret->info.size;
 }
 
-static bool find_small(const struct blocks *blocks, uint64_t address, struct block *out)
+static bool find_small(const struct blocks *blocks, uint64_t address, struct block *ret)
 {
 	uint64_t start = address & ~(uint64_t)(SMALL_STEP - 1);
 
 	for (unsigned step = 0; step < (1u << LARGE_FIRST) / SMALL_STEP; step++) {
-		if (covers(blocks, BLOCK_KEY(start, TRACE_MALLOC), address, out) ||
-		    covers(blocks, BLOCK_KEY(start, TRACE_PYOBJECT), address, out))
+		if (covers(blocks, BLOCK_KEY(start, TRACE_MALLOC), address, ret) ||
+		    covers(blocks, BLOCK_KEY(start, TRACE_PYOBJECT), address, ret))
 			return true;
 		if (start < SMALL_STEP)
 			break;
@@ -119,19 +121,19 @@ static bool find_small(const struct blocks *blocks, uint64_t address, struct blo
 	return false;
 }
 
-bool block_around(const struct state *state, uint64_t address, struct block *out)
+bool block_around(const struct state *state, uint64_t address, struct block *ret)
 {
 	const struct large *large = &state->large;
 
 	for (unsigned class = LARGE_FIRST; large->mask && class < 48; class++) {
-		uint64_t window = address >> class;
-		for (unsigned back = 0; back < 3 && back <= window; back++) {
-			uint64_t key = filed(large, file_key(class, window - back));
-			if (covers(&state->blocks, key, address, out))
+		uint64_t number = address >> class;
+		for (unsigned back = 0; back < 3 && back <= number; back++) {
+			uint64_t key = find_window(large, window_of(class, number - back));
+			if (covers(&state->blocks, key, address, ret))
 				return true;
 		}
 	}
-	return find_small(&state->blocks, address, out);
+	return find_small(&state->blocks, address, ret);
 }
 
 bool large_copy(struct large *to, const struct large *from)

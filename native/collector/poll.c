@@ -1,4 +1,4 @@
-/* The loop: heartbeat, new files, drain, watch, sleep; back to the caller only with something to tell. */
+/* The loop of the collector: heartbeat, new files, drain, observation, sleep. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -6,20 +6,21 @@
 #include <string.h>
 #include <time.h>
 
+#include "../cleanup.h"
 #include "collector.h"
 
-#define SCAN_EVERY_S 0.02 /* where inotify is not to be had */
+#define SCAN_EVERY_S 0.02 /* without inotify */
 #define BUSY_NS 500000L
 #define CALM_NS 10000000L
 #define IDLE_NS 20000000L
 
-/* Ends and exits noticed here are told only after the drain that follows: by then all the process
- * wrote before has been read. */
-static void note_states(struct mematlas_collector *collector)
+/* To be called before a drain, which then reads all that an ended process has written: its end is
+ * reported after that drain. */
+static void update_states(struct mematlas_collector *collector)
 {
 	for (uint32_t i = 0; i < collector->count; i++) {
 		struct process *process = collector->processes[i];
-		if (process->told_ended)
+		if (process->emitted_ended)
 			continue;
 		struct pollfd end = {.fd = process->pidfd, .events = POLLIN};
 		if (process->pidfd < 0 || poll(&end, 1, 0) > 0)
@@ -28,43 +29,43 @@ static void note_states(struct mematlas_collector *collector)
 		if (state == TRACE_EXITING)
 			process->exiting = true;
 		else if (state == TRACE_RUNNING) /* an exec that failed */
-			process->exiting = process->told_exiting = false;
+			process->exiting = process->emitted_exiting = false;
 	}
 }
 
 static void observe_all(struct mematlas_collector *collector, double now)
 {
 	for (uint32_t i = 0; i < collector->count; i++)
-		if (collector->processes[i]->active && !collector->processes[i]->told_ended)
+		if (collector->processes[i]->active && !collector->processes[i]->emitted_ended)
 			process_observe(collector, collector->processes[i], now);
 	struct pollfd end = {.fd = collector->watched, .events = POLLIN};
-	if (collector->watched >= 0 && !collector->told_watched && poll(&end, 1, 0) > 0)
-		collector->told_watched = collector_tell(collector, MEMATLAS_EVENT_WATCHED, -1);
+	if (collector->watched >= 0 && !collector->emitted_watched && poll(&end, 1, 0) > 0)
+		collector->emitted_watched = event_push(collector, MEMATLAS_EVENT_WATCHED, -1);
 }
 
-/* Has the session directory changed? Asked here too: a busy collector never naps. */
-static bool has_news(const struct mematlas_collector *collector)
+/* A busy collector never sleeps in wait_ns(), so inotify is polled here, too. */
+static bool directory_changed(const struct mematlas_collector *collector)
 {
-	struct pollfd news = {.fd = collector->inotify, .events = POLLIN};
+	struct pollfd change = {.fd = collector->inotify, .events = POLLIN};
 
-	return collector->scan_now || poll(&news, 1, 0) > 0;
+	return collector->scan_now || poll(&change, 1, 0) > 0;
 }
 
-/* One round; returns how long to sleep after it. */
+/* Returns how many nanoseconds to sleep afterwards. */
 static long run_round(struct mematlas_collector *collector)
 {
 	collector->round++;
-	collector_beat(collector);
-	note_states(collector);
-	double now = collector_seconds();
-	if (has_news(collector) || now >= collector->next_scan) {
-		collector_ask_statuses(collector);
+	collector_heartbeat(collector);
+	update_states(collector);
+	double now = clock_monotonic_s();
+	if (directory_changed(collector) || now >= collector->next_scan) {
+		collector_read_statuses(collector);
 		int error = collector_scan(collector);
 		if (error)
 			collector->error = error;
 		collector->next_scan = now + (collector->inotify < 0 ? SCAN_EVERY_S : 1.0);
 	}
-	double fullest = collector_drain(collector, false);
+	double fullest = collector_drain(collector);
 	bool fresh = collector->new_process;
 	collector_activate(collector);
 	clones_expire(collector, now);
@@ -76,58 +77,49 @@ static long run_round(struct mematlas_collector *collector)
 	return fullest > 0 ? CALM_NS : IDLE_NS;
 }
 
-/* Sleeps until the time is over, a file appears, or somebody ends; false: a signal came. */
-static bool nap(struct mematlas_collector *collector, long ns)
+/* Sleeps until `ns` have passed, a file appears or a process ends; false: interrupted by a
+ * signal. */
+static bool wait_ns(struct mematlas_collector *collector, long ns)
 {
-	struct pollfd *ends = malloc((collector->count + 2) * sizeof *ends);
+	CLEANUP_FREE struct pollfd *ends = malloc((collector->count + 2) * sizeof *ends);
 	struct timespec time = {.tv_nsec = ns};
 	nfds_t count = 0;
 
 	if (!ends)
 		return true;
 	ends[count++] = (struct pollfd){.fd = collector->inotify, .events = POLLIN};
-	if (!collector->told_watched)
+	if (!collector->emitted_watched)
 		ends[count++] = (struct pollfd){.fd = collector->watched, .events = POLLIN};
 	for (uint32_t i = 0; i < collector->count; i++)
-		if (!collector->processes[i]->dead && !collector->processes[i]->told_ended &&
+		if (!collector->processes[i]->dead && !collector->processes[i]->emitted_ended &&
 		    collector->processes[i]->pidfd >= 0)
 			ends[count++] = (struct pollfd){collector->processes[i]->pidfd, POLLIN, 0};
 	int ready = ppoll(ends, count, &time, NULL);
 	if (ready > 0 && ends[0].revents)
 		collector->scan_now = true;
-	free(ends);
 	return ready >= 0 || errno != EINTR;
-}
-
-static int hand_out(struct mematlas_collector *collector, struct mematlas_event *event)
-{
-	*event = collector->queue[collector->queue_at];
-	collector->queue_at =
-		(collector->queue_at + 1) % (sizeof collector->queue / sizeof *collector->queue);
-	collector->queued--;
-	return 1;
 }
 
 int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms,
 			    struct mematlas_event *event)
 {
-	double end = collector_seconds() + timeout_ms * 1e-3;
+	double end = clock_monotonic_s() + timeout_ms * 1e-3;
 
 	*event = (struct mematlas_event){MEMATLAS_EVENT_NONE, -1};
-	if (collector->queued)
-		return hand_out(collector, event);
+	if (event_pop(collector, event))
+		return 1;
 	for (;;) {
 		long sleep = run_round(collector);
 		if (collector->error)
 			return collector->error;
-		if (collector->queued)
-			return hand_out(collector, event);
-		double left = end - collector_seconds();
+		if (event_pop(collector, event))
+			return 1;
+		double left = end - clock_monotonic_s();
 		if (left <= 0)
 			return 0;
 		if ((double)sleep > left * 1e9)
 			sleep = (long)(left * 1e9);
-		if (sleep > 0 && !nap(collector, sleep))
+		if (sleep > 0 && !wait_ns(collector, sleep))
 			return 0;
 	}
 }

@@ -1,25 +1,11 @@
-/* What the collector knows, as rows. */
+/* The state of a process, copied out as rows. */
 #include <errno.h>
 #include <string.h>
 
 #include "collector.h"
 
-struct process *collector_process(const struct mematlas_collector *collector, int index)
-{
-	if (index < 0 || (uint32_t)index >= collector->count)
-		return NULL;
-	return collector->processes[index];
-}
-
-struct process *collector_active(const struct mematlas_collector *collector, int index)
-{
-	struct process *process = collector_process(collector, index);
-
-	return process && process->active ? process : NULL;
-}
-
-/* Strings of the other side: cut, and ended, whatever it wrote. */
-static void describe(const struct trace_process *shared, struct mematlas_traced *traced)
+/* The traced process may write anything into its strings: they are cut and terminated here. */
+static void copy_shared(const struct trace_process *shared, struct mematlas_traced *traced)
 {
 	traced->pid = shared->pid;
 	traced->parent_pid = shared->parent_pid;
@@ -45,12 +31,12 @@ static void describe(const struct trace_process *shared, struct mematlas_traced 
 int mematlas_collector_process(struct mematlas_collector *collector, int index,
 			       struct mematlas_traced *traced)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
 	const struct state *state = &process->state;
-	process_ask_status(process);
+	process_read_status(process);
 	*traced = (struct mematlas_traced){
 		.parent = process->parent,
 		.ending = process->ending,
@@ -60,7 +46,7 @@ int mematlas_collector_process(struct mematlas_collector *collector, int index,
 		.end_s = process->end_s,
 		.live_bytes = state->live,
 		.peak_bytes = state->peak,
-		.peak_s = collector_when(collector, state->peak_time),
+		.peak_s = clock_since_start_s(collector, state->peak_time),
 		.rss_bytes = process->rss,
 		.events = process->events,
 		.unknown_frees = process->unknown_frees,
@@ -68,104 +54,100 @@ int mematlas_collector_process(struct mematlas_collector *collector, int index,
 		.nodes = state->trie.count,
 		.codes = state->codes.count,
 		.modules = state->modules.count,
-		.totals = state->sums.count,
+		.totals = state->stats.count,
 		.timeline = process->timeline_count,
-		.touches = process->touches.count,
-		.places = process->touches.place_count,
-		.fault_samples = process->touches.samples,
+		.fault_sites = process->fault_sites.count,
+		.fault_parts = process->fault_sites.part_count,
+		.fault_samples = process->fault_sites.samples,
 	};
-	describe(process->shared, traced);
+	copy_shared(process->shared, traced);
 	return 0;
 }
 
 int64_t mematlas_collector_nodes(struct mematlas_collector *collector, int index, uint64_t from,
-				 struct mematlas_node *rows, uint64_t room)
+				 struct mematlas_node *rows, uint64_t capacity)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
 	const struct trie *trie = &process->state.trie;
 	uint64_t count = from < trie->count ? trie->count - from : 0;
-	if (count > room)
-		count = room;
+	if (count > capacity)
+		count = capacity;
 	if (count)
 		memcpy(rows, trie->nodes + from, count * sizeof *rows);
 	return (int64_t)count;
 }
 
-/* Estimates added up and taken away again leave dust. */
-static double swept(double value)
+static struct mematlas_total total_of(const struct state *state, const struct stack_stats *stats)
 {
-	return fabs(value) < 1e-3 ? 0 : value;
-}
-
-static struct mematlas_total total_of(const struct state *state, const struct sum *sum)
-{
-	bool counts = counts_as_live(sum->kind);
-	bool unchanged =
-		sum->seen != state->epoch; /* since the peak: what it holds now is what it held */
+	bool counts = counts_as_live(stats->kind);
+	bool unchanged = stats->epoch != state->epoch; /* since the peak: see struct stack_stats */
 
 	return (struct mematlas_total){
-		.stack = sum->node,
-		.kind = sum->kind,
-		.allocated_bytes = sum->allocated,
-		.allocations = sum->allocations,
-		.allocated_variance = sum->allocated_variance,
-		.freed_bytes = swept(sum->freed),
-		.peak_bytes = counts ? swept(unchanged ? sum->live : sum->peak) : 0,
-		.peak_count = counts ? swept(unchanged ? sum->live_count : sum->peak_count) : 0,
+		.stack = stats->node,
+		.kind = stats->kind,
+		.allocated_bytes = stats->allocated,
+		.allocations = stats->allocations,
+		.allocated_variance = stats->allocated_variance,
+		.freed_bytes = rounded(stats->freed),
+		.peak_bytes = counts ? rounded(unchanged ? stats->live : stats->peak) : 0,
+		.peak_count =
+			counts ? rounded(unchanged ? stats->live_count : stats->peak_count) : 0,
 		.peak_variance =
-			counts ? swept(unchanged ? sum->live_variance : sum->peak_variance) : 0,
-		.live_bytes = swept(sum->live),
-		.live_count = swept(sum->live_count),
-		.live_variance = swept(sum->live_variance),
-		.bad_frees = sum->bad_frees,
+			counts ? rounded(unchanged ? stats->live_variance : stats->peak_variance)
+			       : 0,
+		.live_bytes = rounded(stats->live),
+		.live_count = rounded(stats->live_count),
+		.live_variance = rounded(stats->live_variance),
+		.bad_frees = stats->bad_frees,
 	};
 }
 
 int64_t mematlas_collector_totals(struct mematlas_collector *collector, int index,
-				  struct mematlas_total *rows, uint64_t room)
+				  struct mematlas_total *rows, uint64_t capacity)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
-	const struct sums *sums = &process->state.sums;
-	uint64_t count = sums->count < room ? sums->count : room;
+	const struct stack_stats_table *table = &process->state.stats;
+	uint64_t count = table->count < capacity ? table->count : capacity;
 	for (uint64_t i = 0; i < count; i++)
-		rows[i] = total_of(&process->state, &sums->items[i]);
+		rows[i] = total_of(&process->state, &table->items[i]);
 	return (int64_t)count;
 }
 
-int64_t mematlas_collector_touches(struct mematlas_collector *collector, int index,
-				   struct mematlas_touch *rows, uint64_t room)
+int64_t mematlas_collector_fault_sites(struct mematlas_collector *collector, int index,
+				       struct mematlas_fault_site *rows, uint64_t capacity)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
-	uint64_t count = process->touches.count < room ? process->touches.count : room;
+	uint64_t count =
+		process->fault_sites.count < capacity ? process->fault_sites.count : capacity;
 	if (count)
-		memcpy(rows, process->touches.items, count * sizeof *rows);
+		memcpy(rows, process->fault_sites.items, count * sizeof *rows);
 	return (int64_t)count;
 }
 
-int mematlas_collector_place(struct mematlas_collector *collector, int index, uint64_t number,
-			     struct mematlas_part *place)
+int mematlas_collector_fault_part(struct mematlas_collector *collector, int index, uint64_t number,
+				  struct mematlas_part *part)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
-	if (!process || number >= process->touches.place_count)
+	if (!process || number >= process->fault_sites.part_count)
 		return -ESRCH;
-	*place = process->touches.places[number];
+	*part = process->fault_sites.parts[number];
 	return 0;
 }
 
 int mematlas_collector_module(struct mematlas_collector *collector, int index, uint64_t number,
 			      struct mematlas_module *module)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process || number >= process->state.modules.count)
 		return -ESRCH;
@@ -176,7 +158,7 @@ int mematlas_collector_module(struct mematlas_collector *collector, int index, u
 int mematlas_collector_code(struct mematlas_collector *collector, int index, uint64_t number,
 			    struct mematlas_code *out)
 {
-	const struct process *process = collector_active(collector, index);
+	const struct process *process = process_active_at(collector, index);
 
 	if (!process || number >= process->state.codes.count)
 		return -ESRCH;
@@ -195,13 +177,13 @@ int mematlas_collector_code(struct mematlas_collector *collector, int index, uin
 }
 
 int64_t mematlas_collector_timeline(struct mematlas_collector *collector, int index,
-				    struct mematlas_moment *rows, uint64_t room)
+				    struct mematlas_sample *rows, uint64_t capacity)
 {
-	struct process *process = collector_active(collector, index);
+	struct process *process = process_active_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
-	uint64_t count = process->timeline_count < room ? process->timeline_count : room;
+	uint64_t count = process->timeline_count < capacity ? process->timeline_count : capacity;
 	if (count)
 		memcpy(rows, process->timeline, count * sizeof *rows);
 	process->timeline_count -= (uint32_t)count;
@@ -213,7 +195,7 @@ int64_t mematlas_collector_timeline(struct mematlas_collector *collector, int in
 
 int mematlas_collector_release(struct mematlas_collector *collector, int index)
 {
-	struct process *process = collector_process(collector, index);
+	struct process *process = process_at(collector, index);
 
 	if (!process)
 		return -ESRCH;
@@ -221,10 +203,10 @@ int mematlas_collector_release(struct mematlas_collector *collector, int index)
 	return 0;
 }
 
-int64_t mematlas_collector_rows(struct mematlas_collector *collector, struct mematlas_held *rows,
-				uint64_t room)
+int64_t mematlas_collector_rows(struct mematlas_collector *collector,
+				struct mematlas_snapshot_row *rows, uint64_t capacity)
 {
-	uint64_t count = collector->row_count < room ? collector->row_count : room;
+	uint64_t count = collector->row_count < capacity ? collector->row_count : capacity;
 
 	if (count)
 		memcpy(rows, collector->rows, count * sizeof *rows);
@@ -232,9 +214,9 @@ int64_t mematlas_collector_rows(struct mematlas_collector *collector, struct mem
 }
 
 int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts,
-				 uint64_t room)
+				 uint64_t capacity)
 {
-	uint64_t count = collector->part_count < room ? collector->part_count : room;
+	uint64_t count = collector->part_count < capacity ? collector->part_count : capacity;
 
 	if (count)
 		memcpy(parts, collector->parts, count * sizeof *parts);

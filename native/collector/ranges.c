@@ -1,7 +1,8 @@
-/* Mappings the program or an allocator made: sorted, disjoint address ranges. */
+/* Mappings made by the program or by an allocator. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "state.h"
 
 size_t ranges_find(const struct ranges *ranges, uint64_t address)
@@ -20,14 +21,8 @@ size_t ranges_find(const struct ranges *ranges, uint64_t address)
 
 static bool open_gap(struct ranges *ranges, size_t at)
 {
-	if (ranges->count == ranges->room) {
-		size_t room = ranges->room ? ranges->room * 2 : 64;
-		struct range *items = realloc(ranges->items, room * sizeof *items);
-		if (!items)
-			return false;
-		ranges->items = items;
-		ranges->room = room;
-	}
+	if (!ARRAY_RESERVE(ranges->items, ranges->count, ranges->capacity, 64))
+		return false;
 	memmove(&ranges->items[at + 1], &ranges->items[at],
 		(ranges->count - at) * sizeof(struct range));
 	ranges->count++;
@@ -44,7 +39,8 @@ bool ranges_insert(struct ranges *ranges, const struct range *range)
 	return true;
 }
 
-/* Cuts [start, end) out of item `at`, which it overlaps; tells how many items stand in its place. */
+/* Cuts [start, end), which overlaps item `at`, out of it; returns the number of items left, or
+ * -1. */
 static int cut(struct ranges *ranges, size_t at, uint64_t start, uint64_t end)
 {
 	struct range *item = &ranges->items[at];

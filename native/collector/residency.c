@@ -1,4 +1,4 @@
-/* Which pages are present or swapped, as runs: PAGEMAP_SCAN, or where the kernel has none, pagemap. */
+/* Runs of present or swapped pages, by PAGEMAP_SCAN (Linux 6.7) or from pagemap. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../cleanup.h"
+#include "array.h"
 #include "join.h"
 #include "pagemap_scan.h"
 
@@ -23,19 +25,13 @@ static bool add_run(struct runs *runs, uint64_t start, uint64_t end, uint32_t st
 		last->end = end;
 		return true;
 	}
-	if (runs->count == runs->room) {
-		size_t room = runs->room ? runs->room * 2 : 4096;
-		struct run *items = realloc(runs->items, room * sizeof *items);
-		if (!items)
-			return false;
-		runs->items = items;
-		runs->room = room;
-	}
+	if (!ARRAY_RESERVE(runs->items, runs->count, runs->capacity, 4096))
+		return false;
 	runs->items[runs->count++] = (struct run){start, end, state};
 	return true;
 }
 
-/* The zero page is not in RSS, and a guard marker is not in swap. */
+/* The zero page does not count in RSS, and a guard marker is not in swap. */
 static uint32_t state_of(uint64_t categories)
 {
 	if (categories & PAGEMAP_IS_PRESENT && !(categories & PAGEMAP_IS_ZERO))
@@ -47,7 +43,7 @@ static uint32_t state_of(uint64_t categories)
 
 static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
 {
-	struct mematlas_page_run *regions = malloc(BATCH * sizeof *regions);
+	CLEANUP_FREE struct mematlas_page_run *regions = malloc(BATCH * sizeof *regions);
 	uint64_t start = 0, wanted = WANTED | PAGEMAP_IS_GUARD;
 	int error = regions ? 0 : -ENOMEM;
 
@@ -56,7 +52,7 @@ static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
 						    PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED, wanted,
 						    regions, BATCH);
 		if (got == -EINVAL && wanted & PAGEMAP_IS_GUARD) {
-			wanted &= ~(uint64_t)PAGEMAP_IS_GUARD; /* unknown before 6.16 */
+			wanted &= ~(uint64_t)PAGEMAP_IS_GUARD; /* added in Linux 6.16 */
 			continue;
 		}
 		if (got < 0)
@@ -65,49 +61,49 @@ static int scan(struct mematlas_collector *collector, int fd, struct runs *runs)
 			if (!add_run(runs, regions[i].start, regions[i].end,
 				     state_of(regions[i].categories)))
 				error = -ENOMEM;
-		collector_beat(collector);
+		collector_heartbeat(collector);
 	}
-	free(regions);
 	return error;
 }
 
 static int read_vma(int fd, const struct vma *vma, uint64_t *entries, struct runs *runs)
 {
+	const uint64_t page = page_bytes();
+
 	for (uint64_t at = vma->start; at < vma->end;) {
-		uint64_t pages = (vma->end - at) / TRACE_PAGE;
+		uint64_t pages = (vma->end - at) / page;
 		if (pages > BATCH)
 			pages = BATCH;
-		ssize_t got = pread(fd, entries, pages * 8, (off_t)(at / TRACE_PAGE * 8));
+		ssize_t got = pread(fd, entries, pages * 8, (off_t)(at / page * 8));
 		if (got <= 0)
 			return got < 0 ? -errno : 0;
-		for (ssize_t i = 0; i < got / 8; i++, at += TRACE_PAGE) {
+		for (ssize_t i = 0; i < got / 8; i++, at += page) {
 			uint32_t state = entries[i] >> 63       ? PAGES_RESIDENT
 					 : entries[i] >> 62 & 1 ? PAGES_SWAPPED
 								: 0;
-			if (!add_run(runs, at, at + TRACE_PAGE, state))
+			if (!add_run(runs, at, at + page, state))
 				return -ENOMEM;
 		}
 	}
 	return 0;
 }
 
-/* Slower, blind to huge pages, and the zero page looks like any other. */
+/* Slower; pagemap shows neither huge pages nor which page is the zero page. */
 static int read_pagemap(int fd, const struct vmas *vmas, struct runs *runs)
 {
-	uint64_t *entries = malloc(BATCH * sizeof *entries);
+	CLEANUP_FREE uint64_t *entries = malloc(BATCH * sizeof *entries);
 	int error = entries ? 0 : -ENOMEM;
 
 	for (size_t i = 0; !error && i < vmas->count; i++)
 		if (vmas->items[i].end <= USER_END)
 			error = read_vma(fd, &vmas->items[i], entries, runs);
-	free(entries);
 	return error;
 }
 
 int runs_read(struct mematlas_collector *collector, int proc, const struct vmas *vmas,
 	      struct runs *runs)
 {
-	int fd = openat(proc, "pagemap", O_RDONLY | O_CLOEXEC);
+	CLEANUP_CLOSE int fd = openat(proc, "pagemap", O_RDONLY | O_CLOEXEC);
 
 	*runs = (struct runs){0};
 	if (fd < 0)
@@ -117,7 +113,6 @@ int runs_read(struct mematlas_collector *collector, int proc, const struct vmas 
 		runs->count = 0;
 		error = read_pagemap(fd, vmas, runs);
 	}
-	close(fd);
 	if (error) {
 		free(runs->items);
 		*runs = (struct runs){0};

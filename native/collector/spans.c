@@ -1,4 +1,4 @@
-/* Live blocks and owned ranges as intervals in address order, for the join's sweep. */
+/* Live blocks and owned ranges, sorted by address for the sweep of the join. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,17 +16,17 @@ static void count_digits(const struct span *spans, size_t count, int shift, size
 		starts[spans[i].start >> shift & (DIGITS - 1)]++;
 }
 
-/* One pass; false if all spans share this digit and nothing had to move. */
+/* One pass of a radix sort; false: all spans have the same digit, and `to` is not written. */
 static bool sort_digit(const struct span *from, struct span *to, size_t count, int shift,
 		       size_t *starts)
 {
 	count_digits(from, count, shift, starts);
 	if (starts[from[0].start >> shift & (DIGITS - 1)] == count)
 		return false;
-	for (size_t digit = 0, sum = 0; digit < DIGITS; digit++) {
+	for (size_t digit = 0, start = 0; digit < DIGITS; digit++) {
 		size_t here = starts[digit];
-		starts[digit] = sum;
-		sum += here;
+		starts[digit] = start;
+		start += here;
 	}
 	for (size_t i = 0; i < count; i++)
 		to[starts[from[i].start >> shift & (DIGITS - 1)]++] = from[i];
@@ -35,15 +35,12 @@ static bool sort_digit(const struct span *from, struct span *to, size_t count, i
 
 static int sort_spans(struct spans *spans)
 {
-	struct span *other = malloc((spans->count + 1) * sizeof *other);
-	size_t *starts = malloc(DIGITS * sizeof *starts);
-	struct span *from = spans->items, *to = other;
+	CLEANUP_FREE size_t *starts = malloc(DIGITS * sizeof *starts);
+	struct span *from = spans->items;
+	CLEANUP_FREE struct span *to = malloc((spans->count + 1) * sizeof *to);
 
-	if (!other || !starts) {
-		free(other);
-		free(starts);
+	if (!to || !starts)
 		return -ENOMEM;
-	}
 	for (int pass = 0; spans->count && pass < PASSES; pass++) {
 		if (!sort_digit(from, to, spans->count, pass * DIGIT_BITS, starts))
 			continue;
@@ -52,8 +49,6 @@ static int sort_spans(struct spans *spans)
 		to = swap;
 	}
 	spans->items = from;
-	free(to);
-	free(starts);
 	return 0;
 }
 
@@ -64,20 +59,22 @@ int spans_of_blocks(const struct blocks *blocks, struct spans *spans)
 		return -ENOMEM;
 	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
 		uint64_t key = *blocks_key(blocks, i), start = TRACE_ADDRESS(key);
-		const struct block_facts *block = blocks_facts(blocks, i);
+		const struct block_info *block = blocks_info(blocks, i);
 		if (!key || !block->size)
 			continue;
 		uint16_t owner = TRACE_KIND(key) == TRACE_PYOBJECT ? BLOCK_PYOBJECT : BLOCK_MALLOC;
-		spans->items[spans->count++] = (struct span){start, start + block->size, block->sum,
-							     owner, (uint16_t)(block->always != 0)};
+		spans->items[spans->count++] =
+			(struct span){start, start + block->size, block->stats, owner,
+				      (uint16_t)(block->always != 0)};
 	}
 	return sort_spans(spans);
 }
 
-static void add(struct spans *spans, uint64_t start, uint64_t end, uint32_t sum, enum owner owner)
+static void add_span(struct spans *spans, uint64_t start, uint64_t end, uint32_t stats,
+		     enum owner owner)
 {
 	if (end > start && end < 1ull << 48)
-		spans->items[spans->count++] = (struct span){start, end, sum, owner, 1};
+		spans->items[spans->count++] = (struct span){start, end, stats, owner, 1};
 }
 
 static bool overlaps_range(const struct ranges *ranges, uint64_t start, uint64_t end)
@@ -87,7 +84,7 @@ static bool overlaps_range(const struct ranges *ranges, uint64_t start, uint64_t
 	return at < ranges->count && ranges->items[at].start < end;
 }
 
-/* Python asks for its arenas in one of two sizes. */
+/* CPython maps its arenas in one of two sizes. */
 static enum owner owner_of(const struct process *process, const struct range *range)
 {
 	uint64_t size = range->end - range->start;
@@ -101,8 +98,8 @@ static enum owner owner_of(const struct process *process, const struct range *ra
 	return OWNER_ALLOCATOR;
 }
 
-/* Stacks of threads but the first, whose stack the kernel names. One lying in a mapping the program
- * made is that mapping's. */
+/* Stacks of all threads but the first, whose stack has a name in maps. A stack in a mapping by the
+ * program belongs to that mapping. */
 static void add_stacks(const struct process *process, struct spans *spans)
 {
 	const struct trace_ring *rings =
@@ -113,24 +110,24 @@ static void add_stacks(const struct process *process, struct spans *spans)
 		if (!low || rings[i].tid == process->shared->pid)
 			continue;
 		if (!overlaps_range(&process->state.ranges, low, high))
-			add(spans, low, high, 0, OWNER_STACK);
+			add_span(spans, low, high, 0, OWNER_STACK);
 	}
 }
 
 int spans_of_owners(const struct process *process, struct spans *spans)
 {
 	const struct ranges *ranges = &process->state.ranges;
-	size_t room = ranges->count + process->ring_count + 16;
+	size_t capacity = ranges->count + process->ring_count + 16;
 
-	*spans = (struct spans){malloc((room + 1) * sizeof(struct span)), 0, 0};
+	*spans = (struct spans){malloc((capacity + 1) * sizeof(struct span)), 0, 0};
 	if (!spans->items)
 		return -ENOMEM;
 	for (unsigned i = 0; i < TRACE_PRIVATE_MAPS; i++)
-		add(spans, process->shared->private_start[i], process->shared->private_end[i], 0,
-		    OWNER_TRACER);
+		add_span(spans, process->shared->private_start[i], process->shared->private_end[i],
+			 0, OWNER_TRACER);
 	for (size_t i = 0; i < ranges->count; i++)
-		add(spans, ranges->items[i].start, ranges->items[i].end, ranges->items[i].sum,
-		    owner_of(process, &ranges->items[i]));
+		add_span(spans, ranges->items[i].start, ranges->items[i].end,
+			 ranges->items[i].stats, owner_of(process, &ranges->items[i]));
 	add_stacks(process, spans);
 	return sort_spans(spans);
 }

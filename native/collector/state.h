@@ -1,4 +1,5 @@
-/* What the collector knows of one process: live blocks, mappings, stacks, sums. No I/O here. */
+/* What the records of one process add up to: live blocks, mappings, stacks, statistics. No I/O
+ * here. */
 #ifndef MEMATLAS_COLLECTOR_STATE_H
 #define MEMATLAS_COLLECTOR_STATE_H
 
@@ -7,33 +8,47 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../proc/page_size.h"
 #include "mematlas.h"
 #include "trace_format.h"
 
-#define KINDS 6 /* enum trace_kind counts from 1 */
+#define TRACE_PAGE 4096u
 
-/* A live block. `key` is address | kind << 48. It was born at the clock's
- * (born_high << 31 | born_low) << BORN_SHIFT; see block_born(). */
-struct block_facts {
+#define KINDS 6 /* enum trace_kind counts from 1 */
+_Static_assert(TRACE_FILEMAP == KINDS - 1, "KINDS covers enum trace_kind");
+
+#define ADDRESS_BITS 48
+
+/* A live block.
+ * key == address | kind << 48
+ * born_high << 31 | born_low == clock at its birth >> BORN_SHIFT; see block_born() */
+struct block_info {
 	uint64_t size : 48, born_high : 16;
-	uint32_t sum;
+	uint32_t stats; /* index */
 	uint32_t always : 1, born_low : 31; /* always: weight 1 whatever its size */
 };
 struct block {
 	uint64_t key;
-	struct block_facts is;
+	struct block_info info;
 };
 
-/* Open addressing, linear probing, deletion by shifting back: no tombstones, so no decay. Keys lie
- * together, a cache line of them in a group, so that a search seldom needs another line. */
+/* Open addressing, linear probing, deletion by shifting back: no tombstones, so no decay. The keys
+ * of a group fill one cache line, so that a lookup seldom needs another.
+ *
+ * slots == mask + 1, a power of two; count == number of keys that are not 0
+ * 8 * count <= 5 * slots + 8
+ * a key in slot s: no slot from block_slot(key) to s is empty */
 #define GROUP 8u
 struct block_group {
 	uint64_t keys[GROUP]; /* 0: empty */
-	struct block_facts facts[GROUP];
+	struct block_info infos[GROUP];
 };
+_Static_assert(sizeof(struct block_info) == 16, "a block costs 24 bytes, its key included");
+_Static_assert(sizeof(((struct block_group *)0)->keys) == 64,
+	       "the keys of a group fill a cache line");
 struct blocks {
 	struct block_group *groups;
-	uint64_t mask; /* slots - 1; 0 while there are none */
+	uint64_t mask; /* 0 while there are no slots */
 	uint64_t count;
 };
 
@@ -42,15 +57,17 @@ static inline uint64_t *blocks_key(const struct blocks *blocks, uint64_t slot)
 	return &blocks->groups[slot / GROUP].keys[slot % GROUP];
 }
 
-static inline struct block_facts *blocks_facts(const struct blocks *blocks, uint64_t slot)
+static inline struct block_info *blocks_info(const struct blocks *blocks, uint64_t slot)
 {
-	return &blocks->groups[slot / GROUP].facts[slot % GROUP];
+	return &blocks->groups[slot / GROUP].infos[slot % GROUP];
 }
 
-/* Where large blocks start, by size class; kept only while page faults are sampled. */
+/* Index of large blocks by size class and start; kept only while page faults are sampled.
+ * count == number of slots whose window is not 0 */
 struct large {
 	struct {
-		uint64_t file, key; /* file 0: empty */
+		uint64_t window; /* size class and address window, see large.c; 0: empty */
+		uint64_t key;
 	} *slots;
 	uint64_t mask, count;
 };
@@ -58,57 +75,67 @@ struct large {
 struct range {
 	uint64_t start, end;
 	uint64_t born; /* clock */
-	uint32_t sum;
+	uint32_t stats; /* index */
 	uint8_t kind;
-	uint8_t reserved; /* address space put aside: 0 live bytes */
+	uint8_t reserved; /* PROT_NONE address space: 0 live bytes */
 };
 
-/* Sorted by start, disjoint. */
+/* items[i].start < items[i].end <= items[i + 1].start */
 struct ranges {
 	struct range *items;
-	size_t count, room;
+	size_t count, capacity;
 };
 
-/* Figures of one (stack, kind). The first 64 bytes are what every event touches. */
-struct sum {
-	uint64_t seen; /* the peak epoch for which `peak*` were last brought up to date */
+/* Statistics of one (stack, kind). The first cache line is what every event changes.
+ *
+ * live, live_count, live_variance == sums over the live blocks and ranges of this stack and kind
+ * allocated - freed == live, unless the process was forked
+ * peak* hold what live* were when the process's live bytes peaked, if epoch == state.epoch; if not,
+ * nothing changed since then, and live* are it */
+struct stack_stats {
+	uint64_t epoch; /* the peak for which `peak*` were last brought up to date */
 	double live, live_count;
 	double allocated, allocations;
 	double freed;
 	double bad_frees;
 	uint32_t node, kind;
 	double live_variance, allocated_variance;
-	double brief;         /* bytes of freed blocks that lived less than a millisecond */
-	double lives[MEMATLAS_LIFETIMES]; /* freed blocks, by how long they lived */
+	double temporary; /* bytes of freed blocks that lived less than a millisecond */
+	double lifetimes[MEMATLAS_LIFETIME_CLASSES]; /* freed blocks, by how long they lived */
 	double peak, peak_count, peak_variance;
-	double resident, huge, swapped, pinned; /* of the last residency join */
+	double resident, huge, swapped, held_free; /* of the last residency join */
 };
+_Static_assert(offsetof(struct stack_stats, live_variance) == 64, "an event changes one line");
 
-/* What was born in one cell of time and died in another, later one. */
-struct age_sum {
-	uint32_t sum; /* index + 1; 0: empty */
+/* Memory born in one cell of time that died in another: born < died. */
+struct age_cell {
+	uint32_t stats; /* index + 1; 0: empty */
 	uint32_t born, died;
 	double bytes, count, variance;
 };
 
-/* Time in cells of 2^shift ticks of the clock, never more than 512: when the run has used them
- * up, or there are too many sums, two cells become one. So a run of any length has as many. */
-struct ages {
-	struct age_sum *slots;
+/* Time is cut into cells of 2^shift ticks of the clock, at most 512 of them: when a run has used
+ * them up, or there are too many entries, two cells become one. So the matrix of a run of any
+ * length is bounded. count == number of slots that are not empty, 2 * count <= mask + 2 */
+struct age_matrix {
+	struct age_cell *slots;
 	uint64_t mask, count;
 	uint32_t shift;
 };
 
+/* nodes[0] is the root, "no stack"; nodes[n].parent < n for n > 0. Each (parent, word) occurs
+ * once. */
 struct trie {
 	struct mematlas_node *nodes;
-	uint32_t count, room;
+	uint32_t count, capacity;
 	uint32_t *table; /* node numbers; 0: empty */
 	uint32_t mask;
 };
 
-struct sums {
-	struct sum *items;
-	uint32_t count, room;
+/* Each (node, kind) occurs once. */
+struct stack_stats_table {
+	struct stack_stats *items;
+	uint32_t count, capacity;
 	uint32_t *table; /* index + 1; 0: empty */
 	uint32_t mask;
 };
@@ -122,29 +149,30 @@ struct code {
 
 struct codes {
 	struct code *items;
-	uint32_t count, room;
+	uint32_t count, capacity;
 	uint32_t *table; /* IDs; 0: empty */
 	uint32_t mask;
 };
 
 struct modules {
 	struct mematlas_module *items;
-	uint32_t count, room;
+	uint32_t count, capacity;
 };
 
+/* live == sum of stats[i].live over the kinds that counts_as_live(); live <= peak */
 struct state {
 	struct blocks blocks;
 	struct large large;
 	struct ranges ranges;
 	struct trie trie;
-	struct sums sums;
+	struct stack_stats_table stats;
 	struct codes codes;
 	struct modules modules;
-	struct ages ages;
-	uint64_t since; /* clock; what was born before is of the process this one was forked from */
-	double tick_s; /* seconds of one tick of the clock; 0: it tells no time */
+	struct age_matrix age_matrix;
+	uint64_t since; /* clock at the fork: blocks born before are the parent's. 0: not forked */
+	double tick_s; /* seconds of one tick of the clock; 0: the clock has no rate */
 	double mean; /* bytes between samples; 0: exact */
-	double live; /* bytes, all kinds that count */
+	double live; /* bytes */
 	double peak;
 	uint64_t epoch; /* number of times `peak` rose */
 	uint64_t peak_time; /* clock */
@@ -152,18 +180,24 @@ struct state {
 	bool out_of_memory;
 };
 
-/* Weight of one record: what it stands for. */
+/* What one record stands for: itself, or when sampling 1/p of its like. */
 struct weight {
 	double count, bytes, variance;
 };
 
-static inline struct weight weigh(double mean, uint64_t size, bool always)
+static inline struct weight weight_of(double mean, uint64_t size, bool always)
 {
 	if (always || mean == 0)
 		return (struct weight){1, (double)size, 0};
 	double p = -expm1(-(double)(size ? size : 1) / mean);
 	double bytes = (double)size / p;
 	return (struct weight){1 / p, bytes, bytes * bytes * (1 - p)};
+}
+
+/* Adding and subtracting estimates leaves rounding errors. */
+static inline double rounded(double value)
+{
+	return fabs(value) < 1e-3 ? 0 : value;
 }
 
 /* Live bytes are what the program asked for: an allocator's own mapping holds blocks that count
@@ -178,7 +212,8 @@ static inline bool is_block_kind(uint32_t kind)
 	return kind == TRACE_MALLOC || kind == TRACE_PYOBJECT;
 }
 
-#define BLOCK_KEY(address, kind) (TRACE_ADDRESS(address) | (uint64_t)(kind) << 48)
+#define BLOCK_KEY_MASK ((1ull << (ADDRESS_BITS + 8)) - 1)
+#define BLOCK_KEY(address, kind) (TRACE_ADDRESS(address) | (uint64_t)(kind) << ADDRESS_BITS)
 
 /* Neighbouring blocks share a group. */
 static inline uint64_t block_slot(const struct blocks *blocks, uint64_t key)
@@ -194,86 +229,102 @@ static inline void block_prefetch(const struct blocks *blocks, uint64_t key)
 		return;
 	uint64_t slot = block_slot(blocks, key);
 	__builtin_prefetch(blocks_key(blocks, slot), 1);
-	__builtin_prefetch(blocks_facts(blocks, slot), 1);
+	__builtin_prefetch(blocks_info(blocks, slot), 1);
 }
 
 #define BORN_SHIFT 6 /* 47 bits then last for a month at 3 GHz */
 
-static inline struct block block_make(uint64_t key, uint64_t size, uint32_t sum, bool always,
+static inline struct block block_make(uint64_t key, uint64_t size, uint32_t stats, bool always,
 				      uint64_t time)
 {
+	const uint64_t max_size = (1ull << ADDRESS_BITS) - 1;
 	uint64_t born = time >> BORN_SHIFT;
 
 	return (struct block){
 		.key = key,
-		.is =
+		.info =
 			{
-				.size = size >> 48 ? (1ull << 48) - 1 : size,
+				.size = size > max_size ? max_size : size,
 				.born_high = (born >> 31) & 0xffff,
-				.sum = sum,
+				.stats = stats,
 				.always = always,
 				.born_low = born & 0x7fffffff,
 			},
 	};
 }
 
-static inline uint64_t block_born(const struct block_facts *block)
+static inline uint64_t block_born(const struct block_info *block)
 {
 	return ((uint64_t)block->born_high << 31 | block->born_low) << BORN_SHIFT;
 }
 
-/* blocks.c: add() replaces and hands back an earlier block of that key; its key is 0 if there was none. */
+/* blocks.c: blocks_add() replaces an earlier block of the same key and returns it in `replaced`,
+ * whose key is 0 if there was none. */
 bool blocks_add(struct blocks *blocks, const struct block *block, struct block *replaced);
-bool blocks_take(struct blocks *blocks, uint64_t key, struct block *out);
-bool blocks_find(const struct blocks *blocks, uint64_t key, struct block *out);
+bool blocks_remove(struct blocks *blocks, uint64_t key, struct block *ret);
+bool blocks_find(const struct blocks *blocks, uint64_t key, struct block *ret);
 int blocks_copy(struct blocks *to, const struct blocks *from);
 
 /* large.c */
 bool large_add(struct large *large, uint64_t key, uint64_t size);
 void large_remove(struct large *large, uint64_t key, uint64_t size);
 bool large_copy(struct large *to, const struct large *from);
-bool block_around(const struct state *state, uint64_t address, struct block *out);
+bool block_around(const struct state *state, uint64_t address, struct block *ret);
 
-/* ranges.c */
+/* ranges.c: `pieces` is by how many the ranges became more: -1, 0 or 1. */
 typedef void range_removed(void *context, const struct range *range, uint64_t bytes, int pieces);
 size_t ranges_find(const struct ranges *ranges, uint64_t address); /* first that ends after it */
 bool ranges_remove(struct ranges *ranges, uint64_t start, uint64_t end, range_removed *removed,
 		   void *context);
 bool ranges_insert(struct ranges *ranges, const struct range *range);
 
-/* stacks.c */
-bool state_init(struct state *state, double mean);
-void state_free(struct state *state);
-int state_copy(struct state *to, const struct state *from, uint64_t since);
-uint32_t trie_add(struct state *state, uint32_t parent, uint64_t word);
-uint32_t sum_find(struct state *state, uint32_t node, uint32_t kind); /* index; made if need be */
+/* hash_table.c: tables of numbers that index an array; `numbers` is its capacity. */
+uint64_t hash_mix(uint64_t a, uint64_t b);
+bool hash_table_grow(uint32_t **table, uint32_t *mask, uint32_t numbers);
+
+/* stack_trie.c, stack_stats.c: both add what is missing. Without memory the answer is the parent,
+ * or statistics 0, and state.out_of_memory is set. */
+bool stack_trie_init(struct trie *trie);
+uint32_t stack_trie_add(struct state *state, uint32_t parent, uint64_t word);
+bool stack_stats_reserve(struct stack_stats_table *table);
+uint32_t stack_stats_find(struct state *state, uint32_t node, uint32_t kind); /* index */
+
+/* code_table.c */
 uint32_t code_add(struct state *state,
 		  const struct code *code); /* copies; ID from 1, 0: no memory */
 void module_add(struct state *state, const struct mematlas_module *module);
 
-/* apply.c: what happened, one event after the other. */
+/* state.c */
+bool state_init(struct state *state, double mean);
+void state_free(struct state *state);
+int state_copy(struct state *to, const struct state *from, uint64_t since); /* for a forked child */
+
+/* state_check.c: the equations above. NULL if they hold, else which one does not; for tests. */
+const char *state_check(const struct state *state);
+
+/* apply.c: one event after the other. */
 void state_allocate(struct state *state, uint64_t time, const struct block *block);
-bool state_release(struct state *state, uint64_t time, uint64_t key, struct block *out);
+bool state_release(struct state *state, uint64_t time, uint64_t key, struct block *ret);
 void state_restore(struct state *state, uint64_t time, uint64_t freed, const struct block *block);
 void state_map(struct state *state, uint64_t time, const struct range *range);
 uint32_t state_unmap(struct state *state, uint64_t time, uint64_t start,
-		     uint64_t end); /* kind of what was there, 0: nothing */
+		     uint64_t end); /* kind of the first range removed; 0: none */
 
-/* ages.c: when memory was born and died. A weight below 0 takes back what was said before. */
-void life_ended(struct state *state, uint32_t sum, uint64_t born, uint64_t died,
-		struct weight weight);
-bool ages_copy(struct ages *to, const struct ages *from);
-void ages_forget(struct ages *ages); /* what has died */
+/* age_matrix.c: a weight below 0 undoes an earlier call. */
+void age_matrix_add(struct state *state, uint32_t stats, uint64_t born, uint64_t died,
+		    struct weight weight);
+bool age_matrix_copy(struct age_matrix *to, const struct age_matrix *from);
+void age_matrix_clear(struct age_matrix *matrix);
 
-/* Before a figure of `sum` changes: keep what it held at the peak. */
-static inline void sum_touch(struct state *state, struct sum *sum)
+/* To be called before a live value of `stats` changes. */
+static inline void stack_stats_save_peak(struct state *state, struct stack_stats *stats)
 {
-	if (sum->seen == state->epoch)
+	if (stats->epoch == state->epoch)
 		return;
-	sum->seen = state->epoch;
-	sum->peak = sum->live;
-	sum->peak_count = sum->live_count;
-	sum->peak_variance = sum->live_variance;
+	stats->epoch = state->epoch;
+	stats->peak = stats->live;
+	stats->peak_count = stats->live_count;
+	stats->peak_variance = stats->live_variance;
 }
 
 #endif

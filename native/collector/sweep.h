@@ -1,37 +1,41 @@
-/* The sweep's intervals: who owns which addresses. */
+/* The sweep of the residency join: which span, pool and stack each resident byte belongs to. */
 #ifndef MEMATLAS_COLLECTOR_SWEEP_H
 #define MEMATLAS_COLLECTOR_SWEEP_H
 
+#include <stdlib.h>
+
+#include "../cleanup.h"
 #include "join.h"
 
 enum owner {
 	BLOCK_MALLOC,
 	BLOCK_PYOBJECT,
-	OWNER_USER,      /* a mapping the program made: what no block covers is its own */
-	OWNER_ALLOCATOR, /* a mapping an allocator made */
+	OWNER_USER,      /* a mapping by the program: bytes that no block covers belong to it */
+	OWNER_ALLOCATOR, /* a mapping by an allocator */
 	OWNER_PYMALLOC,
-	OWNER_FILEMAP, /* the mapping's file gets the bytes, the stack is told them too */
+	OWNER_FILEMAP, /* bytes count for the file, and for the stack that mapped it */
 	OWNER_STACK,
 	OWNER_TRACER
 };
 
 struct span {
 	uint64_t start, end;
-	uint32_t sum;
+	uint32_t stats;
 	uint16_t owner; /* enum owner */
 	uint16_t always;
 };
 
-/* Sorted by start. `at` is the first that may still matter: sweeps go upwards only. */
+/* Sorted by start. `at` is the first that ends after the sweep's address: the sweep only moves
+ * up. */
 struct spans {
 	struct span *items;
 	size_t count, at;
 };
 
-int spans_of_blocks(const struct blocks *blocks, struct spans *spans);
-int spans_of_owners(const struct process *process, struct spans *spans);
+int spans_of_blocks(const struct blocks *blocks, struct spans *ret);
+int spans_of_owners(const struct process *process, struct spans *ret);
 
-/* The span at `address`, or NULL; `*end` is cut to where that answer stops being true. */
+/* The span at `address`, or NULL. *end is lowered to where the answer changes. */
 static inline const struct span *span_at(struct spans *spans, uint64_t address, uint64_t *end)
 {
 	while (spans->at < spans->count && spans->items[spans->at].end <= address)
@@ -50,7 +54,7 @@ static inline const struct span *span_at(struct spans *spans, uint64_t address, 
 }
 
 enum pool {
-	POOL_NONE, /* bytes go to a named part; blocks here count as they lie */
+	POOL_NONE, /* bytes go to a named part; blocks in it count as they lie */
 	POOL_USER,
 	POOL_HEAP,
 	POOL_ARENA,
@@ -62,28 +66,31 @@ enum pool {
 
 #define NO_PART UINT32_MAX
 
-struct tally {
-	uint64_t covered, bare; /* resident bytes under blocks, and not */
-	double estimate, variance;
-	uint64_t whole, pinned; /* of `bare`: pages without a live byte, and beside live bytes */
+/* Resident bytes of one pool: free_pages + held_free <= uncovered */
+struct pool_stats {
+	uint64_t covered, uncovered; /* under blocks, and not */
+	double estimate, variance;   /* of live bytes */
+	uint64_t free_pages;         /* pages without a live byte */
+	uint64_t held_free;          /* free bytes on pages with live ones */
 };
 
 #define NO_PAGE UINT64_MAX
-#define PAGE_BLOCKS 256u
+#define MIN_BLOCK 16
+#define PAGE_BLOCKS (TRACE_FILE_ALIGN / MIN_BLOCK) /* of the largest page there is */
 
-/* The page the sweep is on, as far as it has come. */
-struct pinned_page {
+/* The page the sweep is on, up to the sweep's address. */
+struct page_usage {
 	uint64_t number;
 	enum pool pool;
-	uint32_t bare, blocks;
-	uint32_t sums[PAGE_BLOCKS], bytes[PAGE_BLOCKS]; /* of its live blocks */
+	uint32_t uncovered, blocks;
+	uint32_t stats[PAGE_BLOCKS], bytes[PAGE_BLOCKS]; /* of its live blocks */
 };
 
-/* Where the sweep is: what a byte of this mapping is when nobody else owns it. */
-struct place {
+/* Where bytes of a mapping go that no span owns. */
+struct vma_class {
 	enum pool pool;
 	uint32_t part;  /* with POOL_NONE */
-	bool anonymous; /* private memory without a file: what owners speak of */
+	bool anonymous; /* private memory without a file: only here can spans of owners be right */
 };
 
 struct join {
@@ -92,23 +99,33 @@ struct join {
 	struct vmas vmas;
 	struct runs runs;
 	struct spans blocks, owners;
-	struct place place;
+	struct vma_class class; /* of the mapping the sweep is in */
 	uint32_t tracer_part, stack_part, anon_part;
-	struct tally tallies[POOLS];
-	struct pinned_page page;
-	bool failed;
+	struct pool_stats pools[POOLS];
+	struct page_usage page;
+	bool failed; /* no memory */
 };
 
-/* fragmentation.c: bytes [at, until) are of a block, or, NULL, bare. Called upwards, resident bytes alone. */
-void pins_note(struct join *join, enum pool pool, const struct span *block, uint64_t at,
-	       uint64_t until);
-void pins_end(struct join *join);
+/* A scope guard. */
+static inline void join_free(struct join *join)
+{
+	vmas_free(&join->vmas);
+	free(join->runs.items);
+	free(join->blocks.items);
+	free(join->owners.items);
+}
 
-/* places.c */
+/* fragmentation.c: bytes [at, until) are resident and belong to `block`, or to none (NULL).
+ * Addresses ascend from call to call. */
+void fragmentation_add(struct join *join, enum pool pool, const struct span *block, uint64_t at,
+		       uint64_t until);
+void fragmentation_finish(struct join *join);
+
+/* vma_class.c: `before` is the class of mapping i - 1. */
 uint32_t part_index(struct join *join, uint32_t kind, const char *name);
-struct place place_of(struct join *join, size_t i, const struct place *before);
+struct vma_class vma_class_of(struct join *join, size_t i, const struct vma_class *before);
 
-/* discover_modules.c: executable mappings that no MODULE record told of */
-void learn_modules(struct join *join);
+/* discover_modules.c: executable mappings without a MODULE record */
+void discover_modules(struct join *join);
 
 #endif

@@ -1,5 +1,6 @@
-/* Live Python objects by type: what stands where an object would have its reference count and its type. A
- * type is told from anything else by its own type, which is `type` or made from it, so no symbol is needed. */
+/* Counts live Python objects by type. A block is taken for an object if it has a plausible
+ * reference count and a pointer to a type behind it. A type is recognised by its own type, which is
+ * `type` or a subclass of it, so that no symbols are needed. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -10,21 +11,21 @@
 
 #define WINDOW (64u << 10)
 #define HEAD_WORDS                                                                                 \
-	6u /* room for what lies before an object: the collector's links, a dict and weak references */
-#define MOST_LOOKS (4u << 20)
+	6u /* an object may have words before it: links of the GC, its dict, weak references */
+#define MAX_INSPECTED (4u << 20)
 #define CACHE_BITS 14u
-#define MOST_TYPES 65536u
-#define MOST_CELLS (1u << 18)
+#define MAX_TYPES 65536u
+#define MAX_CELLS (1u << 18)
 
-/* Of a type, the same in every version so far: words beyond its own type. */
+/* Words of a type object behind its own type; the same in every version of CPython so far. */
 #define TYPE_NAME 2
 #define TYPE_FLAGS 20
 #define TYPE_WORDS (3 + TYPE_FLAGS + 1)
 #define IS_METATYPE (1ull << 31) /* Py_TPFLAGS_TYPE_SUBCLASS */
-#define MOST_METATYPES 3
+#define MAX_METATYPES 3
 
 struct cell {
-	uint32_t sum, type; /* both + 1; 0: empty */
+	uint32_t stats, type; /* both index + 1; 0: empty */
 	struct weight weight;
 };
 
@@ -32,18 +33,19 @@ struct census {
 	struct mematlas_collector *collector;
 	struct process *process;
 	int pid;
-	unsigned
-		type_word; /* of an object: behind its count or, free-threaded, owner and two counts */
+	/* Word of an object that points to its type: behind the reference count or, free-threaded,
+	 * behind the owning thread and two counts. */
+	unsigned type_word;
 	struct {
 		uint64_t address;
-		int32_t type; /* -1: it is none */
+		int32_t type; /* -1: no type */
 	} cache[1u << CACHE_BITS];
 	char (*names)[MEMATLAS_TYPE_NAME];
 	uint64_t *types; /* addresses */
-	uint32_t type_count, type_room;
+	uint32_t type_count, type_capacity;
 	struct cell *cells;
 	uint32_t mask, cell_count;
-	double each; /* every so manieth block is looked at */
+	double step; /* one block of `step` is inspected */
 	int error;
 };
 
@@ -57,16 +59,16 @@ static bool read_words(const struct census *census, uint64_t address, uint64_t *
 
 static bool is_plausible(uint64_t address)
 {
-	return address > 4096 && (address & 7) == 0 && address >> 47 == 0;
+	return address > TRACE_MIN_PAGE && (address & 7) == 0 && address >> 47 == 0;
 }
 
-/* `type`, or what is made from it and is a type itself. */
+/* Is the object at this address `type` or a subclass of it? */
 static bool is_metatype(const struct census *census, uint64_t address)
 {
 	unsigned at = census->type_word;
 	uint64_t words[TYPE_WORDS];
 
-	for (int i = 0; i < MOST_METATYPES; i++) {
+	for (int i = 0; i < MAX_METATYPES; i++) {
 		if (!is_plausible(address) || !read_words(census, address, words, TYPE_WORDS) ||
 		    !(words[at + TYPE_FLAGS] & IS_METATYPE))
 			return false;
@@ -81,12 +83,13 @@ static bool read_name(const struct census *census, uint64_t address, char *name)
 {
 	struct iovec to = {name, MEMATLAS_TYPE_NAME - 1};
 	struct iovec from = {(void *)(uintptr_t)address, MEMATLAS_TYPE_NAME - 1};
-	size_t to_page = TRACE_PAGE - address % TRACE_PAGE;
+	size_t to_page = page_ceil(address + 1) - address;
 
-	if (address < 4096 || address >> 47)
+	if (address < TRACE_MIN_PAGE || address >> 47)
 		return false;
 	memset(name, 0, MEMATLAS_TYPE_NAME);
-	if (process_vm_readv(census->pid, &to, 1, &from, 1, 0) <= 0) { /* its end is not mapped */
+	if (process_vm_readv(census->pid, &to, 1, &from, 1, 0) <=
+	    0) { /* the next page is not mapped */
 		to.iov_len = from.iov_len = to_page < to.iov_len ? to_page : to.iov_len;
 		if (process_vm_readv(census->pid, &to, 1, &from, 1, 0) <= 0)
 			return false;
@@ -103,20 +106,20 @@ static int32_t add_type(struct census *census, uint64_t address, const char *nam
 	for (uint32_t i = 0; i < census->type_count; i++)
 		if (census->types[i] == address)
 			return (int32_t)i;
-	if (census->type_count == MOST_TYPES)
+	if (census->type_count == MAX_TYPES)
 		return -1;
-	if (census->type_count == census->type_room) {
-		uint32_t room = census->type_room ? census->type_room * 2 : 256;
-		void *names = realloc(census->names, room * sizeof *census->names);
+	if (census->type_count == census->type_capacity) {
+		uint32_t capacity = census->type_capacity ? census->type_capacity * 2 : 256;
+		void *names = realloc(census->names, capacity * sizeof *census->names);
 		if (names)
 			census->names = names;
-		uint64_t *types = names ? realloc(census->types, room * sizeof *types) : NULL;
+		uint64_t *types = names ? realloc(census->types, capacity * sizeof *types) : NULL;
 		if (!types) {
 			census->error = -ENOMEM;
 			return -1;
 		}
 		census->types = types;
-		census->type_room = room;
+		census->type_capacity = capacity;
 	}
 	memcpy(census->names[census->type_count], name, MEMATLAS_TYPE_NAME);
 	census->types[census->type_count] = address;
@@ -141,15 +144,15 @@ static int32_t type_at(struct census *census, uint64_t address)
 	return type;
 }
 
-/* A live object's count is some, in 32 bits; 3.14 keeps flags above the 48th. An array of pointers has a
- * pointer there. */
+/* A live object's count is not 0 and has 32 bits; CPython 3.14 has flags above bit 48. An array of
+ * pointers fails this. */
 static bool is_count(uint64_t word)
 {
 	return (uint32_t)word != 0 && (word >> 32 & 0xffff) == 0;
 }
 
-/* Free-threaded: the owning thread, 16 bits of flags, a lock, the collector's bits and the owner's count, the
- * others' count. */
+/* Free-threaded CPython: the owning thread; 16 bits of flags, a lock, the bits of the garbage
+ * collector and the owner's count; the count of the other threads. */
 static bool is_shared_count(const uint64_t *head)
 {
 	uint8_t lock = (uint8_t)(head[1] >> 16);
@@ -186,10 +189,10 @@ static bool grow(struct census *census)
 		return false;
 	for (uint32_t i = 0; census->cells && i <= census->mask; i++) {
 		const struct cell *cell = &census->cells[i];
-		uint32_t at = (cell->sum * 0x9e3779b1u ^ cell->type * 0x85ebca6bu) & mask;
-		if (!cell->sum)
+		uint32_t at = (cell->stats * 0x9e3779b1u ^ cell->type * 0x85ebca6bu) & mask;
+		if (!cell->stats)
 			continue;
-		while (cells[at].sum)
+		while (cells[at].stats)
 			at = (at + 1) & mask;
 		cells[at] = *cell;
 	}
@@ -202,33 +205,33 @@ static bool grow(struct census *census)
 static void count(struct census *census, const struct span *block, int32_t type)
 {
 	struct weight weight =
-		weigh(census->process->state.mean, block->end - block->start, block->always);
-	uint32_t sum = block->sum + 1, number = (uint32_t)type + 1;
-	double each = census->each;
+		weight_of(census->process->state.mean, block->end - block->start, block->always);
+	uint32_t stats = block->stats + 1, number = (uint32_t)type + 1;
+	double step = census->step;
 
-	if (census->cell_count >= census->mask / 2 && census->mask < MOST_CELLS && !grow(census)) {
+	if (census->cell_count >= census->mask / 2 && census->mask < MAX_CELLS && !grow(census)) {
 		census->error = -ENOMEM;
 		return;
 	}
-	uint32_t at = (sum * 0x9e3779b1u ^ number * 0x85ebca6bu) & census->mask;
-	while (census->cells[at].sum &&
-	       (census->cells[at].sum != sum || census->cells[at].type != number))
+	uint32_t at = (stats * 0x9e3779b1u ^ number * 0x85ebca6bu) & census->mask;
+	while (census->cells[at].stats &&
+	       (census->cells[at].stats != stats || census->cells[at].type != number))
 		at = (at + 1) & census->mask;
 	struct cell *cell = &census->cells[at];
-	if (!cell->sum) {
+	if (!cell->stats) {
 		if (census->cell_count >= census->mask - 1)
-			return; /* stacks times types beyond all measure */
+			return; /* the table is full and may not grow */
 		census->cell_count++;
-		cell->sum = sum;
+		cell->stats = stats;
 		cell->type = number;
 	}
-	cell->weight.count += weight.count * each;
-	cell->weight.bytes += weight.bytes * each;
+	cell->weight.count += weight.count * step;
+	cell->weight.bytes += weight.bytes * step;
 	cell->weight.variance +=
-		weight.variance * each + weight.bytes * weight.bytes * each * (each - 1);
+		weight.variance * step + weight.bytes * weight.bytes * step * (step - 1);
 }
 
-/* A piece of the program's memory, read at once: objects lie close to each other. */
+/* A piece of the process's memory: neighbouring objects are read with one system call. */
 struct window {
 	uint64_t start, end;
 	uint8_t bytes[WINDOW];
@@ -241,13 +244,12 @@ static uint64_t head_end(const struct span *block)
 	return most < block->end ? most : block->end;
 }
 
-/* From the head of a block to the last one that fits, all resident: nothing is to be brought back from swap
- * for this. */
+/* Reads from the head of a block to that of the last block that fits. All of it is resident: the
+ * census must not bring pages back from swap. */
 static void read_window(struct census *census, struct window *window, const struct spans *blocks,
 			size_t at, const struct run *pages)
 {
 	uint64_t start = blocks->items[at].start, end = start;
-
 	uint64_t most = start + WINDOW < pages->end ? start + WINDOW : pages->end;
 
 	for (; at < blocks->count && head_end(&blocks->items[at]) <= most; at++)
@@ -261,7 +263,7 @@ static void read_window(struct census *census, struct window *window, const stru
 	window->end = start + (got < 0 ? 0 : (uint64_t)got);
 }
 
-static void look_at(struct census *census, struct window *window, const struct spans *blocks,
+static void inspect(struct census *census, struct window *window, const struct spans *blocks,
 		    size_t at, const struct run *pages)
 {
 	const struct span *block = &blocks->items[at];
@@ -280,7 +282,7 @@ static void look_at(struct census *census, struct window *window, const struct s
 		count(census, block, type);
 }
 
-/* Keeps the resident ones, as long as they can be. */
+/* Keeps only the resident runs, and merges neighbours. */
 static void join_resident(struct runs *runs)
 {
 	size_t kept = 0;
@@ -297,12 +299,12 @@ static void join_resident(struct runs *runs)
 	runs->count = kept;
 }
 
-static void look_at_resident(struct census *census, struct window *window,
+static void inspect_resident(struct census *census, struct window *window,
 			     const struct spans *blocks, const struct runs *runs)
 {
-	size_t step = blocks->count / MOST_LOOKS + 1, run = 0;
+	size_t step = blocks->count / MAX_INSPECTED + 1, run = 0;
 
-	census->each = (double)step;
+	census->step = (double)step;
 	for (size_t i = 0; i < blocks->count && !census->error; i += step) {
 		uint64_t start = blocks->items[i].start;
 		while (run < runs->count && runs->items[run].end <= start)
@@ -311,41 +313,38 @@ static void look_at_resident(struct census *census, struct window *window,
 			break;
 		const struct run *pages = &runs->items[run];
 		if (pages->start <= start)
-			look_at(census, window, blocks, i, pages);
+			inspect(census, window, blocks, i, pages);
 		if (i % 65536 == 0)
-			collector_beat(census->collector);
+			collector_heartbeat(census->collector);
 	}
 }
 
-static void look_at_all(struct census *census, struct window *window)
+static void inspect_all(struct census *census, struct window *window)
 {
-	struct vmas vmas = {0};
-	struct runs runs = {0};
-	struct spans blocks = {0};
+	CLEANUP(join_free) struct join join = {0};
+	int proc = census->process->dir;
 
-	census->error = vmas_read(census->process->dir, &vmas);
+	census->error = vmas_read(proc, &join.vmas);
 	if (!census->error)
-		census->error = runs_read(census->collector, census->process->dir, &vmas, &runs);
+		census->error = runs_read(census->collector, proc, &join.vmas, &join.runs);
 	if (!census->error)
-		census->error = spans_of_blocks(&census->process->state.blocks, &blocks);
-	join_resident(&runs);
+		census->error = spans_of_blocks(&census->process->state.blocks, &join.blocks);
+	join_resident(&join.runs);
 	if (!census->error)
-		look_at_resident(census, window, &blocks, &runs);
-	free(blocks.items);
-	free(runs.items);
-	vmas_free(&vmas);
+		inspect_resident(census, window, &join.blocks, &join.runs);
 }
 
-static int64_t list(const struct census *census, struct mematlas_object *rows, uint64_t room)
+static int64_t list_rows(const struct census *census, struct mematlas_object *rows,
+			 uint64_t capacity)
 {
-	const struct sums *sums = &census->process->state.sums;
+	const struct stack_stats_table *table = &census->process->state.stats;
 	uint64_t count = 0;
 
-	for (uint32_t i = 0; i <= census->mask && count < room; i++) {
+	for (uint32_t i = 0; i <= census->mask && count < capacity; i++) {
 		const struct cell *cell = &census->cells[i];
-		if (cell->sum)
+		if (cell->stats)
 			rows[count++] = (struct mematlas_object){
-				sums->items[cell->sum - 1].node,
+				table->items[cell->stats - 1].node,
 				cell->type - 1,
 				cell->weight.bytes,
 				cell->weight.count,
@@ -355,37 +354,44 @@ static int64_t list(const struct census *census, struct mematlas_object *rows, u
 	return (int64_t)count;
 }
 
-int64_t mematlas_collector_objects(struct mematlas_collector *collector, int index,
-				   struct mematlas_object *rows, uint64_t room,
-				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_room)
+static void free_census(struct census *const *census)
 {
-	struct process *process = collector_active(collector, index);
+	if (!*census)
+		return;
+	free((*census)->cells);
+	free((*census)->names);
+	free((*census)->types);
+	free(*census);
+}
+
+int64_t mematlas_collector_objects(struct mematlas_collector *collector, int index,
+				   struct mematlas_object *rows, uint64_t capacity,
+				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_capacity)
+{
+	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
 	if (!process->shared->python_version)
 		return 0;
-	struct census *census = calloc(1, sizeof *census);
-	struct window *window = malloc(sizeof *window);
-	int64_t result = -ENOMEM;
-	if (census && window) {
-		census->collector = collector;
-		census->process = process;
-		census->pid = process->shared->pid;
-		census->type_word = process->shared->python_free_threaded ? 3 : 1;
-		census->mask = 511;
-		window->start = window->end = 0;
-		if (grow(census)) {
-			look_at_all(census, window);
-			result = census->error ? census->error : list(census, rows, room);
-		}
-		uint64_t most = census->type_count < name_room ? census->type_count : name_room;
-		if (result > 0)
-			memcpy(names, census->names, most * sizeof *names);
-		free(census->cells);
-		free(census->names);
-		free(census->types);
-	}
-	free(census);
-	free(window);
-	return result;
+	CLEANUP(free_census) struct census *census = calloc(1, sizeof *census);
+	CLEANUP_FREE struct window *window = malloc(sizeof *window);
+	if (!census || !window)
+		return -ENOMEM;
+	census->collector = collector;
+	census->process = process;
+	census->pid = process->shared->pid;
+	census->type_word = process->shared->python_free_threaded ? 3 : 1;
+	census->mask = 511;
+	window->start = window->end = 0;
+	if (!grow(census))
+		return -ENOMEM;
+	inspect_all(census, window);
+	if (census->error)
+		return census->error;
+	int64_t count = list_rows(census, rows, capacity);
+	if (count > 0)
+		memcpy(names, census->names,
+		       (census->type_count < name_capacity ? census->type_count : name_capacity) *
+			       sizeof *names);
+	return count;
 }

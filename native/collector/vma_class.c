@@ -1,7 +1,9 @@
-/* What each mapping is: which part of the account, or which pool of an allocator, its pages go to. */
+/* Classifies mappings: the part of the account, or the pool of an allocator, that their pages
+ * belong to. */
 #include <stdlib.h>
 #include <string.h>
 
+#include "array.h"
 #include "sweep.h"
 
 #define ARENA_ALIGN (64ull << 20)
@@ -15,15 +17,9 @@ uint32_t part_index(struct join *join, uint32_t kind, const char *name)
 		    strncmp(collector->parts[i].name, name, sizeof collector->parts[i].name - 1) ==
 			    0)
 			return i;
-	if (collector->part_count == collector->part_room) {
-		uint32_t room = collector->part_room ? collector->part_room * 2 : 64;
-		struct mematlas_part *parts = realloc(collector->parts, room * sizeof *parts);
-		if (!parts) {
-			join->failed = true;
-			return 0;
-		}
-		collector->parts = parts;
-		collector->part_room = room;
+	if (!ARRAY_RESERVE(collector->parts, collector->part_count, collector->part_capacity, 64)) {
+		join->failed = true;
+		return 0;
 	}
 	struct mematlas_part *part = &collector->parts[collector->part_count];
 	memset(part, 0, sizeof *part);
@@ -37,7 +33,7 @@ static bool starts_with(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* The session's last directory name is random enough to be told from any other. */
+/* The last component of the session's directory is random: no other path contains it. */
 bool is_session_file(const struct mematlas_collector *collector, const char *name)
 {
 	const char *base = strrchr(collector->directory, '/');
@@ -61,7 +57,7 @@ static bool is_shared_memory(const struct vma *vma)
 	       (vma->permissions[3] == 's' && *vma->name != '/');
 }
 
-/* A glibc arena: 64 MiB-aligned, the part not yet used put aside behind it. */
+/* A glibc arena is aligned to 64 MiB; its unused rest is PROT_NONE behind the used part. */
 static bool is_glibc_arena(const struct vmas *vmas, size_t i)
 {
 	const struct vma *vma = &vmas->items[i], *next = vma + 1;
@@ -82,7 +78,7 @@ static bool was_seen(const struct process *process, uint64_t start)
 	return false;
 }
 
-/* Do blocks lie in this mapping, or did they at an earlier join? */
+/* A mapping that held blocks at an earlier join keeps its class when they are freed. */
 static bool holds_blocks(struct join *join, const struct vma *vma)
 {
 	struct process *process = join->process;
@@ -92,43 +88,42 @@ static bool holds_blocks(struct join *join, const struct vma *vma)
 		return true;
 	if (!span_at(&join->blocks, at, &end) && end == vma->end)
 		return false;
-	if (process->seen_count == process->seen_room) {
-		size_t room = process->seen_room ? process->seen_room * 2 : 64;
-		uint64_t *seen = realloc(process->seen_vmas, room * sizeof *seen);
-		if (!seen)
-			return true;
-		process->seen_vmas = seen;
-		process->seen_room = room;
-	}
-	process->seen_vmas[process->seen_count++] = vma->start;
+	if (ARRAY_RESERVE(process->seen_vmas, process->seen_count, process->seen_capacity, 64))
+		process->seen_vmas[process->seen_count++] = vma->start;
 	return true;
 }
 
-static struct place place_unnamed(struct join *join, size_t i, const struct place *before)
+static struct vma_class classify_unnamed(struct join *join, size_t i,
+					 const struct vma_class *before)
 {
 	const struct vma *vma = &join->vmas.items[i];
-	struct place place = {.anonymous = true, .part = NO_PART};
+	struct vma_class class = {.anonymous = true, .part = NO_PART};
 
 	if (is_glibc_arena(&join->vmas, i)) {
-		place.pool = POOL_ARENA;
+		class.pool = POOL_ARENA;
 	} else if (i > 0 && vma[-1].end == vma->start && vma[-1].inode && before->part != NO_PART) {
-		place.part = before->part; /* the .bss behind the file it belongs to */
+		class.part = before->part; /* the .bss, which follows its file */
 	} else if (holds_blocks(join, vma)) {
-		place.pool = POOL_MAPPED;
+		class.pool = POOL_MAPPED;
 	} else {
-		place.part = join->anon_part;
+		class.part = join->anon_part;
 	}
-	return place;
+	return class;
+}
+
+static bool is_tracer_memory(const struct mematlas_collector *collector, const char *name)
+{
+	return is_session_file(collector, name) || is_tracer_library(name) ||
+	       starts_with(name, "[anon:mematlas");
 }
 
 bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
-		  struct mematlas_part *part)
+		  struct mematlas_part *ret)
 {
 	const char *name = vma->name;
 	uint32_t kind = MEMATLAS_PART_FILE;
 
-	if (is_session_file(collector, name) || is_tracer_library(name) ||
-	    starts_with(name, "[anon:mematlas")) {
+	if (is_tracer_memory(collector, name)) {
 		kind = MEMATLAS_PART_TRACER;
 		name = "mematlas";
 	} else if (strcmp(name, "[stack]") == 0) {
@@ -138,29 +133,28 @@ bool part_of_name(const struct mematlas_collector *collector, const struct vma *
 		kind = MEMATLAS_PART_SHARED;
 		if (!*name || starts_with(name, "/dev/zero"))
 			name = "anonymous";
+	} else if (!*name || strcmp(name, "[heap]") == 0) {
+		return false;
 	} else if (*name != '/' && strcmp(name, "[vdso]") != 0) {
-		if (!*name || strcmp(name, "[heap]") == 0)
-			return false;
 		kind = MEMATLAS_PART_ANON;
 	}
-	memset(part, 0, sizeof *part);
-	part->kind = kind;
-	strncpy(part->name, name, sizeof part->name - 1);
+	*ret = (struct mematlas_part){.kind = kind};
+	strncpy(ret->name, name, sizeof ret->name - 1);
 	return true;
 }
 
-struct place place_of(struct join *join, size_t i, const struct place *before)
+struct vma_class vma_class_of(struct join *join, size_t i, const struct vma_class *before)
 {
 	const struct vma *vma = &join->vmas.items[i];
 	struct mematlas_part part;
 
 	if (strcmp(vma->name, "[heap]") == 0)
-		return (struct place){POOL_HEAP, NO_PART, false};
+		return (struct vma_class){POOL_HEAP, NO_PART, false};
 	if (!part_of_name(join->collector, vma, &part))
-		return place_unnamed(join, i, before);
+		return classify_unnamed(join, i, before);
 	if (part.kind == MEMATLAS_PART_TRACER)
-		return (struct place){POOL_NONE, join->tracer_part, false};
-	struct place place = {POOL_NONE, part_index(join, part.kind, part.name), false};
-	place.anonymous = part.kind == MEMATLAS_PART_ANON;
-	return place;
+		return (struct vma_class){POOL_NONE, join->tracer_part, false};
+	struct vma_class class = {POOL_NONE, part_index(join, part.kind, part.name), false};
+	class.anonymous = part.kind == MEMATLAS_PART_ANON;
+	return class;
 }

@@ -1,4 +1,4 @@
-/* /proc/PID/maps, read and parsed in one pass. */
+/* The mappings of a process, from /proc/PID/maps or smaps; RSS from smaps_rollup and statm. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -7,38 +7,39 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../cleanup.h"
+#include "array.h"
 #include "join.h"
 
-static int read_whole(int proc, const char *name, char **text)
+static int read_whole(int proc, const char *name, char **ret)
 {
-	size_t room = 64 << 10, length = 0;
-	int fd = openat(proc, name, O_RDONLY | O_CLOEXEC);
+	size_t capacity = 64 << 10, length = 0;
+	CLEANUP_CLOSE int fd = openat(proc, name, O_RDONLY | O_CLOEXEC);
+	CLEANUP_FREE char *text = NULL;
 
-	*text = NULL;
+	*ret = NULL;
 	if (fd < 0)
 		return -errno;
 	for (;;) {
-		char *larger = realloc(*text, room + 1);
-		if (!larger) {
-			close(fd);
-			free(*text);
-			*text = NULL;
+		char *larger = realloc(text, capacity + 1);
+		if (!larger)
 			return -ENOMEM;
-		}
-		*text = larger;
+		text = larger;
 		ssize_t got;
-		while (length < room && (got = read(fd, *text + length, room - length)) > 0)
+		while (length < capacity && (got = read(fd, text + length, capacity - length)) > 0)
 			length += (size_t)got;
-		if (length < room)
+		if (length < capacity)
 			break;
-		room *= 2;
+		capacity *= 2;
 	}
-	close(fd);
-	(*text)[length] = 0;
-	return length ? 0 : -ESRCH; /* a process that is gone has no mappings */
+	text[length] = 0;
+	if (!length)
+		return -ESRCH; /* a process that is gone has no mappings */
+	*ret = CLEANUP_KEEP(text);
+	return 0;
 }
 
-static uint64_t take_hex(char **at)
+static uint64_t parse_hex(char **at)
 {
 	uint64_t value = 0;
 
@@ -53,22 +54,22 @@ static uint64_t take_hex(char **at)
 	}
 }
 
-/* "start-end perms offset major:minor inode   name"; false: another line of smaps. */
+/* "start-end perms offset major:minor inode   name"; false: not the first line of a mapping. */
 static bool parse_head(char *line, struct vma *vma)
 {
 	char *at = line;
 
-	vma->start = take_hex(&at);
+	vma->start = parse_hex(&at);
 	if (*at != '-')
 		return false;
 	at++;
-	vma->end = take_hex(&at);
+	vma->end = parse_hex(&at);
 	if (*at != ' ' || strnlen(at, 6) < 6)
 		return false;
 	memcpy(vma->permissions, at + 1, 4);
 	vma->permissions[4] = 0;
 	at += 6;
-	vma->file_offset = take_hex(&at);
+	vma->file_offset = parse_hex(&at);
 	while (*at == ' ')
 		at++;
 	while (*at && *at != ' ')
@@ -83,20 +84,14 @@ static bool parse_head(char *line, struct vma *vma)
 
 static bool add_vma(struct vmas *vmas, const struct vma *vma)
 {
-	if (vmas->count == vmas->room) {
-		size_t room = vmas->room ? vmas->room * 2 : 512;
-		struct vma *items = realloc(vmas->items, room * sizeof *items);
-		if (!items)
-			return false;
-		vmas->items = items;
-		vmas->room = room;
-	}
+	if (!ARRAY_RESERVE(vmas->items, vmas->count, vmas->capacity, 512))
+		return false;
 	vmas->items[vmas->count++] = *vma;
 	return true;
 }
 
 /* VmFlags: pf and io are device memory, ht is hugetlb. */
-static bool flags_say_no_pages(const char *line)
+static bool has_no_pages(const char *line)
 {
 	return strstr(line, " pf") || strstr(line, " io") || strstr(line, " ht");
 }
@@ -113,8 +108,7 @@ static int parse(struct vmas *vmas)
 		if (parse_head(line, &vma)) {
 			if (!add_vma(vmas, &vma))
 				return -ENOMEM;
-		} else if (vmas->count && strncmp(line, "VmFlags:", 8) == 0 &&
-			   flags_say_no_pages(line)) {
+		} else if (vmas->count && strncmp(line, "VmFlags:", 8) == 0 && has_no_pages(line)) {
 			vmas->items[vmas->count - 1].no_pages = true;
 		}
 		line = next;
@@ -122,23 +116,29 @@ static int parse(struct vmas *vmas)
 	return 0;
 }
 
-/* Device files and hugetlb look like any file in maps; smaps tells. */
+static bool starts_with(const char *text, const char *prefix)
+{
+	return strncmp(text, prefix, strlen(prefix)) == 0;
+}
+
+/* In maps, device memory and hugetlb look like files. */
+static bool may_have_no_pages(const struct vma *vma)
+{
+	const uint64_t hugetlb = (2u << 20) - 1;
+
+	if (starts_with(vma->name, "/dev/") && !starts_with(vma->name, "/dev/shm/") &&
+	    !starts_with(vma->name, "/dev/zero"))
+		return true;
+	if (starts_with(vma->name, "/anon_hugepage") || starts_with(vma->name, "anon_inode:"))
+		return true;
+	return *vma->name == '/' && !((vma->start | vma->end | vma->file_offset) & hugetlb);
+}
+
 static bool needs_smaps(const struct vmas *vmas)
 {
-	const uint64_t huge = (2u << 20) - 1;
-
-	for (size_t i = 0; i < vmas->count; i++) {
-		const struct vma *vma = &vmas->items[i];
-		if (strncmp(vma->name, "/dev/", 5) == 0 &&
-		    strncmp(vma->name, "/dev/shm/", 9) != 0 &&
-		    strncmp(vma->name, "/dev/zero", 9) != 0)
+	for (size_t i = 0; i < vmas->count; i++)
+		if (may_have_no_pages(&vmas->items[i]))
 			return true;
-		if (strncmp(vma->name, "/anon_hugepage", 14) == 0 ||
-		    strncmp(vma->name, "anon_inode:", 11) == 0)
-			return true;
-		if (*vma->name == '/' && !((vma->start | vma->end | vma->file_offset) & huge))
-			return true;
-	}
 	return false;
 }
 
@@ -183,35 +183,33 @@ static int64_t field_of(const char *text, const char *name)
 	return line ? (int64_t)strtoull(line + strlen(name), NULL, 10) * 1024 : -ESRCH;
 }
 
-int64_t rollup_read(int proc, int64_t *huge)
+int64_t rollup_read(int proc, int64_t *ret_huge)
 {
 	static const char *const mapped[] = {
 		"\nAnonHugePages:", "\nShmemPmdMapped:", "\nFilePmdMapped:"};
-	char *text;
+	CLEANUP_FREE char *text;
 	int error = read_whole(proc, "smaps_rollup", &text);
 
 	if (error)
 		return error;
 	int64_t rss = field_of(text, "\nRss:");
-	*huge = 0;
+	*ret_huge = 0;
 	for (unsigned i = 0; i < sizeof mapped / sizeof *mapped; i++) {
 		int64_t bytes = field_of(text, mapped[i]);
-		if (bytes > 0) /* the last since Linux 5.4 */
-			*huge += bytes;
+		if (bytes > 0) /* FilePmdMapped was added in Linux 5.4 */
+			*ret_huge += bytes;
 	}
-	free(text);
 	return rss;
 }
 
 int64_t statm_read(int proc)
 {
 	unsigned long long pages;
-	char *text;
+	CLEANUP_FREE char *text;
 	int error = read_whole(proc, "statm", &text);
 
 	if (error)
 		return error;
 	int found = sscanf(text, "%*s %llu", &pages);
-	free(text);
-	return found == 1 ? (int64_t)(pages * TRACE_PAGE) : -ESRCH;
+	return found == 1 ? (int64_t)(pages * page_bytes()) : -ESRCH;
 }

@@ -1,4 +1,4 @@
-/* What happens to the traced processes between records: RSS, stops, ends, and what is due. */
+/* Observes traced processes from outside: RSS, stops, ends, and which snapshots are due. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -7,30 +7,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../cleanup.h"
+#include "array.h"
 #include "collector.h"
 
-#define ROW_GAP_S 0.01
-#define ROW_MOST_S 1.0 /* between rows while nothing moves */
+#define SAMPLE_GAP_S 0.01
+#define SAMPLE_MAX_GAP_S 1.0 /* while nothing changes */
 #define STAT_GAP_S 0.1
 #define JOIN_GAP_S 0.05
 #define PEAK_FACTOR 1.05
 #define PEAK_STEP (256u << 10)
-
-bool collector_tell(struct mematlas_collector *collector, int type, int process)
-{
-	uint32_t size = sizeof collector->queue / sizeof *collector->queue;
-
-	if (collector->queued == size)
-		return false;
-	collector->queue[(collector->queue_at + collector->queued++) % size] =
-		(struct mematlas_event){type, process};
-	return true;
-}
-
-void collector_beat(struct mematlas_collector *collector)
-{
-	__atomic_add_fetch(&collector->control->heartbeat, 1, __ATOMIC_RELAXED);
-}
 
 static uint64_t read_rss(const struct process *process)
 {
@@ -42,15 +28,15 @@ static uint64_t read_rss(const struct process *process)
 		return 0;
 	text[length] = 0;
 	sscanf(text, "%*s %llu", &pages);
-	return pages * TRACE_PAGE;
+	return pages * page_bytes();
 }
 
-struct stat_facts {
+struct proc_stat {
 	char state;
 	double minor, major;
 };
 
-static bool read_stat(const struct process *process, struct stat_facts *facts)
+static bool read_stat(const struct process *process, struct proc_stat *stat)
 {
 	char text[1024];
 	ssize_t length = process->stat < 0 ? -1 : pread(process->stat, text, sizeof text - 1, 0);
@@ -58,20 +44,19 @@ static bool read_stat(const struct process *process, struct stat_facts *facts)
 	if (length <= 0)
 		return false;
 	text[length] = 0;
-	const char *after = strrchr(text, ')'); /* the name may hold anything */
-	return after && sscanf(after + 1, " %c %*d %*d %*d %*d %*d %*u %lf %*u %lf", &facts->state,
-			       &facts->minor, &facts->major) == 3;
+	const char *after = strrchr(text, ')'); /* the name may contain anything, even ')' */
+	return after && sscanf(after + 1, " %c %*d %*d %*d %*d %*d %*u %lf %*u %lf", &stat->state,
+			       &stat->minor, &stat->major) == 3;
 }
 
 static double read_swap(const struct process *process)
 {
 	char text[4096];
 	double swap = NAN;
-	int fd = process->dir < 0 ? -1 : openat(process->dir, "status", O_RDONLY | O_CLOEXEC);
+	CLEANUP_CLOSE int fd =
+		process->dir < 0 ? -1 : openat(process->dir, "status", O_RDONLY | O_CLOEXEC);
 	ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
 
-	if (fd >= 0)
-		close(fd);
 	if (length <= 0)
 		return NAN;
 	text[length] = 0;
@@ -81,64 +66,59 @@ static double read_swap(const struct process *process)
 	return NAN;
 }
 
-void process_note_moment(struct mematlas_collector *collector, struct process *process, double now)
+static void add_sample(struct mematlas_collector *collector, struct process *process, double now)
 {
-	struct stat_facts facts = {.minor = NAN, .major = NAN};
+	struct proc_stat stat = {.minor = NAN, .major = NAN};
 
-	process->next_row = now + ROW_GAP_S;
-	process->told_rss = process->rss;
-	process->told_live = process->state.live;
-	if (process->timeline_count == process->timeline_room) {
-		uint32_t room = process->timeline_room ? process->timeline_room * 2 : 64;
-		struct mematlas_moment *rows = realloc(process->timeline, room * sizeof *rows);
-		if (!rows)
-			return;
-		process->timeline = rows;
-		process->timeline_room = room;
-	}
-	read_stat(process, &facts);
-	process->timeline[process->timeline_count++] = (struct mematlas_moment){
+	process->next_sample = now + SAMPLE_GAP_S;
+	process->sampled_rss = process->rss;
+	process->sampled_live = process->state.live;
+	if (!ARRAY_RESERVE(process->timeline, process->timeline_count, process->timeline_capacity,
+			   64))
+		return;
+	read_stat(process, &stat);
+	process->timeline[process->timeline_count++] = (struct mematlas_sample){
 		.time_s = now - collector->started,
 		.rss_bytes = (double)process->rss,
 		.live_bytes = process->state.live,
 		.swap_bytes = read_swap(process),
-		.minor_faults = facts.minor,
-		.major_faults = facts.major,
+		.minor_faults = stat.minor,
+		.major_faults = stat.major,
 	};
 }
 
-/* By 64 KiB and more, and by more than the line of a chart is wide. */
-static bool moved(double from, double to)
+/* Changed by at least 64 KiB and by more than 1/256, which is one pixel of a chart. */
+static bool has_changed(double from, double to)
 {
 	double step = from / 256 > 65536 ? from / 256 : 65536;
 
 	return fabs(to - from) >= step;
 }
 
-static bool row_is_due(const struct process *process, double now)
+static bool sample_is_due(const struct process *process, double now)
 {
-	if (process->told_exiting && !process->noted_exit)
-		return true; /* charts end where the program does */
-	if (now < process->next_row)
+	if (process->emitted_exiting && !process->sampled_exit)
+		return true; /* the last point of a chart is the program's end */
+	if (now < process->next_sample)
 		return false;
-	return moved((double)process->told_rss, (double)process->rss) ||
-	       moved(process->told_live, process->state.live) ||
-	       now >= process->next_row + ROW_MOST_S;
+	return has_changed((double)process->sampled_rss, (double)process->rss) ||
+	       has_changed(process->sampled_live, process->state.live) ||
+	       now >= process->next_sample + SAMPLE_MAX_GAP_S;
 }
 
 static void check_stop(struct mematlas_collector *collector, struct process *process, double now)
 {
-	struct stat_facts facts;
+	struct proc_stat stat;
 
-	if (now < process->next_stat || !read_stat(process, &facts))
+	if (now < process->next_stat || !read_stat(process, &stat))
 		return;
 	process->next_stat = now + STAT_GAP_S;
-	bool stopped = facts.state == 'T' || facts.state == 't';
+	bool stopped = stat.state == 'T' || stat.state == 't';
 	if (!stopped)
-		process->told_stopped = false;
-	else if (!process->told_stopped)
-		process->told_stopped =
-			collector_tell(collector, MEMATLAS_EVENT_STOPPED, process->index);
+		process->emitted_stopped = false;
+	else if (!process->emitted_stopped)
+		process->emitted_stopped =
+			event_push(collector, MEMATLAS_EVENT_STOPPED, process->index);
 }
 
 static void check_due(struct mematlas_collector *collector, struct process *process, double now)
@@ -154,7 +134,7 @@ static void check_due(struct mematlas_collector *collector, struct process *proc
 		due = MEMATLAS_EVENT_PEAK;
 	else if (interval > 0 && now >= process->next_interval)
 		due = MEMATLAS_EVENT_INTERVAL;
-	if (due == MEMATLAS_EVENT_NONE || !collector_tell(collector, due, process->index))
+	if (due == MEMATLAS_EVENT_NONE || !event_push(collector, due, process->index))
 		return;
 	if (due == MEMATLAS_EVENT_PEAK)
 		process->peak_rss = process->rss;
@@ -162,29 +142,34 @@ static void check_due(struct mematlas_collector *collector, struct process *proc
 	process->next_join = now + JOIN_GAP_S;
 }
 
-void process_observe(struct mematlas_collector *collector, struct process *process, double now)
+static void check_end(struct mematlas_collector *collector, struct process *process)
 {
-	if (process->exiting && !process->told_exiting)
-		process->told_exiting =
-			collector_tell(collector, MEMATLAS_EVENT_EXITING, process->index);
+	if (process->exiting && !process->emitted_exiting)
+		process->emitted_exiting =
+			event_push(collector, MEMATLAS_EVENT_EXITING, process->index);
 	if (process->dead && process->ending == MEMATLAS_RUNNING && process_is_drained(process))
 		process_end(collector, process, MEMATLAS_GONE);
-	if (process->ending != MEMATLAS_RUNNING) {
-		if (!process->told_ended && process_is_drained(process))
-			process->told_ended =
-				collector_tell(collector, MEMATLAS_EVENT_ENDED, process->index);
+	if (process->ending != MEMATLAS_RUNNING && !process->emitted_ended &&
+	    process_is_drained(process))
+		process->emitted_ended =
+			event_push(collector, MEMATLAS_EVENT_ENDED, process->index);
+}
+
+void process_observe(struct mematlas_collector *collector, struct process *process, double now)
+{
+	check_end(collector, process);
+	if (process->ending != MEMATLAS_RUNNING)
 		return;
-	}
 	uint64_t rss = read_rss(process);
 	if (rss == 0)
-		return; /* a zombie, or no right to know */
+		return; /* a zombie, or not permitted */
 	process->rss = rss;
-	touches_keep_events(process);
-	if (row_is_due(process, now)) {
-		process->noted_exit = process->told_exiting;
-		process_note_moment(collector, process, now);
+	fault_sites_hold_events(process);
+	if (sample_is_due(process, now)) {
+		process->sampled_exit = process->emitted_exiting;
+		add_sample(collector, process, now);
 	}
 	check_stop(collector, process, now);
-	if (!process->told_exiting)
+	if (!process->emitted_exiting)
 		check_due(collector, process, now);
 }

@@ -1,4 +1,4 @@
-/* Tries whose nodes come after their parents: one pass down or up does what recursion would. */
+/* Tries whose nodes come after their parents: one pass replaces recursion. */
 #include <errno.h>
 #include <stdbool.h>
 
@@ -26,16 +26,16 @@ int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *dept
 	return 0;
 }
 
-/* The same for words of either width: `name` is a function that looks at each node once. */
+/* Defines `name` for words of one width. */
 #define LEAST(name, type)                                                                          \
 	static int name(const uint32_t *parents, const type *words, uint64_t count,                \
-			const int32_t *ranks, uint32_t room, type *least)                          \
+			const int32_t *ranks, uint32_t capacity, type *least)                      \
 	{                                                                                          \
 		if (count)                                                                         \
-			least[0] = (type)room;                                                     \
+			least[0] = (type)capacity;                                                 \
 		for (uint64_t node = 1; node < count; node++) {                                    \
 			type above = least[parents[node]], own = words[node];                      \
-			if (own >= room)                                                           \
+			if (own >= capacity)                                                       \
 				return -EINVAL;                                                    \
 			least[node] = ranks[own] <= ranks[above] ? own : above;                    \
 		}                                                                                  \
@@ -45,15 +45,15 @@ LEAST(least2, uint16_t)
 LEAST(least4, uint32_t)
 
 int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t bytes, uint64_t count,
-			const int32_t *ranks, uint32_t room, void *least)
+			const int32_t *ranks, uint32_t capacity, void *least)
 {
 	int error = mematlas_trie_check(parents, 0, count);
 
 	if (error)
 		return error;
-	if (bytes == 2 && room <= UINT16_MAX)
-		return least2(parents, words, count, ranks, room, least);
-	return bytes == 4 ? least4(parents, words, count, ranks, room, least) : -EINVAL;
+	if (bytes == 2 && capacity <= UINT16_MAX)
+		return least2(parents, words, count, ranks, capacity, least);
+	return bytes == 4 ? least4(parents, words, count, ranks, capacity, least) : -EINVAL;
 }
 
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count,

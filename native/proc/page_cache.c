@@ -1,3 +1,4 @@
+/* Which pages of a file the page cache holds. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -5,8 +6,9 @@
 #include <unistd.h>
 
 #include "mematlas.h"
+#include "page_size.h"
 
-#define CACHESTAT 451 /* of 6.5; headers of older systems lack it; the same on all architectures */
+#define CACHESTAT 451 /* since Linux 6.5, on all architectures; older headers lack it */
 #define WINDOW (1UL << 30)
 
 int mematlas_cachestat(int fd, uint64_t offset, uint64_t length, struct mematlas_cachestat *ret)
@@ -18,7 +20,7 @@ int mematlas_cachestat(int fd, uint64_t offset, uint64_t length, struct mematlas
 
 static int64_t count_window(int fd, uint64_t offset, uint64_t length, unsigned char *map)
 {
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), pages = (length + page - 1) / page;
+	uint64_t pages = page_ceil(length) / page_bytes();
 	void *at = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t)offset);
 	int64_t resident = 0;
 
@@ -36,7 +38,7 @@ static int64_t count_window(int fd, uint64_t offset, uint64_t length, unsigned c
 
 int64_t mematlas_mincore_file(int fd, uint64_t length, unsigned char *ret)
 {
-	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	const uint64_t page = page_bytes();
 	int64_t resident = 0;
 
 	for (uint64_t offset = 0; offset < length; offset += WINDOW) {

@@ -1,5 +1,5 @@
-/* A thread of another process, borrowed to call a function there, and given back as it was: registers,
- * vector state and signal mask. It runs on a stack of ours meanwhile. ptrace(2). */
+/* Remote calls: a thread of another process is stopped by ptrace(2), calls functions on a stack
+ * made for that, and continues with its registers, vector state and signal mask restored. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
@@ -17,24 +17,24 @@
 
 #include "mematlas.h"
 
-#define AREA (1u << 20) /* the stack, with room for arguments at its low end */
+#define AREA (1u << 20) /* the stack; arguments are at its low end */
 #define ARGUMENTS 8192u
-#define XSTATE_MOST 65536u
+#define MAX_XSTATE 65536u
 #define NT_X86_XSTATE_ 0x202
 #define NAP_NS 200000L
 
-struct mematlas_borrowed {
+struct mematlas_remote {
 	int pid, tid;
-	double patience_s;
-	uint64_t area; /* in the other process; 0: none yet */
-	uint64_t gadget; /* the address of a system call instruction there */
+	double timeout_s;
+	uint64_t area; /* in the process; 0: not mapped yet */
+	uint64_t syscall_insn; /* address of a system call instruction in the process */
 	uint64_t signals;
-	size_t put;
+	size_t argument_bytes; /* used of ARGUMENTS */
 #if defined(__x86_64__)
 	struct user_regs_struct before;
 #endif
 	size_t vector_bytes;
-	char vector[XSTATE_MOST];
+	char vector[MAX_XSTATE];
 };
 
 #if defined(__x86_64__)
@@ -47,15 +47,15 @@ static double now_s(void)
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* A status from wait(), or -errno: gone, or no stop in time. */
-static int wait_for_stop(const struct mematlas_borrowed *borrowed)
+/* A status from wait(), or -ESRCH: the thread is gone; -ETIME. */
+static int wait_for_stop(const struct mematlas_remote *remote)
 {
-	double end = now_s() + borrowed->patience_s;
+	double end = now_s() + remote->timeout_s;
 	struct timespec nap = {.tv_nsec = NAP_NS};
 	int status;
 
 	for (;;) {
-		pid_t got = waitpid(borrowed->tid, &status, __WALL | WNOHANG);
+		pid_t got = waitpid(remote->tid, &status, __WALL | WNOHANG);
 		if (got < 0)
 			return errno == EINTR ? -EAGAIN : -ESRCH;
 		if (got > 0)
@@ -66,16 +66,16 @@ static int wait_for_stop(const struct mematlas_borrowed *borrowed)
 	}
 }
 
-static int stop(struct mematlas_borrowed *borrowed)
+static int stop(struct mematlas_remote *remote)
 {
-	if (ptrace(PTRACE_INTERRUPT, borrowed->tid, NULL, NULL) < 0)
+	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
 		return -errno;
-	int status = wait_for_stop(borrowed);
+	int status = wait_for_stop(remote);
 	return status < 0 ? status : 0;
 }
 
-/* Faults stay deliverable: were they blocked, the kernel would reset what the program does on them. */
-static uint64_t mask_while_borrowed(void)
+/* Faults stay unblocked: the kernel resets the handler of a fault that is blocked. */
+static uint64_t mask_for_call(void)
 {
 	static const int kept[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};
 	uint64_t mask = ~0ull;
@@ -85,74 +85,81 @@ static uint64_t mask_while_borrowed(void)
 	return mask;
 }
 
-static int keep_state(struct mematlas_borrowed *borrowed)
+static int save_state(struct mematlas_remote *remote)
 {
-	struct iovec vector = {borrowed->vector, sizeof borrowed->vector};
+	struct iovec vector = {remote->vector, sizeof remote->vector};
 
-	if (ptrace(PTRACE_GETREGS, borrowed->tid, NULL, &borrowed->before) < 0 ||
-	    ptrace(PTRACE_GETREGSET, borrowed->tid, NT_X86_XSTATE_, &vector) < 0 ||
-	    ptrace(PTRACE_GETSIGMASK, borrowed->tid, sizeof borrowed->signals, &borrowed->signals) <
-		    0)
+	if (ptrace(PTRACE_GETREGS, remote->tid, NULL, &remote->before) < 0 ||
+	    ptrace(PTRACE_GETREGSET, remote->tid, NT_X86_XSTATE_, &vector) < 0 ||
+	    ptrace(PTRACE_GETSIGMASK, remote->tid, sizeof remote->signals, &remote->signals) < 0)
 		return -errno;
-	borrowed->vector_bytes = vector.iov_len;
+	remote->vector_bytes = vector.iov_len;
 	return 0;
 }
 
-static int restore_state(struct mematlas_borrowed *borrowed)
+static int restore_state(struct mematlas_remote *remote)
 {
-	struct iovec vector = {borrowed->vector, borrowed->vector_bytes};
+	struct iovec vector = {remote->vector, remote->vector_bytes};
 
-	if (ptrace(PTRACE_SETREGSET, borrowed->tid, NT_X86_XSTATE_, &vector) < 0 ||
-	    ptrace(PTRACE_SETREGS, borrowed->tid, NULL, &borrowed->before) < 0 ||
-	    ptrace(PTRACE_SETSIGMASK, borrowed->tid, sizeof borrowed->signals, &borrowed->signals) <
-		    0)
+	if (ptrace(PTRACE_SETREGSET, remote->tid, NT_X86_XSTATE_, &vector) < 0 ||
+	    ptrace(PTRACE_SETREGS, remote->tid, NULL, &remote->before) < 0 ||
+	    ptrace(PTRACE_SETSIGMASK, remote->tid, sizeof remote->signals, &remote->signals) < 0)
 		return -errno;
 	return 0;
 }
 
-static int64_t write_there(const struct mematlas_borrowed *borrowed, uint64_t address,
-			   const void *bytes, size_t size)
+static int64_t write_memory(const struct mematlas_remote *remote, uint64_t address,
+			    const void *bytes, size_t size)
 {
 	struct iovec ours = {(void *)(uintptr_t)bytes, size}, theirs = {(void *)address, size};
 
-	return process_vm_writev(borrowed->pid, &ours, 1, &theirs, 1, 0) == (ssize_t)size ? 0
-											  : -EFAULT;
+	return process_vm_writev(remote->pid, &ours, 1, &theirs, 1, 0) == (ssize_t)size ? 0
+											: -EFAULT;
 }
 
-/* Runs from `registers` until control comes to address 0, or, for a single step, one instruction. */
-static int run(struct mematlas_borrowed *borrowed, struct user_regs_struct *registers, bool step)
+/* Lets the thread run to its next stop; returns the status from wait(), or -errno. */
+static int resume(struct mematlas_remote *remote, bool step)
 {
-	uint64_t mask = mask_while_borrowed();
 	int status;
 
-	registers->orig_rax = (unsigned long long)-1; /* no system call is to be restarted */
-	if (ptrace(PTRACE_SETREGS, borrowed->tid, NULL, registers) < 0 ||
-	    ptrace(PTRACE_SETSIGMASK, borrowed->tid, sizeof mask, &mask) < 0)
-		return -errno;
 	do {
-		if (ptrace(step ? PTRACE_SINGLESTEP : PTRACE_CONT, borrowed->tid, NULL, NULL) < 0)
+		if (ptrace(step ? PTRACE_SINGLESTEP : PTRACE_CONT, remote->tid, NULL, NULL) < 0)
 			return -errno;
-		status = wait_for_stop(borrowed);
-	} while (status >= 0 && status >> 16 == PTRACE_EVENT_STOP); /* the process was stopped */
+		status = wait_for_stop(remote);
+	} while (status >= 0 && status >> 16 == PTRACE_EVENT_STOP); /* a group stop */
 	if (status == -ETIME) {
-		int error = stop(borrowed);
+		int error = stop(remote);
 		return error ? error : -ETIME;
 	}
+	return status;
+}
+
+/* Runs from `registers` until the function returns to address 0, which faults; or, for a step, one
+ * instruction. */
+static int run(struct mematlas_remote *remote, struct user_regs_struct *registers, bool step)
+{
+	uint64_t mask = mask_for_call();
+
+	registers->orig_rax = (unsigned long long)-1; /* do not restart a system call */
+	if (ptrace(PTRACE_SETREGS, remote->tid, NULL, registers) < 0 ||
+	    ptrace(PTRACE_SETSIGMASK, remote->tid, sizeof mask, &mask) < 0)
+		return -errno;
+	int status = resume(remote, step);
 	if (status < 0)
 		return status;
-	if (ptrace(PTRACE_GETREGS, borrowed->tid, NULL, registers) < 0)
+	if (ptrace(PTRACE_GETREGS, remote->tid, NULL, registers) < 0)
 		return -errno;
 	if (step)
 		return WSTOPSIG(status) == SIGTRAP ? 0 : -EFAULT;
 	return WSTOPSIG(status) == SIGSEGV && registers->rip == 0 ? 0 : -EFAULT;
 }
 
-static int64_t call_kernel(struct mematlas_borrowed *borrowed, long number, uint64_t a, uint64_t b,
+static int64_t call_kernel(struct mematlas_remote *remote, long number, uint64_t a, uint64_t b,
 			   uint64_t c, uint64_t d)
 {
-	struct user_regs_struct registers = borrowed->before;
+	struct user_regs_struct registers = remote->before;
 
-	registers.rip = borrowed->gadget;
+	registers.rip = remote->syscall_insn;
 	registers.rax = (unsigned long long)number;
 	registers.rdi = a;
 	registers.rsi = b;
@@ -160,124 +167,125 @@ static int64_t call_kernel(struct mematlas_borrowed *borrowed, long number, uint
 	registers.r10 = d;
 	registers.r8 = (unsigned long long)-1;
 	registers.r9 = 0;
-	int error = run(borrowed, &registers, true);
+	int error = run(remote, &registers, true);
 	return error ? error : (int64_t)registers.rax;
 }
 
-static int make_area(struct mematlas_borrowed *borrowed)
+static int make_area(struct mematlas_remote *remote)
 {
-	int64_t area = call_kernel(borrowed, SYS_mmap, 0, AREA, 3 /* read, write */,
+	int64_t area = call_kernel(remote, SYS_mmap, 0, AREA, 3 /* read, write */,
 				   0x22 /* private, anonymous */);
 
 	if (area < 0)
 		return (int)area;
-	borrowed->area = (uint64_t)area;
+	remote->area = (uint64_t)area;
 	return 0;
 }
 
-int mematlas_borrow(int pid, int tid, double patience_s, struct mematlas_borrowed **ret)
+int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_remote **ret)
 {
-	struct mematlas_borrowed *borrowed = calloc(1, sizeof *borrowed);
+	struct mematlas_remote *remote = calloc(1, sizeof *remote);
 
 	*ret = NULL;
-	if (!borrowed)
+	if (!remote)
 		return -ENOMEM;
-	borrowed->pid = pid;
-	borrowed->tid = tid;
-	borrowed->patience_s = patience_s;
-	int error = ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0 ? -errno : stop(borrowed);
+	remote->pid = pid;
+	remote->tid = tid;
+	remote->timeout_s = timeout_s;
+	int error = ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0 ? -errno : stop(remote);
 	if (!error)
-		error = keep_state(borrowed);
+		error = save_state(remote);
 	if (error) {
 		ptrace(PTRACE_DETACH, tid, NULL, NULL);
-		free(borrowed);
+		free(remote);
 		return error;
 	}
-	*ret = borrowed;
+	*ret = remote;
 	return 0;
 }
 
-void mematlas_borrowed_at(const struct mematlas_borrowed *borrowed,
-			  struct mematlas_borrowed_place *ret)
+void mematlas_remote_read_registers(const struct mematlas_remote *remote,
+				    struct mematlas_remote_registers *ret)
 {
-	*ret = (struct mematlas_borrowed_place){
-		.pc = borrowed->before.rip,
-		.stack = borrowed->before.rsp,
-		.system_call = (int64_t)borrowed->before.orig_rax,
+	*ret = (struct mematlas_remote_registers){
+		.pc = remote->before.rip,
+		.stack = remote->before.rsp,
+		.system_call = (int64_t)remote->before.orig_rax,
 	};
 }
 
-int mematlas_borrowed_call(struct mematlas_borrowed *borrowed, uint64_t gadget, uint64_t function,
-			   const char *text, uint64_t second, int64_t *ret)
+int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, uint64_t function,
+			 const char *text, uint64_t second, int64_t *ret)
 {
-	struct user_regs_struct registers = borrowed->before;
+	struct user_regs_struct registers = remote->before;
 	size_t length = strlen(text) + 1;
 	uint64_t zero = 0;
 	int error = 0;
 
-	borrowed->gadget = gadget;
-	if (!borrowed->area)
-		error = make_area(borrowed);
-	if (!error && borrowed->put + length > ARGUMENTS)
+	remote->syscall_insn = syscall_insn;
+	if (!remote->area)
+		error = make_area(remote);
+	if (!error && remote->argument_bytes + length > ARGUMENTS)
 		error = -E2BIG;
-	uint64_t argument = borrowed->area + borrowed->put;
-	uint64_t stack =
-		borrowed->area + AREA - 264; /* at a function's entry: 8 past a multiple of 16 */
+	uint64_t argument = remote->area + remote->argument_bytes;
+	uint64_t stack = remote->area + AREA -
+			 264; /* the ABI wants 8 past a multiple of 16 at a function's entry */
 	if (!error)
-		error = (int)write_there(borrowed, argument, text, length);
+		error = (int)write_memory(remote, argument, text, length);
 	if (!error)
-		error = (int)write_there(borrowed, stack, &zero, sizeof zero); /* returns to 0 */
+		error = (int)write_memory(remote, stack, &zero,
+					  sizeof zero); /* the return address */
 	if (error)
 		return error;
-	borrowed->put += (length + 15) & ~(size_t)15;
+	remote->argument_bytes += (length + 15) & ~(size_t)15;
 	registers.rip = function;
 	registers.rdi = argument;
 	registers.rsi = second;
 	registers.rax = 0;
 	registers.rsp = stack;
 	registers.rbp = 0;
-	registers.eflags &= ~0x400ull; /* direction: up */
-	error = run(borrowed, &registers, false);
+	registers.eflags &= ~0x400ull; /* DF: the ABI wants it clear */
+	error = run(remote, &registers, false);
 	*ret = (int64_t)registers.rax;
 	return error;
 }
 
-int mematlas_give_back(struct mematlas_borrowed *borrowed)
+int mematlas_remote_detach(struct mematlas_remote *remote)
 {
 	int error = 0;
 
-	if (borrowed->area)
-		call_kernel(borrowed, SYS_munmap, borrowed->area, AREA, 0, 0);
-	error = restore_state(borrowed);
-	if (ptrace(PTRACE_DETACH, borrowed->tid, NULL, NULL) < 0 && !error)
+	if (remote->area)
+		call_kernel(remote, SYS_munmap, remote->area, AREA, 0, 0);
+	error = restore_state(remote);
+	if (ptrace(PTRACE_DETACH, remote->tid, NULL, NULL) < 0 && !error)
 		error = -errno;
-	free(borrowed);
+	free(remote);
 	return error;
 }
 
 #else
 
-int mematlas_borrow(int pid, int tid, double patience_s, struct mematlas_borrowed **ret)
+int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_remote **ret)
 {
 	(void)pid;
 	(void)tid;
-	(void)patience_s;
+	(void)timeout_s;
 	*ret = NULL;
 	return -ENOSYS;
 }
 
-void mematlas_borrowed_at(const struct mematlas_borrowed *borrowed,
-			  struct mematlas_borrowed_place *ret)
+void mematlas_remote_read_registers(const struct mematlas_remote *remote,
+				    struct mematlas_remote_registers *ret)
 {
-	(void)borrowed;
-	*ret = (struct mematlas_borrowed_place){0};
+	(void)remote;
+	*ret = (struct mematlas_remote_registers){0};
 }
 
-int mematlas_borrowed_call(struct mematlas_borrowed *borrowed, uint64_t gadget, uint64_t function,
-			   const char *text, uint64_t second, int64_t *ret)
+int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, uint64_t function,
+			 const char *text, uint64_t second, int64_t *ret)
 {
-	(void)borrowed;
-	(void)gadget;
+	(void)remote;
+	(void)syscall_insn;
 	(void)function;
 	(void)text;
 	(void)second;
@@ -285,9 +293,9 @@ int mematlas_borrowed_call(struct mematlas_borrowed *borrowed, uint64_t gadget, 
 	return -ENOSYS;
 }
 
-int mematlas_give_back(struct mematlas_borrowed *borrowed)
+int mematlas_remote_detach(struct mematlas_remote *remote)
 {
-	free(borrowed);
+	free(remote);
 	return 0;
 }
 

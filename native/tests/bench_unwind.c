@@ -1,4 +1,4 @@
-/* What a stack walk costs, against libgcc's and glibc's. Prints figures; judges nothing. */
+/* Time of a stack walk, compared with libgcc and glibc. Prints figures and checks none. */
 #define _GNU_SOURCE
 #include <execinfo.h>
 #include <pthread.h>
@@ -9,7 +9,9 @@
 #include <time.h>
 #include <unwind.h>
 
-#include "../tracer/tracer.h"
+#include "../tracer/memory.h"
+#include "../tracer/state.h"
+#include "../tracer/unwind.h"
 
 #define WALKS 20000u
 
@@ -68,12 +70,12 @@ static void walk_libgcc(void)
 
 static void walk_glibc(void)
 {
-	void *pcs[UNWIND_MOST_FRAMES];
+	void *pcs[UNWIND_MAX_FRAMES];
 
-	sink += (unsigned)backtrace(pcs, UNWIND_MOST_FRAMES);
+	sink += (unsigned)backtrace(pcs, UNWIND_MAX_FRAMES);
 }
 
-/* Nanoseconds a walk: the best of a few rounds, for the machine may be busy. */
+/* Nanoseconds per walk: the best of a few rounds, since the machine may be busy. */
 static double measure(void (*take)(void))
 {
 	double best = 1e18;

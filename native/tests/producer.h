@@ -1,4 +1,4 @@
-/* A stand-in for the tracer: writes a session's process file and rings as trace_format.h has them. */
+/* Acts as the tracer: writes process files and rings in the format of trace_format.h. */
 #ifndef MEMATLAS_TESTS_PRODUCER_H
 #define MEMATLAS_TESTS_PRODUCER_H
 
@@ -9,7 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "check.h"
+#include "../collector/collector.h"
+#include "check_state.h"
 #include "mematlas.h"
 #include "trace_format.h"
 
@@ -41,6 +42,9 @@ static void session_end(struct mematlas_collector *collector, const char *direct
 {
 	char command[128];
 
+	for (uint32_t i = 0; i < collector->count; i++)
+		if (collector->processes[i]->active && collector->processes[i]->mapped)
+			CHECK_STATE(&collector->processes[i]->state);
 	mematlas_collector_destroy(collector);
 	snprintf(command, sizeof command, "rm -r %s", directory);
 	CHECK(system(command) == 0);
@@ -85,6 +89,7 @@ static void put(struct producer *producer, unsigned ring, const uint64_t *words,
 	for (unsigned i = 0; i < count; i++)
 		data[(shared->head + i) & (RING_WORDS - 1)] = words[i];
 	__atomic_store_n(&shared->head, shared->head + count, __ATOMIC_RELEASE);
+	CHECK(trace_ring_is_valid(shared, RING_WORDS));
 }
 
 #define PUT(producer, ring, ...)                                                                   \
@@ -119,16 +124,16 @@ static void poll_all(struct mematlas_collector *collector)
 		CHECK(mematlas_collector_poll(collector, 0, &event) >= 0);
 }
 
-__attribute__((unused)) static struct mematlas_traced facts_of(struct mematlas_collector *collector,
-							       int process)
+__attribute__((unused)) static struct mematlas_traced traced_of(
+	struct mematlas_collector *collector, int process)
 {
-	struct mematlas_traced facts;
+	struct mematlas_traced traced;
 
-	CHECK(mematlas_collector_process(collector, process, &facts) == 0);
-	return facts;
+	CHECK(mematlas_collector_process(collector, process, &traced) == 0);
+	return traced;
 }
 
-/* The sums of the stack whose leaf is `word`. */
+/* The totals of the stack whose leaf is `word`. */
 __attribute__((unused)) static struct mematlas_total total_at(struct mematlas_collector *collector,
 							      int process, uint64_t word,
 							      uint32_t kind)
@@ -136,10 +141,10 @@ __attribute__((unused)) static struct mematlas_total total_at(struct mematlas_co
 	static struct mematlas_total rows[4096];
 	static struct mematlas_node nodes[4096];
 	int64_t count = mematlas_collector_totals(collector, process, rows, 4096);
-	int64_t known = mematlas_collector_nodes(collector, process, 0, nodes, 4096);
+	int64_t node_count = mematlas_collector_nodes(collector, process, 0, nodes, 4096);
 
 	for (int64_t i = 0; i < count; i++)
-		if (rows[i].stack < known && nodes[rows[i].stack].word == word &&
+		if (rows[i].stack < node_count && nodes[rows[i].stack].word == word &&
 		    rows[i].kind == kind)
 			return rows[i];
 	return (struct mematlas_total){0};

@@ -1,19 +1,20 @@
-/* Lifetimes and ages against a plain list of all lives, over runs that make cells grow. */
+/* Lifetimes and the age matrix against a plain list of all lifetimes, over runs that make cells
+ * grow. */
 #include <string.h>
 
 #include "../collector/collector.h"
-#include "check.h"
+#include "check_state.h"
 
-#define LIVES 20000u
-#define SUMS 5u
+#define BLOCKS 20000u
+#define STACKS 5u
 
-struct life {
-	uint64_t born, died; /* died 0: still lives */
+struct lifetime {
+	uint64_t born, died; /* died 0: live at the end */
 	uint64_t size;
-	uint32_t sum;
+	uint32_t stats;
 };
 
-static struct life lives[LIVES];
+static struct lifetime blocks[BLOCKS];
 static uint64_t seed = 42;
 
 static uint64_t draw(void)
@@ -24,123 +25,160 @@ static uint64_t draw(void)
 	return seed;
 }
 
-/* Born at growing times; each lives for a time of any order of magnitude. */
-static uint64_t make_lives(uint64_t step)
+/* Births ascend; lifetimes are of all orders of magnitude. */
+static uint64_t make_lifetimes(uint64_t step)
 {
 	uint64_t time = 0;
 
-	for (unsigned i = 0; i < LIVES; i++) {
+	for (unsigned i = 0; i < BLOCKS; i++) {
 		uint64_t length = draw() % (1ull << (draw() % 40));
 		time += draw() % step;
-		lives[i] = (struct life){time & ~63ull, 0, 1 + draw() % 5000, draw() % SUMS};
-		lives[i].died = draw() % 10 ? (lives[i].born + length) & ~63ull : 0;
+		blocks[i] = (struct lifetime){time & ~63ull, 0, 1 + draw() % 5000, draw() % STACKS};
+		blocks[i].died = draw() % 10 ? (blocks[i].born + length) & ~63ull : 0;
 	}
-	for (unsigned i = 0; i < LIVES; i++)
-		if (lives[i].died > time)
-			lives[i].died = 0;
+	for (unsigned i = 0; i < BLOCKS; i++)
+		if (blocks[i].died > time)
+			blocks[i].died = 0;
 	return time;
 }
 
-/* In the order things happened, as rings are merged. */
-static void play(struct state *state, uint64_t end)
+/* The time of the first event at or after `from`, when `next` blocks were born; UINT64_MAX: none. */
+static uint64_t next_event(uint64_t from, unsigned next)
+{
+	uint64_t soonest = next < BLOCKS ? blocks[next].born : UINT64_MAX;
+
+	for (unsigned i = 0; i < next; i++)
+		if (blocks[i].died >= from && blocks[i].died && blocks[i].died < soonest)
+			soonest = blocks[i].died;
+	return soonest;
+}
+
+static void release(struct state *state, uint64_t now, unsigned i)
 {
 	struct block out;
+
+	if (blocks[i].died == now)
+		CHECK(state_release(state, now, BLOCK_KEY(i * 16 + 16, TRACE_MALLOC), &out));
+}
+
+/* Applies the events in order of time. */
+static void play(struct state *state, uint64_t end)
+{
 	unsigned next = 0;
 
-	for (uint64_t now = 0, last = 0; now <= end; last = now + 1) {
-		uint64_t soonest = UINT64_MAX;
-		if (next < LIVES)
-			soonest = lives[next].born;
-		for (unsigned i = 0; i < next; i++)
-			if (lives[i].died >= last && lives[i].died && lives[i].died < soonest)
-				soonest = lives[i].died;
-		if (soonest == UINT64_MAX)
+	for (uint64_t now = 0, from = 0; now <= end; from = now + 1) {
+		now = next_event(from, next);
+		if (now == UINT64_MAX)
 			return;
-		now = soonest;
 		for (unsigned i = 0; i < next; i++)
-			if (lives[i].died == now)
-				CHECK(state_release(state, now,
-						    BLOCK_KEY(i * 16 + 16, TRACE_MALLOC), &out));
-		for (; next < LIVES && lives[next].born == now; next++) {
+			release(state, now, i);
+		for (; next < BLOCKS && blocks[next].born == now; next++) {
 			struct block block =
 				block_make(BLOCK_KEY(next * 16 + 16, TRACE_MALLOC),
-					   lives[next].size, lives[next].sum, false, now);
-			CHECK(block_born(&block.is) == now);
+					   blocks[next].size, blocks[next].stats, false, now);
+			CHECK(block_born(&block.info) == now);
 			state_allocate(state, now, &block);
-			if (lives[next].died == now)
-				CHECK(state_release(state, now,
-						    BLOCK_KEY(next * 16 + 16, TRACE_MALLOC), &out));
+			release(state, now, next);
 		}
 	}
 }
 
 static void check_lifetimes(const struct state *state)
 {
-	double counts[SUMS][MEMATLAS_LIFETIMES] = {0}, brief[SUMS] = {0};
+	double counts[STACKS][MEMATLAS_LIFETIME_CLASSES] = {0}, temporary[STACKS] = {0};
 
-	for (unsigned i = 0; i < LIVES; i++) {
-		const struct life *life = &lives[i];
-		double lived = (double)(life->died - life->born) * state->tick_s, limit = 1e-4;
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		const struct lifetime *lifetime = &blocks[i];
+		double lived = (double)(lifetime->died - lifetime->born) * state->tick_s,
+		       limit = 1e-4;
 		int class = 0;
-		if (!life->died)
+		if (!lifetime->died)
 			continue;
-		for (; class < MEMATLAS_LIFETIMES - 1 && lived >= limit * (1 - 1e-12); class++)
+		for (; class < MEMATLAS_LIFETIME_CLASSES - 1 && lived >= limit * (1 - 1e-12);
+		     class++)
 			limit *= 10;
-		counts[life->sum][class]++;
+		counts[lifetime->stats][class]++;
 		if (lived < 1e-3)
-			brief[life->sum] += (double)life->size;
+			temporary[lifetime->stats] += (double)lifetime->size;
 	}
-	for (unsigned sum = 0; sum < SUMS; sum++) {
-		CHECK(memcmp(counts[sum], state->sums.items[sum].lives, sizeof counts[sum]) == 0);
-		CHECK(brief[sum] == state->sums.items[sum].brief);
+	for (unsigned stats = 0; stats < STACKS; stats++) {
+		CHECK(memcmp(counts[stats], state->stats.items[stats].lifetimes,
+			     sizeof counts[stats]) == 0);
+		CHECK(temporary[stats] == state->stats.items[stats].temporary);
 	}
 }
 
-/* Bytes of a sum born in [from, to) and alive at `to`, in cells: by the table and by the list. */
+/* The cells [from, to), of one stack. */
+struct window {
+	uint32_t stats, from, to;
+};
+
+/* Blocks born in the window and live at its end, by the list. */
+static struct weight expected(const struct window *window, uint32_t shift)
+{
+	struct weight sum = {0};
+
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		uint64_t born = blocks[i].born >> shift;
+		if (blocks[i].stats == window->stats && born >= window->from && born < window->to &&
+		    blocks[i].died && blocks[i].died >> shift >= window->to) {
+			sum.bytes += (double)blocks[i].size;
+			sum.count++;
+		}
+	}
+	return sum;
+}
+
+/* The same by the matrix. */
+static struct weight found(const struct window *window, const struct age_matrix *matrix)
+{
+	struct weight sum = {0};
+
+	for (uint64_t i = 0; i <= matrix->mask; i++) {
+		const struct age_cell *cell = &matrix->slots[i];
+		if (cell->stats == window->stats + 1 && cell->born >= window->from &&
+		    cell->born < window->to && cell->died >= window->to) {
+			sum.bytes += cell->bytes;
+			sum.count += cell->count;
+		}
+	}
+	return sum;
+}
+
 static void check_windows(const struct state *state, uint64_t end)
 {
-	const struct ages *ages = &state->ages;
-	uint32_t cells = (uint32_t)(end >> ages->shift);
+	const struct age_matrix *matrix = &state->age_matrix;
+	uint32_t cells = (uint32_t)(end >> matrix->shift);
 
 	CHECK(cells >= 128 && cells < 512);
 	for (unsigned round = 0; round < 200; round++) {
-		uint32_t to = 1 + (uint32_t)draw() % cells, from = (uint32_t)draw() % to;
-		double expected = 0, found = 0, count = 0;
-		uint32_t sum = (uint32_t)draw() % SUMS;
-		for (unsigned i = 0; i < LIVES; i++) {
-			uint64_t born = lives[i].born >> ages->shift;
-			if (lives[i].sum == sum && born >= from && born < to && lives[i].died &&
-			    lives[i].died >> ages->shift >= to) {
-				expected += (double)lives[i].size;
-				count++;
-			}
-		}
-		for (uint64_t i = 0; i <= ages->mask; i++) {
-			const struct age_sum *age = &ages->slots[i];
-			if (age->sum == sum + 1 && age->born >= from && age->born < to &&
-			    age->died >= to) {
-				found += age->bytes;
-				count -= age->count;
-			}
-		}
-		CHECK(expected == found && count == 0);
+		struct window window = {.to = 1 + (uint32_t)draw() % cells};
+		window.from = (uint32_t)draw() % window.to;
+		window.stats = (uint32_t)draw() % STACKS;
+		struct weight list = expected(&window, matrix->shift);
+		struct weight sum = found(&window, matrix);
+		CHECK(list.bytes == sum.bytes && list.count == sum.count);
 	}
 }
 
-static void test_lives(uint64_t step)
+static void test_lifetimes(uint64_t step)
 {
 	struct state state, copy;
 
 	CHECK(state_init(&state, 0));
 	state.tick_s = 1.0 / 3e9;
-	for (unsigned sum = 0; sum < SUMS; sum++)
-		CHECK(sum_find(&state, sum, TRACE_MALLOC) == sum);
-	uint64_t end = make_lives(step);
+	for (unsigned i = 0; i < STACKS; i++) {
+		uint32_t node = i ? stack_trie_add(&state, 0, i) : 0;
+		CHECK(stack_stats_find(&state, node, TRACE_MALLOC) == i);
+	}
+	uint64_t end = make_lifetimes(step);
 	play(&state, end);
 	check_lifetimes(&state);
 	check_windows(&state, end);
-	CHECK(state_copy(&copy, &state, end) == 0); /* a child has seen nothing die */
-	CHECK(copy.ages.count == 0 && copy.sums.items[0].lives[0] == 0);
+	CHECK_STATE(&state);
+	CHECK(state_copy(&copy, &state, end) == 0); /* no block died in the child */
+	CHECK(copy.age_matrix.count == 0 && copy.stats.items[0].lifetimes[0] == 0);
+	CHECK_STATE(&copy);
 	state_free(&copy);
 	state_free(&state);
 }
@@ -152,39 +190,40 @@ static void test_a_failed_realloc_is_no_death(void)
 
 	CHECK(state_init(&state, 0));
 	state.tick_s = 1e-9;
-	sum_find(&state, 0, TRACE_MALLOC);
+	stack_stats_find(&state, 0, TRACE_MALLOC);
 	state_allocate(&state, 640, &block);
 	CHECK(state_release(&state, 1ull << 40, block.key, &out));
-	CHECK(state.ages.count == 1);
+	CHECK(state.age_matrix.count == 1);
 	state_restore(&state, (1ull << 40) + 5, 1ull << 40, &out);
-	for (int class = 0; class < MEMATLAS_LIFETIMES; class++)
-		CHECK(state.sums.items[0].lives[class] == 0);
-	for (uint64_t i = 0; i <= state.ages.mask; i++)
-		CHECK(state.ages.slots[i].bytes == 0 && state.ages.slots[i].count == 0);
-	CHECK(state_release(&state, 1ull << 41, block.key, &out) && block_born(&out.is) == 640);
+	for (int class = 0; class < MEMATLAS_LIFETIME_CLASSES; class++)
+		CHECK(state.stats.items[0].lifetimes[class] == 0);
+	for (uint64_t i = 0; i <= state.age_matrix.mask; i++)
+		CHECK(state.age_matrix.slots[i].bytes == 0 && state.age_matrix.slots[i].count == 0);
+	CHECK(state_release(&state, 1ull << 41, block.key, &out) && block_born(&out.info) == 640);
+	CHECK_STATE(&state);
 	state_free(&state);
 }
 
-static void test_a_clock_that_tells_no_time(void)
+static void test_a_clock_without_a_rate(void)
 {
 	struct state state;
 	struct block block = block_make(BLOCK_KEY(64, TRACE_MALLOC), 1ull << 60, 0, false, 1), out;
 
 	CHECK(state_init(&state, 0));
-	sum_find(&state, 0, TRACE_MALLOC);
-	CHECK(block.is.size == (1ull << 48) - 1);
+	stack_stats_find(&state, 0, TRACE_MALLOC);
+	CHECK(block.info.size == (1ull << 48) - 1);
 	state_allocate(&state, 1, &block);
 	CHECK(state_release(&state, 1ull << 50, block.key, &out));
-	CHECK(!state.ages.slots && state.sums.items[0].lives[6] == 0);
+	CHECK(!state.age_matrix.slots && state.stats.items[0].lifetimes[6] == 0);
 	state_free(&state);
 }
 
 int main(void)
 {
-	test_lives(1ull << 18);
-	test_lives(1ull << 24);
-	test_lives(1ull << 33);
+	test_lifetimes(1ull << 18);
+	test_lifetimes(1ull << 24);
+	test_lifetimes(1ull << 33);
 	test_a_failed_realloc_is_no_death();
-	test_a_clock_that_tells_no_time();
+	test_a_clock_without_a_rate();
 	return 0;
 }

@@ -1,4 +1,5 @@
-/* The arena: blocks never overlap, mistakes are errors and nothing else, memory goes back. */
+/* The arena: blocks never overlap, invalid frees change nothing, and free memory returns to the
+ * kernel. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -6,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -14,26 +16,28 @@
 
 #define THREADS 4
 #define TABLE 512
+#define CAPACITY (1ull << 30)
 
 static struct mematlas_arena *arena;
-static _Atomic(uint64_t *) handed[256]; /* blocks on their way from one thread to another */
+static _Atomic(uint64_t *) shared[256]; /* blocks that threads pass to each other */
 
-static uint64_t draw(uint64_t *dice)
+static uint64_t random_next(uint64_t *seed)
 {
-	*dice = *dice * 6364136223846793005ull + 1442695040888963407ull;
-	return *dice >> 33;
+	*seed = *seed * 6364136223846793005ull + 1442695040888963407ull;
+	return *seed >> 33;
 }
 
-/* Mostly small, sometimes pages, seldom a mapping. */
-static uint64_t draw_size(uint64_t *dice)
+/* Mostly slots, sometimes whole pages, seldom large blocks. */
+static uint64_t random_size(uint64_t *seed)
 {
-	uint64_t kind = draw(dice) % 1000;
+	uint64_t kind = random_next(seed) % 1000;
 
 	if (kind < 900)
-		return 16 + draw(dice) % 1000;
+		return 16 + random_next(seed) % 1000;
 	if (kind < 985)
-		return 16 + draw(dice) % 40000;
-	return kind < 998 ? 40000 + draw(dice) % 300000 : (2u << 20) + draw(dice) % 100000;
+		return 16 + random_next(seed) % 40000;
+	return kind < 998 ? 40000 + random_next(seed) % 300000
+			  : (2u << 20) + random_next(seed) % 100000;
 }
 
 static struct mematlas_arena_stats stats(void)
@@ -46,7 +50,7 @@ static struct mematlas_arena_stats stats(void)
 
 static void make(void)
 {
-	CHECK(mematlas_arena_create(1ull << 30, &arena) == 0);
+	CHECK(mematlas_arena_create(CAPACITY, &arena) == 0);
 }
 
 static void end(void)
@@ -55,17 +59,17 @@ static void end(void)
 
 	CHECK(mematlas_arena_check(arena) == 0);
 	CHECK(now.small_blocks == 0 && now.page_blocks == 0 && now.large_blocks == 0);
-	CHECK(now.taken == now.given);
+	CHECK(now.allocs == now.frees);
 	mematlas_arena_destroy(arena);
 }
 
-/* A block carries its size and name at both ends; whoever frees it finds them there. */
-static uint64_t *take_marked(uint64_t size, uint64_t alignment, uint64_t name)
+/* A block carries its size and a name at both ends, which must be intact when it is freed. */
+static uint64_t *alloc_marked(uint64_t size, uint64_t alignment, uint64_t name)
 {
-	uint64_t *block = mematlas_arena_take(arena, size, alignment);
+	uint64_t *block = mematlas_arena_alloc(arena, size, alignment);
 
 	CHECK(block && ((uintptr_t)block & ((alignment ? alignment : 16) - 1)) == 0);
-	CHECK(mematlas_arena_size(arena, block) >= (int64_t)size);
+	CHECK(mematlas_arena_usable_size(arena, block) >= (int64_t)size);
 	block[0] = size;
 	block[1] = name;
 	if (size >= 24)
@@ -79,47 +83,60 @@ static void check_mark(uint64_t *block)
 		CHECK(memcmp((char *)block + block[0] - 8, &block[1], 8) == 0);
 }
 
-static void give_marked(uint64_t *block)
+static void free_marked(uint64_t *block)
 {
 	check_mark(block);
 	block[0] = 0xdeadbeef;
-	CHECK(mematlas_arena_give(arena, block) == 0);
+	CHECK(mematlas_arena_free(arena, block) == 0);
 }
 
-static void *exchange(void *argument)
+static void *pass_blocks(void *argument)
 {
-	uint64_t me = (uint64_t)(uintptr_t)argument, dice = me * 0x9e3779b97f4a7c15ull;
-	uint64_t *mine[TABLE] = {0};
+	uint64_t me = (uint64_t)(uintptr_t)argument, seed = me * 0x9e3779b97f4a7c15ull;
+	uint64_t *own[TABLE] = {0};
 
 	for (int step = 0; step < 60000; step++) {
-		uint64_t **at = &mine[draw(&dice) % TABLE];
-		if (*at && draw(&dice) % 4 == 0)
-			*at = atomic_exchange(&handed[draw(&dice) % 256], *at);
+		uint64_t **at = &own[random_next(&seed) % TABLE];
+		if (*at && random_next(&seed) % 4 == 0)
+			*at = atomic_exchange(&shared[random_next(&seed) % 256], *at);
 		if (*at)
-			give_marked(*at);
-		*at = take_marked(draw_size(&dice), draw(&dice) % 50 ? 0 : 64, dice);
+			free_marked(*at);
+		*at = alloc_marked(random_size(&seed), random_next(&seed) % 50 ? 0 : 64, seed);
 	}
 	for (unsigned i = 0; i < TABLE; i++)
-		if (mine[i])
-			give_marked(mine[i]);
+		if (own[i])
+			free_marked(own[i]);
 	return NULL;
 }
 
-static void test_exchange(void)
+static uint64_t resident_pages(void)
+{
+	static unsigned char resident[CAPACITY / 4096];
+	uint64_t start, length, count = 0, page = (uint64_t)sysconf(_SC_PAGESIZE);
+
+	mematlas_arena_range(arena, &start, &length);
+	CHECK(mincore((void *)(uintptr_t)start, stats().usable_bytes, resident) == 0);
+	uint64_t pages = stats().usable_bytes / page;
+	for (uint64_t i = 0; i < pages; i++)
+		count += resident[i] & 1;
+	return count;
+}
+
+static void test_threads(void)
 {
 	pthread_t threads[THREADS];
 
 	make();
 	for (uintptr_t i = 0; i < THREADS; i++)
-		CHECK(pthread_create(&threads[i], NULL, exchange, (void *)(i + 1)) == 0);
+		CHECK(pthread_create(&threads[i], NULL, pass_blocks, (void *)(i + 1)) == 0);
 	for (unsigned i = 0; i < THREADS; i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 	for (unsigned i = 0; i < 256; i++)
-		if (handed[i])
-			give_marked(handed[i]);
+		if (shared[i])
+			free_marked(shared[i]);
 	CHECK(mematlas_arena_check(arena) == 0);
 	mematlas_arena_trim(arena);
-	CHECK(stats().usable_bytes == stats().released_bytes); /* not a byte is stuck */
+	CHECK(stats().usable_bytes == stats().released_bytes && resident_pages() == 0);
 	end();
 }
 
@@ -128,26 +145,26 @@ static void test_mistakes(void)
 	char elsewhere[64];
 
 	make();
-	char *small = mematlas_arena_take(arena, 100, 0),
-	     *pages = mematlas_arena_take(arena, 100000, 0);
-	char *large = mematlas_arena_take(arena, 5 << 20, 0);
-	CHECK(mematlas_arena_give(arena, small + 16) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, small + 1) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, pages + 8192) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, pages + 16) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, large + 4096) == -EINVAL);
-	CHECK(mematlas_arena_give(arena, elsewhere) == -EFAULT);
-	CHECK(mematlas_arena_give(arena, NULL) == -EFAULT);
-	CHECK(mematlas_arena_size(arena, small) == 112 &&
-	      mematlas_arena_size(arena, elsewhere) < 0);
-	CHECK(mematlas_arena_give(arena, small) == 0 &&
-	      mematlas_arena_give(arena, small) == -EALREADY);
-	CHECK(mematlas_arena_give(arena, pages) == 0 &&
-	      mematlas_arena_give(arena, pages) == -EALREADY);
-	CHECK(mematlas_arena_give(arena, large) == 0 &&
-	      mematlas_arena_give(arena, large) == -EFAULT);
-	CHECK(!mematlas_arena_take(arena, UINT64_MAX, 0) && !mematlas_arena_take(arena, 100, 24));
-	CHECK(!mematlas_arena_take_zeroed(arena, UINT64_MAX / 2, 4));
+	char *small = mematlas_arena_alloc(arena, 100, 0),
+	     *pages = mematlas_arena_alloc(arena, 100000, 0);
+	char *large = mematlas_arena_alloc(arena, 5 << 20, 0);
+	CHECK(mematlas_arena_free(arena, small + 16) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, small + 1) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, pages + 8192) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, pages + 16) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, large + 4096) == -EINVAL);
+	CHECK(mematlas_arena_free(arena, elsewhere) == -EFAULT);
+	CHECK(mematlas_arena_free(arena, NULL) == -EFAULT);
+	CHECK(mematlas_arena_usable_size(arena, small) == 112 &&
+	      mematlas_arena_usable_size(arena, elsewhere) < 0);
+	CHECK(mematlas_arena_free(arena, small) == 0 &&
+	      mematlas_arena_free(arena, small) == -EALREADY);
+	CHECK(mematlas_arena_free(arena, pages) == 0 &&
+	      mematlas_arena_free(arena, pages) == -EALREADY);
+	CHECK(mematlas_arena_free(arena, large) == 0 &&
+	      mematlas_arena_free(arena, large) == -EFAULT);
+	CHECK(!mematlas_arena_alloc(arena, UINT64_MAX, 0) && !mematlas_arena_alloc(arena, 100, 24));
+	CHECK(!mematlas_arena_calloc(arena, UINT64_MAX / 2, 4));
 	void *gone = small;
 	CHECK(mematlas_arena_resize(arena, &gone, 10) == -EALREADY && gone == small);
 	end();
@@ -164,28 +181,28 @@ static void test_alignment(void)
 	make();
 	for (uint64_t alignment = 1; alignment <= 1ull << 22; alignment *= 2)
 		for (uint64_t size = 0; size < 200000; size = size * 3 + 1) {
-			char *block = mematlas_arena_take(arena, size, alignment);
+			char *block = mematlas_arena_alloc(arena, size, alignment);
 			CHECK(block && ((uintptr_t)block & (alignment - 1)) == 0);
 			memset(block, 0xa5, size);
 			if (count < 200)
 				blocks[count++] = block;
 			else
-				CHECK(mematlas_arena_give(arena, block) == 0);
+				CHECK(mematlas_arena_free(arena, block) == 0);
 		}
 	while (count)
-		CHECK(mematlas_arena_give(arena, blocks[--count]) == 0);
+		CHECK(mematlas_arena_free(arena, blocks[--count]) == 0);
 	end();
 }
 
 static void test_resize(void)
 {
-	uint64_t dice = 5, size = 16, step;
+	uint64_t seed = 5, size = 16, step;
 	unsigned char *block;
 
 	make();
-	block = mematlas_arena_take_zeroed(arena, 1, size);
+	block = mematlas_arena_calloc(arena, 1, size);
 	for (step = 0; step < 2000; step++) {
-		uint64_t wanted = draw_size(&dice), common = wanted < size ? wanted : size;
+		uint64_t wanted = random_size(&seed), common = wanted < size ? wanted : size;
 		for (uint64_t i = 0; i < size; i += 7)
 			block[i] = (unsigned char)(i ^ step);
 		CHECK(mematlas_arena_resize(arena, (void **)&block, wanted) == 0);
@@ -193,45 +210,50 @@ static void test_resize(void)
 			CHECK(block[i] == (unsigned char)(i ^ step));
 		size = wanted;
 	}
-	CHECK(mematlas_arena_give(arena, block) == 0);
-	unsigned char *zeroed = mematlas_arena_take_zeroed(arena, 1000, 10);
+	CHECK(mematlas_arena_free(arena, block) == 0);
+	unsigned char *zeroed = mematlas_arena_calloc(arena, 1000, 10);
 	for (unsigned i = 0; i < 10000; i++)
 		CHECK(zeroed[i] == 0);
-	CHECK(mematlas_arena_give(arena, zeroed) == 0);
+	CHECK(mematlas_arena_free(arena, zeroed) == 0);
 	end();
 }
 
-/* Whatever is given, in whatever order and however often: what is live stays whole. */
-static void test_fuzz(uint64_t dice)
+/* Frees an address near a live block. Returns whether the arena refused the address. */
+static bool free_wrong_address(uint64_t *const *live, unsigned held, uint64_t *seed)
+{
+	char *near = (char *)live[random_next(seed) % held] + 1 + random_next(seed) % 100000;
+
+	for (unsigned i = 0; i < held; i++)
+		if (near == (char *)live[i])
+			return false;
+	return mematlas_arena_free(arena, near) != 0;
+}
+
+/* Random frees, valid, repeated and of wrong addresses, leave live blocks intact. */
+static void test_fuzz(uint64_t seed)
 {
 	static uint64_t *live[4096];
 	unsigned held = 0, refused = 0;
 
 	make();
 	for (int step = 0; step < 100000; step++) {
-		uint64_t kind = draw(&dice) % 8;
-		if (kind < 4 && held < 4096)
-			live[held++] = take_marked(draw_size(&dice), 0, dice);
-		if (kind >= 4 && kind < 6 && held) {
-			unsigned at = (unsigned)(draw(&dice) % held);
+		uint64_t kind = random_next(&seed) % 8;
+		if (kind < 4 && held < 4096) {
+			live[held++] = alloc_marked(random_size(&seed), 0, seed);
+		} else if (kind < 6 && held) {
+			unsigned at = (unsigned)(random_next(&seed) % held);
 			uint64_t *block = live[at];
-			give_marked(block);
+			free_marked(block);
 			live[at] = live[--held];
-			CHECK(mematlas_arena_give(arena, block) != 0);
+			CHECK(mematlas_arena_free(arena, block) != 0);
+		} else if (held) {
+			refused += free_wrong_address(live, held, &seed);
 		}
-		if (kind < 6 || !held)
-			continue;
-		char *near = (char *)live[draw(&dice) % held] + 1 + draw(&dice) % 100000;
-		bool is_live = false;
-		for (unsigned i = 0; i < held; i++)
-			is_live |= near == (char *)live[i];
-		if (!is_live)
-			refused += mematlas_arena_give(arena, near) != 0;
 	}
 	CHECK(refused > 1000);
 	CHECK(mematlas_arena_check(arena) == 0);
 	while (held)
-		give_marked(live[--held]);
+		free_marked(live[--held]);
 	end();
 }
 
@@ -240,12 +262,12 @@ static void *hold_some(void *argument)
 	uint64_t *blocks[100];
 
 	for (unsigned i = 0; i < 100; i++)
-		blocks[i] = take_marked(200, 0, i);
+		blocks[i] = alloc_marked(200, 0, i);
 	for (unsigned i = 1; i < 100; i++)
-		give_marked(blocks[i]); /* some lie in its magazine now */
+		free_marked(blocks[i]); /* the thread's magazine holds some now */
 	pthread_barrier_wait(argument);
 	pthread_barrier_wait(argument);
-	give_marked(blocks[0]);
+	free_marked(blocks[0]);
 	return NULL;
 }
 
@@ -259,32 +281,53 @@ static void test_fork(void)
 	CHECK(pthread_barrier_init(&barrier, NULL, 2) == 0);
 	CHECK(pthread_create(&thread, NULL, hold_some, &barrier) == 0);
 	pthread_barrier_wait(&barrier);
-	uint64_t *mine = take_marked(200, 0, 7);
+	uint64_t *own = alloc_marked(200, 0, 7);
 	pid_t child = fork();
 	if (child == 0) {
 		if (mematlas_arena_check(arena) || stats().small_blocks != 2)
 			_exit(1);
-		give_marked(mine);
+		free_marked(own);
 		for (unsigned i = 0; i < 10000; i++)
-			take_marked(200, 0, i);
+			alloc_marked(200, 0, i);
 		_exit(mematlas_arena_check(arena) || stats().small_blocks != 10001 ? 2 : 0);
 	}
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
 	pthread_barrier_wait(&barrier);
 	CHECK(pthread_join(thread, NULL) == 0);
-	check_mark(mine);
-	give_marked(mine);
+	check_mark(own);
+	free_marked(own);
 	end();
 	pthread_barrier_destroy(&barrier);
 }
 
-/* A full arena refuses, and serves again once something was given back, by whomever. */
-static void *give_all(void *argument)
+/* Runs of pages are released one by one, before they merge. */
+static void test_trim(void)
+{
+	static void *blocks[1000];
+
+	make();
+	for (unsigned i = 0; i < 1000; i++) {
+		blocks[i] = mematlas_arena_alloc(arena, 200000, 0);
+		CHECK(blocks[i]);
+		memset(blocks[i], 1, 200000);
+	}
+	for (unsigned parity = 0; parity < 2; parity++) {
+		for (unsigned i = parity; i < 1000; i += 2)
+			CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
+		mematlas_arena_trim(arena);
+		CHECK(mematlas_arena_check(arena) == 0);
+	}
+	CHECK(stats().usable_bytes == stats().released_bytes && resident_pages() == 0);
+	end();
+}
+
+/* A full arena returns NULL, until any thread has freed a block. */
+static void *free_all(void *argument)
 {
 	void **blocks = argument;
 
 	for (unsigned i = 0; blocks[i]; i++)
-		CHECK(mematlas_arena_give(arena, blocks[i]) == 0);
+		CHECK(mematlas_arena_free(arena, blocks[i]) == 0);
 	return NULL;
 }
 
@@ -295,14 +338,14 @@ static void test_full(void)
 	pthread_t thread;
 
 	CHECK(mematlas_arena_create(4 << 20, &arena) == 0);
-	while ((blocks[count] = mematlas_arena_take(arena, 1024, 0)))
+	while ((blocks[count] = mematlas_arena_alloc(arena, 1024, 0)))
 		count++;
-	CHECK(count == (4 << 20) / 1024 && stats().refused == 1);
-	CHECK(pthread_create(&thread, NULL, give_all, blocks) == 0);
+	CHECK(count == (4 << 20) / 1024 && stats().failed_allocs == 1);
+	CHECK(pthread_create(&thread, NULL, free_all, blocks) == 0);
 	CHECK(pthread_join(thread, NULL) == 0);
 	for (unsigned i = 0; i < count; i++)
-		CHECK((blocks[i] = mematlas_arena_take(arena, 1024, 0)));
-	give_all(blocks);
+		CHECK((blocks[i] = mematlas_arena_alloc(arena, 1024, 0)));
+	free_all(blocks);
 	end();
 }
 
@@ -313,8 +356,9 @@ int main(void)
 	test_resize();
 	test_fuzz(1);
 	test_fuzz(2);
-	test_exchange();
+	test_threads();
 	test_fork();
+	test_trim();
 	test_full();
 	return 0;
 }

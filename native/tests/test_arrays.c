@@ -1,9 +1,12 @@
-/* NumPy's data handler without NumPy: the structure it reads, the callbacks it calls. */
+/* NumPy's data handler without NumPy: the layout that NumPy reads and the callbacks that NumPy
+ * calls. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "mematlas.h"
 #include "check.h"
@@ -50,46 +53,60 @@ static const struct handler plain = {"plain",       1,         NULL, plain_mallo
 				     plain_realloc, plain_free};
 static struct handler *ours;
 
+struct array {
+	unsigned char *start;
+	size_t size;
+};
+
+/* Replaces an array by one of another size, through one callback after another. */
+static void replace(struct array *array, size_t size, unsigned step, unsigned char mark)
+{
+	bool resized = step % 3 == 0, zeroed = step % 3 == 2;
+
+	if (resized) {
+		array->start = ours->realloc(ours->context, array->start, size);
+		CHECK(!array->size || array->start[0] == mark);
+	} else {
+		ours->free(ours->context, array->start, array->size);
+		array->start = zeroed ? ours->calloc(ours->context, size, 1)
+				      : ours->malloc(ours->context, size);
+		CHECK(!zeroed || (array->start[0] == 0 && array->start[size - 1] == 0));
+	}
+	CHECK(size < LIMIT || (uintptr_t)array->start % (uint64_t)sysconf(_SC_PAGESIZE) == 0);
+	array->size = size;
+	memset(array->start, mark, size);
+}
+
 static void *work(void *argument)
 {
-	uint64_t dice = (uint64_t)(uintptr_t)argument * 88172645463325252u;
-	size_t sizes[16] = {0};
-	unsigned char *arrays[16] = {0}, mark = (unsigned char)(uintptr_t)argument;
+	uint64_t seed = (uint64_t)(uintptr_t)argument * 88172645463325252u;
+	unsigned char mark = (unsigned char)(uintptr_t)argument;
+	struct array arrays[16] = {0};
 
 	for (unsigned i = 0; i < 16; i++)
-		arrays[i] = ours->malloc(ours->context, 1);
+		arrays[i].start = ours->malloc(ours->context, 1);
 	for (unsigned step = 0; step < 4000; step++) {
-		dice = dice * 6364136223846793005u + 1442695040888963407u;
-		unsigned at = (unsigned)(dice >> 60);
-		size_t size = 1 + (dice >> 20) % (3 * LIMIT);
-		CHECK(!sizes[at] || (arrays[at][0] == mark && arrays[at][sizes[at] - 1] == mark));
-		if (step % 3 == 0) {
-			arrays[at] = ours->realloc(ours->context, arrays[at], size);
-			CHECK(!sizes[at] || arrays[at][0] == mark);
-		} else {
-			ours->free(ours->context, arrays[at], sizes[at]);
-			arrays[at] = step % 3 == 1 ? ours->malloc(ours->context, size)
-						   : ours->calloc(ours->context, size, 1);
-			CHECK(step % 3 == 1 || (arrays[at][0] == 0 && arrays[at][size - 1] == 0));
+		seed = seed * 6364136223846793005u + 1442695040888963407u;
+		struct array *array = &arrays[seed >> 60];
+		if (array->size) {
+			CHECK(array->start[0] == mark && array->start[array->size - 1] == mark);
 		}
-		CHECK(size < LIMIT || ((uintptr_t)arrays[at] & 4095) == 0);
-		sizes[at] = size;
-		memset(arrays[at], mark, size);
+		replace(array, 1 + (seed >> 20) % (3 * LIMIT), step, mark);
 	}
 	for (unsigned i = 0; i < 16; i++)
-		ours->free(ours->context, arrays[i], sizes[i]);
+		ours->free(ours->context, arrays[i].start, arrays[i].size);
 	return NULL;
 }
 
 int main(void)
 {
-	struct mematlas_arrays_rules rules = {
+	struct mematlas_arrays_config config = {
 		.min_size = LIMIT, .cache_bytes = 1 << 20, .mode = -1};
 	struct mematlas_arrays_stats stats;
 	struct mematlas_arrays *arrays;
 	pthread_t threads[3];
 
-	CHECK(mematlas_arrays_create(&rules, &plain, &arrays) == 0);
+	CHECK(mematlas_arrays_create(&config, &plain, &arrays) == 0);
 	ours = (struct handler *)arrays;
 	CHECK(strcmp(ours->name, "mematlas") == 0 && ours->version == 1);
 	CHECK(!ours->malloc(ours->context, SIZE_MAX) &&
@@ -100,7 +117,7 @@ int main(void)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 	mematlas_arrays_read_stats(arrays, &stats);
 	CHECK(stats.blocks == 0 && stats.bytes == 0 && stats.reused > 0 && stats.mapped > 0);
-	CHECK(stats.cached_bytes > 0 && stats.cached_bytes <= rules.cache_bytes);
+	CHECK(stats.cached_bytes > 0 && stats.cached_bytes <= config.cache_bytes);
 	CHECK(stats.failures == 1 && stats.failed_step == MEMATLAS_ARRAYS_MAP);
 	mematlas_arrays_destroy(arrays);
 	return 0;

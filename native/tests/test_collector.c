@@ -1,4 +1,4 @@
-/* The collector against a producer that writes rings by hand. */
+/* The collector on rings that the test writes. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <signal.h>
@@ -10,7 +10,7 @@
 
 static char directory[64];
 
-/* What one thread frees, another may have allocated: only the time says in which order. */
+/* Another thread may have allocated a block: only time orders the records of two rings. */
 static void test_order_between_rings(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 0);
@@ -24,10 +24,10 @@ static void test_order_between_rings(void)
 	put_alloc(&p, 0, 10, M, 0xa0, 100, 1, 0);
 	put_alloc(&p, 0, 30, M, 0xa0, 50, 1, 0);
 	put_free(&p, 0, 50, M, 0xb0);
-	put_alloc(&p, 0, 1ull << 55, M, 0xc0, 999, 1, 0); /* newer than any cut: must wait */
+	put_alloc(&p, 0, 1ull << 55, M, 0xc0, 999, 1, 0); /* newer than any cut: not applied yet */
 	poll_all(collector);
-	struct mematlas_traced facts = facts_of(collector, 0);
-	CHECK(facts.live_bytes == 50 && facts.peak_bytes == 100 && facts.unknown_frees == 0);
+	struct mematlas_traced traced = traced_of(collector, 0);
+	CHECK(traced.live_bytes == 50 && traced.peak_bytes == 100 && traced.unknown_frees == 0);
 	CHECK(total_at(collector, 0, 0x1000, M).allocated_bytes == 150);
 	CHECK(total_at(collector, 0, 0x2000, M).live_bytes == 0);
 	CHECK(p.rings[0].tail == p.rings[0].head - 4);
@@ -53,8 +53,8 @@ static void test_ring_wraps(void)
 			poll_all(collector);
 	}
 	poll_all(collector);
-	CHECK(facts_of(collector, 0).live_bytes == 10000 * 16);
-	CHECK(facts_of(collector, 0).broken_rings == 0);
+	CHECK(traced_of(collector, 0).live_bytes == 10000 * 16);
+	CHECK(traced_of(collector, 0).broken_rings == 0);
 	CHECK(total_at(collector, 0, 0x1000, M).allocations == 20);
 	session_end(collector, directory);
 }
@@ -78,13 +78,13 @@ static void test_mappings_are_cut(void)
 	put_alloc(&p, 0, 6, TRACE_MMAP, 0x300000, 0x8000, 2, TRACE_FLAG_RESERVED);
 	put_alloc(&p, 0, 7, TRACE_MMAP, 0x106000, 0x1000, 2, 0); /* over a part of the first */
 	poll_all(collector);
-	CHECK(facts_of(collector, 0).live_bytes == 0xc000);
+	CHECK(traced_of(collector, 0).live_bytes == 0xc000);
 	CHECK(total_at(collector, 0, 0x1000, TRACE_MMAP).live_bytes == 0xb000);
 	CHECK(total_at(collector, 0, 0x2000, TRACE_ARENA).live_bytes == 0);
 	CHECK(total_at(collector, 0, 0x2000, TRACE_MMAP).live_bytes == 0x1000);
 	PUT(&p, 0, TRACE_UNMAP | 8 << 8, 0, 0x1000000);
 	poll_all(collector);
-	CHECK(facts_of(collector, 0).live_bytes == 0);
+	CHECK(traced_of(collector, 0).live_bytes == 0);
 	CHECK(total_at(collector, 0, 0x1000, TRACE_MMAP).live_count == 0);
 	session_end(collector, directory);
 }
@@ -112,7 +112,7 @@ static void test_failed_realloc_is_undone(void)
 	session_end(collector, directory);
 }
 
-/* The child has what the parent had at the fork, whatever the parent did since. */
+/* The child has the live memory of its parent at the fork, not what the parent did since. */
 static void test_fork_clones(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 0);
@@ -139,27 +139,27 @@ static void test_fork_clones(void)
 	put_alloc(&child, 0, 6, M, 0xb0, 11, 1, 0);
 	poll_all(collector);
 	poll_all(collector);
-	int first = facts_of(collector, 0).pid == getpid() ? 0 : 1, second = 1 - first;
-	CHECK(facts_of(collector, first).live_bytes == 0);
-	CHECK(facts_of(collector, second).live_bytes == 111 &&
-	      facts_of(collector, second).inherited);
-	CHECK(facts_of(collector, second).parent == first);
+	int first = traced_of(collector, 0).pid == getpid() ? 0 : 1, second = 1 - first;
+	CHECK(traced_of(collector, first).live_bytes == 0);
+	CHECK(traced_of(collector, second).live_bytes == 111 &&
+	      traced_of(collector, second).inherited);
+	CHECK(traced_of(collector, second).parent == first);
 	CHECK(total_at(collector, second, 0x1000, M).live_bytes == 100);
 	CHECK(total_at(collector, second, 0x1000, M).allocated_bytes == 0);
 	put_free(&child, 0, 7, M, 0xa0);
 	kill(pid, SIGKILL);
 	CHECK(waitpid(pid, NULL, 0) == pid);
 	poll_all(collector);
-	CHECK(facts_of(collector, second).live_bytes == 11);
-	CHECK(facts_of(collector, second).ending == MEMATLAS_GONE);
-	CHECK(facts_of(collector, second).peak_bytes == 111);
+	CHECK(traced_of(collector, second).live_bytes == 11);
+	CHECK(traced_of(collector, second).ending == MEMATLAS_GONE);
+	CHECK(traced_of(collector, second).peak_bytes == 111);
 	session_end(collector, directory);
 }
 
 #define SITES 7
 #define LIVE 300
 
-/* Each stack's share at the peak, against copying every share at every new maximum. */
+/* The shares of the peak, against a copy of all shares at every new maximum. */
 static void test_peak_shares(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 0);
@@ -193,8 +193,8 @@ static void test_peak_shares(void)
 			poll_all(collector);
 	}
 	poll_all(collector);
-	CHECK(facts_of(collector, 0).peak_bytes == peak &&
-	      facts_of(collector, 0).live_bytes == total);
+	CHECK(traced_of(collector, 0).peak_bytes == peak &&
+	      traced_of(collector, 0).live_bytes == total);
 	for (uint64_t site = 0; site < SITES; site++) {
 		CHECK(total_at(collector, 0, 0x1000 + site, M).peak_bytes == share[site]);
 		CHECK(total_at(collector, 0, 0x1000 + site, M).live_bytes == live[site]);
@@ -206,10 +206,10 @@ static void expect_stack(struct mematlas_collector *collector, uint64_t leaf, co
 			 int count)
 {
 	struct mematlas_node nodes[256];
-	int64_t known = mematlas_collector_nodes(collector, 0, 0, nodes, 256);
+	int64_t node_count = mematlas_collector_nodes(collector, 0, 0, nodes, 256);
 	uint32_t at = total_at(collector, 0, leaf, M).stack;
 
-	CHECK(at > 0 && at < known);
+	CHECK(at > 0 && at < node_count);
 	for (int i = 0; i < count; i++) {
 		CHECK(nodes[at].word == words[i]);
 		at = nodes[at].parent;
@@ -227,7 +227,7 @@ static void expect_stack(struct mematlas_collector *collector, uint64_t leaf, co
 	expect_stack(collector, leaf, (const uint64_t[]){__VA_ARGS__},                             \
 		     sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
 
-/* Native and Python frames of one stack, leaf first, in every way they may fit or not. */
+/* Native and Python frames of one stack, leaf first, with and without a frame for each other. */
 static void test_stacks_merge(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 0);
@@ -247,13 +247,14 @@ static void test_stacks_merge(void)
 	/* two activations: f3 inlined into f2, and f1 */
 	PUT(&p, 0, STACK(1, 5, 3), 0xa1, EVAL, 0xa2, EVAL, 0xa3, PY(3, 6), ENTRY(2, 4),
 	    ENTRY(1, 2));
-	/* no eval frame to be told: Python goes to the root */
+	/* no eval frame is known: Python frames go to the root */
 	PUT(&p, 0, STACK(2, 2, 1), 0xb1, 0xb2, ENTRY(1, 2));
-	/* native cut at the root: the leaf stays in step, the rest of Python follows */
+	/* native list cut at the root: frames match from the leaf, the remaining Python frames
+	 * follow */
 	PUT(&p, 0, STACK(3, 3, 2), 0xc1, EVAL, 0, ENTRY(2, 4), ENTRY(1, 2));
 	/* an eval frame without a Python frame stays native */
 	PUT(&p, 0, STACK(4, 3, 1), 0xd1, EVAL, EVAL + 1, ENTRY(1, 2));
-	/* cut, with nothing to follow: said by word 0 */
+	/* cut, and no Python frames remain: word 0 marks the cut */
 	PUT(&p, 0, STACK(5, 2, 0), 0xe1, 0);
 	for (uint64_t id = 1; id <= 5; id++)
 		put_alloc(&p, 0, id, M, 0x1000 * id, 1, id, 0);
@@ -270,8 +271,8 @@ static void test_stacks_merge(void)
 	session_end(collector, directory);
 }
 
-/* Each stack begins, from the root, as the one before it in the ring did. */
-static void test_stacks_go_on_from_the_last(void)
+/* Each stack shares its first frames, from the root, with the ring's stack before. */
+static void test_stacks_share_frames(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 0);
 	struct producer p = produce(directory, getpid(), 1, 2);
@@ -282,7 +283,7 @@ static void test_stacks_go_on_from_the_last(void)
 	for (uint64_t code = 1; code <= 2; code++)
 		put(&p, 0, (uint64_t[]){TRACE_CODE | 7 << 8, code | code << 32, 2, 0, 0, 0, 0}, 7);
 	PUT(&p, 0, STACK(1, 4, 2), 0xa1, EVAL, 0xa2, 0xa3, PY(2, 4), ENTRY(1, 2));
-	put_stack(&p, 1, 1, 0xe1); /* another ring's: nothing is kept of it */
+	put_stack(&p, 1, 1, 0xe1); /* another ring, which shares nothing with the first */
 	PUT(&p, 0, TRACE_STACK | 5 << 8, 2, TRACE_COUNTS(5, 2, 3, 2), 0xb1, 0xb2);
 	PUT(&p, 0, TRACE_STACK | 4 << 8, 3, TRACE_COUNTS(5, 2, 5, 1), PY(2, 8));
 	PUT(&p, 0, TRACE_STACK | 4 << 8, 4, TRACE_COUNTS(2, 0, 1, 0), 0xd1);
@@ -293,15 +294,15 @@ static void test_stacks_go_on_from_the_last(void)
 	struct mematlas_node nodes[64];
 	CHECK(mematlas_collector_nodes(collector, 0, 0, nodes, 64) == 1 + 5 + 1 + 2 + 3 + 1);
 	EXPECT(0xd1, 0xd1, 0xa3);
-	/* more than there was */
+	/* more frames kept than there were */
 	PUT(&p, 0, TRACE_STACK | 3 << 8, 5, TRACE_COUNTS(3, 0, 3, 0));
 	PUT(&p, 1, TRACE_STACK | 3 << 8, 2, TRACE_COUNTS(1, 1, 1, 1));
 	poll_all(collector);
-	CHECK(facts_of(collector, 0).broken_rings == 2);
+	CHECK(traced_of(collector, 0).broken_rings == 2);
 	session_end(collector, directory);
 }
 
-/* As many frames as there may be, and the 0 that says there were more. */
+/* As many frames as allowed, and the 0 that marks a cut. */
 static void test_longest_stack(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 0);
@@ -316,12 +317,12 @@ static void test_longest_stack(void)
 	put_alloc(&p, 0, 1, M, 0xa0, 100, 1, 0);
 	poll_all(collector);
 	CHECK(total_at(collector, 0, 0x1000, M).live_bytes == 100);
-	CHECK(facts_of(collector, 0).nodes == 2 + TRACE_MAX_FRAMES);
-	CHECK(facts_of(collector, 0).broken_rings == 0);
+	CHECK(traced_of(collector, 0).nodes == 2 + TRACE_MAX_FRAMES);
+	CHECK(traced_of(collector, 0).broken_rings == 0);
 	session_end(collector, directory);
 }
 
-static void test_samples_are_weighed(void)
+static void test_samples_are_weighted(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 1000);
 	struct producer p = produce(directory, getpid(), 1, 1);
@@ -347,7 +348,7 @@ static void test_samples_are_weighed(void)
 	session_end(collector, directory);
 }
 
-/* A ring of nonsense is skipped, the others go on, and a closed one is given back. */
+/* A malformed ring is skipped, others are read, and a closed one is freed. */
 static void test_broken_and_closed_rings(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 0);
@@ -357,17 +358,18 @@ static void test_broken_and_closed_rings(void)
 	PUT(&p, 0, 0x77, 1, 2, 3);
 	PUT(&p, 1, TRACE_STACK | 900 << 8, 1, 0xffffffffffffffff);
 	p.rings[2].head = 1u << 30;
-	put_alloc(&p, 3, 1, M, 0xa0, 100, 77, 0); /* a stack never told: no stack */
+	put_alloc(&p, 3, 1, M, 0xa0, 100, 77, 0); /* an undefined stack ID: no stack */
 	p.rings[3].state = TRACE_RING_CLOSED;
 	poll_all(collector);
-	CHECK(facts_of(collector, 0).broken_rings == 3 && facts_of(collector, 0).live_bytes == 100);
+	CHECK(traced_of(collector, 0).broken_rings == 3 &&
+	      traced_of(collector, 0).live_bytes == 100);
 	CHECK(p.rings[3].state == TRACE_RING_FREE);
 	for (int i = 0; i < 3; i++)
 		CHECK(p.rings[i].tail == p.rings[i].head && p.rings[i].state == TRACE_RING_ACTIVE);
 	session_end(collector, directory);
 }
 
-/* Exit waits for release; a new image of the same PID ends the one before. */
+/* Exit waits for release; a new image of the same PID ends the previous one. */
 static void test_exit_and_exec(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 0);
@@ -380,22 +382,22 @@ static void test_exit_and_exec(void)
 	p.process->state = TRACE_EXITING;
 	while (event.type != MEMATLAS_EVENT_EXITING)
 		CHECK(mematlas_collector_poll(collector, 100, &event) == 1);
-	CHECK(facts_of(collector, 0).live_bytes == 100 && p.process->released == 0);
+	CHECK(traced_of(collector, 0).live_bytes == 100 && p.process->released == 0);
 	CHECK(mematlas_collector_release(collector, 0) == 0 && p.process->released == 1);
 	struct producer next = produce(directory, getpid(), 2, 1);
 	announce(&next);
 	while (event.type != MEMATLAS_EVENT_ENDED)
 		CHECK(mematlas_collector_poll(collector, 100, &event) == 1);
-	CHECK(event.process == 0 && facts_of(collector, 0).ending == MEMATLAS_EXECED);
-	CHECK(facts_of(collector, 1).ending == MEMATLAS_RUNNING &&
-	      facts_of(collector, 1).live_bytes == 0);
+	CHECK(event.process == 0 && traced_of(collector, 0).ending == MEMATLAS_EXECED);
+	CHECK(traced_of(collector, 1).ending == MEMATLAS_RUNNING &&
+	      traced_of(collector, 1).live_bytes == 0);
 	CHECK(mematlas_collector_forget(collector, 1) < 0);
 	CHECK(mematlas_collector_forget(collector, 0) == 0);
-	CHECK(facts_of(collector, 0).pid == getpid() && facts_of(collector, 0).nodes == 0);
+	CHECK(traced_of(collector, 0).pid == getpid() && traced_of(collector, 0).nodes == 0);
 	struct producer again = produce(directory, getpid(), 1, 1); /* the name is free again */
 	announce(&again);
 	poll_all(collector);
-	CHECK(facts_of(collector, 2).ending == MEMATLAS_RUNNING);
+	CHECK(traced_of(collector, 2).ending == MEMATLAS_RUNNING);
 	session_end(collector, directory);
 }
 
@@ -408,9 +410,9 @@ int main(void)
 	test_fork_clones();
 	test_peak_shares();
 	test_stacks_merge();
-	test_stacks_go_on_from_the_last();
+	test_stacks_share_frames();
 	test_longest_stack();
-	test_samples_are_weighed();
+	test_samples_are_weighted();
 	test_broken_and_closed_rings();
 	test_exit_and_exec();
 	return 0;

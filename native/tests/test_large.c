@@ -1,8 +1,7 @@
-/* Blocks found by an address inside them, against a search through all of them. */
+/* block_around() against a search through all blocks. */
 #include <stdlib.h>
 
-#include "../collector/state.h"
-#include "check.h"
+#include "check_state.h"
 
 #define BLOCKS 400u
 #define ROUNDS 20000u
@@ -23,7 +22,7 @@ static bool is_free(uint64_t start, uint64_t size)
 {
 	for (unsigned i = 0; i < BLOCKS; i++) {
 		uint64_t other = TRACE_ADDRESS(live[i].key);
-		if (live[i].key && start < other + live[i].is.size && other < start + size)
+		if (live[i].key && start < other + live[i].info.size && other < start + size)
 			return false;
 	}
 	return true;
@@ -32,12 +31,12 @@ static bool is_free(uint64_t start, uint64_t size)
 static const struct block *search(uint64_t address)
 {
 	for (unsigned i = 0; i < BLOCKS; i++)
-		if (live[i].key && address - TRACE_ADDRESS(live[i].key) < live[i].is.size)
+		if (live[i].key && address - TRACE_ADDRESS(live[i].key) < live[i].info.size)
 			return &live[i];
 	return NULL;
 }
 
-/* Small and huge alike, at every alignment malloc knows. */
+/* Sizes of all orders of magnitude, at any start that malloc may return. */
 static void allocate(struct state *state, struct block *block)
 {
 	uint64_t size = 1 + (draw() & ((1ull << (draw() % 30)) - 1));
@@ -58,7 +57,7 @@ static void check_around(const struct state *state, uint64_t address)
 	bool is_found = block_around(state, address, &found);
 
 	CHECK(!expected == !is_found);
-	CHECK(!is_found || (found.key == expected->key && found.is.size == expected->is.size));
+	CHECK(!is_found || (found.key == expected->key && found.info.size == expected->info.size));
 }
 
 int main(void)
@@ -68,16 +67,16 @@ int main(void)
 
 	CHECK(state_init(&state, 0));
 	state.finds_owners = true;
-	sum_find(&state, 0, TRACE_MALLOC);
+	stack_stats_find(&state, 0, TRACE_MALLOC);
 	for (unsigned round = 0; round < ROUNDS; round++) {
 		struct block *block = &live[draw() % BLOCKS];
 		if (block->key) {
-			uint64_t start = TRACE_ADDRESS(block->key), end = start + block->is.size;
+			uint64_t start = TRACE_ADDRESS(block->key), end = start + block->info.size;
 			check_around(&state, start);
 			check_around(&state, end - 1);
 			check_around(&state, end);
 			check_around(&state, start - 1);
-			check_around(&state, start + draw() % block->is.size);
+			check_around(&state, start + draw() % block->info.size);
 			CHECK(state_release(&state, 0, block->key, &out));
 			block->key = 0;
 			check_around(&state, start);
@@ -85,12 +84,15 @@ int main(void)
 			allocate(&state, block);
 		}
 		check_around(&state, draw() % SPAN);
+		if (round % 1000 == 0)
+			CHECK_STATE(&state);
 	}
-	CHECK(state_copy(&copy, &state, 0) == 0);
+	CHECK(state_copy(&copy, &state, 1) == 0);
 	state_free(&state);
 	for (unsigned i = 0; i < BLOCKS; i++)
 		if (live[i].key)
-			check_around(&copy, TRACE_ADDRESS(live[i].key) + live[i].is.size / 2);
+			check_around(&copy, TRACE_ADDRESS(live[i].key) + live[i].info.size / 2);
+	CHECK_STATE(&copy);
 	state_free(&copy);
 	return 0;
 }

@@ -1,4 +1,4 @@
-/* The pool: every object has one owner at a time, whoever takes and gives it, and nothing is lost. */
+/* The pool: an object is allocated to one user at a time, and no object is lost. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
@@ -16,7 +16,7 @@
 #define ROUNDS 400
 
 static struct mematlas_pool *pool;
-static _Atomic(void *) handed[256]; /* objects on their way from one thread to another */
+static _Atomic(void *) shared[256]; /* objects that threads pass to each other */
 
 static struct mematlas_pool_stats stats(void)
 {
@@ -26,52 +26,53 @@ static struct mematlas_pool_stats stats(void)
 	return now;
 }
 
-/* Takes objects, writes its name into each, hands some over, gives the rest back if still its own. */
-static void *exchange(void *argument)
+/* Allocates objects, marks each, passes some to other threads, and frees the rest, whose marks must
+ * be intact. */
+static void *pass_objects(void *argument)
 {
-	uint64_t me = (uint64_t)(uintptr_t)argument, dice = me * 0x9e3779b97f4a7c15ull;
-	uint64_t *mine[300];
+	uint64_t me = (uint64_t)(uintptr_t)argument, seed = me * 0x9e3779b97f4a7c15ull;
+	uint64_t *own[300];
 
 	for (int round = 0; round < ROUNDS; round++) {
 		unsigned held = 0;
 		for (unsigned i = 0; i < 300; i++) {
-			uint64_t *object = mematlas_pool_take(pool);
+			uint64_t *object = mematlas_pool_alloc(pool);
 			if (!object)
 				break;
-			CHECK(object[0] == 0); /* left so by whoever had it before */
+			CHECK(object[0] == 0); /* as the last user left the object */
 			object[0] = me;
-			mine[held++] = object;
+			own[held++] = object;
 		}
 		while (held) {
-			uint64_t *object = mine[--held];
+			uint64_t *object = own[--held];
 			CHECK(object[0] == me);
 			object[0] = 0;
-			dice = dice * 6364136223846793005ull + 1442695040888963407ull;
-			if (dice >> 62)
-				object = atomic_exchange(&handed[dice >> 40 & 255], object);
+			seed = seed * 6364136223846793005ull + 1442695040888963407ull;
+			if (seed >> 62)
+				object = atomic_exchange(&shared[seed >> 40 & 255], object);
 			if (object)
-				CHECK(mematlas_pool_give(pool, object) == 0);
+				CHECK(mematlas_pool_free(pool, object) == 0);
 		}
 	}
 	return NULL;
 }
 
-static void test_exchange(uint64_t count)
+static void test_threads(uint64_t count)
 {
 	pthread_t threads[THREADS];
 
 	CHECK(mematlas_pool_create(48, count, 16, -1, &pool) == 0);
-	memset(handed, 0, sizeof handed);
+	memset(shared, 0, sizeof shared);
 	for (uintptr_t i = 0; i < THREADS; i++)
-		CHECK(pthread_create(&threads[i], NULL, exchange, (void *)(i + 1)) == 0);
+		CHECK(pthread_create(&threads[i], NULL, pass_objects, (void *)(i + 1)) == 0);
 	for (unsigned i = 0; i < THREADS; i++)
 		CHECK(pthread_join(threads[i], NULL) == 0);
 	for (unsigned i = 0; i < 256; i++)
-		if (handed[i])
-			CHECK(mematlas_pool_give(pool, handed[i]) == 0);
+		if (shared[i])
+			CHECK(mematlas_pool_free(pool, shared[i]) == 0);
 	CHECK(mematlas_pool_check(pool) == 0);
 	struct mematlas_pool_stats now = stats();
-	CHECK(now.in_use == 0 && now.taken == now.given && now.taken > 0);
+	CHECK(now.in_use == 0 && now.allocs == now.frees && now.allocs > 0);
 	mematlas_pool_destroy(pool);
 }
 
@@ -80,13 +81,13 @@ static void test_mistakes(void)
 	char elsewhere[64];
 
 	CHECK(mematlas_pool_create(40, 100, 8, -1, &pool) == 0);
-	char *object = mematlas_pool_take(pool);
+	char *object = mematlas_pool_alloc(pool);
 	CHECK(object && ((uintptr_t)object & 7) == 0);
-	CHECK(mematlas_pool_give(pool, object + 8) == -EINVAL);
-	CHECK(mematlas_pool_give(pool, elsewhere) == -EFAULT);
-	CHECK(mematlas_pool_give(pool, object + 40 * 200) == -EFAULT);
-	CHECK(mematlas_pool_give(pool, object) == 0);
-	CHECK(mematlas_pool_give(pool, object) == -EALREADY);
+	CHECK(mematlas_pool_free(pool, object + 8) == -EINVAL);
+	CHECK(mematlas_pool_free(pool, elsewhere) == -EFAULT);
+	CHECK(mematlas_pool_free(pool, object + 40 * 200) == -EFAULT);
+	CHECK(mematlas_pool_free(pool, object) == 0);
+	CHECK(mematlas_pool_free(pool, object) == -EALREADY);
 	CHECK(stats().in_use == 0 && mematlas_pool_check(pool) == 0);
 	mematlas_pool_destroy(pool);
 	CHECK(mematlas_pool_create(0, 10, 8, -1, &pool) == -EINVAL);
@@ -102,29 +103,30 @@ static void test_exhaustion(void)
 
 	CHECK(mematlas_pool_create(100, 37, 64, -1, &pool) == 0);
 	for (unsigned i = 0; i < 37; i++) {
-		objects[i] = mematlas_pool_take(pool);
+		objects[i] = mematlas_pool_alloc(pool);
 		CHECK(objects[i] && ((uintptr_t)objects[i] & 63) == 0);
 		memset(objects[i], 0xa5, 100);
 	}
-	CHECK(!mematlas_pool_take(pool) && !mematlas_pool_take(pool));
-	CHECK(stats().refused == 2 && stats().in_use == 37);
+	CHECK(!mematlas_pool_alloc(pool) && !mematlas_pool_alloc(pool));
+	CHECK(stats().failed_allocs == 2 && stats().in_use == 37);
 	for (unsigned i = 0; i < 37; i++)
-		CHECK(mematlas_pool_give(pool, objects[i]) == 0);
-	CHECK(mematlas_pool_take(pool) && mematlas_pool_check(pool) == 0);
+		CHECK(mematlas_pool_free(pool, objects[i]) == 0);
+	CHECK(mematlas_pool_alloc(pool) && mematlas_pool_check(pool) == 0);
 	mematlas_pool_destroy(pool);
 }
 
 static void *hold_some(void *argument)
 {
-	void *object = mematlas_pool_take(pool);
+	void *object = mematlas_pool_alloc(pool);
 
-	CHECK(object && mematlas_pool_give(pool, object) == 0);
-	pthread_barrier_wait(argument); /* its magazine is full of objects now */
+	CHECK(object && mematlas_pool_free(pool, object) == 0);
+	pthread_barrier_wait(argument); /* the thread's magazine holds objects now */
 	pthread_barrier_wait(argument);
 	return NULL;
 }
 
-/* A child has only the forking thread: what lay in the others' magazines must not be lost to it. */
+/* A child has only the forking thread. The objects in the other threads' magazines must be free
+ * there. */
 static void test_fork(void)
 {
 	pthread_barrier_t barrier;
@@ -139,9 +141,9 @@ static void test_fork(void)
 	pid_t child = fork();
 	if (child == 0) {
 		for (unsigned i = 0; i < 6400; i++)
-			if (!mematlas_pool_take(pool))
+			if (!mematlas_pool_alloc(pool))
 				_exit(1);
-		_exit(mematlas_pool_take(pool) || mematlas_pool_check(pool) ? 2 : 0);
+		_exit(mematlas_pool_alloc(pool) || mematlas_pool_check(pool) ? 2 : 0);
 	}
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
 	pthread_barrier_wait(&barrier);
@@ -151,35 +153,41 @@ static void test_fork(void)
 	pthread_barrier_destroy(&barrier);
 }
 
-/* Two processes, each with its own mapping of the same pool. */
+/* Exit status of the child: 0, or the number of the check that failed. */
+static int use_shared(int fd)
+{
+	struct mematlas_pool *other;
+	unsigned allocated = 0;
+
+	if (mematlas_pool_open(fd, &other) != 0)
+		return 1;
+	for (int round = 0; round < 2000; round++) {
+		uint64_t *object = mematlas_pool_alloc(other);
+		if (!object || (*object != 0 && *object != 7))
+			return 2;
+		*object = 7;
+		if (mematlas_pool_free(other, object) != 0)
+			return 3;
+	}
+	while (mematlas_pool_alloc(other))
+		allocated++;
+	return allocated == 499 ? 0 : 4;
+}
+
+/* Two processes, each with a mapping of its own of one pool. */
 static void test_shared(void)
 {
 	int status, fd = memfd_create("pool", MFD_CLOEXEC);
-	struct mematlas_pool *other;
 	uint64_t *object;
 
 	CHECK(fd >= 0 && mematlas_pool_create(64, 500, 64, fd, &pool) == 0);
-	object = mematlas_pool_take(pool);
+	object = mematlas_pool_alloc(pool);
 	*object = 4711;
 	pid_t child = fork();
-	if (child == 0) {
-		if (mematlas_pool_open(fd, &other) != 0)
-			_exit(1);
-		unsigned taken = 0;
-		for (int round = 0; round < 2000; round++) {
-			uint64_t *mine = mematlas_pool_take(other);
-			if (!mine || (*mine != 0 && *mine != 7))
-				_exit(2);
-			*mine = 7;
-			if (mematlas_pool_give(other, mine) != 0)
-				_exit(3);
-		}
-		while (mematlas_pool_take(other))
-			taken++;
-		_exit(taken == 499 ? 0 : 4);
-	}
+	if (child == 0)
+		_exit(use_shared(fd));
 	CHECK(waitpid(child, &status, 0) == child && status == 0);
-	CHECK(*object == 4711 && !mematlas_pool_take(pool) && stats().in_use == 500);
+	CHECK(*object == 4711 && !mematlas_pool_alloc(pool) && stats().in_use == 500);
 	mematlas_pool_destroy(pool);
 	CHECK(ftruncate(fd, 100) == 0 && mematlas_pool_open(fd, &pool) == -EINVAL);
 	close(fd);
@@ -189,8 +197,8 @@ int main(void)
 {
 	test_mistakes();
 	test_exhaustion();
-	test_exchange(50);
-	test_exchange(5000);
+	test_threads(50);
+	test_threads(5000);
 	test_fork();
 	test_shared();
 	return 0;

@@ -1,4 +1,4 @@
-/* Tries and turned rows against the plain way of walking them. */
+/* Tries and rows against straightforward implementations. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,13 +55,13 @@ static void test_ways_up(void)
 static void test_keys(void)
 {
 	static const int64_t some[] = {-5, 2, 8, 900}, others[] = {-7, -5, 3, 8, 9}, not[] = {3, 3};
-	uint32_t places[4];
+	uint32_t index[4];
 
-	CHECK(mematlas_keys_find(some, 4, others, 5, places) == 2);
-	CHECK(places[0] == 1 && places[1] == UINT32_MAX && places[2] == 3);
-	CHECK(places[3] == UINT32_MAX);
-	CHECK(mematlas_keys_find(not, 2, others, 5, places) == -EINVAL);
-	CHECK(mematlas_keys_find(some, 4, not, 2, places) == -EINVAL);
+	CHECK(mematlas_keys_find(some, 4, others, 5, index) == 2);
+	CHECK(index[0] == 1 && index[1] == UINT32_MAX && index[2] == 3);
+	CHECK(index[3] == UINT32_MAX);
+	CHECK(mematlas_keys_find(not, 2, others, 5, index) == -EINVAL);
+	CHECK(mematlas_keys_find(some, 4, not, 2, index) == -EINVAL);
 	CHECK(mematlas_keys_find(some, 0, others, 5, NULL) == 0);
 }
 
@@ -74,13 +74,13 @@ static void test_figures(void)
 	int64_t added[3] = {0};
 	uint32_t starts[4], rows[5];
 
-	CHECK(mematlas_figures_add(numbers, 2, 5, NULL, bytes, 1, 5, 3, added) == 0);
+	CHECK(mematlas_sums_add(numbers, 2, 5, NULL, bytes, 1, 5, 3, added) == 0);
 	CHECK(added[0] == 2 && added[1] == 255 && added[2] == 9);
-	CHECK(mematlas_figures_add(wide, 4, 5, some, large, 8, 2, 3, added) == 0);
+	CHECK(mematlas_sums_add(wide, 4, 5, some, large, 8, 2, 3, added) == 0);
 	CHECK(added[2] == 9 + (1LL << 40) - 7);
-	CHECK(mematlas_figures_add(numbers, 2, 5, NULL, bytes, 1, 5, 2, added) == -EINVAL);
-	CHECK(mematlas_figures_add(numbers, 2, 4, some, bytes, 1, 2, 3, added) == -EINVAL);
-	CHECK(mematlas_figures_add(numbers, 2, 5, NULL, bytes, 3, 5, 3, added) == -EINVAL);
+	CHECK(mematlas_sums_add(numbers, 2, 5, NULL, bytes, 1, 5, 2, added) == -EINVAL);
+	CHECK(mematlas_sums_add(numbers, 2, 4, some, bytes, 1, 2, 3, added) == -EINVAL);
+	CHECK(mematlas_sums_add(numbers, 2, 5, NULL, bytes, 3, 5, 3, added) == -EINVAL);
 	CHECK(mematlas_rows_group(numbers, 2, 5, 3, starts, rows) == 0);
 	CHECK(starts[0] == 0 && starts[1] == 1 && starts[2] == 2 && starts[3] == 5);
 	CHECK(rows[0] == 1 && rows[1] == 3 && rows[2] == 0 && rows[3] == 2 && rows[4] == 4);
@@ -135,13 +135,13 @@ static void test_words(void)
 	uint32_t numbers[7];
 	uint64_t distinct[4];
 
-	CHECK(mematlas_words_number(some, 7, 4, numbers, distinct) == 4);
+	CHECK(mematlas_unique_inverse(some, 7, 4, numbers, distinct) == 4);
 	CHECK(memcmp(numbers, expected, sizeof(numbers)) == 0);
 	CHECK(distinct[0] == 7 && distinct[1] == 0 && distinct[2] == UINT64_MAX);
-	CHECK(mematlas_words_number(some, 7, 3, numbers, distinct) == -ENOSPC);
-	CHECK(mematlas_words_number(some, 7, 0, numbers, distinct) == -ENOSPC);
-	CHECK(mematlas_words_number(some, 0, 0, NULL, NULL) == 0);
-	CHECK(mematlas_words_number(some, 7, 1ULL << 31, numbers, distinct) == -EINVAL);
+	CHECK(mematlas_unique_inverse(some, 7, 3, numbers, distinct) == -ENOSPC);
+	CHECK(mematlas_unique_inverse(some, 7, 0, numbers, distinct) == -ENOSPC);
+	CHECK(mematlas_unique_inverse(some, 0, 0, NULL, NULL) == 0);
+	CHECK(mematlas_unique_inverse(some, 7, 1ULL << 31, numbers, distinct) == -EINVAL);
 }
 
 static void test_turned_rows(void)

@@ -1,4 +1,5 @@
-/* The bandwidth loops compute what they should, at any length, offset, width and number of threads. */
+/* The bandwidth loops compute the right values at any length, offset, width and number of
+ * threads. */
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
@@ -6,12 +7,12 @@
 #include "check.h"
 #include "mematlas.h"
 
-#define MOST 1100u
+#define MAX_COUNT 1100u
 #define GUARD 7.5
 
-static _Alignas(64) double a[MOST + 32], b[MOST + 32], c[MOST + 32];
+static _Alignas(64) double a[MAX_COUNT + 32], b[MAX_COUNT + 32], c[MAX_COUNT + 32];
 
-static double wanted(int operation, double before, double of_b, double of_c)
+static double expected(int operation, double before, double of_b, double of_c)
 {
 	switch (operation) {
 	case MEMATLAS_STREAM_WRITE:
@@ -29,10 +30,10 @@ static double wanted(int operation, double before, double of_b, double of_c)
 	}
 }
 
-/* Whole numbers, so that sums are exact in any order. */
+/* Integers, so that sums are exact in any order. */
 static void fill(void)
 {
-	for (unsigned i = 0; i < MOST + 32; i++) {
+	for (unsigned i = 0; i < MAX_COUNT + 32; i++) {
 		a[i] = GUARD;
 		b[i] = i % 97;
 		c[i] = i % 89;
@@ -50,10 +51,10 @@ static void check_one(const char *vectors, int operation, int bypass, unsigned c
 	CHECK(mematlas_stream_run(vectors, operation, bypass, (uintptr_t)(a + offset),
 				  (uintptr_t)(b + 2 * offset), (uintptr_t)(c + 1), count, anywhere,
 				  threads, &result) == 0);
-	for (unsigned i = 0; i < MOST + 32; i++) {
+	for (unsigned i = 0; i < MAX_COUNT + 32; i++) {
 		bool inside = i >= offset && i < offset + count;
-		double value =
-			inside ? wanted(operation, GUARD, b[i + offset], c[i - offset + 1]) : GUARD;
+		double value = inside ? expected(operation, GUARD, b[i + offset], c[i - offset + 1])
+				      : GUARD;
 
 		CHECK(a[i] == value);
 		sum += inside ? GUARD : 0;

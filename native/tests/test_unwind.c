@@ -1,5 +1,4 @@
-/* Our stack walks against libgcc's, frame by frame, and walks that reuse the last one against fresh
- * ones. */
+/* Compares stack walks with libgcc frame by frame, and walks that use the cache with fresh ones. */
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <pthread.h>
@@ -9,7 +8,9 @@
 #include <sys/mman.h>
 #include <unwind.h>
 
-#include "../tracer/tracer.h"
+#include "../tracer/memory.h"
+#include "../tracer/state.h"
+#include "../tracer/unwind.h"
 #include "check.h"
 
 #if !defined(__x86_64__)
@@ -31,7 +32,7 @@ void *trace_map(size_t size, int protection)
 
 struct list {
 	unsigned count;
-	uint64_t pcs[UNWIND_MOST_FRAMES + 1];
+	uint64_t pcs[UNWIND_MAX_FRAMES + 1];
 };
 
 static __thread struct trace_walk last_walk, fresh_walk;
@@ -55,7 +56,7 @@ static _Unwind_Reason_Code note_frame(struct _Unwind_Context *context, void *arg
 {
 	struct list *list = argument;
 
-	if (list->count == UNWIND_MOST_FRAMES)
+	if (list->count == UNWIND_MAX_FRAMES)
 		return _URC_END_OF_STACK;
 	list->pcs[list->count++] = _Unwind_GetIP(context);
 	return _URC_NO_REASON;
@@ -76,7 +77,7 @@ static void show(const char *name, const struct list *list)
 	fputc('\n', stderr);
 }
 
-/* Walks from here in three ways; all but this function's own frame must agree. */
+/* Walks in three ways that must agree on every frame except this one. */
 static __attribute__((noinline)) void compare(void)
 {
 	static __thread struct list ours, again, theirs;
@@ -87,6 +88,7 @@ static __attribute__((noinline)) void compare(void)
 	fresh_walk.reusable = false;
 	for (volatile int i = 0; i < 2; i++) {
 		hashes[i] = trace_unwind(walks[i], &bounds);
+		CHECK(trace_walk_is_valid(walks[i]));
 		lists[i]->count = trace_walk_pcs(walks[i], &bounds, 0, lists[i]->pcs);
 	}
 	theirs.count = 0;
@@ -228,7 +230,7 @@ static void *in_thread(void *argument)
 	return argument;
 }
 
-/* Deeper than a walk can hold: cut, and said to be cut. */
+/* A stack deeper than a walk can hold is truncated, and marked as such. */
 static __attribute__((noinline)) int recurse(int depth)
 {
 	volatile int here = depth;
@@ -239,16 +241,16 @@ static __attribute__((noinline)) int recurse(int depth)
 	trace_unwind(&last_walk, &bounds);
 	ours.count = trace_walk_pcs(&last_walk, &bounds, 0, ours.pcs);
 	CHECK(!last_walk.whole && ours.pcs[ours.count - 1] == 0);
-	CHECK(ours.count == UNWIND_MOST_FRAMES + 1);
+	CHECK(ours.count == UNWIND_MAX_FRAMES + 1);
 	return here;
 }
 
-/* A frame pointer into nowhere: the walk ends there, and nothing else happens. */
+/* A wild frame pointer ends the walk. */
 static __attribute__((noinline, optimize("no-omit-frame-pointer"))) void break_chain(void)
 {
 	void **frame = __builtin_frame_address(0);
 	void *saved[2] = {frame[0], frame[1]};
-	uint64_t pcs[UNWIND_MOST_FRAMES + 1];
+	uint64_t pcs[UNWIND_MAX_FRAMES + 1];
 
 	frame[1] = (void *)0x10;
 	frame[0] = (void *)0xdead0000;

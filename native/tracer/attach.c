@@ -1,12 +1,36 @@
-/* Into a program that is running, and out of it again. Called by the program itself (mematlas.trace), or
- * by a thread of it that `mematlas attach` borrowed. */
+/* Attach and detach: the tracer in a program that runs already. Called by the program itself
+ * (mematlas.trace), or in one of its threads by a remote call of `mematlas attach`. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdlib.h>
 
-#include "tracer.h"
+#include "guard.h"
+#include "hook_table.h"
+#include "join.h"
+#include "life.h"
+#include "patch.h"
+#include "python.h"
+#include "python_eval.h"
+#include "python_trace.h"
+#include "real.h"
+#include "state.h"
+
+/* Declared as arrays, under other names: only the addresses matter, and the types differ. */
+#define IF_PATCHED(text) text
+#define IF_PRELOADED(text)
+#define DECLARE(name) extern char hook_##name[] __asm__(#name);
+#define DECLARE_HOOK(result, name, parameters, stub, patched) IF_##patched(DECLARE(name))
+#define DECLARE_ALIAS(name, patched) IF_##patched(DECLARE(name))
+TRACE_HOOKS(DECLARE_HOOK)
+TRACE_HOOK_ALIASES(DECLARE_ALIAS)
+TRACE_HOOK_OPERATORS(DECLARE, DECLARE)
+
+#define ENTRY(name) {#name, hook_##name},
+#define HOOK_ENTRY(result, name, parameters, stub, patched) IF_##patched(ENTRY(name))
+#define ALIAS_ENTRY(name, patched) IF_##patched(ENTRY(name))
+static const struct trace_hook hooks[] = {TRACE_HOOKS(HOOK_ENTRY) TRACE_HOOK_ALIASES(ALIAS_ENTRY)
+						  TRACE_HOOK_OPERATORS(ENTRY, ENTRY)};
 
 TRACE_EXPORT int mematlas_attach(const char *session, int has_interpreter);
 TRACE_EXPORT int mematlas_detach(const char *unused, int has_interpreter);
@@ -37,7 +61,8 @@ static void unhook(void)
 
 static void *hook_in_thread(void *unused)
 {
-	trace_tls.guard = TRACE_INSIDE; /* the interpreter's own doings for this thread are ours */
+	trace_tls.guard =
+		TRACE_INSIDE; /* the interpreter's set-up of this thread is not the program's */
 	with_interpreter(hook);
 	return unused;
 }
@@ -49,8 +74,8 @@ static void *unhook_in_thread(void *unused)
 	return unused;
 }
 
-/* Allocators change hands with the interpreter's lock held. A borrowed thread cannot wait for that: it may
- * be the one that holds it. A thread of our own can; it gets none of the program's signals. */
+/* Replacing the allocators needs the GIL. A thread under a remote call must not wait for the GIL, which
+ * it may hold itself, so a new thread waits. That thread receives none of the program's signals. */
 static void in_thread(void *(*work)(void *))
 {
 	pthread_attr_t attributes;
@@ -66,7 +91,7 @@ static void in_thread(void *(*work)(void *))
 	pthread_attr_destroy(&attributes);
 }
 
-static void meet_python(bool has_interpreter, void (*work)(void), void *(*thread)(void *))
+static void run_with_python(bool has_interpreter, void (*work)(void), void *(*thread)(void *))
 {
 	if (!trace_python_find())
 		return;
@@ -76,43 +101,37 @@ static void meet_python(bool has_interpreter, void (*work)(void), void *(*thread
 		in_thread(thread);
 }
 
-/* 0, or -EBUSY: traced already; -ENOENT: the session cannot be reached; -ENOMEM. */
+/* Returns 0, -EBUSY (traced already), -ENOENT (the session cannot be reached) or -ENOMEM. */
 int mematlas_attach(const char *session, int has_interpreter)
 {
 	static bool follows_forks;
-	int saved = errno, guard = trace_tls.guard;
 	int error = trace_join(session);
 
 	if (error)
 		return error;
-	trace_tls.guard = TRACE_INSIDE;
+	TRACE_OWN_WORK;
+
 	if (!follows_forks)
 		follows_forks =
 			pthread_atfork(trace_before_fork, NULL, trace_after_fork_in_child) == 0;
-	if (!trace_patch_start()) {
+	if (!trace_patch_start(hooks, sizeof hooks / sizeof *hooks)) {
 		trace_disable("no memory for the hooks");
-		error = -ENOMEM;
-	} else {
-		meet_python(has_interpreter, hook, hook_in_thread);
+		return -ENOMEM;
 	}
-	trace_tls.guard = guard;
-	errno = saved;
-	return error;
+	run_with_python(has_interpreter, hook, hook_in_thread);
+	return 0;
 }
 
-/* From then on no call of the program comes by here; what was mapped stays, unused. */
+/* Afterwards no call of the program reaches the tracer. What it mapped stays mapped, unused. */
 int mematlas_detach(const char *unused, int has_interpreter)
 {
-	int saved = errno, guard = trace_tls.guard;
-
 	(void)unused;
-	if (!trace_patch_is_in())
+	if (!trace_patch_is_active())
 		return -ESRCH;
+	TRACE_OWN_WORK;
+
 	trace_quit();
-	trace_tls.guard = TRACE_INSIDE;
 	trace_patch_end();
-	meet_python(has_interpreter, unhook, unhook_in_thread);
-	trace_tls.guard = guard;
-	errno = saved;
+	run_with_python(has_interpreter, unhook, unhook_in_thread);
 	return 0;
 }

@@ -1,18 +1,23 @@
-/* The allocation functions a program calls, replaced. Each does its fast-path test and jumps to the
- * real function; what is to be recorded goes through a slow path of its own. */
+/* The allocation functions. Each runs the fast-path test and calls the real function; an event to record
+ * takes a slow path. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "guard.h"
+#include "join.h"
+#include "real.h"
 #include "record.h"
-#include "tracer.h"
+#include "state.h"
 
 #define TRACE_OUT_OF_LINE __attribute__((noinline))
 
-/* Opens a slow path for an allocation of `size`: may it be recorded? Nested calls (an allocator that
- * uses malloc, libc inside our own set-up) are not, and close_allocation() must match. */
+/* State of a slow path between open_allocation() and close_allocation(). Nested calls (an allocator that
+ * uses malloc, libc during the tracer's set-up) are not entered and record nothing.
+ *
+ *   record => entered */
 struct slow_call {
 	bool entered;
 	bool record;
@@ -22,22 +27,22 @@ static struct slow_call open_allocation(size_t size)
 {
 	struct slow_call call = {.entered = trace_enter()};
 
-	call.record = call.entered && trace_slow_sample(size);
+	call.record = call.entered && trace_sample_ready(size);
 	if (call.entered)
-		trace_let_allocator_run();
+		trace_allocator_enter();
 	return call;
 }
 
 static TRACE_INLINE void *close_allocation(struct slow_call call, void *block, size_t size)
 {
 	if (call.entered)
-		trace_allocator_is_done();
+		trace_allocator_leave();
 	if (call.record && block) {
-		trace_walk_from_here();
+		trace_walk_set();
 		trace_allocated(TRACE_MALLOC, block, size, 0);
-		trace_walk_from_anywhere();
+		trace_walk_reset();
 	} else if (block && (!call.entered || !trace_session_is_over()))
-		trace_note_unrecorded(block);
+		trace_ignore_block(block);
 	if (call.entered)
 		trace_leave();
 	return block;
@@ -50,9 +55,14 @@ static TRACE_OUT_OF_LINE void *slow_malloc(size_t size)
 	return close_allocation(call, trace_real.malloc(size), size);
 }
 
-TRACE_EXPORT void *malloc(size_t size)
+static TRACE_INLINE void *hook_malloc(size_t size)
 {
 	return trace_sample_due(size) ? slow_malloc(size) : trace_real.malloc(size);
+}
+
+TRACE_EXPORT void *malloc(size_t size)
+{
+	return hook_malloc(size);
 }
 
 static TRACE_OUT_OF_LINE void *slow_calloc(size_t count, size_t size)
@@ -70,7 +80,7 @@ TRACE_EXPORT void *calloc(size_t count, size_t size)
 
 static TRACE_OUT_OF_LINE void slow_free(void *block)
 {
-	if (!block || trace_in_nursery(block))
+	if (!block || trace_is_bootstrap(block))
 		return;
 	if (trace_enter()) {
 		trace_freeing(TRACE_MALLOC, block);
@@ -87,9 +97,9 @@ TRACE_EXPORT void free(void *block)
 		trace_real.free(block);
 }
 
-static void *move_out_of_nursery(const void *block, size_t size)
+static void *move_from_bootstrap(const void *block, size_t size)
 {
-	void *moved = malloc(size);
+	void *moved = hook_malloc(size);
 	size_t old = ((const size_t *)block)[-1];
 
 	if (moved)
@@ -97,35 +107,46 @@ static void *move_out_of_nursery(const void *block, size_t size)
 	return moved;
 }
 
-/* The old block is reported free before the real call, since afterwards another thread may own its
- * address already; if the call fails, the report is taken back. */
+static inline bool record_realloc_free(void *block)
+{
+	return block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block);
+}
+
+/* The free of the old block is recorded before the real call, since afterwards another thread may own
+ * its address. If the call fails, a RESTORE record undoes it. */
 static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
 {
-	if (block && trace_in_nursery(block))
-		return move_out_of_nursery(block, size);
+	if (trace_is_bootstrap(block))
+		return move_from_bootstrap(block, size);
 	if (!trace_enter())
 		return trace_real.realloc(block, size);
 
-	bool record = due && trace_slow_sample(size);
-	bool was_live = block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block);
-	trace_let_allocator_run();
+	bool record = due && trace_sample_ready(size);
+	bool was_live = record_realloc_free(block);
+	trace_allocator_enter();
 	void *moved = trace_real.realloc(block, size);
-	trace_allocator_is_done();
-	if (!moved && size && was_live)
+	trace_allocator_leave();
+	bool failed = !moved && size;
+	if (failed && was_live)
 		trace_restore(TRACE_MALLOC, block);
-	else if (moved && record)
+	if (moved && record)
 		trace_allocated(TRACE_MALLOC, moved, size, 0);
 	trace_leave();
 	return moved;
 }
 
-TRACE_EXPORT void *realloc(void *block, size_t size)
+static TRACE_INLINE void *hook_realloc(void *block, size_t size)
 {
 	bool due = trace_sample_due(size);
 
 	if (due || (block && trace_free_due(block)))
 		return slow_realloc(block, size, due);
 	return trace_real.realloc(block, size);
+}
+
+TRACE_EXPORT void *realloc(void *block, size_t size)
+{
+	return hook_realloc(block, size);
 }
 
 TRACE_EXPORT void *reallocarray(void *block, size_t count, size_t size)
@@ -136,7 +157,7 @@ TRACE_EXPORT void *reallocarray(void *block, size_t count, size_t size)
 		errno = ENOMEM;
 		return NULL;
 	}
-	return realloc(block, bytes);
+	return hook_realloc(block, bytes);
 }
 
 static TRACE_OUT_OF_LINE void *slow_memalign(size_t alignment, size_t size)

@@ -1,21 +1,22 @@
-/* The forms of exec that libc makes of execve() inside itself, where our hook would not see it. */
+/* The forms of exec that libc implements by an internal execve(), which no hook sees. */
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <stdarg.h>
 #include <unistd.h>
 
-#include "tracer.h"
+#include "hooks_exec.h"
+#include "state.h"
 
 extern char **environ;
 
 TRACE_EXPORT int execv(const char *path, char *const argv[])
 {
-	return execve(path, argv, environ);
+	return trace_execve(path, argv, environ);
 }
 
 TRACE_EXPORT int execvp(const char *file, char *const argv[])
 {
-	return execvpe(file, argv, environ);
+	return trace_execvpe(file, argv, environ);
 }
 
 /* Reads the arguments after `first` up to their NULL into an array on the stack. */
@@ -41,7 +42,7 @@ TRACE_EXPORT int execl(const char *path, const char *first, ...)
 	va_start(list, first);
 	COLLECT(first, list, argv);
 	va_end(list);
-	return execve(path, argv, environ);
+	return trace_execve(path, argv, environ);
 }
 
 TRACE_EXPORT int execlp(const char *file, const char *first, ...)
@@ -52,7 +53,7 @@ TRACE_EXPORT int execlp(const char *file, const char *first, ...)
 	va_start(list, first);
 	COLLECT(first, list, argv);
 	va_end(list);
-	return execvpe(file, argv, environ);
+	return trace_execvpe(file, argv, environ);
 }
 
 TRACE_EXPORT int execle(const char *path, const char *first, ...)
@@ -64,5 +65,5 @@ TRACE_EXPORT int execle(const char *path, const char *first, ...)
 	COLLECT(first, list, argv);
 	char *const *environment = va_arg(list, char *const *);
 	va_end(list);
-	return execve(path, argv, environment);
+	return trace_execve(path, argv, environment);
 }

@@ -1,22 +1,38 @@
-/* Threads, forks and ends: where a program's life has to be told to the collector. */
+/* Thread creation, dlclose and exit, and the library's own constructor and destructor. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "tracer.h"
+#include "guard.h"
+#include "join.h"
+#include "life.h"
+#include "patch.h"
+#include "real.h"
+#include "stack.h"
+#include "state.h"
 
 struct thread_start {
 	void *(*routine)(void *);
 	void *argument;
 };
 
-/* Notes the new thread's stack before the thread uses much of it. */
+/* Claims a ring and finds the stack's bounds before the thread uses much of its stack. */
+static void register_thread(void)
+{
+	if (!trace_enter())
+		return;
+	if (trace_ready())
+		trace_thread_get();
+	trace_leave();
+}
+
 static void *run_thread(void *argument)
 {
 	struct thread_start start = *(struct thread_start *)argument;
 
-	trace_thread_register();
+	register_thread();
 	trace_real.free(argument);
 	return start.routine(start.argument);
 }
@@ -54,10 +70,7 @@ TRACE_EXPORT __attribute__((noreturn)) void _exit(int status)
 	__builtin_unreachable();
 }
 
-TRACE_EXPORT __attribute__((noreturn)) void _Exit(int status)
-{
-	_exit(status);
-}
+TRACE_EXPORT __attribute__((noreturn, alias("_exit"))) void _Exit(int status);
 
 TRACE_EXPORT __attribute__((noreturn)) void quick_exit(int status)
 {
@@ -70,7 +83,7 @@ __attribute__((constructor)) static void constructor(void)
 {
 	trace_resolve();
 	if (!trace_is_preloaded())
-		return; /* mematlas_attach() will tell when to start */
+		return; /* mematlas_attach() starts tracing */
 	trace_start();
 	if (!trace_session_is_over())
 		pthread_atfork(trace_before_fork, NULL, trace_after_fork_in_child);

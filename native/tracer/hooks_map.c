@@ -1,18 +1,23 @@
-/* Mappings a program makes itself. They are few and large: every one is recorded. */
+/* Mappings that the program makes itself. They are few and large, so every one is recorded. */
 #define _GNU_SOURCE
 #include <stdarg.h>
 #include <sys/mman.h>
 
+#include "guard.h"
+#include "join.h"
+#include "python.h"
+#include "real.h"
 #include "record.h"
-#include "tracer.h"
+#include "stack.h"
+#include "state.h"
 
-/* An allocator that is a library of its own (jemalloc, mimalloc, tcmalloc in place of libc's) maps
- * memory from its own code: those mappings hold blocks and are none themselves. */
+/* A replacement allocator (jemalloc, mimalloc, tcmalloc) maps memory from its own code. Such mappings
+ * hold blocks and are no allocations themselves. */
 static bool is_allocator(const void *caller)
 {
 	return trace_arena_depth > 0 ||
 	       trace_same_module(caller, (const void *)(uintptr_t)trace_real.malloc) ||
-	       (trace_python.version && trace_python_meet_allocator());
+	       (trace_python.version && trace_python_on_arena_map());
 }
 
 static enum trace_kind kind_of(int flags, bool in_allocator)
@@ -22,8 +27,8 @@ static enum trace_kind kind_of(int flags, bool in_allocator)
 	return in_allocator ? TRACE_ARENA : TRACE_MMAP;
 }
 
-/* A mapping may be made inside a real malloc() called from our own slow path, before anything of
- * that block has been written: recording it there is safe. */
+/* A real malloc() under a slow path may map memory. Recording the mapping there is safe, since nothing of
+ * the block's own record is written yet. */
 static void report(void *start, size_t length, int prot, int flags, const void *caller)
 {
 	int before = trace_enter_nested();

@@ -1,20 +1,25 @@
-/* C++'s operators. The C++ library's call malloc() and free(), where blocks are seen; those of an
- * allocator in its place do not, so their blocks have to be noted here. */
+/* The C++ operators. Those of the C++ library call malloc() and free(), whose hooks record the blocks.
+ * Those of a replacement allocator do not, so their blocks are recorded here. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
 
+#include "guard.h"
+#include "hook_table.h"
+#include "join.h"
+#include "real.h"
 #include "record.h"
-#include "tracer.h"
+#include "stack.h"
+#include "state.h"
 
-/* What the arguments mean differs, where they are passed does not. */
+/* The operators differ in what their arguments mean, not in how they are passed. */
 typedef void *new_function(size_t, size_t, size_t);
 typedef void delete_function(void *, size_t, size_t);
 
 enum { UNKNOWN, CALLS_MALLOC, ALLOCATES };
 static _Atomic int nature;
 
-/* Is it an allocator's? Then it stands in one module with the malloc() that is called. */
+/* An operator that allocates itself is in the same module as the malloc() in use. */
 static TRACE_SLOW bool find_nature(const void *real)
 {
 	trace_resolve();
@@ -30,7 +35,7 @@ static inline bool allocates(const void *real)
 	return trace_unlikely(known == UNKNOWN) ? find_nature(real) : known == ALLOCATES;
 }
 
-/* A C++ library that came with a plugin is in no scope that RTLD_NEXT searches: the caller's is. */
+/* RTLD_NEXT does not search a C++ library that was loaded with a plugin; the caller's own scope does. */
 static TRACE_SLOW void *find(const char *name, const void *caller)
 {
 	Dl_info info;
@@ -48,44 +53,62 @@ static TRACE_SLOW void *find(const char *name, const void *caller)
 	return found;
 }
 
-static __attribute__((noinline)) void *note(void *block, size_t size, uint64_t events_before)
+static __attribute__((noinline)) void *record_new(void *block, size_t size, uint64_t events_before)
 {
 	if (!block || trace_tls.nested_events != events_before || !trace_enter())
 		return block;
-	if (trace_slow_sample(size))
+	if (trace_sample_ready(size))
 		trace_allocated(TRACE_MALLOC, block, size, 0);
 	else
-		trace_note_unrecorded(block);
+		trace_ignore_block(block);
 	trace_leave();
 	return block;
 }
 
-/* The real one may call free(), which must not take that for a second one. */
-static __attribute__((noinline)) void noted_delete(delete_function *real, void *block,
-						   size_t second, size_t third)
+/* The guard stays held, since the real operator may call free(), which would record a bad free. */
+static __attribute__((noinline)) void recorded_delete(delete_function *real, void *block,
+						      size_t second, size_t third)
 {
 	bool entered = block && trace_enter();
 
 	if (entered) {
 		trace_freeing(TRACE_MALLOC, block);
-		trace_let_allocator_run();
+		trace_allocator_enter();
 	}
 	real(block, second, third);
 	if (entered)
 		trace_leave();
 }
 
-/* With no operator to be found anywhere: as the standard has it, but for exceptions. */
-static TRACE_SLOW void *plain_new(size_t size)
+/* Where no operator new is loaded: as the C++ standard defines it, without exceptions. */
+static TRACE_SLOW void *fallback_new(size_t size)
 {
-	void *block = malloc(size ? size : 1);
+	uint64_t before = trace_tls.nested_events;
+	void *block = trace_real.malloc(size ? size : 1);
 
 	if (!block)
 		abort();
-	return block;
+	return trace_sample_due(size) ? record_new(block, size, before) : block;
 }
 
-/* The real one may throw: nothing of ours is held while it runs. */
+static void real_free(void *block, size_t unused, size_t unused_too)
+{
+	(void)unused;
+	(void)unused_too;
+	trace_real.free(block);
+}
+
+static TRACE_SLOW void fallback_delete(void *block)
+{
+	if (trace_is_bootstrap(block))
+		return;
+	if (trace_free_due(block))
+		recorded_delete(real_free, block, 0, 0);
+	else
+		trace_real.free(block);
+}
+
+/* The real operator may throw, so the guard is not held while it runs. */
 #define NEW(symbol)                                                                                \
 	TRACE_EXPORT void *symbol(size_t size, size_t second, size_t third);                       \
 	TRACE_EXPORT void *symbol(size_t size, size_t second, size_t third)                        \
@@ -95,7 +118,7 @@ static TRACE_SLOW void *plain_new(size_t size)
 		if (trace_unlikely(!real)) {                                                       \
 			real = (new_function *)find(#symbol, __builtin_return_address(0));         \
 			if (!real)                                                                 \
-				return plain_new(size);                                            \
+				return fallback_new(size);                                         \
 			known = real;                                                              \
 		}                                                                                  \
 		if (!allocates((const void *)(uintptr_t)real))                                     \
@@ -103,7 +126,7 @@ static TRACE_SLOW void *plain_new(size_t size)
 		if (!trace_sample_due(size))                                                       \
 			return real(size, second, third);                                          \
 		uint64_t before = trace_tls.nested_events;                                         \
-		return note(real(size, second, third), size, before);                              \
+		return record_new(real(size, second, third), size, before);                        \
 	}
 
 #define DELETE(symbol)                                                                             \
@@ -115,34 +138,15 @@ static TRACE_SLOW void *plain_new(size_t size)
 		if (trace_unlikely(!real)) {                                                       \
 			real = (delete_function *)find(#symbol, __builtin_return_address(0));      \
 			if (!real) {                                                               \
-				free(block);                                                       \
+				fallback_delete(block);                                            \
 				return;                                                            \
 			}                                                                          \
 			known = real;                                                              \
 		}                                                                                  \
 		if (allocates((const void *)(uintptr_t)real) && trace_free_due(block))             \
-			noted_delete(real, block, second, third);                                  \
+			recorded_delete(real, block, second, third);                               \
 		else                                                                               \
 			real(block, second, third);                                                \
 	}
 
-NEW(_Znwm)
-NEW(_Znam)
-NEW(_ZnwmRKSt9nothrow_t)
-NEW(_ZnamRKSt9nothrow_t)
-NEW(_ZnwmSt11align_val_t)
-NEW(_ZnamSt11align_val_t)
-NEW(_ZnwmSt11align_val_tRKSt9nothrow_t)
-NEW(_ZnamSt11align_val_tRKSt9nothrow_t)
-DELETE(_ZdlPv)
-DELETE(_ZdaPv)
-DELETE(_ZdlPvm)
-DELETE(_ZdaPvm)
-DELETE(_ZdlPvRKSt9nothrow_t)
-DELETE(_ZdaPvRKSt9nothrow_t)
-DELETE(_ZdlPvSt11align_val_t)
-DELETE(_ZdaPvSt11align_val_t)
-DELETE(_ZdlPvmSt11align_val_t)
-DELETE(_ZdaPvmSt11align_val_t)
-DELETE(_ZdlPvSt11align_val_tRKSt9nothrow_t)
-DELETE(_ZdaPvSt11align_val_tRKSt9nothrow_t)
+TRACE_HOOK_OPERATORS(NEW, DELETE)

@@ -1,14 +1,15 @@
-/* SIGTRAP: a program that wants it for itself gets it, and page faults are no longer sampled. One that
- * merely blocks every signal goes on without knowing that this one is not. */
+/* SIGTRAP: when the program handles it, page faults are no longer sampled. While they are, a request to
+ * block SIGTRAP succeeds without blocking it, since a sample that is delayed has no stack. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 
-#include "tracer.h"
+#include "faults.h"
+#include "real.h"
+#include "state.h"
 
 TRACE_EXPORT int sigaction(int number, const struct sigaction *action, struct sigaction *before)
 {
-	trace_resolve();
 	if (number != SIGTRAP || !trace_faults_own_sigtrap())
 		return trace_real.sigaction(number, action, before);
 	if (action)
@@ -20,14 +21,13 @@ TRACE_EXPORT int sigaction(int number, const struct sigaction *action, struct si
 
 TRACE_EXPORT sighandler_t signal(int number, sighandler_t handler)
 {
-	trace_resolve();
 	if (number == SIGTRAP && trace_faults_own_sigtrap())
 		trace_faults_end("the program handles SIGTRAP itself");
 	return trace_real.signal(number, handler);
 }
 
-/* The set to block, without SIGTRAP while that is ours. */
-static const sigset_t *spare_sigtrap(int how, const sigset_t *set, sigset_t *copy)
+/* Returns the set to block, without SIGTRAP while faults are sampled. */
+static const sigset_t *without_sigtrap(int how, const sigset_t *set, sigset_t *copy)
 {
 	if (!set || how == SIG_UNBLOCK || !trace_faults_own_sigtrap() ||
 	    sigismember(set, SIGTRAP) != 1)
@@ -41,14 +41,12 @@ TRACE_EXPORT int sigprocmask(int how, const sigset_t *set, sigset_t *before)
 {
 	sigset_t copy;
 
-	trace_resolve();
-	return trace_real.sigprocmask(how, spare_sigtrap(how, set, &copy), before);
+	return trace_real.sigprocmask(how, without_sigtrap(how, set, &copy), before);
 }
 
 TRACE_EXPORT int pthread_sigmask(int how, const sigset_t *set, sigset_t *before)
 {
 	sigset_t copy;
 
-	trace_resolve();
-	return trace_real.pthread_sigmask(how, spare_sigtrap(how, set, &copy), before);
+	return trace_real.pthread_sigmask(how, without_sigtrap(how, set, &copy), before);
 }

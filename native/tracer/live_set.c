@@ -1,15 +1,16 @@
-/* Which blocks are recorded as live.
+/* The set of blocks recorded as live.
  *
  * Sampled: a few thousand addresses in a lock-free hash set that grows by adding tables, behind the
- * counting filter that fast paths read. Exact: one bit for each 8 bytes of address space, so that
- * a free of anything else is noticed while its caller is still on the stack; in pieces, so that
- * limits on address space leave room for the program. */
+ * counting filter that fast paths read. Exact: one bit per 8 bytes of address space, so that a bad free
+ * is noticed while its caller is still on the stack. The bitmap is allocated in chunks, since a limit on
+ * address space must leave capacity for the program. */
 #define _GNU_SOURCE
+#include "live_set.h"
+
 #include <string.h>
 #include <sys/mman.h>
 
-#include "live_set.h"
-#include "tracer.h"
+#include "memory.h"
 
 #define EMPTY 0ull
 #define REMOVED 1ull
@@ -18,8 +19,9 @@
 #define FIRST_BITS 13u
 #define ADDRESS_BITS 47u
 
-uint8_t trace_filter[TRACE_FILTER_SIZE];
-
+/* Open addressing; a key is EMPTY, REMOVED or key_of() a block.
+ *
+ *   used <= 1 << bits;  table i has FIRST_BITS + 2 * i bits */
 struct table {
 	uint64_t *slots;
 	unsigned bits;
@@ -28,7 +30,7 @@ struct table {
 
 static struct table tables[TABLES];
 static _Atomic unsigned table_count;
-trace_piece trace_pieces[2][1u << (ADDRESS_BITS - TRACE_PIECE_BITS)];
+trace_chunk trace_chunks[2][1u << (ADDRESS_BITS - TRACE_CHUNK_BITS)];
 
 static void filter_add(const void *block)
 {
@@ -57,7 +59,7 @@ static uint64_t first_slot(const struct table *table, uint64_t address)
 	return (address * 0x9e3779b97f4a7c15ull) >> (64 - table->bits);
 }
 
-/* Only one thread gets to add table number `index`; the others go on with what there is. */
+/* One thread adds table number `index`; the others continue with the existing tables. */
 static TRACE_SLOW bool add_table(unsigned index)
 {
 	static _Atomic bool adding;
@@ -115,9 +117,9 @@ static bool erase(struct table *table, uint64_t address)
 	return false;
 }
 
-uint64_t trace_no_piece;
+uint64_t trace_no_chunk;
 
-static void forget_tables(void)
+static void clear_tables(void)
 {
 	unsigned count = atomic_load(&table_count);
 
@@ -127,19 +129,19 @@ static void forget_tables(void)
 	}
 }
 
-static void forget_bitmaps(void)
+static void clear_bitmaps(void)
 {
 	for (unsigned which = 0; which < 2; which++)
-		for (unsigned i = 0; i < 1u << (ADDRESS_BITS - TRACE_PIECE_BITS); i++)
-			if (trace_pieces[which][i] && trace_pieces[which][i] != &trace_no_piece)
-				madvise(trace_pieces[which][i], TRACE_PIECE_BYTES, MADV_DONTNEED);
+		for (unsigned i = 0; i < 1u << (ADDRESS_BITS - TRACE_CHUNK_BITS); i++)
+			if (trace_chunks[which][i] && trace_chunks[which][i] != &trace_no_chunk)
+				madvise(trace_chunks[which][i], TRACE_CHUNK_BYTES, MADV_DONTNEED);
 }
 
 bool trace_live_start(void)
 {
-	forget_tables();
+	clear_tables();
 	if (trace_session.attached && trace_generation > 1)
-		forget_bitmaps();
+		clear_bitmaps();
 	if (!trace_session.exact) {
 		memset(trace_filter, 0, sizeof trace_filter);
 		return atomic_load(&table_count) > 0 || add_table(0);
@@ -148,21 +150,21 @@ bool trace_live_start(void)
 	return true;
 }
 
-/* Blocks of Python's that malloc() made are both: the lowest bit keeps the two apart. */
+/* A block that Python obtained from malloc() is in the set twice: the lowest bit is the kind. */
 static uint64_t key_of(enum trace_kind kind, const void *block)
 {
 	return ((uint64_t)(uintptr_t)block & ((1ull << ADDRESS_BITS) - 1)) |
 	       (kind == TRACE_PYOBJECT);
 }
 
-TRACE_SLOW uint64_t *trace_piece_add(trace_piece *place)
+TRACE_SLOW uint64_t *trace_chunk_add(trace_chunk *slot)
 {
-	uint64_t *none = NULL, *piece = trace_map(TRACE_PIECE_BYTES, PROT_READ | PROT_WRITE);
+	uint64_t *none = NULL, *chunk = trace_map(TRACE_CHUNK_BYTES, PROT_READ | PROT_WRITE);
 
-	if (atomic_compare_exchange_strong(place, &none, piece ? piece : &trace_no_piece))
-		return piece ? piece : &trace_no_piece;
-	if (piece)
-		trace_unmap(piece, TRACE_PIECE_BYTES);
+	if (atomic_compare_exchange_strong(slot, &none, chunk ? chunk : &trace_no_chunk))
+		return chunk ? chunk : &trace_no_chunk;
+	if (chunk)
+		trace_unmap(chunk, TRACE_CHUNK_BYTES);
 	return none;
 }
 
@@ -193,23 +195,23 @@ bool trace_table_remove(enum trace_kind kind, const void *block)
 	return false;
 }
 
-/* Blocks of the first moments, so that freeing them later is not taken for a bad free. */
-#define EARLY_BLOCKS 4096u
-static const void *early[EARLY_BLOCKS];
-static _Atomic unsigned early_count;
+/* Blocks allocated before the session was joined: freeing them later is no bad free. */
+#define MAX_DEFERRED 4096u
+static const void *deferred[MAX_DEFERRED];
+static _Atomic unsigned deferred_count;
 
-void trace_live_note_early(const void *block)
+void trace_live_defer(const void *block)
 {
-	unsigned index = atomic_fetch_add(&early_count, 1);
+	unsigned index = atomic_fetch_add(&deferred_count, 1);
 
-	if (index < EARLY_BLOCKS)
-		early[index] = block;
+	if (index < MAX_DEFERRED)
+		deferred[index] = block;
 }
 
-void trace_live_add_early(void)
+void trace_live_add_deferred(void)
 {
-	unsigned count = atomic_load(&early_count);
+	unsigned count = atomic_load(&deferred_count);
 
-	for (unsigned i = 0; trace_session.exact && i < count && i < EARLY_BLOCKS; i++)
-		trace_live_add(TRACE_MALLOC, early[i]);
+	for (unsigned i = 0; trace_session.exact && i < count && i < MAX_DEFERRED; i++)
+		trace_live_add(TRACE_MALLOC, deferred[i]);
 }

@@ -1,27 +1,33 @@
-/* Which blocks are recorded as live. Inline where exact mode passes with every event. */
+/* The set of blocks recorded as live. Inline where every event of an exact run passes. */
 #ifndef MEMATLAS_TRACER_LIVE_H
 #define MEMATLAS_TRACER_LIVE_H
 
 #include "python.h"
-#include "tracer.h"
+#include "state.h"
 
-#define TRACE_PIECE_BITS 32u /* addresses a piece of a bitmap stands for */
-#define TRACE_PIECE_BYTES (1ull << (TRACE_PIECE_BITS - 6))
+#define TRACE_CHUNK_BITS 32u /* of the addresses one bitmap chunk covers */
+#define TRACE_CHUNK_BYTES (1ull << (TRACE_CHUNK_BITS - 6))
 
-typedef uint64_t *_Atomic trace_piece;
-extern trace_piece trace_pieces[2][1u << 15]; /* malloc's blocks, Python's */
-/* Stands for a piece there was no memory for: everything in it counts as live, so that bad frees go
- * unnoticed, no more. */
-extern uint64_t trace_no_piece;
-uint64_t *trace_piece_add(trace_piece *place);
+typedef uint64_t *_Atomic trace_chunk;
+extern trace_chunk trace_chunks[2][1u << 15]; /* malloc's blocks, Python's */
+/* Placeholder for a bitmap chunk that could not be allocated. It treats all blocks as live, so only
+ * bad-free detection is lost. */
+extern uint64_t trace_no_chunk;
+uint64_t *trace_chunk_add(trace_chunk *slot);
+
+/* Resets whatever an earlier session recorded. */
+bool trace_live_start(void);
+/* Keeps a block allocated before tracing could start, for trace_live_add_deferred(). */
+void trace_live_defer(const void *block);
+void trace_live_add_deferred(void);
 
 bool trace_table_add(enum trace_kind kind, const void *block);
 bool trace_table_remove(enum trace_kind kind, const void *block);
 
 extern char __libc_single_threaded __attribute__((weak)); /* since glibc 2.32 */
 
-/* May another thread change a word of the bitmap at the same time? Python's blocks are mostly its
- * interpreter's, whose lock their caller holds; an arena, and so a word, belongs to one interpreter. */
+/* May another thread change a word of the bitmap at the same time? Callers of Python's allocator mostly
+ * hold the GIL, and an arena, hence a word, belongs to one interpreter. */
 static inline bool trace_bit_is_shared(enum trace_kind kind)
 {
 	if (kind == TRACE_PYOBJECT)
@@ -29,7 +35,7 @@ static inline bool trace_bit_is_shared(enum trace_kind kind)
 	return !(&__libc_single_threaded && __libc_single_threaded);
 }
 
-/* In one instruction each: a signal may come, another thread not. */
+/* One instruction each: atomic with respect to signals, not to other threads. */
 #if defined(__x86_64__)
 static inline void trace_bit_set(uint64_t *word, uint64_t bit)
 {
@@ -50,47 +56,47 @@ static inline void trace_bit_clear(uint64_t *word, uint64_t bit)
 }
 #endif
 
-static inline trace_piece *trace_piece_of(enum trace_kind kind, const void *block)
+static inline trace_chunk *trace_chunk_of(enum trace_kind kind, const void *block)
 {
-	return &trace_pieces[kind == TRACE_PYOBJECT][(uintptr_t)block >> TRACE_PIECE_BITS & 0x7fff];
+	return &trace_chunks[kind == TRACE_PYOBJECT][(uintptr_t)block >> TRACE_CHUNK_BITS & 0x7fff];
 }
 
-static inline uint64_t *trace_piece_word(uint64_t *piece, const void *block)
+static inline uint64_t *trace_chunk_word(uint64_t *chunk, const void *block)
 {
-	return &piece[(uint32_t)(uintptr_t)block >> 9];
+	return &chunk[(uint32_t)(uintptr_t)block >> 9];
 }
 
-static inline uint64_t trace_piece_bit(const void *block)
+static inline uint64_t trace_chunk_bit(const void *block)
 {
 	return 1ull << ((uintptr_t)block >> 3 & 63);
 }
 
-/* False: no room, do not record it. */
+/* False: the set is full; do not record the block. */
 static inline bool trace_live_add(enum trace_kind kind, const void *block)
 {
 	if (!trace_session.exact)
 		return trace_table_add(kind, block);
-	trace_piece *place = trace_piece_of(kind, block);
-	uint64_t *piece = atomic_load_explicit(place, memory_order_acquire);
-	if (trace_unlikely(!piece))
-		piece = trace_piece_add(place);
-	if (trace_unlikely(piece == &trace_no_piece))
+	trace_chunk *slot = trace_chunk_of(kind, block);
+	uint64_t *chunk = atomic_load_explicit(slot, memory_order_acquire);
+	if (trace_unlikely(!chunk))
+		chunk = trace_chunk_add(slot);
+	if (trace_unlikely(chunk == &trace_no_chunk))
 		return true;
 	if (trace_bit_is_shared(kind))
-		__atomic_fetch_or(trace_piece_word(piece, block), trace_piece_bit(block),
+		__atomic_fetch_or(trace_chunk_word(chunk, block), trace_chunk_bit(block),
 				  __ATOMIC_RELAXED);
 	else
-		trace_bit_set(trace_piece_word(piece, block), trace_piece_bit(block));
+		trace_bit_set(trace_chunk_word(chunk, block), trace_chunk_bit(block));
 	return true;
 }
 
-/* In exact mode. */
+/* Exact mode only. True: the block was live. */
 static inline bool trace_bit_remove(enum trace_kind kind, const void *block)
 {
-	uint64_t *piece = atomic_load_explicit(trace_piece_of(kind, block), memory_order_acquire);
-	if (trace_unlikely((uintptr_t)block & 7 || !piece || piece == &trace_no_piece))
-		return piece == &trace_no_piece && !((uintptr_t)block & 7);
-	uint64_t *word = trace_piece_word(piece, block), bit = trace_piece_bit(block);
+	uint64_t *chunk = atomic_load_explicit(trace_chunk_of(kind, block), memory_order_acquire);
+	if (trace_unlikely((uintptr_t)block & 7 || !chunk || chunk == &trace_no_chunk))
+		return chunk == &trace_no_chunk && !((uintptr_t)block & 7);
+	uint64_t *word = trace_chunk_word(chunk, block), bit = trace_chunk_bit(block);
 	if (trace_bit_is_shared(kind))
 		return __atomic_fetch_and(word, ~bit, __ATOMIC_RELAXED) & bit;
 	bool was = __atomic_load_n(word, __ATOMIC_RELAXED) & bit;

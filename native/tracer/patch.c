@@ -1,17 +1,18 @@
-/* Hooks for a program that was started without us: the slots through which its modules call the
- * functions we replace are pointed at our own, and pointed back at the end. */
+/* Hooks for a program that was started without the tracer: the GOT entries through which its modules
+ * call the replaced functions are pointed at the hooks, and restored at the end. */
 #define _GNU_SOURCE
+#include "patch.h"
+
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 #include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "tracer.h"
+#include "memory.h"
+#include "state.h"
+#include "syscall.h"
 
 #if defined(__x86_64__)
 #define JUMP_SLOT R_X86_64_JUMP_SLOT
@@ -23,78 +24,19 @@
 #define POINTER R_AARCH64_ABS64
 #endif
 
-#define NAMES 128u /* power of two, more than twice the hooks */
-#define MOST_SLOTS 32768u
-#define MOST_MODULES 2048u
-
-struct hook {
-	const char *name;
-	void *function;
-};
-
-/* Programs it execs are left alone, and so are its signals: page faults are not sampled here. */
-#define PATCHED(PATCH)                                                                             \
-	PATCH(malloc)                                                                              \
-	PATCH(calloc)                                                                              \
-	PATCH(realloc)                                                                             \
-	PATCH(reallocarray)                                                                        \
-	PATCH(free)                                                                                \
-	PATCH(memalign)                                                                            \
-	PATCH(aligned_alloc)                                                                       \
-	PATCH(posix_memalign)                                                                      \
-	PATCH(valloc)                                                                              \
-	PATCH(pvalloc)                                                                             \
-	PATCH(mmap)                                                                                \
-	PATCH(mmap64)                                                                              \
-	PATCH(munmap)                                                                              \
-	PATCH(mremap)                                                                              \
-	PATCH(dlclose)                                                                             \
-	PATCH(pthread_create)                                                                      \
-	PATCH(_exit)                                                                               \
-	PATCH(_Exit)                                                                               \
-	PATCH(quick_exit)                                                                          \
-	PATCH(prctl)                                                                               \
-	PATCH(syscall)                                                                             \
-	PATCH(setrlimit)                                                                           \
-	PATCH(setrlimit64)                                                                         \
-	PATCH(prlimit)                                                                             \
-	PATCH(prlimit64)                                                                           \
-	PATCH(_Znwm)                                                                               \
-	PATCH(_Znam)                                                                               \
-	PATCH(_ZnwmRKSt9nothrow_t)                                                                 \
-	PATCH(_ZnamRKSt9nothrow_t)                                                                 \
-	PATCH(_ZnwmSt11align_val_t)                                                                \
-	PATCH(_ZnamSt11align_val_t)                                                                \
-	PATCH(_ZnwmSt11align_val_tRKSt9nothrow_t)                                                  \
-	PATCH(_ZnamSt11align_val_tRKSt9nothrow_t)                                                  \
-	PATCH(_ZdlPv)                                                                              \
-	PATCH(_ZdaPv)                                                                              \
-	PATCH(_ZdlPvm)                                                                             \
-	PATCH(_ZdaPvm)                                                                             \
-	PATCH(_ZdlPvRKSt9nothrow_t)                                                                \
-	PATCH(_ZdaPvRKSt9nothrow_t)                                                                \
-	PATCH(_ZdlPvSt11align_val_t)                                                               \
-	PATCH(_ZdaPvSt11align_val_t)                                                               \
-	PATCH(_ZdlPvmSt11align_val_t)                                                              \
-	PATCH(_ZdaPvmSt11align_val_t)                                                              \
-	PATCH(_ZdlPvSt11align_val_tRKSt9nothrow_t)                                                 \
-	PATCH(_ZdaPvSt11align_val_tRKSt9nothrow_t)
-
-/* Only their addresses matter: under names of our own, types do not. */
-#define DECLARE(symbol) extern char hook_##symbol[] __asm__(#symbol);
-PATCHED(DECLARE)
-#define ENTRY(symbol) {#symbol, hook_##symbol},
-static const struct hook hooks[] = {PATCHED(ENTRY)};
+#define NAMES 128u /* hash slots: a power of two, more than twice the hooks */
+#define MAX_SLOTS 32768u
+#define MAX_MODULES 2048u
 
 struct slot {
-	uintptr_t *place, before, ours;
+	uintptr_t *address, before, ours;
 	uintptr_t base; /* of its module */
 };
 
-static const struct hook *names[NAMES];
+static const struct trace_hook *names[NAMES];
 static struct slot *slots;
 static unsigned slot_count;
-static uintptr_t patched[MOST_MODULES];
+static uintptr_t patched[MAX_MODULES];
 static unsigned patched_count;
 static unsigned long long seen_adds;
 static pthread_mutex_t patching = PTHREAD_MUTEX_INITIALIZER;
@@ -108,11 +50,11 @@ static uint32_t hash(const char *name)
 	return x ^ x >> 15;
 }
 
-static void index_names(void)
+static void index_names(const struct trace_hook *hooks, unsigned count)
 {
 	if (names[hash(hooks[0].name) & (NAMES - 1)])
 		return;
-	for (unsigned i = 0; i < sizeof hooks / sizeof *hooks; i++) {
+	for (unsigned i = 0; i < count && i < NAMES / 2; i++) {
 		uint32_t at = hash(hooks[i].name);
 		while (names[at & (NAMES - 1)])
 			at++;
@@ -120,7 +62,7 @@ static void index_names(void)
 	}
 }
 
-static const struct hook *find_hook(const char *name)
+static const struct trace_hook *find_hook(const char *name)
 {
 	for (uint32_t at = hash(name); names[at & (NAMES - 1)]; at++)
 		if (strcmp(names[at & (NAMES - 1)]->name, name) == 0)
@@ -136,83 +78,72 @@ struct module {
 	size_t counts[2];
 };
 
-/* The loader turns most of these into addresses, but not in modules it may not write. */
-static uintptr_t absolute(uintptr_t base, uintptr_t value)
+/* NULL: the module has no such entry. The loader relocates these values, except in modules whose dynamic
+ * section is read-only. */
+static const void *absolute(uintptr_t base, uintptr_t value)
 {
-	return value < base ? value + base : value;
+	return (const void *)(value && value < base ? value + base : value);
 }
 
 static bool read_dynamic(struct module *module, const ElfW(Dyn) * dynamic)
 {
-	bool rela = true;
+	uintptr_t values[DT_JMPREL + 1] = {0}; /* by tag; DT_JMPREL is the highest one read */
 
-	for (; dynamic->d_tag != DT_NULL; dynamic++) {
-		uintptr_t value = dynamic->d_un.d_ptr, place = absolute(module->base, value);
-		switch (dynamic->d_tag) {
-		case DT_SYMTAB:
-			module->symbols = (const ElfW(Sym) *)place;
-			break;
-		case DT_STRTAB:
-			module->strings = (const char *)place;
-			break;
-		case DT_JMPREL:
-			module->relocations[0] = (const ElfW(Rela) *)place;
-			break;
-		case DT_PLTRELSZ:
-			module->counts[0] = value / sizeof(ElfW(Rela));
-			break;
-		case DT_RELA:
-			module->relocations[1] = (const ElfW(Rela) *)place;
-			break;
-		case DT_RELASZ:
-			module->counts[1] = value / sizeof(ElfW(Rela));
-			break;
-		case DT_PLTREL:
-			rela = value == DT_RELA;
-			break;
-		default:
-			break;
-		}
-	}
+	for (; dynamic->d_tag != DT_NULL; dynamic++)
+		if (dynamic->d_tag > 0 && dynamic->d_tag <= DT_JMPREL)
+			values[dynamic->d_tag] = dynamic->d_un.d_ptr;
+	module->symbols = absolute(module->base, values[DT_SYMTAB]);
+	module->strings = absolute(module->base, values[DT_STRTAB]);
+	module->relocations[0] = absolute(module->base, values[DT_JMPREL]);
+	module->counts[0] = values[DT_PLTRELSZ] / sizeof(ElfW(Rela));
+	module->relocations[1] = absolute(module->base, values[DT_RELA]);
+	module->counts[1] = values[DT_RELASZ] / sizeof(ElfW(Rela));
+	bool rela = !values[DT_PLTREL] || values[DT_PLTREL] == DT_RELA;
 	return rela && module->symbols && module->strings;
 }
 
-static bool write_slot(const struct module *module, uintptr_t *place, uintptr_t value)
+static bool write_slot(const struct module *module, uintptr_t *address, uintptr_t value)
 {
-	uintptr_t page = (uintptr_t)place & ~(uintptr_t)(TRACE_PAGE - 1);
-	bool sealed = page >= (module->relro_start & ~(uintptr_t)(TRACE_PAGE - 1)) &&
-		      page < module->relro_end;
+	size_t size = trace_session.page_bytes;
+	uintptr_t mask = ~(uintptr_t)(size - 1), page = (uintptr_t)address & mask;
+	bool sealed = page >= (module->relro_start & mask) && page < module->relro_end;
 
-	if (sealed && syscall(SYS_mprotect, page, TRACE_PAGE, PROT_READ | PROT_WRITE) != 0)
+	if (sealed && trace_syscall(SYS_mprotect, page, size, PROT_READ | PROT_WRITE) != 0)
 		return false;
-	__atomic_store_n(place, value, __ATOMIC_RELEASE);
+	__atomic_store_n(address, value, __ATOMIC_RELEASE);
 	if (sealed)
-		syscall(SYS_mprotect, page, TRACE_PAGE, PROT_READ);
+		trace_syscall(SYS_mprotect, page, size, PROT_READ);
 	return true;
 }
 
-/* A pointer in the program's data, which by now may point elsewhere. */
-static bool still_points(const ElfW(Rela) * relocation, const uintptr_t *place, const char *name)
+/* A pointer in the program's data may have been changed by the program. */
+static bool still_points(const ElfW(Rela) * relocation, const uintptr_t *address, const char *name)
 {
-	return relocation->r_addend == 0 && *place == (uintptr_t)dlsym(RTLD_DEFAULT, name);
+	return relocation->r_addend == 0 && *address == (uintptr_t)dlsym(RTLD_DEFAULT, name);
+}
+
+static bool is_function_pointer(uint32_t type)
+{
+	return type == JUMP_SLOT || type == GLOB_DAT || type == POINTER;
 }
 
 static void patch_slot(const struct module *module, const ElfW(Rela) * relocation)
 {
 	uint32_t type = ELF64_R_TYPE(relocation->r_info);
 
-	if (type != JUMP_SLOT && type != GLOB_DAT && type != POINTER)
+	if (!is_function_pointer(type))
 		return;
 	const ElfW(Sym) *symbol = &module->symbols[ELF64_R_SYM(relocation->r_info)];
-	const struct hook *hook = find_hook(module->strings + symbol->st_name);
-	uintptr_t *place = (uintptr_t *)(module->base + relocation->r_offset);
-	if (!hook || slot_count == MOST_SLOTS || *place == 0 || *place == (uintptr_t)hook->function)
-		return; /* 0: weak, and nobody has it */
-	if (type == POINTER && !still_points(relocation, place, hook->name))
+	const struct trace_hook *hook = find_hook(module->strings + symbol->st_name);
+	uintptr_t *address = (uintptr_t *)(module->base + relocation->r_offset);
+	if (!hook || slot_count == MAX_SLOTS || *address == 0 ||
+	    *address == (uintptr_t)hook->function)
+		return; /* 0: weak and undefined */
+	if (type == POINTER && !still_points(relocation, address, hook->name))
 		return;
 	struct slot *slot = &slots[slot_count];
-	*slot = (struct slot){place, *place, (uintptr_t)hook->function, module->base};
-	if (write_slot(module, place, slot->ours))
+	*slot = (struct slot){address, *address, (uintptr_t)hook->function, module->base};
+	if (write_slot(module, address, slot->ours))
 		slot_count++;
 }
 
@@ -237,8 +168,8 @@ static bool describe(struct module *module, const struct dl_phdr_info *info)
 	return dynamic && read_dynamic(module, dynamic);
 }
 
-/* The loader itself allocates by what it found at start-up, and the vdso calls nobody. */
-static bool is_left_alone(const struct dl_phdr_info *info)
+/* The loader uses the malloc() it found at start-up; the vdso calls no function. */
+static bool is_excluded(const struct dl_phdr_info *info)
 {
 	const char *name = strrchr(info->dlpi_name, '/');
 
@@ -261,8 +192,8 @@ static int patch_module(struct dl_phdr_info *info, size_t size, void *unused)
 	(void)size;
 	(void)unused;
 	seen_adds = info->dlpi_adds;
-	if (is_patched(info->dlpi_addr) || is_left_alone(info) || !describe(&module, info) ||
-	    patched_count == MOST_MODULES)
+	if (is_patched(info->dlpi_addr) || is_excluded(info) || !describe(&module, info) ||
+	    patched_count == MAX_MODULES)
 		return 0;
 	patched[patched_count++] = info->dlpi_addr;
 	for (int list = 0; list < 2; list++)
@@ -271,45 +202,43 @@ static int patch_module(struct dl_phdr_info *info, size_t size, void *unused)
 	return 0;
 }
 
-bool trace_patch_is_in(void)
+bool trace_patch_is_active(void)
 {
 	return slot_count > 0;
 }
 
-bool trace_patch_start(void)
+bool trace_patch_start(const struct trace_hook *hooks, unsigned count)
 {
 	if (!slots)
-		slots = trace_map(MOST_SLOTS * sizeof *slots, PROT_READ | PROT_WRITE);
+		slots = trace_map(MAX_SLOTS * sizeof *slots, PROT_READ | PROT_WRITE);
 	if (!slots)
 		return false;
 	pthread_mutex_lock(&patching);
-	index_names();
+	index_names(hooks, count);
 	dl_iterate_phdr(patch_module, NULL);
 	pthread_mutex_unlock(&patching);
 	return true;
 }
 
-static int has_news(struct dl_phdr_info *info, size_t size, void *unused)
+static int has_new_modules(struct dl_phdr_info *info, size_t size, void *unused)
 {
 	(void)size;
 	(void)unused;
 	return info->dlpi_adds != seen_adds ? 2 : 1;
 }
 
-/* Modules come and go without a word. One that came, and another that went before, may share a base: the
- * latter's slots are forgotten when it is closed. */
-void trace_patch_news(void)
+/* dlopen() is not hooked, so the loader's count of loaded modules is compared. A module may take the base
+ * of one that was closed before; trace_patch_closed() has dropped the old one's entries by then. */
+void trace_patch_new_modules(void)
 {
-	if (dl_iterate_phdr(has_news, NULL) != 2 || pthread_mutex_trylock(&patching) != 0)
+	if (dl_iterate_phdr(has_new_modules, NULL) != 2 || pthread_mutex_trylock(&patching) != 0)
 		return;
 	dl_iterate_phdr(patch_module, NULL);
 	pthread_mutex_unlock(&patching);
 }
 
-/* ---- back ---- */
-
 struct loaded {
-	uintptr_t bases[MOST_MODULES];
+	uintptr_t bases[MAX_MODULES];
 	unsigned count;
 };
 
@@ -318,7 +247,7 @@ static int list_module(struct dl_phdr_info *info, size_t size, void *argument)
 	struct loaded *loaded = argument;
 
 	(void)size;
-	if (loaded->count < MOST_MODULES)
+	if (loaded->count < MAX_MODULES)
 		loaded->bases[loaded->count++] = info->dlpi_addr;
 	return 0;
 }
@@ -331,8 +260,8 @@ static bool is_loaded(const struct loaded *loaded, uintptr_t base)
 	return false;
 }
 
-/* Which of the slots lie in modules that are gone? They are not ours to write any more. */
-static void forget_closed(void)
+/* Drops slots in modules that are gone: their memory may belong to someone else. */
+static void drop_closed(void)
 {
 	static struct loaded loaded; /* under the lock; too large for a small stack */
 	unsigned kept = 0;
@@ -355,7 +284,7 @@ void trace_patch_closed(void)
 	if (!slots)
 		return;
 	pthread_mutex_lock(&patching);
-	forget_closed();
+	drop_closed();
 	pthread_mutex_unlock(&patching);
 }
 
@@ -365,11 +294,11 @@ static int restore_module(struct dl_phdr_info *info, size_t size, void *unused)
 
 	(void)size;
 	(void)unused;
-	if (is_left_alone(info) || !describe(&module, info))
+	if (is_excluded(info) || !describe(&module, info))
 		return 0;
 	for (unsigned i = 0; i < slot_count; i++)
-		if (slots[i].base == module.base && *slots[i].place == slots[i].ours)
-			write_slot(&module, slots[i].place, slots[i].before);
+		if (slots[i].base == module.base && *slots[i].address == slots[i].ours)
+			write_slot(&module, slots[i].address, slots[i].before);
 	return 0;
 }
 
@@ -378,7 +307,7 @@ void trace_patch_end(void)
 	if (!slots)
 		return;
 	pthread_mutex_lock(&patching);
-	forget_closed();
+	drop_closed();
 	dl_iterate_phdr(restore_module, NULL);
 	slot_count = patched_count = 0;
 	pthread_mutex_unlock(&patching);

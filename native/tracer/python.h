@@ -1,5 +1,5 @@
-/* CPython inside the traced program: its frames and its object allocator. No Python.h: functions are
- * looked up by name, structures read by offsets. */
+/* CPython inside the traced program: its frames and its object allocator. Without Python.h: functions are
+ * looked up by name, structures are read by offsets. */
 #ifndef MEMATLAS_TRACER_PYTHON_H
 #define MEMATLAS_TRACER_PYTHON_H
 
@@ -13,43 +13,43 @@
 #define TRACE_CODE_SLOTS 4096u
 
 struct trace_python {
-	uint32_t version; /* PY_VERSION_HEX of an interpreter whose frames can be read; 0: none */
+	uint32_t version; /* PY_VERSION_HEX; 0: no interpreter with a known layout */
 	uint64_t eval_start[TRACE_EVAL_RANGES], eval_end[TRACE_EVAL_RANGES];
-	int (*is_finalizing)(void); /* is it taking itself down? */
+	int (*is_finalizing)(void); /* NULL: not exported */
 	bool hooked;
 	bool free_threaded;
-	bool unlocked; /* its allocator is called without the interpreter's lock, too */
-	bool small_blocks; /* its allocator is pymalloc: blocks of at most 512 bytes, under the lock */
-	const void *code_type; /* PyCode_Type, where all frees of code are seen; else NULL */
+	bool unlocked; /* its allocator may be called without the GIL */
+	bool small_blocks; /* its allocator is pymalloc: blocks of <= 512 bytes, under the GIL */
+	const void *code_type; /* PyCode_Type, if every free of a code object is seen; else NULL */
 	_Atomic uint32_t codes_freed, codes_freed_at[TRACE_CODE_SLOTS]; /* by trace_code_slot() */
 };
 extern struct trace_python trace_python;
 
-/* python_find.c: looks for an interpreter; true once it is found. */
+/* python_find.c. True: an interpreter is found, now or before. */
 bool trace_python_find(void);
 void *trace_python_symbol(const char *name);
 
-/* python_layout.c: where things are in one version's structures. Offsets in bytes. */
+/* python_layout.c: offsets in the structures of one version, in bytes; 0 where a version lacks the field. */
 struct trace_python_layout {
 	uint32_t minor; /* 3.minor */
 	uint16_t thread_frame; /* PyThreadState: current frame, or with `cframe` the _PyCFrame */
-	uint16_t thread_id; /* in 3.11, whose state it is: pthread_self() */
+	uint16_t thread_id; /* 3.11: pthread_self() of the owner */
 	bool has_cframe; /* until 3.12 */
 	uint16_t cframe_frame, cframe_previous;
 	uint16_t frame_code; /* _PyInterpreterFrame */
 	uint16_t frame_previous;
 	uint16_t frame_instruction;
 	uint16_t frame_owner;
-	uint16_t frame_is_entry; /* 0: entries are told by a shim frame owned by the C stack */
-	uint16_t frame_bytecode; /* 0: all threads run a code object's one bytecode */
+	uint16_t frame_is_entry; /* 3.11; later a shim frame owned by the C stack marks entries */
+	uint16_t frame_bytecode; /* free-threaded: index of the thread's copy of the bytecode */
 	uint16_t code_file, code_name, code_linetable, code_first_line, code_instructions;
-	uint16_t code_bytecodes; /* the threads' copies */
+	uint16_t code_bytecodes; /* free-threaded: the copies */
 	uint16_t string_length, string_state, string_ascii_data, string_compact_data;
-	uint8_t string_kind_bit; /* in the state; then follow compact and ASCII */
+	uint8_t string_kind_bit; /* in the state; compact and ASCII follow */
 	uint16_t bytes_size, bytes_data;
-	uint8_t owned_by_c_stack; /* first value of frame_owner that is no Python frame */
+	uint8_t owned_by_c_stack; /* frame_owner >= this: no Python frame */
 };
-/* NULL: a version nobody has measured. `runtime` is the address of _PyRuntime. */
+/* `runtime`: address of _PyRuntime. NULL: an unknown version. */
 const struct trace_python_layout *trace_python_layout(uint32_t version, const void *runtime);
 
 /* python_frames.c */
@@ -62,17 +62,16 @@ struct trace_code {
 
 #define TRACE_CODE_TEXT 4096u
 
-/* A code object is known by its address and, since addresses are used again, by what it points at and by
- * the code freed there before, where that is seen. */
+/* Identity of a code object. Addresses are reused, so it includes what the object points at and, where
+ * frees are seen, how many code objects were freed at its address. */
 struct trace_code_key {
 	const char *code, *linetable, *name;
 	int32_t first_line;
 	uint32_t freed;
 };
-struct trace_code;
 struct trace_code_cache {
-	/* Tells what is not known yet, before its number is used. */
-	void (*tell)(void *context, uint32_t id, const struct trace_code *code);
+	/* Writes the CODE record before the first use of its ID. */
+	void (*emit)(void *context, uint32_t id, const struct trace_code *code);
 	void *context;
 	struct {
 		struct trace_code_key key;
@@ -82,63 +81,68 @@ struct trace_code_cache {
 	char name[TRACE_CODE_TEXT], file[TRACE_CODE_TEXT];
 };
 
-/* A frame of the last look at the chain: all that tells it from another one of the same code. Its caller's
- * is the next to the root. */
+/* A frame of the last snapshot: what differs between two frames of the same code. Its caller is the next
+ * one towards the root. */
 struct trace_python_frame {
 	const char *frame;
-	uintptr_t state; /* its instruction, at an even place, and whether it says it is an entry */
+	uintptr_t state; /* instruction (an even address) | entry mark */
 };
-/* And what its word was made of, besides. */
+/* The frame's word and what it was made of. */
 struct trace_python_word {
 	struct trace_code_key key;
 	uint64_t word; /* of trace_format.h */
-	uint64_t sum; /* hash of the way to the root */
-	unsigned spoken; /* words of that way */
-	bool speaks; /* it has a word; links between C and Python have none */
+	uint64_t sum; /* hash of the words from the root to here */
+	unsigned depth; /* number of those words */
+	bool has_word; /* shim frames between C and Python have none */
 };
 
-/* A thread's last look, counted from the root, whose number is 1; number 0 stands for what no frame leads
- * to. The next one takes over the frames that still are what they were; most are, for they wait for the
- * one at the leaf. */
+/* A thread's last snapshot. Frames are numbered from the root, which is 1; entry 0 is a sentinel.
+ *
+ *   same <= count <= TRACE_MAX_FRAMES
+ *   words[i].sum, .depth cover frames 1..i; words[0].sum == words[0].depth == 0 */
 struct trace_python_chain {
 	unsigned count;
-	unsigned same; /* how many from the root stood there in all looks since it was last set */
-	bool whole; /* it was followed to its end */
-	uint32_t codes_freed; /* before it was */
+	unsigned same; /* frames from the root unchanged since the last emitted stack */
+	bool whole; /* followed to the root */
+	uint32_t codes_freed; /* at the snapshot */
 	struct trace_python_frame frames[TRACE_MAX_FRAMES + 1];
 	struct trace_python_word words[TRACE_MAX_FRAMES + 1];
-	/* While looking: from the leaf. */
+	/* During a snapshot: from the leaf. */
 	struct trace_python_frame fresh_frames[TRACE_MAX_FRAMES];
 	struct trace_python_word fresh_words[TRACE_MAX_FRAMES];
 };
 
-/* Looks at the Python frames of the calling thread; a hash of them, 0 if there are none. `locked`: the
- * thread holds the interpreter's lock. */
-uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_cache *cache,
-			   bool locked);
-/* At any instruction, perhaps one that is changing the chain; what cannot be read then ends it. */
-uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
-				       struct trace_code_cache *cache);
-/* Their words, leaf first, but for the first `without` frames from the root; `words` has room for
- * TRACE_MAX_FRAMES. */
+/* Takes a snapshot of the calling thread's Python frames. Returns a hash; 0: there are none. `locked`: the
+ * thread holds the GIL. */
+uint64_t trace_python_snapshot(struct trace_python_chain *chain, struct trace_code_cache *cache,
+			       bool locked);
+/* The same in a signal handler, where the chain may be half updated: an unreadable frame ends it. */
+uint64_t trace_python_snapshot_interrupted(struct trace_python_chain *chain,
+					   struct trace_code_cache *cache);
+/* Copies the words, leaf first, without those of the first `without` frames from the root. `words` has a
+ * capacity of TRACE_MAX_FRAMES. Returns their number. */
 unsigned trace_python_words(const struct trace_python_chain *chain, unsigned without,
 			    uint64_t *words);
 
-/* What each entry of the eval loop keeps on the C stack below `until`, leaf first. */
-unsigned trace_python_entries(uintptr_t *places, unsigned max, uintptr_t until);
+/* Finds what each call of the eval loop keeps on the C stack below `until`, leaf first. Returns the
+ * number of addresses. */
+unsigned trace_python_entries(uintptr_t *addresses, unsigned max, uintptr_t until);
 
-/* python_hooks.c: wraps the object allocator. Blocks over 512 bytes come from malloc() and are seen
- * there. */
+/* python_hooks.c: wraps the object allocator. Blocks over 512 bytes come from malloc(), whose hook records
+ * them. */
 struct trace_python_callbacks {
-	void (*allocated)(const void *hook, const void *block, size_t size); /* `hook`: its frame */
-	bool (*freeing)(void *block); /* true: it was recorded */
+	void (*allocated)(const void *hook, const void *block, size_t size); /* `hook`: a frame */
+	bool (*freeing)(void *block); /* true: it was recorded as live */
 	void (*restore)(void *block);
-	bool every_free; /* freeing() is told of each block, recorded or not */
+	bool every_free; /* freeing() is called for every block, recorded or not */
 };
 void trace_python_hook(const struct trace_python_callbacks *callbacks);
-void trace_python_unhook(void); /* with the interpreter's lock held */
-void trace_python_check_hooks(void); /* Python may have set its allocators since */
-/* At a mapping while Python starts: true if it comes from an allocator chosen just now (PYTHONMALLOC). */
-bool trace_python_meet_allocator(void);
+/* The caller holds the GIL. */
+void trace_python_unhook(void);
+/* Wraps allocators that Python has set since. */
+void trace_python_check_hooks(void);
+/* At a mapping while Python starts. True: it comes from an allocator chosen just now (PYTHONMALLOC), which
+ * is wrapped from here on. */
+bool trace_python_on_arena_map(void);
 
 #endif

@@ -1,15 +1,15 @@
-/* What code objects say of themselves. */
+/* Reads code objects. */
 #include <string.h>
 
 #include "python.h"
 #include "python_code.h"
 
-/* From the bit of a string's kind on. */
+/* Shifted right by string_kind_bit. */
 #define STATE_KIND(state) ((state) & 7)
 #define STATE_COMPACT(state) ((state) >> 3 & 1)
 #define STATE_ASCII(state) ((state) >> 4 & 1)
 
-static size_t put_utf8(char *to, uint32_t character)
+static size_t write_utf8(char *to, uint32_t character)
 {
 	if (character < 0x80) {
 		to[0] = (char)character;
@@ -33,7 +33,7 @@ static size_t put_utf8(char *to, uint32_t character)
 	return 4;
 }
 
-/* A str's text as UTF-8, cut to what fits `buffer`; ASCII is not copied. */
+/* Returns a str as UTF-8, truncated to the capacity of `buffer`. ASCII is not copied. */
 static const char *read_text(const struct trace_python_layout *layout, const char *string,
 			     char *buffer, size_t *length)
 {
@@ -58,7 +58,7 @@ static const char *read_text(const struct trace_python_layout *layout, const cha
 	for (uint64_t i = 0; i < characters && at + 4 <= TRACE_CODE_TEXT; i++) {
 		uint32_t character = 0;
 		memcpy(&character, data + i * width, width);
-		at += put_utf8(buffer + at, character);
+		at += write_utf8(buffer + at, character);
 	}
 	*length = at;
 	return buffer;
@@ -85,14 +85,14 @@ static void read_code(const struct trace_python_layout *layout, struct trace_cod
 	}
 }
 
-uint32_t trace_code_learn(const struct trace_python_layout *layout, struct trace_code_cache *cache,
-			  const struct trace_code_key *key)
+uint32_t trace_code_emit(const struct trace_python_layout *layout, struct trace_code_cache *cache,
+			 const struct trace_code_key *key)
 {
 	uint64_t slot = trace_code_slot(key->code);
 	struct trace_code code;
 
 	read_code(layout, cache, key->code, &code);
-	cache->tell(cache->context, ++cache->last_id, &code);
+	cache->emit(cache->context, ++cache->last_id, &code);
 	if (cache->slots[slot].key.code != key->code)
 		cache->slots[slot ^ 1] = cache->slots[slot];
 	cache->slots[slot].key = *key;

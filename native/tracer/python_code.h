@@ -1,4 +1,4 @@
-/* Code objects of the interpreter, each told once and known by a number from then on. */
+/* Code objects of the interpreter. Each is written to the ring once and has an ID from then on. */
 #ifndef MEMATLAS_TRACER_PYTHON_CODE_H
 #define MEMATLAS_TRACER_PYTHON_CODE_H
 
@@ -25,9 +25,9 @@ static inline uint64_t trace_code_slot(const void *object)
 	return ((uintptr_t)object >> 4) * 0x9e3779b97f4a7c15ull >> 52;
 }
 
-/* Reads the object and tells it. */
-uint32_t trace_code_learn(const struct trace_python_layout *layout, struct trace_code_cache *cache,
-			  const struct trace_code_key *key);
+/* Reads the object, emits it and returns its new ID. */
+uint32_t trace_code_emit(const struct trace_python_layout *layout, struct trace_code_cache *cache,
+			 const struct trace_code_key *key);
 
 static inline struct trace_code_key trace_code_key(const struct trace_python_layout *layout,
 						   const char *object)
@@ -42,20 +42,20 @@ static inline struct trace_code_key trace_code_key(const struct trace_python_lay
 	return key;
 }
 
-static inline bool trace_code_is(const struct trace_code_key *a, const struct trace_code_key *b)
+static inline bool trace_code_equals(const struct trace_code_key *a, const struct trace_code_key *b)
 {
 	return (a->code == b->code) & (a->linetable == b->linetable) & (a->name == b->name) &
 	       (a->first_line == b->first_line) & (a->freed == b->freed);
 }
 
-/* The number of a code object; 0: it is not known, or something else is at its address by now. */
-static inline uint32_t trace_code_number(const struct trace_code_cache *cache,
-					 const struct trace_code_key *key)
+/* Returns the ID of a code object; 0: not emitted yet, or another object is at its address by now. */
+static inline uint32_t trace_code_id(const struct trace_code_cache *cache,
+				     const struct trace_code_key *key)
 {
 	uint64_t slot = trace_code_slot(key->code);
 
 	for (unsigned way = 0; way < 2; way++) {
-		if (trace_code_is(&cache->slots[slot ^ way].key, key))
+		if (trace_code_equals(&cache->slots[slot ^ way].key, key))
 			return cache->slots[slot ^ way].id;
 	}
 	return 0;

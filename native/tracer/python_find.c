@@ -1,4 +1,4 @@
-/* Is there a Python in this process? */
+/* Finds the Python interpreter in this process. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <elf.h>
@@ -8,14 +8,14 @@
 #include "python.h"
 
 struct trace_python trace_python;
-static void *library; /* where the interpreter's symbols are; NULL: the global scope */
+static void *library; /* with the interpreter's symbols; NULL: the global scope */
 
 void *trace_python_symbol(const char *name)
 {
 	return dlsym(library ? library : RTLD_DEFAULT, name);
 }
 
-/* A program that loads Python as a plugin keeps its symbols out of the global scope. */
+/* The symbols of a Python that was loaded as a plugin are not in the global scope. */
 static bool find_plugin(void)
 {
 	struct link_map *map = NULL;

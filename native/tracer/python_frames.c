@@ -1,35 +1,26 @@
-/* Reads the interpreter's frame chain. A thread reads only its own frames, so they stand still, with
- * or without the GIL: their code objects live as long as they do. Only where a signal interrupted it
- * may a frame be half made: then the kernel is asked before a page is read. */
+/* Snapshots of the interpreter's frame chain. Each snapshot reuses the frames of the last one that are
+ * unchanged; most are, since only the leaf runs. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <pthread.h>
-#include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "../include/trace_format.h"
-#include "python.h"
-#include "python_code.h"
+#include "python_frame.h"
 #include "python_layout.h"
-#include "sampler.h"
 
-#define POINTER_TAGS 7u /* 3.14 keeps how a reference is counted in its lowest bits */
-
-static const struct trace_python_layout *known; /* of this interpreter */
+static const struct trace_python_layout
+	*detected; /* of this interpreter; NULL: not looked up yet */
 static void *(*gil_thread_state)(void);
-static void *(*holding_thread_state)(void); /* of whoever holds the GIL */
-static void *(*running_thread_state)(void); /* since 3.12 that is the calling thread's own */
+static void *(*holding_thread_state)(void); /* of the thread that holds the GIL */
+static void *(*running_thread_state)(void); /* since 3.12: of the calling thread */
 
 static TRACE_INLINE bool is_own(const char *state)
 {
 	return python_is_plausible(state) &&
-	       python_pointer(state, known->thread_id) == (const char *)pthread_self();
+	       python_pointer(state, detected->thread_id) == (const char *)pthread_self();
 }
 
-/* In a subinterpreter a thread runs with another state than the one it began with; while it lets go
- * of the GIL it runs with none, and its frames stand still. `locked`: as the allocator's rules have it;
- * who breaks them must not lead us to another thread's frames. */
+/* In a subinterpreter a thread runs with another state than its first one; without the GIL it has none,
+ * and its frames do not change. `locked`: the allocator's contract says the GIL is held; a caller that
+ * breaks the contract must not lead to another thread's frames. */
 static TRACE_INLINE void *this_thread_state(bool locked)
 {
 	void *state = NULL;
@@ -47,41 +38,13 @@ static bool start(void)
 {
 	void *current = trace_python_symbol("_PyThreadState_UncheckedGet");
 
-	known = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
-	if (known && known->thread_id)
+	detected = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
+	if (detected && detected->thread_id)
 		holding_thread_state = (void *(*)(void))current;
 	else
 		running_thread_state = (void *(*)(void))current;
 	gil_thread_state = (void *(*)(void))trace_python_symbol("PyGILState_GetThisThreadState");
-	return gil_thread_state && known;
-}
-
-struct readable {
-	bool sure; /* no need to ask */
-	unsigned next;
-	uintptr_t pages[4]; /* found readable before */
-};
-
-static __attribute__((noinline)) bool page_is_readable(struct readable *readable, uintptr_t page)
-{
-	for (unsigned i = 0; i < 4; i++)
-		if (readable->pages[i] == page)
-			return true;
-	/* An unknown `how` is refused after the set has been read: EFAULT tells that it could not be. */
-	long result = syscall(SYS_rt_sigprocmask, ~0L, page, NULL, 8L);
-	if (result == 0 || errno == EFAULT)
-		return false;
-	readable->pages[readable->next++ & 3] = page;
-	return true;
-}
-
-static TRACE_INLINE bool is_readable(struct readable *readable, const char *object, unsigned size)
-{
-	uintptr_t first = (uintptr_t)object & ~(uintptr_t)4095;
-	uintptr_t last = ((uintptr_t)object + size - 1) & ~(uintptr_t)4095;
-
-	return readable->sure || (page_is_readable(readable, first) &&
-				  (first == last || page_is_readable(readable, last)));
+	return gil_thread_state && detected;
 }
 
 static TRACE_INLINE const char *current_frame(const struct trace_python_layout *layout, bool locked)
@@ -97,147 +60,30 @@ static TRACE_INLINE const char *current_frame(const struct trace_python_layout *
 	return frame;
 }
 
-static TRACE_INLINE const char *code_of(const struct trace_python_layout *layout, const char *frame)
-{
-	uintptr_t tagged = (uintptr_t)python_pointer(frame, layout->frame_code);
-
-	return (const char *)(tagged & ~(uintptr_t)POINTER_TAGS);
-}
-
-static TRACE_INLINE uint8_t owner_of(const struct trace_python_layout *layout, const char *frame)
-{
-	return (uint8_t)frame[layout->frame_owner];
-}
-
-/* Does the frame say of itself that it is an entry? */
-static TRACE_INLINE uint8_t entry_mark(const struct trace_python_layout *layout, const char *frame)
-{
-	return layout->frame_is_entry ? (uint8_t)frame[layout->frame_is_entry] : 0;
-}
-
-static TRACE_INLINE uintptr_t state_of(const struct trace_python_layout *layout, const char *frame)
-{
-	return (uintptr_t)python_pointer(frame, layout->frame_instruction) |
-	       entry_mark(layout, frame);
-}
-
-static TRACE_INLINE bool is_shim(const struct trace_python_layout *layout, const char *frame)
-{
-	return owner_of(layout, frame) >= layout->owned_by_c_stack;
-}
-
-static TRACE_INLINE bool is_entry(const struct trace_python_layout *layout, const char *frame,
-				  const char *previous)
-{
-	if (layout->frame_is_entry)
-		return entry_mark(layout, frame) != 0;
-	return !python_is_plausible(previous) || is_shim(layout, previous);
-}
-
-#define FRAME_BYTES 96u /* a frame's head, up to all that is read of it */
-#define CODE_BYTES 256u
-
-static TRACE_INLINE bool is_code(const struct trace_python_layout *layout,
-				 struct readable *readable, const char *code)
-{
-	if (!python_is_plausible(code) || !is_readable(readable, code, CODE_BYTES))
-		return false;
-	return readable->sure ||
-	       (python_is_plausible(python_pointer(code, layout->code_linetable)) &&
-		python_is_plausible(python_pointer(code, layout->code_name)) &&
-		is_readable(readable, python_pointer(code, layout->code_linetable), 64) &&
-		is_readable(readable, python_pointer(code, layout->code_name), 64));
-}
-
-/* Where the bytecode begins that the frame runs: in the code object, or the thread's copy of it, whose
- * number the frame has. The copies' addresses follow their count. */
-static TRACE_INLINE const char *bytecode_of(const struct trace_python_layout *layout,
-					    const char *frame, const char *code,
-					    struct readable *readable)
-{
-	const char *unknown = python_pointer(frame, layout->frame_instruction);
-	int32_t number = 0;
-	int64_t count;
-
-	if (layout->frame_bytecode)
-		memcpy(&number, frame + layout->frame_bytecode, sizeof number);
-	if (number <= 0)
-		return code + layout->code_instructions;
-	const char *copies = python_pointer(code, layout->code_bytecodes);
-	if (!python_is_plausible(copies) || !is_readable(readable, copies, sizeof count))
-		return unknown;
-	memcpy(&count, copies, sizeof count);
-	const char *place = copies + sizeof count + (uint32_t)number * sizeof(char *);
-	return number < count && is_readable(readable, place, sizeof(char *))
-		       ? python_pointer(place, 0)
-		       : unknown;
-}
-
-#define OFFSET_LIMIT (1ll << 30)
-
-/* Before its first instruction a frame points in front of the code. */
-static TRACE_INLINE uint64_t offset_bits(int64_t offset)
-{
-	return offset > 0 && offset < OFFSET_LIMIT ? (uint64_t)offset : 0;
-}
-
-static TRACE_INLINE uint64_t word_of(const struct trace_python_layout *layout, const char *frame,
-				     const struct trace_code_key *key, struct readable *readable,
-				     struct trace_code_cache *cache)
-{
-	const char *bytecode = bytecode_of(layout, frame, key->code, readable);
-	int64_t offset = python_pointer(frame, layout->frame_instruction) - bytecode;
-	const char *previous = python_pointer(frame, layout->frame_previous);
-	uint64_t id = trace_code_number(cache, key);
-
-	if (__builtin_expect(id == 0, 0))
-		id = trace_code_learn(layout, cache, key);
-	return id << 32 | (is_entry(layout, frame, previous) ? TRACE_PYTHON_ENTRY : 0) |
-	       offset_bits(offset);
-}
-
-static TRACE_INLINE void read_frame(const struct trace_python_layout *layout,
-				    struct trace_python_chain *chain, unsigned fresh,
-				    const char *frame, struct readable *readable,
-				    struct trace_code_cache *cache)
-{
-	struct trace_python_word *is = &chain->fresh_words[fresh];
-	const char *code = code_of(layout, frame);
-
-	chain->fresh_frames[fresh] = (struct trace_python_frame){frame, state_of(layout, frame)};
-	is->key.code = code;
-	is->word = 0;
-	is->speaks = !is_shim(layout, frame) && is_code(layout, readable, code);
-	if (is->speaks) {
-		is->key = trace_code_key(layout, code);
-		is->word = word_of(layout, frame, &is->key, readable, cache);
-	}
-}
-
-/* Apart: few frames are read anew, and what is not run need not be in the processor's cache. */
-static __attribute__((noinline)) void read_surely(const struct trace_python_layout *layout,
-						  struct trace_python_chain *chain, unsigned fresh,
-						  const char *frame, struct trace_code_cache *cache)
+/* Not inlined: few frames are read anew, and the hot path should stay small. */
+static __attribute__((noinline)) void read_fresh(const struct trace_python_layout *layout,
+						 struct trace_python_chain *chain, unsigned fresh,
+						 const char *frame, struct trace_code_cache *cache)
 {
 	struct readable sure = {.sure = true};
 
 	read_frame(layout, chain, fresh, frame, &sure, cache);
 }
 
-/* Is there still the code that there was? */
+/* Does the frame still run the code it ran at the last snapshot? */
 static TRACE_INLINE bool is_same_code(const struct trace_python_layout *layout, const char *frame,
 				      const struct trace_python_word *was)
 {
 	if (code_of(layout, frame) != was->key.code)
 		return false;
-	if (!was->speaks)
+	if (!was->has_word)
 		return true;
 	struct trace_code_key key = trace_code_key(layout, was->key.code);
-	return trace_code_is(&key, &was->key);
+	return trace_code_equals(&key, &was->key);
 }
 
-/* Of frame number `count` and those it leads to, how many are the same, but for their code. One by one:
- * the memory of the next is there only if this one leads to it. */
+/* Counts from frame `count` towards the root how many frames are unchanged, their code apart. A frame may
+ * be read only if its callee still points to it. */
 static TRACE_INLINE unsigned same_from(const struct trace_python_layout *layout,
 				       const struct trace_python_frame *frames, unsigned count)
 {
@@ -258,7 +104,7 @@ static TRACE_INLINE unsigned same_from(const struct trace_python_layout *layout,
 	return count - (unsigned)(was - frames);
 }
 
-/* How many of these have the code that they had. */
+/* Counts how many of these frames run the code they ran. */
 static __attribute__((noinline)) unsigned same_codes(const struct trace_python_layout *layout,
 						     const struct trace_python_chain *chain,
 						     unsigned count, unsigned same)
@@ -271,18 +117,18 @@ static __attribute__((noinline)) unsigned same_codes(const struct trace_python_l
 	return count - at;
 }
 
-#define FAR 4u /* frames left since the last look before the next that stayed is searched no more */
+#define MAX_POPPED 4u /* frames to search for the next one that stayed */
 
 static inline unsigned find_old(const struct trace_python_chain *chain, unsigned old,
 				const char *frame)
 {
-	for (unsigned i = old; i && old - i < FAR; i--)
+	for (unsigned i = old; i && old - i < MAX_POPPED; i--)
 		if (chain->frames[i].frame == frame)
 			return i;
 	return 0;
 }
 
-/* A word's part in the hash: the terms do not wait for each other. */
+/* A word's term in the hash. The terms are independent, so they are computed in parallel. */
 static TRACE_INLINE uint64_t part_of(uint64_t word, unsigned at)
 {
 	uint64_t part = (word ^ at * 0xa0761d6478bd642full) * 0x9fb21c651e98df25ull;
@@ -295,7 +141,7 @@ static inline uint64_t hash_of(const struct trace_python_chain *chain)
 	return chain->count ? chain->words[chain->count].sum * 0xd6e8feb86659fd93ull | 1 : 0;
 }
 
-/* No more than these first frames, which were there before: the chain's hash. */
+/* Shortens the chain to its first `count` frames and returns its hash. */
 static inline uint64_t shorten(struct trace_python_chain *chain, unsigned count)
 {
 	chain->count = count;
@@ -304,13 +150,14 @@ static inline uint64_t shorten(struct trace_python_chain *chain, unsigned count)
 	return hash_of(chain);
 }
 
-/* Keeps `fresh` frames on top of `old` ones. `whole`: the chain was followed to its end. */
+/* Pushes the `fresh` frames on the first `old` ones and returns the hash. `whole`: the chain was followed
+ * to its end. */
 static __attribute__((noinline)) uint64_t keep(struct trace_python_chain *chain, unsigned old,
 					       unsigned fresh, bool whole)
 {
 	unsigned at = old;
 	uint64_t sum = chain->words[old].sum;
-	unsigned spoken = chain->words[old].spoken;
+	unsigned depth = chain->words[old].depth;
 
 	if (chain->same > old)
 		chain->same = old;
@@ -320,14 +167,14 @@ static __attribute__((noinline)) uint64_t keep(struct trace_python_chain *chain,
 		chain->frames[at] = chain->fresh_frames[fresh];
 		*is = chain->fresh_words[fresh];
 		is->sum = sum += part_of(is->word, at);
-		is->spoken = spoken += is->speaks;
+		is->depth = depth += is->has_word;
 	}
 	chain->count = at;
 	chain->whole = whole;
 	return hash_of(chain);
 }
 
-/* The same frames as `chain->frames` up to `found`, but upon others: they are taken over one by one. */
+/* Copies `same` unchanged frames that now stand on others. */
 static __attribute__((noinline)) unsigned copy_same(struct trace_python_chain *chain,
 						    unsigned found, unsigned same, unsigned fresh)
 {
@@ -338,92 +185,102 @@ static __attribute__((noinline)) unsigned copy_same(struct trace_python_chain *c
 	return fresh;
 }
 
-/* Where the chain leads on to a frame: where it was in the last look, and how much from there to the root is
- * as it was. */
-struct met {
+/* A frame matched against the last snapshot.
+ *
+ *   same <= found */
+struct match {
 	const char *frame;
-	unsigned found; /* 0: nowhere */
-	unsigned same;
+	unsigned found; /* its number in the last snapshot; 0: it was not there */
+	unsigned same; /* frames from there to the root that are unchanged */
 };
 
-static TRACE_INLINE struct met meet(const struct trace_python_layout *layout,
-				    const struct trace_python_chain *chain, unsigned old,
-				    const char *frame)
+static TRACE_INLINE struct match match_frame(const struct trace_python_layout *layout,
+					     const struct trace_python_chain *chain, unsigned old,
+					     const char *frame)
 {
 	unsigned found = find_old(chain, old, frame);
 
-	return (struct met){frame, found, found ? same_from(layout, chain->frames, found) : 0};
+	return (struct match){frame, found, found ? same_from(layout, chain->frames, found) : 0};
 }
 
-/* Has the leaf only come to another instruction, and is all the rest as it was? Then that is noted. */
-static TRACE_INLINE bool move_on(const struct trace_python_layout *layout,
-				 struct trace_python_chain *chain, struct met met)
+/* Updates the leaf if only its instruction changed. False: more has changed. */
+static TRACE_INLINE bool update_leaf(const struct trace_python_layout *layout,
+				     struct trace_python_chain *chain, struct match match)
 {
-	struct trace_python_frame *leaf = &chain->frames[met.found];
-	struct trace_python_word *is = &chain->words[met.found];
-	uintptr_t state = state_of(layout, met.frame);
+	struct trace_python_frame *leaf = &chain->frames[match.found];
+	struct trace_python_word *is = &chain->words[match.found];
+	uintptr_t state = state_of(layout, match.frame);
 
-	if (met.found < 2 || !is->speaks || layout->frame_bytecode || (state ^ leaf->state) & 1 ||
-	    code_of(layout, met.frame) != is->key.code ||
-	    python_pointer(met.frame, layout->frame_previous) != leaf[-1].frame ||
-	    same_from(layout, chain->frames, met.found - 1) != met.found - 1)
+	if (match.found < 2 || !is->has_word || layout->frame_bytecode ||
+	    (state ^ leaf->state) & 1 || code_of(layout, match.frame) != is->key.code ||
+	    python_pointer(match.frame, layout->frame_previous) != leaf[-1].frame ||
+	    same_from(layout, chain->frames, match.found - 1) != match.found - 1)
 		return false;
 	const char *bytecode = is->key.code + layout->code_instructions;
-	int64_t offset = python_pointer(met.frame, layout->frame_instruction) - bytecode;
+	int64_t offset = python_pointer(match.frame, layout->frame_instruction) - bytecode;
 	leaf->state = state;
 	is->word = (is->word & ~(uint64_t)(OFFSET_LIMIT - 1)) | offset_bits(offset);
-	is->sum = is[-1].sum + part_of(is->word, met.found);
-	if (chain->same >= met.found)
-		chain->same = met.found - 1;
+	is->sum = is[-1].sum + part_of(is->word, match.found);
+	if (chain->same >= match.found)
+		chain->same = match.found - 1;
 	return true;
 }
 
-/* From the leaf on, where it is not what it was. */
-static TRACE_INLINE uint64_t look_on(const struct trace_python_layout *layout,
-				     struct trace_python_chain *chain,
-				     struct trace_code_cache *cache, struct met met,
-				     bool sure_of_codes)
+/* Number of the cached frames left below a matched one; `old`: before the match. */
+static inline unsigned below(struct match match, unsigned old)
+{
+	if (!match.found)
+		return old;
+	return match.found - (match.same ? match.same : 1);
+}
+
+/* Follows the chain from the leaf where it has changed. */
+static TRACE_INLINE uint64_t follow(const struct trace_python_layout *layout,
+				    struct trace_python_chain *chain,
+				    struct trace_code_cache *cache, struct match match,
+				    bool sure_of_codes)
 {
 	unsigned fresh = 0, old = chain->count;
 
 	for (;;) {
 		if (!sure_of_codes)
-			met.same = same_codes(layout, chain, met.found, met.same);
-		if (met.same && met.same == met.found && fresh + met.found <= TRACE_MAX_FRAMES)
-			return keep(chain, met.found, fresh, true);
-		if (met.same)
-			fresh = copy_same(chain, met.found, met.same, fresh);
+			match.same = same_codes(layout, chain, match.found, match.same);
+		if (match.same && match.same == match.found &&
+		    fresh + match.found <= TRACE_MAX_FRAMES)
+			return keep(chain, match.found, fresh, true);
+		if (match.same)
+			fresh = copy_same(chain, match.found, match.same, fresh);
 		else
-			read_surely(layout, chain, fresh++, met.frame, cache);
-		if (met.found)
-			old = met.found - (met.same ? met.same : 1);
+			read_fresh(layout, chain, fresh++, match.frame, cache);
+		old = below(match, old);
 		const char *frame = python_pointer(chain->fresh_frames[fresh - 1].frame,
 						   layout->frame_previous);
 		if (!python_is_plausible(frame) || fresh == TRACE_MAX_FRAMES)
 			return keep(chain, 0, fresh, !python_is_plausible(frame));
-		met = meet(layout, chain, old, frame);
+		match = match_frame(layout, chain, old, frame);
 	}
 }
 
-static __attribute__((noinline)) uint64_t look_on_3_11(struct trace_python_chain *chain,
-						       struct trace_code_cache *cache,
-						       struct met met, bool sure_of_codes)
+static __attribute__((noinline)) uint64_t follow_3_11(struct trace_python_chain *chain,
+						      struct trace_code_cache *cache,
+						      struct match match, bool sure_of_codes)
 {
-	return look_on(&trace_python_3_11, chain, cache, met, sure_of_codes);
+	return follow(&trace_python_3_11, chain, cache, match, sure_of_codes);
 }
 
-static __attribute__((noinline)) uint64_t look_on_known(struct trace_python_chain *chain,
-							struct trace_code_cache *cache,
-							struct met met, bool sure_of_codes)
+static __attribute__((noinline)) uint64_t follow_detected(struct trace_python_chain *chain,
+							  struct trace_code_cache *cache,
+							  struct match match, bool sure_of_codes)
 {
-	return look_on(known, chain, cache, met, sure_of_codes);
+	return follow(detected, chain, cache, match, sure_of_codes);
 }
 
-static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
-				  struct trace_python_chain *chain, struct trace_code_cache *cache,
-				  bool locked,
-				  uint64_t (*on)(struct trace_python_chain *,
-						 struct trace_code_cache *, struct met, bool))
+static TRACE_INLINE uint64_t snapshot(const struct trace_python_layout *layout,
+				      struct trace_python_chain *chain,
+				      struct trace_code_cache *cache, bool locked,
+				      uint64_t (*follow_changed)(struct trace_python_chain *,
+								 struct trace_code_cache *,
+								 struct match, bool))
 {
 	uint32_t freed = atomic_load_explicit(&trace_python.codes_freed, memory_order_relaxed);
 	bool sure_of_codes = trace_python.code_type && freed == chain->codes_freed;
@@ -434,32 +291,32 @@ static TRACE_INLINE uint64_t look(const struct trace_python_layout *layout,
 		return keep(chain, 0, 0, true);
 	if (!chain->whole)
 		chain->count = 0;
-	struct met met = meet(layout, chain, chain->count, frame);
-	if (sure_of_codes && met.found &&
-	    (met.same ? met.same == met.found : move_on(layout, chain, met)))
-		return shorten(chain, met.found);
-	return on(chain, cache, met, sure_of_codes);
+	struct match match = match_frame(layout, chain, chain->count, frame);
+	if (sure_of_codes && match.found &&
+	    (match.same ? match.same == match.found : update_leaf(layout, chain, match)))
+		return shorten(chain, match.found);
+	return follow_changed(chain, cache, match, sure_of_codes);
 }
 
-uint64_t trace_python_look(struct trace_python_chain *chain, struct trace_code_cache *cache,
-			   bool locked)
+uint64_t trace_python_snapshot(struct trace_python_chain *chain, struct trace_code_cache *cache,
+			       bool locked)
 {
-	if (trace_unlikely(!known) && !start())
+	if (trace_unlikely(!detected) && !start())
 		return 0;
-	/* With offsets that the compiler knows it takes three quarters of the time. */
-	return known->minor == trace_python_3_11.minor
-		       ? look(&trace_python_3_11, chain, cache, locked, look_on_3_11)
-		       : look(known, chain, cache, locked, look_on_known);
+	/* Constant offsets save a quarter of the time. */
+	return detected->minor == trace_python_3_11.minor
+		       ? snapshot(&trace_python_3_11, chain, cache, locked, follow_3_11)
+		       : snapshot(detected, chain, cache, locked, follow_detected);
 }
 
-uint64_t trace_python_look_interrupted(struct trace_python_chain *chain,
-				       struct trace_code_cache *cache)
+uint64_t trace_python_snapshot_interrupted(struct trace_python_chain *chain,
+					   struct trace_code_cache *cache)
 {
-	const struct trace_python_layout *layout = known;
+	const struct trace_python_layout *layout = detected;
 	struct readable asked = {.sure = false};
 	unsigned fresh = 0;
 
-	/* Looking for the interpreter's layout may take the loader's lock. */
+	/* Without a layout there is no snapshot: the look-up may take the loader's lock. */
 	const char *frame = layout ? current_frame(layout, false) : NULL;
 	while (python_is_plausible(frame) && fresh < TRACE_MAX_FRAMES &&
 	       is_readable(&asked, frame, FRAME_BYTES)) {
@@ -475,21 +332,21 @@ unsigned trace_python_words(const struct trace_python_chain *chain, unsigned wit
 	unsigned count = 0;
 
 	for (unsigned i = chain->count; i > without; i--)
-		if (chain->words[i].speaks)
+		if (chain->words[i].has_word)
 			words[count++] = chain->words[i].word;
 	return count;
 }
 
-unsigned trace_python_entries(uintptr_t *places, unsigned max, uintptr_t until)
+unsigned trace_python_entries(uintptr_t *addresses, unsigned max, uintptr_t until)
 {
-	const struct trace_python_layout *layout = known;
+	const struct trace_python_layout *layout = detected;
 	unsigned count = 0;
 
 	if (layout->has_cframe) {
 		const char *cframe = python_pointer(this_thread_state(false), layout->thread_frame);
 		for (; python_is_plausible(cframe) && (uintptr_t)cframe < until && count < max;
 		     cframe = python_pointer(cframe, layout->cframe_previous))
-			places[count++] = (uintptr_t)cframe;
+			addresses[count++] = (uintptr_t)cframe;
 		return count;
 	}
 	const char *frame = current_frame(layout, false);
@@ -498,7 +355,7 @@ unsigned trace_python_entries(uintptr_t *places, unsigned max, uintptr_t until)
 		if (is_shim(layout, frame)) {
 			if ((uintptr_t)frame >= until)
 				break;
-			places[count++] = (uintptr_t)frame;
+			addresses[count++] = (uintptr_t)frame;
 		}
 	return count;
 }

@@ -1,12 +1,12 @@
-/* One row a version. From 3.13 on the interpreter carries its own table (_Py_DebugOffsets). */
+/* Layouts by version. Since 3.13 the interpreter contains its own table (_Py_DebugOffsets). */
 #include <string.h>
 
 #include "python.h"
 #include "python_layout.h"
 
-/* Where the parts of _Py_DebugOffsets (Include/internal/pycore_debug_offsets.h) begin in each
- * version, in 8-byte words: the table grows in its middle. Within a part new fields come last, but
- * for 3.15's in the thread's, behind what is read here. */
+/* Start of each part of _Py_DebugOffsets (Include/internal/pycore_debug_offsets.h) by version, in 8-byte
+ * words, since parts grow. New fields come last in a part; 3.15 adds some to the thread's behind
+ * those read here. */
 struct parts {
 	uint32_t minor;
 	unsigned thread_state, frame, code, bytes, unicode;
@@ -19,24 +19,34 @@ static const struct parts parts[] = {
 #define OFFSETS_VERSION 1
 #define OFFSETS_FREE_THREADED 2
 #define OFFSETS_WORDS 93
-#define COMPACT_MORE 16 /* PyCompactUnicodeObject beyond PyASCIIObject: its UTF-8 form and length */
+#define COMPACT_MORE 16 /* PyCompactUnicodeObject beyond PyASCIIObject: UTF-8 pointer and length */
 
-/* A release candidate or a distribution's patch might have moved something: sizes tell. */
+/* Are values[1..count] between `low` and values[0], the size of the structure? */
+static bool are_within(const uint64_t *values, unsigned count, uint64_t low)
+{
+	for (unsigned i = 1; i <= count; i++)
+		if (values[i] < low || values[i] >= values[0])
+			return false;
+	return true;
+}
+
+static bool are_plausible_strings(const uint64_t *bytes, const uint64_t *unicode)
+{
+	return bytes[2] < bytes[0] && bytes[1] >= 16 && unicode[0] < 256 &&
+	       unicode[1] < unicode[0] && unicode[2] >= 16;
+}
+
+/* Checks offsets against sizes: a release candidate or a distribution may have moved fields. */
 static bool is_plausible_table(const uint64_t *words, const struct parts *at, bool apart)
 {
 	const uint64_t *frame = words + at->frame, *code = words + at->code;
 	const uint64_t *bytes = words + at->bytes, *unicode = words + at->unicode;
 
-	for (unsigned i = 1; i <= 5; i++)
-		if (frame[i] >= frame[0])
-			return false;
-	for (unsigned i = 1; i <= 9; i++)
-		if (code[i] >= code[0] || code[i] < 16)
-			return false;
+	if (!are_within(frame, 5, 0) || !are_within(code, 9, 16))
+		return false;
 	if (apart && (frame[7] >= frame[0] || code[10] >= code[0]))
 		return false;
-	return frame[0] < 512 && code[0] < 1024 && bytes[2] < bytes[0] && bytes[1] >= 16 &&
-	       unicode[1] < unicode[0] && unicode[2] >= 16 && unicode[0] < 256 &&
+	return frame[0] < 512 && code[0] < 1024 && are_plausible_strings(bytes, unicode) &&
 	       words[at->thread_state + 4] < words[at->thread_state];
 }
 
@@ -47,8 +57,8 @@ static const struct trace_python_layout *read_offsets(uint32_t version, const st
 	uint64_t words[OFFSETS_WORDS];
 
 	memcpy(words, runtime, sizeof words);
-	/* Since 3.14 a free-threaded build gives each thread a copy of the bytecode, and says in a
-	 * byte of its own whether a string is interned. */
+	/* Since 3.14 free-threaded builds give each thread a copy of the bytecode, and keep a string's
+	 * interned flag in a byte of its own. */
 	bool apart = words[OFFSETS_FREE_THREADED] && at->minor >= 14;
 	if (memcmp(words, "xdebugpy", 8) != 0 || words[OFFSETS_VERSION] != version ||
 	    !is_plausible_table(words, at, apart))
@@ -76,8 +86,7 @@ static const struct trace_python_layout *read_offsets(uint32_t version, const st
 		.string_length = (uint16_t)unicode[2],
 		.string_ascii_data = (uint16_t)unicode[3],
 		.string_compact_data = (uint16_t)(unicode[3] + COMPACT_MORE),
-		.owned_by_c_stack =
-			3, /* 3.14 puts the interpreter's own frames there, and C's at 4 */
+		.owned_by_c_stack = 3, /* in 3.14: 3 the interpreter's own frames, 4 the C stack */
 	};
 	return &layout;
 }

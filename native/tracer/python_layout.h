@@ -1,4 +1,4 @@
-/* Layouts known beforehand. In a header, so that the way through frames can be compiled for one of them. */
+/* Layouts of versions without _Py_DebugOffsets. In a header, so that code can be compiled for one. */
 #ifndef MEMATLAS_TRACER_PYTHON_LAYOUT_H
 #define MEMATLAS_TRACER_PYTHON_LAYOUT_H
 

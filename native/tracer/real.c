@@ -1,44 +1,50 @@
-/* Finds the functions behind our hooks. */
+/* Looks up the functions behind the hooks, and serves allocations until they are known. */
 #define _GNU_SOURCE
+#include "real.h"
+
 #include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "tracer.h"
+#include "sampler.h"
+#include "state.h"
+#include "syscall.h"
 
-/* dlsym() itself may allocate, before there is anybody to ask: serve that from here. */
-static _Alignas(16) char nursery[32 * 1024];
-static _Atomic size_t nursery_used;
+/* Bootstrap allocator: dlsym() may allocate before the real malloc() is known. A block's size stands
+ * in the word before it, for realloc(). */
+static _Alignas(16) char bootstrap[32 * 1024];
+static _Atomic size_t bootstrap_used;
 static __thread bool resolving __attribute__((tls_model("initial-exec")));
 
-bool trace_in_nursery(const void *block)
+bool trace_is_bootstrap(const void *block)
 {
 	const char *p = block;
 
-	return p >= nursery && p < nursery + sizeof nursery;
+	return p >= bootstrap && p < bootstrap + sizeof bootstrap;
 }
 
-static void *nursery_take(size_t size, size_t alignment)
+static void *bootstrap_alloc(size_t size, size_t alignment)
 {
 	size_t need = size + 16 + alignment;
-	size_t at = atomic_fetch_add(&nursery_used, (need + 15) & ~(size_t)15);
+	size_t at = atomic_fetch_add(&bootstrap_used, (need + 15) & ~(size_t)15);
 
-	if (at + need > sizeof nursery)
+	if (at + need > sizeof bootstrap)
 		return NULL;
-	/* The size stands before the block, for realloc. */
-	uintptr_t p = ((uintptr_t)nursery + at + 16 + alignment - 1) & ~(alignment - 1);
+	uintptr_t p = ((uintptr_t)bootstrap + at + 16 + alignment - 1) & ~(alignment - 1);
 	((size_t *)p)[-1] = size;
 	trace_filter[trace_filter_index((void *)p)] = 255;
 	return (void *)p;
 }
 
-/* A program at a fixed address that asks where a library's function is gets its own way there for an answer,
- * and so does everybody else: calls through it come back to us. */
-bool trace_is_detour(const void *function)
+/* In a non-PIE program dlsym() may return the program's own PLT stub (canonical PLT address); calling
+ * it would re-enter the hook. */
+bool trace_is_plt_stub(const void *function)
 {
 	const ElfW(Sym) *symbol = NULL;
 	Dl_info info;
@@ -49,7 +55,8 @@ bool trace_is_detour(const void *function)
 
 static void *find_in(const struct link_map *library, const char *name)
 {
-	int (*let_go)(void *) = (int (*)(void *))dlsym(RTLD_NEXT, "dlclose"); /* not ours */
+	/* By dlsym(), since dlclose() itself is a hook. */
+	int (*close_library)(void *) = (int (*)(void *))dlsym(RTLD_NEXT, "dlclose");
 	void *handle = *library->l_name ? dlopen(library->l_name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
 	struct link_map *owner = NULL;
 	Dl_info info;
@@ -59,11 +66,10 @@ static void *find_in(const struct link_map *library, const char *name)
 	void *found = dlsym(handle, name);
 	if (found && (!dladdr1(found, &info, (void **)&owner, RTLD_DL_LINKMAP) || owner != library))
 		found = NULL;
-	let_go(handle);
+	close_library(handle);
 	return found;
 }
 
-/* The first library that has it. */
 static void *find_in_libraries(const char *name)
 {
 	void *self = dlopen(NULL, RTLD_LAZY | RTLD_NOLOAD), *found = NULL;
@@ -76,14 +82,14 @@ static void *find_in_libraries(const char *name)
 	return found;
 }
 
-/* Loaded later, we come after nobody: the program's own scope has what we stand in front of. There our
- * own functions may be found as well, where it has none. */
+/* A library loaded at run time is last in the search order, so RTLD_NEXT finds nothing; the program's
+ * own scope has the real functions. Where it has none, it finds the hooks: that counts as none. */
 void *trace_next(const char *name)
 {
 	if (trace_is_preloaded())
 		return dlsym(RTLD_NEXT, name);
 	void *found = dlsym(RTLD_DEFAULT, name);
-	if (found && trace_is_detour(found))
+	if (found && trace_is_plt_stub(found))
 		found = find_in_libraries(name);
 	uintptr_t address = (uintptr_t)found;
 	return address >= trace_session.own_start && address < trace_session.own_end ? NULL : found;
@@ -96,38 +102,9 @@ void trace_resolve(void)
 	if (atomic_load_explicit(&resolved, memory_order_acquire) || resolving)
 		return;
 	resolving = true;
-
-	struct trace_real found = {
-		.malloc = trace_next("malloc"),
-		.calloc = trace_next("calloc"),
-		.realloc = trace_next("realloc"),
-		.reallocarray = trace_next("reallocarray"),
-		.free = trace_next("free"),
-		.memalign = trace_next("memalign"),
-		.aligned_alloc = trace_next("aligned_alloc"),
-		.posix_memalign = trace_next("posix_memalign"),
-		.valloc = trace_next("valloc"),
-		.pvalloc = trace_next("pvalloc"),
-		.mmap = trace_next("mmap"),
-		.munmap = trace_next("munmap"),
-		.mremap = trace_next("mremap"),
-		.dlclose = trace_next("dlclose"),
-		.pthread_create = trace_next("pthread_create"),
-		._exit = trace_next("_exit"),
-		.quick_exit = trace_next("quick_exit"),
-		.execve = trace_next("execve"),
-		.execvpe = trace_next("execvpe"),
-		.fexecve = trace_next("fexecve"),
-		.posix_spawn = trace_next("posix_spawn"),
-		.posix_spawnp = trace_next("posix_spawnp"),
-		.sigaction = trace_next("sigaction"),
-		.signal = trace_next("signal"),
-		.sigprocmask = trace_next("sigprocmask"),
-		.pthread_sigmask = trace_next("pthread_sigmask"),
-		.prctl = trace_next("prctl"),
-		.setrlimit = trace_next("setrlimit"),
-		.prlimit = trace_next("prlimit"),
-	};
+#define FIND(result, name, parameters, stub, patched) .name = trace_next(#name),
+	struct trace_real found = {TRACE_HOOKS(FIND)};
+#undef FIND
 	trace_real_syscall = trace_next("syscall");
 	trace_real = found;
 	atomic_store_explicit(&resolved, true, memory_order_release);
@@ -137,7 +114,7 @@ void trace_resolve(void)
 static void *first_malloc(size_t size)
 {
 	trace_resolve();
-	return resolving ? nursery_take(size, 16) : trace_real.malloc(size);
+	return resolving ? bootstrap_alloc(size, 16) : trace_real.malloc(size);
 }
 
 static void *first_calloc(size_t count, size_t size)
@@ -145,7 +122,9 @@ static void *first_calloc(size_t count, size_t size)
 	trace_resolve();
 	if (!resolving)
 		return trace_real.calloc(count, size);
-	return count && size > sizeof nursery / count ? NULL : nursery_take(count * size, 16);
+	if (count && size > sizeof bootstrap / count)
+		return NULL;
+	return bootstrap_alloc(count * size, 16);
 }
 
 static void *first_realloc(void *block, size_t size)
@@ -153,18 +132,12 @@ static void *first_realloc(void *block, size_t size)
 	trace_resolve();
 	if (!resolving)
 		return trace_real.realloc(block, size);
-	void *moved = nursery_take(size, 16);
-	if (moved && block && trace_in_nursery(block)) {
+	void *moved = bootstrap_alloc(size, 16);
+	if (moved && block && trace_is_bootstrap(block)) {
 		size_t old = ((size_t *)block)[-1];
 		memcpy(moved, block, old < size ? old : size);
 	}
 	return moved;
-}
-
-static void *first_reallocarray(void *block, size_t count, size_t size)
-{
-	trace_resolve();
-	return trace_real.reallocarray(block, count, size);
 }
 
 static void first_free(void *block)
@@ -177,13 +150,13 @@ static void first_free(void *block)
 static void *first_memalign(size_t alignment, size_t size)
 {
 	trace_resolve();
-	return resolving ? nursery_take(size, alignment) : trace_real.memalign(alignment, size);
+	return resolving ? bootstrap_alloc(size, alignment) : trace_real.memalign(alignment, size);
 }
 
 static void *first_aligned_alloc(size_t alignment, size_t size)
 {
 	trace_resolve();
-	return resolving ? nursery_take(size, alignment)
+	return resolving ? bootstrap_alloc(size, alignment)
 			 : trace_real.aligned_alloc(alignment, size);
 }
 
@@ -192,84 +165,85 @@ static int first_posix_memalign(void **block, size_t alignment, size_t size)
 	trace_resolve();
 	if (!resolving)
 		return trace_real.posix_memalign(block, alignment, size);
-	*block = nursery_take(size, alignment);
+	*block = bootstrap_alloc(size, alignment);
 	return *block ? 0 : ENOMEM;
 }
 
-static void *first_valloc(size_t size)
-{
-	trace_resolve();
-	return trace_real.valloc(size);
-}
-
-static void *first_pvalloc(size_t size)
-{
-	trace_resolve();
-	return trace_real.pvalloc(size);
-}
-
-static void *first_mmap(void *start, size_t length, int prot, int flags, int fd, off_t offset)
+static void *first_mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
 {
 	trace_resolve();
 	if (!resolving)
-		return trace_real.mmap(start, length, prot, flags, fd, offset);
-	return (void *)syscall(SYS_mmap, start, length, prot, flags, fd, offset);
+		return trace_real.mmap(start, length, protection, flags, fd, offset);
+	return (void *)trace_syscall_errno(
+		trace_syscall(SYS_mmap, start, length, protection, flags, fd, offset));
 }
 
 static int first_munmap(void *start, size_t length)
 {
 	trace_resolve();
-	return resolving ? (int)syscall(SYS_munmap, start, length)
+	return resolving ? (int)trace_syscall_errno(trace_syscall(SYS_munmap, start, length))
 			 : trace_real.munmap(start, length);
 }
 
+/* These two are variadic, so their arguments cannot be forwarded; the system call takes them all. */
 static void *first_mremap(void *start, size_t length, size_t new_length, int flags, ...)
 {
+	va_list list;
+
+	va_start(list, flags);
+	void *target = va_arg(list, void *);
+	va_end(list);
 	trace_resolve();
-	return (void *)syscall(SYS_mremap, start, length, new_length, flags, NULL);
+	return (void *)trace_syscall_errno(
+		trace_syscall(SYS_mremap, start, length, new_length, flags, target));
 }
 
-static int first_dlclose(void *handle)
+static int first_prctl(int option, ...)
 {
+	unsigned long a[4];
+	va_list list;
+
+	va_start(list, option);
+	for (int i = 0; i < 4; i++)
+		a[i] = va_arg(list, unsigned long);
+	va_end(list);
 	trace_resolve();
-	return trace_real.dlclose(handle);
+	return (int)trace_syscall_errno(trace_syscall(SYS_prctl, option, a[0], a[1], a[2], a[3]));
 }
 
-static int first_pthread_create(pthread_t *thread, const pthread_attr_t *attr,
-				void *(*routine)(void *), void *argument)
+#if defined(__x86_64__)
+static long first_syscall(long number, ...)
 {
-	trace_resolve();
-	return trace_real.pthread_create(thread, attr, routine, argument);
+	long a[6];
+	va_list list;
+
+	va_start(list, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(list, long);
+	va_end(list);
+	return trace_syscall_errno(trace_syscall_6(number, a[0], a[1], a[2], a[3], a[4], a[5]));
 }
 
-static void first__exit(int status)
-{
-	trace_resolve();
-	trace_real._exit(status);
-}
+long (*trace_real_syscall)(long, ...) = first_syscall;
+#else
+long (*trace_real_syscall)(long, ...);
+#endif
 
-static void first_quick_exit(int status)
-{
-	trace_resolve();
-	trace_real.quick_exit(status);
-}
+#define STUB_BOOTSTRAP NO_STUB, ()
+#define STUB_FORWARD(...) FORWARD_STUB, (__VA_ARGS__)
+#define NO_STUB(arguments, result, name, parameters)
+#define FORWARD_STUB(arguments, result, name, parameters)                                          \
+	static result first_##name parameters                                                      \
+	{                                                                                          \
+		trace_resolve();                                                                   \
+		return trace_real.name arguments;                                                  \
+	}
+#define EXPAND_STUB(stub, arguments, result, name, parameters)                                     \
+	stub(arguments, result, name, parameters)
+#define DEFINE_STUB(...) EXPAND_STUB(__VA_ARGS__)
+#define STUB(result, name, parameters, stub, patched)                                              \
+	DEFINE_STUB(STUB_##stub, result, name, parameters)
+TRACE_HOOKS(STUB)
 
-struct trace_real trace_real = {
-	.malloc = first_malloc,
-	.calloc = first_calloc,
-	.realloc = first_realloc,
-	.reallocarray = first_reallocarray,
-	.free = first_free,
-	.memalign = first_memalign,
-	.aligned_alloc = first_aligned_alloc,
-	.posix_memalign = first_posix_memalign,
-	.valloc = first_valloc,
-	.pvalloc = first_pvalloc,
-	.mmap = first_mmap,
-	.munmap = first_munmap,
-	.mremap = first_mremap,
-	.dlclose = first_dlclose,
-	.pthread_create = first_pthread_create,
-	._exit = first__exit,
-	.quick_exit = first_quick_exit,
-};
+#define FIRST(result, name, parameters, stub, patched) .name = first_##name,
+struct trace_real trace_real = {TRACE_HOOKS(FIRST)};

@@ -1,13 +1,23 @@
-/* What hooks report. The caller holds the guard; errno comes back as it was. */
+/* Events that hooks report. The caller holds the guard; errno is kept. */
+#include "record.h"
+
 #include <errno.h>
 
-#include "record.h"
+#include "guard.h"
+#include "life.h"
+#include "patch.h"
+#include "stack.h"
+
+#define STRIDE 8u /* one Python record in this many is timestamped during a burst */
+#define BURST_TICKS (1u << 16) /* at most, between two timestamped records of a burst */
+#define BURST_LENGTH 256u /* timestamped records after which timestamps are omitted */
+#define PATCH_STEP 1024u /* events between two checks for new modules in an exact run */
 
 static __attribute__((noinline)) struct trace_thread *this_thread(void)
 {
 	if (trace_is_forked())
 		trace_after_fork_in_child();
-	return trace_ready() ? trace_thread_get() : NULL;
+	return trace_is_joined() ? trace_thread_get() : NULL;
 }
 
 static bool is_block(enum trace_kind kind)
@@ -15,15 +25,16 @@ static bool is_block(enum trace_kind kind)
 	return kind == TRACE_MALLOC || kind == TRACE_PYOBJECT;
 }
 
-/* How far to count where nothing is to be recorded: for ever, or until a session may have come. */
+/* Bytes until the next slow path while there is no session: for ever, or, where attach may come, until
+ * it may have come. */
 static int64_t idle_gap(void)
 {
 	return trace_is_preloaded() ? INT64_MAX : 1 << 20;
 }
 
-bool trace_settle_sample(size_t size)
+bool trace_sample_slow(size_t size)
 {
-	if (!trace_ready()) {
+	if (!trace_is_joined()) {
 		trace_tls.left = trace_session_is_over() ? idle_gap() : 0;
 		return false;
 	}
@@ -31,51 +42,40 @@ bool trace_settle_sample(size_t size)
 		trace_tls.left = -1;
 		return true;
 	}
-	if (!trace_tls.counting) {
-		/* The thread's first allocation came here without a draw: make the draw now. */
-		if (!trace_thread_get()) {
-			trace_tls.left = INT64_MAX;
-			return false;
-		}
-		if (trace_sample_due(size) == false)
-			return false;
-	}
+	bool drawn = trace_tls.counting;
 	struct trace_thread *thread = trace_thread_get();
 	if (!thread) {
 		trace_tls.left = INT64_MAX;
 		return false;
 	}
+	/* A thread's first allocation comes here before a gap was drawn: count it against the first gap. */
+	if (!drawn && !trace_sample_due(size))
+		return false;
 	trace_tls.left = trace_draw_gap(thread);
 	return true;
 }
 
-static TRACE_SLOW void look_for_modules(void)
+static TRACE_SLOW void patch_new_modules(void)
 {
 	static _Atomic uint32_t events;
-	uint32_t step = trace_session.exact ? 1024 : 1;
+	uint32_t step = trace_session.exact ? PATCH_STEP : 1;
 
 	if (atomic_fetch_add_explicit(&events, 1, memory_order_relaxed) % step == 0)
-		trace_patch_news();
+		trace_patch_new_modules();
 }
 
-struct trace_thread *trace_timeless;
-
-/* The clock takes as long as a hundred instructions. Where small objects of Python's come and go thick and
- * fast, one record in so many has a time, and the next ones are of the same moment, to some ten
- * microseconds; when the thread then pauses, they are early by the pause. */
-#define STRIDE 8u
-#define QUICK_TICKS (1u << 16) /* from one that has a time to the next */
-#define PATIENCE 256u /* so many must have been quick */
-
-__attribute__((noinline)) uint64_t trace_time_anew(struct trace_thread *thread)
+/* Reading the clock costs as much as a hundred instructions. Under a burst of small Python allocations
+ * only 1 record in 8 is timestamped; the next 7 reuse that timestamp (error about 10 us, or the length of
+ * a pause that follows). */
+__attribute__((noinline)) uint64_t trace_clock_refresh(struct trace_thread *thread)
 {
 	uint64_t now = trace_now();
 
-#if defined(__x86_64__) /* elsewhere ticks are too long */
-	thread->quick = now - thread->timed < QUICK_TICKS ? thread->quick + 1 : 0;
-	thread->untimed = trace_session.exact && thread->quick > PATIENCE ? STRIDE - 1 : 0;
+#if defined(__x86_64__) /* other clocks tick too slowly to tell a burst */
+	thread->burst = now - thread->timed < BURST_TICKS ? thread->burst + 1 : 0;
+	thread->untimed = trace_session.exact && thread->burst > BURST_LENGTH ? STRIDE - 1 : 0;
 	thread->timed = now;
-	__atomic_store_n(&trace_timeless, thread, __ATOMIC_RELAXED);
+	__atomic_store_n(&trace_untimed_thread, thread, __ATOMIC_RELAXED);
 #endif
 	return now;
 }
@@ -89,14 +89,14 @@ static TRACE_INLINE void allocated(enum trace_kind kind, const void *block, size
 				   unsigned flags)
 {
 	int saved = errno;
-	struct trace_thread *thread = trace_thread_at_hand();
+	struct trace_thread *thread = trace_thread_fast();
 
 	if (trace_unlikely(!thread))
 		thread = this_thread();
 	if (trace_unlikely(trace_session.attached))
-		look_for_modules();
+		patch_new_modules();
 	if (trace_likely(thread != NULL)) {
-		/* First, so that the walk need not wait for it. */
+		/* The clock is read first, so that the walk overlaps its latency. */
 		uint64_t time = time_of(thread, kind), head = thread->head;
 		uint32_t stack =
 			trace_stack(thread, kind == TRACE_PYOBJECT && !trace_python.unlocked);
@@ -111,7 +111,8 @@ static TRACE_INLINE void allocated(enum trace_kind kind, const void *block, size
 				     4);
 			trace_tls.nested_events += kind == TRACE_MALLOC;
 		} else {
-			thread->untimed = 0; /* the time was of a record that there is not */
+			thread->untimed =
+				0; /* the timestamp belonged to a record that is not written */
 		}
 	}
 	errno = saved;
@@ -126,10 +127,10 @@ void trace_object_allocated(const void *hook, const void *block, size_t size)
 {
 	if (!trace_enter())
 		return;
-	if (trace_slow_sample(size)) {
+	if (trace_sample(size)) {
 		trace_tls.hook = hook;
 		allocated(TRACE_PYOBJECT, block, size, 0);
-		trace_walk_from_anywhere();
+		trace_walk_reset();
 	}
 	trace_leave();
 }
@@ -144,9 +145,9 @@ bool trace_faulted(const void *address, unsigned weight, unsigned flags,
 	uint32_t stack = point ? trace_stack_at(thread, point) : 0;
 	if (!trace_begin(thread, 3))
 		return false;
-	uint64_t place = trace_address_word(0, address, flags),
-		 what = stack | (uint64_t)weight << 32;
-	trace_record(thread, (uint64_t[]){TRACE_FAULT | trace_now() << 8, place, what}, 3);
+	uint64_t where = trace_address_word(0, address, flags),
+		 sample = stack | (uint64_t)weight << 32;
+	trace_record(thread, (uint64_t[]){TRACE_FAULT | trace_now() << 8, where, sample}, 3);
 	return true;
 }
 
@@ -156,12 +157,12 @@ static void report_bad_free(struct trace_thread *thread, enum trace_kind kind, c
 
 	if (!stack || !trace_begin(thread, 3))
 		return;
-	uint64_t place = trace_address_word(kind, block, 0);
-	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, place, stack}, 3);
+	uint64_t word = trace_address_word(kind, block, 0);
+	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, word, stack}, 3);
 }
 
-static void put_pair(struct trace_thread *thread, uint64_t type, enum trace_kind kind,
-		     const void *block)
+static void record_pair(struct trace_thread *thread, uint64_t type, enum trace_kind kind,
+			const void *block)
 {
 	if (!trace_begin(thread, 2))
 		return;
@@ -169,7 +170,7 @@ static void put_pair(struct trace_thread *thread, uint64_t type, enum trace_kind
 	trace_record(thread, (uint64_t[]){type | time << 8, word}, 2);
 }
 
-TRACE_SLOW void trace_take_last_look(void)
+TRACE_SLOW void trace_exit_snapshot(void)
 {
 	static _Atomic bool noticed;
 	int saved = errno;
@@ -179,7 +180,7 @@ TRACE_SLOW void trace_take_last_look(void)
 	errno = saved;
 }
 
-TRACE_SLOW bool trace_freeing_otherwise(enum trace_kind kind, const void *block)
+TRACE_SLOW bool trace_free_slow(enum trace_kind kind, const void *block)
 {
 	int saved = errno;
 	bool live = trace_live_remove(kind, block);
@@ -187,7 +188,7 @@ TRACE_SLOW bool trace_freeing_otherwise(enum trace_kind kind, const void *block)
 	if (live || trace_session.exact) {
 		struct trace_thread *thread = this_thread();
 		if (thread && live)
-			put_pair(thread, TRACE_FREE, kind, block);
+			record_pair(thread, TRACE_FREE, kind, block);
 		else if (thread && kind == TRACE_MALLOC && !trace_session.attached)
 			report_bad_free(thread, kind, block);
 	}
@@ -201,7 +202,7 @@ void trace_restore(enum trace_kind kind, const void *block)
 	struct trace_thread *thread = this_thread();
 
 	if (thread && trace_live_add(kind, block))
-		put_pair(thread, TRACE_RESTORE, kind, block);
+		record_pair(thread, TRACE_RESTORE, kind, block);
 	errno = saved;
 }
 
@@ -217,18 +218,18 @@ void trace_unmapped(const void *start, size_t length)
 	errno = saved;
 }
 
-/* mremap: the pages keep their contents, so the mapping's new owner is who moved or grew it. What the
- * mapping was (an allocation, an allocator's) only the collector knows: it takes the kind over. */
+/* mremap keeps the pages' contents, so the stack that moved or grew the mapping becomes its owner. The
+ * collector copies the kind (an allocation, or an allocator's arena) from the old range. */
 void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length)
 {
 	trace_unmapped(start, length);
 	trace_allocated(TRACE_MMAP, moved, new_length, TRACE_FLAG_ALWAYS | TRACE_FLAG_MOVED);
 }
 
-void trace_note_unrecorded(const void *block)
+void trace_ignore_block(const void *block)
 {
-	if (!trace_ready())
-		trace_live_note_early(block);
+	if (!trace_is_joined())
+		trace_live_defer(block);
 	else if (trace_session.exact)
 		trace_live_add(TRACE_MALLOC, block);
 }

@@ -1,11 +1,43 @@
-/* What hooks report of blocks. Inline, for every event of an exact run comes through here. The caller
- * holds the guard; errno comes back as it was. */
+/* Events that hooks report. Frees are inline, since every event of an exact run passes here. The caller holds
+ * the guard; errno is kept. */
 #ifndef MEMATLAS_TRACER_RECORD_H
 #define MEMATLAS_TRACER_RECORD_H
 
 #include "live_set.h"
 #include "ring.h"
-#include "tracer.h"
+#include "thread.h"
+
+void trace_allocated(enum trace_kind kind, const void *block, size_t size, unsigned flags);
+/* By Python; called without the guard. `hook`: frame where a walk may begin. */
+void trace_object_allocated(const void *hook, const void *block, size_t size);
+/* Undoes the preceding trace_freeing() of that block. */
+void trace_restore(enum trace_kind kind, const void *block);
+void trace_unmapped(const void *start, size_t length);
+void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length);
+/* `point` NULL: the instruction is unknown. False: not recorded. */
+bool trace_faulted(const void *address, unsigned weight, unsigned flags,
+		   const struct trace_point *point);
+/* The block stays unrecorded, so that its free is no bad free. */
+void trace_ignore_block(const void *block);
+
+/* As trace_sample(), for a thread that is not set up, or in a sampled run. */
+bool trace_sample_slow(size_t size);
+
+/* Is a due sample to be recorded, once the thread is set up? */
+static inline bool trace_sample(size_t size)
+{
+	if (trace_unlikely(!trace_thread_fast()))
+		return trace_sample_slow(size);
+	trace_tls.left = -1;
+	return true;
+}
+
+/* A free that needs the thread set up or space in the ring, or of a block that is not live. */
+bool trace_free_slow(enum trace_kind kind, const void *block);
+/* Waits for the collector's exit snapshot, on the first call. */
+void trace_exit_snapshot(void);
+/* Reads the clock for a Python record and decides how many of the next ones go without it. */
+uint64_t trace_clock_refresh(struct trace_thread *thread);
 
 static inline uint64_t trace_address_word(enum trace_kind kind, const void *block, unsigned flags)
 {
@@ -13,21 +45,18 @@ static inline uint64_t trace_address_word(enum trace_kind kind, const void *bloc
 	       (uint64_t)flags << 56;
 }
 
-/* record.c: of an object of Python's, see there. */
-uint64_t trace_time_anew(struct trace_thread *thread);
-
 static TRACE_INLINE uint64_t trace_time_of_object(struct trace_thread *thread)
 {
 	if (trace_likely(thread->untimed &&
-			 __atomic_load_n(&trace_timeless, __ATOMIC_RELAXED) == thread)) {
+			 __atomic_load_n(&trace_untimed_thread, __ATOMIC_RELAXED) == thread)) {
 		thread->untimed--;
 		return 0;
 	}
-	return trace_time_anew(thread);
+	return trace_clock_refresh(thread);
 }
 
-/* When a block was handed out or given back: where another thread may be at it, after that one's record.
- * 0: when this thread's last record was. */
+/* Timestamp of an alloc or free. If another thread can touch the block, the timestamp is ordered after
+ * that thread's record. 0: same as this thread's previous record. */
 static TRACE_INLINE uint64_t trace_time(struct trace_thread *thread, enum trace_kind kind)
 {
 	if (trace_bit_is_shared(kind))
@@ -37,33 +66,41 @@ static TRACE_INLINE uint64_t trace_time(struct trace_thread *thread, enum trace_
 	return trace_now();
 }
 
-/* record.c: a free where it is not, or of a block that is not live. */
-bool trace_freeing_otherwise(enum trace_kind kind, const void *block);
-void trace_take_last_look(void);
-
-/* Before anything is given back. A program in Python is over when its interpreter begins to take everything
- * down: what is live then is what it held at its end. */
+/* Comes before any free: once the interpreter finalizes, the program has ended, and the blocks live at
+ * that moment are what it still held. */
 static inline void trace_notice_end(void)
 {
 	if (trace_python.is_finalizing && trace_unlikely(trace_python.is_finalizing()))
-		trace_take_last_look();
+		trace_exit_snapshot();
 }
 
-/* True: it was live, and is no more. */
+/* True: the block was recorded as live, and is removed. Large blocks of Python are not found, since
+ * malloc() recorded them. */
 static TRACE_INLINE bool trace_freeing(enum trace_kind kind, const void *block)
 {
 	trace_notice_end();
-	struct trace_thread *thread = trace_thread_at_hand();
+	struct trace_thread *thread = trace_thread_fast();
 	if (trace_unlikely(!thread || thread->head + 2 > thread->limit))
-		return trace_freeing_otherwise(kind, block);
-	if (trace_unlikely(
-		    !trace_bit_remove(kind, block))) /* Python asks for large blocks elsewhere */
-		return kind == TRACE_MALLOC && trace_freeing_otherwise(kind, block);
+		return trace_free_slow(kind, block);
+	if (trace_unlikely(!trace_bit_remove(kind, block)))
+		return kind == TRACE_MALLOC && trace_free_slow(kind, block);
 	trace_record(thread,
 		     (uint64_t[]){TRACE_FREE | trace_time(thread, kind) << 8,
 				  trace_address_word(kind, block, 0)},
 		     2);
 	return true;
+}
+
+/* Frame of the hook, past all frames of the tracer: the next walk may begin there. Reset before the hook
+ * returns. */
+static TRACE_INLINE void trace_walk_set(void)
+{
+	trace_tls.hook = __builtin_frame_address(0);
+}
+
+static inline void trace_walk_reset(void)
+{
+	trace_tls.hook = NULL;
 }
 
 #endif

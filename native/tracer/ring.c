@@ -1,43 +1,51 @@
 /* Records out of the traced thread into its ring. */
 #define _GNU_SOURCE
-#include <errno.h>
+#include "ring.h"
+
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
-#include "ring.h"
-#include "tracer.h"
+#include "syscall.h"
 
 #ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
+#define MADV_POPULATE_WRITE 23 /* since Linux 5.14 */
 #endif
 
-#define STALL_NS 200000L       /* between two looks at a full ring */
-#define GIVE_UP_NS 3000000000L /* a collector silent for so long is gone */
+#define POLL_NS 200000L            /* sleep between two polls of a full ring */
+#define MAX_POLL_NS 20000000L      /* a longer gap between two polls means we were stopped */
+#define COLLECTOR_GONE_NS 3000000000L /* without a heartbeat */
+#define POPULATE_STEPS 16u         /* per ring: most threads write little */
 
-uint64_t trace_count_up(void)
+uint64_t trace_counter_next(void)
 {
 	return __atomic_add_fetch(&trace_session.control->counter, 1, __ATOMIC_SEQ_CST);
 }
 
-static long elapsed_ns(const struct timespec *since)
+/* Nanoseconds since `since`, which becomes now. */
+static long lap_ns(struct timespec *since)
 {
-	struct timespec now;
+	struct timespec before = *since;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (now.tv_sec - since->tv_sec) * 1000000000L + now.tv_nsec - since->tv_nsec;
+	clock_gettime(CLOCK_MONOTONIC, since);
+	return (since->tv_sec - before.tv_sec) * 1000000000L + since->tv_nsec - before.tv_nsec;
 }
 
-#define LONGEST_NAP_NS 20000000L /* more than that between two looks: we were stopped ourselves */
-
-/* The collector is behind: wait for it, but never for one that has gone. Time in which the program
- * itself stood still does not count. */
-static TRACE_SLOW bool wait_for_room(struct trace_thread *thread, unsigned words)
+static const char *why_stop(void)
 {
-	struct trace_control *control = trace_session.control;
-	uint64_t beat = __atomic_load_n(&control->heartbeat, __ATOMIC_RELAXED);
+	if (__atomic_load_n(&trace_session.control->off, __ATOMIC_RELAXED))
+		return "the recording has ended";
+	if (__atomic_load_n(&trace_session.process->refused, __ATOMIC_RELAXED))
+		return "mematlas could not map its records";
+	return NULL;
+}
+
+/* Waits for a slow collector, but not for one that is gone. Time while the program itself was stopped
+ * does not count. */
+static TRACE_SLOW bool wait_for_space(struct trace_thread *thread, unsigned words)
+{
+	const uint64_t *counter = &trace_session.control->heartbeat;
+	uint64_t heartbeat = __atomic_load_n(counter, __ATOMIC_RELAXED);
 	struct timespec last;
 	long waited = 0;
 
@@ -47,49 +55,45 @@ static TRACE_SLOW bool wait_for_room(struct trace_thread *thread, unsigned words
 		thread->tail_seen = __atomic_load_n(&thread->ring->tail, __ATOMIC_ACQUIRE);
 		if (thread->head + words - thread->tail_seen <= trace_session.ring_words)
 			return true;
-		if (__atomic_load_n(&control->off, __ATOMIC_RELAXED)) {
-			trace_disable("the recording has ended");
+		const char *reason = why_stop();
+		uint64_t now = __atomic_load_n(counter, __ATOMIC_RELAXED);
+		long passed = lap_ns(&last);
+		waited = now != heartbeat ? 0
+					  : waited + (passed < MAX_POLL_NS ? passed : MAX_POLL_NS);
+		heartbeat = now;
+		if (!reason && waited > COLLECTOR_GONE_NS)
+			reason = "mematlas stopped reading";
+		if (reason) {
+			trace_disable(reason);
 			return false;
 		}
-		if (__atomic_load_n(&trace_session.process->refused, __ATOMIC_RELAXED)) {
-			trace_disable("mematlas could not map its records");
-			return false;
-		}
-		uint64_t now = __atomic_load_n(&control->heartbeat, __ATOMIC_RELAXED);
-		long passed = elapsed_ns(&last);
-		clock_gettime(CLOCK_MONOTONIC, &last);
-		waited = now != beat ? 0
-				     : waited + (passed < LONGEST_NAP_NS ? passed : LONGEST_NAP_NS);
-		beat = now;
-		if (waited > GIVE_UP_NS) {
-			trace_disable("mematlas stopped reading");
-			return false;
-		}
-		trace_nap(STALL_NS);
+		trace_sleep(POLL_NS);
 	}
 }
 
-/* Shared memory may run out: ask for the pages, do not find out by SIGBUS. */
+/* Shared memory may run out. Populating it in advance returns an error where a write raises SIGBUS. */
 static bool populate(const void *start, size_t bytes)
 {
 	if (trace_session.sandboxed)
 		return false;
-	return syscall(SYS_madvise, start, bytes, MADV_POPULATE_WRITE) == 0 ||
-	       (errno == EINVAL && trace_space_left(bytes)); /* before Linux 5.14 */
+	long error = trace_syscall(SYS_madvise, start, bytes, MADV_POPULATE_WRITE);
+	return !error || (error == -EINVAL && trace_space_left(bytes)); /* before Linux 5.14 */
 }
 
 bool trace_populate_page(const void *shared)
 {
-	uintptr_t page = (uintptr_t)shared & ~(uintptr_t)(TRACE_PAGE - 1);
+	uintptr_t page = (uintptr_t)shared & ~(uintptr_t)(trace_session.page_bytes - 1);
 
-	return populate((const void *)page, TRACE_PAGE);
+	return populate((const void *)page, trace_session.page_bytes);
 }
-
-#define STEPS 16u /* in which a ring is made there: many threads have little to tell */
 
 TRACE_SLOW bool trace_populate(struct trace_thread *thread, uint64_t words)
 {
-	uint64_t step = trace_session.ring_words / STEPS;
+	uint64_t page = trace_session.page_bytes / sizeof(uint64_t);
+	uint64_t step = trace_session.ring_words / POPULATE_STEPS;
+
+	if (step < page)
+		step = page;
 	uint64_t until = (words + step - 1) / step * step;
 
 	if (thread->populated >= words)
@@ -102,15 +106,16 @@ TRACE_SLOW bool trace_populate(struct trace_thread *thread, uint64_t words)
 	return true;
 }
 
-TRACE_SLOW bool trace_make_room(struct trace_thread *thread, unsigned words)
+TRACE_SLOW bool trace_ring_reserve(struct trace_thread *thread, unsigned words)
 {
-	uint64_t room = trace_session.ring_words, end = thread->head + words;
+	uint64_t capacity = trace_session.ring_words, end = thread->head + words;
 
 	if (end > thread->populated && !trace_populate(thread, end))
 		return false;
-	if (end - thread->tail_seen > room && (words > room / 2 || !wait_for_room(thread, words)))
+	if (end - thread->tail_seen > capacity &&
+	    (words > capacity / 2 || !wait_for_space(thread, words)))
 		return false;
-	thread->limit = thread->tail_seen + room;
+	thread->limit = thread->tail_seen + capacity;
 	if (thread->limit > thread->populated)
 		thread->limit = thread->populated;
 	return true;

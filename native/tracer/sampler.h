@@ -1,5 +1,5 @@
-/* What every hook asks on its fast path: is this block to be recorded? A handful of instructions,
- * no call, no atomic. */
+/* The test on every hook's fast path, whether a block is to be recorded. A few instructions, no call, no
+ * atomic operation. */
 #ifndef MEMATLAS_TRACER_SAMPLER_H
 #define MEMATLAS_TRACER_SAMPLER_H
 
@@ -9,24 +9,26 @@
 
 struct trace_thread;
 
-/* A real allocator called from a hook may map memory, and that may be recorded; whatever comes while
- * the tracer itself is at work (a signal handler, libc on its behalf) may not: a record might be half
- * written. */
+/* TRACE_IN_ALLOCATOR: a hook runs the real allocator, whose mappings may be recorded. TRACE_INSIDE: the
+ * tracer itself runs, and nothing may be recorded (signal handlers and libc included), since a record
+ * may be half written. */
 enum trace_guard { TRACE_OUTSIDE = 0, TRACE_IN_ALLOCATOR = 1, TRACE_INSIDE = 2 };
 
-/* All of a thread's state that a fast path touches. Zero is a valid start: the first allocation
- * takes the slow path, which sets the thread up. */
+/* All per-thread state that a fast path touches. Zero is a valid start: the first allocation takes the
+ * slow path, which sets the thread up.
+ *
+ *   shared_ring => thread is that of ring 0, and guard != TRACE_OUTSIDE */
 struct trace_tls {
-	int64_t left;        /* bytes until the next sample; negative: take the slow path */
-	int32_t guard;       /* enum trace_guard */
+	int64_t left; /* bytes until the next sample; negative: take the slow path */
+	int32_t guard; /* enum trace_guard */
 	int32_t arena_depth; /* > 0: an allocator is mapping memory for itself */
-	bool counting;       /* `left` has been drawn */
-	bool borrowed;       /* `thread` is the shared ring, held until the hook is through */
+	bool counting; /* `left` has been drawn */
+	bool shared_ring; /* `thread` is the shared ring, held until the hook returns */
 	uint32_t generation; /* of `thread` */
-	bool late;           /* its own ring is given back already: the thread is ending */
+	bool exiting; /* the thread is ending and has released its own ring */
 	uintptr_t stack_low, stack_high; /* found once; 0: not yet */
 	uint64_t nested_events; /* malloc() blocks recorded by this thread */
-	const void *hook;    /* its frame, where a walk may begin; NULL: where it is asked for */
+	const void *hook; /* frame of the hook, where a walk may begin; NULL: at the caller */
 	struct trace_thread *thread;
 };
 
@@ -35,8 +37,9 @@ extern __thread struct trace_tls trace_tls __attribute__((tls_model("initial-exe
 #define trace_arena_depth trace_tls.arena_depth
 #define trace_nested_events trace_tls.nested_events
 
-/* One byte a hash bucket of addresses: how many recorded live blocks fall in it (255 sticks). In
- * exact mode every byte is 1, when tracing is off every byte is 0: the hooks need no other test. */
+/* Counting filter: one byte per hash bucket of addresses, the number of recorded live blocks in it
+ * (255 is final). In exact mode every byte is 1 and with tracing off every byte is 0, so hooks need no
+ * other test. */
 #define TRACE_FILTER_SIZE (1u << 17)
 extern uint8_t trace_filter[TRACE_FILTER_SIZE];
 
@@ -44,7 +47,7 @@ extern uint8_t trace_filter[TRACE_FILTER_SIZE];
 #define trace_likely(x) __builtin_expect(!!(x), 1)
 #define trace_unlikely(x) __builtin_expect(!!(x), 0)
 
-/* Blocks of one kilobyte of heap share a cache line of the filter, so it is as local as the heap. */
+/* Blocks within 1 KiB of heap share a cache line of the filter, so the filter is as local as the heap. */
 static inline uint32_t trace_filter_index(const void *block)
 {
 	uint64_t address = (uint64_t)(uintptr_t)block;
@@ -53,14 +56,14 @@ static inline uint32_t trace_filter_index(const void *block)
 	return (uint32_t)(line << 6 | ((address >> 4) & 63));
 }
 
-/* Counts `size` bytes down; true when this block is the one to sample (always in exact mode). */
+/* Counts `size` bytes down. True: sample this block (always in exact mode). */
 static inline bool trace_sample_due(size_t size)
 {
 	trace_tls.left -= (int64_t)((size + !size) & 0x7fffffffffffull);
 	return trace_unlikely(trace_tls.left < 0);
 }
 
-/* May `block` be recorded as live? False is certain, true is to be looked up. */
+/* May `block` be recorded as live? False is certain; true needs a look-up. */
 static inline bool trace_free_due(const void *block)
 {
 	return trace_unlikely(trace_filter[trace_filter_index(block)] != 0);

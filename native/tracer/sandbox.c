@@ -1,40 +1,23 @@
-/* Programs that lock themselves in. Behind a seccomp filter any system call of ours may be the death
- * of the program, so from then on the tracer makes none: what is set up goes on recording, what is
- * not stays unrecorded and is counted. And programs that limit their address space get back what
- * we keep of it. */
+/* Programs that enter a seccomp sandbox or limit their address space. Behind a seccomp filter any system
+ * call of the tracer may kill the program, so from then on the tracer makes none: threads that are set up
+ * go on recording, others stay unrecorded and are counted. Under RLIMIT_AS, unused address space is
+ * returned to the program. */
 #define _GNU_SOURCE
-#include <errno.h>
 #include <linux/seccomp.h>
 #include <stdarg.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "tracer.h"
+#include "faults.h"
+#include "guard.h"
+#include "join.h"
+#include "process_file.h"
+#include "real.h"
+#include "ring.h"
+#include "state.h"
 
-#define SPINS_A_NANOSECOND 40 /* about; a pause takes so long */
-
-/* Sleeps, or where it may not, passes the time. */
-void trace_nap(long ns)
-{
-	const struct timespec nap = {.tv_nsec = ns};
-
-	if (!trace_session.sandboxed) {
-		syscall(SYS_clock_nanosleep, CLOCK_MONOTONIC, 0, &nap, NULL);
-		return;
-	}
-	for (long i = 0; i < ns / SPINS_A_NANOSECOND; i++) {
-#if defined(__x86_64__)
-		__builtin_ia32_pause();
-#else
-		__asm__ volatile("" ::: "memory");
-#endif
-	}
-}
-
-/* Rings that are in use are made there to their end: later there will be no asking. */
+/* Populates the rings in use to their end, since that takes a system call. */
 static void prepare_sandbox(void)
 {
 	uint32_t used = __atomic_load_n(&trace_session.process->rings, __ATOMIC_ACQUIRE);
@@ -49,7 +32,9 @@ static void prepare_sandbox(void)
 	trace_session.sandboxed = true;
 }
 
-__attribute__((used)) void trace_entering_sandbox(unsigned long mode)
+/* Called by the assembly below. */
+__attribute__((used)) void trace_entering_sandbox(unsigned long mode);
+void trace_entering_sandbox(unsigned long mode)
 {
 	int before = trace_session_is_over() ? -1 : trace_enter_nested();
 
@@ -57,9 +42,9 @@ __attribute__((used)) void trace_entering_sandbox(unsigned long mode)
 		return;
 	if (trace_ready()) {
 		trace_thread_get();
-		trace_faults_end(
-			"the program entered a seccomp sandbox"); /* handlers return by one */
-		/* Strict mode forbids reading the clock as well. */
+		/* A signal handler returns by a system call. */
+		trace_faults_end("the program entered a seccomp sandbox");
+		/* Strict mode also forbids reading the clock. */
 		if (mode == SECCOMP_SET_MODE_STRICT)
 			trace_disable("the program entered seccomp's strict mode");
 		else
@@ -83,39 +68,13 @@ TRACE_EXPORT int prctl(int option, ...)
 					       : SECCOMP_SET_MODE_FILTER);
 	if (option == PR_SET_TSC && arguments[0] == PR_TSC_SIGSEGV)
 		trace_disable("the program forbade itself the clock");
-	return TRACE_REAL(prctl)(option, arguments[0], arguments[1], arguments[2], arguments[3]);
+	return trace_real.prctl(option, arguments[0], arguments[1], arguments[2], arguments[3]);
 }
 
-/* Whoever makes system calls by number may hand over a new stack, or return twice: no frame of ours
- * may stand in between. */
+/* syscall() may switch stacks (clone) or return twice (vfork), so no C frame may stand between the caller
+ * and the real function. */
 #if defined(__x86_64__)
 #define SECCOMP_NUMBER "$317"
-
-/* Until the real one is known. */
-static long raw_syscall(long number, ...)
-{
-	long result, a[6];
-	va_list list;
-
-	va_start(list, number);
-	for (int i = 0; i < 6; i++)
-		a[i] = va_arg(list, long);
-	va_end(list);
-	register long r10 __asm__("r10") = a[3];
-	register long r8 __asm__("r8") = a[4];
-	register long r9 __asm__("r9") = a[5];
-	__asm__ volatile("syscall"
-			 : "=a"(result)
-			 : "a"(number), "D"(a[0]), "S"(a[1]), "d"(a[2]), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	if (result < 0 && result > -4096) {
-		errno = (int)-result;
-		return -1;
-	}
-	return result;
-}
-
-long (*trace_real_syscall)(long, ...) = raw_syscall;
 __asm__(".pushsection .text\n"
 	".globl syscall\n"
 	".type syscall, @function\n"
@@ -159,43 +118,51 @@ __asm__(".pushsection .text\n"
 	"	.cfi_endproc\n"
 	".size syscall, .-syscall\n"
 	".popsection\n");
-#else
-long (*trace_real_syscall)(long, ...);
 #endif
 
-static void give_space_back(int resource, const struct rlimit *limit)
+static void return_space(int resource, const struct rlimit *limit)
 {
 	if (resource != RLIMIT_AS || !limit || limit->rlim_cur == RLIM_INFINITY)
 		return;
 	int before = trace_session_is_over() ? -1 : trace_enter_nested();
 	if (before < 0)
 		return;
-	if (trace_ready() && !trace_is_forked())
+	if (!trace_is_forked() && trace_ready())
 		trace_shrink();
 	trace_leave_nested(before);
 }
 
+static int hook_setrlimit(int resource, const struct rlimit *limit)
+{
+	return_space(resource, limit);
+	return trace_real.setrlimit(resource, limit);
+}
+
 TRACE_EXPORT int setrlimit(__rlimit_resource_t resource, const struct rlimit *limit)
 {
-	give_space_back((int)resource, limit);
-	return TRACE_REAL(setrlimit)((int)resource, limit);
+	return hook_setrlimit((int)resource, limit);
 }
 
 TRACE_EXPORT int setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit)
 {
-	return setrlimit(resource, (const struct rlimit *)limit);
+	return hook_setrlimit((int)resource, (const struct rlimit *)limit);
+}
+
+static int hook_prlimit(pid_t pid, int resource, const struct rlimit *limit, struct rlimit *old)
+{
+	if (pid == 0 || pid == getpid())
+		return_space(resource, limit);
+	return trace_real.prlimit(pid, resource, limit, old);
 }
 
 TRACE_EXPORT int prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *limit,
 			 struct rlimit *old)
 {
-	if (pid == 0 || pid == getpid())
-		give_space_back((int)resource, limit);
-	return TRACE_REAL(prlimit)(pid, (int)resource, limit, old);
+	return hook_prlimit(pid, (int)resource, limit, old);
 }
 
 TRACE_EXPORT int prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *limit,
 			   struct rlimit64 *old)
 {
-	return prlimit(pid, resource, (const struct rlimit *)limit, (struct rlimit *)old);
+	return hook_prlimit(pid, (int)resource, (const struct rlimit *)limit, (struct rlimit *)old);
 }

@@ -1,13 +1,16 @@
-/* The calling thread's stack as a number. A stack seen before costs its walk and one look-up; a new
- * one is written out whole, once. */
+/* The calling thread's stack as a number. A stack seen before costs a walk and one look-up; a new one
+ * is written to the ring once. */
 #define _GNU_SOURCE
+#include "stack.h"
+
 #include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 #include <string.h>
 
+#include "modules.h"
+#include "python_eval.h"
 #include "ring.h"
-#include "tracer.h"
 
 static _Atomic uint32_t modules_generation;
 
@@ -17,7 +20,31 @@ void trace_modules_changed(void)
 	trace_unwind_modules_changed();
 }
 
-/* Build ID in lower-case hexadecimal; returns its length, 0 if there is none. */
+static size_t format_hex(char *text, const unsigned char *bytes, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		text[2 * i] = "0123456789abcdef"[bytes[i] >> 4];
+		text[2 * i + 1] = "0123456789abcdef"[bytes[i] & 15];
+	}
+	return 2 * count;
+}
+
+/* Searches one PT_NOTE segment. */
+static size_t find_build_id(const char *note, const char *end, char *text, size_t size)
+{
+	while (note + sizeof(ElfW(Nhdr)) <= end) {
+		const ElfW(Nhdr) *n = (const void *)note;
+		const char *name = note + sizeof *n;
+		const char *bytes = name + ((n->n_namesz + 3u) & ~3u);
+		if (n->n_type == NT_GNU_BUILD_ID && n->n_namesz == 4 &&
+		    memcmp(name, "GNU", 4) == 0 && n->n_descsz * 2 <= size)
+			return format_hex(text, (const unsigned char *)bytes, n->n_descsz);
+		note = bytes + ((n->n_descsz + 3u) & ~3u);
+	}
+	return 0;
+}
+
+/* Build ID in lower-case hexadecimal. Returns its length; 0: none. */
 static size_t build_id(const struct trace_object *object, char *text, size_t size)
 {
 	const ElfW(Ehdr) *header = object->map_start;
@@ -29,27 +56,14 @@ static size_t build_id(const struct trace_object *object, char *text, size_t siz
 		if (segments[i].p_type != PT_NOTE)
 			continue;
 		const char *note = (const char *)object->link_map->l_addr + segments[i].p_vaddr;
-		const char *end = note + segments[i].p_memsz;
-		while (note + sizeof(ElfW(Nhdr)) <= end) {
-			const ElfW(Nhdr) *n = (const void *)note;
-			const char *name = note + sizeof *n;
-			const unsigned char *bytes =
-				(const unsigned char *)name + ((n->n_namesz + 3u) & ~3u);
-			if (n->n_type == NT_GNU_BUILD_ID && n->n_namesz == 4 &&
-			    memcmp(name, "GNU", 4) == 0 && n->n_descsz * 2 <= size) {
-				for (unsigned k = 0; k < n->n_descsz; k++) {
-					text[2 * k] = "0123456789abcdef"[bytes[k] >> 4];
-					text[2 * k + 1] = "0123456789abcdef"[bytes[k] & 15];
-				}
-				return 2 * n->n_descsz;
-			}
-			note = (const char *)bytes + ((n->n_descsz + 3u) & ~3u);
-		}
+		size_t length = find_build_id(note, note + segments[i].p_memsz, text, size);
+		if (length)
+			return length;
 	}
 	return 0;
 }
 
-static void put_module(struct trace_thread *thread, const struct trace_object *object)
+static void emit_module(struct trace_thread *thread, const struct trace_object *object)
 {
 	char id[128];
 	size_t id_length = build_id(object, id, sizeof id);
@@ -70,7 +84,7 @@ static void put_module(struct trace_thread *thread, const struct trace_object *o
 	trace_publish(thread);
 }
 
-static bool is_known(const struct trace_thread *thread, uint64_t pc)
+static bool is_seen(const struct trace_thread *thread, uint64_t pc)
 {
 	for (unsigned i = 0; i < thread->modules; i++)
 		if (pc - thread->module_start[i] < thread->module_end[i] - thread->module_start[i])
@@ -78,48 +92,49 @@ static bool is_known(const struct trace_thread *thread, uint64_t pc)
 	return false;
 }
 
-static bool tell_module(struct trace_thread *thread, uint64_t pc)
+static bool add_module(struct trace_thread *thread, uint64_t pc)
 {
 	struct trace_object object;
 
 	if (!trace_find_object || trace_find_object((void *)(uintptr_t)pc, &object) != 0)
 		return false;
-	put_module(thread, &object);
+	emit_module(thread, &object);
 	unsigned slot =
-		thread->modules < TRACE_KNOWN_MODULES ? thread->modules++ : TRACE_KNOWN_MODULES - 1;
+		thread->modules < TRACE_SEEN_MODULES ? thread->modules++ : TRACE_SEEN_MODULES - 1;
 	thread->module_start[slot] = (uintptr_t)object.map_start;
 	thread->module_end[slot] = (uintptr_t)object.map_end;
 	return true;
 }
 
-/* Modules are told when a stack first runs through them: no hook on dlopen(), whose answer depends on
- * who calls it, and no loader lock. */
-static void tell_modules(struct trace_thread *thread, const uint64_t *pcs, unsigned count)
+/* A module is emitted when a stack first runs through it. A hook on dlopen() would change its result,
+ * which depends on the caller, and would need the loader's lock. */
+static void emit_modules(struct trace_thread *thread, const uint64_t *pcs, unsigned count)
 {
 	uint32_t generation = atomic_load_explicit(&modules_generation, memory_order_relaxed);
 
 	if (thread->modules_generation != generation) {
 		thread->modules_generation = generation;
 		thread->modules = 0;
-		memset(thread->told, 0, sizeof thread->told);
+		memset(thread->emitted, 0, sizeof thread->emitted);
 	}
 	for (unsigned i = 0; i < count; i++) {
-		uint64_t *told =
-			&thread->told[pcs[i] * 0x9e3779b97f4a7c15ull >> (64 - TRACE_TOLD_BITS)];
-		if (*told == pcs[i])
+		uint64_t *emitted = &thread->emitted[pcs[i] * 0x9e3779b97f4a7c15ull >>
+						     (64 - TRACE_EMITTED_BITS)];
+		if (*emitted == pcs[i])
 			continue;
-		if (is_known(thread, pcs[i]) || tell_module(thread, pcs[i]))
-			*told = pcs[i];
+		if (is_seen(thread, pcs[i]) || add_module(thread, pcs[i]))
+			*emitted = pcs[i];
 	}
 }
 
-/* `counts`: of the whole stack; the rest is what the last one had not. */
-static bool put_stack(struct trace_thread *thread, uint32_t id, uint64_t counts,
-		      unsigned native_count, unsigned python_count)
+/* `counts` is of the whole stack; `native_count` and `python_count` are of the part that differs from
+ * the previous stack. */
+static bool emit_stack(struct trace_thread *thread, uint32_t id, uint64_t counts,
+		       unsigned native_count, unsigned python_count)
 {
 	unsigned words = 3 + native_count + python_count;
 
-	tell_modules(thread, thread->native, native_count);
+	emit_modules(thread, thread->native, native_count);
 	if (!trace_begin(thread, words))
 		return false;
 	trace_word(thread, TRACE_STACK | (uint64_t)words << 8);
@@ -133,12 +148,12 @@ static bool put_stack(struct trace_thread *thread, uint32_t id, uint64_t counts,
 	return true;
 }
 
-static void put_code(void *context, uint32_t id, const struct trace_code *code)
+static void emit_code(void *context, uint32_t id, const struct trace_code *code)
 {
 	struct trace_thread *thread = context;
 	size_t linetable = code->linetable_length;
 
-	/* A table that does not fit a record is left out: its lines will be unknown, not wrong. */
+	/* A table that does not fit a record is omitted; its lines are then unknown, not wrong. */
 	if (linetable > (size_t)trace_session.ring_words * 2)
 		linetable = 0;
 	unsigned words = 3 + trace_bytes_words(code->name_length) +
@@ -159,7 +174,7 @@ static void put_code(void *context, uint32_t id, const struct trace_code *code)
 void trace_stack_start(struct trace_thread *thread)
 {
 	thread->walk.reusable = false;
-	thread->code_cache.tell = put_code;
+	thread->code_cache.emit = emit_code;
 	thread->code_cache.context = thread;
 }
 
@@ -173,41 +188,47 @@ bool trace_same_module(const void *a, const void *b)
 	       (const char *)a < (const char *)object.map_end;
 }
 
-static TRACE_SLOW uint32_t put_new(struct trace_thread *thread, struct trace_stack_slot *slot,
-				   uint64_t hash, bool python, bool interrupted)
+/* A reader can reuse words of the last emitted stack only if both stacks are complete. */
+static void limit_kept(struct trace_thread *thread, bool python)
+{
+	if (!thread->walk.whole || !thread->emitted_whole)
+		thread->walk.same = 0;
+	if (!python)
+		thread->chain.same = 0;
+}
+
+static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_stack_slot *slot,
+				    uint64_t hash, bool python, bool interrupted)
 {
 	struct trace_walk *walk = &thread->walk;
 	struct trace_python_chain *chain = &thread->chain;
 	uint32_t id = thread->next_stack + 1;
 
-	if (!walk->whole || !thread->told_whole)
-		walk->same = 0;
-	if (!python)
-		chain->same = 0;
-	thread->eval_known =
-		python && !interrupted && trace_learn_eval_loop(walk, thread->eval_known);
-	unsigned kept = TRACE_WAY_TOLD(walk->ways[walk->same].rest);
-	unsigned python_kept = chain->words[chain->same].spoken;
+	limit_kept(thread, python);
+	bool may_ask = python && !interrupted; /* Python, which a signal handler must not */
+	thread->eval_seen = may_ask && trace_discover_eval_loop(walk, thread->eval_seen);
+	unsigned kept = TRACE_WAY_EMITTED(walk->ways[walk->same].rest);
+	unsigned python_kept = chain->words[chain->same].depth;
 	unsigned count = trace_walk_pcs(walk, &thread->bounds, walk->same, thread->native);
 	unsigned python_count = python ? trace_python_words(chain, chain->same, thread->python) : 0;
 	uint64_t counts = TRACE_COUNTS(kept + count, python_kept + python_count, kept, python_kept);
 	if (interrupted && count)
-		thread->native[0]++; /* readers take every PC for a return address */
-	if (!put_stack(thread, id, counts, count, python_count))
+		thread->native[0]++; /* readers look up every PC - 1 */
+	if (!emit_stack(thread, id, counts, count, python_count))
 		return 0;
 	walk->same = walk->count;
 	chain->same = python ? chain->count : 0;
-	thread->told_whole = walk->whole;
+	thread->emitted_whole = walk->whole;
 	thread->next_stack = id;
-	if (python && !interrupted)
+	if (may_ask)
 		trace_python_check_hooks();
 	slot[1] = slot[0];
 	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};
 	return id;
 }
 
-static inline uint32_t number(struct trace_thread *thread, uint64_t native, uint64_t python,
-			      bool interrupted)
+static inline uint32_t stack_id(struct trace_thread *thread, uint64_t native, uint64_t python,
+				bool interrupted)
 {
 	uint64_t hash = native ^ python;
 	struct trace_stack_slot *slot = &thread->stacks[hash & (TRACE_STACK_SLOTS - 2)];
@@ -216,7 +237,7 @@ static inline uint32_t number(struct trace_thread *thread, uint64_t native, uint
 		return slot[0].id;
 	if (slot[1].hash == hash && slot[1].id)
 		return slot[1].id;
-	return put_new(thread, slot, hash, python != 0, interrupted);
+	return emit_new(thread, slot, hash, python != 0, interrupted);
 }
 
 uint32_t trace_stack(struct trace_thread *thread, bool locked)
@@ -224,16 +245,16 @@ uint32_t trace_stack(struct trace_thread *thread, bool locked)
 	uint64_t native = trace_unwind(&thread->walk, &thread->bounds), python = 0;
 
 	if (trace_python.version)
-		python = trace_python_look(&thread->chain, &thread->code_cache, locked);
-	return number(thread, native, python, false);
+		python = trace_python_snapshot(&thread->chain, &thread->code_cache, locked);
+	return stack_id(thread, native, python, false);
 }
 
 uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *point)
 {
-	/* One more, so that it is not taken for the same stack waiting for a call. */
+	/* + 1, so that its hash differs from the same stack at a return address. */
 	uint64_t native = trace_unwind_at(&thread->walk, &thread->bounds, point) + 1, python = 0;
 
 	if (trace_python.version)
-		python = trace_python_look_interrupted(&thread->chain, &thread->code_cache);
-	return number(thread, native, python, true);
+		python = trace_python_snapshot_interrupted(&thread->chain, &thread->code_cache);
+	return stack_id(thread, native, python, true);
 }

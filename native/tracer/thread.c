@@ -1,25 +1,26 @@
-/* A thread's ring and caches. Both belong to the ring entry: the next thread that takes it finds the
- * caches warm. */
+/* A thread's ring and caches: claimed on its first event, released at its end. */
 #define _GNU_SOURCE
+#include "thread.h"
+
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "memory.h"
 #include "ring.h"
-#include "tracer.h"
+#include "stack.h"
+#include "syscall.h"
 
-#define SLOT_BYTES ((sizeof(struct trace_thread) + 4095) & ~(size_t)4095)
-
-__thread struct trace_tls trace_tls;
+struct trace_thread *trace_untimed_thread;
 static pthread_key_t thread_key;
 static bool have_key;
 static bool shared_ring_held;
 
 extern void *__libc_stack_end;
 
-static void leave_thread(void *argument)
+static void release_ring(void *argument)
 {
 	struct trace_thread *thread = argument;
 
@@ -27,42 +28,39 @@ static void leave_thread(void *argument)
 		return;
 	trace_tls.thread = NULL;
 	trace_tls.counting = false;
-	trace_tls.late = true; /* libc still frees: that goes through the shared ring */
+	trace_tls.exiting = true; /* libc still frees: those go through the shared ring */
 	trace_tls.left = 0;
 	if (!trace_is_forked())
 		__atomic_store_n(&thread->ring->state, TRACE_RING_CLOSED, __ATOMIC_RELEASE);
 }
 
-size_t trace_slot_bytes(void)
-{
-	return SLOT_BYTES;
-}
-
 bool trace_threads_start(void)
 {
-	static uint32_t made_for;
+	static uint32_t slot_count;
 
-	if (trace_session.slots && made_for == trace_session.most_rings)
-		syscall(SYS_madvise, trace_session.slots, SLOT_BYTES * made_for, MADV_DONTNEED);
+	if (trace_session.slots && slot_count == trace_session.most_rings)
+		trace_syscall(SYS_madvise, trace_session.slots, trace_slot_bytes() * slot_count,
+			      MADV_DONTNEED);
 	else
-		trace_session.slots = trace_map(SLOT_BYTES * trace_session.most_rings, PROT_NONE);
-	made_for = trace_session.most_rings;
-	have_key = have_key || pthread_key_create(&thread_key, leave_thread) == 0;
+		trace_session.slots =
+			trace_map(trace_slot_bytes() * trace_session.most_rings, PROT_NONE);
+	slot_count = trace_session.most_rings;
+	have_key = have_key || pthread_key_create(&thread_key, release_ring) == 0;
 	return trace_session.slots && have_key;
 }
 
-void trace_threads_forget(void)
+void trace_threads_reset(void)
 {
 	trace_tls.thread = NULL;
-	trace_tls.counting = trace_tls.borrowed = false;
+	trace_tls.counting = trace_tls.shared_ring = false;
 	trace_tls.left = 0;
 	__atomic_store_n(&shared_ring_held, false, __ATOMIC_RELEASE);
-	/* Caches speak of records in the parent's rings. */
-	syscall(SYS_madvise, trace_session.slots, SLOT_BYTES * trace_session.most_rings,
-		MADV_DONTNEED);
+	/* The caches refer to records in the parent's rings. */
+	trace_syscall(SYS_madvise, trace_session.slots,
+		      trace_slot_bytes() * trace_session.most_rings, MADV_DONTNEED);
 }
 
-static bool take_ring(unsigned index)
+static bool claim_entry(unsigned index)
 {
 	uint32_t unused = TRACE_RING_FREE;
 
@@ -71,7 +69,7 @@ static bool take_ring(unsigned index)
 					   __ATOMIC_RELAXED);
 }
 
-/* Is the shared ring there? Most processes never need it. */
+/* The shared ring is set up on first use; most processes never need it. */
 static bool shared_ring_is_open(void)
 {
 	return __atomic_load_n(&trace_session.rings[0].state, __ATOMIC_ACQUIRE) ==
@@ -84,14 +82,14 @@ static int claim_ring(void)
 	uint32_t used = __atomic_load_n(&process->rings, __ATOMIC_ACQUIRE);
 
 	for (unsigned i = 1; i < used; i++)
-		if (take_ring(i))
+		if (claim_entry(i))
 			return (int)i;
 	while (used < __atomic_load_n(&trace_session.most_rings, __ATOMIC_ACQUIRE)) {
 		if (!trace_populate_page(&trace_session.rings[used]))
 			return -1;
 		if (__atomic_compare_exchange_n(&process->rings, &used, used + 1, false,
 						__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-			if (take_ring(used))
+			if (claim_entry(used))
 				return (int)used;
 			used++;
 		}
@@ -112,7 +110,7 @@ static void find_main_stack(struct trace_thread *thread)
 		thread->bounds.stack_high > size ? thread->bounds.stack_high - size : 1;
 }
 
-/* Asked once a thread: a thread without a ring of its own takes a shared one many times. */
+/* Looked up once per thread: a thread without its own ring comes here on every event. */
 static void find_stack(struct trace_thread *thread)
 {
 	pthread_attr_t attributes;
@@ -123,7 +121,7 @@ static void find_stack(struct trace_thread *thread)
 	thread->bounds.stack_high = trace_tls.stack_high;
 	if (trace_tls.stack_high)
 		return;
-	if (syscall(SYS_gettid) == getpid()) {
+	if (trace_syscall(SYS_gettid) == getpid()) {
 		find_main_stack(thread);
 	} else if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
 		if (pthread_attr_getstack(&attributes, &low, &size) == 0) {
@@ -148,14 +146,14 @@ static uint64_t first_random(int tid)
 	return x ? x : 1;
 }
 
-/* The caches and the ring of one directory entry; NULL: there is no memory for them. */
+/* Sets up the caches and the ring of one directory entry; NULL: no memory. */
 static struct trace_thread *open_slot(unsigned index)
 {
 	struct trace_ring *ring = &trace_session.rings[index];
-	char *slot = trace_session.slots + SLOT_BYTES * (size_t)index;
+	char *slot = trace_session.slots + trace_slot_bytes() * (size_t)index;
 	struct trace_thread *thread = (struct trace_thread *)slot;
 
-	if (syscall(SYS_mprotect, slot, SLOT_BYTES, PROT_READ | PROT_WRITE) < 0)
+	if (trace_syscall(SYS_mprotect, slot, trace_slot_bytes(), PROT_READ | PROT_WRITE) < 0)
 		return NULL;
 	thread->ring = ring;
 	thread->words =
@@ -166,14 +164,14 @@ static struct trace_thread *open_slot(unsigned index)
 	thread->tail_seen = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
 	thread->bounds.own_start = trace_session.own_start;
 	thread->bounds.own_end = trace_session.own_end;
-	thread->untimed = thread->quick = 0;
+	thread->untimed = thread->burst = 0;
 	trace_stack_start(thread);
 	return trace_populate(thread, 1) ? thread : NULL;
 }
 
-static struct trace_thread *take_own_ring(void)
+static struct trace_thread *claim_own_ring(void)
 {
-	int index = trace_tls.late ? -1 : claim_ring();
+	int index = trace_tls.exiting ? -1 : claim_ring();
 
 	if (index < 0)
 		return NULL;
@@ -183,7 +181,7 @@ static struct trace_thread *take_own_ring(void)
 		__atomic_store_n(&ring->state, TRACE_RING_FREE, __ATOMIC_RELEASE);
 		return NULL;
 	}
-	int tid = (int)syscall(SYS_gettid);
+	int tid = (int)trace_syscall(SYS_gettid);
 	thread->random = first_random(tid);
 	find_stack(thread);
 	ring->tid = tid;
@@ -193,32 +191,32 @@ static struct trace_thread *take_own_ring(void)
 	return thread;
 }
 
-#define PATIENCE 40000u /* naps; one who holds the ring that long was ended by force */
-#define NAP_NS 50000L
+#define MAX_WAITS 40000u /* without progress: a thread was killed while it held the ring */
+#define WAIT_NS 50000L
 
-/* Whoever waits in vain spares all others the wait. */
+/* The first thread to time out marks the ring abandoned, so the others don't wait. */
 static bool hold_shared_ring(void)
 {
 	static _Atomic bool abandoned;
 	const struct trace_ring *ring = &trace_session.rings[0];
 	uint64_t head = __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
 
-	for (unsigned naps = 0; __atomic_exchange_n(&shared_ring_held, true, __ATOMIC_ACQUIRE);) {
+	for (unsigned waits = 0; __atomic_exchange_n(&shared_ring_held, true, __ATOMIC_ACQUIRE);) {
 		uint64_t now = __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
-		naps = now == head ? naps + 1 : 0;
+		waits = now == head ? waits + 1 : 0;
 		head = now;
-		if (naps == PATIENCE)
+		if (waits == MAX_WAITS)
 			atomic_store(&abandoned, true);
 		if (atomic_load_explicit(&abandoned, memory_order_relaxed))
 			return false;
-		trace_nap(NAP_NS);
+		trace_sleep(WAIT_NS);
 	}
 	return true;
 }
 
-/* The first ring, for threads that get none to themselves: too many of them, no memory, a limit on
- * address space, or an end that is near. Held until the hook that wants it is through. */
-static struct trace_thread *take_shared_ring(void)
+/* Ring 0 serves threads that have none of their own: too many threads, no memory, a limit on address
+ * space, or a thread about to exit. It is held until the hook returns. */
+static struct trace_thread *hold_shared_thread(void)
 {
 	struct trace_thread *thread = (struct trace_thread *)trace_session.slots;
 
@@ -236,30 +234,38 @@ static struct trace_thread *take_shared_ring(void)
 	}
 	find_stack(thread);
 	thread->walk.reusable = false;
-	trace_tls.borrowed = true;
+	trace_tls.shared_ring = true;
 	return thread;
 }
 
-void trace_thread_give_back(void)
+void trace_shared_ring_release(void)
 {
 	trace_tls.thread = NULL;
-	trace_tls.borrowed = false;
+	trace_tls.shared_ring = false;
 	__atomic_store_n(&shared_ring_held, false, __ATOMIC_RELEASE);
+}
+
+static void count_without_ring(const struct trace_thread *thread)
+{
+	struct trace_process *process = trace_session.process;
+
+	if (!thread)
+		__atomic_add_fetch(&process->untraced_threads, 1, __ATOMIC_RELAXED);
+	else if (trace_tls.shared_ring)
+		__atomic_add_fetch(&process->sharing_threads, 1, __ATOMIC_RELAXED);
 }
 
 static TRACE_SLOW struct trace_thread *set_up(void)
 {
-	struct trace_process *process = trace_session.process;
 	struct trace_thread *thread = NULL;
 
 	if (!trace_session.sandboxed) {
-		thread = trace_tls.counting ? NULL : take_own_ring();
+		thread = trace_tls.counting ? NULL : claim_own_ring();
 		if (!thread)
-			thread = take_shared_ring();
+			thread = hold_shared_thread();
 	}
-	if (!trace_tls.counting && (!thread || trace_tls.borrowed) && !trace_tls.late)
-		__atomic_add_fetch(thread ? &process->sharing_threads : &process->untraced_threads,
-				   1, __ATOMIC_RELAXED);
+	if (!trace_tls.counting && !trace_tls.exiting)
+		count_without_ring(thread);
 	if (!thread) {
 		trace_tls.counting = true;
 		return NULL;
@@ -276,22 +282,13 @@ TRACE_SLOW struct trace_thread *trace_thread_set_up(void)
 {
 	if (trace_tls.generation != trace_generation) {
 		trace_tls.thread = NULL;
-		trace_tls.counting = trace_tls.borrowed = trace_tls.late = false;
+		trace_tls.counting = trace_tls.shared_ring = trace_tls.exiting = false;
 		trace_tls.generation = trace_generation;
 	}
 	return trace_tls.thread ? trace_tls.thread : set_up();
 }
 
-void trace_thread_register(void)
-{
-	if (!trace_enter())
-		return;
-	if (trace_ready())
-		trace_thread_get();
-	trace_leave();
-}
-
-/* ln(x) for x in (0, 1], to about 1e-15: no libm in here. */
+/* ln(x) for x in (0, 1], to about 1e-15. The tracer does not link libm. */
 static double natural_log(double x)
 {
 	union {
@@ -313,8 +310,8 @@ static double natural_log(double x)
 	return exponent * 0.6931471805599453 + 2 * s * sum;
 }
 
-/* Bytes to the next sampled byte: exponential with the session's mean, so that a block of s bytes is
- * sampled with probability 1 - exp(-s / mean) whatever came before. */
+/* The gap is exponential with the session's mean, so a block of s bytes is sampled with probability
+ * 1 - exp(-s / mean), independent of earlier blocks. */
 int64_t trace_draw_gap(struct trace_thread *thread)
 {
 	uint64_t x = thread->random;

@@ -1,15 +1,21 @@
-/* The calling thread's native stack, in tens of nanoseconds: a walk over rules learned from
- * .eh_frame, one look-up a frame, that stops where the last walk's frames still stand. No locks, no
- * allocation; may run in a signal handler. */
+/* The calling thread's native stack, in tens of nanoseconds. A walk applies cached rules read from
+ * .eh_frame, one look-up per frame, and stops at the first cached frame whose stack words are unchanged.
+ * No locks, no allocation; signal-safe. */
 #ifndef MEMATLAS_TRACER_UNWIND_H
 #define MEMATLAS_TRACER_UNWIND_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* How to get from one frame to its caller's, packed into 64 bits so that it is read at once: bits 0-15
- * are left to who keeps it, 16-18 enum unwind_kind, 19-20 enum unwind_saved, 21-35 offset of the
- * saved rbp, 36-63 CFA offset, both signed and in words of the stack. Never 0. */
+/* A rule leads from a frame to its caller. It is packed into 64 bits so that it is read atomically:
+ *
+ *   bits 0-15   free for the cache (UNWIND_NOTE)
+ *   bits 16-18  enum unwind_kind
+ *   bits 19-20  enum unwind_saved
+ *   bits 21-35  offset of the saved rbp, signed, in words of the stack
+ *   bits 36-63  CFA offset, signed, in words of the stack
+ *
+ * Never 0. */
 enum unwind_kind {
 	UNWIND_CFA_RSP = 1,       /* CFA = rsp + offset */
 	UNWIND_CFA_RBP = 2,       /* CFA = rbp + offset */
@@ -21,29 +27,36 @@ enum unwind_kind {
 };
 enum unwind_saved {
 	UNWIND_RBP_KEPT = 0,
-	UNWIND_RBP_AT_CFA = 1, /* saved at CFA + offset, within the frame where that is known */
+	UNWIND_RBP_AT_CFA =
+		1, /* saved at CFA + offset; within the frame, if the CFA is rsp-based */
 	UNWIND_RBP_AT_RBP = 2, /* saved at rbp + offset */
 	UNWIND_RBP_OUTSIDE = 3 /* saved at CFA + offset, not within the frame */
 };
 
-#define UNWIND_NOTE 0xffffull /* the bits that are no part of the rule */
+#define UNWIND_NOTE 0xffffull /* the bits free for the cache */
 #define UNWIND_KIND(rule) ((rule) >> 16 & 7)
 #define UNWIND_SAVED(rule) ((rule) >> 19 & 3)
 #define UNWIND_SAVES(rule) (((rule) & 3u << 19) != 0)
-/* All follows from rsp: the rbp is kept, or saved within the frame. */
+/* Everything follows from rsp: rbp is kept, or saved within the frame. */
 #define UNWIND_IS_SIMPLE(rule) (((rule) & 0x170000) == UNWIND_CFA_RSP << 16)
 #define UNWIND_RBP_OFFSET(rule) (((int64_t)((rule) << 28) >> 49) * 8)
 #define UNWIND_CFA_OFFSET(rule) (((int64_t)(rule) >> 36) * 8)
 
-/* Offsets in bytes. What does not fit, is no whole word of the stack or leads down is not known. */
+/* Is the offset a multiple of 8 within +-2^bits? */
+static inline bool unwind_fits(int64_t offset, unsigned bits)
+{
+	return (offset & 7) == 0 && offset >= -(1ll << bits) && offset < 1ll << bits;
+}
+
+/* Offsets are in bytes. An offset that does not fit, is no multiple of 8 or leads downwards makes the rule
+ * UNWIND_UNKNOWN. */
 static inline uint64_t unwind_pack(enum unwind_kind kind, int64_t cfa_offset,
 				   enum unwind_saved saved, int64_t rbp_offset)
 {
 	bool down = kind == UNWIND_CFA_RSP && cfa_offset <= 0;
 	bool outside = kind == UNWIND_CFA_RSP && (rbp_offset >= 0 || rbp_offset < -cfa_offset);
 
-	if (down || (cfa_offset | rbp_offset) & 7 || cfa_offset < -(1ll << 29) ||
-	    cfa_offset >= 1ll << 29 || rbp_offset < -(1 << 17) || rbp_offset >= 1 << 17)
+	if (down || !unwind_fits(cfa_offset, 29) || !unwind_fits(rbp_offset, 17))
 		return (uint64_t)UNWIND_UNKNOWN << 16;
 	if (saved == UNWIND_RBP_AT_CFA && outside)
 		saved = UNWIND_RBP_OUTSIDE;
@@ -51,27 +64,28 @@ static inline uint64_t unwind_pack(enum unwind_kind kind, int64_t cfa_offset,
 	       ((uint64_t)(rbp_offset / 8) & 0x7fff) << 21 | (uint64_t)(cfa_offset / 8) << 36;
 }
 
-/* unwind_cfi.c: the rule for `pc`, read from its module's .eh_frame_hdr (PT_GNU_EH_FRAME). */
+/* unwind_cfi.c: reads the rule for `pc` from its module's .eh_frame_hdr (PT_GNU_EH_FRAME). */
 uint64_t trace_cfi_rule(uintptr_t pc, const uint8_t *eh_frame_hdr);
-/* The piece of code around `pc` that one description covers: a function, or its hot or cold part. */
+/* Finds the code range around `pc` that one FDE covers: a function, or its hot or cold part. */
 bool trace_cfi_function(uintptr_t pc, const uint8_t *eh_frame_hdr, uintptr_t *start,
 			uintptr_t *end);
 
-/* unwind_modules.c: that section for the module `pc` lies in; NULL: no such module. */
+/* unwind_modules.c. */
 bool trace_unwind_modules_start(void);
 void trace_unwind_modules_refresh(void);
+/* Returns the .eh_frame_hdr of the module that contains `pc`; NULL: none. */
 const uint8_t *trace_eh_frame_hdr(uintptr_t pc);
 
-#define UNWIND_MOST_FRAMES 512u
+#define UNWIND_MAX_FRAMES 512u
 
-/* A frame on the way from the leaf. */
+/* A frame of a walk in progress. */
 struct trace_frame {
 	uintptr_t pc, sp;
-	uint64_t rule; /* the way to its caller's; 0: some other */
-	uintptr_t bp; /* where the rule leads through it */
+	uint64_t rule; /* to its caller, for a plain step; 0: any other step */
+	uintptr_t bp;  /* if the rule is rbp-based */
 };
 
-/* Where a frame saved its caller's bp, by a rule that says so. */
+/* Address where the frame saved its caller's bp. The rule must save it. */
 static inline uintptr_t trace_frame_saved(const struct trace_frame *frame)
 {
 	uintptr_t base = UNWIND_KIND(frame->rule) == UNWIND_CFA_RBP ? frame->bp : frame->sp;
@@ -80,41 +94,46 @@ static inline uintptr_t trace_frame_saved(const struct trace_frame *frame)
 	       (uintptr_t)UNWIND_RBP_OFFSET(frame->rule);
 }
 
-/* A frame of the last walk. Counted from the root, so that what is pushed and popped at the leaf leaves
- * the others where they are. All of these are looked at each time, so there is nothing else in them. */
+/* A cached frame of the last walk. Every walk compares all of them, so they hold nothing else.
+ *
+ *   *(uintptr_t *)(frames[i].sp - 8) == frames[i].pc for 1 <= i < count, while they are unchanged */
 struct trace_kept {
-	uintptr_t pc, sp; /* its caller's word below `sp` is its caller's PC */
+	uintptr_t pc, sp;
 };
-/* And of its way to the root. */
+/* The path from a cached frame to the root. */
 struct trace_way {
-	uint64_t sum; /* hash */
-	/* Written at once, as the next one is made of it. Bits 0-15: how many of the walk's saved bps the
-	 * way depends on; 16-31: how many of its frames are told, the tracer's own are left out; 32-63: what
-	 * bp must be here for the walk to go on as it did, one of `bases`, 0: any. */
+	uint64_t sum; /* hash of its PCs */
+	/* Bits 0-15: number of the walk's saved bps that the path depends on. Bits 16-31: number of its
+	 * frames that are emitted, i.e. are not the tracer's own. Bits 32-63: index in `bases` of the value
+	 * bp must have at this frame; 0: any. One word, since the next frame's is computed from it. */
 	uint64_t rest;
 };
 #define TRACE_WAY_BPS(rest) ((unsigned)((rest) & 0xffff))
-#define TRACE_WAY_TOLD(rest) ((unsigned)((rest) >> 16 & 0xffff))
+#define TRACE_WAY_EMITTED(rest) ((unsigned)((rest) >> 16 & 0xffff))
 #define TRACE_WAY_BP(rest) ((uint32_t)((rest) >> 32))
 
-/* A thread's last walk. The next one stops where it meets a frame of this one whose whole way to the
- * root is, word for word, still on the stack. */
+/* A thread's last walk. Frames are numbered from the root, which is 1, so that calls and returns at the
+ * leaf do not renumber the others. The next walk stops at the first frame whose path to the root is
+ * unchanged, word for word.
+ *
+ *   same <= count <= UNWIND_MAX_FRAMES
+ *   frames[i].sp > frames[i + 1].sp; frames[0].sp == UINTPTR_MAX is a sentinel
+ *   ways[0].sum == ways[0].rest == 0 */
 struct trace_walk {
 	uint64_t generation;
 	unsigned count;
-	unsigned same; /* how many from the root stood there in all walks since it was last set */
-	unsigned misses; /* of guesses */
-	bool whole; /* ended at the outermost frame, not at one that could not be read */
-	bool reusable; /* all on the thread's own stack, through plain frames */
-	/* From number 1, the root's, on. Number 0 is no frame: nothing leads beyond it. */
-	struct trace_kept frames[UNWIND_MOST_FRAMES + 1];
-	struct trace_way ways[UNWIND_MOST_FRAMES + 1];
-	struct trace_frame fresh[UNWIND_MOST_FRAMES]; /* while walking: from the leaf */
+	unsigned same; /* frames from the root unchanged since the last emitted stack */
+	unsigned misses; /* wrong predictions */
+	bool whole; /* reached the outermost frame */
+	bool reusable; /* all on the thread's own stack, by plain steps */
+	struct trace_kept frames[UNWIND_MAX_FRAMES + 1];
+	struct trace_way ways[UNWIND_MAX_FRAMES + 1];
+	struct trace_frame fresh[UNWIND_MAX_FRAMES]; /* during a walk: from the leaf */
 	struct {
-		uintptr_t place, value;
-		uint32_t frame; /* the one that saved it */
-	} bps[UNWIND_MOST_FRAMES];
-	uintptr_t bases[UNWIND_MOST_FRAMES + 1];
+		uintptr_t address, value;
+		uint32_t frame; /* that saved it */
+	} bps[UNWIND_MAX_FRAMES];
+	uintptr_t bases[UNWIND_MAX_FRAMES + 1];
 };
 
 static inline uint64_t trace_walk_hash(const struct trace_walk *walk)
@@ -129,7 +148,7 @@ static inline uint64_t trace_walk_hash(const struct trace_walk *walk)
 void trace_walk_start(void);
 struct trace_bounds {
 	uintptr_t stack_low, stack_high; /* of the thread; 0: unknown */
-	uintptr_t own_start, own_end; /* text of the tracer: its frames are left out */
+	uintptr_t own_start, own_end; /* text of the tracer, whose frames are omitted */
 };
 
 static inline bool trace_is_own(uintptr_t pc, const struct trace_bounds *bounds)
@@ -137,33 +156,53 @@ static inline bool trace_is_own(uintptr_t pc, const struct trace_bounds *bounds)
 	return pc - bounds->own_start < bounds->own_end - bounds->own_start;
 }
 
-/* Keeps `count` fresh frames on top of those that are there; the walk's hash. */
+/* Pushes `count` fresh frames on the cached ones and returns the walk's hash. */
 uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *bounds,
 			 unsigned count);
 
-/* The walk's PCs from leaf to root, but for its first `without` frames from there. All but those a signal struck are return addresses. A walk that
- * could not be finished ends in a 0. `pcs` has room for UNWIND_MOST_FRAMES + 1. */
+/* Copies the PCs from leaf to root, without those of the first `without` frames from the root. All are
+ * return addresses, except where a signal interrupted a frame. An unfinished walk ends in a 0. `pcs` has
+ * a capacity of UNWIND_MAX_FRAMES + 1. Returns their number. */
 unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds *bounds,
 			unsigned without, uint64_t *pcs);
 
-/* PC of the frame that `place`, an address on the stack, belongs to; 0: none. Of several places, from leaf to
- * root, `from` keeps how far the last was from the root; at first the number of frames. */
-uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place, unsigned *from);
+/* Returns the PC of the frame that contains a stack address; 0: none. Addresses are passed from leaf to
+ * root; `from` starts at the number of frames and remembers the last frame found. */
+uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t address, unsigned *from);
 
 /* unwind_rules.c */
 bool trace_unwind_start(void);
-void trace_unwind_modules_changed(void); /* after dlclose: forget every rule */
+void trace_unwind_modules_changed(void); /* after dlclose(): drops every rule */
 
-/* unwind.c: walks the calling thread's stack and returns a hash of it. */
+/* unwind.c: walks the calling thread's stack and returns its hash. */
 uint64_t trace_unwind(struct trace_walk *walk, const struct trace_bounds *bounds);
 
-/* A place the thread was interrupted at by a signal. */
+/* Registers of an interrupted thread. */
 struct trace_point {
 	uintptr_t pc, sp, bp;
 };
 
-/* Walks from there; called in the signal's handler. */
+/* Walks from an interrupted frame, in the signal handler. */
 uint64_t trace_unwind_at(struct trace_walk *walk, const struct trace_bounds *bounds,
 			 const struct trace_point *point);
+
+/* The bit layout of a rule. */
+_Static_assert(UNWIND_UNKNOWN <= 7 && UNWIND_RBP_OUTSIDE <= 3,
+	       "kinds have 3 bits, saved bps have 2");
+_Static_assert(UNWIND_RBP_OFFSET((uint64_t)0x7fff << 21) == -8, "the bp offset is signed");
+_Static_assert(UNWIND_CFA_OFFSET((uint64_t)1 << 36) == 8, "the CFA offset is in words");
+_Static_assert(UNWIND_MAX_FRAMES <= 0xffff, "TRACE_WAY_BPS and TRACE_WAY_EMITTED have 16 bits");
+
+/* Tests the invariants of struct trace_walk. */
+static inline bool trace_walk_is_valid(const struct trace_walk *walk)
+{
+	if (walk->count > UNWIND_MAX_FRAMES || walk->same > walk->count || walk->ways[0].sum ||
+	    walk->ways[0].rest)
+		return false;
+	for (unsigned i = 1; walk->reusable && i < walk->count; i++)
+		if (walk->frames[i].sp <= walk->frames[i + 1].sp)
+			return false;
+	return TRACE_WAY_EMITTED(walk->ways[walk->count].rest) <= walk->count;
+}
 
 #endif

@@ -1,15 +1,17 @@
-/* Finds the unwind tables of the module a program counter lies in. */
+/* Finds the unwind tables of the module that contains a program counter. */
 #define _GNU_SOURCE
 #include <link.h>
 #include <stddef.h>
 #include <sys/mman.h>
 
-#include "tracer.h"
+#include "memory.h"
+#include "modules.h"
+#include "state.h"
 #include "unwind.h"
 
-/* glibc before 2.35 has no _dl_find_object(): then a table made at the start and after each change
- * has to do. It is replaced, never edited, so a reader in mid-search keeps a sound one. */
-#define MOST_MODULES 1024u
+/* For glibc before 2.35, which lacks _dl_find_object(): a table of modules, rebuilt after each dlclose().
+ * It is replaced, never changed, so a concurrent reader keeps a consistent one. */
+#define MAX_MODULES 1024u
 
 struct module {
 	uintptr_t start, end;
@@ -18,7 +20,7 @@ struct module {
 
 struct module_table {
 	unsigned count;
-	struct module modules[MOST_MODULES];
+	struct module modules[MAX_MODULES];
 };
 
 static struct module_table *_Atomic current;
@@ -41,7 +43,7 @@ static int add_module(struct dl_phdr_info *info, size_t size, void *argument)
 		if (start + segment->p_memsz > module.end)
 			module.end = start + segment->p_memsz;
 	}
-	if (module.eh_frame_hdr && table->count < MOST_MODULES)
+	if (module.eh_frame_hdr && table->count < MAX_MODULES)
 		table->modules[table->count++] = module;
 	return 0;
 }

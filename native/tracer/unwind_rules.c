@@ -1,7 +1,8 @@
-/* The cache of rules. */
+/* The cache of unwind rules. */
 #include <sys/mman.h>
 
-#include "tracer.h"
+#include "memory.h"
+#include "state.h"
 #include "unwind_rules.h"
 
 #define PROBES 4u
@@ -31,13 +32,13 @@ void trace_unwind_modules_changed(void)
 	atomic_fetch_add(&trace_rules_generation, 1);
 }
 
-static TRACE_SLOW struct trace_rule_found learn(uintptr_t pc, uint64_t key, uint32_t slot)
+static TRACE_SLOW struct trace_rule_found add_rule(uintptr_t pc, uint64_t key, uint32_t slot)
 {
 	const uint8_t *tables = trace_eh_frame_hdr(pc);
 	uint64_t rule = trace_cfi_rule(pc, tables);
 	uint32_t at = slot;
 
-	/* No module here yet: there may be one later, so this is not to be remembered. */
+	/* Not cached without a module, since one may be loaded there later. */
 	if (!tables)
 		return (struct trace_rule_found){rule, -1};
 	while (at - slot < PROBES &&
@@ -61,7 +62,7 @@ struct trace_rule_found trace_rule_find(uintptr_t pc, uint64_t generation)
 		if (trace_likely(trace_rule_read(&trace_rules[at & MASK], key, &rule)))
 			return (struct trace_rule_found){rule, (int32_t)(at & MASK)};
 	}
-	return learn(pc, key, slot);
+	return add_rule(pc, key, slot);
 }
 
 #else

@@ -1,17 +1,16 @@
-/* What is kept of a walk: its frames from the root, and the words of the stack that led through them.
- * Places follow from PCs, return addresses and the bp where a frame is based on it, so equal words
- * mean an equal walk. */
+/* The cached frames of a walk, and the stack words that led through them. A frame's caller depends only
+ * on its PC, its return address and, if its rule is rbp-based, bp; so equal words mean an equal walk. */
 #include "unwind.h"
 
-/* A walk's hash is the sum of each PC times the factor of its distance from the root: the terms do not
- * wait for each other, and those of frames that stay do not change. */
-static uint64_t factors[UNWIND_MOST_FRAMES + 1];
+/* A walk's hash is the sum of each PC times the factor of its distance from the root. The terms are
+ * independent, and those of cached frames stay valid. */
+static uint64_t factors[UNWIND_MAX_FRAMES + 1];
 
 void trace_walk_start(void)
 {
 	uint64_t x = 0x853c49e6748fea9bull;
 
-	for (unsigned i = 0; i <= UNWIND_MOST_FRAMES; i++) {
+	for (unsigned i = 0; i <= UNWIND_MAX_FRAMES; i++) {
 		x ^= x << 13;
 		x ^= x >> 7;
 		x ^= x << 17;
@@ -19,14 +18,14 @@ void trace_walk_start(void)
 	}
 }
 
-/* Where bp has a part in a frame's way to its caller's: the rest of that way. */
-static __attribute__((noinline)) uint64_t note_bp(struct trace_walk *walk,
-						  const struct trace_frame *frame, unsigned at,
-						  uint64_t rest)
+/* Adds the dependencies on bp of a frame's step to its caller; `rest` is of struct trace_way. */
+static __attribute__((noinline)) uint64_t add_bp(struct trace_walk *walk,
+						 const struct trace_frame *frame, unsigned at,
+						 uint64_t rest)
 {
 	if (UNWIND_SAVES(frame->rule)) {
 		if (TRACE_WAY_BP(rest)) {
-			walk->bps[TRACE_WAY_BPS(rest)].place = trace_frame_saved(frame);
+			walk->bps[TRACE_WAY_BPS(rest)].address = trace_frame_saved(frame);
 			walk->bps[TRACE_WAY_BPS(rest)].value = walk->bases[TRACE_WAY_BP(rest)];
 			walk->bps[TRACE_WAY_BPS(rest)].frame = at;
 			rest++;
@@ -54,7 +53,7 @@ uint64_t trace_walk_keep(struct trace_walk *walk, const struct trace_bounds *own
 		rest += (uint64_t)!trace_is_own(frame->pc, &bounds) << 16;
 		if (UNWIND_KIND(frame->rule) == UNWIND_CFA_RBP ||
 		    (TRACE_WAY_BP(rest) && UNWIND_SAVES(frame->rule)))
-			rest = note_bp(walk, frame, at, rest);
+			rest = add_bp(walk, frame, at, rest);
 		walk->ways[at] = (struct trace_way){sum, rest};
 	}
 	if (walk->same > walk->count)
@@ -76,12 +75,12 @@ unsigned trace_walk_pcs(const struct trace_walk *walk, const struct trace_bounds
 	return count;
 }
 
-uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t place, unsigned *from)
+uintptr_t trace_walk_owner(const struct trace_walk *walk, uintptr_t address, unsigned *from)
 {
 	const struct trace_kept *frames = walk->frames;
 
 	for (unsigned i = *from < walk->count ? *from : walk->count; i > 1; i--)
-		if (place >= frames[i].sp && place < frames[i - 1].sp) {
+		if (address >= frames[i].sp && address < frames[i - 1].sp) {
 			*from = i;
 			return frames[i].pc;
 		}

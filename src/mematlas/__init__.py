@@ -1,22 +1,75 @@
-"""mematlas: every resident byte of a Linux program, and the line of code that owns it."""
+"""mematlas accounts for every resident byte of a Linux program and names the line that owns it.
+
+    trace()      trace a block of this program
+    open()       read a recording: report, leaks, diff, window, export
+    observe      read the memory of processes and of the machine
+    memory       allocate memory in chosen pages and nodes
+    bench        measure what memory costs on this machine
+    errors       the errors that all of them raise
+
+The parts are imported at the first access, so that `import mematlas` is quick.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from mematlas._version import __version__
+from mematlas.errors import (
+    AccessError,
+    MematlasError,
+    TargetError,
+    UnsupportedError,
+    UsageError,
+)
 
 if TYPE_CHECKING:
-    from mematlas.api import trace
+    from mematlas import bench, errors, memory, observe
+    from mematlas.api.in_process import Trace, trace
+    from mematlas.api.recording import Recording, open  # noqa: A004 - as in gzip.open
 
-__all__ = ["__version__", "trace"]
+__all__ = [
+    "AccessError",
+    "MematlasError",
+    "Recording",
+    "TargetError",
+    "Trace",
+    "UnsupportedError",
+    "UsageError",
+    "__version__",
+    "bench",
+    "errors",
+    "memory",
+    "observe",
+    "open",
+    "trace",
+]
+
+_MODULES = {
+    "Recording": "mematlas.api.recording",
+    "Trace": "mematlas.api.in_process",
+    "open": "mematlas.api.recording",
+    "trace": "mematlas.api.in_process",
+}
 
 
-def __getattr__(name: str) -> Any:
-    """Import what only some need when it is first asked for."""
-    if name == "trace":
-        from mematlas.api import trace
+if not TYPE_CHECKING:  # else a type checker would accept any name
 
-        return trace
-    message = f"module {__name__!r} has no attribute {name!r}"
-    raise AttributeError(message)
+    def __getattr__(name: str) -> Any:
+        """Import a public name at its first access."""
+        if name not in __all__:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        found: Any = (
+            getattr(import_module(_MODULES[name]), name)
+            if name in _MODULES
+            else import_module(f"mematlas.{name}")
+        )
+        globals()[name] = found
+        return found
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return list(__all__)

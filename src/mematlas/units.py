@@ -36,6 +36,20 @@ def format_bytes(size: float) -> str:
     return f"{value:.{digits}f} {_UNITS[power]}iB"
 
 
+def format_page_size(size: int) -> str:
+    """Format a power of two as page sizes are named: "4K", "2M", "1G"."""
+    power = min(max(size.bit_length() - 1, 0) // 10, len(_UNITS))
+    return f"{size >> 10 * power}{_UNITS[power - 1]}" if power else str(size)
+
+
+def format_percent(part: float, whole: float, *, digits: int = 1) -> str:
+    """Format a share of a whole: "43.7 %", "<0.1 %"; "unknown" if the whole is 0."""
+    if whole <= 0:
+        return "unknown"
+    share, least = 100 * part / whole, 10.0**-digits
+    return f"<{least:g} %" if 0 < share < least / 2 else f"{share:.{digits}f} %"
+
+
 def parse_duration(text: str) -> float:
     """Seconds from "2", "500ms", "1.5m" or "1h". ValueError says what is accepted."""
     match = _DURATION.fullmatch(text.strip())

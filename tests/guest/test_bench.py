@@ -9,13 +9,13 @@ from guest.conftest import mematlas
 
 
 def measured(*words: str) -> dict[str, Any]:
-    """Run benchmarks briefly and give the sections by name."""
-    said = mematlas("bench", *words, "--quick", "--time", "500ms", "--json")
+    """Run benchmarks briefly and return the sections by name."""
+    said = mematlas("bench", *words, "--quick", "--duration", "500ms", "--json")
     return {each["name"]: each for each in json.loads(said)["data"]["sections"]}
 
 
 def test_every_pair_of_nodes() -> None:
-    """Each node's memory is measured from each node's CPUs, and lies where it was bound to."""
+    """Each node's memory is measured from each node's CPUs, and is on the node it was bound to."""
     found = measured("numa", "--size", "16M")["numa"]
     for what in ("latency", "read"):
         pairs = {
@@ -31,7 +31,7 @@ def test_every_pair_of_nodes() -> None:
 
 def test_page_sizes_are_proven_here_too() -> None:
     """Both 4 KiB and transparent huge pages are measured, each proven by what this kernel has."""
-    found = measured("tlb", "--size", "16M", "--pages", "4k,thp")["tlb"]
+    found = measured("tlb", "--size", "16M", "--pages", "4K,thp")["tlb"]
     assert found["unavailable"] == {}
-    assert found["proofs"]["4k"].startswith("16.0 MiB in 4.00 KiB pages")
+    assert found["proofs"]["4K"].startswith("16.0 MiB in 4.00 KiB pages")
     assert found["proofs"]["thp"].startswith("16.0 MiB in 2.00 MiB pages")

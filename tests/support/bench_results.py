@@ -1,12 +1,12 @@
-"""Made-up results of `mematlas bench`, for tests of what is done with them."""
+"""Synthetic results of `mematlas bench`."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from mematlas.bench.model import Better, Cache, Figure, Machine, Result, Section
+from mematlas.bench.model import Better, Cache, Figure, Fingerprint, Result, Section
 
-MACHINE = Machine(
+MACHINE = Fingerprint(
     cpu="Test CPU",
     architecture="x86_64",
     cpus=2,
@@ -28,19 +28,19 @@ MACHINE = Machine(
 def figure(
     middle: float, spread: float = 0.002, count: int = 30, seed: int = 1, **labels: str | int
 ) -> Figure:
-    """Make a figure whose samples scatter around `middle`."""
+    """Return a figure with samples around `middle`."""
     scatter = np.random.default_rng(seed).normal(1.0, spread, count)
     samples = tuple(float(each) for each in middle * scatter)
     return Figure(dict(labels), "ns", Better.LOWER, samples)
 
 
 def result(*sections: Section) -> Result:
-    """Make a result of the test machine."""
+    """Return a result of the test machine."""
     return Result("0", "2026-01-01T00:00:00+00:00", MACHINE, {"quick": True}, sections)
 
 
 def tlb(seed: int = 1, huge: float = 150.0) -> Section:
-    """Make a section in which 4 KiB pages cost more from 64 MiB on."""
+    """Return a section in which 4 KiB pages cost more from 64 MiB on."""
     costs = {
         64: (1.0, 1.0),
         1024: (5.0, 5.0),
@@ -51,10 +51,10 @@ def tlb(seed: int = 1, huge: float = 150.0) -> Section:
     figures = [
         figure(cost, seed=seed + places + number, what="random", pages=kind, places=places)
         for places, pair in costs.items()
-        for number, (kind, cost) in enumerate(zip(("4k", "thp"), pair, strict=True))
+        for number, (kind, cost) in enumerate(zip(("4K", "thp"), pair, strict=True))
     ]  # fmt: skip
     figures += [
-        figure(12.0, seed=seed, what="gather", pages="4k", places=65536),
+        figure(12.0, seed=seed, what="gather", pages="4K", places=65536),
         figure(8.0, seed=seed + 1, what="gather", pages="thp", places=65536),
     ]
     return Section(

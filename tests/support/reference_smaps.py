@@ -1,4 +1,4 @@
-"""The smaps parser again, in plain Python: slow, obvious, and no relation of the one in C."""
+"""A reference smaps parser in plain Python: slow, simple, and independent of the one in C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIELD = re.compile(rb"([A-Z][\w-]*): +(\d+)( kB)?")
 
 
 def parse(text: bytes) -> list[dict[str, Any]]:
-    """Each mapping as a dict: start, end, perms, offset, device, inode, name, flags, figures."""
+    """Return each mapping as a dict: start, end, perms, offset, device, inode, name, flags, fields."""
     rows: list[dict[str, Any]] = []
     for line in text.split(b"\n"):
         if match := HEADER.fullmatch(line):
@@ -25,7 +25,7 @@ def parse(text: bytes) -> list[dict[str, Any]]:
             rows[-1]["flags"] = frozenset(line.decode().split()[1:])
         elif match := FIELD.match(line):
             unit = 1024 if match[3] else 1
-            rows[-1]["figures"][match[1].decode()] = int(match[2]) * unit
+            rows[-1]["fields"][match[1].decode()] = int(match[2]) * unit
     return rows
 
 
@@ -39,13 +39,13 @@ def _mapping(match: re.Match[bytes]) -> dict[str, Any]:
         "inode": int(match[10]),
         "name": match[11],
         "flags": frozenset(),
-        "figures": {},
+        "fields": {},
     }
 
 
 def as_dicts(mappings: Mappings) -> list[dict[str, object]]:
     """Return mappings in the form of parse()."""
-    names = ("start", "end", "offset", "device", "inode", "name", "flags", "figures")
+    names = ("start", "end", "offset", "device", "inode", "name", "flags", "fields")
     return [
         {name: getattr(row, name) for name in names} | {"permissions": row.permissions.text()}
         for row in mappings

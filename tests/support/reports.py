@@ -1,4 +1,4 @@
-"""Made-up reports as real programs give them, and one with 100,000 stacks and hostile names."""
+"""Synthetic reports like those of real programs, and one with 100,000 stacks and hostile names."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import replace
 from itertools import accumulate
 
 from mematlas.recording.model import Frame, Part, PartKind, Sampling
-from mematlas.report.model.diff import Change, Diff
-from mematlas.report.model.leaks import Leak, Leaks, Verdict
+from mematlas.report.model.diff import Diff, StackChange
+from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
 from mematlas.report.model.report import (
     Account,
     BadFree,
     ObjectType,
-    ProcessLine,
+    ProcessSummary,
     Report,
     Series,
-    StackFigures,
+    StackStats,
 )
 from mematlas.report.model.spans import Span, Spans
 
@@ -37,14 +37,14 @@ HOSTILE = (
 
 
 def python(function: str, file: str, line: int) -> Frame:
-    """Give a Python frame."""
+    """Return a Python frame."""
     return Frame(function, file, line, None, "python")
 
 
 def native(
     function: str, file: str | None = None, line: int | None = None, module: str = "libc.so.6"
 ) -> Frame:
-    """Give a native frame."""
+    """Return a native frame."""
     return Frame(function, file, line, module, "native")
 
 
@@ -72,9 +72,9 @@ def stack(  # noqa: PLR0913 - one argument a column
     huge: float = 0,
     swapped: float = 0,
     error: float = 0,
-) -> StackFigures:
-    """Give one stack's figures, in MiB; `churn` is how much more was allocated than lives."""
-    return StackFigures(
+) -> StackStats:
+    """Return the stats of one stack, in MiB; `churn` is the ratio of allocated to live bytes."""
+    return StackStats(
         frames=frames,
         kind=kind,
         process=process,
@@ -91,13 +91,13 @@ def stack(  # noqa: PLR0913 - one argument a column
 
 
 def account(time_s: float, trigger: str, parts: tuple[Part, ...], unexplained: int = 0) -> Account:
-    """Give an account whose RSS is the sum of its parts."""
+    """Return an account whose RSS is the sum of its parts."""
     total = sum(part.resident_bytes for part in parts) + unexplained
     return Account(time_s, trigger, total, parts, unexplained)
 
 
 def wave(process: int, start: float, end: float, peak: float, swap: float = 0) -> Series:
-    """Give a timeline that rises in steps to `peak` MiB at three quarters, then falls a bit."""
+    """Return a series that rises in steps to `peak` MiB at three quarters, then falls."""
     count = 120
     times = [start + (end - start) * i / (count - 1) for i in range(count)]
     shape = [
@@ -118,7 +118,7 @@ def wave(process: int, start: float, end: float, peak: float, swap: float = 0) -
 
 
 def python_service() -> Report:
-    """Give a sampled Python service with a worker process, slack, huge pages and a bad free."""
+    """Return the report of a sampled Python service with a worker, slack, huge pages and a bad free."""
     stacks = (
         stack((PYMALLOC, DICT, *JSON, LOAD, MAIN, MODULE), 118.4, resident=121.2, blocks=1_430_220,
               kind="pyobject", churn=2.2, error=1.9),
@@ -174,11 +174,11 @@ def python_service() -> Report:
         sampling=Sampling("sampled", 64 * KIB, 1.0),
         complete=True,
         processes=(
-            ProcessLine(0, 4120, None, "python3 orders.py --days 30", 0.0, 12.4, "exited 0",
+            ProcessSummary(0, 4120, None, "python3 orders.py --days 30", 0.0, 12.4, "exited 0",
                         400 * MIB, ""),
-            ProcessLine(1, 4131, 0, "python3 worker.py", 2.5, 11.9, "killed by SIGKILL",
+            ProcessSummary(1, 4131, 0, "python3 worker.py", 2.5, 11.9, "killed by SIGKILL",
                         22 * MIB, ""),
-            ProcessLine(2, 4140, 0, "busybox gzip", 3.0, 3.4, "exited 0", 0,
+            ProcessSummary(2, 4140, 0, "busybox gzip", 3.0, 3.4, "exited 0", 0,
                         "not traced: statically linked"),
         ),
         account=peak,
@@ -196,7 +196,7 @@ def python_service() -> Report:
 
 
 def native_program() -> Report:
-    """Give an exact C++ program: templates, inlined frames, one process, nothing odd."""
+    """Return the report of an exact C++ program: templates, inlined frames, one process."""
     insert = "std::_Hashtable<std::__cxx11::basic_string<char>, std::pair<const std::__cxx11::basic_string<char>, Entry>>::_M_insert_unique_node"
     new = native("operator new(unsigned long)", None, None, "/usr/lib/libstdc++.so.6")
     node = Frame("std::allocator_traits<std::allocator<Node>>::allocate",
@@ -230,7 +230,7 @@ def native_program() -> Report:
         sampling=Sampling("exact", 1, 1.0),
         complete=True,
         processes=(
-            ProcessLine(0, 77, None, "./build/indexer --threads 4 corpus", 0.0, 3.0, "exited 0",
+            ProcessSummary(0, 77, None, "./build/indexer --threads 4 corpus", 0.0, 3.0, "exited 0",
                         650 * MIB, ""),
         ),
         account=account(2.9, "peak", parts),
@@ -245,7 +245,7 @@ def native_program() -> Report:
 
 
 def unseen() -> Report:
-    """Give what is left when a program ends before anything could be seen."""
+    """Return the report of a program that ended before anything was recorded."""
     nothing = Account(0.0, "", 0, (), 0)
     return Report(
         command=("true",),
@@ -253,7 +253,7 @@ def unseen() -> Report:
         machine={},
         sampling=Sampling("sampled", 512 * KIB, 1.0),
         complete=False,
-        processes=(ProcessLine(0, 9, None, "true", 0.0, None, "lost sight of", 0, ""),),
+        processes=(ProcessSummary(0, 9, None, "true", 0.0, None, "lost sight of", 0, ""),),
         account=nothing,
         last=nothing,
         peak_live_bytes=0,
@@ -266,7 +266,7 @@ def unseen() -> Report:
 
 
 def hostile() -> Report:
-    """Give names that try to break out of text, tables and scripts."""
+    """Return a report with names that try to break out of text, tables and scripts."""
     base = python_service()
     stacks = tuple(
         stack(
@@ -296,13 +296,13 @@ def hostile() -> Report:
 
 
 def many_stacks(count: int = 100_000) -> Report:
-    """Give `count` distinct stacks, as deep and as skewed as a big service's."""
+    """Return a report of `count` distinct stacks, as deep and skewed as those of a large service."""
     draw = random.Random(7)
     functions = [
         python(f"handle_{i}", f"/srv/big/module_{i % 300}.py", 10 + i % 900) for i in range(6000)
     ] + [native(f"ns::Worker<{i}>::step", f"/srv/big/src/step_{i % 90}.cpp", i % 800, "libbig.so")
          for i in range(3000)]  # fmt: skip
-    stacks: list[StackFigures] = []
+    stacks: list[StackStats] = []
     path: list[Frame] = [MAIN, MODULE]
     for _ in range(count):
         keep = draw.randint(2, len(path))
@@ -311,7 +311,7 @@ def many_stacks(count: int = 100_000) -> Report:
         path = path[-40:]
         live = draw.paretovariate(0.9) * 3000
         stacks.append(
-            StackFigures(
+            StackStats(
                 tuple(path),
                 "malloc",
                 0,
@@ -330,22 +330,22 @@ def many_stacks(count: int = 100_000) -> Report:
 
 
 def held(
-    verdict: Verdict, frames: tuple[Frame, ...], live: float, evidence: str, rate: float | None
+    verdict: LeakVerdict, frames: tuple[Frame, ...], live: float, evidence: str, rate: float | None
 ) -> Leak:
-    """Give one stack that was live at the end, in MiB."""
+    """Return a leak, in MiB."""
     size = round(live * MIB)
     return Leak(frames, "malloc", 0, verdict, evidence, size, 120, size // 20, 2 * size, 300, rate)
 
 
 def leaky() -> Leaks:
-    """Give what the Python service held at its end: one leak, a cache, and imports."""
+    """Return the leaks of the Python service: one leak, a cache, imports."""
     report = python_service()
     frames = [stack.frames for stack in report.stacks]
     found = (
-        held(Verdict.GROWING, frames[4], 22.8, "grew in 9 of 10 looks", 1.9 * MIB),
-        held(Verdict.UNFREED, frames[3], 3.1, "none of 120 blocks freed", None),
-        held(Verdict.STEADY, frames[0], 18.4, "half of its blocks were freed", 0.0),
-        held(Verdict.SETUP, frames[5], 9.4, "allocated while importing", None),
+        held(LeakVerdict.GROWING, frames[4], 22.8, "grew in 9 of 10 snapshots", 1.9 * MIB),
+        held(LeakVerdict.UNFREED, frames[3], 3.1, "none of 120 blocks freed", None),
+        held(LeakVerdict.STEADY, frames[0], 18.4, "half of its blocks were freed", 0.0),
+        held(LeakVerdict.SETUP, frames[5], 9.4, "allocated while importing", None),
     )
     return Leaks(
         report.command, report.started, report.sampling, True, 12.4,
@@ -355,17 +355,17 @@ def leaky() -> Leaks:
 
 
 def every_metric() -> Report:
-    """Give a report whose stacks have something of every metric."""
+    """Return a report whose stacks have bytes of every metric."""
     report = python_service()
     stacks = tuple(
         replace(
             each,
             huge_bytes=4 * MIB,
             swapped_bytes=5 * MIB,
-            touched_bytes=6 * MIB,
-            churn_bytes=700 * MIB,
-            pinned_bytes=8 * MIB,
-            cold_bytes=9 * MIB,
+            faulted_bytes=6 * MIB,
+            temporary_bytes=700 * MIB,
+            fragmented_bytes=8 * MIB,
+            idle_bytes=9 * MIB,
         )
         for each in report.stacks
     )
@@ -373,7 +373,7 @@ def every_metric() -> Report:
 
 
 def two_runs() -> Diff:
-    """Compare a run with one in which every second stack grew by half, and the largest went."""
+    """Return the diff to a run in which every second stack grew by half and the largest disappeared."""
     before = python_service()
     largest = max(before.stacks, key=lambda each: each.live_bytes)
     stacks = tuple(
@@ -385,16 +385,16 @@ def two_runs() -> Diff:
     was, now = (sum(each.live_bytes for each in report.stacks) for report in (before, after))
     commands = (" ".join(before.command), " ".join(after.command))
     lines = (
-        Change(largest.frames[:1], largest.live_bytes, 0, 1000),
-        Change(stacks[0].frames[:1], 5 * MIB, 9 * MIB, None),
-        Change((), 2 * KIB, 1 * KIB, 4 * KIB),
+        StackChange(largest.frames[:1], largest.live_bytes, 0, 1000),
+        StackChange(stacks[0].frames[:1], 5 * MIB, 9 * MIB, None),
+        StackChange((), 2 * KIB, 1 * KIB, 4 * KIB),
     )
     return Diff(
         "live",
         (before, after),
         False,
         commands,
-        Change((), was, now, 2000),
+        StackChange((), was, now, 2000),
         lines,
         lines,
         3,
@@ -403,7 +403,7 @@ def two_runs() -> Diff:
 
 
 def spans() -> Spans:
-    """Three lines of the Python service: held from the middle on, freed again, and from the start."""
+    """Return the spans of three lines: live from the middle on, freed again, live from the start."""
     stacks = python_service().stacks
     lines = (*(each.frames[0] for each in stacks[:3]), None)
     return Spans(

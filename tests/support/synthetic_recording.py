@@ -1,4 +1,4 @@
-"""Small made-up recordings, every kind of chunk in them, whose figures can be told by hand."""
+"""Small synthetic recordings with all chunk types and simple figures."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas.linux.glibc_heap import HeapUse
 from mematlas.recording import Writer
 from mematlas.recording.model import (
+    AGE_MATRIX_DTYPE,
+    FAULT_SITES_DTYPE,
+    FRAGMENTATION_DTYPE,
+    IDLE_DTYPE,
+    LIFETIMES_DTYPE,
     NODE_DTYPE,
+    OBJECTS_DTYPE,
     SNAPSHOT_DTYPE,
     TIMELINE_DTYPE,
     TOTALS_DTYPE,
-    Code,
+    CodeObject,
     Frame,
     Module,
     Part,
@@ -48,8 +55,8 @@ CHILD = Process(
     ending="exited 0",
 )
 CODES = [
-    Code("<module>", "/srv/orders.py", 1, b"\x80\x00", 2),
-    Code("load", "/srv/orders.py", 10, b"\x80\x01\xd8\x04\x0b", 2),
+    CodeObject("<module>", "/srv/orders.py", 1, b"\x80\x00", 2),
+    CodeObject("load", "/srv/orders.py", 10, b"\x80\x01\xd8\x04\x0b", 2),
 ]
 MODULES = [Module("/usr/lib/libc.so.6", "ab" * 20, 0x7F0000000000, 0x7F0000000000, 0x7F0000200000)]
 WORDS = [0, PYTHON | 1 << 32 | 2, PYTHON | 2 << 32 | 4, 0x7F0000001234, 0x7F0000005678]
@@ -65,19 +72,19 @@ FRAMES = {
 
 
 def nodes(parents: list[int], words: list[int]) -> bytes:
-    """Give NODE_DTYPE rows."""
+    """Return NODE_DTYPE rows."""
     rows = np.zeros(len(words), NODE_DTYPE)
     rows["parent"], rows["word"] = parents, np.array(words, np.uint64)
     return rows.tobytes()
 
 
 def snapshot_rows(*rows: tuple[float, ...]) -> bytes:
-    """Give SNAPSHOT_DTYPE rows: stack, kind, live bytes, count, variance, resident, huge, swapped."""
+    """Return SNAPSHOT_DTYPE rows: stack, kind, live bytes, count, variance, resident, huge, swapped."""
     return np.array(list(rows), SNAPSHOT_DTYPE).tobytes()
 
 
 def totals_rows(*rows: dict[str, float]) -> bytes:
-    """Give TOTALS_DTYPE rows from what is not zero in them."""
+    """Return TOTALS_DTYPE rows from their nonzero fields."""
     table = np.zeros(len(rows), TOTALS_DTYPE)
     for index, row in enumerate(rows):
         for name, value in row.items():
@@ -86,7 +93,7 @@ def totals_rows(*rows: dict[str, float]) -> bytes:
 
 
 def timeline_rows(*rows: tuple[float, ...]) -> bytes:
-    """Give TIMELINE_DTYPE rows."""
+    """Return TIMELINE_DTYPE rows."""
     return np.array(list(rows), TIMELINE_DTYPE).tobytes()
 
 
@@ -176,3 +183,81 @@ def write(path: Path, *, end: bool = True) -> None:
         writer.end()
     else:
         writer.close()
+
+
+def write_every_chunk(path: Path) -> None:
+    """Write a recording of one process with one chunk of each type."""
+    heap = HeapUse(
+        start=0x5000,
+        size=1 << 20,
+        in_use=600_000,
+        free=400_000,
+        trimmable=300_000,
+        main=True,
+        top=9,
+    )
+    with Writer(
+        path,
+        command=("python3", "orders.py"),
+        started="2026-01-02T03:04:05Z",
+        machine={"kernel": "6.1.0", "page_bytes": 4096},
+        sampling=Sampling("exact", 1, 1.0, 61),
+    ) as writer:
+        writer.process(PARENT)
+        writer.modules(0, MODULES)
+        writer.codes(0, CODES)
+        writer.nodes(0, nodes(PARENTS, WORDS))
+        writer.timeline(0, timeline_rows((0.0, 8e6, 0, 0, 100, 0), (1.0, 9e6, 5e5, 0, 120, 1)))
+        writer.snapshot(
+            0,
+            time_s=1.0,
+            trigger="exit",
+            rss_bytes=9_000_000,
+            parts=[Part(PartKind.LIVE, "malloc", 8_000_000), Part(PartKind.SLACK, "glibc heap", 9)],
+            unexplained_bytes=999_991,
+            huge_bytes=0,
+            rows=snapshot_rows((3, 1, 500_000, 100, 0, 400_000, 0, 0)),
+        )
+        writer.fragmentation(
+            0,
+            time_s=1.0,
+            slack=[("glibc heap", 8192, 4096)],
+            rows=np.array([(3, 1, 4096)], FRAGMENTATION_DTYPE).tobytes(),
+        )
+        writer.totals(
+            0,
+            time_s=1.0,
+            peak_time_s=0.9,
+            peak_live_bytes=600_000.0,
+            rows=totals_rows({"stack": 3, "kind": 1, "allocations": 130, "live_bytes": 500_000}),
+        )
+        writer.lifetimes(
+            0, np.array([(3, 1, 20, 5, 3, 1, 1, 0, 0, 9000)], LIFETIMES_DTYPE).tobytes()
+        )
+        matrix = np.array([(3, 1, 0, 0xFFFFFFFF, 5e5, 100, 0)], AGE_MATRIX_DTYPE)
+        writer.age_matrix(0, time_s=1.0, cell_s=0.5, rows=matrix.tobytes())
+        writer.idle(
+            0,
+            np.array([(3, 1, 65536)], IDLE_DTYPE).tobytes(),
+            time_s=0.9,
+            seconds=0.5,
+            method="referenced",
+            whole=False,
+            idle_bytes=81920,
+        )
+        faults = [(3, 4, 1, 0, 61, 0, 3600, 249_856, 6e10), (3, 0, 0, 0, 122, 1, 7200, 4096, 1e7)]
+        writer.fault_sites(
+            0,
+            state="on",
+            reason="",
+            samples=3,
+            lost=1,
+            parts=[(PartKind.SLACK, "glibc heap")],
+            rows=np.array(faults, FAULT_SITES_DTYPE).tobytes(),
+        )
+        writer.heaps(0, time_s=1.0, heaps=[heap])
+        objects = np.array([(3, 1, 4000, 50, 0)], OBJECTS_DTYPE)
+        writer.objects(0, time_s=1.0, names=["dict", "Order"], rows=objects.tobytes())
+        writer.notes(["one thread was not traced"])
+        writer.frames(0, FRAMES)
+        writer.end()

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mematlas.units import format_bytes, format_duration, parse_bytes, parse_duration
+from mematlas.units import (
+    format_bytes,
+    format_duration,
+    format_page_size,
+    format_percent,
+    parse_bytes,
+    parse_duration,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +100,35 @@ def test_other_durations_are_refused(text: str) -> None:
 def test_durations_are_written(seconds: float, text: str) -> None:
     """A duration is written in the unit that suits its length."""
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        (512, "512"),
+        (4096, "4K"),
+        (1 << 16, "64K"),
+        (2 << 20, "2M"),
+        (1 << 30, "1G"),
+        (16 << 30, "16G"),
+    ],
+)
+def test_page_sizes_are_written(size: int, text: str) -> None:
+    """A page size is written as the kernel's documentation names it."""
+    assert format_page_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "digits", "text"),
+    [
+        (437, 1000, 1, "43.7 %"),
+        (1, 10_000, 1, "<0.1 %"),
+        (0, 5, 1, "0.0 %"),
+        (1, 0, 1, "unknown"),
+        (2, 3, 0, "67 %"),
+        (1, 1000, 0, "<1 %"),
+    ],
+)
+def test_shares_are_written(part: float, whole: float, digits: int, text: str) -> None:
+    """A share is written in percent; what would round to nothing is written as below the last digit."""
+    assert format_percent(part, whole, digits=digits) == text

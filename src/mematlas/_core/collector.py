@@ -1,4 +1,4 @@
-"""The reading side of a tracing session."""
+"""The collector: reads the rings of a tracing session and sums up what they record."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_MOST_OBJECTS, _MOST_TYPES = 1 << 16, 1 << 14
+_MAX_OBJECT_ROWS, _MAX_TYPES = 1 << 16, 1 << 14
 
 
 def _text(chars: Any) -> str:
     return bytes(ffi.string(chars)).decode("utf-8", "surrogateescape")
 
 
+def _bytes(rows: Any, count: int) -> bytes:
+    """Copy the first rows of a C array."""
+    return bytes(ffi.buffer(rows, count * ffi.sizeof(rows[0])))
+
+
 @dataclass(frozen=True, slots=True)
-class TraceSettings:
-    """How programs are to be traced; struct mematlas_trace_settings."""
+class SessionSettings:
+    """Settings of a session; struct mematlas_trace_settings, which has their units."""
 
     exact: bool
     ring_bytes: int
@@ -35,7 +40,7 @@ class TraceSettings:
 
 
 class Event(IntEnum):
-    """What mematlas_collector_poll() tells; the numbers are those of enum mematlas_event_type."""
+    """Events of Collector.poll(); enum mematlas_event_type."""
 
     NONE = lib.MEMATLAS_EVENT_NONE
     PROCESS = lib.MEMATLAS_EVENT_PROCESS
@@ -58,7 +63,7 @@ class Faults(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One traced image as the collector knows it; struct mematlas_traced tells more."""
+    """One traced process image. Times are seconds since the collector was created; struct mematlas_traced."""
 
     pid: int
     parent_pid: int
@@ -68,8 +73,8 @@ class Traced:
     python_version: int
     python_free_threaded: bool
     disabled: bool
-    attached: bool  # joined while it ran
-    detached: bool  # let go as it was asked
+    attached: bool  # tracing began while it ran
+    detached: bool  # tracing ended on request
     reason: str
     inherited: bool
     start_s: float
@@ -80,9 +85,9 @@ class Traced:
     rss_bytes: int
     stalls: int
     untraced_threads: int
-    sharing_threads: int  # beyond the rings there are
-    own_malloc: int  # 1: it brings a malloc() that comes before the tracer's
-    left_behind: int  # programs it started that cannot reach the session
+    sharing_threads: int  # threads without a ring of their own
+    own_malloc: int  # 1: the program defines malloc() itself, before the tracer in the lookup order
+    left_behind: int  # programs it started that cannot open the session
     events: int
     unknown_frees: int
     broken_rings: int
@@ -90,8 +95,8 @@ class Traced:
     codes: int
     modules: int
     timeline: int
-    touches: int
-    places: int
+    fault_sites: int
+    fault_parts: int
     fault_samples: int
     faults_lost: int
     faults: Faults
@@ -101,8 +106,11 @@ class Traced:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """The figures of one residency join, and its rows (SNAPSHOT_DTYPE)."""
+class ResidencySnapshot:
+    """The result of one residency join: where the resident bytes of a process belong.
+
+    sum(resident bytes of parts) + unexplained_bytes == rss_bytes
+    """
 
     time_s: float
     cost_s: float
@@ -111,15 +119,19 @@ class Account:
     statm_rss_bytes: int
     unexplained_bytes: int
     parts: list[tuple[int, str, int, float]]  # kind, name, resident bytes, standard error
-    slack: list[tuple[str, int, int]]  # exact: name, whole free pages, free beside live blocks
-    rows: bytes
+    slack: list[tuple[str, int, int]]  # exact: name, bytes of free pages, free bytes on used pages
+    rows: bytes  # SNAPSHOT_DTYPE
 
 
 class Collector:
-    """The reading side of a session; see native/include/mematlas_api.h."""
+    """The collector of one session.
 
-    def __init__(self, directory: str, settings: TraceSettings) -> None:
-        """Write the session's control page, from which programs can join it."""
+    Rows are returned as bytes of the dtypes in mematlas.recording.model; `process` is an index in order of
+    appearance. Methods raise OSError with the errno of the C call; native/include/mematlas_collector.h.
+    """
+
+    def __init__(self, directory: str, settings: SessionSettings) -> None:
+        """Create the session's control page, through which programs join."""
         values = ffi.new("struct mematlas_trace_settings *", asdict(settings))
         out = ffi.new("struct mematlas_collector **")
         check(lib.mematlas_collector_create(os.fsencode(directory), values, out))
@@ -127,125 +139,125 @@ class Collector:
         self._event = ffi.new("struct mematlas_event *")
 
     def close(self) -> None:
-        """Unmap everything; the object is of no use afterwards."""
+        """Unmap the session. No method may be called after that."""
         ffi.release(self._handle)
 
     def watch(self, pid: int) -> None:
-        """Tell WATCHED when this process has ended."""
+        """Make poll() return WATCHED when a process, traced or not, has ended."""
         check(lib.mematlas_collector_watch(self._handle, pid))
 
     def poll(self, timeout_s: float) -> tuple[Event, int]:
-        """Read rings until there is something to tell; NONE when the time is over."""
+        """Read rings until there is an event; return it with its process, or NONE after the timeout."""
         check(lib.mematlas_collector_poll(self._handle, int(timeout_s * 1000), self._event))
         return Event(self._event.type), self._event.process
 
     def now_s(self) -> float:
-        """Seconds since the collector was made."""
+        """Return the seconds since the collector was created."""
         return float(lib.mematlas_collector_now(self._handle))
 
     def release(self, process: int) -> None:
-        """Let a process that waits for its last snapshot exit."""
+        """Release a process that waits at its exit for the last snapshot."""
         check(lib.mematlas_collector_release(self._handle, process))
 
     def forget(self, process: int) -> None:
-        """Free all but the facts of a process that has ENDED."""
+        """Free everything but the description of a process that has ENDED."""
         check(lib.mematlas_collector_forget(self._handle, process))
 
     def stop(self) -> None:
-        """Turn tracing off in every traced process."""
+        """Stop tracing in all processes, for good."""
         check(lib.mematlas_collector_stop(self._handle))
 
     def process(self, process: int) -> Traced:
-        """Give all that is known of a process."""
-        facts = ffi.new("struct mematlas_traced *")
-        check(lib.mematlas_collector_process(self._handle, process, facts))
-        command = bytes(ffi.buffer(facts.command)).split(b"\0\0", 1)[0].rstrip(b"\0")
+        """Return the description and counters of a process."""
+        info = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, info))
+        command = bytes(ffi.buffer(info.command)).split(b"\0\0", 1)[0].rstrip(b"\0")
         return Traced(
-            pid=facts.pid,
-            parent_pid=facts.parent_pid,
-            parent=facts.parent,
-            execed=facts.ending == lib.MEMATLAS_EXECED,
-            status=facts.status if facts.status >= 0 else None,
-            python_version=facts.python_version,
-            python_free_threaded=bool(facts.python_free_threaded),
-            disabled=bool(facts.disabled),
-            attached=bool(facts.attached),
-            detached=bool(facts.detached),
-            reason=_text(facts.reason),
-            inherited=bool(facts.inherited),
-            start_s=facts.start_s,
-            end_s=facts.end_s,
-            live_bytes=facts.live_bytes,
-            peak_bytes=facts.peak_bytes,
-            peak_s=facts.peak_s,
-            rss_bytes=facts.rss_bytes,
-            stalls=facts.stalls,
-            untraced_threads=facts.untraced_threads,
-            sharing_threads=facts.sharing_threads,
-            own_malloc=facts.own_malloc,
-            left_behind=facts.left_behind,
-            events=facts.events,
-            unknown_frees=facts.unknown_frees,
-            broken_rings=facts.broken_rings,
-            nodes=facts.nodes,
-            codes=facts.codes,
-            modules=facts.modules,
-            timeline=facts.timeline,
-            touches=facts.touches,
-            places=facts.places,
-            fault_samples=facts.fault_samples,
-            faults_lost=facts.faults_lost,
-            faults=Faults(facts.faults),
-            faults_reason=_text(facts.faults_reason),
-            executable=_text(facts.executable),
+            pid=info.pid,
+            parent_pid=info.parent_pid,
+            parent=info.parent,
+            execed=info.ending == lib.MEMATLAS_EXECED,
+            status=info.status if info.status >= 0 else None,
+            python_version=info.python_version,
+            python_free_threaded=bool(info.python_free_threaded),
+            disabled=bool(info.disabled),
+            attached=bool(info.attached),
+            detached=bool(info.detached),
+            reason=_text(info.reason),
+            inherited=bool(info.inherited),
+            start_s=info.start_s,
+            end_s=info.end_s,
+            live_bytes=info.live_bytes,
+            peak_bytes=info.peak_bytes,
+            peak_s=info.peak_s,
+            rss_bytes=info.rss_bytes,
+            stalls=info.stalls,
+            untraced_threads=info.untraced_threads,
+            sharing_threads=info.sharing_threads,
+            own_malloc=info.own_malloc,
+            left_behind=info.left_behind,
+            events=info.events,
+            unknown_frees=info.unknown_frees,
+            broken_rings=info.broken_rings,
+            nodes=info.nodes,
+            codes=info.codes,
+            modules=info.modules,
+            timeline=info.timeline,
+            fault_sites=info.fault_sites,
+            fault_parts=info.fault_parts,
+            fault_samples=info.fault_samples,
+            faults_lost=info.faults_lost,
+            faults=Faults(info.faults),
+            faults_reason=_text(info.faults_reason),
+            executable=_text(info.executable),
             command=tuple(word.decode("utf-8", "surrogateescape") for word in command.split(b"\0")),
         )
 
     def nodes(self, process: int, first: int, count: int) -> bytes:
-        """`count` trie nodes from number `first` on (NODE_DTYPE)."""
+        """Return up to `count` nodes of the stack trie from number `first` on (NODE_DTYPE)."""
         rows = ffi.new("struct mematlas_node[]", max(count, 1))
         got = check(lib.mematlas_collector_nodes(self._handle, process, first, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_node")))
+        return _bytes(rows, got)
 
     def totals(self, process: int) -> bytes:
-        """Give the sums of every (stack, kind) so far (TOTALS_DTYPE)."""
-        rows, room = self._room(process, "struct mematlas_total")
-        got = lib.mematlas_collector_totals(self._handle, process, rows, room)
-        return bytes(ffi.buffer(rows, check(got) * ffi.sizeof("struct mematlas_total")))
+        """Return the statistics of every (stack, kind) so far (TOTALS_DTYPE)."""
+        rows, capacity = self._allocate(process, "struct mematlas_total")
+        got = check(lib.mematlas_collector_totals(self._handle, process, rows, capacity))
+        return _bytes(rows, got)
 
-    def lives(self, process: int) -> bytes:
-        """Give how long freed blocks lived, of every (stack, kind) that has any (LIVES_DTYPE)."""
-        rows, room = self._room(process, "struct mematlas_life")
-        got = check(lib.mematlas_collector_lives(self._handle, process, rows, room))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_life")))
+    def lifetimes(self, process: int) -> bytes:
+        """Return the lifetimes of freed blocks by (stack, kind) (LIFETIMES_DTYPE)."""
+        rows, capacity = self._allocate(process, "struct mematlas_lifetimes")
+        got = check(lib.mematlas_collector_lifetimes(self._handle, process, rows, capacity))
+        return _bytes(rows, got)
 
-    def ages(self, process: int) -> tuple[float, bytes]:
-        """Give the length of a cell of time, and when what outlived one was born and died (AGES_DTYPE).
+    def age_matrix(self, process: int) -> tuple[float, bytes]:
+        """Return the length of a cell in seconds, and bytes by cell of birth and death (AGE_MATRIX_DTYPE).
 
-        0 seconds, and no rows, where the tracer's clock tells no time.
+        The length is 0, and there are no rows, if the tracer's clock has no rate.
         """
-        cell_s, rows = ffi.new("double *"), ffi.new("struct mematlas_age **")
-        got = check(lib.mematlas_collector_ages(self._handle, process, cell_s, rows))
-        data = bytes(ffi.buffer(rows[0], got * ffi.sizeof("struct mematlas_age"))) if got else b""
+        cell_s, rows = ffi.new("double *"), ffi.new("struct mematlas_age_cell **")
+        got = check(lib.mematlas_collector_age_matrix(self._handle, process, cell_s, rows))
+        data = _bytes(rows[0], got) if got else b""
         return float(cell_s[0]), data
 
-    def touches(self, process: int, count: int) -> bytes:
-        """Give the page faults of every (stack, owner) so far (TOUCHES_DTYPE)."""
-        rows = ffi.new("struct mematlas_touch[]", max(count, 1))
-        got = check(lib.mematlas_collector_touches(self._handle, process, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_touch")))
+    def fault_sites(self, process: int, count: int) -> bytes:
+        """Return the page faults of every (stack, owner) so far (FAULT_SITES_DTYPE)."""
+        rows = ffi.new("struct mematlas_fault_site[]", max(count, 1))
+        got = check(lib.mematlas_collector_fault_sites(self._handle, process, rows, count))
+        return _bytes(rows, got)
 
-    def places(self, process: int, first: int, end: int) -> Iterator[tuple[int, str]]:
-        """Kind and name of places `first` to `end` that faults were taken in."""
+    def fault_parts(self, process: int, first: int, end: int) -> Iterator[tuple[int, str]]:
+        """Return kind and name of fault parts `first` to `end`: owners of faults that are no allocation."""
         part = ffi.new("struct mematlas_part *")
         for number in range(first, end):
-            check(lib.mematlas_collector_place(self._handle, process, number, part))
+            check(lib.mematlas_collector_fault_part(self._handle, process, number, part))
             yield part.kind, _text(part.name)
 
     def modules(
         self, process: int, first: int, end: int
     ) -> Iterator[tuple[str, str, int, int, int]]:
-        """Path, build ID, bias, start and end of modules `first` to `end`."""
+        """Return path, build ID, bias, start and end of modules `first` to `end`."""
         module = ffi.new("struct mematlas_module *")
         for number in range(first, end):
             check(lib.mematlas_collector_module(self._handle, process, number, module))
@@ -254,7 +266,7 @@ class Collector:
     def codes(
         self, process: int, first: int, end: int
     ) -> Iterator[tuple[str, str, int, bytes, int]]:
-        """Name, file, first line, line table and its format of code objects."""
+        """Return name, file, first line, line table and its format of code objects `first` to `end`."""
         code = ffi.new("struct mematlas_code *")
         for number in range(first, end):
             check(lib.mematlas_collector_code(self._handle, process, number, code))
@@ -264,86 +276,87 @@ class Collector:
             yield name, file, code.first_line, table, code.format
 
     def timeline(self, process: int, count: int) -> bytes:
-        """Take up to `count` rows gathered since the last call (TIMELINE_DTYPE)."""
-        rows = ffi.new("struct mematlas_moment[]", max(count, 1))
+        """Remove up to `count` timeline rows and return them (TIMELINE_DTYPE)."""
+        rows = ffi.new("struct mematlas_sample[]", max(count, 1))
         got = check(lib.mematlas_collector_timeline(self._handle, process, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_moment")))
+        return _bytes(rows, got)
 
-    def snapshot(self, process: int) -> Account | None:
-        """Join residency now; None if the process is gone."""
-        account = ffi.new("struct mematlas_account *")
-        result = lib.mematlas_collector_snapshot(self._handle, process, account)
+    def snapshot(self, process: int) -> ResidencySnapshot | None:
+        """Join the residency of a process now; None if the process is gone."""
+        found = ffi.new("struct mematlas_account *")
+        result = lib.mematlas_collector_snapshot(self._handle, process, found)
         if result in {-errno.ESRCH, -errno.ENOENT}:
             return None
         check(result)
-        parts = ffi.new("struct mematlas_part[]", account.parts + 1)
-        found = check(lib.mematlas_collector_parts(self._handle, parts, account.parts))
-        return Account(
-            time_s=account.time_s,
-            cost_s=account.cost_s,
-            rss_bytes=account.rss_bytes,
-            huge_bytes=account.huge_bytes,
-            statm_rss_bytes=account.statm_rss_bytes,
-            unexplained_bytes=account.unexplained_bytes,
+        rows = ffi.new("struct mematlas_part[]", found.parts + 1)
+        parts = rows[0 : check(lib.mematlas_collector_parts(self._handle, rows, found.parts))]
+        return ResidencySnapshot(
+            time_s=found.time_s,
+            cost_s=found.cost_s,
+            rss_bytes=found.rss_bytes,
+            huge_bytes=found.huge_bytes,
+            statm_rss_bytes=found.statm_rss_bytes,
+            unexplained_bytes=found.unexplained_bytes,
             parts=[
                 (part.kind, _text(part.name), part.resident_bytes, part.error_bytes)
-                for part in parts[0:found]
+                for part in parts
             ],
             slack=[
-                (_text(part.name), part.free_page_bytes, part.pinned_bytes)
-                for part in parts[0:found]
-                if part.free_page_bytes or part.pinned_bytes
+                (_text(part.name), part.free_page_bytes, part.held_free_bytes)
+                for part in parts
+                if part.free_page_bytes or part.held_free_bytes
             ],
-            rows=self._rows(account.rows),
+            rows=self._snapshot_rows(found.rows),
         )
 
-    def pins(self, process: int) -> bytes:
-        """Give what kept slack resident at the last snapshot of this process (PINS_DTYPE)."""
-        rows, room = self._room(process, "struct mematlas_pin")
-        got = check(lib.mematlas_collector_pins(self._handle, process, rows, room))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin")))
+    def fragmentation(self, process: int) -> bytes:
+        """Return the free bytes on pages that each stack's blocks keep resident (FRAGMENTATION_DTYPE).
 
-    def cold(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
-        """Find the owners of what was not used of sorted ranges: (start, end, bytes that were used).
-
-        Gives rows (COLD_DTYPE), where some of a range was used the least that each must have, and all
-        bytes that were not used.
+        As of the process's last snapshot; exact mode only.
         """
-        rows, room = self._room(process, "struct mematlas_pin")
+        rows, capacity = self._allocate(process, "struct mematlas_stack_bytes")
+        got = check(lib.mematlas_collector_fragmentation(self._handle, process, rows, capacity))
+        return _bytes(rows, got)
+
+    def idle(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
+        """Attribute idle memory to stacks: rows (IDLE_DTYPE), and the idle bytes of all ranges.
+
+        `ranges` are sorted and disjoint: (start, end, resident bytes that were used). In a range that was
+        used in part, a stack's row is a lower bound.
+        """
+        rows, capacity = self._allocate(process, "struct mematlas_stack_bytes")
         given = ffi.new("struct mematlas_cold_range[]", ranges)
         total = ffi.new("double *")
         got = check(
             lib.mematlas_collector_cold(
-                self._handle, process, given, len(ranges), rows, room, total
+                self._handle, process, given, len(ranges), rows, capacity, total
             )
         )
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_pin"))), float(total[0])
+        return _bytes(rows, got), float(total[0])
 
     def objects(self, process: int) -> tuple[list[str], bytes]:
-        """Look at the live Python objects of a process: names of types, and rows (OBJECTS_DTYPE).
+        """Read the types of a process's live Python objects: type names, and rows (OBJECTS_DTYPE).
 
-        Nothing where there is no Python in it; OSError where its memory may not be read.
+        Both are empty if the process runs no Python. OSError if its memory cannot be read.
         """
-        rows = ffi.new("struct mematlas_object[]", _MOST_OBJECTS)
-        names = ffi.new("char[][96]", _MOST_TYPES)
+        rows = ffi.new("struct mematlas_object[]", _MAX_OBJECT_ROWS)
+        names = ffi.new("char[][96]", _MAX_TYPES)
         got = check(
             lib.mematlas_collector_objects(
-                self._handle, process, rows, _MOST_OBJECTS, names, _MOST_TYPES
+                self._handle, process, rows, _MAX_OBJECT_ROWS, names, _MAX_TYPES
             )
         )
-        kept = [row.type for row in rows[0:got] if row.type < _MOST_TYPES]
-        types = max(kept, default=-1) + 1
-        return [_text(names[number]) for number in range(types)], bytes(
-            ffi.buffer(rows, got * ffi.sizeof("struct mematlas_object"))
-        )
+        named = [row.type for row in rows[0:got] if row.type < _MAX_TYPES]
+        types = max(named, default=-1) + 1
+        return [_text(names[number]) for number in range(types)], _bytes(rows, got)
 
-    def _room(self, process: int, row: str) -> tuple[Any, int]:
-        """Make room for a row of each sum: the rows, and how many."""
-        facts = ffi.new("struct mematlas_traced *")
-        check(lib.mematlas_collector_process(self._handle, process, facts))
-        return ffi.new(f"{row}[]", facts.totals + 1), facts.totals
+    def _allocate(self, process: int, row: str) -> tuple[Any, int]:
+        """Allocate an array with a row per (stack, kind) of a process; return it and its capacity."""
+        info = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, info))
+        return ffi.new(f"{row}[]", info.totals + 1), info.totals
 
-    def _rows(self, count: int) -> bytes:
-        rows = ffi.new("struct mematlas_held[]", count + 1)
+    def _snapshot_rows(self, count: int) -> bytes:
+        rows = ffi.new("struct mematlas_snapshot_row[]", count + 1)
         got = check(lib.mematlas_collector_rows(self._handle, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_held")))
+        return _bytes(rows, got)

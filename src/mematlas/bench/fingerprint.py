@@ -1,4 +1,4 @@
-"""The machine that figures are of."""
+"""Properties of the machine that figures depend on."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import platform
 from pathlib import Path
 
 from mematlas import _core
-from mematlas.bench.backing import chosen
-from mematlas.bench.model import Cache, Machine
+from mematlas.bench.model import Cache, Fingerprint
+from mematlas.linux.cpulist import parse_list
+from mematlas.linux.hugepages import THP, folder_name, read_choice, read_pools
 
 _CPUS = Path("/sys/devices/system/cpu")
 _NODES = Path("/sys/devices/system/node")
-_MM = Path("/sys/kernel/mm")
 
 
-def read() -> Machine:
-    """Describe this machine as it is now."""
+def read() -> Fingerprint:
+    """Read the properties of this machine."""
     info = _text(Path("/proc/cpuinfo"))
-    return Machine(
+    return Fingerprint(
         cpu=_field(info, "model name") or _field(info, "CPU part") or platform.processor(),
         architecture=platform.machine(),
         cpus=os.cpu_count() or 1,
@@ -28,11 +28,10 @@ def read() -> Machine:
         memory=os.sysconf("SC_PHYS_PAGES") * _core.PAGE,
         page_size=_core.PAGE,
         kernel=platform.release(),
-        thp=chosen(_MM / "transparent_hugepage" / "enabled") or "absent",
-        thp_defrag=chosen(_MM / "transparent_hugepage" / "defrag") or "absent",
+        thp=read_choice(THP / "enabled") or "absent",
+        thp_defrag=read_choice(THP / "defrag") or "absent",
         hugetlb={
-            pool.name.removeprefix("hugepages-"): int(_text(pool / "nr_hugepages") or 0)
-            for pool in sorted((_MM / "hugepages").glob("hugepages-*"))
+            folder_name(pool.size).removeprefix("hugepages-"): pool.total for pool in read_pools()
         },
         hypervisor=_hypervisor(info),
         governor=_text(_CPUS / "cpu0/cpufreq/scaling_governor") or None,
@@ -74,17 +73,7 @@ def caches() -> tuple[Cache, ...]:
                     level=int(level),
                     kind=_text(index / "type").lower(),
                     size=int(size[:-1]) << 10,
-                    shared_by=_count_list(_text(index / "shared_cpu_list")),
+                    shared_by=len(parse_list(_text(index / "shared_cpu_list") or "0")),
                 )
             )
     return tuple(found)
-
-
-def _count_list(text: str) -> int:
-    """Count the CPUs of a list such as 0-3,8."""
-    count = 0
-    for part in text.split(","):
-        low, _, high = part.partition("-")
-        if low.isdigit():
-            count += int(high or low) - int(low) + 1
-    return count

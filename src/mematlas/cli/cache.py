@@ -1,4 +1,4 @@
-"""Show what of files is in the page cache: cached, dirty, being written, evicted."""
+"""Show how much of each file is in the page cache: cached, dirty, under writeback, evicted."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import positive
-from mematlas.errors import AccessError, TargetError
+from mematlas.cli.arguments import add_json, positive
+from mematlas.errors import AccessError
 
 if TYPE_CHECKING:
     import argparse
 
 DEFAULT_ROWS = 20
+EXAMPLES = ("cache /var/lib/postgresql --top 5", "cache data.parquet --map")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="a file, or a tree of files")
-    parser.add_argument("--map", action="store_true", help="draw which parts of each file are in")
-    parser.add_argument("--all", action="store_true", help="list every file")
+    """Declare the arguments of `mematlas cache`."""
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="a file, or a directory tree")
     parser.add_argument(
-        "--top", metavar="N", type=positive, default=DEFAULT_ROWS, help="how many to list"
+        "--map", action="store_true", help="draw which parts of each file are cached"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/cache/1)")
+    parser.add_argument("--all", action="store_true", help="list all files")
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=positive,
+        default=DEFAULT_ROWS,
+        help=f"list the first N files (default {DEFAULT_ROWS})",
+    )
+    add_json(parser, "cache")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look at the files and print what is cached."""
-    from mematlas._core import PAGE
-    from mematlas.observe.page_cache import read
-    from mematlas.observe.page_cache.analyse import make_report
+    """Read the files and print how much is cached."""
+    from mematlas import observe
 
-    files, errors = read.read_trees(arguments.paths)
-    if not files and errors:
-        raise TargetError(errors[0])
-    report = make_report(files, errors, PAGE)
+    report = observe.cache(arguments.paths)
     if arguments.json:
         from mematlas.present import json_writer
 
@@ -43,15 +45,17 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_cache.text import render_cache, render_map
+    from mematlas.observe.page_cache.text import render_cache, render_file_map
 
     top = None if arguments.all else arguments.top
     render_cache(report, top=top, console=Console())
     if arguments.map:
+        from mematlas.observe.page_cache import read
+
         for each in report.files[:top]:
             try:
                 pages = read.read_map(Path(each.path))
             except PermissionError as error:
                 raise AccessError(f"{each.path}: {error.strerror}") from None
-            render_map(each.path, pages, console=Console())
+            render_file_map(each.path, pages, console=Console())
     return 0

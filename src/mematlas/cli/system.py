@@ -1,91 +1,44 @@
-"""Explain the machine's memory: where it went, huge pages, fragmentation, pressure, cgroups, swap."""
+"""Explain the memory of the machine: use, huge pages, fragmentation, pressure, cgroups, swap."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import duration, positive
+from mematlas.cli.arguments import add_json, add_root, duration, positive
+from mematlas.observe import TOPICS
 
 if TYPE_CHECKING:
     import argparse
 
-    from mematlas.linux.machine import Machine
-
-TOPICS = (
-    "memory", "thp", "fragmentation", "numa", "pressure", "slab", "cgroup", "swap", "ksm",
-)  # fmt: skip
+EXAMPLES = ("system", "system pressure --duration 5s")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Declare the arguments of `mematlas system`."""
     parser.add_argument(
         "topic", nargs="?", choices=TOPICS, default="memory", help="what to explain"
     )
     parser.add_argument(
         "--pid",
+        metavar="PID",
         type=positive,
-        help="cgroup: of this process (default: our own); numa, thp: it alone",
+        help="numa, thp: this process only; cgroup: the cgroup of this process",
     )
     parser.add_argument(
-        "--interval", metavar="TIME", type=duration, help="pressure: rates over this time"
+        "--duration", metavar="TIME", type=duration, help="pressure: show rates over this time"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/system/1)")
-    parser.add_argument(
-        "--root", default="/", help="read a captured tree with proc/ and sys/ in it"
-    )
-
-
-def _with_processes(machine: Machine, arguments: argparse.Namespace) -> Machine:
-    """Add what a topic asks of processes; no other topic pays for it."""
-    from dataclasses import replace
-
-    from mematlas.observe.machine import read
-
-    root, pid = arguments.root, arguments.pid
-    if arguments.topic == "numa":
-        placed, refused = read.read_nodes(root, pid)
-        return replace(machine, placed=placed, refused=refused)
-    if arguments.topic == "thp":
-        huge, refused = read.read_huge(root, pid)
-        folios = _folios(pid) if pid is not None and root == "/" else None
-        return replace(machine, huge=huge, refused=refused, folios=folios)
-    if arguments.topic == "cgroup" and pid is not None:
-        return replace(machine, bounds=read.read_bounds(pid, root))
-    return machine
-
-
-def _folios(pid: int) -> dict[int, int] | None:
-    """Count a process's memory in large folios by order; None where frames are hidden."""
-    from mematlas.linux import pagemap, smaps
-    from mematlas.observe.page_states.analyse import add_up
-
-    mappings, _ = smaps.read(pid, figures=False)
-    found = pagemap.read(pid, [(each.start, each.end) for each in mappings])
-    folios = add_up(found).folios
-    return (
-        None
-        if folios is None
-        else {order: count * found.page_size for order, count in folios.items()}
-    )
+    add_json(parser, "system")
+    add_root(parser, "proc/ and sys/")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the machine and print one topic."""
-    from mematlas.linux import machine
-    from mematlas.observe.machine.topics import TOPICS as MAKERS
-    from mematlas.observe.machine.topics import pressure
+    from mematlas import observe
 
-    facts = machine.read(arguments.root, arguments.pid)
-    if arguments.topic == "pressure" and arguments.interval:
-        import time
-
-        began = time.monotonic()
-        time.sleep(arguments.interval)
-        later = machine.read(arguments.root, arguments.pid)
-        topic = pressure(facts, later, time.monotonic() - began)
-    else:
-        topic = MAKERS[arguments.topic](_with_processes(facts, arguments))
+    topic = observe.system(
+        arguments.topic, pid=arguments.pid, duration_s=arguments.duration, root=arguments.root
+    )
     if arguments.json:
         from mematlas.present import json_writer
 

@@ -1,4 +1,4 @@
-"""Huge pages lent to a benchmark: reserved and switched on for its time, journalled, and taken back."""
+"""Huge pages reserved and enabled while a benchmark runs, and released afterwards."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mematlas.linux.hugepages import PageKind
+
 _ROOT = Path("/")
 
 
 @contextmanager
-def huge_pages_lent(needed: dict[str, int]) -> Iterator[None]:
-    """Have `needed` bytes in pages of each kind ("64K", "thp", "2M", "1G") while inside.
+def temporary_hugepages(needed: dict[PageKind, int]) -> Iterator[None]:
+    """Reserve `needed` bytes in pages of each kind ("64K", "thp", "2M", "1G") for the block.
 
-    The kernel may give less. Should this process be killed, `mematlas tune undo` takes it back.
+    The kernel may reserve less. The change is journalled: if this process is killed,
+    `mematlas tune undo` restores the settings.
     """
     from mematlas.control.tune import apply, journal, plan
 
@@ -29,7 +32,7 @@ def huge_pages_lent(needed: dict[str, int]) -> Iterator[None]:
     try:
         yield
     finally:
-        results = apply.undo(_ROOT, journal.last_standing(_ROOT, number), write=True)
+        results = apply.undo(_ROOT, journal.find_applied(_ROOT, number), write=True)
         for each in results:
             if each.now != each.before:
                 print(
@@ -39,21 +42,20 @@ def huge_pages_lent(needed: dict[str, int]) -> Iterator[None]:
                 )
 
 
-def _wanted(needed: dict[str, int]) -> dict[str, str]:
-    """Knobs that would give these pages, of those that this machine has."""
-    from mematlas.bench import backing
+def _wanted(needed: dict[PageKind, int]) -> dict[str, str]:
+    """Return the knobs that provide these pages, among those that this machine has."""
     from mematlas.control.tune import knobs
+    from mematlas.linux.hugepages import is_enabled
 
     wanted = {}
     for kind, size in needed.items():
-        page = backing.page_of(kind)
-        if kind in backing.hugetlb_kinds():
+        if kind.is_hugetlb:
             knob = knobs.find(f"hugepages.{kind}")
             have = knobs.read(_ROOT, knob).value
             if have is not None:
-                wanted[knob.key] = str(int(have) + -(-size // page))
-        elif kind != "4k" and not backing.is_given(kind):
-            knob = knobs.find("thp.enabled" if kind == "thp" else f"thp.{kind}.enabled")
+                wanted[knob.key] = str(int(have) + kind.round_up(size) // kind.size)
+        elif kind.is_transparent and not is_enabled(kind):
+            knob = knobs.find("thp.enabled" if kind.name == "thp" else f"thp.{kind}.enabled")
             if knobs.read(_ROOT, knob).value is not None:
                 wanted[knob.key] = "madvise"
     return wanted

@@ -1,4 +1,4 @@
-"""Where `mematlas top` gets its snapshots: this machine, maybe recorded meanwhile, or a recording."""
+"""Sources of snapshots for `mematlas top`: this machine, or a recording."""
 
 from __future__ import annotations
 
@@ -6,33 +6,34 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mematlas import _core
 from mematlas.errors import TargetError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from mematlas.linux.pageflags import PageReport
-    from mematlas.observe.address_space.model import Layout
+    from mematlas.observe.address_space.model import AddressSpace
     from mematlas.observe.page_faults.model import FaultSnapshot
-    from mematlas.observe.top.model import Key, Snapshot
-    from mematlas.observe.top.read import Sampler
-    from mematlas.observe.top.snapshots import Recorder, Snapshots
+    from mematlas.observe.top.model import Key, MachineSnapshot
+    from mematlas.observe.top.read import TopSampler
+    from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
 
 _STRIPS = 20  # mappings drawn
 _HISTORY = 600  # snapshots unpacked before the one that is jumped to
 
 
 class LiveFeed:
-    """This machine, now. Every snapshot is recorded before it is shown."""
+    """Snapshots of this machine, each recorded before it is shown."""
 
     length = None
 
-    def __init__(self, sampler: Sampler, recorder: Recorder | None) -> None:
-        """Read with a sampler."""
+    def __init__(self, sampler: TopSampler, recorder: SnapshotWriter | None) -> None:
+        """Store the sampler, and the recorder if snapshots are recorded."""
         self._sampler, self._recorder = sampler, recorder
         self.position = -1
 
-    def next(self, wanted: Collection[int] | None) -> Snapshot | None:
+    def next(self, wanted: Collection[int] | None) -> MachineSnapshot | None:
         """Take a snapshot."""
         snapshot = self._sampler.read(wanted)
         if self._recorder is not None:
@@ -40,8 +41,8 @@ class LiveFeed:
         self.position += 1
         return snapshot
 
-    def seek(self, to: int) -> list[Snapshot]:
-        """Live, there is no going back."""
+    def seek(self, to: int) -> list[MachineSnapshot]:
+        """Raise NotImplementedError: only a recording can be searched."""
         raise NotImplementedError(to)
 
     def close(self) -> None:
@@ -52,27 +53,27 @@ class LiveFeed:
 
 
 class ReplayFeed:
-    """A recording."""
+    """Snapshots of a recording."""
 
-    def __init__(self, snapshots: Snapshots) -> None:
-        """Begin before its first snapshot."""
+    def __init__(self, snapshots: SnapshotReader) -> None:
+        """Start before the first snapshot."""
         self._snapshots = snapshots
         self.position = -1
 
     @property
     def length(self) -> int:
-        """How many snapshots it has."""
+        """Number of snapshots in the recording."""
         return len(self._snapshots)
 
-    def next(self, _: Collection[int] | None) -> Snapshot | None:
-        """Unpack the next."""
+    def next(self, _: Collection[int] | None) -> MachineSnapshot | None:
+        """Unpack the next snapshot; None at the end."""
         if self.position + 1 >= self.length:
             return None
         self.position += 1
         return self._snapshots[self.position]
 
-    def seek(self, to: int) -> list[Snapshot]:
-        """Unpack a snapshot and those before it."""
+    def seek(self, to: int) -> list[MachineSnapshot]:
+        """Unpack a snapshot and those before it, for the history."""
         self.position = to
         return [self._snapshots[each] for each in range(max(0, to - _HISTORY), to + 1)]
 
@@ -82,32 +83,27 @@ class ReplayFeed:
 
 
 class LiveInspector:
-    """Looks into processes of this machine; never into another that got the same PID."""
+    """Details of processes of this machine; a reused PID is refused."""
 
-    def layout(self, key: Key) -> Layout:
-        """Read the layout of its address space."""
-        from mematlas.linux import process_info
-        from mematlas.observe.address_space.analyse import make_layout
+    def address_space(self, key: Key) -> AddressSpace:
+        """Read the address space of a process."""
+        from mematlas import observe
 
-        found = make_layout(process_info.read(key[0]))
+        found = observe.show(key[0])
         _check(key)
         return found
 
     def pages(self, key: Key, width: int) -> PageReport:
-        """Read what is behind its pages."""
-        from mematlas.linux import cgroup_names, pagemap, smaps
-        from mematlas.linux.process import open_process
-        from mematlas.observe.page_states.analyse import keep_largest, make_report
+        """Read the state of the pages of a process."""
+        from mematlas import observe
+        from mematlas.observe.page_states.analyse import keep_largest_strips
 
-        with open_process(key[0]) as process:
-            mappings = list(smaps.read_from(process, figures=False)[0])
-            found = pagemap.read_from(process, [(each.start, each.end) for each in mappings])
+        found = observe.pages(key[0], width=width)
         _check(key)
-        names = cgroup_names.read_names() if found.cgroup is not None else {}
-        return keep_largest(make_report(found, mappings, width=width, names=names), _STRIPS)
+        return keep_largest_strips(found, _STRIPS)
 
     def faults(self, key: Key) -> FaultSnapshot:
-        """Read the fault counters of its threads."""
+        """Read the fault counters of the threads of a process."""
         from mematlas.observe.page_faults import read
 
         found = read.read(key[0])
@@ -126,13 +122,13 @@ def _check(key: Key) -> None:
     raise TargetError(f"process {key[0]} has ended")
 
 
-def machine_facts() -> dict[str, Any]:
-    """Say on which machine a recording was made."""
+def describe_machine() -> dict[str, Any]:
+    """Return the machine that a recording is made on."""
     system = os.uname()
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {
         "host": system.nodename,
         "kernel": system.release,
-        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "page_bytes": _core.PAGE,
         "boot_id": boot.read_text().strip() if boot.exists() else None,
     }

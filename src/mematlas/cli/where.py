@@ -1,27 +1,26 @@
-"""Say what one address of a process is: mapping, place in the file, symbol, page, frame."""
+"""Show what is at one address of a process: mapping, file offset, symbol, page, frame."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
 
-from mematlas.errors import TargetError
+from mematlas.cli.arguments import add_json, add_pid
 
-if TYPE_CHECKING:
-    from mematlas.linux.mappings import Mappings
-    from mematlas.linux.process import ProcessDirectory
+EXAMPLES = ("where 4242 0x7ffd3c2a1000", "where self 400000 --json")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("pid", metavar="PID", help="a process, or self")
-    parser.add_argument("address", metavar="ADDR", type=address, help="hexadecimal, 0x or not")
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/where/1)")
+    """Declare the arguments of `mematlas where`."""
+    add_pid(parser)
+    parser.add_argument(
+        "address", metavar="ADDRESS", type=address, help="hexadecimal, with or without 0x"
+    )
+    add_json(parser, "where")
 
 
 def address(text: str) -> int:
-    """Read a hexadecimal address."""
+    """Parse a hexadecimal address, for `type=` of an argument."""
     try:
         return int(text, 16)
     except ValueError:
@@ -30,51 +29,19 @@ def address(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look the address up and print what is there."""
-    from mematlas.linux import cgroup_names, pagemap, smaps
-    from mematlas.linux.process import open_process, parse_pid
-    from mematlas.observe.address.analyse import make_place
+    """Look up the address and print what is there."""
+    from mematlas import observe
+    from mematlas.linux.process import parse_pid
 
-    pid = parse_pid(arguments.pid)
-    with open_process(pid) as process:
-        mappings, _ = smaps.read_from(process, figures=False)
-        index = mappings.find(arguments.address)
-        if index is None:
-            raise TargetError(f"process {pid} has nothing mapped at {arguments.address:#x}")
-        page = arguments.address & ~4095
-        found = pagemap.read_from(process, [(page, page + 4096)])
-        symbol = _symbol(process, mappings, index, arguments.address)
-    names = cgroup_names.read_names() if found.cgroup is not None else {}
-    place = make_place(found, mappings.row(index), arguments.address, names, symbol)
+    location = observe.where(arguments.address, parse_pid(arguments.pid))
     if arguments.json:
         from mematlas.present import json_writer
 
-        sys.stdout.write(json_writer.render("where", place))
+        sys.stdout.write(json_writer.render("where", location))
         return 0
     from rich.console import Console
 
-    from mematlas.observe.page_states.text import render_place
+    from mematlas.observe.address.text import render_location
 
-    render_place(place, console=Console())
+    render_location(location, console=Console())
     return 0
-
-
-def _symbol(
-    process: ProcessDirectory, mappings: Mappings, index: int, at: int
-) -> tuple[str | None, str | None]:
-    """Find function and source line, if the file has them."""
-    from mematlas.linux.program import read_loaded
-
-    loaded = read_loaded(process, mappings, index) if mappings.inode[index] else None
-    if loaded is None:
-        return None, None
-    from mematlas.recording.model import Module
-    from mematlas.recording.symbols import open_table
-
-    module = Module(loaded.path, "", loaded.bias, mappings.start[index], mappings.end[index])
-    # The table takes return addresses, and looks at the byte before.
-    frames = open_table(module).frames(at - loaded.bias + 1)
-    if not frames or not frames[0].function:
-        return None, None
-    line = f":{frames[0].line}" if frames[0].line else ""
-    return frames[0].function, f"{frames[0].file}{line}" if frames[0].file else None

@@ -1,4 +1,4 @@
-"""Everything the doctor looks at, read over a short time so that rates can be told from totals."""
+"""Reading the states to examine, over a short time, so that counters give rates."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import HostState, ProcessState
-from mematlas.linux import glibc_heap, machine, numa_maps, process_info, processes
-from mematlas.linux.hugepages import HugePool
+from mematlas.linux import glibc_heap, hugepages, machine, numa_maps, process_info, processes
+from mematlas.linux.cpulist import parse_list
 from mematlas.linux.process import open_process
 from mematlas.linux.processes import parse_stat
+from mematlas.linux.status import read_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,11 +21,11 @@ if TYPE_CHECKING:
     from mematlas.linux.machine import Machine
     from mematlas.linux.process import ProcessDirectory
 
-_LOOKS = 24  # during a check of a process
+_SAMPLES = 24  # of anonymous memory during a check
 
 
 def read_host(root: str, seconds: float, pid: int | None = None) -> HostState:
-    """Read the machine now and `seconds` later."""
+    """Read the machine now and `seconds` later. `root`: the directory that holds proc/ and sys/."""
     before, began = machine.read(root, pid), time.monotonic()
     if seconds > 0:
         time.sleep(seconds)
@@ -32,36 +33,40 @@ def read_host(root: str, seconds: float, pid: int | None = None) -> HostState:
 
 
 def read_process(pid: int, root: str, seconds: float) -> ProcessState:
-    """Read a process and its machine, watching it for `seconds`."""
+    """Read a process and its machine, and sample its memory for `seconds`.
+
+    Raises:
+        TargetError: the process does not exist or has ended.
+        AccessError: the kernel refuses; another user's process needs CAP_SYS_PTRACE.
+    """
     before, began = machine.read(root, pid), time.monotonic()
     with open_process(pid, root) as process:
         faults = parse_stat(process.read("stat")).major_faults
-        anonymous = tuple(_watch(process, seconds))
+        anonymous = tuple(_sample_anonymous(process, seconds))
         elapsed = time.monotonic() - began
         faults = parse_stat(process.read("stat")).major_faults - faults
         found = process_info.read(pid, root)
         return ProcessState(
-            facts=found,
+            info=found,
             host=_host(root, before, began, pid),
             heaps=glibc_heap.read_heaps(process, found.mappings),
             numa=numa_maps.read(process),
             cpus_nodes=_nodes_of(root, found.status.lines.get("Cpus_allowed_list", "")),
             major_rate=faults / elapsed if seconds > 0 else None,
             anonymous=anonymous,
-            capabilities=int(found.status.lines.get("CapEff", "0"), 16),
+            capabilities=found.status.capabilities,
         )
 
 
-def _watch(process: ProcessDirectory, seconds: float) -> Iterator[tuple[float, int]]:
-    """Note the anonymous memory of a process, swapped or not, at even times."""
+def _sample_anonymous(process: ProcessDirectory, seconds: float) -> Iterator[tuple[float, int]]:
+    """Sample RssAnon + VmSwap at regular times, as (seconds, bytes)."""
     began = time.monotonic()
-    for look in range(_LOOKS + 1):
-        wait = began + seconds * look / _LOOKS - time.monotonic()
+    for sample in range(_SAMPLES + 1):
+        wait = began + seconds * sample / _SAMPLES - time.monotonic()
         if wait > 0:
             time.sleep(wait)
-        text = process.read("status").decode("utf-8", "replace")
-        sizes = dict(re.findall(r"^(RssAnon|VmSwap):\s+(\d+) kB$", text, re.MULTILINE))
-        yield time.monotonic() - began, sum(int(size) << 10 for size in sizes.values())
+        sizes = read_status(process).sizes
+        yield time.monotonic() - began, sizes.get("RssAnon", 0) + sizes.get("VmSwap", 0)
         if seconds <= 0:
             return
 
@@ -72,31 +77,19 @@ def _host(root: str, before: Machine, began: float, pid: int | None) -> HostStat
         now=machine.read(root, pid),
         seconds=time.monotonic() - began,
         sysctl=machine.Tree(root).texts("proc/sys/vm"),
-        pools=tuple(_pools(Path(root))),
+        pools=hugepages.read_pools(root),
         processes=processes.read(root).processes,
     )
 
 
-def _pools(root: Path) -> Iterator[HugePool]:
-    for folder in sorted((root / "sys/kernel/mm/hugepages").glob("hugepages-*kB")):
-        total, free, reserved, surplus = (
-            int((folder / f"{name}_hugepages").read_text())
-            for name in ("nr", "free", "resv", "surplus")
-        )
-        size = int(folder.name.removeprefix("hugepages-").removesuffix("kB")) << 10
-        yield HugePool(size, total, free, reserved, surplus)
-
-
 def _nodes_of(root: str, cpus: str) -> frozenset[int] | None:
-    """Nodes that CPUs of a list such as "0-3,8" belong to; None where that is not told."""
+    """Return the NUMA nodes of a CPU list such as "0-3,8"; None if the kernel does not report them."""
     nodes = set()
     folder = Path(root, "sys/devices/system/cpu")
-    for part in filter(None, cpus.split(",")):
-        first, _, last = part.partition("-")
-        for cpu in range(int(first), int(last or first) + 1):
-            try:
-                names = os.listdir(folder / f"cpu{cpu}")  # noqa: PTH208
-            except OSError:
-                continue
-            nodes |= {int(name[4:]) for name in names if re.fullmatch(r"node\d+", name)}
+    for cpu in parse_list(cpus) if cpus else ():
+        try:
+            names = os.listdir(folder / f"cpu{cpu}")  # noqa: PTH208
+        except OSError:
+            continue
+        nodes |= {int(name[4:]) for name in names if re.fullmatch(r"node\d+", name)}
     return frozenset(nodes) or None

@@ -1,4 +1,4 @@
-"""Names of memory cgroups by the inode of their directory, as /proc/kpagecgroup tells them."""
+"""Names of memory cgroups by the inode of their directory, which /proc/kpagecgroup reports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def read_names(root: str = "/") -> dict[int, str]:
-    """Find every memory cgroup: path below the hierarchy's root by inode."""
+    """Return the path of every memory cgroup below the root of the hierarchy, by inode."""
     base = f"{root}/sys/fs/cgroup"
     top = f"{base}/memory" if os.path.isdir(f"{base}/memory") else base  # noqa: PTH112
     names = {}

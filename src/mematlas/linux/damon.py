@@ -1,6 +1,7 @@
-"""DAMON through sysfs, for one process at a time, and never where anybody else is using it.
+"""DAMON through its sysfs interface, for one process at a time.
 
-Writing nr_kdamonds throws away every kdamond that is set up. So DAMON is used only while there is none.
+Writing nr_kdamonds removes every kdamond that is set up, so DAMON is used only while there is none.
+Source: Documentation/admin-guide/mm/damon/usage.rst.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Method:
-    """A way to find the working set: whether it can be had here, and why not."""
+class WorkingSetMethod:
+    """A method to measure the working set: whether it works here, and the reason if it does not."""
 
     name: str
     works: bool
@@ -29,23 +30,23 @@ class Method:
 
 ADMIN = "sys/kernel/mm/damon/admin/kdamonds"
 _SAMPLE_US = 5_000
-_SUM_US = 100_000
+_AGGREGATION_US = 100_000
 _WARM_UP_S = 2.0
-_LOOKS = 10
-_REGIONS = (100, 2000)  # the fewest and the most that DAMON may tell apart
+_SNAPSHOTS = 10
+_REGIONS = (100, 2000)  # min and max of monitoring_attrs/nr_regions
 _ALL = str(2**64 - 1)
 
 
-class Region(NamedTuple):
-    """Addresses that DAMON holds to be used alike; `accesses` is in how many samples they were."""
+class DamonRegion(NamedTuple):
+    """A DAMON region. `accesses` is nr_accesses: the samples of one aggregation that found it accessed."""
 
     start: int
     end: int
     accesses: int
 
 
-def runs(root: str = "/") -> bool:
-    """Tell whether some kdamond is at work. It is only looked at, never touched."""
+def is_running(root: str = "/") -> bool:
+    """Return whether a kdamond is running."""
     states = Path(root, ADMIN).glob("*/state")
     try:
         return any(state.read_text().strip() == "on" for state in states)
@@ -53,12 +54,12 @@ def runs(root: str = "/") -> bool:
         return False
 
 
-def try_damon(root: str = "/") -> Method:
-    """Tell whether DAMON can watch a process here without disturbing anybody."""
+def try_damon(root: str = "/") -> WorkingSetMethod:
+    """Return whether DAMON can monitor a process here without removing a kdamond of another user."""
     admin = Path(root, ADMIN)
 
-    def no(reason: str) -> Method:
-        return Method("damon", False, reason)
+    def no(reason: str) -> WorkingSetMethod:
+        return WorkingSetMethod("damon", False, reason)
 
     try:
         number = int((admin / "nr_kdamonds").read_text())
@@ -67,16 +68,16 @@ def try_damon(root: str = "/") -> Method:
     except OSError:
         return no("needs root")
     if number:
-        return no(f"in use: {number} kdamond is set up by somebody else, and stays as it is")
+        return no(f"in use: {number} kdamond set up by another user")
     if not os.access(admin / "nr_kdamonds", os.W_OK):
         return no("needs root")
     if root == "/" and not _has_vaddr(admin):
-        return no("cannot watch processes in this kernel (CONFIG_DAMON_VADDR)")
-    return Method("damon", True, "")
+        return no("cannot monitor processes in this kernel (CONFIG_DAMON_VADDR)")
+    return WorkingSetMethod("damon", True, "")
 
 
 def _has_vaddr(admin: Path) -> bool:
-    """Ask a kdamond made for the question; they tell nothing before they are there."""
+    """Return whether the operations include vaddr; the list can be read only from an existing kdamond."""
     try:
         with _set_up(admin) as context:
             return "vaddr" in (context / "avail_operations").read_text().split()
@@ -84,10 +85,11 @@ def _has_vaddr(admin: Path) -> bool:
         return False
 
 
-def watch(pid: int, seconds: float, root: str = "/") -> tuple[tuple[Region, ...], float]:
-    """Watch a process for a time; regions of each look, and the time that really passed.
+def monitor(pid: int, seconds: float, root: str = "/") -> tuple[tuple[DamonRegion, ...], float]:
+    """Monitor a process and return the regions of all snapshots, and the seconds that really passed.
 
-    DAMON begins with few regions and splits them at every sum, so a time goes before that counts.
+    DAMON starts with few regions and splits them at every aggregation, so a warm-up precedes the time
+    that counts. Raises MematlasError if the kernel denies access.
     """
     admin = Path(root, ADMIN)
     try:
@@ -97,23 +99,21 @@ def watch(pid: int, seconds: float, root: str = "/") -> tuple[tuple[Region, ...]
             state.write_text("on")
             try:
                 time.sleep(_WARM_UP_S)
-                return _look(state, context, seconds)
+                return _collect(state, context, seconds)
             finally:
-                with suppress(OSError):  # it ends by itself when the process does
+                with suppress(OSError):  # the kdamond stops by itself when the process ends
                     state.write_text("off")
     except OSError as error:
-        raise MematlasError(
-            f"DAMON refused ({error.strerror}); --method referenced works without it"
-        ) from None
+        raise MematlasError(f"DAMON failed ({error.strerror}); use --method referenced") from None
 
 
-def _look(state: Path, context: Path, seconds: float) -> tuple[tuple[Region, ...], float]:
-    """Take what DAMON summed up, some times during the time; what was used in any is used."""
-    looks = max(1, min(_LOOKS, int(seconds * 1e6 / (2 * _SUM_US))))
-    regions: list[Region] = []
+def _collect(state: Path, context: Path, seconds: float) -> tuple[tuple[DamonRegion, ...], float]:
+    """Read the regions several times during the interval."""
+    snapshots = max(1, min(_SNAPSHOTS, int(seconds * 1e6 / (2 * _AGGREGATION_US))))
+    regions: list[DamonRegion] = []
     began = time.monotonic()
-    for number in range(1, looks + 1):
-        time.sleep(max(0.0, began + seconds * number / looks - time.monotonic()))
+    for number in range(1, snapshots + 1):
+        time.sleep(max(0.0, began + seconds * number / snapshots - time.monotonic()))
         passed = time.monotonic() - began
         state.write_text("update_schemes_tried_regions")
         regions += _regions(context)
@@ -122,9 +122,9 @@ def _look(state: Path, context: Path, seconds: float) -> tuple[tuple[Region, ...
 
 @contextmanager
 def _set_up(admin: Path) -> Iterator[Path]:
-    """Make one kdamond with one context, and take it away again."""
+    """Set up one kdamond with one context, and remove it afterwards."""
     if int((admin / "nr_kdamonds").read_text()):
-        raise MematlasError("DAMON is in use by somebody else since just now")
+        raise MematlasError("DAMON is in use by another user")
     (admin / "nr_kdamonds").write_text("1")
     try:
         (admin / "0/contexts/nr_contexts").write_text("1")
@@ -134,13 +134,13 @@ def _set_up(admin: Path) -> Iterator[Path]:
 
 
 def _configure(context: Path, pid: int) -> None:
-    """Watch one process, and ask for every region by a scheme that does nothing to it."""
+    """Set the process as the target, and a scheme that reports every region (action `stat`)."""
     (context / "operations").write_text("vaddr")
     intervals = context / "monitoring_attrs/intervals"
     for name, value in (
         ("sample_us", _SAMPLE_US),
-        ("aggr_us", _SUM_US),
-        ("update_us", 10 * _SUM_US),
+        ("aggr_us", _AGGREGATION_US),
+        ("update_us", 10 * _AGGREGATION_US),
     ):
         (intervals / name).write_text(str(value))
     for name, value in zip(("min", "max"), _REGIONS, strict=True):
@@ -156,9 +156,9 @@ def _configure(context: Path, pid: int) -> None:
         (scheme / "access_pattern" / name / "max").write_text(highest)
 
 
-def _regions(context: Path) -> Iterator[Region]:
+def _regions(context: Path) -> Iterator[DamonRegion]:
     for region in (context / "schemes/0/tried_regions").glob("[0-9]*"):
         start, end, accesses = (
             int((region / name).read_text()) for name in ("start", "end", "nr_accesses")
         )
-        yield Region(start, end, accesses)
+        yield DamonRegion(start, end, accesses)

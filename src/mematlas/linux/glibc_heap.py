@@ -1,6 +1,7 @@
-"""Heaps of glibc's malloc in a running process: what is in use, what is free, what trimming would give back.
+"""Heaps of glibc's malloc in a running process: bytes in use, free, and returnable by malloc_trim(3).
 
-Nothing is stopped or injected: chunk headers are read from /proc/PID/mem. Pages without a header are not touched.
+Chunk headers are read from /proc/PID/mem. The process is not stopped, and pages without a header are not
+read. Source: malloc/malloc.c and malloc/arena.c of glibc.
 """
 
 from __future__ import annotations
@@ -23,39 +24,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class HeapUse:
-    """One heap of glibc's malloc as its own chunk headers tell. Bytes."""
+    """One heap of glibc's malloc, from its chunk headers. Sizes in bytes."""
 
     start: int
     size: int
-    in_use: int  # chunks in use, thread caches counted among them
+    in_use: int  # chunks in use, including those in thread caches
     free: int
-    trimmable: int  # resident pages wholly inside free chunks: what malloc_trim gives back
+    trimmable: int  # resident pages inside free chunks, which malloc_trim returns
     main: bool
-    top: int = 0  # the free chunk at its end
+    top: int = 0  # the top chunk, which is free
 
 
 @dataclass(frozen=True, slots=True)
 class Heaps:
-    """All heaps found in a process; `unread` says why some could not be walked."""
+    """All heaps of a process; `unread` gives the reasons for heaps that could not be walked."""
 
     heaps: tuple[HeapUse, ...]
     unread: tuple[str, ...] = ()
 
 
-_HEAP_MAX = 64 << 20  # other arenas' heaps begin at multiples of it
+_HEAP_MAX = 64 << 20  # HEAP_MAX_SIZE: heaps of other arenas are aligned to it
 _HEADER = struct.Struct("<4Q")  # struct heap_info: arena, previous heap, size, size made accessible
-_STATE_SIZES = (0x898, *range(0x800, 0xA00, 16))  # sizeof(struct malloc_state), the usual one first
-_INFO_SIZES = (0x30, 0x20, 0x28, 0x40)  # sizeof(struct heap_info)
-_TRIES = 3  # a heap that is being changed may be whole at the next look
+_STATE_SIZES = (
+    0x898,
+    *range(0x800, 0xA00, 16),
+)  # candidates for sizeof(struct malloc_state), most common first
+_INFO_SIZES = (0x30, 0x20, 0x28, 0x40)  # candidates for sizeof(struct heap_info)
+_TRIES = 3  # a heap that changes during a walk may be consistent on the next
 _READ_WRITE = Permission.READ | Permission.WRITE
 
 
 def read_heaps(process: ProcessDirectory, mappings: Mappings) -> Heaps | str:
-    """Walk every heap of a process; text says why none could be."""
+    """Walk all heaps of a process; a string is the reason why none could be walked."""
     try:
         memory = process.open("mem")
     except OSError as error:
-        return f"its memory cannot be read: {os.strerror(error.errno or 0)}; be root"
+        return f"its memory cannot be read: {os.strerror(error.errno or 0)}; run as root"
     try:
         pagemap = process.open("pagemap")
         try:
@@ -76,15 +80,15 @@ def _read(memory: int, pagemap: int, mappings: Mappings) -> Heaps | str:
         if found:
             heaps.append(found)
         else:
-            unread.append("[heap] is none of glibc's malloc, or changed at each look")
+            unread.append("[heap] does not belong to glibc's malloc, or changed during each walk")
     for start, size, firsts in _arenas(memory, ranges):
         found = _walk(memory, pagemap, start, start + size, firsts, main=False)
         if found:
             heaps.append(found)
         else:
-            unread.append(f"the heap at {start:#x} changed at each look")
+            unread.append(f"the heap at {start:#x} changed during each walk")
     if not heaps:
-        return "; ".join(unread) or "no heap of glibc's malloc was found"
+        return "; ".join(unread) or "no heap of glibc's malloc found"
     return Heaps(tuple(heaps), tuple(unread))
 
 
@@ -96,7 +100,7 @@ def _private(mappings: Mappings) -> Iterator[tuple[int, int]]:
 
 
 def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Join ranges that touch: one heap may be several mappings."""
+    """Merge adjacent ranges, since one heap may consist of several mappings."""
     joined: list[tuple[int, int]] = []
     for start, end in ranges:
         if joined and joined[-1][1] == start:
@@ -109,7 +113,7 @@ def _joined(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 def _arenas(
     memory: int, ranges: list[tuple[int, int]]
 ) -> Iterator[tuple[int, int, tuple[int, ...]]]:
-    """Find heaps of other arenas: start, size, and where the first chunk may be."""
+    """Find the heaps of other arenas: start, size, and candidate addresses of the first chunk."""
     for low, high in ranges:
         for start in range(-(-low // _HEAP_MAX) * _HEAP_MAX, high, _HEAP_MAX):
             try:
@@ -121,7 +125,7 @@ def _arenas(
             if not _plausible(arena, previous, size, accessible):
                 continue
             inside = arena - start
-            if 0 < inside < 0x100:  # the arena's own first heap: its state comes first
+            if 0 < inside < 0x100:  # the first heap of an arena holds its malloc_state
                 firsts = tuple((arena + each + 15) // 16 * 16 for each in _STATE_SIZES)
             else:
                 firsts = tuple(start + each for each in _INFO_SIZES)

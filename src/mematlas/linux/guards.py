@@ -1,4 +1,4 @@
-"""Guard regions (MADV_GUARD_INSTALL): pages that look swapped to anyone who does not ask."""
+"""Guard regions (MADV_GUARD_INSTALL). In pagemap they have the swap bit; only PAGEMAP_SCAN separates them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def read_guards(
     process: ProcessDirectory, mappings: Mappings
 ) -> tuple[tuple[int, int], ...] | None:
-    """Find the guard regions of a process; None if this kernel cannot tell."""
+    """Return the guard regions of a process as (start, end), or None if this kernel cannot report them."""
     try:
         descriptor = process.open("pagemap")
     except OSError:
@@ -36,7 +36,7 @@ def read_guards(
 
 
 def _spans(mappings: Mappings) -> list[tuple[int, int]]:
-    """Address ranges worth a scan: contiguous mappings together, the vsyscall page left out."""
+    """Return the address ranges to scan: adjacent mappings merged, the vsyscall page left out."""
     spans: list[tuple[int, int]] = []
     for start, end in zip(mappings.start, mappings.end, strict=True):
         if start >> 63:

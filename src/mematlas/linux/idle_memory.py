@@ -1,7 +1,7 @@
-"""Which pages of a process nobody used for a time, as ranges of addresses.
+"""The pages of a process that were not accessed for some time, as address ranges.
 
-Idle page tracking tells it page by page. Referenced bits are told by mapping: how much of each was used, and not
-where.
+Idle page tracking reports single pages. Referenced bits are reported per mapping: how many bytes were
+accessed, not which.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from mematlas.errors import TargetError, UnsupportedError
 from mematlas.linux import idle_page, pagemap, references, smaps
-from mematlas.linux.mappings import Outcome
-from mematlas.linux.pageflags import Entry, FrameFlag
+from mematlas.linux.mappings import ReadOutcome
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 from mematlas.linux.process import open_process
 
 if TYPE_CHECKING:
@@ -27,62 +27,64 @@ METHODS = ("idle", "referenced")
 
 
 @dataclass(frozen=True, slots=True)
-class ColdPages:
-    """What was found: ranges sorted and disjoint."""
+class IdlePages:
+    """Idle address ranges, sorted and disjoint."""
 
     seconds: float
-    ranges: list[tuple[int, int, int]]  # start, end, bytes of it that were used all the same
-    whole: bool  # False: where in a range the used bytes lie is not known
+    ranges: list[tuple[int, int, int]]  # start, end, accessed bytes within
+    whole: bool  # False: which bytes of a range were accessed is unknown
 
 
 @dataclass(frozen=True, slots=True)
-class Watch:
-    """A watch that was begun on one process."""
+class IdleWatch:
+    """A measurement in progress on one process."""
 
     began: float
-    pages: tuple[NDArray[np.uint64], NDArray[np.uint64], int] | None = (
-        None  # addresses, frames, size
-    )
+    # Addresses, frames and page size of the marked pages; None: by referenced bits.
+    pages: tuple[NDArray[np.uint64], NDArray[np.uint64], int] | None = None
 
 
 def choose(root: str = "/") -> str:
-    """Choose a method; UnsupportedError says why none works. DAMON is left to `mematlas wss`: there is one."""
+    """Choose a method. Raises UnsupportedError with the reasons if none works.
+
+    DAMON is not a candidate, because a machine has one and `mematlas wss` may need it.
+    """
     reasons = []
     for name in METHODS:
         method = references.try_method(name, root)
         if method.works:
             return name
         reasons.append(f"{name}: {method.reason}")
-    raise UnsupportedError(f"cold memory cannot be told here: {'; '.join(reasons)}")
+    raise UnsupportedError(f"idle memory cannot be measured here: {'; '.join(reasons)}")
 
 
-def begin(pid: int, method: str) -> Watch:
-    """Forget what was used up to now. TargetError if the process is gone; OSError where it is refused."""
+def begin(pid: int, method: str) -> IdleWatch:
+    """Start a measurement. Raises TargetError if the process has ended, OSError if access is denied."""
     with open_process(pid) as process:
         marked = None
         if method == "idle":
             marked = _mark(process)
         else:
-            references.clear(process, references.CLEAR_REFERENCED)
-        references.forget(process, not pagemap.soft_dirty_works())
-    return Watch(time.monotonic(), marked)
+            references.clear_refs(process, references.CLEAR_REFERENCED)
+        references.flush_tlb(process, not pagemap.soft_dirty_works())
+    return IdleWatch(time.monotonic(), marked)
 
 
-def end(pid: int, watch: Watch) -> ColdPages:
-    """Tell what was not used since."""
+def end(pid: int, watch: IdleWatch) -> IdlePages:
+    """Return the pages not accessed since `begin`."""
     seconds = time.monotonic() - watch.began
     if watch.pages:
-        return ColdPages(seconds, _still_idle(*watch.pages), whole=True)
+        return IdlePages(seconds, _still_idle(*watch.pages), whole=True)
     with open_process(pid) as process:
         mappings, outcome = smaps.read_from(process)
-    if outcome is Outcome.EXITED:
+    if outcome is ReadOutcome.EXITED:
         raise TargetError(f"process {pid} has ended")
     ranges = [
-        (row.start, row.end, row.figures["Referenced"])
+        (row.start, row.end, row.fields["Referenced"])
         for row in mappings
-        if row.figures.get("Rss", 0) > row.figures.get("Referenced", 0)
+        if row.fields.get("Rss", 0) > row.fields.get("Referenced", 0)
     ]
-    return ColdPages(seconds, ranges, whole=False)
+    return IdlePages(seconds, ranges, whole=False)
 
 
 def _mark(
@@ -93,34 +95,34 @@ def _mark(
     _, found = references.read_pages(process, join=True)
     if found.flags is None:
         raise UnsupportedError("idle: needs root, for the frame numbers and kpageflags")
-    there = (found.entry & np.uint64(Entry.PRESENT)) != 0
-    there &= (found.flags & np.uint64(FrameFlag.LRU)) != 0
+    tracked = (found.entry & np.uint64(PagemapEntry.PRESENT)) != 0
+    tracked &= (found.flags & np.uint64(FrameFlag.LRU)) != 0
     tables = os.open("/proc/kpageflags", os.O_RDONLY | os.O_CLOEXEC)
     bitmap = os.open(f"/{idle_page.BITMAP}", os.O_RDWR | os.O_CLOEXEC)
     try:
-        heads = idle_page.heads_of(found.entry[there], found.flags[there], tables)
+        heads = idle_page.heads_of(found.entry[tracked], found.flags[tracked], tables)
         idle_page.mark(bitmap, heads)
     finally:
         os.close(tables)
         os.close(bitmap)
-    return found.address[there], heads, found.page_size
+    return found.address[tracked], heads, found.page_size
 
 
 def _still_idle(
     addresses: NDArray[np.uint64], frames: NDArray[np.uint64], size: int
 ) -> list[tuple[int, int, int]]:
-    """Join pages that follow each other and have their mark still."""
+    """Return the ranges of adjacent pages that are still marked idle."""
     import numpy as np
 
     bitmap = os.open(f"/{idle_page.BITMAP}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        cold = addresses[idle_page.idle(bitmap, frames)]
+        idle = addresses[idle_page.idle(bitmap, frames)]
     finally:
         os.close(bitmap)
-    if not len(cold):
+    if not len(idle):
         return []
-    breaks = np.flatnonzero(np.diff(cold) != size) + 1
+    breaks = np.flatnonzero(np.diff(idle) != size) + 1
     starts = np.concatenate(([0], breaks))
-    ends = np.concatenate((breaks, [len(cold)])) - 1
-    pairs = zip(cold[starts].tolist(), (cold[ends] + np.uint64(size)).tolist(), strict=True)
+    ends = np.concatenate((breaks, [len(idle)])) - 1
+    pairs = zip(idle[starts].tolist(), (idle[ends] + np.uint64(size)).tolist(), strict=True)
     return [(start, end, 0) for start, end in pairs]

@@ -1,7 +1,8 @@
-"""/sys/kernel/mm/page_idle/bitmap: frames are marked idle, and a use takes the mark away.
+"""/sys/kernel/mm/page_idle/bitmap: frames are marked idle, and an access clears the mark.
 
-Reclaim is not misled: the kernel keeps a note of the reference that it clears. Only frames on the LRU
-lists are tracked, a large folio by its head alone; what cannot be marked is told, not taken for used.
+Reclaim is not affected, because the kernel keeps the cleared reference in the young flag. Only frames
+on the LRU lists are tracked, and a large folio by its head frame only. Frames that cannot be marked are
+reported as not tracked, not as used. Source: Documentation/admin-guide/mm/idle_page_tracking.rst.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.linux.damon import Method
-from mematlas.linux.pageflags import Entry, FrameFlag
+from mematlas.linux.damon import WorkingSetMethod
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -21,28 +22,28 @@ if TYPE_CHECKING:
     from mematlas.linux.pageflags import Words
 
 BITMAP = "sys/kernel/mm/page_idle/bitmap"
-_NEAR = 512  # words of the bitmap: closer ones are read and written in one go
-_HUGE = (
-    512  # frames: a large folio begins at a multiple of its size, at most this far before its tail
-)
+_NEAR = 512  # words of the bitmap; words closer than this share one read or write
+# Frames. A large folio is aligned to its size, so a head lies at most this far before its tail.
+_HUGE = 512
 
 
-def try_idle(root: str = "/") -> Method:
-    """Tell whether frames can be marked here."""
+def try_idle(root: str = "/") -> WorkingSetMethod:
+    """Return whether idle page tracking is available here, with the reason if it is not."""
     path = os.path.join(root, BITMAP)  # noqa: PTH118
     if not os.path.exists(path):  # noqa: PTH110
-        return Method("idle", False, "not in this kernel (CONFIG_IDLE_PAGE_TRACKING)")
+        return WorkingSetMethod("idle", False, "not in this kernel (CONFIG_IDLE_PAGE_TRACKING)")
     if not os.access(path, os.R_OK | os.W_OK) or not os.access(f"{root}/proc/kpageflags", os.R_OK):
-        return Method("idle", False, "needs root")
-    return Method("idle", True, "")
+        return WorkingSetMethod("idle", False, "needs root")
+    return WorkingSetMethod("idle", True, "")
 
 
 def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
-    """Give the frame that stands for each page: of a large folio its head.
+    """Return the head frame of each page; a page outside a large folio is its own head.
 
-    `frame_flags` is /proc/kpageflags, open: a folio that is mapped in part may have its head elsewhere.
+    `frame_flags` is an open descriptor of /proc/kpageflags: the head of a folio that is mapped in part may
+    not be among `entry`.
     """
-    frames = entry & np.uint64(Entry.FRAME)
+    frames = entry & np.uint64(PagemapEntry.FRAME)
     tails = (flags & np.uint64(FrameFlag.TAIL)) != 0
     heads = frames.copy()
     blocks = np.unique(frames[tails] // np.uint64(_HUGE)).tolist()
@@ -50,8 +51,8 @@ def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
         first = block * _HUGE
         inside = tails & (frames >= np.uint64(first)) & (frames < np.uint64(first + _HUGE))
         data = os.pread(frame_flags, _HUGE * 8, first * 8)
-        there = (np.frombuffer(data, np.uint64) & np.uint64(FrameFlag.HEAD)) != 0
-        numbers = np.where(there, np.arange(len(there)), -1)
+        is_head = (np.frombuffer(data, np.uint64) & np.uint64(FrameFlag.HEAD)) != 0
+        numbers = np.where(is_head, np.arange(len(is_head)), -1)
         nearest = np.maximum.accumulate(numbers)
         at = (frames[inside] - np.uint64(first)).astype(np.int64)
         found = nearest[at]
@@ -60,7 +61,7 @@ def heads_of(entry: Words, flags: Words, frame_flags: int) -> Words:
 
 
 def mark(bitmap: int, frames: Words) -> None:
-    """Mark frames idle. Zeros that are written change nothing."""
+    """Mark frames idle. Zero bits written to the bitmap leave their frames unchanged."""
     words, bits = _words(frames)
     for low, high in _runs(words):
         span = np.zeros(int(words[high - 1] - words[low]) + 1, np.uint64)
@@ -72,7 +73,7 @@ def mark(bitmap: int, frames: Words) -> None:
 
 
 def idle(bitmap: int, frames: Words) -> NDArray[np.bool_]:
-    """Tell which frames have their mark still."""
+    """Return a mask of the frames that are still marked idle."""
     words, _ = _words(frames)
     values = np.zeros(len(words), np.uint64)
     for low, high in _runs(words):
@@ -85,16 +86,16 @@ def idle(bitmap: int, frames: Words) -> NDArray[np.bool_]:
 
 
 def _words(frames: Words) -> tuple[Words, Words]:
-    """Give the words of the bitmap that hold the frames, ascending, and their bits in each."""
+    """Return the indices of the bitmap words that hold the frames, ascending, and the bits in each."""
     bits = np.uint64(1) << (frames % np.uint64(64))
-    words, place = np.unique(frames // np.uint64(64), return_inverse=True)
+    words, index = np.unique(frames // np.uint64(64), return_inverse=True)
     joined = np.zeros(len(words), np.uint64)
-    np.bitwise_or.at(joined, place, bits)
+    np.bitwise_or.at(joined, index, bits)
     return words, joined
 
 
 def _runs(words: Words) -> list[tuple[int, int]]:
-    """Take words together that lie near each other: [low, high) of the array."""
+    """Group nearby words into runs: [low, high) indices into the array."""
     if not len(words):
         return []
     breaks = np.flatnonzero(np.diff(words) > _NEAR) + 1

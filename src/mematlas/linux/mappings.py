@@ -1,4 +1,4 @@
-"""The mappings of one process as columns, and how far the reading of them can be trusted."""
+"""The mappings of one process as columns, and the outcome of reading them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ABSENT = 2**64 - 1
-"""In a column: the kernel did not print this field for this mapping."""
+"""Column value of a field that the kernel did not print for this mapping."""
 
 
-class Outcome(StrEnum):
-    """How a reading of a live process ended."""
+class ReadOutcome(StrEnum):
+    """Outcome of reading the mappings of a running process."""
 
     COMPLETE = "complete"
-    CHANGED = "changed"  # it mapped or unmapped while it was read; no page counted twice
-    EXITED = "exited"  # it ended meanwhile: what is there may be cut short
-    DENIED = "denied"  # the kernel refused
+    CHANGED = "changed"  # mappings changed during the read; no page is counted twice
+    EXITED = "exited"  # the process ended during the read; the mappings may be incomplete
+    DENIED = "denied"  # the kernel denied access
 
 
 class Permission(IntFlag):
-    """What a mapping allows."""
+    """Permissions of a mapping, as in the second column of /proc/PID/maps."""
 
     READ = 1
     WRITE = 2
@@ -31,7 +31,7 @@ class Permission(IntFlag):
     SHARED = 8
 
     def text(self) -> str:
-        """Write it as the kernel does: "r-xp"."""
+        """Return the kernel's notation, such as "r-xp"."""
         letters = "".join(
             letter if self & bit else "-"
             for letter, bit in zip("rwx", (self.READ, self.WRITE, self.EXECUTE), strict=True)
@@ -41,7 +41,7 @@ class Permission(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class Mapping:
-    """One mapping. `figures` are the fields of smaps by the kernel's name, in bytes."""
+    """One mapping. `fields` holds the smaps fields by the kernel's name, in bytes (proc_pid_smaps(5))."""
 
     start: int
     end: int
@@ -49,19 +49,19 @@ class Mapping:
     offset: int
     device: tuple[int, int]
     inode: int
-    name: bytes  # as printed: a newline in a path reads \012
+    name: bytes  # as printed by the kernel: a newline in a path reads \012
     flags: frozenset[str]
-    figures: dict[str, int]
+    fields: dict[str, int]
 
     @property
     def size(self) -> int:
-        """Bytes of address space."""
+        """Size of the address range in bytes."""
         return self.end - self.start
 
 
 @dataclass(frozen=True, slots=True)
 class Mappings:
-    """Every mapping of a process. Columns have format "Q": `np.asarray(column)` copies nothing."""
+    """All mappings of a process. Columns have format "Q", so `np.asarray(column)` copies nothing."""
 
     count: int
     start: memoryview
@@ -72,12 +72,12 @@ class Mappings:
     inode: memoryview
     flags: memoryview  # bit N stands for flag_names[N]
     flag_names: tuple[str, ...]
-    fields: dict[str, memoryview]  # empty if read from maps
+    fields: dict[str, memoryview]  # by smaps name; empty if read from maps
     name_at: memoryview = field(repr=False)
     name_length: memoryview = field(repr=False)
     names: memoryview = field(repr=False)
-    overlaps: int = 0  # mappings told twice, since they changed meanwhile
-    ignored: int = 0  # lines not understood
+    overlaps: int = 0  # mappings printed twice because they changed during the read
+    ignored: int = 0  # lines that could not be parsed
 
     def __len__(self) -> int:
         return self.count
@@ -86,14 +86,14 @@ class Mappings:
         return (self.row(index) for index in range(self.count))
 
     def name(self, index: int) -> bytes:
-        """Name of one mapping, as the kernel printed it."""
+        """Return the name of one mapping as the kernel printed it."""
         at = self.name_at[index]
         return bytes(self.names[at : at + self.name_length[index]])
 
     def row(self, index: int) -> Mapping:
-        """One mapping."""
+        """Return one mapping."""
         bits, device = self.flags[index], self.device[index]
-        figures = ((name, column[index]) for name, column in self.fields.items())
+        values = ((name, column[index]) for name, column in self.fields.items())
         return Mapping(
             start=self.start[index],
             end=self.end[index],
@@ -103,18 +103,18 @@ class Mappings:
             inode=self.inode[index],
             name=self.name(index),
             flags=frozenset(name for bit, name in enumerate(self.flag_names) if bits >> bit & 1),
-            figures={name: value for name, value in figures if value != ABSENT},
+            fields={name: value for name, value in values if value != ABSENT},
         )
 
     def total(self, name: str) -> int | None:
-        """Sum of a field over all mappings; None if this kernel does not print it."""
+        """Return the sum of a field over all mappings in bytes, or None if this kernel does not print it."""
         column = self.fields.get(name)
         if column is None:
             return None
         return sum(value for value in column if value != ABSENT)
 
     def find(self, address: int) -> int | None:
-        """Index of the mapping that holds an address."""
+        """Return the index of the mapping that contains an address, or None."""
         low, high = 0, self.count
         while low < high:
             middle = (low + high) // 2

@@ -1,4 +1,4 @@
-"""/proc/PID/numa_maps: the policy of each mapping, and its resident bytes by node."""
+"""/proc/PID/numa_maps: NUMA policy and resident bytes by node of each mapping (numa(7))."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class NodePages:
-    """One line of numa_maps: policy, and resident bytes by node."""
+    """One line of numa_maps. `nodes` maps a node to its resident bytes."""
 
     start: int
     policy: str
@@ -24,7 +24,7 @@ _NODE = re.compile(r"^N(\d+)=(\d+)$")
 
 
 def read(process: ProcessDirectory) -> tuple[NodePages, ...] | str:
-    """Read where a process's pages are; text says why that is unknown."""
+    """Read the placement of a process's pages; a string is the reason why it is unknown."""
     try:
         return parse(process.read("numa_maps").decode("utf-8", "replace"))
     except FileNotFoundError:

@@ -1,4 +1,7 @@
-"""What is known of single pages: categories, flags, states."""
+"""Bits and states of single pages: PAGEMAP_SCAN categories, pagemap entries, kpageflags.
+
+Sources: Documentation/admin-guide/mm/pagemap.rst, include/uapi/linux/kernel-page-flags.h.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,21 @@ if TYPE_CHECKING:
     Words = NDArray[np.uint64]
 
 
-class State(StrEnum):
-    """What a page is, first of all; one glyph and colour each."""
+class PageState(StrEnum):
+    """The state that a page is drawn and counted as."""
 
     NOTHING = "nothing"
     ANONYMOUS = "anonymous"
     FILE = "file"
     ZERO = "zero page"
     KSM = "ksm"
-    HUGE = "huge"  # of a large folio, or hugetlb
+    HUGE = "huge"  # part of a large folio, or hugetlb
     SWAPPED = "swapped"
     GUARD = "guard"
 
 
 class Category(IntFlag):
-    """PAGE_IS_* of PAGEMAP_SCAN."""
+    """PAGE_IS_* categories of the PAGEMAP_SCAN ioctl."""
 
     WRITE_PROTECTABLE = 1 << 0
     WRITTEN = 1 << 1  # also set where writes are not tracked
@@ -35,26 +38,26 @@ class Category(IntFlag):
     PRESENT = 1 << 3
     SWAPPED = 1 << 4
     ZERO = 1 << 5
-    HUGE = 1 << 6  # mapped by a PMD: 2 MiB, or hugetlb; not the smaller sizes
+    HUGE = 1 << 6  # mapped by a PMD or hugetlb; smaller large folios do not have it
     SOFT_DIRTY = 1 << 7
     GUARD = 1 << 8
 
 
-class Entry(IntFlag):
-    """Bits of a pagemap entry above the frame number."""
+class PagemapEntry(IntFlag):
+    """Fields of a /proc/PID/pagemap entry: the frame number and the bits above it."""
 
     FRAME = (1 << 55) - 1
     SOFT_DIRTY = 1 << 55
     EXCLUSIVE = 1 << 56
     WRITE_PROTECTED = 1 << 57  # by userfaultfd
-    GUARD = 1 << 58  # comes with SWAPPED, and is not swap
+    GUARD = 1 << 58  # set together with SWAPPED, and not swapped
     FILE = 1 << 61  # file or shared memory
     SWAPPED = 1 << 62
     PRESENT = 1 << 63
 
 
 class FrameFlag(IntFlag):
-    """Bits of /proc/kpageflags."""
+    """Bits of a /proc/kpageflags entry."""
 
     LOCKED = 1 << 0
     REFERENCED = 1 << 2
@@ -88,7 +91,7 @@ class FrameFlag(IntFlag):
 
 @dataclass(frozen=True, slots=True)
 class FrameRange:
-    """Frames of one memory node: [start, end)."""
+    """Frame numbers of one NUMA node: [start, end)."""
 
     node: int
     start: int
@@ -97,28 +100,28 @@ class FrameRange:
 
 @dataclass(frozen=True, slots=True)
 class Pages:
-    """Pages of one process as columns of equal length; only pages that are something are in it.
+    """Pages of one process as columns of equal length; pages with an empty pagemap entry are left out.
 
-    A column is None where the kernel hides it; `hidden` says why.
+    A column is None where the kernel hides it; `hidden` gives the reasons.
     """
 
     pid: int
     page_size: int
     address: Words
-    entry: Words  # Entry bits and the frame number
+    entry: Words  # PagemapEntry
     flags: Words | None  # FrameFlag
-    count: Words | None  # how often the frame is mapped
-    cgroup: Words | None  # inode of the memory cgroup charged
-    frames: int | None  # distinct
+    count: Words | None  # number of mappings of the frame (kpagecount)
+    cgroup: Words | None  # inode of the memory cgroup that the frame is charged to (kpagecgroup)
+    frames: int | None  # number of distinct frames
     soft_dirty_known: bool
-    huge: tuple[tuple[int, int], ...] | None  # ranges mapped by huge page-table entries
+    huge: tuple[tuple[int, int], ...] | None  # ranges mapped by PMDs
     nodes: tuple[FrameRange, ...]
     hidden: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PageSums:
-    """Pages counted by state. None: hidden, or not told by this kernel."""
+    """Numbers of pages by state. None: hidden, or not reported by this kernel."""
 
     present: int
     swapped: int
@@ -132,7 +135,7 @@ class PageSums:
     hugetlb: int | None
     mapped_huge: int | None
     flags: dict[str, int] | None
-    folios: dict[int, int] | None  # pages of large folios seen, by order
+    folios: dict[int, int] | None  # pages in large folios, by order
     mapcounts: dict[str, int] | None
     nodes: dict[int, int] | None
     cgroups: dict[str, int] | None
@@ -141,19 +144,19 @@ class PageSums:
 
 @dataclass(frozen=True, slots=True)
 class Strip:
-    """One mapping drawn as cells: for each, the state most of its pages are in."""
+    """One mapping as a row of cells. A cell has the state of most of its pages."""
 
     start: int
     end: int
     name: str
     permissions: str
-    cells: tuple[str, ...]  # a State each
+    cells: tuple[str, ...]  # a PageState each
     sums: PageSums
 
 
 @dataclass(frozen=True, slots=True)
 class PageReport:
-    """What `mematlas pages` shows."""
+    """The pages of a process: the model of `mematlas pages`."""
 
     pid: int
     page_size: int
@@ -163,8 +166,8 @@ class PageReport:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where one address lies: what `mematlas where` shows. None: not there, or hidden."""
+class PageLocation:
+    """The mapping and page of one address: the model of `mematlas where`. None: absent or hidden."""
 
     pid: int
     address: int

@@ -1,4 +1,7 @@
-"""Pages of a process: pagemap joined with kpageflags, kpagecount and kpagecgroup."""
+"""Pages of a process: /proc/PID/pagemap joined with kpageflags, kpagecount and kpagecgroup.
+
+Source: Documentation/admin-guide/mm/pagemap.rst.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from typing import TYPE_CHECKING
 from mematlas import _core
 from mematlas.errors import AccessError, TargetError
 from mematlas.linux import smaps
-from mematlas.linux.pageflags import Category, Entry, Pages
+from mematlas.linux.pageflags import Category, PagemapEntry, Pages
 from mematlas.linux.process import open_process
 from mematlas.linux.zoneinfo import read_frame_ranges
 
@@ -21,34 +24,35 @@ if TYPE_CHECKING:
 
 TABLES = ("kpageflags", "kpagecount", "kpagecgroup")
 NEEDS = "needs CAP_SYS_ADMIN (run as root)"
-_CHUNK = 1 << 22  # pages a read, where no scan says which are worth it
-_NEAR = 512 * _core.PAGE  # closer runs are read in one go
+_CHUNK = 1 << 22  # pages per read where PAGEMAP_SCAN is missing
+_NEAR = 512 * _core.PAGE  # runs closer than this share one read
 
 Ranges = list[tuple[int, int]]
 
 
 def read(pid: int, ranges: Iterable[tuple[int, int]], *, join: bool = True) -> Pages:
-    """Read the pages of `ranges` (page-aligned, ascending); `join` asks the frames' tables too."""
+    """Read the pages of `ranges` (page-aligned, ascending); `join` reads the tables of their frames too."""
     with open_process(pid) as process:
         return read_from(process, list(ranges), join=join)
 
 
 def read_from(process: ProcessDirectory, ranges: Ranges, *, join: bool = True) -> Pages:
-    """Read the pages of a process that is held."""
-    ranges = [(start, end) for start, end in ranges if start < 1 << 63]  # vsyscall has none
+    """Read the pages of an open process directory. Raises TargetError if the process ends meanwhile."""
+    # The vsyscall page lies in the kernel half and has no pagemap entry.
+    ranges = [(start, end) for start, end in ranges if start < 1 << 63]
     descriptor = process.open("pagemap")
     try:
         populated, huge = _scan(descriptor, ranges)
         address, entry = _read_entries(descriptor, populated)
     finally:
         os.close(descriptor)
-    if not process.alive():  # an ended process reads as empty, without an error
+    if not process.alive():  # the pagemap of an ended process is empty, without an error
         raise TargetError(f"process {process.pid} ended while it was read")
     hidden = _hides_frames(entry)
     tables, refusals, frames = _read_tables(entry) if join and not hidden else ({}, [], None)
     reasons = [f"frame numbers: hidden, {NEEDS}"] if hidden else refusals
     if join and hidden:
-        reasons.append(f"what the kernel knows of frames (kpageflags ...): hidden, {NEEDS}")
+        reasons.append(f"frame state (kpageflags, kpagecount, kpagecgroup): hidden, {NEEDS}")
     return Pages(
         pid=process.pid,
         page_size=_core.PAGE,
@@ -66,45 +70,48 @@ def read_from(process: ProcessDirectory, ranges: Ranges, *, join: bool = True) -
 
 
 def virt_to_phys(pid: int, address: int) -> int | None:
-    """Physical address behind an address; None if no frame is there now."""
+    """Return the physical address of an address, or None if its page is not present.
+
+    Raises TargetError if nothing is mapped there, AccessError without CAP_SYS_ADMIN.
+    """
     page = address // _core.PAGE * _core.PAGE
     with open_process(pid) as process:
-        if smaps.read_from(process, figures=False)[0].find(address) is None:
+        if smaps.read_from(process, fields=False)[0].find(address) is None:
             raise TargetError(f"process {pid} has nothing mapped at {address:#x}")
         descriptor = process.open("pagemap")
         try:
             entry = int(next(iter(_core.read_pagemap(descriptor, page, 1)), 0))
         finally:
             os.close(descriptor)
-    if not entry & Entry.PRESENT:
+    if not entry & PagemapEntry.PRESENT:
         return None
-    if not entry & Entry.FRAME:
-        raise AccessError(f"the physical address is hidden: it {NEEDS}")
-    return (entry & Entry.FRAME) * _core.PAGE + address % _core.PAGE
+    if not entry & PagemapEntry.FRAME:
+        raise AccessError(f"the physical address is hidden: {NEEDS}")
+    return (entry & PagemapEntry.FRAME) * _core.PAGE + address % _core.PAGE
 
 
 def soft_dirty_works() -> bool:
-    """Tell whether this kernel tracks writes by soft-dirty bits: a page just written has its bit."""
-    import ctypes
+    """Return whether this kernel has soft-dirty bits, by reading the entry of a page just written.
 
+    Source: Documentation/admin-guide/mm/soft-dirty.rst.
+    """
     with mmap.mmap(-1, _core.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         area[0] = 1
-        view = ctypes.c_char.from_buffer(area)
-        address = ctypes.addressof(view)
-        del view
+        address = _core.address_of(memoryview(area))
         try:
             with open("/proc/self/pagemap", "rb", buffering=0) as file:  # noqa: PTH123
                 file.seek(address // _core.PAGE * 8)
                 entry = int.from_bytes(file.read(8), "little")
-        except OSError:  # after a change of user, a process may be closed to itself
+        except OSError:  # after a change of user, a process may be denied its own files
             return False
-    return bool(entry & Entry.SOFT_DIRTY)
+    return bool(entry & PagemapEntry.SOFT_DIRTY)
 
 
 def _scan(descriptor: int, ranges: Ranges) -> tuple[Ranges, Ranges | None]:
-    """Find, in one walk, runs of pages that are something, and those mapped by huge entries.
+    """Return the runs of populated pages and the runs mapped by PMDs, from one page walk.
 
-    A sparse terabyte costs nothing then. Without PAGEMAP_SCAN all must be read, and huge is unknown.
+    The cost depends on populated pages, not on the size of the ranges. Without PAGEMAP_SCAN return all
+    ranges, and None for the PMD-mapped runs.
     """
     populated: Ranges = []
     huge: Ranges = []
@@ -124,7 +131,7 @@ def _scan(descriptor: int, ranges: Ranges) -> tuple[Ranges, Ranges | None]:
 
 
 def _extend(runs: Ranges, first: int, start: int, end: int, near: int) -> None:
-    """Add a run, to the last one if that is near and of the same range."""
+    """Append a run, or extend the last run of the same range if it is within `near` bytes."""
     if len(runs) > first and start - runs[-1][1] <= near:
         runs[-1] = (runs[-1][0], end)
     else:
@@ -132,7 +139,7 @@ def _extend(runs: Ranges, first: int, start: int, end: int, near: int) -> None:
 
 
 def _read_entries(descriptor: int, runs: Ranges) -> tuple[Words, Words]:
-    """Addresses and entries of the pages that are something."""
+    """Return addresses and entries of the pages with a nonzero entry."""
     import numpy as np
 
     addresses, entries = [], []
@@ -153,11 +160,11 @@ def _read_entries(descriptor: int, runs: Ranges) -> tuple[Words, Words]:
 
 
 def _hides_frames(entry: Words) -> bool:
-    """Without the privilege every frame number reads 0."""
+    """Return whether all frame numbers read 0, as they do without CAP_SYS_ADMIN."""
     import numpy as np
 
-    present = entry[(entry & np.uint64(Entry.PRESENT)) != 0]
-    return bool(len(present)) and not bool((present & np.uint64(Entry.FRAME)).any())
+    present = entry[(entry & np.uint64(PagemapEntry.PRESENT)) != 0]
+    return bool(len(present)) and not bool((present & np.uint64(PagemapEntry.FRAME)).any())
 
 
 def _read_tables(entry: Words) -> tuple[dict[str, Words], list[str], int]:

@@ -1,36 +1,22 @@
-"""Counters of perf_event_open, without its tool."""
+"""Counters of page faults: software events of perf_event_open(2), without the perf tool."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 
-from mematlas.errors import UnsupportedError
+from mematlas import _core
 
-CALLS = {"x86_64": 298, "aarch64": 241}
-_SOFTWARE = 1
-_SIZE = 128  # of struct perf_event_attr
-_DISABLED, _INHERIT, _NO_KERNEL, _ON_EXEC = 1 << 0, 1 << 1, 1 << 5 | 1 << 6, 1 << 12
-
-PAGE_FAULTS, MINOR_FAULTS, MAJOR_FAULTS = 2, 5, 6
+PAGE_FAULTS, MINOR_FAULTS, MAJOR_FAULTS = 2, 5, 6  # PERF_COUNT_SW_*
 
 
 def open_counter(event: int, pid: int, *, kernel: bool, on_exec: bool = False) -> int:
-    """Open a software counter of a process and its future children; OSError if refused."""
-    number = CALLS.get(os.uname().machine)
-    if number is None:
-        raise UnsupportedError(f"perf_event_open is not known on {os.uname().machine}")
-    flags = _DISABLED | (0 if kernel else _NO_KERNEL)
+    """Open a counter of a process, and with `on_exec` of its children; OSError if refused."""
+    flags = _core.PerfFlag(0)
+    if kernel:
+        flags |= _core.PerfFlag.KERNEL
     if on_exec:
-        flags |= _INHERIT | _ON_EXEC
-    head = struct.pack("<IIQQQQQ", _SOFTWARE, _SIZE, event, 0, 0, 0, flags)
-    call = ctypes.CDLL(None, use_errno=True).syscall
-    descriptor: int = call(number, head.ljust(_SIZE, b"\0"), pid, -1, -1, 0)
-    if descriptor < 0:
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
-    return descriptor
+        flags |= _core.PerfFlag.ON_EXEC
+    return _core.open_perf_counter(event, pid, flags)
 
 
 def read_counter(descriptor: int) -> int:

@@ -1,4 +1,4 @@
-"""A process held fast: its /proc directory, open, so that a reused PID is never read instead."""
+"""An open /proc/PID directory: reads through it never reach another process that reuses the PID."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from mematlas.errors import AccessError, TargetError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GONE = frozenset({errno.ENOENT, errno.ESRCH})
-REFUSED = frozenset({errno.EACCES, errno.EPERM})
+ENDED_ERRORS = frozenset({errno.ENOENT, errno.ESRCH})
+DENIED_ERRORS = frozenset({errno.EACCES, errno.EPERM})
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessDirectory:
-    """One process, or a captured one. All reads go through the directory, never through the PID."""
+    """The open directory of a process, live or captured. All reads go through the descriptor, not the PID."""
 
     pid: int
     descriptor: int
     path: str
 
     def open(self, name: str) -> int:
-        """Open one of its files, for reading; close it with os.close."""
+        """Open one of its files for reading and return the descriptor. The caller closes it."""
         return os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self.descriptor)
 
     def read(self, name: str) -> bytes:
-        """One of its files, whole."""
+        """Read one of its files and return all bytes."""
         with os.fdopen(self.open(name), "rb", buffering=0) as file:
             return file.read()
 
     def alive(self) -> bool:
-        """Tell whether it still has an address space to tell about: neither reaped nor a zombie."""
+        """Return whether the process still has an address space: neither reaped nor a zombie."""
         try:
             stat = self.read("stat")
         except OSError:
@@ -44,18 +44,21 @@ class ProcessDirectory:
 
 
 def parse_pid(text: str) -> int:
-    """Process ID from what a user wrote: a number, or `self`."""
+    """Parse a process ID: a positive number, or `self`. Raises UsageError."""
     if text == "self":
         return os.getpid()
     if not (text.isascii() and text.isdigit() and int(text) > 0):
-        message = f"{text!r} is not a process ID; give a number, or self"
+        message = f"{text!r} is not a process ID; give a number or self"
         raise UsageError(message)
     return int(text)
 
 
 @contextmanager
 def open_process(pid: int, root: str = "/") -> Iterator[ProcessDirectory]:
-    """Hold a process for the time of a reading; refusals and exits become errors that say so."""
+    """Open the directory of a process and close it afterwards.
+
+    Raises TargetError if there is no such process or it ends meanwhile, AccessError if access is denied.
+    """
     path = f"{root}/proc/{pid}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -71,13 +74,13 @@ def open_process(pid: int, root: str = "/") -> Iterator[ProcessDirectory]:
 
 
 def explain(error: OSError, pid: int) -> Exception:
-    """Turn a refusal or a disappearance into the error that says what to do."""
-    if error.errno in GONE:
+    """Return the mematlas error for an OSError: TargetError if the process ended, AccessError if denied."""
+    if error.errno in ENDED_ERRORS:
         return TargetError(f"process {pid} ended while it was read")
-    if error.errno in REFUSED:
+    if error.errno in DENIED_ERRORS:
         what = f"{error.filename} of " if isinstance(error.filename, str) else ""
         return AccessError(
-            f"the kernel refuses {what}process {pid}: be its user, or have CAP_SYS_PTRACE"
-            " (run as root); a few processes are closed even to root"
+            f"permission denied: {what}process {pid}; run as its user or as root (CAP_SYS_PTRACE)"
+            " (a few processes deny access even to root)"
         )
     return error

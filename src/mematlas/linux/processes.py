@@ -1,4 +1,4 @@
-"""All processes, by /proc/PID/stat and smaps_rollup: one pass, no process read twice."""
+"""All processes from /proc/PID/stat and /proc/PID/smaps_rollup, in one pass."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mematlas import _core
-from mematlas.linux.process import GONE
+from mematlas.linux.process import ENDED_ERRORS
 from mematlas.linux.shared_mm import list_pids
 
 SORTS = ("pss", "uss", "rss", "swap", "thp", "faults")
@@ -16,7 +16,7 @@ SORTS = ("pss", "uss", "rss", "swap", "thp", "faults")
 
 @dataclass(frozen=True, slots=True)
 class ProcessRow:
-    """One process. Sizes in bytes; None: the kernel refused, or it ended meanwhile (`note` says)."""
+    """One process. Sizes in bytes; None: access was denied or the process ended (`note` says which)."""
 
     pid: int
     parent_pid: int
@@ -28,20 +28,20 @@ class ProcessRow:
     rss: int
     pss: int | None
     uss: int | None
-    swap: int | None  # swapped shared memory too
+    swap: int | None  # includes swapped shared memory, which VmSwap leaves out
     thp: int | None
-    hugetlb: int | None  # not part of rss, pss, uss
+    hugetlb: int | None  # not part of rss, pss or uss
     pss_anonymous: int | None
     pss_file: int | None
     pss_shared: int | None
-    minor_faults: int  # since it began
+    minor_faults: int  # since the process started
     major_faults: int
     cgroup: str | None
-    twin_of: int | None  # it has the address space of this process (CLONE_VM): count once
+    same_mm_as: int | None  # PID of an earlier process with the same address space (CLONE_VM)
     note: str = ""
 
     def metric(self, name: str) -> int:
-        """Value to sort by; what is unknown comes last."""
+        """Return the value to sort by; unknown values sort last."""
         if name == "faults":
             return self.minor_faults + self.major_faults
         value = getattr(self, name)
@@ -50,7 +50,7 @@ class ProcessRow:
 
 @dataclass(frozen=True, slots=True)
 class ProcessTable:
-    """Every process with memory of its own, and how many could not be read."""
+    """All processes with an address space, and the numbers of those that could not be read."""
 
     processes: tuple[ProcessRow, ...]
     kernel_threads: int
@@ -60,25 +60,25 @@ class ProcessTable:
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """Processes of one user or cgroup added up, address spaces that are shared counted once."""
+    """Sums over the processes of one user or cgroup. A shared address space counts once."""
 
     name: str
     processes: int
-    rss: int  # shared pages count once per process here
-    pss: int  # of those that are known, like the next two
+    rss: int  # a shared page counts once per process
+    pss: int  # pss, uss and swap are sums over the processes with known values
     uss: int
     swap: int
-    unknown: int  # processes that were refused or ended: not in pss, uss and swap
+    unknown: int  # processes without known pss, uss and swap
 
 
 _FIELD = re.compile(rb"^(\w+): +(\d+) kB$", re.MULTILINE)
 _KERNEL_THREAD = 0x00200000  # PF_KTHREAD
-DENIED = "denied: needs CAP_SYS_PTRACE, or to be its user"
+DENIED = "denied: needs CAP_SYS_PTRACE or the same user"
 EXITED = "exited while it was read"
 
 
 class Stat(NamedTuple):
-    """What /proc/PID/stat tells of memory. Its second field may hold spaces and parentheses."""
+    """Fields of /proc/PID/stat (proc_pid_stat(5))."""
 
     name: str
     state: str
@@ -87,9 +87,7 @@ class Stat(NamedTuple):
     minor_faults: int
     major_faults: int
     threads: int
-    started: (
-        int  # clock ticks after the machine's start: with the PID, it names one process for ever
-    )
+    started: int  # clock ticks after boot; together with the PID it identifies a process
     size: int
     rss: int
     code: int
@@ -97,12 +95,12 @@ class Stat(NamedTuple):
 
     @property
     def kernel_thread(self) -> bool:
-        """Tell whether it is part of the kernel: no address space of its own."""
+        """Return whether this is a kernel thread (PF_KTHREAD), which has no address space."""
         return bool(self.flags & _KERNEL_THREAD)
 
 
 class Detail(NamedTuple):
-    """What costs more to read than /proc/PID/stat, or hardly ever changes."""
+    """Attributes that cost more to read than /proc/PID/stat, or rarely change."""
 
     uid: int
     command: str
@@ -112,7 +110,10 @@ class Detail(NamedTuple):
 
 
 def read(root: str = "/", *, commands: bool = True, cgroups: bool = False) -> ProcessTable:
-    """Read every process. None is left out for being refused; its row says so."""
+    """Read all processes. A process that denies access keeps its row, with a note.
+
+    `commands` and `cgroups` choose whether command lines and cgroup paths are read.
+    """
     rows, kernel_threads, exited = [], 0, 0
     spaces: dict[tuple[int, int, int], list[int]] = {}
     for pid in list_pids(root):
@@ -138,7 +139,7 @@ def read(root: str = "/", *, commands: bool = True, cgroups: bool = False) -> Pr
                     sizes=sizes,
                     note=note,
                 ),
-                find_twin(pid, stat, spaces) if root == "/" else None,
+                find_same_mm(pid, stat, spaces) if root == "/" else None,
             )
         )
     return ProcessTable(
@@ -150,12 +151,12 @@ def read(root: str = "/", *, commands: bool = True, cgroups: bool = False) -> Pr
 
 
 def read_stat(path: str) -> Stat:
-    """Read the stat file in a process's directory; an OSError if it has ended."""
+    """Read the stat file in a process's directory. Raises OSError if the process has ended."""
     return parse_stat(_read(f"{path}/stat"))
 
 
 def parse_stat(text: bytes) -> Stat:
-    """Parse /proc/PID/stat: what follows the last parenthesis has no surprises."""
+    """Parse /proc/PID/stat. The name may contain spaces and parentheses, so fields follow the last one."""
     name = text[text.index(b"(") + 1 : text.rindex(b")")]
     words = text[text.rindex(b")") + 2 :].split()
     return Stat(
@@ -175,13 +176,13 @@ def parse_stat(text: bytes) -> Stat:
 
 
 def with_command(row: ProcessRow, root: str = "/") -> ProcessRow:
-    """Give a row its command line, for those that are shown; it may have ended meanwhile."""
+    """Return the row with its command line, or with its name if the process has ended."""
     command = read_command(f"{root}/proc/{row.pid}")
     return replace(row, command=command or row.name)
 
 
 def read_command(path: str) -> str:
-    """Read the command line; empty for kernel threads, zombies and what has ended."""
+    """Read the command line; empty for kernel threads, zombies and ended processes."""
     return _read_text(f"{path}/cmdline").rstrip("\0").replace("\0", " ")
 
 
@@ -201,8 +202,8 @@ def _read_text(path: str) -> str:
         return ""
 
 
-def make_row(pid: int, stat: Stat, detail: Detail, twin: int | None) -> ProcessRow:
-    """Join what was read of one process."""
+def make_row(pid: int, stat: Stat, detail: Detail, same_mm_as: int | None) -> ProcessRow:
+    """Build the row of one process from its parts."""
     sizes = detail.sizes
     return ProcessRow(
         pid=pid,
@@ -224,19 +225,22 @@ def make_row(pid: int, stat: Stat, detail: Detail, twin: int | None) -> ProcessR
         minor_faults=stat.minor_faults,
         major_faults=stat.major_faults,
         cgroup=detail.cgroup,
-        twin_of=twin,
+        same_mm_as=same_mm_as,
         note=detail.note,
     )
 
 
 def read_sizes(path: str, stat: Stat) -> tuple[dict[bytes, int], str]:
-    """Read smaps_rollup, which walks the page table; or why it told nothing."""
+    """Read smaps_rollup in bytes by field, and a note that is empty or gives the reason for no fields.
+
+    The kernel walks the page tables of the process.
+    """
     if stat.state in "ZX":
-        return {}, "zombie: it has ended, and has no memory"
+        return {}, "zombie: it has ended and has no memory"
     try:
         text = _read(f"{path}/smaps_rollup")
     except OSError as error:
-        return {}, EXITED if error.errno in GONE else DENIED
+        return {}, EXITED if error.errno in ENDED_ERRORS else DENIED
     return {match[1]: int(match[2]) * 1024 for match in _FIELD.finditer(text)}, ""
 
 
@@ -246,7 +250,7 @@ def _sum(sizes: dict[bytes, int], *names: bytes) -> int | None:
 
 
 def read_cgroup(path: str) -> str | None:
-    """Path of the memory cgroup: version 1 if its controller is there, else version 2."""
+    """Return the path of the memory cgroup: of version 1 if its controller is mounted, else of version 2."""
     unified = None
     for line in _read_text(f"{path}/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -257,8 +261,11 @@ def read_cgroup(path: str) -> str | None:
     return unified
 
 
-def find_twin(pid: int, stat: Stat, spaces: dict[tuple[int, int, int], list[int]]) -> int | None:
-    """Find an earlier process with the very same address space; only look-alikes are asked."""
+def find_same_mm(pid: int, stat: Stat, spaces: dict[tuple[int, int, int], list[int]]) -> int | None:
+    """Return an earlier process with the same address space, or None.
+
+    kcmp(2) compares only processes with equal VSZ, code and stack addresses; `spaces` collects them.
+    """
     key = (stat.size, stat.code, stat.stack)
     alike = spaces.setdefault(key, [])
     if stat.size:

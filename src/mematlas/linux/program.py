@@ -1,4 +1,4 @@
-"""/proc/PID/exe, auxv and map_files: where the segments of a program and its libraries lie."""
+"""Load addresses of a program and its libraries, from /proc/PID/exe, auxv and map_files (elf(5))."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """One loaded segment of the program's file, where it lies in memory."""
+    """One PT_LOAD segment at its address in memory."""
 
     start: int
-    file_end: int  # from here to `end`: BSS, zero at first
+    file_end: int  # BSS is [file_end, end)
     end: int
     readable: bool
     writable: bool
@@ -29,7 +29,7 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A file with code: where its segments lie. Not to be had in a captured tree."""
+    """An ELF file and the addresses of its segments. A captured tree has none."""
 
     path: str
     device: tuple[int, int]
@@ -45,19 +45,19 @@ _AT_ENTRY = 9
 
 
 def read_program(process: ProcessDirectory) -> Program | None:
-    """Read where the program lies; None if its file or its auxiliary vector cannot be had."""
+    """Return the program of a process, or None if its file or its auxiliary vector cannot be read."""
     try:
         entry = _find_entry(process.read("auxv"))
         path = os.readlink("exe", dir_fd=process.descriptor)
         descriptor = process.open("exe")
     except OSError:
         return None
-    # The kernel tells where the entry point went: true for PIE and not, no start is assumed.
+    # AT_ENTRY is the entry point after relocation, for PIE and fixed-address programs alike.
     return None if entry is None else _read_file(descriptor, path, entry=entry)
 
 
 def read_libraries(process: ProcessDirectory, mappings: Mappings) -> tuple[Program, ...]:
-    """Read where the other files with code lie, so that their BSS is known from its neighbours."""
+    """Return the other ELF files with executable mappings. Their headers delimit their BSS."""
     files = zip(mappings.device, mappings.inode, strict=True)
     first: dict[tuple[int, int], int] = {}
     code: set[tuple[int, int]] = set()
@@ -71,7 +71,7 @@ def read_libraries(process: ProcessDirectory, mappings: Mappings) -> tuple[Progr
 
 
 def read_loaded(process: ProcessDirectory, mappings: Mappings, index: int) -> Program | None:
-    """Read where the file of one mapping lies; None if it is no ELF file, or cannot be had."""
+    """Return the ELF file of one mapping, or None if it is not an ELF file or cannot be read."""
     file = (mappings.device[index], mappings.inode[index])
     same = zip(mappings.device, mappings.inode, strict=True)
     return _read_library(process, mappings, next(i for i, each in enumerate(same) if each == file))
@@ -88,7 +88,7 @@ def _read_library(process: ProcessDirectory, mappings: Mappings, index: int) -> 
         except OSError:
             continue
         stat = os.fstat(descriptor)
-        if stat.st_ino != mappings.inode[index]:  # another file by that name now
+        if stat.st_ino != mappings.inode[index]:  # the path now names another file
             os.close(descriptor)
             continue
         return _read_file(descriptor, os.fsdecode(name), start=mappings.start[index])
@@ -101,7 +101,7 @@ def _read_file(
     with os.fdopen(descriptor, "rb") as file:
         stat = os.fstat(file.fileno())
         header = file.read(64)
-        if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":  # 64 bits, little-endian
+        if len(header) < 64 or header[:6] != b"\x7fELF\x02\x01":  # ELFCLASS64, ELFDATA2LSB
             return None
         kind, own_entry, at, size, count = struct.unpack_from("<16xH6xQQ14xHH", header)
         file.seek(at)

@@ -1,4 +1,4 @@
-"""Which memory was used meanwhile, by idle page tracking, by referenced bits, or by DAMON."""
+"""The memory a process accessed during an interval, by idle page tracking, referenced bits or DAMON."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from mematlas.errors import TargetError, UnsupportedError
 from mematlas.linux import damon, idle_page, pagemap, smaps
-from mematlas.linux.damon import Method
-from mematlas.linux.mappings import Outcome
-from mematlas.linux.pageflags import Entry, FrameFlag
+from mematlas.linux.damon import WorkingSetMethod
+from mematlas.linux.mappings import ReadOutcome
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry
 from mematlas.linux.pagemap import soft_dirty_works
 from mematlas.linux.process import open_process
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from mematlas.linux.process import ProcessDirectory
 
 METHODS = ("idle", "referenced", "damon")
-"""Ways to find it, best first. Which of them a kernel has differs."""
+"""Methods in order of preference. Kernels differ in which of them they have."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsedMapping:
-    """One mapping and how much of it was used."""
+    """One mapping with its resident bytes and the part that was accessed."""
 
     start: int
     end: int
@@ -43,14 +43,14 @@ class UsedMapping:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What one method saw."""
+    """The result of one measurement."""
 
     method: str  # one of METHODS
     seconds: float
-    rows: tuple[UsedMapping, ...]  # every mapping with something resident
-    unseen: int | None  # bytes the method cannot tell about; None: nobody knows how many
-    flushed: bool  # the CPUs were made to forget translations when the look began
-    regions: int | None = None  # DAMON: how many it told apart
+    rows: tuple[UsedMapping, ...]  # every mapping with resident pages
+    unseen: int | None  # bytes that the method cannot track; None: unknown
+    flushed: bool  # the TLBs were flushed at the start
+    regions: int | None = None  # DAMON: number of distinct regions
 
 
 CLEAR_REFERENCED = b"1"
@@ -58,29 +58,29 @@ _CLEAR_SOFT_DIRTY = b"4"
 
 
 def choose(wanted: str = "auto", root: str = "/") -> tuple[str, str]:
-    """Choose a method, and say why; where none works, or the wanted one, an error says why not.
+    """Choose a method and return it with the reason. Raises UnsupportedError with all reasons.
 
-    Only as many are tried as it takes: to ask DAMON, a kdamond must be made for a moment.
+    Methods are tried in order until one works, because testing DAMON sets up a kdamond.
     """
-    tried: list[Method] = []
+    tried: list[WorkingSetMethod] = []
     for name in METHODS if wanted == "auto" else (wanted,):
         method = _TRIES[name](root)
         if method.works:
             refused = "; ".join(f"{each.name}: {each.reason}" for each in tried)
-            best = "the best there is: page by page, and reclaim is not misled"
-            return name, "asked for" if wanted != "auto" else refused or best
+            best = "the most precise method: per page, without effect on reclaim"
+            return name, "requested" if wanted != "auto" else refused or best
         tried.append(method)
     reasons = "; ".join(f"{each.name}: {each.reason}" for each in tried)
     raise UnsupportedError(f"the working set cannot be measured here: {reasons}")
 
 
-def _try_referenced(root: str) -> Method:
+def _try_referenced(root: str) -> WorkingSetMethod:
     there = os.path.exists(f"{root}/proc/self/clear_refs")  # noqa: PTH110
     why = "" if there else "not in this kernel (CONFIG_PROC_PAGE_MONITOR)"
-    return Method("referenced", there, why)
+    return WorkingSetMethod("referenced", there, why)
 
 
-_TRIES: dict[str, Callable[[str], Method]] = {
+_TRIES: dict[str, Callable[[str], WorkingSetMethod]] = {
     "idle": idle_page.try_idle,
     "referenced": _try_referenced,
     "damon": damon.try_damon,
@@ -88,33 +88,33 @@ _TRIES: dict[str, Callable[[str], Method]] = {
 
 
 def read(pid: int, seconds: float, method: str, *, flush: bool | None = None) -> Usage:
-    """Watch a process for a time. `flush`: None lets the CPUs forget only where that costs nothing.
+    """Measure the memory that a process accesses in `seconds`. Raises TargetError if it ends meanwhile.
 
-    A CPU sets the referenced bit of a page only when it looks the page up, which it need not do while
-    it has the translation. Writing 4 to clear_refs makes it forget all of the process; where the
-    kernel tracks soft-dirty bits these are cleared by it, so it is left to the user there.
+    A CPU sets the referenced bit of a page only on a page walk, which a TLB hit avoids. Writing 4 to
+    clear_refs flushes the TLBs of the process, and clears its soft-dirty bits where the kernel has them.
+    `flush` of None flushes only where there are none to lose.
     """
     if flush is None:
         flush = not soft_dirty_works()
-    watchers: dict[str, Callable[[ProcessDirectory, float, bool], Usage]] = {
+    methods: dict[str, Callable[[ProcessDirectory, float, bool], Usage]] = {
         "referenced": _by_referenced,
         "idle": _by_idle,
         "damon": _by_damon,
     }
     with open_process(pid) as process:
-        found = watchers[method](process, seconds, flush)
+        found = methods[method](process, seconds, flush)
         if not process.alive():
-            raise TargetError(f"process {pid} ended meanwhile")
+            raise TargetError(f"process {pid} ended during the measurement")
         return found
 
 
-def try_method(name: str, root: str = "/") -> Method:
-    """Tell whether a method works here, and why not."""
+def try_method(name: str, root: str = "/") -> WorkingSetMethod:
+    """Return whether a method works here, with the reason if it does not."""
     return _TRIES[name](root)
 
 
-def clear(process: ProcessDirectory, what: bytes) -> None:
-    """Write to clear_refs: "1" clears the referenced bits of all its pages."""
+def clear_refs(process: ProcessDirectory, what: bytes) -> None:
+    """Write to /proc/PID/clear_refs (proc_pid_clear_refs(5)): b"1" clears all referenced bits."""
     descriptor = os.open("clear_refs", os.O_WRONLY, dir_fd=process.descriptor)
     try:
         os.write(descriptor, what)
@@ -122,12 +122,12 @@ def clear(process: ProcessDirectory, what: bytes) -> None:
         os.close(descriptor)
 
 
-def forget(process: ProcessDirectory, wanted: bool) -> bool:
-    """Have the CPUs forget the translations of a process; whether they did."""
+def flush_tlb(process: ProcessDirectory, wanted: bool) -> bool:
+    """Flush the TLB entries of a process by writing 4 to clear_refs; return whether that was done."""
     if not wanted:
         return False
     with suppress(OSError):
-        clear(process, _CLEAR_SOFT_DIRTY)
+        clear_refs(process, _CLEAR_SOFT_DIRTY)
         return True
     return False
 
@@ -139,20 +139,20 @@ def _wait(seconds: float) -> float:
 
 
 def _by_referenced(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
-    clear(process, CLEAR_REFERENCED)
-    flushed = forget(process, flush)
+    clear_refs(process, CLEAR_REFERENCED)
+    flushed = flush_tlb(process, flush)
     passed = _wait(seconds)
     mappings, outcome = smaps.read_from(process)
-    if outcome is Outcome.EXITED:
-        raise TargetError(f"process {process.pid} ended meanwhile")
+    if outcome is ReadOutcome.EXITED:
+        raise TargetError(f"process {process.pid} ended during the measurement")
     if mappings.total("Referenced") is None:
-        raise UnsupportedError("this kernel tells no referenced pages in smaps")
+        raise UnsupportedError("this kernel does not report Referenced in smaps")
     rows = tuple(
         UsedMapping(
-            row.start, row.end, _name(row.name), row.figures["Rss"], row.figures["Referenced"]
+            row.start, row.end, _name(row.name), row.fields["Rss"], row.fields["Referenced"]
         )
         for row in mappings
-        if row.figures.get("Rss")
+        if row.fields.get("Rss")
     )
     return Usage("referenced", passed, rows, unseen=None, flushed=flushed)
 
@@ -162,8 +162,8 @@ def _name(name: bytes) -> str:
 
 
 def read_pages(process: ProcessDirectory, *, join: bool) -> tuple[Mappings, Pages]:
-    """Read all mappings and what is behind their pages; `join`: with the state of their frames."""
-    mappings, _ = smaps.read_from(process, figures=False)
+    """Read all mappings and their pages; `join` reads the state of the frames too."""
+    mappings, _ = smaps.read_from(process, fields=False)
     ranges = [(row.start, row.end) for row in mappings]
     return mappings, pagemap.read_from(process, ranges, join=join)
 
@@ -174,7 +174,7 @@ def _by_idle(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
     mappings, found = read_pages(process, join=True)
     if found.flags is None:
         raise UnsupportedError("idle: needs root, for the frame numbers and kpageflags")
-    present = (found.entry & np.uint64(Entry.PRESENT)) != 0
+    present = (found.entry & np.uint64(PagemapEntry.PRESENT)) != 0
     address, entry, flags = found.address[present], found.entry[present], found.flags[present]
     tables = os.open("/proc/kpageflags", os.O_RDONLY | os.O_CLOEXEC)
     bitmap = os.open(f"/{idle_page.BITMAP}", os.O_RDWR | os.O_CLOEXEC)
@@ -182,7 +182,7 @@ def _by_idle(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
         heads = idle_page.heads_of(entry, flags, tables)
         tracked = (flags & np.uint64(FrameFlag.LRU)) != 0
         idle_page.mark(bitmap, heads[tracked])
-        flushed = forget(process, flush)
+        flushed = flush_tlb(process, flush)
         passed = _wait(seconds)
         used = np.zeros(len(entry), np.bool_)
         used[tracked] = ~idle_page.idle(bitmap, heads[tracked])
@@ -197,10 +197,10 @@ def _by_idle(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
 def _by_damon(process: ProcessDirectory, seconds: float, flush: bool) -> Usage:
     import numpy as np
 
-    flushed = forget(process, flush)
-    regions, passed = damon.watch(process.pid, seconds)
+    flushed = flush_tlb(process, flush)
+    regions, passed = damon.monitor(process.pid, seconds)
     mappings, found = read_pages(process, join=False)
-    present = (found.entry & np.uint64(Entry.PRESENT)) != 0
+    present = (found.entry & np.uint64(PagemapEntry.PRESENT)) != 0
     address = found.address[present]
     used = np.zeros(len(address), np.bool_)
     for region in regions:
@@ -229,7 +229,7 @@ def _by_mapping(
     rows = []
     for row in mappings:
         if row.start >= 1 << 63:
-            continue  # vsyscall
+            continue  # the vsyscall page has no pagemap entry
         low, high = np.searchsorted(address, np.array([row.start, row.end], np.uint64)).tolist()
         if high > low:
             taken = int(sums[high] - sums[low])

@@ -1,4 +1,4 @@
-"""Which processes share one address space (CLONE_VM, vfork): their memory exists once."""
+"""Processes that share one address space (CLONE_VM, vfork): their memory must be counted once."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from mematlas import _core
 
 
 def list_pids(root: str = "/") -> list[int]:
-    """List PIDs in ascending order."""
+    """Return all PIDs in ascending order."""
     names = os.listdir(f"{root}/proc")  # noqa: PTH208
     return sorted(int(name) for name in names if name.isdigit())
 
 
 def find_sharers(pid: int) -> tuple[int, ...] | None:
-    """Find other processes with the address space of `pid`; None if the kernel does not say."""
+    """Return the other processes with the address space of `pid`, or None without kcmp(2)."""
     try:
         _core.same_address_space(pid, pid)
     except OSError:
@@ -25,5 +25,5 @@ def find_sharers(pid: int) -> tuple[int, ...] | None:
 def _same(first: int, second: int) -> bool:
     try:
         return _core.same_address_space(first, second)
-    except OSError:  # ended, or not ours to see
+    except OSError:  # the process ended, or ptrace access is denied
         return False

@@ -1,4 +1,4 @@
-"""/proc/PID/smaps and maps, in one pass."""
+"""/proc/PID/smaps and /proc/PID/maps, parsed in one pass (proc_pid_smaps(5))."""
 
 from __future__ import annotations
 
@@ -6,34 +6,38 @@ import os
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.linux.mappings import Mappings, Outcome
+from mematlas.linux.mappings import Mappings, ReadOutcome
 from mematlas.linux.process import open_process
 
 if TYPE_CHECKING:
     from mematlas.linux.process import ProcessDirectory
 
 
-def read(pid: int, root: str = "/", *, figures: bool = True) -> tuple[Mappings, Outcome]:
-    """Read the mappings of a process, with their figures unless told otherwise (they cost a page walk)."""
+def read(pid: int, root: str = "/", *, fields: bool = True) -> tuple[Mappings, ReadOutcome]:
+    """Read the mappings of a process from smaps, or from maps if `fields` is False.
+
+    Reading smaps walks the page tables. Raises TargetError if there is no such process and AccessError
+    if the kernel denies access.
+    """
     with open_process(pid, root) as process:
-        return read_from(process, figures=figures)
+        return read_from(process, fields=fields)
 
 
-def read_from(process: ProcessDirectory, *, figures: bool = True) -> tuple[Mappings, Outcome]:
-    """Read the mappings of a process that is held."""
-    descriptor = process.open("smaps" if figures else "maps")
+def read_from(process: ProcessDirectory, *, fields: bool = True) -> tuple[Mappings, ReadOutcome]:
+    """Read the mappings of an open process directory."""
+    descriptor = process.open("smaps" if fields else "maps")
     try:
         mappings = parse(descriptor)
     finally:
         os.close(descriptor)
-    # A zombie's file ends at once, without an error: only its state tells.
+    # The smaps of a zombie is empty and reading it is no error; only the state shows it.
     if not process.alive():
-        return mappings, Outcome.EXITED
-    return mappings, Outcome.CHANGED if mappings.overlaps else Outcome.COMPLETE
+        return mappings, ReadOutcome.EXITED
+    return mappings, ReadOutcome.CHANGED if mappings.overlaps else ReadOutcome.COMPLETE
 
 
 def parse(descriptor: int) -> Mappings:
-    """Parse an open file with the text of maps or smaps."""
+    """Parse an open file in the format of maps or smaps."""
     columns = _core.read_maps(descriptor)
     return Mappings(
         count=columns.count,

@@ -1,4 +1,4 @@
-"""What each mapping is for: from its name, its flags, the headers of the files."""
+"""The class of each VMA, from its name, its flags and the ELF headers of mapped files."""
 
 from __future__ import annotations
 
@@ -13,51 +13,51 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mematlas.linux.mappings import Mapping
-    from mematlas.linux.process_info import ProcessFacts
+    from mematlas.linux.process_info import ProcessInfo
     from mematlas.linux.program import Program
 
 
-class RegionKind(StrEnum):
-    """What a mapping is for."""
+class VmaClass(StrEnum):
+    """The class of a VMA."""
 
-    TEXT = "text"  # the program's code and constants
-    DATA = "data"  # its initialised variables
-    BSS = "bss"  # its variables that begin as zero
+    TEXT = "text"  # read-only segments of the program: code and constants
+    DATA = "data"  # writable segments of the program
+    BSS = "bss"  # zero-initialised variables of the program
     HEAP = "heap"
-    STACK = "stack"  # of the first thread
+    STACK = "stack"  # of the main thread
     THREAD_STACK = "thread stack"
-    LIBRARY = "library"  # any other file with code mapped, its data and BSS included
+    LIBRARY = "library"  # any other file with an executable mapping, including its data and BSS
     FILE = "file"
-    SHARED = "shared"  # shared anonymous memory, memfd, System V, /dev/shm
+    SHARED = "shared"  # shared anonymous memory, memfd, System V shared memory, /dev/shm
     ANONYMOUS = "anonymous"
     HUGETLB = "hugetlb"
-    RESERVED = "reserved"  # no access: guard pages of stacks, address space kept for later
+    RESERVED = "reserved"  # PROT_NONE: stack guard pages, reserved address space
     KERNEL = "kernel"  # vdso, vvar, vsyscall
 
 
 @dataclass(frozen=True, slots=True)
 class Amounts:
-    """Bytes of one or several mappings. None: this kernel does not tell."""
+    """Sizes of one or several mappings in bytes. None: this kernel does not report the field."""
 
     size: int
     rss: int
     pss: int | None
     uss: int | None
     swap: int | None
-    thp: int | None  # mapped by huge page-table entries; smaller huge pages are not in it
-    hugetlb: int | None  # never part of rss, pss or uss
+    thp: int | None  # mapped by a PMD; smaller large folios are not included
+    hugetlb: int | None  # not part of rss, pss or uss
     locked: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
-    """One mapping, named."""
+class Vma:
+    """One mapping with its class. `threads` are the TIDs whose stack pointer lies in it."""
 
     start: int
     end: int
     permissions: Permission
     offset: int
-    kind: RegionKind
+    kind: VmaClass
     name: str
     threads: tuple[int, ...]
     amounts: Amounts
@@ -65,41 +65,43 @@ class Region:
 
 _KERNEL_NAMES = (b"[vdso]", b"[vvar", b"[vsyscall]", b"[vectors]", b"[uprobes]", b"[sigpage]")
 _SHARED_PREFIXES = (b"/memfd:", b"/dev/shm/", b"/SYSV", b"/dev/zero", b"[anon_shmem:")
-_NAMED = {b"[heap]": RegionKind.HEAP, b"[stack]": RegionKind.STACK}
+_NAMED = {b"[heap]": VmaClass.HEAP, b"[stack]": VmaClass.STACK}
 _ACCESS = Permission.READ | Permission.WRITE | Permission.EXECUTE
 
 
 class _Hints(NamedTuple):
-    """What a mapping alone does not tell."""
+    """Process-wide information that classifying one mapping needs."""
 
     program: Program | None
-    libraries: frozenset[tuple[tuple[int, int], int]]  # files with code mapped
+    libraries: frozenset[
+        tuple[tuple[int, int], int]
+    ]  # (device, inode) of files with an executable mapping
     loaded: tuple[Program, ...]
-    stack_pointers: dict[int, int]  # thread: address
+    stack_pointers: dict[int, int]  # by TID
 
 
-def name_regions(facts: ProcessFacts) -> Iterator[Region]:
-    """Name every mapping, in address order."""
+def classify_vmas(info: ProcessInfo) -> Iterator[Vma]:
+    """Classify every mapping of a process, in address order."""
     hints = _Hints(
-        program=facts.program,
+        program=info.program,
         libraries=frozenset(
             (row.device, row.inode)
-            for row in facts.mappings
+            for row in info.mappings
             if row.inode and row.permissions & Permission.EXECUTE
         ),
-        loaded=facts.libraries,
+        loaded=info.libraries,
         stack_pointers={
-            thread.tid: thread.stack_pointer for thread in facts.threads if thread.stack_pointer
+            thread.tid: thread.stack_pointer for thread in info.threads if thread.stack_pointer
         },
     )
-    for mapping in facts.mappings:
+    for mapping in info.mappings:
         threads = tuple(
             tid
             for tid, pointer in hints.stack_pointers.items()
             if mapping.start <= pointer < mapping.end
         )
-        kind, name = _name(mapping, hints, threads)
-        yield Region(
+        kind, name = _classify(mapping, hints, threads)
+        yield Vma(
             start=mapping.start,
             end=mapping.end,
             permissions=mapping.permissions,
@@ -111,58 +113,58 @@ def name_regions(facts: ProcessFacts) -> Iterator[Region]:
         )
 
 
-def _name(mapping: Mapping, hints: _Hints, threads: tuple[int, ...]) -> tuple[RegionKind, str]:
+def _classify(mapping: Mapping, hints: _Hints, threads: tuple[int, ...]) -> tuple[VmaClass, str]:
     name = printable(mapping.name)
     if mapping.name.startswith(_KERNEL_NAMES):
-        return RegionKind.KERNEL, name
-    if "ht" in mapping.flags or mapping.figures.get("KernelPageSize", 4096) >= 1 << 20:
-        return RegionKind.HUGETLB, name
+        return VmaClass.KERNEL, name
+    if "ht" in mapping.flags or mapping.fields.get("KernelPageSize", 4096) >= 1 << 20:
+        return VmaClass.HUGETLB, name
     if mapping.inode or mapping.name.startswith(b"/"):
-        return _name_file(mapping, hints, name)
+        return _classify_file(mapping, hints, name)
     if mapping.name.startswith(_SHARED_PREFIXES) or mapping.permissions & Permission.SHARED:
-        return RegionKind.SHARED, name
-    return _name_anonymous(mapping, hints, threads)
+        return VmaClass.SHARED, name
+    return _classify_anonymous(mapping, hints, threads)
 
 
-def _name_file(mapping: Mapping, hints: _Hints, name: str) -> tuple[RegionKind, str]:
+def _classify_file(mapping: Mapping, hints: _Hints, name: str) -> tuple[VmaClass, str]:
     program = hints.program
     if mapping.name.startswith(_SHARED_PREFIXES):
-        return RegionKind.SHARED, name
+        return VmaClass.SHARED, name
     if program and (mapping.device, mapping.inode) == (program.device, program.inode):
         writable = any(
             segment.writable and segment.start < mapping.end and mapping.start < segment.end
             for segment in program.segments
         )
-        return RegionKind.DATA if writable else RegionKind.TEXT, name
+        return VmaClass.DATA if writable else VmaClass.TEXT, name
     if (mapping.device, mapping.inode) in hints.libraries:
-        return RegionKind.LIBRARY, name
-    return RegionKind.FILE, name
+        return VmaClass.LIBRARY, name
+    return VmaClass.FILE, name
 
 
-def _name_anonymous(  # noqa: PLR0911 - one line a rule, in order
+def _classify_anonymous(  # noqa: PLR0911 - one return per rule; the order is the precedence
     mapping: Mapping, hints: _Hints, threads: tuple[int, ...]
-) -> tuple[RegionKind, str]:
+) -> tuple[VmaClass, str]:
     if mapping.name in _NAMED:
         return _NAMED[mapping.name], ""
     if mapping.name:
-        return RegionKind.ANONYMOUS, printable(mapping.name)
+        return VmaClass.ANONYMOUS, printable(mapping.name)
     if not mapping.permissions & _ACCESS:
-        return RegionKind.RESERVED, ""
+        return VmaClass.RESERVED, ""
     if hints.program and _is_bss(mapping, hints.program):
-        return RegionKind.BSS, ""
+        return VmaClass.BSS, ""
     if threads:
-        return RegionKind.THREAD_STACK, ""
+        return VmaClass.THREAD_STACK, ""
     library = next((each for each in hints.loaded if _is_bss(mapping, each)), None)
     if library:
-        return RegionKind.LIBRARY, printable(os.fsencode(library.path))
-    return RegionKind.ANONYMOUS, ""
+        return VmaClass.LIBRARY, printable(os.fsencode(library.path))
+    return VmaClass.ANONYMOUS, ""
 
 
 def _is_bss(mapping: Mapping, program: Program) -> bool:
-    """Tell whether a mapping lies where the headers put variables that begin as zero.
+    """Return whether a mapping lies inside the BSS that the program headers describe.
 
-    Neighbours prove nothing: later mappings are placed right beside a library. One that goes on past
-    its BSS has been merged with such a neighbour, and is no longer the library's alone.
+    Adjacency to the library proves nothing, since the kernel places later mappings next to it. A mapping
+    that extends past the BSS was merged with such a neighbour and does not belong to the library alone.
     """
     return any(
         segment.file_end <= mapping.start and mapping.end <= _page_up(segment.end)
@@ -176,17 +178,17 @@ def _page_up(address: int) -> int:
 
 
 def measure(mapping: Mapping) -> Amounts:
-    """Take the amounts of one mapping from its figures."""
-    figures = mapping.figures
+    """Return the sizes of one mapping from its smaps fields (proc_pid_smaps(5))."""
+    fields = mapping.fields
 
     def add(*names: str) -> int | None:
-        values = [figures.get(name) for name in names]
+        values = [fields.get(name) for name in names]
         known = [value for value in values if value is not None]
         return sum(known) if len(known) == len(values) else None
 
     return Amounts(
         size=mapping.size,
-        rss=figures.get("Rss", 0),
+        rss=fields.get("Rss", 0),
         pss=add("Pss"),
         uss=add("Private_Clean", "Private_Dirty"),
         swap=add("Swap"),
@@ -197,7 +199,7 @@ def measure(mapping: Mapping) -> Amounts:
 
 
 def printable(name: bytes) -> str:
-    r"""Show a name without ambiguity: bytes that are not UTF-8, and control characters, as \xNN."""
+    r"""Return a name as text; control characters and bytes that are not UTF-8 become \xNN."""
     text = name.decode("utf-8", "backslashreplace")
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()

@@ -1,4 +1,4 @@
-"""/proc/zoneinfo: which frames belong to which memory node, and how full each zone is."""
+"""/proc/zoneinfo: the frame numbers of each NUMA node."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _START = re.compile(r"^ +start_pfn: +(\d+)$", re.MULTILINE)
 
 
 def read_frame_ranges(root: str = "/") -> tuple[FrameRange, ...]:
-    """Read the frame ranges of all zones; empty if the file is not to be had."""
+    """Read the frame ranges of all zones; empty if the file cannot be read."""
     try:
         text = Path(root, "proc/zoneinfo").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""Runs of pages of one mapping and what they are, by PAGEMAP_SCAN, or page by page before kernel 6.7."""
+"""Runs of pages of one mapping in the same state: by PAGEMAP_SCAN, or by pagemap before kernel 6.7."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from mematlas import _core
+from mematlas.linux.hugepages import pmd_size
+from mematlas.linux.pageflags import Category, FrameFlag
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,57 +19,63 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.uint64]
 
-# PAGE_IS_* of linux/fs.h
-FILE, PRESENT, SWAPPED, ZERO, HUGE = 1 << 2, 1 << 3, 1 << 4, 1 << 5, 1 << 6
-_WANTED = FILE | PRESENT | SWAPPED | ZERO | HUGE
-_KPF_THP, _KPF_ZERO = 1 << 22, 1 << 24
-_HUGE_PAGE = 2 << 20
+_WANTED = Category.FILE | Category.PRESENT | Category.SWAPPED | Category.ZERO | Category.HUGE
 _HUGE_FIGURES = ("AnonHugePages", "ShmemPmdMapped", "FilePmdMapped")
-_CHUNK = 512 << 20  # address space read at once: whole huge pages
+_CHUNK = 256  # huge pages read at once
 
 Runs = list[tuple[int, int, int]]
 
 
-def read_runs(descriptor: int, mapping: Mapping, low: int, high: int) -> Runs:
-    """List (start, end, kind) of what is populated of a mapping, between two addresses."""
+def read_runs(descriptor: int, mapping: Mapping, low: int, high: int) -> tuple[Runs, str]:
+    """Return the populated runs of a mapping between two addresses, and the interface they are from.
+
+    A run is (start, end, Category bits).
+    """
+    anything = Category.PRESENT | Category.SWAPPED
     try:
-        return _core.scan_pagemap(descriptor, low, high, any_of=PRESENT | SWAPPED, want=_WANTED)
+        found = _core.scan_pagemap(descriptor, low, high, any_of=int(anything), want=int(_WANTED))
     except OSError as error:
         if error.errno not in (errno.ENOTTY, errno.EINVAL):
             raise
+        return _read_entries(descriptor, mapping, low, high), "pagemap"
+    return found, "PAGEMAP_SCAN"
+
+
+def _read_entries(descriptor: int, mapping: Mapping, low: int, high: int) -> Runs:
     runs: Runs = []
-    budget = sum(mapping.figures.get(name, 0) for name in _HUGE_FIGURES)
-    for at in range(low, high, _CHUNK):
-        end = min(at - at % _HUGE_PAGE + _CHUNK, high)
+    budget = sum(mapping.fields.get(name, 0) for name in _HUGE_FIGURES)
+    step = _CHUNK * pmd_size()
+    for at in range(low, high, step):
+        end = min(at - at % pmd_size() + step, high)
         runs += _from_entries(descriptor, at, end, budget)
     return runs
 
 
 def _from_entries(descriptor: int, low: int, high: int, budget: int) -> Runs:
-    """Judge each page by its pagemap entry and, as root, by its frame's flags."""
+    """Classify each page by its pagemap entry and, as root, by its frame's flags."""
     import numpy as np
 
     entries = _core.read_pagemap(descriptor, low, (high - low) // _core.PAGE)
     if not len(entries):
         return []
     word = np.uint64
-    kinds = (entries >> word(63) & word(1)) * word(PRESENT)
-    kinds |= (entries >> word(62) & word(1)) * word(SWAPPED)
-    kinds |= (entries >> word(61) & word(1)) * word(FILE)
+    kinds = (entries >> word(63) & word(1)) * word(Category.PRESENT)
+    kinds |= (entries >> word(62) & word(1)) * word(Category.SWAPPED)
+    kinds |= (entries >> word(61) & word(1)) * word(Category.FILE)
     flags = _frame_flags(entries)
     if flags is None:
-        huge = _whole_blocks(kinds & word(PRESENT) != 0, low)
+        huge = _whole_blocks(kinds & word(Category.PRESENT) != 0, low)
     else:
-        huge = flags & word(_KPF_THP) != 0
-        kinds[flags & word(_KPF_ZERO) != 0] |= word(ZERO)
+        huge = flags & word(FrameFlag.THP) != 0
+        kinds[flags & word(FrameFlag.ZERO) != 0] |= word(Category.ZERO)
     if huge.sum() * _core.PAGE > budget:  # huge frames may be mapped in small pages
         huge[np.cumsum(huge) * _core.PAGE > budget] = False
-    kinds[huge] |= word(HUGE)
+    kinds[huge] |= word(Category.HUGE)
     return _encode(kinds, low)
 
 
 def _frame_flags(entries: Words) -> Words | None:
-    """Give the flags of each page's frame; None where the kernel keeps them from us."""
+    """Return the flags of each page's frame; None without the right to read them."""
     try:
         table = os.open("/proc/kpageflags", os.O_RDONLY)
     except OSError:
@@ -80,11 +88,11 @@ def _frame_flags(entries: Words) -> Words | None:
 
 
 def _whole_blocks(present: NDArray[np.bool_], low: int) -> NDArray[np.bool_]:
-    """Mark aligned 2 MiB that are wholly there: those that may be huge."""
+    """Mark the pages of aligned, wholly present PMD ranges: only these can be huge."""
     import numpy as np
 
     marked = np.zeros(len(present), dtype=bool)
-    step = _HUGE_PAGE // _core.PAGE
+    step = pmd_size() // _core.PAGE
     for first in range(-(low // _core.PAGE) % step, len(present) - step + 1, step):
         marked[first : first + step] = present[first : first + step].all()
     return marked

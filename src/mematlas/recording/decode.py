@@ -1,4 +1,4 @@
-"""Chunks of a recording, each decoded into the pieces read so far."""
+"""Decoders of chunks: each adds its chunk to the partial recording."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from mematlas.recording.validate import (
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mematlas.recording.columns import Data
+    from mematlas.recording.columns import ChunkData
     from mematlas.recording.model import Rows
-    from mematlas.recording.partial import Facts, Pieces
+    from mematlas.recording.partial import Metadata, PartialRecording
 
 
-_FEW = 1 << 16  # rows that are looked at when they are read; more, when somebody asks for them
+_FEW = 1 << 16  # rows checked at once; larger chunks are checked at access
 
 
-def _read_header(pieces: Pieces, facts: Facts, _: Data) -> None:
-    sampling = facts["sampling"]
+def _read_header(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
+    sampling = metadata["sampling"]
     pieces.header = {
-        "command": tuple(texts_of(facts["command"])),
-        "started": text_of(facts["started"]),
-        "machine": dict(facts["machine"]),
+        "command": tuple(texts_of(metadata["command"])),
+        "started": text_of(metadata["started"]),
+        "machine": dict(metadata["machine"]),
         "sampling": model.Sampling(
             mode=text_of(sampling["mode"]),
             sample_bytes=int(sampling["sample_bytes"]),
@@ -47,25 +47,25 @@ def _read_header(pieces: Pieces, facts: Facts, _: Data) -> None:
     }
 
 
-def _read_process(pieces: Pieces, facts: Facts, _: Data) -> None:
+def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     process = model.Process(
-        index=int(facts["index"]),
-        pid=int(facts["pid"]),
-        parent_pid=int(facts["parent_pid"]),
-        parent_index=optional(int, facts["parent_index"]),
-        executable=text_of(facts["executable"]),
-        command=tuple(texts_of(facts["command"])),
-        start_s=number_of(facts["start_s"]),
-        python_version=optional(text_of, facts["python_version"]),
-        end_s=optional(number_of, facts["end_s"]),
-        ending=text_of(facts["ending"]),
-        note=text_of(facts["note"]),
+        index=int(metadata["index"]),
+        pid=int(metadata["pid"]),
+        parent_pid=int(metadata["parent_pid"]),
+        parent_index=optional(int, metadata["parent_index"]),
+        executable=text_of(metadata["executable"]),
+        command=tuple(texts_of(metadata["command"])),
+        start_s=number_of(metadata["start_s"]),
+        python_version=optional(text_of, metadata["python_version"]),
+        end_s=optional(number_of, metadata["end_s"]),
+        ending=text_of(metadata["ending"]),
+        note=text_of(metadata["note"]),
     )
     pieces.processes[process.index] = process
 
 
-def _read_nodes(pieces: Pieces, facts: Facts, data: Data) -> None:
-    process, first = int(facts["process"]), int(facts["first"])
+def _read_nodes(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
+    process, first = int(metadata["process"]), int(metadata["first"])
     rows = data.part(model.NODE_DTYPE)
     if first != pieces.node_count.get(process, 0):
         message = "nodes out of order"
@@ -76,74 +76,76 @@ def _read_nodes(pieces: Pieces, facts: Facts, data: Data) -> None:
     pieces.node_count[process] = first + part_length(rows)
 
 
-def _read_modules(pieces: Pieces, facts: Facts, _: Data) -> None:
+def _read_modules(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     modules = [
         model.Module(text_of(path), text_of(build_id), int(bias), int(start), int(end))
-        for path, build_id, bias, start, end in facts["modules"]
+        for path, build_id, bias, start, end in metadata["modules"]
     ]
-    pieces.modules.setdefault(int(facts["process"]), []).extend(modules)
+    pieces.modules.setdefault(int(metadata["process"]), []).extend(modules)
 
 
-def _read_codes(pieces: Pieces, facts: Facts, data: Data) -> None:
+def _read_codes(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     codes, offset, tables = [], 0, data.plain()
-    for name, file, first_line, linetable_format, length in facts["codes"]:
+    for name, file, first_line, linetable_format, length in metadata["codes"]:
         table = bytes(tables[offset : offset + length])
         codes.append(
-            model.Code(text_of(name), text_of(file), int(first_line), table, int(linetable_format))
+            model.CodeObject(
+                text_of(name), text_of(file), int(first_line), table, int(linetable_format)
+            )
         )
         offset += length
-    pieces.codes.setdefault(int(facts["process"]), []).extend(codes)
+    pieces.codes.setdefault(int(metadata["process"]), []).extend(codes)
 
 
-def _read_totals(pieces: Pieces, facts: Facts, data: Data) -> None:
-    process = int(facts["process"])
+def _read_totals(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
+    process = int(metadata["process"])
     rows = data.rows(model.TOTALS_DTYPE)
     if len(rows) <= _FEW:
-        check_column(room_of(pieces, process), "stack", rows["stack"])
+        check_column(stack_count(pieces, process), "stack", rows["stack"])
     pieces.totals[process] = model.Totals(
         process=process,
-        time_s=number_of(facts["time_s"]),
-        peak_time_s=number_of(facts["peak_time_s"]),
-        peak_live_bytes=number_of(facts["peak_live_bytes"]),
-        rows=stack_rows(room_of(pieces, process), rows),
+        time_s=number_of(metadata["time_s"]),
+        peak_time_s=number_of(metadata["peak_time_s"]),
+        peak_live_bytes=number_of(metadata["peak_live_bytes"]),
+        rows=stack_rows(stack_count(pieces, process), rows),
     )
 
 
-def ages_of(facts: Facts, rows: Rows) -> model.Ages:
-    """Give the ages of a process with these rows."""
-    return model.Ages(
-        process=int(facts["process"]),
-        time_s=number_of(facts["time_s"]),
-        cell_s=number_of(facts["cell_s"]),
+def age_matrix_of(metadata: Metadata, rows: Rows) -> model.AgeMatrix:
+    """Return the age matrix of a process."""
+    return model.AgeMatrix(
+        process=int(metadata["process"]),
+        time_s=number_of(metadata["time_s"]),
+        cell_s=number_of(metadata["cell_s"]),
         rows=rows,
     )
 
 
-def _read_cold(pieces: Pieces, facts: Facts, data: Data) -> None:
-    process = int(facts["process"])
-    pieces.cold[process] = model.Cold(
+def _read_idle(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
+    process = int(metadata["process"])
+    pieces.idle[process] = model.IdleScan(
         process=process,
-        time_s=number_of(facts["time_s"]),
-        seconds=number_of(facts["seconds"]),
-        method=text_of(facts["method"]),
-        whole=bool(facts["whole"]),
-        cold_bytes=amount_of(facts["cold_bytes"]),
-        rows=stack_rows(room_of(pieces, process), data.array(model.COLD_DTYPE)),
+        time_s=number_of(metadata["time_s"]),
+        seconds=number_of(metadata["seconds"]),
+        method=text_of(metadata["method"]),
+        whole=bool(metadata["whole"]),
+        idle_bytes=amount_of(metadata["idle_bytes"]),
+        rows=stack_rows(stack_count(pieces, process), data.array(model.IDLE_DTYPE)),
     )
 
 
-def _read_objects(pieces: Pieces, facts: Facts, data: Data) -> None:
-    process = int(facts["process"])
-    names = tuple(map(text_of, facts["names"]))
-    rows = stack_rows(room_of(pieces, process), data.array(model.OBJECTS_DTYPE))
+def _read_objects(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
+    process = int(metadata["process"])
+    names = tuple(map(text_of, metadata["names"]))
+    rows = stack_rows(stack_count(pieces, process), data.array(model.OBJECTS_DTYPE))
     if (rows["type"] >= len(names)).any():
-        message = "a type without a name"
+        message = "type index out of range"
         raise ValueError(message)
-    pieces.objects[process] = model.Objects(process, number_of(facts["time_s"]), names, rows)
+    pieces.objects[process] = model.Objects(process, number_of(metadata["time_s"]), names, rows)
 
 
-def _read_heaps(pieces: Pieces, facts: Facts, _: Data) -> None:
-    process = int(facts["process"])
+def _read_heaps(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
+    process = int(metadata["process"])
     heaps = tuple(
         HeapUse(
             start=amount_of(start),
@@ -154,47 +156,47 @@ def _read_heaps(pieces: Pieces, facts: Facts, _: Data) -> None:
             main=bool(main),
             top=amount_of(top),
         )
-        for start, size, in_use, free, trimmable, main, top in facts["heaps"]
+        for start, size, in_use, free, trimmable, main, top in metadata["heaps"]
     )
-    pieces.heaps[process] = model.GlibcHeaps(process, number_of(facts["time_s"]), heaps)
+    pieces.heaps[process] = model.GlibcHeaps(process, number_of(metadata["time_s"]), heaps)
 
 
-def _read_timeline(pieces: Pieces, facts: Facts, data: Data) -> None:
+def _read_timeline(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     rows = data.array(model.TIMELINE_DTYPE)
-    pieces.timeline.setdefault(int(facts["process"]), []).append(rows)
+    pieces.timeline.setdefault(int(metadata["process"]), []).append(rows)
 
 
-def _read_touches(pieces: Pieces, facts: Facts, data: Data) -> None:
-    process = int(facts["process"])
-    rows = stack_rows(room_of(pieces, process), data.array(model.TOUCHES_DTYPE))
-    places = tuple((model.PartKind(kind), text_of(name)) for kind, name in facts["places"])
-    room = np.where(rows["kind"] == 0, len(places), pieces.node_count.get(process, 1))
-    if (rows["owner"] >= room).any():
-        message = "a row names an owner that was not written"
+def _read_fault_sites(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
+    process = int(metadata["process"])
+    rows = stack_rows(stack_count(pieces, process), data.array(model.FAULT_SITES_DTYPE))
+    parts = tuple((model.PartKind(kind), text_of(name)) for kind, name in metadata["parts"])
+    limit = np.where(rows["kind"] == 0, len(parts), pieces.node_count.get(process, 1))
+    if (rows["owner"] >= limit).any():
+        message = "a row refers to an unknown owner"
         raise ValueError(message)
-    pieces.touches[process] = model.Touches(
+    pieces.fault_sites[process] = model.FaultSites(
         process=process,
-        state=text_of(facts["state"]),
-        reason=text_of(facts["reason"]),
-        samples=int(facts["samples"]),
-        lost=int(facts["lost"]),
-        places=places,
+        state=text_of(metadata["state"]),
+        reason=text_of(metadata["reason"]),
+        samples=int(metadata["samples"]),
+        lost=int(metadata["lost"]),
+        parts=parts,
         rows=rows,
     )
 
 
-def _read_frames(pieces: Pieces, facts: Facts, data: Data) -> None:
-    frames = [_frame(pieces.frame_of, tuple(each)) for each in facts["frames"]]
+def _read_frames(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
+    frames = [_frame(pieces.frame_of, tuple(each)) for each in metadata["frames"]]
     words = np.frombuffer(data.plain(), "<u8").tolist()
-    stacks = [tuple(frames[number] for number in stack) for stack in facts["stacks"]]
-    pieces.frames.setdefault(int(facts["process"]), {}).update(zip(words, stacks, strict=True))
+    stacks = [tuple(frames[number] for number in stack) for stack in metadata["stacks"]]
+    pieces.frames.setdefault(int(metadata["process"]), {}).update(zip(words, stacks, strict=True))
 
 
-def _frame(known: dict[tuple[Any, ...], model.Frame], facts: tuple[Any, ...]) -> model.Frame:
-    """Make a frame, or give the one made before: processes of one program share most of theirs."""
-    frame = known.get(facts)
+def _frame(known: dict[tuple[Any, ...], model.Frame], metadata: tuple[Any, ...]) -> model.Frame:
+    """Return a frame, shared with equal frames: processes of one program have most in common."""
+    frame = known.get(metadata)
     if frame is None:
-        function, file, line, module, kind = facts
+        function, file, line, module, kind = metadata
         for each in (
             function,
             kind,
@@ -204,36 +206,36 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], facts: tuple[Any, ...]) ->
             if type(each) is not str:
                 text_of(each)
         line = line if line is None or type(line) is int else int(line)
-        frame = known[facts] = model.Frame(function, file, line, module, kind)
+        frame = known[metadata] = model.Frame(function, file, line, module, kind)
     return frame
 
 
-def _read_notes(pieces: Pieces, facts: Facts, _: Data) -> None:
-    pieces.notes.extend(texts_of(facts["notes"]))
+def _read_notes(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
+    pieces.notes.extend(texts_of(metadata["notes"]))
 
 
-def _read_end(pieces: Pieces, _: Facts, __: Data) -> None:
+def _read_end(pieces: PartialRecording, _: Metadata, __: ChunkData) -> None:
     pieces.complete = True
 
 
-DECODERS: dict[bytes, Callable[[Pieces, Facts, Data], None]] = {
+DECODERS: dict[bytes, Callable[[PartialRecording, Metadata, ChunkData], None]] = {
     atlas.HEADER: _read_header,
     atlas.PROCESS: _read_process,
     atlas.NODES: _read_nodes,
     atlas.MODULES: _read_modules,
     atlas.CODES: _read_codes,
     atlas.TOTALS: _read_totals,
-    atlas.COLD: _read_cold,
+    atlas.IDLE: _read_idle,
     atlas.OBJECTS: _read_objects,
     atlas.HEAPS: _read_heaps,
     atlas.TIMELINE: _read_timeline,
-    atlas.TOUCHES: _read_touches,
+    atlas.FAULT_SITES: _read_fault_sites,
     atlas.FRAMES: _read_frames,
     atlas.NOTES: _read_notes,
     atlas.END: _read_end,
 }
 
 
-def room_of(pieces: Pieces, process: int) -> int:
-    """Count the stacks of a process; 0, "no stack", always exists."""
+def stack_count(pieces: PartialRecording, process: int) -> int:
+    """Count the stacks of a process, including stack 0 ("no stack")."""
     return max(1, pieces.node_count.get(process, 0))

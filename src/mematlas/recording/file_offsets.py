@@ -1,4 +1,4 @@
-"""Places in files, as (path, offset in the file), turned into frames."""
+"""Resolves (path, file offset) pairs to frames."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mematlas.recording.model import Frame, Module
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    Place = tuple[str, int]
+    FileOffset = tuple[str, int]
 
 _PT_LOAD = 1
 _END = 1 << 47
 
 
-def resolve_places(places: Iterable[Place]) -> dict[Place, tuple[Frame, ...]]:
-    """Give frames of each distinct place, the innermost inlined one first."""
+def resolve_offsets(offsets: Iterable[FileOffset]) -> dict[FileOffset, tuple[Frame, ...]]:
+    """Return the frames of each distinct file offset, innermost inlined frame first."""
     by_file: dict[str, set[int]] = {}
-    for path, offset in places:
+    for path, offset in offsets:
         by_file.setdefault(path, set()).add(offset)
     resolver, found = Resolver(), {}
-    for path, offsets in by_file.items():
+    for path, in_file in by_file.items():
         segments = _segments(path) if path else []
-        addresses = {offset: _address(segments, offset) for offset in offsets}
-        # The resolver takes addresses for those calls return to, and looks one byte before them.
+        addresses = {offset: _address(segments, offset) for offset in in_file}
+        # The resolver expects return addresses and looks one byte before them.
         words = [address + 1 for address in addresses.values() if address is not None]
         frames = resolver.resolve(words, [_module(path)], []) if words else {}
         for offset, address in addresses.items():
@@ -39,10 +39,10 @@ def resolve_places(places: Iterable[Place]) -> dict[Place, tuple[Frame, ...]]:
 
 def _module(path: str) -> Module:
     try:
-        facts = elf.read(path)
+        headers = elf.read(path)
     except OSError:
-        facts = None
-    return Module(path, facts.build_id if facts else "", 0, 0, _END)
+        headers = None
+    return Module(path, headers.build_id if headers else "", 0, 0, _END)
 
 
 def _unnamed(path: str, offset: int) -> Frame:
@@ -51,7 +51,7 @@ def _unnamed(path: str, offset: int) -> Frame:
 
 
 def _segments(path: str) -> list[tuple[int, int, int]]:
-    """List loaded parts of an ELF file: offset, end, what to add to an offset for the address."""
+    """List the loaded segments of an ELF file as (offset, end, address - offset)."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(64)

@@ -1,4 +1,4 @@
-"""Writes several recordings into one: processes get new numbers, times count from the first start."""
+"""Merges recordings: processes are renumbered, times count from the earliest start."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from mematlas.recording.model import Ages, Cold, Recording, Snapshot
+    from mematlas.recording.model import AgeMatrix, IdleScan, Recording, Snapshot
 
 
 def write_merged(
     path: str | PathLike[str], recordings: Sequence[Recording], *, together: bool = False
 ) -> None:
-    """Write one recording of all processes; `together`: as if all runs had begun at once."""
+    """Write one recording of all processes. With `together`, all runs start at the same time."""
     starts = [0.0 if together else _seconds(each.started) for each in recordings]
     first = min(starts)
     writer = Writer(
@@ -54,7 +54,7 @@ def _command(recordings: Sequence[Recording]) -> list[str]:
 
 
 def _sampling(recordings: Sequence[Recording]) -> Sampling:
-    """Tell the coarsest of them: each row has its own variance."""
+    """Return the coarsest sampling settings. Each row keeps its own variance."""
     each = [recording.sampling for recording in recordings]
     modes = {sampling.mode for sampling in each}
     return Sampling(
@@ -68,16 +68,18 @@ def _sampling(recordings: Sequence[Recording]) -> Sampling:
 def _notes(recordings: Sequence[Recording]) -> list[str]:
     notes = [note for each in recordings for note in each.notes]
     if any(each.machine != recordings[0].machine for each in recordings):
-        notes.append("they are of several machines; the first one's facts are shown")
+        notes.append(
+            "recorded on different machines; machine facts are those of the first recording"
+        )
     if len({each.sampling for each in recordings}) > 1:
         notes.append(
-            "they were sampled differently; the coarsest is told, errors are each one's own"
+            "sampled with different settings; the coarsest are shown, each figure keeps its own error"
         )
     return list(dict.fromkeys(notes))
 
 
 def _write(writer: Writer, recording: Recording, first: int, later_s: float) -> None:
-    """Write one recording's processes, numbered from `first`, all times so much later."""
+    """Write the processes of one recording, numbered from `first`, with all times shifted by `later_s`."""
     for process in recording.processes:
         old, new = process.index, first + process.index
         parent = process.parent_index
@@ -105,9 +107,9 @@ def _write_figures(
         rows = recording.timeline[old].copy()
         rows["time_s"] += later_s
         writer.timeline(new, rows.tobytes())
-    for look in recording.snapshots:
-        if look.process == old:
-            _write_look(writer, recording, look, new, later_s)
+    for snapshot in recording.snapshots:
+        if snapshot.process == old:
+            _write_snapshot(writer, recording, snapshot, new, later_s)
     if totals := recording.totals.get(old):
         writer.totals(
             new,
@@ -116,57 +118,62 @@ def _write_figures(
             peak_live_bytes=totals.peak_live_bytes,
             rows=totals.rows.tobytes(),
         )
-    if old in recording.lives:
-        writer.lives(new, recording.lives[old].tobytes())
-    if ages := recording.ages.get(old):
-        _write_ages(writer, ages, new, later_s)
-    _write_cold(writer, recording.cold.get(old), new, later_s)
+    if old in recording.lifetimes:
+        writer.lifetimes(new, recording.lifetimes[old].tobytes())
+    if age_matrix := recording.age_matrix.get(old):
+        _write_age_matrix(writer, age_matrix, new, later_s)
+    _write_idle(writer, recording.idle.get(old), new, later_s)
     _write_end(writer, recording, old, new, later_s)
-    if touches := recording.touches.get(old):
-        writer.touches(
+    if fault_sites := recording.fault_sites.get(old):
+        writer.fault_sites(
             new,
-            state=touches.state,
-            reason=touches.reason,
-            samples=touches.samples,
-            lost=touches.lost,
-            places=touches.places,
-            rows=touches.rows.tobytes(),
+            state=fault_sites.state,
+            reason=fault_sites.reason,
+            samples=fault_sites.samples,
+            lost=fault_sites.lost,
+            parts=fault_sites.parts,
+            rows=fault_sites.rows.tobytes(),
         )
 
 
-def _write_look(
-    writer: Writer, recording: Recording, look: Snapshot, new: int, later_s: float
+def _write_snapshot(
+    writer: Writer, recording: Recording, snapshot: Snapshot, new: int, later_s: float
 ) -> None:
     writer.snapshot(
         new,
-        time_s=look.time_s + later_s,
-        trigger=look.trigger,
-        rss_bytes=look.rss_bytes,
-        parts=look.parts,
-        unexplained_bytes=look.unexplained_bytes,
-        huge_bytes=look.huge_bytes,
-        rows=np.asarray(look.rows).tobytes(),
+        time_s=snapshot.time_s + later_s,
+        trigger=snapshot.trigger,
+        rss_bytes=snapshot.rss_bytes,
+        parts=snapshot.parts,
+        unexplained_bytes=snapshot.unexplained_bytes,
+        huge_bytes=snapshot.huge_bytes,
+        rows=np.asarray(snapshot.rows).tobytes(),
     )
-    if pins := recording.pins.get((look.process, look.time_s)):
-        writer.pins(
+    if fragmentation := recording.fragmentation.get((snapshot.process, snapshot.time_s)):
+        writer.fragmentation(
             new,
-            time_s=look.time_s + later_s,
-            slack=[(each.name, each.free_page_bytes, each.pinned_bytes) for each in pins.slack],
-            rows=pins.rows.tobytes(),
+            time_s=snapshot.time_s + later_s,
+            slack=[
+                (each.name, each.held_free_bytes, each.fragmented_bytes)
+                for each in fragmentation.slack
+            ],
+            rows=fragmentation.rows.tobytes(),
         )
 
 
-def _write_ages(writer: Writer, ages: Ages, new: int, later_s: float) -> None:
-    """Cells keep their length, so they can only be moved by some whole ones."""
-    later = round(later_s / ages.cell_s) if ages.cell_s else 0
-    rows = np.array(ages.rows)
+def _write_age_matrix(writer: Writer, age_matrix: AgeMatrix, new: int, later_s: float) -> None:
+    """Write a shifted age matrix. Cells keep their length: the shift is a whole number of cells."""
+    later = round(later_s / age_matrix.cell_s) if age_matrix.cell_s else 0
+    rows = np.array(age_matrix.rows)
     rows["born"] += later
     rows["died"][rows["died"] != ALIVE] += later
-    writer.ages(new, time_s=ages.time_s + later_s, cell_s=ages.cell_s, rows=rows.tobytes())
+    writer.age_matrix(
+        new, time_s=age_matrix.time_s + later_s, cell_s=age_matrix.cell_s, rows=rows.tobytes()
+    )
 
 
 def _write_end(writer: Writer, recording: Recording, old: int, new: int, later_s: float) -> None:
-    """Write what was looked at when the process ended."""
+    """Write the results taken at the end of a process."""
     if heaps := recording.heaps.get(old):
         writer.heaps(new, time_s=heaps.time_s + later_s, heaps=heaps.heaps)
     if objects := recording.objects.get(old):
@@ -174,8 +181,8 @@ def _write_end(writer: Writer, recording: Recording, old: int, new: int, later_s
         writer.objects(new, time_s=time_s, names=objects.names, rows=objects.rows.tobytes())
 
 
-def _write_cold(writer: Writer, cold: Cold | None, new: int, later_s: float) -> None:
-    if cold:
-        names = ("seconds", "method", "whole", "cold_bytes")
-        facts = {name: getattr(cold, name) for name in names}
-        writer.cold(new, cold.rows.tobytes(), time_s=cold.time_s + later_s, **facts)
+def _write_idle(writer: Writer, idle: IdleScan | None, new: int, later_s: float) -> None:
+    if idle:
+        names = ("seconds", "method", "whole", "idle_bytes")
+        metadata = {name: getattr(idle, name) for name in names}
+        writer.idle(new, idle.rows.tobytes(), time_s=idle.time_s + later_s, **metadata)

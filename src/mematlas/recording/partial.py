@@ -1,4 +1,4 @@
-"""What the chunks of a recording add up to while it is read."""
+"""A recording while it is read: everything the chunks so far add up to."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ if TYPE_CHECKING:
     from mematlas.recording.format import Payload
     from mematlas.recording.model import Rows
 
-    Facts = dict[str, Any]
+    Metadata = dict[str, Any]
 
-MOST_SNAPSHOTS = 200  # of a process; beyond that every second regular one is left out
+MOST_SNAPSHOTS = 200  # of a process; above that every second regular snapshot is dropped
 REGULAR = ("interval", "peak")
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """A snapshot not yet inflated: of a long run only some are."""
+class PackedSnapshot:
+    """A snapshot that is not inflated yet."""
 
-    number: int  # among all snapshots of the file
-    facts: Facts
+    number: int  # index among all snapshots of the file
+    metadata: Metadata
     flags: int
     payload: Payload
 
     @property
     def rss_bytes(self) -> int:
-        """RSS then."""
-        return amount_of(self.facts["rss_bytes"])
+        """RSS at the snapshot."""
+        return amount_of(self.metadata["rss_bytes"])
 
 
 @dataclass(slots=True)
-class Looks:
-    """The snapshots of one process that are kept, with their numbers within it."""
+class KeptSnapshots:
+    """The kept snapshots of one process, with their index within the process."""
 
-    kept: list[tuple[int, Look]] = field(default_factory=list)
+    kept: list[tuple[int, PackedSnapshot]] = field(default_factory=list)
     count: int = 0
-    stride: int = 1  # of the regular ones, one in so many is kept
+    stride: int = 1  # one of `stride` regular snapshots is kept
 
-    def add(self, look: Look) -> None:
-        """Take one more; the last, the highest and those not regular always stay."""
-        self.kept.append((self.count, look))
+    def add(self, snapshot: PackedSnapshot) -> None:
+        """Add a snapshot. The last, the highest and the irregular ones are always kept."""
+        self.kept.append((self.count, snapshot))
         self.count += 1
         if len(self.kept) > MOST_SNAPSHOTS:
             self.stride *= 2
@@ -58,44 +58,44 @@ class Looks:
                 for number, each in self.kept
                 if number % self.stride == 0
                 or each is highest
-                or each is look
-                or each.facts["trigger"] not in REGULAR
+                or each is snapshot
+                or each.metadata["trigger"] not in REGULAR
             ]
 
 
 @dataclass(slots=True)
-class Pieces:
-    """What the chunks read so far add up to."""
+class PartialRecording:
+    """Everything the chunks read so far add up to."""
 
-    header: Facts | None = None
+    header: Metadata | None = None
     processes: dict[int, model.Process] = field(default_factory=dict)
     nodes: dict[int, list[Part]] = field(default_factory=dict)
     node_count: dict[int, int] = field(default_factory=dict)
     modules: dict[int, list[model.Module]] = field(default_factory=dict)
-    codes: dict[int, list[model.Code]] = field(default_factory=dict)
+    codes: dict[int, list[model.CodeObject]] = field(default_factory=dict)
     frames: dict[int, dict[int, tuple[model.Frame, ...]]] = field(default_factory=dict)
-    looks: dict[int, Looks] = field(default_factory=dict)
-    look_count: int = 0
-    packed: int = 0  # bytes of the chunks that are kept, in the file
-    inflated: int = 0  # and in memory
+    snapshots_kept: dict[int, KeptSnapshots] = field(default_factory=dict)
+    snapshot_count: int = 0
+    packed: int = 0  # bytes of the decoded chunks in the file
+    inflated: int = 0  # bytes of the decoded chunks in memory
     latest: dict[tuple[bytes, int], tuple[int, Payload]] = field(default_factory=dict)
     frame_of: dict[tuple[Any, ...], model.Frame] = field(default_factory=dict)
     snapshots: list[model.Snapshot] = field(default_factory=list)
     totals: dict[int, model.Totals] = field(default_factory=dict)
     timeline: dict[int, list[Rows]] = field(default_factory=dict)
-    touches: dict[int, model.Touches] = field(default_factory=dict)
-    lives: dict[int, Rows] = field(default_factory=dict)
-    ages: dict[int, model.Ages] = field(default_factory=dict)
-    cold: dict[int, model.Cold] = field(default_factory=dict)
+    fault_sites: dict[int, model.FaultSites] = field(default_factory=dict)
+    lifetimes: dict[int, Rows] = field(default_factory=dict)
+    age_matrix: dict[int, model.AgeMatrix] = field(default_factory=dict)
+    idle: dict[int, model.IdleScan] = field(default_factory=dict)
     objects: dict[int, model.Objects] = field(default_factory=dict)
     heaps: dict[int, model.GlibcHeaps] = field(default_factory=dict)
-    packed_pins: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
-    pins: dict[tuple[int, float], model.Pins] = field(default_factory=dict)
+    packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
+    fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     complete: bool = False
 
-    def whole(self, header: Facts) -> model.Recording:
-        """Give the recording the pieces make."""
+    def finish(self, header: Metadata) -> model.Recording:
+        """Return the complete recording."""
         return model.Recording(
             command=header["command"],
             started=header["started"],
@@ -111,11 +111,11 @@ class Pieces:
             snapshots=self.snapshots,
             totals=self.totals,
             timeline={index: np.concatenate(parts) for index, parts in self.timeline.items()},
-            touches=self.touches,
-            lives=self.lives,
-            ages=self.ages,
-            pins=self.pins,
-            cold=self.cold,
+            fault_sites=self.fault_sites,
+            lifetimes=self.lifetimes,
+            age_matrix=self.age_matrix,
+            fragmentation=self.fragmentation,
+            idle=self.idle,
             objects=self.objects,
             heaps=self.heaps,
             notes=self.notes,

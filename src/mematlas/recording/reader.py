@@ -1,4 +1,4 @@
-"""Reads an .atlas file back, up to the last whole chunk of one that was cut or damaged."""
+"""Reader of .atlas files. A cut or damaged file is read up to its last complete chunk."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any, cast
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
 from mematlas.recording import format as atlas
 from mematlas.recording import model
-from mematlas.recording.columns import Data
-from mematlas.recording.decode import DECODERS, ages_of, room_of
+from mematlas.recording.columns import ChunkData
+from mematlas.recording.decode import DECODERS, age_matrix_of, stack_count
 from mematlas.recording.lazy_rows import LazyRows
-from mematlas.recording.partial import MOST_SNAPSHOTS, Look, Looks, Pieces
-from mematlas.recording.stored import Descriptor, Stored
+from mematlas.recording.partial import (
+    MOST_SNAPSHOTS,
+    KeptSnapshots,
+    PackedSnapshot,
+    PartialRecording,
+)
+from mematlas.recording.stored import Descriptor, FileSlice
 from mematlas.recording.validate import amount_of, number_of, stack_rows, text_of
 
 if TYPE_CHECKING:
@@ -26,71 +31,75 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Rows
 
-_LARGE = 1 << 20  # bytes; what is packed into more stays in the file
+_LARGE = 1 << 20  # bytes; larger packed payloads stay in the file
 _REPLACING = (
     atlas.TOTALS,
-    atlas.TOUCHES,
-    atlas.LIVES,
-    atlas.AGES,
-    atlas.COLD,
-)  # the last of each process holds
+    atlas.FAULT_SITES,
+    atlas.LIFETIMES,
+    atlas.AGE_MATRIX,
+    atlas.IDLE,
+)  # chunk types of which the last one per process holds
 
 
 def read(path: str | PathLike[str]) -> model.Recording:
-    """Read a recording; `complete` is False if the file ends early or is damaged further on."""
+    """Read a recording; `complete` is False if the file ends early or is damaged.
+
+    Raises TargetError, AccessError or UnsupportedError if the file cannot be opened or has another
+    version, MematlasError if nothing in it can be read.
+    """
     try:
         file = Path(path).open("rb")
     except (FileNotFoundError, NotADirectoryError):
-        message = f"{path}: there is no such file"
+        message = f"{path}: no such file"
         raise TargetError(message) from None
     except IsADirectoryError:
-        message = f"{path}: a folder; name a recording in it"
+        message = f"{path}: is a directory; name a recording in it"
         raise TargetError(message) from None
     except PermissionError:
-        message = f"{path}: not allowed to read it; ask its owner, or run as that user"
+        message = f"{path}: permission denied; run as its owner or ask for read permission"
         raise AccessError(message) from None
     with file:
         if not file.seekable():
-            message = f"{path}: a pipe, which can be read but once; save it to a file first"
+            message = f"{path}: is a pipe; save it to a file first"
             raise TargetError(message)
         _check_start(path, file)
-        pieces = Pieces()
+        pieces = PartialRecording()
         try:
-            _take_chunks(pieces, file)
+            _read_chunks(pieces, file)
         except atlas.MALFORMED:
             pieces.complete = False
-        _read_latest(pieces)
+        _read_replaceable(pieces)
         _read_snapshots(pieces)
-        _read_pins(pieces)
+        _read_fragmentation(pieces)
     if pieces.header is None:
-        message = f"{path}: the recording was cut before its first chunk; nothing can be read"
+        message = f"{path}: the recording ends before its first chunk; nothing can be read"
         raise MematlasError(message)
-    return pieces.whole(pieces.header)
+    return pieces.finish(pieces.header)
 
 
-def _take_chunks(pieces: Pieces, file: BinaryIO) -> None:
-    """Decode what adds up; put by what a later chunk may replace, or nobody may look at."""
+def _read_chunks(pieces: PartialRecording, file: BinaryIO) -> None:
+    """Decode chunks that accumulate. Keep chunks packed that a later one may replace or few views read."""
     for kind, flags, payload in _chunks(file):
         decode = DECODERS.get(kind)
         if kind == atlas.SNAPSHOT:
-            _put_by(pieces, flags, payload)
-        elif kind == atlas.PINS:
-            facts = atlas.unpack_facts(flags, payload)
-            key = int(facts["process"]), number_of(facts["time_s"])
-            pieces.packed_pins[key] = (flags, payload)
-            if len(pieces.packed_pins) > 4 * MOST_SNAPSHOTS:
-                _thin_pins(pieces)
+            _keep_snapshot(pieces, flags, payload)
+        elif kind == atlas.FRAGMENTATION:
+            metadata = atlas.unpack_metadata(flags, payload)
+            key = int(metadata["process"]), number_of(metadata["time_s"])
+            pieces.packed_fragmentation[key] = (flags, payload)
+            if len(pieces.packed_fragmentation) > 4 * MOST_SNAPSHOTS:
+                _thin_fragmentation(pieces)
         elif kind in _REPLACING:
-            facts = atlas.unpack_facts(flags, payload)
-            pieces.latest[kind, int(facts["process"])] = (flags, payload)
+            metadata = atlas.unpack_metadata(flags, payload)
+            pieces.latest[kind, int(metadata["process"])] = (flags, payload)
         elif decode:
-            facts, data = _unpack(flags, payload)
+            metadata, data = _unpack(flags, payload)
             pieces.packed += len(payload)
             pieces.inflated += data.unpacked
-            if pieces.inflated > 4 * atlas.most_inflated(pieces.packed):
-                message = "its chunks inflate to more than any recording holds"
+            if pieces.inflated > 4 * atlas.inflate_limit(pieces.packed):
+                message = "the chunks inflate beyond the limit"
                 raise ValueError(message)
-            decode(pieces, facts, data)
+            decode(pieces, metadata, data)
 
 
 def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
@@ -101,14 +110,14 @@ def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
     _, version, _ = atlas.START.unpack(start)
     if not atlas.OLDEST <= version <= atlas.VERSION:
         message = (
-            f"{path}: a recording of format {version}, and this mematlas reads format "
-            f"{atlas.VERSION}; use the mematlas that made it, or a newer one"
+            f"{path}: format version {version}; this mematlas reads up to version "
+            f"{atlas.VERSION}; use a newer mematlas"
         )
         raise UnsupportedError(message)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, atlas.Payload]]:
-    """Give whole chunks; the first that is cut or fails its check ends them."""
+    """Yield complete chunks, up to the first that is cut or fails its CRC check."""
     own = Descriptor(file.fileno())
     while len(head := file.read(atlas.CHUNK_HEAD)) == atlas.CHUNK_HEAD:
         kind, flags, length = atlas.HEAD.unpack_from(head)
@@ -117,7 +126,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, atlas.Payload]]:
             return
         payload: atlas.Payload
         if flags == atlas.PACKED and length >= _LARGE:
-            payload = Stored(own, file.tell(), length)
+            payload = FileSlice(own, file.tell(), length)
             found = zlib.crc32(head[: atlas.HEAD.size])
             for start in range(0, length, _LARGE):
                 found = zlib.crc32(file.read(min(_LARGE, length - start)), found)
@@ -126,7 +135,7 @@ def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, atlas.Payload]]:
             found = zlib.crc32(payload, zlib.crc32(head[: atlas.HEAD.size]))
         if found != check:
             return
-        yield kind, flags, payload
+        yield atlas.RENAMED_TYPES.get(kind, kind), flags, payload
 
 
 def _bytes_left(file: BinaryIO) -> int:
@@ -136,30 +145,34 @@ def _bytes_left(file: BinaryIO) -> int:
     return end - here
 
 
-def _unpack(flags: int, payload: atlas.Payload) -> tuple[dict[str, Any], Data]:
-    facts, rows = atlas.unpack_chunk(flags, payload)
-    return facts, Data(rows)
+def _unpack(flags: int, payload: atlas.Payload) -> tuple[dict[str, Any], ChunkData]:
+    metadata, rows = atlas.unpack_chunk(flags, payload)
+    return metadata, ChunkData(rows)
 
 
-def _put_by(pieces: Pieces, flags: int, payload: atlas.Payload) -> None:
-    """Keep a snapshot for later; of a long run's, keep ever fewer of the regular ones."""
-    facts = atlas.unpack_facts(flags, payload)
-    pieces.looks.setdefault(int(facts["process"]), Looks()).add(
-        Look(pieces.look_count, facts, flags, payload)
+def _keep_snapshot(pieces: PartialRecording, flags: int, payload: atlas.Payload) -> None:
+    """Keep a snapshot packed. Regular snapshots of a long run are thinned out."""
+    metadata = atlas.unpack_metadata(flags, payload)
+    pieces.snapshots_kept.setdefault(int(metadata["process"]), KeptSnapshots()).add(
+        PackedSnapshot(pieces.snapshot_count, metadata, flags, payload)
     )
-    pieces.look_count += 1
+    pieces.snapshot_count += 1
 
 
-def _read_latest(pieces: Pieces) -> None:
-    """Read the sums of each process that no later ones replace; rows as of snapshots, if few views need them."""
+def _read_replaceable(pieces: PartialRecording) -> None:
+    """Read the last of the chunks that replace each other. Rows that few views need stay packed."""
     for (kind, process), (flags, payload) in pieces.latest.items():
-        room = room_of(pieces, process)
+        stacks = stack_count(pieces, process)
         try:
-            if kind == atlas.LIVES:
-                pieces.lives[process] = _packed_rows(flags, payload, model.LIVES_DTYPE, room)
-            elif kind == atlas.AGES:
-                rows = _packed_rows(flags, payload, model.AGES_DTYPE, room)
-                pieces.ages[process] = ages_of(atlas.unpack_facts(flags, payload), rows)
+            if kind == atlas.LIFETIMES:
+                pieces.lifetimes[process] = _packed_rows(
+                    flags, payload, model.LIFETIMES_DTYPE, stacks
+                )
+            elif kind == atlas.AGE_MATRIX:
+                rows = _packed_rows(flags, payload, model.AGE_MATRIX_DTYPE, stacks)
+                pieces.age_matrix[process] = age_matrix_of(
+                    atlas.unpack_metadata(flags, payload), rows
+                )
             else:
                 DECODERS[kind](pieces, *_unpack(flags, payload))
         except atlas.MALFORMED:
@@ -167,83 +180,85 @@ def _read_latest(pieces: Pieces) -> None:
     pieces.latest.clear()
 
 
-def _read_snapshots(pieces: Pieces) -> None:
-    """Take the snapshots kept, in the order of the file, up to the first that is malformed."""
-    looks = [look for each in pieces.looks.values() for _, look in each.kept]
-    pieces.looks.clear()
-    for look in sorted(looks, key=lambda look: look.number):
+def _read_snapshots(pieces: PartialRecording) -> None:
+    """Read the kept snapshots in file order, up to the first malformed one."""
+    every = [packed for each in pieces.snapshots_kept.values() for _, packed in each.kept]
+    pieces.snapshots_kept.clear()
+    for packed in sorted(every, key=lambda packed: packed.number):
         try:
-            _read_snapshot(pieces, look)
+            _read_snapshot(pieces, packed)
         except atlas.MALFORMED:
             pieces.complete = False
             return
 
 
-def _read_snapshot(pieces: Pieces, look: Look) -> None:
-    """Take a snapshot; its rows are inflated when somebody looks at them, which few do."""
-    facts = look.facts
-    process = int(facts["process"])
-    room = room_of(pieces, process)
+def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
+    """Read one snapshot. Its rows are inflated at each access, which few views need."""
+    metadata = packed.metadata
+    process = int(metadata["process"])
+    stacks = stack_count(pieces, process)
     parts = tuple(
         model.Part(model.PartKind(kind), text_of(name), amount_of(resident), amount_of(error))
-        for kind, name, resident, error in facts["parts"]
+        for kind, name, resident, error in metadata["parts"]
     )
-    rows = _packed_rows(look.flags, look.payload, model.SNAPSHOT_DTYPE, room)
+    rows = _packed_rows(packed.flags, packed.payload, model.SNAPSHOT_DTYPE, stacks)
     snapshot = model.Snapshot(
         process=process,
-        time_s=number_of(facts["time_s"]),
-        trigger=text_of(facts["trigger"]),
-        rss_bytes=amount_of(facts["rss_bytes"]),
+        time_s=number_of(metadata["time_s"]),
+        trigger=text_of(metadata["trigger"]),
+        rss_bytes=amount_of(metadata["rss_bytes"]),
         parts=parts,
-        unexplained_bytes=amount_of(facts["unexplained_bytes"]),
-        huge_bytes=amount_of(facts["huge_bytes"]) if "huge_bytes" in facts else None,
+        unexplained_bytes=amount_of(metadata["unexplained_bytes"]),
+        huge_bytes=amount_of(metadata["huge_bytes"]) if "huge_bytes" in metadata else None,
         rows=rows,
     )
     pieces.snapshots.append(snapshot)
 
 
-def _packed_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], room: int) -> Rows:
-    """Give rows that are inflated when somebody looks at them."""
-    return cast("Rows", LazyRows(dtype, partial(_unpack_rows, flags, payload, dtype, room)))
+def _packed_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], stacks: int) -> Rows:
+    """Return rows that are inflated at each access."""
+    return cast("Rows", LazyRows(dtype, partial(_unpack_rows, flags, payload, dtype, stacks)))
 
 
-def _unpack_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], room: int) -> Rows:
+def _unpack_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], stacks: int) -> Rows:
     try:
         _, data = _unpack(flags, payload)
-        return stack_rows(room, data.rows(dtype))
+        return stack_rows(stacks, data.rows(dtype))
     except atlas.MALFORMED as error:
-        message = f"a part of the recording is malformed ({error}); record the program anew"
+        message = f"a part of the recording is malformed ({error}); record the program again"
         raise MematlasError(message) from None
 
 
-def _thin_pins(pieces: Pieces) -> None:
-    """Keep those whose snapshot is kept."""
+def _thin_fragmentation(pieces: PartialRecording) -> None:
+    """Drop fragmentation whose snapshot was dropped."""
     times = {
-        (process, number_of(look.facts["time_s"]))
-        for process, looks in pieces.looks.items()
-        for _, look in looks.kept
+        (process, number_of(packed.metadata["time_s"]))
+        for process, found in pieces.snapshots_kept.items()
+        for _, packed in found.kept
     }
-    pieces.packed_pins = {key: each for key, each in pieces.packed_pins.items() if key in times}
+    pieces.packed_fragmentation = {
+        key: each for key, each in pieces.packed_fragmentation.items() if key in times
+    }
 
 
-def _read_pins(pieces: Pieces) -> None:
-    """Take those of the snapshots that were kept; rows as of snapshots."""
-    for look in pieces.snapshots:
-        key = look.process, look.time_s
-        if key not in pieces.packed_pins:
+def _read_fragmentation(pieces: PartialRecording) -> None:
+    """Read the fragmentation of the kept snapshots."""
+    for packed in pieces.snapshots:
+        key = packed.process, packed.time_s
+        if key not in pieces.packed_fragmentation:
             continue
-        flags, payload = pieces.packed_pins.pop(key)
-        room = room_of(pieces, look.process)
+        flags, payload = pieces.packed_fragmentation.pop(key)
+        stacks = stack_count(pieces, packed.process)
         try:
-            facts = atlas.unpack_facts(flags, payload)
-            pieces.pins[key] = model.Pins(
-                process=look.process,
-                time_s=look.time_s,
+            metadata = atlas.unpack_metadata(flags, payload)
+            pieces.fragmentation[key] = model.Fragmentation(
+                process=packed.process,
+                time_s=packed.time_s,
                 slack=tuple(
                     model.SlackPart(text_of(name), amount_of(free), amount_of(pinned))
-                    for name, free, pinned in facts["slack"]
+                    for name, free, pinned in metadata["slack"]
                 ),
-                rows=_packed_rows(flags, payload, model.PINS_DTYPE, room),
+                rows=_packed_rows(flags, payload, model.FRAGMENTATION_DTYPE, stacks),
             )
         except atlas.MALFORMED:
             pieces.complete = False

@@ -1,6 +1,7 @@
-"""Models as JSON, in pieces: a report of 100,000 stacks is written as it is made.
+"""JSON writer of report models. Long lists are streamed.
 
-Every answer is {"schema": "mematlas/COMMAND/1", "data": ...}; schemas/ has the JSON Schema of each.
+Each document is {"schema": "mematlas/COMMAND/1", "data": ...}; mematlas.present has the JSON Schemas.
+
 """
 
 from __future__ import annotations
@@ -21,27 +22,27 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import (
         Account,
         BadFree,
-        FirstTouch,
-        ProcessLine,
+        FaultSite,
+        PageFaults,
+        ProcessSummary,
         Report,
-        StackFigures,
-        Touch,
+        StackStats,
     )
     from mematlas.report.model.window import Window
 
 _BATCH = 1000
-_TOUCHES = 1000
+_SITES = 1000
 
 
 def schema(command: str) -> dict[str, Any]:
-    """JSON Schema of a command's answer, version 1."""
+    """Return the JSON Schema (version 1) of a command's output."""
     text = resources.files("mematlas.present").joinpath("schemas", f"{command}-1.json").read_text()
     whole: dict[str, Any] = json.loads(text)
     return whole
 
 
 def render_report(report: Report, *, by: str, top: int | None = None) -> Iterator[str]:
-    """Write the report, its stacks ranked by a metric and cut to the first `top`."""
+    """Render the report with the first `top` stacks by a metric."""
     table = StackTable.of(report.stacks)
     shown = table.first(by, len(table) if top is None else top)
     items = list(shown) if len(shown) < len(table) else shown
@@ -62,9 +63,9 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "timeline": [asdict(each) for each in report.series],
             "bad_frees": [_bad_free(each) for each in report.bad_frees],
             "notes": list(report.notes),
-            "cold": report.cold and asdict(report.cold),
+            "idle": report.idle and asdict(report.idle),
             "slack": report.slack and [asdict(each) for each in report.slack],
-            "first_touch": _first_touch(report.first_touch, texts),
+            "page_faults": _page_faults(report.page_faults, texts),
             "heaps": report.heaps and [asdict(each) for each in report.heaps],
             "objects": report.objects and [asdict(each) for each in report.objects],
             "by": by,
@@ -76,7 +77,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
 
 
 def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
-    """Write what was live at the end, the first `top` stacks of it."""
+    """Render the leaks, the first `top` of them."""
     yield from _answer(
         "leaks",
         {
@@ -96,14 +97,14 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
 
 
 def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
-    """Write what a part of a run left behind, the first `top` stacks of it."""
+    """Render a window with its first `top` stacks."""
     table = StackTable.of(window.stacks)
     shown = table.first("live", len(table) if top is None else top)
-    facts = ("command", "started", "complete", "start_s", "end_s", "to_the_end", "cell_s")
+    values = ("command", "started", "complete", "start_s", "end_s", "to_the_end", "cell_s")
     yield from _answer(
         "window",
         {
-            **{name: getattr(window, name) for name in facts},
+            **{name: getattr(window, name) for name in values},
             "sampling": asdict(window.sampling),
             **{name: getattr(window, name) for name in ("bytes", "count", "error_bytes")},
             "rss_bytes": list(window.rss_bytes),
@@ -117,7 +118,7 @@ def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class WindowStack:
-    """Of a stack's figures those that a window has."""
+    """The stack stats that a window has."""
 
     frames: tuple[Frame, ...]
     kind: str
@@ -127,21 +128,21 @@ class WindowStack:
     error_bytes: int
 
     @classmethod
-    def of(cls, stack: StackFigures) -> WindowStack:
-        """Take them."""
+    def of(cls, stack: StackStats) -> WindowStack:
+        """Copy them from StackStats."""
         figures = stack.live_bytes, stack.live_count, stack.error_bytes
         return cls(stack.frames, stack.kind, stack.process, *figures)
 
 
 class FrameTexts:
-    """JSON of frames, each written once: stacks share them."""
+    """Cache of frames as JSON: stacks share frames."""
 
     def __init__(self) -> None:
-        """Start with none written."""
+        """Start empty."""
         self._texts: dict[int, tuple[Frame, str]] = {}
 
     def of(self, frames: tuple[Frame, ...]) -> str:
-        """Write a list of frames."""
+        """Format a list of frames."""
         texts = self._texts
         found = []
         for frame in frames:
@@ -153,11 +154,11 @@ class FrameTexts:
 
 
 class _Items:
-    """Dataclasses with frames, to be written one by one."""
+    """Dataclasses with frames, formatted one by one."""
 
     def __init__(
         self,
-        items: Iterable[StackFigures | Leak | WindowStack],
+        items: Iterable[StackStats | Leak | WindowStack],
         texts: FrameTexts,
         unknown: Collection[str] = (),
     ) -> None:
@@ -169,13 +170,13 @@ class _Items:
         for item in self._items:
             names = [field.name for field in fields(item) if field.name != "frames"]
             known = {name: None if name in self._unknown else getattr(item, name) for name in names}
-            facts = json.dumps(known)
-            yield f'{{"frames": {self._texts.of(item.frames)}, {facts[1:]}'
+            values = json.dumps(known)
+            yield f'{{"frames": {self._texts.of(item.frames)}, {values[1:]}'
 
 
-def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> Iterator[str]:
-    """Write the small facts at once and the long lists in batches."""
-    yield f'{{"schema": "mematlas/{command}/1", "data": {_object(facts)[:-1]}'
+def _answer(command: str, values: dict[str, Any], lists: dict[str, _Items]) -> Iterator[str]:
+    """Yield the small fields at once and the long lists in batches."""
+    yield f'{{"schema": "mematlas/{command}/1", "data": {_object(values)[:-1]}'
     for name, items in lists.items():
         yield f', "{name}": ['
         batch: list[str] = []
@@ -189,19 +190,19 @@ def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> It
     yield "}}\n"
 
 
-class _Written(str):
-    """JSON that is written already."""
+class _RawJson(str):
+    """Text that is JSON already."""
 
     __slots__ = ()
 
 
-def _object(facts: dict[str, Any]) -> _Written:
-    """Write an object some of whose values may be written already."""
+def _object(values: dict[str, Any]) -> _RawJson:
+    """Format an object; values may be JSON already."""
     pairs = (
-        f"{json.dumps(name)}: {each if isinstance(each, _Written) else json.dumps(each)}"
-        for name, each in facts.items()
+        f"{json.dumps(name)}: {each if isinstance(each, _RawJson) else json.dumps(each)}"
+        for name, each in values.items()
     )
-    return _Written(f"{{{', '.join(pairs)}}}")
+    return _RawJson(f"{{{', '.join(pairs)}}}")
 
 
 def _account(account: Account) -> dict[str, Any]:
@@ -212,37 +213,37 @@ def _account(account: Account) -> dict[str, Any]:
     }
 
 
-def _process(process: ProcessLine) -> dict[str, Any]:
-    """Give a process; an RSS that was never seen is null."""
+def _process(process: ProcessSummary) -> dict[str, Any]:
+    """Return a process as a dict; an unknown RSS is null."""
     return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
 
 
 def _rest(
-    table: StackTable, shown: Sequence[StackFigures], unknown: Collection[str]
+    table: StackTable, shown: Sequence[StackStats], unknown: Collection[str]
 ) -> dict[str, int | None]:
-    """Add up the stacks that are not listed, so that no sum is lost."""
+    """Sum the stacks that are not listed."""
     sums = dict.fromkeys((f"{name}_bytes" for name in METRICS), 0)
     if len(shown) < len(table):
         sums = {n: table.columns.sum(n) - sum(getattr(each, n) for each in shown) for n in sums}
     return {"stacks": len(table) - len(shown), **sums, **dict.fromkeys(unknown)}
 
 
-def _first_touch(touch: FirstTouch | None, texts: FrameTexts) -> _Written | None:
-    if touch is None:
+def _page_faults(found: PageFaults | None, texts: FrameTexts) -> _RawJson | None:
+    if found is None:
         return None
-    facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
-    facts["refused"] = list(touch.refused)
-    facts["touches_total"] = len(touch.touches)
-    touches = (_touch(each, texts) for each in touch.touches[:_TOUCHES])
-    facts["touches"] = _Written(f"[{', '.join(touches)}]")
-    return _object(facts)
+    values = {each.name: getattr(found, each.name) for each in fields(found)}
+    values["refused"] = list(found.refused)
+    values["sites_total"] = len(found.sites)
+    sites = (_fault_site(each, texts) for each in found.sites[:_SITES])
+    values["sites"] = _RawJson(f"[{', '.join(sites)}]")
+    return _object(values)
 
 
-def _touch(touch: Touch, texts: FrameTexts) -> _Written:
-    facts = {each.name: getattr(touch, each.name) for each in fields(touch)}
-    facts["frames"] = _Written(texts.of(touch.frames))
-    facts["owner"] = None if touch.owner is None else _Written(texts.of(touch.owner))
-    return _object(facts)
+def _fault_site(site: FaultSite, texts: FrameTexts) -> _RawJson:
+    values = {each.name: getattr(site, each.name) for each in fields(site)}
+    values["frames"] = _RawJson(texts.of(site.frames))
+    values["owner"] = None if site.owner is None else _RawJson(texts.of(site.owner))
+    return _object(values)
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:

@@ -18,13 +18,16 @@ import pytest
 
 import machine_state
 from mematlas import _core, bench
-from mematlas.bench import backing
-from mematlas.bench.backing import Backed, Unavailable
+from mematlas.bench import region
 from mematlas.bench.case import Case
 from mematlas.bench.cases import alloc, faults, numa, sharing, tlb
-from mematlas.bench.method import MOST, Meter, Settings
-from mematlas.bench.pointer_chase import Chain, one_a_page, packed, shuffled
+from mematlas.bench.cases.faults import MapKind
+from mematlas.bench.method import MAX_SAMPLES, BenchSettings, Meter
+from mematlas.bench.pointer_chase import PointerChase, adjacent_lines, one_line_per_page, shuffled
+from mematlas.bench.region import PROVEN_SHARE, ProvenRegion, fit_size
 from mematlas.errors import UsageError
+from mematlas.linux.hugepages import BASE, THP, PagesUnavailableError, parse_kind, pmd_size
+from mematlas.linux.mman import Advice
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,50 +46,49 @@ def folios_readable() -> bool:
 
 def test_small_pages_are_small() -> None:
     """Memory asked for in 4 KiB pages has no page of any other size, says the kernel."""
-    with Backed("4k", SMALL) as memory:
-        assert memory.proof.by_page_size == {_core.PAGE: SMALL}
-        assert memory.address % backing.huge_page() == 0
+    with ProvenRegion("4K", SMALL) as memory:
+        assert memory.placement.by_page_size == {_core.PAGE: SMALL}
+        assert memory.address % pmd_size() == 0
 
 
 def test_transparent_huge_pages_are_huge() -> None:
     """Memory asked for in huge pages has them, or is refused."""
     try:
-        memory = Backed("thp", 4 * backing.huge_page())
-    except Unavailable as reason:
+        memory = ProvenRegion("thp", 4 * pmd_size())
+    except PagesUnavailableError as reason:
         pytest.skip(str(reason))
     with memory:
-        assert memory.proof.share(backing.huge_page()) >= backing.ENOUGH
+        assert memory.placement.share(pmd_size()) >= PROVEN_SHARE
 
 
 def test_hugetlb_pages_are_proven() -> None:
     """With pages in the pool, memory comes from it; smaps says so."""
-    with machine_state.hugepages(4), Backed("2M", 8 << 20) as memory:
-        assert memory.proof.by_page_size == {2 << 20: 8 << 20}
-        assert memory.proof.source == "smaps"
+    with machine_state.hugepages(4), ProvenRegion("2M", 8 << 20) as memory:
+        assert memory.placement.by_page_size == {2 << 20: 8 << 20}
+        assert memory.placement.source == "PAGEMAP_SCAN"
 
 
 def test_folios_are_proven() -> None:
     """With 64 KiB folios switched on, memory comes in them and not in huge pages."""
     if not folios_readable():
         pytest.skip("/proc/kpageflags cannot be read here")
-    knob = backing._THP / "hugepages-64kB" / "enabled"
-    with machine_state.written(knob, "madvise"), Backed("64K", SMALL) as memory:
-        assert memory.proof.share(64 << 10) >= backing.ENOUGH
-        assert backing.huge_page() not in memory.proof.by_page_size
+    knob = THP / "hugepages-64kB" / "enabled"
+    with machine_state.written(knob, "madvise"), ProvenRegion("64K", SMALL) as memory:
+        assert memory.placement.share(64 << 10) >= PROVEN_SHARE
+        assert pmd_size() not in memory.placement.by_page_size
 
 
 def test_folios_without_rights_are_not_claimed() -> None:
     """Where frames' flags cannot be read, 4 and 2,048 KiB are proven, and 64 KiB is not claimed."""
-    knob = backing._THP / "hugepages-64kB" / "enabled"
-    backing.huge_page()
-    Backed("4k", SMALL).close()  # imports what nobody may not be able to read
+    knob = THP / "hugepages-64kB" / "enabled"
+    ProvenRegion("4K", SMALL).close()  # imports what nobody may not be able to read
 
     def proven() -> bool:
-        with Backed("4k", SMALL) as memory:
-            small = memory.proof.share(2 * _core.PAGE) == 0
+        with ProvenRegion("4K", SMALL) as memory:
+            small = memory.placement.share(2 * _core.PAGE) == 0
         try:
-            Backed("64K", SMALL).close()
-        except Unavailable as reason:
+            ProvenRegion("64K", SMALL).close()
+        except PagesUnavailableError as reason:
             return small and "kpageflags needs root" in str(reason)
         return False
 
@@ -98,35 +100,35 @@ def test_what_cannot_be_had_says_why() -> None:
     """An empty pool refuses, with the number that would do."""
     with (
         machine_state.hugepages(0),
-        pytest.raises(Unavailable, match="5 hugetlb pages needed, 0 of 0 free"),
+        pytest.raises(PagesUnavailableError, match="5 pages needed, 0 of 0 free"),
     ):
-        Backed("2M", 10 << 20)
+        ProvenRegion("2M", 10 << 20)
 
 
-@pytest.mark.parametrize("kind", ["", "3K", "5M", "huge", "4K"])
+@pytest.mark.parametrize("kind", ["", "3K", "5M", "huge", "2K"])
 def test_no_such_page_size(kind: str) -> None:
     """A size that is none is refused as a mistake."""
     with pytest.raises(UsageError, match="no such page size"):
-        backing.page_of(kind)
+        parse_kind(kind)
 
 
 def test_sizes_beyond_memory_are_refused() -> None:
     """More than the machine has is refused before anything is mapped."""
     with pytest.raises(UsageError, match="do not fit into"):
-        Backed("4k", 1 << 50)
+        ProvenRegion("4K", 1 << 50)
 
 
 def test_sizes_nobody_chose_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """With little memory, of the machine or a cgroup, default sizes shrink; a size asked for is refused."""
-    room = backing.memory_available()
+    room = region.memory_available()
     assert room is None or 0 < room <= os.sysconf("SC_PHYS_PAGES") * _core.PAGE
-    monkeypatch.setattr(backing, "memory_available", lambda: 512 << 20)
-    assert backing.fitting(1 << 30, 4) == 64 << 20
-    assert backing.fitting(32 << 20, 2) == 32 << 20
-    assert tlb.span(Settings(pages=("4k", "thp"))) == 128 << 20
-    assert tlb.span(Settings(size=1 << 40)) == 1 << 40
+    monkeypatch.setattr(region, "memory_available", lambda: 512 << 20)
+    assert fit_size(1 << 30, 4) == 64 << 20
+    assert fit_size(32 << 20, 2) == 32 << 20
+    assert tlb.span(BenchSettings(pages=("4K", "thp"))) == 128 << 20
+    assert tlb.span(BenchSettings(size=1 << 40)) == 1 << 40
     with pytest.raises(UsageError, match=r"do not fit into the 512 MiB"):
-        Backed("4k", 1 << 30)
+        ProvenRegion("4K", 1 << 30)
 
 
 # ---- orders
@@ -135,19 +137,24 @@ def test_sizes_nobody_chose_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 100, 1023])
 def test_orders_visit_everything_once(count: int) -> None:
     """Each order has every page, or line, exactly once, and a chain over it is one whole cycle."""
-    with Backed("4k", SMALL) as memory:
-        for order in (one_a_page(memory.address, count), packed(memory.address, count)):
+    with ProvenRegion("4K", SMALL) as memory:
+        for order in (
+            one_line_per_page(memory.address, count),
+            adjacent_lines(memory.address, count),
+        ):
             mixed = shuffled(order)
             assert sorted(mixed.tolist()) == order.tolist()
-            chain = Chain(mixed)
+            chase = PointerChase(mixed)
             seen, at = set(), int(mixed[0])
             for _ in range(count):
                 seen.add(at)
-                at, _ = _core.walk_chain(at, 1)
+                at, _ = _core.run_pointer_chase(at, 1)
             assert seen == set(order.tolist())
             assert at == int(mixed[0])
-            assert count == 1 or chain.is_whole()
-        pages = (one_a_page(memory.address, count) - np.uint64(memory.address)) // np.uint64(4096)
+            assert count == 1 or chase.is_whole()
+        pages = (one_line_per_page(memory.address, count) - np.uint64(memory.address)) // np.uint64(
+            4096
+        )
         assert pages.tolist() == list(range(count))
 
 
@@ -183,10 +190,10 @@ def test_scattered_pages_are_scattered() -> None:
 @pytest.mark.parametrize("threads", [1, 2, 9])
 def test_every_addition_counts(mode: str, threads: int) -> None:
     """What threads added is in their counters, on more threads than CPUs too."""
-    with Backed("4k", 64 << 10) as memory:
+    with ProvenRegion("4K", 64 << 10) as memory:
         cpus = sharing.cpus_for(threads)
         results = _core.run_sharing(mode, memory.address, 64, cpus, 500_000)
-        words = np.frombuffer(_core.lend_memory(memory.address, 64 * threads), np.uint64)
+        words = np.frombuffer(_core.buffer_at(memory.address, 64 * threads), np.uint64)
         # Warming wrote a one into the first byte of each page: the first counter began with it.
         counted = (words[::8] - np.array([1] + [0] * (threads - 1), np.uint64)).tolist()
     assert counted == [done for done, _, _ in results]
@@ -195,10 +202,12 @@ def test_every_addition_counts(mode: str, threads: int) -> None:
 
 def test_every_way_to_get_memory() -> None:
     """Every way works for every kind of page it is offered for, and takes some time."""
-    found, proofs, refused = faults.cases(("4k", "4k shared", "thp", "2M"), 2 << 20)
+    kinds = [MapKind(parse_kind(name)) for name in ("4K", "thp", "2M")]
+    kinds.append(MapKind(BASE, shared=True))
+    found, proofs, refused = faults.cases(kinds, 2 << 20)
     assert {case.labels["what"] for case in found} == set(faults.WAYS)
-    assert "4k" in proofs
-    assert set(proofs) | set(refused) | {"4k shared"} == {"4k", "4k shared", "thp", "2M"}
+    assert "4K" in proofs
+    assert set(proofs) | set(refused) | {"4K shared"} == {each.name for each in kinds}
     for case in found:
         value = case.sample()
         assert value is not None
@@ -207,14 +216,14 @@ def test_every_way_to_get_memory() -> None:
 
 def test_fault_counts_are_the_kernels() -> None:
     """Touching faults once a 4 KiB page; populating at once does not fault at all."""
-    with faults._fresh("4k", SMALL) as start:
+    with faults._fresh(MapKind(BASE), SMALL) as start:
         _, count = _core.touch_pages(start, SMALL, _core.PAGE)
         assert count >= SMALL // _core.PAGE
-    with faults._fresh("4k", SMALL) as start:
-        _core.advise_timed(start, SMALL, backing.POPULATE_WRITE)
+    with faults._fresh(MapKind(BASE), SMALL) as start:
+        _core.advise_timed(start, SMALL, Advice.POPULATE_WRITE)
         _, count = _core.touch_pages(start, SMALL, _core.PAGE)
         assert count < 10
-    with faults._fresh("4k", SMALL) as start:
+    with faults._fresh(MapKind(BASE), SMALL) as start:
         _core.touch_pages(start, SMALL, _core.PAGE)
         _, (_, copies) = _core.fork_timed(start, SMALL, _core.PAGE)
         assert copies >= SMALL // _core.PAGE
@@ -231,10 +240,10 @@ def test_allocators_are_those_they_claim(name: str) -> None:
     for case in alloc.cases([found], [64, alloc.MIXED], [1, 2], 5):
         value = case.sample()
         assert value is None or 0 < value < 1e9
-    for case in alloc.holding(found, [64], 16 << 20):
+    for case in alloc.residency(found, [64], 16 << 20):
         share = case.sample()
         assert share is not None
-        assert case.labels["moment"] != "all in use" or share > 0.8
+        assert case.labels["occupancy"] != "all in use" or share > 0.8
 
 
 def test_a_missing_library_is_not_measured_as_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,12 +259,12 @@ def test_nodes_are_those_of_sysfs() -> None:
     nodes = numa.nodes_with_memory()
     assert nodes
     assert set().union(*numa.cpus_by_node().values()) == os.sched_getaffinity(0)
-    with Backed("4k", SMALL, node=nodes[0]) as memory:
+    with ProvenRegion("4K", SMALL, node=nodes[0]) as memory:
         assert "100 %" in numa.on_node(memory, nodes[0]) or "not told" in numa.on_node(
             memory, nodes[0]
         )
     before = os.sched_getaffinity(0)
-    with numa.pinned(min(before)):
+    with numa.on_cpu(min(before)):
         assert os.sched_getaffinity(0) == {min(before)}
     assert os.sched_getaffinity(0) == before
 
@@ -274,7 +283,7 @@ def test_cases_take_turns() -> None:
     meter = Meter("x", 3.0)
     meter.measure([Case({"what": name}, "ns", partial(sample, name)) for name in "ab"])
     assert order[:4] == ["a", "b", "a", "b"]
-    assert [len(each.samples) for each in meter.figures] == [MOST, MOST]
+    assert [len(each.samples) for each in meter.figures] == [MAX_SAMPLES, MAX_SAMPLES]
 
 
 def test_disturbed_samples_are_counted_and_starved_cases_refused() -> None:
@@ -295,7 +304,7 @@ def test_disturbed_samples_are_counted_and_starved_cases_refused() -> None:
 def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second benchmark leaves the first, and the part of the second there is."""
 
-    def interrupted(_settings: Settings, meter: Meter) -> None:
+    def interrupted(_settings: BenchSettings, meter: Meter) -> None:
         samples = iter([1.0, 2.0, 3.0])
 
         def sample() -> float:
@@ -306,7 +315,9 @@ def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch
         meter.measure([Case({"what": "half"}, "ns", sample)])
 
     monkeypatch.setattr(sharing, "measure", interrupted)
-    found = bench.run(("numa", "sharing", "faults"), Settings(quick=True, seconds=0.1, size=SMALL))
+    found = bench.run(
+        ("numa", "sharing", "faults"), BenchSettings(quick=True, seconds=0.1, size=SMALL)
+    )
     assert not found.complete
     assert [each.name for each in found.sections] == ["numa", "sharing"]
     assert found.sections[1].figures[0].samples == (1.0, 2.0, 3.0)
@@ -314,7 +325,7 @@ def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch
 
 def test_no_such_benchmark() -> None:
     """A name that is none names those there are."""
-    with pytest.raises(UsageError, match="there are: "):
+    with pytest.raises(UsageError, match="one of bandwidth"):
         bench.run(["nosuch"])
 
 
@@ -331,12 +342,12 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_command(tmp_path: Path) -> None:
     """A run writes a result that can be shown again and compared with another."""
     first, second = tmp_path / "a.json", tmp_path / "b.json"
-    options = ("--quick", "--time", "200ms", "--size", "2M")
-    done = command("numa", "faults", *options, "--output", first)
+    options = ("--quick", "--duration", "200ms", "--size", "2M")
+    done = command("numa", "faults", *options, "-o", first)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "Memory from the kernel" in done.stdout
-    assert command("faults", *options, "--json", "--output", second).returncode == 0
+    assert "Page faults" in done.stdout
+    assert command("faults", *options, "--json", "-o", second).returncode == 0
     data = json.loads(second.read_text())
     assert data["schema"] == "mematlas/bench/1"
     assert [each["name"] for each in data["data"]["sections"]] == ["faults"]
@@ -352,14 +363,14 @@ def test_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("nosuch",), 2, "there is no benchmark 'nosuch'"),
+        (("nosuch",), 2, "no such benchmark: 'nosuch'"),
         (("compare", "a.json"), 2, "give two files"),
         (("show", "/nonexistent.json"), 3, "no such file"),
         (("show", __file__), 2, "not a result of"),
         (("faults", "--size", "500T"), 2, "do not fit"),
         (("faults", "--pages", "7K"), 2, "no such page size"),
         (("sharing", "--threads", "0"), 2, "whole numbers"),
-        (("faults", "--output", "/nonexistent/x.json"), 3, "no such folder"),
+        (("faults", "-o", "/nonexistent/x.json"), 3, "no such folder"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -377,7 +388,7 @@ def test_ctrl_c_shows_what_there_is() -> None:
     """
     terminal, stderr = os.openpty()
     program = subprocess.Popen(
-        [*COMMAND, "sharing", "faults", "--time", "100s", "--size", "2M", "--json"],
+        [*COMMAND, "sharing", "faults", "--duration", "100s", "--size", "2M", "--json"],
         stdout=subprocess.PIPE, stderr=stderr, text=True,
     )  # fmt: skip
     os.close(stderr)

@@ -13,7 +13,7 @@ MEMATLAS = (sys.executable, "-m", "mematlas", "bench")
 def measured(*arguments: str) -> dict[str, Any]:
     """Run a benchmark with little time and memory; give its one section."""
     done = subprocess.run(
-        [*MEMATLAS, *arguments, "--json", "--time", "0.2s"], capture_output=True, check=False
+        [*MEMATLAS, *arguments, "--json", "--duration", "0.2s"], capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     answer = json.loads(done.stdout)
@@ -32,8 +32,8 @@ def test_orders_strides_look_ups_and_turns_are_there() -> None:
     found = measured("patterns", "--size", "8M")
     assert {"along rows", "down columns", "at random"} <= labels(found, "order")
     assert {8, 64, 4096} <= labels(found, "distance")
-    found = measured("prefetch", "--size", "8M", "--pages", "4k")
+    found = measured("prefetch", "--size", "8M", "--pages", "4K")
     assert labels(found, "ahead") == {0, 1, 2, 4, 8, 16, 32, 64, 128}
-    found = measured("transpose", "--size", "2M", "--pages", "4k")
+    found = measured("transpose", "--size", "2M", "--pages", "4K")
     assert labels(found, "side") == {512}
     assert len(labels(found, "method")) == 5

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import reference_smaps
 from mematlas.linux import smaps
-from mematlas.linux.mappings import Outcome
+from mematlas.linux.mappings import ReadOutcome
 
 
 def test_own_smaps_match_a_plain_parser(tmp_path: Path) -> None:
@@ -22,5 +22,5 @@ def test_own_smaps_match_a_plain_parser(tmp_path: Path) -> None:
 def test_self_is_complete() -> None:
     """A live process's own mappings are complete, and hold this test's code."""
     mappings, outcome = smaps.read(os.getpid())
-    assert outcome is Outcome.COMPLETE
+    assert outcome is ReadOutcome.COMPLETE
     assert any(row.name.endswith(b"_native.abi3.so") for row in mappings)

@@ -18,10 +18,10 @@ import pytest
 
 from mematlas.errors import MematlasError, TargetError
 from mematlas.linux import pagemap, process_info, smaps
-from mematlas.linux.mappings import Outcome
+from mematlas.linux.mappings import ReadOutcome
 from mematlas.linux.process import open_process
-from mematlas.linux.vma_class import RegionKind
-from mematlas.observe.address_space.analyse import make_layout
+from mematlas.linux.vma_class import VmaClass
+from mematlas.observe.address_space.analyse import analyse_address_space
 from mematlas.observe.page_states import analyse as analysis
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def test_sixty_five_thousand_mappings() -> None:
                 break
     if failed:
         pytest.skip("vm.max_map_count is too low here")
-    assert outcome is Outcome.COMPLETE
+    assert outcome is ReadOutcome.COMPLETE
     assert mappings.count > 65_000
     inside = sum(start <= at < start + 65_000 * PAGE for at in mappings.start)
     assert inside == 65_000
@@ -116,7 +116,7 @@ def test_churn_counts_nothing_twice() -> None:
     with running(code) as (pid, (kept,)):
         for _ in range(40):
             mappings, outcome = smaps.read(pid)
-            assert outcome in {Outcome.COMPLETE, Outcome.CHANGED}
+            assert outcome in {ReadOutcome.COMPLETE, ReadOutcome.CHANGED}
             rows = list(zip(mappings.start, mappings.end, strict=True))
             touching = sum(before[1] > after[0] for before, after in itertools.pairwise(rows))
             assert touching <= mappings.overlaps
@@ -133,18 +133,18 @@ def test_files_of_any_name(tmp_path: Path, name: bytes) -> None:
         file.truncate(PAGE)
         with mmap.mmap(file.fileno(), PAGE) as area:
             area[0] = 1
-            layout = make_layout(process_info.read(os.getpid()))
+            space = analyse_address_space(process_info.read(os.getpid()))
             start = address_of(area)
-    (region,) = [each for each in layout.regions if each.start <= start < each.end]
-    assert region.kind is RegionKind.FILE
-    told = region.name.encode("utf-8", "surrogateescape")
+    (vma,) = [each for each in space.vmas if each.start <= start < each.end]
+    assert vma.kind is VmaClass.FILE
+    told = vma.name.encode("utf-8", "surrogateescape")
     expected = name.replace(b"\n", rb"\012")
     shown = b"\\xff\\xfe" if name == b"\xff\xfe" else expected
     assert told.endswith(b"/" + shown)
     # The real heap may be several mappings (madvise splits it); a file has an inode.
     lines = Path("/proc/self/maps").read_bytes().splitlines()
     heaps = [line for line in lines if line.endswith(b" [heap]") and line.split()[4] == b"0"]
-    assert sum(each.kind is RegionKind.HEAP for each in layout.regions) <= len(heaps)
+    assert sum(each.kind is VmaClass.HEAP for each in space.vmas) <= len(heaps)
 
 
 def test_exit_between_open_and_read() -> None:
@@ -153,7 +153,7 @@ def test_exit_between_open_and_read() -> None:
         os.kill(sleeper.pid, signal.SIGKILL)
         os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # a zombie: files read empty
         mappings, outcome = smaps.read_from(process)
-        assert (mappings.count, outcome) == (0, Outcome.EXITED)
+        assert (mappings.count, outcome) == (0, ReadOutcome.EXITED)
         with pytest.raises(TargetError, match="ended"):
             pagemap.read(sleeper.pid, [(PAGE, 2 * PAGE)])
 
@@ -205,15 +205,15 @@ def test_hugetlb_is_not_in_rss() -> None:
             pytest.skip("the kernel found no huge pages")
         with mmap.mmap(-1, 4 << 20, flags=ANONYMOUS | 0x40000) as area:  # MAP_HUGETLB
             start = address_of(area)
-            before = make_layout(process_info.read(os.getpid()))
-            untouched = analysis.add_up(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
+            before = analyse_address_space(process_info.read(os.getpid()))
+            untouched = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
             area[0] = 1
-            after = make_layout(process_info.read(os.getpid()))
-            touched = analysis.add_up(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
-    (region,) = [each for each in after.regions if each.start == start]
-    assert region.kind is RegionKind.HUGETLB
+            after = analyse_address_space(process_info.read(os.getpid()))
+            touched = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
+    (vma,) = [each for each in after.vmas if each.start == start]
+    assert vma.kind is VmaClass.HUGETLB
     assert (before.totals.hugetlb, after.totals.hugetlb) == (0, 2 << 20)
-    assert region.amounts.rss == 0
+    assert vma.amounts.rss == 0
     assert (untouched.present, touched.present, touched.hugetlb) == (0, 512, 512)
 
 
@@ -229,7 +229,7 @@ def test_merged_pages_share_a_frame() -> None:
         area.write(b"same" * (16 * PAGE))
         start = address_of(area)
         for _ in range(100):
-            found = analysis.add_up(pagemap.read(os.getpid(), [(start, start + 64 * PAGE)]))
+            found = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + 64 * PAGE)]))
             if found.ksm == 64:
                 break
             time.sleep(0.1)
@@ -240,13 +240,13 @@ def test_merged_pages_share_a_frame() -> None:
 
 
 def test_swapped_shared_memory_is_seen() -> None:
-    """Shared memory that was swapped out leaves pagemap empty; the layout has it all the same."""
+    """Shared memory that was swapped out leaves pagemap empty; the space has it all the same."""
     swap = Path("/proc/meminfo").read_text().partition("SwapFree:")[2].split()[0]
     if int(swap) < 4096:
         pytest.skip("no swap is on")
     with mmap.mmap(-1, 64 * PAGE, flags=mmap.MAP_SHARED | mmap.MAP_ANONYMOUS) as area:
         area.write(b"x" * (64 * PAGE))
         area.madvise(21)  # MADV_PAGEOUT
-        layout = make_layout(process_info.read(os.getpid()))
-    assert layout.shared_swap is not None
-    assert layout.shared_swap > 0
+        space = analyse_address_space(process_info.read(os.getpid()))
+    assert space.shared_swap is not None
+    assert space.shared_swap > 0

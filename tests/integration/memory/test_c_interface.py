@@ -22,11 +22,35 @@ int main(void)
 	struct mematlas_arena *arena;
 	if (mematlas_pool_create(64, 1000, 64, -1, &pool) || mematlas_arena_create(1 << 26, &arena))
 		return 1;
-	void *slot = mematlas_pool_take(pool), *block = mematlas_arena_take(arena, 100, 0);
-	printf("%d %d ", mematlas_pool_give(pool, slot), mematlas_arena_give(arena, block));
-	printf("%d %d ", mematlas_pool_give(pool, slot) < 0, mematlas_arena_give(arena, block) < 0);
+	void *slot = mematlas_pool_alloc(pool), *block = mematlas_arena_alloc(arena, 100, 0);
+	printf("%d %d ", mematlas_pool_free(pool, slot), mematlas_arena_free(arena, block));
+	printf("%d %d ", mematlas_pool_free(pool, slot) < 0, mematlas_arena_free(arena, block) < 0);
 	printf("%d %d\\n", mematlas_pool_check(pool), mematlas_arena_check(arena));
 	mematlas_pool_destroy(pool);
+	mematlas_arena_destroy(arena);
+	return 0;
+}
+"""
+
+# Names of functions inside the library.
+NAMESAKES = """
+#include <mematlas.h>
+#include <stdio.h>
+int arena_join(int a) { return a + 1; }
+int trie_add(int a) { return a + 2; }
+int record_take(int a) { return a + 3; }
+int place_of(int a) { return a + 4; }
+int stack_trie_add(int a) { return a + 5; }
+int record_apply(int a) { return a + 6; }
+int page_bytes(int a) { return a + 7; }
+int main(void)
+{
+	struct mematlas_arena *arena;
+	if (mematlas_arena_create(1 << 26, &arena))
+		return 1;
+	int sum = arena_join(trie_add(record_take(place_of(0))));
+	sum = stack_trie_add(record_apply(page_bytes(sum)));
+	printf("%d %d\\n", sum, mematlas_arena_check(arena));
 	mematlas_arena_destroy(arena);
 	return 0;
 }
@@ -44,3 +68,27 @@ def test_programs_link(compiler: str, suffix: str, tmp_path: Path) -> None:
     subprocess.run([compiler, source, "-o", program, *flags], check=True)
     done = subprocess.run([program], capture_output=True, text=True, check=True)
     assert done.stdout == "0 0 1 1 0 0\n"
+
+
+def test_programs_have_names_of_their_own(tmp_path: Path) -> None:
+    """A program links that defines functions named like internal ones of the library."""
+    if not shutil.which("gcc"):
+        pytest.skip("no gcc")
+    source, program = tmp_path / "program.c", tmp_path / "program"
+    source.write_text(NAMESAKES)
+    subprocess.run(["gcc", source, "-o", program, *compile_flags()], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, check=True)
+    assert done.stdout == "28 0\n"
+
+
+def test_globals_are_prefixed() -> None:
+    """The installed library defines no global symbol without the prefix mematlas_."""
+    if not shutil.which("nm"):
+        pytest.skip("no nm")
+    library = next(flag for flag in compile_flags() if flag.endswith(".a"))
+    done = subprocess.run(
+        ["nm", "-g", "--defined-only", library], capture_output=True, text=True, check=True
+    )
+    names = [line.split()[-1] for line in done.stdout.splitlines() if len(line.split()) == 3]
+    assert "mematlas_arena_create" in names
+    assert [name for name in names if not name.startswith("mematlas_")] == []

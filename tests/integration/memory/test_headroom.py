@@ -32,7 +32,7 @@ def test_room_is_about_what_is_available() -> None:
     text = Path("/proc/meminfo").read_text()
     found = dict(re.findall(r"^(MemAvailable|SwapFree): +(\d+)", text, re.MULTILINE))
     available = sum(map(int, found.values())) << 10
-    now = headroom.find_room()
+    now = headroom.read_headroom()
     assert now is not None
     assert now.size <= available + 256 * MIB
 

@@ -23,7 +23,7 @@ from machine_state import HUGEPAGES, as_nobody, hugepages, in_child, written
 from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
 from mematlas.linux import smaps
-from mematlas.memory import Region, advice, numa, where
+from mematlas.memory import PolicyName, Region, advice, numa, where
 from mematlas.observe.probe import read
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def figure(address: int, name: str) -> int:
     found, _ = smaps.read(os.getpid())
     index = found.find(address)
     assert index is not None
-    return found.row(index).figures[name]
+    return found.row(index).fields[name]
 
 
 # ---- hugetlb
@@ -247,7 +247,7 @@ def test_locked_shared_memory_has_no_holes_punched() -> None:
 
 
 @pytest.mark.parametrize("policy", numa.POLICIES)
-def test_policies_are_tried_not_guessed(policy: str) -> None:
+def test_policies_are_tried_not_guessed(policy: PolicyName) -> None:
     """Every policy either works here, or is refused with the kernel it takes."""
     if not Path("/proc/self/numa_maps").exists():
         pytest.skip("kernel without NUMA")
@@ -435,7 +435,7 @@ def test_acts_cannot_be_read(name: str) -> None:
 
 def test_soft_dirty_is_probed() -> None:
     """Whether pagemap tells soft-dirty pages is found by trying, not by the kernel's version."""
-    capability = next(each for each in read.read().facts if "soft" in each.name.lower())
+    capability = next(each for each in read.read().interfaces if "soft" in each.name.lower())
     with Region(PAGE) as region:
         region.view[0] = 1
         descriptor = os.open("/proc/self/pagemap", os.O_RDONLY)

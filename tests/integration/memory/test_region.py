@@ -16,7 +16,7 @@ import pytest
 import reference_smaps
 from machine_state import HUGEPAGES, as_nobody, hugepages, in_child, written
 from mematlas.errors import AccessError, MematlasError, UsageError
-from mematlas.memory import Region, where
+from mematlas.memory import ForkMode, Region, where
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,7 +34,7 @@ def mappings_of(region: Region) -> list[dict[str, Any]]:
 
 def figure(region: Region, name: str) -> int:
     """Sum a figure of smaps over the region."""
-    return sum(row["figures"][name] for row in mappings_of(region))
+    return sum(row["fields"][name] for row in mappings_of(region))
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_thp_refused_says_how() -> None:
     """With THP off, the fallback is taken and the knob is named; require raises."""
     with written(THP / "enabled", "never"):
         with Region("4M", huge="thp", populate=True) as region:
-            assert region.granted == "4k"
+            assert region.granted == "4K"
             assert region.placement.huge == 0
             assert f"{THP / 'enabled'}: never" in region.explain()
         with pytest.raises(MematlasError, match="transparent huge pages are off"):
@@ -114,7 +114,7 @@ def test_hugetlb_as_smaps_has_it() -> None:
     with Region("7M", huge="2M", require=True) as region:
         assert region.length == 8 * MIB
         assert figure(region, "Private_Hugetlb") == 8 * MIB
-        assert {row["figures"]["KernelPageSize"] for row in mappings_of(region)} == {2 * MIB}
+        assert {row["fields"]["KernelPageSize"] for row in mappings_of(region)} == {2 * MIB}
         assert region.placement.by_page_size == {2 * MIB: 8 * MIB}
         assert int(free.read_text()) == 4
     assert int(free.read_text()) == 8
@@ -187,7 +187,7 @@ def test_no_unmap_under_an_array() -> None:
     del part
     region.close()
     region.close()
-    with pytest.raises(ValueError, match="given back"):
+    with pytest.raises(ValueError, match="region is closed"):
         region.array()
     with pytest.raises(ValueError, match="closed"):
         region.cold()
@@ -286,7 +286,7 @@ def test_every_advice_has_a_method() -> None:
         for name in ("normal", "random", "sequential", "cold", "free", "dontfork", "dofork"):
             getattr(region, name)()
     with pytest.raises(UsageError, match="no such advice"):
-        Region("4K", advise="quickly")
+        Region("4K", advise="quickly")  # type: ignore[arg-type]
 
 
 # ---- locking
@@ -319,7 +319,7 @@ def test_lock_on_fault() -> None:
 
 
 @pytest.mark.parametrize(("fork", "code"), [("copy", 0), ("wipe", 1), ("dont", -signal.SIGSEGV)])
-def test_what_a_child_gets(fork: str, code: int) -> None:
+def test_what_a_child_gets(fork: ForkMode, code: int) -> None:
     """A child has a copy, zeros, or nothing at all."""
     with Region("4K", fork=fork) as region:
         region.view[0] = 42

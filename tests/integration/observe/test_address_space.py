@@ -14,20 +14,20 @@ import pytest
 import memory_victim
 from mematlas.errors import AccessError, TargetError
 from mematlas.linux import process_info
-from mematlas.linux.vma_class import Region, RegionKind
-from mematlas.observe.address_space.analyse import make_layout
+from mematlas.linux.vma_class import Vma, VmaClass
+from mematlas.observe.address_space.analyse import analyse_address_space
 
 if TYPE_CHECKING:
     from conftest import Build
-    from mematlas.observe.address_space.model import Layout
+    from mematlas.observe.address_space.model import AddressSpace
 
 PAGE = 4096
 SHOW = (sys.executable, "-m", "mematlas", "show")
 
 
-def region(layout: Layout, address: int) -> Region:
-    """Find the region of an address."""
-    return next(each for each in layout.regions if each.start <= address < each.end)
+def vma(space: AddressSpace, address: int) -> Vma:
+    """Find the vma of an address."""
+    return next(each for each in space.vmas if each.start <= address < each.end)
 
 
 def read_rollup(pid: int) -> dict[str, int]:
@@ -40,27 +40,27 @@ def read_rollup(pid: int) -> dict[str, int]:
 def test_every_kind_is_named(build: Build, flags: tuple[str, ...]) -> None:
     """Text, data, BSS, thread stack, shared memory and the rest, position-independent or not."""
     with memory_victim.opened(build("memory_victim", *flags)) as victim:
-        layout = make_layout(process_info.read(victim.pid))
-    kinds = {name: region(layout, at).kind for name, (at, _) in victim.at.items() if at > PAGE * 16}
-    assert layout.position_independent == ("-pie" in flags)
-    assert kinds["data"] is RegionKind.DATA
+        space = analyse_address_space(process_info.read(victim.pid))
+    kinds = {name: vma(space, at).kind for name, (at, _) in victim.at.items() if at > PAGE * 16}
+    assert space.position_independent == ("-pie" in flags)
+    assert kinds["data"] is VmaClass.DATA
     start, length = victim.at["bss"]
-    assert region(layout, start + length // 2).kind is RegionKind.BSS
-    assert kinds["thread_stack"] is RegionKind.THREAD_STACK
-    assert region(layout, victim.at["thread_stack"][0]).threads == (victim.at["thread_stack"][1],)
-    assert kinds["shared"] is kinds["memfd"] is RegionKind.SHARED
-    assert kinds["touched"] is RegionKind.ANONYMOUS
-    assert layout.bss_bytes is not None
-    assert layout.bss_bytes >= length
-    assert layout.totals.locked == 8 * PAGE
-    assert region(layout, victim.at["memfd"][0]).name.startswith("/memfd:odd (deleted)\\012 name ")
+    assert vma(space, start + length // 2).kind is VmaClass.BSS
+    assert kinds["thread_stack"] is VmaClass.THREAD_STACK
+    assert vma(space, victim.at["thread_stack"][0]).threads == (victim.at["thread_stack"][1],)
+    assert kinds["shared"] is kinds["memfd"] is VmaClass.SHARED
+    assert kinds["touched"] is VmaClass.ANONYMOUS
+    assert space.bss_bytes is not None
+    assert space.bss_bytes >= length
+    assert space.totals.locked == 8 * PAGE
+    assert vma(space, victim.at["memfd"][0]).name.startswith("/memfd:odd (deleted)\\012 name ")
 
 
 def test_writable_code_is_seen(build: Build) -> None:
     """Memory that can be written and executed stands in a line of its own."""
     with memory_victim.opened(build("memory_victim")) as victim:
-        layout = make_layout(process_info.read(victim.pid))
-    (group,) = [each for each in layout.permissions if each.kind == "rwx"]
+        space = analyse_address_space(process_info.read(victim.pid))
+    (group,) = [each for each in space.permissions if each.kind == "rwx"]
     assert group.amounts.size == PAGE
 
 
@@ -69,17 +69,17 @@ def test_guards_are_no_swap(build: Build) -> None:
     with memory_victim.opened(build("memory_victim")) as victim:
         if "no_guards" in victim.at:
             pytest.skip("this kernel has no guard regions")
-        layout = make_layout(process_info.read(victim.pid))
+        space = analyse_address_space(process_info.read(victim.pid))
     start = victim.at["guarded"][0] + 8 * PAGE
-    assert (start, start + 4 * PAGE) in layout.guards
-    assert layout.totals.swap == 0
+    assert (start, start + 4 * PAGE) in space.guards
+    assert space.totals.swap == 0
 
 
 def test_twins_share_one_address_space(build: Build) -> None:
     """A process made with CLONE_VM is named, so that nobody counts the memory twice."""
     with memory_victim.opened(build("memory_victim"), "twin") as victim:
-        layout = make_layout(process_info.read(victim.pid))
-    assert layout.shared_with == (victim.at["twin"][0],)
+        space = analyse_address_space(process_info.read(victim.pid))
+    assert space.shared_with == (victim.at["twin"][0],)
 
 
 def test_totals_are_those_of_others(build: Build) -> None:
@@ -88,19 +88,19 @@ def test_totals_are_those_of_others(build: Build) -> None:
     with memory_victim.opened(build("memory_victim")) as victim:
         for _ in range(50):  # others that map the same files meanwhile change PSS and USS
             before = read_rollup(victim.pid)
-            layout = make_layout(process_info.read(victim.pid))
+            space = analyse_address_space(process_info.read(victim.pid))
             other = psutil.Process(victim.pid).memory_full_info()
             rollup = read_rollup(victim.pid)
             if before == rollup:
                 break
-    totals = layout.totals
+    totals = space.totals
     assert totals.rss == rollup["Rss:"] == other.rss
     assert (totals.uss, totals.swap) == (other.uss, other.swap)
     assert totals.pss is not None
     # The kernel rounds each mapping's PSS down to a kB, and its sum once.
-    assert abs(totals.pss - rollup["Pss:"]) <= 1024 * len(layout.regions)
-    assert sum(group.amounts.rss for group in layout.kinds) == totals.rss
-    assert sum(group.amounts.size for group in layout.permissions) == totals.size
+    assert abs(totals.pss - rollup["Pss:"]) <= 1024 * len(space.vmas)
+    assert sum(group.amounts.rss for group in space.kinds) == totals.rss
+    assert sum(group.amounts.size for group in space.permissions) == totals.size
 
 
 def test_zombie_and_kernel_thread() -> None:

@@ -10,7 +10,7 @@ import pytest
 from mematlas.linux import machine
 from mematlas.linux.machine import Machine
 from mematlas.observe.machine import read
-from mematlas.observe.machine.limits import barriers
+from mematlas.observe.machine.limits import binding_limits
 from mematlas.observe.machine.topics import TOPICS
 from nested_cgroups import Cgroup, Holder, nested
 
@@ -37,8 +37,8 @@ def test_the_level_named_is_the_level_that_kills(full: str) -> None:
             facts = look(own.pid)
             answer = TOPICS["cgroup"](facts).answer[0]
             assert f"/{wanted.path.name}," in answer, answer
-            assert f"process {own.pid} first" in answer
-            room, spare = barriers(facts)[0].room, barriers(facts)[0].spare
+            assert f"effective limit of process {own.pid}" in answer
+            room, spare = binding_limits(facts)[0].headroom, binding_limits(facts)[0].reclaimable
             before = {level.path: level.kills() for level in (outer, inner, sibling)}
             assert own.take(room // 2)
             assert {level.path: level.kills() for level in (outer, inner)} == {

@@ -16,7 +16,7 @@ import memory_victim
 from machine_state import written
 from mematlas.linux import pagemap, smaps
 from mematlas.observe.machine import read
-from mematlas.observe.page_states.analyse import add_up
+from mematlas.observe.page_states.analyse import sum_pages
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -44,9 +44,9 @@ def test_placement_is_that_of_the_frames(build: Build) -> None:
     """A process's bytes by node, from numa_maps, are those of its page frames, from pagemap."""
     with memory_victim.opened(build("memory_victim")) as victim:
         (placed,), refused = read.read_nodes(pid=victim.pid)
-        mappings, _ = smaps.read(victim.pid, figures=False)
+        mappings, _ = smaps.read(victim.pid, fields=False)
         found = pagemap.read(victim.pid, [(each.start, each.end) for each in mappings])
-        sums = add_up(found)
+        sums = sum_pages(found)
         if sums.nodes is None:
             pytest.skip("page frames are hidden here")
         (row,) = grid(ask("numa", "--pid", str(victim.pid)), "Processes")
@@ -91,14 +91,14 @@ sys.stdin.read()
             (found,), _ = read.read_huge(pid=holder.pid)
             if found.huge_anonymous < 8 * MIB:
                 pytest.skip("no huge pages were to be had")
-            rows = grid(ask("thp"), "Processes by 2 MiB pages")
+            rows = grid(ask("thp"), "Processes by 2M pages")
             alone = ask("thp", "--pid", str(holder.pid))
         finally:
             holder.kill()
     (row,) = [row for row in rows if row["PID"] == str(holder.pid)]
     assert row["anonymous"] == found.huge_anonymous
     assert 50 < row["share"] <= 100
-    sizes = [each for each in alone["data"]["sections"] if "large pages" in each["title"]]
+    sizes = [each for each in alone["data"]["sections"] if "Large folios" in each["title"]]
     if sizes:  # else frames are hidden here
         (figures,) = sizes
         by_size = {each["name"]: each["value"] for each in figures["figures"]}
@@ -116,7 +116,7 @@ def test_smaller_huge_pages_are_told_by_process() -> None:
         area.madvise(mmap.MADV_HUGEPAGE)
         area.write(b"x" * MIB)  # no room for 2 MiB
         answer = ask("thp", "--pid", str(os.getpid()))
-        sizes = [each for each in answer["data"]["sections"] if "large pages" in each["title"]]
+        sizes = [each for each in answer["data"]["sections"] if "Large folios" in each["title"]]
     if not sizes:
         pytest.skip("page frames are hidden here")
     by_size = {each["name"]: each["value"] for each in sizes[0]["figures"]}

@@ -88,7 +88,7 @@ def test_what_is_no_file_has_no_zeros(tmp_path: Path) -> None:
     """A directory and a pipe are no files: their cache is unknown, and nothing hangs."""
     os.mkfifo(tmp_path / "pipe")
     assert read_file(tmp_path).cached is None
-    assert read_file(tmp_path / "pipe").hidden == "no regular file"
+    assert read_file(tmp_path / "pipe").hidden == "not a regular file"
 
 
 def test_links_count_once(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mematlas.observe.page_faults import read
-from mematlas.observe.page_faults.analyse import rates
+from mematlas.observe.page_faults.analyse import fault_rates
 from mematlas.observe.page_faults.model import FaultSnapshot, ThreadFaults
 from waiting import wait_until
 
@@ -91,29 +91,29 @@ def toucher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_faults_are_put_down_to_line_and_mapping(toucher: Path) -> None:
     """The loop's line took them, in anonymous memory; with period 1 to the page."""
     command = [*FAULTS, "--json", "--period", "1", "--", str(toucher)]
-    places = json.loads(subprocess.check_output(command))["data"]["places"]
-    if places is None:
+    profile = json.loads(subprocess.check_output(command))["data"]["profile"]
+    if profile is None:
         pytest.skip("perf events are refused here")
-    first = places["lines"][0]
+    first = profile["lines"][0]
     assert (first["function"], first["mapping"]) == ("fill", "[anonymous]")
     assert str(first["file"]).endswith("toucher.c")
     assert first["line"] in {5, 6}
-    if not places["lost"]:
+    if not profile["lost"]:
         assert (
             16_384
-            <= sum(each["faults"] for each in places["lines"] if each["function"] == "fill")
+            <= sum(each["faults"] for each in profile["lines"] if each["function"] == "fill")
             <= 16_384 + 16
         )
-    whole = sum(each["faults"] for each in places["mappings"])
-    assert whole == sum(each["faults"] for each in places["lines"])
+    whole = sum(each["faults"] for each in profile["mappings"])
+    assert whole == sum(each["faults"] for each in profile["lines"])
 
 
-def test_places_of_a_running_process(toucher: Path) -> None:
+def test_profile_of_a_running_process(toucher: Path) -> None:
     """What runs already is sampled too, its mappings taken from the kernel's list."""
     with subprocess.Popen([toucher, "on"]) as busy:
         try:
             done = subprocess.run(
-                [*FAULTS, "--where", "--interval", "300ms", "--json", str(busy.pid)],
+                [*FAULTS, "--where", "--duration", "300ms", "--json", str(busy.pid)],
                 capture_output=True,
                 check=False,
             )
@@ -121,9 +121,9 @@ def test_places_of_a_running_process(toucher: Path) -> None:
             busy.kill()
     if done.returncode == 4:
         pytest.skip("perf events are refused here")
-    places = json.loads(done.stdout)["data"]
-    assert places["lines"][0]["function"] == "fill"
-    assert places["mappings"][0]["name"] == "[anonymous]"
+    profile = json.loads(done.stdout)["data"]
+    assert profile["lines"][0]["function"] == "fill"
+    assert profile["mappings"][0]["name"] == "[anonymous]"
 
 
 def test_live_process() -> None:
@@ -135,8 +135,8 @@ def test_live_process() -> None:
         assert busy.stdout
         busy.stdout.readline()
         before = read.read(busy.pid)
-        wait_until(lambda: rates(before, read.read(busy.pid)).minor > 500, "page faults")
-        found = rates(before, read.read(busy.pid))
+        wait_until(lambda: fault_rates(before, read.read(busy.pid)).minor > 500, "page faults")
+        found = fault_rates(before, read.read(busy.pid))
         busy.kill()
     assert found.minor > 0
     assert [thread.tid for thread in found.threads] == [busy.pid]
@@ -148,7 +148,7 @@ def test_rates_per_thread() -> None:
     after = FaultSnapshot(
         1, 12.0, 12288, (ThreadFaults(1, "a) (b", 300, 4), ThreadFaults(2, "new", 10, 0))
     )
-    found = rates(before, after)
+    found = fault_rates(before, after)
     assert (found.minor, found.major, found.growth) == (105, 1, 4096)
     assert [(thread.tid, thread.minor) for thread in found.threads] == [(1, 100), (2, 5)]
 

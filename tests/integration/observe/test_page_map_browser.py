@@ -1,4 +1,4 @@
-"""`mematlas pages --html` of a real process, in a real browser."""
+"""`mematlas pages -o FILE.html` of a real process, in a real browser."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def made(
     """Write the page map of a process with one of every kind of memory."""
     out = tmp_path_factory.mktemp("map") / "memory_victim.html"
     with memory_victim.opened(build("memory_victim")) as victim:
-        subprocess.run([*PAGES, str(victim.pid), "--html", str(out)], check=True)
+        subprocess.run([*PAGES, str(victim.pid), "-o", str(out)], check=True)
     return out, victim
 
 
@@ -89,13 +89,13 @@ def test_pointer_names_the_page(visit: Any, made: tuple[Path, memory_victim.Vict
     assert shown.count() == 1, name
     canvas = shown.locator("canvas")
     data = json.loads(page.locator("#payload").text_content())
-    blocks = [block for group in data["groups"] for block in group["blocks"]]
-    block = next(each for each in blocks if int(each["start"], 16) <= start < int(each["end"], 16))
+    strips = [strip for group in data["groups"] for strip in group["strips"]]
+    strip = next(each for each in strips if int(each["start"], 16) <= start < int(each["end"], 16))
     canvas.hover(position={"x": 1, "y": 1})
     said = page.locator("#tooltip").inner_text()
-    group = next(each for each in data["groups"] if block in each["blocks"])
-    assert f"0x{group['blocks'][0]['start']}" in said
-    assert group["blocks"][0]["permissions"] in said
+    group = next(each for each in data["groups"] if strip in each["strips"])
+    assert f"0x{group['strips'][0]['start']}" in said
+    assert group["strips"][0]["permissions"] in said
 
 
 def test_layers_and_legend_change_the_picture(visit: Any) -> None:

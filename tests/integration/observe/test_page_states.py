@@ -19,7 +19,7 @@ import pytest
 import memory_victim
 from mematlas.errors import AccessError, TargetError
 from mematlas.linux import pagemap, smaps
-from mematlas.linux.pageflags import PageSums, State
+from mematlas.linux.pageflags import PageState, PageSums
 from mematlas.observe.page_states import analyse as analysis
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers need CAP_SYS_
 
 def sums(pid: int, start: int, length: int) -> PageSums:
     """Sum up the pages of a range."""
-    return analysis.add_up(pagemap.read(pid, [(start, start + length)]))
+    return analysis.sum_pages(pagemap.read(pid, [(start, start + length)]))
 
 
 def address_of(area: mmap.mmap) -> int:
@@ -70,7 +70,7 @@ def test_huge_pages_by_order() -> None:
         mappings, _ = smaps.read(os.getpid())
         index = mappings.find(start)
         assert index is not None
-        huge = mappings.row(index).figures["AnonHugePages"]
+        huge = mappings.row(index).fields["AnonHugePages"]
     if not huge:
         pytest.skip("the kernel gave no huge pages")
     assert found.mapped_huge == huge // PAGE
@@ -127,9 +127,9 @@ def wait_until_asleep(pid: int) -> None:
 
 
 def _look_as_nobody(pid: int) -> int:
-    mappings = list(smaps.read(pid, figures=False)[0])
+    mappings = list(smaps.read(pid, fields=False)[0])
     found = pagemap.read(pid, [(each.start, each.end) for each in mappings])
-    total = analysis.add_up(found)
+    total = analysis.sum_pages(found)
     hidden = all(each is None for each in (total.frames, total.zero, total.folios, total.nodes))
     if not (hidden and total.present > 10 and "CAP_SYS_ADMIN" in found.hidden[0]):
         return 1
@@ -147,7 +147,7 @@ def test_picture_has_a_pixel_a_page(build: Build, tmp_path: Path) -> None:
         start, length = victim.at["touched"]
         subprocess.run(
             [*MEMATLAS, "pages", str(victim.pid), "--range", f"{start:x}-{start + length:x}",
-             "--map", out],
+             "-o", out],
             check=True,
         )  # fmt: skip
     data = out.read_bytes()
@@ -157,8 +157,8 @@ def test_picture_has_a_pixel_a_page(build: Build, tmp_path: Path) -> None:
     (size,) = struct.unpack_from(">I", data, at - 4)
     image = zlib.decompress(data[at + 4 : at + 4 + size])
     assert len(image) == (width + 1) * height
-    states = list(State)
-    anonymous, nothing = states.index(State.ANONYMOUS), states.index(State.NOTHING)
+    states = list(PageState)
+    anonymous, nothing = states.index(PageState.ANONYMOUS), states.index(PageState.NOTHING)
     assert list(image[1:65]) == [anonymous] * 32 + [nothing] * 32
 
 

@@ -18,7 +18,7 @@ PR_SET_DUMPABLE = 4
 
 def test_what_works_can_be_read() -> None:
     """Each file said to be readable is; each said to be absent is."""
-    for fact in read.read().facts:
+    for fact in read.read().interfaces:
         if fact.name.startswith("/"):
             try:
                 with open(fact.name, "rb") as file:  # noqa: PTH123
@@ -40,7 +40,7 @@ def test_nobody_sees_less() -> None:
         os.setgroups([])
         os.setuid(65534)
         ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)  # as a program that nobody started would be
-        found = {fact.name: (fact.works, fact.remedy) for fact in read.read().facts}
+        found = {fact.name: (fact.works, fact.remedy) for fact in read.read().interfaces}
         os.write(writer, json.dumps(found).encode())
         os._exit(0)
     os.close(writer)
@@ -61,4 +61,4 @@ def test_text_and_json() -> None:
     assert max(map(len, text.splitlines())) <= 80
     answer = json.loads(subprocess.check_output([*PROBE, "--json"]))
     assert answer["schema"] == "mematlas/probe/1"
-    assert len(answer["data"]["facts"]) > 20
+    assert len(answer["data"]["interfaces"]) > 20

@@ -13,7 +13,7 @@ import pytest
 
 import memory_victim
 from mematlas.linux import processes
-from mematlas.observe.processes.analyse import add_up, make_tree, rank
+from mematlas.observe.processes.analyse import build_tree, rank, sum_processes
 
 if TYPE_CHECKING:
     from conftest import Build
@@ -46,9 +46,9 @@ def test_twins_count_once(build: Build) -> None:
     with memory_victim.opened(build("memory_victim"), "twin") as victim:
         table = processes.read()
     pair = [row_of(table, victim.pid), row_of(table, victim.at["twin"][0])]
-    assert [row.twin_of for row in pair] == [None, victim.pid]
+    assert [row.same_mm_as for row in pair] == [None, victim.pid]
     assert pair[0].rss == pair[1].rss
-    assert add_up("pair", pair).rss == pair[0].rss
+    assert sum_processes("pair", pair).rss == pair[0].rss
 
 
 def test_zombies_are_named(tmp_path: Path) -> None:
@@ -91,7 +91,7 @@ def test_tree_and_order() -> None:
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         table = processes.read()
         sleeper.kill()
-    tree = make_tree(table.processes, "pss")
+    tree = build_tree(table.processes, "pss")
     depths = {row.pid: depth for depth, row in tree}
     assert depths[sleeper.pid] == depths[os.getpid()] + 1
     assert len(tree) == len(table.processes)
@@ -99,7 +99,7 @@ def test_tree_and_order() -> None:
     assert ranked == sorted(ranked, reverse=True)
 
 
-@pytest.mark.parametrize("options", [[], ["--tree"], ["--by", "user"], ["--by", "cgroup"]])
+@pytest.mark.parametrize("options", [[], ["--tree"], ["--group", "user"], ["--group", "cgroup"]])
 def test_text_fits(options: list[str]) -> None:
     """Eighty columns hold every form."""
     environment = {**os.environ, "COLUMNS": "80"}

@@ -14,14 +14,14 @@ import pytest
 
 from mematlas.errors import MematlasError, TargetError
 from mematlas.linux import processes
-from mematlas.observe.top.analyse import find_rates
-from mematlas.observe.top.read import Sampler
-from mematlas.observe.top.snapshots import Recorder, Snapshots
+from mematlas.observe.top.rates import process_rates
+from mematlas.observe.top.read import TopSampler
+from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from mematlas.observe.top.model import LiveProcess, Snapshot
+    from mematlas.observe.top.model import MachineSnapshot, ProcessSnapshot
 
 TOP = (sys.executable, "-m", "mematlas", "top")
 GROW = """
@@ -33,7 +33,7 @@ for line in sys.stdin:
 """
 
 
-def of(snapshot: Snapshot, pid: int) -> LiveProcess:
+def of(snapshot: MachineSnapshot, pid: int) -> ProcessSnapshot:
     """Find a process."""
     return next(each for each in snapshot.processes if each.row.pid == pid)
 
@@ -63,7 +63,7 @@ def test_sizes_are_those_of_ps(growing: subprocess.Popen[str]) -> None:
     for _ in range(
         50
     ):  # shares of pages, and sole use of them, change as other programs come and go
-        snapshot = Sampler().read(None)
+        snapshot = TopSampler().read(None)
         table = processes.read(cgroups=True)
         sampled = of(snapshot, growing.pid).row
         listed = next(row for row in table.processes if row.pid == growing.pid)
@@ -76,7 +76,7 @@ def test_growth_is_seen_at_once_and_pages_are_walked_on_demand(
     growing: subprocess.Popen[str],
 ) -> None:
     """RSS is of now for all; PSS of now for those asked for, and else of its time, which is told."""
-    sampler = Sampler(budget_s=0.0)
+    sampler = TopSampler(budget_s=0.0)
     first = sampler.read([growing.pid])
     assert first.cost.page_walks == 1
     assert of(first, os.getpid()).read_at is None
@@ -99,18 +99,18 @@ def test_growth_is_seen_at_once_and_pages_are_walked_on_demand(
 
 def test_a_process_that_stands_still_does_not_grow(growing: subprocess.Popen[str]) -> None:
     """Through its first page walk and more, an idle process is never told to grow."""
-    sampler, before = Sampler(budget_s=0.0), None
+    sampler, before = TopSampler(budget_s=0.0), None
     for wanted in ((), (), (growing.pid,), (growing.pid,), (), (growing.pid,)):
         after = sampler.read(wanted)
         if before is not None:
-            rates = find_rates(before, after)[of(after, growing.pid).key]
+            rates = process_rates(before, after)[of(after, growing.pid).key]
             assert rates.growth in {0.0, None}
         before = after
 
 
 def test_everyone_gets_a_turn() -> None:
     """With a budget for about one page walk a snapshot, all processes are walked in the end."""
-    sampler = Sampler(budget_s=1e-9)
+    sampler = TopSampler(budget_s=1e-9)
     for _ in range(1000):
         snapshot = sampler.read(())
         assert snapshot.cost.page_walks <= 1
@@ -123,15 +123,15 @@ def test_everyone_gets_a_turn() -> None:
 
 
 def test_what_was_recorded_is_what_is_read(tmp_path: Path) -> None:
-    """Snapshots come back equal, forwards, backwards and at random, across sessions."""
-    path, sampler, written = tmp_path / "a.top", Sampler(), []
+    """SnapshotReader come back equal, forwards, backwards and at random, across sessions."""
+    path, sampler, written = tmp_path / "a.top", TopSampler(), []
     for _ in range(2):
-        with Recorder(path, {}) as recorder:
+        with SnapshotWriter(path, {}) as recorder:
             for _ in range(60):  # more than lie between two whole ones
                 with subprocess.Popen(["true"]):
                     written.append(sampler.read(()))
                 recorder.add(written[-1])
-    found = Snapshots(path)
+    found = SnapshotReader(path)
     assert len(found) == len(written) == 120
     for number in [*range(120), *range(119, -1, -1), 7, 100, 7, 8, 7]:
         wanted, got = written[number], found[number]
@@ -145,21 +145,21 @@ def test_what_was_recorded_is_what_is_read(tmp_path: Path) -> None:
 
 def test_any_cut_is_a_prefix_and_can_be_appended_to(tmp_path: Path) -> None:
     """Cut anywhere, a recording reads up to its last whole snapshot, and takes more after it."""
-    path, sampler = tmp_path / "a.top", Sampler()
+    path, sampler = tmp_path / "a.top", TopSampler()
     ends = []
-    with Recorder(path, {}) as recorder:
+    with SnapshotWriter(path, {}) as recorder:
         for _ in range(4):
             recorder.add(sampler.read(()))
             ends.append(path.stat().st_size)
     data = path.read_bytes()
     for cut in range(ends[0], len(data), 37):
         path.write_bytes(data[:cut])
-        found = Snapshots(path)
+        found = SnapshotReader(path)
         assert len(found) == sum(end <= cut for end in ends)
         found.close()
-    with Recorder(path, {}) as recorder:
+    with SnapshotWriter(path, {}) as recorder:
         recorder.add(sampler.read(()))
-    found = Snapshots(path)
+    found = SnapshotReader(path)
     assert [each.session for each in found] == [0] * (len(found) - 1) + [1]
     found.close()
 
@@ -167,17 +167,17 @@ def test_any_cut_is_a_prefix_and_can_be_appended_to(tmp_path: Path) -> None:
 def test_two_cannot_write_one_file(tmp_path: Path) -> None:
     """A second recorder on the same file is refused, and other files are not taken for recordings."""
     path = tmp_path / "a.top"
-    with Recorder(path, {}), pytest.raises(MematlasError, match="another mematlas"):
-        Recorder(path, {})
+    with SnapshotWriter(path, {}), pytest.raises(MematlasError, match="another mematlas"):
+        SnapshotWriter(path, {})
     other = tmp_path / "notes.txt"
     other.write_text("do not overwrite this, please")
     with pytest.raises(TargetError, match="not a recording"):
-        Recorder(other, {})
+        SnapshotWriter(other, {})
     assert other.read_text() == "do not overwrite this, please"
-    with pytest.raises(TargetError, match="no whole snapshot"):
-        Snapshots(path)
+    with pytest.raises(TargetError, match="no complete snapshot"):
+        SnapshotReader(path)
     with pytest.raises(TargetError, match="no file"):
-        Snapshots(tmp_path / "none")
+        SnapshotReader(tmp_path / "none")
 
 
 def test_killed_while_recording(tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_killed_while_recording(tmp_path: Path) -> None:
         while not (path.exists() and path.stat().st_size > 8000) and time.monotonic() < deadline:
             time.sleep(0.05)
         recording.kill()
-    found = Snapshots(path)
+    found = SnapshotReader(path)
     assert any(each.row.pid == recording.pid for each in found[len(found) - 1].processes)
     found.close()
 
@@ -223,13 +223,13 @@ def test_command_line(tmp_path: Path, growing: subprocess.Popen[str]) -> None:
     assert row["rates"]["minor"] == 0
     first = json.loads(subprocess.check_output([*TOP, "--replay", path, "--json", "--at", "100ms"]))
     assert first["data"]["time_s"] <= answer["data"]["time_s"] - 1
-    assert first["data"]["strain"]["faults"] is None
+    assert first["data"]["pressure"]["faults"] is None
     live = json.loads(subprocess.check_output([*TOP, "--json", "--interval", "100ms"]))
     (own,) = [each for each in live["data"]["processes"] if each["process"]["pid"] == os.getpid()]
     assert own["process"]["pss"] > 0
     assert own["rates"] is not None
     environment = {**os.environ, "COLUMNS": "80"}
-    for more in ([], ["--by", "user"], ["--by", "tree"], ["--replay", str(path)]):
+    for more in ([], ["--group", "user"], ["--tree"], ["--replay", str(path)]):
         text = subprocess.check_output([*TOP, "--once", *more], text=True, env=environment)
         assert max(map(len, text.splitlines())) <= 80
 

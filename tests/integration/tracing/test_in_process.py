@@ -1,4 +1,4 @@
-"""`with mematlas.trace()`: a block of a program's own code, traced from the inside."""
+"""`with mematlas.trace()`: a traced block of the program's own code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def held(report, function):
 
 
 def run(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """Run code after the beginning above, in a program of its own."""
+    """Run BEGIN and code in a new process."""
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", BEGIN + code],
         cwd=tmp_path,
@@ -47,14 +47,14 @@ def run(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def answer(code: str, tmp_path: Path) -> Any:
-    """Give what it printed, as JSON."""
+    """Run code and return its output, parsed as JSON."""
     done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_a_block_has_what_was_allocated_in_it(tmp_path: Path) -> None:
-    """All of the block and of other threads, nothing of before and after; frees of older blocks are none."""
+    """Allocations of all threads in the block are recorded, and nothing from before or after it."""
     found = answer(
         """
 before()
@@ -86,7 +86,7 @@ print(json.dumps([
 
 
 def test_blocks_one_after_the_other(tmp_path: Path) -> None:
-    """Each has its own; sampled, figures lie within four standard errors. One in another is refused."""
+    """Two blocks have their own recordings; a block inside another is refused."""
     found = answer(
         """
 got = []
@@ -101,7 +101,7 @@ for number in range(6):
     kept.clear()
     got.append(held(traced.report(), "inside"))
 print(json.dumps([got, refused]))
-""".replace("mematlas.errors", "__import__('mematlas.errors').errors"),
+""",
         tmp_path,
     )
     got, refused = found
@@ -112,7 +112,7 @@ print(json.dumps([got, refused]))
 
 
 def test_allocators_are_given_back(tmp_path: Path) -> None:
-    """After the block no slot of any module leads to the tracer, and Python's allocators are its own."""
+    """After the block no GOT slot refers to the tracer, and Python's allocators are restored."""
     found = answer(
         """
 import ctypes, re
@@ -188,7 +188,7 @@ def test_a_killed_program_leaves_a_recording(tmp_path: Path) -> None:
 
 
 def test_a_block_outlives_its_recorder(tmp_path: Path) -> None:
-    """With the recorder killed the program goes on, and is told that the recording is cut short."""
+    """After the recorder is killed the program goes on, and gets an error that the recording is cut short."""
     found = answer(
         """
 import subprocess
@@ -201,14 +201,14 @@ try:
 except mematlas.errors.MematlasError as error:
     said = str(error)
 print(json.dumps(said))
-""".replace("mematlas.errors", "__import__('mematlas.errors').errors"),
+""",
         tmp_path,
     )
     assert "cut.atlas" in found
 
 
 def test_forked_children_are_seen(tmp_path: Path) -> None:
-    """A child forked in the block has a process of its own in the recording."""
+    """A child forked in the block is a process of its own in the recording."""
     found = answer(
         """
 with mematlas.trace("fork.atlas", exact=True) as traced:
@@ -227,7 +227,7 @@ print(json.dumps([len(report.processes), [line.ending for line in report.process
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """One line names the recording, and the block does not run."""
+    """The error names the recording, and the block does not run."""
     done = run('with mematlas.trace("no/such/place.atlas"):\n    print("ran")\n', tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""

@@ -1,4 +1,4 @@
-"""Page faults of a run: who touched memory first, beside who allocated it."""
+"""Page faults of a run: the code that touched memory first, and the code that allocated it."""
 
 from __future__ import annotations
 
@@ -25,61 +25,61 @@ SMALL = 20_000 * 1000  # what small_blocks keeps
 
 
 def sampled(run: Traced) -> Traced:
-    """Give the run back, unless this machine does not let programs see their page faults."""
-    found = run.report["first_touch"]
+    """Return the run; skip if this machine does not allow sampling page faults."""
+    found = run.report["page_faults"]
     if not found["samples"] and found["refused"]:
         pytest.skip(f"page faults are not to be had here: {found['refused'][0]}")
     return run
 
 
 def pages_of(run: Traced, function: str) -> float:
-    """Bytes that `function` touched first, in pages."""
-    touched: int = sum(touch["bytes"] for touch in run.touches(function))
+    """Return the bytes that a function touched first, in whole pages."""
+    touched: int = sum(site["bytes"] for site in run.fault_sites(function))
     return touched / PAGE
 
 
 def test_every_fault_is_at_the_line_that_touched(build: Build, traced: Run) -> None:
-    """One function allocates, another touches: each page's fault is the latter's, in the former's."""
+    """If one function allocates and another one touches, faults belong to the latter, in memory of the former."""
     run = sampled(traced(build("allocate_here_touch_there"), options=EVERY))
     assert SIZE / PAGE <= pages_of(run, "touch_there") <= SIZE / PAGE + 2
     assert pages_of(run, "allocate_here") <= 2  # malloc's own header
     owners = {
         frame["function"]
-        for touch in run.touches("touch_there")
-        if touch["owner"] and touch["faults"] > 1
-        for frame in touch["owner"]
+        for site in run.fault_sites("touch_there")
+        if site["owner"] and site["faults"] > 1
+        for frame in site["owner"]
     }
     assert "allocate_here" in owners
-    assert not run.touches("leave_untouched") or pages_of(run, "leave_untouched") <= 2
+    assert not run.fault_sites("leave_untouched") or pages_of(run, "leave_untouched") <= 2
 
 
 def test_malloc_touches_for_its_caller(build: Build, traced: Run) -> None:
-    """Small blocks' pages are touched in malloc() itself, which exact runs call from the hook."""
+    """Pages of small blocks are touched in malloc() itself, which exact runs call from the hook."""
     for options in (EVERY, (*EVERY, "--exact")):
         run = sampled(traced(build("small_blocks"), options=options))
-        touches = run.touches("keep_small")
-        touched = sum(touch["bytes"] for touch in touches)
+        sites = run.fault_sites("keep_small")
+        touched = sum(site["bytes"] for site in sites)
         assert SMALL <= touched <= SMALL * 1.1
-        heap = sum(touch["bytes"] for touch in touches if touch["place"] == "glibc heap")
-        owned = sum(touch["bytes"] for touch in touches if touch["owner"])
+        heap = sum(site["bytes"] for site in sites if site["memory"] == "glibc heap")
+        owned = sum(site["bytes"] for site in sites if site["owner"])
         assert heap + owned >= 0.9 * touched
 
 
 def test_one_in_many_gives_the_same_within_its_error(build: Build, traced: Run) -> None:
-    """The default period's estimate is right within five of its standard errors."""
+    """The estimate with the default period is within five standard errors."""
     run = sampled(traced(build("allocate_here_touch_there")))
-    found = run.report["first_touch"]
+    found = run.report["page_faults"]
     assert found["period"] > 1
-    touched = sum(touch["bytes"] for touch in run.touches("touch_there"))
-    error = max(touch["error_bytes"] for touch in run.touches("touch_there"))
+    touched = sum(site["bytes"] for site in run.fault_sites("touch_there"))
+    error = max(site["error_bytes"] for site in run.fault_sites("touch_there"))
     assert abs(touched - SIZE) <= 5 * error
     assert error <= SIZE / 8
 
 
 def test_faults_are_those_the_kernel_counted(build: Build, traced: Run) -> None:
-    """All but the loader's and the kernel's own faults of the program are seen."""
+    """All faults of the program but those of the loader and the kernel are sampled."""
     run = sampled(traced(build("touch_tenth"), options=EVERY))
-    found = run.report["first_touch"]
+    found = run.report["page_faults"]
     if found["counted_faults"] is None:
         pytest.skip("the program was too short for a look at the kernel's count")
     seen = found["faults"] + found["lost"]
@@ -89,7 +89,7 @@ def test_faults_are_those_the_kernel_counted(build: Build, traced: Run) -> None:
 
 
 def test_python_lines_touch(traced: Run) -> None:
-    """A line of Python that fills a buffer took its faults."""
+    """Faults of a filled buffer belong to the Python line that fills it."""
     code = "def fill(room):\n    for at in range(0, len(room), 4096):\n        room[at] = 1\n"
     code += "import mmap\nroom = mmap.mmap(-1, 8 << 20, flags=0x22)\n"
     code += "room.madvise(mmap.MADV_NOHUGEPAGE)\nfill(room)\n"
@@ -97,9 +97,9 @@ def test_python_lines_touch(traced: Run) -> None:
     assert (8 << 20) / PAGE <= pages_of(run, "fill") <= (8 << 20) / PAGE + 64
     lines = {
         frame["line"]
-        for touch in run.touches("fill")
-        for frame in touch["frames"]
-        if named(frame, "fill") and touch["faults"] > 1000
+        for site in run.fault_sites("fill")
+        for frame in site["frames"]
+        if named(frame, "fill") and site["faults"] > 1000
     }
     assert lines == {3}
 
@@ -107,12 +107,12 @@ def test_python_lines_touch(traced: Run) -> None:
 def test_children_are_seen(build: Build, traced: Run) -> None:
     """Forked children sample their own faults."""
     run = sampled(traced(build("forks"), options=EVERY))
-    processes = {touch["process"] for touch in run.report["first_touch"]["touches"]}
+    processes = {site["process"] for site in run.report["page_faults"]["sites"]}
     assert len(processes) > 1
 
 
 def test_a_huge_page_counts_whole(traced: Run, tmp_path: Path) -> None:
-    """A fault answered by a huge page made 2 MiB resident."""
+    """A fault that a huge page answers makes 2 MiB resident."""
     code = "import mmap\nroom = mmap.mmap(-1, 64 << 20, flags=0x22)\nroom.madvise(14)\n"
     code += "for at in range(0, len(room), 4096): room[at] = 1\n"
     code += "import re; print(sum(int(n) for n in re.findall('AnonHugePages: +([0-9]+)', "
@@ -121,13 +121,13 @@ def test_a_huge_page_counts_whole(traced: Run, tmp_path: Path) -> None:
     huge = int((tmp_path / "huge").read_text()) << 10
     if huge < 32 << 20:
         pytest.skip("no transparent huge pages were given")
-    found = run.report["first_touch"]
+    found = run.report["page_faults"]
     assert found["bytes"] >= 64 << 20
     assert found["faults"] < (64 << 20) / PAGE
 
 
 def test_huge_pages_that_are_gone_again_count_whole(traced: Run, tmp_path: Path) -> None:
-    """What a fault brought in is known though it was given back at once, and all descriptors closed."""
+    """The size of a fault is known even if the memory is freed at once and all descriptors are closed."""
     code = f"""
 import mmap, os, re
 os.closerange(3, 1 << 20)
@@ -143,12 +143,12 @@ for _ in range(100):
     huge = [int(line) << 10 for line in (tmp_path / "huge").read_text().splitlines()]
     if min(huge) < 6 << 20:
         pytest.skip("not always were transparent huge pages given")
-    touched = sum(touch["bytes"] for touch in run.touches("mmap_ass_subscript"))
+    touched = sum(site["bytes"] for site in run.fault_sites("mmap_ass_subscript"))
     assert touched == pytest.approx(100 * (8 << 20), rel=0.01)
 
 
 def test_major_faults_name_their_file(traced: Run, tmp_path: Path) -> None:
-    """Pages read from disk on touch are major faults in that file."""
+    """Pages read from disk are major faults in that file."""
     file = tmp_path / "cold"
     file.write_bytes(os.urandom(4 << 20))
     code = f"import mmap, os\nf = open('{file}', 'rb')\nos.fsync(f.fileno())\n"
@@ -157,21 +157,21 @@ def test_major_faults_name_their_file(traced: Run, tmp_path: Path) -> None:
     code += "s = sum(m[at] for at in range(0, len(m), 4096))\n"
     run = sampled(traced(sys.executable, "-c", code))
     inside = [
-        touch
-        for touch in run.report["first_touch"]["touches"]
-        if touch["place"] in {str(file), "filemap"} and touch["major_faults"]
+        site
+        for site in run.report["page_faults"]["sites"]
+        if site["memory"] in {str(file), "filemap"} and site["major_faults"]
     ]
     if not inside:
         pytest.skip("this file system keeps its pages, so no fault is major")
-    assert sum(touch["major_faults"] for touch in inside) > 900
+    assert sum(site["major_faults"] for site in inside) > 900
 
 
 @pytest.mark.parametrize("how", ["handle", "wait", "die"])
 def test_programs_that_know_sigtrap_are_left_alone(build: Build, traced: Run, how: str) -> None:
-    """Handling it, waiting for every signal and dying of it are as without mematlas."""
+    """Handling SIGTRAP, waiting for all signals and dying of SIGTRAP work as without mematlas."""
     run = traced(build("sigtrap"), how, options=EVERY)
     assert run.outcome.status == (128 + 5 if how == "die" else 0)
-    found = run.report["first_touch"]
+    found = run.report["page_faults"]
     if not found["samples"]:
         return
     ended = ["SIGTRAP" in reason for reason in found["refused"]]
@@ -181,22 +181,22 @@ def test_programs_that_know_sigtrap_are_left_alone(build: Build, traced: Run, ho
 
 
 def test_a_refusal_is_said(build: Build, traced: Run) -> None:
-    """Where perf events are forbidden the run goes on without, and says why."""
+    """If perf events are forbidden, the run goes on without samples and says why."""
     run = traced(build("no_perf"), build("allocate_here_touch_there"))
-    reasons = run.report["first_touch"]["refused"]
+    reasons = run.report["page_faults"]["refused"]
     assert len([each for each in reasons if "perf_event" in each]) == 1
     assert run.sum("live_bytes", "allocate_here") == SIZE
 
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 def test_a_program_in_valgrind_is_let_run(build: Build, traced: Run) -> None:
-    """Valgrind dies of a SIGTRAP for a fault of its own: no faults are sampled in it."""
+    """Inside valgrind no faults are sampled: a SIGTRAP for its own faults would kill it."""
     run = traced("valgrind", "--tool=none", "-q", build("allocate_here_touch_there"), options=EVERY)
-    assert any("valgrind" in reason for reason in run.report["first_touch"]["refused"])
+    assert any("valgrind" in reason for reason in run.report["page_faults"]["refused"])
     assert run.sum("live_bytes", "allocate_here") > 0
 
 
 def test_off_is_off(build: Build, traced: Run) -> None:
-    """`--faults off` samples none."""
+    """`--faults off` samples no faults."""
     run = traced(build("allocate_here_touch_there"), options=("--faults", "off"))
-    assert run.report["first_touch"] is None
+    assert run.report["page_faults"] is None

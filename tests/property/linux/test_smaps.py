@@ -63,7 +63,7 @@ def test_any_table_as_the_twin_reads_it(
             "inode": row.inode,
             "name": row.name,
             "flags": row.flags,
-            "figures": row.figures,
+            "fields": row.fields,
         }
         for row in parse(text)
     ]

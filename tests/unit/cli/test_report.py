@@ -62,20 +62,20 @@ def test_json_keeps_to_its_schema(file: Path, capsys: pytest.CaptureFixture[str]
 def test_what_was_not_measured_is_unknown(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No faults, no cold spell and no exact slack: null, empty, or refused, and never zero."""
+    """Metrics that were not measured are null, empty or refused, never zero."""
     data = answer(capsys, "report", file, "--json")
     for each in (*data["stacks"], data["rest"]):
-        assert each["touched_bytes"] is each["cold_bytes"] is each["pinned_bytes"] is None
+        assert each["faulted_bytes"] is each["idle_bytes"] is each["fragmented_bytes"] is None
         assert each["resident_bytes"] is not None
     assert main(["export", str(file), "--to", "csv", "-o", str(tmp_path / "a.csv")]) == 0
     with (tmp_path / "a.csv").open(newline="") as table:
         for row in csv.DictReader(table):
-            assert row["touched_bytes"] == row["cold_bytes"] == row["pinned_bytes"] == ""
+            assert row["faulted_bytes"] == row["idle_bytes"] == row["fragmented_bytes"] == ""
             assert int(row["resident_bytes"]) >= 0
     capsys.readouterr()
-    for metric, way in (("touched", "--faults"), ("cold", "--cold"), ("pinned", "--exact")):
+    for metric, way in (("faulted", "--faults"), ("idle", "--idle"), ("fragmented", "--exact")):
         assert main(["report", str(file), "--by", metric]) == 0
-        assert re.search(rf"Lines by .*unknown: .*{way}", " ".join(capsys.readouterr().out.split()))
+        assert re.search(rf"Lines .*unknown, .*{way}", " ".join(capsys.readouterr().out.split()))
         assert main(["diff", str(file), str(file), "--by", metric]) == 2
         assert f"{metric} is unknown: " in capsys.readouterr().err
         out = str(tmp_path / "a.txt")
@@ -113,11 +113,11 @@ def test_one_process_alone(file: Path, capsys: pytest.CaptureFixture[str]) -> No
     data = answer(capsys, "report", file, "--json", "--pid", "101")
     assert [each["pid"] for each in data["processes"]] == [101]
     assert main(["report", str(file), "--pid", "7"]) == 2
-    message = "mematlas: PID 7 is not in the recording; these are: 100, 101\n"
+    message = "mematlas: PID 7 is not in the recording; it has 100, 101\n"
     assert capsys.readouterr().err == message
 
 
 def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A missing recording is error 3 in one line."""
     assert main(["report", str(tmp_path / "none.atlas")]) == 3
-    assert capsys.readouterr().err.endswith("none.atlas: there is no such file\n")
+    assert capsys.readouterr().err.endswith("none.atlas: no such file\n")

@@ -65,8 +65,8 @@ def test_unknown_and_missing_fields(tmp_path: Path) -> None:
         "3000-4000 r--p 0 00:00 0 \nRss: 8 kB\nQuantum: 3 kB\nVmFlags: rd zz\n"
     )
     first, second = parse(tmp_path, text)
-    assert first.figures == {"Rss": 4096}
-    assert second.figures == {"Rss": 8192, "Quantum": 3072}
+    assert first.fields == {"Rss": 4096}
+    assert second.fields == {"Rss": 8192, "Quantum": 3072}
     assert [set(first.flags), set(second.flags)] == [set(), {"rd", "zz"}]
 
 

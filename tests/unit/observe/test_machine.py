@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mematlas.linux import machine
-from mematlas.observe.machine.topics import TOPICS, pressure
+from mematlas.observe.machine.topics import TOPICS, pressure_topic
 
 if TYPE_CHECKING:
     from mematlas.observe.machine.model import Topic
@@ -57,7 +57,7 @@ def test_the_tightest_cgroup_is_named() -> None:
     assert facts.cgroup[0].swap == 4096
     first, *_ = TOPICS["cgroup"](facts).answer
     assert first.startswith(
-        "memory.limit_in_bytes of /app, 1.00 GiB, binds this process first: 124 MiB is left"
+        "memory.limit_in_bytes of /app, 1.00 GiB, is the effective limit of this process: 124 MiB left"
     )
 
 
@@ -80,10 +80,10 @@ def test_rates_are_changes_per_second() -> None:
     """Rates come from two looks; a look alone gives totals."""
     before = machine.read(str(CAPTURED))
     counters = {**before.vmstat, "pgfault": before.vmstat["pgfault"] + 500}
-    topic = pressure(before, replace(before, vmstat=counters), 2.0)
+    topic = pressure_topic(before, replace(before, vmstat=counters), 2.0)
     assert figure(topic, "pgfault") == 250
     assert figure(topic, "pswpout") == 0
-    assert figure(pressure(before), "pgfault") == before.vmstat["pgfault"]
+    assert figure(pressure_topic(before), "pgfault") == before.vmstat["pgfault"]
 
 
 def test_missing_files_have_reasons(tmp_path: Path) -> None:

@@ -9,13 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mematlas.linux.mappings import Mapping, Permission
-from mematlas.linux.pageflags import Entry, FrameFlag, FrameRange, Pages
-from mematlas.observe.page_states.analyse import STATES, state_of
+from mematlas.linux.pageflags import FrameFlag, FrameRange, PagemapEntry, Pages
+from mematlas.observe.page_states.analyse import STATES, states_of
 from mematlas.observe.page_states.html import render_page_map
-from mematlas.observe.page_states.page_map import make_page_map
+from mematlas.observe.page_states.page_map import build_page_map
 
 PAGE, START = 4096, 0x7F0000000000
-ENTRIES = (0, int(Entry.PRESENT), int(Entry.PRESENT | Entry.FILE), int(Entry.SWAPPED))
+ENTRIES = (
+    0,
+    int(PagemapEntry.PRESENT),
+    int(PagemapEntry.PRESENT | PagemapEntry.FILE),
+    int(PagemapEntry.SWAPPED),
+)
 
 
 def mapping(pages: int, start: int = START, name: bytes = b"[heap]") -> Mapping:
@@ -29,7 +34,7 @@ def mapping(pages: int, start: int = START, name: bytes = b"[heap]") -> Mapping:
         inode=0,
         name=name,
         flags=frozenset(),
-        figures={},
+        fields={},
     )
 
 
@@ -65,33 +70,33 @@ def unpack(runs: tuple[int, ...]) -> list[int]:
 def test_runs_give_back_every_page(kinds: list[int]) -> None:
     """At a page a cell, the cells of a mapping are the states of its pages, in order."""
     pages = pages_of(kinds)
-    found = make_page_map(pages, [mapping(len(kinds))], "x")
-    states = dict(zip(pages.address.tolist(), state_of(pages).tolist(), strict=True))
+    found = build_page_map(pages, [mapping(len(kinds))], "x")
+    states = dict(zip(pages.address.tolist(), states_of(pages).tolist(), strict=True))
     expected = [states.get(START + at * PAGE, 0) for at in range(len(kinds))]
     if not any(kinds):
         assert (found.groups, found.empty) == ((), 1)
         return
-    (block,) = found.groups[0].blocks
-    assert unpack(block.runs["state"]) == expected
+    (strip,) = found.groups[0].strips
+    assert unpack(strip.runs["state"]) == expected
     assert sum(found.layers[0].pages) == sum(1 for kind in kinds if kind)
 
 
 def test_coarse_cells_vote_and_count() -> None:
     """Where a cell is several pages, the state of most wins, and how many are present is kept."""
     kinds = [1, 1, 2, 0, 2, 2, 1, 3, 0, 0, 0, 0, 3, 3, 3, 3]
-    (group,) = make_page_map(pages_of(kinds), [mapping(16)], "x", most_cells=4).groups
-    (block,) = group.blocks
-    assert block.pages_per_cell == 4
-    names = [STATES[cell].value for cell in unpack(block.runs["state"])]
+    (group,) = build_page_map(pages_of(kinds), [mapping(16)], "x", most_cells=4).groups
+    (strip,) = group.strips
+    assert strip.pages_per_cell == 4
+    names = [STATES[cell].value for cell in unpack(strip.runs["state"])]
     assert names == ["anonymous", "file", "nothing", "swapped"]
-    assert block.filled is not None
-    assert unpack(block.filled) == [3, 3, 0, 0]
+    assert strip.filled is not None
+    assert unpack(strip.filled) == [3, 3, 0, 0]
 
 
 def test_layers_need_what_they_show() -> None:
     """Sharing, use and place are layers where the kernel tells them, and are not where it hides them."""
     bare = pages_of([1, 2])
-    assert [layer.key for layer in make_page_map(bare, [mapping(2)], "x").layers] == ["state"]
+    assert [layer.key for layer in build_page_map(bare, [mapping(2)], "x").layers] == ["state"]
     told = replace(
         bare,
         flags=np.array([FrameFlag.LRU | FrameFlag.ACTIVE, 2**64 - 1], np.uint64),
@@ -100,7 +105,7 @@ def test_layers_need_what_they_show() -> None:
         nodes=(FrameRange(0, 0, 2), FrameRange(1, 2, 9)),
         soft_dirty_known=True,
     )
-    layers = {layer.key: layer for layer in make_page_map(told, [mapping(2)], "x").layers}
+    layers = {layer.key: layer for layer in build_page_map(told, [mapping(2)], "x").layers}
     assert list(layers) == ["state", "sharing", "use", "node", "written"]
 
     def counted(key: str) -> dict[str, int]:
@@ -109,7 +114,7 @@ def test_layers_need_what_they_show() -> None:
         return {label: pages for label, pages in pairs if pages}
 
     assert counted("sharing") == {"mapped once": 1, "mapped 17-256 times": 1}
-    assert counted("use") == {"active": 1, "not known": 1}
+    assert counted("use") == {"active": 1, "unknown": 1}
     assert counted("node") == {"node 0": 1, "node 1": 1}
     assert counted("written") == {"not written": 2}
 
@@ -117,7 +122,7 @@ def test_layers_need_what_they_show() -> None:
 def test_any_name_is_text_in_the_page() -> None:
     """A mapping named like markup ends no script and starts no element."""
     name = b"/tmp/</script><img src=x onerror=alert(1)>\xff"
-    page = render_page_map(make_page_map(pages_of([1]), [mapping(1, name=name)], "<b>\n"))
+    page = render_page_map(build_page_map(pages_of([1]), [mapping(1, name=name)], "<b>\n"))
     assert page.count("</script>") == 2
     assert "<img" not in page
     assert "<b>\n" not in page

@@ -8,24 +8,18 @@ import pytest
 
 from mematlas.linux.machine import Stall
 from mematlas.linux.processes import ProcessRow
-from mematlas.observe.top.analyse import (
-    Choice,
-    History,
-    find_rates,
-    find_strain,
-    make_entries,
-    make_filter,
-    memory_parts,
-    sort,
-)
-from mematlas.observe.top.model import SORTS, Cost, LiveProcess, Snapshot
+from mematlas.observe.top.analyse import ListOptions, build_lines, sort
+from mematlas.observe.top.filter import parse_filter
+from mematlas.observe.top.history import History
+from mematlas.observe.top.model import SORTS, MachineSnapshot, ProcessSnapshot, SnapshotCost
+from mematlas.observe.top.rates import memory_parts, memory_pressure, process_rates
 from mematlas.observe.top.text import render_snapshot
 from mematlas.observe.top.tui import columns
 
 MIB = 1 << 20
 
 
-def process(pid: int, *, started: int = 1, **changes: object) -> LiveProcess:
+def process(pid: int, *, started: int = 1, **changes: object) -> ProcessSnapshot:
     """Make up a process of `pid` MiB."""
     row = ProcessRow(
         pid=pid,
@@ -47,14 +41,14 @@ def process(pid: int, *, started: int = 1, **changes: object) -> LiveProcess:
         minor_faults=100,
         major_faults=1,
         cgroup=f"/c{pid % 3}",
-        twin_of=None,
+        same_mm_as=None,
     )
-    return LiveProcess(replace(row, **changes), started, 10.0)  # type: ignore[arg-type]
+    return ProcessSnapshot(replace(row, **changes), started, 10.0)  # type: ignore[arg-type]
 
 
-def snapshot(clock_s: float, *processes: LiveProcess, **changes: object) -> Snapshot:
+def snapshot(clock_s: float, *processes: ProcessSnapshot, **changes: object) -> MachineSnapshot:
     """Make up a snapshot."""
-    plain = Snapshot(
+    plain = MachineSnapshot(
         session=0,
         time_s=1e9 + clock_s,
         clock_s=clock_s,
@@ -63,7 +57,7 @@ def snapshot(clock_s: float, *processes: LiveProcess, **changes: object) -> Snap
         meminfo={"MemTotal": 100 * MIB, "MemFree": 60 * MIB, "MemAvailable": 70 * MIB},
         vmstat={},
         stalls=(),
-        cost=Cost(0.01, 2),
+        cost=SnapshotCost(0.01, 2),
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -78,7 +72,7 @@ def test_rates_are_changes_over_time_of_the_same_process() -> None:
     before = snapshot(10, process(1), process(2))
     grown = process(1, minor_faults=150, major_faults=3, rss=3 * MIB)
     after = snapshot(12, grown, process(2, started=9))
-    rates = find_rates(before, after)
+    rates = process_rates(before, after)
     assert rates.keys() == {(1, 1)}
     assert (rates[1, 1].minor, rates[1, 1].major, rates[1, 1].growth) == (25.0, 1.0, MIB)
 
@@ -86,23 +80,23 @@ def test_rates_are_changes_over_time_of_the_same_process() -> None:
 def test_no_growth_is_made_up_by_the_first_page_walk() -> None:
     """The first walk corrects RSS by what the kernel keeps per CPU: that is no growth."""
     unread = replace(process(1), read_at=None)
-    rates = find_rates(snapshot(10, unread), snapshot(12, process(1, rss=2 * MIB)))
+    rates = process_rates(snapshot(10, unread), snapshot(12, process(1, rss=2 * MIB)))
     assert rates[1, 1].growth is None
-    assert find_rates(snapshot(10, unread), snapshot(12, unread))[1, 1].growth == 0.0
+    assert process_rates(snapshot(10, unread), snapshot(12, unread))[1, 1].growth == 0.0
 
 
 def test_clocks_of_two_sessions_do_not_compare() -> None:
     """Across a gap in a recording there are no rates, not wrong ones."""
     before, after = snapshot(10, process(1)), snapshot(12, process(1), session=1)
-    assert find_rates(before, after) == {}
-    assert find_strain(before, after).faults is None
+    assert process_rates(before, after) == {}
+    assert memory_pressure(before, after).faults is None
 
 
 @pytest.mark.parametrize("name", SORTS)
 def test_unknown_comes_last_either_way(name: str) -> None:
     """Whatever is sorted by, and in both directions, what is not known is below what is."""
     hidden = process(9, pss=None, uss=None, swap=None, thp=None, note="denied: ...")
-    entries = make_entries(None, snapshot(10, hidden, process(1), process(3)), Choice(), user)
+    entries = build_lines(None, snapshot(10, hidden, process(1), process(3)), ListOptions(), user)
     for reverse in (False, True):
         order = sort(entries, name, reverse=reverse)
         if name in {"pss", "uss", "swap", "thp"}:
@@ -131,23 +125,23 @@ def test_unknown_comes_last_either_way(name: str) -> None:
 )
 def test_filter(text: str, pids: list[int]) -> None:
     """Words, users, cgroups and sizes choose; every word must hold; half a size holds for all."""
-    wanted = make_filter(text, user)
+    wanted = parse_filter(text, user)
     assert [each.row.pid for each in map(process, (1, 2, 3, 4)) if wanted(each)] == pids
 
 
-def test_groups_sum_up_and_twins_count_once() -> None:
+def test_groups_sum_up_and_count_a_shared_address_space_once() -> None:
     """A group's sizes are those of its processes, one address space once; unknown ones are told."""
-    rows = (process(2), process(4), process(6, twin_of=4), process(8, pss=None))
-    (entry,) = make_entries(None, snapshot(10, *rows), Choice(shape="user"), user)
+    rows = (process(2), process(4), process(6, same_mm_as=4), process(8, pss=None))
+    (entry,) = build_lines(None, snapshot(10, *rows), ListOptions(shape="user"), user)
     assert (entry.name, entry.processes) == ("root", 4)
     assert (entry.rss, entry.pss) == ((2 + 4 + 8) * MIB, (1 + 2) * MIB)
-    assert entry.note == "PSS of 1 not known"
+    assert entry.note == "PSS of 1 unknown"
 
 
 def test_tree_puts_children_below() -> None:
     """A child follows its parent one level deeper, whatever its size."""
     rows = (process(1), process(5, parent_pid=1), process(7, parent_pid=5), process(9))
-    tree = make_entries(None, snapshot(10, *rows), Choice(shape="tree", sort="rss"), user)
+    tree = build_lines(None, snapshot(10, *rows), ListOptions(shape="tree", sort="rss"), user)
     assert [(each.pid, each.depth) for each in tree] == [(9, 0), (1, 0), (5, 1), (7, 2)]
 
 
@@ -163,10 +157,10 @@ def test_strain_is_the_share_of_the_time_between() -> None:
         vmstat={"pgsteal_kswapd": 10, "pgsteal_direct": 6, "oom_kill": 2},
         stalls=(Stall("some", 7.0, 0, 0, 1_000_000),),
     )
-    strain = find_strain(first, second)
-    assert (strain.some, strain.full) == (50.0, None)
-    assert (strain.stolen, strain.direct, strain.killed) == (8 * 4096, 3 * 4096, 1)
-    assert find_strain(None, first).some == 7.0
+    pressure = memory_pressure(first, second)
+    assert (pressure.some, pressure.full) == (50.0, None)
+    assert (pressure.reclaimed, pressure.direct, pressure.killed) == (8 * 4096, 3 * 4096, 1)
+    assert memory_pressure(None, first).some == 7.0
 
 
 def test_memory_parts_fill_the_machine() -> None:
@@ -180,20 +174,20 @@ def test_history_begins_anew_where_time_goes_back() -> None:
     history = History()
     for clock in (1, 2, 3):
         history.add(snapshot(clock, process(1)))
-    assert [each.clock_s for each in history.of((1, 1))] == [1, 2, 3]
+    assert [each.clock_s for each in history.samples((1, 1))] == [1, 2, 3]
     history.add(snapshot(2, process(1)))
-    assert [each.clock_s for each in history.of((1, 1))] == [2]
+    assert [each.clock_s for each in history.samples((1, 1))] == [2]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
 def test_lines_stand_below_their_headings(width: int) -> None:
     """At every width, cells end where their headings end, and the command begins below its own."""
     before = snapshot(10, process(3))
-    (entry,) = make_entries(
-        before, snapshot(11, process(3, minor_faults=1e4)), Choice(sort="growth"), user
+    (entry,) = build_lines(
+        before, snapshot(11, process(3, minor_faults=1e4)), ListOptions(sort="growth"), user
     )
-    head = columns.heading(width, "growth", reverse=False, grouped="").plain
-    text = columns.line(entry, width, "growth", 100 * MIB, dark=True).plain
+    head = columns.render_heading(width, "growth", reverse=False, grouped="").plain
+    text = columns.render_line(entry, width, "growth", 100 * MIB, dark=True).plain
     assert text.index("/bin/p3") == head.index("command")
     assert text.index("1.50 MiB") + len("1.50 MiB") == head.index("PSS") + len("PSS")
     found = columns.column_at(head.index("RSS"), width, "growth")
@@ -209,9 +203,9 @@ def test_text_fits(width: int) -> None:
     from rich.console import Console
 
     odd = process(3, command="a\x1b[31m\n" + "long " * 100)
-    entries = make_entries(None, snapshot(10, odd), Choice(), user)
+    entries = build_lines(None, snapshot(10, odd), ListOptions(), user)
     file = io.StringIO()
     console = Console(file=file, width=width)
-    render_snapshot(None, snapshot(10, odd), entries, Choice(), console=console)
+    render_snapshot(None, snapshot(10, odd), entries, ListOptions(), console=console)
     assert max(map(len, file.getvalue().splitlines())) <= width
     assert "\x1b" not in file.getvalue()

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from mematlas.errors import UnsupportedError
 from mematlas.linux import damon, idle_page, references
-from mematlas.linux.damon import Method
+from mematlas.linux.damon import WorkingSetMethod
 from mematlas.linux.pageflags import FrameFlag
 from mematlas.linux.references import Usage, UsedMapping
-from mematlas.observe.working_set.analyse import LIMITS, TLB, make_working_set
+from mematlas.observe.working_set.analyse import LIMITS, TLB, analyse_working_set
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,9 +69,9 @@ def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None
     tried: list[str] = []
 
     def trying(name: str, works: bool) -> None:
-        def answer(_: str) -> Method:
+        def answer(_: str) -> WorkingSetMethod:
             tried.append(name)
-            return Method(name, works, "" if works else f"no {name}")
+            return WorkingSetMethod(name, works, "" if works else f"no {name}")
 
         monkeypatch.setitem(references._TRIES, name, answer)
 
@@ -80,7 +80,7 @@ def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None
     trying("damon", works=True)
     assert references.choose() == ("referenced", "idle: no idle")
     assert tried == ["idle", "referenced"]
-    assert references.choose("damon") == ("damon", "asked for")
+    assert references.choose("damon") == ("damon", "requested")
     with pytest.raises(UnsupportedError, match="no idle"):
         references.choose("idle")
     trying("referenced", works=False)
@@ -99,7 +99,7 @@ def test_damon_in_use_is_not_touched(tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in admin.rglob("*")}
     method = damon.try_damon(str(tmp_path))
     assert (method.works, method.reason.partition(":")[0]) == (False, "in use")
-    assert damon.runs(str(tmp_path))
+    assert damon.is_running(str(tmp_path))
     assert before == {path: path.stat().st_mtime_ns for path in admin.rglob("*")}
 
 
@@ -118,14 +118,14 @@ def usage(method: str, *, flushed: bool) -> Usage:
 
 def test_every_method_tells_its_limits() -> None:
     """Unflushed is a lower bound; idle tells what it could not mark; DAMON that it estimates."""
-    plain = make_working_set(1, usage("referenced", flushed=False), "x", damon=True)
+    plain = analyse_working_set(1, usage("referenced", flushed=False), "x", damon=True)
     assert (plain.used, plain.rss, len(plain.mappings)) == (4096, 12288, 1)
     assert plain.notes[0] == TLB
     assert LIMITS in plain.notes
-    assert "DAMON runs here" in plain.notes[-1]
-    exact = make_working_set(1, usage("idle", flushed=True), "x", damon=False)
+    assert "DAMON is running" in plain.notes[-1]
+    exact = analyse_working_set(1, usage("idle", flushed=True), "x", damon=False)
     assert TLB not in exact.notes
-    assert any("4.00 KiB could not be marked" in note for note in exact.notes)
-    guess = make_working_set(1, usage("damon", flushed=True), "x", damon=True)
+    assert any("4.00 KiB on no LRU list" in note for note in exact.notes)
+    guess = analyse_working_set(1, usage("damon", flushed=True), "x", damon=True)
     assert guess.estimate
     assert any("7 regions" in note for note in guess.notes)

@@ -1,12 +1,12 @@
-"""Recordings merged into one: every sum is the sum of theirs."""
+"""Merged recordings: every sum is the sum of the inputs."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 import synthetic_recording
+from mematlas.api.recording import load
 from mematlas.cli.main import main
-from mematlas.cli.report import load
 from mematlas.recording import read
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.report import make_report
@@ -38,7 +38,7 @@ def test_sums_add_up(tmp_path: Path) -> None:
 
 
 def test_a_cut_run_leaves_the_whole_cut(tmp_path: Path) -> None:
-    """If one of them was cut short, so is the merged one."""
+    """If one input was cut short, so is the merged recording."""
     one, two, out = (tmp_path / f"{name}.atlas" for name in ("a", "b", "out"))
     synthetic_recording.write(one)
     synthetic_recording.write(two, end=False)

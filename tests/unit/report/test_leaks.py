@@ -1,4 +1,4 @@
-"""What was live at the end: leaks told from caches and set-up by how they grew."""
+"""Leak analysis: leaks are distinguished from caches and set-up by their growth."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mematlas.recording import Writer, read
 from mematlas.recording.model import Frame, Sampling
 from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.analyse.leaks import find_leaks
-from mematlas.report.analyse.trend import find_trend, moments
+from mematlas.report.analyse.trend import find_trend, sample_times
 from mematlas.report.json_writer import schema
-from mematlas.report.model.leaks import Verdict
+from mematlas.report.model.leaks import LeakVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Recording
 
-LOOKS = 20
+SNAPSHOTS = 20
 RUN_S = 60.0
 BLOCK = 1000.0
 
-# What each stack holds, in blocks, at a share of the run; and the share of its blocks ever freed.
+# Live blocks of each stack at a fraction of the run, and the fraction of its blocks ever freed.
 SHAPES: dict[str, tuple[Callable[[float], float], float]] = {
     "leak": (lambda at: 1000 * at, 0.0),
     "leaky cache": (lambda at: 800 * at, 0.5),
@@ -45,8 +45,8 @@ SHAPES: dict[str, tuple[Callable[[float], float], float]] = {
 NAMES = list(SHAPES)
 
 
-def record(path: Path, looks: int, noise: float = 0.0) -> Recording:
-    """Make a recording in which each stack grows by its shape."""
+def record(path: Path, snapshots: int, noise: float = 0.0) -> Recording:
+    """Write a recording in which each stack grows by its shape."""
     rng = np.random.default_rng(7)
     writer = Writer(
         path, command=["service"], started="now", machine={}, sampling=Sampling("sampled", 1, 1.0)
@@ -60,8 +60,8 @@ def record(path: Path, looks: int, noise: float = 0.0) -> Recording:
     def held(at: float) -> list[float]:
         return [BLOCK * max(0.0, shape(at) + noise * rng.normal()) for shape, _ in SHAPES.values()]
 
-    for look in range(1, looks + 1):
-        at = look / (looks + 1)
+    for number in range(1, snapshots + 1):
+        at = number / (snapshots + 1)
         rows = [
             (stack + 1, 1, size, size / BLOCK, (noise * BLOCK) ** 2, 0, 0, 0)
             for stack, size in enumerate(held(at))
@@ -94,55 +94,55 @@ def record(path: Path, looks: int, noise: float = 0.0) -> Recording:
 
 
 def frame(name: str) -> Frame:
-    """Give the one frame of a stack."""
+    """Return the only frame of a stack."""
     file = "<frozen importlib._bootstrap>" if name == "import" else f"/srv/{name}.py"
     return Frame(name, file, 1, None, "python")
 
 
-def verdicts(recording: Recording) -> dict[str, Verdict]:
-    """Give the verdict on each stack, in the order they are listed."""
+def verdicts(recording: Recording) -> dict[str, LeakVerdict]:
+    """Return the verdict of each stack, in listed order."""
     return {leak.frames[0].function: leak.verdict for leak in find_leaks(recording).leaks}
 
 
 @pytest.mark.parametrize("noise", [0.0, 8.0])
 def test_leaks_are_told_from_caches(tmp_path: Path, noise: float) -> None:
-    """What grows to the end leads the list; caches, buffers and set-up are named as such."""
-    found = verdicts(record(tmp_path / "a.atlas", LOOKS, noise))
+    """Stacks that grow to the end come first; caches, buffers and set-up are classified as such."""
+    found = verdicts(record(tmp_path / "a.atlas", SNAPSHOTS, noise))
     assert list(found)[:3] == ["leak", "leaky cache", "late leak"]
-    assert {found[name] for name in ("leak", "leaky cache", "late leak")} == {Verdict.GROWING}
-    assert found["bounded cache"] == Verdict.STEADY
-    assert found["buffer"] == Verdict.STEADY
-    assert found["setup"] == Verdict.SETUP
-    assert found["import"] == Verdict.SETUP
+    assert {found[name] for name in ("leak", "leaky cache", "late leak")} == {LeakVerdict.GROWING}
+    assert found["bounded cache"] == LeakVerdict.STEADY
+    assert found["buffer"] == LeakVerdict.STEADY
+    assert found["setup"] == LeakVerdict.SETUP
+    assert found["import"] == LeakVerdict.SETUP
     if not noise:
-        assert found["once"] == Verdict.SETUP
+        assert found["once"] == LeakVerdict.SETUP
         assert "gone" not in found
 
 
-@pytest.mark.parametrize("looks", [2, 3, 5])
-def test_a_few_looks_suffice_for_what_grows_steadily(tmp_path: Path, looks: int) -> None:
-    """Start, end and two looks between them tell a leak from a bounded cache."""
-    found = verdicts(record(tmp_path / "a.atlas", looks))
-    assert found["leak"] == Verdict.GROWING
-    assert found["bounded cache"] != Verdict.GROWING
-    assert found["setup"] == Verdict.SETUP
+@pytest.mark.parametrize("snapshots", [2, 3, 5])
+def test_a_few_looks_suffice_for_what_grows_steadily(tmp_path: Path, snapshots: int) -> None:
+    """Start, end and two snapshots suffice to distinguish a leak from a bounded cache."""
+    found = verdicts(record(tmp_path / "a.atlas", snapshots))
+    assert found["leak"] == LeakVerdict.GROWING
+    assert found["bounded cache"] != LeakVerdict.GROWING
+    assert found["setup"] == LeakVerdict.SETUP
 
 
 def test_without_looks_only_freeing_tells(tmp_path: Path) -> None:
-    """Many blocks none of which was freed are likely leaks; the evidence says what is unknown."""
+    """Many blocks with none freed are likely leaks; the evidence names what is unknown."""
     leaks = find_leaks(record(tmp_path / "a.atlas", 0)).leaks
     found = {leak.frames[0].function: leak for leak in leaks}
-    assert found["leak"].verdict == Verdict.UNFREED
-    assert found["leak"].evidence == "none of 1,000 blocks freed; too few looks to tell growth"
+    assert found["leak"].verdict == LeakVerdict.UNFREED
+    assert found["leak"].evidence == "none of 1,000 blocks freed; too few snapshots to tell growth"
     assert found["leak"].bytes_per_s is None
-    assert found["leaky cache"].verdict == Verdict.STEADY
-    assert found["once"].evidence == "allocated once and kept"
-    assert found["import"].verdict == Verdict.SETUP
+    assert found["leaky cache"].verdict == LeakVerdict.STEADY
+    assert found["once"].evidence == "allocated once, not freed"
+    assert found["import"].verdict == LeakVerdict.SETUP
 
 
 def test_the_evidence_is_in_words(tmp_path: Path) -> None:
-    """A growing stack tells how fast it grew and how much of it was freed."""
-    leak = find_leaks(record(tmp_path / "a.atlas", LOOKS)).leaks[0]
+    """The evidence of a growing stack has its growth rate and the fraction freed."""
+    leak = find_leaks(record(tmp_path / "a.atlas", SNAPSHOTS)).leaks[0]
     assert leak.evidence == (
         "grew to the end by 16.3 KiB/s, now 977 KiB; none of 1,000 blocks freed"
     )
@@ -151,14 +151,14 @@ def test_the_evidence_is_in_words(tmp_path: Path) -> None:
 
 def test_sums_are_those_of_the_rows(tmp_path: Path) -> None:
     """No live byte is lost or counted twice."""
-    recording = record(tmp_path / "a.atlas", LOOKS)
+    recording = record(tmp_path / "a.atlas", SNAPSHOTS)
     leaks = find_leaks(recording)
     assert leaks.live_bytes == pytest.approx(recording.totals[0].rows["live_bytes"].sum(), abs=9)
     assert leaks.likely_bytes == pytest.approx(BLOCK * (1000 + 800 + 450), abs=9)
 
 
 def test_noise_alone_is_no_growth() -> None:
-    """Of many rows of mere sampling noise, next to none count as growing."""
+    """Rows of sampling noise almost never count as growing."""
     rng = np.random.default_rng(1)
     times = np.linspace(0, 60, 20)
     values = 1000 + 30 * rng.normal(size=(2000, 20))
@@ -168,17 +168,17 @@ def test_noise_alone_is_no_growth() -> None:
 
 
 def test_moments_are_apart_and_few() -> None:
-    """Of very many looks only some are compared, none at the same time as another."""
+    """Of many snapshots some are compared, at distinct times."""
     times = np.sort(np.random.default_rng(1).uniform(0, 100, 10_000)).tolist()
-    chosen = [times[index] for index in moments(times, 0, 100)]
+    chosen = [times[index] for index in sample_times(times, 0, 100)]
     assert 30 < len(chosen) <= 48
     assert min(np.diff([0, *chosen, 100])) >= 100 / 48
-    assert moments([], 0, 1) == []
-    assert moments([0.0, 0.5, 0.5, 1.0], 0, 1) == [1]
+    assert sample_times([], 0, 1) == []
+    assert sample_times([0.0, 0.5, 0.5, 1.0], 0, 1) == [1]
 
 
 def leaks_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """Run the command and give its data, held against the schema."""
+    """Run the command, validate its JSON and return the data."""
     assert main(["leaks", *arguments, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     jsonschema.validate(answer, schema("leaks"))
@@ -187,9 +187,9 @@ def leaks_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str,
 
 
 def test_json_keeps_to_its_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every field is there with its type, and --top cuts the list alone."""
+    """The JSON matches its schema; --top cuts only the list."""
     path = tmp_path / "a.atlas"
-    record(path, LOOKS)
+    record(path, SNAPSHOTS)
     data = leaks_json(capsys, str(path), "--top", "2")
     assert [leak["verdict"] for leak in data["leaks"]] == ["growing", "growing"]
     assert data["leaks_total"] == len(SHAPES) - 1
@@ -202,9 +202,9 @@ def test_json_keeps_to_its_schema(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_fail_over_counts_likely_leaks_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--fail-over gives 1 if likely leaks exceed the size, and 0 if just caches do."""
+    """--fail-over returns 1 if likely leaks exceed the size, 0 if only caches do."""
     path = tmp_path / "a.atlas"
-    record(path, LOOKS)
+    record(path, SNAPSHOTS)
     assert main(["leaks", str(path), "--fail-over", "2M"]) == 1
     assert main(["leaks", str(path), "--fail-over", "3M"]) == 0
     out = capsys.readouterr().out
@@ -215,24 +215,24 @@ def test_fail_over_counts_likely_leaks_alone(
 def test_the_text_sums_up_what_it_leaves_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What --top cuts off is there as a sum."""
+    """Stacks beyond --top are summed."""
     path = tmp_path / "a.atlas"
-    record(path, LOOKS)
+    record(path, SNAPSHOTS)
     assert main(["leaks", str(path), "--top", "3"]) == 0
     out = capsys.readouterr().out
     assert "and in 5 more stacks (--top N)" in out
 
 
 def test_a_cut_recording_says_what_it_means(tmp_path: Path) -> None:
-    """What was live in a recording that was cut was live then, not at exit."""
+    """The notes of a cut recording say that its live memory is not that of the exit."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path, end=False)
     assert "cut short" in find_leaks(read(path)).notes[0]
 
 
 def test_a_program_is_judged_at_its_exit(tmp_path: Path) -> None:
-    """CPython frees globals after the exit snapshot: the leak is found in what was live then."""
-    recording = record(tmp_path / "a.atlas", LOOKS)
+    """CPython frees globals after the exit snapshot: leaks are found in that snapshot."""
+    recording = record(tmp_path / "a.atlas", SNAPSHOTS)
     last = replace(recording.snapshots[-1], trigger="exit")
     recording.snapshots[-1] = last
     rows = recording.totals[0].rows.copy()
@@ -240,14 +240,14 @@ def test_a_program_is_judged_at_its_exit(tmp_path: Path) -> None:
     recording.totals[0] = replace(recording.totals[0], rows=rows)
     leaks = find_leaks(recording)
     assert leaks.leaks[0].frames[0].function == "leak"
-    assert leaks.leaks[0].verdict == Verdict.GROWING
+    assert leaks.leaks[0].verdict == LeakVerdict.GROWING
     live = sum(leak.live_bytes for leak in leaks.leaks)
     assert live == pytest.approx(last.rows["live_bytes"].sum(), abs=9)
 
 
 def test_leaks_are_a_sequence_however_they_are_cut(tmp_path: Path) -> None:
-    """Sums by verdict, the largest of a verdict, and slices are those of the leaks as a list."""
-    found = find_leaks(record(tmp_path / "a.atlas", LOOKS)).leaks
+    """Sums by verdict, the largest of a verdict, and slices equal those of a list of leaks."""
+    found = find_leaks(record(tmp_path / "a.atlas", SNAPSHOTS)).leaks
     every = list(found)
     assert len(found) == len(every) > 5
     assert [found[at] for at in range(len(found))] == every
@@ -255,8 +255,8 @@ def test_leaks_are_a_sequence_however_they_are_cut(tmp_path: Path) -> None:
     assert found[-1] == every[-1]
     assert add_up(found) == add_up(every)
     assert add_up(found[3:]) == add_up(every[3:])
-    for verdict in Verdict:
+    for verdict in LeakVerdict:
         assert list(largest(found, verdict, 2)) == list(largest(every, verdict, 2))
     assert every == sorted(
-        every, key=lambda leak: (list(Verdict).index(leak.verdict), -leak.live_bytes)
+        every, key=lambda leak: (list(LeakVerdict).index(leak.verdict), -leak.live_bytes)
     )

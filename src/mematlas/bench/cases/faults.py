@@ -1,53 +1,70 @@
-"""What it costs to get memory from the kernel: by touching, in one call, by fork; by page size."""
+"""Page faults: the cost of new memory by touch, by one call and after fork, for each page size."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.bench import backing
-from mematlas.bench.backing import Backed, Unavailable
 from mematlas.bench.case import Case
+from mematlas.bench.region import ProvenRegion, fit_size, parse_kinds
+from mematlas.linux.hugepages import BASE, Mechanism, PagesUnavailableError, pmd_size
+from mematlas.linux.mman import Advice, MapFlag
+from mematlas.memory import page_mapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mematlas.bench.method import Meter, Settings
-
-_PRIVATE = backing.MAP_PRIVATE | backing.MAP_ANONYMOUS
-_SHARED = backing.MAP_SHARED | backing.MAP_ANONYMOUS
-_DONTNEED = 4
+    from mematlas.bench.method import BenchSettings, Meter
+    from mematlas.linux.hugepages import PageKind
 
 
-def measure(settings: Settings, meter: Meter) -> None:
-    """Get memory in every way, in pages of every size."""
+@dataclass(frozen=True, slots=True)
+class MapKind:
+    """A kind of pages, mapped private or shared."""
+
+    pages: PageKind
+    shared: bool = False
+
+    @property
+    def name(self) -> str:
+        """The label of its figures: "4K", "4K shared", "thp"."""
+        return f"{self.pages} shared" if self.shared else self.pages.name
+
+    @property
+    def flags(self) -> int:
+        """Flags of mmap(2)."""
+        visibility = MapFlag.SHARED if self.shared else MapFlag.PRIVATE
+        return visibility | MapFlag.ANONYMOUS | self.pages.map_flags
+
+
+def measure(settings: BenchSettings, meter: Meter) -> None:
+    """Measure every way to get memory, in pages of every size."""
     size = span(settings)
-    kinds = settings.pages or ("4k", "4k shared", *backing.STANDARD[1:])
+    kinds = [MapKind(kind) for kind in parse_kinds(settings.pages)]
+    if not settings.pages:
+        kinds.insert(1, MapKind(BASE, shared=True))
     found, proofs, meter.unavailable = cases(kinds, size)
     meter.proofs |= proofs
     meter.measure(found)
 
 
-def span(settings: Settings) -> int:
-    """Bytes in pages of each kind."""
-    return settings.size or backing.fitting(32 << 20 if settings.quick else 128 << 20, 2)
+def span(settings: BenchSettings) -> int:
+    """Return the bytes to measure in, for each kind of pages."""
+    return settings.size or fit_size(32 << 20 if settings.quick else 128 << 20, 2)
 
 
 @contextmanager
-def _fresh(kind: str, length: int) -> Iterator[int]:
-    """Map memory of a kind, with nothing in it yet."""
-    if kind in backing.hugetlb_kinds():
-        address = _core.map_memory(length, _PRIVATE | backing.hugetlb_flags(backing.page_of(kind)))
-        start, size = address, length
-    else:
-        align = backing.huge_page()
-        size = length + align
-        address = _core.map_memory(size, _SHARED if kind == "4k shared" else _PRIVATE)
-        start = -(-address // align) * align
-        backing.advise_kind("4k" if kind == "4k shared" else kind, start, length)
+def _fresh(kind: MapKind, length: int) -> Iterator[int]:
+    """Map memory without populating it."""
+    align = 0 if kind.pages.is_hugetlb else pmd_size()
+    size = length + align
+    address = _core.map_memory(size, kind.flags)
+    start = -(-address // align) * align if align else address
     try:
+        page_mapping.advise_kind(kind.pages, start, length, exact=True)
         yield start
     finally:
         _core.unmap_memory(address, size)
@@ -57,54 +74,51 @@ def _per_page(spent: int, length: int) -> float:
     return spent * _core.PAGE / length
 
 
-def _touch(kind: str, length: int) -> float:
+def _touch(kind: MapKind, length: int) -> float:
     with _fresh(kind, length) as start:
         spent, _ = _core.touch_pages(start, length, _core.PAGE)
     return _per_page(spent, length)
 
 
-def _read_first(kind: str, length: int) -> float:
-    """Write to pages that were only read before: the zero page is replaced."""
+def _read_first(kind: MapKind, length: int) -> float:
+    """Write to pages that were read before, which replaces the zero page."""
     with _fresh(kind, length) as start:
         _core.touch_pages(start, length, _core.PAGE, write=False)
         spent, _ = _core.touch_pages(start, length, _core.PAGE)
     return _per_page(spent, length)
 
 
-def _populate_write(kind: str, length: int) -> float:
+def _populate_write(kind: MapKind, length: int) -> float:
     with _fresh(kind, length) as start:
-        spent, _ = _core.advise_timed(start, length, backing.POPULATE_WRITE)
+        spent, _ = _core.advise_timed(start, length, Advice.POPULATE_WRITE)
     return _per_page(spent, length)
 
 
-def _map_populate(kind: str, length: int) -> float:
-    flags = (_SHARED if kind == "4k shared" else _PRIVATE) | backing.MAP_POPULATE
-    if kind in backing.hugetlb_kinds():
-        flags |= backing.hugetlb_flags(backing.page_of(kind))
-    address, (spent, _) = _core.map_timed(length, flags)
+def _map_populate(kind: MapKind, length: int) -> float:
+    address, (spent, _) = _core.map_timed(length, kind.flags | MapFlag.POPULATE)
     _core.unmap_memory(address, length)
     return _per_page(spent, length)
 
 
-def _release(kind: str, length: int) -> float:
-    """Give the pages back, but keep the mapping."""
+def _release(kind: MapKind, length: int) -> float:
+    """Drop the pages by MADV_DONTNEED, which keeps the mapping."""
     with _fresh(kind, length) as start:
         _core.touch_pages(start, length, _core.PAGE)
-        spent, _ = _core.advise_timed(start, length, _DONTNEED)
+        spent, _ = _core.advise_timed(start, length, Advice.DONTNEED)
     return _per_page(spent, length)
 
 
-def _fork(kind: str, length: int) -> float:
+def _fork(kind: MapKind, length: int) -> float:
     """Fork with the memory."""
     return _fork_with(kind, length)
 
 
-def _fork_without(kind: str, length: int) -> float:
-    """Fork with the memory left out: what the rest of this process costs."""
-    return _fork_with(kind, length, advice=backing.DONTFORK)
+def _fork_without(kind: MapKind, length: int) -> float:
+    """Fork without the memory: the cost of the rest of this process."""
+    return _fork_with(kind, length, advice=Advice.DONTFORK)
 
 
-def _fork_with(kind: str, length: int, advice: int | None = None) -> float:
+def _fork_with(kind: MapKind, length: int, advice: int | None = None) -> float:
     with _fresh(kind, length) as start:
         _core.touch_pages(start, length, _core.PAGE)
         if advice is not None:
@@ -113,15 +127,15 @@ def _fork_with(kind: str, length: int, advice: int | None = None) -> float:
     return _per_page(spent, length)
 
 
-def _copy(kind: str, length: int) -> float:
-    """Write, after a fork, to pages that the child shares."""
+def _copy(kind: MapKind, length: int) -> float:
+    """Write after a fork to pages that the child shares."""
     with _fresh(kind, length) as start:
         _core.touch_pages(start, length, _core.PAGE)
         _, (spent, _) = _core.fork_timed(start, length, _core.PAGE)
     return _per_page(spent, length)
 
 
-WAYS: dict[str, Callable[[str, int], float]] = {
+WAYS: dict[str, Callable[[MapKind, int], float]] = {
     "first touch": _touch,
     "MADV_POPULATE_WRITE": _populate_write,
     "MAP_POPULATE": _map_populate,
@@ -129,43 +143,43 @@ WAYS: dict[str, Callable[[str, int], float]] = {
     "fork": _fork,
     "fork without it": _fork_without,
     "write after fork": _copy,
-    "give back": _release,
+    "MADV_DONTNEED": _release,
 }
 
 
-def ways_of(kind: str) -> list[str]:
-    """Name the ways that make sense for a kind of page."""
+def ways_of(kind: MapKind) -> list[str]:
+    """Return the ways that exist for a kind of pages."""
     ways = list(WAYS)
-    if kind not in ("4k", "4k shared", *backing.hugetlb_kinds()):
-        ways.remove("MAP_POPULATE")  # it fills in 4 KiB pages before any advice can be given
-    if kind in backing.hugetlb_kinds():
-        # Their page tables are not copied, and a copy needs as many pages again from the pool.
+    if kind.pages.is_transparent:
+        ways.remove("MAP_POPULATE")  # populates with 4 KiB pages before the mapping can be advised
+    if kind.pages.is_hugetlb:
+        # fork does not copy their page tables, and each copied page needs another of the pool.
         ways = [way for way in ways if "fork" not in way]
-    if kind == "4k shared":
-        # A child finds them by the file, to which they also belong when they are given back.
-        ways = [way for way in ways if "fork" not in way and way != "give back"]
-    if kind not in ("4k", "thp"):
+    if kind.shared:
+        # fork copies no page tables of shared memory, and MADV_DONTNEED leaves the pages in the file.
+        ways = [way for way in ways if "fork" not in way and way != "MADV_DONTNEED"]
+    if kind.shared or kind.pages.mechanism not in (Mechanism.BASE, Mechanism.THP):
         ways.remove("write after read")
     return ways
 
 
-def cases(kinds: Sequence[str], size: int) -> tuple[list[Case], dict[str, str], dict[str, str]]:
-    """List what can be measured, what the kernel says of the pages, and why the rest cannot be had."""
+def cases(kinds: Sequence[MapKind], size: int) -> tuple[list[Case], dict[str, str], dict[str, str]]:
+    """Return the cases, the proof of each kind of pages, and why the others are not available."""
     found: list[Case] = []
     proofs: dict[str, str] = {}
     refused: dict[str, str] = {}
     for kind in kinds:
-        page = _core.PAGE if kind == "4k shared" else backing.page_of(kind)
-        length = -(-size // max(page, backing.huge_page())) * max(page, backing.huge_page())
+        unit = max(kind.pages.size, pmd_size())
+        length = -(-size // unit) * unit
         try:
-            if kind != "4k shared":
-                with Backed(kind, length) as memory:  # such pages are given; and the host is warm
-                    proofs[kind] = memory.proof.text()
-        except Unavailable as reason:
-            refused[kind] = str(reason)
+            if not kind.shared:
+                with ProvenRegion(kind.pages, length) as memory:  # also warms the host
+                    proofs[kind.name] = memory.placement.text()
+        except PagesUnavailableError as reason:
+            refused[kind.name] = str(reason)
             continue
         found += [
-            Case({"what": way, "pages": kind}, "ns", partial(WAYS[way], kind, length))
+            Case({"what": way, "pages": kind.name}, "ns", partial(WAYS[way], kind, length))
             for way in ways_of(kind)
         ]
     return found, proofs, refused

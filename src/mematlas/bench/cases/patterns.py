@@ -1,4 +1,4 @@
-"""What the order of reading costs: rows against columns, strides, random places."""
+"""Order of access: rows, columns, strides, random order."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ import numpy as np
 
 from mematlas import _core
 from mematlas._core.bench.patterns import sum_pattern
-from mematlas.bench.backing import Backed
 from mematlas.bench.case import Case
+from mematlas.bench.region import ProvenRegion, parse_kinds
+from mematlas.linux.hugepages import BASE
 
 if TYPE_CHECKING:
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 STRIDES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-_READS = 1 << 18  # a pass
+_READS = 1 << 18  # in a pass
 _SIDE = 4096  # of the matrix, in 8-byte elements: 128 MiB
 _QUICK_SIDE = 2048
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Read the same bytes in several orders."""
     side = _QUICK_SIDE if settings.quick else _SIDE
     if settings.size:
         side = max(64, int((settings.size // 8) ** 0.5))
     size = side * side * 8
-    kind = settings.pages[0] if settings.pages else "4k"
-    with Backed(kind, size) as memory:
-        meter.proofs[kind] = memory.proof.text()
+    kind = parse_kinds(settings.pages or (BASE,))[0]
+    with ProvenRegion(kind, size) as memory:
+        meter.proofs[kind.name] = memory.placement.text()
         meter.measure(orders(memory, side), until=0.5)
         meter.measure(strides(memory, size))
 
 
-def orders(memory: Backed, side: int) -> list[Case]:
+def orders(memory: ProvenRegion, side: int) -> list[Case]:
     """Read a square matrix along its rows, along its columns, and at random."""
     row = side * 8
     inner = max(1, min(side, _READS * 4 // side))
@@ -51,8 +52,8 @@ def orders(memory: Backed, side: int) -> list[Case]:
     ]
 
 
-def strides(memory: Backed, size: int) -> list[Case]:
-    """Read one word in every so many bytes, once through or as often as makes a pass."""
+def strides(memory: ProvenRegion, size: int) -> list[Case]:
+    """Read one word in each stride, and repeat until a pass is long enough."""
     found = []
     for stride in STRIDES:
         words = min(size // stride, _READS)
@@ -63,7 +64,7 @@ def strides(memory: Backed, size: int) -> list[Case]:
 
 
 def _walk(address: int, outer: int, outer_step: int, inner: int, inner_step: int) -> float:
-    """Nanoseconds an element."""
+    """Return the nanoseconds of an element."""
     return sum_pattern(address, outer, outer_step, inner, inner_step)[1] / (outer * inner)
 
 

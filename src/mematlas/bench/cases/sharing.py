@@ -1,4 +1,4 @@
-"""What threads cost each other: counters on one cache line, and one counter for all."""
+"""False sharing and contention: counters on one cache line, and one counter for all threads."""
 
 from __future__ import annotations
 
@@ -7,42 +7,43 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.bench.backing import Backed
 from mematlas.bench.case import Case
+from mematlas.bench.region import ProvenRegion
+from mematlas.linux.hugepages import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 DISTANCES = (8, 16, 32, 64, 128, 256, 1024)
-_PASS_NS = 1_000_000  # shorter than a time slice, so that most passes are not cut
+_PASS_NS = 1_000_000  # shorter than a time slice, so that most passes are not preempted
 
 
-def measure(settings: Settings, meter: Meter) -> None:
-    """Count on own lines, on shared lines, and on one counter."""
+def measure(settings: BenchSettings, meter: Meter) -> None:
+    """Measure counters on lines of their own, on shared lines, and one counter for all."""
     usable = len(os.sched_getaffinity(0))
     if usable < 2:
-        meter.unavailable["threads"] = "one CPU: threads take turns, and share nothing at once"
+        meter.unavailable["threads"] = "one CPU: threads do not run at the same time"
         return
     counts = settings.threads or tuple(
         sorted({1, 2, *(count for count in (4, 8, 16, 32) if count < usable), usable})
     )
     most = max(counts)
-    with Backed("4k", max(64 << 10, most * max(DISTANCES))) as memory:
+    with ProvenRegion(BASE, max(64 << 10, most * max(DISTANCES))) as memory:
         for number, count in enumerate([each for each in counts if each > 1], 1):
             meter.measure(distances(memory, count), until=0.6 * number / len(counts))
         meter.measure(contention(memory, counts))
 
 
 def cpus_for(threads: int) -> list[int]:
-    """Spread threads over the CPUs this process may use, more than one on each if need be."""
+    """Return a CPU for each thread, of those this process may use; several threads may share one."""
     usable = sorted(os.sched_getaffinity(0))
     return [usable[index % len(usable)] for index in range(threads)]
 
 
-def distances(memory: Backed, threads: int, chosen: Sequence[int] = DISTANCES) -> list[Case]:
-    """Each thread has a counter of its own, `distance` bytes from the next."""
+def distances(memory: ProvenRegion, threads: int, chosen: Sequence[int] = DISTANCES) -> list[Case]:
+    """Return cases with a counter for each thread, `distance` bytes from the next."""
     return [
         Case(
             {"what": f"own counters, {mode}", "distance": distance, "threads": threads},
@@ -55,8 +56,8 @@ def distances(memory: Backed, threads: int, chosen: Sequence[int] = DISTANCES) -
     ]
 
 
-def contention(memory: Backed, threads: Sequence[int]) -> list[Case]:
-    """All threads use one counter."""
+def contention(memory: ProvenRegion, threads: Sequence[int]) -> list[Case]:
+    """Return cases with one counter for all threads."""
     return [
         Case(
             {"what": f"one counter, {mode}", "threads": count},
@@ -68,11 +69,11 @@ def contention(memory: Backed, threads: Sequence[int]) -> list[Case]:
     ]
 
 
-def _sample(memory: Backed, mode: str, distance: int, threads: int) -> float | None:
-    """Nanoseconds an operation takes a thread, the mean of the threads."""
+def _sample(memory: ProvenRegion, mode: str, distance: int, threads: int) -> float | None:
+    """Measure the nanoseconds of an operation, the mean of the threads; None if one was preempted."""
     cpus = cpus_for(threads)
     results = _core.run_sharing(mode, memory.address, distance, cpus, _PASS_NS)
     crowded = threads > len(set(cpus))
     if any(cut for _, _, cut in results) and not crowded:
-        return None  # a thread that is not there costs the others nothing
+        return None  # a preempted thread does not slow the others
     return sum(spent / done for done, spent, _ in results if done) / threads

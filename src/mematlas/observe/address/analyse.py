@@ -1,35 +1,39 @@
-"""One address: its mapping and its page in one answer."""
+"""One address: its mapping, its page and its frame."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.linux.pageflags import Entry, FrameFlag, Place, State
+from mematlas.linux.pageflags import FrameFlag, PageLocation, PagemapEntry, PageState
 from mematlas.linux.vma_class import printable
-from mematlas.observe.page_states.analyse import STATES, node_of, state_of
+from mematlas.observe.page_states.analyse import STATES, node_of, states_of
 
 if TYPE_CHECKING:
     from mematlas.linux.mappings import Mapping
     from mematlas.linux.pageflags import Pages, Words
 
 
-def make_place(
+def analyse_address(
     pages: Pages,
     mapping: Mapping,
     address: int,
     cgroups: dict[int, str],
     symbol: tuple[str | None, str | None],
-) -> Place:
-    """Put together what is known of the page at an address; `pages` holds it, or nothing."""
+) -> PageLocation:
+    """Return the location of an address.
+
+    `pages` holds the page of the address, or no page if its pagemap entry is empty. `symbol` is (function,
+    source line). `cgroups` maps inodes to paths.
+    """
 
     def first(column: Words | None) -> int | None:
         return None if column is None or not len(column) else int(column[0])
 
     entry = first(pages.entry) or 0
-    frame = entry & Entry.FRAME if entry & Entry.PRESENT else 0
+    frame = entry & PagemapEntry.FRAME if entry & PagemapEntry.PRESENT else 0
     flags = first(pages.flags)
     cgroup = first(pages.cgroup)
-    return Place(
+    return PageLocation(
         pid=pages.pid,
         address=address,
         start=mapping.start,
@@ -39,7 +43,7 @@ def make_place(
         file_offset=mapping.offset + address - mapping.start if mapping.inode else None,
         symbol=symbol[0],
         source=symbol[1],
-        state=STATES[state_of(pages)[0]] if len(pages.entry) else State.NOTHING,
+        state=STATES[states_of(pages)[0]] if len(pages.entry) else PageState.NOTHING,
         mapcount=first(pages.count),
         flags=None
         if flags is None

@@ -1,65 +1,65 @@
-"""From the facts of a process to its layout: each mapping named, everything added up once."""
+"""The address space of a process from its process info: every mapping classified and summed once."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.linux.vma_class import Amounts, RegionKind, name_regions
-from mematlas.observe.address_space.model import Group, Layout
+from mematlas.linux.vma_class import Amounts, VmaClass, classify_vmas
+from mematlas.observe.address_space.model import AddressSpace, Group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from mematlas.linux.process_info import ProcessFacts
+    from mematlas.linux.process_info import ProcessInfo
     from mematlas.linux.program import Program, Segment
-    from mematlas.linux.vma_class import Region
+    from mematlas.linux.vma_class import Vma
 
 NOTHING = Amounts(0, 0, 0, 0, 0, 0, 0, 0)
 AMOUNTS = ("size", "rss", "pss", "uss", "swap", "thp", "hugetlb", "locked")
 
 
-def make_layout(facts: ProcessFacts) -> Layout:
-    """Lay out one process."""
-    regions = tuple(name_regions(facts))
-    sizes = facts.status.sizes
-    text, data, bss = _segment_bytes(facts.program)
-    shared_swap = _shared_swap(regions)
-    return Layout(
-        pid=facts.pid,
-        command=facts.command,
-        outcome=facts.outcome,
-        uid=facts.status.uid,
-        state=facts.status.state,
-        program=facts.program.path if facts.program else None,
-        position_independent=facts.program.position_independent if facts.program else None,
+def analyse_address_space(info: ProcessInfo) -> AddressSpace:
+    """Classify the mappings of a process and sum their sizes by class, name and permission."""
+    vmas = tuple(classify_vmas(info))
+    sizes = info.status.sizes
+    text, data, bss = _segment_bytes(info.program)
+    shared_swap = _shared_swap(vmas)
+    return AddressSpace(
+        pid=info.pid,
+        command=info.command,
+        outcome=info.outcome,
+        uid=info.status.uid,
+        state=info.status.state,
+        program=info.program.path if info.program else None,
+        position_independent=info.program.position_independent if info.program else None,
         text_bytes=text,
         data_bytes=data,
         bss_bytes=bss,
-        totals=add_up(regions),
+        totals=sum_vmas(vmas),
         peak_rss=sizes.get("VmHWM"),
         rss_anonymous=sizes.get("RssAnon"),
         rss_file=sizes.get("RssFile"),
         rss_shared=sizes.get("RssShmem"),
         shared_swap=shared_swap,
         page_tables=sizes.get("VmPTE"),
-        regions=regions,
-        kinds=group(regions, lambda region: (region.kind, "")),
-        groups=group(regions, lambda region: (region.kind, region.name)),
-        permissions=_by_permission(regions),
-        guard_bytes=None if facts.guards is None else sum(end - at for at, end in facts.guards),
-        guards=facts.guards or (),
-        threads=len(facts.threads),
-        shared_with=facts.shared_with,
-        limits=facts.limits,
-        oom_score=facts.oom_score,
-        oom_score_adjust=facts.oom_score_adjust,
-        notes=facts.notes,
+        vmas=vmas,
+        kinds=group_vmas(vmas, lambda vma: (vma.kind, "")),
+        groups=group_vmas(vmas, lambda vma: (vma.kind, vma.name)),
+        permissions=_by_permission(vmas),
+        guard_bytes=None if info.guards is None else sum(end - at for at, end in info.guards),
+        guards=info.guards or (),
+        threads=len(info.threads),
+        shared_with=info.shared_with,
+        limits=info.limits,
+        oom_score=info.oom_score,
+        oom_score_adjust=info.oom_score_adjust,
+        notes=info.notes,
     )
 
 
-def add_up(regions: Iterable[Region]) -> Amounts:
-    """Sum the amounts of regions. What one of them does not know, the sum does not know."""
-    rows = [region.amounts for region in regions]
+def sum_vmas(vmas: Iterable[Vma]) -> Amounts:
+    """Sum the sizes of VMAs. A size that is unknown for one of them is unknown in the sum."""
+    rows = [vma.amounts for vma in vmas]
     if not rows:
         return NOTHING
     sums: dict[str, int | None] = {}
@@ -69,28 +69,30 @@ def add_up(regions: Iterable[Region]) -> Amounts:
     return Amounts(**sums)  # type: ignore[arg-type]  # size and rss are always known
 
 
-def group(regions: Iterable[Region], key: Callable[[Region], tuple[str, str]]) -> tuple[Group, ...]:
-    """Take regions together by (kind, name), largest RSS first, then largest size."""
-    members: dict[tuple[str, str], list[Region]] = {}
-    for region in regions:
-        members.setdefault(key(region), []).append(region)
-    groups = [Group(kind, name, len(rows), add_up(rows)) for (kind, name), rows in members.items()]
+def group_vmas(vmas: Iterable[Vma], key: Callable[[Vma], tuple[str, str]]) -> tuple[Group, ...]:
+    """Group VMAs by a key of (class, name), sorted by RSS, then by size, largest first."""
+    members: dict[tuple[str, str], list[Vma]] = {}
+    for vma in vmas:
+        members.setdefault(key(vma), []).append(vma)
+    groups = [
+        Group(kind, name, len(rows), sum_vmas(rows)) for (kind, name), rows in members.items()
+    ]
     return tuple(sorted(groups, key=lambda each: (-each.amounts.rss, -each.amounts.size)))
 
 
-def _by_permission(regions: tuple[Region, ...]) -> tuple[Group, ...]:
-    """Take regions together by what they allow. Writable and executable at once is worth a look."""
-    return group(regions, lambda region: (region.permissions.text()[:3], ""))
+def _by_permission(vmas: tuple[Vma, ...]) -> tuple[Group, ...]:
+    """Group VMAs by permission, so that writable and executable mappings stand out."""
+    return group_vmas(vmas, lambda vma: (vma.permissions.text()[:3], ""))
 
 
-def _shared_swap(regions: tuple[Region, ...]) -> int | None:
-    shared = [region.amounts.swap for region in regions if region.kind is RegionKind.SHARED]
+def _shared_swap(vmas: tuple[Vma, ...]) -> int | None:
+    shared = [vma.amounts.swap for vma in vmas if vma.kind is VmaClass.SHARED]
     known = [swap for swap in shared if swap is not None]
     return sum(known) if len(known) == len(shared) else None
 
 
 def _segment_bytes(program: Program | None) -> tuple[int | None, int | None, int | None]:
-    """Bytes of text (all that cannot be written), data and BSS, as the headers say."""
+    """Return the bytes of text (all read-only segments), data and BSS, from the ELF headers."""
     if program is None:
         return None, None, None
 

@@ -1,4 +1,4 @@
-"""The address space of a process: regions, groups of regions, totals and limits."""
+"""The address space of a process: VMAs, groups of VMAs, totals and limits. The model of `mematlas show`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mematlas.linux.mappings import Outcome
+    from mematlas.linux.mappings import ReadOutcome
     from mematlas.linux.status import Limit
-    from mematlas.linux.vma_class import Amounts, Region
+    from mematlas.linux.vma_class import Amounts, Vma
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Mappings of one kind and name, or of one permission, taken together."""
+    """The sums over the mappings of one class and name, or of one permission."""
 
     kind: str
     name: str
@@ -22,17 +22,17 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
-    """The whole address space of one process."""
+class AddressSpace:
+    """The address space of one process. Sizes in bytes; None: unknown, and `notes` says why."""
 
     pid: int
     command: tuple[str, ...]
-    outcome: Outcome
+    outcome: ReadOutcome
     uid: int
     state: str
     program: str | None
     position_independent: bool | None
-    text_bytes: int | None  # of the program's segments, from its headers
+    text_bytes: int | None  # size of the program's segments, from its ELF headers
     data_bytes: int | None
     bss_bytes: int | None
     totals: Amounts
@@ -40,9 +40,9 @@ class Layout:
     rss_anonymous: int | None
     rss_file: int | None
     rss_shared: int | None
-    shared_swap: int | None  # the part of totals.swap that is shared memory: not in VmSwap
+    shared_swap: int | None  # the part of totals.swap that VmSwap leaves out
     page_tables: int | None
-    regions: tuple[Region, ...]
+    vmas: tuple[Vma, ...]
     kinds: tuple[Group, ...]
     groups: tuple[Group, ...]
     permissions: tuple[Group, ...]

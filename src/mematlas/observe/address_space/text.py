@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.linux.vma_class import RegionKind
+from mematlas.linux.vma_class import VmaClass
 from mematlas.present.printable import clean
 from mematlas.present.tables import UNKNOWN, amount, line, note, share_bar, show, title
 from mematlas.units import format_bytes
@@ -16,46 +16,48 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.linux.vma_class import Amounts, Region
-    from mematlas.observe.address_space.model import Group, Layout
+    from mematlas.linux.vma_class import Amounts, Vma
+    from mematlas.observe.address_space.model import AddressSpace, Group
 
 _SHOWN_LIMITS = ("Max address space", "Max stack size", "Max locked memory", "Max data size")
 _BAR = 10
 
 
-def render_layout(layout: Layout, *, top: int | None, mappings: bool, console: Console) -> None:
-    """Write the layout; `top` groups (None: all), and every mapping if asked."""
-    _header(layout, console)
-    _sums(layout, console)
-    _kinds(layout, console)
-    _groups(layout, top, console)
+def render_address_space(
+    space: AddressSpace, *, top: int | None, mappings: bool, console: Console
+) -> None:
+    """Render an address space: `top` names (None: all), and every mapping if `mappings` is set."""
+    _header(space, console)
+    _sums(space, console)
+    _kinds(space, console)
+    _groups(space, top, console)
     if mappings:
-        _mappings(layout, console)
-    _permissions(layout, console)
-    _limits(layout, console)
-    for text in layout.notes:
+        _mappings(space, console)
+    _permissions(space, console)
+    _limits(space, console)
+    for text in space.notes:
         note(console, text)
 
 
 def user_name(uid: int) -> str:
-    """Return the name of a user, or the number."""
+    """Return the name of a user, or the number if the user has no name."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
 
 
-def _header(layout: Layout, console: Console) -> None:
-    command = clean(" ".join(layout.command)) or "(no command line)"
-    line(console, f"{layout.pid}", Text(command, "bold"), width=max(8, len(str(layout.pid)) + 2))
-    facts = [f"user {user_name(layout.uid)}", _threads(layout.threads), _program(layout)]
-    if layout.oom_score is not None:
-        facts.append(f"OOM score {layout.oom_score} (adjusted by {layout.oom_score_adjust})")
-    facts.append(f"reading {layout.outcome}")
-    line(console, "", " · ".join(facts), width=8)
-    if layout.shared_with:
-        pids = ", ".join(map(str, layout.shared_with))
-        text = f"process {pids} has this very address space (CLONE_VM): count it once"
+def _header(space: AddressSpace, console: Console) -> None:
+    command = clean(" ".join(space.command)) or "(no command line)"
+    line(console, f"{space.pid}", Text(command, "bold"), width=max(8, len(str(space.pid)) + 2))
+    words = [f"user {user_name(space.uid)}", _threads(space.threads), _program(space)]
+    if space.oom_score is not None:
+        words.append(f"OOM score {space.oom_score} (oom_score_adj {space.oom_score_adjust})")
+    words.append(f"read {space.outcome}")
+    line(console, "", " · ".join(words), width=8)
+    if space.shared_with:
+        pids = ", ".join(map(str, space.shared_with))
+        text = f"shares its address space with process {pids} (CLONE_VM): count it once"
         line(console, "", Text(text, "yellow"), width=8)
 
 
@@ -63,138 +65,143 @@ def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
 
 
-def _program(layout: Layout) -> str:
-    if layout.program is None:
+def _program(space: AddressSpace) -> str:
+    if space.program is None:
         return f"program {UNKNOWN}"
-    pie = "PIE" if layout.position_independent else "at a fixed address"
+    pie = "PIE" if space.position_independent else "not PIE"
     parts = zip(
         ("text", "data", "BSS"),
-        (layout.text_bytes, layout.data_bytes, layout.bss_bytes),
+        (space.text_bytes, space.data_bytes, space.bss_bytes),
         strict=True,
     )
     sizes = ", ".join(f"{name} {format_bytes(size or 0)}" for name, size in parts)
-    return f"{os.path.basename(clean(layout.program))} ({pie}): {sizes}"  # noqa: PTH119
+    return f"{os.path.basename(clean(space.program))} ({pie}): {sizes}"  # noqa: PTH119
 
 
-def _sums(layout: Layout, console: Console) -> None:
-    totals = layout.totals
+def _sums(space: AddressSpace, console: Console) -> None:
+    totals = space.totals
     title(console, "Memory")
     line(console, "  VSZ", f"{format_bytes(totals.size)} of address space")
-    line(console, "  RSS", f"{format_bytes(totals.rss)} resident{_rss_parts(layout)}")
-    line(console, "  PSS", f"{amount(totals.pss)}: shared pages divided among their users")
-    line(console, "  USS", f"{amount(totals.uss)}: would be free if it ended")
-    line(console, "  swap", _swap(layout))
-    line(console, "  huge", f"{amount(totals.thp)} mapped by 2 MiB entries (THP)")
+    line(console, "  RSS", f"{format_bytes(totals.rss)} resident{_rss_parts(space)}")
+    line(console, "  PSS", f"{amount(totals.pss)}: each shared page divided by its number of users")
+    line(console, "  USS", f"{amount(totals.uss)}: private pages, freed when the process ends")
+    line(console, "  swap", _swap(space))
+    line(console, "  THP", f"{amount(totals.thp)} in transparent huge pages, mapped by PMDs")
     if totals.hugetlb:
         line(console, "  hugetlb", f"{amount(totals.hugetlb)}, not part of RSS, PSS or USS")
     line(console, "  locked", amount(totals.locked))
-    if layout.page_tables is not None:
-        line(console, "  tables", f"{amount(layout.page_tables)} of page tables, not part of RSS")
-    if layout.guards:
-        where = f"{len(layout.guards)} guard region" + "s" * (len(layout.guards) > 1)
-        line(console, "  guards", f"{amount(layout.guard_bytes)} in {where}: a touch kills")
+    if space.page_tables is not None:
+        line(console, "  tables", f"{amount(space.page_tables)} of page tables, not part of RSS")
+    if space.guards:
+        where = f"{len(space.guards)} guard region" + "s" * (len(space.guards) > 1)
+        line(
+            console, "  guards", f"{amount(space.guard_bytes)} in {where}: an access raises SIGSEGV"
+        )
 
 
-def _rss_parts(layout: Layout) -> str:
+def _rss_parts(space: AddressSpace) -> str:
     parts = [
         f"{name} {format_bytes(size)}"
         for name, size in (
-            ("anonymous", layout.rss_anonymous),
-            ("file", layout.rss_file),
-            ("shared", layout.rss_shared),
+            ("anonymous", space.rss_anonymous),
+            ("file", space.rss_file),
+            ("shared", space.rss_shared),
         )
         if size is not None
     ]
-    peak = f"; peak {format_bytes(layout.peak_rss)}" if layout.peak_rss is not None else ""
+    peak = f"; peak {format_bytes(space.peak_rss)}" if space.peak_rss is not None else ""
     return f" ({' + '.join(parts)}{peak})" if parts else ""
 
 
-def _swap(layout: Layout) -> str:
-    if layout.totals.swap is None:
+def _swap(space: AddressSpace) -> str:
+    if space.totals.swap is None:
         return UNKNOWN
-    if not layout.shared_swap:
-        return amount(layout.totals.swap)
-    shared = format_bytes(layout.shared_swap)
+    if not space.shared_swap:
+        return amount(space.totals.swap)
+    shared = format_bytes(space.shared_swap)
     return (
-        f"{amount(layout.totals.swap)}, of which {shared} is shared memory (VmSwap leaves it out)"
+        f"{amount(space.totals.swap)}, including {shared} of shared memory, which VmSwap leaves out"
     )
 
 
-def _figures(amounts: Amounts) -> list[str]:
+def _sizes(amounts: Amounts) -> list[str]:
     return [amount(value) for value in (amounts.size, amounts.rss, amounts.pss, amounts.uss)] + [
         amount(amounts.swap)
     ]
 
 
-def _kinds(layout: Layout, console: Console) -> None:
+def _kinds(space: AddressSpace, console: Console) -> None:
     title(console, "By kind")
     rows = (
         [
             Text(group.kind),
             str(group.mappings),
-            *_figures(group.amounts),
-            share_bar(group.amounts.rss, layout.totals.rss, _BAR, console),
+            *_sizes(group.amounts),
+            share_bar(group.amounts.rss, space.totals.rss, _BAR, console),
         ]
-        for group in layout.kinds
+        for group in space.kinds
     )
     show(console, ("=kind", ">maps", ">size", ">RSS", ">PSS", ">USS", ">swap", ""), rows)
 
 
-def _groups(layout: Layout, top: int | None, console: Console) -> None:
-    named = [group for group in layout.groups if group.name]
+def _groups(space: AddressSpace, top: int | None, console: Console) -> None:
+    named = [group for group in space.groups if group.name]
     shown = named[:top]
-    aside = "" if len(shown) == len(named) else f"the first {len(shown)} of {len(named)}; --all"
+    aside = (
+        ""
+        if len(shown) == len(named)
+        else f"first {len(shown)} of {len(named)}; list all with --all"
+    )
     title(console, "By name", aside)
     if console.width < 100:
-        narrow = ([*_figures(group.amounts)[1:], group.name] for group in shown)
+        narrow = ([*_sizes(group.amounts)[1:], group.name] for group in shown)
         show(console, (">RSS", ">PSS", ">USS", ">swap", "<name"), narrow)
         return
-    wide = ([*_figures(group.amounts), group.kind, group.name] for group in shown)
+    wide = ([*_sizes(group.amounts), group.kind, group.name] for group in shown)
     show(console, (">size", ">RSS", ">PSS", ">USS", ">swap", "=kind", "<name"), wide)
 
 
-def _mappings(layout: Layout, console: Console) -> None:
+def _mappings(space: AddressSpace, console: Console) -> None:
     title(console, "By address")
     narrow = console.width < 100
     for_width = slice(1, 2) if narrow else slice(0, 3)
     rows = (
         [
-            f"{region.start:x}-{region.end:x}",
-            region.permissions.text(),
-            *[
-                amount(value)
-                for value in (region.amounts.size, region.amounts.rss, region.amounts.swap)
-            ][for_width],
-            _what(region),
+            f"{vma.start:x}-{vma.end:x}",
+            vma.permissions.text(),
+            *[amount(value) for value in (vma.amounts.size, vma.amounts.rss, vma.amounts.swap)][
+                for_width
+            ],
+            _describe(vma),
         ]
-        for region in layout.regions
+        for vma in space.vmas
     )
     headings = (">size", ">RSS", ">swap")[for_width]
-    show(console, ("=address", "=perm", *headings, "<what"), rows)
+    show(console, ("=address", "=perm", *headings, "<mapping"), rows)
 
 
-def _what(region: Region) -> str:
-    name = f" {region.name}" if region.name else ""
-    threads = f" of thread {', '.join(map(str, region.threads))}" if region.threads else ""
-    known = region.kind in {RegionKind.STACK, RegionKind.THREAD_STACK}
-    return f"{region.kind}{name}{threads if known else ''}"
+def _describe(vma: Vma) -> str:
+    name = f" {vma.name}" if vma.name else ""
+    threads = f" of thread {', '.join(map(str, vma.threads))}" if vma.threads else ""
+    is_stack = vma.kind in {VmaClass.STACK, VmaClass.THREAD_STACK}
+    return f"{vma.kind}{name}{threads if is_stack else ''}"
 
 
-def _permissions(layout: Layout, console: Console) -> None:
+def _permissions(space: AddressSpace, console: Console) -> None:
     title(console, "By permission")
     rows = (
-        [group.kind, str(group.mappings), *_figures(group.amounts), _warning(group)]
-        for group in layout.permissions
+        [group.kind, str(group.mappings), *_sizes(group.amounts), _warning(group)]
+        for group in space.permissions
     )
-    show(console, ("=may", ">maps", ">size", ">RSS", ">PSS", ">USS", ">swap", ""), rows)
+    show(console, ("=perm", ">maps", ">size", ">RSS", ">PSS", ">USS", ">swap", ""), rows)
 
 
 def _warning(group: Group) -> Text:
     return Text("writable code" if {"w", "x"} <= set(group.kind) else "", "red")
 
 
-def _limits(layout: Layout, console: Console) -> None:
-    shown = [limit for limit in layout.limits if limit.name in _SHOWN_LIMITS]
+def _limits(space: AddressSpace, console: Console) -> None:
+    shown = [limit for limit in space.limits if limit.name in _SHOWN_LIMITS]
     if not shown:
         return
     title(console, "Limits")

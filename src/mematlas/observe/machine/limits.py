@@ -1,164 +1,62 @@
-"""Which limit binds a process: of its cgroups, of the machine, or of its own."""
+"""The memory limits that apply to a process: of its cgroups and of the machine."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from mematlas.observe.machine.model import Figure, Grid, Section, Topic
-from mematlas.units import format_bytes
-
 if TYPE_CHECKING:
     from mematlas.linux.cgroup import CgroupLevel
     from mematlas.linux.machine import Machine
 
+MACHINE = "the machine's memory"
+"""Name of the limit that the size of the machine sets."""
 
-_NO_LIMIT = 1 << 62  # version 1 writes none as the largest multiple of a page
-_EVENTS = ("pg", "workingset_", "thp_", "zsw", "swp", "numa_")
 
+class MemoryLimit(NamedTuple):
+    """One limit and its headroom, in bytes. headroom = size - usage; negative: the limit is exceeded."""
 
-class Barrier(NamedTuple):
-    """One thing that stops growth, and how much room there is until then."""
-
-    room: int
+    headroom: int
     size: int
-    what: str
-    then: str
-    spare: int  # cache that goes before it is hit
+    name: str
+    effect: str  # what the kernel does at the limit
+    reclaimable: int  # page cache that reclaim drops before the limit takes effect
 
 
-def barriers(machine: Machine) -> list[Barrier]:
-    """Find everything that stops a process from taking more, nearest first."""
-    found = [barrier for level in machine.cgroup for barrier in _of_level(level)]
+def binding_limits(machine: Machine) -> list[MemoryLimit]:
+    """Return all limits of a process by headroom. The first one is the effective limit."""
+    found = [limit for level in machine.cgroup for limit in _of_level(level)]
     total, available = (machine.meminfo.get(name) for name in ("MemTotal", "MemAvailable"))
     if total is not None and available is not None:
-        then = "the OOM killer chooses a process of the machine"
-        found.append(Barrier(available, total, "the machine's memory", then, 0))
-    return sorted(found, key=lambda barrier: barrier.room)
+        effect = "the OOM killer kills a process of the machine"
+        found.append(MemoryLimit(available, total, MACHINE, effect, 0))
+    return sorted(found, key=lambda limit: limit.headroom)
 
 
-def _of_level(level: CgroupLevel) -> list[Barrier]:
+def _of_level(level: CgroupLevel) -> list[MemoryLimit]:
     if level.current is None:
         return []
     found = []
-    spare = min(file_cache(level), level.current)
+    cache = min(file_cache(level), level.current)
+    kill = "the OOM killer kills a process of the cgroup"
     if level.limit is not None:
         name = "memory.limit_in_bytes" if level.version == 1 else "memory.max"
-        kill = "its OOM killer chooses a process of it"
-        what = f"{name} of {level.path}"
-        found.append(Barrier(level.limit - level.current, level.limit, what, kill, spare))
+        name += f" of {level.path}"
+        found.append(MemoryLimit(level.limit - level.current, level.limit, name, kill, cache))
     if level.high is not None and level.version == 2:
-        slow = "its processes are slowed down until they reclaim"
-        what = f"memory.high of {level.path}"
-        found.append(Barrier(level.high - level.current, level.high, what, slow, spare))
+        throttle = "its processes are throttled until they reclaim"
+        name = f"memory.high of {level.path}"
+        found.append(MemoryLimit(level.high - level.current, level.high, name, throttle, cache))
     if level.swap_limit is not None and level.version == 1:
         both = level.current + (level.swap or 0)
-        what = f"memory.memsw.limit_in_bytes of {level.path}"
-        kill = "its OOM killer chooses a process of it; swapping does not help"
-        found.append(Barrier(level.swap_limit - both, level.swap_limit, what, kill, spare))
+        name = f"memory.memsw.limit_in_bytes of {level.path}"
+        effect = f"{kill}; swapping does not help"
+        found.append(MemoryLimit(level.swap_limit - both, level.swap_limit, name, effect, cache))
     return found
 
 
 def file_cache(level: CgroupLevel) -> int:
-    """Page cache of a cgroup and those below it: dropped before a limit is hit."""
-    figures = level.figures
+    """Return the page cache of a cgroup and its descendants in bytes."""
+    figures = level.stat
     prefix = "total_" if level.version == 1 else ""
     parts = (figures.get(f"{prefix}{name}") for name in ("inactive_file", "active_file"))
     return sum(part for part in parts if part is not None)
-
-
-def make_topic(machine: Machine, notes: tuple[str, ...]) -> Topic:
-    """Answer which limit binds, with every level, every barrier and the process's own limits."""
-    found = barriers(machine)
-    sections = []
-    if machine.cgroup:
-        sections.append(_levels(machine.cgroup))
-    if found:
-        sections.append(_barriers(found))
-    if machine.bounds:
-        sections.append(_own(machine))
-    if machine.cgroup:
-        own = machine.cgroup[0]
-        events = tuple(Figure(name, value, "events", "") for name, value in own.events.items())
-        stat = tuple(_figure(name, value) for name, value in own.figures.items())
-        sections += [Section("Events", events), Section("Statistics of the innermost", stat)]
-    return Topic("cgroup", tuple(_answer(machine, found)), tuple(sections), notes)
-
-
-def _figure(name: str, value: int) -> Figure:
-    """Give a line of memory.stat its unit: what is not an event is bytes."""
-    if value >= _NO_LIMIT:
-        return Figure(name, "no limit", "", "")
-    bare = name.removeprefix("total_")
-    return Figure(name, value, "events" if bare.startswith(_EVENTS) else "bytes", "")
-
-
-def _answer(machine: Machine, found: list[Barrier]) -> list[str]:
-    whose = f"process {machine.cgroup_of}" if machine.cgroup_of is not None else "this process"
-    said = []
-    limited = any(barrier.what != "the machine's memory" for barrier in found)
-    if not machine.cgroup:
-        said.append("no memory cgroup: only the machine's size binds")
-    elif not limited:
-        said.append("no level has a limit: only the machine's size binds")
-    if found and (limited or not said):
-        said.append(_first(found[0], whose))
-    said += [
-        f"{level.path} hit its limit {level.failures:,} times"
-        for level in machine.cgroup
-        if level.failures
-    ]
-    return said + _nearest_own(machine)
-
-
-def _first(barrier: Barrier, whose: str) -> str:
-    size = format_bytes(barrier.size)
-    if barrier.room <= 0:
-        over = format_bytes(-barrier.room)
-        text = f"{barrier.what}, {size}, binds {whose} now: it is passed by {over}"
-    else:
-        text = f"{barrier.what}, {size}, binds {whose} first: {format_bytes(barrier.room)} is left"
-    spare = f", and {format_bytes(barrier.spare)} of cache can go before" if barrier.spare else ""
-    return f"{text}{spare}; then {barrier.then}"
-
-
-def _nearest_own(machine: Machine) -> list[str]:
-    """Name limits of the process itself that are nine tenths used."""
-    return [
-        f"its own limit of {bound.name} is nearly used up: {format_bytes(bound.used)}"
-        f" of {format_bytes(bound.limit)}"
-        for bound in machine.bounds
-        if bound.limit and bound.used >= 0.9 * bound.limit
-    ]
-
-
-def _levels(levels: tuple[CgroupLevel, ...]) -> Section:
-    rows = tuple(
-        (
-            level.path, level.current, file_cache(level), level.limit, level.high, level.peak,
-            level.swap, level.failures,
-        )
-        for level in levels
-    )  # fmt: skip
-    columns = ("cgroup", "current", "cache", "limit", "high", "peak", "swap", "hit")
-    units = ("", *["bytes"] * 6, "events")
-    return Section("Levels, innermost first", grid=Grid(columns, units, rows))
-
-
-def _barriers(found: list[Barrier]) -> Section:
-    rows = tuple((each.what, each.size, max(0, each.room), each.spare, each.then) for each in found)
-    columns = ("what binds, nearest first", "limit", "left", "cache", "then")
-    return Section("In order", grid=Grid(columns, ("", "bytes", "bytes", "bytes", ""), rows))
-
-
-def _own(machine: Machine) -> Section:
-    rows = tuple(
-        (
-            bound.name,
-            bound.used,
-            "unlimited" if bound.limit is None else format_bytes(bound.limit),
-            bound.meaning,
-        )
-        for bound in machine.bounds
-    )
-    columns = ("its own", "used", "limit", "of")
-    return Section("Limits of the process itself", grid=Grid(columns, ("", "bytes", "", ""), rows))

@@ -1,4 +1,4 @@
-"""Topics of `mematlas system`: sentences, figures and tables."""
+"""A topic: the model of `mematlas system`."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ Cell = float | str | None
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One counter or size, with its unit and what it means. None: the kernel does not tell."""
+class TopicFigure:
+    """One counter or size with its unit and meaning. None: the kernel does not report it."""
 
     name: str
     value: float | str | None
@@ -19,7 +19,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """A small table. Units by column; "" is text."""
+    """A table. `units` has one unit per column; "" is text."""
 
     columns: tuple[str, ...]
     units: tuple[str, ...]
@@ -27,19 +27,19 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """Figures or a grid below a title."""
+class TopicSection:
+    """A title with figures or a table below it."""
 
     title: str
-    figures: tuple[Figure, ...] = ()
+    figures: tuple[TopicFigure, ...] = ()
     grid: Grid | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """One subcommand's answer: sentences first, figures below."""
+    """The answer in sentences, the sections with figures, and notes on what could not be read."""
 
     name: str
     answer: tuple[str, ...]
-    sections: tuple[Section, ...]
+    sections: tuple[TopicSection, ...]
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What topics of the machine ask of every process: its memory by node, its huge pages, its own limits."""
+"""Per-process input of the topics: memory by node, huge pages, resource limits."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def read_nodes(root: str = "/", pid: int | None = None) -> tuple[tuple[ProcessNodes, ...], int]:
-    """Read on which nodes the memory of each process is, or of one; and how many were refused."""
+    """Read the memory by node and policy of all processes or of one, and the number that denied access."""
     found, refused = [], 0
     for each, process in _each(root, pid):
         lines = numa_maps.read(process)
@@ -37,7 +37,7 @@ def read_nodes(root: str = "/", pid: int | None = None) -> tuple[tuple[ProcessNo
 
 
 def read_huge(root: str = "/", pid: int | None = None) -> tuple[tuple[ProcessHuge, ...], int]:
-    """Read how much of each process is in 2 MiB pages, or of one; and how many were refused."""
+    """Read the PMD-mapped memory of all processes or of one, and the number that denied access."""
     found, refused = [], 0
     for each, process in _each(root, pid):
         sizes = _rollup(root, each)
@@ -58,25 +58,25 @@ def read_huge(root: str = "/", pid: int | None = None) -> tuple[tuple[ProcessHug
 
 
 def read_bounds(pid: int, root: str = "/") -> tuple[Bound, ...]:
-    """Read the limits of a process itself, and how near it is to each."""
+    """Read the resource limits of a process and its usage of each (getrlimit(2), proc_pid_status(5))."""
     with open_process(pid, root) as process:
         sizes = status.read_status(process).sizes
         limits = {each.name: each for each in status.parse_limits(process.read("limits").decode())}
-    told = (
+    resources = (
         ("Max address space", "VmSize", "address space, used or not"),
         ("Max data size", "VmData", "private writable address space"),
-        ("Max stack size", "VmStk", "stack of the first thread"),
+        ("Max stack size", "VmStk", "stack of the main thread"),
         ("Max locked memory", "VmLck", "locked memory"),
     )
     return tuple(
         Bound(name.removeprefix("Max "), sizes[key], limits[name].soft, meaning)
-        for name, key, meaning in told
+        for name, key, meaning in resources
         if key in sizes and name in limits
     )
 
 
 def _each(root: str, pid: int | None) -> Iterator[tuple[int, ProcessDirectory]]:
-    """Hold one process after the other. Kernel threads have no memory, and are left out."""
+    """Open all processes in turn, or one. Kernel threads are left out, since they have no memory."""
     for each in [pid] if pid is not None else list_pids(root):
         try:
             with open_process(each, root) as process:
@@ -85,7 +85,7 @@ def _each(root: str, pid: int | None) -> Iterator[tuple[int, ProcessDirectory]]:
         except (OSError, MematlasError):
             if pid is not None:
                 raise
-            # it ended
+            # The process ended or denied access.
 
 
 def _name(process: ProcessDirectory) -> str:
@@ -102,7 +102,7 @@ def _rollup(root: str, pid: int) -> dict[bytes, int] | None:
     try:
         sizes, note = processes.read_sizes(path, processes.read_stat(path))
     except OSError:
-        return {}  # it ended
+        return {}  # the process ended
     if note == processes.DENIED:
         return None
     return sizes

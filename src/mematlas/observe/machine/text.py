@@ -14,14 +14,14 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.observe.machine.model import Grid, Section, Topic
+    from mematlas.observe.machine.model import Grid, Topic, TopicSection
 
 
-_TEXT = 24  # columns that words have at least
+_TEXT = 24  # minimum width of a text column
 
 
 def render_topic(topic: Topic, *, console: Console) -> None:
-    """Write the answer, the figures below it, and what could not be seen."""
+    """Render the answer, the sections and the notes of a topic."""
     for sentence in topic.answer:
         write(console, Text(clean(sentence), "bold"))
     for section in topic.sections:
@@ -31,13 +31,13 @@ def render_topic(topic: Topic, *, console: Console) -> None:
         note(console, clean(text))
 
 
-def _section(section: Section, console: Console) -> None:
+def _section(section: TopicSection, console: Console) -> None:
     title(console, section.title)
     if section.grid:
         _grid(section.grid, console)
         return
     rows = (
-        [f"  {figure.name}", value(figure.value, figure.unit), figure.meaning]
+        [f"  {figure.name}", format_value(figure.value, figure.unit), figure.meaning]
         for figure in section.figures
     )
     show(console, ("=", ">", ""), rows)
@@ -46,23 +46,26 @@ def _section(section: Section, console: Console) -> None:
 def _grid(grid: Grid, console: Console) -> None:
     others = grid.columns[1:]
     rows = [
-        [value(cell, unit) for cell, unit in zip(row, grid.units, strict=True)] for row in grid.rows
+        [format_value(cell, unit) for cell, unit in zip(row, grid.units, strict=True)]
+        for row in grid.rows
     ]
     widths = [
         max([len(name), *(len(row[at]) for row in rows)]) for at, name in enumerate(grid.columns)
     ]
     heads = [_heading(at, name, rows) for at, name in enumerate(grid.columns)]
-    room = console.width - 2 * (len(widths) - 1)
-    if grid.units[-1] == "" and len(heads) > 2 and widths[-1] > _TEXT:  # a command
+    available = console.width - 2 * (len(widths) - 1)
+    if (
+        grid.units[-1] == "" and len(heads) > 2 and widths[-1] > _TEXT
+    ):  # the last column is a command: cut it
         widths[-1] = _TEXT
         heads[-1] = f"~{grid.columns[-1]}"
-    if any("/" in row[0] for row in rows):  # paths: their end tells them apart
-        widths[0] = min(widths[0], max(_TEXT, room - sum(widths[1:])))
+    if any("/" in row[0] for row in rows):  # paths: keep their end, cut their start
+        widths[0] = min(widths[0], max(_TEXT, available - sum(widths[1:])))
         rows = [[fit(row[0], widths[0], console), *row[1:]] for row in rows]
-    if sum(widths) <= room:
+    if sum(widths) <= available:
         show(console, heads, rows)
         return
-    for row in rows:  # too wide: one row a paragraph
+    for row in rows:  # too wide for a table: one paragraph per row
         pairs = zip(others, row[1:], strict=True)
         body = ", ".join(f"{name} {cell}" for name, cell in pairs if cell not in {"-", "0"})
         first_word = Text(f"  {clean(row[0])}: ", "dim")
@@ -70,14 +73,14 @@ def _grid(grid: Grid, console: Console) -> None:
 
 
 def _heading(at: int, name: str, rows: list[list[str]]) -> str:
-    """Set numbers to the right, and words to the left."""
-    told = [row[at] for row in rows if row[at] not in {"-", ""}]
-    words = bool(told) and not any(cell[0].isdigit() for cell in told)
+    """Align columns of numbers to the right and columns of words to the left."""
+    cells = [row[at] for row in rows if row[at] not in {"-", ""}]
+    words = bool(cells) and not any(cell[0].isdigit() for cell in cells)
     return f"={name}" if at == 0 or words else f">{name}"
 
 
-def value(number: float | str | None, unit: str) -> str:
-    """Write a value in its unit."""
+def format_value(number: float | str | None, unit: str) -> str:
+    """Format a value in its unit; "-" for None."""
     if number is None:
         return "-"
     if isinstance(number, str):

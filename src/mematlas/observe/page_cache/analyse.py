@@ -1,4 +1,4 @@
-"""The page cache of many files added up."""
+"""Page cache sums over files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def make_report(files: Sequence[FileCache], errors: Sequence[str], page_size: int) -> CacheReport:
-    """Rank files by what is cached, and sum up those that are visible."""
+def analyse_cache(files: Sequence[FileCache], errors: Sequence[str], page_size: int) -> CacheReport:
+    """Sort files by cached pages, largest first, and sum the visible ones."""
     seen = [each for each in files if each.cached is not None]
 
     def total(name: str) -> int | None:

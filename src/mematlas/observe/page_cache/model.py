@@ -1,4 +1,4 @@
-"""How much of a file, a region or a process is in memory."""
+"""Residency of files, mapped regions and processes."""
 
 from __future__ import annotations
 
@@ -7,34 +7,36 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class FileCache:
-    """The page cache of one file. None: not visible to us (`hidden` says why), or not told."""
+    """The page cache of one file, in pages. None: hidden (`hidden` says why) or not reported."""
 
     path: str
     size: int
-    pages: int  # the last one may be partial
+    pages: int  # including a partial last page
     cached: int | None
     dirty: int | None
     writeback: int | None
-    evicted: int | None  # were cached once; of shared memory: swapped
-    recently_evicted: int | None  # and would have stayed in a cache a little larger
-    source: str  # "cachestat", "mincore", ""
+    evicted: int | None  # cached earlier; of shared memory: swapped
+    recently_evicted: (
+        int | None
+    )  # evicted pages that a refault would activate (cachestat nr_recently_evicted)
+    source: str  # "cachestat", "mincore", or "" if hidden
     hidden: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CacheReport:
-    """Files, each inode once, and what could not be looked at."""
+    """The page cache of files, each inode once. The model of `mematlas cache`."""
 
     page_size: int
     files: tuple[FileCache, ...]
-    total: FileCache  # of those that are visible
-    hidden: int
+    total: FileCache  # sums over the visible files
+    hidden: int  # number of files that are not visible
     errors: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Residency:
-    """Pages in memory out of all. None: not visible, `hidden` says why."""
+    """Numbers of pages, resident pages and swapped pages. None: hidden, and `hidden` says why."""
 
     pages: int
     resident: int | None
@@ -44,7 +46,7 @@ class Residency:
 
 @dataclass(frozen=True, slots=True)
 class DemandFaults:
-    """A fresh region, before and after some of its pages were touched."""
+    """Residency and faults of a new anonymous region before and after some pages are written."""
 
     pages: int
     touched: int

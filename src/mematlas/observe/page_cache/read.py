@@ -1,4 +1,4 @@
-"""Residency of files, regions and processes, by cachestat, mincore and pagemap."""
+"""Residency of files, regions and processes, by cachestat(2), mincore(2) and pagemap."""
 
 from __future__ import annotations
 
@@ -11,17 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas import _core
-from mematlas.linux.pageflags import Entry
+from mematlas.linux.pageflags import PagemapEntry
 from mematlas.observe.page_cache.model import DemandFaults, FileCache, Residency
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-_NOT_OURS = "not visible: the kernel tells it only to who may write the file"
+_HIDDEN = "not visible: needs write permission on the file"
 
 
 def residency(target: str | os.PathLike[str] | int | mmap.mmap) -> Residency:
-    """Tell how much is in memory: of a file (path), a process (PID), or a region of ours (mmap)."""
+    """Return the residency of a file (path), a process (PID) or a region of this process (mmap).
+
+    Raises OSError if the file cannot be opened, TargetError or AccessError for a process.
+    """
     if isinstance(target, int):
         return _of_process(target)
     if isinstance(target, mmap.mmap):
@@ -31,29 +34,29 @@ def residency(target: str | os.PathLike[str] | int | mmap.mmap) -> Residency:
 
 
 def read_file(path: Path) -> FileCache:
-    """Look at the page cache of one file. Its pages are neither read in nor touched."""
+    """Read the page cache state of one file, without reading or accessing its pages."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):  # the kernel would answer zeros
-            return _hidden(path, 0, "no regular file")
-        return _look(path, descriptor, facts)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):  # cachestat would return zeros
+            return _hidden(path, 0, "not a regular file")
+        return _read_cachestat(path, descriptor, status)
     finally:
         os.close(descriptor)
 
 
-def _look(path: Path, descriptor: int, facts: os.stat_result) -> FileCache:
+def _read_cachestat(path: Path, descriptor: int, status: os.stat_result) -> FileCache:
     try:
         cached, dirty, writeback, evicted, recent = _core.cachestat(descriptor)
     except OSError as error:
         if error.errno == errno.ENOSYS:
-            return _look_by_mincore(path, descriptor, facts)
-        reason = _NOT_OURS if error.errno == errno.EPERM else str(error.strerror)
-        return _hidden(path, facts.st_size, reason)
+            return _read_mincore(path, descriptor, status)
+        reason = _HIDDEN if error.errno == errno.EPERM else str(error.strerror)
+        return _hidden(path, status.st_size, reason)
     return FileCache(
         path=str(path),
-        size=facts.st_size,
-        pages=_pages(facts.st_size),
+        size=status.st_size,
+        pages=_pages(status.st_size),
         cached=cached,
         dirty=dirty,
         writeback=writeback,
@@ -63,15 +66,15 @@ def _look(path: Path, descriptor: int, facts: os.stat_result) -> FileCache:
     )
 
 
-def _look_by_mincore(path: Path, descriptor: int, facts: os.stat_result) -> FileCache:
-    """Ask mincore, unless it would lie: of files that are not ours it calls every page resident."""
-    if facts.st_uid != os.geteuid() and not os.access(path, os.W_OK):
-        return _hidden(path, facts.st_size, _NOT_OURS)
-    cached, _ = _core.mincore_file(descriptor, facts.st_size)
+def _read_mincore(path: Path, descriptor: int, status: os.stat_result) -> FileCache:
+    """Read by mincore, which reports every page as resident without write permission on the file."""
+    if status.st_uid != os.geteuid() and not os.access(path, os.W_OK):
+        return _hidden(path, status.st_size, _HIDDEN)
+    cached, _ = _core.mincore_file(descriptor, status.st_size)
     return FileCache(
         path=str(path),
-        size=facts.st_size,
-        pages=_pages(facts.st_size),
+        size=status.st_size,
+        pages=_pages(status.st_size),
         cached=cached,
         dirty=None,
         writeback=None,
@@ -82,25 +85,28 @@ def _look_by_mincore(path: Path, descriptor: int, facts: os.stat_result) -> File
 
 
 def read_map(path: Path) -> bytearray:
-    """Tell for each page of a file whether it is resident; PermissionError if that is not visible."""
+    """Return one byte per page of a file: 1 if resident. Raises PermissionError if that is hidden."""
     with path.open("rb") as file:
-        facts = os.fstat(file.fileno())
-        if facts.st_uid != os.geteuid() and not os.access(path, os.W_OK):
-            raise PermissionError(errno.EPERM, _NOT_OURS, str(path))
-        return _core.mincore_file(file.fileno(), facts.st_size)[1]
+        status = os.fstat(file.fileno())
+        if status.st_uid != os.geteuid() and not os.access(path, os.W_OK):
+            raise PermissionError(errno.EPERM, _HIDDEN, str(path))
+        return _core.mincore_file(file.fileno(), status.st_size)[1]
 
 
 def read_trees(paths: Iterable[str]) -> tuple[list[FileCache], list[str]]:
-    """Look at files, and at all files below directories; each inode once, links not followed."""
+    """Read files, and all files below directories: each inode once, symbolic links not followed.
+
+    Returns the files and the errors of those that could not be read.
+    """
     files: list[FileCache] = []
     errors: list[str] = []
     seen: set[tuple[int, int]] = set()
     for path in _walk(paths, errors):
         try:
-            facts = path.stat()
-            if (facts.st_dev, facts.st_ino) in seen:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in seen:
                 continue
-            seen.add((facts.st_dev, facts.st_ino))
+            seen.add((status.st_dev, status.st_ino))
             files.append(read_file(path))
         except OSError as error:
             errors.append(f"{path}: {error.strerror}")
@@ -108,7 +114,7 @@ def read_trees(paths: Iterable[str]) -> tuple[list[FileCache], list[str]]:
 
 
 def demand_faults(pages: int, every: int = 1) -> DemandFaults:
-    """Map fresh memory, touch every N-th page, and count: pages come when touched, by a fault each."""
+    """Map `pages` of anonymous memory, write every `every`-th page, and count residency and faults."""
     with mmap.mmap(-1, pages * _core.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         area.madvise(mmap.MADV_NOHUGEPAGE)
         before = _of_region(area).resident or 0
@@ -136,7 +142,7 @@ def _pages(size: int) -> int:
 
 
 def _walk(paths: Iterable[str], errors: list[str]) -> Iterator[Path]:
-    def note(error: OSError) -> None:
+    def record(error: OSError) -> None:
         errors.append(f"{error.filename}: {error.strerror}")
 
     for name in paths:
@@ -144,7 +150,7 @@ def _walk(paths: Iterable[str], errors: list[str]) -> Iterator[Path]:
         if not top.is_dir():
             yield top
             continue
-        for directory, _, names in os.walk(top, onerror=note):
+        for directory, _, names in os.walk(top, onerror=record):
             found = (Path(directory, each) for each in sorted(names))
             yield from (each for each in found if not each.is_symlink() and each.is_file())
 
@@ -152,18 +158,14 @@ def _walk(paths: Iterable[str], errors: list[str]) -> Iterator[Path]:
 def _of_process(pid: int) -> Residency:
     from mematlas.linux import pagemap, smaps
 
-    mappings, _ = smaps.read(pid, figures=False)
+    mappings, _ = smaps.read(pid, fields=False)
     ranges = list(zip(mappings.start, mappings.end, strict=True))
     size = sum(end - start for start, end in ranges if start < 1 << 63)
     return _count(pagemap.read(pid, ranges, join=False).entry.tolist(), size // _core.PAGE)
 
 
 def _of_region(area: mmap.mmap) -> Residency:
-    import ctypes
-
-    view = ctypes.c_char.from_buffer(area)
-    start = ctypes.addressof(view)
-    del view
+    start = _core.address_of(memoryview(area))
     descriptor = os.open("/proc/self/pagemap", os.O_RDONLY | os.O_CLOEXEC)
     try:
         entries = _core.read_pagemap(descriptor, start, _pages(len(area)))
@@ -173,9 +175,9 @@ def _of_region(area: mmap.mmap) -> Residency:
 
 
 def _count(entries: list[int], pages: int) -> Residency:
-    gone = Entry.SWAPPED | Entry.GUARD
+    mask = PagemapEntry.SWAPPED | PagemapEntry.GUARD
     return Residency(
         pages=pages,
-        resident=sum(bool(entry & Entry.PRESENT) for entry in entries),
-        swapped=sum(entry & gone == Entry.SWAPPED for entry in entries),
+        resident=sum(bool(entry & PagemapEntry.PRESENT) for entry in entries),
+        swapped=sum(entry & mask == PagemapEntry.SWAPPED for entry in entries),
     )

@@ -20,7 +20,7 @@ _BAR = 10
 
 
 def render_cache(report: CacheReport, *, top: int | None, console: Console) -> None:
-    """Write the files with most in the cache, then the sum."""
+    """Render the files with the most cached pages, then the sum over all files."""
     rows = []
     for each in report.files[:top]:
         dirty = None if each.dirty is None else each.dirty + (each.writeback or 0)
@@ -38,15 +38,15 @@ def render_cache(report: CacheReport, *, top: int | None, console: Console) -> N
     _total(report, top, console)
 
 
-def render_map(path: str, pages: bytearray, *, console: Console) -> None:
-    """Draw which parts of a file are in the cache."""
+def render_file_map(path: str, pages: bytearray, *, console: Console) -> None:
+    """Render a strip that shows which parts of a file are cached."""
     cells = min(console.width - 4, len(pages))
     strip = Text("  ")
     full, part, none = "#+." if drawing.plain(console) else "█▒·"
     for cell in range(cells):
         piece = pages[cell * len(pages) // cells : (cell + 1) * len(pages) // cells]
-        here = sum(piece)
-        strip.append(full if here == len(piece) else part if here else none, "cyan")
+        cached = sum(piece)
+        strip.append(full if cached == len(piece) else part if cached else none, "cyan")
     title(console, clean(path), f"{sum(pages):,} of {len(pages):,} pages")
     write(console, strip)
 
@@ -56,7 +56,7 @@ def _total(report: CacheReport, top: int | None, console: Console) -> None:
     seen = len(report.files) - report.hidden
     if seen:
         cached = format_bytes((total.cached or 0) * page)
-        size = format_bytes(total.pages * page)  # a partial last page is a page
+        size = format_bytes(total.pages * page)  # a partial last page counts as a page
         shown = f"; {top} shown" if top is not None and len(report.files) > top else ""
         title(console, f"{cached} of {size} cached in {seen} files", f"by {total.source}{shown}")
     if report.hidden:

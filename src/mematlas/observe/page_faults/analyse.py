@@ -1,4 +1,4 @@
-"""Fault rates from two moments, and where faults were taken."""
+"""Fault rates between two snapshots, and fault sites by mapping and line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from mematlas.observe.page_faults.model import (
     FaultLine,
     FaultMapping,
-    FaultPlaces,
+    FaultProfile,
     FaultRates,
     ThreadRates,
 )
@@ -17,11 +17,11 @@ from mematlas.recording.ownership import owning_frame
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mematlas.observe.page_faults.model import FaultSite, FaultSnapshot
+    from mematlas.observe.page_faults.model import FaultSiteCount, FaultSnapshot
 
 
-def rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
-    """Take changes per second; a thread that began meanwhile counts from 0."""
+def fault_rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
+    """Return the faults per second between two snapshots. A new thread counts from 0."""
     seconds = after.time_s - before.time_s
     earlier = {thread.tid: thread for thread in before.threads}
     rows = []
@@ -42,24 +42,27 @@ def rates(before: FaultSnapshot, after: FaultSnapshot) -> FaultRates:
     )
 
 
-def sum_up(
-    sites: Sequence[FaultSite],
+def profile_faults(
+    sites: Sequence[FaultSiteCount],
     frames: Mapping[tuple[str, int], tuple[Frame, ...]],
     period: int,
     lost: int,
-) -> FaultPlaces:
-    """Sum sites by mapping and by line. A line is the innermost frame of the program's own code."""
+) -> FaultProfile:
+    """Sum fault sites by mapping and by line. A line is the innermost frame of the program's own code.
+
+    `frames` resolves (file, offset) to frames, inlined ones included.
+    """
     mappings: dict[str, list[int]] = {}
     lines: dict[tuple[Frame, str, str], list[int]] = {}
     for each in sites:
         raw, count = each.site, each.faults
-        what = (count, count if raw.major else 0, count if raw.in_kernel else 0)
-        _add(mappings.setdefault(raw.mapping, [0, 0, 0]), what)
+        sums = (count, count if raw.major else 0, count if raw.in_kernel else 0)
+        _add(mappings.setdefault(raw.mapping, [0, 0, 0]), sums)
         stack = tuple(frame for place in raw.stack for frame in frames.get(place, ()))
         frame = owning_frame(stack) or _UNKNOWN
         module = frame.module or (raw.stack[0][0] if raw.stack else "")
-        _add(lines.setdefault((frame, module, raw.mapping), [0, 0, 0]), what)
-    return FaultPlaces(
+        _add(lines.setdefault((frame, module, raw.mapping), [0, 0, 0]), sums)
+    return FaultProfile(
         period=period,
         samples=sum(each.faults if each.site.major else each.faults // period for each in sites),
         lost=lost,

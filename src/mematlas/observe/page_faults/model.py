@@ -1,31 +1,34 @@
-"""Page faults: of a program from start to end, and of a process while it runs."""
+"""Page faults of a program from start to end, and of a running process."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class RawSite:
-    """A place in the code and a mapping. `stack`: (file, offset in it), leaf first; no file: unknown."""
-
-    stack: tuple[tuple[str, int], ...]
-    mapping: str
-    in_kernel: bool  # taken inside a system call
-    major: bool
+PERIOD = 7
+"""One minor fault in so many is sampled: a prime, so that it falls into step with no loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultSite:
-    """About how many faults were taken there; samples times their period."""
+    """The code and the mapping of a fault. `stack` is (file, file offset), leaf first; no file: unknown."""
 
-    site: RawSite
+    stack: tuple[tuple[str, int], ...]
+    mapping: str
+    in_kernel: bool  # taken in kernel mode, inside a system call
+    major: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FaultSiteCount:
+    """A fault site and its estimated number of faults: samples times the period."""
+
+    site: FaultSite
     faults: int
 
 
 @dataclass(frozen=True, slots=True)
 class FaultLine:
-    """Faults of one line of code in one mapping. None: the file or line is not known."""
+    """Faults of one line of code in one mapping. None: the file or line is unknown."""
 
     function: str
     file: str | None
@@ -34,7 +37,7 @@ class FaultLine:
     mapping: str
     faults: int
     major: int
-    in_calls: int  # of `faults`, those taken inside system calls
+    in_syscalls: int  # the part of `faults` taken inside system calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +47,14 @@ class FaultMapping:
     name: str
     faults: int
     major: int
-    in_calls: int
+    in_syscalls: int
 
 
 @dataclass(frozen=True, slots=True)
-class FaultPlaces:
-    """Where faults were taken, estimated from samples; `lost` samples did not fit the rings."""
+class FaultProfile:
+    """Sampled faults by mapping and by line. `lost` samples did not fit the perf ring buffers."""
 
-    period: int  # one minor fault in so many was seen; major ones all
+    period: int  # one minor fault in `period` was sampled, and every major fault
     samples: int
     lost: int
     mappings: tuple[FaultMapping, ...]  # most faults first
@@ -60,31 +63,30 @@ class FaultPlaces:
 
 @dataclass(frozen=True, slots=True)
 class FaultTotals:
-    """What one program and its children took. None: not visible, `notes` say why."""
+    """Faults of one program and its children. None: not available, and `notes` says why."""
 
     command: tuple[str, ...]
-    status: int  # as a shell has it: 128 + N after a signal
-    minor: int  # by getrusage, like major
+    status: int  # exit status as in a shell: 128 + N after signal N
+    minor: int  # by getrusage(2), like major
     major: int
-    user_minor: int | None  # by perf: taken by the program's own instructions
+    user_minor: int | None  # by perf_event_open(2): taken in user mode
     user_major: int | None
-    all_minor: int | None  # by perf: those taken inside system calls too
+    all_minor: int | None  # by perf_event_open(2): taken in user and kernel mode
     all_major: int | None
     elapsed_s: float
     user_s: float
     system_s: float
     peak_rss: int
-    peak_is_bound: (
-        bool  # no more than this: mematlas itself, before it became the program, had as much
-    )
-    cost_of_minor_s: float  # one minor fault, measured on this machine just now
+    # True: peak_rss is an upper bound, since the child had as much before exec, as a fork of mematlas.
+    peak_is_bound: bool
+    cost_of_minor_s: float  # CPU seconds of one minor fault, measured on this machine
     notes: tuple[str, ...]
-    places: FaultPlaces | None = None  # None: not sampled; notes say why, if it was asked for
+    profile: FaultProfile | None = None  # None: not sampled; if it was requested, `notes` says why
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadFaults:
-    """The counters of one thread at one moment."""
+    """The fault counters of one thread."""
 
     tid: int
     name: str
@@ -94,7 +96,7 @@ class ThreadFaults:
 
 @dataclass(frozen=True, slots=True)
 class FaultSnapshot:
-    """All threads of a process at one moment. `rss` is that of the process."""
+    """The fault counters of all threads of a process at `time_s`. `rss` is that of the process in bytes."""
 
     pid: int
     time_s: float
@@ -104,7 +106,7 @@ class FaultSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ThreadRates:
-    """Faults per second of one thread between two moments."""
+    """Faults per second of one thread between two snapshots."""
 
     tid: int
     name: str
@@ -114,7 +116,7 @@ class ThreadRates:
 
 @dataclass(frozen=True, slots=True)
 class FaultRates:
-    """Faults per second of a process; threads that ended meanwhile are not in it."""
+    """Faults per second of a process. Threads that ended before the second snapshot are left out."""
 
     pid: int
     seconds: float

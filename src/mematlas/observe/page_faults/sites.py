@@ -1,4 +1,4 @@
-"""Which mappings and which places in the code took page faults: sampled, with addresses."""
+"""Sampling of page faults with their addresses and stacks, by perf_event_open(2)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from mematlas.linux import perf
 from mematlas.linux.mappings import Permission
-from mematlas.linux.perf_samples import Execed, Forked, Mapped, Sample, Sampler
-from mematlas.observe.page_faults.model import FaultSite, RawSite
+from mematlas.linux.perf_samples import Execed, Forked, PerfMapping, PerfSampler, Sample
+from mematlas.observe.page_faults.model import PERIOD, FaultSite, FaultSiteCount
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,18 +19,15 @@ if TYPE_CHECKING:
     from mematlas.linux.mappings import Mappings
     from mematlas.linux.perf_samples import Record
 
-PERIOD = 7
-"""One minor fault in so many is sampled: odd, so that it keeps in step with no loop. Major ones all."""
-
 
 @dataclass(slots=True)
 class _Space:
-    """The mappings of one process as they came; a later one covers what it lies over."""
+    """The mappings of one process. A later mapping replaces the part of earlier ones that it covers."""
 
     starts: list[int] = field(default_factory=list)
-    items: list[Mapped] = field(default_factory=list)
+    items: list[PerfMapping] = field(default_factory=list)
 
-    def add(self, mapped: Mapped) -> None:
+    def add(self, mapped: PerfMapping) -> None:
         low = bisect_right(self.starts, mapped.start)
         if low and self.items[low - 1].end > mapped.start:
             before = self.items[low - 1]
@@ -51,14 +48,14 @@ class _Space:
         self.items[low:high] = [mapped, *rest_of_last]
         self.starts[low:high] = [each.start for each in (mapped, *rest_of_last)]
 
-    def at(self, address: int) -> Mapped | None:
+    def at(self, address: int) -> PerfMapping | None:
         index = bisect_right(self.starts, address) - 1
         if index >= 0 and address < self.items[index].end:
             return self.items[index]
         return None
 
     def name(self, address: int) -> str:
-        """Name the mapping; above all of them is only the stack."""
+        """Return the name of a mapping. The stack is the only mapping above the last known one."""
         found = self.at(address)
         if found is not None:
             return "[anonymous]" if found.name == "//anon" else found.name
@@ -69,33 +66,33 @@ class _Space:
         return _Space(list(self.starts), list(self.items))
 
 
-def _cut(mapped: Mapped, start: int) -> Mapped:
+def _cut(mapped: PerfMapping, start: int) -> PerfMapping:
     offset = mapped.offset + start - mapped.start
     return replace(mapped, start=start, offset=offset)
 
 
 class SiteCounter:
-    """Follows processes and counts their faults by mapping and place in the code."""
+    """Samples the faults of processes and counts them by mapping and code address."""
 
     def __init__(self, tids: Sequence[int], *, on_exec: bool, period: int = PERIOD) -> None:
-        """Open the rings; OSError if even the program's own faults may not be seen."""
+        """Open the ring buffers. Raises OSError if user-mode faults may not be sampled either."""
         self.period = period
         events = {perf.MINOR_FAULTS: period, perf.MAJOR_FAULTS: 1}
         try:
-            self._sampler = Sampler(tids, events, kernel=True, on_exec=on_exec)
+            self._sampler = PerfSampler(tids, events, kernel=True, on_exec=on_exec)
             self.sees_kernel = True
         except PermissionError:
-            self._sampler = Sampler(tids, events, kernel=False, on_exec=on_exec)
+            self._sampler = PerfSampler(tids, events, kernel=False, on_exec=on_exec)
             self.sees_kernel = False
         self._spaces: dict[int, _Space] = {}
-        self._counts: Counter[RawSite] = Counter()
+        self._counts: Counter[FaultSite] = Counter()
 
-    def learn(self, pid: int, mappings: Mappings) -> None:
-        """Take over the mappings a process has already."""
+    def add_mappings(self, pid: int, mappings: Mappings) -> None:
+        """Add the mappings that a process had before sampling began."""
         space = self._spaces.setdefault(pid, _Space())
         for index in range(len(mappings)):
             space.add(
-                Mapped(
+                PerfMapping(
                     0,
                     pid,
                     int(mappings.start[index]),
@@ -106,24 +103,24 @@ class SiteCounter:
                 )
             )
 
-    def pump(self, seconds: float) -> None:
-        """Wait for samples, at most so long, and count them."""
+    def poll(self, seconds: float) -> None:
+        """Wait at most `seconds` for samples, and count them."""
         self._sampler.wait(seconds)
         for record in self._sampler.drain():
-            self._take(record)
+            self._apply(record)
 
-    def finish(self) -> tuple[list[FaultSite], int]:
-        """Count what is left and close: the sites, and how many samples were lost."""
+    def finish(self) -> tuple[list[FaultSiteCount], int]:
+        """Count the remaining samples and close; return the sites and the number of lost samples."""
         for record in self._sampler.drain():
-            self._take(record)
+            self._apply(record)
         lost = self._sampler.lost
         self._sampler.close()
-        return [FaultSite(raw, count) for raw, count in self._counts.most_common()], lost
+        return [FaultSiteCount(raw, count) for raw, count in self._counts.most_common()], lost
 
-    def _take(self, record: Record) -> None:
+    def _apply(self, record: Record) -> None:
         if isinstance(record, Sample):
             self._count(record)
-        elif isinstance(record, Mapped):
+        elif isinstance(record, PerfMapping):
             self._spaces.setdefault(record.pid, _Space()).add(record)
         elif isinstance(record, Forked):
             parent = self._spaces.get(record.parent)
@@ -134,14 +131,14 @@ class SiteCounter:
     def _count(self, sample: Sample) -> None:
         space = self._spaces.setdefault(sample.pid, _Space())
         major = sample.event == perf.MAJOR_FAULTS
-        places = []
+        stack = []
         for number, address in enumerate(sample.stack):
-            # All but the first are where calls return to.
+            # All frames but the leaf hold return addresses; the call lies before them.
             found = space.at(address - (number > 0))
             if found is None or not found.executable or not found.name.startswith("/"):
                 if number == 0:
-                    places.append(("", address))
-                break  # without frame pointers the rest is whatever lies on the stack
-            places.append((found.name, address - found.start + found.offset - (number > 0)))
-        site = RawSite(tuple(places), space.name(sample.address), sample.in_kernel, major)
+                    stack.append(("", address))
+                break  # without frame pointers the remaining entries are not return addresses
+            stack.append((found.name, address - found.start + found.offset - (number > 0)))
+        site = FaultSite(tuple(stack), space.name(sample.address), sample.in_kernel, major)
         self._counts[site] += 1 if major else self.period

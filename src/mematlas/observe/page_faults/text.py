@@ -11,34 +11,35 @@ from mematlas.units import format_bytes, format_duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.observe.page_faults.model import FaultLine, FaultPlaces, FaultRates, FaultTotals
+    from mematlas.observe.page_faults.model import FaultLine, FaultProfile, FaultRates, FaultTotals
 
 
 def render_totals(totals: FaultTotals, *, console: Console) -> None:
-    """Write what a program took."""
+    """Render the faults of a program."""
     title(
         console,
         f"{totals.minor:,} minor and {totals.major:,} major faults",
         cut(" ".join(totals.command), 40, console),
     )
-    line(console, "  in code", _side(totals.user_minor, totals.user_major))
+    line(console, "  user", _counts(totals.user_minor, totals.user_major))
     line(
         console,
-        "  in calls",
-        _side(
-            _rest(totals.all_minor, totals.user_minor), _rest(totals.all_major, totals.user_major)
+        "  syscalls",
+        _counts(
+            _difference(totals.all_minor, totals.user_minor),
+            _difference(totals.all_major, totals.user_major),
         ),
     )
     cost = totals.minor * totals.cost_of_minor_s
     each = f"{totals.cost_of_minor_s * 1e9:,.0f} ns"
     spent = totals.user_s + totals.system_s
     share = f", {cost * 100 / spent:.0f} % of its CPU time" if spent > 0 else ""
-    line(console, "  cost", f"about {format_duration(cost)} at {each} a minor fault{share}")
+    line(console, "  cost", f"about {format_duration(cost)} at {each} per minor fault{share}")
     line(
         console,
         "  time",
         f"{format_duration(totals.elapsed_s)}, {format_duration(totals.user_s)}"
-        f" CPU in code, {format_duration(totals.system_s)} in the kernel",
+        f" user CPU, {format_duration(totals.system_s)} system CPU",
     )
     bound = "at most " if totals.peak_is_bound else ""
     line(console, "  peak RSS", bound + format_bytes(totals.peak_rss))
@@ -48,61 +49,57 @@ def render_totals(totals: FaultTotals, *, console: Console) -> None:
         note(console, clean(text))
 
 
-def render_places(places: FaultPlaces, *, top: int, console: Console) -> None:
-    """Write which mappings and which lines took the faults."""
-    seen = "every fault" if places.period == 1 else f"1 minor fault in {places.period}"
-    aside = f"{seen} seen, {places.samples:,} samples"
-    if places.lost:
-        aside += f", {places.lost:,} lost"
-    if not places.lines:
-        title(console, "No faults seen", aside)
+def render_profile(profile: FaultProfile, *, top: int, console: Console) -> None:
+    """Render the sampled faults by mapping and by line."""
+    seen = "every fault" if profile.period == 1 else f"1 minor fault in {profile.period}"
+    aside = f"{seen} sampled, {profile.samples:,} samples"
+    if profile.lost:
+        aside += f", {profile.lost:,} lost"
+    if not profile.lines:
+        title(console, "No faults sampled", aside)
         return
-    whole = sum(each.faults for each in places.mappings)
-    title(console, "Mappings touched", aside)
+    whole = sum(each.faults for each in profile.mappings)
+    title(console, "Faults by mapping", aside)
     rows = [
         [
             f"{each.faults:,}",
             f"{100 * each.faults / whole:.0f} %",
             f"{each.major:,}",
-            f"{each.in_calls:,}",
+            f"{each.in_syscalls:,}",
             each.name,
         ]
-        for each in places.mappings[:top]
+        for each in profile.mappings[:top]
     ]
-    show(console, (">faults", ">", ">major", ">in calls", "<mapping"), rows)
-    title(console, "Lines that touched")
+    show(console, (">faults", ">", ">major", ">in syscalls", "<mapping"), rows)
+    title(console, "Faults by line")
     rows = [
         [
             f"{each.faults:,}",
             f"{100 * each.faults / whole:.0f} %",
-            cut(_mapping(each.mapping).rsplit("/", 1)[-1], 30, console),
+            cut(clean(each.mapping).rsplit("/", 1)[-1], 30, console),
             _line(each),
         ]
-        for each in places.lines[:top]
+        for each in profile.lines[:top]
     ]
-    show(console, (">faults", ">", "=in", "~line"), rows)
-    left = sum(each.faults for each in places.lines[top:])
+    show(console, (">faults", ">", "=mapping", "~line"), rows)
+    left = sum(each.faults for each in profile.lines[top:])
     if left:
         note(
             console,
-            f"{left:,} faults of {len(places.lines) - top:,} more lines; --top N shows more",
+            f"{left:,} faults in {len(profile.lines) - top:,} more lines; show them with --top N",
         )
-
-
-def _mapping(name: str) -> str:
-    return clean(name)
 
 
 def _line(each: FaultLine) -> str:
     base = each.module.rsplit("/", 1)[-1]
-    place = "" if each.function.startswith(base) else base
+    location = "" if each.function.startswith(base) else base
     if each.file:
-        place = each.file.rsplit("/", 1)[-1] + (f":{each.line}" if each.line else "")
-    return clean(f"{each.function}  {place}".rstrip())
+        location = each.file.rsplit("/", 1)[-1] + (f":{each.line}" if each.line else "")
+    return clean(f"{each.function}  {location}".rstrip())
 
 
 def render_rates(rates: FaultRates, *, console: Console) -> None:
-    """Write one moment of a process."""
+    """Render the fault rates of a process by thread."""
     grown = f"RSS {format_bytes(rates.rss)}, {format_bytes(rates.growth)}/s"
     title(console, f"{rates.minor:,.0f} minor and {rates.major:,.0f} major faults/s", grown)
     busy = [thread for thread in rates.threads if thread.minor or thread.major]
@@ -119,11 +116,11 @@ def render_rates(rates: FaultRates, *, console: Console) -> None:
         show(console, (">thread", ">minor/s", ">major/s", "=name"), rows)
 
 
-def _rest(whole: int | None, part: int | None) -> int | None:
+def _difference(whole: int | None, part: int | None) -> int | None:
     return None if whole is None or part is None else whole - part
 
 
-def _side(minor: int | None, major: int | None) -> str:
+def _counts(minor: int | None, major: int | None) -> str:
     if minor is None or major is None:
         return "unknown"
     return f"{minor:,} minor, {major:,} major"

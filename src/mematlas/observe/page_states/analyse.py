@@ -1,4 +1,4 @@
-"""Pages counted by state, and drawn as strips."""
+"""Pages counted by state and drawn as strips."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.linux.pageflags import Entry, FrameFlag, PageReport, PageSums, State, Strip
+from mematlas.linux.folios import count_folios
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry, PageReport, PageState, PageSums, Strip
 from mematlas.linux.vma_class import printable
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     Mask = NDArray[np.bool_]
 
-STATES = tuple(State)
+STATES = tuple(PageState)
 COUNTS = ((0, "0"), (1, "1"), (2, "2"), (3, "3-4"), (5, "5-16"), (17, "17-256"), (257, "257+"))
 UNKNOWN = np.uint64(2**64 - 1)
 SHOWN_FLAGS = (
@@ -34,56 +35,56 @@ SHOWN_FLAGS = (
 )
 
 
-def has(column: Words, bit: int) -> Mask:
-    """Tell which words have a bit."""
+def has_bit(column: Words, bit: int) -> Mask:
+    """Return a mask of the words that have any of the bits."""
     mask: Mask = (column & np.uint64(bit)) != 0
     return mask
 
 
-def state_of(pages: Pages) -> NDArray[np.uint8]:
-    """Index into STATES for each page."""
-    present = has(pages.entry, Entry.PRESENT)
+def states_of(pages: Pages) -> NDArray[np.uint8]:
+    """Return the index into STATES of each page."""
+    present = has_bit(pages.entry, PagemapEntry.PRESENT)
     state = np.zeros(len(pages.entry), np.uint8)
 
-    def mark(mask: Mask, value: State) -> None:
+    def mark(mask: Mask, value: PageState) -> None:
         state[mask] = STATES.index(value)
 
-    mark(present, State.ANONYMOUS)
-    mark(present & has(pages.entry, Entry.FILE), State.FILE)
-    mark(has(pages.entry, Entry.SWAPPED), State.SWAPPED)
-    mark(has(pages.entry, Entry.GUARD), State.GUARD)
+    mark(present, PageState.ANONYMOUS)
+    mark(present & has_bit(pages.entry, PagemapEntry.FILE), PageState.FILE)
+    mark(has_bit(pages.entry, PagemapEntry.SWAPPED), PageState.SWAPPED)
+    mark(has_bit(pages.entry, PagemapEntry.GUARD), PageState.GUARD)
     if pages.flags is not None:
         known = present & (pages.flags != UNKNOWN)
-        mark(known & has(pages.flags, FrameFlag.THP | FrameFlag.HUGETLB), State.HUGE)
-        mark(known & has(pages.flags, FrameFlag.KSM), State.KSM)
-        mark(known & has(pages.flags, FrameFlag.ZERO), State.ZERO)
+        mark(known & has_bit(pages.flags, FrameFlag.THP | FrameFlag.HUGETLB), PageState.HUGE)
+        mark(known & has_bit(pages.flags, FrameFlag.KSM), PageState.KSM)
+        mark(known & has_bit(pages.flags, FrameFlag.ZERO), PageState.ZERO)
     elif pages.huge is not None:
-        mark(present & _inside(pages.address, pages.huge), State.HUGE)
+        mark(present & _inside(pages.address, pages.huge), PageState.HUGE)
     return state
 
 
-def add_up(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageSums:
-    """Count pages by state."""
+def sum_pages(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageSums:
+    """Count pages by state. `cgroup_names` maps inodes to paths."""
     entry = pages.entry
-    present = has(entry, Entry.PRESENT)
-    guard = has(entry, Entry.GUARD)
+    present = has_bit(entry, PagemapEntry.PRESENT)
+    guard = has_bit(entry, PagemapEntry.GUARD)
     flags = None if pages.flags is None else np.where(pages.flags == UNKNOWN, 0, pages.flags)
 
     def count(mask: Mask) -> int:
         return int(np.count_nonzero(mask))
 
     def flagged(bit: FrameFlag) -> int | None:
-        return None if flags is None else count(present & has(flags, bit))
+        return None if flags is None else count(present & has_bit(flags, bit))
 
-    file = present & has(entry, Entry.FILE)
+    file = present & has_bit(entry, PagemapEntry.FILE)
     return PageSums(
         present=count(present),
-        swapped=count(has(entry, Entry.SWAPPED) & ~guard),
+        swapped=count(has_bit(entry, PagemapEntry.SWAPPED) & ~guard),
         guard=count(guard),
         anonymous=count(present & ~file),
         file=count(file),
-        exclusive=count(present & has(entry, Entry.EXCLUSIVE)),
-        written=count(has(entry, Entry.SOFT_DIRTY)) if pages.soft_dirty_known else None,
+        exclusive=count(present & has_bit(entry, PagemapEntry.EXCLUSIVE)),
+        written=count(has_bit(entry, PagemapEntry.SOFT_DIRTY)) if pages.soft_dirty_known else None,
         zero=flagged(FrameFlag.ZERO),
         ksm=flagged(FrameFlag.KSM),
         hugetlb=flagged(FrameFlag.HUGETLB),
@@ -92,7 +93,7 @@ def add_up(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageSums
         else count(present & _inside(pages.address, pages.huge)),
         flags=None
         if flags is None
-        else {name: count(present & has(flags, FrameFlag[name])) for name in SHOWN_FLAGS},
+        else {name: count(present & has_bit(flags, FrameFlag[name])) for name in SHOWN_FLAGS},
         folios=None if flags is None else count_folios(entry[present], flags[present]),
         mapcounts=None if pages.count is None else _histogram(pages.count[present]),
         nodes=_by_node(entry[present], pages.nodes) if pages.frames is not None else None,
@@ -103,30 +104,11 @@ def add_up(pages: Pages, cgroup_names: dict[int, str] | None = None) -> PageSums
     )
 
 
-def count_folios(entry: Words, flags: Words) -> dict[int, int]:
-    """Count pages of large folios by order, from the part of each folio that is mapped.
-
-    A folio's frames follow each other, its head first; every tail says so itself. Of a folio mapped
-    in part only that part is seen, so its order is a lower bound.
-    """
-    large = has(flags, FrameFlag.THP)
-    frames, index = np.unique(entry[large] & np.uint64(Entry.FRAME), return_index=True)
-    if not len(frames):
-        return {}
-    heads = has(flags[large][index], FrameFlag.HEAD)
-    begins = heads.copy()
-    begins[0] = True
-    begins[1:] |= np.diff(frames) != 1
-    sizes = np.diff(np.append(np.flatnonzero(begins), len(frames)))
-    orders = np.ceil(np.log2(sizes)).astype(int)
-    return {int(order): int(sizes[orders == order].sum()) for order in np.unique(orders).tolist()}
-
-
-def make_report(
+def analyse_pages(
     pages: Pages, mappings: list[Mapping], *, width: int, names: dict[int, str] | None = None
 ) -> PageReport:
-    """Sum up all pages, and draw each mapping as a strip of at most `width` cells."""
-    states = state_of(pages)
+    """Count all pages and draw each mapping as a strip of at most `width` cells."""
+    states = states_of(pages)
     strips = []
     for mapping in mappings:
         low = int(np.searchsorted(pages.address, np.uint64(mapping.start)))
@@ -137,37 +119,37 @@ def make_report(
                 end=mapping.end,
                 name=printable(mapping.name),
                 permissions=mapping.permissions.text(),
-                cells=draw(pages.address[low:high], states[low:high], mapping, pages, width),
-                sums=add_up(cut(pages, low, high), names),
+                cells=draw_strip(pages.address[low:high], states[low:high], mapping, pages, width),
+                sums=sum_pages(slice_pages(pages, low, high), names),
             )
         )
     return PageReport(
         pid=pages.pid,
         page_size=pages.page_size,
-        sums=add_up(pages, names),
+        sums=sum_pages(pages, names),
         strips=tuple(strips),
         hidden=pages.hidden,
     )
 
 
-def keep_largest(report: PageReport, strips: int) -> PageReport:
-    """Keep the strips with most pages, in address order: a terminal is no atlas."""
+def keep_largest_strips(report: PageReport, strips: int) -> PageReport:
+    """Keep the strips with the most present pages, in address order."""
     from dataclasses import replace
 
     ranked = sorted(report.strips, key=lambda strip: -strip.sums.present)[:strips]
     return replace(report, strips=tuple(strip for strip in report.strips if strip in ranked))
 
 
-def cut(pages: Pages, low: int, high: int) -> Pages:
-    """Take some rows. How many frames they share is counted anew."""
+def slice_pages(pages: Pages, low: int, high: int) -> Pages:
+    """Return rows [low, high), with the number of distinct frames among them."""
     from dataclasses import replace
 
     def rows(column: Words | None) -> Words | None:
         return None if column is None else column[low:high]
 
     entry = pages.entry[low:high]
-    present = entry[has(entry, Entry.PRESENT)]
-    distinct = len(np.unique(present & np.uint64(Entry.FRAME)))
+    present = entry[has_bit(entry, PagemapEntry.PRESENT)]
+    distinct = len(np.unique(present & np.uint64(PagemapEntry.FRAME)))
     return replace(
         pages,
         address=pages.address[low:high],
@@ -179,10 +161,10 @@ def cut(pages: Pages, low: int, high: int) -> Pages:
     )
 
 
-def draw(
+def draw_strip(
     address: Words, states: NDArray[np.uint8], mapping: Mapping, pages: Pages, width: int
 ) -> tuple[str, ...]:
-    """Draw a mapping: the state most pages of each cell are in; any page beats nothing."""
+    """Return the state of each cell: that of most of its pages, ignoring absent pages."""
     total = mapping.size // pages.page_size
     cells = min(width, total)
     if not cells:
@@ -207,19 +189,19 @@ def _inside(address: Words, ranges: tuple[tuple[int, int], ...]) -> Mask:
 
 def _histogram(counts: Words) -> dict[str, int]:
     known = counts[counts != UNKNOWN]
-    place = np.searchsorted([low for low, _ in COUNTS], known, side="right") - 1
-    totals = np.bincount(place, minlength=len(COUNTS)).tolist()
+    index = np.searchsorted([low for low, _ in COUNTS], known, side="right") - 1
+    totals = np.bincount(index, minlength=len(COUNTS)).tolist()
     return {name: total for (_, name), total in zip(COUNTS, totals, strict=True) if total}
 
 
 def node_of(frame: int, ranges: tuple[FrameRange, ...]) -> int | None:
-    """Find the memory node of a frame."""
+    """Return the NUMA node of a frame, or None."""
     found = (each.node for each in ranges if each.start <= frame < each.end)
     return next(found, None)
 
 
 def _by_node(entry: Words, ranges: tuple[FrameRange, ...]) -> dict[int, int]:
-    frame = entry & np.uint64(Entry.FRAME)
+    frame = entry & np.uint64(PagemapEntry.FRAME)
     totals: dict[int, int] = {}
     for each in ranges:
         inside = (frame >= np.uint64(each.start)) & (frame < np.uint64(each.end))

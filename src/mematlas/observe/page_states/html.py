@@ -1,4 +1,4 @@
-"""The page of `mematlas pages --html`: every page of a process as a cell, in layers, with a legend."""
+"""`mematlas pages -o FILE.html`: the page map of a process as an HTML file."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from mematlas.present.printable import clean
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
-    from mematlas.observe.page_states.model import Block, Layer, PageMap
+    from mematlas.observe.page_states.model import Layer, MapStrip, PageMap
 
 
 def render_page_map(found: PageMap) -> str:
-    """Return the whole page; nothing in it needs a network."""
+    """Return a self-contained HTML page: every page of the process as a cell, with layers and a legend."""
     notes = "".join(f"<li>{safe(text)}</li>" for text in _notes(found))
     body = _BODY.format(head=_head(found), layers=_layers(found), names=_names(found), notes=notes)
     return page(
@@ -28,7 +28,7 @@ def render_page_map(found: PageMap) -> str:
 
 
 def _payload(found: PageMap) -> dict[str, Any]:
-    """Give addresses as text: they do not fit a number of JavaScript."""
+    """Return the data of the page. Addresses are text, since they exceed JavaScript's safe integers."""
     return {
         "pageSize": found.page_size,
         "layers": [
@@ -36,39 +36,39 @@ def _payload(found: PageMap) -> dict[str, Any]:
             for layer in found.layers
         ],
         "groups": [
-            {"name": clean(group.name), "blocks": [_block(block) for block in group.blocks]}
+            {"name": clean(group.name), "strips": [_strip(strip) for strip in group.strips]}
             for group in found.groups
         ],
     }
 
 
-def _block(block: Block) -> dict[str, Any]:
+def _strip(strip: MapStrip) -> dict[str, Any]:
     return {
-        "start": f"{block.start:x}",
-        "end": f"{block.end:x}",
-        "permissions": block.permissions,
-        "offset": None if block.offset is None else f"{block.offset:x}",
-        "perCell": block.pages_per_cell,
-        "runs": block.runs,
-        "filled": block.filled,
+        "start": f"{strip.start:x}",
+        "end": f"{strip.end:x}",
+        "permissions": strip.permissions,
+        "offset": None if strip.offset is None else f"{strip.offset:x}",
+        "perCell": strip.pages_per_cell,
+        "runs": strip.runs,
+        "filled": strip.filled,
     }
 
 
 def _head(found: PageMap) -> str:
     sums, page = found.sums, found.page_size
-    facts = [
-        f"{format_bytes(sums.anonymous * page)} private",
+    parts = [
+        f"{format_bytes(sums.anonymous * page)} anonymous",
         f"{format_bytes(sums.file * page)} files and shared memory",
-        f"{format_bytes(sums.exclusive * page)} mapped by nobody else",
+        f"{format_bytes(sums.exclusive * page)} mapped by this process only",
         f"{format_bytes(sums.swapped * page)} swapped",
-        f"pages of {format_bytes(page)}",
+        f"page size {format_bytes(page)}",
     ]
     return (
         f"<header>{brand('mematlas pages')}"
         f'<p class="command">{found.pid} {safe(found.command)[:600]}</p>'
         f'<h1><span class="figure">{sums.present:,}</span> pages present, '
         f'<span class="figure">{format_bytes(sums.present * page)}</span></h1>'
-        f'<p class="soft">{" <i>·</i> ".join(map(safe, facts))}</p></header>'
+        f'<p class="soft">{" <i>·</i> ".join(map(safe, parts))}</p></header>'
     )
 
 
@@ -85,7 +85,7 @@ def _layers(found: PageMap) -> str:
 
 
 def _legend(layer: Layer, page_size: int, *, first: bool) -> str:
-    """Write the labels that occur, each a button that dims all others."""
+    """Return the labels that occur, each as a button that dims all others."""
     items = "".join(
         f'<button type="button" class="label" data-label="{number}" aria-pressed="false">'
         f'<span class="swatch {safe(colour)}"></span>{safe(label)}'
@@ -101,13 +101,13 @@ def _legend(layer: Layer, page_size: int, *, first: bool) -> str:
 
 
 def _names(found: PageMap) -> str:
-    """List names with what they hold, largest first: the figures of the picture as text."""
+    """Return a table of names with their present bytes, largest first."""
     sizes: dict[str, list[int]] = {}
     for group in found.groups:
-        for block in group.blocks:
+        for strip in group.strips:
             size = sizes.setdefault(group.name or "(anonymous)", [0, 0, 0])
-            size[0] += block.present
-            size[1] += (block.end - block.start) // found.page_size
+            size[0] += strip.present
+            size[1] += (strip.end - strip.start) // found.page_size
             size[2] += 1
     ranked = sorted(sizes.items(), key=lambda item: -item[1][0])[:50]
     rows = "".join(
@@ -127,9 +127,7 @@ def _notes(found: PageMap) -> list[str]:
     notes = list(found.hidden)
     if found.empty:
         notes.append(f"{found.empty} mappings without a page in memory or swap are not drawn")
-    notes.append(
-        "swapped shared memory leaves nothing in the page table: it looks like nothing here"
-    )
+    notes.append("swapped shared memory has no pagemap entry, so it is drawn as no page")
     return notes
 
 

@@ -1,4 +1,4 @@
-"""The pages of a process as a picture: what `mematlas pages --html` shows."""
+"""The page map of a process: the model of `mematlas pages -o FILE.html`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One way to colour pages. Label 0 stands for nothing there; `pages` counts by label."""
+    """One way to colour pages. Label 0 means no page; `pages` counts pages by label."""
 
     key: str
     title: str
@@ -22,8 +22,8 @@ class Layer:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """One mapping as cells of `pages_per_cell` pages. Runs are (label, cells), label, cells, ..."""
+class MapStrip:
+    """One mapping as cells of `pages_per_cell` pages. Runs are label, cells, label, cells, ..."""
 
     start: int
     end: int
@@ -32,26 +32,26 @@ class Block:
     pages_per_cell: int
     present: int  # pages
     runs: dict[str, tuple[int, ...]]  # by layer
-    filled: tuple[int, ...] | None  # runs of pages present in a cell, where a cell is several
+    filled: tuple[int, ...] | None  # runs of present pages per cell; None: a cell is one page
 
 
 @dataclass(frozen=True, slots=True)
-class BlockGroup:
-    """Mappings of one name that lie side by side."""
+class StripGroup:
+    """Consecutive mappings with the same name."""
 
     name: str
-    blocks: tuple[Block, ...]
+    strips: tuple[MapStrip, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class PageMap:
-    """The whole picture, in address order."""
+    """All mappings with pages, in address order."""
 
     pid: int
     command: str
     page_size: int
     sums: PageSums
     layers: tuple[Layer, ...]
-    groups: tuple[BlockGroup, ...]
-    empty: int  # mappings without a page, which are left out
+    groups: tuple[StripGroup, ...]
+    empty: int  # number of mappings without a page, which are left out
     hidden: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""The pages of a process as cells in several layers: state, sharing, use, node."""
+"""The page map of a process: cells in the layers state, sharing, use, node and written."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from mematlas.linux.pageflags import Entry, FrameFlag, State
+from mematlas.linux.pageflags import FrameFlag, PagemapEntry, PageState
 from mematlas.linux.vma_class import printable
-from mematlas.observe.page_states.analyse import COUNTS, STATES, UNKNOWN, add_up, has, state_of
-from mematlas.observe.page_states.model import Block, BlockGroup, Layer, PageMap
+from mematlas.observe.page_states.analyse import (
+    COUNTS,
+    STATES,
+    UNKNOWN,
+    has_bit,
+    states_of,
+    sum_pages,
+)
+from mematlas.observe.page_states.model import Layer, MapStrip, PageMap, StripGroup
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,15 +26,15 @@ if TYPE_CHECKING:
 
     Labels = NDArray[np.uint8]
 
-MOST_CELLS = 1 << 16  # of one mapping: 256 MiB in 4 KiB pages, one cell each
+MOST_CELLS = 1 << 16  # per mapping: 256 MiB in 4 KiB pages, one cell each
 _USES = (
-    # label, CSS variable, flags that make it; a later one wins
-    ("on no list", "cell-quiet", 0),
+    # label, CSS variable, flags; the last match wins
+    ("not on an LRU list", "cell-quiet", 0),
     ("inactive", "cell-inactive", int(FrameFlag.LRU)),
     ("referenced", "cell-referenced", int(FrameFlag.REFERENCED)),
     ("active", "cell-active", int(FrameFlag.ACTIVE)),
     ("idle", "cell-idle", int(FrameFlag.IDLE)),
-    ("kept in memory", "cell-guard", int(FrameFlag.UNEVICTABLE | FrameFlag.MLOCKED)),
+    ("unevictable", "cell-guard", int(FrameFlag.UNEVICTABLE | FrameFlag.MLOCKED)),
 )
 
 
@@ -36,38 +43,38 @@ class _Coloured(NamedTuple):
     labels: Labels  # of each page
 
 
-def make_page_map(
+def build_page_map(
     pages: Pages, mappings: list[Mapping], command: str, most_cells: int = MOST_CELLS
 ) -> PageMap:
-    """Make the picture. Mappings without a page are counted, not drawn."""
+    """Build the page map. Mappings without a page are counted, not drawn."""
     layers = [
         made
         for made in (_states(pages), _sharing(pages), _uses(pages), _nodes(pages), _written(pages))
         if made is not None
     ]
-    groups: list[tuple[bytes, list[Block]]] = []
+    groups: list[tuple[bytes, list[MapStrip]]] = []
     empty = 0
     for mapping in mappings:
-        block = _block(pages, mapping, layers, most_cells)
-        if block is None:
+        strip = _build_strip(pages, mapping, layers, most_cells)
+        if strip is None:
             empty += 1
         elif groups and groups[-1][0] == mapping.name and mapping.name:
-            groups[-1][1].append(block)
+            groups[-1][1].append(strip)
         else:
-            groups.append((mapping.name, [block]))
+            groups.append((mapping.name, [strip]))
     return PageMap(
         pid=pages.pid,
         command=command,
         page_size=pages.page_size,
-        sums=add_up(pages),
+        sums=sum_pages(pages),
         layers=tuple(made.layer for made in layers),
-        groups=tuple(BlockGroup(printable(name), tuple(blocks)) for name, blocks in groups),
+        groups=tuple(StripGroup(printable(name), tuple(strips)) for name, strips in groups),
         empty=empty,
         hidden=pages.hidden,
     )
 
 
-def _make(
+def _colour(
     key: str,
     title: str,
     names: tuple[str, ...],
@@ -81,28 +88,33 @@ def _make(
 
 def _states(pages: Pages) -> _Coloured:
     names = tuple(str(state) for state in STATES)
-    colours = tuple(f"cell-{state.name.lower()}" for state in State)
+    colours = tuple(f"cell-{state.name.lower()}" for state in PageState)
     about = "file: files and shared memory; huge: part of a large folio, or hugetlb"
-    return _make("state", "what it is", names, colours, state_of(pages), about)
+    return _colour("state", "state", names, colours, states_of(pages), about)
 
 
 def _present(pages: Pages) -> NDArray[np.bool_]:
-    return has(pages.entry, Entry.PRESENT)
+    return has_bit(pages.entry, PagemapEntry.PRESENT)
 
 
 def _sharing(pages: Pages) -> _Coloured | None:
-    """How often the frame is mapped, by all processes together."""
+    """Colour pages by the number of mappings of their frame in all processes (kpagecount)."""
     if pages.count is None:
         return None
     known = _present(pages) & (pages.count != UNKNOWN)
     lows = [low for low, _ in COUNTS]
     labels = np.zeros(len(pages.entry), np.uint8)
     labels[known] = np.searchsorted(lows, pages.count[known], side="right")
-    times = ("by nobody", "once", "twice", *(f"{name} times" for _, name in COUNTS[3:]))
-    names = ("not known", *(f"mapped {each}" for each in times))
+    times = ("0 times", "once", "twice", *(f"{name} times" for _, name in COUNTS[3:]))
+    names = ("unknown", *(f"mapped {each}" for each in times))
     colours = ("cell-nothing", *(f"ramp-{step}" for step in range(len(COUNTS))))
-    return _make(
-        "sharing", "who shares it", names, colours, labels, "how often all processes map the frame"
+    return _colour(
+        "sharing",
+        "sharing",
+        names,
+        colours,
+        labels,
+        "number of mappings of the frame in all processes",
     )
 
 
@@ -112,21 +124,21 @@ def _uses(pages: Pages) -> _Coloured | None:
     known = _present(pages) & (pages.flags != UNKNOWN)
     labels = np.zeros(len(pages.entry), np.uint8)
     for number, (_, _, bits) in enumerate(_USES, 1):
-        labels[known & (has(pages.flags, bits) if bits else True)] = number
-    return _make(
+        labels[known & (has_bit(pages.flags, bits) if bits else True)] = number
+    return _colour(
         "use",
-        "how it is used",
-        ("not known", *(name for name, _, _ in _USES)),
+        "LRU state",
+        ("unknown", *(name for name, _, _ in _USES)),
         ("cell-nothing", *(colour for _, colour, _ in _USES)),
         labels,
-        "what reclaim thinks of it; idle is set by DAMON or idle page tracking alone",
+        "LRU flags that reclaim uses; only DAMON and idle page tracking set idle",
     )
 
 
 def _nodes(pages: Pages) -> _Coloured | None:
     if pages.frames is None or not pages.nodes:
         return None
-    frame = pages.entry & np.uint64(Entry.FRAME)
+    frame = pages.entry & np.uint64(PagemapEntry.FRAME)
     numbers = sorted({each.node for each in pages.nodes})
     labels = np.zeros(len(pages.entry), np.uint8)
     for each in pages.nodes:
@@ -134,26 +146,26 @@ def _nodes(pages: Pages) -> _Coloured | None:
         labels[_present(pages) & inside] = numbers.index(each.node) + 1
     names = ("not present", *(f"node {number}" for number in numbers))
     colours = ("cell-nothing", *(f"node-{at % 6}" for at in range(len(numbers))))
-    return _make("node", "where it is", names, colours, labels, "the NUMA node of the frame")
+    return _colour("node", "NUMA node", names, colours, labels, "the NUMA node of the frame")
 
 
 def _written(pages: Pages) -> _Coloured | None:
     if not pages.soft_dirty_known:
         return None
-    labels = np.where(has(pages.entry, Entry.SOFT_DIRTY), 2, 1).astype(np.uint8)
-    return _make(
+    labels = np.where(has_bit(pages.entry, PagemapEntry.SOFT_DIRTY), 2, 1).astype(np.uint8)
+    return _colour(
         "written",
-        "what was written",
-        ("nothing", "not written", "written"),
+        "written",
+        ("no page", "not written", "written"),
         ("cell-nothing", "cell-quiet", "cell-swapped"),
         labels,
-        "since soft-dirty bits were cleared (clear_refs 4), or since the page came",
+        "since the soft-dirty bits were cleared (clear_refs 4) or the page was mapped",
     )
 
 
-def _block(
+def _build_strip(
     pages: Pages, mapping: Mapping, layers: list[_Coloured], most_cells: int
-) -> Block | None:
+) -> MapStrip | None:
     low = int(np.searchsorted(pages.address, np.uint64(mapping.start)))
     high = int(np.searchsorted(pages.address, np.uint64(mapping.end)))
     if low == high:
@@ -167,7 +179,7 @@ def _block(
     cells = -(-total // per_cell)
     present = _present(pages)[low:high]
     filled = np.bincount(cell[present], minlength=cells) if per_cell > 1 else None
-    return Block(
+    return MapStrip(
         start=mapping.start,
         end=mapping.end,
         permissions=mapping.permissions.text(),
@@ -180,7 +192,7 @@ def _block(
 
 
 def _vote(cell: NDArray[np.int64], labels: Labels, cells: int) -> NDArray[np.int64]:
-    """Give each cell the label most of its pages have; any label beats nothing."""
+    """Return the label of each cell: that of most of its pages, ignoring label 0."""
     winner, most = np.zeros(cells, np.int64), np.zeros(cells, np.int64)
     for label in np.unique(labels[labels > 0]).tolist():
         votes = np.bincount(cell[labels == label], minlength=cells)

@@ -1,4 +1,4 @@
-"""Pages as a picture: one pixel a page (or more pages, where there are many), a colour a state."""
+"""The page map as a PNG image: one pixel per cell, one colour per state."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ import struct
 import zlib
 from typing import TYPE_CHECKING
 
-from mematlas.linux.pageflags import State
+from mematlas.linux.pageflags import PageState
 
 if TYPE_CHECKING:
     from mematlas.linux.pageflags import PageReport
 
-COLOURS: dict[State, tuple[int, int, int]] = {
-    # seen by the colour-blind too: they differ in lightness
-    State.NOTHING: (232, 232, 232),
-    State.ANONYMOUS: (31, 119, 180),
-    State.FILE: (152, 187, 120),
-    State.ZERO: (255, 255, 255),
-    State.KSM: (148, 103, 189),
-    State.HUGE: (10, 42, 92),
-    State.SWAPPED: (214, 39, 40),
-    State.GUARD: (60, 60, 60),
+COLOURS: dict[PageState, tuple[int, int, int]] = {
+    # The colours differ in lightness, so that colour-blind readers can tell them apart.
+    PageState.NOTHING: (232, 232, 232),
+    PageState.ANONYMOUS: (31, 119, 180),
+    PageState.FILE: (152, 187, 120),
+    PageState.ZERO: (255, 255, 255),
+    PageState.KSM: (148, 103, 189),
+    PageState.HUGE: (10, 42, 92),
+    PageState.SWAPPED: (214, 39, 40),
+    PageState.GUARD: (60, 60, 60),
 }
 _GAP = (255, 255, 255)
 _PALETTE = [*COLOURS.values(), _GAP]
 
 
-def render_map(report: PageReport, width: int) -> bytes:
-    """Draw the strips one below the other, each wrapped at `width` pixels, with a line between."""
+def render_png(report: PageReport, width: int) -> bytes:
+    """Return a PNG image with the strips below each other, each wrapped at `width` pixels."""
     index = {state.value: number for number, state in enumerate(COLOURS)}
     gap = bytes([len(COLOURS)])
     rows: list[bytes] = []

@@ -1,4 +1,4 @@
-"""`mematlas pages` and `where` for the terminal."""
+"""`mematlas pages` for the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.linux.pageflags import State
+from mematlas.linux.pageflags import PageState
 from mematlas.present import drawing
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, fit, line, note, title, write
@@ -15,24 +15,24 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.linux.pageflags import PageReport, PageSums, Place
+    from mematlas.linux.pageflags import PageReport, PageSums
 
-GLYPHS: dict[State, tuple[str, str, str]] = {
+GLYPHS: dict[PageState, tuple[str, str, str]] = {
     # glyph, ASCII glyph, style
-    State.NOTHING: ("·", ".", "bright_black"),
-    State.ANONYMOUS: ("▓", "a", "cyan"),
-    State.FILE: ("░", "f", "green"),
-    State.ZERO: ("0", "0", "bright_black"),
-    State.KSM: ("k", "k", "magenta"),
-    State.HUGE: ("█", "H", "blue"),
-    State.SWAPPED: ("s", "s", "red"),
-    State.GUARD: ("!", "!", "yellow"),
+    PageState.NOTHING: ("·", ".", "bright_black"),
+    PageState.ANONYMOUS: ("▓", "a", "cyan"),
+    PageState.FILE: ("░", "f", "green"),
+    PageState.ZERO: ("0", "0", "bright_black"),
+    PageState.KSM: ("k", "k", "magenta"),
+    PageState.HUGE: ("█", "H", "blue"),
+    PageState.SWAPPED: ("s", "s", "red"),
+    PageState.GUARD: ("!", "!", "yellow"),
 }
 HIDDEN = "hidden: needs CAP_SYS_ADMIN"
 
 
 def render_pages(report: PageReport, *, console: Console) -> None:
-    """Write what the pages are, then the map."""
+    """Render the counts by state, then the map."""
     _sums(report, console)
     _map(report, console)
     for text in report.hidden:
@@ -41,7 +41,7 @@ def render_pages(report: PageReport, *, console: Console) -> None:
 
 def _sums(report: PageReport, console: Console) -> None:
     sums, page = report.sums, report.page_size
-    title(console, f"Pages of {report.pid}", f"pages of {format_bytes(page)}")
+    title(console, f"Pages of {report.pid}", f"page size {format_bytes(page)}")
 
     def row(label: str, pages: int | None, text: str, without: str = HIDDEN) -> None:
         if pages is None:
@@ -49,18 +49,23 @@ def _sums(report: PageReport, console: Console) -> None:
         elif pages:
             line(console, f"  {label}", f"{pages:>9,}  {format_bytes(pages * page):>8}  {text}", 15)
 
-    row("present", sums.present, "have a frame behind them")
-    row("anonymous", sums.anonymous, "private memory")
+    row("present", sums.present, "in memory")
+    row("anonymous", sums.anonymous, "not from files or shared memory")
     row("file", sums.file, "files and shared memory")
-    row("exclusive", sums.exclusive, "mapped by nobody else")
-    row("zero page", sums.zero, "read but never written: no memory")
-    row("KSM", sums.ksm, "merged with equal pages")
-    row("mapped huge", sums.mapped_huge, "by 2 MiB entries", "unknown: no PAGEMAP_SCAN")
+    row("exclusive", sums.exclusive, "mapped by this process only")
+    row("zero page", sums.zero, "read, never written: uses no memory")
+    row("KSM", sums.ksm, "merged with identical pages")
+    row(
+        "mapped huge",
+        sums.mapped_huge,
+        "mapped by PMDs",
+        "unknown: this kernel has no PAGEMAP_SCAN",
+    )
     row("hugetlb", sums.hugetlb, "not part of RSS")
     row("swapped", sums.swapped, "")
-    row("guard", sums.guard, "a touch kills; no memory")
-    unknown = "unknown: this kernel does not track writes (soft-dirty)"
-    row("written", sums.written, "since soft-dirty bits were cleared", unknown)
+    row("guard", sums.guard, "an access raises SIGSEGV; uses no memory")
+    unknown = "unknown: this kernel has no soft-dirty bits"
+    row("written", sums.written, "since the soft-dirty bits were cleared", unknown)
     row("frames", sums.frames, "distinct")
     _details(sums, page, console)
 
@@ -74,12 +79,12 @@ def _details(sums: PageSums, page: int, console: Console) -> None:
         kept = sorted(sums.folios.items())
         words(
             "large folios",
-            [f"{amount(pages * page)} in {amount(page << order)}" for order, pages in kept],
+            [f"{amount(page << order)}: {amount(pages * page)}" for order, pages in kept],
         )
     if sums.flags:
         words("flags", [f"{name} {count:,}" for name, count in sums.flags.items() if count])
     if sums.mapcounts:
-        words("mapped by", [f"{name}: {count:,}" for name, count in sums.mapcounts.items()])
+        words("map counts", [f"{name}: {count:,}" for name, count in sums.mapcounts.items()])
     if sums.nodes:
         words("NUMA nodes", [f"node {node}: {count:,}" for node, count in sums.nodes.items()])
     if sums.cgroups:
@@ -88,47 +93,22 @@ def _details(sums: PageSums, page: int, console: Console) -> None:
 
 
 def _map(report: PageReport, console: Console) -> None:
-    title(console, "Map", "each character is the state most of its pages are in")
+    title(console, "Map", "each character shows the state of most of its pages")
     ascii_only = drawing.plain(console)
     legend = Text()
     for state, (glyph, plain, style) in GLYPHS.items():
-        # No break within an item: what belongs together stays on one line.
+        # No-break spaces keep each item of the legend on one line.
         words = f"\u00a0{state}".replace(" ", "\u00a0")
         legend.append(plain if ascii_only else glyph, style).append(f"{words}  ")
     write(console, drawing.hanging(Text("  "), legend, 2, console))
     for strip in report.strips:
         name = strip.name or "(anonymous)"
         size = format_bytes(strip.end - strip.start)
-        here = format_bytes(strip.sums.present * report.page_size)
-        head = f"  {strip.start:x} {strip.permissions} {here} of {size}  "
+        resident = format_bytes(strip.sums.present * report.page_size)
+        head = f"  {strip.start:x} {strip.permissions} {resident} of {size}  "
         write(console, Text(head, "dim").append(fit(name, console.width - len(head), console), ""))
         cells = Text("  ")
         for cell in strip.cells:
-            glyph, plain, style = GLYPHS[State(cell)]
+            glyph, plain, style = GLYPHS[PageState(cell)]
             cells.append(plain if ascii_only else glyph, style)
         write(console, cells)
-
-
-def render_place(place: Place, *, console: Console) -> None:
-    """Write everything known of one address."""
-    mapping = f"{place.start:x}-{place.end:x} {place.permissions}  {place.name or '(anonymous)'}"
-    line(console, "address", f"{place.address:#x} of process {place.pid}")
-    line(console, "mapping", mapping)
-    if place.file_offset is not None:
-        line(console, "offset", f"{place.file_offset:#x} in the file")
-    if place.symbol:
-        source = f"  {clean(place.source)}" if place.source else ""
-        line(console, "symbol", f"{clean(place.symbol)}{source}")
-    times = "once" if place.mapcount == 1 else f"{place.mapcount} times"
-    count = "" if place.mapcount is None else f", mapped {times}"
-    line(console, "page", f"{place.state}{count}")
-    if place.flags:
-        line(console, "flags", " ".join(place.flags))
-    if place.frame is not None:
-        line(console, "frame", f"{place.frame:#x}, physical address {place.physical:#x}")
-    elif place.hidden:
-        line(console, "frame", HIDDEN)
-    if place.node is not None:
-        line(console, "node", str(place.node))
-    if place.cgroup:
-        line(console, "charged to", clean(place.cgroup))

@@ -1,4 +1,4 @@
-"""Which facts can be had here: what `mematlas probe` shows."""
+"""The kernel interfaces that are readable here: the model of `mematlas probe`."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Capability:
-    """One interface, tried out. `reason` says why not, or what is limited; `remedy` what would help."""
+class Interface:
+    """One tested interface. `reason` is the failure or the limitation, `remedy` what would make it work."""
 
     name: str
-    gives: str
+    provides: str
     works: bool
     reason: str = ""
     remedy: str = ""
@@ -18,10 +18,10 @@ class Capability:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Everything tried, and where."""
+    """All tested interfaces, with the kernel, user and capabilities."""
 
     kernel: str
     user: int
-    capabilities: tuple[str, ...]  # of those that matter, the ones we have
-    lacking: tuple[str, ...]
-    facts: tuple[Capability, ...]
+    capabilities: tuple[str, ...]  # held, of those that the interfaces need
+    lacking: tuple[str, ...]  # not held, of those that the interfaces need
+    interfaces: tuple[Interface, ...]

@@ -12,33 +12,33 @@ from mematlas.present.tables import line, show, title
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.observe.probe.model import Capability, Probe
+    from mematlas.observe.probe.model import Interface, Probe
 
 
 def render_probe(probe: Probe, *, console: Console) -> None:
-    """Write what can be seen here, then what not and what would reveal it."""
+    """Render the interfaces that work, then the others with their remedies."""
     line(console, "kernel", probe.kernel)
     line(console, "user", user_name(probe.user))
-    line(console, "has", ", ".join(probe.capabilities) or "none of the capabilities that matter")
+    line(console, "has", ", ".join(probe.capabilities) or "none of the relevant capabilities")
     if probe.lacking:
         line(console, "lacks", ", ".join(probe.lacking))
-    seen = [fact for fact in probe.facts if fact.works]
-    hidden = [fact for fact in probe.facts if not fact.works]
-    title(console, f"Seen ({len(seen)})")
-    show(console, ("=interface", "gives"), ([_name(fact), _limits(fact)] for fact in seen))
+    works = [each for each in probe.interfaces if each.works]
+    hidden = [each for each in probe.interfaces if not each.works]
+    title(console, f"Available ({len(works)})")
+    show(console, ("=interface", "provides"), ([_name(each), _limits(each)] for each in works))
     if hidden:
-        title(console, f"Hidden ({len(hidden)})")
-        for fact in hidden:
-            what = f"{fact.gives}: {fact.reason}; it takes {fact.remedy}"
-            line(console, _name(fact) + "  ", what, width=28)
+        title(console, f"Not available ({len(hidden)})")
+        for each in hidden:
+            text = f"{each.provides}: {each.reason}; needs {each.remedy}"
+            line(console, _name(each) + "  ", text, width=34)
 
 
-def _name(fact: Capability) -> str:
-    """Shorten a path to what tells it from the others."""
-    words = fact.name.strip("/").split("/")
-    return fact.name if len(fact.name) <= 26 else ".../" + "/".join(words[-2:])[-22:]
+def _name(each: Interface) -> str:
+    """Return the name, a long path shortened to its last two parts."""
+    words = each.name.strip("/").split("/")
+    return each.name if len(each.name) <= 26 else ".../" + "/".join(words[-2:])
 
 
-def _limits(fact: Capability) -> Text:
-    text = Text(fact.gives)
-    return text.append(f" ({fact.reason})", "yellow") if fact.reason else text
+def _limits(each: Interface) -> Text:
+    text = Text(each.provides)
+    return text.append(f" ({each.reason})", "yellow") if each.reason else text

@@ -1,4 +1,4 @@
-"""Processes sorted, grouped and put into their tree."""
+"""Processes sorted, grouped, and in tree order."""
 
 from __future__ import annotations
 
@@ -13,49 +13,51 @@ if TYPE_CHECKING:
 
 
 def rank(rows: Iterable[ProcessRow], by: str) -> list[ProcessRow]:
-    """Sort, largest first."""
+    """Return the processes sorted by a metric, largest first."""
     return sorted(rows, key=lambda row: (-row.metric(by), row.pid))
 
 
-def add_up(name: str, rows: Iterable[ProcessRow]) -> ProcessGroup:
-    """Add processes up, each address space once. Those not known are counted, not guessed."""
-    once = [row for row in rows if row.twin_of is None and not row.note.startswith("zombie")]
+def sum_processes(name: str, rows: Iterable[ProcessRow]) -> ProcessGroup:
+    """Sum the sizes of processes. A shared address space counts once; unknown sizes are counted apart."""
+    counted = [row for row in rows if row.same_mm_as is None and not row.note.startswith("zombie")]
 
     def total(field: str) -> int:
-        return sum(getattr(row, field) or 0 for row in once)
+        return sum(getattr(row, field) or 0 for row in counted)
 
     return ProcessGroup(
         name=name,
-        processes=len(once),
-        rss=sum(row.rss for row in once),
+        processes=len(counted),
+        rss=sum(row.rss for row in counted),
         pss=total("pss"),
         uss=total("uss"),
         swap=total("swap"),
-        unknown=sum(row.pss is None for row in once),
+        unknown=sum(row.pss is None for row in counted),
     )
 
 
-def group(rows: Iterable[ProcessRow], key: Callable[[ProcessRow], str]) -> list[ProcessGroup]:
-    """Group by user, cgroup or anything else; largest PSS first."""
+def group_processes(
+    rows: Iterable[ProcessRow], key: Callable[[ProcessRow], str]
+) -> list[ProcessGroup]:
+    """Group processes by a key and sum each group, largest PSS first."""
     members: dict[str, list[ProcessRow]] = {}
     for row in rows:
         members.setdefault(key(row), []).append(row)
-    groups = [add_up(name, found) for name, found in members.items()]
+    groups = [sum_processes(name, found) for name, found in members.items()]
     return sorted(groups, key=lambda each: (-each.pss, -each.rss))
 
 
-def make_tree(rows: Iterable[ProcessRow], by: str) -> list[tuple[int, ProcessRow]]:
-    """Put processes below their parents, as (depth, row); siblings are sorted."""
+def build_tree(rows: Iterable[ProcessRow], by: str) -> list[tuple[int, ProcessRow]]:
+    """Return processes in tree order as (depth, row), siblings sorted by a metric, largest first."""
     rows = list(rows)
-    known = {row.pid for row in rows}
+    pids = {row.pid for row in rows}
     children: dict[int, list[ProcessRow]] = {}
     for row in rank(rows, by):
-        parent = row.parent_pid if row.parent_pid in known else 0
+        parent = row.parent_pid if row.parent_pid in pids else 0
         children.setdefault(parent, []).append(row)
     ordered: list[tuple[int, ProcessRow]] = []
-    waiting = [(0, row) for row in reversed(children.get(0, []))]
-    while waiting:
-        depth, row = waiting.pop()
+    stack = [(0, row) for row in reversed(children.get(0, []))]
+    while stack:
+        depth, row = stack.pop()
         ordered.append((depth, row))
-        waiting += [(depth + 1, child) for child in reversed(children.get(row.pid, []))]
+        stack += [(depth + 1, child) for child in reversed(children.get(row.pid, []))]
     return ordered

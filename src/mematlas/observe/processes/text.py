@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas.observe.address_space.text import user_name
-from mematlas.observe.processes.analyse import add_up
+from mematlas.observe.processes.analyse import sum_processes
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, fit, note, show, title
 
-DENIED = "it takes CAP_SYS_PTRACE (root), and some refuse even that"
+DENIED = "run as root (CAP_SYS_PTRACE); a few processes deny access even to root"
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 def render_processes(
     table: ProcessTable, rows: Sequence[tuple[int, ProcessRow]], *, console: Console
 ) -> None:
-    """Write the rows, each with its depth in the tree, then the sum of all."""
+    """Render rows of (depth in the tree, process), then the sums over all processes."""
     wide = console.width >= 100
     cells = []
     for depth, row in rows:
-        words = [str(row.pid), fit(user_name(row.uid), 8, console)]
-        words += [amount(value) for value in (row.pss, row.uss, row.rss, row.swap)]
+        columns = [str(row.pid), fit(user_name(row.uid), 8, console)]
+        columns += [amount(value) for value in (row.pss, row.uss, row.rss, row.swap)]
         if wide:
-            words += [amount(row.thp), f"{row.minor_faults + row.major_faults:,}"]
-        cells.append([*words, "  " * depth + clean(row.command)])
+            columns += [amount(row.thp), f"{row.minor_faults + row.major_faults:,}"]
+        cells.append([*columns, "  " * depth + clean(row.command)])
     more = (">THP", ">faults") if wide else ()
     headings = (">PID", "=user", ">PSS", ">USS", ">RSS", ">swap", *more, "~command")
     show(console, headings, cells)
@@ -38,19 +38,21 @@ def render_processes(
 
 
 def _sum(table: ProcessTable, shown: int, console: Console) -> None:
-    total = add_up("all", table.processes)
+    total = sum_processes("all", table.processes)
     title(
         console,
         f"{amount(total.pss)} PSS in {total.processes - total.unknown} processes",
         f"{amount(total.uss)} USS, {amount(total.swap)} swapped; {shown} shown",
     )
     if table.denied:
-        note(console, f"{_processes(table.denied)} refused PSS, USS and swap: {DENIED}")
+        note(console, f"{_processes(table.denied)} denied access to PSS, USS and swap: {DENIED}")
     if table.exited:
-        note(console, f"{_processes(table.exited)} ended meanwhile")
+        note(console, f"{_processes(table.exited)} ended during the read")
     for row in table.processes:
-        if row.twin_of is not None:
-            text = f"{row.pid} has the address space of {row.twin_of} (CLONE_VM): summed up once"
+        if row.same_mm_as is not None:
+            text = (
+                f"{row.pid} shares the address space of {row.same_mm_as} (CLONE_VM): counted once"
+            )
             note(console, text)
 
 
@@ -59,7 +61,7 @@ def _processes(count: int) -> str:
 
 
 def render_groups(groups: Sequence[ProcessGroup], by: str, *, console: Console) -> None:
-    """Write one line a user or cgroup."""
+    """Render one line per user or cgroup."""
     rows = (
         [
             str(group.processes),

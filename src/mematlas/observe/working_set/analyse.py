@@ -1,4 +1,4 @@
-"""The working set from what a method saw, with what it cannot see."""
+"""The working set from one measurement, with the limits of its method."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ NAMES = {
     "referenced": "referenced bits (clear_refs, smaps)",
     "damon": "DAMON",
 }
-DAMON = "DAMON runs here too and clears the same bits: more may have been used than is told"
-LIMITS = "hugetlb pages, and memory used through system calls alone, are not seen"
-SHARED = "pages of files count as used when any process used them, not this one alone"
+DAMON = "DAMON is running and clears the same bits: the working set may be larger"
+LIMITS = "accesses to hugetlb pages and accesses inside system calls are not counted"
+SHARED = "shared file pages count as used if any process used them"
 RECLAIM = (
-    "the kernel's reclaim, which looks at the same bits, takes the rest for cold until it is used"
+    "reclaim uses the same bits: it treats the other pages as inactive until their next access"
 )
 TLB = (
-    "a lower bound: pages whose translation a CPU had at the start, and kept, were used unseen;"
-    " --flush sees them, and clears the soft-dirty bits of the process"
+    "a lower bound: accesses through TLB entries that existed at the start are not counted;"
+    " use --flush to count them (clears the soft-dirty bits of the process)"
 )
-SAMPLED = "an estimate: of each region, one page at a time was looked at"
+SAMPLED = "an estimate: DAMON samples one page per region"
 
 
-def make_working_set(pid: int, usage: Usage, chosen: str, *, damon: bool) -> WorkingSet:
-    """Sum up what was used."""
+def analyse_working_set(pid: int, usage: Usage, chosen: str, *, damon: bool) -> WorkingSet:
+    """Sum the accessed bytes. `chosen` is the reason for the method; `damon`: a kdamond is running."""
     used = [replace(row, name=printable(row.name.encode("utf-8", "surrogateescape")))
             for row in usage.rows if row.used]  # fmt: skip
     return WorkingSet(
@@ -58,9 +58,9 @@ def _notes(usage: Usage, *, damon: bool) -> list[str]:
             notes.append(SHARED)
             if usage.unseen:
                 size = format_bytes(usage.unseen)
-                notes.append(f"{size} could not be marked, being on no LRU list: not in `used`")
+                notes.append(f"{size} on no LRU list could not be marked: not counted as used")
         case _:
-            notes += [f"{SAMPLED}; {usage.regions} regions were told apart", SHARED]
+            notes += [f"{SAMPLED}; {usage.regions} regions", SHARED]
     if damon and usage.method != "damon":
         notes.append(DAMON)
     return notes

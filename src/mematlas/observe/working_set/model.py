@@ -1,4 +1,4 @@
-"""The working set of a process."""
+"""The working set of a process: the model of `mematlas wss`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WorkingSet:
-    """Memory used between two moments."""
+    """The memory that a process accessed during an interval. Sizes in bytes."""
 
     pid: int
     seconds: float
     rss: int
     used: int
-    mappings: tuple[UsedMapping, ...]  # those with something used, most first
+    mappings: tuple[UsedMapping, ...]  # those with accessed pages, most first
     method: str
-    chosen: str  # why this method
-    flushed: bool
-    estimate: bool  # by samples, not page by page
-    unseen: int | None
+    chosen: str  # the reason for this method
+    flushed: bool  # the TLBs were flushed at the start
+    estimate: bool  # True: from samples, not from every page
+    unseen: int | None  # bytes that the method cannot track; None: unknown
     notes: tuple[str, ...]

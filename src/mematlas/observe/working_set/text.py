@@ -14,14 +14,15 @@ if TYPE_CHECKING:
 
 
 def render_working_set(found: WorkingSet, *, top: int, console: Console) -> None:
-    """Write how much was used, and where."""
+    """Render the size of the working set and the mappings it lies in."""
     share = found.used * 100 / found.rss if found.rss else 0.0
     title(
         console,
         f"{format_bytes(found.used)} of {format_bytes(found.rss)} used ({share:.0f} %)",
         f"in {format_duration(found.seconds)}{', estimated' if found.estimate else ''}",
     )
-    line(console, "method", f"{found.method}: {found.chosen}", 8)
+    line(console, "method", found.method, 8)
+    line(console, "reason", found.chosen, 8)
     rows = (
         [
             amount(row.used),

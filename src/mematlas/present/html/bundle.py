@@ -1,8 +1,9 @@
-"""Puts the style sheet and the ES modules into the page.
+"""Bundles style sheets and ES modules into one page.
 
-The modules stay plain files that a browser or Node can import as they are. In the page they share
-one script: imports among them and the word `export` go, so top-level names must be unique, which
-a test checks. Their hashes go into the content security policy: no other script can run.
+The modules are plain files that a browser or Node can import. In the page they share one script:
+imports between them and the word `export` are removed, so top-level names must be unique (checked by
+a test). The content security policy has the hashes of script and style: nothing else can run.
+
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from importlib.resources import files
 from typing import NamedTuple
 
 
-class Code(NamedTuple):
-    """Modules in the order of their imports, and style sheets."""
+class PageCode(NamedTuple):
+    """Modules in import order, and style sheets."""
 
     modules: tuple[str, ...]
     sheets: tuple[str, ...]
@@ -25,15 +26,17 @@ class Code(NamedTuple):
 _CHARTS = ("format.js", "data.js", "trie.js", "theme.js", "tooltip.js", "switch.js")
 _STACKS = ("flame.js", "explorer.js")
 
-REPORT = Code(
+REPORT = PageCode(
     (*_CHARTS, "account.js", "timeline.js", "window.js", *_STACKS, "lines.js", "main.js"),
     ("style.css",),
 )
-DIFF = Code((*_CHARTS, "timeline.js", *_STACKS, "diff/main.js"), ("style.css", "diff/style.css"))
-BENCH = Code(
+DIFF = PageCode(
+    (*_CHARTS, "timeline.js", *_STACKS, "diff/main.js"), ("style.css", "diff/style.css")
+)
+BENCH = PageCode(
     ("theme.js", "tooltip.js", "bench/chart.js", "bench/main.js"), ("style.css", "bench/style.css")
 )
-PAGE_MAP = Code(
+PAGE_MAP = PageCode(
     ("format.js", "theme.js", "tooltip.js", "pages/cells.js", "pages/main.js"),
     ("style.css", "pages/style.css"),
 )
@@ -43,22 +46,22 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class))", re.MULT
 
 
 @cache
-def style(code: Code) -> str:
-    """Return the style sheets as one."""
+def style(code: PageCode) -> str:
+    """Return the style sheets as one text."""
     return "\n".join(map(_read, code.sheets))
 
 
 @cache
-def script(code: Code) -> str:
-    """Return the modules as one."""
+def script(code: PageCode) -> str:
+    """Return the modules as one script."""
     text = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(name))) for name in code.modules)
     if "</script" in text.lower():
         raise ValueError("the scripts must not hold the tag that ends them")
     return text
 
 
-def policy(code: Code) -> str:
-    """Return the content security policy: this style, this script, and nothing from anywhere."""
+def policy(code: PageCode) -> str:
+    """Return the content security policy: this style, this script, no network."""
     return (
         f"default-src 'none'; script-src '{_hash(script(code))}'; "
         f"style-src '{_hash(style(code))}'; "

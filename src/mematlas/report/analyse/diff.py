@@ -1,4 +1,4 @@
-"""Two recordings to what changed between them, by line and by stack."""
+"""Comparison of two recordings, by line and by stack."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 from mematlas._core.columns.trie import LabelTree
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.report import make_report
-from mematlas.report.analyse.table import TOUCH_NUMBER, StackTable
-from mematlas.report.model.diff import Change, Diff
+from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
+from mematlas.report.model.diff import Diff, StackChange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ _OF_TOTALS = {"peak": "peak_variance", "allocated": "allocated_variance"}
 
 
 def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool = False) -> Diff:
-    """Compare a metric of two recordings; with `ignore_lines` a function is one, wherever it is."""
+    """Compare a metric of two recordings. With `ignore_lines` frames match by function only."""
     reports = [make_report(each) for each in (before, after)]
     tables = [StackTable.of(each.stacks) for each in reports]
     pairs = list(zip((before, after), tables, strict=True))
@@ -54,17 +54,17 @@ def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool 
 
 
 def _has_error(recording: Recording, by: str) -> bool:
-    """Tell whether a metric's standard error is known; an exact figure has none."""
-    if by == "touched":
+    """Return whether the standard error of a metric is known; exact figures have none."""
+    if by == "faulted":
         return recording.sampling.fault_period == 1
-    return by != "churn" or recording.sampling.mode == "exact"
+    return by != "temporary" or recording.sampling.mode == "exact"
 
 
 MOST_STACKS = 1000  # there can be a million
 
 
 class _Keys:
-    """Numbers for frames and stacks that mean the same in both recordings."""
+    """Numbers of frames and stacks, shared by both recordings."""
 
     def __init__(self, ignore_lines: bool) -> None:
         self._ignore_lines = ignore_lines
@@ -72,7 +72,7 @@ class _Keys:
         self._tree = LabelTree()
 
     def frame(self, frame: Frame | None) -> int:
-        """Give the number of a frame's name and place."""
+        """Return the number of a frame's function and location."""
         key = None
         if frame:
             line = None if self._ignore_lines else frame.line
@@ -80,13 +80,13 @@ class _Keys:
         return self._frames.setdefault(key, len(self._frames))
 
     def owners(self, table: StackTable) -> Numbers:
-        """Give each row the number of the line that owns it."""
+        """Return the number of the owning line of each row."""
         which, frames = table.owners()
         numbers = np.array([self.frame(each) for each in frames], np.int64)
         return numbers[which] if len(which) else which
 
     def stacks(self, table: StackTable) -> Numbers:
-        """Give each row the number of its whole stack."""
+        """Return the number of the stack of each row."""
         found = np.zeros(len(table), np.int64)
         for process in table.processes():
             paths = table.paths[process]
@@ -100,13 +100,13 @@ class _Keys:
 
 
 def _variance(recording: Recording, table: StackTable, by: str) -> Floats:
-    """Variance of each row's figure; of resident bytes as of the live ones they are part of."""
+    """Return the variance of each row. Resident bytes inherit the relative error of the live bytes."""
     live = table.metric("live").astype(np.float64)
     found = table.columns["error_bytes"].astype(np.float64) ** 2
     if by in _OF_TOTALS:
         found = np.zeros(len(table))
         for index, totals in recording.totals.items():
-            rows = np.flatnonzero((table.process == index) & (table.kind != TOUCH_NUMBER))
+            rows = np.flatnonzero((table.process == index) & (table.kind != FAULT_NUMBER))
             keys = table.keys(rows)
             name = _OF_TOTALS[by]
             found[rows] = sums.gather(totals.rows, keys, (name,))[name]
@@ -118,10 +118,10 @@ def _variance(recording: Recording, table: StackTable, by: str) -> Floats:
 
 def _totals(
     tables: Sequence[StackTable], variances: Sequence[Floats], by: str, *, known: bool
-) -> Change:
+) -> StackChange:
     before, after = (int(each.metric(by).sum()) for each in tables)
     error = math.sqrt(sum(float(each.sum()) for each in variances))
-    return Change((), before, after, round(error) if known else None)
+    return StackChange((), before, after, round(error) if known else None)
 
 
 def _changes(
@@ -130,7 +130,7 @@ def _changes(
     by: str,
     numbers: Sequence[Numbers],
 ) -> tuple[Numbers, Floats, Callable[[int], tuple[int, int]]]:
-    """Add up what has the same number; return sums by side, variances and where each number is met."""
+    """Sum rows of equal number. Return sums by side, variances, and the first row of each number."""
     whole = np.concatenate(numbers)
     distinct, first, which = np.unique(whole, return_index=True, return_inverse=True)
     by_side = np.zeros((2, len(distinct)), np.int64)
@@ -156,12 +156,12 @@ def _shown(
     *,
     known: bool,
     whole: bool,
-) -> list[Change]:
-    """Make objects of what changed, the largest changes first."""
+) -> list[StackChange]:
+    """Return the changes as objects, largest absolute change first."""
     by_side, variance, place = found
     delta = np.abs(by_side[1] - by_side[0])
     owners = [table.owners() for table in tables]
-    changes: list[Change] = []
+    changes: list[StackChange] = []
     for number in np.argsort(-delta, kind="stable").tolist():
         if not delta[number] or (whole and len(changes) == MOST_STACKS):
             break
@@ -173,7 +173,7 @@ def _shown(
             owner = owners[side][1][int(owners[side][0][row])]
             frames = (owner,) if owner else ()
         error = round(math.sqrt(max(float(variance[number]), 0.0))) if known else None
-        changes.append(Change(frames, int(by_side[0][number]), int(by_side[1][number]), error))
+        changes.append(StackChange(frames, int(by_side[0][number]), int(by_side[1][number]), error))
     return changes
 
 

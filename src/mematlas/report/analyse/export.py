@@ -1,4 +1,4 @@
-"""What other tools ask of a stack beyond the report's figures: its end, its most, its lifetimes."""
+"""Stack stats that only exports need: figures at the end, maxima, lifetimes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.account import exit_of
-from mematlas.report.analyse.table import TOUCH_NUMBER, StackTable
+from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-EXTRA = ("peak_count", "end_bytes", "end_count", "most_bytes", "most_count", "lifetime_us")
-"""Columns added to those of a report. `most_*` and `lifetime_us` are as seen by the looks: the
-highest of them, and the blocks live at each times the time to the next (Little's law)."""
+EXTRA = ("peak_count", "end_bytes", "end_count", "max_bytes", "max_count", "lifetime_us")
+"""Columns added to those of a report. `max_*` are maxima over the snapshots; `lifetime_us` is the
+number of live blocks integrated over the time between snapshots (Little's law).
+"""
 
 
 def export_table(recording: Recording, report: Report) -> StackTable:
-    """Give a report's stacks with the columns of EXTRA beside."""
+    """Return the stack stats of a report with the columns of EXTRA."""
     table = StackTable.of(report.stacks)
     extra: dict[str, NDArray[np.int64]] = {name: np.zeros(len(table), np.int64) for name in EXTRA}
     for process in recording.processes:
-        rows = np.flatnonzero((table.process == process.index) & (table.kind != TOUCH_NUMBER))
+        rows = np.flatnonzero((table.process == process.index) & (table.kind != FAULT_NUMBER))
         if not len(rows):
             continue
         keys = table.keys(rows)
@@ -44,33 +45,37 @@ def export_table(recording: Recording, report: Report) -> StackTable:
 def _columns(recording: Recording, process: Process, keys: NDArray[np.int64]) -> dict[str, Floats]:
     totals = recording.totals.get(process.index)
     summed = sums.gather(totals.rows if totals else None, keys, ("peak_count", "peak_bytes"))
-    most_bytes, most_count = summed["peak_bytes"], summed["peak_count"].copy()
+    max_bytes, max_count = summed["peak_bytes"], summed["peak_count"].copy()
     lifetime = np.zeros(len(keys))
     last_s, last_count = process.start_s, np.zeros(len(keys))
     end = {"live_bytes": np.zeros(len(keys)), "live_count": np.zeros(len(keys))}
-    for time_s, look in _looks(recording, process, keys):
-        lifetime += (last_count + look["live_count"]) / 2 * max(time_s - last_s, 0.0) * 1e6
-        most_bytes = np.maximum(most_bytes, look["live_bytes"])
-        most_count = np.maximum(most_count, look["live_count"])
-        last_s, last_count, end = time_s, look["live_count"], look
+    for time_s, snapshot in _snapshots(recording, process, keys):
+        lifetime += (last_count + snapshot["live_count"]) / 2 * max(time_s - last_s, 0.0) * 1e6
+        max_bytes = np.maximum(max_bytes, snapshot["live_bytes"])
+        max_count = np.maximum(max_count, snapshot["live_count"])
+        last_s, last_count, end = time_s, snapshot["live_count"], snapshot
     return {
         "peak_count": summed["peak_count"],
         "end_bytes": end["live_bytes"],
         "end_count": end["live_count"],
-        "most_bytes": most_bytes,
-        "most_count": most_count,
+        "max_bytes": max_bytes,
+        "max_count": max_count,
         "lifetime_us": lifetime,
     }
 
 
-def _looks(
+def _snapshots(
     recording: Recording, process: Process, keys: NDArray[np.int64]
 ) -> Iterator[tuple[float, dict[str, Floats]]]:
-    """Give what was live at each look at a process, its exit last."""
+    """Yield the live stats of each snapshot of a process, the exit last."""
     index, names = process.index, ("live_bytes", "live_count")
     end = exit_of(recording, index)
-    for look in sorted(recording.snapshots, key=lambda each: each.time_s):
-        if look.process == index and look is not end and (not end or look.time_s < end.time_s):
-            yield look.time_s, sums.gather(look.rows, keys, names)
+    for snapshot in sorted(recording.snapshots, key=lambda each: each.time_s):
+        if (
+            snapshot.process == index
+            and snapshot is not end
+            and (not end or snapshot.time_s < end.time_s)
+        ):
+            yield snapshot.time_s, sums.gather(snapshot.rows, keys, names)
     if end:
         yield end.time_s, sums.gather(end.rows, keys, names)

@@ -1,4 +1,4 @@
-"""Sampled page faults to lines: who touched memory first, and whose it was."""
+"""Sampled page faults by the stack that took them and the owner of the memory."""
 
 from __future__ import annotations
 
@@ -8,58 +8,58 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.recording.model import KIND_BY_NUMBER, PartKind
-from mematlas.report.analyse.table import StackTable, touch_rows
-from mematlas.report.model.report import FirstTouch, Touch
+from mematlas.report.analyse.table import StackTable, fault_rows
+from mematlas.report.model.report import FaultSite, PageFaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from mematlas.recording.model import Recording, Touches
+    from mematlas.recording.model import FaultSites, Recording
     from mematlas.report.analyse.stacks import Stacks
 
 
-def touch_table(stacks: Stacks, touches: Touches) -> StackTable:
-    """Give the stacks that took page faults in private memory, with the bytes they brought in."""
-    rows = touches.rows[touches.rows["bytes"] > 0]
+def fault_table(stacks: Stacks, faults: FaultSites) -> StackTable:
+    """Return the stacks that faulted in private memory, with the bytes each made resident."""
+    rows = faults.rows[faults.rows["bytes"] > 0]
     numbers, which = np.unique(rows["stack"], return_inverse=True)
     sums = np.bincount(which, weights=rows["bytes"], minlength=len(numbers)).astype(np.float64)
-    return touch_rows(touches.process, numbers, sums, stacks)
+    return fault_rows(faults.process, numbers, sums, stacks)
 
 
-def first_touch(recording: Recording, paths: Mapping[int, Stacks]) -> FirstTouch | None:
-    """Sum up the page faults of these processes; None if they were not asked for."""
-    each = [touches for index, touches in sorted(recording.touches.items()) if index in paths]
-    if not each or not recording.sampling.fault_period:
+def page_faults(recording: Recording, paths: Mapping[int, Stacks]) -> PageFaults | None:
+    """Sum the page faults of the processes in `paths`; None if faults were not sampled."""
+    found = [faults for index, faults in sorted(recording.fault_sites.items()) if index in paths]
+    if not found or not recording.sampling.fault_period:
         return None
-    found = [touch for touches in each for touch in _touches(paths[touches.process], touches)]
+    sites = [site for faults in found for site in _sites(paths[faults.process], faults)]
     columns = {
-        name: sum(float(touches.rows[name].sum()) for touches in each)
+        name: sum(float(faults.rows[name].sum()) for faults in found)
         for name in ("faults", "major_faults", "bytes", "bytes_variance")
     }
-    return FirstTouch(
+    return PageFaults(
         period=recording.sampling.fault_period,
-        refused=tuple(dict.fromkeys(touches.reason for touches in each if touches.reason)),
-        samples=sum(touches.samples for touches in each),
-        lost=sum(touches.lost for touches in each),
+        refused=tuple(dict.fromkeys(faults.reason for faults in found if faults.reason)),
+        samples=sum(faults.samples for faults in found),
+        lost=sum(faults.lost for faults in found),
         faults=round(columns["faults"]),
         major_faults=round(columns["major_faults"]),
         bytes=round(columns["bytes"]),
         error_bytes=round(math.sqrt(max(columns["bytes_variance"], 0.0))),
-        counted_faults=_counted(recording, {touches.process for touches in each}),
-        touches=tuple(sorted(found, key=lambda touch: (-touch.bytes, -touch.faults))),
+        counted_faults=_counted(recording, {faults.process for faults in found}),
+        sites=tuple(sorted(sites, key=lambda site: (-site.bytes, -site.faults))),
     )
 
 
-def _touches(stacks: Stacks, touches: Touches) -> Iterator[Touch]:
-    index = touches.process
-    for row in touches.rows:
+def _sites(stacks: Stacks, faults: FaultSites) -> Iterator[FaultSite]:
+    index = faults.process
+    for row in faults.rows:
         kind = KIND_BY_NUMBER.get(int(row["kind"]))
-        yield Touch(
+        yield FaultSite(
             frames=stacks.frames(int(row["stack"])),
             process=index,
             owner=stacks.frames(int(row["owner"])) if kind else None,
-            place=str(kind) if kind else _place(*touches.places[int(row["owner"])]),
+            memory=str(kind) if kind else _part_name(*faults.parts[int(row["owner"])]),
             faults=round(float(row["faults"])),
             major_faults=round(float(row["major_faults"])),
             bytes=round(float(row["bytes"])),
@@ -67,15 +67,15 @@ def _touches(stacks: Stacks, touches: Touches) -> Iterator[Touch]:
         )
 
 
-def _place(kind: PartKind, name: str) -> str:
-    """Name memory that is no known allocation."""
+def _part_name(kind: PartKind, name: str) -> str:
+    """Return the name of memory outside all known allocations."""
     if kind in {PartKind.FILE, PartKind.SLACK} or name.startswith("["):
         return name
     return f"{name} memory" if kind is PartKind.ANON else f"{kind} {name}"
 
 
 def _counted(recording: Recording, processes: AbstractSet[int]) -> int | None:
-    """Give the faults the kernel counted, as of the last look at each process."""
+    """Return the faults counted by the kernel up to the last sample of each process."""
     total, known = 0.0, False
     for index in processes:
         rows = recording.timeline.get(index)

@@ -1,4 +1,4 @@
-"""What was live at the end as columns. A leak becomes an object only when somebody looks at it."""
+"""Leaks as columns. A leak becomes an object at access."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple, overload
 
 import numpy as np
 
-from mematlas.report.model.leaks import Leak, Verdict
+from mematlas.report.model.leaks import Leak, LeakVerdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.int64]
 
-_VERDICTS = tuple(Verdict)
+_VERDICTS = tuple(LeakVerdict)
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Rows of one process: verdicts as their places in Verdict, live bytes, and what makes a row a leak."""
+class ClassifiedRows:
+    """Classified rows of one process: index in LeakVerdict, live bytes, and a function that creates the leak."""
 
     verdict: Numbers
     live_bytes: Numbers
@@ -30,32 +30,32 @@ class Judged:
 
 
 class Sum(NamedTuple):
-    """Stacks of one verdict, added up."""
+    """Number and bytes of the stacks of one verdict."""
 
     stacks: int
     live_bytes: int
 
 
 class LeakTable(Sequence[Leak]):
-    """Some judged rows of some processes, in an order of their own."""
+    """Classified rows of several processes, in any order."""
 
     __slots__ = ("_parts", "_process", "_row", "live_bytes", "verdict")
 
     def __init__(
         self,
-        parts: Sequence[Judged],
+        parts: Sequence[ClassifiedRows],
         process: Numbers,
         row: Numbers,
         verdict: Numbers,
         live_bytes: Numbers,
     ) -> None:
-        """Take columns of equal length; `process` and `row` say which row of which part each is."""
+        """Store columns of equal length; `process` indexes `parts` and `row` the rows of that part."""
         self._parts, self._process, self._row = parts, process, row
         self.verdict, self.live_bytes = verdict, live_bytes
 
     @classmethod
-    def ranked(cls, parts: Sequence[Judged]) -> LeakTable:
-        """Give all rows, likely leaks first, the largest of each verdict first."""
+    def ranked(cls, parts: Sequence[ClassifiedRows]) -> LeakTable:
+        """Return all rows, likely leaks first, the largest of each verdict first."""
         nothing = np.zeros(0, np.int64)
         verdict = np.concatenate([nothing, *(each.verdict for each in parts)])
         live = np.concatenate([nothing, *(each.live_bytes for each in parts)])
@@ -73,7 +73,7 @@ class LeakTable(Sequence[Leak]):
     @overload
     def __getitem__(self, index: slice) -> LeakTable: ...
     def __getitem__(self, index: int | slice) -> Leak | LeakTable:
-        """Give one leak, or a part of the table."""
+        """Return one leak, or a slice of the table."""
         if isinstance(index, slice):
             columns = (self._process, self._row, self.verdict, self.live_bytes)
             return LeakTable(self._parts, *(column[index] for column in columns))
@@ -84,23 +84,23 @@ class LeakTable(Sequence[Leak]):
             yield self[index]
 
 
-def add_up(leaks: Sequence[Leak]) -> dict[Verdict, Sum]:
-    """Count and add up leaks by verdict; those there are none of are left out."""
+def add_up(leaks: Sequence[Leak]) -> dict[LeakVerdict, Sum]:
+    """Count and sum leaks by verdict; verdicts without leaks are left out."""
     if isinstance(leaks, LeakTable):
         counts = np.bincount(leaks.verdict, minlength=len(_VERDICTS)).tolist()
         sums = np.zeros(len(_VERDICTS), np.int64)
         np.add.at(sums, leaks.verdict, leaks.live_bytes)
         every = zip(_VERDICTS, counts, sums.tolist(), strict=True)
         return {verdict: Sum(count, size) for verdict, count, size in every if count}
-    found: dict[Verdict, Sum] = {}
+    found: dict[LeakVerdict, Sum] = {}
     for leak in leaks:
         count, size = found.get(leak.verdict, Sum(0, 0))
         found[leak.verdict] = Sum(count + 1, size + leak.live_bytes)
     return found
 
 
-def largest(leaks: Sequence[Leak], verdict: Verdict, most: int) -> Sequence[Leak]:
-    """Give the first leaks of a verdict, as they are ranked."""
+def largest(leaks: Sequence[Leak], verdict: LeakVerdict, most: int) -> Sequence[Leak]:
+    """Return the first `most` leaks of a verdict, in their order."""
     if isinstance(leaks, LeakTable):
         rows = np.flatnonzero(leaks.verdict == _VERDICTS.index(verdict))[:most]
         return [leaks[row] for row in rows.tolist()]

@@ -1,4 +1,4 @@
-"""What was live at the end of a recording, likely leaks first, each with its evidence."""
+"""Leak analysis: memory live at the end of a recording, classified, with evidence."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.report.analyse import account, sums, trend
-from mematlas.report.analyse.leak_table import Judged, LeakTable, add_up
+from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable, add_up
 from mematlas.report.analyse.report import find_bad_frees
 from mematlas.report.analyse.stacks import Stacks
-from mematlas.report.model.leaks import LIKELY, Leak, Leaks, Verdict
+from mematlas.report.model.leaks import LIKELY, Leak, Leaks, LeakVerdict
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -28,51 +28,53 @@ if TYPE_CHECKING:
 
 _LIVE = ("live_bytes", "live_count", "live_variance")
 _COLUMNS = ("allocated_bytes", "allocations", "freed_bytes")
-_FEW = 2.5  # blocks; fewer are no pattern
-_NEVER_FREED = 0.999  # share of blocks still live from which none counts as freed
-_MOSTLY_KEPT = 0.9  # share of blocks still live below which memory comes and goes
-_EARLY = 0.9  # share there after the first third from which memory counts as set-up
+_FEW = 2.5  # blocks; fewer show no pattern
+_NEVER_FREED = 0.999  # fraction of live blocks from which none counts as freed
+_MOSTLY_KEPT = 0.9  # fraction of live blocks below which memory is being freed
+_EARLY = 0.9  # fraction live after the first third of the run from which memory is set-up
 _IMPORTING = "<frozen importlib"
-_SURE_ONCE = 1.5  # blocks, estimated, below which they were one
+_SURE_ONCE = 1.5  # estimated blocks below which there was one
 
 
 class _Reason(IntEnum):
-    """What decides about a stack, the first that holds."""
+    """Reason of a classification. The first that applies decides."""
 
     GROWS = 0
     IMPORTS = 1
     FEW_BLOCKS = 2
-    FEW_LOOKS_UNFREED = 3
-    FEW_LOOKS = 4
+    FEW_SNAPSHOTS_UNFREED = 3
+    FEW_SNAPSHOTS = 4
     SET_UP = 5
     UP_AND_DOWN = 6
 
 
 _VERDICTS = {
-    _Reason.GROWS: Verdict.GROWING,
-    _Reason.IMPORTS: Verdict.SETUP,
-    _Reason.FEW_BLOCKS: Verdict.SETUP,
-    _Reason.FEW_LOOKS_UNFREED: Verdict.UNFREED,
-    _Reason.FEW_LOOKS: Verdict.STEADY,
-    _Reason.SET_UP: Verdict.SETUP,
-    _Reason.UP_AND_DOWN: Verdict.STEADY,
+    _Reason.GROWS: LeakVerdict.GROWING,
+    _Reason.IMPORTS: LeakVerdict.SETUP,
+    _Reason.FEW_BLOCKS: LeakVerdict.SETUP,
+    _Reason.FEW_SNAPSHOTS_UNFREED: LeakVerdict.UNFREED,
+    _Reason.FEW_SNAPSHOTS: LeakVerdict.STEADY,
+    _Reason.SET_UP: LeakVerdict.SETUP,
+    _Reason.UP_AND_DOWN: LeakVerdict.STEADY,
 }
-_PLACES = np.array([list(Verdict).index(_VERDICTS[reason]) for reason in _Reason], np.int64)
+_VERDICT_NUMBERS = np.array(
+    [list(LeakVerdict).index(_VERDICTS[reason]) for reason in _Reason], np.int64
+)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What is known of the stacks of one process that were live at its end, in columns."""
+    """Live rows at the end of one process, in columns."""
 
     process: int
     keys: sums.Numbers
-    columns: dict[str, Floats]  # of _COLUMNS and _LIVE
-    trend: Trend | None  # None: too few looks
+    columns: dict[str, Floats]  # those of _COLUMNS and _LIVE
+    trend: Trend | None  # None: too few snapshots
     duration_s: float
     stacks: Stacks
 
     def never_freed(self) -> NDArray[np.bool_]:
-        """Tell of which none was freed, or too few to count."""
+        """Return the rows of which no block, or too few to count, was freed."""
         found: NDArray[np.bool_] = (
             self.columns["live_count"] >= _NEVER_FREED * self.columns["allocations"]
         )
@@ -80,20 +82,24 @@ class _Rows:
 
 
 def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) -> Leaks:
-    """List what was live at the end of each process.
+    """Classify the memory live at the end of each process.
 
-    `paths` are those stacks of processes that have been looked at already.
+    `paths` are stacks already loaded, by process index.
     """
     known = dict(paths or {})
-    judged = [each for process in recording.processes for each in _of(process, recording, known)]
-    found = LeakTable.ranked(judged)
+    classified = [
+        each for process in recording.processes for each in _of(process, recording, known)
+    ]
+    found = LeakTable.ranked(classified)
     by_verdict = add_up(found)
     totals = recording.totals.values()
     notes = list(recording.notes)
     if not recording.complete:
-        notes.insert(0, "the recording was cut short: this was live then, not at exit")
+        notes.insert(
+            0, "the recording was cut short: live memory is of its last record, not of the exit"
+        )
     if not totals:
-        notes.append("what was live is unknown: the recording ends before the first sums")
+        notes.append("live memory is unknown: the recording ends before the first sums")
     return Leaks(
         command=recording.command,
         started=recording.started,
@@ -108,12 +114,14 @@ def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) 
     )
 
 
-def _of(process: Process, recording: Recording, paths: dict[int, Stacks]) -> Iterator[Judged]:
+def _of(
+    process: Process, recording: Recording, paths: dict[int, Stacks]
+) -> Iterator[ClassifiedRows]:
     index = process.index
     totals, end = recording.totals.get(index), account.exit_of(recording, index)
     if totals is None or end is None:
         return
-    last = sums.look(end.rows)
+    last = sums.unpacked(end.rows)
     keys = sums.distinct(sums.keys(last)[sums.owns(last) & (last["live_bytes"] > 0)])
     if not len(keys):
         return
@@ -122,9 +130,11 @@ def _of(process: Process, recording: Recording, paths: dict[int, Stacks]) -> Ite
     found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
     stacks = paths.get(index) or paths.setdefault(index, Stacks.of(recording, index))
     rows = _Rows(index, keys, columns, found, float(times[-1] - times[0]), stacks)
-    reasons = _judge(rows)
-    yield Judged(
-        _PLACES[reasons], sums.rounded(columns["live_bytes"]), partial(_leak, rows, reasons)
+    reasons = _classify(rows)
+    yield ClassifiedRows(
+        _VERDICT_NUMBERS[reasons],
+        sums.rounded(columns["live_bytes"]),
+        partial(_leak, rows, reasons),
     )
 
 
@@ -135,43 +145,43 @@ def _history(
     keys: sums.Numbers,
     last: dict[str, Floats],
 ) -> tuple[Floats, Floats, Floats]:
-    """Line up times, live bytes and variances: nothing at the start, the snapshots, the end."""
+    """Return times, live bytes and variances: 0 at the start, the snapshots, the end."""
     mine = [each for each in recording.snapshots if each.process == process.index]
     mine.sort(key=lambda each: each.time_s)
-    chosen = trend.moments([each.time_s for each in mine], process.start_s, end_s)
-    looks = [
+    chosen = trend.sample_times([each.time_s for each in mine], process.start_s, end_s)
+    sampled = [
         sums.gather(mine[index].rows, keys, ("live_bytes", "live_variance")) for index in chosen
     ]
     nothing = np.zeros(len(keys))
     times = [process.start_s, *(mine[index].time_s for index in chosen), end_s]
-    values = [nothing, *(look["live_bytes"] for look in looks), last["live_bytes"]]
-    variances = [nothing, *(look["live_variance"] for look in looks), last["live_variance"]]
+    values = [nothing, *(each["live_bytes"] for each in sampled), last["live_bytes"]]
+    variances = [nothing, *(each["live_variance"] for each in sampled), last["live_variance"]]
     return np.array(times), np.stack(values, axis=1), np.stack(variances, axis=1)
 
 
-def _judge(rows: _Rows) -> sums.Numbers:
-    """Say what the live memory of each stack looks like: a _Reason."""
+def _classify(rows: _Rows) -> sums.Numbers:
+    """Return the _Reason of each row."""
     allocations, count = rows.columns["allocations"], rows.columns["live_count"]
     seen, never_freed = rows.trend, rows.never_freed()
     importing = rows.stacks.holding(
         lambda frame: bool(frame.file and frame.file.startswith(_IMPORTING))
     )
-    few_looks = np.ones(len(rows.keys), bool) if seen is None else seen.late >= trend.LATE
+    few_snapshots = np.ones(len(rows.keys), bool) if seen is None else seen.late >= trend.LATE
     early = np.zeros(len(rows.keys), bool) if seen is None else seen.early >= _EARLY
-    ways = {
+    tests = {
         _Reason.GROWS: (seen.growing if seen else False) & (allocations >= _FEW),
         _Reason.IMPORTS: importing[rows.keys >> 8],
         _Reason.FEW_BLOCKS: allocations < _FEW,
-        _Reason.FEW_LOOKS_UNFREED: few_looks & never_freed,
-        _Reason.FEW_LOOKS: few_looks & (seen is None),
+        _Reason.FEW_SNAPSHOTS_UNFREED: few_snapshots & never_freed,
+        _Reason.FEW_SNAPSHOTS: few_snapshots & (seen is None),
         _Reason.SET_UP: early & (count >= _MOSTLY_KEPT * allocations),
     }
-    reasons: sums.Numbers = np.select(list(ways.values()), list(ways), _Reason.UP_AND_DOWN)
+    reasons: sums.Numbers = np.select(list(tests.values()), list(tests), _Reason.UP_AND_DOWN)
     return reasons
 
 
 def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
-    """Make a leak of one row."""
+    """Create the leak of one row."""
     stack, kind = sums.split(int(rows.keys[at]))
     figure = {name: float(column[at]) for name, column in rows.columns.items()}
     reason = _Reason(reasons[at])
@@ -191,10 +201,10 @@ def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
 
 
 def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
-    """Say by what a stack was judged."""
+    """Format the evidence of a classification."""
     allocations = float(rows.columns["allocations"][at])
     if reason is _Reason.FEW_BLOCKS:
-        return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'} and kept"
+        return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'}, not freed"
     freed = _freed(rows, at)
     if reason is _Reason.GROWS and rows.trend:
         live = format_bytes(float(rows.columns["live_bytes"][at]))
@@ -203,15 +213,15 @@ def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
         )
     if reason is _Reason.IMPORTS:
         return f"allocated while importing; {freed}"
-    if reason in {_Reason.FEW_LOOKS_UNFREED, _Reason.FEW_LOOKS}:
-        return f"{freed}; too few {'samples' if rows.trend else 'looks'} to tell growth"
+    if reason in {_Reason.FEW_SNAPSHOTS_UNFREED, _Reason.FEW_SNAPSHOTS}:
+        return f"{freed}; too few {'blocks' if rows.trend else 'snapshots'} to tell growth"
     if reason is _Reason.SET_UP:
-        return f"there after {format_duration(rows.duration_s / 3)} and no growth since; {freed}"
-    return f"growth has stopped or goes up and down; {freed}"
+        return f"allocated within {format_duration(rows.duration_s / 3)}, no growth since; {freed}"
+    return f"growth stopped or fluctuates; {freed}"
 
 
 def _freed(rows: _Rows, at: int) -> str:
-    """Say how many of its blocks were freed."""
+    """Format the fraction of blocks freed."""
     allocations, count = (float(rows.columns[name][at]) for name in ("allocations", "live_count"))
     total = round(allocations)
     if count >= _NEVER_FREED * allocations:

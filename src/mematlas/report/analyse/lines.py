@@ -1,4 +1,4 @@
-"""What each line of code owns in all: the stacks added up by the frame that owns them."""
+"""Stack stats summed by the line of code that owns the stack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from mematlas._core.columns.sums import group_rows
 from mematlas.recording.model import LIFETIMES
 from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, tier
-from mematlas.report.analyse.table import Picked, StackTable
+from mematlas.report.analyse.table import StackSelection, StackTable
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -20,54 +20,54 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.recording.model import Frame
-    from mematlas.report.model.report import StackFigures
+    from mematlas.report.model.report import StackStats
 
     Numbers = NDArray[np.int64]
 
-__all__ = ["LIBRARY", "OWN", "RUNTIME", "Line", "lines", "owner", "owning_frame", "tier"]
+__all__ = ["LIBRARY", "OWN", "RUNTIME", "LineStats", "lines", "owner", "owning_frame", "tier"]
 
 
 @dataclass(slots=True)
-class Line:
-    """One line of code and the sums of the stacks it owns. `frame` is None for stacks not seen."""
+class LineStats:
+    """Stats of one line of code: sums over the stacks it owns. `frame` is None for unknown stacks."""
 
     frame: Frame | None
-    stacks: Picked
+    stacks: StackSelection
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METRICS, 0))
     live_count: int = 0
     allocations: int = 0
-    lifetimes: tuple[int, ...] = ()  # blocks freed, as in LIFETIMES
+    lifetimes: tuple[int, ...] = ()  # freed blocks, as in LIFETIMES
     variance: float = 0.0  # of live bytes, in bytes squared
 
     @property
     def error_bytes(self) -> int:
-        """One standard error of the live bytes; 0 where they are exact."""
+        """One standard error of the live bytes; 0 if exact."""
         return round(math.sqrt(self.variance))
 
     def heaviest(self, by: str) -> tuple[Frame, ...]:
-        """Give the frames of the stack that has most of this metric."""
+        """Return the frames of the stack with most of a metric."""
         return self.stacks.heaviest(by)
 
 
-def lines(stacks: Iterable[StackFigures], by: str) -> list[Line]:
-    """Sum the stacks by the line that owns them, the largest in `by` first."""
+def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
+    """Sum stacks by owning line, largest in `by` first."""
     table = StackTable.of(stacks)
     if not len(table):
         return []
     which, frames = table.owners()
     count = len(frames)
-    sums = {name: table.lean(name).add_up(which, count) for name in METRICS}
-    blocks = table.columns.lean("live_count").add_up(which, count)
-    allocations = table.columns.lean("allocations").add_up(which, count)
-    lifetimes = np.stack([table.columns.lean(name).add_up(which, count) for name in LIFETIMES], 1)
-    rows, errors = table.columns.lean("error_bytes").nonzero()
+    sums = {name: table.narrow(name).add_up(which, count) for name in METRICS}
+    blocks = table.columns.narrow("live_count").add_up(which, count)
+    allocations = table.columns.narrow("allocations").add_up(which, count)
+    lifetimes = np.stack([table.columns.narrow(name).add_up(which, count) for name in LIFETIMES], 1)
+    rows, errors = table.columns.narrow("error_bytes").nonzero()
     variances = np.bincount(which[rows], errors.astype(np.float64) ** 2, count)
     starts, order = group_rows(which, count)
-    first = order[starts[:-1]]  # lines that tie are listed as they first occur
+    first = order[starts[:-1]]  # ties are listed in order of occurrence
     found = [
-        Line(
+        LineStats(
             frame=frames[number],
-            stacks=Picked(table, order[starts[number] : starts[number + 1]]),
+            stacks=StackSelection(table, order[starts[number] : starts[number + 1]]),
             bytes={name: int(column[number]) for name, column in sums.items()},
             live_count=int(blocks[number]),
             allocations=int(allocations[number]),

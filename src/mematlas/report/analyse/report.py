@@ -1,4 +1,4 @@
-"""A recording to the report on it."""
+"""Builds the report of a recording."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 
 from mematlas.recording.model import LIFETIMES, SlackPart
 from mematlas.report.analyse import account, sums
-from mematlas.report.analyse.column import Column
-from mematlas.report.analyse.fault_sites import first_touch, touch_table
+from mematlas.report.analyse.column import NarrowColumn
+from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
-from mematlas.report.model.report import BadFree, ColdSpell, ProcessLine, Report, Series
+from mematlas.report.model.report import BadFree, IdleSummary, ProcessSummary, Report, Series
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.linux.glibc_heap import HeapUse
-    from mematlas.recording.model import Pins, Process, Recording, Rows, Snapshot
-    from mematlas.report.model.report import StackFigures
+    from mematlas.recording.model import Fragmentation, Process, Recording, Rows, Snapshot
+    from mematlas.report.model.report import StackStats
 
 SERIES_POINTS = 2000
 _SNAPSHOT = ("live_bytes", "live_count", "live_variance")
 _RESIDENCY = ("resident_bytes", "huge_bytes", "swapped_bytes")
 _TOTALS = ("peak_bytes", "allocated_bytes", "allocations")
-_TITLES = {"live_variance": "error_bytes", "brief_bytes": "churn_bytes"}
+_TITLES = {"live_variance": "error_bytes", "temporary_bytes": "temporary_bytes"}
 
 
 def make_report(
     recording: Recording, process: int | None = None, *, only: str | None = None
 ) -> Report:
-    """Report on all processes of a recording together, or on the one with that index.
+    """Build the report of all processes together, or of the one with index `process`.
 
-    `only` (one of METRICS) leaves out stacks that have nothing of it: quick where a run allocated
-    much and held little, but then the other metrics are those of the stacks that remain.
+    `only` (one of METRICS) leaves out stacks without any of that metric. This is fast for runs that
+    allocated much and held little. The other metrics are then sums over the remaining stacks.
     """
     processes = [p for p in recording.processes if process is None or p.index == process]
     wanted = {each.index for each in processes}
@@ -58,7 +58,7 @@ def make_report(
         sampling=recording.sampling,
         complete=recording.complete,
         processes=tuple(
-            make_line(each, recording) for each in processes if not _passed_by(each, seen)
+            summarize_process(each, recording) for each in processes if not _only_forked(each, seen)
         ),
         account=account.account(peak, recording, wanted),
         last=account.account(account.at_end(snapshots, processes), recording, wanted),
@@ -68,21 +68,21 @@ def make_report(
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
         notes=tuple(_notes(recording, processes, peak)),
-        cold=_cold(recording, wanted),
+        idle=_idle(recording, wanted),
         slack=_slack(recording, peak),
-        first_touch=first_touch(recording, paths),
+        page_faults=page_faults(recording, paths),
         heaps=_heaps(recording, wanted),
         objects=find_object_types(recording, paths),
-        lifetimes_known=any(each.index in recording.lives for each in processes),
+        lifetimes_known=any(each.index in recording.lifetimes for each in processes),
     )
 
 
 def find_bad_frees(
     recording: Recording, wanted: set[int], paths: Mapping[int, Stacks]
 ) -> Iterator[BadFree]:
-    """Frees of pointers that were not live allocations, most first.
+    """Yield frees of pointers that were not live allocations, most frequent first.
 
-    `paths` are those stacks of processes that have been looked at already.
+    `paths` are stacks already loaded, by process index.
     """
     found = []
     for index in sorted(wanted & set(recording.totals)):
@@ -103,34 +103,34 @@ def _all_stacks(
     paths: Mapping[int, Stacks],
     peak: Sequence[Snapshot],
     only: str | None,
-) -> Sequence[StackFigures]:
-    moment = {each.process: sums.look(each.rows) for each in peak}
-    pins = {each.process: each.rows for each in _pins(recording, peak)}
+) -> Sequence[StackStats]:
+    live = {each.process: sums.unpacked(each.rows) for each in peak}
+    fragmentation = {each.process: each.rows for each in _fragmentation(recording, peak)}
     tables: list[StackTable] = []
     for process in processes:
         index = process.index
         totals = recording.totals.get(index)
-        held = moment.get(index)
-        if held is None and not peak and totals:  # nothing but the sums is known
+        held = live.get(index)
+        if held is None and not peak and totals:  # only the sums are known
             held = totals.rows
         stacks = paths[index]
         rows = totals.rows if totals else None
-        spell = recording.cold.get(index)
+        scan = recording.idle.get(index)
         more = {
-            "lives": recording.lives.get(index),
-            "pins": pins.get(index),
-            "cold": spell.rows if spell else None,
+            "lifetimes": recording.lifetimes.get(index),
+            "fragmentation": fragmentation.get(index),
+            "idle": scan.rows if scan else None,
         }
         tables += _table(stacks, index, rows, held, more, only)
-        if index in recording.touches and only in {None, "touched"}:
-            tables.append(touch_table(stacks, recording.touches[index]))
+        if index in recording.fault_sites and only in {None, "faulted"}:
+            tables.append(fault_table(stacks, recording.fault_sites[index]))
     whole = StackTable.joined(tables)
     return whole if len(whole) else ()
 
 
-def _pins(recording: Recording, looks: Sequence[Snapshot]) -> list[Pins]:
-    """Find what kept slack resident at these looks, where that is known."""
-    found = (recording.pins.get((each.process, each.time_s)) for each in looks)
+def _fragmentation(recording: Recording, snapshots: Sequence[Snapshot]) -> list[Fragmentation]:
+    """Return the fragmentation at these snapshots, where recorded."""
+    found = (recording.fragmentation.get((each.process, each.time_s)) for each in snapshots)
     return [each for each in found if each]
 
 
@@ -139,30 +139,34 @@ def _heaps(recording: Recording, wanted: set[int]) -> tuple[HeapUse, ...] | None
     return tuple(heap for each in found for heap in each.heaps) if found else None
 
 
-def _cold(recording: Recording, wanted: set[int]) -> ColdSpell | None:
-    spells = [recording.cold[index] for index in sorted(wanted & set(recording.cold))]
-    if not spells:
+def _idle(recording: Recording, wanted: set[int]) -> IdleSummary | None:
+    scans = [recording.idle[index] for index in sorted(wanted & set(recording.idle))]
+    if not scans:
         return None
-    last = max(spells, key=lambda each: each.time_s)
-    return ColdSpell(
-        seconds=min(each.seconds for each in spells),
+    last = max(scans, key=lambda each: each.time_s)
+    return IdleSummary(
+        seconds=min(each.seconds for each in scans),
         time_s=last.time_s,
         method=last.method,
-        whole=all(each.whole for each in spells),
-        bytes=sum(each.cold_bytes for each in spells),
+        whole=all(each.whole for each in scans),
+        bytes=sum(each.idle_bytes for each in scans),
     )
 
 
-def _slack(recording: Recording, looks: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
-    """Add up where the slack lies; None where not every event was recorded."""
-    if recording.sampling.mode != "exact" or not looks:
+def _slack(recording: Recording, snapshots: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
+    """Sum the free memory in slack by part; None in sampled mode."""
+    if recording.sampling.mode != "exact" or not snapshots:
         return None
     by_name: dict[str, tuple[int, int]] = {}
-    for each in (part for pins in _pins(recording, looks) for part in pins.slack):
-        free, pinned = by_name.get(each.name, (0, 0))
-        by_name[each.name] = free + each.free_page_bytes, pinned + each.pinned_bytes
-    parts = [SlackPart(name, free, pinned) for name, (free, pinned) in by_name.items()]
-    return tuple(sorted(parts, key=lambda each: -each.free_page_bytes - each.pinned_bytes))
+    for each in (
+        part
+        for fragmentation in _fragmentation(recording, snapshots)
+        for part in fragmentation.slack
+    ):
+        free, fragmented = by_name.get(each.name, (0, 0))
+        by_name[each.name] = free + each.held_free_bytes, fragmented + each.fragmented_bytes
+    parts = [SlackPart(name, free, fragmented) for name, (free, fragmented) in by_name.items()]
+    return tuple(sorted(parts, key=lambda each: -each.held_free_bytes - each.fragmented_bytes))
 
 
 def _table(
@@ -173,19 +177,19 @@ def _table(
     more: Mapping[str, Rows | None],
     only: str | None,
 ) -> Iterator[StackTable]:
-    """One process's figures; `held` has its live and resident bytes at the account's moment."""
+    """Yield the stack stats of one process; `held` has live and resident bytes at the account's time."""
     tables = [rows for rows in (totals, held) if rows is not None]
-    if not tables or only == "touched":
+    if not tables or only == "faulted":
         return
-    keyed = {id(rows): sums.Keyed(rows) for rows in tables}
+    keyed = {id(rows): sums.KeyedRows(rows) for rows in tables}
     at = sums.distinct(*(each.owning for each in keyed.values()))
     names = [name for name in _RESIDENCY if held is not None and name in (held.dtype.names or ())]
     groups: tuple[tuple[Rows | None, tuple[str, ...]], ...] = (
         (held, (*_SNAPSHOT, *names)),
         (totals, _TOTALS),
-        (more["lives"], (*LIFETIMES, "brief_bytes")),
-        (more["pins"], ("pinned_bytes",)),
-        (more["cold"], ("cold_bytes",)),
+        (more["lifetimes"], (*LIFETIMES, "temporary_bytes")),
+        (more["fragmentation"], ("fragmented_bytes",)),
+        (more["idle"], ("idle_bytes",)),
     )
     if only:
         at = _with_some(at, groups, only)
@@ -198,12 +202,14 @@ def _table(
     yield make_table(process, at, columns, stacks)
 
 
-def _figure(joined: sums.Join, name: str, count: int) -> Column:
+def _figure(joined: sums.Join, name: str, count: int) -> NarrowColumn:
     few = joined.few(name)
     if few is not None:
-        return Column.few(count, few[0], _errors(few[1]) if name == "live_variance" else few[1])
+        return NarrowColumn.few(
+            count, few[0], _errors(few[1]) if name == "live_variance" else few[1]
+        )
     column = joined.column(name)
-    return Column.of(_errors(column) if name == "live_variance" else column)
+    return NarrowColumn.of(_errors(column) if name == "live_variance" else column)
 
 
 def _errors(variances: NDArray[Any]) -> NDArray[Any]:
@@ -214,7 +220,7 @@ def _errors(variances: NDArray[Any]) -> NDArray[Any]:
 def _with_some(
     at: sums.Numbers, groups: Sequence[tuple[Rows | None, tuple[str, ...]]], only: str
 ) -> sums.Numbers:
-    """Keep the keys that have any of a metric."""
+    """Return the keys with any of a metric."""
     for rows, group in groups:
         for name in group:
             if _TITLES.get(name, name) == f"{only}_bytes":
@@ -222,14 +228,14 @@ def _with_some(
     return at[:0]
 
 
-def make_line(process: Process, recording: Recording) -> ProcessLine:
-    """Give what a report's list says of a process."""
+def summarize_process(process: Process, recording: Recording) -> ProcessSummary:
+    """Return a process as the process list shows it."""
     index = process.index
     rss = [each.rss_bytes for each in recording.snapshots if each.process == index]
     rows = recording.timeline.get(index)
     if rows is not None and len(rows) and not np.isnan(rows["rss_bytes"]).all():
         rss.append(int(np.nanmax(rows["rss_bytes"])))
-    return ProcessLine(
+    return ProcessSummary(
         index=index,
         pid=process.pid,
         parent_index=process.parent_index,
@@ -242,16 +248,16 @@ def make_line(process: Process, recording: Recording) -> ProcessLine:
     )
 
 
-def _passed_by(process: Process, seen: set[int]) -> bool:
-    """Tell whether a process was but the moment between a fork and its exec."""
+def _only_forked(process: Process, seen: set[int]) -> bool:
+    """Return whether the process existed only between fork and exec."""
     return process.ending == "exec" and process.index not in seen
 
 
 def make_series(recording: Recording, wanted: set[int]) -> tuple[Series, ...]:
-    """Give the timelines of some processes, thinned out where they are long."""
-    looks = sorted(recording.snapshots, key=lambda each: each.time_s)
+    """Return the samples of some processes; long series are thinned out."""
+    snapshots = sorted(recording.snapshots, key=lambda each: each.time_s)
     return tuple(
-        _series(index, rows, [each for each in looks if each.process == index])
+        _series(index, rows, [each for each in snapshots if each.process == index])
         for index, rows in _timelines(recording, wanted)
     )
 
@@ -263,10 +269,10 @@ def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Ro
             yield index, known
 
 
-def _series(process: int, rows: Rows, looks: Sequence[Snapshot]) -> Series:
+def _series(process: int, rows: Rows, snapshots: Sequence[Snapshot]) -> Series:
     rows = _thin_out(rows)
-    huge = [None, *(each.huge_bytes for each in looks)]
-    seen = np.searchsorted([each.time_s for each in looks], rows["time_s"], "right")
+    huge = [None, *(each.huge_bytes for each in snapshots)]
+    seen = np.searchsorted([each.time_s for each in snapshots], rows["time_s"], "right")
     return Series(
         process=process,
         time_s=tuple(rows["time_s"].tolist()),
@@ -280,7 +286,7 @@ def _series(process: int, rows: Rows, looks: Sequence[Snapshot]) -> Series:
 
 
 def _thin_out(rows: Rows) -> Rows:
-    """Keep the highest RSS of each stretch of a long timeline, its first and its last row."""
+    """Keep the highest RSS of each interval, and the first and last row."""
     if len(rows) <= SERIES_POINTS:
         return rows
     edges = np.linspace(0, len(rows), SERIES_POINTS - 1).astype(int)
@@ -293,7 +299,7 @@ def _thin_out(rows: Rows) -> Rows:
 
 
 def _last_known(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Carry the last known figure over rows without one; before the first, 0."""
+    """Fill NaN with the last known value; with 0 before the first."""
     known = ~np.isnan(column)
     last = np.maximum.accumulate(np.where(known, np.arange(len(column)), -1))
     carried: NDArray[np.float64] = np.where(last >= 0, column[last], 0.0)
@@ -304,29 +310,29 @@ def _notes(
     recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
 ) -> Iterator[str]:
     if not recording.complete:
-        yield f"the recording was cut short; figures are right up to {_last_moment(recording):.1f} s"
+        yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
     yield from recording.notes
     if len({each.process for each in peak}) > 1:
-        yield "RSS of several processes is added up: a page they share counts once in each"
+        yield "RSS is summed over processes: a shared page counts once in each process"
     if len({each.process for each in recording.snapshots} & {each.index for each in processes}) > 1:
-        yield "the account is of the moment when the processes had most memory beside files and the tracer"
-    if not any(each.index in recording.lives for each in processes):
-        yield "how long blocks lived is unknown: not recorded, or the clock of this machine tells no time"
+        yield "the account is of the time when memory other than files and tracer was highest"
+    if not any(each.index in recording.lifetimes for each in processes):
+        yield "lifetimes are unknown: not recorded, or no steady clock on this machine"
     totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
     if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
-        yield "peak live bytes add up each process's own peak; they need not be of one moment"
+        yield "peak live bytes are the sum of each process's own peak, at different times"
     seen = {each.process for each in recording.snapshots}
     unseen = [p for p in processes if p.index not in seen and p.ending != "exec"]
     if unseen:
         pids = ", ".join(str(each.pid) for each in unseen[:5]) + (", ..." if unseen[5:] else "")
-        yield f"residency unknown for PID {pids}: ended, or was lost, before it could be read"
+        yield f"residency unknown for PID {pids}: ended before its pages could be read"
     wanted = {each.index for each in processes}
     swap = [rows["swap_bytes"] for index, rows in recording.timeline.items() if index in wanted]
     if swap and all(np.isnan(column).all() for column in swap):
-        yield "swapped bytes over time are unknown: the kernel did not tell"
+        yield "swapped bytes over time are unknown: not reported by the kernel"
 
 
-def _last_moment(recording: Recording) -> float:
+def _last_time_s(recording: Recording) -> float:
     times = [each.time_s for each in recording.snapshots]
     times += [each.time_s for each in recording.totals.values()]
     times += [float(rows["time_s"][-1]) for rows in recording.timeline.values() if len(rows)]

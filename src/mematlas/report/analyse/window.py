@@ -1,4 +1,4 @@
-"""A part of a run: what was allocated in it and still live at its end."""
+"""Memory allocated in a time window and live at its end."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ import numpy as np
 
 from mematlas.recording.model import ALIVE
 from mematlas.report.analyse import sums
-from mematlas.report.analyse.report import make_line, make_series
+from mematlas.report.analyse.report import make_series, summarize_process
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.model.window import Window
 
 if TYPE_CHECKING:
-    from mematlas.recording.model import Ages, Process, Recording, Rows
+    from mematlas.recording.model import AgeMatrix, Process, Recording, Rows
     from mematlas.report.model.report import Series
 
 
 def end_of(recording: Recording) -> float:
-    """Give the last moment at which it is known what was live, in seconds; 0 if at none."""
-    return max((each.time_s for each in recording.ages.values()), default=0.0)
+    """Return the last time in seconds at which live memory is known; 0 if unknown."""
+    return max((each.time_s for each in recording.age_matrix.values()), default=0.0)
 
 
 def make_window(
     recording: Recording, start_s: float, end_s: float | None, process: int | None = None
 ) -> Window:
-    """Cut a window out of a run; without an end it ends where each process did.
+    """Build the window of all processes, or of the one with index `process`.
 
-    Both ends move to the nearest edge of a cell of time. Of each process, or of the one with that index.
+    Both ends move to the nearest boundary of a time cell. Without an end, the window of each process
+    ends with the process.
     """
     wanted = [p for p in recording.processes if process is None or p.index == process]
-    ages = {p.index: recording.ages[p.index] for p in wanted if p.index in recording.ages}
+    ages = {
+        p.index: recording.age_matrix[p.index] for p in wanted if p.index in recording.age_matrix
+    }
     cell_s = max((each.cell_s for each in ages.values()), default=0.0)
     last_s = max((each.time_s for each in ages.values()), default=0.0)
     to_the_end = end_s is None or end_s >= last_s
@@ -63,7 +66,7 @@ def make_window(
         error_bytes=round(math.sqrt(max(variance, 0.0))),
         rss_bytes=(_rss_at(series, wanted, start_s), _rss_at(series, wanted, end_s or 0.0)),
         stacks=whole if len(whole) else (),
-        processes=tuple(make_line(each, recording) for each in wanted),
+        processes=tuple(summarize_process(each, recording) for each in wanted),
         series=series,
         notes=tuple(recording.notes),
     )
@@ -73,9 +76,9 @@ def _was_there(process: Process, time_s: float | None) -> bool:
     return process.end_s is None or time_s is None or process.end_s >= time_s
 
 
-def _born_in(ages: Ages, start_s: float, end_s: float | None) -> Rows:
-    """Rows allocated in the window and live at its end."""
-    rows, first = sums.look(ages.rows), round(start_s / ages.cell_s)
+def _born_in(ages: AgeMatrix, start_s: float, end_s: float | None) -> Rows:
+    """Return the rows allocated in the window and live at its end."""
+    rows, first = sums.unpacked(ages.rows), round(start_s / ages.cell_s)
     kept = rows["born"] >= first
     if end_s is None:
         kept &= rows["died"] == ALIVE
@@ -99,7 +102,7 @@ def _table(recording: Recording, index: int, rows: Rows) -> StackTable:
 
 
 def _rss_at(series: tuple[Series, ...], processes: list[Process], time_s: float) -> int | None:
-    """Add up the RSS of the processes there were, each as last seen before."""
+    """Return the sum of the last sampled RSS of the running processes."""
     there = {p.index for p in processes if p.start_s <= time_s and _was_there(p, time_s)}
     total, known = 0, False
     for each in series:

@@ -1,4 +1,4 @@
-"""Chrome's trace events: memory over time as counters, a process a group, for Perfetto and others."""
+"""Chrome trace events: memory over time as counters, one group per process (Perfetto and others)."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 
 from mematlas._version import __version__
 from mematlas.present.printable import clean
-from mematlas.report import names
+from mematlas.report import run_facts, titles
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mematlas.recording.model import Snapshot
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 _COUNTERS = {
     "rss_bytes": ("RSS (bytes)", "bytes"),
@@ -26,10 +26,10 @@ _COUNTERS = {
 }
 
 
-def render(source: Source) -> Iterator[bytes]:
-    """Write names, counters and moments; times are microseconds since the run began."""
+def render(source: ExportSource) -> Iterator[bytes]:
+    """Render process names, counters and instant events. Times are microseconds since the start."""
     report = source.report
-    facts = {
+    header = {
         "displayTimeUnit": "ms",
         "otherData": {
             "exporter": f"mematlas {__version__}",
@@ -37,7 +37,7 @@ def render(source: Source) -> Iterator[bytes]:
             "started": report.started,
         },
     }
-    yield json.dumps(facts)[:-1].encode() + b', "traceEvents": [\n'
+    yield json.dumps(header)[:-1].encode() + b', "traceEvents": [\n'
     separator = b""
     for event in _events(source):
         yield separator + json.dumps(event).encode()
@@ -45,35 +45,35 @@ def render(source: Source) -> Iterator[bytes]:
     yield b"\n]}\n"
 
 
-def _events(source: Source) -> Iterator[dict[str, Any]]:
+def _events(source: ExportSource) -> Iterator[dict[str, Any]]:
     for line in source.report.processes:
-        said = {"name": source.process_name(line.index)}
-        yield {"ph": "M", "name": "process_name", "pid": line.pid, "tid": 0, "args": said}
+        phrase = {"name": source.process_name(line.index)}
+        yield {"ph": "M", "name": "process_name", "pid": line.pid, "tid": 0, "args": phrase}
         yield from _counters(source, line.index, line.pid)
         if line.end_s is not None:
-            yield _moment(f"ended: {clean(line.ending)}", line.end_s, line.pid)
+            yield _instant(f"ended: {clean(line.ending)}", line.end_s, line.pid)
     account = source.report.account
     if account.parts and len(source.report.processes) == 1:
         pid = source.report.processes[0].pid
-        yield _moment(f"account taken: {names.moment(account)}", account.time_s, pid)
+        yield _instant(f"account {run_facts.account_time(account)}", account.time_s, pid)
 
 
-def _counters(source: Source, process: int, pid: int) -> Iterator[dict[str, Any]]:
-    """Give the timeline of one process, and the parts of its memory where they were looked at."""
+def _counters(source: ExportSource, process: int, pid: int) -> Iterator[dict[str, Any]]:
+    """Yield the samples of one process, and the parts of its memory at each snapshot."""
     rows = source.recording.timeline.get(process)
     for row in [] if rows is None else rows:
         for name, (title, unit) in _COUNTERS.items():
             if not np.isnan(row[name]):
                 yield _counter(title, row["time_s"], pid, {unit: round(float(row[name]))})
-    for look in sorted(source.recording.snapshots, key=lambda each: each.time_s):
-        if look.process == process:
-            yield _counter("resident by part (bytes)", look.time_s, pid, _parts(look))
+    for snapshot in sorted(source.recording.snapshots, key=lambda each: each.time_s):
+        if snapshot.process == process:
+            yield _counter("resident by part (bytes)", snapshot.time_s, pid, _parts(snapshot))
 
 
-def _parts(look: Snapshot) -> dict[str, int]:
+def _parts(snapshot: Snapshot) -> dict[str, int]:
     sums: dict[str, int] = {}
-    for part in look.parts:
-        title = names.PART_TITLES[part.kind]
+    for part in snapshot.parts:
+        title = titles.PART_TITLES[part.kind]
         sums[title] = sums.get(title, 0) + part.resident_bytes
     return sums
 
@@ -85,7 +85,7 @@ def _counter(name: str, time_s: float, pid: int, values: dict[str, int]) -> dict
     }  # fmt: skip
 
 
-def _moment(name: str, time_s: float, pid: int) -> dict[str, Any]:
+def _instant(name: str, time_s: float, pid: int) -> dict[str, Any]:
     return {
         "ph": "i", "name": name, "cat": "memory", "s": "p", "pid": pid, "tid": 0,
         "ts": round(time_s * 1e6),

@@ -1,6 +1,7 @@
-"""DHAT's JSON, version 2: valgrind's heap profile, for dh_view.html and the Firefox Profiler.
+"""DHAT JSON, version 2: valgrind's heap profile (dh_view.html, Firefox Profiler).
 
-valgrind's dhat/dh_main.c says what the fields are. Time is in microseconds.
+valgrind's dhat/dh_main.c defines the fields. Times are microseconds.
+
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from operator import add
 from typing import TYPE_CHECKING, Any
 
 from mematlas.present.printable import clean
-from mematlas.report import names
+from mematlas.report import frame_names, run_facts
 from mematlas.report.export.source import Numbers, frame_text
 
 if TYPE_CHECKING:
@@ -19,14 +20,14 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mematlas.recording.model import Frame
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
 _COLUMNS = {
     "tb": "allocated_bytes",
     "tbk": "allocations",
     "tl": "lifetime_us",
-    "mb": "most_bytes",
-    "mbk": "most_count",
+    "mb": "max_bytes",
+    "mbk": "max_count",
     "gb": "peak_bytes",
     "gbk": "peak_count",
     "eb": "end_bytes",
@@ -35,10 +36,10 @@ _COLUMNS = {
 _SHORT_US = 1000
 
 
-def render(source: Source) -> Iterator[bytes]:
-    """Write the points of the program that allocated, and the frames they are made of."""
+def render(source: ExportSource) -> Iterator[bytes]:
+    """Render the program points that allocated, and their frames."""
     report, table = source.report, source.table
-    facts = {
+    header = {
         "dhatFileVersion": 2,
         "mode": "heap",
         "verb": "Allocated",
@@ -50,11 +51,11 @@ def render(source: Source) -> Iterator[bytes]:
         "cmd": clean(" ".join(report.command)),
         "pid": report.processes[0].pid if report.processes else 0,
         "tg": round(report.peak_live_time_s * 1e6),
-        "te": round((names.duration_s(report) or 0.0) * 1e6),
+        "te": round((run_facts.duration_s(report) or 0.0) * 1e6),
     }
-    yield json.dumps(facts, ensure_ascii=False)[:-1].encode() + b', "pps": [\n'
+    yield json.dumps(header, ensure_ascii=False)[:-1].encode() + b', "pps": [\n'
     numbers, separator = Numbers(first=1), b""
-    for point in _points(source, numbers, table.columns.lean("allocations").nonzero()[0]):
+    for point in _points(source, numbers, table.columns.narrow("allocations").nonzero()[0]):
         yield separator + json.dumps(point, separators=(",", ":")).encode()
         separator = b",\n"
     texts = ["[root]", *(_text(number, frame) for number, frame in enumerate(numbers, 1))]
@@ -63,16 +64,16 @@ def render(source: Source) -> Iterator[bytes]:
 
 
 def _points(
-    source: Source, numbers: Numbers, rows: np.ndarray[Any, np.dtype[np.intp]]
+    source: ExportSource, numbers: Numbers, rows: np.ndarray[Any, np.dtype[np.intp]]
 ) -> Iterator[dict[str, Any]]:
-    """Give one point a list of frames: DHAT knows no kinds of memory, and takes no list twice."""
+    """Yield one point per list of frames: DHAT has no kinds of memory and takes no list twice."""
     table, roots = source.table, source.roots()
     sums: dict[tuple[int, ...], list[int]] = {}
-    columns = [table.columns.lean(name).at(rows).tolist() for name in _COLUMNS.values()]
+    columns = [table.columns.narrow(name).at(rows).tolist() for name in _COLUMNS.values()]
     places = zip(table.process[rows].tolist(), table.stack[rows].tolist(), strict=True)
     for (process, stack), figures in zip(places, zip(*columns, strict=True), strict=True):
         path: list[Frame | str] = [*table.paths[process].frames(stack)]
-        path = [*(path or ["stack not seen"]), *filter(None, [roots.get(process)])]
+        path = [*(path or ["unknown stack"]), *filter(None, [roots.get(process)])]
         key = tuple([numbers.of(frame) for frame in path])
         known = sums.get(key)
         sums[key] = [*figures] if known is None else [*map(add, known, figures)]
@@ -81,10 +82,10 @@ def _points(
 
 
 def _text(number: int, frame: Frame | str) -> str:
-    """Name a frame as valgrind does, `0x1: name (file:line)`; the address is but a number."""
+    """Format a frame like valgrind, `0x1: name (file:line)`; the address is a number only."""
     if isinstance(frame, str):
         return f"{number:#x}: {frame} (in ???)"
     if frame.file and frame.line is not None:
         return f"{number:#x}: {frame_text(frame)}"
     place = clean(frame.file or frame.module or "???")
-    return f"{number:#x}: {names.function(frame)} (in {place})"
+    return f"{number:#x}: {frame_names.function_name(frame)} (in {place})"

@@ -1,4 +1,4 @@
-"""Rows of the tables that CSV and Parquet files hold: stacks, lines, or the timeline."""
+"""Rows of CSV and Parquet tables: stacks, lines or the timeline."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mematlas.recording.model import Frame
-    from mematlas.report.export.source import Source
+    from mematlas.report.export.source import ExportSource
 
     Row = dict[str, Any]
 
@@ -34,11 +34,11 @@ COLUMNS_OF: dict[str, dict[str, type]] = {
     },
     "timeline": {"process": int, "pid": int, "time_s": float, **dict.fromkeys(_TIMELINE, int)},
 }  # fmt: skip
-"""Names and types of each table's columns. `frames` are texts, innermost first."""
+"""Names and types of each table's columns. `frames` are strings, innermost first."""
 
 
-def rows_of(source: Source) -> Iterator[Row]:
-    """Give the rows of the table that was asked for; None where something is unknown."""
+def rows_of(source: ExportSource) -> Iterator[Row]:
+    """Yield the rows of the requested table; unknown values are None."""
     yield from {"stacks": _stacks, "lines": _lines, "timeline": _timeline}[source.rows](source)
 
 
@@ -48,7 +48,7 @@ def _owner(frame: Frame | None) -> Row:
     return {"function": frame.function, "file": frame.file or frame.module, "line": frame.line}
 
 
-def _stacks(source: Source) -> Iterator[Row]:
+def _stacks(source: ExportSource) -> Iterator[Row]:
     table, unknown = source.table, dict.fromkeys(source.unknown)
     pids = {each.index: each.pid for each in source.report.processes}
     texts: dict[int, tuple[Frame, str]] = {}
@@ -72,7 +72,7 @@ def _stacks(source: Source) -> Iterator[Row]:
             }
 
 
-def _lines(source: Source) -> Iterator[Row]:
+def _lines(source: ExportSource) -> Iterator[Row]:
     for line in lines(source.table, source.by):
         yield {
             **_owner(line.frame),
@@ -84,7 +84,7 @@ def _lines(source: Source) -> Iterator[Row]:
         }
 
 
-def _timeline(source: Source) -> Iterator[Row]:
+def _timeline(source: ExportSource) -> Iterator[Row]:
     for process in source.report.processes:
         rows = source.recording.timeline.get(process.index)
         for row in [] if rows is None else rows:

@@ -1,4 +1,4 @@
-"""The page: what can be read without a script is here, the drawing is in assets/."""
+"""HTML page of `mematlas report`. Text and tables are rendered here, charts by assets/."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from mematlas.present.html.markup import (
     tag,
 )
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up, largest
-from mematlas.report.analyse.lines import Line, lines
+from mematlas.report.analyse.lines import LineStats, lines
+from mematlas.report.answer import answer_spans
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
-from mematlas.report.model.leaks import LIKELY, Verdict
-from mematlas.units import format_bytes, format_duration
+from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,9 +38,9 @@ _TYPES_SHOWN = 15
 
 
 def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None = None) -> str:
-    """Return the whole page, with what was live at the end, and windows of time, if those are given."""
+    """Return the whole page, with leaks and time windows if given."""
     ranked = lines(report.stacks, "resident")
-    directory = names.directory_of(report, ranked)
+    directory = frame_names.directory_of(report, ranked)
     body = "\n".join(
         filter(
             None,
@@ -64,44 +65,48 @@ def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None 
     return page(title, body, packed, "application/octet-stream", bundle.REPORT)
 
 
-def _head(report: Report, ranked: list[Line], directory: str) -> str:
+def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
     spans = "".join(
         tag("span", safe(text), class_=role) if role else safe(text)
-        for text, role in names.answer_spans(report, ranked, directory)
+        for text, role in answer_spans(report, ranked, directory)
     )
-    facts = [names.sampling_text(report.sampling), names.started(report.started)]
-    seconds = names.duration_s(report)
-    facts.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
-    facts[2:2] = filter(None, [names.crowd(report)])
-    cut = "" if report.complete else tag("p", safe(names.CUT_SHORT), class_="warning")
+    details = [run_facts.sampling(report.sampling), run_facts.start_time(report.started)]
+    seconds = run_facts.duration_s(report)
+    details.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
+    details[2:2] = filter(None, [run_facts.process_count(report)])
+    cut = "" if report.complete else tag("p", safe(titles.CUT_SHORT), class_="warning")
     return (
         f"<header>{brand()}"
         + tag("p", safe(shorten(" ".join(report.command), 400)), class_="command")
         + tag("h1", spans)
-        + tag("p", " <i>·</i> ".join(safe(fact) for fact in facts), class_="soft")
+        + tag("p", " <i>·</i> ".join(safe(fact) for fact in details), class_="soft")
         + cut
         + "</header>"
     )
 
 
 def _account_section(report: Report, directory: str) -> str:
-    if not names.seen(report.account):
-        return section("account", "Account", "", "<p>Unknown: no look at the pages succeeded.</p>")
-    moments = [("peak", "near the peak", report.account)]
-    if names.seen(report.last) and report.last != report.account:
-        moments.append(("last", "at the end", report.last))
+    if not run_facts.is_known(report.account):
+        return section(
+            "account", "Account", "", "<p>Unknown: the program's pages could not be read.</p>"
+        )
+    accounts = [("peak", "near the peak", report.account)]
+    if run_facts.is_known(report.last) and report.last != report.account:
+        accounts.append(("last", "at the end", report.last))
     inner = ""
-    if len(moments) > 1:
-        inner += switch("moment", "Moment", [(key, title) for key, title, _ in moments])
-    for key, _, account in moments:
-        when = names.moment(account, let_go=names.was_let_go(report))
+    if len(accounts) > 1:
+        inner += switch(
+            "account-time", "Time of the account", [(key, title) for key, title, _ in accounts]
+        )
+    for key, _, account in accounts:
+        when = run_facts.account_time(account, detached=run_facts.was_detached(report))
         inner += _account(account, key, when, directory)
-    return section("account", "Account", "every resident byte, by who holds it", inner)
+    return section("account", "Account", "all resident bytes by owner", inner)
 
 
 def _account(account: Account, key: str, when: str, directory: str) -> str:
     rows = "".join(
-        _part(account, kind, size, directory) for kind, size in names.part_totals(account)
+        _part(account, kind, size, directory) for kind, size in run_facts.part_totals(account)
     )
     total = (
         '<div class="part total"><span></span><span>resident set</span>'
@@ -112,8 +117,8 @@ def _account(account: Account, key: str, when: str, directory: str) -> str:
         "div",
         f'<p class="soft">{safe(when)}</p>{bar}'
         f'<div class="columns"><div class="parts">{rows}{total}</div>{_largest(account, directory)}</div>',
-        class_="moment",
-        data_moment=key,
+        class_="account",
+        data_account=key,
         data_rss=account.rss_bytes,
     )
 
@@ -125,10 +130,10 @@ def _part(account: Account, kind: str, size: int, directory: str) -> str:
     )
     error = sum(part.error_bytes**2 for part in parts) ** 0.5
     row = (
-        f'<span class="swatch" data-kind="{kind}"></span><span>{names.PART_TITLES[kind]}</span>'
-        f"<b>{sized(size)}</b><span>{names.percent(size, account.rss_bytes)}</span>"
+        f'<span class="swatch" data-kind="{kind}"></span><span>{titles.PART_TITLES[kind]}</span>'
+        f"<b>{sized(size)}</b><span>{format_percent(size, account.rss_bytes)}</span>"
     )
-    said = tag("p", safe(names.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
+    phrase = tag("p", safe(titles.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
     table = "".join(
         f'<tr><td class="path">{_part_name(part.name, kind, directory)}</td>'
         f"<td>{sized(part.resident_bytes)}</td><td>{safe(_error(part.error_bytes))[2:]}</td></tr>"
@@ -140,17 +145,17 @@ def _part(account: Account, kind: str, size: int, directory: str) -> str:
             f"<tr><td>{len(parts) - _NAMES_SHOWN} more</td><td>{sized(rest)}</td><td></td></tr>"
         )
     if table:
-        said += f'<div class="scroll"><table class="names">{table}</table></div>'
+        phrase += f'<div class="scroll"><table class="names">{table}</table></div>'
     return tag(
         "details",
-        f'<summary class="part">{row}</summary><div class="inside">{said}</div>',
+        f'<summary class="part">{row}</summary><div class="inside">{phrase}</div>',
         data_kind=kind,
         data_bytes=size,
     )
 
 
 def _largest(account: Account, directory: str) -> str:
-    """List the largest things that have a name and are not simply live allocations."""
+    """List the largest named parts other than live allocations."""
     parts = [part for part in account.parts if part.name and part.kind != "live"]
     parts.sort(key=lambda part: -part.resident_bytes)
     rows = "".join(
@@ -162,17 +167,15 @@ def _largest(account: Account, directory: str) -> str:
     )
     if not rows:
         return ""
-    return (
-        f'<table class="largest"><caption>Largest beside live allocations</caption>{rows}</table>'
-    )
+    return f'<table class="largest"><caption>Largest other than live allocations</caption>{rows}</table>'
 
 
 def _part_name(name: str, kind: str, directory: str, width: int = 120) -> str:
     if not name:
         return "<i>no name</i>"
     if kind == "live":
-        return safe(names.KIND_TITLES.get(name, name))
-    short = shorten(names.short_path(name, directory), width)
+        return safe(titles.KIND_TITLES.get(name, name))
+    short = shorten(frame_names.short_path(name, directory), width)
     return tag("span", safe(short), title=shorten(clean(name), 1000))
 
 
@@ -180,9 +183,9 @@ def _error(error: float) -> str:
     return f", ± {format_bytes(error)}" if error else ""
 
 
-def _lines_section(ranked: list[Line], directory: str) -> str:
+def _lines_section(ranked: list[LineStats], directory: str) -> str:
     if not ranked:
-        return section("lines", "Lines", "", "<p>Unknown: no allocation was seen.</p>")
+        return section("lines", "Lines", "", "<p>Unknown: no allocation was recorded.</p>")
     rows = "".join(
         f"<tr><td>{located(line.frame, directory)}</td>"
         + "".join(f"<td>{sized(line.bytes[key])}</td>" for key in ("resident", "live", "peak"))
@@ -206,7 +209,7 @@ def _objects(report: Report, directory: str) -> str:
         inner += (
             f'<details class="more"><summary>{len(hidden)} more types</summary>{rest}</details>'
         )
-    about = "live at the end, by type; without what they point to"
+    about = "live at the end, by type; own bytes only"
     return section("objects", "Python objects", about, inner)
 
 
@@ -214,13 +217,13 @@ def _types_table(types: Sequence[ObjectType], directory: str) -> str:
     rows = "".join(
         f'<tr><td class="path">{safe(shorten(clean(each.name), 120))}</td>'
         f'<td class="made">{located(each.frame, directory)} '
-        f'<span class="soft">{names.percent(each.frame_bytes, each.live_bytes)}</span></td>'
+        f'<span class="soft">{format_percent(each.frame_bytes, each.live_bytes)}</span></td>'
         f"<td>{each.live_count:,}</td><td>{sized(each.live_bytes)}"
         + (f"<small>± {format_bytes(each.error_bytes)}</small>" if each.error_bytes else "")
         + "</td></tr>"
         for each in types
     )
-    heads = "".join(f"<th>{head}</th>" for head in ("type", "made most at", "objects", "bytes"))
+    heads = "".join(f"<th>{head}</th>" for head in ("type", "main line", "objects", "bytes"))
     return (
         f'<div class="scroll"><table class="types"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
@@ -231,36 +234,40 @@ def _leaks(leaks: Leaks, directory: str) -> str:
     sums = add_up(leaks.leaks)
     likely, others = (
         [leak for each in verdicts for leak in largest(leaks.leaks, each, _STACKS_SHOWN)]
-        for verdicts in (LIKELY, [each for each in Verdict if each not in LIKELY])
+        for verdicts in (LIKELY, [each for each in LeakVerdict if each not in LIKELY])
     )
-    said = f"{sized(leaks.live_bytes)} live at the end, "
+    phrase = f"{sized(leaks.live_bytes)} live at the end, "
     if leaks.likely_bytes:
-        said += f'<b class="warning">{sized(leaks.likely_bytes)} of it likely leaked</b>'
+        phrase += f'<b class="warning">{sized(leaks.likely_bytes)} likely leaked</b>'
     else:
-        said += "none of it looks like a leak"
-    inner = f"<p>{said}.</p>"
+        phrase += "no likely leaks"
+    inner = f"<p>{phrase}.</p>"
     if likely:
         inner += f'<ul class="stacks">{_leak_items(likely, directory)}</ul>'
     if others:
         held = sum(found.stacks for verdict, found in sums.items() if verdict not in LIKELY)
-        title = f"Held, likely no leaks: caches, buffers, start-up ({held:,})"
+        title = f"Unlikely to be leaks: caches, buffers, start-up ({held:,})"
         items = _leak_items(others, directory)
         inner += f'<details class="more"><summary>{title}</summary><ul class="stacks">{items}</ul></details>'
-    return section("leaks", "Leaks", "what was live at the end, by stack", inner)
+    return section("leaks", "Leaks", "live memory at the end, by stack", inner)
 
 
 def _leak_items(leaks: list[Leak], directory: str) -> str:
     return "".join(
         f'<li><b class="count {leak.verdict}">{sized(leak.live_bytes)}</b>'
         f"<div>{stack(leak.frames, directory, code=True)}"
-        f'<p class="story">{safe(_leak_facts(leak))}</p></div></li>'
+        f'<p class="story">{safe(_leak_details(leak))}</p></div></li>'
         for leak in leaks[:_STACKS_SHOWN]
     )
 
 
-def _leak_facts(leak: Leak) -> str:
-    facts = [leak.evidence, names.count(leak.live_count, "block"), _error(leak.error_bytes)[2:]]
-    return " · ".join(filter(None, facts))
+def _leak_details(leak: Leak) -> str:
+    details = [
+        leak.evidence,
+        quantities.count(leak.live_count, "block"),
+        _error(leak.error_bytes)[2:],
+    ]
+    return " · ".join(filter(None, details))
 
 
 def _bad_frees(report: Report, directory: str) -> str:
@@ -286,7 +293,7 @@ def _processes(report: Report) -> str:
         f"<td>{format_duration(line.start_s)}</td>"
         f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
         f"<td>{safe(line.ending)}</td></tr>"
-        for line, depth in names.process_tree(report.processes)
+        for line, depth in run_facts.process_tree(report.processes)
     )
     heads = "".join(
         f'<th scope="col">{head}</th>'
@@ -300,8 +307,8 @@ def _facts(report: Report) -> str:
     pairs: list[tuple[str, object]] = [
         ("command", shorten(clean(" ".join(report.command)), 2000)),
         ("started", report.started),
-        ("sampling", names.sampling_text(report.sampling)),
-        ("residency looks", f"every {format_duration(report.sampling.interval_s)}"),
+        ("sampling", run_facts.sampling(report.sampling)),
+        ("snapshots", f"every {format_duration(report.sampling.interval_s)}"),
         ("recording", "complete" if report.complete else "cut short"),
         *((key.replace("_", " "), value) for key, value in sorted(report.machine.items())),
     ]
@@ -329,13 +336,13 @@ _TIMELINE = section(
     '<canvas id="timeline-canvas" tabindex="0" role="img" aria-label="Memory over time"></canvas>'
     '<div id="window" aria-live="polite" hidden></div>',
 )
-_PARTS = '<span class="soft hint">drag over a part of it, or Shift and arrows: what it left behind</span>'
+_PARTS = '<span class="soft hint">drag or use Shift and arrows to select a time window</span>'
 
 _KEYS = (
     '<span class="swatch" data-frame="python"></span>Python '
     '<span class="swatch" data-frame="native"></span>native '
     '<span class="swatch" data-frame="inlined"></span>inlined '
-    '<span class="swatch" data-frame="pale"></span>paler: libraries; grey: runtime'
+    '<span class="swatch" data-frame="pale"></span>pale: libraries; grey: runtime'
 )
 
 _LINES = (

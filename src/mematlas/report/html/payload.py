@@ -1,6 +1,7 @@
-"""What a page's scripts read: one gzip of a JSON head and binary columns, in base64.
+"""Payload of a page: one gzip of a JSON header and binary columns, in base64.
 
-Layout: u32 length of the head, the head, then the columns in the head's order, back to back.
+Layout: u32 length of the header, the header, the columns in header order.
+
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names, titles
 from mematlas.report.analyse.lines import tier
 from mematlas.report.analyse.table import StackTable
-from mematlas.report.html.trie import FOLD, Grown, Trie
+from mematlas.report.html.trie import FOLD, Trie, TrieBuilder
 from mematlas.report.model.report import METRICS
 from mematlas.report.varints import varints
 
@@ -24,23 +25,23 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
     from mematlas.report.model.report import Report
 
-    Head = Callable[["Frames"], dict[str, Any]]
+    Head = Callable[["FrameTable"], dict[str, Any]]
 
 LARGEST = 1_250_000
-"""Bytes of base64 above which more is folded: with the code the file stays below 1.5 MB."""
+"""Limit of the base64 text in bytes; above, more is folded. The file stays below 1.5 MB."""
 _KINDS = {"python": 0, "native": 1, "inlined": 2}
 
 
 def metrics() -> list[dict[str, str]]:
-    """Give the metrics in the order of the trie's rows, as the page calls and explains them."""
+    """Return the metrics in the order of the trie's rows, with title and meaning."""
     return [
-        {"name": name, "title": names.METRIC_TITLES[name], "says": names.METRIC_MEANINGS[name]}
+        {"name": name, "title": titles.METRIC_TITLES[name], "meaning": titles.METRIC_MEANINGS[name]}
         for name in METRICS
     ]
 
 
 def roots_of(report: Report) -> dict[int, str]:
-    """Name the processes, if more than one is to be kept apart."""
+    """Return the names of the processes if there is more than one."""
     if len(StackTable.of(report.stacks).processes()) < 2:
         return {}
     return {
@@ -48,17 +49,17 @@ def roots_of(report: Report) -> dict[int, str]:
     }
 
 
-def pack(grown: Grown, head: Head, directory: str) -> str:
-    """Pack stacks and what else the page reads; fold more of the stacks where it would be too large."""
+def pack(builder: TrieBuilder, head: Head, directory: str) -> str:
+    """Pack stacks and the header of a page. Fold more of the stacks if the payload is too large."""
     fold = FOLD
     while True:
-        packed = _pack(grown.folded(fold), head, Frames(directory))
+        packed = _pack(builder.build(fold), head, FrameTable(directory))
         if len(packed) <= LARGEST or fold > 0.1:
             return packed
         fold *= 2
 
 
-def _pack(trie: Trie, head: Head, table: Frames) -> str:
+def _pack(trie: Trie, head: Head, table: FrameTable) -> str:
     for frame in trie.frames:
         table.number(frame)
     wide = "u4" if len(trie.frames) > 0xFFFF else "u2"
@@ -67,7 +68,7 @@ def _pack(trie: Trie, head: Head, table: Frames) -> str:
         trie.frame.astype("<" + wide).tobytes(),
         *(varints(row) for row in trie.own),
     ]
-    said = {
+    phrase = {
         "nodes": len(trie.depth),
         "frameType": wide,
         "columns": [len(column) for column in columns],
@@ -75,14 +76,14 @@ def _pack(trie: Trie, head: Head, table: Frames) -> str:
         **head(table),
         "frames": table.columns(),
     }
-    text = json.dumps(said, separators=(",", ":"), ensure_ascii=True).encode()
+    text = json.dumps(phrase, separators=(",", ":"), ensure_ascii=True).encode()
     text += b" " * (-(len(text) + 4) % 4)
     raw = b"".join([len(text).to_bytes(4, "little"), text, *columns])
     return base64.b64encode(gzip.compress(raw, compresslevel=9, mtime=0)).decode()
 
 
-class Frames:
-    """Frames by number, their strings stored once."""
+class FrameTable:
+    """Table of frames by number, with shared strings."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -91,7 +92,7 @@ class Frames:
         self._rows: list[tuple[int, int, int, int, int, int, int]] = []
 
     def number(self, frame: Frame | str) -> int:
-        """Return a frame's number, a new one for a new frame."""
+        """Return the number of a frame, a new one for a new frame."""
         number = self._numbers.get(frame)
         if number is None:
             number = self._numbers[frame] = len(self._rows)
@@ -102,7 +103,7 @@ class Frames:
         if isinstance(frame, str):
             return (self._text(clean(frame)), 0, 0, 0, 0, 3, 1)
         return (
-            self._text(names.function(frame)),
+            self._text(frame_names.function_name(frame)),
             self._text(shorten(clean(frame.file or ""), 1000)),
             self._text(self._short(frame.file) if frame.file else ""),
             -1 if frame.line is None else frame.line,
@@ -112,7 +113,7 @@ class Frames:
         )
 
     def _short(self, file: str) -> str:
-        return shorten(names.short_path(file, self._directory), 120)
+        return shorten(frame_names.short_path(file, self._directory), 120)
 
     def _text(self, text: str) -> int:
         if not self._strings:
@@ -120,7 +121,7 @@ class Frames:
         return self._strings.setdefault(text, len(self._strings))
 
     def columns(self) -> dict[str, Any]:
-        """Return the table, a list a column."""
+        """Return the table as one list per column."""
         keys = ("function", "file", "short", "line", "module", "kind", "tier")
         rows = zip(*self._rows, strict=True) if self._rows else ((),) * len(keys)
         found: dict[str, Any] = {key: list(row) for key, row in zip(keys, rows, strict=True)}

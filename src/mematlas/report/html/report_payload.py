@@ -1,19 +1,19 @@
-"""What the scripts of a report's page read: stacks, lines and timelines."""
+"""Payload of the report page: stacks, lines, timelines, time windows."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from mematlas.present.printable import clean
-from mematlas.report import names, timeline
-from mematlas.report.analyse.lines import RUNTIME, Line, owner, tier
+from mematlas.report import run_facts, timeline
+from mematlas.report.analyse.lines import RUNTIME, LineStats, owner, tier
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html.payload import pack, roots_of
-from mematlas.report.html.trie import Grown, Source
+from mematlas.report.html.trie import TrieBuilder, TrieSource
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
-    from mematlas.report.html.payload import Frames
+    from mematlas.report.html.payload import FrameTable
     from mematlas.report.model.report import Report
     from mematlas.report.model.spans import Spans
 
@@ -25,12 +25,12 @@ _PROCESSES = 50
 
 
 def report_payload(
-    report: Report, ranked: list[Line], directory: str, spans: Spans | None = None
+    report: Report, ranked: list[LineStats], directory: str, spans: Spans | None = None
 ) -> str:
     """Pack a report."""
-    source = Source(StackTable.of(report.stacks), roots_of(report))
+    source = TrieSource(StackTable.of(report.stacks), roots_of(report))
 
-    def head(table: Frames) -> dict[str, Any]:
+    def head(table: FrameTable) -> dict[str, Any]:
         return {
             "lines": [_line(line, table) for line in ranked[:_LINES]],
             "unknown": [report.why_unknown(each) for each in METRICS],
@@ -39,10 +39,10 @@ def report_payload(
             "spans": _spans(spans, table) if spans else None,
         }
 
-    return pack(Grown([source], len(METRICS)), head, directory)
+    return pack(TrieBuilder([source], len(METRICS)), head, directory)
 
 
-def _spans(spans: Spans, table: Frames) -> dict[str, Any]:
+def _spans(spans: Spans, table: FrameTable) -> dict[str, Any]:
     return {
         "width": spans.width_s,
         "count": spans.count,
@@ -51,7 +51,7 @@ def _spans(spans: Spans, table: Frames) -> dict[str, Any]:
     }
 
 
-def _line(line: Line, table: Frames) -> dict[str, Any]:
+def _line(line: LineStats, table: FrameTable) -> dict[str, Any]:
     below: list[int] = []
     above: list[int] = []
     if line.frame is not None:
@@ -72,7 +72,7 @@ def _line(line: Line, table: Frames) -> dict[str, Any]:
 
 
 def _timelines(report: Report) -> list[dict[str, Any]]:
-    """Return all processes together, then each of the first of them."""
+    """Return the timeline of all processes, then those of the largest processes."""
     found = [_timeline(report, None, "all processes")]
     if len(report.series) > 1:
         shown = sorted(report.processes, key=lambda line: -line.peak_rss_bytes)[:_PROCESSES]
@@ -120,7 +120,7 @@ def _timeline(report: Report, process: int | None, name: str) -> dict[str, Any]:
 
 
 def _faults(report: Report, process: int | None, span: tuple[float, float]) -> dict[str, Any]:
-    """Give page faults a second, of either kind, by stretches of time."""
+    """Return minor and major page faults per second, by interval."""
     per_second = _FAULT_BARS / (span[1] - span[0] or 1.0)
     minor, major = (
         timeline.counted(report, column, _FAULT_BARS, span, process)
@@ -134,8 +134,8 @@ def _faults(report: Report, process: int | None, span: tuple[float, float]) -> d
 
 def _marks(report: Report) -> list[dict[str, Any]]:
     marks = []
-    if names.seen(report.account):
-        marks.append({"time": report.account.time_s, "text": "the account was taken here"})
+    if run_facts.is_known(report.account):
+        marks.append({"time": report.account.time_s, "text": "time of the account"})
     if report.peak_live_bytes:
-        marks.append({"time": report.peak_live_time_s, "text": "most live bytes"})
+        marks.append({"time": report.peak_live_time_s, "text": "highest live bytes"})
     return marks

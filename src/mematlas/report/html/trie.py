@@ -1,8 +1,9 @@
-"""Stacks as a trie in columns, small enough to travel in a page.
+"""Stacks as a trie in columns, small enough for an HTML page.
 
-Nodes are in preorder, so depth alone gives the parent, and a subtree is a range. Values are each
-node's own, not its subtree's: most are 0 and pack to nothing. What is too small to be drawn is
-folded into its caller, so no byte is lost.
+Nodes are in preorder: depth alone gives the parent, and a subtree is a range. Values are those of the
+node itself, without its subtree; most are 0. Nodes too small to be drawn are folded into their caller,
+so that no byte is lost.
+
 """
 
 from __future__ import annotations
@@ -29,57 +30,57 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
 
 FOLD = 1e-5
-"""Of a metric's total: a box this narrow is less than a hundredth of a pixel."""
-_FINER = 8  # small siblings may be of one line, and together large enough
+"""Fraction of a metric's total below which a box is narrower than 1/100 pixel."""
+_FINER = 8  # small siblings may be of one line and large enough together
 
 
 @dataclass(slots=True)
 class Trie:
-    """Columns of equal length; node 0 is the root. Frame IDs index `frames`; the root's is 0."""
+    """Columns of equal length; node 0 is the root. `frame` indexes `frames`, the root's is 0."""
 
     depth: NDArray[np.uint16]
     frame: NDArray[np.uint32]
-    own: NDArray[np.uint64]  # in rows, a metric each
+    own: NDArray[np.uint64]  # one row per metric
     frames: list[Frame | str]  # a str is the name of a process; frames[0] is "all"
 
 
-class Source(NamedTuple):
-    """Stacks to be drawn: which processes get a root of their own, and the row of their first metric."""
+class TrieSource(NamedTuple):
+    """Stacks to draw, processes with a root of their own, and the row of the first metric."""
 
     table: StackTable
     roots: Mapping[int, str]
     first: int = 0
 
 
-class Grown:
-    """The trie of some sources, before what is too small is folded."""
+class TrieBuilder:
+    """Builder of the trie of several sources."""
 
     def __init__(
         self,
-        sources: Sequence[Source],
+        sources: Sequence[TrieSource],
         rows: int,
         fold: float = FOLD,
         same: Callable[[Frame], Frame] = lambda frame: frame,
     ) -> None:
-        """Grow it. What is far below `fold` is left out at once; `same` gives the frame that is drawn for one."""
+        """Add the sources. Nodes far below `fold` are left out at once; `same` maps a frame to the one drawn."""
         self._same = same
         self._rows = rows
         self._figures: list[
             tuple[NDArray[np.uint32], Numbers]
-        ] = []  # nodes, and what is added to their own
+        ] = []  # nodes, and the values added to them
         self._frames: list[Frame | str] = ["all"]
-        self._tree = LabelTree()  # of numbers of frames
+        self._tree = LabelTree()  # labels are frame numbers
         self._numbers: dict[Frame | str, int] = {}
         totals = np.zeros(rows)
         for source in sources:
             for row, name in enumerate(METRICS, source.first):
-                totals[row] += source.table.lean(name).positive().sum()
+                totals[row] += source.table.narrow(name).positive().sum()
         for source in sources:
             for process in source.table.processes():
                 self._add(source, process, totals, fold / _FINER)
 
-    def _add(self, source: Source, process: int, totals: Floats, fold: float) -> None:
-        """Add the stacks of one process. Its own trie is folded before it is put into frames."""
+    def _add(self, source: TrieSource, process: int, totals: Floats, fold: float) -> None:
+        """Add the stacks of one process. Its trie is folded before its words are resolved to frames."""
         paths = source.table.paths[process]
         kept, own, unseen = _fold_process(source, process, totals, fold)
         root = source.roots.get(process)
@@ -92,7 +93,7 @@ class Grown:
         above = np.searchsorted(kept, paths.parents[kept]).astype(np.uint32)
         self._figures.append((self._tree.merge(place, above, words, numbers), own))
         if unseen.any():
-            lost = self._tree.child(place, self._number("stack not seen"))
+            lost = self._tree.child(place, self._number("unknown stack"))
             self._figures.append((np.array([lost], np.uint32), unseen[:, None]))
 
     def _number(self, frame: Frame | str) -> int:
@@ -101,8 +102,8 @@ class Grown:
             self._frames.append(frame)
         return number
 
-    def folded(self, fold: float = FOLD) -> Trie:
-        """Make the trie of what is not too small, root outermost."""
+    def build(self, fold: float = FOLD) -> Trie:
+        """Return the trie without the nodes below `fold`."""
         parent, labels = self._tree.columns()
         depth = trie_depths(parent)
         own = np.zeros((self._rows, len(parent)), np.int64)
@@ -122,11 +123,11 @@ class Grown:
 
 
 def _fold_process(
-    source: Source, process: int, totals: Floats, fold: float
+    source: TrieSource, process: int, totals: Floats, fold: float
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Find the nodes of a process that are not too small, the root first; with their own, and what has no stack.
+    """Return the kept nodes of a process, root first, their values, and the values without a stack.
 
-    One metric after the other: a row a metric of all nodes would be the largest thing in memory.
+    Metrics are processed one by one: all metrics of all nodes would not fit in memory.
     """
     table, parents = source.table, source.table.paths[process].parents
     mine = table.process == process if len(table.processes()) > 1 else None
@@ -135,7 +136,7 @@ def _fold_process(
     keep = np.full(len(parents), fold <= 0)
     for row, name in metrics:
         least = _least(float(totals[row]), fold)
-        table.lean(name).positive().keep_heavy(parents, nodes, least, keep)
+        table.narrow(name).positive().keep_heavy(parents, nodes, least, keep)
     count, places = fold_nodes(parents, keep)
     keep[0] = True
     unseen = nodes == 0 if mine is None else mine & (nodes == 0)
@@ -145,13 +146,13 @@ def _fold_process(
         numbers[~mine] = count + 1
     own, lost = np.zeros((len(totals), count), np.int64), np.zeros(len(totals), np.int64)
     for row, name in metrics:
-        sums = table.lean(name).positive().add_up(numbers, count + 2)
+        sums = table.narrow(name).positive().add_up(numbers, count + 2)
         own[row], lost[row] = sums[:count], sums[count]
     return np.flatnonzero(keep), own, lost
 
 
 def _least(total: float, fold: float) -> int:
-    """Give the least whole number that is this share of a total."""
+    """Return the smallest integer that is at least a fraction of a total."""
     least = math.ceil(fold * total)
     while least > 1 and (least - 1) / total >= fold:
         least -= 1
@@ -163,7 +164,7 @@ def _least(total: float, fold: float) -> int:
 def _fold(
     parent: NDArray[np.uint32], own: Numbers, fold: float
 ) -> tuple[NDArray[np.bool_], Floats]:
-    """Move what is too small up in `own`; say which nodes are left, and how heavy each is."""
+    """Move small values up in `own`. Return which nodes are kept, and the weight of each node."""
     weight = np.zeros(len(parent))
     for row in own:
         if (total := float(row.sum())) > 0:
@@ -180,7 +181,7 @@ def _fold(
 def _preorder(
     parent: NDArray[np.uint32], keep: NDArray[np.bool_], weight: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Order the kept nodes, each before its subtree, heavy siblings first."""
+    """Return the kept nodes in preorder, heavy siblings first."""
     children: dict[int, list[int]] = {}
     kept = np.flatnonzero(keep)
     for node in kept[np.argsort(weight[kept], kind="stable")].tolist():  # light first
@@ -188,7 +189,7 @@ def _preorder(
             children.setdefault(int(parent[node]), []).append(node)
     order: list[int] = []
     waiting = [0]
-    while waiting:  # the last is taken first, so the heavy come first
+    while waiting:  # the last is taken first, so heavy siblings come first
         node = waiting.pop()
         order.append(node)
         waiting += children.get(node, ())

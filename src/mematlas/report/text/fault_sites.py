@@ -1,4 +1,4 @@
-"""First touch for the terminal: which lines took the page faults, and in whose memory."""
+"""Terminal view of page faults: the lines that took them and the owners of the memory."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names, quantities
 from mematlas.report.analyse.lines import owning_frame
 from mematlas.report.text.page import title
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from mematlas.recording.model import Frame
-    from mematlas.report.model.report import FirstTouch, Touch
-    from mematlas.report.text.page import Frames
+    from mematlas.report.model.report import FaultSite, PageFaults
+    from mematlas.report.text.page import FramePrinter
 
 _NUMBER = 10
 _INDENT = 2 + _NUMBER + 2
@@ -25,7 +25,7 @@ _SHOWN_OWNERS = 2
 
 @dataclass(slots=True)
 class _Line:
-    """One line and the faults it took, by whose memory they were in."""
+    """Page faults of one line, by owner of the memory."""
 
     frame: Frame | None
     bytes: int = 0
@@ -34,72 +34,72 @@ class _Line:
     owners: dict[str, list[int]] = field(default_factory=dict)  # bytes and faults
 
 
-def first_touch(found: FirstTouch | None, frames: Frames, top: int) -> Text:
-    """Draw the block; nothing where page faults were not asked for or none were taken."""
+def page_faults(found: PageFaults | None, frames: FramePrinter, top: int) -> Text:
+    """Render the section; empty if page faults were not sampled or none was taken."""
     if found is None:
         return Text()
-    if not found.touches:
+    if not found.sites:
         why = "; ".join(found.refused)
-        return title("First touch", f"unknown: {clean(why)}") if why else Text()
-    text = title("First touch", _summary(found))
-    ranked = _lines(found.touches, frames)
+        return title("Page faults", f"unknown: {clean(why)}") if why else Text()
+    text = title("Page faults", _summary(found))
+    ranked = _lines(found.sites, frames)
     for line in ranked[:top]:
         text.append("\n").append_text(_draw(line, frames))
     if len(ranked) > top:
         rest = sum(line.bytes for line in ranked[top:])
-        more = names.count(len(ranked) - top, "more line")
+        more = quantities.count(len(ranked) - top, "more line")
         text.append(f"\n  {format_bytes(rest).rjust(_NUMBER)}  in {more} (--top N)", "dim")
     for why in found.refused:
-        text.append(f"\n  not everywhere: {clean(why)}", "yellow")
+        text.append(f"\n  not in all processes: {clean(why)}", "yellow")
     return text
 
 
-def _summary(found: FirstTouch) -> str:
+def _summary(found: PageFaults) -> str:
     error = f" ± {format_bytes(found.error_bytes)}" if found.error_bytes else ""
-    said = f"{format_bytes(found.bytes)}{error} made resident by {found.faults:,} page faults"
+    phrase = f"{format_bytes(found.bytes)}{error} made resident by {found.faults:,} page faults"
     if found.major_faults:
-        said += f", {found.major_faults:,} of them major"
+        phrase += f", {found.major_faults:,}major"
     if found.period > 1:
-        said += f" (1 in {found.period} seen)"
-    return said + (f"; {found.lost:,} samples lost" if found.lost else "")
+        phrase += f" (1 in {found.period} sampled)"
+    return phrase + (f"; {found.lost:,} samples lost" if found.lost else "")
 
 
-def _lines(touches: tuple[Touch, ...], frames: Frames) -> list[_Line]:
+def _lines(sites: tuple[FaultSite, ...], frames: FramePrinter) -> list[_Line]:
     found: dict[Frame | None, _Line] = {}
-    for touch in touches:
-        frame = owning_frame(touch.frames)
+    for site in sites:
+        frame = owning_frame(site.frames)
         line = found.setdefault(frame, _Line(frame))
-        line.bytes += touch.bytes
-        line.faults += touch.faults
-        line.major_faults += touch.major_faults
-        sums = line.owners.setdefault(_whose(touch, frame, frames), [0, 0])
-        sums[0] += touch.bytes
-        sums[1] += touch.faults
+        line.bytes += site.bytes
+        line.faults += site.faults
+        line.major_faults += site.major_faults
+        sums = line.owners.setdefault(_whose(site, frame, frames), [0, 0])
+        sums[0] += site.bytes
+        sums[1] += site.faults
     return sorted(found.values(), key=lambda line: (-line.bytes, -line.faults))
 
 
-def _whose(touch: Touch, toucher: Frame | None, frames: Frames) -> str:
-    if touch.owner is None:
-        return f"in {shorten(names.short_path(clean(touch.place), frames.directory), 80)}"
-    frame = owning_frame(touch.owner)
+def _whose(site: FaultSite, faulting: Frame | None, frames: FramePrinter) -> str:
+    if site.owner is None:
+        return f"in {shorten(frame_names.short_path(clean(site.memory), frames.directory), 80)}"
+    frame = owning_frame(site.owner)
     if frame is None:
-        return f"in memory ({touch.place}) whose stack was not seen"
-    return "in memory it allocated" if frame == toucher else f"in memory of {frames.short(frame)}"
+        return f"in memory ({site.memory}) of an unknown stack"
+    return "in memory it allocated" if frame == faulting else f"in memory of {frames.short(frame)}"
 
 
-def _draw(line: _Line, frames: Frames) -> Text:
+def _draw(line: _Line, frames: FramePrinter) -> Text:
     size = format_bytes(line.bytes) if line.bytes else "-"
     first = Text("  ").append(size.rjust(_NUMBER), "bold").append("  ")
     text = frames.hanging(first, frames.located(line.frame), _INDENT)
     owners = sorted(line.owners.items(), key=lambda item: [-sums for sums in item[1]])
-    said = names.count(line.faults, "fault")
+    phrase = quantities.count(line.faults, "fault")
     if line.major_faults:
-        said += f", {line.major_faults:,} major"
+        phrase += f", {line.major_faults:,} major"
     for name, (size_bytes, faults) in owners[:_SHOWN_OWNERS]:
-        share = f": {format_bytes(size_bytes) if size_bytes else names.count(faults, 'fault')}"
-        said += f" · {name}{share if len(owners) > 1 else ''}"
+        share = f": {format_bytes(size_bytes) if size_bytes else quantities.count(faults, 'fault')}"
+        phrase += f" · {name}{share if len(owners) > 1 else ''}"
     if len(owners) > _SHOWN_OWNERS:
-        said += f" · {names.count(len(owners) - _SHOWN_OWNERS, 'more owner')}"
+        phrase += f" · {quantities.count(len(owners) - _SHOWN_OWNERS, 'more owner')}"
     return text.append("\n").append_text(
-        frames.hanging(Text(" " * _INDENT), Text(said, "dim"), _INDENT)
+        frames.hanging(Text(" " * _INDENT), Text(phrase, "dim"), _INDENT)
     )

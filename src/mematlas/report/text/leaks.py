@@ -1,4 +1,4 @@
-"""What was live at the end, for the terminal: likely leaks first, the rest in brief."""
+"""Terminal view of `mematlas leaks`: likely leaks first, then a summary of the others."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names
+from mematlas.report import frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up
 from mematlas.report.analyse.lines import owning_frame
-from mematlas.report.model.leaks import LIKELY, Verdict
-from mematlas.report.text.page import Frames, title, write
+from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
@@ -22,25 +22,27 @@ if TYPE_CHECKING:
     from mematlas.report.model.leaks import Leak, Leaks
 
 
-_NAMING = 1000  # of the leaks, from which the directory that paths are shown from is found
+_NAMING = 1000  # leaks from which the common directory of paths is derived
 _TITLES = {
-    Verdict.GROWING: "grew to the end",
-    Verdict.UNFREED: "never freed",
-    Verdict.STEADY: "comes and goes, or stopped growing (caches, buffers)",
-    Verdict.SETUP: "made once and kept (start-up, imports)",
+    LeakVerdict.GROWING: "grew to the end",
+    LeakVerdict.UNFREED: "never freed",
+    LeakVerdict.STEADY: "allocated and freed, or growth stopped (caches, buffers)",
+    LeakVerdict.SETUP: "allocated once and kept (start-up, imports)",
 }
 
 
 def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
-    """Write what was live at the end, likely leaks first."""
-    page = Frames(console, names.shared_directory([leak.frames for leak in leaks.leaks[:_NAMING]]))
+    """Print live memory at the end, likely leaks first."""
+    page = FramePrinter(
+        console, frame_names.shared_directory([leak.frames for leak in leaks.leaks[:_NAMING]])
+    )
     shown = list(leaks.leaks[:top])
     likely = [leak for leak in shown if leak.verdict in LIKELY]
     others = [leak for leak in shown if leak.verdict not in LIKELY]
     blocks = [
         _header(leaks),
-        _list(page, "Likely leaks", "grew to the end, or many blocks and none freed", likely),
-        _list(page, "Held to the end", "caches, buffers, start-up: likely no leaks", others),
+        _list(page, "Likely leaks", "grew to the end, or many blocks with none freed", likely),
+        _list(page, "Live at the end", "caches, buffers, start-up: unlikely to be leaks", others),
         _rest(leaks.leaks[top:]),
         page.bad_frees(leaks.bad_frees),
         page.notes(leaks.notes),
@@ -53,18 +55,18 @@ def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
 
 def _header(leaks: Leaks) -> Text:
     text = Text().append(shorten(clean(" ".join(leaks.command)), 400), "bold cyan")
-    facts = [names.sampling_text(leaks.sampling), f"ran {format_duration(leaks.time_s)}"]
-    text.append("\n" + " · ".join([*facts, names.started(leaks.started)]), "dim")
+    details = [run_facts.sampling(leaks.sampling), f"ran {format_duration(leaks.time_s)}"]
+    text.append("\n" + " · ".join([*details, run_facts.start_time(leaks.started)]), "dim")
     if not leaks.complete:
-        text.append("\n" + names.CUT_SHORT, "yellow")
+        text.append("\n" + titles.CUT_SHORT, "yellow")
     text.append("\n\n").append(format_bytes(leaks.live_bytes), "bold")
     if not leaks.likely_bytes:
-        return text.append(" live at the end, none of it looks like a leak.")
+        return text.append(" live at the end, no likely leaks.")
     text.append(" live at the end, ")
-    return text.append(f"{format_bytes(leaks.likely_bytes)} of it likely leaked", "bold red") + "."
+    return text.append(f"{format_bytes(leaks.likely_bytes)} likely leaked", "bold red") + "."
 
 
-def _list(page: Frames, name: str, about: str, leaks: list[Leak]) -> Text:
+def _list(page: FramePrinter, name: str, about: str, leaks: list[Leak]) -> Text:
     if not leaks:
         return Text()
     text = title(name, about)
@@ -74,26 +76,26 @@ def _list(page: Frames, name: str, about: str, leaks: list[Leak]) -> Text:
 
 
 def _rest(leaks: Sequence[Leak]) -> Text:
-    """Sum up what is not shown (--top), by verdict."""
+    """Sum the leaks beyond --top by verdict."""
     if not leaks:
         return Text()
-    text = Text(f"and in {names.count(len(leaks), 'more stack')} (--top N)", "dim")
+    text = Text(f"and in {quantities.count(len(leaks), 'more stack')} (--top N)", "dim")
     sums = add_up(leaks)
-    for verdict in Verdict:
+    for verdict in LeakVerdict:
         if verdict in sums:
             size = format_bytes(sums[verdict].live_bytes).rjust(10)
-            stacks = names.count(sums[verdict].stacks, "stack")
+            stacks = quantities.count(sums[verdict].stacks, "stack")
             text.append(f"\n  {size}  {verdict}: {_TITLES[verdict]}, {stacks}")
     return text
 
 
-def _leak(page: Frames, leak: Leak) -> Text:
+def _leak(page: FramePrinter, leak: Leak) -> Text:
     style = "bold red" if leak.verdict in LIKELY else "bold"
     first = Text("  ").append(format_bytes(leak.live_bytes).rjust(10), style).append("  ")
     text = page.hanging(first, page.located(owning_frame(leak.frames)), 14)
     error = f"± {format_bytes(leak.error_bytes)}" if leak.error_bytes else ""
-    facts = [error, names.count(leak.live_count, "block")]
-    for words in (" · ".join(filter(None, facts)), leak.evidence, page.callers(leak.frames)):
+    details = [error, quantities.count(leak.live_count, "block")]
+    for words in (" · ".join(filter(None, details)), leak.evidence, page.callers(leak.frames)):
         if words:
             text.append("\n").append_text(page.hanging(Text(" " * 14), Text(words, "dim"), 14))
     return text

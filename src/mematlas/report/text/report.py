@@ -1,4 +1,4 @@
-"""The report for the terminal: the answer, the account, the timeline, the lines that own memory."""
+"""Terminal view of `mematlas report`: answer, account, timeline, lines."""
 
 from __future__ import annotations
 
@@ -11,62 +11,65 @@ from rich.text import Text
 from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
-from mematlas.report import names, timeline
-from mematlas.report.analyse.lines import Line, lines
-from mematlas.report.text.fault_sites import first_touch
-from mematlas.report.text.page import Frames, title, write
-from mematlas.units import format_bytes, format_duration
+from mematlas.report import frame_names, quantities, run_facts, timeline, titles
+from mematlas.report.analyse.lines import LineStats, lines
+from mematlas.report.answer import answer
+from mematlas.report.text.fault_sites import page_faults
+from mematlas.report.text.page import FramePrinter, title, write
+from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mematlas.recording.model import Part
-    from mematlas.report.model.report import ProcessLine, Report
+    from mematlas.report.model.report import ProcessSummary, Report
 
-_NUMBER = 10  # columns of a byte figure
+_NUMBER = 10  # width of a byte figure
 _BAR = 12
 _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
-_LITTLE = 1 << 20  # bytes of slack not worth a word
+_LITTLE = 1 << 20  # bytes of slack below which no section is shown
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What every block of one report is drawn from."""
+    """Input of all sections of one report."""
 
     report: Report
     by: str
-    ranked: list[Line]  # by `by`
-    frames: Frames
+    ranked: list[LineStats]  # by metric `by`
+    frames: FramePrinter
 
     @property
     def console(self) -> Console:
-        """Where it is written."""
+        """The console."""
         return self.frames.console
 
     @property
     def directory(self) -> str:
-        """Paths below it are shown from there."""
+        """Paths are relative to it."""
         return self.frames.directory
 
     @classmethod
     def of(cls, report: Report, by: str, console: Console) -> Page:
-        """Rank the lines once for all blocks."""
+        """Rank the lines once for all sections."""
         ranked = lines(report.stacks, by)
-        return cls(report, by, ranked, Frames(console, names.directory_of(report, ranked)))
+        return cls(
+            report, by, ranked, FramePrinter(console, frame_names.directory_of(report, ranked))
+        )
 
     def answer(self) -> Text:
-        """Return the sentence that says where the memory is."""
+        """Return the answer: where the memory is."""
         ranked = sorted(self.ranked, key=lambda line: -line.bytes["resident"])
-        return Text(names.answer(self.report, ranked, self.directory))
+        return Text(answer(self.report, ranked, self.directory))
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
-        """Put `body` after `first`, which is `indent` wide."""
+        """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
         return self.frames.hanging(first, body, indent)
 
 
 def render_report(report: Report, *, top: int, by: str, console: Console) -> None:
-    """Write the whole report."""
+    """Print the whole report."""
     blocks = draw_blocks(Page.of(report, by, console), top)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
@@ -75,12 +78,12 @@ def render_report(report: Report, *, top: int, by: str, console: Console) -> Non
 
 
 def draw_blocks(page: Page, top: int) -> list[Text]:
-    """Give the parts of the report, in their order; one that has nothing to say is empty."""
+    """Return the sections in order; a section without content is empty."""
     report = page.report
     return [
-        *(_header(page), _account(page), _slack(page), _heaps(page), _cold(page)),
+        *(_header(page), _account(page), _slack(page), _heaps(page), _idle(page)),
         *(_timeline(page), _lines(page, top)),
-        first_touch(report.first_touch, page.frames, top),
+        page_faults(report.page_faults, page.frames, top),
         _objects(page, top),
         *(_processes(page), page.frames.bad_frees(report.bad_frees)),
         page.frames.notes(report.notes),
@@ -88,7 +91,7 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
 
 
 def render_summary(report: Report, path: str, *, console: Console, top: int = 5) -> None:
-    """Write what the end of a run says: the answer, the first few lines, where the rest is."""
+    """Print the summary at the end of a run: the answer, the first lines, the command for more."""
     page = Page.of(report, "resident", console)
     write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
     for line in page.ranked[:top]:
@@ -99,99 +102,100 @@ def render_summary(report: Report, path: str, *, console: Console, top: int = 5)
     for note in filter(None, report.notes):
         first = Text("  note: ", "yellow")
         write(page.hanging(first, Text(shorten(clean(note), 400)), 8), console)
-    write(Text(f"  more: mematlas report {shlex.quote(clean(path))}", "dim"), console)
+    write(Text(f"  details: mematlas report {shlex.quote(clean(path))}", "dim"), console)
 
 
 def _header(page: Page) -> Text:
     report = page.report
-    facts = [names.sampling_text(report.sampling)]
-    seconds = names.duration_s(report)
-    facts.append("duration unknown" if seconds is None else format_duration(seconds))
-    facts += filter(None, [names.crowd(report)])
-    facts.append(names.started(report.started))
+    details = [run_facts.sampling(report.sampling)]
+    seconds = run_facts.duration_s(report)
+    details.append("duration unknown" if seconds is None else format_duration(seconds))
+    details += filter(None, [run_facts.process_count(report)])
+    details.append(run_facts.start_time(report.started))
     command = clean(" ".join(report.command))
     text = Text().append(shorten(command, 400), "bold cyan")
-    text.append("\n" + " · ".join(facts), "dim")
+    text.append("\n" + " · ".join(details), "dim")
     if not report.complete:
-        text.append("\n" + names.CUT_SHORT, "yellow")
+        text.append("\n" + titles.CUT_SHORT, "yellow")
     return text.append("\n\n").append_text(page.answer())
 
 
 def _account(page: Page) -> Text:
     account, console = page.report.account, page.console
-    if not names.seen(account):
-        return title("Account", "unknown: no look at the program's pages succeeded")
-    totals = names.part_totals(account)
+    if not run_facts.is_known(account):
+        return title("Account", "unknown: the program's pages could not be read")
+    totals = run_facts.part_totals(account)
     text = title(
         f"Account of {format_bytes(account.rss_bytes)} resident",
-        names.moment(account, let_go=names.was_let_go(page.report)),
+        run_facts.account_time(account, detached=run_facts.was_detached(page.report)),
     )
     text.append("\n").append_text(drawing.stacked_bar(totals, console.width, console))
     for kind, size in totals:
         first = Text("\n").append(drawing.part_glyph(kind, console), drawing.PART_INK[kind][2])
-        first.append(" " + names.PART_TITLES[kind].ljust(17))
+        first.append(" " + titles.PART_TITLES[kind].ljust(17))
         first.append(format_bytes(size).rjust(_NUMBER), "bold")
-        first.append(names.percent(size, account.rss_bytes).rjust(8) + "  ")
+        first.append(format_percent(size, account.rss_bytes).rjust(8) + "  ")
         text.append_text(page.hanging(first, _part_names(page, kind), 39))
     return text
 
 
 def _part_names(page: Page, kind: str) -> Text:
-    """Name the largest parts of one kind, and say how many more there are."""
+    """Name the largest parts of one kind, with a count of the others."""
     every = [part for part in page.report.account.parts if part.kind == kind]
     error = sum(part.error_bytes**2 for part in every) ** 0.5
     parts = [part for part in every if part.resident_bytes]
     parts.sort(key=lambda part: -part.resident_bytes)
-    named = [part for part in parts if part.name not in {"", "mematlas", names.PART_TITLES[kind]}]
-    said = [_part_name(part, page.directory) for part in named[:3]]
-    if len(parts) > len(said) and said:
+    named = [part for part in parts if part.name not in {"", "mematlas", titles.PART_TITLES[kind]}]
+    phrase = [_part_name(part, page.directory) for part in named[:3]]
+    if len(parts) > len(phrase) and phrase:
         shown = sum(part.resident_bytes for part in named[:3])
         rest = sum(part.resident_bytes for part in parts) - shown
-        said.append(f"{len(parts) - len(said)} more {format_bytes(rest)}")
+        phrase.append(f"{len(parts) - len(phrase)} more {format_bytes(rest)}")
     text = Text(f"± {format_bytes(error)}" if error else "")
-    text.append(", " if error and said else "").append(", ".join(said))
+    text.append(", " if error and phrase else "").append(", ".join(phrase))
     if not text.plain:
-        text.append(names.PART_MEANINGS[kind])
+        text.append(titles.PART_MEANINGS[kind])
     text.stylize("dim")
     return text
 
 
 def _part_name(part: Part, directory: str) -> str:
-    name = names.short_path(part.name, directory)
+    name = frame_names.short_path(part.name, directory)
     if part.kind == PartKind.FILE:
         name = name.rsplit("/", 1)[-1]
     if part.kind == PartKind.LIVE:
-        name = names.KIND_TITLES.get(name, name)
+        name = titles.KIND_TITLES.get(name, name)
     return f"{shorten(name, 40)} {format_bytes(part.resident_bytes)}"
 
 
 def _slack(page: Page) -> Text:
-    """Where the slack lies and who keeps it; nothing where there is little, or that is not known."""
+    """Render where slack is and which lines keep it; empty if little or unknown."""
     slack = page.report.slack or ()
-    free, pinned = (
-        sum(getattr(each, name) for each in slack) for name in ("free_page_bytes", "pinned_bytes")
+    free, fragmented = (
+        sum(getattr(each, name) for each in slack)
+        for name in ("held_free_bytes", "fragmented_bytes")
     )
-    if free + pinned < max(_LITTLE, page.report.account.rss_bytes // 50):
+    if free + fragmented < max(_LITTLE, page.report.account.rss_bytes // 50):
         return Text()
-    text = title("Slack", "free memory that allocators keep, at the same moment")
+    text = title("Slack", "free memory held by allocators, at the time of the account")
     text.append(f"\n  {format_bytes(free).rjust(_NUMBER)}", "bold").append(
-        "  on pages without a live byte"
+        "  held free, on pages without a live byte"
     )
-    text.append(f"\n  {format_bytes(pinned).rjust(_NUMBER)}", "bold").append(
-        "  beside live blocks, of these lines:"
+    text.append(f"\n  {format_bytes(fragmented).rjust(_NUMBER)}", "bold").append(
+        "  fragmented, on pages with live blocks of these lines:"
     )
-    keepers = sorted(page.ranked, key=lambda line: -line.bytes["pinned"])[:3]
+    keepers = sorted(page.ranked, key=lambda line: -line.bytes["fragmented"])[:3]
     for line in keepers:
-        if size := line.bytes["pinned"]:
+        if size := line.bytes["fragmented"]:
             first = Text(
                 "  " + " " * _NUMBER + "  " + format_bytes(size).rjust(_NUMBER) + "  ", "dim"
             )
             body = page.frames.located(line.frame)
-            body.append(f"  {names.count(line.live_count, 'live block')}", "dim")
+            body.append(f"  {quantities.count(line.live_count, 'live block')}", "dim")
             text.append("\n").append_text(page.hanging(first, body, 2 * _NUMBER + 6))
     if len(slack) > 1 or (slack and slack[0].name != "glibc heap"):
         parts = ", ".join(
-            f"{each.name} {format_bytes(each.free_page_bytes)} + {format_bytes(each.pinned_bytes)}"
+            f"{each.name} {format_bytes(each.held_free_bytes)} + {format_bytes(each.fragmented_bytes)}"
             for each in slack[:4]
         )
         text.append("\n").append_text(page.hanging(Text("  "), Text(parts, "dim"), 2))
@@ -199,7 +203,7 @@ def _slack(page: Page) -> Text:
 
 
 def _heaps(page: Page) -> Text:
-    """Show what glibc's malloc held at the end; nothing where that was little."""
+    """Render glibc's heaps at the end; empty if little was free."""
     heaps = page.report.heaps or ()
     free = sum(each.free for each in heaps)
     if free < _LITTLE:
@@ -208,44 +212,44 @@ def _heaps(page: Page) -> Text:
         sum(getattr(each, name) for each in heaps) for name in ("in_use", "trimmable")
     )
     arenas = sum(not each.main for each in heaps)
-    said = f"{format_bytes(used)} in use and {format_bytes(free)} free in chunks"
-    said += f" of {names.count(len(heaps), 'heap')}" if arenas else ""
-    said += f"; malloc_trim() would give back {format_bytes(trimmable)}"
-    text = title("glibc heap", "at the end, by the headers of its chunks")
-    return text.append("\n").append_text(page.hanging(Text("  "), Text(said), 2))
+    phrase = f"{format_bytes(used)} in use and {format_bytes(free)} free in chunks"
+    phrase += f" of {quantities.count(len(heaps), 'heap')}" if arenas else ""
+    phrase += f"; malloc_trim() would return {format_bytes(trimmable)}"
+    text = title("glibc heap", "at the end, from its chunk headers")
+    return text.append("\n").append_text(page.hanging(Text("  "), Text(phrase), 2))
 
 
 def _objects(page: Page, top: int) -> Text:
-    """Show what types of Python objects there were, and where most of each were made."""
+    """Render the types of live Python objects, with the main line of each."""
     types = page.report.objects
     if not types:
         return Text()
-    text = title("Python objects", "live at the end, by type; without what they point to")
+    text = title("Python objects", "live at the end, by type; own bytes only")
     for each in types[:top]:
         first = Text("  ").append(format_bytes(each.live_bytes).rjust(_NUMBER), "bold")
         first.append(f"{each.live_count:>12,}  ")
         body = Text(shorten(clean(each.name), 60), "cyan")
-        share = names.percent(each.frame_bytes, each.live_bytes)
+        share = format_percent(each.frame_bytes, each.live_bytes)
         body.append(f"  {share} from ", "dim").append_text(page.frames.located(each.frame))
         text.append("\n").append_text(page.hanging(first, body, _NUMBER + 16))
     if len(types) > top:
         rest = sum(each.live_bytes for each in types[top:])
-        more = names.count(len(types) - top, "more type")
+        more = quantities.count(len(types) - top, "more type")
         text.append(
             f"\n  {format_bytes(rest).rjust(_NUMBER)}              in {more} (--top N)", "dim"
         )
     return text
 
 
-def _cold(page: Page) -> Text:
-    """Show what nobody used, and the lines that own most of it."""
-    spell = page.report.cold
-    if spell is None:
+def _idle(page: Page) -> Text:
+    """Render idle memory and the lines that own most of it."""
+    idle = page.report.idle
+    if idle is None:
         return Text()
-    text = title("Cold").append("\n")
-    text.append_text(page.hanging(Text("  "), Text(names.cold(spell), "dim"), 2))
-    for line in sorted(page.ranked, key=lambda line: -line.bytes["cold"])[:3]:
-        if size := line.bytes["cold"]:
+    text = title("Idle memory").append("\n")
+    text.append_text(page.hanging(Text("  "), Text(quantities.idle(idle), "dim"), 2))
+    for line in sorted(page.ranked, key=lambda line: -line.bytes["idle"])[:3]:
+        if size := line.bytes["idle"]:
             first = Text("  ").append(format_bytes(size).rjust(_NUMBER), "bold").append("  ")
             body = page.frames.located(line.frame)
             body.append(f"  of {format_bytes(line.bytes['live'])} live", "dim")
@@ -262,7 +266,7 @@ def _timeline(page: Page) -> Text:
         return Text()
     scale = max(top[0], most[0] if most else 0.0)
     span = (rss[0][0], rss[-1][0])
-    text = title("Timeline", f"{format_duration(span[1] - span[0])} from the first look")
+    text = title("Timeline", f"{format_duration(span[1] - span[0])} from the first sample")
     for name, points, peak, style in (
         ("RSS ", rss, top, "bright_black"),
         ("live", live, (report.peak_live_bytes, report.peak_live_time_s), "cyan"),
@@ -281,7 +285,7 @@ def _timeline(page: Page) -> Text:
 
 
 def _faults(report: Report, width: int, span: tuple[float, float], console: Console) -> Text:
-    """Draw how often pages were faulted in; nothing where no fault was counted."""
+    """Render the rate of page faults; empty if none was counted."""
     minor, major = (
         timeline.counted(report, column, width, span) for column in ("minor_faults", "major_faults")
     )
@@ -295,28 +299,28 @@ def _faults(report: Report, width: int, span: tuple[float, float], console: Cons
 
 def _lines(page: Page, top: int) -> Text:
     if not page.ranked:
-        return title("Lines", "unknown: no allocation was seen")
+        return title("Lines", "unknown: no allocation was recorded")
     by, total = page.by, sum(line.bytes[page.by] for line in page.ranked)
     if why := page.report.why_unknown(by):
-        return title(f"Lines by memory {names.METRIC_TITLES[by]}", f"unknown: {clean(why)}")
-    text = title(f"Lines by memory {names.METRIC_TITLES[by]}", names.METRIC_MEANINGS[by])
+        return title("Lines", f"{titles.METRIC_TITLES[by]}: unknown, {clean(why)}")
+    text = title("Lines", f"{titles.METRIC_TITLES[by]}: {titles.METRIC_MEANINGS[by]}")
     if total <= 0:
-        return text.append(f"\n  No memory is {names.METRIC_TITLES[by]}.")
+        return text.append("\n  None.")
     some = [line for line in page.ranked if line.bytes[by] > 0]
     for line in some[:top]:
         text.append("\n").append_text(_line(page, line, total))
     if len(some) > top:
         rest = sum(line.bytes[by] for line in some[top:])
-        more = names.count(len(some) - top, "more line")
+        more = quantities.count(len(some) - top, "more line")
         text.append(f"\n  {format_bytes(rest).rjust(_NUMBER)}", "dim")
-        text.append(f"{names.percent(rest, total).rjust(8)}  in {more} (--top N)", "dim")
+        text.append(f"{format_percent(rest, total).rjust(8)}  in {more} (--top N)", "dim")
     return text
 
 
-def _line(page: Page, line: Line, total: int) -> Text:
+def _line(page: Page, line: LineStats, total: int) -> Text:
     value, largest = line.bytes[page.by], page.ranked[0].bytes[page.by]
     first = Text("  ").append(format_bytes(value).rjust(_NUMBER), "bold")
-    first.append(names.percent(value, total).rjust(8) + " ")
+    first.append(format_percent(value, total).rjust(8) + " ")
     first.append(drawing.bar(value / largest, _BAR, page.console), "cyan").append("  ")
     text = page.hanging(first, page.frames.located(line.frame), _INDENT)
     frames = line.heaviest(page.by)
@@ -327,22 +331,22 @@ def _line(page: Page, line: Line, total: int) -> Text:
     return text
 
 
-def _figures(line: Line, by: str) -> str:
-    if by == "churn":
-        return names.lifetimes(line.lifetimes)
+def _figures(line: LineStats, by: str) -> str:
+    if by == "temporary":
+        return quantities.lifetimes(line.lifetimes)
     error = f" ± {format_bytes(line.error_bytes)}" if line.error_bytes else ""
-    said = [f"live {format_bytes(line.bytes['live'])}{error}"]
-    said += [
+    phrase = [f"live {format_bytes(line.bytes['live'])}{error}"]
+    phrase += [
         f"{short} {format_bytes(line.bytes[metric])}"
         for short, metric in (("resident", "resident"), ("peak", "peak"))
         if metric != by
     ]
-    said += [
+    phrase += [
         f"{metric} {format_bytes(line.bytes[metric])}"
         for metric in ("huge", "swapped")
         if line.bytes[metric] and metric != by
     ]
-    return " · ".join([*said, names.count(line.live_count, "block")])
+    return " · ".join([*phrase, quantities.count(line.live_count, "block")])
 
 
 def _processes(page: Page) -> Text:
@@ -350,12 +354,12 @@ def _processes(page: Page) -> Text:
     if len(processes) < 2:
         return Text()
     text = title("Processes", "highest RSS of each")
-    for line, depth in names.process_tree(processes):
+    for line, depth in run_facts.process_tree(processes):
         text.append("\n").append_text(_process(page, line, depth))
     return text
 
 
-def _process(page: Page, line: ProcessLine, depth: int) -> Text:
+def _process(page: Page, line: ProcessSummary, depth: int) -> Text:
     peak = format_bytes(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else "unknown"
     first = Text("  ").append(peak.rjust(_NUMBER), "bold").append(f"  {line.pid:>7}  ")
     end = "" if line.end_s is None else f" to {format_duration(line.end_s)}"

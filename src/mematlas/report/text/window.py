@@ -1,4 +1,4 @@
-"""A part of a run for the terminal: what it left behind, and where it lies in the timeline."""
+"""Terminal view of a time window: live memory, its lines, its place in the timeline."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from rich.text import Text
 
 from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
-from mematlas.report import names, timeline
-from mematlas.report.analyse.lines import Line, lines
-from mematlas.report.text.page import Frames, title, write
-from mematlas.units import format_bytes, format_duration
+from mematlas.report import frame_names, quantities, run_facts, timeline, titles
+from mematlas.report.analyse.lines import LineStats, lines
+from mematlas.report.text.page import FramePrinter, title, write
+from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from mematlas.report.model.window import Window
 
-_NUMBER = 10  # columns of a byte figure
+_NUMBER = 10  # width of a byte figure
 _BAR = 12
 _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
 
 
 def render_window(window: Window, *, top: int, console: Console) -> None:
-    """Write what the window left, its place in the run, and the lines that allocated it."""
+    """Print the window, its place in the timeline and the lines that allocated it."""
     blocks = draw_window(window, lines(window.stacks, "live"), top=top, console=console)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
@@ -33,10 +33,12 @@ def render_window(window: Window, *, top: int, console: Console) -> None:
         write(block, console)
 
 
-def draw_window(window: Window, ranked: list[Line], *, top: int, console: Console) -> list[Text]:
-    """Give the parts of it, in their order."""
+def draw_window(
+    window: Window, ranked: list[LineStats], *, top: int, console: Console
+) -> list[Text]:
+    """Return the sections in order."""
     paths = [line.heaviest("live") for line in ranked]
-    page = Frames(console, names.shared_directory(paths))
+    page = FramePrinter(console, frame_names.shared_directory(paths))
     return [
         *(_header(window), _timeline(window, console), _lines(window, ranked, page, top)),
         page.notes(window.notes),
@@ -45,16 +47,18 @@ def draw_window(window: Window, ranked: list[Line], *, top: int, console: Consol
 
 def _header(window: Window) -> Text:
     text = Text(shorten(clean(" ".join(window.command)), 400), "bold cyan")
-    facts = [names.sampling_text(window.sampling), names.started(window.started)]
-    text.append("\n" + " · ".join(facts), "dim")
+    details = [run_facts.sampling(window.sampling), run_facts.start_time(window.started)]
+    text.append("\n" + " · ".join(details), "dim")
     if not window.complete:
-        text.append("\n" + names.CUT_SHORT, "yellow")
+        text.append("\n" + titles.CUT_SHORT, "yellow")
     end = format_duration(window.end_s)
     error = f" ± {format_bytes(window.error_bytes)}" if window.error_bytes else ""
-    text.append(f"\n\n{format_bytes(window.bytes)}{error} in {names.count(window.count, 'block')}")
+    text.append(
+        f"\n\n{format_bytes(window.bytes)}{error} in {quantities.count(window.count, 'block')}"
+    )
     text.append(f", allocated from {format_duration(window.start_s)} ")
-    still = "live at the end" if window.to_the_end else "live then"
-    text.append(f"to {'the end' if window.to_the_end else end}, were still {still}.")
+    still = "still live at the end" if window.to_the_end else "still live then"
+    text.append(f"to {'the end' if window.to_the_end else end}, {still}.")
     before, after = window.rss_bytes
     if before is not None and after is not None:
         text.append(f" RSS went from {format_bytes(before)} to {format_bytes(after)}.")
@@ -68,7 +72,7 @@ def _timeline(window: Window, console: Console) -> Text:
         return Text()
     span = (rss[0][0], rss[-1][0])
     scale = max(highest[0] for each in (rss, live) if (highest := timeline.highest(each)))
-    text = title("Timeline", f"{format_duration(span[1] - span[0])} from the first look")
+    text = title("Timeline", f"{format_duration(span[1] - span[0])} from the first sample")
     for name, points, style in (("RSS ", rss, "bright_black"), ("live", live, "cyan")):
         drawn = drawing.spark(timeline.buckets(points, width, span), scale, console)
         text.append(f"\n  {name}  ").append(drawn, style)
@@ -80,34 +84,34 @@ def _timeline(window: Window, console: Console) -> Text:
     return text.append("\n        " + " " * first).append(mark, "bold yellow").append("  window")
 
 
-def _lines(window: Window, ranked: list[Line], page: Frames, top: int) -> Text:
-    aside = f"allocated in the window, live at its end; times to {format_duration(window.cell_s)}"
+def _lines(window: Window, ranked: list[LineStats], page: FramePrinter, top: int) -> Text:
+    aside = f"allocated in the window, live at its end; resolution {format_duration(window.cell_s)}"
     text = title("Lines", aside)
     if not window.cell_s:
-        return title("Lines", "unknown: this recording does not tell when memory was allocated")
+        return title("Lines", "unknown: the recording has no age matrix")
     if not window.bytes:
-        return text.append("\n  Nothing.")
+        return text.append("\n  None.")
     some = [line for line in ranked if line.bytes["live"] > 0]
     for line in some[:top]:
         text.append("\n").append_text(_line(line, some[0].bytes["live"], window.bytes, page))
     if len(some) > top:
         rest = sum(line.bytes["live"] for line in some[top:])
-        more = names.count(len(some) - top, "more line")
+        more = quantities.count(len(some) - top, "more line")
         text.append(f"\n  {format_bytes(rest).rjust(_NUMBER)}", "dim")
-        text.append(f"{names.percent(rest, window.bytes).rjust(8)}  in {more} (--top N)", "dim")
+        text.append(f"{format_percent(rest, window.bytes).rjust(8)}  in {more} (--top N)", "dim")
     return text
 
 
-def _line(line: Line, largest: int, total: int, page: Frames) -> Text:
+def _line(line: LineStats, largest: int, total: int, page: FramePrinter) -> Text:
     value = line.bytes["live"]
     first = Text("  ").append(format_bytes(value).rjust(_NUMBER), "bold")
-    first.append(names.percent(value, total).rjust(8) + " ")
+    first.append(format_percent(value, total).rjust(8) + " ")
     first.append(drawing.bar(value / largest, _BAR, page.console), "cyan").append("  ")
     text = page.hanging(first, page.located(line.frame), _INDENT)
     error = f"± {format_bytes(line.error_bytes)} · " if line.error_bytes else ""
     frames = line.heaviest("live")
-    said = f"{error}{names.count(line.live_count, 'block')}"
-    for words in filter(None, (said, page.called(frames), page.callers(frames))):
+    phrase = f"{error}{quantities.count(line.live_count, 'block')}"
+    for words in filter(None, (phrase, page.called(frames), page.callers(frames))):
         indent = Text(" " * _DETAIL)
         text.append("\n").append_text(page.hanging(indent, Text(words, "dim"), _DETAIL))
     return text

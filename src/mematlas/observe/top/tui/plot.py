@@ -1,4 +1,4 @@
-"""Areas over time, in block characters."""
+"""Area charts over time in block characters."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.observe.top.tui.columns import rate
+from mematlas.observe.top.tui.columns import format_rate
 from mematlas.present.theme import ink
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from mematlas.observe.top.model import Moment
+    from mematlas.observe.top.model import ProcessSample
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
-_AXIS = 11  # columns for the numbers at the left
+_AXIS = 11  # columns for the labels on the left
 
 Points = list[tuple[float, float | None]]
 
 
-def render_growth(moments: list[Moment], width: int, *, dark: bool) -> Text:
-    """Draw what became of a process: RSS, PSS, swap if it ever had some, and faults per second."""
+def render_growth(samples: list[ProcessSample], width: int, *, dark: bool) -> Text:
+    """Render the history of a process: RSS, PSS, swap unless it is always 0, and faults per second."""
     soft = ink("soft", dark=dark)
-    if len(moments) < 2:
-        return Text("one look so far: growth shows from the second on", soft)
+    if len(samples) < 2:
+        return Text("only one snapshot so far: growth needs two", soft)
     text = Text()
-    rss: Points = [(each.clock_s, each.rss) for each in moments]
-    pss: Points = [(each.clock_s, each.pss) for each in moments]
-    swap: Points = [(each.clock_s, each.swap) for each in moments]
+    rss: Points = [(each.clock_s, each.rss) for each in samples]
+    pss: Points = [(each.clock_s, each.pss) for each in samples]
+    swap: Points = [(each.clock_s, each.swap) for each in samples]
     accent, warn = ink("accent", dark=dark), ink("warn", dark=dark)
     text.append_text(_block("RSS", rss, width, 8, accent, soft))
     if any(value is not None for _, value in pss):
         text.append_text(_block("PSS", pss, width, 4, accent, soft))
     if any(value for _, value in swap):
         text.append_text(_block("swap", swap, width, 4, warn, soft))
-    text.append_text(_faults(moments, width, warn, soft))
-    span = moments[-1].clock_s - moments[0].clock_s
+    text.append_text(_faults(samples, width, warn, soft))
+    span = samples[-1].clock_s - samples[0].clock_s
     text.append(" " * _AXIS + f"{format_duration(span)} ago", soft)
     text.append("now".rjust(max(3, width - _AXIS - len(format_duration(span)) - 4)), soft)
     return text
@@ -52,23 +52,23 @@ def _block(name: str, points: Points, width: int, height: int, style: str, soft:
     text.append(f"   {sign}{format_bytes(abs(change))} in {format_duration(span)}", soft)
     if span:
         text.append(f", {sign}{format_bytes(abs(change) / span)}/s", soft)
-    text.append(f"   least {format_bytes(min(values))}, most {format_bytes(max(values))}\n", soft)
+    text.append(f"   min {format_bytes(min(values))}, max {format_bytes(max(values))}\n", soft)
     labels = (format_bytes(max(values)), "0")
     return text.append_text(_area(points, width, height, labels, style, soft)).append("\n")
 
 
-def _faults(moments: list[Moment], width: int, style: str, soft: str) -> Text:
+def _faults(samples: list[ProcessSample], width: int, style: str, soft: str) -> Text:
     points: Points = []
-    for old, new in pairwise(moments):
+    for old, new in pairwise(samples):
         seconds = new.clock_s - old.clock_s
         points.append((new.clock_s, (new.minor + new.major - old.minor - old.major) / seconds))
     most = max(value or 0.0 for _, value in points)
-    major = moments[-1].major - moments[0].major
-    text = Text().append("faults/s ", "bold").append(rate(points[-1][1]), "bold")
-    text.append(f"   most {rate(most)}, {major:,} major in all\n", soft)
+    major = samples[-1].major - samples[0].major
+    text = Text().append("faults/s ", "bold").append(format_rate(points[-1][1]), "bold")
+    text.append(f"   max {format_rate(most)}, {major:,} major in total\n", soft)
     if not most:
         return text
-    return text.append_text(_area(points, width, 4, (rate(most), "0"), style, soft))
+    return text.append_text(_area(points, width, 4, (format_rate(most), "0"), style, soft))
 
 
 def _area(
@@ -89,11 +89,11 @@ def _area(
 
 
 def _columns(points: Points, width: int) -> list[float | None]:
-    """Spread points over columns by their time; the largest of a column counts; gaps hold the last."""
+    """Assign points to columns by time: the largest of each column; empty columns repeat the last."""
     start, end = points[0][0], points[-1][0]
     columns: list[float | None] = [None] * width
-    for moment, value in points:
-        at = round((moment - start) / (end - start) * (width - 1)) if end > start else 0
+    for clock_s, value in points:
+        at = round((clock_s - start) / (end - start) * (width - 1)) if end > start else 0
         if value is not None:
             columns[at] = max(columns[at] or 0.0, value)
     last: float | None = None

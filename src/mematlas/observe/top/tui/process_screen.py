@@ -1,4 +1,4 @@
-"""One process of `mematlas top`: growth, layout, pages and faults."""
+"""One process of `mematlas top`: growth, address space, pages and faults."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from textual.widgets import Footer, Static, TabbedContent, TabPane
 from textual.worker import Worker, WorkerState
 
 from mematlas.errors import MematlasError
-from mematlas.observe.address_space.text import render_layout, user_name
-from mematlas.observe.page_faults.analyse import rates
+from mematlas.observe.address_space.text import render_address_space, user_name
+from mematlas.observe.page_faults.analyse import fault_rates
 from mematlas.observe.page_states.text import render_pages
-from mematlas.observe.top.tui.columns import rate
+from mematlas.observe.top.tui.columns import format_rate
 from mematlas.observe.top.tui.plot import render_growth
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
 
     from mematlas.observe.page_faults.model import FaultSnapshot
-    from mematlas.observe.top.model import Key, LiveProcess, Moment
+    from mematlas.observe.top.model import Key, ProcessSample, ProcessSnapshot
     from mematlas.observe.top.tui.feed import Inspector
 
-TABS = ("growth", "layout", "pages", "faults")
-_GROUPS = 25  # names of mappings
+TABS = ("growth", "address_space", "pages", "faults")
+_GROUPS = 25  # mapping names to list
 
 
 class ProcessScreen(Screen[None]):
-    """One process. What is not in a recording says so; the rest looks the same live and replayed."""
+    """The screen of one process, live or replayed. Tabs without recorded data say so."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,backspace", "app.pop_screen", "back"),
         Binding("g", "show('growth')", "growth"),
-        Binding("l", "show('layout')", "layout"),
+        Binding("a", "show('address_space')", "address space"),
         Binding("p", "show('pages')", "pages"),
         Binding("f", "show('faults')", "faults"),
         Binding("r", "again", "read again"),
@@ -60,42 +60,42 @@ class ProcessScreen(Screen[None]):
     ProcessScreen ContentSwitcher { height: 1fr; }
     """
 
-    def __init__(self, process: LiveProcess, inspector: Inspector | None) -> None:
-        """Look at one process; without an inspector, at what was recorded of it."""
+    def __init__(self, process: ProcessSnapshot, inspector: Inspector | None) -> None:
+        """Show one process; without an inspector, its recorded data."""
         super().__init__()
         self.process, self.inspector = process, inspector
-        self.moments: list[Moment] = []
+        self.samples: list[ProcessSample] = []
         self.faults: FaultSnapshot | None = None
         self.ended = False
 
     @property
     def key(self) -> Key:
-        """Which process it is."""
+        """Identity of the process."""
         return self.process.key
 
     def compose(self) -> ComposeResult:
-        """Lay out the screen."""
+        """Compose the widgets."""
         yield Static(id="who")
         with TabbedContent(initial="growth"):
             for name in TABS:
-                with TabPane(name, id=name), VerticalScroll():
+                with TabPane(name.replace("_", " "), id=name), VerticalScroll():
                     yield Static(id=f"{name}-text")
         yield Footer()
 
     def on_mount(self) -> None:
-        """Show what is known."""
+        """Show the header."""
         self._head()
 
     def on_resize(self) -> None:
-        """Write anew in the new width."""
+        """Redraw in the new width."""
         self._head()
         self._growth()
         self.action_again()
 
-    def arrived(self, process: LiveProcess | None, moments: list[Moment]) -> None:
-        """Take what the next snapshot tells; None: the process is not in it any more."""
+    def arrived(self, process: ProcessSnapshot | None, samples: list[ProcessSample]) -> None:
+        """Update from the next snapshot; None: the process has ended."""
         self.ended = process is None
-        self.process, self.moments = process or self.process, moments
+        self.process, self.samples = process or self.process, samples
         self._head()
         self._growth()
         if self.active == "faults":
@@ -103,20 +103,20 @@ class ProcessScreen(Screen[None]):
 
     @property
     def active(self) -> str:
-        """Name of the tab in front; empty before the tabs are mounted."""
+        """Name of the active tab; empty before the tabs are mounted."""
         return next((tabs.active for tabs in self.query(TabbedContent)), "")
 
     def action_show(self, name: str) -> None:
-        """Bring a tab to the front."""
+        """Activate a tab."""
         for tabs in self.query(TabbedContent):
             tabs.active = name
 
     def action_again(self) -> None:
-        """Read what is in front anew."""
+        """Read the active tab again."""
         self._read(self.active)
 
     def on_tabbed_content_tab_activated(self) -> None:
-        """Read what came to the front."""
+        """Read the activated tab."""
         self._read(self.active)
 
     @property
@@ -125,7 +125,7 @@ class ProcessScreen(Screen[None]):
 
     @property
     def _width(self) -> int:
-        return max(40, self.size.width - 4)  # padding, scroll bar, and a column of air
+        return max(40, self.size.width - 4)  # minus padding, scroll bar and a margin
 
     def _head(self) -> None:
         row, soft = self.process.row, ink("soft", dark=self._dark)
@@ -148,7 +148,7 @@ class ProcessScreen(Screen[None]):
         self._update("who", text)
 
     def _growth(self) -> None:
-        self._update("growth-text", render_growth(self.moments, self._width, dark=self._dark))
+        self._update("growth-text", render_growth(self.samples, self._width, dark=self._dark))
 
     def _update(self, name: str, text: Text) -> None:
         """Update a widget, if it is there.
@@ -170,14 +170,14 @@ class ProcessScreen(Screen[None]):
             self._recorded(name)
             return
         readers: dict[str, Callable[[], Text]] = {
-            "layout": lambda: self._layout(inspector),
+            "address_space": lambda: self._address_space(inspector),
             "pages": lambda: self._pages(inspector),
             "faults": lambda: self._faults(inspector),
         }
         self.run_worker(readers[name], name=name, group=name, thread=True, exit_on_error=False)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """Show what a reading in the background gave, or in one line why it gave nothing."""
+        """Show the result of a read in the background, or its error message."""
         worker = event.worker
         if worker.name not in TABS:
             return
@@ -190,14 +190,14 @@ class ProcessScreen(Screen[None]):
             self._update(f"{worker.name}-text", text)
 
     def _recorded(self, name: str) -> None:
-        """Show of a tab what the snapshots have: the sizes of layout, the counters of faults."""
+        """Show the recorded part of a tab: the sizes of the address space, or the fault counters."""
         row, soft = self.process.row, ink("soft", dark=self._dark)
         text = Text()
         parts = {
-            "layout": [
-                ("PSS anonymous", row.pss_anonymous), ("PSS of files", row.pss_file),
+            "address_space": [
+                ("PSS of anonymous", row.pss_anonymous), ("PSS of files", row.pss_file),
                 ("PSS of shared memory", row.pss_shared), ("swapped", row.swap),
-                ("in 2 MiB pages", row.thp), ("hugetlb", row.hugetlb),
+                ("in huge pages (PMD)", row.thp), ("hugetlb", row.hugetlb),
             ],
             "pages": [],
             "faults": [],
@@ -206,24 +206,26 @@ class ProcessScreen(Screen[None]):
             text.append(f"{label:<22}", soft).append(f"{amount(value):>10}\n")
         if name == "faults":
             text.append(
-                f"{row.minor_faults:,} minor and {row.major_faults:,} major faults so far\n"
+                f"{row.minor_faults:,} minor and {row.major_faults:,} major faults in total\n"
             )
-        missing = {"layout": "mappings", "pages": "pages", "faults": "threads"}[name]
-        text.append(f"\nnot recorded: {missing}; a recording has the sums of each process", soft)
+        missing = {"address_space": "mappings", "pages": "pages", "faults": "threads"}[name]
+        text.append(f"\nnot recorded: {missing}; a recording has only sums for each process", soft)
         self._update(f"{name}-text", text)
 
-    def _layout(self, inspector: Inspector) -> Text:
-        layout = inspector.layout(self.key)
-        return self._written(
-            lambda console: render_layout(layout, top=_GROUPS, mappings=False, console=console)
+    def _address_space(self, inspector: Inspector) -> Text:
+        space = inspector.address_space(self.key)
+        return self._rendered(
+            lambda console: render_address_space(
+                space, top=_GROUPS, mappings=False, console=console
+            )
         )
 
     def _pages(self, inspector: Inspector) -> Text:
         report = inspector.pages(self.key, self._width - 2)
-        return self._written(lambda console: render_pages(report, console=console))
+        return self._rendered(lambda console: render_pages(report, console=console))
 
-    def _written(self, write: Callable[[Console], None]) -> Text:
-        """Have a terminal report written for this width."""
+    def _rendered(self, write: Callable[[Console], None]) -> Text:
+        """Render a terminal report in this width."""
         file = io.StringIO()
         console = Console(
             file=file,
@@ -240,16 +242,16 @@ class ProcessScreen(Screen[None]):
         before, self.faults = self.faults, inspector.faults(self.key)
         soft = ink("soft", dark=self._dark)
         if before is None or self.faults.time_s <= before.time_s:
-            return Text("faults per second show from the second look on", soft)
-        found = rates(before, self.faults)
+            return Text("only one read so far: faults per second need two", soft)
+        found = fault_rates(before, self.faults)
         text = Text()
-        text.append(
-            f"{found.minor:,.0f} minor and {found.major:,.1f} major faults a second", "bold"
-        )
+        text.append(f"{found.minor:,.0f} minor and {found.major:,.1f} major faults/s", "bold")
         text.append(f"   RSS {format_bytes(found.rss)}\n\n", soft)
         text.append(f"{'thread':>9}  {'minor/s':>9}  {'major/s':>9}  name\n", soft)
         for thread in found.threads[:200]:
-            text.append(f"{thread.tid:>9}  {rate(thread.minor):>9}  ")
+            text.append(f"{thread.tid:>9}  {format_rate(thread.minor):>9}  ")
             style = ink("warn", dark=self._dark) if thread.major else ""
-            text.append(f"{rate(thread.major):>9}", style).append(f"  {clean(thread.name)}\n")
+            text.append(f"{format_rate(thread.major):>9}", style).append(
+                f"  {clean(thread.name)}\n"
+            )
         return text

@@ -1,24 +1,24 @@
-// The bar of the account, drawn from the rows below it; a click opens its row.
+// Bar of the account, drawn from the rows below it. A click on a segment opens its row.
 
 import { formatBytes, formatShare } from "./format.js";
 import { setUpSwitch } from "./switch.js";
 import { element } from "./tooltip.js";
 
 export function setUpAccount() {
-  for (const moment of document.querySelectorAll(".moment")) drawBar(moment);
-  const group = document.getElementById("moment");
+  for (const account of document.querySelectorAll(".account")) drawBar(account);
+  const group = document.getElementById("account-time");
   if (!group) return;
   const show = (value) => {
-    for (const moment of document.querySelectorAll(".moment")) moment.hidden = moment.dataset.moment !== value;
+    for (const account of document.querySelectorAll(".account")) account.hidden = account.dataset.account !== value;
   };
   setUpSwitch(group, show);
   show("peak");
 }
 
-function drawBar(moment) {
-  const bar = moment.querySelector(".bar");
-  const total = Number(moment.dataset.rss);
-  for (const row of moment.querySelectorAll("details[data-kind]")) {
+function drawBar(account) {
+  const bar = account.querySelector(".bar");
+  const total = Number(account.dataset.rss);
+  for (const row of account.querySelectorAll("details[data-kind]")) {
     const bytes = Number(row.dataset.bytes);
     if (!(bytes > 0)) continue;
     const title = row.querySelector(".part > span:nth-of-type(2)").textContent;
@@ -27,9 +27,9 @@ function drawBar(moment) {
     segment.dataset.kind = row.dataset.kind;
     segment.dataset.bytes = bytes;
     segment.style.flexGrow = bytes / total;
-    const says = `${title}: ${formatBytes(bytes)}, ${formatShare(bytes, total)}`;
-    segment.title = says;
-    segment.setAttribute("aria-label", says);
+    const label = `${title}: ${formatBytes(bytes)}, ${formatShare(bytes, total)}`;
+    segment.title = label;
+    segment.setAttribute("aria-label", label);
     segment.append(element("span", "name", title), element("span", "share", formatShare(bytes, total)));
     segment.addEventListener("click", () => {
       row.open = !row.open;

@@ -1,4 +1,4 @@
-// Cells of a mapping: runs become arrays, arrays become rows, long empty stretches become gaps.
+// Cells of a mapping: runs are unpacked to arrays, arrays are cut into rows, long empty stretches become gaps.
 
 export function unpackRuns(runs, length) {
   const cells = new Uint16Array(length);
@@ -16,9 +16,9 @@ export function cellCount(runs) {
   return total;
 }
 
-const LONGEST_EMPTY = 3; // rows; more of them become one gap
+const LONGEST_EMPTY = 3; // rows; a longer stretch becomes one gap
 
-// Rows of a block: {first: cell} or {first, gap: cells with nothing in them}.
+// Rows of a strip: {first: cell} or {first, gap: number of empty cells}.
 export function rowsOf(cells, columns) {
   const rows = [];
   let empty = 0;

@@ -1,20 +1,20 @@
-// The map: one canvas a name, drawn when it comes near the screen; a legend that dims; a tooltip.
+// The map: one canvas per name, drawn when it scrolls near the viewport, with a legend and a tooltip.
 import { formatBytes } from "../format.js";
 import { ink, onThemeChange, setUpTheme, sharpContext } from "../theme.js";
 import { element, hideTooltip, showTooltip } from "../tooltip.js";
 import { cellCount, rowsOf, unpackRuns } from "./cells.js";
 
 const GAP_HEIGHT = 9;
-const BLOCK_SPACE = 3;
+const STRIP_SPACE = 3;
 const data = JSON.parse(document.getElementById("payload").textContent);
 const views = [];
 let layer = data.layers[0];
-let chosen = 0; // label of the legend that is not dimmed; 0: none is
+let chosen = 0; // label of the legend that is highlighted; 0: none
 let columns = 64;
 let cell = 4;
 
 for (const group of data.groups) {
-  for (const block of group.blocks) block.cells = cellCount(block.runs.state);
+  for (const strip of group.strips) strip.cells = cellCount(strip.runs.state);
 }
 
 function measure() {
@@ -23,24 +23,24 @@ function measure() {
   cell = Math.max(2, Math.floor(width / columns));
   const row = formatBytes(columns * data.pageSize);
   document.getElementById("scale").textContent =
-    `A cell is one page of ${formatBytes(data.pageSize)} and a full row ${row}, unless the mapping's line says otherwise; ` +
-    "a striped band is a long stretch with nothing in it.";
+    `A cell is one page of ${formatBytes(data.pageSize)} and a full row ${row}, unless the line of a mapping states another size; ` +
+    "a striped band is a long stretch without pages.";
 }
 
 function layOut(view) {
   let y = 0;
-  view.parts = view.group.blocks.map((block) => {
-    const rows = rowsOf(unpackRuns(block.runs.state, block.cells), columns);
-    const part = { block, rows, top: y, ys: [] };
+  view.parts = view.group.strips.map((strip) => {
+    const rows = rowsOf(unpackRuns(strip.runs.state, strip.cells), columns);
+    const part = { strip, rows, top: y, ys: [] };
     for (const row of rows) {
       part.ys.push(y);
       y += row.gap ? GAP_HEIGHT : cell;
     }
     part.bottom = y;
-    y += BLOCK_SPACE;
+    y += STRIP_SPACE;
     return part;
   });
-  view.height = Math.max(cell, y - BLOCK_SPACE);
+  view.height = Math.max(cell, y - STRIP_SPACE);
   view.canvas.style.height = `${view.height}px`;
   view.drawn = false;
 }
@@ -55,9 +55,9 @@ function draw(view) {
   const stripe = ink("line");
   const space = cell >= 4 ? 1 : 0;
   for (const part of view.parts) {
-    const labels = unpackRuns(part.block.runs[layer.key], part.block.cells);
-    const { block } = part;
-    const filled = block.filled && unpackRuns(block.filled, block.cells);
+    const labels = unpackRuns(part.strip.runs[layer.key], part.strip.cells);
+    const { strip } = part;
+    const filled = strip.filled && unpackRuns(strip.filled, strip.cells);
     part.rows.forEach((row, index) => {
       const y = part.ys[index];
       if (row.gap) {
@@ -69,7 +69,7 @@ function draw(view) {
       for (let at = row.first; at < last; at += 1) {
         const label = labels[at];
         let alpha = chosen && label !== chosen ? 0.16 : 1;
-        if (filled && label) alpha *= 0.35 + (0.65 * filled[at]) / block.perCell;
+        if (filled && label) alpha *= 0.35 + (0.65 * filled[at]) / strip.perCell;
         context.globalAlpha = alpha;
         context.fillStyle = colours[label];
         context.fillRect((at - row.first) * cell, y, cell - space, cell - space);
@@ -98,14 +98,14 @@ function redraw() {
 }
 
 function headOf(group) {
-  const [first] = group.blocks;
-  const last = group.blocks[group.blocks.length - 1];
-  const size = group.blocks.reduce((sum, block) => sum + Number(BigInt(`0x${block.end}`) - BigInt(`0x${block.start}`)), 0);
+  const [first] = group.strips;
+  const last = group.strips[group.strips.length - 1];
+  const size = group.strips.reduce((sum, strip) => sum + Number(BigInt(`0x${strip.end}`) - BigInt(`0x${strip.start}`)), 0);
   const head = element("h3");
   head.append(element("b", "", group.name || "(anonymous)"));
-  const coarse = Math.max(...group.blocks.map((block) => block.perCell));
+  const coarse = Math.max(...group.strips.map((strip) => strip.perCell));
   const scale = coarse > 1 ? ` · a cell is ${formatBytes(coarse * data.pageSize)}` : "";
-  const permissions = [...new Set(group.blocks.map((block) => block.permissions))].join(" ");
+  const permissions = [...new Set(group.strips.map((strip) => strip.permissions))].join(" ");
   head.append(element("span", "about", `${first.start}-${last.end} · ${permissions} · ${formatBytes(size)}${scale}`));
   return head;
 }
@@ -117,7 +117,7 @@ function build() {
     const canvas = element("canvas");
     canvas.dataset.view = number;
     canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `pages of ${group.name || "anonymous memory"}; the table below has the figures`);
+    canvas.setAttribute("aria-label", `pages of ${group.name || "anonymous memory"}; the table below lists the sizes`);
     box.append(headOf(group), canvas);
     root.append(box);
     const view = { group, box, canvas, parts: [], height: 0, drawn: false, near: false };
@@ -136,7 +136,7 @@ function find(view, event) {
   let row = part.ys.findIndex((top) => top > y);
   row = (row < 0 ? part.ys.length : row) - 1;
   const at = part.rows[row].gap ? part.rows[row].first : part.rows[row].first + x;
-  return at < part.block.cells ? { block: part.block, at, gap: part.rows[row].gap } : null;
+  return at < part.strip.cells ? { strip: part.strip, at, gap: part.rows[row].gap } : null;
 }
 
 function valueAt(runs, at) {
@@ -154,24 +154,24 @@ function point(view, event) {
     hideTooltip();
     return;
   }
-  const { block, at, gap } = found;
-  const bytes = BigInt(block.perCell) * BigInt(data.pageSize);
-  const start = BigInt(`0x${block.start}`) + BigInt(at) * bytes;
+  const { strip, at, gap } = found;
+  const bytes = BigInt(strip.perCell) * BigInt(data.pageSize);
+  const start = BigInt(`0x${strip.start}`) + BigInt(at) * bytes;
   const name = view.group.name || "(anonymous)";
   const rows = [];
   if (gap) {
-    rows.push(["holds", `nothing in ${formatBytes(gap * Number(bytes))}`]);
+    rows.push(["no pages", formatBytes(gap * Number(bytes))]);
   } else {
     for (const each of data.layers) {
-      const label = valueAt(block.runs[each.key], at);
+      const label = valueAt(strip.runs[each.key], at);
       if (label || each === data.layers[0]) rows.push([each.key, each.labels[label]]);
     }
-    if (block.filled) rows.push(["present", `${valueAt(block.filled, at)} of ${block.perCell} pages`]);
+    if (strip.filled) rows.push(["present", `${valueAt(strip.filled, at)} of ${strip.perCell} pages`]);
   }
-  rows.push(["permissions", block.permissions]);
-  if (block.offset !== null) {
-    const offset = BigInt(`0x${block.offset}`) + BigInt(at) * bytes;
-    rows.push(["in the file", `0x${offset.toString(16)}`]);
+  rows.push(["permissions", strip.permissions]);
+  if (strip.offset !== null) {
+    const offset = BigInt(`0x${strip.offset}`) + BigInt(at) * bytes;
+    rows.push(["file offset", `0x${offset.toString(16)}`]);
   }
   showTooltip(event, `0x${start.toString(16)}`, name, rows);
 }
@@ -202,7 +202,7 @@ function holds(group, word) {
   if (!word || group.name.toLowerCase().includes(word)) return true;
   if (!/^(0x)?[0-9a-f]{4,16}$/.test(word)) return false;
   const address = BigInt(`0x${word.replace(/^0x/, "")}`);
-  return group.blocks.some((block) => address >= BigInt(`0x${block.start}`) && address < BigInt(`0x${block.end}`));
+  return group.strips.some((strip) => address >= BigInt(`0x${strip.start}`) && address < BigInt(`0x${strip.end}`));
 }
 
 function search(text) {

@@ -1,0 +1,26 @@
+#define _GNU_SOURCE
+#include <linux/membarrier.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "membarrier.h"
+
+static int membarrier(int command)
+{
+	return (int)syscall(SYS_membarrier, command, 0, 0);
+}
+
+bool membarrier_register(void)
+{
+	return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED) == 0;
+}
+
+void membarrier_run(void)
+{
+	if (membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) == 0)
+		return;
+	/* A forked child may not have the registration of its parent. */
+	if (!membarrier_register() || membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED) != 0)
+		abort();
+}

@@ -1,0 +1,15 @@
+/* The expedited private command of membarrier(2). */
+#ifndef MEMATLAS_ALLOC_MEMBARRIER_H
+#define MEMATLAS_ALLOC_MEMBARRIER_H
+
+#include <stdbool.h>
+
+/* Register this process for membarrier_run(). Call again in a forked child. False where the kernel
+ * lacks the command (Linux before 4.14) or a seccomp filter refuses the system call. */
+bool membarrier_register(void);
+
+/* Run a full memory barrier on every CPU that runs a thread of this process. Abort if the kernel
+ * refuses, since a caller that went on would hand out a slot twice. */
+void membarrier_run(void);
+
+#endif

@@ -1,0 +1,376 @@
+/* The page heap: runs are split off free runs, or off address space that was never accessible, and
+ * merge with their free neighbours when they are freed. */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "arena.h"
+#include "lock.h"
+#include "page_size.h"
+
+static int reserve(struct mematlas_arena *arena)
+{
+	/* Aligned to huge pages, for programs that advise them. */
+	uint64_t alignment = page_size_pmd(), length = arena->capacity + alignment;
+	char *start =
+		mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (start == MAP_FAILED)
+		return -errno;
+	uint64_t before = -(uintptr_t)start & (alignment - 1);
+	if (before)
+		munmap(start, before);
+	arena->base = start + before;
+	munmap(arena->base + arena->capacity, length - arena->capacity - before);
+	arena->heap.top = arena->base;
+	return 0;
+}
+
+static uint64_t table_bytes(const struct mematlas_arena *arena)
+{
+	return (arena->capacity >> PAGE_BITS) * sizeof *arena->pages;
+}
+
+int page_heap_open(struct mematlas_arena *arena)
+{
+	int error = reserve(arena);
+
+	if (error)
+		return error;
+	for (unsigned i = 0; i < BINS; i++)
+		arena->heap.bins[i].next = arena->heap.bins[i].previous = &arena->heap.bins[i];
+	void *table = mmap(NULL, table_bytes(arena), PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (table == MAP_FAILED)
+		return -ENOMEM;
+	arena->pages = table;
+	return 0;
+}
+
+void page_heap_close(struct mematlas_arena *arena)
+{
+	if (arena->base)
+		munmap(arena->base, arena->capacity);
+	if (arena->pages)
+		munmap(arena->pages, table_bytes(arena));
+}
+
+static void set_page(struct mematlas_arena *arena, const char *address, struct run *run)
+{
+	atomic_store_explicit(&arena->pages[(uint64_t)(address - arena->base) >> PAGE_BITS], run,
+			      memory_order_release);
+}
+
+static void set_ends(struct mematlas_arena *arena, struct run *run, struct run *to)
+{
+	set_page(arena, run->start, to);
+	set_page(arena, run->start + (run->pages - 1) * PAGE, to);
+}
+
+static unsigned bin_of(uint64_t pages)
+{
+	return pages < BINS ? (unsigned)pages - 1 : BINS - 1;
+}
+
+static struct run *new_run(struct mematlas_arena *arena)
+{
+	struct run *run = arena->heap.spare_runs;
+
+	if (!run)
+		return arena_metadata_alloc(arena, sizeof *run);
+	arena->heap.spare_runs = run->next;
+	return run;
+}
+
+static void recycle_run(struct mematlas_arena *arena, struct run *run)
+{
+	run->next = arena->heap.spare_runs;
+	arena->heap.spare_runs = run;
+}
+
+static void bin_remove(struct mematlas_arena *arena, struct run *run)
+{
+	struct page_heap *heap = &arena->heap;
+	unsigned bin = bin_of(run->pages);
+
+	run->previous->next = run->next;
+	run->next->previous = run->previous;
+	if (heap->bins[bin].next == &heap->bins[bin])
+		heap->bin_bitmap[bin / 64] &= ~(1ull << bin % 64);
+	heap->free_bytes -= run->pages * PAGE;
+	if (run->released)
+		heap->released_bytes -= run->pages * PAGE;
+}
+
+static void bin_insert(struct mematlas_arena *arena, struct run *run)
+{
+	struct page_heap *heap = &arena->heap;
+	unsigned bin = bin_of(run->pages);
+
+	SET(run->state, RUN_FREE);
+	set_ends(arena, run, run);
+	run->next = heap->bins[bin].next;
+	run->previous = &heap->bins[bin];
+	run->next->previous = run->previous->next = run;
+	heap->bin_bitmap[bin / 64] |= 1ull << bin % 64;
+	heap->free_bytes += run->pages * PAGE;
+	if (run->released)
+		heap->released_bytes += run->pages * PAGE;
+}
+
+static bool is_free(struct mematlas_arena *arena, const char *address, struct run **ret)
+{
+	*ret = arena_contains(arena, address) ? arena_run_at(arena, address) : NULL;
+	return *ret && GET((*ret)->state) == RUN_FREE;
+}
+
+/* Add an adjacent free run to a run that is in no bin. */
+static void absorb(struct mematlas_arena *arena, struct run *run, struct run *other)
+{
+	bin_remove(arena, other);
+	set_ends(arena, other, NULL);
+	if (other->start < run->start)
+		SET(run->start, other->start);
+	run->pages += other->pages;
+	run->released &= other->released;
+	recycle_run(arena, other);
+}
+
+/* Merge a run with its free neighbours. */
+static struct run *merge(struct mematlas_arena *arena, struct run *run)
+{
+	struct run *other;
+
+	if (is_free(arena, run->start - PAGE, &other))
+		absorb(arena, run, other);
+	if (is_free(arena, run->start + run->pages * PAGE, &other))
+		absorb(arena, run, other);
+	return run;
+}
+
+/* Release the memory of a free run. Where kernel pages are larger than PAGE, the parts of kernel
+ * pages at both ends keep their memory, because a neighbour may be in use. Once the neighbour is
+ * free, both merge to a run that counts as not released. */
+static void release_run(struct mematlas_arena *arena, struct run *run)
+{
+	uint64_t mask = page_size_base() - 1;
+	uintptr_t start = ((uintptr_t)run->start + mask) & ~mask;
+	uintptr_t end = ((uintptr_t)run->start + run->pages * PAGE) & ~mask;
+
+	if (run->released || end <= start)
+		return;
+	if (madvise((void *)start, end - start, MADV_DONTNEED) != 0)
+		return;
+	run->released = true;
+	arena->heap.returned_bytes += end - start;
+	arena->heap.released_bytes += run->pages * PAGE;
+}
+
+static struct run *grow(struct mematlas_arena *arena, uint64_t pages)
+{
+	struct page_heap *heap = &arena->heap;
+	uint64_t left = (uint64_t)(arena->base + arena->capacity - heap->top);
+	uint64_t bytes = (pages * PAGE + GROW_BYTES - 1) / GROW_BYTES * GROW_BYTES;
+
+	if (bytes > left)
+		bytes = left;
+	struct run *run = bytes < pages * PAGE ? NULL : new_run(arena);
+	if (!run)
+		return NULL;
+	if (mprotect(heap->top, bytes, PROT_READ | PROT_WRITE) != 0) {
+		recycle_run(arena, run);
+		return NULL;
+	}
+	SET(run->start, heap->top);
+	run->pages = (uint32_t)(bytes >> PAGE_BITS);
+	run->released = true;
+	heap->top += bytes;
+	run = merge(arena, run);
+	bin_insert(arena, run);
+	return run;
+}
+
+static struct run *find_free(struct mematlas_arena *arena, uint64_t pages)
+{
+	struct page_heap *heap = &arena->heap;
+
+	for (unsigned bin = bin_of(pages); bin < BINS - 1; bin++) {
+		uint64_t word = heap->bin_bitmap[bin / 64] >> bin % 64;
+		if (!word) {
+			bin |= 63;
+			continue;
+		}
+		bin += (unsigned)__builtin_ctzll(word);
+		if (bin < BINS - 1)
+			return heap->bins[bin].next;
+	}
+	struct run *best = NULL, *end = &heap->bins[BINS - 1];
+	for (struct run *run = end->next; run != end; run = run->next)
+		if (run->pages >= pages &&
+		    (!best || run->pages < best->pages ||
+		     (run->pages == best->pages && run->start < best->start)))
+			best = run;
+	return best;
+}
+
+/* Splits a run of exactly `pages` pages off a free run. The run is in no bin and has no entries in
+ * the page table. */
+static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
+{
+	struct run *run = find_free(arena, pages);
+
+	if (!run)
+		run = grow(arena, pages);
+	if (!run)
+		return NULL;
+	struct run *rest = run->pages > pages ? new_run(arena) : NULL;
+	if (run->pages > pages && !rest)
+		return NULL;
+	bin_remove(arena, run);
+	set_ends(arena, run, NULL);
+	if (rest) {
+		SET(rest->start, run->start + pages * PAGE);
+		rest->pages = run->pages - (uint32_t)pages;
+		rest->released = run->released;
+		run->pages = (uint32_t)pages;
+		bin_insert(arena, rest);
+	}
+	run->released = false;
+	return run;
+}
+
+static void free_run(struct mematlas_arena *arena, struct run *run)
+{
+	struct page_heap *heap = &arena->heap;
+
+	run->released = false;
+	set_ends(arena, run, NULL);
+	run = merge(arena, run);
+	bin_insert(arena, run);
+	if (heap->free_bytes - heap->released_bytes > RETAIN_BYTES)
+		release_run(arena, run);
+}
+
+char *page_heap_alloc(struct mematlas_arena *arena, uint64_t pages)
+{
+	struct run *run = alloc_run(arena, pages);
+
+	if (!run)
+		return NULL;
+	char *start = run->start;
+	recycle_run(arena, run);
+	return start;
+}
+
+void page_heap_free(struct mematlas_arena *arena, char *start, uint64_t pages)
+{
+	struct run *run = new_run(arena);
+
+	if (!run)
+		return; /* leaks the pages until the arena is destroyed */
+	SET(run->start, start);
+	run->pages = (uint32_t)pages;
+	free_run(arena, run);
+}
+
+void *page_heap_alloc_block(struct mematlas_arena *arena, uint64_t size)
+{
+	uint64_t pages = (size + PAGE - 1) >> PAGE_BITS;
+
+	LOCK_SCOPE(&arena->heap.lock);
+	struct run *run = alloc_run(arena, pages);
+	if (!run)
+		return NULL;
+	SET(run->state, RUN_BLOCK);
+	set_ends(arena, run, run);
+	arena->heap.block_bytes += pages * PAGE;
+	arena->heap.blocks++;
+	return run->start;
+}
+
+/* The error for an address that is not the start of a block. Heap's lock held. */
+static int bad_address_error(struct mematlas_arena *arena, const char *address)
+{
+	struct page_heap *heap = &arena->heap;
+
+	if (address >= heap->top)
+		return -EFAULT;
+	for (unsigned bin = 0; bin < BINS; bin++)
+		for (struct run *run = heap->bins[bin].next; run != &heap->bins[bin];
+		     run = run->next)
+			if (address >= run->start && address < run->start + run->pages * PAGE)
+				return -EALREADY;
+	return -EINVAL;
+}
+
+static struct run *find_block(struct mematlas_arena *arena, const void *block)
+{
+	struct run *run = arena_run_at(arena, block);
+
+	return run && GET(run->state) == RUN_BLOCK && run->start == (const char *)block ? run
+											: NULL;
+}
+
+int page_heap_free_block(struct mematlas_arena *arena, void *block)
+{
+	LOCK_SCOPE(&arena->heap.lock);
+	struct run *run = find_block(arena, block);
+	if (!run)
+		return bad_address_error(arena, block);
+	arena->heap.block_bytes -= run->pages * PAGE;
+	arena->heap.blocks--;
+	free_run(arena, run);
+	return 0;
+}
+
+int64_t page_heap_block_size(struct mematlas_arena *arena, const void *block)
+{
+	LOCK_SCOPE(&arena->heap.lock);
+	struct run *run = find_block(arena, block);
+	return run ? (int64_t)(run->pages * PAGE) : bad_address_error(arena, block);
+}
+
+uint64_t page_heap_trim(struct mematlas_arena *arena)
+{
+	struct page_heap *heap = &arena->heap;
+
+	LOCK_SCOPE(&heap->lock);
+	uint64_t before = heap->returned_bytes;
+	for (unsigned bin = 0; bin < BINS; bin++)
+		for (struct run *run = heap->bins[bin].next; run != &heap->bins[bin];
+		     run = run->next)
+			release_run(arena, run);
+	return heap->returned_bytes - before;
+}
+
+static bool is_sound(struct mematlas_arena *arena, const struct run *run, unsigned bin)
+{
+	const char *end = run->start + run->pages * PAGE;
+	struct run *other;
+
+	if (GET(run->state) != RUN_FREE || bin_of(run->pages) != bin)
+		return false;
+	if (arena_run_at(arena, run->start) != run || arena_run_at(arena, end - PAGE) != run)
+		return false;
+	return !is_free(arena, run->start - PAGE, &other) && !is_free(arena, end, &other);
+}
+
+/* Verifies the equations beside struct page_heap, except for the one on spans. */
+bool page_heap_is_sound(struct mematlas_arena *arena)
+{
+	struct page_heap *heap = &arena->heap;
+	uint64_t free_bytes = 0, released_bytes = 0;
+
+	for (unsigned bin = 0; bin < BINS; bin++) {
+		bool listed = heap->bin_bitmap[bin / 64] >> bin % 64 & 1;
+		if (listed != (heap->bins[bin].next != &heap->bins[bin]))
+			return false;
+		for (struct run *run = heap->bins[bin].next; run != &heap->bins[bin];
+		     run = run->next) {
+			if (!is_sound(arena, run, bin))
+				return false;
+			free_bytes += run->pages * PAGE;
+			released_bytes += run->released ? run->pages * PAGE : 0;
+		}
+	}
+	return free_bytes == heap->free_bytes && released_bytes == heap->released_bytes;
+}

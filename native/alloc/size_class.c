@@ -1,0 +1,218 @@
+/* Size classes and their spans. */
+#include "arena.h"
+
+/* 16 to 128 in steps of 16, then four steps per doubling, so rounding up loses a quarter at
+ * most. */
+static uint32_t next_size(uint32_t size)
+{
+	if (size < 128)
+		return size + 16;
+	return size + (1u << (31 - __builtin_clz(size))) / 4;
+}
+
+/* Pages for 64 slots, clamped to 16 .. 256 KiB, so for at least 8. Smaller spans would lose more at
+ * their end and refill more often. */
+static uint32_t span_pages(uint32_t size)
+{
+	uint64_t bytes = (uint64_t)size * 64;
+
+	if (bytes < 2 * PAGE)
+		bytes = 2 * PAGE;
+	if (bytes > 256u << 10)
+		bytes = 256u << 10;
+	return (uint32_t)((bytes + PAGE - 1) >> PAGE_BITS);
+}
+
+static void init_class(struct shard *shard, unsigned index, uint32_t size)
+{
+	struct size_class *class = &shard->classes[index];
+	uint32_t batch_size = (32u << 10) / size;
+
+	class->lock = &shard->lock;
+	class->index = (uint8_t)index;
+	class->size = size;
+	class->batch_size = batch_size > BATCH_SIZE ? BATCH_SIZE : batch_size < 2 ? 2 : batch_size;
+	class->pages = span_pages(size);
+	class->partial.next = class->partial.previous = &class->partial;
+}
+
+void size_class_init_all(struct mematlas_arena *arena)
+{
+	uint32_t size = 16, at_16 = 0, at_128 = 0;
+
+	for (unsigned shard = 0; shard < SHARDS; shard++)
+		pthread_mutex_init(&arena->shards[shard].lock, NULL);
+	for (unsigned i = 0; i < CLASSES; i++, size = next_size(size)) {
+		for (unsigned shard = 0; shard < SHARDS; shard++)
+			init_class(&arena->shards[shard], i, size);
+		for (; at_16 * 16 <= size && at_16 <= BY_16_MAX / 16; at_16++)
+			arena->by_16[at_16] = (uint8_t)i;
+		for (; at_128 * 128 <= size && at_128 <= SMALL_MAX / 128; at_128++)
+			arena->by_128[at_128] = (uint8_t)i;
+	}
+}
+
+void size_class_relist(struct size_class *class, struct run *run)
+{
+	bool wanted = run->free_count > 0 && GET(run->state) == RUN_SPAN;
+
+	if (wanted == run->listed)
+		return;
+	run->listed = wanted;
+	if (wanted) {
+		run->next = class->partial.next;
+		run->previous = &class->partial;
+		run->next->previous = run->previous->next = run;
+	} else {
+		run->previous->next = run->next;
+		run->next->previous = run->previous;
+	}
+}
+
+/* Heap's lock held, for the metadata. */
+static struct run *create_run(struct mematlas_arena *arena, struct size_class *class)
+{
+	uint32_t count = (uint32_t)(class->pages * PAGE / class->size);
+	uint64_t bytes = sizeof(struct run) + count * (sizeof(struct slot) + sizeof(uint16_t));
+	struct run *run = arena_metadata_alloc(arena, bytes);
+
+	if (!run)
+		return NULL;
+	run->slot_size = class->size;
+	run->reciprocal = UINT32_MAX / class->size + 1;
+	run->count = count;
+	run->class_index = class->index;
+	SET(run->state, RUN_SPARE);
+	run->size_class = class;
+	run->pages = class->pages;
+	run->slots = (struct slot *)(run + 1);
+	run->free = (uint16_t *)(run->slots + count);
+	run->next_in_class = class->all;
+	class->all = run;
+	return run;
+}
+
+static void set_pages(struct mematlas_arena *arena, const struct run *run, struct run *to)
+{
+	uint64_t first = (uint64_t)(GET(run->start) - arena->base) >> PAGE_BITS;
+
+	for (uint64_t page = 0; page < run->pages; page++)
+		atomic_store_explicit(&arena->pages[first + page], to, memory_order_release);
+}
+
+static void push_spare(struct size_class *class, struct run *run)
+{
+	run->next = class->spare_runs;
+	class->spare_runs = run;
+}
+
+/* A span of free slots, inserted in `partial`. Class's lock held. */
+static struct run *create_span(struct mematlas_arena *arena, struct size_class *class)
+{
+	struct run *run = class->spare_runs;
+
+	pthread_mutex_lock(&arena->heap.lock);
+	if (run)
+		class->spare_runs = run->next;
+	else
+		run = create_run(arena, class);
+	char *start = run ? page_heap_alloc(arena, class->pages) : NULL;
+	pthread_mutex_unlock(&arena->heap.lock);
+	if (run && !start)
+		push_spare(class, run);
+	if (!start)
+		return NULL;
+	SET(run->start, start);
+	run->free_count = run->count;
+	for (uint32_t i = 0; i < run->count; i++) /* the stack pops the lowest address first */
+		run->free[i] = (uint16_t)(run->count - 1 - i);
+	/* Before the page table leads readers to the run. */
+	atomic_store_explicit(&run->state, RUN_SPAN, memory_order_release);
+	set_pages(arena, run, run);
+	size_class_relist(class, run);
+	class->empty++;
+	return run;
+}
+
+static void release_span(struct mematlas_arena *arena, struct size_class *class, struct run *run)
+{
+	SET(run->state, RUN_SPARE);
+	size_class_relist(class, run);
+	set_pages(arena, run, NULL);
+	class->empty--;
+	pthread_mutex_lock(&arena->heap.lock);
+	page_heap_free(arena, run->start, run->pages);
+	pthread_mutex_unlock(&arena->heap.lock);
+	push_spare(class, run);
+}
+
+void size_class_release_empty(struct mematlas_arena *arena, struct size_class *class, uint32_t keep)
+{
+	struct run *next;
+
+	for (struct run *run = class->partial.next; run != &class->partial && class->empty > keep;
+	     run = next) {
+		next = run->next;
+		if (run->free_count == run->count)
+			release_span(arena, class, run);
+	}
+}
+
+bool size_class_refill(struct mematlas_arena *arena, struct size_class *class,
+		       struct magazine *magazine, bool may_grow)
+{
+	uint32_t filled = 0;
+
+	pthread_mutex_lock(class->lock);
+	while (filled < class->batch_size) {
+		struct run *run = class->partial.next;
+		if (run == &class->partial)
+			run = filled || !may_grow ? NULL : create_span(arena, class);
+		if (!run)
+			break;
+		class->empty -= run->free_count == run->count;
+		while (filled < class->batch_size && run->free_count) {
+			uint32_t number = run->free[--run->free_count];
+			magazine->objects[filled++] = GET(run->start) + number * run->slot_size;
+		}
+		size_class_relist(class, run);
+	}
+	pthread_mutex_unlock(class->lock);
+	SET(magazine->filled, filled);
+	return filled > 0;
+}
+
+static void push_free_slot(struct run *run, void *object)
+{
+	run->free[run->free_count++] = (uint16_t)(run_slot_at(run, object) - run->slots);
+	size_class_relist(run->size_class, run);
+	run->size_class->empty += run->free_count == run->count;
+}
+
+static void unlock_class(struct mematlas_arena *arena, struct size_class *class)
+{
+	if (!class)
+		return;
+	if (class->empty > 2)
+		size_class_release_empty(arena, class, 1);
+	pthread_mutex_unlock(class->lock);
+}
+
+void size_class_flush(struct mematlas_arena *arena, struct magazine *magazine, uint32_t count)
+{
+	uint32_t filled = GET(magazine->filled) - count;
+	struct size_class *class = NULL;
+
+	for (uint32_t i = 0; i < count; i++) { /* the bottom of the stack is coldest */
+		struct run *run = arena_run_at(arena, magazine->objects[i]);
+		if (run->size_class != class) { /* stolen from a thread of another shard */
+			unlock_class(arena, class);
+			class = run->size_class;
+			pthread_mutex_lock(class->lock);
+		}
+		push_free_slot(run, magazine->objects[i]);
+	}
+	unlock_class(arena, class);
+	memmove(magazine->objects, magazine->objects + count, filled * sizeof(void *));
+	SET(magazine->filled, filled);
+}

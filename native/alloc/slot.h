@@ -1,0 +1,92 @@
+/* The state of one slot, which is the memory of one object of a pool or an arena.
+ *
+ * A slot needs no atomic read-modify-write, because only the owner's thread writes `owner`. A
+ * second thread that frees the slot writes `remote_freed` and sends (slot, owner word) to the
+ * owner's thread cache. The owner reclaims the slot only if the word still matches. Two threads
+ * that free one slot at the same instant, which plain stores cannot prevent, thus send the slot
+ * twice, and the second message is stale.
+ *
+ * A slot is in exactly one state:
+ *
+ *   free       owner >> 16 == 0
+ *   in use     owner >> 16 == id of a thread cache && remote_freed != owner
+ *   in flight  owner >> 16 == id of a thread cache && remote_freed == owner
+ * / */
+#ifndef MEMATLAS_ALLOC_SLOT_H
+#define MEMATLAS_ALLOC_SLOT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define OWNER_SHIFT 16u
+#define GENERATION_MASK 0xffffu
+
+/* Plain loads and stores of words that other threads may read. BUMP is not an atomic increment, so
+ * the word needs a single writer. */
+#define GET(word) atomic_load_explicit(&(word), memory_order_relaxed)
+#define SET(word, value) atomic_store_explicit(&(word), (value), memory_order_relaxed)
+#define BUMP(word) SET(word, GET(word) + 1)
+
+struct slot {
+	_Atomic uint32_t
+		owner; /* id of a thread cache << 16 | generation, which each alloc increments */
+	_Atomic uint32_t remote_freed; /* the owner word for which another thread freed the slot */
+};
+
+_Static_assert(sizeof(struct slot) == 8, "layout of shared pools");
+
+static inline bool slot_in_use(struct slot *slot)
+{
+	uint32_t owner = GET(slot->owner);
+
+	return owner >> OWNER_SHIFT && GET(slot->remote_freed) != owner;
+}
+
+/* `id_bits` is the id of the calling thread's cache << 16. */
+static inline void slot_alloc(struct slot *slot, uint32_t id_bits)
+{
+	SET(slot->owner, id_bits | ((GET(slot->owner) + 1) & GENERATION_MASK));
+}
+
+static inline bool slot_is_owned(struct slot *slot, uint32_t id_bits)
+{
+	uint32_t owner = GET(slot->owner);
+
+	return (owner & ~GENERATION_MASK) == id_bits && GET(slot->remote_freed) != owner;
+}
+
+/* Free a slot of the calling thread's cache, between tcache_begin_free() and tcache_end_free().
+ * False if the slot is free, in flight, or owned by another cache. */
+static inline bool slot_free(struct slot *slot, uint32_t id_bits)
+{
+	uint32_t owner = GET(slot->owner);
+
+	if ((owner & ~GENERATION_MASK) != id_bits || GET(slot->remote_freed) == owner)
+		return false;
+	SET(slot->owner, owner & GENERATION_MASK);
+	return true;
+}
+
+/* Free a slot that arrived in a batch with `owner`. False if the message is stale. */
+static inline bool slot_reclaim(struct slot *slot, uint32_t owner)
+{
+	if (GET(slot->owner) != owner) {
+		if (GET(slot->remote_freed) == owner)
+			SET(slot->remote_freed, 0);
+		return false;
+	}
+	SET(slot->owner, owner & GENERATION_MASK);
+	/* Orders the free state before the word that a later remote free compares. */
+	atomic_store_explicit(&slot->remote_freed, 0, memory_order_release);
+	return true;
+}
+
+/* In a forked child, free a slot whose thread cache was lost with its thread. */
+static inline void slot_reset(struct slot *slot)
+{
+	SET(slot->owner, GET(slot->owner) & GENERATION_MASK);
+	SET(slot->remote_freed, 0);
+}
+
+#endif

@@ -1,0 +1,87 @@
+/* Sets up a found process so that its records can be read: its parent, its state, its previous
+ * image. */
+#include <errno.h>
+
+#include "collector.h"
+
+static int find_traced(const struct mematlas_collector *collector, int pid,
+		       const struct process *except)
+{
+	for (uint32_t i = collector->count; i-- > 0;) {
+		const struct process *process = collector->processes[i];
+		if (process != except && process->shared->pid == pid)
+			return (int)i;
+	}
+	return -1;
+}
+
+/* After an exec, the previous image of the same PID has ended. */
+static void replace_image(struct mematlas_collector *collector, const struct process *process)
+{
+	for (uint32_t i = 0; i < (uint32_t)process->index; i++) {
+		struct process *other = collector->processes[i];
+		if (other->active && other->ending == MEMATLAS_RUNNING && !other->dead &&
+		    other->shared->pid == process->shared->pid)
+			process_end(collector, other, MEMATLAS_EXECED);
+	}
+}
+
+/* A child may be found in the same round as its parent, whose FORK record is then not read yet. */
+static bool must_wait(const struct mematlas_collector *collector, const struct process *process)
+{
+	int parent = -1;
+
+	if (process->shared->fork_serial)
+		parent = find_traced(collector, process->shared->fork_parent, process);
+	if (parent < 0)
+		return false;
+	const struct process *other = collector->processes[parent];
+	return !other->active || other->activated_in == collector->round;
+}
+
+static bool set_up(struct mematlas_collector *collector, struct process *process)
+{
+	const struct trace_process *shared = process->shared;
+	double mean = collector->settings.exact ? 0 : (double)collector->settings.sample_bytes;
+
+	process->start_s = clock_since_start_s(collector, shared->start);
+	process->parent = find_traced(collector, shared->parent_pid, process);
+	if (process->parent < 0) { /* after an exec, the parent is the previous image */
+		process->parent = find_traced(collector, shared->pid, process);
+		if (process->parent > process->index)
+			process->parent = -1; /* the next image, which started later */
+	}
+	process->inherited =
+		clone_claim(collector, shared->fork_parent, shared->fork_serial, &process->state);
+	if (!process->inherited && !state_init(&process->state, mean))
+		return false;
+	process->state.finds_owners = collector->settings.fault_period != 0;
+	return true;
+}
+
+void collector_activate(struct mematlas_collector *collector)
+{
+	if (!collector->new_process)
+		return;
+	collector->new_process = false;
+	for (uint32_t i = 0; i < collector->count; i++) {
+		struct process *process = collector->processes[i];
+		if (process->active)
+			continue;
+		if (must_wait(collector, process)) {
+			collector->new_process = true;
+			continue;
+		}
+		if (!event_push(collector, MEMATLAS_EVENT_PROCESS, (int)i)) {
+			collector->new_process = true;
+			return;
+		}
+		if (!set_up(collector, process)) {
+			collector->error = -ENOMEM;
+			return;
+		}
+		replace_image(collector, process);
+		process->active = true;
+		process->activated_in = collector->round;
+	}
+}

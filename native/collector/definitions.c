@@ -1,0 +1,236 @@
+/* Definitions out of a ring: stacks, code objects, modules. The traced program wrote them:
+ * everything is checked. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "../cleanup.h"
+#include "collector.h"
+
+#define MAX_IDS (1u << 26)
+#define PYTHON_WORD (1ull << 63)
+
+/* Makes `*table` long enough for element `id`; new elements are 0. */
+static bool reserve_id(void **table, uint32_t *capacity, uint64_t id, size_t size)
+{
+	if (id < *capacity)
+		return true;
+	if (id >= MAX_IDS)
+		return false;
+	uint32_t larger = *capacity ? *capacity : 256;
+	while (larger <= id)
+		larger *= 2;
+	char *moved = realloc(*table, larger * size);
+	if (!moved)
+		return false;
+	memset(moved + *capacity * size, 0, (larger - *capacity) * size);
+	*table = moved;
+	*capacity = larger;
+	return true;
+}
+
+static bool in_eval_loop(const struct trace_process *shared, uint64_t pc)
+{
+	for (unsigned i = 0; i < TRACE_EVAL_RANGES; i++)
+		if (pc > shared->eval_start[i] && pc <= shared->eval_end[i])
+			return true;
+	return false;
+}
+
+static uint64_t python_word(const struct ring *ring, uint64_t recorded)
+{
+	uint64_t code = recorded >> 32;
+
+	code = code < ring->codes_capacity ? ring->codes[code] : 0;
+	return PYTHON_WORD | code << 32 | (recorded & 0x7fffffff);
+}
+
+/* Merges the native and the Python frames of the ring's last stack, leaf first. A native frame of
+ * the eval loop is replaced by the Python frames it ran, which are those up to the next one marked
+ * `entry`. The merge starts at the leaf because either list may be cut at the root. Python frames
+ * that remain (the eval loop is unknown, or the native list ended early) go to the root's side; an
+ * eval frame that remains stays native. */
+static uint32_t merge_frames(const struct process *process, const struct ring *ring,
+			     uint64_t *merged)
+{
+	uint32_t count = 0, next = ring->python_count;
+	bool cut = false;
+
+	for (uint32_t i = ring->native_count; i-- > 0;) {
+		uint64_t pc = ring->natives[i];
+		if (pc == 0) {
+			cut = true; /* the unwinder stopped here; the last entry */
+			continue;
+		}
+		if (next == 0 || !in_eval_loop(process->shared, pc)) {
+			merged[count++] = pc & ~PYTHON_WORD;
+			continue;
+		}
+		bool entry = false;
+		while (next > 0 && !entry) {
+			entry = ring->pythons[--next] & TRACE_PYTHON_ENTRY;
+			merged[count++] = python_word(ring, ring->pythons[next]);
+		}
+	}
+	cut = cut && next == 0;
+	while (next > 0)
+		merged[count++] = python_word(ring, ring->pythons[--next]);
+	if (cut)
+		merged[count++] = 0;
+	return count;
+}
+
+/* Replaces all but the first `kept` frames by `fresh` ones, which come leaf first. */
+static bool push_frames(uint64_t **frames, uint32_t *count, uint32_t *capacity,
+			const uint64_t *words, uint32_t fresh, uint32_t kept)
+{
+	if (!reserve_id((void **)frames, capacity, kept + fresh, sizeof **frames))
+		return false;
+	*count = kept + fresh;
+	for (uint32_t i = 0; i < fresh; i++)
+		(*frames)[kept + i] = words[fresh - 1 - i];
+	return true;
+}
+
+/* The node of a stack. Frames it shares with the ring's last stack, from the root, need no
+ * lookup. */
+static uint32_t find_node(struct process *process, struct ring *ring, const uint64_t *merged,
+			  uint32_t count)
+{
+	uint32_t at = 0, node = 0;
+
+	for (; at < count && at < ring->path_count; at++) {
+		if (ring->path[at].word != merged[count - 1 - at])
+			break;
+		node = ring->path[at].node;
+	}
+	bool kept =
+		reserve_id((void **)&ring->path, &ring->path_capacity, count, sizeof *ring->path);
+	for (; at < count; at++) {
+		uint64_t word = merged[count - 1 - at];
+		node = stack_trie_add(&process->state, node, word);
+		if (kept)
+			ring->path[at] = (struct step){word, node};
+	}
+	ring->path_count = kept ? count : 0;
+	return node;
+}
+
+enum { NATIVES, PYTHONS, NATIVES_KEPT, PYTHONS_KEPT, COUNTS };
+
+static bool counts_fit(const struct ring *ring, const uint32_t *counts, uint32_t words)
+{
+	uint32_t kept = counts[NATIVES_KEPT], pythons_kept = counts[PYTHONS_KEPT];
+
+	if (counts[NATIVES] > TRACE_MAX_FRAMES + 1 || counts[PYTHONS] > TRACE_MAX_FRAMES)
+		return false;
+	if (kept > counts[NATIVES] || kept > ring->native_count)
+		return false;
+	if (pythons_kept > counts[PYTHONS] || pythons_kept > ring->python_count)
+		return false;
+	return 3 + counts[NATIVES] - kept + counts[PYTHONS] - pythons_kept <= words;
+}
+
+static bool define_stack(struct process *process, struct ring *ring, const uint64_t *record,
+			 uint32_t words)
+{
+	uint64_t merged[2 * TRACE_MAX_FRAMES + 1]; /* a cut list ends in one word more: 0 */
+	uint64_t id = record[1];
+	uint32_t counts[COUNTS];
+
+	for (int i = 0; i < COUNTS; i++)
+		counts[i] = TRACE_COUNT(record[2], i);
+	if (!counts_fit(ring, counts, words) || id == 0)
+		return false;
+	uint32_t natives = counts[NATIVES] - counts[NATIVES_KEPT];
+	uint32_t pythons = counts[PYTHONS] - counts[PYTHONS_KEPT];
+	if (!reserve_id((void **)&ring->stacks, &ring->stacks_capacity, id, sizeof *ring->stacks) ||
+	    !push_frames(&ring->natives, &ring->native_count, &ring->native_capacity, record + 3,
+			 natives, counts[NATIVES_KEPT]) ||
+	    !push_frames(&ring->pythons, &ring->python_count, &ring->python_capacity,
+			 record + 3 + natives, pythons, counts[PYTHONS_KEPT]))
+		return false;
+	uint32_t node = find_node(process, ring, merged, merge_frames(process, ring, merged));
+	memset(ring->stacks[id], 0, sizeof ring->stacks[id]);
+	ring->stacks[id][0] = node;
+	return true;
+}
+
+/* Reads the byte string at word `*at` and moves past it. */
+static bool read_string(const uint64_t *record, uint32_t words, uint32_t *at, const char **bytes,
+			uint32_t *length)
+{
+	if (*at >= words)
+		return false;
+	uint64_t size = record[*at];
+	if (size > (uint64_t)(words - *at - 1) * 8)
+		return false;
+	*bytes = (const char *)&record[*at + 1];
+	*length = (uint32_t)size;
+	*at += 1 + (uint32_t)((size + 7) / 8);
+	return true;
+}
+
+static bool define_code(struct process *process, struct ring *ring, const uint64_t *record,
+			uint32_t words)
+{
+	const char *parts[3];
+	uint32_t lengths[3], at = 3;
+	uint64_t id = record[1] & 0xffffffff;
+
+	for (int i = 0; i < 3; i++)
+		if (!read_string(record, words, &at, &parts[i], &lengths[i]))
+			return false;
+	if (id == 0 ||
+	    !reserve_id((void **)&ring->codes, &ring->codes_capacity, id, sizeof *ring->codes))
+		return false;
+	CLEANUP_FREE char *bytes = malloc((size_t)lengths[0] + lengths[1] + lengths[2] + 1);
+	if (!bytes)
+		return false;
+	memcpy(bytes, parts[0], lengths[0]);
+	memcpy(bytes + lengths[0], parts[1], lengths[1]);
+	memcpy(bytes + lengths[0] + lengths[1], parts[2], lengths[2]);
+	struct code code = {.bytes = bytes,
+			    .name = lengths[0],
+			    .file = lengths[1],
+			    .table = lengths[2],
+			    .first_line = (uint32_t)(record[1] >> 32),
+			    .format = (uint32_t)record[2]};
+	ring->codes[id] = code_add(&process->state, &code);
+	return true;
+}
+
+static bool define_module(struct process *process, const uint64_t *record, uint32_t words)
+{
+	struct mematlas_module module = {.bias = record[1], .start = record[2]};
+	const char *path, *build;
+	uint32_t path_length, build_length, at = 4;
+
+	if (words < 6)
+		return false;
+	module.end = record[3];
+	if (!read_string(record, words, &at, &path, &path_length) ||
+	    !read_string(record, words, &at, &build, &build_length))
+		return false;
+	if (path_length >= sizeof module.path)
+		path_length = sizeof module.path - 1;
+	memcpy(module.path, path, path_length);
+	if (build_length < sizeof module.build_id) /* a longer one is no build ID */
+		memcpy(module.build_id, build, build_length);
+	module_add(&process->state, &module);
+	return true;
+}
+
+bool definition_apply(struct process *process, struct ring *ring, uint32_t mask, uint32_t words)
+{
+	CLEANUP_FREE uint64_t *record = malloc(words * sizeof *record);
+
+	if (!record)
+		return false;
+	for (uint32_t i = 0; i < words; i++)
+		record[i] = ring_word(ring, mask, i);
+	if (TRACE_TYPE(record[0]) == TRACE_STACK)
+		return define_stack(process, ring, record, words);
+	if (TRACE_TYPE(record[0]) == TRACE_CODE)
+		return define_code(process, ring, record, words);
+	return define_module(process, record, words);
+}

@@ -1,0 +1,159 @@
+/* The invariants of state.h, checked one by one. */
+#include <stdlib.h>
+
+#include "../cleanup.h"
+#include "state.h"
+
+/* Estimates are sums of doubles in another order than here. */
+static bool nearly(double a, double b)
+{
+	return fabs(a - b) <= 1e-6 * (fabs(a) + fabs(b)) + 1e-3;
+}
+
+static bool is_reachable(const struct blocks *blocks, uint64_t at)
+{
+	uint64_t home = block_slot(blocks, *blocks_key(blocks, at));
+
+	for (uint64_t slot = home; slot != at; slot = (slot + 1) & blocks->mask)
+		if (!*blocks_key(blocks, slot))
+			return false;
+	return true;
+}
+
+static const char *check_blocks(const struct blocks *blocks)
+{
+	uint64_t count = 0;
+
+	if (blocks->mask && (blocks->mask & (blocks->mask + 1)))
+		return "slots is a power of two";
+	for (uint64_t i = 0; blocks->mask && i <= blocks->mask; i++) {
+		if (!*blocks_key(blocks, i))
+			continue;
+		count++;
+		if (!is_reachable(blocks, i))
+			return "no empty slot between a key and its home";
+	}
+	if (count != blocks->count)
+		return "blocks.count is the number of keys";
+	return blocks->mask && 8 * count > 5 * (blocks->mask + 1) + 8 ? "blocks are not too full"
+								      : NULL;
+}
+
+static const char *check_large(const struct state *state)
+{
+	const struct large *large = &state->large;
+	uint64_t count = 0;
+	struct block block;
+
+	for (uint64_t i = 0; large->mask && i <= large->mask; i++) {
+		if (!large->slots[i].window)
+			continue;
+		count++;
+		if (!blocks_find(&state->blocks, large->slots[i].key, &block))
+			return "an indexed block is live";
+	}
+	return count == large->count ? NULL : "large.count is the number of windows";
+}
+
+static const char *check_ranges(const struct ranges *ranges)
+{
+	for (size_t i = 0; i < ranges->count; i++) {
+		if (ranges->items[i].start >= ranges->items[i].end)
+			return "a range is not empty";
+		if (i && ranges->items[i - 1].end > ranges->items[i].start)
+			return "ranges are sorted and disjoint";
+	}
+	return ranges->count <= ranges->capacity ? NULL : "ranges fit their array";
+}
+
+static const char *check_trie(const struct state *state)
+{
+	const struct trie *trie = &state->trie;
+	uint32_t linked = 0;
+
+	for (uint32_t i = 1; i < trie->count; i++)
+		if (trie->nodes[i].parent >= i)
+			return "a node comes after its parent";
+	for (uint32_t at = 0; at <= trie->mask; at++)
+		linked += trie->table[at] != 0;
+	if (linked != trie->count - 1)
+		return "every node but the root is in the table";
+	for (uint32_t i = 0; i < state->stats.count; i++)
+		if (state->stats.items[i].node >= trie->count || !state->stats.items[i].kind ||
+		    state->stats.items[i].kind >= KINDS)
+			return "statistics are of a node and a kind";
+	return NULL;
+}
+
+static const char *check_ages(const struct age_matrix *matrix)
+{
+	uint64_t count = 0;
+
+	for (uint64_t i = 0; matrix->slots && i <= matrix->mask; i++) {
+		if (!matrix->slots[i].stats)
+			continue;
+		count++;
+		if (matrix->slots[i].born >= matrix->slots[i].died)
+			return "memory dies in a later cell";
+	}
+	return count == matrix->count ? NULL : "age_matrix.count is the number of entries";
+}
+
+static void add_live(const struct state *state, struct weight *live)
+{
+	for (uint64_t i = 0; state->blocks.mask && i <= state->blocks.mask; i++) {
+		const struct block_info *block = blocks_info(&state->blocks, i);
+		if (!*blocks_key(&state->blocks, i))
+			continue;
+		struct weight weight = weight_of(state->mean, block->size, block->always);
+		live[block->stats].bytes += weight.bytes;
+		live[block->stats].count += weight.count;
+	}
+	for (size_t i = 0; i < state->ranges.count; i++) {
+		const struct range *range = &state->ranges.items[i];
+		if (!counts_as_live(range->kind))
+			continue;
+		live[range->stats].bytes +=
+			range->reserved ? 0 : (double)(range->end - range->start);
+		live[range->stats].count += 1;
+	}
+}
+
+static const char *check_sums(const struct state *state)
+{
+	CLEANUP_FREE struct weight *live = calloc(state->stats.count + 1, sizeof *live);
+	double total = 0;
+
+	if (!live)
+		return "there is memory for the check";
+	add_live(state, live);
+	for (uint32_t i = 0; i < state->stats.count; i++) {
+		const struct stack_stats *stats = &state->stats.items[i];
+		if (!nearly(stats->live, live[i].bytes))
+			return "live bytes are those of the live blocks";
+		if (!nearly(stats->live_count, live[i].count))
+			return "the live count is that of the live blocks";
+		if (!state->since && counts_as_live(stats->kind) &&
+		    !nearly(stats->allocated - stats->freed, stats->live))
+			return "what is allocated and not freed is live";
+		total += stats->live;
+	}
+	if (!nearly(total, state->live))
+		return "the process's live bytes are those of its stacks";
+	return state->live > state->peak + 1e-3 ? "the peak is the most that was live" : NULL;
+}
+
+const char *state_check(const struct state *state)
+{
+	const char *wrong = check_blocks(&state->blocks);
+
+	if (!wrong)
+		wrong = check_large(state);
+	if (!wrong)
+		wrong = check_ranges(&state->ranges);
+	if (!wrong)
+		wrong = check_trie(state);
+	if (!wrong)
+		wrong = check_ages(&state->age_matrix);
+	return wrong ? wrong : check_sums(state);
+}

@@ -1,0 +1,97 @@
+/* mematlas_pool_check() and mematlas_arena_check() notice each broken invariant. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <string.h>
+
+#include "../alloc/arena.h"
+#include "../alloc/pool.h"
+#include "check.h"
+
+static struct mematlas_pool *pool;
+static struct mematlas_arena *arena;
+
+/* Changes a word, expects -EUCLEAN, and restores the word. */
+#define BREAK(word, change, allocator)                                                             \
+	do {                                                                                       \
+		__typeof__(word) intact_ = (word);                                                 \
+		(word) = (__typeof__(word))(intact_ change);                                       \
+		CHECK(mematlas_##allocator##_check(allocator) == -EUCLEAN);                        \
+		(word) = intact_;                                                                  \
+		CHECK(mematlas_##allocator##_check(allocator) == 0);                               \
+	} while (0)
+
+static void test_pool(void)
+{
+	CHECK(mematlas_pool_create(64, 10000, 64, -1, &pool) == 0);
+	void *used = mematlas_pool_alloc(pool), *freed = mematlas_pool_alloc(pool);
+	CHECK(used && freed && mematlas_pool_free(pool, freed) == 0);
+	struct slot *slot = &pool->slots[pool_object_number(pool, used)];
+	struct pool_tcache *tcache = (struct pool_tcache *)tcache_lookup(&pool->group);
+
+	CHECK(tcache && mematlas_pool_check(pool) == 0);
+	BREAK(tcache->filled, -1, pool);              /* an object is nowhere */
+	BREAK(tcache->objects[0], +64, pool);         /* another is there twice */
+	BREAK(slot->owner, &GENERATION_MASK, pool);   /* a free slot is in no list */
+	BREAK(pool->memory->bump, +1, pool);          /* an object is both fresh and free */
+	BREAK(tcache->base.remote_frees, +100, pool); /* more remote frees than frees */
+	mematlas_pool_destroy(pool);
+}
+
+static void test_shared_pool(void)
+{
+	CHECK(mematlas_pool_create(64, 100, 64, -1, &pool) == 0);
+	void *first = mematlas_pool_alloc(pool), *second = mematlas_pool_alloc(pool);
+	CHECK(pool->uses_free_list && mematlas_pool_free(pool, first) == 0);
+	CHECK(mematlas_pool_free(pool, second) == 0 && mematlas_pool_check(pool) == 0);
+	uint64_t number = pool_object_number(pool, second);
+	BREAK(pool->memory->free_list, | INDEX_MASK, pool); /* the list is lost */
+	BREAK(pool->links[number], *0 + number, pool);     /* the list is a cycle */
+	mematlas_pool_destroy(pool);
+}
+
+static void test_arena_slots(struct arena_tcache *tcache, void *used)
+{
+	struct run *run;
+	struct slot *slot = arena_slot_at(arena, used, &run);
+	struct magazine *magazine = &tcache->magazines[run->class_index];
+
+	CHECK(slot && GET(magazine->filled) > 1);
+	BREAK(magazine->filled, -1, arena);
+	BREAK(magazine->objects[0], +run->slot_size, arena);
+	BREAK(slot->owner, &GENERATION_MASK, arena);
+	BREAK(run->free_count, -1, arena);
+	BREAK(run->free[0], *0 + run->count, arena);
+	BREAK(run->listed, ^1, arena);
+	BREAK(run->size_class->empty, +1, arena);
+}
+
+static void test_arena_pages(void)
+{
+	struct page_heap *heap = &arena->heap;
+	struct run *run = heap->bins[BINS - 1].next;
+
+	CHECK(run != &heap->bins[BINS - 1]);
+	BREAK(heap->free_bytes, +PAGE, arena);
+	BREAK(heap->block_bytes, -PAGE, arena);
+	BREAK(heap->released_bytes, +PAGE, arena);
+	BREAK(heap->bin_bitmap[0], ^1, arena);
+	BREAK(run->pages, -1, arena);
+	BREAK(run->state, *0 + RUN_BLOCK, arena);
+	BREAK(arena->large.bytes, +1, arena);
+	BREAK(arena->large.blocks[0].size, +1, arena);
+}
+
+int main(void)
+{
+	test_pool();
+	test_shared_pool();
+	CHECK(mematlas_arena_create(1ull << 28, &arena) == 0);
+	void *used = mematlas_arena_alloc(arena, 100, 0);
+	CHECK(used && mematlas_arena_alloc(arena, 100000, 0) &&
+	      mematlas_arena_alloc(arena, LARGE_MIN, 0));
+	CHECK(mematlas_arena_check(arena) == 0);
+	test_arena_slots((struct arena_tcache *)tcache_lookup(&arena->group), used);
+	test_arena_pages();
+	mematlas_arena_destroy(arena);
+	return 0;
+}

@@ -1,0 +1,203 @@
+/* The perf events behind the samples of page faults. */
+#define _GNU_SOURCE
+#include "faults.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/perf_event.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "pagemap_scan.h"
+#include "real.h"
+#include "state.h"
+#include "syscall.h"
+
+#define HIGH_FD 1000 /* above the descriptors that programs expect to be given next */
+
+static _Atomic bool own_sigtrap;
+static int events[2] = {-1, -1}; /* minor, major */
+static int pagemap = -1;         /* /proc/self/pagemap; -1: not open */
+
+bool trace_faults_own_sigtrap(void)
+{
+	return atomic_load_explicit(&own_sigtrap, memory_order_relaxed);
+}
+
+void trace_faults_report(enum trace_faults how, const char *reason)
+{
+	struct trace_process *process = trace_session.process;
+
+	strncpy(process->faults_reason, reason, sizeof process->faults_reason - 1);
+	__atomic_store_n(&process->faults, how, __ATOMIC_RELEASE);
+}
+
+/* Moves a descriptor above the program's limit, if the limit can be raised for a moment: a program that
+ * closes every descriptor it could have then misses this one. */
+static int move_fd(int fd)
+{
+	struct rlimit usual, raised;
+	bool is_raised = false;
+
+	if (fd < 0)
+		return fd;
+	if (getrlimit(RLIMIT_NOFILE, &usual) == 0) {
+		raised.rlim_cur = usual.rlim_cur + 64;
+		raised.rlim_max =
+			usual.rlim_max < raised.rlim_cur ? raised.rlim_cur : usual.rlim_max;
+		is_raised = trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &raised, NULL) == 0;
+	}
+	int moved = (int)trace_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC,
+				       is_raised ? usual.rlim_cur : HIGH_FD);
+	if (is_raised)
+		trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &usual, NULL);
+	if (moved < 0)
+		return fd;
+	trace_syscall(SYS_close, fd);
+	return moved;
+}
+
+static void open_pagemap(void)
+{
+	pagemap = move_fd((int)trace_syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap",
+					     O_RDONLY | O_CLOEXEC));
+}
+
+bool trace_faults_is_huge(const void *address)
+{
+	uint64_t page = (uintptr_t)address & ~(uint64_t)(trace_session.page_bytes - 1);
+	uint64_t run[3];
+	struct pagemap_scan_argument scan = {
+		.size = sizeof scan,
+		.start = page,
+		.end = page + trace_session.page_bytes,
+		.vec = (uintptr_t)run,
+		.vec_len = 1,
+		.category_mask = PAGEMAP_IS_HUGE,
+		.return_mask = PAGEMAP_IS_HUGE,
+	};
+
+	if (pagemap < 0)
+		return false;
+	long runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
+	if (runs == -EBADF) { /* the program closed all its descriptors */
+		open_pagemap();
+		runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
+	}
+	return runs == 1;
+}
+
+static int open_event(uint64_t event, uint64_t period)
+{
+	struct perf_event_attr attributes = {
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof attributes,
+		.config = event,
+		.sample_period = period,
+		.sample_type = PERF_SAMPLE_ADDR,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+		.inherit = 1,
+		.inherit_thread = 1,
+		.remove_on_exec = 1,
+		.sigtrap = 1,
+		.sig_data = event,
+	};
+	return (int)trace_syscall(SYS_perf_event_open, &attributes, 0, -1, -1,
+				  PERF_FLAG_FD_CLOEXEC);
+}
+
+/* The collector duplicates the descriptors, so sampling survives a program that closes all of its own. */
+static int open_events(void)
+{
+	struct trace_process *process = trace_session.process;
+
+	events[0] = move_fd(
+		open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period));
+	if (events[0] < 0)
+		return events[0];
+	events[1] = move_fd(open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1));
+	process->fault_events[0] = events[0];
+	process->fault_events[1] = events[1];
+	open_pagemap();
+	return 0;
+}
+
+static void close_events(void)
+{
+	for (int i = 0; i < 2; i++) {
+		if (events[i] >= 0)
+			trace_syscall(SYS_close, events[i]);
+		events[i] = -1;
+	}
+	if (pagemap >= 0)
+		trace_syscall(SYS_close, pagemap);
+	pagemap = -1;
+}
+
+/* If the program closed or reused the descriptors, all perf events of the process are disabled. */
+static void disable_events(void)
+{
+	bool done = true;
+
+	for (int i = 0; i < 2; i++)
+		if (events[i] >= 0)
+			done &= trace_syscall(SYS_ioctl, events[i], PERF_EVENT_IOC_DISABLE, 0) == 0;
+	if (!done)
+		trace_syscall(SYS_prctl, PR_TASK_PERF_EVENTS_DISABLE);
+	else
+		close_events();
+}
+
+static const char *why_refused(int error)
+{
+	switch (error) {
+	case EACCES:
+		return "refused: kernel.perf_event_paranoid must be 2 or less";
+	case EPERM:
+		return "refused: a container or security module forbids perf_event_open";
+	case ENOSYS:
+		return "this kernel has no perf events";
+	default:
+		return "this kernel cannot signal page faults to a program";
+	}
+}
+
+void trace_faults_open(void)
+{
+	atomic_store(&own_sigtrap, true);
+	int error = open_events();
+	if (!error) {
+		trace_faults_report(TRACE_FAULTS_ON, "");
+		return;
+	}
+	trace_faults_end("");
+	trace_faults_report(TRACE_FAULTS_REFUSED, why_refused(-error));
+}
+
+void trace_faults_after_fork(void)
+{
+	close_events(); /* the parent's */
+	if (!trace_faults_own_sigtrap())
+		return;
+	int error = open_events();
+	if (!error)
+		trace_faults_report(TRACE_FAULTS_ON, "");
+	else
+		trace_faults_end(why_refused(-error));
+}
+
+void trace_faults_end(const char *reason)
+{
+	struct sigaction usual = {.sa_handler = SIG_DFL};
+
+	if (!atomic_exchange(&own_sigtrap, false))
+		return;
+	disable_events();
+	trace_real.sigaction(SIGTRAP, &usual, NULL);
+	trace_faults_report(TRACE_FAULTS_ENDED, reason);
+}

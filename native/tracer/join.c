@@ -1,0 +1,107 @@
+/* Joins a session and leaves it again. */
+#define _GNU_SOURCE
+#include "join.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "environment.h"
+#include "faults.h"
+#include "guard.h"
+#include "life.h"
+#include "memory.h"
+#include "process_file.h"
+#include "python_eval.h"
+#include "python_trace.h"
+#include "real.h"
+#include "unwind.h"
+
+static bool join_session(const char *directory)
+{
+	if (!trace_session_open(directory))
+		return false;
+	trace_environment_start();
+	return trace_process_file_open(0, 0) && trace_life_start() && trace_live_start() &&
+	       trace_threads_start() && trace_unwind_start();
+}
+
+/* A malloc() linked into the program takes precedence over a preloaded one. */
+static bool is_malloc_bypassed(void)
+{
+	uintptr_t first = (uintptr_t)dlsym(RTLD_DEFAULT, "malloc");
+
+	return (first < trace_session.own_start || first >= trace_session.own_end) &&
+	       !trace_is_plt_stub((const void *)first);
+}
+
+static void begin(void)
+{
+	__atomic_store_n(&trace_exact_generation, trace_session.exact ? trace_generation : 0,
+			 __ATOMIC_RELAXED);
+	atomic_store(&trace_state, TRACE_JOINED);
+}
+
+static void start(void)
+{
+	TRACE_OWN_WORK;
+
+	trace_resolve();
+	if (!join_session(getenv(TRACE_SESSION_VARIABLE))) {
+		trace_disable("could not join the session");
+		return;
+	}
+	trace_tls.left = 0;
+	trace_session.process->own_malloc = is_malloc_bypassed();
+	if (trace_python_find())
+		trace_hook_python();
+	trace_describe_python();
+	trace_life_running();
+	begin();
+	trace_live_add_deferred();
+	trace_faults_start();
+}
+
+bool trace_start(void)
+{
+	int expected = TRACE_UNSTARTED;
+
+	/* The environment is unset until libc has started: then the next call joins. */
+	if (environ && atomic_compare_exchange_strong(&trace_state, &expected, TRACE_JOINING))
+		start();
+	return atomic_load(&trace_state) == TRACE_JOINED;
+}
+
+int trace_join(const char *directory)
+{
+	int before = atomic_load(&trace_state);
+
+	if (before == TRACE_JOINED || before == TRACE_JOINING ||
+	    !atomic_compare_exchange_strong(&trace_state, &before, TRACE_JOINING))
+		return -EBUSY;
+	TRACE_OWN_WORK;
+
+	trace_resolve();
+	trace_session.attached = true;
+	if (trace_session.process) {
+		trace_session_detach();
+		trace_generation++;
+	}
+	trace_session.process = NULL;
+	if (!join_session(directory)) {
+		trace_disable("could not join the session");
+		return -ENOENT;
+	}
+	trace_tls.left = 0;
+	trace_publish_maps();
+	trace_life_running();
+	begin();
+	return 0;
+}
+
+void trace_quit(void)
+{
+	if (trace_is_joined())
+		trace_disable(TRACE_DETACHED);
+}

@@ -1,0 +1,161 @@
+/* Fork, exec and exit of the traced process. */
+#define _GNU_SOURCE
+#include "life.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "faults.h"
+#include "guard.h"
+#include "memory.h"
+#include "process_file.h"
+#include "python_eval.h"
+#include "ring.h"
+#include "syscall.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18 /* since Linux 4.14 */
+#endif
+
+#define EXIT_WAIT_NS 1000000000L
+#define EXIT_POLL_NS 500000L
+#define COLLECTOR_GONE_NS 400000000L /* without a heartbeat */
+#define WORTH_A_SNAPSHOT_MS 100
+
+static struct timespec joined;
+static _Atomic uint64_t fork_serials;
+static __thread uint64_t fork_serial __attribute__((tls_model("initial-exec")));
+static __thread int32_t fork_parent __attribute__((tls_model("initial-exec")));
+
+bool trace_life_start(void)
+{
+	if (!trace_fork_mark) {
+		char *page = trace_pages(TRACE_MIN_PAGE, PROT_READ | PROT_WRITE,
+					 MAP_PRIVATE | MAP_ANONYMOUS, -1);
+		if (page == MAP_FAILED)
+			return false;
+		if (trace_syscall(SYS_madvise, page, TRACE_MIN_PAGE, MADV_WIPEONFORK) < 0) {
+			trace_syscall(SYS_munmap, page, TRACE_MIN_PAGE);
+			return false;
+		}
+		*page = 1; /* before it is published: 0 means forked */
+		trace_fork_mark = page;
+	}
+	*trace_fork_mark = 1;
+	return true;
+}
+
+void trace_life_running(void)
+{
+	clock_gettime(CLOCK_MONOTONIC, &joined);
+	__atomic_store_n(&trace_session.process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
+}
+
+void trace_before_fork(void)
+{
+	if (!trace_enter())
+		return;
+	struct trace_thread *thread = trace_is_joined() ? trace_thread_get() : NULL;
+	/* What other threads record after the fork is not the child's, so it must not reuse a timestamp
+	 * from before the fork. */
+	__atomic_store_n(&trace_untimed_thread, NULL, __ATOMIC_RELAXED);
+	fork_serial = 0;
+	if (thread && trace_begin(thread, 2)) {
+		fork_serial = atomic_fetch_add(&fork_serials, 1) + 1;
+		fork_parent = trace_session.process->pid;
+		trace_record(thread, (uint64_t[]){TRACE_FORK | trace_now() << 8, fork_serial}, 2);
+	}
+	trace_leave();
+}
+
+static void join_as_child(void)
+{
+	TRACE_OWN_WORK;
+
+	trace_process_file_close();
+	*trace_fork_mark = 1;
+	trace_threads_reset();
+	if (trace_process_file_open(fork_serial, fork_parent)) {
+		trace_publish_maps();
+		trace_describe_python();
+		trace_life_running();
+		trace_faults_after_fork();
+	} else {
+		trace_disable("a forked child could not join the session");
+	}
+	fork_serial = 0;
+	fork_parent = 0;
+}
+
+/* The child has the parent's live blocks and none of its other threads, so it continues with a process
+ * file of its own and empty caches. */
+void trace_after_fork_in_child(void)
+{
+	if (!trace_is_joined())
+		return;
+	if (!trace_is_forked() && trace_session.process->pid == getpid())
+		return;
+	if (trace_session.sandboxed) {
+		trace_session.process = NULL; /* the parent's */
+		trace_disable("");
+		return;
+	}
+	join_as_child();
+}
+
+/* Waits until the collector has taken the exit snapshot, or sends no heartbeat. */
+static void wait_for_snapshot(void)
+{
+	struct trace_process *process = trace_session.process;
+	const uint64_t *counter = &trace_session.control->heartbeat;
+	uint64_t heartbeat = __atomic_load_n(counter, __ATOMIC_RELAXED);
+
+	__atomic_store_n(&process->released, 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&process->state, TRACE_EXITING, __ATOMIC_RELEASE);
+	for (long waited = 0; waited < EXIT_WAIT_NS; waited += EXIT_POLL_NS) {
+		if (__atomic_load_n(&process->released, __ATOMIC_ACQUIRE))
+			break;
+		if (waited > COLLECTOR_GONE_NS &&
+		    heartbeat == __atomic_load_n(counter, __ATOMIC_RELAXED))
+			break;
+		trace_sleep(EXIT_POLL_NS);
+	}
+}
+
+static bool is_own_process(void)
+{
+	return trace_is_joined() && !trace_session.sandboxed &&
+	       trace_session.process->pid == getpid();
+}
+
+void trace_exit(void)
+{
+	static _Atomic bool done;
+
+	if (is_own_process() && !atomic_exchange(&done, true))
+		wait_for_snapshot();
+}
+
+/* A wrapper that only starts another program is not worth the wait. */
+void trace_before_exec(void)
+{
+	struct timespec now;
+
+	if (!is_own_process())
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if ((now.tv_sec - joined.tv_sec) * 1000 + (now.tv_nsec - joined.tv_nsec) / 1000000 >=
+	    WORTH_A_SNAPSHOT_MS)
+		wait_for_snapshot();
+}
+
+void trace_exec_failed(void)
+{
+	uint32_t exiting = TRACE_EXITING;
+
+	if (is_own_process())
+		__atomic_compare_exchange_n(&trace_session.process->state, &exiting, TRACE_RUNNING,
+					    false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}

@@ -1,0 +1,82 @@
+/* State of the tracer that every file may read: the session, its generations, and the predicates over
+ * them. Everything in this library runs inside another program: no malloc, no stdio, errno is kept.
+ *
+ *   UNSTARTED -> JOINING -> JOINED -> OVER;  OVER -> JOINING only by attach */
+#ifndef MEMATLAS_TRACER_STATE_H
+#define MEMATLAS_TRACER_STATE_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "../include/trace_format.h"
+#include "sampler.h"
+
+#define TRACE_EXPORT __attribute__((visibility("default")))
+#define TRACE_SLOW __attribute__((noinline, cold))
+
+/* The session this process reports to.
+ *
+ *   process->rings <= most_rings <= TRACE_MAX_RINGS
+ *   ring_words is a power of two, ring_words * 8 >= TRACE_MIN_RING_DATA
+ *   exact => sample_bytes == 0 */
+struct trace_session {
+	struct trace_control *control; /* NULL: not traced */
+	struct trace_process *process;
+	struct trace_ring *rings;
+	char *data; /* of ring 0; ring i's is i * ring_words * 8 bytes further */
+	char *slots; /* private memory of each ring's thread, trace_slot_bytes() apart */
+	uint64_t clock_base;
+	uint64_t sample_bytes;
+	size_t page_bytes; /* of the kernel */
+	uint32_t ring_words;
+	uint32_t most_rings; /* directory entries this process maps */
+	bool exact;
+	bool attached; /* to a running program: its earlier allocations are unknown */
+	bool counting; /* TRACE_CLOCK_COUNTER */
+	bool sandboxed; /* under seccomp: a system call of the tracer may kill the program */
+	uintptr_t own_start, own_end; /* text of this library */
+	char directory[PATH_MAX];
+};
+extern struct trace_session trace_session;
+
+/* Counts sessions. Caches made in an earlier one are stale. */
+extern uint32_t trace_generation;
+/* trace_generation while an exact session is on, else 0. */
+extern uint32_t trace_exact_generation;
+
+enum trace_state { TRACE_UNSTARTED, TRACE_JOINING, TRACE_JOINED, TRACE_OVER };
+extern _Atomic int trace_state;
+
+/* A page under MADV_WIPEONFORK: reads 0 in a child of any kind of fork. */
+extern volatile char *trace_fork_mark;
+
+static inline bool trace_is_joined(void)
+{
+	return atomic_load_explicit(&trace_state, memory_order_acquire) == TRACE_JOINED;
+}
+
+/* Is this process a forked child that has not joined on its own yet? */
+static inline bool trace_is_forked(void)
+{
+	return trace_unlikely(trace_fork_mark && *trace_fork_mark == 0);
+}
+
+/* Has the session ended, or was there none? Final, except for attach. */
+bool trace_session_is_over(void);
+
+/* Stops recording for good and passes the reason to the collector. */
+void trace_disable(const char *reason);
+
+/* Was this library preloaded, rather than loaded at run time? Finds its own text on the first call. */
+bool trace_is_preloaded(void);
+
+/* Are 2 * `bytes` left in the file system of the session? */
+bool trace_space_left(size_t bytes);
+
+/* Sleeps, or spins where system calls are forbidden. */
+void trace_sleep(long ns);
+
+#endif

@@ -1,0 +1,376 @@
+"""Recordings for Python programs: `mematlas.open(path)`."""
+
+from __future__ import annotations
+
+import gc
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias, overload
+
+from mematlas.errors import MematlasError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mematlas.recording import model
+    from mematlas.report.export.source import ExportSource
+    from mematlas.report.model.diff import Diff
+    from mematlas.report.model.leaks import Leaks
+    from mematlas.report.model.report import Report
+    from mematlas.report.model.window import Window
+
+Metric: TypeAlias = Literal[
+    "resident",
+    "live",
+    "peak",
+    "allocated",
+    "huge",
+    "swapped",
+    "faulted",
+    "temporary",
+    "fragmented",
+    "idle",
+]
+"""What stacks are ranked by; the same names as in `--by` and in JSON."""
+Format: TypeAlias = Literal[
+    "html", "pprof", "speedscope", "collapsed", "dhat", "chrome", "parquet", "csv"
+]
+Unit: TypeAlias = Literal["bytes", "KiB", "pages"]
+Table: TypeAlias = Literal["stacks", "lines", "timeline"]
+
+
+class Recording:
+    """A recording in an .atlas file, as `mematlas.open` returns it.
+
+    The file is read once, at the start; the methods compute. All times are seconds from the start of
+    the run, all sizes bytes. Figures of a sampled recording are estimates with standard errors.
+
+    >>> import mematlas
+    >>> recording = mematlas.open("app.atlas")
+    >>> recording
+    <mematlas.Recording 'app.atlas'>
+    >>> recording.report().account.rss_bytes > 32 << 20
+    True
+    """
+
+    __module__ = "mematlas"
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Read the file; see `mematlas.open` for the errors."""
+        self.path = os.fspath(path)
+        self._data = load(path)
+
+    def __repr__(self) -> str:
+        return f"<mematlas.Recording {self.path!r}>"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The traced command, one word an item.
+
+        >>> mematlas.open("app.atlas").command[-1]
+        'app.py'
+        """
+        return self._data.command
+
+    @property
+    def processes(self) -> tuple[model.Process, ...]:
+        """All traced processes, the first one first. An exec starts another entry with the same PID.
+
+        >>> [process.ending for process in mematlas.open("app.atlas").processes]
+        ['exited 0']
+        """
+        return tuple(self._data.processes)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the start of the run to the last recorded event; 0.0 if there is none.
+
+        >>> 1 < mematlas.open("app.atlas").duration_s < 60
+        True
+        """
+        data = self._data
+        ends = [each.end_s for each in data.processes if each.end_s is not None]
+        ends += [each.time_s for each in data.snapshots]
+        ends += [float(rows["time_s"][-1]) for rows in data.timeline.values() if len(rows)]
+        return max(ends, default=0.0)
+
+    @property
+    def window_end_s(self) -> float:
+        """The latest end of a `window()`, in seconds; 0.0 if lifetimes were not recorded.
+
+        >>> recording = mematlas.open("app.atlas")
+        >>> 0 < recording.window_end_s <= recording.duration_s
+        True
+        """
+        from mematlas.report.analyse.window import end_of
+
+        return end_of(self._data)
+
+    @property
+    def complete(self) -> bool:
+        """False if the recording is cut short; the figures are then right up to its end.
+
+        >>> mematlas.open("app.atlas").complete
+        True
+        """
+        return self._data.complete
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was not recorded or not resolved, and why; one sentence an item.
+
+        >>> all(isinstance(note, str) for note in mematlas.open("app.atlas").notes)
+        True
+        """
+        return tuple(self._data.notes)
+
+    def report(self, *, pid: int | None = None) -> Report:
+        """Return the account of resident memory and the figures of all stacks.
+
+        As `mematlas report` prints them. `pid` restricts the report to one process; after an exec,
+        to its last program.
+
+        Raises:
+            UsageError: no process of the recording has this PID.
+
+        >>> report = mematlas.open("app.atlas").report()
+        >>> account = report.account
+        >>> parts = sum(part.resident_bytes for part in account.parts)
+        >>> parts + account.unexplained_bytes == account.rss_bytes
+        True
+        >>> largest = max(report.stacks, key=lambda stack: stack.live_bytes)
+        >>> any(frame.function == "load" for frame in largest.frames), largest.live_bytes >> 20
+        (True, 32)
+        """
+        from mematlas.report.analyse.report import make_report
+
+        return make_report(self._data, self._index_of(pid))
+
+    def leaks(self) -> Leaks:
+        """Return what was live when each process ended, likely leaks first.
+
+        As `mematlas leaks` prints it. `likely_bytes` sums up the likely leaks.
+
+        >>> leaks = mematlas.open("app.atlas").leaks()
+        >>> leaks.live_bytes >= 32 << 20
+        True
+        """
+        from mematlas.report.analyse.leaks import find_leaks
+
+        return find_leaks(self._data)
+
+    def diff(self, other: Recording, *, by: Metric = "live", ignore_lines: bool = False) -> Diff:
+        """Return what changed from this recording to another, by line and by stack.
+
+        As `mematlas diff` prints it: bytes of the metric `by`, the largest changes first.
+        `ignore_lines` matches frames by function alone, for code edited between the two runs.
+
+        Raises:
+            UsageError: one of the recordings lacks the metric.
+
+        >>> before, after = mematlas.open("app.atlas"), mematlas.open("later.atlas")
+        >>> change = before.diff(after).lines[0]
+        >>> change.frames[0].function, change.bytes >> 20
+        ('load', 16)
+        """
+        from mematlas.report.analyse.diff import compare
+
+        found = compare(self._data, other._data, by, ignore_lines=ignore_lines)
+        for path, report in zip((self.path, other.path), found.reports, strict=True):
+            if why := report.why_unknown(by):
+                raise UsageError(f"{path}: {by} is unknown: {why}")
+        return found
+
+    def window(
+        self, start_s: float, end_s: float | None = None, *, pid: int | None = None
+    ) -> Window:
+        """Return what was allocated from `start_s` on and still live at `end_s`.
+
+        As `mematlas report --since --until` prints it. Both are seconds from the start of the run, and
+        move to the nearest edge of the recorded time cells. Without `end_s`, the window ends when
+        each process did.
+
+        Raises:
+            UsageError: the window is empty, or no process has this PID.
+            MematlasError: the recording does not hold the times of allocations.
+
+        >>> recording = mematlas.open("app.atlas")
+        >>> recording.window(0, recording.window_end_s).bytes >= 32 << 20
+        True
+        """
+        from mematlas.report.analyse.window import make_window
+
+        whole = self.window_end_s
+        if not whole:
+            raise MematlasError(
+                f"{self.path} does not hold the times of allocations: made by an older mematlas, cut "
+                "short in its first second, or on a machine without a usable clock"
+            )
+        if start_s >= (whole if end_s is None else end_s):
+            raise UsageError(
+                f"the window must start before its end and before {whole:.3g} s, the end of the run"
+            )
+        return make_window(self._data, start_s, end_s, self._index_of(pid))
+
+    @overload
+    def to(
+        self,
+        format: Format,
+        output: None = None,
+        *,
+        by: Metric = "resident",
+        pid: int | None = None,
+        unit: Unit = "bytes",
+        table: Table = "stacks",
+    ) -> bytes: ...
+
+    @overload
+    def to(
+        self,
+        format: Format,
+        output: str | os.PathLike[str],
+        *,
+        by: Metric = "resident",
+        pid: int | None = None,
+        unit: Unit = "bytes",
+        table: Table = "stacks",
+    ) -> Path: ...
+
+    def to(
+        self,
+        format: Format,  # noqa: A002
+        output: str | os.PathLike[str] | None = None,
+        *,
+        by: Metric = "resident",
+        pid: int | None = None,
+        unit: Unit = "bytes",
+        table: Table = "stacks",
+    ) -> bytes | Path:
+        """Convert the recording to the file format of another tool, or to an HTML page.
+
+        As `mematlas export --to FORMAT` does. Without `output`, the bytes are returned; with it, the
+        file is written as a whole, and its path is returned.
+
+        Arguments:
+            format: html, pprof, speedscope, collapsed, dhat, chrome, parquet or csv.
+            output: the file to write.
+            by: the metric, for formats that hold one; the first one shown, for the others.
+            pid: convert this process alone.
+            unit: of collapsed stacks: bytes, KiB or pages.
+            table: of csv and parquet: stacks, lines or timeline.
+
+        Raises:
+            UsageError: the format or the PID is unknown, or the recording lacks the metric.
+            MematlasError: the file cannot be written, or parquet lacks pyarrow.
+
+        >>> recording = mematlas.open("app.atlas")
+        >>> len(recording.to("collapsed", by="live").splitlines()) > 1
+        True
+        >>> recording.to("html", "app.html")
+        PosixPath('app.html')
+        """
+        pieces = (
+            self._render_html(pid)
+            if format == "html"
+            else self._render_export(format, by, pid, unit, table)
+        )
+        if output is None:
+            return b"".join(pieces)
+        from mematlas.present.output_file import writing
+
+        with writing(output) as part, part.open("wb") as file:
+            file.writelines(pieces)
+        return Path(output)
+
+    def _render_html(self, pid: int | None) -> Iterator[bytes]:
+        from mematlas.report.analyse.leaks import find_leaks
+        from mematlas.report.analyse.spans import make_spans
+        from mematlas.report.analyse.table import StackTable
+        from mematlas.report.html import render_html
+
+        report = self.report(pid=pid)
+        if pid is not None:  # leaks and lifetimes are computed for all processes together
+            return iter([render_html(report, None, None).encode()])
+        paths = StackTable.of(report.stacks).paths
+        leaks, spans = find_leaks(self._data, paths), make_spans(self._data, paths)
+        return iter([render_html(report, leaks, spans).encode()])
+
+    def _render_export(
+        self, form: str, by: str, pid: int | None, unit: str, table: str
+    ) -> Iterator[bytes]:
+        from mematlas.report.export import FORMATS, render_export
+
+        known = [each.name for each in FORMATS]
+        if form not in known:
+            raise UsageError(f"unknown format {form!r}; use html, {', '.join(known)}")
+        return render_export(export_source(self, by=by, pid=pid, unit=unit, table=table), form)
+
+    def _index_of(self, pid: int | None) -> int | None:
+        """Return the index of the last program that a process ran; None for all processes."""
+        if pid is None:
+            return None
+        found = [each.index for each in self._data.processes if each.pid == pid]
+        if not found:
+            known = ", ".join(sorted({str(each.pid) for each in self._data.processes})[:20])
+            raise UsageError(f"PID {pid} is not in the recording; it has {known or 'none'}")
+        return found[-1]
+
+
+def open(path: str | os.PathLike[str]) -> Recording:  # noqa: A001 - mematlas.open, as in gzip.open
+    """Read a recording, resolve its symbols, and return it.
+
+    `path` is an .atlas file that `mematlas run`, `mematlas attach` or `mematlas.trace` wrote. A
+    recording that is cut short is read up to its end, and has `complete` False.
+
+    Raises:
+        TargetError: there is no such file.
+        AccessError: the file may not be read.
+        MematlasError: the file is not a recording, or its format is newer than this mematlas.
+
+    >>> import mematlas
+    >>> recording = mematlas.open("app.atlas")
+    >>> recording.complete, len(recording.processes)
+    (True, 1)
+    """
+    return Recording(path)
+
+
+open.__module__ = "mematlas"
+
+
+def load(path: str | os.PathLike[str]) -> model.Recording:
+    """Read a recording and resolve the symbols that the run had no time to resolve."""
+    from mematlas.recording import read
+    from mematlas.recording.frames import resolve_missing
+
+    with _without_garbage_collection():
+        data = read(path)
+        data.notes += resolve_missing(data)
+    return data
+
+
+def export_source(
+    recording: Recording, *, by: str, pid: int | None, unit: str, table: str
+) -> ExportSource:
+    """Return what the exporters write from; UsageError if the metric is unknown."""
+    from mematlas.report.analyse.export import export_table
+    from mematlas.report.export.source import ExportSource
+
+    report = recording.report(pid=pid)
+    if why := report.why_unknown(by):
+        raise UsageError(f"{by} is unknown: {why}; choose another metric")
+    rows = export_table(recording._data, report)  # noqa: SLF001 - a function of the same module
+    return ExportSource(recording._data, report, rows, by=by, unit=unit, rows=table)  # noqa: SLF001
+
+
+@contextmanager
+def _without_garbage_collection() -> Iterator[None]:
+    """Disable the cyclic collector: a million live objects without cycles would double the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,0 +1,66 @@
+"""The answer: where the memory is, in one or two sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mematlas.recording.model import PartKind
+from mematlas.report import timeline
+from mematlas.report.frame_names import owner_name
+from mematlas.report.run_facts import is_known, part_totals
+from mematlas.report.titles import PART_TITLES
+from mematlas.units import format_bytes, format_duration
+
+if TYPE_CHECKING:
+    from mematlas.report.analyse.lines import LineStats
+    from mematlas.report.model.report import Report
+
+_NEAR = 1.02  # ratio of two RSS values that count as the same peak
+
+
+def answer(report: Report, ranked: list[LineStats], directory: str) -> str:
+    """Return the answer as text; `ranked` are the lines by resident bytes."""
+    return "".join(text for text, _ in answer_spans(report, ranked, directory))
+
+
+def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
+    """Return the answer as pairs of text and role: "figure", "code", or "" for plain words."""
+    account = report.account
+    if account.rss_bytes <= 0:
+        return [("Resident memory is unknown: the program's pages could not be read.", "")]
+    if not is_known(account):
+        return [
+            (format_bytes(account.rss_bytes), "figure"),
+            (" resident. Its parts are unknown: the program's pages could not be read.", ""),
+        ]
+    spans = [(format_bytes(account.rss_bytes), "figure"), (f" resident {_when(report)}: ", "")]
+    for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
+        held = "held by" if kind == PartKind.LIVE else "in"
+        spans.append((" and " if number else "", ""))
+        spans.append((f"{100 * size / account.rss_bytes:.0f} %", "figure"))
+        spans.append((f" {held} {PART_TITLES[kind]}", ""))
+    spans.append((".", ""))
+    if ranked and ranked[0].bytes["resident"] > 0:
+        spans.append((" The largest owner is ", ""))
+        spans.append((owner_name(ranked[0], directory), "code"))
+        spans.append((" with ", ""))
+        spans.append((format_bytes(ranked[0].bytes["resident"]), "figure"))
+        error = ranked[0].error_bytes
+        spans.append((f" ± {format_bytes(error)}." if error else ".", ""))
+    return spans
+
+
+def _when(report: Report) -> str:
+    """Return "at the peak" or "near the peak": snapshots are rarer than samples of RSS."""
+    if len(report.processes) > 1:
+        return (
+            f"at {format_duration(report.account.time_s)}, when memory other than files was highest"
+        )
+    top = timeline.highest(timeline.summed(report, "rss_bytes"))
+    if top is None or top[0] <= report.account.rss_bytes * _NEAR:
+        return "at the peak"
+    return f"near the peak of {format_bytes(top[0])}"
+
+
+def _by_size(pair: tuple[str, int]) -> int:
+    return -pair[1]

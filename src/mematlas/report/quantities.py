@@ -1,0 +1,44 @@
+"""Counts, lifetimes and idle memory in words."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from mematlas.recording.model import LIFETIME_LIMITS_S
+from mematlas.report.titles import IDLE_METHODS
+from mematlas.units import format_bytes, format_duration, format_percent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mematlas.report.model.report import IdleSummary
+
+
+def count(number: int, noun: str) -> str:
+    """Format a count: "1 block", "2,000 blocks"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def lifetimes(blocks: Sequence[int]) -> str:
+    """Format the lifetimes of freed blocks: "2,000 freed: 98.5 % within 1 ms, median below 100 us".
+
+    `blocks` counts blocks by lifetime, as LIFETIMES of the recording model.
+    """
+    freed = sum(blocks)
+    if not freed:
+        return "none freed"
+    below = list(accumulate(blocks))
+    text = f"{freed:,} freed: {format_percent(below[1], freed)} within 1 ms"
+    half = next(number for number, blocks in enumerate(below) if 2 * blocks >= freed)
+    if half == len(LIFETIME_LIMITS_S):
+        return f"{text}, median lifetime {format_duration(LIFETIME_LIMITS_S[-1])} or more"
+    return f"{text}, median lifetime below {format_duration(LIFETIME_LIMITS_S[half])}"
+
+
+def idle(found: IdleSummary) -> str:
+    """Format the result of an idle-page scan: bytes, idle time, method, and whether it is a bound."""
+    text = f"{format_bytes(found.bytes)} not used for {format_duration(found.seconds)}"
+    text += f" before {format_duration(found.time_s)}"
+    bound = "" if found.whole else "; lower bounds per line"
+    return f"{text}, by {IDLE_METHODS.get(found.method, found.method)}{bound}"

@@ -1,0 +1,41 @@
+"""The tracer never calls the functions it exports: only the traced program does."""
+
+from __future__ import annotations
+
+import platform
+import re
+
+from native_objects import ROOT, TRACER, exported, objects, references
+
+# Attach writes addresses of hooks into the program's GOT: a table of them, which calls nothing.
+ADDRESS_TABLES = {("attach.c", ".data.rel.ro.local"), ("attach.c", ".data.rel.ro")}
+ENTRY_POINTS = {"mematlas_attach", "mematlas_detach"}
+ROWS = (
+    re.compile(r"\bHOOK\([^(),]+, (\w+),"),  # HOOK(result, name, ...
+    re.compile(r"\bHOOK\((\w+), (?:PATCHED|PRELOADED)\)"),
+    re.compile(r"\b(?:NEW|DELETE)\((\w+)\)"),
+)
+
+
+def test_no_function_refers_to_an_exported_hook() -> None:
+    """No code or data of the tracer refers to a hook, the table of addresses apart."""
+    hooks = exported(TRACER)
+    assert {"malloc", "free", "mmap", "prctl", "mematlas_attach"} <= hooks
+    found = [
+        reference
+        for path in objects(TRACER)
+        for reference in references(path)
+        if reference.symbol in hooks and (reference.file, reference.section) not in ADDRESS_TABLES
+    ]
+    assert not found
+
+
+def test_the_library_exports_the_rows_of_the_hook_table() -> None:
+    """Every row of hook_table.h is an exported function, and every other export an entry point."""
+    table = (ROOT / "native/tracer/hook_table.h").read_text()
+    macros = re.sub(r"/\*.*?\*/", "", table, flags=re.DOTALL)
+    rows = {name for pattern in ROWS for name in pattern.findall(macros)}
+    assert "malloc" in rows
+    if platform.machine() != "x86_64":
+        rows.discard("syscall")  # its hook is x86-64 assembly
+    assert rows == exported(TRACER) - ENTRY_POINTS

@@ -1,0 +1,69 @@
+"""Object files of the native build and the symbols in them."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BUILD = ROOT / "build" / f"cp{sys.version_info.major}{sys.version_info.minor}"
+TRACER = "native/tracer/libmematlas_trace.so"
+CORE = "native/libmematlas_core.a"
+
+
+class Reference(NamedTuple):
+    """A relocation: `section` of `file` refers to `symbol`."""
+
+    file: str
+    section: str
+    symbol: str
+
+
+def objects(target: str, folder: str = "") -> list[Path]:
+    """Return the object files of a target, or those of its sources in native/FOLDER."""
+    found = sorted((BUILD / f"{target}.p").glob(f"{folder}_*.o" if folder else "*.o"))
+    if not found:
+        pytest.skip(f"no objects of {target} in {BUILD.name}: not an editable install")
+    return found
+
+
+def _run(*command: str | Path) -> str:
+    return subprocess.run(command, capture_output=True, check=True, text=True).stdout
+
+
+def exported(library: str) -> set[str]:
+    """Return the dynamic symbols that a shared library defines."""
+    lines = _run("nm", "-D", "--defined-only", BUILD / library).splitlines()
+    return {line.split()[-1].partition("@")[0] for line in lines}
+
+
+def defined(path: Path) -> set[str]:
+    """Return the global symbols that an object file defines, weak ones apart."""
+    rows = [line.split() for line in _run("nm", "-g", "--defined-only", path).splitlines()]
+    return {row[-1] for row in rows if row[-2] not in "wWvV"}
+
+
+def undefined(path: Path) -> set[str]:
+    """Return the symbols that an object file needs from others."""
+    return {line.split()[-1] for line in _run("nm", "-u", path).splitlines()}
+
+
+def references(path: Path) -> list[Reference]:
+    """Return the relocations of an object file, debug sections left out."""
+    found = []
+    section = ""
+    for line in _run("objdump", "-r", path).splitlines():
+        heading = re.match(r"RELOCATION RECORDS FOR \[(.+)\]:", line)
+        if heading:
+            section = heading[1]
+        fields = line.split()
+        if section.startswith(".debug") or len(fields) != 3 or fields[0] == "OFFSET":
+            continue
+        symbol = re.split(r"[-+]0x", fields[2])[0]
+        found.append(Reference(path.name.removesuffix(".o"), section, symbol))
+    return found
