@@ -112,7 +112,7 @@ static const char *parse_range(const char *at, const char *end, uint64_t *row)
 	if (!at || at == end || *at != '-')
 		return NULL;
 	at = parse_hex(at + 1, end, &row[MEMATLAS_MAPS_END]);
-	if (!at || end - at < 6 || *at != ' ')
+	if (!at || end - at < 6 || *at != ' ' || row[MEMATLAS_MAPS_END] <= row[MEMATLAS_MAPS_START])
 		return NULL;
 	row[MEMATLAS_MAPS_PERMISSIONS] = permission_bits(at + 1);
 	return at + 5;
