@@ -27,8 +27,8 @@ import numpy as np
 from mematlas import _core, bench
 from mematlas.bench.cases.bandwidth import cases
 from mematlas.bench.cases.prefetch import words_at
-from mematlas.bench.cases.transpose import turns
-from mematlas.bench.pointer_chase import LINE, Chain, packed, shuffled
+from mematlas.bench.cases.transpose import methods
+from mematlas.bench.pointer_chase import LINE, PointerChase, adjacent_lines, shuffled
 from mematlas.bench.region import ProvenRegion
 
 if TYPE_CHECKING:
@@ -197,9 +197,9 @@ def latency(rounds: int) -> bool:
     print("\nlatency, 4 KiB pages, ns a load: the least of the rounds, and the median")
     with ProvenRegion("4K", max(LATENCY_KIB) << 10) as memory:
         for kib in LATENCY_KIB:
-            chain = Chain(shuffled(packed(memory.address, (kib << 10) // LINE)))
+            chase = PointerChase(shuffled(adjacent_lines(memory.address, (kib << 10) // LINE)))
             contest: dict[str, Runner] = {
-                "mematlas": partial(chase, chain),
+                "mematlas": partial(run_chase, chase),
                 "multichase": partial(run_multichase, kib << 10),
             }
             found = alternate(rounds, contest)
@@ -214,10 +214,10 @@ def latency(rounds: int) -> bool:
     return met
 
 
-def chase(chain: Chain) -> float:
+def run_chase(chase: PointerChase) -> float:
     """Take the best of as many samples, each as long, as multichase does: both are disturbed alike."""
-    steps = int(1e9 * CHASED / min(chain.walk(10_000) for _ in range(20)))
-    return min(chain.walk(steps) for _ in range(SAMPLES))
+    steps = int(1e9 * CHASED / min(chase.run(10_000) for _ in range(20)))
+    return min(chase.run(steps) for _ in range(SAMPLES))
 
 
 def run_multichase(size: int) -> float:
@@ -237,7 +237,7 @@ def transpose(rounds: int) -> bool:
             print(f"\ntransposing {side} x {side} doubles, ms; {memory.placement.text()}")
             runs: dict[str, Runner] = {
                 str(case.labels["method"]): partial(best_of, min, case.sample)
-                for case in turns(memory, side)
+                for case in methods(memory, side)
             }
             slow = {name: run for name, run in runs.items() if "row by row" in name}
             found = alternate(rounds, {n: run for n, run in runs.items() if n not in slow})

@@ -1,4 +1,5 @@
-/* Sets up a found process so that its records can be read: its parent, its state, its previous image. */
+/* Sets up a found process so that its records can be read: its parent, its state, its previous
+ * image. */
 #include <errno.h>
 
 #include "collector.h"

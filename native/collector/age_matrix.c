@@ -1,5 +1,6 @@
-/* When memory was born and when it died: the lifetimes of each stack's blocks, and a matrix of the memory
- * that outlived the cell of time it was born in. Most blocks die in that cell and cost one comparison. */
+/* When memory was born and when it died: the lifetimes of each stack's blocks, and a matrix of the
+ * memory that outlived the cell of time it was born in. Most blocks die in that cell and cost one
+ * comparison. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,7 +60,7 @@ static bool rebuild(struct age_matrix *matrix, uint64_t slots, uint32_t more)
 	return true;
 }
 
-/* Makes cells long enough for `time`, and room for one entry more. */
+/* Makes cells long enough for `time`, and reserves one entry more. */
 static bool fit_time(struct age_matrix *matrix, uint64_t time)
 {
 	uint32_t more = 0;
@@ -169,8 +170,8 @@ static bool add_living(struct age_matrix *matrix, uint32_t stats, uint64_t born,
 	return matrix->count * 2 <= matrix->mask || rebuild(matrix, (matrix->mask + 1) * 2, 0);
 }
 
-/* Live memory has MEMATLAS_ALIVE for `died`, which is no cell: after this the cells of `matrix` cannot be
- * made longer. */
+/* Live memory has MEMATLAS_ALIVE for `died`, which is no cell: after this the cells of `matrix`
+ * cannot be made longer. */
 static bool add_live_blocks(struct age_matrix *matrix, const struct state *state)
 {
 	const struct blocks *blocks = &state->blocks;

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-/* Makes room for one item more; false: no memory, and the array is as it was. `capacity` may be of any
+/* Reserves one item more; false: no memory, and the array is unchanged. `capacity` may be of any
  * unsigned type; it does not wrap. */
 #define ARRAY_RESERVE(items, count, capacity, first)                                               \
 	({                                                                                         \

@@ -84,8 +84,8 @@ uint32_t code_add(struct state *state, const struct code *code)
 	return codes->count;
 }
 
-/* Every thread records every module. A module counts anew only if another was mapped at its addresses
- * since. */
+/* Every thread records every module. A module counts anew only if another was mapped at its
+ * addresses since. */
 void module_add(struct state *state, const struct mematlas_module *module)
 {
 	struct modules *modules = &state->modules;

@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../cleanup.h"
 #include "collector.h"
 
 static void fill_control(struct trace_control *control,
@@ -32,22 +33,16 @@ static void fill_control(struct trace_control *control,
 /* Renamed when complete, so that no tracer reads half of it. */
 static int make_control(struct mematlas_collector *collector)
 {
-	int fd = openat(collector->dirfd, "control.new", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
-			0600);
+	CLEANUP_CLOSE int fd = openat(collector->dirfd, TRACE_CONTROL_FILE ".new",
+				      O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
-	if (fd < 0)
+	if (fd < 0 || ftruncate(fd, TRACE_HEADER_BYTES) < 0)
 		return -errno;
-	int error = ftruncate(fd, TRACE_HEADER_BYTES) < 0 ? -errno : 0;
-	void *page = MAP_FAILED;
-	if (!error)
-		page = mmap(NULL, TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (!error && page == MAP_FAILED)
-		error = -errno;
-	close(fd);
-	if (error)
-		return error;
-	collector->control = page;
-	fill_control(page, &collector->settings);
+	void *control = mmap(NULL, TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (control == MAP_FAILED)
+		return -errno;
+	collector->control = control;
+	fill_control(control, &collector->settings);
 	if (renameat(collector->dirfd, TRACE_CONTROL_FILE ".new", collector->dirfd,
 		     TRACE_CONTROL_FILE) < 0)
 		return -errno;
@@ -58,7 +53,7 @@ static bool settings_are_valid(const struct mematlas_trace_settings *settings)
 {
 	uint32_t bytes = settings->ring_bytes;
 
-	return bytes >= 65536 && (bytes & (bytes - 1)) == 0 &&
+	return bytes >= TRACE_MIN_RING_DATA && (bytes & (bytes - 1)) == 0 &&
 	       (settings->exact || settings->sample_bytes > 0) && settings->interval_s >= 0;
 }
 

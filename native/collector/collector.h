@@ -1,4 +1,5 @@
-/* The collector's own structures: the session, its processes and their rings. One thread uses them. */
+/* The collector's own structures: the session, its processes and their rings. One thread uses
+ * them. */
 #ifndef MEMATLAS_COLLECTOR_COLLECTOR_H
 #define MEMATLAS_COLLECTOR_COLLECTOR_H
 

@@ -1,5 +1,5 @@
-/* Definitions out of a ring: stacks, code objects, modules. The traced program wrote them: everything is
- * checked. */
+/* Definitions out of a ring: stacks, code objects, modules. The traced program wrote them:
+ * everything is checked. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -44,11 +44,11 @@ static uint64_t python_word(const struct ring *ring, uint64_t recorded)
 	return PYTHON_WORD | code << 32 | (recorded & 0x7fffffff);
 }
 
-/* Merges the native and the Python frames of the ring's last stack, leaf first. A native frame of the eval
- * loop is replaced by the Python frames it ran, which are those up to the next one marked `entry`. The
- * merge starts at the leaf because either list may be cut at the root. Python frames that remain (the
- * eval loop is unknown, or the native list ended early) go to the root's side; an eval frame that
- * remains stays native. */
+/* Merges the native and the Python frames of the ring's last stack, leaf first. A native frame of
+ * the eval loop is replaced by the Python frames it ran, which are those up to the next one marked
+ * `entry`. The merge starts at the leaf because either list may be cut at the root. Python frames
+ * that remain (the eval loop is unknown, or the native list ended early) go to the root's side; an
+ * eval frame that remains stays native. */
 static uint32_t merge_frames(const struct process *process, const struct ring *ring,
 			     uint64_t *merged)
 {
@@ -91,7 +91,8 @@ static bool push_frames(uint64_t **frames, uint32_t *count, uint32_t *capacity,
 	return true;
 }
 
-/* The node of a stack. Frames it shares with the ring's last stack, from the root, need no lookup. */
+/* The node of a stack. Frames it shares with the ring's last stack, from the root, need no
+ * lookup. */
 static uint32_t find_node(struct process *process, struct ring *ring, const uint64_t *merged,
 			  uint32_t count)
 {

@@ -1,5 +1,5 @@
-/* Modules found by their mappings. They have no MODULE record if the tracer did not see them loaded, such as
- * those libc opens itself. */
+/* Modules found by their mappings. They have no MODULE record if the tracer did not see them
+ * loaded, such as those libc opens itself. */
 #define _GNU_SOURCE
 #include <elf.h>
 #include <fcntl.h>
@@ -17,8 +17,8 @@ static bool covers(const Elf64_Phdr *segment, const struct vma *vma)
 	       vma->file_offset < segment->p_offset + segment->p_filesz;
 }
 
-/* The load bias of a mapped ELF file, from the program header that covers the mapping. The path is resolved in
- * the process's root, which may be another than the collector's. */
+/* The load bias of a mapped ELF file, from the program header that covers the mapping. The path is
+ * resolved in the process's root, which may be another than the collector's. */
 static bool find_bias(const struct join *join, const struct vma *vma, uint64_t *bias)
 {
 	char path[1200];

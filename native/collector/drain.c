@@ -1,8 +1,8 @@
 /* Reads all rings of all processes, merged by time up to a cut.
  *
- * The cut is the clock, read before the heads. A record no newer than the cut depends only on records
- * published before the cut, and the heads read afterwards include those. A newer record may depend on a
- * record behind a head that was read already, so it waits for the next round. */
+ * The cut is the clock, read before the heads. A record no newer than the cut depends only on
+ * records published before the cut, and the heads read afterwards include those. A newer record may
+ * depend on a record behind a head that was read already, so it waits for the next round. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,7 +32,7 @@ static void publish_tail(const struct process *process, const struct ring *ring,
 	__atomic_store_n(&ring_shared(process, index)->tail, ring->tail, __ATOMIC_RELEASE);
 }
 
-/* A malformed ring is skipped from here on, so that its thread never waits for room. */
+/* A malformed ring is skipped from here on, so that its thread never waits for space. */
 static void mark_broken(struct process *process, struct ring *ring)
 {
 	ring->broken = true;

@@ -84,8 +84,8 @@ static struct owner owner_by_part(struct process *process, uint32_t kind, const 
 				      kind != MEMATLAS_PART_FILE && kind != MEMATLAS_PART_SHARED};
 }
 
-/* An address above the last reading of the heap is in the heap if that is nearer than the next mapping:
- * brk() grows upwards, and mmap() places new mappings downwards. */
+/* An address above the last reading of the heap is in the heap if that is nearer than the next
+ * mapping: brk() grows upwards, and mmap() places new mappings downwards. */
 static bool is_grown_heap(const struct vmas *vmas, size_t above, uint64_t address)
 {
 	const struct vma *below = above > 0 ? &vmas->items[above - 1] : NULL;

@@ -40,8 +40,8 @@ static size_t file_size(const struct mematlas_collector *collector, uint32_t rin
 	return TRACE_DATA_OFFSET + (size_t)rings * collector->settings.ring_bytes;
 }
 
-/* Tells a process that its file could not be mapped, so that it does not wait for the collector, and
- * leaves the reason for the user. */
+/* Sets `refused`, so that the process does not wait for the collector, and leaves the reason for
+ * the user. */
 static void refuse(const struct mematlas_collector *collector, const char *name,
 		   struct trace_process *shared)
 {

@@ -1,5 +1,5 @@
-/* Attributes idle memory to stacks. The caller has found the idle pages; here they are joined with the
- * resident pages and the live blocks. */
+/* Attributes idle memory to stacks. The caller has found the idle pages; here they are joined with
+ * the resident pages and the live blocks. */
 #include <errno.h>
 #include <stdlib.h>
 
@@ -37,8 +37,8 @@ static void split_by_stack(struct join *join, uint64_t at, uint64_t end, struct 
 	}
 }
 
-/* Which bytes of a range were used is not known. A stack with more resident bytes than were used has at least
- * the difference idle. */
+/* Which bytes of a range were used is not known. A stack with more resident bytes than were used
+ * has at least the difference idle. */
 static void end_range(struct shares *shares, double used)
 {
 	for (uint32_t i = 0; i < shares->count; i++) {

@@ -1,7 +1,8 @@
 /* The residency join: one upward sweep over mappings, page runs, owners and blocks.
  *
- * Memory that holds blocks forms pools (the heap, arenas, ...). In a pool, resident bytes under blocks are
- * live, the others are slack. When sampling, a block stands for 1/p blocks, so that live is an estimate.
+ * Memory that holds blocks forms pools (the heap, arenas, ...). In a pool, resident bytes under
+ * blocks are live, the others are slack. When sampling, a block stands for 1/p blocks, so that live
+ * is an estimate.
  *
  * For each pool: live + slack == resident bytes, with live limited to them */
 #include <errno.h>
@@ -61,7 +62,8 @@ static void add_to_class(struct join *join, enum pool pool, uint32_t part, const
 		join->pools[pool].uncovered += bytes;
 }
 
-/* The pool an address belongs to. If the mapping contradicts the recorded owner, the owner is stale. */
+/* The pool an address belongs to. If the mapping contradicts the recorded owner, the owner is
+ * stale. */
 static enum pool pool_of(const struct join *join, const struct span **owner, uint32_t *part)
 {
 	static const enum pool pools[] = {
@@ -136,8 +138,8 @@ static double least(double a, double b)
 	return a < b ? a : b;
 }
 
-/* Splits one pool into live and slack. Unsampled blocks may have mappings of their own, which count as
- * anonymous memory: an estimate beyond the pool's resident bytes is taken from there. */
+/* Splits one pool into live and slack. Unsampled blocks may have mappings of their own, which count
+ * as anonymous memory: an estimate beyond the pool's resident bytes is taken from there. */
 static void split_pool(struct join *join, enum pool pool, double *live, double *variance)
 {
 	const struct pool_stats *pool_stats = &join->pools[pool];

@@ -36,14 +36,14 @@ struct runs {
 	size_t count, capacity;
 };
 
-/* vmas.c: reads maps, or smaps where only that tells which mappings have no pages. */
+/* vmas.c: reads maps, or smaps if mappings may have no pages, which only smaps shows. */
 int vmas_read(int proc, struct vmas *ret);
 void vmas_free(struct vmas *vmas);
 int64_t rollup_read(int proc, int64_t *ret_huge); /* Rss of smaps_rollup; bytes mapped by PMDs */
 int64_t statm_read(int proc);                     /* RSS in bytes */
 
-/* vma_class.c: the part of the account that a mapping's name decides; false: it decides none (the heap,
- * unnamed mappings). */
+/* vma_class.c: the part of the account that a mapping's name decides; false: it decides none (the
+ * heap, unnamed mappings). */
 bool is_session_file(const struct mematlas_collector *collector, const char *name);
 bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
 		  struct mematlas_part *ret);

@@ -77,7 +77,8 @@ static long run_round(struct mematlas_collector *collector)
 	return fullest > 0 ? CALM_NS : IDLE_NS;
 }
 
-/* Sleeps until `ns` have passed, a file appears or a process ends; false: interrupted by a signal. */
+/* Sleeps until `ns` have passed, a file appears or a process ends; false: interrupted by a
+ * signal. */
 static bool wait_ns(struct mematlas_collector *collector, long ns)
 {
 	CLEANUP_FREE struct pollfd *ends = malloc((collector->count + 2) * sizeof *ends);

@@ -39,7 +39,8 @@ bool ranges_insert(struct ranges *ranges, const struct range *range)
 	return true;
 }
 
-/* Cuts [start, end), which overlaps item `at`, out of it; returns the number of items left, or -1. */
+/* Cuts [start, end), which overlaps item `at`, out of it; returns the number of items left, or
+ * -1. */
 static int cut(struct ranges *ranges, size_t at, uint64_t start, uint64_t end)
 {
 	struct range *item = &ranges->items[at];

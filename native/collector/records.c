@@ -1,4 +1,5 @@
-/* Applies the records of a ring to the state. The traced program wrote them: everything is checked. */
+/* Applies the records of a ring to the state. The traced program wrote them: everything is
+ * checked. */
 #include "collector.h"
 
 /* Words of a record by type; 0: the record has its length in its first word. */

@@ -35,15 +35,12 @@ static bool sort_digit(const struct span *from, struct span *to, size_t count, i
 
 static int sort_spans(struct spans *spans)
 {
-	struct span *other = malloc((spans->count + 1) * sizeof *other);
-	size_t *starts = malloc(DIGITS * sizeof *starts);
-	struct span *from = spans->items, *to = other;
+	CLEANUP_FREE size_t *starts = malloc(DIGITS * sizeof *starts);
+	struct span *from = spans->items;
+	CLEANUP_FREE struct span *to = malloc((spans->count + 1) * sizeof *to);
 
-	if (!other || !starts) {
-		free(other);
-		free(starts);
+	if (!to || !starts)
 		return -ENOMEM;
-	}
 	for (int pass = 0; spans->count && pass < PASSES; pass++) {
 		if (!sort_digit(from, to, spans->count, pass * DIGIT_BITS, starts))
 			continue;
@@ -52,8 +49,6 @@ static int sort_spans(struct spans *spans)
 		to = swap;
 	}
 	spans->items = from;
-	free(to);
-	free(starts);
 	return 0;
 }
 
@@ -103,8 +98,8 @@ static enum owner owner_of(const struct process *process, const struct range *ra
 	return OWNER_ALLOCATOR;
 }
 
-/* Stacks of all threads but the first, whose stack has a name in maps. A stack in a mapping by the program
- * belongs to that mapping. */
+/* Stacks of all threads but the first, whose stack has a name in maps. A stack in a mapping by the
+ * program belongs to that mapping. */
 static void add_stacks(const struct process *process, struct spans *spans)
 {
 	const struct trace_ring *rings =

@@ -1,4 +1,5 @@
-/* What the records of one process add up to: live blocks, mappings, stacks, statistics. No I/O here. */
+/* What the records of one process add up to: live blocks, mappings, stacks, statistics. No I/O
+ * here. */
 #ifndef MEMATLAS_COLLECTOR_STATE_H
 #define MEMATLAS_COLLECTOR_STATE_H
 
@@ -31,8 +32,8 @@ struct block {
 	struct block_info info;
 };
 
-/* Open addressing, linear probing, deletion by shifting back: no tombstones, so no decay. The keys of
- * a group fill one cache line, so that a lookup seldom needs another.
+/* Open addressing, linear probing, deletion by shifting back: no tombstones, so no decay. The keys
+ * of a group fill one cache line, so that a lookup seldom needs another.
  *
  * slots == mask + 1, a power of two; count == number of keys that are not 0
  * 8 * count <= 5 * slots + 8
@@ -65,8 +66,8 @@ static inline struct block_info *blocks_info(const struct blocks *blocks, uint64
  * count == number of slots whose window is not 0 */
 struct large {
 	struct {
-		uint64_t window,
-			key; /* window: size class and address window, see large.c; 0: empty */
+		uint64_t window; /* size class and address window, see large.c; 0: empty */
+		uint64_t key;
 	} *slots;
 	uint64_t mask, count;
 };
@@ -85,7 +86,7 @@ struct ranges {
 	size_t count, capacity;
 };
 
-/* Statistics of one (stack, kind). The first cache line is what every event touches.
+/* Statistics of one (stack, kind). The first cache line is what every event changes.
  *
  * live, live_count, live_variance == sums over the live blocks and ranges of this stack and kind
  * allocated - freed == live, unless the process was forked
@@ -104,7 +105,7 @@ struct stack_stats {
 	double peak, peak_count, peak_variance;
 	double resident, huge, swapped, held_free; /* of the last residency join */
 };
-_Static_assert(offsetof(struct stack_stats, live_variance) == 64, "an event touches one line");
+_Static_assert(offsetof(struct stack_stats, live_variance) == 64, "an event changes one line");
 
 /* Memory born in one cell of time that died in another: born < died. */
 struct age_cell {
@@ -113,16 +114,17 @@ struct age_cell {
 	double bytes, count, variance;
 };
 
-/* Time is cut into cells of 2^shift ticks of the clock, at most 512 of them: when a run has used them
- * up, or there are too many entries, two cells become one. So the matrix of a run of any length is
- * bounded. count == number of slots that are not empty, 2 * count <= mask + 2 */
+/* Time is cut into cells of 2^shift ticks of the clock, at most 512 of them: when a run has used
+ * them up, or there are too many entries, two cells become one. So the matrix of a run of any
+ * length is bounded. count == number of slots that are not empty, 2 * count <= mask + 2 */
 struct age_matrix {
 	struct age_cell *slots;
 	uint64_t mask, count;
 	uint32_t shift;
 };
 
-/* nodes[0] is the root, "no stack"; nodes[n].parent < n for n > 0. Each (parent, word) occurs once. */
+/* nodes[0] is the root, "no stack"; nodes[n].parent < n for n > 0. Each (parent, word) occurs
+ * once. */
 struct trie {
 	struct mematlas_node *nodes;
 	uint32_t count, capacity;
@@ -167,8 +169,7 @@ struct state {
 	struct codes codes;
 	struct modules modules;
 	struct age_matrix age_matrix;
-	uint64_t
-		since; /* clock at the fork; what was born before it is the parent's. 0: not forked */
+	uint64_t since; /* clock at the fork: blocks born before are the parent's. 0: not forked */
 	double tick_s; /* seconds of one tick of the clock; 0: the clock has no rate */
 	double mean; /* bytes between samples; 0: exact */
 	double live; /* bytes */
@@ -257,8 +258,8 @@ static inline uint64_t block_born(const struct block_info *block)
 	return ((uint64_t)block->born_high << 31 | block->born_low) << BORN_SHIFT;
 }
 
-/* blocks.c: blocks_add() replaces an earlier block of the same key and returns it in `replaced`, whose
- * key is 0 if there was none. */
+/* blocks.c: blocks_add() replaces an earlier block of the same key and returns it in `replaced`,
+ * whose key is 0 if there was none. */
 bool blocks_add(struct blocks *blocks, const struct block *block, struct block *replaced);
 bool blocks_remove(struct blocks *blocks, uint64_t key, struct block *ret);
 bool blocks_find(const struct blocks *blocks, uint64_t key, struct block *ret);
@@ -281,8 +282,8 @@ bool ranges_insert(struct ranges *ranges, const struct range *range);
 uint64_t hash_mix(uint64_t a, uint64_t b);
 bool hash_table_grow(uint32_t **table, uint32_t *mask, uint32_t numbers);
 
-/* stack_trie.c, stack_stats.c: both add what is missing. Without memory the answer is the parent, or
- * statistics 0, and state.out_of_memory is set. */
+/* stack_trie.c, stack_stats.c: both add what is missing. Without memory the answer is the parent,
+ * or statistics 0, and state.out_of_memory is set. */
 bool stack_trie_init(struct trie *trie);
 uint32_t stack_trie_add(struct state *state, uint32_t parent, uint64_t word);
 bool stack_stats_reserve(struct stack_stats_table *table);
@@ -315,7 +316,7 @@ void age_matrix_add(struct state *state, uint32_t stats, uint64_t born, uint64_t
 bool age_matrix_copy(struct age_matrix *to, const struct age_matrix *from);
 void age_matrix_clear(struct age_matrix *matrix);
 
-/* To be called before a live figure of `stats` changes. */
+/* To be called before a live value of `stats` changes. */
 static inline void stack_stats_save_peak(struct state *state, struct stack_stats *stats)
 {
 	if (stats->epoch == state->epoch)

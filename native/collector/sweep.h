@@ -25,7 +25,8 @@ struct span {
 	uint16_t always;
 };
 
-/* Sorted by start. `at` is the first that ends after the sweep's address: the sweep only moves up. */
+/* Sorted by start. `at` is the first that ends after the sweep's address: the sweep only moves
+ * up. */
 struct spans {
 	struct span *items;
 	size_t count, at;
@@ -114,8 +115,8 @@ static inline void join_free(struct join *join)
 	free(join->owners.items);
 }
 
-/* fragmentation.c: bytes [at, until) are resident and belong to `block`, or to none (NULL). Addresses
- * ascend from call to call. */
+/* fragmentation.c: bytes [at, until) are resident and belong to `block`, or to none (NULL).
+ * Addresses ascend from call to call. */
 void fragmentation_add(struct join *join, enum pool pool, const struct span *block, uint64_t at,
 		       uint64_t until);
 void fragmentation_finish(struct join *join);

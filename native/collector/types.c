@@ -1,6 +1,6 @@
-/* Counts live Python objects by type. A block is taken for an object if it has a plausible reference count and
- * a pointer to a type behind it. A type is recognised by its own type, which is `type` or a subclass of it, so
- * that no symbols are needed. */
+/* Counts live Python objects by type. A block is taken for an object if it has a plausible
+ * reference count and a pointer to a type behind it. A type is recognised by its own type, which is
+ * `type` or a subclass of it, so that no symbols are needed. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 
 #define WINDOW (64u << 10)
 #define HEAD_WORDS                                                                                 \
-	6u /* an object may have words before it: the links of the garbage collector, its dict and weak references */
+	6u /* an object may have words before it: links of the GC, its dict, weak references */
 #define MAX_INSPECTED (4u << 20)
 #define CACHE_BITS 14u
 #define MAX_TYPES 65536u
@@ -33,8 +33,8 @@ struct census {
 	struct mematlas_collector *collector;
 	struct process *process;
 	int pid;
-	/* Word of an object that points to its type: behind the reference count or, free-threaded, behind the
-	 * owning thread and two counts. */
+	/* Word of an object that points to its type: behind the reference count or, free-threaded,
+	 * behind the owning thread and two counts. */
 	unsigned type_word;
 	struct {
 		uint64_t address;
@@ -144,15 +144,15 @@ static int32_t type_at(struct census *census, uint64_t address)
 	return type;
 }
 
-/* A live object's count is not 0 and has 32 bits; CPython 3.14 has flags above bit 48. An array of pointers
- * fails this. */
+/* A live object's count is not 0 and has 32 bits; CPython 3.14 has flags above bit 48. An array of
+ * pointers fails this. */
 static bool is_count(uint64_t word)
 {
 	return (uint32_t)word != 0 && (word >> 32 & 0xffff) == 0;
 }
 
-/* Free-threaded CPython: the owning thread; 16 bits of flags, a lock, the bits of the garbage collector and the
- * owner's count; the count of the other threads. */
+/* Free-threaded CPython: the owning thread; 16 bits of flags, a lock, the bits of the garbage
+ * collector and the owner's count; the count of the other threads. */
 static bool is_shared_count(const uint64_t *head)
 {
 	uint8_t lock = (uint8_t)(head[1] >> 16);
@@ -244,8 +244,8 @@ static uint64_t head_end(const struct span *block)
 	return most < block->end ? most : block->end;
 }
 
-/* Reads from the head of a block to that of the last block that fits. All of it is resident: the census must
- * not bring pages back from swap. */
+/* Reads from the head of a block to that of the last block that fits. All of it is resident: the
+ * census must not bring pages back from swap. */
 static void read_window(struct census *census, struct window *window, const struct spans *blocks,
 			size_t at, const struct run *pages)
 {

@@ -1,4 +1,5 @@
-/* Classifies mappings: the part of the account, or the pool of an allocator, that their pages belong to. */
+/* Classifies mappings: the part of the account, or the pool of an allocator, that their pages
+ * belong to. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,9 +1,10 @@
-/* The order of rows by stack and kind, a byte of these at a time from the lowest on. */
+/* The order of rows by stack and kind: a radix sort by bytes, the lowest first. */
 #include <errno.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "../cleanup.h"
 #include "mematlas.h"
 
 #define DIGITS 8u
@@ -16,48 +17,51 @@ static uint64_t key_of(const uint8_t *row)
 	return (uint64_t)parts[0] << 32 | parts[1];
 }
 
-static void place_by(const uint64_t *keys, uint64_t count, unsigned int shift,
-		     const uint32_t *lengths, const uint32_t *from, uint32_t *to)
+static void sort_by_digit(const uint64_t *keys, uint64_t count, unsigned int shift,
+			  const uint32_t *lengths, const uint32_t *from, uint32_t *to)
 {
-	uint32_t places[256];
+	uint32_t next[256];
 
-	for (uint32_t digit = 0, place = 0; digit < 256; place += lengths[digit++])
-		places[digit] = place;
+	for (uint32_t digit = 0, start = 0; digit < 256; start += lengths[digit++])
+		next[digit] = start;
 	for (uint64_t i = 0; i < count; i++)
-		to[places[keys[from[i]] >> shift & 0xFF]++] = from[i];
+		to[next[keys[from[i]] >> shift & 0xFF]++] = from[i];
+}
+
+static void count_digits(const uint64_t *keys, uint64_t count, uint32_t (*lengths)[256])
+{
+	for (uint64_t row = 0; row < count; row++)
+		for (unsigned int digit = 0; digit < DIGITS; digit++)
+			lengths[digit][keys[row] >> 8 * digit & 0xFF]++;
 }
 
 static int sort(const uint64_t *keys, uint64_t count, uint32_t *order)
 {
-	uint32_t (*lengths)[256] = calloc(DIGITS, sizeof *lengths);
-	uint32_t *other = malloc(count * sizeof *other), *from = order, *to = other;
-	bool enough = lengths && other;
+	CLEANUP_FREE uint32_t (*lengths)[256] = calloc(DIGITS, sizeof *lengths);
+	CLEANUP_FREE uint32_t *other = malloc(count * sizeof *other);
+	uint32_t *from = order, *to = other;
 
-	for (uint64_t row = 0; enough && row < count; row++) {
+	if (!lengths || !other)
+		return -ENOMEM;
+	for (uint64_t row = 0; row < count; row++)
 		order[row] = (uint32_t)row;
-		for (unsigned int digit = 0; digit < DIGITS; digit++)
-			lengths[digit][keys[row] >> 8 * digit & 0xFF]++;
-	}
-	for (unsigned int digit = 0; enough && digit < DIGITS; digit++) {
+	count_digits(keys, count, lengths);
+	for (unsigned int digit = 0; digit < DIGITS; digit++) {
 		if (lengths[digit][keys[0] >> 8 * digit & 0xFF] == count)
-			continue; /* the same in all */
-		place_by(keys, count, 8 * digit, lengths[digit], from, to);
+			continue; /* all keys have the same digit */
+		sort_by_digit(keys, count, 8 * digit, lengths[digit], from, to);
 		uint32_t *next = from;
 		from = to;
 		to = next;
 	}
-	if (enough && from != order)
+	if (from != order)
 		memcpy(order, from, count * sizeof *order);
-	free(lengths);
-	free(other);
-	return enough ? 1 : -ENOMEM;
+	return 1;
 }
 
-int mematlas_rows_order(const uint8_t *rows, uint64_t count, uint32_t size, uint32_t *order)
+int mematlas_rows_order(const uint8_t *rows, uint64_t count, uint32_t size, uint32_t *ret_order)
 {
-	uint64_t *keys;
 	bool ascending = true;
-	int sorted;
 
 	if (size < 8 || count > UINT32_MAX)
 		return -EINVAL;
@@ -65,12 +69,10 @@ int mematlas_rows_order(const uint8_t *rows, uint64_t count, uint32_t size, uint
 		ascending = key_of(rows + (row - 1) * size) <= key_of(rows + row * size);
 	if (ascending)
 		return 0;
-	keys = malloc(count * sizeof *keys);
+	CLEANUP_FREE uint64_t *keys = malloc(count * sizeof *keys);
 	if (!keys)
 		return -ENOMEM;
 	for (uint64_t row = 0; row < count; row++)
 		keys[row] = key_of(rows + row * size);
-	sorted = sort(keys, count, order);
-	free(keys);
-	return sorted;
+	return sort(keys, count, ret_order);
 }

@@ -1,11 +1,11 @@
-/* Rows taken apart into columns; and those that a recording of format 2 holds turned: the first byte of
- * each, then the second of each, and so on. */
+/* Rows to columns. Recordings of format 2 have rows byte by byte: the first byte of each row, then
+ * the second of each, and so on. */
 #include <errno.h>
 #include <string.h>
 
 #include "mematlas.h"
 
-#define TILE 64u /* rows at a time: what is read and what is written stays in the cache */
+#define TILE 64u /* rows at once, which stay in the cache with their columns */
 
 static uint64_t least(uint64_t a, uint64_t b)
 {
@@ -33,13 +33,13 @@ static void join8(const uint8_t *restrict from, uint64_t rows, uint64_t *restric
 			      (uint64_t)h[row] << 56;
 }
 
-int mematlas_rows_column(const uint8_t *turned, uint64_t rows, uint32_t place, uint32_t bytes,
+int mematlas_rows_column(const uint8_t *turned, uint64_t rows, uint32_t offset, uint32_t bytes,
 			 void *column)
 {
 	if (bytes == 4)
-		join4(turned + place * rows, rows, column);
+		join4(turned + offset * rows, rows, column);
 	else if (bytes == 8)
-		join8(turned + place * rows, rows, column);
+		join8(turned + offset * rows, rows, column);
 	else
 		return -EINVAL;
 	return 0;
@@ -54,15 +54,15 @@ void mematlas_rows_split(const uint8_t *restrict rows, uint64_t count,
 	for (uint32_t column = 0; column < columns; column++)
 		size += bytes[column];
 	for (uint64_t start = 0; start < count; start += TILE) {
-		uint64_t end = least(start + TILE, count), place = 0;
+		uint64_t end = least(start + TILE, count), offset = 0;
 
-		for (uint32_t column = 0; column < columns; place += bytes[column++]) {
+		for (uint32_t column = 0; column < columns; offset += bytes[column++]) {
 			uint64_t width = bytes[column];
-			uint8_t *to = split + place * count;
+			uint8_t *to = split + offset * count;
 
 			for (uint64_t row = start; row < end; row++) {
 				const uint8_t *from =
-					rows + (order ? order[row] : row) * size + place;
+					rows + (order ? order[row] : row) * size + offset;
 
 				if (width == 8)
 					memcpy(to + row * 8, from, 8);

@@ -1,4 +1,4 @@
-/* A trie that grows: children by a hash table of their parents and labels, numbered as they are met. */
+/* A trie that grows. Children are found by a hash table of (parent, label). */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,28 +7,28 @@
 
 #define FIRST_CAPACITY 1024ULL
 
+/* 1 <= count <= capacity <= UINT32_MAX; parents[n] < n for n > 0 */
 struct mematlas_tree {
-	/* Twice as many places as there is room for nodes, a power of two; 0: free, for the root is
-	 * nobody's child. */
+	/* 2 * capacity slots, a power of two; 0: empty, because the root is no child. */
 	uint32_t *table;
 	uint32_t *parents, *labels;
 	uint64_t count, capacity;
 };
 
-static uint64_t place_of(const struct mematlas_tree *tree, uint32_t parent, uint32_t label)
+static uint64_t slot_of(const struct mematlas_tree *tree, uint32_t parent, uint32_t label)
 {
 	uint64_t both = ((uint64_t)parent << 32 | label) * 0x9E3779B97F4A7C15ULL;
 
 	return (both ^ both >> 32) & (2 * tree->capacity - 1);
 }
 
-static void put(struct mematlas_tree *tree, uint32_t node)
+static void link_node(struct mematlas_tree *tree, uint32_t node)
 {
-	uint64_t place = place_of(tree, tree->parents[node], tree->labels[node]);
+	uint64_t slot = slot_of(tree, tree->parents[node], tree->labels[node]);
 
-	while (tree->table[place])
-		place = (place + 1) & (2 * tree->capacity - 1);
-	tree->table[place] = node;
+	while (tree->table[slot])
+		slot = (slot + 1) & (2 * tree->capacity - 1);
+	tree->table[slot] = node;
 }
 
 static int grow(struct mematlas_tree *tree)
@@ -55,7 +55,7 @@ static int grow(struct mematlas_tree *tree)
 	tree->table = table;
 	tree->capacity = capacity;
 	for (uint64_t node = 1; node < tree->count; node++)
-		put(tree, (uint32_t)node);
+		link_node(tree, (uint32_t)node);
 	return 0;
 }
 
@@ -87,20 +87,20 @@ void mematlas_tree_destroy(struct mematlas_tree *tree)
 
 int64_t mematlas_tree_child(struct mematlas_tree *tree, uint32_t parent, uint32_t label)
 {
-	uint64_t place;
+	uint64_t slot;
 
 	if (parent >= tree->count)
 		return -EINVAL;
 	if (tree->count == tree->capacity && grow(tree))
 		return -ENOMEM;
-	place = place_of(tree, parent, label);
-	for (uint32_t node; (node = tree->table[place]);
-	     place = (place + 1) & (2 * tree->capacity - 1))
+	slot = slot_of(tree, parent, label);
+	for (uint32_t node; (node = tree->table[slot]);
+	     slot = (slot + 1) & (2 * tree->capacity - 1))
 		if (tree->parents[node] == parent && tree->labels[node] == label)
 			return node;
 	tree->parents[tree->count] = parent;
 	tree->labels[tree->count] = label;
-	tree->table[place] = (uint32_t)tree->count;
+	tree->table[slot] = (uint32_t)tree->count;
 	return (int64_t)tree->count++;
 }
 

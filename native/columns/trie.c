@@ -1,4 +1,4 @@
-/* Tries whose nodes come after their parents: one pass down or up does what recursion would. */
+/* Tries whose nodes come after their parents: one pass replaces recursion. */
 #include <errno.h>
 #include <stdbool.h>
 
@@ -26,7 +26,7 @@ int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *dept
 	return 0;
 }
 
-/* The same for words of either width: `name` is a function that looks at each node once. */
+/* Defines `name` for words of one width. */
 #define LEAST(name, type)                                                                          \
 	static int name(const uint32_t *parents, const type *words, uint64_t count,                \
 			const int32_t *ranks, uint32_t capacity, type *least)                      \

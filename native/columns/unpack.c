@@ -1,4 +1,5 @@
-/* Packed columns, unpacked a block at a time. What they say of themselves is not believed. */
+/* Unpacks columns block by block. A recording may be damaged or malicious: everything is
+ * checked. */
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
@@ -7,34 +8,41 @@
 
 #define BLOCK 1024u
 
+/* odd <= packing->odd; rows before `next` are not odd, but for those already met */
 struct packed {
 	const struct mematlas_packing *packing;
-	const uint64_t *words; /* instead of those in the column */
+	const uint64_t *words; /* used instead of own_words, if not NULL */
 	const uint8_t *own_words, *planes, *gaps, *above;
 	uint64_t rows;
-	uint64_t odd;  /* odd rows met so far */
-	uint64_t next; /* the one to come; `rows` if there is none */
-	uint32_t before; /* value of the row before */
+	uint64_t odd; /* index of the next odd row */
+	uint64_t next; /* its row; `rows` if there is none */
+	uint32_t before; /* value of the previous row */
 };
+
+static bool widths_fit(const struct mematlas_packing *packing)
+{
+	uint32_t gap = packing->gap_width, high = packing->odd_width;
+
+	if (packing->width > 8 || gap > 4 || high + packing->width > 8)
+		return false;
+	return packing->odd ? gap && high : !gap && !high;
+}
 
 int64_t mematlas_column_size(const struct mematlas_packing *packing, uint64_t rows)
 {
 	uint32_t odd = packing->odd, gap = packing->gap_width, high = packing->odd_width;
+	bool has_words = packing->way == MEMATLAS_PACKING_WORDS && rows;
 
 	if (rows > UINT32_MAX || odd > rows || packing->words > rows ||
 	    packing->way > MEMATLAS_PACKING_WORDS)
 		return -EINVAL;
-	if (packing->width > 8 || gap > 4 || high + packing->width > 8)
-		return -EINVAL;
-	if (odd ? !gap || !high : gap || high)
-		return -EINVAL;
-	if (packing->way == MEMATLAS_PACKING_WORDS ? rows && !packing->words : packing->words != 0)
+	if (!widths_fit(packing) || has_words != (packing->words != 0))
 		return -EINVAL;
 	return (int64_t)(packing->words * 8ULL + packing->width * rows +
 			 (uint64_t)odd * (gap + high));
 }
 
-static uint64_t take(const uint8_t *from, uint64_t plane, unsigned int width)
+static uint64_t read_planes(const uint8_t *from, uint64_t plane, unsigned int width)
 {
 	uint64_t number = 0;
 
@@ -43,7 +51,7 @@ static uint64_t take(const uint8_t *from, uint64_t plane, unsigned int width)
 	return number;
 }
 
-static bool find_next(struct packed *packed, uint64_t after)
+static bool next_odd(struct packed *packed, uint64_t after)
 {
 	const struct mematlas_packing *packing = packed->packing;
 
@@ -51,7 +59,8 @@ static bool find_next(struct packed *packed, uint64_t after)
 		packed->next = packed->rows;
 		return true;
 	}
-	packed->next = after + take(packed->gaps + packed->odd, packing->odd, packing->gap_width);
+	packed->next =
+		after + read_planes(packed->gaps + packed->odd, packing->odd, packing->gap_width);
 	return packed->next < packed->rows;
 }
 
@@ -71,11 +80,12 @@ static bool numbers_of(struct packed *packed, uint64_t start, uint32_t count, ui
 	for (unsigned int byte = 0; byte < packing->width; byte++)
 		add_plane(packed->planes + byte * packed->rows + start, count, 8 * byte, numbers);
 	while (packed->next < start + count) {
-		uint64_t high = take(packed->above + packed->odd, packing->odd, packing->odd_width);
+		uint64_t high =
+			read_planes(packed->above + packed->odd, packing->odd, packing->odd_width);
 
 		numbers[packed->next - start] += high << 8 * packing->width;
 		packed->odd++;
-		if (!find_next(packed, packed->next + 1))
+		if (!next_odd(packed, packed->next + 1))
 			return false;
 	}
 	return true;
@@ -121,7 +131,7 @@ static void to_doubles(const uint64_t *values, uint32_t count, double *column)
 		column[i] = (double)values[i];
 }
 
-/* Returns all bits of the values, to tell what is too large. */
+/* Returns the bits of all values, by which a value too large is found. */
 static uint64_t to_wholes(const uint64_t *restrict values, uint32_t count, unsigned int bytes,
 			  void *restrict column)
 {
@@ -151,56 +161,68 @@ static bool fits(const struct mematlas_packing *packing, uint32_t type, uint32_t
 	       (bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8);
 }
 
-int mematlas_column_unpack(const struct mematlas_packing *packing, const uint8_t *bytes_packed,
-			   uint64_t length, uint64_t rows, const uint64_t *words, uint32_t type,
-			   uint32_t bytes, void *column)
+static void store(const struct mematlas_packing *packing, uint32_t type, uint32_t bytes,
+		  const uint64_t *values, uint32_t count, uint8_t *to, uint64_t *bits)
+{
+	if (type == MEMATLAS_COLUMN_WHOLE)
+		*bits |= to_wholes(values, count, bytes, to);
+	else if (packing->way == MEMATLAS_PACKING_WHOLE)
+		to_doubles(values, count, (double *)(void *)to);
+	else
+		memcpy(to, values, count * sizeof *values);
+}
+
+/* false: the column is malformed, or not of that length. */
+static bool begin(struct packed *ret, const struct mematlas_packing *packing, const uint8_t *bytes,
+		  uint64_t length, uint64_t rows)
 {
 	int64_t size = mematlas_column_size(packing, rows);
-	uint64_t values[BLOCK], bits = 0;
-	struct packed packed = {packing, words, bytes_packed, NULL, NULL, NULL, rows, 0, 0, 0};
 
-	if (size < 0 || (uint64_t)size != length || !fits(packing, type, bytes))
+	if (size < 0 || (uint64_t)size != length)
+		return false;
+	*ret = (struct packed){.packing = packing, .own_words = bytes, .rows = rows};
+	ret->planes = bytes + 8ULL * packing->words;
+	ret->gaps = ret->planes + packing->width * rows;
+	ret->above = ret->gaps + (uint64_t)packing->gap_width * packing->odd;
+	return next_odd(ret, 0);
+}
+
+int mematlas_column_unpack(const struct mematlas_packing *packing, const uint8_t *bytes_packed,
+			   uint64_t length, uint64_t rows, const uint64_t *words, uint32_t type,
+			   uint32_t bytes, void *ret_column)
+{
+	uint64_t values[BLOCK], bits = 0;
+	struct packed packed;
+
+	if (!begin(&packed, packing, bytes_packed, length, rows) || !fits(packing, type, bytes))
 		return -EINVAL;
-	packed.planes = bytes_packed + 8ULL * packing->words;
-	packed.gaps = packed.planes + packing->width * rows;
-	packed.above = packed.gaps + (uint64_t)packing->gap_width * packing->odd;
-	if (!find_next(&packed, 0))
-		return -EINVAL;
+	packed.words = words;
 	for (uint64_t start = 0; start < rows; start += BLOCK) {
 		uint32_t count = rows - start < BLOCK ? (uint32_t)(rows - start) : BLOCK;
-		uint8_t *to = (uint8_t *)column + start * bytes;
 
 		if (!numbers_of(&packed, start, count, values) ||
 		    !values_of(&packed, start, count, values))
 			return -EINVAL;
-		if (type == MEMATLAS_COLUMN_WHOLE)
-			bits |= to_wholes(values, count, bytes, to);
-		else if (packing->way == MEMATLAS_PACKING_WHOLE)
-			to_doubles(values, count, (double *)(void *)to);
-		else
-			memcpy(to, values, count * sizeof *values);
+		store(packing, type, bytes, values, count, (uint8_t *)ret_column + start * bytes,
+		      &bits);
 	}
 	return bytes < 8 && bits >> 8 * bytes ? -ERANGE : 0;
 }
 
 int mematlas_column_odd(const struct mematlas_packing *packing, const uint8_t *bytes_packed,
-			uint64_t length, uint64_t rows, uint32_t *ret_rows, uint64_t *values)
+			uint64_t length, uint64_t rows, uint32_t *ret_rows, uint64_t *ret_values)
 {
-	int64_t size = mematlas_column_size(packing, rows);
-	struct packed packed = {packing, NULL, NULL, NULL, bytes_packed, NULL, rows, 0, 0, 0};
+	struct packed packed;
 
-	if (size < 0 || (uint64_t)size != length || packing->way > MEMATLAS_PACKING_WHOLE ||
-	    packing->width || packing->base)
-		return -EINVAL;
-	packed.above = packed.gaps + (uint64_t)packing->gap_width * packing->odd;
-	if (!find_next(&packed, 0))
+	if (!begin(&packed, packing, bytes_packed, length, rows) ||
+	    packing->way > MEMATLAS_PACKING_WHOLE || packing->width || packing->base)
 		return -EINVAL;
 	while (packed.next < rows) {
 		ret_rows[packed.odd] = (uint32_t)packed.next;
-		values[packed.odd] =
-			take(packed.above + packed.odd, packing->odd, packing->odd_width);
+		ret_values[packed.odd] =
+			read_planes(packed.above + packed.odd, packing->odd, packing->odd_width);
 		packed.odd++;
-		if (!find_next(&packed, packed.next + 1))
+		if (!next_odd(&packed, packed.next + 1))
 			return -EINVAL;
 	}
 	return 0;

@@ -1,13 +1,13 @@
-/* libmematlas_lock.so: locks a program's memory once it is loaded. Locks do not outlive exec, so
- * `mematlas exec --lock-all` cannot take them itself. Acts in the one process named by
- * MEMATLAS_LOCK_ALL; whatever that one starts goes unlocked, as with mlockall(2). */
+/* libmematlas_lock.so: locks a program's memory once the program is loaded. exec drops memory locks, so
+ * `mematlas exec --lock-all` cannot set them before it. Acts only in the process whose PID is in
+ * MEMATLAS_LOCK_ALL; its children stay unlocked, as with mlockall(2). */
 #define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-static void complain(const char *text)
+static void print_error(const char *text)
 {
 	if (write(STDERR_FILENO, text, strlen(text)) < 0)
 		return;
@@ -19,10 +19,10 @@ __attribute__((constructor)) static void lock_all(void)
 
 	if (wanted == NULL || strtol(wanted, NULL, 10) != getpid())
 		return;
-	/* On fault: otherwise every later mapping is populated whole, or fails. */
+	/* Without MCL_ONFAULT every later mapping is populated at once, or fails. */
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0)
 		return;
-	complain("mematlas: memory could not be locked: RLIMIT_MEMLOCK is too low, and there is no "
-		 "CAP_IPC_LOCK; pass --memlock\n");
+	print_error("mematlas: cannot lock memory: RLIMIT_MEMLOCK is too low and CAP_IPC_LOCK is "
+		    "missing; pass --memlock\n");
 	_exit(4);
 }

@@ -1,8 +1,8 @@
-/* Walks a heap of glibc's malloc in another process, by the headers of its chunks.
+/* Walks a heap of glibc's malloc in another process by the headers of its chunks.
  *
- * A chunk begins with the size of the one before it, if that is free, and its own size with three flag
- * bits. Whether it is free is said by the one after it. Its owner may change it while it is read: then
- * the walk leaves the heap, or does not end at its end, and is refused. */
+ * A chunk begins with the size of the previous chunk, if that is free, and its own size with three
+ * flag bits. A flag of the next chunk says whether a chunk is free. The process may change the heap
+ * during the walk: then the walk leaves the heap, or misses its end, and fails. */
 #include <errno.h>
 #include <stdbool.h>
 #include <unistd.h>
@@ -14,8 +14,8 @@
 #define PREVIOUS_IN_USE 1UL
 #define FLAGS 7UL
 #define SMALLEST 0x20UL
-#define LINKS 0x30UL /* header and list links of a free chunk: kept when its pages are given back */
-#define FENCE 0x10UL /* marks the end of a heap that was followed by another */
+#define LINKS 0x30UL /* header and list links of a free chunk: malloc_trim(3) keeps them */
+#define FENCE 0x10UL /* size of the chunks that end a heap when malloc continues elsewhere */
 
 struct window {
 	int memory;
@@ -57,7 +57,7 @@ static int64_t count_resident(int pagemap, uint64_t start, uint64_t end)
 	return resident;
 }
 
-/* What malloc_trim(3) gives back of a free chunk, as it rounds. */
+/* Resident bytes of a free chunk that malloc_trim(3) releases: whole pages behind its links. */
 static int64_t trimmable(int pagemap, uint64_t chunk, uint64_t size)
 {
 	uint64_t start = page_ceil(chunk + LINKS), end = page_floor(chunk + size);
@@ -65,7 +65,7 @@ static int64_t trimmable(int pagemap, uint64_t chunk, uint64_t size)
 	return start < end ? count_resident(pagemap, start, end) : 0;
 }
 
-/* The last chunk of the main heap: its end goes back by brk(2). That of others stays. */
+/* brk(2) releases the end of the top of the main heap. The tops of other heaps stay. */
 static int64_t trimmable_top(int pagemap, uint64_t end, uint64_t size)
 {
 	uint64_t extra = size > SMALLEST ? page_floor(size - SMALLEST - 1) : 0;
@@ -73,7 +73,7 @@ static int64_t trimmable_top(int pagemap, uint64_t end, uint64_t size)
 	return count_resident(pagemap, end - extra, end);
 }
 
-static int take_free(int pagemap, uint64_t chunk, uint64_t size, struct mematlas_heap_walk *ret)
+static int add_free(int pagemap, uint64_t chunk, uint64_t size, struct mematlas_heap_walk *ret)
 {
 	int64_t resident = trimmable(pagemap, chunk, size);
 
@@ -84,8 +84,8 @@ static int take_free(int pagemap, uint64_t chunk, uint64_t size, struct mematlas
 	return 0;
 }
 
-static int take_top(int pagemap, uint64_t end, uint64_t size, bool main,
-		    struct mematlas_heap_walk *ret)
+static int add_top(int pagemap, uint64_t end, uint64_t size, bool main,
+		   struct mematlas_heap_walk *ret)
 {
 	int64_t resident = main ? trimmable_top(pagemap, end, size) : 0;
 
@@ -97,33 +97,60 @@ static int take_top(int pagemap, uint64_t end, uint64_t size, bool main,
 	return 0;
 }
 
+static int read_size(struct window *window, uint64_t chunk, uint64_t *ret)
+{
+	uint64_t word;
+	int error = read_word(window, chunk + 8, &word);
+
+	if (error)
+		return error;
+	*ret = word & ~FLAGS;
+	return 0;
+}
+
+static bool is_fence(uint64_t size, uint64_t left)
+{
+	return size <= FENCE && left <= 4 * FENCE;
+}
+
+static bool is_chunk(uint64_t size, uint64_t left)
+{
+	return size >= SMALLEST && size % 16 == 0 && size <= left;
+}
+
+static int add_chunk(struct window *window, int pagemap, uint64_t chunk, uint64_t size,
+		     struct mematlas_heap_walk *ret)
+{
+	uint64_t next;
+	int error = read_word(window, chunk + size + 8, &next);
+
+	if (!error && !(next & PREVIOUS_IN_USE))
+		error = add_free(pagemap, chunk, size, ret);
+	else
+		ret->in_use += size;
+	if (!error)
+		ret->chunks++;
+	return error;
+}
+
 int mematlas_heap_walk(int memory, int pagemap, uint64_t first, uint64_t end, int main,
 		       struct mematlas_heap_walk *ret)
 {
 	struct window window = {.memory = memory, .at = 1};
-	uint64_t word, next;
 
 	*ret = (struct mematlas_heap_walk){0};
-	for (uint64_t chunk = first; chunk < end;) {
-		uint64_t size;
-		int error = read_word(&window, chunk + 8, &word);
+	for (uint64_t chunk = first, size; chunk < end; chunk += size) {
+		int error = read_size(&window, chunk, &size);
 
-		size = word & ~FLAGS;
-		if (!error && size <= FENCE && chunk > first && end - chunk <= 4 * FENCE)
+		if (!error && chunk > first && is_fence(size, end - chunk))
 			return 0;
-		if (error || size < SMALLEST || size % 16 || size > end - chunk)
+		if (error || !is_chunk(size, end - chunk))
 			return -EUCLEAN;
 		if (chunk + size == end)
-			return take_top(pagemap, end, size, main, ret);
-		error = read_word(&window, chunk + size + 8, &next);
-		if (!error && !(next & PREVIOUS_IN_USE))
-			error = take_free(pagemap, chunk, size, ret);
-		else
-			ret->in_use += size;
+			return add_top(pagemap, end, size, main, ret);
+		error = add_chunk(&window, pagemap, chunk, size, ret);
 		if (error)
 			return error;
-		ret->chunks++;
-		chunk += size;
 	}
 	return -EUCLEAN;
 }

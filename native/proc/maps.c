@@ -1,20 +1,21 @@
-/* Reads maps or smaps once, in order, straight into columns. */
+/* Reads maps or smaps in one pass into columns. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../cleanup.h"
 #include "maps.h"
 
-/* The kernel hands out about a page per read whatever we offer; lines are far below this. */
+/* The kernel returns about a page per read(2); no line is nearly as long. */
 #define BUFFER (64 * 1024)
 
-static int take_lines(struct mematlas_maps *maps, char *buffer, size_t *held)
+static int parse_lines(struct mematlas_maps *maps, char *buffer, size_t *held)
 {
 	const char *line = buffer, *end = buffer + *held, *newline;
 
 	while ((newline = memchr(line, '\n', (size_t)(end - line)))) {
-		int error = maps_take_line(maps, line, newline);
+		int error = maps_parse_line(maps, line, newline);
 
 		if (error)
 			return error;
@@ -37,13 +38,13 @@ static int read_all(struct mematlas_maps *maps, int fd, char *buffer)
 			continue;
 		if (got < 0)
 			return -errno;
-		if (got == 0) /* a last line without newline: a cut capture */
-			return held ? maps_take_line(maps, buffer, buffer + held) : 0;
+		if (got == 0) /* a captured file may be cut: the last line has no newline */
+			return held ? maps_parse_line(maps, buffer, buffer + held) : 0;
 		held += (size_t)got;
-		error = take_lines(maps, buffer, &held);
+		error = parse_lines(maps, buffer, &held);
 		if (error)
 			return error;
-		if (held == BUFFER) /* no such line exists */
+		if (held == BUFFER) /* a line that long is none of the kernel */
 			return -EOVERFLOW;
 	}
 }
@@ -51,10 +52,9 @@ static int read_all(struct mematlas_maps *maps, int fd, char *buffer)
 int mematlas_maps_create(int fd, struct mematlas_maps **ret)
 {
 	struct mematlas_maps *maps = calloc(1, sizeof(*maps));
-	char *buffer = malloc(BUFFER);
+	CLEANUP_FREE char *buffer = malloc(BUFFER);
 	int error = maps && buffer ? read_all(maps, fd, buffer) : -ENOMEM;
 
-	free(buffer);
 	if (error) {
 		mematlas_maps_destroy(maps);
 		return error;

@@ -1,6 +1,6 @@
 /* One table for /proc/PID/maps and smaps: a row per mapping, a column per field. */
-#ifndef MEMATLAS_SCAN_MAPS_H
-#define MEMATLAS_SCAN_MAPS_H
+#ifndef MEMATLAS_PROC_MAPS_H
+#define MEMATLAS_PROC_MAPS_H
 
 #include "mematlas.h"
 
@@ -8,15 +8,17 @@
 #define MAPS_FLAGS 64
 #define MAPS_KEY_LENGTH 31
 
-/* A field the kernel printed. Keys are learnt from the text, so new kernels need no change here. */
+/* A field the kernel printed. Keys are collected from the text, so that new kernels need no change
+ * here. */
 struct maps_key {
 	char name[MAPS_KEY_LENGTH + 1];
 	uint32_t length;
 	uint64_t *values;
 };
 
-/* Invariant: every column has `capacity` slots, of which the first `count` are set; rows ascend
- * and do not overlap, except where `overlaps` says so. */
+/* count <= capacity, the length of every column
+ * key_count <= MAPS_KEYS, flag_count <= MAPS_FLAGS, names_size <= names_capacity
+ * base[START] strictly ascends; start < end of the row before at most `overlaps` times */
 struct mematlas_maps {
 	uint64_t count;
 	uint64_t capacity;
@@ -24,7 +26,7 @@ struct mematlas_maps {
 	uint64_t ignored; /* lines that were neither a mapping nor a field */
 	uint64_t *base[MEMATLAS_MAPS_BASE];
 	uint32_t key_count;
-	uint32_t next_key; /* where the kernel's fixed order says the next field is */
+	uint32_t next_key; /* the kernel prints fields in a fixed order: the likely next one */
 	struct maps_key keys[MAPS_KEYS];
 	uint32_t flag_count;
 	char flags[MAPS_FLAGS][3];
@@ -33,7 +35,7 @@ struct mematlas_maps {
 	uint64_t names_capacity;
 };
 
-/* Takes one line, without its newline. 0 or -ENOMEM. */
-int maps_take_line(struct mematlas_maps *maps, const char *line, const char *end);
+/* Parses one line without its newline. 0 or -ENOMEM. */
+int maps_parse_line(struct mematlas_maps *maps, const char *line, const char *end);
 
 #endif

@@ -75,7 +75,7 @@ static int add_name(struct mematlas_maps *maps, const char *name, uint64_t lengt
 	uint64_t last = maps->count ? maps->count - 1 : 0;
 	uint64_t at = maps->count ? maps->base[MEMATLAS_MAPS_NAME_AT][last] : 0;
 
-	/* The mappings of one file follow each other: keep its name once. */
+	/* The mappings of one file are neighbours: its name is stored once. */
 	if (maps->count && maps->base[MEMATLAS_MAPS_NAME_LENGTH][last] == length &&
 	    (length == 0 || memcmp(maps->names + at, name, length) == 0)) {
 		*ret = at;
@@ -105,11 +105,9 @@ static uint64_t permission_bits(const char *text)
 	       (text[3] == 's' ? MEMATLAS_MAPS_SHARED : 0);
 }
 
-/* "start-end perms offset major:minor inode": fills row[], returns where the name begins. */
-static const char *parse_mapping(const char *at, const char *end, uint64_t *row)
+/* "start-end perms": fills row[], returns what follows; NULL: malformed. */
+static const char *parse_range(const char *at, const char *end, uint64_t *row)
 {
-	uint64_t major, minor;
-
 	at = parse_hex(at, end, &row[MEMATLAS_MAPS_START]);
 	if (!at || at == end || *at != '-')
 		return NULL;
@@ -117,20 +115,36 @@ static const char *parse_mapping(const char *at, const char *end, uint64_t *row)
 	if (!at || end - at < 6 || *at != ' ')
 		return NULL;
 	row[MEMATLAS_MAPS_PERMISSIONS] = permission_bits(at + 1);
-	at = parse_hex(skip_spaces(at + 5, end), end, &row[MEMATLAS_MAPS_OFFSET]);
+	return at + 5;
+}
+
+/* "offset major:minor inode": the same. */
+static const char *parse_file(const char *at, const char *end, uint64_t *row)
+{
+	uint64_t major, minor;
+
+	at = parse_hex(skip_spaces(at, end), end, &row[MEMATLAS_MAPS_OFFSET]);
 	at = at ? parse_hex(skip_spaces(at, end), end, &major) : NULL;
 	if (!at || at == end || *at != ':')
 		return NULL;
 	at = parse_hex(at + 1, end, &minor);
 	at = at ? parse_decimal(skip_spaces(at, end), end, &row[MEMATLAS_MAPS_INODE]) : NULL;
 	row[MEMATLAS_MAPS_DEVICE] = at ? major << 32 | minor : 0;
-	/* No name begins with a space; it may well end with one. */
+	return at;
+}
+
+/* Fills row[]; returns the start of the name. */
+static const char *parse_mapping(const char *at, const char *end, uint64_t *row)
+{
+	at = parse_range(at, end, row);
+	at = at ? parse_file(at, end, row) : NULL;
+	/* No name begins with a space; a name may end with one. */
 	return at ? skip_spaces(at, end) : NULL;
 }
 
-/* The kernel lets go of the address space between reads. A mapping that grew meanwhile is told
- * again, whole: the later telling replaces what it covers, so that nothing counts twice. */
-static void drop_retold(struct mematlas_maps *maps, uint64_t start)
+/* The kernel unlocks the address space between reads. A mapping that grew between two reads is
+ * printed again as a whole: it replaces the rows it covers, so that nothing counts twice. */
+static void drop_covered(struct mematlas_maps *maps, uint64_t start)
 {
 	const uint64_t *starts = maps->base[MEMATLAS_MAPS_START];
 
@@ -147,7 +161,7 @@ static int add_mapping(struct mematlas_maps *maps, const uint64_t *row, const ch
 	uint64_t name_at;
 	int error;
 
-	drop_retold(maps, row[MEMATLAS_MAPS_START]);
+	drop_covered(maps, row[MEMATLAS_MAPS_START]);
 	error = make_capacity(maps);
 	if (!error)
 		error = add_name(maps, name, (uint64_t)(end - name), &name_at);
@@ -169,7 +183,7 @@ static int key_matches(const struct maps_key *key, const char *line, uint32_t le
 	return key->length == length && memcmp(key->name, line, length) == 0;
 }
 
-/* Index of the key, learnt if new; -ENOSPC when there are more than any kernel prints. */
+/* Index of the key, which is added if it is new. -ENOSPC: more keys than any kernel prints. */
 static int find_key(struct mematlas_maps *maps, const char *line, uint32_t length)
 {
 	struct maps_key *key;
@@ -203,8 +217,8 @@ static int find_flag(struct mematlas_maps *maps, const char *flag)
 	return (int)maps->flag_count++;
 }
 
-/* "VmFlags: rd wr mr": two letters each; none at all is fine. */
-static void take_flags(struct mematlas_maps *maps, const char *at, const char *end)
+/* "VmFlags: rd wr mr": two letters each; the list may be empty. */
+static void parse_flags(struct mematlas_maps *maps, const char *at, const char *end)
 {
 	uint64_t bits = 0;
 
@@ -217,23 +231,16 @@ static void take_flags(struct mematlas_maps *maps, const char *at, const char *e
 	maps->base[MEMATLAS_MAPS_FLAGS][maps->count - 1] = bits;
 }
 
-static int take_field(struct mematlas_maps *maps, const char *line, const char *end)
+/* "Rss:     4 kB" */
+static int parse_value(struct mematlas_maps *maps, const char *line, const char *colon,
+		       const char *end)
 {
-	const char *colon = memchr(line, ':', (size_t)(end - line));
 	uint64_t value;
-	int index;
-
-	if (!colon || !maps->count || *line < 'A' || *line > 'Z')
-		return -EINVAL;
-	if (colon - line == 7 && memcmp(line, "VmFlags", 7) == 0) {
-		take_flags(maps, colon + 1, end);
-		return 0;
-	}
 	const char *rest = parse_decimal(skip_spaces(colon + 1, end), end, &value);
 
 	if (!rest)
 		return -EINVAL;
-	index = find_key(maps, line, (uint32_t)(colon - line));
+	int index = find_key(maps, line, (uint32_t)(colon - line));
 	if (index < 0)
 		return index;
 	if (end - rest >= 3 && memcmp(rest, " kB", 3) == 0)
@@ -243,14 +250,27 @@ static int take_field(struct mematlas_maps *maps, const char *line, const char *
 	return 0;
 }
 
-int maps_take_line(struct mematlas_maps *maps, const char *line, const char *end)
+static int parse_field(struct mematlas_maps *maps, const char *line, const char *end)
+{
+	const char *colon = memchr(line, ':', (size_t)(end - line));
+
+	if (!colon || !maps->count)
+		return -EINVAL;
+	if (colon - line == 7 && memcmp(line, "VmFlags", 7) == 0) {
+		parse_flags(maps, colon + 1, end);
+		return 0;
+	}
+	return parse_value(maps, line, colon, end);
+}
+
+int maps_parse_line(struct mematlas_maps *maps, const char *line, const char *end)
 {
 	uint64_t row[MEMATLAS_MAPS_BASE] = {0};
 	int error;
 
-	/* Field names begin with a capital, addresses never do. */
+	/* Field names begin with a capital; addresses are printed in lower case. */
 	if (line < end && *line >= 'A' && *line <= 'Z') {
-		error = take_field(maps, line, end);
+		error = parse_field(maps, line, end);
 	} else {
 		const char *name = parse_mapping(line, end, row);
 

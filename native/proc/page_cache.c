@@ -1,3 +1,4 @@
+/* Which pages of a file the page cache holds. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -7,7 +8,7 @@
 #include "mematlas.h"
 #include "page_size.h"
 
-#define CACHESTAT 451 /* of 6.5; headers of older systems lack it; the same on all architectures */
+#define CACHESTAT 451 /* since Linux 6.5, on all architectures; older headers lack it */
 #define WINDOW (1UL << 30)
 
 int mematlas_cachestat(int fd, uint64_t offset, uint64_t length, struct mematlas_cachestat *ret)

@@ -1,16 +1,18 @@
-/* pagemap, PAGEMAP_SCAN, and the join of frames with the kernel's per-frame tables. */
+/* pagemap, PAGEMAP_SCAN, and the join of frames with the kernel's tables of frames. */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "../cleanup.h"
 #include "mematlas.h"
 #include "page_size.h"
 #include "pagemap_scan.h"
 
 #define ENTRY_PRESENT (1ULL << 63)
 #define ENTRY_FRAME ((1ULL << 55) - 1)
-#define MOST_FRAMES (1ULL << 36) /* 256 TiB of 4 KiB frames */
+#define MAX_FRAMES (1ULL << 36) /* 256 TiB of 4 KiB frames */
 
 static int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
 {
@@ -59,30 +61,34 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;
-	/* Not walk_end: after more than 512 runs the kernel may leave an old one there. */
+	/* walk_end is not used: after more than 512 runs the kernel may leave a stale value in
+	 * it. */
 	*start = (uint64_t)got < capacity ? end : ret[got - 1].end;
 	return got;
 }
 
-/* Frames seen, as a bitmap, and how many lie below each word of it: a frame's rank is its place in
- * the values read, which are thus read in ascending runs, each frame once. */
+/* A bitmap of frames. A frame's rank, the number of frames below it, is the index of its value:
+ * values are read in ascending runs, each frame once.
+ *
+ * below[w] == number of bits in seen[0 .. w - 1]; distinct == number of all bits; frames < limit */
 struct frames {
-	uint64_t limit; /* frames the tables know */
+	uint64_t limit; /* frames that all tables have */
 	uint64_t words;
 	uint64_t distinct;
 	uint64_t *seen;
 	uint32_t *below;
 };
 
-static int has_frame(uint64_t entry)
+static bool has_frame(uint64_t entry)
 {
 	return (entry & ENTRY_PRESENT) && (entry & ENTRY_FRAME);
 }
 
-/* The tables have no size to ask for. Frames past their end exist: mapped device memory. */
+/* The size of a table can only be found by reading. Mapped device memory has frames beyond its
+ * end. */
 static uint64_t find_limit(int fd)
 {
-	uint64_t low = 0, high = MOST_FRAMES, word;
+	uint64_t low = 0, high = MAX_FRAMES, word;
 
 	while (low < high) {
 		uint64_t middle = low + (high - low) / 2;
@@ -95,17 +101,27 @@ static uint64_t find_limit(int fd)
 	return low;
 }
 
-static int frames_collect(struct frames *frames, const uint64_t *entries, uint64_t count)
+static bool is_counted(const struct frames *frames, uint64_t entry)
+{
+	return has_frame(entry) && (entry & ENTRY_FRAME) < frames->limit;
+}
+
+static uint64_t highest_frame(const struct frames *frames, const uint64_t *entries, uint64_t count)
 {
 	uint64_t top = 0;
 
 	for (uint64_t at = 0; at < count; at++) {
 		uint64_t frame = entries[at] & ENTRY_FRAME;
 
-		if (has_frame(entries[at]) && frame < frames->limit && frame > top)
+		if (is_counted(frames, entries[at]) && frame > top)
 			top = frame;
 	}
-	frames->words = top / 64 + 1;
+	return top;
+}
+
+static int frames_collect(struct frames *frames, const uint64_t *entries, uint64_t count)
+{
+	frames->words = highest_frame(frames, entries, count) / 64 + 1;
 	frames->seen = calloc(frames->words, sizeof(*frames->seen));
 	frames->below = malloc(frames->words * sizeof(*frames->below));
 	if (!frames->seen || !frames->below)
@@ -113,7 +129,7 @@ static int frames_collect(struct frames *frames, const uint64_t *entries, uint64
 	for (uint64_t at = 0; at < count; at++) {
 		uint64_t frame = entries[at] & ENTRY_FRAME;
 
-		if (has_frame(entries[at]) && frame < frames->limit)
+		if (is_counted(frames, entries[at]))
 			frames->seen[frame / 64] |= 1ULL << frame % 64;
 	}
 	for (uint64_t word = 0; word < frames->words; word++) {
@@ -121,6 +137,12 @@ static int frames_collect(struct frames *frames, const uint64_t *entries, uint64
 		frames->distinct += (uint64_t)__builtin_popcountll(frames->seen[word]);
 	}
 	return 0;
+}
+
+static void frames_free(struct frames *frames)
+{
+	free(frames->seen);
+	free(frames->below);
 }
 
 static uint64_t next_bit(const struct frames *frames, uint64_t from, uint64_t invert)
@@ -177,7 +199,7 @@ static int join_table(const struct frames *frames, const uint64_t *entries, uint
 
 static uint64_t common_limit(const int *tables, int table_count)
 {
-	uint64_t limit = MOST_FRAMES;
+	uint64_t limit = MAX_FRAMES;
 
 	for (int table = 0; table < table_count; table++) {
 		uint64_t own = tables[table] < 0 ? limit : find_limit(tables[table]);
@@ -190,18 +212,17 @@ static uint64_t common_limit(const int *tables, int table_count)
 int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables,
 			     uint64_t *const *ret, int table_count)
 {
-	struct frames frames = {.limit = common_limit(tables, table_count)};
+	CLEANUP(frames_free) struct frames frames = {.limit = common_limit(tables, table_count)};
 	int error = frames_collect(&frames, entries, count);
-	uint64_t *values = error ? NULL : malloc((frames.distinct + 1) * sizeof(*values));
 
-	if (!error && !values)
-		error = -ENOMEM;
+	if (error)
+		return error;
+	CLEANUP_FREE uint64_t *values = malloc((frames.distinct + 1) * sizeof(*values));
+	if (!values)
+		return -ENOMEM;
 	for (int table = 0; !error && table < table_count; table++)
 		if (tables[table] >= 0)
 			error = join_table(&frames, entries, count, tables[table], values,
 					   ret[table]);
-	free(values);
-	free(frames.seen);
-	free(frames.below);
 	return error ? error : (int64_t)frames.distinct;
 }

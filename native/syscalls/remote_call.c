@@ -1,5 +1,5 @@
-/* Remote calls: a thread of another process is stopped by ptrace(2), calls functions on a stack made for
- * that, and continues with its registers, vector state and signal mask restored. */
+/* Remote calls: a thread of another process is stopped by ptrace(2), calls functions on a stack
+ * made for that, and continues with its registers, vector state and signal mask restored. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-/* How fast the collector takes events: rings filled by hand, only the reading timed. */
+/* Events per second that the collector reads; filling the rings is not timed. */
 #define _GNU_SOURCE
 #include <time.h>
 

@@ -1,4 +1,4 @@
-/* What a stack walk costs, against libgcc's and glibc's. Prints figures; judges nothing. */
+/* Time of a stack walk, compared with libgcc and glibc. Prints figures and checks none. */
 #define _GNU_SOURCE
 #include <execinfo.h>
 #include <pthread.h>
@@ -75,7 +75,7 @@ static void walk_glibc(void)
 	sink += (unsigned)backtrace(pcs, UNWIND_MAX_FRAMES);
 }
 
-/* Nanoseconds a walk: the best of a few rounds, for the machine may be busy. */
+/* Nanoseconds per walk: the best of a few rounds, since the machine may be busy. */
 static double measure(void (*take)(void))
 {
 	double best = 1e18;

@@ -1,4 +1,5 @@
-/* Lifetimes and the age matrix against a plain list of all lifetimes, over runs that make cells grow. */
+/* Lifetimes and the age matrix against a plain list of all lifetimes, over runs that make cells
+ * grow. */
 #include <string.h>
 
 #include "../collector/collector.h"
@@ -41,35 +42,43 @@ static uint64_t make_lifetimes(uint64_t step)
 	return time;
 }
 
+/* The time of the first event at or after `from`, when `next` blocks were born; UINT64_MAX: none. */
+static uint64_t next_event(uint64_t from, unsigned next)
+{
+	uint64_t soonest = next < BLOCKS ? blocks[next].born : UINT64_MAX;
+
+	for (unsigned i = 0; i < next; i++)
+		if (blocks[i].died >= from && blocks[i].died && blocks[i].died < soonest)
+			soonest = blocks[i].died;
+	return soonest;
+}
+
+static void release(struct state *state, uint64_t now, unsigned i)
+{
+	struct block out;
+
+	if (blocks[i].died == now)
+		CHECK(state_release(state, now, BLOCK_KEY(i * 16 + 16, TRACE_MALLOC), &out));
+}
+
 /* Applies the events in order of time. */
 static void play(struct state *state, uint64_t end)
 {
-	struct block out;
 	unsigned next = 0;
 
-	for (uint64_t now = 0, last = 0; now <= end; last = now + 1) {
-		uint64_t soonest = UINT64_MAX;
-		if (next < BLOCKS)
-			soonest = blocks[next].born;
-		for (unsigned i = 0; i < next; i++)
-			if (blocks[i].died >= last && blocks[i].died && blocks[i].died < soonest)
-				soonest = blocks[i].died;
-		if (soonest == UINT64_MAX)
+	for (uint64_t now = 0, from = 0; now <= end; from = now + 1) {
+		now = next_event(from, next);
+		if (now == UINT64_MAX)
 			return;
-		now = soonest;
 		for (unsigned i = 0; i < next; i++)
-			if (blocks[i].died == now)
-				CHECK(state_release(state, now,
-						    BLOCK_KEY(i * 16 + 16, TRACE_MALLOC), &out));
+			release(state, now, i);
 		for (; next < BLOCKS && blocks[next].born == now; next++) {
 			struct block block =
 				block_make(BLOCK_KEY(next * 16 + 16, TRACE_MALLOC),
 					   blocks[next].size, blocks[next].stats, false, now);
 			CHECK(block_born(&block.info) == now);
 			state_allocate(state, now, &block);
-			if (blocks[next].died == now)
-				CHECK(state_release(state, now,
-						    BLOCK_KEY(next * 16 + 16, TRACE_MALLOC), &out));
+			release(state, now, next);
 		}
 	}
 }
@@ -99,7 +108,43 @@ static void check_lifetimes(const struct state *state)
 	}
 }
 
-/* Bytes of a stack born in the cells [from, to) and live at `to`: by the matrix and by the list. */
+/* The cells [from, to), of one stack. */
+struct window {
+	uint32_t stats, from, to;
+};
+
+/* Blocks born in the window and live at its end, by the list. */
+static struct weight expected(const struct window *window, uint32_t shift)
+{
+	struct weight sum = {0};
+
+	for (unsigned i = 0; i < BLOCKS; i++) {
+		uint64_t born = blocks[i].born >> shift;
+		if (blocks[i].stats == window->stats && born >= window->from && born < window->to &&
+		    blocks[i].died && blocks[i].died >> shift >= window->to) {
+			sum.bytes += (double)blocks[i].size;
+			sum.count++;
+		}
+	}
+	return sum;
+}
+
+/* The same by the matrix. */
+static struct weight found(const struct window *window, const struct age_matrix *matrix)
+{
+	struct weight sum = {0};
+
+	for (uint64_t i = 0; i <= matrix->mask; i++) {
+		const struct age_cell *cell = &matrix->slots[i];
+		if (cell->stats == window->stats + 1 && cell->born >= window->from &&
+		    cell->born < window->to && cell->died >= window->to) {
+			sum.bytes += cell->bytes;
+			sum.count += cell->count;
+		}
+	}
+	return sum;
+}
+
 static void check_windows(const struct state *state, uint64_t end)
 {
 	const struct age_matrix *matrix = &state->age_matrix;
@@ -107,26 +152,12 @@ static void check_windows(const struct state *state, uint64_t end)
 
 	CHECK(cells >= 128 && cells < 512);
 	for (unsigned round = 0; round < 200; round++) {
-		uint32_t to = 1 + (uint32_t)draw() % cells, from = (uint32_t)draw() % to;
-		double expected = 0, found = 0, count = 0;
-		uint32_t stats = (uint32_t)draw() % STACKS;
-		for (unsigned i = 0; i < BLOCKS; i++) {
-			uint64_t born = blocks[i].born >> matrix->shift;
-			if (blocks[i].stats == stats && born >= from && born < to &&
-			    blocks[i].died && blocks[i].died >> matrix->shift >= to) {
-				expected += (double)blocks[i].size;
-				count++;
-			}
-		}
-		for (uint64_t i = 0; i <= matrix->mask; i++) {
-			const struct age_cell *cell = &matrix->slots[i];
-			if (cell->stats == stats + 1 && cell->born >= from && cell->born < to &&
-			    cell->died >= to) {
-				found += cell->bytes;
-				count -= cell->count;
-			}
-		}
-		CHECK(expected == found && count == 0);
+		struct window window = {.to = 1 + (uint32_t)draw() % cells};
+		window.from = (uint32_t)draw() % window.to;
+		window.stats = (uint32_t)draw() % STACKS;
+		struct weight list = expected(&window, matrix->shift);
+		struct weight sum = found(&window, matrix);
+		CHECK(list.bytes == sum.bytes && list.count == sum.count);
 	}
 }
 

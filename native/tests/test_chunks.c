@@ -1,4 +1,4 @@
-/* The walk over malloc's chunks, on heaps laid out by hand and on broken ones. */
+/* The walk over malloc's chunks, on heaps that the test writes and on malformed ones. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdint.h>
@@ -15,7 +15,7 @@
 #define START 0x10000UL
 #define IN_USE 1UL
 
-/* A process's mem and pagemap, as files: what is at an address is at that offset. */
+/* A process's mem and pagemap as files; an offset is an address. */
 struct process {
 	int memory;
 	int pagemap;
@@ -63,16 +63,16 @@ static void test_sums(void)
 	struct mematlas_heap_walk found;
 
 	add(&process, 0x290, IN_USE);
-	add(&process, 3 * PAGE - 0x290, IN_USE); /* free: the next one says so */
+	add(&process, 3 * PAGE - 0x290, IN_USE); /* free, by the flag of the next chunk */
 	add(&process, PAGE, 0);
-	add(&process, 4 * PAGE, IN_USE); /* the last: free, too */
+	add(&process, 4 * PAGE, IN_USE); /* the last chunk is free, too */
 	CHECK(walk(&process, 1, &found) == 0);
 	CHECK(found.chunks == 3 && found.in_use == 0x290 + PAGE);
 	CHECK(found.top == 4 * PAGE && found.free == 7 * PAGE - 0x290);
-	/* Of the hole the pages after its links, of the end all but the page with its header. */
+	/* All pages of the hole behind its links, and all of the top but the page of its header. */
 	CHECK(found.trimmable == 2 * PAGE + 3 * PAGE);
 	CHECK(walk(&process, 0, &found) == 0);
-	CHECK(found.trimmable == 2 * PAGE); /* ends of other arenas stay */
+	CHECK(found.trimmable == 2 * PAGE); /* the top of other arenas is never trimmed */
 	end(&process);
 }
 
@@ -122,7 +122,7 @@ static void test_what_is_no_heap_is_refused(void)
 	}
 }
 
-/* Any word may stand anywhere: the walk ends, and within the heap. */
+/* With any word anywhere, the walk ends and stays in the heap. */
 static void test_noise(void)
 {
 	unsigned int seed = 7;

@@ -206,10 +206,10 @@ static void expect_stack(struct mematlas_collector *collector, uint64_t leaf, co
 			 int count)
 {
 	struct mematlas_node nodes[256];
-	int64_t known = mematlas_collector_nodes(collector, 0, 0, nodes, 256);
+	int64_t node_count = mematlas_collector_nodes(collector, 0, 0, nodes, 256);
 	uint32_t at = total_at(collector, 0, leaf, M).stack;
 
-	CHECK(at > 0 && at < known);
+	CHECK(at > 0 && at < node_count);
 	for (int i = 0; i < count; i++) {
 		CHECK(nodes[at].word == words[i]);
 		at = nodes[at].parent;
@@ -249,7 +249,8 @@ static void test_stacks_merge(void)
 	    ENTRY(1, 2));
 	/* no eval frame is known: Python frames go to the root */
 	PUT(&p, 0, STACK(2, 2, 1), 0xb1, 0xb2, ENTRY(1, 2));
-	/* native list cut at the root: frames match from the leaf, the remaining Python frames follow */
+	/* native list cut at the root: frames match from the leaf, the remaining Python frames
+	 * follow */
 	PUT(&p, 0, STACK(3, 3, 2), 0xc1, EVAL, 0, ENTRY(2, 4), ENTRY(1, 2));
 	/* an eval frame without a Python frame stays native */
 	PUT(&p, 0, STACK(4, 3, 1), 0xd1, EVAL, EVAL + 1, ENTRY(1, 2));

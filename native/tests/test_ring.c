@@ -16,12 +16,17 @@ static struct trace_process process;
 static struct trace_ring ring;
 static struct trace_thread thread;
 
-static void set_up(void)
+/* A fresh ring, as a kernel with that page size would have it. */
+static void set_up(size_t page_bytes)
 {
+	memset(&control, 0, sizeof control);
+	memset(&process, 0, sizeof process);
+	memset(&ring, 0, sizeof ring);
+	memset(&thread, 0, sizeof thread);
 	trace_session.control = &control;
 	trace_session.process = &process;
 	trace_session.ring_words = RING_WORDS;
-	trace_session.page_bytes = (size_t)sysconf(_SC_PAGESIZE);
+	trace_session.page_bytes = page_bytes;
 	thread.ring = &ring;
 	thread.mask = RING_WORDS - 1;
 	thread.words = mmap(NULL, TRACE_MIN_RING_DATA, PROT_READ | PROT_WRITE,
@@ -51,6 +56,8 @@ static void test_records_wrap(void)
 		uint64_t words[4] = {i, i + 1, i + 2, i + 3};
 		CHECK(trace_begin(&thread, count));
 		check_all();
+		CHECK(thread.populated == UINT64_MAX ||
+		      thread.populated * 8 % trace_session.page_bytes == 0);
 		trace_record(&thread, words, count);
 		check_all();
 		drain(i, count);
@@ -88,9 +95,14 @@ static void test_byte_strings(void)
 
 int main(void)
 {
-	set_up();
-	test_records_wrap();
-	test_a_full_ring();
-	test_byte_strings();
+	for (size_t page = TRACE_MIN_PAGE; page <= TRACE_FILE_ALIGN; page *= 4) {
+		if (page % (size_t)sysconf(_SC_PAGESIZE))
+			continue;
+		set_up(page);
+		test_records_wrap();
+		test_a_full_ring();
+		test_byte_strings();
+		munmap(thread.words, TRACE_MIN_RING_DATA);
+	}
 	return 0;
 }

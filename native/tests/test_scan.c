@@ -1,4 +1,4 @@
-/* The scan readers on our own process and on broken text. */
+/* The readers of /proc on this process and on malformed text. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,11 +6,28 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "../proc/maps.h"
 #include "../proc/page_size.h"
 #include "check.h"
 #include "mematlas.h"
 
 #define PAGE page_bytes()
+
+/* The invariants of struct mematlas_maps. */
+static void check_maps(const struct mematlas_maps *maps)
+{
+	const uint64_t *start = maps->base[MEMATLAS_MAPS_START];
+	const uint64_t *end = maps->base[MEMATLAS_MAPS_END];
+	uint64_t overlaps = 0;
+
+	CHECK(maps->count <= maps->capacity && maps->names_size <= maps->names_capacity);
+	CHECK(maps->key_count <= MAPS_KEYS && maps->flag_count <= MAPS_FLAGS);
+	for (uint64_t row = 1; row < maps->count; row++) {
+		CHECK(start[row - 1] < start[row]);
+		overlaps += end[row - 1] > start[row];
+	}
+	CHECK(overlaps <= maps->overlaps);
+}
 
 static struct mematlas_maps *parse(const char *text, size_t length)
 {
@@ -20,6 +37,7 @@ static struct mematlas_maps *parse(const char *text, size_t length)
 	CHECK(file && fwrite(text, 1, length, file) == length);
 	rewind(file);
 	CHECK(mematlas_maps_create(fileno(file), &maps) == 0);
+	check_maps(maps);
 	fclose(file);
 	return maps;
 }
@@ -69,8 +87,8 @@ static void test_join(void)
 		words[at] = at * 10;
 	CHECK(write(fd, words, sizeof(words)) == (ssize_t)sizeof(words));
 	entries[0] = 1ULL << 63 | 42;
-	entries[1] = 1ULL << 62 | 42; /* swapped: that is no frame */
-	entries[2] = 1ULL << 63 | 1ULL << 40; /* device memory, past the table */
+	entries[1] = 1ULL << 62 | 42; /* swapped: no frame */
+	entries[2] = 1ULL << 63 | 1ULL << 40; /* device memory beyond the table */
 	entries[3] = 1ULL << 63 | 99;
 	CHECK(mematlas_frames_join(entries, 4, &fd, &column, 1) == 2);
 	CHECK(found[0] == 420 && found[1] == 0 && found[2] == MEMATLAS_MAPS_ABSENT);

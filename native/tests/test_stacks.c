@@ -1,4 +1,4 @@
-/* Tries and turned rows against the plain way of walking them. */
+/* Tries and rows against straightforward implementations. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,13 +55,13 @@ static void test_ways_up(void)
 static void test_keys(void)
 {
 	static const int64_t some[] = {-5, 2, 8, 900}, others[] = {-7, -5, 3, 8, 9}, not[] = {3, 3};
-	uint32_t places[4];
+	uint32_t index[4];
 
-	CHECK(mematlas_keys_find(some, 4, others, 5, places) == 2);
-	CHECK(places[0] == 1 && places[1] == UINT32_MAX && places[2] == 3);
-	CHECK(places[3] == UINT32_MAX);
-	CHECK(mematlas_keys_find(not, 2, others, 5, places) == -EINVAL);
-	CHECK(mematlas_keys_find(some, 4, not, 2, places) == -EINVAL);
+	CHECK(mematlas_keys_find(some, 4, others, 5, index) == 2);
+	CHECK(index[0] == 1 && index[1] == UINT32_MAX && index[2] == 3);
+	CHECK(index[3] == UINT32_MAX);
+	CHECK(mematlas_keys_find(not, 2, others, 5, index) == -EINVAL);
+	CHECK(mematlas_keys_find(some, 4, not, 2, index) == -EINVAL);
 	CHECK(mematlas_keys_find(some, 0, others, 5, NULL) == 0);
 }
 

@@ -1,5 +1,5 @@
-/* Objects by type, of a "Python" that is this test's own memory: what is an object, what only looks like
- * one, and what is not there to be read. */
+/* The census of Python objects. The "Python" is this test's own memory, with objects, blocks that
+ * only look like objects, and memory that cannot be read. */
 #include <errno.h>
 
 #include "producer.h"
@@ -10,7 +10,7 @@
 static uint64_t metatype[TYPE_WORDS], derived[TYPE_WORDS], plain[TYPE_WORDS], abstract[TYPE_WORDS];
 static uint64_t nameless[TYPE_WORDS], wild[TYPE_WORDS];
 
-static unsigned type_word = 1; /* of an object; 3 in a free-threaded build */
+static unsigned type_word = 1; /* word of an object that points to its type; 3 if free-threaded */
 
 static void make_type(uint64_t *type, const uint64_t *of, const char *name, uint64_t flags)
 {
@@ -53,18 +53,19 @@ static void put_block(struct producer *p, uint64_t *block, unsigned words)
 	put_alloc(p, 0, time++, TRACE_PYOBJECT, (uintptr_t)block, words * 8, 1, 0);
 }
 
-/* Words of a block, and what is to be seen in it. */
-static void place(struct producer *p, uint64_t *block, unsigned words, unsigned at, uint64_t count,
-		  const uint64_t *type)
+/* A block of `words` with a reference count at word `at` and a type behind it. */
+static void put_object(struct producer *p, uint64_t *block, unsigned words, unsigned at,
+		       uint64_t count, const uint64_t *type)
 {
 	block[at] = count;
 	block[at + 1] = (uintptr_t)type;
 	put_block(p, block, words);
 }
 
-/* A free-threaded build's: owner, the owner's count above lock and flags, the others' count. */
-static void place_shared(struct producer *p, uint64_t *block, unsigned at, uint64_t owner,
-			 uint64_t counts, uint64_t shared, const uint64_t *type)
+/* The same for free-threaded CPython: owner; owner's count, lock and flags; count of other
+ * threads. */
+static void put_shared(struct producer *p, uint64_t *block, unsigned at, uint64_t owner,
+		       uint64_t counts, uint64_t shared, const uint64_t *type)
 {
 	memcpy(block + at, (uint64_t[]){owner, counts, shared, (uintptr_t)type}, 32);
 	put_block(p, block, 8);
@@ -87,14 +88,14 @@ static void check_free_threaded(void)
 	announce(&p);
 	put_stack(&p, 0, 1, 0x1000);
 	for (uint64_t *at = blocks; at < blocks + OBJECTS * 64; at += 64) {
-		place_shared(&p, at, 0, thread, mine | 1 << 24, 0, plain); /* tracked by the GC */
-		place_shared(&p, at + 8, 2, thread, mine | 1 << 16 | 4, 0, abstract); /* locked */
-		place_shared(&p, at + 16, 0, 0, 0, 8, derived); /* all counts are merged */
-		place_shared(&p, at + 24, 0, thread, 0, 0, plain); /* freed */
-		place_shared(&p, at + 32, 0, 5, mine, 0, plain); /* no thread's address */
-		place_shared(&p, at + 40, 0, thread, mine | 200 << 16, 0,
-			     plain); /* no lock's state */
-		place_shared(&p, at + 48, 0, thread, mine, 0, at);
+		put_shared(&p, at, 0, thread, mine | 1 << 24, 0, plain); /* tracked by the GC */
+		put_shared(&p, at + 8, 2, thread, mine | 1 << 16 | 4, 0, abstract); /* locked */
+		put_shared(&p, at + 16, 0, 0, 0, 8, derived); /* all counts are merged */
+		put_shared(&p, at + 24, 0, thread, 0, 0, plain); /* freed */
+		put_shared(&p, at + 32, 0, 5, mine, 0, plain); /* not the address of a thread */
+		put_shared(&p, at + 40, 0, thread, mine | 200 << 16, 0,
+			   plain); /* not a state of the lock */
+		put_shared(&p, at + 48, 0, thread, mine, 0, at);
 	}
 	poll_all(collector);
 	int64_t count = mematlas_collector_objects(collector, 0, rows, 256, names, 64);
@@ -124,20 +125,20 @@ static void check_locked(void)
 	uint64_t *at = (uint64_t *)pages;
 	for (unsigned i = 0; i < OBJECTS; i++, at += 80) {
 		uint64_t self = (uintptr_t)at;
-		place(&p, at, 8, 0, 1 + i, plain); /* nothing before it */
-		place(&p, at + 8, 8, 2, 1 | 0x5ull << 48, abstract); /* links; 3.14's flags */
-		place(&p, at + 16, 6, 4, 0xffffffff, derived); /* a dict, too; immortal */
-		place(&p, at + 24, 8, 0, 0, plain); /* no count: freed */
-		place(&p, at + 32, 8, 0, self, plain); /* an array of pointers */
-		place(&p, at + 40, 8, 0, 1, at); /* its type is no type */
-		place(&p, at + 48, 8, 0, 1, nameless);
-		place(&p, at + 56, 8, 0, 1, wild);
-		place(&p, at + 64, 8, 0, 1, (const uint64_t *)8);
-		place(&p, at + 72, 8, 0, 1, (const uint64_t *)0x7fff00000000ull);
+		put_object(&p, at, 8, 0, 1 + i, plain); /* no words before it */
+		put_object(&p, at + 8, 8, 2, 1 | 0x5ull << 48, abstract); /* links; 3.14's flags */
+		put_object(&p, at + 16, 6, 4, 0xffffffff, derived); /* a dict, too; immortal */
+		put_object(&p, at + 24, 8, 0, 0, plain); /* no count: freed */
+		put_object(&p, at + 32, 8, 0, self, plain); /* an array of pointers */
+		put_object(&p, at + 40, 8, 0, 1, at); /* its type pointer points to no type */
+		put_object(&p, at + 48, 8, 0, 1, nameless);
+		put_object(&p, at + 56, 8, 0, 1, wild);
+		put_object(&p, at + 64, 8, 0, 1, (const uint64_t *)8);
+		put_object(&p, at + 72, 8, 0, 1, (const uint64_t *)0x7fff00000000ull);
 	}
-	/* In pages that are not there any more, and one never touched. */
+	/* In unmapped pages, and in one never touched. */
 	char *gone = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	place(&p, (uint64_t *)gone, 8, 0, 1, plain);
+	put_object(&p, (uint64_t *)gone, 8, 0, 1, plain);
 	put_alloc(&p, 0, 100000, TRACE_PYOBJECT, (uintptr_t)gone + 4096, 64, 1, 0);
 	CHECK(munmap(gone, 4096) == 0);
 	poll_all(collector);

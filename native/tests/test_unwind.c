@@ -1,5 +1,4 @@
-/* Our stack walks against libgcc's, frame by frame, and walks that reuse the last one against fresh
- * ones. */
+/* Compares stack walks with libgcc frame by frame, and walks that use the cache with fresh ones. */
 #define _GNU_SOURCE
 #include <alloca.h>
 #include <pthread.h>
@@ -78,7 +77,7 @@ static void show(const char *name, const struct list *list)
 	fputc('\n', stderr);
 }
 
-/* Walks from here in three ways; all but this function's own frame must agree. */
+/* Walks in three ways that must agree on every frame except this one. */
 static __attribute__((noinline)) void compare(void)
 {
 	static __thread struct list ours, again, theirs;
@@ -231,7 +230,7 @@ static void *in_thread(void *argument)
 	return argument;
 }
 
-/* Deeper than a walk can hold: cut, and said to be cut. */
+/* A stack deeper than a walk can hold is truncated, and marked as such. */
 static __attribute__((noinline)) int recurse(int depth)
 {
 	volatile int here = depth;
@@ -246,7 +245,7 @@ static __attribute__((noinline)) int recurse(int depth)
 	return here;
 }
 
-/* A frame pointer into nowhere: the walk ends there, and nothing else happens. */
+/* A wild frame pointer ends the walk. */
 static __attribute__((noinline, optimize("no-omit-frame-pointer"))) void break_chain(void)
 {
 	void **frame = __builtin_frame_address(0);

@@ -163,7 +163,7 @@ static const char *why_refused(int error)
 	case ENOSYS:
 		return "this kernel has no perf events";
 	default:
-		return "this kernel cannot tell a program of its page faults";
+		return "this kernel cannot signal page faults to a program";
 	}
 }
 

@@ -53,8 +53,8 @@ static inline void trace_leave_nested(int before)
 	trace_tls.guard = before;
 }
 
-/* Scope guard for set-up code: everything until the end of the scope is the tracer's own work, and the
- * guard and errno return to what they were. */
+/* Scope guard for set-up code: nothing is recorded until the end of the scope, which restores the guard
+ * and errno. */
 struct trace_own_work {
 	int guard, error;
 };

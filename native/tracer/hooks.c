@@ -1,5 +1,5 @@
-/* The allocation functions. Each runs the fast-path test and calls the real function; what is to be
- * recorded takes a slow path of its own. */
+/* The allocation functions. Each runs the fast-path test and calls the real function; an event to record
+ * takes a slow path. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <malloc.h>

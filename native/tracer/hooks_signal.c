@@ -1,5 +1,5 @@
-/* SIGTRAP belongs to the program as soon as it handles the signal; page faults are then no longer
- * sampled. A program that blocks all signals does not block SIGTRAP, and is not told. */
+/* SIGTRAP: when the program handles it, page faults are no longer sampled. While they are, a request to
+ * block SIGTRAP succeeds without blocking it, since a sample that is delayed has no stack. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>

@@ -4,8 +4,9 @@
 
 #include <stdbool.h>
 
-/* Called once a session is joined. */
+/* Maps the fork mark. False: no memory. */
 bool trace_life_start(void);
+/* Reports the process as running, once its file is complete. */
 void trace_life_running(void);
 
 void trace_before_fork(void);
@@ -13,7 +14,7 @@ void trace_before_fork(void);
 void trace_after_fork_in_child(void);
 void trace_before_exec(void);
 void trace_exec_failed(void);
-/* Lets the collector take the exit snapshot; waits a second at most. */
+/* Waits for the collector's exit snapshot, a second at most. */
 void trace_exit(void);
 
 #endif

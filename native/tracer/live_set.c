@@ -157,11 +157,11 @@ static uint64_t key_of(enum trace_kind kind, const void *block)
 	       (kind == TRACE_PYOBJECT);
 }
 
-TRACE_SLOW uint64_t *trace_chunk_add(trace_chunk *place)
+TRACE_SLOW uint64_t *trace_chunk_add(trace_chunk *slot)
 {
 	uint64_t *none = NULL, *chunk = trace_map(TRACE_CHUNK_BYTES, PROT_READ | PROT_WRITE);
 
-	if (atomic_compare_exchange_strong(place, &none, chunk ? chunk : &trace_no_chunk))
+	if (atomic_compare_exchange_strong(slot, &none, chunk ? chunk : &trace_no_chunk))
 		return chunk ? chunk : &trace_no_chunk;
 	if (chunk)
 		trace_unmap(chunk, TRACE_CHUNK_BYTES);

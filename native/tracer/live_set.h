@@ -13,7 +13,7 @@ extern trace_chunk trace_chunks[2][1u << 15]; /* malloc's blocks, Python's */
 /* Placeholder for a bitmap chunk that could not be allocated. It treats all blocks as live, so only
  * bad-free detection is lost. */
 extern uint64_t trace_no_chunk;
-uint64_t *trace_chunk_add(trace_chunk *place);
+uint64_t *trace_chunk_add(trace_chunk *slot);
 
 /* Resets whatever an earlier session recorded. */
 bool trace_live_start(void);
@@ -76,10 +76,10 @@ static inline bool trace_live_add(enum trace_kind kind, const void *block)
 {
 	if (!trace_session.exact)
 		return trace_table_add(kind, block);
-	trace_chunk *place = trace_chunk_of(kind, block);
-	uint64_t *chunk = atomic_load_explicit(place, memory_order_acquire);
+	trace_chunk *slot = trace_chunk_of(kind, block);
+	uint64_t *chunk = atomic_load_explicit(slot, memory_order_acquire);
 	if (trace_unlikely(!chunk))
-		chunk = trace_chunk_add(place);
+		chunk = trace_chunk_add(slot);
 	if (trace_unlikely(chunk == &trace_no_chunk))
 		return true;
 	if (trace_bit_is_shared(kind))

@@ -29,7 +29,7 @@
 #define MAX_MODULES 2048u
 
 struct slot {
-	uintptr_t *place, before, ours;
+	uintptr_t *address, before, ours;
 	uintptr_t base; /* of its module */
 };
 
@@ -78,59 +78,48 @@ struct module {
 	size_t counts[2];
 };
 
-/* The loader relocates these values, except in modules whose dynamic section is read-only. */
-static uintptr_t absolute(uintptr_t base, uintptr_t value)
+/* NULL: the module has no such entry. The loader relocates these values, except in modules whose dynamic
+ * section is read-only. */
+static const void *absolute(uintptr_t base, uintptr_t value)
 {
-	return value < base ? value + base : value;
+	return (const void *)(value && value < base ? value + base : value);
 }
 
 static bool read_dynamic(struct module *module, const ElfW(Dyn) * dynamic)
 {
-	bool rela = true;
+	uintptr_t values[DT_JMPREL + 1] = {0}; /* by tag; DT_JMPREL is the highest one read */
 
-	for (; dynamic->d_tag != DT_NULL; dynamic++) {
-		uintptr_t value = dynamic->d_un.d_ptr, place = absolute(module->base, value);
-		switch (dynamic->d_tag) {
-		case DT_SYMTAB:
-			module->symbols = (const ElfW(Sym) *)place;
-			break;
-		case DT_STRTAB:
-			module->strings = (const char *)place;
-			break;
-		case DT_JMPREL:
-		case DT_RELA:
-			module->relocations[dynamic->d_tag == DT_RELA] = (const ElfW(Rela) *)place;
-			break;
-		case DT_PLTRELSZ:
-		case DT_RELASZ:
-			module->counts[dynamic->d_tag == DT_RELASZ] = value / sizeof(ElfW(Rela));
-			break;
-		case DT_PLTREL:
-			rela = value == DT_RELA;
-			break;
-		}
-	}
+	for (; dynamic->d_tag != DT_NULL; dynamic++)
+		if (dynamic->d_tag > 0 && dynamic->d_tag <= DT_JMPREL)
+			values[dynamic->d_tag] = dynamic->d_un.d_ptr;
+	module->symbols = absolute(module->base, values[DT_SYMTAB]);
+	module->strings = absolute(module->base, values[DT_STRTAB]);
+	module->relocations[0] = absolute(module->base, values[DT_JMPREL]);
+	module->counts[0] = values[DT_PLTRELSZ] / sizeof(ElfW(Rela));
+	module->relocations[1] = absolute(module->base, values[DT_RELA]);
+	module->counts[1] = values[DT_RELASZ] / sizeof(ElfW(Rela));
+	bool rela = !values[DT_PLTREL] || values[DT_PLTREL] == DT_RELA;
 	return rela && module->symbols && module->strings;
 }
 
-static bool write_slot(const struct module *module, uintptr_t *place, uintptr_t value)
+static bool write_slot(const struct module *module, uintptr_t *address, uintptr_t value)
 {
 	size_t size = trace_session.page_bytes;
-	uintptr_t mask = ~(uintptr_t)(size - 1), page = (uintptr_t)place & mask;
+	uintptr_t mask = ~(uintptr_t)(size - 1), page = (uintptr_t)address & mask;
 	bool sealed = page >= (module->relro_start & mask) && page < module->relro_end;
 
 	if (sealed && trace_syscall(SYS_mprotect, page, size, PROT_READ | PROT_WRITE) != 0)
 		return false;
-	__atomic_store_n(place, value, __ATOMIC_RELEASE);
+	__atomic_store_n(address, value, __ATOMIC_RELEASE);
 	if (sealed)
 		trace_syscall(SYS_mprotect, page, size, PROT_READ);
 	return true;
 }
 
 /* A pointer in the program's data may have been changed by the program. */
-static bool still_points(const ElfW(Rela) * relocation, const uintptr_t *place, const char *name)
+static bool still_points(const ElfW(Rela) * relocation, const uintptr_t *address, const char *name)
 {
-	return relocation->r_addend == 0 && *place == (uintptr_t)dlsym(RTLD_DEFAULT, name);
+	return relocation->r_addend == 0 && *address == (uintptr_t)dlsym(RTLD_DEFAULT, name);
 }
 
 static bool is_function_pointer(uint32_t type)
@@ -146,14 +135,15 @@ static void patch_slot(const struct module *module, const ElfW(Rela) * relocatio
 		return;
 	const ElfW(Sym) *symbol = &module->symbols[ELF64_R_SYM(relocation->r_info)];
 	const struct trace_hook *hook = find_hook(module->strings + symbol->st_name);
-	uintptr_t *place = (uintptr_t *)(module->base + relocation->r_offset);
-	if (!hook || slot_count == MAX_SLOTS || *place == 0 || *place == (uintptr_t)hook->function)
+	uintptr_t *address = (uintptr_t *)(module->base + relocation->r_offset);
+	if (!hook || slot_count == MAX_SLOTS || *address == 0 ||
+	    *address == (uintptr_t)hook->function)
 		return; /* 0: weak and undefined */
-	if (type == POINTER && !still_points(relocation, place, hook->name))
+	if (type == POINTER && !still_points(relocation, address, hook->name))
 		return;
 	struct slot *slot = &slots[slot_count];
-	*slot = (struct slot){place, *place, (uintptr_t)hook->function, module->base};
-	if (write_slot(module, place, slot->ours))
+	*slot = (struct slot){address, *address, (uintptr_t)hook->function, module->base};
+	if (write_slot(module, address, slot->ours))
 		slot_count++;
 }
 
@@ -307,8 +297,8 @@ static int restore_module(struct dl_phdr_info *info, size_t size, void *unused)
 	if (is_excluded(info) || !describe(&module, info))
 		return 0;
 	for (unsigned i = 0; i < slot_count; i++)
-		if (slots[i].base == module.base && *slots[i].place == slots[i].ours)
-			write_slot(&module, slots[i].place, slots[i].before);
+		if (slots[i].base == module.base && *slots[i].address == slots[i].ours)
+			write_slot(&module, slots[i].address, slots[i].before);
 	return 0;
 }
 

@@ -240,14 +240,14 @@ static const char *why_no_file(int error)
 	case ENOSPC:
 	case ENOMEM:
 	case EDQUOT:
-		return "no room was left in shared memory; set TMPDIR to a folder with more";
+		return "shared memory is full; set TMPDIR to a folder with more space";
 	case EFBIG:
-		return "mematlas's own limit on file sizes is too low for its records; raise "
+		return "the file size limit of mematlas is too low for its records; raise "
 		       "ulimit -f";
 	case ENOENT:
 		return "it cannot reach the session: another root directory";
 	default:
-		return "its limits or rights keep the tracer from making its file";
+		return "its limits or rights prevent the tracer from creating a file";
 	}
 }
 
@@ -278,7 +278,7 @@ bool trace_process_file_open(uint64_t fork_serial, int32_t fork_parent)
 		return refuse(name, why_no_file(fd));
 	char *file = trace_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
 	if (file == MAP_FAILED)
-		return refuse(name, "its limit on address space leaves no room for the tracer");
+		return refuse(name, "its limit on address space is too low for the tracer");
 	if (!trace_populate_page(file) || !trace_populate_page(file + TRACE_RINGS_OFFSET)) {
 		trace_syscall(SYS_munmap, file, size);
 		return refuse(name, why_no_file(-ENOSPC));

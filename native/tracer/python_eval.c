@@ -1,4 +1,4 @@
-/* What the process file says of the interpreter. */
+/* The interpreter as the process file describes it. */
 #include "python_eval.h"
 
 #include <string.h>

@@ -1,4 +1,4 @@
-/* What the process file says of the interpreter: its version, its hooks, its eval loop. */
+/* The interpreter as the process file describes it: version, hooks, eval loop. */
 #ifndef MEMATLAS_TRACER_PYTHON_EVAL_H
 #define MEMATLAS_TRACER_PYTHON_EVAL_H
 
@@ -6,7 +6,7 @@
 
 #include "unwind.h"
 
-/* Writes what is known of the interpreter into the process file. */
+/* Writes version, hooks and eval loop into the process file. */
 void trace_describe_python(void);
 
 /* Searches the walk for parts of the eval loop. `seen`: the frames that are unchanged since the last

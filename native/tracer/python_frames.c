@@ -6,7 +6,8 @@
 #include "python_frame.h"
 #include "python_layout.h"
 
-static const struct trace_python_layout *known; /* of this interpreter; NULL: not looked up yet */
+static const struct trace_python_layout
+	*detected; /* of this interpreter; NULL: not looked up yet */
 static void *(*gil_thread_state)(void);
 static void *(*holding_thread_state)(void); /* of the thread that holds the GIL */
 static void *(*running_thread_state)(void); /* since 3.12: of the calling thread */
@@ -14,7 +15,7 @@ static void *(*running_thread_state)(void); /* since 3.12: of the calling thread
 static TRACE_INLINE bool is_own(const char *state)
 {
 	return python_is_plausible(state) &&
-	       python_pointer(state, known->thread_id) == (const char *)pthread_self();
+	       python_pointer(state, detected->thread_id) == (const char *)pthread_self();
 }
 
 /* In a subinterpreter a thread runs with another state than its first one; without the GIL it has none,
@@ -37,13 +38,13 @@ static bool start(void)
 {
 	void *current = trace_python_symbol("_PyThreadState_UncheckedGet");
 
-	known = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
-	if (known && known->thread_id)
+	detected = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
+	if (detected && detected->thread_id)
 		holding_thread_state = (void *(*)(void))current;
 	else
 		running_thread_state = (void *(*)(void))current;
 	gil_thread_state = (void *(*)(void))trace_python_symbol("PyGILState_GetThisThreadState");
-	return gil_thread_state && known;
+	return gil_thread_state && detected;
 }
 
 static TRACE_INLINE const char *current_frame(const struct trace_python_layout *layout, bool locked)
@@ -267,11 +268,11 @@ static __attribute__((noinline)) uint64_t follow_3_11(struct trace_python_chain 
 	return follow(&trace_python_3_11, chain, cache, match, sure_of_codes);
 }
 
-static __attribute__((noinline)) uint64_t follow_known(struct trace_python_chain *chain,
-						       struct trace_code_cache *cache,
-						       struct match match, bool sure_of_codes)
+static __attribute__((noinline)) uint64_t follow_detected(struct trace_python_chain *chain,
+							  struct trace_code_cache *cache,
+							  struct match match, bool sure_of_codes)
 {
-	return follow(known, chain, cache, match, sure_of_codes);
+	return follow(detected, chain, cache, match, sure_of_codes);
 }
 
 static TRACE_INLINE uint64_t snapshot(const struct trace_python_layout *layout,
@@ -300,18 +301,18 @@ static TRACE_INLINE uint64_t snapshot(const struct trace_python_layout *layout,
 uint64_t trace_python_snapshot(struct trace_python_chain *chain, struct trace_code_cache *cache,
 			       bool locked)
 {
-	if (trace_unlikely(!known) && !start())
+	if (trace_unlikely(!detected) && !start())
 		return 0;
 	/* Constant offsets save a quarter of the time. */
-	return known->minor == trace_python_3_11.minor
+	return detected->minor == trace_python_3_11.minor
 		       ? snapshot(&trace_python_3_11, chain, cache, locked, follow_3_11)
-		       : snapshot(known, chain, cache, locked, follow_known);
+		       : snapshot(detected, chain, cache, locked, follow_detected);
 }
 
 uint64_t trace_python_snapshot_interrupted(struct trace_python_chain *chain,
 					   struct trace_code_cache *cache)
 {
-	const struct trace_python_layout *layout = known;
+	const struct trace_python_layout *layout = detected;
 	struct readable asked = {.sure = false};
 	unsigned fresh = 0;
 
@@ -338,7 +339,7 @@ unsigned trace_python_words(const struct trace_python_chain *chain, unsigned wit
 
 unsigned trace_python_entries(uintptr_t *addresses, unsigned max, uintptr_t until)
 {
-	const struct trace_python_layout *layout = known;
+	const struct trace_python_layout *layout = detected;
 	unsigned count = 0;
 
 	if (layout->has_cframe) {

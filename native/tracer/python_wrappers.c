@@ -1,4 +1,4 @@
-/* The functions that stand in for CPython's allocators. */
+/* The wrappers of CPython's allocators. */
 #include "python_wrappers.h"
 
 #include "python_code.h"

@@ -1,4 +1,4 @@
-/* The functions that stand in for CPython's allocators. */
+/* The wrappers of CPython's allocators. */
 #ifndef MEMATLAS_TRACER_PYTHON_WRAPPERS_H
 #define MEMATLAS_TRACER_PYTHON_WRAPPERS_H
 

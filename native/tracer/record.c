@@ -1,4 +1,4 @@
-/* What hooks report. The caller holds the guard; errno is kept. */
+/* Events that hooks report. The caller holds the guard; errno is kept. */
 #include "record.h"
 
 #include <errno.h>
@@ -145,9 +145,9 @@ bool trace_faulted(const void *address, unsigned weight, unsigned flags,
 	uint32_t stack = point ? trace_stack_at(thread, point) : 0;
 	if (!trace_begin(thread, 3))
 		return false;
-	uint64_t place = trace_address_word(0, address, flags),
-		 what = stack | (uint64_t)weight << 32;
-	trace_record(thread, (uint64_t[]){TRACE_FAULT | trace_now() << 8, place, what}, 3);
+	uint64_t where = trace_address_word(0, address, flags),
+		 sample = stack | (uint64_t)weight << 32;
+	trace_record(thread, (uint64_t[]){TRACE_FAULT | trace_now() << 8, where, sample}, 3);
 	return true;
 }
 
@@ -157,8 +157,8 @@ static void report_bad_free(struct trace_thread *thread, enum trace_kind kind, c
 
 	if (!stack || !trace_begin(thread, 3))
 		return;
-	uint64_t place = trace_address_word(kind, block, 0);
-	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, place, stack}, 3);
+	uint64_t word = trace_address_word(kind, block, 0);
+	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, word, stack}, 3);
 }
 
 static void record_pair(struct trace_thread *thread, uint64_t type, enum trace_kind kind,

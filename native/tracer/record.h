@@ -1,4 +1,4 @@
-/* What hooks report. Frees are inline, since every event of an exact run passes here. The caller holds
+/* Events that hooks report. Frees are inline, since every event of an exact run passes here. The caller holds
  * the guard; errno is kept. */
 #ifndef MEMATLAS_TRACER_RECORD_H
 #define MEMATLAS_TRACER_RECORD_H
@@ -14,13 +14,13 @@ void trace_object_allocated(const void *hook, const void *block, size_t size);
 void trace_restore(enum trace_kind kind, const void *block);
 void trace_unmapped(const void *start, size_t length);
 void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length);
-/* `point` NULL: the place is unknown. False: not recorded. */
+/* `point` NULL: the instruction is unknown. False: not recorded. */
 bool trace_faulted(const void *address, unsigned weight, unsigned flags,
 		   const struct trace_point *point);
 /* The block stays unrecorded, so that its free is no bad free. */
 void trace_ignore_block(const void *block);
 
-/* Decides a due sample of a thread that is not set up, or of a sampled run. */
+/* As trace_sample(), for a thread that is not set up, or in a sampled run. */
 bool trace_sample_slow(size_t size);
 
 /* Is a due sample to be recorded, once the thread is set up? */
@@ -34,7 +34,7 @@ static inline bool trace_sample(size_t size)
 
 /* A free that needs the thread set up or space in the ring, or of a block that is not live. */
 bool trace_free_slow(enum trace_kind kind, const void *block);
-/* Lets the collector take the exit snapshot, once. */
+/* Waits for the collector's exit snapshot, on the first call. */
 void trace_exit_snapshot(void);
 /* Reads the clock for a Python record and decides how many of the next ones go without it. */
 uint64_t trace_clock_refresh(struct trace_thread *thread);

@@ -1,4 +1,4 @@
-/* The test on every hook's fast path: is this block to be recorded? A few instructions, no call, no
+/* The test on every hook's fast path, whether a block is to be recorded. A few instructions, no call, no
  * atomic operation. */
 #ifndef MEMATLAS_TRACER_SAMPLER_H
 #define MEMATLAS_TRACER_SAMPLER_H

@@ -188,7 +188,7 @@ bool trace_same_module(const void *a, const void *b)
 	       (const char *)a < (const char *)object.map_end;
 }
 
-/* What the new stack shares with the last emitted one, as the reader can tell it. */
+/* A reader can reuse words of the last emitted stack only if both stacks are complete. */
 static void limit_kept(struct trace_thread *thread, bool python)
 {
 	if (!thread->walk.whole || !thread->emitted_whole)

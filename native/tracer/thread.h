@@ -16,7 +16,7 @@ struct trace_stack_slot {
 #define TRACE_SEEN_MODULES 256u
 #define TRACE_EMITTED_BITS 9u
 
-/* Writes to its ring without asking while it stays below `limit`.
+/* State of the thread that owns a ring. Records are written without checks while head stays below limit.
  *
  *   tail_seen <= head <= limit <= min(populated, tail_seen + mask + 1), or limit == 0
  *   mask + 1 is a power of two; words[i & mask] holds word i of the ring
@@ -29,7 +29,7 @@ struct trace_thread {
 	uint64_t limit; /* words below are free and populated */
 	uint64_t timed; /* timestamp of the last timestamped Python record */
 	uint32_t untimed; /* Python records still to go without a timestamp */
-	uint32_t burst; /* timestamped Python records in quick succession */
+	uint32_t burst; /* timestamped Python records in the current burst */
 	uint64_t tail_seen;
 	uint64_t random;
 	struct trace_bounds bounds;

@@ -260,10 +260,10 @@ static __attribute__((noinline)) bool step_probing(struct probing *probing)
 /* Steps until a cached frame, the outermost frame, or a frame that cannot be read. Returns the number of
  * fresh frames. Local copies keep all that a plain step needs in registers. */
 static __attribute__((noinline)) unsigned walk_on(struct trace_walk *walk,
-						  const struct stack_bounds *known,
+						  const struct stack_bounds *stack,
 						  const struct registers *from, bool interrupted)
 {
-	const struct stack_bounds bounds = *known;
+	const struct stack_bounds bounds = *stack;
 	const struct trace_rule *rules = trace_rules;
 	const uint64_t generation = trace_rule_key(0, walk->generation);
 	const struct trace_kept *old = &walk->frames[walk->count];

@@ -12,9 +12,10 @@
 #define RSP 7
 #define MAX_DEPTH 8 /* of DW_CFA_remember_state */
 
+/* Where a register of the caller is saved. */
 enum where { SAME, UNDEFINED, AT_CFA, AT_EXPRESSION, ELSEWHERE };
 
-struct place {
+struct register_rule {
 	enum where where;
 	int64_t offset;
 	const uint8_t *expression;
@@ -24,8 +25,8 @@ struct row {
 	uint64_t cfa_register;
 	int64_t cfa_offset;
 	const uint8_t *cfa_expression; /* NULL: register + offset */
-	struct place rbp, ra;
-	struct place ignored; /* all other registers */
+	struct register_rule rbp, ra;
+	struct register_rule ignored; /* all other registers */
 };
 
 /* depth <= MAX_DEPTH */
@@ -42,14 +43,14 @@ union operand {
 	const uint8_t *block; /* of a DWARF expression: its length, then its bytes */
 };
 
-static struct place *place_of(struct row *row, uint64_t reg)
+static struct register_rule *rule_of(struct row *row, uint64_t reg)
 {
 	return reg == RBP ? &row->rbp : reg == EH_FRAME_RETURN_ADDRESS ? &row->ra : &row->ignored;
 }
 
-static void set_place(struct program *p, uint64_t reg, enum where where, int64_t offset)
+static void set_rule(struct program *p, uint64_t reg, enum where where, int64_t offset)
 {
-	*place_of(&p->row, reg) = (struct place){.where = where, .offset = offset};
+	*rule_of(&p->row, reg) = (struct register_rule){.where = where, .offset = offset};
 }
 
 static int64_t factored(const struct program *p, union operand operand)
@@ -78,38 +79,38 @@ static bool advance(struct program *p, const union operand *o)
 
 static bool save_at_cfa(struct program *p, const union operand *o)
 {
-	set_place(p, o[0].number, AT_CFA, factored(p, o[1]));
+	set_rule(p, o[0].number, AT_CFA, factored(p, o[1]));
 	return true;
 }
 
 static bool restore(struct program *p, const union operand *o)
 {
-	*place_of(&p->row, o[0].number) = *place_of(&p->initial, o[0].number);
+	*rule_of(&p->row, o[0].number) = *rule_of(&p->initial, o[0].number);
 	return true;
 }
 
 static bool undefine(struct program *p, const union operand *o)
 {
-	set_place(p, o[0].number, UNDEFINED, 0);
+	set_rule(p, o[0].number, UNDEFINED, 0);
 	return true;
 }
 
 static bool keep_value(struct program *p, const union operand *o)
 {
-	set_place(p, o[0].number, SAME, 0);
+	set_rule(p, o[0].number, SAME, 0);
 	return true;
 }
 
 static bool save_elsewhere(struct program *p, const union operand *o)
 {
-	set_place(p, o[0].number, ELSEWHERE, 0);
+	set_rule(p, o[0].number, ELSEWHERE, 0);
 	return true;
 }
 
 static bool save_at_expression(struct program *p, const union operand *o)
 {
-	*place_of(&p->row, o[0].number) =
-		(struct place){.where = AT_EXPRESSION, .expression = o[1].block};
+	*rule_of(&p->row, o[0].number) =
+		(struct register_rule){.where = AT_EXPRESSION, .expression = o[1].block};
 	return true;
 }
 
@@ -211,11 +212,12 @@ static union operand read_block(const uint8_t **at)
 	return block;
 }
 
-static union operand read_operand(const struct program *p, enum format format, const uint8_t **at)
+static inline union operand read_operand(const struct program *p, enum format format,
+					 const uint8_t **at)
 {
-	switch (format) {
-	case ULEB:
+	if (format == ULEB)
 		return (union operand){.number = read_uleb(at)};
+	switch (format) {
 	case SLEB:
 		return (union operand){.number = (uint64_t)read_sleb(at)};
 	case BLOCK:
@@ -241,8 +243,8 @@ static bool run_extended(struct program *p, uint8_t op, const uint8_t **at)
 		return false;
 	const struct instruction *instruction = &instructions[op];
 	union operand operands[2];
-	operands[0] = read_operand(p, instruction->operands[0], at);
-	operands[1] = read_operand(p, instruction->operands[1], at);
+	for (unsigned i = 0; i < 2 && instruction->operands[i] != NONE; i++)
+		operands[i] = read_operand(p, instruction->operands[i], at);
 	return instruction->effect(p, operands);
 }
 
@@ -251,17 +253,16 @@ static bool run(struct program *p, const uint8_t *at, const uint8_t *end, uintpt
 {
 	while (at < end && p->location <= pc) {
 		uint8_t op = *at++;
-		union operand low[2] = {{.number = op & 0x3f}, {.number = 0}};
+		uint8_t low = op & 0x3f;
 		switch (op >> 6) {
 		case 1: /* advance_loc */
-			advance(p, low);
+			p->location += low * p->cie->code_alignment;
 			break;
 		case 2: /* offset */
-			low[1].number = read_uleb(&at);
-			save_at_cfa(p, low);
+			set_rule(p, low, AT_CFA, (int64_t)read_uleb(&at) * p->cie->data_alignment);
 			break;
 		case 3: /* restore */
-			restore(p, low);
+			*rule_of(&p->row, low) = *rule_of(&p->initial, low);
 			break;
 		default:
 			if (!run_extended(p, op, &at))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mematlas.cli.commands import COMMANDS
-from mematlas.cli.main import Parser
+from mematlas.cli.parser import Parser
 from mematlas.control.tune import plan
 from mematlas.control.tune.profiles import values_of
 from mematlas.doctor import rules
@@ -37,7 +37,7 @@ def test_our_own_commands_parse(fix: Fix) -> None:
     words = shlex.split(fix.command.partition("mematlas ")[2].partition(" && ")[0])
     words = ["64M" if word == "SIZE" else word for word in words]
     command = next(each for each in COMMANDS if each.name == words[0])
-    parser = Parser(prog="mematlas", allow_abbrev=False)
+    parser = Parser(prog="mematlas")
     importlib.import_module(command.module).add_arguments(parser)
     arguments = parser.parse_args(words[1:])
     if words[0] == "tune" and arguments.profile:

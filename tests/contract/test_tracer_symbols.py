@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 
 from native_objects import ROOT, TRACER, exported, objects, references
@@ -19,7 +20,7 @@ ROWS = (
 def test_no_function_refers_to_an_exported_hook() -> None:
     """No code or data of the tracer refers to a hook, the table of addresses apart."""
     hooks = exported(TRACER)
-    assert {"malloc", "free", "mmap", "syscall", "prctl", "mematlas_attach"} <= hooks
+    assert {"malloc", "free", "mmap", "prctl", "mematlas_attach"} <= hooks
     found = [
         reference
         for path in objects(TRACER)
@@ -35,4 +36,6 @@ def test_the_library_exports_the_rows_of_the_hook_table() -> None:
     macros = re.sub(r"/\*.*?\*/", "", table, flags=re.DOTALL)
     rows = {name for pattern in ROWS for name in pattern.findall(macros)}
     assert "malloc" in rows
+    if platform.machine() != "x86_64":
+        rows.discard("syscall")  # its hook is x86-64 assembly
     assert rows == exported(TRACER) - ENTRY_POINTS

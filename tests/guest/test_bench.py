@@ -10,7 +10,7 @@ from guest.conftest import mematlas
 
 def measured(*words: str) -> dict[str, Any]:
     """Run benchmarks briefly and give the sections by name."""
-    said = mematlas("bench", *words, "--quick", "--time", "500ms", "--json")
+    said = mematlas("bench", *words, "--quick", "--duration", "500ms", "--json")
     return {each["name"]: each for each in json.loads(said)["data"]["sections"]}
 
 

@@ -225,7 +225,7 @@ def meminfo(name: str) -> int:
 def diagnosis(*words: object) -> list[dict[str, Any]]:
     """Give what the doctor finds."""
     said = mematlas(
-        "doctor", *words, "--json", *([] if "--during" in words else ["--during", "0s"])
+        "doctor", *words, "--json", *([] if "--duration" in words else ["--duration", "0s"])
     )
     findings: list[dict[str, Any]] = json.loads(said)["data"]["findings"]
     return findings
@@ -250,7 +250,7 @@ def test_the_doctor_sees_thrashing() -> None:
     (group / "memory.high").write_text(str(24 * MIB))
     try:
         with holding(48 * MIB, more=("loop", str(group / "cgroup.procs"))) as child:
-            found_rules = {each["rule"] for each in diagnosis(child.pid, "--during", "4s")}
+            found_rules = {each["rule"] for each in diagnosis(child.pid, "--duration", "4s")}
         assert {"swap.thrash", "swap.zram-readahead"} <= found_rules
     finally:
         subprocess.run(["swapoff", "/dev/zram0"], check=False)

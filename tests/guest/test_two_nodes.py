@@ -206,7 +206,7 @@ def test_the_doctor_finds_remote_pages_and_their_cure() -> None:
     """Memory on the node the program does not run on is found; moved as told, it is not."""
 
     def found(pid: int) -> dict[str, Any] | None:
-        data = json.loads(mematlas("doctor", pid, "--during", "0s", "--json"))["data"]
+        data = json.loads(mematlas("doctor", pid, "--duration", "0s", "--json"))["data"]
         return next((each for each in data["findings"] if each["rule"] == "numa.remote"), None)
 
     with holding(48 * MIB, "--membind", "1", "--cpunodebind", "0") as child:

@@ -53,7 +53,7 @@ def hot_and_cold(hot: int, cold: int) -> Iterator[tuple[int, int]]:
 
 def used(pid: int, address: int, *options: str) -> tuple[int, dict[str, Any]]:
     """Measure; the bytes used of the mapping that holds an address, and the whole answer."""
-    found = json.loads(mematlas("wss", pid, "--interval", "3s", "--json", *options))["data"]
+    found = json.loads(mematlas("wss", pid, "--duration", "3s", "--json", *options))["data"]
     rows = (row for row in found["mappings"] if row["start"] <= address < row["end"])
     return sum(row["used"] for row in rows), found
 

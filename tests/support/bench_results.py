@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from mematlas.bench.model import Better, Cache, Figure, Machine, Result, Section
+from mematlas.bench.model import Better, Cache, Figure, Fingerprint, Result, Section
 
-MACHINE = Machine(
+MACHINE = Fingerprint(
     cpu="Test CPU",
     architecture="x86_64",
     cpus=2,

@@ -1,4 +1,4 @@
-"""Terminal views without a terminal: Textual's pilot presses the keys."""
+"""Terminal user interfaces without a terminal; Textual's pilot presses the keys."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from waiting import WAIT_S
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from textual.app import App
     from textual.pilot import Pilot
-
-WAIT_S = 60.0
 
 
 def drive(
@@ -20,7 +20,7 @@ def drive(
     act: Callable[[Pilot[Any]], Coroutine[Any, Any, None]],
     size: tuple[int, int] = (110, 40),
 ) -> None:
-    """Run a view, and act on it."""
+    """Run an application and a test's actions on it."""
 
     async def run() -> None:
         async with app.run_test(size=size) as pilot:
@@ -30,8 +30,8 @@ def drive(
 
 
 async def until(pilot: Pilot[Any], holds: Callable[[], object]) -> None:
-    """Wait for something to become true."""
+    """Wait for a condition while the application runs."""
     end = time.monotonic() + WAIT_S
     while not holds():
-        assert time.monotonic() < end, "it did not come to be"
+        assert time.monotonic() < end, f"not within {WAIT_S:.0f} s"
         await pilot.pause(0.05)

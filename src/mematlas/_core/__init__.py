@@ -1,16 +1,23 @@
-"""Typed facade over the C core: buffers in, buffers out, errors as OSError. Alone touches `_native`."""
+"""Typed facade over the C core: buffers in, buffers out, errors as OSError. Only this package uses `_native`."""
 
-from mematlas._core.alloc.arena import ArenaFigures, ArenaHandle
+from mematlas._core.alloc.arena import ArenaHandle, ArenaStats
 from mematlas._core.alloc.arrays import STEPS as ARRAY_STEPS
-from mematlas._core.alloc.arrays import ArrayFigures, ArrayHandler, swap_handler
+from mematlas._core.alloc.arrays import ArrayHandler, ArrayStats, swap_handler
 from mematlas._core.alloc.linking import compile_flags
-from mematlas._core.alloc.pool import PoolFigures, PoolHandle
+from mematlas._core.alloc.pool import PoolHandle, PoolStats
 from mematlas._core.bench.fault import advise_timed, fork_timed, map_timed, touch_pages, unmap_timed
-from mematlas._core.bench.pointer_chase import gather_sum, link_chain, walk_chain
+from mematlas._core.bench.pointer_chase import gather_sum, link_pointer_chase, run_pointer_chase
 from mematlas._core.bench.sharing import SHARING_MODES, run_sharing
 from mematlas._core.bench.stream import STREAM_OPERATIONS, run_pingpong, run_stream, stream_vectors
 from mematlas._core.binding import PAGE
-from mematlas._core.collector import Account, Collector, Event, Faults, Traced, TraceSettings
+from mematlas._core.collector import (
+    Collector,
+    Event,
+    Faults,
+    ResidencySnapshot,
+    SessionSettings,
+    Traced,
+)
 from mematlas._core.proc.chunks import HeapWalk, walk_heap
 from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
 from mematlas._core.proc.page_cache import cachestat, mincore_file
@@ -20,8 +27,8 @@ from mematlas._core.syscalls.mapping import (
     add_to_counter,
     address_of,
     advise,
+    buffer_at,
     create_memfd,
-    lend_memory,
     lock_all,
     lock_memory,
     map_memory,
@@ -33,7 +40,7 @@ from mematlas._core.syscalls.mapping import (
 from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
 from mematlas._core.syscalls.perf import PerfFlag, open_perf_counter, open_perf_sampler
 from mematlas._core.syscalls.process import add_personality, disable_thp, same_address_space
-from mematlas._core.syscalls.remote_call import BorrowedThread
+from mematlas._core.syscalls.remote_call import StoppedThread
 
 __all__ = [
     "ABSENT",
@@ -42,21 +49,21 @@ __all__ = [
     "PAGE",
     "SHARING_MODES",
     "STREAM_OPERATIONS",
-    "Account",
-    "ArenaFigures",
     "ArenaHandle",
-    "ArrayFigures",
+    "ArenaStats",
     "ArrayHandler",
-    "BorrowedThread",
+    "ArrayStats",
     "Collector",
     "Event",
     "Faults",
     "HeapWalk",
     "MapsColumns",
     "PerfFlag",
-    "PoolFigures",
     "PoolHandle",
-    "TraceSettings",
+    "PoolStats",
+    "ResidencySnapshot",
+    "SessionSettings",
+    "StoppedThread",
     "Traced",
     "add_personality",
     "add_to_counter",
@@ -64,6 +71,7 @@ __all__ = [
     "advise",
     "advise_timed",
     "bind_memory",
+    "buffer_at",
     "cachestat",
     "compile_flags",
     "create_memfd",
@@ -71,8 +79,7 @@ __all__ = [
     "fork_timed",
     "gather_sum",
     "join_frames",
-    "lend_memory",
-    "link_chain",
+    "link_pointer_chase",
     "lock_all",
     "lock_memory",
     "map_memory",
@@ -89,6 +96,7 @@ __all__ = [
     "read_maps",
     "read_pagemap",
     "run_pingpong",
+    "run_pointer_chase",
     "run_sharing",
     "run_stream",
     "same_address_space",
@@ -101,6 +109,5 @@ __all__ = [
     "unlock_memory",
     "unmap_memory",
     "unmap_timed",
-    "walk_chain",
     "walk_heap",
 ]

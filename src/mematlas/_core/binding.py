@@ -1,4 +1,4 @@
-"""The compiled core, and how its results are checked."""
+"""The compiled core, and the check of its results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from mematlas._native import ffi, lib
 
 if lib.mematlas_abi() != 1:
-    message = "the compiled core is of another version; run scripts/setup"
+    message = "the compiled core is from another version; run scripts/setup"
     raise ImportError(message)
 
 __all__ = ["PAGE", "check", "ffi", "lib"]
@@ -16,7 +16,7 @@ PAGE = os.sysconf("SC_PAGESIZE")
 
 
 def check(result: int, name: str | None = None) -> int:
-    """Pass a count through; turn -errno into the OSError that says it."""
+    """Return a count; raise OSError for -errno, with `name` as its file name."""
     if result < 0:
         raise OSError(-result, os.strerror(-result), name)
     return result

@@ -1,4 +1,4 @@
-"""The reading side of a tracing session."""
+"""The collector: the reading side of a tracing session."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def _text(chars: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class TraceSettings:
-    """How programs are to be traced; struct mematlas_trace_settings."""
+class SessionSettings:
+    """Settings of a session; struct mematlas_trace_settings."""
 
     exact: bool
     ring_bytes: int
@@ -35,7 +35,7 @@ class TraceSettings:
 
 
 class Event(IntEnum):
-    """What mematlas_collector_poll() tells; the numbers are those of enum mematlas_event_type."""
+    """Events of mematlas_collector_poll(): enum mematlas_event_type."""
 
     NONE = lib.MEMATLAS_EVENT_NONE
     PROCESS = lib.MEMATLAS_EVENT_PROCESS
@@ -48,7 +48,7 @@ class Event(IntEnum):
 
 
 class Faults(IntEnum):
-    """Whether page faults are sampled in a process; enum trace_faults of trace_format.h."""
+    """State of page fault sampling in a process: enum trace_faults of trace_format.h."""
 
     OFF = 0
     ON = 1
@@ -58,7 +58,7 @@ class Faults(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One traced image as the collector knows it; struct mematlas_traced tells more."""
+    """State of one traced image: struct mematlas_traced describes the fields."""
 
     pid: int
     parent_pid: int
@@ -68,8 +68,8 @@ class Traced:
     python_version: int
     python_free_threaded: bool
     disabled: bool
-    attached: bool  # joined while it ran
-    detached: bool  # let go as it was asked
+    attached: bool  # tracing began while it ran
+    detached: bool  # tracing was ended on request
     reason: str
     inherited: bool
     start_s: float
@@ -80,9 +80,9 @@ class Traced:
     rss_bytes: int
     stalls: int
     untraced_threads: int
-    sharing_threads: int  # beyond the rings there are
-    own_malloc: int  # 1: it brings a malloc() that comes before the tracer's
-    left_behind: int  # programs it started that cannot reach the session
+    sharing_threads: int  # threads without a ring of their own
+    own_malloc: int  # 1: its own malloc() precedes the tracer's in symbol lookup
+    left_behind: int  # programs it started outside the session's reach
     events: int
     unknown_frees: int
     broken_rings: int
@@ -90,8 +90,8 @@ class Traced:
     codes: int
     modules: int
     timeline: int
-    touches: int
-    places: int
+    fault_sites: int
+    fault_parts: int
     fault_samples: int
     faults_lost: int
     faults: Faults
@@ -101,8 +101,8 @@ class Traced:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """The figures of one residency join, and its rows (SNAPSHOT_DTYPE)."""
+class ResidencySnapshot:
+    """Totals of one residency join, and its rows (SNAPSHOT_DTYPE)."""
 
     time_s: float
     cost_s: float
@@ -116,10 +116,10 @@ class Account:
 
 
 class Collector:
-    """The reading side of a session; see native/include/mematlas_api.h."""
+    """The reading side of a session. native/include/mematlas_api.h describes each call."""
 
-    def __init__(self, directory: str, settings: TraceSettings) -> None:
-        """Write the session's control page, from which programs can join it."""
+    def __init__(self, directory: str, settings: SessionSettings) -> None:
+        """Create the session's control page in a directory, by which programs join the session."""
         values = ffi.new("struct mematlas_trace_settings *", asdict(settings))
         out = ffi.new("struct mematlas_collector **")
         check(lib.mematlas_collector_create(os.fsencode(directory), values, out))
@@ -127,36 +127,36 @@ class Collector:
         self._event = ffi.new("struct mematlas_event *")
 
     def close(self) -> None:
-        """Unmap everything; the object is of no use afterwards."""
+        """Unmap everything. No other method may be called afterwards."""
         ffi.release(self._handle)
 
     def watch(self, pid: int) -> None:
-        """Tell WATCHED when this process has ended."""
+        """Report WATCHED when this process has ended."""
         check(lib.mematlas_collector_watch(self._handle, pid))
 
     def poll(self, timeout_s: float) -> tuple[Event, int]:
-        """Read rings until there is something to tell; NONE when the time is over."""
+        """Read rings until an event occurs; return it and the process, or NONE after the timeout."""
         check(lib.mematlas_collector_poll(self._handle, int(timeout_s * 1000), self._event))
         return Event(self._event.type), self._event.process
 
     def now_s(self) -> float:
-        """Seconds since the collector was made."""
+        """Return the seconds since the collector was created."""
         return float(lib.mematlas_collector_now(self._handle))
 
     def release(self, process: int) -> None:
-        """Let a process that waits for its last snapshot exit."""
+        """Release a process that waits for its last snapshot, so that it exits."""
         check(lib.mematlas_collector_release(self._handle, process))
 
     def forget(self, process: int) -> None:
-        """Free all but the facts of a process that has ENDED."""
+        """Free all but the state of a process that has ENDED."""
         check(lib.mematlas_collector_forget(self._handle, process))
 
     def stop(self) -> None:
-        """Turn tracing off in every traced process."""
+        """Stop tracing in every process."""
         check(lib.mematlas_collector_stop(self._handle))
 
     def process(self, process: int) -> Traced:
-        """Give all that is known of a process."""
+        """Return the state of a process."""
         facts = ffi.new("struct mematlas_traced *")
         check(lib.mematlas_collector_process(self._handle, process, facts))
         command = bytes(ffi.buffer(facts.command)).split(b"\0\0", 1)[0].rstrip(b"\0")
@@ -191,8 +191,8 @@ class Collector:
             codes=facts.codes,
             modules=facts.modules,
             timeline=facts.timeline,
-            touches=facts.fault_sites,
-            places=facts.fault_parts,
+            fault_sites=facts.fault_sites,
+            fault_parts=facts.fault_parts,
             fault_samples=facts.fault_samples,
             faults_lost=facts.faults_lost,
             faults=Faults(facts.faults),
@@ -202,27 +202,27 @@ class Collector:
         )
 
     def nodes(self, process: int, first: int, count: int) -> bytes:
-        """`count` trie nodes from number `first` on (NODE_DTYPE)."""
+        """Return `count` trie nodes from number `first` on (NODE_DTYPE)."""
         rows = ffi.new("struct mematlas_node[]", max(count, 1))
         got = check(lib.mematlas_collector_nodes(self._handle, process, first, rows, count))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_node")))
 
     def totals(self, process: int) -> bytes:
-        """Give the sums of every (stack, kind) so far (TOTALS_DTYPE)."""
-        rows, room = self._room(process, "struct mematlas_total")
-        got = lib.mematlas_collector_totals(self._handle, process, rows, room)
+        """Return the statistics of every (stack, kind) so far (TOTALS_DTYPE)."""
+        rows, capacity = self._allocate(process, "struct mematlas_total")
+        got = lib.mematlas_collector_totals(self._handle, process, rows, capacity)
         return bytes(ffi.buffer(rows, check(got) * ffi.sizeof("struct mematlas_total")))
 
-    def lives(self, process: int) -> bytes:
-        """Give how long freed blocks lived, of every (stack, kind) that has any (LIFETIMES_DTYPE)."""
-        rows, room = self._room(process, "struct mematlas_lifetimes")
-        got = check(lib.mematlas_collector_lifetimes(self._handle, process, rows, room))
+    def lifetimes(self, process: int) -> bytes:
+        """Return the lifetimes of freed blocks by (stack, kind) (LIFETIMES_DTYPE)."""
+        rows, capacity = self._allocate(process, "struct mematlas_lifetimes")
+        got = check(lib.mematlas_collector_lifetimes(self._handle, process, rows, capacity))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_lifetimes")))
 
-    def ages(self, process: int) -> tuple[float, bytes]:
-        """Give the length of a cell of time, and when what outlived one was born and died (AGE_MATRIX_DTYPE).
+    def age_matrix(self, process: int) -> tuple[float, bytes]:
+        """Return the seconds of a time cell, and bytes by birth and death cell (AGE_MATRIX_DTYPE).
 
-        0 seconds, and no rows, where the tracer's clock tells no time.
+        0 seconds and no rows where the tracer has no steady clock.
         """
         cell_s, rows = ffi.new("double *"), ffi.new("struct mematlas_age_cell **")
         got = check(lib.mematlas_collector_age_matrix(self._handle, process, cell_s, rows))
@@ -231,14 +231,14 @@ class Collector:
         )
         return float(cell_s[0]), data
 
-    def touches(self, process: int, count: int) -> bytes:
-        """Give the page faults of every (stack, owner) so far (FAULT_SITES_DTYPE)."""
+    def fault_sites(self, process: int, count: int) -> bytes:
+        """Return the page faults by (stack, owner) so far (FAULT_SITES_DTYPE)."""
         rows = ffi.new("struct mematlas_fault_site[]", max(count, 1))
         got = check(lib.mematlas_collector_fault_sites(self._handle, process, rows, count))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_fault_site")))
 
-    def places(self, process: int, first: int, end: int) -> Iterator[tuple[int, str]]:
-        """Kind and name of places `first` to `end` that faults were taken in."""
+    def fault_parts(self, process: int, first: int, end: int) -> Iterator[tuple[int, str]]:
+        """Yield kind and name of the fault parts `first` to `end`."""
         part = ffi.new("struct mematlas_part *")
         for number in range(first, end):
             check(lib.mematlas_collector_fault_part(self._handle, process, number, part))
@@ -247,7 +247,7 @@ class Collector:
     def modules(
         self, process: int, first: int, end: int
     ) -> Iterator[tuple[str, str, int, int, int]]:
-        """Path, build ID, bias, start and end of modules `first` to `end`."""
+        """Yield path, build ID, bias, start and end of the modules `first` to `end`."""
         module = ffi.new("struct mematlas_module *")
         for number in range(first, end):
             check(lib.mematlas_collector_module(self._handle, process, number, module))
@@ -256,7 +256,7 @@ class Collector:
     def codes(
         self, process: int, first: int, end: int
     ) -> Iterator[tuple[str, str, int, bytes, int]]:
-        """Name, file, first line, line table and its format of code objects."""
+        """Yield name, file, first line, line table and its format of the code objects `first` to `end`."""
         code = ffi.new("struct mematlas_code *")
         for number in range(first, end):
             check(lib.mematlas_collector_code(self._handle, process, number, code))
@@ -266,13 +266,13 @@ class Collector:
             yield name, file, code.first_line, table, code.format
 
     def timeline(self, process: int, count: int) -> bytes:
-        """Take up to `count` rows gathered since the last call (TIMELINE_DTYPE)."""
+        """Return up to `count` rows since the last call (TIMELINE_DTYPE)."""
         rows = ffi.new("struct mematlas_sample[]", max(count, 1))
         got = check(lib.mematlas_collector_timeline(self._handle, process, rows, count))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_sample")))
 
-    def snapshot(self, process: int) -> Account | None:
-        """Join residency now; None if the process is gone."""
+    def snapshot(self, process: int) -> ResidencySnapshot | None:
+        """Join live blocks with resident pages now; None if the process is gone."""
         account = ffi.new("struct mematlas_account *")
         result = lib.mematlas_collector_snapshot(self._handle, process, account)
         if result in {-errno.ESRCH, -errno.ENOENT}:
@@ -280,7 +280,7 @@ class Collector:
         check(result)
         parts = ffi.new("struct mematlas_part[]", account.parts + 1)
         found = check(lib.mematlas_collector_parts(self._handle, parts, account.parts))
-        return Account(
+        return ResidencySnapshot(
             time_s=account.time_s,
             cost_s=account.cost_s,
             rss_bytes=account.rss_bytes,
@@ -299,24 +299,24 @@ class Collector:
             rows=self._rows(account.rows),
         )
 
-    def pins(self, process: int) -> bytes:
-        """Give what kept slack resident at the last snapshot of this process (FRAGMENTATION_DTYPE)."""
-        rows, room = self._room(process, "struct mematlas_stack_bytes")
-        got = check(lib.mematlas_collector_fragmentation(self._handle, process, rows, room))
+    def fragmentation(self, process: int) -> bytes:
+        """Return free bytes by the stacks that share their pages, at the last snapshot (FRAGMENTATION_DTYPE)."""
+        rows, capacity = self._allocate(process, "struct mematlas_stack_bytes")
+        got = check(lib.mematlas_collector_fragmentation(self._handle, process, rows, capacity))
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_stack_bytes")))
 
-    def cold(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
-        """Find the owners of what was not used of sorted ranges: (start, end, bytes that were used).
+    def idle(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
+        """Return the owners of idle memory in sorted ranges: (start, end, accessed bytes).
 
-        Gives rows (IDLE_DTYPE), where some of a range was used the least that each must have, and all
-        bytes that were not used.
+        Returns rows (IDLE_DTYPE) and all idle bytes. A row of a range that was accessed in part is a
+        lower bound.
         """
-        rows, room = self._room(process, "struct mematlas_stack_bytes")
-        given = ffi.new("struct mematlas_cold_range[]", ranges)
+        rows, capacity = self._allocate(process, "struct mematlas_stack_bytes")
+        wanted = ffi.new("struct mematlas_cold_range[]", ranges)
         total = ffi.new("double *")
         got = check(
             lib.mematlas_collector_cold(
-                self._handle, process, given, len(ranges), rows, room, total
+                self._handle, process, wanted, len(ranges), rows, capacity, total
             )
         )
         return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_stack_bytes"))), float(
@@ -324,9 +324,9 @@ class Collector:
         )
 
     def objects(self, process: int) -> tuple[list[str], bytes]:
-        """Look at the live Python objects of a process: names of types, and rows (OBJECTS_DTYPE).
+        """Read the live Python objects of a process; return type names and rows (OBJECTS_DTYPE).
 
-        Nothing where there is no Python in it; OSError where its memory may not be read.
+        Both are empty without a Python in the process. OSError: its memory may not be read.
         """
         rows = ffi.new("struct mematlas_object[]", _MOST_OBJECTS)
         names = ffi.new("char[][96]", _MOST_TYPES)
@@ -341,8 +341,8 @@ class Collector:
             ffi.buffer(rows, got * ffi.sizeof("struct mematlas_object"))
         )
 
-    def _room(self, process: int, row: str) -> tuple[Any, int]:
-        """Make room for a row of each sum: the rows, and how many."""
+    def _allocate(self, process: int, row: str) -> tuple[Any, int]:
+        """Return an array with a row for each (stack, kind), and its length."""
         facts = ffi.new("struct mematlas_traced *")
         check(lib.mematlas_collector_process(self._handle, process, facts))
         return ffi.new(f"{row}[]", facts.totals + 1), facts.totals

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from mematlas.errors import MematlasError, UsageError
 from mematlas.tracing.child import library
-from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, Settings
+from mematlas.tracing.settings import INTERVAL_S, SAMPLE_BYTES, TraceSettings
 
 if TYPE_CHECKING:
     from mematlas.api.recording import Recording
@@ -39,7 +39,7 @@ class Trace:
 
     __module__ = "mematlas"
 
-    def __init__(self, output: str | os.PathLike[str] | None, settings: Settings) -> None:
+    def __init__(self, output: str | os.PathLike[str] | None, settings: TraceSettings) -> None:
         """Store the settings; nothing is traced yet."""
         self.path = os.fspath(output) if output else f"mematlas-{os.getpid()}.atlas"
         self._settings = settings
@@ -57,9 +57,9 @@ class Trace:
         """
         if self._recorder or self._done:
             raise UsageError("a Trace serves one block; call mematlas.trace() again")
-        facts = {"pid": os.getpid(), "output": self.path, "settings": asdict(self._settings)}
+        request = {"pid": os.getpid(), "output": self.path, "settings": asdict(self._settings)}
         self._recorder = subprocess.Popen(
-            [sys.executable, "-m", "mematlas.tracing.recorder", json.dumps(facts)],
+            [sys.executable, "-m", "mematlas.tracing.recorder", json.dumps(request)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -91,11 +91,11 @@ class Trace:
         if self._recorder is None or self._tracer is None:
             return
         try:
-            self._send("look")
-            self._await_reply("looked")
+            self._send("snapshot")
+            self._await_reply("snapshot done")
             self._tracer.detach()
-            self._send("end")
-            self._await_reply("done")
+            self._send("finish")
+            self._await_reply("finished")
         except MematlasError:
             if kind is None:
                 raise
@@ -240,7 +240,7 @@ def trace(
         raise UsageError(
             "sample_bytes must be at least 1; use exact=True to record every allocation"
         )
-    settings = Settings(
+    settings = TraceSettings(
         exact=exact, sample_bytes=sample_bytes, interval_s=interval_s, fault_period=0
     )
     return Trace(output, settings)

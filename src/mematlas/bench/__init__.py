@@ -1,4 +1,4 @@
-"""Measures what memory costs on this machine: `run(["tlb", "faults"])` gives a `Result`."""
+"""Measurements of what memory costs on this machine: `run(["tlb", "faults"])` returns a `Result`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mematlas._version import __version__
 from mematlas.bench import fingerprint
 from mematlas.bench.arrays import (
+    TransposeMethod,
     prefetch_sum,
     stream_add,
     stream_copy,
@@ -18,9 +19,9 @@ from mematlas.bench.arrays import (
     stream_write,
     transpose,
 )
-from mematlas.bench.catalogue import BENCHMARKS, NAMES
-from mematlas.bench.method import Meter, Settings
-from mematlas.bench.model import Result
+from mematlas.bench.catalogue import BENCHMARKS, NAMES, Benchmark, BenchmarkName
+from mematlas.bench.method import BenchSettings, Meter
+from mematlas.bench.model import Better, Figure, Fingerprint, Result, Section
 from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,10 +29,18 @@ if TYPE_CHECKING:
 
     from mematlas.linux.hugepages import PageKind
 
-__all__ = [
+__all__ = [  # noqa: RUF022 - plain order, as of sorted()
     "BENCHMARKS",
+    "BenchSettings",
+    "Benchmark",
+    "BenchmarkName",
+    "Better",
+    "Figure",
+    "Fingerprint",
     "NAMES",
-    "Settings",
+    "Result",
+    "Section",
+    "TransposeMethod",
     "pages_needed",
     "prefetch_sum",
     "run",
@@ -49,21 +58,28 @@ _BY_PAGE_SIZE = ("tlb", "faults")
 
 def run(
     names: Sequence[str] = NAMES,
-    settings: Settings | None = None,
+    settings: BenchSettings | None = None,
     progress: Callable[[str, float], None] = lambda _name, _share: None,
 ) -> Result:
-    """Run benchmarks, one after the other.
+    """Run benchmarks one after the other and return their figures.
 
-    `progress` is told what is being measured and which share of all is done. KeyboardInterrupt ends
-    the run, not the program: what was measured by then is given, marked as not complete.
+    progress: called with the benchmark's name and the completed share of all, 0 to 1.
+
+    KeyboardInterrupt ends the run but not the program: the result has what was measured by then, and
+    `complete` is False. UsageError: no such benchmark, or a size that does not fit into memory.
+
+    >>> from mematlas import bench
+    >>> result = bench.run(["sharing"], bench.BenchSettings(quick=True, seconds=0.01, size=1 << 20))
+    >>> [section.name for section in result.sections]
+    ['sharing']
     """
-    settings = settings or Settings()
+    settings = settings or BenchSettings()
     started = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
     machine = fingerprint.read()
     modules = [import_module(_find(name)) for name in names]
     sections, complete = [], True
-    for place, (name, module) in enumerate(zip(names, modules, strict=True)):
-        meter = Meter(name, settings.seconds, _within(progress, place, len(modules)))
+    for index, (name, module) in enumerate(zip(names, modules, strict=True)):
+        meter = Meter(name, settings.seconds, _within(progress, index, len(modules)))
         try:
             module.measure(settings, meter)
         except KeyboardInterrupt:
@@ -89,8 +105,16 @@ def run(
     )
 
 
-def pages_needed(names: Sequence[str], settings: Settings) -> dict[PageKind, int]:
-    """Tell how many bytes in pages of each kind the benchmarks would measure in."""
+def pages_needed(names: Sequence[str], settings: BenchSettings) -> dict[PageKind, int]:
+    """Return the bytes in each kind of pages that the benchmarks would use.
+
+    UsageError: no such benchmark or page size.
+
+    >>> from mematlas import bench
+    >>> needed = bench.pages_needed(["tlb"], bench.BenchSettings(size=1 << 20, pages=("4K", "thp")))
+    >>> {str(kind): size for kind, size in needed.items()}
+    {'4K': 1048576, 'thp': 1048576}
+    """
     from mematlas.bench.region import parse_kinds
 
     sizes = [import_module(_find(name)).span(settings) for name in names if name in _BY_PAGE_SIZE]
@@ -102,10 +126,10 @@ def _find(name: str) -> str:
         if benchmark.name == name:
             return benchmark.module
     known = ", ".join(NAMES)
-    raise UsageError(f"there is no benchmark {name!r}; there are: {known}, and all")
+    raise UsageError(f"no such benchmark: {name!r}; one of {known}, all")
 
 
 def _within(
-    progress: Callable[[str, float], None], place: int, count: int
+    progress: Callable[[str, float], None], index: int, count: int
 ) -> Callable[[str, float], None]:
-    return lambda name, share: progress(name, (place + min(1.0, share)) / count)
+    return lambda name, share: progress(name, (index + min(1.0, share)) / count)

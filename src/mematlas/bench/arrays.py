@@ -1,8 +1,8 @@
-"""The benchmarks' loops as functions on NumPy arrays."""
+"""Loops of the benchmarks as functions on NumPy arrays."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mematlas import _core
 from mematlas._core.bench.patterns import METHODS, sum_ahead, transpose_memory
@@ -13,12 +13,22 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+TransposeMethod = Literal["tiles", "halves", "rows"]
+
 _LINE = 64
 _SIZES = (1, 2, 4, 8, 16)  # bytes of an element
 
 
 def stream_read(array: NDArray[Any], *, threads: int = 1) -> float:
-    """Sum an array of float64, as fast as memory gives it (in no particular order)."""
+    """Return the sum of a contiguous array of float64, read at full bandwidth, in no defined order.
+
+    `threads` run on CPUs of their own. UsageError: another type or layout, or no thread.
+
+    >>> import numpy as np
+    >>> from mematlas.bench import stream_read
+    >>> stream_read(np.ones(1000))
+    1000.0
+    """
     where = _addresses(array)
     return _core.run_stream("read", *where, count=array.size, cpus=_cpus(threads))[1]
 
@@ -26,9 +36,17 @@ def stream_read(array: NDArray[Any], *, threads: int = 1) -> float:
 def stream_copy(
     target: NDArray[Any], source: NDArray[Any], *, nontemporal: bool = True, threads: int = 1
 ) -> None:
-    """Copy one array onto another of its size; non-temporal stores leave the caches alone.
+    """Copy a contiguous array onto another of its size and type, with elements of 8 bytes.
 
-    Worth it for arrays larger than the last cache. Any type of elements, of which all have 8 bytes.
+    Non-temporal stores bypass the caches, which pays for arrays larger than the last-level cache.
+    UsageError: arrays differ, overlap, or are not contiguous.
+
+    >>> import numpy as np
+    >>> from mematlas.bench import stream_copy
+    >>> target = np.zeros(1000)
+    >>> stream_copy(target, np.ones(1000))
+    >>> target.sum()
+    np.float64(1000.0)
     """
     _run("copy", target, source, nontemporal=nontemporal, threads=threads)
 
@@ -36,7 +54,15 @@ def stream_copy(
 def stream_scale(
     target: NDArray[Any], source: NDArray[Any], *, nontemporal: bool = True, threads: int = 1
 ) -> None:
-    """Write 3 times the source, of float64."""
+    """Write 3 times the source, of float64: STREAM's scale. Arguments and errors as stream_copy().
+
+    >>> import numpy as np
+    >>> from mematlas.bench import stream_scale
+    >>> target = np.zeros(4)
+    >>> stream_scale(target, np.ones(4))
+    >>> target.tolist()
+    [3.0, 3.0, 3.0, 3.0]
+    """
     _run("scale", target, source, nontemporal=nontemporal, threads=threads)
 
 
@@ -48,7 +74,15 @@ def stream_add(
     nontemporal: bool = True,
     threads: int = 1,
 ) -> None:
-    """Write the sum of two arrays of float64."""
+    """Write the sum of two arrays of float64: STREAM's add. Arguments and errors as stream_copy().
+
+    >>> import numpy as np
+    >>> from mematlas.bench import stream_add
+    >>> target = np.zeros(2)
+    >>> stream_add(target, np.ones(2), np.full(2, 5.0))
+    >>> target.tolist()
+    [6.0, 6.0]
+    """
     _run("add", target, one, other, nontemporal=nontemporal, threads=threads)
 
 
@@ -60,30 +94,54 @@ def stream_triad(
     nontemporal: bool = True,
     threads: int = 1,
 ) -> None:
-    """Write one + 3 times the other, of float64: STREAM's triad."""
+    """Write `one` + 3 * `other`, of float64: STREAM's triad. Arguments and errors as stream_copy().
+
+    >>> import numpy as np
+    >>> from mematlas.bench import stream_triad
+    >>> target = np.zeros(2)
+    >>> stream_triad(target, np.ones(2), np.full(2, 5.0))
+    >>> target.tolist()
+    [16.0, 16.0]
+    """
     _run("triad", target, one, other, nontemporal=nontemporal, threads=threads)
 
 
 def stream_write(array: NDArray[Any], *, nontemporal: bool = True, threads: int = 1) -> None:
-    """Fill an array of float64 with 3."""
+    """Fill a contiguous array of float64 with 3. Arguments and errors as stream_copy().
+
+    >>> import numpy as np
+    >>> from mematlas.bench import stream_write
+    >>> array = np.zeros(2)
+    >>> stream_write(array)
+    >>> array.tolist()
+    [3.0, 3.0]
+    """
     _run("write", array, nontemporal=nontemporal, threads=threads)
 
 
 def transpose(
-    source: NDArray[Any], out: NDArray[Any] | None = None, *, method: str = "tiles"
+    source: NDArray[Any], out: NDArray[Any] | None = None, *, method: TransposeMethod = "tiles"
 ) -> NDArray[Any]:
-    """Give a matrix turned over, in memory of its own: equal to `source.T.copy()`.
+    """Return the transpose of a matrix in memory of its own: equal to `source.T.copy()`.
 
-    Rows must be contiguous, elements of 1, 2, 4, 8 or 16 bytes. `method` is "tiles" (through a small
-    buffer, past the caches), "halves" (cache-oblivious recursion) or "rows" (the plain loop).
-    UsageError for any other input, and where `out` shares memory with `source`.
+    Rows must be contiguous, elements of 1, 2, 4, 8 or 16 bytes. `out` is a writable array of the
+    transposed shape that shares no memory with `source`.
+    method: "tiles" (through a small buffer, by non-temporal stores), "halves" (cache-oblivious
+        recursion) or "rows" (two nested loops).
+
+    UsageError for any other input.
+
+    >>> import numpy as np
+    >>> from mematlas.bench import transpose
+    >>> transpose(np.arange(6).reshape(2, 3)).tolist()
+    [[0, 3], [1, 4], [2, 5]]
     """
     import numpy as np
 
     if source.ndim != 2 or source.dtype.itemsize not in _SIZES or source.dtype.hasobject:
         raise UsageError("transpose takes a matrix of elements of 1, 2, 4, 8 or 16 bytes")
     if method not in METHODS:
-        raise UsageError(f"there is no method {method!r}; there are: {', '.join(METHODS)}")
+        raise UsageError(f"no such method: {method!r}; one of {', '.join(METHODS)}")
     rows, columns = source.shape
     if out is None:
         out = _on_lines(columns, rows, source.dtype)
@@ -92,21 +150,21 @@ def transpose(
     if np.may_share_memory(source, out):
         raise UsageError("out must not overlap the matrix")
     if source.size:
-        where = [_place(array) for array in (source, out)]
+        where = [_layout(array) for array in (source, out)]
         transpose_memory(method, where[0], where[1], (rows, columns), source.dtype.itemsize)
     return out
 
 
 def _on_lines(rows: int, columns: int, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Make a matrix that begins at a cache line, as whole-line stores want it."""
+    """Return a matrix that begins at a cache line, as whole-line stores need."""
     import numpy as np
 
     raw = np.empty(rows * columns * dtype.itemsize + _LINE, np.uint8)
     return np.ndarray((rows, columns), dtype, raw, -raw.ctypes.data % _LINE)
 
 
-def _place(array: NDArray[Any]) -> tuple[int, int]:
-    """Tell where a matrix is, and how far its rows are apart."""
+def _layout(array: NDArray[Any]) -> tuple[int, int]:
+    """Return the address of a matrix and the bytes from one row to the next."""
     step, size = array.strides[0], array.dtype.itemsize
     if array.shape[1] > 1 and array.strides[1] != size:
         raise UsageError("rows must be contiguous; pass numpy.ascontiguousarray(matrix)")
@@ -118,10 +176,16 @@ def _place(array: NDArray[Any]) -> tuple[int, int]:
 def prefetch_sum(
     values: NDArray[Any], index: NDArray[Any], *, distance: int = 16, rounds: int = 1
 ) -> int:
-    """Sum a digest of `values[index]` (both of uint64) modulo 2**64, each announced `distance` ahead.
+    """Return the sum of a digest of `values[index]` modulo 2**64, prefetched `distance` items ahead.
 
-    The digest of x is `rounds` times: x ^= x >> 33; x *= 0xff51afd7ed558ccd. IndexError if an index
-    is outside; 0 as distance announces nothing.
+    Both arrays are contiguous, of uint64. The digest of x is `rounds` times: x ^= x >> 33;
+    x *= 0xff51afd7ed558ccd. A distance of 0 does not prefetch. IndexError: an index is out of bounds.
+    UsageError: a negative argument.
+
+    >>> import numpy as np
+    >>> from mematlas.bench import prefetch_sum
+    >>> prefetch_sum(np.array([0, 5], "u8"), np.array([0, 0, 0], "u8"))
+    0
     """
     if distance < 0 or rounds < 0:
         raise UsageError("distance and rounds must not be negative")
@@ -144,7 +208,7 @@ def _run(operation: str, *arrays: NDArray[Any], nontemporal: bool, threads: int)
 
 
 def _addresses(*arrays: NDArray[Any], any_type: bool = False) -> tuple[int, int, int]:
-    """Check arrays and give their addresses; the last stands in for those that are not there."""
+    """Check arrays and return three addresses; the given ones repeat where there are fewer."""
     for each in arrays:
         if not each.flags.c_contiguous or each.size != arrays[0].size or each.itemsize != 8:
             raise UsageError("arrays must be contiguous, of one size, with elements of 8 bytes")

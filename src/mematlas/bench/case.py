@@ -1,4 +1,4 @@
-"""One thing that can be measured again and again, beside others, in turn."""
+"""A repeatable measurement."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Label = str | int
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """`sample()` measures once, in `unit`; None: this time something disturbed it.
+    """One quantity to measure. `sample()` measures once, in `unit`; None if other programs disturbed it.
 
-    `labels` tell it from the others. `lower_is_better` is False for rates.
+    `labels` distinguish the case from others. `lower_is_better` is False for rates.
     """
 
     labels: dict[str, Label]

@@ -1,4 +1,4 @@
-"""Two results compared, figure by figure: changed, unchanged, or too noisy to tell."""
+"""Comparison of two results, figure by figure: faster, slower, unchanged, or too noisy to decide."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from mematlas.bench.model import NOISY, Better
 
 if TYPE_CHECKING:
-    from mematlas.bench.model import Figure, Label, Machine, Result
+    from mematlas.bench.model import Figure, Fingerprint, Label, Result
 
-_SURE = 0.99  # confidence that a difference is none of chance
+_CONFIDENT = 0.99  # confidence that a difference is not due to chance
 _Z95 = 1.959964
 
 
-class Verdict(StrEnum):
-    """What became of a figure."""
+class ChangeVerdict(StrEnum):
+    """Outcome of the comparison of one figure."""
 
     FASTER = "faster"
     SLOWER = "slower"
@@ -28,11 +28,10 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FigureChange:
     """One figure, before and after. `ratio` is after / before, between `low` and `high` at 95 %.
 
-    `confidence` that the two differ at all, by the Mann-Whitney test: it assumes nothing of how the
-    samples are distributed.
+    `confidence` that the two differ, by the Mann-Whitney test, which assumes no distribution.
     """
 
     benchmark: str
@@ -45,27 +44,27 @@ class Change:
     high: float
     confidence: float
     spread: float
-    verdict: Verdict
+    verdict: ChangeVerdict
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """All figures that both results have."""
 
-    before: str  # when each was taken
+    before: str  # time of the measurement
     after: str
-    changes: tuple[Change, ...]
+    changes: tuple[FigureChange, ...]
     only_before: int
     only_after: int
-    machine: dict[str, tuple[str, str]]  # what differs between the machines
+    machine: dict[str, tuple[str, str]]  # properties that differ
 
-    def count(self, verdict: Verdict) -> int:
+    def count(self, verdict: ChangeVerdict) -> int:
         """Count the figures with a verdict."""
         return sum(1 for each in self.changes if each.verdict is verdict)
 
 
 def compare(before: Result, after: Result) -> Comparison:
-    """Compare two results."""
+    """Compare two results and return every figure that both have."""
     old, new = _by_key(before), _by_key(after)
     changes = tuple(_change(key[0], old[key], new[key]) for key in old if key in new)
     return Comparison(
@@ -89,15 +88,15 @@ def _by_key(result: Result) -> dict[_Key, Figure]:
         ): each
         for section in result.sections
         for each in section.figures
-        if min(each.samples) > 0  # a ratio to nothing says nothing
+        if min(each.samples) > 0  # a ratio to 0 is undefined
     }
 
 
-def _change(benchmark: str, before: Figure, after: Figure) -> Change:
+def _change(benchmark: str, before: Figure, after: Figure) -> FigureChange:
     ratio, low, high = shift(before.samples, after.samples)
     confidence = 1 - mann_whitney(before.samples, after.samples)
     spread = max(_spread_of(before), _spread_of(after))
-    return Change(
+    return FigureChange(
         benchmark=benchmark,
         labels=before.labels,
         unit=before.unit,
@@ -116,17 +115,17 @@ def _spread_of(figure: Figure) -> float:
     return 1.0 if figure.spread is None else figure.spread
 
 
-def _verdict(ratio: float, confidence: float, spread: float, better: Better) -> Verdict:
-    """Call it changed if that is surely not by chance, and more than one machine's runs differ by."""
+def _verdict(ratio: float, confidence: float, spread: float, better: Better) -> ChangeVerdict:
+    """Classify a change: real if it is not due to chance and exceeds the spread of the runs."""
     size = abs(math.log(ratio))
-    if confidence >= _SURE and size > math.log1p(max(NOISY, spread)):
+    if confidence >= _CONFIDENT and size > math.log1p(max(NOISY, spread)):
         improved = (ratio < 1) == (better is Better.LOWER)
-        return Verdict.FASTER if improved else Verdict.SLOWER
-    return Verdict.NOISY if spread > NOISY else Verdict.UNCHANGED
+        return ChangeVerdict.FASTER if improved else ChangeVerdict.SLOWER
+    return ChangeVerdict.NOISY if spread > NOISY else ChangeVerdict.UNCHANGED
 
 
 def shift(before: tuple[float, ...], after: tuple[float, ...]) -> tuple[float, float, float]:
-    """Estimate after / before, all above 0, by Hodges and Lehmann, with its 95 % interval."""
+    """Estimate after / before, all above 0, by Hodges and Lehmann; return it with its 95 % interval."""
     one, other = np.asarray(before), np.asarray(after)
     pairs = np.sort(np.divide.outer(other, one).ravel())
     n, m = len(one), len(other)
@@ -136,7 +135,7 @@ def shift(before: tuple[float, ...], after: tuple[float, ...]) -> tuple[float, f
 
 
 def mann_whitney(before: tuple[float, ...], after: tuple[float, ...]) -> float:
-    """Probability of samples that differ at least so much, were both of one distribution (two-sided).
+    """Return the two-sided p-value of the Mann-Whitney test: both samples are of one distribution.
 
     Normal approximation with correction for ties and continuity.
     """
@@ -155,7 +154,7 @@ def mann_whitney(before: tuple[float, ...], after: tuple[float, ...]) -> float:
     return math.erfc(z / math.sqrt(2))
 
 
-def _machine_differences(before: Machine, after: Machine) -> dict[str, tuple[str, str]]:
+def _machine_differences(before: Fingerprint, after: Fingerprint) -> dict[str, tuple[str, str]]:
     names = ("cpu", "usable_cpus", "nodes", "memory", "page_size", "kernel", "thp", "hypervisor")
     return {
         name: (str(getattr(before, name)), str(getattr(after, name)))

@@ -1,4 +1,4 @@
-"""The machine that figures are of."""
+"""Properties of the machine that figures depend on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 from pathlib import Path
 
 from mematlas import _core
-from mematlas.bench.model import Cache, Machine
+from mematlas.bench.model import Cache, Fingerprint
 from mematlas.linux.cpulist import parse_list
 from mematlas.linux.hugepages import THP, folder_name, read_choice, read_pools
 
@@ -15,10 +15,10 @@ _CPUS = Path("/sys/devices/system/cpu")
 _NODES = Path("/sys/devices/system/node")
 
 
-def read() -> Machine:
-    """Describe this machine as it is now."""
+def read() -> Fingerprint:
+    """Read the properties of this machine."""
     info = _text(Path("/proc/cpuinfo"))
-    return Machine(
+    return Fingerprint(
         cpu=_field(info, "model name") or _field(info, "CPU part") or platform.processor(),
         architecture=platform.machine(),
         cpus=os.cpu_count() or 1,

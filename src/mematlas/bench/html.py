@@ -1,4 +1,4 @@
-"""The page of `mematlas bench`: what was found, charts with confidence intervals, and every figure."""
+"""HTML page of `mematlas bench`: explanations, charts with confidence intervals, and every figure."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mematlas.bench import tables as layout
-from mematlas.bench.explain import findings as analysis
+from mematlas.bench.explain.explanations import explain_section
 from mematlas.bench.model import NOISY, Better
 from mematlas.present.html import bundle
 from mematlas.present.html.markup import brand, json_payload, page, safe
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
-    from mematlas.bench.model import Figure, Label, Machine, Result, Section
-    from mematlas.bench.tables import Block
+    from mematlas.bench.model import Figure, Fingerprint, Label, Result, Section
+    from mematlas.bench.tables import TableBlock
 
 
 def render_bench(result: Result) -> str:
-    """Return the whole page; nothing in it needs a network."""
+    """Render the page, which needs no network."""
     charts: list[dict[str, Any]] = []
     sections = "\n".join(_section(section, result.machine, charts) for section in result.sections)
     body = "\n".join((_head(result), _advice(result), sections, _machine(result)))
@@ -40,17 +40,19 @@ def _head(result: Result) -> str:
         f"{machine.usable_cpus} CPUs",
         format_bytes(machine.memory),
         f"kernel {machine.kernel}",
-        "virtual machine" if machine.hypervisor else "no hypervisor seen",
+        "virtual machine" if machine.hypervisor else "no hypervisor detected",
         result.started,
     ]
     warnings = []
     if noisy:
         warnings.append(
             f"{noisy} of {len(figures)} figures are noisy, marked ~: the medians of their runs differ by "
-            f"more than {NOISY:.0%}. Measure on a quieter machine, or give more time, before you trust them."
+            f"more than {NOISY:.0%}. Measure on a quieter machine, or with more time, before you rely on them."
         )
     if not result.complete:
-        warnings.append("The run was interrupted: this is what was measured by then.")
+        warnings.append(
+            "The run was interrupted: figures that were not measured by then are missing."
+        )
     return (
         f"<header>{brand('mematlas bench')}"
         f'<h1>What memory costs on <span class="figure">{safe(machine.cpu)}</span></h1>'
@@ -62,26 +64,26 @@ def _head(result: Result) -> str:
 
 def _advice(result: Result) -> str:
     items = "".join(
-        f"<li{'' if finding.sure else ' class=unsure'}>{_code(finding.text)}."
-        f'<span class="do">{_code(finding.advice[0].upper() + finding.advice[1:])}.</span></li>'
+        f"<li{'' if explanation.sure else ' class=unsure'}>{_code(explanation.text)}."
+        f'<span class="do">{_code(explanation.advice[0].upper() + explanation.advice[1:])}.</span></li>'
         for section in result.sections
-        for finding in analysis.findings(section)
+        for explanation in explain_section(section)
     )
     if not items:
         return ""
     return (
         '<section id="advice" aria-labelledby="advice-title"><h2 id="advice-title">What to do'
-        '<span class="about">a ring instead of a dot: the figures behind it are noisy</span></h2>'
+        '<span class="about">a ring instead of a dot marks noisy figures</span></h2>'
         f'<ul class="advice">{items}</ul></section>'
     )
 
 
 def _code(text: str) -> str:
-    """Escape text; what stands in backquotes is code."""
+    """Escape text and mark words in backquotes as code."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", safe(text))
 
 
-def _section(section: Section, machine: Machine, charts: list[dict[str, Any]]) -> str:
+def _section(section: Section, machine: Fingerprint, charts: list[dict[str, Any]]) -> str:
     blocks = "".join(_block(section, block, machine, charts) for block in layout.blocks(section))
     asides = [
         *(why if why.startswith(f"{name}:") else f"{name}: {why}" for name, why in section.unavailable.items()),
@@ -98,7 +100,9 @@ def _section(section: Section, machine: Machine, charts: list[dict[str, Any]]) -
     )
 
 
-def _block(section: Section, block: Block, machine: Machine, charts: list[dict[str, Any]]) -> str:
+def _block(
+    section: Section, block: TableBlock, machine: Fingerprint, charts: list[dict[str, Any]]
+) -> str:
     table = layout.grid(section, block)
     names = layout.columns(table)
     title = f'{safe(block.title)}<span class="about">{safe(block.unit)}</span>'
@@ -112,16 +116,16 @@ def _block(section: Section, block: Block, machine: Machine, charts: list[dict[s
         for number, line in enumerate(chart["lines"])
     )
     keys = f'<div class="keys-of">{keys}</div>' if len(names) > 1 else ""
-    said = f"{block.title} in {block.unit}; the table below has the same figures"
+    label = f"{block.title} in {block.unit}; the table below has the same figures"
     return (
         f'<div class="block"><h3>{title}</h3>{keys}'
         f'<canvas class="chart" data-chart="{len(charts) - 1}" tabindex="0" role="img" '
-        f'aria-label="{safe(said)}"></canvas>'
+        f'aria-label="{safe(label)}"></canvas>'
         f'<details class="values"><summary>All figures</summary>{values}</details></div>'
     )
 
 
-def _values(block: Block, table: dict[Label, dict[Label, Figure]], names: list[Label]) -> str:
+def _values(block: TableBlock, table: dict[Label, dict[Label, Figure]], names: list[Label]) -> str:
     heads = "".join(
         f'<th scope="col">{safe(text)}</th>'
         for text in (
@@ -142,7 +146,7 @@ def _values(block: Block, table: dict[Label, dict[Label, Figure]], names: list[L
 
 
 def _cell(figure: Figure | None, row: list[Figure]) -> str:
-    """Write a value over a bar that compares it with the others of its row."""
+    """Render a value with a bar that compares it with the others of its row."""
     if figure is None:
         return '<td class="none">-</td>'
     bar, kind = "", ["noisy"] if figure.noisy else []
@@ -161,7 +165,7 @@ def _cell(figure: Figure | None, row: list[Figure]) -> str:
 
 
 def details(figure: Figure) -> str:
-    """Tell all of one figure."""
+    """Format all statistics of a figure in one line."""
     low, high = figure.interval
     spread = "too few samples" if figure.spread is None else f"{100 * figure.spread:.1f} %"
     disturbed = f", {figure.disturbed} more disturbed" if figure.disturbed else ""
@@ -173,7 +177,7 @@ def details(figure: Figure) -> str:
 
 
 def _chart(
-    block: Block,
+    block: TableBlock,
     table: dict[Label, dict[Label, Figure]],
     names: list[Label],
     marks: list[tuple[float, str]],
@@ -228,8 +232,8 @@ def _machine(result: Result) -> str:
         f"{format_bytes(machine.page_size)}",
         "kernel": machine.kernel,
         "huge pages": f"transparent: {machine.thp}, defrag {machine.thp_defrag}; hugetlb pool: {pools}",
-        "hypervisor": machine.hypervisor or "none seen",
-        "CPU frequency": machine.governor or "unknown: no governor is told",
+        "hypervisor": machine.hypervisor or "none detected",
+        "CPU frequency": machine.governor or "unknown: no cpufreq governor",
         "load before": f"{machine.load:.2f}",
         "mematlas": result.version,
         "settings": ", ".join(

@@ -1,4 +1,4 @@
-"""How figures are taken: cases in turn, pass after pass, until they are sure or the time is up."""
+"""The method of measuring: cases in turn, pass after pass, until precise enough or the time is over."""
 
 from __future__ import annotations
 
@@ -14,18 +14,26 @@ if TYPE_CHECKING:
     from mematlas.bench.case import Case, Label
     from mematlas.linux.hugepages import PageKind, PageName
 
-LEAST = 6  # fewer samples have no confidence interval
-MOST = 60
-SURE = 0.01  # an interval this narrow, as a share of the median, needs no more samples
+MIN_SAMPLES = 6  # fewer have no confidence interval
+MAX_SAMPLES = 60
+PRECISE = 0.01  # an interval this narrow, as a share of the median, needs no more samples
 _ATTEMPTS = 40  # at one sample, each disturbed
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What to measure with; None leaves the choice to the benchmark."""
+class BenchSettings:
+    """Options of a run. None: the benchmark's default.
+
+    quick: fewer sizes. seconds: for each benchmark, about. size: bytes to measure in (alloc: of an
+    object). threads: numbers of threads. pages: kinds of pages, named as for memory.Region.
+
+    >>> from mematlas import bench
+    >>> bench.BenchSettings(quick=True, pages=("4K", "thp")).seconds
+    10.0
+    """
 
     quick: bool = False
-    seconds: float = 10.0  # for each benchmark, about
+    seconds: float = 10.0
     size: int | None = None
     threads: tuple[int, ...] | None = None
     pages: tuple[PageName | PageKind, ...] | None = None
@@ -33,7 +41,7 @@ class Settings:
 
 @dataclass(slots=True)
 class Meter:
-    """Takes one benchmark's figures and holds them, so that an interruption loses none."""
+    """Recorder of one benchmark's figures, which an interruption does not lose."""
 
     name: str
     seconds: float
@@ -49,28 +57,28 @@ class Meter:
         self.seconds = max(self.seconds, 1e-3)
 
     def measure(
-        self, cases: Sequence[Case], until: float = 1.0, least: int = LEAST
+        self, cases: Sequence[Case], until: float = 1.0, least: int = MIN_SAMPLES
     ) -> list[Figure]:
-        """Take the cases' figures, in turn, by the time the share `until` of the benchmark is over."""
-        taken = _Taken(list(cases), least)
+        """Measure cases in turn until the share `until` of the benchmark's time is over; return the figures."""
+        samples = _Samples(list(cases), least)
         start, deadline = self._share(), self._began + until * self.seconds
         try:
-            while not taken.enough(time.monotonic() - deadline, until * self.seconds):
-                taken.one_round()
+            while not samples.enough(time.monotonic() - deadline, until * self.seconds):
+                samples.sample_round()
                 gone = time.monotonic() - self._began
-                share = max(gone / (until * self.seconds), taken.rounds / MOST)
+                share = max(gone / (until * self.seconds), samples.rounds / MAX_SAMPLES)
                 self.progress(self.name, start + (until - start) * min(1.0, share))
         finally:
-            found = taken.figures()
+            found = samples.figures()
             self.figures += found
-            self.unavailable |= taken.refusals()
+            self.unavailable |= samples.starved_cases()
         return found
 
     def _share(self) -> float:
         return min(1.0, (time.monotonic() - self._began) / self.seconds)
 
     def section(self) -> Section:
-        """Sum up."""
+        """Return the section of the result."""
         return Section(
             name=self.name,
             figures=tuple(self.figures),
@@ -82,8 +90,8 @@ class Meter:
         )
 
 
-class _Taken:
-    """Samples of several cases, one of each a round."""
+class _Samples:
+    """Samples of several cases, one of each in a round."""
 
     def __init__(self, cases: list[Case], least: int) -> None:
         self._cases = cases
@@ -94,29 +102,29 @@ class _Taken:
         self.starved: set[int] = set()
 
     def enough(self, late_s: float, planned_s: float) -> bool:
-        """Tell whether every case is sure, or the time is up and each has its least.
+        """Return whether every case is precise, or the time is over and each has the minimum of samples.
 
-        Where even those take half as long again as was planned, three of each must do: the machine
-        is too busy for figures without noise anyway.
+        Where the minimum would take half as long again as planned, three samples suffice: the machine
+        is too busy for figures without noise.
         """
-        if not self._cases or self.rounds >= MOST:
+        if not self._cases or self.rounds >= MAX_SAMPLES:
             return True
         if self.rounds < (RUNS if late_s > 0.5 * planned_s else self._least):
             return False
-        return late_s >= 0 or all(_is_sure(samples) for samples in self._samples if samples)
+        return late_s >= 0 or all(_is_precise(samples) for samples in self._samples if samples)
 
-    def one_round(self) -> None:
+    def sample_round(self) -> None:
         for number, case in enumerate(self._cases):
             if number in self.starved:
                 continue
-            value = self._take(number, case)
+            value = self._sample(number, case)
             if value is None:
                 self.starved.add(number)
             else:
                 self._samples[number].append(value)
         self.rounds += 1
 
-    def _take(self, number: int, case: Case) -> float | None:
+    def _sample(self, number: int, case: Case) -> float | None:
         for _ in range(_ATTEMPTS):
             value = case.sample()
             if value is not None:
@@ -124,18 +132,18 @@ class _Taken:
             self._disturbed[number] += 1
         return None
 
-    def refusals(self) -> dict[str, str]:
-        """Say what has no figure since it was disturbed time and again."""
+    def starved_cases(self) -> dict[str, str]:
+        """Return the cases without a figure because every sample was disturbed, with the reason."""
         return {
             name_of(self._cases[number].labels): (
-                f"other programs took the CPU in {_ATTEMPTS} passes running; measure when the machine "
-                "is quieter"
+                f"other programs took the CPU in {_ATTEMPTS} passes in a row; measure on a "
+                "quieter machine"
             )
             for number in sorted(self.starved)
         }
 
     def figures(self) -> list[Figure]:
-        """Give what there is; nothing of a case without a sample."""
+        """Return the figures of the cases that have samples."""
         return [
             Figure(
                 labels=dict(case.labels),
@@ -152,12 +160,12 @@ class _Taken:
 
 
 def name_of(labels: dict[str, Label]) -> str:
-    """Name a case in words: "gather, pages thp"."""
+    """Format the labels of a case: "gather, pages thp"."""
     return ", ".join(
         str(value) if key == "what" else f"{key} {value}" for key, value in labels.items()
     )
 
 
-def _is_sure(samples: list[float]) -> bool:
+def _is_precise(samples: list[float]) -> bool:
     low, high = median_interval(tuple(samples))
-    return high - low <= SURE * abs(high)
+    return high - low <= PRECISE * abs(high)

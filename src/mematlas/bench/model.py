@@ -1,4 +1,4 @@
-"""What memory costs on a machine: figures with their samples, and the machine they are of."""
+"""Results of benchmarks: figures with their samples, and the machine they were measured on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ RUNS = 3
 
 
 class Better(StrEnum):
-    """Which way a figure improves."""
+    """The direction in which a figure improves.
+
+    >>> from mematlas import bench
+    >>> bench.Better("lower").value
+    'lower'
+    """
 
     LOWER = "lower"
     HIGHER = "higher"
@@ -24,10 +29,15 @@ class Better(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One thing measured. `labels` tell it from the others of its benchmark.
+    """One measured quantity. `labels` distinguish it from the others of its benchmark.
 
-    `samples` are all passes in the order they were made; `disturbed` counts those left out because
-    other programs took the CPU meanwhile.
+    `samples` are all passes in `unit`, in order. `disturbed` counts the passes left out because other
+    programs took the CPU.
+
+    >>> from mematlas import bench
+    >>> figure = bench.Figure({"what": "read"}, "ns", bench.Better.LOWER, (1.0, 1.1, 1.0, 1.2, 1.0, 1.1))
+    >>> figure.median, figure.best, figure.interval
+    (1.05, 1.0, (1.0, 1.2))
     """
 
     labels: dict[str, Label]
@@ -38,35 +48,35 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The value to quote."""
+        """The median of the samples: the value to quote."""
         return statistics.median(self.samples)
 
     @property
     def best(self) -> float:
-        """The ceiling: what the machine can do when nothing else does."""
+        """The best sample: what the machine can do undisturbed."""
         return min(self.samples) if self.better is Better.LOWER else max(self.samples)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Where the median lies with 95 % confidence, whatever the distribution of the samples."""
+        """The 95 % confidence interval of the median, for any distribution of the samples."""
         return median_interval(self.samples)
 
     @property
     def spread(self) -> float | None:
-        """Differences between the medians of the runs, as a share of the median; None: too few samples."""
+        """The difference between the medians of the runs, as a share of the median; None: too few samples."""
         return run_spread(self.samples)
 
     @property
     def noisy(self) -> bool:
-        """Tell whether another run may well show another figure."""
+        """Whether another run may well show another value: the spread exceeds 3 %."""
         spread = self.spread
         return spread is None or spread > NOISY
 
 
 def median_interval(samples: tuple[float, ...], confidence: float = 0.95) -> tuple[float, float]:
-    """Interval between order statistics that holds the median with at least this confidence.
+    """Return the interval of order statistics that holds the median with at least this confidence.
 
-    With fewer than six samples no interval does; then it is from the least to the greatest.
+    With fewer than six samples there is none, and the interval is that of all samples.
     """
     ordered, count = sorted(samples), len(samples)
     outside, rank = 0.0, 0
@@ -80,7 +90,7 @@ def median_interval(samples: tuple[float, ...], confidence: float = 0.95) -> tup
 
 
 def run_spread(samples: tuple[float, ...]) -> float | None:
-    """Cut samples into runs, one after the other, and compare the runs' medians."""
+    """Return the spread of the medians of consecutive runs of samples, as a share of the median."""
     if len(samples) < RUNS:
         return None
     size = len(samples) / RUNS
@@ -92,20 +102,28 @@ def run_spread(samples: tuple[float, ...]) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What one benchmark found. `unavailable` says of each variant that could not be measured, why."""
+    """The result of one benchmark.
+
+    `unavailable` has the reason for each variant that could not be measured, `proofs` what the kernel
+    reports of each kind of pages, `facts` numbers that were counted instead of timed.
+
+    >>> from mematlas import bench
+    >>> bench.Section("tlb", (), 0.0, unavailable={"1G": "no such pages"}).unavailable
+    {'1G': 'no such pages'}
+    """
 
     name: str
     figures: tuple[Figure, ...]
     seconds: float
     unavailable: dict[str, str] = field(default_factory=dict)
-    proofs: dict[str, str] = field(default_factory=dict)  # page size -> what the kernel says of it
-    facts: dict[str, float] = field(default_factory=dict)  # counted or found, not timed
+    proofs: dict[str, str] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """One cache as the kernel describes it."""
+    """One CPU cache as the kernel describes it. Size in bytes."""
 
     level: int
     kind: str
@@ -114,8 +132,14 @@ class Cache:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """What figures depend on."""
+class Fingerprint:
+    """Properties of the machine that figures depend on. Sizes in bytes, `hugetlb` in pages.
+
+    >>> from mematlas import bench
+    >>> result = bench.run([])
+    >>> result.machine.page_size % 4096
+    0
+    """
 
     cpu: str
     architecture: str
@@ -129,34 +153,40 @@ class Machine:
     thp: str
     thp_defrag: str
     hugetlb: dict[str, int]
-    hypervisor: str | None  # None: none is seen
+    hypervisor: str | None  # None: not detected
     governor: str | None
-    load: float  # runnable processes at the start, the last minute's mean
+    load: float  # load average of one minute, at the start
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One run of `mematlas bench`. Not complete: it was interrupted."""
+    """The result of one run. `complete` is False after an interruption.
+
+    >>> from mematlas import bench
+    >>> result = bench.run([])
+    >>> result.complete, result.sections
+    (True, ())
+    """
 
     version: str
     started: str
-    machine: Machine
+    machine: Fingerprint
     settings: dict[str, Any]
     sections: tuple[Section, ...]
     complete: bool = True
 
     def section(self, name: str) -> Section | None:
-        """Find a benchmark's part."""
+        """Return the section of a benchmark; None if it was not measured."""
         return next((each for each in self.sections if each.name == name), None)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Read what was written as JSON; ValueError or KeyError if it is something else."""
+        """Build a result from JSON data; ValueError or KeyError if it is not one."""
         machine = dict(data["machine"])
         machine["caches"] = tuple(Cache(**each) for each in machine["caches"])
         sections = tuple(_read_section(each) for each in data["sections"])
         own = {each.name: data[each.name] for each in fields(cls)}
-        return cls(**own | {"machine": Machine(**machine), "sections": sections})
+        return cls(**own | {"machine": Fingerprint(**machine), "sections": sections})
 
 
 def _read_section(data: dict[str, Any]) -> Section:
@@ -174,7 +204,7 @@ def _read_section(data: dict[str, Any]) -> Section:
 
 
 def to_json(result: Result) -> dict[str, Any]:
-    """Spell out a result, with what is computed from the samples, so that others need not."""
+    """Convert a result to JSON data, with the statistics that are computed from the samples."""
     return {
         **{each.name: getattr(result, each.name) for each in fields(result)},
         "sections": [

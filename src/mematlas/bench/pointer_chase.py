@@ -1,4 +1,4 @@
-"""Orders in which memory is visited, as arrays of addresses for the kernels."""
+"""Pointer chases: cyclic lists over cache lines, in orders that are arrays of addresses."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ LINE = 64
 _SEED = 20250719
 
 
-def one_a_page(address: int, pages: int, stride: int = _core.PAGE) -> Addresses:
-    """Choose a cache line in each `stride` bytes, at varying offsets, or few cache sets would serve all."""
+def one_line_per_page(address: int, pages: int, stride: int = _core.PAGE) -> Addresses:
+    """Return a cache line in each `stride` bytes, at random offsets, so that all cache sets are used."""
     lines = np.random.default_rng(_SEED).integers(0, min(stride, _core.PAGE) // LINE, pages)
     offsets = np.arange(pages, dtype=np.uint64) * np.uint64(stride)
     return np.uint64(address) + offsets + lines.astype(np.uint64) * np.uint64(LINE)
 
 
-def packed(address: int, lines: int) -> Addresses:
-    """Choose adjacent cache lines: what the same number of visits costs without page walks."""
+def adjacent_lines(address: int, lines: int) -> Addresses:
+    """Return adjacent cache lines: the cost of as many loads without page walks."""
     return np.uint64(address) + np.arange(lines, dtype=np.uint64) * np.uint64(LINE)
 
 
 def shuffled(addresses: Addresses) -> Addresses:
-    """Put addresses in a random order.
+    """Return addresses in a random order.
 
-    Linked in that order they are one random cycle, as Sattolo's algorithm draws it: every one is
-    visited once before any is visited again.
+    Linked in that order they are one random cycle, as of Sattolo's algorithm: each is visited once
+    before any is visited again.
     """
     order: Addresses = np.random.default_rng(_SEED + 1).permutation(addresses)
     return order
 
 
-class Chain:
-    """A linked cycle, warm, ready to be walked."""
+class PointerChase:
+    """A cyclic list over addresses. Each load depends on the one before, so the time is latency."""
 
     def __init__(self, order: Addresses) -> None:
         self._order = np.ascontiguousarray(order)
@@ -49,18 +49,18 @@ class Chain:
         self.link()
 
     def link(self) -> None:
-        """Write the links; again if another chain on the same memory has overwritten them."""
-        _core.link_chain(self._order)
+        """Write the links; again after another list on the same memory has overwritten them."""
+        _core.link_pointer_chase(self._order)
         self._at = int(self._order[0])
 
-    def walk(self, steps: int) -> float:
-        """Nanoseconds a step."""
-        self._at, spent = _core.walk_chain(self._at, steps)
+    def run(self, steps: int) -> float:
+        """Follow `steps` links and return the nanoseconds of one."""
+        self._at, spent = _core.run_pointer_chase(self._at, steps)
         return spent / steps
 
     def is_whole(self) -> bool:
-        """Check that a full round ends where it began, and half a round does not."""
+        """Return whether the list is one cycle: a full round ends at its start, half a round does not."""
         start = int(self._order[0])
-        end, _ = _core.walk_chain(start, self.length)
-        half, _ = _core.walk_chain(start, self.length // 2)
+        end, _ = _core.run_pointer_chase(start, self.length)
+        half, _ = _core.run_pointer_chase(start, self.length // 2)
         return end == start and half == int(self._order[self.length // 2])

@@ -19,7 +19,7 @@ from mematlas.linux.hugepages import (
     pmd_size,
 )
 from mematlas.memory import numa, page_mapping
-from mematlas.memory.allocation import Closing
+from mematlas.memory.allocation import Closable
 from mematlas.memory.headroom import read_headroom
 from mematlas.memory.placement import placement_of
 from mematlas.units import format_bytes
@@ -38,7 +38,7 @@ def parse_kinds(names: Iterable[str | PageKind] | None) -> tuple[PageKind, ...]:
     return tuple(dict.fromkeys(map(parse_kind, names)))
 
 
-class ProvenRegion(Closing):
+class ProvenRegion(Closable):
     """`length` bytes from `address`, populated in pages of `kind`, as `placement` proves.
 
     PagesUnavailableError if the kernel has no such pages or gave others, UsageError if memory is short.

@@ -1,4 +1,4 @@
-"""How each benchmark's figures are laid out, in the terminal and on the page alike."""
+"""Layout of each benchmark's figures, for the terminal and the page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from mematlas.bench.model import Figure, Label, Machine, Section
+    from mematlas.bench.model import Figure, Fingerprint, Label, Section
 
 _LINE = 64
 
@@ -22,19 +22,19 @@ TITLES = {
     "prefetch": "Prefetch",
     "transpose": "Transpose",
     "tlb": "Page size",
-    "sharing": "Threads that share",
-    "faults": "Memory from the kernel",
+    "sharing": "Shared cache lines",
+    "faults": "Page faults",
     "alloc": "Allocators",
     "numa": "Memory nodes",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Figures with some labels in common: a table of rows and columns, and a chart if `chart`.
+class TableBlock:
+    """A table of the figures that have the labels `wanted`, and a chart if `chart`.
 
-    `wanted` are the labels, a tuple where one of several will do.
-    A chart's x is the row's label, its lines are the columns; `log_x` and `log_y` are its scales.
+    A tuple in `wanted` allows any of its labels. The x axis of a chart is the row's label, its lines are
+    the columns; `log_x` and `log_y` are its scales.
     """
 
     title: str
@@ -47,8 +47,8 @@ class Block:
     log_y: bool = True
 
 
-def blocks(section: Section) -> list[Block]:
-    """List what to show of a benchmark; anything without a layout of its own gets a plain one."""
+def blocks(section: Section) -> list[TableBlock]:
+    """Return the tables of a benchmark; one for each kind of figure if it has no layout of its own."""
     make = _BLOCKS.get(section.name)
     if make is not None:
         return [each for each in make(section) if grid(section, each)]
@@ -56,8 +56,8 @@ def blocks(section: Section) -> list[Block]:
     return [_plain(section, what) for what in kinds]
 
 
-def grid(section: Section, block: Block) -> dict[Label, dict[Label, Figure]]:
-    """Arrange a block's figures by row and column."""
+def grid(section: Section, block: TableBlock) -> dict[Label, dict[Label, Figure]]:
+    """Arrange the figures of a table by row and column."""
     found: dict[Label, dict[Label, Figure]] = {}
     for each in section.figures:
         if _fits(each, block):
@@ -66,7 +66,7 @@ def grid(section: Section, block: Block) -> dict[Label, dict[Label, Figure]]:
     return found
 
 
-def _fits(figure: Figure, block: Block) -> bool:
+def _fits(figure: Figure, block: TableBlock) -> bool:
     if block.rows not in figure.labels:
         return False
     return all(
@@ -76,24 +76,24 @@ def _fits(figure: Figure, block: Block) -> bool:
 
 
 def columns(table: dict[Label, dict[Label, Figure]]) -> list[Label]:
-    """List the columns in order of appearance."""
+    """Return the columns in order of appearance."""
     return list(dict.fromkeys(column for row in table.values() for column in row))
 
 
 def label_text(name: str, value: Label) -> str:
-    """Write a label's value as people read it."""
+    """Format the value of a label."""
     if name in ("size", "distance"):
         return "mixed" if value == 0 else _round_bytes(int(value))
-    write = _WRITTEN.get(name)
-    return write(value) if write else str(value)
+    render = _FORMATS.get(name)
+    return render(value) if render else str(value)
 
 
-_WRITTEN: dict[str, Callable[[Label], str]] = {
+_FORMATS: dict[str, Callable[[Label], str]] = {
     "pages": lambda value: page_title(str(value)),
     "places": lambda value: _round_bytes(int(value) * 4096),
     "working set": lambda value: _round_bytes(int(value)),
     "side": lambda value: f"{value} x {value}",
-    "ahead": lambda value: "not" if value == 0 else str(value),
+    "ahead": lambda value: "none" if value == 0 else str(value),
     "threads": lambda value: "1 thread" if value == 1 else f"{value} threads",
 }
 
@@ -104,12 +104,12 @@ def _round_bytes(size: int) -> str:
 
 
 def number(value: float) -> str:
-    """Write a value to three digits."""
+    """Format a value with three digits."""
     return f"{value:,.0f}" if abs(value) >= 99.95 else f"{value:.3g}"
 
 
-def marks(block: Block, machine: Machine) -> list[tuple[float, str]]:
-    """Point out on the rows' axis where each cache is full."""
+def marks(block: TableBlock, machine: Fingerprint) -> list[tuple[float, str]]:
+    """Return the positions on the axis of the rows where each cache is full."""
     sizes = [
         (cache.level, cache.size) for cache in machine.caches if cache.kind in ("data", "unified")
     ]
@@ -123,10 +123,10 @@ def marks(block: Block, machine: Machine) -> list[tuple[float, str]]:
 ROW_TITLES = {
     "bandwidth": "Bandwidth",
     "latency": "Latency",
-    "places": "memory visited",
+    "places": "working set",
     "what": "",
     "distance": "bytes apart",
-    "ahead": "announced ahead",
+    "ahead": "prefetched ahead",
     "side": "matrix",
     "size": "object",
     "threads": "",
@@ -137,24 +137,24 @@ ROW_TITLES = {
 }
 
 
-def _plain(section: Section, what: str) -> Block:
+def _plain(section: Section, what: str) -> TableBlock:
     some = [each for each in section.figures if each.labels.get("what", "") == what]
     names = [name for name in some[0].labels if name != "what"]
     rows = names[0] if names else "what"
-    return Block(
+    return TableBlock(
         what, some[0].unit, {"what": what} if what else {}, rows, names[1] if len(names) > 1 else ""
     )
 
 
-def _bandwidth(section: Section) -> list[Block]:
+def _bandwidth(section: Section) -> list[TableBlock]:
     counts = dict.fromkeys(each.labels["threads"] for each in section.figures)
     charts = [
-        Block(f"By threads, {stores} stores", "GB/s", {"stores": ("none", stores), "bytes": "useful"},
+        TableBlock(f"By threads, {stores} stores", "GB/s", {"stores": ("none", stores), "bytes": "useful"},
               "threads", "what", chart=True, log_x=False, log_y=False)
         for stores in ("ordinary", "non-temporal")
     ]  # fmt: skip
     tables = [
-        Block(f"{label_text('threads', count)}, {title}", "GB/s", {"threads": count, "bytes": kind},
+        TableBlock(f"{label_text('threads', count)}, {title}", "GB/s", {"threads": count, "bytes": kind},
               "what", "stores")
         for count in counts
         for kind, title in (("useful", "bytes as STREAM counts"), ("moved", "bytes moved, with lines fetched to be overwritten"))
@@ -162,42 +162,51 @@ def _bandwidth(section: Section) -> list[Block]:
     return [*(charts if len(counts) > 1 else []), *tables]
 
 
-def _latency(_section: Section) -> list[Block]:
+def _latency(_section: Section) -> list[TableBlock]:
     return [
-        Block(
+        TableBlock(
             "A load, by working set", "ns", {"what": "latency"}, "working set", "pages", chart=True
         )
     ]
 
 
-def _patterns(_section: Section) -> list[Block]:
+def _patterns(_section: Section) -> list[TableBlock]:
     return [
-        Block("Every element of a matrix", "ns", {"what": "matrix"}, "order", "side"),
-        Block("One word in every so many bytes", "ns", {"what": "stride"}, "distance", "",
+        TableBlock("Every element of a matrix", "ns", {"what": "matrix"}, "order", "side"),
+        TableBlock("One word in each stride", "ns", {"what": "stride"}, "distance", "",
               chart=True),
     ]  # fmt: skip
 
 
-def _prefetch(_section: Section) -> list[Block]:
+def _prefetch(_section: Section) -> list[TableBlock]:
     works = ("light work", "heavy work")
-    return [Block("Random look-ups", "ns", {"what": works}, "ahead", "what")]
+    return [TableBlock("Random look-ups", "ns", {"what": works}, "ahead", "what")]
 
 
-def _transpose(_section: Section) -> list[Block]:
-    return [Block("A square of doubles", "ms", {"what": "transpose"}, "method", "side")]
+def _transpose(_section: Section) -> list[TableBlock]:
+    return [TableBlock("A square of doubles", "ms", {"what": "transpose"}, "method", "side")]
 
 
-def _tlb(section: Section) -> list[Block]:
+def _tlb(section: Section) -> list[TableBlock]:
     laid_out = [each for each in section.figures if "layout" in each.labels]
     pages = int(laid_out[0].labels["places"]) if laid_out else 0
     return [
-        Block(
+        TableBlock(
             "Pointers followed at random", "ns", {"what": "random"}, "places", "pages", chart=True
         ),
-        Block("The same pages in order", "ns", {"what": "stride"}, "places", "pages", chart=True),
-        Block("As many loads from adjacent lines", "ns", {"what": "packed"}, "places", "pages"),
-        Block("Independent random reads", "ns", {"what": "gather"}, "places", "pages"),
-        Block(
+        TableBlock(
+            "The same pages in ascending order",
+            "ns",
+            {"what": "stride"},
+            "places",
+            "pages",
+            chart=True,
+        ),
+        TableBlock(
+            "As many loads from adjacent lines", "ns", {"what": "packed"}, "places", "pages"
+        ),
+        TableBlock("Independent random reads", "ns", {"what": "gather"}, "places", "pages"),
+        TableBlock(
             f"{pages:,} small pages in one mapping or many",
             "ns",
             {"what": "mappings"},
@@ -210,24 +219,27 @@ def _tlb(section: Section) -> list[Block]:
 _ONE_COUNTER = tuple(f"one counter, {mode}" for mode in ("load", "add", "swap"))
 
 
-def _sharing(section: Section) -> list[Block]:
+def _sharing(section: Section) -> list[TableBlock]:
     counts = dict.fromkeys(
         each.labels["threads"] for each in section.figures if "distance" in each.labels
     )
     apart = [
-        Block(f"{title}, {count} threads", "ns", {"what": f"own counters, {mode}", "threads": count},
+        TableBlock(f"{title}, {count} threads", "ns", {"what": f"own counters, {mode}", "threads": count},
               "distance", "", chart=True, log_y=False)
         for count in counts
         for mode, title in (("add", "Own atomic counters"), ("store", "Own ordinary counters"))
     ]  # fmt: skip
-    return [*apart, Block("One counter for all", "ns", {"what": _ONE_COUNTER}, "what", "threads")]
+    return [
+        *apart,
+        TableBlock("One counter for all", "ns", {"what": _ONE_COUNTER}, "what", "threads"),
+    ]
 
 
-def _faults(_section: Section) -> list[Block]:
-    return [Block("Time for each 4 KiB", "ns", {}, "what", "pages")]
+def _faults(_section: Section) -> list[TableBlock]:
+    return [TableBlock("Time for each 4 KiB", "ns", {}, "what", "pages")]
 
 
-def _alloc(section: Section) -> list[Block]:
+def _alloc(section: Section) -> list[TableBlock]:
     threads = dict.fromkeys(
         each.labels["threads"] for each in section.figures if "threads" in each.labels
     )
@@ -237,26 +249,26 @@ def _alloc(section: Section) -> list[Block]:
         "handoff": "One thread takes, another gives back",
     }
     timed = [
-        Block(f"{title}, {label_text('threads', count)}", "ns", {"what": what, "threads": count},
+        TableBlock(f"{title}, {label_text('threads', count)}", "ns", {"what": what, "threads": count},
               "size", "allocator")
         for what, title in patterns.items()
         for count in threads
     ]  # fmt: skip
     sizes = dict.fromkeys(
-        each.labels["size"] for each in section.figures if "moment" in each.labels
+        each.labels["size"] for each in section.figures if "occupancy" in each.labels
     )
     held = [
-        Block(f"Resident bytes for each byte asked for, objects of {label_text('size', size)}", "",
-              {"what": "resident", "size": size}, "moment", "allocator")
+        TableBlock(f"Resident bytes for each requested byte, objects of {label_text('size', size)}", "",
+              {"what": "resident", "size": size}, "occupancy", "allocator")
         for size in sizes
     ]  # fmt: skip
     return timed + held
 
 
-def _numa(_section: Section) -> list[Block]:
+def _numa(_section: Section) -> list[TableBlock]:
     return [
-        Block("Latency of a load", "ns", {"what": "latency"}, "cpus", "memory"),
-        Block("Reading, all CPUs of a node", "GB/s", {"what": "read"}, "cpus", "memory"),
+        TableBlock("Latency of a load", "ns", {"what": "latency"}, "cpus", "memory"),
+        TableBlock("Reading, all CPUs of a node", "GB/s", {"what": "read"}, "cpus", "memory"),
     ]
 
 

@@ -1,4 +1,4 @@
-"""`mematlas bench` for the terminal."""
+"""Terminal view of `mematlas bench`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.bench import tables as layout
-from mematlas.bench.compare import Verdict
-from mematlas.bench.explain import findings as analysis
+from mematlas.bench.compare import ChangeVerdict
+from mematlas.bench.explain.explanations import explain_section
 from mematlas.bench.model import NOISY
 from mematlas.present import drawing, plot
 from mematlas.present.tables import line, note, show, title, write
@@ -17,15 +17,15 @@ from mematlas.units import format_bytes, format_duration
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mematlas.bench.compare import Change, Comparison
-    from mematlas.bench.model import Figure, Label, Machine, Result, Section
-    from mematlas.bench.tables import Block
+    from mematlas.bench.compare import Comparison, FigureChange
+    from mematlas.bench.model import Figure, Fingerprint, Label, Result, Section
+    from mematlas.bench.tables import TableBlock
 
 _NOISE = "~"
 
 
 def render_result(result: Result, *, console: Console) -> None:
-    """Write the machine, then each benchmark: what it means first, then the figures."""
+    """Print the machine, then the explanations and figures of each benchmark."""
     _machine(result.machine, console)
     for section in result.sections:
         render_section(section, result.machine, console=console)
@@ -34,13 +34,13 @@ def render_result(result: Result, *, console: Console) -> None:
         note(
             console,
             f"figures with {_NOISE} are noisy: the medians of their runs differ by more than "
-            f"{NOISY:.0%}. Close other programs, or give more time (--time).",
+            f"{NOISY:.0%}. Close other programs, or measure for longer (--duration).",
         )
     if not result.complete:
-        note(console, "interrupted: this is what was measured by then")
+        note(console, "interrupted: figures that were not measured by then are missing")
 
 
-def _machine(machine: Machine, console: Console) -> None:
+def _machine(machine: Fingerprint, console: Console) -> None:
     caches = ", ".join(
         f"L{cache.level}{cache.kind[0] if cache.kind != 'unified' else ''} {format_bytes(cache.size)}"
         for cache in machine.caches
@@ -50,7 +50,7 @@ def _machine(machine: Machine, console: Console) -> None:
     line(
         console, "machine", f"{machine.cpu}, {machine.usable_cpus} of {machine.cpus} CPUs{virtual}"
     )
-    line(console, "caches", caches or "unknown: the kernel does not tell")
+    line(console, "caches", caches or "unknown: not shown by the kernel")
     line(
         console,
         "memory",
@@ -59,21 +59,21 @@ def _machine(machine: Machine, console: Console) -> None:
     )
 
 
-def render_section(section: Section, machine: Machine, *, console: Console) -> None:
-    """Write one benchmark."""
+def render_section(section: Section, machine: Fingerprint, *, console: Console) -> None:
+    """Print one benchmark."""
     title(
         console,
         layout.TITLES.get(section.name, section.name),
         f"{section.name}, {format_duration(section.seconds)}",
     )
-    for finding in analysis.findings(section):
-        mark = Text("> ", "green") if finding.sure else Text(f"{_NOISE} ", "yellow")
-        body = Text(finding.text).append(f". To do: {finding.advice}.", "dim")
+    for explanation in explain_section(section):
+        mark = Text("> ", "green") if explanation.sure else Text(f"{_NOISE} ", "yellow")
+        body = Text(explanation.text).append(f". To do: {explanation.advice}.", "dim")
         write(console, drawing.hanging(mark, body, 2, console))
     for block in layout.blocks(section):
         _block(section, block, machine, console)
     for name, why in section.unavailable.items():
-        # A page size's reason begins with its name already.
+        # The reason for a page size begins with its name.
         note(console, why if why.startswith(f"{name}:") else f"{name}: {why}")
     for text in section.notes:
         note(console, text)
@@ -81,7 +81,7 @@ def render_section(section: Section, machine: Machine, *, console: Console) -> N
         line(console, kind, proof, 11)
 
 
-def _block(section: Section, block: Block, machine: Machine, console: Console) -> None:
+def _block(section: Section, block: TableBlock, machine: Fingerprint, console: Console) -> None:
     table = layout.grid(section, block)
     names = layout.columns(table)
     head = Text(f"\n{block.title}", "underline")
@@ -104,16 +104,16 @@ def _cell(figure: Figure | None) -> Text:
     return Text(f"{layout.number(figure.median)}{mark}", "yellow" if figure.noisy else "")
 
 
-def _column(block: Block, name: Label) -> str:
-    """Head a column in few letters: page sizes as they are given to --pages."""
+def _column(block: TableBlock, name: Label) -> str:
+    """Return the heading of a column: page sizes as in --pages."""
     return str(name) if block.columns == "pages" else layout.label_text(block.columns, name)
 
 
 def _chart(
     table: dict[Label, dict[Label, Figure]],
     names: list[Label],
-    block: Block,
-    machine: Machine,
+    block: TableBlock,
+    machine: Fingerprint,
     console: Console,
 ) -> Text:
     lines = {
@@ -132,10 +132,8 @@ def _chart(
 
 
 def render_details(result: Result, *, console: Console) -> None:
-    """List every figure with how sure it is."""
-    title(
-        console, "All figures", "median, where it lies with 95 % confidence, best, spread of runs"
-    )
+    """Print every figure with its confidence interval and spread."""
+    title(console, "All figures", "median, its 95 % confidence interval, best, spread of runs")
     rows = []
     for section in result.sections:
         for each in section.figures:
@@ -156,17 +154,19 @@ def render_details(result: Result, *, console: Console) -> None:
 
 
 _STYLES = {
-    Verdict.FASTER: "green",
-    Verdict.SLOWER: "red",
-    Verdict.NOISY: "yellow",
-    Verdict.UNCHANGED: "dim",
+    ChangeVerdict.FASTER: "green",
+    ChangeVerdict.SLOWER: "red",
+    ChangeVerdict.NOISY: "yellow",
+    ChangeVerdict.UNCHANGED: "dim",
 }
 
 
 def render_comparison(found: Comparison, *, everything: bool, console: Console) -> None:
-    """Write what changed from one result to another, the largest changes first."""
+    """Print the changes from one result to another, the largest first."""
     counts = ", ".join(
-        f"{found.count(verdict)} {verdict.value}" for verdict in Verdict if found.count(verdict)
+        f"{found.count(verdict)} {verdict.value}"
+        for verdict in ChangeVerdict
+        if found.count(verdict)
     )
     title(console, counts or "nothing to compare", f"{found.before} -> {found.after}")
     for name, (before, after) in found.machine.items():
@@ -179,7 +179,7 @@ def render_comparison(found: Comparison, *, everything: bool, console: Console) 
     shown = [
         each
         for each in found.changes
-        if everything or each.verdict in (Verdict.FASTER, Verdict.SLOWER)
+        if everything or each.verdict in (ChangeVerdict.FASTER, ChangeVerdict.SLOWER)
     ]
     shown.sort(key=lambda each: abs(each.ratio - 1), reverse=True)
     rows = [
@@ -193,12 +193,12 @@ def render_comparison(found: Comparison, *, everything: bool, console: Console) 
         for each in shown
     ]
     if rows:
-        show(console, ("=", ">change", ">in % (95 %)", ">sure", "figure"), rows)
+        show(console, ("=", ">change", ">in % (95 %)", ">confidence", "figure"), rows)
     if not everything and len(shown) < len(found.changes):
-        write(console, Text("The others are unchanged or noisy; --all lists them.", "dim"))
+        write(console, Text("The other figures are unchanged or noisy; --all lists them.", "dim"))
 
 
-def _changed(each: Change) -> str:
+def _changed(each: FigureChange) -> str:
     medians = f"{layout.number(each.before)} -> {layout.number(each.after)} {each.unit}"
     return f"{each.benchmark}: {_labels(each.labels)}, {medians}"
 

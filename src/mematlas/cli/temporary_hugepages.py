@@ -1,4 +1,4 @@
-"""Huge pages lent to a benchmark: reserved and switched on for its time, journalled, and taken back."""
+"""Huge pages reserved and enabled while a benchmark runs, and released afterwards."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ _ROOT = Path("/")
 
 
 @contextmanager
-def huge_pages_lent(needed: dict[PageKind, int]) -> Iterator[None]:
-    """Have `needed` bytes in pages of each kind (64K, thp, 2M, 1G) while inside.
+def temporary_hugepages(needed: dict[PageKind, int]) -> Iterator[None]:
+    """Reserve `needed` bytes in pages of each kind ("64K", "thp", "2M", "1G") for the block.
 
-    The kernel may give less. Should this process be killed, `mematlas tune undo` takes it back.
+    The kernel may reserve less. The change is journalled: if this process is killed,
+    `mematlas tune undo` restores the settings.
     """
     from mematlas.control.tune import apply, journal, plan
 
@@ -31,7 +32,7 @@ def huge_pages_lent(needed: dict[PageKind, int]) -> Iterator[None]:
     try:
         yield
     finally:
-        results = apply.undo(_ROOT, journal.last_standing(_ROOT, number), write=True)
+        results = apply.undo(_ROOT, journal.find_applied(_ROOT, number), write=True)
         for each in results:
             if each.now != each.before:
                 print(
@@ -42,7 +43,7 @@ def huge_pages_lent(needed: dict[PageKind, int]) -> Iterator[None]:
 
 
 def _wanted(needed: dict[PageKind, int]) -> dict[str, str]:
-    """Knobs that would give these pages, of those that this machine has."""
+    """Return the knobs that provide these pages, among those that this machine has."""
     from mematlas.control.tune import knobs
     from mematlas.linux.hugepages import is_enabled
 

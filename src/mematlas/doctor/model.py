@@ -23,11 +23,11 @@ State = TypeVar("State")
 
 
 class Severity(StrEnum):
-    """How urgent a finding is; the most urgent first."""
+    """Severity of a finding, the highest first."""
 
-    ACT = "act"  # costs or breaks something now
-    CONSIDER = "consider"  # there is likely something to gain
-    KNOW = "know"  # explains what is seen; nothing need be done
+    CRITICAL = "critical"  # costs or breaks something now
+    WARNING = "warning"  # a change is likely to gain something
+    INFO = "info"  # explains an observation; nothing needs to be done
 
 
 class FixKind(StrEnum):

@@ -16,9 +16,13 @@ if TYPE_CHECKING:
 
     from mematlas.doctor.model import Checkup, Finding, Fix
 
-_STYLES = {Severity.ACT: "bold red", Severity.CONSIDER: "bold yellow", Severity.KNOW: "bold blue"}
-_MARKS = {Severity.ACT: ("▲", "!"), Severity.CONSIDER: ("●", "*"), Severity.KNOW: ("○", "o")}
-_COUNTED = {Severity.ACT: "to act on", Severity.CONSIDER: "to consider", Severity.KNOW: "to know"}
+_STYLES = {
+    Severity.CRITICAL: "bold red",
+    Severity.WARNING: "bold yellow",
+    Severity.INFO: "bold blue",
+}
+_MARKS = {Severity.CRITICAL: ("▲", "!"), Severity.WARNING: ("●", "*"), Severity.INFO: ("○", "o")}
+_COUNTED = {Severity.CRITICAL: "critical", Severity.WARNING: "warning", Severity.INFO: "info"}
 _LABELS = {
     FixKind.TUNE: "machine",
     FixKind.EXEC: "start",

@@ -1,31 +1,41 @@
-"""Memory placed as asked, with proof: regions, arenas and pools.
+"""Memory in chosen pages and places, with proof: regions, arenas, pools, NumPy arrays.
 
-The only part of mematlas, with `tuning`, that changes anything, and only in this process.
+Everything here acts on this process alone.
 """
 
-from mematlas._core import compile_flags
-from mematlas.memory.advice import advise, collapse
+from mematlas._core import ArenaStats, ArrayStats, PoolStats, compile_flags
+from mematlas.linux.hugepages import PageKind, PageName
+from mematlas.memory.advice import AdviceName, advise, collapse
 from mematlas.memory.aligned import PaddedCounters, aligned_empty
-from mematlas.memory.allocation import Block
+from mematlas.memory.allocation import Allocation
 from mematlas.memory.arena import Arena
 from mematlas.memory.arrays import PlacedArrays, numpy
 from mematlas.memory.heap import HeapArena, HeapStats, heap_stats, trim
-from mematlas.memory.locking import LockLimit, lock_limit, mlockall, munlockall
-from mematlas.memory.numa import mbind, mempolicy, migrate_pages, move_pages
+from mematlas.memory.locking import LockLimit, LockMode, lock_limit, mlockall, munlockall
+from mematlas.memory.numa import PolicyName, mbind, mempolicy, migrate_pages, move_pages
 from mematlas.memory.placement import Placement, placement_of, where
 from mematlas.memory.pool import Pool, Slot
-from mematlas.memory.region import Region
+from mematlas.memory.region import ForkMode, Region
 
 __all__ = [
+    "AdviceName",
+    "Allocation",
     "Arena",
-    "Block",
+    "ArenaStats",
+    "ArrayStats",
+    "ForkMode",
     "HeapArena",
     "HeapStats",
     "LockLimit",
+    "LockMode",
     "PaddedCounters",
+    "PageKind",
+    "PageName",
     "PlacedArrays",
     "Placement",
+    "PolicyName",
     "Pool",
+    "PoolStats",
     "Region",
     "Slot",
     "advise",

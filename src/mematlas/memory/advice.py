@@ -1,11 +1,11 @@
-"""Advice to the kernel, by the names of madvise(2)."""
+"""Advice to the kernel about pages, by the names of madvise(2)."""
 
 from __future__ import annotations
 
 import errno
 import os
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
@@ -20,6 +20,14 @@ from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+AdviceName = Literal[
+    "normal", "random", "sequential", "willneed", "dontneed", "free", "remove", "dontfork", "dofork",
+    "mergeable", "unmergeable", "hugepage", "nohugepage", "dontdump", "dodump", "wipeonfork",
+    "keeponfork", "cold", "pageout", "populate_read", "populate_write", "dontneed_locked", "collapse",
+    "guard_install", "guard_remove",
+]  # fmt: skip
+"""MADV_* of madvise(2), in lower case."""
 
 ADVICE = {each.name.lower(): each for each in Advice}
 SINCE = {
@@ -44,7 +52,7 @@ _NOT_LOCKED = ("dontneed", "free", "remove", "pageout", "cold", "guard_install")
 
 
 def check_advice(name: str, *, shared: bool) -> None:
-    """Refuse, in words, what the kernel would answer with a bare EINVAL."""
+    """Raise UsageError with the reason where the kernel would return a bare EINVAL."""
     if name not in ADVICE:
         message = f"no such advice: {name!r}; one of {', '.join(ADVICE)}"
         raise UsageError(message)
@@ -55,10 +63,10 @@ def check_advice(name: str, *, shared: bool) -> None:
         raise UsageError(message)
 
 
-def give(address: int, length: int, name: str, *, shared: bool, hugetlb: bool = False) -> None:
-    """Advise whole pages; what the kernel refuses, or would take and ignore, is an error that says why."""
+def apply(address: int, length: int, name: str, *, shared: bool, hugetlb: bool = False) -> None:
+    """Advise whole pages. What the kernel refuses, or would accept and ignore, is an error with the reason."""
     check_advice(name, shared=shared)
-    if hugetlb and name in _NOT_HUGETLB:  # some the kernel takes and ignores
+    if hugetlb and name in _NOT_HUGETLB:  # the kernel accepts and ignores some
         message = f"{name}() does not work on hugetlb memory"
         raise UsageError(message)
     if name == "hugepage":
@@ -67,26 +75,51 @@ def give(address: int, length: int, name: str, *, shared: bool, hugetlb: bool = 
         _core.advise(address, length, ADVICE[name])
     except OSError as error:
         raise _refusal(error, address, length, name) from None
-    if name == "collapse" and not _holds_huge(address, length):  # one that ends on a boundary
+    if name == "collapse" and not _holds_huge(
+        address, length
+    ):  # the kernel accepts a range that ends on a boundary
         raise _refusal(OSError(errno.EINVAL, ""), address, length, name)
 
 
-def advise(buffer: Any, name: str) -> None:
-    """Give one advice for the whole pages inside an array, or any other contiguous buffer."""
+def advise(buffer: Any, name: AdviceName) -> None:
+    """Advise the kernel about the whole pages inside an array, or any other contiguous buffer.
+
+    name: an advice of madvise(2) in lower case, such as "willneed", "cold" or "dontneed".
+
+    UsageError: no such advice, no whole page, or not for this kind of memory. UnsupportedError: this
+    kernel does not know the advice. MematlasError: the kernel refuses it now, or THP is off.
+
+    >>> import numpy as np
+    >>> from mematlas.memory import advise
+    >>> advise(np.zeros(100_000), "willneed")
+    """
     from mematlas.memory.numa import inner_pages
 
     address, length = inner_pages(buffer)
     shared, hugetlb = _kind_at(address)
-    give(address, length, name, shared=shared, hugetlb=hugetlb)
+    apply(address, length, name, shared=shared, hugetlb=hugetlb)
 
 
 def collapse(buffer: Any) -> None:
-    """Put the memory of an array into huge pages now, where it covers them: MADV_COLLAPSE."""
+    """Move the memory of an array into huge pages now: MADV_COLLAPSE of madvise(2), Linux 6.1.
+
+    Only aligned, whole huge pages inside the array are collapsed; UsageError if there is none. Errors
+    are those of advise().
+
+    >>> from mematlas.errors import MematlasError
+    >>> from mematlas.memory import Region, collapse
+    >>> with Region("64K") as region:
+    ...     try:
+    ...         collapse(region.view)
+    ...     except MematlasError:
+    ...         print("smaller than a huge page")
+    smaller than a huge page
+    """
     advise(buffer, "collapse")
 
 
 def is_known(name: str) -> bool:
-    """Tell whether this kernel knows an advice: for no bytes at all it refuses only what it does not."""
+    """Return whether this kernel knows an advice: with a length of 0 it refuses only unknown ones."""
     try:
         _core.advise(0, 0, ADVICE[name])
     except OSError:
@@ -95,7 +128,7 @@ def is_known(name: str) -> bool:
 
 
 def _kind_at(address: int) -> tuple[bool, bool]:
-    """Shared, and hugetlb, of the mapping at an address."""
+    """Return whether the mapping at an address is shared, and whether it is hugetlb."""
     mapping = _mapping_at(address)
     if mapping is None:
         return False, False
@@ -127,7 +160,7 @@ def _refusal(error: OSError, address: int, length: int, name: str) -> MematlasEr
     if error.errno == errno.EINVAL and not is_known(name):
         since = f"kernel {SINCE[name]}" if name in SINCE else "a kernel built with it"
         return UnsupportedError(
-            f"{name}(): this kernel, {os.uname().release}, has no MADV_{name.upper()}; it takes {since}"
+            f"{name}(): this kernel, {os.uname().release}, has no MADV_{name.upper()}; it needs {since}"
         )
     if error.errno == errno.EINVAL and name in _NOT_LOCKED:
         mapping = _mapping_at(address)
@@ -136,7 +169,7 @@ def _refusal(error: OSError, address: int, length: int, name: str) -> MematlasEr
             return MematlasError(f"{name}() does not work on locked pages; unlock() first{other}")
     if error.errno == errno.EINVAL:
         page = format_bytes(pmd_size())
-        what = f"in these {length:,} bytes is no whole, aligned {page} that may be huge"
+        what = f"there is no whole, aligned {page} in these {length:,} bytes"
         where = what if name == "collapse" else "it is not for this kind of memory"
         return UsageError(f"the kernel refuses {name}(): {where}")
     if error.errno in (errno.ENOMEM, errno.EAGAIN, errno.EBUSY):
@@ -144,18 +177,20 @@ def _refusal(error: OSError, address: int, length: int, name: str) -> MematlasEr
     return MematlasError(f"{name}() failed: {error.strerror}")
 
 
-def _method(name: str) -> Callable[..., None]:
-    def method(self: Advised, offset: int = 0, length: int | None = None) -> None:
+def _method(name: AdviceName) -> Callable[..., None]:
+    def method(self: Advisable, offset: int = 0, length: int | None = None) -> None:
         self._advise(name, offset, length)
 
     method.__name__ = name
     method.__qualname__ = f"Region.{name}"
-    method.__doc__ = f"MADV_{name.upper()} of madvise(2), for the whole region or a part of it."
+    method.__doc__ = (
+        f"Apply MADV_{name.upper()} of madvise(2) to the region, or to whole pages of it, in bytes."
+    )
     return method
 
 
-class Advised:
-    """The methods; each takes an offset and a length in bytes, whole pages of the region."""
+class Advisable:
+    """Memory with a method for each advice, which takes offset and length in bytes, whole pages."""
 
     normal = _method("normal")
     random = _method("random")
@@ -184,5 +219,5 @@ class Advised:
     guard_remove = _method("guard_remove")
 
     @abstractmethod
-    def _advise(self, name: str, offset: int, length: int | None) -> None:
-        """Give one advice for a part of the memory."""
+    def _advise(self, name: AdviceName, offset: int, length: int | None) -> None:
+        """Advise the kernel about a part of the memory."""

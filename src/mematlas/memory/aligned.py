@@ -1,4 +1,4 @@
-"""Arrays that begin where asked, and counters that do not share cache lines."""
+"""Arrays with a chosen alignment, and counters on cache lines of their own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-LINE = 64  # bytes; CPUs fetch two lines at a time, so counters keep two apart
+LINE = (
+    64  # bytes; the prefetcher of x86 CPUs fetches lines in pairs, so counters are two lines apart
+)
 
 
 def aligned_empty(
@@ -22,10 +24,15 @@ def aligned_empty(
     align: int = LINE,
     pad_rows: bool = False,
 ) -> NDArray[Any]:
-    """Make an uninitialised array whose first byte is at a multiple of `align`.
+    """Return an uninitialised array whose first byte is at a multiple of `align` bytes.
 
-    pad_rows: so does each row (index of all but the last axis), by unused bytes at its end; the array
-    is then not contiguous.
+    pad_rows: align each row (all axes but the last), by unused bytes at its end; the array is then not
+    contiguous. UsageError: `align` is not a power of two, the shape is empty, or dtype holds objects.
+
+    >>> from mematlas.memory import aligned_empty
+    >>> array = aligned_empty((3, 5), "f8", align=64, pad_rows=True)
+    >>> array.shape, array.strides
+    ((3, 5), (64, 8))
     """
     import numpy as np
 
@@ -56,17 +63,23 @@ def aligned_empty(
 
 
 class PaddedCounters:
-    """`count` 64-bit counters, two cache lines apart: threads that add to different ones do not meet.
+    """`count` 64-bit counters, two cache lines apart, so that threads do not share lines.
 
-    add() is one atomic instruction, also for threads without the GIL and, with `buffer` in shared
-    memory (a Region), for processes. Numbers wrap at 2**63.
+    buffer: writable memory of `count` x 128 bytes at a multiple of 8, such as a shared Region for
+    counters of several processes; by default memory of its own. add() is one atomic instruction.
+    Numbers wrap at 2**63. UsageError: no counter, or the buffer does not fit.
+
+    >>> from mematlas.memory import PaddedCounters
+    >>> counters = PaddedCounters(4)
+    >>> counters.add(0, 5), counters.add(3), counters.total(), list(counters)
+    (5, 1, 6, [5, 0, 0, 1])
     """
 
     STRIDE = 2 * LINE
 
     def __init__(self, count: int, buffer: Any = None) -> None:
         if count <= 0:
-            message = "there must be one counter at least"
+            message = "count must be at least 1"
             raise UsageError(message)
         size = count * self.STRIDE
         view = memoryview(self._own(size) if buffer is None else buffer).cast("B")
@@ -81,7 +94,7 @@ class PaddedCounters:
         self._count = count
 
     def add(self, index: int, amount: int = 1) -> int:
-        """Add to a counter, and return its new value."""
+        """Add to a counter atomically and return its new value; IndexError if there is no such counter."""
         if not 0 <= index < self._count:
             message = f"there is no counter {index}, only 0 to {self._count - 1}"
             raise IndexError(message)
@@ -97,7 +110,7 @@ class PaddedCounters:
         return (self[index] for index in range(self._count))
 
     def total(self) -> int:
-        """Sum up all counters, one after the other."""
+        """Return the sum of all counters, which are read one after the other."""
         return sum(self)
 
     def _own(self, size: int) -> Any:

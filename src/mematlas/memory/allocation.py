@@ -1,4 +1,4 @@
-"""A piece of memory that an allocator lent, and what all that is closed in the end has in common."""
+"""Allocations of arenas and pools, and the base class of objects that `with` closes."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from mematlas.errors import UsageError
 from mematlas.memory.export import Export
 
 if TYPE_CHECKING:
@@ -15,27 +16,34 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
 _MISTAKES = {
-    errno.EFAULT: "is not of this {owner}",
-    errno.EINVAL: "points inside a {piece}, not at its start",
-    errno.EALREADY: "was given back already",
+    errno.EFAULT: "does not belong to this {owner}",
+    errno.EINVAL: "points inside {article} {piece}, not at its start",
+    errno.EALREADY: "is free already",
 }
 
 
-class Lender(Protocol):
-    """Who lent a block."""
+class Closable(ABC):
+    """An object that the end of a `with` block closes, and that refuses every operation afterwards."""
 
-    def give(self, block: Any, /) -> None:
-        """Take it back."""
+    _name = "object"
+    _is_open = False
 
-
-class Closing(ABC):
-    """Something that the end of a `with` block closes."""
+    @property
+    def closed(self) -> bool:
+        """Whether close() has released the memory. Every other operation then raises UsageError."""
+        return not self._is_open
 
     @abstractmethod
     def close(self) -> None:
-        """Give everything back."""
+        """Release everything. A second call does nothing."""
+
+    def _check_open(self) -> None:
+        """Raise UsageError if the object is closed: another mapping may have its addresses by now."""
+        if not self._is_open:
+            raise UsageError(f"the {self._name} is closed")
 
     def __enter__(self) -> Self:
+        self._check_open()
         return self
 
     def __exit__(
@@ -47,45 +55,75 @@ class Closing(ABC):
         if error is None:
             self.close()
             return
-        with suppress(BufferError):  # what is still lent out must not hide the error
+        with suppress(BufferError):  # exported buffers in the traceback must not hide the error
             self.close()
 
 
-class Block:
-    """Memory from `take()` until it is given back."""
+class Allocator(Protocol):
+    """What an allocation belongs to."""
 
-    def __init__(self, lender: Lender, address: int, size: int) -> None:
-        self._lender = lender
+    @property
+    def closed(self) -> bool:
+        """Whether the allocator has released its memory."""
+
+    def free(self, allocation: Any, /) -> None:
+        """Free an allocation."""
+
+
+class Allocation:
+    """Memory of an arena: `size` bytes at `address`, from Arena.alloc() until it is freed.
+
+    A `with` block frees the allocation at its end. After that `view`, `array()` and `free()` raise
+    UsageError.
+
+    >>> from mematlas.memory import Arena
+    >>> with Arena("16M") as arena, arena.alloc(1000) as allocation:
+    ...     allocation.view[:5] = b"hello"
+    ...     allocation.size, bytes(allocation.view[:5])
+    (1000, b'hello')
+    """
+
+    def __init__(self, allocator: Allocator, address: int, size: int) -> None:
+        self._allocator = allocator
         self._export = Export(address, size)
         self.address, self.size = address, size
 
     @property
     def view(self) -> memoryview:
-        """The block's bytes."""
+        """The bytes, writable."""
+        self._check_allocator()
         return self._export.view()
 
     def array(
         self, shape: int | tuple[int, ...] | None = None, dtype: DTypeLike = "u1"
     ) -> NDArray[Any]:
-        """Give the block's bytes as a NumPy array."""
+        """Return the bytes as a NumPy array; without a shape, as many elements as fit.
+
+        UsageError if the shape needs more bytes than there are.
+        """
+        self._check_allocator()
         return self._export.array(shape, dtype)
 
-    def buffer(self) -> Any:
-        """Give the object that every view and array keeps alive; for the lender."""
+    def free(self) -> None:
+        """Free the memory. BufferError while an array or view of it is alive."""
+        self._allocator.free(self)
+
+    def exported_buffer(self) -> Any:
+        """Return the object that every view and array keeps alive. For the allocator."""
         return self._export.buffer()
 
     def end(self) -> None:
-        """Lend no more; for the lender."""
+        """End the access to the memory. BufferError while it is exported. For the allocator."""
         self._export.end()
 
     def begin(self, address: int, size: int) -> None:
-        """Lend again, elsewhere; for the lender."""
+        """Begin the access to other memory. For the allocator."""
         self._export = Export(address, size)
         self.address, self.size = address, size
 
-    def give(self) -> None:
-        """Give the block back. BufferError while an array or view of it is alive."""
-        self._lender.give(self)
+    def _check_allocator(self) -> None:
+        if self._allocator.closed:
+            raise UsageError("the allocator of this memory is closed")
 
     def __enter__(self) -> Self:
         return self
@@ -97,22 +135,23 @@ class Block:
         trace: TracebackType | None,
     ) -> None:
         if error is None:
-            self.give()
+            self.free()
             return
-        with suppress(BufferError):  # arrays that the traceback holds must not hide the error
-            self.give()
+        with suppress(BufferError):  # exported buffers in the traceback must not hide the error
+            self.free()
 
 
-def end_block(block: Block, piece: str) -> None:
-    """Lend it no more; ValueError if that was so already."""
+def end_allocation(allocation: Allocation, piece: str) -> None:
+    """End the access to an allocation; UsageError if it is free already."""
     try:
-        block.end()
-    except ValueError:
-        message = f"the {piece} at {block.address:#x} was given back already"
-        raise ValueError(message) from None
+        allocation.end()
+    except UsageError:
+        raise UsageError(f"the {piece} at {allocation.address:#x} is free already") from None
 
 
-def mistake(error: OSError, address: int, owner: str, piece: str) -> ValueError:
-    """Say what is wrong with an address that an allocator would not take."""
+def explain_mistake(error: OSError, address: int, owner: str, piece: str) -> UsageError:
+    """Return the UsageError for an address that an allocator refuses to free."""
     text = _MISTAKES.get(error.errno or 0, str(error.strerror))
-    return ValueError(f"the {piece} at {address:#x} {text.format(owner=owner, piece=piece)}")
+    article = "an" if piece[0] in "aeiou" else "a"
+    found = text.format(owner=owner, article=article, piece=piece)
+    return UsageError(f"the {piece} at {address:#x} {found}")

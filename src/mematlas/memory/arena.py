@@ -1,15 +1,16 @@
-"""Blocks of any size from memory of one's own, taken and given by any thread."""
+"""Arenas: allocations of any size from reserved address space, allocated and freed by any thread."""
 
 from __future__ import annotations
 
 import errno
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
+from mematlas.linux.hugepages import Mechanism, parse_kind
+from mematlas.linux.mman import Advice
 from mematlas.memory import numa
-from mematlas.memory.advice import ADVICE
-from mematlas.memory.allocation import Block, Closing, end_block, mistake
+from mematlas.memory.allocation import Allocation, Closable, end_allocation, explain_mistake
 from mematlas.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -17,140 +18,173 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-    from mematlas._core import ArenaFigures
+    from mematlas._core import ArenaStats
+    from mematlas.memory.numa import PolicyName
 
 _LARGEST = 1 << 36
 _ALIGNMENT = 16
 
 
-class Arena(Closing):
-    """A general-purpose allocator.
+class Arena(Closable):
+    """A general-purpose allocator in address space of its own.
 
-    capacity: address space for blocks below 2 MiB, up to "64G"; memory comes as it is used. Larger
-    blocks, and those for which there is no room, are mapped on their own.
-    huge: "thp" for transparent huge pages. node, policy: where pages are to lie, as for a Region.
+    capacity: address space for allocations below 2 MiB, as bytes or text, up to "64G". Memory is
+    committed as it is touched. Larger allocations, and those beyond the capacity, are mapped apart.
+    huge: "thp" for transparent huge pages. node, policy: where pages are placed, as for a Region.
 
-    Nothing is stored beside a block: writing past one spoils other blocks, but never the arena. Giving a
-    block twice, one of another arena, or an address inside one raises ValueError and does nothing.
+    No header is stored beside an allocation, so writing past its end damages other allocations but
+    never the arena. Freeing twice, or an address that is not an allocation of this arena, raises
+    UsageError and changes nothing.
+
+    UsageError: an argument is out of range. UnsupportedError: the kernel denies membarrier(2).
+    MematlasError: no address space. See docs/memory/allocators.md.
+
+    >>> from mematlas.memory import Arena
+    >>> with Arena("64M") as arena:
+    ...     allocation = arena.alloc("1K", alignment=64)
+    ...     allocation.address % 64, arena.usable_size(allocation) >= 1024
+    ...     arena.free(allocation)
+    (0, True)
     """
+
+    _name = "arena"
 
     def __init__(
         self,
         capacity: int | str = "16G",
         *,
-        huge: str | None = None,
+        huge: Literal["thp"] | None = None,
         node: int | Sequence[int] | None = None,
-        policy: str = "bind",
+        policy: PolicyName = "bind",
     ) -> None:
         size = parse_bytes(capacity) if isinstance(capacity, str) else capacity
-        if huge not in (None, "thp"):
+        if huge is not None and parse_kind(huge).mechanism is not Mechanism.THP:
             message = f"an arena's huge pages are transparent: huge is None or 'thp', not {huge!r}"
             raise UsageError(message)
         try:
             self._handle = _core.ArenaHandle(size)
         except OSError as error:
             raise _no_arena(error, size) from None
-        self._open = True
+        self._is_open = True
         start, length = self._handle.range()
         try:
             if node is not None or policy != "bind":
-                numa.check_policy(policy, numa.as_list(node))
                 numa.set_range(start, length, policy, numa.as_list(node), move=False)
             if huge:
-                _core.advise(start, length, ADVICE["hugepage"])
+                _core.advise(start, length, Advice.HUGEPAGE)
         except BaseException:
             self.close()
             raise
 
-    def take(self, size: int | str, *, alignment: int = _ALIGNMENT, zero: bool = False) -> Block:
-        """Take a block. MemoryError if there is no memory for it."""
+    def alloc(
+        self, size: int | str, *, alignment: int = _ALIGNMENT, zero: bool = False
+    ) -> Allocation:
+        """Allocate `size` bytes, aligned to a power of two; with `zero`, filled with zeros.
+
+        MemoryError if there is no memory, UsageError if an argument is out of range.
+        """
         self._check_open()
         wanted = parse_bytes(size) if isinstance(size, str) else size
         if alignment <= 0 or alignment & (alignment - 1):
             message = f"an alignment is a power of two, not {alignment}"
             raise UsageError(message)
         if wanted < 0:
-            message = f"a block has no negative size: {wanted}"
+            message = f"the size of an allocation is not negative: {wanted}"
             raise UsageError(message)
-        address = self._handle.take(wanted, alignment, zero=zero) if wanted >> 62 == 0 else 0
+        address = self._handle.alloc(wanted, alignment, zero=zero) if wanted >> 62 == 0 else 0
         if not address:
-            message = f"no memory for a block of {wanted} bytes"
+            message = f"no memory for {wanted} bytes"
             raise MemoryError(message)
-        return Block(self, address, wanted)
+        return Allocation(self, address, wanted)
 
-    def give(self, block: Block) -> None:
-        """Take a block back, in whichever thread."""
+    def free(self, allocation: Allocation) -> None:
+        """Free an allocation, from any thread.
+
+        UsageError: not of this arena, or free already. BufferError: an array or view of it is alive.
+        """
         self._check_open()
-        end_block(block, "block")
+        end_allocation(allocation, "allocation")
         try:
-            self._handle.give(block.address)
+            self._handle.free(allocation.address)
         except OSError as error:
-            raise mistake(error, block.address, "arena", "block") from None
+            raise explain_mistake(error, allocation.address, "arena", "allocation") from None
 
-    def resize(self, block: Block, size: int | str) -> None:
-        """Make a block larger or smaller; it may move. BufferError while arrays or views of it live."""
+    def resize(self, allocation: Allocation, size: int | str) -> None:
+        """Resize an allocation as realloc(3) does: it may move, and keeps its contents.
+
+        BufferError while arrays or views of it live. MemoryError leaves it unchanged.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena, arena.alloc(3) as allocation:
+        ...     allocation.view[:] = b"abc"
+        ...     arena.resize(allocation, 3000)
+        ...     allocation.size, bytes(allocation.view[:3])
+        (3000, b'abc')
+        """
         self._check_open()
         wanted = parse_bytes(size) if isinstance(size, str) else size
-        end_block(block, "block")
-        address, kept = block.address, block.size
+        end_allocation(allocation, "allocation")
+        address, kept = allocation.address, allocation.size
         try:
-            address, kept = self._handle.resize(block.address, wanted), wanted
+            address, kept = self._handle.resize(allocation.address, wanted), wanted
         except OSError as error:
-            raise mistake(error, block.address, "arena", "block") from None
+            raise explain_mistake(error, allocation.address, "arena", "allocation") from None
         finally:
-            block.begin(address, kept)
+            allocation.begin(address, kept)
 
     def array(self, shape: int | tuple[int, ...], dtype: DTypeLike = "f8") -> NDArray[Any]:
-        """Give a new array in a block of its own, which is given back with the array's last view."""
+        """Return an uninitialised array in an allocation of its own, freed with the array's last view.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena:
+        ...     arena.array((2, 3)).shape
+        (2, 3)
+        """
         import weakref
 
         import numpy as np
 
         wanted = np.dtype(dtype)
-        block = self.take(int(np.prod(shape)) * wanted.itemsize, alignment=64)
-        array = block.array(shape, wanted)
-        weakref.finalize(block.buffer(), self._give_address, block.address).atexit = False
+        allocation = self.alloc(int(np.prod(shape)) * wanted.itemsize, alignment=64)
+        array = allocation.array(shape, wanted)
+        buffer = allocation.exported_buffer()
+        weakref.finalize(buffer, self._free_address, allocation.address).atexit = False
         return array
 
-    def _give_address(self, address: int) -> None:
-        if self._open:
-            self._handle.give(address)
+    def _free_address(self, address: int) -> None:
+        if self._is_open:
+            self._handle.free(address)
 
-    def size(self, block: Block) -> int:
-        """Give how many bytes the block could hold without moving."""
+    def usable_size(self, allocation: Allocation) -> int:
+        """Return the bytes an allocation can hold without moving, as malloc_usable_size(3) does."""
         self._check_open()
-        return self._handle.size(block.address)
+        return self._handle.usable_size(allocation.address)
 
-    def stats(self) -> ArenaFigures:
-        """Blocks and bytes in use, cached by threads, free, and given back to the kernel."""
+    def stats(self) -> ArenaStats:
+        """Return bytes and blocks in use, cached by threads, free, and returned to the kernel."""
         self._check_open()
-        return self._handle.figures()
+        return self._handle.stats()
 
     def check(self) -> bool:
-        """Walk all of the arena, while nobody else uses it; False if a byte is unaccounted for."""
+        """Return whether every byte is accounted for. No other thread may use the arena meanwhile."""
         self._check_open()
-        return self._handle.is_sound()
+        return self._handle.is_consistent()
 
     def trim(self) -> int:
-        """Give free memory back to the kernel; returns how many bytes."""
+        """Return the memory of free pages to the kernel; returns the bytes."""
         self._check_open()
         return self._handle.trim()
 
     def close(self) -> None:
-        """Unmap everything. Every block must have been given back, or BufferError is raised."""
-        if not self._open:
+        """Unmap the arena. BufferError while allocations are in use."""
+        if not self._is_open:
             return
-        taken = self._handle.figures().blocks
-        if taken:
-            message = f"{taken} blocks of the arena are still taken"
+        in_use = self._handle.stats().blocks
+        if in_use:
+            message = f"{in_use} allocations of the arena are in use"
             raise BufferError(message)
-        self._open = False
+        self._is_open = False
         self._handle.close()
-
-    def _check_open(self) -> None:
-        if not self._open:
-            message = "the arena is closed"
-            raise ValueError(message)
 
 
 def _no_arena(error: OSError, size: int) -> MematlasError:

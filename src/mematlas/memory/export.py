@@ -1,4 +1,4 @@
-"""Memory lent out as views and arrays, and the knowledge whether any of them is still alive."""
+"""Memory exported as views and arrays, and whether any of them is alive."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 
 class Export:
-    """`length` bytes at `address`. Every view and array keeps the one buffer alive."""
+    """`length` bytes at `address`. All views and arrays keep one buffer object alive."""
 
     def __init__(self, address: int, length: int) -> None:
-        self._buffer: Any = _core.lend_memory(address, length)
+        self._buffer: Any = _core.buffer_at(address, length)
         self.length = length
 
     def view(self) -> memoryview:
-        """Give the bytes as a memoryview."""
-        return memoryview(self._lent())
+        """Return the bytes as a memoryview."""
+        return memoryview(self.buffer())
 
     def array(self, shape: int | tuple[int, ...] | None, dtype: DTypeLike) -> NDArray[Any]:
-        """Give the bytes as an array; without a shape, as many elements as fit."""
+        """Return the bytes as an array; without a shape, as many elements as fit."""
         import numpy as np
 
         wanted = np.dtype(dtype)
@@ -33,30 +33,25 @@ class Export:
             shape = self.length // wanted.itemsize
         count = int(np.prod(shape))
         if count * wanted.itemsize > self.length:
-            message = (
+            raise UsageError(
                 f"{shape} of {wanted} takes {format_bytes(count * wanted.itemsize)}, there are "
                 f"{format_bytes(self.length)}"
             )
-            raise UsageError(message)
-        array: NDArray[Any] = np.frombuffer(self._lent(), dtype=wanted, count=count).reshape(shape)
+        array: NDArray[Any] = np.frombuffer(self.buffer(), dtype=wanted, count=count).reshape(shape)
         return array
 
     def buffer(self) -> Any:
-        """Give the object that all views and arrays keep alive."""
-        return self._lent()
+        """Return the object that all views and arrays keep alive."""
+        if self._buffer is None:
+            raise UsageError("this memory is free already")
+        return self._buffer
 
     def end(self) -> None:
-        """Lend no more. BufferError while a view or array is alive."""
-        watch = weakref.ref(self._lent())
+        """End the export. BufferError while a view or array is alive; UsageError the second time."""
+        watch = weakref.ref(self.buffer())
         self._buffer = None
         alive = watch()
         if alive is not None:
             self._buffer = alive
             message = "arrays or views of this memory are still alive"
             raise BufferError(message)
-
-    def _lent(self) -> Any:
-        if self._buffer is None:
-            message = "this memory was given back"
-            raise ValueError(message)
-        return self._buffer

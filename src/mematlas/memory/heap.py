@@ -1,4 +1,4 @@
-"""The C library's heap: what its arenas hold, what of it is free, and giving that back."""
+"""malloc of the C library: bytes in use and free by arena, and malloc_trim(3)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ _SYSTEM = re.compile(r'<system type="(\w+)" size="(\d+)"/>')
 
 @dataclass(frozen=True, slots=True)
 class HeapArena:
-    """One arena of malloc, in bytes: taken from the system (now, at most), and free of that."""
+    """One arena of malloc, in bytes: obtained from the system now and at the peak, and free of that.
+
+    >>> from mematlas.memory import HeapArena
+    >>> HeapArena(number=0, system=135168, peak=135168, free=35168).used
+    100000
+    """
 
     number: int
     system: int
@@ -28,15 +33,20 @@ class HeapArena:
 
     @property
     def used(self) -> int:
-        """Bytes in blocks that are in use, and their headers."""
+        """Bytes of chunks in use, with their headers."""
         return self.system - self.free
 
 
 @dataclass(frozen=True, slots=True)
 class HeapStats:
-    """All arenas, and large blocks, which have mappings of their own and go back when freed.
+    """All arenas of malloc, and mmapped blocks, which are unmapped when freed; in bytes.
 
-    What lies in thread caches (tcache) counts as used: glibc does not tell.
+    Chunks in thread caches (tcache) count as used, as glibc counts them. `anonymous` is all resident
+    anonymous memory of the process (RssAnon).
+
+    >>> from mematlas.memory import HeapArena, HeapStats
+    >>> HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396).used
+    4296
     """
 
     arenas: tuple[HeapArena, ...]
@@ -46,7 +56,7 @@ class HeapStats:
 
     @property
     def reclaimable(self) -> int:
-        """The most that trim() could give back: free, and not given back already."""
+        """The most that trim() could return: free bytes, as far as they are resident."""
         return min(self.free, max(0, self.anonymous - self.used))
 
     @property
@@ -60,19 +70,26 @@ class HeapStats:
         return sum(arena.used for arena in self.arenas) + self.mapped_bytes
 
     def explain(self) -> str:
-        """Say it in words."""
+        """Return lines of text: each arena, mmapped blocks, and what trim() could return."""
         lines = [
             f"arena {arena.number}: {format_bytes(arena.used)} used, {format_bytes(arena.free)} free, "
             f"{format_bytes(arena.peak)} at most"
             for arena in self.arenas
         ]
-        mapped = f"{format_bytes(self.mapped_bytes)} in {self.mapped_blocks} blocks mapped singly"
-        lines += [mapped, f"trim() could give back at most {format_bytes(self.reclaimable)}"]
+        mapped = f"{format_bytes(self.mapped_bytes)} in {self.mapped_blocks} mmapped blocks"
+        lines += [mapped, f"trim() could return at most {format_bytes(self.reclaimable)}"]
         return "\n".join(lines)
 
 
 def heap_stats() -> HeapStats:
-    """Ask malloc (glibc 2.33 or later) what it holds. Walks its free lists under its locks."""
+    """Read the state of malloc: malloc_info(3), mallinfo2(3). Walks the free lists under their locks.
+
+    UnsupportedError: the C library is not glibc 2.33 or later.
+
+    >>> from mematlas.memory import heap_stats
+    >>> heap_stats().used > 0
+    True
+    """
     try:
         text, blocks, size = _core.read_heap()
     except OSError as error:
@@ -82,7 +99,14 @@ def heap_stats() -> HeapStats:
 
 
 def trim() -> int:
-    """Give whole free pages of every arena back; returns by how much that lowered the RSS, in bytes."""
+    """Return the free pages of every arena to the kernel: malloc_trim(3).
+
+    Returns the bytes by which the RSS sank. UnsupportedError: the C library is not glibc 2.33 or later.
+
+    >>> from mematlas.memory import trim
+    >>> trim() >= 0
+    True
+    """
     before = _resident()
     try:
         _core.trim_heap()
@@ -99,8 +123,8 @@ def _arena(number: int, text: str) -> HeapArena:
 
 def _unsupported(error: OSError) -> UnsupportedError:
     if error.errno == errno.ENOSYS:
-        return UnsupportedError("only the malloc of glibc 2.33 or later tells what it holds")
-    return UnsupportedError(f"malloc does not tell what it holds: {error.strerror}")
+        return UnsupportedError("reading the state of malloc needs glibc 2.33 or later")
+    return UnsupportedError(f"the state of malloc cannot be read: {error.strerror}")
 
 
 def _resident() -> int:

@@ -1,8 +1,8 @@
-"""NUMA placement of memory there is: policies of ranges, pages moved, and what became of each page.
+"""NUMA placement of existing memory: policies of ranges and migration of pages, with the outcome.
 
-Results count pages by outcome: "moved", "already there", "not moved", and for what the kernel refused its
-error: ENOENT not resident, EFAULT the zero page or no mapping, EBUSY in use by the kernel just now, EACCES
-shared with other processes, ENOMEM no room on the node.
+Results count pages by outcome: "moved", "already there", "not moved", or the error of the kernel: ENOENT
+not resident, EFAULT the zero page or no mapping, EBUSY in use by the kernel now, EACCES shared with other
+processes, ENOMEM no memory on the node. See mbind(2), move_pages(2), migrate_pages(2).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import errno
 import os
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mematlas import _core
 from mematlas.errors import AccessError, TargetError, UnsupportedError, UsageError
@@ -20,6 +20,11 @@ from mematlas.linux.process import open_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+PolicyName = Literal[
+    "default", "preferred", "bind", "interleave", "local", "preferred-many", "weighted"
+]
+"""Policies of set_mempolicy(2). "weighted" needs Linux 6.9, "preferred-many" 5.15."""
 
 POLICIES = {
     "default": 0,
@@ -39,13 +44,13 @@ Counts = dict[str, int]
 
 
 def check_policy(policy: str, nodes: Sequence[int]) -> tuple[int, list[int]]:
-    """Mode and nodes for the kernel; UsageError says what is wrong with them."""
+    """Return mode and nodes for the kernel. UsageError: no such policy or node, or no node given."""
     if policy not in POLICIES:
         raise UsageError(f"no such policy: {policy!r}; one of {', '.join(POLICIES)}")
     if policy in _WITHOUT_NODES:
         return POLICIES[policy], []
     if not nodes:
-        raise UsageError(f"policy {policy!r} needs the node, or nodes, to take memory from")
+        raise UsageError(f"policy {policy!r} needs the node, or nodes, to allocate from")
     check_nodes(nodes)
     if policy == "preferred" and len(nodes) > 1:
         policy = "preferred-many"
@@ -53,7 +58,7 @@ def check_policy(policy: str, nodes: Sequence[int]) -> tuple[int, list[int]]:
 
 
 def check_nodes(nodes: Iterable[int]) -> None:
-    """UsageError if one of the nodes is not there, or has no memory, with those that have."""
+    """Raise UsageError if one of the nodes does not exist or has no memory."""
     from mematlas.linux.cpulist import parse_list
 
     present = parse_list(_NODES.read_text()) if _NODES.exists() else [0]
@@ -66,28 +71,39 @@ def check_nodes(nodes: Iterable[int]) -> None:
 
 
 def as_list(node: int | Sequence[int] | None) -> list[int]:
-    """One node, several or none as a list."""
+    """Return one node, several or none as a list."""
     return [] if node is None else [node] if isinstance(node, int) else list(node)
 
 
 def where_pages(address: int, length: int) -> list[int]:
-    """Node of each page of a range, or the kernel's -errno."""
+    """Return the node of each page of a range, or -errno."""
     return _in_parts(_pages(address, length), None)
 
 
 def mbind(
-    buffer: Any, policy: str, node: int | Sequence[int] | None = None, *, move: bool = False
+    buffer: Any, policy: PolicyName, node: int | Sequence[int] | None = None, *, move: bool = False
 ) -> Counts:
-    """Set the policy of an array's whole pages; with `move`, move those that lie elsewhere.
+    """Set the NUMA policy of the whole pages inside an array, or any contiguous buffer.
 
-    Without `move` it counts for pages that come in later, and the counts tell where pages are now.
+    With `move`, pages on other nodes are moved; without, the policy holds for pages faulted in later.
+    Returns pages by outcome, as move_pages() does. See mbind(2).
+
+    UsageError: no such policy or node, or no whole page. AccessError: CAP_SYS_NICE is needed.
+    UnsupportedError: a kernel without NUMA, or too old for the policy.
+
+    >>> import numpy as np
+    >>> from mematlas.memory import mbind
+    >>> sum(mbind(np.ones(10_000), "default").values()) >= 18
+    True
     """
     address, length = inner_pages(buffer)
     return bind_range(address, length, policy, as_list(node), move=move)
 
 
-def bind_range(address: int, length: int, policy: str, nodes: list[int], *, move: bool) -> Counts:
-    """Set the policy of whole pages at an address, and count where its pages are then."""
+def bind_range(
+    address: int, length: int, policy: PolicyName, nodes: list[int], *, move: bool
+) -> Counts:
+    """Set the policy of whole pages at an address, and count the pages by outcome."""
     before = where_pages(address, length)
     set_range(address, length, policy, nodes, move=move)
     after = where_pages(address, length)
@@ -104,7 +120,9 @@ def bind_range(address: int, length: int, policy: str, nodes: list[int], *, move
     )
 
 
-def set_range(address: int, length: int, policy: str, nodes: list[int], *, move: bool) -> None:
+def set_range(
+    address: int, length: int, policy: PolicyName, nodes: list[int], *, move: bool
+) -> None:
     """Set the policy of whole pages at an address: mbind(2)."""
     mode, wanted = check_policy(policy, nodes)
     try:
@@ -115,13 +133,27 @@ def set_range(address: int, length: int, policy: str, nodes: list[int], *, move:
 
 
 def move_pages(buffer: Any, node: int) -> Counts:
-    """Move the pages of an array, or of any other object with a contiguous buffer, to a node."""
+    """Move the pages of an array, or of any other contiguous buffer, to a node.
+
+    Returns pages by outcome: "moved", "already there", "not moved", or the kernel's error: "ENOENT" not
+    resident, "EFAULT" the zero page, "EBUSY" in use by the kernel, "EACCES" shared with other
+    processes, "ENOMEM" no memory on the node.
+
+    UsageError: no such node, or an empty buffer. AccessError: CAP_SYS_NICE is needed. See move_pages(2).
+
+    >>> import numpy as np
+    >>> from mematlas.memory import move_pages, where
+    >>> array = np.ones(10_000)
+    >>> nodes = where(array).by_node or {0: 80_000}  # None: a kernel without NUMA
+    >>> sorted(nodes) == sorted(set(nodes))
+    True
+    """
     address, length = outer_pages(buffer)
     return move_range(address, length, node)
 
 
 def move_range(address: int, length: int, node: int, step: int = _core.PAGE) -> Counts:
-    """Move the pages of a range to a node: move_pages(2), every page's status read."""
+    """Move the pages of a range to a node: move_pages(2), with the status of every page."""
     check_nodes([node])
     pages = _pages(address, length, step)
     before = _in_parts(pages, None)
@@ -142,24 +174,44 @@ def move_range(address: int, length: int, node: int, step: int = _core.PAGE) -> 
 
 
 def migrate_pages(pid: int, source: int | Sequence[int], target: int | Sequence[int]) -> Counts:
-    """Move all pages of a process (0: this one) from nodes to nodes; pages of 4 KiB, by outcome."""
+    """Move all pages of a process (0: this one) between nodes.
+
+    Returns base pages by outcome, "moved" and "not moved". See migrate_pages(2).
+
+    UsageError: no such node. TargetError: no such process. AccessError: another user's process without
+    CAP_SYS_NICE. UnsupportedError: a kernel without NUMA.
+
+    >>> from mematlas.memory import migrate_pages
+    >>> migrate_pages(0, 63, 63)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    mematlas.errors.UsageError: no memory on node 63; nodes with memory here: ...
+    """
     source, target = as_list(source), as_list(target)
     check_nodes({*source, *target})
     number = pid or os.getpid()
-    before = _held(number, source)
+    before = _count_on(number, source)
     try:
         left = _core.migrate_pages(number, source, target)
     except OSError as error:
         if error.errno == errno.ESRCH:
             raise TargetError(f"there is no process {pid}") from None
         raise _refusal(error, "migrate_pages", target) from None
-    counts = {"moved": max(0, before - _held(number, source)), "not moved": left}
+    counts = {"moved": max(0, before - _count_on(number, source)), "not moved": left}
     return {name: count for name, count in counts.items() if count}
 
 
 @contextmanager
-def mempolicy(policy: str, node: int | Sequence[int] | None = None) -> Iterator[None]:
-    """Have this thread's new pages placed by a policy inside a `with` block, then as before."""
+def mempolicy(policy: PolicyName, node: int | Sequence[int] | None = None) -> Iterator[None]:
+    """Set the NUMA policy of this thread inside a `with` block: set_mempolicy(2).
+
+    It holds for pages that the thread faults in, and is restored at the end.
+
+    UsageError: no such policy or node. UnsupportedError: a kernel without NUMA.
+
+    >>> from mematlas.memory import mempolicy
+    >>> with mempolicy("local"):
+    ...     data = bytearray(1 << 20)
+    """
     mode, nodes = check_policy(policy, as_list(node))
     saved, saved_nodes = _core.policy()
     try:
@@ -173,7 +225,7 @@ def mempolicy(policy: str, node: int | Sequence[int] | None = None) -> Iterator[
 
 
 def inner_pages(buffer: Any) -> tuple[int, int]:
-    """Give the whole pages inside a buffer: what may be changed without changing its neighbours."""
+    """Return address and length of the whole pages inside a buffer: none is shared with a neighbour."""
     address, length = _extent(buffer)
     start = -(-address // _core.PAGE) * _core.PAGE
     end = (address + length) // _core.PAGE * _core.PAGE
@@ -183,7 +235,7 @@ def inner_pages(buffer: Any) -> tuple[int, int]:
 
 
 def outer_pages(buffer: Any) -> tuple[int, int]:
-    """Give every page a buffer is on, shared with neighbours or not."""
+    """Return address and length of every page a buffer touches."""
     address, length = _extent(buffer)
     start = address // _core.PAGE * _core.PAGE
     return start, -(-(address + length - start) // _core.PAGE) * _core.PAGE
@@ -192,7 +244,7 @@ def outer_pages(buffer: Any) -> tuple[int, int]:
 def _extent(buffer: Any) -> tuple[int, int]:
     view = memoryview(buffer)
     if not view.contiguous:
-        raise UsageError("this array is not contiguous; give the one it is a view of")
+        raise UsageError("this array is not contiguous; pass the array it is a view of")
     view = view.cast("B") if view.nbytes else view
     if not view.nbytes:
         raise UsageError("there is no page in an empty buffer")
@@ -219,8 +271,8 @@ def _count(outcomes: Iterable[int | str]) -> Counts:
     return counts
 
 
-def _held(pid: int, nodes: Sequence[int]) -> int:
-    """Pages of 4 KiB a process has on nodes."""
+def _count_on(pid: int, nodes: Sequence[int]) -> int:
+    """Count the base pages a process has on nodes."""
     if not Path("/proc/self/numa_maps").exists():
         raise UnsupportedError("this kernel was built without NUMA")
     with open_process(pid) as process:
@@ -234,13 +286,13 @@ def _refusal(
     listed = ", ".join(map(str, nodes))
     if error.errno == errno.EPERM:
         return AccessError(
-            f"{what} to node {listed} is refused: another user's process, or nodes beyond this "
-            "process's own, take CAP_SYS_NICE"
+            f"{what} to node {listed} is refused: another user's process, or nodes outside this "
+            "process's cpuset, need CAP_SYS_NICE"
         )
     if error.errno == errno.ENOSYS:
         return UnsupportedError(f"{what}: this kernel was built without NUMA")
     if error.errno == errno.EINVAL and what == "weighted":
-        return UnsupportedError("weighted interleaving takes kernel 6.9 or later")
+        return UnsupportedError("weighted interleaving needs kernel 6.9 or later")
     if error.errno == errno.EINVAL and what == "preferred":
-        return UnsupportedError("preferring several nodes takes kernel 5.15 or later")
+        return UnsupportedError("preferring several nodes needs kernel 5.15 or later")
     return UsageError(f"{what} on node {listed} is refused: {error.strerror}")

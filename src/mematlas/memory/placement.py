@@ -29,9 +29,16 @@ class Placement:
     hugetlb), 1 GiB. Folios between (mTHP) are mapped by base-page entries and count there, unless
     folios were asked for and /proc/kpageflags may be read. `by_node` is None where the kernel does not
     show it. `zero` was read and never written: the zero page costs no memory. `source` names the kernel
-    interfaces the figures are from.
+    interfaces that were read.
 
     resident = sum of by_page_size; resident + swapped + zero <= size.
+
+    >>> from mematlas.memory import Region
+    >>> with Region("64K") as region:
+    ...     region.view[0] = 1
+    ...     placement = region.placement
+    >>> placement.size, placement.resident, placement.swapped
+    (65536, 4096, 0)
     """
 
     size: int
@@ -67,8 +74,14 @@ def placement_of(
 ) -> Placement:
     """Return what backs `length` bytes from `address`, rounded out to whole pages.
 
-    `nodes` asks for the node of every page. `folios` counts pages by the folio they are of, for which
-    /proc/kpageflags must be readable (CAP_SYS_ADMIN).
+    nodes: read the node of every page: move_pages(2). folios: count base pages by the folio they are
+    part of, for which /proc/kpageflags must be readable (CAP_SYS_ADMIN). See
+    Documentation/admin-guide/mm/pagemap.rst of the kernel.
+
+    >>> from mematlas.memory import Region, placement_of
+    >>> with Region("64K", populate=True) as region:
+    ...     placement_of(region.address + 100, 8000).resident
+    8192
     """
     start, end = _round_out(address, length)
     tally = _Tally()
@@ -97,7 +110,15 @@ def placement_of(
 
 
 def where(buffer: Any) -> Placement:
-    """Return what backs an array, or any other object with a contiguous buffer."""
+    """Return what backs an array, or any other object with a contiguous buffer.
+
+    TypeError: the object has no contiguous buffer.
+
+    >>> import numpy as np
+    >>> from mematlas.memory import where
+    >>> where(np.ones(1 << 16)).resident >= 1 << 19
+    True
+    """
     view = memoryview(buffer).cast("B")
     return placement_of(_core.address_of(view), view.nbytes)
 

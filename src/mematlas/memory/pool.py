@@ -1,4 +1,4 @@
-"""Equal objects, pre-mapped, taken and given without a lock."""
+"""Pools: objects of one size, mapped once, allocated and freed without a lock."""
 
 from __future__ import annotations
 
@@ -8,24 +8,48 @@ from typing import TYPE_CHECKING, Self
 
 from mematlas import _core
 from mematlas.errors import MematlasError, UsageError
-from mematlas.memory.allocation import Block, Closing, end_block, mistake
+from mematlas.linux.mman import MemfdFlag
+from mematlas.memory.allocation import Allocation, Closable, end_allocation, explain_mistake
 from mematlas.units import parse_bytes
 
 if TYPE_CHECKING:
-    from mematlas._core import PoolFigures
+    from mematlas._core import PoolStats
 
 
-class Slot(Block):
-    """One object of a pool, from `take()` until it is given back."""
+class Slot(Allocation):
+    """One object of a pool, from Pool.alloc() until it is freed. As an Allocation, with a fixed size.
 
-
-class Pool(Closing):
-    """`count` slots of `object_size` bytes.
-
-    Sizes are bytes or text such as "2M". Threads keep some free slots to themselves (none where the
-    pool is small or shared), so taking and giving need no lock and rarely a shared word.
-    `shared=True` puts the pool in a memfd, `descriptor`, that other processes `Pool.open`.
+    >>> from mematlas.memory import Pool
+    >>> with Pool(256, 10) as pool, pool.alloc() as slot:
+    ...     slot.size, slot.address % 64
+    (256, 0)
     """
+
+
+class Pool(Closable):
+    """`count` objects of `object_size` bytes, mapped once.
+
+    object_size: bytes, or text such as "2M". count: 1 to 16,777,214. alignment: a power of two up to
+    4096, in bytes.
+    shared: in a memfd, `descriptor`, that other processes map by Pool.open(descriptor).
+    require: raise MemoryError when all objects are in use; with False, alloc() returns None.
+
+    Threads cache some free slots (none where the pool is small or shared), so alloc() and free() take
+    no lock and rarely write a shared cache line. Any thread may free what another allocated.
+
+    UsageError: an argument is out of range. MematlasError: no memory, or `descriptor` is no pool.
+    See docs/memory/allocators.md.
+
+    >>> from mematlas.memory import Pool
+    >>> with Pool("4K", 100) as pool:
+    ...     slot = pool.alloc()
+    ...     slot.view[:3] = b"abc"
+    ...     pool.free(slot)
+    ...     pool.stats().allocs, pool.stats().in_use
+    (1, 0)
+    """
+
+    _name = "pool"
 
     def __init__(
         self,
@@ -37,7 +61,7 @@ class Pool(Closing):
         require: bool = True,
     ) -> None:
         size = parse_bytes(object_size) if isinstance(object_size, str) else object_size
-        descriptor = _core.create_memfd("mematlas-pool", 1) if shared else -1
+        descriptor = _core.create_memfd("mematlas-pool", MemfdFlag.CLOEXEC) if shared else -1
         try:
             handle = _core.PoolHandle.create(size, count, alignment, descriptor)
         except OSError as error:
@@ -48,7 +72,16 @@ class Pool(Closing):
 
     @classmethod
     def open(cls, descriptor: int, *, require: bool = True) -> Self:
-        """Use the pool that another process made, by its (inherited or received) descriptor."""
+        """Map the pool that another process created, by its inherited or received descriptor.
+
+        UsageError if the descriptor holds no pool.
+
+        >>> from mematlas.memory import Pool
+        >>> with Pool(64, 8, shared=True) as pool, Pool.open(pool.descriptor) as same:
+        ...     slot = pool.alloc()
+        ...     same.stats().in_use
+        1
+        """
         try:
             handle = _core.PoolHandle.open(descriptor)
         except OSError as error:
@@ -59,59 +92,57 @@ class Pool(Closing):
         return pool
 
     def _start(self, handle: _core.PoolHandle, descriptor: int, *, require: bool) -> None:
-        figures = handle.figures()
-        self.object_size, self.count = figures.object_size, figures.count
+        stats = handle.stats()
+        self.object_size, self.count = stats.object_size, stats.count
         self.descriptor = descriptor
-        self._handle, self._require, self._open = handle, require, True
+        self._handle, self._require, self._is_open = handle, require, True
 
-    def take(self) -> Slot | None:
-        """Take a slot. An empty pool raises MemoryError, or gives None with `require=False`."""
+    def alloc(self) -> Slot | None:
+        """Allocate a slot. MemoryError if all are in use; None with `require=False`.
+
+        The contents are those the last user left, or zeros.
+        """
         self._check_open()
-        address = self._handle.take()
+        address = self._handle.alloc()
         if address:
             return Slot(self, address, self.object_size)
         if self._require:
-            message = f"all {self.count} slots of the pool are taken"
+            message = f"all {self.count} slots of the pool are in use"
             raise MemoryError(message)
         return None
 
-    def give(self, slot: Slot) -> None:
-        """Take a slot back. One that is not of this pool, or given twice, raises ValueError."""
+    def free(self, slot: Slot) -> None:
+        """Free a slot. UsageError: not of this pool, or free already. BufferError: it is exported."""
         self._check_open()
-        end_block(slot, "slot")
+        end_allocation(slot, "slot")
         try:
-            self._handle.give(slot.address)
+            self._handle.free(slot.address)
         except OSError as error:
-            raise mistake(error, slot.address, "pool", "slot") from None
+            raise explain_mistake(error, slot.address, "pool", "slot") from None
 
-    def stats(self) -> PoolFigures:
-        """Slots in use, cached by threads, taken and given since the start; bytes mapped."""
+    def stats(self) -> PoolStats:
+        """Return slots in use and cached by threads, calls since the start, and bytes mapped."""
         self._check_open()
-        return self._handle.figures()
+        return self._handle.stats()
 
     def check(self) -> bool:
-        """Walk all of the pool, while nobody else uses it; False if a slot is unaccounted for."""
+        """Return whether every slot is accounted for. No other thread may use the pool meanwhile."""
         self._check_open()
-        return self._handle.is_sound()
+        return self._handle.is_consistent()
 
     def close(self) -> None:
-        """Unmap the pool. Every slot must have been given back, or BufferError is raised."""
-        if not self._open:
+        """Unmap the pool. BufferError while slots of a private pool are in use."""
+        if not self._is_open:
             return
-        taken = 0 if self.descriptor >= 0 else self._handle.figures().in_use
-        if taken:
-            message = f"{taken} slots of the pool are still taken"
+        in_use = 0 if self.descriptor >= 0 else self._handle.stats().in_use
+        if in_use:
+            message = f"{in_use} slots of the pool are in use"
             raise BufferError(message)
-        self._open = False
+        self._is_open = False
         self._handle.close()
         if self.descriptor >= 0:
             os.close(self.descriptor)
             self.descriptor = -1
-
-    def _check_open(self) -> None:
-        if not self._open:
-            message = "the pool is closed"
-            raise ValueError(message)
 
 
 def _no_pool(error: OSError, size: int, count: int, alignment: int) -> MematlasError:

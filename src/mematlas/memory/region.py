@@ -1,17 +1,18 @@
-"""A region: memory with a policy, and what became of it."""
+"""Regions: mappings in pages of a chosen kind, placed, locked and advised as requested."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from mematlas import _core
 from mematlas.errors import MematlasError, UsageError
 from mematlas.linux.hugepages import BASE, Mechanism, PageKind, PagesUnavailableError, parse_kind
+from mematlas.linux.mman import Advice
 from mematlas.memory import advice, headroom, numa, page_mapping
-from mematlas.memory.advice import ADVICE, Advised
-from mematlas.memory.allocation import Closing
+from mematlas.memory.advice import Advisable
+from mematlas.memory.allocation import Closable
 from mematlas.memory.export import Export
-from mematlas.memory.locking import check_room
+from mematlas.memory.locking import check_lock_limit, check_lock_mode
 from mematlas.memory.placement import Placement, placement_of
 from mematlas.units import format_bytes, parse_bytes
 
@@ -20,55 +21,78 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
 
-_FORK = {"dont": 10, "wipe": 18}
+    from mematlas.linux.hugepages import PageName
+    from mematlas.memory.advice import AdviceName
+    from mematlas.memory.locking import LockMode
+    from mematlas.memory.numa import Counts, PolicyName
+
+ForkMode = Literal["copy", "dont", "wipe"]
+
+_FORK: dict[str, AdviceName] = {"dont": "dontfork", "wipe": "wipeonfork"}
 _MLOCK_ONFAULT = 1
 
 
-class Region(Advised, Closing):
-    """`size` bytes of memory, backed, placed and locked as asked.
+class Region(Advisable, Closable):
+    """`size` bytes of memory, mapped in pages of a kind, placed and locked as requested.
 
     size: bytes, or text such as "4G".
-    huge: "thp" (transparent huge pages), "2M" or "1G" (hugetlb), "64K" (mTHP), or None.
-    fallback: what to try next, in order; by default "thp" then "4k" for hugetlb, "4k" for the others.
-    require: raise MematlasError rather than take a fallback, or less than was asked for.
-    node, policy: NUMA node(s), and "bind", "preferred", "interleave", "weighted" or "local".
-    populate: fault every page in now. Always done for hugetlb, where running out later is a SIGBUS.
-    lock: True (mlock), or "onfault" (lock pages as they come in).
-    advise: one name or several of the advice methods, given at the start.
-    guard: leave an inaccessible page on each side.
-    fork: what a child gets: "copy", "dont" (nothing) or "wipe" (zeros). Private hugetlb: "dont".
-    share: True for a memfd, `descriptor`, that other processes can map.
+    huge: the kind of pages, in any case: "thp" (transparent huge pages), "2M", "1G" and other sizes of
+        a PMD or more (hugetlb), "64K" and other sizes below a PMD (mTHP), "4K" (base pages, kept from
+        being huge). None: base pages, or what the system's THP setting gives.
+    fallback: kinds to try next, in order. Default: "thp" and base pages after hugetlb, base pages
+        after transparent pages.
+    require: raise MematlasError rather than use a fallback or get fewer huge pages.
+    node, policy: NUMA node or nodes, and a policy of set_mempolicy(2).
+    populate: fault every page in now. Hugetlb is always populated: a later shortage would be a SIGBUS.
+    lock: True (mlock), or "onfault" (lock pages as they are faulted in).
+    advise: one name, or several, of the advice methods, applied at the start.
+    guard: leave an inaccessible page on each side. name: shown in /proc/PID/maps.
+    fork: what a child gets: "copy", "dont" (no mapping) or "wipe" (zeros). Private hugetlb: "dont".
+    share: map a memfd, `descriptor`, that other processes can map.
 
-    Memory is given back by close() or at the end of a `with` block; BufferError is raised as long as
-    an array or view of it lives. See mmap(2), madvise(2), mbind(2), mlock2(2).
+    `address` and `length` are those of the mapping, in whole pages. `requested` and `granted` name
+    kinds of pages; `reasons` say why they differ. close(), or the end of a `with` block, unmaps the
+    memory; BufferError is raised while an array or view of it is alive. A closed region raises
+    UsageError, a ValueError, from every method.
+
+    UsageError: an argument is wrong. AccessError: RLIMIT_MEMLOCK. MematlasError: no memory, or no such
+    pages with `require`. See mmap(2), madvise(2), mbind(2), mlock2(2) and docs/memory/regions.md.
+
+    >>> from mematlas.memory import Region
+    >>> with Region("1M", populate=True) as region:
+    ...     region.view[:5] = b"hello"
+    ...     region.granted, region.placement.resident
+    ('4K', 1048576)
     """
+
+    _name = "region"
 
     def __init__(  # noqa: PLR0913 - one keyword a property, all with defaults
         self,
         size: int | str,
         *,
-        huge: str | None = None,
-        fallback: Sequence[str] | None = None,
+        huge: PageName | PageKind | None = None,
+        fallback: Sequence[PageName | PageKind] | None = None,
         require: bool = False,
         node: int | Sequence[int] | None = None,
-        policy: str = "bind",
+        policy: PolicyName = "bind",
         populate: bool = False,
-        lock: bool | str = False,
-        advise: str | Sequence[str] = (),
+        lock: LockMode = False,
+        advise: AdviceName | Sequence[AdviceName] = (),
         guard: bool = False,
         name: str | None = None,
-        fork: str | None = None,
+        fork: ForkMode | None = None,
         share: bool = False,
     ) -> None:
         self.size = parse_bytes(size) if isinstance(size, str) else size
         kinds = _kinds(huge, fallback)
         self.requested = kinds[0].name
         self.reasons: list[str] = []
-        self._share, self._name = share, name
+        self._share, self._vma_name = share, name
         self._keep_small = huge is not None and kinds[0] is BASE
-        self._check(lock, fork, policy, node)
-        self._guard = _core.PAGE if guard else 0
         nodes = numa.as_list(node)
+        self._check_options(lock, fork, policy, nodes)
+        self._guard = _core.PAGE if guard else 0
         for kind in kinds[:1] if require else kinds:
             try:
                 self._open(kind, nodes, policy, populate=populate or kind.is_hugetlb)
@@ -79,36 +103,34 @@ class Region(Advised, Closing):
             raise MematlasError("; ".join(self.reasons))
         try:
             self._finish(fork, lock, (advise,) if isinstance(advise, str) else advise)
-            if require:
-                self._insist(populated=populate or kind.is_hugetlb)
+            if require and (populate or kind.is_hugetlb):
+                self._check_huge()
         except BaseException:
             self.close()
             raise
 
-    def _check(
-        self, lock: bool | str, fork: str | None, policy: str, node: int | Sequence[int] | None
+    def _check_options(
+        self, lock: LockMode, fork: str | None, policy: PolicyName, nodes: list[int]
     ) -> None:
         if self.size <= 0:
-            message = "a region needs a size above 0"
-            raise UsageError(message)
+            raise UsageError("a region needs a size above 0")
         if fork not in (None, "copy", *_FORK):
-            message = f"no such fork behaviour: {fork!r}; copy, dont or wipe"
-            raise UsageError(message)
-        if node is not None or policy not in ("bind", "local"):
-            numa.check_policy(policy, numa.as_list(node))
-        if lock not in (False, True, "onfault"):
-            message = f"lock is True, False or 'onfault', not {lock!r}"
-            raise UsageError(message)
+            raise UsageError(f"no such fork behaviour: {fork!r}; one of copy, dont, wipe")
+        if nodes or policy not in ("bind", "local"):
+            numa.check_policy(policy, nodes)
+        check_lock_mode(lock)
 
-    def _open(self, kind: PageKind, nodes: list[int], policy: str, *, populate: bool) -> None:
+    def _open(
+        self, kind: PageKind, nodes: list[int], policy: PolicyName, *, populate: bool
+    ) -> None:
         self._mapping = page_mapping.map_pages(
-            kind, self.size, guard=self._guard, name=self._name, share=self._share
+            kind, self.size, guard=self._guard, name=self._vma_name, share=self._share
         )
         self._kind = kind
         self.address, self.granted = self._mapping.start, kind.name
         self.length = self._unit.round_up(self.size)
         self._export = Export(self.address, self.size)
-        self._open_now = True
+        self._is_open = True
         try:
             if nodes or policy == "local":
                 numa.set_range(self.address, self.length, policy, nodes, move=False)
@@ -122,54 +144,54 @@ class Region(Advised, Closing):
             self.close()
             raise
 
-    def _finish(self, fork: str | None, lock: bool | str, advice: Sequence[str]) -> None:
+    def _finish(self, fork: ForkMode | None, lock: LockMode, names: Sequence[AdviceName]) -> None:
         hugetlb = self._kind.is_hugetlb
         if fork is None and hugetlb and not self._share:
-            fork = "dont"  # a child's copy could find no free page: SIGBUS on reading
-        if fork in _FORK:
-            self._advise("dontfork" if fork == "dont" else "wipeonfork", 0, None)
+            fork = "dont"  # a child's copy could find the pool empty: SIGBUS at a read
+        if fork_advice := _FORK.get(fork or ""):
+            self._advise(fork_advice, 0, None)
         if self._guard and not hugetlb:
             self._install_guards()
-        if self._name and not self._share:
+        if self._vma_name and not self._share:
             try:
-                _core.name_memory(self.address, self.length, self._name)
+                _core.name_memory(self.address, self.length, self._vma_name)
             except OSError:
                 self.reasons.append("the name is not shown: kernel built without ANON_VMA_NAME")
-        for one in advice:
-            self._advise(one, 0, None)
+        for each in names:
+            self._advise(each, 0, None)
         if lock:
             self.lock(onfault=lock == "onfault")
 
     def _install_guards(self) -> None:
         for page in (self.address - self._guard, self.address + self.length):
             try:
-                _core.advise(page, self._guard, ADVICE["guard_install"])
-            except OSError:
+                _core.advise(page, self._guard, Advice.GUARD_INSTALL)
+            except OSError:  # before Linux 6.13
                 _core.protect_memory(page, self._guard, 0)
 
-    def _insist(self, *, populated: bool) -> None:
-        transparent = self._kind.mechanism is Mechanism.THP
-        wanted = self.length // self._kind.size * self._kind.size if transparent else 0
-        if populated and wanted:
-            got = self.placement.huge
-            if got < wanted:
-                message = (
-                    f"{format_bytes(got)} of {format_bytes(wanted)} are in huge pages: memory is too "
-                    "fragmented now; see `mematlas system fragmentation`"
-                )
-                raise MematlasError(message)
+    def _check_huge(self) -> None:
+        """Raise MematlasError if a part that huge pages could hold is in smaller pages."""
+        if self._kind.mechanism is not Mechanism.THP:
+            return
+        wanted, got = self.length // self._kind.size * self._kind.size, self.placement.huge
+        if got < wanted:
+            raise MematlasError(
+                f"{format_bytes(got)} of {format_bytes(wanted)} are in huge pages: memory is too "
+                "fragmented now; see `mematlas system fragmentation`"
+            )
 
-    # ---- what became of it
+    # ---- placement
 
     @property
     def placement(self) -> Placement:
-        """What backs the region now, asked of the kernel."""
+        """What backs the region now, as the kernel reports it."""
+        self._check_open()
         return placement_of(self.address, self.length)
 
     def explain(self) -> str:
-        """Say what was granted, what was not, why, and how to get it."""
+        """Return lines of text: what was granted, what was not and why, and how to get it."""
         placement = self.placement
-        lines = [f"asked for {self.requested}, mapped as {self.granted}"]
+        lines = [f"requested {self.requested}, mapped as {self.granted}"]
         lines += [f"not granted: {reason}" for reason in self.reasons]
         if placement.resident:
             pages = ", ".join(
@@ -179,16 +201,16 @@ class Region(Advised, Closing):
             lines.append(f"{format_bytes(placement.resident)} resident: {pages}")
         else:
             lines.append(
-                "nothing resident yet: pages come when they are touched, or by populate_write()"
+                "nothing resident yet: pages are faulted in by a touch or populate_write()"
             )
-        if self.granted == "thp" and placement.resident > 0 and not placement.huge:
+        if self._kind.mechanism is Mechanism.THP and placement.resident and not placement.huge:
             lines.append(
-                f"no huge page was given: the region is smaller than one ({format_bytes(self._kind.size)}), "
-                "was touched before it was advised, or memory is fragmented; try collapse()"
+                f"no huge page: the region is smaller than one ({format_bytes(self._kind.size)}), was "
+                "touched before it was advised, or memory is fragmented; try collapse()"
             )
         if placement.by_node:
-            spread = ", ".join(f"node {n}: {format_bytes(s)}" for n, s in placement.by_node.items())
-            lines.append(f"on {spread}")
+            nodes = ", ".join(f"node {n}: {format_bytes(s)}" for n, s in placement.by_node.items())
+            lines.append(f"on {nodes}")
         if placement.locked:
             lines.append(f"{format_bytes(placement.locked)} locked")
         return "\n".join(lines)
@@ -196,110 +218,127 @@ class Region(Advised, Closing):
     @property
     def descriptor(self) -> int:
         """The memfd of a shared region; -1 for a private one."""
+        self._check_open()
         return self._mapping.descriptor
 
     # ---- contents
 
     @property
     def view(self) -> memoryview:
-        """The region's bytes."""
+        """The region's bytes, writable."""
+        self._check_open()
         return self._export.view()
 
     def __buffer__(self, flags: int, /) -> memoryview:  # Python 3.12 and later
         return self.view
 
     def __len__(self) -> int:
+        self._check_open()
         return self.size
 
     def array(
         self, shape: int | tuple[int, ...] | None = None, dtype: DTypeLike = "u1"
     ) -> NDArray[Any]:
-        """Give the region as a NumPy array; without a shape, all of it in one dimension."""
+        """Return the region as a NumPy array; without a shape, all of it in one dimension.
+
+        UsageError if the shape needs more bytes than the region has.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("8K") as region:
+        ...     region.array((32, 32), "f8").sum().item()
+        0.0
+        """
+        self._check_open()
         return self._export.array(shape, dtype)
 
     # ---- advice, by the names of madvise(2); offset and length in bytes, whole pages
 
-    def _advise(self, name: str, offset: int, length: int | None) -> None:
+    def _advise(self, name: AdviceName, offset: int, length: int | None) -> None:
         start, size = self._range(offset, length)
-        advice.give(start, size, name, shared=self._share, hugetlb=self._kind.is_hugetlb)
+        advice.apply(start, size, name, shared=self._share, hugetlb=self._kind.is_hugetlb)
 
     def _range(self, offset: int, length: int | None) -> tuple[int, int]:
         self._check_open()
         page = self._unit.size
         size = self.length - offset if length is None else length
         if offset % page or size % page or size <= 0 or not 0 <= offset <= self.length - size:
-            message = (
+            raise UsageError(
                 f"offset {offset} and length {size} must be whole pages of {format_bytes(page)} inside "
                 f"the region's {format_bytes(self.length)}"
             )
-            raise UsageError(message)
         return self.address + offset, size
+
+    @property
+    def _unit(self) -> PageKind:
+        """The pages that advice and policies for a part of the region must consist of."""
+        return self._kind if self._kind.is_hugetlb else BASE
 
     # ---- locking and moving
 
     def lock(self, *, onfault: bool = False) -> None:
-        """Keep the pages in memory: all of them now, or each once it is touched."""
-        check_room(self.length, "locking this region takes")
-        if not onfault and not self._kind.is_hugetlb and headroom.explain_shortage(self.length):
-            reason = headroom.explain_shortage(self.length - self.placement.resident)
-            if reason:
-                message = f"{format_bytes(self.length)} could not be locked: {reason}"
-                raise MematlasError(message)
+        """Lock all pages in memory now, or with `onfault` each when it is faulted in: mlock2(2).
+
+        AccessError names RLIMIT_MEMLOCK where it is too low. MematlasError: memory is short.
+        """
+        self._check_open()
+        check_lock_limit(self.length, "locking this region takes")
+        if not onfault and not self._kind.is_hugetlb:
+            self._check_lock_headroom()
         try:
             _core.lock_memory(self.address, self.length, _MLOCK_ONFAULT if onfault else 0)
         except OSError as error:
             message = f"{format_bytes(self.length)} could not be locked: {error.strerror}"
             raise MematlasError(message) from None
 
+    def _check_lock_headroom(self) -> None:
+        if not headroom.explain_shortage(self.length):
+            return  # without the cost of reading the placement
+        reason = headroom.explain_shortage(self.length - self.placement.resident)
+        if reason:
+            raise MematlasError(f"{format_bytes(self.length)} could not be locked: {reason}")
+
     def unlock(self) -> None:
-        """Let the pages be reclaimed again."""
+        """Let the pages be reclaimed again: munlock(2)."""
+        self._check_open()
         _core.unlock_memory(self.address, self.length)
 
-    def migrate(self, node: int) -> dict[str, int]:
-        """Move resident pages to a node; counts pages by outcome, as memory.move_pages() does."""
+    def migrate(self, node: int) -> Counts:
+        """Move resident pages to a node; returns pages by outcome, as memory.move_pages() does."""
         self._check_open()
         return numa.move_range(self.address, self.length, node, self._unit.size)
 
     def mbind(
         self,
-        policy: str,
+        policy: PolicyName,
         node: int | Sequence[int] | None = None,
         offset: int = 0,
         length: int | None = None,
         *,
         move: bool = False,
-    ) -> dict[str, int]:
-        """Set the NUMA policy of the region or a part of it; with `move`, move pages that lie elsewhere."""
+    ) -> Counts:
+        """Set the NUMA policy of the region or a part of it, as memory.mbind() does for an array."""
         start, size = self._range(offset, length)
         return numa.bind_range(start, size, policy, numa.as_list(node), move=move)
-
-    @property
-    def _unit(self) -> PageKind:
-        """The pages that calls on a part of the region must be made of."""
-        return self._kind if self._kind.is_hugetlb else BASE
 
     # ---- end
 
     def close(self) -> None:
-        """Give the memory back; BufferError while an array or view of it lives."""
-        if not self._open_now:
+        """Unmap the memory. BufferError while an array or view of it is alive."""
+        if not self._is_open:
             return
         self._export.end()
-        self._open_now = False
+        self._is_open = False
         self._mapping.unmap()
 
-    def _check_open(self) -> None:
-        if not self._open_now:
-            message = "the region is closed"
-            raise ValueError(message)
-
     def __repr__(self) -> str:
-        state = "closed" if not self._open_now else f"at {self.address:#x}"
+        state = f"at {self.address:#x}" if self._is_open else "closed"
         return f"<Region {format_bytes(self.size)}, {self.granted}, {state}>"
 
 
-def _kinds(huge: str | None, fallback: Sequence[str] | None) -> list[PageKind]:
-    """List the kinds of pages to try, in order."""
+def _kinds(
+    huge: PageName | PageKind | None, fallback: Sequence[PageName | PageKind] | None
+) -> list[PageKind]:
+    """Return the kinds of pages to try, in order."""
     first = BASE if huge is None else parse_kind(huge)
     if fallback is not None:
         return [first, *map(parse_kind, fallback)]

@@ -1,1 +1,1 @@
-"""What all views share: tables, charts, colours, JSON and the HTML page."""
+"""Shared by all views: tables, charts, colours, JSON, HTML pages."""

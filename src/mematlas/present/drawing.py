@@ -1,4 +1,4 @@
-"""Bars, sparklines and hanging paragraphs, in Unicode or in ASCII where the output knows no more."""
+"""Bars, sparklines and hanging paragraphs, in Unicode or ASCII."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
-_NARROWEST = 16  # columns in which a text can be read
+_NARROWEST = 16  # columns; narrower text is unreadable
 _ASCII_SPARKS = "_.:-=+*#"
 
 PART_INK: dict[str, tuple[str, str, str]] = {
-    # glyph, ASCII glyph, style: told apart without colour too
+    # glyph, ASCII glyph, style: distinguishable without colour
     "live": ("█", "#", "cyan"),
     "slack": ("▒", "%", "magenta"),
     "stack": ("▚", "s", "blue"),
@@ -28,18 +28,18 @@ PART_INK: dict[str, tuple[str, str, str]] = {
 
 
 def plain(console: Console) -> bool:
-    """Tell whether only ASCII can be written."""
+    """Return whether the console is limited to ASCII."""
     return console.options.ascii_only
 
 
 def in_ascii(text: Text) -> Text:
-    """Spell out for a console that knows ASCII only; such a one has no colours to lose."""
+    """Replace non-ASCII characters. Styles are dropped: ASCII consoles have no colours."""
     words = text.plain.translate({0xA0: " ", 0xB7: "-", 0xB1: "+-", 0x2190: "<-", 0x2026: "..."})
     return Text(words.encode("ascii", "backslashreplace").decode())
 
 
 def bar(share: float, width: int, console: Console) -> str:
-    """Draw a bar of `width` columns, `share` of it filled."""
+    """Draw a bar of `width` columns, filled to `share` (0 to 1)."""
     share = min(1.0, max(0.0, share))
     if plain(console):
         return ("#" * round(share * width)).ljust(width)
@@ -51,7 +51,7 @@ def bar(share: float, width: int, console: Console) -> str:
 
 
 def columns_of(sizes: list[int], width: int) -> list[int]:
-    """Share out `width` columns by size, to the last one, none that is not zero left out."""
+    """Divide `width` columns in proportion to sizes; each nonzero size gets at least one."""
     total = sum(sizes)
     if total <= 0:
         return [0] * len(sizes)
@@ -66,7 +66,7 @@ def columns_of(sizes: list[int], width: int) -> list[int]:
 
 
 def stacked_bar(parts: list[tuple[str, int]], width: int, console: Console) -> Text:
-    """Draw one bar for all parts; together they fill it."""
+    """Draw one bar divided into all parts."""
     text = Text()
     sizes = columns_of([max(0, size) for _, size in parts], width)
     for (kind, _), columns in zip(parts, sizes, strict=True):
@@ -75,12 +75,12 @@ def stacked_bar(parts: list[tuple[str, int]], width: int, console: Console) -> T
 
 
 def part_glyph(kind: str, console: Console) -> str:
-    """Return the character that stands for one kind of part."""
+    """Return the character of a kind of part."""
     return PART_INK[kind][1 if plain(console) else 0]
 
 
 def spark(values: list[float | None], highest: float, console: Console) -> str:
-    """Draw values as a sparkline; where nothing is known there is a gap."""
+    """Draw values as a sparkline; unknown values are gaps."""
     glyphs = _ASCII_SPARKS if plain(console) else _SPARKS
     return "".join(
         " "
@@ -91,9 +91,9 @@ def spark(values: list[float | None], highest: float, console: Console) -> str:
 
 
 def hanging(first: Text, body: Text, indent: int, console: Console) -> Text:
-    """Put `body` after `first` (`indent` wide), its further lines below its first.
+    """Put `body` after `first`, which is `indent` wide; further lines are indented.
 
-    Where that leaves no room to read it, it begins on a line of its own.
+    On narrow consoles `body` starts on a line of its own.
     """
     beside = console.width - indent >= _NARROWEST
     indent = indent if beside else min(4, indent)

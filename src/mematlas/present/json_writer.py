@@ -1,6 +1,7 @@
-"""Facts of a machine or process as JSON: {"schema": "mematlas/COMMAND/1", "data": ...}.
+"""JSON writer of machine and process models: {"schema": "mematlas/COMMAND/1", "data": ...}.
 
-Dataclasses become objects with their field names, permissions text, bytes text with odd bytes escaped.
+Dataclasses become objects, permissions text, bytes text with undecodable bytes escaped.
+
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class TextFlags(Protocol):
-    """Flags that have a text of their own, such as `rw-p`."""
+    """Flags with a text form, such as `rw-p`."""
 
     def text(self) -> str:
         """Return the flags as text."""
 
 
 def render(command: str, model: Any) -> str:
-    """Write one answer, on one line per top-level field."""
+    """Render one document, one line per top-level field."""
     data = {"schema": f"mematlas/{command}/1", "data": _plain(model)}
     return json.dumps(data, indent=1) + "\n"
 

@@ -1,4 +1,4 @@
-"""Line charts for the terminal: braille dots, or letters where only ASCII can be written."""
+"""Line charts for the terminal, in braille dots or ASCII letters."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One scale of a chart; `text` writes its values, `marks` are values to be pointed out."""
+    """One axis of a chart; `text` formats values, `marks` are labelled values."""
 
     text: Callable[[float], str]
     log: bool
     marks: tuple[tuple[float, str], ...] = ()
 
     def place(self, value: float) -> float:
-        """Position on the scale."""
+        """Return the position of a value on the axis."""
         return math.log(max(value, 1e-12)) if self.log else value
 
 
 def draw(
     lines: dict[str, list[Point]], x: Axis, y: Axis, console: Console, height: int = 11
 ) -> Text:
-    """Draw lines through points, with both axes and a legend."""
+    """Draw lines through points, with axes and legend."""
     points = [point for line in lines.values() for point in line]
     labels = [y.text(value) for value in (min(p[1] for p in points), max(p[1] for p in points))]
     gutter = max(map(len, labels)) + 1
@@ -71,7 +71,7 @@ class _Canvas:
         self._cells: dict[tuple[int, int], tuple[int, int]] = {}  # dots, line
 
     def column(self, value: float) -> int:
-        """Dot column of a value."""
+        """Return the dot column of a value."""
         low, high = min(self._xs), max(self._xs)
         share = (self._x.place(value) - low) / (high - low) if high > low else 0.5
         return round(share * (self.width * self._across - 1))
@@ -82,7 +82,7 @@ class _Canvas:
         return round((1 - share) * (self.height * self._down - 1))
 
     def line(self, points: list[Point], number: int) -> None:
-        """Draw one line; a lone point is a dot."""
+        """Draw one line; a single point is a dot."""
         places = [(self.column(x), self._row(y)) for x, y in points]
         for (x0, y0), (x1, y1) in zip(places, places[1:] or places, strict=False):
             steps = max(abs(x1 - x0), abs(y1 - y0), 1)
@@ -97,7 +97,7 @@ class _Canvas:
         self._cells[cell] = (before | bit, number)
 
     def rows(self) -> list[Text]:
-        """Give the canvas, top first."""
+        """Return the canvas, top row first."""
         found = []
         for row in range(self.height):
             text = Text()
@@ -113,12 +113,12 @@ class _Canvas:
         return found
 
     def cell(self, value: float) -> int:
-        """Character column of a value."""
+        """Return the character column of a value."""
         return self.column(value) // self._across
 
 
 def _ruler(canvas: _Canvas, x: Axis, width: int, ascii_only: bool) -> str:
-    """Draw the x axis with the names of what is marked on it."""
+    """Draw the x axis with its marks."""
     line = list(("-" if ascii_only else "─") * width)
     for value, name in x.marks:
         at = canvas.cell(value)
@@ -129,7 +129,7 @@ def _ruler(canvas: _Canvas, x: Axis, width: int, ascii_only: bool) -> str:
 
 
 def _scale(points: list[Point], x: Axis, width: int) -> str:
-    """Write the least, a middle and the greatest x, where they lie."""
+    """Label the x axis at its minimum, maximum and values between."""
     known = sorted({px for px, _ in points})
     low, high = x.place(known[0]), x.place(known[-1])
     line = [" "] * width

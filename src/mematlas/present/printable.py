@@ -1,4 +1,4 @@
-"""Text made printable: one line, nothing that moves the cursor, no longer than asked."""
+"""Safe text: one line, no control characters, limited length."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _BIDI = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f"
 
 
 def clean(text: str) -> str:
-    """Make one visible line of any string: control, direction and lone surrogate characters out."""
+    """Escape control, direction and lone surrogate characters."""
     if text.isprintable() and text.isascii():
         return text
     return "".join(_visible(character) for character in text)
@@ -26,7 +26,7 @@ def _visible(character: str) -> str:
 
 
 def shorten(text: str, width: int) -> str:
-    """Cut the middle out of what is longer than `width`: both ends tell names apart."""
+    """Cut the middle out of text longer than `width`: both ends tell names apart."""
     if len(text) <= width:
         return text
     head = (width - 1) // 2

@@ -1,4 +1,4 @@
-"""Tables and lines of figures for the terminal, the same look for every command."""
+"""Tables and lines for the terminal, in one style for all commands."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ UNKNOWN = "unknown"
 
 
 def amount(size: float | None) -> str:
-    """Bytes for a table cell: nothing reads as a dash, the unknown as a question mark."""
+    """Format bytes for a table cell: "-" for 0, "?" for None."""
     if size is None:
         return "?"
     return format_bytes(size) if size else "-"
 
 
 def show(console: Console, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a table. A heading that begins with ">" is set to the right; with "=", never broken.
+    """Print a table. Headings start with ">" for right-aligned columns, "=" for columns never wrapped.
 
-    One that begins with "~" or "<" stands last, and takes the room that is left: what does not fit is
-    cut at its end, or at its start.
+    A last heading with "~" or "<" takes the remaining width; its cells are cut at the end ("~") or at the
+    start ("<").
     """
     from rich.table import Table
 
@@ -53,7 +53,7 @@ def show(console: Console, headings: Sequence[str], rows: Iterable[Sequence[obje
 def _fill(
     console: Console, headings: Sequence[str], rows: list[list[object]]
 ) -> tuple[list[str], list[list[object]]]:
-    """Cut the last column to the room that the others leave."""
+    """Cut the last column to the remaining width."""
     *others, last = headings
     widths = [
         max([len(head.lstrip("=>")), *(_width(row[at]) for row in rows)])
@@ -70,7 +70,7 @@ def _width(cell: object) -> int:
 
 
 def fit(name: str, width: int, console: Console) -> str:
-    """Cut a path at its left: its end is what tells files apart."""
+    """Cut a path at its start: its end identifies the file."""
     name = clean(name)
     if len(name) <= max(width, 8):
         return name
@@ -79,7 +79,7 @@ def fit(name: str, width: int, console: Console) -> str:
 
 
 def cut(text: str, width: int, console: Console) -> str:
-    """Cut a command line at its right: its beginning says what it is."""
+    """Cut a command line at its end."""
     text = clean(text)
     if len(text) <= width:
         return text
@@ -88,30 +88,30 @@ def cut(text: str, width: int, console: Console) -> str:
 
 
 def line(console: Console, label: str, text: str | Text, width: int = 12) -> None:
-    """Print a labelled line; its further lines hang below its first."""
+    """Print a labelled line as a hanging paragraph."""
     body = Text(text) if isinstance(text, str) else text
     first = Text(f"{label:<{width}}", "dim")
     write(console, drawing.hanging(first, body, max(width, len(label)), console))
 
 
 def title(console: Console, text: str, aside: str = "") -> None:
-    """Print a heading, with an empty line before it."""
+    """Print a title after an empty line."""
     heading = Text("\n").append(text, "bold")
     write(console, heading.append(f"  {aside}", "dim") if aside else heading)
 
 
 def note(console: Console, text: str) -> None:
-    """Print what was not seen, and why."""
+    """Print a note: what was not seen, and why."""
     write(console, drawing.hanging(Text("note: ", "yellow"), Text(text), 6, console))
 
 
 def write(console: Console, text: Text) -> None:
-    """Print text as it is: no markup, no highlighting; in ASCII where need be."""
+    """Print text without markup or highlighting, in ASCII if necessary."""
     if drawing.plain(console):
         text = drawing.in_ascii(text)
     console.print(text, soft_wrap=False, highlight=False, markup=False, emoji=False)
 
 
 def share_bar(part: int, whole: int, width: int, console: Console) -> Text:
-    """Draw which share of the whole a part is."""
+    """Draw the share of a part in a whole as a bar."""
     return Text(drawing.bar(part / whole if whole else 0.0, width, console), "cyan")

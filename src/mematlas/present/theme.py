@@ -1,4 +1,4 @@
-"""Colours of the terminal user interface, light and dark: those of the HTML report."""
+"""Colours of the terminal interface, light and dark; the same as in HTML pages."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LIGHT = Theme(
 )
 
 PARTS: dict[str, tuple[str, str, str]] = {
-    # part of memory: glyph (told apart without colour too), dark colour, light colour
+    # part of memory: glyph (distinguishable without colour), dark colour, light colour
     "programs": ("█", "#4fb8ae", "#0b7a75"),
     "shared": ("▞", "#8fa8d8", "#3d5a9a"),
     "kernel": ("▓", "#c795c9", "#7d3f80"),
@@ -48,7 +48,7 @@ PARTS: dict[str, tuple[str, str, str]] = {
 
 
 def ink(name: str, *, dark: bool) -> str:
-    """Colour of a part of memory, or of the words soft, accent, warn, bad."""
+    """Return the colour of a part of memory, or of soft, accent, warn, bad."""
     if name in PARTS:
         return PARTS[name][1 if dark else 2]
     theme = DARK if dark else LIGHT

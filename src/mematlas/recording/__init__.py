@@ -1,4 +1,4 @@
-"""Recordings on disk: written chunk by chunk during a run, readable up to the last whole chunk."""
+"""Recordings on disk. Written chunk by chunk during a run, readable up to the last complete chunk."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Writer", "read"]
 
 
 def read(path: str | PathLike[str]) -> Recording:
-    """Read the recording in a file; loads NumPy, which writing one does not need."""
+    """Read a recording. This imports NumPy, which the writer does not need."""
     from mematlas.recording import reader
 
     return reader.read(path)

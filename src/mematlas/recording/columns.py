@@ -1,4 +1,4 @@
-"""Rows kept as the file has them: a column is made when somebody asks for it."""
+"""Rows kept packed as in the file. A column is unpacked at each access."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     Words = NDArray[np.uint64]
 
 T = TypeVar("T")
-_NARROW = (1 << 16) - 1  # so many words, and none, have numbers of two bytes
+_NARROW = (1 << 16) - 1  # most words numbered by two bytes
 
 
 class ColumnRows:
-    """Stands for an array of rows; columns and rows are made each time, and not kept."""
+    """Array of rows in packed parts. Columns and rows are unpacked at each access and not kept."""
 
     __slots__ = ("_check", "_count", "_parts", "dtype")
 
     def __init__(
         self, dtype: np.dtype[np.void], parts: Sequence[Part], check: Check | None = None
     ) -> None:
-        """Take what the rows are, and the rows, one part after the other.
+        """Join packed parts of one dtype.
 
-        With `check`, which raises ValueError, what a column is malformed by is MematlasError.
+        `check(name, column)` runs on each unpacked column. Its ValueError is raised as MematlasError.
         """
         self.dtype = dtype
         self._parts = parts
@@ -49,7 +49,7 @@ class ColumnRows:
         return self._count
 
     def __getitem__(self, index: Any) -> Any:
-        """Give a column, a row, or those rows that a slice, a mask or numbers pick."""
+        """Return a column by name, a row by number, or rows by slice, mask or numbers."""
         if isinstance(index, str):
             return self._column(index, self.dtype[index])
         if isinstance(index, int):
@@ -57,28 +57,28 @@ class ColumnRows:
         return self._rows(index)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Rows:
-        """Make the rows."""
+        """Return the rows."""
         return np.asarray(self._rows(slice(None)), dtype)
 
     def checked(self, check: Check) -> ColumnRows:
-        """Give the same rows, of which each column is looked at when it is made."""
+        """Return the same rows with a check of each column at its access."""
         return ColumnRows(self.dtype, self._parts, check)
 
     def copy(self) -> Rows:
-        """Make the rows."""
+        """Return the rows."""
         return self._rows(slice(None))
 
     def tobytes(self) -> bytes:
-        """Make the rows, as bytes in their own order."""
+        """Return the rows as bytes in row order."""
         return self.copy().tobytes()
 
     def tolist(self) -> list[Any]:
-        """Make the rows, as a list."""
+        """Return the rows as a list of tuples."""
         rows: list[Any] = self.copy().tolist()
         return rows
 
     def narrow(self, name: str) -> NDArray[Any]:
-        """Give a column as the narrowest whole numbers that are sure to hold it, or else as it is."""
+        """Return a column in the narrowest integer type that is sure to hold it, else in its own type."""
         place = self._place(name)
         doubles = self.dtype[name].kind == "f"
         widths = [
@@ -92,7 +92,7 @@ class ColumnRows:
         return self._column(name, np.dtype(f"<u{min(max(widths), self.dtype[name].itemsize)}"))
 
     def sparse(self, name: str) -> tuple[NDArray[np.uint32], NDArray[Any]] | None:
-        """Give the rows where a column is not 0, and its values there; None where that is not quicker."""
+        """Return the rows with nonzero values in a column, and the values; None if that is not faster."""
         if len(self._parts) != 1 or not isinstance(part := self._parts[0], Packed):
             return None
         place = self._place(name)
@@ -109,15 +109,15 @@ class ColumnRows:
         return self._made(name, make)
 
     def distinct(self, name: str, first: int) -> Words:
-        """Give the words that a column has in the rows from `first` on, perhaps some more than once."""
+        """Return the distinct words of a column from row `first` on. Some may occur more than once."""
         return self._made(name, lambda: self._distinct(name, first))
 
     def numbered(self, name: str) -> tuple[Words, NDArray[Any]]:
-        """Give the distinct words of a column, ascending, and which of them each row has."""
+        """Return the distinct words of a column, ascending, and the index of each row's word."""
         return self._made(name, lambda: self._numbered(name))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as rows: a part may look into a chunk."""
+        """Pickle as rows: a part may refer to an open file."""
         return ColumnRows, (self.dtype, [self.copy()])
 
     def __repr__(self) -> str:
@@ -148,7 +148,7 @@ class ColumnRows:
             return make()
         except (*atlas.MALFORMED, OSError) as error:
             message = (
-                f"a part of the recording is malformed ({error}: {name}); record the program anew"
+                f"a part of the recording is malformed ({error}: {name}); record the program again"
             )
             raise MematlasError(message) from None
 
@@ -173,7 +173,7 @@ class ColumnRows:
             column[:] = part[name]
 
     def _words(self, part: Part, name: str) -> tuple[Words, NDArray[np.uint32] | None]:
-        """Give the words of a part, and which of them each row has; None: that is in the part."""
+        """Return the words of a part and the index of each row's word; None if the part stores the index."""
         if (
             isinstance(part, Packed)
             and part.columns[place := self._place(name)].packing.way == Way.WORDS
@@ -197,7 +197,9 @@ class ColumnRows:
     def _numbered(self, name: str) -> tuple[Words, NDArray[Any]]:
         of_parts = [self._words(part, name) for part in self._parts]
         every = np.sort(np.concatenate([np.zeros(0, np.uint64), *(each for each, _ in of_parts)]))
-        whole = every[np.append(True, every[1:] != every[:-1])[: len(every)]]  # once each
+        whole = every[
+            np.append(True, every[1:] != every[:-1])[: len(every)]
+        ]  # np.unique of a sorted array
         column = np.empty(self._count, np.uint16 if len(whole) <= _NARROW else np.uint32)
         place = self._place(name)
         for (part, start, end), (words, numbers) in zip(self._pieces(), of_parts, strict=True):
@@ -211,54 +213,54 @@ class ColumnRows:
 
 
 class ChunkData(NamedTuple):
-    """What comes after the metadata of a chunk, as it is in the file."""
+    """The bytes or rows of a chunk after its metadata, as stored."""
 
     data: memoryview | ShuffledRows | Packed
 
     @property
     def unpacked(self) -> int:
-        """Bytes that it takes in memory once all of it is looked at."""
+        """Bytes in memory when unpacked."""
         if isinstance(self.data, Packed):
             return self.data.unpacked
         return len(self.data.data if isinstance(self.data, ShuffledRows) else self.data)
 
     def plain(self) -> memoryview:
-        """Give bytes that are no rows. ValueError if they are."""
+        """Return bytes that are not rows. Raises ValueError if they are rows."""
         if isinstance(self.data, memoryview):
             return self.data
-        message = "rows where there are none"
+        message = "unexpected rows"
         raise ValueError(message)
 
     def part(self, dtype: np.dtype[np.void]) -> Part:
-        """Give rows to make ColumnRows of. ValueError if they are none."""
+        """Return rows as a part of ColumnRows. Raises ValueError if they are not rows of `dtype`."""
         if isinstance(self.data, memoryview):
             return np.frombuffer(self.data, dtype)
         if isinstance(self.data, Packed):
             if len(self.data.columns) != len(dtype.names or ()):
-                message = f"{len(self.data.columns)} columns are no rows of {dtype.names}"
+                message = f"{len(self.data.columns)} columns do not fit the dtype {dtype.names}"
                 raise ValueError(message)
             return self.data
         if len(self.data.data) % self.data.size or self.data.size != dtype.itemsize:
-            message = f"{len(self.data.data)} bytes are no rows of {dtype.itemsize}"
+            message = f"{len(self.data.data)} bytes are not rows of {dtype.itemsize} bytes"
             raise ValueError(message)
         return self.data
 
     def rows(self, dtype: np.dtype[np.void]) -> Rows:
-        """Give rows of which few columns are looked at. ValueError if they are none."""
+        """Return rows, unpacked at each access. Raises ValueError if they are not rows of `dtype`."""
         return join_rows(dtype, [self.part(dtype)])
 
     def array(self, dtype: np.dtype[np.void]) -> Rows:
-        """Give rows that are few. ValueError or zlib.error if they are none."""
+        """Return rows as an array. Raises ValueError or zlib.error if malformed."""
         return np.asarray(self.rows(dtype))
 
 
 def join_rows(dtype: np.dtype[np.void], parts: Sequence[Part], check: Check | None = None) -> Rows:
-    """Put rows one after the other; `check` as of ColumnRows."""
+    """Concatenate parts into rows; `check` as in ColumnRows."""
     return cast("Rows", ColumnRows(dtype, parts, check))
 
 
 def part_length(part: Part) -> int:
-    """Count rows."""
+    """Count the rows of a part."""
     if isinstance(part, Packed):
         return part.rows
     return len(part.data) // part.size if isinstance(part, ShuffledRows) else len(part)

@@ -1,6 +1,7 @@
-"""Separate debug information from the servers named in $DEBUGINFOD_URLS, kept where elfutils keeps it.
+"""Client of debuginfod servers ($DEBUGINFOD_URLS), with the cache directory of elfutils.
 
-Asked only for files that have no symbols of their own here, and never unless that variable is set.
+Servers are asked only for files without local symbols, and only if that variable is set.
+
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import shutil
 import time
 from pathlib import Path
 
-_TIMEOUT_S = 90.0  # as elfutils has it; $DEBUGINFOD_TIMEOUT says another
-_MISS_S = 600.0  # how long a server's "not found" is believed
+_TIMEOUT_S = 90.0  # as in elfutils; $DEBUGINFOD_TIMEOUT overrides it
+_MISS_S = 600.0  # how long a "not found" is cached
 _BUILD_ID = re.compile(r"[0-9a-f]{8,128}\Z")
-_given_up: dict[str, str] = {}  # servers that failed in this process, and how
+_given_up: dict[str, str] = {}  # servers that failed in this process, with the reason
 
 
 def find(build_id: str) -> Path | None:
-    """Give the debug file of a build: kept from before, or fetched now; None if nobody has it."""
+    """Return the debug file of a build, cached or fetched; None if no server has it."""
     servers = os.environ.get("DEBUGINFOD_URLS", "").split()
     if not servers or not _BUILD_ID.match(build_id):
         return None
@@ -36,7 +37,7 @@ def find(build_id: str) -> Path | None:
 
 
 def failures() -> list[str]:
-    """Tell which servers could not be asked, and why."""
+    """List the servers that could not be reached, and why."""
     return [f"debug information: {server}: {reason}" for server, reason in _given_up.items()]
 
 
@@ -57,7 +58,7 @@ def _fetch(servers: list[str], build_id: str, kept: Path) -> bool:
         if answer:
             return True
         asked |= answer is not None
-    if asked:  # an empty file says that nobody has it
+    if asked:  # an empty file caches "not found"
         with contextlib.suppress(OSError):
             kept.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             kept.write_bytes(b"")
@@ -65,7 +66,7 @@ def _fetch(servers: list[str], build_id: str, kept: Path) -> bool:
 
 
 def _ask(server: str, build_id: str, kept: Path) -> bool | None:
-    """Fetch from one server; False: it has none, None: it gave no answer."""
+    """Fetch from one server. Return False if it does not have the file, None if it failed."""
     import urllib.error
     import urllib.request
 

@@ -1,4 +1,4 @@
-"""Chunks of a recording, each decoded into the pieces read so far."""
+"""Decoders of chunks: each adds its chunk to the partial recording."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mematlas.recording.partial import Metadata, PartialRecording
 
 
-_FEW = 1 << 16  # rows that are looked at when they are read; more, when somebody asks for them
+_FEW = 1 << 16  # rows checked at once; larger chunks are checked at access
 
 
 def _read_header(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
@@ -112,7 +112,7 @@ def _read_totals(pieces: PartialRecording, metadata: Metadata, data: ChunkData) 
 
 
 def age_matrix_of(metadata: Metadata, rows: Rows) -> model.AgeMatrix:
-    """Give the age_matrix of a process with these rows."""
+    """Return the age matrix of a process."""
     return model.AgeMatrix(
         process=int(metadata["process"]),
         time_s=number_of(metadata["time_s"]),
@@ -139,7 +139,7 @@ def _read_objects(pieces: PartialRecording, metadata: Metadata, data: ChunkData)
     names = tuple(map(text_of, metadata["names"]))
     rows = stack_rows(stack_count(pieces, process), data.array(model.OBJECTS_DTYPE))
     if (rows["type"] >= len(names)).any():
-        message = "a type without a name"
+        message = "type index out of range"
         raise ValueError(message)
     pieces.objects[process] = model.Objects(process, number_of(metadata["time_s"]), names, rows)
 
@@ -172,7 +172,7 @@ def _read_fault_sites(pieces: PartialRecording, metadata: Metadata, data: ChunkD
     parts = tuple((model.PartKind(kind), text_of(name)) for kind, name in metadata["parts"])
     limit = np.where(rows["kind"] == 0, len(parts), pieces.node_count.get(process, 1))
     if (rows["owner"] >= limit).any():
-        message = "a row names an owner that was not written"
+        message = "a row refers to an unknown owner"
         raise ValueError(message)
     pieces.fault_sites[process] = model.FaultSites(
         process=process,
@@ -193,7 +193,7 @@ def _read_frames(pieces: PartialRecording, metadata: Metadata, data: ChunkData) 
 
 
 def _frame(known: dict[tuple[Any, ...], model.Frame], metadata: tuple[Any, ...]) -> model.Frame:
-    """Make a frame, or give the one made before: processes of one program share most of theirs."""
+    """Return a frame, shared with equal frames: processes of one program have most in common."""
     frame = known.get(metadata)
     if frame is None:
         function, file, line, module, kind = metadata
@@ -237,5 +237,5 @@ DECODERS: dict[bytes, Callable[[PartialRecording, Metadata, ChunkData], None]] =
 
 
 def stack_count(pieces: PartialRecording, process: int) -> int:
-    """Count the stacks of a process; 0, "no stack", always exists."""
+    """Count the stacks of a process, including stack 0 ("no stack")."""
     return max(1, pieces.node_count.get(process, 0))

@@ -1,4 +1,4 @@
-"""The few headers of an ELF file that symbol lookup needs: build ID, load address, debug link."""
+"""The ELF headers that symbol lookup needs: build ID, load address, debug link."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _SHT_SYMTAB, _SHT_DYNSYM, _STT_FUNC = 2, 11, 2
 
 @dataclass(frozen=True, slots=True)
 class Elf:
-    """What one file says of itself. `load_address` is the virtual address of its first byte."""
+    """Headers of one ELF file. `load_address` is the virtual address of file offset 0."""
 
     build_id: str
     load_address: int
     debug_link: tuple[str, int] | None  # file name, CRC-32
-    has_debug: bool  # .debug_info: functions and lines are in this very file
-    mini_debug: bytes  # .gnu_debugdata: an xz-compressed ELF file, or nothing
+    has_debug: bool  # .debug_info: the file itself has functions and lines
+    mini_debug: bytes  # .gnu_debugdata: an xz-compressed ELF file, or b""
 
 
 def read(path: str | PathLike[str]) -> Elf | None:
-    """Read a 64-bit little-endian ELF file; None if it is something else. OSError if unreadable."""
+    """Read a 64-bit little-endian ELF file; None for any other file. Raises OSError if unreadable."""
     if not Path(path).is_file():
-        Path(path).stat()  # OSError if it is not there; a pipe or device is never opened
+        Path(path).stat()  # raises OSError if missing; pipes and devices are never opened
         return None
     with Path(path).open("rb") as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return parse(data)
-        except (ValueError, OverflowError, struct.error, IndexError):  # empty, or not well formed
+        except (ValueError, OverflowError, struct.error, IndexError):  # empty or malformed
             return None
 
 
 def parse(data: Data) -> Elf | None:
-    """Read the bytes of an ELF file."""
+    """Parse the bytes of an ELF file."""
     if data[:6] != b"\x7fELF\x02\x01":
         return None
     header = _HEADER.unpack_from(data)
@@ -65,7 +65,7 @@ def parse(data: Data) -> Elf | None:
         if kind == _PT_NOTE and not build_id:
             build_id = _build_id(data[offset : offset + size], 8 if align == 8 else 4)
     sections = dict(_sections(data, sections_at, section_size, section_count, names))
-    if not build_id:  # a separate debug file may have its notes in a section alone
+    if not build_id:  # a separate debug file may have its notes in a section only
         build_id = _build_id(sections.get(".note.gnu.build-id", b""), 4)
     return Elf(
         build_id=build_id,
@@ -77,7 +77,7 @@ def parse(data: Data) -> Elf | None:
 
 
 def function_at(path: str | PathLike[str], address: int) -> str:
-    """Name of the function whose symbol stands at an address, or nothing."""
+    """Return the name of the function at a symbol's address, or ""."""
     try:
         with (
             Path(path).open("rb") as file,
@@ -100,7 +100,7 @@ def function_at(path: str | PathLike[str], address: int) -> str:
 
 
 def address_of(path: str | PathLike[str], function: str) -> int:
-    """Virtual address of a function that a shared library exports; 0 if it has none. OSError."""
+    """Return the virtual address of an exported function; 0 if there is none. Raises OSError."""
     with (
         Path(path).open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
@@ -112,7 +112,7 @@ def address_of(path: str | PathLike[str], function: str) -> int:
 
 
 def file_address(data: Data, offset: int) -> int | None:
-    """Virtual address of a byte of a file that is loaded as code; None if it is not."""
+    """Return the virtual address of a file offset in executable segments; None outside them."""
     header = _HEADER.unpack_from(data)
     for number in range(header[9]):
         at = header[4] + number * header[8]
@@ -160,7 +160,7 @@ def _debug_link(section: bytes) -> tuple[str, int] | None:
 def _sections(
     data: Data, at: int, size: int, count: int, names: int
 ) -> Iterator[tuple[str, bytes]]:
-    """Give the sections this module reads, by name."""
+    """Yield the sections this module reads, by name."""
     if not at or not count:
         return
     heads = [_SECTION.unpack_from(data, at + number * size) for number in range(count)]

@@ -1,4 +1,4 @@
-"""Places in files, as (path, offset in the file), turned into frames."""
+"""Resolves (path, file offset) pairs to frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _END = 1 << 47
 
 
 def resolve_offsets(offsets: Iterable[FileOffset]) -> dict[FileOffset, tuple[Frame, ...]]:
-    """Give frames of each distinct place, the innermost inlined one first."""
+    """Return the frames of each distinct file offset, innermost inlined frame first."""
     by_file: dict[str, set[int]] = {}
     for path, offset in offsets:
         by_file.setdefault(path, set()).add(offset)
@@ -28,7 +28,7 @@ def resolve_offsets(offsets: Iterable[FileOffset]) -> dict[FileOffset, tuple[Fra
     for path, in_file in by_file.items():
         segments = _segments(path) if path else []
         addresses = {offset: _address(segments, offset) for offset in in_file}
-        # The resolver takes addresses for those calls return to, and looks one byte before them.
+        # The resolver expects return addresses and looks one byte before them.
         words = [address + 1 for address in addresses.values() if address is not None]
         frames = resolver.resolve(words, [_module(path)], []) if words else {}
         for offset, address in addresses.items():
@@ -51,7 +51,7 @@ def _unnamed(path: str, offset: int) -> Frame:
 
 
 def _segments(path: str) -> list[tuple[int, int, int]]:
-    """List loaded parts of an ELF file: offset, end, what to add to an offset for the address."""
+    """List the loaded segments of an ELF file as (offset, end, address - offset)."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(64)

@@ -1,9 +1,10 @@
-"""The .atlas file, version 3: magic, version, then chunks. docs/recording/format.md tells the rest.
+"""The .atlas file: magic, version, chunks. docs/recording/format.md is the specification.
 
-Every number is little-endian. A chunk is a head of 20 bytes (type, flags, payload length, CRC-32)
-and a payload; a payload is the length of its metadata, the metadata as JSON padded with blanks to a
-multiple of 8, and rows as in `mematlas.recording.model`, or other bytes. Where there are more than a
-few rows the payload is what `mematlas.recording.packed` makes of the two.
+All numbers are little-endian. A chunk is a header of 20 bytes (type, flags, payload length, CRC-32)
+and a payload. A payload is the length of its metadata, the metadata as JSON padded with blanks to a
+multiple of 8, and rows (`mematlas.recording.model`) or other bytes. Payloads of many rows are packed
+by column (`mematlas.recording.packed`).
+
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ Payload = bytes | FileSlice
 
 MAGIC = b"\x89ATLAS\r\n"
 VERSION = 4
-OLDEST = 1  # that can be read; docs/recording/format.md lists what each version changed
+OLDEST = 1  # oldest readable version; docs/recording/format.md lists the changes
 START = struct.Struct("<8sII")  # magic, version, 0
 
 HEAD = struct.Struct("<4sIQ")  # type, flags, payload length; followed by
-CHECK = struct.Struct("<I")  # the CRC-32 of those 16 bytes and the payload
+CHECK = struct.Struct("<I")  # CRC-32 of those 16 bytes and the payload
 CHUNK_HEAD = HEAD.size + CHECK.size
 
 HEADER = b"HEAD"
@@ -49,7 +50,7 @@ END = b"END "
 
 RENAMED_TYPES = {b"PINS": FRAGMENTATION, b"COLD": IDLE, b"TOUC": FAULT_SITES}
 RENAMED_METADATA = {"cold_bytes": "idle_bytes", "places": "parts"}
-"""Names of version 3 and before, with the present ones."""
+"""Names of version 3 and older, with the current ones."""
 
 HEAP_FIELDS = ("start", "size", "in_use", "free", "trimmable", "main", "top")
 
@@ -66,16 +67,16 @@ _COLUMNS_OF = {
     FAULT_SITES: "FAULT_SITES_DTYPE",
 }
 _BY_STACK = (SNAPSHOT, TOTALS, LIFETIMES, AGE_MATRIX, FRAGMENTATION, IDLE)
-"""Rows that are joined by stack and kind: in that order they pack best, and who reads need not sort."""
+"""Chunks whose rows are sorted by (stack, kind): they pack best, and readers can join without a sort."""
 
 COMPRESSED = 1  # flag: the payload is a zlib stream
-PACKED = 2  # flag: it has packed columns
-_ROW_SHIFT = 8  # flags from here on: bytes of a row, if the rows' first bytes come first, then
-_MOST_ROW = 255  # their second ones, and so on: what version 2 had instead of packed columns
+PACKED = 2  # flag: the payload has packed columns
+_ROW_SHIFT = 8  # from this bit on: row size of byte-shuffled rows,
+_MOST_ROW = 255  # which version 2 had instead of packed columns
 _COMPRESS_FROM = 512
-_METADATA_PEEK = 1 << 16  # bytes; the metadata of a snapshot fit
-_MOST_INFLATED = 64 << 20  # bytes; larger chunks must have cost their writer something,
-_MOST_RATIO = 200  # at least this share of it: exact sums, mostly zeros, shrink to a fiftieth
+_METADATA_PEEK = 1 << 16  # bytes; metadata of a snapshot fit
+_MOST_INFLATED = 64 << 20  # bytes; a larger result is refused unless the payload has
+_MOST_RATIO = 200  # at least this fraction of it; exact sums, mostly zeros, shrink to 1/50
 _MOST_METADATA = 256 << 20
 _METADATA_LENGTH = struct.Struct("<Q")
 
@@ -90,11 +91,14 @@ MALFORMED = (
     struct.error,
     zlib.error,
 )
-"""What reading a chunk raises that is not as it should be."""
+"""Exceptions raised on a malformed chunk."""
 
 
 def pack_chunk(kind: bytes, metadata: dict[str, Any], rows: bytes | memoryview = b"") -> bytes:
-    """One whole chunk, packed or compressed where that pays. ValueError: these are no such rows."""
+    """Return one complete chunk, packed or compressed if that is smaller.
+
+    Raises ValueError if `rows` are not rows of this chunk type.
+    """
     text = json.dumps(metadata, separators=(",", ":"), allow_nan=False).encode()
     text += b" " * (-len(text) % 8)
     text = _METADATA_LENGTH.pack(len(text)) + text
@@ -112,7 +116,7 @@ def pack_chunk(kind: bytes, metadata: dict[str, Any], rows: bytes | memoryview =
 
 
 def unpack_metadata(flags: int, payload: Payload) -> dict[str, Any]:
-    """Metadata alone, without inflating all of the rows after them."""
+    """Return the metadata of a chunk without inflating its rows."""
     if flags & COMPRESSED and not isinstance(payload, FileSlice):
         start = zlib.decompressobj().decompress(payload, _METADATA_PEEK)
         if len(start) >= _METADATA_LENGTH.size:
@@ -123,18 +127,18 @@ def unpack_metadata(flags: int, payload: Payload) -> dict[str, Any]:
 
 
 class ShuffledRows(NamedTuple):
-    """So many bytes of rows whose first bytes come first, then their second ones, and so on."""
+    """Byte-shuffled rows: the first byte of each row, then the second of each, and so on."""
 
     data: memoryview
-    size: int  # of a row
+    size: int  # bytes of a row
 
 
 def unpack_chunk(
     flags: int, payload: Payload
 ) -> tuple[dict[str, Any], memoryview | ShuffledRows | Packed]:
-    """Metadata, and rows as they are in the file, of a chunk whose check has passed.
+    """Return the metadata of a chunk and its rows as stored. The CRC must have been checked.
 
-    ValueError, struct.error or zlib.error if malformed.
+    Raises ValueError, struct.error or zlib.error if malformed.
     """
     if flags == PACKED:
         data = payload if isinstance(payload, FileSlice) else memoryview(payload)
@@ -152,17 +156,17 @@ def unpack_chunk(
 
 
 def _split(data: memoryview) -> tuple[dict[str, Any], memoryview]:
-    """Metadata and what comes after them."""
+    """Split a payload into metadata and the bytes after it."""
     if len(data) < _METADATA_LENGTH.size:
         message = "payload too short"
         raise ValueError(message)
     (length,) = _METADATA_LENGTH.unpack_from(data)
     end = _METADATA_LENGTH.size + length
     if end > len(data):
-        message = "metadata run over the end"
+        message = "metadata exceeds the payload"
         raise ValueError(message)
     if length > _MOST_METADATA:
-        message = f"{length:,} bytes of metadata"
+        message = f"metadata of {length:,} bytes is too large"
         raise ValueError(message)
     metadata = json.loads(bytes(data[_METADATA_LENGTH.size : end]))
     if not isinstance(metadata, dict):
@@ -172,15 +176,15 @@ def _split(data: memoryview) -> tuple[dict[str, Any], memoryview]:
 
 
 def inflate_limit(packed: int) -> int:
-    """How many bytes so many may inflate to, before they are taken for an attack on memory."""
+    """Return the size limit for inflating `packed` bytes; more is taken for a decompression bomb."""
     return max(_MOST_INFLATED, _MOST_RATIO * packed)
 
 
 def _inflate(payload: bytes | memoryview) -> bytes:
-    """Inflate, up to a limit: a megabyte of zlib can hold a gigabyte of nothing."""
+    """Inflate a payload up to inflate_limit(). Raises ValueError beyond."""
     stream = zlib.decompressobj()
     data = stream.decompress(payload, inflate_limit(len(payload)))
     if not stream.eof:
-        message = "a chunk is cut, or inflates to more than any recording holds"
+        message = "a chunk is truncated or inflates beyond the limit"
         raise ValueError(message)
     return data

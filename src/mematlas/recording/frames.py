@@ -1,4 +1,4 @@
-"""Turns the words of a stack trie into frames: native addresses and Python instructions alike."""
+"""Resolves words of a stack trie to frames: native addresses and Python instructions."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _CUT = (Frame("[deeper frames not seen]", None, None, None, "native"),)
 
 
 class Resolver:
-    """Resolves words of one process after another; each file's symbols are opened once."""
+    """Resolver of words. Opens the symbols of each file once for all processes."""
 
     def __init__(self) -> None:
-        """Start with no symbols open."""
+        """Start without open symbols."""
         self._tables: dict[tuple[str, str], symbols.Table] = {}
 
     @property
     def notes(self) -> list[str]:
-        """What could not be resolved, and why: one line a file."""
+        """What could not be resolved, and why, one line per file."""
         return [
             *(table.note for table in self._tables.values() if table.note),
             *debuginfod.failures(),
@@ -45,7 +45,7 @@ class Resolver:
         codes: Sequence[CodeObject],
         known: Container[int] = (),
     ) -> dict[int, tuple[Frame, ...]]:
-        """Frames of each distinct word that is not yet known, leaf (inlined) first."""
+        """Return the frames of each distinct word that is not in `known`, leaf (inlined) first."""
         distinct, _ = number_words(np.ascontiguousarray(words, np.uint64))
         owners = _owners(distinct, modules)
         found: dict[int, tuple[Frame, ...]] = {}
@@ -72,15 +72,15 @@ class Resolver:
 
 
 class FrameCache:
-    """The names of a recording that grows: what was resolved once is not resolved again."""
+    """Frames of a growing recording. Each word is resolved once."""
 
     def __init__(self) -> None:
-        """Know none."""
+        """Start with an empty cache."""
         self._resolver = Resolver()
         self._known: dict[int, dict[int, tuple[Frame, ...]]] = {}
 
     def add_frames(self, recording: Recording) -> None:
-        """Put names into a recording that was read before its run wrote any."""
+        """Add frames to a recording that was read before its run wrote them."""
         for index, rows in recording.nodes.items():
             known = self._known.setdefault(index, {})
             modules, codes = recording.modules.get(index, []), recording.codes.get(index, [])
@@ -89,7 +89,7 @@ class FrameCache:
 
 
 def resolve_missing(recording: Recording) -> list[str]:
-    """Resolve what a recording that was cut short left unresolved; gives notes."""
+    """Resolve the words of a recording that was cut short; return notes."""
     resolver = Resolver()
     for index, rows in recording.nodes.items():
         frames = recording.frames.setdefault(index, {})
@@ -104,14 +104,14 @@ def resolve_missing(recording: Recording) -> list[str]:
 
 
 def used_words(nodes: Rows) -> Words:
-    """Give the words of all nodes but the root, perhaps some more than once."""
+    """Return the words of all nodes but the root. Some may occur more than once."""
     packed: Any = nodes
     words: Words = packed.distinct("word", 1) if hasattr(packed, "distinct") else nodes["word"][1:]
     return words
 
 
 def _owners(words: Words, modules: Sequence[Module]) -> NDArray[np.int64]:
-    """Index of the module each call is in, -1 for none; of modules that overlap, the last."""
+    """Return the index of the module of each word, -1 for none. Of overlapping modules the last holds."""
     owners = np.full(len(words), -1, np.int64)
     for index, module in enumerate(modules):
         first, last = np.searchsorted(

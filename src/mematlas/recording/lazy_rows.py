@@ -1,4 +1,4 @@
-"""Rows that stay packed until somebody looks at them: a long run has hundreds of snapshots."""
+"""Rows that stay packed until accessed: a long run has hundreds of snapshots."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ if TYPE_CHECKING:
 
 
 class LazyRows:
-    """Stands for an array of rows, and makes it each time it is used; nothing is kept."""
+    """Array of rows that is unpacked at each access. Nothing is kept."""
 
     __slots__ = ("_make", "dtype")
 
     def __init__(self, dtype: np.dtype[np.void], make: Callable[[], Rows]) -> None:
-        """Take what the rows are, and what makes them."""
+        """Store the dtype and the function that unpacks the rows."""
         self.dtype = dtype
         self._make = make
 
     def unpack(self) -> Rows:
-        """Make the rows, for several columns of them to be looked at."""
+        """Unpack the rows once, for access to several columns."""
         return self._make()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Rows:
-        """Make the rows."""
+        """Return the rows."""
         return np.asarray(self._make(), dtype)
 
     def __getitem__(self, index: Any) -> Any:
-        """Make the rows, and give some of them or a column."""
+        """Return rows or a column."""
         return self._make()[index]
 
     def __len__(self) -> int:
         return len(self._make())
 
     def tobytes(self) -> bytes:
-        """Make the rows, as bytes."""
+        """Return the rows as bytes."""
         return self._make().tobytes()
 
     def tolist(self) -> list[Any]:
-        """Make the rows, as a list."""
+        """Return the rows as a list of tuples."""
         rows: list[Any] = self._make().tolist()
         return rows
 

@@ -1,4 +1,4 @@
-"""CPython's line tables: the line an instruction belongs to."""
+"""Decoder of CPython line tables: the line of an instruction."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PEP626, LOCATIONS = 1, 2  # enum trace_linetable: 3.10; 3.11 and later
+PEP626, LOCATIONS = 1, 2  # enum trace_linetable: CPython 3.10; 3.11 and later
 _LONG, _NO_COLUMNS, _NO_LOCATION = 14, 13, 15
 _ONE_LINE = range(10, 13)
 
 
 def decode(linetable_format: int, linetable: bytes, first_line: int, offset: int) -> int | None:
-    """Line of the instruction at a byte offset in co_code; None if it has none."""
+    """Return the line of the instruction at a byte offset in co_code; None if it has none."""
     ends, lines = _table(linetable_format, linetable, first_line)
     at = bisect_right(ends, offset)
     return lines[at] if at < len(lines) else None
 
 
-@lru_cache(maxsize=256)  # words of one code object come one after the other
+@lru_cache(maxsize=256)  # words of one code object come in sequence
 def _table(
     linetable_format: int, linetable: bytes, first_line: int
 ) -> tuple[list[int], list[int | None]]:
-    """Where each range of instructions ends, and its line."""
+    """Return the end of each instruction range, and its line."""
     ends: list[int] = []
     lines: list[int | None] = []
     entries = {PEP626: _pep626, LOCATIONS: _locations}.get(linetable_format)
@@ -37,7 +37,7 @@ def _table(
             end += size
             ends.append(end)
             lines.append(line)
-    except IndexError:  # a table that was cut
+    except IndexError:  # a truncated table
         pass
     return ends, lines
 
@@ -53,7 +53,7 @@ def _pep626(table: bytes, line: int) -> Iterator[tuple[int, int | None]]:
 
 
 def _locations(table: bytes, line: int) -> Iterator[tuple[int, int | None]]:
-    """Give the ranges of Objects/locations.md: a head byte, then as many more as its code says."""
+    """Yield (bytes, line) per entry of a 3.11 table (CPython: Objects/locations.md)."""
     at = 0
     while at < len(table):
         code, size = table[at] >> 3 & 15, 2 * ((table[at] & 7) + 1)

@@ -1,4 +1,4 @@
-"""Writes several recordings into one: processes get new numbers, times count from the first start."""
+"""Merges recordings: processes are renumbered, times count from the earliest start."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def write_merged(
     path: str | PathLike[str], recordings: Sequence[Recording], *, together: bool = False
 ) -> None:
-    """Write one recording of all processes; `together`: as if all runs had begun at once."""
+    """Write one recording of all processes. With `together`, all runs start at the same time."""
     starts = [0.0 if together else _seconds(each.started) for each in recordings]
     first = min(starts)
     writer = Writer(
@@ -54,7 +54,7 @@ def _command(recordings: Sequence[Recording]) -> list[str]:
 
 
 def _sampling(recordings: Sequence[Recording]) -> Sampling:
-    """Tell the coarsest of them: each row has its own variance."""
+    """Return the coarsest sampling settings. Each row keeps its own variance."""
     each = [recording.sampling for recording in recordings]
     modes = {sampling.mode for sampling in each}
     return Sampling(
@@ -68,16 +68,18 @@ def _sampling(recordings: Sequence[Recording]) -> Sampling:
 def _notes(recordings: Sequence[Recording]) -> list[str]:
     notes = [note for each in recordings for note in each.notes]
     if any(each.machine != recordings[0].machine for each in recordings):
-        notes.append("they are of several machines; the first one's metadata are shown")
+        notes.append(
+            "recorded on different machines; machine facts are those of the first recording"
+        )
     if len({each.sampling for each in recordings}) > 1:
         notes.append(
-            "they were sampled differently; the coarsest is told, errors are each one's own"
+            "sampled with different settings; the coarsest are shown, each figure keeps its own error"
         )
     return list(dict.fromkeys(notes))
 
 
 def _write(writer: Writer, recording: Recording, first: int, later_s: float) -> None:
-    """Write one recording's processes, numbered from `first`, all times so much later."""
+    """Write the processes of one recording, numbered from `first`, with all times shifted by `later_s`."""
     for process in recording.processes:
         old, new = process.index, first + process.index
         parent = process.parent_index
@@ -160,7 +162,7 @@ def _write_snapshot(
 
 
 def _write_age_matrix(writer: Writer, age_matrix: AgeMatrix, new: int, later_s: float) -> None:
-    """Cells keep their length, so they can only be moved by some whole ones."""
+    """Write a shifted age matrix. Cells keep their length: the shift is a whole number of cells."""
     later = round(later_s / age_matrix.cell_s) if age_matrix.cell_s else 0
     rows = np.array(age_matrix.rows)
     rows["born"] += later
@@ -171,7 +173,7 @@ def _write_age_matrix(writer: Writer, age_matrix: AgeMatrix, new: int, later_s: 
 
 
 def _write_end(writer: Writer, recording: Recording, old: int, new: int, later_s: float) -> None:
-    """Write what was looked at when the process ended."""
+    """Write the results taken at the end of a process."""
     if heaps := recording.heaps.get(old):
         writer.heaps(new, time_s=heaps.time_s + later_s, heaps=heaps.heaps)
     if objects := recording.objects.get(old):

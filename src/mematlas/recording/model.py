@@ -1,8 +1,9 @@
-"""A recording: processes, their stacks, and what those stacks owned at moments in time.
+"""Data model of a recording: processes, their stacks, and the memory of each stack over time.
 
-Stacks are trie nodes. A stack ID is the index of its leaf node in its process's `nodes`; node 0 is
-the root and means "no stack". Byte and count columns are floats because sampled figures are
-estimates (each sample weighs 1/p); in exact mode they hold whole numbers.
+Stacks are trie nodes. A stack ID is the index of the leaf node in the `nodes` of its process. Node 0
+is the root and means "no stack". Byte and count columns are floats: figures of a sampled run are
+estimates (each sample weighs 1/p). In exact mode they hold integers.
+
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ LIFETIMES = (
     *("lived_100us", "lived_1ms", "lived_10ms", "lived_100ms", "lived_1s", "lived_10s"),
     "lived_longer",
 )
-"""Blocks that were freed, by how long they had lived: below 100 us, from there below 1 ms, and so on."""
+"""Counts of freed blocks by lifetime: below 100 us, 100 us to 1 ms, ..., 10 s and longer."""
 LIFETIME_LIMITS_S = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
 TEMPORARY_S = 1e-3
 ALIVE = 0xFFFFFFFF
@@ -102,36 +103,42 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
 
 if TYPE_CHECKING:
     NODE_DTYPE: np.dtype[np.void]
-    """One trie node. `word` is a native address, or, with bit 63 set, a Python instruction:
-    bits 32-62 the code ID, bits 0-30 the byte offset in co_code."""
+    """One trie node. `word` is a native address or, with bit 63 set, a Python instruction:
+    bits 32-62 are the code ID, bits 0-30 the byte offset in co_code.
+    """
     SNAPSHOT_DTYPE: np.dtype[np.void]
-    """What one (stack, kind) held at one moment. `live_variance` is of live_bytes, in bytes
-    squared."""
+    """Live and resident memory of one (stack, kind) in a snapshot. `live_variance` is the variance
+    of live_bytes, in bytes squared.
+    """
     TOTALS_DTYPE: np.dtype[np.void]
-    """What one (stack, kind) did from start to now. `peak_bytes` is its share when the process's
-    live bytes were at their highest, so the column sums to that highest value."""
+    """Sums of one (stack, kind) since the start. `peak_bytes` is its share of the highest live
+    bytes of the process: the column sums to that peak.
+    """
     LIFETIMES_DTYPE: np.dtype[np.void]
-    """How long the blocks of one (stack, kind) lived that were freed. `temporary_bytes` lived less than
-    TEMPORARY_S."""
+    """Lifetimes of the freed blocks of one (stack, kind). `temporary_bytes` were freed within
+    TEMPORARY_S.
+    """
     AGE_MATRIX_DTYPE: np.dtype[np.void]
-    """What one (stack, kind) allocated in the cell of time `born` and had freed in the later cell
-    `died`, or, ALIVE, had not. What died in the cell it was born in is left out."""
+    """Bytes of one (stack, kind) allocated in time cell `born` and freed in the later cell `died`,
+    or live (ALIVE). Blocks freed in the cell of their allocation are left out.
+    """
     FRAGMENTATION_DTYPE: np.dtype[np.void]
-    """Free bytes on pages that the blocks of one (stack, kind) keep resident."""
+    """Free bytes on pages that live blocks of one (stack, kind) keep resident."""
     IDLE_DTYPE: np.dtype[np.void]
-    """Resident bytes of one (stack, kind) on pages that nobody used for a time."""
+    """Resident bytes of one (stack, kind) on pages not used for a given time."""
     OBJECTS_DTYPE: np.dtype[np.void]
-    """Live blocks of one stack that hold Python objects of one type, a number of its names."""
+    """Live blocks of one stack that hold Python objects of one type; `type` indexes `names`."""
     FAULT_SITES_DTYPE: np.dtype[np.void]
-    """Page faults one stack took in the memory of one owner: an allocation's stack and kind or, with
-    kind 0, a place's number. `faults` holds major ones too. `bytes` became resident by them, in
-    private memory. Variances are of `faults` and `bytes`."""
+    """Page faults of one stack in the memory of one owner. `owner` is the stack of the allocation
+    and `kind` its kind; with kind 0, `owner` indexes `parts`. `faults` includes major faults. `bytes`
+    became resident in private memory. Both variances are sampling variances.
+    """
     TIMELINE_DTYPE: np.dtype[np.void]
-    """One row per poll at which something changed. NaN where the kernel did not tell."""
+    """Samples of one process, one row per change. NaN where the kernel gave no figure."""
 
 
 def __getattr__(name: str) -> np.dtype[np.void]:
-    """Make the dtypes when first asked for: what only writes rows never needs NumPy."""
+    """Create a dtype at its first use. Writers of rows do not need NumPy."""
     if name not in COLUMNS:
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
@@ -143,7 +150,7 @@ def __getattr__(name: str) -> np.dtype[np.void]:
 
 
 class Kind(StrEnum):
-    """What sort of memory an allocation is; numbers in rows are `enum trace_kind`."""
+    """Kind of an allocation. Numbers in rows are `enum trace_kind`."""
 
     MALLOC = "malloc"
     MMAP = "mmap"
@@ -156,20 +163,20 @@ KIND_BY_NUMBER = {1: Kind.MALLOC, 2: Kind.MMAP, 3: Kind.PYOBJECT, 4: Kind.ARENA,
 
 
 class PartKind(StrEnum):
-    """The parts resident memory falls into; together they make RSS."""
+    """Kind of a part of resident memory. All parts together are RSS."""
 
     LIVE = "live"  # live allocations
     SLACK = "slack"  # resident, owned by an allocator, in no live block
     STACK = "stack"  # thread stacks
-    FILE = "file"  # file mappings, private copies of their pages included; name: path
+    FILE = "file"  # file mappings, including private copies of their pages; name: path
     SHARED = "shared"  # shmem, memfd, shared anonymous
-    ANON = "anon"  # other anonymous mappings; name: kernel's name for it
-    TRACER = "tracer"  # what mematlas itself uses inside the program
+    ANON = "anon"  # other anonymous mappings; name: the kernel's name
+    TRACER = "tracer"  # memory of the tracer inside the program
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part of the account. `error_bytes` is one standard error; 0 where the figure is exact."""
+    """One part of the account. `error_bytes` is one standard error, 0 if exact."""
 
     kind: PartKind
     name: str
@@ -179,7 +186,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A loaded ELF file: file address = address - bias, for addresses in [start, end)."""
+    """A loaded ELF file. Invariant: file address = address - bias for addresses in [start, end)."""
 
     path: str
     build_id: str
@@ -190,7 +197,7 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class CodeObject:
-    """A Python code object, as it was when first seen."""
+    """A Python code object as first seen."""
 
     name: str
     file: str
@@ -201,7 +208,7 @@ class CodeObject:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One traced image of a process (exec starts a new one). Times are seconds since the run began."""
+    """One program image of a traced process; exec starts a new one. Times are seconds since the start."""
 
     index: int
     pid: int
@@ -213,15 +220,15 @@ class Process:
     python_version: str | None
     end_s: float | None = None
     ending: str = "running"  # "exited 0", "killed by SIGKILL", "exec", "lost sight of", ...
-    note: str = ""  # why it was not (fully) traced, if so
+    note: str = ""  # why it was not traced, or not completely
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The residency join of one process at one moment.
+    """The join of the resident pages of one process with its live allocations.
 
-    `rss_bytes` is the kernel's own figure (smaps_rollup); parts sum to it but for
-    `unexplained_bytes`, which is 0 for a stopped process.
+    `rss_bytes` is the kernel's figure (smaps_rollup).
+    Invariant: sum(parts) + unexplained_bytes = rss_bytes; unexplained_bytes = 0 for a stopped process.
     """
 
     process: int
@@ -236,7 +243,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Per-stack sums of one process up to `time_s`."""
+    """Sums per (stack, kind) of one process from the start to `time_s`."""
 
     process: int
     time_s: float
@@ -247,59 +254,59 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class SlackPart:
-    """Where the slack of one part of the account lies; the two are part of its bytes."""
+    """Free memory in the slack of one part. Both figures are included in the bytes of that part."""
 
     name: str  # as in Part
-    held_free_bytes: int  # on pages without a live byte: an allocator could give them back
-    fragmented_bytes: int  # beside live blocks
+    held_free_bytes: int  # on pages without a live byte: the allocator could return them
+    fragmented_bytes: int  # on pages shared with live blocks
 
 
 @dataclass(frozen=True, slots=True)
 class Fragmentation:
-    """What kept slack resident at one snapshot. Only where every event is recorded."""
+    """Page-level fragmentation at one snapshot. Known in exact mode only."""
 
     process: int
-    time_s: float  # the snapshot's
+    time_s: float  # time of the snapshot
     slack: tuple[SlackPart, ...]
     rows: Rows  # FRAGMENTATION_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
 class IdleScan:
-    """The pages of one process that nobody used in the `seconds` up to `time_s`, and who owns them."""
+    """Result of one idle-page scan: pages not used in the `seconds` before `time_s`, by owner."""
 
     process: int
     time_s: float
     seconds: float
     method: str  # "idle" | "referenced"
-    whole: bool  # False: the rows have the least that each stack must own of them
+    whole: bool  # False: rows hold lower bounds
     idle_bytes: int
     rows: Rows  # IDLE_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
 class AgeMatrix:
-    """When the memory of one process was allocated and freed, in cells of time, up to `time_s`."""
+    """Allocation and free times of the memory of one process, in time cells, up to `time_s`."""
 
     process: int
     time_s: float
-    cell_s: float  # length of one cell; cell 0 begins with the run
+    cell_s: float  # length of a cell; cell 0 starts with the run
     rows: Rows  # AGE_MATRIX_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
 class Objects:
-    """What types of Python objects one process held at one moment: at its end, or when it was detached."""
+    """Live Python objects by type, taken at the end of the process or at detach."""
 
     process: int
     time_s: float
-    names: tuple[str, ...]  # as their types call themselves (tp_name)
+    names: tuple[str, ...]  # tp_name of each type
     rows: Rows  # OBJECTS_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
 class GlibcHeaps:
-    """Heaps of the C library in one process at its end, or when it was detached."""
+    """Heaps of glibc malloc at the end of the process or at detach."""
 
     process: int
     time_s: float
@@ -308,30 +315,30 @@ class GlibcHeaps:
 
 @dataclass(frozen=True, slots=True)
 class FaultSites:
-    """The page faults sampled in one process: who touched memory first."""
+    """Sampled page faults of one process."""
 
     process: int
     state: str  # "on" | "off" | "refused" | "ended"
-    reason: str  # why refused, or ended
+    reason: str  # reason for "refused" or "ended"
     samples: int
-    lost: int  # samples taken where nothing could be recorded
-    parts: tuple[tuple[PartKind, str], ...]  # kind and name
+    lost: int  # samples that could not be recorded
+    parts: tuple[tuple[PartKind, str], ...]  # kind and name of memory outside all allocations
     rows: Rows  # FAULT_SITES_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How the run was traced."""
+    """Sampling settings of the run."""
 
     mode: str  # "sampled" | "exact"
     sample_bytes: int
     interval_s: float
-    fault_period: int = 0  # one minor page fault in so many was sampled; 0: none
+    fault_period: int = 0  # one minor page fault in `fault_period` is sampled; 0: none
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One resolved frame. `kind` is "python", "native", or "inlined" (native, inlined by its caller)."""
+    """A resolved frame. `kind` is "python", "native", or "inlined" (inlined by its native caller)."""
 
     function: str
     file: str | None
@@ -342,7 +349,7 @@ class Frame:
 
 @dataclass(slots=True)
 class Recording:
-    """Everything read back from one .atlas file."""
+    """The contents of one .atlas file."""
 
     command: tuple[str, ...]
     started: str  # ISO 8601, UTC
@@ -354,22 +361,20 @@ class Recording:
     codes: dict[int, list[CodeObject]]  # code ID n is element n - 1
     frames: dict[
         int, dict[int, tuple[Frame, ...]]
-    ]  # by process index, by word; leaf (inlined) first
-    snapshots: list[Snapshot]  # of a long run at most some 200 of each process, spread evenly
+    ]  # by process index and word; leaf (inlined) first
+    snapshots: list[Snapshot]  # at most about 200 per process, spread evenly over the run
     totals: dict[int, Totals]  # the last of each process
     timeline: dict[int, Rows]  # TIMELINE_DTYPE
-    notes: list[str]  # what was not seen, or not resolved, and why
-    complete: bool  # False: the run was cut short; figures are right up to the last chunk
-    fault_sites: dict[int, FaultSites] = field(default_factory=dict)  # page faults, if asked for
+    notes: list[str]  # what was not seen or not resolved, and why
+    complete: bool  # False: the file ends early; the data is valid up to the last complete chunk
+    fault_sites: dict[int, FaultSites] = field(default_factory=dict)  # if page faults were sampled
     lifetimes: dict[int, Rows] = field(default_factory=dict)  # LIFETIMES_DTYPE
     age_matrix: dict[int, AgeMatrix] = field(default_factory=dict)
     idle: dict[int, IdleScan] = field(
         default_factory=dict
-    )  # the last of each process, if asked for
-    heaps: dict[int, GlibcHeaps] = field(default_factory=dict)  # where glibc's malloc is used
-    objects: dict[int, Objects] = field(
-        default_factory=dict
-    )  # of Python processes that were looked at
+    )  # the last scan of each process, with --idle
+    heaps: dict[int, GlibcHeaps] = field(default_factory=dict)  # of processes that use glibc malloc
+    objects: dict[int, Objects] = field(default_factory=dict)  # of Python processes
     fragmentation: dict[tuple[int, float], Fragmentation] = field(
         default_factory=dict
-    )  # by process and time_s of a snapshot; exact mode alone
+    )  # by process and time_s of a snapshot; exact mode only

@@ -1,7 +1,8 @@
-"""Whose code a frame is, and which frame of a stack owns its memory.
+"""The owner of a stack: the frame that its memory is attributed to.
 
-The innermost frame is `malloc`, the outermost `main`: neither says where memory went. The owner is
-the innermost frame of the program's own code; failing that of a library's; failing that the leaf.
+The innermost frame is `malloc`, the outermost `main`: neither tells where memory went. The owner is
+the innermost frame of the program's own code, else of a library, else the leaf.
+
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
 
 OWN, LIBRARY, RUNTIME = 0, 1, 2
-"""Whose code a frame is: the program's, a library's, or that of the language's own machinery."""
+"""Tiers of code: the program's own, a library's, the language runtime's."""
 
 _PACKAGES = ("/site-packages/", "/dist-packages/")
 _STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
@@ -33,7 +34,7 @@ _RUNTIME_NAME = re.compile(
 
 
 def tier(frame: Frame) -> int:
-    """Whose code this is: OWN, LIBRARY or RUNTIME."""
+    """Return the tier of a frame: OWN, LIBRARY or RUNTIME."""
     file, module = frame.file or "", frame.module or ""
     if frame.kind == "python":
         return _python_tier(file, module)
@@ -62,15 +63,15 @@ def _native_tier(function: str, file: str, module: str) -> int:
 
 
 def _rank(frame: Frame) -> int:
-    """Order frames by how well they name an owner: own code first, then Python before native."""
+    """Return the owner rank of a frame; lower is better. Own code first, Python before native."""
     whose = tier(frame)
     return 0 if whose == OWN else 2 * whose + (frame.kind != "python")
 
 
 def best(frames: tuple[Frame, ...], ranks: dict[int, int]) -> tuple[int, Frame | None]:
-    """Rank and frame of the one that owns most rightly; the innermost of equals.
+    """Return the lowest rank and the innermost frame that has it.
 
-    `ranks` remembers frames by identity between calls; they must stay alive meanwhile.
+    `ranks` caches ranks by id() of frames between calls; the frames must stay alive meanwhile.
     """
     least, chosen = 1 << 30, None
     for frame in frames:
@@ -83,7 +84,7 @@ def best(frames: tuple[Frame, ...], ranks: dict[int, int]) -> tuple[int, Frame |
 
 
 def owner(frames: tuple[Frame, ...]) -> int | None:
-    """Index of the frame that owns the stack's memory; None for a stack that was not seen."""
+    """Return the index of the owning frame; None for an unknown stack."""
     least, chosen = 1 << 30, None
     for index, frame in enumerate(frames):
         rank = _rank(frame)
@@ -95,6 +96,6 @@ def owner(frames: tuple[Frame, ...]) -> int | None:
 
 
 def owning_frame(frames: tuple[Frame, ...]) -> Frame | None:
-    """Give the frame that owns the stack's memory; None for a stack that was not seen."""
+    """Return the owning frame; None for an unknown stack."""
     index = owner(frames)
     return None if index is None else frames[index]

@@ -1,7 +1,8 @@
-"""Rows as columns, each packed as its values allow: docs/recording/format.md tells the layout.
+"""Rows packed by column. docs/recording/format.md specifies the layout.
 
-A payload is the length of its head, the head, inflated the metadata and what the columns are, and the
-columns, each deflated by itself: who wants some of them leaves the others as they are.
+A payload is the length of its header, the header (deflated: metadata and column descriptions) and the
+columns, each deflated separately, so that a reader inflates only the columns it needs.
+
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ if TYPE_CHECKING:
     Columns = Sequence[tuple[str, str]]
 
 _HEAD_LENGTH = struct.Struct("<Q")
-_ROWS = struct.Struct("<QII")  # rows, columns, 0; followed by one of these a column:
-_COLUMN = struct.Struct("<4B3IQQ")  # its packing, and its length in the file
+_ROWS = struct.Struct("<QII")  # rows, columns, 0; followed by one _COLUMN per column
+_COLUMN = struct.Struct("<4B3IQQ")  # packing, and length in the file
 
-_MOST_UNPACKED = 64 << 20  # bytes of values; more must have cost their writer something,
-_MOST_RATIO = 400  # at least this share of it; exact sums take a hundredth
+_MOST_UNPACKED = 64 << 20  # bytes of values; a larger result is refused unless the payload has
+_MOST_RATIO = 400  # at least this fraction of it; exact sums shrink to 1/100
 _WAYS = {"stack": Way.STEPS, "parent": Way.BEHIND}
 _WAYS_OF_TYPES = {"<f8": Way.WHOLE, "<u8": Way.WORDS, "<u4": Way.BITS}
 
 
 class PackedColumn(NamedTuple):
-    """One column of packed rows, and where in the data it is."""
+    """One packed column and its position in the data."""
 
     packing: Packing
     start: int
@@ -38,14 +39,14 @@ class PackedColumn(NamedTuple):
 
 
 class Packed(NamedTuple):
-    """Rows of a chunk as they are in the file."""
+    """Packed rows of a chunk, as stored."""
 
     data: memoryview | FileSlice
     rows: int
     columns: tuple[PackedColumn, ...]
 
     def inflate(self, column: int) -> bytes | memoryview:
-        """Give a column's bytes as they are unpacked. ValueError or zlib.error if malformed."""
+        """Inflate a column to its packed form. Raises ValueError or zlib.error if malformed."""
         packing, start, length = self.columns[column]
         size = packing.size(self.rows)
         data = self.data[start : start + length]
@@ -54,34 +55,34 @@ class Packed(NamedTuple):
         stream = zlib.decompressobj()
         found = stream.decompress(data, size)
         if len(found) != size or stream.decompress(stream.unconsumed_tail, 1):
-            message = f"a column inflates to other than {size} bytes"
+            message = f"a column does not inflate to {size} bytes"
             raise ValueError(message)
         return found
 
     def words(self, column: int) -> bytes | memoryview:
-        """Give the words of a column, 8 bytes each, without inflating the rest. Errors as above."""
+        """Inflate the words of a column only, 8 bytes each. Raises ValueError or zlib.error if malformed."""
         packing, start, length = self.columns[column]
         data, size = self.data[start : start + length], 8 * packing.words
         found = data[:size]
         if length != packing.size(self.rows):
             found = memoryview(zlib.decompressobj().decompress(data, size) if size else b"")
         if len(found) != size:
-            message = "words are cut"
+            message = "words are truncated"
             raise ValueError(message)
         return found
 
     @property
     def unpacked(self) -> int:
-        """Bytes of all values, unpacked."""
+        """Bytes of all values when unpacked."""
         return _unpacked(self.rows, len(self.columns))
 
 
 def pack_rows(
     metadata: bytes, columns: Columns, rows: bytes | memoryview, *, first: int, ascending: bool
 ) -> bytes:
-    """Give the payload of a chunk whose first row has that number. ValueError: these are no such rows.
+    """Return the payload of a chunk whose first row has number `first`.
 
-    `ascending`: rows are put into the order of stack and kind.
+    With `ascending`, rows are sorted by stack and kind. Raises ValueError if `rows` are not such rows.
     """
     packer = ColumnPacker(rows, [int(code[2:]) for _, code in columns], ascending=ascending)
     head = [metadata, _ROWS.pack(packer.count, len(columns), 0)]
@@ -97,30 +98,30 @@ def pack_rows(
 
 
 def _padding_bytes(unpacked: int, packed: int) -> int:
-    """Count the bytes without which so few would not be believed to hold so many."""
+    """Count the zero bytes to append so that the payload passes the reader's unpack limit."""
     least = -(-unpacked // _MOST_RATIO) if unpacked > _MOST_UNPACKED else 0
     return max(0, least - packed)
 
 
 def read_head(payload: memoryview | FileSlice) -> memoryview:
-    """Give what a head is deflated to. ValueError or struct.error if it is cut."""
+    """Return the deflated header. Raises ValueError or struct.error if it is cut."""
     (length,) = _HEAD_LENGTH.unpack_from(payload[: _HEAD_LENGTH.size])
     head = payload[_HEAD_LENGTH.size : _HEAD_LENGTH.size + length]
     if len(head) != length:
-        message = "the head is cut"
+        message = "the header is truncated"
         raise ValueError(message)
     return head
 
 
 def read_columns(described: memoryview, payload: memoryview | FileSlice, start: int) -> Packed:
-    """Read what comes after the metadata of a head of so many bytes. ValueError if it does not describe the payload."""
+    """Parse the column descriptions after the metadata. Raises ValueError if they do not fit the payload."""
     rows, count, _ = _ROWS.unpack_from(described)
     entries = described[_ROWS.size :]
     if len(entries) != count * _COLUMN.size:
-        message = "columns without a description"
+        message = "column descriptions do not match the columns"
         raise ValueError(message)
     if _unpacked(rows, count) > unpack_limit(len(payload)):
-        message = f"{rows:,} rows in {len(payload):,} bytes: more than any recording holds"
+        message = f"{rows:,} rows in {len(payload):,} bytes exceed the limit"
         raise ValueError(message)
     columns, start = [], _HEAD_LENGTH.size + start
     for *packing, length in _COLUMN.iter_unpack(entries):
@@ -128,13 +129,13 @@ def read_columns(described: memoryview, payload: memoryview | FileSlice, start: 
         columns[-1].packing.size(rows)
         start += length
     if start > len(payload):
-        message = "columns are cut"
+        message = "columns are truncated"
         raise ValueError(message)
     return Packed(payload, rows, tuple(columns))
 
 
 def unpack_limit(packed: int) -> int:
-    """How many bytes of values a payload of so many may hold, before it is taken for an attack on memory."""
+    """Return the limit of values for a payload; more is taken for a decompression bomb."""
     return max(_MOST_UNPACKED, _MOST_RATIO * packed)
 
 

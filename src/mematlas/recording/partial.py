@@ -1,4 +1,4 @@
-"""What the chunks of a recording add up to while it is read."""
+"""A recording while it is read: everything the chunks so far add up to."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ if TYPE_CHECKING:
 
     Metadata = dict[str, Any]
 
-MOST_SNAPSHOTS = 200  # of a process; beyond that every second regular one is left out
+MOST_SNAPSHOTS = 200  # of a process; above that every second regular snapshot is dropped
 REGULAR = ("interval", "peak")
 
 
 @dataclass(frozen=True, slots=True)
 class PackedSnapshot:
-    """A snapshot not yet inflated: of a long run only some are."""
+    """A snapshot that is not inflated yet."""
 
-    number: int  # among all snapshots of the file
+    number: int  # index among all snapshots of the file
     metadata: Metadata
     flags: int
     payload: Payload
 
     @property
     def rss_bytes(self) -> int:
-        """RSS then."""
+        """RSS at the snapshot."""
         return amount_of(self.metadata["rss_bytes"])
 
 
 @dataclass(slots=True)
 class KeptSnapshots:
-    """The snapshots of one process that are kept, with their numbers within it."""
+    """The kept snapshots of one process, with their index within the process."""
 
     kept: list[tuple[int, PackedSnapshot]] = field(default_factory=list)
     count: int = 0
-    stride: int = 1  # of the regular ones, one in so many is kept
+    stride: int = 1  # one of `stride` regular snapshots is kept
 
     def add(self, snapshot: PackedSnapshot) -> None:
-        """Take one more; the last, the highest and those not regular always stay."""
+        """Add a snapshot. The last, the highest and the irregular ones are always kept."""
         self.kept.append((self.count, snapshot))
         self.count += 1
         if len(self.kept) > MOST_SNAPSHOTS:
@@ -65,7 +65,7 @@ class KeptSnapshots:
 
 @dataclass(slots=True)
 class PartialRecording:
-    """What the chunks read so far add up to."""
+    """Everything the chunks read so far add up to."""
 
     header: Metadata | None = None
     processes: dict[int, model.Process] = field(default_factory=dict)
@@ -76,8 +76,8 @@ class PartialRecording:
     frames: dict[int, dict[int, tuple[model.Frame, ...]]] = field(default_factory=dict)
     snapshots_kept: dict[int, KeptSnapshots] = field(default_factory=dict)
     snapshot_count: int = 0
-    packed: int = 0  # bytes of the chunks that are kept, in the file
-    inflated: int = 0  # and in memory
+    packed: int = 0  # bytes of the decoded chunks in the file
+    inflated: int = 0  # bytes of the decoded chunks in memory
     latest: dict[tuple[bytes, int], tuple[int, Payload]] = field(default_factory=dict)
     frame_of: dict[tuple[Any, ...], model.Frame] = field(default_factory=dict)
     snapshots: list[model.Snapshot] = field(default_factory=list)
@@ -95,7 +95,7 @@ class PartialRecording:
     complete: bool = False
 
     def finish(self, header: Metadata) -> model.Recording:
-        """Give the recording the pieces make."""
+        """Return the complete recording."""
         return model.Recording(
             command=header["command"],
             started=header["started"],

@@ -1,4 +1,4 @@
-"""Reads an .atlas file back, up to the last whole chunk of one that was cut or damaged."""
+"""Reader of .atlas files. A cut or damaged file is read up to its last complete chunk."""
 
 from __future__ import annotations
 
@@ -31,32 +31,36 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Rows
 
-_LARGE = 1 << 20  # bytes; what is packed into more stays in the file
+_LARGE = 1 << 20  # bytes; larger packed payloads stay in the file
 _REPLACING = (
     atlas.TOTALS,
     atlas.FAULT_SITES,
     atlas.LIFETIMES,
     atlas.AGE_MATRIX,
     atlas.IDLE,
-)  # the last of each process holds
+)  # chunk types of which the last one per process holds
 
 
 def read(path: str | PathLike[str]) -> model.Recording:
-    """Read a recording; `complete` is False if the file ends early or is damaged further on."""
+    """Read a recording; `complete` is False if the file ends early or is damaged.
+
+    Raises TargetError, AccessError or UnsupportedError if the file cannot be opened or has another
+    version, MematlasError if nothing in it can be read.
+    """
     try:
         file = Path(path).open("rb")
     except (FileNotFoundError, NotADirectoryError):
-        message = f"{path}: there is no such file"
+        message = f"{path}: no such file"
         raise TargetError(message) from None
     except IsADirectoryError:
-        message = f"{path}: a folder; name a recording in it"
+        message = f"{path}: is a directory; name a recording in it"
         raise TargetError(message) from None
     except PermissionError:
-        message = f"{path}: not allowed to read it; ask its owner, or run as that user"
+        message = f"{path}: permission denied; run as its owner or ask for read permission"
         raise AccessError(message) from None
     with file:
         if not file.seekable():
-            message = f"{path}: a pipe, which can be read but once; save it to a file first"
+            message = f"{path}: is a pipe; save it to a file first"
             raise TargetError(message)
         _check_start(path, file)
         pieces = PartialRecording()
@@ -68,13 +72,13 @@ def read(path: str | PathLike[str]) -> model.Recording:
         _read_snapshots(pieces)
         _read_fragmentation(pieces)
     if pieces.header is None:
-        message = f"{path}: the recording was cut before its first chunk; nothing can be read"
+        message = f"{path}: the recording ends before its first chunk; nothing can be read"
         raise MematlasError(message)
     return pieces.finish(pieces.header)
 
 
 def _read_chunks(pieces: PartialRecording, file: BinaryIO) -> None:
-    """Decode what adds up; put by what a later chunk may replace, or nobody may look at."""
+    """Decode chunks that accumulate. Keep chunks packed that a later one may replace or few views read."""
     for kind, flags, payload in _chunks(file):
         decode = DECODERS.get(kind)
         if kind == atlas.SNAPSHOT:
@@ -93,7 +97,7 @@ def _read_chunks(pieces: PartialRecording, file: BinaryIO) -> None:
             pieces.packed += len(payload)
             pieces.inflated += data.unpacked
             if pieces.inflated > 4 * atlas.inflate_limit(pieces.packed):
-                message = "its chunks inflate to more than any recording holds"
+                message = "the chunks inflate beyond the limit"
                 raise ValueError(message)
             decode(pieces, metadata, data)
 
@@ -106,14 +110,14 @@ def _check_start(path: str | PathLike[str], file: BinaryIO) -> None:
     _, version, _ = atlas.START.unpack(start)
     if not atlas.OLDEST <= version <= atlas.VERSION:
         message = (
-            f"{path}: a recording of format {version}, and this mematlas reads format "
-            f"{atlas.VERSION}; use the mematlas that made it, or a newer one"
+            f"{path}: format version {version}; this mematlas reads up to version "
+            f"{atlas.VERSION}; use a newer mematlas"
         )
         raise UnsupportedError(message)
 
 
 def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, int, atlas.Payload]]:
-    """Give whole chunks; the first that is cut or fails its check ends them."""
+    """Yield complete chunks, up to the first that is cut or fails its CRC check."""
     own = Descriptor(file.fileno())
     while len(head := file.read(atlas.CHUNK_HEAD)) == atlas.CHUNK_HEAD:
         kind, flags, length = atlas.HEAD.unpack_from(head)
@@ -147,7 +151,7 @@ def _unpack(flags: int, payload: atlas.Payload) -> tuple[dict[str, Any], ChunkDa
 
 
 def _keep_snapshot(pieces: PartialRecording, flags: int, payload: atlas.Payload) -> None:
-    """Keep a snapshot for later; of a long run's, keep ever fewer of the regular ones."""
+    """Keep a snapshot packed. Regular snapshots of a long run are thinned out."""
     metadata = atlas.unpack_metadata(flags, payload)
     pieces.snapshots_kept.setdefault(int(metadata["process"]), KeptSnapshots()).add(
         PackedSnapshot(pieces.snapshot_count, metadata, flags, payload)
@@ -156,7 +160,7 @@ def _keep_snapshot(pieces: PartialRecording, flags: int, payload: atlas.Payload)
 
 
 def _read_replaceable(pieces: PartialRecording) -> None:
-    """Read the sums of each process that no later ones replace; rows as of snapshots, if few views need them."""
+    """Read the last of the chunks that replace each other. Rows that few views need stay packed."""
     for (kind, process), (flags, payload) in pieces.latest.items():
         stacks = stack_count(pieces, process)
         try:
@@ -177,7 +181,7 @@ def _read_replaceable(pieces: PartialRecording) -> None:
 
 
 def _read_snapshots(pieces: PartialRecording) -> None:
-    """Take the snapshots kept, in the order of the file, up to the first that is malformed."""
+    """Read the kept snapshots in file order, up to the first malformed one."""
     every = [packed for each in pieces.snapshots_kept.values() for _, packed in each.kept]
     pieces.snapshots_kept.clear()
     for packed in sorted(every, key=lambda packed: packed.number):
@@ -189,7 +193,7 @@ def _read_snapshots(pieces: PartialRecording) -> None:
 
 
 def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
-    """Take a snapshot; its rows are inflated when somebody looks at them, which few do."""
+    """Read one snapshot. Its rows are inflated at each access, which few views need."""
     metadata = packed.metadata
     process = int(metadata["process"])
     stacks = stack_count(pieces, process)
@@ -212,7 +216,7 @@ def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
 
 
 def _packed_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], stacks: int) -> Rows:
-    """Give rows that are inflated when somebody looks at them."""
+    """Return rows that are inflated at each access."""
     return cast("Rows", LazyRows(dtype, partial(_unpack_rows, flags, payload, dtype, stacks)))
 
 
@@ -221,12 +225,12 @@ def _unpack_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], s
         _, data = _unpack(flags, payload)
         return stack_rows(stacks, data.rows(dtype))
     except atlas.MALFORMED as error:
-        message = f"a part of the recording is malformed ({error}); record the program anew"
+        message = f"a part of the recording is malformed ({error}); record the program again"
         raise MematlasError(message) from None
 
 
 def _thin_fragmentation(pieces: PartialRecording) -> None:
-    """Keep those whose snapshot is kept."""
+    """Drop fragmentation whose snapshot was dropped."""
     times = {
         (process, number_of(packed.metadata["time_s"]))
         for process, found in pieces.snapshots_kept.items()
@@ -238,7 +242,7 @@ def _thin_fragmentation(pieces: PartialRecording) -> None:
 
 
 def _read_fragmentation(pieces: PartialRecording) -> None:
-    """Take those of the snapshots that were kept; rows as of snapshots."""
+    """Read the fragmentation of the kept snapshots."""
     for packed in pieces.snapshots:
         key = packed.process, packed.time_s
         if key not in pieces.packed_fragmentation:

@@ -1,4 +1,4 @@
-"""Bytes of a recording that stay in the file until somebody asks for them."""
+"""Bytes of a recording that stay in the file until accessed."""
 
 from __future__ import annotations
 
@@ -7,28 +7,28 @@ from typing import Any
 
 
 class Descriptor:
-    """An open file of one's own: it stays readable when the other is closed, or its name is gone."""
+    """Duplicate of a file descriptor. It stays readable after the original is closed or unlinked."""
 
     __slots__ = ("number",)
 
     def __init__(self, number: int) -> None:
-        """Take another descriptor of the same file. OSError as from dup()."""
+        """Duplicate a descriptor. Raises OSError like dup()."""
         self.number = -1
         self.number = os.dup(number)
 
     def __del__(self) -> None:
-        """Close it."""
+        """Close the descriptor."""
         if self.number >= 0:
             os.close(self.number)
 
 
 class FileSlice:
-    """Some bytes of a file, which are read each time a part of them is looked at."""
+    """A byte range of a file, read at each access."""
 
     __slots__ = ("_file", "_length", "_start")
 
     def __init__(self, file: Descriptor, start: int, length: int) -> None:
-        """Take where they are."""
+        """Store the range."""
         self._file = file
         self._start = start
         self._length = length
@@ -37,18 +37,18 @@ class FileSlice:
         return self._length
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel as the bytes: elsewhere there is no such file."""
+        """Pickle as bytes: the descriptor is not valid in another process."""
         return bytes, (bytes(self[:]),)
 
     def __getitem__(self, part: slice) -> memoryview:
-        """Read a part. ValueError if the file was cut since; OSError as from pread()."""
+        """Read a part. Raises ValueError if the file was truncated, OSError like pread()."""
         start, end, _ = part.indices(self._length)
         found, at = bytearray(max(0, end - start)), 0
         view = memoryview(found)
         while at < len(found):
             got = os.preadv(self._file.number, [view[at:]], self._start + start + at)
             if not got:
-                message = "the file was cut while it was read"
+                message = "the file was truncated while it was read"
                 raise ValueError(message)
             at += got
         return view.toreadonly()

@@ -1,4 +1,4 @@
-"""Native addresses to functions and lines, from ELF files and their separate debug information."""
+"""Symbolization of native addresses from ELF files and their separate debug files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Module
 
 DEBUG_ROOT = Path("/usr/lib/debug")
-CACHE_BYTES = 1 << 30  # the least recently used beyond that are dropped
+CACHE_BYTES = 1 << 30  # limit of the cache; the least recently used files are removed
 _WORTH_KEEPING_S = 0.05
 _CLONE = re.compile(
     r"(\.(cold|part|constprop|isra|lto_priv|llvm|localalias)(\.\d+)*)+$|_alias_\d+$|^__GI_"
@@ -33,12 +33,15 @@ _STRING = re.compile(
     r"std::(__cxx11::)?basic_string<char, std::char_traits<char>, std::allocator<char> ?>( (?=>))?"
 )
 _BRACKETED = ("linux-vdso.so.1", "linux-gate.so.1", "[vdso]")
-_END_MARKS = {"_init": 64, "_fini": 64}  # sizeless symbols before the PLT and the end of the text
+_END_MARKS = {
+    "_init": 64,
+    "_fini": 64,
+}  # symbols without a size, before the PLT and at the end of the text
 
 
 @dataclass(slots=True)
 class Table:
-    """The symbols of one loaded file: lookup tables, best first. `note` says what is amiss."""
+    """Symbols of one loaded file: lookup tables, best first. `note` says what is missing."""
 
     path: str
     load_address: int = 0
@@ -48,7 +51,7 @@ class Table:
     hot_names: dict[int, str] = field(default_factory=dict)
 
     def frames(self, file_address: int) -> tuple[Frame, ...]:
-        """Give the frames at the call before a return address, innermost inlined one first."""
+        """Return the frames of the call before a return address, innermost inlined frame first."""
         for cache in self.caches:
             found = cache.lookup(file_address - 1 - self.load_address)
             if found and not _past_the_end(found[-1], file_address - self.load_address):
@@ -57,7 +60,7 @@ class Table:
         return (Frame(f"{name}+{file_address:#x}", None, None, self.path, "native"),)
 
     def _symbol(self, found: SourceLocation, cache: SymCache) -> str:
-        """Name a function; two whose cold parts begin at one address are told by their hot ones."""
+        """Return the symbol of a function. Cold parts that start at the same address are told apart by their hot parts."""
         if not _COLD.search(found.symbol):
             return str(found.symbol)
         address = int(found.sym_addr)
@@ -83,7 +86,7 @@ class Table:
 
 
 def open_table(module: Module) -> Table:
-    """Open the symbols of a module as it was when loaded; never those of another build."""
+    """Open the symbols of a module as loaded. A file of another build is never used."""
     if module.path in _BRACKETED:
         return Table("[vdso]")
     path = Path(module.path.removesuffix(" (deleted)"))
@@ -92,11 +95,11 @@ def open_table(module: Module) -> Table:
         headers = elf.read(path)
     except OSError as error:
         headers = None
-        table.note = f"{path}: {error.strerror}, so its functions show as module+offset"
+        table.note = f"{path}: {error.strerror}; functions are shown as module+offset"
     if headers and module.build_id and headers.build_id != module.build_id:
         table.note = (
             f"{path}: rebuilt since it was loaded (build ID {module.build_id[:12]}, now "
-            f"{headers.build_id[:12] or 'none'}), so its functions show as module+offset"
+            f"{headers.build_id[:12] or 'none'}); functions are shown as module+offset"
         )
         headers = None
     debug = _debug_file(path, headers, module.build_id)
@@ -105,7 +108,7 @@ def open_table(module: Module) -> Table:
         table.load_address = headers.load_address
         sources.append(path)
     elif debug:
-        table.note = ""  # symbols of the very build that ran
+        table.note = ""  # symbols of the loaded build
         debug_headers = elf.read(debug)
         table.load_address = debug_headers.load_address if debug_headers else 0
     _add_caches(table, sources, module.build_id)
@@ -122,7 +125,7 @@ def _add_caches(table: Table, sources: list[Path], build_id: str) -> None:
 
 
 def _debug_file(path: Path, headers: elf.Elf | None, build_id: str) -> Path | None:
-    """Find the separate debug file that belongs to a build, as gdb looks for it."""
+    """Find the separate debug file of a build in the same places as gdb."""
     if build_id:
         found = DEBUG_ROOT / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
         if _belongs(found, build_id, None):
@@ -151,7 +154,7 @@ def _belongs(debug: Path, build_id: str, check: int | None) -> bool:
 
 
 def _open(path: Path, build_id: str) -> Iterator[SymCache]:
-    """Make the lookup table of a file, or take it from the cache on disk."""
+    """Yield the lookup table of a file, from the disk cache if possible."""
     from symbolic.debuginfo import Archive
     from symbolic.exceptions import SymbolicError
     from symbolic.symcache import SymCache
@@ -175,7 +178,7 @@ def _open(path: Path, build_id: str) -> Iterator[SymCache]:
 
 
 def _open_mini_debug(data: bytes) -> list[SymCache]:
-    """Make the lookup table of .gnu_debugdata: the symbols of static functions alone."""
+    """Return the lookup table of .gnu_debugdata, which has the symbols of static functions only."""
     from symbolic.debuginfo import Archive
     from symbolic.exceptions import SymbolicError
 
@@ -187,13 +190,13 @@ def _open_mini_debug(data: bytes) -> list[SymCache]:
 
 
 def cache_directory() -> Path:
-    """Where lookup tables that took long to make are kept."""
+    """Return the directory of cached lookup tables."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base.startswith("/") else Path.home() / ".cache") / "mematlas" / "symbols"
 
 
 def _kept(path: Path, build_id: str) -> Path | None:
-    """Name the kept table of a file: by build ID and which file of that build it is from."""
+    """Return the cache path of a file's table: build ID plus path, size and mtime."""
     if not build_id:
         return None
     try:
@@ -205,7 +208,7 @@ def _kept(path: Path, build_id: str) -> Path | None:
 
 
 def _keep(cache: SymCache, path: Path) -> None:
-    """Keep a table on disk; a full or read-only disk only means that the next run is slower."""
+    """Store a table in the cache. A full or read-only disk is not an error."""
     part = path.with_suffix(f".{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -229,13 +232,13 @@ def _drop_oldest(directory: Path) -> None:
 
 
 def _past_the_end(outermost: SourceLocation, relative: int) -> bool:
-    """Tell if a sizeless symbol was found for an address that is far beyond what it names."""
+    """Return whether a symbol without a size was found for an address far beyond it."""
     limit = _END_MARKS.get(outermost.symbol)
     return limit is not None and relative - int(outermost.sym_addr) > limit
 
 
 def demangle(symbol: str) -> str:
-    """Give the name as in the source, without parameters and compiler's clone marks."""
+    """Demangle a name, without parameters and clone suffixes of the compiler."""
     from multi_demangle import DemangleOptions, demangle_symbol
 
     symbol = _CLONE.sub("", symbol)

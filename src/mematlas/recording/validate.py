@@ -1,4 +1,4 @@
-"""Metadata of a recording as what they should be: a file may hold anything."""
+"""Checks of metadata and rows: a file may contain anything."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Rows
 
 R = TypeVar("R")
-_WIDE = 8  # bytes; what is narrower is never too large
+_WIDE = 8  # bytes; narrower integers are always below the limit
 
 
 def text_of(value: object) -> str:
-    """Give a text; TypeError if it is none."""
+    """Return a string. Raises TypeError for anything else."""
     if not isinstance(value, str):
-        message = f"{value!r} is no text"
+        message = f"{value!r} is not a string"
         raise TypeError(message)
     return value
 
 
 def texts_of(values: list[object]) -> list[str]:
-    """Give texts; TypeError if one is none."""
+    """Return strings. Raises TypeError for anything else."""
     return [text_of(value) for value in values]
 
 
 def number_of(value: float) -> float:
-    """Give a finite number; ValueError if it is not."""
+    """Return a finite number. Raises ValueError for others."""
     number = float(value)
     if not math.isfinite(number):
         message = "not a finite number"
@@ -45,27 +45,27 @@ def number_of(value: float) -> float:
 
 
 def amount_of(value: float) -> int:
-    """Give bytes, or a count; ValueError if nobody can have so many."""
+    """Return bytes or a count. Raises ValueError above 2**56."""
     amount = int(value)
     if abs(amount) >= 1 << 56:
-        message = "no amount of memory"
+        message = "amount of memory out of range"
         raise ValueError(message)
     return amount
 
 
 def optional(convert: Callable[[Any], R], value: object) -> R | None:
-    """Convert what is there."""
+    """Convert a value; None stays None."""
     return None if value is None else convert(value)
 
 
 def stack_rows(stacks: int, rows: Rows) -> Rows:
-    """Give the rows back if each names a node that exists and has figures that can be told.
+    """Return rows whose stacks exist and whose values are in range. Raises ValueError for others.
 
-    Of rows whose columns are made when they are asked for, a column is looked at then.
+    Packed columns are checked at their access.
     """
     names = rows.dtype.names or ()
     if "born" in names and (rows["born"] > rows["died"]).any():
-        message = "memory died before it was born"
+        message = "free time before allocation time"
         raise ValueError(message)
     check = partial(check_column, stacks)
     made_later = cast("object", rows)
@@ -77,17 +77,17 @@ def stack_rows(stacks: int, rows: Rows) -> Rows:
 
 
 def check_column(stacks: int, name: str, column: NDArray[Any]) -> None:
-    """Raise ValueError if a column names what does not exist, or holds what cannot be told."""
+    """Raise ValueError if a column refers to an unknown stack or has a value out of range."""
     if name == "stack" and len(column) and int(column.max()) >= stacks:
-        message = "a row names a stack that was not written"
+        message = "a row refers to an unknown stack"
         raise ValueError(message)
     most = 2.0**112 if name.endswith("variance") else 2.0**56  # so that sums fit 63 bits
-    if column.itemsize == _WIDE and not (np.abs(column) < most).all():  # as of what is no number
-        message = f"{name} holds what is no amount"
+    if column.itemsize == _WIDE and not (np.abs(column) < most).all():  # also true for NaN
+        message = f"{name} contains a value out of range"
         raise ValueError(message)
 
 
 def check_node(name: str, column: NDArray[Any]) -> None:
-    """Raise ValueError if a node comes before its parent; a word may be any."""
+    """Raise ValueError if a node comes before its parent. Any word is valid."""
     if name == "parent":
         check_parents(column)

@@ -1,4 +1,4 @@
-"""Writes an .atlas file chunk by chunk. Needs no NumPy: rows come as bytes."""
+"""Writer of .atlas files. Rows come as bytes, so that no NumPy is needed."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ NODE_BYTES = 16
 
 
 class Writer:
-    """An .atlas file being written. Each call is one chunk, handed to the kernel before it returns.
+    """An .atlas file being written. Each method writes one chunk before it returns.
 
-    A kill at any moment thus loses at most the chunk being written, and the reader drops that one.
-    Nodes and modules and codes named by a chunk must have been written before it.
+    A kill at any time loses at most the chunk being written; readers drop an incomplete chunk.
+    Nodes, modules and codes must be written before the chunks that refer to them.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Writer:
         machine: Mapping[str, Any],
         sampling: Sampling,
     ) -> None:
-        """Create the file, or empty an old one, and write its header."""
+        """Create or truncate the file and write its header."""
         self._file = Path(path).open("wb", buffering=0)
         self._nodes: dict[int, int] = {}
         self._write(atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0))
@@ -60,7 +60,7 @@ class Writer:
         )
 
     def process(self, process: Process) -> None:
-        """Write a new process, or everything now known of one written before."""
+        """Write a process, new or with more known than before."""
         metadata = _fields(
             process,
             *("index", "pid", "parent_pid", "parent_index", "executable", "command"),
@@ -69,18 +69,18 @@ class Writer:
         self._chunk(atlas.PROCESS, metadata)
 
     def nodes(self, process: int, rows: bytes | memoryview) -> None:
-        """Add trie nodes (NODE_DTYPE rows) after those written so far; the very first is the root."""
+        """Append trie nodes (NODE_DTYPE). The first node of a process is the root."""
         first = self._nodes.get(process, 0)
         self._chunk(atlas.NODES, {"process": process, "first": first}, rows)
         self._nodes[process] = first + _size(rows) // NODE_BYTES
 
     def modules(self, process: int, modules: Iterable[Module]) -> None:
-        """Add loaded modules; where address ranges overlap, the later one holds."""
+        """Append loaded modules. Where address ranges overlap, the later module holds."""
         table = [_values(each, "path", "build_id", "bias", "start", "end") for each in modules]
         self._chunk(atlas.MODULES, {"process": process, "modules": table})
 
     def codes(self, process: int, codes: Iterable[CodeObject]) -> None:
-        """Add Python code objects; their IDs count on from those written so far, from 1."""
+        """Append Python code objects. IDs continue from those written before and start at 1."""
         codes = list(codes)
         table = [
             [each.name, each.file, each.first_line, each.linetable_format, len(each.linetable)]
@@ -101,7 +101,7 @@ class Writer:
         rows: bytes | memoryview,
         huge_bytes: int | None = None,
     ) -> None:
-        """Write a residency join; the rows are SNAPSHOT_DTYPE."""
+        """Write a snapshot (SNAPSHOT_DTYPE)."""
         metadata = {
             "process": process,
             "time_s": time_s,
@@ -123,7 +123,7 @@ class Writer:
         peak_live_bytes: float,
         rows: bytes | memoryview,
     ) -> None:
-        """Write the sums up to now; the rows are TOTALS_DTYPE and replace those written before."""
+        """Write the sums since the start (TOTALS_DTYPE). They replace those written before."""
         metadata = {
             "process": process,
             "time_s": time_s,
@@ -140,46 +140,46 @@ class Writer:
         slack: Iterable[tuple[str, int, int]],
         rows: bytes | memoryview,
     ) -> None:
-        """Write what keeps slack resident, as of the snapshot at `time_s`; the rows are FRAGMENTATION_DTYPE.
+        """Write the fragmentation at the snapshot of `time_s` (FRAGMENTATION_DTYPE).
 
-        `slack` has of each part of it the bytes in whole free pages and those beside live blocks.
+        `slack` lists (part name, bytes on free pages, free bytes on pages with live blocks).
         """
         metadata = {"process": process, "time_s": time_s, "slack": [list(each) for each in slack]}
         self._chunk(atlas.FRAGMENTATION, metadata, rows)
 
     def idle(self, process: int, rows: bytes | memoryview, **metadata: float | str | bool) -> None:
-        """Write who owns the pages that nobody used for a time.
+        """Write the result of an idle-page scan (IDLE_DTYPE). It replaces the one written before.
 
-        The rows are IDLE_DTYPE and replace those before; the metadata are the other fields of `IdleScan`.
+        `metadata` are the other fields of `IdleScan`.
         """
         self._chunk(atlas.IDLE, {"process": process, **metadata}, rows)
 
     def objects(
         self, process: int, *, time_s: float, names: Iterable[str], rows: bytes | memoryview
     ) -> None:
-        """Write what types of Python objects were live; the rows are OBJECTS_DTYPE and replace those before."""
+        """Write live Python objects by type (OBJECTS_DTYPE). They replace those written before."""
         metadata = {"process": process, "time_s": time_s, "names": list(names)}
         self._chunk(atlas.OBJECTS, metadata, rows)
 
     def heaps(self, process: int, *, time_s: float, heaps: Iterable[HeapUse]) -> None:
-        """Write the heaps of the C library, instead of those before."""
+        """Write the glibc heaps. They replace those written before."""
         rows = [[getattr(each, name) for name in atlas.HEAP_FIELDS] for each in heaps]
         self._chunk(atlas.HEAPS, {"process": process, "time_s": time_s, "heaps": rows})
 
     def lifetimes(self, process: int, rows: bytes | memoryview) -> None:
-        """Write how long freed blocks lived; LIFETIMES_DTYPE rows that replace those before."""
+        """Write lifetimes of freed blocks (LIFETIMES_DTYPE). They replace those written before."""
         self._chunk(atlas.LIFETIMES, {"process": process}, rows)
 
     def age_matrix(
         self, process: int, *, time_s: float, cell_s: float, rows: bytes | memoryview
     ) -> None:
-        """Write what outlived a cell of time, as of `time_s`; AGE_MATRIX_DTYPE rows that replace those before."""
+        """Write the age matrix at `time_s` (AGE_MATRIX_DTYPE). It replaces the one written before."""
         self._chunk(
             atlas.AGE_MATRIX, {"process": process, "time_s": time_s, "cell_s": cell_s}, rows
         )
 
     def timeline(self, process: int, rows: bytes | memoryview) -> None:
-        """Add TIMELINE_DTYPE rows after those written so far."""
+        """Append samples (TIMELINE_DTYPE)."""
         self._chunk(atlas.TIMELINE, {"process": process}, rows)
 
     def fault_sites(
@@ -193,7 +193,7 @@ class Writer:
         parts: Iterable[tuple[PartKind, str]],
         rows: bytes | memoryview,
     ) -> None:
-        """Write page faults by stack and owner; FAULT_SITES_DTYPE rows that replace those before."""
+        """Write page faults by stack and owner (FAULT_SITES_DTYPE). They replace those written before."""
         metadata = {
             "process": process,
             "state": state,
@@ -205,7 +205,7 @@ class Writer:
         self._chunk(atlas.FAULT_SITES, metadata, rows)
 
     def frames(self, process: int, frames: Mapping[int, tuple[Frame, ...]]) -> None:
-        """Add resolved frames by trie word, leaf (inlined) first."""
+        """Append resolved frames by trie word, leaf (inlined) first."""
         numbers: dict[Frame, int] = {}
         stacks = [
             [numbers.setdefault(frame, len(numbers)) for frame in stack]
@@ -219,20 +219,20 @@ class Writer:
         self._chunk(atlas.FRAMES, metadata, array("Q", frames).tobytes())
 
     def notes(self, notes: Iterable[str]) -> None:
-        """Add lines that say what was not seen, or not resolved, and why."""
+        """Append notes: what was not seen or not resolved, and why."""
         self._chunk(atlas.NOTES, {"notes": list(notes)})
 
     def end(self) -> None:
-        """Write the mark of a whole recording and close the file."""
+        """Write the end chunk, which marks a complete recording, and close the file."""
         self._chunk(atlas.END, {})
         self.close()
 
     def close(self) -> None:
-        """Close the file without that mark, if it is still open."""
+        """Close the file without an end chunk, if it is open."""
         self._file.close()
 
     def __enter__(self) -> Self:
-        """Give itself."""
+        """Return self."""
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,7 @@
-"""Models as JSON, in pieces: a report of 100,000 stacks is written as it is made.
+"""JSON writer of report models. Long lists are streamed.
 
-Every answer is {"schema": "mematlas/COMMAND/1", "data": ...}; schemas/ has the JSON Schema of each.
+Each document is {"schema": "mematlas/COMMAND/1", "data": ...}; mematlas.present has the JSON Schemas.
+
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _SITES = 1000
 
 
 def schema(command: str) -> dict[str, Any]:
-    """JSON Schema of a command's answer, version 1."""
+    """Return the JSON Schema (version 1) of a command's output."""
     text = resources.files("mematlas.present").joinpath("schemas", f"{command}-1.json").read_text()
     whole: dict[str, Any] = json.loads(text)
     return whole
 
 
 def render_report(report: Report, *, by: str, top: int | None = None) -> Iterator[str]:
-    """Write the report, its stacks ranked by a metric and cut to the first `top`."""
+    """Render the report with the first `top` stacks by a metric."""
     table = StackTable.of(report.stacks)
     shown = table.first(by, len(table) if top is None else top)
     items = list(shown) if len(shown) < len(table) else shown
@@ -76,7 +77,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
 
 
 def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
-    """Write what was live at the end, the first `top` stacks of it."""
+    """Render the leaks, the first `top` of them."""
     yield from _answer(
         "leaks",
         {
@@ -96,14 +97,14 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
 
 
 def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
-    """Write what a part of a run left behind, the first `top` stacks of it."""
+    """Render a window with its first `top` stacks."""
     table = StackTable.of(window.stacks)
     shown = table.first("live", len(table) if top is None else top)
-    facts = ("command", "started", "complete", "start_s", "end_s", "to_the_end", "cell_s")
+    values = ("command", "started", "complete", "start_s", "end_s", "to_the_end", "cell_s")
     yield from _answer(
         "window",
         {
-            **{name: getattr(window, name) for name in facts},
+            **{name: getattr(window, name) for name in values},
             "sampling": asdict(window.sampling),
             **{name: getattr(window, name) for name in ("bytes", "count", "error_bytes")},
             "rss_bytes": list(window.rss_bytes),
@@ -117,7 +118,7 @@ def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class WindowStack:
-    """Of a stack's figures those that a window has."""
+    """The stack stats that a window has."""
 
     frames: tuple[Frame, ...]
     kind: str
@@ -128,20 +129,20 @@ class WindowStack:
 
     @classmethod
     def of(cls, stack: StackStats) -> WindowStack:
-        """Take them."""
+        """Copy them from StackStats."""
         figures = stack.live_bytes, stack.live_count, stack.error_bytes
         return cls(stack.frames, stack.kind, stack.process, *figures)
 
 
 class FrameTexts:
-    """JSON of frames, each written once: stacks share them."""
+    """Cache of frames as JSON: stacks share frames."""
 
     def __init__(self) -> None:
-        """Start with none written."""
+        """Start empty."""
         self._texts: dict[int, tuple[Frame, str]] = {}
 
     def of(self, frames: tuple[Frame, ...]) -> str:
-        """Write a list of frames."""
+        """Format a list of frames."""
         texts = self._texts
         found = []
         for frame in frames:
@@ -153,7 +154,7 @@ class FrameTexts:
 
 
 class _Items:
-    """Dataclasses with frames, to be written one by one."""
+    """Dataclasses with frames, formatted one by one."""
 
     def __init__(
         self,
@@ -169,13 +170,13 @@ class _Items:
         for item in self._items:
             names = [field.name for field in fields(item) if field.name != "frames"]
             known = {name: None if name in self._unknown else getattr(item, name) for name in names}
-            facts = json.dumps(known)
-            yield f'{{"frames": {self._texts.of(item.frames)}, {facts[1:]}'
+            values = json.dumps(known)
+            yield f'{{"frames": {self._texts.of(item.frames)}, {values[1:]}'
 
 
-def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> Iterator[str]:
-    """Write the small facts at once and the long lists in batches."""
-    yield f'{{"schema": "mematlas/{command}/1", "data": {_object(facts)[:-1]}'
+def _answer(command: str, values: dict[str, Any], lists: dict[str, _Items]) -> Iterator[str]:
+    """Yield the small fields at once and the long lists in batches."""
+    yield f'{{"schema": "mematlas/{command}/1", "data": {_object(values)[:-1]}'
     for name, items in lists.items():
         yield f', "{name}": ['
         batch: list[str] = []
@@ -190,16 +191,16 @@ def _answer(command: str, facts: dict[str, Any], lists: dict[str, _Items]) -> It
 
 
 class _RawJson(str):
-    """JSON that is written already."""
+    """Text that is JSON already."""
 
     __slots__ = ()
 
 
-def _object(facts: dict[str, Any]) -> _RawJson:
-    """Write an object some of whose values may be written already."""
+def _object(values: dict[str, Any]) -> _RawJson:
+    """Format an object; values may be JSON already."""
     pairs = (
         f"{json.dumps(name)}: {each if isinstance(each, _RawJson) else json.dumps(each)}"
-        for name, each in facts.items()
+        for name, each in values.items()
     )
     return _RawJson(f"{{{', '.join(pairs)}}}")
 
@@ -213,14 +214,14 @@ def _account(account: Account) -> dict[str, Any]:
 
 
 def _process(process: ProcessSummary) -> dict[str, Any]:
-    """Give a process; an RSS that was never seen is null."""
+    """Return a process as a dict; an unknown RSS is null."""
     return {**asdict(process), "peak_rss_bytes": process.peak_rss_bytes or None}
 
 
 def _rest(
     table: StackTable, shown: Sequence[StackStats], unknown: Collection[str]
 ) -> dict[str, int | None]:
-    """Add up the stacks that are not listed, so that no sum is lost."""
+    """Sum the stacks that are not listed."""
     sums = dict.fromkeys((f"{name}_bytes" for name in METRICS), 0)
     if len(shown) < len(table):
         sums = {n: table.columns.sum(n) - sum(getattr(each, n) for each in shown) for n in sums}
@@ -230,19 +231,19 @@ def _rest(
 def _page_faults(found: PageFaults | None, texts: FrameTexts) -> _RawJson | None:
     if found is None:
         return None
-    facts = {each.name: getattr(found, each.name) for each in fields(found)}
-    facts["refused"] = list(found.refused)
-    facts["sites_total"] = len(found.sites)
+    values = {each.name: getattr(found, each.name) for each in fields(found)}
+    values["refused"] = list(found.refused)
+    values["sites_total"] = len(found.sites)
     sites = (_fault_site(each, texts) for each in found.sites[:_SITES])
-    facts["sites"] = _RawJson(f"[{', '.join(sites)}]")
-    return _object(facts)
+    values["sites"] = _RawJson(f"[{', '.join(sites)}]")
+    return _object(values)
 
 
 def _fault_site(site: FaultSite, texts: FrameTexts) -> _RawJson:
-    facts = {each.name: getattr(site, each.name) for each in fields(site)}
-    facts["frames"] = _RawJson(texts.of(site.frames))
-    facts["owner"] = None if site.owner is None else _RawJson(texts.of(site.owner))
-    return _object(facts)
+    values = {each.name: getattr(site, each.name) for each in fields(site)}
+    values["frames"] = _RawJson(texts.of(site.frames))
+    values["owner"] = None if site.owner is None else _RawJson(texts.of(site.owner))
+    return _object(values)
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Timelines ready to draw: processes added up, and no more points than there are pixels."""
+"""Samples prepared for drawing: summed over processes, reduced to the number of pixels."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from mematlas.report.model.window import Window
 
 Points = list[tuple[float, float | None]]
-"""Values by time, each holding until the next; None where the kernel did not tell."""
+"""(time, value) pairs. A value holds until the next pair; None: unknown."""
 
 
 def summed(report: Report | Window, column: str, process: int | None = None) -> Points:
-    """Add up a column over all processes, or take one, at every moment one of them changed."""
+    """Sum a column over all processes, or return that of one process, at each of its changes."""
     ends = {line.index: line.end_s for line in report.processes}
     events: list[tuple[float, int, float | None]] = []
     for series in report.series:
@@ -60,9 +60,9 @@ def counted(
     span: tuple[float, float],
     process: int | None = None,
 ) -> list[float]:
-    """Give how many of what a column counts came in each of `count` equal stretches of `span`.
+    """Return the increase of a counter in each of `count` equal intervals of `span`.
 
-    What came between two rows is spread evenly over the time between them.
+    The increase between two rows is spread evenly over the time between them.
     """
     edges = np.linspace(span[0], span[1], count + 1)
     found = np.zeros(count)
@@ -75,13 +75,13 @@ def counted(
 
 
 def highest(points: Points) -> tuple[float, float] | None:
-    """Return the highest value and its time; None where nothing is known."""
+    """Return the highest value and its time; None if none is known."""
     known = [(value, time) for time, value in points if value is not None]
     return max(known, key=lambda pair: pair[0], default=None)
 
 
 def buckets(points: Points, count: int, span: tuple[float, float]) -> list[float | None]:
-    """Give the highest value in each of `count` equal stretches of `span`."""
+    """Return the highest value in each of `count` equal intervals of `span`."""
     start, end = span
     found: list[float | None] = [None] * count
     has_points = [False] * count

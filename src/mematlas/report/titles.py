@@ -51,7 +51,7 @@ METRIC_MEANINGS = {
     "huge": "resident in transparent huge pages",
     "swapped": "written out to swap",
     "faulted": "made resident by page faults of these lines",
-    "temporary": "temporary allocations: freed within 1 ms, over the whole run",
+    "temporary": "freed within 1 ms of their allocation, over the whole run",
     "fragmented": "free bytes on pages that live blocks of these lines keep resident",
     "idle": "resident, not used for at least the time given by --idle",
 }

@@ -1,4 +1,4 @@
-"""Numbers as 7 bits a byte, many at once: in the payload of a page and in protocol buffers."""
+"""Arrays as varints (protocol buffers, HTML payload)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GROUPS = 10
 
 
 def varints(values: NDArray[np.uint64]) -> bytes:
-    """Pack numbers 7 bits a byte, low bits first, the high bit set on all but a number's last."""
+    """Encode numbers as varints: 7 bits a byte, low bits first."""
     groups = max(1, -(-int(values.max(initial=0)).bit_length() // 7))
     parts = values[:, None] >> (np.arange(groups, dtype=np.uint64) * np.uint64(7))
     later = np.zeros(parts.shape, dtype=bool)
@@ -25,7 +25,7 @@ def varints(values: NDArray[np.uint64]) -> bytes:
 
 
 def lengths(values: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Tell how many bytes each number takes."""
+    """Return the encoded length of each number."""
     found = np.ones(len(values), np.int64)
     for group in range(1, _GROUPS):
         found += values >= np.uint64(1 << 7 * group)

@@ -1,6 +1,6 @@
-"""Runs programs under the tracer and turns what it reports into a recording."""
+"""Runs programs under the tracer and writes what the collector reads from them to a recording."""
 
-from mematlas.tracing.loop import Outcome, run
-from mematlas.tracing.settings import Settings
+from mematlas.tracing.loop import RunResult, run
+from mematlas.tracing.settings import TraceSettings
 
-__all__ = ["Outcome", "Settings", "run"]
+__all__ = ["RunResult", "TraceSettings", "run"]

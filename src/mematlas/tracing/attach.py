@@ -1,4 +1,4 @@
-"""Tracing a program that runs, from a moment on, until another or its end."""
+"""Tracing a running program, and the end of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 from mematlas.errors import MematlasError
 from mematlas.tracing.child import library
 from mematlas.tracing.follow import Follower, open_collector
-from mematlas.tracing.inject import Target, enter, leave
-from mematlas.tracing.loop import ROOM
+from mematlas.tracing.inject import attach_tracer, detach_tracer
 from mematlas.tracing.output import open_recording
 from mematlas.tracing.recorder import command_of
 from mematlas.tracing.session import attached_to, note_target, remove_abandoned, session_directory
+from mematlas.tracing.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,57 +22,66 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from mematlas.recording import Writer
-    from mematlas.tracing.settings import Settings
+    from mematlas.tracing.settings import TraceSettings
 
-_JOIN_S = 5.0
-_DRAIN_S = 0.3  # for what threads were about to record when the hooks came out
+_DRAIN_S = 0.3  # for records that threads had begun when the hooks were removed
+_DETACH_POLL_S = 0.02
 
 
-class Stop:
-    """Set by SIGINT, SIGTERM or SIGHUP: the recording ends, the program goes on."""
+class StopSignals:
+    """SIGINT, SIGTERM and SIGHUP as requests to end the recording; the program goes on."""
 
     def __init__(self) -> None:
-        """Listen."""
-        self.told = False
+        """Install the handlers."""
+        self.received = False
         self._before = {
-            number: signal.signal(number, self._hear)
+            number: signal.signal(number, self._handle)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         }
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        self.told = True
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        self.received = True
 
     def close(self) -> None:
-        """Listen no more."""
+        """Restore the handlers of before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
 
 def attach(
     pid: int,
-    settings: Settings,
+    settings: TraceSettings,
     path: str,
     *,
     duration_s: float | None = None,
-    begun: Callable[[], None] = lambda: None,
+    on_attached: Callable[[], None] = lambda: None,
 ) -> Writer:
-    """Trace a process from now on; the writer comes back open, for the names to follow.
+    """Trace a running process until it ends, `duration_s` is over, or SIGINT, SIGTERM or SIGHUP comes.
 
-    It ends when the process does, after `duration_s`, or at a SIGINT or SIGTERM. `begun` is called once the
-    process is traced. Raises as mematlas.tracing.inject does; the process is then as before.
+    Args:
+        pid: the process.
+        settings: what to record.
+        path: the recording to write; its writer is returned open, so that the caller can add the
+            resolved names.
+        duration_s: seconds after which the process is detached; None: no limit.
+        on_attached: called once the process is traced.
+
+    Raises:
+        MematlasError: as of Target and attach_tracer(); the process is then as before.
+        OSError: the recording cannot be written.
     """
-    target, stop = Target(pid), Stop()
+    target, stop = Target(pid), StopSignals()
     try:
-        with session_directory(ROOM * settings.ring_bytes) as session:
+        with session_directory(settings.ring_bytes) as session:
             collector = open_collector(session, settings)
             writer = open_recording(path, command_of(pid), settings)
             try:
-                _let_in(session, target)
-                # Watched from before: it may end as soon as it is entered.
-                follower = Follower(collector, writer, session, pid, cold_s=settings.cold_s)
-                enter(target, library(), str(session))
+                _grant_access(session, target)
+                # Before the tracer is loaded: the process may end right after that.
+                follower = Follower(collector, writer, session, pid, idle_s=settings.idle_s)
+                attach_tracer(target, library(), str(session))
                 note_target(session, pid)
-                begun()
+                on_attached()
                 writer.notes(_follow(follower, stop, duration_s))
             finally:
                 collector.stop()
@@ -83,39 +92,47 @@ def attach(
 
 
 def detach(pid: int) -> bool:
-    """End what `attach` began: by its own hand, or, where it was killed, in its stead. False: nothing to end."""
+    """End the tracing of a process; False if it is not traced, or gone.
+
+    A running `mematlas attach` is interrupted and awaited. If it was killed, its hooks are removed here.
+
+    Raises:
+        MematlasError: the hooks cannot be removed.
+    """
     owner = attached_to(pid)
     if owner is None:
         try:
-            return leave(pid, library())
+            return detach_tracer(pid, library())
         finally:
             remove_abandoned()
     os.kill(owner, signal.SIGINT)
     while attached_to(pid) is not None:
-        time.sleep(0.02)
+        time.sleep(_DETACH_POLL_S)
     return True
 
 
-def _follow(follower: Follower, stop: Stop, duration_s: float | None) -> list[str]:
-    """Follow it to the end, and let go; says what could not be let go of."""
+def _follow(follower: Follower, stop: StopSignals, duration_s: float | None) -> list[str]:
+    """Follow the process to the end of the recording and detach; return a note per process that stays hooked."""
     end = float("inf") if duration_s is None else time.monotonic() + duration_s
-    follower.follow(lambda: stop.told or time.monotonic() >= end, lambda: None)
-    follower.look_once_more()
-    held = []
+    follower.follow(lambda: stop.received or time.monotonic() >= end, lambda: None)
+    follower.snapshot_all()
+    notes = []
     for pid in follower.running():
         try:
-            leave(pid, library())
+            detach_tracer(pid, library())
         except MematlasError as error:
-            held.append(f"{error}; hooks that only pass calls on stay in it: mematlas detach {pid}")
+            notes.append(
+                f"{error}; its hooks stay and only forward calls; remove them with: mematlas detach {pid}"
+            )
     drained = time.monotonic() + _DRAIN_S
     follower.follow(lambda: time.monotonic() >= drained, lambda: None)
     follower.finish(None)
-    return held
+    return notes
 
 
-def _let_in(session: Path, target: Target) -> None:
-    """Give the session to the process's user, where that is another and we may."""
-    uid, gid = (int(target.status[name].split()[1]) for name in ("Uid", "Gid"))
+def _grant_access(session: Path, target: Target) -> None:
+    """Make the process's user the owner of the session directory, if it is another user than this one."""
+    uid, gid = (int(target.status.lines[name].split()[1]) for name in ("Uid", "Gid"))
     if uid == os.geteuid():
         return
     for path in (session, *session.iterdir()):

@@ -1,4 +1,4 @@
-"""The traced program itself: started with the tracer preloaded, signals passed on, status kept."""
+"""The traced program as a child process: its environment, start, signals and exit status."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from types import FrameType
 
 LIBRARY = "libmematlas_trace.so"
-_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def library() -> str:
-    """Path of the tracer."""
+    """Return the path of the tracer's library. MematlasError if the installation lacks it."""
     found = str(os.fspath(resources.files("mematlas").joinpath(LIBRARY)))  # type: ignore[call-overload]
     if not os.path.exists(found):  # noqa: PTH110
-        raise MematlasError(f"{found} is missing; install mematlas anew")
+        raise MematlasError(f"{found} is missing; reinstall mematlas")
     return found
 
 
-def _library_for(session: Path) -> str:
-    """Path of the tracer, by way of the session where LD_PRELOAD could not hold it."""
+def _preload_path(session: Path) -> str:
+    """Return a path of the tracer for LD_PRELOAD, which separates its entries by spaces and colons."""
     found = library()
     if not any(character in found for character in " :;"):
         return found
@@ -38,71 +38,77 @@ def _library_for(session: Path) -> str:
     return str(link)
 
 
-def inherited() -> dict[str, str]:
-    """Give the environment for a program: all of ours that has a name.
+def inherited_environment() -> dict[str, str]:
+    """Return this process's environment variables without those that have an empty name.
 
-    Wine and Cygwin leave variables without one, which Python can hand to no program.
+    Wine and Cygwin leave such variables behind, and subprocess refuses them.
     """
     return {name: value for name, value in os.environ.items() if name}
 
 
 def start(command: Sequence[str], program: str, session: Path) -> subprocess.Popen[bytes]:
-    """Start the program; its standard streams and open files are ours."""
-    environment = inherited()
+    """Start a program with the tracer preloaded; it inherits the standard streams and open files.
+
+    Raises:
+        TargetError: the program, or its loader, does not exist.
+        AccessError: the kernel refuses to execute it.
+        UsageError: execve(2) failed for another reason.
+    """
+    environment = inherited_environment()
     preloaded = environment.get("LD_PRELOAD", "")
-    preload = _library_for(session)
+    preload = _preload_path(session)
     environment["LD_PRELOAD"] = f"{preload}:{preloaded}" if preloaded else preload
     environment["MEMATLAS_SESSION"] = str(session)
     try:
         return subprocess.Popen(list(command), executable=program, env=environment, close_fds=False)
     except FileNotFoundError:
-        raise TargetError(f"{program}: it, or the loader it names, is not there") from None
+        raise TargetError(f"{program}: no such program, or no such loader as it names") from None
     except PermissionError:
-        raise AccessError(f"{program}: the kernel refuses to run it") from None
+        raise AccessError(f"{program}: permission denied") from None
     except OSError as error:
         raise UsageError(f"{program}: cannot be run: {error.strerror}") from None
 
 
-class Interrupts:
-    """Counts Ctrl-C: the terminal gives it to the program, which decides; the second is for us."""
+class SignalForwarder:
+    """Signals on their way to the program. `interrupts` counts SIGINT, which the terminal sends to both."""
 
     def __init__(self) -> None:
-        """Start with none, and no program."""
-        self.count = 0
+        """Start without a program; signals are kept until there is one."""
+        self.interrupts = 0
         self._child: subprocess.Popen[bytes] | None = None
-        self._early: list[int] = []
+        self._pending: list[int] = []
 
-    def pass_on(self, number: int) -> None:
-        """Send a signal to the program, once there is one."""
+    def forward(self, number: int) -> None:
+        """Send a signal to the program, or keep it until the program has started."""
         if self._child:
             self._child.send_signal(number)
         else:
-            self._early.append(number)
+            self._pending.append(number)
 
-    def started(self, child: subprocess.Popen[bytes]) -> None:
-        """Take the program that signals are meant for."""
+    def set_child(self, child: subprocess.Popen[bytes]) -> None:
+        """Set the program, and send it the signals that came before it."""
         self._child = child
-        for number in self._early:
+        for number in self._pending:
             child.send_signal(number)
 
 
 @contextmanager
-def signals_passed_on() -> Iterator[Interrupts]:
-    """While inside, signals meant for the program reach it, and do not end the recording.
+def forward_signals() -> Iterator[SignalForwarder]:
+    """Forward signals to the program while the block runs; they do not end the recording.
 
-    To be entered before the program starts: it may be done, and signalled, before we are back.
+    Enter the block before the program starts: a signal may come before start() returns.
     """
-    interrupts = Interrupts()
+    forwarder = SignalForwarder()
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        interrupts.count += 1
+    def count_interrupt(_number: int, _frame: FrameType | None) -> None:
+        forwarder.interrupts += 1
 
-    def pass_on(number: int, _frame: FrameType | None) -> None:
-        interrupts.pass_on(number)
+    def forward(number: int, _frame: FrameType | None) -> None:
+        forwarder.forward(number)
 
-    handlers = dict.fromkeys(_PASSED_ON, pass_on) | {
-        signal.SIGINT: interrupt,
-        signal.SIGQUIT: lambda *_: None,  # the terminal gives this one to the program too
+    handlers = dict.fromkeys(_FORWARDED, forward) | {
+        signal.SIGINT: count_interrupt,
+        signal.SIGQUIT: lambda *_: None,  # the terminal sends it to the program as well
     }
     ignored = {number for number in handlers if signal.getsignal(number) == signal.SIG_IGN}
     before = {
@@ -111,19 +117,19 @@ def signals_passed_on() -> Iterator[Interrupts]:
         if number not in ignored
     }
     try:
-        yield interrupts
+        yield forwarder
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 def exit_status(returncode: int) -> int:
-    """Give the status as a shell does: 128 + N for signal N."""
+    """Return the exit status that a shell reports: 128 + N for signal N."""
     return returncode if returncode >= 0 else 128 - returncode
 
 
-def ending(status: int) -> str:
-    """Put a status from wait() in words."""
+def format_wait_status(status: int) -> str:
+    """Format a status of wait(2): "exited 0", "killed by SIGKILL"."""
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:

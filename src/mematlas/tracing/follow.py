@@ -1,4 +1,4 @@
-"""Following a session: the collector's events, written to the recording as they come."""
+"""Following a session: events of the collector are written to the recording as they come."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from mematlas._core import Collector, Event, TraceSettings
+from mematlas._core import Collector, Event, SessionSettings
 from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
-from mematlas.tracing.private_allocators import carried_allocators
+from mematlas.tracing.private_allocators import describe_private_allocators
 from mematlas.tracing.process import ProcessRecorder
 
 if TYPE_CHECKING:
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mematlas.recording import Writer
-    from mematlas.tracing.settings import Settings
+    from mematlas.tracing.settings import TraceSettings
 
 _POLL_S = 0.1
 _FLUSH_S = 0.5
-_GRACE_S = 0.5  # for the program's own children to end after it
+_GRACE_S = 0.5  # for the program's children to end after it
+_NAMED_PIDS = 5  # of processes that share a reason
 _TRIGGERS = {
     Event.INTERVAL: "interval",
     Event.PEAK: "peak",
@@ -30,11 +31,11 @@ _TRIGGERS = {
 }
 
 
-def open_collector(session: Path, settings: Settings) -> Collector:
-    """Open the reading side of a session."""
+def open_collector(session: Path, settings: TraceSettings) -> Collector:
+    """Create the collector of a session directory. OSError if its files cannot be created."""
     return Collector(
         str(session),
-        TraceSettings(
+        SessionSettings(
             exact=settings.exact,
             ring_bytes=settings.ring_bytes,
             sample_bytes=settings.sample_bytes,
@@ -47,12 +48,12 @@ def open_collector(session: Path, settings: Settings) -> Collector:
 
 
 class Follower:
-    """One session being followed, for the sake of the process with `pid` and all that it starts."""
+    """The recording of one session: of the process `pid` and of all processes it starts."""
 
     def __init__(
-        self, collector: Collector, writer: Writer, session: Path, pid: int, *, cold_s: float = 0.0
+        self, collector: Collector, writer: Writer, session: Path, pid: int, *, idle_s: float = 0.0
     ) -> None:
-        """Watch the process; `cold_s`: tell what it did not use for so long."""
+        """Watch the process for its end. `idle_s`: seconds after which pages count as idle; 0: not sampled."""
         self._collector = collector
         self._writer = writer
         self._session = session
@@ -60,14 +61,14 @@ class Follower:
         self._recorders: dict[int, ProcessRecorder] = {}
         self._deadline: float | None = None
         self._next_flush = 0.0
-        self._cold_s = cold_s
-        self._cold_method, self._notes = _choose_cold() if cold_s else ("", [])
+        self._idle_s = idle_s
+        self._idle_method, self._notes = _choose_idle_method() if idle_s else ("", [])
         collector.watch(pid)
 
     def follow(self, stop: Callable[[], bool], reap: Callable[[], object]) -> None:
-        """Record until the process and all it started have ended, the grace is over, or `stop` says so.
+        """Record until `stop` returns true, or the process has ended and its children have, or half a second later.
 
-        `reap` is called when the process is gone.
+        `reap` is called when the process has ended.
         """
         while not (stop() or self._is_over()):
             event, index = self._collector.poll(_POLL_S)
@@ -78,38 +79,37 @@ class Follower:
             if time.monotonic() >= self._next_flush:
                 self._flush()
 
-    def look_once_more(self) -> None:
-        """Take a last look at all processes that still run, as at their exit."""
+    def snapshot_all(self) -> None:
+        """Write a last snapshot of all processes that are traced, as at their exit."""
         for index, recorder in self._recorders.items():
             if not recorder.ended and not self._collector.process(index).disabled:
                 recorder.snapshot("exit")
 
     def finish(self, returncode: int | None) -> None:
-        """Write the end; `returncode` is the process's own, if it is known."""
-        for _ in range(len(self._recorders) + 1):  # what the end of the last one left to tell
+        """Stop tracing and write the ends and notes. `returncode`: of the process; None if not known."""
+        for _ in range(len(self._recorders) + 1):  # one ENDED event each may be pending
             self._handle(*self._collector.poll(0))
         self._collector.stop()
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
         paths = {path for recorder in self._recorders.values() for path in recorder.paths}
-        notes = [*_refusals(self._session), *carried_allocators(paths), *self._notes]
+        notes = [
+            *_read_refusals(self._session),
+            *describe_private_allocators(paths),
+            *self._notes,
+        ]
         if not self._recorders and not notes:
             notes.append("the program was not traced: it did not load the tracer")
         if notes:
             self._writer.notes(notes)
 
     def running(self) -> list[int]:
-        """Give the PIDs of the processes that are traced now."""
+        """Return the PIDs of the processes that are traced now."""
         return [
             recorder.pid
             for index, recorder in self._recorders.items()
             if not recorder.ended and not self._collector.process(index).disabled
         ]
-
-    @property
-    def seen(self) -> bool:
-        """Some process was traced."""
-        return bool(self._recorders)
 
     def _is_over(self) -> bool:
         if self._deadline is None:
@@ -120,9 +120,9 @@ class Follower:
     def _flush(self) -> None:
         for recorder in self._recorders.values():
             recorder.flush_timeline()
-            if self._cold_method and not recorder.ended:
-                with suppress(OSError, MematlasError):  # gone, or its right to hide
-                    recorder.look_for_cold(self._cold_method, self._cold_s)
+            if self._idle_method and not recorder.ended:
+                with suppress(OSError, MematlasError):  # the process ended, or is not dumpable
+                    recorder.sample_idle_pages(self._idle_method, self._idle_s)
         self._next_flush = time.monotonic() + _FLUSH_S
 
     def _handle(self, event: Event, index: int) -> None:
@@ -134,20 +134,21 @@ class Follower:
             self._recorders[index].snapshot(_TRIGGERS[event])
 
 
-def _choose_cold() -> tuple[str, list[str]]:
-    """Choose how to tell cold pages; where there is no way, a note says why."""
+def _choose_idle_method() -> tuple[str, list[str]]:
+    """Choose how idle pages are found; if no method works, return "" and a note that says why."""
     try:
         return idle_memory.choose(), []
     except UnsupportedError as error:
         return "", [str(error)]
 
 
-def _refusals(session: Path) -> list[str]:
-    """Tell why processes could not be traced; each left a link that says so."""
+def _read_refusals(session: Path) -> list[str]:
+    """Read why processes were not traced, a note per reason: the tracer left a link PID.why -> reason."""
     reasons: dict[str, list[str]] = {}
     for link in sorted(session.glob("*.why")):
         reasons.setdefault(str(link.readlink()), []).append(link.name.partition(".")[0])
     return [
-        f"not traced: PID {', '.join(pids[:5])}{' and others' * (len(pids) > 5)}: {reason}"
+        f"not traced: PID {', '.join(pids[:_NAMED_PIDS])}"
+        f"{' and others' * (len(pids) > _NAMED_PIDS)}: {reason}"
         for reason, pids in reasons.items()
     ]

@@ -1,4 +1,4 @@
-"""The run: start the program and follow it to its end."""
+"""Tracing a program from its start to its end."""
 
 from __future__ import annotations
 
@@ -8,42 +8,52 @@ from typing import TYPE_CHECKING
 
 from mematlas.tracing import child
 from mematlas.tracing.follow import Follower, open_collector
+from mematlas.tracing.program import check_program, find_program
 from mematlas.tracing.session import session_directory
-from mematlas.tracing.target import check_program, find_program
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Callable, Sequence
 
     from mematlas.recording import Writer
-    from mematlas.tracing.settings import Settings
+    from mematlas.tracing.settings import TraceSettings
 
 _POLL_S = 0.1
-ROOM = 128  # rings there should be room for in shared memory
+_INTERRUPTS_TO_STOP = 2  # the first Ctrl-C is left to the program
+_KILLED_BY_INTERRUPT = (
+    -2
+)  # return code of a program that still runs when the user stops the recording
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended. `failure` is why the recording is cut short, if it is."""
+class RunResult:
+    """The end of a run: the program's exit status, and the error that cut the recording short, if any."""
 
     status: int
     failure: OSError | None = None
 
 
 def run(
-    command: Sequence[str], settings: Settings, open_writer: Callable[[int], Writer]
-) -> Outcome:
-    """Trace a program to its end. The writer is left open, for the names to follow.
+    command: Sequence[str], settings: TraceSettings, open_writer: Callable[[int], Writer]
+) -> RunResult:
+    """Run a program under the tracer until it ends, and record it.
 
-    `open_writer` is called with the program's PID once it runs.
+    Args:
+        command: the program and its arguments.
+        settings: what to record.
+        open_writer: called with the program's PID once it runs; the writer it returns is left open, so
+            that the caller can add the resolved names.
+
+    Raises:
+        MematlasError: the program cannot be found, started or traced; the class tells which.
     """
     program = find_program(command)
     check_program(program)
-    with session_directory(ROOM * settings.ring_bytes) as session:
+    with session_directory(settings.ring_bytes) as session:
         collector = open_collector(session, settings)
-        with child.signals_passed_on() as interrupts:
+        with child.forward_signals() as signals:
             process = child.start(command, program, session)
-            interrupts.started(process)
+            signals.set_child(process)
             failure = None
             try:
                 follower = Follower(
@@ -51,21 +61,25 @@ def run(
                     open_writer(process.pid),
                     session,
                     process.pid,
-                    cold_s=settings.cold_s,
+                    idle_s=settings.idle_s,
                 )
-                follower.follow(lambda: interrupts.count >= 2, process.wait)
+                follower.follow(lambda: _is_stopped(signals), process.wait)
                 follower.finish(process.returncode)
-            except OSError as error:  # the program must not suffer from a full disk of ours
+            except OSError as error:  # a full disk must not end the program
                 failure = error
             finally:
                 collector.stop()
-                _await(process, interrupts)
+                _wait(process, signals)
                 collector.close()
     status = process.returncode
-    return Outcome(child.exit_status(-2 if status is None else status), failure)
+    return RunResult(child.exit_status(_KILLED_BY_INTERRUPT if status is None else status), failure)
 
 
-def _await(process: subprocess.Popen[bytes], interrupts: child.Interrupts) -> None:
-    """Wait for the program even when recording it failed."""
-    while process.poll() is None and interrupts.count < 2:
+def _is_stopped(signals: child.SignalForwarder) -> bool:
+    return signals.interrupts >= _INTERRUPTS_TO_STOP
+
+
+def _wait(process: subprocess.Popen[bytes], signals: child.SignalForwarder) -> None:
+    """Wait for the program to end, even if its recording failed."""
+    while process.poll() is None and not _is_stopped(signals):
         time.sleep(_POLL_S)

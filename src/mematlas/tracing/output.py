@@ -1,4 +1,4 @@
-"""The recording a run is written to: its head at the start, its names at the end."""
+"""The recording of a traced run: its header at the start, its names at the end."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.recording.model import Recording
-    from mematlas.tracing.settings import Settings
+    from mematlas.tracing.settings import TraceSettings
 
 
-def open_recording(path: str, command: Sequence[str], settings: Settings) -> Writer:
-    """Create the file and write how it came to be. OSError as from open()."""
+def open_recording(path: str, command: Sequence[str], settings: TraceSettings) -> Writer:
+    """Create a recording and write its header: command, start time, machine and sampling. OSError as of open()."""
     return Writer(
         path,
         command=command,
@@ -35,7 +35,10 @@ def open_recording(path: str, command: Sequence[str], settings: Settings) -> Wri
 
 
 def write_names(writer: Writer, path: str) -> Recording:
-    """Resolve names while the files they come from are as they were, end the file, and read it back."""
+    """Resolve the names of functions and lines, end the recording, and return it as read back.
+
+    Names are resolved now because the files they come from may be replaced later.
+    """
     from mematlas.recording import read
     from mematlas.recording.frames import Resolver, used_words
 
@@ -53,11 +56,10 @@ def write_names(writer: Writer, path: str) -> Recording:
 
 
 def _machine() -> dict[str, Any]:
-    pages = os.sysconf("SC_PHYS_PAGES") * _core.PAGE
     return {
         "system": platform.system(),
         "kernel": platform.release(),
         "architecture": platform.machine(),
         "cpus": os.cpu_count(),
-        "memory_bytes": pages,
+        "memory_bytes": os.sysconf("SC_PHYS_PAGES") * _core.PAGE,
     }

@@ -15,13 +15,13 @@ from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process
 from mematlas.tracing import child
 
 if TYPE_CHECKING:
-    from mematlas._core import Account, Collector, Traced
+    from mematlas._core import Collector, ResidencySnapshot, Traced
     from mematlas.recording import Writer
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
 _TOTALS_GAP_S = 1.0
 _MOST_HEAP = 4 << 30  # bytes whose chunks may be walked while a program waits to exit
-_COLD_BUDGET = 0.05  # share of the time that looking for cold pages may take
+_IDLE_BUDGET = 0.05  # share of the time that looking for cold pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
 
 
@@ -38,7 +38,7 @@ class ProcessRecorder:
         self._next_totals = 0.0
         self._has_exited = False
         self._watch: idle_memory.IdleWatch | None = None
-        self._cold_due = 0.0
+        self._idle_due = 0.0
         self.ended = False
         self.paths: set[str] = set()  # of the files whose code ran
         self._unread = ""
@@ -76,19 +76,19 @@ class ProcessRecorder:
             self._write_totals()
         self._has_exited = trigger == "exit"  # until it goes on, as after an exec that failed
 
-    def look_for_cold(self, method: str, seconds: float) -> None:
+    def sample_idle_pages(self, method: str, idle_s: float) -> None:
         """Tell what nobody used in the last seconds, once they are over, and begin anew.
 
         OSError and MematlasError where the process hides, or is gone.
         """
         now = time.monotonic()
-        if now < self._cold_due:
+        if now < self._idle_due:
             return
         if self._watch is None:
-            self._watch, self._cold_due = idle_memory.begin(self.pid, method), now + seconds
+            self._watch, self._idle_due = idle_memory.begin(self.pid, method), now + idle_s
             return
         found, self._watch = idle_memory.end(self.pid, self._watch), None
-        rows, cold_bytes = self._collector.cold(self._index, found.ranges)
+        rows, cold_bytes = self._collector.idle(self._index, found.ranges)
         self._write_names()
         self._writer.idle(
             self._index,
@@ -100,7 +100,7 @@ class ProcessRecorder:
             idle_bytes=round(cold_bytes),
         )
         spent = time.monotonic() - now  # twice: to look, and to begin anew
-        self._cold_due = now + max(0.0, 2 * spent / _COLD_BUDGET - seconds)
+        self._idle_due = now + max(0.0, 2 * spent / _IDLE_BUDGET - idle_s)
 
     def flush_timeline(self) -> None:
         """Write the timeline's rows since the last time."""
@@ -116,7 +116,7 @@ class ProcessRecorder:
         self.flush_timeline()
         ending = "exec" if facts.execed else "ended"
         if facts.status is not None:
-            ending = child.ending(facts.status)
+            ending = child.format_wait_status(facts.status)
         self._process = replace(
             self._process,
             end_s=facts.end_s,
@@ -146,9 +146,9 @@ class ProcessRecorder:
             return
         elif returncode is not None:
             status = returncode << 8 if returncode >= 0 else -returncode
-            process = replace(self._process, ending=child.ending(status))
+            process = replace(self._process, ending=child.format_wait_status(status))
         elif facts.status is not None:
-            process = replace(self._process, ending=child.ending(facts.status))
+            process = replace(self._process, ending=child.format_wait_status(facts.status))
         else:
             return
         if process != self._process:
@@ -202,7 +202,7 @@ class ProcessRecorder:
             self._nodes = facts.nodes
         return facts
 
-    def _write_account(self, account: Account, trigger: str) -> None:
+    def _write_account(self, account: ResidencySnapshot, trigger: str) -> None:
         self._write_names()
         self._writer.snapshot(
             self._index,
@@ -222,7 +222,7 @@ class ProcessRecorder:
                 self._index,
                 time_s=account.time_s,
                 slack=[(_clean(name), free, pinned) for name, free, pinned in account.slack],
-                rows=self._collector.pins(self._index),
+                rows=self._collector.fragmentation(self._index),
             )
 
     def _write_totals(self) -> None:
@@ -241,18 +241,18 @@ class ProcessRecorder:
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
 
     def _write_ages(self) -> None:
-        self._writer.lifetimes(self._index, self._collector.lives(self._index))
+        self._writer.lifetimes(self._index, self._collector.lifetimes(self._index))
         if self._has_exited:  # what an interpreter frees on its way out was live at the end
             return
         now = self._collector.now_s()
-        cell_s, rows = self._collector.ages(self._index)
+        cell_s, rows = self._collector.age_matrix(self._index)
         if cell_s:
             self._writer.age_matrix(self._index, time_s=now, cell_s=cell_s, rows=rows)
 
     def _write_touches(self, facts: Traced) -> None:
         if facts.faults is Faults.OFF:
             return
-        places = self._collector.places(self._index, len(self._places), facts.places)
+        places = self._collector.fault_parts(self._index, len(self._places), facts.fault_parts)
         self._places += [(_PART_KINDS[kind], _clean(name)) for kind, name in places]
         self._writer.fault_sites(
             self._index,
@@ -261,7 +261,7 @@ class ProcessRecorder:
             samples=facts.fault_samples,
             lost=facts.faults_lost,
             parts=self._places,
-            rows=self._collector.touches(self._index, facts.touches),
+            rows=self._collector.fault_sites(self._index, facts.fault_sites),
         )
 
 

@@ -1,8 +1,9 @@
-"""The recorder beside a process that traces itself: `python -m mematlas.tracing.recorder FACTS`.
+"""The recorder process of a program that traces itself: `python -m mematlas.tracing.recorder REQUEST`.
 
-A process of its own, as `mematlas run` is: what it keeps does not count as the program's memory, and the
-end of either does the other no harm. It writes `session PATH` and then obeys two words on its standard
-input: `look` has it take a last look, `end` has it finish the recording, each answered by a line.
+A process of its own, as `mematlas run` is: its memory does not count as the program's, and neither process
+is harmed when the other ends. It prints `session PATH`, and then obeys two commands on its standard input,
+each answered by a line: `snapshot` writes a last snapshot and prints `snapshot done`; `finish` ends the
+recording and prints `finished`. REQUEST is JSON: {"pid", "output", "settings"}, the last as TraceSettings.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import sys
 from pathlib import Path
 
 from mematlas.tracing.follow import Follower, open_collector
-from mematlas.tracing.loop import ROOM
 from mematlas.tracing.output import open_recording, write_names
 from mematlas.tracing.session import session_directory
-from mematlas.tracing.settings import Settings
+from mematlas.tracing.settings import TraceSettings
 
 
-def main(facts: str) -> int:
-    """Record the process that the facts name until it says so, or is gone."""
-    asked = json.loads(facts)
-    pid, path, settings = int(asked["pid"]), str(asked["output"]), Settings(**asked["settings"])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal means the program
-    with session_directory(ROOM * settings.ring_bytes) as session:
+def main(request: str) -> int:
+    """Record the requested process until it sends `finish`, closes the pipe, or ends."""
+    asked = json.loads(request)
+    pid, path, settings = (
+        int(asked["pid"]),
+        str(asked["output"]),
+        TraceSettings(**asked["settings"]),
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the program
+    with session_directory(settings.ring_bytes) as session:
         collector = open_collector(session, settings)
         try:
             try:
@@ -34,19 +38,19 @@ def main(facts: str) -> int:
             except OSError as error:
                 sys.exit(error.strerror)
             follower = Follower(collector, writer, session, pid)
-            _say(f"session {session}")
-            follower.follow(lambda: _is_told_to_end(follower), lambda: None)
+            _reply(f"session {session}")
+            follower.follow(lambda: _handle_commands(follower), lambda: None)
             follower.finish(None)
         finally:
             collector.stop()
             collector.close()
     write_names(writer, path)
-    _say("done")
+    _reply("finished")
     return 0
 
 
 def command_of(pid: int) -> list[str]:
-    """Give the command line of a process; empty for one that is gone."""
+    """Read the command line of a process; empty if the process is gone."""
     try:
         text = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -54,21 +58,21 @@ def command_of(pid: int) -> list[str]:
     return [os.fsdecode(word) for word in text.rstrip(b"\0").split(b"\0")]
 
 
-def _is_told_to_end(follower: Follower) -> bool:
+def _handle_commands(follower: Follower) -> bool:
+    """Obey the commands that have come; return whether the recording is to end."""
     while select.select([sys.stdin], [], [], 0)[0]:
-        word = sys.stdin.readline()
-        if word != "look\n":  # the process's end of the pipe may also just be closed
+        if sys.stdin.readline() != "snapshot\n":  # `finish`, or the program closed the pipe
             return True
-        follower.look_once_more()
-        _say("looked")
+        follower.snapshot_all()
+        _reply("snapshot done")
     return False
 
 
-def _say(line: str) -> None:
+def _reply(line: str) -> None:
     try:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
-    except BrokenPipeError:  # the program is gone; its recording is not
+    except BrokenPipeError:  # the program ended; its recording is still to be finished
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
 
 

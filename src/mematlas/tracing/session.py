@@ -1,4 +1,4 @@
-"""The session directory: where traced programs and the collector meet."""
+"""The session directory: the files through which traced programs and the collector share memory."""
 
 from __future__ import annotations
 
@@ -17,21 +17,28 @@ from mematlas.errors import MematlasError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_MEMORY = Path("/dev/shm")  # noqa: S108  private directories are made in it
+SHARED_RINGS = 128  # rings that /dev/shm must have space for, to be used
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  directories in it are private
 _PREFIX = "mematlas-"
-_YOUNG_S = 60.0  # a directory without a lock may be one just being made
+_STARTUP_S = 60.0  # a directory without a lock is new, for so long
 
 
 @contextmanager
-def session_directory(room: int) -> Iterator[Path]:
-    """Make a fresh directory for one run, in memory if there is room; remove it at the end."""
-    base = _choose_base(room)
+def session_directory(ring_bytes: int) -> Iterator[Path]:
+    """Create the private directory of one session, and remove it at the end of the block.
+
+    The directory is in /dev/shm if that has space for SHARED_RINGS rings of `ring_bytes`, else in TMPDIR.
+
+    Raises:
+        MematlasError: the directory cannot be created.
+    """
+    base = _choose_base(SHARED_RINGS * ring_bytes)
     remove_abandoned()
     try:
         directory = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))  # mode 0700
     except OSError as error:
         raise MematlasError(
-            f"{base}: {error.strerror}; set TMPDIR to a directory with room"
+            f"{base}: {error.strerror}; set TMPDIR to a directory with free space"
         ) from None
     try:
         with open(directory / "lock", "wb") as lock:  # noqa: PTH123
@@ -42,12 +49,12 @@ def session_directory(room: int) -> Iterator[Path]:
 
 
 def note_target(session: Path, pid: int) -> None:
-    """Note in the session which process it was attached to, and who attached."""
+    """Write to the session which process it is attached to, and this process's PID."""
     (session / "attached").write_text(f"{pid} {os.getpid()}\n")
 
 
 def attached_to(pid: int) -> int | None:
-    """Give the PID of the `mematlas attach` that is attached to a process, if one is."""
+    """Return the PID of the `mematlas attach` that is attached to a process; None if none is."""
     for note in _sessions("*/attached"):
         try:
             target, owner = map(int, note.read_text().split())
@@ -59,40 +66,41 @@ def attached_to(pid: int) -> int | None:
     return None
 
 
-def _sessions(pattern: str) -> Iterator[Path]:
-    for base in {_MEMORY, Path(tempfile.gettempdir())}:
-        yield from base.glob(_PREFIX + pattern)
-
-
-def _choose_base(room: int) -> Path:
-    """Shared memory, unless it is as small as containers make it."""
-    try:
-        facts = os.statvfs(_MEMORY)
-    except OSError:
-        facts = None
-    if facts and facts.f_bavail * facts.f_frsize >= room and os.access(_MEMORY, os.W_OK | os.X_OK):
-        return _MEMORY
-    return Path(tempfile.gettempdir())
-
-
 def remove_abandoned() -> None:
-    """Remove directories of our own runs that were killed: nobody holds their lock."""
+    """Remove this user's session directories whose mematlas was killed: their lock is free."""
     for path in _sessions("*"):
         try:
-            facts = path.lstat()
-            if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid():
+            info = path.lstat()
+            if not stat.S_ISDIR(info.st_mode) or info.st_uid != os.geteuid():
                 continue
-            if _is_abandoned(path, facts.st_mtime):
+            if _is_abandoned(path, info.st_mtime):
                 shutil.rmtree(path, ignore_errors=True)
         except OSError:
             continue
 
 
-def _is_abandoned(path: Path, changed: float) -> bool:
+def _sessions(pattern: str) -> Iterator[Path]:
+    for base in {_SHARED_MEMORY, Path(tempfile.gettempdir())}:
+        yield from base.glob(_PREFIX + pattern)
+
+
+def _choose_base(needed: int) -> Path:
+    """Choose /dev/shm if it has `needed` bytes free; containers often limit it to 64 MiB."""
+    try:
+        info = os.statvfs(_SHARED_MEMORY)
+    except OSError:
+        return Path(tempfile.gettempdir())
+    fits = info.f_bavail * info.f_frsize >= needed
+    if fits and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK):
+        return _SHARED_MEMORY
+    return Path(tempfile.gettempdir())
+
+
+def _is_abandoned(path: Path, modified: float) -> bool:
     try:
         lock = open(path / "lock", "rb")  # noqa: PTH123
     except FileNotFoundError:
-        return time.time() - changed > _YOUNG_S
+        return time.time() - modified > _STARTUP_S
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""How a run is traced."""
+"""What a recording holds and how often it is sampled."""
 
 from __future__ import annotations
 
@@ -6,22 +6,32 @@ from dataclasses import dataclass
 
 SAMPLE_BYTES = 512 << 10
 INTERVAL_S = 1.0
-FAULT_PERIOD = 61  # a prime, so that it keeps in step with no loop
+FAULT_PERIOD = 61  # prime, so that no loop of the program runs in step with it
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """What a run records. `sample_bytes` is the mean gap between samples, without use if exact."""
+class TraceSettings:
+    """Settings of one recording.
+
+    Attributes:
+        exact: record every allocation and free; else sample them.
+        sample_bytes: mean number of allocated bytes between two samples; unused if exact.
+        interval_s: seconds between residency snapshots.
+        fault_period: one of so many minor page faults is sampled; 0: none.
+        idle_s: seconds after which untouched pages count as idle; 0: idle pages are not sampled.
+        seed: seed of the sampler; 0: a different one each time.
+        budget: share of one CPU that residency snapshots may take.
+    """
 
     exact: bool = False
     sample_bytes: int = SAMPLE_BYTES
     interval_s: float = INTERVAL_S
-    fault_period: int = FAULT_PERIOD  # one minor page fault in so many is sampled; 0: none
-    cold_s: float = 0.0  # tell what nobody used for so long; 0: do not
-    seed: int = 0  # 0: another one each time
-    budget: float = 0.02  # share of one CPU that residency joins may take
+    fault_period: int = FAULT_PERIOD
+    idle_s: float = 0.0
+    seed: int = 0
+    budget: float = 0.02
 
     @property
     def ring_bytes(self) -> int:
-        """Size of each thread's ring: room for what comes in while the collector sleeps."""
+        """Bytes of each thread's ring: capacity for the records made while the collector sleeps."""
         return 1 << 20 if self.exact else 256 << 10

@@ -1,115 +1,198 @@
-"""Can this command be traced? Found out before it is started, and said in one line."""
+"""A running process that the tracer is to be loaded into: its checks, mappings and symbols."""
 
 from __future__ import annotations
 
 import os
 import platform
-import shutil
-import stat
-import struct
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from pathlib import Path
 
 from mematlas.errors import AccessError, TargetError, UnsupportedError, UsageError
+from mematlas.linux import smaps
+from mematlas.linux.mappings import Permission
+from mematlas.linux.status import read_status_of
+from mematlas.recording import elf
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-_MACHINES = {"x86_64": 62, "aarch64": 183}
-_PT_INTERP = 3
-_SCRIPT_DEPTH = 4
-_HEAD_BYTES = 4096
-
-
-def find_program(command: Sequence[str]) -> str:
-    """Path of the program the command names, as execvp() would find it."""
-    if not command or not command[0]:
-        raise UsageError("no command given; write it after `--`, as in: mematlas run -- ls -l")
-    name = command[0]
-    found = name if "/" in name else shutil.which(name)
-    if found is None:
-        raise TargetError(f"{name}: command not found; check its spelling and your PATH")
-    try:
-        mode = os.stat(found).st_mode  # noqa: PTH116  a path as the user wrote it
-    except (FileNotFoundError, NotADirectoryError):
-        raise TargetError(f"{name}: there is no such file") from None
-    except PermissionError:
-        raise AccessError(f"{name}: you may not reach this file; check its directories") from None
-    if stat.S_ISDIR(mode):
-        raise UsageError(f"{name}: this is a directory, not a program")
-    if not os.access(found, os.X_OK):
-        raise AccessError(f"{name}: not executable; `chmod +x` it, or run its interpreter")
-    return found
+_SYSCALL_INSN = b"\x0f\x05"
+_ELF_64_LITTLE = b"\x7fELF\x02\x01"
 
 
-def check_program(path: str) -> None:
-    """Raise what keeps the tracer out of this program, if anything does."""
-    for _ in range(_SCRIPT_DEPTH):
-        _check_privileges(path)
-        head = _read_head(path)
-        if head is None:
-            return
-        if not head.startswith(b"#!"):
-            _check_elf(path, head)
-            return
-        interpreter = head[2:].split(b"\n", 1)[0].split()
-        if not interpreter:
-            raise UsageError(f"{path}: its #! line names no interpreter")
-        path = os.fsdecode(interpreter[0])
-        if not os.path.exists(path):  # noqa: PTH110
-            raise TargetError(f"{path}: the script's interpreter is not there")
+@dataclass(frozen=True, slots=True)
+class CodeMapping:
+    """An executable mapping of an ELF file.
+
+    bias == address in the process - address in the file's own address space.
+    """
+
+    start: int
+    end: int
+    bias: int
+    path: str  # as the process sees it
+
+    @property
+    def name(self) -> str:
+        """File name without its directories."""
+        return self.path.rpartition("/")[2]
 
 
-def _read_head(path: str) -> bytes | None:
-    """Start of the file; None if it may be run but not read."""
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123
-            return file.read(_HEAD_BYTES)
-    except PermissionError:
+class Target:
+    """A running process, checked and not yet stopped."""
+
+    def __init__(self, pid: int) -> None:
+        """Read the process's status and mappings, and check that it can be attached to.
+
+        Raises:
+            TargetError: the process does not exist, or ended.
+            AccessError: the kernel refuses; CAP_SYS_PTRACE, another user or a Yama setting would allow it.
+            UsageError: it is under a debugger, static, a kernel thread or a zombie.
+            UnsupportedError: seccomp, a PID namespace, musl, 32 bits or another processor than x86-64.
+        """
+        self.pid = pid
+        self._root = Path(f"/proc/{pid}/root")
+        if platform.machine() != "x86_64":
+            raise UnsupportedError(f"attach works on x86-64, not yet on {platform.machine()}")
+        try:
+            self.status = read_status_of(pid)
+            self.code = self._read_code()
+        except FileNotFoundError:
+            raise TargetError(f"there is no process {pid}") from None
+        except ProcessLookupError:
+            raise TargetError(f"process {pid} has ended") from None
+        except PermissionError:
+            raise ptrace_refusal(pid) from None
+        self._check_status()
+        self._check_program()
+        self.libc = self._find_libc()
+
+    def find_mapping(self, path: str) -> CodeMapping | None:
+        """Find the code of a loaded library, by the device and inode of a path here; reads the maps anew."""
+        self.code = self._read_code()
+        wanted = os.stat(path)  # noqa: PTH116
+        for mapping in self.code:
+            try:
+                found = os.stat(f"{self._root}{mapping.path}")  # noqa: PTH116
+            except OSError:
+                continue
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return mapping
         return None
 
-
-def _check_privileges(path: str) -> None:
-    """Programs that gain rights at exec ignore LD_PRELOAD."""
-    facts = os.stat(path)  # noqa: PTH116
-    advice = "it gains rights when started and ignores the tracer; run it as its owner"
-    if facts.st_mode & stat.S_ISUID and facts.st_uid != os.geteuid():
-        raise AccessError(f"{path}: a setuid program cannot be traced: {advice}")
-    if facts.st_mode & stat.S_ISGID and facts.st_gid != os.getegid():
-        raise AccessError(f"{path}: a setgid program cannot be traced: {advice}")
-    if os.geteuid() != 0:
+    def sees(self, path: str) -> bool:
+        """Return whether a path leads to the same file in the process's root directory as here."""
         try:
-            os.getxattr(path, "security.capability")
+            there, here = os.stat(f"{self._root}{path}"), os.stat(path)  # noqa: PTH116
         except OSError:
-            return
-        raise AccessError(f"{path}: a program with file capabilities cannot be traced: {advice}")
+            return False
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
+    def find_function(self, mapping: CodeMapping, name: str) -> int:
+        """Return the address of a library's function in the process; 0 if the library has none."""
+        value = elf.address_of(f"{self._root}{mapping.path}", name)
+        return value + mapping.bias if value else 0
 
-def _check_elf(path: str, head: bytes) -> None:
-    if head[:4] != b"\x7fELF":
-        raise UsageError(f"{path}: neither an ELF program nor a script with a #! line")
-    machine = platform.machine()
-    if head[4:6] != b"\x02\x01" or struct.unpack_from("<H", head, 18)[0] != _MACHINES.get(machine):
-        bits = "32-bit program" if head[4:5] == b"\x01" else "program for another processor"
-        raise UnsupportedError(f"{path}: a {bits}; this mematlas traces {machine} programs")
-    interpreter = _interpreter(path)
-    if interpreter is None:
+    def find_dlopen(self) -> int:
+        """Return the address of dlopen(); before glibc 2.34 libdl or a private name of libc has it."""
+        libraries = [
+            each for each in self.code if each.name.startswith(("libc.", "libc-", "libdl"))
+        ]
+        for name in ("dlopen", "__libc_dlopen_mode"):
+            for each in libraries:
+                if address := self.find_function(each, name):
+                    return address
+        raise UnsupportedError(f"process {self.pid}: its C library has no dlopen()")
+
+    def find_syscall_insn(self) -> int:
+        """Return the address of a `syscall` instruction in the C library; 0 if there is none."""
+        return self.find_in_libc(_SYSCALL_INSN)
+
+    def find_in_libc(self, code: bytes) -> int:
+        """Return the address of the first occurrence of some machine code in the C library; 0: none."""
+        with Path(f"{self._root}{self.libc.path}").open("rb") as file:
+            data = file.read()
+        offset = -1
+        while (offset := data.find(code, offset + 1)) >= 0:
+            address = elf.file_address(data, offset)
+            if address is not None and self.libc.start <= address + self.libc.bias < self.libc.end:
+                return address + self.libc.bias
+        return 0
+
+    def _read_code(self) -> list[CodeMapping]:
+        file_start: dict[str, int] = {}
+        code = []
+        descriptor = os.open(f"/proc/{self.pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            mappings = smaps.parse(descriptor)
+        finally:
+            os.close(descriptor)
+        for each in mappings:
+            if not each.name.startswith(b"/"):
+                continue
+            path = os.fsdecode(each.name)
+            if each.offset == 0:
+                file_start.setdefault(path, each.start)
+            if each.permissions & Permission.EXECUTE and path in file_start:
+                code.append(CodeMapping(each.start, each.end, file_start[path], path))
+        return code
+
+    def _check_status(self) -> None:
+        lines = self.status.lines
+        tracer = int(lines.get("TracerPid", "0"))
+        if tracer:
+            raise UsageError(
+                f"process {self.pid} is traced by process {tracer}, such as a debugger; detach that first"
+            )
+        if lines.get("Seccomp", "0") != "0":
+            raise UnsupportedError(
+                f"process {self.pid} has a seccomp filter, which may kill it for the tracer's system calls"
+            )
+        if len(lines.get("NSpid", "1").split()) > 1:
+            raise UnsupportedError(
+                f"process {self.pid} is in another PID namespace; run mematlas in its container"
+            )
+
+    def _check_program(self) -> None:
+        if not self.code:
+            raise UsageError(f"process {self.pid} is a kernel thread or a zombie")
+        with Path(f"/proc/{self.pid}/exe").open("rb") as file:
+            if file.read(6) != _ELF_64_LITTLE:
+                raise UnsupportedError(f"process {self.pid}: not a 64-bit program")
+
+    def _find_libc(self) -> CodeMapping:
+        if any(each.name.startswith("ld-musl") for each in self.code):
+            raise UnsupportedError(
+                f"process {self.pid}: built for musl; this mematlas traces glibc programs"
+            )
+        for each in self.code:
+            if each.name.startswith(("libc.so.6", "libc-2.")):
+                return each
         raise UsageError(
-            f"{path}: a static program cannot be traced: it loads no libraries; "
-            "link it dynamically (without -static)"
+            f"process {self.pid}: statically linked; the tracer needs a dynamic glibc program"
         )
-    if "ld-musl" in interpreter:
-        raise UnsupportedError(f"{path}: built for musl; this mematlas traces glibc programs")
 
 
-def _interpreter(path: str) -> str | None:
-    with open(path, "rb") as file:  # noqa: PTH123
-        start = file.read(64)
-        offset, size, count = struct.unpack_from("<Q14xHH", start, 32)
-        file.seek(offset)
-        table = file.read(size * count)
-        for at in range(0, len(table) - 55, size or 56):
-            kind, _, where, _, _, length = struct.unpack_from("<IIQQQQ", table, at)
-            if kind == _PT_INTERP:
-                file.seek(where)
-                return os.fsdecode(file.read(length).rstrip(b"\0"))
-    return None
+def has_ended(pid: int) -> bool:
+    """Return whether a process is gone or a zombie.
+
+    The main thread alone may be a zombie while other threads run.
+    """
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208
+        return all(thread_state(pid, int(each)) in {"Z", "X"} for each in threads)
+    except OSError:
+        return not Path(f"/proc/{pid}/task").exists()
+
+
+def thread_state(pid: int, tid: int) -> str:
+    """Read the state letter of a thread: R, S, D, Z, ... OSError if the thread is gone."""
+    stat = Path(f"/proc/{pid}/task/{tid}/stat").read_bytes()
+    return chr(stat[stat.rindex(b")") + 2])  # the name before may hold parentheses
+
+
+def ptrace_refusal(pid: int) -> AccessError:
+    """Build the error for a process that ptrace is refused for."""
+    try:
+        scope = Path("/proc/sys/kernel/yama/ptrace_scope").read_text().strip()
+    except OSError:
+        scope = "0"
+    hint = ", or sysctl kernel.yama.ptrace_scope=0" if scope != "0" else ""
+    return AccessError(f"process {pid} cannot be traced: needs its user, or CAP_SYS_PTRACE{hint}")

@@ -22,8 +22,8 @@ from mematlas.bench import region
 from mematlas.bench.case import Case
 from mematlas.bench.cases import alloc, faults, numa, sharing, tlb
 from mematlas.bench.cases.faults import MapKind
-from mematlas.bench.method import MOST, Meter, Settings
-from mematlas.bench.pointer_chase import Chain, one_a_page, packed, shuffled
+from mematlas.bench.method import MAX_SAMPLES, BenchSettings, Meter
+from mematlas.bench.pointer_chase import PointerChase, adjacent_lines, one_line_per_page, shuffled
 from mematlas.bench.region import PROVEN_SHARE, ProvenRegion, fit_size
 from mematlas.errors import UsageError
 from mematlas.linux.hugepages import BASE, THP, PagesUnavailableError, parse_kind, pmd_size
@@ -125,8 +125,8 @@ def test_sizes_nobody_chose_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(region, "memory_available", lambda: 512 << 20)
     assert fit_size(1 << 30, 4) == 64 << 20
     assert fit_size(32 << 20, 2) == 32 << 20
-    assert tlb.span(Settings(pages=("4K", "thp"))) == 128 << 20
-    assert tlb.span(Settings(size=1 << 40)) == 1 << 40
+    assert tlb.span(BenchSettings(pages=("4K", "thp"))) == 128 << 20
+    assert tlb.span(BenchSettings(size=1 << 40)) == 1 << 40
     with pytest.raises(UsageError, match=r"do not fit into the 512 MiB"):
         ProvenRegion("4K", 1 << 30)
 
@@ -138,18 +138,23 @@ def test_sizes_nobody_chose_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_orders_visit_everything_once(count: int) -> None:
     """Each order has every page, or line, exactly once, and a chain over it is one whole cycle."""
     with ProvenRegion("4K", SMALL) as memory:
-        for order in (one_a_page(memory.address, count), packed(memory.address, count)):
+        for order in (
+            one_line_per_page(memory.address, count),
+            adjacent_lines(memory.address, count),
+        ):
             mixed = shuffled(order)
             assert sorted(mixed.tolist()) == order.tolist()
-            chain = Chain(mixed)
+            chase = PointerChase(mixed)
             seen, at = set(), int(mixed[0])
             for _ in range(count):
                 seen.add(at)
-                at, _ = _core.walk_chain(at, 1)
+                at, _ = _core.run_pointer_chase(at, 1)
             assert seen == set(order.tolist())
             assert at == int(mixed[0])
-            assert count == 1 or chain.is_whole()
-        pages = (one_a_page(memory.address, count) - np.uint64(memory.address)) // np.uint64(4096)
+            assert count == 1 or chase.is_whole()
+        pages = (one_line_per_page(memory.address, count) - np.uint64(memory.address)) // np.uint64(
+            4096
+        )
         assert pages.tolist() == list(range(count))
 
 
@@ -188,7 +193,7 @@ def test_every_addition_counts(mode: str, threads: int) -> None:
     with ProvenRegion("4K", 64 << 10) as memory:
         cpus = sharing.cpus_for(threads)
         results = _core.run_sharing(mode, memory.address, 64, cpus, 500_000)
-        words = np.frombuffer(_core.lend_memory(memory.address, 64 * threads), np.uint64)
+        words = np.frombuffer(_core.buffer_at(memory.address, 64 * threads), np.uint64)
         # Warming wrote a one into the first byte of each page: the first counter began with it.
         counted = (words[::8] - np.array([1] + [0] * (threads - 1), np.uint64)).tolist()
     assert counted == [done for done, _, _ in results]
@@ -235,10 +240,10 @@ def test_allocators_are_those_they_claim(name: str) -> None:
     for case in alloc.cases([found], [64, alloc.MIXED], [1, 2], 5):
         value = case.sample()
         assert value is None or 0 < value < 1e9
-    for case in alloc.holding(found, [64], 16 << 20):
+    for case in alloc.residency(found, [64], 16 << 20):
         share = case.sample()
         assert share is not None
-        assert case.labels["moment"] != "all in use" or share > 0.8
+        assert case.labels["occupancy"] != "all in use" or share > 0.8
 
 
 def test_a_missing_library_is_not_measured_as_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -259,7 +264,7 @@ def test_nodes_are_those_of_sysfs() -> None:
             memory, nodes[0]
         )
     before = os.sched_getaffinity(0)
-    with numa.pinned(min(before)):
+    with numa.on_cpu(min(before)):
         assert os.sched_getaffinity(0) == {min(before)}
     assert os.sched_getaffinity(0) == before
 
@@ -278,7 +283,7 @@ def test_cases_take_turns() -> None:
     meter = Meter("x", 3.0)
     meter.measure([Case({"what": name}, "ns", partial(sample, name)) for name in "ab"])
     assert order[:4] == ["a", "b", "a", "b"]
-    assert [len(each.samples) for each in meter.figures] == [MOST, MOST]
+    assert [len(each.samples) for each in meter.figures] == [MAX_SAMPLES, MAX_SAMPLES]
 
 
 def test_disturbed_samples_are_counted_and_starved_cases_refused() -> None:
@@ -299,7 +304,7 @@ def test_disturbed_samples_are_counted_and_starved_cases_refused() -> None:
 def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C in the second benchmark leaves the first, and the part of the second there is."""
 
-    def interrupted(_settings: Settings, meter: Meter) -> None:
+    def interrupted(_settings: BenchSettings, meter: Meter) -> None:
         samples = iter([1.0, 2.0, 3.0])
 
         def sample() -> float:
@@ -310,7 +315,9 @@ def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch
         meter.measure([Case({"what": "half"}, "ns", sample)])
 
     monkeypatch.setattr(sharing, "measure", interrupted)
-    found = bench.run(("numa", "sharing", "faults"), Settings(quick=True, seconds=0.1, size=SMALL))
+    found = bench.run(
+        ("numa", "sharing", "faults"), BenchSettings(quick=True, seconds=0.1, size=SMALL)
+    )
     assert not found.complete
     assert [each.name for each in found.sections] == ["numa", "sharing"]
     assert found.sections[1].figures[0].samples == (1.0, 2.0, 3.0)
@@ -318,7 +325,7 @@ def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch
 
 def test_no_such_benchmark() -> None:
     """A name that is none names those there are."""
-    with pytest.raises(UsageError, match="there are: "):
+    with pytest.raises(UsageError, match="one of bandwidth"):
         bench.run(["nosuch"])
 
 
@@ -335,12 +342,12 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_command(tmp_path: Path) -> None:
     """A run writes a result that can be shown again and compared with another."""
     first, second = tmp_path / "a.json", tmp_path / "b.json"
-    options = ("--quick", "--time", "200ms", "--size", "2M")
-    done = command("numa", "faults", *options, "--output", first)
+    options = ("--quick", "--duration", "200ms", "--size", "2M")
+    done = command("numa", "faults", *options, "-o", first)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    assert "Memory from the kernel" in done.stdout
-    assert command("faults", *options, "--json", "--output", second).returncode == 0
+    assert "Page faults" in done.stdout
+    assert command("faults", *options, "--json", "-o", second).returncode == 0
     data = json.loads(second.read_text())
     assert data["schema"] == "mematlas/bench/1"
     assert [each["name"] for each in data["data"]["sections"]] == ["faults"]
@@ -356,14 +363,14 @@ def test_command(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (("nosuch",), 2, "there is no benchmark 'nosuch'"),
+        (("nosuch",), 2, "no such benchmark: 'nosuch'"),
         (("compare", "a.json"), 2, "give two files"),
         (("show", "/nonexistent.json"), 3, "no such file"),
         (("show", __file__), 2, "not a result of"),
         (("faults", "--size", "500T"), 2, "do not fit"),
         (("faults", "--pages", "7K"), 2, "no such page size"),
         (("sharing", "--threads", "0"), 2, "whole numbers"),
-        (("faults", "--output", "/nonexistent/x.json"), 3, "no such folder"),
+        (("faults", "-o", "/nonexistent/x.json"), 3, "no such folder"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -381,7 +388,7 @@ def test_ctrl_c_shows_what_there_is() -> None:
     """
     terminal, stderr = os.openpty()
     program = subprocess.Popen(
-        [*COMMAND, "sharing", "faults", "--time", "100s", "--size", "2M", "--json"],
+        [*COMMAND, "sharing", "faults", "--duration", "100s", "--size", "2M", "--json"],
         stdout=subprocess.PIPE, stderr=stderr, text=True,
     )  # fmt: skip
     os.close(stderr)

@@ -156,5 +156,5 @@ def test_the_page_can_be_read_without_a_script(visit: Callable[..., Any]) -> Non
     page = visit(usual(), java_script_enabled=False)
     text = page.inner_text("main")
     assert "2.7x as much" in text
-    assert "ask for huge pages" in text.lower()
+    assert "use huge pages" in text.lower()
     assert page.query_selector("table.figures td") is not None

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from mematlas import _core, bench
 from mematlas.bench.cases import bandwidth, latency
-from mematlas.bench.explain.findings import findings, levels
-from mematlas.bench.method import Meter, Settings
+from mematlas.bench.explain.explanations import explain_section
+from mematlas.bench.explain.hierarchy import levels
+from mematlas.bench.method import BenchSettings, Meter
 from mematlas.bench.model import Better, Figure, Section
 from mematlas.errors import UsageError
 
@@ -102,7 +103,7 @@ def test_mistakes_with_arrays() -> None:
 def test_every_operation_is_measured() -> None:
     """Rates are counted as STREAM does, and with the lines that ordinary stores fetch."""
     meter = Meter("bandwidth", 0.1)
-    bandwidth.measure(Settings(size=1 << 20, threads=(1, 3), pages=("4K",)), meter)
+    bandwidth.measure(BenchSettings(size=1 << 20, threads=(1, 3), pages=("4K",)), meter)
     useful = [each for each in meter.figures if each.labels["bytes"] == "useful"]
     assert {(each.labels["what"], each.labels["threads"]) for each in useful} == {
         (name, count) for name in _core.STREAM_OPERATIONS for count in (1, 3)
@@ -134,7 +135,7 @@ def test_every_operation_is_measured() -> None:
 def test_latency_covers_the_working_sets() -> None:
     """Every size from 4 KiB on is measured, in each kind of page."""
     meter = Meter("latency", 0.1)
-    latency.measure(Settings(size=256 << 10, pages=("4K",), quick=True), meter)
+    latency.measure(BenchSettings(size=256 << 10, pages=("4K",), quick=True), meter)
     assert [each.labels["working set"] for each in meter.figures] == [4096 << i for i in range(7)]
     assert latency.working_sets(1 << 20, dense=True)[:4] == [4096, 6144, 8192, 12288]
     assert latency.working_sets(1 << 20, dense=True)[-1] == 1 << 20
@@ -157,9 +158,9 @@ def test_cache_levels_are_found() -> None:
     kernel = {"L1 cache": 49152.0, "L2 cache": 1048576.0, "L3 cache": 33554432.0}
     section = Section("latency", figures, 1.0, facts=kernel)
     found = levels(section)
-    assert "L1 48.0 KiB, L2 1.00 MiB, L3 32.0 MiB, which fits" in findings(section)[0].text
+    assert "L1 48.0 KiB, L2 1.00 MiB, L3 32.0 MiB, which agrees" in explain_section(section)[0].text
     other = Section("latency", figures, 1.0, facts={**kernel, "L3 cache": 256.0 * (1 << 20)})
-    assert "no step shows at L3" in findings(other)[0].text
+    assert "no step shows at L3" in explain_section(other)[0].text
     assert [(each.least, each.ns) for each in found] == [
         (48 << 10, 1.0), (1 << 20, 3.6), (32 << 20, 12.0), (1 << 30, 110.0)
     ]  # fmt: skip

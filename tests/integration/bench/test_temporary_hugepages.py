@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 import machine_state
-from mematlas.cli.temporary_hugepages import huge_pages_lent
+from mematlas.cli.temporary_hugepages import temporary_hugepages
 from mematlas.errors import AccessError
 from mematlas.linux.hugepages import parse_kind
 
-COMMAND = (sys.executable, "-m", "mematlas", "bench", "faults", "--quick", "--time", "100ms")
+COMMAND = (sys.executable, "-m", "mematlas", "bench", "faults", "--quick", "--duration", "100ms")
 
 
 def pool() -> int:
@@ -49,7 +49,7 @@ def test_taken_back_after_a_failure() -> None:
     """An error, or Ctrl-C, while pages are lent gives them back too."""
     before = pool()
     for trouble in (ValueError, KeyboardInterrupt):
-        with pytest.raises(trouble), huge_pages_lent({parse_kind("2M"): 8 << 20}):  # noqa: PT012 - seen inside
+        with pytest.raises(trouble), temporary_hugepages({parse_kind("2M"): 8 << 20}):  # noqa: PT012 - seen inside
             assert pool() == before + 4
             raise trouble
         assert pool() == before
@@ -62,7 +62,7 @@ def test_folios_are_lent() -> None:
     if not knob.exists():
         pytest.skip("this kernel has no mTHP")
     with machine_state.written(knob, "never"):
-        with huge_pages_lent({parse_kind("64K"): 1 << 20}):
+        with temporary_hugepages({parse_kind("64K"): 1 << 20}):
             assert "[madvise]" in knob.read_text()
         assert "[never]" in knob.read_text()
 
@@ -71,12 +71,12 @@ def test_needs_root() -> None:
     """Without rights to change the machine nothing is lent, and the error is of access."""
     if not machine_state.HUGEPAGES.exists():
         pytest.skip("this kernel has no hugetlb pages")
-    with huge_pages_lent({}):
+    with temporary_hugepages({}):
         pass  # imports what nobody may not be able to read
 
     def refused() -> bool:
         try:
-            with huge_pages_lent({parse_kind("2M"): 8 << 20}):
+            with temporary_hugepages({parse_kind("2M"): 8 << 20}):
                 return False
         except AccessError:
             return True

@@ -1,4 +1,4 @@
-"""`mematlas tune`: nothing is written unasked, half written or lost; others' changes are kept."""
+"""`mematlas tune`: writes need --yes, are atomic and journalled, and keep the changes of others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from machine_state import as_nobody, in_child
 from mematlas.cli.main import main
 from mematlas.control.tune import apply, journal, knobs, plan
-from mematlas.control.tune.model import Outcome, State
+from mematlas.control.tune.model import KnobState, WriteOutcome
 from mematlas.errors import MematlasError, TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ ROOT_ONLY = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to change t
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Make a tree with knobs that are plain files."""
+    """Create a tree in which knobs are plain files."""
     for path, text in FILES.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text)
@@ -53,7 +53,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def real(tmp_path: Path) -> Iterator[Path]:
-    """Make a tree that leads to this machine's own knobs, with a journal of its own."""
+    """Create a tree that links to this machine's own knobs, with a journal of its own."""
     kept = {}
     for path in (VM / "dirty_bytes", VM / "dirty_ratio", MM / "ksm/pages_to_scan"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +66,7 @@ def real(tmp_path: Path) -> Iterator[Path]:
     boot.symlink_to("/proc/sys/kernel/random/boot_id")
     yield tmp_path
     for path, text in kept.items():
-        if text.strip() != "0":  # a zero of a pair comes with its twin
+        if text.strip() != "0":  # of a pair: restored by writing its counterpart
             (Path("/") / path).write_text(text)
 
 
@@ -77,17 +77,17 @@ def values(root: Path) -> dict[str, str]:
 
 
 def change(root: Path, wanted: dict[str, str] = WANTED) -> int:
-    """Apply values, and return the change's number."""
+    """Apply values and return the number of the change."""
     return apply.apply(root, plan.make(root, wanted))[0]
 
 
-# ---- shown, not written
+# ---- plans
 
 
 def test_plan_and_apply_without_yes_write_nothing(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The dry run is the default: the diff is shown, with meaning and risk, and no file changes."""
+    """Without --yes the diff is shown, with meaning and risk, and no file changes."""
     before = values(root)
     for words in (["plan"], ["apply"]):
         assert main(["tune", *words, "swappiness=10", "compact", "--root", str(root)]) == 0
@@ -95,21 +95,21 @@ def test_plan_and_apply_without_yes_write_nothing(
         assert "- 60" in out
         assert "+ 10" in out
         assert "no swapping until memory is nearly out" in out
-        assert "an act cannot be taken back" in out
+        assert "a one-shot action cannot be undone" in out
     assert "add --yes" in out
     assert values(root) == before
     assert not (root / "var").exists()
 
 
-def test_what_is_so_already_is_not_written(root: Path) -> None:
-    """A value that holds already is no change, whichever way it is written."""
+def test_a_value_that_is_set_already_is_not_written(root: Path) -> None:
+    """A value that is in force already is no change, in each way to write it."""
     made = plan.make(root, {"vm.swappiness": "60", "thp.enabled": "madvise", "zswap.enabled": "0"})
     assert made.changes == ()
     assert len(made.unchanged) == 3
 
 
-def test_others_in_charge_are_named(root: Path) -> None:
-    """A sysctl.d file or tuned that sets the same knob is told in the plan."""
+def test_files_that_set_the_same_knob_are_named(root: Path) -> None:
+    """The plan names a sysctl.d file, or tuned, that sets the same knob."""
     (root / "etc/sysctl.d").mkdir(parents=True)
     (root / "etc/sysctl.d/90-db.conf").write_text("# vm.max_map_count=1\nvm.swappiness = 1\n")
     (root / "etc/tuned").mkdir()
@@ -117,7 +117,7 @@ def test_others_in_charge_are_named(root: Path) -> None:
     notes = "\n".join(plan.make(root, WANTED).notes)
     assert "vm.swappiness is also set in /etc/sysctl.d/90-db.conf" in notes
     assert "vm.max_map_count is also set" not in notes
-    assert "tuned is in charge with profile throughput-performance" in notes
+    assert "tuned is active with profile throughput-performance" in notes
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_others_in_charge_are_named(root: Path) -> None:
         (["swap=3"], 2, "there is no knob"),
         (["swappiness"], 2, "has no value"),
         (["swappiness=many"], 2, "not a whole number"),
-        (["swappiness=201"], 2, "not in its range, 0 to 200"),
-        (["thp.enabled=sometimes"], 2, "none of always, madvise, never"),
-        (["dirty_bytes=0"], 2, "not in its range"),
+        (["swappiness=201"], 2, "out of range, 0 to 200"),
+        (["thp.enabled=sometimes"], 2, "not one of always, madvise, never"),
+        (["dirty_bytes=0"], 2, "out of range"),
         (["dirty_bytes=64M", "dirty_ratio=5"], 2, "two forms of one value"),
         (["swappiness=1", "vm.swappiness=2"], 2, "given twice"),
         (["ksm.run=1"], 5, "no such knob"),
@@ -138,20 +138,20 @@ def test_others_in_charge_are_named(root: Path) -> None:
         ([], 2, "nothing to set"),
     ],
 )
-def test_nonsense(
+def test_invalid_values(
     root: Path, words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What cannot be is refused in one line, before anything is written."""
+    """An invalid request is refused in one line, before anything is written."""
     assert main(["tune", "apply", *words, "--yes", "--root", str(root)]) == code
     assert message in capsys.readouterr().err
     assert not (root / "var").exists()
 
 
-# ---- applied and undone
+# ---- apply and undo
 
 
 def test_round_trip(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Apply, verify, undo: the values are there, then all is as it was, and history has it."""
+    """Apply, verify and undo: values are set, then restored, and history lists the change."""
     before = values(root)
     tail = ["--root", str(root)]
     assert main(["tune", "apply", "swappiness=10", "thp.enabled=always", "--yes", *tail]) == 0
@@ -162,7 +162,7 @@ def test_round_trip(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert values(root) == after  # no --yes
     assert main(["tune", "undo", "--yes", *tail]) == 0
     assert values(root) == before
-    assert main(["tune", "undo", "--yes", *tail]) == 3  # nothing stands any more
+    assert main(["tune", "undo", "--yes", *tail]) == 3  # nothing is left to undo
     capsys.readouterr()
     assert main(["tune", "history", "--json", *tail]) == 0
     answer = json.loads(capsys.readouterr().out)
@@ -171,7 +171,7 @@ def test_round_trip(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_journal_is_on_disk_first(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The old values and the folder are synced before the first write."""
+    """The old values and the directory are synced before the first write."""
     events: list[str] = []
     sync, write = os.fsync, knobs.write
 
@@ -193,7 +193,7 @@ def test_journal_is_on_disk_first(root: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("place", range(len(WANTED) + 1))
 def test_killed_between_two_writes(root: Path, place: int) -> None:
-    """After kill -9 before any write or after the last, undo restores everything."""
+    """After a kill -9 before any write, or after the last one, undo restores everything."""
     before = values(root)
 
     def die(now: int) -> None:
@@ -204,45 +204,47 @@ def test_killed_between_two_writes(root: Path, place: int) -> None:
     assert in_child(lambda: bool(apply.apply(root, made, die))) == -signal.SIGKILL
     written = [key for key, value in values(root).items() if value != before[key]]
     assert len(written) == place
-    with pytest.raises(MematlasError, match="was interrupted; take it back first"):
+    with pytest.raises(MematlasError, match="was interrupted; undo it first"):
         change(root)
-    found = journal.last_standing(root)
-    assert found.state is State.INTERRUPTED
+    found = journal.find_applied(root)
+    assert found.state is KnobState.INTERRUPTED
     results = apply.undo(root, found, write=True)
-    expected = [Outcome.NOT_WRITTEN] * (3 - place) + [Outcome.RESTORED] * place
+    expected = [WriteOutcome.NOT_WRITTEN] * (3 - place) + [WriteOutcome.RESTORED] * place
     assert [each.outcome for each in results] == expected
     assert values(root) == before
     change(root)
 
 
 def test_killed_between_write_and_note(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A write that the journal has no word of yet is restored too, also one done in part."""
+    """A write that is not in the journal yet is restored too, also a partial one."""
     before = values(root)
     write = knobs.write
 
     def act() -> bool:
         monkeypatch.setattr(knobs, "write", lambda r, p, _: write(r, p, "7"))
-        monkeypatch.setattr(journal, "note_got", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        monkeypatch.setattr(
+            journal, "note_read_back", lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+        )
         return bool(change(root, {"hugepages.2M": "64"}))
 
     assert in_child(act) == -signal.SIGKILL
     assert values(root)["hugepages.2M"] == "7"
-    apply.undo(root, journal.last_standing(root), write=True)
+    apply.undo(root, journal.find_applied(root), write=True)
     assert values(root) == before
 
 
 def test_killed_while_the_journal_was_written(root: Path) -> None:
-    """A first line cut short means that nothing was written; the next change has its own file."""
+    """An incomplete first line means that nothing was written; the next change has a new file."""
     change(root)
     file = root / journal.FOLDER / "0001.jsonl"
     file.write_text(file.read_text()[:100])
     assert journal.read_all(root) == []
     assert change(root, {"vm.swappiness": "20"}) == 2
-    assert journal.last_standing(root).number == 2
+    assert journal.find_applied(root).number == 2
 
 
-def test_a_failure_takes_all_back(root: Path) -> None:
-    """When the last change cannot be made, those before it are restored, the last first."""
+def test_a_failure_rolls_all_back(root: Path) -> None:
+    """When the last change fails, those before it are restored in reverse order."""
     before = values(root)
 
     def interfere(place: int) -> None:
@@ -251,62 +253,65 @@ def test_a_failure_takes_all_back(root: Path) -> None:
             (root / VM / "max_map_count").write_text("5\n")
 
     made = plan.make(root, WANTED)
-    with pytest.raises(MematlasError, match=r"became 5 meanwhile.*all is as it was"):
+    with pytest.raises(MematlasError, match=r"is 5 now.*all values were restored"):
         apply.apply(root, made, interfere)
     (found,) = journal.read_all(root)
-    assert found.state is State.RESTORED
-    assert values(root) == {**before, "vm.max_map_count": "5"}  # not ours to take back
+    assert found.state is KnobState.RESTORED
+    assert values(root) == {
+        **before,
+        "vm.max_map_count": "5",
+    }  # the value that somebody else set stays
 
 
 def test_undo_keeps_what_others_changed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A value somebody else set since stays, is reported, and makes the status 1."""
+    """A value that somebody else set since is kept and reported, with status 1."""
     change(root)
     (root / VM / "overcommit_memory").write_text("2\n")
     tail = ["--root", str(root)]
     assert main(["tune", "verify", *tail]) == 1
     assert main(["tune", "undo", "--yes", *tail]) == 1
-    assert "2 now: somebody else's, left alone" in capsys.readouterr().out
+    assert "is 2 now, set by somebody else; not changed" in capsys.readouterr().out
     now = values(root)
     assert (now["vm.overcommit_memory"], now["vm.swappiness"]) == ("2", "60")
     assert now["vm.max_map_count"] == "65530"
 
 
-def test_partial_results_are_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer huge pages than asked for are kept and reported, and undone."""
+def test_partial_results_are_reported(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer huge pages than requested are kept, reported and undone."""
     write = knobs.write
     with monkeypatch.context() as patched:
         patched.setattr(knobs, "write", lambda r, p, _: write(r, p, "480"))
         number, (result,) = apply.apply(root, plan.make(root, {"hugepages.2M": "512"}))
-    assert (result.outcome, result.now) == (Outcome.PARTLY, "480")
+    assert (result.outcome, result.now) == (WriteOutcome.PARTLY, "480")
     assert "fragmented" in result.detail
-    found = journal.last_standing(root, number)
-    assert apply.verify(root, found)[0].outcome is Outcome.KEPT
-    assert apply.undo(root, found, write=True)[0].outcome is Outcome.RESTORED
+    found = journal.find_applied(root, number)
+    assert apply.verify(root, found)[0].outcome is WriteOutcome.KEPT
+    assert apply.undo(root, found, write=True)[0].outcome is WriteOutcome.RESTORED
     assert values(root)["hugepages.2M"] == "4"
 
 
-def test_acts_are_done_and_told_apart(root: Path) -> None:
-    """Compact writes, counts free huge pages before and after, and has no undo."""
+def test_one_shot_actions(root: Path) -> None:
+    """`compact` writes, reports free huge pages before and after, and has no undo."""
     number, (result,) = apply.apply(root, plan.make(root, plan.parse(["compact"])))
     assert (root / VM / "compact_memory").read_text() == "1"
     assert "9 (82.0 % of free memory) before, 9 (82.0" in result.detail  # 5 of 2 MiB, 2 of 4
-    (undone,) = apply.undo(root, journal.last_standing(root, number), write=True)
-    assert undone.outcome is Outcome.NO_UNDO
+    (undone,) = apply.undo(root, journal.find_applied(root, number), write=True)
+    assert undone.outcome is WriteOutcome.NO_UNDO
 
 
-def test_a_restart_ends_it(root: Path) -> None:
-    """Values do not outlive a restart, so a change from before it is not undone."""
+def test_a_reboot_ends_it(root: Path) -> None:
+    """Values do not survive a reboot, so a change from before the reboot is not undone."""
     number = change(root)
     (root / "proc/sys/kernel/random/boot_id").write_text("two\n")
-    assert journal.read_all(root)[0].state is State.LOST
-    with pytest.raises(TargetError, match="no change stands"):
-        journal.last_standing(root)
+    assert journal.read_all(root)[0].state is KnobState.LOST
+    with pytest.raises(TargetError, match="no change is applied"):
+        journal.find_applied(root)
     with pytest.raises(MematlasError, match="lost already"):
-        journal.last_standing(root, number)
+        journal.find_applied(root, number)
 
 
 def test_one_at_a_time(root: Path) -> None:
-    """While one change is being written, another is refused."""
+    """While one set of changes is written, another one is refused."""
     entered, leave = threading.Event(), threading.Event()
 
     def wait(place: int) -> None:
@@ -329,32 +334,32 @@ def test_one_at_a_time(root: Path) -> None:
 # ---- the machine's own knobs
 
 
-def test_a_real_pair_comes_back_as_a_pair(real: Path) -> None:
-    """Setting dirty_bytes zeroes dirty_ratio; undo brings both back, which writing 0 could not."""
+def test_a_real_pair_is_restored_as_a_pair(real: Path) -> None:
+    """Setting dirty_bytes zeroes dirty_ratio; undo restores both, which writing 0 could not."""
     before = values(real)
     if before["vm.dirty_bytes"] != "0":
         pytest.skip("this machine sets dirty_bytes")
     number = change(real, {"vm.dirty_bytes": "256M"})
     now = values(real)
     assert (now["vm.dirty_bytes"], now["vm.dirty_ratio"]) == (str(256 << 20), "0")
-    results = apply.undo(real, journal.last_standing(real, number), write=True)
-    assert results[0].outcome is Outcome.RESTORED
+    results = apply.undo(real, journal.find_applied(real, number), write=True)
+    assert results[0].outcome is WriteOutcome.RESTORED
     assert values(real) == before
 
 
-def test_what_the_kernel_refuses_is_taken_back(real: Path) -> None:
-    """A value the kernel answers with EINVAL undoes the change before it."""
+def test_a_write_that_the_kernel_refuses_is_rolled_back(real: Path) -> None:
+    """A value that the kernel refuses with EINVAL rolls back the change before it."""
     before = values(real)
     scan = str(int(before["ksm.pages_to_scan"]) + 1)
-    with pytest.raises(MematlasError, match="refused by the kernel: Invalid argument; all is as"):
+    with pytest.raises(MematlasError, match="refused by the kernel: Invalid argument; all values"):
         change(real, {"ksm.pages_to_scan": scan, "vm.dirty_bytes": "1"})
     assert values(real) == before
-    assert journal.read_all(real)[0].state is State.RESTORED
+    assert journal.read_all(real)[0].state is KnobState.RESTORED
 
 
 @ROOT_ONLY
 def test_the_score_of_a_process(root: Path) -> None:
-    """A process's OOM score is set and restored; of one that has ended, nothing is."""
+    """The OOM score of a process is set and restored; that of an ended process is not."""
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         link = root / f"proc/{sleeper.pid}"
         link.symlink_to(f"/proc/{sleeper.pid}")
@@ -363,18 +368,18 @@ def test_the_score_of_a_process(root: Path) -> None:
         key = f"oom_score_adj.{sleeper.pid}"
         number = change(root, {key: "500"})
         assert score.read_text() == "500\n"
-        apply.undo(root, journal.last_standing(root, number), write=True)
+        apply.undo(root, journal.find_applied(root, number), write=True)
         assert score.read_text() == before
         number = change(root, {key: "600"})
         sleeper.kill()
         sleeper.wait()
     link.unlink()
-    (result,) = apply.undo(root, journal.last_standing(root, number), write=True)
-    assert result.outcome is Outcome.GONE
+    (result,) = apply.undo(root, journal.find_applied(root, number), write=True)
+    assert result.outcome is WriteOutcome.GONE
 
 
 def test_nobody_is_told_to_be_root(capfd: pytest.CaptureFixture[str]) -> None:
-    """Without privilege nothing is written, and the message says whose right it takes."""
+    """Without privileges nothing is written, and the message says what to do."""
     if not Path("/proc/sys/vm/swappiness").exists():
         pytest.skip("no swappiness")
     value = int(Path("/proc/sys/vm/swappiness").read_text())
@@ -384,7 +389,7 @@ def test_nobody_is_told_to_be_root(capfd: pytest.CaptureFixture[str]) -> None:
 
 
 def test_show_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    """The table of this machine names its THP mode and huge page pools, as JSON too."""
+    """The table of this machine lists its knobs, as JSON too."""
     assert main(["tune", "show", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)["data"]
     found = {row["knob"]["key"]: row["value"] for row in rows}
@@ -394,8 +399,8 @@ def test_show_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     assert "thp.enabled" in capsys.readouterr().out
 
 
-def test_profiles_are_made_of_knobs() -> None:
-    """Every value of every profile fits its knob, on a tree that has them all."""
+def test_profiles_consist_of_knobs() -> None:
+    """Every value of every profile fits its knob."""
     from mematlas.control.tune.profiles import PROFILES
 
     for profile in PROFILES.values():
@@ -410,7 +415,7 @@ def test_profiles_are_made_of_knobs() -> None:
 
 
 def test_every_file_of_zswap_ksm_and_khugepaged_that_can_be_set_is_a_knob() -> None:
-    """What this kernel lets root write there is in the table, so that nothing has to be set by hand."""
+    """Every writable file in these directories is in the table."""
     known = {knob.path for knob in knobs.all_of(Path("/"))}
     left = set()
     for folder in ("sys/module/zswap/parameters", "sys/kernel/mm/transparent_hugepage/khugepaged"):
@@ -421,23 +426,23 @@ def test_every_file_of_zswap_ksm_and_khugepaged_that_can_be_set_is_a_knob() -> N
 
 
 def test_a_name_is_checked_by_the_kernel(root: Path, tmp_path: Path) -> None:
-    """A compressor is any word; what reads back otherwise than written is taken back."""
+    """A compressor may be any word."""
     file = tmp_path / "sys/module/zswap/parameters/compressor"
     file.write_text("lzo\n")
     change(root, {"zswap.compressor": "zstd"})
     assert file.read_text() == "zstd"
-    with pytest.raises(MematlasError, match="is no name"):
+    with pytest.raises(MematlasError, match="is not a name"):
         plan.make(root, {"zswap.compressor": "two words"})
 
 
-def test_a_compressor_that_is_not_there_is_refused(root: Path) -> None:
-    """The kernel takes any name while zswap is off; one that no module and no built-in has is refused."""
+def test_a_compressor_that_the_kernel_lacks_is_refused(root: Path) -> None:
+    """The kernel accepts any name while zswap is off; one without a module or built-in is refused."""
     (root / "sys/module/zswap/parameters/compressor").write_text("lzo\n")
     (root / "proc/crypto").write_text(
         "name         : lzo\ndriver       : lzo-scomp\ntype         : scomp\n\n"
         "name         : sha256\ndriver       : x\ntype         : shash\n"
     )
-    with pytest.raises(UsageError, match=r"sha256 is not in this kernel.*it has lzo$"):
+    with pytest.raises(UsageError, match=r"this kernel has no sha256.*it has lzo$"):
         plan.make(root, {"zswap.compressor": "sha256"})
     modules = root / "lib/modules" / os.uname().release
     modules.mkdir(parents=True)
@@ -446,7 +451,7 @@ def test_a_compressor_that_is_not_there_is_refused(root: Path) -> None:
 
 
 def test_families_of_knobs(root: Path) -> None:
-    """Pools by size and node, folios by size, nodes and processes each have their file."""
+    """Keys of pools by size and node, of folios by size, of nodes and of processes map to their files."""
     paths = {
         "hugepages.1G.node1": "sys/devices/system/node/node1/hugepages/hugepages-1048576kB/nr_hugepages",
         "hugepages.2M.overcommit": "sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages",
@@ -460,13 +465,13 @@ def test_families_of_knobs(root: Path) -> None:
 
 
 def test_every_value_this_machine_has_fits_its_knob() -> None:
-    """What a knob reads now is in its range, and setting it so is no change."""
+    """The current value of each knob is in its range, and setting it is no change."""
     root = Path("/")
     readings = [knobs.read(root, knob) for knob in knobs.all_of(root)]
     now = {each.knob.key: each.value for each in readings if each.value}
-    for pair in [each.knob.key for each in readings if each.knob.twin and each.value == "0"]:
-        del now[pair]  # 0: its twin rules
+    for pair in [each.knob.key for each in readings if each.knob.counterpart and each.value == "0"]:
+        del now[pair]  # 0: its counterpart is in force
     assert len(now) > 20
     for key, value in now.items():
-        if key != "zswap.compressor":  # may name one that is not loaded
+        if key != "zswap.compressor":  # may name a module that is not loaded
             assert plan.make(root, {key: value}).changes == (), key

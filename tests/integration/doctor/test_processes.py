@@ -70,7 +70,7 @@ def test_a_fault_is_found(build: Build, capsys: pytest.CaptureFixture[str], faul
     if fault == "small-pages" and "[always]" in THP.read_text():
         pytest.skip("all memory has huge pages here")
     with faulty(build, fault) as child:
-        data = examine(capsys, str(child.pid), "--during", "0s")
+        data = examine(capsys, str(child.pid), "--duration", "0s")
     others = set(FOUND.values()) - {FOUND[fault], "thp.small-pages"}
     assert FOUND[fault] in rules(data)
     assert not rules(data) & others
@@ -79,7 +79,7 @@ def test_a_fault_is_found(build: Build, capsys: pytest.CaptureFixture[str], faul
 def test_a_well_process(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     """A process without a fault has no finding of its own."""
     with faulty(build, "well") as child:
-        data = examine(capsys, str(child.pid), "--during", "0s")
+        data = examine(capsys, str(child.pid), "--duration", "0s")
     assert not rules(data) & set(FOUND.values())
 
 
@@ -109,7 +109,7 @@ def test_the_command_given_cures(
         pytest.skip(f"no {tool} here")
     rule = FOUND[fault]
     with faulty(build, fault) as child:
-        words = [str(child.pid), "--during", "0s"]
+        words = [str(child.pid), "--duration", "0s"]
         finding = next(f for f in examine(capsys, *words)["findings"] if f["rule"] == rule)
         command = next(each["command"] for each in finding["fixes"] if each["kind"] == "shell")
         assert command.startswith(tool)
@@ -122,11 +122,11 @@ def test_the_command_given_cures(
 def test_growth_shows_over_time(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
     """A process that keeps 10 MiB a second is found to grow; for less than 5 s it is not judged."""
     with faulty(build, "growth") as child:
-        data = examine(capsys, str(child.pid), "--during", "5.5s")
+        data = examine(capsys, str(child.pid), "--duration", "5.5s")
     finding = next(each for each in data["findings"] if each["rule"] == "growth")
     assert "mematlas leaks" in finding["fixes"][0]["command"]
     with faulty(build, "well") as child:
-        data = examine(capsys, str(child.pid), "--during", "100ms")
+        data = examine(capsys, str(child.pid), "--duration", "100ms")
     assert "growth" in {each["rule"] for each in data["unchecked"]}
 
 
@@ -134,10 +134,10 @@ def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
     """The machine is examined without a target, on one page, with every rule in the answer."""
     from mematlas.doctor.rules import HOST_RULES
 
-    data = examine(capsys, "--during", "0s")
+    data = examine(capsys, "--duration", "0s")
     answered = [each["rule"] for part in ("findings", "passed", "unchecked") for each in data[part]]
     assert sorted(answered) == sorted(rule.key for rule in HOST_RULES)
-    assert main(["doctor", "--during", "0s", "--all"]) == 0
+    assert main(["doctor", "--duration", "0s", "--all"]) == 0
     assert "checks fine" in capsys.readouterr().out
 
 
@@ -150,11 +150,11 @@ def test_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_status_is_as_asked(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
-    """--fail-on makes findings of that urgency or more the status; what is not there is 3."""
+    """--fail-over makes findings of that urgency or more the status; what is not there is 3."""
     with faulty(build, "write-execute") as child:
-        words = ["doctor", str(child.pid), "--during", "0s"]
+        words = ["doctor", str(child.pid), "--duration", "0s"]
         assert main(words) == 0
-        assert main([*words, "--fail-on", "consider"]) == 1
+        assert main([*words, "--fail-over", "warning"]) == 1
     assert main(["doctor", "/nonexistent.atlas"]) == 3
     assert main(["doctor", "999999999"]) == 3
     assert "neither a process ID nor a file" in capsys.readouterr().err
@@ -163,7 +163,7 @@ def test_status_is_as_asked(build: Build, capsys: pytest.CaptureFixture[str]) ->
 def test_without_privilege(build: Build, capfd: pytest.CaptureFixture[str]) -> None:
     """Of another user's process one is told what it takes to examine it."""
     with faulty(build, "well") as child:
-        words = ["doctor", str(child.pid), "--during", "0s"]
+        words = ["doctor", str(child.pid), "--duration", "0s"]
         assert main(words) == 0  # all modules are loaded now: nobody may not read them
         assert as_nobody(lambda: main(words) == 4) == 0
     assert "CAP_SYS_PTRACE" in capfd.readouterr().err

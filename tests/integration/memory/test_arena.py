@@ -26,7 +26,7 @@ from hypothesis.stateful import (
 
 from machine_state import in_child
 from mematlas.errors import UsageError
-from mematlas.memory import Arena, Block, Pool, Slot
+from mematlas.memory import Allocation, Arena, Pool, Slot
 
 COUNT, KEPT = 130, 2  # slots, of them what a thread that gives others' back may hold on to
 SIZES = st.one_of(st.integers(0, 300), st.integers(0, 70_000), st.integers(1 << 21, 5 << 20))
@@ -40,16 +40,16 @@ def resident() -> int:
 class ArenaMachine(RuleBasedStateMachine):
     """An arena beside a dictionary of what each block holds."""
 
-    blocks: Bundle[Block] = Bundle("blocks")
+    blocks: Bundle[Allocation] = Bundle("blocks")
     gone: Bundle[int] = Bundle("gone")
 
     def __init__(self) -> None:
         super().__init__()
         self.arena = Arena("256M")
-        self.twin: dict[int, tuple[Block, bytes]] = {}
+        self.twin: dict[int, tuple[Allocation, bytes]] = {}
         self.fill = 0
 
-    def write(self, block: Block) -> None:
+    def write(self, block: Allocation) -> None:
         """Put bytes that no other block has at both ends."""
         self.fill += 1
         mark = self.fill.to_bytes(4, "little")[: block.size]
@@ -60,11 +60,11 @@ class ArenaMachine(RuleBasedStateMachine):
         self.twin[block.address] = (block, mark)
 
     @rule(target=blocks, size=SIZES, shift=st.integers(0, 16), zero=st.booleans())
-    def take(self, size: int, shift: int, *, zero: bool) -> Block:
+    def take(self, size: int, shift: int, *, zero: bool) -> Allocation:
         """Take a block: aligned, zeroed if asked for, and apart from all others."""
-        block = self.arena.take(size, alignment=1 << shift, zero=zero)
+        block = self.arena.alloc(size, alignment=1 << shift, zero=zero)
         assert block.address % (1 << shift) == 0
-        assert self.arena.size(block) >= size
+        assert self.arena.usable_size(block) >= size
         assert not zero or not np.any(block.array())
         ours = range(block.address, block.address + max(size, 1))
         for other, _ in self.twin.values():
@@ -74,16 +74,16 @@ class ArenaMachine(RuleBasedStateMachine):
         return block
 
     @rule(target=gone, block=consumes(blocks))
-    def give(self, block: Block) -> int:
+    def give(self, block: Allocation) -> int:
         """Give a block back, after which it is no longer there to be given."""
         del self.twin[block.address]
-        block.give()
-        with pytest.raises(ValueError, match="given back already"):
-            block.give()
+        block.free()
+        with pytest.raises(ValueError, match="is free already"):
+            block.free()
         return block.address
 
     @rule(target=blocks, block=consumes(blocks), size=SIZES)
-    def resize(self, block: Block, size: int) -> Block:
+    def resize(self, block: Allocation, size: int) -> Allocation:
         """Resize a block, which keeps what it held as far as it reaches."""
         _, mark = self.twin.pop(block.address)
         self.arena.resize(block, size)
@@ -97,7 +97,7 @@ class ArenaMachine(RuleBasedStateMachine):
         """Give an address at which no block lives: refused, whatever used to be there."""
         if address + offset not in self.twin:
             with pytest.raises(ValueError, match="at 0x"):
-                self.arena.give(Block(self.arena, address + offset, 1))
+                self.arena.free(Allocation(self.arena, address + offset, 1))
         return multiple()
 
     @rule()
@@ -119,7 +119,7 @@ class ArenaMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Give everything back, after which no page stays."""
         for block, _ in self.twin.values():
-            block.give()
+            block.free()
         self.arena.trim()
         stats = self.arena.stats()
         assert stats.released_bytes == stats.usable_bytes
@@ -142,7 +142,7 @@ class PoolMachine(RuleBasedStateMachine):
         """Take slots: new ones, as long as the twin knows of free ones."""
         taken = []
         for _ in range(count):
-            slot = self.pool.take()
+            slot = self.pool.alloc()
             if not slot:
                 assert len(self.twin) >= COUNT - KEPT
             if slot:
@@ -156,11 +156,11 @@ class PoolMachine(RuleBasedStateMachine):
         """Give a slot in any thread, once."""
         self.twin.remove(slot.address)
         if elsewhere:
-            self.elsewhere.submit(slot.give).result()
+            self.elsewhere.submit(slot.free).result()
         else:
-            slot.give()
-        with pytest.raises(ValueError, match="given back already"):
-            self.pool.give(Slot(self.pool, slot.address, 40))
+            slot.free()
+        with pytest.raises(ValueError, match="is free already"):
+            self.pool.free(Slot(self.pool, slot.address, 40))
 
     @invariant()
     def adds_up(self) -> None:
@@ -182,20 +182,20 @@ TestPoolModel.settings = settings(deadline=None, max_examples=40, stateful_step_
 def test_mistakes_are_errors() -> None:
     """Blocks of others, addresses inside blocks, freed blocks: ValueError, and all is as before."""
     with Arena() as arena, Arena("64M") as other:
-        block, foreign, large = arena.take(100), other.take(100), arena.take("3M")
+        block, foreign, large = arena.alloc(100), other.alloc(100), arena.alloc("3M")
         for address, words in (
-            (block.address + 16, "inside a block"),
-            (foreign.address, "not of this arena"),
-            (large.address + 4096, "inside a block"),
-            (0, "not of this arena"),
+            (block.address + 16, "inside an allocation"),
+            (foreign.address, "does not belong to this arena"),
+            (large.address + 4096, "inside an allocation"),
+            (0, "does not belong to this arena"),
         ):
             with pytest.raises(ValueError, match=words):
-                arena.give(Block(arena, address, 1))
+                arena.free(Allocation(arena, address, 1))
         block.view[:] = bytes(100)
         for one in (block, foreign, large):
-            one.give()
-        with pytest.raises(ValueError, match="given back already"):
-            arena.give(Block(arena, block.address, 1))
+            one.free()
+        with pytest.raises(ValueError, match="is free already"):
+            arena.free(Allocation(arena, block.address, 1))
         assert arena.check()
         assert other.check()
 
@@ -206,14 +206,14 @@ def test_impossible_requests() -> None:
         with pytest.raises((UsageError, OverflowError)):
             Arena(bad)
     with pytest.raises(UsageError, match="thp"):
-        Arena(huge="2M")
+        Arena(huge="2M")  # type: ignore[arg-type]
     with Arena("4M") as arena:
         with pytest.raises(UsageError, match="power of two"):
-            arena.take(10, alignment=48)
+            arena.alloc(10, alignment=48)
         with pytest.raises(MemoryError):
-            arena.take(1 << 60)
+            arena.alloc(1 << 60)
         with pytest.raises(UsageError, match="negative"):
-            arena.take(-1)
+            arena.alloc(-1)
 
 
 def test_arrays_live_as_long_as_their_views() -> None:
@@ -235,28 +235,28 @@ def test_arrays_live_as_long_as_their_views() -> None:
 def test_blocks_stay_put_under_arrays() -> None:
     """Neither giving nor resizing pulls memory from under an array."""
     with Arena() as arena:
-        block = arena.take(64)
+        block = arena.alloc(64)
         array = block.array()
-        for act in (block.give, lambda: arena.resize(block, 1 << 20)):
+        for act in (block.free, lambda: arena.resize(block, 1 << 20)):
             with pytest.raises(BufferError):
                 act()
         array[:] = 7
-        with pytest.raises(BufferError, match="1 blocks"):
+        with pytest.raises(BufferError, match="1 allocations"):
             arena.close()
         del array
-        block.give()
+        block.free()
 
 
 def test_errors_are_not_hidden() -> None:
     """An exception inside a block is the one that is seen, though arrays are alive then."""
     arena = Arena()
-    block = arena.take(64)
+    block = arena.alloc(64)
     array = block.array()
     array[:] = 7
     with pytest.raises(KeyError, match="7"), arena, block:
         raise KeyError(int(array[0]))
     del array
-    block.give()
+    block.free()
     arena.close()
 
 
@@ -264,10 +264,10 @@ def test_memory_goes_back() -> None:
     """After trim(), the process is about as small as before."""
     with Arena() as arena:
         before = resident()
-        blocks = [arena.take(8000, zero=True) for _ in range(10_000)]
+        blocks = [arena.alloc(8000, zero=True) for _ in range(10_000)]
         assert resident() - before > 70_000_000
         for block in blocks:
-            block.give()
+            block.free()
         arena.trim()
         stats = arena.stats()
         assert stats.returned_bytes > 70_000_000
@@ -281,7 +281,7 @@ def test_threads_give_what_others_took() -> None:
     with Arena() as arena:
 
         def work(seed: int) -> int:
-            dice, mine, done = Random(seed), list[tuple[Block, int]](), 0
+            dice, mine, done = Random(seed), list[tuple[Allocation, int]](), 0
             for _ in range(3000):
                 if mine and dice.random() < 0.5:
                     block, mark = mine.pop(dice.randrange(len(mine)))
@@ -292,20 +292,20 @@ def test_threads_give_what_others_took() -> None:
                     except IndexError:
                         continue
                     assert block.view[0] == mark
-                    block.give()
+                    block.free()
                     done += 1
-                block = arena.take(dice.choice((16, 100, 1000, 20_000, 50_000)))
+                block = arena.alloc(dice.choice((16, 100, 1000, 20_000, 50_000)))
                 block.view[0] = mark = dice.randrange(256)
                 mine.append((block, mark))
             shared.extend(mine)
             return done
 
-        shared: list[tuple[Block, int]] = []
+        shared: list[tuple[Allocation, int]] = []
         with ThreadPoolExecutor(4) as threads:
             assert sum(threads.map(work, range(4))) > 1000
         for block, mark in shared:
             assert block.view[0] == mark
-            block.give()
+            block.free()
         assert arena.check()
         assert arena.stats().blocks == 0
 
@@ -313,22 +313,22 @@ def test_threads_give_what_others_took() -> None:
 def test_a_child_has_an_arena_of_its_own() -> None:
     """After a fork the child uses its copy, and the parent's is as it was."""
     with Arena() as arena:
-        held = arena.take(100)
+        held = arena.alloc(100)
         held.view[:4] = b"mine"
 
         def act() -> bool:
-            more = [arena.take(size) for size in range(2000)]
+            more = [arena.alloc(size) for size in range(2000)]
             held.view[:4] = b"gone"
             for block in more:
-                block.give()
-            held.give()
+                block.free()
+            held.free()
             return arena.check() and arena.stats().blocks == 0
 
         assert in_child(act) == 0
         assert bytes(held.view[:4]) == b"mine"
         assert arena.stats().blocks == 1
         assert arena.check()
-        held.give()
+        held.free()
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from machine_state import HUGEPAGES, as_nobody, hugepages, in_child, written
 from mematlas import _core
 from mematlas.errors import MematlasError, UnsupportedError, UsageError
 from mematlas.linux import smaps
-from mematlas.memory import Region, advice, numa, where
+from mematlas.memory import PolicyName, Region, advice, numa, where
 from mematlas.observe.probe import read
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def test_locked_shared_memory_has_no_holes_punched() -> None:
 
 
 @pytest.mark.parametrize("policy", numa.POLICIES)
-def test_policies_are_tried_not_guessed(policy: str) -> None:
+def test_policies_are_tried_not_guessed(policy: PolicyName) -> None:
     """Every policy either works here, or is refused with the kernel it takes."""
     if not Path("/proc/self/numa_maps").exists():
         pytest.skip("kernel without NUMA")

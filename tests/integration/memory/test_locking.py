@@ -92,9 +92,12 @@ def test_what_is_locked_already_counts() -> None:
     ("limit", "words"),
     [
         (LockLimit(8 * MIB, None, 0, exempt=False, may_raise_hard=False), "to unlimited without"),
-        (LockLimit(8 * MIB, 8 * MIB, 0, exempt=False, may_raise_hard=True), "CAP_SYS_RESOURCE is"),
+        (
+            LockLimit(8 * MIB, 8 * MIB, 0, exempt=False, may_raise_hard=True),
+            "CAP_SYS_RESOURCE allows",
+        ),
         (LockLimit(8 * MIB, 8 * MIB, 0, exempt=False, may_raise_hard=False), "LimitMEMLOCK="),
-        (LockLimit(8 * MIB, 8 * MIB, 0, exempt=True, may_raise_hard=False), "no limit counts"),
+        (LockLimit(8 * MIB, 8 * MIB, 0, exempt=True, may_raise_hard=False), "no limit holds"),
     ],
 )
 def test_remedies(limit: LockLimit, words: str) -> None:

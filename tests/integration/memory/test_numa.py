@@ -12,7 +12,16 @@ import pytest
 
 from machine_state import as_nobody
 from mematlas.errors import AccessError, TargetError, UsageError
-from mematlas.memory import Region, mbind, mempolicy, migrate_pages, move_pages, numa, where
+from mematlas.memory import (
+    PolicyName,
+    Region,
+    mbind,
+    mempolicy,
+    migrate_pages,
+    move_pages,
+    numa,
+    where,
+)
 
 MIB = 1 << 20
 PAGES = 256
@@ -112,7 +121,7 @@ def test_others_processes_take_a_capability() -> None:
         ("interleave", [0, 99], "node 99"),
     ],
 )
-def test_nonsense(policy: str, node: int | list[int] | None, words: str) -> None:
+def test_nonsense(policy: PolicyName, node: int | list[int] | None, words: str) -> None:
     """What cannot be placed is refused in words, with the nodes there are."""
     with Region("64K") as region, pytest.raises(UsageError, match=words):
         region.mbind(policy, node)

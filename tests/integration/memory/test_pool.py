@@ -21,7 +21,7 @@ from mematlas.memory import Pool, Slot
 def test_slots_are_separate() -> None:
     """Every slot has its own bytes, aligned as asked."""
     with Pool(100, 50, alignment=256) as pool:
-        slots = [pool.take() for _ in range(50)]
+        slots = [pool.alloc() for _ in range(50)]
         taken = [slot for slot in slots if slot]
         addresses = sorted(slot.address for slot in taken)
         assert all(address % 256 == 0 for address in addresses)
@@ -30,42 +30,42 @@ def test_slots_are_separate() -> None:
             slot.view[:] = bytes([number]) * 100
         assert [slot.view[99] for slot in taken] == list(range(50))
         for slot in taken:
-            slot.give()
+            slot.free()
 
 
 def test_an_empty_pool_raises_or_gives_none() -> None:
     """Exhaustion is a MemoryError, or None where asked for; a slot given back is to be had again."""
     with Pool(64, 2) as pool:
-        one, two = pool.take(), pool.take()
+        one, two = pool.alloc(), pool.alloc()
         with pytest.raises(MemoryError, match="all 2 slots"):
-            pool.take()
+            pool.alloc()
         assert one
         assert two
-        one.give()
-        with pool.take() or pytest.fail("no slot") as again:
+        one.free()
+        with pool.alloc() or pytest.fail("no slot") as again:
             assert again.address == one.address
-        two.give()
-        assert pool.stats().refused == 1
-    with Pool(64, 1, require=False) as pool, pool.take() or pytest.fail("no slot"):
-        assert pool.take() is None
+        two.free()
+        assert pool.stats().failed_allocs == 1
+    with Pool(64, 1, require=False) as pool, pool.alloc() or pytest.fail("no slot"):
+        assert pool.alloc() is None
 
 
 def test_mistakes_are_errors() -> None:
     """Giving twice, a foreign slot, or an address inside one is a ValueError; the pool stays sound."""
     with Pool(64, 8) as pool, Pool(64, 8) as other:
-        slot, foreign = pool.take(), other.take()
+        slot, foreign = pool.alloc(), other.alloc()
         assert slot
         assert foreign
-        slot.give()
-        with pytest.raises(ValueError, match="given back already"):
-            slot.give()
-        with pytest.raises(ValueError, match="given back already"):
-            pool.give(Slot(pool, slot.address, 64))
+        slot.free()
+        with pytest.raises(ValueError, match="is free already"):
+            slot.free()
+        with pytest.raises(ValueError, match="is free already"):
+            pool.free(Slot(pool, slot.address, 64))
         with pytest.raises(ValueError, match="inside a slot"):
-            pool.give(Slot(pool, slot.address + 8, 64))
-        with pytest.raises(ValueError, match="not of this pool"):
-            pool.give(Slot(pool, foreign.address, 64))
-        foreign.give()
+            pool.free(Slot(pool, slot.address + 8, 64))
+        with pytest.raises(ValueError, match="does not belong to this pool"):
+            pool.free(Slot(pool, foreign.address, 64))
+        foreign.free()
         assert pool.check()
         assert other.check()
 
@@ -73,20 +73,20 @@ def test_mistakes_are_errors() -> None:
 def test_arrays_keep_their_slot() -> None:
     """A slot cannot be given back under an array of it, nor a pool closed under a slot."""
     pool = Pool("4K", 4)
-    slot = pool.take()
+    slot = pool.alloc()
     assert slot
     array = slot.array((512,), np.float64)
     array[:] = 1.5
     with pytest.raises(BufferError):
-        slot.give()
+        slot.free()
     assert array.sum() == 768
     with pytest.raises(BufferError, match="1 slots"):
         pool.close()
     del array
-    slot.give()
+    slot.free()
     pool.close()
     with pytest.raises(ValueError, match="closed"):
-        pool.take()
+        pool.alloc()
 
 
 @settings(deadline=None, max_examples=60)
@@ -97,16 +97,16 @@ def test_as_a_set_would(count: int, steps: list[int]) -> None:
     with Pool(24, count, require=False) as pool:
         for step in steps:
             if step % 2:
-                slot = pool.take()
+                slot = pool.alloc()
                 assert (slot is None) == (len(held) == count)
                 held += [slot] if slot else []
             elif held:
-                held.pop(step % len(held)).give()
+                held.pop(step % len(held)).free()
             assert len({slot.address for slot in held}) == len(held) == pool.stats().in_use
         stats = pool.stats()
-        assert stats.taken - stats.given == len(held)
+        assert stats.allocs - stats.frees == len(held)
         for slot in held:
-            slot.give()
+            slot.free()
         assert pool.check()
 
 
@@ -118,12 +118,12 @@ def test_threads_never_share_a_slot() -> None:
         def work(name: int) -> int:
             done = 0
             for _ in range(rounds):
-                slots = [slot for slot in (pool.take() for _ in range(8)) if slot]
+                slots = [slot for slot in (pool.alloc() for _ in range(8)) if slot]
                 for slot in slots:
                     slot.view[:] = bytes([name]) * 64
                 for slot in slots:
                     assert bytes(slot.view) == bytes([name]) * 64
-                    slot.give()
+                    slot.free()
                 done += len(slots)
             return done
 
@@ -131,23 +131,23 @@ def test_threads_never_share_a_slot() -> None:
             done = sum(threads.map(work, range(1, workers + 1)))
         stats = pool.stats()
         assert done > rounds
-        assert (stats.in_use, stats.taken, stats.given) == (0, done, done)
+        assert (stats.in_use, stats.allocs, stats.frees) == (0, done, done)
         assert pool.check()
 
 
 def test_a_child_has_a_pool_of_its_own() -> None:
     """After a fork, what the child takes of a private pool leaves the parent's as it was."""
     with Pool(64, 4, require=False) as pool:
-        held = pool.take()
+        held = pool.alloc()
         assert held
 
         def act() -> bool:
-            left = [pool.take() for _ in range(4)]
+            left = [pool.alloc() for _ in range(4)]
             return sum(slot is not None for slot in left) == 3
 
         assert in_child(act) == 0
         assert pool.stats().in_use == 1
-        held.give()
+        held.free()
         assert pool.check()
 
 
@@ -157,12 +157,12 @@ def test_shared_between_processes() -> None:
         script = (
             "from mematlas.memory import Pool\n"
             f"pool = Pool.open({pool.descriptor}, require=False)\n"
-            "held = [pool.take() for _ in range(300)]\n"
+            "held = [pool.alloc() for _ in range(300)]\n"
             "for slot in held: slot.view[:5] = b'other'\n"
         )
         subprocess.run([sys.executable, "-c", script], pass_fds=[pool.descriptor], check=True)
         mine = []
-        while (slot := pool.take()) is not None:
+        while (slot := pool.alloc()) is not None:
             mine.append(slot)
         assert len(mine) == 700
         assert not any(bytes(slot.view[:5]) == b"other" for slot in mine)

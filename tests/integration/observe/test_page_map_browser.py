@@ -33,7 +33,7 @@ def made(
     """Write the page map of a process with one of every kind of memory."""
     out = tmp_path_factory.mktemp("map") / "memory_victim.html"
     with memory_victim.opened(build("memory_victim")) as victim:
-        subprocess.run([*PAGES, str(victim.pid), "--html", str(out)], check=True)
+        subprocess.run([*PAGES, str(victim.pid), "-o", str(out)], check=True)
     return out, victim
 
 

@@ -229,7 +229,7 @@ def test_command_line(tmp_path: Path, growing: subprocess.Popen[str]) -> None:
     assert own["process"]["pss"] > 0
     assert own["rates"] is not None
     environment = {**os.environ, "COLUMNS": "80"}
-    for more in ([], ["--by", "user"], ["--by", "tree"], ["--replay", str(path)]):
+    for more in ([], ["--group", "user"], ["--tree"], ["--replay", str(path)]):
         text = subprocess.check_output([*TOP, "--once", *more], text=True, env=environment)
         assert max(map(len, text.splitlines())) <= 80
 

@@ -85,8 +85,18 @@ def lines(app: TopApp) -> list[str]:
 
 
 def tab_text(app: TopApp, name: str) -> str:
-    """Text of a tab of the process that is looked into."""
+    """Return the text of a tab of the process screen."""
     return str(app.screen.query_one(f"#{name}-text", Static).content)
+
+
+async def process_screen(pilot: Pilot[None], app: TopApp) -> ProcessScreen:
+    """Wait for the process screen and its last tab."""
+    await until(
+        pilot,
+        lambda: isinstance(app.screen, ProcessScreen) and bool(app.screen.query("#faults-text")),
+    )
+    assert isinstance(app.screen, ProcessScreen)
+    return app.screen
 
 
 @pytest.mark.parametrize("size", [(80, 24), (200, 50)])
@@ -114,12 +124,10 @@ def test_growth_is_seen_and_drilled_into(victim: subprocess.Popen[str]) -> None:
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: app.before is not None)
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, ProcessScreen))
+        screen = await process_screen(pilot, app)
         assert victim.stdin is not None
         victim.stdin.write("\n")
         victim.stdin.flush()
-        screen = app.screen
-        assert isinstance(screen, ProcessScreen)
         await until(
             pilot,
             lambda: screen.samples and screen.samples[-1].rss - screen.samples[0].rss >= 19 << 20,
@@ -143,11 +151,9 @@ def test_an_ended_process_is_told_as_such(victim: subprocess.Popen[str]) -> None
 
     async def act(pilot: Pilot[None]) -> None:
         await pilot.press("enter")
-        await until(pilot, lambda: isinstance(app.screen, ProcessScreen))
+        screen = await process_screen(pilot, app)
         victim.kill()
         victim.wait()
-        screen = app.screen
-        assert isinstance(screen, ProcessScreen)
         await until(pilot, lambda: screen.ended)
         await pilot.press("a")
         await until(pilot, lambda: str(victim.pid) in tab_text(app, "address_space"))
@@ -208,7 +214,7 @@ def test_mouse_sorts_and_opens(victim: subprocess.Popen[str]) -> None:
         await pilot.click(ProcessList, offset=(at, 0))
         assert app.options.sort == "uss"
         await pilot.click(ProcessList, offset=(5, 1), times=2)
-        await until(pilot, lambda: isinstance(app.screen, ProcessScreen))
+        await process_screen(pilot, app)
 
     drive(app, act)
 
@@ -283,7 +289,7 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
         assert grown.growth is not None
         assert grown.growth > 0
         await pilot.press("left", "enter")
-        await until(pilot, lambda: isinstance(app.screen, ProcessScreen))
+        await process_screen(pilot, app)
         await pilot.press("a")
         await until(pilot, lambda: "not recorded" in tab_text(app, "address_space"))
         await pilot.press("escape", "right_square_bracket")

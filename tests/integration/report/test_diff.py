@@ -60,7 +60,7 @@ def diff(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
 def test_a_page_is_written(pair: tuple[Path, Path], tmp_path: Path) -> None:
     """--html writes a page that names both runs and what changed most, and prints nothing else."""
     page = tmp_path / "diff.html"
-    command = [sys.executable, "-m", "mematlas", "diff", *map(str, pair), "--html", str(page)]
+    command = [sys.executable, "-m", "mematlas", "diff", *map(str, pair), "-o", str(page)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ran.stdout == ""
     assert str(page) in ran.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +106,7 @@ def test_plugins_with_a_runtime_of_their_own(tmp_path: Path, traced: Run) -> Non
     for number, more in enumerate([(), ("-static-libstdc++", "-static-libgcc")]):
         plugin = compile_with("g++", tmp_path / f"{number}.so", source, "-shared", "-fPIC", *more)
         code = f"import ctypes; print(ctypes.CDLL('{plugin}').work())"
-        run = traced("/usr/bin/env", "python3", "-c", code, options=("--exact",))
+        run = traced("/usr/bin/env", sys.executable, "-I", "-S", "-c", code, options=("--exact",))
         run = replace(run, by="allocated", top=3000)
         assert run.outcome.stdout == b"1000\n"
         assert run.sum("allocated_bytes", "work") > 1_000_000
@@ -126,5 +127,5 @@ def test_an_allocator_inside_is_told(sizes: Path, tmp_path: Path, traced: Run) -
 
 def test_no_allocator_is_found_where_there_is_none(traced: Run) -> None:
     """Python 3.13 and later have mimalloc inside, and do not allocate by it."""
-    run = traced("/usr/bin/env", "python3", "-c", "print()")
+    run = traced("/usr/bin/env", sys.executable, "-c", "print()")
     assert not [note for note in run.report["notes"] if "inside" in note]

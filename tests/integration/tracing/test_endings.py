@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 from mematlas.recording import read
@@ -18,6 +17,7 @@ def started(file: Path, *command: str) -> subprocess.Popen[bytes]:
     """Start a run in a process group of its own, and wait until its program has said something."""
     run = subprocess.Popen(
         [*MEMATLAS, "run", "-o", str(file), "--", *command],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         start_new_session=True,
@@ -55,13 +55,11 @@ def test_our_death_harms_nothing(tmp_path: Path) -> None:
     run.communicate()
     assert not read(file).complete
 
-    script = "echo up; sleep 2; echo still here"
-    run = started(file, "sh", "-c", script)
-    time.sleep(0.5)
-    run.send_signal(signal.SIGKILL)
-    assert run.stdout is not None
-    assert run.stdout.read() == b"still here\n"
-    run.communicate()
+    run = started(file, "sh", "-c", "echo up; read line; echo still here")
+    run.kill()
+    run.wait()
+    said, _ = run.communicate(b"go\n")
+    assert said == b"still here\n"
 
 
 def test_a_full_disk_costs_the_recording_not_the_program(tmp_path: Path) -> None:

@@ -161,10 +161,10 @@ def test_a_setuid_program_is_refused_to_a_normal_user(tmp_path: Path) -> None:
     """Asked as a normal user, in one line and before anything starts."""
     if os.geteuid() != 0:
         pytest.skip("needs root to become somebody else")
-    check = "from mematlas.tracing.target import check_program as c; c('/bin/su')"
+    check = "from mematlas.tracing.program import check_program as c; c('/bin/su')"
     code = f"import os; os.setgid(65534); os.setuid(65534)\n{check}"
     done = subprocess.run(
-        [MEMATLAS[0], "-c", f"import mematlas.tracing.target, mematlas.errors\n{code}"],
+        [MEMATLAS[0], "-c", f"import mematlas.tracing.program, mematlas.errors\n{code}"],
         capture_output=True,
         check=False,
     )

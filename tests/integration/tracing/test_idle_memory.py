@@ -30,7 +30,7 @@ def test_the_line_of_the_unused_block_is_named(
     build: Build, traced: Run, method: str, options: tuple[str, ...]
 ) -> None:
     """All of the block that was left alone is cold, nothing of the other."""
-    run = traced(build("cold"), "6", options=("--cold", "1.5s", *options))
+    run = traced(build("cold"), "6", options=("--idle", "1.5s", *options))
     assert run.sum("idle_bytes", "map_cold") == COLD
     assert run.sum("idle_bytes", "map_hot") <= MIB / 4  # a use that the CPU had no need to note
     idle = run.report["idle"]
@@ -43,7 +43,7 @@ def test_the_line_of_the_unused_block_is_named(
 
 def test_what_cannot_be_told_apart_is_not_guessed(build: Build, traced: Run, method: str) -> None:
     """With both blocks in one mapping the line has at least so much, and never more than it has."""
-    run = traced(build("cold"), "6", "together", options=("--cold", "1.5s"))
+    run = traced(build("cold"), "6", "together", options=("--idle", "1.5s"))
     found = run.sum("idle_bytes", "map_cold")
     least = COLD if method == "idle" else COLD - HOT - MIB
     assert least <= found <= COLD

@@ -163,7 +163,7 @@ def test_a_killed_program_leaves_a_recording(tmp_path: Path) -> None:
     assert done.returncode == -9
     code = (
         "import time\nfrom mematlas.recording import read\n"
-        "for _ in range(100):\n"
+        "for _ in range(600):\n"
         "    try:\n        if read('killed.atlas').complete: break\n    except Exception: pass\n"
         "    time.sleep(0.1)\n"
         "from mematlas.report.analyse.report import make_report\n"

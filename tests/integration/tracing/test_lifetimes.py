@@ -132,19 +132,19 @@ def test_windows_hold_what_was_allocated_in_them(build: Build, traced: Run) -> N
     run = traced(build("lives"), options=("--exact",))
     starts = [line["start_s"] for line in run.report["processes"]]
     begin, fork = starts[0], starts[1]
-    after_first = window(run, "--from", f"{begin + 0.15}s", "--to", f"{begin + 0.5}s")
+    after_first = window(run, "--since", f"{begin + 0.15}s", "--until", f"{begin + 0.5}s")
     assert of(after_first, "keep_for_a_while") == 2_000_000
     assert of(after_first, "keep_early") == 0
     assert of(after_first, "come_and_go") == 0  # all were freed
     assert of(after_first, "keep_for_a_while", "count") == 2000
     assert after_first["error_bytes"] == 0
-    to_the_end = window(run, "--from", f"{begin + 0.15}s")
+    to_the_end = window(run, "--since", f"{begin + 0.15}s")
     assert of(to_the_end, "keep_for_a_while") == 1_000_000
     assert of(to_the_end, "keep_late") == 500_000  # once: the child's copy is not its own
     assert of(to_the_end, "keep_in_child") == 300_000
-    whole = window(run, "--from", "0", "--to", "100%")
+    whole = window(run, "--since", "0", "--until", "100%")
     assert of(whole, "keep_early") == 1_000_000
-    child = window(run, "--from", f"{fork + 0.05}s", "--to", f"{fork + 0.2}s")
+    child = window(run, "--since", f"{fork + 0.05}s", "--until", f"{fork + 0.2}s")
     assert of(child, "keep_in_child") == 300_000
     assert of(child, "keep_late") == 0
 
@@ -175,7 +175,7 @@ def test_the_page_of_a_run_with_other_programs_tells_of_leaks(
     assert len(run.report["processes"]) < len(read(run.file).processes)
     page = tmp_path / "page.html"
     for pid, expected in (([], True), (["--pid", str(run.report["processes"][0]["pid"])], False)):
-        command = [*MEMATLAS, "report", str(run.file), "--html", str(page), *pid]
+        command = [*MEMATLAS, "report", str(run.file), "-o", str(page), *pid]
         subprocess.run(command, capture_output=True, check=True)
         assert ('id="leaks"' in page.read_text()) == expected
 
@@ -186,7 +186,7 @@ def test_a_python_program_ends_before_it_takes_itself_down(traced: Run) -> None:
         "import time\ntime.sleep(0.2)\nkept = [bytes(5000) for _ in range(1000)]\ntime.sleep(0.2)\n"
     )
     run = traced(sys.executable, "-I", "-S", "-c", code, options=("--exact",))
-    found = window(run, "--from", "10%")
+    found = window(run, "--since", "10%")
     assert of(found, "<module>") >= 5_000_000
 
 
@@ -194,10 +194,10 @@ def test_bad_windows_are_refused(build: Build, traced: Run) -> None:
     """One line says what is wrong with a window."""
     run = traced(build("lives"), options=("--exact",))
     for arguments, reason in (
-        (("--from", "9m"), "must start before"),
-        (("--from", "50%", "--to", "40%"), "must start before"),
-        (("--from", "120%"), "is no share of the run"),
-        (("--from", "1s", "--by", "peak"), "take neither"),
+        (("--since", "9m"), "must start before"),
+        (("--since", "50%", "--until", "40%"), "must start before"),
+        (("--since", "120%"), "is not a percentage"),
+        (("--since", "1s", "--by", "peak"), "take neither"),
     ):
         done = subprocess.run(
             [*MEMATLAS, "report", str(run.file), *arguments],

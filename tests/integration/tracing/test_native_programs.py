@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from traced_runs import MEMATLAS, bare, trace
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from conftest import Build, Run
@@ -271,16 +272,18 @@ def test_arguments_stdin_and_descriptors_pass_through(traced: Run) -> None:
 
 def test_the_death_of_the_parent_harms_nothing(build: Build, tmp_path: Path) -> None:
     """Kill -9 of mematlas in mid-run: the program goes on to its end, the recording opens."""
-    program = 'sleep 1; "$0" > "$1"; echo $? >> "$1"'
+    program = 'echo started; read go; "$0" > "$1"; echo $? >> "$1"'
     answer, file = tmp_path / "answer", tmp_path / "r.atlas"
     command = [*MEMATLAS, "run", "-o", str(file), "--", "sh", "-c", program]
-    with subprocess.Popen([*command, str(build("threads")), str(answer)]) as parent:
-        with pytest.raises(subprocess.TimeoutExpired):
-            parent.wait(0.7)
+    with subprocess.Popen(
+        [*command, build("threads"), answer], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdin
+        assert parent.stdout
+        assert parent.stdout.readline() == b"started\n"
         parent.kill()
-    expected = bare([build("threads")]).stdout + b"0\n"
-    for _ in range(200):
-        if answer.exists() and answer.read_bytes() == expected:
-            break
-        subprocess.run(["sleep", "0.05"], check=True)
-    assert answer.read_bytes() == expected
+        parent.wait()
+        parent.stdin.write(b"go\n")
+        parent.stdin.flush()
+        expected = bare([build("threads")]).stdout + b"0\n"
+        wait_until(lambda: answer.exists() and answer.read_bytes() == expected, "the answer")

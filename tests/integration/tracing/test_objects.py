@@ -75,5 +75,5 @@ def test_merged_and_shown(tmp_path: Path) -> None:
     )
     jsonschema.validate(answer, schema("report"))
     page = tmp_path / "m.html"
-    subprocess.run([*MEMATLAS, "report", str(merged), "--html", str(page)], check=True)
+    subprocess.run([*MEMATLAS, "report", str(merged), "-o", str(page)], check=True)
     assert "Python objects" in page.read_text()

@@ -7,16 +7,18 @@ import os
 import random
 import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mematlas.recording import read
 from traced_runs import MEMATLAS, ask, named, trace
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from conftest import Build
+    from mematlas.recording.model import Snapshot
 
 
 def rollup(pid: int) -> int:
@@ -42,11 +44,15 @@ def stopped_child(parent: int, name: str) -> int | None:
 
 def wait_for_stop(parent: int, name: str) -> int:
     """Wait until the program has stopped itself, return its PID."""
-    for _ in range(600):
-        if (pid := stopped_child(parent, name)) is not None:
-            return pid
-        time.sleep(0.05)
-    pytest.fail(f"{name} did not stop")
+    wait_until(lambda: stopped_child(parent, name), f"{name} to stop")
+    pid = stopped_child(parent, name)
+    assert pid
+    return pid
+
+
+def stopped_snapshots(file: Path) -> list[Snapshot]:
+    """Return the snapshots of a stopped program, also while the recording is written."""
+    return [each for each in read(file).snapshots if each.trigger == "stopped"]
 
 
 @pytest.mark.parametrize("options", [("--exact",), ()], ids=["exact", "sampled"])
@@ -54,21 +60,17 @@ def test_parts_sum_to_the_kernels_figure(
     build: Build, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     """On a stopped program the parts of the account sum to smaps_rollup, to the byte."""
-    from mematlas.recording import read
-
     program, file = build("counted"), tmp_path / "stop.atlas"
     command = [*MEMATLAS, "run", "-o", str(file), *options, "--interval", "0.1", "--"]
     with subprocess.Popen(
         [*command, str(program), "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     ) as run:
         pid = wait_for_stop(run.pid, "counted")
-        time.sleep(1.5)  # some intervals, so that a snapshot of the stopped program is taken
+        wait_until(lambda: stopped_snapshots(file), "a snapshot of the stopped program")
         kernel = rollup(pid)
         os.kill(pid, signal.SIGCONT)
         run.communicate(timeout=60)
-    stopped = [snap for snap in read(file).snapshots if snap.trigger == "stopped"]
-    assert stopped
-    snapshot = stopped[-1]
+    snapshot = stopped_snapshots(file)[-1]
     assert snapshot.rss_bytes == kernel
     assert snapshot.unexplained_bytes == 0
     assert sum(part.resident_bytes for part in snapshot.parts) == kernel

@@ -25,7 +25,7 @@ def drawn(seed: int, *shape: int) -> Any:
 @given(SIDES, SIDES, TYPES, st.sampled_from(["tiles", "halves", "rows"]), st.integers(0, 3))
 @settings(max_examples=300, deadline=None)
 def test_transpose_is_the_transpose(
-    rows: int, columns: int, kind: str, method: str, shift: int
+    rows: int, columns: int, kind: str, method: bench.TransposeMethod, shift: int
 ) -> None:
     """Any shape, element size and method, rows apart or not, at any alignment of elements."""
     dtype = np.dtype(kind)
@@ -66,7 +66,7 @@ def test_transpose_of_lines_that_fit() -> None:
         lambda a: bench.transpose(a[::-1]),
         lambda a: bench.transpose(a, a.T),
         lambda a: bench.transpose(a, np.zeros((3, 3))),
-        lambda a: bench.transpose(a, method="magic"),
+        lambda a: bench.transpose(a, method="magic"),  # type: ignore[arg-type]
         lambda a: bench.transpose(a.astype(object)),
         lambda a: bench.prefetch_sum(a[0].view("u8"), a[1].view("u8"), distance=-1),
     ],

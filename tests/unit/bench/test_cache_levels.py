@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 from mematlas.bench.explain.cache_levels import find_levels
-from mematlas.bench.explain.findings import findings
+from mematlas.bench.explain.explanations import explain_section
 from mematlas.bench.model import Better, Figure, Section
 
 
@@ -51,9 +51,9 @@ def test_findings_say_what_rows_and_columns_cost() -> None:
         return Figure(labels, "ns", Better.LOWER, tuple(ns + i / 1e6 for i in range(9)))
 
     rows, columns = figure("along rows", 1.0), figure("down columns", 6.1)
-    (found,) = findings(Section("patterns", (rows, columns), 1.0))
+    (found,) = explain_section(Section("patterns", (rows, columns), 1.0))
     assert "6.1x" in found.text
     assert "64-byte line" in found.text
     assert found.sure
-    (same,) = findings(Section("patterns", (rows, figure("down columns", 1.0)), 1.0))
+    (same,) = explain_section(Section("patterns", (rows, figure("down columns", 1.0)), 1.0))
     assert "same" in same.text

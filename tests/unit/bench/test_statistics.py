@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 import bench_results
 from mematlas import bench
-from mematlas.bench.compare import Verdict, compare, mann_whitney, shift
-from mematlas.bench.explain.findings import findings
+from mematlas.bench.compare import ChangeVerdict, compare, mann_whitney, shift
+from mematlas.bench.explain.explanations import explain_section
 from mematlas.bench.model import (
     Better,
     Figure,
@@ -115,7 +115,7 @@ def test_equal_runs_are_unchanged() -> None:
     found = compare(
         bench_results.result(bench_results.tlb(1)), bench_results.result(bench_results.tlb(1000))
     )
-    assert {each.verdict for each in found.changes} == {Verdict.UNCHANGED}
+    assert {each.verdict for each in found.changes} == {ChangeVerdict.UNCHANGED}
     assert found.only_before == found.only_after == 0
     assert found.machine == {}
 
@@ -126,11 +126,11 @@ def test_a_change_is_found_and_only_it() -> None:
         bench_results.result(bench_results.tlb(1)),
         bench_results.result(bench_results.tlb(1000, huge=300.0)),
     )
-    slower = [each for each in found.changes if each.verdict is Verdict.SLOWER]
+    slower = [each for each in found.changes if each.verdict is ChangeVerdict.SLOWER]
     assert [each.labels for each in slower] == [{"what": "random", "pages": "thp", "places": 65536}]
     assert slower[0].low < 2 < slower[0].high
     assert slower[0].confidence > 0.999
-    assert found.count(Verdict.UNCHANGED) == len(found.changes) - 1
+    assert found.count(ChangeVerdict.UNCHANGED) == len(found.changes) - 1
 
 
 def test_noise_is_no_change() -> None:
@@ -142,7 +142,7 @@ def test_noise_is_no_change() -> None:
         bench_results.result(Section("tlb", (one,), 1.0)),
         bench_results.result(Section("tlb", (other,), 1.0)),
     )
-    assert found.changes[0].verdict is Verdict.NOISY
+    assert found.changes[0].verdict is ChangeVerdict.NOISY
 
 
 def test_a_rate_that_grows_is_faster() -> None:
@@ -153,7 +153,7 @@ def test_a_rate_that_grows_is_faster() -> None:
         bench_results.result(Section("numa", (one,), 1.0)),
         bench_results.result(Section("numa", (other,), 1.0)),
     )
-    assert found.changes[0].verdict is Verdict.FASTER
+    assert found.changes[0].verdict is ChangeVerdict.FASTER
 
 
 def test_no_benchmark_hides_a_function() -> None:
@@ -167,11 +167,11 @@ def test_no_benchmark_hides_a_function() -> None:
 
 def test_findings_say_what_to_do() -> None:
     """The explanation names the ratio, where it begins, and the remedy."""
-    found = findings(bench_results.tlb())
+    found = explain_section(bench_results.tlb())
     text = " ".join(f"{each.text} {each.advice}" for each in found)
     assert "2.7x as much" in text
     assert "1.5x as much" in text
-    assert "Up to 16.0 MiB" in text
+    assert "up to 16.0 MiB" in text
     assert "--huge thp" in text
     assert all(each.sure for each in found)
 
@@ -194,6 +194,6 @@ def test_advice_names_what_is_there() -> None:
 def test_no_difference_is_not_sold_as_one() -> None:
     """Figures whose intervals overlap give no advice to change anything."""
     same = bench_results.tlb(huge=400.0)
-    found = findings(same)
+    found = explain_section(same)
     assert "no clear difference" in found[0].text
-    assert found[0].advice == "leave page sizes alone for this"
+    assert found[0].advice == "page size does not matter for this"

@@ -177,10 +177,10 @@ def test_what_is_unknown_is_said(rule: str, more: dict[str, Any]) -> None:
 
 
 def test_swap_is_urgent_when_it_is_waited_for() -> None:
-    """Swapped memory that is needed again is a thing to act on."""
+    """Swapped memory that is needed again is critical."""
     quiet, busy = (
         finding(process(sizes=SWAPPED, major_rate=rate), "swap.process") for rate in (0.0, 200.0)
     )
     assert quiet is not None
     assert busy is not None
-    assert (quiet.severity, busy.severity) == (Severity.CONSIDER, Severity.ACT)
+    assert (quiet.severity, busy.severity) == (Severity.WARNING, Severity.CRITICAL)

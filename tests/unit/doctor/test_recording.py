@@ -33,7 +33,7 @@ def stack(**more: Any) -> StackStats:
 def leak(**more: Any) -> Leak:
     """Give memory that was set up and kept."""
     steady = Leak(
-        frames=FRAMES, kind="malloc", process=0, verdict=LeakVerdict.SETUP, evidence="allocated once and kept",
+        frames=FRAMES, kind="malloc", process=0, verdict=LeakVerdict.SETUP, evidence="allocated once, not freed",
         live_bytes=50 * MIB, live_count=1, error_bytes=0, allocated_bytes=50 * MIB, allocations=1,
         bytes_per_s=None,
     )  # fmt: skip

@@ -49,7 +49,7 @@ def test_commands_are_whole(width: int) -> None:
 def test_order_and_counts() -> None:
     """What is to be acted on comes first; the head counts all, and what was not checked is listed."""
     text = page(rules.examine_process(SICK))
-    assert "2 to act on · 2 to consider · 1 to know" in text
+    assert "2 critical · 2 warning · 1 info" in text
     assert (
         text.index("memory is nearly out")
         < text.index("4 KiB pages")

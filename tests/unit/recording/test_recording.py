@@ -130,9 +130,9 @@ def test_chunks_of_an_unknown_type_are_passed_over(tmp_path: Path) -> None:
         (
             atlas.START.pack(atlas.MAGIC, atlas.VERSION + 1, 0),
             UnsupportedError,
-            f"a recording of format {atlas.VERSION + 1}, and",
+            f"format version {atlas.VERSION + 1}",
         ),
-        (atlas.START.pack(atlas.MAGIC, 1, 0), MematlasError, "cut before its first chunk"),
+        (atlas.START.pack(atlas.MAGIC, 1, 0), MematlasError, "ends before its first chunk"),
     ],
 )
 def test_other_files_are_refused(
@@ -150,7 +150,7 @@ def test_other_files_are_refused(
 def test_a_missing_file_is_a_missing_target(tmp_path: Path) -> None:
     """A file or directory that is not there is error 3."""
     for path in (tmp_path / "none.atlas", tmp_path, tmp_path / "none" / "a.atlas"):
-        with pytest.raises(TargetError, match=r"no such file|a folder"):
+        with pytest.raises(TargetError, match=r"no such file|is a directory"):
             read(path)
 
 
@@ -217,7 +217,7 @@ def test_a_file_that_may_not_be_read_is_an_access_error(
         raise PermissionError
 
     monkeypatch.setattr("pathlib.Path.open", refuse)
-    with pytest.raises(AccessError, match="not allowed to read"):
+    with pytest.raises(AccessError, match="permission denied"):
         read(path)
 
 
@@ -290,5 +290,5 @@ def test_a_file_cut_since_it_was_read_is_told_of(tmp_path: Path) -> None:
     large(path)
     recording = read(path)
     os.truncate(path, 1000)
-    with pytest.raises(MematlasError, match="record the program anew"):
+    with pytest.raises(MematlasError, match="record the program again"):
         recording.nodes[0]["word"]

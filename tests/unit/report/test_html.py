@@ -135,9 +135,9 @@ def test_leaks_are_told_with_their_stacks() -> None:
     """Likely leaks stand open, with what speaks for them; the rest can be opened."""
     page = Page(render_html(reports.python_service(), reports.leaky()))
     text = "".join(page.text)
-    assert "25.9 MiB of it likely leaked" in text
+    assert "25.9 MiB likely leaked" in text
     assert "grew in 9 of 10 snapshots" in text
-    assert "Held, likely no leaks" in text
+    assert "Unlikely to be leaks" in text
     assert "leaks" in [attrs.get("id") for _, attrs in page.elements]
 
 

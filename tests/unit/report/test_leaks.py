@@ -136,7 +136,7 @@ def test_without_looks_only_freeing_tells(tmp_path: Path) -> None:
     assert found["leak"].evidence == "none of 1,000 blocks freed; too few snapshots to tell growth"
     assert found["leak"].bytes_per_s is None
     assert found["leaky cache"].verdict == LeakVerdict.STEADY
-    assert found["once"].evidence == "allocated once and kept"
+    assert found["once"].evidence == "allocated once, not freed"
     assert found["import"].verdict == LeakVerdict.SETUP
 
 

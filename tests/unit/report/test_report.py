@@ -90,7 +90,7 @@ def test_a_cut_recording_says_so(tmp_path: Path) -> None:
     synthetic_recording.write(path, end=False)
     report = make_report(read(path))
     assert not report.complete
-    assert report.notes[0] == "the recording was cut short; figures are right up to 1.5 s"
+    assert report.notes[0] == "the recording was cut short; data is valid up to 1.5 s"
 
 
 def test_what_was_not_seen_is_noted(recording: Recording) -> None:

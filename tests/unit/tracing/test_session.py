@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Keep sessions out of the shared directories of the machine."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(session, "_MEMORY", tmp_path)
+    monkeypatch.setattr(session, "_SHARED_MEMORY", tmp_path)
     return tmp_path
 
 

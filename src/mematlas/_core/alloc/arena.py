@@ -8,18 +8,18 @@ from typing import Any
 
 from mematlas._core.binding import check, ffi, lib
 
-_FIELDS = {
-    "taken": "allocs",
-    "given": "frees",
-    "refused": "failed_allocs",
-    "late": "late_double_frees",
-}
-"""Fields of the C struct whose names differ."""
-
 
 @dataclass(frozen=True, slots=True)
-class ArenaFigures:
-    """What an arena has done and holds; bytes and blocks."""
+class ArenaStats:
+    """Counts of an arena: bytes, blocks, and calls since it was created.
+
+    Small blocks are slots of spans, page blocks are whole pages, large blocks are mappings of their
+    own. `cached_bytes` are free slots in thread caches; `released_bytes` of the free bytes have no
+    memory behind them. `allocs`, `frees`: of small blocks. `late_double_frees`: small blocks that two
+    threads freed at once with success.
+
+    usable_bytes = span_bytes + page_bytes + free_bytes
+    """
 
     capacity: int
     usable_bytes: int
@@ -34,10 +34,10 @@ class ArenaFigures:
     free_bytes: int
     released_bytes: int
     returned_bytes: int
-    taken: int
-    given: int
-    refused: int
-    late: int
+    allocs: int
+    frees: int
+    failed_allocs: int
+    late_double_frees: int
 
     @property
     def blocks(self) -> int:
@@ -46,12 +46,12 @@ class ArenaFigures:
 
     @property
     def bytes_in_use(self) -> int:
-        """Bytes of the blocks in use, as rounded up."""
+        """Bytes of the blocks in use, rounded up to their size classes."""
         return self.small_bytes + self.page_bytes + self.large_bytes
 
 
 class ArenaHandle:
-    """An arena of the C core; no thread may use it after close()."""
+    """An arena of the C core. No thread may use it after close()."""
 
     def __init__(self, capacity: int) -> None:
         handle = ffi.new("struct mematlas_arena **")
@@ -64,13 +64,13 @@ class ArenaHandle:
         self._handle = ffi.NULL
 
     def range(self) -> tuple[int, int]:
-        """Give start and length of the reserved address space."""
+        """Return start and length of the reserved address space."""
         start, length = ffi.new("uint64_t *"), ffi.new("uint64_t *")
         lib.mematlas_arena_range(self._handle, start, length)
         return int(start[0]), int(length[0])
 
-    def take(self, size: int, alignment: int, *, zero: bool) -> int:
-        """Give the address of a new block; 0: no memory."""
+    def alloc(self, size: int, alignment: int, *, zero: bool) -> int:
+        """Allocate a block and return its address; 0 if there is no memory."""
         if zero and alignment <= 16:
             block = lib.mematlas_arena_calloc(self._handle, 1, size)
         else:
@@ -79,16 +79,16 @@ class ArenaHandle:
                 ffi.memmove(block, bytes(size), size)
         return int(ffi.cast("uintptr_t", block))
 
-    def give(self, address: int) -> None:
-        """Take a block back. EFAULT: not of this arena; EINVAL: inside one; EALREADY: is free."""
+    def free(self, address: int) -> None:
+        """Free a block. OSError EFAULT: not of this arena; EINVAL: inside a block; EALREADY: is free."""
         check(lib.mematlas_arena_free(self._handle, ffi.cast("void *", address)))
 
-    def size(self, address: int) -> int:
-        """Give the bytes of a block that may be used."""
+    def usable_size(self, address: int) -> int:
+        """Return the bytes of a block that may be used."""
         return check(lib.mematlas_arena_usable_size(self._handle, ffi.cast("void *", address)))
 
     def resize(self, address: int, size: int) -> int:
-        """Give the block's new address; the contents are kept as far as both sizes go."""
+        """Resize a block as realloc(3) does and return its new address. MemoryError leaves it unchanged."""
         block = ffi.new("void **", ffi.cast("void *", address))
         result = lib.mematlas_arena_resize(self._handle, block, size)
         if result == -errno.ENOMEM:
@@ -98,17 +98,15 @@ class ArenaHandle:
         return int(ffi.cast("uintptr_t", block[0]))
 
     def trim(self) -> int:
-        """Give memory back to the kernel; bytes."""
+        """Return free memory to the kernel; returns the bytes."""
         return int(lib.mematlas_arena_trim(self._handle))
 
-    def figures(self) -> ArenaFigures:
-        """Count."""
+    def stats(self) -> ArenaStats:
+        """Count blocks and bytes."""
         stats = ffi.new("struct mematlas_arena_stats *")
         lib.mematlas_arena_read_stats(self._handle, stats)
-        return ArenaFigures(
-            **{name: getattr(stats, _FIELDS.get(name, name)) for name in ArenaFigures.__slots__}
-        )
+        return ArenaStats(**{name: getattr(stats, name) for name in ArenaStats.__slots__})
 
-    def is_sound(self) -> bool:
-        """Walk everything; False if an invariant is broken."""
+    def is_consistent(self) -> bool:
+        """Check every invariant, while no other thread uses the arena."""
         return bool(lib.mematlas_arena_check(self._handle) == 0)

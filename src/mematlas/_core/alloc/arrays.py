@@ -1,6 +1,6 @@
-"""NumPy's data handlers (NEP 49), made by the C core and put in place by NumPy's own functions.
+"""NumPy data handlers (NEP 49): created by the C core, installed by NumPy's own functions.
 
-ctypes only passes pointers here; the callbacks are C.
+ctypes passes pointers only; the callbacks are C.
 """
 
 from __future__ import annotations
@@ -16,15 +16,19 @@ from mematlas._core.binding import check, ffi, lib
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_SET_HANDLER, _DEFAULT_HANDLER = 304, 306  # places in NumPy's API table, since 1.22
+_SET_HANDLER, _DEFAULT_HANDLER = 304, 306  # indices of NumPy's API table, since 1.22
 _HUGE = {None: 0, "thp": 1, "2M": 2}
 _LOCK = {False: 0, True: 1, "onfault": 2}
 STEPS = {1: "mapping", 2: "hugetlb", 3: "advising", 4: "binding", 5: "locking"}
 
 
 @dataclass(frozen=True, slots=True)
-class ArrayFigures:
-    """Blocks in use, cached and made; the last failure's step, size and errno (0: none)."""
+class ArrayStats:
+    """Counts of a data handler.
+
+    Blocks and bytes in use, bytes cached, blocks mapped and reused since it was created; failures, with
+    size in bytes, step and errno of the last one (0: none).
+    """
 
     blocks: int
     bytes: int
@@ -38,7 +42,7 @@ class ArrayFigures:
 
 
 class _Interface:
-    """NumPy's and Python's functions that deal in handlers."""
+    """Functions of NumPy and Python that install a handler."""
 
     def __init__(self) -> None:
         try:
@@ -60,7 +64,7 @@ class _Interface:
         lib.mematlas_arrays_set_capsule_reader(ffi.cast("void *", reader))
 
     def make_capsule(self, handler: Any) -> Any:
-        """Own a handler by a capsule: every array made with it holds it, too."""
+        """Return a capsule that owns a handler. Every array made with the handler keeps the capsule."""
         pointers = (
             handler,
             lib.mematlas_arrays_capsule_name(),
@@ -75,12 +79,12 @@ def _interface() -> _Interface:
 
 
 def swap_handler(capsule: Any) -> Any:
-    """Set the data handler of this context; gives the one before."""
+    """Set the data handler of this context and return the previous one."""
     return _interface().swap(capsule)
 
 
 class ArrayHandler:
-    """A handler that places arrays as told."""
+    """A data handler that places arrays by a configuration."""
 
     def __init__(
         self,
@@ -104,11 +108,11 @@ class ArrayHandler:
         self.capsule = interface.make_capsule(self._arrays)
 
     def set_cache(self, size: int) -> None:
-        """Keep that many bytes of blocks given back, for the next arrays."""
+        """Set how many bytes of freed blocks are kept for the next arrays."""
         lib.mematlas_arrays_set_cache(self._arrays, size)
 
-    def figures(self) -> ArrayFigures:
-        """Count."""
+    def stats(self) -> ArrayStats:
+        """Count blocks and bytes."""
         stats = ffi.new("struct mematlas_arrays_stats *")
         lib.mematlas_arrays_read_stats(self._arrays, stats)
-        return ArrayFigures(**{name: getattr(stats, name) for name in ArrayFigures.__slots__})
+        return ArrayStats(**{name: getattr(stats, name) for name in ArrayStats.__slots__})

@@ -1,4 +1,4 @@
-"""Where the C interface is, for programs that link it."""
+"""Compiler flags for C programs that link libmematlas.a."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from mematlas.errors import MematlasError
 
 
 def compile_flags() -> list[str]:
-    """Give what a C or C++ compiler needs: the header's folder, the library, and what it needs."""
+    """Return the flags with which a C or C++ compiler links mematlas: header folder, library, -lm.
+
+    MematlasError if this installation has no C interface.
+
+    >>> from mematlas.memory import compile_flags
+    >>> compile_flags()[-2:]
+    ['-pthread', '-lm']
+    """
     built = Path(_native.__file__).parent
     headers = (
         built / "include",

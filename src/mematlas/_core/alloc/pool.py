@@ -7,47 +7,44 @@ from typing import Any
 
 from mematlas._core.binding import check, ffi, lib
 
-_FIELDS = {
-    "taken": "allocs",
-    "given": "frees",
-    "refused": "failed_allocs",
-    "late": "late_double_frees",
-}
-"""Fields of the C struct whose names differ."""
-
 
 @dataclass(frozen=True, slots=True)
-class PoolFigures:
-    """What a pool has done and holds; bytes and objects."""
+class PoolStats:
+    """Counts of a pool: objects, bytes, and calls since it was created.
+
+    `stride`: bytes from one object to the next. `cached`: free objects in thread caches.
+    `failed_allocs`: calls that found no free object. `late_double_frees`: objects that two threads
+    freed at once with success.
+    """
 
     object_size: int
     stride: int
     count: int
     in_use: int
     cached: int
-    taken: int
-    given: int
-    refused: int
-    late: int
+    allocs: int
+    frees: int
+    failed_allocs: int
+    late_double_frees: int
     mapping_bytes: int
 
 
 class PoolHandle:
-    """A pool of the C core; no thread may use it after close()."""
+    """A pool of the C core. No thread may use it after close()."""
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
 
     @classmethod
     def create(cls, size: int, count: int, alignment: int, descriptor: int) -> PoolHandle:
-        """Make a pool, in an open file if `descriptor` is not -1."""
+        """Create a pool, in an open file if `descriptor` is not -1."""
         handle = ffi.new("struct mematlas_pool **")
         check(lib.mematlas_pool_create(size, count, alignment, descriptor, handle))
         return cls(handle[0])
 
     @classmethod
     def open(cls, descriptor: int) -> PoolHandle:
-        """Open another process's pool."""
+        """Map the pool that another process created."""
         handle = ffi.new("struct mematlas_pool **")
         check(lib.mematlas_pool_open(descriptor, handle))
         return cls(handle[0])
@@ -57,22 +54,20 @@ class PoolHandle:
         lib.mematlas_pool_destroy(self._handle)
         self._handle = ffi.NULL
 
-    def take(self) -> int:
-        """Give the address of a free object; 0: there is none."""
+    def alloc(self) -> int:
+        """Allocate an object and return its address; 0 if none is free."""
         return int(ffi.cast("uintptr_t", lib.mematlas_pool_alloc(self._handle)))
 
-    def give(self, address: int) -> None:
-        """Take an object back. EFAULT: not of this pool; EINVAL: inside one; EALREADY: is free."""
+    def free(self, address: int) -> None:
+        """Free an object. OSError EFAULT: not of this pool; EINVAL: inside an object; EALREADY: is free."""
         check(lib.mematlas_pool_free(self._handle, ffi.cast("void *", address)))
 
-    def figures(self) -> PoolFigures:
-        """Count."""
+    def stats(self) -> PoolStats:
+        """Count objects and bytes."""
         stats = ffi.new("struct mematlas_pool_stats *")
         lib.mematlas_pool_read_stats(self._handle, stats)
-        return PoolFigures(
-            **{name: getattr(stats, _FIELDS.get(name, name)) for name in PoolFigures.__slots__}
-        )
+        return PoolStats(**{name: getattr(stats, name) for name in PoolStats.__slots__})
 
-    def is_sound(self) -> bool:
-        """Walk every list; False if an invariant is broken."""
+    def is_consistent(self) -> bool:
+        """Check every invariant, while no other thread uses the pool."""
         return bool(lib.mematlas_pool_check(self._handle) == 0)

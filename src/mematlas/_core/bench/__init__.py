@@ -1,1 +1,1 @@
-"""Measuring loops of the C core."""
+"""Benchmark loops of the C core."""

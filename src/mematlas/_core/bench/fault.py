@@ -1,4 +1,4 @@
-"""Memory got from the kernel, timed. A cost is (nanoseconds, faults of this thread)."""
+"""Page faults and mapping calls, timed. A Cost is (nanoseconds, page faults of this thread)."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ def _read(cost: Any) -> Cost:
 
 
 def touch_pages(address: int, length: int, step: int, *, write: bool = True) -> Cost:
-    """Write (or read) a byte in every `step` bytes."""
+    """Write, or read, a byte in every `step` bytes and return the cost."""
     cost = _new()
     lib.mematlas_fault_touch(address, length, step, write, cost)
     return _read(cost)
 
 
 def map_timed(length: int, flags: int) -> tuple[int, Cost]:
-    """Map memory (mmap): (its address, the cost)."""
+    """Map memory (mmap) and return its address and the cost."""
     address, cost = ffi.new("uint64_t *"), _new()
     check(lib.mematlas_fault_map(length, flags, address, cost))
     return int(address[0]), _read(cost)
 
 
 def advise_timed(address: int, length: int, advice: int) -> Cost:
-    """Tell the kernel what to do with pages (madvise)."""
+    """Advise the kernel about pages (madvise) and return the cost."""
     cost = _new()
     check(lib.mematlas_fault_advise(address, length, advice, cost))
     return _read(cost)
 
 
 def unmap_timed(address: int, length: int) -> Cost:
-    """Give memory back (munmap)."""
+    """Unmap memory (munmap) and return the cost."""
     cost = _new()
     check(lib.mematlas_fault_unmap(address, length, cost))
     return _read(cost)
 
 
 def fork_timed(address: int, length: int, step: int) -> tuple[Cost, Cost]:
-    """Fork, then write a byte in every `step` bytes, shared with the child by then: both costs."""
+    """Fork, then write to every `step` bytes, which copies the page; return both costs."""
     forked, copied = _new(), _new()
     check(lib.mematlas_fault_fork(address, length, step, forked, copied))
     return _read(forked), _read(copied)

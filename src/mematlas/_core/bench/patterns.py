@@ -1,4 +1,4 @@
-"""Matrices turned over, arrays read in several orders, look-ups announced ahead: timed."""
+"""Transposes, nested reads and prefetched look-ups, timed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Words = NDArray[np.uint64]
 
 METHODS = ("rows", "halves", "tiles")
-"""In the order of enum mematlas_transpose_method."""
+"""Names of enum mematlas_transpose_method, in its order."""
 
 
 def transpose_memory(
@@ -23,7 +23,7 @@ def transpose_memory(
     shape: tuple[int, int],
     size: int,
 ) -> int:
-    """Turn a matrix of `size`-byte elements over; both sides as (address, bytes between rows). In ns."""
+    """Transpose a matrix of `size`-byte elements; both are (address, bytes between rows). Return the ns."""
     spent = ffi.new("uint64_t *")
     check(
         lib.mematlas_transpose(
@@ -36,14 +36,14 @@ def transpose_memory(
 def sum_pattern(
     address: int, outer: int, outer_step: int, inner: int, inner_step: int
 ) -> tuple[int, int]:
-    """Sum words in two nested loops, steps in bytes: (sum modulo 2 to the 64, nanoseconds)."""
+    """Sum words in two nested loops, steps in bytes; return the sum modulo 2**64 and the nanoseconds."""
     spent = ffi.new("uint64_t *")
     total = lib.mematlas_pattern_sum(address, outer, outer_step, inner, inner_step, spent)
     return int(total), int(spent[0])
 
 
 def sum_ahead(values: Words, index: Words, distance: int, rounds: int) -> tuple[int, int]:
-    """Sum digests of looked-up values, prefetching `distance` ahead: (sum, nanoseconds)."""
+    """Sum digests of looked-up values, prefetched `distance` ahead; return the sum and the nanoseconds."""
     spent = ffi.new("uint64_t *")
     total = lib.mematlas_prefetch_sum(
         _words(values), _words(index), len(index), distance, rounds, spent

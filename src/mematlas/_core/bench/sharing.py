@@ -1,4 +1,4 @@
-"""Threads that change counters at once."""
+"""Counters that several threads write at once, timed."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SHARING_MODES = {
 def run_sharing(
     mode: str, base: int, distance: int, cpus: Sequence[int], duration_ns: int
 ) -> list[tuple[int, int, int]]:
-    """One thread a CPU, each on the counter at base + its number * distance.
+    """Run one thread on each CPU, on the counter at base + its number * distance.
 
-    For each: operations, nanoseconds, and how often it had to leave its CPU to others meanwhile.
+    Return for each thread its operations, nanoseconds and involuntary context switches.
     """
     results = ffi.new("struct mematlas_sharing_result[]", len(cpus))
     check(

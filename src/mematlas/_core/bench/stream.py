@@ -1,4 +1,4 @@
-"""Bandwidth loops, and the way between two CPUs."""
+"""Bandwidth loops, and the latency between two CPUs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 STREAM_OPERATIONS = ("read", "write", "copy", "scale", "add", "triad")
-"""In the order of enum mematlas_stream_operation."""
+"""Names of enum mematlas_stream_operation, in its order."""
 
 
-def run_stream(  # noqa: PLR0913 - three arrays, their length, and how
+def run_stream(  # noqa: PLR0913 - three arrays, their length, and options
     operation: str,
     a: int,
     b: int,
@@ -24,7 +24,7 @@ def run_stream(  # noqa: PLR0913 - three arrays, their length, and how
     cpus: Sequence[int] = (-1,),
     vectors: str | None = None,
 ) -> tuple[int, float]:
-    """Run an operation over `count` doubles at addresses: (nanoseconds, sum of what was read)."""
+    """Run an operation on `count` doubles at addresses; return the nanoseconds and the sum that was read."""
     result = ffi.new("struct mematlas_stream_result *")
     name = ffi.NULL if vectors is None else ffi.new("char[]", vectors.encode())
     which = STREAM_OPERATIONS.index(operation)
@@ -36,12 +36,12 @@ def run_stream(  # noqa: PLR0913 - three arrays, their length, and how
 
 
 def stream_vectors() -> str:
-    """Name the widest vectors that this CPU has loops for."""
+    """Return the name of the widest vector instructions this CPU has loops for."""
     return str(ffi.string(lib.mematlas_stream_vectors()).decode())
 
 
 def run_pingpong(first: int, second: int, rounds: int) -> int:
-    """Nanoseconds for a word to go `rounds` times back and forth between two CPUs."""
+    """Pass a word `rounds` times between two CPUs and back; return the nanoseconds."""
     spent = ffi.new("uint64_t *")
     check(lib.mematlas_pingpong_run(first, second, rounds, spent))
     return int(spent[0])

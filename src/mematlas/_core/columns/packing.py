@@ -1,4 +1,4 @@
-"""Columns of rows, packed into as few bytes a row as their values need."""
+"""Columns of rows, packed into as few bytes for each row as the values need."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Way(IntEnum):
-    """How a value and the number that is packed belong together: enum mematlas_packing_way."""
+    """Relation of a value to the number that is packed: enum mematlas_packing_way."""
 
     BITS = 0
     WHOLE = 1
@@ -26,7 +26,7 @@ class Way(IntEnum):
 
 
 class Packing(NamedTuple):
-    """How a column is packed: struct mematlas_packing."""
+    """Format of a packed column: struct mematlas_packing."""
 
     way: int
     width: int
@@ -38,19 +38,19 @@ class Packing(NamedTuple):
     base: int
 
     def size(self, rows: int) -> int:
-        """Count the bytes such a column of so many rows takes. ValueError: there is none."""
+        """Return the bytes of a column of `rows` rows. ValueError: the format is invalid."""
         size: int = lib.mematlas_column_size(_made(self), rows)
         if size < 0:
-            message = f"no column of {rows:,} rows is packed so"
+            message = f"no column of {rows:,} rows has this packing"
             raise ValueError(message)
         return size
 
     def is_sparse(self) -> bool:
-        """Tell if it is a column of numbers that are 0 but in odd rows."""
+        """Return whether all values are 0 except in the odd rows."""
         return self.way == Way.WHOLE and not self.width and not self.base
 
     def narrowest(self, *, doubles: bool) -> int:
-        """Bytes of the narrowest whole numbers that hold every value, 1 to 8; 0 if they are no such."""
+        """Return the bytes, 1 to 8, of the narrowest integers that hold every value; 0 if they are no integers."""
         if self.way != (Way.WHOLE if doubles else Way.BITS):
             return 0
         planes = self.width + self.odd_width
@@ -60,19 +60,19 @@ class Packing(NamedTuple):
 
 
 class ColumnPacker:
-    """Packs the columns of some rows, one after the other."""
+    """Packer of the columns of some rows."""
 
     def __init__(
         self, rows: bytes | memoryview, sizes: Sequence[int], *, ascending: bool = False
     ) -> None:
-        """Take rows whose columns have so many bytes, 4 or 8.
+        """Split rows into columns of `sizes` bytes, 4 or 8 each.
 
-        `ascending`: put them into the order of their first 8 bytes. ValueError: these are no rows; OSError ENOMEM.
+        `ascending`: sort the rows by their first 8 bytes. ValueError: not whole rows; OSError ENOMEM.
         """
         data, size = ffi.from_buffer("uint8_t[]", rows), sum(sizes)
         self.count, left = divmod(len(data), size)
         if left:
-            message = f"{len(data)} bytes are no rows of {size}"
+            message = f"{len(data)} bytes are not whole rows of {size}"
             raise ValueError(message)
         order = ffi.NULL
         if ascending:
@@ -85,29 +85,29 @@ class ColumnPacker:
             ffi.cast("uint8_t *", self._columns),
         )
         self._sizes = sizes
-        self._room = bytearray(8 * self.count)
+        self._packed = bytearray(8 * self.count)
 
     def pack(self, column: int, way: Way, first: int = 0) -> tuple[Packing, memoryview]:
-        """Pack a column; the bytes are good until the next call. OSError EINVAL: not in that way; ENOMEM."""
+        """Pack a column; the bytes are valid until the next call. OSError EINVAL: impossible in that way; ENOMEM."""
         made = ffi.new("struct mematlas_packing *")
         start = sum(self._sizes[:column]) * self.count
         taken = check(
             lib.mematlas_column_pack(
                 ffi.cast("uint8_t *", self._columns) + start,
                 *(self.count, self._sizes[column], way, first, made),
-                ffi.from_buffer("uint8_t[]", self._room),
+                ffi.from_buffer("uint8_t[]", self._packed),
             )
         )
         packing = Packing(*(getattr(made, name) for name in Packing._fields))
-        return packing, memoryview(self._room)[:taken]
+        return packing, memoryview(self._packed)[:taken]
 
 
 def unpack_odd(
     packing: Packing, packed: bytes | memoryview, rows: int
 ) -> tuple[NDArray[np.uint32], NDArray[np.uint64]]:
-    """Give those of so many rows whose values are not 0, ascending, and the values.
+    """Return the rows, ascending, of a sparse column whose values are not 0, and the values.
 
-    ValueError: it is malformed, or not a column of few such rows.
+    ValueError: the column is malformed, or not sparse.
     """
     import numpy as np
 
@@ -128,9 +128,9 @@ def unpack_column(
     column: NDArray[Any],
     words: NDArray[np.uint64] | None = None,
 ) -> None:
-    """Fill a column of as many rows. With `words`, a value is what they have for its number.
+    """Unpack into a column. With `words`, a packed number is the index of its value there.
 
-    ValueError: it is malformed, or of other rows; OverflowError: a value is too large for the column.
+    ValueError: malformed, or another number of rows; OverflowError: a value exceeds the column's type.
     """
     doubles = column.dtype.kind == "f"
     if words is not None and len(words) < packing.words:

@@ -1,4 +1,4 @@
-"""Figures of rows joined and added up, in columns of any width."""
+"""Sums of columns of any width: by key, by group, and along a trie."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ABSENT = 0xFFFFFFFF
 def find_keys(
     keys: NDArray[np.int64], others: NDArray[np.int64]
 ) -> tuple[int, NDArray[np.uint32]] | None:
-    """Tell how many keys are among others, and where each is, or ABSENT; None: either does not strictly ascend."""
+    """Return how many keys occur in others, and each one's index or ABSENT; None if either is not strictly ascending."""
     import numpy as np
 
     places = np.empty(len(keys), np.uint32)
@@ -30,21 +30,21 @@ def find_keys(
 
 
 def add_figures(
-    numbers: NDArray[Any], rows: NDArray[np.uint32] | None, figures: NDArray[Any], room: int
+    numbers: NDArray[Any], rows: NDArray[np.uint32] | None, figures: NDArray[Any], groups: int
 ) -> NDArray[np.int64]:
-    """Add up the figures of these rows, or of all, by the number of each row: one sum a number.
+    """Return the sums of `figures` by group: those of some rows, or of all. numbers[row] is its group.
 
-    OSError EINVAL: figures or numbers that are not whole, or a number that has no room.
+    OSError EINVAL: not integers, or a number that is not below `groups`.
     """
     import numpy as np
 
-    sums = np.zeros(room, np.int64)
+    sums = np.zeros(groups, np.int64)
     check(
         lib.mematlas_sums_add(
             *(_bytes_of(numbers), numbers.dtype.itemsize, len(numbers)),
             ffi.NULL if rows is None else _typed(rows, "<u4"),
             *(_bytes_of(figures), figures.dtype.itemsize, len(figures)),
-            *(room, ffi.from_buffer("int64_t[]", sums)),
+            *(groups, ffi.from_buffer("int64_t[]", sums)),
         )
     )
     return sums
@@ -57,10 +57,10 @@ def keep_heavy(
     least: int,
     kept: NDArray[np.bool_],
 ) -> None:
-    """Set in a mask the nodes below the root to which at least so much comes from them and all below.
+    """Set in a mask the nodes, except the root, whose subtree sums to at least `least`.
 
-    Figures are those of some rows, or of all, as of `add_figures`; `nodes` has each row's. OSError EINVAL:
-    no such figures, nodes or trie.
+    `figures` are rows, or None for all, and values, as of `add_figures`; nodes[row] is its node. OSError
+    EINVAL: not integers, no such node, or not a trie.
     """
     import numpy as np
 
@@ -80,7 +80,7 @@ def keep_heavy(
 def fold_nodes(
     parents: NDArray[np.uint32], kept: NDArray[np.bool_]
 ) -> tuple[int, NDArray[np.uint32]]:
-    """Count the root and the kept nodes, and give each node its number, or that of the nearest above. OSError as above."""
+    """Assign numbers to the root and the kept nodes; return the count and each node's number, or its nearest kept ancestor's."""
     import numpy as np
 
     places = np.empty(len(parents), np.uint32)
@@ -91,14 +91,14 @@ def fold_nodes(
     return check(count), places
 
 
-def group_rows(numbers: NDArray[Any], room: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
-    """Where the rows of each number start in a list of all rows by number, and that list. OSError as above."""
+def group_rows(numbers: NDArray[Any], groups: int) -> tuple[NDArray[np.uint32], NDArray[np.uint32]]:
+    """Return the start of each group in a list of all rows sorted by group, and that list. OSError EINVAL as above."""
     import numpy as np
 
-    starts, rows = np.empty(room + 1, np.uint32), np.empty(len(numbers), np.uint32)
+    starts, rows = np.empty(groups + 1, np.uint32), np.empty(len(numbers), np.uint32)
     check(
         lib.mematlas_rows_group(
-            *(_bytes_of(numbers), numbers.dtype.itemsize, len(numbers), room),
+            *(_bytes_of(numbers), numbers.dtype.itemsize, len(numbers), groups),
             *(ffi.from_buffer("uint32_t[]", each) for each in (starts, rows)),
         )
     )

@@ -1,4 +1,4 @@
-"""Tries of stacks and rows of recordings, worked on column by column."""
+"""Tries of stacks, and columns of the rows of recordings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def check_parents(parents: Indices, first: int = 0) -> None:
 
 
 def trie_depths(parents: Indices) -> Indices:
-    """How many nodes are above each. OSError EINVAL: a node comes before its parent."""
+    """Return the depth of each node. OSError EINVAL: a node comes before its parent."""
     import numpy as np
 
     depths = np.empty(len(parents), np.uint32)
@@ -52,10 +52,10 @@ def trie_depths(parents: Indices) -> Indices:
 
 
 def trie_least(parents: Indices, words: NDArray[Any], ranks: NDArray[np.int32]) -> NDArray[Any]:
-    """Each node's word of least rank from it up to below the root, the innermost of equals.
+    """Return for each node the word of least rank on its path to the root; the innermost of equals.
 
-    The last rank is that of none, which the root has; no other exceeds it. OSError as above, or for a
-    word without a rank.
+    The last rank stands for no word, which the root has, and is the greatest. OSError EINVAL as above,
+    or for a word without a rank.
     """
     import numpy as np
 
@@ -75,7 +75,7 @@ def trie_least(parents: Indices, words: NDArray[Any], ranks: NDArray[np.int32]) 
 def trie_add_up(
     parents: Indices, sums: NDArray[np.int64], kept: NDArray[np.bool_] | None = None
 ) -> None:
-    """Add each node's sum to its parent's, in place, children first; but for nodes in `kept`. OSError as above."""
+    """Add each node's sum to its parent's in place, children first, except for nodes in `kept`."""
     _same_length(parents, sums)
     mask = ffi.NULL
     if kept is not None:
@@ -86,21 +86,21 @@ def trie_add_up(
 
 
 def number_words(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Indices]:
-    """Distinct words in ascending order, and which of them each word is."""
+    """Return the distinct words in ascending order, and the index of each word among them."""
     import numpy as np
 
     numbers = np.empty(len(words), np.uint32)
-    room, found = min(_FEW_WORDS, len(words)), -errno.ENOSPC
+    capacity, found = min(_FEW_WORDS, len(words)), -errno.ENOSPC
     while found == -errno.ENOSPC:
-        distinct = np.empty(room, np.uint64)
+        distinct = np.empty(capacity, np.uint64)
         found = lib.mematlas_unique_inverse(
             _pointer(words, "<u8", "uint64_t[]"),
             len(words),
-            room,
+            capacity,
             _parents(numbers),
             _pointer(distinct, "<u8", "uint64_t[]"),
         )
-        room = min(16 * room, len(words))
+        capacity = min(16 * capacity, len(words))
     distinct = distinct[: check(found)]
     order = np.argsort(distinct)
     places = np.empty(len(order), np.uint32)
@@ -109,7 +109,7 @@ def number_words(words: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], Indices
 
 
 def join_column(turned: bytes | memoryview, rows: int, place: int, column: NDArray[Any]) -> None:
-    """Fill a column of as many rows from turned ones; `place` is its first byte in a row."""
+    """Fill a column from transposed rows; `place` is its first byte in a row."""
     data = ffi.from_buffer("uint8_t[]", turned)
     size = column.dtype.itemsize
     if len(column) != rows or len(data) < (place + size) * rows or not column.flags.c_contiguous:
@@ -120,10 +120,10 @@ def join_column(turned: bytes | memoryview, rows: int, place: int, column: NDArr
 
 
 class LabelTree:
-    """A trie of labels that grows; node 0 is the root, children are numbered as they are met."""
+    """A growing trie of labels. Node 0 is the root; nodes are numbered in order of insertion."""
 
     def __init__(self) -> None:
-        """Start with the root alone."""
+        """Create a trie of the root alone."""
         holder = ffi.new("struct mematlas_tree **")
         check(lib.mematlas_tree_create(holder))
         self._tree = ffi.gc(holder[0], lib.mematlas_tree_destroy)
@@ -132,22 +132,22 @@ class LabelTree:
         return int(lib.mematlas_tree_read(self._tree, ffi.NULL, ffi.NULL))
 
     def child(self, parent: int, label: int) -> int:
-        """Give the child of that label, a new one if there is none. OSError EINVAL: no such parent."""
+        """Return the child of a label, inserted if it is new. OSError EINVAL: no such parent."""
         return check(lib.mematlas_tree_child(self._tree, parent, label))
 
     def merge(
         self, under: int, parents: Indices, words: NDArray[Any], labels: Sequence[Sequence[int]]
     ) -> Indices:
-        """Add a trie below a node, and give what its nodes have become.
+        """Merge a trie below a node and return the new number of each of its nodes.
 
-        Its nodes stand for the labels of their words, outermost first. OSError EINVAL: it is no trie.
+        labels[words[n]] are the labels of node n, outermost first. OSError EINVAL: not a trie.
         """
         import numpy as np
 
         _same_length(parents, words)
         words = np.ascontiguousarray(words, np.uint32)
         if not 0 <= under < len(self) or (len(words) and int(words.max()) >= len(labels)):
-            message = "a trie below no node, or of no labels"
+            message = "no such node, or a word without labels"
             raise ValueError(message)
         starts = np.zeros(len(labels) + 1, np.uint32)
         starts[1:] = np.cumsum([len(each) for each in labels])
@@ -166,7 +166,7 @@ class LabelTree:
         return nodes
 
     def columns(self) -> tuple[Indices, Indices]:
-        """Parents and labels of the nodes; the root's are 0."""
+        """Return parents and labels of the nodes; the root's are 0."""
         import numpy as np
 
         parents, labels = np.empty(len(self), np.uint32), np.empty(len(self), np.uint32)

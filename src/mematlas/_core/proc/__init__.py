@@ -1,1 +1,1 @@
-"""Parsers of /proc files, straight into columns."""
+"""Parsers of /proc files into columns."""

@@ -1,4 +1,4 @@
-"""Maps and smaps, read straight into columns."""
+"""/proc/PID/maps and smaps, parsed into columns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from mematlas._core.binding import check, ffi, lib
 
 ABSENT = 2**64 - 1
-"""In a column: the kernel did not print this field for this row."""
+"""Value of a field that the kernel did not print for a row."""
 
 MAPS_COLUMNS = (
     "start",
@@ -21,12 +21,12 @@ MAPS_COLUMNS = (
     "name_at",
     "name_length",
 )
-"""In the order of enum mematlas_maps_column."""
+"""Names of enum mematlas_maps_column, in its order."""
 
 
 @dataclass(frozen=True, slots=True)
 class MapsColumns:
-    """What one pass over maps or smaps gave. The memoryviews (format "Q") keep their memory alive."""
+    """Columns of one pass over maps or smaps. The memoryviews (format "Q") own their memory."""
 
     count: int
     overlaps: int
@@ -38,7 +38,7 @@ class MapsColumns:
 
 
 def read_maps(descriptor: int) -> MapsColumns:
-    """Read an open maps or smaps to its end, straight into columns."""
+    """Parse an open maps or smaps file into columns."""
     holder = ffi.new("struct mematlas_maps **")
     check(lib.mematlas_maps_create(descriptor, holder))
     maps = ffi.gc(holder[0], lib.mematlas_maps_destroy)
@@ -68,7 +68,7 @@ def read_maps(descriptor: int) -> MapsColumns:
 
 
 def _view(pointer: Any, size: int, owner: Any) -> memoryview:
-    """Memory that C owns, as bytes that cannot be written and that keep `owner` alive."""
+    """Return memory of C as read-only bytes that keep `owner` alive."""
     if size == 0:
         return memoryview(b"")
     # A buffer keeps its cdata alive, and the cdata its destructor, which holds the owner.

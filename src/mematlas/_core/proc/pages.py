@@ -1,4 +1,4 @@
-"""Pagemap entries and page frames, as arrays."""
+"""/proc/PID/pagemap and tables of page frames, as arrays."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _words(array: Words) -> Any:
 
 
 def read_pagemap(descriptor: int, start: int, pages: int) -> Words:
-    """Pagemap entries of `pages` pages from `start`; fewer where the address space ends."""
+    """Read the pagemap entries of `pages` pages from `start`; fewer where the address space ends."""
     import numpy as np
 
     entries = np.empty(pages, dtype=np.uint64)
@@ -34,19 +34,19 @@ def read_pagemap(descriptor: int, start: int, pages: int) -> Words:
 def scan_pagemap(
     descriptor: int, start: int, end: int, *, any_of: int, want: int
 ) -> list[tuple[int, int, int]]:
-    """List (start, end, categories) of the pages in [start, end) that have one of `any_of`."""
-    room = 4096
-    runs = ffi.new("struct mematlas_page_run[]", room)
+    """Return runs (start, end, categories) of the pages in [start, end) with one of `any_of`."""
+    capacity = 4096
+    runs = ffi.new("struct mematlas_page_run[]", capacity)
     at = ffi.new("uint64_t *", start)
     found: list[tuple[int, int, int]] = []
     while at[0] < end:
-        got = check(lib.mematlas_pagemap_scan(descriptor, at, end, any_of, want, runs, room))
+        got = check(lib.mematlas_pagemap_scan(descriptor, at, end, any_of, want, runs, capacity))
         found.extend((runs[i].start, runs[i].end, runs[i].categories) for i in range(got))
     return found
 
 
 def join_frames(entries: Words, tables: Sequence[int]) -> tuple[list[Words], int]:
-    """Each entry's frame in each open table (kpageflags, ...), and how many frames are distinct."""
+    """Read each entry's frame in each open table (kpageflags, ...); return columns and distinct frames."""
     import numpy as np
 
     columns = [np.empty(len(entries), dtype=np.uint64) for _ in tables]

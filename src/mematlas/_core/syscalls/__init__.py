@@ -1,1 +1,1 @@
-"""System calls that the standard library does not have."""
+"""System calls that the standard library lacks."""

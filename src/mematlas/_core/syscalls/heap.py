@@ -1,4 +1,4 @@
-"""The heap of the C library."""
+"""malloc of the C library."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from mematlas._core.syscalls.mapping import map_memory, unmap_memory
 
 
 def read_heap() -> tuple[str, int, int]:
-    """Read malloc_info(3), and the number and bytes of blocks mapped on their own (mallinfo2)."""
+    """Read malloc_info(3), and the number and bytes of mmapped blocks (mallinfo2)."""
     size, heap = 1 << 20, ffi.new("struct mematlas_heap *")
-    address = map_memory(size, 0x22)  # not by malloc: that would change what is read
+    address = map_memory(size, 0x22)  # malloc would change what is read
     buffer = ffi.cast("char *", address)
     try:
         lib.mematlas_heap_read(heap)
@@ -20,5 +20,5 @@ def read_heap() -> tuple[str, int, int]:
 
 
 def trim_heap() -> bool:
-    """Give free memory of malloc back (malloc_trim); False if there was none."""
+    """Return free memory of malloc to the kernel (malloc_trim); False if there was none."""
     return check(lib.mematlas_heap_trim()) != 0

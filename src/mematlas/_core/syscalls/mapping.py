@@ -1,4 +1,4 @@
-"""Mappings: made, advised, locked, named, lent; and the numbers in them."""
+"""System calls on mappings, buffers over memory, and atomic counters."""
 
 from __future__ import annotations
 
@@ -8,39 +8,39 @@ from mematlas._core.binding import check, ffi, lib
 
 
 def map_memory(length: int, flags: int, descriptor: int = -1) -> int:
-    """Map readable, writable memory and give its address."""
+    """Map readable, writable memory (mmap) and return its address."""
     address = ffi.new("uint64_t *")
     check(lib.mematlas_map(length, flags, descriptor, address))
     return int(address[0])
 
 
 def unmap_memory(address: int, length: int) -> None:
-    """Give address space back (munmap)."""
+    """Unmap a range (munmap)."""
     check(lib.mematlas_unmap(address, length))
 
 
 def protect_memory(address: int, length: int, protection: int) -> None:
-    """Change what pages allow (mprotect)."""
+    """Set the protection of pages (mprotect)."""
     check(lib.mematlas_protect(address, length, protection))
 
 
 def advise(address: int, length: int, advice: int) -> None:
-    """Tell the kernel what to do with pages (madvise)."""
+    """Advise the kernel about pages (madvise)."""
     check(lib.mematlas_advise(address, length, advice))
 
 
 def lock_memory(address: int, length: int, flags: int) -> None:
-    """Keep pages in memory (mlock2)."""
+    """Lock pages in memory (mlock2)."""
     check(lib.mematlas_lock(address, length, flags))
 
 
 def unlock_memory(address: int, length: int) -> None:
-    """Let pages be reclaimed again (munlock)."""
+    """Unlock pages (munlock)."""
     check(lib.mematlas_unlock(address, length))
 
 
 def lock_all(flags: int) -> None:
-    """Lock the whole address space (mlockall); 0 unlocks it."""
+    """Lock the address space (mlockall), or unlock it with flags 0 (munlockall)."""
     check(lib.mematlas_lock_all(flags))
 
 
@@ -54,16 +54,16 @@ def create_memfd(name: str, flags: int) -> int:
     return check(lib.mematlas_memfd(name.encode(), flags))
 
 
-def lend_memory(address: int, length: int) -> Any:
-    """Memory at an address as a writable buffer that takes weak references; to be kept mapped."""
+def buffer_at(address: int, length: int) -> Any:
+    """Return a writable buffer over memory, which must stay mapped. It supports weak references."""
     return ffi.buffer(ffi.cast("char *", address), length)
 
 
 def address_of(buffer: memoryview) -> int:
-    """Give the address of a contiguous buffer's first byte."""
+    """Return the address of a contiguous buffer's first byte."""
     return int(ffi.cast("uintptr_t", ffi.from_buffer(buffer)))
 
 
 def add_to_counter(address: int, amount: int) -> int:
-    """Add to the 64-bit number at an address, atomically, and give the sum; 0 reads it."""
+    """Add to the 64-bit number at an address atomically and return the sum; 0 reads it."""
     return int(lib.mematlas_counter_add(ffi.cast("int64_t *", address), amount))

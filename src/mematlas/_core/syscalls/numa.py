@@ -1,4 +1,4 @@
-"""Which NUMA nodes pages are on, and are to be on."""
+"""NUMA policies and page migration."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def bind_memory(address: int, length: int, mode: int, nodes: Sequence[int], flag
 
 
 def move_pages(pid: int, pages: Sequence[int], nodes: Sequence[int] | None) -> list[int]:
-    """Move pages to nodes, or ask where they are; each page's node, or -errno (move_pages)."""
+    """Move pages to nodes, or query them with nodes None; return each page's node or -errno (move_pages)."""
     status = ffi.new("int[]", [-errno.EIO] * len(pages))
     wanted = ffi.NULL if nodes is None else ffi.new("int[]", nodes)
     addresses, flags = ffi.new("uint64_t[]", pages), 0 if nodes is None else 2
@@ -49,7 +49,7 @@ def move_pages(pid: int, pages: Sequence[int], nodes: Sequence[int] | None) -> l
 
 
 def migrate_pages(pid: int, source: Sequence[int], target: Sequence[int]) -> int:
-    """Move all pages of a process from nodes to nodes; returns how many could not be (migrate_pages)."""
+    """Move all pages of a process between nodes; return how many were not moved (migrate_pages)."""
     bits = 64 * (max((*source, *target), default=0) // 64 + 1)
     masks = []
     for nodes in (source, target):

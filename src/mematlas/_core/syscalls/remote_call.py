@@ -1,4 +1,4 @@
-"""A thread of another process, borrowed to call functions there."""
+"""Function calls in a thread of another process, by ptrace(2)."""
 
 from __future__ import annotations
 
@@ -9,50 +9,65 @@ from mematlas._core.binding import check, ffi, lib
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a thread was stopped."""
+class Registers:
+    """The registers of a stopped thread that tell where it is."""
 
     pc: int
-    stack: int
-    system_call: int  # that it is in; -1: in code of its own
+    sp: int
+    system_call: int  # number of the call the thread is in; -1: it runs user code
 
 
-class BorrowedThread:
-    """A stopped thread; given back, as it was, when the `with` ends. ptrace(2)."""
+class StoppedThread:
+    """A thread stopped by ptrace(2).
 
-    def __init__(self, pid: int, tid: int, patience_s: float) -> None:
-        """Stop it. OSError: EPERM, ESRCH, ETIME where it does not stop in time, ENOSYS on other machines."""
+    Leaving the `with` block restores the thread's registers, vector state and signal mask, restarts the
+    system call it was in, and detaches.
+    """
+
+    def __init__(self, pid: int, tid: int, timeout_s: float) -> None:
+        """Stop a thread.
+
+        Raises:
+            PermissionError: ptrace is refused.
+            OSError: ESRCH, no such thread; ETIME, it did not stop in time; ENOSYS, not on this processor.
+        """
         out = ffi.new("struct mematlas_remote **")
-        check(lib.mematlas_remote_attach(pid, tid, patience_s, out))
+        check(lib.mematlas_remote_attach(pid, tid, timeout_s, out))
         self._handle = out[0]
 
     def __enter__(self) -> Self:
-        """Give itself."""
+        """Return the stopped thread."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let it go on where it was."""
+        """Resume the thread where it was stopped."""
         handle, self._handle = self._handle, None
         if handle is not None:
             lib.mematlas_remote_detach(handle)
 
     @property
-    def place(self) -> Place:
-        """Where it was when it was stopped."""
-        place = ffi.new("struct mematlas_remote_registers *")
-        lib.mematlas_remote_read_registers(self._handle, place)
-        return Place(place.pc, place.stack, place.system_call)
+    def registers(self) -> Registers:
+        """The registers at the time of the stop."""
+        registers = ffi.new("struct mematlas_remote_registers *")
+        lib.mematlas_remote_read_registers(self._handle, registers)
+        return Registers(registers.pc, registers.stack, registers.system_call)
 
-    def call(self, gadget: int, function: int, text: bytes, second: int) -> int:
-        """Call function(text, second) in it, and give the result.
+    def call(self, syscall_insn: int, function: int, text: bytes, argument: int) -> int:
+        """Call `function(text, argument)` in the thread and return its result.
 
-        `gadget` is the address of a system call instruction there. OSError: EFAULT if the function did not
-        return, ETIME if it took too long, ESRCH if the thread is gone.
+        Args:
+            syscall_insn: address of a `syscall` instruction in the process.
+            function: address of the function.
+            text: first argument; a copy of it is passed by address, with a NUL.
+            argument: second argument.
+
+        Raises:
+            OSError: EFAULT, the function did not return; ETIME, it took too long; ESRCH, the thread is gone.
         """
         result = ffi.new("int64_t *")
         check(
             lib.mematlas_remote_call(
-                self._handle, gadget, function, ffi.new("char[]", text), second, result
+                self._handle, syscall_insn, function, ffi.new("char[]", text), argument, result
             )
         )
         return int(result[0])

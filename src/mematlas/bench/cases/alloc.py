@@ -1,4 +1,4 @@
-"""What allocators cost: each in a process of its own, by LD_PRELOAD, at the work of real programs."""
+"""Allocators: each in a process of its own, by LD_PRELOAD, with the patterns of real programs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from mematlas.errors import MematlasError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 PROGRAM = "mematlas_alloc_work"
 PATTERNS = ("churn", "batch", "handoff")
-MIXED = 0  # as a size
-_LIVE_BYTES = 4 << 20  # a thread holds about this much
+MIXED = 0  # a size that stands for random sizes
+_LIVE_BYTES = 4 << 20  # in use by a thread, about
 _SIZES = (16, 64, 256, 1024, 16384, MIXED)
 _QUICK = (64, 1024, MIXED)
-_MEAN_MIXED = 770  # bytes, of sizes drawn from 16 to 4096 by their logarithm
+_MEAN_MIXED = 770  # bytes, of sizes from 16 to 4096 with a uniform logarithm
 
 _LIBRARIES = {
     "glibc": ((), ""),
@@ -35,8 +35,8 @@ OURS = {"pool": "mematlas.memory.Pool", "arena": "mematlas.memory.Arena"}
 ALLOCATORS = (*_LIBRARIES, *OURS)
 
 
-def measure(settings: Settings, meter: Meter) -> None:
-    """Time every allocator there is at every pattern; then see what memory it holds."""
+def measure(settings: BenchSettings, meter: Meter) -> None:
+    """Time every installed allocator at every pattern, then read its resident memory."""
     found = []
     for name in ALLOCATORS:
         allocator = find(name)
@@ -49,12 +49,12 @@ def measure(settings: Settings, meter: Meter) -> None:
     sizes = (settings.size,) if settings.size else _QUICK if settings.quick else _SIZES
     meter.measure(cases(found, sizes, threads, 5 if settings.quick else 15), until=0.8)
     held = (8 if settings.quick else 64) << 20
-    meter.measure([case for each in found for case in holding(each, sizes[:1], held)], least=3)
+    meter.measure([case for each in found for case in residency(each, sizes[:1], held)], least=3)
 
 
 @dataclass(frozen=True, slots=True)
 class Allocator:
-    """A malloc, or our pool or arena, as it was found to be: `library` is the file that the process used."""
+    """A malloc, or the pool or arena of mematlas. `library` is the file the process has loaded."""
 
     name: str
     preload: str
@@ -62,7 +62,7 @@ class Allocator:
 
 
 def find(name: str) -> Allocator | str:
-    """Find an allocator by using it; text says why it cannot be measured."""
+    """Return an allocator that was run once, or the reason why it cannot be measured."""
     libraries, package = _LIBRARIES.get(name, ((), ""))
     for preload in libraries or ("",):
         used = str(_run(name, preload, "churn", 64, 10, 1, 1).get("library", ""))
@@ -72,14 +72,14 @@ def find(name: str) -> Allocator | str:
 
 
 def live_objects(size: int) -> int:
-    """Tell how many objects a thread holds."""
+    """Return how many objects a thread holds."""
     return max(16, min(10_000, _LIVE_BYTES // (size or _MEAN_MIXED)))
 
 
 def cases(
     allocators: Sequence[Allocator], sizes: Sequence[int], threads: Sequence[int], milliseconds: int
 ) -> list[Case]:
-    """List every allocator at every pattern, size and number of threads that it can do."""
+    """Return a case for every allocator, pattern, size and number of threads that fit together."""
     return [
         Case(
             {"what": pattern, "allocator": each.name, "size": size, "threads": count},
@@ -98,15 +98,15 @@ def cases(
 def _sample(
     each: Allocator, pattern: str, size: int, threads: int, milliseconds: int
 ) -> float | None:
-    """Nanoseconds for an allocation and its release, in each thread; None if other programs left no time."""
+    """Measure the nanoseconds of an allocation and its free in a thread; None without CPU time."""
     live = live_objects(size)
     found = _run(each.name, each.preload, pattern, size, live, threads, milliseconds)
     done = int(found["operations"])
     return int(found["ns"]) / done if done else None
 
 
-class Holding:
-    """Resident bytes an allocator took, as a share of those asked of it, at three moments of one run."""
+class Residency:
+    """Resident bytes of an allocator for each requested byte, at three occupancies of one run."""
 
     def __init__(self, each: Allocator, size: int, total: int) -> None:
         self._arguments = (
@@ -120,26 +120,26 @@ class Holding:
         )
         self._seen: dict[str, str] = {}
 
-    def at(self, moment: str) -> float:
-        """Run the program, unless this moment of its last run was not asked for yet."""
-        if moment not in self._seen:
+    def at(self, occupancy: str) -> float:
+        """Return the share at an occupancy; run the program if its last run has been read."""
+        if occupancy not in self._seen:
             self._seen = _run(*self._arguments)
-        return int(self._seen.pop(moment)) / int(self._seen["asked"])
+        return int(self._seen.pop(occupancy)) / int(self._seen["asked"])
 
 
-MOMENTS = {"held": "all in use", "thin": "one in ten in use", "empty": "all given back"}
+OCCUPANCIES = {"held": "all in use", "thin": "one in ten in use", "empty": "all freed"}
 
 
-def holding(each: Allocator, sizes: Sequence[int], total: int) -> list[Case]:
-    """List what an allocator holds when full, when nine objects in ten are given back, and when all."""
+def residency(each: Allocator, sizes: Sequence[int], total: int) -> list[Case]:
+    """Return cases of resident memory with all objects in use, with nine in ten freed, and with all freed."""
     found = []
     for size in sizes:
-        run = Holding(each, size, total)
-        for moment, title in MOMENTS.items():
+        run = Residency(each, size, total)
+        for occupancy, title in OCCUPANCIES.items():
             labels: dict[str, str | int] = {
-                "what": "resident", "allocator": each.name, "size": size, "moment": title
+                "what": "resident", "allocator": each.name, "size": size, "occupancy": title
             }  # fmt: skip
-            found.append(Case(labels, "bytes per byte asked for", partial(run.at, moment)))
+            found.append(Case(labels, "bytes per requested byte", partial(run.at, occupancy)))
     return found
 
 

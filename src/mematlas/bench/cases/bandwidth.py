@@ -1,4 +1,4 @@
-"""How many bytes a second go between CPUs and memory: STREAM's operations, and more ways to store."""
+"""Bandwidth between CPUs and memory: STREAM's operations, with ordinary and non-temporal stores."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 USEFUL = {"read": 8, "write": 8, "copy": 16, "scale": 16, "add": 24, "triad": 24}
-"""Bytes of an element that the operation is about, as STREAM counts them."""
-STORED = 8  # and read before, where ordinary stores make the CPU fetch the line first
-_ASIDE = (0, 2112, 1088)  # bytes between the arrays' offsets in a page, lest their lines compete
+"""Bytes that an operation moves for each element, as STREAM counts them."""
+STORED = 8  # bytes an ordinary store reads in addition: the CPU fetches the line first
+_OFFSETS = (0, 2112, 1088)  # of the arrays in a page, so that their lines use different cache sets
 _ROUNDS = 2000  # of the ping-pong
 
 
-def measure(settings: Settings, meter: Meter) -> None:
-    """Run every operation with every number of threads, in huge pages if they can be had."""
+def measure(settings: BenchSettings, meter: Meter) -> None:
+    """Run every operation with every number of threads, in huge pages if available."""
     size = settings.size or fit_size(64 << 20 if settings.quick else 192 << 20, 3)
     threads = settings.threads or default_threads()
     _check_size(size)
@@ -50,13 +50,13 @@ def measure(settings: Settings, meter: Meter) -> None:
     after = _distance(meter)
     if before and after and max(before, after) > 2 * min(before, after):
         meter.notes.append(
-            f"the two CPUs moved apart or together meanwhile ({before:.0f} ns, then {after:.0f} ns from "
-            "one to the other): figures of several threads mix both"
+            f"the hypervisor moved the two CPUs during the run ({before:.0f} ns between them, then "
+            f"{after:.0f} ns): figures of several threads mix both"
         )
 
 
 def default_threads() -> tuple[int, ...]:
-    """Choose one thread, some, and one for each CPU."""
+    """Return 1, powers of two, and the number of usable CPUs."""
     usable = len(os.sched_getaffinity(0))
     doubled = (1 << power for power in range(usable.bit_length()))
     return tuple(sorted({1, usable, *(count for count in doubled if count < usable)}))
@@ -72,10 +72,10 @@ def _check_size(size: int) -> None:
 
 
 def cases(memory: ProvenRegion, size: int, threads: int) -> list[Case]:
-    """List the operations on three arrays of `size` bytes, with both kinds of stores."""
+    """Return the operations on three arrays of `size` bytes, with both kinds of stores."""
     count = size // 8
     starts = [
-        memory.address + part * (size + 4096) // 4096 * 4096 + _ASIDE[part] for part in range(3)
+        memory.address + part * (size + 4096) // 4096 * 4096 + _OFFSETS[part] for part in range(3)
     ]
     cpus = cpus_for(threads)
     found = []
@@ -107,7 +107,7 @@ def _sample(
 
 
 def _moved(figure: Figure) -> list[Figure]:
-    """Count the bytes that moved, where the CPU fetched each line before it was overwritten."""
+    """Return the figure of all bytes moved, with the lines that ordinary stores fetch first."""
     if figure.labels["stores"] != "ordinary":
         return []
     useful = USEFUL[str(figure.labels["what"])]
@@ -124,7 +124,7 @@ def _moved(figure: Figure) -> list[Figure]:
 
 
 def _distance(meter: Meter) -> float | None:
-    """Nanoseconds one way between the first two CPUs, the least of some tries."""
+    """Measure the nanoseconds of one way between the first two CPUs; the least of five tries."""
     cpus = sorted(os.sched_getaffinity(0))[:2]
     if len(cpus) < 2:
         return None

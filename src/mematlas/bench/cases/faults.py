@@ -1,4 +1,4 @@
-"""What it costs to get memory from the kernel: by touching, in one call, by fork; by page size."""
+"""Page faults: the cost of new memory by touch, by one call and after fork, for each page size."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from mematlas.memory import page_mapping
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
     from mematlas.linux.hugepages import PageKind
 
 
 @dataclass(frozen=True, slots=True)
 class MapKind:
-    """What new memory is mapped with: a kind of pages, private or shared."""
+    """A kind of pages, mapped private or shared."""
 
     pages: PageKind
     shared: bool = False
@@ -40,8 +40,8 @@ class MapKind:
         return visibility | MapFlag.ANONYMOUS | self.pages.map_flags
 
 
-def measure(settings: Settings, meter: Meter) -> None:
-    """Get memory in every way, in pages of every size."""
+def measure(settings: BenchSettings, meter: Meter) -> None:
+    """Measure every way to get memory, in pages of every size."""
     size = span(settings)
     kinds = [MapKind(kind) for kind in parse_kinds(settings.pages)]
     if not settings.pages:
@@ -51,14 +51,14 @@ def measure(settings: Settings, meter: Meter) -> None:
     meter.measure(found)
 
 
-def span(settings: Settings) -> int:
-    """Bytes in pages of each kind."""
+def span(settings: BenchSettings) -> int:
+    """Return the bytes to measure in, for each kind of pages."""
     return settings.size or fit_size(32 << 20 if settings.quick else 128 << 20, 2)
 
 
 @contextmanager
 def _fresh(kind: MapKind, length: int) -> Iterator[int]:
-    """Map memory with nothing in it yet."""
+    """Map memory without populating it."""
     align = 0 if kind.pages.is_hugetlb else pmd_size()
     size = length + align
     address = _core.map_memory(size, kind.flags)
@@ -81,7 +81,7 @@ def _touch(kind: MapKind, length: int) -> float:
 
 
 def _read_first(kind: MapKind, length: int) -> float:
-    """Write to pages that were only read before: the zero page is replaced."""
+    """Write to pages that were read before, which replaces the zero page."""
     with _fresh(kind, length) as start:
         _core.touch_pages(start, length, _core.PAGE, write=False)
         spent, _ = _core.touch_pages(start, length, _core.PAGE)
@@ -101,7 +101,7 @@ def _map_populate(kind: MapKind, length: int) -> float:
 
 
 def _release(kind: MapKind, length: int) -> float:
-    """Give the pages back, but keep the mapping."""
+    """Drop the pages by MADV_DONTNEED, which keeps the mapping."""
     with _fresh(kind, length) as start:
         _core.touch_pages(start, length, _core.PAGE)
         spent, _ = _core.advise_timed(start, length, Advice.DONTNEED)
@@ -114,7 +114,7 @@ def _fork(kind: MapKind, length: int) -> float:
 
 
 def _fork_without(kind: MapKind, length: int) -> float:
-    """Fork with the memory left out: what the rest of this process costs."""
+    """Fork without the memory: the cost of the rest of this process."""
     return _fork_with(kind, length, advice=Advice.DONTFORK)
 
 
@@ -128,7 +128,7 @@ def _fork_with(kind: MapKind, length: int, advice: int | None = None) -> float:
 
 
 def _copy(kind: MapKind, length: int) -> float:
-    """Write, after a fork, to pages that the child shares."""
+    """Write after a fork to pages that the child shares."""
     with _fresh(kind, length) as start:
         _core.touch_pages(start, length, _core.PAGE)
         _, (spent, _) = _core.fork_timed(start, length, _core.PAGE)
@@ -143,28 +143,28 @@ WAYS: dict[str, Callable[[MapKind, int], float]] = {
     "fork": _fork,
     "fork without it": _fork_without,
     "write after fork": _copy,
-    "give back": _release,
+    "MADV_DONTNEED": _release,
 }
 
 
 def ways_of(kind: MapKind) -> list[str]:
-    """Name the ways that make sense for a kind of page."""
+    """Return the ways that exist for a kind of pages."""
     ways = list(WAYS)
     if kind.pages.is_transparent:
-        ways.remove("MAP_POPULATE")  # it fills in 4 KiB pages before any advice can be given
+        ways.remove("MAP_POPULATE")  # populates with 4 KiB pages before the mapping can be advised
     if kind.pages.is_hugetlb:
-        # Their page tables are not copied, and a copy needs as many pages again from the pool.
+        # fork does not copy their page tables, and each copied page needs another of the pool.
         ways = [way for way in ways if "fork" not in way]
     if kind.shared:
-        # A child finds them by the file, to which they also belong when they are given back.
-        ways = [way for way in ways if "fork" not in way and way != "give back"]
+        # fork copies no page tables of shared memory, and MADV_DONTNEED leaves the pages in the file.
+        ways = [way for way in ways if "fork" not in way and way != "MADV_DONTNEED"]
     if kind.shared or kind.pages.mechanism not in (Mechanism.BASE, Mechanism.THP):
         ways.remove("write after read")
     return ways
 
 
 def cases(kinds: Sequence[MapKind], size: int) -> tuple[list[Case], dict[str, str], dict[str, str]]:
-    """List what can be measured, what the kernel says of the pages, and why the rest cannot be had."""
+    """Return the cases, the proof of each kind of pages, and why the others are not available."""
     found: list[Case] = []
     proofs: dict[str, str] = {}
     refused: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""How long a load takes, by how much memory is in use: the caches show as steps."""
+"""Latency of a load by size of the working set: the caches show as steps."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING
 
 from mematlas.bench.case import Case
 from mematlas.bench.fingerprint import caches
-from mematlas.bench.pointer_chase import LINE, Chain, packed, shuffled
+from mematlas.bench.pointer_chase import LINE, PointerChase, adjacent_lines, shuffled
 from mematlas.bench.region import ProvenRegion, fit_size, parse_kinds
 from mematlas.linux.hugepages import BASE, PagesUnavailableError
 
 if TYPE_CHECKING:
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 _LEAST = 4 << 10
 _PASS_NS = 1_500_000
 
 
-def measure(settings: Settings, meter: Meter) -> None:
-    """Follow a random cycle through all cache lines of ever larger working sets."""
+def measure(settings: BenchSettings, meter: Meter) -> None:
+    """Chase pointers in random order through all cache lines of growing working sets."""
     most = settings.size or fit_size(128 << 20 if settings.quick else 1 << 30, 3)
     sizes = working_sets(most, dense=not settings.quick)
     listed = (cache for cache in caches() if cache.kind != "instruction")
@@ -38,7 +38,7 @@ def measure(settings: Settings, meter: Meter) -> None:
                 Case(
                     {"what": "latency", "pages": kind, "working set": size},
                     "ns",
-                    _walk(Chain(shuffled(packed(each.address, size // LINE)))),
+                    _walk(PointerChase(shuffled(adjacent_lines(each.address, size // LINE)))),
                 )
                 for kind, each in memory.items()
             ]
@@ -46,7 +46,7 @@ def measure(settings: Settings, meter: Meter) -> None:
 
 
 def working_sets(most: int, *, dense: bool) -> list[int]:
-    """List sizes that double, with one between each two if `dense`."""
+    """Return sizes that double, with one between each two if `dense`."""
     sizes, size = [], _LEAST
     while size <= most:
         sizes.append(size)
@@ -56,9 +56,9 @@ def working_sets(most: int, *, dense: bool) -> list[int]:
     return sizes or [most // LINE * LINE]
 
 
-def _walk(chain: Chain) -> partial[float]:
-    """Warm a chain and choose how far to follow it in a pass."""
-    if chain.length <= 1 << 20:
-        chain.walk(chain.length)
-    spent = max(chain.walk(10_000), 0.2)
-    return partial(chain.walk, max(1000, int(_PASS_NS / spent)))
+def _walk(chase: PointerChase) -> partial[float]:
+    """Warm the caches and choose the number of steps of a pass."""
+    if chase.length <= 1 << 20:
+        chase.run(chase.length)
+    spent = max(chase.run(10_000), 0.2)
+    return partial(chase.run, max(1000, int(_PASS_NS / spent)))

@@ -1,4 +1,4 @@
-"""What each memory node costs the CPUs of each node."""
+"""NUMA: latency and bandwidth of each memory node for the CPUs of each node."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ from typing import TYPE_CHECKING
 
 from mematlas import _core
 from mematlas.bench.case import Case
-from mematlas.bench.pointer_chase import Chain, packed, shuffled
+from mematlas.bench.pointer_chase import PointerChase, adjacent_lines, shuffled
 from mematlas.bench.region import ProvenRegion, fit_size, largest_kind
 from mematlas.linux.cpulist import parse_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 _NODES = Path("/sys/devices/system/node")
 _SIZE = 128 << 20
 
 
-def measure(settings: Settings, meter: Meter) -> None:
-    """Follow pointers and read at full speed, from each node's CPUs in each node's memory."""
+def measure(settings: BenchSettings, meter: Meter) -> None:
+    """Chase pointers and read at full bandwidth, from each node's CPUs in each node's memory."""
     nodes = nodes_with_memory()
     places = {node: cpus for node, cpus in cpus_by_node().items() if cpus}
     if len(nodes) < 2:
-        meter.notes.append(
-            "one memory node: all memory is equally near, and there is nothing to place"
-        )
+        meter.notes.append("one memory node: all memory is local")
     kind = largest_kind()
     size = settings.size or fit_size(_SIZE // 2 if settings.quick else _SIZE, 2)
     for number, node in enumerate(nodes, 1):
         with ProvenRegion(kind, size, node=node) as memory:
             meter.proofs[f"node {node}"] = f"{memory.placement.text()}; {on_node(memory, node)}"
-            chain = Chain(shuffled(packed(memory.address, size // 64)))
+            chase = PointerChase(shuffled(adjacent_lines(memory.address, size // 64)))
             cases = [
                 case
                 for near, cpus in places.items()
-                for case in _pair(near, cpus, node, memory, chain)
+                for case in _pair(near, cpus, node, memory, chase)
             ]
             meter.measure(cases, until=number / len(nodes))
 
 
-def _pair(near: int, cpus: list[int], node: int, memory: ProvenRegion, chain: Chain) -> list[Case]:
-    """List what to measure between one node's CPUs and one node's memory."""
+def _pair(
+    near: int, cpus: list[int], node: int, memory: ProvenRegion, chase: PointerChase
+) -> list[Case]:
+    """Return the cases of one node's CPUs and one node's memory."""
     labels: dict[str, str | int] = {"cpus": f"node {near}", "memory": f"node {node}"}
     return [
-        Case({"what": "latency", **labels}, "ns", partial(_walk_on, cpus[0], chain)),
+        Case({"what": "latency", **labels}, "ns", partial(_walk_on, cpus[0], chase)),
         Case(
             {"what": "read", **labels, "threads": len(cpus)},
             "GB/s",
@@ -65,14 +65,14 @@ def _read_from(cpus: list[int], memory: ProvenRegion) -> float:
     return 8 * count / spent
 
 
-def _walk_on(cpu: int, chain: Chain) -> float:
-    with pinned(cpu):
-        return chain.walk(20_000)
+def _walk_on(cpu: int, chase: PointerChase) -> float:
+    with on_cpu(cpu):
+        return chase.run(20_000)
 
 
 @contextmanager
-def pinned(cpu: int) -> Iterator[None]:
-    """Keep this thread on one CPU meanwhile."""
+def on_cpu(cpu: int) -> Iterator[None]:
+    """Run this thread on one CPU inside the `with` block."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})
     try:
@@ -82,12 +82,12 @@ def pinned(cpu: int) -> Iterator[None]:
 
 
 def nodes_with_memory() -> list[int]:
-    """List the nodes that have memory; a machine without the notion has node 0."""
+    """Return the nodes that have memory; [0] if the kernel was built without NUMA."""
     return _numbers(_NODES / "has_memory") or [0]
 
 
 def cpus_by_node() -> dict[int, list[int]]:
-    """List the CPUs of each node that this process may use."""
+    """Return the CPUs of each node that this process may use."""
     usable = os.sched_getaffinity(0)
     found = {
         int(node.name.removeprefix("node")): sorted(usable & set(_numbers(node / "cpulist")))
@@ -105,11 +105,11 @@ def _numbers(path: Path) -> list[int]:
 
 
 def on_node(memory: ProvenRegion, node: int) -> str:
-    """Say how much of the memory the kernel has on the node."""
+    """Return a line with the share of the memory that is on the node."""
     step = memory.kind.size
     pages = list(range(memory.address, memory.address + memory.length, step))[:65536]
     try:
         nodes = _core.move_pages(0, pages, None)
     except OSError as error:
-        return f"its node is not told: {error.strerror}"
+        return f"its node is unknown: {error.strerror}"
     return f"{100 * nodes.count(node) / len(nodes):.0f} % on node {node} (move_pages)"

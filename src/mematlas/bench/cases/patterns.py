@@ -1,4 +1,4 @@
-"""What the order of reading costs: rows against columns, strides, random places."""
+"""Order of access: rows, columns, strides, random order."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mematlas.bench.region import ProvenRegion, parse_kinds
 from mematlas.linux.hugepages import BASE
 
 if TYPE_CHECKING:
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 STRIDES = (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
-_READS = 1 << 18  # a pass
+_READS = 1 << 18  # in a pass
 _SIDE = 4096  # of the matrix, in 8-byte elements: 128 MiB
 _QUICK_SIDE = 2048
 
 
-def measure(settings: Settings, meter: Meter) -> None:
+def measure(settings: BenchSettings, meter: Meter) -> None:
     """Read the same bytes in several orders."""
     side = _QUICK_SIDE if settings.quick else _SIDE
     if settings.size:
@@ -53,7 +53,7 @@ def orders(memory: ProvenRegion, side: int) -> list[Case]:
 
 
 def strides(memory: ProvenRegion, size: int) -> list[Case]:
-    """Read one word in every so many bytes, once through or as often as makes a pass."""
+    """Read one word in each stride, and repeat until a pass is long enough."""
     found = []
     for stride in STRIDES:
         words = min(size // stride, _READS)
@@ -64,7 +64,7 @@ def strides(memory: ProvenRegion, size: int) -> list[Case]:
 
 
 def _walk(address: int, outer: int, outer_step: int, inner: int, inner_step: int) -> float:
-    """Nanoseconds an element."""
+    """Return the nanoseconds of an element."""
     return sum_pattern(address, outer, outer_step, inner, inner_step)[1] / (outer * inner)
 
 

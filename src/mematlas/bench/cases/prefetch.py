@@ -1,4 +1,4 @@
-"""What announcing a look-up ahead of its use saves, by how far ahead."""
+"""Software prefetch: random look-ups by prefetch distance."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from mematlas.bench.region import ProvenRegion, fit_size, largest_kind, parse_ki
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 DISTANCES = (0, 1, 2, 4, 8, 16, 32, 64, 128)
 WORK = {"light": 1, "heavy": 24}
-"""Rounds of work on each value: with little, the processor looks far enough ahead by itself."""
+"""Rounds of work on each value. With light work, out-of-order execution overlaps the loads."""
 _LOOKUPS = 1 << 16
 
 
-def measure(settings: Settings, meter: Meter) -> None:
-    """Look up random places of a table beyond the caches, announced 0 to 128 look-ups ahead."""
+def measure(settings: BenchSettings, meter: Meter) -> None:
+    """Look up random items of a table larger than the caches, prefetched 0 to 128 items ahead."""
     size = settings.size or fit_size((128 if settings.quick else 512) << 20, 2)
     kind = parse_kinds(settings.pages)[0] if settings.pages else largest_kind()
     with ProvenRegion(kind, size) as memory:
@@ -38,7 +38,7 @@ def measure(settings: Settings, meter: Meter) -> None:
 
 
 def look_ups(values: NDArray[np.uint64], index: NDArray[np.uint64], work: str) -> list[Case]:
-    """List one sweep of distances."""
+    """Return the cases of all distances."""
     return [
         Case(
             {"what": f"{work} work", "ahead": distance},
@@ -50,7 +50,7 @@ def look_ups(values: NDArray[np.uint64], index: NDArray[np.uint64], work: str) -
 
 
 class _Sums:
-    """Sums over ever other look-ups, so that none is still cached from the pass before."""
+    """Sums over other look-ups in each pass, so that no item is cached from the pass before."""
 
     def __init__(self, values: NDArray[np.uint64], index: NDArray[np.uint64], rounds: int) -> None:
         self._values = values
@@ -59,7 +59,7 @@ class _Sums:
         self._next = 0
 
     def sample(self, distance: int) -> float:
-        """Nanoseconds a look-up."""
+        """Return the nanoseconds of a look-up."""
         part = self._parts[self._next % len(self._parts)]
         self._next += 1
         return sum_ahead(self._values, part, distance, self._rounds)[1] / len(part)
@@ -67,4 +67,4 @@ class _Sums:
 
 def words_at(address: int, count: int) -> NDArray[np.uint64]:
     """Return mapped memory as an array of 64-bit words; the memory must stay mapped."""
-    return np.frombuffer(_core.lend_memory(address, 8 * count), dtype=np.uint64)
+    return np.frombuffer(_core.buffer_at(address, 8 * count), dtype=np.uint64)

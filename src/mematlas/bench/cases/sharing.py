@@ -1,4 +1,4 @@
-"""What threads cost each other: counters on one cache line, and one counter for all."""
+"""False sharing and contention: counters on one cache line, and one counter for all threads."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from mematlas.linux.hugepages import BASE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.bench.method import Meter, Settings
+    from mematlas.bench.method import BenchSettings, Meter
 
 DISTANCES = (8, 16, 32, 64, 128, 256, 1024)
-_PASS_NS = 1_000_000  # shorter than a time slice, so that most passes are not cut
+_PASS_NS = 1_000_000  # shorter than a time slice, so that most passes are not preempted
 
 
-def measure(settings: Settings, meter: Meter) -> None:
-    """Count on own lines, on shared lines, and on one counter."""
+def measure(settings: BenchSettings, meter: Meter) -> None:
+    """Measure counters on lines of their own, on shared lines, and one counter for all."""
     usable = len(os.sched_getaffinity(0))
     if usable < 2:
-        meter.unavailable["threads"] = "one CPU: threads take turns, and share nothing at once"
+        meter.unavailable["threads"] = "one CPU: threads do not run at the same time"
         return
     counts = settings.threads or tuple(
         sorted({1, 2, *(count for count in (4, 8, 16, 32) if count < usable), usable})
@@ -37,13 +37,13 @@ def measure(settings: Settings, meter: Meter) -> None:
 
 
 def cpus_for(threads: int) -> list[int]:
-    """Spread threads over the CPUs this process may use, more than one on each if need be."""
+    """Return a CPU for each thread, of those this process may use; several threads may share one."""
     usable = sorted(os.sched_getaffinity(0))
     return [usable[index % len(usable)] for index in range(threads)]
 
 
 def distances(memory: ProvenRegion, threads: int, chosen: Sequence[int] = DISTANCES) -> list[Case]:
-    """Each thread has a counter of its own, `distance` bytes from the next."""
+    """Return cases with a counter for each thread, `distance` bytes from the next."""
     return [
         Case(
             {"what": f"own counters, {mode}", "distance": distance, "threads": threads},
@@ -57,7 +57,7 @@ def distances(memory: ProvenRegion, threads: int, chosen: Sequence[int] = DISTAN
 
 
 def contention(memory: ProvenRegion, threads: Sequence[int]) -> list[Case]:
-    """All threads use one counter."""
+    """Return cases with one counter for all threads."""
     return [
         Case(
             {"what": f"one counter, {mode}", "threads": count},
@@ -70,10 +70,10 @@ def contention(memory: ProvenRegion, threads: Sequence[int]) -> list[Case]:
 
 
 def _sample(memory: ProvenRegion, mode: str, distance: int, threads: int) -> float | None:
-    """Nanoseconds an operation takes a thread, the mean of the threads."""
+    """Measure the nanoseconds of an operation, the mean of the threads; None if one was preempted."""
     cpus = cpus_for(threads)
     results = _core.run_sharing(mode, memory.address, distance, cpus, _PASS_NS)
     crowded = threads > len(set(cpus))
     if any(cut for _, _, cut in results) and not crowded:
-        return None  # a thread that is not there costs the others nothing
+        return None  # a preempted thread does not slow the others
     return sum(spent / done for done, spent, _ in results if done) / threads

@@ -1,1 +1,1 @@
-"""What benchmark results mean, and what to do about them."""
+"""Explanations of benchmark results, with advice."""

@@ -1,4 +1,4 @@
-"""Cache levels found in a latency curve, without being told of any."""
+"""Detection of cache levels in a latency curve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _WIDE = 2.0  # and it holds at least a doubling of sizes
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """A plateau: up to at least `least` bytes, below `most`, loads take `ns`. The last has no `most`."""
+    """A plateau: loads take `ns` up to `least` bytes, and more from `most` on. The last has no `most`."""
 
     least: int
     most: int | None
@@ -23,7 +23,7 @@ class Level:
 
 
 def find_levels(curve: Sequence[tuple[int, float]]) -> list[Level]:
-    """Find the plateaus of (size, ns) points, smallest size first; the last is memory itself."""
+    """Find the plateaus of (size, ns) points, smallest size first. The last is main memory."""
     points = sorted(curve)
     found: list[Level] = []
     start = 0
@@ -39,7 +39,7 @@ def find_levels(curve: Sequence[tuple[int, float]]) -> list[Level]:
 
 
 def _end_of_plateau(points: Sequence[tuple[int, float]], start: int) -> int:
-    """Go on while the next two points stay with those so far: one alone may be noise."""
+    """Extend a plateau while one of the next two points fits: a single one may be noise."""
     values = [points[start][1]]
     end = start
     while end + 1 < len(points):

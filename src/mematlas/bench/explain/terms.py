@@ -1,4 +1,4 @@
-"""How benchmark figures are looked up, compared and put in words."""
+"""Look-up, comparison and formatting of figures for explanations."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from mematlas.bench.model import Figure, Label, Section
 
 CLEAR = 1.1
-"""Below this ratio nothing is said to differ."""
+"""Ratios below this one are called no clear difference."""
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """`text` says what was found, `advice` what to do. Not sure: the figures behind it are noisy."""
+class Explanation:
+    """What was found and what to do, as sentences without a full stop. `sure` is False for noisy figures."""
 
     text: str
     advice: str
@@ -24,26 +24,26 @@ class Finding:
 
 
 def find(figures: Iterable[Figure], **labels: Label) -> Figure | None:
-    """Find the figure with these labels."""
+    """Return the first figure with these labels; None if there is none."""
     wanted = labels.items()
     return next((each for each in figures if wanted <= each.labels.items()), None)
 
 
 def values(section: Section, label: str) -> list[Label]:
-    """List what a label takes, in order of appearance."""
+    """Return the distinct values of a label, in order of appearance."""
     return list(
         dict.fromkeys(each.labels[label] for each in section.figures if label in each.labels)
     )
 
 
 def differ(one: Figure, other: Figure) -> bool:
-    """Tell whether the medians' confidence intervals are apart."""
+    """Return whether the confidence intervals of two medians are disjoint."""
     (low, high), (other_low, other_high) = one.interval, other.interval
     return high < other_low or other_high < low
 
 
 def page_title(kind: str) -> str:
-    """Name pages as people do."""
+    """Return the title of a kind of pages: "4 KiB pages"."""
     titles = {
         "4K": "4 KiB pages",
         "4K shared": "shared 4 KiB pages",
@@ -55,12 +55,12 @@ def page_title(kind: str) -> str:
 
 
 def nanoseconds(value: float) -> str:
-    """Write a time that is given in ns, to three digits."""
+    """Format nanoseconds with three digits: "1.25 us"."""
     if value < 999.5:
         return f"{value:.3g} ns"
     return f"{value / 1e3:.3g} us" if value < 999.5e3 else f"{value / 1e6:.3g} ms"
 
 
 def sure(*figures: Figure) -> bool:
-    """Tell whether no figure is noisy."""
+    """Return whether no figure is noisy."""
     return not any(each.noisy for each in figures)

@@ -1,1 +1,1 @@
-"""Memory settings of a program, set before exec."""
+"""Memory settings of a program, applied before exec."""

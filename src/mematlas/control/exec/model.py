@@ -1,4 +1,4 @@
-"""What `mematlas exec` sets for a program before it starts."""
+"""The settings that `mematlas exec` applies before a program starts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One property of the program to be: what it is now, what is wanted, what came of it.
+    """One property of the program: its current value, the wanted one, and the result.
 
-    `found` is what a process saw after exec (None: not verified), `refusal` why it cannot be had.
+    `found` is the value that a process saw after exec; None: not verified. `refusal` says why the kernel
+    refuses the setting; "": it does not.
     """
 
     name: str
@@ -23,7 +24,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """Everything that would be set, and for which command."""
+    """All settings, and the command they are for."""
 
     command: tuple[str, ...]
     settings: tuple[Setting, ...]

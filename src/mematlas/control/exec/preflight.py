@@ -1,4 +1,4 @@
-"""Try settings in a child before the real thing: nothing is half set when one is refused."""
+"""Trying all settings in a child process first: if one is refused, the real process has none set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mematlas.control.exec.model import LaunchPlan, Setting
-from mematlas.control.exec.steps import facts
+from mematlas.control.exec.steps import read_current
 from mematlas.errors import MematlasError
 
 if TYPE_CHECKING:
@@ -17,13 +17,16 @@ if TYPE_CHECKING:
 
     from mematlas.control.exec.steps import Step
 
-_CHECK = "import json; from mematlas.control.exec import steps; print(json.dumps(steps.facts()), flush=True)"
+_CHECK = (
+    "import json; from mematlas.control.exec import steps; "
+    "print(json.dumps(steps.read_current()), flush=True)"
+)
 
 
 def plan(command: Sequence[str], steps: Sequence[Step]) -> LaunchPlan:
-    """Try every step in a child, and tell what each would change and which would be refused."""
-    now = facts()
-    answer = _in_child(lambda: json.dumps(_try(steps)))
+    """Apply every step in a child, and return what each changes and which ones are refused."""
+    now = read_current()
+    answer = _run_in_child(lambda: json.dumps(_try(steps)))
     refusals: list[str] = json.loads(answer) if answer else ["the child ended early"] * len(steps)
     settings = [
         Setting(step.name, now[step.name], step.wanted, step.call, step.meaning, refusal=refusal)
@@ -33,18 +36,20 @@ def plan(command: Sequence[str], steps: Sequence[Step]) -> LaunchPlan:
 
 
 def verify(planned: LaunchPlan, steps: Sequence[Step]) -> LaunchPlan:
-    """Set a child up, let it exec, and note what it finds itself with."""
+    """Apply all steps in a child that then execs Python, and add the values that the new image finds."""
 
     def become_checker() -> str:
         _try(steps)
         os.execv(sys.executable, [sys.executable, "-c", _CHECK])  # noqa: S606 - no shell wanted
 
     try:
-        found = json.loads(_in_child(become_checker))
+        found = json.loads(_run_in_child(become_checker))
     except json.JSONDecodeError:
         found = {}
     settings = (
-        replace(each, found=found.get(each.name, "unknown: the check could not run so"))
+        replace(
+            each, found=found.get(each.name, "unknown: the check did not run with these settings")
+        )
         for each in planned.settings
     )
     return replace(planned, settings=tuple(settings))
@@ -61,8 +66,8 @@ def _try(steps: Sequence[Step]) -> list[str]:
     return refusals
 
 
-def _in_child(act: Callable[[], str]) -> str:
-    """Return what a forked child prints, and what it returns."""
+def _run_in_child(act: Callable[[], str]) -> str:
+    """Run a function in a forked child; return what it printed and the string it returned."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""Set this process up for the program it is about to become. Nothing else on the machine changes."""
+"""Settings that this process applies to itself before it executes the program."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 NODES = Path("/sys/devices/system/node")
 POLICIES = {"preferred": 1, "membind": 2, "interleave": 3, "weighted": 6}
 LIMITS = {
-    "memlock": (resource.RLIMIT_MEMLOCK, "memory that may be locked"),
-    "stack": (resource.RLIMIT_STACK, "size the main thread's stack may grow to"),
-    "as": (resource.RLIMIT_AS, "address space: mappings beyond it fail"),
+    "memlock": (resource.RLIMIT_MEMLOCK, "limit of locked memory"),
+    "stack": (resource.RLIMIT_STACK, "limit of the main thread's stack"),
+    "as": (resource.RLIMIT_AS, "limit of the address space; mappings beyond it fail"),
 }
-_NO_ASLR = 0x0040000
+_NO_ASLR = 0x0040000  # ADDR_NO_RANDOMIZE of <sys/personality.h>
 _POLICY_NAMES = {0: "default", 4: "local", **{mode: name for name, mode in POLICIES.items()}}
 _MEANINGS = {
     "membind": "pages come from these nodes only, or allocation fails",
-    "preferred": "pages come from this node while it has any",
-    "interleave": "pages are dealt out over these nodes in turn",
-    "weighted": "pages are dealt out by the weights in /sys/kernel/mm/mempolicy",
+    "preferred": "pages come from this node while it has free ones",
+    "interleave": "pages are spread over these nodes in turn",
+    "weighted": "pages are spread by the weights in /sys/kernel/mm/mempolicy",
 }
 _LIBRARY = "libmematlas_lock.so"
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One property: how to read it, in the words `wanted` uses, and how to set it."""
+    """One property of the process: the wanted value, as read_current() formats it, and how to set it."""
 
     name: str
     wanted: str
@@ -48,11 +48,13 @@ class Step:
 
 
 def policy(kind: str, nodes: list[int]) -> Step:
-    """Take the program's memory from nodes."""
+    """Return the step that sets the NUMA memory policy. UsageError if a node has no memory. set_mempolicy(2)."""
     present = parse_list((NODES / "has_memory").read_text()) if NODES.exists() else [0]
     absent = sorted(set(nodes) - set(present))
     if absent:
-        raise UsageError(f"node {_list(absent)} has no memory here; there is node {_list(present)}")
+        raise UsageError(
+            f"node {_list(absent)} has no memory here; nodes with memory: {_list(present)}"
+        )
     if kind == "preferred" and len(nodes) != 1:
         raise UsageError("--preferred takes one node; use --interleave for several")
 
@@ -60,7 +62,7 @@ def policy(kind: str, nodes: list[int]) -> Step:
         try:
             _core.set_policy(POLICIES[kind], nodes)
         except OSError as error:
-            hint = "; kernel 6.9 or later is needed" if kind == "weighted" else ""
+            hint = "; it needs kernel 6.9" if kind == "weighted" else ""
             raise UnsupportedError(f"--{kind} is refused: {error.strerror}{hint}") from None
 
     wanted = f"{kind} {_list(nodes)}"
@@ -68,7 +70,7 @@ def policy(kind: str, nodes: list[int]) -> Step:
 
 
 def cpu_nodes(nodes: list[int]) -> Step:
-    """Run the program on the CPUs of nodes."""
+    """Return the step that binds to the CPUs of nodes. UsageError if a node, or an allowed CPU, is missing."""
     cpus: set[int] = set()
     for node in nodes:
         try:
@@ -77,30 +79,35 @@ def cpu_nodes(nodes: list[int]) -> Step:
             raise UsageError(f"there is no node {node}; see {NODES}") from None
     allowed = sorted(cpus & os.sched_getaffinity(0))
     if not allowed:
-        raise UsageError(f"node {_list(nodes)} has no CPU this process may use")
+        raise UsageError(f"node {_list(nodes)} has no CPU that this process may use")
     return Step(
         "cpus",
         _list(allowed),
         "sched_setaffinity(2)",
-        f"runs on the CPUs of node {_list(nodes)}",
+        f"the program runs on the CPUs of node {_list(nodes)}",
         lambda: os.sched_setaffinity(0, allowed),
     )
 
 
 def huge(kind: str) -> Step:
-    """Give the program's heap huge pages, or keep them from it."""
+    """Return the step that puts malloc's memory in huge pages (thp, 2M), or disables THP (never).
+
+    Raises:
+        UnsupportedError: the C library is not glibc 2.35 or later.
+        MematlasError: this machine has no such pages.
+    """
     if kind == "never":
         return Step(
             "thp",
             "off",
             "prctl(PR_SET_THP_DISABLE)",
-            "no transparent huge pages, also in its children",
+            "no transparent huge pages; inherited by children",
             lambda: _core.disable_thp(disable=True),
         )
     _check_glibc()
     if kind == "thp":
         hugepages.check_available(hugepages.parse_kind("thp"))
-        value, meaning = 1, "malloc advises its memory MADV_HUGEPAGE (glibc only)"
+        value, meaning = 1, "malloc marks its memory MADV_HUGEPAGE (glibc only)"
     else:
         pages = hugepages.parse_kind(kind)
         try:
@@ -109,7 +116,7 @@ def huge(kind: str) -> Step:
             raise MematlasError(f"{error}, or use --huge thp") from None
         pool = hugepages.read_pool(pages.size)
         free = pool.available if pool else 0
-        value, meaning = 2, f"malloc takes hugetlb pages, {free} are free, then small ones"
+        value, meaning = 2, f"malloc uses hugetlb pages, of which {free} are free, then small pages"
 
     def apply() -> None:
         tunables = [
@@ -123,36 +130,39 @@ def huge(kind: str) -> Step:
 
 
 def no_aslr() -> Step:
-    """Map the program at the same addresses each time."""
+    """Return the step that disables address space randomization. personality(2)."""
     return Step(
         "aslr",
         "off",
         "personality(2)",
-        "the same addresses on every run; attackers know them too",
+        "the same addresses on every run, which helps attackers too",
         lambda: _core.add_personality(_NO_ASLR),
     )
 
 
 def oom_score(value: int) -> Step:
-    """Make the OOM killer choose the program sooner or later."""
+    """Return the step that sets the OOM score adjustment. UsageError out of -1000 to 1000. proc(5)."""
     if not -1000 <= value <= 1000:
-        raise UsageError("--oom-score is from -1000 (never killed) to 1000 (killed first)")
+        raise UsageError("--oom-score must be from -1000 (never killed) to 1000 (killed first)")
 
     def apply() -> None:
         try:
             Path("/proc/self/oom_score_adj").write_text(str(value))
         except PermissionError:
             raise AccessError(
-                f"an OOM score of {value} is below the lowest this process may set; it takes CAP_SYS_RESOURCE"
+                f"--oom-score {value} is lower than this process may set; it needs CAP_SYS_RESOURCE"
             ) from None
 
     order = "sooner" if value > 0 else "later" if value > -1000 else "never"
-    meaning = f"killed {order} when memory runs out, also its children"
+    meaning = f"killed {order} when memory runs out; inherited by children"
     return Step("oom-score", str(value), "/proc/self/oom_score_adj", meaning, apply)
 
 
 def limit(name: str, size: int | None) -> Step:
-    """Set a limit, the hard one too where it is lower; None: unlimited."""
+    """Return the step that sets a resource limit: the soft one, and the hard one if it is lower.
+
+    `size` is in bytes; None: unlimited. setrlimit(2).
+    """
     number, meaning = LIMITS[name]
     value = resource.RLIM_INFINITY if size is None else size
     _, hard = resource.getrlimit(number)
@@ -163,7 +173,7 @@ def limit(name: str, size: int | None) -> Step:
             resource.setrlimit(number, (value, value if above else hard))
         except (ValueError, PermissionError):
             raise AccessError(
-                f"--{name} {_size(value)} is above the hard limit, {_size(hard)}; raising that takes "
+                f"--{name} {_size(value)} is above the hard limit, {_size(hard)}; raising it needs "
                 "CAP_SYS_RESOURCE, or an entry in /etc/security/limits.conf"
             ) from None
 
@@ -171,10 +181,15 @@ def limit(name: str, size: int | None) -> Step:
 
 
 def lock_all() -> Step:
-    """Lock all of the program's memory once it is loaded."""
+    """Return the step that has a preloaded library lock the program's memory: locks do not survive exec.
+
+    Raises:
+        MematlasError: the library is missing.
+        UsageError: LD_PRELOAD cannot hold its path.
+    """
     found = Path(str(resources.files("mematlas").joinpath(_LIBRARY)))
     if not found.exists():
-        raise MematlasError(f"{found} is missing; install mematlas anew")
+        raise MematlasError(f"{found} is missing; reinstall mematlas")
     if any(each in str(found) for each in " :;"):
         raise UsageError(f"{found}: LD_PRELOAD cannot hold a path with a space, colon or semicolon")
 
@@ -187,8 +202,8 @@ def lock_all() -> Step:
     return Step("locked", "all", "LD_PRELOAD, mlockall(2)", meaning, apply)
 
 
-def facts() -> dict[str, str]:
-    """Read what this process has now, by the names of steps."""
+def read_current() -> dict[str, str]:
+    """Read this process's current values, by step name, in the format of Step.wanted."""
     mode, nodes = _core.policy()
     name = _POLICY_NAMES.get(mode & 0xFFF, str(mode))
     own = status.read_status_of()
@@ -205,7 +220,7 @@ def facts() -> dict[str, str]:
 
 
 def _malloc_pages() -> str:
-    """Allocate a large block and look what it lies in."""
+    """Allocate a large block and return the kind of pages that hold it, from smaps."""
     from mematlas.linux import smaps
 
     if "glibc.malloc.hugetlb" not in os.environ.get("GLIBC_TUNABLES", ""):
@@ -236,7 +251,7 @@ def _check_glibc() -> None:
         recent = False
     if not recent:
         raise UnsupportedError(
-            "--huge needs the malloc of glibc 2.35 or later; this C library has none"
+            "--huge needs glibc 2.35 or later; this C library has no such malloc"
         )
 
 

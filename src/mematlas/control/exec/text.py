@@ -1,4 +1,4 @@
-"""`mematlas exec --dry-run` and `--verify` for the terminal."""
+"""Views of `mematlas exec --dry-run` and `--verify` in the terminal."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 
 def render_launch(plan: LaunchPlan, *, console: Console) -> None:
-    """Write what would be set, or what was found to be set."""
+    """Write a table of settings: what would be set, or what a process found set after exec."""
     line(
         console, "command", Text(cut(shlex.join(plan.command), console.width - 12, console), "bold")
     )
     if not plan.settings:
-        note(console, "nothing to set: it would run as it is")
+        note(console, "nothing to set; the program would run with the current settings")
         return
     verified = any(setting.found is not None for setting in plan.settings)
     last = "after exec" if verified else "by"
     rows = (
-        [each.name, each.now, each.wanted, _verdict(each) if verified else each.call]
+        [each.name, each.now, each.wanted, _format_found(each) if verified else each.call]
         for each in plan.settings
     )
     show(console, ("=setting", "now", "wanted", last), rows)
@@ -37,7 +37,7 @@ def render_launch(plan: LaunchPlan, *, console: Console) -> None:
             note(console, f"{each.name}: {each.meaning}")
 
 
-def _verdict(setting: Setting) -> Text:
+def _format_found(setting: Setting) -> Text:
     if setting.found == setting.wanted:
-        return Text(f"{setting.found}, as asked", "green")
-    return Text(f"{setting.found}: NOT as asked", "red")
+        return Text(f"{setting.found}, as requested", "green")
+    return Text(f"{setting.found}: NOT as requested", "red")

@@ -1,4 +1,4 @@
-"""Apply a plan as one: journal, write, read back; on failure take all back. Undo with care."""
+"""Applying a plan as one: journal, write, read back, and roll all back on failure; and its undo."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from mematlas.control.tune import journal, knobs
-from mematlas.control.tune.model import Kind, Outcome, Result, State
+from mematlas.control.tune.model import ApplyResult, KnobKind, KnobState, WriteOutcome
 from mematlas.control.tune.plan import process_start
 from mematlas.errors import MematlasError
 
@@ -14,99 +14,103 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mematlas.control.tune.model import Change, Plan, Transaction
+    from mematlas.control.tune.model import KnobChange, Plan, Transaction
 
-_FREE_BLOCK = 9  # buddyinfo's order of 2 MiB
+_ORDER_2M = 9  # order of a free block of 2 MiB in buddyinfo, with pages of 4 KiB
 
 
 def apply(
-    root: Path, plan: Plan, before_write: Callable[[int], None] = lambda _place: None
-) -> tuple[int, list[Result]]:
-    """Make a plan so. Returns its number in the journal, and what became of each change.
+    root: Path, plan: Plan, before_write: Callable[[int], None] = lambda _index: None
+) -> tuple[int, list[ApplyResult]]:
+    """Apply a plan, and return its number in the journal and the result of each change.
 
-    before_write is called with each change's place, and once more after the last.
+    `before_write` is called with the index of each change before it is written, and once more after the
+    last; tests interrupt there.
+
+    Raises:
+        AccessError: the kernel or the journal refuses.
+        MematlasError: an earlier set was interrupted, a value changed since the plan, or a write failed.
+            All written values were restored, unless the message says otherwise.
     """
-    with journal.held(root):
+    with journal.lock(root):
         _check_none_interrupted(root)
         number = journal.begin(root, plan.changes)
-        results: list[Result] = []
+        results: list[ApplyResult] = []
         begun = 0
         try:
-            for place, change in enumerate(plan.changes):
-                before_write(place)
+            for index, change in enumerate(plan.changes):
+                before_write(index)
                 _check_unchanged(root, change)
                 begun += 1
                 results.append(_write(root, change))
-                journal.note_got(root, number, place, results[-1].now)
+                journal.note_read_back(root, number, index, results[-1].now)
             before_write(len(plan.changes))
         except MematlasError as error:
-            left = _take_back(root, plan.changes[:begun])
-            if not left:
-                journal.note_state(root, number, State.RESTORED)
-            what = f"{left} could not be restored" if left else "all is as it was"
+            failed = _roll_back(root, plan.changes[:begun])
+            if not failed:
+                journal.note_state(root, number, KnobState.RESTORED)
+            what = f"{failed} could not be restored" if failed else "all values were restored"
             raise type(error)(f"{error}; {what}") from None
-        journal.note_state(root, number, State.APPLIED)
+        journal.note_state(root, number, KnobState.APPLIED)
     return number, results
 
 
-def verify(root: Path, transaction: Transaction) -> list[Result]:
-    """Compare what was applied with what is."""
+def verify(root: Path, transaction: Transaction) -> list[ApplyResult]:
+    """Compare applied values with the current ones."""
     results = []
-    for place, change in enumerate(transaction.changes):
-        now = _now(root, change)
-        outcome, detail = _standing(root, transaction, place, now)
-        results.append(Result(change.key, change.before, change.after, now, outcome, detail))
+    for index, change in enumerate(transaction.changes):
+        now = _read(root, change)
+        outcome, detail = _compare(root, transaction, index, now)
+        results.append(ApplyResult(change.key, change.before, change.after, now, outcome, detail))
     return results
 
 
-def undo(root: Path, transaction: Transaction, *, write: bool) -> list[Result]:
-    """Take a set of changes back, the last first, each only if it still stands."""
+def undo(root: Path, transaction: Transaction, *, write: bool) -> list[ApplyResult]:
+    """Undo a set of changes in reverse order, each only if its value is still the applied one.
+
+    With `write` false nothing is written, and the results tell what would be undone.
+    """
+    order = list(reversed(range(len(transaction.changes))))
     if not write:
-        return [_undo_one(root, transaction, place, write=False) for place in _places(transaction)]
-    with journal.held(root):
-        results = [
-            _undo_one(root, transaction, place, write=True) for place in _places(transaction)
-        ]
-        if all(each.outcome is not Outcome.FAILED for each in results):
-            journal.note_state(root, transaction.number, State.UNDONE)
+        return [_undo_one(root, transaction, index, write=False) for index in order]
+    with journal.lock(root):
+        results = [_undo_one(root, transaction, index, write=True) for index in order]
+        if all(each.outcome is not WriteOutcome.FAILED for each in results):
+            journal.note_state(root, transaction.number, KnobState.UNDONE)
     return results
-
-
-def _places(transaction: Transaction) -> list[int]:
-    return list(reversed(range(len(transaction.changes))))
 
 
 def _check_none_interrupted(root: Path) -> None:
     for each in journal.read_all(root):
-        if each.state is State.INTERRUPTED:
+        if each.state is KnobState.INTERRUPTED:
             raise MematlasError(
-                f"change {each.number} was interrupted; take it back first: mematlas tune undo "
+                f"change {each.number} was interrupted; undo it first: mematlas tune undo "
                 f"{each.number} --yes"
             )
 
 
-def _check_unchanged(root: Path, change: Change) -> None:
-    now = _now(root, change)
+def _check_unchanged(root: Path, change: KnobChange) -> None:
+    now = _read(root, change)
     if now != change.before:
         raise MematlasError(
-            f"{change.key} became {now} meanwhile, it was {change.before} in the plan; plan anew"
+            f"{change.key} is {now} now, and was {change.before} when it was planned; plan again"
         )
 
 
-def _write(root: Path, change: Change) -> Result:
-    if change.kind is Kind.ONE_SHOT:
-        return _act(root, change)
+def _write(root: Path, change: KnobChange) -> ApplyResult:
+    if change.kind is KnobKind.ONE_SHOT:
+        return _run_one_shot(root, change)
     knobs.write(root, change.path, change.after)
-    now = _now(root, change)
+    now = _read(root, change)
     if now == change.after:
-        return Result(change.key, change.before, change.after, now, Outcome.DONE)
-    if change.kind is Kind.PARTIAL:
-        return Result(
+        return ApplyResult(change.key, change.before, change.after, now, WriteOutcome.DONE)
+    if change.kind is KnobKind.PARTIAL:
+        return ApplyResult(
             change.key,
             change.before,
             change.after,
             now,
-            Outcome.PARTLY,
+            WriteOutcome.PARTLY,
             _why_partly(change.after, now),
         )
     raise MematlasError(f"{change.key} reads {now} after {change.after} was written")
@@ -114,22 +118,22 @@ def _write(root: Path, change: Change) -> Result:
 
 def _why_partly(wanted: str, now: str) -> str:
     if int(wanted) < int(now):
-        return "the rest is in use, and goes when it is given back"
-    return "memory is too full or fragmented for more; try after `compact`, or at the next start"
+        return "the rest is in use, and is freed when its users release it"
+    return "memory is too full or fragmented for more; try again after `compact`, or set it at boot"
 
 
-def _act(root: Path, change: Change) -> Result:
-    before = _fragmentation(root)
+def _run_one_shot(root: Path, change: KnobChange) -> ApplyResult:
+    before = _count_free_blocks(root)
     if change.key == "drop_caches":
         os.sync()  # only clean pages can be dropped
     knobs.write(root, change.path, change.after)
-    after = _fragmentation(root)
+    after = _count_free_blocks(root)
     detail = f"free blocks of 2 MiB and more: {before} before, {after} after"
-    return Result(change.key, "", change.after, "", Outcome.DONE, detail)
+    return ApplyResult(change.key, "", change.after, "", WriteOutcome.DONE, detail)
 
 
-def _fragmentation(root: Path) -> str:
-    """Count free blocks a huge page fits in, by huge pages, and their share of free memory."""
+def _count_free_blocks(root: Path) -> str:
+    """Format the number of free 2 MiB pages in buddyinfo, and their share of free memory."""
     try:
         lines = (root / "proc/buddyinfo").read_text().splitlines()
     except OSError:
@@ -137,28 +141,28 @@ def _fragmentation(root: Path) -> str:
     zones = [list(map(int, line.split()[4:])) for line in lines]
     free = sum(count << order for zone in zones for order, count in enumerate(zone))
     whole = sum(
-        count << order for zone in zones for order, count in enumerate(zone) if order >= _FREE_BLOCK
+        count << order for zone in zones for order, count in enumerate(zone) if order >= _ORDER_2M
     )
-    return f"{whole >> _FREE_BLOCK} ({100 * whole / free:.1f} % of free memory)" if free else "0"
+    return f"{whole >> _ORDER_2M} ({100 * whole / free:.1f} % of free memory)" if free else "0"
 
 
-def _take_back(root: Path, changes: tuple[Change, ...]) -> str:
-    """Restore in reverse; returns the keys that would not be restored, "" if none."""
-    left = []
+def _roll_back(root: Path, changes: tuple[KnobChange, ...]) -> str:
+    """Restore values in reverse order; return the keys of those that could not be restored."""
+    failed = []
     for change in reversed(changes):
-        if change.kind is Kind.ONE_SHOT:
+        if change.kind is KnobKind.ONE_SHOT:
             continue
         try:
-            # Only the last may be untouched: it is the one that failed.
-            if change is not changes[-1] or _now(root, change) != change.before:
+            # The last change is the one that failed, and may not have been written.
+            if change is not changes[-1] or _read(root, change) != change.before:
                 knobs.write(root, change.undo_path, change.undo_value)
         except (MematlasError, OSError):
-            left.append(change.key)
-    return ", ".join(left)
+            failed.append(change.key)
+    return ", ".join(failed)
 
 
-def _now(root: Path, change: Change) -> str:
-    if change.kind is Kind.ONE_SHOT:
+def _read(root: Path, change: KnobChange) -> str:
+    if change.kind is KnobKind.ONE_SHOT:
         return ""
     try:
         return knobs.value_of((root / change.path).read_text())
@@ -166,42 +170,49 @@ def _now(root: Path, change: Change) -> str:
         return "unknown"
 
 
-def _standing(root: Path, transaction: Transaction, place: int, now: str) -> tuple[Outcome, str]:
-    """Tell whether a change still stands as it was applied."""
-    change = transaction.changes[place]
-    if change.kind is Kind.ONE_SHOT:
-        return Outcome.NO_UNDO, "an act, nothing to read back"
+def _compare(
+    root: Path, transaction: Transaction, index: int, now: str
+) -> tuple[WriteOutcome, str]:
+    """Classify a change by its current value: as applied, changed since, never written, or gone."""
+    change = transaction.changes[index]
+    if change.kind is KnobKind.ONE_SHOT:
+        return WriteOutcome.NO_UNDO, "a one-shot action has no value"
     if change.process_start != process_start(root, change.path):
-        return Outcome.GONE, "that process has ended"
-    if now in (change.after, transaction.got.get(place)):
-        return Outcome.KEPT, ""
-    if transaction.state is State.INTERRUPTED and place not in transaction.got:
+        return WriteOutcome.GONE, "the process has ended"
+    if now in (change.after, transaction.read_back.get(index)):
+        return WriteOutcome.KEPT, ""
+    if transaction.state is KnobState.INTERRUPTED and index not in transaction.read_back:
         if now == change.before:
-            return Outcome.NOT_WRITTEN, ""
-        if change.kind is Kind.PARTIAL and _between(now, change):
-            return Outcome.KEPT, "in part"
-    return Outcome.CHANGED, f"{now} now: somebody else's, left alone"
+            return WriteOutcome.NOT_WRITTEN, ""
+        if change.kind is KnobKind.PARTIAL and _is_between(now, change):
+            return WriteOutcome.KEPT, "in part"
+    return WriteOutcome.CHANGED, f"is {now} now, set by somebody else; not changed"
 
 
-def _between(now: str, change: Change) -> bool:
+def _is_between(now: str, change: KnobChange) -> bool:
     low, high = sorted((int(change.before), int(change.after)))
     return now.isdigit() and low <= int(now) <= high
 
 
-def _undo_one(root: Path, transaction: Transaction, place: int, *, write: bool) -> Result:
-    change = transaction.changes[place]
-    now = _now(root, change)
-    outcome, detail = _standing(root, transaction, place, now)
-    if outcome is Outcome.KEPT and write:
+def _undo_one(root: Path, transaction: Transaction, index: int, *, write: bool) -> ApplyResult:
+    change = transaction.changes[index]
+    now = _read(root, change)
+    outcome, detail = _compare(root, transaction, index, now)
+    if outcome is WriteOutcome.KEPT and write:
         try:
             knobs.write(root, change.undo_path, change.undo_value)
-            now = _now(root, change)
-            outcome, detail = Outcome.RESTORED, ""
-            back = knobs.value_of((root / change.undo_path).read_text())
-            if back != change.undo_value and change.kind is Kind.PARTIAL:
-                outcome, detail = Outcome.PARTLY, _why_partly(change.before, now)
-            elif back != change.undo_value:
-                outcome, detail = Outcome.FAILED, f"/{change.undo_path} reads {back}"
+            now = _read(root, change)
+            outcome, detail = _check_restored(root, change, now)
         except MematlasError as error:
-            outcome, detail = Outcome.FAILED, str(error)
-    return Result(change.key, change.before, change.after, now, outcome, detail)
+            outcome, detail = WriteOutcome.FAILED, str(error)
+    return ApplyResult(change.key, change.before, change.after, now, outcome, detail)
+
+
+def _check_restored(root: Path, change: KnobChange, now: str) -> tuple[WriteOutcome, str]:
+    """Compare what the undo wrote with what its file reads."""
+    restored = knobs.value_of((root / change.undo_path).read_text())
+    if restored == change.undo_value:
+        return WriteOutcome.RESTORED, ""
+    if change.kind is KnobKind.PARTIAL:
+        return WriteOutcome.PARTLY, _why_partly(change.before, now)
+    return WriteOutcome.FAILED, f"/{change.undo_path} reads {restored}"

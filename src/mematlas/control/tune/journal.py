@@ -1,7 +1,7 @@
-"""What is about to be changed, on disk before it is: /var/lib/mematlas/tune/NUMBER.jsonl.
+"""The journal of changes, /var/lib/mematlas/tune/NUMBER.jsonl: old values are on disk before the first write.
 
 The first line of a file holds all changes with their old values, and is synced before the first write.
-Later lines tell what was read back, and the state. A file that ends without a state was interrupted.
+Later lines hold the values read back, and the final state. A file without a state was interrupted.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
-from mematlas.control.tune.model import Change, Kind, State, Transaction
+from mematlas.control.tune.model import KnobChange, KnobKind, KnobState, Transaction
 from mematlas.errors import AccessError, MematlasError, TargetError
 
 if TYPE_CHECKING:
@@ -26,8 +26,13 @@ _BOOT = "proc/sys/kernel/random/boot_id"
 
 
 @contextmanager
-def held(root: Path) -> Iterator[None]:
-    """Keep others from changing knobs through mematlas meanwhile."""
+def lock(root: Path) -> Iterator[None]:
+    """Hold the journal's lock: one mematlas changes knobs at a time.
+
+    Raises:
+        AccessError: the journal cannot be written.
+        MematlasError: another mematlas holds the lock.
+    """
     folder = root / FOLDER
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -39,15 +44,15 @@ def held(root: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise MematlasError(
-                "another `mematlas tune` is at work; try again when it is done"
+                "another `mematlas tune` is running; try again when it has finished"
             ) from None
         yield
     finally:
         os.close(descriptor)
 
 
-def begin(root: Path, changes: tuple[Change, ...]) -> int:
-    """Write down what is to come, and return its number once that is on disk."""
+def begin(root: Path, changes: tuple[KnobChange, ...]) -> int:
+    """Write planned changes to a new file, sync it and its directory, and return its number."""
     number = 1 + max((int(path.stem) for path in _files(root)), default=0)
     head = {
         "started": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -64,30 +69,35 @@ def begin(root: Path, changes: tuple[Change, ...]) -> int:
     return number
 
 
-def note_got(root: Path, number: int, place: int, value: str) -> None:
-    """Note what a change read back as."""
-    _append(root, number, {"got": value, "place": place})
+def note_read_back(root: Path, number: int, index: int, value: str) -> None:
+    """Append the value that was read after a change was written."""
+    _append(root, number, {"read_back": value, "index": index})
 
 
-def note_state(root: Path, number: int, state: State) -> None:
-    """Note what became of it all."""
+def note_state(root: Path, number: int, state: KnobState) -> None:
+    """Append the state of a set of changes."""
     _append(root, number, {"state": state.value})
 
 
 def read_all(root: Path) -> list[Transaction]:
-    """All there were, oldest first."""
+    """Read all sets of changes, the oldest first."""
     return [each for each in (_read(root, path) for path in _files(root)) if each]
 
 
-def last_standing(root: Path, number: int | None = None) -> Transaction:
-    """Find the last set of changes that stands, or the one with a number."""
-    standing = (State.APPLIED, State.INTERRUPTED)
+def find_applied(root: Path, number: int | None = None) -> Transaction:
+    """Return the set of changes with a number, or the last one that is applied or interrupted.
+
+    Raises:
+        TargetError: there is none.
+        MematlasError: it was restored, undone or lost already.
+    """
+    undoable = (KnobState.APPLIED, KnobState.INTERRUPTED)
     for each in reversed(read_all(root)):
-        if each.number == number or (number is None and each.state in standing):
-            if each.state not in standing:
+        if each.number == number or (number is None and each.state in undoable):
+            if each.state not in undoable:
                 raise MematlasError(f"change {each.number} is {each.state} already")
             return each
-    what = "no change stands" if number is None else f"there is no change {number}"
+    what = "no change is applied" if number is None else f"there is no change {number}"
     raise TargetError(f"{what}; see `mematlas tune history`")
 
 
@@ -114,25 +124,27 @@ def _append(root: Path, number: int, line: dict[str, Any]) -> None:
 
 
 def _read(root: Path, path: Path) -> Transaction | None:
-    """Read one file; None where not even its first line got whole: then nothing was written."""
+    """Read one file; None if its first line is incomplete: no knob was written then."""
     lines = []
     for text in path.read_text().splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
-            break  # the line it died in
+            break  # mematlas died while it wrote this line
     if not lines:
         return None
     head = lines[0]
-    states = [State(line["state"]) for line in lines if "state" in line]
+    states = [KnobState(line["state"]) for line in lines if "state" in line]
     found = Transaction(
         number=int(path.stem),
         started=head["started"],
         pid=head["pid"],
-        state=states[-1] if states else State.INTERRUPTED,
-        changes=tuple(Change(**{**each, "kind": Kind(each["kind"])}) for each in head["changes"]),
-        got={line["place"]: line["got"] for line in lines if "got" in line},
+        state=states[-1] if states else KnobState.INTERRUPTED,
+        changes=tuple(
+            KnobChange(**{**each, "kind": KnobKind(each["kind"])}) for each in head["changes"]
+        ),
+        read_back={line["index"]: line["read_back"] for line in lines if "read_back" in line},
     )
-    if head["boot"] != _boot(root) and found.state in (State.APPLIED, State.INTERRUPTED):
-        return replace(found, state=State.LOST)
+    if head["boot"] != _boot(root) and found.state in (KnobState.APPLIED, KnobState.INTERRUPTED):
+        return replace(found, state=KnobState.LOST)
     return found

@@ -1,4 +1,4 @@
-"""The table of knobs, and their files: read, write, and what a refusal means."""
+"""Finding, reading, checking and writing knobs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from mematlas.control.tune.model import Kind, Knob, Reading
+from mematlas.control.tune.model import Knob, KnobKind, Reading
 from mematlas.control.tune.table import FIXED
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
 from mematlas.linux.hugepages import folder_size
@@ -21,11 +21,12 @@ _MM = "sys/kernel/mm"
 _THP = f"{_MM}/transparent_hugepage"
 _BY_KEY = {knob.key: knob for knob in FIXED}
 
-_UNITS = {"K": 1, "M": 1 << 10, "G": 1 << 20}
+_UNITS = {"K": 1, "M": 1 << 10, "G": 1 << 20}  # in KiB
+_NO_KNOB = "this kernel has no such knob"
 
 
 def find(key: str) -> Knob:
-    """Find a knob by its key; a sysctl's also without `vm.`."""
+    """Return the knob with a key; `vm.` may be left out. UsageError if there is none."""
     known = _BY_KEY.get(key) or _BY_KEY.get(f"vm.{key}") or _family(key)
     if known is None:
         raise UsageError(f"there is no knob {key!r}; `mematlas tune show` lists them")
@@ -33,7 +34,7 @@ def find(key: str) -> Knob:
 
 
 def all_of(root: Path) -> Iterator[Knob]:
-    """Every knob of the table, and of each huge page size there is; processes' apart."""
+    """List the fixed knobs and those of this machine's huge page sizes and nodes; not those of processes."""
     yield from FIXED
     for folder in sorted((root / _MM / "hugepages").glob("hugepages-*kB"), key=folder_size):
         yield find(f"hugepages.{format_page_size(folder_size(folder))}")
@@ -50,26 +51,33 @@ def all_of(root: Path) -> Iterator[Knob]:
 
 
 def read(root: Path, knob: Knob) -> Reading:
-    """Read a knob's value, or why it has none."""
-    if knob.kind is Kind.ONE_SHOT:
-        there = (root / knob.path).exists()
-        return Reading(knob, "" if there else None, "" if there else "this kernel has no such knob")
+    """Read a knob's value; if it has none, the reading says why."""
+    if knob.kind is KnobKind.ONE_SHOT:
+        exists = (root / knob.path).exists()
+        return Reading(knob, "" if exists else None, "" if exists else _NO_KNOB)
     try:
         return Reading(knob, value_of((root / knob.path).read_text()))
     except FileNotFoundError:
-        return Reading(knob, None, "this kernel has no such knob")
+        return Reading(knob, None, _NO_KNOB)
     except OSError as error:
         return Reading(knob, None, error.strerror or str(error))
 
 
 def value_of(text: str) -> str:
-    """Take the value from a file's text: the word in brackets, if there are any."""
+    """Return the value in a file's text: the word in brackets, or the whole text if it has none."""
     inside = re.search(r"\[(.*?)\]", text)
     return inside[1] if inside else text.strip()
 
 
 def write(root: Path, path: str, value: str) -> None:
-    """Write a value; a refusal is an error that says what would allow it."""
+    """Write a value to a file.
+
+    Raises:
+        AccessError: it takes root, or /proc and /sys are mounted read-only.
+        TargetError: the process has ended.
+        UnsupportedError: there is no such file.
+        MematlasError: the kernel refuses the value.
+    """
     try:
         descriptor = os.open(root / path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
         try:
@@ -81,12 +89,16 @@ def write(root: Path, path: str, value: str) -> None:
 
 
 def check_value(root: Path, knob: Knob, text: str) -> str:
-    """Turn what a person wrote into what the file reads back as; UsageError says what fits."""
-    if knob.kind is Kind.CHOICE:
+    """Return a value as the file will read it back: sizes in the file's unit, 1 as Y.
+
+    Raises:
+        UsageError: the value does not fit the knob; the message lists the values that do.
+    """
+    if knob.kind is KnobKind.CHOICE:
         return _check_word(root, knob, text)
-    if knob.kind is Kind.NAME:
+    if knob.kind is KnobKind.NAME:
         if not re.fullmatch(r"[\w-]+", text):
-            raise UsageError(f"{knob.key}: {text!r} is no name, such as zstd")
+            raise UsageError(f"{knob.key}: {text!r} is not a name, such as zstd")
         if knob.key == "zswap.compressor":
             _check_compressor(root, text)
         return text
@@ -101,12 +113,12 @@ def check_value(root: Path, knob: Knob, text: str) -> str:
         number >>= 10
     if not knob.low <= number <= knob.high:
         top = "" if knob.high > 1 << 62 else f" to {knob.high}"
-        raise UsageError(f"{knob.key}: {number} is not in its range, {knob.low}{top or ' and up'}")
+        raise UsageError(f"{knob.key}: {number} is out of range, {knob.low}{top or ' and up'}")
     return str(number)
 
 
 def _check_compressor(root: Path, name: str) -> None:
-    """Refuse one that is not there: while zswap is off, the kernel takes any name."""
+    """Refuse a compressor that the kernel lacks: while zswap is off, the kernel accepts any name."""
     try:
         crypto = (root / "proc/crypto").read_text()
     except OSError:
@@ -121,7 +133,7 @@ def _check_compressor(root: Path, name: str) -> None:
     modules = (root / aliases).read_text() if (root / aliases).exists() else ""
     if name not in known and f"alias crypto-{name} " not in modules:
         raise UsageError(
-            f"zswap.compressor: {name} is not in this kernel, which would take the name and compress "
+            f"zswap.compressor: this kernel has no {name}, and would accept the name and compress "
             f"nothing; it has {', '.join(sorted(known))}"
         )
 
@@ -133,7 +145,7 @@ def _check_word(root: Path, knob: Knob, text: str) -> str:
     else:
         words = tuple((root / knob.path).read_text().replace("[", "").replace("]", "").split())
     if text not in words:
-        raise UsageError(f"{knob.key}: {text!r} is none of {', '.join(words)}")
+        raise UsageError(f"{knob.key}: {text!r} is not one of {', '.join(words)}")
     return text
 
 
@@ -148,15 +160,15 @@ def _pool(key: str, match: re.Match[str]) -> Knob:
     size, node = f"hugepages-{_size_of(match[1])}kB", match[2]
     if match[3]:
         return Knob(
-            key, f"{_MM}/hugepages/{size}/nr_overcommit_hugepages", Kind.PLAIN,
-            f"pages of {match[1]} that may be made beyond the pool when it is empty",
-            "high: programs take them until memory is out",
+            key, f"{_MM}/hugepages/{size}/nr_overcommit_hugepages", KnobKind.PLAIN,
+            f"hugetlb pages of {match[1]} that may be allocated beyond the pool when it is empty",
+            "high: programs can use up all memory",
         )  # fmt: skip
     folder = f"sys/devices/system/node/node{node}" if node else _MM
     return Knob(
-        key, f"{folder}/hugepages/{size}/nr_hugepages", Kind.PARTIAL,
+        key, f"{folder}/hugepages/{size}/nr_hugepages", KnobKind.PARTIAL,
         f"hugetlb pages of {match[1]}" + (f" on node {node}" if node else ""),
-        "memory that nothing else can use",
+        "reserves memory that nothing else can use",
     )  # fmt: skip
 
 
@@ -164,25 +176,25 @@ def _folio(key: str, match: re.Match[str]) -> Knob:
     name = "shmem_enabled" if match[2] == "shmem" else "enabled"
     path = f"{_THP}/hugepages-{_size_of(match[1])}kB/{name}"
     kind = "shared" if match[2] == "shmem" else "anonymous"
-    return Knob(key, path, Kind.CHOICE, f"{kind} memory in folios of {match[1]}",
-                "always: more memory for sparse programs")  # fmt: skip
+    return Knob(key, path, KnobKind.CHOICE, f"{kind} memory in folios of {match[1]}",
+                "always: programs that use memory sparsely take more")  # fmt: skip
 
 
 def _compact(key: str, match: re.Match[str]) -> Knob:
-    return Knob(key, f"sys/devices/system/node/node{match[1]}/compact", Kind.ONE_SHOT,
-                f"compact the memory of node {match[1]} now", "programs stall meanwhile", 1, 1)  # fmt: skip
+    return Knob(key, f"sys/devices/system/node/node{match[1]}/compact", KnobKind.ONE_SHOT,
+                f"compact the memory of node {match[1]} now", "programs may stall while it runs", 1, 1)  # fmt: skip
 
 
 def _weight(key: str, match: re.Match[str]) -> Knob:
-    return Knob(key, f"{_MM}/mempolicy/weighted_interleave/node{match[1]}", Kind.PLAIN,
-                f"pages node {match[1]} gets in turn by weighted interleaving",
-                "apart from the nodes' bandwidth: the slower one holds all up", 1, 255)  # fmt: skip
+    return Knob(key, f"{_MM}/mempolicy/weighted_interleave/node{match[1]}", KnobKind.PLAIN,
+                f"weight of node {match[1]} in weighted interleaving: pages per turn",
+                "not in proportion to the nodes' bandwidth: the slowest node is the bottleneck", 1, 255)  # fmt: skip
 
 
 def _score(key: str, match: re.Match[str]) -> Knob:
-    return Knob(key, f"proc/{match[1]}/oom_score_adj", Kind.PLAIN,
-                f"how soon the OOM killer takes process {match[1]}",
-                "-1000: never, whatever it takes", -1000, 1000)  # fmt: skip
+    return Knob(key, f"proc/{match[1]}/oom_score_adj", KnobKind.PLAIN,
+                f"how early the OOM killer kills process {match[1]}",
+                "-1000: never, however much memory it takes", -1000, 1000)  # fmt: skip
 
 
 _FAMILIES = (
@@ -201,13 +213,13 @@ def _size_of(text: str) -> int:
 def _refusal(path: str, value: str, error: OSError) -> MematlasError:
     what = f"/{path}: {value!r}"
     if error.errno in (errno.EACCES, errno.EPERM):
-        return AccessError(f"{what} is refused: it takes root in the machine's own user namespace")
+        return AccessError(f"{what} is refused; run as root in the initial user namespace")
     if error.errno == errno.EROFS:
         return AccessError(
-            f"{what} is refused: mounted read-only, as containers do; run on the host"
+            f"{what} is refused: mounted read-only, as in containers; run on the host"
         )
     if error.errno in (errno.ENOENT, errno.ESRCH):
         return (TargetError if path.startswith("proc/") else UnsupportedError)(
-            f"/{path} is not there"
+            f"/{path} does not exist"
         )
     return MematlasError(f"{what} is refused by the kernel: {error.strerror}")

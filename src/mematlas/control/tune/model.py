@@ -1,4 +1,4 @@
-"""Knobs of the machine, plans to change them, and what became of earlier changes."""
+"""Kernel knobs, plans to change them, and the results of changes."""
 
 from __future__ import annotations
 
@@ -6,35 +6,35 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Kind(StrEnum):
+class KnobKind(StrEnum):
     """How a knob behaves when it is written."""
 
-    PLAIN = "plain"  # reads back what was written
-    CHOICE = "choice"  # one of the words its file lists, the one in brackets
-    NAME = "name"  # a word the kernel checks
-    PAIRED = "paired"  # writing it zeroes its twin, and the reverse
+    PLAIN = "plain"  # reads back as written
+    CHOICE = "choice"  # one of the words its file lists; the current one is in brackets
+    NAME = "name"  # a word that the kernel checks
+    PAIRED = "paired"  # writing one of two files sets the other one to zero
     PARTIAL = "partial"  # the kernel does what it can, which may be less
-    ONE_SHOT = "one-shot"  # an act: nothing to read, nothing to undo
+    ONE_SHOT = "one-shot"  # writing triggers an action: no value to read back or to undo
 
 
 @dataclass(frozen=True, slots=True)
 class Knob:
-    """One knob: where it is, what it means, what may go wrong."""
+    """A file of the kernel that takes a value, with its meaning and the risk of changing it."""
 
     key: str
-    path: str
-    kind: Kind
+    path: str  # relative to the root directory
+    kind: KnobKind
     meaning: str
     risk: str
     low: int = 0
     high: int = (1 << 63) - 1
-    twin: str = ""  # PAIRED: the other's path
-    words: tuple[str, ...] = ()  # CHOICE without brackets
+    counterpart: str = ""  # PAIRED: path of the other file
+    words: tuple[str, ...] = ()  # CHOICE whose file has no brackets
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A knob and its value now; None: not on this machine, or not readable, for the reason given."""
+    """A knob and its current value; value None: it does not exist here or cannot be read, for `reason`."""
 
     knob: Knob
     value: str | None
@@ -42,47 +42,47 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One write to come: `undo_path` and `undo_value` are what brings `before` back."""
+class KnobChange:
+    """A planned write. Writing `undo_value` to `undo_path` restores `before`."""
 
     key: str
     path: str
-    kind: Kind
+    kind: KnobKind
     before: str
     after: str
     undo_path: str
     undo_value: str
     meaning: str
     risk: str
-    process_start: int | None = None  # of the PID in the path: numbers come again
+    process_start: int | None = None  # start time of the PID in the path: PIDs are reused
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be written, in order, what is so already, and what to know first."""
+    """Planned writes in order, the values that are set already, and notes on what may override them."""
 
-    changes: tuple[Change, ...]
+    changes: tuple[KnobChange, ...]
     unchanged: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-class State(StrEnum):
-    """What became of a set of changes."""
+class KnobState(StrEnum):
+    """State of a set of changes."""
 
     APPLIED = "applied"
-    INTERRUPTED = "interrupted"  # the writer died in the midst
-    RESTORED = "restored"  # a write failed, all were taken back
+    INTERRUPTED = "interrupted"  # mematlas died while it wrote them
+    RESTORED = "restored"  # a write failed, and all were rolled back
     UNDONE = "undone"
-    LOST = "lost"  # the machine restarted since
+    LOST = "lost"  # the machine was rebooted since
 
 
-class Outcome(StrEnum):
-    """What became of one change when it was applied, verified or undone."""
+class WriteOutcome(StrEnum):
+    """Outcome of one change when it was applied, verified or undone."""
 
     DONE = "done"
     PARTLY = "partly"
     KEPT = "as applied"
-    CHANGED = "changed since"  # by somebody else: left alone
+    CHANGED = "changed since"  # by somebody else: not undone
     RESTORED = "restored"
     NOT_WRITTEN = "never written"
     NO_UNDO = "cannot be undone"
@@ -91,24 +91,24 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ApplyResult:
     """One change and its outcome; `now` is the value read afterwards."""
 
     key: str
     before: str
     after: str
     now: str
-    outcome: Outcome
+    outcome: WriteOutcome
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """A set of changes that was applied together, as the journal has it."""
+    """A set of changes that were applied together, as the journal has them."""
 
     number: int
     started: str
     pid: int
-    state: State
-    changes: tuple[Change, ...]
-    got: dict[int, str]  # what was read back, by the change's place
+    state: KnobState
+    changes: tuple[KnobChange, ...]
+    read_back: dict[int, str]  # value read after the write, by index in `changes`

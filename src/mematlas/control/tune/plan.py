@@ -1,4 +1,4 @@
-"""From values asked for to the writes that make them so."""
+"""Requested values turned into planned writes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from mematlas.control.tune import knobs
-from mematlas.control.tune.model import Change, Kind, Plan
+from mematlas.control.tune.model import KnobChange, KnobKind, Plan
 from mematlas.errors import TargetError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
@@ -24,12 +24,16 @@ _SYSCTL = (
 
 
 def parse(words: Iterable[str]) -> dict[str, str]:
-    """Read KEY=VALUE words; an act needs no value."""
+    """Parse KEY=VALUE words; a one-shot action needs no value.
+
+    Raises:
+        UsageError: a key is unknown or given twice, or a value is missing.
+    """
     wanted: dict[str, str] = {}
     for word in words:
         key, equals, value = word.partition("=")
         if not equals:
-            if knobs.find(key).kind is not Kind.ONE_SHOT:
+            if knobs.find(key).kind is not KnobKind.ONE_SHOT:
                 raise UsageError(f"{word!r} has no value; write it as KEY=VALUE")
             value = "3" if key == "drop_caches" else "1"
         key = knobs.find(key.strip()).key
@@ -40,33 +44,44 @@ def parse(words: Iterable[str]) -> dict[str, str]:
 
 
 def make(root: Path, wanted: Mapping[str, str]) -> Plan:
-    """Compare what is wanted with what is; the machine is not changed."""
+    """Compare requested values with the current ones and return the writes needed; nothing is written.
+
+    Raises:
+        UsageError: a value does not fit its knob, or two knobs are forms of one value.
+        UnsupportedError: this kernel lacks a knob.
+        TargetError: there is no such process.
+    """
     changes, unchanged, notes = [], [], []
-    paths: dict[str, str] = {}
+    seen: dict[str, str] = {}
     for key, text in wanted.items():
         knob = knobs.find(key)
         reading = knobs.read(root, knob)
         if reading.value is None:
             error = TargetError if key.startswith("oom_score_adj.") else UnsupportedError
             raise error(f"{key}: /{knob.path}: {reading.reason}")
-        if knob.twin and knob.twin in paths:
-            raise UsageError(f"{key} and {paths[knob.twin]} are two forms of one value; give one")
-        paths[knob.path] = key
+        if knob.counterpart and knob.counterpart in seen:
+            raise UsageError(
+                f"{key} and {seen[knob.counterpart]} are two forms of one value; give one of them"
+            )
+        seen[knob.path] = key
         value = knobs.check_value(root, knob, text)
         if value == reading.value:
             unchanged.append(f"{key} is {value} already")
             continue
         changes.append(_change(root, knob, reading.value, value))
-        notes += _owners(root, knob)
-    if any(change.kind is not Kind.ONE_SHOT for change in changes):
+        notes += _find_overrides(root, knob)
+    if any(change.kind is not KnobKind.ONE_SHOT for change in changes):
         notes.append(
-            "values last until the next restart; sysctl.d or a boot parameter makes them stay"
+            "values last until the next reboot; make them permanent in sysctl.d or by boot parameters"
         )
     return Plan(tuple(changes), tuple(unchanged), tuple(notes))
 
 
 def process_start(root: Path, path: str) -> int | None:
-    """Start time of the process a path belongs to; None if it belongs to none."""
+    """Return the start time of the process in a path, in clock ticks since boot.
+
+    None: no process is in the path. -1: the process is gone.
+    """
     match = re.match(r"proc/(\d+)/", path)
     if not match:
         return None
@@ -77,14 +92,15 @@ def process_start(root: Path, path: str) -> int | None:
     return int(text[text.rindex(")") + 2 :].split()[19])
 
 
-def _change(root: Path, knob: Knob, before: str, after: str) -> Change:
+def _change(root: Path, knob: Knob, before: str, after: str) -> KnobChange:
     undo_path, undo_value = knob.path, before
-    if knob.kind is Kind.PAIRED and before == "0":
-        # Zero means that the twin rules. Writing 0 back is refused; the twin's value restores both.
-        twin = knobs.value_of((root / knob.twin).read_text())
-        if twin != "0":
-            undo_path, undo_value = knob.twin, twin
-    return Change(
+    if knob.kind is KnobKind.PAIRED and before == "0":
+        # Zero means that the counterpart is in force. The kernel refuses to write 0 back; writing the
+        # counterpart's value restores both.
+        counterpart = knobs.value_of((root / knob.counterpart).read_text())
+        if counterpart != "0":
+            undo_path, undo_value = knob.counterpart, counterpart
+    return KnobChange(
         key=knob.key,
         path=knob.path,
         kind=knob.kind,
@@ -98,19 +114,19 @@ def _change(root: Path, knob: Knob, before: str, after: str) -> Change:
     )
 
 
-def _owners(root: Path, knob: Knob) -> list[str]:
-    """Name files of others that set this knob, and may set it again."""
+def _find_overrides(root: Path, knob: Knob) -> list[str]:
+    """Return a note per configuration file that also sets a knob."""
     notes = []
     if knob.path.startswith("proc/sys/"):
         name = re.escape(knob.path.removeprefix("proc/sys/")).replace("/", "[./]")
         line = re.compile(rf"^\s*-?{name}\s*=", re.MULTILINE)
         for pattern in _SYSCTL:
             notes += [
-                f"{knob.key} is also set in /{path.relative_to(root)}, which counts at the next start"
+                f"{knob.key} is also set in /{path.relative_to(root)}, which applies at the next boot"
                 for path in sorted(root.glob(pattern))
                 if path.is_file() and line.search(path.read_text(errors="replace"))
             ]
     profile = root / "etc/tuned/active_profile"
     if profile.exists() and (name := profile.read_text().strip()):
-        notes.append(f"tuned is in charge with profile {name}, and may set {knob.key} again")
+        notes.append(f"tuned is active with profile {name}, and may set {knob.key} again")
     return notes

@@ -1,4 +1,4 @@
-"""Sets of values for a purpose."""
+"""Profiles: sets of values for a purpose."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mematlas.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Values that go together, and whom they serve."""
+    """Values that belong together, and their purpose."""
 
     purpose: str
     values: dict[str, str]
@@ -17,7 +17,7 @@ class Profile:
 
 PROFILES = {
     "huge-heaps": Profile(
-        "large heaps in huge pages, without stalls in page faults; what tcmalloc's tuning guide asks for",
+        "large heaps in huge pages, without stalls in page faults; as tcmalloc's tuning guide recommends",
         {
             "thp.enabled": "always",
             "thp.defrag": "defer+madvise",
@@ -26,11 +26,11 @@ PROFILES = {
         },
     ),
     "opt-in-huge": Profile(
-        "huge pages only for programs that ask, also in shared memory",
+        "huge pages only for programs that request them, also in shared memory",
         {"thp.enabled": "madvise", "thp.defrag": "madvise", "thp.shmem": "advise"},
     ),
     "steady-latency": Profile(
-        "no compaction and little swapping behind a program's back",
+        "no compaction in page faults, no proactive compaction, little swapping",
         {
             "thp.enabled": "madvise",
             "thp.defrag": "defer",
@@ -39,14 +39,14 @@ PROFILES = {
         },
     ),
     "short-flushes": Profile(
-        "file data written early and in small parts: steadier disks, less to lose",
+        "file data written back early and in small parts: steadier disk load, less lost in a crash",
         {"vm.dirty_background_bytes": "64M", "vm.dirty_bytes": "256M"},
     ),
 }
 
 
 def values_of(name: str) -> dict[str, str]:
-    """Values of a profile; UsageError lists the profiles."""
+    """Return the values of a profile. UsageError if there is none with this name."""
     if name not in PROFILES:
         known = ", ".join(PROFILES)
         raise UsageError(f"there is no profile {name!r}; the profiles are: {known}")

@@ -1,4 +1,4 @@
-"""`mematlas tune` for the terminal."""
+"""Views of `mematlas tune` in the terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.control.tune.model import Kind, Outcome, State
+from mematlas.control.tune.model import KnobKind, KnobState, WriteOutcome
 from mematlas.present.tables import line, note, show, title
 
 if TYPE_CHECKING:
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mematlas.control.tune.model import Plan, Reading, Result, Transaction
+    from mematlas.control.tune.model import ApplyResult, Plan, Reading, Transaction
 
-_GOOD = {Outcome.DONE, Outcome.KEPT, Outcome.RESTORED}
-_BAD = {Outcome.FAILED, Outcome.CHANGED}
+_GOOD = {WriteOutcome.DONE, WriteOutcome.KEPT, WriteOutcome.RESTORED}
+_BAD = {WriteOutcome.FAILED, WriteOutcome.CHANGED}
 
 
 def render_knobs(readings: Iterable[Reading], *, console: Console) -> None:
-    """Write every knob with its value and meaning."""
+    """Write a table of knobs: value, meaning and, from 120 columns on, risk."""
     wide = console.width >= 120
     rows = (
         [
@@ -36,19 +36,19 @@ def render_knobs(readings: Iterable[Reading], *, console: Console) -> None:
 
 
 def render_plan(plan: Plan, *, console: Console) -> None:
-    """Write a plan as a diff, with what each change means and risks."""
+    """Write a plan as a diff, with the meaning and risk of each change."""
     for change in plan.changes:
         console.print(Text(change.key, "bold"))
-        if change.kind is Kind.ONE_SHOT:
+        if change.kind is KnobKind.ONE_SHOT:
             console.print(Text(f"  ! {change.meaning}", "yellow"))
-            line(console, "    undo", "none: an act cannot be taken back", 12)
+            line(console, "    undo", "none: a one-shot action cannot be undone", 12)
         else:
             console.print(Text(f"  - {change.before}", "red"))
             console.print(Text(f"  + {change.after}", "green"))
             line(console, "    means", change.meaning, 12)
         line(console, "    risk", change.risk, 12)
         if change.undo_path != change.path:
-            back = f"writes {change.undo_value} to /{change.undo_path}, its twin"
+            back = f"writes {change.undo_value} to /{change.undo_path}, its counterpart"
             line(console, "    undo", back, 12)
     for text in (*plan.unchanged, *plan.notes):
         note(console, text)
@@ -56,8 +56,8 @@ def render_plan(plan: Plan, *, console: Console) -> None:
         note(console, "nothing to change")
 
 
-def render_results(results: Iterable[Result], heading: str, *, console: Console) -> None:
-    """Write what became of each change."""
+def render_results(results: Iterable[ApplyResult], heading: str, *, console: Console) -> None:
+    """Write a table of changes with their outcomes."""
     title(console, heading)
     results = list(results)
     rows = (
@@ -71,7 +71,7 @@ def render_results(results: Iterable[Result], heading: str, *, console: Console)
 
 
 def render_history(transactions: Iterable[Transaction], *, console: Console) -> None:
-    """Write every set of changes there was."""
+    """Write a table of all sets of changes in the journal."""
     rows = [
         [
             str(each.number),
@@ -85,7 +85,7 @@ def render_history(transactions: Iterable[Transaction], *, console: Console) -> 
         for each in transactions
     ]
     if not rows:
-        note(console, "nothing was ever changed")
+        note(console, "no changes were made yet")
         return
     show(console, (">no", "=UTC", "=state", "changes"), rows)
 
@@ -93,15 +93,15 @@ def render_history(transactions: Iterable[Transaction], *, console: Console) -> 
 def _value(reading: Reading) -> Text:
     if reading.value is None:
         return Text(f"unknown: {reading.reason}", "dim")
-    if reading.knob.kind is Kind.ONE_SHOT:
-        return Text("(an act)", "dim")
+    if reading.knob.kind is KnobKind.ONE_SHOT:
+        return Text("(one-shot)", "dim")
     return Text(reading.value)
 
 
-def _outcome(result: Result) -> Text:
+def _outcome(result: ApplyResult) -> Text:
     style = "green" if result.outcome in _GOOD else "red" if result.outcome in _BAD else "yellow"
     return Text(result.outcome, style)
 
 
-def _state_style(state: State) -> str:
-    return {State.APPLIED: "green", State.INTERRUPTED: "red"}.get(state, "")
+def _state_style(state: KnobState) -> str:
+    return {KnobState.APPLIED: "green", KnobState.INTERRUPTED: "red"}.get(state, "")

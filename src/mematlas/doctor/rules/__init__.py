@@ -30,7 +30,7 @@ PROCESS_RULES: tuple[Rule[ProcessState], ...] = (
 RECORDING_RULES: tuple[Rule[RecordingState], ...] = recording.RULES
 
 _State = TypeVar("_State")
-_URGENCY = {severity: number for number, severity in enumerate(Severity)}
+_ORDER = {severity: number for number, severity in enumerate(Severity)}
 
 
 def examine_host(state: HostState) -> Checkup:
@@ -86,4 +86,4 @@ def _finding(rule: Rule[_State], found: Found) -> Finding:
 
 def _ranked(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """Sort by urgency, then by the memory concerned."""
-    return tuple(sorted(findings, key=lambda each: (_URGENCY[each.severity], -each.cost)))
+    return tuple(sorted(findings, key=lambda each: (_ORDER[each.severity], -each.cost)))

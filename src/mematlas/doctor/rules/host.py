@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from mematlas.linux.machine import Stall
 
 _MIB, _GIB = 1 << 20, 1 << 30
-_ACT, _CONSIDER, _KNOW = Severity.ACT, Severity.CONSIDER, Severity.KNOW
+_CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 _SWAP_BUSY = 100  # pages a second in, and as many out
 _STALLED = 5.0  # percent of time
-_TOO_SHORT = Unknown("rates need some time; give --during 2s")
+_TOO_SHORT = Unknown("rates need a longer check: --duration 2s")
 
 
 def _nearly_out(state: HostState) -> Answer:
@@ -28,7 +28,7 @@ def _nearly_out(state: HostState) -> Answer:
         return None
     swap = info.get("SwapFree", 0)
     return Found(
-        _ACT,
+        _CRITICAL,
         f"memory is nearly out: {format_bytes(available)} of {format_bytes(total)} can be had",
         (
             f"MemAvailable {percent(available, total)} of MemTotal",
@@ -57,7 +57,7 @@ def _stalling(state: HostState) -> Answer:
         return None
     whole = full.average10 if full else 0.0
     return Found(
-        _ACT if whole >= _STALLED / 2 else _CONSIDER,
+        _CRITICAL if whole >= _STALLED / 2 else _WARNING,
         f"programs wait for memory {some.average10:.0f} % of the time",
         (
             f"pressure over 10 s: some {some.average10:.1f} %, full {whole:.1f} %",
@@ -65,7 +65,7 @@ def _stalling(state: HostState) -> Answer:
             *largest(state, "pss"),
         ),
         (
-            look("mematlas system pressure --interval 5s", "which kind of reclaim it is"),
+            look("mematlas system pressure --duration 5s", "which kind of reclaim it is"),
             look("mematlas ps --sort pss", "who has the memory"),
         ),
     )
@@ -80,7 +80,7 @@ def _swap_thrash(state: HostState) -> Answer:
         return None
     page = state.now.page_size
     return Found(
-        _ACT,
+        _CRITICAL,
         "memory goes to swap and comes back at once (thrashing)",
         (
             (
@@ -115,7 +115,7 @@ def _overcommit(state: HostState) -> Answer:
         if promised < limit * 9 // 10:
             return None
         return Found(
-            _ACT,
+            _CRITICAL,
             "allocations and forks are about to fail: the commit limit is nearly reached",
             (said, f"limit {format_bytes(limit)} (CommitLimit), vm.overcommit_memory=2"),
             (
@@ -131,7 +131,7 @@ def _overcommit(state: HostState) -> Answer:
     if promised <= backing:
         return None
     return Found(
-        _CONSIDER if mode == 0 else _ACT,
+        _WARNING if mode == 0 else _CRITICAL,
         "more memory is promised than there is: if programs use it, the OOM killer decides who ends",
         (
             said,
@@ -167,7 +167,7 @@ def _group_limit(state: HostState) -> Answer:
         if level.current - cache < level.limit * 8 // 10 and not killed:
             continue  # mostly page cache, which makes room
         return Found(
-            _ACT,
+            _CRITICAL,
             f"the cgroup {level.path} is at {percent(level.current, level.limit)} of its limit",
             (
                 (
@@ -197,7 +197,7 @@ def _killed(state: HostState) -> Answer:
         return None
     during = count - state.before.vmstat.get("oom_kill", 0)
     return Found(
-        _ACT if during else _KNOW,
+        _CRITICAL if during else _INFO,
         f"{count} processes were killed for lack of memory since the start"
         + (f", {during} of them just now" if during else ""),
         (f"oom_kill in /proc/vmstat: {count}",),
@@ -215,7 +215,7 @@ def _uncompressed_swap(state: HostState) -> Answer:
     if zswap is None or zswap == "Y" or used < 256 * _MIB:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{format_bytes(used)} are swapped to a device without compression in memory",
         (
             *(f"{each.name}: {format_bytes(each.used)} used" for each in areas),
@@ -233,7 +233,7 @@ def _zram_readahead(state: HostState) -> Answer:
     if not areas or not all("zram" in each.name for each in areas) or not cluster:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"each fault on zram unpacks {1 << cluster} pages, though only one was asked for",
         (f"vm.page-cluster={cluster}; all swap is zram: reading ahead saves no seek",),
         (tune("vm.page-cluster=0"),),
@@ -248,7 +248,7 @@ def _reclaim_waits(state: HostState) -> Answer:
         return None
     taken = state.rate("pgsteal_direct") or 0.0
     return Found(
-        _CONSIDER,
+        _WARNING,
         "programs reclaim memory themselves, since kswapd starts too late",
         (
             (

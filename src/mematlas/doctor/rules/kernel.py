@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mematlas.linux.machine import Node
 
 _MIB = 1 << 20
-_ACT, _CONSIDER = Severity.ACT, Severity.CONSIDER
+_CRITICAL, _WARNING = Severity.CRITICAL, Severity.WARNING
 
 
 def _node_full(state: HostState) -> Answer:
@@ -29,7 +29,7 @@ def _node_full(state: HostState) -> Answer:
     if free(least) >= 0.05 or free(most) <= 0.25:
         return None
     return Found(
-        _ACT,
+        _CRITICAL,
         f"node {least.number} is full while node {most.number} has room: new memory is remote",
         tuple(
             f"node {each.number}: {format_bytes(each.memory.get('MemFree', 0))} free of "
@@ -62,7 +62,7 @@ def _node_misses(state: HostState) -> Answer:
     if missed < 1000 or missed < (missed + wanted) / 10:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{percent(missed, missed + wanted)} of new pages come from another node than wanted",
         (f"numa_miss {missed:,.0f}/s, numa_hit {wanted:,.0f}/s over {state.seconds:.0f} s",),
         (look("mematlas system numa"), look("mematlas ps --sort rss")),
@@ -74,7 +74,7 @@ def _zone_reclaim(state: HostState) -> Answer:
     if not mode or len(state.now.nodes) < 2:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         "a full node drops page cache before it takes memory from another",
         (f"vm.zone_reclaim_mode={mode}",),
         (tune("vm.zone_reclaim_mode=0", "right for all but programs bound to one node each"),),
@@ -91,7 +91,7 @@ def _dirty(state: HostState) -> Answer:
     if not limit or waiting < limit * 8 // 10:
         return None
     return Found(
-        _ACT,
+        _CRITICAL,
         "programs that write are made to wait for the disk",
         (
             f"{format_bytes(waiting)} of unwritten file data; writers wait from {format_bytes(limit)}",
@@ -115,7 +115,7 @@ def _reserve(state: HostState) -> Answer:
     if not few and kept <= total // 20:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"the kernel keeps {'hardly any' if few else 'very much'} memory for itself",
         (
             f"vm.min_free_kbytes: {format_bytes(kept)}, {100 * kept / total:.2f} % of memory",
@@ -137,7 +137,7 @@ def _kernel_memory(state: HostState) -> Answer:
         return None
     ranked = sorted(state.now.slabs, key=lambda each: -each.total_bytes)[:3]
     return Found(
-        _ACT if kept > total // 4 else _CONSIDER,
+        _CRITICAL if kept > total // 4 else _WARNING,
         f"the kernel's own objects take {format_bytes(kept)} that cannot be given back",
         (
             f"SUnreclaim {percent(kept, total)} of memory",
@@ -156,7 +156,7 @@ def _locked(state: HostState) -> Answer:
     if locked < total // 2:
         return None
     return Found(
-        _ACT,
+        _CRITICAL,
         f"{percent(locked, total)} of memory is locked: reclaim has only the rest to work with",
         (f"Mlocked {format_bytes(locked)} of {format_bytes(total)}",),
         (
@@ -173,7 +173,7 @@ def _merging(state: HostState) -> Answer:
     if facts.get("run") != 1 or profit is None or profit >= 0:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"KSM takes more memory than it saves: {format_bytes(-profit)}",
         (
             (

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from mematlas.doctor.model import Answer
     from mematlas.linux.status import Limit
 
-_ACT, _CONSIDER, _KNOW = Severity.ACT, Severity.CONSIDER, Severity.KNOW
+_CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 _CAP_IPC_LOCK = 14
 _MIB = 1 << 20
 
@@ -37,7 +37,7 @@ def _memlock(state: ProcessState) -> Answer:
         return None
     size = _raised(locked)
     return Found(
-        _ACT,
+        _CRITICAL,
         f"it has locked {percent(locked, limit.soft)} of the memory it may lock",
         (
             f"VmLck {format_bytes(locked)} of {format_bytes(limit.soft)} (RLIMIT_MEMLOCK, soft)",
@@ -63,7 +63,7 @@ def _map_count(state: ProcessState) -> Answer:
         return None
     guards = sum(not each.permissions & 7 for each in state.facts.mappings)
     return Found(
-        _ACT,
+        _CRITICAL,
         f"it has {count:,} of at most {most:,} mappings: mmap is about to fail with ENOMEM",
         (
             f"vm.max_map_count={most}",
@@ -94,7 +94,7 @@ def _address_space(state: ProcessState) -> Answer:
             continue
         new = _raised(size)
         return Found(
-            _ACT,
+            _CRITICAL,
             f"{percent(size, limit.soft)} of its {name.removeprefix('Max ')} is used: malloc fails next",
             (f"{format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_{option.upper()})",),
             (
@@ -116,7 +116,7 @@ def _stack(state: ProcessState) -> Answer:
     if limit.soft is None or size < limit.soft * 8 // 10:
         return None
     return Found(
-        _ACT,
+        _CRITICAL,
         f"its stack has grown to {percent(size, limit.soft)} of its limit: the next step is SIGSEGV",
         (f"VmStk {format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_STACK)",),
         (
@@ -136,7 +136,7 @@ def _immune(state: ProcessState) -> Answer:
     if adjust > -900 or resident < max(total // 4, 1):
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"it takes {percent(resident, total)} of memory, and the OOM killer may not touch it",
         (f"oom_score_adj {adjust}, VmRSS {format_bytes(resident)} of {format_bytes(total)}",),
         (tune(f"oom_score_adj.{state.facts.pid}=-500", "spared for long, not for ever"),),
@@ -151,7 +151,7 @@ def _first(state: ProcessState) -> Answer:
     if adjust < 500:
         return None
     return Found(
-        _KNOW,
+        _INFO,
         "it is among the first the OOM killer takes",
         (
             f"oom_score_adj {adjust}, oom_score {score}: set on purpose, or inherited from what started it",

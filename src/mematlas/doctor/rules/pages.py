@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from mematlas.doctor.model import Answer
 
 _MIB = 1 << 20
-_ACT, _CONSIDER, _KNOW = Severity.ACT, Severity.CONSIDER, Severity.KNOW
+_CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 
 
 def mode_of(host: HostState, knob: str = "enabled") -> str:
@@ -29,7 +29,7 @@ def _thp_off(state: HostState) -> Answer:
     if mode != "never" or anonymous < 512 * _MIB:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"transparent huge pages are off, for {format_bytes(anonymous)} of programs' memory",
         (
             "transparent_hugepage/enabled is never: advice of programs counts for nothing",
@@ -47,7 +47,7 @@ def _fault_compaction(state: HostState) -> Answer:
     if not stalls and mode_of(state) != "always":
         return None
     return Found(
-        _ACT if stalls >= 1 else _CONSIDER,
+        _CRITICAL if stalls >= 1 else _WARNING,
         "page faults stop to compact memory for a huge page",
         (
             (
@@ -66,7 +66,7 @@ def _shared_off(state: HostState) -> Answer:
     if mode not in {"never", "deny"} or shared < 1 << 30:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{format_bytes(shared)} of shared memory cannot have huge pages",
         (
             f"transparent_hugepage/shmem_enabled is {mode}: MADV_HUGEPAGE succeeds and does nothing",
@@ -90,7 +90,7 @@ def _fragmented(state: HostState) -> Answer:
     fallback = state.rate("thp_fault_fallback") or 0.0
     failed = state.rate("compact_fail") or 0.0
     return Found(
-        _ACT if fallback or failed else _CONSIDER,
+        _CRITICAL if fallback or failed else _WARNING,
         f"{format_bytes(free)} are free, but only {format_bytes(whole)} in blocks for 2 MiB pages",
         (
             f"{percent(whole, free)} of free memory is in blocks of 2 MiB and more (buddyinfo)",
@@ -120,7 +120,7 @@ def _pool_idle(state: HostState) -> Answer:
     )
     size = sum(each.available * each.size for each in idle)
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{format_bytes(size)} are set aside as hugetlb pages that nobody uses",
         tuple(
             f"{format_page_size(each.size)}: {each.available} of {each.total} pages free and not "
@@ -137,7 +137,7 @@ def _pool_empty(state: HostState) -> Answer:
     if not empty:
         return None
     return Found(
-        _KNOW,
+        _INFO,
         "a hugetlb pool is used up: the next mapping fails, or ends in SIGBUS",
         tuple(
             f"{format_page_size(each.size)}: {each.total} pages, {each.free} free, {each.reserved} of them promised"
@@ -158,7 +158,7 @@ def _page_tables(state: HostState) -> Answer:
     if tables < max(total // 20, 256 * _MIB):
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"page tables alone take {format_bytes(tables)}",
         (f"{percent(tables, total)} of memory: many processes map the same memory in 4 KiB pages",),
         (

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _LARGE = 64 * _MIB
-_ACT, _CONSIDER, _KNOW = Severity.ACT, Severity.CONSIDER, Severity.KNOW
+_CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 _WX = Permission.WRITE | Permission.EXECUTE
 _GROWTH = 256 << 10  # bytes a second that count as growth
 _MANY_ARENAS = 8
@@ -43,7 +43,7 @@ def _remote(state: ProcessState) -> Answer:
     home = ",".join(map(str, sorted(near)))
     away = ",".join(map(str, sorted(far)))
     return Found(
-        _ACT,
+        _CRITICAL,
         f"{format_bytes(remote)} of its memory are on nodes its CPUs are not on",
         (
             f"it runs on node {home}; {percent(remote, total)} of its pages are elsewhere (numa_maps)",
@@ -67,7 +67,7 @@ def _write_execute(state: ProcessState) -> Answer:
         return None
     stack = any(each.name == b"[stack]" for each in rows)
     return Found(
-        _ACT if stack else _CONSIDER,  # other than for the stack, it is a compiler's on purpose
+        _CRITICAL if stack else _WARNING,  # other than for the stack, it is a compiler's on purpose
         f"{len(rows)} mapping{'s are' if len(rows) > 1 else ' is'} writable and executable"
         + (", the stack among them" if stack else ""),
         tuple(_line(each) for each in rows[:5]),
@@ -106,7 +106,7 @@ def _bloat(state: ProcessState) -> Answer:
     if back < 32 * _MIB or back < used // 4:
         return None
     return Found(
-        _ACT if back > used else _CONSIDER,
+        _CRITICAL if back > used else _WARNING,
         f"malloc keeps {format_bytes(back)} of freed memory that malloc_trim() would give back",
         (
             (
@@ -148,7 +148,7 @@ def _arenas(state: ProcessState) -> Answer:
     if len(heaps) < _MANY_ARENAS or used > size // 4 or size < _LARGE:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{len(heaps)} heaps of threads hold {format_bytes(size)} for {format_bytes(used)} in use",
         (
             f"malloc opens up to 8 arenas a CPU; {len(state.facts.threads)} threads now",
@@ -176,7 +176,7 @@ def _swapped(state: ProcessState) -> Answer:
     rate = state.major_rate
     busy = rate is not None and rate >= 20
     return Found(
-        _ACT if busy else _CONSIDER,
+        _CRITICAL if busy else _WARNING,
         f"{format_bytes(swapped)} of it are in swap",
         (
             f"{percent(swapped, swapped + resident)} of its memory",
@@ -187,7 +187,7 @@ def _swapped(state: ProcessState) -> Answer:
         (
             tune("vm.swappiness=10", "drop page cache rather than swap programs"),
             restart(state, "--memlock unlimited --lock-all", "keep it out of swap for good"),
-            look("mematlas system pressure --interval 5s", "whether memory is short still"),
+            look("mematlas system pressure --duration 5s", "whether memory is short still"),
         ),
         swapped,
     )
@@ -196,11 +196,11 @@ def _swapped(state: ProcessState) -> Answer:
 def _major_faults(state: ProcessState) -> Answer:
     rate = state.major_rate
     if rate is None:
-        return Unknown("rates need some time; give --during 2s")
+        return Unknown("rates need a longer check: --duration 2s")
     if rate < 50 or state.facts.status.sizes.get("VmSwap", 0) >= _LARGE:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"it waits for {rate:.0f} page reads a second",
         (f"{rate:.0f} major faults/s: file pages dropped from the cache, or read for the first time",),
         (
@@ -214,7 +214,7 @@ def _major_faults(state: ProcessState) -> Answer:
 def _growth(state: ProcessState) -> Answer:
     looks = state.anonymous
     if len(looks) < trend.ENOUGH or looks[-1][0] - looks[0][0] < 5:
-        return Unknown("growth shows over time; watch it for longer: --during 30s")
+        return Unknown("growth needs a longer check: --duration 30s")
     times = np.array([time for time, _ in looks])
     values = np.array([[float(size) for _, size in looks]])
     found = trend.find_trend(times, values - values.min() + 1, np.zeros_like(values))
@@ -224,7 +224,7 @@ def _growth(state: ProcessState) -> Answer:
         return None
     hours = state.host.now.meminfo.get("MemAvailable", 0) / slope / 3600
     return Found(
-        _ACT,
+        _CRITICAL,
         f"its memory grows by {format_bytes(slope)}/s, to the end of the check",
         (
             (
@@ -257,7 +257,7 @@ def _deleted(state: ProcessState) -> Answer:
         return None
     names = sorted({each.name.decode("utf-8", "backslashreplace") for each in rows})
     return Found(
-        _KNOW,
+        _INFO,
         f"{len(names)} file{'s' if len(names) > 1 else ''} it runs code from "
         f"{'were' if len(names) > 1 else 'was'} replaced since it started",
         tuple(names[:5]),
@@ -270,7 +270,7 @@ def _lazily_freed(state: ProcessState) -> Answer:
     if lazy is None or lazy < _LARGE:
         return None
     return Found(
-        _KNOW,
+        _INFO,
         f"{format_bytes(lazy)} of its RSS are freed already, and go when memory is needed",
         (f"LazyFree {format_bytes(lazy)} in smaps: MADV_FREE, as Go and jemalloc use it",),
         (look(f"mematlas wss {state.facts.pid}", "what it really uses"),),

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _LARGE = 64 * _MIB
-_ACT, _CONSIDER, _KNOW = Severity.ACT, Severity.CONSIDER, Severity.KNOW
+_CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 _MMAP_THRESHOLD = 128 << 10
 _NO_ACCOUNT = Unknown("no residency account was taken in this run")
 
@@ -51,7 +51,7 @@ def _leaks(state: RecordingState) -> Answer:
     found = [leak for each in LIKELY for leak in largest(state.leaks.leaks, each, 3)]
     found.sort(key=lambda each: -each.live_bytes)
     return Found(
-        _ACT,
+        _CRITICAL,
         f"{format_bytes(size)} were likely leaked",
         tuple(
             f"{format_bytes(each.live_bytes)} by {_at(each.frames)}: {each.evidence}"
@@ -67,7 +67,7 @@ def _bad_frees(state: RecordingState) -> Answer:
     if not bad:
         return None
     return Found(
-        _ACT,
+        _CRITICAL,
         f"{sum(each.count for each in bad):,} frees of pointers that were no live allocation",
         tuple(f"{each.count:,} from {_at(each.frames)}" for each in bad[:3]),
         (
@@ -87,7 +87,7 @@ def _slack(state: RecordingState) -> Answer:
         return None
     live = sum(each.resident_bytes for each in last.parts if each.kind is PartKind.LIVE)
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"at the end allocators kept {format_bytes(slack)} that no live block used",
         (
             f"{percent(slack, last.rss_bytes)} of the RSS; {format_bytes(live)} are in live blocks",
@@ -134,7 +134,7 @@ def _small_pages(state: RecordingState) -> Answer:
     if size < _LARGE:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{format_bytes(size)} of large blocks were in 4 KiB pages at the peak",
         tuple(_ranked(cost)),
         (
@@ -160,7 +160,7 @@ def _untouched(state: RecordingState) -> Answer:
     if size < 4 * _LARGE:
         return None
     return Found(
-        _KNOW,
+        _INFO,
         f"{format_bytes(size)} were allocated and never touched",
         tuple(_ranked(cost)),
         (
@@ -182,7 +182,7 @@ def _churn(state: RecordingState) -> Answer:
         return None
     minor = _sum(state, "minor_faults")
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{format_bytes(size)} went through large blocks that were freed at once",
         (
             *_ranked(cost),
@@ -219,7 +219,7 @@ def _swapped(state: RecordingState) -> Answer:
     if size < 16 * _MIB:
         return None
     return Found(
-        _ACT,
+        _CRITICAL,
         f"{format_bytes(size)} of its blocks were in swap at the peak",
         (*_ranked(cost), f"{_sum(state, 'major_faults'):,.0f} major faults in the run"),
         (
@@ -238,7 +238,7 @@ def _unseen(state: RecordingState) -> Answer:
     if not reasons:
         return None
     return Found(
-        _KNOW,
+        _INFO,
         "not all of the run was seen",
         tuple(reasons[:5]),
         (look(f"mematlas report {shlex.quote(state.path)}", "its notes say more"),),

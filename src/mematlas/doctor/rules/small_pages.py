@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _LARGE = 64 * _MIB  # from which huge pages are worth a word
-_CONSIDER = Severity.CONSIDER
+_WARNING = Severity.WARNING
 _WRITE = Permission.WRITE
 
 
@@ -50,7 +50,7 @@ def _small_pages(state: ProcessState) -> Answer:
         rows, key=lambda each: each.fields.get("AnonHugePages", 0) - each.fields["Rss"]
     )
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{format_bytes(resident - huge)} of large allocations are in 4 KiB pages",
         (
             reason,
@@ -122,7 +122,7 @@ def _small_shared(state: ProcessState) -> Answer:
         )
     )
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{format_bytes(resident - huge)} of shared memory are in 4 KiB pages",
         (
             f"transparent_hugepage/shmem_enabled is {mode or 'not there'}"
@@ -142,7 +142,7 @@ def _stacks(state: ProcessState) -> Answer:
     if huge < 32 * _MIB:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{format_bytes(huge)} of thread stacks are in huge pages, mostly unused",
         (
             f"{huge // state.host.now.pmd_size} huge pages in {len(rows)} stacks; a stack rarely needs more than 64 KiB",
@@ -165,7 +165,7 @@ def _tables(state: ProcessState) -> Answer:
     if tables < _LARGE or tables < resident // 50:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"its page tables take {format_bytes(tables)}, {percent(tables, resident)} of what they map",
         (
             f"VmPTE {format_bytes(tables)}, VmRSS {format_bytes(resident)}: touched thinly, or much freed",
@@ -190,7 +190,7 @@ def _fork_risk(state: ProcessState) -> Answer:
     if not size:
         return None
     return Found(
-        _CONSIDER,
+        _WARNING,
         f"{format_bytes(size)} of private hugetlb memory would be copied on fork",
         tuple(f"{each.start:x}-{each.end:x} {_label(each)}" for each in rows[:3]),
         (

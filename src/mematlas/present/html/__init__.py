@@ -1,1 +1,1 @@
-"""The HTML page that all reports are built on."""
+"""The HTML page that all HTML views use."""

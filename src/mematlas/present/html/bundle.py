@@ -1,8 +1,9 @@
-"""Puts the style sheet and the ES modules into the page.
+"""Bundles style sheets and ES modules into one page.
 
-The modules stay plain files that a browser or Node can import as they are. In the page they share
-one script: imports among them and the word `export` go, so top-level names must be unique, which
-a test checks. Their hashes go into the content security policy: no other script can run.
+The modules are plain files that a browser or Node can import. In the page they share one script:
+imports between them and the word `export` are removed, so top-level names must be unique (checked by
+a test). The content security policy has the hashes of script and style: nothing else can run.
+
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 
 class PageCode(NamedTuple):
-    """Modules in the order of their imports, and style sheets."""
+    """Modules in import order, and style sheets."""
 
     modules: tuple[str, ...]
     sheets: tuple[str, ...]
@@ -46,13 +47,13 @@ _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class))", re.MULT
 
 @cache
 def style(code: PageCode) -> str:
-    """Return the style sheets as one."""
+    """Return the style sheets as one text."""
     return "\n".join(map(_read, code.sheets))
 
 
 @cache
 def script(code: PageCode) -> str:
-    """Return the modules as one."""
+    """Return the modules as one script."""
     text = "\n".join(_EXPORT.sub("", _IMPORT.sub("", _read(name))) for name in code.modules)
     if "</script" in text.lower():
         raise ValueError("the scripts must not hold the tag that ends them")
@@ -60,7 +61,7 @@ def script(code: PageCode) -> str:
 
 
 def policy(code: PageCode) -> str:
-    """Return the content security policy: this style, this script, and nothing from anywhere."""
+    """Return the content security policy: this style, this script, no network."""
     return (
         f"default-src 'none'; script-src '{_hash(script(code))}'; "
         f"style-src '{_hash(style(code))}'; "

@@ -1,4 +1,4 @@
-"""What all pages are made of: elements, sections, code and bytes, and the page around them."""
+"""Building blocks of HTML pages: elements, sections, switches, the page frame."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _ICON = (
 
 
 def page(title: str, body: str, payload: str, kind: str, code: bundle.PageCode) -> str:
-    """Return a whole page; `payload`, of a media type, must not hold the tag that ends a script."""
+    """Return a whole page. `payload`, of media type `kind`, must not contain "</script"."""
     return _PAGE.format(
         policy=bundle.policy(code),
         icon=_ICON,
@@ -34,25 +34,25 @@ def page(title: str, body: str, payload: str, kind: str, code: bundle.PageCode) 
 
 
 def json_payload(text: str) -> str:
-    """Return JSON that no text in it can end the script of."""
+    """Escape JSON so that it cannot end its script element."""
     return text.replace("<", "\\u003c")
 
 
 def safe(text: object) -> str:
-    """Return text as it can stand in an element or an attribute."""
+    """Escape text for an element or attribute."""
     return html.escape(clean(str(text)), quote=True)
 
 
 def tag(name: str, inner: str, **attributes: object) -> str:
-    """Write an element; `inner` is HTML already, attribute values are not."""
-    said = "".join(
+    """Return an element. `inner` is HTML; attribute values are escaped."""
+    phrase = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{safe(value)}"' for key, value in attributes.items()
     )
-    return f"<{name}{said}>{inner}</{name}>"
+    return f"<{name}{phrase}>{inner}</{name}>"
 
 
 def brand(name: str = "mematlas") -> str:
-    """Return the line at the head of each page, with the switch between light and dark."""
+    """Return the header of each page, with the theme button."""
     return (
         f'<div class="brand"><span class="mark" aria-hidden="true"></span>{name}'
         '<button id="theme" type="button" class="quiet" hidden>dark</button></div>'
@@ -60,12 +60,12 @@ def brand(name: str = "mematlas") -> str:
 
 
 def sized(size: int) -> str:
-    """Return bytes as people read them, the exact number on hovering."""
+    """Format bytes with the exact number as tooltip."""
     return f'<span class="bytes" title="{size:,} bytes">{format_bytes(size)}</span>'
 
 
 def section(name: str, title: str, about: str, inner: str) -> str:
-    """Return a section with its heading; `inner` is HTML already."""
+    """Return a section with its title. `inner` is HTML."""
     aside = tag("span", safe(about), class_="about") if about else ""
     return (
         f'<section id="{name}" aria-labelledby="{name}-title">'
@@ -74,7 +74,7 @@ def section(name: str, title: str, about: str, inner: str) -> str:
 
 
 def switch(name: str, label: str, choices: Iterable[tuple[str, str]]) -> str:
-    """Return a row of buttons, the first of them pressed."""
+    """Return a row of buttons; the first one is pressed."""
     buttons = "".join(
         f'<button type="button" data-value="{value}" aria-pressed="{str(not number).lower()}">'
         f"{title}</button>"
@@ -84,7 +84,7 @@ def switch(name: str, label: str, choices: Iterable[tuple[str, str]]) -> str:
 
 
 def flame_section(about: str, tools: str, keys: str) -> str:
-    """Return the section the flame graph is drawn in, with more tools and the key of its colours."""
+    """Return the flame graph section, with more tools and the legend of its colours."""
     return section("flame", "Stacks", about, _FLAME.format(tools=tools, keys=keys))
 
 
@@ -102,10 +102,10 @@ _FLAME = (
     '<output id="matched"></output></div></div>'
     '<nav id="crumbs" aria-label="Zoomed into"></nav>'
     '<div class="flame-scroll"><canvas id="flame-canvas" tabindex="0" role="application" '
-    'aria-label="Flame graph; the table of lines says the same in words"></canvas></div>'
+    'aria-label="Flame graph; the table of lines has the same figures"></canvas></div>'
     '<div id="detail" class="detail" aria-live="polite"></div>'
     '<p class="soft keys">{keys} '
-    '<span class="help">click zooms, Esc goes back, arrows walk, / searches, i turns it over</span></p>'
+    '<span class="help">click: zoom, Esc: back, arrows: move, /: search, i: invert</span></p>'
 )
 
 _PAGE = """<!doctype html>
@@ -125,7 +125,7 @@ _PAGE = """<!doctype html>
 {body}
 </main>
 <div id="tooltip" role="tooltip" hidden></div>
-<noscript><p class="warning">The charts need JavaScript; the tables above do not.</p></noscript>
+<noscript><p class="warning">Charts need JavaScript; tables do not.</p></noscript>
 <script type="{kind}" id="payload">{payload}</script>
 <script type="module">{script}</script>
 </body>

@@ -1,4 +1,4 @@
-"""Accounts of resident memory: of one process or of several together, at a moment."""
+"""Accounts of resident memory, of one or several processes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _ORDER = {kind: number for number, kind in enumerate(PartKind)}
 
 
 def at_peak(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[Snapshot]:
-    """Find the snapshots, one a process, that were current when they added up to most, the last time.
+    """Return the snapshots, one per process, current at the last time their sum was highest.
 
-    Of several processes that is most memory of their own: added up, the libraries they share and what
-    tracing keeps in each would have a crowd of shells outweigh the program they start.
+    For several processes the sum is of memory other than files and tracer: with shared libraries counted
+    once per process, many shells would outweigh the program they start.
     """
     weight = _own if len({each.process for each in snapshots}) > 1 else _rss
     ends = {process.index: process.end_s for process in processes}
@@ -39,7 +39,7 @@ def at_peak(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list
 
 
 def at_end(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[Snapshot]:
-    """Find the last snapshot, and the last of each other process that was still there then."""
+    """Return the last snapshot, and the last one of each other process that was still running."""
     if not snapshots:
         return []
     last = {each.process: each for each in sorted(snapshots, key=lambda each: each.time_s)}
@@ -49,7 +49,7 @@ def at_end(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[
 
 
 def exit_of(recording: Recording, process: int) -> Snapshot | Totals | None:
-    """Find what was live at the end of a process, for Python before it tears itself down."""
+    """Return the rows that were live at the end of a process; of Python, before finalization."""
     exits = [
         each for each in recording.snapshots if each.process == process and each.trigger == "exit"
     ]
@@ -57,7 +57,7 @@ def exit_of(recording: Recording, process: int) -> Snapshot | Totals | None:
 
 
 def account(snapshots: Sequence[Snapshot], recording: Recording, wanted: set[int]) -> Account:
-    """Add up snapshots; without any, all that is known is the highest RSS of the timeline."""
+    """Sum snapshots to an account. Without snapshots only the highest RSS of the samples is known."""
     if not snapshots:
         return _from_timeline(recording, wanted)
     latest = max(snapshots, key=lambda each: each.time_s)

@@ -1,4 +1,4 @@
-"""A column of figures in as little memory as its values need: narrow, or without its zeros."""
+"""Columns of integers in narrow or sparse form."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Numbers = NDArray[np.int64]
-    Rows = NDArray[Any]  # numbers of rows
+    Rows = NDArray[Any]  # row numbers
 
-_SPARSE = 4  # of so many values at most one is not 0 where zeros are left out
+_SPARSE = 4  # sparse if at most one in so many values is nonzero
 
 
 class NarrowColumn:
-    """Whole numbers, one a row; most figures of an exact run fit a byte or two, or are 0."""
+    """Column of integers, one per row. Most values of an exact run fit a byte or two, or are 0."""
 
     __slots__ = ("_length", "rows", "values")
 
     def __init__(self, length: int, values: NDArray[Any], rows: NDArray[np.uint32] | None) -> None:
-        """Take values of all rows, or of some in ascending order (unsigned numbers of four bytes); the others have 0.
+        """Store the values of all rows, or of `rows` (ascending, uint32) with 0 elsewhere.
 
-        Values are unsigned numbers of 1, 2 or 4 bytes, or numbers of 8 with a sign.
+        `values` are uint8, uint16, uint32 or int64.
         """
         self._length = length
         self.values = values
@@ -35,7 +35,7 @@ class NarrowColumn:
 
     @classmethod
     def of(cls, values: NDArray[Any]) -> Self:
-        """Make a column of numbers, rounded if they are floats."""
+        """Create a column; floats are rounded."""
         if values.dtype.kind == "f":
             values = np.rint(values)
         some = int(np.count_nonzero(values))
@@ -46,7 +46,7 @@ class NarrowColumn:
 
     @classmethod
     def few(cls, length: int, rows: NDArray[np.uint32], values: NDArray[Any]) -> Self:
-        """Make a column that is 0 but in these rows, which ascend; of values as of `of`."""
+        """Create a column from ascending rows and their values; 0 elsewhere. Floats are rounded."""
         if values.dtype.kind == "f":
             values = np.rint(values)
         if not values.all():
@@ -55,12 +55,12 @@ class NarrowColumn:
 
     @classmethod
     def zeros(cls, length: int) -> Self:
-        """Make a column that is 0."""
+        """Create a column of zeros."""
         return cls(length, np.zeros(0, np.uint8), np.zeros(0, np.uint32))
 
     @classmethod
     def joined(cls, columns: Sequence[NarrowColumn]) -> Self:
-        """Put columns one after the other."""
+        """Concatenate columns."""
         values = [np.zeros(0, np.uint8), *(each.values for each in columns)]
         if any(each.rows is None for each in columns):
             values = [each.dense() for each in columns]
@@ -75,7 +75,7 @@ class NarrowColumn:
         return cls(length, _narrow(np.concatenate(values)), np.concatenate(rows))
 
     def only(self, rows: NDArray[np.uint32]) -> NarrowColumn:
-        """Give a column of some rows."""
+        """Return the column of some rows."""
         return NarrowColumn.of(self.dense()[rows])
 
     def __len__(self) -> int:
@@ -83,23 +83,23 @@ class NarrowColumn:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it takes."""
+        """Size in memory."""
         return self.values.nbytes + (0 if self.rows is None else self.rows.nbytes)
 
     def any(self) -> bool:
-        """Tell if any value is not 0."""
+        """Return whether any value is nonzero."""
         return bool(self.values.any())
 
     def sum(self) -> int:
-        """Add all values up."""
+        """Return the sum of all values."""
         return int(self.values.sum(dtype=np.int64))
 
     def whole(self) -> Numbers:
-        """Give all values; they take eight bytes each."""
+        """Return all values as int64."""
         return self.dense().astype(np.int64)
 
     def at(self, rows: Rows) -> Numbers:
-        """Give the values of some rows."""
+        """Return the values of some rows as int64."""
         if self.rows is None:
             return self.values[rows].astype(np.int64)
         found = np.zeros(len(rows), np.int64)
@@ -110,7 +110,7 @@ class NarrowColumn:
         return found
 
     def most(self, rows: Rows) -> int:
-        """Tell which of some rows, ascending, has the largest value; of equals the first."""
+        """Return the position of the largest value among ascending rows; of equals the first."""
         if self.rows is None or len(self.rows) > len(rows) or self.values.dtype.kind == "i":
             return int(np.argmax(self.at(rows)))
         places = np.minimum(np.searchsorted(rows, self.rows), len(rows) - 1)
@@ -118,21 +118,21 @@ class NarrowColumn:
         return int(places[hit[np.argmax(self.values[hit])]]) if len(hit) else 0
 
     def mark(self, rows: NDArray[np.bool_]) -> None:
-        """Set those rows in a mask whose value is not 0."""
+        """Set the rows with nonzero values in a mask."""
         if self.rows is None:
             rows |= self.values != 0
         else:
             rows[self.rows] = True
 
     def nonzero(self) -> tuple[Rows, Numbers]:
-        """Give the rows whose value is not 0, ascending, and these values."""
+        """Return the rows with nonzero values, ascending, and the values."""
         rows = np.flatnonzero(self.values) if self.rows is None else self.rows
         values = self.values[rows] if self.rows is None else self.values
         return rows, values.astype(np.int64)
 
-    def add_up(self, numbers: NDArray[Any], room: int) -> Numbers:
-        """Add the values up by the number of each row, which is below `room`; numbers have 2 or 4 bytes."""
-        return add_figures(numbers, self.rows, self.values, room)
+    def add_up(self, numbers: NDArray[Any], count: int) -> Numbers:
+        """Sum the values by the group number of each row (uint16 or uint32, below `count`)."""
+        return add_figures(numbers, self.rows, self.values, count)
 
     def keep_heavy(
         self,
@@ -141,22 +141,22 @@ class NarrowColumn:
         least: int,
         kept: NDArray[np.bool_],
     ) -> None:
-        """Set in a mask the nodes below the root that have at least so much; `nodes` has each row's."""
+        """Mark the nodes below the root whose subtree has at least `least`; `nodes` has each row's node."""
         keep_heavy(parents, nodes, (self.rows, self.values), least, kept)
 
     def positive(self) -> NarrowColumn:
-        """Give the same without what is below 0."""
+        """Return the column with negative values set to 0."""
         if self.values.dtype.kind == "u":
             return self
         return NarrowColumn(self._length, np.maximum(self.values, 0), self.rows)
 
     def largest(self, most: int) -> Rows:
-        """Give the rows with the largest values, so many, largest first, and of equals the first first."""
+        """Return the `most` rows with the largest values, largest first; of equals the first."""
         if most >= self._length:
             return np.argsort(-self.whole(), kind="stable")
         rows, values = self.rows, self.values
         if rows is not None and (len(rows) < most or (len(rows) and values.min() < 0)):
-            rows, values = None, self.dense()  # zeros are among them
+            rows, values = None, self.dense()  # zeros are among the largest
         if not most or not len(values):
             return np.zeros(0, np.int64)
         least = np.partition(values, len(values) - most)[len(values) - most]
@@ -166,7 +166,7 @@ class NarrowColumn:
         return found if rows is None else rows[found].astype(np.int64)
 
     def dense(self) -> NDArray[Any]:
-        """Give all values, as narrow as they are."""
+        """Return all values in their narrow type."""
         if self.rows is None:
             return self.values
         found = np.zeros(self._length, self.values.dtype)
@@ -175,7 +175,7 @@ class NarrowColumn:
 
 
 def _narrow(values: NDArray[Any]) -> NDArray[Any]:
-    """Give whole numbers in the narrowest type that figures can be added up from."""
+    """Convert integers to the narrowest type that add_figures() accepts."""
     if values.dtype.kind == "u" and values.dtype.itemsize == 1:
         return values
     least, most = (int(values.min()), int(values.max())) if len(values) else (0, 0)

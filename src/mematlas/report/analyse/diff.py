@@ -1,4 +1,4 @@
-"""Two recordings to what changed between them, by line and by stack."""
+"""Comparison of two recordings, by line and by stack."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OF_TOTALS = {"peak": "peak_variance", "allocated": "allocated_variance"}
 
 
 def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool = False) -> Diff:
-    """Compare a metric of two recordings; with `ignore_lines` a function is one, wherever it is."""
+    """Compare a metric of two recordings. With `ignore_lines` frames match by function only."""
     reports = [make_report(each) for each in (before, after)]
     tables = [StackTable.of(each.stacks) for each in reports]
     pairs = list(zip((before, after), tables, strict=True))
@@ -54,7 +54,7 @@ def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool 
 
 
 def _has_error(recording: Recording, by: str) -> bool:
-    """Tell whether a metric's standard error is known; an exact figure has none."""
+    """Return whether the standard error of a metric is known; exact figures have none."""
     if by == "faulted":
         return recording.sampling.fault_period == 1
     return by != "temporary" or recording.sampling.mode == "exact"
@@ -64,7 +64,7 @@ MOST_STACKS = 1000  # there can be a million
 
 
 class _Keys:
-    """Numbers for frames and stacks that mean the same in both recordings."""
+    """Numbers of frames and stacks, shared by both recordings."""
 
     def __init__(self, ignore_lines: bool) -> None:
         self._ignore_lines = ignore_lines
@@ -72,7 +72,7 @@ class _Keys:
         self._tree = LabelTree()
 
     def frame(self, frame: Frame | None) -> int:
-        """Give the number of a frame's name and place."""
+        """Return the number of a frame's function and location."""
         key = None
         if frame:
             line = None if self._ignore_lines else frame.line
@@ -80,13 +80,13 @@ class _Keys:
         return self._frames.setdefault(key, len(self._frames))
 
     def owners(self, table: StackTable) -> Numbers:
-        """Give each row the number of the line that owns it."""
+        """Return the number of the owning line of each row."""
         which, frames = table.owners()
         numbers = np.array([self.frame(each) for each in frames], np.int64)
         return numbers[which] if len(which) else which
 
     def stacks(self, table: StackTable) -> Numbers:
-        """Give each row the number of its whole stack."""
+        """Return the number of the stack of each row."""
         found = np.zeros(len(table), np.int64)
         for process in table.processes():
             paths = table.paths[process]
@@ -100,7 +100,7 @@ class _Keys:
 
 
 def _variance(recording: Recording, table: StackTable, by: str) -> Floats:
-    """Variance of each row's figure; of resident bytes as of the live ones they are part of."""
+    """Return the variance of each row. Resident bytes inherit the relative error of the live bytes."""
     live = table.metric("live").astype(np.float64)
     found = table.columns["error_bytes"].astype(np.float64) ** 2
     if by in _OF_TOTALS:
@@ -130,7 +130,7 @@ def _changes(
     by: str,
     numbers: Sequence[Numbers],
 ) -> tuple[Numbers, Floats, Callable[[int], tuple[int, int]]]:
-    """Add up what has the same number; return sums by side, variances and where each number is met."""
+    """Sum rows of equal number. Return sums by side, variances, and the first row of each number."""
     whole = np.concatenate(numbers)
     distinct, first, which = np.unique(whole, return_index=True, return_inverse=True)
     by_side = np.zeros((2, len(distinct)), np.int64)
@@ -157,7 +157,7 @@ def _shown(
     known: bool,
     whole: bool,
 ) -> list[StackChange]:
-    """Make objects of what changed, the largest changes first."""
+    """Return the changes as objects, largest absolute change first."""
     by_side, variance, place = found
     delta = np.abs(by_side[1] - by_side[0])
     owners = [table.owners() for table in tables]

@@ -1,4 +1,4 @@
-"""What other tools ask of a stack beyond the report's figures: its end, its most, its lifetimes."""
+"""Stack stats that only exports need: figures at the end, maxima, lifetimes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 EXTRA = ("peak_count", "end_bytes", "end_count", "max_bytes", "max_count", "lifetime_us")
-"""Columns added to those of a report. `most_*` and `lifetime_us` are as seen by the looks: the
-highest of them, and the blocks live at each times the time to the next (Little's law)."""
+"""Columns added to those of a report. `max_*` are maxima over the snapshots; `lifetime_us` is the
+number of live blocks integrated over the time between snapshots (Little's law).
+"""
 
 
 def export_table(recording: Recording, report: Report) -> StackTable:
-    """Give a report's stacks with the columns of EXTRA beside."""
+    """Return the stack stats of a report with the columns of EXTRA."""
     table = StackTable.of(report.stacks)
     extra: dict[str, NDArray[np.int64]] = {name: np.zeros(len(table), np.int64) for name in EXTRA}
     for process in recording.processes:
@@ -66,7 +67,7 @@ def _columns(recording: Recording, process: Process, keys: NDArray[np.int64]) ->
 def _snapshots(
     recording: Recording, process: Process, keys: NDArray[np.int64]
 ) -> Iterator[tuple[float, dict[str, Floats]]]:
-    """Give what was live at each snapshot at a process, its exit last."""
+    """Yield the live stats of each snapshot of a process, the exit last."""
     index, names = process.index, ("live_bytes", "live_count")
     end = exit_of(recording, index)
     for snapshot in sorted(recording.snapshots, key=lambda each: each.time_s):

@@ -1,4 +1,4 @@
-"""What was live at the end as columns. A leak becomes an object only when somebody looks at it."""
+"""Leaks as columns. A leak becomes an object at access."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VERDICTS = tuple(LeakVerdict)
 
 @dataclass(frozen=True, slots=True)
 class ClassifiedRows:
-    """Rows of one process: verdicts as their places in LeakVerdict, live bytes, and what makes a row a leak."""
+    """Classified rows of one process: index in LeakVerdict, live bytes, and a function that creates the leak."""
 
     verdict: Numbers
     live_bytes: Numbers
@@ -30,14 +30,14 @@ class ClassifiedRows:
 
 
 class Sum(NamedTuple):
-    """Stacks of one verdict, added up."""
+    """Number and bytes of the stacks of one verdict."""
 
     stacks: int
     live_bytes: int
 
 
 class LeakTable(Sequence[Leak]):
-    """Some judged rows of some processes, in an order of their own."""
+    """Classified rows of several processes, in any order."""
 
     __slots__ = ("_parts", "_process", "_row", "live_bytes", "verdict")
 
@@ -49,13 +49,13 @@ class LeakTable(Sequence[Leak]):
         verdict: Numbers,
         live_bytes: Numbers,
     ) -> None:
-        """Take columns of equal length; `process` and `row` say which row of which part each is."""
+        """Store columns of equal length; `process` indexes `parts` and `row` the rows of that part."""
         self._parts, self._process, self._row = parts, process, row
         self.verdict, self.live_bytes = verdict, live_bytes
 
     @classmethod
     def ranked(cls, parts: Sequence[ClassifiedRows]) -> LeakTable:
-        """Give all rows, likely leaks first, the largest of each verdict first."""
+        """Return all rows, likely leaks first, the largest of each verdict first."""
         nothing = np.zeros(0, np.int64)
         verdict = np.concatenate([nothing, *(each.verdict for each in parts)])
         live = np.concatenate([nothing, *(each.live_bytes for each in parts)])
@@ -73,7 +73,7 @@ class LeakTable(Sequence[Leak]):
     @overload
     def __getitem__(self, index: slice) -> LeakTable: ...
     def __getitem__(self, index: int | slice) -> Leak | LeakTable:
-        """Give one leak, or a part of the table."""
+        """Return one leak, or a slice of the table."""
         if isinstance(index, slice):
             columns = (self._process, self._row, self.verdict, self.live_bytes)
             return LeakTable(self._parts, *(column[index] for column in columns))
@@ -85,7 +85,7 @@ class LeakTable(Sequence[Leak]):
 
 
 def add_up(leaks: Sequence[Leak]) -> dict[LeakVerdict, Sum]:
-    """Count and add up leaks by verdict; those there are none of are left out."""
+    """Count and sum leaks by verdict; verdicts without leaks are left out."""
     if isinstance(leaks, LeakTable):
         counts = np.bincount(leaks.verdict, minlength=len(_VERDICTS)).tolist()
         sums = np.zeros(len(_VERDICTS), np.int64)
@@ -100,7 +100,7 @@ def add_up(leaks: Sequence[Leak]) -> dict[LeakVerdict, Sum]:
 
 
 def largest(leaks: Sequence[Leak], verdict: LeakVerdict, most: int) -> Sequence[Leak]:
-    """Give the first leaks of a verdict, as they are ranked."""
+    """Return the first `most` leaks of a verdict, in their order."""
     if isinstance(leaks, LeakTable):
         rows = np.flatnonzero(leaks.verdict == _VERDICTS.index(verdict))[:most]
         return [leaks[row] for row in rows.tolist()]

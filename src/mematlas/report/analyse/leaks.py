@@ -1,4 +1,4 @@
-"""What was live at the end of a recording, likely leaks first, each with its evidence."""
+"""Leak analysis: memory live at the end of a recording, classified, with evidence."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 _LIVE = ("live_bytes", "live_count", "live_variance")
 _COLUMNS = ("allocated_bytes", "allocations", "freed_bytes")
-_FEW = 2.5  # blocks; fewer are no pattern
-_NEVER_FREED = 0.999  # share of blocks still live from which none counts as freed
-_MOSTLY_KEPT = 0.9  # share of blocks still live below which memory comes and goes
-_EARLY = 0.9  # share there after the first third from which memory counts as set-up
+_FEW = 2.5  # blocks; fewer show no pattern
+_NEVER_FREED = 0.999  # fraction of live blocks from which none counts as freed
+_MOSTLY_KEPT = 0.9  # fraction of live blocks below which memory is being freed
+_EARLY = 0.9  # fraction live after the first third of the run from which memory is set-up
 _IMPORTING = "<frozen importlib"
-_SURE_ONCE = 1.5  # blocks, estimated, below which they were one
+_SURE_ONCE = 1.5  # estimated blocks below which there was one
 
 
 class _Reason(IntEnum):
-    """What decides about a stack, the first that holds."""
+    """Reason of a classification. The first that applies decides."""
 
     GROWS = 0
     IMPORTS = 1
@@ -64,17 +64,17 @@ _VERDICT_NUMBERS = np.array(
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """What is known of the stacks of one process that were live at its end, in columns."""
+    """Live rows at the end of one process, in columns."""
 
     process: int
     keys: sums.Numbers
-    columns: dict[str, Floats]  # of _COLUMNS and _LIVE
-    trend: Trend | None  # None: too few looks
+    columns: dict[str, Floats]  # those of _COLUMNS and _LIVE
+    trend: Trend | None  # None: too few snapshots
     duration_s: float
     stacks: Stacks
 
     def never_freed(self) -> NDArray[np.bool_]:
-        """Tell of which none was freed, or too few to count."""
+        """Return the rows of which no block, or too few to count, was freed."""
         found: NDArray[np.bool_] = (
             self.columns["live_count"] >= _NEVER_FREED * self.columns["allocations"]
         )
@@ -82,9 +82,9 @@ class _Rows:
 
 
 def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) -> Leaks:
-    """List what was live at the end of each process.
+    """Classify the memory live at the end of each process.
 
-    `paths` are those stacks of processes that have been looked at already.
+    `paths` are stacks already loaded, by process index.
     """
     known = dict(paths or {})
     classified = [
@@ -95,9 +95,11 @@ def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) 
     totals = recording.totals.values()
     notes = list(recording.notes)
     if not recording.complete:
-        notes.insert(0, "the recording was cut short: this was live then, not at exit")
+        notes.insert(
+            0, "the recording was cut short: live memory is of its last record, not of the exit"
+        )
     if not totals:
-        notes.append("what was live is unknown: the recording ends before the first sums")
+        notes.append("live memory is unknown: the recording ends before the first sums")
     return Leaks(
         command=recording.command,
         started=recording.started,
@@ -143,7 +145,7 @@ def _history(
     keys: sums.Numbers,
     last: dict[str, Floats],
 ) -> tuple[Floats, Floats, Floats]:
-    """Line up times, live bytes and variances: nothing at the start, the snapshots, the end."""
+    """Return times, live bytes and variances: 0 at the start, the snapshots, the end."""
     mine = [each for each in recording.snapshots if each.process == process.index]
     mine.sort(key=lambda each: each.time_s)
     chosen = trend.sample_times([each.time_s for each in mine], process.start_s, end_s)
@@ -158,7 +160,7 @@ def _history(
 
 
 def _classify(rows: _Rows) -> sums.Numbers:
-    """Say what the live memory of each stack looks like: a _Reason."""
+    """Return the _Reason of each row."""
     allocations, count = rows.columns["allocations"], rows.columns["live_count"]
     seen, never_freed = rows.trend, rows.never_freed()
     importing = rows.stacks.holding(
@@ -179,7 +181,7 @@ def _classify(rows: _Rows) -> sums.Numbers:
 
 
 def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
-    """Make a leak of one row."""
+    """Create the leak of one row."""
     stack, kind = sums.split(int(rows.keys[at]))
     figure = {name: float(column[at]) for name, column in rows.columns.items()}
     reason = _Reason(reasons[at])
@@ -199,10 +201,10 @@ def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
 
 
 def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
-    """Say by what a stack was classified."""
+    """Format the evidence of a classification."""
     allocations = float(rows.columns["allocations"][at])
     if reason is _Reason.FEW_BLOCKS:
-        return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'} and kept"
+        return f"allocated {'once' if allocations < _SURE_ONCE else 'twice'}, not freed"
     freed = _freed(rows, at)
     if reason is _Reason.GROWS and rows.trend:
         live = format_bytes(float(rows.columns["live_bytes"][at]))
@@ -214,12 +216,12 @@ def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
     if reason in {_Reason.FEW_SNAPSHOTS_UNFREED, _Reason.FEW_SNAPSHOTS}:
         return f"{freed}; too few {'blocks' if rows.trend else 'snapshots'} to tell growth"
     if reason is _Reason.SET_UP:
-        return f"there after {format_duration(rows.duration_s / 3)} and no growth since; {freed}"
-    return f"growth has stopped or goes up and down; {freed}"
+        return f"allocated within {format_duration(rows.duration_s / 3)}, no growth since; {freed}"
+    return f"growth stopped or fluctuates; {freed}"
 
 
 def _freed(rows: _Rows, at: int) -> str:
-    """Say how many of its blocks were freed."""
+    """Format the fraction of blocks freed."""
     allocations, count = (float(rows.columns[name][at]) for name in ("allocations", "live_count"))
     total = round(allocations)
     if count >= _NEVER_FREED * allocations:

@@ -1,4 +1,4 @@
-"""What each line of code owns in all: the stacks added up by the frame that owns them."""
+"""Stack stats summed by the line of code that owns the stack."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ __all__ = ["LIBRARY", "OWN", "RUNTIME", "LineStats", "lines", "owner", "owning_f
 
 @dataclass(slots=True)
 class LineStats:
-    """One line of code and the sums of the stacks it owns. `frame` is None for stacks not seen."""
+    """Stats of one line of code: sums over the stacks it owns. `frame` is None for unknown stacks."""
 
     frame: Frame | None
     stacks: StackSelection
     bytes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(METRICS, 0))
     live_count: int = 0
     allocations: int = 0
-    lifetimes: tuple[int, ...] = ()  # blocks freed, as in LIFETIMES
+    lifetimes: tuple[int, ...] = ()  # freed blocks, as in LIFETIMES
     variance: float = 0.0  # of live bytes, in bytes squared
 
     @property
     def error_bytes(self) -> int:
-        """One standard error of the live bytes; 0 where they are exact."""
+        """One standard error of the live bytes; 0 if exact."""
         return round(math.sqrt(self.variance))
 
     def heaviest(self, by: str) -> tuple[Frame, ...]:
-        """Give the frames of the stack that has most of this metric."""
+        """Return the frames of the stack with most of a metric."""
         return self.stacks.heaviest(by)
 
 
 def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
-    """Sum the stacks by the line that owns them, the largest in `by` first."""
+    """Sum stacks by owning line, largest in `by` first."""
     table = StackTable.of(stacks)
     if not len(table):
         return []
@@ -63,7 +63,7 @@ def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
     rows, errors = table.columns.narrow("error_bytes").nonzero()
     variances = np.bincount(which[rows], errors.astype(np.float64) ** 2, count)
     starts, order = group_rows(which, count)
-    first = order[starts[:-1]]  # lines that tie are listed as they first occur
+    first = order[starts[:-1]]  # ties are listed in order of occurrence
     found = [
         LineStats(
             frame=frames[number],

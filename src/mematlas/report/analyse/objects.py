@@ -1,4 +1,4 @@
-"""Live Python objects by type, and the line that made most of each."""
+"""Live Python objects by type, with the line that allocated most of each."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def find_object_types(
     recording: Recording, paths: Mapping[int, Stacks]
 ) -> tuple[ObjectType, ...] | None:
-    """Add up types of the same name over processes, most bytes first; None where none was looked at."""
+    """Sum types of equal name over processes, most bytes first; None if no process was scanned."""
     found = [recording.objects[index] for index in sorted(paths.keys() & recording.objects)]
     if not found:
         return None

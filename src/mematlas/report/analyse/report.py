@@ -1,4 +1,4 @@
-"""A recording to the report on it."""
+"""Builds the report of a recording."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _TITLES = {"live_variance": "error_bytes", "temporary_bytes": "temporary_bytes"}
 def make_report(
     recording: Recording, process: int | None = None, *, only: str | None = None
 ) -> Report:
-    """Report on all processes of a recording together, or on the one with that index.
+    """Build the report of all processes together, or of the one with index `process`.
 
-    `only` (one of METRICS) leaves out stacks that have nothing of it: quick where a run allocated
-    much and held little, but then the other metrics are those of the stacks that remain.
+    `only` (one of METRICS) leaves out stacks without any of that metric. This is fast for runs that
+    allocated much and held little. The other metrics are then sums over the remaining stacks.
     """
     processes = [p for p in recording.processes if process is None or p.index == process]
     wanted = {each.index for each in processes}
@@ -80,9 +80,9 @@ def make_report(
 def find_bad_frees(
     recording: Recording, wanted: set[int], paths: Mapping[int, Stacks]
 ) -> Iterator[BadFree]:
-    """Frees of pointers that were not live allocations, most first.
+    """Yield frees of pointers that were not live allocations, most frequent first.
 
-    `paths` are those stacks of processes that have been looked at already.
+    `paths` are stacks already loaded, by process index.
     """
     found = []
     for index in sorted(wanted & set(recording.totals)):
@@ -111,7 +111,7 @@ def _all_stacks(
         index = process.index
         totals = recording.totals.get(index)
         held = live.get(index)
-        if held is None and not peak and totals:  # nothing but the sums is known
+        if held is None and not peak and totals:  # only the sums are known
             held = totals.rows
         stacks = paths[index]
         rows = totals.rows if totals else None
@@ -129,7 +129,7 @@ def _all_stacks(
 
 
 def _fragmentation(recording: Recording, snapshots: Sequence[Snapshot]) -> list[Fragmentation]:
-    """Find what kept slack resident at these snapshots, where that is known."""
+    """Return the fragmentation at these snapshots, where recorded."""
     found = (recording.fragmentation.get((each.process, each.time_s)) for each in snapshots)
     return [each for each in found if each]
 
@@ -154,7 +154,7 @@ def _idle(recording: Recording, wanted: set[int]) -> IdleSummary | None:
 
 
 def _slack(recording: Recording, snapshots: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
-    """Add up where the slack lies; None where not every event was recorded."""
+    """Sum the free memory in slack by part; None in sampled mode."""
     if recording.sampling.mode != "exact" or not snapshots:
         return None
     by_name: dict[str, tuple[int, int]] = {}
@@ -177,7 +177,7 @@ def _table(
     more: Mapping[str, Rows | None],
     only: str | None,
 ) -> Iterator[StackTable]:
-    """One process's figures; `held` has its live and resident bytes at the account's moment."""
+    """Yield the stack stats of one process; `held` has live and resident bytes at the account's time."""
     tables = [rows for rows in (totals, held) if rows is not None]
     if not tables or only == "faulted":
         return
@@ -220,7 +220,7 @@ def _errors(variances: NDArray[Any]) -> NDArray[Any]:
 def _with_some(
     at: sums.Numbers, groups: Sequence[tuple[Rows | None, tuple[str, ...]]], only: str
 ) -> sums.Numbers:
-    """Keep the keys that have any of a metric."""
+    """Return the keys with any of a metric."""
     for rows, group in groups:
         for name in group:
             if _TITLES.get(name, name) == f"{only}_bytes":
@@ -229,7 +229,7 @@ def _with_some(
 
 
 def summarize_process(process: Process, recording: Recording) -> ProcessSummary:
-    """Give what a report's list says of a process."""
+    """Return a process as the process list shows it."""
     index = process.index
     rss = [each.rss_bytes for each in recording.snapshots if each.process == index]
     rows = recording.timeline.get(index)
@@ -249,12 +249,12 @@ def summarize_process(process: Process, recording: Recording) -> ProcessSummary:
 
 
 def _only_forked(process: Process, seen: set[int]) -> bool:
-    """Tell whether a process was but the moment between a fork and its exec."""
+    """Return whether the process existed only between fork and exec."""
     return process.ending == "exec" and process.index not in seen
 
 
 def make_series(recording: Recording, wanted: set[int]) -> tuple[Series, ...]:
-    """Give the timelines of some processes, thinned out where they are long."""
+    """Return the samples of some processes; long series are thinned out."""
     snapshots = sorted(recording.snapshots, key=lambda each: each.time_s)
     return tuple(
         _series(index, rows, [each for each in snapshots if each.process == index])
@@ -286,7 +286,7 @@ def _series(process: int, rows: Rows, snapshots: Sequence[Snapshot]) -> Series:
 
 
 def _thin_out(rows: Rows) -> Rows:
-    """Keep the highest RSS of each stretch of a long timeline, its first and its last row."""
+    """Keep the highest RSS of each interval, and the first and last row."""
     if len(rows) <= SERIES_POINTS:
         return rows
     edges = np.linspace(0, len(rows), SERIES_POINTS - 1).astype(int)
@@ -299,7 +299,7 @@ def _thin_out(rows: Rows) -> Rows:
 
 
 def _last_known(column: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Carry the last known figure over rows without one; before the first, 0."""
+    """Fill NaN with the last known value; with 0 before the first."""
     known = ~np.isnan(column)
     last = np.maximum.accumulate(np.where(known, np.arange(len(column)), -1))
     carried: NDArray[np.float64] = np.where(last >= 0, column[last], 0.0)
@@ -310,26 +310,26 @@ def _notes(
     recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
 ) -> Iterator[str]:
     if not recording.complete:
-        yield f"the recording was cut short; figures are right up to {_last_time_s(recording):.1f} s"
+        yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
     yield from recording.notes
     if len({each.process for each in peak}) > 1:
-        yield "RSS of several processes is added up: a page they share counts once in each"
+        yield "RSS is summed over processes: a shared page counts once in each process"
     if len({each.process for each in recording.snapshots} & {each.index for each in processes}) > 1:
-        yield "the account is of the moment when the processes had most memory beside files and the tracer"
+        yield "the account is of the time when memory other than files and tracer was highest"
     if not any(each.index in recording.lifetimes for each in processes):
-        yield "how long blocks lived is unknown: not recorded, or the clock of this machine tells no time"
+        yield "lifetimes are unknown: not recorded, or no steady clock on this machine"
     totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
     if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
-        yield "peak live bytes add up each process's own peak; they need not be of one moment"
+        yield "peak live bytes are the sum of each process's own peak, at different times"
     seen = {each.process for each in recording.snapshots}
     unseen = [p for p in processes if p.index not in seen and p.ending != "exec"]
     if unseen:
         pids = ", ".join(str(each.pid) for each in unseen[:5]) + (", ..." if unseen[5:] else "")
-        yield f"residency unknown for PID {pids}: ended, or was lost, before it could be read"
+        yield f"residency unknown for PID {pids}: ended before its pages could be read"
     wanted = {each.index for each in processes}
     swap = [rows["swap_bytes"] for index, rows in recording.timeline.items() if index in wanted]
     if swap and all(np.isnan(column).all() for column in swap):
-        yield "swapped bytes over time are unknown: the kernel did not tell"
+        yield "swapped bytes over time are unknown: not reported by the kernel"
 
 
 def _last_time_s(recording: Recording) -> float:

@@ -1,4 +1,4 @@
-"""A recording to when each line's memory was allocated and freed, coarse enough to travel in a page."""
+"""Age matrix per line, coarse enough for an HTML page."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LINES = 100
 
 
 def make_spans(recording: Recording, paths: Mapping[int, Stacks]) -> Spans | None:
-    """Add up what outlived its stretch of time, by owning line; None where no ages were recorded.
+    """Sum memory that outlived its interval by owning line; None if no age matrix was recorded.
 
-    `paths` are those stacks of processes that have been looked at already.
+    `paths` are stacks already loaded, by process index.
     """
     known = [
         (p, recording.age_matrix[p.index])
@@ -69,7 +69,7 @@ def _process(
     stretches: tuple[float, int],
     numbers: dict[Frame | None, int],
 ) -> tuple[NDArray[np.float64], ...]:
-    """Give columns of lines, stretches of birth and death, whether held, and bytes."""
+    """Return columns: line, interval of allocation, interval of free, held, bytes."""
     width_s, count = stretches
     rows = sums.owning(sums.unpacked(ages.rows))
     which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
@@ -85,7 +85,7 @@ def _process(
 
 
 def _added(columns: tuple[Numbers, ...], sizes: NDArray[np.float64]) -> list[Span]:
-    """Add up what is alike, largest first."""
+    """Sum rows of equal columns, largest first."""
     if not len(sizes):
         return []
     widths = [int(column.max()) + 1 for column in columns]

@@ -1,7 +1,8 @@
 """Stacks of a recording as frames.
 
-A trie of half a million nodes is worked on as columns; frames are put together only for the stacks
-that somebody looks at.
+A trie of half a million nodes is processed in columns. Frames are assembled only for the stacks that
+are shown.
+
 """
 
 from __future__ import annotations
@@ -22,52 +23,52 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Recording, Rows
 
-    Numbers = NDArray[Any]  # whole ones
+    Numbers = NDArray[Any]  # integers of any width
     Indices = NDArray[np.uint32]
     Words = NDArray[np.uint64]
 
 _UNRANKED = 1 << 30
-_DEEPEST = 1 << 14  # frames; the tracer cuts far earlier, a hostile file may not
+_DEEPEST = 1 << 14  # frames; the tracer records far fewer, a hostile file may not
 
 
 class Stacks:
-    """The stacks of one process: paths in its trie."""
+    """Stacks of one process: paths in its trie."""
 
     def __init__(self, nodes: Rows | None, frames: Mapping[int, tuple[Frame, ...]]) -> None:
-        """Look at one process's trie and resolved words."""
+        """Store the trie and the resolved words of one process."""
         self._nodes = np.zeros(1, NODE_DTYPE) if nodes is None or not len(nodes) else nodes
         self._resolved = frames
 
     @cached_property
     def parents(self) -> Indices:
-        """Parent of each node, made when first asked for, as the following."""
+        """Parent of each node."""
         return np.ascontiguousarray(self._nodes["parent"])
 
     @property
     def words(self) -> Words:
-        """Distinct words in ascending order."""
+        """Distinct words, ascending."""
         return self._numbered[0]
 
     @property
     def word_of(self) -> Numbers:
-        """Which of the words each node has; in two bytes where there are few, else four."""
+        """Index in `words` of each node: uint16 if they fit, else uint32."""
         return self._numbered[1]
 
     @cached_property
     def _numbered(self) -> tuple[Words, Numbers]:
         nodes: Any = self._nodes
-        if hasattr(nodes, "numbered"):  # packed, with dictionaries
+        if hasattr(nodes, "numbered"):  # packed by dictionary
             words, numbers = nodes.numbered("word")
             return words, numbers
         return number_words(np.ascontiguousarray(nodes["word"]))
 
     @classmethod
     def of(cls, recording: Recording, process: int) -> Self:
-        """Look at the stacks of the process with that index."""
+        """Return the stacks of the process with index `process`."""
         return cls(recording.nodes.get(process), recording.frames.get(process, {}))
 
     def frames(self, stack: int) -> tuple[Frame, ...]:
-        """Frames of a stack, leaf first; none where the stack was not seen."""
+        """Return the frames of a stack, leaf first; none for an unknown stack."""
         frames, parents, word_of = self.frames_of_words, self.parents.data, self.word_of.data
         found: list[Frame] = []
         while stack and len(found) < _DEEPEST:
@@ -81,9 +82,9 @@ class Stacks:
         return [self._of(word) for word in self.words.tolist()]
 
     def owners(self, ranks: dict[int, int]) -> tuple[Numbers, list[Frame | None]]:
-        """Give the number of each node's owning frame, and the frames by number; None for the root's.
+        """Return the index of each node's owning frame, and the frames; the root's is None.
 
-        `ranks` remembers frames by identity between calls; they must stay alive meanwhile.
+        `ranks` caches ranks by id() of frames between calls; the frames must stay alive meanwhile.
         """
         best = [ownership.best(each, ranks) for each in self.frames_of_words]
         owners = self._least(np.array([rank for rank, _ in best], np.int32))
@@ -92,7 +93,7 @@ class Stacks:
     def owners_of(
         self, stacks: NDArray[Any], ranks: dict[int, int]
     ) -> tuple[Numbers, list[Frame | None]]:
-        """Give the owning frame of each of some stacks as a number, and the frames these numbers stand for."""
+        """Return the index of the owning frame of each stack, and the frames that occur."""
         by_node, frames = self.owners(ranks)
         numbers = by_node[stacks]
         used = np.flatnonzero(np.bincount(numbers, minlength=len(frames)))
@@ -101,7 +102,7 @@ class Stacks:
         return place[numbers], [frames[number] for number in used.tolist()]
 
     def holding(self, test: Callable[[Frame], bool]) -> NDArray[np.bool_]:
-        """Tell for each node if a frame from it up to the root passes a test."""
+        """Return for each node whether a frame on its path passes a test."""
         passing = np.array([*(any(map(test, each)) for each in self.frames_of_words), False], bool)
         found: NDArray[np.bool_] = passing[
             self._least(np.where(passing[:-1], 0, 1).astype(np.int32))
@@ -109,11 +110,11 @@ class Stacks:
         return found
 
     def depths(self) -> Indices:
-        """How many nodes are above each."""
+        """Return the depth of each node."""
         return trie_depths(self.parents)
 
     def _least(self, ranks: NDArray[np.int32]) -> Numbers:
-        """Find for each node the word of least rank from it up to below the root; the root has none."""
+        """Return for each node the word of lowest rank on its path; the root has none."""
         return trie_least(self.parents, self.word_of, np.append(ranks, np.int32(_UNRANKED)))
 
     def _of(self, word: int) -> tuple[Frame, ...]:

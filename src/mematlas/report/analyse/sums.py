@@ -1,4 +1,4 @@
-"""Rows of a recording joined and added up. Sums are those of the rows, rounded once."""
+"""Joins and sums of recording rows by (stack, kind). Sums are rounded once, at the end."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
 
 OWNING = (Kind.MALLOC, Kind.MMAP, Kind.PYOBJECT)
-"""Kinds that are allocations; an arena holds blocks that count themselves, a file is no memory."""
+"""Kinds of allocations. Arenas contain blocks that are counted themselves; files are not memory."""
 
-_FEW = 4  # of so many keys at most one has a row where it pays to tell of these alone
+_FEW = 4  # sparse results pay off if at most one key in so many has a row
 _OWNING = [number for number, kind in KIND_BY_NUMBER.items() if kind in OWNING]
 
 
 def unpacked(rows: Rows) -> Rows:
-    """Make rows that stay packed until somebody looks at them; any others are given back."""
+    """Return rows that were unpacked once; arrays are returned as they are."""
     made: Rows = rows.unpack() if hasattr(rows, "unpack") else rows
     return made
 
 
 def column(rows: Rows, name: str) -> NDArray[Any]:
-    """Give a column as it is quickest made: as narrow whole numbers, where rows are packed as such."""
+    """Return a column, in the narrowest integer type if the rows are packed as such."""
     packed: Any = rows
     found: NDArray[Any] = packed.narrow(name) if hasattr(packed, "narrow") else rows[name]
     return found
 
 
 def keys(rows: Rows, kinds: NDArray[Any] | None = None) -> Numbers:
-    """One number for each row's (stack, kind); `kinds` if they are there already."""
+    """Return the key of each row: stack << 8 | kind. `kinds` are passed in if known."""
     found: Numbers = rows["stack"].astype(np.int64)
     found <<= 8
     found |= column(rows, "kind") if kinds is None else kinds
@@ -47,12 +47,12 @@ def keys(rows: Rows, kinds: NDArray[Any] | None = None) -> Numbers:
 
 
 class KeyedRows:
-    """Rows and their keys, made once for all that is joined with them."""
+    """Rows with their keys, computed once for several joins."""
 
     __slots__ = ("keys", "owning", "rows")
 
     def __init__(self, rows: Rows) -> None:
-        """Look at rows; `owning` are the keys of those that are allocations."""
+        """Unpack rows. `owning` are the keys of the rows that are allocations."""
         self.rows = unpacked(rows)
         kinds = column(self.rows, "kind")
         self.keys, owned = keys(self.rows, kinds), _owned(kinds)
@@ -60,24 +60,26 @@ class KeyedRows:
 
 
 def distinct(*columns: Numbers) -> Numbers:
-    """Numbers in any of the columns, once each and ascending."""
+    """Return the distinct numbers of all columns, ascending."""
     whole = max(columns, key=len)
     others = [each for each in columns if each is not whole]
-    ascending = bool(others) or bool((np.diff(whole) > 0).all())  # or else no key is found in it
+    ascending = bool(others) or bool(
+        (np.diff(whole) > 0).all()
+    )  # find_keys() needs ascending numbers
     if ascending and all((at := find_keys(each, whole)) and at[0] == len(each) for each in others):
-        return whole  # which has them all, in order
-    every = np.sort(np.concatenate(columns))  # where np.unique would hash
+        return whole  # it contains all others and is sorted
+    every = np.sort(np.concatenate(columns))  # np.unique would hash
     found_once: Numbers = every[np.flatnonzero(np.diff(every, prepend=every[:1] - 1))]
     return found_once
 
 
 def split(key: int) -> tuple[int, str]:
-    """Stack and kind of a key."""
+    """Return stack and kind of a key."""
     return key >> 8, str(KIND_BY_NUMBER.get(key & 0xFF, "unknown"))
 
 
 def owns(rows: Rows) -> NDArray[np.bool_]:
-    """Tell which rows are allocations."""
+    """Return which rows are allocations."""
     return _owned(column(rows, "kind"))
 
 
@@ -89,21 +91,21 @@ def _owned(kinds: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def owning(rows: Rows) -> Rows:
-    """Keep the rows that are allocations."""
+    """Return the rows that are allocations."""
     kept: Rows = rows[owns(rows)]
     return kept
 
 
 class Join:
-    """Rows that have one of some keys, which are sorted and distinct; figures are added up by key."""
+    """Join of rows with distinct ascending keys. Values are summed by key."""
 
     __slots__ = ("_count", "_hit", "_once", "_rows", "_where")
 
     def __init__(self, rows: Rows | KeyedRows | None, at: Numbers) -> None:
         """Find the rows with these keys."""
         self._count = len(at)
-        self._hit: NDArray[Any] | None = None  # rows that have a key, as a mask; None: all
-        self._where: NDArray[Any] | None = None  # key of each; None: one row a key, in order
+        self._hit: NDArray[Any] | None = None  # mask of the rows whose key is in `at`; None: all
+        self._where: NDArray[Any] | None = None  # index in `at` of each row; None: row i has key i
         self._once = True  # no two rows have the same key
         mine = rows.keys if isinstance(rows, KeyedRows) else None
         found = (
@@ -127,7 +129,7 @@ class Join:
             self._hit = at[self._where] == mine
 
     def column(self, name: str) -> NDArray[Any]:
-        """Give a figure of each key, 0 where there is no row: floats, or, if they are all whole, numbers."""
+        """Return a column by key, 0 for keys without a row: floats, or integers if all are whole."""
         if self._rows is None:
             return np.zeros(self._count, np.uint8)
         found = column(self._rows, name)
@@ -145,7 +147,7 @@ class Join:
         return spread
 
     def few(self, name: str) -> tuple[NDArray[np.uint32], NDArray[Any]] | None:
-        """Give the same as places of some keys, ascending, and their figures; None where that is not less."""
+        """Return the nonzero part of column(): indices of keys, ascending, and values; None if not smaller."""
         if self._rows is None:
             return np.zeros(0, np.uint32), np.zeros(0, np.uint8)
         if not self._once:
@@ -172,16 +174,16 @@ class Join:
 
 
 def gather(rows: Rows | None, at: Numbers, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:
-    """Columns of the rows with these (sorted, distinct) keys, added up by key; 0 where none is."""
+    """Return columns of the rows by distinct ascending key, summed; 0 for keys without a row."""
     joined = Join(rows, at)
     return {name: joined.column(name).astype(np.float64) for name in names}
 
 
 def rounded(column: NDArray[np.float64]) -> Numbers:
-    """Floats to the nearest integers, as a column."""
+    """Round floats to int64."""
     return np.rint(column).astype(np.int64)
 
 
 def whole(column: NDArray[np.float64]) -> list[int]:
-    """Floats to the nearest integers."""
+    """Round floats to a list of ints."""
     return [int(value) for value in np.rint(column).tolist()]

@@ -1,4 +1,4 @@
-"""All stacks of a report as columns. A stack becomes an object only when somebody looks at it."""
+"""Stack stats in columns. Stack stats become objects at access."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
 
     Numbers = NDArray[np.int64]
-    Whole = NDArray[Any]  # whole numbers of any width
+    Whole = NDArray[Any]  # integers of any width
 
 FAULT = "fault"
 FAULT_NUMBER = 255
@@ -30,24 +30,24 @@ COLUMNS = (
     *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes", "faulted_bytes"),
     *("temporary_bytes", "fragmented_bytes", "idle_bytes", *LIFETIMES),
 )
-"""The figures of a stack, as StackStats names them."""
-_MOST_KEPT = 24 << 20  # bytes of columns that have been made, and can be made again
-_BATCH = 4096  # stacks whose figures are looked up together
+"""Columns of a stack table, named as the fields of StackStats."""
+_MOST_KEPT = 24 << 20  # bytes of created columns that are kept; others are created again
+_BATCH = 4096  # stacks whose values are looked up together
 
 
 Figures = NDArray[Any] | NarrowColumn | Callable[[], NarrowColumn]
-"""A column, or what makes it when it is first asked for."""
+"""A column, or the function that creates it at first access."""
 
 
 class Columns(Mapping[str, "Numbers"]):
-    """Figures by name, kept in little memory; what is asked for by name takes eight bytes a row."""
+    """Columns by name, kept narrow. Access by name returns int64."""
 
     __slots__ = ("_kept", "_length", "_made", "_source", "_sums")
 
     def __init__(
         self, length: int, figures: Mapping[str, Figures], kept: NDArray[np.uint32] | None = None
     ) -> None:
-        """Take columns; those of COLUMNS not given are 0. `kept`: of what is made, only these rows."""
+        """Store columns; those of COLUMNS not given are 0. `kept` selects rows of created columns."""
         self._length = length
         self._kept = kept
         self._source = dict(figures)
@@ -55,7 +55,7 @@ class Columns(Mapping[str, "Numbers"]):
         self._sums: dict[str, int] = {}
 
     def __getitem__(self, name: str) -> Numbers:
-        """Give a column as whole numbers."""
+        """Return a column as int64."""
         return self.narrow(name).whole()
 
     def __iter__(self) -> Iterator[str]:
@@ -65,13 +65,13 @@ class Columns(Mapping[str, "Numbers"]):
         return len(list(iter(self)))
 
     def with_more(self, figures: Mapping[str, Figures]) -> Columns:
-        """Give these columns and others, of as many rows, beside them."""
+        """Return these columns together with others of the same length."""
         return Columns(
             self._length, {**{name: partial(self.narrow, name) for name in self}, **figures}
         )
 
     def narrow(self, name: str) -> NarrowColumn:
-        """Give a column as it is kept; of those of a long table the last ones made are."""
+        """Return a narrow column. The least recently used columns of a long table are dropped."""
         found = self._made.pop(name, None) or self._make(name)
         self._made[name] = found
         while len(self._made) > 1 and sum(each.nbytes for each in self._made.values()) > _MOST_KEPT:
@@ -79,7 +79,7 @@ class Columns(Mapping[str, "Numbers"]):
         return found
 
     def sum(self, name: str) -> int:
-        """Add a column up."""
+        """Return the sum of a column."""
         if name not in self._sums:
             self.narrow(name)
         return self._sums[name]
@@ -103,7 +103,7 @@ def _joined(columns: Sequence[Columns], name: str) -> NarrowColumn:
 
 
 class StackTable(Sequence[StackStats]):
-    """Rows of (process, stack, kind) and their figures, in columns of equal length."""
+    """Stack stats in columns of equal length; one row per (process, stack, kind)."""
 
     __slots__ = ("_ranks", "columns", "kind", "paths", "process", "stack")
 
@@ -115,7 +115,7 @@ class StackTable(Sequence[StackStats]):
         columns: Mapping[str, Figures],
         paths: Mapping[int, Stacks],
     ) -> None:
-        """Take columns; those of COLUMNS not given are 0. `paths` are the tries of the processes."""
+        """Store columns; those of COLUMNS not given are 0. `paths` are the stacks of each process."""
         if isinstance(process, int):
             process = np.broadcast_to(np.array(process, np.min_scalar_type(process)), len(stack))
         self.process = process
@@ -127,12 +127,12 @@ class StackTable(Sequence[StackStats]):
 
     @classmethod
     def of(cls, stacks: Iterable[StackStats]) -> StackTable:
-        """Give stacks as a table; a table is one already."""
+        """Return stack stats as a table; tables are returned as they are."""
         return stacks if isinstance(stacks, StackTable) else _from_figures(list(stacks))
 
     @classmethod
     def joined(cls, tables: Sequence[StackTable]) -> StackTable:
-        """Put tables one after the other."""
+        """Concatenate tables."""
         if len(tables) == 1:
             return tables[0]
         nothing = np.zeros(0, np.uint8)
@@ -155,7 +155,7 @@ class StackTable(Sequence[StackStats]):
     @overload
     def __getitem__(self, index: slice) -> Sequence[StackStats]: ...
     def __getitem__(self, index: int | slice) -> StackStats | Sequence[StackStats]:
-        """Give one stack, or a part of the table."""
+        """Return one row as StackStats, or a slice."""
         if isinstance(index, slice):
             return StackSelection(self, np.arange(len(self))[index])
         return next(self.at(np.array([index])))
@@ -164,7 +164,7 @@ class StackTable(Sequence[StackStats]):
         return self.at(np.arange(len(self)))
 
     def at(self, rows: Whole) -> Iterator[StackStats]:
-        """Give the stacks of some rows."""
+        """Yield some rows as StackStats."""
         for some, figures in self.figures(rows, COLUMNS):
             processes, stacks = self.process[some].tolist(), self.stack[some].tolist()
             places = zip(some.tolist(), processes, stacks, strict=True)
@@ -176,7 +176,7 @@ class StackTable(Sequence[StackStats]):
     def figures(
         self, rows: Whole, names: Sequence[str]
     ) -> Iterator[tuple[Whole, Iterator[tuple[int, ...]]]]:
-        """Give some figures of some rows, a batch of rows at a time."""
+        """Yield some columns of some rows, in batches of rows."""
         if len(rows) <= _BATCH:  # one column after the other
             yield (
                 rows,
@@ -189,44 +189,46 @@ class StackTable(Sequence[StackStats]):
             yield some, zip(*(each.at(some).tolist() for each in columns), strict=True)
 
     def kind_name(self, index: int) -> str:
-        """Kind of one row."""
+        """Return the kind of a row."""
         number = int(self.kind[index])
         return FAULT if number == FAULT_NUMBER else str(KIND_BY_NUMBER.get(number, "unknown"))
 
     def keys(self, rows: Whole) -> Numbers:
-        """Keys of some rows, as of `figures.keys`."""
+        """Return the keys of some rows, as sums.keys()."""
         keys: Numbers = self.stack[rows].astype(np.int64) << 8 | self.kind[rows]
         return keys
 
     def metric(self, name: str) -> Numbers:
-        """NarrowColumn of one of METRICS."""
+        """Return the column of a metric as int64."""
         return self.columns[f"{name}_bytes"]
 
     def narrow(self, name: str) -> NarrowColumn:
-        """Give the same as it is kept."""
+        """Return the narrow column of a metric."""
         return self.columns.narrow(f"{name}_bytes")
 
     def processes(self) -> list[int]:
-        """Give the indices of the processes that have stacks here."""
-        if not len(self) or not any(self.process.strides):  # all of one
+        """Return the indices of the processes in the table."""
+        if not len(self) or not any(self.process.strides):  # all rows are of one process
             return [int(number) for number in self.process[:1]]
-        changes = np.flatnonzero(self.process[1:] != self.process[:-1])  # few: rows come by process
+        changes = np.flatnonzero(
+            self.process[1:] != self.process[:-1]
+        )  # few: rows are grouped by process
         return sorted({int(number) for number in self.process[np.append(0, changes + 1)]})
 
     def ranked(self, by: str) -> StackSelection:
-        """All stacks, those with most of a metric first."""
+        """Return all stacks, those with most of a metric first."""
         return self.first(by, len(self))
 
     def first(self, by: str, most: int) -> StackSelection:
-        """Give the first so many of these."""
+        """Return the `most` stacks with most of a metric."""
         return StackSelection(self, self.narrow(by).largest(most))
 
     def where(self, rows: NDArray[np.bool_]) -> StackSelection:
-        """Give the stacks a mask picks."""
+        """Return the stacks selected by a mask."""
         return StackSelection(self, np.flatnonzero(rows))
 
     def owners(self) -> tuple[Whole, list[Frame | None]]:
-        """Give each row's owning frame as a number, of 2 or 4 bytes, and the frames as they first occur."""
+        """Return the index of each row's owning frame, and the frames in order of occurrence."""
         processes = self.processes()
         numbers: dict[Frame | None, int] = {}
         found = np.zeros(len(self) if len(processes) > 1 else 0, np.uint32)
@@ -244,12 +246,12 @@ class StackTable(Sequence[StackStats]):
 
 
 class StackSelection(Sequence[StackStats]):
-    """Some rows of a table, in an order of their own."""
+    """Selected rows of a table, in any order."""
 
     __slots__ = ("rows", "table")
 
     def __init__(self, table: StackTable, rows: Whole) -> None:
-        """Look at these rows of a table."""
+        """Select rows."""
         self.table, self.rows = table, rows
 
     def __len__(self) -> int:
@@ -260,7 +262,7 @@ class StackSelection(Sequence[StackStats]):
     @overload
     def __getitem__(self, index: slice) -> StackSelection: ...
     def __getitem__(self, index: int | slice) -> StackStats | StackSelection:
-        """Give one stack, or fewer rows."""
+        """Return one row as StackStats, or a slice."""
         if isinstance(index, slice):
             return StackSelection(self.table, self.rows[index])
         return self.table[int(self.rows[index])]
@@ -269,17 +271,17 @@ class StackSelection(Sequence[StackStats]):
         return self.table.at(self.rows)
 
     def sum(self, by: str) -> int:
-        """Add up a metric."""
+        """Return the sum of a metric."""
         return int(self.table.narrow(by).at(self.rows).sum())
 
     def heaviest(self, by: str) -> tuple[Frame, ...]:
-        """Give the frames of the stack that has most of a metric."""
+        """Return the frames of the stack with most of a metric."""
         row = int(self.rows[self.table.narrow(by).most(self.rows)])
         return self.table.paths[int(self.table.process[row])].frames(int(self.table.stack[row]))
 
 
 def _from_figures(stacks: Sequence[StackStats]) -> StackTable:
-    """Make tries of stacks that came as frames; a word is then the number of a frame."""
+    """Build a table from objects. Words of its tries are frame numbers."""
     numbers: dict[Frame, int] = {}
     tries: dict[int, dict[tuple[int, int], int]] = {}
     leaves = [_grow(tries.setdefault(each.process, {}), each.frames, numbers) for each in stacks]
@@ -312,7 +314,7 @@ def _grow(
 def make_table(
     process: int, keys: Numbers, columns: Mapping[str, Figures], paths: Stacks
 ) -> StackTable:
-    """Give the rows of one process that have any figure, with the columns made when they are asked for."""
+    """Return the rows of one process with any nonzero value. Columns are created at access."""
     whole = Columns(len(keys), columns)
     kept = _some(len(keys), whole, sorted(columns, key=lambda name: name != "allocations"))
     if kept is not None:
@@ -323,7 +325,7 @@ def make_table(
 
 
 def _some(length: int, columns: Columns, names: Iterable[str]) -> NDArray[np.uint32] | None:
-    """Find the rows that have any figure; None: all. Where one column tells, the others are not made."""
+    """Return the rows with any nonzero value; None if all have one. Columns are created until decided."""
     some = np.zeros(length, bool)
     for name in names:
         columns.narrow(name).mark(some)
@@ -335,6 +337,6 @@ def _some(length: int, columns: Columns, names: Iterable[str]) -> NDArray[np.uin
 def fault_rows(
     process: int, stacks: NDArray[np.uint32], faulted: NDArray[np.float64], paths: Stacks
 ) -> StackTable:
-    """Give rows of what stacks were first to touch."""
+    """Return rows of kind "fault"."""
     kinds = np.full(len(stacks), FAULT_NUMBER, np.uint8)
     return StackTable(process, stacks, kinds, {"faulted_bytes": faulted}, {process: paths})

@@ -1,4 +1,4 @@
-"""Does a figure grow over a run, to its very end? Many rows at once, a column a moment."""
+"""Trend test: which rows grow over a run, to its end. Rows are stacks, columns are samples."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
     Bools = NDArray[np.bool_]
 
-ENOUGH = 4  # sample_times, the start among them, below which nothing is said of growth
-_MOST = 48  # sample_times looked at; more add nothing but work
-_TAU = 0.6  # Kendall's rank correlation with time, from which growth counts as such
+ENOUGH = 4  # samples, including the start; fewer show no growth
+_MOST = 48  # most samples used; more only cost time
+_TAU = 0.6  # minimum rank correlation with time (Kendall's tau)
 _SIGNIFICANT = 1.645  # one-sided 5 %
-LATE = 0.1  # share of the final figure that the last third of the run must have added
-_ERRORS = 2.0  # and by how many standard errors
+LATE = 0.1  # minimum fraction of the final value added in the last third of the run
+_ERRORS = 2.0  # and minimum of standard errors
 
 
 @dataclass(frozen=True, slots=True)
 class Trend:
-    """What is seen in each row.
+    """Trend of each row.
 
-    `late` is the share of its last figure that was added in the last third of the time, `early`
-    the share that was there after the first third.
+    `late` is the fraction of the final value added in the last third of the time, `early` the fraction
+    present after the first third.
     """
 
     growing: Bools
@@ -38,7 +38,7 @@ class Trend:
 
 
 def sample_times(times: Sequence[float], start: float, end: float) -> list[int]:
-    """Choose which of some ascending times to look at: apart from each other, before the end."""
+    """Return indices of ascending times to use: at a distance from each other, before the end."""
     gap = max((end - start) / _MOST, 1e-9)
     chosen: list[int] = []
     last = start
@@ -50,7 +50,7 @@ def sample_times(times: Sequence[float], start: float, end: float) -> list[int]:
 
 
 def find_trend(times: Floats, values: Floats, variances: Floats) -> Trend:
-    """Judge each row of `values`, taken at `times`; `variances` are theirs, from sampling."""
+    """Test each row of `values`, sampled at `times` with sampling variances `variances`."""
     first, last = float(times[0]), float(times[-1])
     third = (last - first) / 3
     final = np.maximum(values[:, -1], 1e-9)
@@ -73,7 +73,7 @@ def _at(times: Floats, when: float, values: Floats) -> Floats:
 
 
 def _rises(values: Floats) -> Bools:
-    """Tell which rows rise with time, more than chance would have it (Mann-Kendall)."""
+    """Return which rows rise with time significantly (Mann-Kendall test)."""
     count = values.shape[1]
     score = np.zeros(len(values))
     for lag in range(1, count):

@@ -1,4 +1,4 @@
-"""A part of a run: what was allocated in it and still live at its end."""
+"""Memory allocated in a time window and live at its end."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 
 def end_of(recording: Recording) -> float:
-    """Give the last moment at which it is known what was live, in seconds; 0 if at none."""
+    """Return the last time in seconds at which live memory is known; 0 if unknown."""
     return max((each.time_s for each in recording.age_matrix.values()), default=0.0)
 
 
 def make_window(
     recording: Recording, start_s: float, end_s: float | None, process: int | None = None
 ) -> Window:
-    """Cut a window out of a run; without an end it ends where each process did.
+    """Build the window of all processes, or of the one with index `process`.
 
-    Both ends move to the nearest edge of a cell of time. Of each process, or of the one with that index.
+    Both ends move to the nearest boundary of a time cell. Without an end, the window of each process
+    ends with the process.
     """
     wanted = [p for p in recording.processes if process is None or p.index == process]
     ages = {
@@ -76,7 +77,7 @@ def _was_there(process: Process, time_s: float | None) -> bool:
 
 
 def _born_in(ages: AgeMatrix, start_s: float, end_s: float | None) -> Rows:
-    """Rows allocated in the window and live at its end."""
+    """Return the rows allocated in the window and live at its end."""
     rows, first = sums.unpacked(ages.rows), round(start_s / ages.cell_s)
     kept = rows["born"] >= first
     if end_s is None:
@@ -101,7 +102,7 @@ def _table(recording: Recording, index: int, rows: Rows) -> StackTable:
 
 
 def _rss_at(series: tuple[Series, ...], processes: list[Process], time_s: float) -> int | None:
-    """Add up the RSS of the processes there were, each as last seen before."""
+    """Return the sum of the last sampled RSS of the running processes."""
     there = {p.index for p in processes if p.start_s <= time_s and _was_there(p, time_s)}
     total, known = 0, False
     for each in series:

@@ -1,4 +1,4 @@
-"""Recordings as other tools' files. Each module writes one format, exactly as its readers ask."""
+"""Export of recordings to formats of other tools, one module per format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Format(NamedTuple):
-    """One format: what its files are called, and what opens them."""
+    """A format: name, file suffix, summary, and the command that opens its files."""
 
     name: str
     suffix: str
@@ -22,16 +22,16 @@ class Format(NamedTuple):
 
 FORMATS = (
     Format("pprof", ".pb.gz", "all metrics in one profile.proto", "go tool pprof -http=: {}"),
-    Format("speedscope", ".speedscope.json", "a profile a metric", "drop it on speedscope.app"),
-    Format("collapsed", ".collapsed.txt", "one metric, a line a stack", "flamegraph.pl {}"),
-    Format("dhat", ".dhat.json", "valgrind's heap profile", "drop it on dh_view.html"),
+    Format("speedscope", ".speedscope.json", "one profile per metric", "drop it on speedscope.app"),
+    Format("collapsed", ".collapsed.txt", "one metric, one stack per line", "flamegraph.pl {}"),
+    Format("dhat", ".dhat.json", "heap profile of valgrind's DHAT", "drop it on dh_view.html"),
     Format("chrome", ".trace.json", "memory over time", "drop it on ui.perfetto.dev"),
-    Format("parquet", ".parquet", "a row a stack, in columns", "duckdb -c \"from '{}'\""),
-    Format("csv", ".csv", "a row a stack", "any spreadsheet"),
+    Format("parquet", ".parquet", "one row per stack, columnar", "duckdb -c \"from '{}'\""),
+    Format("csv", ".csv", "one row per stack", "any spreadsheet"),
 )
 
 
 def render_export(source: ExportSource, name: str) -> Iterator[bytes]:
-    """Write a recording in a format, piece by piece."""
+    """Render a recording in a format, in pieces."""
     render: Iterator[bytes] = import_module(f"mematlas.report.export.{name}").render(source)
     return render

@@ -1,4 +1,4 @@
-"""Chrome's trace events: memory over time as counters, a process a group, for Perfetto and others."""
+"""Chrome trace events: memory over time as counters, one group per process (Perfetto and others)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _COUNTERS = {
 
 
 def render(source: ExportSource) -> Iterator[bytes]:
-    """Write names, counters and moments; times are microseconds since the run began."""
+    """Render process names, counters and instant events. Times are microseconds since the start."""
     report = source.report
-    facts = {
+    header = {
         "displayTimeUnit": "ms",
         "otherData": {
             "exporter": f"mematlas {__version__}",
@@ -37,7 +37,7 @@ def render(source: ExportSource) -> Iterator[bytes]:
             "started": report.started,
         },
     }
-    yield json.dumps(facts)[:-1].encode() + b', "traceEvents": [\n'
+    yield json.dumps(header)[:-1].encode() + b', "traceEvents": [\n'
     separator = b""
     for event in _events(source):
         yield separator + json.dumps(event).encode()
@@ -47,19 +47,19 @@ def render(source: ExportSource) -> Iterator[bytes]:
 
 def _events(source: ExportSource) -> Iterator[dict[str, Any]]:
     for line in source.report.processes:
-        said = {"name": source.process_name(line.index)}
-        yield {"ph": "M", "name": "process_name", "pid": line.pid, "tid": 0, "args": said}
+        phrase = {"name": source.process_name(line.index)}
+        yield {"ph": "M", "name": "process_name", "pid": line.pid, "tid": 0, "args": phrase}
         yield from _counters(source, line.index, line.pid)
         if line.end_s is not None:
             yield _instant(f"ended: {clean(line.ending)}", line.end_s, line.pid)
     account = source.report.account
     if account.parts and len(source.report.processes) == 1:
         pid = source.report.processes[0].pid
-        yield _instant(f"account taken: {run_facts.account_time(account)}", account.time_s, pid)
+        yield _instant(f"account {run_facts.account_time(account)}", account.time_s, pid)
 
 
 def _counters(source: ExportSource, process: int, pid: int) -> Iterator[dict[str, Any]]:
-    """Give the timeline of one process, and the parts of its memory where they were looked at."""
+    """Yield the samples of one process, and the parts of its memory at each snapshot."""
     rows = source.recording.timeline.get(process)
     for row in [] if rows is None else rows:
         for name, (title, unit) in _COUNTERS.items():

@@ -1,4 +1,4 @@
-"""Collapsed stacks: `outermost;...;innermost number`, a line a stack, for flamegraph.pl and others."""
+"""Collapsed stacks: `outermost;...;innermost number`, one stack per line (flamegraph.pl and others)."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNITS = {"bytes": 1, "KiB": 1024, "pages": 4096}
 
 
 def render(source: ExportSource) -> Iterator[bytes]:
-    """Write the stacks that have any of the metric, those alike as one."""
+    """Render the stacks with any of the metric; equal stacks are summed."""
     table, texts = source.table, _Texts(source)
     column = table.metric(source.by)
     rows = np.flatnonzero(column)
@@ -39,7 +39,7 @@ def render(source: ExportSource) -> Iterator[bytes]:
 
 
 class _Texts:
-    """Names of frames, made once; readers split at semicolons, so names have none."""
+    """Names of frames. Semicolons are replaced: they separate frames."""
 
     def __init__(self, source: ExportSource) -> None:
         self._table, self._roots = source.table, source.roots()
@@ -47,7 +47,7 @@ class _Texts:
         self._numbers: dict[str, int] = {}
 
     def line(self, row: int) -> str:
-        """Write the stack of a row, outermost first."""
+        """Format the stack of a row, outermost frame first."""
         process = int(self._table.process[row])
         frames = self._table.paths[process].frames(int(self._table.stack[row]))
         parts = [self._root(process)] if process in self._roots else []
@@ -55,7 +55,7 @@ class _Texts:
         return ";".join(parts)
 
     def ways(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Give numbers to what is written of the stacks of some rows: those alike have one."""
+        """Return a number for the text of each row's stack; equal texts have equal numbers."""
         tree, found = LabelTree(), np.zeros(len(rows), np.int64)
         processes = self._table.process[rows]
         for process in np.unique(processes).tolist():

@@ -1,4 +1,4 @@
-"""Comma-separated values as RFC 4180 has them, with a line of names. What is unknown is empty."""
+"""Comma-separated values (RFC 4180) with a header. Unknown values are empty."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BATCH = 1000
 
 
 def render(source: ExportSource) -> Iterator[bytes]:
-    """Write the table; the frames of a stack are lines of one cell, innermost first."""
+    """Render the table. The frames of a stack are lines of one cell, innermost first."""
     names = list(COLUMNS_OF[source.rows])
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)

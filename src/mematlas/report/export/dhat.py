@@ -1,6 +1,7 @@
-"""DHAT's JSON, version 2: valgrind's heap profile, for dh_view.html and the Firefox Profiler.
+"""DHAT JSON, version 2: valgrind's heap profile (dh_view.html, Firefox Profiler).
 
-valgrind's dhat/dh_main.c says what the fields are. Time is in microseconds.
+valgrind's dhat/dh_main.c defines the fields. Times are microseconds.
+
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ _SHORT_US = 1000
 
 
 def render(source: ExportSource) -> Iterator[bytes]:
-    """Write the points of the program that allocated, and the frames they are made of."""
+    """Render the program points that allocated, and their frames."""
     report, table = source.report, source.table
-    facts = {
+    header = {
         "dhatFileVersion": 2,
         "mode": "heap",
         "verb": "Allocated",
@@ -52,7 +53,7 @@ def render(source: ExportSource) -> Iterator[bytes]:
         "tg": round(report.peak_live_time_s * 1e6),
         "te": round((run_facts.duration_s(report) or 0.0) * 1e6),
     }
-    yield json.dumps(facts, ensure_ascii=False)[:-1].encode() + b', "pps": [\n'
+    yield json.dumps(header, ensure_ascii=False)[:-1].encode() + b', "pps": [\n'
     numbers, separator = Numbers(first=1), b""
     for point in _points(source, numbers, table.columns.narrow("allocations").nonzero()[0]):
         yield separator + json.dumps(point, separators=(",", ":")).encode()
@@ -65,7 +66,7 @@ def render(source: ExportSource) -> Iterator[bytes]:
 def _points(
     source: ExportSource, numbers: Numbers, rows: np.ndarray[Any, np.dtype[np.intp]]
 ) -> Iterator[dict[str, Any]]:
-    """Give one point a list of frames: DHAT knows no kinds of memory, and takes no list twice."""
+    """Yield one point per list of frames: DHAT has no kinds of memory and takes no list twice."""
     table, roots = source.table, source.roots()
     sums: dict[tuple[int, ...], list[int]] = {}
     columns = [table.columns.narrow(name).at(rows).tolist() for name in _COLUMNS.values()]
@@ -81,7 +82,7 @@ def _points(
 
 
 def _text(number: int, frame: Frame | str) -> str:
-    """Name a frame as valgrind does, `0x1: name (file:line)`; the address is but a number."""
+    """Format a frame like valgrind, `0x1: name (file:line)`; the address is a number only."""
     if isinstance(frame, str):
         return f"{number:#x}: {frame} (in ???)"
     if frame.file and frame.line is not None:

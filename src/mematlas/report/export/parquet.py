@@ -1,4 +1,4 @@
-"""Apache Parquet, zstd-compressed, written by pyarrow: an optional extra, for it is large."""
+"""Apache Parquet, zstd-compressed. Needs pyarrow, which is an optional extra because of its size."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
     from mematlas.report.export.source import ExportSource
 
-_GROUP = 4_000  # rows: deep stacks take 10 KB each
+_GROUP = 4_000  # rows; deep stacks take 10 KB each
 
 
 def render(source: ExportSource) -> Iterator[bytes]:
-    """Write the table, so many rows at a time."""
+    """Render the table, one row group at a time."""
     try:
         pa, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        message = "writing Parquet takes pyarrow: pip install 'mematlas[parquet]', or use --to csv"
+        message = "Parquet needs pyarrow: run `pip install 'mematlas[parquet]'` or use --to csv"
         raise UnsupportedError(message) from None
     types: dict[type, Any] = {
         int: pa.int64(),
@@ -34,14 +34,14 @@ def render(source: ExportSource) -> Iterator[bytes]:
         list: pa.list_(pa.string()),
     }
     columns = COLUMNS_OF[source.rows]
-    facts = {
+    metadata = {
         "mematlas.table": f"mematlas/export-{source.rows}/1",
         "mematlas.version": __version__,
         "mematlas.command": clean(" ".join(source.report.command)),
         "mematlas.started": source.report.started,
         "mematlas.sampling": source.report.sampling.mode,
     }
-    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata=facts)
+    schema = pa.schema([(name, types[kind]) for name, kind in columns.items()], metadata=metadata)
     sink = _Sink()
     rows = rows_of(source)
     with parquet.ParquetWriter(sink, schema, compression="zstd") as writer:
@@ -53,7 +53,7 @@ def render(source: ExportSource) -> Iterator[bytes]:
 
 
 class _Sink(io.RawIOBase):
-    """A file whose bytes are taken away as they come; it knows how many there were."""
+    """File object whose bytes are taken as they are written."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class _Sink(io.RawIOBase):
         return len(piece)
 
     def taken(self) -> list[bytes]:
-        """Give what was written since this was asked last."""
+        """Return the bytes written since the last call."""
         pieces, self._pieces = self._pieces, []
         return pieces
 

@@ -1,6 +1,7 @@
-"""pprof's profile.proto, gzipped: every metric of a stack as one of its sample's values.
+"""pprof's profile.proto, gzipped. Each metric of a stack is a value of its sample.
 
-https://github.com/google/pprof/blob/main/proto/profile.proto says what the fields are.
+https://github.com/google/pprof/blob/main/proto/profile.proto defines the fields.
+
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ TYPES = (
     ("fragmented_space", "bytes", "fragmented_bytes"),
     ("idle_space", "bytes", "idle_bytes"),
 )
-"""Go's four first, in Go's order: readers know those by name."""
+"""Sample types. Go's four come first, in Go's order: readers look them up by name."""
 DEFAULTS = {
     "live": "inuse_space",
     "allocated": "alloc_space",
@@ -62,7 +63,7 @@ _NO_PATH = Frame("[root]", None, None, None, "native")
 
 
 def render(source: ExportSource) -> Iterator[bytes]:
-    """Write the profile."""
+    """Render the profile."""
     pack = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
     for piece in _Profile(source).pieces():
         yield pack.compress(piece)
@@ -70,7 +71,7 @@ def render(source: ExportSource) -> Iterator[bytes]:
 
 
 class _Profile:
-    """One profile being written: strings, functions, mappings and locations get numbers as met."""
+    """A profile while it is written. Strings, functions, mappings and locations are numbered at first use."""
 
     def __init__(self, source: ExportSource) -> None:
         self._source = source
@@ -78,10 +79,10 @@ class _Profile:
         self._functions: dict[tuple[str, str], int] = {}
         self._types = [each for each in TYPES if each[2] not in source.unknown]
         self._locations = 0
-        self._mappings = [0]  # how many have been written
+        self._mappings = [0]  # number written so far
 
     def pieces(self) -> Iterator[bytes]:
-        """Give the messages; the table of strings last, for the others fill it."""
+        """Yield the messages. The string table is last, because the others fill it."""
         source = self._source
         for name, unit, _ in self._types:
             yield data(1, self._type(name, unit))
@@ -126,7 +127,7 @@ class _Profile:
             )
 
     def _kinds(self, rows: NDArray[np.int64]) -> list[str]:
-        """Name the kinds of these rows, in the order in which they come."""
+        """Return the names of the kinds of these rows, in order of occurrence."""
         table = self._source.table
         _, first = np.unique(table.kind[rows], return_index=True)
         return list(dict.fromkeys(table.kind_name(int(rows[at])) for at in np.sort(first)))
@@ -137,14 +138,14 @@ class _Profile:
     def _words(
         self, process: int, paths: Stacks, stacks: NDArray[np.int64]
     ) -> tuple[NDArray[np.int64], Iterator[bytes]]:
-        """Give each node's location, and the messages that tell them."""
+        """Return the location of each node, and the messages that define the locations."""
         frames, words, which = paths.frames_of_words, paths.words, paths.word_of
         numbers = np.zeros(len(frames), np.int64)
         wanted = np.unique(which[1:])
         numbers[wanted] = self._locations + 1 + np.arange(len(wanted))
         self._locations += len(wanted)
         found, unseen = numbers[which], 0
-        if (stacks == 0).any():  # "no stack" is a place of its own, whatever word the root has
+        if (stacks == 0).any():  # "no stack" has its own location, whatever word the root has
             self._locations += 1
             unseen = self._locations
         found[0] = unseen
@@ -158,7 +159,7 @@ class _Profile:
         numbers: NDArray[np.int64],
         unseen: int,
     ) -> Iterator[bytes]:
-        """Write mappings, and locations with their functions."""
+        """Yield mappings, and locations with their functions."""
         mappings = _Mappings(
             self._source.recording.modules.get(process, []), self._mappings, self._mapped
         )
@@ -203,7 +204,7 @@ class _Profile:
 
 
 class _Mappings:
-    """The modules of one process; those that code was seen in get a number and a message."""
+    """Modules of one process. A module is written when a location first refers to it."""
 
     def __init__(
         self, modules: list[Module], number_from: list[int], write: Callable[[int, Module], bytes]
@@ -214,8 +215,8 @@ class _Mappings:
         self._known: dict[int, int] = {}
 
     def of(self, address: int) -> tuple[int, bytes]:
-        """Give the mapping an address is in, 0 for none, and its message when it is new."""
-        for index in range(len(self._modules) - 1, -1, -1):  # of those that overlap the last holds
+        """Return the mapping of an address, 0 for none, and its message if it is new."""
+        for index in range(len(self._modules) - 1, -1, -1):  # of overlapping modules the last holds
             module = self._modules[index]
             if module.start < address <= module.end:
                 break
@@ -231,7 +232,7 @@ class _Mappings:
 def _paths(
     paths: Stacks, stacks: NDArray[np.int64], locations: NDArray[np.int64]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Give the locations of stacks, leaf first and one stack after the other, and how many each has."""
+    """Return the locations of stacks, leaf first, concatenated, and the number of each stack."""
     levels, node = [locations[stacks]], paths.parents[stacks]
     while node.any():
         levels.append(np.where(node > 0, locations[node], 0))
@@ -243,7 +244,7 @@ def _paths(
 
 
 def _packed(values: NDArray[np.uint64], counts: NDArray[np.int64]) -> list[bytes]:
-    """Write numbers as varints, so many of them together."""
+    """Encode numbers as varints, `counts` of them per entry."""
     written = varints(values)
     ends = np.concatenate([[0], np.cumsum(lengths(values))])[
         np.concatenate([[0], np.cumsum(counts)])

@@ -1,4 +1,4 @@
-"""The few rules of protocol buffers that writing a message takes: tags, varints, lengths."""
+"""Encoding of protocol buffers: tags, varints, length-delimited fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _VARINT, _LENGTH = 0, 2
 
 @lru_cache(maxsize=1 << 12)  # of lengths and tags, which are few and small
 def varint(value: int) -> bytes:
-    """Seven bits a byte, low bits first; a negative number as its 64 bit complement."""
+    """Encode a varint; a negative number as its 64-bit complement."""
     value &= (1 << 64) - 1
     found = bytearray()
     while value > 0x7F:
@@ -20,10 +20,10 @@ def varint(value: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """Write a number; 0 is what is not there."""
+    """Encode a number field; 0 is the default and omitted."""
     return varint(field << 3 | _VARINT) + varint(value) if value else b""
 
 
 def data(field: int, value: bytes) -> bytes:
-    """Write bytes, a string or a message."""
+    """Encode a bytes, string or message field."""
     return varint(field << 3 | _LENGTH) + varint(len(value)) + value

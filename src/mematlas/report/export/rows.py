@@ -1,4 +1,4 @@
-"""Rows of the tables that CSV and Parquet files hold: stacks, lines, or the timeline."""
+"""Rows of CSV and Parquet tables: stacks, lines or the timeline."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ COLUMNS_OF: dict[str, dict[str, type]] = {
     },
     "timeline": {"process": int, "pid": int, "time_s": float, **dict.fromkeys(_TIMELINE, int)},
 }  # fmt: skip
-"""Names and types of each table's columns. `frames` are texts, innermost first."""
+"""Names and types of each table's columns. `frames` are strings, innermost first."""
 
 
 def rows_of(source: ExportSource) -> Iterator[Row]:
-    """Give the rows of the table that was asked for; None where something is unknown."""
+    """Yield the rows of the requested table; unknown values are None."""
     yield from {"stacks": _stacks, "lines": _lines, "timeline": _timeline}[source.rows](source)
 
 

@@ -1,4 +1,4 @@
-"""What every format is written from, and how it names frames and processes."""
+"""Input of all export formats, and the names of frames and processes."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ExportSource:
-    """A recording, its report and its stacks; `by` is the metric where a format has but one."""
+    """A recording, its report and its stacks; `by` is the metric of formats with only one."""
 
     recording: Recording
     report: Report
     table: StackTable
     by: str = "resident"
-    unit: str = "bytes"  # of collapsed stacks
-    rows: str = "stacks"  # which table, of those formats that are one
+    unit: str = "bytes"  # for collapsed stacks
+    rows: str = "stacks"  # the table, for formats that are one
 
     @property
     def unknown(self) -> list[str]:
-        """Columns of metrics that were not measured: their zeros say nothing."""
+        """Columns of metrics that were not measured."""
         return [f"{each}_bytes" for each in METRICS if self.report.why_unknown(each)]
 
     def roots(self) -> dict[int, str]:
-        """Name the processes, if the stacks are of more than one."""
+        """Return the names of the processes if there is more than one."""
         if len(self.table.processes()) < 2:
             return {}
         return {each.index: self.process_name(each.index) for each in self.report.processes}
 
     def process_name(self, index: int) -> str:
-        """Name one process by its command and PID."""
+        """Return the name of a process: command and PID."""
         for each in self.report.processes:
             if each.index == index:
                 return f"{shorten(clean(each.command), 80)} ({each.pid})"
@@ -48,7 +48,7 @@ class ExportSource:
 
 
 def frame_text(frame: Frame) -> str:
-    """Name a frame in one line: `function (file:line)`, or with its module for want of a file."""
+    """Format a frame in one line: `function (file:line)`, or with its module."""
     place = clean(frame.file or frame.module or "")
     if frame.file and frame.line is not None:
         place += f":{frame.line}"
@@ -60,17 +60,17 @@ def frame_text(frame: Frame) -> str:
 
 
 class Numbers:
-    """Frames by number, in the order in which they are met. Finds those it knows by identity."""
+    """Numbers of frames in order of occurrence. Known frames are found by id()."""
 
     def __init__(self, first: int = 0) -> None:
-        """Count from `first`."""
+        """Start counting at `first`."""
         self._first = first
         self._numbers: dict[Frame | str, int] = {}
         self._seen: dict[int, int] = {}
-        self._kept: list[Frame | str] = []  # alive, so that identities stay true
+        self._kept: list[Frame | str] = []  # keeps frames alive, so that id() stays unique
 
     def of(self, frame: Frame | str) -> int:
-        """Give a frame's number, a new one for a new frame."""
+        """Return the number of a frame, a new one for a new frame."""
         number = self._seen.get(id(frame))
         if number is None:
             number = self._numbers.setdefault(frame, self._first + len(self._numbers))

@@ -1,4 +1,4 @@
-"""speedscope's own JSON: the frames once, and a profile of weighed stacks for each metric."""
+"""speedscope JSON: shared frames, and one profile of weighted stacks per metric."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BATCH = 500
 
 
 def render(source: ExportSource) -> Iterator[bytes]:
-    """Write the metrics there is any memory of, the chosen one first."""
+    """Render the metrics that have any bytes, the chosen one first."""
     numbers, command = Numbers(), clean(" ".join(source.report.command))
     head = {
         "$schema": SCHEMA,
@@ -46,7 +46,7 @@ def _profile(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[by
     table, roots = source.table, source.roots()
     column = table.metric(metric)
     rows = np.flatnonzero(column)
-    facts = {
+    header = {
         "type": "sampled",
         "name": titles.METRIC_TITLES[metric],
         "unit": "bytes",
@@ -54,7 +54,7 @@ def _profile(source: ExportSource, metric: str, numbers: Numbers) -> Iterator[by
         "endValue": int(column.sum()),
         "weights": column[rows].tolist(),
     }
-    yield json.dumps(facts)[:-1].encode() + b', "samples": ['
+    yield json.dumps(header)[:-1].encode() + b', "samples": ['
     for start in range(0, len(rows), _BATCH):
         stacks = []
         for row in rows[start : start + _BATCH].tolist():

@@ -1,4 +1,4 @@
-"""Reports as one self-contained HTML file: no network, works from a disk, prints."""
+"""HTML views: one self-contained file, without network access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of `mematlas diff`: what became of each part, line and stack from one run to the other."""
+"""HTML page of `mematlas diff`: changes of parts, lines and stacks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _POINTS = 800
 
 
 def render_diff_html(diff: Diff) -> str:
-    """Return the whole page; nothing in it needs a network."""
+    """Return the whole page."""
     directory = frame_names.shared_directory([each.frames for each in diff.lines])
     body = "\n".join(
         filter(
@@ -68,17 +68,17 @@ def _head(diff: Diff, directory: str) -> str:
 def _answer(diff: Diff, directory: str) -> str:
     total = diff.total
     span = f"{_figure(total.before)} → {_figure(total.after)}"
-    said = f"{safe(titles.METRIC_TITLES[diff.by]).capitalize()} {span}: {_signed(total)}"
+    phrase = f"{safe(titles.METRIC_TITLES[diff.by]).capitalize()} {span}: {_signed(total)}"
     if total.error_bytes:
-        said += f" ± {format_bytes(total.error_bytes)}"
+        phrase += f" ± {format_bytes(total.error_bytes)}"
     largest = next((each for each in diff.lines if each.certain), None)
     if largest is None:
-        return f"{said}. No line changed by more than chance."
+        return f"{phrase}. No line changed significantly."
     frame = owning_frame(largest.frames)
-    where = "stacks that were not seen"
+    where = "unknown stacks"
     if frame is not None:
         where = f"{frame_names.function_name(frame)} {frame_names.location(frame, directory)}"
-    return f"{said}. Most at {tag('span', safe(where), class_='code')}, {_signed(largest)}."
+    return f"{phrase}. Most at {tag('span', safe(where), class_='code')}, {_signed(largest)}."
 
 
 def _figure(size: int) -> str:
@@ -91,7 +91,7 @@ def _signed(change: StackChange) -> str:
 
 
 def _role(size: int, *, certain: bool = True) -> str:
-    """Return the class of a change; nothing and chance look alike."""
+    """Return the CSS class of a change; changes within chance look like none."""
     if not size or not certain:
         return "chance"
     return "builder" if size > 0 else "shrunk"
@@ -122,7 +122,7 @@ def _account(diff: Diff) -> str:
     )
     times = " → ".join(safe(run_facts.account_time(account)) for account in accounts)
     return section(
-        "account", "Account", "every resident byte", f'<p class="soft">{times}</p>{table}'
+        "account", "Account", "all resident bytes", f'<p class="soft">{times}</p>{table}'
     )
 
 
@@ -139,7 +139,7 @@ def _account_row(title: str, kind: str, before: int, after: int, widest: int) ->
 
 
 def _swing(change: int, widest: int, role: str) -> str:
-    """Draw a change to the left or right of nothing. Widths as attributes: the page has no inline style."""
+    """Draw a change left or right of zero. Widths are attributes: the policy forbids inline styles."""
     width = min(60, max(1, round(60 * abs(change) / widest))) if change else 0
     side = "builder" if change > 0 else "shrunk"
     if not width:
@@ -153,7 +153,7 @@ def _swing(change: int, widest: int, role: str) -> str:
 
 def _lines(diff: Diff, directory: str) -> str:
     if not diff.lines:
-        return section("lines", "Lines", "", "<p>No line holds more or less than before.</p>")
+        return section("lines", "Lines", "", "<p>No line changed.</p>")
     shown, hidden = diff.lines[:_SHOWN], diff.lines[_SHOWN:_LINES]
     widest = abs(shown[0].bytes)
     inner = _table(shown, widest, directory)
@@ -184,11 +184,11 @@ def _line(change: StackChange, widest: int, directory: str) -> str:
         name = safe(shorten(frame_names.function_name(frame), 160))
         place = safe(shorten(frame_names.location(frame, directory), 120))
         where = (
-            f'<button type="button" class="line" title="Find in the stacks above">{name}</button> '
+            f'<button type="button" class="line" title="Find in the flame graph">{name}</button> '
         )
         where += f'<span class="path">{place}</span>'
     aside = [f"± {format_bytes(change.error_bytes)}"] if change.error_bytes else []
-    aside += [] if change.certain else ["within chance"]
+    aside += [] if change.certain else ["not significant"]
     role = _role(change.bytes, certain=change.certain)
     small = f"<small>{', '.join(aside)}</small>" if aside else ""
     return (
@@ -201,7 +201,7 @@ def _line(change: StackChange, widest: int, directory: str) -> str:
 def _notes(diff: Diff) -> str:
     notes = [*diff.notes]
     if diff.ignore_lines:
-        notes.append("lines of code are ignored: a function is one, wherever it is")
+        notes.append("lines are ignored: frames match by function")
     if not notes:
         return ""
     return section(
@@ -217,7 +217,7 @@ def _payload(diff: Diff, directory: str) -> str:
             "timelines": _timelines(diff),
         }
 
-    # Bytes before in the first half of the rows, bytes after in the second.
+    # Rows of the first half are bytes before, those of the second half bytes after.
     sources = [
         TrieSource(StackTable.of(report.stacks), {}, side * len(METRICS))
         for side, report in enumerate(diff.reports)
@@ -227,14 +227,14 @@ def _payload(diff: Diff, directory: str) -> str:
 
 
 class _FrameMatcher:
-    """FrameTable of both runs: one for each name and place, whichever run it was seen in."""
+    """Frames of both runs, one for each function and location."""
 
     def __init__(self, ignore_lines: bool) -> None:
         self._ignore_lines = ignore_lines
         self._frames: dict[object, Frame] = {}
 
     def frame(self, frame: Frame) -> Frame:
-        """Give the frame that stands for this one."""
+        """Return the frame that represents this one."""
         line = None if self._ignore_lines else frame.line
         key = (frame.function, frame.file or frame.module or "", line)
         found = self._frames.get(key)
@@ -244,7 +244,7 @@ class _FrameMatcher:
 
 
 def _timelines(diff: Diff) -> list[dict[str, Any]]:
-    """Give the RSS of both, each from its own start."""
+    """Return the RSS of both runs, each from its start."""
     columns = [timeline.summed(report, "rss_bytes") for report in diff.reports]
     if not all(columns):
         return []
@@ -278,13 +278,11 @@ def _drawn(points: timeline.Points, end: float) -> list[int | None]:
 
 
 def _stacks() -> str:
-    widths = switch(
-        "width", "Width", [("changed", "what changed"), ("after", "B"), ("before", "A")]
-    )
+    widths = switch("width", "Width", [("changed", "change"), ("after", "B"), ("before", "A")])
     keys = (
         '<span class="swatch" data-change="builder"></span>builder '
         '<span class="swatch" data-change="shrunk"></span>shrunk '
-        '<span class="swatch" data-change="same"></span>as it was; full colour: came or went as a whole'
+        '<span class="swatch" data-change="same"></span>unchanged; full colour: appeared or disappeared'
     )
     return flame_section("of both runs; callers above, callees below", widths, keys)
 
@@ -292,7 +290,7 @@ def _stacks() -> str:
 _TIMELINE = section(
     "timeline",
     "Timeline",
-    "resident memory of both, each from its start",
+    "RSS of both runs, each from its start",
     '<div class="tools"><div class="legend" id="timeline-legend"></div></div>'
     '<canvas id="timeline-canvas" tabindex="0" role="img" aria-label="Memory over time"></canvas>',
 )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def located(frame: Frame | None, directory: str) -> str:
-    """Return a function and its place, paths told from `directory`."""
+    """Return a function and its location; paths are relative to `directory`."""
     if frame is None:
         return "<i>unknown stack</i>"
     where = shorten(frame_names.location(frame, directory), 120)
@@ -25,7 +25,7 @@ def located(frame: Frame | None, directory: str) -> str:
 
 
 def stack(frames: tuple[Frame, ...], directory: str, *, code: bool = False) -> str:
-    """List frames below their owner; with `code`, without the language's own machinery."""
+    """List the frames of a stack below its owner; with `code`, without runtime frames."""
     if not frames:
         return "<i>unknown stack</i>"
     index = owner(frames) or 0

@@ -1,4 +1,4 @@
-"""The page: what can be read without a script is here, the drawing is in assets/."""
+"""HTML page of `mematlas report`. Text and tables are rendered here, charts by assets/."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _TYPES_SHOWN = 15
 
 
 def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None = None) -> str:
-    """Return the whole page, with what was live at the end, and windows of time, if those are given."""
+    """Return the whole page, with leaks and time windows if given."""
     ranked = lines(report.stacks, "resident")
     directory = frame_names.directory_of(report, ranked)
     body = "\n".join(
@@ -70,16 +70,16 @@ def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
         tag("span", safe(text), class_=role) if role else safe(text)
         for text, role in answer_spans(report, ranked, directory)
     )
-    facts = [run_facts.sampling(report.sampling), run_facts.start_time(report.started)]
+    details = [run_facts.sampling(report.sampling), run_facts.start_time(report.started)]
     seconds = run_facts.duration_s(report)
-    facts.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
-    facts[2:2] = filter(None, [run_facts.process_count(report)])
+    details.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
+    details[2:2] = filter(None, [run_facts.process_count(report)])
     cut = "" if report.complete else tag("p", safe(titles.CUT_SHORT), class_="warning")
     return (
         f"<header>{brand()}"
         + tag("p", safe(shorten(" ".join(report.command), 400)), class_="command")
         + tag("h1", spans)
-        + tag("p", " <i>·</i> ".join(safe(fact) for fact in facts), class_="soft")
+        + tag("p", " <i>·</i> ".join(safe(fact) for fact in details), class_="soft")
         + cut
         + "</header>"
     )
@@ -101,7 +101,7 @@ def _account_section(report: Report, directory: str) -> str:
     for key, _, account in accounts:
         when = run_facts.account_time(account, detached=run_facts.was_detached(report))
         inner += _account(account, key, when, directory)
-    return section("account", "Account", "every resident byte, by who holds it", inner)
+    return section("account", "Account", "all resident bytes by owner", inner)
 
 
 def _account(account: Account, key: str, when: str, directory: str) -> str:
@@ -133,7 +133,7 @@ def _part(account: Account, kind: str, size: int, directory: str) -> str:
         f'<span class="swatch" data-kind="{kind}"></span><span>{titles.PART_TITLES[kind]}</span>'
         f"<b>{sized(size)}</b><span>{format_percent(size, account.rss_bytes)}</span>"
     )
-    said = tag("p", safe(titles.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
+    phrase = tag("p", safe(titles.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
     table = "".join(
         f'<tr><td class="path">{_part_name(part.name, kind, directory)}</td>'
         f"<td>{sized(part.resident_bytes)}</td><td>{safe(_error(part.error_bytes))[2:]}</td></tr>"
@@ -145,17 +145,17 @@ def _part(account: Account, kind: str, size: int, directory: str) -> str:
             f"<tr><td>{len(parts) - _NAMES_SHOWN} more</td><td>{sized(rest)}</td><td></td></tr>"
         )
     if table:
-        said += f'<div class="scroll"><table class="names">{table}</table></div>'
+        phrase += f'<div class="scroll"><table class="names">{table}</table></div>'
     return tag(
         "details",
-        f'<summary class="part">{row}</summary><div class="inside">{said}</div>',
+        f'<summary class="part">{row}</summary><div class="inside">{phrase}</div>',
         data_kind=kind,
         data_bytes=size,
     )
 
 
 def _largest(account: Account, directory: str) -> str:
-    """List the largest things that have a name and are not simply live allocations."""
+    """List the largest named parts other than live allocations."""
     parts = [part for part in account.parts if part.name and part.kind != "live"]
     parts.sort(key=lambda part: -part.resident_bytes)
     rows = "".join(
@@ -167,9 +167,7 @@ def _largest(account: Account, directory: str) -> str:
     )
     if not rows:
         return ""
-    return (
-        f'<table class="largest"><caption>Largest beside live allocations</caption>{rows}</table>'
-    )
+    return f'<table class="largest"><caption>Largest other than live allocations</caption>{rows}</table>'
 
 
 def _part_name(name: str, kind: str, directory: str, width: int = 120) -> str:
@@ -187,7 +185,7 @@ def _error(error: float) -> str:
 
 def _lines_section(ranked: list[LineStats], directory: str) -> str:
     if not ranked:
-        return section("lines", "Lines", "", "<p>Unknown: no allocation was seen.</p>")
+        return section("lines", "Lines", "", "<p>Unknown: no allocation was recorded.</p>")
     rows = "".join(
         f"<tr><td>{located(line.frame, directory)}</td>"
         + "".join(f"<td>{sized(line.bytes[key])}</td>" for key in ("resident", "live", "peak"))
@@ -211,7 +209,7 @@ def _objects(report: Report, directory: str) -> str:
         inner += (
             f'<details class="more"><summary>{len(hidden)} more types</summary>{rest}</details>'
         )
-    about = "live at the end, by type; without what they point to"
+    about = "live at the end, by type; own bytes only"
     return section("objects", "Python objects", about, inner)
 
 
@@ -225,7 +223,7 @@ def _types_table(types: Sequence[ObjectType], directory: str) -> str:
         + "</td></tr>"
         for each in types
     )
-    heads = "".join(f"<th>{head}</th>" for head in ("type", "made most at", "objects", "bytes"))
+    heads = "".join(f"<th>{head}</th>" for head in ("type", "main line", "objects", "bytes"))
     return (
         f'<div class="scroll"><table class="types"><thead><tr>{heads}</tr></thead>'
         f"<tbody>{rows}</tbody></table></div>"
@@ -238,38 +236,38 @@ def _leaks(leaks: Leaks, directory: str) -> str:
         [leak for each in verdicts for leak in largest(leaks.leaks, each, _STACKS_SHOWN)]
         for verdicts in (LIKELY, [each for each in LeakVerdict if each not in LIKELY])
     )
-    said = f"{sized(leaks.live_bytes)} live at the end, "
+    phrase = f"{sized(leaks.live_bytes)} live at the end, "
     if leaks.likely_bytes:
-        said += f'<b class="warning">{sized(leaks.likely_bytes)} of it likely leaked</b>'
+        phrase += f'<b class="warning">{sized(leaks.likely_bytes)} likely leaked</b>'
     else:
-        said += "none of it looks like a leak"
-    inner = f"<p>{said}.</p>"
+        phrase += "no likely leaks"
+    inner = f"<p>{phrase}.</p>"
     if likely:
         inner += f'<ul class="stacks">{_leak_items(likely, directory)}</ul>'
     if others:
         held = sum(found.stacks for verdict, found in sums.items() if verdict not in LIKELY)
-        title = f"Held, likely no leaks: caches, buffers, start-up ({held:,})"
+        title = f"Unlikely to be leaks: caches, buffers, start-up ({held:,})"
         items = _leak_items(others, directory)
         inner += f'<details class="more"><summary>{title}</summary><ul class="stacks">{items}</ul></details>'
-    return section("leaks", "Leaks", "what was live at the end, by stack", inner)
+    return section("leaks", "Leaks", "live memory at the end, by stack", inner)
 
 
 def _leak_items(leaks: list[Leak], directory: str) -> str:
     return "".join(
         f'<li><b class="count {leak.verdict}">{sized(leak.live_bytes)}</b>'
         f"<div>{stack(leak.frames, directory, code=True)}"
-        f'<p class="story">{safe(_leak_facts(leak))}</p></div></li>'
+        f'<p class="story">{safe(_leak_details(leak))}</p></div></li>'
         for leak in leaks[:_STACKS_SHOWN]
     )
 
 
-def _leak_facts(leak: Leak) -> str:
-    facts = [
+def _leak_details(leak: Leak) -> str:
+    details = [
         leak.evidence,
         quantities.count(leak.live_count, "block"),
         _error(leak.error_bytes)[2:],
     ]
-    return " · ".join(filter(None, facts))
+    return " · ".join(filter(None, details))
 
 
 def _bad_frees(report: Report, directory: str) -> str:
@@ -338,13 +336,13 @@ _TIMELINE = section(
     '<canvas id="timeline-canvas" tabindex="0" role="img" aria-label="Memory over time"></canvas>'
     '<div id="window" aria-live="polite" hidden></div>',
 )
-_PARTS = '<span class="soft hint">drag over a part of it, or Shift and arrows: what it left behind</span>'
+_PARTS = '<span class="soft hint">drag or use Shift and arrows to select a time window</span>'
 
 _KEYS = (
     '<span class="swatch" data-frame="python"></span>Python '
     '<span class="swatch" data-frame="native"></span>native '
     '<span class="swatch" data-frame="inlined"></span>inlined '
-    '<span class="swatch" data-frame="pale"></span>paler: libraries; grey: runtime'
+    '<span class="swatch" data-frame="pale"></span>pale: libraries; grey: runtime'
 )
 
 _LINES = (

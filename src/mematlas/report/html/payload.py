@@ -1,6 +1,7 @@
-"""What a page's scripts read: one gzip of a JSON head and binary columns, in base64.
+"""Payload of a page: one gzip of a JSON header and binary columns, in base64.
 
-Layout: u32 length of the head, the head, then the columns in the head's order, back to back.
+Layout: u32 length of the header, the header, the columns in header order.
+
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ if TYPE_CHECKING:
     Head = Callable[["FrameTable"], dict[str, Any]]
 
 LARGEST = 1_250_000
-"""Bytes of base64 above which more is folded: with the code the file stays below 1.5 MB."""
+"""Limit of the base64 text in bytes; above, more is folded. The file stays below 1.5 MB."""
 _KINDS = {"python": 0, "native": 1, "inlined": 2}
 
 
 def metrics() -> list[dict[str, str]]:
-    """Give the metrics in the order of the trie's rows, as the page calls and explains them."""
+    """Return the metrics in the order of the trie's rows, with title and meaning."""
     return [
-        {"name": name, "title": titles.METRIC_TITLES[name], "says": titles.METRIC_MEANINGS[name]}
+        {"name": name, "title": titles.METRIC_TITLES[name], "meaning": titles.METRIC_MEANINGS[name]}
         for name in METRICS
     ]
 
 
 def roots_of(report: Report) -> dict[int, str]:
-    """Name the processes, if more than one is to be kept apart."""
+    """Return the names of the processes if there is more than one."""
     if len(StackTable.of(report.stacks).processes()) < 2:
         return {}
     return {
@@ -49,7 +50,7 @@ def roots_of(report: Report) -> dict[int, str]:
 
 
 def pack(builder: TrieBuilder, head: Head, directory: str) -> str:
-    """Pack stacks and what else the page reads; fold more of the stacks where it would be too large."""
+    """Pack stacks and the header of a page. Fold more of the stacks if the payload is too large."""
     fold = FOLD
     while True:
         packed = _pack(builder.build(fold), head, FrameTable(directory))
@@ -67,7 +68,7 @@ def _pack(trie: Trie, head: Head, table: FrameTable) -> str:
         trie.frame.astype("<" + wide).tobytes(),
         *(varints(row) for row in trie.own),
     ]
-    said = {
+    phrase = {
         "nodes": len(trie.depth),
         "frameType": wide,
         "columns": [len(column) for column in columns],
@@ -75,14 +76,14 @@ def _pack(trie: Trie, head: Head, table: FrameTable) -> str:
         **head(table),
         "frames": table.columns(),
     }
-    text = json.dumps(said, separators=(",", ":"), ensure_ascii=True).encode()
+    text = json.dumps(phrase, separators=(",", ":"), ensure_ascii=True).encode()
     text += b" " * (-(len(text) + 4) % 4)
     raw = b"".join([len(text).to_bytes(4, "little"), text, *columns])
     return base64.b64encode(gzip.compress(raw, compresslevel=9, mtime=0)).decode()
 
 
 class FrameTable:
-    """FrameTable by number, their strings stored once."""
+    """Table of frames by number, with shared strings."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
@@ -91,7 +92,7 @@ class FrameTable:
         self._rows: list[tuple[int, int, int, int, int, int, int]] = []
 
     def number(self, frame: Frame | str) -> int:
-        """Return a frame's number, a new one for a new frame."""
+        """Return the number of a frame, a new one for a new frame."""
         number = self._numbers.get(frame)
         if number is None:
             number = self._numbers[frame] = len(self._rows)
@@ -120,7 +121,7 @@ class FrameTable:
         return self._strings.setdefault(text, len(self._strings))
 
     def columns(self) -> dict[str, Any]:
-        """Return the table, a list a column."""
+        """Return the table as one list per column."""
         keys = ("function", "file", "short", "line", "module", "kind", "tier")
         rows = zip(*self._rows, strict=True) if self._rows else ((),) * len(keys)
         found: dict[str, Any] = {key: list(row) for key, row in zip(keys, rows, strict=True)}

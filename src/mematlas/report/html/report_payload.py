@@ -1,4 +1,4 @@
-"""What the scripts of a report's page read: stacks, lines and timelines."""
+"""Payload of the report page: stacks, lines, timelines, time windows."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def _line(line: LineStats, table: FrameTable) -> dict[str, Any]:
 
 
 def _timelines(report: Report) -> list[dict[str, Any]]:
-    """Return all processes together, then each of the first of them."""
+    """Return the timeline of all processes, then those of the largest processes."""
     found = [_timeline(report, None, "all processes")]
     if len(report.series) > 1:
         shown = sorted(report.processes, key=lambda line: -line.peak_rss_bytes)[:_PROCESSES]
@@ -120,7 +120,7 @@ def _timeline(report: Report, process: int | None, name: str) -> dict[str, Any]:
 
 
 def _faults(report: Report, process: int | None, span: tuple[float, float]) -> dict[str, Any]:
-    """Give page faults a second, of either kind, by stretches of time."""
+    """Return minor and major page faults per second, by interval."""
     per_second = _FAULT_BARS / (span[1] - span[0] or 1.0)
     minor, major = (
         timeline.counted(report, column, _FAULT_BARS, span, process)
@@ -135,7 +135,7 @@ def _faults(report: Report, process: int | None, span: tuple[float, float]) -> d
 def _marks(report: Report) -> list[dict[str, Any]]:
     marks = []
     if run_facts.is_known(report.account):
-        marks.append({"time": report.account.time_s, "text": "the account was taken here"})
+        marks.append({"time": report.account.time_s, "text": "time of the account"})
     if report.peak_live_bytes:
-        marks.append({"time": report.peak_live_time_s, "text": "most live bytes"})
+        marks.append({"time": report.peak_live_time_s, "text": "highest live bytes"})
     return marks

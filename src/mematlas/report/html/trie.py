@@ -1,8 +1,9 @@
-"""Stacks as a trie in columns, small enough to travel in a page.
+"""Stacks as a trie in columns, small enough for an HTML page.
 
-Nodes are in preorder, so depth alone gives the parent, and a subtree is a range. Values are each
-node's own, not its subtree's: most are 0 and pack to nothing. What is too small to be drawn is
-folded into its caller, so no byte is lost.
+Nodes are in preorder: depth alone gives the parent, and a subtree is a range. Values are those of the
+node itself, without its subtree; most are 0. Nodes too small to be drawn are folded into their caller,
+so that no byte is lost.
+
 """
 
 from __future__ import annotations
@@ -29,22 +30,22 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
 
 FOLD = 1e-5
-"""Of a metric's total: a box this narrow is less than a hundredth of a pixel."""
-_FINER = 8  # small siblings may be of one line, and together large enough
+"""Fraction of a metric's total below which a box is narrower than 1/100 pixel."""
+_FINER = 8  # small siblings may be of one line and large enough together
 
 
 @dataclass(slots=True)
 class Trie:
-    """Columns of equal length; node 0 is the root. Frame IDs index `frames`; the root's is 0."""
+    """Columns of equal length; node 0 is the root. `frame` indexes `frames`, the root's is 0."""
 
     depth: NDArray[np.uint16]
     frame: NDArray[np.uint32]
-    own: NDArray[np.uint64]  # in rows, a metric each
+    own: NDArray[np.uint64]  # one row per metric
     frames: list[Frame | str]  # a str is the name of a process; frames[0] is "all"
 
 
 class TrieSource(NamedTuple):
-    """Stacks to be drawn: which processes get a root of their own, and the row of their first metric."""
+    """Stacks to draw, processes with a root of their own, and the row of the first metric."""
 
     table: StackTable
     roots: Mapping[int, str]
@@ -52,7 +53,7 @@ class TrieSource(NamedTuple):
 
 
 class TrieBuilder:
-    """The trie of some sources, before what is too small is folded."""
+    """Builder of the trie of several sources."""
 
     def __init__(
         self,
@@ -61,14 +62,14 @@ class TrieBuilder:
         fold: float = FOLD,
         same: Callable[[Frame], Frame] = lambda frame: frame,
     ) -> None:
-        """Grow it. What is far below `fold` is left out at once; `same` gives the frame that is drawn for one."""
+        """Add the sources. Nodes far below `fold` are left out at once; `same` maps a frame to the one drawn."""
         self._same = same
         self._rows = rows
         self._figures: list[
             tuple[NDArray[np.uint32], Numbers]
-        ] = []  # nodes, and what is added to their own
+        ] = []  # nodes, and the values added to them
         self._frames: list[Frame | str] = ["all"]
-        self._tree = LabelTree()  # of numbers of frames
+        self._tree = LabelTree()  # labels are frame numbers
         self._numbers: dict[Frame | str, int] = {}
         totals = np.zeros(rows)
         for source in sources:
@@ -79,7 +80,7 @@ class TrieBuilder:
                 self._add(source, process, totals, fold / _FINER)
 
     def _add(self, source: TrieSource, process: int, totals: Floats, fold: float) -> None:
-        """Add the stacks of one process. Its own trie is folded before it is put into frames."""
+        """Add the stacks of one process. Its trie is folded before its words are resolved to frames."""
         paths = source.table.paths[process]
         kept, own, unseen = _fold_process(source, process, totals, fold)
         root = source.roots.get(process)
@@ -102,7 +103,7 @@ class TrieBuilder:
         return number
 
     def build(self, fold: float = FOLD) -> Trie:
-        """Make the trie of what is not too small, root outermost."""
+        """Return the trie without the nodes below `fold`."""
         parent, labels = self._tree.columns()
         depth = trie_depths(parent)
         own = np.zeros((self._rows, len(parent)), np.int64)
@@ -124,9 +125,9 @@ class TrieBuilder:
 def _fold_process(
     source: TrieSource, process: int, totals: Floats, fold: float
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Find the nodes of a process that are not too small, the root first; with their own, and what has no stack.
+    """Return the kept nodes of a process, root first, their values, and the values without a stack.
 
-    One metric after the other: a row a metric of all nodes would be the largest thing in memory.
+    Metrics are processed one by one: all metrics of all nodes would not fit in memory.
     """
     table, parents = source.table, source.table.paths[process].parents
     mine = table.process == process if len(table.processes()) > 1 else None
@@ -151,7 +152,7 @@ def _fold_process(
 
 
 def _least(total: float, fold: float) -> int:
-    """Give the least whole number that is this share of a total."""
+    """Return the smallest integer that is at least a fraction of a total."""
     least = math.ceil(fold * total)
     while least > 1 and (least - 1) / total >= fold:
         least -= 1
@@ -163,7 +164,7 @@ def _least(total: float, fold: float) -> int:
 def _fold(
     parent: NDArray[np.uint32], own: Numbers, fold: float
 ) -> tuple[NDArray[np.bool_], Floats]:
-    """Move what is too small up in `own`; say which nodes are left, and how heavy each is."""
+    """Move small values up in `own`. Return which nodes are kept, and the weight of each node."""
     weight = np.zeros(len(parent))
     for row in own:
         if (total := float(row.sum())) > 0:
@@ -180,7 +181,7 @@ def _fold(
 def _preorder(
     parent: NDArray[np.uint32], keep: NDArray[np.bool_], weight: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Order the kept nodes, each before its subtree, heavy siblings first."""
+    """Return the kept nodes in preorder, heavy siblings first."""
     children: dict[int, list[int]] = {}
     kept = np.flatnonzero(keep)
     for node in kept[np.argsort(weight[kept], kind="stable")].tolist():  # light first
@@ -188,7 +189,7 @@ def _preorder(
             children.setdefault(int(parent[node]), []).append(node)
     order: list[int] = []
     waiting = [0]
-    while waiting:  # the last is taken first, so the heavy come first
+    while waiting:  # the last is taken first, so heavy siblings come first
         node = waiting.pop()
         order.append(node)
         waiting += children.get(node, ())

@@ -1,1 +1,1 @@
-"""Models of reports. No input or output here."""
+"""Models of reports. They read and write nothing."""

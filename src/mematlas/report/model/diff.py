@@ -1,4 +1,4 @@
-"""What changed between two recordings: the model behind `mematlas diff`."""
+"""Model of `mematlas diff`: the changes between two recordings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StackChange:
-    """One line's or stack's bytes in both recordings. No frames: stacks that were not seen."""
+    """Bytes of one line or stack in both recordings. Empty `frames`: unknown stacks."""
 
     frames: tuple[Frame, ...]
     before: int
@@ -21,25 +21,25 @@ class StackChange:
 
     @property
     def bytes(self) -> int:
-        """By how much it grew; negative where it shrank."""
+        """Growth; negative if it shrank."""
         return self.after - self.before
 
     @property
     def certain(self) -> bool:
-        """Tell if the change is more than two standard errors."""
+        """Whether the change exceeds two standard errors."""
         return self.bytes != 0 and abs(self.bytes) > 2 * (self.error_bytes or 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Diff:
-    """Everything `mematlas diff` shows; the largest changes first, be they up or down."""
+    """Everything `mematlas diff` shows. Largest absolute changes first."""
 
     by: str
     reports: tuple[Report, Report]
-    ignore_lines: bool  # a function is one, wherever it is
+    ignore_lines: bool  # match by function, ignoring lines
     commands: tuple[str, str]
     total: StackChange
     lines: tuple[StackChange, ...]
-    stacks: tuple[StackChange, ...]  # the first of them
-    stack_count: int  # all that changed
+    stacks: tuple[StackChange, ...]  # the largest MOST_STACKS
+    stack_count: int  # all stacks that changed
     notes: tuple[str, ...]

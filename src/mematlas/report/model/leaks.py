@@ -1,4 +1,4 @@
-"""What was still live when a program ended: the model behind `mematlas leaks`."""
+"""Model of `mematlas leaks`: memory live at the end of a program."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class LeakVerdict(StrEnum):
-    """What live memory looks like over the run; the first two are likely leaks."""
+    """Classification of live memory by its course over the run. The first two are likely leaks."""
 
     GROWING = "growing"  # grew to the end
-    UNFREED = "unfreed"  # many blocks, none ever freed; too few looks to see growth
-    STEADY = "steady"  # blocks come and go, or growth has stopped: a cache, a buffer
-    SETUP = "setup"  # made once and kept: start-up, imports, one block
+    UNFREED = "unfreed"  # many blocks, none freed; too few snapshots to see growth
+    STEADY = "steady"  # blocks are allocated and freed, or growth has stopped: a cache, a buffer
+    SETUP = "setup"  # allocated once and kept: start-up, imports, one block
 
 
 LIKELY = (LeakVerdict.GROWING, LeakVerdict.UNFREED)
@@ -27,7 +27,7 @@ LIKELY = (LeakVerdict.GROWING, LeakVerdict.UNFREED)
 
 @dataclass(frozen=True, slots=True)
 class Leak:
-    """One stack's memory that was live at the end, and why it may or may not be a leak."""
+    """Memory of one stack that was live at the end, with its classification and evidence."""
 
     frames: tuple[Frame, ...]
     kind: str  # model.recording.Kind
@@ -39,20 +39,20 @@ class Leak:
     error_bytes: int  # one standard error of live_bytes
     allocated_bytes: int
     allocations: int
-    bytes_per_s: float | None  # growth over the run; None: too few looks to tell
+    bytes_per_s: float | None  # growth rate over the run; None: too few snapshots
 
 
 @dataclass(frozen=True, slots=True)
 class Leaks:
-    """Everything `mematlas leaks` shows. `likely_bytes` adds up the verdicts in LIKELY."""
+    """Everything `mematlas leaks` shows. `likely_bytes` sums the verdicts in LIKELY."""
 
     command: tuple[str, ...]
     started: str
     sampling: Sampling
     complete: bool
-    time_s: float  # of the last sums
+    time_s: float  # time of the last sums
     live_bytes: int
     likely_bytes: int
-    leaks: Sequence[Leak]  # in the order of LeakVerdict; made as they are looked at
+    leaks: Sequence[Leak]  # in the order of LeakVerdict; created at access
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]

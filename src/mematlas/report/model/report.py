@@ -1,4 +1,11 @@
-"""What a report says: the model behind `mematlas report`, in text, HTML and JSON alike."""
+"""Model of `mematlas report`, the same for text, HTML and JSON.
+
+One word for one thing: *stack stats* are the sums of one (process, stack, kind). The collector exports
+them as rows, the recording stores them as rows, `analyse.table.StackTable` holds them as columns, and
+`StackStats` is one of them as an object. *Line stats* (`analyse.lines.LineStats`) are the stack stats
+summed by the line of code that owns the stack. *Account* is RSS split into parts.
+
+"""
 
 from __future__ import annotations
 
@@ -23,12 +30,15 @@ METRICS = (
     "fragmented",
     "idle",
 )
-"""What stacks can be ranked by; the order is that of the metric switch."""
+"""Metrics that stacks can be ranked by, in the order of the metric switch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """RSS of one process, or of all together, at one moment, split into parts."""
+    """RSS of one process, or of several together, split into parts.
+
+    Invariant: sum(parts) + unexplained_bytes = rss_bytes.
+    """
 
     time_s: float
     trigger: str
@@ -39,9 +49,10 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class StackStats:
-    """One stack, leaf first, and what it owned; or, of kind "fault", what it was first to touch.
+    """Stats of one stack (frames leaf first) and kind.
 
-    Live and residency are those of the account's moment, the rest is of the whole run.
+    Stats of kind "fault" own no memory: only `faulted_bytes` is set.
+    Live and resident bytes are those at the time of the account. All others are of the whole run.
     """
 
     frames: tuple[Frame, ...]
@@ -56,12 +67,12 @@ class StackStats:
     huge_bytes: int
     swapped_bytes: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
-    faulted_bytes: int = 0  # made resident by the page faults this stack took
-    temporary_bytes: int = 0  # of blocks freed within a millisecond
-    fragmented_bytes: int = 0  # free bytes on pages its blocks keep resident; exact mode alone
-    idle_bytes: int = 0  # resident, and not used for a time; see Report.idle
-    lived_100us: int = 0  # blocks freed, by how long they lived: below that,
-    lived_1ms: int = 0  # and no less than the one before
+    faulted_bytes: int = 0  # made resident by page faults of this stack
+    temporary_bytes: int = 0  # freed within TEMPORARY_S
+    fragmented_bytes: int = 0  # free bytes on pages its blocks keep resident; exact mode only
+    idle_bytes: int = 0  # resident and not used for Report.idle.seconds
+    lived_100us: int = 0  # freed blocks by lifetime: below 100 us,
+    lived_1ms: int = 0  # 100 us to 1 ms, and so on
     lived_10ms: int = 0
     lived_100ms: int = 0
     lived_1s: int = 0
@@ -69,27 +80,27 @@ class StackStats:
     lived_longer: int = 0
 
     def metric(self, name: str) -> int:
-        """Value in bytes of one of METRICS."""
+        """Return a metric in bytes; `name` is one of METRICS."""
         return int(getattr(self, f"{name}_bytes"))
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The timeline of one process: columns of equal length. Faults are counted from its start."""
+    """Samples of one process in columns of equal length. Faults are counted from its start."""
 
     process: int
     time_s: tuple[float, ...]
     rss_bytes: tuple[int, ...]
     live_bytes: tuple[int, ...]
     swap_bytes: tuple[int, ...]
-    huge_bytes: tuple[int | None, ...]  # of RSS mapped as huge pages, at the last look at them
+    huge_bytes: tuple[int | None, ...]  # of RSS, mapped as huge pages at the last snapshot
     minor_faults: tuple[int, ...]
     major_faults: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSummary:
-    """One process in the report's list."""
+    """One process in the process list."""
 
     index: int
     pid: int
@@ -104,7 +115,7 @@ class ProcessSummary:
 
 @dataclass(frozen=True, slots=True)
 class BadFree:
-    """Frees, from one stack, of a pointer that was not a live allocation."""
+    """Frees by one stack of pointers that were not live allocations."""
 
     frames: tuple[Frame, ...]
     process: int
@@ -113,12 +124,12 @@ class BadFree:
 
 @dataclass(frozen=True, slots=True)
 class FaultSite:
-    """Page faults one stack took in the memory of one owner. Estimates, but for a period of 1."""
+    """Page faults of one stack in the memory of one owner. Exact if the period is 1, else estimates."""
 
     frames: tuple[Frame, ...]
     process: int
-    owner: tuple[Frame, ...] | None  # the stack that allocated the memory; None: see `place`
-    memory: str  # what the memory is: a Kind where there is an owner, else a part and its name
+    owner: tuple[Frame, ...] | None  # stack of the allocation; None: see `memory`
+    memory: str  # Kind of the allocation, or the part of memory without an owner
     faults: int
     major_faults: int
     bytes: int
@@ -127,43 +138,43 @@ class FaultSite:
 
 @dataclass(frozen=True, slots=True)
 class PageFaults:
-    """Who touched memory first, by sampled page faults of the program's own instructions."""
+    """Sampled page faults of the program's own instructions: which code made memory resident."""
 
-    period: int  # one minor fault in so many was sampled; major ones all
-    refused: tuple[str, ...]  # why not in some process, or not to its end
+    period: int  # one minor fault in `period` is sampled; all major faults
+    refused: tuple[str, ...]  # reasons of processes without sampling, or where it ended early
     samples: int
     lost: int
     faults: int
     major_faults: int
     bytes: int
     error_bytes: int
-    counted_faults: int | None  # by the kernel, those it took for the program included
+    counted_faults: int | None  # kernel counters; includes faults inside system calls
     sites: tuple[FaultSite, ...]  # most bytes first, then most faults
 
 
 @dataclass(frozen=True, slots=True)
 class IdleSummary:
-    """What nobody used for a time, in all processes together."""
+    """Memory not used for a time, all processes together."""
 
-    seconds: float  # at least so long
-    time_s: float  # up to then, of the process looked at last
+    seconds: float  # minimum idle time
+    time_s: float  # end of the last scan
     method: str
-    whole: bool  # False: stacks have the least that each must own of it
+    whole: bool  # False: figures of stacks are lower bounds
     bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectType:
-    """Live Python objects of one type at the end of their process, and the line that made most of them.
+    """Live Python objects of one type at the end of the process, and the line with most of them.
 
-    Bytes are those of the objects' own blocks, without what they point to.
+    Bytes are those of the objects' own blocks, without the memory they refer to.
     """
 
-    name: str  # as the type calls itself; of classes of the program without their module
+    name: str  # tp_name; for classes of the program without their module
     live_bytes: int
     live_count: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
-    frame: Frame | None  # None: unknown stack
+    frame: Frame | None  # the main line; None: unknown stack
     frame_bytes: int
 
 
@@ -178,42 +189,42 @@ class Report:
     complete: bool
     processes: tuple[ProcessSummary, ...]
     account: Account  # at the highest RSS
-    last: Account  # at exit, or the last one taken
+    last: Account  # at exit, or the last snapshot
     peak_live_bytes: int
     peak_live_time_s: float
-    stacks: Sequence[StackStats]  # made as they are looked at: there can be a million
+    stacks: Sequence[StackStats]  # created at access: there can be a million
     series: tuple[Series, ...]
     bad_frees: tuple[BadFree, ...]
     notes: tuple[str, ...]  # what was not seen, and why
-    idle: IdleSummary | None = None  # None: not asked for, or no such time was over
+    idle: IdleSummary | None = None  # None: no scan was requested or completed
     slack: tuple[SlackPart, ...] | None = (
-        None  # at the account's moment; None: sampled, or not seen
+        None  # at the time of the account; None: sampled, or unknown
     )
     page_faults: PageFaults | None = None  # None: page faults were not sampled
-    heaps: tuple[HeapUse, ...] | None = None  # of glibc at the end, all processes; None: not known
-    objects: tuple[ObjectType, ...] | None = None  # None: no Python, or it was not looked at
+    heaps: tuple[HeapUse, ...] | None = (
+        None  # glibc heaps at the end of all processes; None: unknown
+    )
+    objects: tuple[ObjectType, ...] | None = None  # None: no Python process, or not scanned
     lifetimes_known: bool = True
 
     def why_unknown(self, metric: str) -> str | None:
-        """Say why a metric was not measured, and how it would be; None: it was."""
+        """Return why a metric was not measured and which option measures it; None if it was measured."""
         unseen = None if self.account.parts else "the program's pages could not be read"
         reasons = {
             **dict.fromkeys(("resident", "huge", "swapped"), unseen),
             "faulted": _why_no_faults(self.page_faults),
             "temporary": None
             if self.lifetimes_known
-            else "how long blocks lived was not recorded, or this machine's clock tells no time",
-            "fragmented": None
-            if self.slack is not None
-            else "what is free beside a block is known with --exact alone",
+            else "lifetimes were not recorded, or no steady clock on this machine",
+            "fragmented": None if self.slack is not None else "known with --exact only",
             "idle": None
             if self.idle is not None
-            else "record with --idle SECONDS, for longer than that",
+            else "record with --idle TIME, and for longer than that",
         }
         return reasons.get(metric)
 
 
 def _why_no_faults(found: PageFaults | None) -> str | None:
     if found is None:
-        return "page faults were not sampled (--faults off, or attached to)"
+        return "page faults were not sampled (--faults off, or attached)"
     return "; ".join(found.refused) if found.refused and not found.samples else None

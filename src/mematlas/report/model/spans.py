@@ -1,4 +1,4 @@
-"""When the memory of each line was allocated and freed: the model behind windows in the HTML report."""
+"""Model of time windows in the HTML report: an age matrix per line."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Bytes of one line allocated in stretch `born` and freed in the later stretch `died`.
+    """Bytes of one line allocated in interval `born` and freed in the later interval `died`.
 
-    With `held` they were not freed: `died` is then the stretch in which their process ended, or the
-    number of stretches if it was there to the end.
+    With `held` the bytes were not freed. `died` is then the interval in which the process ended, or the
+    number of intervals if the process lived to the end of the run.
     """
 
     line: int
@@ -26,13 +26,15 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Spans:
-    """Time cut into `count` stretches of `width_s` from the start of the run.
+    """Time divided into `count` intervals of `width_s` from the start of the run.
 
-    Allocated in stretches a to b, and live at the end of b: spans with a <= born <= b < died; at the end
-    of the run, those held.
+    Bytes allocated in intervals a to b and live at the end of b are the spans with
+    a <= born <= b < died; at the end of the run, those with `held`.
     """
 
     width_s: float
     count: int
-    lines: tuple[Frame | None, ...]  # None: unknown stack; the last stands for all other lines
+    lines: tuple[
+        Frame | None, ...
+    ]  # None: unknown stack; the last entry stands for all other lines
     spans: tuple[Span, ...]

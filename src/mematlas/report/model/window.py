@@ -1,4 +1,4 @@
-"""What was allocated during a part of a run and outlived it: the model behind `report --from --to`."""
+"""Model of `report --since --until`: memory allocated in a time window and live at its end."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Memory allocated from `start_s` on and still live at `end_s`.
+    """Memory allocated from `start_s` on and live at `end_s`.
 
-    Of the figures of a stack only live_bytes, live_count and error_bytes are those of the window; the
-    others are 0.
+    Of the stack stats only live_bytes, live_count and error_bytes are set; they are those of the window.
     """
 
     command: tuple[str, ...]
     started: str
     sampling: Sampling
     complete: bool
-    start_s: float  # on an edge between two cells of time, as near as there is to what was asked
+    start_s: float  # moved to the nearest boundary of a time cell
     end_s: float
-    to_the_end: bool  # live at the end of each process; else at end_s, of those still there
-    cell_s: float  # length of a cell, of the process where it is longest
+    to_the_end: (
+        bool  # live at the end of each process; else live at end_s in the processes still running
+    )
+    cell_s: float  # longest time cell of the processes
     bytes: int
     count: int
     error_bytes: int  # one standard error of `bytes`; 0 in exact mode
-    rss_bytes: tuple[int | None, int | None]  # of all processes at start_s and end_s; None: unknown
+    rss_bytes: tuple[
+        int | None, int | None
+    ]  # of all processes, at start_s and end_s; None: unknown
     stacks: Sequence[StackStats]
     processes: tuple[ProcessSummary, ...]
     series: tuple[Series, ...]

@@ -1,4 +1,4 @@
-"""Reports for the terminal."""
+"""Terminal views of reports."""
 
 from __future__ import annotations
 

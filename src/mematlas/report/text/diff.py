@@ -1,4 +1,4 @@
-"""What changed between two recordings, for the terminal."""
+"""Terminal view of `mematlas diff`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _INDENT = 2 + 12 + 2
 
 
 def render_diff(diff: Diff, *, top: int, console: Console) -> None:
-    """Write the total, then lines and stacks by how much they changed."""
+    """Print the total, then lines and stacks by change."""
     page = FramePrinter(console, frame_names.shared_directory([each.frames for each in diff.lines]))
     write(_total(diff), console)
     for name, about, changes, count in (
         ("Lines", "the code that owns the memory", diff.lines, len(diff.lines)),
-        ("Stacks", "each way to it", diff.stacks, diff.stack_count),
+        ("Stacks", "call paths", diff.stacks, diff.stack_count),
     ):
         if changes:
             write(Text(), console)
@@ -56,10 +56,10 @@ def _total(diff: Diff) -> Text:
 def _change(page: FramePrinter, change: StackChange) -> Text:
     first = Text("  ").append(_signed(change.bytes).rjust(12), _ink(change)).append("  ")
     text = page.hanging(first, page.located(owning_frame(change.frames)), _INDENT)
-    said = f"{format_bytes(change.before)} → {format_bytes(change.after)}{_error(change)}"
+    phrase = f"{format_bytes(change.before)} → {format_bytes(change.after)}{_error(change)}"
     if not change.certain:
-        said += ", within chance"
-    for words in filter(None, (said, page.callers(change.frames))):
+        phrase += ", not significant"
+    for words in filter(None, (phrase, page.callers(change.frames))):
         indent = Text(" " * _INDENT)
         text.append("\n").append_text(page.hanging(indent, Text(words, "dim"), _INDENT))
     return text

@@ -1,4 +1,4 @@
-"""First site for the terminal: which lines took the page faults, and in whose memory."""
+"""Terminal view of page faults: the lines that took them and the owners of the memory."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SHOWN_OWNERS = 2
 
 @dataclass(slots=True)
 class _Line:
-    """One line and the faults it took, by whose memory they were in."""
+    """Page faults of one line, by owner of the memory."""
 
     frame: Frame | None
     bytes: int = 0
@@ -35,13 +35,13 @@ class _Line:
 
 
 def page_faults(found: PageFaults | None, frames: FramePrinter, top: int) -> Text:
-    """Draw the block; nothing where page faults were not asked for or none were taken."""
+    """Render the section; empty if page faults were not sampled or none was taken."""
     if found is None:
         return Text()
     if not found.sites:
         why = "; ".join(found.refused)
-        return title("First site", f"unknown: {clean(why)}") if why else Text()
-    text = title("First site", _summary(found))
+        return title("Page faults", f"unknown: {clean(why)}") if why else Text()
+    text = title("Page faults", _summary(found))
     ranked = _lines(found.sites, frames)
     for line in ranked[:top]:
         text.append("\n").append_text(_draw(line, frames))
@@ -50,18 +50,18 @@ def page_faults(found: PageFaults | None, frames: FramePrinter, top: int) -> Tex
         more = quantities.count(len(ranked) - top, "more line")
         text.append(f"\n  {format_bytes(rest).rjust(_NUMBER)}  in {more} (--top N)", "dim")
     for why in found.refused:
-        text.append(f"\n  not everywhere: {clean(why)}", "yellow")
+        text.append(f"\n  not in all processes: {clean(why)}", "yellow")
     return text
 
 
 def _summary(found: PageFaults) -> str:
     error = f" ± {format_bytes(found.error_bytes)}" if found.error_bytes else ""
-    said = f"{format_bytes(found.bytes)}{error} made resident by {found.faults:,} page faults"
+    phrase = f"{format_bytes(found.bytes)}{error} made resident by {found.faults:,} page faults"
     if found.major_faults:
-        said += f", {found.major_faults:,} of them major"
+        phrase += f", {found.major_faults:,}major"
     if found.period > 1:
-        said += f" (1 in {found.period} seen)"
-    return said + (f"; {found.lost:,} samples lost" if found.lost else "")
+        phrase += f" (1 in {found.period} sampled)"
+    return phrase + (f"; {found.lost:,} samples lost" if found.lost else "")
 
 
 def _lines(sites: tuple[FaultSite, ...], frames: FramePrinter) -> list[_Line]:
@@ -83,7 +83,7 @@ def _whose(site: FaultSite, faulting: Frame | None, frames: FramePrinter) -> str
         return f"in {shorten(frame_names.short_path(clean(site.memory), frames.directory), 80)}"
     frame = owning_frame(site.owner)
     if frame is None:
-        return f"in memory ({site.memory}) whose stack was not seen"
+        return f"in memory ({site.memory}) of an unknown stack"
     return "in memory it allocated" if frame == faulting else f"in memory of {frames.short(frame)}"
 
 
@@ -92,14 +92,14 @@ def _draw(line: _Line, frames: FramePrinter) -> Text:
     first = Text("  ").append(size.rjust(_NUMBER), "bold").append("  ")
     text = frames.hanging(first, frames.located(line.frame), _INDENT)
     owners = sorted(line.owners.items(), key=lambda item: [-sums for sums in item[1]])
-    said = quantities.count(line.faults, "fault")
+    phrase = quantities.count(line.faults, "fault")
     if line.major_faults:
-        said += f", {line.major_faults:,} major"
+        phrase += f", {line.major_faults:,} major"
     for name, (size_bytes, faults) in owners[:_SHOWN_OWNERS]:
         share = f": {format_bytes(size_bytes) if size_bytes else quantities.count(faults, 'fault')}"
-        said += f" · {name}{share if len(owners) > 1 else ''}"
+        phrase += f" · {name}{share if len(owners) > 1 else ''}"
     if len(owners) > _SHOWN_OWNERS:
-        said += f" · {quantities.count(len(owners) - _SHOWN_OWNERS, 'more owner')}"
+        phrase += f" · {quantities.count(len(owners) - _SHOWN_OWNERS, 'more owner')}"
     return text.append("\n").append_text(
-        frames.hanging(Text(" " * _INDENT), Text(said, "dim"), _INDENT)
+        frames.hanging(Text(" " * _INDENT), Text(phrase, "dim"), _INDENT)
     )

@@ -1,4 +1,4 @@
-"""What was live at the end, for the terminal: likely leaks first, the rest in brief."""
+"""Terminal view of `mematlas leaks`: likely leaks first, then a summary of the others."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from mematlas.report.model.leaks import Leak, Leaks
 
 
-_NAMING = 1000  # of the leaks, from which the directory that paths are shown from is found
+_NAMING = 1000  # leaks from which the common directory of paths is derived
 _TITLES = {
     LeakVerdict.GROWING: "grew to the end",
     LeakVerdict.UNFREED: "never freed",
-    LeakVerdict.STEADY: "comes and goes, or stopped growing (caches, buffers)",
-    LeakVerdict.SETUP: "made once and kept (start-up, imports)",
+    LeakVerdict.STEADY: "allocated and freed, or growth stopped (caches, buffers)",
+    LeakVerdict.SETUP: "allocated once and kept (start-up, imports)",
 }
 
 
 def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
-    """Write what was live at the end, likely leaks first."""
+    """Print live memory at the end, likely leaks first."""
     page = FramePrinter(
         console, frame_names.shared_directory([leak.frames for leak in leaks.leaks[:_NAMING]])
     )
@@ -41,8 +41,8 @@ def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
     others = [leak for leak in shown if leak.verdict not in LIKELY]
     blocks = [
         _header(leaks),
-        _list(page, "Likely leaks", "grew to the end, or many blocks and none freed", likely),
-        _list(page, "Held to the end", "caches, buffers, start-up: likely no leaks", others),
+        _list(page, "Likely leaks", "grew to the end, or many blocks with none freed", likely),
+        _list(page, "Live at the end", "caches, buffers, start-up: unlikely to be leaks", others),
         _rest(leaks.leaks[top:]),
         page.bad_frees(leaks.bad_frees),
         page.notes(leaks.notes),
@@ -55,15 +55,15 @@ def render_leaks(leaks: Leaks, *, top: int, console: Console) -> None:
 
 def _header(leaks: Leaks) -> Text:
     text = Text().append(shorten(clean(" ".join(leaks.command)), 400), "bold cyan")
-    facts = [run_facts.sampling(leaks.sampling), f"ran {format_duration(leaks.time_s)}"]
-    text.append("\n" + " · ".join([*facts, run_facts.start_time(leaks.started)]), "dim")
+    details = [run_facts.sampling(leaks.sampling), f"ran {format_duration(leaks.time_s)}"]
+    text.append("\n" + " · ".join([*details, run_facts.start_time(leaks.started)]), "dim")
     if not leaks.complete:
         text.append("\n" + titles.CUT_SHORT, "yellow")
     text.append("\n\n").append(format_bytes(leaks.live_bytes), "bold")
     if not leaks.likely_bytes:
-        return text.append(" live at the end, none of it looks like a leak.")
+        return text.append(" live at the end, no likely leaks.")
     text.append(" live at the end, ")
-    return text.append(f"{format_bytes(leaks.likely_bytes)} of it likely leaked", "bold red") + "."
+    return text.append(f"{format_bytes(leaks.likely_bytes)} likely leaked", "bold red") + "."
 
 
 def _list(page: FramePrinter, name: str, about: str, leaks: list[Leak]) -> Text:
@@ -76,7 +76,7 @@ def _list(page: FramePrinter, name: str, about: str, leaks: list[Leak]) -> Text:
 
 
 def _rest(leaks: Sequence[Leak]) -> Text:
-    """Sum up what is not shown (--top), by verdict."""
+    """Sum the leaks beyond --top by verdict."""
     if not leaks:
         return Text()
     text = Text(f"and in {quantities.count(len(leaks), 'more stack')} (--top N)", "dim")
@@ -94,8 +94,8 @@ def _leak(page: FramePrinter, leak: Leak) -> Text:
     first = Text("  ").append(format_bytes(leak.live_bytes).rjust(10), style).append("  ")
     text = page.hanging(first, page.located(owning_frame(leak.frames)), 14)
     error = f"± {format_bytes(leak.error_bytes)}" if leak.error_bytes else ""
-    facts = [error, quantities.count(leak.live_count, "block")]
-    for words in (" · ".join(filter(None, facts)), leak.evidence, page.callers(leak.frames)):
+    details = [error, quantities.count(leak.live_count, "block")]
+    for words in (" · ".join(filter(None, details)), leak.evidence, page.callers(leak.frames)):
         if words:
             text.append("\n").append_text(page.hanging(Text(" " * 14), Text(words, "dim"), 14))
     return text

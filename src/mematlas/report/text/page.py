@@ -1,4 +1,4 @@
-"""What terminal reports share: how they write, and how they show frames."""
+"""Shared parts of the terminal views: output, titles, frames."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def write(text: Text, console: Console) -> None:
-    """Write a block, in ASCII if the console knows no more."""
+    """Print a section, in ASCII if the console has no Unicode."""
     if drawing.plain(console):
         text = drawing.in_ascii(text)
     lines = text.wrap(console, console.width, overflow="fold")
@@ -31,24 +31,24 @@ def write(text: Text, console: Console) -> None:
 
 
 def title(text: str, aside: str = "") -> Text:
-    """Head a block."""
+    """Format the title of a section."""
     head = Text().append(text, "bold")
     return head.append(f"  {aside}", "dim") if aside else head
 
 
 @dataclass(frozen=True, slots=True)
 class FramePrinter:
-    """Shows frames on one console, with paths from one directory."""
+    """Formatter of frames for one console; paths are relative to `directory`."""
 
     console: Console
     directory: str
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
-        """Put `body` after `first`, which is `indent` wide."""
+        """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
         return drawing.hanging(first, body, indent, self.console)
 
     def located(self, frame: Frame | None) -> Text:
-        """Show a frame as the head of its entry."""
+        """Format a frame as the title of an entry."""
         if frame is None:
             return Text("unknown stack", "italic")
         name = shorten(frame_names.function_name(frame), 160)
@@ -56,17 +56,17 @@ class FramePrinter:
         return Text().append(name, "bold").append("  ").append(place, "cyan")
 
     def short(self, frame: Frame) -> str:
-        """Show a frame in passing."""
+        """Format a frame within a sentence."""
         name = shorten(frame_names.function_name(frame), 60)
         return f"{name} {shorten(frame_names.location(frame, self.directory), 48)}"
 
     def called(self, frames: tuple[Frame, ...]) -> str:
-        """Say what a stack's owner called."""
+        """Format the frame that a stack's owner called."""
         below = [frame for frame in frames[: owner(frames) or 0] if tier(frame) != RUNTIME]
         return f"calls {self.short(below[-1])}" if below else ""
 
     def callers(self, frames: tuple[Frame, ...]) -> str:
-        """Say who called a stack's owner."""
+        """Format the callers of a stack's owner."""
         index = owner(frames)
         if index is None:
             return ""
@@ -74,7 +74,7 @@ class FramePrinter:
         return "from " + " ← ".join(self.short(frame) for frame in above) if above else ""
 
     def bad_frees(self, bad_frees: tuple[BadFree, ...]) -> Text:
-        """List frees of what was not allocated."""
+        """List frees of pointers that were not live allocations."""
         if not bad_frees:
             return Text()
         text = title("Bad frees", "frees of pointers that were not live allocations")
@@ -88,7 +88,7 @@ class FramePrinter:
         return text
 
     def notes(self, notes: tuple[str, ...]) -> Text:
-        """List what was not seen, and why."""
+        """List the notes."""
         shown = [shorten(clean(note), 400) for note in notes if note]
         if not shown:
             return Text()

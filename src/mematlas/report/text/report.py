@@ -1,4 +1,4 @@
-"""The report for the terminal: the answer, the account, the timeline, the lines that own memory."""
+"""Terminal view of `mematlas report`: answer, account, timeline, lines."""
 
 from __future__ import annotations
 
@@ -24,52 +24,52 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Part
     from mematlas.report.model.report import ProcessSummary, Report
 
-_NUMBER = 10  # columns of a byte figure
+_NUMBER = 10  # width of a byte figure
 _BAR = 12
 _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
-_LITTLE = 1 << 20  # bytes of slack not worth a word
+_LITTLE = 1 << 20  # bytes of slack below which no section is shown
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What every block of one report is drawn from."""
+    """Input of all sections of one report."""
 
     report: Report
     by: str
-    ranked: list[LineStats]  # by `by`
+    ranked: list[LineStats]  # by metric `by`
     frames: FramePrinter
 
     @property
     def console(self) -> Console:
-        """Where it is written."""
+        """The console."""
         return self.frames.console
 
     @property
     def directory(self) -> str:
-        """Paths below it are shown from there."""
+        """Paths are relative to it."""
         return self.frames.directory
 
     @classmethod
     def of(cls, report: Report, by: str, console: Console) -> Page:
-        """Rank the lines once for all blocks."""
+        """Rank the lines once for all sections."""
         ranked = lines(report.stacks, by)
         return cls(
             report, by, ranked, FramePrinter(console, frame_names.directory_of(report, ranked))
         )
 
     def answer(self) -> Text:
-        """Return the sentence that says where the memory is."""
+        """Return the answer: where the memory is."""
         ranked = sorted(self.ranked, key=lambda line: -line.bytes["resident"])
         return Text(answer(self.report, ranked, self.directory))
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
-        """Put `body` after `first`, which is `indent` wide."""
+        """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
         return self.frames.hanging(first, body, indent)
 
 
 def render_report(report: Report, *, top: int, by: str, console: Console) -> None:
-    """Write the whole report."""
+    """Print the whole report."""
     blocks = draw_blocks(Page.of(report, by, console), top)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
@@ -78,7 +78,7 @@ def render_report(report: Report, *, top: int, by: str, console: Console) -> Non
 
 
 def draw_blocks(page: Page, top: int) -> list[Text]:
-    """Give the parts of the report, in their order; one that has nothing to say is empty."""
+    """Return the sections in order; a section without content is empty."""
     report = page.report
     return [
         *(_header(page), _account(page), _slack(page), _heaps(page), _idle(page)),
@@ -91,7 +91,7 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
 
 
 def render_summary(report: Report, path: str, *, console: Console, top: int = 5) -> None:
-    """Write what the end of a run says: the answer, the first few lines, where the rest is."""
+    """Print the summary at the end of a run: the answer, the first lines, the command for more."""
     page = Page.of(report, "resident", console)
     write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
     for line in page.ranked[:top]:
@@ -102,19 +102,19 @@ def render_summary(report: Report, path: str, *, console: Console, top: int = 5)
     for note in filter(None, report.notes):
         first = Text("  note: ", "yellow")
         write(page.hanging(first, Text(shorten(clean(note), 400)), 8), console)
-    write(Text(f"  more: mematlas report {shlex.quote(clean(path))}", "dim"), console)
+    write(Text(f"  details: mematlas report {shlex.quote(clean(path))}", "dim"), console)
 
 
 def _header(page: Page) -> Text:
     report = page.report
-    facts = [run_facts.sampling(report.sampling)]
+    details = [run_facts.sampling(report.sampling)]
     seconds = run_facts.duration_s(report)
-    facts.append("duration unknown" if seconds is None else format_duration(seconds))
-    facts += filter(None, [run_facts.process_count(report)])
-    facts.append(run_facts.start_time(report.started))
+    details.append("duration unknown" if seconds is None else format_duration(seconds))
+    details += filter(None, [run_facts.process_count(report)])
+    details.append(run_facts.start_time(report.started))
     command = clean(" ".join(report.command))
     text = Text().append(shorten(command, 400), "bold cyan")
-    text.append("\n" + " · ".join(facts), "dim")
+    text.append("\n" + " · ".join(details), "dim")
     if not report.complete:
         text.append("\n" + titles.CUT_SHORT, "yellow")
     return text.append("\n\n").append_text(page.answer())
@@ -140,19 +140,19 @@ def _account(page: Page) -> Text:
 
 
 def _part_names(page: Page, kind: str) -> Text:
-    """Name the largest parts of one kind, and say how many more there are."""
+    """Name the largest parts of one kind, with a count of the others."""
     every = [part for part in page.report.account.parts if part.kind == kind]
     error = sum(part.error_bytes**2 for part in every) ** 0.5
     parts = [part for part in every if part.resident_bytes]
     parts.sort(key=lambda part: -part.resident_bytes)
     named = [part for part in parts if part.name not in {"", "mematlas", titles.PART_TITLES[kind]}]
-    said = [_part_name(part, page.directory) for part in named[:3]]
-    if len(parts) > len(said) and said:
+    phrase = [_part_name(part, page.directory) for part in named[:3]]
+    if len(parts) > len(phrase) and phrase:
         shown = sum(part.resident_bytes for part in named[:3])
         rest = sum(part.resident_bytes for part in parts) - shown
-        said.append(f"{len(parts) - len(said)} more {format_bytes(rest)}")
+        phrase.append(f"{len(parts) - len(phrase)} more {format_bytes(rest)}")
     text = Text(f"± {format_bytes(error)}" if error else "")
-    text.append(", " if error and said else "").append(", ".join(said))
+    text.append(", " if error and phrase else "").append(", ".join(phrase))
     if not text.plain:
         text.append(titles.PART_MEANINGS[kind])
     text.stylize("dim")
@@ -169,7 +169,7 @@ def _part_name(part: Part, directory: str) -> str:
 
 
 def _slack(page: Page) -> Text:
-    """Where the slack lies and who keeps it; nothing where there is little, or that is not known."""
+    """Render where slack is and which lines keep it; empty if little or unknown."""
     slack = page.report.slack or ()
     free, fragmented = (
         sum(getattr(each, name) for each in slack)
@@ -177,12 +177,12 @@ def _slack(page: Page) -> Text:
     )
     if free + fragmented < max(_LITTLE, page.report.account.rss_bytes // 50):
         return Text()
-    text = title("Slack", "free memory that allocators keep, at the same moment")
+    text = title("Slack", "free memory held by allocators, at the time of the account")
     text.append(f"\n  {format_bytes(free).rjust(_NUMBER)}", "bold").append(
-        "  on pages without a live byte"
+        "  held free, on pages without a live byte"
     )
     text.append(f"\n  {format_bytes(fragmented).rjust(_NUMBER)}", "bold").append(
-        "  beside live blocks, of these lines:"
+        "  fragmented, on pages with live blocks of these lines:"
     )
     keepers = sorted(page.ranked, key=lambda line: -line.bytes["fragmented"])[:3]
     for line in keepers:
@@ -203,7 +203,7 @@ def _slack(page: Page) -> Text:
 
 
 def _heaps(page: Page) -> Text:
-    """Show what glibc's malloc held at the end; nothing where that was little."""
+    """Render glibc's heaps at the end; empty if little was free."""
     heaps = page.report.heaps or ()
     free = sum(each.free for each in heaps)
     if free < _LITTLE:
@@ -212,19 +212,19 @@ def _heaps(page: Page) -> Text:
         sum(getattr(each, name) for each in heaps) for name in ("in_use", "trimmable")
     )
     arenas = sum(not each.main for each in heaps)
-    said = f"{format_bytes(used)} in use and {format_bytes(free)} free in chunks"
-    said += f" of {quantities.count(len(heaps), 'heap')}" if arenas else ""
-    said += f"; malloc_trim() would give back {format_bytes(trimmable)}"
-    text = title("glibc heap", "at the end, by the headers of its chunks")
-    return text.append("\n").append_text(page.hanging(Text("  "), Text(said), 2))
+    phrase = f"{format_bytes(used)} in use and {format_bytes(free)} free in chunks"
+    phrase += f" of {quantities.count(len(heaps), 'heap')}" if arenas else ""
+    phrase += f"; malloc_trim() would return {format_bytes(trimmable)}"
+    text = title("glibc heap", "at the end, from its chunk headers")
+    return text.append("\n").append_text(page.hanging(Text("  "), Text(phrase), 2))
 
 
 def _objects(page: Page, top: int) -> Text:
-    """Show what types of Python objects there were, and where most of each were made."""
+    """Render the types of live Python objects, with the main line of each."""
     types = page.report.objects
     if not types:
         return Text()
-    text = title("Python objects", "live at the end, by type; without what they point to")
+    text = title("Python objects", "live at the end, by type; own bytes only")
     for each in types[:top]:
         first = Text("  ").append(format_bytes(each.live_bytes).rjust(_NUMBER), "bold")
         first.append(f"{each.live_count:>12,}  ")
@@ -242,7 +242,7 @@ def _objects(page: Page, top: int) -> Text:
 
 
 def _idle(page: Page) -> Text:
-    """Show what nobody used, and the lines that own most of it."""
+    """Render idle memory and the lines that own most of it."""
     idle = page.report.idle
     if idle is None:
         return Text()
@@ -285,7 +285,7 @@ def _timeline(page: Page) -> Text:
 
 
 def _faults(report: Report, width: int, span: tuple[float, float], console: Console) -> Text:
-    """Draw how often pages were faulted in; nothing where no fault was counted."""
+    """Render the rate of page faults; empty if none was counted."""
     minor, major = (
         timeline.counted(report, column, width, span) for column in ("minor_faults", "major_faults")
     )
@@ -299,13 +299,13 @@ def _faults(report: Report, width: int, span: tuple[float, float], console: Cons
 
 def _lines(page: Page, top: int) -> Text:
     if not page.ranked:
-        return title("Lines", "unknown: no allocation was seen")
+        return title("Lines", "unknown: no allocation was recorded")
     by, total = page.by, sum(line.bytes[page.by] for line in page.ranked)
     if why := page.report.why_unknown(by):
-        return title(f"Lines by memory {titles.METRIC_TITLES[by]}", f"unknown: {clean(why)}")
-    text = title(f"Lines by memory {titles.METRIC_TITLES[by]}", titles.METRIC_MEANINGS[by])
+        return title("Lines", f"{titles.METRIC_TITLES[by]}: unknown, {clean(why)}")
+    text = title("Lines", f"{titles.METRIC_TITLES[by]}: {titles.METRIC_MEANINGS[by]}")
     if total <= 0:
-        return text.append(f"\n  No memory is {titles.METRIC_TITLES[by]}.")
+        return text.append("\n  None.")
     some = [line for line in page.ranked if line.bytes[by] > 0]
     for line in some[:top]:
         text.append("\n").append_text(_line(page, line, total))
@@ -335,18 +335,18 @@ def _figures(line: LineStats, by: str) -> str:
     if by == "temporary":
         return quantities.lifetimes(line.lifetimes)
     error = f" ± {format_bytes(line.error_bytes)}" if line.error_bytes else ""
-    said = [f"live {format_bytes(line.bytes['live'])}{error}"]
-    said += [
+    phrase = [f"live {format_bytes(line.bytes['live'])}{error}"]
+    phrase += [
         f"{short} {format_bytes(line.bytes[metric])}"
         for short, metric in (("resident", "resident"), ("peak", "peak"))
         if metric != by
     ]
-    said += [
+    phrase += [
         f"{metric} {format_bytes(line.bytes[metric])}"
         for metric in ("huge", "swapped")
         if line.bytes[metric] and metric != by
     ]
-    return " · ".join([*said, quantities.count(line.live_count, "block")])
+    return " · ".join([*phrase, quantities.count(line.live_count, "block")])
 
 
 def _processes(page: Page) -> Text:

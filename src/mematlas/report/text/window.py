@@ -1,4 +1,4 @@
-"""A part of a run for the terminal: what it left behind, and where it lies in the timeline."""
+"""Terminal view of a time window: live memory, its lines, its place in the timeline."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from mematlas.report.model.window import Window
 
-_NUMBER = 10  # columns of a byte figure
+_NUMBER = 10  # width of a byte figure
 _BAR = 12
 _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
 
 
 def render_window(window: Window, *, top: int, console: Console) -> None:
-    """Write what the window left, its place in the run, and the lines that allocated it."""
+    """Print the window, its place in the timeline and the lines that allocated it."""
     blocks = draw_window(window, lines(window.stacks, "live"), top=top, console=console)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
@@ -36,7 +36,7 @@ def render_window(window: Window, *, top: int, console: Console) -> None:
 def draw_window(
     window: Window, ranked: list[LineStats], *, top: int, console: Console
 ) -> list[Text]:
-    """Give the parts of it, in their order."""
+    """Return the sections in order."""
     paths = [line.heaviest("live") for line in ranked]
     page = FramePrinter(console, frame_names.shared_directory(paths))
     return [
@@ -47,8 +47,8 @@ def draw_window(
 
 def _header(window: Window) -> Text:
     text = Text(shorten(clean(" ".join(window.command)), 400), "bold cyan")
-    facts = [run_facts.sampling(window.sampling), run_facts.start_time(window.started)]
-    text.append("\n" + " · ".join(facts), "dim")
+    details = [run_facts.sampling(window.sampling), run_facts.start_time(window.started)]
+    text.append("\n" + " · ".join(details), "dim")
     if not window.complete:
         text.append("\n" + titles.CUT_SHORT, "yellow")
     end = format_duration(window.end_s)
@@ -57,8 +57,8 @@ def _header(window: Window) -> Text:
         f"\n\n{format_bytes(window.bytes)}{error} in {quantities.count(window.count, 'block')}"
     )
     text.append(f", allocated from {format_duration(window.start_s)} ")
-    still = "live at the end" if window.to_the_end else "live then"
-    text.append(f"to {'the end' if window.to_the_end else end}, were still {still}.")
+    still = "still live at the end" if window.to_the_end else "still live then"
+    text.append(f"to {'the end' if window.to_the_end else end}, {still}.")
     before, after = window.rss_bytes
     if before is not None and after is not None:
         text.append(f" RSS went from {format_bytes(before)} to {format_bytes(after)}.")
@@ -85,12 +85,12 @@ def _timeline(window: Window, console: Console) -> Text:
 
 
 def _lines(window: Window, ranked: list[LineStats], page: FramePrinter, top: int) -> Text:
-    aside = f"allocated in the window, live at its end; times to {format_duration(window.cell_s)}"
+    aside = f"allocated in the window, live at its end; resolution {format_duration(window.cell_s)}"
     text = title("Lines", aside)
     if not window.cell_s:
-        return title("Lines", "unknown: this recording does not tell when memory was allocated")
+        return title("Lines", "unknown: the recording has no age matrix")
     if not window.bytes:
-        return text.append("\n  Nothing.")
+        return text.append("\n  None.")
     some = [line for line in ranked if line.bytes["live"] > 0]
     for line in some[:top]:
         text.append("\n").append_text(_line(line, some[0].bytes["live"], window.bytes, page))
@@ -110,8 +110,8 @@ def _line(line: LineStats, largest: int, total: int, page: FramePrinter) -> Text
     text = page.hanging(first, page.located(line.frame), _INDENT)
     error = f"± {format_bytes(line.error_bytes)} · " if line.error_bytes else ""
     frames = line.heaviest("live")
-    said = f"{error}{quantities.count(line.live_count, 'block')}"
-    for words in filter(None, (said, page.called(frames), page.callers(frames))):
+    phrase = f"{error}{quantities.count(line.live_count, 'block')}"
+    for words in filter(None, (phrase, page.called(frames), page.callers(frames))):
         indent = Text(" " * _DETAIL)
         text.append("\n").append_text(page.hanging(indent, Text(words, "dim"), _DETAIL))
     return text

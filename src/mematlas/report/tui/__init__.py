@@ -1,1 +1,1 @@
-"""The terminal view of a recording that is being made."""
+"""Live terminal view of a growing recording."""

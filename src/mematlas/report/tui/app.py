@@ -1,4 +1,4 @@
-"""A recording while it is made: the report, again and again, and what the last seconds left."""
+"""Live view of a growing recording: the report, and windows of the last seconds."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 WINDOWS_S = (10.0, 60.0, 600.0)
 _REFRESH_S = 1.0
-_BUSY = 0.2  # share of the time that reading may take
+_BUSY = 0.2  # fraction of the time that reading may take
 _TOP = 100
 
 
 class RecordingApp(App[None]):
-    """The report of a recording that grows."""
+    """The report of a growing recording."""
 
     TITLE = "mematlas"
     ENABLE_COMMAND_PALETTE = False
@@ -51,20 +51,20 @@ class RecordingApp(App[None]):
     #filter.open { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q", "quit", "leave"),
+        Binding("q", "quit", "quit"),
         Binding("m", "metric(1)", "metric"),
         Binding("M", "metric(-1)", "metric", show=False),
-        Binding("w", "window", "last seconds"),
+        Binding("w", "window", "window"),
         Binding("o", "output", "output"),
         Binding("slash", "filter", "filter", key_display="/"),
         Binding("escape", "clear", "report", show=False),
         Binding("space", "pause", "pause"),
         Binding("d", "shade", "dark/light", show=False),
-        Binding("ctrl+c", "interrupt", "end it", priority=True),
+        Binding("ctrl+c", "interrupt", "interrupt", priority=True),
     ]
 
     def __init__(self, watch: RecordingSource, *, dark: bool = True) -> None:
-        """Show what a watch tells."""
+        """Show the recording of `watch`."""
         super().__init__()
         self._watch = watch
         self._dark = dark
@@ -82,11 +82,11 @@ class RecordingApp(App[None]):
         yield Static(id="title")
         with VerticalScroll(id="body"):
             yield Static(id="text")
-        yield Input(placeholder="words of function, file or module", id="filter")
+        yield Input(placeholder="filter by function, file or module", id="filter")
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin to read."""
+        """Register the themes and start reading."""
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = DARK.name if self._dark else LIGHT.name
@@ -96,7 +96,7 @@ class RecordingApp(App[None]):
 
     @property
     def text(self) -> str:
-        """What the body shows."""
+        """Text of the body."""
         return str(self.query_one("#text", Static).content)
 
     def _tick(self) -> None:
@@ -129,7 +129,7 @@ class RecordingApp(App[None]):
         state = "ended" if self.ended else "paused" if self.paused else "running"
         text = Text("mematlas ", "bold")
         if self._recording is None:
-            return text.append(self.failure or "waiting for the program")
+            return text.append(self.failure or "waiting for the first data")
         command = shorten(clean(" ".join(self._recording.command)), 60)
         text.append(command).append(f"  {state}", "bold" if self.ended else "")
         if self._recording.totals:
@@ -139,7 +139,7 @@ class RecordingApp(App[None]):
 
     def _body(self) -> Text:
         if self.shows_output:
-            return Text(self._watch.output() or "The program has written nothing.")
+            return Text(self._watch.output() or "No output yet.")
         if self._recording is None:
             return Text()
         width = max(40, self.query_one("#body").size.width - 3)
@@ -158,7 +158,7 @@ class RecordingApp(App[None]):
         return draw_blocks(page, _TOP)
 
     def _cut(self, report: Report) -> Report:
-        """Keep the touches and the types of lines that pass the filter."""
+        """Filter the page faults and the object types by line."""
         faults, objects = report.page_faults, report.objects
         if faults is not None:
             shown = tuple(
@@ -184,51 +184,51 @@ class RecordingApp(App[None]):
         self._draw()
 
     def action_window(self) -> None:
-        """Show what the last seconds left, then the last minute, and so on."""
+        """Show the window of the last seconds, the last minutes, then the report."""
         at = WINDOWS_S.index(self.window_s) + 1 if self.window_s in WINDOWS_S else 0
         self.window_s = WINDOWS_S[at] if at < len(WINDOWS_S) else None
         self.shows_output = False
         self._draw()
 
     def action_output(self) -> None:
-        """Show what the program wrote, or the report again."""
+        """Toggle between the output of the program and the report."""
         self.shows_output = not self.shows_output
         self._draw()
 
     def action_filter(self) -> None:
-        """Ask for words."""
+        """Open the filter field."""
         field = self.query_one("#filter", Input)
         field.add_class("open")
         field.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
+        """Filter while typing."""
         self.words = event.value
         self._draw()
 
     def on_input_submitted(self) -> None:
-        """Close the field; the filter stays."""
+        """Close the field and keep the filter."""
         self.query_one("#filter").remove_class("open")
         self.query_one("#body").focus()
 
     def action_clear(self) -> None:
-        """Go back to the plain report."""
+        """Return to the unfiltered report."""
         self.query_one("#filter", Input).value = self.words = ""
         self.on_input_submitted()
         self.window_s, self.shows_output = None, False
         self._draw()
 
     def action_pause(self) -> None:
-        """Stop reading, or go on; the recording goes on anyway."""
+        """Pause or resume reading; recording continues."""
         self.paused = not self.paused
         self._draw()
 
     def action_shade(self) -> None:
-        """Change between dark and light."""
+        """Toggle between dark and light."""
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
     def action_interrupt(self) -> None:
-        """Interrupt the program; once it has ended, leave."""
+        """Interrupt the program; quit if it has ended."""
         if self.ended:
             self.exit()
         else:

@@ -1,4 +1,4 @@
-"""What the live view of a recording asks for; it does not know where it comes from."""
+"""Interface between the live view and the source of its recording."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ if TYPE_CHECKING:
 
 
 class RecordingSource(Protocol):
-    """A recording that is being written, and the program it is of."""
+    """A growing recording and its program."""
 
     def read(self) -> Recording | None:
-        """Read what there is by now, with names; None before its first chunk. MematlasError if it cannot be."""
+        """Read the recording with resolved frames; None before its first chunk. Raises MematlasError."""
 
     @property
     def running(self) -> bool:
-        """It is still written to."""
+        """Whether the program is still recorded."""
 
     def output(self) -> str:
-        """Give the last of what the program wrote."""
+        """Return the last output of the program."""
 
     def interrupt(self) -> None:
-        """Have the program, or what was attached to it, end."""
+        """Interrupt the program, or detach."""

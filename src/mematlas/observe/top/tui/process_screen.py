@@ -103,12 +103,13 @@ class ProcessScreen(Screen[None]):
 
     @property
     def active(self) -> str:
-        """Name of the active tab."""
-        return self.query_one(TabbedContent).active
+        """Name of the active tab; empty before the tabs are mounted."""
+        return next((tabs.active for tabs in self.query(TabbedContent)), "")
 
     def action_show(self, name: str) -> None:
         """Activate a tab."""
-        self.query_one(TabbedContent).active = name
+        for tabs in self.query(TabbedContent):
+            tabs.active = name
 
     def action_again(self) -> None:
         """Read the active tab again."""
@@ -144,14 +145,24 @@ class ProcessScreen(Screen[None]):
             text.append(f" · cgroup {clean(row.cgroup)}", soft)
         if row.note:
             text.append(f"\n{clean(row.note)}", ink("warn", dark=self._dark))
-        self.query_one("#who", Static).update(text)
+        self._update("who", text)
 
     def _growth(self) -> None:
-        text = render_growth(self.samples, self._width, dark=self._dark)
-        self.query_one("#growth-text", Static).update(text)
+        self._update("growth-text", render_growth(self.samples, self._width, dark=self._dark))
+
+    def _update(self, name: str, text: Text) -> None:
+        """Update a widget, if it is there.
+
+        Snapshots, resizes and workers also arrive before the tabs are mounted and after the screen
+        was left. A tab that is mounted later reads its text when it is activated.
+        """
+        for widget in self.query(f"#{name}").results(Static):
+            widget.update(text)
 
     def _read(self, name: str) -> None:
         inspector = self.inspector
+        if name not in TABS:
+            return
         if name == "growth":
             self._growth()
             return
@@ -168,15 +179,15 @@ class ProcessScreen(Screen[None]):
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
         """Show the result of a read in the background, or its error message."""
         worker = event.worker
-        if worker.name not in TABS or not self.is_mounted:
+        if worker.name not in TABS:
             return
-        target = self.query_one(f"#{worker.name}-text", Static)
         if worker.state is WorkerState.SUCCESS and isinstance(worker.result, Text):
-            target.update(worker.result)
+            self._update(f"{worker.name}-text", worker.result)
         elif worker.state is WorkerState.ERROR:
             if not isinstance(worker.error, (MematlasError, OSError)):
                 raise worker.error or RuntimeError(worker.name)
-            target.update(Text(str(worker.error), ink("warn", dark=self._dark)))
+            text = Text(str(worker.error), ink("warn", dark=self._dark))
+            self._update(f"{worker.name}-text", text)
 
     def _recorded(self, name: str) -> None:
         """Show the recorded part of a tab: the sizes of the address space, or the fault counters."""
@@ -199,7 +210,7 @@ class ProcessScreen(Screen[None]):
             )
         missing = {"address_space": "mappings", "pages": "pages", "faults": "threads"}[name]
         text.append(f"\nnot recorded: {missing}; a recording has only sums for each process", soft)
-        self.query_one(f"#{name}-text", Static).update(text)
+        self._update(f"{name}-text", text)
 
     def _address_space(self, inspector: Inspector) -> Text:
         space = inspector.address_space(self.key)

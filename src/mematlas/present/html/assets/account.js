@@ -1,4 +1,4 @@
-// The bar of the account, drawn from the rows below it; a click opens its row.
+// Bar of the account, drawn from the rows below it. A click on a segment opens its row.
 
 import { formatBytes, formatShare } from "./format.js";
 import { setUpSwitch } from "./switch.js";
@@ -27,9 +27,9 @@ function drawBar(account) {
     segment.dataset.kind = row.dataset.kind;
     segment.dataset.bytes = bytes;
     segment.style.flexGrow = bytes / total;
-    const says = `${title}: ${formatBytes(bytes)}, ${formatShare(bytes, total)}`;
-    segment.title = says;
-    segment.setAttribute("aria-label", says);
+    const label = `${title}: ${formatBytes(bytes)}, ${formatShare(bytes, total)}`;
+    segment.title = label;
+    segment.setAttribute("aria-label", label);
     segment.append(element("span", "name", title), element("span", "share", formatShare(bytes, total)));
     segment.addEventListener("click", () => {
       row.open = !row.open;

@@ -1,4 +1,4 @@
-// Unpacks what the page carries: base64, gzip, a JSON head, then columns (see payload.py).
+// Decodes the payload: base64, gzip, a JSON header, columns (see payload.py).
 
 export async function readPayload(base64) {
   const packed = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
@@ -19,7 +19,7 @@ export async function readPayload(base64) {
   return head;
 }
 
-export function tellFailure(error) {
+export function showFailure(error) {
   const warning = document.createElement("p");
   warning.className = "warning";
   warning.textContent = `The charts could not be drawn: ${error.message}. A browser from 2023 or later is needed.`;
@@ -27,7 +27,7 @@ export function tellFailure(error) {
   throw error;
 }
 
-// Multiplies instead of shifting: values may need more than 32 bits.
+// Multiplication instead of shifts: values may exceed 32 bits.
 export function readVarints(bytes, count) {
   const values = new Float64Array(count);
   let at = 0;

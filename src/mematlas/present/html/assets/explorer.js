@@ -1,4 +1,4 @@
-// What the reader does with the flame graph: metric, direction, search, zoom, keys.
+// Controls of the flame graph: metric, direction, search, zoom, keys.
 
 import { KIND_NAMES } from "./data.js";
 import { boxOf, drawFlame, frameInk, nodeAt } from "./flame.js";
@@ -8,24 +8,24 @@ import { onThemeChange } from "./theme.js";
 import { element, hideTooltip, showTooltip } from "./tooltip.js";
 import { childrenOf, invert, makeTrie, matchedBytes, pathTo, sumsOf, withoutRuntime } from "./trie.js";
 
-// How a report is drawn; a comparison of two has more rows and other words (see diff/main.js).
-const REPORT_WAYS = {
-  rowOf: (view, metric) => metric, // the row of the trie that gives the widths
+// Drawing style of a report; diff/main.js has the style of a comparison.
+const REPORT_STYLE = {
+  rowOf: (view, metric) => metric, // row of the trie that gives the widths
   totalOf: (view, metric) => sumsOf(view.whole, metric)[0],
   inkOf: frameInk,
   describe: (view, node, metric) => {
     const bytes = sumsOf(view.trie, metric)[node];
     return [formatBytes(bytes), node > 0 ? formatShare(bytes, sumsOf(view.trie, metric)[0]) : "", formatExact(bytes)];
   },
-  tell: tellBytes,
+  tooltipRows: bytesRows,
 };
 
-export function setUpExplorer(data, ways = REPORT_WAYS) {
+export function setUpExplorer(data, style = REPORT_STYLE) {
   const canvas = document.getElementById("flame-canvas");
   if (!canvas) return null;
   const whole = makeTrie(data.depth, data.frame, data.own);
   const view = {
-    canvas, data, whole, tries: { "down all": whole }, trie: whole, direction: "down", depth: "code", frames: data.frames, chosen: 0, metric: 0, ways,
+    canvas, data, whole, tries: { "down all": whole }, trie: whole, direction: "down", depth: "code", frames: data.frames, chosen: 0, metric: 0, style,
     focus: 0, cursor: null, matches: null, boxes: null, rootName: "all",
   };
   chooseMetric(view, firstMetric(view));
@@ -44,15 +44,15 @@ export function setUpExplorer(data, ways = REPORT_WAYS) {
   return view;
 }
 
-// The first metric that has any bytes: a run too short for a look has no resident ones.
+// First metric with any bytes: a run too short for a snapshot has no resident bytes.
 function firstMetric(view) {
-  const found = view.data.metrics.findIndex((_, metric) => view.ways.totalOf(view, metric) > 0);
+  const found = view.data.metrics.findIndex((_, metric) => view.style.totalOf(view, metric) > 0);
   return Math.max(0, found);
 }
 
 export function chooseMetric(view, metric) {
   view.chosen = metric;
-  view.metric = view.ways.rowOf(view, metric);
+  view.metric = view.style.rowOf(view, metric);
   if (!(sumsOf(view.trie, view.metric)[view.focus] > 0)) view.focus = 0;
 }
 
@@ -62,10 +62,10 @@ function setUpMetrics(view) {
     const button = element("button", "", metric.title);
     button.type = "button";
     button.dataset.value = String(index);
-    const total = view.ways.totalOf(view, index);
+    const total = view.style.totalOf(view, index);
     const unknown = view.data.unknown?.[index];
     const none = unknown ? `unknown: ${unknown}` : "none";
-    button.title = `${metric.says}: ${total > 0 ? formatBytes(total) : none}`;
+    button.title = `${metric.meaning}: ${total > 0 ? formatBytes(total) : none}`;
     button.disabled = !(total > 0);
     group.append(button);
   });
@@ -115,7 +115,7 @@ function searchFor(view, text) {
   const wanted = text.trim().toLowerCase();
   view.matches = wanted ? Uint8Array.from(view.frames, (frame) => Number(isMatch(frame, wanted))) : null;
   redraw(view);
-  tellMatched(view);
+  showMatched(view);
 }
 
 function isMatch(frame, wanted) {
@@ -123,7 +123,7 @@ function isMatch(frame, wanted) {
   return `${frame.name} ${frame.place} ${frame.file} ${frame.module}`.toLowerCase().includes(wanted);
 }
 
-function tellMatched(view) {
+function showMatched(view) {
   const output = document.getElementById("matched");
   if (!view.matches) {
     output.textContent = "";
@@ -141,7 +141,7 @@ export function zoomTo(view, node) {
   redraw(view);
   drawCrumbs(view);
   describeNode(view, node);
-  tellMatched(view);
+  showMatched(view);
 }
 
 function redraw(view) {
@@ -178,9 +178,9 @@ function describeNode(view, node) {
   if (node > 0 && frame.place) detail.append(element("span", "path", frame.place));
   const list = element("dl");
   view.data.metrics.forEach((metric, index) => {
-    if (!(view.ways.totalOf(view, index) > 0)) return;
-    const [said, aside, exact] = view.ways.describe(view, node, index);
-    const value = element("dd", "", said);
+    if (!(view.style.totalOf(view, index) > 0)) return;
+    const [phrase, aside, exact] = view.style.describe(view, node, index);
+    const value = element("dd", "", phrase);
     value.title = exact;
     if (aside) value.append(element("small", "", ` ${aside}`));
     const pair = element("div", index === view.chosen ? "chosen" : "");
@@ -200,7 +200,7 @@ function setUpPointer(view) {
     if (event.pointerType === "touch") return;
     const node = nodeOf(event);
     canvas.classList.toggle("over", node >= 0);
-    if (node >= 0) tellNode(view, event, node);
+    if (node >= 0) showNode(view, event, node);
     else hideTooltip();
   });
   canvas.addEventListener("pointerleave", hideTooltip);
@@ -211,24 +211,24 @@ function setUpPointer(view) {
   });
 }
 
-function tellNode(view, event, node) {
+function showNode(view, event, node) {
   const frame = view.frames[view.trie.frame[node]];
-  const rows = view.ways.tell(view, node);
+  const rows = view.style.tooltipRows(view, node);
   const location = node > 0 && frame.file ? (frame.line < 0 ? frame.file : `${frame.file}:${frame.line}`) : "";
   if (node > 0 && frame.module) rows.push(["module", frame.module]);
   if (node > 0) rows.push(["kind", `${KIND_NAMES[frame.kind]}${["", ", library", ", runtime"][frame.tier]}`]);
   showTooltip(event, nameOf(view, node), location, rows);
 }
 
-function tellBytes(view, node) {
+function bytesRows(view, node) {
   const bytes = sumsOf(view.trie, view.metric)[node];
   const rows = [
     [view.data.metrics[view.chosen].title, `${formatBytes(bytes)} (${formatExact(bytes)})`],
     ["of all", formatShare(bytes, sumsOf(view.trie, view.metric)[0])],
   ];
-  if (view.focus > 0) rows.push(["of what is shown", formatShare(bytes, sumsOf(view.trie, view.metric)[view.focus])]);
+  if (view.focus > 0) rows.push(["of the zoomed frame", formatShare(bytes, sumsOf(view.trie, view.metric)[view.focus])]);
   const own = view.trie.own[view.metric][node];
-  if (own > 0 && own < bytes) rows.push(["in this frame itself", formatBytes(own)]);
+  if (own > 0 && own < bytes) rows.push(["self", formatBytes(own)]);
   return rows;
 }
 
@@ -246,7 +246,7 @@ function moveCursor(view, node) {
   }
 }
 
-// Siblings wide enough to be drawn, widest first as they are laid out.
+// Siblings wide enough to be drawn, in drawing order: widest first.
 function drawnChildren(view, node) {
   return node < 0 ? [] : childrenOf(view.trie, node).filter((child) => boxOf(view, child));
 }

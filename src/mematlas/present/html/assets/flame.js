@@ -1,5 +1,5 @@
-// The flame graph: boxes on a canvas. Only what is wide enough to be seen is visited, so 100,000
-// stacks cost no more than the few thousand boxes on the screen.
+// Flame graph on a canvas. Only subtrees wide enough to be visible are visited: 100,000
+// stacks cost as much as the few thousand boxes on screen.
 
 import { shorten } from "./format.js";
 import { inks, sharpContext } from "./theme.js";
@@ -14,7 +14,7 @@ const INKS = ["page", "box-ink", "box-ink-pale", "match", "match-ink", "ink", "b
   "box-python-0", "box-python-1", "box-python-2", "box-native-0", "box-native-1", "box-native-2",
   "box-inlined-0", "box-inlined-1", "box-inlined-2", "soft", "grown", "shrunk", "same"];
 
-// The boxes to be seen below `focus`: parallel lists, and where each row's begin.
+// Visible boxes below `focus`, by row: node numbers and x positions.
 export function visibleBoxes(trie, metric, focus, width) {
   const sums = sumsOf(trie, metric);
   const starts = startsOf(trie, metric);
@@ -37,7 +37,7 @@ export function visibleBoxes(trie, metric, focus, width) {
   return { rows, scale };
 }
 
-// Whether a label fits any box of a row: rows of slivers would only push the page down.
+// Whether a label fits any box of the row; rows of slivers only make the page longer.
 function isLegible(row, sums, scale) {
   return row.nodes.some((node) => sums[node] * scale >= LABEL_FROM);
 }
@@ -56,13 +56,13 @@ export function drawFlame(view) {
   const pen = { context, color, letter: context.measureText("M").width };
   if (!rows.length) {
     context.fillStyle = color.soft;
-    context.fillText("Nothing here has bytes of this metric.", 8, ROW / 2);
+    context.fillText("No bytes of this metric.", 8, ROW / 2);
   }
   rows.forEach((row, level) => row.nodes.forEach((node, i) => drawBox(view, pen, node, row.x[i], level * ROW)));
   drawCursor(view, pen);
 }
 
-// Whose it is; paler where it is not the program's own.
+// Colour by language; pale for code other than the program's own.
 export function frameInk(view, node, color) {
   const frame = view.frames[view.trie.frame[node]];
   if (frame.kind === 3) return color["box-process"];
@@ -76,7 +76,7 @@ function drawBox(view, pen, node, x, y) {
   const matched = view.matches !== null && view.matches[view.trie.frame[node]] === 1;
   if (matched) context.fillStyle = color.match;
   else if (view.matches !== null) context.fillStyle = color[`box-${["python", "native", "inlined"][frame.kind] || "python"}-2`];
-  else context.fillStyle = view.ways.inkOf(view, node, color);
+  else context.fillStyle = view.style.inkOf(view, node, color);
   const gap = width > 3 ? 1 : width > 1.5 ? 0.5 : 0;
   context.fillRect(x, y + 1, Math.max(width - gap, 0.5), ROW - 1);
   if (width < LABEL_FROM) return;
@@ -115,7 +115,7 @@ export function boxOf(view, node) {
   return { x: row.x[index], y: level * ROW, width, height: ROW };
 }
 
-// The node under a point of the canvas, or -1.
+// Node at a point of the canvas, or -1.
 export function nodeAt(view, x, y) {
   const row = view.boxes && view.boxes.rows[Math.floor(y / ROW)];
   if (!row) return -1;

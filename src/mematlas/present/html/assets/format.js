@@ -1,4 +1,4 @@
-// Bytes, shares and durations as people read them; the same rules as mematlas/units.py.
+// Formats of bytes, shares and durations, as mematlas/units.py.
 
 const UNITS = "KMGTPE";
 
@@ -38,7 +38,7 @@ export function formatTime(seconds) {
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} m`;
 }
 
-// Both ends tell names apart, so the middle goes.
+// Cuts the middle: both ends tell names apart.
 export function shorten(text, width) {
   if (text.length <= width) return text;
   if (width < 3) return "";

@@ -1,4 +1,4 @@
-// The table of lines: sorted by any column, filtered by any word, each row telling its story.
+// Table of lines: sortable by column, filtered by text.
 
 import { formatBytes, formatExact, formatShare, grouped } from "./format.js";
 import { element } from "./tooltip.js";
@@ -26,9 +26,9 @@ export function setUpLines(data, onPick) {
 
 function columnsOf(state) {
   const metrics = state.data.metrics
-    .map((metric, index) => ({ title: metric.title, says: metric.says, key: index, name: metric.name, of: (line) => line.bytes[index] }))
+    .map((metric, index) => ({ title: metric.title, meaning: metric.meaning, key: index, name: metric.name, of: (line) => line.bytes[index] }))
     .filter(({ key }) => key < 4 || state.totals[key] > 0);
-  return [...metrics, { title: "blocks", says: "live blocks", key: "count", name: "count", of: (line) => line.count }];
+  return [...metrics, { title: "blocks", meaning: "live blocks", key: "count", name: "count", of: (line) => line.count }];
 }
 
 function lineText(state, line) {
@@ -63,7 +63,7 @@ function lineHead(state, columns) {
     if (chosen) cell.setAttribute("aria-sort", state.down ? "descending" : "ascending");
     const button = element("button", "sort", column.title);
     button.type = "button";
-    button.title = column.says;
+    button.title = column.meaning;
     button.addEventListener("click", () => {
       state.down = chosen ? !state.down : true;
       state.sort = column.key;
@@ -113,17 +113,17 @@ function lineCell(state, line) {
   const frame = state.data.frames[line.frame];
   const button = element("button", "line", frame.name.length > 240 ? `${frame.name.slice(0, 120)}…${frame.name.slice(-119)}` : frame.name);
   button.type = "button";
-  button.title = "Show in the stacks above";
+  button.title = "Find in the flame graph";
   button.addEventListener("click", () => state.onPick(frame));
-  cell.append(button, element("span", "path", frame.place || "unknown place"));
+  cell.append(button, element("span", "path", frame.place || "unknown location"));
   const story = [];
-  if (line.below.length) story.push(`calls ${said(state, line.below[0])}`);
-  if (line.above.length) story.push(`from ${line.above.map((number) => said(state, number)).join(" ← ")}`);
+  if (line.below.length) story.push(`calls ${frameLabel(state, line.below[0])}`);
+  if (line.above.length) story.push(`from ${line.above.map((number) => frameLabel(state, number)).join(" ← ")}`);
   if (story.length) cell.append(element("span", "story", story.join(" · ")));
   return cell;
 }
 
-function said(state, number) {
+function frameLabel(state, number) {
   const { name, place } = state.data.frames[number];
   const short = name.length > 60 ? `${name.slice(0, 30)}…${name.slice(-29)}` : name;
   return `${short} ${place}`;

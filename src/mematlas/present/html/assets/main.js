@@ -1,7 +1,7 @@
-// Starts everything once the page's data is unpacked.
+// Entry point of the report page.
 
 import { setUpAccount } from "./account.js";
-import { readPayload, tellFailure } from "./data.js";
+import { readPayload, showFailure } from "./data.js";
 import { findInStacks, setUpExplorer } from "./explorer.js";
 import { setUpLines } from "./lines.js";
 import { setUpTheme } from "./theme.js";
@@ -24,4 +24,4 @@ async function start() {
   root.dataset.ready = "true";
 }
 
-start().catch(tellFailure);
+start().catch(showFailure);

@@ -1,4 +1,4 @@
-// A row of buttons of which one is pressed.
+// Row of buttons, one of them pressed.
 
 export function setUpSwitch(group, onChange) {
   group.addEventListener("click", (event) => {

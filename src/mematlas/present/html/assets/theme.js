@@ -1,4 +1,4 @@
-// Light or dark: the system's choice, or the reader's for this page.
+// Light or dark theme: that of the system, or chosen for this page.
 
 const listeners = [];
 
@@ -52,7 +52,7 @@ export function setUpTheme() {
   label();
 }
 
-// Sizes a canvas for the screen's pixels and gives its context, in CSS pixels.
+// Sizes a canvas in device pixels; returns its context, scaled to CSS pixels.
 export function sharpContext(canvas, width, height) {
   const ratio = devicePixelRatio || 1;
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];

@@ -1,4 +1,4 @@
-// RSS, live bytes and swap over time, with the moments that matter marked.
+// Timeline: RSS, live bytes, huge pages and swap over time, with marks.
 
 import { formatBytes, formatTime, grouped } from "./format.js";
 import { inks, onThemeChange, sharpContext } from "./theme.js";
@@ -7,7 +7,7 @@ import { element, hideTooltip, showTooltip } from "./tooltip.js";
 const HEIGHT = 200;
 const TOP = 22;
 const BOTTOM = 22;
-const STRIP = 34; // of page faults, below
+const STRIP = 34; // height of the page-fault strip below
 const STRIP_GAP = 16;
 const LINES = [
   { key: "rss", title: "RSS", ink: "rss", fill: true },
@@ -16,8 +16,8 @@ const LINES = [
   { key: "swap", title: "swapped out", ink: "swap", dash: [4, 3] },
 ];
 
-// onSelect, if given, takes the series and what was chosen, {from, to} in seconds or null, and gives back what
-// it made of that.
+// onSelect(series, chosen): `chosen` is {from, to} in seconds or null. Returns the window it
+// snapped to, or null.
 export function setUpTimeline(timelines, lines = LINES, onSelect = null) {
   const canvas = document.getElementById("timeline-canvas");
   if (!canvas) return;
@@ -51,7 +51,7 @@ function choosePart(state, chosen, onSelect) {
   state.chosen = onSelect ? onSelect(state.series, chosen) : null;
 }
 
-// A part of the run, by dragging or with Shift and the arrows; a click or Escape lets it go.
+// Selects a time window by dragging or with Shift and arrows; a click or Escape clears it.
 function setUpDragging(state, draw, onSelect) {
   const { canvas } = state;
   canvas.classList.add("parts");
@@ -241,7 +241,7 @@ function drawPeak(context, place, color, series) {
   context.fillText(text, Math.min(Math.max(0, x - width / 2), place.width - width), y - 8);
 }
 
-// Bars of their own scale: how often pages were faulted in, major ones from the bottom.
+// Rate of page faults as bars with a scale of their own; major faults from the bottom.
 function drawFaults(context, place, color, series) {
   const base = HEIGHT + STRIP_GAP + STRIP - 1;
   const highest = Math.max(...series.faults);
@@ -257,7 +257,7 @@ function drawFaults(context, place, color, series) {
   context.fillStyle = color.line;
   context.fillRect(0, base, place.width, 1);
   context.fillStyle = color.soft;
-  context.fillText(`page faults, up to ${grouped(highest)} a second`, 0, HEIGHT + STRIP_GAP - 5);
+  context.fillText(`page faults, up to ${grouped(highest)} per second`, 0, HEIGHT + STRIP_GAP - 5);
 }
 
 function drawLegend(state) {
@@ -285,10 +285,10 @@ function hover(state, event, draw) {
   const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
   state.hover = Math.round(share * (place.count - 1));
   draw();
-  tell(state, event, place);
+  showValues(state, event, place);
 }
 
-function tell(state, event, place) {
+function showValues(state, event, place) {
   const { series, lines } = state;
   const time = series.start + (state.hover / (place.count - 1)) * place.span;
   const rows = lines.map(({ key, title }) => {
@@ -302,8 +302,8 @@ function tell(state, event, place) {
 
 function faultRows(series, share) {
   const index = Math.min(series.faults.length - 1, Math.floor(share * series.faults.length));
-  const rows = [["page faults a second", grouped(series.faults[index])]];
-  if (series.majorFaults[index] > 0) rows.push(["major ones", grouped(Math.max(1, series.majorFaults[index]))]);
+  const rows = [["page faults per second", grouped(series.faults[index])]];
+  if (series.majorFaults[index] > 0) rows.push(["major page faults", grouped(Math.max(1, series.majorFaults[index]))]);
   return rows;
 }
 
@@ -316,5 +316,5 @@ function walk(state, event, draw) {
   state.hover = Math.min(place.count - 1, Math.max(0, (state.hover ?? 0) + step * stride));
   draw();
   const box = state.canvas.getBoundingClientRect();
-  tell(state, { clientX: box.left + place.x(state.hover), clientY: box.top + HEIGHT / 2 }, place);
+  showValues(state, { clientX: box.left + place.x(state.hover), clientY: box.top + HEIGHT / 2 }, place);
 }

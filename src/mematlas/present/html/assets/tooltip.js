@@ -1,4 +1,4 @@
-// One tooltip for all charts; text only, so no name can become markup.
+// Tooltip of all charts. It contains text only: no name can become markup.
 
 export function element(tag, className, text) {
   const made = document.createElement(tag);
@@ -7,7 +7,7 @@ export function element(tag, className, text) {
   return made;
 }
 
-// rows: [label, value] pairs, or null for no tooltip.
+// rows: [label, value] pairs.
 export function showTooltip(event, title, subtitle, rows) {
   const box = document.getElementById("tooltip");
   box.replaceChildren(element("b", "", title));

@@ -1,4 +1,4 @@
-// Stacks as a trie in preorder: a subtree is the range [node, end[node]).
+// Stacks as a trie in preorder. Invariant: the subtree of a node is the range [node, end[node]).
 
 export function makeTrie(depth, frame, own) {
   const count = depth.length;
@@ -23,7 +23,7 @@ export function sumsOf(trie, metric) {
   return trie.sums[metric];
 }
 
-// Where each box begins, in bytes from the left edge of the root; own bytes come last.
+// Start of each box in bytes from the left edge of the root; a node's own bytes come last.
 export function startsOf(trie, metric) {
   if (!trie.starts[metric]) {
     const sums = sumsOf(trie, metric);
@@ -52,8 +52,8 @@ export function pathTo(trie, node) {
   return path;
 }
 
-// The owner of a stack, as report/analyse/lines.py finds it: the innermost frame of the program's own
-// code, else of a library's, Python before native.
+// Owner of a stack, as recording/ownership.py: the innermost frame of the program's own
+// code, else of a library, Python before native.
 function ownerOf(trie, frames, leaf) {
   let best = leaf;
   let bestRank = Infinity;
@@ -70,7 +70,7 @@ function ownerOf(trie, frames, leaf) {
   return best;
 }
 
-// The same bytes with the language's own machinery left out: what it held goes to its caller.
+// Trie without runtime frames: their bytes go to the caller.
 export function withoutRuntime(trie, frames) {
   const root = emptyNode(trie.frame[0], trie.own.length);
   const placed = new Array(trie.count);
@@ -82,7 +82,7 @@ export function withoutRuntime(trie, frames) {
       let child = node.children.get(trie.frame[i]);
       if (!child) {
         child = emptyNode(trie.frame[i], trie.own.length);
-        child.weight = -i; // the order of the whole trie is kept
+        child.weight = -i; // keeps the order of the whole trie
         node.children.set(trie.frame[i], child);
         count += 1;
       }
@@ -98,7 +98,7 @@ function emptyNode(frame, metrics) {
   return { frame, children: new Map(), own: new Float64Array(metrics), weight: 0 };
 }
 
-// The same bytes the other way round: owning lines first, then who called them.
+// Inverted trie: owning lines first, then their callers.
 export function invert(trie, frames, all = true) {
   const metrics = trie.own.length;
   const root = emptyNode(trie.frame[0], metrics);
@@ -144,7 +144,7 @@ function flattened(root, count, metrics) {
   return makeTrie(depth, frame, own);
 }
 
-// Bytes under frames that match, none counted twice.
+// Bytes below matching frames; nested matches count once.
 export function matchedBytes(trie, metric, matches, node) {
   const sums = sumsOf(trie, metric);
   let total = 0;

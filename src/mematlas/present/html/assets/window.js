@@ -1,11 +1,11 @@
-// A part of the run, chosen on the timeline: what was allocated in it and still live at its end.
+// Time window selected on the timeline: memory allocated in it and live at its end.
 
 import { formatBytes, formatExact, formatTime, grouped } from "./format.js";
 import { element } from "./tooltip.js";
 
 const MOST_LINES = 12;
 
-// The edges of the stretches nearest to two times; at least one stretch apart.
+// Interval boundaries nearest to two times; at least one interval apart.
 export function snapWindow(spans, from, to) {
   const nearest = (time) => Math.min(spans.count, Math.max(0, Math.round(time / spans.width)));
   const start = Math.min(nearest(from), spans.count - 1);
@@ -50,9 +50,9 @@ function change(series, key, title, from, to) {
 function drawWindow(box, data, series, { from, to, lines }, onPick) {
   const total = lines.reduce((sum, [, bytes]) => sum + bytes, 0);
   const heading = element("p");
-  heading.append(element("b", "", `${formatTime(from)} to ${formatTime(to)}`), `: ${formatBytes(total)} allocated in it was still live at its end`);
-  const facts = [change(series, "rss", "RSS", from, to), change(series, "live", "live allocations", from, to)];
-  box.append(heading, element("p", "soft", facts.join(" · ")));
+  heading.append(element("b", "", `${formatTime(from)} to ${formatTime(to)}`), `: ${formatBytes(total)} allocated in it and live at its end`);
+  const changes = [change(series, "rss", "RSS", from, to), change(series, "live", "live allocations", from, to)];
+  box.append(heading, element("p", "soft", changes.join(" · ")));
   const list = element("div", "held");
   for (const [line, bytes] of lines.slice(0, MOST_LINES)) list.append(...heldLine(data, line, bytes, lines[0][1], onPick));
   box.append(list);
@@ -74,9 +74,9 @@ function heldLine(data, line, bytes, most, onPick) {
     const frame = data.frames[number];
     const button = element("button", "line", frame.name);
     button.type = "button";
-    button.title = "Show in the stacks below";
+    button.title = "Find in the flame graph";
     button.addEventListener("click", () => onPick(frame));
-    name.append(button, element("span", "path", frame.place || "unknown place"));
+    name.append(button, element("span", "path", frame.place || "unknown location"));
   }
   return [size, bar, name];
 }

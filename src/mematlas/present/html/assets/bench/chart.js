@@ -16,7 +16,7 @@ export function setUpChart(canvas, chart) {
   canvas.addEventListener("pointermove", (event) => {
     state.hover = nearest(state, event.clientX - canvas.getBoundingClientRect().left);
     draw();
-    tell(state, event);
+    showValues(state, event);
   });
   const leave = () => {
     state.hover = null;
@@ -119,7 +119,7 @@ function drawGrid(context, place, color, chart) {
   }
 }
 
-// Labels of both ends come first; the others find room between.
+// Labels of both ends come first; others are added where they fit.
 function rank(index, chart) {
   if (index === 0 || index === chart.x.length - 1) return -1;
   return index;
@@ -191,7 +191,7 @@ function nearest(state, x) {
   return best;
 }
 
-function tell(state, event) {
+function showValues(state, event) {
   const tick = state.chart.x[state.hover];
   const rows = state.chart.lines.flatMap((line) =>
     line.points.filter((point) => point.x === tick.value).map((point) => [line.name, point.text]),
@@ -208,5 +208,5 @@ function walk(state, event, draw) {
   draw();
   const box = state.canvas.getBoundingClientRect();
   const x = geometry(state).x(state.chart.x[state.hover].value);
-  tell(state, { clientX: box.left + x, clientY: box.top + box.height / 2 });
+  showValues(state, { clientX: box.left + x, clientY: box.top + box.height / 2 });
 }

@@ -1,4 +1,4 @@
-// Draws every chart of the page from the figures that come with it.
+// Draws the charts of the page from its payload.
 
 import { setUpTheme } from "../theme.js";
 import { setUpChart } from "./chart.js";

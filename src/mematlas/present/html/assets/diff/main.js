@@ -1,6 +1,6 @@
-// Two runs side by side: the stacks of both in one flame graph, coloured by what became of them.
+// Comparison of two runs: the stacks of both in one flame graph, coloured by growth.
 
-import { readPayload, tellFailure } from "../data.js";
+import { readPayload, showFailure } from "../data.js";
 import { chooseMetric, findInStacks, setUpExplorer, zoomTo } from "../explorer.js";
 import { formatBytes, formatExact } from "../format.js";
 import { setUpSwitch } from "../switch.js";
@@ -20,7 +20,7 @@ const RUNS = [
 let widths = CHANGED;
 const shades = new Map();
 
-// Rows of the trie: every metric before, every metric after, and by how much they differ.
+// Rows of the trie: all metrics before, all metrics after, all absolute differences.
 function row(view, metric, which) {
   return which * view.data.metrics.length + metric;
 }
@@ -34,7 +34,7 @@ function signed(bytes) {
   return bytes > 0 ? `+${formatBytes(bytes)}` : `−${formatBytes(-bytes)}`;
 }
 
-// Full where it came or went as a whole, none where it is as large as it was.
+// Full colour for stacks in one run only, none for unchanged ones.
 function shade(view, node, color) {
   const before = bytesOf(view, node, view.chosen, BEFORE);
   const after = bytesOf(view, node, view.chosen, AFTER);
@@ -48,7 +48,7 @@ function shade(view, node, color) {
   return shades.get(name);
 }
 
-const DIFF_WAYS = {
+const DIFF_STYLE = {
   rowOf: (view, metric) => row(view, metric, widths),
   totalOf: (view, metric) => {
     const sums = (which) => sumsOf(view.whole, row(view, metric, which))[0];
@@ -60,19 +60,19 @@ const DIFF_WAYS = {
     const after = bytesOf(view, node, metric, AFTER);
     return [signed(after - before), `${formatBytes(before)} → ${formatBytes(after)}`, `${formatExact(before)}, then ${formatExact(after)}`];
   },
-  tell: (view, node) => {
+  tooltipRows: (view, node) => {
     const [before, after, changed] = [BEFORE, AFTER, CHANGED].map((which) => bytesOf(view, node, view.chosen, which));
     const rows = [
       [view.data.metrics[view.chosen].title, signed(after - before)],
       ["in A", `${formatBytes(before)} (${formatExact(before)})`],
       ["in B", `${formatBytes(after)} (${formatExact(after)})`],
     ];
-    if (changed > Math.abs(after - before)) rows.push(["grown and shrunk", `${formatBytes((changed + after - before) / 2)} and ${formatBytes((changed - after + before) / 2)}`]);
+    if (changed > Math.abs(after - before)) rows.push(["growth and shrinkage", `${formatBytes((changed + after - before) / 2)} and ${formatBytes((changed - after + before) / 2)}`]);
     return rows;
   },
 };
 
-// Differences are taken where stacks end, so what grew and what shrank below a frame both count.
+// Differences are taken per leaf: growth and shrinkage below a frame do not cancel.
 function addChanges(data) {
   const count = data.metrics.length;
   for (let metric = 0; metric < count; metric++) {
@@ -97,7 +97,7 @@ async function startDiff() {
   const data = await readPayload(document.getElementById("payload").textContent);
   addChanges(data);
   setUpTimeline(data.timelines, RUNS);
-  const view = setUpExplorer(data, DIFF_WAYS);
+  const view = setUpExplorer(data, DIFF_STYLE);
   if (view) {
     setUpWidths(view);
     document.querySelector(`#metric button[data-value="${data.by}"]`).click();
@@ -108,4 +108,4 @@ async function startDiff() {
   document.documentElement.dataset.ready = "true";
 }
 
-startDiff().catch(tellFailure);
+startDiff().catch(showFailure);

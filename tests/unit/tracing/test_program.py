@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
-from mematlas.tracing.target import check_program, find_program
+from mematlas.tracing.program import check_program, find_program
 
 if TYPE_CHECKING:
     from pathlib import Path
