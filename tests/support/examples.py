@@ -10,7 +10,7 @@ import inspect
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import mematlas
 
@@ -23,7 +23,7 @@ def public_objects(module: str) -> dict[str, Any]:
     space = import_module(module)
     for name in space.__all__:
         value = getattr(space, name)
-        if inspect.ismodule(value) or not callable(value):
+        if inspect.ismodule(value) or get_origin(value) or not callable(value):
             continue
         found[f"{module}.{name}"] = value
         if inspect.isclass(value):

@@ -127,7 +127,7 @@ class Collector:
     """The collector of one session.
 
     Rows are returned as bytes of the dtypes in mematlas.recording.model; `process` is an index in order of
-    appearance. Methods raise OSError with the errno of the C call; native/include/mematlas_api.h.
+    appearance. Methods raise OSError with the errno of the C call; native/include/mematlas_collector.h.
     """
 
     def __init__(self, directory: str, settings: SessionSettings) -> None:

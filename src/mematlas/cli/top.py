@@ -121,7 +121,7 @@ def _choice(arguments: argparse.Namespace) -> ListOptions:
 
 def _print(arguments: argparse.Namespace) -> int:
     """Print one snapshot; rates need two, one interval apart."""
-    from mematlas.observe.top.analyse import memory_pressure, process_rates
+    from mematlas.observe.top.rates import memory_pressure, process_rates
 
     before, after = _read_one(arguments)
     if arguments.json:

@@ -7,6 +7,11 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mematlas.errors import MematlasError
+from mematlas.recording import read
+from mematlas.report.analyse.report import make_report
+from waiting import wait_until
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -153,25 +158,33 @@ print(json.dumps([first == allocators(), first == during, slots, led_to(), threa
     assert threads == 1
 
 
+def held(file: Path, function: str) -> float:
+    """Return the live bytes below a function, also while the recording is written."""
+    try:
+        report = make_report(read(file))
+    except MematlasError:  # the first chunk is being written
+        return 0
+    return sum(
+        stack.live_bytes
+        for stack in report.stacks
+        if any(frame.function.rpartition(".")[2] == function for frame in stack.frames)
+    )
+
+
 def test_a_killed_program_leaves_a_recording(tmp_path: Path) -> None:
     """The recording of a killed program can be read."""
-    done = run(
-        'with mematlas.trace("killed.atlas", exact=True, interval_s=0.1):\n'
-        "    inside()\n    time.sleep(3)\n    os.kill(os.getpid(), signal.SIGKILL)\n",
-        tmp_path,
-    )
-    assert done.returncode == -9
+    file = tmp_path / "killed.atlas"
     code = (
-        "import time\nfrom mematlas.recording import read\n"
-        "for _ in range(600):\n"
-        "    try:\n        if read('killed.atlas').complete: break\n    except Exception: pass\n"
-        "    time.sleep(0.1)\n"
-        "from mematlas.report.analyse.report import make_report\n"
-        "r = make_report(read('killed.atlas'))\nprint(json.dumps([held(r, 'inside'), r.complete]))"
+        'with mematlas.trace("killed.atlas", exact=True, interval_s=0.1):\n'
+        "    inside()\n    sys.stdin.read()\n"
     )
-    size, complete = answer(code, tmp_path)
-    assert 10_000_000 <= size <= 10_200_000
-    assert complete
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGIN + code], cwd=tmp_path, stdin=subprocess.PIPE
+    ) as program:
+        wait_until(lambda: file.exists() and held(file, "inside") >= 10_000_000, "the function")
+        program.kill()
+    wait_until(lambda: read(file).complete, "the end of the recording")
+    assert 10_000_000 <= held(file, "inside") <= 10_200_000
 
 
 def test_a_block_outlives_its_recorder(tmp_path: Path) -> None:
