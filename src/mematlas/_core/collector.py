@@ -282,7 +282,7 @@ class Collector:
         return _bytes(rows, got)
 
     def snapshot(self, process: int) -> ResidencySnapshot | None:
-        """Join the residency of a process now; None if the process is gone."""
+        """Join the residency of a process now; None if it has ended."""
         found = ffi.new("struct mematlas_account *")
         result = lib.mematlas_collector_snapshot(self._handle, process, found)
         if result in {-errno.ESRCH, -errno.ENOENT}:

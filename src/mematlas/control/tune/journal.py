@@ -80,7 +80,7 @@ def note_state(root: Path, number: int, state: KnobState) -> None:
 
 
 def read_all(root: Path) -> list[Transaction]:
-    """Read all sets of changes, the oldest first."""
+    """Read all sets of changes, the oldest first. AccessError without the right to read the journal."""
     return [each for each in (_read(root, path) for path in _files(root)) if each]
 
 
@@ -125,8 +125,12 @@ def _append(root: Path, number: int, line: dict[str, Any]) -> None:
 
 def _read(root: Path, path: Path) -> Transaction | None:
     """Read one file; None if its first line is incomplete: no knob was written then."""
+    try:
+        content = path.read_text()
+    except PermissionError:
+        raise AccessError(f"/{FOLDER} cannot be read; run as root") from None
     lines = []
-    for text in path.read_text().splitlines():
+    for text in content.splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:
