@@ -63,7 +63,10 @@ class Faults(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One traced process image. Times are seconds since the collector was created; struct mematlas_traced."""
+    """One traced process image.
+
+    Times are seconds since the collector was created; struct mematlas_traced.
+    """
 
     pid: int
     parent_pid: int
