@@ -1,8 +1,7 @@
-/* Allocators: malloc of the C library, pools, arenas, NumPy's arrays. Plain declarations, as in
- * mematlas_api.h. */
+/* Allocators. Plain declarations only: compiled as C and read by cffi.
+ * Convention: 0 or a count on success, -errno on failure; out-parameters last. */
 
-/* ---- heap: malloc of the C library (alloc/heap.c)
- * ---------------------------------------------- */
+/* ---- heap: malloc of the C library (alloc/heap.c) --------------------------------------------- */
 struct mematlas_heap {
 	uint64_t mapped_blocks; /* blocks with a mapping of their own, above M_MMAP_THRESHOLD */
 	uint64_t mapped_bytes;

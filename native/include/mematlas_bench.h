@@ -1,6 +1,5 @@
-/* Benchmark loops. Plain declarations, as in mematlas_api.h. */
-
-/* ---- benchmark loops --------------------------------------------------------------------------
+/* Benchmark loops. Plain declarations only: compiled as C and read by cffi. Convention: 0 or a count
+ * on success, -errno on failure; out-parameters last.
  *
  * Addresses are of mapped memory that is large enough; the functions do not check. *ret_ns is the
  * time of the loop in nanoseconds of CLOCK_MONOTONIC, without setup. Several threads may run loops

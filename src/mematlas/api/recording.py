@@ -187,7 +187,7 @@ class Recording:
     ) -> Window:
         """Return what was allocated from `start_s` on and still live at `end_s`.
 
-        As `mematlas report --from --to` prints it. Both are seconds from the start of the run, and
+        As `mematlas report --since --until` prints it. Both are seconds from the start of the run, and
         move to the nearest edge of the recorded time cells. Without `end_s`, the window ends when
         each process did.
 

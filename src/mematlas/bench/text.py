@@ -34,7 +34,7 @@ def render_result(result: Result, *, console: Console) -> None:
         note(
             console,
             f"figures with {_NOISE} are noisy: the medians of their runs differ by more than "
-            f"{NOISY:.0%}. Close other programs, or give more time (--time).",
+            f"{NOISY:.0%}. Close other programs, or measure for longer (--duration).",
         )
     if not result.complete:
         note(console, "interrupted: figures that were not measured by then are missing")

@@ -1,14 +1,15 @@
-"""Argument types that commands share: sizes and durations as people write them."""
+"""Argument types and options that commands share."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import PurePath
 
 from mematlas.units import parse_bytes, parse_duration
 
 
 def size(text: str) -> int:
-    """Bytes from a size such as 64K or 1.5G, for `type=` of an argument."""
+    """Parse a size such as 64K or 1.5G into bytes, for `type=` of an argument."""
     try:
         return parse_bytes(text)
     except ValueError as error:
@@ -16,7 +17,7 @@ def size(text: str) -> int:
 
 
 def duration(text: str) -> float:
-    """Seconds from a duration such as 500ms or 2m, for `type=` of an argument."""
+    """Parse a duration such as 500ms or 2m into seconds, for `type=` of an argument."""
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -24,35 +25,77 @@ def duration(text: str) -> float:
 
 
 def interval(text: str) -> float:
-    """Seconds from a duration above zero, for `type=` of an argument."""
+    """Parse a duration above zero into seconds, for `type=` of an argument."""
     found = duration(text)
     if found <= 0:
-        message = f"{text!r} is no time to wait; write it as 500ms or 2s"
+        message = f"{text!r} is not above zero; write it as 500ms or 2s"
         raise argparse.ArgumentTypeError(message)
     return found
 
 
-def moment(text: str) -> tuple[float, str]:
-    """Read a moment of a run: seconds from its start, such as 90s, or a share of it, such as 25%."""
+def run_time(text: str) -> tuple[float, str]:
+    """Parse a time of a run: seconds from its start, such as 90s, or a share of it, such as 25%."""
     if text.endswith("%"):
-        try:
-            share = float(text[:-1])
-        except ValueError:
-            share = -1.0
-        if not 0 <= share <= 100:
-            message = f"{text!r} is no share of the run; write it as 25%"
-            raise argparse.ArgumentTypeError(message)
-        return share / 100, "%"
+        return percent(text) / 100, "%"
     try:
         return parse_duration(text), "s"
     except ValueError as error:
-        message = f"{error}; or a share of the run, as 25%"
+        message = f"{error}; or as a share of the run, such as 25%"
         raise argparse.ArgumentTypeError(message) from None
 
 
+def percent(text: str) -> float:
+    """Parse a percentage such as 5% or 5, from 0 to 100, for `type=` of an argument."""
+    try:
+        found = float(text.removesuffix("%"))
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 100:
+        message = f"{text!r} is not a percentage from 0 to 100; write it as 25%"
+        raise argparse.ArgumentTypeError(message)
+    return found
+
+
 def positive(text: str) -> int:
-    """Read a whole number above zero, for `type=` of an argument."""
+    """Parse a whole number above zero, for `type=` of an argument."""
     if not text.isascii() or not text.isdigit() or int(text) == 0:
         message = f"{text!r} is not a whole number above zero"
         raise argparse.ArgumentTypeError(message)
     return int(text)
+
+
+def add_recording(parser: argparse.ArgumentParser) -> None:
+    """Declare the recording that a command reads."""
+    parser.add_argument(
+        "file", metavar="RECORDING", help="a recording, of `mematlas run` or `mematlas attach`"
+    )
+
+
+def add_pid(parser: argparse.ArgumentParser) -> None:
+    """Declare the process that a command observes."""
+    parser.add_argument("pid", metavar="PID", help="a process ID, or self")
+
+
+def add_json(parser: argparse.ArgumentParser, schema: str, more: str = "") -> None:
+    """Declare --json, which names its schema in the help."""
+    parser.add_argument(
+        "--json", action="store_true", help=f"print JSON (mematlas/{schema}/1){more}"
+    )
+
+
+def add_root(parser: argparse.ArgumentParser, tree: str) -> None:
+    """Declare --root, for trees that were captured on another machine."""
+    parser.add_argument(
+        "--root", metavar="DIR", default="/", help=f"read a captured tree with {tree} in it"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, text: str) -> None:
+    """Declare -o for files whose format follows from their name; it may be given several times."""
+    parser.add_argument("-o", "--output", metavar="FILE", action="append", default=[], help=text)
+
+
+def output_format(path: str, *formats: str) -> str:
+    """Return the format that the suffix of a file names; the first of `formats` for any other."""
+    suffix = PurePath(path).suffix.removeprefix(".").lower()
+    return suffix if suffix in formats else formats[0]

@@ -1,4 +1,4 @@
-"""Record who owns the memory that a running program allocates from now on."""
+"""Trace a running process, native or Python, and record what owns the memory it allocates from now on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import duration, positive
-from mematlas.cli.recording_options import add_recording_options, as_words, settings_of
+from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
 from mematlas.errors import MematlasError, TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -16,56 +16,60 @@ if TYPE_CHECKING:
 
     from mematlas.tracing import TraceSettings
 
+EXAMPLES = ("attach 4242 --duration 1m -o service.atlas", "attach 4242 --follow")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `mematlas attach` takes."""
+    """Declare the arguments of `mematlas attach`."""
     parser.add_argument("pid", type=positive, metavar="PID", help="the process to trace")
     add_recording_options(parser)
     parser.add_argument(
         "--duration",
         type=duration,
-        metavar="S",
-        help="detach after so long; default at Ctrl-C, `mematlas detach`, or the program's end",
+        metavar="TIME",
+        help="detach after this time; default on Ctrl-C, `mematlas detach`, or exit of the process",
     )
     parser.add_argument(
-        "--live", action="store_true", help="show the report meanwhile; leaving it detaches"
+        "--follow",
+        action="store_true",
+        help="show the report in the terminal while tracing; leaving it detaches",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Attach, follow, detach, and sum up what was allocated meanwhile."""
-    from mematlas.cli.run import sum_up
+    """Attach, record, detach, and print a summary."""
+    from mematlas.cli.run import print_summary
     from mematlas.tracing.attach import attach
 
     if arguments.pid == os.getpid():
         raise UsageError("mematlas cannot attach to itself; use mematlas.trace() in your program")
     settings = settings_of(arguments, fault_period=0)
     path = arguments.output or f"mematlas-{_name(arguments.pid)}.{arguments.pid}.atlas"
-    if arguments.live:
-        return _attach_live(arguments, settings, path)
+    if arguments.follow:
+        return _attach_and_follow(arguments, settings, path)
     try:
         writer = attach(
             arguments.pid,
             settings,
             path,
             duration_s=arguments.duration,
-            on_attached=lambda: _say_begun(arguments.pid, path, arguments.duration),
+            on_attached=lambda: _print_begun(arguments.pid, path, arguments.duration),
         )
     except ProcessLookupError:
-        raise TargetError(f"process {arguments.pid} ended before it could be attached to") from None
+        raise TargetError(f"process {arguments.pid} ended before it could be traced") from None
     except OSError as error:
         raise MematlasError(f"{path}: {error.strerror or error}") from None
-    sum_up(writer, path)
+    print_summary(writer, path)
     return 0
 
 
-def _attach_live(arguments: argparse.Namespace, settings: TraceSettings, path: str) -> int:
-    from mematlas.cli.follow import check_terminal, watch
+def _attach_and_follow(arguments: argparse.Namespace, settings: TraceSettings, path: str) -> int:
+    from mematlas.cli.follow import check_terminal, follow
 
     check_terminal()
-    options = as_words(settings, path)
+    options = to_options(settings, path)
     options += ["--duration", f"{arguments.duration}s"] if arguments.duration else []
-    return watch(["attach", str(arguments.pid), *options], path, attached=True)
+    return follow(["attach", str(arguments.pid), *options], path, attached=True)
 
 
 def _name(pid: int) -> str:
@@ -76,6 +80,6 @@ def _name(pid: int) -> str:
     return "".join(each if each.isalnum() or each in "-_." else "_" for each in name)
 
 
-def _say_begun(pid: int, path: str, duration_s: float | None) -> None:
+def _print_begun(pid: int, path: str, duration_s: float | None) -> None:
     until = f"for {duration_s:g} s" if duration_s else "until Ctrl-C or `mematlas detach`"
     print(f"mematlas: attached to {pid}, recording to {path} {until}", file=sys.stderr)

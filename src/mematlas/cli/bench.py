@@ -1,7 +1,7 @@
 """Measure what memory costs on this machine: page sizes, sharing, faults, allocators, nodes.
 
-`mematlas bench all --quick` takes less than a minute. `mematlas bench compare A.json B.json` compares
-two results, `mematlas bench show A.json` prints one again.
+`mematlas bench all --quick` takes less than a minute. `mematlas bench compare BEFORE AFTER` compares two
+results, and `mematlas bench show FILE` prints a result again.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import duration, size
+from mematlas.cli.arguments import add_output, duration, output_format, percent, size
 from mematlas.errors import TargetError, UsageError
+from mematlas.present.output_file import writing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,33 +27,38 @@ if TYPE_CHECKING:
     from mematlas.linux.hugepages import PageKind
 
 _INTERRUPTED = 130
-_REDRAWN = 0.2  # seconds between redraws of the progress bar, because drawing disturbs too
+_REDRAWN = 0.2  # seconds between updates of the progress bar, which disturb the measurement
 _SCHEMA = "mematlas/bench/1"
+EXAMPLES = (
+    "bench tlb alloc --duration 30s -o result.json -o result.html",
+    "bench compare before.json after.json --fail-over 5%",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Declare the arguments of `mematlas bench`."""
     from mematlas.bench.catalogue import BENCHMARKS
 
     listed = "\n".join(f"  {each.name:<10} {each.summary}" for each in BENCHMARKS)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = f"benchmarks:\n{listed}\n  {'all':<10} all of them"
     parser.add_argument(
-        "what", nargs="+", metavar="NAME", help="benchmarks; or: compare FILE FILE; or: show FILE"
+        "what",
+        nargs="+",
+        metavar="NAME",
+        help="benchmarks to run; or compare BEFORE AFTER; or show FILE",
     )
-    parser.add_argument("--quick", action="store_true", help="fewer sizes and less time")
+    parser.add_argument("--quick", action="store_true", help="measure fewer sizes in less time")
     parser.add_argument(
-        "--time",
+        "--duration",
         metavar="TIME",
         type=duration,
-        help="time for each benchmark, about (default 10s, quick 4s)",
+        help="measure each benchmark for about this time (default 10s; with --quick 4s)",
     )
-    parser.add_argument("--size", type=size, help="bytes to measure in (alloc: of an object)")
     parser.add_argument(
-        "--threads",
-        type=_numbers,
-        metavar="N,...",
-        help="numbers of threads (default: 1 and all CPUs)",
+        "--size", metavar="SIZE", type=size, help="memory to measure in; alloc: size of an object"
+    )
+    parser.add_argument(
+        "--threads", type=_numbers, metavar="N,...", help="numbers of threads (default: 1 and all)"
     )
     parser.add_argument(
         "--pages", type=_kinds, metavar="KIND,...", help="4K, 64K (or other mTHP), thp, 2M, 1G"
@@ -60,10 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--reserve",
         action="store_true",
-        help="as root: reserve and enable huge pages for the run, and undo that at its end",
+        help="as root: reserve the huge pages that the run needs, and release them afterwards",
     )
-    parser.add_argument("--output", metavar="FILE", type=Path, help="write the result as JSON")
-    parser.add_argument("--html", metavar="FILE", type=Path, help="write an HTML page with charts")
+    add_output(parser, "write the result as JSON, or as a page with charts if FILE ends in .html")
     parser.add_argument("--json", action="store_true", help=f"print JSON ({_SCHEMA})")
     parser.add_argument(
         "--details",
@@ -71,24 +76,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print median, 95 %% interval, best and spread of each figure",
     )
     parser.add_argument(
-        "--all", action="store_true", help="with compare: list unchanged figures too"
+        "--all", action="store_true", help="compare: list unchanged figures as well"
     )
     parser.add_argument(
-        "--fail-if-slower",
-        action="store_true",
-        help="with compare: exit with status 1 if a figure is slower",
+        "--fail-over",
+        metavar="PERCENT",
+        type=percent,
+        help="compare: exit with 1 if a figure got slower by more than PERCENT, beyond noise",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measure, compare or show."""
+    """Measure, compare or print results."""
     first, *rest = arguments.what
     if first == "compare":
         return _compare(rest, arguments)
     if first == "show":
         if len(rest) != 1:
-            raise UsageError("pass one file: mematlas bench show FILE")
-        return _print(_load(rest[0]), arguments)
+            raise UsageError("name one result: mematlas bench show FILE")
+        return _write(_load(rest[0]), arguments)
     return _measure(arguments)
 
 
@@ -98,40 +104,37 @@ def _measure(arguments: argparse.Namespace) -> int:
     names = list(bench.NAMES) if "all" in arguments.what else list(dict.fromkeys(arguments.what))
     settings = bench.BenchSettings(
         quick=arguments.quick,
-        seconds=arguments.time or (4.0 if arguments.quick else 10.0),
+        seconds=arguments.duration or (4.0 if arguments.quick else 10.0),
         size=arguments.size,
         threads=arguments.threads,
         pages=arguments.pages,
     )
-    for path in (arguments.output, arguments.html):
-        if path is not None and not path.absolute().parent.is_dir():
-            raise TargetError(f"{path.parent}: no such folder")  # before minutes of measurement
-    with _reserve(names, settings) if arguments.reserve else nullcontext(), _progress() as progress:
+    for path in map(Path, arguments.output):
+        if not path.absolute().parent.is_dir():  # an error before minutes of measuring
+            raise TargetError(f"{path.parent}: no such directory")
+    with (
+        _reserved(names, settings) if arguments.reserve else nullcontext(),
+        _progress() as progress,
+    ):
         result = bench.run(names, settings, progress)
-    _print(result, arguments)
+    _write(result, arguments)
     return 0 if result.complete else _INTERRUPTED
 
 
-def _reserve(names: list[str], settings: BenchSettings) -> AbstractContextManager[None]:
+def _reserved(names: list[str], settings: BenchSettings) -> AbstractContextManager[None]:
     from mematlas.bench import pages_needed
     from mematlas.cli.temporary_hugepages import temporary_hugepages
 
     return temporary_hugepages(pages_needed(names, settings))
 
 
-def _print(result: Result, arguments: argparse.Namespace) -> int:
-    from mematlas.bench.model import to_json
-    from mematlas.present import json_writer
-
-    written = json_writer.render("bench", to_json(result))
-    if arguments.output:
-        arguments.output.write_text(written)
-    if arguments.html:
-        from mematlas.bench.html import render_bench
-
-        arguments.html.write_text(render_bench(result), encoding="utf-8")
+def _write(result: Result, arguments: argparse.Namespace) -> int:
+    """Write the result to the files named by -o, and print it."""
+    for path in arguments.output:
+        with writing(path) as part:
+            part.write_text(_render(result, output_format(path, "json", "html")), encoding="utf-8")
     if arguments.json:
-        sys.stdout.write(written)
+        sys.stdout.write(_render(result, "json"))
         return 0
     from rich.console import Console
 
@@ -144,11 +147,22 @@ def _print(result: Result, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _render(result: Result, form: str) -> str:
+    if form == "html":
+        from mematlas.bench.html import render_bench
+
+        return render_bench(result)
+    from mematlas.bench.model import to_json
+    from mematlas.present import json_writer
+
+    return json_writer.render("bench", to_json(result))
+
+
 def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
     from mematlas.bench.compare import ChangeVerdict, compare
 
     if len(paths) != 2:
-        raise UsageError("pass two files: mematlas bench compare BEFORE AFTER")
+        raise UsageError("name two results: mematlas bench compare BEFORE AFTER")
     found = compare(_load(paths[0]), _load(paths[1]))
     if arguments.json:
         from mematlas.present import json_writer
@@ -160,7 +174,10 @@ def _compare(paths: list[str], arguments: argparse.Namespace) -> int:
         from mematlas.bench.text import render_comparison
 
         render_comparison(found, everything=arguments.all, console=Console())
-    return int(arguments.fail_if_slower and found.count(ChangeVerdict.SLOWER) > 0)
+    if arguments.fail_over is None:
+        return 0
+    slower = [each.ratio for each in found.changes if each.verdict is ChangeVerdict.SLOWER]
+    return int(any(max(each, 1 / each) - 1 > arguments.fail_over / 100 for each in slower))
 
 
 def _load(path: str) -> Result:
@@ -174,15 +191,15 @@ def _load(path: str) -> Result:
         found = None
     try:
         if found["schema"] != _SCHEMA:
-            raise ValueError  # noqa: TRY301 - the same answer as for any other file
+            raise ValueError  # noqa: TRY301 - the same error as for any other file
         return Result.from_json(found["data"])
     except (KeyError, TypeError, ValueError):
-        text = f"{path}: not a result of `mematlas bench --output FILE`"
+        text = f"{path}: not a result of `mematlas bench -o FILE`"
         raise UsageError(text) from None
 
 
 def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
-    """Draw a progress bar on stderr if that is a terminal."""
+    """Show a bar with the remaining time on stderr, if stderr is a terminal."""
     if not sys.stderr.isatty():
         return nullcontext(lambda _name, _share: None)
     from rich.console import Console
@@ -192,20 +209,20 @@ def _progress() -> AbstractContextManager[Callable[[str, float], None]]:
     def bar() -> Iterator[Callable[[str, float], None]]:
         columns = (TextColumn("{task.description:<10}"), BarColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
-        # Without auto_refresh: a drawing thread would disturb the measurement.
+        # No refresh thread: it would disturb the measurement.
         with Progress(*columns, console=console, transient=True, auto_refresh=False) as shown:
             task = shown.add_task("", total=1.0)
 
             drawn = 0.0
 
-            def report(name: str, share: float) -> None:
+            def update(name: str, share: float) -> None:
                 nonlocal drawn
                 now = time.monotonic()
                 if now - drawn >= _REDRAWN:
                     drawn = now
                     shown.update(task, description=name, completed=share, refresh=True)
 
-            yield report
+            yield update
 
     return bar()
 

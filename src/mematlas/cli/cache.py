@@ -1,4 +1,4 @@
-"""Show what of files is in the page cache: cached, dirty, being written, evicted."""
+"""Show how much of each file is in the page cache: cached, dirty, under writeback, evicted."""
 
 from __future__ import annotations
 
@@ -6,28 +6,35 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import positive
+from mematlas.cli.arguments import add_json, positive
 from mematlas.errors import AccessError
 
 if TYPE_CHECKING:
     import argparse
 
 DEFAULT_ROWS = 20
+EXAMPLES = ("cache /var/lib/postgresql --top 5", "cache data.parquet --map")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("paths", metavar="PATH", nargs="+", help="a file, or a tree of files")
-    parser.add_argument("--map", action="store_true", help="draw which parts of each file are in")
-    parser.add_argument("--all", action="store_true", help="list every file")
+    """Declare the arguments of `mematlas cache`."""
+    parser.add_argument("paths", metavar="PATH", nargs="+", help="a file, or a directory tree")
     parser.add_argument(
-        "--top", metavar="N", type=positive, default=DEFAULT_ROWS, help="how many to list"
+        "--map", action="store_true", help="draw which parts of each file are cached"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/cache/1)")
+    parser.add_argument("--all", action="store_true", help="list all files")
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=positive,
+        default=DEFAULT_ROWS,
+        help=f"list the first N files (default {DEFAULT_ROWS})",
+    )
+    add_json(parser, "cache")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look at the files and print what is cached."""
+    """Read the files and print how much is cached."""
     from mematlas import observe
 
     report = observe.cache(arguments.paths)

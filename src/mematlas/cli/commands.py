@@ -1,6 +1,7 @@
-"""The table of commands. One row a command; its module is imported only when it is used.
+"""The table of commands. The module of a command is imported only when the command is used.
 
-A command's module has `add_arguments(parser)` and `run(arguments) -> int` (the exit code).
+Each module has `EXAMPLES`, `add_arguments(parser)` and `run(arguments) -> int`, the exit code. Its
+docstring is the description in `mematlas COMMAND --help`.
 """
 
 from __future__ import annotations
@@ -9,42 +10,56 @@ from typing import NamedTuple
 
 
 class Command(NamedTuple):
-    """One command: its name, the module that runs it, and its line in `mematlas --help`."""
+    """One command: its name, its module, its line in `mematlas --help`, and the heading above it."""
 
     name: str
     module: str
     summary: str
+    heading: str = "commands"
+
+
+def _rows(heading: str, *commands: tuple[str, str]) -> tuple[Command, ...]:
+    return tuple(Command(name, f"mematlas.cli.{name}", text, heading) for name, text in commands)
 
 
 COMMANDS: tuple[Command, ...] = (
-    Command("run", "mematlas.cli.run", "run a program and record who owns its memory"),
-    Command("attach", "mematlas.cli.attach", "the same of a program that is running"),
-    Command("detach", "mematlas.cli.detach", "end what attach began, if it cannot itself"),
-    Command("report", "mematlas.cli.report", "what owns the resident memory of a recorded run"),
-    Command("leaks", "mematlas.cli.leaks", "what was still live at the end of a recorded run"),
-    Command("merge", "mematlas.cli.merge", "several recordings into one that adds them up"),
-    Command("diff", "mematlas.cli.diff", "what grew and what shrank between two recorded runs"),
-    Command(
-        "export", "mematlas.cli.export", "a recording as pprof, speedscope, DHAT, Parquet, ..."
+    *_rows(
+        "record a program",
+        ("run", "run a program and record what owns its memory"),
+        ("attach", "trace a running process"),
+        ("detach", "stop tracing a process"),
     ),
-    Command("show", "mematlas.cli.show", "what a process's address space holds and really takes"),
-    Command("pages", "mematlas.cli.pages", "what is behind the pages of a process, with a map"),
-    Command("where", "mematlas.cli.where", "what one address is: mapping, symbol, page, frame"),
-    Command("ps", "mematlas.cli.ps", "all processes by PSS, USS, RSS, swap, huge pages or faults"),
-    Command("top", "mematlas.cli.top", "the same live, with history; records and replays"),
-    Command(
-        "system", "mematlas.cli.system", "the machine: memory, huge pages, pressure, cgroups, ..."
+    *_rows(
+        "read a recording",
+        ("report", "show what owns the resident memory"),
+        ("leaks", "list memory that was live at the end"),
+        ("diff", "compare two recordings"),
+        ("merge", "merge recordings into one"),
+        ("export", "convert a recording for another tool"),
     ),
-    Command("probe", "mematlas.cli.probe", "which facts can be seen here, which not, and why"),
-    Command("cache", "mematlas.cli.cache", "what of files and trees is in the page cache"),
-    Command("faults", "mematlas.cli.faults", "page faults of a process, or of a command"),
-    Command("wss", "mematlas.cli.wss", "the working set: memory a process uses during a time"),
-    Command("bench", "mematlas.cli.bench", "measure what memory costs on this machine"),
-    Command("exec", "mematlas.cli.exec", "run a program with memory settings of its own"),
-    Command(
-        "doctor",
-        "mematlas.cli.doctor",
-        "what is wrong with a machine, process or recording, and the fix",
+    *_rows(
+        "observe processes and the machine",
+        ("show", "show the address space of a process"),
+        ("pages", "show the state of the pages of a process"),
+        ("where", "show what is at one address of a process"),
+        ("ps", "list all processes by memory"),
+        ("top", "watch the memory of all processes"),
+        ("system", "explain the memory of the machine"),
+        ("faults", "count page faults of a process or a command"),
+        ("wss", "measure the working set of a process"),
+        ("cache", "show the page cache of files"),
+        ("probe", "check which kernel interfaces are readable, and why not"),
     ),
-    Command("tune", "mematlas.cli.tune", "change the machine's memory knobs, and undo it"),
+    *_rows(
+        "measure and change",
+        ("bench", "measure what memory costs on this machine"),
+        ("doctor", "diagnose a machine, process or recording"),
+        ("tune", "change the memory settings of the machine"),
+        ("exec", "run a program with memory settings of its own"),
+    ),
+    *_rows(
+        "help",
+        ("help", "show the help of mematlas or of a command"),
+        ("version", "print the version"),
+    ),
 )

@@ -1,4 +1,4 @@
-"""End what `mematlas attach` began: the program goes on untraced, the recording is finished."""
+"""Stop tracing a process that `mematlas attach` traces. The process runs on, and the recording is completed."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from mematlas.errors import TargetError
 if TYPE_CHECKING:
     import argparse
 
+EXAMPLES = ("detach 4242", "detach 17844")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `mematlas detach` takes."""
-    parser.add_argument("pid", type=positive, metavar="PID", help="the process that is traced")
+    """Declare the arguments of `mematlas detach`."""
+    parser.add_argument("pid", type=positive, metavar="PID", help="the traced process")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Detach; 3 if the process was not attached to."""
+    """Detach; TargetError if the process is not traced."""
     from mematlas.tracing.attach import detach
 
     if not detach(arguments.pid):
-        raise TargetError(f"process {arguments.pid} is not attached to, or gone")
+        raise TargetError(f"process {arguments.pid} is not traced by `mematlas attach`, or ended")
     print(f"mematlas: detached from {arguments.pid}", file=sys.stderr)
     return 0

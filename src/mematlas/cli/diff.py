@@ -1,14 +1,15 @@
-"""Tell what grew and what shrank between two recorded runs, by line and by stack."""
+"""Compare two recordings: what grew and what shrank, by line and by stack."""
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mematlas.cli.arguments import positive, size
+from mematlas.cli.arguments import add_json, add_output, output_format, positive, size
 from mematlas.cli.recordings import open_recording
-from mematlas.cli.report import write_page
+from mematlas.cli.report import write_text
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -19,28 +20,32 @@ if TYPE_CHECKING:
 
 DEFAULT_TOP = 15
 DEFAULT_JSON_TOP = 1000
+EXAMPLES = ("diff before.atlas after.atlas --fail-over 1M", "diff a.atlas b.atlas -o diff.html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("before", metavar="A", help="the recording of the run before")
-    parser.add_argument("after", metavar="B", help="the recording of the run after")
-    parser.add_argument("--by", choices=METRICS, default="live", help="compare this (default live)")
+    """Declare the arguments of `mematlas diff`."""
+    parser.add_argument("before", metavar="BEFORE", help="the recording of the first run")
+    parser.add_argument("after", metavar="AFTER", help="the recording of the second run")
+    parser.add_argument(
+        "--by", choices=METRICS, default="live", help="compare this metric (default live)"
+    )
     parser.add_argument(
         "--ignore-lines",
         action="store_true",
-        help="match by function alone: for runs of code that was edited in between",
+        help="match frames by function alone, for code that was edited between the runs",
     )
     parser.add_argument(
         "--top",
         metavar="N",
         type=positive,
-        help=f"show the N largest changes (default {DEFAULT_TOP}; JSON {DEFAULT_JSON_TOP})",
+        help=f"list the N largest changes (default {DEFAULT_TOP}; JSON {DEFAULT_JSON_TOP})",
     )
-    parser.add_argument(
-        "--html", metavar="OUT", help="write one HTML file with the flame graph of both runs"
+    add_output(
+        parser,
+        "write an HTML page with the flame graph of both runs, or JSON if FILE ends in .json",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/diff/1)")
+    add_json(parser, "diff")
     parser.add_argument(
         "--fail-over",
         metavar="SIZE",
@@ -53,13 +58,16 @@ def run(arguments: argparse.Namespace) -> int:
     """Compare the recordings and print what changed."""
     before, after = open_recording(arguments.before), open_recording(arguments.after)
     diff = before.diff(after, by=arguments.by, ignore_lines=arguments.ignore_lines)
-    if arguments.html:
-        from mematlas.report.html.diff import render_diff_html
+    for path in arguments.output:
+        if output_format(path, "html", "json") == "html":
+            from mematlas.report.html.diff import render_diff_html
 
-        write_page(arguments.html, render_diff_html(diff))
+            write_text(path, [render_diff_html(diff)])
+        else:
+            write_text(path, [_render_json(diff, arguments.top)])
     if arguments.json:
-        print(json.dumps(_facts(diff, arguments.top or DEFAULT_JSON_TOP)))
-    elif not arguments.html:
+        sys.stdout.write(_render_json(diff, arguments.top))
+    elif not arguments.output:
         from rich.console import Console
 
         from mematlas.report.text.diff import render_diff
@@ -70,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 1 if limit is not None and grew > limit else 0
 
 
-def _facts(diff: Diff, top: int) -> dict[str, Any]:
+def _render_json(diff: Diff, top: int | None) -> str:
+    top = top or DEFAULT_JSON_TOP
     data = {
         "by": diff.by,
         "commands": list(diff.commands),
@@ -81,7 +90,7 @@ def _facts(diff: Diff, top: int) -> dict[str, Any]:
         "stacks": _changes(diff.stacks[:top]),
         "notes": list(diff.notes),
     }
-    return {"schema": "mematlas/diff/1", "data": data}
+    return json.dumps({"schema": "mematlas/diff/1", "data": data}) + "\n"
 
 
 def _changes(changes: Sequence[StackChange]) -> list[dict[str, Any]]:

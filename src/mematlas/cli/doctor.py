@@ -1,4 +1,4 @@
-"""Say what is wrong with the memory of a machine, process or recorded run, and which command puts it right."""
+"""Diagnose the memory of a machine, process or recording: what is wrong, why, and which command fixes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import duration
+from mematlas.cli.arguments import add_json, add_root, duration
 from mematlas.errors import TargetError
 
 if TYPE_CHECKING:
@@ -14,40 +14,38 @@ if TYPE_CHECKING:
 
     from mematlas.doctor.model import Checkup
 
-_LEVELS = ("act", "consider", "know")
+_SEVERITIES = ("critical", "warning", "info")
+EXAMPLES = ("doctor 4242 --duration 30s", "doctor app.atlas --fail-over warning")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Declare the arguments of `mematlas doctor`."""
     parser.add_argument(
         "target",
         nargs="?",
-        metavar="PID|FILE.atlas",
-        help="a process, self, or a recording; default: this machine",
+        metavar="PID|RECORDING",
+        help="a process, self, or a recording (default this machine)",
     )
     parser.add_argument(
-        "--during",
+        "--duration",
         metavar="TIME",
         type=duration,
         default=1.0,
-        help="watch for this long (default 1s); growth takes 5s or more to show",
+        help="watch for this time (default 1s); growth takes 5s or more to show",
     )
+    parser.add_argument("--all", action="store_true", help="list checks without a finding as well")
     parser.add_argument(
-        "--all", action="store_true", help="list the checks that found all well too"
+        "--fail-over",
+        metavar="SEVERITY",
+        choices=_SEVERITIES,
+        help="exit with 1 on a finding of this severity or a higher one: info, warning, critical",
     )
-    parser.add_argument(
-        "--fail-on",
-        choices=_LEVELS,
-        help="exit with 1 if there is a finding this urgent, or more",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/doctor/1)")
-    parser.add_argument(
-        "--root", default="/", help="read a captured tree with proc/ and sys/ in it"
-    )
+    add_json(parser, "doctor")
+    add_root(parser, "proc/ and sys/")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Examine, and print the findings."""
+    """Run the checks and print the findings."""
     checkup = _examine(arguments)
     if arguments.json:
         from mematlas.present import json_writer
@@ -59,8 +57,9 @@ def run(arguments: argparse.Namespace) -> int:
         from mematlas.doctor.text import render_checkup
 
         render_checkup(checkup, everything=arguments.all, console=Console())
-    wanted = _LEVELS[: _LEVELS.index(arguments.fail_on) + 1] if arguments.fail_on else ()
-    return int(any(each.severity in wanted for each in checkup.findings))
+    limit = arguments.fail_over
+    failing = _SEVERITIES[: _SEVERITIES.index(limit) + 1] if limit else ()
+    return int(any(each.severity in failing for each in checkup.findings))
 
 
 def _examine(arguments: argparse.Namespace) -> Checkup:
@@ -68,11 +67,11 @@ def _examine(arguments: argparse.Namespace) -> Checkup:
 
     target = arguments.target
     if target is None:
-        return rules.examine_host(read.read_host(arguments.root, arguments.during))
+        return rules.examine_host(read.read_host(arguments.root, arguments.duration))
     if target == "self" or target.isdigit():
         from mematlas.linux.process import parse_pid
 
-        state = read.read_process(parse_pid(target), arguments.root, arguments.during)
+        state = read.read_process(parse_pid(target), arguments.root, arguments.duration)
         return rules.examine_process(state)
     if not os.path.exists(target):  # noqa: PTH110
         raise TargetError(f"{target!r} is neither a process ID nor a file")

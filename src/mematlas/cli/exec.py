@@ -1,6 +1,7 @@
 """Run a program with a NUMA policy, huge pages, limits and an OOM score of its own.
 
-Everything is checked first; then this process becomes the program, so its status and signals are its own.
+All settings are checked first. Then this process executes the program, which keeps its PID, exit status
+and signals.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from mematlas.cli.arguments import size
-from mematlas.cli.environment import take_back
+from mematlas.cli.blas_threads import restore_environment
 from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -19,45 +20,64 @@ if TYPE_CHECKING:
     from mematlas.control.exec.steps import Step
 
 
+EXAMPLES = (
+    "exec --huge thp --membind 0 -- python app.py",
+    "exec --dry-run --memlock unlimited -- ls",
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `mematlas exec` takes."""
+    """Declare the arguments of `mematlas exec`."""
     parser.usage = "mematlas exec [options] [--] COMMAND ..."
     numa = parser.add_mutually_exclusive_group()
     for name, text in (
-        ("membind", "take memory from these nodes only"),
-        ("preferred", "take memory from this node while it has any"),
-        ("interleave", "deal pages out over these nodes"),
-        ("weighted", "the same, by the machine's weights (kernel 6.9)"),
+        ("membind", "allocate on these nodes only"),
+        ("preferred", "allocate on this node while it has free memory"),
+        ("interleave", "interleave pages over these nodes"),
+        ("weighted", "interleave by the weights of the machine (kernel 6.9)"),
     ):
         numa.add_argument(f"--{name}", metavar="NODES", type=nodes, help=text)
-    parser.add_argument("--cpunodebind", metavar="NODES", type=nodes, help="run on their CPUs")
+    parser.add_argument(
+        "--cpunodebind", metavar="NODES", type=nodes, help="run on the CPUs of these nodes"
+    )
     parser.add_argument(
         "--huge",
         choices=("thp", "never", "2M"),
-        help="malloc in huge pages (thp; 2M: hugetlb), or no transparent huge pages at all",
+        help="let malloc use huge pages (thp, or 2M of hugetlb), or disable THP (never)",
     )
-    parser.add_argument("--no-aslr", action="store_true", help="the same addresses on every run")
-    parser.add_argument("--oom-score", metavar="N", type=int, help="-1000 (never killed) to 1000")
+    parser.add_argument(
+        "--no-aslr", action="store_true", help="disable address space randomisation"
+    )
+    parser.add_argument(
+        "--oom-score",
+        metavar="N",
+        type=int,
+        help="OOM score adjustment, -1000 (never killed) to 1000",
+    )
     for name, text in (
-        ("memlock", "limit of locked memory"),
-        ("stack", "limit of the stack"),
-        ("as", "limit of the address space"),
+        ("memlock", "limit locked memory"),
+        ("stack", "limit the stack"),
+        ("as", "limit the address space"),
     ):
         parser.add_argument(
-            f"--{name}", metavar="SIZE", type=limit, help=f"{text}: a size, or unlimited"
+            f"--{name}", metavar="SIZE", type=limit, help=f"{text}; a size, or unlimited"
         )
     parser.add_argument("--lock-all", action="store_true", help="lock its memory (mlockall)")
     show = parser.add_mutually_exclusive_group()
-    show.add_argument("--dry-run", action="store_true", help="show what would be set, and stop")
+    show.add_argument("--dry-run", action="store_true", help="print the settings and exit")
     show.add_argument(
-        "--verify", action="store_true", help="check in a process after exec first, and show it"
+        "--verify",
+        action="store_true",
+        help="verify the settings in a child process first, and print them",
     )
-    parser.add_argument("--json", action="store_true", help="show it as JSON (mematlas/exec/1)")
+    parser.add_argument(
+        "--json", action="store_true", help="print the settings as JSON (mematlas/exec/1)"
+    )
     parser.add_argument("command", nargs="...", metavar="COMMAND", help="program and its arguments")
 
 
 def nodes(text: str) -> list[int]:
-    """Node numbers such as 0-3,8, for `type=` of an argument."""
+    """Parse node numbers such as 0-3,8, for `type=` of an argument."""
     from mematlas.linux.cpulist import parse_list
 
     try:
@@ -67,12 +87,12 @@ def nodes(text: str) -> list[int]:
 
 
 def limit(text: str) -> int | str:
-    """Read a size or "unlimited", for `type=` of an argument."""
+    """Parse a size or "unlimited", for `type=` of an argument."""
     return text if text == "unlimited" else size(text)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Check, show if asked, and become the command."""
+    """Check the settings, print them if asked, and execute the command."""
     from mematlas.control.exec import preflight
 
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
@@ -90,10 +110,10 @@ def run(arguments: argparse.Namespace) -> int:
         _show(plan, arguments)
         wrong = [each.name for each in plan.settings if each.found != each.wanted]
         if wrong:
-            raise MematlasError(f"nothing was run: {', '.join(wrong)} did not come out as asked")
+            raise MematlasError(f"nothing was run: {', '.join(wrong)} did not take effect")
     for step in steps:
         step.apply()
-    return _become(program, command)
+    return _execute(program, command)
 
 
 def _steps(arguments: argparse.Namespace) -> list[Step]:
@@ -112,7 +132,7 @@ def _steps(arguments: argparse.Namespace) -> list[Step]:
         chosen.append(steps.no_aslr())
     if arguments.oom_score is not None:
         chosen.append(steps.oom_score(arguments.oom_score))
-    for name in steps.LIMITS:  # "as" last: what follows it must fit in
+    for name in steps.LIMITS:  # "as" last: later steps must fit into it
         value = getattr(arguments, name)
         if value is not None:
             chosen.append(steps.limit(name, None if value == "unlimited" else value))
@@ -132,7 +152,7 @@ def _show(plan: LaunchPlan, arguments: argparse.Namespace) -> None:
 
     from mematlas.control.exec.text import render_launch
 
-    # Standard output is the program's.
+    # Standard output belongs to the program.
     render_launch(plan, console=Console(stderr=not arguments.dry_run))
 
 
@@ -140,17 +160,17 @@ def _find(command: list[str]) -> str:
     from mematlas.tracing.program import find_program
 
     if not command:
-        raise UsageError("no command given; write it after `--`, as in: mematlas exec -- ls -l")
+        raise UsageError("name a command after `--`, as in: mematlas exec -- ls -l")
     return find_program(command)
 
 
-def _become(program: str, command: list[str]) -> NoReturn:
+def _execute(program: str, command: list[str]) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
-    take_back()
+    restore_environment()
     try:
         os.execv(program, command)  # noqa: S606 - no shell wanted
     except FileNotFoundError:
-        raise TargetError(f"{program}: it, or the interpreter it names, is not there") from None
+        raise TargetError(f"{program}: no such file, or its interpreter does not exist") from None
     except OSError as error:
         raise UsageError(f"{program}: cannot be run: {error.strerror}") from None

@@ -1,15 +1,14 @@
-"""Write a recording as another tool's file: pprof, speedscope, flame graphs, DHAT, Parquet, ..."""
+"""Convert a recording for another tool: pprof, speedscope, flame graphs, DHAT, Parquet, ..."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import positive
+from mematlas.cli.arguments import add_recording, positive
 from mematlas.cli.recordings import open_recording
 from mematlas.errors import UsageError
 from mematlas.present.output_file import writing
@@ -17,44 +16,57 @@ from mematlas.report.export import FORMATS, Format
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from mematlas.report.export.source import ExportSource
 
 UNITS = ("bytes", "KiB", "pages")
 TABLES = ("stacks", "lines", "timeline")
+EXAMPLES = (
+    "export app.atlas --to pprof -o app.pb.gz",
+    "export app.atlas --to collapsed --by live -o -",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Declare the arguments of `mematlas export`."""
     width = max(len(each.name) for each in FORMATS)
     lines = [f"  {each.name:<{width}}  {each.summary}; {_opens(each)}" for each in FORMATS]
     parser.epilog = "formats, and what opens them:\n" + "\n".join(lines)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("file", metavar="FILE", help="a recording, of `mematlas run` or `attach`")
+    add_recording(parser)
     parser.add_argument(
-        "--to", choices=[each.name for each in FORMATS], required=True, help="the format"
+        "--to",
+        metavar="FORMAT",
+        choices=[each.name for each in FORMATS],
+        required=True,
+        help="the format; see below",
     )
     parser.add_argument(
         "-o",
         "--output",
-        metavar="OUT",
-        help="the file to write (default: FILE's name; - is stdout)",
+        metavar="FILE",
+        help="write to FILE; - is standard output (default: the name of the recording)",
     )
     parser.add_argument(
         "--by",
         choices=METRICS,
         default="resident",
-        help="the metric, or of formats that hold all the one shown first (default resident)",
+        help="the metric, or the first one shown if the format holds all (default resident)",
     )
-    parser.add_argument("--pid", type=positive, help="export this process alone")
+    parser.add_argument("--pid", metavar="PID", type=positive, help="export this process only")
     parser.add_argument(
-        "--unit", choices=UNITS, default="bytes", help="of collapsed stacks (default bytes)"
+        "--unit", choices=UNITS, default="bytes", help="unit of collapsed stacks (default bytes)"
     )
     parser.add_argument(
-        "--table", choices=TABLES, default="stacks", help="of csv and parquet (default stacks)"
+        "--table",
+        choices=TABLES,
+        default="stacks",
+        help="table of csv and parquet (default stacks)",
     )
-    parser.add_argument("--json", action="store_true", help="print what was written as JSON")
+    parser.add_argument(
+        "--json", action="store_true", help="describe the written file in JSON (mematlas/export/1)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -63,9 +75,11 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.report.export import render_export
 
     form = next(each for each in FORMATS if each.name == arguments.to)
-    path = arguments.output or _beside(arguments.file, form)
+    path = arguments.output or _default_name(arguments.file, form)
     if path == "-" and arguments.json:
-        raise UsageError("--json prints to stdout, so the export needs a file: -o OUT")
+        raise UsageError(
+            "--json prints to standard output; write the export to a file with -o FILE"
+        )
     source = export_source(
         open_recording(arguments.file),
         by=arguments.by,
@@ -75,12 +89,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     size = _write(path, render_export(source, form.name))
     if path != "-":
-        _tell(arguments, source, form, path, size)
+        _print_result(arguments, source, form, path, size)
     return 0
 
 
-def _beside(file: str, form: Format) -> str:
-    """Name the output after the recording, in the folder one is in."""
+def _default_name(file: str, form: Format) -> str:
+    """Return a name after the recording, in the working directory."""
     return Path(file).name.removesuffix(".atlas") + form.suffix
 
 
@@ -94,7 +108,7 @@ def _write(path: str, pieces: Iterator[bytes]) -> int:
         return sum(map(file.write, pieces))
 
 
-def _tell(
+def _print_result(
     arguments: argparse.Namespace, source: ExportSource, form: Format, path: str, size: int
 ) -> None:
     if arguments.json:
@@ -113,6 +127,6 @@ def _tell(
     print(f"mematlas: {path}: {size:,} bytes; {_opens(form, path)}", file=sys.stderr)
 
 
-def _opens(form: Format, path: str = "OUT") -> str:
-    said = form.opens.format(shlex.quote(path))
-    return said if said.startswith(("any", "drop")) else f"open it with `{said}`"
+def _opens(form: Format, path: str = "FILE") -> str:
+    text = form.opens.format(shlex.quote(path))
+    return text if text.startswith(("any", "drop")) else f"open it with `{text}`"

@@ -1,49 +1,56 @@
-"""Count page faults: of a running process per thread and second, or of a program run to its end."""
+"""Count page faults of a running process, by thread and second, or of a command, to its end."""
 
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from itertools import islice
 
-from mematlas.cli.arguments import duration, positive
+from mematlas.cli.arguments import add_json, duration, interval, positive
 from mematlas.errors import UsageError
 from mematlas.observe.page_faults.model import PERIOD
 
+EXAMPLES = ("faults --duration 10s --interval 1s 4242", "faults -- make -j8")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
+    """Declare the arguments of `mematlas faults`."""
+    parser.usage = "mematlas faults [options] PID\n       mematlas faults [options] -- COMMAND ..."
     parser.add_argument(
-        "--interval",
+        "--duration",
         metavar="TIME",
         type=duration,
         default=1.0,
-        help="between looks at a process (default 1s)",
+        help="watch a process for this time (default 1s)",
     )
     parser.add_argument(
-        "--count", metavar="N", type=positive, default=1, help="how many looks (default 1)"
+        "--interval",
+        metavar="TIME",
+        type=interval,
+        help="print the rates of a process this often (default once, at the end)",
     )
     parser.add_argument(
         "--where",
         action="store_true",
-        help="of a process: sample the mappings and lines of code that take its faults",
+        help="sample the mappings and lines of a process that take faults",
     )
     parser.add_argument(
         "--period",
         metavar="N",
         type=_period,
         default=PERIOD,
-        help="see the place of one minor fault in N (default 7); 0: of none",
+        help=f"sample one minor fault in N (default {PERIOD}); 0 for none",
     )
     parser.add_argument(
-        "--top", metavar="N", type=positive, default=10, help="lines to list (default 10)"
+        "--top", metavar="N", type=positive, default=10, help="list the first N lines (default 10)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/faults/1)")
+    add_json(parser, "faults")
     parser.add_argument(
         "target",
-        metavar="PID | -- CMD ...",
+        metavar="PID | -- COMMAND ...",
         nargs=argparse.REMAINDER,
-        help="a process, or a command to run; options come before",
+        help="a process, or a command to run",
     )
 
 
@@ -58,10 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
         if not target[1:]:
             raise UsageError("no command after --")
         return _run_command(target[1:], arguments)
-    if len(target) > 1 and not target[0].startswith("-"):  # options after the PID are options too
-        from mematlas.cli.main import Parser
+    if len(target) > 1 and not target[0].startswith("-"):  # options after the PID
+        from mematlas.cli.parser import Parser
 
-        parser = Parser(prog="mematlas faults", allow_abbrev=False)
+        parser = Parser(prog="mematlas faults")
         add_arguments(parser)
         parser.parse_args([*target[1:], target[0]], namespace=arguments)
         target = arguments.target
@@ -97,8 +104,10 @@ def _watch(text: str, arguments: argparse.Namespace) -> int:
 
     pid = parse_pid(text)
     if arguments.where:
-        return _where(pid, arguments)
-    for rates in islice(observe.fault_rates(pid, arguments.interval), arguments.count):
+        return _sample(pid, arguments)
+    interval_s = arguments.interval or arguments.duration
+    count = max(1, math.ceil(arguments.duration / interval_s - 1e-9)) if interval_s else 1
+    for rates in islice(observe.fault_rates(pid, interval_s), count):
         if arguments.json:
             sys.stdout.write(json_writer.render("faults", rates))
         else:
@@ -111,13 +120,12 @@ def _watch(text: str, arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _where(pid: int, arguments: argparse.Namespace) -> int:
+def _sample(pid: int, arguments: argparse.Namespace) -> int:
     """Sample where a running process takes its faults."""
     from mematlas import observe
     from mematlas.present import json_writer
 
-    seconds = arguments.interval * arguments.count
-    profile = observe.faults(pid, seconds, where=True, period=arguments.period)
+    profile = observe.faults(pid, arguments.duration, where=True, period=arguments.period)
     if arguments.json:
         sys.stdout.write(json_writer.render("faults", profile))
         return 0

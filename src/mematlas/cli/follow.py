@@ -1,4 +1,4 @@
-"""The live view of `run --live` and `attach --live`: mematlas runs as ever, and its recording is watched."""
+"""The terminal view of `run --follow` and `attach --follow`: a second mematlas records, this one reads along."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ _TAIL = 64 << 10
 
 
 def check_terminal() -> None:
-    """Refuse where there is nothing to draw on."""
+    """Raise UsageError if there is no terminal to draw on."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("--live needs a terminal on standard input and output")
+        raise UsageError("--follow needs a terminal on standard input and output")
 
 
-class Watched:
-    """A `mematlas run` or `attach` of its own process, its output kept in files."""
+class FollowedRun:
+    """A mematlas process that records, its output kept in files until the view ends."""
 
     def __init__(
         self, arguments: Sequence[str], path: str, folder: Path, *, attached: bool = False
     ) -> None:
-        """Start it; `attached`: to a program that is not ours to interrupt."""
+        """Start the process. `attached`: it traces a program that must not be interrupted."""
         self._path, self._attached = path, attached
         self._program: int | None = None
         self._interrupted = False
@@ -53,7 +53,7 @@ class Watched:
         self._names: FrameCache | None = None
 
     def read(self) -> Recording | None:
-        """Read what is recorded by now, and name what is new in it."""
+        """Read what is recorded so far, and resolve new symbols; None before the first chunk."""
         from mematlas.recording import read
         from mematlas.recording.frames import FrameCache
 
@@ -65,7 +65,7 @@ class Watched:
             if self.running:  # its first chunk is being written
                 return None
             raise
-        if self.running:  # not cut short, only not over
+        if self.running:  # unfinished, not cut short
             recording.complete = True
         self._names = self._names or FrameCache()
         self._names.add_frames(recording)
@@ -77,11 +77,11 @@ class Watched:
 
     @property
     def running(self) -> bool:
-        """It is still recording."""
+        """True while the process records."""
         return self.process.poll() is None
 
     def output(self) -> str:
-        """Give the last of what was written to either stream."""
+        """Return the end of what was written to both streams."""
         found = []
         for each in self._files:
             with each.open("rb") as file:
@@ -90,52 +90,52 @@ class Watched:
         return "\n".join(each for each in found if each)
 
     def interrupt(self) -> None:
-        """Send SIGINT to the program, once it is known; one that is attached to is let go instead."""
+        """Send SIGINT to the traced program once its PID is known; detach from one that was attached to."""
         self._interrupted = True
         target = self.process.pid if self._attached else self._program
         if target is not None:
             with suppress(OSError):
                 os.kill(target, signal.SIGINT)
 
-    def give_output(self) -> None:
-        """Write to our own streams what was kept from them."""
+    def copy_output(self) -> None:
+        """Copy the kept output to the standard streams of this process."""
         for each, stream in zip(self._files, (sys.stdout, sys.stderr), strict=True):
             with each.open("rb") as file:
                 shutil.copyfileobj(file, stream.buffer)
             stream.flush()
 
 
-def watch(arguments: Sequence[str], path: str, *, attached: bool = False) -> int:
-    """Run mematlas with these arguments and show its recording until it ends, or one leaves the view.
+def follow(arguments: Sequence[str], path: str, *, attached: bool = False) -> int:
+    """Run mematlas with these arguments, and show its recording until it ends or the user quits.
 
-    Leaving lets go of a program that is attached to; one that was started is waited for.
+    Quitting detaches from a program that was attached to, and waits for one that was started.
     """
     try:
         from mematlas.report.tui.app import RecordingApp
     except ImportError as error:
         raise MematlasError(
-            f"--live needs Textual ({error.name} is missing): pip install 'mematlas[top]'"
+            f"--follow needs Textual ({error.name} is missing): pip install 'mematlas[top]'"
         ) from None
     from mematlas.cli.top import is_light
 
-    with tempfile.TemporaryDirectory(prefix="mematlas-live-") as folder:
-        watched = Watched(arguments, path, Path(folder), attached=attached)
-        app = RecordingApp(watched, dark=not is_light())
+    with tempfile.TemporaryDirectory(prefix="mematlas-follow-") as folder:
+        followed = FollowedRun(arguments, path, Path(folder), attached=attached)
+        app = RecordingApp(followed, dark=not is_light())
         try:
             app.run()
         finally:
-            status = _wait(watched, attached)
-            watched.give_output()
+            status = _wait(followed, attached)
+            followed.copy_output()
     return status
 
 
-def _wait(watched: Watched, attached: bool) -> int:
-    if watched.running and attached:
-        watched.process.send_signal(signal.SIGINT)
-    elif watched.running:
+def _wait(followed: FollowedRun, attached: bool) -> int:
+    if followed.running and attached:
+        followed.process.send_signal(signal.SIGINT)
+    elif followed.running:
         print("mematlas: the program runs on; Ctrl-C interrupts it", file=sys.stderr)
     while True:
         try:
-            return watched.process.wait()
-        except KeyboardInterrupt:  # the terminal gave it to the program too
+            return followed.process.wait()
+        except KeyboardInterrupt:  # the terminal interrupts the program as well
             continue

@@ -1,11 +1,11 @@
-"""List what was still live when a recorded program ended, likely leaks first."""
+"""List memory that was still live when a recorded program ended, likely leaks first."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import positive, size
+from mematlas.cli.arguments import add_json, add_recording, positive, size
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import DEFAULT_STACKS as DEFAULT_JSON_STACKS
 
@@ -13,17 +13,18 @@ if TYPE_CHECKING:
     import argparse
 
 DEFAULT_STACKS = 20
+EXAMPLES = ("leaks app.atlas", "leaks app.atlas --fail-over 1M")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("file", metavar="FILE", help="a recording, of `mematlas run` or `attach`")
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/leaks/1)")
+    """Declare the arguments of `mematlas leaks`."""
+    add_recording(parser)
+    add_json(parser, "leaks")
     parser.add_argument(
         "--top",
         metavar="N",
         type=positive,
-        help=f"show the first N stacks (default {DEFAULT_STACKS}; JSON {DEFAULT_JSON_STACKS})",
+        help=f"list the first N stacks (default {DEFAULT_STACKS}; JSON {DEFAULT_JSON_STACKS})",
     )
     parser.add_argument(
         "--fail-over",

@@ -1,36 +1,41 @@
-"""Show what is behind the pages of a process: state, sharing, huge pages, frames, and a map."""
+"""Show the state of the pages of a process: sharing, huge pages, frames, nodes, and a map."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mematlas.cli.arguments import add_json, add_output, add_pid, output_format
+from mematlas.present.output_file import writing
 
 if TYPE_CHECKING:
     from mematlas.linux.mappings import Mapping
-    from mematlas.linux.pageflags import PageReport
+    from mematlas.observe.page_states.read import ProcessPages
 
 _PIXELS = 512
 _MOST_STRIPS = 20
 _MOST_PIXELS = 4_000_000
+EXAMPLES = ("pages 4242 --mapping '[heap]'", "pages 4242 -o pages.html -o pages.png")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("pid", metavar="PID", help="a process, or self")
+    """Declare the arguments of `mematlas pages`."""
+    add_pid(parser)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--mapping", metavar="NAME", help="only mappings with NAME in their name")
-    which.add_argument("--range", metavar="A-B", type=address_range, help="only these addresses")
-    parser.add_argument("--map", metavar="OUT.png", help="write the map as a picture")
-    parser.add_argument(
-        "--html", metavar="OUT.html", help="write the map as a page to look around in"
+    which.add_argument(
+        "--range", metavar="START-END", type=address_range, help="only pages in this address range"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/pages/1)")
+    add_output(
+        parser,
+        "write an interactive HTML page, a picture if FILE ends in .png, or JSON if in .json",
+    )
+    add_json(parser, "pages")
 
 
 def address_range(text: str) -> tuple[int, int]:
-    """Read "A-B", hexadecimal as in /proc/PID/maps."""
+    """Parse START-END, hexadecimal as in /proc/PID/maps, for `type=` of an argument."""
     start, dash, end = text.partition("-")
     try:
         low, high = int(start, 16), int(end, 16)
@@ -43,50 +48,60 @@ def address_range(text: str) -> tuple[int, int]:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the pages and print what they are."""
+    """Read the pages, and print or write their state."""
     from mematlas.linux.process import parse_pid
     from mematlas.observe.page_states import read
-    from mematlas.observe.page_states.analyse import analyse_pages, keep_largest_strips
 
     found = read.read(
         parse_pid(arguments.pid), mapping=arguments.mapping, addresses=arguments.range
     )
-    if arguments.map:
-        report = analyse_pages(found.pages, found.mappings, width=_cells(found.mappings))
-        _write_map(arguments.map, report)
-    if arguments.html:
+    for path in arguments.output:
+        with writing(path) as part:
+            part.write_bytes(_render(found, output_format(path, "html", "png", "json")))
+    if arguments.json:
+        sys.stdout.write(_render(found, "json").decode())
+    elif not arguments.output:
+        _print(found)
+    return 0
+
+
+def _render(found: ProcessPages, form: str) -> bytes:
+    from mematlas.observe.page_states.analyse import analyse_pages
+
+    if form == "html":
         from mematlas.observe.page_states.html import render_page_map
         from mematlas.observe.page_states.page_map import build_page_map
 
         page = render_page_map(build_page_map(found.pages, found.mappings, found.command))
-        Path(arguments.html).write_text(page, encoding="utf-8", errors="backslashreplace")
-    if (arguments.map or arguments.html) and not arguments.json:
-        return 0
-    names = found.cgroup_names
-    if arguments.json:
-        from mematlas.present import json_writer
+        return page.encode(errors="backslashreplace")
+    if form == "png":
+        from mematlas.observe.page_states.png import render_png
 
-        report = analyse_pages(found.pages, found.mappings, width=0, names=names)
-        sys.stdout.write(json_writer.render("pages", report))
-        return 0
+        width = _cells(found.mappings)
+        return render_png(analyse_pages(found.pages, found.mappings, width=width), _PIXELS)
+    from mematlas.present import json_writer
+
+    report = analyse_pages(found.pages, found.mappings, width=0, names=found.cgroup_names)
+    return json_writer.render("pages", report).encode()
+
+
+def _print(found: ProcessPages) -> None:
     from rich.console import Console
 
+    from mematlas.observe.page_states.analyse import analyse_pages, keep_largest_strips
     from mematlas.observe.page_states.text import render_pages
 
     console = Console()
-    report = analyse_pages(found.pages, found.mappings, width=console.width - 4, names=names)
+    report = analyse_pages(
+        found.pages, found.mappings, width=console.width - 4, names=found.cgroup_names
+    )
     render_pages(keep_largest_strips(report, _MOST_STRIPS), console=console)
-    return 0
 
 
 def _cells(mappings: list[Mapping]) -> int:
-    """Pixels a mapping may have: one a page, unless that makes a picture nobody can open."""
-    pages = sum(each.size for each in mappings if each.start < 1 << 63) // 4096
-    largest = max(each.size for each in mappings) // 4096
+    """Return the pixels of a mapping: one per page, or fewer if the picture became too large."""
+    from mematlas._core import PAGE
+
+    pages = sum(each.size for each in mappings if each.start < 1 << 63) // PAGE
+    largest = max(each.size for each in mappings) // PAGE
     return largest if pages <= _MOST_PIXELS else _MOST_PIXELS // len(mappings)
-
-
-def _write_map(path: str, report: PageReport) -> None:
-    from mematlas.observe.page_states.png import render_png
-
-    Path(path).write_bytes(render_png(report, _PIXELS))

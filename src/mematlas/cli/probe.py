@@ -1,21 +1,25 @@
-"""Tell which facts this kernel, user and container let us see; which not, why, and what would help."""
+"""Check which kernel interfaces this user can read in this container, and what would enable the others."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
+from mematlas.cli.arguments import add_json
+
 if TYPE_CHECKING:
     import argparse
 
+EXAMPLES = ("probe", "probe --json")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/probe/1)")
+    """Declare the arguments of `mematlas probe`."""
+    add_json(parser, "probe")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Try everything and print what came of it."""
+    """Try each interface and print the results."""
     from mematlas.observe.probe import read
 
     found = read.read()

@@ -1,11 +1,11 @@
-"""List processes by what they really take: PSS, USS, RSS, swap, huge pages, faults."""
+"""List all processes by the memory they use: PSS, USS, RSS, swap, huge pages, page faults."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import positive
+from mematlas.cli.arguments import add_json, add_root, positive
 
 if TYPE_CHECKING:
     import argparse
@@ -14,27 +14,36 @@ if TYPE_CHECKING:
 
 SORTS = ("pss", "uss", "rss", "swap", "thp", "faults")
 DEFAULT_ROWS = 20
+EXAMPLES = ("ps --sort swap --top 10", "ps --group cgroup")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("--sort", choices=SORTS, default="pss", help="largest first (default pss)")
-    shape = parser.add_mutually_exclusive_group()
-    shape.add_argument("--tree", action="store_true", help="children below their parents")
-    shape.add_argument("--by", choices=("user", "cgroup"), help="one line per user or cgroup")
-    parser.add_argument("--all", action="store_true", help="every process, not the first alone")
+    """Declare the arguments of `mematlas ps`."""
     parser.add_argument(
-        "--top", metavar="N", type=positive, default=DEFAULT_ROWS, help="how many to list"
+        "--sort", choices=SORTS, default="pss", help="order by this, largest first (default pss)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/ps/1), all rows")
-    parser.add_argument("--root", default="/", help="read a captured tree with proc/ in it")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--tree", action="store_true", help="list children below their parents")
+    shape.add_argument(
+        "--group", choices=("user", "cgroup"), help="sum up processes by user or cgroup"
+    )
+    parser.add_argument("--all", action="store_true", help="list all processes")
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=positive,
+        default=DEFAULT_ROWS,
+        help=f"list the first N processes (default {DEFAULT_ROWS})",
+    )
+    add_json(parser, "ps", "; all processes")
+    add_root(parser, "proc/")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read all processes and print them."""
     from mematlas import observe
 
-    cgroups = arguments.json or arguments.by == "cgroup"
+    cgroups = arguments.json or arguments.group == "cgroup"
     table = observe.ps(commands=arguments.json, cgroups=cgroups, root=arguments.root)
     if arguments.json:
         from mematlas.present import json_writer
@@ -53,9 +62,9 @@ def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
     from mematlas.observe.processes.text import render_groups, render_processes
 
     top = None if arguments.all else arguments.top
-    if arguments.by:
-        groups = group_processes(table.processes, lambda row: _group_name(row, arguments.by))
-        render_groups(groups[:top], arguments.by, console=Console())
+    if arguments.group:
+        groups = group_processes(table.processes, lambda row: _group_name(row, arguments.group))
+        render_groups(groups[:top], arguments.group, console=Console())
         return
     if arguments.tree:
         rows = build_tree(table.processes, arguments.sort)
@@ -65,8 +74,8 @@ def _print(table: ProcessTable, arguments: argparse.Namespace) -> None:
     render_processes(table, shown, console=Console())
 
 
-def _group_name(row: ProcessRow, by: str) -> str:
-    if by == "cgroup":
+def _group_name(row: ProcessRow, group: str) -> str:
+    if group == "cgroup":
         return row.cgroup or "unknown"
     from mematlas.observe.address_space.text import user_name
 

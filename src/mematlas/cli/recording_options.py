@@ -13,57 +13,62 @@ if TYPE_CHECKING:
 
 
 def add_recording_options(parser: argparse.ArgumentParser) -> None:
-    """Declare them."""
+    """Declare the options."""
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="recording to write; default mematlas-NAME.PID.atlas"
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="write the recording to FILE (default mematlas-NAME.PID.atlas)",
     )
-    parser.add_argument("--exact", action="store_true", help="record every allocation")
+    parser.add_argument(
+        "--exact", action="store_true", help="record every allocation, instead of a sample"
+    )
     parser.add_argument(
         "--sample-bytes",
         type=size,
         default=SAMPLE_BYTES,
-        metavar="N",
-        help="mean bytes between samples, default 512K",
+        metavar="SIZE",
+        help="mean number of bytes between two samples (default 512K)",
     )
     parser.add_argument(
         "--interval",
         type=interval,
         default=INTERVAL_S,
-        metavar="S",
-        help="time between residency snapshots, default 1s",
+        metavar="TIME",
+        help="time between two snapshots of residency (default 1s)",
     )
     parser.add_argument(
-        "--cold",
+        "--idle",
         type=interval,
         default=0.0,
-        metavar="S",
-        help="tell whose memory nobody used for so long, again and again",
+        metavar="TIME",
+        help="report memory that is idle for TIME, repeatedly",
     )
-    parser.add_argument("--seed", type=positive, default=0, help="make the sampling repeatable")
+    parser.add_argument(
+        "--seed", type=positive, metavar="N", default=0, help="make the sampling repeatable"
+    )
 
 
 def settings_of(arguments: argparse.Namespace, fault_period: int) -> TraceSettings:
-    """Give the settings they make.
-
-    Raises:
-        UsageError: one of them makes no sense.
-    """
+    """Return the settings that the options make; UsageError if one of them is invalid."""
     if arguments.sample_bytes < 1:
-        raise UsageError("--sample-bytes must be at least 1; use --exact to record everything")
+        raise UsageError(
+            "--sample-bytes must be at least 1; use --exact to record every allocation"
+        )
     return TraceSettings(
         exact=arguments.exact,
         sample_bytes=arguments.sample_bytes,
         interval_s=arguments.interval,
         fault_period=fault_period,
         seed=arguments.seed,
-        idle_s=arguments.cold,
+        idle_s=arguments.idle,
     )
 
 
-def as_words(settings: TraceSettings, path: str) -> list[str]:
-    """Give them as they would be typed: for the mematlas that a live view starts."""
+def to_options(settings: TraceSettings, path: str) -> list[str]:
+    """Return the options that make these settings, for the mematlas that `--follow` starts."""
     words = ["-o", path, "--sample-bytes", str(settings.sample_bytes)]
     words += ["--interval", f"{settings.interval_s}s"] + ["--exact"] * settings.exact
-    words += ["--cold", f"{settings.idle_s}s"] if settings.idle_s else []
+    words += ["--idle", f"{settings.idle_s}s"] if settings.idle_s else []
     words += ["--seed", str(settings.seed)] if settings.seed else []
     return words

@@ -5,7 +5,14 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import moment, positive
+from mematlas.cli.arguments import (
+    add_json,
+    add_output,
+    add_recording,
+    output_format,
+    positive,
+    run_time,
+)
 from mematlas.cli.recordings import open_recording
 from mematlas.errors import UsageError
 from mematlas.present.output_file import writing
@@ -13,76 +20,83 @@ from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
     from mematlas.api.recording import Recording
 
 DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
+EXAMPLES = ("report app.atlas --by live --top 10", "report app.atlas -o report.html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("file", metavar="FILE", help="a recording, of `mematlas run` or `attach`")
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/report/1)")
+    """Declare the arguments of `mematlas report`."""
+    add_recording(parser)
     parser.add_argument(
-        "--html", metavar="OUT", help="write the report as one HTML file, instead of printing it"
+        "--by", choices=METRICS, default="resident", help="rank by this metric (default resident)"
     )
     parser.add_argument(
         "--top",
         metavar="N",
         type=positive,
-        help=f"show the first N lines, or stacks in JSON (default {DEFAULT_LINES}; JSON {DEFAULT_STACKS})",
+        help=f"list the first N lines, or stacks in JSON (default {DEFAULT_LINES}; JSON {DEFAULT_STACKS})",
+    )
+    parser.add_argument("--pid", metavar="PID", type=positive, help="report on this process only")
+    parser.add_argument(
+        "--since",
+        metavar="TIME",
+        type=run_time,
+        help="show what was allocated from this time of the run on: 12s, 1.5m, 25%%",
     )
     parser.add_argument(
-        "--by", choices=METRICS, default="resident", help="rank by this (default resident)"
+        "--until",
+        metavar="TIME",
+        type=run_time,
+        help="... and still live at this time (default the end of the run)",
     )
-    parser.add_argument(
-        "--from",
-        dest="start",
-        metavar="T",
-        type=moment,
-        help="what was allocated from this moment on and still live at --to: 12s, 1.5m, 25%%",
+    add_output(
+        parser, "write an HTML page with flame graph and timeline, or JSON if FILE ends in .json"
     )
-    parser.add_argument(
-        "--to", dest="end", metavar="T", type=moment, help="... default the end of the run"
-    )
-    parser.add_argument("--pid", type=positive, help="report on this process alone")
+    add_json(parser, "report")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the recording and print the report."""
+    """Read the recording, and print or write the report."""
     recording = open_recording(arguments.file)
-    if arguments.start or arguments.end:
+    if arguments.since or arguments.until:
         return _run_window(arguments, recording)
-    if arguments.html:
-        page = recording.to("html", pid=arguments.pid)
-        write_page(arguments.html, page.decode())
-        if not arguments.json:
-            return 0
-    report = recording.report(pid=arguments.pid)
+    for path in arguments.output:
+        if output_format(path, "html", "json") == "html":
+            write_text(path, [recording.to("html", pid=arguments.pid).decode()])
+        else:
+            write_text(path, _render_json(recording, arguments))
     if arguments.json:
-        from mematlas.report import json_writer
+        sys.stdout.writelines(_render_json(recording, arguments))
+    elif not arguments.output:
+        from rich.console import Console
 
-        top = arguments.top or DEFAULT_STACKS
-        sys.stdout.writelines(json_writer.render_report(report, by=arguments.by, top=top))
-        return 0
-    from rich.console import Console
+        from mematlas.report.text.report import render_report
 
-    from mematlas.report.text.report import render_report
-
-    top = arguments.top or DEFAULT_LINES
-    render_report(report, top=top, by=arguments.by, console=Console())
+        report, top = recording.report(pid=arguments.pid), arguments.top or DEFAULT_LINES
+        render_report(report, top=top, by=arguments.by, console=Console())
     return 0
 
 
+def _render_json(recording: Recording, arguments: argparse.Namespace) -> Iterator[str]:
+    from mematlas.report import json_writer
+
+    report, top = recording.report(pid=arguments.pid), arguments.top or DEFAULT_STACKS
+    return json_writer.render_report(report, by=arguments.by, top=top)
+
+
 def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
-    """Print what was allocated during a part of the run and outlived it."""
-    if arguments.html or arguments.by != "resident":
+    """Print what was allocated within a part of the run and outlived it."""
+    if arguments.output or arguments.by != "resident":
         raise UsageError(
-            "--from and --to take neither --html nor --by: they rank by bytes still live"
+            "--since and --until take neither --output nor --by: they rank by bytes still live"
         )
     whole = recording.window_end_s
-    start, end = _seconds(arguments.start, whole) or 0.0, _seconds(arguments.end, whole)
+    start, end = _seconds(arguments.since, whole) or 0.0, _seconds(arguments.until, whole)
     window = recording.window(start, end, pid=arguments.pid)
     if arguments.json:
         from mematlas.report import json_writer
@@ -99,15 +113,15 @@ def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
     return 0
 
 
-def _seconds(moment: tuple[float, str] | None, whole: float) -> float | None:
-    if moment is None:
+def _seconds(time: tuple[float, str] | None, whole: float) -> float | None:
+    if time is None:
         return None
-    number, unit = moment
+    number, unit = time
     return number * whole if unit == "%" else number
 
 
-def write_page(path: str, page: str) -> None:
-    """Write a page and tell how large it is."""
-    with writing(path) as part:
-        part.write_text(page, encoding="utf-8")
-    print(f"mematlas: {path}: {len(page):,} bytes", file=sys.stderr)
+def write_text(path: str, pieces: Iterator[str] | list[str]) -> None:
+    """Write a file and print its size on stderr."""
+    with writing(path) as part, part.open("w", encoding="utf-8") as file:
+        size = sum(map(file.write, pieces))
+    print(f"mematlas: {path}: {size:,} bytes", file=sys.stderr)

@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
-from mematlas.cli.recording_options import add_recording_options, as_words, settings_of
+from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
 from mematlas.errors import MematlasError
 from mematlas.tracing import run as trace
 from mematlas.tracing.output import open_recording, write_names
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from mematlas.recording import Writer
     from mematlas.tracing import TraceSettings
 
+EXAMPLES = ("run -- python app.py", "run --exact -o build.atlas -- make -j8")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `mematlas run` takes."""
+    """Declare the arguments of `mematlas run`."""
     parser.usage = "mematlas run [options] [--] COMMAND ..."
     add_recording_options(parser)
     parser.add_argument(
@@ -31,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_fault_period,
         default=FAULT_PERIOD,
         metavar="N|off",
-        help="sample one page fault in N, to tell who touched memory first; default 61",
+        help=f"sample one page fault in N, to find who touches memory first (default {FAULT_PERIOD})",
     )
     parser.add_argument(
-        "--live",
+        "--follow",
         action="store_true",
-        help="show the report while the program runs; its output follows at the end",
+        help="show the report in the terminal while the program runs, and its output afterwards",
     )
     parser.add_argument("command", nargs="...", metavar="COMMAND", help="program and its arguments")
 
@@ -46,11 +48,11 @@ def _fault_period(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trace the command, sum up what it held, and give its exit status."""
+    """Trace the command, print a summary, and return the exit status of the command."""
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     settings = settings_of(arguments, arguments.faults)
-    if arguments.live:
-        return _run_live(arguments.output, settings, command)
+    if arguments.follow:
+        return _run_and_follow(arguments.output, settings, command)
     written: list[tuple[str, Writer]] = []
 
     def open_writer(path: str) -> Writer:
@@ -58,10 +60,12 @@ def run(arguments: argparse.Namespace) -> int:
         return written[0][1]
 
     check_program(find_program(command))
-    if arguments.output:  # said before the program starts, if it cannot be written
+    if arguments.output:  # an unwritable path is an error before the program starts
         open_writer(arguments.output)
     elif not os.access(".", os.W_OK):
-        raise MematlasError("no file can be made in this folder; name the recording with -o FILE")
+        raise MematlasError(
+            "the current directory is not writable; name the recording with -o FILE"
+        )
     name = os.path.basename(command[0])  # noqa: PTH119
     outcome = trace(
         command,
@@ -71,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if outcome.failure:
             raise outcome.failure
-        sum_up(written[0][1], written[0][0])
+        print_summary(written[0][1], written[0][0])
     except (OSError, MematlasError) as error:
         path = written[0][0] if written else "the recording"
         why = error.strerror if isinstance(error, OSError) else error
@@ -79,25 +83,25 @@ def run(arguments: argparse.Namespace) -> int:
     return outcome.status
 
 
-def _run_live(output: str | None, settings: TraceSettings, command: list[str]) -> int:
-    from mematlas.cli.follow import check_terminal, watch
+def _run_and_follow(output: str | None, settings: TraceSettings, command: list[str]) -> int:
+    from mematlas.cli.follow import check_terminal, follow
 
     check_terminal()
     check_program(find_program(command))
     name = os.path.basename(command[0])  # noqa: PTH119
     path = output or f"mematlas-{name}.{os.getpid()}.atlas"
     faults = ["--faults", str(settings.fault_period or "off")]
-    return watch(["run", *as_words(settings, path), *faults, "--", *command], path)
+    return follow(["run", *to_options(settings, path), *faults, "--", *command], path)
 
 
-def sum_up(writer: Writer, path: str) -> None:
-    """Resolve names, then sum up."""
+def print_summary(writer: Writer, path: str) -> None:
+    """Resolve the symbols of a recording that was just written, and print its summary."""
     from rich.console import Console
 
     from mematlas.report.analyse.report import make_report
     from mematlas.report.text.report import render_summary
 
-    gc.disable()  # as when a recording is read: the process ends soon
+    gc.disable()  # the process ends soon
     recording = write_names(writer, path)
     console = Console(stderr=True)
     render_summary(make_report(recording, only="resident"), path, console=console)

@@ -1,32 +1,37 @@
-"""Show a process's address space: what each part is for, and what it really takes."""
+"""Show the address space of a process: what each part is for, and how much memory it uses."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import positive
+from mematlas.cli.arguments import add_json, add_pid, add_root, positive
 
 if TYPE_CHECKING:
     import argparse
 
 DEFAULT_GROUPS = 15
+EXAMPLES = ("show 4242", "show self --mappings")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("pid", metavar="PID", help="a process, or self")
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/show/1)")
-    parser.add_argument("--mappings", action="store_true", help="list every mapping by address")
-    parser.add_argument("--all", action="store_true", help="list every name, not the largest alone")
+    """Declare the arguments of `mematlas show`."""
+    add_pid(parser)
+    add_json(parser, "show")
+    parser.add_argument("--mappings", action="store_true", help="list all mappings by address")
+    parser.add_argument("--all", action="store_true", help="list all names")
     parser.add_argument(
-        "--top", metavar="N", type=positive, default=DEFAULT_GROUPS, help="how many names to list"
+        "--top",
+        metavar="N",
+        type=positive,
+        default=DEFAULT_GROUPS,
+        help=f"list the first N names (default {DEFAULT_GROUPS})",
     )
-    parser.add_argument("--root", default="/", help="read a captured tree with proc/PID in it")
+    add_root(parser, "proc/PID")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Read the process and print its layout."""
+    """Read the process and print its address space."""
     from mematlas import observe
     from mematlas.linux.process import parse_pid
 

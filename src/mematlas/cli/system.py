@@ -1,35 +1,35 @@
-"""Explain the machine's memory: where it went, huge pages, fragmentation, pressure, cgroups, swap."""
+"""Explain the memory of the machine: use, huge pages, fragmentation, pressure, cgroups, swap."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import duration, positive
+from mematlas.cli.arguments import add_json, add_root, duration, positive
+from mematlas.observe import TOPICS
 
 if TYPE_CHECKING:
     import argparse
 
+EXAMPLES = ("system", "system pressure --duration 5s")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    from mematlas import observe
-
+    """Declare the arguments of `mematlas system`."""
     parser.add_argument(
-        "topic", nargs="?", choices=observe.TOPICS, default="memory", help="what to explain"
+        "topic", nargs="?", choices=TOPICS, default="memory", help="what to explain"
     )
     parser.add_argument(
         "--pid",
+        metavar="PID",
         type=positive,
-        help="cgroup: of this process (default: our own); numa, thp: it alone",
+        help="numa, thp: this process only; cgroup: the cgroup of this process",
     )
     parser.add_argument(
-        "--interval", metavar="TIME", type=duration, help="pressure: rates over this time"
+        "--duration", metavar="TIME", type=duration, help="pressure: show rates over this time"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/system/1)")
-    parser.add_argument(
-        "--root", default="/", help="read a captured tree with proc/ and sys/ in it"
-    )
+    add_json(parser, "system")
+    add_root(parser, "proc/ and sys/")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas import observe
 
     topic = observe.system(
-        arguments.topic, pid=arguments.pid, duration_s=arguments.interval, root=arguments.root
+        arguments.topic, pid=arguments.pid, duration_s=arguments.duration, root=arguments.root
     )
     if arguments.json:
         from mematlas.present import json_writer

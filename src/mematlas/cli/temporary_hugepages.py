@@ -1,4 +1,4 @@
-"""Temporary huge pages for a benchmark: reserved and enabled for the run, journalled, and undone."""
+"""Huge pages reserved and enabled while a benchmark runs, and released afterwards."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ _ROOT = Path("/")
 
 @contextmanager
 def temporary_hugepages(needed: dict[PageKind, int]) -> Iterator[None]:
-    """Provide `needed` bytes in pages of each kind inside the `with` block.
+    """Reserve `needed` bytes in pages of each kind ("64K", "thp", "2M", "1G") for the block.
 
-    The kernel may provide fewer. If the process is killed, `mematlas tune undo` restores the settings.
+    The kernel may reserve less. The change is journalled: if this process is killed,
+    `mematlas tune undo` restores the settings.
     """
     from mematlas.control.tune import apply, journal, plan
 
@@ -42,7 +43,7 @@ def temporary_hugepages(needed: dict[PageKind, int]) -> Iterator[None]:
 
 
 def _wanted(needed: dict[PageKind, int]) -> dict[str, str]:
-    """Return the settings of this machine that provide these pages, with their values."""
+    """Return the knobs that provide these pages, among those that this machine has."""
     from mematlas.control.tune import knobs
     from mematlas.linux.hugepages import is_enabled
 

@@ -1,7 +1,7 @@
-"""Watch the memory of all processes live: sorted, filtered, grouped, and looked into one by one.
+"""Watch the memory of all processes: sorted, filtered, grouped, and one process in detail.
 
-Without a terminal on standard output, or with --once, one snapshot is printed; --record FILE
-appends every snapshot to FILE (without a terminal: until Ctrl-C, or --count), --replay FILE plays it.
+With --once, or if standard output is not a terminal, one snapshot is printed. --record FILE appends
+every snapshot to FILE; without a terminal, until Ctrl-C or --count. --replay FILE plays a recording.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import duration, positive
+from mematlas.cli.arguments import add_json, duration, positive
 from mematlas.errors import MematlasError, UsageError
 
 if TYPE_CHECKING:
@@ -23,45 +23,63 @@ if TYPE_CHECKING:
     from mematlas.observe.top.model import MachineSnapshot
 
 SORTS = ("pss", "uss", "rss", "swap", "thp", "faults", "major", "growth", "pid", "command")
-SHAPES = ("list", "tree", "user", "cgroup", "program")
+GROUPS = ("user", "cgroup", "program")
 INTERVAL_S = 2.0
+EXAMPLES = (
+    "top --sort growth --filter 'user:www-data'",
+    "top --record monday.top --interval 10s --count 8640",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("--sort", choices=SORTS, default="pss", help="largest first (default pss)")
-    parser.add_argument("--by", choices=SHAPES, default="list", help="tree or groups")
+    """Declare the arguments of `mematlas top`."""
+    parser.add_argument(
+        "--sort", choices=SORTS, default="pss", help="order by this, largest first (default pss)"
+    )
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--tree", action="store_true", help="list children below their parents")
+    shape.add_argument(
+        "--group", choices=GROUPS, help="sum up processes by user, cgroup or program"
+    )
     parser.add_argument(
         "--filter",
         metavar="WORDS",
         default="",
-        help="words of the command, user:NAME, pss>100M, ...",
+        help="list only processes that match: words of the command, user:NAME, pss>100M",
     )
     parser.add_argument(
-        "--interval", metavar="TIME", type=duration, help="between two snapshots (default 2s)"
+        "--interval", metavar="TIME", type=duration, help="time between two snapshots (default 2s)"
     )
     parser.add_argument("--record", metavar="FILE", help="append every snapshot to FILE")
-    parser.add_argument("--replay", metavar="FILE", help="play what --record wrote")
+    parser.add_argument("--replay", metavar="FILE", help="play a recording made with --record")
     parser.add_argument(
-        "--at", metavar="TIME", type=duration, help="with --replay: so long after its start"
+        "--at", metavar="TIME", type=duration, help="with --replay: start at this offset"
     )
     parser.add_argument(
-        "--count", metavar="N", type=positive, help="end after N snapshots, without the terminal UI"
+        "--count",
+        metavar="N",
+        type=positive,
+        help="with --record: exit after N snapshots, without the terminal UI",
     )
-    parser.add_argument("--once", action="store_true", help="print one snapshot and end")
+    parser.add_argument("--once", action="store_true", help="print one snapshot and exit")
     parser.add_argument(
-        "--top", metavar="N", type=positive, default=20, help="with --once: how many lines"
+        "--top",
+        metavar="N",
+        type=positive,
+        default=20,
+        help="with --once: list the first N lines (default 20)",
     )
+    add_json(parser, "top", "; one snapshot")
     parser.add_argument(
-        "--json", action="store_true", help="print one snapshot as JSON (mematlas/top/1)"
-    )
-    parser.add_argument(
-        "--theme", choices=("auto", "dark", "light"), default="auto", help="colours of the UI"
+        "--theme",
+        choices=("auto", "dark", "light"),
+        default="auto",
+        help="colours of the terminal UI (default auto)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print, record, or show in the terminal."""
+    """Print a snapshot, record, or start the terminal UI."""
     _check(arguments)
     if arguments.once or arguments.json:
         return _print(arguments)
@@ -74,13 +92,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.record and arguments.replay:
-        raise UsageError("--record and --replay exclude each other")
+        raise UsageError("--record and --replay cannot be combined")
     if arguments.interval is not None and arguments.interval < 0.1:
-        raise UsageError("the shortest interval is 100ms")
+        raise UsageError("--interval must be at least 100ms")
     if arguments.count and not arguments.record:
-        raise UsageError("--count goes with --record FILE")
+        raise UsageError("--count needs --record FILE")
     if arguments.at is not None and not arguments.replay:
-        raise UsageError("--at goes with --replay FILE")
+        raise UsageError("--at needs --replay FILE")
 
 
 def _feed(arguments: argparse.Namespace) -> LiveFeed | ReplayFeed:
@@ -97,12 +115,13 @@ def _feed(arguments: argparse.Namespace) -> LiveFeed | ReplayFeed:
 def _choice(arguments: argparse.Namespace) -> ListOptions:
     from mematlas.observe.top.analyse import ListOptions
 
-    return ListOptions(sort=arguments.sort, shape=arguments.by, text=arguments.filter)
+    shape = "tree" if arguments.tree else arguments.group or "list"
+    return ListOptions(sort=arguments.sort, shape=shape, text=arguments.filter)
 
 
 def _print(arguments: argparse.Namespace) -> int:
-    """Print one snapshot; rates need two, an interval apart."""
-    from mematlas.observe.top.analyse import memory_pressure, process_rates
+    """Print one snapshot; rates need two, one interval apart."""
+    from mematlas.observe.top.rates import memory_pressure, process_rates
 
     before, after = _read_one(arguments)
     if arguments.json:
@@ -143,7 +162,7 @@ def _read_one(arguments: argparse.Namespace) -> tuple[MachineSnapshot | None, Ma
 def _recorded(
     feed: LiveFeed | ReplayFeed, at_s: float | None
 ) -> tuple[MachineSnapshot | None, MachineSnapshot]:
-    """Find the last snapshot, or the last one up to a time after the first."""
+    """Return the last snapshot up to an offset, or the last of all, and the one before."""
     before = after = feed.next(())
     assert after is not None
     until = float("inf") if at_s is None else after.time_s + at_s
@@ -154,7 +173,7 @@ def _recorded(
 
 
 def _record(arguments: argparse.Namespace) -> int:
-    """Record without a user interface, until the count is full or Ctrl-C comes."""
+    """Record without a terminal UI until --count or Ctrl-C."""
     feed, interval = _feed(arguments), arguments.interval or INTERVAL_S
     print(f"mematlas: recording to {arguments.record} every {interval:g} s", file=sys.stderr)
     due, taken = time.monotonic(), 0
@@ -169,7 +188,7 @@ def _record(arguments: argparse.Namespace) -> int:
     finally:
         feed.close()
     spent = time.process_time()
-    print(f"mematlas: {taken} snapshots; it took {spent:.2f} s of CPU", file=sys.stderr)
+    print(f"mematlas: {taken} snapshots in {spent:.2f} s of CPU time", file=sys.stderr)
     return 0
 
 
@@ -183,7 +202,7 @@ def _show(arguments: argparse.Namespace) -> int:
         ) from None
     from mematlas.cli.top_feed import LiveInspector
 
-    if not sys.stderr.isatty():  # where Textual draws; a log must not get the pictures
+    if not sys.stderr.isatty():  # Textual draws on stderr, which may be a log file
         sys.__stderr__ = Path("/dev/tty").open("w", encoding="utf-8")  # type: ignore[misc]
     feed = _feed(arguments)
     inspector = None if arguments.replay else LiveInspector()
@@ -197,6 +216,6 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def is_light() -> bool:
-    """Tell whether the terminal is light by COLORFGBG, which some terminals set: "0;15" is black on white."""
+    """Tell whether the terminal is light, by COLORFGBG: "0;15" is black on white."""
     background = os.environ.get("COLORFGBG", "").rpartition(";")[2]
     return background in {"7", "15"}

@@ -1,4 +1,4 @@
-"""Where `mematlas top` gets its snapshots: this machine, maybe recorded meanwhile, or a recording."""
+"""Sources of snapshots for `mematlas top`: this machine, or a recording."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _HISTORY = 600  # snapshots unpacked before the one that is jumped to
 
 
 class LiveFeed:
-    """This machine, now. Every snapshot is recorded before it is shown."""
+    """Snapshots of this machine, each recorded before it is shown."""
 
     length = None
 
     def __init__(self, sampler: TopSampler, recorder: SnapshotWriter | None) -> None:
-        """Read with a sampler."""
+        """Store the sampler, and the recorder if snapshots are recorded."""
         self._sampler, self._recorder = sampler, recorder
         self.position = -1
 
@@ -42,7 +42,7 @@ class LiveFeed:
         return snapshot
 
     def seek(self, to: int) -> list[MachineSnapshot]:
-        """Live, there is no going back."""
+        """Raise NotImplementedError: only a recording can be searched."""
         raise NotImplementedError(to)
 
     def close(self) -> None:
@@ -53,27 +53,27 @@ class LiveFeed:
 
 
 class ReplayFeed:
-    """A recording."""
+    """Snapshots of a recording."""
 
     def __init__(self, snapshots: SnapshotReader) -> None:
-        """Begin before its first snapshot."""
+        """Start before the first snapshot."""
         self._snapshots = snapshots
         self.position = -1
 
     @property
     def length(self) -> int:
-        """How many snapshots it has."""
+        """Number of snapshots in the recording."""
         return len(self._snapshots)
 
     def next(self, _: Collection[int] | None) -> MachineSnapshot | None:
-        """Unpack the next."""
+        """Unpack the next snapshot; None at the end."""
         if self.position + 1 >= self.length:
             return None
         self.position += 1
         return self._snapshots[self.position]
 
     def seek(self, to: int) -> list[MachineSnapshot]:
-        """Unpack a snapshot and those before it."""
+        """Unpack a snapshot and those before it, for the history."""
         self.position = to
         return [self._snapshots[each] for each in range(max(0, to - _HISTORY), to + 1)]
 
@@ -83,10 +83,10 @@ class ReplayFeed:
 
 
 class LiveInspector:
-    """Looks into processes of this machine; never into another that got the same PID."""
+    """Details of processes of this machine; a reused PID is refused."""
 
     def address_space(self, key: Key) -> AddressSpace:
-        """Read its address space."""
+        """Read the address space of a process."""
         from mematlas import observe
 
         found = observe.show(key[0])
@@ -94,7 +94,7 @@ class LiveInspector:
         return found
 
     def pages(self, key: Key, width: int) -> PageReport:
-        """Read what is behind its pages."""
+        """Read the state of the pages of a process."""
         from mematlas import observe
         from mematlas.observe.page_states.analyse import keep_largest_strips
 
@@ -103,7 +103,7 @@ class LiveInspector:
         return keep_largest_strips(found, _STRIPS)
 
     def faults(self, key: Key) -> FaultSnapshot:
-        """Read the fault counters of its threads."""
+        """Read the fault counters of the threads of a process."""
         from mematlas.observe.page_faults import read
 
         found = read.read(key[0])
@@ -123,7 +123,7 @@ def _check(key: Key) -> None:
 
 
 def describe_machine() -> dict[str, Any]:
-    """Say on which machine a recording was made."""
+    """Return the machine that a recording is made on."""
     system = os.uname()
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {

@@ -1,4 +1,4 @@
-"""Change the machine's memory knobs as a set: shown first, journalled, read back, and undone with care."""
+"""Change the memory settings of the machine: planned, written, journalled, verified, and undone."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mematlas.cli.arguments import add_root
 from mematlas.errors import UsageError
 
 if TYPE_CHECKING:
@@ -16,51 +17,68 @@ if TYPE_CHECKING:
     from mematlas.control.tune.model import ApplyResult, Plan
 
 
+EXAMPLES = ("tune plan vm.swappiness=10", "tune apply --profile huge-heaps --yes")
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a change or an undo did; number None: nothing was written."""
+    """Results of a change or an undo; number None: nothing was written."""
 
     number: int | None
     results: tuple[ApplyResult, ...]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `mematlas tune` takes."""
+    """Declare the arguments of `mematlas tune`."""
     parts = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
 
     def add(name: str, text: str) -> argparse.ArgumentParser:
-        part = parts.add_parser(name, help=text, description=text, allow_abbrev=False)
+        part = parts.add_parser(name, help=text, description=text)
         part.add_argument(
             "--json", action="store_true", help=f"print JSON (mematlas/tune-{name}/1)"
         )
-        part.add_argument("--root", default="/", help="work on a tree with proc/ and sys/ in it")
+        add_root(part, "proc/ and sys/")
         return part
 
-    show = add("show", "list the knobs, with their values and meaning")
-    show.add_argument("keys", nargs="*", metavar="KEY", help="only these, or those that begin so")
-    show.add_argument("--all", action="store_true", help="also those this machine does not have")
+    show = add("show", "list the knobs with value and meaning")
+    show.add_argument(
+        "keys", nargs="*", metavar="KEY", help="only knobs with these names or prefixes"
+    )
+    show.add_argument(
+        "--all", action="store_true", help="list knobs that this machine lacks as well"
+    )
     for name, text in (
-        ("plan", "show what a change would write, and what it risks"),
-        ("apply", "write a change, once --yes is given; else as plan"),
+        ("plan", "print what a change would write, and its risks"),
+        ("apply", "write a change; without --yes, print the plan"),
     ):
         part = add(name, text)
-        part.add_argument("values", nargs="*", metavar="KEY=VALUE", help="value to set, or an act")
-        part.add_argument("--profile", metavar="NAME", help="a set of values; `list` lists them")
+        part.add_argument(
+            "values", nargs="*", metavar="KEY=VALUE", help="a value to set, or an action"
+        )
+        part.add_argument(
+            "--profile", metavar="NAME", help="apply a set of values; `list` lists the profiles"
+        )
         if name == "apply":
-            part.add_argument("--yes", action="store_true", help="write; without it nothing is")
+            part.add_argument(
+                "--yes", action="store_true", help="write; without --yes, nothing is written"
+            )
     for name, text in (
-        ("verify", "compare the last change with what is now"),
-        ("undo", "take a change back, where it still stands, once --yes is given"),
+        ("verify", "compare the last change with the current values"),
+        ("undo", "restore the values before a change, where they are still as applied"),
     ):
         part = add(name, text)
-        part.add_argument("number", nargs="?", type=int, help="of which change; default the last")
+        part.add_argument(
+            "number", nargs="?", type=int, help="number of the change (default the last)"
+        )
         if name == "undo":
-            part.add_argument("--yes", action="store_true", help="write; without it nothing is")
-    add("history", "list the changes there were")
+            part.add_argument(
+                "--yes", action="store_true", help="write; without --yes, nothing is written"
+            )
+    add("history", "list all changes")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Do one action."""
+    """Run one action."""
     actions: dict[str, Callable[[argparse.Namespace, Path], int]] = {
         "show": _show,
         "plan": _plan,
@@ -105,14 +123,14 @@ def _apply(arguments: argparse.Namespace, root: Path) -> int:
     if not (arguments.yes and plan.changes):
         _print(arguments, plan, "render_plan")
         if plan.changes:
-            _say(arguments, "nothing was changed; add --yes to write this")
+            _say(arguments, "nothing was changed; add --yes to write it")
         return 0
     number, results = apply.apply(root, plan)
     if arguments.json:
         _json(arguments, Answer(number, tuple(results)))
     else:
         _print(arguments, results, "render_results", f"Change {number}")
-        _say(arguments, f"take it back with: mematlas tune undo {number} --yes")
+        _say(arguments, f"undo it with: mematlas tune undo {number} --yes")
     return int(any(each.outcome is not WriteOutcome.DONE for each in results))
 
 
@@ -136,7 +154,7 @@ def _undo(arguments: argparse.Namespace, root: Path) -> int:
     heading = f"Undo of change {found.number} ({found.state})"
     _results(arguments, found.number if arguments.yes else None, results, heading)
     if not arguments.yes:
-        _say(arguments, "nothing was changed; add --yes to restore what is as applied")
+        _say(arguments, "nothing was changed; add --yes to restore the values")
         return 0
     fine = {WriteOutcome.RESTORED, WriteOutcome.NOT_WRITTEN, WriteOutcome.NO_UNDO}
     return int(any(each.outcome not in fine for each in results))
@@ -155,7 +173,7 @@ def _made(arguments: argparse.Namespace, root: Path) -> Plan:
     wanted = dict(profiles.values_of(arguments.profile)) if arguments.profile else {}
     wanted.update(plan.parse(arguments.values))
     if not wanted:
-        raise UsageError("nothing to set; give KEY=VALUE or --profile NAME (`--profile list`)")
+        raise UsageError("nothing to set; name KEY=VALUE, or a profile with --profile NAME")
     return plan.make(root, wanted)
 
 

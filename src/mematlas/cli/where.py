@@ -1,20 +1,26 @@
-"""Say what one address of a process is: mapping, place in the file, symbol, page, frame."""
+"""Show what is at one address of a process: mapping, file offset, symbol, page, frame."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 
+from mematlas.cli.arguments import add_json, add_pid
+
+EXAMPLES = ("where 4242 0x7ffd3c2a1000", "where self 400000 --json")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("pid", metavar="PID", help="a process, or self")
-    parser.add_argument("address", metavar="ADDR", type=address, help="hexadecimal, 0x or not")
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/where/1)")
+    """Declare the arguments of `mematlas where`."""
+    add_pid(parser)
+    parser.add_argument(
+        "address", metavar="ADDRESS", type=address, help="hexadecimal, with or without 0x"
+    )
+    add_json(parser, "where")
 
 
 def address(text: str) -> int:
-    """Read a hexadecimal address."""
+    """Parse a hexadecimal address, for `type=` of an argument."""
     try:
         return int(text, 16)
     except ValueError:
@@ -23,7 +29,7 @@ def address(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look the address up and print what is there."""
+    """Look up the address and print what is there."""
     from mematlas import observe
     from mematlas.linux.process import parse_pid
 

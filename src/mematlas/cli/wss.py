@@ -1,7 +1,8 @@
-"""Measure a process's working set: the memory it uses during a time.
+"""Measure the working set of a process: the memory it uses within a time.
 
-By idle page tracking where the kernel has it, else by the referenced bits of its pages, which are cleared
-and which the kernel's reclaim looks at too, else by DAMON. A kdamond that is set up is left alone.
+Method idle uses idle page tracking. Method referenced clears the referenced bits of the process, which
+reclaim reads as well. Method damon samples. By default the first that works here is used. A kdamond
+that is already configured is left alone.
 """
 
 from __future__ import annotations
@@ -9,25 +10,38 @@ from __future__ import annotations
 import argparse
 import sys
 
-from mematlas.cli.arguments import duration, positive
+from mematlas.cli.arguments import add_json, add_pid, duration, positive
+from mematlas.observe import METHODS
+
+EXAMPLES = ("wss 4242 --duration 10s", "wss 4242 --method damon --top 5")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments."""
-    parser.add_argument("pid", metavar="PID", help="a process")
+    """Declare the arguments of `mematlas wss`."""
+    add_pid(parser)
     parser.add_argument(
-        "--interval", metavar="TIME", type=duration, default=1.0, help="how long (default 1s)"
+        "--duration",
+        metavar="TIME",
+        type=duration,
+        default=1.0,
+        help="watch for this time (default 1s)",
     )
     parser.add_argument(
-        "--method", choices=("auto", "idle", "referenced", "damon"), default="auto", help="how"
+        "--method", choices=METHODS, default="auto", help="how to measure (default auto)"
     )
     parser.add_argument(
         "--flush",
         action=argparse.BooleanOptionalAction,
-        help="have the CPUs forget translations first (default: where no soft-dirty bits are lost)",
+        help="flush the TLB at the start, which clears soft-dirty bits (default: where there are none)",
     )
-    parser.add_argument("--top", metavar="N", type=positive, default=15, help="how many mappings")
-    parser.add_argument("--json", action="store_true", help="print JSON (mematlas/wss/1)")
+    parser.add_argument(
+        "--top",
+        metavar="N",
+        type=positive,
+        default=15,
+        help="list the first N mappings (default 15)",
+    )
+    add_json(parser, "wss")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
     from mematlas.linux.process import parse_pid
 
     pid = parse_pid(arguments.pid)
-    found = observe.wss(pid, arguments.interval, method=arguments.method, flush=arguments.flush)
+    found = observe.wss(pid, arguments.duration, method=arguments.method, flush=arguments.flush)
     if arguments.json:
         from mematlas.present import json_writer
 

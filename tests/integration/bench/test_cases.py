@@ -342,12 +342,12 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 def test_command(tmp_path: Path) -> None:
     """A run writes a result that can be printed again and compared."""
     first, second = tmp_path / "a.json", tmp_path / "b.json"
-    options = ("--quick", "--time", "200ms", "--size", "2M")
-    done = command("numa", "faults", *options, "--output", first)
+    options = ("--quick", "--duration", "200ms", "--size", "2M")
+    done = command("numa", "faults", *options, "-o", first)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "Page faults" in done.stdout
-    assert command("faults", *options, "--json", "--output", second).returncode == 0
+    assert command("faults", *options, "--json", "-o", second).returncode == 0
     data = json.loads(second.read_text())
     assert data["schema"] == "mematlas/bench/1"
     assert [each["name"] for each in data["data"]["sections"]] == ["faults"]
@@ -364,13 +364,13 @@ def test_command(tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (("nosuch",), 2, "no such benchmark: 'nosuch'"),
-        (("compare", "a.json"), 2, "pass two files"),
+        (("compare", "a.json"), 2, "name two results"),
         (("show", "/nonexistent.json"), 3, "no such file"),
         (("show", __file__), 2, "not a result of"),
         (("faults", "--size", "500T"), 2, "do not fit"),
         (("faults", "--pages", "7K"), 2, "no such page size"),
         (("sharing", "--threads", "0"), 2, "whole numbers"),
-        (("faults", "--output", "/nonexistent/x.json"), 3, "no such folder"),
+        (("faults", "-o", "/nonexistent/x.json"), 3, "no such directory"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], code: int, said: str) -> None:
@@ -388,7 +388,7 @@ def test_ctrl_c_shows_what_there_is() -> None:
     """
     terminal, stderr = os.openpty()
     program = subprocess.Popen(
-        [*COMMAND, "sharing", "faults", "--time", "100s", "--size", "2M", "--json"],
+        [*COMMAND, "sharing", "faults", "--duration", "100s", "--size", "2M", "--json"],
         stdout=subprocess.PIPE, stderr=stderr, text=True,
     )  # fmt: skip
     os.close(stderr)

@@ -13,7 +13,7 @@ MEMATLAS = (sys.executable, "-m", "mematlas", "bench")
 def measured(*arguments: str) -> dict[str, Any]:
     """Run a benchmark with little time and memory and return its section."""
     done = subprocess.run(
-        [*MEMATLAS, *arguments, "--json", "--time", "0.2s"], capture_output=True, check=False
+        [*MEMATLAS, *arguments, "--json", "--duration", "0.2s"], capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     answer = json.loads(done.stdout)

@@ -14,7 +14,7 @@ from mematlas.cli.temporary_hugepages import temporary_hugepages
 from mematlas.errors import AccessError
 from mematlas.linux.hugepages import parse_kind
 
-COMMAND = (sys.executable, "-m", "mematlas", "bench", "faults", "--quick", "--time", "100ms")
+COMMAND = (sys.executable, "-m", "mematlas", "bench", "faults", "--quick", "--duration", "100ms")
 
 
 def pool() -> int:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 PROBE = '''"""Write without end, or wait."""
 import sys
 
+EXAMPLES = ("probe code", "probe code --count 3")
+
 def add_arguments(parser):
     parser.add_argument("what")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def recording(build: Build, traced: Run) -> Path:
-    """Give a recording of some hundred kilobytes as text."""
+    """Return a recording whose exports have some hundred kilobytes."""
     return traced(build("small_blocks")).file
 
 
@@ -29,7 +29,7 @@ def write(how: str, recording: Path, out: Path | str, **more: object) -> tuple[i
     """Write it in one of the ways there are; the status, and what was said."""
     command = {
         "export": ["export", str(recording), "--to", "csv", "-o", str(out)],
-        "page": ["report", str(recording), "--html", str(out)],
+        "page": ["report", str(recording), "-o", str(out)],
         "merge": ["merge", str(recording), str(recording), "-o", str(out)],
     }[how]
     done = subprocess.run(

@@ -113,7 +113,7 @@ def test_profile_of_a_running_process(toucher: Path) -> None:
     with subprocess.Popen([toucher, "on"]) as busy:
         try:
             done = subprocess.run(
-                [*FAULTS, "--where", "--interval", "300ms", "--json", str(busy.pid)],
+                [*FAULTS, "--where", "--duration", "300ms", "--json", str(busy.pid)],
                 capture_output=True,
                 check=False,
             )

@@ -1,4 +1,4 @@
-"""`mematlas pages --html` of a real process, in a real browser."""
+"""`mematlas pages -o FILE.html` of a real process, in a real browser."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def made(
     """Write the page map of a process with one of every kind of memory."""
     out = tmp_path_factory.mktemp("map") / "memory_victim.html"
     with memory_victim.opened(build("memory_victim")) as victim:
-        subprocess.run([*PAGES, str(victim.pid), "--html", str(out)], check=True)
+        subprocess.run([*PAGES, str(victim.pid), "-o", str(out)], check=True)
     return out, victim
 
 

@@ -147,7 +147,7 @@ def test_picture_has_a_pixel_a_page(build: Build, tmp_path: Path) -> None:
         start, length = victim.at["touched"]
         subprocess.run(
             [*MEMATLAS, "pages", str(victim.pid), "--range", f"{start:x}-{start + length:x}",
-             "--map", out],
+             "-o", out],
             check=True,
         )  # fmt: skip
     data = out.read_bytes()

@@ -99,7 +99,7 @@ def test_tree_and_order() -> None:
     assert ranked == sorted(ranked, reverse=True)
 
 
-@pytest.mark.parametrize("options", [[], ["--tree"], ["--by", "user"], ["--by", "cgroup"]])
+@pytest.mark.parametrize("options", [[], ["--tree"], ["--group", "user"], ["--group", "cgroup"]])
 def test_text_fits(options: list[str]) -> None:
     """Eighty columns hold every form."""
     environment = {**os.environ, "COLUMNS": "80"}

@@ -14,7 +14,7 @@ import pytest
 
 from mematlas.errors import MematlasError, TargetError
 from mematlas.linux import processes
-from mematlas.observe.top.analyse import process_rates
+from mematlas.observe.top.rates import process_rates
 from mematlas.observe.top.read import TopSampler
 from mematlas.observe.top.snapshots import SnapshotReader, SnapshotWriter
 
@@ -174,7 +174,7 @@ def test_two_cannot_write_one_file(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="not a recording"):
         SnapshotWriter(other, {})
     assert other.read_text() == "do not overwrite this, please"
-    with pytest.raises(TargetError, match="no whole snapshot"):
+    with pytest.raises(TargetError, match="no complete snapshot"):
         SnapshotReader(path)
     with pytest.raises(TargetError, match="no file"):
         SnapshotReader(tmp_path / "none")
@@ -229,7 +229,7 @@ def test_command_line(tmp_path: Path, growing: subprocess.Popen[str]) -> None:
     assert own["process"]["pss"] > 0
     assert own["rates"] is not None
     environment = {**os.environ, "COLUMNS": "80"}
-    for more in ([], ["--by", "user"], ["--by", "tree"], ["--replay", str(path)]):
+    for more in ([], ["--group", "user"], ["--tree"], ["--replay", str(path)]):
         text = subprocess.check_output([*TOP, "--once", *more], text=True, env=environment)
         assert max(map(len, text.splitlines())) <= 80
 

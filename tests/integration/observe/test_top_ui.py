@@ -20,7 +20,8 @@ pytest.importorskip("textual", reason="textual is not installed")
 
 from textual.widgets import Static
 
-from mematlas.observe.top.tui.app import HelpScreen, TopApp
+from mematlas.observe.top.tui.app import TopApp
+from mematlas.observe.top.tui.help_screen import HelpScreen
 from mematlas.observe.top.tui.process_list import ProcessList
 from mematlas.observe.top.tui.process_screen import ProcessScreen
 
@@ -59,7 +60,7 @@ def victim() -> Iterator[subprocess.Popen[str]]:
 def live(text: str = NAME, **more: Any) -> TopApp:
     """Make the user interface over this machine, showing the victim alone."""
     app = TopApp(LiveFeed(TopSampler(), None), LiveInspector(), ListOptions(text=text), **more)
-    app.interval_s = 0.2
+    app.pace.interval_s = 0.2
     return app
 
 
@@ -108,7 +109,7 @@ def test_victim_is_listed_with_its_sizes(
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "…" not in lines(app)[1][:40])
         assert lines(app)[1].split()[0] == str(victim.pid)
-        (entry,) = app.screen.query_one(ProcessList).entries
+        (entry,) = app.screen.query_one(ProcessList).lines
         assert 30 << 20 <= (entry.pss or 0) < 60 << 20
         assert all(len(line) <= size[0] for line in lines(app))
         assert "PSS▼" in lines(app)[0]
@@ -169,21 +170,21 @@ def test_keys_choose_order_and_shape(victim: subprocess.Popen[str]) -> None:
         shown = app.screen.query_one(ProcessList)
         for key, field in (("3", "rss"), ("9", "pid"), ("0", "command"), ("1", "pss")):
             await pilot.press(key)
-            assert (app.choice.sort, app.choice.reverse) == (field, False)
+            assert (app.options.sort, app.options.reverse) == (field, False)
         await pilot.press("s")
-        assert app.choice.sort == "uss"
+        assert app.options.sort == "uss"
         await pilot.press("3", "r")
-        sizes = [entry.rss for entry in shown.entries]
+        sizes = [entry.rss for entry in shown.lines]
         assert sizes == sorted(sizes)
         await pilot.press("t")
-        depths = {entry.pid: entry.depth for entry in shown.entries}
+        depths = {entry.pid: entry.depth for entry in shown.lines}
         assert depths[victim.pid] == depths[os.getpid()] + 1
         await pilot.press("t", "u")
-        assert all(entry.pid is None for entry in shown.entries)
-        assert sum(entry.processes for entry in shown.entries) == len(app.after.processes)  # type: ignore[union-attr]
+        assert all(entry.pid is None for entry in shown.lines)
+        assert sum(entry.processes for entry in shown.lines) == len(app.after.processes)  # type: ignore[union-attr]
         await pilot.press("enter")
-        assert app.choice.text.startswith("user:")
-        assert app.choice.shape == "list"
+        assert app.options.text.startswith("user:")
+        assert app.options.shape == "list"
 
     drive(app, act)
 
@@ -194,11 +195,11 @@ def test_filter_is_typed(victim: subprocess.Popen[str]) -> None:
 
     async def act(pilot: Pilot[None]) -> None:
         shown = app.screen.query_one(ProcessList)
-        everything = len(shown.entries)
+        everything = len(shown.lines)
         await pilot.press("slash", *"top-victim")
-        await until(pilot, lambda: [entry.pid for entry in shown.entries] == [victim.pid])
+        await until(pilot, lambda: [entry.pid for entry in shown.lines] == [victim.pid])
         await pilot.press("enter", "q")  # not into the field any more: q ends
-        assert app.choice.text == "top-victim"
+        assert app.options.text == "top-victim"
         assert everything > 1
 
     drive(app, act)
@@ -211,7 +212,7 @@ def test_mouse_sorts_and_opens(victim: subprocess.Popen[str]) -> None:
     async def act(pilot: Pilot[None]) -> None:
         at = lines(app)[0].index("USS")
         await pilot.click(ProcessList, offset=(at, 0))
-        assert app.choice.sort == "uss"
+        assert app.options.sort == "uss"
         await pilot.click(ProcessList, offset=(5, 1), times=2)
         await process_screen(pilot, app)
 
@@ -225,7 +226,7 @@ def test_cursor_stays_on_its_process() -> None:
     async def act(pilot: Pilot[None]) -> None:
         await pilot.press("space", "9")
         shown = app.screen.query_one(ProcessList)
-        assert len(shown.entries) > 3
+        assert len(shown.lines) > 3
         await pilot.press("down", "down")
         chosen = shown.chosen
         await pilot.press("r")
@@ -233,7 +234,7 @@ def test_cursor_stays_on_its_process() -> None:
         assert chosen is not None
         assert shown.chosen.key == chosen.key
         await pilot.press("end")
-        assert shown.cursor == len(shown.entries) - 1
+        assert shown.cursor == len(shown.lines) - 1
         assert shown.chosen in shown.on_screen()
         await pilot.press("home", "pageup")
         assert shown.cursor == 0
@@ -276,15 +277,15 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
     async def act(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: app.paused)  # the end
         assert app.feed.position == 5
-        (last,) = app.screen.query_one(ProcessList).entries
+        (last,) = app.screen.query_one(ProcessList).lines
         await pilot.press("left_square_bracket")
         shown = app.screen.query_one(ProcessList)
-        await until(pilot, lambda: app.feed.position == 0 and shown.entries[0] is not last)
-        (first,) = app.screen.query_one(ProcessList).entries
+        await until(pilot, lambda: app.feed.position == 0 and shown.lines[0] is not last)
+        (first,) = app.screen.query_one(ProcessList).lines
         rise = (last.pss or 0) - (first.pss or 0)
         assert rise >= 19 << 20  # others' share of its libraries moves beside the 20 MiB
         await pilot.press("right", "right", "right")
-        (grown,) = app.screen.query_one(ProcessList).entries
+        (grown,) = app.screen.query_one(ProcessList).lines
         assert grown.growth is not None
         assert grown.growth > 0
         await pilot.press("left", "enter")

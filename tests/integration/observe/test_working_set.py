@@ -48,7 +48,7 @@ def test_few_hot_pages_are_all_seen_once_the_cpus_forget() -> None:
             command = [
                 *WSS,
                 str(busy.pid),
-                "--interval",
+                "--duration",
                 "300ms",
                 "--json",
                 "--method",
@@ -77,7 +77,7 @@ def test_half_is_used() -> None:
         used, idle = map(int, busy.stdout.readline().split())
         try:
             answer = json.loads(
-                subprocess.check_output([*WSS, str(busy.pid), "--interval", "300ms", "--json"])
+                subprocess.check_output([*WSS, str(busy.pid), "--duration", "300ms", "--json"])
             )
         finally:
             busy.kill()

@@ -1,4 +1,4 @@
-"""The live view over real runs: what it shows, what its keys do, and what it leaves to the caller."""
+"""The live view of real runs: contents, keys, and state after it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from mematlas.cli.follow import Watched
+from mematlas.cli.follow import FollowedRun
 from mematlas.report.tui.app import RecordingApp
 from traced_runs import MEMATLAS
 from tui_driver import drive, until
@@ -49,23 +49,23 @@ class Start(Protocol):
     The program ends once the file `end` exists.
     """
 
-    def __call__(self, *options: str) -> Watched:
+    def __call__(self, *options: str) -> FollowedRun:
         """Start `mematlas run OPTIONS`."""
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start runs, and end those that a failed test left."""
-    started: list[Watched] = []
+    started: list[FollowedRun] = []
 
-    def run(*options: str) -> Watched:
+    def run(*options: str) -> FollowedRun:
         path, program = str(tmp_path / "live.atlas"), tmp_path / "grows.py"
         program.write_text(GROWS)
         folder = tmp_path / "kept"
         folder.mkdir()
         arguments = ["run", "-o", path, "--interval", "200ms", *options]
         command = [sys.executable, str(program), str(tmp_path)]
-        started.append(Watched([*arguments, "--", *command], path, folder))
+        started.append(FollowedRun([*arguments, "--", *command], path, folder))
         return started[-1]
 
     yield run
@@ -98,7 +98,7 @@ def test_lines_appear_while_it_runs(tmp_path: Path, start: Start, size: tuple[in
 
 
 def test_keys(tmp_path: Path, start: Start) -> None:
-    """Metric, window, filter, output, pause and theme do what the footer says."""
+    """Keys change metric, window, filter, output, pause and theme."""
     watch = start("--exact")
     app = RecordingApp(watch)
 
@@ -148,12 +148,12 @@ def test_interrupt_reaches_the_program(at_once: bool, start: Start) -> None:
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="attach works on x86-64 alone")
 def test_interrupt_lets_go_of_what_is_attached_to(build: Build, tmp_path: Path) -> None:
-    """Ctrl-C ends the recording of a program that was not started here, and not the program."""
+    """Ctrl-C detaches from an attached program and does not end the program."""
     path, folder = str(tmp_path / "live.atlas"), tmp_path / "kept"
     folder.mkdir()
     with subprocess.Popen(["sleep", "300"]) as program:
         command = ["attach", str(program.pid), "-o", path, "--interval", "200ms"]
-        watch = Watched(command, path, folder, attached=True)
+        watch = FollowedRun(command, path, folder, attached=True)
         app = RecordingApp(watch)
 
         async def act(pilot: Pilot[None]) -> None:
@@ -168,11 +168,11 @@ def test_interrupt_lets_go_of_what_is_attached_to(build: Build, tmp_path: Path) 
 
 
 def test_in_a_terminal(build: Build, tmp_path: Path) -> None:
-    """The view draws on the terminal; afterwards the program's output and status are there as ever."""
+    """The view uses the terminal; afterwards the program's output and exit status are unchanged."""
     main, worker = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
     process = subprocess.Popen(
-        [*MEMATLAS, "run", "--live", "-o", tmp_path / "a.atlas", "--", build("exits"), "exit"],
+        [*MEMATLAS, "run", "--follow", "-o", tmp_path / "a.atlas", "--", build("exits"), "exit"],
         stdin=worker,
         stdout=worker,
         stderr=worker,
@@ -198,10 +198,10 @@ def test_in_a_terminal(build: Build, tmp_path: Path) -> None:
 
 
 def test_needs_a_terminal(tmp_path: Path) -> None:
-    """Without one it says so, and runs nothing."""
+    """Without a terminal the command fails and does not start the program."""
     mark = tmp_path / "ran"
     done = subprocess.run(
-        [*MEMATLAS, "run", "--live", "--", "touch", mark],
+        [*MEMATLAS, "run", "--follow", "--", "touch", mark],
         capture_output=True,
         text=True,
         check=False,

@@ -2,19 +2,47 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas import errors
+from mematlas import __version__, errors
 from mematlas.cli import commands, main
 from mematlas.cli.commands import COMMANDS, Command
+from mematlas.cli.parser import command_parser
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
 
 if TYPE_CHECKING:
     import argparse
+
+
+METAVARS = {
+    "--at": "TIME",
+    "--idle": "TIME",
+    "--count": "N",
+    "--duration": "TIME",
+    "--interval": "TIME",
+    "--output": "FILE",
+    "--pid": "PID",
+    "--root": "DIR",
+    "--since": "TIME",
+    "--size": "SIZE",
+    "--top": "N",
+    "--until": "TIME",
+}
+RETIRED = (
+    "--cold",
+    "--during",
+    "--fail-if-slower",
+    "--fail-on",
+    "--from",
+    "--html",
+    "--live",
+    "--time",
+)
 
 
 @pytest.fixture
@@ -36,6 +64,7 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> None:
         raise getattr(errors, arguments.what)("this is what to do")
 
     module.add_arguments = add_arguments  # type: ignore[attr-defined]
+    module.EXAMPLES = ("probe code", "probe code --count 3")  # type: ignore[attr-defined]
     module.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(commands, "COMMANDS", (Command("probe", module.__name__, "Probe."),))
@@ -89,16 +118,75 @@ def test_a_wrong_argument_is_one_line_and_code_2(capsys: pytest.CaptureFixture[s
     assert error.count("\n") == 1
 
 
-def test_an_unknown_command_is_answered_with_the_known(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["shwo"], "unknown command 'shwo'; did you mean 'show'?"),
+        (["xyzzy"], "unknown command 'xyzzy'; see mematlas help"),
+        (["help", "reprot"], "unknown command 'reprot'; did you mean 'report'?"),
+        (["wss", "--duraton", "5s", "1"], "unknown option '--duraton'; did you mean '--duration'?"),
+        (["wss", "--duraton=5s", "1"], "unknown option '--duraton'; did you mean '--duration'?"),
+        (["report", "--toop"], "unknown option '--toop'; did you mean '--top'?"),
+        (["tune", "apply", "--yess"], "unknown option '--yess'; did you mean '--yes'?"),
+        (["show", "1", "2"], "unexpected argument '2' (see mematlas show --help)"),
+        (["--versoin"], "unknown option '--versoin'; did you mean '--version'?"),
+        (["ps", "--xyzzy"], "unknown option '--xyzzy' (see mematlas ps --help)"),
+    ],
+)
+def test_a_misspelt_word_is_answered_with_the_right_one(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A command that is not there is a usage error that lists those that are."""
-    table = (Command("show", "no.such.module", "Show."), Command("run", "neither", "Run."))
-    monkeypatch.setattr(commands, "COMMANDS", table)
-    assert main(["shwo"]) == 2
-    assert capsys.readouterr().err == (
-        "mematlas: there is no command 'shwo'; the commands are: show, run\n"
-    )
+    """An unknown command or option is a usage error that suggests the closest known one."""
+    assert main(words) == 2
+    assert capsys.readouterr().err == f"mematlas: {message}\n"
+
+
+@pytest.mark.parametrize("words", [["--version"], ["-V"], ["version"]])
+def test_each_way_to_the_version(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """`--version`, `-V` and `version` print the same line."""
+    assert main(words) == 0
+    assert capsys.readouterr().out == f"mematlas {__version__}\n"
+
+
+def test_help_is_the_help_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    """`mematlas help COMMAND` prints what `mematlas COMMAND --help` does; alone, the list of commands."""
+    for command in COMMANDS:
+        assert main(["help", command.name]) == 0
+        by_help = capsys.readouterr().out
+        assert main([command.name, "--help"]) == 0
+        assert by_help == capsys.readouterr().out
+    assert main(["help"]) == 0
+    listed = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert listed == capsys.readouterr().out
+    assert all(f"  {command.name} " in listed for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_help_ends_with_two_examples_that_parse(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The parser of the command accepts each example, and the help ends with them."""
+    parser, module = command_parser(command)
+    assert len(module.EXAMPLES) == 2
+    for example in module.EXAMPLES:
+        name, *words = shlex.split(example)
+        assert name == command.name
+        parser.parse_args(words)
+    assert main([command.name, "--help"]) == 0
+    lines = [f"  mematlas {example}" for example in module.EXAMPLES]
+    assert capsys.readouterr().out.endswith("\n".join(["examples:", *lines, ""]))
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_options_have_one_word_and_one_metavar(command: Command) -> None:
+    """An option means the same in all commands, and its argument has the same name."""
+    parser, _ = command_parser(command)
+    for action in parser._actions:
+        for option in action.option_strings:
+            assert option not in RETIRED
+            if option in METAVARS:
+                assert action.metavar == METAVARS[option]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)

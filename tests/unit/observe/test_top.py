@@ -8,17 +8,11 @@ import pytest
 
 from mematlas.linux.machine import Stall
 from mematlas.linux.processes import ProcessRow
-from mematlas.observe.top.analyse import (
-    History,
-    ListOptions,
-    build_lines,
-    memory_parts,
-    memory_pressure,
-    parse_filter,
-    process_rates,
-    sort,
-)
+from mematlas.observe.top.analyse import ListOptions, build_lines, sort
+from mematlas.observe.top.filter import parse_filter
+from mematlas.observe.top.history import History
 from mematlas.observe.top.model import SORTS, MachineSnapshot, ProcessSnapshot, SnapshotCost
+from mematlas.observe.top.rates import memory_parts, memory_pressure, process_rates
 from mematlas.observe.top.text import render_snapshot
 from mematlas.observe.top.tui import columns
 
@@ -135,13 +129,13 @@ def test_filter(text: str, pids: list[int]) -> None:
     assert [each.row.pid for each in map(process, (1, 2, 3, 4)) if wanted(each)] == pids
 
 
-def test_groups_sum_up_and_twins_count_once() -> None:
+def test_groups_sum_up_and_count_a_shared_address_space_once() -> None:
     """A group's sizes are those of its processes, one address space once; unknown ones are told."""
     rows = (process(2), process(4), process(6, same_mm_as=4), process(8, pss=None))
     (entry,) = build_lines(None, snapshot(10, *rows), ListOptions(shape="user"), user)
     assert (entry.name, entry.processes) == ("root", 4)
     assert (entry.rss, entry.pss) == ((2 + 4 + 8) * MIB, (1 + 2) * MIB)
-    assert entry.note == "PSS of 1 not known"
+    assert entry.note == "PSS of 1 unknown"
 
 
 def test_tree_puts_children_below() -> None:
@@ -180,9 +174,9 @@ def test_history_begins_anew_where_time_goes_back() -> None:
     history = History()
     for clock in (1, 2, 3):
         history.add(snapshot(clock, process(1)))
-    assert [each.clock_s for each in history.of((1, 1))] == [1, 2, 3]
+    assert [each.clock_s for each in history.samples((1, 1))] == [1, 2, 3]
     history.add(snapshot(2, process(1)))
-    assert [each.clock_s for each in history.of((1, 1))] == [2]
+    assert [each.clock_s for each in history.samples((1, 1))] == [2]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
@@ -192,8 +186,8 @@ def test_lines_stand_below_their_headings(width: int) -> None:
     (entry,) = build_lines(
         before, snapshot(11, process(3, minor_faults=1e4)), ListOptions(sort="growth"), user
     )
-    head = columns.heading(width, "growth", reverse=False, grouped="").plain
-    text = columns.line(entry, width, "growth", 100 * MIB, dark=True).plain
+    head = columns.render_heading(width, "growth", reverse=False, grouped="").plain
+    text = columns.render_line(entry, width, "growth", 100 * MIB, dark=True).plain
     assert text.index("/bin/p3") == head.index("command")
     assert text.index("1.50 MiB") + len("1.50 MiB") == head.index("PSS") + len("PSS")
     found = columns.column_at(head.index("RSS"), width, "growth")

@@ -1,4 +1,4 @@
-"""The machine and its processes at one moment, as `mematlas top` shows, records and replays them."""
+"""Snapshots of the machine and its processes, and the lines made of them: the model of `mematlas top`."""
 
 from __future__ import annotations
 
@@ -16,49 +16,53 @@ MEMINFO = (
     "Slab", "SReclaimable", "PageTables", "SecPageTables", "KernelStack", "Percpu", "Hugetlb",
     "AnonHugePages", "Dirty", "Writeback", "SwapTotal", "SwapFree", "Zswap",
 )  # fmt: skip
-"""Of /proc/meminfo, what a snapshot keeps."""
+"""Fields of /proc/meminfo in a snapshot."""
 
 VMSTAT = (
     "pgfault", "pgmajfault", "pgscan_kswapd", "pgsteal_kswapd", "pgscan_direct", "pgsteal_direct",
     "pswpin", "pswpout", "workingset_refault_anon", "workingset_refault_file", "allocstall_normal",
     "allocstall_movable", "compact_stall", "thp_fault_alloc", "thp_fault_fallback", "oom_kill",
 )  # fmt: skip
-"""Of /proc/vmstat, what a snapshot keeps."""
+"""Counters of /proc/vmstat in a snapshot."""
 
 Key = tuple[int, int]
-"""PID and start time: a reused PID is another process."""
+"""PID and start time, which identify a process even if its PID is reused."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSnapshot:
-    """One process, and when the sizes that take a page walk were read."""
+    """One process, and the time at which its smaps_rollup was read.
+
+    The kernel walks the page tables for it, so it is older than `row` on most processes.
+    """
 
     row: ProcessRow
-    started: int  # clock ticks after the machine's start
-    read_at: float | None  # clock_s of its smaps_rollup; None: not read yet, or refused.
-    # From the first reading on, rss is corrected by it, so it does not compare with one before.
+    started: int  # clock ticks after boot
+    # clock_s of the last read of smaps_rollup; None: not read yet, or access denied. From the first
+    # read on, row.rss is corrected by it and does not compare with values before.
+    read_at: float | None
 
     @property
     def key(self) -> Key:
-        """What names this process for ever."""
+        """Identity of the process."""
         return self.row.pid, self.started
 
 
 @dataclass(frozen=True, slots=True)
 class SnapshotCost:
-    """What taking a snapshot took of the machine."""
+    """The cost of taking a snapshot."""
 
     cpu_s: float
-    page_walks: int  # processes whose smaps_rollup was read
+    page_walks: int  # number of processes whose smaps_rollup was read
 
 
 @dataclass(frozen=True, slots=True)
 class MachineSnapshot:
-    """Everything at one moment. ProcessRates come from two of them of the same session."""
+    """The machine and all processes at one time. Rates need two snapshots of the same session."""
 
-    session: int  # of a recording: clocks of two sessions do not compare
-    time_s: float  # since 1970
-    clock_s: float  # that no one sets
+    session: int  # of a recording; the clocks of two sessions do not compare
+    time_s: float  # since the epoch
+    clock_s: float  # CLOCK_MONOTONIC
     processes: tuple[ProcessSnapshot, ...]
     kernel_threads: int
     meminfo: dict[str, int]  # bytes
@@ -73,12 +77,12 @@ class ProcessRates:
 
     minor: float
     major: float
-    growth: float | None  # bytes of RSS; None: the two figures do not compare
+    growth: float | None  # bytes of RSS; None: the two values do not compare
 
 
 @dataclass(frozen=True, slots=True)
 class TopLine:
-    """One line of the list: a process, or several taken together."""
+    """One line of the list: a process or a group of processes."""
 
     key: Key | str
     name: str
@@ -90,17 +94,17 @@ class TopLine:
     uss: int | None
     swap: int | None
     thp: int | None
-    minor: float | None  # per second; None: seen once only
+    minor: float | None  # per second; None: only one snapshot
     major: float | None
     growth: float | None
-    age_s: float | None  # of pss, uss, swap and thp
+    age_s: float | None  # age of pss, uss, swap and thp
     processes: int
     note: str
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSample:
-    """One process in its history."""
+    """The sizes and fault counters of one process in one snapshot."""
 
     clock_s: float
     rss: int
@@ -112,16 +116,16 @@ class ProcessSample:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPressure:
-    """How hard pressed the machine is. ProcessRates in bytes or events per second; None: one look only."""
+    """Stall times and reclaim of the machine, per second in bytes or events. None: only one snapshot."""
 
-    some: float | None  # share of the time that some task waited for memory, in percent
-    full: float | None  # that all of them did
+    some: float | None  # percentage of time in which some task waited for memory (PSI)
+    full: float | None  # percentage of time in which all tasks waited
     faults: float | None
     major: float | None
     scanned: float | None
     reclaimed: float | None
-    direct: float | None  # reclaimed by tasks themselves
+    direct: float | None  # the part of `reclaimed` from direct reclaim
     swap_in: float | None
     swap_out: float | None
     refaults: float | None
-    killed: int | None  # by the OOM killer, since the snapshot before
+    killed: int | None  # by the OOM killer since the previous snapshot

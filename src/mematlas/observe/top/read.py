@@ -1,8 +1,8 @@
-"""The machine's processes again and again, at a price that stays small.
+"""Repeated snapshots of all processes at a bounded cost.
 
-Every process's /proc/PID/stat is read each time: some 20 us. What takes a walk of the page table
-(smaps_rollup) is read of the processes asked for, and of the others in turn, never read and changed
-ones first, until a budget of CPU time is used up. Each process tells when its sizes were read.
+/proc/PID/stat is read for every process each time (about 20 us). smaps_rollup, which makes the kernel walk
+the page tables, is read for the requested processes, and for the others in turn until a CPU budget is used
+up: first those never read, then those whose sizes are stale. Each process has the time of its last read.
 """
 
 from __future__ import annotations
@@ -28,35 +28,35 @@ if TYPE_CHECKING:
 
     from mematlas.linux.machine import Stall
 
-BUDGET_S = 0.02  # of CPU a snapshot, for page walks of those not on the screen
-_PATIENCE = 20  # a process is walked again when its last walk is a 20th of the time since
-_RECENT_S = 20.0  # sizes of an unchanged process are good for that long: its neighbours may change
+BUDGET_S = 0.02  # CPU seconds per snapshot for page walks of processes that are not on the screen
+_WALK_PAUSE = 20  # pause between two walks of a process, in durations of its last walk
+_STALE_S = 20.0  # PSS of an unchanged process may change with the processes it shares pages with
 
 
 @dataclass(slots=True)
-class _Known:
-    """What is kept of a process from one snapshot to the next."""
+class _Tracked:
+    """The state kept for a process between snapshots."""
 
     detail: processes.Detail
     read_at: float | None = None
     walk_s: float = 0.0
-    before: tuple[int, int, int] = (-1, -1, -1)  # rss and faults when it was walked
-    error: int = 0  # what stat's rss lacked then: the kernel keeps part of it per CPU
+    before: tuple[int, int, int] = (-1, -1, -1)  # rss and faults at the last walk
+    error: int = 0  # rss missing in stat at the last walk; the kernel batches it per CPU
 
 
 @dataclass(slots=True)
 class TopSampler:
-    """Takes snapshots of one machine. Each costs about what has changed."""
+    """Takes snapshots of one machine. The cost depends on how many processes have changed."""
 
     root: str = "/"
     budget_s: float = BUDGET_S
-    _known: dict[Key, _Known] = field(default_factory=dict)
+    _tracked: dict[Key, _Tracked] = field(default_factory=dict)
 
     def read(self, wanted: Collection[int] | None = ()) -> MachineSnapshot:
-        """Take a snapshot; of the PIDs in `wanted`, and of all if that is None, with fresh sizes."""
+        """Take a snapshot, with new sizes for the PIDs in `wanted`, or for all processes if it is None."""
         began, clock = time.thread_time(), time.monotonic()
         stats, kernel_threads = self._read_stats()
-        self._learn(stats)
+        self._track(stats)
         walks = self._walk(stats, clock, wanted)
         rows = self._rows(stats)
         meminfo, vmstat, stalls = _read_machine(self.root)
@@ -78,38 +78,38 @@ class TopSampler:
             try:
                 stat = processes.read_stat(f"{self.root}/proc/{pid}")
             except OSError:
-                continue  # it ended
+                continue  # the process ended
             if stat.kernel_thread:
                 kernel_threads += 1
             else:
                 stats[pid, stat.started] = stat
         return stats, kernel_threads
 
-    def _learn(self, stats: dict[Key, processes.Stat]) -> None:
-        """Forget who has gone, and read who they are of those who came."""
-        self._known = {key: known for key, known in self._known.items() if key in stats}
-        for key in stats.keys() - self._known.keys():
+    def _track(self, stats: dict[Key, processes.Stat]) -> None:
+        """Drop ended processes, and read command line, cgroup and user of new ones."""
+        self._tracked = {key: tracked for key, tracked in self._tracked.items() if key in stats}
+        for key in stats.keys() - self._tracked.keys():
             path = f"{self.root}/proc/{key[0]}"
             try:
                 uid = os.stat(path).st_uid  # noqa: PTH116
             except OSError:
-                uid = -1  # it ended just now
-            self._known[key] = _Known(_describe(path, uid))
+                uid = -1  # the process ended
+            self._tracked[key] = _Tracked(_describe(path, uid))
 
     def _walk(
         self, stats: dict[Key, processes.Stat], clock: float, wanted: Collection[int] | None
     ) -> int:
-        """Read the sizes of those asked for, then of others while the budget lasts."""
-        asked = [key for key in stats if wanted is None or key[0] in wanted]
+        """Read the sizes of requested processes, then of others within the budget; return the count."""
+        requested = [key for key in stats if wanted is None or key[0] in wanted]
         walks = 0
-        for key in asked:
-            known = self._known[key]
-            since = clock - (known.read_at or 0.0)
-            if wanted is None or known.read_at is None or since > _PATIENCE * known.walk_s:
+        for key in requested:
+            tracked = self._tracked[key]
+            since = clock - (tracked.read_at or 0.0)
+            if wanted is None or tracked.read_at is None or since > _WALK_PAUSE * tracked.walk_s:
                 self._walk_one(key, stats[key], clock)
                 walks += 1
         left = self.budget_s if wanted is not None else 0.0
-        for key in self._others(stats, set(asked), clock):
+        for key in self._others(stats, set(requested), clock):
             if left <= 0:
                 break
             left -= self._walk_one(key, stats[key], clock)
@@ -117,43 +117,43 @@ class TopSampler:
         return walks
 
     def _others(
-        self, stats: dict[Key, processes.Stat], asked: set[Key], clock: float
+        self, stats: dict[Key, processes.Stat], requested: set[Key], clock: float
     ) -> Iterable[Key]:
-        """Order those nobody looks at: never read, largest first, then those read longest ago."""
+        """Return the other stale processes: never read ones first, largest first, then by age."""
 
         def old(key: Key) -> tuple[float, int]:
-            return (self._known[key].read_at or 0.0, -stats[key].rss)
+            return (self._tracked[key].read_at or 0.0, -stats[key].rss)
 
         def stale(key: Key) -> bool:
-            known = self._known[key]
-            since = clock - (known.read_at or 0.0)
-            if known.read_at is None:
+            tracked = self._tracked[key]
+            since = clock - (tracked.read_at or 0.0)
+            if tracked.read_at is None:
                 return True
-            changed = known.before != _marks(stats[key])
-            return since > _PATIENCE * known.walk_s and (changed or since > _RECENT_S)
+            changed = tracked.before != _marks(stats[key])
+            return since > _WALK_PAUSE * tracked.walk_s and (changed or since > _STALE_S)
 
-        return sorted((key for key in stats if key not in asked and stale(key)), key=old)
+        return sorted((key for key in stats if key not in requested and stale(key)), key=old)
 
     def _walk_one(self, key: Key, stat: processes.Stat, clock: float) -> float:
-        known, path = self._known[key], f"{self.root}/proc/{key[0]}"
+        tracked, path = self._tracked[key], f"{self.root}/proc/{key[0]}"
         began = time.thread_time()
         sizes, note = processes.read_sizes(path, stat)
-        # Command line and cgroup may change in a life, so they are read anew now and then.
-        known.detail = _describe(path, known.detail.uid)._replace(sizes=sizes, note=note)
-        known.walk_s = time.thread_time() - began
-        known.read_at, known.before = clock, _marks(stat)
-        known.error = sizes[b"Rss"] - stat.rss if b"Rss" in sizes else 0
-        return known.walk_s
+        # Command line and cgroup of a process can change, so they are read again with the sizes.
+        tracked.detail = _describe(path, tracked.detail.uid)._replace(sizes=sizes, note=note)
+        tracked.walk_s = time.thread_time() - began
+        tracked.read_at, tracked.before = clock, _marks(stat)
+        tracked.error = sizes[b"Rss"] - stat.rss if b"Rss" in sizes else 0
+        return tracked.walk_s
 
     def _rows(self, stats: dict[Key, processes.Stat]) -> tuple[ProcessSnapshot, ...]:
         spaces: dict[tuple[int, int, int], list[int]] = {}
         rows = []
         for key, stat in stats.items():
-            known = self._known[key]
-            twin = processes.find_same_mm(key[0], stat, spaces) if self.root == "/" else None
-            row = processes.make_row(key[0], stat, known.detail, twin)
-            row = replace(row, rss=max(0, stat.rss + known.error))
-            read_at = known.read_at if known.detail.sizes else None
+            tracked = self._tracked[key]
+            same_mm_as = processes.find_same_mm(key[0], stat, spaces) if self.root == "/" else None
+            row = processes.make_row(key[0], stat, tracked.detail, same_mm_as)
+            row = replace(row, rss=max(0, stat.rss + tracked.error))
+            read_at = tracked.read_at if tracked.detail.sizes else None
             rows.append(ProcessSnapshot(row, key[1], read_at))
         return tuple(rows)
 

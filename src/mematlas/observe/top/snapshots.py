@@ -1,9 +1,9 @@
-"""SnapshotReader of all processes on disk: appended one by one, each whole or not there.
+"""A file of snapshots, appended one by one.
 
-The file is a start (magic and version), then chunks as in an .atlas file (`recording.format`). A
-session begins with `SESS`; `WHOL` is a snapshot with every row; `DIFF` has what changed since the
-snapshot before: fields of rows by number, and the keys of those that are gone. A cut or damaged end
-is left out when reading, and cut off when appending.
+The file has a header (magic and version), then chunks as in an .atlas file (`recording.format`). `SESS`
+starts a session; `WHOL` is a snapshot with all rows; `DIFF` has the changes since the previous snapshot:
+fields of rows by number, new rows, and the keys of ended processes. Readers ignore a truncated or damaged
+last chunk, and writers cut it off.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 MAGIC = b"\x89ATTOP\r\n"
 VERSION = 1
 SESSION, WHOLE, CHANGED = b"SESS", b"WHOL", b"DIFF"
-_WHOLE_EVERY = 50  # snapshots: so far back goes who jumps into the middle
+_WHOLE_EVERY = 50  # snapshots; a seek unpacks at most this many
 
 _ROW = tuple(field.name for field in fields(ProcessRow))
 _Row = list[Any]
@@ -43,10 +43,13 @@ class _Chunk(NamedTuple):
 
 
 class SnapshotWriter:
-    """A file that snapshots are appended to. Each is handed to the kernel before `add` returns."""
+    """Appends snapshots to a file. Each is written to the kernel before `add` returns."""
 
     def __init__(self, path: str | PathLike[str], machine: dict[str, Any]) -> None:
-        """Open or create the file, cut off a torn end, and begin a session."""
+        """Open or create the file, cut off an incomplete last chunk, and start a session.
+
+        Raises MematlasError if another process writes the file, TargetError if it is another kind of file.
+        """
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             self._begin(path, machine)
@@ -60,27 +63,25 @@ class SnapshotWriter:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise MematlasError(
-                f"{path} is being written by another mematlas; choose another file"
-            ) from None
+            raise MematlasError(f"{path} is locked by another mematlas; use another file") from None
         if os.fstat(self._descriptor).st_size:
             end = _index(path)[1]
             os.ftruncate(self._descriptor, end)
         else:
             _write(self._descriptor, atlas.START.pack(MAGIC, VERSION, 0))
         os.lseek(self._descriptor, 0, os.SEEK_END)
-        facts = {"mematlas": __version__, "machine": machine, "fields": _ROW}
-        _write(self._descriptor, atlas.pack_chunk(SESSION, facts))
+        metadata = {"mematlas": __version__, "machine": machine, "fields": _ROW}
+        _write(self._descriptor, atlas.pack_chunk(SESSION, metadata))
 
     def add(self, snapshot: MachineSnapshot) -> int:
-        """Append a snapshot; the bytes it took."""
+        """Append a snapshot and return its size in bytes."""
         rows = {_name(process): _pack(process) for process in snapshot.processes}
-        facts = _pack_machine(snapshot)
+        metadata = _pack_machine(snapshot)
         if self._since_whole >= _WHOLE_EVERY:
             self._since_whole = 0
-            chunk = atlas.pack_chunk(WHOLE, {**facts, "rows": rows})
+            chunk = atlas.pack_chunk(WHOLE, {**metadata, "rows": rows})
         else:
-            chunk = atlas.pack_chunk(CHANGED, {**facts, **_difference(self._rows, rows)})
+            chunk = atlas.pack_chunk(CHANGED, {**metadata, **_difference(self._rows, rows)})
         self._since_whole += 1
         self._rows = rows
         _write(self._descriptor, chunk)
@@ -91,7 +92,7 @@ class SnapshotWriter:
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:
-        """Give itself."""
+        """Return the writer."""
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -100,25 +101,25 @@ class SnapshotWriter:
 
 
 class SnapshotReader:
-    """The snapshots in a file, by number. A snapshot is unpacked when it is asked for."""
+    """The snapshots in a file, by number. A snapshot is unpacked on access."""
 
     def __init__(self, path: str | PathLike[str]) -> None:
-        """Find the whole snapshots of a file."""
+        """Open a file and index its snapshots. Raises TargetError if it has none."""
         self.path = Path(path)
         self._chunks = [chunk for chunk in _index(path)[0] if chunk.kind != SESSION]
         self._file = self.path.open("rb")
-        self._at = -1  # the snapshot that rows and facts are of
+        self._at = -1  # number of the snapshot that _rows and _metadata hold
         self._rows: _Rows = {}
-        self._facts: dict[str, Any] = {}
+        self._metadata: dict[str, Any] = {}
         if not self._chunks:
             self._file.close()
-            raise TargetError(f"{path} holds no whole snapshot")
+            raise TargetError(f"{path} has no complete snapshot")
 
     def __len__(self) -> int:
         return len(self._chunks)
 
     def __getitem__(self, number: int) -> MachineSnapshot:
-        """Unpack a snapshot; one after another costs one each."""
+        """Unpack a snapshot. Sequential access unpacks one chunk each."""
         if not 0 <= number < len(self):
             raise IndexError(number)
         first = number
@@ -128,7 +129,7 @@ class SnapshotReader:
         for each in range(start, number + 1):
             self._apply(each)
             self._at = each
-        return _unpack(self._facts, self._rows, self._chunks[number].session)
+        return _unpack(self._metadata, self._rows, self._chunks[number].session)
 
     def __iter__(self) -> Iterator[MachineSnapshot]:
         return (self[number] for number in range(len(self)))
@@ -138,29 +139,29 @@ class SnapshotReader:
         self._file.close()
 
     def _apply(self, number: int) -> None:
-        kind, facts = _read_chunk(self._file, self._chunks[number].offset)
-        self._facts = facts
+        kind, metadata = _read_chunk(self._file, self._chunks[number].offset)
+        self._metadata = metadata
         if kind == WHOLE:
-            self._rows = facts["rows"]
+            self._rows = metadata["rows"]
             return
-        for name in facts["gone"]:
+        for name in metadata.get("ended", metadata.get("gone", ())):  # older files: "gone"
             self._rows.pop(name, None)
-        self._rows.update(facts["new"])
-        for name, changes in facts["changed"].items():
+        self._rows.update(metadata["new"])
+        for name, changes in metadata["changed"].items():
             row = self._rows[name]
             for field, value in zip(changes[::2], changes[1::2], strict=True):
                 row[field] = value
 
 
 def _index(path: str | PathLike[str]) -> tuple[list[_Chunk], int]:
-    """Find every whole chunk, and where the last one ends."""
+    """Return all complete chunks, and the offset at which the last one ends."""
     try:
         with Path(path).open("rb") as file:
             start = file.read(atlas.START.size)
             if len(start) < atlas.START.size or not start.startswith(MAGIC):
                 raise TargetError(f"{path} is not a recording of mematlas top")
             if atlas.START.unpack(start)[1] != VERSION:
-                raise TargetError(f"{path} was written by a newer mematlas; use that one")
+                raise TargetError(f"{path} was written by a newer mematlas; use that version")
             return _walk(file)
     except FileNotFoundError:
         raise TargetError(f"there is no file {path}") from None
@@ -224,25 +225,25 @@ def _difference(before: _Rows, after: _Rows) -> dict[str, Any]:
     return {
         "changed": changed,
         "new": {name: after[name] for name in after.keys() - before.keys()},
-        "gone": sorted(before.keys() - after.keys()),
+        "ended": sorted(before.keys() - after.keys()),
     }
 
 
-def _unpack(facts: dict[str, Any], rows: _Rows, session: int) -> MachineSnapshot:
+def _unpack(metadata: dict[str, Any], rows: _Rows, session: int) -> MachineSnapshot:
     processes = []
     for row in rows.values():
         *values, started, read_at = row
         processes.append(ProcessSnapshot(ProcessRow(*values), started, read_at))
     return MachineSnapshot(
         session=session,
-        time_s=facts["time_s"],
-        clock_s=facts["clock_s"],
+        time_s=metadata["time_s"],
+        clock_s=metadata["clock_s"],
         processes=tuple(sorted(processes, key=lambda each: each.key)),
-        kernel_threads=facts["kernel_threads"],
-        meminfo=facts["meminfo"],
-        vmstat=facts["vmstat"],
-        stalls=tuple(Stall(**stall) for stall in facts["stalls"]),
-        cost=SnapshotCost(**facts["cost"]),
+        kernel_threads=metadata["kernel_threads"],
+        meminfo=metadata["meminfo"],
+        vmstat=metadata["vmstat"],
+        stalls=tuple(Stall(**stall) for stall in metadata["stalls"]),
+        cost=SnapshotCost(**metadata["cost"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""`mematlas top --once` for the terminal, and one snapshot as facts."""
+"""`mematlas top --once` for the terminal and as JSON."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from mematlas.observe.top.analyse import memory_parts, memory_pressure
+from mematlas.observe.top.rates import memory_parts, memory_pressure
 from mematlas.present.drawing import bar
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, line, note, show, title, write
@@ -29,27 +29,31 @@ if TYPE_CHECKING:
 def render_snapshot(
     before: MachineSnapshot | None,
     after: MachineSnapshot,
-    entries: list[TopLine],
-    choice: ListOptions,
+    lines: list[TopLine],
+    options: ListOptions,
     *,
     console: Console,
 ) -> None:
-    """Write the machine's memory, how hard pressed it is, and the first processes."""
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(after.time_s))
-    write(console, Text().append(moment, "bold").append(f"  {_counted(after)}", "dim"))
+    """Render the machine's memory, its memory pressure, and the lines."""
+    shown_time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(after.time_s))
+    write(console, Text().append(shown_time, "bold").append(f"  {_counted(after)}", "dim"))
     _memory(after, console)
-    _strain(memory_pressure(before, after), console)
-    title(console, f"By {choice.sort}", "" if choice.shape == "list" else f"by {choice.shape}")
-    _entries(entries, grouped=choice.shape not in {"list", "tree"}, console=console)
+    _pressure(memory_pressure(before, after), console)
+    title(console, f"By {options.sort}", "" if options.shape == "list" else f"by {options.shape}")
+    _lines(lines, grouped=options.shape not in {"list", "tree"}, console=console)
     unread = sum(1 for each in after.processes if each.row.pss is None and not each.row.note)
     denied = sum(each.row.note.startswith("denied") for each in after.processes)
     if unread:
-        note(console, f"… not read, their turn had not come: {unread}")
+        note(console, f"… sizes not read yet: {_count(unread)}")
     if denied:
         note(
             console,
-            f"? closed to this user: {denied}; it takes CAP_SYS_PTRACE (root), and some refuse even that",
+            f"? access denied: {_count(denied)}; run as root (CAP_SYS_PTRACE)",
         )
+
+
+def _count(processes: int) -> str:
+    return "1 process" if processes == 1 else f"{processes} processes"
 
 
 def _counted(snapshot: MachineSnapshot) -> str:
@@ -65,36 +69,40 @@ def _memory(snapshot: MachineSnapshot, console: Console) -> None:
         if size
     )
     available = amount(snapshot.meminfo.get("MemAvailable"))
-    title(console, "Memory", f"{format_bytes(total)} in all, {available} available")
+    title(console, "Memory", f"{format_bytes(total)} in total, {available} available")
     show(console, ("=", ">", "="), rows)
 
 
-def _strain(pressure: MemoryPressure, console: Console) -> None:
+def _pressure(pressure: MemoryPressure, console: Console) -> None:
     if pressure.some is None:
-        line(console, "  waiting", "not told by this kernel (PSI)")
+        line(console, "  waiting", "unknown: this kernel has no PSI")
     else:
-        line(console, "  waiting", f"{pressure.some:.1f} % of the time some task waited for memory")
+        line(
+            console,
+            "  waiting",
+            f"some tasks waited for memory during {pressure.some:.1f} % of the time",
+        )
     if pressure.reclaimed is not None:
         taken, into, out = map(
-            format_bytes, _known(pressure.reclaimed, pressure.swap_in, pressure.swap_out)
+            format_bytes, _or_zero(pressure.reclaimed, pressure.swap_in, pressure.swap_out)
         )
         line(console, "  reclaim", f"{taken}/s; swapped in {into}/s, out {out}/s")
 
 
-def _known(*values: float | None) -> list[float]:
+def _or_zero(*values: float | None) -> list[float]:
     return [value or 0.0 for value in values]
 
 
-def _entries(entries: list[TopLine], *, grouped: bool, console: Console) -> None:
+def _lines(lines: list[TopLine], *, grouped: bool, console: Console) -> None:
     wide = console.width >= 110
     rows = []
-    for entry in entries:
-        first = str(entry.processes if grouped else entry.pid)
-        cells = [first, *(_size(entry, name) for name in ("pss", "uss", "rss", "swap"))]
+    for each in lines:
+        first = str(each.processes if grouped else each.pid)
+        cells = [first, *(_size(each, name) for name in ("pss", "uss", "rss", "swap"))]
         if wide:
-            cells += [_size(entry, "thp"), _growth(entry.growth)]
-        cells.append(_rate(entry))
-        rows.append([*cells, "  " * entry.depth + clean(entry.name)])
+            cells += [_size(each, "thp"), _growth(each.growth)]
+        cells.append(_rate(each))
+        rows.append([*cells, "  " * each.depth + clean(each.name)])
     more = (">THP", ">growth/s") if wide else ()
     first = ">procs" if grouped else ">PID"
     headings = (
@@ -110,9 +118,9 @@ def _entries(entries: list[TopLine], *, grouped: bool, console: Console) -> None
     show(console, headings, rows)
 
 
-def _size(entry: TopLine, name: str) -> str:
-    value = getattr(entry, name)
-    return "…" if value is None and not entry.note else amount(value)
+def _size(each: TopLine, name: str) -> str:
+    value = getattr(each, name)
+    return "…" if value is None and not each.note else amount(value)
 
 
 def _growth(value: float | None) -> str:
@@ -121,14 +129,14 @@ def _growth(value: float | None) -> str:
     return f"{'+' if value > 0 else '-'}{format_bytes(abs(value))}" if abs(value) >= 1024 else "-"
 
 
-def _rate(entry: TopLine) -> str:
-    return "" if entry.minor is None else f"{entry.minor + (entry.major or 0):,.0f}"
+def _rate(each: TopLine) -> str:
+    return "" if each.minor is None else f"{each.minor + (each.major or 0):,.0f}"
 
 
 def to_json(
     snapshot: MachineSnapshot, rates: dict[Key, ProcessRates], pressure: MemoryPressure
 ) -> dict[str, Any]:
-    """Give one snapshot with its rates, for JSON; null: not known, or one look only."""
+    """Return one snapshot with its rates for JSON. null: unknown, or only one snapshot."""
     return {
         "time_s": snapshot.time_s,
         "cost": snapshot.cost,

@@ -1,4 +1,4 @@
-"""Model of `report --from --to`: memory allocated in a time window and live at its end."""
+"""Model of `report --since --until`: memory allocated in a time window and live at its end."""
 
 from __future__ import annotations
 

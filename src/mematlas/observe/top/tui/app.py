@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
-from textual.screen import ModalScreen
 from textual.widgets import Footer, Input, Static
 
 from mematlas.observe.address_space.text import user_name
-from mematlas.observe.top.analyse import SHAPES, History, ListOptions, build_lines, memory_pressure
+from mematlas.observe.top.analyse import SHAPES, ListOptions, build_lines
+from mematlas.observe.top.history import History
 from mematlas.observe.top.model import SORTS
+from mematlas.observe.top.rates import memory_pressure
 from mematlas.observe.top.tui.header import render_memory, render_pressure, render_title
+from mematlas.observe.top.tui.help_screen import HelpScreen
+from mematlas.observe.top.tui.own_cost import OwnCost
+from mematlas.observe.top.tui.pace import Pace
 from mematlas.observe.top.tui.process_list import ProcessList
 from mematlas.observe.top.tui.process_screen import ProcessScreen
 from mematlas.present.theme import DARK, LIGHT
@@ -26,60 +28,11 @@ if TYPE_CHECKING:
     from mematlas.observe.top.model import MachineSnapshot, ProcessSnapshot
     from mematlas.observe.top.tui.feed import Feed, Inspector
 
-_INTERVALS = (0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 30.0, 60.0)
-_SPEEDS = (0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 100.0)
 _LIST_ACTIONS = {"filter", "sort", "sort_by", "reverse", "shape", "clear", "help"}
-_FASTEST_S = 0.05  # between two snapshots of a replay
-
-HELP = """\
-[b]Choose[/b]
-  1 … 9, 0   sort by PSS, USS, RSS, swap, THP, faults, major faults,
-             growth, PID, command; again: the other way round
-  s, S       sort by the next column, or the one before; r: reverse
-  t u c n    tree, by user, by cgroup, by program name; again: list
-  /          filter: words of the command, user:root, cgroup:/app,
-             pid:12, state:D, pss>100M (or uss, rss, swap, thp)
-[b]Move[/b]
-  ↑ ↓ PgUp PgDn Home End, or the mouse; a click on a heading sorts
-  Enter      open a process: growth, address space, pages, faults;
-             or list the processes of a group
-  Esc        back; on the list: no filter
-[b]Time[/b]
-  space      stop, go on
-  + -        longer or shorter interval; of a recording: faster, slower
-  →          take a snapshot now
-  ← → \\[ ]    of a recording: back, forward, to its start, to its end
-[b]Read[/b]
-  …          not read yet         ?   the kernel refuses
-  [i]slanted[/i]    read over 30 s ago   -   nothing
-  PSS        pages divided among all who have them
-  growth/s   change of RSS since the snapshot before
-
-  d  dark or light     ?  this     q  quit
-"""
-
-
-class HelpScreen(ModalScreen[None]):
-    """The keys."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "close")]
-    DEFAULT_CSS = """
-    HelpScreen { align: center middle; }
-    HelpScreen VerticalScroll {
-        width: 76; max-width: 100%; height: auto; max-height: 100%; padding: 0 2;
-        background: $surface; border: round $primary; overflow-x: hidden;
-        scrollbar-size-vertical: 1;
-    }
-    """
-
-    def compose(self) -> ComposeResult:
-        """Lay out the screen."""
-        with VerticalScroll():
-            yield Static(HELP)
 
 
 class TopApp(App[None]):
-    """The list, its head, and the keys. SnapshotReader come from a feed, live or recorded alike."""
+    """The process list, its header and its keys. Snapshots come from a feed, live or recorded."""
 
     TITLE = "mematlas top"
     ENABLE_COMMAND_PALETTE = False
@@ -103,13 +56,13 @@ class TopApp(App[None]):
         Binding("c", "shape('cgroup')", "cgroups"),
         Binding("n", "shape('program')", "names", show=False),
         Binding("space", "pause", "pause"),
-        Binding("plus,equals_sign", "pace(1)", "interval", key_display="+/-"),
-        Binding("minus", "pace(-1)", "interval", show=False),
+        Binding("plus,equals_sign", "change_pace(1)", "interval", key_display="+/-"),
+        Binding("minus", "change_pace(-1)", "interval", show=False),
         Binding("right", "step(1)", "forward", show=False),
         Binding("left", "step(-1)", "back", show=False),
         Binding("left_square_bracket", "ends(0)", "start", show=False),
         Binding("right_square_bracket", "ends(-1)", "end", show=False),
-        Binding("escape", "clear", "no filter", show=False),
+        Binding("escape", "clear", "clear filter", show=False),
         Binding("d", "shade", "dark/light", show=False),
         *[
             Binding(str((number + 1) % 10), f"sort_by('{sort}')", sort, show=False)
@@ -121,32 +74,31 @@ class TopApp(App[None]):
         self,
         feed: Feed,
         inspector: Inspector | None,
-        choice: ListOptions | None = None,
+        options: ListOptions | None = None,
         *,
         interval_s: float = 2.0,
         dark: bool = True,
     ) -> None:
-        """Show what the feed gives."""
+        """Show the snapshots of a feed; without an inspector, only recorded data of each process."""
         super().__init__()
         self.feed, self.inspector = feed, inspector
-        self.choice = choice or ListOptions()
-        self.interval_s, self.speed, self.paused = interval_s, 1.0, False
+        self.options = options or ListOptions()
+        self.pace, self.paused = Pace(feed.length is not None, interval_s), False
         self.before: MachineSnapshot | None = None
         self.after: MachineSnapshot | None = None
         self.history = History()
         self.taking, self.failure = False, ""
         self._start_dark = dark
         self._timer: Timer | None = None
-        self._spent = (time.monotonic(), time.process_time())
-        self._share: float | None = None
+        self._own_cost = OwnCost()
 
     @property
     def replaying(self) -> bool:
-        """Tell whether the feed is a recording."""
+        """Return whether the feed is a recording."""
         return self.feed.length is not None
 
     def compose(self) -> ComposeResult:
-        """Lay out the screen."""
+        """Compose the widgets."""
         yield Static(id="title")
         yield Static(id="memory")
         yield Static(id="pressure")
@@ -155,7 +107,7 @@ class TopApp(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin."""
+        """Apply the theme and take the first snapshot."""
         self.register_theme(DARK)
         self.register_theme(LIGHT)
         self.theme = DARK.name if self._start_dark else LIGHT.name
@@ -163,11 +115,11 @@ class TopApp(App[None]):
         self.take()
 
     def on_resize(self) -> None:
-        """Write anew in the new width."""
+        """Redraw in the new width."""
         self.redraw()
 
     def on_unmount(self) -> None:
-        """Let go of files."""
+        """Stop the timer and close the feed."""
         if self._timer is not None:
             self._timer.stop()
         self.feed.close()
@@ -175,7 +127,7 @@ class TopApp(App[None]):
     # SnapshotReader
 
     def take(self) -> None:
-        """Take the next snapshot, in a thread: a page walk may last."""
+        """Take the next snapshot in a thread, since a page walk may take long."""
         if not self.taking and self.screen_stack:
             self.taking = True
             wanted = {each.pid for each in self._list.on_screen() if each.pid is not None}
@@ -186,97 +138,84 @@ class TopApp(App[None]):
     def _take(self, wanted: set[int]) -> None:
         try:
             snapshot = self.feed.next(wanted)
-        except OSError as error:  # a full disk, while recording
-            self.call_from_thread(self._failed, str(error))
+        except OSError as error:  # for example a full disk while recording
+            self.call_from_thread(self._fail, str(error))
             return
         self.call_from_thread(self.arrived, snapshot)
 
-    def _failed(self, why: str) -> None:
-        self.failure = why
+    def _fail(self, reason: str) -> None:
+        self.failure = reason
         self.exit(return_code=1)
 
     def arrived(self, snapshot: MachineSnapshot | None) -> None:
-        """Show a snapshot, and wait for the next."""
+        """Show a snapshot and schedule the next; None: the end of a recording."""
         self.taking = False
         if snapshot is None:
             self.paused = True
         else:
             self._accept([snapshot])
         self.redraw()
-        self._wait()
+        self._schedule()
 
     def _accept(self, snapshots: list[MachineSnapshot]) -> None:
         for snapshot in snapshots:
             self.before, self.after = self.after, snapshot
             self.history.add(snapshot)
-        now = (time.monotonic(), time.process_time())
-        passed = now[0] - self._spent[0]
-        if passed > 0.3:
-            self._share = (now[1] - self._spent[1]) * 100 / passed
-            self._spent = now
+        self._own_cost.update()
 
-    def _wait(self) -> None:
+    def _schedule(self) -> None:
         if self._timer is not None:
             self._timer.stop()
         if not self.paused:
-            self._timer = self.set_timer(self._pause_s(), self.take)
+            self._timer = self.set_timer(self.pace.pause_s(self.before, self.after), self.take)
 
-    def _pause_s(self) -> float:
-        if not self.replaying:
-            return self.interval_s
-        if self.before is None or self.after is None:
-            return _FASTEST_S
-        recorded = self.after.time_s - self.before.time_s
-        return max(_FASTEST_S, min(recorded, 60.0) / self.speed)
-
-    # What is on the screen
+    # Screen
 
     @property
     def _list(self) -> ProcessList:
         return self.screen_stack[0].query_one(ProcessList)
 
     def redraw(self) -> None:
-        """Write the list and its head anew, and the process that is looked into."""
+        """Redraw the list, its header, and the process screen if one is open."""
         if self.after is None or not self.screen_stack:
             return
         dark, width = self.current_theme.dark, max(20, self.size.width - 2)
         base = self.screen_stack[0]
         pressure = memory_pressure(self.before, self.after)
-        head = {
-            "#title": render_title(self.after, width, self._state(), self._share, dark=dark),
+        header = {
+            "#title": render_title(
+                self.after, width, self._state(), self._own_cost.percent, dark=dark
+            ),
             "#memory": render_memory(self.after, width, dark=dark),
             "#pressure": render_pressure(pressure, width, dark=dark),
         }
-        for name, text in head.items():
+        for name, text in header.items():
             base.query_one(name, Static).update(text)
         processes = self._list
         processes.total = self.after.meminfo.get("MemTotal", 0)
-        entries = build_lines(self.before, self.after, self.choice, user_name)
-        choice = self.choice
-        processes.show(entries, sort=choice.sort, reverse=choice.reverse, shape=choice.shape)
+        lines = build_lines(self.before, self.after, self.options, user_name)
+        options = self.options
+        processes.show(lines, sort=options.sort, reverse=options.reverse, shape=options.shape)
         if isinstance(self.screen, ProcessScreen):
             self._update_process(self.screen)
 
     def _update_process(self, screen: ProcessScreen) -> None:
         assert self.after is not None
         found = (each for each in self.after.processes if each.key == screen.key)
-        screen.arrived(next(found, None), self.history.of(screen.key))
+        screen.arrived(next(found, None), self.history.samples(screen.key))
 
     def _state(self) -> str:
+        words = [str(self.pace)] + ["paused"] * self.paused
         if self.replaying:
-            at = f"{self.feed.position + 1} of {self.feed.length}"
-            state = f"recorded, {at}, {self.speed:g}x"
-        else:
-            state = f"every {self.interval_s:g} s"
-        words = [state] + ["stopped"] * self.paused
-        if self.choice.text:
-            words.append(f"filter: {self.choice.text}")
+            words.insert(0, f"replay {self.feed.position + 1} of {self.feed.length}")
+        if self.options.text:
+            words.append(f"filter: {self.options.text}")
         return "  ".join(words)
 
     # Keys
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
-        """Leave keys of the list out while another screen is in front."""
+        """Disable the keys of the list while another screen is open."""
         return len(self.screen_stack) < 2 or action not in _LIST_ACTIONS
 
     def action_help(self) -> None:
@@ -284,50 +223,47 @@ class TopApp(App[None]):
         self.push_screen(HelpScreen())
 
     def action_sort(self, by: int) -> None:
-        """Sort by the next column."""
-        at = (SORTS.index(self.choice.sort) + by) % len(SORTS)
+        """Sort by the next (1) or previous (-1) column."""
+        at = (SORTS.index(self.options.sort) + by) % len(SORTS)
         self.action_sort_by(SORTS[at])
 
     def action_sort_by(self, name: str) -> None:
-        """Sort by a column; again: the other way round."""
-        again = name == self.choice.sort
-        self._choose(sort=name, reverse=not self.choice.reverse if again else False)
+        """Sort by a column; reverse the order if the list is sorted by it already."""
+        repeated = name == self.options.sort
+        self._set_options(sort=name, reverse=not self.options.reverse if repeated else False)
 
     def action_reverse(self) -> None:
-        """Sort the other way round."""
-        self._choose(reverse=not self.choice.reverse)
+        """Reverse the order."""
+        self._set_options(reverse=not self.options.reverse)
 
     def action_shape(self, name: str) -> None:
-        """Show a tree or groups; again: the plain list."""
-        self._choose(shape="list" if self.choice.shape == name else name)
+        """Show a tree or groups; the plain list if that is shown already."""
+        self._set_options(shape="list" if self.options.shape == name else name)
 
-    def _choose(self, **changes: str | bool) -> None:
+    def _set_options(self, **changes: str | bool) -> None:
         from dataclasses import replace
 
-        self.choice = replace(self.choice, **changes)  # type: ignore[arg-type]
-        assert self.choice.shape in SHAPES
+        self.options = replace(self.options, **changes)  # type: ignore[arg-type]
+        assert self.options.shape in SHAPES
         self.redraw()
 
     def action_pause(self) -> None:
-        """Stop, or go on; at the end of a recording, from its start."""
+        """Pause or continue; at the end of a recording, continue from its start."""
         self.paused = not self.paused
         length = self.feed.length
         if not self.paused and length is not None and self.feed.position + 1 >= length:
             self._seek(0)
         self.redraw()
-        self._wait()
+        self._schedule()
 
-    def action_pace(self, by: int) -> None:
+    def action_change_pace(self, by: int) -> None:
         """Change the interval, or the speed of a replay."""
-        if self.replaying:
-            self.speed = _next(_SPEEDS, self.speed, by)
-        else:
-            self.interval_s = _next(_INTERVALS, self.interval_s, by)
+        self.pace.change(by)
         self.redraw()
-        self._wait()
+        self._schedule()
 
     def action_step(self, by: int) -> None:
-        """Go one snapshot back or forward in a recording; live, take one now."""
+        """Step one snapshot back or forward in a recording; live, take a snapshot now."""
         if self.replaying:
             self.paused = True
             self._seek(self.feed.position + by)
@@ -335,7 +271,7 @@ class TopApp(App[None]):
             self.take()
 
     def action_ends(self, to: int) -> None:
-        """Go to the start or the end of a recording."""
+        """Seek to the start or the end of a recording."""
         length = self.feed.length
         if length is not None:
             self._seek(0 if to == 0 else length - 1)
@@ -348,57 +284,50 @@ class TopApp(App[None]):
         self.redraw()
 
     def action_shade(self) -> None:
-        """Dark or light."""
+        """Switch between the dark and the light theme."""
         self.theme = LIGHT.name if self.current_theme.dark else DARK.name
         self.redraw()
 
     def action_filter(self) -> None:
-        """Ask for a filter."""
+        """Open the filter field."""
         field = self.query_one("#filter", Input)
         field.add_class("open")
-        field.value = self.choice.text
+        field.value = self.options.text
         field.focus()
 
     def on_input_changed(self, event: Input.Changed) -> None:
-        """Filter while it is typed."""
+        """Apply the filter while the user types it."""
         if event.input.has_class("open"):
-            self._choose(text=event.value)
+            self._set_options(text=event.value)
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Close the field; the filter stays."""
+        """Close the field and keep the filter."""
         event.input.remove_class("open")
         self._list.focus()
 
     def action_clear(self) -> None:
-        """Drop the filter."""
+        """Clear the filter."""
         self.query_one("#filter", Input).remove_class("open")
         self._list.focus()
-        self._choose(text="")
+        self._set_options(text="")
 
     def on_process_list_sorted(self, event: ProcessList.Sorted) -> None:
-        """Sort by the heading clicked."""
+        """Sort by the heading that was clicked."""
         self.action_sort_by(event.field)
 
     def on_process_list_opened(self, event: ProcessList.Opened) -> None:
-        """Look into a process, or list those of a group."""
-        entry = event.entry
-        if entry.pid is None:
-            words = {"user": f"user:{entry.key}", "cgroup": f"cgroup:{entry.key}"}
-            self._choose(text=words.get(self.choice.shape, str(entry.key)), shape="list")
+        """Open a process, or list the processes of a group."""
+        line = event.line
+        if line.pid is None:
+            words = {"user": f"user:{line.key}", "cgroup": f"cgroup:{line.key}"}
+            self._set_options(text=words.get(self.options.shape, str(line.key)), shape="list")
             return
-        process = self._find(entry.key)
+        process = self._find(line.key)
         if process is not None:
             screen = ProcessScreen(process, self.inspector)
-            screen.samples = self.history.of(process.key)
+            screen.samples = self.history.samples(process.key)
             self.push_screen(screen)
 
     def _find(self, key: object) -> ProcessSnapshot | None:
         rows = self.after.processes if self.after else ()
         return next((each for each in rows if each.key == key), None)
-
-
-def _next(steps: tuple[float, ...], now: float, by: int) -> float:
-    """Find the next step up or down from a value, which need not be a step itself."""
-    if by > 0:
-        return next((step for step in steps if step > now), now)
-    return next((step for step in reversed(steps) if step < now), now)

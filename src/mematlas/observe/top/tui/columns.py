@@ -1,4 +1,4 @@
-"""Columns of the process list, and its lines as text. Which columns there are depends on the width."""
+"""The columns of the process list, and its lines as text. The width decides which columns are shown."""
 
 from __future__ import annotations
 
@@ -15,43 +15,43 @@ from mematlas.units import format_bytes
 if TYPE_CHECKING:
     from mematlas.observe.top.model import TopLine
 
-_OLD_S = 30.0  # sizes older than that are marked
+_OLD_S = 30.0  # older sizes are set in italics
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
-    """One column: how wide, from which width of the screen on, and the sort key that it shows."""
+class ListColumn:
+    """One column: its width, the screen width from which it is shown, and its sort key."""
 
     title: str
-    field: str  # one of model.live.SORTS, or "user"
+    field: str  # one of model.SORTS, or "user"
     width: int
-    least: int  # columns of the screen
+    min_width: int  # of the screen
 
 
 COLUMNS = (
-    Column("PID", "pid", 7, 0),
-    Column("user", "user", 9, 90),
-    Column("PSS", "pss", 9, 0),
-    Column("USS", "uss", 9, 0),
-    Column("RSS", "rss", 9, 0),
-    Column("swap", "swap", 9, 76),
-    Column("THP", "thp", 9, 110),
-    Column("faults/s", "faults", 9, 64),
-    Column("major/s", "major", 8, 120),
-    Column("growth/s", "growth", 11, 100),
-    Column("command", "command", 0, 0),
+    ListColumn("PID", "pid", 7, 0),
+    ListColumn("user", "user", 9, 90),
+    ListColumn("PSS", "pss", 9, 0),
+    ListColumn("USS", "uss", 9, 0),
+    ListColumn("RSS", "rss", 9, 0),
+    ListColumn("swap", "swap", 9, 76),
+    ListColumn("THP", "thp", 9, 110),
+    ListColumn("faults/s", "faults", 9, 64),
+    ListColumn("major/s", "major", 8, 120),
+    ListColumn("growth/s", "growth", 11, 100),
+    ListColumn("command", "command", 0, 0),
 )
 BAR = 12
-BAR_FROM = 140  # columns of the screen
+BAR_MIN_WIDTH = 140  # of the screen
 
 
-def columns_for(width: int, sort: str) -> list[Column]:
-    """Choose the columns that a screen holds; the one sorted by is always there."""
-    return [each for each in COLUMNS if width >= each.least or each.field == sort]
+def columns_for(width: int, sort: str) -> list[ListColumn]:
+    """Return the columns for a screen width; the sort column is always among them."""
+    return [each for each in COLUMNS if width >= each.min_width or each.field == sort]
 
 
-def heading(width: int, sort: str, *, reverse: bool, grouped: str) -> Text:
-    """Write the line of headings; the column sorted by has a mark."""
+def render_heading(width: int, sort: str, *, reverse: bool, grouped: str) -> Text:
+    """Render the headings; the sort column is marked."""
     mark = "▲" if reverse else "▼"
     text = Text()
     for column in columns_for(width, sort):
@@ -66,67 +66,67 @@ def heading(width: int, sort: str, *, reverse: bool, grouped: str) -> Text:
             text.append(f"{word:<{column.width}} ", style)
         else:
             text.append(f"{word:>{column.width}} ", style)
-        if column.field == "pss" and width >= BAR_FROM:
+        if column.field == "pss" and width >= BAR_MIN_WIDTH:
             text.append(" " * (BAR + 1))
     return text
 
 
-def column_at(x: int, width: int, sort: str) -> Column | None:
-    """Find the column whose heading is at `x`, for the mouse."""
+def column_at(x: int, width: int, sort: str) -> ListColumn | None:
+    """Return the column at `x`, for mouse clicks on headings."""
     at = 0
     for column in columns_for(width, sort):
-        at += column.width + 1 + (BAR + 1) * (column.field == "pss" and width >= BAR_FROM)
+        at += column.width + 1 + (BAR + 1) * (column.field == "pss" and width >= BAR_MIN_WIDTH)
         if x < at or column.field == "command":
             return column
     return None
 
 
-def line(entry: TopLine, width: int, sort: str, total: int, *, dark: bool) -> Text:
-    """Write one process or group. `total` is the machine's memory, for the bar."""
+def render_line(line: TopLine, width: int, sort: str, total: int, *, dark: bool) -> Text:
+    """Render one process or group. `total` is MemTotal in bytes, for the bar."""
     text = Text(no_wrap=True)
     soft = ink("soft", dark=dark)
     for column in columns_for(width, sort):
         if column.field == "command":
-            _name(text, entry, soft, dark=dark)
+            _name(text, line, soft, dark=dark)
             break
-        word, style = _cell(entry, column.field, dark=dark)
+        word, style = _cell(line, column.field, dark=dark)
         if column.field == sort and not style:
             style = "bold"
         if column.field == "user":
             text.append(f"{_cut(word, column.width):<{column.width}} ", soft)
         else:
             text.append(f"{word:>{column.width}} ", style)
-        if column.field == "pss" and width >= BAR_FROM:
-            text.append_text(_bar(entry, total, dark=dark))
+        if column.field == "pss" and width >= BAR_MIN_WIDTH:
+            text.append_text(_bar(line, total, dark=dark))
     return text
 
 
-def _cell(entry: TopLine, field: str, *, dark: bool) -> tuple[str, str]:
-    """Text and style of a cell. Not known, and not read yet, are not 0."""
+def _cell(line: TopLine, field: str, *, dark: bool) -> tuple[str, str]:
+    """Return text and style of a cell. Unknown values and values not read yet are distinct from 0."""
     soft = ink("soft", dark=dark)
     match field:
         case "pid":
-            return (str(entry.pid) if entry.pid is not None else f"{entry.processes:,}"), soft
+            return (str(line.pid) if line.pid is not None else f"{line.processes:,}"), soft
         case "user":
-            return clean(entry.user), soft
+            return clean(line.user), soft
         case "faults":
-            known = entry.minor is not None
-            return rate((entry.minor or 0) + (entry.major or 0) if known else None), ""
+            known = line.minor is not None
+            return format_rate((line.minor or 0) + (line.major or 0) if known else None), ""
         case "major":
-            return rate(entry.major), ink("warn", dark=dark) if entry.major else soft
+            return format_rate(line.major), ink("warn", dark=dark) if line.major else soft
         case "growth":
-            return _growth(entry.growth, dark=dark)
+            return _growth(line.growth, dark=dark)
         case _:
-            return _size(entry, field, soft)
+            return _size(line, field, soft)
 
 
-def _size(entry: TopLine, field: str, soft: str) -> tuple[str, str]:
-    value = getattr(entry, field)
+def _size(line: TopLine, field: str, soft: str) -> tuple[str, str]:
+    value = getattr(line, field)
     if value is None:
-        return ("?" if entry.note else "…"), soft
-    if field == "rss" or entry.age_s is None or entry.age_s < _OLD_S:
+        return ("?" if line.note else "…"), soft
+    if field == "rss" or line.age_s is None or line.age_s < _OLD_S:
         return amount(value), "" if value else soft
-    return amount(value), f"italic {soft}"  # read some time ago
+    return amount(value), f"italic {soft}"  # stale
 
 
 def _growth(value: float | None, *, dark: bool) -> tuple[str, str]:
@@ -138,8 +138,8 @@ def _growth(value: float | None, *, dark: bool) -> tuple[str, str]:
     return f"{sign}{format_bytes(abs(value))}", ink("warn" if value > 0 else "accent", dark=dark)
 
 
-def rate(value: float | None) -> str:
-    """Events per second in at most six letters; nothing where there is nothing to compare with."""
+def format_rate(value: float | None) -> str:
+    """Format events per second in at most six characters; empty for None."""
     if value is None:
         return ""
     if value < 0.5 / 10:
@@ -153,27 +153,27 @@ def rate(value: float | None) -> str:
     return ""
 
 
-def _bar(entry: TopLine, total: int, *, dark: bool) -> Text:
-    eighths = round((entry.pss or 0) / total * BAR * 8) if total else 0
-    full, rest = divmod(min(eighths or bool(entry.pss), BAR * 8), 8)
+def _bar(line: TopLine, total: int, *, dark: bool) -> Text:
+    eighths = round((line.pss or 0) / total * BAR * 8) if total else 0
+    full, rest = divmod(min(eighths or bool(line.pss), BAR * 8), 8)
     bar = "█" * full + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
     return Text(f"{bar:<{BAR}} ", ink("accent", dark=dark))
 
 
-def _name(text: Text, entry: TopLine, soft: str, *, dark: bool) -> None:
-    if entry.depth:
-        text.append("  " * (entry.depth - 1) + "└ ", soft)
-    program, _, rest = clean(entry.name).partition(" ")
+def _name(text: Text, line: TopLine, soft: str, *, dark: bool) -> None:
+    if line.depth:
+        text.append("  " * (line.depth - 1) + "└ ", soft)
+    program, _, rest = clean(line.name).partition(" ")
     folder, slash, base = program.rpartition("/")
-    if entry.pid is not None and slash and len(folder) < 60:
+    if line.pid is not None and slash and len(folder) < 60:
         text.append(folder + slash, soft)
         text.append(base)
     else:
         text.append(program)
     if rest:
         text.append(f" {rest[:1000]}", soft)
-    if entry.note:
-        text.append(f"  {clean(entry.note)}", ink("warn", dark=dark))
+    if line.note:
+        text.append(f"  {clean(line.note)}", ink("warn", dark=dark))
 
 
 def _cut(text: str, width: int) -> str:

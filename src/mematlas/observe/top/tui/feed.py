@@ -1,4 +1,4 @@
-"""What the user interface asks for: snapshots, live or from a recording, and a look into a process."""
+"""Interfaces of the UI: a feed of snapshots, live or recorded, and an inspector of one process."""
 
 from __future__ import annotations
 
@@ -14,34 +14,34 @@ if TYPE_CHECKING:
 
 
 class Feed(Protocol):
-    """One snapshot after another. The user interface does not know where they come from."""
+    """A source of snapshots."""
 
     @property
     def length(self) -> int | None:
-        """How many there are; None: no end."""
+        """Number of snapshots; None: live."""
 
     @property
     def position(self) -> int:
-        """Which one was given last, from 0."""
+        """Index of the last snapshot returned, from 0."""
 
     def next(self, wanted: Collection[int]) -> MachineSnapshot | None:
-        """Give the next, with fresh sizes of the PIDs on the screen; None at the end."""
+        """Return the next snapshot, with new sizes for the PIDs in `wanted`; None at the end."""
 
     def seek(self, to: int) -> list[MachineSnapshot]:
-        """Go to a snapshot of a recording; give it after those before it, for the history."""
+        """Seek to a snapshot of a recording; return those before it, for the history, and then itself."""
 
     def close(self) -> None:
-        """Let go of files."""
+        """Close the files."""
 
 
 class Inspector(Protocol):
-    """Looks into one process. Raises MematlasError, with one line to show."""
+    """Reads one process. The methods raise MematlasError with a one-line message."""
 
     def address_space(self, key: Key) -> AddressSpace:
         """Read its address space."""
 
     def pages(self, key: Key, width: int) -> PageReport:
-        """Read what is behind its pages, with a map of that width."""
+        """Read its pages, with a map of `width` columns."""
 
     def faults(self, key: Key) -> FaultSnapshot:
         """Read the fault counters of its threads."""

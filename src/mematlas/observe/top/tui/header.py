@@ -1,4 +1,4 @@
-"""The head of `mematlas top`: the machine's memory as a bar, pressure, reclaim, and its own cost."""
+"""The header of `mematlas top`: memory as a bar, memory pressure, and the cost of mematlas."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.observe.top.analyse import memory_parts
-from mematlas.observe.top.tui.columns import rate
+from mematlas.observe.top.rates import memory_parts
+from mematlas.observe.top.tui.columns import format_rate
 from mematlas.present.drawing import columns_of
 from mematlas.present.theme import PARTS, ink
 from mematlas.units import format_bytes, format_duration
@@ -16,11 +16,11 @@ from mematlas.units import format_bytes, format_duration
 if TYPE_CHECKING:
     from mematlas.observe.top.model import MachineSnapshot, MemoryPressure
 
-_STRAINED = 1.0  # percent of the time
+_HIGH_PRESSURE = 1.0  # percent of the time
 
 
 def render_memory(snapshot: MachineSnapshot, width: int, *, dark: bool) -> Text:
-    """Draw all memory as one bar, and below it what each part is."""
+    """Render all memory as one bar, with a legend below."""
     parts = memory_parts(snapshot.meminfo)
     text = Text(no_wrap=True)
     sizes = columns_of([size for _, size in parts], max(10, width))
@@ -30,14 +30,14 @@ def render_memory(snapshot: MachineSnapshot, width: int, *, dark: bool) -> Text:
     soft = ink("soft", dark=dark)
     total, available = (snapshot.meminfo.get(name) for name in ("MemTotal", "MemAvailable"))
     shown = sorted(parts, key=lambda part: -part[1])
-    room = width
+    left = width
     for name, size in shown:
         words = f"{name} {format_bytes(size)}  "
-        if not size or room < len(words) + 2:
+        if not size or left < len(words) + 2:
             continue
         text.append(f"{PARTS[name][0]} ", ink(name, dark=dark))
         text.append(f"{name} ", soft).append(f"{format_bytes(size)}  ")
-        room -= len(words) + 2
+        left -= len(words) + 2
     text.append("\n")
     if total and available is not None:
         text.append("available ", soft)
@@ -60,14 +60,18 @@ def _swap(text: Text, snapshot: MachineSnapshot, *, dark: bool) -> None:
 
 
 def render_pressure(pressure: MemoryPressure, width: int, *, dark: bool) -> Text:
-    """Write stalls and reclaim on one line; what does not fit is left out from the right."""
+    """Render stalls and reclaim on one line, as many as fit."""
     words: list[tuple[str, str, str]] = []
     soft, warn, bad = (ink(name, dark=dark) for name in ("soft", "warn", "bad"))
     if pressure.some is None:
-        words.append(("pressure ", "not told by this kernel (PSI)", soft))
+        words.append(("pressure ", "unknown: no PSI", soft))
     else:
         style = (
-            bad if (pressure.full or 0) >= _STRAINED else warn if pressure.some >= _STRAINED else ""
+            bad
+            if (pressure.full or 0) >= _HIGH_PRESSURE
+            else warn
+            if pressure.some >= _HIGH_PRESSURE
+            else ""
         )
         words.append(("waiting for memory: some ", f"{pressure.some:.1f} %", style))
         if pressure.full is not None:
@@ -79,23 +83,23 @@ def render_pressure(pressure: MemoryPressure, width: int, *, dark: bool) -> Text
             ("faults ", _per_s(pressure.faults), ""),
             ("major ", _per_s(pressure.major), warn if pressure.major else ""),
             ("reclaim ", _bytes_per_s(pressure.reclaimed), warn if pressure.reclaimed else ""),
-            ("by tasks ", _bytes_per_s(pressure.direct), bad if pressure.direct else ""),
+            ("direct ", _bytes_per_s(pressure.direct), bad if pressure.direct else ""),
             ("swap in ", _bytes_per_s(pressure.swap_in), warn if pressure.swap_in else ""),
             ("out ", _bytes_per_s(pressure.swap_out), warn if pressure.swap_out else ""),
             ("refaults ", _per_s(pressure.refaults), warn if pressure.refaults else ""),
             ("scanned ", _bytes_per_s(pressure.scanned), ""),
         ]
-    text, room = Text(no_wrap=True), width
+    text, left = Text(no_wrap=True), width
     for label, value, style in words:
-        if room < len(label) + len(value):
+        if left < len(label) + len(value):
             break
         text.append(label, soft).append(value, style).append("   ")
-        room -= len(label) + len(value) + 3
+        left -= len(label) + len(value) + 3
     return text
 
 
 def _per_s(value: float | None) -> str:
-    shown = rate(value)
+    shown = format_rate(value)
     return "-" if shown in {"", "-"} else f"{shown}/s"
 
 
@@ -106,13 +110,13 @@ def _bytes_per_s(value: float | None) -> str:
 def render_title(
     snapshot: MachineSnapshot, width: int, state: str, share: float | None, *, dark: bool
 ) -> Text:
-    """Write the time, how many processes there are, and what looking costs."""
+    """Render the time, the number of processes, and the cost of the snapshots."""
     soft = ink("soft", dark=dark)
-    moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.time_s))
+    shown_time = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(snapshot.time_s))
     count = f"{len(snapshot.processes)} processes, {snapshot.kernel_threads} kernel threads"
     left = Text(no_wrap=True).append("mematlas top", f"bold {ink('accent', dark=dark)}")
-    left.append(f"  {moment}  ", "").append(state, soft)
-    cost = f"costs {share:.1f} % of a CPU" if share is not None else ""
+    left.append(f"  {shown_time}  ", "").append(state, soft)
+    cost = f"uses {share:.1f} % of a CPU" if share is not None else ""
     cpu = f"reading {format_duration(snapshot.cost.cpu_s)}"
     walks = f"{snapshot.cost.page_walks} page walks"
     for parts in ((count, cost, cpu, walks), (cost, cpu, walks), (cost, cpu), (cost,), ()):

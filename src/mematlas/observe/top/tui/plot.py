@@ -1,4 +1,4 @@
-"""Areas over time, in block characters."""
+"""Area charts over time in block characters."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from mematlas.observe.top.tui.columns import rate
+from mematlas.observe.top.tui.columns import format_rate
 from mematlas.present.theme import ink
 from mematlas.units import format_bytes, format_duration
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from mematlas.observe.top.model import ProcessSample
 
 _EIGHTHS = " ▁▂▃▄▅▆▇█"
-_AXIS = 11  # columns for the numbers at the left
+_AXIS = 11  # columns for the labels on the left
 
 Points = list[tuple[float, float | None]]
 
 
 def render_growth(samples: list[ProcessSample], width: int, *, dark: bool) -> Text:
-    """Draw what became of a process: RSS, PSS, swap if it ever had some, and faults per second."""
+    """Render the history of a process: RSS, PSS, swap unless it is always 0, and faults per second."""
     soft = ink("soft", dark=dark)
     if len(samples) < 2:
-        return Text("one look so far: growth shows from the second on", soft)
+        return Text("only one snapshot so far: growth needs two", soft)
     text = Text()
     rss: Points = [(each.clock_s, each.rss) for each in samples]
     pss: Points = [(each.clock_s, each.pss) for each in samples]
@@ -52,7 +52,7 @@ def _block(name: str, points: Points, width: int, height: int, style: str, soft:
     text.append(f"   {sign}{format_bytes(abs(change))} in {format_duration(span)}", soft)
     if span:
         text.append(f", {sign}{format_bytes(abs(change) / span)}/s", soft)
-    text.append(f"   least {format_bytes(min(values))}, most {format_bytes(max(values))}\n", soft)
+    text.append(f"   min {format_bytes(min(values))}, max {format_bytes(max(values))}\n", soft)
     labels = (format_bytes(max(values)), "0")
     return text.append_text(_area(points, width, height, labels, style, soft)).append("\n")
 
@@ -64,11 +64,11 @@ def _faults(samples: list[ProcessSample], width: int, style: str, soft: str) -> 
         points.append((new.clock_s, (new.minor + new.major - old.minor - old.major) / seconds))
     most = max(value or 0.0 for _, value in points)
     major = samples[-1].major - samples[0].major
-    text = Text().append("faults/s ", "bold").append(rate(points[-1][1]), "bold")
-    text.append(f"   most {rate(most)}, {major:,} major in all\n", soft)
+    text = Text().append("faults/s ", "bold").append(format_rate(points[-1][1]), "bold")
+    text.append(f"   max {format_rate(most)}, {major:,} major in total\n", soft)
     if not most:
         return text
-    return text.append_text(_area(points, width, 4, (rate(most), "0"), style, soft))
+    return text.append_text(_area(points, width, 4, (format_rate(most), "0"), style, soft))
 
 
 def _area(
@@ -89,11 +89,11 @@ def _area(
 
 
 def _columns(points: Points, width: int) -> list[float | None]:
-    """Spread points over columns by their time; the largest of a column counts; gaps hold the last."""
+    """Assign points to columns by time: the largest of each column; empty columns repeat the last."""
     start, end = points[0][0], points[-1][0]
     columns: list[float | None] = [None] * width
-    for moment, value in points:
-        at = round((moment - start) / (end - start) * (width - 1)) if end > start else 0
+    for clock_s, value in points:
+        at = round((clock_s - start) / (end - start) * (width - 1)) if end > start else 0
         if value is not None:
             columns[at] = max(columns[at] or 0.0, value)
     last: float | None = None

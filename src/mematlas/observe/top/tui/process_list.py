@@ -1,4 +1,4 @@
-"""The list of processes: only the lines on the screen are ever written, however many there are."""
+"""The process list. Only the visible lines are rendered."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from mematlas.observe.top.tui.columns import column_at, heading, line
+from mematlas.observe.top.tui.columns import column_at, render_heading, render_line
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -24,7 +24,7 @@ _SHOWN_SHAPES = {"user": "user", "cgroup": "cgroup", "program": "program"}
 
 
 class ProcessList(ScrollView, can_focus=True):
-    """Lines of processes or groups, with a cursor that stays on its process when the order changes."""
+    """Lines of processes or groups. The cursor stays on its process when the order changes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,k", "move(-1)", "up", show=False),
@@ -47,60 +47,60 @@ class ProcessList(ScrollView, can_focus=True):
     """
 
     class Opened(Message):
-        """A line was chosen."""
+        """A line was opened."""
 
-        def __init__(self, entry: TopLine) -> None:
-            """Carry the line."""
+        def __init__(self, line: TopLine) -> None:
+            """Store the line."""
             super().__init__()
-            self.entry = entry
+            self.line = line
 
     class Sorted(Message):
         """A heading was clicked."""
 
         def __init__(self, field: str) -> None:
-            """Carry the column's sort key."""
+            """Store the sort key of the column."""
             super().__init__()
             self.field = field
 
     def __init__(self) -> None:
-        """Begin empty."""
+        """Create an empty list."""
         super().__init__()
-        self.entries: list[TopLine] = []
+        self.lines: list[TopLine] = []
         self.cursor = 0
         self.sort, self.reverse, self.shape, self.total = "pss", False, "list", 0
 
-    def show(self, entries: list[TopLine], *, sort: str, reverse: bool, shape: str) -> None:
-        """Show new lines. The cursor follows its process; where that is gone, it stays in place."""
+    def show(self, lines: list[TopLine], *, sort: str, reverse: bool, shape: str) -> None:
+        """Show new lines. The cursor follows its process, or stays in place if the process has ended."""
         kept = self.chosen
-        self.entries, self.sort, self.reverse, self.shape = entries, sort, reverse, shape
-        if kept is not None and self.cursor:  # on the first line it stays there: what is on top now
-            found = (at for at, entry in enumerate(entries) if entry.key == kept.key)
+        self.lines, self.sort, self.reverse, self.shape = lines, sort, reverse, shape
+        if kept is not None and self.cursor:  # on the first line the cursor stays on the first line
+            found = (at for at, line in enumerate(lines) if line.key == kept.key)
             self.cursor = next(found, self.cursor)
-        self.cursor = max(0, min(self.cursor, len(entries) - 1))
-        self.virtual_size = Size(self.size.width, len(entries) + 1)
+        self.cursor = max(0, min(self.cursor, len(lines) - 1))
+        self.virtual_size = Size(self.size.width, len(lines) + 1)
         self.refresh()
 
     @property
     def chosen(self) -> TopLine | None:
-        """The line below the cursor."""
-        return self.entries[self.cursor] if self.cursor < len(self.entries) else None
+        """The line at the cursor."""
+        return self.lines[self.cursor] if self.cursor < len(self.lines) else None
 
     def on_screen(self) -> list[TopLine]:
-        """List the lines on the screen."""
+        """Return the visible lines."""
         first = self.scroll_offset.y
-        return self.entries[first : first + max(self.size.height - 1, 1)]
+        return self.lines[first : first + max(self.size.height - 1, 1)]
 
     def render_line(self, y: int) -> Strip:
-        """Write one line of the screen; the first has the headings."""
+        """Render one line of the screen; the first one has the headings."""
         width, dark = self.size.width, self.app.current_theme.dark
         if y == 0:
             grouped = _SHOWN_SHAPES.get(self.shape, "")
-            text = heading(width, self.sort, reverse=self.reverse, grouped=grouped)
+            text = render_heading(width, self.sort, reverse=self.reverse, grouped=grouped)
             return self._strip(text, "list--heading")
         at = self.scroll_offset.y + y - 1
-        if at >= len(self.entries):
+        if at >= len(self.lines):
             return Strip.blank(width, self.get_component_rich_style("list--line"))
-        text = line(self.entries[at], width, self.sort, self.total, dark=dark)
+        text = render_line(self.lines[at], width, self.sort, self.total, dark=dark)
         return self._strip(text, "list--cursor" if at == self.cursor else "list--line")
 
     def _strip(self, text: Text, component: str) -> Strip:
@@ -119,41 +119,41 @@ class ProcessList(ScrollView, can_focus=True):
         self._go(self.cursor + by)
 
     def action_page(self, by: int) -> None:
-        """Move the cursor by a screen."""
+        """Move the cursor by one screen."""
         self._go(self.cursor + by * max(1, self.size.height - 2))
 
     def action_jump(self, to: int) -> None:
-        """Move the cursor to the first line, or the last."""
-        self._go(to if to >= 0 else len(self.entries) - 1)
+        """Move the cursor to the first line (0) or the last line (-1)."""
+        self._go(to if to >= 0 else len(self.lines) - 1)
 
     def action_open(self) -> None:
-        """Choose the line below the cursor."""
+        """Open the line at the cursor."""
         if self.chosen is not None:
             self.post_message(self.Opened(self.chosen))
 
     def _go(self, to: int) -> None:
-        self.cursor = max(0, min(to, len(self.entries) - 1))
-        top, room = self.scroll_offset.y, max(1, self.size.height - 1)
+        self.cursor = max(0, min(to, len(self.lines) - 1))
+        top, height = self.scroll_offset.y, max(1, self.size.height - 1)
         if self.cursor < top:
             self.scroll_to(y=self.cursor, animate=False)
-        elif self.cursor >= top + room:
-            self.scroll_to(y=self.cursor - room + 1, animate=False)
+        elif self.cursor >= top + height:
+            self.scroll_to(y=self.cursor - height + 1, animate=False)
         self.refresh()
 
     def on_click(self, event: events.Click) -> None:
-        """Move the cursor to the line clicked; a second click opens it; a heading sorts."""
+        """Move the cursor to the clicked line; open it on a double click; sort on a click on a heading."""
         if event.y == 0:
             column = column_at(event.x, self.size.width, self.sort)
             if column is not None and column.field != "user":
                 self.post_message(self.Sorted(column.field))
             return
         at = self.scroll_offset.y + event.y - 1
-        if at < len(self.entries):
+        if at < len(self.lines):
             self._go(at)
             if event.chain > 1:
                 self.action_open()
 
     def watch_scroll_y(self, old_value: float, new_value: float) -> None:
-        """Write all lines anew: the first one does not scroll with the rest."""
+        """Redraw all lines, because the headings do not scroll."""
         super().watch_scroll_y(old_value, new_value)
         self.refresh(Region(0, 0, self.size.width, self.size.height))

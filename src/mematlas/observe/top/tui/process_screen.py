@@ -17,7 +17,7 @@ from mematlas.errors import MematlasError
 from mematlas.observe.address_space.text import render_address_space, user_name
 from mematlas.observe.page_faults.analyse import fault_rates
 from mematlas.observe.page_states.text import render_pages
-from mematlas.observe.top.tui.columns import rate
+from mematlas.observe.top.tui.columns import format_rate
 from mematlas.observe.top.tui.plot import render_growth
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from mematlas.observe.top.tui.feed import Inspector
 
 TABS = ("growth", "address_space", "pages", "faults")
-_GROUPS = 25  # names of mappings
+_GROUPS = 25  # mapping names to list
 
 
 class ProcessScreen(Screen[None]):
-    """One process. What is not in a recording says so; the rest looks the same live and replayed."""
+    """The screen of one process, live or replayed. Tabs without recorded data say so."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,backspace", "app.pop_screen", "back"),
@@ -61,7 +61,7 @@ class ProcessScreen(Screen[None]):
     """
 
     def __init__(self, process: ProcessSnapshot, inspector: Inspector | None) -> None:
-        """Look at one process; without an inspector, at what was recorded of it."""
+        """Show one process; without an inspector, its recorded data."""
         super().__init__()
         self.process, self.inspector = process, inspector
         self.samples: list[ProcessSample] = []
@@ -70,11 +70,11 @@ class ProcessScreen(Screen[None]):
 
     @property
     def key(self) -> Key:
-        """Which process it is."""
+        """Identity of the process."""
         return self.process.key
 
     def compose(self) -> ComposeResult:
-        """Lay out the screen."""
+        """Compose the widgets."""
         yield Static(id="who")
         with TabbedContent(initial="growth"):
             for name in TABS:
@@ -83,17 +83,17 @@ class ProcessScreen(Screen[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Show what is known."""
+        """Show the header."""
         self._head()
 
     def on_resize(self) -> None:
-        """Write anew in the new width."""
+        """Redraw in the new width."""
         self._head()
         self._growth()
         self.action_again()
 
     def arrived(self, process: ProcessSnapshot | None, samples: list[ProcessSample]) -> None:
-        """Take what the next snapshot tells; None: the process is not in it any more."""
+        """Update from the next snapshot; None: the process has ended."""
         self.ended = process is None
         self.process, self.samples = process or self.process, samples
         self._head()
@@ -103,20 +103,20 @@ class ProcessScreen(Screen[None]):
 
     @property
     def active(self) -> str:
-        """Name of the tab in front; empty before the tabs are mounted."""
+        """Name of the active tab; empty before the tabs are mounted."""
         return next((tabs.active for tabs in self.query(TabbedContent)), "")
 
     def action_show(self, name: str) -> None:
-        """Bring a tab to the front."""
+        """Activate a tab."""
         for tabs in self.query(TabbedContent):
             tabs.active = name
 
     def action_again(self) -> None:
-        """Read what is in front anew."""
+        """Read the active tab again."""
         self._read(self.active)
 
     def on_tabbed_content_tab_activated(self) -> None:
-        """Read what came to the front."""
+        """Read the activated tab."""
         self._read(self.active)
 
     @property
@@ -125,7 +125,7 @@ class ProcessScreen(Screen[None]):
 
     @property
     def _width(self) -> int:
-        return max(40, self.size.width - 4)  # padding, scroll bar, and a column of air
+        return max(40, self.size.width - 4)  # minus padding, scroll bar and a margin
 
     def _head(self) -> None:
         row, soft = self.process.row, ink("soft", dark=self._dark)
@@ -177,7 +177,7 @@ class ProcessScreen(Screen[None]):
         self.run_worker(readers[name], name=name, group=name, thread=True, exit_on_error=False)
 
     def on_worker_state_changed(self, event: Worker.StateChanged) -> None:
-        """Show what a reading in the background gave, or in one line why it gave nothing."""
+        """Show the result of a read in the background, or its error message."""
         worker = event.worker
         if worker.name not in TABS:
             return
@@ -195,9 +195,9 @@ class ProcessScreen(Screen[None]):
         text = Text()
         parts = {
             "address_space": [
-                ("PSS anonymous", row.pss_anonymous), ("PSS of files", row.pss_file),
+                ("PSS of anonymous", row.pss_anonymous), ("PSS of files", row.pss_file),
                 ("PSS of shared memory", row.pss_shared), ("swapped", row.swap),
-                ("in 2 MiB pages", row.thp), ("hugetlb", row.hugetlb),
+                ("in huge pages (PMD)", row.thp), ("hugetlb", row.hugetlb),
             ],
             "pages": [],
             "faults": [],
@@ -206,15 +206,15 @@ class ProcessScreen(Screen[None]):
             text.append(f"{label:<22}", soft).append(f"{amount(value):>10}\n")
         if name == "faults":
             text.append(
-                f"{row.minor_faults:,} minor and {row.major_faults:,} major faults so far\n"
+                f"{row.minor_faults:,} minor and {row.major_faults:,} major faults in total\n"
             )
         missing = {"address_space": "mappings", "pages": "pages", "faults": "threads"}[name]
-        text.append(f"\nnot recorded: {missing}; a recording has the sums of each process", soft)
+        text.append(f"\nnot recorded: {missing}; a recording has only sums for each process", soft)
         self._update(f"{name}-text", text)
 
     def _address_space(self, inspector: Inspector) -> Text:
         space = inspector.address_space(self.key)
-        return self._written(
+        return self._rendered(
             lambda console: render_address_space(
                 space, top=_GROUPS, mappings=False, console=console
             )
@@ -222,10 +222,10 @@ class ProcessScreen(Screen[None]):
 
     def _pages(self, inspector: Inspector) -> Text:
         report = inspector.pages(self.key, self._width - 2)
-        return self._written(lambda console: render_pages(report, console=console))
+        return self._rendered(lambda console: render_pages(report, console=console))
 
-    def _written(self, write: Callable[[Console], None]) -> Text:
-        """Have a terminal report written for this width."""
+    def _rendered(self, write: Callable[[Console], None]) -> Text:
+        """Render a terminal report in this width."""
         file = io.StringIO()
         console = Console(
             file=file,
@@ -242,16 +242,16 @@ class ProcessScreen(Screen[None]):
         before, self.faults = self.faults, inspector.faults(self.key)
         soft = ink("soft", dark=self._dark)
         if before is None or self.faults.time_s <= before.time_s:
-            return Text("faults per second show from the second look on", soft)
+            return Text("only one read so far: faults per second need two", soft)
         found = fault_rates(before, self.faults)
         text = Text()
-        text.append(
-            f"{found.minor:,.0f} minor and {found.major:,.1f} major faults a second", "bold"
-        )
+        text.append(f"{found.minor:,.0f} minor and {found.major:,.1f} major faults/s", "bold")
         text.append(f"   RSS {format_bytes(found.rss)}\n\n", soft)
         text.append(f"{'thread':>9}  {'minor/s':>9}  {'major/s':>9}  name\n", soft)
         for thread in found.threads[:200]:
-            text.append(f"{thread.tid:>9}  {rate(thread.minor):>9}  ")
+            text.append(f"{thread.tid:>9}  {format_rate(thread.minor):>9}  ")
             style = ink("warn", dark=self._dark) if thread.major else ""
-            text.append(f"{rate(thread.major):>9}", style).append(f"  {clean(thread.name)}\n")
+            text.append(f"{format_rate(thread.major):>9}", style).append(
+                f"  {clean(thread.name)}\n"
+            )
         return text
