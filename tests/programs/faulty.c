@@ -1,5 +1,5 @@
-/* A program with one fault of memory: what the doctor is to find. Prints a line when it is ready; a line on
- * its input makes it put right what it can, and print what that gave back. */
+/* A program with one memory fault for the doctor to find. Prints a line when it is ready. A line on standard
+ * input makes it call malloc_trim() and print the bytes returned. */
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
@@ -36,7 +36,7 @@ static char *map(size_t size, int protection, int flags)
 	return memory;
 }
 
-/* Leave every 50th block: holes of freed memory between them. */
+/* Keep every 50th block, with freed memory between them. */
 static void shred(void)
 {
 	static __thread char *blocks[BLOCKS];

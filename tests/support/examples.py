@@ -37,7 +37,7 @@ def public_objects(module: str) -> dict[str, Any]:
 
 
 def is_documented(cls: type, member: str) -> bool:
-    """Tell whether a member of a class is a method or property that mematlas defines."""
+    """Return whether a member of a class is a method or property that mematlas defines."""
     definer = next(each for each in cls.__mro__ if member in vars(each))
     value = getattr(cls, member)
     return definer.__module__.startswith("mematlas") and (
