@@ -1,4 +1,4 @@
-/* The C interface: mematlas_api.h and mematlas_stacks.h with what a C or C++ compiler needs around it. */
+/* The C interface, a header for each folder of native/, with what a C or C++ compiler needs around them. */
 #ifndef MEMATLAS_H
 #define MEMATLAS_H
 
@@ -8,8 +8,12 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-#include "mematlas_api.h"
-#include "mematlas_stacks.h"
+#include "mematlas_alloc.h"
+#include "mematlas_bench.h"
+#include "mematlas_collector.h"
+#include "mematlas_columns.h"
+#include "mematlas_proc.h"
+#include "mematlas_syscalls.h"
 #ifdef __cplusplus
 }
 #endif

@@ -23,7 +23,7 @@ class MematlasError(Exception):
     ...     mematlas.open("no-such-file.atlas")
     ... except mematlas.MematlasError as error:
     ...     print(error.exit_code, error)
-    3 no-such-file.atlas: there is no such file
+    3 no-such-file.atlas: no such file
     """
 
     __module__ = "mematlas"

@@ -1,4 +1,4 @@
-"""Every command the doctor gives is one: mematlas's own parse, knobs exist, Python names are there."""
+"""Every command that the doctor suggests is valid: mematlas parses its own, knobs and Python names exist."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ OURS = {key: fix for key, fix in FIXES.items() if "mematlas " in fix.command}
 
 @pytest.mark.parametrize("fix", OURS.values(), ids=lambda fix: fix.command)
 def test_our_own_commands_parse(fix: Fix) -> None:
-    """A `mematlas ...` command is taken by its own parser."""
+    """A `mematlas ...` command is accepted by the parser of that command."""
     words = shlex.split(fix.command.partition("mematlas ")[2].partition(" && ")[0])
     words = ["64M" if word == "SIZE" else word for word in words]
     command = next(each for each in COMMANDS if each.name == words[0])
@@ -47,14 +47,14 @@ def test_our_own_commands_parse(fix: Fix) -> None:
 
 
 def test_a_program_follows_each_start() -> None:
-    """A command for the program's start ends in the program."""
+    """A fix for the program's start ends in the program's command."""
     for fix in FIXES.values():
         if fix.kind is FixKind.EXEC:
             assert re.search(r"(COMMAND|service --name 'a b'|orders\.py)$", fix.command), fix
 
 
 def test_python_names_are_there() -> None:
-    """What a fix calls of mematlas.memory exists."""
+    """Every name of mematlas.memory in a fix exists."""
     from mematlas import memory
 
     for fix in FIXES.values():

@@ -1,4 +1,4 @@
-"""Tests for a machine with two memory nodes and nobody else on it: scripts/guest boots one."""
+"""Tests for an otherwise idle machine with two memory nodes: scripts/guest boots one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NODES = Path("/sys/devices/system/node")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip all of these anywhere else."""
+    """Skip these tests on any other machine."""
     if os.environ.get("MEMATLAS_GUEST"):
         return
     for item in items:
@@ -32,7 +32,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """Give hugetlb pages back after each test."""
+    """Restore the hugetlb pools after each test."""
     yield
     if not os.environ.get("MEMATLAS_GUEST"):
         return
@@ -41,7 +41,7 @@ def nothing_left() -> Iterator[None]:
 
 
 def mematlas(*words: object, status: int = 0) -> str:
-    """Run mematlas in this process, for starting another takes long here, and give what it says."""
+    """Run mematlas in this process, because a start takes long here, and return its output."""
     from mematlas.cli import main
 
     said, complaint = io.StringIO(), io.StringIO()
@@ -58,13 +58,13 @@ class Child:
     pid: int
 
     def end(self) -> int:
-        """Wait for its end, and give its exit status: -N for signal N."""
+        """Wait for the end of the process and return its exit status: -N for signal N."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 @contextmanager
 def holding(size: int, *options: str, more: tuple[str, ...] = ()) -> Iterator[Child]:
-    """Have a process that holds touched memory, run by `mematlas exec` with options if there are any."""
+    """Run a process that holds touched memory, by `mematlas exec` if there are options."""
     from mematlas.cli import main
 
     reader, writer = os.pipe()

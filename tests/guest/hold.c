@@ -1,5 +1,5 @@
-/* Holds so many bytes, touched, and tells so; with "loop", touches them again and again; with "all", all there is.
- * A path: joins that cgroup first. */
+/* Holds the given number of touched bytes and prints a line; "loop" keeps touching them, "all" takes all memory.
+ * With a path, joins that cgroup first. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -9,13 +9,13 @@ from guest.conftest import mematlas
 
 
 def measured(*words: str) -> dict[str, Any]:
-    """Run benchmarks briefly and give the sections by name."""
+    """Run benchmarks briefly and return the sections by name."""
     said = mematlas("bench", *words, "--quick", "--duration", "500ms", "--json")
     return {each["name"]: each for each in json.loads(said)["data"]["sections"]}
 
 
 def test_every_pair_of_nodes() -> None:
-    """Each node's memory is measured from each node's CPUs, and lies where it was bound to."""
+    """Each node's memory is measured from each node's CPUs, and is on the node it was bound to."""
     found = measured("numa", "--size", "16M")["numa"]
     for what in ("latency", "read"):
         pairs = {

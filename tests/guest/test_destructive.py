@@ -1,4 +1,4 @@
-"""What a shared machine must not be put through: memory used up, pools drained, writers killed."""
+"""Tests that a shared machine must be spared: memory and pools used up, writers killed."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CGROUP = Path("/sys/fs/cgroup")
 
 
 def tune_pool(pages: int) -> None:
-    """Have a pool of 2 MiB pages."""
+    """Reserve a pool of 2 MiB pages."""
     mematlas("tune", "apply", f"{HUGE}={pages}", "--yes")
 
 
 def killed() -> int:
-    """Count processes ended by the OOM killer."""
+    """Return the number of OOM kills."""
     text = Path("/proc/vmstat").read_text()
     return int(text.partition("oom_kill ")[2].split()[0])
 
@@ -44,7 +44,7 @@ def killed() -> int:
 
 
 def test_the_chosen_one_is_killed() -> None:
-    """With memory used up, the program run with --oom-score 1000 goes, a larger one stays."""
+    """When memory is exhausted, the program with --oom-score 1000 is killed, and a larger one is not."""
     before = killed()
     with holding(200 * MIB, "--oom-score", "-500") as spared:
         with holding(MIB, "--oom-score", "1000", more=("all",)) as hog:
@@ -58,7 +58,7 @@ def test_the_chosen_one_is_killed() -> None:
 
 
 def test_a_drained_pool_is_no_signal() -> None:
-    """More pages than the pool has: another backing, the reason, and every byte can be written."""
+    """A request beyond the pool falls back to other pages, with the reason, and can be written."""
     tune_pool(4)
     with Region("16M", huge="2M") as region:
         assert region.granted != "2M"
@@ -73,7 +73,7 @@ def fill(region: Region) -> bool:
 
 
 def test_two_that_race_for_a_pool() -> None:
-    """Two processes ask for 3 of 4 pages at once, over and over: none dies, one may have them."""
+    """Two processes repeatedly request 3 of 4 pages at once: neither dies, and at most one gets them."""
     tune_pool(4)
 
     def ask() -> bool:
@@ -90,7 +90,7 @@ def test_two_that_race_for_a_pool() -> None:
 
 
 def test_a_fork_with_the_pool_drained() -> None:
-    """Parent and child write to private hugetlb memory with no page left: neither dies by SIGBUS."""
+    """Parent and child write to private hugetlb memory without a free page: neither dies by SIGBUS."""
     tune_pool(2)
     with Region("4M", huge="2M", require=True) as region:
         fill(region)
@@ -103,7 +103,7 @@ def test_a_fork_with_the_pool_drained() -> None:
 
 
 def test_a_groups_hugetlb_limit_is_no_signal() -> None:
-    """A limit of the cgroup, which no file of the pool shows, is met at populating, not at a touch."""
+    """A hugetlb limit of the cgroup, which the pool's files do not show, fails populate and not a touch."""
     tune_pool(8)
     limit = "hugetlb.2MB.max"
     (CGROUP / "cgroup.subtree_control").write_text("+hugetlb")
@@ -133,7 +133,7 @@ FILES = ("swappiness", "dirty_bytes", "dirty_ratio", "overcommit_ratio", "overco
 
 
 def die_at(place: int) -> int:
-    """Apply the knobs in a child that is killed at a place; its exit status."""
+    """Apply the knobs in a child that is killed before a given write; return its exit status."""
 
     def die(at: int) -> None:
         if at == place:
@@ -147,14 +147,14 @@ def die_at(place: int) -> int:
 
 
 def values() -> dict[str, str]:
-    """Read what the plan changes, on this kernel's own files."""
+    """Read the kernel's current values of the knobs in the plan."""
     found = {name: Path("/proc/sys/vm", name).read_text() for name in FILES}
     return found | {"pool": Path("/proc/sys/vm/nr_hugepages").read_text()}
 
 
 @pytest.mark.parametrize("place", range(len(KNOBS) + 1))
 def test_undo_after_a_kill_between_any_two_writes(place: int) -> None:
-    """The writer is killed before any write, or after the last: undo brings the kernel's values back."""
+    """After the writer is killed before any write, or after the last, undo restores the kernel's values."""
     before = values()
     assert die_at(place) == -signal.SIGKILL
     assert (values() != before) == (place > 0)
@@ -164,7 +164,7 @@ def test_undo_after_a_kill_between_any_two_writes(place: int) -> None:
 
 
 def test_a_groups_memory_limit_is_no_death() -> None:
-    """A region larger than its cgroup's memory.max is refused, where filling it would be SIGKILL."""
+    """A region larger than its cgroup's memory.max is refused, because filling it would end in SIGKILL."""
     (CGROUP / "cgroup.subtree_control").write_text("+memory")
     group = CGROUP / "little"
     group.mkdir()
@@ -185,7 +185,7 @@ def test_a_groups_memory_limit_is_no_death() -> None:
 
 
 def test_compact_and_drop_tell_what_they_gave() -> None:
-    """Dropping caches and compacting shows free 2 MiB blocks before and after, as buddyinfo has them."""
+    """drop_caches and compact report free 2 MiB blocks before and after, as in buddyinfo."""
     Path("/var/lib/filler").write_bytes(
         b"x" * (64 * MIB)
     )  # tmpfs: not dropped, moved by compaction
@@ -197,7 +197,7 @@ def test_compact_and_drop_tell_what_they_gave() -> None:
 
 
 def test_fragmented_memory_is_found_and_cured() -> None:
-    """With one page in 16 in use the doctor finds no room for huge pages; its command makes some."""
+    """With one page in 16 in use the doctor finds fragmentation, and its command frees huge pages."""
     Path("/proc/sys/vm/drop_caches").write_text("3")
     Path("/proc/sys/vm/compaction_proactiveness").write_text("0")  # or it is cured meanwhile
     with Region(meminfo("MemFree") - 60 * MIB) as region:
@@ -218,12 +218,12 @@ def test_fragmented_memory_is_found_and_cured() -> None:
 
 
 def meminfo(name: str) -> int:
-    """Read one of the machine's figures, in bytes."""
+    """Read a value of meminfo, in bytes."""
     return int(Path("/proc/meminfo").read_text().partition(f"{name}:")[2].split()[0]) << 10
 
 
 def diagnosis(*words: object) -> list[dict[str, Any]]:
-    """Give what the doctor finds."""
+    """Return the doctor's findings."""
     said = mematlas(
         "doctor", *words, "--json", *([] if "--duration" in words else ["--duration", "0s"])
     )
@@ -235,7 +235,7 @@ def diagnosis(*words: object) -> list[dict[str, Any]]:
 
 
 def test_the_doctor_sees_thrashing() -> None:
-    """A program confined to half of what it uses swaps both ways, and is named for it."""
+    """A program limited to half of the memory it uses thrashes, and the doctor names it."""
     load = ["modprobe", "-d", os.environ["MEMATLAS_MODULES"], "zram"]
     done = subprocess.run(load, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -258,7 +258,7 @@ def test_the_doctor_sees_thrashing() -> None:
 
 
 def test_a_full_node_is_seen() -> None:
-    """With node 1 used up, the doctor says that new memory is remote, and preferred memory goes on."""
+    """With node 1 exhausted, the doctor says that new pages are remote, and a preferred policy falls back."""
     Path("/proc/sys/vm/drop_caches").write_text("3")
     with ExitStack() as stack:
         while (left := usable(1)) > 0.04:
@@ -272,7 +272,7 @@ def test_a_full_node_is_seen() -> None:
 
 
 def usable(node: int) -> float:
-    """Share of a node's memory that is free, or page cache."""
+    """Return the share of a node's memory that is free or page cache."""
     text = (NODES / f"node{node}" / "meminfo").read_text()
     found = {name: int(size) for name, size in re.findall(r"(\w+): +(\d+) kB", text)}
     return (found["MemFree"] + found["FilePages"]) / found["MemTotal"]

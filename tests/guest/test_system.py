@@ -1,4 +1,4 @@
-"""Placement by process on two nodes, and which limit binds in cgroups of version 2."""
+"""Placement by process on two nodes, and the binding limit in cgroup v2."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_a_process_is_placed_where_it_was_bound(node: int) -> None:
-    """Thirty MiB bound to a node are told of that node, with the policy."""
+    """Thirty MiB bound to a node are reported on that node, with the policy."""
     with holding(30 * MIB, "--membind", str(node)) as child:
         answer = json.loads(mematlas("system", "numa", "--json"))["data"]
         (section,) = [each for each in answer["sections"] if each["title"] == "Processes"]
@@ -34,7 +34,7 @@ def test_a_process_is_placed_where_it_was_bound(node: int) -> None:
 
 @pytest.mark.parametrize("full", ["outer", "inner", "high"])
 def test_the_nearest_limit_of_version_2_is_named(full: str) -> None:
-    """Of memory.max and memory.high of nested groups the one with least room is named."""
+    """Of memory.max and memory.high of nested cgroups, the one with the least headroom is named."""
     if not Path("/sys/fs/cgroup/cgroup.controllers").exists():
         pytest.skip("no cgroup version 2 here")
     with nested() as (outer, inner, sibling):

@@ -1,4 +1,4 @@
-"""Placement on two nodes, each claim proven by the kernel's own files."""
+"""Placement on two nodes, verified by the kernel's own files."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAGES = 256  # in 1 MiB
 
 
 def numa_maps(address: int, pid: int | str = "self") -> str:
-    """Give the line of the mapping that begins at an address."""
+    """Return the numa_maps line of the mapping that begins at an address."""
     for line in Path(f"/proc/{pid}/numa_maps").read_text().splitlines():
         if int(line.split()[0], 16) == address:
             return line
@@ -31,7 +31,7 @@ def numa_maps(address: int, pid: int | str = "self") -> str:
 
 
 def on_nodes(pid: int) -> dict[int, int]:
-    """Anonymous pages of a process by node."""
+    """Return the anonymous pages of a process by node."""
     found: dict[int, int] = {}
     for line in Path(f"/proc/{pid}/numa_maps").read_text().splitlines():
         if "anon=" in line:
@@ -41,7 +41,7 @@ def on_nodes(pid: int) -> dict[int, int]:
 
 
 def frames_nodes(region: Region) -> set[int | None]:
-    """Nodes of a region's page frames, by the numbers in pagemap and the ranges in zoneinfo."""
+    """Return the nodes of a region's page frames, by pagemap and zoneinfo."""
     descriptor = os.open("/proc/self/pagemap", os.O_RDONLY)
     try:
         entries = _core.read_pagemap(descriptor, region.address, region.length // 4096)
@@ -52,7 +52,7 @@ def frames_nodes(region: Region) -> set[int | None]:
 
 
 def anonymous(node: int) -> int:
-    """Anonymous memory of a node, as its meminfo has it, in bytes."""
+    """Return the anonymous memory in a node's meminfo, in bytes."""
     text = (NODES / f"node{node}" / "meminfo").read_text()
     match = re.search(r"AnonPages:\s+(\d+) kB", text)
     assert match
@@ -60,20 +60,20 @@ def anonymous(node: int) -> int:
 
 
 def numastat(node: int, name: str) -> int:
-    """Give one of a node's counters."""
+    """Return one of a node's counters."""
     text = (NODES / f"node{node}" / "numastat").read_text()
     return int(text.partition(f"{name} ")[2].split()[0])
 
 
 def fill_small(region: Region) -> None:
-    """Fault a region in by small pages: huge ones are dealt out whole."""
+    """Fault a region in by small pages: interleaving places huge pages as a whole."""
     region.nohugepage()
     region.populate_write()
 
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_memory_is_on_the_node_asked_for(node: int) -> None:
-    """Page frames, numa_maps, the node's meminfo and the placement all name the node."""
+    """Page frames, numa_maps, the node's meminfo and the placement agree on the node."""
     before = anonymous(node)
     with Region("32M", node=node, populate=True) as region:
         assert region.placement.by_node == {node: 32 * MIB}
@@ -84,7 +84,7 @@ def test_memory_is_on_the_node_asked_for(node: int) -> None:
 
 
 def test_migration_moves_all_pages() -> None:
-    """256 of 256 pages go to the other node and back, with what was written in them."""
+    """256 of 256 pages migrate to the other node and back with their content."""
     with Region("1M", node=0, populate=True) as region:
         values = region.array(dtype="u4")
         values[:] = np.arange(len(values))
@@ -97,7 +97,7 @@ def test_migration_moves_all_pages() -> None:
 
 
 def test_a_part_is_bound_and_moved() -> None:
-    """mbind() with move takes the half it is given, and the other half stays."""
+    """mbind() with move migrates the given half only."""
     with Region("1M", node=0, populate=True) as region:
         counts = region.mbind("bind", 1, offset=MIB // 2, move=True)
         assert counts == {"moved": PAGES // 2}
@@ -107,7 +107,7 @@ def test_a_part_is_bound_and_moved() -> None:
 
 
 def test_interleaved_pages_alternate() -> None:
-    """Two nodes get half the pages each, page by page, and the nodes count them."""
+    """Two nodes get alternate pages, and count them."""
     before = [numastat(node, "interleave_hit") for node in (0, 1)]
     with Region("8M", policy="interleave", node=[0, 1]) as region:
         fill_small(region)
@@ -120,7 +120,7 @@ def test_interleaved_pages_alternate() -> None:
 
 
 def test_weights_are_kept() -> None:
-    """Three pages here for one there, by the machine's weights; an older kernel is named as such."""
+    """Pages are spread 3 to 1 by the machine's weights; an older kernel is refused by name."""
     weights = Path("/sys/kernel/mm/mempolicy/weighted_interleave")
     if not weights.exists():
         with pytest.raises((UnsupportedError, UsageError)):
@@ -136,7 +136,7 @@ def test_weights_are_kept() -> None:
 
 
 def test_arrays_follow_a_thread_policy_and_mbind() -> None:
-    """New arrays inside mempolicy() are on its node; mbind() moves one made before."""
+    """New arrays inside mempolicy() are on its node; mbind() moves an older one."""
     with mempolicy("bind", 1):
         there = np.ones(MIB)
     here = np.ones(MIB)
@@ -147,7 +147,7 @@ def test_arrays_follow_a_thread_policy_and_mbind() -> None:
 
 
 def test_a_process_is_moved_as_a_whole() -> None:
-    """migrate_pages() moves another process's pages, and counts them as its numa_maps does."""
+    """migrate_pages() moves another process's pages, and its count agrees with numa_maps."""
     with holding(16 * MIB) as child:
         migrate_pages(child.pid, 1, 0)
         before = on_nodes(child.pid)
@@ -161,7 +161,7 @@ def test_a_process_is_moved_as_a_whole() -> None:
 
 @pytest.mark.parametrize("node", [0, 1])
 def test_exec_binds_memory_and_cpus(node: int) -> None:
-    """A program run with --membind and --cpunodebind has its memory and its CPU on that node."""
+    """A program run with --membind and --cpunodebind has its memory and CPU on that node."""
     with holding(16 * MIB, "--membind", str(node), "--cpunodebind", str(node)) as child:
         placed = on_nodes(child.pid)
         assert placed.get(node, 0) >= 4096
@@ -171,14 +171,14 @@ def test_exec_binds_memory_and_cpus(node: int) -> None:
 
 
 def test_exec_interleaves() -> None:
-    """A program run with --interleave has its memory on both nodes alike."""
+    """A program run with --interleave has half of its memory on each node."""
     with holding(32 * MIB, "--interleave", "0-1") as child:
         placed = on_nodes(child.pid)
         assert min(placed.values()) >= 0.85 * max(placed.values())
 
 
 def test_nodes_are_shown_apart() -> None:
-    """`mematlas system numa` has both nodes with their memory, CPUs, distances and counters."""
+    """`mematlas system numa` lists both nodes with memory, CPUs, distances and counters."""
     data = json.loads(mematlas("system", "numa", "--json"))["data"]
     assert data["answer"][0] == "2 nodes"
     rows = data["sections"][0]["grid"]["rows"]
@@ -192,7 +192,7 @@ def test_nodes_are_shown_apart() -> None:
 
 
 def test_a_nodes_huge_pages_are_its_own() -> None:
-    """A pool on node 1 gives pages of node 1, by tune and region; the pool of node 0 stays empty."""
+    """A hugetlb pool on node 1, set by tune, gives a region pages of node 1; that of node 0 stays empty."""
     mematlas("tune", "apply", "hugepages.2M.node1=4", "--yes")
     assert (NODES / "node0/hugepages/hugepages-2048kB/nr_hugepages").read_text() == "0\n"
     with Region("4M", huge="2M", node=1, require=True) as region:
@@ -203,7 +203,7 @@ def test_a_nodes_huge_pages_are_its_own() -> None:
 
 
 def test_the_doctor_finds_remote_pages_and_their_cure() -> None:
-    """Memory on the node the program does not run on is found; moved as told, it is not."""
+    """Memory on another node than the program's CPUs is found, and no longer after the suggested move."""
 
     def found(pid: int) -> dict[str, Any] | None:
         data = json.loads(mematlas("doctor", pid, "--duration", "0s", "--json"))["data"]
@@ -218,6 +218,6 @@ def test_the_doctor_finds_remote_pages_and_their_cure() -> None:
 
 
 def test_a_node_that_is_not_there() -> None:
-    """Node 2 is refused with the list of nodes there are."""
+    """Node 2 is refused with the list of existing nodes."""
     with pytest.raises(UsageError, match="nodes with memory here: 0, 1"):
         Region("1M", node=2)

@@ -1,4 +1,4 @@
-"""The working set by DAMON, and by referenced bits on a kernel that tracks soft-dirty bits."""
+"""The working set by DAMON, and by referenced bits on a kernel with soft-dirty bits."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ADMIN = Path("/sys/kernel/mm/damon/admin/kdamonds")
 
 @contextmanager
 def hot_and_cold(hot: int, cold: int) -> Iterator[tuple[int, int]]:
-    """Have a process that reads its first `hot` bytes for ever; its PID, and where they begin."""
+    """Run a process that keeps reading its first `hot` bytes; return its PID and their address."""
     area = mmap.mmap(-1, hot + cold, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     area.madvise(mmap.MADV_NOHUGEPAGE)
     reader, writer = os.pipe()
@@ -52,7 +52,7 @@ def hot_and_cold(hot: int, cold: int) -> Iterator[tuple[int, int]]:
 
 
 def used(pid: int, address: int, *options: str) -> tuple[int, dict[str, Any]]:
-    """Measure; the bytes used of the mapping that holds an address, and the whole answer."""
+    """Measure; return the used bytes of the mapping at an address, and the whole answer."""
     found = json.loads(mematlas("wss", pid, "--duration", "3s", "--json", *options))["data"]
     rows = (row for row in found["mappings"] if row["start"] <= address < row["end"])
     return sum(row["used"] for row in rows), found
@@ -60,13 +60,13 @@ def used(pid: int, address: int, *options: str) -> tuple[int, dict[str, Any]]:
 
 @pytest.fixture
 def damon_here() -> None:
-    """Skip where the kernel has no DAMON."""
+    """Skip if the kernel has no DAMON."""
     if not ADMIN.exists():
         pytest.skip("this kernel has no DAMON (CONFIG_DAMON_SYSFS)")
 
 
 def test_damon_tells_hot_from_cold(damon_here: None) -> None:
-    """Of 64 MiB the 16 that are read are found, within a factor of two; no kdamond is left."""
+    """Of 64 MiB the 16 that are read are found within a factor of two, and no kdamond is left."""
     with hot_and_cold(16 * MIB, 48 * MIB) as (pid, address):
         found, answer = used(pid, address, "--method", "damon")
     assert 8 * MIB <= found <= 32 * MIB
@@ -76,7 +76,7 @@ def test_damon_tells_hot_from_cold(damon_here: None) -> None:
 
 
 def test_somebody_elses_kdamond_is_left_alone(damon_here: None) -> None:
-    """With a kdamond set up, even if it is off, DAMON is refused, and the set-up is as it was."""
+    """If a kdamond exists, even an inactive one, DAMON is refused and the kdamond is unchanged."""
     (ADMIN / "nr_kdamonds").write_text("1")
     try:
         (ADMIN / "0/contexts/nr_contexts").write_text("1")
@@ -91,7 +91,7 @@ def test_somebody_elses_kdamond_is_left_alone(damon_here: None) -> None:
 
 
 def test_flush_is_exact_and_left_to_the_user() -> None:
-    """Where soft-dirty bits are tracked they stay, unless --flush is asked for; that is exact."""
+    """Soft-dirty bits are kept unless --flush is given, which is exact."""
     assert soft_dirty_works()
     with hot_and_cold(2 * MIB, 6 * MIB) as (pid, address):
 

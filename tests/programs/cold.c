@@ -1,5 +1,5 @@
-/* Allocates two large blocks and touches both; then, for as many seconds as it is told, uses the second alone.
- * With a second argument the two may lie in one mapping, else they are kept apart. */
+/* Allocates two large blocks and touches both; then uses only the second for the given number of seconds.
+ * With a second argument both may be in one mapping; without it they are in two. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

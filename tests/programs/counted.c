@@ -1,4 +1,4 @@
-/* Knows what it allocated: every use_* function adds to its own tally, printed as JSON at the end.
+/* Counts its own allocations: every use_* function has its own counters, printed as JSON at the end.
  * A realloc counts as an allocation of the new size and a free of the old block.
  *   counted          print and exit        counted stop     stop itself (SIGSTOP) before that */
 #define _GNU_SOURCE
@@ -24,7 +24,7 @@ struct block {
 	size_t size;
 };
 
-/* Not malloc'ed, so that keeping the books leaves no trace in them. */
+/* Static, so that the counters are not counted themselves. */
 static struct block kept[16][KEPT];
 static uint64_t seed = 88172645463325252ull;
 
@@ -58,7 +58,7 @@ static void drop(struct tally *tally, struct block *block)
 	*block = (struct block){0};
 }
 
-/* One function for one way to allocate; half of the slots are used over and over, half once. */
+/* One function per way to allocate; half of the slots are used repeatedly, half once. */
 #define USE(name, index, expression)                                                               \
 	NOINLINE static void name(struct tally *tally)                                             \
 	{                                                                                          \

@@ -1,4 +1,4 @@
-/* Prints what errno is after calls that must leave it alone, and after ones that must set it. */
+/* Prints errno after calls that must keep it, and after calls that must set it. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <malloc.h>

@@ -1,4 +1,4 @@
-/* exits WAY: one way out of many. Each leaves 50,000 bytes behind. */
+/* exits WAY: ends in the given way, with 50,000 live bytes. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
-/* A program with one fault of memory: what the doctor is to find. Prints a line when it is ready; a line on
- * its input makes it put right what it can, and print what that gave back. */
+/* A program with one memory fault for the doctor to find. Prints a line when it is ready. A line on standard
+ * input makes it call malloc_trim() and print the bytes returned. */
 #define _GNU_SOURCE
 #include <malloc.h>
 #include <pthread.h>
@@ -36,7 +36,7 @@ static char *map(size_t size, int protection, int flags)
 	return memory;
 }
 
-/* Leave every 50th block: holes of freed memory between them. */
+/* Keep every 50th block, with freed memory between them. */
 static void shred(void)
 {
 	static __thread char *blocks[BLOCKS];
@@ -87,32 +87,32 @@ static void grow(void)
 	}
 }
 
-static void be(const char *sickness)
+static void be(const char *fault)
 {
-	if (!strcmp(sickness, "small-pages"))
+	if (!strcmp(fault, "small-pages"))
 		memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 1, 128 * MIB);
-	else if (!strcmp(sickness, "shared-small-pages"))
+	else if (!strcmp(fault, "shared-small-pages"))
 		memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_SHARED), 1, 128 * MIB);
-	else if (!strcmp(sickness, "write-execute"))
+	else if (!strcmp(fault, "write-execute"))
 		map(MIB, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE);
-	else if (!strcmp(sickness, "bloat"))
+	else if (!strcmp(fault, "bloat"))
 		bloat();
-	else if (!strcmp(sickness, "memlock"))
+	else if (!strcmp(fault, "memlock"))
 		lock();
-	else if (!strcmp(sickness, "lazy"))
+	else if (!strcmp(fault, "lazy"))
 		madvise(memset(map(128 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE), 1, 128 * MIB),
 			128 * MIB, MADV_FREE);
 }
 
 int main(int count, char **words)
 {
-	const char *sickness = count > 1 ? words[1] : "well";
+	const char *fault = count > 1 ? words[1] : "well";
 	long before;
 
-	be(sickness);
+	be(fault);
 	puts("ready");
 	fflush(stdout);
-	if (!strcmp(sickness, "growth"))
+	if (!strcmp(fault, "growth"))
 		grow();
 	getchar();
 	before = resident();

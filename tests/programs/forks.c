@@ -1,4 +1,4 @@
-/* forks fork|exec|vfork|spawn|storm: children in every way there is. */
+/* forks fork|exec|vfork|spawn|storm: creates children in the given way. */
 #define _GNU_SOURCE
 #include <spawn.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* Fills pages with small blocks, frees all but one in 64, waits to be looked at, then has malloc give back
- * what it can, and prints its RSS in bytes before and after. */
+/* Fills pages with small blocks, frees all but one in 64, waits for a snapshot, then calls malloc_trim()
+ * and prints its RSS in bytes before and after. */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #define NOINLINE __attribute__((noinline, noclone))
 #define BLOCKS 64000
 #define SIZE 240 /* 256 with malloc's own: 16 to a page */
-#define RISE (4 << 20) /* so that the peak is not before the blocks are freed */
+#define RISE (4 << 20) /* makes the peak come after the blocks are freed */
 
 static char *blocks[BLOCKS], *more;
 
@@ -42,7 +42,7 @@ int main(void)
 	setvbuf(stdout, NULL, _IONBF, 0);
 	fill();
 	free_most();
-	more = memset(malloc(RISE), 1, RISE); /* mapped: nothing of the heap's */
+	more = memset(malloc(RISE), 1, RISE); /* mapped, not in the heap */
 	usleep(700000);
 	long before = rss();
 	malloc_trim(0);

@@ -1,10 +1,10 @@
-"""Blocks that two threads hand to each other: a rush in one, a free in the other, and the block once more."""
+"""Blocks that two threads pass to each other: a burst in one, a free in the other, and a reuse of the block."""
 
 import sys
 import threading
 
 ROUNDS = int(sys.argv[1])
-go, gone = threading.Lock(), threading.Lock()  # which allocate nothing
+go, gone = threading.Lock(), threading.Lock()  # locks allocate nothing
 go.acquire()
 gone.acquire()
 items = []

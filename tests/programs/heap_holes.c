@@ -1,5 +1,5 @@
-/* Leaves holes in the heap, in the main arena and in that of a thread, and says at the end what mallinfo2()
- * makes of them: bytes in use, free, and mapped on their own. */
+/* Leaves holes in the main arena and in that of a thread, and prints mallinfo2() at the end:
+ * bytes in use, free, and in separate mappings. */
 #include <malloc.h>
 #include <pthread.h>
 #include <stdio.h>

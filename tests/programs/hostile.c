@@ -1,5 +1,5 @@
-/* What makes a tracer's life hard; `hostile WAY [N]` prints "fine" and exits 0 if the program itself
- * came through. Every way keeps what keep() allocated. */
+/* Behaviour that is hard to trace; `hostile WAY [N]` prints "fine" and exits 0 if the program itself
+ * succeeds. Every way keeps the memory that keep() allocates. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -62,7 +62,7 @@ static void *hold(void *argument)
 	return argument;
 }
 
-/* N threads alive at once; what they allocated is freed by the main thread, or kept. */
+/* N threads alive at once; their memory is freed by the main thread, or kept. */
 static int threads(int count)
 {
 	pthread_t *made = calloc((size_t)count, sizeof *made);
@@ -83,12 +83,12 @@ static int threads(int count)
 
 static void *allocate_last(void *argument)
 {
-	char *text = strerror(12345); /* libc frees that after all our own destructors */
+	char *text = strerror(12345); /* libc frees it after all our destructors */
 
 	return text ? argument : NULL;
 }
 
-/* Threads one after the other, that free when hardly there any more. */
+/* Threads one after the other that free during their end. */
 static int late_frees(int count)
 {
 	for (int i = 0; i < count; i++) {
@@ -101,7 +101,7 @@ static int late_frees(int count)
 	return fine();
 }
 
-/* Everything but read, write, exit and sigreturn kills. */
+/* Every system call but read, write, exit and sigreturn kills. */
 static int strict(int count)
 {
 	keep(1, 100000);
@@ -118,7 +118,7 @@ static int strict(int count)
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, 1),                                         \
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
 
-/* A sandbox as strict as a careful program makes it. */
+/* A seccomp filter as strict as that of a careful program. */
 static int filter(int count)
 {
 	struct sock_filter rules[] = {
@@ -184,7 +184,7 @@ static int spawn_true(void)
 	return waitpid(child, &status, 0) == child && status == 0 ? 0 : 1;
 }
 
-/* Becomes nobody, and goes on, forks and runs programs as that. */
+/* Becomes user nobody, then allocates, forks and runs programs. */
 static int drop_rights(int count)
 {
 	keep(1, 100000);
@@ -196,7 +196,7 @@ static int drop_rights(int count)
 	return in_child() || spawn_true() ? 1 : fine();
 }
 
-/* Nothing of the file system it came from is left. */
+/* Nothing of the previous root directory is reachable. */
 static int new_root(int count)
 {
 	char folder[] = "/tmp/mematlas-root-XXXXXX";
@@ -250,7 +250,7 @@ static void map_and_unmap(int number)
 	stop++;
 }
 
-/* Mappings come and go in a handler while the program allocates. */
+/* A handler maps and unmaps while the program allocates. */
 static int handlers(int count)
 {
 	struct itimerval often = {{0, 100}, {0, 100}}, never = {{0, 0}, {0, 0}};
@@ -265,7 +265,7 @@ static int handlers(int count)
 	return fine();
 }
 
-/* Grows by allocating until the limit stops it; malloc must say so, not die. */
+/* Allocates until the limit is reached; malloc must fail and not crash. */
 static int until_refused(int count)
 {
 	size_t total = 0;
@@ -280,7 +280,7 @@ static int until_refused(int count)
 	return total ? fine() : 1;
 }
 
-/* A limit the program puts on itself. */
+/* A limit that the program sets on itself. */
 static int own_limit(int count)
 {
 	struct rlimit limit = {(rlim_t)count << 20, (rlim_t)count << 20};

@@ -1,4 +1,4 @@
-/* Allocates 20 MiB, waits a second so that it is seen, and kills itself. */
+/* Allocates 20 MiB, waits a second for a snapshot, and kills itself. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
-/* Allocates at known times, and frees after known lifetimes; a child does the same of its own. Prints the
- * times at which its parts began, in seconds since it started. */
+/* Allocates at known times and frees after known lifetimes; a child does the same. Prints the
+ * times at which its parts began, in seconds since its start. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

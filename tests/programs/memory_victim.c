@@ -55,14 +55,14 @@ static void map_all(void)
 	memset(map("touched", PAGES * PAGE, anonymous, -1), 1, PAGES * PAGE / 2);
 	at = map("zero", PAGES * PAGE, anonymous, -1);
 	for (size_t page = 0; page < PAGES; page++)
-		sum += at[page * PAGE]; /* read only: the one page of zeros */
+		sum += at[page * PAGE]; /* read only: the shared zero page */
 	at = map("guarded", PAGES * PAGE, anonymous, -1);
 	memset(at, 1, PAGE);
 	if (madvise(at + 8 * PAGE, 4 * PAGE, 102))
 		printf("no_guards 0 0\n");
 	memset(map("shared", PAGES * PAGE, MAP_SHARED | MAP_ANONYMOUS, -1), 1, PAGES * PAGE);
 	at = map("memfd", PAGES * PAGE, MAP_SHARED, memfd_create("odd (deleted)\n name ", 0));
-	(void)at; /* no size: a touch would kill */
+	(void)at; /* empty file: a touch would raise SIGBUS */
 	map("reserved", PAGES * PAGE, anonymous, -1);
 	at = map("huge", 2UL << 20, anonymous | MAP_HUGETLB, -1);
 	at = map("locked", 8 * PAGE, anonymous, -1);

@@ -1,4 +1,4 @@
-// Allocates with every operator of C++, and keeps half; told "throw", fails to allocate as well.
+// Allocates with every C++ operator and keeps half; with "throw", also makes an allocation fail.
 #include <cstdio>
 #include <cstring>
 #include <new>
@@ -10,7 +10,7 @@ struct alignas(64) Line {
 };
 
 static std::vector<std::string *> *strings;
-static void *volatile escaped; // no pair of new and delete is optimised away
+static void *volatile escaped; // keeps the compiler from removing pairs of new and delete
 
 [[gnu::noinline]] static void by_new(int count)
 {

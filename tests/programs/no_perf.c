@@ -1,4 +1,4 @@
-/* Runs a program for which perf_event_open is forbidden, as containers do. */
+/* Runs a program with perf_event_open forbidden, as in containers. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>

@@ -1,4 +1,4 @@
-/* Does as it is told on standard input, a letter a line, and answers each with a line:
+/* Obeys commands on standard input, a letter per line, and answers each with a line:
  * a: allocate 1,000 blocks of 100 bytes   f: free the oldest 500   t: the same as a, in 4 threads
  * p: the same as a, through pointers to malloc()   q: end */
 #include <pthread.h>

@@ -1,4 +1,4 @@
-"""Small objects with known times: a rush of them, many kept over a pause, and some that come one by one."""
+"""Small objects with known times: a burst, many kept over a pause, and some allocated one by one."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Keeps objects of many types, prints how many of its own classes there are, and ends."""
+"""Keeps objects of many types, prints the counts of its own classes, and ends."""
 
 import gc
 import json
@@ -19,7 +19,7 @@ class Slots:
 
 
 class Abstract(ABC):
-    """Its type's type is not `type`."""
+    """A class whose metaclass is not `type`."""
 
     def __init__(self, number):
         pass
@@ -64,7 +64,7 @@ kept = [
 gone = make(Gone, 5000)
 del gone
 counts = Counter(type(each).__name__ for each in gc.get_objects())
-counts |= {"Slots": 6000, "Text": 3000}  # the garbage collector need not know these
+counts |= {"Slots": 6000, "Text": 3000}  # not tracked by the garbage collector
 print(
     json.dumps({name: counts[name] for name in ("Plain", "Slots", "Abstract", "Text", "Numbers")})
 )

@@ -1,4 +1,4 @@
-/* Takes memory without end, a mebibyte at a time; run it where there is a limit. */
+/* Allocates without end, a mebibyte at a time; to be run under a limit. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>

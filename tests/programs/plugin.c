@@ -1,4 +1,4 @@
-/* A library to be loaded by dlopen_lib. */
+/* A library that dlopen_lib loads. */
 #include <stdlib.h>
 #include <string.h>
 

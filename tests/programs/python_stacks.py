@@ -1,4 +1,4 @@
-"""Allocates by every way Python code gets to run; each way keeps blocks of a size of its own."""
+"""Allocates in each way in which Python code is run; each way keeps blocks of its own size."""
 
 import asyncio
 import functools

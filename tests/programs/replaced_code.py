@@ -1,4 +1,4 @@
-"""Calls functions that another thread makes, each where the one before was, and throws away.
+"""Calls functions that another thread creates, each at the address of the one before, and discards.
 
 The calling thread allocates nowhere else: the frame, its instruction and its caller are those of the
 call before, and so is the code's address, mostly. Prints what each function allocated, by its name, and
@@ -15,7 +15,7 @@ NAMES = [f"made_{n:04}" for n in range(CALLS)]
 
 
 def code_of(name):
-    """Write a function that allocates, as a file of compiled code has it."""
+    """Return a function that allocates, as marshalled code."""
     scope = {}
     exec(f"def {name}(): bytearray({BLOCK})", scope)
     return marshal.dumps(scope[name].__code__)
@@ -26,7 +26,7 @@ current, turn, again = None, 0, 0
 
 
 def make():
-    """Replace the function when it has been called; the old code dies first."""
+    """Replace the function when it has been called; the old code is freed first."""
     global current, turn, again
     last = 0
     for each in written:

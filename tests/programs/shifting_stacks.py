@@ -1,4 +1,4 @@
-"""Allocates from frames that come and go, and prints what Python itself says each stack was.
+"""Allocates from short-lived frames, and prints Python's own view of each stack.
 
 Frames are pushed where others just were, called from the same place in C, resumed from elsewhere, made
 from code that is thrown away, by threads at a time: whoever takes a frame for the one that was there
@@ -81,7 +81,7 @@ def through_c():
 
 
 def made_anew():
-    """Function objects whose code dies again, so that its address is used for the next."""
+    """Return function objects whose code is freed, so that its address is reused."""
     for n in range(20):
         names = {"note": note, "BLOCK": BLOCK}
         source = "\n" * n + "def made():\n    note(), bytearray(BLOCK)\n"

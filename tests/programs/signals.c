@@ -1,4 +1,4 @@
-/* A timer signal interrupts malloc and free all the time; its handler walks and touches errno. */
+/* A timer signal keeps interrupting malloc and free; its handler unwinds and sets errno. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-/* Programs and SIGTRAP: one that handles it, dies of it, blocks it, waits for every signal. */
+/* Programs that handle SIGTRAP, die of it, block it, or wait for all signals. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -54,7 +54,7 @@ static void *wait_for_any(void *set)
 	return NULL;
 }
 
-/* The usual way of servers: all signals blocked, one thread waits for them. */
+/* As servers do: all signals blocked, one thread waits for them. */
 static int wait_all(void)
 {
 	sigset_t all;

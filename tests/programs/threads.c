@@ -1,5 +1,5 @@
-/* threads N [STACK_KIB]: each thread allocates, hands its blocks to the next, frees what it is
- * handed, and keeps 1000 bytes. */
+/* threads N [STACK_KIB]: each thread allocates, passes its blocks to the next, frees the blocks
+ * passed to it, and keeps 1000 bytes. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>

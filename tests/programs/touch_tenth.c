@@ -1,4 +1,4 @@
-/* Asks for 1 GiB, uses a tenth of it. */
+/* Allocates 1 GiB and uses a tenth of it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-"""Made-up results of `mematlas bench`, for tests of what is done with them."""
+"""Synthetic results of `mematlas bench`."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ MACHINE = Fingerprint(
 def figure(
     middle: float, spread: float = 0.002, count: int = 30, seed: int = 1, **labels: str | int
 ) -> Figure:
-    """Make a figure whose samples scatter around `middle`."""
+    """Return a figure with samples around `middle`."""
     scatter = np.random.default_rng(seed).normal(1.0, spread, count)
     samples = tuple(float(each) for each in middle * scatter)
     return Figure(dict(labels), "ns", Better.LOWER, samples)
 
 
 def result(*sections: Section) -> Result:
-    """Make a result of the test machine."""
+    """Return a result of the test machine."""
     return Result("0", "2026-01-01T00:00:00+00:00", MACHINE, {"quick": True}, sections)
 
 
 def tlb(seed: int = 1, huge: float = 150.0) -> Section:
-    """Make a section in which 4 KiB pages cost more from 64 MiB on."""
+    """Return a section in which 4 KiB pages cost more from 64 MiB on."""
     costs = {
         64: (1.0, 1.0),
         1024: (5.0, 5.0),

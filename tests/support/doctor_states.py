@@ -1,4 +1,4 @@
-"""Made-up states for the doctor: a healthy one, and how it differs."""
+"""Synthetic states for the doctor: a healthy one, with some differences."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ STAT = (
 
 
 def machine(**more: Any) -> Machine:
-    """Give a machine of 16 GiB with nothing wrong."""
+    """Return a healthy machine of 16 GiB."""
     info = {
         "MemTotal": 16 * GIB,
         "MemFree": 8 * GIB,
@@ -81,13 +81,13 @@ def machine(**more: Any) -> Machine:
 
 
 def node(number: int, *, free: int = 4 * GIB, total: int = 8 * GIB, misses: int = 0) -> Node:
-    """Give a node."""
+    """Return a NUMA node."""
     memory = {"MemTotal": total, "MemFree": free, "FilePages": 0}
     return Node(number, f"{number}", (10, 20), memory, {"numa_miss": misses})
 
 
 def row(pid: int, command: str, **more: Any) -> ProcessRow:
-    """Give a process of the machine's table."""
+    """Return a row of the process table."""
     plain = ProcessRow(
         pid=pid, parent_pid=1, uid=0, name=command.split(maxsplit=1)[0], command=command, state="S", threads=1,
         rss=MIB, pss=MIB, uss=MIB, swap=0, thp=0, hugetlb=0, pss_anonymous=0, pss_file=0, pss_shared=0,
@@ -97,10 +97,10 @@ def row(pid: int, command: str, **more: Any) -> ProcessRow:
 
 
 def group(**more: Any) -> CgroupLevel:
-    """Give a cgroup of 1 GiB, half full."""
+    """Return a cgroup with a limit of 1 GiB, half used."""
     level = CgroupLevel(
         path="/app", current=GIB // 2, limit=GIB, high=None, peak=None, swap=0, swap_limit=None,
-        failures=0, figures={"file": 0}, events={"oom_kill": 0},
+        failures=0, stat={"file": 0}, events={"oom_kill": 0},
     )  # fmt: skip
     return replace(level, **more)
 
@@ -113,7 +113,7 @@ def host(
     processes: tuple[ProcessRow, ...] = (),
     **more: Any,
 ) -> HostState:
-    """Give the healthy machine over one second, with rates and settings of its own."""
+    """Return the state of the healthy machine over one second, with some rates and settings."""
     before = machine(**more)
     moved = {name: before.vmstat.get(name, 0) + int(each) for name, each in (rates or {}).items()}
     now = replace(before, vmstat=before.vmstat | moved)
@@ -123,7 +123,7 @@ def host(
 def mapping(
     start: int, size: int, permissions: str = "rw-p", name: str = "", flags: str = "", **kib: int
 ) -> str:
-    """Write one mapping as smaps has it; figures in bytes."""
+    """Format one mapping as in smaps; sizes in bytes."""
     inode = 7 if name.startswith("/") else 0
     figures = {"Rss": 0, "AnonHugePages": 0, "ShmemPmdMapped": 0, "LazyFree": 0} | kib
     lines = [f"{start:x}-{start + size:x} {permissions} 00000000 00:01 {inode} {name}"]
@@ -132,7 +132,7 @@ def mapping(
 
 
 def mappings(*texts: str) -> Mappings:
-    """Parse what mapping() wrote."""
+    """Parse mappings that mapping() formatted."""
     descriptor = os.memfd_create("smaps")
     try:
         os.write(descriptor, "".join(texts).encode())
@@ -148,7 +148,7 @@ CODE = mapping(BASE + 4 * GIB, MIB, "r-xp", "/usr/bin/service", Rss=MIB)
 
 
 def heap(*, used: int, trimmable: int, main: bool = True, size: int | None = None) -> HeapUse:
-    """Give one heap of malloc."""
+    """Return one heap of malloc."""
     return HeapUse(0, size or used + trimmable, used, trimmable, trimmable, main)
 
 
@@ -162,7 +162,7 @@ def process(
     on: HostState | None = None,
     **more: Any,
 ) -> ProcessState:
-    """Give a healthy process, and how it differs."""
+    """Return the state of a healthy process with some differences."""
     ceilings = {
         "Max locked memory": (8 * MIB, 8 * MIB),
         "Max address space": (None, None),
@@ -190,7 +190,7 @@ def process(
         notes=(),
     )  # fmt: skip
     healthy = ProcessState(
-        facts=facts,
+        info=facts,
         host=on or host(),
         heaps=Heaps((heap(used=50 * MIB, trimmable=MIB),)),
         numa=(NodePages(BASE, "default", {0: 256 * MIB}),),

@@ -1,4 +1,4 @@
-"""Exports of a recording for tests, and pprof's definition for a decoder that is not ours."""
+"""Exports of a recording for tests, and pprof's definition for an independent decoder."""
 
 from __future__ import annotations
 
@@ -65,14 +65,14 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
 
 
 def source_of(path: Path, **more: Any) -> ExportSource:
-    """Give what exports of a recording are written from."""
+    """Return the source of the exports of a recording."""
     recording = load(str(path))
     report = make_report(recording)
     return ExportSource(recording, report, export_table(recording, report), **more)
 
 
 def export(path: Path, to: str, name: str, **more: Any) -> tuple[Path, StackTable]:
-    """Write an export beside the recording; give it and the stacks that are in it."""
+    """Write an export beside the recording; return its path and the stacks in it."""
     source = source_of(path, **more)
     out = path.with_name(name)
     out.write_bytes(b"".join(render_export(source, to)))
@@ -80,7 +80,7 @@ def export(path: Path, to: str, name: str, **more: Any) -> tuple[Path, StackTabl
 
 
 def decode_pprof(path: Path) -> Any:
-    """Decode a profile by Google's protobuf, from its definition."""
+    """Decode a profile with Google's protobuf, from its definition."""
     reason = "protobuf is not installed"
     descriptor_pb2 = pytest.importorskip("google.protobuf.descriptor_pb2", reason=reason)
     descriptor_pool = pytest.importorskip("google.protobuf.descriptor_pool", reason=reason)
@@ -102,7 +102,7 @@ def decode_pprof(path: Path) -> Any:
 
 
 def node_modules() -> Path:
-    """Install the readers that npm has, once; skip where that cannot be done."""
+    """Install the npm readers once; skip if that fails."""
     if not (shutil.which("npm") and shutil.which("node")):
         pytest.skip("npm is not installed: apt-get install npm")
     wanted = (READERS / "package.json").read_text()

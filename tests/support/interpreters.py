@@ -1,4 +1,4 @@
-"""The interpreters that tests of Python's side run: those that are here, or that are named."""
+"""Python interpreters for tests: the installed ones, or those named in the environment."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @cache
 def interpreters() -> list[str]:
-    """Give this one and one of each other minor version that is installed.
+    """Return this interpreter and one of each other installed minor version.
 
     Instead, those that $MEMATLAS_PYTHONS names, separated by colons: scripts/python-matrix does.
     """
@@ -28,7 +28,7 @@ def interpreters() -> list[str]:
 
 @cache
 def with_mimalloc() -> list[str]:
-    """Give those of them that can allocate by mimalloc: from CPython 3.13 on."""
+    """Return those that can allocate with mimalloc: CPython 3.13 and later."""
     return [each for each in interpreters() if _starts(each, "env", "PYTHONMALLOC=mimalloc")]
 
 

@@ -1,4 +1,4 @@
-"""Changes to the machine for the length of a test, undone also when it fails."""
+"""Changes to the machine during a test, undone even if the test fails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PR_SET_DUMPABLE = 4
 
 @contextmanager
 def written(path: Path, text: str) -> Iterator[None]:
-    """Write a knob, and write back what it had; skip where it cannot be written."""
+    """Write a knob during the block; skip if it cannot be written."""
     before = path.read_text().strip() if path.exists() else ""
     if "[" in before:
         before = before.partition("[")[2].partition("]")[0]
@@ -36,7 +36,7 @@ def written(path: Path, text: str) -> Iterator[None]:
 
 @contextmanager
 def hugepages(count: int) -> Iterator[None]:
-    """Have `count` hugetlb pages of 2 MiB in the pool."""
+    """Reserve `count` hugetlb pages of 2 MiB during the block."""
     with written(HUGEPAGES, str(count)):
         if int(HUGEPAGES.read_text()) != count:
             pytest.skip(f"memory is too fragmented for {count} huge pages")
@@ -44,7 +44,7 @@ def hugepages(count: int) -> Iterator[None]:
 
 
 def in_child(act: Callable[[], bool]) -> int:
-    """Run in a fork; its exit code: 0 if true, 1 if false, 2 if it raised, -N for signal N."""
+    """Run a function in a forked child; return 0 if true, 1 if false, 2 if it raised, -N for signal N."""
     child = os.fork()
     if child == 0:
         code = 2
@@ -57,7 +57,7 @@ def in_child(act: Callable[[], bool]) -> int:
 
 
 def as_nobody(act: Callable[[], bool]) -> int:
-    """Run in a fork without any capability."""
+    """Run a function in a forked child without capabilities."""
     if os.geteuid() != 0:
         pytest.skip("needs root to become nobody")
 

@@ -1,4 +1,4 @@
-"""Start tests/programs/memory_victim.c, a process with one of every kind of memory, and know what is where."""
+"""Runs of tests/programs/memory_victim.c, a process with one mapping of every kind at known addresses."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Victim:
-    """A waiting process and what it said of its memory: (start, length) by name."""
+    """A waiting process and its mappings: (start, length) by name."""
 
     pid: int
     at: dict[str, tuple[int, int]]

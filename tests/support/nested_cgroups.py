@@ -1,4 +1,4 @@
-"""Memory cgroups in each other with programs in them, version 1 or 2, taken away again at the end."""
+"""Nested memory cgroups, version 1 or 2, with programs in them; removed at the end."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Cgroup:
     version: int
 
     def limit(self, size: int) -> None:
-        """Set what its processes may take."""
+        """Set the memory limit."""
         name = "memory.limit_in_bytes" if self.version == 1 else "memory.max"
         (self.path / name).write_text(str(size))
         if self.version == 2:
@@ -44,7 +44,7 @@ class Cgroup:
                 (self.path / "memory.swap.max").write_text("0")
 
     def kills(self) -> int:
-        """Count processes killed because this level, and no other, was full."""
+        """Return the number of OOM kills caused by this cgroup's own limit."""
         if self.version == 1:
             return int((self.path / "memory.failcnt").read_text())
         events = (self.path / "memory.events.local").read_text().split()
@@ -52,10 +52,10 @@ class Cgroup:
 
 
 class Holder:
-    """A program in a cgroup that takes memory when told."""
+    """A program in a cgroup that allocates memory on command."""
 
     def __init__(self, cgroup: Cgroup) -> None:
-        """Start it, in its cgroup from the first page on."""
+        """Start the program in its cgroup, from the first page on."""
         self._process = subprocess.Popen(
             [sys.executable, "-c", _HOLD],
             stdin=subprocess.PIPE,
@@ -68,7 +68,7 @@ class Holder:
         self.pid = self._process.pid
 
     def take(self, size: int) -> bool:
-        """Have it take memory; false if it did not live through it."""
+        """Make the program allocate memory; return False if it is killed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{size}\n")
@@ -76,7 +76,7 @@ class Holder:
         return bool(self._process.stdout.readline())
 
     def end(self) -> int:
-        """End it, and give its exit status."""
+        """End the program and return its exit status."""
         self._process.kill()
         status = self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -88,7 +88,7 @@ class Holder:
 
 @contextmanager
 def nested() -> Iterator[tuple[Cgroup, Cgroup, Cgroup]]:
-    """Have a cgroup with two in it."""
+    """Create a cgroup with two child cgroups."""
     version = 1 if _V1.is_dir() else 2
     top = (_V1 if version == 1 else _V2) / f"mematlas-test-{os.getpid()}"
     made: list[Path] = []

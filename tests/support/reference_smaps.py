@@ -1,4 +1,4 @@
-"""The smaps parser again, in plain Python: slow, obvious, and no relation of the one in C."""
+"""A reference smaps parser in plain Python: slow, simple, and independent of the one in C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FIELD = re.compile(rb"([A-Z][\w-]*): +(\d+)( kB)?")
 
 
 def parse(text: bytes) -> list[dict[str, Any]]:
-    """Each mapping as a dict: start, end, perms, offset, device, inode, name, flags, fields."""
+    """Return each mapping as a dict: start, end, perms, offset, device, inode, name, flags, fields."""
     rows: list[dict[str, Any]] = []
     for line in text.split(b"\n"):
         if match := HEADER.fullmatch(line):

@@ -1,4 +1,4 @@
-"""Made-up reports as real programs give them, and one with 100,000 stacks and hostile names."""
+"""Synthetic reports like those of real programs, and one with 100,000 stacks and hostile names."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ HOSTILE = (
 
 
 def python(function: str, file: str, line: int) -> Frame:
-    """Give a Python frame."""
+    """Return a Python frame."""
     return Frame(function, file, line, None, "python")
 
 
 def native(
     function: str, file: str | None = None, line: int | None = None, module: str = "libc.so.6"
 ) -> Frame:
-    """Give a native frame."""
+    """Return a native frame."""
     return Frame(function, file, line, module, "native")
 
 
@@ -73,7 +73,7 @@ def stack(  # noqa: PLR0913 - one argument a column
     swapped: float = 0,
     error: float = 0,
 ) -> StackStats:
-    """Give one stack's figures, in MiB; `churn` is how much more was allocated than lives."""
+    """Return the stats of one stack, in MiB; `churn` is the ratio of allocated to live bytes."""
     return StackStats(
         frames=frames,
         kind=kind,
@@ -91,13 +91,13 @@ def stack(  # noqa: PLR0913 - one argument a column
 
 
 def account(time_s: float, trigger: str, parts: tuple[Part, ...], unexplained: int = 0) -> Account:
-    """Give an account whose RSS is the sum of its parts."""
+    """Return an account whose RSS is the sum of its parts."""
     total = sum(part.resident_bytes for part in parts) + unexplained
     return Account(time_s, trigger, total, parts, unexplained)
 
 
 def wave(process: int, start: float, end: float, peak: float, swap: float = 0) -> Series:
-    """Give a timeline that rises in steps to `peak` MiB at three quarters, then falls a bit."""
+    """Return a series that rises in steps to `peak` MiB at three quarters, then falls."""
     count = 120
     times = [start + (end - start) * i / (count - 1) for i in range(count)]
     shape = [
@@ -118,7 +118,7 @@ def wave(process: int, start: float, end: float, peak: float, swap: float = 0) -
 
 
 def python_service() -> Report:
-    """Give a sampled Python service with a worker process, slack, huge pages and a bad free."""
+    """Return the report of a sampled Python service with a worker, slack, huge pages and a bad free."""
     stacks = (
         stack((PYMALLOC, DICT, *JSON, LOAD, MAIN, MODULE), 118.4, resident=121.2, blocks=1_430_220,
               kind="pyobject", churn=2.2, error=1.9),
@@ -196,7 +196,7 @@ def python_service() -> Report:
 
 
 def native_program() -> Report:
-    """Give an exact C++ program: templates, inlined frames, one process, nothing odd."""
+    """Return the report of an exact C++ program: templates, inlined frames, one process."""
     insert = "std::_Hashtable<std::__cxx11::basic_string<char>, std::pair<const std::__cxx11::basic_string<char>, Entry>>::_M_insert_unique_node"
     new = native("operator new(unsigned long)", None, None, "/usr/lib/libstdc++.so.6")
     node = Frame("std::allocator_traits<std::allocator<Node>>::allocate",
@@ -245,7 +245,7 @@ def native_program() -> Report:
 
 
 def unseen() -> Report:
-    """Give what is left when a program ends before anything could be seen."""
+    """Return the report of a program that ended before anything was recorded."""
     nothing = Account(0.0, "", 0, (), 0)
     return Report(
         command=("true",),
@@ -266,7 +266,7 @@ def unseen() -> Report:
 
 
 def hostile() -> Report:
-    """Give names that try to break out of text, tables and scripts."""
+    """Return a report with names that try to break out of text, tables and scripts."""
     base = python_service()
     stacks = tuple(
         stack(
@@ -296,7 +296,7 @@ def hostile() -> Report:
 
 
 def many_stacks(count: int = 100_000) -> Report:
-    """Give `count` distinct stacks, as deep and as skewed as a big service's."""
+    """Return a report of `count` distinct stacks, as deep and skewed as those of a large service."""
     draw = random.Random(7)
     functions = [
         python(f"handle_{i}", f"/srv/big/module_{i % 300}.py", 10 + i % 900) for i in range(6000)
@@ -332,13 +332,13 @@ def many_stacks(count: int = 100_000) -> Report:
 def held(
     verdict: LeakVerdict, frames: tuple[Frame, ...], live: float, evidence: str, rate: float | None
 ) -> Leak:
-    """Give one stack that was live at the end, in MiB."""
+    """Return a leak, in MiB."""
     size = round(live * MIB)
     return Leak(frames, "malloc", 0, verdict, evidence, size, 120, size // 20, 2 * size, 300, rate)
 
 
 def leaky() -> Leaks:
-    """Give what the Python service held at its end: one leak, a cache, and imports."""
+    """Return the leaks of the Python service: one leak, a cache, imports."""
     report = python_service()
     frames = [stack.frames for stack in report.stacks]
     found = (
@@ -355,7 +355,7 @@ def leaky() -> Leaks:
 
 
 def every_metric() -> Report:
-    """Give a report whose stacks have something of every metric."""
+    """Return a report whose stacks have bytes of every metric."""
     report = python_service()
     stacks = tuple(
         replace(
@@ -373,7 +373,7 @@ def every_metric() -> Report:
 
 
 def two_runs() -> Diff:
-    """Compare a run with one in which every second stack grew by half, and the largest went."""
+    """Return the diff to a run in which every second stack grew by half and the largest disappeared."""
     before = python_service()
     largest = max(before.stacks, key=lambda each: each.live_bytes)
     stacks = tuple(
@@ -403,7 +403,7 @@ def two_runs() -> Diff:
 
 
 def spans() -> Spans:
-    """Three lines of the Python service: held from the middle on, freed again, and from the start."""
+    """Return the spans of three lines: live from the middle on, freed again, live from the start."""
     stacks = python_service().stacks
     lines = (*(each.frames[0] for each in stacks[:3]), None)
     return Spans(

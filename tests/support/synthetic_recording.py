@@ -1,4 +1,4 @@
-"""Small made-up recordings, every kind of chunk in them, whose figures can be told by hand."""
+"""Small synthetic recordings with all chunk types and simple figures."""
 
 from __future__ import annotations
 
@@ -72,19 +72,19 @@ FRAMES = {
 
 
 def nodes(parents: list[int], words: list[int]) -> bytes:
-    """Give NODE_DTYPE rows."""
+    """Return NODE_DTYPE rows."""
     rows = np.zeros(len(words), NODE_DTYPE)
     rows["parent"], rows["word"] = parents, np.array(words, np.uint64)
     return rows.tobytes()
 
 
 def snapshot_rows(*rows: tuple[float, ...]) -> bytes:
-    """Give SNAPSHOT_DTYPE rows: stack, kind, live bytes, count, variance, resident, huge, swapped."""
+    """Return SNAPSHOT_DTYPE rows: stack, kind, live bytes, count, variance, resident, huge, swapped."""
     return np.array(list(rows), SNAPSHOT_DTYPE).tobytes()
 
 
 def totals_rows(*rows: dict[str, float]) -> bytes:
-    """Give TOTALS_DTYPE rows from what is not zero in them."""
+    """Return TOTALS_DTYPE rows from their nonzero fields."""
     table = np.zeros(len(rows), TOTALS_DTYPE)
     for index, row in enumerate(rows):
         for name, value in row.items():
@@ -93,7 +93,7 @@ def totals_rows(*rows: dict[str, float]) -> bytes:
 
 
 def timeline_rows(*rows: tuple[float, ...]) -> bytes:
-    """Give TIMELINE_DTYPE rows."""
+    """Return TIMELINE_DTYPE rows."""
     return np.array(list(rows), TIMELINE_DTYPE).tobytes()
 
 

@@ -1,4 +1,4 @@
-"""Run programs with and without `mematlas run`, and ask the report about functions."""
+"""Runs of programs with and without `mematlas run`, and figures of functions from the report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TIMEOUT_S = 180
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a program left behind for its caller to see."""
+    """The exit status and output of a program."""
 
     status: int
     stdout: bytes
@@ -52,7 +52,7 @@ class Traced:
         return ask("leaks", str(self.file), "--json", "--top", str(self.top))
 
     def left(self, figure: str, function: str) -> int:
-        """Sum of one figure over what `function` left behind at the end of the run."""
+        """Return the sum of a figure over the memory that `function` left live at the end."""
         return sum(
             stack[figure]
             for stack in self.leaks["leaks"]
@@ -60,7 +60,7 @@ class Traced:
         )
 
     def stacks(self, function: str, *, kind: str | None = None) -> list[dict[str, Any]]:
-        """All stacks with `function` anywhere in them; those of kind "fault" only if asked for."""
+        """Return all stacks that contain `function`; those of kind "fault" only if requested."""
         return [
             stack
             for stack in self.report["stacks"]
@@ -69,22 +69,22 @@ class Traced:
         ]
 
     def fault_sites(self, function: str) -> list[dict[str, Any]]:
-        """Page faults taken by stacks with `function` in them."""
+        """Return the page faults of stacks that contain `function`."""
         found = self.report["page_faults"]["sites"]
         return [site for site in found if any(named(frame, function) for frame in site["frames"])]
 
     def sum(self, figure: str, function: str, *, kind: str | None = None) -> int:
-        """Sum of one figure over the stacks with `function` in them."""
+        """Return the sum of a figure over the stacks that contain `function`."""
         return sum(stack[figure] for stack in self.stacks(function, kind=kind))
 
 
 def named(frame: dict[str, Any], function: str) -> bool:
-    """Tell whether a frame is of `function`; Python gives qualified names."""
+    """Return whether a frame is of `function`; Python's names are qualified."""
     return str(frame["function"]).rpartition(".")[2] == function
 
 
 def ask(*arguments: str) -> dict[str, Any]:
-    """Run a command with JSON output in this process, which saves a start-up, and return its data."""
+    """Run a command with --json in this process, which saves its start, and return the data."""
     output, errors = io.StringIO(), io.StringIO()
     with redirect_stdout(output), redirect_stderr(errors):
         status = main(arguments)
@@ -102,7 +102,7 @@ def bare(
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Outcome:
-    """Run a program as it is; a signal gives 128 + its number, as in a shell."""
+    """Run a program untraced; for signal N the status is 128 + N."""
     done = subprocess.run(
         [*map(str, command)],
         input=stdin,

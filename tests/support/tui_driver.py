@@ -1,4 +1,4 @@
-"""Terminal user interfaces without a terminal; Textual's pilot presses the keys."""
+"""Terminal user interfaces without a terminal, driven by Textual's pilot."""
 
 from __future__ import annotations
 

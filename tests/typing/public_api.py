@@ -57,3 +57,21 @@ def parts() -> None:
     mematlas.memory.Region("1M")
     mematlas.bench.run(["tlb"])
     mematlas.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def allocating() -> None:
+    mematlas.memory.Region("1M", huge="64K", fork="dont", lock="onfault", policy="bind", node=0)
+    mematlas.memory.Region("1M", huge="3M")  # type: ignore[arg-type]
+    mematlas.memory.Region("1M", fork="share")  # type: ignore[arg-type]
+    mematlas.memory.Region("1M", lock="later")  # type: ignore[arg-type]
+    mematlas.memory.Region("1M", policy="near")  # type: ignore[arg-type]
+    mematlas.memory.Region("1M", fallback=["thp", "5K"])  # type: ignore[list-item]
+    with mematlas.memory.Arena("1G", huge="thp") as arena, arena.alloc(100) as allocation:
+        assert_type(allocation, mematlas.memory.Allocation)
+    assert_type(mematlas.memory.Pool(64, 8).alloc(), mematlas.memory.Slot | None)
+
+
+def measuring() -> None:
+    settings = mematlas.bench.BenchSettings(pages=("4K", "thp"))
+    assert_type(mematlas.bench.run(["tlb"], settings), mematlas.bench.Result)
+    mematlas.bench.BenchSettings(pages=("9K",))  # type: ignore[arg-type]

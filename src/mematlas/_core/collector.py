@@ -1,4 +1,4 @@
-"""The collector: the reading side of a tracing session."""
+"""The collector: reads the rings of a tracing session and sums up what they record."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-_MOST_OBJECTS, _MOST_TYPES = 1 << 16, 1 << 14
+_MAX_OBJECT_ROWS, _MAX_TYPES = 1 << 16, 1 << 14
 
 
 def _text(chars: Any) -> str:
     return bytes(ffi.string(chars)).decode("utf-8", "surrogateescape")
 
 
+def _bytes(rows: Any, count: int) -> bytes:
+    """Copy the first rows of a C array."""
+    return bytes(ffi.buffer(rows, count * ffi.sizeof(rows[0])))
+
+
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
-    """Settings of a session; struct mematlas_trace_settings."""
+    """Settings of a session; struct mematlas_trace_settings, which has their units."""
 
     exact: bool
     ring_bytes: int
@@ -35,7 +40,7 @@ class SessionSettings:
 
 
 class Event(IntEnum):
-    """Events of mematlas_collector_poll(): enum mematlas_event_type."""
+    """Events of Collector.poll(); enum mematlas_event_type."""
 
     NONE = lib.MEMATLAS_EVENT_NONE
     PROCESS = lib.MEMATLAS_EVENT_PROCESS
@@ -48,7 +53,7 @@ class Event(IntEnum):
 
 
 class Faults(IntEnum):
-    """State of page fault sampling in a process: enum trace_faults of trace_format.h."""
+    """Whether page faults are sampled in a process; enum trace_faults of trace_format.h."""
 
     OFF = 0
     ON = 1
@@ -58,7 +63,10 @@ class Faults(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """State of one traced image: struct mematlas_traced describes the fields."""
+    """One traced process image.
+
+    Times are seconds since the collector was created; struct mematlas_traced.
+    """
 
     pid: int
     parent_pid: int
@@ -69,7 +77,7 @@ class Traced:
     python_free_threaded: bool
     disabled: bool
     attached: bool  # tracing began while it ran
-    detached: bool  # tracing was ended on request
+    detached: bool  # tracing ended on request
     reason: str
     inherited: bool
     start_s: float
@@ -81,8 +89,8 @@ class Traced:
     stalls: int
     untraced_threads: int
     sharing_threads: int  # threads without a ring of their own
-    own_malloc: int  # 1: its own malloc() precedes the tracer's in symbol lookup
-    left_behind: int  # programs it started outside the session's reach
+    own_malloc: int  # 1: the program defines malloc() itself, before the tracer in the lookup order
+    left_behind: int  # programs it started that cannot open the session
     events: int
     unknown_frees: int
     broken_rings: int
@@ -102,7 +110,10 @@ class Traced:
 
 @dataclass(frozen=True, slots=True)
 class ResidencySnapshot:
-    """Totals of one residency join, and its rows (SNAPSHOT_DTYPE)."""
+    """The result of one residency join: where the resident bytes of a process belong.
+
+    sum(resident bytes of parts) + unexplained_bytes == rss_bytes
+    """
 
     time_s: float
     cost_s: float
@@ -111,15 +122,19 @@ class ResidencySnapshot:
     statm_rss_bytes: int
     unexplained_bytes: int
     parts: list[tuple[int, str, int, float]]  # kind, name, resident bytes, standard error
-    slack: list[tuple[str, int, int]]  # exact: name, whole free pages, free beside live blocks
-    rows: bytes
+    slack: list[tuple[str, int, int]]  # exact: name, bytes of free pages, free bytes on used pages
+    rows: bytes  # SNAPSHOT_DTYPE
 
 
 class Collector:
-    """The reading side of a session. native/include/mematlas_api.h describes each call."""
+    """The collector of one session.
+
+    Rows are returned as bytes of the dtypes in mematlas.recording.model; `process` is an index in order of
+    appearance. Methods raise OSError with the errno of the C call; native/include/mematlas_collector.h.
+    """
 
     def __init__(self, directory: str, settings: SessionSettings) -> None:
-        """Create the session's control page in a directory, by which programs join the session."""
+        """Create the session's control page, through which programs join."""
         values = ffi.new("struct mematlas_trace_settings *", asdict(settings))
         out = ffi.new("struct mematlas_collector **")
         check(lib.mematlas_collector_create(os.fsencode(directory), values, out))
@@ -127,15 +142,15 @@ class Collector:
         self._event = ffi.new("struct mematlas_event *")
 
     def close(self) -> None:
-        """Unmap everything. No other method may be called afterwards."""
+        """Unmap the session. No method may be called after that."""
         ffi.release(self._handle)
 
     def watch(self, pid: int) -> None:
-        """Report WATCHED when this process has ended."""
+        """Make poll() return WATCHED when a process, traced or not, has ended."""
         check(lib.mematlas_collector_watch(self._handle, pid))
 
     def poll(self, timeout_s: float) -> tuple[Event, int]:
-        """Read rings until an event occurs; return it and the process, or NONE after the timeout."""
+        """Read rings until there is an event; return it with its process, or NONE after the timeout."""
         check(lib.mematlas_collector_poll(self._handle, int(timeout_s * 1000), self._event))
         return Event(self._event.type), self._event.process
 
@@ -144,101 +159,99 @@ class Collector:
         return float(lib.mematlas_collector_now(self._handle))
 
     def release(self, process: int) -> None:
-        """Release a process that waits for its last snapshot, so that it exits."""
+        """Release a process that waits at its exit for the last snapshot."""
         check(lib.mematlas_collector_release(self._handle, process))
 
     def forget(self, process: int) -> None:
-        """Free all but the state of a process that has ENDED."""
+        """Free everything but the description of a process that has ENDED."""
         check(lib.mematlas_collector_forget(self._handle, process))
 
     def stop(self) -> None:
-        """Stop tracing in every process."""
+        """Stop tracing in all processes, for good."""
         check(lib.mematlas_collector_stop(self._handle))
 
     def process(self, process: int) -> Traced:
-        """Return the state of a process."""
-        facts = ffi.new("struct mematlas_traced *")
-        check(lib.mematlas_collector_process(self._handle, process, facts))
-        command = bytes(ffi.buffer(facts.command)).split(b"\0\0", 1)[0].rstrip(b"\0")
+        """Return the description and counters of a process."""
+        info = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, info))
+        command = bytes(ffi.buffer(info.command)).split(b"\0\0", 1)[0].rstrip(b"\0")
         return Traced(
-            pid=facts.pid,
-            parent_pid=facts.parent_pid,
-            parent=facts.parent,
-            execed=facts.ending == lib.MEMATLAS_EXECED,
-            status=facts.status if facts.status >= 0 else None,
-            python_version=facts.python_version,
-            python_free_threaded=bool(facts.python_free_threaded),
-            disabled=bool(facts.disabled),
-            attached=bool(facts.attached),
-            detached=bool(facts.detached),
-            reason=_text(facts.reason),
-            inherited=bool(facts.inherited),
-            start_s=facts.start_s,
-            end_s=facts.end_s,
-            live_bytes=facts.live_bytes,
-            peak_bytes=facts.peak_bytes,
-            peak_s=facts.peak_s,
-            rss_bytes=facts.rss_bytes,
-            stalls=facts.stalls,
-            untraced_threads=facts.untraced_threads,
-            sharing_threads=facts.sharing_threads,
-            own_malloc=facts.own_malloc,
-            left_behind=facts.left_behind,
-            events=facts.events,
-            unknown_frees=facts.unknown_frees,
-            broken_rings=facts.broken_rings,
-            nodes=facts.nodes,
-            codes=facts.codes,
-            modules=facts.modules,
-            timeline=facts.timeline,
-            fault_sites=facts.fault_sites,
-            fault_parts=facts.fault_parts,
-            fault_samples=facts.fault_samples,
-            faults_lost=facts.faults_lost,
-            faults=Faults(facts.faults),
-            faults_reason=_text(facts.faults_reason),
-            executable=_text(facts.executable),
+            pid=info.pid,
+            parent_pid=info.parent_pid,
+            parent=info.parent,
+            execed=info.ending == lib.MEMATLAS_EXECED,
+            status=info.status if info.status >= 0 else None,
+            python_version=info.python_version,
+            python_free_threaded=bool(info.python_free_threaded),
+            disabled=bool(info.disabled),
+            attached=bool(info.attached),
+            detached=bool(info.detached),
+            reason=_text(info.reason),
+            inherited=bool(info.inherited),
+            start_s=info.start_s,
+            end_s=info.end_s,
+            live_bytes=info.live_bytes,
+            peak_bytes=info.peak_bytes,
+            peak_s=info.peak_s,
+            rss_bytes=info.rss_bytes,
+            stalls=info.stalls,
+            untraced_threads=info.untraced_threads,
+            sharing_threads=info.sharing_threads,
+            own_malloc=info.own_malloc,
+            left_behind=info.left_behind,
+            events=info.events,
+            unknown_frees=info.unknown_frees,
+            broken_rings=info.broken_rings,
+            nodes=info.nodes,
+            codes=info.codes,
+            modules=info.modules,
+            timeline=info.timeline,
+            fault_sites=info.fault_sites,
+            fault_parts=info.fault_parts,
+            fault_samples=info.fault_samples,
+            faults_lost=info.faults_lost,
+            faults=Faults(info.faults),
+            faults_reason=_text(info.faults_reason),
+            executable=_text(info.executable),
             command=tuple(word.decode("utf-8", "surrogateescape") for word in command.split(b"\0")),
         )
 
     def nodes(self, process: int, first: int, count: int) -> bytes:
-        """Return `count` trie nodes from number `first` on (NODE_DTYPE)."""
+        """Return up to `count` nodes of the stack trie from number `first` on (NODE_DTYPE)."""
         rows = ffi.new("struct mematlas_node[]", max(count, 1))
         got = check(lib.mematlas_collector_nodes(self._handle, process, first, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_node")))
+        return _bytes(rows, got)
 
     def totals(self, process: int) -> bytes:
         """Return the statistics of every (stack, kind) so far (TOTALS_DTYPE)."""
         rows, capacity = self._allocate(process, "struct mematlas_total")
-        got = lib.mematlas_collector_totals(self._handle, process, rows, capacity)
-        return bytes(ffi.buffer(rows, check(got) * ffi.sizeof("struct mematlas_total")))
+        got = check(lib.mematlas_collector_totals(self._handle, process, rows, capacity))
+        return _bytes(rows, got)
 
     def lifetimes(self, process: int) -> bytes:
         """Return the lifetimes of freed blocks by (stack, kind) (LIFETIMES_DTYPE)."""
         rows, capacity = self._allocate(process, "struct mematlas_lifetimes")
         got = check(lib.mematlas_collector_lifetimes(self._handle, process, rows, capacity))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_lifetimes")))
+        return _bytes(rows, got)
 
     def age_matrix(self, process: int) -> tuple[float, bytes]:
-        """Return the seconds of a time cell, and bytes by birth and death cell (AGE_MATRIX_DTYPE).
+        """Return the length of a cell in seconds, and bytes by cell of birth and death (AGE_MATRIX_DTYPE).
 
-        0 seconds and no rows where the tracer has no steady clock.
+        The length is 0, and there are no rows, if the tracer's clock has no rate.
         """
         cell_s, rows = ffi.new("double *"), ffi.new("struct mematlas_age_cell **")
         got = check(lib.mematlas_collector_age_matrix(self._handle, process, cell_s, rows))
-        data = (
-            bytes(ffi.buffer(rows[0], got * ffi.sizeof("struct mematlas_age_cell"))) if got else b""
-        )
+        data = _bytes(rows[0], got) if got else b""
         return float(cell_s[0]), data
 
     def fault_sites(self, process: int, count: int) -> bytes:
-        """Return the page faults by (stack, owner) so far (FAULT_SITES_DTYPE)."""
+        """Return the page faults of every (stack, owner) so far (FAULT_SITES_DTYPE)."""
         rows = ffi.new("struct mematlas_fault_site[]", max(count, 1))
         got = check(lib.mematlas_collector_fault_sites(self._handle, process, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_fault_site")))
+        return _bytes(rows, got)
 
     def fault_parts(self, process: int, first: int, end: int) -> Iterator[tuple[int, str]]:
-        """Yield kind and name of the fault parts `first` to `end`."""
+        """Return kind and name of fault parts `first` to `end`: owners of faults that are no allocation."""
         part = ffi.new("struct mematlas_part *")
         for number in range(first, end):
             check(lib.mematlas_collector_fault_part(self._handle, process, number, part))
@@ -247,7 +260,7 @@ class Collector:
     def modules(
         self, process: int, first: int, end: int
     ) -> Iterator[tuple[str, str, int, int, int]]:
-        """Yield path, build ID, bias, start and end of the modules `first` to `end`."""
+        """Return path, build ID, bias, start and end of modules `first` to `end`."""
         module = ffi.new("struct mematlas_module *")
         for number in range(first, end):
             check(lib.mematlas_collector_module(self._handle, process, number, module))
@@ -256,7 +269,7 @@ class Collector:
     def codes(
         self, process: int, first: int, end: int
     ) -> Iterator[tuple[str, str, int, bytes, int]]:
-        """Yield name, file, first line, line table and its format of the code objects `first` to `end`."""
+        """Return name, file, first line, line table and its format of code objects `first` to `end`."""
         code = ffi.new("struct mematlas_code *")
         for number in range(first, end):
             check(lib.mematlas_collector_code(self._handle, process, number, code))
@@ -266,88 +279,87 @@ class Collector:
             yield name, file, code.first_line, table, code.format
 
     def timeline(self, process: int, count: int) -> bytes:
-        """Return up to `count` rows since the last call (TIMELINE_DTYPE)."""
+        """Remove up to `count` timeline rows and return them (TIMELINE_DTYPE)."""
         rows = ffi.new("struct mematlas_sample[]", max(count, 1))
         got = check(lib.mematlas_collector_timeline(self._handle, process, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_sample")))
+        return _bytes(rows, got)
 
     def snapshot(self, process: int) -> ResidencySnapshot | None:
-        """Join live blocks with resident pages now; None if the process is gone."""
-        account = ffi.new("struct mematlas_account *")
-        result = lib.mematlas_collector_snapshot(self._handle, process, account)
+        """Join the residency of a process now; None if it has ended."""
+        found = ffi.new("struct mematlas_account *")
+        result = lib.mematlas_collector_snapshot(self._handle, process, found)
         if result in {-errno.ESRCH, -errno.ENOENT}:
             return None
         check(result)
-        parts = ffi.new("struct mematlas_part[]", account.parts + 1)
-        found = check(lib.mematlas_collector_parts(self._handle, parts, account.parts))
+        rows = ffi.new("struct mematlas_part[]", found.parts + 1)
+        parts = rows[0 : check(lib.mematlas_collector_parts(self._handle, rows, found.parts))]
         return ResidencySnapshot(
-            time_s=account.time_s,
-            cost_s=account.cost_s,
-            rss_bytes=account.rss_bytes,
-            huge_bytes=account.huge_bytes,
-            statm_rss_bytes=account.statm_rss_bytes,
-            unexplained_bytes=account.unexplained_bytes,
+            time_s=found.time_s,
+            cost_s=found.cost_s,
+            rss_bytes=found.rss_bytes,
+            huge_bytes=found.huge_bytes,
+            statm_rss_bytes=found.statm_rss_bytes,
+            unexplained_bytes=found.unexplained_bytes,
             parts=[
                 (part.kind, _text(part.name), part.resident_bytes, part.error_bytes)
-                for part in parts[0:found]
+                for part in parts
             ],
             slack=[
                 (_text(part.name), part.free_page_bytes, part.held_free_bytes)
-                for part in parts[0:found]
+                for part in parts
                 if part.free_page_bytes or part.held_free_bytes
             ],
-            rows=self._rows(account.rows),
+            rows=self._snapshot_rows(found.rows),
         )
 
     def fragmentation(self, process: int) -> bytes:
-        """Return free bytes by the stacks that share their pages, at the last snapshot (FRAGMENTATION_DTYPE)."""
-        rows, capacity = self._allocate(process, "struct mematlas_stack_bytes")
-        got = check(lib.mematlas_collector_fragmentation(self._handle, process, rows, capacity))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_stack_bytes")))
+        """Return the free bytes on pages that each stack's blocks keep resident (FRAGMENTATION_DTYPE).
 
-    def idle(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
-        """Return the owners of idle memory in sorted ranges: (start, end, accessed bytes).
-
-        Returns rows (IDLE_DTYPE) and all idle bytes. A row of a range that was accessed in part is a
-        lower bound.
+        As of the process's last snapshot; exact mode only.
         """
         rows, capacity = self._allocate(process, "struct mematlas_stack_bytes")
-        wanted = ffi.new("struct mematlas_cold_range[]", ranges)
+        got = check(lib.mematlas_collector_fragmentation(self._handle, process, rows, capacity))
+        return _bytes(rows, got)
+
+    def idle(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:
+        """Attribute idle memory to stacks: rows (IDLE_DTYPE), and the idle bytes of all ranges.
+
+        `ranges` are sorted and disjoint: (start, end, resident bytes that were used). In a range that was
+        used in part, a stack's row is a lower bound.
+        """
+        rows, capacity = self._allocate(process, "struct mematlas_stack_bytes")
+        given = ffi.new("struct mematlas_cold_range[]", ranges)
         total = ffi.new("double *")
         got = check(
             lib.mematlas_collector_cold(
-                self._handle, process, wanted, len(ranges), rows, capacity, total
+                self._handle, process, given, len(ranges), rows, capacity, total
             )
         )
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_stack_bytes"))), float(
-            total[0]
-        )
+        return _bytes(rows, got), float(total[0])
 
     def objects(self, process: int) -> tuple[list[str], bytes]:
-        """Read the live Python objects of a process; return type names and rows (OBJECTS_DTYPE).
+        """Read the types of a process's live Python objects: type names, and rows (OBJECTS_DTYPE).
 
-        Both are empty without a Python in the process. OSError: its memory may not be read.
+        Both are empty if the process runs no Python. OSError if its memory cannot be read.
         """
-        rows = ffi.new("struct mematlas_object[]", _MOST_OBJECTS)
-        names = ffi.new("char[][96]", _MOST_TYPES)
+        rows = ffi.new("struct mematlas_object[]", _MAX_OBJECT_ROWS)
+        names = ffi.new("char[][96]", _MAX_TYPES)
         got = check(
             lib.mematlas_collector_objects(
-                self._handle, process, rows, _MOST_OBJECTS, names, _MOST_TYPES
+                self._handle, process, rows, _MAX_OBJECT_ROWS, names, _MAX_TYPES
             )
         )
-        kept = [row.type for row in rows[0:got] if row.type < _MOST_TYPES]
-        types = max(kept, default=-1) + 1
-        return [_text(names[number]) for number in range(types)], bytes(
-            ffi.buffer(rows, got * ffi.sizeof("struct mematlas_object"))
-        )
+        named = [row.type for row in rows[0:got] if row.type < _MAX_TYPES]
+        types = max(named, default=-1) + 1
+        return [_text(names[number]) for number in range(types)], _bytes(rows, got)
 
     def _allocate(self, process: int, row: str) -> tuple[Any, int]:
-        """Return an array with a row for each (stack, kind), and its length."""
-        facts = ffi.new("struct mematlas_traced *")
-        check(lib.mematlas_collector_process(self._handle, process, facts))
-        return ffi.new(f"{row}[]", facts.totals + 1), facts.totals
+        """Allocate an array with a row per (stack, kind) of a process; return it and its capacity."""
+        info = ffi.new("struct mematlas_traced *")
+        check(lib.mematlas_collector_process(self._handle, process, info))
+        return ffi.new(f"{row}[]", info.totals + 1), info.totals
 
-    def _rows(self, count: int) -> bytes:
+    def _snapshot_rows(self, count: int) -> bytes:
         rows = ffi.new("struct mematlas_snapshot_row[]", count + 1)
         got = check(lib.mematlas_collector_rows(self._handle, rows, count))
-        return bytes(ffi.buffer(rows, got * ffi.sizeof("struct mematlas_snapshot_row")))
+        return _bytes(rows, got)

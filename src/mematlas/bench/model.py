@@ -48,27 +48,57 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The median of the samples: the value to quote."""
+        """The median of the samples: the value to quote.
+
+        >>> from mematlas import bench
+        >>> figure = bench.Figure({}, "ns", bench.Better.LOWER, (1.0, 2.0, 3.0))
+        >>> figure.median
+        2.0
+        """
         return statistics.median(self.samples)
 
     @property
     def best(self) -> float:
-        """The best sample: what the machine can do undisturbed."""
+        """The best sample: what the machine can do undisturbed.
+
+        >>> from mematlas import bench
+        >>> figure = bench.Figure({}, "ns", bench.Better.LOWER, (1.0, 2.0, 3.0))
+        >>> figure.best
+        1.0
+        """
         return min(self.samples) if self.better is Better.LOWER else max(self.samples)
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % confidence interval of the median, for any distribution of the samples."""
+        """The 95 % confidence interval of the median, for any distribution of the samples.
+
+        >>> from mematlas import bench
+        >>> figure = bench.Figure({}, "ns", bench.Better.LOWER, (1.0, 2.0, 3.0))
+        >>> figure.interval
+        (1.0, 3.0)
+        """
         return median_interval(self.samples)
 
     @property
     def spread(self) -> float | None:
-        """The difference between the medians of the runs, as a share of the median; None: too few samples."""
+        """The difference between the medians of the runs, as a share of the median; None: too few samples.
+
+        >>> from mematlas import bench
+        >>> figure = bench.Figure({}, "ns", bench.Better.LOWER, (1.0, 2.0, 3.0))
+        >>> figure.spread
+        1.0
+        """
         return run_spread(self.samples)
 
     @property
     def noisy(self) -> bool:
-        """Whether another run may well show another value: the spread exceeds 3 %."""
+        """Whether another run may well show another value: the spread exceeds 3 %.
+
+        >>> from mematlas import bench
+        >>> figure = bench.Figure({}, "ns", bench.Better.LOWER, (1.0, 2.0, 3.0))
+        >>> figure.noisy
+        True
+        """
         spread = self.spread
         return spread is None or spread > NOISY
 
@@ -176,12 +206,26 @@ class Result:
     complete: bool = True
 
     def section(self, name: str) -> Section | None:
-        """Return the section of a benchmark; None if it was not measured."""
+        """Return the section of a benchmark; None if it was not measured.
+
+        >>> from mematlas import bench
+        >>> bench.run([]).section("tlb") is None
+        True
+        """
         return next((each for each in self.sections if each.name == name), None)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Self:
-        """Build a result from JSON data; ValueError or KeyError if it is not one."""
+        """Build a result from JSON data; ValueError or KeyError if it is not one.
+
+        >>> import json
+        >>> from mematlas import bench
+        >>> from mematlas.bench.model import to_json
+        >>> from mematlas.present import json_writer
+        >>> written = json_writer.render("bench", to_json(bench.run([])))
+        >>> bench.Result.from_json(json.loads(written)["data"]).complete
+        True
+        """
         machine = dict(data["machine"])
         machine["caches"] = tuple(Cache(**each) for each in machine["caches"])
         sections = tuple(_read_section(each) for each in data["sections"])

@@ -42,7 +42,7 @@ def add_recording_options(parser: argparse.ArgumentParser) -> None:
         type=interval,
         default=0.0,
         metavar="TIME",
-        help="report memory that stayed idle for TIME, repeatedly",
+        help="report memory that is idle for TIME, repeatedly",
     )
     parser.add_argument(
         "--seed", type=positive, metavar="N", default=0, help="make the sampling repeatable"

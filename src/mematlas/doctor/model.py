@@ -1,4 +1,4 @@
-"""What `mematlas doctor` looks at, and what it says of it."""
+"""The states that `mematlas doctor` examines, and its findings."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Severity(StrEnum):
 
 
 class FixKind(StrEnum):
-    """Where a finding is put right."""
+    """Where a fix is applied."""
 
     TUNE = "tune"  # the machine, by `mematlas tune`
     EXEC = "exec"  # the program's start, by `mematlas exec` or its environment
     CODE = "code"  # the program's source
     SHELL = "shell"  # another command
-    LOOK = "look"  # a command that shows more
+    INSPECT = "inspect"  # a command that shows details
 
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """One way out. `command` can be run, or written into the program, as it is."""
+    """One fix. `command` is a shell command or a line of code, complete as it stands."""
 
     kind: FixKind
     command: str
@@ -51,39 +51,39 @@ class Fix:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A rule's finding: the headline, figures that prove it, and ways out, the best first."""
+    """The positive answer of a rule: headline, evidence, and fixes, the best first."""
 
     severity: Severity
     headline: str
     evidence: tuple[str, ...]
     fixes: tuple[Fix, ...]
-    cost: int = 0  # bytes concerned; larger comes first
+    cost: int = 0  # bytes concerned; findings of one severity are sorted by it
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A rule could not be checked, and why."""
+    """The answer of a rule that cannot be checked, with the reason."""
 
     reason: str
 
 
 Answer = Found | Unknown | None
-"""None: all is well."""
+"""The answer of a rule; None: the rule found nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule(Generic[State]):
-    """One thing to look for in a state."""
+    """One check of a state."""
 
     key: str
-    checks: str  # what is in order when nothing is found
-    why: str  # why it matters when something is
-    look: Callable[[State], Answer]
+    checks: str  # what is true when nothing is found
+    why: str  # why a finding matters
+    check: Callable[[State], Answer]
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A finding as it is shown, with its rule's words."""
+    """A finding with the key and explanation of its rule."""
 
     rule: str
     severity: Severity
@@ -105,7 +105,7 @@ class Unchecked:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A rule that found all well."""
+    """A rule that found nothing."""
 
     rule: str
     checks: str
@@ -113,7 +113,7 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """The doctor's answer about one subject."""
+    """The findings about one subject."""
 
     subject: str
     findings: tuple[Finding, ...]
@@ -127,7 +127,7 @@ class Checkup:
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """The machine, read twice `seconds` apart, so that rates can be told from totals."""
+    """The machine, read twice `seconds` apart, so that counters give rates."""
 
     before: Machine
     now: Machine
@@ -137,35 +137,35 @@ class HostState:
     processes: tuple[ProcessRow, ...] = ()
 
     def rate(self, name: str) -> float | None:
-        """Events per second of a counter in vmstat; None if this kernel lacks it."""
+        """Return the events per second of a vmstat counter; None if this kernel lacks it."""
         later, earlier = self.now.vmstat.get(name), self.before.vmstat.get(name)
         if later is None or earlier is None or self.seconds <= 0:
             return None
         return (later - earlier) / self.seconds
 
     def number(self, name: str) -> int | None:
-        """One of /proc/sys/vm as a number; None if it is not there."""
+        """Return a value of /proc/sys/vm as a number; None if there is none."""
         text = self.sysctl.get(name, "")
         return int(text) if text.lstrip("-").isdigit() else None
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """One process, its machine, and how it moved during the check."""
+    """One process, its machine, and the changes during the check."""
 
-    facts: ProcessInfo
+    info: ProcessInfo
     host: HostState
-    heaps: Heaps | str  # text: why they are unknown
+    heaps: Heaps | str  # str: why they are unknown
     numa: tuple[NodePages, ...] | str
-    cpus_nodes: frozenset[int] | None = None  # nodes of the CPUs it may use
+    cpus_nodes: frozenset[int] | None = None  # NUMA nodes of the allowed CPUs
     major_rate: float | None = None  # major faults per second during the check
     anonymous: tuple[tuple[float, int], ...] = ()  # (seconds, RssAnon + swap) during the check
-    capabilities: int = 0  # effective
+    capabilities: int = 0  # the effective set
 
 
 @dataclass(frozen=True, slots=True)
 class RecordingState:
-    """A recording, read, and what report and leaks make of it."""
+    """A recording with its report and leaks."""
 
     path: str
     recording: Recording

@@ -1,4 +1,4 @@
-"""Everything the doctor looks at, read over a short time so that rates can be told from totals."""
+"""Reading the states to examine, over a short time, so that counters give rates."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from mematlas.linux.machine import Machine
     from mematlas.linux.process import ProcessDirectory
 
-_LOOKS = 24  # during a check of a process
+_SAMPLES = 24  # of anonymous memory during a check
 
 
 def read_host(root: str, seconds: float, pid: int | None = None) -> HostState:
-    """Read the machine now and `seconds` later."""
+    """Read the machine now and `seconds` later. `root`: the directory that holds proc/ and sys/."""
     before, began = machine.read(root, pid), time.monotonic()
     if seconds > 0:
         time.sleep(seconds)
@@ -33,16 +33,21 @@ def read_host(root: str, seconds: float, pid: int | None = None) -> HostState:
 
 
 def read_process(pid: int, root: str, seconds: float) -> ProcessState:
-    """Read a process and its machine, watching it for `seconds`."""
+    """Read a process and its machine, and sample its memory for `seconds`.
+
+    Raises:
+        TargetError: the process does not exist or has ended.
+        AccessError: the kernel refuses; another user's process needs CAP_SYS_PTRACE.
+    """
     before, began = machine.read(root, pid), time.monotonic()
     with open_process(pid, root) as process:
         faults = parse_stat(process.read("stat")).major_faults
-        anonymous = tuple(_watch(process, seconds))
+        anonymous = tuple(_sample_anonymous(process, seconds))
         elapsed = time.monotonic() - began
         faults = parse_stat(process.read("stat")).major_faults - faults
         found = process_info.read(pid, root)
         return ProcessState(
-            facts=found,
+            info=found,
             host=_host(root, before, began, pid),
             heaps=glibc_heap.read_heaps(process, found.mappings),
             numa=numa_maps.read(process),
@@ -53,11 +58,11 @@ def read_process(pid: int, root: str, seconds: float) -> ProcessState:
         )
 
 
-def _watch(process: ProcessDirectory, seconds: float) -> Iterator[tuple[float, int]]:
-    """Note the anonymous memory of a process, swapped or not, at even times."""
+def _sample_anonymous(process: ProcessDirectory, seconds: float) -> Iterator[tuple[float, int]]:
+    """Sample RssAnon + VmSwap at regular times, as (seconds, bytes)."""
     began = time.monotonic()
-    for look in range(_LOOKS + 1):
-        wait = began + seconds * look / _LOOKS - time.monotonic()
+    for sample in range(_SAMPLES + 1):
+        wait = began + seconds * sample / _SAMPLES - time.monotonic()
         if wait > 0:
             time.sleep(wait)
         sizes = read_status(process).sizes
@@ -78,7 +83,7 @@ def _host(root: str, before: Machine, began: float, pid: int | None) -> HostStat
 
 
 def _nodes_of(root: str, cpus: str) -> frozenset[int] | None:
-    """Nodes that CPUs of a list such as "0-3,8" belong to; None where that is not told."""
+    """Return the NUMA nodes of a CPU list such as "0-3,8"; None if the kernel does not report them."""
     nodes = set()
     folder = Path(root, "sys/devices/system/cpu")
     for cpu in parse_list(cpus) if cpus else ():

@@ -1,4 +1,4 @@
-"""`mematlas doctor` for the terminal."""
+"""View of `mematlas doctor` in the terminal."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ _LABELS = {
     FixKind.EXEC: "start",
     FixKind.CODE: "code",
     FixKind.SHELL: "shell",
-    FixKind.LOOK: "look",
+    FixKind.INSPECT: "inspect",
 }
 _INDENT = 11
 
 
 def render_checkup(checkup: Checkup, *, everything: bool, console: Console) -> None:
-    """Write the findings, the most urgent first, then what could not be checked."""
+    """Write the findings, the most severe first, and the checks that could not be made."""
     write(console, Text(clean(checkup.subject), "bold"))
     write(console, _counts(checkup))
     for finding in checkup.findings:
         _finding(finding, console)
     if everything and checkup.passed:
-        title(console, "Fine")
+        title(console, "Passed")
         for passed in checkup.passed:
             _hanging(console, f"  {passed.rule:<26}", Text(passed.checks), 28, "green")
     if checkup.unchecked:
@@ -57,9 +57,9 @@ def _counts(checkup: Checkup) -> Text:
         count = sum(each.severity is severity for each in checkup.findings)
         if count:
             text.append(f"{count} {words}", _STYLES[severity]).append(" · ")
-    text.append(f"{len(checkup.passed)} checks fine", "green")
+    text.append(f"{len(checkup.passed)} checks passed", "green")
     if checkup.unchecked:
-        text.append(f" · {len(checkup.unchecked)} not made", "yellow")
+        text.append(f" · {len(checkup.unchecked)} not checked", "yellow")
     return text
 
 
@@ -77,7 +77,7 @@ def _finding(finding: Finding, console: Console) -> None:
 
 
 def _fix(fix: Fix, console: Console) -> None:
-    """Write a command on lines of its own, whole: it is there to be copied."""
+    """Write a command without line breaks, so that it can be copied."""
     first = Text(f"  {_LABELS[fix.kind]:<9}", "dim")
     command = Text(clean(fix.command), "cyan")
     if len(command) + _INDENT <= console.width:

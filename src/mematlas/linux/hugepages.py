@@ -39,7 +39,14 @@ class Mechanism(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PageKind:
-    """A kind of page: its size in bytes and the mechanism that provides it."""
+    """A kind of page: its size in bytes and the mechanism that provides it.
+
+    >>> from mematlas.memory import Region
+    >>> from mematlas.linux.hugepages import parse_kind
+    >>> kind = parse_kind("2m")
+    >>> kind.name, kind.size, kind.is_hugetlb
+    ('2M', 2097152, True)
+    """
 
     name: str
     size: int
@@ -47,22 +54,42 @@ class PageKind:
 
     @property
     def is_hugetlb(self) -> bool:
-        """Whether pages come from a pool that is reserved beforehand."""
+        """Whether pages come from a pool that is reserved beforehand.
+
+        >>> from mematlas.linux.hugepages import parse_kind
+        >>> parse_kind("1G").is_hugetlb
+        True
+        """
         return self.mechanism is Mechanism.HUGETLB
 
     @property
     def is_transparent(self) -> bool:
-        """Whether the kernel uses such pages for ordinary mappings (THP and mTHP)."""
+        """Whether the kernel uses such pages for ordinary mappings (THP and mTHP).
+
+        >>> from mematlas.linux.hugepages import parse_kind
+        >>> parse_kind("thp").is_transparent
+        True
+        """
         return self.mechanism in (Mechanism.THP, Mechanism.MTHP)
 
     @property
     def map_flags(self) -> int:
-        """Flags of mmap(2) for such pages; 0 except for hugetlb."""
+        """Flags of mmap(2) for such pages; 0 except for hugetlb.
+
+        >>> from mematlas.linux.hugepages import parse_kind
+        >>> hex(parse_kind("2M").map_flags)
+        '0x54040000'
+        """
         return MapFlag.HUGETLB | self._encoded_size if self.is_hugetlb else 0
 
     @property
     def memfd_flags(self) -> int:
-        """Flags of memfd_create(2) for such pages; 0 except for hugetlb."""
+        """Flags of memfd_create(2) for such pages; 0 except for hugetlb.
+
+        >>> from mematlas.linux.hugepages import parse_kind
+        >>> hex(parse_kind("2M").memfd_flags)
+        '0x54000004'
+        """
         return MemfdFlag.HUGETLB | self._encoded_size if self.is_hugetlb else 0
 
     @property
@@ -70,7 +97,12 @@ class PageKind:
         return (self.size.bit_length() - 1) << HUGE_SHIFT
 
     def round_up(self, size: int) -> int:
-        """Return the smallest whole number of pages that holds `size` bytes, in bytes."""
+        """Return the smallest whole number of pages that holds `size` bytes, in bytes.
+
+        >>> from mematlas.linux.hugepages import parse_kind
+        >>> parse_kind("2M").round_up(1)
+        2097152
+        """
         return -(-size // self.size) * self.size
 
     def __str__(self) -> str:

@@ -177,15 +177,25 @@ def _refusal(error: OSError, address: int, length: int, name: str) -> MematlasEr
     return MematlasError(f"{name}() failed: {error.strerror}")
 
 
+_ALWAYS = (
+    "normal", "random", "sequential", "willneed", "dontneed", "dontfork", "dofork", "dontdump", "dodump",
+    "free", "cold", "wipeonfork", "keeponfork",
+)  # fmt: skip
+"""What every supported kernel does for private memory; the others need a setting or a newer kernel."""
+
+
 def _method(name: AdviceName) -> Callable[..., None]:
     def method(self: Advisable, offset: int = 0, length: int | None = None) -> None:
         self._advise(name, offset, length)
 
     method.__name__ = name
     method.__qualname__ = f"Region.{name}"
-    method.__doc__ = (
-        f"Apply MADV_{name.upper()} of madvise(2) to the region, or to whole pages of it, in bytes."
-    )
+    method.__doc__ = f"""Apply MADV_{name.upper()} of madvise(2) to the region, or to whole pages of it, in bytes.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("4M") as region:
+        ...     region.{name}(){"" if name in _ALWAYS else "  # doctest: +SKIP"}
+        """
     return method
 
 

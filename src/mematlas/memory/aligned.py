@@ -94,7 +94,12 @@ class PaddedCounters:
         self._count = count
 
     def add(self, index: int, amount: int = 1) -> int:
-        """Add to a counter atomically and return its new value; IndexError if there is no such counter."""
+        """Add to a counter atomically and return its new value; IndexError if there is no such counter.
+
+        >>> from mematlas.memory import PaddedCounters
+        >>> PaddedCounters(2).add(1, 5)
+        5
+        """
         if not 0 <= index < self._count:
             message = f"there is no counter {index}, only 0 to {self._count - 1}"
             raise IndexError(message)
@@ -110,7 +115,13 @@ class PaddedCounters:
         return (self[index] for index in range(self._count))
 
     def total(self) -> int:
-        """Return the sum of all counters, which are read one after the other."""
+        """Return the sum of all counters, which are read one after the other.
+
+        >>> from mematlas.memory import PaddedCounters
+        >>> counters = PaddedCounters(2)
+        >>> counters.add(0), counters.add(1), counters.total()
+        (1, 1, 2)
+        """
         return sum(self)
 
     def _own(self, size: int) -> Any:

@@ -30,7 +30,14 @@ class Closable(ABC):
 
     @property
     def closed(self) -> bool:
-        """Whether close() has released the memory. Every other operation then raises UsageError."""
+        """Whether close() has released the memory. Every other operation then raises UsageError.
+
+        >>> from mematlas.memory import Pool
+        >>> pool = Pool(64, 8)
+        >>> pool.close()
+        >>> pool.closed
+        True
+        """
         return not self._is_open
 
     @abstractmethod
@@ -90,7 +97,13 @@ class Allocation:
 
     @property
     def view(self) -> memoryview:
-        """The bytes, writable."""
+        """The bytes, writable.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena, arena.alloc(8, zero=True) as allocation:
+        ...     allocation.view.nbytes, max(allocation.view)
+        (8, 0)
+        """
         self._check_allocator()
         return self._export.view()
 
@@ -100,26 +113,26 @@ class Allocation:
         """Return the bytes as a NumPy array; without a shape, as many elements as fit.
 
         UsageError if the shape needs more bytes than there are.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena, arena.alloc(64, zero=True) as allocation:
+        ...     allocation.array((2, 4), "f8").shape
+        (2, 4)
         """
         self._check_allocator()
         return self._export.array(shape, dtype)
 
     def free(self) -> None:
-        """Free the memory. BufferError while an array or view of it is alive."""
+        """Free the memory. BufferError while an array or view of it is alive.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena:
+        ...     allocation = arena.alloc(100)
+        ...     allocation.free()
+        ...     arena.stats().blocks
+        0
+        """
         self._allocator.free(self)
-
-    def exported_buffer(self) -> Any:
-        """Return the object that every view and array keeps alive. For the allocator."""
-        return self._export.buffer()
-
-    def end(self) -> None:
-        """End the access to the memory. BufferError while it is exported. For the allocator."""
-        self._export.end()
-
-    def begin(self, address: int, size: int) -> None:
-        """Begin the access to other memory. For the allocator."""
-        self._export = Export(address, size)
-        self.address, self.size = address, size
 
     def _check_allocator(self) -> None:
         if self._allocator.closed:
@@ -142,11 +155,17 @@ class Allocation:
 
 
 def end_allocation(allocation: Allocation, piece: str) -> None:
-    """End the access to an allocation; UsageError if it is free already."""
+    """End the access to an allocation; UsageError if it is free already, BufferError if it is exported."""
     try:
-        allocation.end()
+        allocation._export.end()  # noqa: SLF001 - of this module
     except UsageError:
         raise UsageError(f"the {piece} at {allocation.address:#x} is free already") from None
+
+
+def move_allocation(allocation: Allocation, address: int, size: int) -> None:
+    """Begin the access to other memory, after end_allocation()."""
+    allocation._export = Export(address, size)  # noqa: SLF001 - of this module
+    allocation.address, allocation.size = address, size
 
 
 def explain_mistake(error: OSError, address: int, owner: str, piece: str) -> UsageError:

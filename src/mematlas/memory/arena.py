@@ -10,7 +10,13 @@ from mematlas.errors import MematlasError, UnsupportedError, UsageError
 from mematlas.linux.hugepages import Mechanism, parse_kind
 from mematlas.linux.mman import Advice
 from mematlas.memory import numa
-from mematlas.memory.allocation import Allocation, Closable, end_allocation, explain_mistake
+from mematlas.memory.allocation import (
+    Allocation,
+    Closable,
+    end_allocation,
+    explain_mistake,
+    move_allocation,
+)
 from mematlas.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -82,6 +88,11 @@ class Arena(Closable):
         """Allocate `size` bytes, aligned to a power of two; with `zero`, filled with zeros.
 
         MemoryError if there is no memory, UsageError if an argument is out of range.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena, arena.alloc("1K", zero=True) as allocation:
+        ...     max(allocation.view)
+        0
         """
         self._check_open()
         wanted = parse_bytes(size) if isinstance(size, str) else size
@@ -101,6 +112,13 @@ class Arena(Closable):
         """Free an allocation, from any thread.
 
         UsageError: not of this arena, or free already. BufferError: an array or view of it is alive.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena:
+        ...     allocation = arena.alloc(100)
+        ...     arena.free(allocation)
+        ...     arena.stats().frees
+        1
         """
         self._check_open()
         end_allocation(allocation, "allocation")
@@ -130,7 +148,7 @@ class Arena(Closable):
         except OSError as error:
             raise explain_mistake(error, allocation.address, "arena", "allocation") from None
         finally:
-            allocation.begin(address, kept)
+            move_allocation(allocation, address, kept)
 
     def array(self, shape: int | tuple[int, ...], dtype: DTypeLike = "f8") -> NDArray[Any]:
         """Return an uninitialised array in an allocation of its own, freed with the array's last view.
@@ -147,7 +165,7 @@ class Arena(Closable):
         wanted = np.dtype(dtype)
         allocation = self.alloc(int(np.prod(shape)) * wanted.itemsize, alignment=64)
         array = allocation.array(shape, wanted)
-        buffer = allocation.exported_buffer()
+        buffer = allocation.view.obj  # every view and array keeps this object
         weakref.finalize(buffer, self._free_address, allocation.address).atexit = False
         return array
 
@@ -156,27 +174,61 @@ class Arena(Closable):
             self._handle.free(address)
 
     def usable_size(self, allocation: Allocation) -> int:
-        """Return the bytes an allocation can hold without moving, as malloc_usable_size(3) does."""
+        """Return the bytes an allocation can hold without moving, as malloc_usable_size(3) does.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena, arena.alloc(100) as allocation:
+        ...     arena.usable_size(allocation) >= 100
+        True
+        """
         self._check_open()
         return self._handle.usable_size(allocation.address)
 
     def stats(self) -> ArenaStats:
-        """Return bytes and blocks in use, cached by threads, free, and returned to the kernel."""
+        """Return bytes and blocks in use, cached by threads, free, and returned to the kernel.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena, arena.alloc(100):
+        ...     arena.stats().blocks, arena.stats().capacity
+        (1, 16777216)
+        """
         self._check_open()
         return self._handle.stats()
 
     def check(self) -> bool:
-        """Return whether every byte is accounted for. No other thread may use the arena meanwhile."""
+        """Return whether every byte is accounted for. No other thread may use the arena meanwhile.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena:
+        ...     arena.check()
+        True
+        """
         self._check_open()
         return self._handle.is_consistent()
 
     def trim(self) -> int:
-        """Return the memory of free pages to the kernel; returns the bytes."""
+        """Return the memory of free pages to the kernel; returns the bytes.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena:
+        ...     arena.trim() >= 0
+        True
+        """
         self._check_open()
         return self._handle.trim()
 
     def close(self) -> None:
-        """Unmap the arena. BufferError while allocations are in use."""
+        """Unmap the arena. BufferError while allocations are in use.
+
+        >>> from mematlas.memory import Arena
+        >>> arena = Arena("16M")
+        >>> allocation = arena.alloc(100)
+        >>> arena.close()
+        Traceback (most recent call last):
+        BufferError: 1 allocations of the arena are in use
+        >>> allocation.free()
+        >>> arena.close()
+        """
         if not self._is_open:
             return
         in_use = self._handle.stats().blocks

@@ -78,11 +78,24 @@ class PlacedArrays:
             self._handler.set_cache(0)
 
     def stats(self) -> ArrayStats:
-        """Return blocks and bytes of live arrays and of the cache, and blocks mapped and reused so far."""
+        """Return blocks and bytes of live arrays and of the cache, and blocks mapped and reused so far.
+
+        >>> import numpy as np
+        >>> from mematlas import memory
+        >>> with memory.numpy(min_size="1M") as placed:
+        ...     array = np.ones(1 << 20)
+        >>> placed.stats().blocks >= 1
+        True
+        """
         return self._handler.stats()
 
     def last_error(self) -> str | None:
-        """Return the last failure: why a MemoryError was raised, or other pages were used; None if none."""
+        """Return the last failure: why a MemoryError was raised, or other pages were used; None if none.
+
+        >>> from mematlas import memory
+        >>> memory.numpy().last_error() is None
+        True
+        """
         stats = self._handler.stats()
         if not stats.failures:
             return None

@@ -33,7 +33,12 @@ class HeapArena:
 
     @property
     def used(self) -> int:
-        """Bytes of chunks in use, with their headers."""
+        """Bytes of chunks in use, with their headers.
+
+        >>> from mematlas.memory import HeapArena
+        >>> HeapArena(number=0, system=300, peak=300, free=100).used
+        200
+        """
         return self.system - self.free
 
 
@@ -56,21 +61,47 @@ class HeapStats:
 
     @property
     def reclaimable(self) -> int:
-        """The most that trim() could return: free bytes, as far as they are resident."""
+        """The most that trim() could return: free bytes, as far as they are resident.
+
+        >>> from mematlas.memory import HeapArena, HeapStats
+        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396)
+        >>> stats.reclaimable
+        100
+        """
         return min(self.free, max(0, self.anonymous - self.used))
 
     @property
     def free(self) -> int:
-        """Free bytes in arenas, resident or not."""
+        """Free bytes in arenas, resident or not.
+
+        >>> from mematlas.memory import HeapArena, HeapStats
+        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396)
+        >>> stats.free
+        100
+        """
         return sum(arena.free for arena in self.arenas)
 
     @property
     def used(self) -> int:
-        """Bytes in use, in arenas and in mappings."""
+        """Bytes in use, in arenas and in mappings.
+
+        >>> from mematlas.memory import HeapArena, HeapStats
+        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396)
+        >>> stats.used
+        4296
+        """
         return sum(arena.used for arena in self.arenas) + self.mapped_bytes
 
     def explain(self) -> str:
-        """Return lines of text: each arena, mmapped blocks, and what trim() could return."""
+        """Return lines of text: each arena, mmapped blocks, and what trim() could return.
+
+        >>> from mematlas.memory import HeapArena, HeapStats
+        >>> stats = HeapStats((HeapArena(0, 300, 300, 100),), 1, 4096, anonymous=4396)
+        >>> print(stats.explain())
+        arena 0: 200 B used, 100 B free, 300 B at most
+        4.00 KiB in 1 mmapped blocks
+        trim() could return at most 100 B
+        """
         lines = [
             f"arena {arena.number}: {format_bytes(arena.used)} used, {format_bytes(arena.free)} free, "
             f"{format_bytes(arena.peak)} at most"

@@ -37,13 +37,23 @@ class LockLimit:
 
     @property
     def left(self) -> int | None:
-        """Bytes that can still be locked; None: unlimited."""
+        """Bytes that can still be locked; None: unlimited.
+
+        >>> from mematlas.memory import LockLimit
+        >>> LockLimit(soft=None, hard=None, locked=0, exempt=False, may_raise_hard=False).left is None
+        True
+        """
         if self.exempt or self.soft is None:
             return None
         return max(0, self.soft - self.locked)
 
     def explain(self) -> str:
-        """Return a line with the limit, what is locked, and what would raise the limit."""
+        """Return a line with the limit, what is locked, and what would raise the limit.
+
+        >>> from mematlas.memory import LockLimit
+        >>> LockLimit(soft=65536, hard=None, locked=0, exempt=True, may_raise_hard=True).explain()
+        'RLIMIT_MEMLOCK is 64.0 KiB (hard limit unlimited), 0 B locked; no limit holds with CAP_IPC_LOCK'
+        """
         soft, hard = (_size(each) for each in (self.soft, self.hard))
         state = f"RLIMIT_MEMLOCK is {soft} (hard limit {hard}), {format_bytes(self.locked)} locked"
         if self.exempt:
@@ -51,7 +61,12 @@ class LockLimit:
         return f"{state}; {self.remedy()}"
 
     def remedy(self) -> str:
-        """Return what would raise the limit."""
+        """Return what would raise the limit.
+
+        >>> from mematlas.memory import LockLimit
+        >>> LockLimit(soft=65536, hard=None, locked=0, exempt=False, may_raise_hard=False).remedy()
+        '`ulimit -l` raises it to unlimited without privilege, or grant CAP_IPC_LOCK'
+        """
         ways = []
         if self.hard is None or (self.soft is not None and self.soft < self.hard):
             ways.append(f"`ulimit -l` raises it to {_size(self.hard)} without privilege")
@@ -111,7 +126,7 @@ def mlockall(*, current: bool = True, future: bool = False, onfault: bool = Fals
     >>> from mematlas.memory import mlockall
     >>> mlockall(current=False)
     Traceback (most recent call last):
-    mematlas.errors.UsageError: mlockall() takes current=True, future=True, or both
+    mematlas.UsageError: mlockall() takes current=True, future=True, or both
     """
     if not (current or future):
         raise UsageError("mlockall() takes current=True, future=True, or both")

@@ -184,7 +184,7 @@ def migrate_pages(pid: int, source: int | Sequence[int], target: int | Sequence[
     >>> from mematlas.memory import migrate_pages
     >>> migrate_pages(0, 63, 63)  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    mematlas.errors.UsageError: no memory on node 63; nodes with memory here: ...
+    mematlas.UsageError: no memory on node 63; nodes with memory here: ...
     """
     source, target = as_list(source), as_list(target)
     check_nodes({*source, *target})

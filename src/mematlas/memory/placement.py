@@ -52,16 +52,34 @@ class Placement:
 
     @property
     def huge(self) -> int:
-        """Resident bytes in pages larger than the base page."""
+        """Resident bytes in pages larger than the base page.
+
+        >>> from mematlas.memory import Placement
+        >>> placement = Placement(8192, 8192, 0, 0, 0, {4096: 8192}, source="PAGEMAP_SCAN")
+        >>> placement.huge
+        0
+        """
         return sum(size for page, size in self.by_page_size.items() if page > _core.PAGE)
 
     def share(self, page: int) -> float:
-        """Return the share of resident bytes in pages of `page` bytes or larger, 0 to 1."""
+        """Return the share of resident bytes in pages of `page` bytes or larger, 0 to 1.
+
+        >>> from mematlas.memory import Placement
+        >>> placement = Placement(8192, 8192, 0, 0, 0, {4096: 8192}, source="PAGEMAP_SCAN")
+        >>> placement.share(4096)
+        1.0
+        """
         fitting = sum(size for each, size in self.by_page_size.items() if each >= page)
         return fitting / self.resident if self.resident else 0.0
 
     def text(self) -> str:
-        """Format the page sizes: "256 MiB in 2.00 MiB pages (PAGEMAP_SCAN)"."""
+        """Format the page sizes: "256 MiB in 2.00 MiB pages (PAGEMAP_SCAN)".
+
+        >>> from mematlas.memory import Placement
+        >>> placement = Placement(8192, 8192, 0, 0, 0, {4096: 8192}, source="PAGEMAP_SCAN")
+        >>> placement.text()
+        '8.00 KiB in 4.00 KiB pages (PAGEMAP_SCAN)'
+        """
         parts = (
             f"{format_bytes(size)} in {format_bytes(page)} pages"
             for page, size in sorted(self.by_page_size.items(), reverse=True)

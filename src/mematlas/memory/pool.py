@@ -101,6 +101,11 @@ class Pool(Closable):
         """Allocate a slot. MemoryError if all are in use; None with `require=False`.
 
         The contents are those the last user left, or zeros.
+
+        >>> from mematlas.memory import Pool
+        >>> with Pool(64, 1, require=False) as pool, pool.alloc():
+        ...     pool.alloc() is None
+        True
         """
         self._check_open()
         address = self._handle.alloc()
@@ -112,7 +117,15 @@ class Pool(Closable):
         return None
 
     def free(self, slot: Slot) -> None:
-        """Free a slot. UsageError: not of this pool, or free already. BufferError: it is exported."""
+        """Free a slot. UsageError: not of this pool, or free already. BufferError: it is exported.
+
+        >>> from mematlas.memory import Pool
+        >>> with Pool(64, 8) as pool:
+        ...     slot = pool.alloc()
+        ...     pool.free(slot)
+        ...     pool.stats().in_use
+        0
+        """
         self._check_open()
         end_allocation(slot, "slot")
         try:
@@ -121,17 +134,37 @@ class Pool(Closable):
             raise explain_mistake(error, slot.address, "pool", "slot") from None
 
     def stats(self) -> PoolStats:
-        """Return slots in use and cached by threads, calls since the start, and bytes mapped."""
+        """Return slots in use and cached by threads, calls since the start, and bytes mapped.
+
+        >>> from mematlas.memory import Pool
+        >>> with Pool(64, 8) as pool, pool.alloc():
+        ...     pool.stats().in_use, pool.stats().count
+        (1, 8)
+        """
         self._check_open()
         return self._handle.stats()
 
     def check(self) -> bool:
-        """Return whether every slot is accounted for. No other thread may use the pool meanwhile."""
+        """Return whether every slot is accounted for. No other thread may use the pool meanwhile.
+
+        >>> from mematlas.memory import Pool
+        >>> with Pool(64, 8) as pool:
+        ...     pool.check()
+        True
+        """
         self._check_open()
         return self._handle.is_consistent()
 
     def close(self) -> None:
-        """Unmap the pool. BufferError while slots of a private pool are in use."""
+        """Unmap the pool. BufferError while slots of a private pool are in use.
+
+        >>> from mematlas.memory import Pool
+        >>> pool = Pool(64, 8)
+        >>> pool.close()
+        >>> pool.alloc()
+        Traceback (most recent call last):
+        mematlas.UsageError: the pool is closed
+        """
         if not self._is_open:
             return
         in_use = 0 if self.descriptor >= 0 else self._handle.stats().in_use

@@ -184,12 +184,25 @@ class Region(Advisable, Closable):
 
     @property
     def placement(self) -> Placement:
-        """What backs the region now, as the kernel reports it."""
+        """What backs the region now, as the kernel reports it.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("64K", populate=True) as region:
+        ...     region.placement.resident
+        65536
+        """
         self._check_open()
         return placement_of(self.address, self.length)
 
     def explain(self) -> str:
-        """Return lines of text: what was granted, what was not and why, and how to get it."""
+        """Return lines of text: what was granted, what was not and why, and how to get it.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("64K") as region:
+        ...     print(region.explain())
+        requested 4K, mapped as 4K
+        nothing resident yet: pages are faulted in by a touch or populate_write()
+        """
         placement = self.placement
         lines = [f"requested {self.requested}, mapped as {self.granted}"]
         lines += [f"not granted: {reason}" for reason in self.reasons]
@@ -217,7 +230,13 @@ class Region(Advisable, Closable):
 
     @property
     def descriptor(self) -> int:
-        """The memfd of a shared region; -1 for a private one."""
+        """The memfd of a shared region; -1 for a private one.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("64K", share=True) as region:
+        ...     region.descriptor >= 0
+        True
+        """
         self._check_open()
         return self._mapping.descriptor
 
@@ -225,7 +244,13 @@ class Region(Advisable, Closable):
 
     @property
     def view(self) -> memoryview:
-        """The region's bytes, writable."""
+        """The region's bytes, writable.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("64K") as region:
+        ...     region.view[0]
+        0
+        """
         self._check_open()
         return self._export.view()
 
@@ -279,6 +304,12 @@ class Region(Advisable, Closable):
         """Lock all pages in memory now, or with `onfault` each when it is faulted in: mlock2(2).
 
         AccessError names RLIMIT_MEMLOCK where it is too low. MematlasError: memory is short.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("8K") as region:
+        ...     region.lock()
+        ...     region.placement.locked
+        8192
         """
         self._check_open()
         check_lock_limit(self.length, "locking this region takes")
@@ -298,12 +329,25 @@ class Region(Advisable, Closable):
             raise MematlasError(f"{format_bytes(self.length)} could not be locked: {reason}")
 
     def unlock(self) -> None:
-        """Let the pages be reclaimed again: munlock(2)."""
+        """Let the pages be reclaimed again: munlock(2).
+
+        >>> from mematlas.memory import Region
+        >>> with Region("8K", lock=True) as region:
+        ...     region.unlock()
+        ...     region.placement.locked
+        0
+        """
         self._check_open()
         _core.unlock_memory(self.address, self.length)
 
     def migrate(self, node: int) -> Counts:
-        """Move resident pages to a node; returns pages by outcome, as memory.move_pages() does."""
+        """Move resident pages to a node; returns pages by outcome, as memory.move_pages() does.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("64K", populate=True) as region:
+        ...     region.migrate(0)  # doctest: +SKIP
+        {'already there': 16}
+        """
         self._check_open()
         return numa.move_range(self.address, self.length, node, self._unit.size)
 
@@ -316,14 +360,28 @@ class Region(Advisable, Closable):
         *,
         move: bool = False,
     ) -> Counts:
-        """Set the NUMA policy of the region or a part of it, as memory.mbind() does for an array."""
+        """Set the NUMA policy of the region or a part of it, as memory.mbind() does for an array.
+
+        >>> from mematlas.memory import Region
+        >>> with Region("64K", populate=True) as region:
+        ...     region.mbind("default")  # doctest: +SKIP
+        {'already there': 16}
+        """
         start, size = self._range(offset, length)
         return numa.bind_range(start, size, policy, numa.as_list(node), move=move)
 
     # ---- end
 
     def close(self) -> None:
-        """Unmap the memory. BufferError while an array or view of it is alive."""
+        """Unmap the memory. BufferError while an array or view of it is alive.
+
+        >>> from mematlas.memory import Region
+        >>> region = Region("64K")
+        >>> region.close()
+        >>> region.view
+        Traceback (most recent call last):
+        mematlas.UsageError: the region is closed
+        """
         if not self._is_open:
             return
         self._export.end()

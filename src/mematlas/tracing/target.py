@@ -65,7 +65,10 @@ class Target:
         self.libc = self._find_libc()
 
     def find_mapping(self, path: str) -> CodeMapping | None:
-        """Find the code of a loaded library, by the device and inode of a path here; reads the maps anew."""
+        """Find the code of a loaded library, by the device and inode of a path here.
+
+        Reads the mappings again.
+        """
         self.code = self._read_code()
         wanted = os.stat(path)  # noqa: PTH116
         for mapping in self.code:
@@ -195,4 +198,6 @@ def ptrace_refusal(pid: int) -> AccessError:
     except OSError:
         scope = "0"
     hint = ", or sysctl kernel.yama.ptrace_scope=0" if scope != "0" else ""
-    return AccessError(f"process {pid} cannot be traced: needs its user, or CAP_SYS_PTRACE{hint}")
+    return AccessError(
+        f"process {pid} may not be traced; run as its user or with CAP_SYS_PTRACE{hint}"
+    )

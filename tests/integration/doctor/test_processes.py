@@ -1,4 +1,4 @@
-"""`mematlas doctor` on real processes: each has the fault it is started with, and a well one has none."""
+"""`mematlas doctor` on real processes: each has the finding of the fault it is started with."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FOUND = {
 
 @contextmanager
 def faulty(build: Build, fault: str) -> Iterator[subprocess.Popen[str]]:
-    """Have a process with a fault."""
+    """Run a process with a fault."""
     command = [str(build("faulty")), fault]
     child = subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
@@ -51,7 +51,7 @@ def faulty(build: Build, fault: str) -> Iterator[subprocess.Popen[str]]:
 
 
 def examine(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
-    """Give the answer in JSON, which fits its schema."""
+    """Return the JSON answer, checked against its schema."""
     assert main(["doctor", *words, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     jsonschema.validate(answer, schema("doctor"))
@@ -60,13 +60,13 @@ def examine(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
 
 
 def rules(data: dict[str, Any]) -> set[str]:
-    """Name the rules that found something."""
+    """Return the rules that found something."""
     return {each["rule"] for each in data["findings"]}
 
 
 @pytest.mark.parametrize("fault", FOUND)
 def test_a_fault_is_found(build: Build, capsys: pytest.CaptureFixture[str], fault: str) -> None:
-    """A process with a fault has that finding, and the others it does not have."""
+    """A process with a fault has the finding of that fault and no other."""
     if fault == "small-pages" and "[always]" in THP.read_text():
         pytest.skip("all memory has huge pages here")
     with faulty(build, fault) as child:
@@ -77,14 +77,14 @@ def test_a_fault_is_found(build: Build, capsys: pytest.CaptureFixture[str], faul
 
 
 def test_a_well_process(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
-    """A process without a fault has no finding of its own."""
+    """A process without a fault has no finding about itself."""
     with faulty(build, "well") as child:
         data = examine(capsys, str(child.pid), "--duration", "0s")
     assert not rules(data) & set(FOUND.values())
 
 
-def test_what_trimming_gives_back_is_foretold(build: Build) -> None:
-    """The heaps' own headers tell, to a few pages, what malloc_trim() then gives back."""
+def test_what_trimming_gives_back_is_predicted(build: Build) -> None:
+    """The heaps' chunk headers predict, to a few pages, the bytes that malloc_trim() returns."""
     with faulty(build, "bloat") as child:
         heaps = read.read_process(child.pid, "/", 0).heaps
         if isinstance(heaps, str):
@@ -94,17 +94,17 @@ def test_what_trimming_gives_back_is_foretold(build: Build) -> None:
         child.stdin.write("\n")
         child.stdin.flush()
         freed = int(child.stdout.readline())
-    foretold = sum(each.trimmable for each in heaps.heaps)
+    predicted = sum(each.trimmable for each in heaps.heaps)
     assert heaps.unread == ()
     assert freed > 100 << 20
-    assert abs(foretold - freed) < 0.01 * freed
+    assert abs(predicted - freed) < 0.01 * freed
 
 
 @pytest.mark.parametrize(("fault", "tool"), [("bloat", "gdb"), ("memlock", "prlimit")])
-def test_the_command_given_cures(
+def test_the_suggested_command_fixes_the_fault(
     build: Build, capsys: pytest.CaptureFixture[str], fault: str, tool: str
 ) -> None:
-    """The finding's own shell command, run as it stands, makes it go away."""
+    """After the finding's shell command is run, the finding is gone."""
     if not shutil.which(tool):
         pytest.skip(f"no {tool} here")
     rule = FOUND[fault]
@@ -115,12 +115,12 @@ def test_the_command_given_cures(
         assert command.startswith(tool)
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, check=False)
         if done.returncode or "Operation not permitted" in done.stderr:
-            pytest.skip(f"{tool} may not: {done.stderr.strip()}")
+            pytest.skip(f"{tool} is refused: {done.stderr.strip()}")
         assert rule not in rules(examine(capsys, *words))
 
 
 def test_growth_shows_over_time(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
-    """A process that keeps 10 MiB a second is found to grow; for less than 5 s it is not judged."""
+    """A growth of 10 MiB per second is found; in less than 5 s the rule is not checked."""
     with faulty(build, "growth") as child:
         data = examine(capsys, str(child.pid), "--duration", "5.5s")
     finding = next(each for each in data["findings"] if each["rule"] == "growth")
@@ -131,26 +131,26 @@ def test_growth_shows_over_time(build: Build, capsys: pytest.CaptureFixture[str]
 
 
 def test_this_machine(capsys: pytest.CaptureFixture[str]) -> None:
-    """The machine is examined without a target, on one page, with every rule in the answer."""
+    """Without a target the machine is examined by all rules."""
     from mematlas.doctor.rules import HOST_RULES
 
     data = examine(capsys, "--duration", "0s")
     answered = [each["rule"] for part in ("findings", "passed", "unchecked") for each in data[part]]
     assert sorted(answered) == sorted(rule.key for rule in HOST_RULES)
     assert main(["doctor", "--duration", "0s", "--all"]) == 0
-    assert "checks fine" in capsys.readouterr().out
+    assert "checks passed" in capsys.readouterr().out
 
 
 def test_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A recording is examined by what report and leaks make of it."""
+    """A recording is examined by its report and leaks."""
     synthetic_recording.write(tmp_path / "run.atlas")
     data = examine(capsys, str(tmp_path / "run.atlas"))
     assert data["subject"].endswith("run.atlas")
     assert "bad-frees" in rules(data)
 
 
-def test_status_is_as_asked(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
-    """--fail-over makes findings of that urgency or more the status; what is not there is 3."""
+def test_exit_status(build: Build, capsys: pytest.CaptureFixture[str]) -> None:
+    """--fail-over sets status 1 on findings of that severity or a higher one; a missing target is 3."""
     with faulty(build, "write-execute") as child:
         words = ["doctor", str(child.pid), "--duration", "0s"]
         assert main(words) == 0
@@ -161,9 +161,9 @@ def test_status_is_as_asked(build: Build, capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_without_privilege(build: Build, capfd: pytest.CaptureFixture[str]) -> None:
-    """Of another user's process one is told what it takes to examine it."""
+    """For another user's process the error names the capability needed."""
     with faulty(build, "well") as child:
         words = ["doctor", str(child.pid), "--duration", "0s"]
-        assert main(words) == 0  # all modules are loaded now: nobody may not read them
+        assert main(words) == 0  # all modules are loaded now: they cannot be read as nobody
         assert as_nobody(lambda: main(words) == 4) == 0
     assert "CAP_SYS_PTRACE" in capfd.readouterr().err

@@ -1,4 +1,4 @@
-"""Two memory nodes and an older kernel, in a guest: the short form of scripts/guest."""
+"""The short form of scripts/guest: two memory nodes and an older kernel in a guest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS = 170  # booting takes a third of it
 
 @pytest.mark.slow
 def test_two_nodes_on_kernel_6_1() -> None:
-    """Placement, migration, interleaving, exec and statistics on two nodes, without the destructive part."""
+    """Placement, migration, interleaving, exec and statistics on two nodes, without the destructive tests."""
     if not os.environ.get("CI"):
         pytest.skip("a minute of emulation; CI does it, or run scripts/guest")
     done = subprocess.run(

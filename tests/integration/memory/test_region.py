@@ -34,7 +34,7 @@ def mappings_of(region: Region) -> list[dict[str, Any]]:
 
 def figure(region: Region, name: str) -> int:
     """Sum a figure of smaps over the region."""
-    return sum(row["figures"][name] for row in mappings_of(region))
+    return sum(row["fields"][name] for row in mappings_of(region))
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_hugetlb_as_smaps_has_it() -> None:
     with Region("7M", huge="2M", require=True) as region:
         assert region.length == 8 * MIB
         assert figure(region, "Private_Hugetlb") == 8 * MIB
-        assert {row["figures"]["KernelPageSize"] for row in mappings_of(region)} == {2 * MIB}
+        assert {row["fields"]["KernelPageSize"] for row in mappings_of(region)} == {2 * MIB}
         assert region.placement.by_page_size == {2 * MIB: 8 * MIB}
         assert int(free.read_text()) == 4
     assert int(free.read_text()) == 8

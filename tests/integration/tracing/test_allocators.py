@@ -1,4 +1,4 @@
-"""Other allocators beneath the tracer, and those a program carries inside, where it cannot look."""
+"""Preloaded and linked allocators under the tracer, and allocators inside a program, which it cannot hook."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ int main(void) {
 
 
 def library(name: str) -> Path:
-    """Find a library, or skip."""
+    """Return the path of a library; skip if it is missing."""
     for folder in FOLDERS:
         if (Path(folder) / name).exists():
             return Path(folder) / name
@@ -67,7 +67,7 @@ def news(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_malloc_of_another(sizes: Path, traced: Run, name: str) -> None:
-    """Blocks of every size, also those that are aligned to 8 bytes only, come and go as told."""
+    """Blocks of every size are recorded exactly, also those aligned to 8 bytes only."""
     preload = {"LD_PRELOAD": str(library(name))}
     run = traced(sizes, options=("--exact",), environment=preload)
     for function, count, size in (("tiny", 1000, 8), ("small", 1000, 100)):
@@ -79,7 +79,7 @@ def test_malloc_of_another(sizes: Path, traced: Run, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", *NAMES])
 def test_operators_of_another(news: Path, traced: Run, name: str) -> None:
-    """C++ is seen whether its operators call malloc() or are the allocator's own."""
+    """C++ allocations are recorded whether operator new calls malloc() or is the allocator's own."""
     preload = {"LD_PRELOAD": str(library(name)) if name else ""}
     run = traced(news, options=("--exact",), environment=preload)
     assert run.sum("allocations", "by_new", kind="malloc") == 4000
@@ -96,7 +96,7 @@ def test_exceptions_pass_through(news: Path, traced: Run) -> None:
 
 
 def test_plugins_with_a_runtime_of_their_own(tmp_path: Path, traced: Run) -> None:
-    """C++ in a plugin of a C program finds its own operators, linked in or not."""
+    """C++ in a plugin of a C program uses its own operators, linked statically or dynamically."""
     source = tmp_path / "plugin.cpp"
     source.write_text(
         '#include <string>\n#include <vector>\nextern "C" long work() {\n'
@@ -113,19 +113,19 @@ def test_plugins_with_a_runtime_of_their_own(tmp_path: Path, traced: Run) -> Non
 
 
 def test_an_allocator_inside_is_told(sizes: Path, tmp_path: Path, traced: Run) -> None:
-    """With jemalloc linked in, the recording says what it cannot see, and sees its mappings."""
+    """With jemalloc linked in, the recording has its mappings and a note on what is missing."""
     archive = library("libjemalloc.a")
     source = sizes.with_suffix(".c")
     libraries = (str(archive), "-lpthread", "-lm", "-ldl", "-lstdc++")
     program = compile_with("gcc", tmp_path / "static", source, *libraries)
     run = trace(tmp_path / "s.atlas", (program,))
-    assert "has jemalloc inside" in " ".join(run.report["notes"])
+    assert "contains jemalloc" in " ".join(run.report["notes"])
     assert "a malloc() of its own" in run.report["processes"][0]["note"]
     mapped = [stack for stack in run.report["stacks"] if stack["kind"] == "mmap"]
     assert sum(stack["peak_bytes"] for stack in mapped) > 30_000_000
 
 
 def test_no_allocator_is_found_where_there_is_none(traced: Run) -> None:
-    """Python 3.13 and later have mimalloc inside, and do not allocate by it."""
+    """Python 3.13 and later contain mimalloc without using it, and get no note."""
     run = traced("/usr/bin/env", sys.executable, "-c", "print()")
-    assert not [note for note in run.report["notes"] if "inside" in note]
+    assert not [note for note in run.report["notes"] if "contains" in note]

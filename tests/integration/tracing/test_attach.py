@@ -1,4 +1,4 @@
-"""Attaching to programs that run, and detaching: real ones, under load, dying, refused."""
+"""Attaching to running programs and detaching: under load, while they die, and refusals."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Obedient:
     """A program that answers each letter with a line."""
 
     def __init__(self, *command: str | Path, user: int | None = None) -> None:
-        """Start it, and wait until it is ready."""
+        """Start the program and wait until it is ready."""
         self.process = subprocess.Popen(
             [*map(str, command)],
             stdin=subprocess.PIPE,
@@ -64,12 +64,12 @@ class Obedient:
         assert self._stream(self.process.stdout).readline() == "ready\n"
 
     def tell(self, letter: str) -> str:
-        """Have it do something, and give its answer."""
+        """Send a command and return the answer."""
         self._stream(self.process.stdin).write(letter + "\n")
         return self._stream(self.process.stdout).readline()
 
     def end(self) -> tuple[int, str]:
-        """End it; its status, and what it said last."""
+        """End the program; return its status and its last output."""
         self._stream(self.process.stdin).write("q\n")
         rest = self._stream(self.process.stdout).read()
         status = self.process.wait(60)
@@ -77,7 +77,7 @@ class Obedient:
         return status, rest
 
     def kill(self) -> None:
-        """End it by force, if it is still there."""
+        """Kill the program if it still runs."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -91,7 +91,7 @@ class Obedient:
 
 @contextmanager
 def attached(pid: int, file: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """`mematlas attach`, once it is attached; detached at the end if it is still there."""
+    """Run `mematlas attach`; enter the block once it is attached, and detach at the end."""
     attach = subprocess.Popen(
         [*MEMATLAS, "attach", str(pid), "-o", str(file), *options],
         stderr=subprocess.PIPE,
@@ -113,18 +113,18 @@ def attached(pid: int, file: Path, *options: str) -> Iterator[subprocess.Popen[s
 
 
 def recorded(file: Path) -> Traced:
-    """Ask a recording as those of runs are asked."""
+    """Return a recording in the form of traced_runs."""
     return Traced(Outcome(0, b""), "", file, 1_000_000)
 
 
 def sessions_of(pid: int) -> list[Path]:
-    """Find the directories in memory that belong to attachments to a process."""
+    """Return the session directories in /dev/shm of attachments to a process."""
     notes = Path("/dev/shm").glob("mematlas-*/attached")
     return [each.parent for each in notes if each.read_text().split()[0] == str(pid)]
 
 
 def wait_until_recorded(file: Path, allocations: int) -> None:
-    """Wait until a recording that is being written has so many."""
+    """Wait until a recording that is being written has this many allocations."""
     wait_until(
         lambda: recorded(file).sum("allocations", "allocate", kind="malloc") >= allocations,
         f"{allocations} recorded allocations",
@@ -137,7 +137,7 @@ def mematlas(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_what_is_allocated_meanwhile_is_seen(build: Build, tmp_path: Path) -> None:
-    """To the block, from the moment it is attached to the moment it is detached, in every thread."""
+    """Every block that any thread allocates between attach and detach is recorded, and no other."""
     program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
     program.tell("a")
     with attached(program.process.pid, file, "--exact"):
@@ -162,7 +162,7 @@ def test_what_is_allocated_meanwhile_is_seen(build: Build, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("flags", [(), ("-no-pie", "-fno-pic")], ids=["pie", "fixed address"])
 def test_pointers_to_the_allocator(build: Build, flags: tuple[str, ...], tmp_path: Path) -> None:
-    """Calls through them are seen too; at a fixed address they point into the program itself."""
+    """Calls through pointers are recorded too; in a non-PIE program they point to its own PLT."""
     program, file = Obedient(build("obeys", *flags)), tmp_path / "a.atlas"
     with attached(program.process.pid, file, "--exact"):
         program.tell("a")
@@ -176,7 +176,7 @@ def test_pointers_to_the_allocator(build: Build, flags: tuple[str, ...], tmp_pat
 
 
 def test_a_fixed_address_is_no_allocator_of_its_own(build: Build, tmp_path: Path) -> None:
-    """A program that holds a pointer to malloc() at a fixed address has libc's."""
+    """A non-PIE program with a pointer to malloc() uses libc's malloc()."""
     program = build("obeys", "-no-pie", "-fno-pic")
     run = trace(tmp_path / "a.atlas", ("sh", "-c", f"echo p | {program}"), "--exact")
     assert run.sum("allocations", "allocate_by_pointers", kind="malloc") == 1000
@@ -184,7 +184,7 @@ def test_a_fixed_address_is_no_allocator_of_its_own(build: Build, tmp_path: Path
 
 
 def test_again_and_again(build: Build, tmp_path: Path) -> None:
-    """A program can be attached to any number of times; each recording has its own part."""
+    """A program can be attached to repeatedly; each recording holds its own part."""
     program = Obedient(build("obeys"))
     for number in range(4):
         file = tmp_path / f"{number}.atlas"
@@ -213,7 +213,7 @@ def test_a_sleeper_sleeps_on(tmp_path: Path) -> None:
 
 
 def test_python(tmp_path: Path) -> None:
-    """Python's lines and objects are seen, though its allocators were set long before."""
+    """Python's lines and objects are recorded, although its allocators were set long before."""
     program, file = Obedient(sys.executable, "-c", OBEYS), tmp_path / "a.atlas"
     program.tell("a")
     with attached(program.process.pid, file, "--exact"):
@@ -248,7 +248,7 @@ def test_a_busy_program_comes_to_no_harm(build: Build, tmp_path: Path) -> None:
 
 
 def test_a_signal_handler_is_not_entered(tmp_path: Path) -> None:
-    """A program that waits inside a signal handler is entered by another thread, or not at all."""
+    """A single thread that waits in a signal handler is not used, and the attach is refused."""
     source = tmp_path / "handler.c"
     source.write_text(
         "#include <signal.h>\n#include <stdio.h>\n#include <unistd.h>\n"
@@ -268,7 +268,7 @@ def test_a_signal_handler_is_not_entered(tmp_path: Path) -> None:
 
 
 def test_the_program_is_killed(build: Build, tmp_path: Path) -> None:
-    """Its recording is whole, and says how it ended."""
+    """After kill -9 the recording is complete and has the ending."""
     program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
     with attached(program.process.pid, file, "--exact", "--interval", "100ms"):
         program.tell("a")
@@ -280,7 +280,7 @@ def test_the_program_is_killed(build: Build, tmp_path: Path) -> None:
 
 
 def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
-    """The program goes on, and detach takes out what was left in it; then it can be attached to again."""
+    """After mematlas is killed the program goes on; detach removes the hooks, and it can be attached to again."""
     program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
     pid = program.process.pid
     attach = subprocess.Popen(
@@ -310,7 +310,7 @@ def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
 
 
 def test_interrupt_ends_the_recording_not_the_program(build: Build, tmp_path: Path) -> None:
-    """Ctrl-C at mematlas detaches."""
+    """Ctrl-C ends `mematlas attach`, not the program."""
     program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
     with attached(program.process.pid, file, "--exact") as attach:
         program.tell("a")
@@ -321,7 +321,7 @@ def test_interrupt_ends_the_recording_not_the_program(build: Build, tmp_path: Pa
 
 
 def test_forked_children_are_followed(tmp_path: Path) -> None:
-    """A child forked while attached has a process of its own in the recording."""
+    """A child forked while attached is a process of its own in the recording."""
     code = OBEYS.replace(
         'if line[0] == "f":',
         'if line[0] == "c":\n        import os\n        pid = os.fork()\n'
@@ -340,7 +340,7 @@ def test_forked_children_are_followed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to have another user's process")
 def test_another_users_process(build: Build, tmp_path: Path) -> None:
-    """Root attaches to anybody's; others are told what they lack."""
+    """Root attaches to a process of another user."""
     for folder in Path(library()).parents:
         if not folder.stat().st_mode & 0o001:
             pytest.skip(f"{folder} is closed to other users")
@@ -355,7 +355,7 @@ def test_another_users_process(build: Build, tmp_path: Path) -> None:
 
 
 def test_refusals(build: Build, tmp_path: Path) -> None:
-    """One line says why, with the right status; the process is as before."""
+    """Each refusal is one line with the right status, and the process is unchanged."""
     static = tmp_path / "static"
     (tmp_path / "static.c").write_text(
         "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n"

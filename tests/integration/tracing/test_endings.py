@@ -1,4 +1,4 @@
-"""How runs end: by signals to either side, by full disks, by children that stay."""
+"""Ends of runs: signals to either side, unwritable recordings, children that stay."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLEEP = ("sh", "-c", "echo up; exec sleep 30")
 
 
 def started(file: Path, *command: str) -> subprocess.Popen[bytes]:
-    """Start a run in a process group of its own, and wait until its program has said something."""
+    """Start a run in its own process group and wait for output of the program."""
     run = subprocess.Popen(
         [*MEMATLAS, "run", "-o", str(file), "--", *command],
         stdin=subprocess.PIPE,
@@ -28,7 +28,7 @@ def started(file: Path, *command: str) -> subprocess.Popen[bytes]:
 
 
 def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
-    """The terminal's SIGINT ends the program; the recording is whole and says how it ended."""
+    """The terminal's SIGINT ends the program; the recording is complete and has the ending."""
     file = tmp_path / "c.atlas"
     run = started(file, *SLEEP)
     os.killpg(run.pid, signal.SIGINT)
@@ -39,16 +39,16 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
     assert "killed by SIGINT" in [process.ending for process in recording.processes]
 
 
-def test_a_termination_is_passed_on(tmp_path: Path) -> None:
-    """SIGTERM sent to us alone ends the program, as it would without us."""
+def test_sigterm_is_forwarded(tmp_path: Path) -> None:
+    """SIGTERM sent to mematlas alone is forwarded and ends the program."""
     run = started(tmp_path / "t.atlas", *SLEEP)
     run.send_signal(signal.SIGTERM)
     run.communicate(timeout=60)
     assert run.returncode == 128 + signal.SIGTERM
 
 
-def test_our_death_harms_nothing(tmp_path: Path) -> None:
-    """The program runs on without us, and what was written opens."""
+def test_kill_of_mematlas_leaves_the_program_alone(tmp_path: Path) -> None:
+    """After kill -9 of mematlas the program runs on, and the recording can be read."""
     file = tmp_path / "k.atlas"
     run = started(file, "sh", "-c", "echo up; read line; echo $line", "sh")
     run.kill()
@@ -63,7 +63,7 @@ def test_our_death_harms_nothing(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_costs_the_recording_not_the_program(tmp_path: Path) -> None:
-    """A recording that cannot be written is said before the program starts."""
+    """A recording that cannot be written is reported before the program starts."""
     mark = tmp_path / "ran"
     command = ("sh", "-c", f"touch {mark}")
     for bad in ("/dev/full", str(tmp_path / "no" / "folder.atlas")):
@@ -73,7 +73,7 @@ def test_a_full_disk_costs_the_recording_not_the_program(tmp_path: Path) -> None
 
 
 def test_a_child_that_stays_is_noted(tmp_path: Path) -> None:
-    """A daemon is not waited for; the recording says that it was still running."""
+    """A daemon is not awaited; the recording says that it was still running."""
     file = tmp_path / "d.atlas"
     command = ("sh", "-c", "sleep 20 >/dev/null 2>&1 & echo $!; exit 3")
     run = trace(file, command)
@@ -85,7 +85,7 @@ def test_a_child_that_stays_is_noted(tmp_path: Path) -> None:
 
 
 def test_children_by_the_hundred(tmp_path: Path) -> None:
-    """Each of many short-lived programs is there, with its own exit status."""
+    """Each of many short-lived programs is recorded with its exit status."""
     file = tmp_path / "m.atlas"
     script = "i=0; while [ $i -lt 300 ]; do /bin/sh -c 'exit 4'; i=$((i+1)); done; exit 9"
     run = trace(file, ("sh", "-c", script))

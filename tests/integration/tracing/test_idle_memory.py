@@ -1,4 +1,4 @@
-"""Cold memory by line: a program that leaves one of its two blocks alone."""
+"""Idle memory by line: a program that uses one of its two blocks only."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COLD, HOT, MIB = 24 << 20, 16 << 20, 1 << 20
 
 @pytest.fixture(autouse=True)
 def method() -> str:
-    """Skip where this kernel tells of no use at all."""
+    """Return the method; skip if this kernel has none."""
     try:
         return idle_memory.choose()
     except UnsupportedError as error:
@@ -29,7 +29,7 @@ def method() -> str:
 def test_the_line_of_the_unused_block_is_named(
     build: Build, traced: Run, method: str, options: tuple[str, ...]
 ) -> None:
-    """All of the block that was left alone is cold, nothing of the other."""
+    """The unused block is idle, the other one is not."""
     run = traced(build("cold"), "6", options=("--idle", "1.5s", *options))
     assert run.sum("idle_bytes", "map_cold") == COLD
     assert run.sum("idle_bytes", "map_hot") <= MIB / 4  # a use that the CPU had no need to note
@@ -42,7 +42,7 @@ def test_the_line_of_the_unused_block_is_named(
 
 
 def test_what_cannot_be_told_apart_is_not_guessed(build: Build, traced: Run, method: str) -> None:
-    """With both blocks in one mapping the line has at least so much, and never more than it has."""
+    """With both blocks in one mapping the figure is a lower bound."""
     run = traced(build("cold"), "6", "together", options=("--idle", "1.5s"))
     found = run.sum("idle_bytes", "map_cold")
     least = COLD if method == "idle" else COLD - HOT - MIB
@@ -53,6 +53,6 @@ def test_what_cannot_be_told_apart_is_not_guessed(build: Build, traced: Run, met
 
 
 def test_without_being_asked_it_is_unknown(build: Build, traced: Run) -> None:
-    """No figure where nobody looked."""
+    """Without --idle there is no figure."""
     run = traced(build("cold"), "1")
     assert run.report["idle"] is None

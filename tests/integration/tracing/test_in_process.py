@@ -1,4 +1,4 @@
-"""`with mematlas.trace()`: a block of a program's own code, traced from the inside."""
+"""`with mematlas.trace()`: a traced block of the program's own code."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import json
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
+
+from mematlas.errors import MematlasError
+from mematlas.recording import read
+from mematlas.report.analyse.report import make_report
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +35,7 @@ def held(report, function):
 
 
 def run(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """Run code after the beginning above, in a program of its own."""
+    """Run BEGIN and code in a new process."""
     return subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", BEGIN + code],
         cwd=tmp_path,
@@ -42,14 +47,14 @@ def run(code: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
 
 
 def answer(code: str, tmp_path: Path) -> Any:
-    """Give what it printed, as JSON."""
+    """Run code and return its output, parsed as JSON."""
     done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def test_a_block_has_what_was_allocated_in_it(tmp_path: Path) -> None:
-    """All of the block and of other threads, nothing of before and after; frees of older blocks are none."""
+    """Allocations of all threads in the block are recorded, and nothing from before or after it."""
     found = answer(
         """
 before()
@@ -81,7 +86,7 @@ print(json.dumps([
 
 
 def test_blocks_one_after_the_other(tmp_path: Path) -> None:
-    """Each has its own; sampled, figures lie within four standard errors. One in another is refused."""
+    """Two blocks have their own recordings; a block inside another is refused."""
     found = answer(
         """
 got = []
@@ -107,7 +112,7 @@ print(json.dumps([got, refused]))
 
 
 def test_allocators_are_given_back(tmp_path: Path) -> None:
-    """After the block no slot of any module leads to the tracer, and Python's allocators are its own."""
+    """After the block no GOT slot refers to the tracer, and Python's allocators are restored."""
     found = answer(
         """
 import ctypes, re
@@ -153,29 +158,37 @@ print(json.dumps([first == allocators(), first == during, slots, led_to(), threa
     assert threads == 1
 
 
+def live_bytes(file: Path, function: str = "") -> float:
+    """Return the live bytes below a function, or all of them, also while the recording is written."""
+    try:
+        report = make_report(read(file))
+    except MematlasError:  # no file yet, or no first chunk
+        return 0
+    return sum(
+        stack.live_bytes
+        for stack in report.stacks
+        if not function or any(frame.function == function for frame in stack.frames)
+    )
+
+
 def test_a_killed_program_leaves_a_recording(tmp_path: Path) -> None:
-    """What was recorded up to a `kill -9` can be read."""
-    done = run(
-        'with mematlas.trace("killed.atlas", exact=True, interval_s=0.1):\n'
-        "    inside()\n    time.sleep(1)\n    os.kill(os.getpid(), signal.SIGKILL)\n",
-        tmp_path,
-    )
-    assert done.returncode == -9
+    """The recording of a killed program can be read."""
+    file = tmp_path / "killed.atlas"
     code = (
-        "import time\nfrom mematlas.recording import read\n"
-        "for _ in range(600):\n"
-        "    try:\n        if read('killed.atlas').complete: break\n    except Exception: pass\n"
-        "    time.sleep(0.1)\n"
-        "from mematlas.report.analyse.report import make_report\n"
-        "r = make_report(read('killed.atlas'))\nprint(json.dumps([held(r, 'inside'), r.complete]))"
+        'with mematlas.trace("killed.atlas", exact=True, interval_s=0.1):\n'
+        "    inside()\n    sys.stdin.read()\n"
     )
-    size, complete = answer(code, tmp_path)
-    assert 10_000_000 <= size <= 10_200_000
-    assert complete
+    with subprocess.Popen(
+        [sys.executable, "-c", BEGIN + code], cwd=tmp_path, stdin=subprocess.PIPE
+    ) as program:
+        wait_until(lambda: live_bytes(file) >= 10_000_000, "a snapshot of the blocks")
+        program.kill()
+    wait_until(lambda: read(file).complete, "the end of the recording")
+    assert 10_000_000 <= live_bytes(file, "inside") <= 10_200_000
 
 
 def test_a_block_outlives_its_recorder(tmp_path: Path) -> None:
-    """With the recorder killed the program goes on, and is told that the recording is cut short."""
+    """After the recorder is killed the program goes on, and gets an error that the recording is cut short."""
     found = answer(
         """
 import subprocess
@@ -195,7 +208,7 @@ print(json.dumps(said))
 
 
 def test_forked_children_are_seen(tmp_path: Path) -> None:
-    """A child forked in the block has a process of its own in the recording."""
+    """A child forked in the block is a process of its own in the recording."""
     found = answer(
         """
 with mematlas.trace("fork.atlas", exact=True) as traced:
@@ -214,7 +227,7 @@ print(json.dumps([len(report.processes), [line.ending for line in report.process
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
-    """One line names the recording, and the block does not run."""
+    """The error names the recording, and the block does not run."""
     done = run('with mematlas.trace("no/such/place.atlas"):\n    print("ran")\n', tmp_path)
     assert done.returncode == 1
     assert done.stdout == ""

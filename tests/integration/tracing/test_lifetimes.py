@@ -1,4 +1,4 @@
-"""How long blocks lived, and what a part of a run left behind: a program that knows its own times."""
+"""Lifetimes of blocks, and windows of a run, against a program that knows its own times."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LIFETIMES = (
 
 
 def of(window: dict[str, Any], function: str, figure: str = "bytes") -> int:
-    """Add up a figure of the stacks with a function in them."""
+    """Sum a figure over the stacks that contain a function."""
     return sum(
         stack[figure]
         for stack in window["stacks"]
@@ -38,7 +38,7 @@ def of(window: dict[str, Any], function: str, figure: str = "bytes") -> int:
 
 
 def window(run: Traced, *arguments: str) -> dict[str, Any]:
-    """Give the data of `mematlas report --from --to --json`."""
+    """Return the data of `mematlas report --since --until --json`."""
     done = subprocess.run(
         [*MEMATLAS, "report", str(run.file), *arguments, "--json", "--top", "100000"],
         capture_output=True,
@@ -51,7 +51,7 @@ def window(run: Traced, *arguments: str) -> dict[str, Any]:
 
 
 def test_lifetimes_are_those_of_the_program(build: Build, traced: Run) -> None:
-    """Blocks freed at once, and those kept for 300 ms, are told apart, each counted once."""
+    """Blocks freed at once and blocks kept for 300 ms are counted in different lifetime classes."""
     run = traced(build("lives"), options=("--exact",))
     brief = {name: run.sum(name, "come_and_go") for name in LIFETIMES}
     assert sum(brief.values()) == 50_000
@@ -66,7 +66,7 @@ def test_lifetimes_are_those_of_the_program(build: Build, traced: Run) -> None:
 
 
 def test_objects_in_a_rush_have_the_times_of_their_moment(traced: Run) -> None:
-    """One record in eight has a time of its own there: a pause misplaces seven, and no more."""
+    """In a burst one record in eight is timestamped: a pause misdates at most seven."""
     program = PROGRAMS / "object_times.py"
     run = traced(sys.executable, "-I", "-S", program, options=("--exact",))
     lives = {
@@ -100,7 +100,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.parametrize("way", ["alone", "sharing"])
 def test_blocks_handed_between_threads_keep_their_order(way: str, tmp_path: Path) -> None:
-    """What one thread frees and another gets again is freed first, whichever record has a time."""
+    """A block that one thread frees and another one reuses is freed first, whichever record is timestamped."""
     limit = ("prlimit", "--as=40000000") if way == "sharing" else ("env",)
     if not shutil.which(limit[0]):
         pytest.skip(f"{limit[0]} is not installed")
@@ -119,7 +119,7 @@ def test_blocks_handed_between_threads_keep_their_order(way: str, tmp_path: Path
 
 
 def test_lifetimes_are_estimated_without_bias(build: Build, traced: Run) -> None:
-    """Sampled, the counts of 50,000 short lives lie within four standard errors."""
+    """Sampled counts of 50,000 short lifetimes are within four standard errors."""
     mean = 20_000
     run = traced(build("lives"), options=("--sample-bytes", str(mean)))
     found = sum(run.sum(name, "come_and_go") for name in LIFETIMES)
@@ -128,7 +128,7 @@ def test_lifetimes_are_estimated_without_bias(build: Build, traced: Run) -> None
 
 
 def test_windows_hold_what_was_allocated_in_them(build: Build, traced: Run) -> None:
-    """Each window has what began in it and outlived it, and nothing else; the child counts its own."""
+    """Each window has the memory that was allocated in it and outlived it; a child has its own."""
     run = traced(build("lives"), options=("--exact",))
     starts = [line["start_s"] for line in run.report["processes"]]
     begin, fork = starts[0], starts[1]
@@ -150,7 +150,7 @@ def test_windows_hold_what_was_allocated_in_them(build: Build, traced: Run) -> N
 
 
 def test_the_page_s_windows_are_those_of_the_report(build: Build, traced: Run) -> None:
-    """Between any two edges the coarse spans add up to what the window of the report holds."""
+    """Between any two edges the coarse spans sum up to the window of the report."""
     run = traced(build("lives"), options=("--exact",))
     recording = read(run.file)
     spans = make_spans(recording, {})
@@ -170,7 +170,7 @@ def test_the_page_s_windows_are_those_of_the_report(build: Build, traced: Run) -
 def test_the_page_of_a_run_with_other_programs_tells_of_leaks(
     build: Build, traced: Run, tmp_path: Path
 ) -> None:
-    """Forks that only start a program are not listed, and take nothing from the page."""
+    """Forks that only exec a program are not listed."""
     run = traced("bash", "-c", f"/bin/true; {build('lives')}; /bin/true", options=("--exact",))
     assert len(run.report["processes"]) < len(read(run.file).processes)
     page = tmp_path / "page.html"
@@ -181,7 +181,7 @@ def test_the_page_of_a_run_with_other_programs_tells_of_leaks(
 
 
 def test_a_python_program_ends_before_it_takes_itself_down(traced: Run) -> None:
-    """What a module holds at the end is live at the window's end, though the interpreter frees it."""
+    """Memory that a module holds at the end is live in the window, although the interpreter frees it at exit."""
     code = (
         "import time\ntime.sleep(0.2)\nkept = [bytes(5000) for _ in range(1000)]\ntime.sleep(0.2)\n"
     )
@@ -191,7 +191,7 @@ def test_a_python_program_ends_before_it_takes_itself_down(traced: Run) -> None:
 
 
 def test_bad_windows_are_refused(build: Build, traced: Run) -> None:
-    """One line says what is wrong with a window."""
+    """An invalid window is refused in one line."""
     run = traced(build("lives"), options=("--exact",))
     for arguments, reason in (
         (("--since", "9m"), "must start before"),

@@ -1,4 +1,4 @@
-"""Python over mimalloc: PYTHONMALLOC=mimalloc from CPython 3.13 on, and always without the GIL."""
+"""Python with mimalloc: PYTHONMALLOC=mimalloc from CPython 3.13 on, and all free-threaded builds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BYTES = 500 * 4000  # kept by make_bytes(): larger than any block of pymalloc's
 
 
 def run(python: str, tmp_path: Path, *options: str) -> Traced:
-    """Run the program over mimalloc."""
+    """Run the program with mimalloc."""
     command = ("env", "PYTHONMALLOC=mimalloc", python, PROGRAM)
     found = trace(tmp_path / "m.atlas", command, *options)
     assert found.outcome.status == 0, found.stderr
@@ -31,14 +31,14 @@ def run(python: str, tmp_path: Path, *options: str) -> Traced:
 
 
 def parts(found: Traced, kind: str) -> dict[str, Any]:
-    """Give the parts of the account of one kind by name."""
+    """Return the parts of one kind of the residency account, by name."""
     account = found.report["account"]["parts"]
     return {each["name"]: each["resident_bytes"] for each in account if each["kind"] == kind}
 
 
 @pytest.mark.parametrize("python", FOUND or [NONE])
 def test_blocks_of_all_sizes_are_seen(python: str, tmp_path: Path) -> None:
-    """Each block once: objects as the program counts them, and bytes that pymalloc would not hold."""
+    """Each block is counted once, as the program counts it, also those too large for pymalloc."""
     found = run(python, tmp_path, "--exact")
     types = {each["name"]: each["live_count"] for each in found.report["objects"]}
     counts = json.loads(found.outcome.stdout)
@@ -49,7 +49,7 @@ def test_blocks_of_all_sizes_are_seen(python: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("python", FOUND or [NONE])
 @pytest.mark.parametrize("options", [("--exact",), FINE], ids=["exact", "sampled"])
 def test_its_own_memory_is_slack(python: str, options: tuple[str, ...], tmp_path: Path) -> None:
-    """The gigabyte it maps beforehand holds blocks and is none; what of it is free is told."""
+    """Mimalloc's arena of 1 GiB is no block itself; its free memory is reported as slack."""
     found = run(python, tmp_path, *options)
     assert found.report["peak"]["live_bytes"] < 64 << 20
     assert parts(found, "slack")["mapping of an allocator"] > 0

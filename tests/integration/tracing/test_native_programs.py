@@ -1,4 +1,4 @@
-"""C programs under `mematlas run`: they behave as without it, and their lines are named."""
+"""C programs under `mematlas run`: same behaviour as untraced, and the right lines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ both_modes = pytest.mark.parametrize("options", MODES, ids=["sampled", "exact"])
 
 
 def test_totals_are_those_the_program_counted(build: Build, traced: Run) -> None:
-    """Exact mode gives byte for byte what the program knows of itself, way by way."""
+    """Exact mode agrees to the byte with the program's own counts, for each allocation function."""
     run = traced(build("counted"), options=("--exact",))
     counted = json.loads(run.outcome.stdout)
     seen = {
@@ -39,7 +39,7 @@ def test_totals_are_those_the_program_counted(build: Build, traced: Run) -> None
 
 
 def test_lines_are_those_of_the_source(build: Build, traced: Run) -> None:
-    """The frame of a function names its file and the line of the allocation."""
+    """A frame names the function, its file and the line of the allocation."""
     run = traced(build("touch_tenth"), options=("--exact",))
     (stack,) = run.stacks("ask_for_much")
     frame = next(frame for frame in stack["frames"] if frame["function"] == "ask_for_much")
@@ -53,7 +53,7 @@ def test_lines_are_those_of_the_source(build: Build, traced: Run) -> None:
 def test_a_tenth_touched_is_a_tenth_resident(
     build: Build, traced: Run, options: tuple[str, ...]
 ) -> None:
-    """1 GiB asked for, 10 % used: both facts are on the allocating function."""
+    """With 1 GiB allocated and 10 % used, the allocating function has both figures."""
     run = traced(build("touch_tenth"), options=options)
     asked, used = 1 << 30, (1 << 30) // 10
     assert run.sum("live_bytes", "ask_for_much") == asked
@@ -65,7 +65,7 @@ def test_a_tenth_touched_is_a_tenth_resident(
 def test_residency_belongs_to_the_allocating_line(
     build: Build, traced: Run, options: tuple[str, ...]
 ) -> None:
-    """What another function touched is resident at the line that allocated it."""
+    """Memory touched by another function is resident at the line that allocated it."""
     run = traced(build("allocate_here_touch_there"), options=options)
     size = 64 << 20
     assert run.sum("live_bytes", "allocate_here") == size
@@ -76,7 +76,7 @@ def test_residency_belongs_to_the_allocating_line(
 
 
 def test_threads_free_what_others_allocated(build: Build, traced: Run) -> None:
-    """Blocks freed by another thread are gone, kept ones are counted: 8 threads."""
+    """Blocks freed by another thread are freed, and kept ones are live, with 8 threads."""
     run = traced(build("threads"), "8", options=("--exact",))
     assert run.left("live_bytes", "hand_over") == 0
     assert run.sum("allocations", "hand_over") == 8 * 50
@@ -88,7 +88,7 @@ def test_threads_free_what_others_allocated(build: Build, traced: Run) -> None:
 def test_a_thousand_threads_with_small_stacks(
     build: Build, traced: Run, options: tuple[str, ...]
 ) -> None:
-    """1,000 threads on stacks of 16 KiB run as they do untraced."""
+    """1,000 threads with stacks of 16 KiB run as they do untraced."""
     run = traced(build("threads"), "1000", "16", options=options)
     if options:
         assert run.left("live_bytes", "keep") == 1000 * 1000
@@ -99,7 +99,7 @@ def test_a_thousand_threads_with_small_stacks(
 def test_children_are_recorded(
     build: Build, traced: Run, way: str, options: tuple[str, ...]
 ) -> None:
-    """A child made in any way is a process of its own in the same recording."""
+    """A child created in any way is a process of its own in the same recording."""
     run = traced(build("forks"), way, options=options)
     assert run.outcome.status == 5
     processes = run.report["processes"]
@@ -109,7 +109,7 @@ def test_children_are_recorded(
 
 
 def test_a_storm_of_forks(build: Build, traced: Run) -> None:
-    """200 short children, ten at a time, each allocating, do not get lost."""
+    """200 short-lived children, ten at a time, are all recorded."""
     run = traced(build("forks"), "storm", options=("--exact",))
     assert len(run.report["processes"]) == 201
     assert run.sum("allocated_bytes", "in_child") == 200 * 300000
@@ -126,7 +126,7 @@ def test_libraries_that_come_and_go(build: Build, traced: Run) -> None:
 def test_a_killed_program_leaves_its_recording(
     build: Build, traced: Run, options: tuple[str, ...]
 ) -> None:
-    """After kill -9 in mid-run the report opens and shows what was there."""
+    """After kill -9 of the program the report shows its memory."""
     run = traced(build("killed"), options=options)
     assert run.outcome.status == 137
     assert run.sum("live_bytes", "before_the_end") == 20 << 20
@@ -134,7 +134,7 @@ def test_a_killed_program_leaves_its_recording(
 
 
 def memory_cgroup(limit: int) -> Path:
-    """Make a memory cgroup with a limit, or skip with the reason it cannot be."""
+    """Create a memory cgroup with a limit; skip if that is impossible."""
     name = f"mematlas-test-{os.getpid()}"
     for parent, file in (
         (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
@@ -153,7 +153,7 @@ def memory_cgroup(limit: int) -> Path:
 
 
 def test_an_oom_killed_program_leaves_its_recording(build: Build, tmp_path: Path) -> None:
-    """A program killed by the kernel for want of memory is right up to the end."""
+    """The recording of a program killed by the OOM killer is right up to the end."""
     group = memory_cgroup(64 << 20)
     enter = 'echo $$ > "$0/cgroup.procs"; exec "$1"'
     try:
@@ -174,7 +174,7 @@ def test_an_oom_killed_program_leaves_its_recording(build: Build, tmp_path: Path
     ["return", "_exit", "quick_exit", "abort", "exec", "exec-missing", "syscall", "segv", "thread"],
 )
 def test_every_way_out(build: Build, traced: Run, way: str, options: tuple[str, ...]) -> None:
-    """However a program ends, its status is ours and what it left behind is known."""
+    """For each way to exit, the status is the program's own, and its memory is recorded."""
     run = traced(build("exits"), way, options=options)
     if options:
         assert run.sum("allocated_bytes", "leave_behind") == 50000
@@ -189,13 +189,13 @@ def test_before_main_and_after_it(build: Build, traced: Run) -> None:
 
 @both_modes
 def test_signals_in_the_middle_of_it(build: Build, traced: Run, options: tuple[str, ...]) -> None:
-    """Signals that interrupt malloc at any instruction do no harm."""
+    """Signals may interrupt malloc at any instruction."""
     traced(build("signals"), options=options)
 
 
 @both_modes
 def test_errno_is_left_alone(build: Build, traced: Run, options: tuple[str, ...]) -> None:
-    """Calls that succeed keep errno; calls that fail set it as the C library does."""
+    """Successful calls keep errno; failing calls set it as the C library does."""
     traced(build("errnos"), options=options)
 
 
@@ -203,7 +203,7 @@ def test_errno_is_left_alone(build: Build, traced: Run, options: tuple[str, ...]
 def test_deep_stacks_and_alternate_stacks(
     build: Build, traced: Run, options: tuple[str, ...]
 ) -> None:
-    """Recursion far beyond the deepest stack we keep, and a handler on its own stack."""
+    """Recursion beyond the largest recorded stack, and a handler on an alternate stack, are recorded."""
     run = traced(build("deep"), options=options)
     if options:
         assert run.sum("allocated_bytes", "from_handler") == 0
@@ -212,7 +212,7 @@ def test_deep_stacks_and_alternate_stacks(
 
 @pytest.mark.parametrize("way", ["stack", "double"])
 def test_bad_frees_are_named_and_the_abort_stays(build: Build, traced: Run, way: str) -> None:
-    """Glibc aborts as ever, and the report says where the pointer was freed."""
+    """Glibc aborts as untraced, and the report says where the pointer was freed."""
     run = traced(build("badfree"), way, options=("--exact",))
     assert run.outcome.status == 134
     functions = [frame["function"] for bad in run.leaks["bad_frees"] for frame in bad["frames"]]
@@ -224,14 +224,14 @@ def test_bad_frees_are_named_and_the_abort_stays(build: Build, traced: Run, way:
 def test_programs_that_close_every_descriptor(
     build: Build, traced: Run, way: str, options: tuple[str, ...]
 ) -> None:
-    """No descriptor of ours is in the program's way, and tracing goes on without one."""
+    """Tracing works after the program closes all descriptors."""
     run = traced(build("closes_fds"), way, options=options)
     if options:
         assert run.left("live_bytes", "allocate_after") == 123456
 
 
 def refused(command: list[str | Path], file: Path) -> tuple[int, str]:
-    """Run something that cannot be traced; return its status and what we said."""
+    """Run a program that cannot be traced; return the status and the message."""
     run = trace(file, command)
     lines = [line for line in run.stderr.splitlines() if line.startswith("mematlas")]
     assert lines, run.stderr
@@ -239,14 +239,14 @@ def refused(command: list[str | Path], file: Path) -> tuple[int, str]:
 
 
 def test_a_static_program_is_refused(build: Build, tmp_path: Path) -> None:
-    """A static binary cannot be traced: one line that says so, and a status of usage."""
+    """A static program is refused in one line, with the status of a usage error."""
     status, line = refused([build("touch_tenth", "-static")], tmp_path / "s.atlas")
     assert status in {2, 3}
     assert "static" in line
 
 
 def test_a_setuid_program_is_refused(build: Build, tmp_path: Path) -> None:
-    """A setuid copy ignores LD_PRELOAD for all but its owner: said in one line."""
+    """A setuid program of another user is refused in one line."""
     if os.geteuid() == 0:
         pytest.skip("root runs its own setuid programs without secure mode")
     copy = tmp_path / "setuid"
@@ -257,21 +257,21 @@ def test_a_setuid_program_is_refused(build: Build, tmp_path: Path) -> None:
 
 
 def test_a_missing_program(tmp_path: Path) -> None:
-    """A command that does not exist is a target not found."""
+    """A command that does not exist ends with status 3."""
     status, line = refused(["no-such-program-here"], tmp_path / "m.atlas")
     assert status == 3
     assert "no-such-program-here" in line
 
 
 def test_arguments_stdin_and_descriptors_pass_through(traced: Run) -> None:
-    """Standard input, arguments with spaces and empty ones reach the program untouched."""
+    """Standard input, and arguments that are empty or have spaces, reach the program unchanged."""
     script = 'printf "<%s>" "$@"; cat'
     run = traced("bash", "-c", script, "bash", "a b", "", "*", stdin=b"in\0put")
     assert run.outcome.stdout == b"<a b><><*>in\0put"
 
 
 def test_the_death_of_the_parent_harms_nothing(build: Build, tmp_path: Path) -> None:
-    """Kill -9 of mematlas in mid-run: the program goes on to its end, the recording opens."""
+    """After kill -9 of mematlas the program goes on to its end, and the recording can be read."""
     program = 'echo started; read go; "$0" > "$1"; echo $? >> "$1"'
     answer, file = tmp_path / "answer", tmp_path / "r.atlas"
     command = [*MEMATLAS, "run", "-o", str(file), "--", "sh", "-c", program]

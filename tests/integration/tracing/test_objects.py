@@ -1,4 +1,4 @@
-"""Live Python objects by type, against what the program says of itself."""
+"""Live Python objects by type, against the program's own counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COUNTS = {"Plain": 4000, "Slots": 6000, "Abstract": 2000, "Text": 3000, "Numbers
 
 
 def objects(run: Traced) -> dict[str, dict[str, Any]]:
-    """Give the types of a run's report by name."""
+    """Return the object types of a run's report, by name."""
     assert run.outcome.status == 0, run.stderr
     found = ask("report", str(run.file), "--json", "--top", "1")["objects"]
     return {each["name"]: each for each in found}
@@ -31,7 +31,7 @@ def objects(run: Traced) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.parametrize("python", interpreters())
 def test_every_object_is_counted_once(python: str, tmp_path: Path) -> None:
-    """Plain, slotted, abstract, derived and dynamic types; nothing of what was deleted."""
+    """Plain, slotted, abstract, derived and dynamic types are counted, and deleted objects are not."""
     run = trace(tmp_path / "o.atlas", (python, PROGRAM), "--exact")
     assert json.loads(run.outcome.stdout) == COUNTS
     types = objects(run)
@@ -47,7 +47,7 @@ def test_every_object_is_counted_once(python: str, tmp_path: Path) -> None:
 
 
 def test_sampled_counts_are_estimates(tmp_path: Path) -> None:
-    """Sampled, they lie within four standard errors of the truth."""
+    """Sampled counts are within four standard errors."""
     run = trace(tmp_path / "o.atlas", (sys.executable, PROGRAM), "--sample-bytes", "2000")
     floats = objects(run)["float"]
     assert floats["error_bytes"] > 0
@@ -55,14 +55,14 @@ def test_sampled_counts_are_estimates(tmp_path: Path) -> None:
 
 
 def test_other_programs_have_none(tmp_path: Path) -> None:
-    """Where there is no Python, the types are null, not empty."""
+    """Without Python the types are null, not empty."""
     run = trace(tmp_path / "n.atlas", ("/bin/ls", "/"), "--exact")
     answer = ask("report", str(run.file), "--json")
     assert answer["objects"] is None
 
 
 def test_merged_and_shown(tmp_path: Path) -> None:
-    """Two runs' objects add up; text and page tell them."""
+    """Objects of two runs are summed, and shown in text and page."""
     files = [tmp_path / "a.atlas", tmp_path / "b.atlas"]
     for file in files:
         trace(file, (sys.executable, PROGRAM), "--exact")

@@ -1,4 +1,4 @@
-"""mematlas beside the program: no thread it has no use for, and no trace of that in what it starts."""
+"""The mematlas process starts no needless threads, and the program inherits no setting of that."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ print("threads", len(os.listdir("/proc/self/task")))
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return this one, without what is looked for."""
+    """Return the environment without the variables that the tests check."""
     return {name: value for name, value in os.environ.items() if name != VARIABLE} | changes
 
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="one CPU: NumPy starts no threads anyway")
 def test_numpy_starts_none() -> None:
-    """Its linear algebra would have one a CPU, each waiting busily at first."""
+    """Importing NumPy starts no BLAS threads in mematlas."""
     text = subprocess.check_output([sys.executable, "-c", COUNT], env=environment(), text=True)
     assert text.splitlines()[-1] == "threads 1"
 
@@ -40,7 +40,7 @@ def test_numpy_starts_none() -> None:
 def test_the_program_sees_its_own_environment(
     command: str, value: str | None, tmp_path: Path
 ) -> None:
-    """What mematlas asks for is asked for itself alone."""
+    """Mematlas sets the variables for itself only."""
     words = [word.format(tmp_path / "recording") for word in STARTS[command]]
     program = f"import os; print('it is', os.environ.get('{VARIABLE}'))"
     shown = subprocess.run(
@@ -55,7 +55,7 @@ def test_the_program_sees_its_own_environment(
 
 @pytest.mark.parametrize("command", STARTS)
 def test_variables_without_a_name_do_no_harm(command: str, tmp_path: Path) -> None:
-    """As Wine leaves them; Python itself cannot hand them on."""
+    """Variables without a name, as Wine leaves them, do not prevent a run."""
     words = [word.format(tmp_path / "recording") for word in STARTS[command]]
     mematlas = ["env", "=C:=C:\\", sys.executable, "-m", "mematlas", *words]
     shown = subprocess.check_output([*mematlas, "--", "echo", "it ran"], text=True)

@@ -1,4 +1,4 @@
-"""Page faults of a run: who touched memory first, beside who allocated it."""
+"""Page faults of a run: the code that touched memory first, and the code that allocated it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL = 20_000 * 1000  # what small_blocks keeps
 
 
 def sampled(run: Traced) -> Traced:
-    """Give the run back, unless this machine does not let programs see their page faults."""
+    """Return the run; skip if this machine does not allow sampling page faults."""
     found = run.report["page_faults"]
     if not found["samples"] and found["refused"]:
         pytest.skip(f"page faults are not to be had here: {found['refused'][0]}")
@@ -33,13 +33,13 @@ def sampled(run: Traced) -> Traced:
 
 
 def pages_of(run: Traced, function: str) -> float:
-    """Bytes that `function` touched first, in pages."""
+    """Return the bytes that a function touched first, in whole pages."""
     touched: int = sum(site["bytes"] for site in run.fault_sites(function))
     return touched / PAGE
 
 
 def test_every_fault_is_at_the_line_that_touched(build: Build, traced: Run) -> None:
-    """One function allocates, another touches: each page's fault is the latter's, in the former's."""
+    """If one function allocates and another one touches, faults belong to the latter, in memory of the former."""
     run = sampled(traced(build("allocate_here_touch_there"), options=EVERY))
     assert SIZE / PAGE <= pages_of(run, "touch_there") <= SIZE / PAGE + 2
     assert pages_of(run, "allocate_here") <= 2  # malloc's own header
@@ -54,7 +54,7 @@ def test_every_fault_is_at_the_line_that_touched(build: Build, traced: Run) -> N
 
 
 def test_malloc_touches_for_its_caller(build: Build, traced: Run) -> None:
-    """Small blocks' pages are touched in malloc() itself, which exact runs call from the hook."""
+    """Pages of small blocks are touched in malloc() itself, which exact runs call from the hook."""
     for options in (EVERY, (*EVERY, "--exact")):
         run = sampled(traced(build("small_blocks"), options=options))
         sites = run.fault_sites("keep_small")
@@ -66,7 +66,7 @@ def test_malloc_touches_for_its_caller(build: Build, traced: Run) -> None:
 
 
 def test_one_in_many_gives_the_same_within_its_error(build: Build, traced: Run) -> None:
-    """The default period's estimate is right within five of its standard errors."""
+    """The estimate with the default period is within five standard errors."""
     run = sampled(traced(build("allocate_here_touch_there")))
     found = run.report["page_faults"]
     assert found["period"] > 1
@@ -77,7 +77,7 @@ def test_one_in_many_gives_the_same_within_its_error(build: Build, traced: Run) 
 
 
 def test_faults_are_those_the_kernel_counted(build: Build, traced: Run) -> None:
-    """All but the loader's and the kernel's own faults of the program are seen."""
+    """All faults of the program but those of the loader and the kernel are sampled."""
     run = sampled(traced(build("touch_tenth"), options=EVERY))
     found = run.report["page_faults"]
     if found["counted_faults"] is None:
@@ -89,7 +89,7 @@ def test_faults_are_those_the_kernel_counted(build: Build, traced: Run) -> None:
 
 
 def test_python_lines_touch(traced: Run) -> None:
-    """A line of Python that fills a buffer took its faults."""
+    """Faults of a filled buffer belong to the Python line that fills it."""
     code = "def fill(room):\n    for at in range(0, len(room), 4096):\n        room[at] = 1\n"
     code += "import mmap\nroom = mmap.mmap(-1, 8 << 20, flags=0x22)\n"
     code += "room.madvise(mmap.MADV_NOHUGEPAGE)\nfill(room)\n"
@@ -112,7 +112,7 @@ def test_children_are_seen(build: Build, traced: Run) -> None:
 
 
 def test_a_huge_page_counts_whole(traced: Run, tmp_path: Path) -> None:
-    """A fault answered by a huge page made 2 MiB resident."""
+    """A fault that a huge page answers makes 2 MiB resident."""
     code = "import mmap\nroom = mmap.mmap(-1, 64 << 20, flags=0x22)\nroom.madvise(14)\n"
     code += "for at in range(0, len(room), 4096): room[at] = 1\n"
     code += "import re; print(sum(int(n) for n in re.findall('AnonHugePages: +([0-9]+)', "
@@ -127,7 +127,7 @@ def test_a_huge_page_counts_whole(traced: Run, tmp_path: Path) -> None:
 
 
 def test_huge_pages_that_are_gone_again_count_whole(traced: Run, tmp_path: Path) -> None:
-    """What a fault brought in is known though it was given back at once, and all descriptors closed."""
+    """The size of a fault is known even if the memory is freed at once and all descriptors are closed."""
     code = f"""
 import mmap, os, re
 os.closerange(3, 1 << 20)
@@ -148,7 +148,7 @@ for _ in range(100):
 
 
 def test_major_faults_name_their_file(traced: Run, tmp_path: Path) -> None:
-    """Pages read from disk on touch are major faults in that file."""
+    """Pages read from disk are major faults in that file."""
     file = tmp_path / "cold"
     file.write_bytes(os.urandom(4 << 20))
     code = f"import mmap, os\nf = open('{file}', 'rb')\nos.fsync(f.fileno())\n"
@@ -168,7 +168,7 @@ def test_major_faults_name_their_file(traced: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("how", ["handle", "wait", "die"])
 def test_programs_that_know_sigtrap_are_left_alone(build: Build, traced: Run, how: str) -> None:
-    """Handling it, waiting for every signal and dying of it are as without mematlas."""
+    """Handling SIGTRAP, waiting for all signals and dying of SIGTRAP work as without mematlas."""
     run = traced(build("sigtrap"), how, options=EVERY)
     assert run.outcome.status == (128 + 5 if how == "die" else 0)
     found = run.report["page_faults"]
@@ -181,7 +181,7 @@ def test_programs_that_know_sigtrap_are_left_alone(build: Build, traced: Run, ho
 
 
 def test_a_refusal_is_said(build: Build, traced: Run) -> None:
-    """Where perf events are forbidden the run goes on without, and says why."""
+    """If perf events are forbidden, the run goes on without samples and says why."""
     run = traced(build("no_perf"), build("allocate_here_touch_there"))
     reasons = run.report["page_faults"]["refused"]
     assert len([each for each in reasons if "perf_event" in each]) == 1
@@ -190,13 +190,13 @@ def test_a_refusal_is_said(build: Build, traced: Run) -> None:
 
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 def test_a_program_in_valgrind_is_let_run(build: Build, traced: Run) -> None:
-    """Valgrind dies of a SIGTRAP for a fault of its own: no faults are sampled in it."""
+    """Inside valgrind no faults are sampled: a SIGTRAP for its own faults would kill it."""
     run = traced("valgrind", "--tool=none", "-q", build("allocate_here_touch_there"), options=EVERY)
     assert any("valgrind" in reason for reason in run.report["page_faults"]["refused"])
     assert run.sum("live_bytes", "allocate_here") > 0
 
 
 def test_off_is_off(build: Build, traced: Run) -> None:
-    """`--faults off` samples none."""
+    """`--faults off` samples no faults."""
     run = traced(build("allocate_here_touch_there"), options=("--faults", "off"))
     assert run.report["page_faults"] is None

@@ -1,4 +1,4 @@
-"""Programs people really run, under `mematlas run`: same output, same status, right lines."""
+"""Real programs under `mematlas run`: same output, same status, right lines."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TOP = 2000  # stacks; an interpreter that starts up has tens of thousands of sma
 
 
 def needs(program: str) -> str:
-    """Path of a program, or a skip that names it."""
+    """Return the path of a program; skip if it is missing."""
     path = shutil.which(program)
     if path is None:
         pytest.skip(f"{program} is not installed")
@@ -36,7 +36,7 @@ def needs(program: str) -> str:
 
 @both_modes
 def test_json_tool_on_a_big_file(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
-    """`python -m json.tool` prints the same, and the parsed document is the decoder's."""
+    """`python -m json.tool` prints the same, and the decoder owns the parsed document."""
     document = [{"id": i, "tags": [str(i)] * 3, "text": "x" * 100} for i in range(20_000)]
     file = tmp_path / "big.json"
     file.write_text(json.dumps(document))
@@ -47,7 +47,7 @@ def test_json_tool_on_a_big_file(tmp_path: Path, traced: Run, options: tuple[str
 
 @both_modes
 def test_the_example_service(traced: Run, options: tuple[str, ...]) -> None:
-    """The leak of examples/orders.py is named first; the bounded cache is not taken for one."""
+    """The leak of examples/orders.py comes first; its bounded cache is not reported."""
     run = traced(
         PYTHON, EXAMPLES / "orders.py", "30000", options=("--interval", "0.05", *options), top=TOP
     )
@@ -61,7 +61,7 @@ def test_the_example_service(traced: Run, options: tuple[str, ...]) -> None:
 
 
 def test_the_threads_of_a_service_have_their_own_stacks(traced: Run) -> None:
-    """What the worker thread of the example allocates is under its own function."""
+    """Allocations of the example's worker thread belong to its function."""
     run = traced(PYTHON, EXAMPLES / "orders.py", "5000", options=("--exact",), top=TOP)
     assert run.sum("allocated_bytes", "invoice_worker") > 0
     for stack in run.stacks("invoice_worker"):
@@ -70,7 +70,7 @@ def test_the_threads_of_a_service_have_their_own_stacks(traced: Run) -> None:
 
 @both_modes
 def test_python_lines(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
-    """Python frames name the file and the very line that allocates."""
+    """Python frames name the file and the line that allocates."""
     service = tmp_path / "service.py"
     service.write_text(
         "def outer():\n"
@@ -99,7 +99,7 @@ def test_python_lines(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> 
 
 @both_modes
 def test_python_ends_in_every_way(traced: Run, options: tuple[str, ...]) -> None:
-    """sys.exit, an exception, os._exit and a signal give the statuses Python gives."""
+    """sys.exit, an exception, os._exit and a signal give the same status as untraced."""
     for code, status in [
         ("import sys; sys.exit(7)", 7),
         ("raise ValueError", 1),
@@ -111,7 +111,7 @@ def test_python_ends_in_every_way(traced: Run, options: tuple[str, ...]) -> None
 
 @both_modes
 def test_python_that_forks(traced: Run, options: tuple[str, ...]) -> None:
-    """Multiprocessing's children, forked with threads about, come back with their answers."""
+    """Children of multiprocessing, forked while threads run, return their results."""
     code = (
         "import multiprocessing as m, sys\n"
         "m.set_start_method('fork')\n"
@@ -138,7 +138,7 @@ int main() { return use1("a") + use2("b") + use3("c") + use4("d"); }
 @pytest.mark.slow
 @both_modes
 def test_a_cpp_compile(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
-    """g++ with its children cc1plus and as: the same assembly, each a process of its own."""
+    """g++ produces the same assembly, and its children cc1plus and as are processes of their own."""
     compiler = needs("g++")
     source = tmp_path / "templates.cpp"
     source.write_text(TEMPLATES)
@@ -152,7 +152,7 @@ def test_a_cpp_compile(tmp_path: Path, traced: Run, options: tuple[str, ...]) ->
 
 @both_modes
 def test_sqlite(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
-    """sqlite3 inserts 100,000 rows in memory and answers; the rows are malloc'ed memory."""
+    """sqlite3 inserts 100,000 rows in memory, which are allocated by malloc."""
     shell = needs("sqlite3")
     script = (
         "create table t(a integer primary key, b text);"
@@ -167,7 +167,7 @@ def test_sqlite(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> None:
 
 @both_modes
 def test_a_shell_pipeline(traced: Run, options: tuple[str, ...]) -> None:
-    """A pipeline of many short programs gives the same, and every process is listed."""
+    """A pipeline of many short programs prints the same, and every process is listed."""
     script = "seq 1 2000 | sort -rn | uniq | head -3; echo $(expr 3 + 4); exit 6"
     run = traced("bash", "-c", script, options=options)
     assert run.outcome.stdout == b"2000\n1999\n1998\n7\n"
@@ -178,14 +178,14 @@ def test_a_shell_pipeline(traced: Run, options: tuple[str, ...]) -> None:
 
 @both_modes
 def test_closed_pipes_stay_quiet(traced: Run, options: tuple[str, ...]) -> None:
-    """A writer whose reader goes away dies of SIGPIPE just as it does untraced."""
+    """A writer whose reader ends dies of SIGPIPE as it does untraced."""
     script = "yes | head -1; echo ${PIPESTATUS[0]}"
     assert traced("bash", "-c", script, options=options).outcome.stdout == b"y\n141\n"
 
 
 @pytest.mark.slow
 def test_an_interpreter_with_another_malloc(traced: Run) -> None:
-    """PYTHONMALLOC=malloc and =debug work beneath it, and objects are then malloc blocks."""
+    """PYTHONMALLOC=malloc and =debug work, and objects are then malloc blocks."""
     code = "x = [str(i) * 10 for i in range(50000)]; print(len(x))"
     for allocator in ("malloc", "pymalloc", "malloc_debug", "debug"):
         run = traced(

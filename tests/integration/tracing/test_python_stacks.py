@@ -1,4 +1,4 @@
-"""Python stacks, whatever way the code came to run and whichever CPython runs it.
+"""Python stacks, for each way in which code is run and each CPython.
 
 $MEMATLAS_PYTHONS names the interpreters, separated by colons; scripts/python-matrix sets it to those
 of several Debian suites.
@@ -57,13 +57,13 @@ one.switch()
 
 @pytest.fixture(scope="module", params=interpreters(), ids=lambda path: Path(path).name)
 def python(request: pytest.FixtureRequest) -> str:
-    """Give an interpreter."""
+    """Return an interpreter."""
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
 def ran(python: str, tmp_path_factory: pytest.TempPathFactory) -> Traced:
-    """Run the program once, exactly."""
+    """Run the program once in exact mode."""
     file = tmp_path_factory.mktemp("stacks") / "stacks.atlas"
     run = largest(trace(file, (python, PROGRAM), "--exact", environment={"PYTHONUTF8": "1"}))
     assert run.outcome.status == 0, run.stderr
@@ -71,17 +71,17 @@ def ran(python: str, tmp_path_factory: pytest.TempPathFactory) -> Traced:
 
 
 def largest(run: Traced) -> Traced:
-    """Ask for no more than the stacks that allocated most: all of an interpreter's are a gigabyte of JSON."""
+    """Return the report of the largest stacks only: all stacks of an interpreter are a gigabyte of JSON."""
     return replace(run, top=3000, by="allocated")
 
 
 def python_frames(stack: dict[str, Any]) -> list[str]:
-    """Give the Python functions of a stack, leaf first."""
+    """Return the Python functions of a stack, leaf first."""
     return [frame["function"] for frame in stack["frames"] if frame["kind"] == "python"]
 
 
 def stacks_of(run: Traced, size: int) -> list[list[str]]:
-    """Give the Python side of the stacks that allocated blocks of about a size."""
+    """Return the Python functions of the stacks that allocated blocks of about a size."""
     found = []
     for stack in run.report["stacks"]:
         blocks = stack["allocated_bytes"] // size
@@ -111,7 +111,7 @@ THREAD = ["Thread.run", "Thread._bootstrap_inner", "Thread._bootstrap"]
     ],
 )
 def test_functions_in_their_order(ran: Traced, size: int, expected: list[str]) -> None:
-    """Every frame is there, once, in order; a task's stack is that of its own loop and no other."""
+    """Every frame is recorded once and in order; a task's stack is that of its own loop."""
     found = stacks_of(ran, size)
     assert found, "no stack holds blocks of that size"
     for frames in found:
@@ -122,20 +122,20 @@ def test_functions_in_their_order(ran: Traced, size: int, expected: list[str]) -
 
 
 def test_generators_are_where_they_are_resumed(ran: Traced) -> None:
-    """A generator's frame sits on who asks for its next value, through `yield from` too."""
+    """A generator's caller is the code that requests its next value, through `yield from` too."""
     found = stacks_of(ran, 1_200_000)
     assert ["keep", "generator", "main", "<module>"] in found
     assert ["keep", "generator", "delegating", "main", "<module>"] in found
 
 
 def test_finalizers_run_on_top_of_who_dropped_the_object(ran: Traced) -> None:
-    """`__del__` has the frame of the code that let go of the last reference below it."""
+    """The caller of `__del__` is the code that dropped the last reference."""
     found = stacks_of(ran, 1_150_000)
     assert ["keep", "Shop.__del__", "main", "<module>"] in found
 
 
 def test_lines(ran: Traced) -> None:
-    """Frames name file and line, of code made at run time as well."""
+    """Frames name file and line, also of code compiled at run time."""
     where = {
         (frame["function"], Path(frame["file"]).name, frame["line"])
         for stack in ran.stacks("keep")
@@ -155,7 +155,7 @@ def test_lines(ran: Traced) -> None:
 
 
 def test_native_frames_surround_the_python_ones(ran: Traced) -> None:
-    """No frame of the eval loop is left, and the C code between Python frames is in its place."""
+    """Frames of the eval loop are removed, and C code between Python frames is in its place."""
     for stack in ran.stacks("keep"):
         functions = [frame["function"] for frame in stack["frames"]]
         assert not any("EvalFrameDefault" in name for name in functions)
@@ -167,7 +167,7 @@ def test_native_frames_surround_the_python_ones(ran: Traced) -> None:
 
 
 def test_subinterpreters_are_safe(python: str, tmp_path: Path, traced: Callable[..., Any]) -> None:
-    """Interpreters made and destroyed in the program leave it and its stacks whole."""
+    """Subinterpreters that are created and destroyed do not disturb the program or its stacks."""
     bare = subprocess.run([python, "-c", SUBINTERPRETERS], capture_output=True, check=False)
     if bare.returncode:
         pytest.skip(f"no subinterpreters: {bare.stderr.decode().splitlines()[-1]}")
@@ -180,7 +180,7 @@ def test_subinterpreters_are_safe(python: str, tmp_path: Path, traced: Callable[
 
 
 def test_greenlets_are_not_mixed_up(python: str, tmp_path: Path) -> None:
-    """A greenlet's stack is its own, never that of the one it came from."""
+    """A greenlet has its own stack, not that of the greenlet that switched to it."""
     bare = subprocess.run([python, "-c", GREENLETS], capture_output=True, check=False)
     if bare.returncode:
         pytest.skip(f"no greenlets: {bare.stderr.decode().splitlines()[-1]}")

@@ -1,4 +1,4 @@
-"""CPython's own tests pass as they do bare; scripts/transparency is the long form of this."""
+"""CPython's own tests pass as they do untraced; scripts/transparency runs more of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TEST = re.compile(
 
 
 def outcomes(command: Sequence[str | Path]) -> tuple[int, set[tuple[str, str]]]:
-    """Give the status, and what became of each test."""
+    """Return the status and the result of each test."""
     done = subprocess.run(
         [*map(str, command)], capture_output=True, text=True, timeout=300, check=False
     )
@@ -32,7 +32,7 @@ def outcomes(command: Sequence[str | Path]) -> tuple[int, set[tuple[str, str]]]:
 @pytest.mark.parametrize("options", [("--exact",), ()], ids=["exact", "sampled"])
 @pytest.mark.parametrize("name", ["test_mmap", "test_fork1"])
 def test_cpython_tests(tmp_path: Path, name: str, options: tuple[str, ...]) -> None:
-    """Each test ends as it does without mematlas."""
+    """Each test has the same result as without mematlas."""
     command = [sys.executable, "-m", "unittest", "-v", f"test.{name}"]
     bare = outcomes([*command])
     if not bare[1]:

@@ -1,4 +1,4 @@
-"""Exact mode against valgrind's DHAT: the same program, the same blocks, to the byte."""
+"""Exact mode against valgrind's DHAT: the same blocks of the same program, to the byte."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def dhat(program: Path, file: Path, *arguments: str) -> dict[str, tuple[int, int]]:
-    """Give bytes and blocks allocated under each function that DHAT names."""
+    """Return bytes and blocks allocated under each function that DHAT names."""
     subprocess.run(
         ["valgrind", "--tool=dhat", f"--dhat-out-file={file}", str(program), *arguments],
         check=True,
@@ -47,7 +47,7 @@ def dhat(program: Path, file: Path, *arguments: str) -> dict[str, tuple[int, int
 def test_every_byte_is_that_of_dhat(
     build: Build, tmp_path: Path, name: str, arguments: tuple[str, ...], functions: tuple[str, ...]
 ) -> None:
-    """Bytes and blocks under each function are equal: nothing is missed, nothing counted twice."""
+    """Bytes and blocks under each function are equal."""
     if not shutil.which("valgrind"):
         pytest.skip("valgrind is not installed")
     program = build(name, "-pthread")

@@ -1,4 +1,4 @@
-"""Python stacks against what Python itself said of them at the moment of each allocation."""
+"""Python stacks against Python's own record of them at each allocation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Stack = tuple[tuple[str, int], ...]
 
 @pytest.mark.parametrize("python", interpreters())
 def test_every_stack_is_the_one_python_names(python: str, tmp_path: Path) -> None:
-    """Hundreds of stacks made of frames that come and go: each has its lines and its bytes."""
+    """Hundreds of stacks of short-lived frames have the right lines and bytes."""
     run = trace(tmp_path / "a.atlas", (python, PROGRAM), "--exact")
     assert run.outcome.status == 0, run.stderr
     told: Counter[Stack] = Counter()
@@ -42,7 +42,7 @@ def test_every_stack_is_the_one_python_names(python: str, tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("python", interpreters())
 def test_code_that_another_thread_replaces(python: str, tmp_path: Path) -> None:
-    """Each function owns its own bytes, though its frame and its code lie where the last one's did."""
+    """Each function owns its bytes, although its frame and code reuse the addresses of the last one's."""
     run = trace(tmp_path / "a.atlas", (python, PROGRAMS / "replaced_code.py"), "--exact")
     assert run.outcome.status == 0, run.stderr
     told = json.loads(run.outcome.stdout)

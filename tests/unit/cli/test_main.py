@@ -18,6 +18,7 @@ from mematlas.errors import AccessError, MematlasError, TargetError, Unsupported
 if TYPE_CHECKING:
     import argparse
 
+
 METAVARS = {
     "--at": "TIME",
     "--idle": "TIME",
@@ -32,7 +33,16 @@ METAVARS = {
     "--top": "N",
     "--until": "TIME",
 }
-RETIRED = ("--during", "--fail-if-slower", "--fail-on", "--from", "--html", "--live", "--time")
+RETIRED = (
+    "--cold",
+    "--during",
+    "--fail-if-slower",
+    "--fail-on",
+    "--from",
+    "--html",
+    "--live",
+    "--time",
+)
 
 
 @pytest.fixture
@@ -53,8 +63,8 @@ def probe(monkeypatch: pytest.MonkeyPatch) -> None:
             return int(arguments.count)
         raise getattr(errors, arguments.what)("this is what to do")
 
-    module.EXAMPLES = ("probe code", "probe code --count 3")  # type: ignore[attr-defined]
     module.add_arguments = add_arguments  # type: ignore[attr-defined]
+    module.EXAMPLES = ("probe code", "probe code --count 3")  # type: ignore[attr-defined]
     module.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(commands, "COMMANDS", (Command("probe", module.__name__, "Probe."),))

@@ -1,4 +1,4 @@
-"""Rules about the machine: for each a state that triggers it, and a close one that does not."""
+"""Rules about the machine, each with a state that triggers it and a close one that does not."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ CASES: dict[str, tuple[HostState, HostState]] = {
     "oom.killed": (host(vmstat={"oom_kill": 3}), host()),
     "cgroup.limit": (
         host(cgroup=(group(current=GIB - MIB, failures=12),)),
-        host(cgroup=(group(current=GIB - MIB, figures={"file": GIB * 3 // 4}),)),
+        host(cgroup=(group(current=GIB - MIB, stat={"file": GIB * 3 // 4}),)),
     ),
     "numa.node-full": (
         host(nodes=(node(0, free=10 * MIB), node(1))),
@@ -100,18 +100,18 @@ CASES: dict[str, tuple[HostState, HostState]] = {
 
 
 def found(state: HostState) -> dict[str, Severity]:
-    """Tell which rules found something, and how bad."""
+    """Return the rules that found something, with severity."""
     return {each.rule: each.severity for each in rules.examine_host(state).findings}
 
 
 def test_every_rule_has_a_case() -> None:
-    """No rule about the machine is without a state for and against it."""
+    """Every rule about the machine has a state that triggers it and one that does not."""
     assert [rule.key for rule in rules.HOST_RULES if rule.key not in CASES] == []
     assert len(CASES) == len(rules.HOST_RULES)
 
 
 def test_a_healthy_machine() -> None:
-    """Nothing is found on a healthy machine, and every rule could be checked."""
+    """A healthy machine has no finding, and every rule is checked."""
     checkup = rules.examine_host(host())
     assert (checkup.findings, checkup.unchecked) == ((), ())
     assert len(checkup.passed) == len(rules.HOST_RULES)
@@ -119,7 +119,7 @@ def test_a_healthy_machine() -> None:
 
 @pytest.mark.parametrize("rule", CASES)
 def test_rule(rule: str) -> None:
-    """The rule finds what it is for, and no more; a close state it leaves alone."""
+    """The rule finds its fault and nothing else, and nothing in a close state."""
     faulty, healthy = CASES[rule]
     assert rule in found(faulty)
     assert rule not in found(healthy)
@@ -130,7 +130,7 @@ def test_rule(rule: str) -> None:
 
 
 def test_no_rule_knows_what_was_not_told() -> None:
-    """Of a machine whose files tell nothing, nothing is said to be fine that was not seen."""
+    """On a machine without readable files no rule passes that had nothing to check."""
     from mematlas.linux.machine import Machine
 
     nothing = HostState(Machine(4096), Machine(4096), 0.0)
@@ -141,7 +141,7 @@ def test_no_rule_knows_what_was_not_told() -> None:
 
 
 def test_strict_overcommit() -> None:
-    """With overcommit_memory=2 the limit is what counts, and the ratio given is enough."""
+    """With overcommit_memory=2 the commit limit counts, and the suggested ratio suffices."""
     state = host(
         sysctl={"overcommit_memory": "2"},
         meminfo={"Committed_AS": 15 * GIB // 2, "CommitLimit": 8 * GIB},
@@ -155,14 +155,14 @@ def test_strict_overcommit() -> None:
 
 
 def test_the_kernels_reserve_can_be_too_large() -> None:
-    """A reserve of a quarter of the memory is found too, and named as what it costs."""
+    """A reserve of a quarter of memory is found too, with its cost."""
     finding = rules.examine_host(host(sysctl={"min_free_kbytes": str(4 << 20)})).findings[0]
     assert finding.rule == "memory.reserve"
     assert finding.cost > 3 * GIB
 
 
 def test_the_largest_processes_are_named() -> None:
-    """Where memory is short the evidence says who has it: the three largest, largest first."""
+    """When memory is short, the evidence lists the three largest processes, the largest first."""
     rows = tuple(row(n, f"worker-{n} --big", pss=n * GIB) for n in range(1, 6))
     state = host(meminfo={"MemAvailable": GIB // 2}, processes=rows)
     named = [each for each in rules.examine_host(state).findings[0].evidence if "process " in each]
@@ -170,7 +170,7 @@ def test_the_largest_processes_are_named() -> None:
 
 
 def test_urgent_findings_come_first() -> None:
-    """Findings are sorted by urgency, then by the memory concerned."""
+    """Findings are sorted by severity, then by the memory concerned."""
     state = host(rates=BUSY, swaps=(DISK,), meminfo={"MemAvailable": GIB // 2, "Shmem": 2 * GIB},
                  thp={"shmem_enabled": "always [never]"})  # fmt: skip
     findings = rules.examine_host(state).findings

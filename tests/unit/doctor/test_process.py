@@ -23,7 +23,7 @@ FAR = (NodePages(BASE, "default", {0: 100 * MIB, 1: 150 * MIB}),)
 
 
 def times(*sizes: int) -> tuple[tuple[float, int], ...]:
-    """Give looks half a second apart."""
+    """Return samples half a second apart."""
     return tuple((index / 2, size) for index, size in enumerate(sizes))
 
 
@@ -97,25 +97,25 @@ CASES: dict[str, tuple[ProcessState, ProcessState]] = {
 
 
 def finding(state: ProcessState, rule: str) -> Finding | None:
-    """Give one rule's finding, if there is one."""
+    """Return the finding of one rule; None if there is none."""
     findings = rules.examine_process(state).findings
     return next((each for each in findings if each.rule == rule), None)
 
 
 def test_every_rule_has_a_case() -> None:
-    """No rule about processes is without a state for and against it."""
+    """Every rule about processes has a state that triggers it and one that does not."""
     assert sorted(CASES) == sorted(rule.key for rule in rules.PROCESS_RULES)
 
 
 def test_a_healthy_process() -> None:
-    """Nothing is found in a healthy process on a healthy machine, and all was checked."""
+    """A healthy process on a healthy machine has no finding, and every rule is checked."""
     checkup = rules.examine_process(process())
     assert (checkup.findings, checkup.unchecked) == ((), ())
 
 
 @pytest.mark.parametrize("rule", CASES)
 def test_rule(rule: str) -> None:
-    """The rule finds what it is for, with evidence and a way out; a close state it leaves alone."""
+    """The rule finds its fault, with evidence and fixes, and nothing in a close state."""
     faulty, healthy = CASES[rule]
     found = finding(faulty, rule)
     assert found is not None
@@ -131,11 +131,11 @@ def test_rule(rule: str) -> None:
         (process(SMALL, on=host(thp={"enabled": "always madvise [never]"})), "never", FixKind.TUNE),
         (process(SMALL), "not advised", FixKind.EXEC),
         (process(SMALL.replace("rd wr", "rd wr nh")), "MADV_NOHUGEPAGE", FixKind.CODE),
-        (process(SMALL.replace("rd wr", "rd wr hg")), "none were free", FixKind.CODE),
+        (process(SMALL.replace("rd wr", "rd wr hg")), "no huge page was free", FixKind.CODE),
     ],
 )
 def test_why_pages_are_small(state: ProcessState, words: str, kind: FixKind) -> None:
-    """Memory in small pages has one of five reasons, and each another way out."""
+    """Memory in small pages has one of five reasons, each with its own fix."""
     found = finding(state, "thp.small-pages")
     assert found is not None
     assert words in found.evidence[0]
@@ -143,7 +143,7 @@ def test_why_pages_are_small(state: ProcessState, words: str, kind: FixKind) -> 
 
 
 def test_the_command_can_be_run_again() -> None:
-    """A start command quotes the program's words, and newlines in them."""
+    """A start command quotes the program's arguments, and newlines in them."""
     found = finding(process(SMALL), "thp.small-pages")
     assert found is not None
     assert shlex.split(found.fixes[0].command)[-3:] == ["service", "--name", "a b"]
@@ -153,7 +153,7 @@ def test_the_command_can_be_run_again() -> None:
 
 
 def test_an_executable_stack_is_named() -> None:
-    """The stack has a fix of its own: the program is linked anew."""
+    """An executable stack has its own fix: linking the program again."""
     found = finding(process(mapping(BASE, MIB, "rwxp", "[stack]"), CODE), "security.write-execute")
     assert found is not None
     assert "stack" in found.headline
@@ -169,14 +169,14 @@ def test_an_executable_stack_is_named() -> None:
         ("faults.major", {"major_rate": None}),
     ],
 )
-def test_what_is_unknown_is_said(rule: str, more: dict[str, Any]) -> None:
-    """What could not be read is listed as not checked, with the reason, never as fine."""
+def test_unknown_is_reported(rule: str, more: dict[str, Any]) -> None:
+    """A rule without data is listed as not checked, with the reason, never as passed."""
     checkup = rules.examine_process(process(**more))
     assert rule in {each.rule for each in checkup.unchecked}
     assert rule not in {each.rule for each in checkup.passed}
 
 
-def test_swap_is_urgent_when_it_is_waited_for() -> None:
+def test_swap_is_critical_with_major_faults() -> None:
     """Swapped memory that is needed again is critical."""
     quiet, busy = (
         finding(process(sizes=SWAPPED, major_rate=rate), "swap.process") for rate in (0.0, 200.0)

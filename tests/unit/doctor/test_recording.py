@@ -1,4 +1,4 @@
-"""Rules about recorded runs: for each a recording that triggers it, and a close one that does not."""
+"""Rules about recordings, each with a recording that triggers it and a close one that does not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLING = Sampling("exact", 1, 1.0)
 
 
 def stack(**more: Any) -> StackStats:
-    """Give a stack that holds one block of 128 MiB in huge pages."""
+    """Return a stack that holds one block of 128 MiB in huge pages."""
     held = 128 * MIB
     healthy = StackStats(
         frames=FRAMES, kind="malloc", process=0, live_bytes=held, live_count=1, peak_bytes=held,
@@ -31,7 +31,7 @@ def stack(**more: Any) -> StackStats:
 
 
 def leak(**more: Any) -> Leak:
-    """Give memory that was set up and kept."""
+    """Return a leak entry for memory that was allocated at the start and kept."""
     steady = Leak(
         frames=FRAMES, kind="malloc", process=0, verdict=LeakVerdict.SETUP, evidence="allocated once, not freed",
         live_bytes=50 * MIB, live_count=1, error_bytes=0, allocated_bytes=50 * MIB, allocations=1,
@@ -49,7 +49,7 @@ def run(
     bad_frees: tuple[BadFree, ...] = (),
     parts: bool = True,
 ) -> RecordingState:
-    """Give a healthy run, and how it differs."""
+    """Return the state of a healthy run with some differences."""
     every = (Part(PartKind.LIVE, "", 128 * MIB), Part(PartKind.SLACK, "heap", slack))
     account = Account(5.0, "exit", 128 * MIB + slack, every if parts else (), 0)
     rows = np.zeros(1, TIMELINE_DTYPE)
@@ -93,42 +93,42 @@ CASES: dict[str, tuple[RecordingState, RecordingState]] = {
 
 
 def rules_found(state: RecordingState) -> set[str]:
-    """Name the rules that found something."""
+    """Return the rules that found something."""
     return {each.rule for each in rules.examine_recording(state).findings}
 
 
 def test_every_rule_has_a_case() -> None:
-    """No rule about recordings is without a state for and against it."""
+    """Every rule about recordings has a state that triggers it and one that does not."""
     assert sorted(CASES) == sorted(rule.key for rule in rules.RECORDING_RULES)
 
 
 @pytest.mark.parametrize("rule", CASES)
 def test_rule(rule: str) -> None:
-    """The rule finds what it is for, and leaves a close state alone."""
+    """The rule finds its fault, and nothing in a close state."""
     faulty, healthy = CASES[rule]
     assert rule in rules_found(faulty)
     assert rule not in rules_found(healthy)
 
 
 def test_a_healthy_run() -> None:
-    """Nothing is found in a run without faults, and all was checked."""
+    """A run without faults has no finding, and every rule is checked."""
     checkup = rules.examine_recording(run())
     assert (checkup.findings, checkup.unchecked) == ((), ())
 
 
 def test_evidence_names_the_line_of_code() -> None:
-    """What is found is charged to function, file and line."""
+    """A finding names function, file and line."""
     findings = rules.examine_recording(CASES["leaks"][0]).findings
     assert "load /srv/orders.py:10" in findings[0].evidence[0]
 
 
 def test_a_run_without_account_is_not_judged_by_it() -> None:
-    """Without a residency account nothing is said of pages and slack."""
+    """Without a residency snapshot the rules on pages and slack are not checked."""
     checkup = rules.examine_recording(run(parts=False))
     unknown = {each.rule for each in checkup.unchecked}
     assert {"malloc.slack", "thp.small-blocks", "untouched"} == unknown
 
 
 def test_a_recording_cut_short_says_so() -> None:
-    """A run that was cut short is known as such."""
+    """A recording that was cut short is reported."""
     assert "recording.partial" in rules_found(run(complete=False))

@@ -15,7 +15,7 @@ from mematlas.doctor.text import render_checkup
 if TYPE_CHECKING:
     from mematlas.doctor.model import Checkup
 
-SICK = process(
+FAULTY = process(
     mapping(BASE, 256 * MIB, Rss=256 * MIB),
     mapping(BASE + GIB, MIB, "rwxp", "/tmp/jit\x1b[31m"),
     sizes={"VmLck": 7 * MIB},
@@ -38,8 +38,8 @@ def page(
 
 @pytest.mark.parametrize("width", [60, 80, 132])
 def test_commands_are_whole(width: int) -> None:
-    """A command stands on a line of its own at any width, to be copied."""
-    checkup = rules.examine_process(SICK)
+    """A command is on one line at any width, so that it can be copied."""
+    checkup = rules.examine_process(FAULTY)
     lines = page(checkup, width).splitlines()
     for finding in checkup.findings:
         for fix in finding.fixes:
@@ -47,35 +47,35 @@ def test_commands_are_whole(width: int) -> None:
 
 
 def test_order_and_counts() -> None:
-    """What is to be acted on comes first; the head counts all, and what was not checked is listed."""
-    text = page(rules.examine_process(SICK))
+    """Critical findings come first; the header counts all, and unchecked rules are listed."""
+    text = page(rules.examine_process(FAULTY))
     assert "2 critical · 2 warning · 1 info" in text
     assert (
-        text.index("memory is nearly out")
+        text.index("memory is nearly exhausted")
         < text.index("4 KiB pages")
-        < text.index("OOM killer takes")
+        < text.index("OOM killer kills")
     )
     assert "Not checked" in text
     assert "its memory cannot be read" in text
 
 
 def test_names_cannot_write_to_the_terminal() -> None:
-    """Control characters in what a process calls its files are spelled out."""
-    text = page(rules.examine_process(SICK))
+    """Control characters in file names of a process are escaped."""
+    text = page(rules.examine_process(FAULTY))
     assert "\x1b" not in text
     assert "\\x1b[31m" in text
 
 
 def test_ascii() -> None:
-    """A console that knows ASCII only gets marks it can show."""
-    text = page(rules.examine_process(SICK), ascii_only=True)
+    """An ASCII console gets marks that it can show."""
+    text = page(rules.examine_process(FAULTY), ascii_only=True)
     assert text.isascii()
-    assert "\n! memory is nearly out" in text
+    assert "\n! memory is nearly exhausted" in text
 
 
-def test_all_lists_what_is_fine() -> None:
-    """With --all every rule is on the page, found, fine or not checked."""
+def test_all_lists_passed_checks() -> None:
+    """With --all every rule is listed: found, passed or not checked."""
     checkup = rules.examine_host(host())
-    assert "24 checks fine" in page(checkup)
+    assert "24 checks passed" in page(checkup)
     text = page(checkup, everything=True)
     assert all(rule.key in text for rule in rules.HOST_RULES)

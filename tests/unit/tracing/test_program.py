@@ -1,4 +1,4 @@
-"""What keeps the tracer out of a program is said before it starts."""
+"""A program that cannot be traced is refused before it starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def elf(machine: int = 62, bits: int = 2, interpreter: bytes | None = b"/lib64/ld.so") -> bytes:
-    """Build the least an ELF program needs: header, and one program header if it is dynamic."""
+    """Build a minimal ELF program: its header, and one program header if it is dynamic."""
     content = (interpreter or b"") + b"\0"
     header = struct.pack(
         "<4sBBBB8xHHIQQQIHHHHHH",
@@ -28,7 +28,7 @@ def elf(machine: int = 62, bits: int = 2, interpreter: bytes | None = b"/lib64/l
 
 
 def program(folder: Path, content: bytes, mode: int = 0o755) -> str:
-    """Write a file that looks like a program."""
+    """Write an executable file."""
     path = folder / "program"
     path.write_bytes(content)
     path.chmod(mode)
@@ -48,13 +48,13 @@ def program(folder: Path, content: bytes, mode: int = 0o755) -> str:
     ],
 )
 def test_commands_that_cannot_be_found(command: list[str], error: type[MematlasError]) -> None:
-    """Each way of naming nothing runnable has its own error class, and so exit status."""
+    """Each command that cannot be run has its own error class, and so exit status."""
     with pytest.raises(error):
         find_program(command)
 
 
 def test_a_command_is_found_on_the_path() -> None:
-    """A bare name is looked up as a shell would."""
+    """A name without a slash is searched in PATH."""
     assert find_program(["sh", "-c", "true"]).endswith("/sh")
 
 
@@ -74,14 +74,14 @@ def test_a_command_is_found_on_the_path() -> None:
 def test_programs_that_cannot_be_traced(
     tmp_path: Path, content: bytes, error: type[MematlasError], word: str
 ) -> None:
-    """One line names the reason."""
+    """The error names the reason."""
     with pytest.raises(error, match=word):
         check_program(program(tmp_path, content))
 
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the ELF files below are of x86-64")
 def test_programs_that_can(tmp_path: Path) -> None:
-    """A dynamic program passes, and a script by way of its interpreter."""
+    """A dynamic program passes, and so does a script by its interpreter."""
     path = program(tmp_path, elf())
     check_program(path)
     script = tmp_path / "script"
@@ -90,7 +90,7 @@ def test_programs_that_can(tmp_path: Path) -> None:
 
 
 def test_a_setuid_program_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rights gained at exec turn LD_PRELOAD off, so such a program is refused."""
+    """A setuid program of another user is refused: the loader ignores LD_PRELOAD."""
     path = program(tmp_path, elf(), 0o4755)
     monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
     with pytest.raises(AccessError, match="setuid"):

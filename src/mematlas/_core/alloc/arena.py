@@ -19,6 +19,11 @@ class ArenaStats:
     threads freed at once with success.
 
     usable_bytes = span_bytes + page_bytes + free_bytes
+
+    >>> from mematlas.memory import Arena
+    >>> with Arena("16M") as arena, arena.alloc("3M"):
+    ...     arena.stats().large_blocks
+    1
     """
 
     capacity: int
@@ -41,12 +46,24 @@ class ArenaStats:
 
     @property
     def blocks(self) -> int:
-        """Blocks in use."""
+        """Blocks in use.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena, arena.alloc(10), arena.alloc("3M"):
+        ...     arena.stats().blocks
+        2
+        """
         return self.small_blocks + self.page_blocks + self.large_blocks
 
     @property
     def bytes_in_use(self) -> int:
-        """Bytes of the blocks in use, rounded up to their size classes."""
+        """Bytes of the blocks in use, rounded up to their size classes.
+
+        >>> from mematlas.memory import Arena
+        >>> with Arena("16M") as arena, arena.alloc(100):
+        ...     arena.stats().bytes_in_use >= 100
+        True
+        """
         return self.small_bytes + self.page_bytes + self.large_bytes
 
 

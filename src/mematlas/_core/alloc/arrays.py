@@ -28,6 +28,10 @@ class ArrayStats:
 
     Blocks and bytes in use, bytes cached, blocks mapped and reused since it was created; failures, with
     size in bytes, step and errno of the last one (0: none).
+
+    >>> from mematlas import memory
+    >>> memory.numpy().stats().failures
+    0
     """
 
     blocks: int

@@ -15,6 +15,11 @@ class PoolStats:
     `stride`: bytes from one object to the next. `cached`: free objects in thread caches.
     `failed_allocs`: calls that found no free object. `late_double_frees`: objects that two threads
     freed at once with success.
+
+    >>> from mematlas.memory import Pool
+    >>> with Pool(100, 8) as pool:
+    ...     pool.stats().stride
+    128
     """
 
     object_size: int

@@ -1,4 +1,4 @@
-"""Diagnosis: rules, each a question put to a state; pure, so that every rule is tested on made-up states."""
+"""The rules. Each is a pure function of a state, so that it can be tested with synthetic states."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _ORDER = {severity: number for number, severity in enumerate(Severity)}
 
 
 def examine_host(state: HostState) -> Checkup:
-    """Put every rule about the machine to it."""
+    """Check a machine by all rules about machines."""
     return _examine("this machine", HOST_RULES, state)
 
 
 def examine_process(state: ProcessState) -> Checkup:
-    """Put the rules about a process to it, and those about its machine."""
-    name = state.facts.status.lines.get("Name", "?")
-    own = _examine(f"process {state.facts.pid} ({name})", PROCESS_RULES, state, state.facts.notes)
+    """Check a process by all rules about processes, and its machine."""
+    name = state.info.status.lines.get("Name", "?")
+    own = _examine(f"process {state.info.pid} ({name})", PROCESS_RULES, state, state.info.notes)
     around = _examine("", HOST_RULES, state.host)
     return Checkup(
         subject=f"{own.subject} and its machine",
@@ -53,7 +53,7 @@ def examine_process(state: ProcessState) -> Checkup:
 
 
 def examine_recording(state: RecordingState) -> Checkup:
-    """Put every rule about recordings to one."""
+    """Check a recording by all rules about recordings."""
     return _examine(state.path, RECORDING_RULES, state, tuple(state.recording.notes))
 
 
@@ -62,7 +62,7 @@ def _examine(
 ) -> Checkup:
     findings, passed, unchecked = [], [], []
     for rule in rules:
-        answer = rule.look(state)
+        answer = rule.check(state)
         if answer is None:
             passed.append(Passed(rule.key, rule.checks))
         elif isinstance(answer, Unknown):

@@ -1,4 +1,4 @@
-"""Words that rules share: ways out, shares, and commands a shell takes as they stand."""
+"""Fixes and formats that rules share: commands are complete and quoted for a shell."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ if TYPE_CHECKING:
 
     from mematlas.doctor.model import HostState, ProcessState
 
-NO_MEMINFO = Unknown("/proc/meminfo told nothing")
+NO_MEMINFO = Unknown("/proc/meminfo lacks the values needed")
 
 
 def tune(words: str, note: str = "") -> Fix:
-    """Change a knob of the machine."""
+    """Return a fix that changes knobs of the machine."""
     return Fix(FixKind.TUNE, f"mematlas tune apply {words} --yes", note)
 
 
-def look(command: str, note: str = "") -> Fix:
-    """See more."""
-    return Fix(FixKind.LOOK, command, note)
+def inspect(command: str, note: str = "") -> Fix:
+    """Return a command that shows details."""
+    return Fix(FixKind.INSPECT, command, note)
 
 
 def percent(part: float, whole: float) -> str:
-    """Format a share of a whole in whole percent."""
+    """Format a share in whole percent."""
     return format_percent(part, whole, digits=0)
 
 
 def largest(state: HostState, by: str) -> tuple[str, ...]:
-    """Name the three processes that have most of something."""
+    """Format the three processes with the largest value of a metric of `ps`."""
     ranked = [row for row in rank(state.processes, by) if row.metric(by) > 0][:3]
     return tuple(
         f"{format_bytes(row.metric(by))} {by}: process {row.pid} {row.command or row.name}"[:100]
@@ -42,13 +42,13 @@ def largest(state: HostState, by: str) -> tuple[str, ...]:
 
 
 def command_line(words: Iterable[str]) -> str:
-    """Quote a command for a shell, on one line; control characters as bash writes them."""
+    """Quote a command for a shell on one line, control characters as in bash's $'...'."""
     return " ".join(map(_quote, words)) or "COMMAND"
 
 
 def restart(state: ProcessState, options: str, note: str = "") -> Fix:
-    """Start the program again with other settings."""
-    command = command_line(state.facts.command)
+    """Return a fix that starts the program again with options of `mematlas exec`."""
+    command = command_line(state.info.command)
     return Fix(FixKind.EXEC, f"mematlas exec {options} -- {command}", note)
 
 

@@ -1,11 +1,11 @@
-"""Rules about the machine: shortage, swap, overcommit, limits of groups."""
+"""Rules about the machine: shortage, swap, overcommit, cgroup limits."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, HostState, Rule, Severity, Unknown
-from mematlas.doctor.rules.fixes import NO_MEMINFO, largest, look, percent, tune
+from mematlas.doctor.rules.fixes import NO_MEMINFO, inspect, largest, percent, tune
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _MIB, _GIB = 1 << 20, 1 << 30
 _CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
-_SWAP_BUSY = 100  # pages a second in, and as many out
+_SWAP_BUSY = 100  # pages per second, in and out
 _STALLED = 5.0  # percent of time
 _TOO_SHORT = Unknown("rates need a longer check: --duration 2s")
 
@@ -29,17 +29,22 @@ def _nearly_out(state: HostState) -> Answer:
     swap = info.get("SwapFree", 0)
     return Found(
         _CRITICAL,
-        f"memory is nearly out: {format_bytes(available)} of {format_bytes(total)} can be had",
+        f"memory is nearly exhausted: {format_bytes(available)} of {format_bytes(total)} are available",
         (
             f"MemAvailable {percent(available, total)} of MemTotal",
-            f"swap left: {format_bytes(swap)}" if info.get("SwapTotal") else "there is no swap",
-            f"{state.now.vmstat.get('oom_kill', 0)} processes killed for lack of memory since the start",
+            f"free swap: {format_bytes(swap)}"
+            if info.get("SwapTotal")
+            else "no swap is configured",
+            f"{state.now.vmstat.get('oom_kill', 0)} OOM kills since boot",
             *largest(state, "pss"),
         ),
         (
-            look("mematlas ps --sort pss", "who has it"),
-            look("mematlas system", "what of it is caches, shared memory, slab"),
-            tune("drop_caches=2", "gives back names and inodes at once; they are read again"),
+            inspect("mematlas ps --sort pss", "which processes use it"),
+            inspect("mematlas system", "how much of it is cache, shared memory and slab"),
+            tune(
+                "drop_caches=2",
+                "frees dentries and inodes at once; they are read again when needed",
+            ),
         ),
         total - available,
     )
@@ -52,7 +57,9 @@ def _stall(state: HostState, kind: str) -> Stall | None:
 def _stalling(state: HostState) -> Answer:
     some, full = _stall(state, "some"), _stall(state, "full")
     if some is None:
-        return Unknown("/proc/pressure/memory is not there: the kernel needs CONFIG_PSI, or psi=1")
+        return Unknown(
+            "/proc/pressure/memory does not exist: the kernel needs CONFIG_PSI, or psi=1"
+        )
     if some.average10 < _STALLED:
         return None
     whole = full.average10 if full else 0.0
@@ -65,8 +72,8 @@ def _stalling(state: HostState) -> Answer:
             *largest(state, "pss"),
         ),
         (
-            look("mematlas system pressure --duration 5s", "which kind of reclaim it is"),
-            look("mematlas ps --sort pss", "who has the memory"),
+            inspect("mematlas system pressure --duration 5s", "which kind of reclaim"),
+            inspect("mematlas ps --sort pss", "which processes use the memory"),
         ),
     )
 
@@ -81,24 +88,27 @@ def _swap_thrash(state: HostState) -> Answer:
     page = state.now.page_size
     return Found(
         _CRITICAL,
-        "memory goes to swap and comes back at once (thrashing)",
+        "pages are swapped out and read back at once (thrashing)",
         (
             (
                 f"{format_bytes(into * page)}/s written to swap, {format_bytes(out * page)}/s read back, "
                 f"over {state.seconds:.0f} s"
             ),
-            f"{refault:,.0f} pages/s were needed again soon after they went out",
+            f"{refault:,.0f} pages/s were needed again soon after they were swapped out",
             f"vm.swappiness is {state.sysctl.get('swappiness', 'unknown')}",
             *largest(state, "swap"),
         ),
         (
-            look("mematlas ps --sort swap", "whose memory it is"),
+            inspect("mematlas ps --sort swap", "whose memory it is"),
             Fix(
                 FixKind.EXEC,
                 "mematlas exec --as SIZE -- COMMAND",
-                "bound the largest, or stop it: no setting makes up for too little memory",
+                "limit the largest program, or stop it: no setting makes up for missing memory",
             ),
-            tune("zswap.enabled=1", "compresses in memory what would go to the device"),
+            tune(
+                "zswap.enabled=1",
+                "compresses pages in memory before they are written to the device",
+            ),
         ),
         int(into * page),
     )
@@ -106,66 +116,78 @@ def _swap_thrash(state: HostState) -> Answer:
 
 def _overcommit(state: HostState) -> Answer:
     info, mode = state.now.meminfo, state.number("overcommit_memory")
-    limit, promised = info.get("CommitLimit"), info.get("Committed_AS")
+    limit, committed = info.get("CommitLimit"), info.get("Committed_AS")
     total = info.get("MemTotal")
-    if limit is None or promised is None or mode is None or not total:
-        return Unknown("/proc/meminfo or vm.overcommit_memory told nothing")
-    said = f"{format_bytes(promised)} promised (Committed_AS)"
+    if limit is None or committed is None or mode is None or not total:
+        return Unknown("/proc/meminfo or vm.overcommit_memory cannot be read")
     if mode == 2:
-        if promised < limit * 9 // 10:
-            return None
-        return Found(
-            _CRITICAL,
-            "allocations and forks are about to fail: the commit limit is nearly reached",
-            (said, f"limit {format_bytes(limit)} (CommitLimit), vm.overcommit_memory=2"),
-            (
-                tune(
-                    f"overcommit_ratio={_ratio(state, promised)}",
-                    "25 % above what is promised now",
-                ),
-                tune("overcommit_memory=0", "the kernel guesses, most programs' expectation"),
-            ),
-            promised,
-        )
-    backing = total + info.get("SwapTotal", 0)
-    if promised <= backing:
+        return _strict_overcommit(state, committed, limit)
+    return _loose_overcommit(state, committed, total + info.get("SwapTotal", 0), mode)
+
+
+def _strict_overcommit(state: HostState, committed: int, limit: int) -> Answer:
+    if committed < limit * 9 // 10:
         return None
     return Found(
-        _WARNING if mode == 0 else _CRITICAL,
-        "more memory is promised than there is: if programs use it, the OOM killer decides who ends",
+        _CRITICAL,
+        "allocations and forks are about to fail: the commit limit is nearly reached",
         (
-            said,
-            f"{format_bytes(backing)} of memory and swap; vm.overcommit_memory={mode}",
-            f"{format_bytes(info.get('MemAvailable', 0))} can be had now",
-            *largest(state, "rss"),
+            f"{format_bytes(committed)} committed (Committed_AS)",
+            f"limit {format_bytes(limit)} (CommitLimit), vm.overcommit_memory=2",
         ),
         (
-            look("mematlas ps --sort rss", "who may grow"),
-            Fix(
-                FixKind.EXEC,
-                "mematlas exec --oom-score 500 -- COMMAND",
-                "say which program is to go first",
+            tune(
+                f"overcommit_ratio={_ratio(state, committed)}",
+                "25 % above what is committed now",
             ),
-            tune("overcommit_memory=2 overcommit_ratio=80", "refuse instead; forks may fail"),
+            tune("overcommit_memory=0", "heuristic overcommit, the default"),
         ),
-        promised - backing,
+        committed,
     )
 
 
-def _ratio(state: HostState, promised: int) -> int:
+def _loose_overcommit(state: HostState, committed: int, backing: int, mode: int) -> Answer:
+    if committed <= backing:
+        return None
+    return Found(
+        _WARNING if mode == 0 else _CRITICAL,
+        "more memory is committed than exists: if it is used, the OOM killer kills programs",
+        (
+            f"{format_bytes(committed)} committed (Committed_AS)",
+            f"{format_bytes(backing)} of memory and swap; vm.overcommit_memory={mode}",
+            f"{format_bytes(state.now.meminfo.get('MemAvailable', 0))} are available now",
+            *largest(state, "rss"),
+        ),
+        (
+            inspect("mematlas ps --sort rss", "which processes may grow"),
+            Fix(
+                FixKind.EXEC,
+                "mematlas exec --oom-score 500 -- COMMAND",
+                "choose which program is killed first",
+            ),
+            tune(
+                "overcommit_memory=2 overcommit_ratio=80",
+                "refuse allocations instead; fork may fail",
+            ),
+        ),
+        committed - backing,
+    )
+
+
+def _ratio(state: HostState, committed: int) -> int:
     info = state.now.meminfo
     total = info["MemTotal"] - info.get("Hugetlb", 0)
-    return max(1, -(-(promised * 5 // 4 - info.get("SwapTotal", 0)) * 100 // total))
+    return max(1, -(-(committed * 5 // 4 - info.get("SwapTotal", 0)) * 100 // total))
 
 
 def _group_limit(state: HostState) -> Answer:
     for level in state.now.cgroup:
         if not level.limit or level.current is None or level.current < level.limit * 9 // 10:
             continue
-        cache = level.figures.get("file", level.figures.get("total_cache", 0))
+        cache = level.stat.get("file", level.stat.get("total_cache", 0))
         killed = level.events.get("oom_kill", 0)
         if level.current - cache < level.limit * 8 // 10 and not killed:
-            continue  # mostly page cache, which makes room
+            continue  # mostly page cache, which can be reclaimed
         return Found(
             _CRITICAL,
             f"the cgroup {level.path} is at {percent(level.current, level.limit)} of its limit",
@@ -177,11 +199,11 @@ def _group_limit(state: HostState) -> Answer:
                 f"reached its limit {level.failures or 0:,} times; {killed} killed",
             ),
             (
-                look("mematlas system cgroup", "what the group's memory is"),
+                inspect("mematlas system cgroup", "what the cgroup's memory consists of"),
                 Fix(
                     FixKind.SHELL,
                     f"echo {level.limit * 3 // 2} > /sys/fs/cgroup{level.path}/memory.max",
-                    "half as much again; version 1: memory.limit_in_bytes",
+                    "1.5 times the limit; cgroup v1: memory.limit_in_bytes",
                 ),
             ),
             level.current,
@@ -198,12 +220,14 @@ def _killed(state: HostState) -> Answer:
     during = count - state.before.vmstat.get("oom_kill", 0)
     return Found(
         _CRITICAL if during else _INFO,
-        f"{count} processes were killed for lack of memory since the start"
+        f"{count} processes were killed by the OOM killer since boot"
         + (f", {during} of them just now" if during else ""),
         (f"oom_kill in /proc/vmstat: {count}",),
         (
-            Fix(FixKind.SHELL, "dmesg | grep -i 'killed process'", "which, and how large"),
-            look("mematlas system cgroup", "whether a group's limit did it"),
+            Fix(
+                FixKind.SHELL, "dmesg | grep -i 'killed process'", "which processes, and how large"
+            ),
+            inspect("mematlas system cgroup", "whether a cgroup limit caused it"),
         ),
     )
 
@@ -216,13 +240,18 @@ def _uncompressed_swap(state: HostState) -> Answer:
         return None
     return Found(
         _WARNING,
-        f"{format_bytes(used)} are swapped to a device without compression in memory",
+        f"{format_bytes(used)} are swapped to a device without compression in memory first",
         (
             *(f"{each.name}: {format_bytes(each.used)} used" for each in areas),
             "zswap is off",
             *largest(state, "swap"),
         ),
-        (tune("zswap.enabled=1", "pages are compressed first; most come back without a read"),),
+        (
+            tune(
+                "zswap.enabled=1",
+                "pages are compressed in memory; most are read back without the device",
+            ),
+        ),
         used,
     )
 
@@ -234,8 +263,8 @@ def _zram_readahead(state: HostState) -> Answer:
         return None
     return Found(
         _WARNING,
-        f"each fault on zram unpacks {1 << cluster} pages, though only one was asked for",
-        (f"vm.page-cluster={cluster}; all swap is zram: reading ahead saves no seek",),
+        f"each fault on zram decompresses {1 << cluster} pages instead of one",
+        (f"vm.page-cluster={cluster}; all swap is zram, where reading ahead saves no seek",),
         (tune("vm.page-cluster=0"),),
     )
 
@@ -246,43 +275,43 @@ def _reclaim_waits(state: HostState) -> Answer:
         return _TOO_SHORT
     if scanned < 1000:
         return None
-    taken = state.rate("pgsteal_direct") or 0.0
+    reclaimed = state.rate("pgsteal_direct") or 0.0
     return Found(
         _WARNING,
-        "programs reclaim memory themselves, since kswapd starts too late",
+        "programs reclaim memory during allocation, because kswapd starts too late",
         (
             (
-                f"{scanned:,.0f} pages/s looked at and {taken:,.0f} freed by programs in allocation, over "
+                f"{scanned:,.0f} pages/s scanned and {reclaimed:,.0f} freed by direct reclaim, over "
                 f"{state.seconds:.0f} s"
             ),
             f"vm.watermark_scale_factor={state.sysctl.get('watermark_scale_factor', 'unknown')}",
         ),
-        (tune("vm.watermark_scale_factor=100", "kswapd starts at 1 % of memory left"),),
+        (tune("vm.watermark_scale_factor=100", "kswapd starts at 1 % free memory"),),
     )
 
 
 RULES: tuple[Rule[HostState], ...] = (
-    Rule("memory.nearly-out", "memory can be had",
-         "The next large allocation makes everything slow, or has the OOM killer end a program.",
+    Rule("memory.nearly-out", "memory is available",
+         "The next large allocation slows down every program, or makes the OOM killer kill one.",
          _nearly_out),
     Rule("memory.stalling", "programs do not wait for memory",
          "Time spent waiting for reclaim is lost to every program that allocates.", _stalling),
     Rule("memory.direct-reclaim", "kswapd keeps up",
          "Each such allocation takes milliseconds instead of nanoseconds.", _reclaim_waits),
-    Rule("swap.thrash", "swap is not busy both ways",
+    Rule("swap.thrash", "swap does not thrash",
          "Each page read back stalls a program for a device access; throughput falls by orders of "
          "magnitude.", _swap_thrash),
-    Rule("swap.uncompressed", "swapped memory is compressed first",
-         "Most swapped pages compress to a third; in memory they come back in microseconds.",
+    Rule("swap.uncompressed", "swapped memory is compressed in memory first",
+         "Most pages compress to a third, and are read back from memory in microseconds.",
          _uncompressed_swap),
     Rule("swap.zram-readahead", "zram is read page by page",
-         "The other pages take memory and CPU time, and are mostly dropped again.", _zram_readahead),
-    Rule("overcommit", "promised memory can be kept",
-         "malloc succeeds on credit. When the credit is called, it is not the culprit that must fail.",
+         "The other pages cost memory and CPU time, and most are dropped unused.", _zram_readahead),
+    Rule("overcommit", "committed memory exists",
+         "malloc succeeds now, and fails later as an OOM kill, which may hit another program.",
          _overcommit),
-    Rule("oom.killed", "nothing was killed for lack of memory",
-         "A killed worker is easily taken for a crash.", _killed),
-    Rule("cgroup.limit", "no group is at its limit",
-         "At the limit each allocation reclaims first; without anything to reclaim, one of the group "
-         "is killed although the machine has memory left.", _group_limit),
+    Rule("oom.killed", "the OOM killer killed nothing",
+         "An OOM kill is easily mistaken for a crash.", _killed),
+    Rule("cgroup.limit", "no cgroup is at its limit",
+         "At the limit each allocation reclaims first. If nothing can be reclaimed, a process of the "
+         "cgroup is killed, although the machine has free memory.", _group_limit),
 )  # fmt: skip

@@ -1,11 +1,11 @@
-"""Rules about what a process may have: locked memory, mappings, address space, stack, the OOM killer."""
+"""Rules about the limits of a process: locked memory, mappings, address space, stack, OOM score."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, ProcessState, Rule, Severity, Unknown
-from mematlas.doctor.rules.fixes import look, percent, restart, tune
+from mematlas.doctor.rules.fixes import inspect, percent, restart, tune
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -18,19 +18,19 @@ _MIB = 1 << 20
 
 
 def _limit(state: ProcessState, name: str) -> Limit | None:
-    return next((each for each in state.facts.limits if each.name == name), None)
+    return next((each for each in state.info.limits if each.name == name), None)
 
 
 def _raised(need: int) -> int:
-    """Twice the need, as a round number of MiB."""
+    """Return twice the needed size, rounded up to MiB."""
     return max(1, -(-2 * need // _MIB)) * _MIB
 
 
 def _memlock(state: ProcessState) -> Answer:
     limit = _limit(state, "Max locked memory")
     if limit is None:
-        return Unknown("its limits could not be read")
-    locked = state.facts.status.sizes.get("VmLck", 0)
+        return Unknown("its limits cannot be read")
+    locked = state.info.status.sizes.get("VmLck", 0)
     if limit.soft is None or state.capabilities >> _CAP_IPC_LOCK & 1:
         return None
     if not locked or locked < limit.soft * 8 // 10:
@@ -38,7 +38,7 @@ def _memlock(state: ProcessState) -> Answer:
     size = _raised(locked)
     return Found(
         _CRITICAL,
-        f"it has locked {percent(locked, limit.soft)} of the memory it may lock",
+        f"the process has locked {percent(locked, limit.soft)} of the memory that it may lock",
         (
             f"VmLck {format_bytes(locked)} of {format_bytes(limit.soft)} (RLIMIT_MEMLOCK, soft)",
             (
@@ -47,7 +47,7 @@ def _memlock(state: ProcessState) -> Answer:
             ),
         ),
         (
-            Fix(FixKind.SHELL, f"prlimit --pid {state.facts.pid} --memlock={size}:{size}", "now"),
+            Fix(FixKind.SHELL, f"prlimit --pid {state.info.pid} --memlock={size}:{size}", "now"),
             restart(state, f"--memlock {size >> 20}M"),
         ),
         locked,
@@ -58,49 +58,48 @@ def _map_count(state: ProcessState) -> Answer:
     most = state.host.number("max_map_count")
     if most is None:
         return Unknown("vm.max_map_count cannot be read")
-    count = len(state.facts.mappings)
+    count = len(state.info.mappings)
     if count < most * 8 // 10:
         return None
-    guards = sum(not each.permissions & 7 for each in state.facts.mappings)
+    guards = sum(not each.permissions & 7 for each in state.info.mappings)
     return Found(
         _CRITICAL,
-        f"it has {count:,} of at most {most:,} mappings: mmap is about to fail with ENOMEM",
+        f"the process has {count:,} of at most {most:,} mappings; mmap will soon fail with ENOMEM",
         (
             f"vm.max_map_count={most}",
-            f"{guards:,} of them allow nothing: guard pages, or address space kept for later",
+            f"{guards:,} of them are PROT_NONE: guard pages or reserved address space",
         ),
         (
             tune(f"vm.max_map_count={max(most * 4, 262144)}"),
             Fix(
                 FixKind.CODE,
                 "madvise(page, length, MADV_GUARD_INSTALL)",
-                "guards without mappings of their own (kernel 6.13)",
+                "guard pages without separate mappings (kernel 6.13)",
             ),
-            look(f"mematlas show {state.facts.pid} --mappings"),
+            inspect(f"mematlas show {state.info.pid} --mappings"),
         ),
     )
 
 
 def _address_space(state: ProcessState) -> Answer:
-    sizes = state.facts.status.sizes
+    sizes = state.info.status.sizes
     for name, size, option in (
         ("Max address space", sizes.get("VmSize", 0), "as"),
         ("Max data size", sizes.get("VmData", 0), "data"),
     ):
         limit = _limit(state, name)
         if limit is None:
-            return Unknown("its limits could not be read")
+            return Unknown("its limits cannot be read")
         if limit.soft is None or size < limit.soft * 9 // 10:
             continue
         new = _raised(size)
+        what = name.removeprefix("Max ").removesuffix(" size")
         return Found(
             _CRITICAL,
-            f"{percent(size, limit.soft)} of its {name.removeprefix('Max ')} is used: malloc fails next",
+            f"{percent(size, limit.soft)} of the limit on its {what} is used; malloc will soon fail",
             (f"{format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_{option.upper()})",),
             (
-                Fix(
-                    FixKind.SHELL, f"prlimit --pid {state.facts.pid} --{option}={new}:{new}", "now"
-                ),
+                Fix(FixKind.SHELL, f"prlimit --pid {state.info.pid} --{option}={new}:{new}", "now"),
                 *((restart(state, f"--as {new >> 20}M"),) if option == "as" else ()),
             ),
             size,
@@ -111,66 +110,70 @@ def _address_space(state: ProcessState) -> Answer:
 def _stack(state: ProcessState) -> Answer:
     limit = _limit(state, "Max stack size")
     if limit is None:
-        return Unknown("its limits could not be read")
-    size = state.facts.status.sizes.get("VmStk", 0)
+        return Unknown("its limits cannot be read")
+    size = state.info.status.sizes.get("VmStk", 0)
     if limit.soft is None or size < limit.soft * 8 // 10:
         return None
     return Found(
         _CRITICAL,
-        f"its stack has grown to {percent(size, limit.soft)} of its limit: the next step is SIGSEGV",
+        f"the stack has grown to {percent(size, limit.soft)} of its limit; beyond it is SIGSEGV",
         (f"VmStk {format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_STACK)",),
         (
             restart(state, f"--stack {_raised(size) >> 20}M"),
-            Fix(FixKind.CODE, "sys.setrecursionlimit()", "or less recursion, smaller local arrays"),
+            Fix(
+                FixKind.CODE,
+                "sys.setrecursionlimit()",
+                "or use less recursion and smaller local arrays",
+            ),
         ),
         size,
     )
 
 
 def _immune(state: ProcessState) -> Answer:
-    adjust = state.facts.oom_score_adjust
+    adjust = state.info.oom_score_adjust
     total = state.host.now.meminfo.get("MemTotal", 0)
-    resident = state.facts.status.sizes.get("VmRSS", 0)
+    resident = state.info.status.sizes.get("VmRSS", 0)
     if adjust is None:
-        return Unknown("its OOM score could not be read")
+        return Unknown("its OOM score cannot be read")
     if adjust > -900 or resident < max(total // 4, 1):
         return None
     return Found(
         _WARNING,
-        f"it takes {percent(resident, total)} of memory, and the OOM killer may not touch it",
+        f"the process takes {percent(resident, total)} of memory, and the OOM killer spares it",
         (f"oom_score_adj {adjust}, VmRSS {format_bytes(resident)} of {format_bytes(total)}",),
-        (tune(f"oom_score_adj.{state.facts.pid}=-500", "spared for long, not for ever"),),
+        (tune(f"oom_score_adj.{state.info.pid}=-500", "spared for long, but not forever"),),
         resident,
     )
 
 
 def _first(state: ProcessState) -> Answer:
-    adjust, score = state.facts.oom_score_adjust, state.facts.oom_score
+    adjust, score = state.info.oom_score_adjust, state.info.oom_score
     if adjust is None or score is None:
-        return Unknown("its OOM score could not be read")
+        return Unknown("its OOM score cannot be read")
     if adjust < 500:
         return None
     return Found(
         _INFO,
-        "it is among the first the OOM killer takes",
+        "the process is among the first that the OOM killer kills",
         (
-            f"oom_score_adj {adjust}, oom_score {score}: set on purpose, or inherited from what started it",
+            f"oom_score_adj {adjust}, oom_score {score}: set on purpose, or inherited from its parent",
         ),
-        (tune(f"oom_score_adj.{state.facts.pid}=0"), restart(state, "--oom-score 0")),
+        (tune(f"oom_score_adj.{state.info.pid}=0"), restart(state, "--oom-score 0")),
     )
 
 
 RULES: tuple[Rule[ProcessState], ...] = (
-    Rule("limit.memlock", "it may lock what it needs",
+    Rule("limit.memlock", "the limit of locked memory suffices",
          "The next mlock, RDMA registration or io_uring buffer fails with ENOMEM or EAGAIN.", _memlock),
-    Rule("limit.mappings", "it may make more mappings",
-         "malloc, thread creation and library loading all fail, with memory to spare.", _map_count),
-    Rule("limit.address-space", "it may have more address space",
-         "The failure comes far from the limit that causes it.", _address_space),
-    Rule("limit.stack", "its stack has room",
+    Rule("limit.mappings", "the limit of mappings suffices",
+         "At the limit malloc, thread creation and library loading fail, although memory is free.", _map_count),
+    Rule("limit.address-space", "the limit of the address space suffices",
+         "The program fails far away from the limit that causes the failure.", _address_space),
+    Rule("limit.stack", "the limit of the stack suffices",
          "A stack overflow is a crash without a message.", _stack),
-    Rule("oom.immune", "the OOM killer can end it if it must",
-         "If it is the one that grew, everything else is killed before the machine stops.", _immune),
-    Rule("oom.first", "it is no preferred victim of the OOM killer",
-         "It may be ended for what another program takes.", _first),
+    Rule("oom.immune", "the OOM killer may kill the process",
+         "If this process is the one that grows, all others are killed before it.", _immune),
+    Rule("oom.first", "the process is no preferred victim of the OOM killer",
+         "The process may be killed for the memory that another program takes.", _first),
 )  # fmt: skip

@@ -1,11 +1,11 @@
-"""Rules about a machine's page sizes: huge pages that are off, idle or cannot be had."""
+"""Rules about a machine's page sizes: huge pages that are disabled, unused or unavailable."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, HostState, Rule, Severity, Unknown
-from mematlas.doctor.rules.fixes import look, percent, tune
+from mematlas.doctor.rules.fixes import NO_MEMINFO, inspect, percent, tune
 from mematlas.linux.hugepages import effective_mode, parse_choice
 from mematlas.units import format_bytes, format_page_size
 
@@ -30,12 +30,12 @@ def _thp_off(state: HostState) -> Answer:
         return None
     return Found(
         _WARNING,
-        f"transparent huge pages are off, for {format_bytes(anonymous)} of programs' memory",
+        f"transparent huge pages are disabled, for {format_bytes(anonymous)} of anonymous memory",
         (
-            "transparent_hugepage/enabled is never: advice of programs counts for nothing",
+            "transparent_hugepage/enabled is never: MADV_HUGEPAGE has no effect",
             f"{format_bytes(state.now.meminfo.get('PageTables', 0))} of page tables",
         ),
-        (tune("--profile opt-in-huge", "only for programs that ask"),),
+        (tune("--profile opt-in-huge", "only for programs that request them"),),
         anonymous,
     )
 
@@ -48,14 +48,19 @@ def _fault_compaction(state: HostState) -> Answer:
         return None
     return Found(
         _CRITICAL if stalls >= 1 else _WARNING,
-        "page faults stop to compact memory for a huge page",
+        "page faults wait while memory is compacted for a huge page",
         (
             (
                 f"transparent_hugepage/defrag is always; {stalls:.1f} stalls/s now, "
-                f"{state.now.vmstat.get('compact_stall', 0):,} since the start"
+                f"{state.now.vmstat.get('compact_stall', 0):,} since boot"
             ),
         ),
-        (tune("thp.defrag=defer+madvise", "kcompactd does it; only programs that ask wait"),),
+        (
+            tune(
+                "thp.defrag=defer+madvise",
+                "kcompactd compacts; only programs that request huge pages wait",
+            ),
+        ),
     )
 
 
@@ -67,12 +72,12 @@ def _shared_off(state: HostState) -> Answer:
         return None
     return Found(
         _WARNING,
-        f"{format_bytes(shared)} of shared memory cannot have huge pages",
+        f"{format_bytes(shared)} of shared memory cannot be in huge pages",
         (
             f"transparent_hugepage/shmem_enabled is {mode}: MADV_HUGEPAGE succeeds and does nothing",
             f"{format_bytes(state.now.meminfo.get('ShmemHugePages', 0))} are in huge pages",
         ),
-        (tune("thp.shmem=advise", "for memory mapped after it, that is advised"),),
+        (tune("thp.shmem=advise", "for memory that is mapped and advised afterwards"),),
         shared,
     )
 
@@ -80,7 +85,7 @@ def _shared_off(state: HostState) -> Answer:
 def _fragmented(state: HostState) -> Answer:
     zones, page = state.now.zones, state.now.page_size
     if not zones:
-        return Unknown("/proc/buddyinfo told nothing")
+        return Unknown("/proc/buddyinfo cannot be read")
     free = whole = 0
     for zone in zones:
         sizes = [count * page << order for order, count in enumerate(zone.free)]
@@ -91,19 +96,19 @@ def _fragmented(state: HostState) -> Answer:
     failed = state.rate("compact_fail") or 0.0
     return Found(
         _CRITICAL if fallback or failed else _WARNING,
-        f"{format_bytes(free)} are free, but only {format_bytes(whole)} in blocks for 2 MiB pages",
+        f"{format_bytes(free)} are free, but only {format_bytes(whole)} of it in blocks that hold 2 MiB pages",
         (
             f"{percent(whole, free)} of free memory is in blocks of 2 MiB and more (buddyinfo)",
             (
-                f"{fallback:.1f} faults/s wanted a huge page and got small ones; "
+                f"{fallback:.1f} faults/s requested a huge page and got small ones; "
                 f"{failed:.1f} compactions/s failed"
             ),
         ),
         (
-            tune("compact", "compacts all memory now, and tells what that gave"),
-            tune("vm.compaction_proactiveness=50", "keeps it so in the background"),
-            tune("drop_caches", "if that is not enough: clean page cache makes room"),
-            look("mematlas system fragmentation"),
+            tune("compact", "compacts all memory now, and reports the gain"),
+            tune("vm.compaction_proactiveness=50", "keeps compacting in the background"),
+            tune("drop_caches", "if that is not enough: frees clean page cache"),
+            inspect("mematlas system fragmentation"),
         ),
         free - whole,
     )
@@ -121,7 +126,7 @@ def _pool_idle(state: HostState) -> Answer:
     size = sum(each.available * each.size for each in idle)
     return Found(
         _WARNING,
-        f"{format_bytes(size)} are set aside as hugetlb pages that nobody uses",
+        f"{format_bytes(size)} are reserved as hugetlb pages that no program uses",
         tuple(
             f"{format_page_size(each.size)}: {each.available} of {each.total} pages free and not "
             "reserved"
@@ -138,9 +143,9 @@ def _pool_empty(state: HostState) -> Answer:
         return None
     return Found(
         _INFO,
-        "a hugetlb pool is used up: the next mapping fails, or ends in SIGBUS",
+        "a hugetlb pool is exhausted: the next mapping fails, or its use raises SIGBUS",
         tuple(
-            f"{format_page_size(each.size)}: {each.total} pages, {each.free} free, {each.reserved} of them promised"
+            f"{format_page_size(each.size)}: {each.total} pages, {each.free} free, {each.reserved} of them reserved"
             for each in empty
         ),
         tuple(
@@ -154,7 +159,7 @@ def _page_tables(state: HostState) -> Answer:
     info = state.now.meminfo
     tables, total = info.get("PageTables"), info.get("MemTotal")
     if tables is None or not total:
-        return Unknown("/proc/meminfo told nothing")
+        return NO_MEMINFO
     if tables < max(total // 20, 256 * _MIB):
         return None
     return Found(
@@ -162,28 +167,32 @@ def _page_tables(state: HostState) -> Answer:
         f"page tables alone take {format_bytes(tables)}",
         (f"{percent(tables, total)} of memory: many processes map the same memory in 4 KiB pages",),
         (
-            Fix(FixKind.SHELL, "grep -H VmPTE /proc/[0-9]*/status | sort -k2 -n | tail", "whose"),
-            tune("thp.shmem=advise", "for databases' shared buffers, or a hugetlb pool"),
+            Fix(
+                FixKind.SHELL,
+                "grep -H VmPTE /proc/[0-9]*/status | sort -k2 -n | tail",
+                "which processes",
+            ),
+            tune("thp.shmem=advise", "for shared buffers of databases; or use a hugetlb pool"),
         ),
         tables,
     )
 
 
 RULES: tuple[Rule[HostState], ...] = (
-    Rule("thp.off", "programs may have huge pages",
-         "With 4 KiB pages random access over gigabytes takes half again as long, first touch five times.",
+    Rule("thp.off", "programs can get huge pages",
+         "With 4 KiB pages random access over gigabytes takes 1.5 times, first touch 5 times as long.",
          _thp_off),
     Rule("thp.fault-compaction", "page faults do not compact memory",
          "A fault that should take a microsecond takes milliseconds.", _fault_compaction),
-    Rule("thp.shared-off", "shared memory may have huge pages",
-         "Shared buffers have a switch of their own; the advice is taken and ignored without a word.",
+    Rule("thp.shared-off", "shared memory can be in huge pages",
+         "Shared memory has a switch of its own; without it MADV_HUGEPAGE succeeds and does nothing.",
          _shared_off),
-    Rule("fragmentation", "2 MiB pages can be had",
-         "Huge pages need whole blocks; without, programs silently get small pages.", _fragmented),
+    Rule("fragmentation", "2 MiB pages are available",
+         "Huge pages need free blocks of 2 MiB; without them programs silently get small pages.", _fragmented),
     Rule("hugetlb.idle", "hugetlb pages are used",
-         "Pool pages serve nothing but hugetlb mappings, whatever else runs short.", _pool_idle),
-    Rule("hugetlb.empty", "hugetlb pools have pages left",
-         "mmap may succeed on a promise, and the touch then kills the program.", _pool_empty),
+         "Only hugetlb mappings can use pool pages, even if all other memory is exhausted.", _pool_idle),
+    Rule("hugetlb.empty", "hugetlb pools have free pages",
+         "mmap may succeed by overcommit, and the first touch then kills the program.", _pool_empty),
     Rule("memory.page-tables", "page tables are small",
          "Page tables are neither swapped nor shared between processes.", _page_tables),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rules about one process: where its memory is, what of it is waste, what grows, what is dangerous."""
+"""Rules about one process: placement, waste, growth, swapping and security of its memory."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.doctor.model import Fix, FixKind, Found, ProcessState, Rule, Severity, Unknown
-from mematlas.doctor.rules.fixes import command_line, look, percent, restart, tune
+from mematlas.doctor.rules.fixes import command_line, inspect, percent, restart, tune
 from mematlas.linux.mappings import Permission
 from mematlas.report.analyse import trend
 from mematlas.units import format_bytes
@@ -31,7 +31,7 @@ def _remote(state: ProcessState) -> Answer:
     if len(state.host.now.nodes) < 2:
         return None
     if near is None:
-        return Unknown("the nodes of its CPUs are not told")
+        return Unknown("the kernel does not report the nodes of its CPUs")
     by_node: dict[int, int] = {}
     for line in state.numa:
         for node, size in line.nodes.items():
@@ -44,16 +44,16 @@ def _remote(state: ProcessState) -> Answer:
     away = ",".join(map(str, sorted(far)))
     return Found(
         _CRITICAL,
-        f"{format_bytes(remote)} of its memory are on nodes its CPUs are not on",
+        f"{format_bytes(remote)} of its memory are on other nodes than its CPUs",
         (
-            f"it runs on node {home}; {percent(remote, total)} of its pages are elsewhere (numa_maps)",
+            f"it runs on node {home}; {percent(remote, total)} of its pages are on other nodes (numa_maps)",
             *(f"node {node}: {format_bytes(size)}" for node, size in sorted(by_node.items())),
         ),
         (
             Fix(
                 FixKind.CODE,
-                f"mematlas.memory.migrate_pages({state.facts.pid}, [{away}], [{min(near)}])",
-                f"moves them now; or: migratepages {state.facts.pid} {away} {home}",
+                f"mematlas.memory.migrate_pages({state.info.pid}, [{away}], [{min(near)}])",
+                f"migrates them now; or: migratepages {state.info.pid} {away} {home}",
             ),
             restart(state, f"--membind {home} --cpunodebind {home}"),
         ),
@@ -62,12 +62,12 @@ def _remote(state: ProcessState) -> Answer:
 
 
 def _write_execute(state: ProcessState) -> Answer:
-    rows = [each for each in state.facts.mappings if each.permissions & _WX == _WX]
+    rows = [each for each in state.info.mappings if each.permissions & _WX == _WX]
     if not rows:
         return None
     stack = any(each.name == b"[stack]" for each in rows)
     return Found(
-        _CRITICAL if stack else _WARNING,  # other than for the stack, it is a compiler's on purpose
+        _CRITICAL if stack else _WARNING,  # other than the stack, a JIT compiler maps such memory on purpose
         f"{len(rows)} mapping{'s are' if len(rows) > 1 else ' is'} writable and executable"
         + (", the stack among them" if stack else ""),
         tuple(_line(each) for each in rows[:5]),
@@ -75,21 +75,21 @@ def _write_execute(state: ProcessState) -> Answer:
             *(
                 (
                     Fix(FixKind.SHELL, f"patchelf --clear-execstack {_program(state)}",
-                        "or link it with -z noexecstack: an object file asked for it"),
+                        "or link it with -z noexecstack: an object file requests it"),
                 )
                 if stack
                 else ()
             ),
             Fix(FixKind.CODE, "mprotect(address, length, PROT_READ | PROT_EXEC)",
-                "once the code is written; or map it twice, writable and executable"),
-            look(f"mematlas show {state.facts.pid} --mappings"),
+                "once the code is written; or map it twice, once writable and once executable"),
+            inspect(f"mematlas show {state.info.pid} --mappings"),
         ),
         sum(each.size for each in rows),
     )  # fmt: skip
 
 
 def _program(state: ProcessState) -> str:
-    return state.facts.program.path if state.facts.program else "PROGRAM"
+    return state.info.program.path if state.info.program else "PROGRAM"
 
 
 def _line(mapping: Mapping) -> str:
@@ -107,7 +107,7 @@ def _bloat(state: ProcessState) -> Answer:
         return None
     return Found(
         _CRITICAL if back > used else _WARNING,
-        f"malloc keeps {format_bytes(back)} of freed memory that malloc_trim() would give back",
+        f"malloc keeps {format_bytes(back)} of freed memory that malloc_trim() would return",
         (
             (
                 f"{len(heaps)} heaps: {format_bytes(used)} in use, "
@@ -118,8 +118,8 @@ def _bloat(state: ProcessState) -> Answer:
         (
             Fix(
                 FixKind.SHELL,
-                f"gdb -p {state.facts.pid} -batch -ex 'call (int)malloc_trim(0)'",
-                "now, from outside; it stops for the time that takes",
+                f"gdb -p {state.info.pid} -batch -ex 'call (int)malloc_trim(0)'",
+                "now, from outside; the process stops meanwhile",
             ),
             Fix(
                 FixKind.CODE,
@@ -129,7 +129,7 @@ def _bloat(state: ProcessState) -> Answer:
             Fix(
                 FixKind.EXEC,
                 "MALLOC_TRIM_THRESHOLD_=1048576 " + _command(state),
-                "malloc gives the end of its heap back earlier",
+                "malloc returns the top of its heap earlier",
             ),
         ),
         back,
@@ -137,7 +137,7 @@ def _bloat(state: ProcessState) -> Answer:
 
 
 def _command(state: ProcessState) -> str:
-    return command_line(state.facts.command)
+    return command_line(state.info.command)
 
 
 def _arenas(state: ProcessState) -> Answer:
@@ -149,17 +149,21 @@ def _arenas(state: ProcessState) -> Answer:
         return None
     return Found(
         _WARNING,
-        f"{len(heaps)} heaps of threads hold {format_bytes(size)} for {format_bytes(used)} in use",
+        f"{len(heaps)} thread arenas hold {format_bytes(size)}, of which {format_bytes(used)} are in use",
         (
-            f"malloc opens up to 8 arenas a CPU; {len(state.facts.threads)} threads now",
+            f"malloc creates up to 8 arenas per CPU; {len(state.info.threads)} threads now",
             f"{percent(used, size)} of their memory is in use",
         ),
         (
             Fix(
-                FixKind.EXEC, f"MALLOC_ARENA_MAX=2 {_command(state)}", "fewer arenas, more waiting"
+                FixKind.EXEC,
+                f"MALLOC_ARENA_MAX=2 {_command(state)}",
+                "fewer arenas, more lock contention",
             ),
             Fix(
-                FixKind.EXEC, f"LD_PRELOAD=libjemalloc.so.2 {_command(state)}", "or another malloc"
+                FixKind.EXEC,
+                f"LD_PRELOAD=libjemalloc.so.2 {_command(state)}",
+                "or another allocator",
             ),
         ),
         size - used,
@@ -167,10 +171,10 @@ def _arenas(state: ProcessState) -> Answer:
 
 
 def _swapped(state: ProcessState) -> Answer:
-    sizes = state.facts.status.sizes
+    sizes = state.info.status.sizes
     swapped, resident = sizes.get("VmSwap"), sizes.get("VmRSS", 0)
     if swapped is None:
-        return Unknown("this kernel does not tell VmSwap")
+        return Unknown("this kernel does not report VmSwap")
     if swapped < _LARGE or swapped < (swapped + resident) // 5:
         return None
     rate = state.major_rate
@@ -185,9 +189,9 @@ def _swapped(state: ProcessState) -> Answer:
             else f"{rate:.0f} major faults/s during the check",
         ),
         (
-            tune("vm.swappiness=10", "drop page cache rather than swap programs"),
-            restart(state, "--memlock unlimited --lock-all", "keep it out of swap for good"),
-            look("mematlas system pressure --duration 5s", "whether memory is short still"),
+            tune("vm.swappiness=10", "drops page cache instead of swapping programs"),
+            restart(state, "--memlock unlimited --lock-all", "keeps it out of swap"),
+            inspect("mematlas system pressure --duration 5s", "whether memory is still short"),
         ),
         swapped,
     )
@@ -197,39 +201,39 @@ def _major_faults(state: ProcessState) -> Answer:
     rate = state.major_rate
     if rate is None:
         return Unknown("rates need a longer check: --duration 2s")
-    if rate < 50 or state.facts.status.sizes.get("VmSwap", 0) >= _LARGE:
+    if rate < 50 or state.info.status.sizes.get("VmSwap", 0) >= _LARGE:
         return None
     return Found(
         _WARNING,
-        f"it waits for {rate:.0f} page reads a second",
-        (f"{rate:.0f} major faults/s: file pages dropped from the cache, or read for the first time",),
+        f"the process waits for {rate:.0f} page reads per second",
+        (f"{rate:.0f} major faults/s: file pages that were reclaimed, or are read for the first time",),
         (
             Fix(FixKind.CODE, "madvise(address, length, MADV_WILLNEED)",
-                "or MADV_POPULATE_READ: many pages by one request"),
-            look(f"mematlas faults {state.facts.pid}"),
+                "or MADV_POPULATE_READ: many pages per request"),
+            inspect(f"mematlas faults {state.info.pid}"),
         ),
     )  # fmt: skip
 
 
 def _growth(state: ProcessState) -> Answer:
-    looks = state.anonymous
-    if len(looks) < trend.ENOUGH or looks[-1][0] - looks[0][0] < 5:
+    samples = state.anonymous
+    if len(samples) < trend.ENOUGH or samples[-1][0] - samples[0][0] < 5:
         return Unknown("growth needs a longer check: --duration 30s")
-    times = np.array([time for time, _ in looks])
-    values = np.array([[float(size) for _, size in looks]])
+    times = np.array([time for time, _ in samples])
+    values = np.array([[float(size) for _, size in samples]])
     found = trend.find_trend(times, values - values.min() + 1, np.zeros_like(values))
     slope = float(found.slope[0])
-    grown = looks[-1][1] - looks[0][1]
+    grown = samples[-1][1] - samples[0][1]
     if not bool(found.growing[0]) or slope < _GROWTH or grown < 4 * _MIB:
         return None
     hours = state.host.now.meminfo.get("MemAvailable", 0) / slope / 3600
     return Found(
         _CRITICAL,
-        f"its memory grows by {format_bytes(slope)}/s, to the end of the check",
+        f"its memory grows by {format_bytes(slope)}/s, until the end of the check",
         (
             (
-                f"{format_bytes(looks[0][1])} to {format_bytes(looks[-1][1])} of anonymous memory in "
-                f"{looks[-1][0] - looks[0][0]:.0f} s ({len(looks)} looks)"
+                f"{format_bytes(samples[0][1])} to {format_bytes(samples[-1][1])} of anonymous memory in "
+                f"{samples[-1][0] - samples[0][0]:.0f} s ({len(samples)} samples)"
             ),
             f"at this rate the machine is full in {hours:.1f} hours",
         ),
@@ -237,7 +241,7 @@ def _growth(state: ProcessState) -> Answer:
             Fix(
                 FixKind.SHELL,
                 f"mematlas run -o run.atlas -- {_command(state)} && mematlas leaks run.atlas",
-                "which lines of code keep it",
+                "which lines of code allocate it",
             ),
         ),
         grown,
@@ -247,7 +251,7 @@ def _growth(state: ProcessState) -> Answer:
 def _deleted(state: ProcessState) -> Answer:
     rows = [
         each
-        for each in state.facts.mappings
+        for each in state.info.mappings
         if each.name.endswith(b" (deleted)")
         and each.inode
         and each.permissions & Permission.EXECUTE
@@ -261,42 +265,42 @@ def _deleted(state: ProcessState) -> Answer:
         f"{len(names)} file{'s' if len(names) > 1 else ''} it runs code from "
         f"{'were' if len(names) > 1 else 'was'} replaced since it started",
         tuple(names[:5]),
-        (Fix(FixKind.SHELL, _command(state), "start it again to have the new code"),),
+        (Fix(FixKind.SHELL, _command(state), "restart it to run the new code"),),
     )
 
 
 def _lazily_freed(state: ProcessState) -> Answer:
-    lazy = state.facts.mappings.total("LazyFree")
+    lazy = state.info.mappings.total("LazyFree")
     if lazy is None or lazy < _LARGE:
         return None
     return Found(
         _INFO,
-        f"{format_bytes(lazy)} of its RSS are freed already, and go when memory is needed",
+        f"{format_bytes(lazy)} of its RSS are freed already, and are reclaimed when memory is needed",
         (f"LazyFree {format_bytes(lazy)} in smaps: MADV_FREE, as Go and jemalloc use it",),
-        (look(f"mematlas wss {state.facts.pid}", "what it really uses"),),
+        (inspect(f"mematlas wss {state.info.pid}", "how much memory it uses"),),
         lazy,
     )
 
 
 RULES: tuple[Rule[ProcessState], ...] = (
-    Rule("numa.remote", "its memory is where it runs",
-         "Each access to another node takes half again as long or longer, and shares the link.",
+    Rule("numa.remote", "its memory is on the nodes of its CPUs",
+         "Each access to another node takes at least 1.5 times as long, and shares the interconnect.",
          _remote),
     Rule("security.write-execute", "no memory is both writable and executable",
-         "Whoever can write there, by any overflow, runs code of theirs.", _write_execute),
-    Rule("malloc.bloat", "malloc keeps little of what was freed",
-         "Holes between blocks stay resident until the heap's end is free, which may be never.", _bloat),
-    Rule("malloc.arenas", "arenas of threads are well used",
-         "Each keeps its own free memory, which other threads cannot have.", _arenas),
-    Rule("swap.process", "it is not in swap",
-         "What it needs next may be a device access away.", _swapped),
-    Rule("faults.major", "it does not wait for page reads",
-         "Each one stops a thread for a device access.", _major_faults),
-    Rule("growth", "it does not grow without end",
-         "Memory that only grows ends in the OOM killer; the time of day is all that is open.", _growth),
-    Rule("files.replaced", "it runs the code that is on disk",
-         "After an upgrade it goes on with the old libraries, security holes included, and they take "
-         "memory and disk beside the new ones.", _deleted),
-    Rule("rss.lazy", "its RSS is what it uses",
-         "Dashboards and autoscalers take RSS for need.", _lazily_freed),
+         "An attacker who can write there, by any overflow, can run code.", _write_execute),
+    Rule("malloc.bloat", "malloc keeps little freed memory",
+         "Free memory between blocks stays resident until the top of the heap is free, which may be never.", _bloat),
+    Rule("malloc.arenas", "thread arenas are well used",
+         "Each arena keeps free memory that other arenas cannot use.", _arenas),
+    Rule("swap.process", "its memory is not in swap",
+         "Swapped memory takes a device access when it is needed.", _swapped),
+    Rule("faults.major", "the process does not wait for page reads",
+         "Each major fault stops a thread for a device access.", _major_faults),
+    Rule("growth", "its memory does not grow all the time",
+         "Memory that only grows ends in an OOM kill; only the time is open.", _growth),
+    Rule("files.replaced", "the process runs the code that is on disk",
+         "After an upgrade the process runs the old libraries with their security holes, and they take "
+         "memory and disk space beside the new ones.", _deleted),
+    Rule("rss.lazy", "its RSS is memory in use",
+         "Dashboards and autoscalers count it as memory in use.", _lazily_freed),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rules about a recorded run: who leaks, who keeps, who churns, and which large memory lacks huge pages."""
+"""Rules about a recording: leaks, bad frees, slack, temporary large blocks, page sizes and swap."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.doctor.model import Fix, FixKind, Found, RecordingState, Rule, Severity, Unknown
-from mematlas.doctor.rules.fixes import command_line, look, percent
+from mematlas.doctor.rules.fixes import command_line, inspect, percent
 from mematlas.recording.model import PartKind
 from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.analyse.lines import owning_frame
@@ -27,16 +27,16 @@ _MIB = 1 << 20
 _LARGE = 64 * _MIB
 _CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 _MMAP_THRESHOLD = 128 << 10
-_NO_ACCOUNT = Unknown("no residency account was taken in this run")
+_NO_RESIDENCY = Unknown("the recording has no residency snapshot")
 
 
 def _at(frames: tuple[Frame, ...]) -> str:
-    """Name the line of code that a stack is charged to."""
+    """Format the line of code that a stack is attributed to."""
     frame = owning_frame(frames)
     if frame is None:
         return "unknown stack"
-    place = f" {frame.file}:{frame.line}" if frame.file and frame.line else ""
-    return f"{frame.function}{place}"
+    line = f" {frame.file}:{frame.line}" if frame.file and frame.line else ""
+    return f"{frame.function}{line}"
 
 
 def _command(state: RecordingState) -> str:
@@ -57,7 +57,7 @@ def _leaks(state: RecordingState) -> Answer:
             f"{format_bytes(each.live_bytes)} by {_at(each.frames)}: {each.evidence}"
             for each in found[:3]
         ),
-        (look(f"mematlas leaks {shlex.quote(state.path)}", "every stack, with its callers"),),
+        (inspect(f"mematlas leaks {shlex.quote(state.path)}", "all stacks, with their callers"),),
         size,
     )
 
@@ -68,12 +68,12 @@ def _bad_frees(state: RecordingState) -> Answer:
         return None
     return Found(
         _CRITICAL,
-        f"{sum(each.count for each in bad):,} frees of pointers that were no live allocation",
+        f"{sum(each.count for each in bad):,} frees of pointers to no live allocation",
         tuple(f"{each.count:,} from {_at(each.frames)}" for each in bad[:3]),
         (
-            look(f"mematlas report {shlex.quote(state.path)}"),
+            inspect(f"mematlas report {shlex.quote(state.path)}"),
             Fix(FixKind.EXEC, f"MALLOC_CHECK_=3 LD_PRELOAD=libc_malloc_debug.so.0 {_command(state)}",
-                "glibc then stops at the first"),
+                "glibc then aborts at the first one"),
         ),
     )  # fmt: skip
 
@@ -81,14 +81,14 @@ def _bad_frees(state: RecordingState) -> Answer:
 def _slack(state: RecordingState) -> Answer:
     last = state.report.last
     if not last.parts:
-        return _NO_ACCOUNT
+        return _NO_RESIDENCY
     slack = sum(each.resident_bytes for each in last.parts if each.kind is PartKind.SLACK)
     if slack < 32 * _MIB or slack < last.rss_bytes * 3 // 10:
         return None
     live = sum(each.resident_bytes for each in last.parts if each.kind is PartKind.LIVE)
     return Found(
         _WARNING,
-        f"at the end allocators kept {format_bytes(slack)} that no live block used",
+        f"at the end allocators kept {format_bytes(slack)} without live blocks",
         (
             f"{percent(slack, last.rss_bytes)} of the RSS; {format_bytes(live)} are in live blocks",
             f"at {last.time_s:.1f} s ({last.trigger})",
@@ -105,7 +105,7 @@ def _slack(state: RecordingState) -> Answer:
             Fix(
                 FixKind.EXEC,
                 f"LD_PRELOAD=libjemalloc.so.2 {_command(state)}",
-                "gives back by itself",
+                "returns free memory by itself",
             ),
         ),
         slack,
@@ -119,7 +119,7 @@ def _ranked(cost: dict[StackStats, int]) -> Iterable[str]:
 
 def _small_pages(state: RecordingState) -> Answer:
     if not state.report.account.parts:
-        return _NO_ACCOUNT
+        return _NO_RESIDENCY
     stacks = StackTable.of(state.report.stacks)
     live, count, resident, huge = (
         stacks.columns[name]
@@ -139,9 +139,9 @@ def _small_pages(state: RecordingState) -> Answer:
         tuple(_ranked(cost)),
         (
             Fix(FixKind.EXEC, f"mematlas exec --huge thp -- {_command(state)}",
-                "malloc asks for huge pages"),
+                "malloc requests huge pages"),
             Fix(FixKind.CODE, 'with mematlas.memory.numpy(huge="thp"): ...', "for arrays"),
-            look(f"mematlas report --by huge {shlex.quote(state.path)}"),
+            inspect(f"mematlas report --by huge {shlex.quote(state.path)}"),
         ),
         size,
     )  # fmt: skip
@@ -149,7 +149,7 @@ def _small_pages(state: RecordingState) -> Answer:
 
 def _untouched(state: RecordingState) -> Answer:
     if not state.report.account.parts:
-        return _NO_ACCOUNT
+        return _NO_RESIDENCY
     stacks = StackTable.of(state.report.stacks)
     live, resident = stacks.metric("live"), stacks.metric("resident")
     cost = {
@@ -164,8 +164,8 @@ def _untouched(state: RecordingState) -> Answer:
         f"{format_bytes(size)} were allocated and never touched",
         tuple(_ranked(cost)),
         (
-            Fix(FixKind.CODE, "allocate what is used, or grow by steps",
-                "it costs nothing until vm.overcommit_memory=2, a cgroup or RLIMIT_AS counts it"),
+            Fix(FixKind.CODE, "allocate only the memory that is used, or grow in steps",
+                "it costs nothing unless vm.overcommit_memory=2, a cgroup or RLIMIT_AS counts it"),
         ),
         size,
     )  # fmt: skip
@@ -183,7 +183,7 @@ def _churn(state: RecordingState) -> Answer:
     minor = _sum(state, "minor_faults")
     return Found(
         _WARNING,
-        f"{format_bytes(size)} went through large blocks that were freed at once",
+        f"{format_bytes(size)} were allocated in large blocks that were freed soon after",
         (
             *_ranked(cost),
             f"{size // peak:,} times the peak of live memory; {minor:,.0f} page faults in the run",
@@ -193,13 +193,17 @@ def _churn(state: RecordingState) -> Answer:
                 FixKind.EXEC,
                 "GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824:"
                 f"glibc.malloc.trim_threshold=1073741824 {_command(state)}",
-                "keeps such blocks in the heap instead of mapping each anew",
+                "keeps such blocks in the heap instead of mapping each one",
             ),
             Fix(
-                FixKind.CODE, "numpy.multiply(a, b, out=buffer)", "write into a buffer that is kept"
+                FixKind.CODE,
+                "numpy.multiply(a, b, out=buffer)",
+                "writes into a buffer that is kept",
             ),
             Fix(
-                FixKind.CODE, 'with mematlas.memory.numpy(cache="256M"): ...', "or have them cached"
+                FixKind.CODE,
+                'with mematlas.memory.numpy(cache="256M"): ...',
+                "or caches freed blocks",
             ),
         ),
         size,
@@ -207,7 +211,7 @@ def _churn(state: RecordingState) -> Answer:
 
 
 def _sum(state: RecordingState, column: str) -> float:
-    """Add up a counter's last values over the processes."""
+    """Sum the last values of a counter over all processes."""
     last = [rows[column][~np.isnan(rows[column])] for rows in state.recording.timeline.values()]
     return float(sum(values[-1] for values in last if len(values)))
 
@@ -220,46 +224,46 @@ def _swapped(state: RecordingState) -> Answer:
         return None
     return Found(
         _CRITICAL,
-        f"{format_bytes(size)} of its blocks were in swap at the peak",
+        f"{format_bytes(size)} of live blocks were in swap at the peak",
         (*_ranked(cost), f"{_sum(state, 'major_faults'):,.0f} major faults in the run"),
         (
-            look(f"mematlas report --by swapped {shlex.quote(state.path)}"),
+            inspect(f"mematlas report --by swapped {shlex.quote(state.path)}"),
             Fix(FixKind.EXEC, f"mematlas exec --memlock unlimited --lock-all -- {_command(state)}"),
         ),
         size,
     )
 
 
-def _unseen(state: RecordingState) -> Answer:
+def _unrecorded(state: RecordingState) -> Answer:
     untraced = [each for each in state.report.processes if each.note]
     reasons = [f"process {each.pid} {each.command}: {each.note}" for each in untraced]
     if not state.recording.complete:
-        reasons.insert(0, "the recording was cut short: figures are right up to its last part")
+        reasons.insert(0, "the recording was cut short; its figures are right up to its last chunk")
     if not reasons:
         return None
     return Found(
         _INFO,
-        "not all of the run was seen",
+        "parts of the run were not recorded",
         tuple(reasons[:5]),
-        (look(f"mematlas report {shlex.quote(state.path)}", "its notes say more"),),
+        (inspect(f"mematlas report {shlex.quote(state.path)}", "see its notes"),),
     )
 
 
 RULES: tuple[Rule[RecordingState], ...] = (
-    Rule("leaks", "what was live at the end was meant to be",
-         "Memory that only grows ends in the OOM killer.", _leaks),
-    Rule("bad-frees", "every free was of a live block",
-         "A double or foreign free corrupts the heap; the crash comes later and elsewhere.", _bad_frees),
-    Rule("malloc.slack", "allocators keep little of what was freed",
-         "It counts against the program's limit, and no other program can have it.", _slack),
+    Rule("leaks", "no memory was likely leaked",
+         "Memory that only grows ends in an OOM kill.", _leaks),
+    Rule("bad-frees", "every freed pointer was a live allocation",
+         "A double or invalid free corrupts the heap; the crash comes later and elsewhere.", _bad_frees),
+    Rule("malloc.slack", "allocators keep little freed memory",
+         "It counts against the program's limit, and no other program can use it.", _slack),
     Rule("thp.small-blocks", "large blocks are in huge pages",
          "First touch is 5 times, random access 1.5 to 2.4 times slower in 4 KiB pages.", _small_pages),
-    Rule("untouched", "what was allocated was used",
-         "Promised memory that nobody uses makes limits and dashboards lie.", _untouched),
-    Rule("churn", "large blocks are kept for the next use",
+    Rule("untouched", "allocated memory was used",
+         "Memory that is allocated and not used makes limits and dashboards misleading.", _untouched),
+    Rule("churn", "large blocks are reused",
          "Each is mapped, faulted in page by page, zeroed, and unmapped again.", _churn),
-    Rule("swap.blocks", "its blocks were in memory",
-         "What was swapped was waited for.", _swapped),
-    Rule("recording.partial", "all of the run was seen",
-         "What was not seen cannot be judged.", _unseen),
+    Rule("swap.blocks", "live blocks were not in swap",
+         "The program waits for a device access when it uses swapped blocks.", _swapped),
+    Rule("recording.partial", "all of the run was recorded",
+         "Other checks cannot find problems in what was not recorded.", _unrecorded),
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import Fix, FixKind, Found, ProcessState, Rule, Severity, Unknown
-from mematlas.doctor.rules.fixes import look, percent, restart, tune
+from mematlas.doctor.rules.fixes import inspect, percent, restart, tune
 from mematlas.doctor.rules.pages import mode_of
 from mematlas.linux.mappings import Permission
 from mematlas.units import format_bytes
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     from mematlas.linux.mappings import Mapping
 
 _MIB = 1 << 20
-_LARGE = 64 * _MIB  # from which huge pages are worth a word
+_LARGE = 64 * _MIB  # size from which huge pages are worth a finding
 _WARNING = Severity.WARNING
 _WRITE = Permission.WRITE
 
 
 def _anonymous(state: ProcessState) -> Iterable[Mapping]:
-    for each in state.facts.mappings:
+    for each in state.info.mappings:
         plain = not each.inode and not each.permissions & Permission.SHARED
         if plain and each.permissions & _WRITE and "ht" not in each.flags:
             yield each
 
 
 def _fits(mapping: Mapping, pmd: int) -> int:
-    """Return the bytes of a mapping that huge pages could hold."""
+    """Return the bytes of a mapping that can be in huge pages."""
     first = -(-mapping.start // pmd) * pmd
     return max(0, mapping.end // pmd * pmd - first)
 
 
 def _small_pages(state: ProcessState) -> Answer:
-    if state.facts.mappings.total("AnonHugePages") is None:
-        return Unknown("this kernel's smaps does not tell AnonHugePages")
+    if state.info.mappings.total("AnonHugePages") is None:
+        return Unknown("this kernel's smaps lacks AnonHugePages")
     pmd = state.host.now.pmd_size
     rows = [each for each in _anonymous(state) if each.fields.get("Rss", 0) >= 2 * pmd]
     rows = [each for each in rows if _fits(each, pmd) >= each.size // 2]
@@ -71,38 +71,38 @@ def _label(mapping: Mapping) -> str:
 
 
 def _why_small(state: ProcessState, rows: list[Mapping]) -> tuple[str, tuple[Fix, ...]]:
-    """Tell why memory is in small pages, and what would change that."""
+    """Return why memory is in small pages, and the fixes for that."""
     mode = mode_of(state.host)
     code = Fix(
         FixKind.CODE,
         'with mematlas.memory.numpy(huge="thp"): ...',
         "for arrays; from C: madvise(address, length, MADV_HUGEPAGE)",
     )
-    again = restart(state, "--huge thp", "malloc asks for huge pages (glibc 2.35)")
-    if state.facts.status.lines.get("THP_enabled") == "0":
-        return "the process has huge pages switched off (PR_SET_THP_DISABLE)", (
+    again = restart(state, "--huge thp", "malloc requests huge pages (glibc 2.35)")
+    if state.info.status.lines.get("THP_enabled") == "0":
+        return "huge pages are disabled for the process (PR_SET_THP_DISABLE)", (
             Fix(FixKind.CODE, "prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0)",
-                "it is inherited: look at what starts the program"),
+                "it is inherited: check what starts the program"),
         )  # fmt: skip
     if mode in {"never", ""}:
-        return f"transparent huge pages are {mode or 'not in this kernel'}", (
-            tune("thp.enabled=madvise", "then start it again:"), again)  # fmt: skip
+        return f"transparent huge pages: {mode or 'not in this kernel'}", (
+            tune("thp.enabled=madvise", "then restart it:"), again)  # fmt: skip
     if any("nh" in each.flags for each in rows):
-        return "the program refuses huge pages for it (MADV_NOHUGEPAGE)", (code,)
+        return "the program disabled huge pages for this memory (MADV_NOHUGEPAGE)", (code,)
     if mode == "madvise" and not any("hg" in each.flags for each in rows):
-        return "huge pages go to memory that asks, and this was not advised", (
+        return "only advised memory gets huge pages, and this memory was not advised", (
             again, code, tune("thp.enabled=always", "for all programs"))  # fmt: skip
-    return "it may have huge pages, but was touched before it was advised, or none were free", (
+    return "it was touched before it was advised, or no huge page was free then", (
         Fix(FixKind.CODE, "mematlas.memory.collapse(array)", "from C: madvise(..., MADV_COLLAPSE)"),
         tune("compact"),
-        look("mematlas system fragmentation"),
+        inspect("mematlas system fragmentation"),
     )
 
 
 def _small_shared(state: ProcessState) -> Answer:
     rows = [
         each
-        for each in state.facts.mappings
+        for each in state.info.mappings
         if each.permissions & Permission.SHARED
         and "ht" not in each.flags
         and each.name.startswith(
@@ -115,7 +115,7 @@ def _small_shared(state: ProcessState) -> Answer:
         return None
     mode = mode_of(state.host, "shmem_enabled")
     fix = (
-        tune("thp.shmem=advise", "then advise it (MADV_HUGEPAGE) and start the program again")
+        tune("thp.shmem=advise", "then advise it (MADV_HUGEPAGE) and restart the program")
         if mode in {"never", "deny", ""}
         else Fix(
             FixKind.CODE, 'Region(size, huge="thp", share=True)', "or MADV_HUGEPAGE, MADV_COLLAPSE"
@@ -125,7 +125,7 @@ def _small_shared(state: ProcessState) -> Answer:
         _WARNING,
         f"{format_bytes(resident - huge)} of shared memory are in 4 KiB pages",
         (
-            f"transparent_hugepage/shmem_enabled is {mode or 'not there'}"
+            f"transparent_hugepage/shmem_enabled is {mode or 'not in this kernel'}"
             + (": MADV_HUGEPAGE succeeds and does nothing" if mode in {"never", "deny"} else ""),
             f"{format_bytes(huge)} of {format_bytes(resident)} in huge pages (ShmemPmdMapped)",
         ),
@@ -135,9 +135,9 @@ def _small_shared(state: ProcessState) -> Answer:
 
 
 def _stacks(state: ProcessState) -> Answer:
-    pointers = [each.stack_pointer for each in state.facts.threads if each.stack_pointer]
-    found = [state.facts.mappings.find(pointer) for pointer in pointers]
-    rows = [state.facts.mappings.row(index) for index in set(found) if index is not None]
+    pointers = [each.stack_pointer for each in state.info.threads if each.stack_pointer]
+    found = [state.info.mappings.find(pointer) for pointer in pointers]
+    rows = [state.info.mappings.row(index) for index in set(found) if index is not None]
     huge = sum(each.fields.get("AnonHugePages", 0) for each in rows if each.name != b"[stack]")
     if huge < 32 * _MIB:
         return None
@@ -148,11 +148,11 @@ def _stacks(state: ProcessState) -> Answer:
             f"{huge // state.host.now.pmd_size} huge pages in {len(rows)} stacks; a stack rarely needs more than 64 KiB",
         ),
         (
-            tune("thp.enabled=madvise", "stacks do not ask"),
+            tune("thp.enabled=madvise", "stacks are not advised"),
             Fix(
                 FixKind.SHELL,
                 "ulimit -s 1920",
-                "before it starts: stacks below 2 MiB have no room for one",
+                "before it starts: stacks below 2 MiB cannot hold a huge page",
             ),
         ),
         huge,
@@ -160,19 +160,19 @@ def _stacks(state: ProcessState) -> Answer:
 
 
 def _tables(state: ProcessState) -> Answer:
-    sizes = state.facts.status.sizes
+    sizes = state.info.status.sizes
     tables, resident = sizes.get("VmPTE", 0), sizes.get("VmRSS", 0)
     if tables < _LARGE or tables < resident // 50:
         return None
     return Found(
         _WARNING,
-        f"its page tables take {format_bytes(tables)}, {percent(tables, resident)} of what they map",
+        f"its page tables take {format_bytes(tables)}, {percent(tables, resident)} of its RSS",
         (
-            f"VmPTE {format_bytes(tables)}, VmRSS {format_bytes(resident)}: touched thinly, or much freed",
+            f"VmPTE {format_bytes(tables)}, VmRSS {format_bytes(resident)}: touched sparsely, or mostly freed",
         ),
         (
-            restart(state, "--huge thp", "a 2 MiB page needs no table"),
-            look(f"mematlas show {state.facts.pid} --mappings"),
+            restart(state, "--huge thp", "a 2 MiB page needs no page table"),
+            inspect(f"mematlas show {state.info.pid} --mappings"),
         ),
         tables,
     )
@@ -181,7 +181,7 @@ def _tables(state: ProcessState) -> Answer:
 def _fork_risk(state: ProcessState) -> Answer:
     rows = [
         each
-        for each in state.facts.mappings
+        for each in state.info.mappings
         if "ht" in each.flags
         and not each.permissions & Permission.SHARED
         and "dc" not in each.flags
@@ -203,15 +203,15 @@ def _fork_risk(state: ProcessState) -> Answer:
 
 RULES: tuple[Rule[ProcessState], ...] = (
     Rule("thp.small-pages", "large allocations are in huge pages",
-         "Each 2 MiB take 512 faults and TLB entries instead of one: first touch is 5 times, random "
+         "Each 2 MiB take 512 page faults and TLB entries instead of one: first touch is 5 times, random "
          "access 1.5 to 2.4 times slower.", _small_pages),
     Rule("thp.shared-small-pages", "large shared memory is in huge pages",
-         "Every process that maps it pays the TLB misses, and page tables of its own.", _small_shared),
+         "Every process that maps it takes the TLB misses, and has its own page tables.", _small_shared),
     Rule("thp.stacks", "thread stacks are in small pages",
          "A thread that uses 20 KiB of its stack then takes 2 MiB.", _stacks),
     Rule("memory.process-page-tables", "its page tables are small",
-         "They are memory nobody sees in RSS, and are walked on each TLB miss.", _tables),
-    Rule("hugetlb.fork", "hugetlb memory is kept from children",
+         "Page tables are not in RSS, and are walked on each TLB miss.", _tables),
+    Rule("hugetlb.fork", "hugetlb memory is not inherited by children",
          "After a fork a write needs a second page of the pool; without one the child dies by SIGBUS, "
          "even on a read.", _fork_risk),
 )  # fmt: skip

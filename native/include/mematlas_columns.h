@@ -1,4 +1,4 @@
-/* The tries and rows of a recording, in columns. Plain declarations, as in mematlas_api.h. */
+/* The tries and rows of a recording, in columns. Plain declarations only: compiled as C and read by cffi. */
 
 /* A trie is an array of the parents of its nodes. Each parent comes before its children; node 0 is
  * the root and its own parent: parents[n] < n for n > 0. */

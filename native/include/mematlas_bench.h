@@ -1,0 +1,107 @@
+/* Benchmark loops. Plain declarations only: compiled as C and read by cffi. Convention: 0 or a count
+ * on success, -errno on failure; out-parameters last.
+ *
+ * Addresses are of mapped memory that is large enough; the functions do not check. *ret_ns is the
+ * time of the loop in nanoseconds of CLOCK_MONOTONIC, without setup. Several threads may run loops
+ * at once on memory of their own. */
+
+/* bench/pointer_chase.c: words of 64 bits at the given addresses, each a multiple of 8 and all
+ * distinct. */
+/* Write to each address the next one, and to the last address the first. */
+void mematlas_pointer_chase_link(const uint64_t *addresses, uint64_t count);
+/* Follow `steps` links. Each load depends on the one before, so the time is latency. Returns the
+ * last address. */
+uint64_t mematlas_pointer_chase_run(uint64_t start, uint64_t steps, uint64_t *ret_ns);
+/* Sum the words. The loads are independent, so the time is throughput. Returns the sum modulo
+ * 2^64. */
+uint64_t mematlas_gather_sum(const uint64_t *addresses, uint64_t count, uint64_t *ret_ns);
+
+/* bench/transpose.c */
+enum mematlas_transpose_method {
+	MEMATLAS_TRANSPOSE_ROWS,   /* two nested loops */
+	MEMATLAS_TRANSPOSE_HALVES, /* recursive, cache-oblivious */
+	MEMATLAS_TRANSPOSE_TILES   /* blocked through a buffer, by AVX-512 for 8-byte elements */
+};
+/* Store to[c][r] = from[r][c] for `rows` x `columns` elements of `size` bytes: 1, 2, 4, 8 or 16.
+ * from_row and to_row are the bytes from one row to the next. The matrices must not overlap.
+ * Returns 0 or -EINVAL. */
+int mematlas_transpose(int method, uint64_t from, uint64_t from_row, uint64_t to, uint64_t to_row,
+		       uint64_t rows, uint64_t columns, uint32_t size, uint64_t *ret_ns);
+
+/* bench/patterns.c */
+/* Sum the words at base + i * outer_step + j * inner_step for i < outer, j < inner. Steps in bytes.
+ * Returns the sum modulo 2^64. */
+uint64_t mematlas_pattern_sum(uint64_t base, uint64_t outer, uint64_t outer_step, uint64_t inner,
+			      uint64_t inner_step, uint64_t *ret_ns);
+/* Sum digest(values[index[i]]), where digest runs `rounds` of x ^= x >> 33, x *=
+ * 0xff51afd7ed558ccd. Prefetch the value `distance` look-ups ahead; 0: do not prefetch. Returns the
+ * sum modulo 2^64. */
+uint64_t mematlas_prefetch_sum(const uint64_t *values, const uint64_t *index, uint64_t count,
+			       uint64_t distance, uint32_t rounds, uint64_t *ret_ns);
+
+/* bench/sharing.c: threads that change 64-bit counters at once, thread i the one at base + i *
+ * distance. */
+enum mematlas_sharing_mode {
+	MEMATLAS_SHARING_STORE, /* += 1, not atomic */
+	MEMATLAS_SHARING_ADD,   /* atomic fetch-and-add */
+	MEMATLAS_SHARING_SWAP,  /* compare-and-swap, repeated until success */
+	MEMATLAS_SHARING_LOAD   /* read only */
+};
+struct mematlas_sharing_result { /* of one thread */
+	uint64_t operations;
+	uint64_t elapsed_ns;
+	uint64_t interruptions; /* involuntary context switches (ru_nivcsw) meanwhile */
+};
+/* Run `threads` threads for `duration_ns`. cpus: the CPU for each thread's affinity; -1: any. base
+ * and distance are multiples of 8. ret has `threads` entries. Returns 0; -EINVAL: an argument is
+ * out of range, or there is no such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */
+int mematlas_sharing_run(int mode, uint64_t base, uint64_t distance, const int32_t *cpus,
+			 uint32_t threads, uint64_t duration_ns, struct mematlas_sharing_result *ret);
+
+/* bench/stream.c: memory bandwidth by the loops of STREAM, with the scalar 3. */
+enum mematlas_stream_operation {
+	MEMATLAS_STREAM_READ,  /* sum of a */
+	MEMATLAS_STREAM_WRITE, /* a = 3 */
+	MEMATLAS_STREAM_COPY,  /* a = b */
+	MEMATLAS_STREAM_SCALE, /* a = 3 b */
+	MEMATLAS_STREAM_ADD,   /* a = b + c */
+	MEMATLAS_STREAM_TRIAD  /* a = b + 3 c */
+};
+struct mematlas_stream_result {
+	uint64_t ns; /* from the first thread's start to the last thread's end */
+	double sum;  /* READ only */
+};
+/* Run one operation over arrays of `count` doubles at multiples of 8, which must not overlap,
+ * divided among `threads` threads. vectors: "AVX-512", "AVX2", "SSE2", "NEON"; NULL: the widest
+ * that this CPU has. bypass: non-temporal stores. cpus: as for mematlas_sharing_run(). Returns 0;
+ * -EOPNOTSUPP: this CPU lacks the vectors; -EINVAL, -ENOMEM, -EAGAIN as for
+ * mematlas_sharing_run(). */
+int mematlas_stream_run(const char *vectors, int operation, int bypass, uint64_t a, uint64_t b,
+			uint64_t c, uint64_t count, const int32_t *cpus, uint32_t threads,
+			struct mematlas_stream_result *ret);
+/* The name of the widest vectors that this CPU has. */
+const char *mematlas_stream_vectors(void);
+
+/* bench/pingpong.c: pass a cache line `rounds` times back and forth between two CPUs. Returns 0;
+ * -EINVAL: no rounds, or no such CPU; -ENOMEM; -EAGAIN: a thread could not be created. */
+int mematlas_pingpong_run(int32_t first, int32_t second, uint64_t rounds, uint64_t *ret_ns);
+
+/* bench/fault.c: the cost of memory from the kernel. Results are 0 or the -errno of the system
+ * call. */
+struct mematlas_fault_cost {
+	uint64_t ns;
+	uint64_t faults; /* minor and major page faults of this thread */
+};
+/* Write, or read, one byte per `step` bytes. */
+void mematlas_fault_touch(uint64_t address, uint64_t length, uint64_t step, int write,
+			  struct mematlas_fault_cost *ret);
+/* mmap(2) of anonymous memory, readable and writable. */
+int mematlas_fault_map(uint64_t length, int flags, uint64_t *ret_address,
+		       struct mematlas_fault_cost *ret);
+int mematlas_fault_advise(uint64_t address, uint64_t length, int advice,
+			  struct mematlas_fault_cost *ret);
+int mematlas_fault_unmap(uint64_t address, uint64_t length, struct mematlas_fault_cost *ret);
+/* Fork a child that waits, then write one byte per `step` bytes, which makes the kernel copy the
+ * shared pages. */
+int mematlas_fault_fork(uint64_t address, uint64_t length, uint64_t step,
+			struct mematlas_fault_cost *ret_fork, struct mematlas_fault_cost *ret_copy);
