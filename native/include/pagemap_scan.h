@@ -1,5 +1,5 @@
-/* PAGEMAP_SCAN, for the core and the tracer alike: as in linux/fs.h since 6.7, which may be newer than
- * the headers here. */
+/* PAGEMAP_SCAN, struct pm_scan_arg and its categories, as in linux/fs.h since Linux 6.7. The
+ * headers of the build may be older. */
 #ifndef PAGEMAP_SCAN_H
 #define PAGEMAP_SCAN_H
 
@@ -12,14 +12,15 @@ struct pagemap_scan_argument {
 	uint64_t start;
 	uint64_t end;
 	uint64_t walk_end;
-	uint64_t runs; /* address of runs of three words: start, end, categories */
-	uint64_t room;
-	uint64_t most_pages;
-	uint64_t inverted;
-	uint64_t all;
-	uint64_t any;
-	uint64_t want;
+	uint64_t vec; /* address of runs of three words: start, end, categories */
+	uint64_t vec_len;
+	uint64_t max_pages;
+	uint64_t category_inverted;
+	uint64_t category_mask;
+	uint64_t category_anyof_mask;
+	uint64_t return_mask;
 };
+_Static_assert(sizeof(struct pagemap_scan_argument) == 96, "the kernel's first version");
 
 #define PAGEMAP_SCAN_CALL _IOWR('f', 16, struct pagemap_scan_argument)
 #define PAGEMAP_IS_PRESENT (1u << 3)

@@ -75,10 +75,10 @@ bool trace_faults_is_huge(const void *address)
 		.size = sizeof scan,
 		.start = page,
 		.end = page + trace_session.page_bytes,
-		.runs = (uintptr_t)run,
-		.room = 1,
-		.all = PAGEMAP_IS_HUGE,
-		.want = PAGEMAP_IS_HUGE,
+		.vec = (uintptr_t)run,
+		.vec_len = 1,
+		.category_mask = PAGEMAP_IS_HUGE,
+		.return_mask = PAGEMAP_IS_HUGE,
 	};
 
 	if (pagemap < 0)

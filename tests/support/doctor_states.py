@@ -100,7 +100,7 @@ def group(**more: Any) -> CgroupLevel:
     """Return a cgroup with a limit of 1 GiB, half used."""
     level = CgroupLevel(
         path="/app", current=GIB // 2, limit=GIB, high=None, peak=None, swap=0, swap_limit=None,
-        failures=0, figures={"file": 0}, events={"oom_kill": 0},
+        failures=0, stat={"file": 0}, events={"oom_kill": 0},
     )  # fmt: skip
     return replace(level, **more)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -44,9 +45,26 @@ def is_documented(cls: type, member: str) -> bool:
     )
 
 
-def has_example(value: Any) -> bool:
-    """Return whether a docstring contains an example."""
-    return bool(doctest.DocTestParser().get_examples(inspect.getdoc(value) or ""))
+def without_example(module: str) -> list[str]:
+    """Return the public names that no example uses: not their own, and not that of their class."""
+    found = public_objects(module)
+    shown = {name: examples_of(value) for name, value in found.items()}
+    return [
+        name
+        for name in found
+        if not shown[name]
+        and not re.search(rf"\.{name.rpartition('.')[2]}\b", shown.get(name.rpartition(".")[0], ""))
+    ]
+
+
+def examples_of(value: Any) -> str:
+    """Return the code of the examples in a docstring, or in those of the bases of a class."""
+    values = value.__mro__ if inspect.isclass(value) else (value,)
+    parser = doctest.DocTestParser()
+    found = [
+        parser.get_examples(inspect.getdoc(each) or "") for each in values if each is not object
+    ]
+    return "".join(example.source for examples in found for example in examples)
 
 
 def tests_of(name: str) -> list[doctest.DocTest]:

@@ -1,4 +1,4 @@
-"""Exports of a recording, and pprof's definition for a decoder independent of mematlas."""
+"""Exports of a recording for tests, and pprof's definition for an independent decoder."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _MESSAGES: dict[str, dict[str, tuple[int, str, bool]]] = {
 
 
 def source_of(path: Path, **more: Any) -> ExportSource:
-    """Return the export source of a recording."""
+    """Return the source of the exports of a recording."""
     recording = load(str(path))
     report = make_report(recording)
     return ExportSource(recording, report, export_table(recording, report), **more)
@@ -102,7 +102,7 @@ def decode_pprof(path: Path) -> Any:
 
 
 def node_modules() -> Path:
-    """Install the readers from npm, once; skip if that fails."""
+    """Install the npm readers once; skip if that fails."""
     if not (shutil.which("npm") and shutil.which("node")):
         pytest.skip("npm is not installed: apt-get install npm")
     wanted = (READERS / "package.json").read_text()

@@ -73,7 +73,7 @@ def stack(  # noqa: PLR0913 - one argument a column
     swapped: float = 0,
     error: float = 0,
 ) -> StackStats:
-    """Return the figures of one stack, in MiB; `churn` is allocated minus live memory."""
+    """Return the stats of one stack, in MiB; `churn` is the ratio of allocated to live bytes."""
     return StackStats(
         frames=frames,
         kind=kind,
@@ -97,7 +97,7 @@ def account(time_s: float, trigger: str, parts: tuple[Part, ...], unexplained: i
 
 
 def wave(process: int, start: float, end: float, peak: float, swap: float = 0) -> Series:
-    """Return a timeline that rises in steps to `peak` MiB at three quarters, then falls slightly."""
+    """Return a series that rises in steps to `peak` MiB at three quarters, then falls."""
     count = 120
     times = [start + (end - start) * i / (count - 1) for i in range(count)]
     shape = [
@@ -118,7 +118,7 @@ def wave(process: int, start: float, end: float, peak: float, swap: float = 0) -
 
 
 def python_service() -> Report:
-    """Return the report of a sampled Python service with a worker process, slack, huge pages and a bad free."""
+    """Return the report of a sampled Python service with a worker, slack, huge pages and a bad free."""
     stacks = (
         stack((PYMALLOC, DICT, *JSON, LOAD, MAIN, MODULE), 118.4, resident=121.2, blocks=1_430_220,
               kind="pyobject", churn=2.2, error=1.9),
@@ -266,7 +266,7 @@ def unseen() -> Report:
 
 
 def hostile() -> Report:
-    """Return names that try to break out of text, tables and scripts."""
+    """Return a report with names that try to break out of text, tables and scripts."""
     base = python_service()
     stacks = tuple(
         stack(
@@ -296,7 +296,7 @@ def hostile() -> Report:
 
 
 def many_stacks(count: int = 100_000) -> Report:
-    """Return `count` distinct stacks, as deep and skewed as those of a large service."""
+    """Return a report of `count` distinct stacks, as deep and skewed as those of a large service."""
     draw = random.Random(7)
     functions = [
         python(f"handle_{i}", f"/srv/big/module_{i % 300}.py", 10 + i % 900) for i in range(6000)
@@ -332,13 +332,13 @@ def many_stacks(count: int = 100_000) -> Report:
 def held(
     verdict: LeakVerdict, frames: tuple[Frame, ...], live: float, evidence: str, rate: float | None
 ) -> Leak:
-    """Return one stack that was live at the end, in MiB."""
+    """Return a leak, in MiB."""
     size = round(live * MIB)
     return Leak(frames, "malloc", 0, verdict, evidence, size, 120, size // 20, 2 * size, 300, rate)
 
 
 def leaky() -> Leaks:
-    """Return the leaks of the Python service: one leak, a cache and imports."""
+    """Return the leaks of the Python service: one leak, a cache, imports."""
     report = python_service()
     frames = [stack.frames for stack in report.stacks]
     found = (
@@ -355,7 +355,7 @@ def leaky() -> Leaks:
 
 
 def every_metric() -> Report:
-    """Return a report whose stacks have a value for every metric."""
+    """Return a report whose stacks have bytes of every metric."""
     report = python_service()
     stacks = tuple(
         replace(
@@ -373,7 +373,7 @@ def every_metric() -> Report:
 
 
 def two_runs() -> Diff:
-    """Compare a run with one in which every second stack grew by half and the largest is gone."""
+    """Return the diff to a run in which every second stack grew by half and the largest disappeared."""
     before = python_service()
     largest = max(before.stacks, key=lambda each: each.live_bytes)
     stacks = tuple(
@@ -403,7 +403,7 @@ def two_runs() -> Diff:
 
 
 def spans() -> Spans:
-    """Return three lines of the Python service: live from the middle on, freed again, and live from the start."""
+    """Return the spans of three lines: live from the middle on, freed again, live from the start."""
     stacks = python_service().stacks
     lines = (*(each.frames[0] for each in stacks[:3]), None)
     return Spans(

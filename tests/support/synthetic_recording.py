@@ -1,4 +1,4 @@
-"""Small synthetic recordings with every kind of chunk and figures that can be checked by hand."""
+"""Small synthetic recordings with all chunk types and simple figures."""
 
 from __future__ import annotations
 

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class CgroupLevel:
-    """One level of a memory cgroup. None: this file is not there. limit None: no limit."""
+    """One level of a memory cgroup, in bytes. None: the file is absent; a limit of None: no limit.
+
+    `stat` are the lines of memory.stat, `events` those of memory.events, or memory.oom_control (v1).
+    """
 
     path: str
     current: int | None
@@ -23,18 +26,18 @@ class CgroupLevel:
     swap: int | None
     swap_limit: int | None
     failures: int | None
-    figures: dict[str, int]
+    stat: dict[str, int]
     events: dict[str, int]
     version: int = 2
 
 
-_NO_LIMIT = 1 << 62  # version 1 writes "none" as the largest multiple of a page
+_NO_LIMIT = 1 << 62  # cgroup v1 writes no limit as the largest multiple of a page
 
 
 def read(
     text: Callable[[str], str], root: str = "/", pid: int | None = None
 ) -> tuple[CgroupLevel, ...]:
-    """Read all levels, the process's own first. `text` reads a file below the root."""
+    """Read all levels, the innermost first. `text` reads a file below the root; pid None: this process."""
     version, path = _find(text(f"proc/{pid or 'self'}/cgroup"))
     if not version:
         return ()
@@ -51,7 +54,7 @@ def read(
 
 
 def _find(text: str) -> tuple[int, str]:
-    """Version and path of the memory cgroup; (0, "") if there is none."""
+    """Return version and path of the memory cgroup; (0, "") without one."""
     unified = (0, "")
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
@@ -104,7 +107,7 @@ def _read_v1(path: str, directory: str) -> CgroupLevel:
         swap=None if both is None or memory is None else max(0, both - memory),
         swap_limit=_number(directory, "memory.memsw.limit_in_bytes"),
         failures=_number(directory, "memory.failcnt"),
-        figures=_pairs(directory, "memory.stat"),
+        stat=_pairs(directory, "memory.stat"),
         events=_pairs(directory, "memory.oom_control"),
         version=1,
     )
@@ -121,6 +124,6 @@ def _read_v2(path: str, directory: str) -> CgroupLevel:
         swap=_number(directory, "memory.swap.current"),
         swap_limit=_number(directory, "memory.swap.max"),
         failures=events.get("max"),
-        figures=_pairs(directory, "memory.stat"),
+        stat=_pairs(directory, "memory.stat"),
         events=events,
     )

@@ -1,4 +1,4 @@
-"""/proc and /sys files about the machine's memory. What cannot be read is missing with its reason."""
+"""Files of /proc and /sys about the machine's memory, with a reason for each that cannot be read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class ProcessNodes:
-    """Where the memory of one process is: bytes by node, and by policy."""
+    """Memory of one process in bytes, by NUMA node and by policy."""
 
     pid: int
     name: str
@@ -28,7 +28,7 @@ class ProcessNodes:
 
 @dataclass(frozen=True, slots=True)
 class ProcessHuge:
-    """What of one process is mapped by 2 MiB entries; `anonymous` in pages of any size."""
+    """Memory of one process that is mapped by PMD entries, in bytes; `anonymous` in pages of any size."""
 
     pid: int
     name: str
@@ -39,7 +39,7 @@ class ProcessHuge:
 
     @property
     def huge(self) -> int:
-        """All of it."""
+        """The sum over anonymous, shared and file memory."""
         return self.huge_anonymous + self.huge_shared + self.huge_file
 
 
@@ -54,7 +54,7 @@ class Zone:
 
 @dataclass(frozen=True, slots=True)
 class Stall:
-    """One line of a pressure file: share of time stalled, in percent, and the total in microseconds."""
+    """One line of /proc/pressure/memory: percent of time stalled, and the total in microseconds."""
 
     kind: str  # "some": at least one task waited; "full": all of them
     average10: float
@@ -65,7 +65,7 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One memory node."""
+    """One NUMA node."""
 
     number: int
     cpus: str
@@ -87,7 +87,7 @@ class Slab:
 
 @dataclass(frozen=True, slots=True)
 class SwapArea:
-    """One swap device or file; zram tells what it really takes."""
+    """One swap device or file, in bytes. zram also has the stored, compressed and used bytes."""
 
     name: str
     kind: str
@@ -101,7 +101,7 @@ class SwapArea:
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """One limit of a process itself. None: unlimited."""
+    """One resource limit of a process and its use, in bytes. None: unlimited."""
 
     name: str
     used: int
@@ -111,7 +111,7 @@ class Bound:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What was read. `missing` says, by path, why a file told nothing."""
+    """The machine's memory. `missing` has, by path, the reason why a file could not be read."""
 
     page_size: int
     meminfo: dict[str, int] = field(default_factory=dict)  # bytes; HugePages_* are counts
@@ -130,12 +130,12 @@ class Machine:
     swaps: tuple[SwapArea, ...] = ()
     zswap: dict[str, str] = field(default_factory=dict)
     cgroup: tuple[CgroupLevel, ...] = ()  # innermost first
-    cgroup_of: int | None = None  # whose; None: of mematlas itself
+    cgroup_of: int | None = None  # its process; None: this one
     bounds: tuple[Bound, ...] = ()  # of that process
-    placed: tuple[ProcessNodes, ...] = ()  # read for the topic numa alone
-    huge: tuple[ProcessHuge, ...] = ()  # read for the topic thp alone
+    placed: tuple[ProcessNodes, ...] = ()  # read for the topic numa only
+    huge: tuple[ProcessHuge, ...] = ()  # read for the topic thp only
     folios: dict[int, int] | None = None  # bytes in large folios by order, of one process
-    refused: int = 0  # processes that are in neither
+    refused: int = 0  # processes that could not be read
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -157,27 +157,27 @@ _THP = "sys/kernel/mm/transparent_hugepage"
 
 
 class Tree:
-    """A root directory, and why files below it could not be read."""
+    """A root directory, and the reasons why files below it could not be read."""
 
     def __init__(self, root: str) -> None:
-        """Start with nothing missing."""
+        """Begin without reasons."""
         self.root = Path(root)
         self.missing: dict[str, str] = {}
 
     def text(self, path: str) -> str:
-        """Read a file; empty, with the reason noted, if that fails."""
+        """Read a file; return "" and note the reason if that fails."""
         try:
             return (self.root / path).read_text("utf-8", "replace")
         except OSError as error:
             reason = {
                 "PermissionError": "needs root",
-                "FileNotFoundError": "not there: not built in, not mounted, or not in this kernel",
+                "FileNotFoundError": "absent: not built in, not mounted, or not in this kernel",
             }
             self.missing[path] = reason.get(type(error).__name__, str(error.strerror))
             return ""
 
     def texts(self, path: str) -> dict[str, str]:
-        """Read every readable file of a directory, stripped."""
+        """Read every readable file of a directory, without surrounding space."""
         found = {}
         try:
             names = sorted(os.listdir(self.root / path))  # noqa: PTH208
@@ -195,7 +195,7 @@ class Tree:
 
 
 def read(root: str = "/", pid: int | None = None) -> Machine:
-    """Read the machine's memory; `pid` chooses whose cgroup (default: this process)."""
+    """Read the machine's memory, and the cgroup of a process (default: this one)."""
     tree = Tree(root)
     levels: tuple[CgroupLevel, ...] = cgroup.read(tree.text, root, pid)
     return Machine(
@@ -268,7 +268,7 @@ def parse_pressure(text: str) -> tuple[Stall, ...]:
 
 
 def parse_slabs(text: str) -> tuple[Slab, ...]:
-    """Parse slabinfo. Names may hold spaces in odd modules, so numbers are counted from the mark."""
+    """Parse slabinfo. Names may contain spaces, so fields are counted from the mark ": tunables"."""
     found = []
     pattern = (
         r"^(.+?) +(\d+) +(\d+) +(\d+) +(\d+) +(\d+) : tunables.*?: slabdata +(\d+) +(\d+) +(\d+)"

@@ -1,4 +1,4 @@
-"""What is known of one process beside its mappings."""
+"""One process, read once: status, mappings, limits, program, threads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def read(pid: int, root: str = "/") -> ProcessInfo:
-    """Read one process. Refused or ended: an error that says so."""
+    """Read one process. TargetError: it ended, or has no address space. AccessError: permission denied."""
     with open_process(pid, root) as process:
         status = read_status(process)
         _check_memory(pid, status)
@@ -57,9 +57,9 @@ def read(pid: int, root: str = "/") -> ProcessInfo:
 
 def _check_memory(pid: int, status: Status) -> None:
     if status.state == "Z":
-        raise TargetError(f"process {pid} is a zombie: it has ended and has no memory")
+        raise TargetError(f"process {pid} is a zombie without memory")
     if not status.has_memory:
-        raise TargetError(f"process {pid} is a kernel thread: it has no address space of its own")
+        raise TargetError(f"process {pid} is a kernel thread without an address space")
 
 
 def _list_threads(process: ProcessDirectory) -> list[int]:
@@ -71,27 +71,23 @@ def _list_threads(process: ProcessDirectory) -> list[int]:
 
 
 def _program_note(missing: bool) -> list[str]:
-    return ["the program's file could not be read: text, data and BSS are unknown"] * missing
+    return ["text, data and BSS are unknown: the program's file cannot be read"] * missing
 
 
 def _guards_note(missing: bool) -> list[str]:
-    return [
-        "guard regions: unknown, this kernel's PAGEMAP_SCAN does not tell (6.16 does)"
-    ] * missing
+    return ["guard regions are unknown: PAGEMAP_SCAN reports them since Linux 6.16"] * missing
 
 
 def _threads_note(running: int) -> list[str]:
     if not running:
         return []
     threads = "1 thread" if running == 1 else f"{running} threads"
-    return [
-        f"{threads} told no stack pointer (running, or hidden): the stack is not marked as such"
-    ]
+    return [f"the stacks of {threads} are unknown: running, or hidden"]
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessInfo:
-    """One process, read once. None: could not be read; `notes` say why."""
+    """One process, read once. None: could not be read, for a reason in `notes`."""
 
     pid: int
     command: tuple[str, ...]
@@ -102,8 +98,8 @@ class ProcessInfo:
     oom_score: int | None
     oom_score_adjust: int | None
     program: Program | None
-    libraries: tuple[Program, ...]  # other files with code mapped, as far as they could be read
+    libraries: tuple[Program, ...]  # other mapped files with code that could be read
     threads: tuple[Thread, ...]
-    shared_with: tuple[int, ...] | None  # other processes with this very address space
-    guards: tuple[tuple[int, int], ...] | None  # guard regions: addresses that kill on touch
+    shared_with: tuple[int, ...] | None  # other processes with the same address space
+    guards: tuple[tuple[int, int], ...] | None  # guard regions: a touch is SIGSEGV
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""/proc/PID/status, limits and the small files beside them."""
+"""/proc/PID/status, limits, cmdline and other small files of a process: proc(5)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """One thread. The stack pointer is known while the thread waits in the kernel."""
+    """One thread. The stack pointer is None while the thread runs, or if it is hidden."""
 
     tid: int
     name: str
@@ -22,14 +22,14 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """/proc/PID/status: its lines as text by the kernel's name, sizes in bytes beside them."""
+    """Lines of /proc/PID/status by the kernel's name, as text, and those in kB as bytes."""
 
     lines: dict[str, str]
     sizes: dict[str, int]
 
     @property
     def uid(self) -> int:
-        """Effective user."""
+        """The effective user ID."""
         return int(self.lines["Uid"].split()[1])
 
     @property
@@ -43,12 +43,12 @@ class Status:
 
     @property
     def state(self) -> str:
-        """One letter: R, S, D, Z, ..."""
+        """The state as one letter: R, S, D, Z, ..."""
         return self.lines["State"][:1]
 
     @property
     def has_memory(self) -> bool:
-        """False for kernel threads and zombies: they have no address space."""
+        """Whether the process has an address space: False for kernel threads and zombies."""
         return "VmSize" in self.sizes
 
 
@@ -66,7 +66,7 @@ _LIMIT = re.compile(r"(Max [a-z ]+?) {2,}(unlimited|\d+) +(unlimited|\d+) *(\w*)
 
 
 def read_status(process: ProcessDirectory) -> Status:
-    """Read the status of a process. Its name may hold any byte but newline, which is escaped."""
+    """Read the status of a process. Its name may contain any byte; the kernel escapes newlines."""
     return parse_status(process.read("status"))
 
 
@@ -76,7 +76,7 @@ def read_status_of(pid: int | Literal["self"] = "self", root: str = "/") -> Stat
 
 
 def parse_status(text: bytes) -> Status:
-    """Parse "Key: value" lines; values in kB are sizes."""
+    """Parse lines "Key: value". Values in kB are sizes."""
     lines: dict[str, str] = {}
     sizes: dict[str, int] = {}
     for line in text.decode("utf-8", "surrogateescape").split("\n"):
@@ -111,7 +111,7 @@ def read_command(process: ProcessDirectory) -> tuple[str, ...]:
 
 
 def read_number(process: ProcessDirectory, name: str) -> int | None:
-    """Read a file that holds one number; None if it cannot be had."""
+    """Read a file of one number; None if it cannot be read."""
     try:
         return int(process.read(name))
     except (OSError, ValueError):
@@ -119,13 +119,13 @@ def read_number(process: ProcessDirectory, name: str) -> int | None:
 
 
 def read_threads(process: ProcessDirectory, tids: list[int]) -> tuple[Thread, ...]:
-    """Read name and stack pointer of each thread. A running thread tells no stack pointer."""
+    """Read name and stack pointer of each thread."""
     threads = []
     for tid in tids:
         try:
             name = process.read(f"task/{tid}/comm").removesuffix(b"\n")
         except OSError:
-            continue  # it ended
+            continue  # the thread has ended
         pointer = _stack_pointer(process, tid)
         threads.append(Thread(tid, name.decode("utf-8", "surrogateescape"), pointer))
     return tuple(threads)

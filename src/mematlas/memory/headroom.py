@@ -50,7 +50,7 @@ def explain_shortage(length: int) -> str:
 
 def _droppable(level: CgroupLevel) -> int:
     """Return the page cache of a cgroup and those below; cgroup v1 has such sums as total_*."""
-    return sum(level.figures.get(f"total_{name}", level.figures.get(name, 0)) for name in _FILES)
+    return sum(level.stat.get(f"total_{name}", level.stat.get(name, 0)) for name in _FILES)
 
 
 def _free_swap(level: CgroupLevel, machine_free: int) -> int:

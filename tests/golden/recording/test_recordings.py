@@ -1,4 +1,4 @@
-"""The format itself: recordings of each version, kept as they were written, still read the same."""
+"""Golden recordings of each format version."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Reports for the terminal, as they were last looked at and found good.
+"""Golden texts of terminal reports.
 
-`UPDATE_GOLDEN=1 pytest tests/golden/report/test_text_report.py` writes the files anew; review the diff.
+`UPDATE_GOLDEN=1 pytest tests/golden/report/test_text_report.py` rewrites the files; review the diff.
+
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def drawn(report: Report, width: int, by: str = "resident") -> str:
 
 
 def check(text: str, name: str, width: int) -> None:
-    """Compare with the file, and with the width."""
+    """Compare with the golden file and check the width."""
     path = DATA / f"{name}-{width}.txt"
     if os.environ.get("UPDATE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
@@ -43,13 +44,13 @@ def check(text: str, name: str, width: int) -> None:
 @pytest.mark.parametrize("width", [80, 132])
 @pytest.mark.parametrize("name", ["python_service", "native_program", "unseen"])
 def test_the_text_is_as_it_was(name: str, width: int) -> None:
-    """A report's text does not change without someone looking at it."""
+    """The text of a report equals its golden file."""
     check(drawn(getattr(reports, name)(), width), f"report-{name}", width)
 
 
 @pytest.mark.parametrize("width", [80, 132])
 def test_the_leaks_are_as_they_were(width: int) -> None:
-    """Likely leaks come first, and say why they are taken for leaks."""
+    """Likely leaks come first, with their evidence."""
     console = Console(width=width, record=True, file=io.StringIO())
     render_leaks(reports.leaky(), top=3, console=console)
     check(console.export_text(), "leaks", width)

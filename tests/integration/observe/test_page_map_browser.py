@@ -1,4 +1,4 @@
-"""`mematlas pages --html` of a real process, in a real browser."""
+"""`mematlas pages -o FILE.html` of a real process, in a real browser."""
 
 from __future__ import annotations
 

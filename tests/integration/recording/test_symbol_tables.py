@@ -1,4 +1,4 @@
-"""Symbols of programs built here and now, against addr2line's answers and the rules on builds."""
+"""Symbols of compiled programs, compared with addr2line, and the rules on builds."""
 
 from __future__ import annotations
 
@@ -62,12 +62,12 @@ int main(int argc, char **argv)
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the tests' lookup tables out of the user's cache."""
+    """Keep the lookup tables of the tests out of the user's cache."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def tool(*command: str | Path) -> str:
-    """Run a tool of the compiler's and give its output."""
+    """Run a tool of the compiler and return its output."""
     return subprocess.run(
         list(map(str, command)), check=True, capture_output=True, text=True
     ).stdout
@@ -83,14 +83,14 @@ def build(folder: Path, *flags: str) -> Path:
 
 
 def module(path: Path, bias: int = 0, build_id: str | None = None) -> Module:
-    """Give a module as the tracer would report it."""
+    """Return a module as the tracer would report it."""
     facts = elf.read(path)
     assert facts
     return Module(str(path), facts.build_id if build_id is None else build_id, bias, 0, 1 << 40)
 
 
 def return_addresses(program: Path) -> list[int]:
-    """Addresses right after each call instruction of main and take."""
+    """Return the addresses after each call instruction of main and take."""
     listing = tool("objdump", "-d", "--no-show-raw-insn", program)
     lines = re.findall(r"^\s*([0-9a-f]+):\s+(\S+)|^[0-9a-f]+ <(.*)>:$", listing, re.MULTILINE)
     found, function, was_call = [], "", False
@@ -103,14 +103,14 @@ def return_addresses(program: Path) -> list[int]:
 
 
 def oracle(program: Path, address: int) -> list[tuple[str, str]]:
-    """Give addr2line's (bare function, file:line) for the call before a return address."""
+    """Return addr2line's (bare function, file:line) of the call before a return address."""
     lines = tool("addr2line", "-f", "-i", "-C", "-e", program, hex(address - 1)).splitlines()
     places = [where.split(" (")[0] for where in lines[1::2]]
     return [(bare(name), where) for name, where in zip(lines[::2], places, strict=True)]
 
 
 def bare(name: str) -> str:
-    """Give the last part of a name: no scope, template arguments or parameters."""
+    """Return the last part of a name, without scope, template arguments and parameters."""
     while (shorter := re.sub(r"<[^<>]*>|\([^()]*\)|\[[^\[\]]*\]", "", name)) != name:
         name = shorter
     return name.split("::")[-1].split(" ")[-1].strip().split(".")[0]
@@ -130,7 +130,7 @@ def test_frames_are_those_of_addr2line(tmp_path: Path, flags: tuple[str, ...]) -
         expected = oracle(program, address)
         where = [f"{Path(f.file or '?').resolve()}:{f.line or '?'}" for f in frames]
         names = [bare(frame.function) for frame in frames]
-        # addr2line gives the innermost the name of the symbol it lies in, inlined or not
+        # addr2line names the innermost frame after its symbol, even if it is inlined
         assert names[1:] == [name for name, _ in expected[1:]]
         assert len(names) == len(expected)
         for mine, (_, theirs) in zip(where, expected, strict=True):
@@ -145,7 +145,7 @@ def test_frames_are_those_of_addr2line(tmp_path: Path, flags: tuple[str, ...]) -
 
 
 def test_a_separate_debug_file_is_used(tmp_path: Path) -> None:
-    """A stripped program with a debug link resolves as the whole one did."""
+    """A stripped program with a debug link resolves like the original."""
     program = build(tmp_path)
     addresses = return_addresses(program)
     whole = [open_table(module(program)).frames(address) for address in addresses]
@@ -157,7 +157,7 @@ def test_a_separate_debug_file_is_used(tmp_path: Path) -> None:
 
 
 def test_a_debug_file_of_another_build_is_not_used(tmp_path: Path) -> None:
-    """A debug link that leads to another build's file is passed over."""
+    """A debug link to the file of another build is ignored."""
     program = build(tmp_path)
     address = return_addresses(program)[0]
     other = tmp_path / "other"
@@ -169,7 +169,7 @@ def test_a_debug_file_of_another_build_is_not_used(tmp_path: Path) -> None:
 
 
 def test_a_stripped_program_shows_module_and_offset(tmp_path: Path) -> None:
-    """Without symbols a frame is module+offset, with the address the file itself uses."""
+    """Without symbols a frame is module+offset, with the file address."""
     program = build(tmp_path)
     address = return_addresses(program)[0]
     tool("strip", program)
@@ -178,7 +178,7 @@ def test_a_stripped_program_shows_module_and_offset(tmp_path: Path) -> None:
 
 
 def test_a_rebuilt_program_is_not_resolved_with_the_wrong_build(tmp_path: Path) -> None:
-    """A file whose build ID has changed gives offsets and a note, never other functions."""
+    """A file with a changed build ID gives offsets and a note, never other functions."""
     old = module(build(tmp_path))
     address = return_addresses(tmp_path / "shop")[0]
     build(tmp_path, "-O1")
@@ -188,7 +188,7 @@ def test_a_rebuilt_program_is_not_resolved_with_the_wrong_build(tmp_path: Path) 
 
 
 def test_a_deleted_program_gives_offsets_and_a_note(tmp_path: Path) -> None:
-    """A file that is gone gives offsets and a note that says so."""
+    """A missing file gives offsets and a note."""
     old = module(build(tmp_path))
     (tmp_path / "shop").unlink()
     table = open_table(old)
@@ -197,7 +197,7 @@ def test_a_deleted_program_gives_offsets_and_a_note(tmp_path: Path) -> None:
 
 
 def test_addresses_outside_any_function_are_offsets(tmp_path: Path) -> None:
-    """The PLT and what lies beyond the text are not taken for the function before them."""
+    """The PLT and addresses beyond the text are not attributed to the function before them."""
     program = build(tmp_path)
     sections = tool("objdump", "-h", program)
     plt = re.search(r"\.plt\s+([0-9a-f]+)\s+([0-9a-f]+)", sections)
@@ -210,7 +210,7 @@ def test_addresses_outside_any_function_are_offsets(tmp_path: Path) -> None:
 def test_lookup_tables_are_kept_and_used_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A table that took long is kept by build ID; a damaged one is made anew; old ones go."""
+    """An expensive table is cached by build ID; a damaged one is rebuilt; old ones are removed."""
     monkeypatch.setattr(symbols, "_WORTH_KEEPING_S", -1.0)
     program = build(tmp_path)
     address = return_addresses(program)[0]
@@ -235,7 +235,7 @@ def test_lookup_tables_are_kept_and_used_again(
 
 @pytest.fixture
 def stripped(tmp_path: Path) -> tuple[Path, Path]:
-    """Give a program without symbols, and its debug file elsewhere."""
+    """Return a program without symbols, and its separate debug file."""
     program = build(tmp_path)
     debug = tmp_path / "elsewhere"
     tool("objcopy", "--only-keep-debug", program, debug)
@@ -244,17 +244,17 @@ def stripped(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def module_of(program: Path) -> Module:
-    """Give a program as if it had been loaded at address 0."""
+    """Return a program as if loaded at address 0."""
     facts = elf.read(program)
     assert facts
     return Module(str(program), facts.build_id, 0, 0, 1 << 20)
 
 
 class Server:
-    """Serves one folder over HTTP, and counts what it is asked."""
+    """HTTP server of one directory that counts its requests."""
 
     def __init__(self, folder: Path) -> None:
-        """Start on a free port of this machine."""
+        """Start on a free local port."""
         server = self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
@@ -281,7 +281,7 @@ class Server:
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """Give a debuginfod server that has nothing yet, in the environment."""
+    """Return a debuginfod server without files, set in the environment."""
     made = Server(tmp_path / "served")
     monkeypatch.setenv("DEBUGINFOD_URLS", f"{made.url}/")
     monkeypatch.delenv("DEBUGINFOD_CACHE_PATH", raising=False)
@@ -290,7 +290,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def take_address(debug: Path) -> int:
-    """Give the address of shop::take()."""
+    """Return the address of shop::take()."""
     lines = tool("objdump", "-t", debug).splitlines()
     [line] = [line for line in lines if line.endswith("_ZN4shop4takeEm")]
     return int(line.split()[0], 16) + 8
@@ -299,7 +299,7 @@ def take_address(debug: Path) -> int:
 def test_debuginfod_is_asked_once(
     stripped: tuple[Path, Path], server: Server, tmp_path: Path
 ) -> None:
-    """What a server has is used, and kept where elfutils would look for it."""
+    """A file of a server is used and cached where elfutils looks for it."""
     program, debug = stripped
     module = module_of(program)
     place = tmp_path / "served" / "buildid" / module.build_id
@@ -316,7 +316,7 @@ def test_debuginfod_is_asked_once(
 def test_debuginfod_that_has_nothing_is_believed(
     stripped: tuple[Path, Path], server: Server
 ) -> None:
-    """A 404 is remembered: the next look-up asks nobody."""
+    """A 404 is cached: the next lookup sends no request."""
     program, debug = stripped
     for _ in range(2):
         [frame] = open_table(module_of(program)).frames(take_address(debug))
@@ -327,7 +327,7 @@ def test_debuginfod_that_has_nothing_is_believed(
 def test_debuginfod_is_not_asked_without_need(
     tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch, stripped: tuple[Path, Path]
 ) -> None:
-    """Files with debug information of their own, and users who named no server, ask nobody."""
+    """No request for files with debug information, or without $DEBUGINFOD_URLS."""
     (tmp_path / "whole").mkdir()
     open_table(module_of(build(tmp_path / "whole")))
     monkeypatch.delenv("DEBUGINFOD_URLS")
@@ -338,7 +338,7 @@ def test_debuginfod_is_not_asked_without_need(
 def test_a_debuginfod_that_does_not_answer_is_named(
     stripped: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that cannot be reached costs one try and one note."""
+    """An unreachable server costs one attempt and one note."""
     monkeypatch.setenv("DEBUGINFOD_URLS", "http://127.0.0.1:1")
     monkeypatch.setattr(debuginfod, "_given_up", {})
     program, debug = stripped
@@ -349,7 +349,7 @@ def test_a_debuginfod_that_does_not_answer_is_named(
 
 
 def test_a_function_is_known_by_its_address(tmp_path: Path) -> None:
-    """The symbol at an address is what names a function whose cold part bears another's name."""
+    """A cold part is named after the hot part of the function at its address."""
     program = build(tmp_path)
     address = take_address(program) - 8
     assert elf.function_at(program, address) == "_ZN4shop4takeEm"
@@ -358,7 +358,7 @@ def test_a_function_is_known_by_its_address(tmp_path: Path) -> None:
     table = open_table(module_of(program))
     table.hot_names[address] = "shop_as_told_by_the_symbol"
     found = table.caches[0].lookup(address + 7)
-    if found and ".cold" in found[-1].symbol:  # as compilers happen to lay it out
+    if found and ".cold" in found[-1].symbol:  # depends on the layout chosen by the compiler
         assert table.frames(address + 8)[-1].function == "shop_as_told_by_the_symbol"
 
 

@@ -1,4 +1,4 @@
-"""Names and lines of real runs: inlining, stripped, deleted and rebuilt programs."""
+"""Functions and lines of real runs: inlined, stripped, deleted and rebuilt programs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def build(folder: Path, compiler: str, name: str, source: str, *flags: str) -> P
 
 
 def heaviest(file: Path) -> dict[str, Any]:
-    """Give the stack that allocated most, leaving out the C++ library's own reserve."""
+    """Return the stack that allocated most, without the C++ runtime's emergency pool."""
     stacks = ask("report", str(file), "--json", "--by", "allocated")["stacks"]
     own = [stack for stack in stacks if stack["allocated_bytes"] >= 300_000]
     found: dict[str, Any] = own[0]
@@ -78,7 +78,7 @@ def test_inlined_functions_of_cplusplus(tmp_path: Path) -> None:
 
 
 def test_functions_of_rust(tmp_path: Path) -> None:
-    """Rust names are whole and without hashes, the standard library's inlined ones included."""
+    """Rust names are complete and without hashes, also of inlined library functions."""
     program = build(tmp_path, "rustc", "shop.rs", RUST, "-O")
     run = trace(tmp_path / "a.atlas", [program], "--exact")
     stacks = ask("report", str(run.file), "--json", "--by", "peak")["stacks"]
@@ -101,7 +101,7 @@ def test_a_stripped_program_shows_offsets(tmp_path: Path) -> None:
 
 
 def test_names_of_a_run_that_was_cut(tmp_path: Path) -> None:
-    """A recording cut before its names is resolved later, by the very build that ran or not at all."""
+    """A recording cut before its frames is resolved later, only with the same build."""
     program = build(tmp_path, "g++", "shop.cpp", CPLUSPLUS, "-O2")
     run = trace(tmp_path / "a.atlas", [program], "--exact")
     whole = heaviest(run.file)

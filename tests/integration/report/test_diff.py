@@ -1,4 +1,4 @@
-"""Two runs of one program with other sizes, compared."""
+"""Two runs of one program with different sizes, compared."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def diff(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
-    """Run the command and check its answer against the schema."""
+    """Run the command and validate its JSON."""
     command = [sys.executable, "-m", "mematlas", "diff", "--json", *map(str, arguments)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     found = json.loads(ran.stdout)
@@ -58,7 +58,7 @@ def diff(*arguments: str | Path) -> tuple[int, dict[str, Any]]:
 
 
 def test_a_page_is_written(pair: tuple[Path, Path], tmp_path: Path) -> None:
-    """--html writes a page that names both runs and what changed most, and prints nothing else."""
+    """-o writes a page with both runs and the largest change, and prints no report."""
     page = tmp_path / "diff.html"
     command = [sys.executable, "-m", "mematlas", "diff", *map(str, pair), "-o", str(page)]
     ran = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -70,7 +70,7 @@ def test_a_page_is_written(pair: tuple[Path, Path], tmp_path: Path) -> None:
 
 
 def test_lines_and_stacks_add_up_to_the_change(pair: tuple[Path, Path]) -> None:
-    """What was kept more leads, what shrank is negative, and the lines sum to the total."""
+    """Growth comes first, shrinkage is negative, and the lines sum to the total."""
     _, found = diff(*pair, "--by", "allocated")
     changes = {each["frames"][0]["function"]: each["change_bytes"] for each in found["lines"][:3]}
     grew = next(size for name, size in changes.items() if name.startswith("keep"))
@@ -83,7 +83,7 @@ def test_lines_and_stacks_add_up_to_the_change(pair: tuple[Path, Path]) -> None:
 
 
 def test_backwards_is_the_opposite(pair: tuple[Path, Path]) -> None:
-    """Exchanging the recordings turns every sign."""
+    """Exchanging the recordings inverts every sign."""
     there = diff(*pair, "--by", "peak")[1]
     back = diff(*reversed(pair), "--by", "peak")[1]
     assert there["total"]["change_bytes"] == -back["total"]["change_bytes"]
@@ -92,7 +92,7 @@ def test_backwards_is_the_opposite(pair: tuple[Path, Path]) -> None:
 
 
 def test_a_recording_does_not_differ_from_itself(pair: tuple[Path, Path]) -> None:
-    """Nothing is listed."""
+    """A recording compared with itself has no changes."""
     _, found = diff(pair[0], pair[0])
     assert (found["total"]["change_bytes"], found["lines"], found["stacks"]) == (0, [], [])
 
@@ -105,7 +105,7 @@ def test_fail_over(pair: tuple[Path, Path]) -> None:
 
 
 def test_without_line_numbers_functions_match(pair: tuple[Path, Path]) -> None:
-    """A function is one line, wherever its code is; the total stays."""
+    """With --ignore-lines a moved function is unchanged; the total stays the same."""
     before, after = (read(each) for each in pair)
     with_lines, without = (
         compare(before, after, "live", ignore_lines=ignore) for ignore in (False, True)

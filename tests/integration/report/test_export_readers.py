@@ -1,4 +1,4 @@
-"""Exports opened with other people's readers, their sums held against the report's."""
+"""Exports opened with independent readers; their sums equal those of the report."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def ran(*command: str | Path, environment: dict[str, str] | None = None) -> str:
 
 
 def test_pprof_by_its_definition(recording: Path) -> None:
-    """Google's protobuf reads every stack, leaf first, and every figure of it."""
+    """Google's protobuf reads every stack, leaf first, with all values."""
     path, table = export(recording, "pprof", "p.pb.gz")
     profile = decode_pprof(path)
     text = list(profile.string_table)
@@ -176,7 +176,7 @@ def test_speedscope_opens(recording: Path, browser: Any, to: str, name: str) -> 
     page = browser.new_page()
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    loader = path.with_suffix(".js")  # as speedscope's own command line hands a file over
+    loader = path.with_suffix(".js")  # as speedscope's command line passes a file
     data = base64.b64encode(path.read_bytes()).decode()
     loader.write_text(f"speedscope.loadFileFromBase64({json.dumps(name)}, {json.dumps(data)})")
     page.goto(f"{index.as_uri()}#localProfilePath={loader}", wait_until="commit")
@@ -187,7 +187,7 @@ def test_speedscope_opens(recording: Path, browser: Any, to: str, name: str) -> 
 
 
 def test_collapsed_stacks_add_up(recording: Path) -> None:
-    """Each line is frames, a blank and a number; the numbers add up to the metric."""
+    """Each line is frames, a blank and a number; the numbers sum to the metric."""
     path, table = export(recording, "collapsed", "c.txt", by="allocated")
     lines = path.read_text().splitlines()
     found = [re.fullmatch(r".+ (\d+)", each) for each in lines]
@@ -201,7 +201,7 @@ def test_collapsed_stacks_add_up(recording: Path) -> None:
 
 
 def test_dhat_in_valgrinds_viewer(recording: Path, browser: Any) -> None:
-    """dh_view.html, as valgrind ships it, draws the tree and tells the totals."""
+    """Valgrind's dh_view.html draws the tree and shows the totals."""
     from pathlib import Path
 
     viewer = Path("/usr/libexec/valgrind/dh_view.html")
@@ -255,7 +255,7 @@ def firefox(cli: Path, path: Path) -> str:
 
 
 def test_chrome_counters_are_the_timeline(recording: Path) -> None:
-    """Every point of the timeline is a counter, in order of time; parts add up to RSS."""
+    """Every sample is a counter, in order of time; parts sum to RSS."""
     path, _ = export(recording, "chrome", "t.json")
     events = json.loads(path.read_text())["traceEvents"]
     rss = [each for each in events if each["name"] == "RSS (bytes)"]
@@ -269,7 +269,7 @@ def test_chrome_counters_are_the_timeline(recording: Path) -> None:
 
 
 def test_duckdb_and_arrow_read_parquet(recording: Path) -> None:
-    """DuckDB adds up the columns as the report does; pyarrow finds types and facts."""
+    """DuckDB sums the columns as the report does; pyarrow reads types and metadata."""
     duckdb = pytest.importorskip("duckdb")
     parquet = pytest.importorskip("pyarrow.parquet")
     path, table = export(recording, "parquet", "t.parquet")
@@ -287,7 +287,7 @@ def test_duckdb_and_arrow_read_parquet(recording: Path) -> None:
 
 @pytest.mark.parametrize("rows", ["stacks", "lines", "timeline"])
 def test_csv_reads_back(recording: Path, rows: str) -> None:
-    """Python's csv module reads each table back, with as many cells in every row."""
+    """Python's csv module reads each table with equal numbers of cells."""
     path, table = export(recording, "csv", f"{rows}.csv", rows=rows)
     csv.field_size_limit(1 << 24)
     with path.open(newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The live view over real runs: what it shows, what its keys do, and what it leaves to the caller."""
+"""The live view of real runs: contents, keys, and state after it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_lines_appear_while_it_runs(tmp_path: Path, start: Start, size: tuple[in
 
 
 def test_keys(tmp_path: Path, start: Start) -> None:
-    """Metric, window, filter, output, pause and theme do what the footer says."""
+    """Keys change metric, window, filter, output, pause and theme."""
     watch = start("--exact")
     app = RecordingApp(watch)
 
@@ -148,7 +148,7 @@ def test_interrupt_reaches_the_program(at_once: bool, start: Start) -> None:
 
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="attach works on x86-64 alone")
 def test_interrupt_lets_go_of_what_is_attached_to(build: Build, tmp_path: Path) -> None:
-    """Ctrl-C ends the recording of a program that was not started here, and not the program."""
+    """Ctrl-C detaches from an attached program and does not end the program."""
     path, folder = str(tmp_path / "live.atlas"), tmp_path / "kept"
     folder.mkdir()
     with subprocess.Popen(["sleep", "300"]) as program:
@@ -168,7 +168,7 @@ def test_interrupt_lets_go_of_what_is_attached_to(build: Build, tmp_path: Path) 
 
 
 def test_in_a_terminal(build: Build, tmp_path: Path) -> None:
-    """The view draws on the terminal; afterwards the program's output and status are there as ever."""
+    """The view uses the terminal; afterwards the program's output and exit status are unchanged."""
     main, worker = pty.openpty()
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
     process = subprocess.Popen(
@@ -198,7 +198,7 @@ def test_in_a_terminal(build: Build, tmp_path: Path) -> None:
 
 
 def test_needs_a_terminal(tmp_path: Path) -> None:
-    """Without one it says so, and runs nothing."""
+    """Without a terminal the command fails and does not start the program."""
     mark = tmp_path / "ran"
     done = subprocess.run(
         [*MEMATLAS, "run", "--follow", "--", "touch", mark],

@@ -1,4 +1,4 @@
-"""The HTML report in a real browser: Debian's Chromium, driven by Playwright, from a file."""
+"""The HTML report in Chromium, driven by Playwright, from a file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def browser() -> Iterator[Any]:
 
 
 def render(name: str) -> str:
-    """Write a made-up report as its page."""
+    """Write the page of a synthetic report."""
     if name == "two_runs":
         return render_diff_html(reports.two_runs())
     more = (reports.leaky(), reports.spans()) if name == "python_service" else ()
@@ -50,7 +50,7 @@ def render(name: str) -> str:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Write each made-up report once."""
+    """Write the page of each synthetic report once."""
     directory = tmp_path_factory.mktemp("pages")
 
     def path(name: str) -> Path:
@@ -64,7 +64,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 @pytest.fixture
 def visit(browser: Any, files: Callable[[str], Path]) -> Iterator[Callable[..., Any]]:
-    """Open reports; at the end nothing may have failed or asked for anything but the file."""
+    """Open reports; fail on script errors and network requests."""
     troubles: list[str] = []
     requests: list[str] = []
     contexts: list[Any] = []
@@ -111,7 +111,7 @@ def overflow(page: Any) -> int:
     "name", ["python_service", "native_program", "unseen", "hostile", "two_runs"]
 )
 def test_nothing_sticks_out(visit: Callable[..., Any], name: str, width: int, theme: str) -> None:
-    """No page scrolls sideways, on a telephone or a wide screen, folded or with all opened."""
+    """No page scrolls horizontally, on a phone or a wide screen, collapsed or expanded."""
     page = visit(name, width, theme)
     assert overflow(page) <= 0
     page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
@@ -124,7 +124,7 @@ def test_nothing_sticks_out(visit: Callable[..., Any], name: str, width: int, th
 
 @pytest.mark.parametrize("width", [390, 720, 1280])
 def test_lines_keep_room_for_their_names(visit: Callable[..., Any], width: int) -> None:
-    """However many figures there are, a line's name is not squeezed into a column of letters."""
+    """With all columns a line's name keeps a readable width."""
     page = visit("every_metric", width)
     cell = page.evaluate("document.querySelector('#lines-table tbody .wide').offsetWidth")
     assert cell >= 130
@@ -132,7 +132,7 @@ def test_lines_keep_room_for_their_names(visit: Callable[..., Any], width: int) 
 
 
 def test_dark_is_dark_and_can_be_changed(visit: Callable[..., Any]) -> None:
-    """The system's theme is taken, the button changes it, and the charts follow."""
+    """The system theme is used, the button switches it, and the charts follow."""
     page = visit("python_service", theme="dark")
     brightness = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
     before = pixels(page, "#flame-canvas")
@@ -143,7 +143,7 @@ def test_dark_is_dark_and_can_be_changed(visit: Callable[..., Any]) -> None:
 
 
 def test_the_bar_adds_up(visit: Callable[..., Any]) -> None:
-    """Segments are as wide as their bytes, fill the bar, and open what they stand for."""
+    """Segments are as wide as their bytes, fill the bar, and open their row."""
     page = visit("python_service")
     account = reports.python_service().account
     boxes = page.evaluate(
@@ -159,7 +159,7 @@ def test_the_bar_adds_up(visit: Callable[..., Any]) -> None:
 
 
 def test_metrics_switch(visit: Callable[..., Any]) -> None:
-    """Each metric draws its own picture and tells its own total."""
+    """Each metric draws a different graph with its own total."""
     page = visit("python_service")
     report = reports.python_service()
     seen = set()
@@ -172,7 +172,7 @@ def test_metrics_switch(visit: Callable[..., Any]) -> None:
 
 
 def test_search_counts_what_it_marks(visit: Callable[..., Any]) -> None:
-    """The matched share is the sum of the stacks that hold the name, each once."""
+    """The matched share is the sum of the stacks with the name, counted once."""
     page = visit("python_service")
     stacks = reports.python_service().stacks
     before = pixels(page, "#flame-canvas")
@@ -190,7 +190,7 @@ def test_search_counts_what_it_marks(visit: Callable[..., Any]) -> None:
 
 
 def test_zoom_with_the_mouse_and_back(visit: Callable[..., Any]) -> None:
-    """A click zooms, the path to it is shown, and its first step leads back."""
+    """A click zooms; the breadcrumbs lead back."""
     page = visit("python_service")
     assert page.is_hidden("#crumbs")
     page.click("#flame-canvas", position={"x": 60, "y": 52})
@@ -201,7 +201,7 @@ def test_zoom_with_the_mouse_and_back(visit: Callable[..., Any]) -> None:
 
 
 def test_the_tooltip_is_exact(visit: Callable[..., Any]) -> None:
-    """Hovering tells bytes to the last, the file and the line."""
+    """The tooltip has exact bytes, file and line."""
     page = visit("native_program")
     page.hover("#flame-canvas", position={"x": 60, "y": 52})
     text = page.inner_text("#tooltip")
@@ -211,7 +211,7 @@ def test_the_tooltip_is_exact(visit: Callable[..., Any]) -> None:
 
 
 def test_the_keyboard_is_enough(visit: Callable[..., Any]) -> None:
-    """Arrows walk, Enter zooms, Escape goes back, i turns the graph over."""
+    """Arrows move, Enter zooms, Escape goes back, i inverts the graph."""
     page = visit("native_program")
     page.focus("#flame-canvas")
     for key in ("ArrowDown", "ArrowDown", "Enter"):
@@ -227,7 +227,7 @@ def test_the_keyboard_is_enough(visit: Callable[..., Any]) -> None:
 
 
 def test_turning_over_keeps_every_byte(visit: Callable[..., Any]) -> None:
-    """From main or by owner, with all frames or only code: the total stays."""
+    """From main or by owner, all frames or code only: the total stays the same."""
     page = visit("python_service")
     total = format_bytes(sum(s.resident_bytes for s in reports.python_service().stacks))
     for direction in ("up", "down"):
@@ -238,7 +238,7 @@ def test_turning_over_keeps_every_byte(visit: Callable[..., Any]) -> None:
 
 
 def test_lines_sort_and_filter(visit: Callable[..., Any]) -> None:
-    """The table is sorted by what is clicked and holds what is searched for."""
+    """The table sorts by the clicked column and filters by the search text."""
     page = visit("python_service")
     first = "#lines-table tbody tr:first-child .line"
     assert page.inner_text(first) == "load_orders"
@@ -252,7 +252,7 @@ def test_lines_sort_and_filter(visit: Callable[..., Any]) -> None:
 
 
 def test_the_timeline_tells_its_moments(visit: Callable[..., Any]) -> None:
-    """Hovering tells the values of that moment; a process can be picked."""
+    """The tooltip has the values at its time; a process can be selected."""
     page = visit("python_service")
     page.hover("#timeline-canvas", position={"x": 700, "y": 100})
     assert "RSS" in page.inner_text("#tooltip")
@@ -262,7 +262,7 @@ def test_the_timeline_tells_its_moments(visit: Callable[..., Any]) -> None:
 
 
 def test_names_are_never_markup(visit: Callable[..., Any]) -> None:
-    """Hostile names run nothing and make no elements; searching and hovering them is safe."""
+    """Hostile names run no script and create no elements, also when searched or hovered."""
     page = visit("hostile")
     page.on("dialog", lambda dialog: pytest.fail(dialog.message))
     page.fill("#search", "<img src=x")
@@ -272,7 +272,7 @@ def test_names_are_never_markup(visit: Callable[..., Any]) -> None:
 
 
 def test_without_scripts_there_are_tables(visit: Callable[..., Any]) -> None:
-    """With JavaScript off the account and the first lines can still be read."""
+    """Without JavaScript the account and the first lines are readable."""
     page = visit("python_service", java_script_enabled=False)
     text = page.inner_text("main")
     assert "allocator slack" in text
@@ -288,7 +288,7 @@ _CLOCKED = """
 
 @pytest.mark.slow
 def test_a_hundred_thousand_stacks_draw(visit: Callable[..., Any]) -> None:
-    """The largest report opens, zooms and searches; what it took is printed."""
+    """The largest report opens, zooms and searches; its times are printed."""
     page = visit("many_stacks")
     shown = page.evaluate("({...document.documentElement.dataset})")
     print(f"unpack {shown['unpackMs']} ms, first draw of all {shown['drawMs']} ms")
@@ -304,7 +304,7 @@ def test_a_hundred_thousand_stacks_draw(visit: Callable[..., Any]) -> None:
 
 
 def test_two_runs_are_drawn_by_what_changed(visit: Callable[..., Any]) -> None:
-    """Each width draws another picture; the root tells the change; a line is found in the stacks."""
+    """Each width draws a different graph; the root shows the change; a line is found in the graph."""
     page = visit("two_runs")
     diff = reports.two_runs()
     change = format_bytes(abs(diff.total.bytes))
@@ -321,7 +321,7 @@ def test_two_runs_are_drawn_by_what_changed(visit: Callable[..., Any]) -> None:
 
 
 def test_a_part_of_the_run_tells_what_it_left(visit: Callable[..., Any]) -> None:
-    """Dragging shows what was allocated there and live at its end; the end of the run is its own moment."""
+    """Dragging selects a time window and lists its live memory; the end of the run is a window of its own."""
     page = visit("python_service")
     canvas = page.locator("#timeline-canvas")
     canvas.scroll_into_view_if_needed()

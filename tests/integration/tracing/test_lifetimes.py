@@ -38,7 +38,7 @@ def of(window: dict[str, Any], function: str, figure: str = "bytes") -> int:
 
 
 def window(run: Traced, *arguments: str) -> dict[str, Any]:
-    """Return the data of `mematlas report --from --to --json`."""
+    """Return the data of `mematlas report --since --until --json`."""
     done = subprocess.run(
         [*MEMATLAS, "report", str(run.file), *arguments, "--json", "--top", "100000"],
         capture_output=True,

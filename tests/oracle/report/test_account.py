@@ -1,4 +1,4 @@
-"""What mematlas says against what others say: the kernel, and the program itself."""
+"""Reports compared with the kernel and with the program's own counts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def rollup(pid: int) -> int:
-    """Resident bytes of a process, by the kernel's smaps_rollup."""
+    """Return the RSS of a process from smaps_rollup."""
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Rss:"):
             return int(line.split()[1]) * 1024
@@ -30,7 +30,7 @@ def rollup(pid: int) -> int:
 
 
 def stopped_child(parent: int, name: str) -> int | None:
-    """PID of the stopped program called `name` beneath `parent`."""
+    """Return the PID of the stopped program `name` below `parent`."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             text = path.read_text()
@@ -77,7 +77,7 @@ def test_parts_sum_to_the_kernels_figure(
 
 
 def test_report_account_is_whole(build: Build, tmp_path: Path) -> None:
-    """In the report too the parts and what is unexplained make up RSS."""
+    """In the report, parts and unexplained bytes sum to RSS."""
     run = trace(tmp_path / "r.atlas", [build("touch_tenth")])
     account = run.report["account"]
     parts = sum(part["resident_bytes"] for part in account["parts"])
@@ -119,7 +119,7 @@ def test_true_values_lie_within_the_stated_errors(build: Build, tmp_path: Path) 
 
 
 def test_counts_equal_those_of_valgrind(build: Build, tmp_path: Path) -> None:
-    """Totals of a whole program equal those of an independent tracer, where it is installed."""
+    """Totals of a program equal those of an independent tracer, if installed."""
     import shutil
 
     if shutil.which("valgrind") is None:

@@ -1,4 +1,4 @@
-"""Slack against independent counts: the program's own, and what malloc_trim() really gives back."""
+"""Slack compared with the program's own counts and with malloc_trim()."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ time.sleep(0.7)
 
 
 def test_pinning_lines_are_named_with_their_bytes(build: Build, tmp_path: Path) -> None:
-    """One block of 16 left on every fourth page pins the rest of that page, to the byte; trimming gives the others."""
+    """One live block of 16 on every fourth page: fragmented bytes are exact, and trimming returns the others."""
     run = trace(tmp_path / "a.atlas", (build("fragments"),), "--exact", "--interval", "200ms")
     before, after = map(int, run.outcome.stdout.split())
     report = ask("report", str(run.file), "--json", "--by", "fragmented")
@@ -57,7 +57,7 @@ def test_pinning_lines_are_named_with_their_bytes(build: Build, tmp_path: Path) 
 
 
 def test_python_objects_pin_pages(tmp_path: Path) -> None:
-    """Objects left in pymalloc's pools pin what is free beside them."""
+    """Live objects in pymalloc pools account for the free bytes on their pages."""
     command = (sys.executable, "-I", "-S", "-c", PYTHON)
     run = trace(tmp_path / "a.atlas", command, "--exact", "--interval", "200ms")
     kept, expected = json.loads(run.outcome.stdout)
@@ -72,18 +72,18 @@ def test_python_objects_pin_pages(tmp_path: Path) -> None:
 def test_heaps_are_what_the_c_library_says(
     build: Build, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    """Sampled too, free and used bytes of both heaps are those of mallinfo2(), but for thread caches."""
+    """In sampled runs, too, used and free bytes of both heaps equal mallinfo2(), except for thread caches."""
     run = trace(tmp_path / "a.atlas", (build("heap_holes"),), *options)
     used, free = map(int, run.outcome.stdout.split())
     heaps = run.report["heaps"]
     assert sorted(each["main"] for each in heaps) == [False, True]
-    cached = 2 * 7 * 64 * 1040  # seven blocks of each size that a thread may keep for itself
+    cached = 2 * 7 * 64 * 1040  # tcache: seven blocks of each size
     assert abs(sum(each["in_use"] for each in heaps) - used) < cached
     assert abs(sum(each["free"] for each in heaps) - free) < cached
     assert 0.7 * free < sum(each["trimmable"] for each in heaps) <= free
 
 
 def test_sampled_runs_do_not_guess(build: Build, tmp_path: Path) -> None:
-    """What lies beside a block is unknown where not every block is: null, not 0."""
+    """Fragmentation is unknown in sampled runs: null, not 0."""
     run = trace(tmp_path / "a.atlas", (build("fragments"),), "--interval", "200ms")
     assert run.report["slack"] is None

@@ -1,4 +1,4 @@
-"""Recordings that were cut or damaged: what comes back is always a prefix of the truth."""
+"""Cut or damaged recordings are read as a prefix of the original."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @cache
 def whole_bytes() -> bytes:
-    """Give the bytes of the synthetic recording."""
+    """Return the bytes of the synthetic recording."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "a.atlas"
         synthetic_recording.write(path)
@@ -28,7 +28,7 @@ def whole_bytes() -> bytes:
 
 
 def read_bytes(data: bytes) -> Recording | None:
-    """Read a recording from bytes; None where mematlas refuses it."""
+    """Read a recording from bytes; None if it is refused."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "a.atlas"
         path.write_bytes(data)
@@ -40,19 +40,19 @@ def read_bytes(data: bytes) -> Recording | None:
 
 @cache
 def whole() -> Recording:
-    """Give the synthetic recording, undamaged."""
+    """Return the synthetic recording."""
     recording = read_bytes(whole_bytes())
     assert recording
     return recording
 
 
 def is_start(part: Any, of: Any) -> bool:
-    """Tell if one list or array is a prefix of another."""
+    """Return whether one list or array is a prefix of another."""
     return list(map(repr, part)) == list(map(repr, of[: len(part)]))
 
 
 def assert_prefix(part: Recording) -> None:
-    """Every table of a damaged recording is a prefix of the whole one's."""
+    """Every table of a damaged recording is a prefix of the original table."""
     full = whole()
     assert (part.command, part.sampling) == (full.command, full.sampling)
     assert is_start(part.processes, full.processes)
@@ -72,7 +72,7 @@ def assert_prefix(part: Recording) -> None:
 
 @given(st.integers(0, 1 << 20))
 def test_any_prefix_decodes_to_a_prefix(length: int) -> None:
-    """A file cut anywhere reads as the run up to some earlier moment."""
+    """A file cut anywhere is read as the recording up to an earlier time."""
     data = whole_bytes()
     length %= len(data)
     part = read_bytes(data[:length])
@@ -83,7 +83,7 @@ def test_any_prefix_decodes_to_a_prefix(length: int) -> None:
 
 @given(st.integers(0, 1 << 20), st.integers(1, 255))
 def test_a_flipped_byte_never_invents_anything(position: int, flip: int) -> None:
-    """A byte changed anywhere is refused or ends the recording there."""
+    """A changed byte is refused or ends the recording there."""
     data = bytearray(whole_bytes())
     position %= len(data)
     data[position] ^= flip
@@ -95,7 +95,7 @@ def test_a_flipped_byte_never_invents_anything(position: int, flip: int) -> None
 
 @given(st.binary(max_size=200), st.integers(0, 1 << 20))
 def test_bytes_put_in_anywhere_never_crash(noise: bytes, position: int) -> None:
-    """Noise in the middle ends the recording before it."""
+    """Noise ends the recording before it."""
     data = whole_bytes()
     position %= len(data)
     part = read_bytes(data[:position] + noise + data[position:])

@@ -1,4 +1,4 @@
-"""Rows packed for a recording: whatever is in them comes back, bit by bit."""
+"""Packed rows are read back bit by bit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VALUES = {"<f8": DOUBLES, "<u4": NUMBERS, "<u8": WORDS}
 
 
 def column(draw: st.DrawFn, code: str, count: int) -> np.ndarray:
-    """Draw a column: of few values, arbitrary, or all but a few the same."""
+    """Draw a column: few values, arbitrary values, or nearly constant."""
     values = VALUES[code]
     few = np.array(draw(st.lists(values, min_size=1, max_size=4)), code)
     found = np.full(count, few[0], code)
@@ -47,7 +47,7 @@ def column(draw: st.DrawFn, code: str, count: int) -> np.ndarray:
 
 @st.composite
 def chunks(draw: st.DrawFn) -> tuple[bytes, np.ndarray]:
-    """Draw a kind of chunk and rows of it, long enough to be packed or not."""
+    """Draw a chunk type and rows, packed or not."""
     kind = draw(st.sampled_from(sorted(atlas._COLUMNS_OF)))
     columns = COLUMNS[atlas._COLUMNS_OF[kind]]
     count = draw(st.sampled_from([0, 1, 2, 30, 70, 300]))
@@ -58,21 +58,21 @@ def chunks(draw: st.DrawFn) -> tuple[bytes, np.ndarray]:
 
 
 def by_stack(kind: bytes, rows: np.ndarray) -> np.ndarray:
-    """Put rows into the order they are packed in."""
+    """Sort rows as they are packed."""
     if kind not in atlas._BY_STACK:
         return rows
     return rows[np.lexsort((rows["kind"], rows["stack"]))]
 
 
 def pack(kind: bytes, rows: np.ndarray, first: int = 0) -> tuple[int, bytes]:
-    """Give flags and payload of a chunk of these rows."""
+    """Return flags and payload of a chunk of rows."""
     chunk = atlas.pack_chunk(kind, {"first": first}, rows.tobytes())
     return atlas.HEAD.unpack_from(chunk)[1], chunk[atlas.CHUNK_HEAD :]
 
 
 @given(chunks(), st.integers(0, 1 << 20))
 def test_packed_rows_are_the_rows(drawn: tuple[bytes, np.ndarray], first: int) -> None:
-    """NaN, -0.0, what no double counts, no row, one row: all bits come back."""
+    """NaN, -0.0, large integers, no row, one row: all bits are preserved."""
     kind, rows = drawn
     flags, payload = pack(kind, rows, first)
     facts, found = atlas.unpack_chunk(flags, payload)
@@ -91,7 +91,7 @@ def test_packed_rows_are_the_rows(drawn: tuple[bytes, np.ndarray], first: int) -
 
 @given(st.lists(WORDS, min_size=40, max_size=200), st.integers(0, 3))
 def test_words_are_numbered(words: list[int], parts: int) -> None:
-    """Words of several parts, each with its own dictionary, get numbers in ascending order."""
+    """Words of several parts with their own dictionaries are numbered in ascending order."""
     rows = np.zeros(len(words) * (parts + 1), np.dtype(COLUMNS["NODE_DTYPE"]))
     rows["word"] = np.resize(np.array(words * 2, np.uint64)[::-1], len(rows))
     pieces = np.array_split(rows, parts + 1)
@@ -113,7 +113,7 @@ def test_words_are_numbered(words: list[int], parts: int) -> None:
 def test_damaged_columns_are_refused_or_read(
     drawn: tuple[bytes, np.ndarray], data: st.DataObject
 ) -> None:
-    """A head or columns that say anything: in one of the known errors, or as some values."""
+    """Arbitrary headers or columns give a known error or some values."""
     kind, rows = drawn
     flags, payload = pack(kind, rows)
     if flags != atlas.PACKED:
@@ -143,7 +143,7 @@ def test_damaged_columns_are_refused_or_read(
 
 @pytest.mark.parametrize("count", [1_000, 1_000_000])
 def test_rows_all_alike_can_be_read(count: int) -> None:
-    """What packs to nothing is made long enough to be believed."""
+    """Highly compressible rows are padded to the unpack limit."""
     rows = np.ones(count, np.dtype(COLUMNS["TOTALS_DTYPE"]))
     rows["stack"] = 7
     flags, payload = pack(atlas.TOTALS, rows)
@@ -153,7 +153,7 @@ def test_rows_all_alike_can_be_read(count: int) -> None:
 
 
 def test_more_rows_than_believable_are_refused() -> None:
-    """A few bytes that say they are a billion rows are no such thing."""
+    """A few bytes that claim a billion rows are refused."""
     rows = np.ones(1000, np.dtype(COLUMNS["TOTALS_DTYPE"]))
     flags, payload = pack(atlas.TOTALS, rows)
     head = zlib.decompress(read_head(memoryview(payload)))

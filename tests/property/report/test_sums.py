@@ -1,4 +1,4 @@
-"""Reports on made-up recordings: no byte lost, each stack the path from its node to the root."""
+"""Reports of synthetic recordings: sums are conserved, each stack is the path of its node."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ ROWS = st.dictionaries(
 
 
 def frame(word: int) -> Frame:
-    """Give the frame of a word."""
+    """Return the frame of a word."""
     return Frame(f"f{word}", f"/src/{word % 3}.c", word, "/home/me/program", "native")
 
 
 def recording(parents: list[int], held: list[dict[tuple[int, int], int]]) -> Recording:
-    """Make a recording of as many processes as there are tables of live bytes."""
+    """Build a recording with one process per table of live bytes."""
     nodes = np.zeros(15, NODE_DTYPE)
     nodes["parent"][1:] = [parent % (index + 1) for index, parent in enumerate(parents)]
     nodes["word"] = np.arange(15)
@@ -83,7 +83,7 @@ def path(parents: list[int], node: int) -> tuple[Frame, ...]:
 def test_sums_and_stacks_are_those_of_the_rows(
     parents: list[int], held: list[dict[tuple[int, int], int]]
 ) -> None:
-    """Stacks, lines and leaks add up to the owning rows; each stack is its node's path."""
+    """Stacks, lines and leaks sum to the owning rows; each stack is the path of its node."""
     made = recording(parents, held)
     report = make_report(made)
     expected = Counter(

@@ -40,7 +40,7 @@ CASES: dict[str, tuple[HostState, HostState]] = {
     "oom.killed": (host(vmstat={"oom_kill": 3}), host()),
     "cgroup.limit": (
         host(cgroup=(group(current=GIB - MIB, failures=12),)),
-        host(cgroup=(group(current=GIB - MIB, figures={"file": GIB * 3 // 4}),)),
+        host(cgroup=(group(current=GIB - MIB, stat={"file": GIB * 3 // 4}),)),
     ),
     "numa.node-full": (
         host(nodes=(node(0, free=10 * MIB), node(1))),

@@ -87,6 +87,12 @@ def test_nonsense_is_counted(tmp_path: Path) -> None:
     assert (mappings.count, mappings.ignored, mappings.total("Rss")) == (1, 3, 4096)
 
 
+def test_a_range_that_ends_before_its_start_is_ignored(tmp_path: Path) -> None:
+    """Mappings stay in the order of their addresses, whatever a damaged file has."""
+    mappings = parse(tmp_path, "2000-1000 rw-p 0 00:00 0 \n1000-2000 rw-p 0 00:00 0 \n")
+    assert (mappings.start.tolist(), mappings.ignored) == ([0x1000], 1)
+
+
 def test_find(tmp_path: Path) -> None:
     """An address finds its mapping; a gap finds none."""
     mappings = parse(tmp_path, "1000-2000 r--p 0 0:0 0 \n3000-4000 r--p 0 0:0 0 \n" + VSYSCALL)

@@ -1,4 +1,4 @@
-"""Rows kept turned: what is asked of them is what an array of rows would give."""
+"""Packed rows behave like an array of rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mematlas.recording.model import AGE_MATRIX_DTYPE, TOTALS_DTYPE
 
 
 def turned(rows: np.ndarray) -> ChunkData:
-    """Give rows as a file has them."""
+    """Return byte-shuffled rows."""
     size = rows.dtype.itemsize
     flat = np.frombuffer(rows.tobytes(), np.uint8).reshape(len(rows), size)
     return ChunkData(ShuffledRows(memoryview(flat.T.tobytes()), size))
@@ -22,7 +22,7 @@ def turned(rows: np.ndarray) -> ChunkData:
 
 @pytest.mark.parametrize("dtype", [AGE_MATRIX_DTYPE, TOTALS_DTYPE])
 def test_turned_rows_are_the_rows(dtype: np.dtype[np.void]) -> None:
-    """Columns, masks, slices and bytes of parts in either order are those of one array."""
+    """Columns, masks, slices and bytes of packed parts equal those of one array."""
     raw = np.random.default_rng(1).integers(0, 1 << 20, (90, dtype.itemsize // 4), np.uint32)
     whole = np.frombuffer(raw.tobytes(), dtype)
     plain = ChunkData(memoryview(whole[40:70].tobytes()))
@@ -41,7 +41,7 @@ def test_turned_rows_are_the_rows(dtype: np.dtype[np.void]) -> None:
 
 
 def test_no_rows_of_another_size() -> None:
-    """Bytes that are no whole rows, or rows of another length, are refused."""
+    """Incomplete rows and rows of another size are refused."""
     with pytest.raises(ValueError, match="not rows of"):
         ChunkData(
             ShuffledRows(
@@ -55,7 +55,7 @@ def test_no_rows_of_another_size() -> None:
 
 
 def test_words_are_numbered_as_numpy_does() -> None:
-    """More words than there is room for at first are found too."""
+    """More words than the initial capacity are found."""
     words = np.random.default_rng(2).integers(0, 1 << 63, 100_000, np.uint64)
     words[::3] = words[0]
     distinct, numbers = number_words(words)
@@ -65,7 +65,7 @@ def test_words_are_numbered_as_numpy_does() -> None:
 
 
 def test_no_trie_is_refused() -> None:
-    """A node before its parent is an error, and so are figures of other nodes."""
+    """A node before its parent is an error, and so are columns of the wrong length."""
     later = np.array([0, 2, 0], np.uint32)
     with pytest.raises(OSError, match="Invalid"):
         trie_depths(later)

@@ -1,4 +1,4 @@
-"""Words of the stack trie to frames: the right module, the right line, and what is unknown."""
+"""Words of the stack trie resolve to frames: module, line, unknown words."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def python_word(number: int, offset: int) -> int:
-    """Give the trie word of a Python instruction."""
+    """Return the trie word of a Python instruction."""
     return PYTHON | number << 32 | offset
 
 
 def test_python_words_give_function_file_and_line() -> None:
-    """Each instruction of a function resolves to the line the interpreter gives it."""
+    """Each instruction of a function resolves to the interpreter's own line."""
     code = test_python_words_give_function_file_and_line.__code__
     known = CodeObject(
         code.co_qualname, code.co_filename, code.co_firstlineno, code.co_linetable, 2
@@ -34,7 +34,7 @@ def test_python_words_give_function_file_and_line() -> None:
 
 
 def test_unknown_words_say_what_is_unknown() -> None:
-    """CodeObject never seen, stacks cut short and addresses in no file are frames of their own."""
+    """Unknown code, cut stacks and addresses outside all files have frames of their own."""
     found = Resolver().resolve([0, 0x1234, python_word(3, 0)], [], [])
     assert found[0][0].function == "[deeper frames not seen]"
     assert found[0x1234][0] == Frame("0x1234", None, None, None, "native")
@@ -42,7 +42,7 @@ def test_unknown_words_say_what_is_unknown() -> None:
 
 
 def test_a_call_at_the_end_of_a_module_is_its_own() -> None:
-    """A return address may be one past the module that called; the next one has no part in it."""
+    """A return address may be one past the end of the calling module."""
     modules = [
         Module("/x/first", "", 0x1000, 0x1000, 0x2000),
         Module("/x/second", "", 0x2000, 0x2000, 0x3000),
@@ -53,20 +53,20 @@ def test_a_call_at_the_end_of_a_module_is_its_own() -> None:
 
 
 def test_the_module_loaded_last_holds() -> None:
-    """Where a module took the place of an unloaded one, the later one is meant."""
+    """Where a module replaced an unloaded one, the later one holds."""
     modules = [Module("/x/old", "", 0, 0x1000, 0x3000), Module("/x/new", "", 0, 0x2000, 0x3000)]
     found = Resolver().resolve([0x1800, 0x2800], modules, [])
     assert [found[word][0].module for word in (0x1800, 0x2800)] == ["/x/old", "/x/new"]
 
 
 def test_known_words_are_left_alone() -> None:
-    """Only what is not yet known is resolved; addresses may use all 63 bits."""
+    """Only unknown words are resolved; addresses may have 63 bits."""
     words = np.array([5, 6, (1 << 63) - 1], np.uint64)
     assert set(Resolver().resolve(words, [], [], {5})) == {6, (1 << 63) - 1}
 
 
 def test_a_recording_without_frames_gets_them_later(tmp_path: Path) -> None:
-    """A recording that was cut before its symbols is resolved when it is read."""
+    """A recording cut before its frames is resolved when read."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path)
     recording = read(path)

@@ -1,4 +1,4 @@
-"""Line tables, against what CPython itself says of its code objects."""
+"""Line tables, compared with co_positions() of CPython."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mematlas.recording.linetable import LOCATIONS, PEP626, decode
 
 
 def all_codes(code: CodeType) -> list[CodeType]:
-    """Give a code object and those inside it."""
+    """Return a code object and the nested ones."""
     inner = [each for each in code.co_consts if isinstance(each, CodeType)]
     return [code, *(deeper for each in inner for deeper in all_codes(each))]
 

@@ -1,4 +1,4 @@
-"""Recordings merged into one: every sum is the sum of theirs."""
+"""Merged recordings: every sum is the sum of the inputs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_sums_add_up(tmp_path: Path) -> None:
 
 
 def test_a_cut_run_leaves_the_whole_cut(tmp_path: Path) -> None:
-    """If one of them was cut short, so is the merged one."""
+    """If one input was cut short, so is the merged recording."""
     one, two, out = (tmp_path / f"{name}.atlas" for name in ("a", "b", "out"))
     synthetic_recording.write(one)
     synthetic_recording.write(two, end=False)

@@ -1,4 +1,4 @@
-"""Recordings: what is written is read back, and other files are refused in one line."""
+"""Recordings are read as written; other files are refused in one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_a_copy_keeps_nothing_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows that stay in the file are read from it after a pickled or deep copy has come and gone."""
+    """Rows that stay in the file remain readable after a pickled or deep copy was made and dropped."""
     monkeypatch.setattr(reader, "_LARGE", 64)
     rows = np.zeros(500, SNAPSHOT_DTYPE)
     rows["live_bytes"] = np.arange(500) ** 3 % 1009
@@ -48,7 +48,7 @@ def test_a_copy_keeps_nothing_of_the_file(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_a_pipe_is_refused(tmp_path: Path) -> None:
-    """Its bytes can be read but once: one line says what to do."""
+    """A pipe is refused with the remedy in one line."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
     end = os.open(path, os.O_RDWR)
@@ -65,7 +65,7 @@ def header_only(path: Path) -> Writer:
 
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
-    """Every chunk comes back as it was given, tables joined in order."""
+    """Every chunk is read as written, tables concatenated in order."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path)
     recording = read(path)
@@ -92,7 +92,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_a_process_is_replaced_by_its_later_chunk(tmp_path: Path) -> None:
-    """A process written again, once more is known, is one process."""
+    """A process written twice is one process."""
     path = tmp_path / "a.atlas"
     with header_only(path) as writer:
         writer.process(synthetic_recording.PARENT)
@@ -104,7 +104,7 @@ def test_a_process_is_replaced_by_its_later_chunk(tmp_path: Path) -> None:
 
 
 def test_a_recording_without_its_end_is_incomplete(tmp_path: Path) -> None:
-    """Without the END chunk all else is there, and the recording says it was cut."""
+    """Without the END chunk everything else is read, and the recording is marked as cut."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path, end=False)
     recording = read(path)
@@ -113,7 +113,7 @@ def test_a_recording_without_its_end_is_incomplete(tmp_path: Path) -> None:
 
 
 def test_chunks_of_an_unknown_type_are_passed_over(tmp_path: Path) -> None:
-    """A reader of version 1 skips chunk types that came later."""
+    """Unknown chunk types are skipped."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path, end=False)
     with path.open("ab") as file:
@@ -148,14 +148,14 @@ def test_other_files_are_refused(
 
 
 def test_a_missing_file_is_a_missing_target(tmp_path: Path) -> None:
-    """A file or directory that is not there is error 3."""
+    """A missing file is exit status 3."""
     for path in (tmp_path / "none.atlas", tmp_path, tmp_path / "none" / "a.atlas"):
         with pytest.raises(TargetError, match=r"no such file|is a directory"):
             read(path)
 
 
 def test_a_row_of_an_unwritten_stack_counts_as_damage(tmp_path: Path) -> None:
-    """Rows may only name nodes that came before them; reading stops where one does not."""
+    """Rows may only refer to earlier nodes; reading stops at others."""
     path = tmp_path / "a.atlas"
     with header_only(path) as writer:
         writer.process(synthetic_recording.PARENT)
@@ -178,7 +178,7 @@ def test_a_node_before_its_parent_counts_as_damage(tmp_path: Path) -> None:
 
 
 def test_large_rows_are_compressed(tmp_path: Path) -> None:
-    """A table of like rows takes a fraction of its size on disk."""
+    """A table of similar rows is stored in a fraction of its size."""
     path = tmp_path / "a.atlas"
     count = 10_000
     with header_only(path) as writer:
@@ -189,7 +189,7 @@ def test_large_rows_are_compressed(tmp_path: Path) -> None:
 
 
 def test_each_chunk_is_in_the_file_at_once(tmp_path: Path) -> None:
-    """What a call wrote can be read by others before the next call."""
+    """The data of a call is readable before the next call."""
     path = tmp_path / "a.atlas"
     with header_only(path) as writer:
         for number in range(3):
@@ -198,7 +198,7 @@ def test_each_chunk_is_in_the_file_at_once(tmp_path: Path) -> None:
 
 
 def test_fields_of_a_process_all_come_back(tmp_path: Path) -> None:
-    """No field of Process is left out of the file."""
+    """All fields of Process are written."""
     path = tmp_path / "a.atlas"
     process = Process(7, 8, 9, 6, "/bin/x", ("x", "y"), 1.5, "3.12.1", 2.5, "exec", "no ring")
     with header_only(path) as writer:
@@ -209,7 +209,7 @@ def test_fields_of_a_process_all_come_back(tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_an_access_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel's refusal is error 4."""
+    """Permission denied is exit status 4."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path)
 
@@ -222,7 +222,7 @@ def test_a_file_that_may_not_be_read_is_an_access_error(
 
 
 def test_a_long_run_keeps_some_snapshots(tmp_path: Path) -> None:
-    """Of thousands of snapshots a bounded number is kept: spread evenly, the highest and the exit."""
+    """Of thousands of snapshots a bounded number is kept: evenly spread, the highest, the exit."""
     path = tmp_path / "a.atlas"
     count, highest = 3000, 1234
     with header_only(path) as writer:
@@ -249,7 +249,7 @@ def test_a_long_run_keeps_some_snapshots(tmp_path: Path) -> None:
 
 
 def test_a_frame_in_no_file_has_none(tmp_path: Path) -> None:
-    """What stands for a file's name and is no text ends the recording there, if it is 0 too."""
+    """A file name that is not a string ends the recording there, even if it is 0."""
     path = tmp_path / "a.atlas"
     with header_only(path):
         pass
@@ -263,7 +263,7 @@ def test_a_frame_in_no_file_has_none(tmp_path: Path) -> None:
 
 
 def large(path: Path) -> np.ndarray:
-    """Write a recording whose nodes pack into more than a reader keeps in memory; gives them."""
+    """Write a recording with nodes too large to be kept in memory; return the nodes."""
     nodes = np.zeros(200_000, NODE_DTYPE)
     nodes["parent"][1:] = np.arange(len(nodes) - 1)
     nodes["word"] = np.random.default_rng(3).integers(0, 1 << 63, len(nodes), np.uint64)
@@ -275,7 +275,7 @@ def large(path: Path) -> np.ndarray:
 
 
 def test_what_stays_in_the_file_is_read_when_asked_for(tmp_path: Path) -> None:
-    """A large chunk is read back though the file has lost its name since."""
+    """A large chunk is readable after its file was unlinked."""
     path = tmp_path / "a.atlas"
     nodes = large(path)
     recording = read(path)
@@ -285,7 +285,7 @@ def test_what_stays_in_the_file_is_read_when_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_file_cut_since_it_was_read_is_told_of(tmp_path: Path) -> None:
-    """What is gone from a file that was read is an error in one line."""
+    """A file truncated after it was read is an error in one line."""
     path = tmp_path / "a.atlas"
     large(path)
     recording = read(path)

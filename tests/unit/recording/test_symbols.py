@@ -21,7 +21,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_vdso_is_named(tmp_path: Path) -> None:
-    """The kernel's own code page has no file and still a name."""
+    """The vDSO has a name without a file."""
     table = open_table(Module("linux-vdso.so.1", "", 0, 0, 4096))
     assert table.frames(0x890)[0] == Frame("[vdso]+0x890", None, None, "[vdso]", "native")
     assert not table.note
@@ -48,12 +48,12 @@ def test_the_vdso_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_names_are_as_in_the_source(mangled: str, name: str) -> None:
-    """C++ and Rust names lose their mangling, parameters, hashes and clone marks."""
+    """C++ and Rust names are demangled, without parameters, hashes and clone suffixes."""
     assert demangle(mangled) == name
 
 
 def test_a_file_that_is_no_elf_has_no_symbols(tmp_path: Path) -> None:
-    """Whatever a path leads to, it never raises."""
+    """No path raises."""
     for number, data in enumerate((b"", b"#!/bin/sh\n", b"\x7fELF\x02\x01" + b"\xff" * 200)):
         path = tmp_path / str(number)
         path.write_bytes(data)

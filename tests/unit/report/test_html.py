@@ -1,4 +1,4 @@
-"""The HTML report as a file: whole, closed to the network, safe from every name in it."""
+"""The HTML report as a file: complete, without network access, safe from hostile names."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ VOID = {"meta", "link", "input", "br"}
 
 
 class Page(HTMLParser):
-    """The page's elements, checked for being closed in order."""
+    """Elements of a page; checks that they are closed in order."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -43,23 +43,23 @@ class Page(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note an element."""
+        """Record an element."""
         self.elements.append((tag, dict(attrs)))
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        """Check that the innermost element is what ends."""
+        """Check that the innermost element is closed."""
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        """Keep what is neither style nor script."""
+        """Collect the text outside style and script."""
         if self.open and self.open[-1] not in {"style", "script"}:
             self.text.append(data)
 
 
 def unpacked(text: str) -> tuple[dict[str, Any], list[bytes]]:
-    """Return the head and the columns a page carries."""
+    """Return the header and the columns of a page's payload."""
     found = re.search(r'id="payload">([^<]*)<', text)
     assert found
     raw = gzip.decompress(base64.b64decode(found[1]))
@@ -97,7 +97,7 @@ def test_every_page_is_well_formed(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_no_page_can_reach_the_network_or_run_anything_else(name: str) -> None:
-    """Nothing is loaded, no handler is inline, and the policy allows one script and one style."""
+    """No resource is loaded, no handler is inline, the policy allows one script and one style."""
     text = render_html(getattr(reports, name)())
     page = Page(text)
     tags = [tag for tag, _ in page.elements]
@@ -115,7 +115,7 @@ def test_no_page_can_reach_the_network_or_run_anything_else(name: str) -> None:
 
 
 def test_hostile_names_stay_text() -> None:
-    """Names are shown as they are, whatever they hold, and can be stored as UTF-8."""
+    """Hostile names are shown as text and can be encoded as UTF-8."""
     text = render_html(reports.hostile())
     text.encode()
     page = Page(text)
@@ -125,14 +125,14 @@ def test_hostile_names_stay_text() -> None:
 
 
 def test_the_unseen_is_unknown() -> None:
-    """Where nothing was seen the page says so, and never 0."""
+    """Unknown values are shown as unknown, never as 0."""
     text = "".join(Page(render_html(reports.unseen())).text)
     assert "Resident memory is unknown" in text
     assert "0 B" not in text
 
 
 def test_leaks_are_told_with_their_stacks() -> None:
-    """Likely leaks stand open, with what speaks for them; the rest can be opened."""
+    """Likely leaks are expanded with their evidence; the others are collapsed."""
     page = Page(render_html(reports.python_service(), reports.leaky()))
     text = "".join(page.text)
     assert "25.9 MiB likely leaked" in text
@@ -143,7 +143,7 @@ def test_leaks_are_told_with_their_stacks() -> None:
 
 @pytest.mark.parametrize("which", ["account", "last"])
 def test_the_account_adds_up(which: str) -> None:
-    """The parts of each which in the page add up to its resident set."""
+    """The parts of each account sum to its resident set."""
     report = reports.python_service()
     text = render_html(report)
     name = {"account": "peak", "last": "last"}[which]
@@ -155,7 +155,7 @@ def test_the_account_adds_up(which: str) -> None:
 
 @pytest.mark.parametrize("name", ["python_service", "native_program", "hostile"])
 def test_the_payload_keeps_every_byte(name: str) -> None:
-    """Unpacked columns sum to what the stacks have, in every metric."""
+    """The columns of the payload sum to the stacks, in each metric."""
     report = getattr(reports, name)()
     head, columns = unpacked(render_html(report))
     assert len(columns) == 2 + len(METRICS)
@@ -177,13 +177,13 @@ def paths(trie: Trie) -> dict[tuple[Any, ...], list[int]]:
 
 
 def tree(report: Report, fold: float) -> Trie:
-    """Make the trie of a report's stacks."""
+    """Build the trie of a report's stacks."""
     source = TrieSource(StackTable.of(report.stacks), {})
     return TrieBuilder([source], len(METRICS), fold).build(fold)
 
 
 def test_an_unfolded_trie_has_the_stacks_and_nothing_else() -> None:
-    """Each stack's bytes are at the end of its path from the root."""
+    """The bytes of each stack are at the last node of its path."""
     report = reports.native_program()
     found = paths(tree(report, 0))
     for stack in report.stacks:
@@ -193,7 +193,7 @@ def test_an_unfolded_trie_has_the_stacks_and_nothing_else() -> None:
 
 
 def test_folding_moves_bytes_to_the_caller_and_loses_none() -> None:
-    """What is folded is less than asked for, and each kept subtree keeps its sum."""
+    """Folded nodes are below the limit, and each kept subtree keeps its sum."""
     report = reports.many_stacks(2000)
     whole, folded = paths(tree(report, 0)), paths(tree(report, 1e-3))
     assert len(folded) < len(whole) / 2
@@ -212,7 +212,7 @@ def test_folding_moves_bytes_to_the_caller_and_loses_none() -> None:
 
 @given(st.lists(st.integers(0, 2**64 - 1), max_size=50))
 def test_varints_read_back(values: list[int]) -> None:
-    """Any 64-bit numbers come back from their bytes."""
+    """Varints of 64-bit numbers decode to the same numbers."""
     column = np.array(values, dtype=np.uint64)
     assert numbers(varints(column)) == values
     assert lengths(column).tolist() == [
@@ -241,7 +241,7 @@ def test_no_asset_is_left_over() -> None:
 
 
 def test_the_page_of_two_runs_has_the_stacks_of_both() -> None:
-    """Each run's bytes are in its half of the rows, once; names cannot become markup."""
+    """The bytes of each run are in its half of the rows; names cannot become markup."""
     diff = reports.two_runs()
     text = render_diff_html(diff)
     Page(text)

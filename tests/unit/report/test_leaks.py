@@ -1,4 +1,4 @@
-"""What was live at the end: leaks told from caches and set-up by how they grew."""
+"""Leak analysis: leaks are distinguished from caches and set-up by their growth."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SNAPSHOTS = 20
 RUN_S = 60.0
 BLOCK = 1000.0
 
-# What each stack holds, in blocks, at a share of the run; and the share of its blocks ever freed.
+# Live blocks of each stack at a fraction of the run, and the fraction of its blocks ever freed.
 SHAPES: dict[str, tuple[Callable[[float], float], float]] = {
     "leak": (lambda at: 1000 * at, 0.0),
     "leaky cache": (lambda at: 800 * at, 0.5),
@@ -46,7 +46,7 @@ NAMES = list(SHAPES)
 
 
 def record(path: Path, snapshots: int, noise: float = 0.0) -> Recording:
-    """Make a recording in which each stack grows by its shape."""
+    """Write a recording in which each stack grows by its shape."""
     rng = np.random.default_rng(7)
     writer = Writer(
         path, command=["service"], started="now", machine={}, sampling=Sampling("sampled", 1, 1.0)
@@ -94,19 +94,19 @@ def record(path: Path, snapshots: int, noise: float = 0.0) -> Recording:
 
 
 def frame(name: str) -> Frame:
-    """Give the one frame of a stack."""
+    """Return the only frame of a stack."""
     file = "<frozen importlib._bootstrap>" if name == "import" else f"/srv/{name}.py"
     return Frame(name, file, 1, None, "python")
 
 
 def verdicts(recording: Recording) -> dict[str, LeakVerdict]:
-    """Give the verdict on each stack, in the order they are listed."""
+    """Return the verdict of each stack, in listed order."""
     return {leak.frames[0].function: leak.verdict for leak in find_leaks(recording).leaks}
 
 
 @pytest.mark.parametrize("noise", [0.0, 8.0])
 def test_leaks_are_told_from_caches(tmp_path: Path, noise: float) -> None:
-    """What grows to the end leads the list; caches, buffers and set-up are named as such."""
+    """Stacks that grow to the end come first; caches, buffers and set-up are classified as such."""
     found = verdicts(record(tmp_path / "a.atlas", SNAPSHOTS, noise))
     assert list(found)[:3] == ["leak", "leaky cache", "late leak"]
     assert {found[name] for name in ("leak", "leaky cache", "late leak")} == {LeakVerdict.GROWING}
@@ -121,7 +121,7 @@ def test_leaks_are_told_from_caches(tmp_path: Path, noise: float) -> None:
 
 @pytest.mark.parametrize("snapshots", [2, 3, 5])
 def test_a_few_looks_suffice_for_what_grows_steadily(tmp_path: Path, snapshots: int) -> None:
-    """Start, end and two snapshots between them tell a leak from a bounded cache."""
+    """Start, end and two snapshots suffice to distinguish a leak from a bounded cache."""
     found = verdicts(record(tmp_path / "a.atlas", snapshots))
     assert found["leak"] == LeakVerdict.GROWING
     assert found["bounded cache"] != LeakVerdict.GROWING
@@ -129,7 +129,7 @@ def test_a_few_looks_suffice_for_what_grows_steadily(tmp_path: Path, snapshots: 
 
 
 def test_without_looks_only_freeing_tells(tmp_path: Path) -> None:
-    """Many blocks none of which was freed are likely leaks; the evidence says what is unknown."""
+    """Many blocks with none freed are likely leaks; the evidence names what is unknown."""
     leaks = find_leaks(record(tmp_path / "a.atlas", 0)).leaks
     found = {leak.frames[0].function: leak for leak in leaks}
     assert found["leak"].verdict == LeakVerdict.UNFREED
@@ -141,7 +141,7 @@ def test_without_looks_only_freeing_tells(tmp_path: Path) -> None:
 
 
 def test_the_evidence_is_in_words(tmp_path: Path) -> None:
-    """A growing stack tells how fast it grew and how much of it was freed."""
+    """The evidence of a growing stack has its growth rate and the fraction freed."""
     leak = find_leaks(record(tmp_path / "a.atlas", SNAPSHOTS)).leaks[0]
     assert leak.evidence == (
         "grew to the end by 16.3 KiB/s, now 977 KiB; none of 1,000 blocks freed"
@@ -158,7 +158,7 @@ def test_sums_are_those_of_the_rows(tmp_path: Path) -> None:
 
 
 def test_noise_alone_is_no_growth() -> None:
-    """Of many rows of mere sampling noise, next to none count as growing."""
+    """Rows of sampling noise almost never count as growing."""
     rng = np.random.default_rng(1)
     times = np.linspace(0, 60, 20)
     values = 1000 + 30 * rng.normal(size=(2000, 20))
@@ -168,7 +168,7 @@ def test_noise_alone_is_no_growth() -> None:
 
 
 def test_moments_are_apart_and_few() -> None:
-    """Of very many snapshots only some are compared, none at the same time as another."""
+    """Of many snapshots some are compared, at distinct times."""
     times = np.sort(np.random.default_rng(1).uniform(0, 100, 10_000)).tolist()
     chosen = [times[index] for index in sample_times(times, 0, 100)]
     assert 30 < len(chosen) <= 48
@@ -178,7 +178,7 @@ def test_moments_are_apart_and_few() -> None:
 
 
 def leaks_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
-    """Run the command and give its data, held against the schema."""
+    """Run the command, validate its JSON and return the data."""
     assert main(["leaks", *arguments, "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     jsonschema.validate(answer, schema("leaks"))
@@ -187,7 +187,7 @@ def leaks_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str,
 
 
 def test_json_keeps_to_its_schema(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Every field is there with its type, and --top cuts the list alone."""
+    """The JSON matches its schema; --top cuts only the list."""
     path = tmp_path / "a.atlas"
     record(path, SNAPSHOTS)
     data = leaks_json(capsys, str(path), "--top", "2")
@@ -202,7 +202,7 @@ def test_json_keeps_to_its_schema(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_fail_over_counts_likely_leaks_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--fail-over gives 1 if likely leaks exceed the size, and 0 if just caches do."""
+    """--fail-over returns 1 if likely leaks exceed the size, 0 if only caches do."""
     path = tmp_path / "a.atlas"
     record(path, SNAPSHOTS)
     assert main(["leaks", str(path), "--fail-over", "2M"]) == 1
@@ -215,7 +215,7 @@ def test_fail_over_counts_likely_leaks_alone(
 def test_the_text_sums_up_what_it_leaves_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What --top cuts off is there as a sum."""
+    """Stacks beyond --top are summed."""
     path = tmp_path / "a.atlas"
     record(path, SNAPSHOTS)
     assert main(["leaks", str(path), "--top", "3"]) == 0
@@ -224,14 +224,14 @@ def test_the_text_sums_up_what_it_leaves_out(
 
 
 def test_a_cut_recording_says_what_it_means(tmp_path: Path) -> None:
-    """What was live in a recording that was cut was live then, not at exit."""
+    """The notes of a cut recording say that its live memory is not that of the exit."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path, end=False)
     assert "cut short" in find_leaks(read(path)).notes[0]
 
 
 def test_a_program_is_judged_at_its_exit(tmp_path: Path) -> None:
-    """CPython frees globals after the exit snapshot: the leak is found in what was live then."""
+    """CPython frees globals after the exit snapshot: leaks are found in that snapshot."""
     recording = record(tmp_path / "a.atlas", SNAPSHOTS)
     last = replace(recording.snapshots[-1], trigger="exit")
     recording.snapshots[-1] = last
@@ -246,7 +246,7 @@ def test_a_program_is_judged_at_its_exit(tmp_path: Path) -> None:
 
 
 def test_leaks_are_a_sequence_however_they_are_cut(tmp_path: Path) -> None:
-    """Sums by verdict, the largest of a verdict, and slices are those of the leaks as a list."""
+    """Sums by verdict, the largest of a verdict, and slices equal those of a list of leaks."""
     found = find_leaks(record(tmp_path / "a.atlas", SNAPSHOTS)).leaks
     every = list(found)
     assert len(found) == len(every) > 5

@@ -1,4 +1,4 @@
-"""The report on a recording: sums conserved, moments chosen rightly, stacks put down to lines."""
+"""Reports: sums are conserved, the right snapshots are chosen, stacks are attributed to lines."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Recording:
-    """Give the synthetic recording."""
+    """Return the synthetic recording."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path)
     return read(path)
 
 
 def test_the_account_is_that_of_the_highest_rss(recording: Recording) -> None:
-    """Parts and what is unexplained add up to the kernel's figure at the peak."""
+    """Parts and unexplained bytes sum to the kernel's figure at the peak."""
     account = make_report(recording).account
     assert (account.trigger, account.time_s, account.rss_bytes) == ("exit", 1.0, 10_000_000)
     parts = sum(part.resident_bytes for part in account.parts)
@@ -36,7 +36,7 @@ def test_the_account_is_that_of_the_highest_rss(recording: Recording) -> None:
 
 
 def test_stacks_add_up_to_the_rows(recording: Recording) -> None:
-    """No byte of the rows is lost or counted twice on the way to stacks."""
+    """Stacks sum to the rows."""
     report = make_report(recording)
     totals = recording.totals[0].rows
     held = recording.snapshots[-1].rows
@@ -59,14 +59,14 @@ def test_a_stack_is_its_frames_from_leaf_to_root(recording: Recording) -> None:
 
 
 def test_bad_frees_keep_their_stack(recording: Recording) -> None:
-    """Frees of what was never allocated are told with their count and stack."""
+    """Bad frees have their count and stack."""
     (bad,) = make_report(recording).bad_frees
     assert (bad.count, bad.process) == (3, 0)
     assert bad.frames[-1].function == "<module>"
 
 
 def test_an_arena_is_no_allocation(tmp_path: Path) -> None:
-    """An allocator's own mapping does not count beside the blocks in it."""
+    """An allocator's own mapping is not counted beside its blocks."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path)
     recording = read(path)
@@ -85,7 +85,7 @@ def test_one_process_can_be_reported_alone(recording: Recording) -> None:
 
 
 def test_a_cut_recording_says_so(tmp_path: Path) -> None:
-    """The first note of an incomplete recording tells up to when it is right."""
+    """The first note of an incomplete recording says up to when its data is valid."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path, end=False)
     report = make_report(read(path))
@@ -94,27 +94,27 @@ def test_a_cut_recording_says_so(tmp_path: Path) -> None:
 
 
 def test_what_was_not_seen_is_noted(recording: Recording) -> None:
-    """Notes of the recording, and processes without a residency join, are told."""
+    """The report has the notes of the recording and names processes without snapshots."""
     notes = make_report(recording).notes
     assert "one thread was not traced" in notes
     assert any(note.startswith("residency unknown for PID 101") for note in notes)
 
 
 def test_lines_of_the_command_can_be_pasted(recording: Recording) -> None:
-    """A process's command is quoted as a shell wants it."""
+    """The command of a process is quoted for the shell."""
     recording.processes[1] = replace(recording.processes[1], command=("sort", "a b"))
     assert make_report(recording).processes[1].command == "sort 'a b'"
 
 
 def snapshot(process: int, time_s: float, rss: int) -> Snapshot:
-    """Give a snapshot whose one part is all of its RSS."""
+    """Return a snapshot with one part, all of its RSS."""
     part = Part(PartKind.LIVE, "", rss)
     rows = np.zeros(0, [("stack", "<u4")])
     return Snapshot(process, time_s, "interval", rss, (part,), 0, rows)
 
 
 def test_the_peak_of_several_processes_is_one_moment() -> None:
-    """What processes held at different times is not added up: one that ended counts no more."""
+    """Memory of different times is not summed: ended processes do not count."""
     first = replace(synthetic_recording.PARENT, end_s=1.5)
     second = replace(synthetic_recording.CHILD, end_s=None)
     snapshots = [
@@ -131,7 +131,7 @@ def test_the_peak_of_several_processes_is_one_moment() -> None:
 
 
 def test_shared_libraries_do_not_make_a_peak() -> None:
-    """A crowd of small processes is not the peak for the files that each of them maps."""
+    """Many small processes are not the peak because of shared libraries."""
     files = Part(PartKind.FILE, "/lib/libc.so.6", 90, 0)
     shells = [
         replace(snapshot(0, 1.0, 100), parts=(files,)),
@@ -144,7 +144,7 @@ def test_shared_libraries_do_not_make_a_peak() -> None:
 
 
 def test_a_long_timeline_keeps_its_peaks(recording: Recording) -> None:
-    """Thinning out a timeline keeps its ends and its highest moment."""
+    """A thinned-out timeline keeps its ends and its highest value."""
     rows = np.zeros(100_000, TIMELINE_DTYPE)
     rows["time_s"] = np.arange(len(rows))
     rows["rss_bytes"] = 1000
@@ -157,7 +157,7 @@ def test_a_long_timeline_keeps_its_peaks(recording: Recording) -> None:
 
 
 def test_huge_pages_over_time_are_those_of_the_last_look(recording: Recording) -> None:
-    """Before any look they are unknown; from a look on there are as many as it saw."""
+    """Huge pages are unknown before the first snapshot and hold its value after it."""
     taken = next(each for each in recording.snapshots if each.process == 0)
     recording = replace(recording, snapshots=[replace(taken, time_s=0.3, huge_bytes=2 << 20)])
     series = next(each for each in make_report(recording).series if each.process == 0)
@@ -167,7 +167,7 @@ def test_huge_pages_over_time_are_those_of_the_last_look(recording: Recording) -
 
 
 def test_unknown_swap_is_carried_on_or_noted(recording: Recording) -> None:
-    """A gap takes the last known figure; where none is known, a note says so."""
+    """A gap takes the last known value; a note says if none is known."""
     assert make_report(recording).series[0].swap_bytes == (0, 0, 4096)
     rows = recording.timeline[0].copy()
     rows["swap_bytes"] = np.nan

@@ -1,4 +1,4 @@
-"""What the terminal report says, and in which terminals."""
+"""Terminal reports: text, width and consoles."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ def text_of(report: Report, by: str = "resident", width: int = 100, encoding: st
 @pytest.mark.parametrize("by", METRICS)
 @pytest.mark.parametrize("name", ["python_service", "native_program", "unseen", "hostile"])
 def test_every_report_can_be_written_in_ascii(name: str, by: str) -> None:
-    """No name and no bar is beyond a console that knows ASCII alone."""
+    """Output on an ASCII console is ASCII only."""
     assert "Lines" in text_of(getattr(reports, name)(), by, encoding="ascii")
 
 
 def test_no_colour_where_there_is_no_terminal() -> None:
-    """A pipe gets no escape sequences."""
+    """Output to a pipe has no escape sequences."""
     assert "\x1b" not in text_of(reports.hostile())
 
 
 def test_hostile_names_stay_in_their_line() -> None:
-    """Control and direction characters are spelt out, and long names lose their middle."""
+    """Control and direction characters are escaped; long names are cut in the middle."""
     text = text_of(reports.hostile())
     assert "\u202e" not in text
     assert "\\u202e" in text
@@ -52,7 +52,7 @@ def test_hostile_names_stay_in_their_line() -> None:
 
 
 def test_the_unseen_is_unknown() -> None:
-    """Where nothing was seen the report says so, and never 0."""
+    """Unknown values are reported as unknown, never as 0."""
     text = text_of(reports.unseen())
     assert "Resident memory is unknown" in text
     assert "0 B" not in text
@@ -60,7 +60,7 @@ def test_the_unseen_is_unknown() -> None:
 
 
 def test_a_cut_run_says_so() -> None:
-    """Figures of a run that was cut short are marked."""
+    """Reports of a cut recording are marked."""
     assert "cut short" in text_of(replace(reports.python_service(), complete=False))
 
 
@@ -82,12 +82,12 @@ def test_a_cut_run_says_so() -> None:
     ],
 )
 def test_whose_code_a_frame_is(frame: Frame, whose: int) -> None:
-    """Own code, library and language machinery are told apart by file, module and name."""
+    """Own code, library and runtime are distinguished by file, module and name."""
     assert tier(frame) == whose
 
 
 def test_the_owner_is_the_innermost_frame_of_the_program() -> None:
-    """A line of the program owns what libraries and the interpreter allocate for it."""
+    """A line of the program owns the allocations of libraries and interpreter it causes."""
     report = reports.python_service()
     owners = [stack.frames[owner(stack.frames) or 0].function for stack in report.stacks]
     assert owners == ["load_orders", "load_orders", "reserve", "daily_totals", "remember",
@@ -97,7 +97,7 @@ def test_the_owner_is_the_innermost_frame_of_the_program() -> None:
 
 @pytest.mark.parametrize("by", METRICS)
 def test_lines_lose_no_byte(by: str) -> None:
-    """All lines together have what all stacks have, the largest first."""
+    """Lines sum to the stacks, largest first."""
     report = reports.python_service()
     ranked = [line.bytes[by] for line in lines(report.stacks, by)]
     assert sum(ranked) == sum(stack.metric(by) for stack in report.stacks)
@@ -106,7 +106,7 @@ def test_lines_lose_no_byte(by: str) -> None:
 
 @given(st.lists(st.integers(0, 1 << 40), min_size=1, max_size=8), st.integers(8, 300))
 def test_the_account_bar_is_always_full(sizes: list[int], width: int) -> None:
-    """Parts fill the bar to its last column, and no part that is there is left out."""
+    """Parts fill the bar completely; each nonzero part gets a column."""
     columns = drawing.columns_of(sizes, width)
     assert sum(columns) == (width if any(sizes) else 0)
     assert all((size > 0) == (column > 0) for size, column in zip(sizes, columns, strict=True))
@@ -114,14 +114,14 @@ def test_the_account_bar_is_always_full(sizes: list[int], width: int) -> None:
 
 @given(st.text(), st.integers(1, 50))
 def test_shortened_text_fits_and_keeps_its_ends(text: str, width: int) -> None:
-    """Only the middle is lost, and only if it must be."""
+    """Only the middle is cut, and only if necessary."""
     short = shorten(text, width)
     assert len(short) <= width
     assert short == text if len(text) <= width else "…" in short
 
 
 def test_paths_are_shown_from_where_they_are_known() -> None:
-    """Paths are shortened to what the reader knows them by."""
+    """Paths are relative to the program, site-packages or the standard library."""
     assert frame_names.short_path("/srv/shop/a/b.py", "/srv/shop") == "a/b.py"
     assert (
         frame_names.short_path("/srv/shop/.venv/lib/python3.11/site-packages/p/q.py", "/srv/shop")
@@ -144,5 +144,5 @@ def test_paths_are_shown_from_where_they_are_known() -> None:
     ],
 )
 def test_lifetimes_are_put_in_words(blocks: tuple[int, ...], said: str) -> None:
-    """Few words say how many blocks were freed and how soon."""
+    """Lifetimes are summed up in one phrase."""
     assert quantities.lifetimes(blocks) == said

@@ -1,4 +1,4 @@
-"""What timelines are drawn from."""
+"""Data of drawn timelines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mematlas.report import timeline
 
 
 def test_counted_faults_add_up() -> None:
-    """Over its whole span every fault between the first row and the last is in one stretch."""
+    """Every fault is in one of the intervals of the whole span."""
     report = reports.python_service()
     first = report.series[0]
     report = replace(report, series=(first,))
@@ -24,7 +24,7 @@ def test_counted_faults_add_up() -> None:
 
 
 def test_faults_lie_where_they_came() -> None:
-    """A burst between two rows is in the stretches between them."""
+    """A burst between two rows is spread over the intervals between them."""
     burst = replace(
         reports.python_service().series[0],
         time_s=(0.0, 4.0, 5.0, 10.0),

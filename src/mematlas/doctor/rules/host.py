@@ -184,7 +184,7 @@ def _group_limit(state: HostState) -> Answer:
     for level in state.now.cgroup:
         if not level.limit or level.current is None or level.current < level.limit * 9 // 10:
             continue
-        cache = level.figures.get("file", level.figures.get("total_cache", 0))
+        cache = level.stat.get("file", level.stat.get("total_cache", 0))
         killed = level.events.get("oom_kill", 0)
         if level.current - cache < level.limit * 8 // 10 and not killed:
             continue  # mostly page cache, which can be reclaimed

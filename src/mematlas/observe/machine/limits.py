@@ -56,7 +56,7 @@ def _of_level(level: CgroupLevel) -> list[MemoryLimit]:
 
 def file_cache(level: CgroupLevel) -> int:
     """Return the page cache of a cgroup and its descendants in bytes."""
-    figures = level.figures
+    figures = level.stat
     prefix = "total_" if level.version == 1 else ""
     parts = (figures.get(f"{prefix}{name}") for name in ("inactive_file", "active_file"))
     return sum(part for part in parts if part is not None)

@@ -1,4 +1,4 @@
-"""`mematlas pages --html`: the page map of a process as an HTML file."""
+"""`mematlas pages -o FILE.html`: the page map of a process as an HTML file."""
 
 from __future__ import annotations
 

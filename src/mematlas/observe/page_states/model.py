@@ -1,4 +1,4 @@
-"""The page map of a process: the model of `mematlas pages --html`."""
+"""The page map of a process: the model of `mematlas pages -o FILE.html`."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def cgroup_topic(machine: Machine) -> Topic:
     if machine.cgroup:
         own = machine.cgroup[0]
         events = tuple(TopicFigure(name, value, "events", "") for name, value in own.events.items())
-        stat = tuple(_stat_figure(name, value) for name, value in own.figures.items())
+        stat = tuple(_stat_figure(name, value) for name, value in own.stat.items())
         sections += [
             TopicSection("Events", events),
             TopicSection("memory.stat of the innermost level", stat),

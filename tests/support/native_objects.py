@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / f"cp{sys.version_info.major}{sys.version_info.minor}"
 TRACER = "native/tracer/libmematlas_trace.so"
-CORE = "native/libmematlas.a"
+CORE = "native/libmematlas_core.a"
 
 
 class Reference(NamedTuple):
