@@ -144,7 +144,7 @@ first = allocators()
 with mematlas.trace("block.atlas", exact=True):
     during, slots = allocators(), led_to()
     inside()
-    import decimal, sqlite3  # modules loaded meanwhile
+    import decimal, sqlite3  # modules loaded since
     kept.append([decimal.Decimal(n) for n in range(5000)])
 print(json.dumps([first == allocators(), first == during, slots, led_to(), threading.active_count()]))
 """,
