@@ -12,6 +12,8 @@ from mematlas.present.tables import amount, fit, note, show, title, write
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from mematlas.observe.machine.model import Grid, Topic, TopicSection
@@ -44,7 +46,6 @@ def _section(section: TopicSection, console: Console) -> None:
 
 
 def _grid(grid: Grid, console: Console) -> None:
-    others = grid.columns[1:]
     rows = [
         [format_value(cell, unit) for cell, unit in zip(row, grid.units, strict=True)]
         for row in grid.rows
@@ -64,9 +65,14 @@ def _grid(grid: Grid, console: Console) -> None:
         rows = [[fit(row[0], widths[0], console), *row[1:]] for row in rows]
     if sum(widths) <= available:
         show(console, heads, rows)
-        return
-    for row in rows:  # too wide for a table: one paragraph per row
-        pairs = zip(others, row[1:], strict=True)
+    else:
+        _write_paragraphs(grid.columns[1:], rows, console)
+
+
+def _write_paragraphs(names: Sequence[str], rows: list[list[str]], console: Console) -> None:
+    """Write one paragraph per row, for a table that is too wide."""
+    for row in rows:
+        pairs = zip(names, row[1:], strict=True)
         body = ", ".join(f"{name} {cell}" for name, cell in pairs if cell not in {"-", "0"})
         first_word = Text(f"  {clean(row[0])}: ", "dim")
         write(console, drawing.hanging(first_word, Text(body or "-"), len(first_word), console))

@@ -312,6 +312,14 @@ def _notes(
     if not recording.complete:
         yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
     yield from recording.notes
+    yield from _sum_notes(recording, processes, peak)
+    yield from _residency_notes(recording, processes)
+
+
+def _sum_notes(
+    recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
+) -> Iterator[str]:
+    """Yield what sums over several processes mean, and that lifetimes are unknown."""
     if len({each.process for each in peak}) > 1:
         yield "RSS is summed over processes: a shared page counts once in each process"
     if len({each.process for each in recording.snapshots} & {each.index for each in processes}) > 1:
@@ -321,6 +329,10 @@ def _notes(
     totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
     if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
         yield "peak live bytes are the sum of each process's own peak, at different times"
+
+
+def _residency_notes(recording: Recording, processes: Sequence[Process]) -> Iterator[str]:
+    """Yield of which processes residency or swap is unknown."""
     seen = {each.process for each in recording.snapshots}
     unseen = [p for p in processes if p.index not in seen and p.ending != "exec"]
     if unseen:

@@ -40,9 +40,7 @@ def make_window(
     last_s = max((each.time_s for each in matrix.values()), default=0.0)
     to_the_end = end_s is None or end_s >= last_s
     if cell_s:
-        start_s = round(start_s / cell_s) * cell_s
-        end_s = last_s if end_s is None or to_the_end else max(round(end_s / cell_s), 1) * cell_s
-        start_s = min(start_s, max(end_s - cell_s, 0.0))
+        start_s, end_s = _align(start_s, last_s if to_the_end else end_s, cell_s, last_s)
     tables, variance = [], 0.0
     for each in wanted:
         if each.index not in matrix or not (to_the_end or _was_there(each, end_s)):
@@ -70,6 +68,14 @@ def make_window(
         series=series,
         notes=tuple(recording.notes),
     )
+
+
+def _align(
+    start_s: float, end_s: float | None, cell_s: float, last_s: float
+) -> tuple[float, float]:
+    """Move both ends to cell boundaries, at least one cell apart; the end of the run stays."""
+    end = last_s if end_s is None or end_s == last_s else max(round(end_s / cell_s), 1) * cell_s
+    return min(round(start_s / cell_s) * cell_s, max(end - cell_s, 0.0)), end
 
 
 def _was_there(process: Process, time_s: float | None) -> bool:

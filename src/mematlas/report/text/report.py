@@ -19,6 +19,8 @@ from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
     from mematlas.recording.model import Part
@@ -141,22 +143,30 @@ def _account(page: Page) -> Text:
 
 def _part_names(page: Page, kind: str) -> Text:
     """Name the largest parts of one kind, with a count of the others."""
-    every = [part for part in page.report.account.parts if part.kind == kind]
-    error = sum(part.error_bytes**2 for part in every) ** 0.5
-    parts = [part for part in every if part.resident_bytes]
-    parts.sort(key=lambda part: -part.resident_bytes)
-    named = [part for part in parts if part.name not in {"", "mematlas", titles.PART_TITLES[kind]}]
-    phrase = [_part_name(part, page.directory) for part in named[:3]]
-    if len(parts) > len(phrase) and phrase:
-        shown = sum(part.resident_bytes for part in named[:3])
-        rest = sum(part.resident_bytes for part in parts) - shown
-        phrase.append(f"{len(parts) - len(phrase)} more {format_bytes(rest)}")
+    parts = [part for part in page.report.account.parts if part.kind == kind]
+    error = sum(part.error_bytes**2 for part in parts) ** 0.5
+    phrase = _largest_parts(parts, kind, page.directory)
     text = Text(f"± {format_bytes(error)}" if error else "")
     text.append(", " if error and phrase else "").append(", ".join(phrase))
     if not text.plain:
         text.append(titles.PART_MEANINGS[kind])
     text.stylize("dim")
     return text
+
+
+def _largest_parts(parts: Sequence[Part], kind: str, directory: str) -> list[str]:
+    """Return the names and sizes of three parts, and a count of the others."""
+    resident = sorted(
+        (part for part in parts if part.resident_bytes), key=lambda part: -part.resident_bytes
+    )
+    unnamed = {"", "mematlas", titles.PART_TITLES[kind]}
+    shown = [part for part in resident if part.name not in unnamed][:3]
+    phrase = [_part_name(part, directory) for part in shown]
+    if shown and len(resident) > len(shown):
+        rest = sum(part.resident_bytes for part in resident)
+        rest -= sum(part.resident_bytes for part in shown)
+        phrase.append(f"{len(resident) - len(shown)} more {format_bytes(rest)}")
+    return phrase
 
 
 def _part_name(part: Part, directory: str) -> str:

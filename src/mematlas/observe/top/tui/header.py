@@ -14,6 +14,8 @@ from mematlas.present.theme import PARTS, ink
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from mematlas.observe.top.model import MachineSnapshot, MemoryPressure
 
 _HIGH_PRESSURE = 1.0  # percent of the time
@@ -61,41 +63,46 @@ def _swap(text: Text, snapshot: MachineSnapshot, *, dark: bool) -> None:
 
 def render_pressure(pressure: MemoryPressure, width: int, *, dark: bool) -> Text:
     """Render stalls and reclaim on one line, as many as fit."""
-    words: list[tuple[str, str, str]] = []
-    soft, warn, bad = (ink(name, dark=dark) for name in ("soft", "warn", "bad"))
-    if pressure.some is None:
-        words.append(("pressure ", "unknown: no PSI", soft))
-    else:
-        style = (
-            bad
-            if (pressure.full or 0) >= _HIGH_PRESSURE
-            else warn
-            if pressure.some >= _HIGH_PRESSURE
-            else ""
-        )
-        words.append(("waiting for memory: some ", f"{pressure.some:.1f} %", style))
-        if pressure.full is not None:
-            words.append(("all ", f"{pressure.full:.1f} %", style))
-    if pressure.killed:
-        words.append(("OOM killed ", str(pressure.killed), bad))
-    if pressure.faults is not None:
-        words += [
-            ("faults ", _per_s(pressure.faults), ""),
-            ("major ", _per_s(pressure.major), warn if pressure.major else ""),
-            ("reclaim ", _bytes_per_s(pressure.reclaimed), warn if pressure.reclaimed else ""),
-            ("direct ", _bytes_per_s(pressure.direct), bad if pressure.direct else ""),
-            ("swap in ", _bytes_per_s(pressure.swap_in), warn if pressure.swap_in else ""),
-            ("out ", _bytes_per_s(pressure.swap_out), warn if pressure.swap_out else ""),
-            ("refaults ", _per_s(pressure.refaults), warn if pressure.refaults else ""),
-            ("scanned ", _bytes_per_s(pressure.scanned), ""),
-        ]
+    words = [*_stalls(pressure), *_reclaim(pressure)]
     text, left = Text(no_wrap=True), width
-    for label, value, style in words:
+    for label, value, colour in words:
         if left < len(label) + len(value):
             break
-        text.append(label, soft).append(value, style).append("   ")
+        text.append(label, ink("soft", dark=dark))
+        text.append(value, ink(colour, dark=dark) if colour else "").append("   ")
         left -= len(label) + len(value) + 3
     return text
+
+
+def _stalls(pressure: MemoryPressure) -> Iterator[tuple[str, str, str]]:
+    """Yield label, value and colour name of the stall shares and of OOM kills."""
+    if pressure.some is None:
+        yield "pressure ", "unknown: no PSI", "soft"
+    else:
+        colour = "warn" if pressure.some >= _HIGH_PRESSURE else ""
+        colour = "bad" if (pressure.full or 0) >= _HIGH_PRESSURE else colour
+        yield "waiting for memory: some ", f"{pressure.some:.1f} %", colour
+        if pressure.full is not None:
+            yield "all ", f"{pressure.full:.1f} %", colour
+    if pressure.killed:
+        yield "OOM killed ", str(pressure.killed), "bad"
+
+
+def _reclaim(pressure: MemoryPressure) -> Iterator[tuple[str, str, str]]:
+    """Yield label, value and colour name of rates; the colour is for rates above 0."""
+    if pressure.faults is None:
+        return
+    for label, rate, show, colour in (
+        ("faults ", pressure.faults, _per_s, ""),
+        ("major ", pressure.major, _per_s, "warn"),
+        ("reclaim ", pressure.reclaimed, _bytes_per_s, "warn"),
+        ("direct ", pressure.direct, _bytes_per_s, "bad"),
+        ("swap in ", pressure.swap_in, _bytes_per_s, "warn"),
+        ("out ", pressure.swap_out, _bytes_per_s, "warn"),
+        ("refaults ", pressure.refaults, _per_s, "warn"),
+        ("scanned ", pressure.scanned, _bytes_per_s, ""),
+    ):
+        yield label, show(rate), colour if rate else ""
 
 
 def _per_s(value: float | None) -> str:
