@@ -41,14 +41,11 @@ def make_window(
     to_the_end = end_s is None or end_s >= last_s
     if cell_s:
         start_s, end_s = _align(start_s, last_s if to_the_end else end_s, cell_s, last_s)
-    tables, variance = [], 0.0
-    for each in wanted:
-        if each.index not in matrix or not (to_the_end or _was_there(each, end_s)):
-            continue
-        rows = _born_in(matrix[each.index], start_s, None if to_the_end else end_s)
-        variance += float(rows["variance"].sum())
-        tables.append(_table(recording, each.index, rows))
-    whole = StackTable.joined(tables)
+    there = [p for p in wanted if p.index in matrix and (to_the_end or _was_there(p, end_s))]
+    until = None if to_the_end else end_s
+    rows = {p.index: _born_in(matrix[p.index], start_s, until) for p in there}
+    variance = sum(float(each["variance"].sum()) for each in rows.values())
+    whole = StackTable.joined([_table(recording, index, each) for index, each in rows.items()])
     series = make_series(recording, {each.index for each in wanted})
     return Window(
         command=recording.command,
