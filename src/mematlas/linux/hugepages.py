@@ -198,7 +198,7 @@ def read_pool(size: int) -> HugePool | None:
 
 
 def pool_folders(mm: Path) -> Iterator[Path]:
-    """List the folders of all pools, smallest size first; `mm` stands for /sys/kernel/mm."""
+    """Return the folders of all pools, smallest size first; `mm` stands for /sys/kernel/mm."""
     return iter(sorted((mm / "hugepages").glob("hugepages-*kB"), key=folder_size))
 
 

@@ -329,7 +329,7 @@ class Region(Advisable, Closable):
             raise MematlasError(f"{format_bytes(self.length)} could not be locked: {reason}")
 
     def unlock(self) -> None:
-        """Let the pages be reclaimed again: munlock(2).
+        """Unlock the pages, so that the kernel may reclaim them: munlock(2).
 
         >>> from mematlas.memory import Region
         >>> with Region("8K", lock=True) as region:

@@ -24,7 +24,7 @@ _LOOKUPS = 1 << 16
 
 
 def measure(settings: BenchSettings, meter: Meter) -> None:
-    """Look up random items of a table larger than the caches, prefetched 0 to 128 items ahead."""
+    """Measure look-ups of random items of a table larger than the caches, prefetched 0 to 128 items ahead."""
     size = settings.size or fit_size((128 if settings.quick else 512) << 20, 2)
     kind = parse_kinds(settings.pages)[0] if settings.pages else largest_kind()
     with ProvenRegion(kind, size) as memory:
