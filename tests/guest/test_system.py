@@ -11,7 +11,7 @@ from guest.conftest import holding, mematlas
 from integration.observe.test_cgroup_limits import look
 from mematlas.observe.machine.limits import binding_limits
 from mematlas.observe.machine.topics import TOPICS
-from nested_cgroups import Holder, nested
+from nested_cgroups import CgroupProgram, nested
 
 MIB = 1 << 20
 
@@ -42,11 +42,11 @@ def test_the_nearest_limit_of_version_2_is_named(full: str) -> None:
         inner.limit(80 * MIB)
         if full == "high":
             (inner.path / "memory.high").write_text(str(60 * MIB))
-        own, other = Holder(inner), Holder(sibling)
+        own, other = CgroupProgram(inner), CgroupProgram(sibling)
         try:
-            assert own.take(20 * MIB)
+            assert own.allocate(20 * MIB)
             if full == "outer":
-                assert other.take(70 * MIB)
+                assert other.allocate(70 * MIB)
             facts = look(own.pid)
             answer = TOPICS["cgroup"](facts).answer[0]
             name = "memory.high" if full == "high" else "memory.max"
@@ -56,7 +56,7 @@ def test_the_nearest_limit_of_version_2_is_named(full: str) -> None:
             if full == "inner":
                 before = (outer.kills(), inner.kills())
                 nearest = binding_limits(facts)[0]
-                assert not own.take(nearest.headroom + nearest.reclaimable + 16 * MIB)
+                assert not own.allocate(nearest.headroom + nearest.reclaimable + 16 * MIB)
                 assert outer.kills() == before[0]
                 assert inner.kills() > before[1]
         finally:

@@ -51,7 +51,7 @@ class Cgroup:
         return int(dict(zip(events[::2], events[1::2], strict=True))["oom"])
 
 
-class Holder:
+class CgroupProgram:
     """A program in a cgroup that allocates memory on command."""
 
     def __init__(self, cgroup: Cgroup) -> None:
@@ -67,7 +67,7 @@ class Holder:
         self._process.stdout.readline()
         self.pid = self._process.pid
 
-    def take(self, size: int) -> bool:
+    def allocate(self, size: int) -> bool:
         """Make the program allocate memory; return False if it is killed."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None

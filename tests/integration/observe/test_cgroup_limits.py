@@ -12,7 +12,7 @@ from mematlas.linux.machine import Machine
 from mematlas.observe.machine import read
 from mematlas.observe.machine.limits import binding_limits
 from mematlas.observe.machine.topics import TOPICS
-from nested_cgroups import Cgroup, Holder, nested
+from nested_cgroups import Cgroup, CgroupProgram, nested
 
 MIB = 1 << 20
 
@@ -28,11 +28,11 @@ def test_the_level_named_is_the_level_that_kills(full: str) -> None:
     with nested() as (outer, inner, sibling):
         outer.limit(160 * MIB)
         inner.limit(100 * MIB)
-        own, other = Holder(inner), Holder(sibling)
+        own, other = CgroupProgram(inner), CgroupProgram(sibling)
         try:
-            assert own.take(30 * MIB)
+            assert own.allocate(30 * MIB)
             if full == "the outer":
-                assert other.take(80 * MIB)
+                assert other.allocate(80 * MIB)
             wanted: Cgroup = outer if full == "the outer" else inner
             facts = look(own.pid)
             answer = TOPICS["cgroup"](facts).answer[0]
@@ -40,12 +40,12 @@ def test_the_level_named_is_the_level_that_kills(full: str) -> None:
             assert f"effective limit of process {own.pid}" in answer
             room, spare = binding_limits(facts)[0].headroom, binding_limits(facts)[0].reclaimable
             before = {level.path: level.kills() for level in (outer, inner, sibling)}
-            assert own.take(room // 2)
+            assert own.allocate(room // 2)
             assert {level.path: level.kills() for level in (outer, inner)} == {
                 level.path: before[level.path] for level in (outer, inner)
             }
             # The OOM killer kills the largest process of the level: this one or its sibling.
-            lived = own.take(room // 2 + spare + 16 * MIB)
+            lived = own.allocate(room // 2 + spare + 16 * MIB)
             statuses = (own.end(), other.end())
             assert not lived or statuses[1] == -signal.SIGKILL
             hit = [level for level in (outer, inner) if level.kills() > before[level.path]]
@@ -59,7 +59,7 @@ def test_a_process_limit_that_is_nearly_used_up_is_named() -> None:
     """The resource limits of a process are listed with the usage of each."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     with nested() as (_, inner, _sibling):
-        own = Holder(inner)
+        own = CgroupProgram(inner)
         try:
             used = {bound.name: bound.used for bound in read.read_bounds(own.pid)}
             resource.prlimit(own.pid, resource.RLIMIT_DATA, (used["data size"] + 100_000, hard))
