@@ -15,6 +15,8 @@ from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.model.window import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mematlas.recording.model import AgeMatrix, Process, Recording, Rows
     from mematlas.report.model.report import Series
 
@@ -41,9 +43,7 @@ def make_window(
     to_the_end = end_s is None or end_s >= last_s
     if cell_s:
         start_s, end_s = _align(start_s, last_s if to_the_end else end_s, cell_s, last_s)
-    there = [p for p in wanted if p.index in matrix and (to_the_end or _was_there(p, end_s))]
-    until = None if to_the_end else end_s
-    rows = {p.index: _born_in(matrix[p.index], start_s, until) for p in there}
+    rows = _born_by_process(wanted, matrix, start_s, None if to_the_end else end_s)
     variance = sum(float(each["variance"].sum()) for each in rows.values())
     whole = StackTable.joined([_table(recording, index, each) for index, each in rows.items()])
     series = make_series(recording, {each.index for each in wanted})
@@ -65,6 +65,17 @@ def make_window(
         series=series,
         notes=tuple(recording.notes),
     )
+
+
+def _born_by_process(
+    processes: Sequence[Process], matrix: dict[int, AgeMatrix], start_s: float, end_s: float | None
+) -> dict[int, Rows]:
+    """Return the rows of a window of each process that was there at its end; None: to the end."""
+    return {
+        each.index: _born_in(matrix[each.index], start_s, end_s)
+        for each in processes
+        if each.index in matrix and (end_s is None or _was_there(each, end_s))
+    }
 
 
 def _align(
