@@ -49,8 +49,8 @@ def read_from(process: ProcessDirectory, ranges: Ranges, *, join: bool = True) -
     if not process.alive():  # the pagemap of an ended process is empty, without an error
         raise TargetError(f"process {process.pid} ended while it was read")
     hidden = _hides_frames(entry)
-    tables, refusals, frames = _read_tables(entry) if join and not hidden else ({}, [], None)
-    reasons = [f"frame numbers: hidden, {NEEDS}"] if hidden else refusals
+    tables, denials, frames = _read_tables(entry) if join and not hidden else ({}, [], None)
+    reasons = [f"frame numbers: hidden, {NEEDS}"] if hidden else denials
     if join and hidden:
         reasons.append(f"frame state (kpageflags, kpagecount, kpagecgroup): hidden, {NEEDS}")
     return Pages(
@@ -168,16 +168,16 @@ def _hides_frames(entry: Words) -> bool:
 
 
 def _read_tables(entry: Words) -> tuple[dict[str, Words], list[str], int]:
-    files, refusals = {}, []
+    files, denials = {}, []
     try:
         for name in TABLES:
             try:
                 files[name] = os.open(f"/proc/{name}", os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
                 why = "not in this kernel" if isinstance(error, FileNotFoundError) else NEEDS
-                refusals.append(f"{name}: hidden, {why}")
+                denials.append(f"{name}: hidden, {why}")
         columns, distinct = _core.join_frames(entry, list(files.values()))
     finally:
         for descriptor in files.values():
             os.close(descriptor)
-    return dict(zip(files, columns, strict=True)), refusals, distinct
+    return dict(zip(files, columns, strict=True)), denials, distinct

@@ -66,9 +66,9 @@ def choose(wanted: str = "auto", root: str = "/") -> tuple[str, str]:
     for name in METHODS if wanted == "auto" else (wanted,):
         method = _TRIES[name](root)
         if method.works:
-            refused = "; ".join(f"{each.name}: {each.reason}" for each in tried)
+            unavailable = "; ".join(f"{each.name}: {each.reason}" for each in tried)
             best = "the most precise method: per page, without effect on reclaim"
-            return name, "requested" if wanted != "auto" else refused or best
+            return name, "requested" if wanted != "auto" else unavailable or best
         tried.append(method)
     reasons = "; ".join(f"{each.name}: {each.reason}" for each in tried)
     raise UnsupportedError(f"the working set cannot be measured here: {reasons}")

@@ -181,14 +181,14 @@ def _exec_child(command: Sequence[str], start: int, report: int) -> None:
 
 
 def _open_counters(pid: int) -> tuple[dict[str, int], list[str]]:
-    counters, refusals = {}, set()
+    counters, denials = {}, set()
     for name, (event, kernel) in _COUNTERS.items():
         try:
             counters[name] = perf.open_counter(event, pid, kernel=kernel, on_exec=True)
         except (OSError, MematlasError) as error:
             side = "in system calls" if kernel else "in user mode"
-            refusals.add(
+            denials.add(
                 f"faults {side}: unknown, perf_event_open failed ({error}); "
                 "needs CAP_PERFMON or a lower kernel.perf_event_paranoid"
             )
-    return counters, sorted(refusals)
+    return counters, sorted(denials)

@@ -63,7 +63,7 @@ _FILES = (
 def read(root: str = "/") -> Probe:
     """Test all interfaces. `root` is the directory that holds proc/ and sys/."""
     held = read_status_of(root=root).capabilities
-    facts = [
+    interfaces = [
         _test_other_processes(held),
         *(_test_file(root, each) for each in _FILES),
         _test("frame numbers", "physical addresses, sharing, zero and KSM pages", _test_frames),
@@ -79,7 +79,7 @@ def read(root: str = "/") -> Probe:
         user=os.geteuid(),
         capabilities=tuple(name for bit, name in CAPABILITIES.items() if held >> bit & 1),
         lacking=tuple(name for bit, name in CAPABILITIES.items() if not held >> bit & 1),
-        interfaces=tuple(facts),
+        interfaces=tuple(interfaces),
     )
 
 
