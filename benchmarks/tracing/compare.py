@@ -145,7 +145,7 @@ def table(costs: list[Cost]) -> str:
 
 
 def machine() -> dict[str, object]:
-    """Say where this was measured."""
+    """Return the machine that this was measured on."""
     cpu = next(
         (
             line.partition(":")[2].strip()

@@ -61,7 +61,7 @@ int work{n}(const std::string &text) {{
 
 
 def cpp_compile(folder: Path, count: int) -> Workload | None:
-    """Give cc1plus itself something to do, without the driver around it."""
+    """Return the command of cc1plus itself, without the compiler driver."""
     if shutil.which("g++") is None:
         return None
     source, expanded = folder / "templates.cpp", folder / "templates.ii"

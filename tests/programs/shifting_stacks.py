@@ -1,8 +1,8 @@
 """Allocates from short-lived frames, and prints Python's own view of each stack.
 
 Frames are pushed where others just were, called from the same place in C, resumed from elsewhere, made
-from code that is thrown away, by threads at a time: whoever takes a frame for the one that was there
-before is found out.
+from code that is thrown away, by threads at a time: a tracer that takes a frame for the one that was there
+before gives a wrong stack.
 Each stack is printed as a JSON line: its functions and lines, leaf first, and the bytes it allocated.
 """
 

@@ -339,7 +339,7 @@ def open(path: str | os.PathLike[str]) -> Recording:  # noqa: A001 - mematlas.op
 open.__module__ = "mematlas"
 
 
-def load(path: str | os.PathLike[str]) -> model.Recording:
+def load(path: str | os.PathLike[str]) -> model.RecordingData:
     """Read a recording and resolve the symbols that the run had no time to resolve."""
     from mematlas.recording import read
     from mematlas.recording.frames import resolve_missing

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.recording.frames import FrameCache
-    from mematlas.recording.model import Recording
+    from mematlas.recording.model import RecordingData
 
 _TAIL = 64 << 10
 
@@ -52,7 +52,7 @@ class FollowedRun:
             )
         self._names: FrameCache | None = None
 
-    def read(self) -> Recording | None:
+    def read(self) -> RecordingData | None:
         """Read what is recorded so far, and resolve new symbols; None before the first chunk."""
         from mematlas.recording import read
         from mematlas.recording.frames import FrameCache

@@ -216,6 +216,6 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def is_light() -> bool:
-    """Tell whether the terminal is light, by COLORFGBG: "0;15" is black on white."""
+    """Return whether the terminal is light, by COLORFGBG: "0;15" is black on white."""
     background = os.environ.get("COLORFGBG", "").rpartition(";")[2]
     return background in {"7", "15"}

@@ -29,7 +29,7 @@ def address(text: str) -> int:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Look up the address and print what is there."""
+    """Read the mapping, symbol and page at an address, and print them."""
     from mematlas import observe
     from mematlas.linux.process import parse_pid
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mematlas.linux.numa_maps import NodePages
     from mematlas.linux.process_info import ProcessInfo
     from mematlas.linux.processes import ProcessRow
-    from mematlas.recording.model import Recording
+    from mematlas.recording.model import RecordingData
     from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import Report
 
@@ -168,6 +168,6 @@ class RecordingState:
     """A recording with its report and leaks."""
 
     path: str
-    recording: Recording
+    recording: RecordingData
     report: Report
     leaks: Leaks

@@ -91,7 +91,7 @@ def spark(values: list[float | None], highest: float, console: Console) -> str:
 
 
 def hanging(first: Text, body: Text, indent: int, console: Console) -> Text:
-    """Put `body` after `first`, which is `indent` wide; further lines are indented.
+    """Append `body` to `first`, which is `indent` wide; further lines are indented.
 
     On narrow consoles `body` starts on a line of its own.
     """

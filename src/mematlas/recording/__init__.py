@@ -9,12 +9,12 @@ from mematlas.recording.writer import Writer
 if TYPE_CHECKING:
     from os import PathLike
 
-    from mematlas.recording.model import Recording
+    from mematlas.recording.model import RecordingData
 
 __all__ = ["Writer", "read"]
 
 
-def read(path: str | PathLike[str]) -> Recording:
+def read(path: str | PathLike[str]) -> RecordingData:
     """Read a recording. This imports NumPy, which the writer does not need."""
     from mematlas.recording import reader
 

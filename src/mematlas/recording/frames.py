@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import CodeObject, Module, Recording, Rows
+    from mematlas.recording.model import CodeObject, Module, RecordingData, Rows
 
     Words = NDArray[np.uint64]
 
@@ -79,7 +79,7 @@ class FrameCache:
         self._resolver = Resolver()
         self._known: dict[int, dict[int, tuple[Frame, ...]]] = {}
 
-    def add_frames(self, recording: Recording) -> None:
+    def add_frames(self, recording: RecordingData) -> None:
         """Add frames to a recording that was read before its run wrote them."""
         for index, rows in recording.nodes.items():
             known = self._known.setdefault(index, {})
@@ -88,7 +88,7 @@ class FrameCache:
             recording.frames.setdefault(index, {}).update(known)
 
 
-def resolve_missing(recording: Recording) -> list[str]:
+def resolve_missing(recording: RecordingData) -> list[str]:
     """Resolve the words of a recording that was cut short; return notes."""
     resolver = Resolver()
     for index, rows in recording.nodes.items():

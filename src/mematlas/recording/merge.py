@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
-    from mematlas.recording.model import AgeMatrix, IdleScan, Recording, Snapshot
+    from mematlas.recording.model import AgeMatrix, IdleScan, RecordingData, Snapshot
 
 
 def write_merged(
-    path: str | PathLike[str], recordings: Sequence[Recording], *, together: bool = False
+    path: str | PathLike[str], recordings: Sequence[RecordingData], *, together: bool = False
 ) -> None:
     """Write one recording of all processes. With `together`, all runs start at the same time."""
     starts = [0.0 if together else _seconds(each.started) for each in recordings]
@@ -48,12 +48,12 @@ def _seconds(started: str) -> float:
         return 0.0
 
 
-def _command(recordings: Sequence[Recording]) -> list[str]:
+def _command(recordings: Sequence[RecordingData]) -> list[str]:
     commands = list(dict.fromkeys(each.command for each in recordings))
     return [*commands[0]] if len(commands) == 1 else [" + ".join(map(" ".join, commands))]
 
 
-def _sampling(recordings: Sequence[Recording]) -> Sampling:
+def _sampling(recordings: Sequence[RecordingData]) -> Sampling:
     """Return the coarsest sampling settings. Each row keeps its own variance."""
     each = [recording.sampling for recording in recordings]
     modes = {sampling.mode for sampling in each}
@@ -65,7 +65,7 @@ def _sampling(recordings: Sequence[Recording]) -> Sampling:
     )
 
 
-def _notes(recordings: Sequence[Recording]) -> list[str]:
+def _notes(recordings: Sequence[RecordingData]) -> list[str]:
     notes = [note for each in recordings for note in each.notes]
     if any(each.machine != recordings[0].machine for each in recordings):
         notes.append(
@@ -78,7 +78,7 @@ def _notes(recordings: Sequence[Recording]) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _write(writer: Writer, recording: Recording, first: int, later_s: float) -> None:
+def _write(writer: Writer, recording: RecordingData, first: int, later_s: float) -> None:
     """Write the processes of one recording, numbered from `first`, with all times shifted by `later_s`."""
     for process in recording.processes:
         old, new = process.index, first + process.index
@@ -101,7 +101,7 @@ def _write(writer: Writer, recording: Recording, first: int, later_s: float) -> 
 
 
 def _write_results(
-    writer: Writer, recording: Recording, old: int, new: int, later_s: float
+    writer: Writer, recording: RecordingData, old: int, new: int, later_s: float
 ) -> None:
     if old in recording.timeline:
         rows = recording.timeline[old].copy()
@@ -137,7 +137,7 @@ def _write_results(
 
 
 def _write_snapshot(
-    writer: Writer, recording: Recording, snapshot: Snapshot, new: int, later_s: float
+    writer: Writer, recording: RecordingData, snapshot: Snapshot, new: int, later_s: float
 ) -> None:
     writer.snapshot(
         new,
@@ -172,7 +172,9 @@ def _write_age_matrix(writer: Writer, age_matrix: AgeMatrix, new: int, later_s: 
     )
 
 
-def _write_end(writer: Writer, recording: Recording, old: int, new: int, later_s: float) -> None:
+def _write_end(
+    writer: Writer, recording: RecordingData, old: int, new: int, later_s: float
+) -> None:
     """Write the results taken at the end of a process."""
     if heaps := recording.heaps.get(old):
         writer.heaps(new, time_s=heaps.time_s + later_s, heaps=heaps.heaps)

@@ -348,7 +348,7 @@ class Frame:
 
 
 @dataclass(slots=True)
-class Recording:
+class RecordingData:
     """The contents of one .atlas file."""
 
     command: tuple[str, ...]

@@ -94,9 +94,9 @@ class PartialRecording:
     notes: list[str] = field(default_factory=list)
     complete: bool = False
 
-    def finish(self, header: Metadata) -> model.Recording:
+    def finish(self, header: Metadata) -> model.RecordingData:
         """Return the complete recording."""
-        return model.Recording(
+        return model.RecordingData(
             command=header["command"],
             started=header["started"],
             machine=header["machine"],

@@ -41,7 +41,7 @@ _REPLACING = (
 )  # chunk types of which the last one per process holds
 
 
-def read(path: str | PathLike[str]) -> model.Recording:
+def read(path: str | PathLike[str]) -> model.RecordingData:
     """Read a recording; `complete` is False if the file ends early or is damaged.
 
     Raises TargetError, AccessError or UnsupportedError if the file cannot be opened or has another

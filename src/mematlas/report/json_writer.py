@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import (
         Account,
         BadFree,
-        FaultSite,
         PageFaults,
         ProcessSummary,
         Report,
+        StackFaults,
         StackStats,
     )
     from mematlas.report.model.window import Window
@@ -239,7 +239,7 @@ def _page_faults(found: PageFaults | None, texts: FrameTexts) -> _RawJson | None
     return _object(values)
 
 
-def _fault_site(site: FaultSite, texts: FrameTexts) -> _RawJson:
+def _fault_site(site: StackFaults, texts: FrameTexts) -> _RawJson:
     values = {each.name: getattr(site, each.name) for each in fields(site)}
     values["frames"] = _RawJson(texts.of(site.frames))
     values["owner"] = None if site.owner is None else _RawJson(texts.of(site.owner))

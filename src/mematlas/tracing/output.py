@@ -14,7 +14,7 @@ from mematlas.recording.model import Sampling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.recording.model import Recording
+    from mematlas.recording.model import RecordingData
     from mematlas.tracing.settings import TraceSettings
 
 
@@ -37,7 +37,7 @@ def open_recording(path: str, command: Sequence[str], settings: TraceSettings) -
     )
 
 
-def write_names(writer: Writer, path: str) -> Recording:
+def write_names(writer: Writer, path: str) -> RecordingData:
     """Resolve the names of functions and lines, end the recording, and return it as read back.
 
     Names are resolved now because the files they come from may be replaced later.

@@ -96,7 +96,7 @@ def describe_class(name: str, cls: type) -> Iterator[str]:
 
 
 def owned(cls: type, member: str) -> bool:
-    """Tell whether a member is defined by a class of mematlas, not by a builtin base."""
+    """Return whether a member is defined by a class of mematlas, not by a builtin base."""
     definers = [each for each in cls.__mro__ if member in vars(each)]
     return definers[0].__module__.startswith("mematlas")
 

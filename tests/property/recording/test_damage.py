@@ -15,7 +15,7 @@ from mematlas.errors import MematlasError
 from mematlas.recording import read
 
 if TYPE_CHECKING:
-    from mematlas.recording.model import Recording
+    from mematlas.recording.model import RecordingData
 
 
 @cache
@@ -27,7 +27,7 @@ def whole_bytes() -> bytes:
         return path.read_bytes()
 
 
-def read_bytes(data: bytes) -> Recording | None:
+def read_bytes(data: bytes) -> RecordingData | None:
     """Read a recording from bytes; None if it is refused."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "a.atlas"
@@ -39,7 +39,7 @@ def read_bytes(data: bytes) -> Recording | None:
 
 
 @cache
-def whole() -> Recording:
+def whole() -> RecordingData:
     """Return the synthetic recording."""
     recording = read_bytes(whole_bytes())
     assert recording
@@ -51,7 +51,7 @@ def is_start(part: Any, of: Any) -> bool:
     return list(map(repr, part)) == list(map(repr, of[: len(part)]))
 
 
-def assert_prefix(part: Recording) -> None:
+def assert_prefix(part: RecordingData) -> None:
     """Every table of a damaged recording is a prefix of the original table."""
     full = whole()
     assert (part.command, part.sampling) == (full.command, full.sampling)

@@ -15,7 +15,7 @@ from mematlas.recording.model import (
     SNAPSHOT_DTYPE,
     TOTALS_DTYPE,
     Frame,
-    Recording,
+    RecordingData,
     Sampling,
     Snapshot,
     Totals,
@@ -35,7 +35,7 @@ def frame(word: int) -> Frame:
     return Frame(f"f{word}", f"/src/{word % 3}.c", word, "/home/me/program", "native")
 
 
-def recording(parents: list[int], held: list[dict[tuple[int, int], int]]) -> Recording:
+def recording(parents: list[int], held: list[dict[tuple[int, int], int]]) -> RecordingData:
     """Build a recording with one process per table of live bytes."""
     nodes = np.zeros(15, NODE_DTYPE)
     nodes["parent"][1:] = [parent % (index + 1) for index, parent in enumerate(parents)]
@@ -52,7 +52,7 @@ def recording(parents: list[int], held: list[dict[tuple[int, int], int]]) -> Rec
         snapshots.append(Snapshot(process, 1.0, "exit", 100, (), 100, rows))
         totals[process] = Totals(process, 1.0, 1.0, 1.0, sums)
     frames: dict[int, tuple[Frame, ...]] = {word: (frame(word),) for word in range(1, 15)}
-    return Recording(
+    return RecordingData(
         command=("x",),
         started="now",
         machine={},

@@ -11,7 +11,7 @@ import pytest
 from doctor_states import GIB, MIB
 from mematlas.doctor import rules
 from mematlas.doctor.model import RecordingState
-from mematlas.recording.model import TIMELINE_DTYPE, Frame, Part, PartKind, Recording, Sampling
+from mematlas.recording.model import TIMELINE_DTYPE, Frame, Part, PartKind, RecordingData, Sampling
 from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
 from mematlas.report.model.report import Account, BadFree, ProcessSummary, Report, StackStats
 
@@ -54,7 +54,7 @@ def run(
     account = Account(5.0, "exit", 128 * MIB + slack, every if parts else (), 0)
     rows = np.zeros(1, TIMELINE_DTYPE)
     rows["minor_faults"] = 40_000
-    recording = Recording(
+    recording = RecordingData(
         command=("python3", "orders.py"), started="now", machine={}, sampling=SAMPLING, processes=[],
         nodes={}, modules={}, codes={}, frames={}, snapshots=[], totals={}, timeline={0: rows},
         notes=[], complete=complete,

@@ -19,7 +19,7 @@ PAGE_4K = pytest.mark.skipif(_core.PAGE != 4096, reason="the names are those of 
 
 @pytest.fixture(autouse=True)
 def pmd_of_2_mib(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a PMD map 2 MiB whatever the kernel of this machine says."""
+    """Set the PMD size to 2 MiB whatever the kernel of this machine says."""
     monkeypatch.setattr(hugepages, "pmd_size", lambda: 2 << 20)
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from mematlas.recording.model import Recording
+    from mematlas.recording.model import RecordingData
 
 SNAPSHOTS = 20
 RUN_S = 60.0
@@ -45,7 +45,7 @@ SHAPES: dict[str, tuple[Callable[[float], float], float]] = {
 NAMES = list(SHAPES)
 
 
-def record(path: Path, snapshots: int, noise: float = 0.0) -> Recording:
+def record(path: Path, snapshots: int, noise: float = 0.0) -> RecordingData:
     """Write a recording in which each stack grows by its shape."""
     rng = np.random.default_rng(7)
     writer = Writer(
@@ -99,7 +99,7 @@ def frame(name: str) -> Frame:
     return Frame(name, file, 1, None, "python")
 
 
-def verdicts(recording: Recording) -> dict[str, LeakVerdict]:
+def verdicts(recording: RecordingData) -> dict[str, LeakVerdict]:
     """Return the verdict of each stack, in listed order."""
     return {leak.frames[0].function: leak.verdict for leak in find_leaks(recording).leaks}
 

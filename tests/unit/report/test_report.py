@@ -10,7 +10,7 @@ import pytest
 
 import synthetic_recording
 from mematlas.recording import read
-from mematlas.recording.model import TIMELINE_DTYPE, Part, PartKind, Recording, Snapshot
+from mematlas.recording.model import TIMELINE_DTYPE, Part, PartKind, RecordingData, Snapshot
 from mematlas.report.analyse.account import at_end, at_peak
 from mematlas.report.analyse.report import SERIES_POINTS, make_report
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def recording(tmp_path: Path) -> Recording:
+def recording(tmp_path: Path) -> RecordingData:
     """Return the synthetic recording."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path)
     return read(path)
 
 
-def test_the_account_is_that_of_the_highest_rss(recording: Recording) -> None:
+def test_the_account_is_that_of_the_highest_rss(recording: RecordingData) -> None:
     """Parts and unexplained bytes sum to the kernel's figure at the peak."""
     account = make_report(recording).account
     assert (account.trigger, account.time_s, account.rss_bytes) == ("exit", 1.0, 10_000_000)
@@ -35,7 +35,7 @@ def test_the_account_is_that_of_the_highest_rss(recording: Recording) -> None:
     assert [part.kind for part in account.parts] == ["live", "slack", "file"]
 
 
-def test_stacks_add_up_to_the_rows(recording: Recording) -> None:
+def test_stacks_add_up_to_the_rows(recording: RecordingData) -> None:
     """Stacks sum to the rows."""
     report = make_report(recording)
     totals = recording.totals[0].rows
@@ -49,7 +49,7 @@ def test_stacks_add_up_to_the_rows(recording: Recording) -> None:
     assert sum(each.peak_bytes for each in stacks) == report.peak_live_bytes
 
 
-def test_a_stack_is_its_frames_from_leaf_to_root(recording: Recording) -> None:
+def test_a_stack_is_its_frames_from_leaf_to_root(recording: RecordingData) -> None:
     """Inlined frames come before the function they are inlined in, callers after."""
     first = make_report(recording).stacks[0]
     names = [frame.function for frame in first.frames]
@@ -58,7 +58,7 @@ def test_a_stack_is_its_frames_from_leaf_to_root(recording: Recording) -> None:
     assert first.kind == "malloc"
 
 
-def test_bad_frees_keep_their_stack(recording: Recording) -> None:
+def test_bad_frees_keep_their_stack(recording: RecordingData) -> None:
     """Bad frees have their count and stack."""
     (bad,) = make_report(recording).bad_frees
     assert (bad.count, bad.process) == (3, 0)
@@ -76,7 +76,7 @@ def test_an_arena_is_no_allocation(tmp_path: Path) -> None:
     assert sum(each.allocated_bytes for each in make_report(recording).stacks) == 400_000
 
 
-def test_one_process_can_be_reported_alone(recording: Recording) -> None:
+def test_one_process_can_be_reported_alone(recording: RecordingData) -> None:
     """With an index, only that process is in the report."""
     report = make_report(recording, 1)
     assert [line.pid for line in report.processes] == [101]
@@ -93,14 +93,14 @@ def test_a_cut_recording_says_so(tmp_path: Path) -> None:
     assert report.notes[0] == "the recording was cut short; data is valid up to 1.5 s"
 
 
-def test_what_was_not_seen_is_noted(recording: Recording) -> None:
+def test_what_was_not_seen_is_noted(recording: RecordingData) -> None:
     """The report has the notes of the recording and names processes without snapshots."""
     notes = make_report(recording).notes
     assert "one thread was not traced" in notes
     assert any(note.startswith("residency unknown for PID 101") for note in notes)
 
 
-def test_lines_of_the_command_can_be_pasted(recording: Recording) -> None:
+def test_lines_of_the_command_can_be_pasted(recording: RecordingData) -> None:
     """The command of a process is quoted for the shell."""
     recording.processes[1] = replace(recording.processes[1], command=("sort", "a b"))
     assert make_report(recording).processes[1].command == "sort 'a b'"
@@ -143,7 +143,7 @@ def test_shared_libraries_do_not_make_a_peak() -> None:
     assert at_peak([*shells, service], [first, second]) == [service]
 
 
-def test_a_long_timeline_keeps_its_peaks(recording: Recording) -> None:
+def test_a_long_timeline_keeps_its_peaks(recording: RecordingData) -> None:
     """A thinned-out timeline keeps its ends and its highest value."""
     rows = np.zeros(100_000, TIMELINE_DTYPE)
     rows["time_s"] = np.arange(len(rows))
@@ -156,7 +156,7 @@ def test_a_long_timeline_keeps_its_peaks(recording: Recording) -> None:
     assert series.time_s[series.rss_bytes.index(5000)] == 54_321
 
 
-def test_huge_pages_over_time_are_those_of_the_last_look(recording: Recording) -> None:
+def test_huge_pages_over_time_are_those_of_the_last_look(recording: RecordingData) -> None:
     """Huge pages are unknown before the first snapshot and hold its value after it."""
     taken = next(each for each in recording.snapshots if each.process == 0)
     recording = replace(recording, snapshots=[replace(taken, time_s=0.3, huge_bytes=2 << 20)])
@@ -166,7 +166,7 @@ def test_huge_pages_over_time_are_those_of_the_last_look(recording: Recording) -
     assert series.minor_faults[-1] > series.minor_faults[0] > 0
 
 
-def test_unknown_swap_is_carried_on_or_noted(recording: Recording) -> None:
+def test_unknown_swap_is_carried_on_or_noted(recording: RecordingData) -> None:
     """A gap takes the last known value; a note says if none is known."""
     assert make_report(recording).series[0].swap_bytes == (0, 0, 4096)
     rows = recording.timeline[0].copy()

@@ -53,7 +53,7 @@ def measure(settings: BenchSettings, meter: Meter) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Allocator:
+class TestedAllocator:
     """A malloc, or the pool or arena of mematlas. `library` is the file the process has loaded."""
 
     name: str
@@ -61,13 +61,13 @@ class Allocator:
     library: str
 
 
-def find(name: str) -> Allocator | str:
+def find(name: str) -> TestedAllocator | str:
     """Return an allocator that was run once, or the reason why it cannot be measured."""
     libraries, package = _LIBRARIES.get(name, ((), ""))
     for preload in libraries or ("",):
         used = str(_run(name, preload, "churn", 64, 10, 1, 1).get("library", ""))
         if not preload or os.path.basename(preload).split(".so")[0] in used:  # noqa: PTH119
-            return Allocator(name, preload, used)
+            return TestedAllocator(name, preload, used)
     return f"not installed ({libraries[0]}); on Debian: apt-get install {package}"
 
 
@@ -77,7 +77,10 @@ def live_objects(size: int) -> int:
 
 
 def cases(
-    allocators: Sequence[Allocator], sizes: Sequence[int], threads: Sequence[int], milliseconds: int
+    allocators: Sequence[TestedAllocator],
+    sizes: Sequence[int],
+    threads: Sequence[int],
+    milliseconds: int,
 ) -> list[Case]:
     """Return a case for every allocator, pattern, size and number of threads that fit together."""
     return [
@@ -96,7 +99,7 @@ def cases(
 
 
 def _sample(
-    each: Allocator, pattern: str, size: int, threads: int, milliseconds: int
+    each: TestedAllocator, pattern: str, size: int, threads: int, milliseconds: int
 ) -> float | None:
     """Measure the nanoseconds of an allocation and its free in a thread; None without CPU time."""
     live = live_objects(size)
@@ -105,10 +108,10 @@ def _sample(
     return int(found["ns"]) / done if done else None
 
 
-class Residency:
+class AllocatorResidency:
     """Resident bytes of an allocator for each requested byte, at three occupancies of one run."""
 
-    def __init__(self, each: Allocator, size: int, total: int) -> None:
+    def __init__(self, each: TestedAllocator, size: int, total: int) -> None:
         self._arguments = (
             each.name,
             each.preload,
@@ -130,11 +133,11 @@ class Residency:
 OCCUPANCIES = {"held": "all in use", "thin": "one in ten in use", "empty": "all freed"}
 
 
-def residency(each: Allocator, sizes: Sequence[int], total: int) -> list[Case]:
+def residency(each: TestedAllocator, sizes: Sequence[int], total: int) -> list[Case]:
     """Return cases of resident memory with all objects in use, with nine in ten freed, and with all freed."""
     found = []
     for size in sizes:
-        run = Residency(each, size, total)
+        run = AllocatorResidency(each, size, total)
         for occupancy, title in OCCUPANCIES.items():
             labels: dict[str, str | int] = {
                 "what": "resident", "allocator": each.name, "size": size, "occupancy": title

@@ -11,7 +11,7 @@ from mematlas.report.model.report import Account
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from mematlas.recording.model import Process, Recording, Snapshot, Totals
+    from mematlas.recording.model import Process, RecordingData, Snapshot, Totals
 
 _ORDER = {kind: number for number, kind in enumerate(PartKind)}
 
@@ -48,7 +48,7 @@ def at_end(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[
     return [each for each in last.values() if each.process not in gone or each.time_s == latest]
 
 
-def exit_of(recording: Recording, process: int) -> Snapshot | Totals | None:
+def exit_of(recording: RecordingData, process: int) -> Snapshot | Totals | None:
     """Return the rows that were live at the end of a process; of Python, before finalization."""
     exits = [
         each for each in recording.snapshots if each.process == process and each.trigger == "exit"
@@ -56,7 +56,7 @@ def exit_of(recording: Recording, process: int) -> Snapshot | Totals | None:
     return exits[-1] if exits else recording.totals.get(process)
 
 
-def account(snapshots: Sequence[Snapshot], recording: Recording, wanted: set[int]) -> Account:
+def account(snapshots: Sequence[Snapshot], recording: RecordingData, wanted: set[int]) -> Account:
     """Sum snapshots to an account. Without snapshots only the highest RSS of the samples is known."""
     if not snapshots:
         return _from_timeline(recording, wanted)
@@ -97,7 +97,7 @@ def _add(parts: Iterable[Part]) -> tuple[Part, ...]:
     return tuple(sorted(added, key=lambda part: (_ORDER[part.kind], -part.resident_bytes)))
 
 
-def _from_timeline(recording: Recording, wanted: set[int]) -> Account:
+def _from_timeline(recording: RecordingData, wanted: set[int]) -> Account:
     best, time_s = 0, 0.0
     for index in wanted & set(recording.timeline):
         rows = recording.timeline[index]

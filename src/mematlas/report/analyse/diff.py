@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Frame, Recording
+    from mematlas.recording.model import Frame, RecordingData
     from mematlas.report.model.report import Report
 
     Numbers = NDArray[np.int64]
@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 _OF_TOTALS = {"peak": "peak_variance", "allocated": "allocated_variance"}
 
 
-def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool = False) -> Diff:
+def compare(
+    before: RecordingData, after: RecordingData, by: str, *, ignore_lines: bool = False
+) -> Diff:
     """Compare a metric of two recordings. With `ignore_lines` frames match by function only."""
     reports = [make_report(each) for each in (before, after)]
     tables = [StackTable.of(each.stacks) for each in reports]
@@ -53,7 +55,7 @@ def compare(before: Recording, after: Recording, by: str, *, ignore_lines: bool 
     )
 
 
-def _has_error(recording: Recording, by: str) -> bool:
+def _has_error(recording: RecordingData, by: str) -> bool:
     """Return whether the standard error of a metric is known; exact figures have none."""
     if by == "faulted":
         return recording.sampling.fault_period == 1
@@ -99,7 +101,7 @@ class _Keys:
         return found
 
 
-def _variance(recording: Recording, table: StackTable, by: str) -> Floats:
+def _variance(recording: RecordingData, table: StackTable, by: str) -> Floats:
     """Return the variance of each row. Resident bytes inherit the relative error of the live bytes."""
     live = table.metric("live").astype(np.float64)
     found = table.columns["error_bytes"].astype(np.float64) ** 2

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Process, Recording
+    from mematlas.recording.model import Process, RecordingData
     from mematlas.report.model.report import Report
 
     Floats = NDArray[np.float64]
@@ -26,7 +26,7 @@ number of live blocks integrated over the time between snapshots (Little's law).
 """
 
 
-def export_table(recording: Recording, report: Report) -> StackTable:
+def export_table(recording: RecordingData, report: Report) -> StackTable:
     """Return the stack stats of a report with the columns of EXTRA."""
     table = StackTable.of(report.stacks)
     extra: dict[str, NDArray[np.int64]] = {name: np.zeros(len(table), np.int64) for name in EXTRA}
@@ -42,7 +42,9 @@ def export_table(recording: Recording, report: Report) -> StackTable:
     )
 
 
-def _columns(recording: Recording, process: Process, keys: NDArray[np.int64]) -> dict[str, Floats]:
+def _columns(
+    recording: RecordingData, process: Process, keys: NDArray[np.int64]
+) -> dict[str, Floats]:
     totals = recording.totals.get(process.index)
     summed = sums.gather(totals.rows if totals else None, keys, ("peak_count", "peak_bytes"))
     max_bytes, max_count = summed["peak_bytes"], summed["peak_count"].copy()
@@ -65,7 +67,7 @@ def _columns(recording: Recording, process: Process, keys: NDArray[np.int64]) ->
 
 
 def _snapshots(
-    recording: Recording, process: Process, keys: NDArray[np.int64]
+    recording: RecordingData, process: Process, keys: NDArray[np.int64]
 ) -> Iterator[tuple[float, dict[str, Floats]]]:
     """Yield the live stats of each snapshot of a process, the exit last."""
     index, names = process.index, ("live_bytes", "live_count")

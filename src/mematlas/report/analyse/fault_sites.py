@@ -9,13 +9,13 @@ import numpy as np
 
 from mematlas.recording.model import KIND_BY_NUMBER, PartKind
 from mematlas.report.analyse.table import StackTable, fault_rows
-from mematlas.report.model.report import FaultSite, PageFaults
+from mematlas.report.model.report import PageFaults, StackFaults
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from collections.abc import Set as AbstractSet
 
-    from mematlas.recording.model import FaultSites, Recording
+    from mematlas.recording.model import FaultSites, RecordingData
     from mematlas.report.analyse.stacks import Stacks
 
 
@@ -27,7 +27,7 @@ def fault_table(stacks: Stacks, faults: FaultSites) -> StackTable:
     return fault_rows(faults.process, numbers, sums, stacks)
 
 
-def page_faults(recording: Recording, paths: Mapping[int, Stacks]) -> PageFaults | None:
+def page_faults(recording: RecordingData, paths: Mapping[int, Stacks]) -> PageFaults | None:
     """Sum the page faults of the processes in `paths`; None if faults were not sampled."""
     found = [faults for index, faults in sorted(recording.fault_sites.items()) if index in paths]
     if not found or not recording.sampling.fault_period:
@@ -51,11 +51,11 @@ def page_faults(recording: Recording, paths: Mapping[int, Stacks]) -> PageFaults
     )
 
 
-def _sites(stacks: Stacks, faults: FaultSites) -> Iterator[FaultSite]:
+def _sites(stacks: Stacks, faults: FaultSites) -> Iterator[StackFaults]:
     index = faults.process
     for row in faults.rows:
         kind = KIND_BY_NUMBER.get(int(row["kind"]))
-        yield FaultSite(
+        yield StackFaults(
             frames=stacks.frames(int(row["stack"])),
             process=index,
             owner=stacks.frames(int(row["owner"])) if kind else None,
@@ -74,7 +74,7 @@ def _part_name(kind: PartKind, name: str) -> str:
     return f"{name} memory" if kind is PartKind.ANON else f"{kind} {name}"
 
 
-def _counted(recording: Recording, processes: AbstractSet[int]) -> int | None:
+def _counted(recording: RecordingData, processes: AbstractSet[int]) -> int | None:
     """Return the faults counted by the kernel up to the last sample of each process."""
     total, known = 0.0, False
     for index in processes:

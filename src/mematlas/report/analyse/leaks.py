@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Process, Recording
+    from mematlas.recording.model import Process, RecordingData
     from mematlas.report.analyse.trend import Trend
 
     Floats = NDArray[np.float64]
@@ -81,7 +81,7 @@ class _Rows:
         return found
 
 
-def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) -> Leaks:
+def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = None) -> Leaks:
     """Classify the memory live at the end of each process.
 
     `paths` are stacks already loaded, by process index.
@@ -115,7 +115,7 @@ def find_leaks(recording: Recording, paths: Mapping[int, Stacks] | None = None) 
 
 
 def _of(
-    process: Process, recording: Recording, paths: dict[int, Stacks]
+    process: Process, recording: RecordingData, paths: dict[int, Stacks]
 ) -> Iterator[ClassifiedRows]:
     index = process.index
     totals, end = recording.totals.get(index), account.exit_of(recording, index)
@@ -140,7 +140,7 @@ def _of(
 
 def _history(
     process: Process,
-    recording: Recording,
+    recording: RecordingData,
     end_s: float,
     keys: sums.Numbers,
     last: dict[str, Floats],

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Frame, Objects, Recording
+    from mematlas.recording.model import Frame, Objects, RecordingData
     from mematlas.report.analyse.stacks import Stacks
 
 
 def find_object_types(
-    recording: Recording, paths: Mapping[int, Stacks]
+    recording: RecordingData, paths: Mapping[int, Stacks]
 ) -> tuple[ObjectType, ...] | None:
     """Sum types of equal name over processes, most bytes first; None if no process was scanned."""
     found = [recording.objects[index] for index in sorted(paths.keys() & recording.objects)]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.linux.glibc_heap import HeapUse
-    from mematlas.recording.model import Fragmentation, Process, Recording, Rows, Snapshot
+    from mematlas.recording.model import Fragmentation, Process, RecordingData, Rows, Snapshot
     from mematlas.report.model.report import StackStats
 
 SERIES_POINTS = 2000
@@ -36,7 +36,7 @@ _TITLES = {"live_variance": "error_bytes", "temporary_bytes": "temporary_bytes"}
 
 
 def make_report(
-    recording: Recording, process: int | None = None, *, only: str | None = None
+    recording: RecordingData, process: int | None = None, *, only: str | None = None
 ) -> Report:
     """Build the report of all processes together, or of the one with index `process`.
 
@@ -78,7 +78,7 @@ def make_report(
 
 
 def find_bad_frees(
-    recording: Recording, wanted: set[int], paths: Mapping[int, Stacks]
+    recording: RecordingData, wanted: set[int], paths: Mapping[int, Stacks]
 ) -> Iterator[BadFree]:
     """Yield frees of pointers that were not live allocations, most frequent first.
 
@@ -98,7 +98,7 @@ def find_bad_frees(
 
 
 def _all_stacks(
-    recording: Recording,
+    recording: RecordingData,
     processes: Sequence[Process],
     paths: Mapping[int, Stacks],
     peak: Sequence[Snapshot],
@@ -128,18 +128,18 @@ def _all_stacks(
     return whole if len(whole) else ()
 
 
-def _fragmentation(recording: Recording, snapshots: Sequence[Snapshot]) -> list[Fragmentation]:
+def _fragmentation(recording: RecordingData, snapshots: Sequence[Snapshot]) -> list[Fragmentation]:
     """Return the fragmentation at these snapshots, where recorded."""
     found = (recording.fragmentation.get((each.process, each.time_s)) for each in snapshots)
     return [each for each in found if each]
 
 
-def _heaps(recording: Recording, wanted: set[int]) -> tuple[HeapUse, ...] | None:
+def _heaps(recording: RecordingData, wanted: set[int]) -> tuple[HeapUse, ...] | None:
     found = [recording.heaps[index] for index in sorted(wanted & set(recording.heaps))]
     return tuple(heap for each in found for heap in each.heaps) if found else None
 
 
-def _idle(recording: Recording, wanted: set[int]) -> IdleSummary | None:
+def _idle(recording: RecordingData, wanted: set[int]) -> IdleSummary | None:
     scans = [recording.idle[index] for index in sorted(wanted & set(recording.idle))]
     if not scans:
         return None
@@ -153,7 +153,7 @@ def _idle(recording: Recording, wanted: set[int]) -> IdleSummary | None:
     )
 
 
-def _slack(recording: Recording, snapshots: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
+def _slack(recording: RecordingData, snapshots: Sequence[Snapshot]) -> tuple[SlackPart, ...] | None:
     """Sum the free memory in slack by part; None in sampled mode."""
     if recording.sampling.mode != "exact" or not snapshots:
         return None
@@ -228,7 +228,7 @@ def _with_some(
     return at[:0]
 
 
-def summarize_process(process: Process, recording: Recording) -> ProcessSummary:
+def summarize_process(process: Process, recording: RecordingData) -> ProcessSummary:
     """Return a process as the process list shows it."""
     index = process.index
     rss = [each.rss_bytes for each in recording.snapshots if each.process == index]
@@ -253,7 +253,7 @@ def _only_forked(process: Process, seen: set[int]) -> bool:
     return process.ending == "exec" and process.index not in seen
 
 
-def make_series(recording: Recording, wanted: set[int]) -> tuple[Series, ...]:
+def make_series(recording: RecordingData, wanted: set[int]) -> tuple[Series, ...]:
     """Return the samples of some processes; long series are thinned out."""
     snapshots = sorted(recording.snapshots, key=lambda each: each.time_s)
     return tuple(
@@ -262,7 +262,7 @@ def make_series(recording: Recording, wanted: set[int]) -> tuple[Series, ...]:
     )
 
 
-def _timelines(recording: Recording, wanted: set[int]) -> Iterator[tuple[int, Rows]]:
+def _timelines(recording: RecordingData, wanted: set[int]) -> Iterator[tuple[int, Rows]]:
     for index, rows in sorted(recording.timeline.items()):
         known = rows[~(np.isnan(rows["rss_bytes"]) | np.isnan(rows["live_bytes"]))]
         if index in wanted and len(known):
@@ -307,7 +307,7 @@ def _last_known(column: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _notes(
-    recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
+    recording: RecordingData, processes: Sequence[Process], peak: Sequence[Snapshot]
 ) -> Iterator[str]:
     if not recording.complete:
         yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
@@ -317,7 +317,7 @@ def _notes(
 
 
 def _sum_notes(
-    recording: Recording, processes: Sequence[Process], peak: Sequence[Snapshot]
+    recording: RecordingData, processes: Sequence[Process], peak: Sequence[Snapshot]
 ) -> Iterator[str]:
     """Yield what sums over several processes mean, and that lifetimes are unknown."""
     if len({each.process for each in peak}) > 1:
@@ -331,7 +331,7 @@ def _sum_notes(
         yield "peak live bytes are the sum of each process's own peak, at different times"
 
 
-def _residency_notes(recording: Recording, processes: Sequence[Process]) -> Iterator[str]:
+def _residency_notes(recording: RecordingData, processes: Sequence[Process]) -> Iterator[str]:
     """Yield of which processes residency or swap is unknown."""
     seen = {each.process for each in recording.snapshots}
     unseen = [p for p in processes if p.index not in seen and p.ending != "exec"]
@@ -344,7 +344,7 @@ def _residency_notes(recording: Recording, processes: Sequence[Process]) -> Iter
         yield "swapped bytes over time are unknown: not reported by the kernel"
 
 
-def _last_time_s(recording: Recording) -> float:
+def _last_time_s(recording: RecordingData) -> float:
     times = [each.time_s for each in recording.snapshots]
     times += [each.time_s for each in recording.totals.values()]
     times += [float(rows["time_s"][-1]) for rows in recording.timeline.values() if len(rows)]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import AgeMatrix, Frame, Process, Recording
+    from mematlas.recording.model import AgeMatrix, Frame, Process, RecordingData
 
     Numbers = NDArray[np.int64]
 
@@ -25,7 +25,7 @@ STRETCHES = 64
 LINES = 100
 
 
-def make_spans(recording: Recording, paths: Mapping[int, Stacks]) -> Spans | None:
+def make_spans(recording: RecordingData, paths: Mapping[int, Stacks]) -> Spans | None:
     """Sum memory that outlived its interval by owning line; None if no age matrix was recorded.
 
     `paths` are stacks already loaded, by process index.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Recording, Rows
+    from mematlas.recording.model import RecordingData, Rows
 
     Numbers = NDArray[Any]  # integers of any width
     Indices = NDArray[np.uint32]
@@ -63,7 +63,7 @@ class Stacks:
         return number_words(np.ascontiguousarray(nodes["word"]))
 
     @classmethod
-    def of(cls, recording: Recording, process: int) -> Self:
+    def of(cls, recording: RecordingData, process: int) -> Self:
         """Return the stacks of the process with index `process`."""
         return cls(recording.nodes.get(process), recording.frames.get(process, {}))
 

@@ -17,17 +17,17 @@ from mematlas.report.model.window import Window
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mematlas.recording.model import AgeMatrix, Process, Recording, Rows
+    from mematlas.recording.model import AgeMatrix, Process, RecordingData, Rows
     from mematlas.report.model.report import Series
 
 
-def end_of(recording: Recording) -> float:
+def end_of(recording: RecordingData) -> float:
     """Return the last time in seconds at which live memory is known; 0 if unknown."""
     return max((each.time_s for each in recording.age_matrix.values()), default=0.0)
 
 
 def make_window(
-    recording: Recording, start_s: float, end_s: float | None, process: int | None = None
+    recording: RecordingData, start_s: float, end_s: float | None, process: int | None = None
 ) -> Window:
     """Build the window of all processes, or of the one with index `process`.
 
@@ -103,7 +103,7 @@ def _born_in(matrix: AgeMatrix, start_s: float, end_s: float | None) -> Rows:
     return found
 
 
-def _table(recording: Recording, index: int, rows: Rows) -> StackTable:
+def _table(recording: RecordingData, index: int, rows: Rows) -> StackTable:
     stacks = Stacks.of(recording, index)
     at = sums.distinct(sums.keys(rows))
     summed = sums.gather(rows, at, ("bytes", "count", "variance"))

@@ -12,7 +12,7 @@ from mematlas.report.model.report import METRICS
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from mematlas.recording.model import Frame, Recording
+    from mematlas.recording.model import Frame, RecordingData
     from mematlas.report.analyse.table import StackTable
     from mematlas.report.model.report import Report
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class ExportSource:
     """A recording, its report and its stacks; `by` is the metric of formats with only one."""
 
-    recording: Recording
+    recording: RecordingData
     report: Report
     table: StackTable
     by: str = "resident"

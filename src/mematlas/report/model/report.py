@@ -123,7 +123,7 @@ class BadFree:
 
 
 @dataclass(frozen=True, slots=True)
-class FaultSite:
+class StackFaults:
     """Page faults of one stack in the memory of one owner. Exact if the period is 1, else estimates."""
 
     frames: tuple[Frame, ...]
@@ -149,7 +149,7 @@ class PageFaults:
     bytes: int
     error_bytes: int
     counted_faults: int | None  # kernel counters; includes faults inside system calls
-    sites: tuple[FaultSite, ...]  # most bytes first, then most faults
+    sites: tuple[StackFaults, ...]  # most bytes first, then most faults
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from mematlas.recording.model import Frame
-    from mematlas.report.model.report import FaultSite, PageFaults
+    from mematlas.report.model.report import PageFaults, StackFaults
     from mematlas.report.text.page import FramePrinter
 
 _NUMBER = 10
@@ -64,7 +64,7 @@ def _summary(found: PageFaults) -> str:
     return phrase + (f"; {found.lost:,} samples lost" if found.lost else "")
 
 
-def _lines(sites: tuple[FaultSite, ...], frames: FramePrinter) -> list[_Line]:
+def _lines(sites: tuple[StackFaults, ...], frames: FramePrinter) -> list[_Line]:
     found: dict[Frame | None, _Line] = {}
     for site in sites:
         frame = owning_frame(site.frames)
@@ -78,7 +78,7 @@ def _lines(sites: tuple[FaultSite, ...], frames: FramePrinter) -> list[_Line]:
     return sorted(found.values(), key=lambda line: (-line.bytes, -line.faults))
 
 
-def _whose(site: FaultSite, faulting: Frame | None, frames: FramePrinter) -> str:
+def _whose(site: StackFaults, faulting: Frame | None, frames: FramePrinter) -> str:
     if site.owner is None:
         return f"in {shorten(frame_names.short_path(clean(site.memory), frames.directory), 80)}"
     frame = owning_frame(site.owner)

@@ -28,7 +28,7 @@ from mematlas.units import format_duration
 if TYPE_CHECKING:
     from textual.app import ComposeResult
 
-    from mematlas.recording.model import Recording
+    from mematlas.recording.model import RecordingData
     from mematlas.report.model.report import Report
     from mematlas.report.tui.source import RecordingSource
 
@@ -68,7 +68,7 @@ class RecordingApp(App[None]):
         super().__init__()
         self._watch = watch
         self._dark = dark
-        self._recording: Recording | None = None
+        self._recording: RecordingData | None = None
         self._next = 0.0
         self._reading = False
         self.metric = METRICS.index("resident")
@@ -115,7 +115,7 @@ class RecordingApp(App[None]):
         self._next = now + max(_REFRESH_S, (now - start) / _BUSY)
         self.call_from_thread(self._take, recording, running)
 
-    def _take(self, recording: Recording | None, running: bool) -> None:
+    def _take(self, recording: RecordingData | None, running: bool) -> None:
         self._reading = False
         self._recording = recording or self._recording
         self.ended = not running
@@ -147,7 +147,7 @@ class RecordingApp(App[None]):
         blocks = self._blocks(self._recording, console)
         return Text("\n\n").join(block for block in blocks if block.plain)
 
-    def _blocks(self, recording: Recording, console: Console) -> list[Text]:
+    def _blocks(self, recording: RecordingData, console: Console) -> list[Text]:
         if self.window_s is not None and (end := end_of(recording)):
             window = make_window(recording, max(0.0, end - self.window_s), None)
             ranked = [each for each in lines(window.stacks, "live") if self._is_shown(each.frame)]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from mematlas.recording.model import Recording
+    from mematlas.recording.model import RecordingData
 
 
 class RecordingSource(Protocol):
     """A growing recording and its program."""
 
-    def read(self) -> Recording | None:
+    def read(self) -> RecordingData | None:
         """Read the recording with resolved frames; None before its first chunk. Raises MematlasError."""
 
     @property
