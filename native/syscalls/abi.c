@@ -110,5 +110,5 @@ _Static_assert(TRACE_FAULTS_OFF == 0 && TRACE_FAULTS_ON == 1 && TRACE_FAULTS_REF
 
 int mematlas_abi(void)
 {
-	return 1;
+	return 2;
 }

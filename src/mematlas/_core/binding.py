@@ -6,7 +6,7 @@ import os
 
 from mematlas._native import ffi, lib
 
-if lib.mematlas_abi() != 1:
+if lib.mematlas_abi() != 2:
     message = "the compiled core is from another version; run scripts/setup"
     raise ImportError(message)
 
