@@ -370,7 +370,7 @@ def test_refusals(build: Build, tmp_path: Path) -> None:
             (("attach", str(waiting.pid), *out), 2, "static"),
             (("attach", "0"), 2, "above zero"),
             (("attach", pid, "-o", str(tmp_path / "no/such.atlas")), 1, "no/such.atlas"),
-            (("detach", pid), 3, "not attached to"),
+            (("detach", pid), 3, "is not traced by"),
         ]
         for arguments, status, reason in cases:
             done = mematlas(*arguments)
