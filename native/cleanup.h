@@ -1,4 +1,4 @@
-/* Scope guards: a variable marked so is released when its scope ends, on every path. */
+/* Scope guards. A marked variable is released when its scope ends, on every path. */
 #ifndef MEMATLAS_CLEANUP_H
 #define MEMATLAS_CLEANUP_H
 

@@ -45,7 +45,7 @@ TRANSPOSED = {4096: 1.5, 8192: 1.6}
 
 
 def main() -> int:
-    """Run all contests; 1 if a target is missed."""
+    """Run all comparisons; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--mib", type=int, default=192, help="of each array")
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def alternate(rounds: int, contest: dict[str, Runner]) -> dict[str, list[float]]:
-    """Run everybody in turn."""
+    """Run all programs in turn."""
     found: dict[str, list[float]] = {name: [] for name in contest}
     for _ in range(rounds):
         for name, run in contest.items():
@@ -86,7 +86,7 @@ def judge(text: str, *, met: bool) -> bool:
 
 
 def bandwidth(rounds: int, size: int) -> bool:
-    """Read, copy and triad, one thread."""
+    """Measure read, copy and triad with one thread."""
     met = True
     with tempfile.TemporaryDirectory() as folder, ProvenRegion("thp", 3 * (size + 4096)) as memory:
         print(f"\nbandwidth, arrays of {size >> 20} MiB, GB/s; ours in {memory.placement.text()}")
@@ -113,7 +113,7 @@ def build_stream(folder: Path) -> Path:
 
 
 def ours(memory: ProvenRegion, size: int, operation: str) -> dict[str, Runner]:
-    """List our loops, with both kinds of stores."""
+    """Return the loops of mematlas, with both kinds of stores."""
     return {
         f"mematlas, {case.labels['stores']} stores": partial(best_of, max, case.sample)
         for case in cases(memory, size, 1)
@@ -127,7 +127,7 @@ def best_of(choose: Callable[[list[float]], float], sample: Callable[[], float |
 
 
 def peers(program: Path, memory: ProvenRegion, size: int, operation: str) -> dict[str, Runner]:
-    """List the peers that do this operation."""
+    """Return the peers that have this operation."""
     count = size // 8
     found: dict[str, Runner] = {}
     if operation != "read":
@@ -157,20 +157,20 @@ def peers(program: Path, memory: ProvenRegion, size: int, operation: str) -> dic
 
 
 def rate(work: Callable[[], object], useful: int) -> float:
-    """Time one call: bytes a nanosecond, that is GB/s."""
+    """Time one call and return GB/s."""
     began = time.perf_counter_ns()
     work()
     return useful / (time.perf_counter_ns() - began)
 
 
 def run_stream(program: Path, count: int, operation: str) -> float:
-    """Let STREAM tell its rate."""
+    """Run STREAM and return its rate."""
     text = subprocess.check_output([program, str(count), str(PASSES)], text=True)
     return float(dict(line.split() for line in text.splitlines())[operation])
 
 
 def run_likwid(loop: str, total: int) -> float:
-    """One thread of likwid-bench on `total` bytes in all."""
+    """Run likwid-bench with one thread on `total` bytes."""
     command = ["likwid-bench", "-t", loop, "-w", f"N:{total // 1000}kB:1", "-i", str(PASSES)]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     found = re.search(r"MByte/s:\s+([0-9.]+)", text)
@@ -178,7 +178,7 @@ def run_likwid(loop: str, total: int) -> float:
 
 
 def run_multiload(load: str, total: int) -> float:
-    """One thread of multiload: the best of its samples."""
+    """Run multiload with one thread and return its best sample."""
     command = ["multiload", "-n", "2", "-t", "1", "-H", "-m", str(total), "-l", load]
     rows = subprocess.check_output(command, text=True).splitlines()
     names, values = (re.split(r"\s*,\s*", row.strip()) for row in rows[:2])
@@ -189,7 +189,7 @@ def run_multiload(load: str, total: int) -> float:
 
 
 def latency(rounds: int) -> bool:
-    """One random cycle through all lines of working sets, 4 KiB pages, beside multichase."""
+    """Measure a random pointer chase in 4 KiB pages, against multichase."""
     if not shutil.which("multichase"):
         print("\nlatency is left out: no multichase on PATH or in --peers")
         return True
@@ -215,13 +215,13 @@ def latency(rounds: int) -> bool:
 
 
 def run_chase(chase: PointerChase) -> float:
-    """Take the best of as many samples, each as long, as multichase does: both are disturbed alike."""
+    """Return the best of as many and as long samples as multichase makes, for equal disturbance."""
     steps = int(1e9 * CHASED / min(chase.run(10_000) for _ in range(20)))
     return min(chase.run(steps) for _ in range(SAMPLES))
 
 
 def run_multichase(size: int) -> float:
-    """Random over the whole of `size`; by default it would stay within 256 KiB at a time."""
+    """Run multichase at random over all of `size`, instead of within 256 KiB at a time."""
     command = ["multichase", "-n", str(SAMPLES), "-s", str(LINE), "-m", str(size), "-T", str(size)]
     return float(subprocess.check_output(command, text=True).split()[-1])
 
@@ -230,7 +230,7 @@ def run_multichase(size: int) -> float:
 
 
 def transpose(rounds: int) -> bool:
-    """Matrices of doubles beside a copy of the same size, and beside NumPy."""
+    """Measure transposes of doubles against a copy and NumPy."""
     met = True
     for side, needed in TRANSPOSED.items():
         with ProvenRegion("thp", 16 * side * side) as memory:
@@ -252,7 +252,7 @@ def transpose(rounds: int) -> bool:
 
 
 def check_transpose(side: int) -> None:
-    """Check that what was timed is a transpose."""
+    """Check that the timed result is a transpose."""
     matrix = np.arange(side * side, dtype="f8").reshape(side, side)
     if not np.array_equal(bench.transpose(matrix), matrix.T):
         raise SystemExit("the transpose is wrong")

@@ -1,4 +1,4 @@
-"""Our pool and arena against glibc, mimalloc, jemalloc and tcmalloc, in alternation.
+"""Pool and arena of mematlas against glibc, mimalloc, jemalloc and tcmalloc, in alternation.
 
 python benchmarks/memory/allocators.py [--rounds 9] [--realtime] [--only tight,...]
 
@@ -32,7 +32,7 @@ PEERS = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A pattern, and what was promised of it: ns for the pool, or a part of glibc's for the arena."""
+    """A pattern and its target: ns for the pool, or a share of glibc's time for the arena."""
 
     pattern: str
     threads: int
@@ -53,7 +53,7 @@ CASES = (
 
 
 def build(folder: Path) -> dict[str, tuple[Path, dict[str, str]]]:
-    """Compile a program for each of ours and one for malloc; name them with their environment."""
+    """Compile a program for pool, arena and malloc; return them with their environment."""
     programs = {}
     for name in ("pool", "arena", "malloc"):
         programs[name] = folder / name
@@ -70,7 +70,7 @@ def build(folder: Path) -> dict[str, tuple[Path, dict[str, str]]]:
 
 
 def measure(program: Path, environment: dict[str, str], case: Case) -> float:
-    """Run once; ns."""
+    """Run once and return the ns."""
     arguments = [case.pattern, str(case.threads), str(case.operations)]
     done = subprocess.run(
         [program, *arguments],
@@ -84,7 +84,7 @@ def measure(program: Path, environment: dict[str, str], case: Case) -> float:
 
 
 def judge(case: Case, least: dict[str, float]) -> list[str]:
-    """Say whether what was promised was kept."""
+    """Format whether the target is met."""
     said = []
     if case.pool is not None:
         kept = "kept" if least["pool"] <= case.pool else "MISSED"
@@ -97,7 +97,7 @@ def judge(case: Case, least: dict[str, float]) -> list[str]:
 
 
 def main() -> int:
-    """Run all cases; 1 if a promise was missed."""
+    """Run all cases; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--realtime", action="store_true")

@@ -25,7 +25,7 @@ SLOWER, FASTER_FROM = 1.05, 64 << 20
 
 
 def once(act: Callable[[], object], count: int) -> float:
-    """Seconds a call, over `count` of them; what ran before, here or elsewhere, is out of the caches."""
+    """Measure the seconds of a call, over `count` calls with cold caches."""
     time.sleep(0.02)
     for _ in range(1 + count // 4):
         act()
@@ -36,13 +36,13 @@ def once(act: Callable[[], object], count: int) -> float:
 
 
 def expression(size: int) -> Callable[[], object]:
-    """Give `(a * b + a) - b` over arrays of `size` bytes: three operations, two temporaries."""
+    """Return `(a * b + a) - b` as a function on arrays of `size` bytes: three operations, two temporaries."""
     a, b = np.random.default_rng(1).random((2, size // 8))
     return lambda: (a * b + a) - b
 
 
 def main() -> int:
-    """Run all sizes; 1 if a promise was missed."""
+    """Run all sizes; return 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--realtime", action="store_true")

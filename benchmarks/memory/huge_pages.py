@@ -1,4 +1,4 @@
-"""Random gather and scatter, and first touch, by backing: each in a process of its own, in alternation.
+"""Random gather and scatter, and first touch, by kind of pages: each in a process of its own, in alternation.
 
 python benchmarks/memory/huge_pages.py [--size 4G] [--touch 1G] [--rounds 5] [--json]      (as root)
 
@@ -43,7 +43,7 @@ BASE = {"private, THP": "private, 4 KiB", "hugetlb 2 MiB": "private, 4 KiB",
 
 
 def measure(name: str, size: int, touch: int) -> dict[str, float]:
-    """Measure one backing in this process: ns per element, ms for the first touch."""
+    """Measure one kind of pages in this process: ns per element, ms for the first touch."""
     options = BACKINGS[name][0]
     found = {"touch_ms": min(first_touch(options, touch) for _ in range(TRIES))}
     with Region(size, **options) as region:
@@ -52,7 +52,7 @@ def measure(name: str, size: int, touch: int) -> dict[str, float]:
 
 
 def access(array: NDArray[np.int64]) -> dict[str, float]:
-    """Gather from random places, and scatter to them."""
+    """Gather from random indices, and scatter to them."""
     array[:] = 1
     indices = np.random.default_rng(7).integers(0, len(array), INDICES)
     out = np.empty(INDICES, np.int64)
@@ -68,7 +68,7 @@ def access(array: NDArray[np.int64]) -> dict[str, float]:
 
 
 def first_touch(options: dict[str, Any], size: int) -> float:
-    """Map memory and write its every page, in ms; the mapping counts, for hugetlb is populated then."""
+    """Map memory and write every page; return the ms, with the mapping, which populates hugetlb."""
     began = time.perf_counter()
     with Region(size, **options) as region:
         array = region.array()
@@ -79,7 +79,7 @@ def first_touch(options: dict[str, Any], size: int) -> float:
 
 
 def best(act: Any) -> float:
-    """Nanoseconds per element, at best."""
+    """Return the least nanoseconds per element."""
     times = []
     for _ in range(TRIES):
         began = time.perf_counter()
@@ -90,7 +90,7 @@ def best(act: Any) -> float:
 
 @contextmanager
 def written(path: Path, text: str) -> Iterator[None]:
-    """Set a knob for a while."""
+    """Set a sysfs file inside the `with` block."""
     before = path.read_text().strip()
     if "[" in before:
         before = before.partition("[")[2].partition("]")[0]
@@ -102,7 +102,7 @@ def written(path: Path, text: str) -> Iterator[None]:
 
 
 def in_process(name: str, size: int, touch: int) -> dict[str, float]:
-    """Measure in a process of its own, with the pool it takes."""
+    """Measure in a process of its own, with the hugetlb pool it needs."""
     with ExitStack() as stack:
         if BACKINGS[name][1]:
             stack.enter_context(written(POOL, str(size >> 21)))
@@ -122,7 +122,7 @@ def in_process(name: str, size: int, touch: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure every backing in turn, several times, and print the best of each."""
+    """Measure every kind of pages in turn, several times, and print the best of each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="4G", type=parse_bytes)
     parser.add_argument("--touch", default="1G", type=parse_bytes)
@@ -149,7 +149,7 @@ def main() -> None:
 
 
 def show(results: dict[str, dict[str, float]], size: int, touch: int) -> None:
-    """Print a Markdown table, with each gain over small pages."""
+    """Print a Markdown table, with each gain over base pages."""
     head = (
         f"gather from {format_bytes(size)} | scatter | first touch of {format_bytes(touch)} | huge"
     )

@@ -1,4 +1,4 @@
-/* The kernel's own cost: reads and throws away. "read FILE...", "words FILE OFFSET COUNT ..." */
+/* The cost of the kernel alone: reads and discards. "read FILE...", "words FILE OFFSET COUNT ..." */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>

@@ -1,4 +1,4 @@
-"""Observation against the kernel's own cost and against peers: CPU time, in alternation, as ratios.
+"""CPU time of observing, relative to the kernel's part and to peers, measured alternately.
 
 python benchmarks/observe/run.py [--gib 2] [--rounds 5]      (as root; psutil and pmap if there)
 """
@@ -34,7 +34,7 @@ print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 def build(folder: Path, name: str) -> Path:
-    """Compile one of the programs here."""
+    """Compile a program of this directory."""
     program = folder / name
     subprocess.run(["gcc", "-O2", HERE / f"{name}.c", "-o", program], check=True)
     return program
@@ -42,7 +42,7 @@ def build(folder: Path, name: str) -> Path:
 
 @contextmanager
 def target(program: Path, *arguments: str) -> Iterator[tuple[int, int, int]]:
-    """Run a target; PID, start and length of what it mapped."""
+    """Run a target; return its PID, and the start and length of its mapping."""
     with subprocess.Popen(
         [program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -53,7 +53,7 @@ def target(program: Path, *arguments: str) -> Iterator[tuple[int, int, int]]:
 
 
 def program_cost(*command: str | Path) -> tuple[float, float]:
-    """CPU seconds of a program, with its start."""
+    """Return the CPU seconds of a program, including its start."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -62,7 +62,7 @@ def program_cost(*command: str | Path) -> tuple[float, float]:
 
 
 def python_cost(setup: str, work: str) -> tuple[float, float]:
-    """CPU seconds and grown peak memory (MB) of some Python, without the interpreter's start."""
+    """Return CPU seconds and peak memory growth (MB) of Python code, without the interpreter start."""
     code = TIMED.format(setup=setup, work=work)
     took, grown = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     return float(took), int(grown) / 1024
@@ -72,7 +72,7 @@ Contest = dict[str, "tuple[object, ...]"]
 
 
 def compete(title: str, rounds: int, contest: Contest) -> None:
-    """Run everybody in turn, `rounds` times; the first is the bound."""
+    """Run all contestants in turn, `rounds` times; the first is the baseline."""
     results: dict[str, list[tuple[float, float]]] = {name: [] for name in contest}
     for _ in range(rounds):
         for name, (measure, *arguments) in contest.items():
@@ -88,7 +88,7 @@ def compete(title: str, rounds: int, contest: Contest) -> None:
 
 
 def smaps(rounds: int, programs: tuple[Path, Path]) -> None:
-    """65,000 mappings: the whole of smaps, and its sum."""
+    """65,000 mappings: read and sum smaps."""
     peek, raw = programs
     with target(peek, "vmas", "65000") as (pid, _, _):
         path = f"/proc/{pid}/smaps"
@@ -105,7 +105,7 @@ def smaps(rounds: int, programs: tuple[Path, Path]) -> None:
 
 
 def pages(rounds: int, programs: tuple[Path, Path], gib: float) -> None:
-    """Pages touched in random order: pagemap to an array, and the join with frames."""
+    """Pages written in random order: pagemap to an array, and the join with frames."""
     peek, raw = programs
     size = int(gib * (1 << 30))
     with target(peek, "pages", str(size)) as (pid, start, length):
@@ -132,7 +132,7 @@ def pages(rounds: int, programs: tuple[Path, Path], gib: float) -> None:
 
 
 def sparse(rounds: int, programs: tuple[Path, Path]) -> None:
-    """One tebibyte with sixteen pages in it."""
+    """Run the benchmark of a mapping of 1 TiB with sixteen pages."""
     with target(programs[0], "sparse") as (pid, start, length):
         compete("16 pages in 1 TiB", rounds, {
             "mematlas": (python_cost, "import numpy; from mematlas.linux import pagemap as pages",
@@ -141,7 +141,7 @@ def sparse(rounds: int, programs: tuple[Path, Path]) -> None:
 
 
 def sweep(rounds: int, raw: Path) -> None:
-    """Every process of the machine, two hundred more than there are."""
+    """All processes of the machine, plus two hundred."""
     sleepers = [subprocess.Popen(["sleep", "600"]) for _ in range(200)]
     try:
         pids = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208
@@ -181,7 +181,7 @@ def cache(rounds: int, gib: float, folder: Path) -> None:
 
 
 def main() -> None:
-    """Run all contests."""
+    """Run all benchmarks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--gib", type=float, default=2)
     parser.add_argument("--rounds", type=int, default=5)

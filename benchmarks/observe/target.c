@@ -1,5 +1,5 @@
-/* Something to look at: "vmas N" maps N mappings, "pages BYTES" touches pages in random order,
- * "sparse" touches 16 pages of 1 TiB. Prints "START LENGTH", then waits for its input to end. */
+/* A process to observe: "vmas N" maps N mappings, "pages BYTES" writes pages in random order,
+ * "sparse" writes 16 pages of 1 TiB. Prints "START LENGTH", then waits for its input to end. */
 #define _GNU_SOURCE
 #include <stdio.h>
 #include <stdlib.h>

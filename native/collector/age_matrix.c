@@ -170,7 +170,7 @@ static bool add_living(struct age_matrix *matrix, uint32_t stats, uint64_t born,
 	return matrix->count * 2 <= matrix->mask || rebuild(matrix, (matrix->mask + 1) * 2, 0);
 }
 
-/* Live memory has MEMATLAS_ALIVE for `died`, which is no cell: after this the cells of `matrix`
+/* Live memory has MEMATLAS_ALIVE for `died`, which is no cell. After this the cells of `matrix`
  * cannot be made longer. */
 static bool add_live_blocks(struct age_matrix *matrix, const struct state *state)
 {

@@ -1,5 +1,5 @@
-/* The effect of each event on a process's state. A block event takes constant time: the shares of
- * the peak are saved by the first change of each stack's statistics after the peak. */
+/* The effect of each event on a process's state. A block event takes constant time, because the
+ * shares of the peak are saved by the first change of each stack's statistics after the peak. */
 #include "state.h"
 
 static void add_live(struct state *state, struct stack_stats *stats, uint64_t time,

@@ -16,8 +16,8 @@ static size_t bytes_of(uint64_t slots)
 	return slots / GROUP * sizeof(struct block_group);
 }
 
-/* Lookups are spread all over the table, and a TLB miss costs as much as a cache miss: large tables
- * get huge pages. */
+/* Lookups are spread all over the table, and a TLB miss costs as much as a cache miss. So large
+ * tables get huge pages. */
 static struct block_group *make_groups(uint64_t slots)
 {
 	size_t bytes = bytes_of(slots);

@@ -65,7 +65,7 @@ struct process {
 	int dir; /* /proc/PID, opened while the PID was this process's */
 	char name[32]; /* of its file */
 	int32_t ending, status;
-	bool active; /* its state is set up: its rings may be read */
+	bool active; /* its state is set up, and its rings may be read */
 	bool inherited;
 	bool exiting, dead;
 	bool emitted_exiting, emitted_ended, emitted_stopped, sampled_exit;

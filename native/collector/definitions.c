@@ -1,4 +1,4 @@
-/* Definitions out of a ring: stacks, code objects, modules. The traced program wrote them:
+/* Definitions out of a ring: stacks, code objects, modules. The traced program wrote them, so
  * everything is checked. */
 #include <stdlib.h>
 #include <string.h>

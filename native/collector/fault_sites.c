@@ -16,7 +16,7 @@
 /* The owner of the memory a fault was in. */
 struct owner {
 	uint32_t number, kind; /* as in struct mematlas_fault_site */
-	bool private;          /* the fault allocated the page: no page of a file */
+	bool private;          /* the fault allocated the page; not a page of a file */
 };
 
 static uint32_t slot_of(const struct fault_sites *sites, const struct mematlas_fault_site *site)
@@ -85,7 +85,7 @@ static struct owner owner_by_part(struct process *process, uint32_t kind, const 
 }
 
 /* An address above the last reading of the heap is in the heap if that is nearer than the next
- * mapping: brk() grows upwards, and mmap() places new mappings downwards. */
+ * mapping, because brk() grows upwards and mmap() places new mappings downwards. */
 static bool is_grown_heap(const struct vmas *vmas, size_t above, uint64_t address)
 {
 	const struct vma *below = above > 0 ? &vmas->items[above - 1] : NULL;

@@ -1,6 +1,6 @@
 /* Attributes fragmentation: the free bytes of a partially used page go to the stacks whose live
- * blocks share the page; fully free pages are counted apart. Exact mode only: a sample leaves out
- * most blocks of a page. */
+ * blocks share the page; fully free pages are counted apart. Exact mode only, because a sample
+ * leaves out most blocks of a page. */
 #include <errno.h>
 
 #include "sweep.h"

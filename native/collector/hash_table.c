@@ -1,4 +1,4 @@
-/* Tables of numbers with open addressing: a table is twice as long as the array it indexes. */
+/* Tables of numbers with open addressing. A table is twice as long as the array it indexes. */
 #include <stdlib.h>
 
 #include "state.h"

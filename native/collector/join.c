@@ -139,7 +139,7 @@ static double least(double a, double b)
 }
 
 /* Splits one pool into live and slack. Unsampled blocks may have mappings of their own, which count
- * as anonymous memory: an estimate beyond the pool's resident bytes is taken from there. */
+ * as anonymous memory. An estimate beyond the pool's resident bytes is taken from there. */
 static void split_pool(struct join *join, enum pool pool, double *live, double *variance)
 {
 	const struct pool_stats *pool_stats = &join->pools[pool];

@@ -1,7 +1,7 @@
 /* Finds the block around an address. A block of 2^k to 2^(k+1) - 1 bytes is indexed by the aligned
  * window of 2^k bytes that its start is in. No two live blocks of one size class start in the same
  * window, and a block around an address starts in the address's window or in one of the two before.
- * Blocks below 2^LARGE_FIRST bytes are not indexed: every start they may have is tried in the table
+ * Blocks below 2^LARGE_FIRST bytes are not indexed. Every start they may have is tried in the table
  * of live blocks. */
 #include <stdlib.h>
 #include <string.h>

@@ -14,7 +14,7 @@
 #define CALM_NS 10000000L
 #define IDLE_NS 20000000L
 
-/* To be called before a drain, which then reads all that an ended process has written: its end is
+/* To be called before a drain, which then reads all that an ended process has written. Its end is
  * reported after that drain. */
 static void update_states(struct mematlas_collector *collector)
 {

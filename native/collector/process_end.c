@@ -81,8 +81,8 @@ static void free_rest(struct process *process)
 	state_free(&process->state);
 }
 
-/* A build starts thousands of processes: of an ended one only its description is kept. Its file is
- * removed because a later image of the same PID may need the name. */
+/* A build starts thousands of processes, so only the description of an ended one is kept. Its file
+ * is removed because a later image of the same PID may need the name. */
 int mematlas_collector_forget(struct mematlas_collector *collector, int index)
 {
 	struct process *process = process_at(collector, index);

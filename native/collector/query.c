@@ -4,7 +4,8 @@
 
 #include "collector.h"
 
-/* The traced process may write anything into its strings: they are cut and terminated here. */
+/* The traced process may write anything into its strings, so they are truncated and terminated
+ * here. */
 static void copy_shared(const struct trace_process *shared, struct mematlas_traced *traced)
 {
 	traced->pid = shared->pid;

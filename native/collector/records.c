@@ -1,4 +1,4 @@
-/* Applies the records of a ring to the state. The traced program wrote them: everything is
+/* Applies the records of a ring to the state. The traced program wrote them, so everything is
  * checked. */
 #include "collector.h"
 

@@ -1,4 +1,4 @@
-/* Stacks as a trie: a node is one frame, its parent the frame that called it. */
+/* Stacks as a trie. A node is one frame; its parent is the caller. */
 #include "array.h"
 #include "state.h"
 

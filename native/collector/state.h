@@ -32,8 +32,8 @@ struct block {
 	struct block_info info;
 };
 
-/* Open addressing, linear probing, deletion by shifting back: no tombstones, so no decay. The keys
- * of a group fill one cache line, so that a lookup seldom needs another.
+/* Open addressing, linear probing, deletion by shifting back, so that no tombstones pile up. The
+ * keys of a group fill one cache line, so that a lookup seldom needs another.
  *
  * slots == mask + 1, a power of two; count == number of keys that are not 0
  * 8 * count <= 5 * slots + 8
@@ -114,7 +114,7 @@ struct age_cell {
 	double bytes, count, variance;
 };
 
-/* Time is cut into cells of 2^shift ticks of the clock, at most 512 of them: when a run has used
+/* Time is cut into cells of 2^shift ticks of the clock, at most 512 of them. When a run has used
  * them up, or there are too many entries, two cells become one. So the matrix of a run of any
  * length is bounded. count == number of slots that are not empty, 2 * count <= mask + 2 */
 struct age_matrix {
@@ -180,7 +180,7 @@ struct state {
 	bool out_of_memory;
 };
 
-/* What one record stands for: itself, or when sampling 1/p of its like. */
+/* What one record stands for: itself when exact, 1/p records when sampling. */
 struct weight {
 	double count, bytes, variance;
 };
@@ -200,7 +200,7 @@ static inline double rounded(double value)
 	return fabs(value) < 1e-3 ? 0 : value;
 }
 
-/* Live bytes are what the program asked for: an allocator's own mapping holds blocks that count
+/* Live bytes are what the program asked for. An allocator's own mapping holds blocks that count
  * themselves, and a mapped file is no allocation. */
 static inline bool counts_as_live(uint32_t kind)
 {

@@ -10,7 +10,7 @@
 enum owner {
 	BLOCK_MALLOC,
 	BLOCK_PYOBJECT,
-	OWNER_USER,      /* a mapping by the program: bytes that no block covers belong to it */
+	OWNER_USER,      /* a mapping by the program, which owns bytes that no block covers */
 	OWNER_ALLOCATOR, /* a mapping by an allocator */
 	OWNER_PYMALLOC,
 	OWNER_FILEMAP, /* bytes count for the file, and for the stack that mapped it */
@@ -25,7 +25,7 @@ struct span {
 	uint16_t always;
 };
 
-/* Sorted by start. `at` is the first that ends after the sweep's address: the sweep only moves
+/* Sorted by start. `at` is the first that ends after the sweep's address. The sweep only moves
  * up. */
 struct spans {
 	struct span *items;
@@ -90,7 +90,7 @@ struct page_usage {
 struct vma_class {
 	enum pool pool;
 	uint32_t part;  /* with POOL_NONE */
-	bool anonymous; /* private memory without a file: only here can spans of owners be right */
+	bool anonymous; /* private memory without a file; owners of other memory are stale */
 };
 
 struct join {

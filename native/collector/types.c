@@ -231,7 +231,7 @@ static void count(struct census *census, const struct span *block, int32_t type)
 		weight.variance * step + weight.bytes * weight.bytes * step * (step - 1);
 }
 
-/* A piece of the process's memory: neighbouring objects are read with one system call. */
+/* A piece of the process's memory. Neighbouring objects are read with one system call. */
 struct window {
 	uint64_t start, end;
 	uint8_t bytes[WINDOW];
@@ -244,8 +244,8 @@ static uint64_t head_end(const struct span *block)
 	return most < block->end ? most : block->end;
 }
 
-/* Reads from the head of a block to that of the last block that fits. All of it is resident: the
- * census must not bring pages back from swap. */
+/* Reads from the head of a block to that of the last block that fits. All of it is resident,
+ * because the census must not bring pages back from swap. */
 static void read_window(struct census *census, struct window *window, const struct spans *blocks,
 			size_t at, const struct run *pages)
 {

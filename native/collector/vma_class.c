@@ -33,7 +33,7 @@ static bool starts_with(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* The last component of the session's directory is random: no other path contains it. */
+/* The last component of the session's directory is random, so no other path contains it. */
 bool is_session_file(const struct mematlas_collector *collector, const char *name)
 {
 	const char *base = strrchr(collector->directory, '/');

@@ -301,7 +301,7 @@ static int64_t pack_words(const struct column *column, uint8_t *packed)
 }
 
 /* Packs in this way, or as bits if that takes fewer bytes. Doubles that are whole numbers never
- * become bits: their readers expect numbers. */
+ * become bits, because their readers expect numbers. */
 static int64_t pack_way(const struct column *column, uint32_t way, uint8_t *packed)
 {
 	uint64_t asked = estimate(column, way);

@@ -1,4 +1,4 @@
-/* Rows to columns. Recordings of format 2 have rows byte by byte: the first byte of each row, then
+/* Rows to columns. Recordings of format 2 have rows byte by byte, the first byte of each row, then
  * the second of each, and so on. */
 #include <errno.h>
 #include <string.h>

@@ -71,7 +71,7 @@ int mematlas_rows_group(const void *keys, uint32_t key_bytes, uint64_t count, ui
 			return -EINVAL;
 		ret_starts[key]++;
 	}
-	/* First the end of each group: rows are filled in from there, the last one first. */
+	/* First the end of each group, from which rows are filled in, the last one first. */
 	for (uint64_t key = 0, end = 0; key <= capacity; key++) {
 		end += ret_starts[key];
 		ret_starts[key] = (uint32_t)end;

@@ -1,4 +1,4 @@
-/* Tries whose nodes come after their parents: one pass replaces recursion. */
+/* Tries whose nodes come after their parents, so that one pass replaces recursion. */
 #include <errno.h>
 #include <stdbool.h>
 

@@ -1,4 +1,4 @@
-/* Distinct values and the inverse, by a hash table: a million nodes have some 10,000 distinct
+/* Distinct values and the inverse, by a hash table. A million nodes have some 10,000 distinct
  * words. */
 #include <errno.h>
 #include <stdlib.h>

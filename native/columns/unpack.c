@@ -1,4 +1,4 @@
-/* Unpacks columns block by block. A recording may be damaged or malicious: everything is
+/* Unpacks columns block by block. A recording may be damaged or malicious, so everything is
  * checked. */
 #include <errno.h>
 #include <stdbool.h>

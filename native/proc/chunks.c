@@ -2,7 +2,7 @@
  *
  * A chunk begins with the size of the previous chunk, if that is free, and its own size with three
  * flag bits. A flag of the next chunk says whether a chunk is free. The process may change the heap
- * during the walk: then the walk leaves the heap, or misses its end, and fails. */
+ * during the walk. Then the walk leaves the heap, or misses its end, and fails. */
 #include <errno.h>
 #include <stdbool.h>
 #include <unistd.h>
@@ -14,7 +14,7 @@
 #define PREVIOUS_IN_USE 1UL
 #define FLAGS 7UL
 #define SMALLEST 0x20UL
-#define LINKS 0x30UL /* header and list links of a free chunk: malloc_trim(3) keeps them */
+#define LINKS 0x30UL /* header and list links of a free chunk, which malloc_trim(3) keeps */
 #define FENCE 0x10UL /* size of the chunks that end a heap when malloc continues elsewhere */
 
 struct window {

@@ -38,7 +38,7 @@ static int read_all(struct mematlas_maps *maps, int fd, char *buffer)
 			continue;
 		if (got < 0)
 			return -errno;
-		if (got == 0) /* a captured file may be cut: the last line has no newline */
+		if (got == 0) /* a captured file may be truncated, without a newline at its end */
 			return held ? maps_parse_line(maps, buffer, buffer + held) : 0;
 		held += (size_t)got;
 		error = parse_lines(maps, buffer, &held);

@@ -75,7 +75,7 @@ static int add_name(struct mematlas_maps *maps, const char *name, uint64_t lengt
 	uint64_t last = maps->count ? maps->count - 1 : 0;
 	uint64_t at = maps->count ? maps->base[MEMATLAS_MAPS_NAME_AT][last] : 0;
 
-	/* The mappings of one file are neighbours: its name is stored once. */
+	/* The mappings of one file are neighbours, so its name is stored once. */
 	if (maps->count && maps->base[MEMATLAS_MAPS_NAME_LENGTH][last] == length &&
 	    (length == 0 || memcmp(maps->names + at, name, length) == 0)) {
 		*ret = at;
@@ -143,7 +143,7 @@ static const char *parse_mapping(const char *at, const char *end, uint64_t *row)
 }
 
 /* The kernel unlocks the address space between reads. A mapping that grew between two reads is
- * printed again as a whole: it replaces the rows it covers, so that nothing counts twice. */
+ * printed again as a whole. It replaces the rows it covers, so that nothing counts twice. */
 static void drop_covered(struct mematlas_maps *maps, uint64_t start)
 {
 	const uint64_t *starts = maps->base[MEMATLAS_MAPS_START];

@@ -6,7 +6,8 @@
 
 uint64_t page_bytes(void); /* asked once */
 
-/* What one entry of a page middle directory maps: a table of 8-byte entries fills one page. */
+/* Bytes that one entry of a page middle directory maps. A table of 8-byte entries fills one
+ * page. */
 static inline uint64_t pmd_bytes(void)
 {
 	return page_bytes() * (page_bytes() / 8);

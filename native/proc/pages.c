@@ -61,8 +61,8 @@ int64_t mematlas_pagemap_scan(int fd, uint64_t *start, uint64_t end, uint64_t an
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		return -errno;
-	/* walk_end is not used: after more than 512 runs the kernel may leave a stale value in
-	 * it. */
+	/* walk_end is not used, because after more than 512 runs the kernel may leave a stale value
+	 * in it. */
 	*start = (uint64_t)got < capacity ? end : ret[got - 1].end;
 	return got;
 }

@@ -74,7 +74,7 @@ static int stop(struct mematlas_remote *remote)
 	return status < 0 ? status : 0;
 }
 
-/* Faults stay unblocked: the kernel resets the handler of a fault that is blocked. */
+/* Faults stay unblocked, because the kernel resets the handler of a fault that is blocked. */
 static uint64_t mask_for_call(void)
 {
 	static const int kept[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP};

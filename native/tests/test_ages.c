@@ -42,7 +42,8 @@ static uint64_t make_lifetimes(uint64_t step)
 	return time;
 }
 
-/* The time of the first event at or after `from`, when `next` blocks were born; UINT64_MAX: none. */
+/* The time of the first event at or after `from`, when `next` blocks were born; UINT64_MAX:
+ * none. */
 static uint64_t next_event(uint64_t from, unsigned next)
 {
 	uint64_t soonest = next < BLOCKS ? blocks[next].born : UINT64_MAX;

@@ -10,7 +10,7 @@
 
 static char directory[64];
 
-/* Another thread may have allocated a block: only time orders the records of two rings. */
+/* Another thread may have allocated a block, so only time orders the records of two rings. */
 static void test_order_between_rings(void)
 {
 	struct mematlas_collector *collector = session_start(directory, 0);
@@ -24,7 +24,8 @@ static void test_order_between_rings(void)
 	put_alloc(&p, 0, 10, M, 0xa0, 100, 1, 0);
 	put_alloc(&p, 0, 30, M, 0xa0, 50, 1, 0);
 	put_free(&p, 0, 50, M, 0xb0);
-	put_alloc(&p, 0, 1ull << 55, M, 0xc0, 999, 1, 0); /* newer than any cut: not applied yet */
+	put_alloc(&p, 0, 1ull << 55, M, 0xc0, 999, 1,
+		  0); /* newer than any cut, so not applied yet */
 	poll_all(collector);
 	struct mematlas_traced traced = traced_of(collector, 0);
 	CHECK(traced.live_bytes == 50 && traced.peak_bytes == 100 && traced.unknown_frees == 0);

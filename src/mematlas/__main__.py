@@ -1,4 +1,4 @@
-"""`python -m mematlas`."""
+"""Entry point of `python -m mematlas`."""
 
 import sys
 

@@ -1,3 +1,3 @@
-"""The version, in one place. meson.build states the same one, a test compares."""
+"""The version of the package. meson.build states it too; a test compares them."""
 
 __version__ = "0.1.0"

@@ -1,4 +1,4 @@
-"""Bytes and durations, as people write and read them. Byte units are binary: K is 1024."""
+"""Parsing and formatting of bytes and durations. Byte units are binary: K is 1024."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def parse_bytes(text: str) -> int:
-    """Bytes from "64K", "1.5G", "2 MiB" or "4096". ValueError says what is accepted."""
+    """Parse "64K", "1.5G", "2 MiB" or "4096" into bytes. ValueError names what is accepted."""
     match = _SIZE.fullmatch(text.strip())
     if not match:
         message = f"{text!r} is not a size; write it as 4096, 64K, 1.5G"
@@ -24,7 +24,7 @@ def parse_bytes(text: str) -> int:
 
 
 def format_bytes(size: float) -> str:
-    """Bytes to three digits with a binary unit: "0 B", "1.50 KiB", "12.3 MiB", "456 GiB"."""
+    """Format bytes to three digits with a binary unit: "0 B", "1.50 KiB", "12.3 MiB", "456 GiB"."""
     if size < 0:
         return "-" + format_bytes(-size)
     if round(size) < 1024:
@@ -51,7 +51,7 @@ def format_percent(part: float, whole: float, *, digits: int = 1) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from "2", "500ms", "1.5m" or "1h". ValueError says what is accepted."""
+    """Parse "2", "500ms", "1.5m" or "1h" into seconds. ValueError names what is accepted."""
     match = _DURATION.fullmatch(text.strip())
     if not match:
         message = f"{text!r} is not a duration; write it as 2, 500ms, 1.5m, 1h"
@@ -61,7 +61,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as "35 us", "12.5 ms", "3.21 s", "2 m 05 s" or "1 h 02 m"."""
+    """Format seconds as "35 us", "12.5 ms", "3.21 s", "2 m 05 s" or "1 h 02 m"."""
     if seconds < 0:
         return "-" + format_duration(-seconds)
     if seconds < 0.9995e-3:

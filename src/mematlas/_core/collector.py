@@ -63,7 +63,10 @@ class Faults(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """One traced process image. Times are seconds since the collector was created; struct mematlas_traced."""
+    """One traced process image.
+
+    Times are seconds since the collector was created; struct mematlas_traced.
+    """
 
     pid: int
     parent_pid: int
@@ -282,7 +285,7 @@ class Collector:
         return _bytes(rows, got)
 
     def snapshot(self, process: int) -> ResidencySnapshot | None:
-        """Join the residency of a process now; None if the process is gone."""
+        """Join the residency of a process now; None if it has ended."""
         found = ffi.new("struct mematlas_account *")
         result = lib.mematlas_collector_snapshot(self._handle, process, found)
         if result in {-errno.ESRCH, -errno.ENOENT}:

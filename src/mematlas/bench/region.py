@@ -83,7 +83,7 @@ class ProvenRegion(Closable):
         if self.kind.mechanism is Mechanism.MTHP and "kpageflags" not in found.source:
             message = f"{self.kind}: cannot be proven: reading /proc/kpageflags needs root"
             raise PagesUnavailableError(message)
-        message = f"{self.kind}: asked for, but the kernel gave {found.text()}"
+        message = f"{self.kind}: requested, but the kernel gave {found.text()}"
         raise PagesUnavailableError(message)
 
     def close(self) -> None:

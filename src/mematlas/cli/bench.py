@@ -58,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--size", metavar="SIZE", type=size, help="memory to measure in; alloc: size of an object"
     )
     parser.add_argument(
-        "--threads", type=_numbers, metavar="N,...", help="numbers of threads (default: 1 and all)"
+        "--threads",
+        type=_numbers,
+        metavar="N,...",
+        help="thread counts to measure with (default 1 and all)",
     )
     parser.add_argument(
         "--pages", type=_kinds, metavar="KIND,...", help="4K, 64K (or other mTHP), thp, 2M, 1G"

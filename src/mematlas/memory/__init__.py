@@ -3,6 +3,8 @@
 Everything here acts on this process alone.
 """
 
+from types import FunctionType
+
 from mematlas._core import ArenaStats, ArrayStats, PoolStats, compile_flags
 from mematlas.linux.hugepages import PageKind, PageName
 from mematlas.memory.advice import AdviceName, advise, collapse
@@ -55,3 +57,8 @@ __all__ = [
     "trim",
     "where",
 ]
+
+for _name in __all__:  # shown as mematlas.memory.X, wherever defined
+    _value = globals()[_name]
+    if isinstance(_value, type | FunctionType):
+        _value.__module__ = __name__

@@ -27,7 +27,7 @@ class Placement:
 
     `by_page_size` counts resident bytes by the size the page tables use: 4096, 2 MiB (transparent or
     hugetlb), 1 GiB. Folios between (mTHP) are mapped by base-page entries and count there, unless
-    folios were asked for and /proc/kpageflags may be read. `by_node` is None where the kernel does not
+    folios were requested and /proc/kpageflags may be read. `by_node` is None where the kernel does not
     show it. `zero` was read and never written: the zero page costs no memory. `source` names the kernel
     interfaces that were read.
 

@@ -34,8 +34,8 @@ def plain(console: Console) -> bool:
 
 def in_ascii(text: Text) -> Text:
     """Replace non-ASCII characters. Styles are dropped: ASCII consoles have no colours."""
-    words = text.plain.translate({0xA0: " ", 0xB7: "-", 0xB1: "+-", 0x2190: "<-", 0x2026: "..."})
-    return Text(words.encode("ascii", "backslashreplace").decode())
+    replaced = text.plain.translate({0xA0: " ", 0xB7: "-", 0xB1: "+-", 0x2190: "<-", 0x2026: "..."})
+    return Text(replaced.encode("ascii", "backslashreplace").decode())
 
 
 def bar(share: float, width: int, console: Console) -> str:
@@ -95,13 +95,13 @@ def hanging(first: Text, body: Text, indent: int, console: Console) -> Text:
 
     On narrow consoles `body` starts on a line of its own.
     """
-    beside = console.width - indent >= _NARROWEST
-    indent = indent if beside else min(4, indent)
-    result = Text() if beside else first.copy()
+    inline = console.width - indent >= _NARROWEST
+    indent = indent if inline else min(4, indent)
+    result = Text() if inline else first.copy()
     for number, line in enumerate(
         body.wrap(console, max(8, console.width - indent), overflow="fold")
     ):
-        begins = number == 0 and beside
+        begins = number == 0 and inline
         result.append_text(first if begins else Text("\n" + " " * indent))
         line.rstrip()
         result.append_text(line)

@@ -29,7 +29,7 @@ class Axis:
     log: bool
     marks: tuple[tuple[float, str], ...] = ()
 
-    def place(self, value: float) -> float:
+    def position(self, value: float) -> float:
         """Return the position of a value on the axis."""
         return math.log(max(value, 1e-12)) if self.log else value
 
@@ -66,25 +66,25 @@ class _Canvas:
         self._x, self._y = x, y
         self._across = 1 if ascii_only else 2
         self._down = 1 if ascii_only else 4
-        self._xs = [x.place(px) for px, _ in points]
-        self._ys = [y.place(py) for _, py in points]
+        self._xs = [x.position(px) for px, _ in points]
+        self._ys = [y.position(py) for _, py in points]
         self._cells: dict[tuple[int, int], tuple[int, int]] = {}  # dots, line
 
     def column(self, value: float) -> int:
         """Return the dot column of a value."""
         low, high = min(self._xs), max(self._xs)
-        share = (self._x.place(value) - low) / (high - low) if high > low else 0.5
+        share = (self._x.position(value) - low) / (high - low) if high > low else 0.5
         return round(share * (self.width * self._across - 1))
 
     def _row(self, value: float) -> int:
         low, high = min(self._ys), max(self._ys)
-        share = (self._y.place(value) - low) / (high - low) if high > low else 0.5
+        share = (self._y.position(value) - low) / (high - low) if high > low else 0.5
         return round((1 - share) * (self.height * self._down - 1))
 
     def line(self, points: list[Point], number: int) -> None:
         """Draw one line; a single point is a dot."""
-        places = [(self.column(x), self._row(y)) for x, y in points]
-        for (x0, y0), (x1, y1) in zip(places, places[1:] or places, strict=False):
+        dots = [(self.column(x), self._row(y)) for x, y in points]
+        for (x0, y0), (x1, y1) in zip(dots, dots[1:] or dots, strict=False):
             steps = max(abs(x1 - x0), abs(y1 - y0), 1)
             for step in range(steps + 1):
                 self._dot(x0 + (x1 - x0) * step / steps, y0 + (y1 - y0) * step / steps, number)
@@ -122,20 +122,20 @@ def _ruler(canvas: _Canvas, x: Axis, width: int, ascii_only: bool) -> str:
     line = list(("-" if ascii_only else "─") * width)
     for value, name in x.marks:
         at = canvas.cell(value)
-        word = ("^" if ascii_only else "▲") + name
-        if 0 <= at < width - len(word):
-            line[at : at + len(word)] = word
+        label = ("^" if ascii_only else "▲") + name
+        if 0 <= at < width - len(label):
+            line[at : at + len(label)] = label
     return "".join(line)
 
 
 def _scale(points: list[Point], x: Axis, width: int) -> str:
     """Label the x axis at its minimum, maximum and values between."""
     known = sorted({px for px, _ in points})
-    low, high = x.place(known[0]), x.place(known[-1])
+    low, high = x.position(known[0]), x.position(known[-1])
     line = [" "] * width
     for value in (known[0], known[-1], *known[1:-1]):
         text = x.text(value)
-        at = round((x.place(value) - low) / (high - low or 1) * (width - 1)) - len(text) // 2
+        at = round((x.position(value) - low) / (high - low or 1) * (width - 1)) - len(text) // 2
         at = min(max(0, at), width - len(text))
         around = line[max(0, at - 2) : at + len(text) + 2]
         if all(cell == " " for cell in around):

@@ -79,10 +79,10 @@ class ColumnRows:
 
     def narrow(self, name: str) -> NDArray[Any]:
         """Return a column in the narrowest integer type that is sure to hold it, else in its own type."""
-        place = self._place(name)
+        index = self._index(name)
         doubles = self.dtype[name].kind == "f"
         widths = [
-            each.columns[place].packing.narrowest(doubles=doubles)
+            each.columns[index].packing.narrowest(doubles=doubles)
             if isinstance(each, Packed)
             else 0
             for each in self._parts
@@ -95,13 +95,13 @@ class ColumnRows:
         """Return the rows with nonzero values in a column, and the values; None if that is not faster."""
         if len(self._parts) != 1 or not isinstance(part := self._parts[0], Packed):
             return None
-        place = self._place(name)
-        packing = part.columns[place].packing
+        index = self._index(name)
+        packing = part.columns[index].packing
         if self.dtype[name].kind != "f" or not packing.is_sparse():
             return None
 
         def make() -> tuple[NDArray[np.uint32], NDArray[Any]]:
-            rows, values = unpack_odd(packing, part.inflate(place), part.rows)
+            rows, values = unpack_odd(packing, part.inflate(index), part.rows)
             if self._check:
                 self._check(name, values)
             return rows, values
@@ -159,16 +159,16 @@ class ColumnRows:
             yield part, start, end
             start = end
 
-    def _place(self, name: str) -> int:
+    def _index(self, name: str) -> int:
         return (self.dtype.names or ()).index(name)
 
     def _fill(self, part: Part, name: str, column: NDArray[Any]) -> None:
         if isinstance(part, Packed):
-            place = self._place(name)
-            unpack_column(part.columns[place].packing, part.inflate(place), column)
+            index = self._index(name)
+            unpack_column(part.columns[index].packing, part.inflate(index), column)
         elif isinstance(part, ShuffledRows):
-            place = cast("Any", self.dtype.fields)[name][1]
-            join_column(part.data, len(column), place, column)
+            offset = cast("Any", self.dtype.fields)[name][1]
+            join_column(part.data, len(column), offset, column)
         else:
             column[:] = part[name]
 
@@ -176,9 +176,9 @@ class ColumnRows:
         """Return the words of a part and the index of each row's word; None if the part stores the index."""
         if (
             isinstance(part, Packed)
-            and part.columns[place := self._place(name)].packing.way == Way.WORDS
+            and part.columns[index := self._index(name)].packing.way == Way.WORDS
         ):
-            return np.frombuffer(part.words(place), "<u8"), None
+            return np.frombuffer(part.words(index), "<u8"), None
         column = np.empty(part_length(part), np.uint64)
         self._fill(part, name, column)
         return number_words(column)
@@ -201,14 +201,14 @@ class ColumnRows:
             np.append(True, every[1:] != every[:-1])[: len(every)]
         ]  # np.unique of a sorted array
         column = np.empty(self._count, np.uint16 if len(whole) <= _NARROW else np.uint32)
-        place = self._place(name)
+        index = self._index(name)
         for (part, start, end), (words, numbers) in zip(self._pieces(), of_parts, strict=True):
             become = np.searchsorted(whole, words).astype(np.uint64)
             if numbers is not None:
                 column[start:end] = become[numbers]
             elif isinstance(part, Packed):
-                packing = part.columns[place].packing
-                unpack_column(packing, part.inflate(place), column[start:end], become)
+                packing = part.columns[index].packing
+                unpack_column(packing, part.inflate(index), column[start:end], become)
         return whole, column
 
 

@@ -97,10 +97,10 @@ def _write(writer: Writer, recording: Recording, first: int, later_s: float) -> 
         if old in recording.nodes:
             writer.nodes(new, recording.nodes[old].tobytes())
         writer.frames(new, recording.frames.get(old, {}))
-        _write_figures(writer, recording, old, new, later_s)
+        _write_results(writer, recording, old, new, later_s)
 
 
-def _write_figures(
+def _write_results(
     writer: Writer, recording: Recording, old: int, new: int, later_s: float
 ) -> None:
     if old in recording.timeline:

@@ -255,8 +255,8 @@ def _read_fragmentation(pieces: PartialRecording) -> None:
                 process=packed.process,
                 time_s=packed.time_s,
                 slack=tuple(
-                    model.SlackPart(text_of(name), amount_of(free), amount_of(pinned))
-                    for name, free, pinned in metadata["slack"]
+                    model.SlackPart(text_of(name), amount_of(free), amount_of(fragmented))
+                    for name, free, fragmented in metadata["slack"]
                 ),
                 rows=_packed_rows(flags, payload, model.FRAGMENTATION_DTYPE, stacks),
             )

@@ -130,8 +130,8 @@ class WindowStack:
     @classmethod
     def of(cls, stack: StackStats) -> WindowStack:
         """Copy them from StackStats."""
-        figures = stack.live_bytes, stack.live_count, stack.error_bytes
-        return cls(stack.frames, stack.kind, stack.process, *figures)
+        stats = stack.live_bytes, stack.live_count, stack.error_bytes
+        return cls(stack.frames, stack.kind, stack.process, *stats)
 
 
 class FrameTexts:

@@ -86,14 +86,14 @@ def buckets(points: Points, count: int, span: tuple[float, float]) -> list[float
     found: list[float | None] = [None] * count
     has_points = [False] * count
     for time, value in points:
-        place = int((time - start) / (end - start or 1.0) * (count - 1))
-        place = min(count - 1, max(0, place))
-        before = found[place]
-        found[place] = value if before is None else max(before, value or 0.0)
-        has_points[place] = True
+        index = int((time - start) / (end - start or 1.0) * (count - 1))
+        index = min(count - 1, max(0, index))
+        before = found[index]
+        found[index] = value if before is None else max(before, value or 0.0)
+        has_points[index] = True
     last: float | None = None
-    for place in range(count):
-        if has_points[place]:
-            last = found[place]
-        found[place] = last
+    for index in range(count):
+        if has_points[index]:
+            last = found[index]
+        found[index] = last
     return found

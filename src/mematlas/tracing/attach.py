@@ -112,7 +112,7 @@ def detach(pid: int) -> bool:
 
 
 def _follow(follower: Follower, stop: StopSignals, duration_s: float | None) -> list[str]:
-    """Follow the process to the end of the recording and detach; return a note per process that stays hooked."""
+    """Follow the process, then detach; return a note per process that stays hooked."""
     end = float("inf") if duration_s is None else time.monotonic() + duration_s
     follower.follow(lambda: stop.received or time.monotonic() >= end, lambda: None)
     follower.snapshot_all()

@@ -70,7 +70,10 @@ def start(command: Sequence[str], program: str, session: Path) -> subprocess.Pop
 
 
 class SignalForwarder:
-    """Signals on their way to the program. `interrupts` counts SIGINT, which the terminal sends to both."""
+    """Signals on their way to the program.
+
+    `interrupts` counts SIGINT, which the terminal sends to both.
+    """
 
     def __init__(self) -> None:
         """Start without a program; signals are kept until there is one."""

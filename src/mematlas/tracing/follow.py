@@ -53,7 +53,10 @@ class Follower:
     def __init__(
         self, collector: Collector, writer: Writer, session: Path, pid: int, *, idle_s: float = 0.0
     ) -> None:
-        """Watch the process for its end. `idle_s`: seconds after which pages count as idle; 0: not sampled."""
+        """Watch the process for its end.
+
+        `idle_s`: seconds after which pages count as idle; 0: not sampled.
+        """
         self._collector = collector
         self._writer = writer
         self._session = session
@@ -66,9 +69,9 @@ class Follower:
         collector.watch(pid)
 
     def follow(self, stop: Callable[[], bool], reap: Callable[[], object]) -> None:
-        """Record until `stop` returns true, or the process has ended and its children have, or half a second later.
+        """Record until `stop` returns true, or the process and its children have ended.
 
-        `reap` is called when the process has ended.
+        Children get half a second after the process. `reap` is called when the process has ended.
         """
         while not (stop() or self._is_over()):
             event, index = self._collector.poll(_POLL_S)
@@ -86,7 +89,10 @@ class Follower:
                 recorder.snapshot("exit")
 
     def finish(self, returncode: int | None) -> None:
-        """Stop tracing and write the ends and notes. `returncode`: of the process; None if not known."""
+        """Stop tracing and write the ends and notes.
+
+        `returncode`: of the process; None if not known.
+        """
         for _ in range(len(self._recorders) + 1):  # one ENDED event each may be pending
             self._handle(*self._collector.poll(0))
         self._collector.stop()

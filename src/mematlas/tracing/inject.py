@@ -1,4 +1,4 @@
-"""Loading the tracer into a running program and taking its hooks out, by function calls in a stopped thread."""
+"""Loading the tracer into a running program, and removing its hooks, by calls in a stopped thread."""
 
 from __future__ import annotations
 

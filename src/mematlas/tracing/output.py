@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def open_recording(path: str, command: Sequence[str], settings: TraceSettings) -> Writer:
-    """Create a recording and write its header: command, start time, machine and sampling. OSError as of open()."""
+    """Create a recording and write its header: command, start time, machine and sampling.
+
+    OSError as of open().
+    """
     return Writer(
         path,
         command=command,

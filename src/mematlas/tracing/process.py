@@ -27,7 +27,10 @@ _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
 
 
 class ProcessRecorder:
-    """The writer of one process. A chunk is written after the names, nodes and modules that it refers to."""
+    """The writer of one process.
+
+    A chunk is written after the names, nodes and modules that it refers to.
+    """
 
     def __init__(self, collector: Collector, writer: Writer, index: int) -> None:
         """Write the process's description."""
@@ -58,7 +61,10 @@ class ProcessRecorder:
         writer.process(self._process)
 
     def snapshot(self, trigger: str) -> None:
-        """Join residency and write it. At the exit of the process, release it before anything is written."""
+        """Join residency and write it.
+
+        At the exit of the process, release it before anything is written.
+        """
         join = self._join_residency()
         objects = None
         if trigger == "exit":
@@ -126,7 +132,10 @@ class ProcessRecorder:
         self._collector.forget(self._index)
 
     def close(self, returncode: int | None) -> None:
-        """Write the ending at the end of the recording. `returncode`: of the program itself; None: not known."""
+        """Write the ending at the end of the recording.
+
+        `returncode`: of the program itself; None: not known.
+        """
         info = self._collector.process(self._index)
         if not self.ended:
             process = self._close_running(info)

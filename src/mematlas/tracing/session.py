@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SHARED_RINGS = 128  # rings that /dev/shm must have space for, to be used
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108  directories in it are private
 _PREFIX = "mematlas-"
-_STARTUP_S = 60.0  # a directory without a lock is new, for so long
+_STARTUP_S = 60.0  # age up to which a directory without a lock counts as new
 
 
 @contextmanager

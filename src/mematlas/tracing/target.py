@@ -65,7 +65,10 @@ class Target:
         self.libc = self._find_libc()
 
     def find_mapping(self, path: str) -> CodeMapping | None:
-        """Find the code of a loaded library, by the device and inode of a path here; reads the maps anew."""
+        """Find the code of a loaded library, by the device and inode of a path here.
+
+        Reads the mappings again.
+        """
         self.code = self._read_code()
         wanted = os.stat(path)  # noqa: PTH116
         for mapping in self.code:

@@ -29,7 +29,6 @@ MODULES = (
     "mematlas.memory",
     "mematlas.observe",
 )
-OWN = ("mematlas", "mematlas.errors", "mematlas.observe")
 
 
 class Plain:
@@ -134,7 +133,7 @@ def test_names_are_sorted_and_there(name: str) -> None:
     assert all(hasattr(module, each) for each in module.__all__)
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize("name", MODULES)
 def test_classes_and_functions_name_their_public_module(name: str) -> None:
     """A class shows as mematlas.Recording, not as the file it is defined in."""
     module = import_module(name)

@@ -1,4 +1,4 @@
-"""What several kernels tell, captured by scripts/capture-sysroot, and what is made of it.
+"""Captured trees of several kernels (scripts/capture-sysroot), and what mematlas reads from them.
 
 `MEMATLAS_GOLDEN=write pytest tests/golden/observe/test_sysroots.py` writes the expected values anew.
 """
@@ -35,7 +35,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plain(value: Any) -> Any:
-    """Give plain values of models, whatever they hold."""
+    """Return a model as plain JSON values."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = {each.name: getattr(value, each.name) for each in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -46,14 +46,14 @@ def plain(value: Any) -> Any:
 
 
 def rollup(root: Path) -> dict[str, int]:
-    """Fields of the captured smaps_rollup, in bytes."""
+    """Return the fields of the captured smaps_rollup in bytes."""
     lines = (root / f"proc/{PID}/smaps_rollup").read_text().splitlines()[1:]
     return {name: int(size.split()[0]) << 10 for name, _, size in (x.partition(":") for x in lines)}
 
 
 @by_kernel
 def test_topics_are_what_they_were(unpacked: Path, kernel: str) -> None:
-    """Every topic of `system` on a captured machine gives what it gave when it was captured."""
+    """Every topic of `system` on a captured machine equals the golden data."""
     seen = machine.read(str(unpacked / kernel))
     found = {name: plain(topic(seen)) for name, topic in sorted(TOPICS.items())}
     text = json.dumps(found, indent=1) + "\n"
@@ -65,7 +65,7 @@ def test_topics_are_what_they_were(unpacked: Path, kernel: str) -> None:
 
 @by_kernel
 def test_smaps_sum_to_the_rollup(unpacked: Path, kernel: str) -> None:
-    """Whatever fields a kernel has, their sums are those it gave itself, to the byte."""
+    """The sums of all smaps fields of a kernel equal its smaps_rollup, to the byte."""
     root = unpacked / kernel
     mappings, _ = smaps.read(PID, str(root))
     told = rollup(root)
@@ -73,7 +73,7 @@ def test_smaps_sum_to_the_rollup(unpacked: Path, kernel: str) -> None:
     for name in ("Rss", "Anonymous", "AnonHugePages", "Swap", "Locked"):
         total = sum(int(each) for each in mappings.fields[name] if each != ABSENT)
         assert total == told[name], name
-    # Shares are cut to whole kilobytes in each mapping, and others came and went between the readings.
+    # The kernel truncates PSS to whole kB per mapping, and other processes changed between the reads.
     pss = sum(int(each) for each in mappings.fields["Pss"])
     assert abs(pss - told["Pss"]) <= 1 << 20
     assert set(told) <= set(mappings.fields) | {"Pss_Anon", "Pss_File", "Pss_Shmem"}
@@ -81,20 +81,20 @@ def test_smaps_sum_to_the_rollup(unpacked: Path, kernel: str) -> None:
 
 @by_kernel
 def test_a_process_is_read(unpacked: Path, kernel: str) -> None:
-    """RSS of stat, statm and smaps agree, as far as the kernel keeps them in step."""
+    """RSS of stat, statm and smaps agree within the error of the per-CPU counters."""
     root = unpacked / kernel
     table = processes.read(str(root))
     (row,) = [each for each in table.processes if each.pid == PID]
     statm = int((root / f"proc/{PID}/statm").read_text().split()[1]) * 4096
     told = rollup(root)["Rss"]
-    assert abs(statm - told) <= 256 << 10  # counters of each CPU are added up now and then
+    assert abs(statm - told) <= 256 << 10  # per-CPU counters are folded in batches
     assert abs(row.rss - told) <= 256 << 10
     assert row.threads == 1
 
 
 @by_kernel
 def test_memory_adds_up(unpacked: Path, kernel: str) -> None:
-    """The parts of memory make the whole, on each kernel."""
+    """The parts of memory sum to MemTotal on each kernel."""
     seen = machine.read(str(unpacked / kernel))
     parts = TOPICS["memory"](seen).sections[0].figures
     assert sum(int(each.value or 0) for each in parts) == seen.meminfo["MemTotal"]

@@ -1,4 +1,4 @@
-"""The benchmarks of page size, sharing, faults, allocators and nodes, on the real machine_state.
+"""The benchmarks of page size, sharing, faults, allocators and nodes, on this machine.
 
 What is tested is that they do what they say, never how long it takes.
 """
@@ -37,7 +37,7 @@ COMMAND = (sys.executable, "-m", "mematlas", "bench")
 
 
 def folios_readable() -> bool:
-    """Tell whether frames' flags can be read here, without which no folio size is proven."""
+    """Return whether /proc/kpageflags is readable, which the proof of folio sizes needs."""
     return os.geteuid() == 0 and os.path.exists("/proc/kpageflags")  # noqa: PTH110
 
 
@@ -45,14 +45,14 @@ def folios_readable() -> bool:
 
 
 def test_small_pages_are_small() -> None:
-    """Memory asked for in 4 KiB pages has no page of any other size, says the kernel."""
+    """A region in 4 KiB pages has no page of another size."""
     with ProvenRegion("4K", SMALL) as memory:
         assert memory.placement.by_page_size == {_core.PAGE: SMALL}
         assert memory.address % pmd_size() == 0
 
 
 def test_transparent_huge_pages_are_huge() -> None:
-    """Memory asked for in huge pages has them, or is refused."""
+    """A region in huge pages has them, or is refused."""
     try:
         memory = ProvenRegion("thp", 4 * pmd_size())
     except PagesUnavailableError as reason:
@@ -62,14 +62,14 @@ def test_transparent_huge_pages_are_huge() -> None:
 
 
 def test_hugetlb_pages_are_proven() -> None:
-    """With pages in the pool, memory comes from it; smaps says so."""
+    """With pages in the pool, a region is in hugetlb pages."""
     with machine_state.hugepages(4), ProvenRegion("2M", 8 << 20) as memory:
         assert memory.placement.by_page_size == {2 << 20: 8 << 20}
         assert memory.placement.source == "PAGEMAP_SCAN"
 
 
 def test_folios_are_proven() -> None:
-    """With 64 KiB folios switched on, memory comes in them and not in huge pages."""
+    """With 64 KiB folios enabled, a region is in these and not in huge pages."""
     if not folios_readable():
         pytest.skip("/proc/kpageflags cannot be read here")
     knob = THP / "hugepages-64kB" / "enabled"
@@ -79,7 +79,7 @@ def test_folios_are_proven() -> None:
 
 
 def test_folios_without_rights_are_not_claimed() -> None:
-    """Where frames' flags cannot be read, 4 and 2,048 KiB are proven, and 64 KiB is not claimed."""
+    """Without /proc/kpageflags, 4 and 2,048 KiB are proven, and 64 KiB is refused."""
     knob = THP / "hugepages-64kB" / "enabled"
     ProvenRegion("4K", SMALL).close()  # imports what nobody may not be able to read
 
@@ -97,7 +97,7 @@ def test_folios_without_rights_are_not_claimed() -> None:
 
 
 def test_what_cannot_be_had_says_why() -> None:
-    """An empty pool refuses, with the number that would do."""
+    """An empty pool is an error with the number of pages needed."""
     with (
         machine_state.hugepages(0),
         pytest.raises(PagesUnavailableError, match="5 pages needed, 0 of 0 free"),
@@ -107,21 +107,21 @@ def test_what_cannot_be_had_says_why() -> None:
 
 @pytest.mark.parametrize("kind", ["", "3K", "5M", "huge", "2K"])
 def test_no_such_page_size(kind: str) -> None:
-    """A size that is none is refused as a mistake."""
+    """A size that does not exist is a UsageError."""
     with pytest.raises(UsageError, match="no such page size"):
         parse_kind(kind)
 
 
 def test_sizes_beyond_memory_are_refused() -> None:
-    """More than the machine has is refused before anything is mapped."""
+    """A size beyond the machine's memory is refused before anything is mapped."""
     with pytest.raises(UsageError, match="do not fit into"):
         ProvenRegion("4K", 1 << 50)
 
 
 def test_sizes_nobody_chose_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With little memory, of the machine or a cgroup, default sizes shrink; a size asked for is refused."""
-    room = region.memory_available()
-    assert room is None or 0 < room <= os.sysconf("SC_PHYS_PAGES") * _core.PAGE
+    """With little memory, of the machine or a cgroup, default sizes shrink; a requested size is refused."""
+    available = region.memory_available()
+    assert available is None or 0 < available <= os.sysconf("SC_PHYS_PAGES") * _core.PAGE
     monkeypatch.setattr(region, "memory_available", lambda: 512 << 20)
     assert fit_size(1 << 30, 4) == 64 << 20
     assert fit_size(32 << 20, 2) == 32 << 20
@@ -136,7 +136,7 @@ def test_sizes_nobody_chose_fit(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 3, 100, 1023])
 def test_orders_visit_everything_once(count: int) -> None:
-    """Each order has every page, or line, exactly once, and a chain over it is one whole cycle."""
+    """Each order has every page, or line, exactly once, and its pointer chase is one cycle."""
     with ProvenRegion("4K", SMALL) as memory:
         for order in (
             one_line_per_page(memory.address, count),
@@ -159,7 +159,7 @@ def test_orders_visit_everything_once(count: int) -> None:
 
 
 def test_gather_sums_as_numpy_does() -> None:
-    """The kernel's sum over addresses is NumPy's over indices, of any length and alignment to eight."""
+    """The loop's sum over addresses equals NumPy's over indices, for any length."""
     words = np.random.default_rng(1).integers(0, 2**63, 5000).astype(np.uint64)
     base = _core.address_of(memoryview(words))  # type: ignore[arg-type]
     for count in (1, 3, 4, 1001):
@@ -172,7 +172,7 @@ def test_gather_sums_as_numpy_does() -> None:
 
 
 def test_scattered_pages_are_scattered() -> None:
-    """Each layout makes the mappings and page tables it is named for."""
+    """Each layout has the mappings and page tables of its name."""
     for layout, mappings, tables in zip(
         tlb.LAYOUTS, (1, 512, 512), (0, 0, 500 * _core.PAGE), strict=True
     ):
@@ -189,7 +189,7 @@ def test_scattered_pages_are_scattered() -> None:
 @pytest.mark.parametrize("mode", ["store", "add", "swap"])
 @pytest.mark.parametrize("threads", [1, 2, 9])
 def test_every_addition_counts(mode: str, threads: int) -> None:
-    """What threads added is in their counters, on more threads than CPUs too."""
+    """The additions of all threads are in their counters, also with more threads than CPUs."""
     with ProvenRegion("4K", 64 << 10) as memory:
         cpus = sharing.cpus_for(threads)
         results = _core.run_sharing(mode, memory.address, 64, cpus, 500_000)
@@ -201,7 +201,7 @@ def test_every_addition_counts(mode: str, threads: int) -> None:
 
 
 def test_every_way_to_get_memory() -> None:
-    """Every way works for every kind of page it is offered for, and takes some time."""
+    """Every way works for every kind of pages it is listed for, and takes time."""
     kinds = [MapKind(parse_kind(name)) for name in ("4K", "thp", "2M")]
     kinds.append(MapKind(BASE, shared=True))
     found, proofs, refused = faults.cases(kinds, 2 << 20)
@@ -215,7 +215,7 @@ def test_every_way_to_get_memory() -> None:
 
 
 def test_fault_counts_are_the_kernels() -> None:
-    """Touching faults once a 4 KiB page; populating at once does not fault at all."""
+    """A touch faults once for each base page; populating in one call does not fault."""
     with faults._fresh(MapKind(BASE), SMALL) as start:
         _, count = _core.touch_pages(start, SMALL, _core.PAGE)
         assert count >= SMALL // _core.PAGE
@@ -231,7 +231,7 @@ def test_fault_counts_are_the_kernels() -> None:
 
 @pytest.mark.parametrize("name", alloc.ALLOCATORS)
 def test_allocators_are_those_they_claim(name: str) -> None:
-    """Each allocator either runs from its own library, or is said not to be installed."""
+    """Each allocator runs from its own library, or is reported as not installed."""
     found = alloc.find(name)
     if isinstance(found, str):
         assert "not installed" in found
@@ -247,7 +247,7 @@ def test_allocators_are_those_they_claim(name: str) -> None:
 
 
 def test_a_missing_library_is_not_measured_as_glibc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A library the loader cannot find is no allocator, though the loader only warns."""
+    """A library that the loader cannot find is reported, although the loader only warns."""
     monkeypatch.setitem(alloc._LIBRARIES, "nosuch", (("libnosuchmalloc.so.1",), "libnosuch1"))
     assert alloc.find("nosuch") == (
         "not installed (libnosuchmalloc.so.1); on Debian: apt-get install libnosuch1"
@@ -255,7 +255,7 @@ def test_a_missing_library_is_not_measured_as_glibc(monkeypatch: pytest.MonkeyPa
 
 
 def test_nodes_are_those_of_sysfs() -> None:
-    """There is a node with memory, and its CPUs are ours; memory bound to it is on it."""
+    """The nodes have this process's CPUs, and memory bound to a node is on the node."""
     nodes = numa.nodes_with_memory()
     assert nodes
     assert set().union(*numa.cpus_by_node().values()) == os.sched_getaffinity(0)
@@ -273,7 +273,7 @@ def test_nodes_are_those_of_sysfs() -> None:
 
 
 def test_cases_take_turns() -> None:
-    """Cases are sampled in turn, at most so often, and none is left out."""
+    """Cases are sampled in turn, at most MAX_SAMPLES times, and none is left out."""
     order: list[str] = []
 
     def sample(name: str) -> float:
@@ -287,7 +287,7 @@ def test_cases_take_turns() -> None:
 
 
 def test_disturbed_samples_are_counted_and_starved_cases_refused() -> None:
-    """What other programs disturb is counted; a case disturbed always has no figure, but a reason."""
+    """Disturbed samples are counted; a case that is always disturbed has a reason instead of a figure."""
     turns = iter(range(10**6))
     meter = Meter("x", 0.0)
     meter.measure(
@@ -302,7 +302,7 @@ def test_disturbed_samples_are_counted_and_starved_cases_refused() -> None:
 
 
 def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the second benchmark leaves the first, and the part of the second there is."""
+    """Ctrl-C in the second benchmark keeps the first, and the samples of the second."""
 
     def interrupted(_settings: BenchSettings, meter: Meter) -> None:
         samples = iter([1.0, 2.0, 3.0])
@@ -324,7 +324,7 @@ def test_an_interruption_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch
 
 
 def test_no_such_benchmark() -> None:
-    """A name that is none names those there are."""
+    """An unknown name lists the known ones."""
     with pytest.raises(UsageError, match="one of bandwidth"):
         bench.run(["nosuch"])
 
@@ -340,7 +340,7 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def test_command(tmp_path: Path) -> None:
-    """A run writes a result that can be shown again and compared with another."""
+    """A run writes a result that can be printed again and compared."""
     first, second = tmp_path / "a.json", tmp_path / "b.json"
     options = ("--quick", "--duration", "200ms", "--size", "2M")
     done = command("numa", "faults", *options, "-o", first)
@@ -364,17 +364,17 @@ def test_command(tmp_path: Path) -> None:
     ("arguments", "code", "said"),
     [
         (("nosuch",), 2, "no such benchmark: 'nosuch'"),
-        (("compare", "a.json"), 2, "give two files"),
+        (("compare", "a.json"), 2, "name two results"),
         (("show", "/nonexistent.json"), 3, "no such file"),
         (("show", __file__), 2, "not a result of"),
         (("faults", "--size", "500T"), 2, "do not fit"),
         (("faults", "--pages", "7K"), 2, "no such page size"),
         (("sharing", "--threads", "0"), 2, "whole numbers"),
-        (("faults", "-o", "/nonexistent/x.json"), 3, "no such folder"),
+        (("faults", "-o", "/nonexistent/x.json"), 3, "no such directory"),
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], code: int, said: str) -> None:
-    """A mistake is one line that says what to do, and nothing is measured."""
+    """An invalid command line is one line of error, and nothing is measured."""
     done = command(*arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert said in done.stderr
@@ -382,7 +382,7 @@ def test_mistakes(arguments: tuple[str, ...], code: int, said: str) -> None:
 
 
 def test_ctrl_c_shows_what_there_is() -> None:
-    """A run interrupted by SIGINT ends with its status and with what was measured by then.
+    """A run interrupted by SIGINT exits with its status and the figures measured so far.
 
     Its stderr is a terminal, whose progress bar tells when measuring has begun.
     """

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not instal
 
 
 def many_allocators() -> Section:
-    """Make a section with wide tables."""
+    """Build a section with wide tables."""
     figures = tuple(
         bench_results.figure(
             10.0 + number + size / 100,
@@ -41,12 +41,12 @@ def many_allocators() -> Section:
 
 
 def usual() -> Result:
-    """Make a result with charts and tables."""
+    """Build a result with charts and tables."""
     return bench_results.result(bench_results.tlb(), many_allocators())
 
 
 def hostile() -> Result:
-    """Make a result whose every text would like to be markup."""
+    """Build a result whose texts look like markup."""
     bad = "</script><script>document.title='broken'</script><img src=x onerror=alert(1)>"
     figures = tuple(
         bench_results.figure(5.0, what=bad, pages=bad, places=places) for places in (1, 2, 3)
@@ -68,7 +68,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture
 def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
-    """Open pages; at the end nothing may have failed or asked for anything but the file."""
+    """Open pages; no request may fail or go beyond the file."""
     troubles: list[str] = []
     requests: list[str] = []
     contexts: list[Any] = []
@@ -97,7 +97,7 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
 
 def inked(page: Any) -> list[int]:
-    """Count the pixels of each chart that have something on them."""
+    """Count the drawn pixels of each chart."""
     script = """it => [...document.querySelectorAll(it)].map(canvas => {
         const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
         let count = 0;
@@ -113,7 +113,7 @@ def inked(page: Any) -> list[int]:
 def test_nothing_sticks_out(
     visit: Callable[..., Any], make: Callable[[], Result], width: int, theme: str
 ) -> None:
-    """No page scrolls sideways, folded or open, and every chart has something on it."""
+    """No page scrolls sideways, folded or open, and every chart is drawn."""
     page = visit(make(), width, theme)
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(overflow) <= 0
@@ -123,7 +123,7 @@ def test_nothing_sticks_out(
 
 
 def test_text_stays_text(visit: Callable[..., Any]) -> None:
-    """Names that look like markup are shown as they are, and run nothing."""
+    """Names that look like markup are shown as text."""
     page = visit(hostile())
     assert page.title() != "broken"
     assert page.query_selector("img") is None
@@ -132,7 +132,7 @@ def test_text_stays_text(visit: Callable[..., Any]) -> None:
 
 
 def test_a_chart_tells_its_figures(visit: Callable[..., Any]) -> None:
-    """Pointing at a chart shows the medians there with their intervals; the theme redraws it."""
+    """Pointing at a chart shows the medians with their intervals; a change of theme redraws it."""
     page = visit(usual())
     chart = page.query_selector("canvas.chart")
     box = chart.bounding_box()

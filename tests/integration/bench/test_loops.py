@@ -11,7 +11,7 @@ MEMATLAS = (sys.executable, "-m", "mematlas", "bench")
 
 
 def measured(*arguments: str) -> dict[str, Any]:
-    """Run a benchmark with little time and memory; give its one section."""
+    """Run a benchmark with little time and memory and return its section."""
     done = subprocess.run(
         [*MEMATLAS, *arguments, "--json", "--duration", "0.2s"], capture_output=True, check=False
     )
@@ -23,7 +23,7 @@ def measured(*arguments: str) -> dict[str, Any]:
 
 
 def labels(section: dict[str, Any], name: str) -> set[Any]:
-    """Give the values of a label."""
+    """Return the values of a label."""
     return {figure["labels"].get(name) for figure in section["figures"]}
 
 

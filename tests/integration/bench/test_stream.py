@@ -1,4 +1,4 @@
-"""Bandwidth and latency: the loops against NumPy, and what the benchmarks make of them."""
+"""Bandwidth and latency: the loops against NumPy, and the figures of the benchmarks."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def call(
 def test_loops_do_what_numpy_does(
     name: str, count: int, offset: int, nontemporal: bool, threads: int
 ) -> None:
-    """Each operation gives NumPy's result, at any length and offset, and writes nothing beside it."""
+    """Each operation has NumPy's result, at any length and offset, and writes no other byte."""
     numbers = np.random.default_rng(count)
     one, other = (np.floor(numbers.random(count + offset) * 1000)[offset:] for _ in range(2))
     whole = np.full(count + offset + 5, -1.0)
@@ -61,7 +61,7 @@ def test_loops_do_what_numpy_does(
 
 @pytest.mark.parametrize("count", [0, 1, 17, 4096, 100_003])
 def test_reading_sums(count: int) -> None:
-    """A read gives NumPy's sum of whole numbers, exactly, with any number of threads."""
+    """A read has NumPy's exact sum of integers, with any number of threads."""
     array = np.arange(count, dtype=np.float64)
     for threads in (1, 2, 5):
         assert bench.stream_read(array, threads=threads) == array.sum()
@@ -79,7 +79,7 @@ def test_copies_of_other_types() -> None:
 
 
 def test_mistakes_with_arrays() -> None:
-    """Arrays that do not fit are refused before anything is written."""
+    """Unsuitable arrays are refused before anything is written."""
     numbers = np.arange(100.0)
     frozen = np.zeros(100)
     frozen.flags.writeable = False
@@ -142,7 +142,7 @@ def test_latency_covers_the_working_sets() -> None:
 
 
 def test_cache_levels_are_found() -> None:
-    """From latencies alone: three caches and memory, as a machine with 48 KiB, 1 and 32 MiB would show."""
+    """From latencies alone: three caches and memory, as of a machine with 48 KiB, 1 and 32 MiB."""
     sizes = latency.working_sets(1 << 30, dense=True)
 
     def cost(size: int) -> float:

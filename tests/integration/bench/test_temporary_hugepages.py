@@ -1,4 +1,4 @@
-"""Huge pages lent to a benchmark are there for its time, and gone after it, however it ends."""
+"""Temporary huge pages exist during a benchmark and are undone after it, however it ends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def pool() -> int:
 
 @pytest.fixture
 def kept() -> None:
-    """Need root and a pool that can be grown; leave it as it was found."""
+    """Require root and a pool that can grow; restore the pool."""
     before = pool() if machine_state.HUGEPAGES.exists() else 0
     with machine_state.hugepages(before + 8):
         pass
@@ -32,7 +32,7 @@ def kept() -> None:
 
 @pytest.mark.usefixtures("kept")
 def test_lent_and_taken_back() -> None:
-    """With --reserve hugetlb pages are measured, and the pool is as before."""
+    """With --reserve hugetlb pages are measured, and the pool is restored."""
     before = pool()
     done = subprocess.run(
         [*COMMAND, "--pages", "2M", "--size", "8M", "--reserve", "--json"],
@@ -46,7 +46,7 @@ def test_lent_and_taken_back() -> None:
 
 @pytest.mark.usefixtures("kept")
 def test_taken_back_after_a_failure() -> None:
-    """An error, or Ctrl-C, while pages are lent gives them back too."""
+    """An error or Ctrl-C restores the pool too."""
     before = pool()
     for trouble in (ValueError, KeyboardInterrupt):
         with pytest.raises(trouble), temporary_hugepages({parse_kind("2M"): 8 << 20}):  # noqa: PT012 - seen inside
@@ -57,7 +57,7 @@ def test_taken_back_after_a_failure() -> None:
 
 @pytest.mark.usefixtures("kept")
 def test_folios_are_lent() -> None:
-    """An mTHP size that was off is on for the run, and off again."""
+    """An mTHP size that was off is enabled for the run only."""
     knob = Path("/sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled")
     if not knob.exists():
         pytest.skip("this kernel has no mTHP")
@@ -68,7 +68,7 @@ def test_folios_are_lent() -> None:
 
 
 def test_needs_root() -> None:
-    """Without rights to change the machine nothing is lent, and the error is of access."""
+    """Without the right to change settings the error is an AccessError."""
     if not machine_state.HUGEPAGES.exists():
         pytest.skip("this kernel has no hugetlb pages")
     with temporary_hugepages({}):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def recording(build: Build, traced: Run) -> Path:
-    """Give a recording of some hundred kilobytes as text."""
+    """Return a recording whose exports have some hundred kilobytes."""
     return traced(build("small_blocks")).file
 
 

@@ -1,4 +1,4 @@
-"""Mappings of this process, against a plain parser of the same text."""
+"""Mappings of this process, against a simple parser of the same text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mematlas.linux.mappings import ReadOutcome
 
 
 def test_own_smaps_match_a_plain_parser(tmp_path: Path) -> None:
-    """The kernel's real text gives the same rows as a plain parser."""
+    """The kernel's text gives the same rows as a simple parser."""
     copy = tmp_path / "smaps"
     copy.write_bytes(Path("/proc/self/smaps").read_bytes())
     with copy.open("rb") as file:
@@ -20,7 +20,7 @@ def test_own_smaps_match_a_plain_parser(tmp_path: Path) -> None:
 
 
 def test_self_is_complete() -> None:
-    """A live process's own mappings are complete, and hold this test's code."""
+    """The mappings of this process are complete and contain the code of this test."""
     mappings, outcome = smaps.read(os.getpid())
     assert outcome is ReadOutcome.COMPLETE
     assert any(row.name.endswith(b"_native.abi3.so") for row in mappings)

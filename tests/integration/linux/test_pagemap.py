@@ -15,7 +15,7 @@ PRESENT = 1 << 63
 
 
 def test_pagemap_of_a_touched_array() -> None:
-    """The touched half of a fresh mapping is present, the other half is not."""
+    """The written half of a new mapping is present, the other half is not."""
     area = mmap.mmap(-1, 64 * _core.PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     area.madvise(mmap.MADV_NOHUGEPAGE)
     for page in range(32):
@@ -48,7 +48,7 @@ def test_scan_of_a_sparse_terabyte() -> None:
 
 
 def test_unaligned_and_closed() -> None:
-    """What cannot be read raises OSError with the kernel's reason."""
+    """A failing read raises OSError with the kernel's errno."""
     with Path("/proc/self/pagemap").open("rb") as file, pytest.raises(OSError, match="Invalid"):
         _core.read_pagemap(file.fileno(), 1, 1)
     with pytest.raises(OSError, match="Bad file"):

@@ -1,4 +1,4 @@
-"""Traps of the kernel's interfaces, each on a real process: most tools fall into one of them."""
+"""Pitfalls of kernel interfaces, each on a real process."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 def address_of(area: mmap.mmap) -> int:
-    """Where a mapping lies."""
+    """Return the address range of a mapping."""
     return ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 
 @contextmanager
 def running(code: str) -> Iterator[tuple[int, list[int]]]:
-    """Run Python that prints numbers on one line and waits; its PID and the numbers."""
+    """Run Python code that prints numbers on one line and waits; yield its PID and the numbers."""
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -52,14 +52,14 @@ def running(code: str) -> Iterator[tuple[int, list[int]]]:
 
 
 def rollup_rss(pid: int) -> int:
-    """RSS of a process by smaps_rollup."""
+    """Return the RSS of a process from smaps_rollup."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss"))
 
 
 @contextmanager
 def setting(path: str, value: str, *, on_the_way: str = "") -> Iterator[None]:
-    """Change a setting of the machine, and put it back whatever happens."""
+    """Change a setting of the machine and restore it afterwards."""
     file = Path(path)
     try:
         before = file.read_text().strip()
@@ -75,7 +75,7 @@ def setting(path: str, value: str, *, on_the_way: str = "") -> Iterator[None]:
 
 
 def test_sixty_five_thousand_mappings() -> None:
-    """None is cut off, and their sum is the kernel's own."""
+    """No mapping is cut off, and the sum is the kernel's."""
     code = (
         "import ctypes, mmap\n"
         "m = mmap.mmap(-1, 65000 * 4096, flags=34)\n"
@@ -87,7 +87,7 @@ def test_sixty_five_thousand_mappings() -> None:
         "print(at, failed, flush=True); input()"
     )
     with running(code) as (pid, (start, failed)):
-        for _ in range(20):  # until it waits for its input, it touches a page now and then
+        for _ in range(20):  # it still faults pages until it waits for input
             mappings, outcome = smaps.read(pid)
             total = rollup_rss(pid)
             if mappings.total("Rss") == total:
@@ -102,7 +102,7 @@ def test_sixty_five_thousand_mappings() -> None:
 
 
 def test_churn_counts_nothing_twice() -> None:
-    """While mappings come and go: rows never overlap, and what stays is always there once."""
+    """While mappings change, rows never overlap, and unchanged mappings appear exactly once."""
     code = (
         "import ctypes, mmap\n"
         "keep = [mmap.mmap(-1, 3 * 4096, flags=33) for n in range(200)]\n"
@@ -127,7 +127,7 @@ def test_churn_counts_nothing_twice() -> None:
     "name", [b"a\nb", b"trailing ", b"\xff\xfe", b"Rss: 999 kB", b"[heap]", b"x (deleted)"]
 )
 def test_files_of_any_name(tmp_path: Path, name: bytes) -> None:
-    """A mapped file of any name keeps its name, and is no heap and no field."""
+    """A mapped file keeps any name, and is not taken for a heap or a field."""
     path = os.path.join(os.fsencode(tmp_path), name)  # noqa: PTH118
     with open(path, "w+b") as file:  # noqa: PTH123
         file.truncate(PAGE)
@@ -148,7 +148,7 @@ def test_files_of_any_name(tmp_path: Path, name: bytes) -> None:
 
 
 def test_exit_between_open_and_read() -> None:
-    """A process that ends while held is an end, never a complete reading of nothing."""
+    """A process that ends while its directory is open gives EXITED, not a complete empty read."""
     with subprocess.Popen(["sleep", "60"]) as sleeper, open_process(sleeper.pid) as process:
         os.kill(sleeper.pid, signal.SIGKILL)
         os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)  # a zombie: files read empty
@@ -160,7 +160,7 @@ def test_exit_between_open_and_read() -> None:
 
 @root
 def test_a_reused_pid_is_not_read() -> None:
-    """After a PID went to another process, a holder of the old one gets an error, not the new one."""
+    """After a PID was reused, reads through the old directory fail."""
     sleeper = subprocess.Popen(["sleep", "60"])
     with pytest.raises(MematlasError, match="ended"):
         _read_after_reuse(sleeper)
@@ -179,7 +179,7 @@ def _read_after_reuse(sleeper: subprocess.Popen[bytes]) -> None:
 
 
 def _take_pid(wanted: int) -> int:
-    """Fork until the child has the PID; any child otherwise, as the old process is gone in any case."""
+    """Fork until a child gets the PID; otherwise return any child, since the old process has ended."""
     child = 0
     for _ in range(20):
         try:
@@ -199,7 +199,7 @@ def _take_pid(wanted: int) -> int:
 
 @root
 def test_hugetlb_is_not_in_rss() -> None:
-    """Unfaulted hugetlb is nothing; faulted, it is told apart from RSS."""
+    """Unfaulted hugetlb pages count as nothing; faulted ones are reported apart from RSS."""
     with setting("/proc/sys/vm/nr_hugepages", "4"):
         if Path("/proc/sys/vm/nr_hugepages").read_text().strip() != "4":
             pytest.skip("the kernel found no huge pages")
@@ -219,7 +219,7 @@ def test_hugetlb_is_not_in_rss() -> None:
 
 @root
 def test_merged_pages_share_a_frame() -> None:
-    """KSM pages are told as such, on one frame, and exclusive to nobody."""
+    """KSM pages are reported as such: on one frame, and not exclusive."""
     with (
         setting("/sys/kernel/mm/ksm/run", "1", on_the_way="2"),
         mmap.mmap(-1, 64 * PAGE, flags=ANONYMOUS) as area,
@@ -240,7 +240,7 @@ def test_merged_pages_share_a_frame() -> None:
 
 
 def test_swapped_shared_memory_is_seen() -> None:
-    """Shared memory that was swapped out leaves pagemap empty; the space has it all the same."""
+    """Swapped shared memory has no pagemap entry; the address space still reports it."""
     swap = Path("/proc/meminfo").read_text().partition("SwapFree:")[2].split()[0]
     if int(swap) < 4096:
         pytest.skip("no swap is on")

@@ -1,4 +1,4 @@
-"""Advice by the names of madvise(2): what works, and what the kernel refuses or silently ignores."""
+"""Advice by the names of madvise(2): what works, and what the kernel refuses or ignores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHMEM = Path("/sys/kernel/mm/transparent_hugepage/shmem_enabled")
 
 
 def test_names_are_those_of_the_man_page() -> None:
-    """Every advice is a method; each MADV_ constant that Python knows has the same number here."""
+    """Every advice is a method, with the same number as Python's MADV_ constant."""
     for name, number in advice.ADVICE.items():
         assert callable(getattr(Region, name))
         assert f"MADV_{name.upper()} " in getattr(Region, name).__doc__
@@ -30,7 +30,7 @@ def test_names_are_those_of_the_man_page() -> None:
 
 
 def test_numbers_are_those_of_the_headers() -> None:
-    """The C compiler's own headers agree, as far as they know a name."""
+    """The numbers are those of the C compiler's headers."""
     source = "#include <sys/mman.h>\n#include <linux/mman.h>\n"
     done = subprocess.run(
         ["gcc", "-E", "-dM", "-D_GNU_SOURCE", "-"],
@@ -43,7 +43,7 @@ def test_numbers_are_those_of_the_headers() -> None:
 
 
 def test_guards_kill_and_are_removed() -> None:
-    """A guarded page is SIGSEGV on touch without a mapping of its own; removed, it reads as zero."""
+    """A guard page raises SIGSEGV without a VMA of its own, and reads as zero once removed."""
     with Region("64K", populate=True) as region:
         if not advice.is_known("guard_install"):
             with pytest.raises(UnsupportedError, match=r"6\.13"):
@@ -59,7 +59,7 @@ def test_guards_kill_and_are_removed() -> None:
 
 
 def test_an_old_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Advice this kernel does not know is told apart from advice it refuses, with the version it takes."""
+    """Unknown advice names the kernel version it needs; refused advice names the reason."""
     monkeypatch.setitem(advice.ADVICE, "collapse", 9999)
     with Region("2M") as region, pytest.raises(UnsupportedError, match=r"no MADV_COLLAPSE.* 6\.1"):
         region.collapse()
@@ -72,7 +72,7 @@ def test_an_old_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_hugepage_speaks_where_it_would_do_nothing() -> None:
-    """For shared memory while its huge pages are off the kernel says yes and does nothing; we say so."""
+    """hugepage() on shared memory is an error while shmem THP is off, where the kernel reports success."""
     words = r"would do nothing.*shmem_enabled: never"
     with (
         written(SHMEM, "never"),
@@ -83,7 +83,7 @@ def test_hugepage_speaks_where_it_would_do_nothing() -> None:
 
 
 def test_hugetlb_takes_no_advice_of_small_pages() -> None:
-    """Advice that hugetlb memory does not take says so."""
+    """Advice that hugetlb memory does not support is an error."""
     with hugepages(2), Region("4M", huge="2M", require=True) as region:
         for name in ("cold", "mergeable", "free", "hugepage"):
             with pytest.raises(MematlasError, match="hugetlb"):
@@ -91,7 +91,7 @@ def test_hugetlb_takes_no_advice_of_small_pages() -> None:
 
 
 def test_arrays_are_advised_by_whole_pages() -> None:
-    """Dontneed on an array drops the pages wholly inside it, and not what lies beside."""
+    """Dontneed on an array drops the whole pages inside, and no bytes of its neighbours."""
     with Region("64K") as region:
         whole = region.array()
         whole[:] = 7
@@ -103,7 +103,7 @@ def test_arrays_are_advised_by_whole_pages() -> None:
 
 
 def test_arrays_are_collapsed() -> None:
-    """collapse() puts any array's memory into huge pages, as where() then has it."""
+    """collapse() moves the memory of any array into huge pages, as where() shows."""
     raw = mmap.mmap(-1, 8 * MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     array = np.frombuffer(raw, np.uint8)
     array[:] = 1
@@ -120,7 +120,7 @@ def test_arrays_are_collapsed() -> None:
 
 
 def test_kinds_of_mappings_are_told_apart_for_arrays() -> None:
-    """An array in private memory cannot be removed, one in shared memory not freed."""
+    """Remove is refused for private memory, free for shared memory."""
     private, shared = (
         mmap.mmap(-1, MIB, flags=kind | mmap.MAP_ANONYMOUS)
         for kind in (mmap.MAP_PRIVATE, mmap.MAP_SHARED)

@@ -1,4 +1,4 @@
-"""Arenas: what a dictionary of byte strings would do, mistakes as errors, memory given back."""
+"""Arenas compared with a dictionary of byte strings; invalid frees; memory returned to the kernel."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def resident() -> int:
 
 
 class ArenaMachine(RuleBasedStateMachine):
-    """An arena beside a dictionary of what each block holds."""
+    """An arena, and a dictionary of the contents of each allocation as the reference."""
 
     blocks: Bundle[Allocation] = Bundle("blocks")
     gone: Bundle[int] = Bundle("gone")
@@ -46,28 +46,28 @@ class ArenaMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.arena = Arena("256M")
-        self.twin: dict[int, tuple[Allocation, bytes]] = {}
+        self.reference: dict[int, tuple[Allocation, bytes]] = {}
         self.fill = 0
 
     def write(self, block: Allocation) -> None:
-        """Put bytes that no other block has at both ends."""
+        """Write bytes that no other allocation has to both ends."""
         self.fill += 1
         mark = self.fill.to_bytes(4, "little")[: block.size]
         if mark:
             block.view[: len(mark)] = mark
         if block.size >= 8:
             block.view[block.size - len(mark) :] = mark
-        self.twin[block.address] = (block, mark)
+        self.reference[block.address] = (block, mark)
 
     @rule(target=blocks, size=SIZES, shift=st.integers(0, 16), zero=st.booleans())
     def take(self, size: int, shift: int, *, zero: bool) -> Allocation:
-        """Take a block: aligned, zeroed if asked for, and apart from all others."""
+        """Allocate: aligned, zeroed if requested, and disjoint from all others."""
         block = self.arena.alloc(size, alignment=1 << shift, zero=zero)
         assert block.address % (1 << shift) == 0
         assert self.arena.usable_size(block) >= size
         assert not zero or not np.any(block.array())
         ours = range(block.address, block.address + max(size, 1))
-        for other, _ in self.twin.values():
+        for other, _ in self.reference.values():
             theirs = range(other.address, other.address + max(other.size, 1))
             assert ours.stop <= theirs.start or theirs.stop <= ours.start
         self.write(block)
@@ -75,8 +75,8 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @rule(target=gone, block=consumes(blocks))
     def give(self, block: Allocation) -> int:
-        """Give a block back, after which it is no longer there to be given."""
-        del self.twin[block.address]
+        """Free an allocation; a second free is an error."""
+        del self.reference[block.address]
         block.free()
         with pytest.raises(ValueError, match="is free already"):
             block.free()
@@ -84,8 +84,8 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @rule(target=blocks, block=consumes(blocks), size=SIZES)
     def resize(self, block: Allocation, size: int) -> Allocation:
-        """Resize a block, which keeps what it held as far as it reaches."""
-        _, mark = self.twin.pop(block.address)
+        """Resize an allocation, which keeps its contents up to the smaller size."""
+        _, mark = self.reference.pop(block.address)
         self.arena.resize(block, size)
         kept = min(len(mark), size)
         assert bytes(block.view[:kept]) == mark[:kept]
@@ -94,31 +94,31 @@ class ArenaMachine(RuleBasedStateMachine):
 
     @rule(target=gone, address=consumes(gone), offset=st.integers(0, 5000))
     def give_nonsense(self, address: int, offset: int) -> MultipleResults[int]:
-        """Give an address at which no block lives: refused, whatever used to be there."""
-        if address + offset not in self.twin:
+        """Free an address without an allocation, which is an error."""
+        if address + offset not in self.reference:
             with pytest.raises(ValueError, match="at 0x"):
                 self.arena.free(Allocation(self.arena, address + offset, 1))
         return multiple()
 
     @rule()
     def trim(self) -> None:
-        """Trim, which changes nothing that is in use."""
+        """Trim, which changes no allocation."""
         self.arena.trim()
 
     @invariant()
     def holds_what_the_twin_holds(self) -> None:
-        """Find every live block's mark, and all of them in the figures."""
-        for block, mark in self.twin.values():
+        """Check the contents of every allocation and the statistics."""
+        for block, mark in self.reference.values():
             assert bytes(block.view[: len(mark)]) == mark
             assert block.size < 8 or bytes(block.view[block.size - 4 :]) == mark
         stats = self.arena.stats()
-        assert stats.blocks == len(self.twin)
-        assert stats.bytes_in_use >= sum(block.size for block, _ in self.twin.values())
+        assert stats.blocks == len(self.reference)
+        assert stats.bytes_in_use >= sum(block.size for block, _ in self.reference.values())
         assert self.arena.check()
 
     def teardown(self) -> None:
-        """Give everything back, after which no page stays."""
-        for block, _ in self.twin.values():
+        """Free everything, after which no page is in use."""
+        for block, _ in self.reference.values():
             block.free()
         self.arena.trim()
         stats = self.arena.stats()
@@ -127,34 +127,34 @@ class ArenaMachine(RuleBasedStateMachine):
 
 
 class PoolMachine(RuleBasedStateMachine):
-    """A pool, with magazines, beside a set of the addresses taken."""
+    """A pool with thread caches, and a set of the allocated addresses as the reference."""
 
     slots: Bundle[Slot] = Bundle("slots")
 
     def __init__(self) -> None:
         super().__init__()
         self.pool = Pool(40, COUNT, require=False)
-        self.twin: set[int] = set()
+        self.reference: set[int] = set()
         self.elsewhere = ThreadPoolExecutor(1)
 
     @rule(target=slots, count=st.integers(1, 60))
     def take(self, count: int) -> MultipleResults[Slot]:
-        """Take slots: new ones, as long as the twin knows of free ones."""
-        taken = []
+        """Allocate slots, new ones while the reference has free ones."""
+        allocated = []
         for _ in range(count):
             slot = self.pool.alloc()
             if not slot:
-                assert len(self.twin) >= COUNT - KEPT
+                assert len(self.reference) >= COUNT - KEPT
             if slot:
-                assert slot.address not in self.twin
-                self.twin.add(slot.address)
-                taken.append(slot)
-        return multiple(*taken)
+                assert slot.address not in self.reference
+                self.reference.add(slot.address)
+                allocated.append(slot)
+        return multiple(*allocated)
 
     @rule(slot=consumes(slots), elsewhere=st.booleans())
     def give(self, slot: Slot, *, elsewhere: bool) -> None:
-        """Give a slot in any thread, once."""
-        self.twin.remove(slot.address)
+        """Free a slot in any thread, once."""
+        self.reference.remove(slot.address)
         if elsewhere:
             self.elsewhere.submit(slot.free).result()
         else:
@@ -164,12 +164,12 @@ class PoolMachine(RuleBasedStateMachine):
 
     @invariant()
     def adds_up(self) -> None:
-        """Compare counts with the twin's; every slot is in one place."""
-        assert self.pool.stats().in_use == len(self.twin)
+        """Compare the counts with the reference; every slot is in one place."""
+        assert self.pool.stats().in_use == len(self.reference)
         assert self.pool.check()
 
     def teardown(self) -> None:
-        """End the thread."""
+        """Stop the thread."""
         self.elsewhere.shutdown()
 
 
@@ -180,7 +180,7 @@ TestPoolModel.settings = settings(deadline=None, max_examples=40, stateful_step_
 
 
 def test_mistakes_are_errors() -> None:
-    """Blocks of others, addresses inside blocks, freed blocks: ValueError, and all is as before."""
+    """Foreign allocations, inner addresses and double frees are a ValueError that changes nothing."""
     with Arena() as arena, Arena("64M") as other:
         block, foreign, large = arena.alloc(100), other.alloc(100), arena.alloc("3M")
         for address, words in (
@@ -201,7 +201,7 @@ def test_mistakes_are_errors() -> None:
 
 
 def test_impossible_requests() -> None:
-    """What cannot be is refused in words."""
+    """Impossible arguments are refused with the reason."""
     for bad in (0, -1, 1 << 40):
         with pytest.raises((UsageError, OverflowError)):
             Arena(bad)
@@ -217,7 +217,7 @@ def test_impossible_requests() -> None:
 
 
 def test_arrays_live_as_long_as_their_views() -> None:
-    """An array's block goes back with its last view, not before."""
+    """An array's memory is freed with its last view, not before."""
     with Arena() as arena:
         array = arena.array((1000, 10))
         array[:] = 1.5
@@ -233,7 +233,7 @@ def test_arrays_live_as_long_as_their_views() -> None:
 
 
 def test_blocks_stay_put_under_arrays() -> None:
-    """Neither giving nor resizing pulls memory from under an array."""
+    """free() and resize() are refused while an array is alive."""
     with Arena() as arena:
         block = arena.alloc(64)
         array = block.array()
@@ -248,7 +248,7 @@ def test_blocks_stay_put_under_arrays() -> None:
 
 
 def test_errors_are_not_hidden() -> None:
-    """An exception inside a block is the one that is seen, though arrays are alive then."""
+    """An exception inside a `with` block is raised although arrays are alive."""
     arena = Arena()
     block = arena.alloc(64)
     array = block.array()
@@ -261,7 +261,7 @@ def test_errors_are_not_hidden() -> None:
 
 
 def test_memory_goes_back() -> None:
-    """After trim(), the process is about as small as before."""
+    """After trim(), the RSS is about as before."""
     with Arena() as arena:
         before = resident()
         blocks = [arena.alloc(8000, zero=True) for _ in range(10_000)]
@@ -277,7 +277,7 @@ def test_memory_goes_back() -> None:
 
 
 def test_threads_give_what_others_took() -> None:
-    """Blocks passed between threads keep their contents, and in the end none is left."""
+    """Allocations passed between threads keep their contents, and none is left at the end."""
     with Arena() as arena:
 
         def work(seed: int) -> int:
@@ -311,7 +311,7 @@ def test_threads_give_what_others_took() -> None:
 
 
 def test_a_child_has_an_arena_of_its_own() -> None:
-    """After a fork the child uses its copy, and the parent's is as it was."""
+    """After a fork the child uses a copy, and the parent's arena is unchanged."""
     with Arena() as arena:
         held = arena.alloc(100)
         held.view[:4] = b"mine"
@@ -333,7 +333,7 @@ def test_a_child_has_an_arena_of_its_own() -> None:
 
 @pytest.mark.slow
 def test_spans_come_and_go_beside_each_other() -> None:
-    """More threads than CPUs, whose spans are given back while their neighbours are, corrupt nothing."""
+    """More threads than CPUs that release adjacent spans at once corrupt nothing."""
     program = str(resources.files("mematlas").joinpath("mematlas_alloc_work"))
     command = [program, "arena", "batch", "64", "10000", "4", "5"]
     until = time.monotonic() + 6

@@ -1,4 +1,4 @@
-"""NumPy arrays placed by mematlas.memory.numpy(): all of them, only there, and freed right wherever they go."""
+"""NumPy arrays placed by mematlas.memory.numpy(): all arrays, only inside the block, freed in any thread."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ MAKERS: dict[str, Callable[[], NDArray[Any]]] = {
 
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
 def test_every_way_to_make_an_array(maker: Callable[[], NDArray[Any]]) -> None:
-    """Whatever function makes an array, its memory is ours, page-aligned, and freed with it."""
+    """The memory of an array is from the handler, page-aligned, and freed with the array."""
     with memory.numpy() as placed:
         array = maker()
         assert get_handler_name(array) == "mematlas"
@@ -57,7 +57,7 @@ def test_every_way_to_make_an_array(maker: Callable[[], NDArray[Any]]) -> None:
 
 
 def test_small_arrays_are_left_to_numpy() -> None:
-    """Below min_size NumPy's own allocator serves; from it on, ours does."""
+    """Arrays below min_size are from NumPy's allocator, larger ones from the handler."""
     with memory.numpy(min_size="64K") as placed:
         small, large = np.ones(8191), np.ones(8192)
         assert placed.stats().blocks == 1
@@ -66,7 +66,7 @@ def test_small_arrays_are_left_to_numpy() -> None:
 
 
 def test_the_handler_before_is_restored() -> None:
-    """Blocks nest, also the same one twice, and an exception ends them like the end does."""
+    """Blocks nest, also the same one twice, and an exception ends them."""
 
     def name() -> str:
         return str(get_handler_name(np.empty(1)))
@@ -83,7 +83,7 @@ def test_the_handler_before_is_restored() -> None:
 
 
 def test_arrays_outlive_the_block_and_the_thread() -> None:
-    """An array from a block long gone is used, freed in another thread, and its handler goes with it."""
+    """An array outlives its block, is freed in another thread, and the handler with it."""
     code = f"""if True:
         import gc, threading
         import numpy as np
@@ -108,7 +108,7 @@ def test_arrays_outlive_the_block_and_the_thread() -> None:
 
 
 def test_freed_blocks_are_reused_until_the_end() -> None:
-    """Temporaries take memory from the cache; the cache keeps its bound, and is gone after the block."""
+    """Temporaries reuse cached memory; the cache stays within its bound and ends with the block."""
     with memory.numpy(cache="4M") as placed:
         a = np.ones(N)
         for _ in range(10):
@@ -124,7 +124,7 @@ def test_freed_blocks_are_reused_until_the_end() -> None:
 
 
 def test_zeros_are_zero() -> None:
-    """A dirty block is never handed out as zeroed memory."""
+    """A used block is never returned as zeroed memory."""
     with memory.numpy():
         for _ in range(5):
             dirty = np.full(N, 7.0)
@@ -135,20 +135,20 @@ def test_zeros_are_zero() -> None:
 @settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(1, 4 * N // 1024)), max_size=40))
 def test_contents_survive_resizing(steps: list[tuple[int, int]]) -> None:
-    """Arrays that grow and shrink across the limit keep what a list of theirs keeps."""
+    """Arrays that are resized across min_size keep their contents."""
     arrays = [np.zeros(1) for _ in range(6)]
-    twins = [np.zeros(1) for _ in range(6)]
+    copies = [np.zeros(1) for _ in range(6)]
     with memory.numpy(cache="2M", huge=None):
         arrays = [np.zeros(1) for _ in range(6)]
         for which, kilo in steps:
             arrays[which].resize(kilo * 1024, refcheck=False)
-            twins[which] = np.resize(np.append(twins[which], np.zeros(kilo * 1024)), kilo * 1024)
-            arrays[which][-1] = twins[which][-1] = kilo
-    assert all(np.array_equal(array, twin) for array, twin in zip(arrays, twins, strict=True))
+            copies[which] = np.resize(np.append(copies[which], np.zeros(kilo * 1024)), kilo * 1024)
+            arrays[which][-1] = copies[which][-1] = kilo
+    assert all(np.array_equal(array, copy) for array, copy in zip(arrays, copies, strict=True))
 
 
 def test_threads_and_tasks() -> None:
-    """A thread does not inherit the handler, an asyncio task and a copied context do."""
+    """A thread does not inherit the handler; an asyncio task and a copied context do."""
 
     def name() -> str:
         return str(get_handler_name(np.empty(N)))
@@ -172,7 +172,7 @@ def test_threads_and_tasks() -> None:
 
 
 def test_two_threads_at_once() -> None:
-    """Arrays made and freed by two threads with one handler keep their contents."""
+    """Arrays of two threads with one handler keep their contents."""
 
     def work(mark: int) -> bool:
         with placed:
@@ -187,7 +187,7 @@ def test_two_threads_at_once() -> None:
 
 
 def test_a_child_keeps_its_arrays() -> None:
-    """A forked child reads, makes and frees placed arrays."""
+    """A forked child reads, creates and frees placed arrays."""
     with memory.numpy():
         array = np.full(N, 5.0)
 
@@ -200,7 +200,7 @@ def test_a_child_keeps_its_arrays() -> None:
 
 
 def test_huge_pages_and_node() -> None:
-    """The kernel itself says that the array lies in huge pages, on the node asked for."""
+    """The kernel reports the array in huge pages, on the requested node."""
     if "[never]" in Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text():
         pytest.skip("transparent huge pages are off")
     with memory.numpy(huge="thp", node=0):
@@ -218,7 +218,7 @@ def test_huge_pages_and_node() -> None:
 
 
 def test_what_went_wrong_is_told() -> None:
-    """A hugetlb pool that is too small is not silent, and the array is there all the same."""
+    """A hugetlb pool that is too small is reported, and the array is allocated anyway."""
     free = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages")
     over = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_overcommit_hugepages")
     if not free.exists() or int(free.read_text()) or int(over.read_text()):
@@ -231,7 +231,7 @@ def test_what_went_wrong_is_told() -> None:
 
 
 def test_a_limit_on_locked_memory_is_told() -> None:
-    """Where locking is refused, MemoryError comes from NumPy and the reason from last_error()."""
+    """Where locking fails, NumPy raises MemoryError and last_error() has the reason."""
     code = f"""if True:
         import ctypes, resource
         import numpy as np
@@ -256,7 +256,7 @@ def test_a_limit_on_locked_memory_is_told() -> None:
 
 
 def test_locked_arrays() -> None:
-    """Locked arrays are counted as such by the kernel, and no longer once they are freed."""
+    """The kernel counts locked arrays until they are freed."""
 
     def locked() -> int:
         return memory.lock_limit().locked
@@ -278,6 +278,6 @@ def test_locked_arrays() -> None:
     ids=str,
 )
 def test_impossible_rules(arguments: dict[str, Any]) -> None:
-    """What cannot be is refused in words before any array is made."""
+    """Impossible arguments are refused with the reason before any array is created."""
     with pytest.raises(UsageError):
         memory.numpy(**arguments)

@@ -1,4 +1,4 @@
-"""The header and library that are installed serve C and C++ programs."""
+"""The installed header and library work for C and C++ programs."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ int main(void)
 
 @pytest.mark.parametrize(("compiler", "suffix"), [("gcc", "c"), ("g++", "cpp")])
 def test_programs_link(compiler: str, suffix: str, tmp_path: Path) -> None:
-    """A program of ten lines compiles without a warning, links, and does what the manual says."""
+    """A small program compiles without warnings, links, and prints the documented results."""
     if not shutil.which(compiler):
         pytest.skip(f"no {compiler}")
     source, program = tmp_path / f"program.{suffix}", tmp_path / "program"

@@ -1,4 +1,4 @@
-"""Memory that is not there is refused before it is filled: nobody is killed for asking."""
+"""Populating more memory than is available is refused, instead of ending in the OOM killer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 
 def test_more_than_the_machine_has() -> None:
-    """All memory and swap, to the last 64 MiB, is refused with what there is, and as fallback too."""
+    """A region of nearly all memory and swap is refused with the available bytes, also as a fallback."""
     text = Path("/proc/meminfo").read_text()
     total = sum(
         int(size) << 10 for size in re.findall(r"^(?:Mem|Swap)Total: +(\d+)", text, re.MULTILINE)
@@ -28,7 +28,7 @@ def test_more_than_the_machine_has() -> None:
 
 
 def test_room_is_about_what_is_available() -> None:
-    """The machine's bound is MemAvailable and free swap, unless a cgroup is tighter."""
+    """The machine's limit is MemAvailable and free swap, unless a cgroup's limit is lower."""
     text = Path("/proc/meminfo").read_text()
     found = dict(re.findall(r"^(MemAvailable|SwapFree): +(\d+)", text, re.MULTILINE))
     available = sum(map(int, found.values())) << 10
@@ -38,7 +38,7 @@ def test_room_is_about_what_is_available() -> None:
 
 
 def test_a_cgroup_limit_is_no_death() -> None:
-    """A region larger than its cgroup has left is an error there, where filling it would be SIGKILL."""
+    """A region larger than the rest of its cgroup is an error instead of a SIGKILL."""
     group, limit = own_group()
     try:
         (group / limit).write_text(str(64 * MIB))
@@ -57,7 +57,7 @@ def test_a_cgroup_limit_is_no_death() -> None:
 
 
 def own_group() -> tuple[Path, str]:
-    """Make a cgroup below our own; skip where that is not ours to do."""
+    """Create a cgroup below the process's own; skip the test without permission."""
     text = Path("/proc/self/cgroup").read_text()
     old = re.search(r"^\d+:memory:(.*)$", text, re.MULTILINE)
     new = re.search(r"^0::(.*)$", text, re.MULTILINE)

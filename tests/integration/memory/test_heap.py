@@ -1,4 +1,4 @@
-"""The C library's heap as it tells of itself, aligned arrays, and counters that threads share."""
+"""Statistics of the C library's malloc, aligned arrays, and counters shared by threads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BLOCK = 4000
 
 
 def allocate(count: int) -> list[int]:
-    """Take blocks from malloc and write to them."""
+    """Allocate blocks by malloc and write to them."""
     blocks = [int(LIBC.malloc(BLOCK)) for _ in range(count)]
     for block in blocks:
         ctypes.memset(block, 1, BLOCK)
@@ -57,7 +57,7 @@ print(json.dumps([given, [[each.used, each.free, each.reclaimable] for each in s
 
 
 def test_used_and_free_follow_malloc_and_free() -> None:
-    """Blocks count as used while they live and as free after, and trim() lowers the RSS by most of it."""
+    """Blocks count as used, then as free, and trim() lowers the RSS by most of them."""
     size = 20000 * BLOCK
     given, seen = json.loads(subprocess.check_output([sys.executable, "-c", TRIMS]))
     first, full, empty, trimmed = seen
@@ -85,7 +85,7 @@ print(json.dumps([[each.mapped_blocks, each.mapped_bytes] for each in seen]))
 
 
 def test_large_blocks_are_mapped_singly() -> None:
-    """A block of 64 MiB has a mapping of its own, and is counted as one."""
+    """A block of 64 MiB is counted as mmapped."""
     before, during, after = json.loads(subprocess.check_output([sys.executable, "-c", MAPS]))
     assert during[0] == before[0] + 1
     assert during[1] - before[1] >= 64 << 20
@@ -93,7 +93,7 @@ def test_large_blocks_are_mapped_singly() -> None:
 
 
 def test_threads_have_arenas() -> None:
-    """A thread that allocates while others do makes malloc open an arena, which is listed."""
+    """A thread that allocates while others do makes malloc create an arena, which is listed."""
     ready = threading.Barrier(3)
 
     def work() -> None:
@@ -123,7 +123,7 @@ def test_threads_have_arenas() -> None:
     st.booleans(),
 )
 def test_aligned_arrays(shape: list[int], dtype: str, power: int, pad: bool) -> None:
-    """Any shape and type begins, and with pad_rows each row, at a multiple; cells are apart."""
+    """Arrays of any shape and type, and with pad_rows each row, are aligned; elements are disjoint."""
     align = 1 << power
     array = aligned_empty(shape, dtype, align=align, pad_rows=pad)
     assert array.shape == tuple(shape)
@@ -144,13 +144,13 @@ def test_aligned_arrays(shape: list[int], dtype: str, power: int, pad: bool) -> 
     [(4, {"align": 48}), (4, {"align": 0}), ((), {}), ((-1, 2), {}), (4, {"dtype": "O"})],
 )
 def test_impossible_arrays(shape: int | tuple[int, ...], options: dict[str, int]) -> None:
-    """What cannot be aligned is refused."""
+    """Impossible alignments and types are refused."""
     with pytest.raises(UsageError):
         aligned_empty(shape, **options)  # type: ignore[arg-type]
 
 
 def test_counters_lose_nothing() -> None:
-    """Four threads on one counter and on their own: every addition is there."""
+    """Four threads on one counter and on separate counters lose no addition."""
     counters = PaddedCounters(5)
 
     def work(index: int) -> None:
@@ -167,7 +167,7 @@ def test_counters_lose_nothing() -> None:
 
 
 def test_counters_between_processes() -> None:
-    """In a shared region, a child's additions are seen here."""
+    """Additions of a child in a shared region are visible to the parent."""
 
     def count(memory: memoryview) -> list[int]:
         counters = PaddedCounters(2, memory)
@@ -179,7 +179,7 @@ def test_counters_between_processes() -> None:
 
 
 def test_counters_are_lines_apart() -> None:
-    """No two counters lie within two cache lines, and a buffer too small or misplaced is refused."""
+    """Counters are two cache lines apart; a small or unaligned buffer is refused."""
     memory = aligned_empty(1024, "u1", align=128)
     memory[:] = 0
     counters = PaddedCounters(8, memory)

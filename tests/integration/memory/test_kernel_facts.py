@@ -1,4 +1,4 @@
-"""What kernels do that surprises people, shown raw, and what mematlas makes of it.
+"""Surprising behaviour of kernels, by raw system calls, and the behaviour of mematlas.
 
 Each test asks the kernel first. Where another kernel answers otherwise, the test is skipped with its answer.
 """
@@ -40,7 +40,7 @@ THP_DISABLE, EXCEPT_ADVISED = 41, 2
 
 
 def error_of(act: Callable[[], object]) -> int:
-    """Give the error number of a call; 0 if it succeeds."""
+    """Return the error number of a call; 0 if it succeeds."""
     try:
         act()
     except OSError as error:
@@ -49,7 +49,7 @@ def error_of(act: Callable[[], object]) -> int:
 
 
 def syscall(number: int, *arguments: object) -> int:
-    """Make a system call; 0, or its error number."""
+    """Run a system call and return 0 or its error number."""
     words = [ctypes.c_long(each) if isinstance(each, int) else each for each in arguments]
     return 0 if LIBC.syscall(ctypes.c_long(number), *words) == 0 else ctypes.get_errno()
 
@@ -76,7 +76,7 @@ def mappings() -> int:
 
 
 def figure(address: int, name: str) -> int:
-    """Give one figure of the mapping at an address."""
+    """Return one smaps field of the mapping at an address."""
     found, _ = smaps.read(os.getpid())
     index = found.find(address)
     assert index is not None
@@ -87,7 +87,7 @@ def figure(address: int, name: str) -> int:
 
 
 def test_an_empty_pool_fails_at_mmap() -> None:
-    """MAP_HUGETLB without a page is ENOMEM; a region falls back and keeps the reason."""
+    """MAP_HUGETLB with an empty pool is ENOMEM; a region falls back and keeps the reason."""
     with hugepages(0):
         assert error_of(lambda: _core.map_memory(HUGE, HUGETLB)) == errno.ENOMEM
         with Region(HUGE, huge="2M") as region:
@@ -105,7 +105,7 @@ def test_a_promise_is_not_kept_by_noreserve() -> None:
 
 
 def test_populate_write_says_what_a_touch_would_die_of() -> None:
-    """The same mapping populated by MADV_POPULATE_WRITE is EFAULT: no signal, a reason."""
+    """MADV_POPULATE_WRITE of the same mapping is EFAULT instead of a signal."""
     if not advice.is_known("populate_write"):
         pytest.skip("kernel older than 5.14")
     with hugepages(4):
@@ -116,7 +116,7 @@ def test_populate_write_says_what_a_touch_would_die_of() -> None:
 
 
 def test_map_populate_is_silently_partial() -> None:
-    """MAP_POPULATE of the same succeeds with 4 pages of 8; a region is populated whole or not at all."""
+    """MAP_POPULATE of the same mapping succeeds with 4 pages of 8; a region is populated in full or refused."""
     with hugepages(4):
         address = _core.map_memory(8 * HUGE, HUGETLB | NORESERVE | POPULATE)
         assert 0 < figure(address, "Private_Hugetlb") <= 4 * HUGE
@@ -126,7 +126,7 @@ def test_map_populate_is_silently_partial() -> None:
 
 
 def test_a_fork_can_kill_by_reading() -> None:
-    """A child dies by SIGBUS on reading private hugetlb memory its parent wrote to; a region's does not."""
+    """A child gets SIGBUS by reading private hugetlb memory that its parent wrote; a region prevents it."""
     with hugepages(1):
         address = _core.map_memory(HUGE, HUGETLB)
         put(address)
@@ -149,7 +149,7 @@ def test_a_fork_can_kill_by_reading() -> None:
 
 
 def test_an_odd_length_leaks() -> None:
-    """Munmap of a hugetlb mapping's odd length is EINVAL, and the pages stay; a region rounds up."""
+    """Munmap of an odd length of a hugetlb mapping is EINVAL and keeps the pages; a region rounds up."""
     with hugepages(2):
         address = _core.map_memory(HUGE + PAGE, HUGETLB)
         assert error_of(lambda: _core.unmap_memory(address, HUGE + PAGE)) == errno.EINVAL
@@ -161,7 +161,7 @@ def test_an_odd_length_leaks() -> None:
 
 
 def test_dropping_a_part_of_a_huge_page_is_ignored() -> None:
-    """MADV_DONTNEED of 4 KiB of a hugetlb page succeeds and does nothing; a region refuses it."""
+    """MADV_DONTNEED of 4 KiB of a hugetlb page succeeds without effect; a region refuses it."""
     with hugepages(1), Region(HUGE, huge="2M", require=True) as region:
         region.view[0] = 9
         _core.advise(region.address, PAGE, advice.ADVICE["dontneed"])
@@ -171,7 +171,7 @@ def test_dropping_a_part_of_a_huge_page_is_ignored() -> None:
 
 
 def test_python_maps_hugetlb_by_number() -> None:
-    """mmap.mmap takes MAP_HUGETLB by its number, though it has no name for it."""
+    """mmap.mmap accepts MAP_HUGETLB by number, although Python has no name for it."""
     with hugepages(1):
         area = mmap.mmap(-1, HUGE, flags=HUGETLB)
         area[0] = 1
@@ -180,7 +180,7 @@ def test_python_maps_hugetlb_by_number() -> None:
 
 
 def test_a_pool_in_use_shrinks_later() -> None:
-    """Taking pages away that are in use makes them surplus, which go when they are given back."""
+    """Shrinking a pool makes pages in use surplus, and these leave when they are freed."""
     surplus = HUGEPAGES.with_name("surplus_hugepages")
     with hugepages(4), Region(4 * HUGE, huge="2M", require=True):
         HUGEPAGES.write_text("0")
@@ -192,7 +192,7 @@ def test_a_pool_in_use_shrinks_later() -> None:
 
 
 def test_mmap_default_is_shared_and_takes_huge_advice_for_nothing() -> None:
-    """mmap.mmap(-1, n) is shared memory: MADV_HUGEPAGE succeeds, and with shmem off does nothing."""
+    """mmap.mmap(-1, n) is shared memory: MADV_HUGEPAGE succeeds without effect while shmem THP is off."""
     with written(THP / "shmem_enabled", "never"):
         area = mmap.mmap(-1, 4 * HUGE)
         area.madvise(mmap.MADV_HUGEPAGE)
@@ -215,7 +215,7 @@ def test_mmap_default_is_shared_and_takes_huge_advice_for_nothing() -> None:
     ],
 )
 def test_advice_is_for_one_kind_of_memory(name: str, shared: bool, right: int) -> None:
-    """The kernel answers EINVAL for the wrong kind of mapping; a region says which kind is right."""
+    """The kernel returns EINVAL for the wrong kind of mapping; a region names the right kind."""
     with Region("64K", share=shared, populate=True) as region:
         number = advice.ADVICE[name]
         assert error_of(lambda: _core.advise(region.address, region.length, number)) == right
@@ -226,7 +226,7 @@ def test_advice_is_for_one_kind_of_memory(name: str, shared: bool, right: int) -
 
 @pytest.mark.parametrize("name", ["dontneed", "free", "pageout"])
 def test_locked_memory_refuses(name: str) -> None:
-    """On locked pages this is EINVAL, dontneed_locked is not; a region names the lock."""
+    """MADV_DONTNEED of locked pages is EINVAL; a region names the lock and dontneed_locked()."""
     with Region("64K", lock=True) as region:
         number = advice.ADVICE[name]
         raw = error_of(lambda: _core.advise(region.address, region.length, number))
@@ -238,7 +238,7 @@ def test_locked_memory_refuses(name: str) -> None:
 
 
 def test_locked_shared_memory_has_no_holes_punched() -> None:
-    """MADV_REMOVE of locked shared memory is EINVAL too, and works once it is unlocked."""
+    """MADV_REMOVE of locked shared memory is EINVAL, and works after unlock()."""
     with Region("64K", share=True, lock=True) as region:
         with pytest.raises(MematlasError, match="locked"):
             region.remove()
@@ -248,7 +248,7 @@ def test_locked_shared_memory_has_no_holes_punched() -> None:
 
 @pytest.mark.parametrize("policy", numa.POLICIES)
 def test_policies_are_tried_not_guessed(policy: PolicyName) -> None:
-    """Every policy either works here, or is refused with the kernel it takes."""
+    """Every policy works, or is refused with the kernel version it needs."""
     if not Path("/proc/self/numa_maps").exists():
         pytest.skip("kernel without NUMA")
     with Region("64K", populate=True) as region:
@@ -260,7 +260,7 @@ def test_policies_are_tried_not_guessed(policy: PolicyName) -> None:
 
 
 def test_guards_cost_no_mapping() -> None:
-    """A guard advised is no mapping of its own; one by mprotect is two more."""
+    """A guard by madvise adds no VMA; a guard by mprotect adds two."""
     if not advice.is_known("guard_install"):
         pytest.skip("kernel older than 6.13")
     with Region("256K", populate=True) as region:
@@ -275,7 +275,7 @@ def test_guards_cost_no_mapping() -> None:
 
 
 def test_a_name_is_shown_or_said_not_to_be() -> None:
-    """Kernels without ANON_VMA_NAME refuse a name; the region works, and says so."""
+    """Kernels without ANON_VMA_NAME refuse a name; the region works and reports that."""
     with Region("64K", name="kv-cache") as region:
         shown = "[anon:kv-cache]" in Path("/proc/self/maps").read_text()
         told = any("ANON_VMA_NAME" in reason for reason in region.reasons)
@@ -283,7 +283,7 @@ def test_a_name_is_shown_or_said_not_to_be() -> None:
 
 
 def test_collapse_needs_a_whole_aligned_block() -> None:
-    """MADV_COLLAPSE of a range without an aligned 2 MiB is EINVAL; the error says how much there was."""
+    """MADV_COLLAPSE of a range without an aligned 2 MiB is EINVAL; the error has the length."""
     if not advice.is_known("collapse"):
         pytest.skip("kernel older than 6.1")
     with Region("4M", populate=True) as region:  # a range that ends on a boundary collapses nothing
@@ -301,7 +301,7 @@ def test_collapse_needs_a_whole_aligned_block() -> None:
 
 
 def child_says(before: str, after: str) -> str:
-    """Run code in a process that first did something else and then went through exec."""
+    """Run code after exec in a process that ran other code before."""
     program = f"import ctypes, os, sys\n{before}\nos.execv(sys.executable, [sys.executable, '-c', {after!r}])"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
@@ -318,7 +318,7 @@ ADVISED = (
 
 
 def test_thp_disable_outlives_exec_and_beats_advice() -> None:
-    """PR_SET_THP_DISABLE is kept over exec, and even advised memory has small pages then."""
+    """PR_SET_THP_DISABLE survives exec, and then even advised memory has base pages."""
     if "THP_enabled:" not in Path("/proc/self/status").read_text():
         pytest.skip("kernel without THP_enabled in status")
     disable = f"ctypes.CDLL(None).prctl({THP_DISABLE}, 1, 0, 0, 0)"
@@ -327,7 +327,7 @@ def test_thp_disable_outlives_exec_and_beats_advice() -> None:
 
 
 def test_thp_disable_except_advised() -> None:
-    """From kernel 6.18 on, all but advised memory can be kept from huge pages."""
+    """Since Linux 6.18, THP can be disabled for all memory that is not advised."""
     if advice_mode() == "never":
         pytest.skip("huge pages are off here")
     flag = f"assert ctypes.CDLL(None).prctl({THP_DISABLE}, 1, {EXCEPT_ADVISED}, 0, 0) == 0"
@@ -339,12 +339,12 @@ def test_thp_disable_except_advised() -> None:
 
 
 def advice_mode() -> str:
-    """Give the mode of transparent huge pages."""
+    """Return the mode of transparent huge pages."""
     return (THP / "enabled").read_text().partition("[")[2].partition("]")[0]
 
 
 def test_no_aslr_begins_at_exec() -> None:
-    """ADDR_NO_RANDOMIZE changes nothing in the process that sets it; after exec addresses repeat."""
+    """ADDR_NO_RANDOMIZE takes effect at exec, not in the calling process."""
     set_it = "ctypes.CDLL(None).personality(0x0040000)"
     tell = "print(open('/proc/self/maps').readline().split('-')[0])"
     assert child_says(set_it, tell) == child_says(set_it, tell)
@@ -352,7 +352,7 @@ def test_no_aslr_begins_at_exec() -> None:
 
 
 def test_limits_go_by_capability_not_by_user() -> None:
-    """Above the hard limit of locked memory only CAP_SYS_RESOURCE helps, whoever one is."""
+    """Beyond the hard limit of locked memory CAP_SYS_RESOURCE is needed, also by root."""
 
     def act() -> bool:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 * KIB, 64 * KIB))
@@ -369,7 +369,7 @@ def test_limits_go_by_capability_not_by_user() -> None:
 
 
 def test_sealed_memory_stays() -> None:
-    """Munmap of memory sealed by mseal(2) is EPERM: what is to be given back must not be sealed."""
+    """Munmap of memory sealed by mseal(2) is EPERM: memory to be unmapped must not be sealed."""
 
     def act() -> bool:
         address = _core.map_memory(PAGE, PRIVATE)
@@ -385,7 +385,7 @@ def test_sealed_memory_stays() -> None:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="numbers of x86-64")
 def test_maxnode_is_one_more() -> None:
-    """Mbind reads one bit fewer than it is told: 1 is no node at all, 2 is node 0; bind_memory() adds it."""
+    """Mbind reads one bit fewer than `maxnode`; bind_memory() adds one."""
     address = _core.map_memory(PAGE, PRIVATE)
     mask = ctypes.c_ulong(1)
     if syscall(MBIND, address, PAGE, 2, ctypes.byref(mask), 2, 0) == errno.ENOSYS:
@@ -397,7 +397,7 @@ def test_maxnode_is_one_more() -> None:
 
 
 def test_absent_nodes_have_three_answers() -> None:
-    """Mbind says EINVAL, move_pages ENODEV, and neither names the node; a region does."""
+    """Mbind returns EINVAL and move_pages ENODEV without the node; a region names it."""
     if not Path("/proc/self/numa_maps").exists():
         pytest.skip("kernel without NUMA")
     with Region("64K", populate=True) as region:
@@ -409,7 +409,7 @@ def test_absent_nodes_have_three_answers() -> None:
 
 
 def test_success_of_move_pages_says_nothing_of_a_page() -> None:
-    """move_pages succeeds although a page has no node; only its status says so."""
+    """move_pages succeeds although a page has no node; only the page's status shows it."""
     if not Path("/proc/self/numa_maps").exists():
         pytest.skip("kernel without NUMA")
     with Region("8K") as region:
@@ -424,7 +424,7 @@ def test_success_of_move_pages_says_nothing_of_a_page() -> None:
 
 @pytest.mark.parametrize("name", ["drop_caches", "compact_memory"])
 def test_acts_cannot_be_read(name: str) -> None:
-    """Files that act cannot be read, so there is nothing to restore; the plan says so."""
+    """Action files cannot be read, so that nothing can be restored; the plan states that."""
     from mematlas.control.tune import plan
 
     file = Path("/proc/sys/vm", name)
@@ -434,7 +434,7 @@ def test_acts_cannot_be_read(name: str) -> None:
 
 
 def test_soft_dirty_is_probed() -> None:
-    """Whether pagemap tells soft-dirty pages is found by trying, not by the kernel's version."""
+    """Support of soft-dirty bits is tested by a write, not by the kernel's version."""
     capability = next(each for each in read.read().interfaces if "soft" in each.name.lower())
     with Region(PAGE) as region:
         region.view[0] = 1

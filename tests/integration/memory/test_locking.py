@@ -20,7 +20,7 @@ KIB, MIB = 1 << 10, 1 << 20
 
 
 def refused(act: Callable[[], object], *words: str) -> bool:
-    """Tell whether an act is refused with all of these words."""
+    """Return whether a call is refused with all of these words."""
     try:
         act()
     except AccessError as error:
@@ -29,13 +29,13 @@ def refused(act: Callable[[], object], *words: str) -> bool:
 
 
 def locked() -> int:
-    """Read what this process has locked, in bytes."""
+    """Read the locked bytes of this process."""
     text = Path("/proc/self/status").read_text()
     return int(text.partition("VmLck:")[2].split()[0]) << 10
 
 
 def test_all_is_locked_and_unlocked() -> None:
-    """mlockall() locks what there is, as VmLck says; munlockall() gives it back."""
+    """mlockall() locks all mappings, as VmLck shows; munlockall() unlocks them."""
 
     def act() -> bool:
         amount = mlockall(onfault=True)
@@ -46,7 +46,7 @@ def test_all_is_locked_and_unlocked() -> None:
 
 
 def test_future_mappings_are_locked() -> None:
-    """With future=True a region made later is locked; with onfault only what is touched of it counts."""
+    """With future=True a later region is locked; with onfault only its touched pages."""
 
     def act() -> bool:
         mlockall(current=False, future=True, onfault=True)
@@ -58,7 +58,7 @@ def test_future_mappings_are_locked() -> None:
 
 
 def test_the_limit_is_checked_first() -> None:
-    """Without CAP_IPC_LOCK all is refused by name of the limit, with what would raise it."""
+    """Without CAP_IPC_LOCK the error names the limit and what would raise it."""
 
     def act() -> bool:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 * KIB, 128 * KIB))
@@ -75,7 +75,7 @@ def test_the_limit_is_checked_first() -> None:
 
 
 def test_what_is_locked_already_counts() -> None:
-    """Two regions within the limit each, and together beyond: the second is refused with the figures."""
+    """The second of two regions that exceed the limit together is refused with the figures."""
 
     def act() -> bool:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (64 * KIB, 64 * KIB))
@@ -101,18 +101,18 @@ def test_what_is_locked_already_counts() -> None:
     ],
 )
 def test_remedies(limit: LockLimit, words: str) -> None:
-    """What would raise the limit depends on the hard one and on capabilities."""
+    """The advice depends on the hard limit and on capabilities."""
     assert words in limit.explain()
 
 
 def test_nothing_to_lock() -> None:
-    """mlockall() for neither present nor future memory makes no sense."""
+    """mlockall() for neither current nor future memory is a UsageError."""
     with pytest.raises(UsageError):
         mlockall(current=False)
 
 
 def test_locked_pages_take_advice_of_their_own() -> None:
-    """dontneed() on locked pages names the two ways out, and dontneed_locked() works."""
+    """dontneed() on locked pages names unlock() and dontneed_locked(), which work."""
     with Region("64K", populate=True, lock=True) as region:
         region.view[0] = 7
         with pytest.raises(MematlasError, match=r"unlock\(\) first, or use dontneed_locked\(\)"):

@@ -40,7 +40,7 @@ def policy_at(address: int) -> str:
 
 
 def test_outcomes_are_counted_by_page() -> None:
-    """Resident pages are there already, pages never touched and the zero page say so."""
+    """Resident pages count as already there, untouched pages and the zero page as errors."""
     with Region("1M") as region:
         region.view[: 64 * 4096] = b"x" * (64 * 4096)
         assert region.view[65 * 4096] == 0  # read: the zero page
@@ -50,7 +50,7 @@ def test_outcomes_are_counted_by_page() -> None:
 
 
 def test_a_part_of_a_region_has_a_policy_of_its_own() -> None:
-    """mbind() on the middle of a region splits it; the parts beside keep theirs."""
+    """mbind() on the middle of a region changes the policy of that part only."""
     with Region("1M", populate=True) as region:
         counts = region.mbind("bind", 0, offset=256 << 10, length=512 << 10, move=True)
         assert counts == {"already there": 128}
@@ -71,7 +71,7 @@ def test_arrays_are_moved_with_the_pages_they_are_on() -> None:
 
 
 def test_policy_of_a_thread_ends_with_its_block() -> None:
-    """mempolicy() places what is touched inside its block, and brings back what was there before."""
+    """mempolicy() places pages touched inside the block, and restores the previous policy."""
     before = policy_at_now()
     with mempolicy("interleave", [0]):
         assert policy_at_now() == (3, [0])
@@ -82,14 +82,14 @@ def test_policy_of_a_thread_ends_with_its_block() -> None:
 
 
 def policy_at_now() -> tuple[int, list[int]]:
-    """Give this thread's policy."""
+    """Return this thread's policy."""
     from mematlas import _core
 
     return _core.policy()
 
 
 def test_a_process_is_migrated() -> None:
-    """Moving a process from a node to itself moves nothing and leaves nothing."""
+    """Moving a process from a node to itself moves no page."""
     assert migrate_pages(0, 0, 0) == {}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         assert migrate_pages(child.pid, [0], [0]) == {}
@@ -99,7 +99,7 @@ def test_a_process_is_migrated() -> None:
 
 
 def test_others_processes_take_a_capability() -> None:
-    """Another user's process cannot be moved, and the message names what it takes."""
+    """Another user's process cannot be moved, and the error names the capability."""
     parent = os.getpid()
 
     def act() -> bool:
@@ -122,13 +122,13 @@ def test_others_processes_take_a_capability() -> None:
     ],
 )
 def test_nonsense(policy: PolicyName, node: int | list[int] | None, words: str) -> None:
-    """What cannot be placed is refused in words, with the nodes there are."""
+    """Impossible placements are refused with the nodes that have memory."""
     with Region("64K") as region, pytest.raises(UsageError, match=words):
         region.mbind(policy, node)
 
 
 def test_what_has_no_pages() -> None:
-    """Empty and scattered arrays are refused; so is a node without memory."""
+    """Empty and non-contiguous arrays and nodes without memory are refused."""
     grid = np.zeros((100, 100))
     for array in (np.zeros(0), grid[:, ::2]):
         with pytest.raises(UsageError):
@@ -140,7 +140,7 @@ def test_what_has_no_pages() -> None:
 
 
 def test_where_agrees() -> None:
-    """Bytes by node, as where() has them, are the pages that move_pages() finds."""
+    """The bytes by node of where() are the pages that move_pages() finds."""
     with Region("1M", populate=True) as region:
         array = region.array()
         assert where(array).by_node == {0: MIB}

@@ -1,4 +1,4 @@
-"""Placement on kernels before 6.7, which have no PAGEMAP_SCAN: page by page, the same answer."""
+"""Placement on kernels before 6.7, which have no PAGEMAP_SCAN: the same result, page by page."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ MIB = 1 << 20
 
 
 def no_scan(*_: object, **__: object) -> NoReturn:
-    """Answer as an older kernel does."""
+    """Fail as an older kernel does."""
     raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
 
 
 @pytest.mark.parametrize("as_root", [True, False])
 def test_the_same_answer_page_by_page(monkeypatch: pytest.MonkeyPatch, as_root: bool) -> None:
-    """Small, huge and untouched pages are told apart without a scan; the zero page by root alone."""
+    """Base, huge and untouched pages are distinguished without a scan; the zero page only as root."""
     with (
         Region("8M", huge="thp") as huge,
         Region("1M") as small,

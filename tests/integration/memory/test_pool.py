@@ -1,4 +1,4 @@
-"""Pools: each slot has one owner, mistakes are errors, the figures add up."""
+"""Pools: each slot has one owner, invalid frees are errors, the counts agree."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from mematlas.memory import Pool, Slot
 
 
 def test_slots_are_separate() -> None:
-    """Every slot has its own bytes, aligned as asked."""
+    """Every slot has bytes of its own, with the requested alignment."""
     with Pool(100, 50, alignment=256) as pool:
         slots = [pool.alloc() for _ in range(50)]
-        taken = [slot for slot in slots if slot]
-        addresses = sorted(slot.address for slot in taken)
+        allocated = [slot for slot in slots if slot]
+        addresses = sorted(slot.address for slot in allocated)
         assert all(address % 256 == 0 for address in addresses)
         assert all(b - a >= 100 for a, b in pairwise(addresses))
-        for number, slot in enumerate(taken):
+        for number, slot in enumerate(allocated):
             slot.view[:] = bytes([number]) * 100
-        assert [slot.view[99] for slot in taken] == list(range(50))
-        for slot in taken:
+        assert [slot.view[99] for slot in allocated] == list(range(50))
+        for slot in allocated:
             slot.free()
 
 
 def test_an_empty_pool_raises_or_gives_none() -> None:
-    """Exhaustion is a MemoryError, or None where asked for; a slot given back is to be had again."""
+    """An empty pool raises MemoryError, or returns None by option; a freed slot is allocated again."""
     with Pool(64, 2) as pool:
         one, two = pool.alloc(), pool.alloc()
         with pytest.raises(MemoryError, match="all 2 slots"):
@@ -51,7 +51,7 @@ def test_an_empty_pool_raises_or_gives_none() -> None:
 
 
 def test_mistakes_are_errors() -> None:
-    """Giving twice, a foreign slot, or an address inside one is a ValueError; the pool stays sound."""
+    """A double free, a foreign slot or an inner address is a ValueError; the pool stays consistent."""
     with Pool(64, 8) as pool, Pool(64, 8) as other:
         slot, foreign = pool.alloc(), other.alloc()
         assert slot
@@ -71,7 +71,7 @@ def test_mistakes_are_errors() -> None:
 
 
 def test_arrays_keep_their_slot() -> None:
-    """A slot cannot be given back under an array of it, nor a pool closed under a slot."""
+    """A slot with a live array cannot be freed, nor a pool with a slot in use be closed."""
     pool = Pool("4K", 4)
     slot = pool.alloc()
     assert slot
@@ -92,7 +92,7 @@ def test_arrays_keep_their_slot() -> None:
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 40), st.lists(st.integers(0, 60), max_size=300))
 def test_as_a_set_would(count: int, steps: list[int]) -> None:
-    """Any sequence of taking and giving does what a plain set of numbers does."""
+    """Any sequence of alloc and free agrees with a set of numbers."""
     held: list[Slot] = []
     with Pool(24, count, require=False) as pool:
         for step in steps:
@@ -111,7 +111,7 @@ def test_as_a_set_would(count: int, steps: list[int]) -> None:
 
 
 def test_threads_never_share_a_slot() -> None:
-    """Threads that write their name into what they take always find it there again."""
+    """Threads that write their name into a slot always read it back."""
     rounds, workers = 2000, 4
     with Pool(64, 64, require=False) as pool:
 
@@ -136,7 +136,7 @@ def test_threads_never_share_a_slot() -> None:
 
 
 def test_a_child_has_a_pool_of_its_own() -> None:
-    """After a fork, what the child takes of a private pool leaves the parent's as it was."""
+    """After a fork, allocations of the child do not change the parent's private pool."""
     with Pool(64, 4, require=False) as pool:
         held = pool.alloc()
         assert held
@@ -152,7 +152,7 @@ def test_a_child_has_a_pool_of_its_own() -> None:
 
 
 def test_shared_between_processes() -> None:
-    """Two processes take from one shared pool: all slots, none twice, and what one writes both see."""
+    """Two processes share one pool: no slot is allocated twice, and both see each write."""
     with Pool(64, 1000, shared=True, require=False) as pool:
         script = (
             "from mematlas.memory import Pool\n"
@@ -171,13 +171,13 @@ def test_shared_between_processes() -> None:
 
 @pytest.mark.parametrize("arguments", [(0, 5), (64, 0), (64, 1 << 24), (1 << 62, 1 << 20)])
 def test_impossible_pools(arguments: tuple[int, int]) -> None:
-    """Sizes that cannot be are refused in words."""
+    """Impossible sizes are refused with the reason."""
     with pytest.raises(UsageError):
         Pool(*arguments)
 
 
 def test_a_file_that_is_no_pool() -> None:
-    """Opening something else is refused."""
+    """Opening another file is refused."""
     descriptor = os.memfd_create("empty")
     with pytest.raises(UsageError, match="holds no pool"):
         Pool.open(descriptor)

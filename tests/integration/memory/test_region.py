@@ -1,4 +1,4 @@
-"""Regions: what the kernel shows is what was asked, or the reason says why not."""
+"""Regions: the kernel shows what was requested, or the region has the reason."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ MIB = 1 << 20
 
 
 def mappings_of(region: Region) -> list[dict[str, Any]]:
-    """Return what smaps says of the region's addresses, read by another parser."""
+    """Return the smaps rows of the region, read by another parser."""
     rows = reference_smaps.parse(Path("/proc/self/smaps").read_bytes())
     end = region.address + region.length
     return [row for row in rows if row["start"] < end and row["end"] > region.address]
 
 
 def figure(region: Region, name: str) -> int:
-    """Sum a figure of smaps over the region."""
+    """Sum a field of smaps over the region."""
     return sum(row["fields"][name] for row in mappings_of(region))
 
 
 @pytest.fixture
 def thp() -> Iterator[None]:
-    """Let transparent huge pages be had on request."""
+    """Set THP to madvise."""
     with written(THP / "enabled", "madvise"):
         yield
 
 
 @pytest.fixture
 def pool() -> Iterator[None]:
-    """Have eight hugetlb pages."""
+    """Reserve eight hugetlb pages."""
     with hugepages(8):
         yield
 
@@ -55,7 +55,7 @@ def pool() -> Iterator[None]:
 
 
 def test_nothing_is_resident_before_a_touch() -> None:
-    """A region takes memory page by page as it is written."""
+    """A region becomes resident page by page as it is written."""
     with Region("1M", advise="random") as region:  # advice keeps the mapping apart from others
         assert region.placement.resident == 0
         region.view[5 * 4096] = 1
@@ -83,7 +83,7 @@ def test_thp_as_smaps_has_it() -> None:
 
 
 def test_thp_refused_says_how() -> None:
-    """With THP off, the fallback is taken and the knob is named; require raises."""
+    """With THP off, the region falls back and names the setting; require raises."""
     with written(THP / "enabled", "never"):
         with Region("4M", huge="thp", populate=True) as region:
             assert region.granted == "4K"
@@ -94,7 +94,7 @@ def test_thp_refused_says_how() -> None:
 
 
 def test_shared_thp_speaks() -> None:
-    """Shared memory has a knob of its own, which is named while it is off, and used when it is on."""
+    """Shared memory has a setting of its own, which is named while it is off."""
     with (
         written(THP / "shmem_enabled", "never"),
         Region("4M", huge="thp", share=True) as region,
@@ -109,7 +109,7 @@ def test_shared_thp_speaks() -> None:
 
 @pytest.mark.usefixtures("pool")
 def test_hugetlb_as_smaps_has_it() -> None:
-    """Hugetlb: smaps shows the page size, the pool is drawn from, and refilled at the end."""
+    """Hugetlb: smaps shows the page size, and the pool has fewer free pages until close()."""
     free = HUGEPAGES.with_name("free_hugepages")
     with Region("7M", huge="2M", require=True) as region:
         assert region.length == 8 * MIB
@@ -122,7 +122,7 @@ def test_hugetlb_as_smaps_has_it() -> None:
 
 @pytest.mark.usefixtures("pool", "thp")
 def test_empty_hugetlb_pool_falls_back() -> None:
-    """More than the pool has: huge pages of the other kind, and the figure to raise it to."""
+    """A region larger than the pool falls back to THP, with the number to raise the pool to."""
     with Region("18M", huge="2M", populate=True) as region:
         assert region.granted == "thp"
         text = region.explain()
@@ -133,7 +133,7 @@ def test_empty_hugetlb_pool_falls_back() -> None:
 
 @pytest.mark.usefixtures("thp")
 def test_array_is_found_by_where() -> None:
-    """where() tells the placement of any array, also one NumPy allocated."""
+    """where() returns the placement of any array, also of NumPy's own memory."""
     with Region("8M", huge="thp", populate=True) as region:
         half = region.array((MIB // 2,), np.float64)
         assert where(half).by_page_size == {2 * MIB: 4 * MIB}
@@ -143,7 +143,7 @@ def test_array_is_found_by_where() -> None:
 
 
 def test_swapped_pages_are_told_apart() -> None:
-    """Pages that pageout() sent to swap are not resident; without swap they stay."""
+    """Pages that pageout() swapped out are not resident; without swap they stay."""
     with Region("256K", populate=True, advise="random") as region:
         region.view[:] = os.urandom(len(region))
         region.pageout()
@@ -153,7 +153,7 @@ def test_swapped_pages_are_told_apart() -> None:
 
 
 def test_nodes_as_numa_maps_has_them() -> None:
-    """Pages by node agree with /proc/self/numa_maps; an absent node is refused by name."""
+    """Bytes by node agree with /proc/self/numa_maps; an absent node is named in the error."""
     numa_maps = Path("/proc/self/numa_maps")
     if not numa_maps.exists():
         pytest.skip("kernel without NUMA")
@@ -175,7 +175,7 @@ def test_nodes_as_numa_maps_has_them() -> None:
 
 
 def test_no_unmap_under_an_array() -> None:
-    """Closing under an array or view raises BufferError and leaves it usable; later it works."""
+    """close() raises BufferError while an array or view is alive, and works later."""
     region = Region("64K")
     array = region.array((100,), np.int64)
     part = array[10:20]
@@ -194,7 +194,7 @@ def test_no_unmap_under_an_array() -> None:
 
 
 def test_closing_gives_address_space_back() -> None:
-    """Guards, alignment and odd sizes all go at close()."""
+    """close() unmaps guards, alignment and odd sizes."""
 
     def size() -> int:
         return int(Path("/proc/self/statm").read_text().split()[0])
@@ -207,7 +207,7 @@ def test_closing_gives_address_space_back() -> None:
 
 
 def test_shape_beyond_the_region() -> None:
-    """An array larger than the region is refused in words."""
+    """An array larger than the region is refused with the sizes."""
     with Region("4K") as region, pytest.raises(UsageError, match=r"4\.00 KiB"):
         region.array((513,), np.float64)
 
@@ -230,7 +230,7 @@ def test_guard_pages_kill(side: int) -> None:
 
 
 def test_advice_for_the_other_kind_is_refused_in_words() -> None:
-    """remove() on private, free() on shared memory: the message says what would work."""
+    """remove() on private and free() on shared memory are refused with an alternative."""
     with Region("64K") as region, pytest.raises(UsageError, match="dontneed"):
         region.remove()
     with Region("64K", share=True) as region, pytest.raises(UsageError, match="private memory"):
@@ -238,7 +238,7 @@ def test_advice_for_the_other_kind_is_refused_in_words() -> None:
 
 
 def test_dontneed_and_remove_drop_pages() -> None:
-    """Dropped pages read as zeros and cost nothing, also in the middle."""
+    """Dropped pages read as zeros and are not resident."""
     for share, name in ((False, "dontneed"), (True, "remove")):
         with Region("64K", share=share, populate=True) as region:
             region.view[:] = b"x" * len(region)
@@ -248,7 +248,7 @@ def test_dontneed_and_remove_drop_pages() -> None:
 
 
 def test_locked_pages_cannot_be_dropped() -> None:
-    """The EINVAL of locked pages is explained."""
+    """The error for locked pages names the lock."""
     with Region("64K", lock=True) as region:
         assert figure(region, "Locked") == region.placement.locked == 64 << 10
         with pytest.raises(MematlasError, match=r"unlock\(\) first"):
@@ -260,7 +260,7 @@ def test_locked_pages_cannot_be_dropped() -> None:
 
 @pytest.mark.usefixtures("pool")
 def test_hugetlb_advice_takes_whole_huge_pages() -> None:
-    """4 KiB of a hugetlb page would be silently ignored by the kernel; it is refused."""
+    """Advice for 4 KiB of a hugetlb page, which the kernel ignores, is refused."""
     with Region("2M", huge="2M", require=True) as region:
         with pytest.raises(UsageError, match=r"2\.00 MiB"):
             region.dontneed(0, 4096)
@@ -270,7 +270,7 @@ def test_hugetlb_advice_takes_whole_huge_pages() -> None:
 
 @pytest.mark.usefixtures("thp")
 def test_collapse_makes_huge_pages() -> None:
-    """collapse() turns small pages into a huge one, as the placement shows."""
+    """collapse() replaces base pages by a huge page, as the placement shows."""
     with Region("4M", huge="thp") as region:
         region.nohugepage()
         region.populate_write()
@@ -281,7 +281,7 @@ def test_collapse_makes_huge_pages() -> None:
 
 
 def test_every_advice_has_a_method() -> None:
-    """Advice that any private region takes is accepted by this kernel."""
+    """Advice for any private region is accepted by this kernel."""
     with Region("4M", populate=True) as region:
         for name in ("normal", "random", "sequential", "cold", "free", "dontfork", "dofork"):
             getattr(region, name)()
@@ -293,7 +293,7 @@ def test_every_advice_has_a_method() -> None:
 
 
 def test_locks_beyond_the_limit_are_refused_first() -> None:
-    """Without CAP_IPC_LOCK a lock past RLIMIT_MEMLOCK names the limit; one within it works."""
+    """Without CAP_IPC_LOCK a lock beyond RLIMIT_MEMLOCK names the limit; one within it works."""
 
     def act() -> bool:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 16, 1 << 16))
@@ -320,7 +320,7 @@ def test_lock_on_fault() -> None:
 
 @pytest.mark.parametrize(("fork", "code"), [("copy", 0), ("wipe", 1), ("dont", -signal.SIGSEGV)])
 def test_what_a_child_gets(fork: ForkMode, code: int) -> None:
-    """A child has a copy, zeros, or nothing at all."""
+    """A child gets a copy, zeros, or no mapping."""
     with Region("4K", fork=fork) as region:
         region.view[0] = 42
         assert in_child(lambda: region.view[0] == 42) == code
@@ -328,7 +328,7 @@ def test_what_a_child_gets(fork: ForkMode, code: int) -> None:
 
 @pytest.mark.usefixtures("pool")
 def test_private_hugetlb_never_breaks_the_parent() -> None:
-    """Private hugetlb is not given to children, so writes after a fork need no page of the pool."""
+    """A child does not get private hugetlb, so that writes after a fork need no page of the pool."""
     with Region("16M", huge="2M", require=True) as region:
         region.view[:1] = b"a"
 
@@ -342,7 +342,7 @@ def test_private_hugetlb_never_breaks_the_parent() -> None:
 
 
 def test_shared_region_between_processes() -> None:
-    """What a child writes to a shared region, this process reads; also one that maps the memfd."""
+    """A child's writes to a shared region are visible, also to a process that maps the memfd."""
     with Region("64K", share=True, name="ring") as region:
         assert "memfd:ring" in str(Path(f"/proc/self/fd/{region.descriptor}").readlink())
 
@@ -372,7 +372,7 @@ def test_shared_region_between_processes() -> None:
     ],
 )
 def test_nonsense_is_refused(size: int, options: dict[str, Any], words: str) -> None:
-    """A request that makes no sense is a UsageError that says what does."""
+    """An invalid request is a UsageError with the valid values."""
     with pytest.raises(UsageError, match=words):
         Region(size, **options)
 

@@ -1,4 +1,4 @@
-"""`mematlas show` on a process that knows what it mapped."""
+"""`mematlas show` on a process that reports its own mappings."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ SHOW = (sys.executable, "-m", "mematlas", "show")
 
 
 def vma(space: AddressSpace, address: int) -> Vma:
-    """Find the vma of an address."""
+    """Return the VMA that contains an address."""
     return next(each for each in space.vmas if each.start <= address < each.end)
 
 
 def read_rollup(pid: int) -> dict[str, int]:
-    """Read smaps_rollup, in bytes."""
+    """Read smaps_rollup in bytes."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
     return {words[0]: int(words[1]) * 1024 for words in map(str.split, lines)}
 
 
 @pytest.mark.parametrize("flags", [("-pie", "-fPIE"), ("-no-pie", "-fno-pie")])
 def test_every_kind_is_named(build: Build, flags: tuple[str, ...]) -> None:
-    """Text, data, BSS, thread stack, shared memory and the rest, position-independent or not."""
+    """Text, data, BSS, thread stack and shared memory are classified, for PIE and for fixed-address programs."""
     with memory_victim.opened(build("memory_victim", *flags)) as victim:
         space = analyse_address_space(process_info.read(victim.pid))
     kinds = {name: vma(space, at).kind for name, (at, _) in victim.at.items() if at > PAGE * 16}
@@ -57,7 +57,7 @@ def test_every_kind_is_named(build: Build, flags: tuple[str, ...]) -> None:
 
 
 def test_writable_code_is_seen(build: Build) -> None:
-    """Memory that can be written and executed stands in a line of its own."""
+    """Writable and executable memory has a line of its own."""
     with memory_victim.opened(build("memory_victim")) as victim:
         space = analyse_address_space(process_info.read(victim.pid))
     (group,) = [each for each in space.permissions if each.kind == "rwx"]
@@ -65,7 +65,7 @@ def test_writable_code_is_seen(build: Build) -> None:
 
 
 def test_guards_are_no_swap(build: Build) -> None:
-    """A guard region is told as one, and not as swapped memory."""
+    """A guard region is reported as such and not as swapped memory."""
     with memory_victim.opened(build("memory_victim")) as victim:
         if "no_guards" in victim.at:
             pytest.skip("this kernel has no guard regions")
@@ -76,7 +76,7 @@ def test_guards_are_no_swap(build: Build) -> None:
 
 
 def test_twins_share_one_address_space(build: Build) -> None:
-    """A process made with CLONE_VM is named, so that nobody counts the memory twice."""
+    """A process with the same address space (CLONE_VM) is listed."""
     with memory_victim.opened(build("memory_victim"), "twin") as victim:
         space = analyse_address_space(process_info.read(victim.pid))
     assert space.shared_with == (victim.at["twin"][0],)
@@ -86,7 +86,7 @@ def test_totals_are_those_of_others(build: Build) -> None:
     """RSS, PSS, USS and swap agree with smaps_rollup and with psutil."""
     psutil = pytest.importorskip("psutil")
     with memory_victim.opened(build("memory_victim")) as victim:
-        for _ in range(50):  # others that map the same files meanwhile change PSS and USS
+        for _ in range(50):  # other processes that map the same files change PSS and USS
             before = read_rollup(victim.pid)
             space = analyse_address_space(process_info.read(victim.pid))
             other = psutil.Process(victim.pid).memory_full_info()
@@ -97,18 +97,18 @@ def test_totals_are_those_of_others(build: Build) -> None:
     assert totals.rss == rollup["Rss:"] == other.rss
     assert (totals.uss, totals.swap) == (other.uss, other.swap)
     assert totals.pss is not None
-    # The kernel rounds each mapping's PSS down to a kB, and its sum once.
+    # The kernel rounds the PSS of each mapping down to a kB, and the rollup once.
     assert abs(totals.pss - rollup["Pss:"]) <= 1024 * len(space.vmas)
     assert sum(group.amounts.rss for group in space.kinds) == totals.rss
     assert sum(group.amounts.size for group in space.permissions) == totals.size
 
 
 def test_zombie_and_kernel_thread() -> None:
-    """What has no memory is said to have none; there is no empty table."""
+    """A process without memory is an error, not an empty table."""
     child = os.fork()
     if child == 0:
         os._exit(0)
-    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # dead, and not taken
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # a zombie: ended, not reaped
     with pytest.raises(TargetError, match="zombie"):
         process_info.read(child)
     os.waitpid(child, 0)
@@ -121,7 +121,7 @@ def test_zombie_and_kernel_thread() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become nobody")
 def test_refusal_names_what_would_help() -> None:
-    """Another user's process is refused with the capability that opens it."""
+    """Another user's process is an AccessError that names the required capability."""
     parent = os.getpid()
     child = os.fork()
     if child == 0:
@@ -135,7 +135,7 @@ def test_refusal_names_what_would_help() -> None:
 
 
 def test_command_in_text_and_json(build: Build) -> None:
-    """The command prints both, and the text fits its width."""
+    """The command prints text within the width, and JSON."""
     with memory_victim.opened(build("memory_victim")) as victim:
         answer: dict[str, Any] = json.loads(
             subprocess.check_output([*SHOW, str(victim.pid), "--json"])

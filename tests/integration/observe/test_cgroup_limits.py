@@ -1,4 +1,4 @@
-"""`mematlas system cgroup`: the limit named is the one that kills."""
+"""`mematlas system cgroup`: the reported effective limit is the one that triggers the OOM killer."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MIB = 1 << 20
 
 
 def look(pid: int) -> Machine:
-    """Read the machine as a process sees it."""
+    """Read the machine and the cgroup of a process."""
     return machine.read("/", pid)
 
 
 @pytest.mark.parametrize("full", ["the outer", "the inner"])
 def test_the_level_named_is_the_level_that_kills(full: str) -> None:
-    """A sibling's memory may fill the level above first: taking more than is left runs into that one."""
+    """If a sibling fills the level above, an allocation beyond the headroom hits the limit of that level."""
     with nested() as (outer, inner, sibling):
         outer.limit(160 * MIB)
         inner.limit(100 * MIB)
@@ -44,7 +44,7 @@ def test_the_level_named_is_the_level_that_kills(full: str) -> None:
             assert {level.path: level.kills() for level in (outer, inner)} == {
                 level.path: before[level.path] for level in (outer, inner)
             }
-            # The OOM killer takes the largest of the level; that is this one, or its sibling.
+            # The OOM killer kills the largest process of the level: this one or its sibling.
             lived = own.allocate(room // 2 + spare + 16 * MIB)
             statuses = (own.end(), other.end())
             assert not lived or statuses[1] == -signal.SIGKILL
@@ -56,7 +56,7 @@ def test_the_level_named_is_the_level_that_kills(full: str) -> None:
 
 
 def test_a_process_limit_that_is_nearly_used_up_is_named() -> None:
-    """Limits of the process itself are listed, with how much of each is used."""
+    """The resource limits of a process are listed with the usage of each."""
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     with nested() as (_, inner, _sibling):
         own = CgroupProgram(inner)

@@ -1,4 +1,4 @@
-"""Samples of faults when nobody reads them: what found no room is told."""
+"""Fault samples that nobody reads: those that did not fit the ring buffers are counted as lost."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TOUCH = (
 
 @pytest.mark.skipif(int(os.uname().release.split(".")[0]) < 6, reason="Linux 6.0")
 def test_samples_without_room_are_counted() -> None:
-    """Taken and lost are every fault, though the rings were full to the end of the program."""
+    """Sampled and lost faults sum to all faults, although the rings stay full until the program ends."""
     try:
         counter = SiteCounter([os.getpid()], on_exec=False, period=1)
     except OSError as error:

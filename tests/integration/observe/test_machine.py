@@ -24,7 +24,7 @@ def test_memory_parts_make_the_whole() -> None:
 
 @pytest.mark.parametrize("topic", sorted(TOPICS))
 def test_each_topic_live(topic: str) -> None:
-    """Each topic is printed in text of 80 columns, and as JSON."""
+    """Each topic is printed as text within 80 columns, and as JSON."""
     environment = {**os.environ, "COLUMNS": "80"}
     text = subprocess.check_output([*SYSTEM, topic], text=True, env=environment)
     assert max(map(len, text.splitlines())) <= 80

@@ -27,7 +27,7 @@ THP = Path("/sys/kernel/mm/transparent_hugepage")
 
 
 def grid(answer: dict[str, Any], title: str) -> list[dict[str, Any]]:
-    """Rows of a section by column."""
+    """Return the rows of a section by column."""
     section = next(each for each in answer["data"]["sections"] if each["title"] == title)
     return [
         dict(zip(section["grid"]["columns"], row, strict=True)) for row in section["grid"]["rows"]
@@ -41,7 +41,7 @@ def ask(*words: str) -> dict[str, Any]:
 
 
 def test_placement_is_that_of_the_frames(build: Build) -> None:
-    """A process's bytes by node, from numa_maps, are those of its page frames, from pagemap."""
+    """A process's bytes by node from numa_maps equal those of its page frames from pagemap."""
     with memory_victim.opened(build("memory_victim")) as victim:
         (placed,), refused = read.read_nodes(pid=victim.pid)
         mappings, _ = smaps.read(victim.pid, fields=False)
@@ -50,7 +50,7 @@ def test_placement_is_that_of_the_frames(build: Build) -> None:
         if sums.nodes is None:
             pytest.skip("page frames are hidden here")
         (row,) = grid(ask("numa", "--pid", str(victim.pid)), "Processes")
-    # numa_maps leaves out the zero page, and the vdso; a fault or two may come between the readings.
+    # numa_maps leaves out the zero page and the vdso; a few faults may occur between the reads.
     zero, few = (sums.zero or 0) * 4096, 16 * 4096
     by_frames = {node: count * 4096 for node, count in sums.nodes.items()}
     assert refused == 0
@@ -61,7 +61,7 @@ def test_placement_is_that_of_the_frames(build: Build) -> None:
 
 
 def test_every_process_with_memory_is_placed() -> None:
-    """This process is in the list, with about its RSS, and kernel threads are not."""
+    """This process is listed with about its RSS; kernel threads are not listed."""
     placed, _ = read.read_nodes()
     (own,) = [each for each in placed if each.pid == os.getpid()]
     status = Path("/proc/self/statm").read_text().split()
@@ -70,7 +70,7 @@ def test_every_process_with_memory_is_placed() -> None:
 
 
 def test_huge_pages_are_ranked_by_process() -> None:
-    """A process with 8 MiB in 2 MiB pages is listed with them; by size they are told with --pid."""
+    """A process with 8 MiB in 2 MiB pages is listed with them; --pid lists its folios by size."""
     code = """
 import mmap, sys
 m = mmap.mmap(-1, 12 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -99,14 +99,14 @@ sys.stdin.read()
     assert row["anonymous"] == found.huge_anonymous
     assert 50 < row["share"] <= 100
     sizes = [each for each in alone["data"]["sections"] if "Large folios" in each["title"]]
-    if sizes:  # else frames are hidden here
+    if sizes:  # otherwise frames are hidden
         (figures,) = sizes
         by_size = {each["name"]: each["value"] for each in figures["figures"]}
         assert by_size["2M"] >= found.huge_anonymous
 
 
 def test_smaller_huge_pages_are_told_by_process() -> None:
-    """64 KiB pages, which AnonHugePages never shows, are in the sizes of the process's large pages."""
+    """64 KiB folios, which AnonHugePages never shows, are listed among the large folios of the process."""
     if not (THP / "hugepages-64kB/enabled").exists():
         pytest.skip("this kernel has no pages of 64 KiB")
     with (
@@ -114,7 +114,7 @@ def test_smaller_huge_pages_are_told_by_process() -> None:
         mmap.mmap(-1, MIB, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area,
     ):
         area.madvise(mmap.MADV_HUGEPAGE)
-        area.write(b"x" * MIB)  # no room for 2 MiB
+        area.write(b"x" * MIB)  # too small for a 2 MiB page
         answer = ask("thp", "--pid", str(os.getpid()))
         sizes = [each for each in answer["data"]["sections"] if "Large folios" in each["title"]]
     if not sizes:
@@ -128,7 +128,7 @@ def test_smaller_huge_pages_are_told_by_process() -> None:
 @pytest.mark.parametrize("topic", ["numa", "thp", "cgroup", "memory", "fragmentation", "pressure"])
 @pytest.mark.parametrize("width", ["80", "200"])
 def test_text_fits(topic: str, width: str) -> None:
-    """Every topic holds to its width, whatever commands are running."""
+    """Every topic stays within its width, whatever commands are running."""
     environment = {**os.environ, "COLUMNS": width}
     text = subprocess.check_output([*SYSTEM, topic], text=True, env=environment)
     assert max(map(len, text.splitlines())) <= int(width)

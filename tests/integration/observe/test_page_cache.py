@@ -1,4 +1,4 @@
-"""`mematlas cache` and residency: right to the page, and silent where the kernel would lie."""
+"""`mematlas cache` and residency: exact to the page, and unknown where the kernel's answer is wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_partial_last_page_counts(tmp_path: Path, size: int, pages: int) -> None
 
 
 def test_cachestat_and_mincore_agree(tmp_path: Path) -> None:
-    """Two interfaces tell the same of a file of which a part was dropped."""
+    """Cachestat and mincore agree on a file whose cache was partly dropped."""
     path = tmp_path / "file"
     path.write_bytes(os.urandom(256 * PAGE))
     with path.open("r+b") as file:
@@ -54,7 +54,7 @@ def test_cachestat_and_mincore_agree(tmp_path: Path) -> None:
 
 
 def test_dirty_pages_are_told(tmp_path: Path) -> None:
-    """Pages written and not yet on the disk are dirty; after fsync none is."""
+    """Written pages are dirty until fsync."""
     path = tmp_path / "file"
     path.write_bytes(b"x" * 64 * PAGE)
     found = read_file(path)
@@ -67,7 +67,7 @@ def test_dirty_pages_are_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become nobody")
 def test_files_of_others_are_not_called_resident() -> None:
-    """Mincore tells nobody that root's file is resident, whatever it is; we say: not visible."""
+    """As nobody, a file of root is not visible, although mincore reports it as resident."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -85,7 +85,7 @@ def test_files_of_others_are_not_called_resident() -> None:
 
 
 def test_what_is_no_file_has_no_zeros(tmp_path: Path) -> None:
-    """A directory and a pipe are no files: their cache is unknown, and nothing hangs."""
+    """The cache of a directory and of a pipe is unknown, and reading it does not block."""
     os.mkfifo(tmp_path / "pipe")
     assert read_file(tmp_path).cached is None
     assert read_file(tmp_path / "pipe").hidden == "not a regular file"
@@ -102,14 +102,14 @@ def test_links_count_once(tmp_path: Path) -> None:
 
 
 def test_demand_faults() -> None:
-    """Pages come when touched: every third of 300 pages, 100 pages and at least 100 faults."""
+    """Writing every third of 300 pages makes 100 pages resident and takes at least 100 faults."""
     found = demand_faults(300, 3)
     assert (found.resident_before, found.resident_after, found.touched) == (0, 100, 100)
     assert found.minor_faults >= 100
 
 
 def test_region_and_process() -> None:
-    """A region of ours and our whole process tell their resident pages."""
+    """The resident pages of a region of this process and of the whole process are counted."""
     with mmap.mmap(-1, 64 * PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         area.madvise(mmap.MADV_NOHUGEPAGE)
         area[: 10 * PAGE] = b"x" * (10 * PAGE)
@@ -121,7 +121,7 @@ def test_region_and_process() -> None:
 
 
 def test_command(tmp_path: Path) -> None:
-    """Text fits 80 columns, with the map; JSON has pages; no file at all is an error."""
+    """The text and the map fit 80 columns; JSON has pages; a missing file is an error."""
     (tmp_path / ("long" * 20)).write_bytes(b"x" * 10 * PAGE)
     environment = {**os.environ, "COLUMNS": "80"}
     text = subprocess.check_output([*CACHE, tmp_path, "--map"], text=True, env=environment)

@@ -1,4 +1,4 @@
-"""`mematlas faults`: programs that know how many pages they touch."""
+"""`mematlas faults` on programs with a known number of page accesses."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(pages: int) -> dict[str, int]:
 
 
 def test_touched_pages_are_faults() -> None:
-    """Twenty thousand pages more are twenty thousand faults more, in the program's own code."""
+    """Twenty thousand more pages are twenty thousand more faults in user mode."""
     few, many = run(1), run(20_001)
     assert abs(many["minor"] - few["minor"] - 20_000) < 400
     if many["user_minor"] is not None:
@@ -46,7 +46,7 @@ def test_touched_pages_are_faults() -> None:
 
 
 def test_status_is_the_program_s_own() -> None:
-    """Exit status, signal and a missing program come through; the program's output is its own."""
+    """Exit status, signal and a missing program are passed on; the output of the program is unchanged."""
     done = subprocess.run(
         [*FAULTS, "--", "sh", "-c", "echo out; exit 7"], capture_output=True, text=True, check=False
     )
@@ -60,7 +60,7 @@ def test_status_is_the_program_s_own() -> None:
 
 @pytest.fixture(scope="module")
 def toucher(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build a program of which one function touches 16,384 pages that another mapped."""
+    """Build a program in which one function writes 16,384 pages that another function mapped."""
     folder = tmp_path_factory.mktemp("toucher")
     source = folder / "toucher.c"
     source.write_text(
@@ -89,7 +89,7 @@ def toucher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_faults_are_put_down_to_line_and_mapping(toucher: Path) -> None:
-    """The loop's line took them, in anonymous memory; with period 1 to the page."""
+    """The faults are attributed to the line of the loop and to anonymous memory; with period 1, exactly."""
     command = [*FAULTS, "--json", "--period", "1", "--", str(toucher)]
     profile = json.loads(subprocess.check_output(command))["data"]["profile"]
     if profile is None:
@@ -109,7 +109,7 @@ def test_faults_are_put_down_to_line_and_mapping(toucher: Path) -> None:
 
 
 def test_profile_of_a_running_process(toucher: Path) -> None:
-    """What runs already is sampled too, its mappings taken from the kernel's list."""
+    """A running process is sampled, with its mappings from /proc/PID/maps."""
     with subprocess.Popen([toucher, "on"]) as busy:
         try:
             done = subprocess.run(
@@ -127,7 +127,7 @@ def test_profile_of_a_running_process(toucher: Path) -> None:
 
 
 def test_live_process() -> None:
-    """A process that touches fresh pages all the time shows its rate."""
+    """The fault rate of a process that keeps writing new pages is reported."""
     code = "print(flush=True)\nwhile True:\n"
     code += "".join(f"    {line}\n" for line in TOUCH.format(pages=500).splitlines())
     code += "    m.close()\n"
@@ -143,7 +143,7 @@ def test_live_process() -> None:
 
 
 def test_rates_per_thread() -> None:
-    """Each thread has its own rate; one that began meanwhile counts from 0."""
+    """Each thread has its own rate; a new thread counts from 0."""
     before = FaultSnapshot(1, 10.0, 4096, (ThreadFaults(1, "a) (b", 100, 2),))
     after = FaultSnapshot(
         1, 12.0, 12288, (ThreadFaults(1, "a) (b", 300, 4), ThreadFaults(2, "new", 10, 0))
@@ -154,7 +154,7 @@ def test_rates_per_thread() -> None:
 
 
 def test_usage() -> None:
-    """Neither a process nor a command is a usage error."""
+    """Without a process and without a command there is a usage error."""
     for arguments in ([], ["--"], [str(os.getpid()), "extra"]):
         done = subprocess.run([*FAULTS, *arguments], capture_output=True, check=False)
         assert done.returncode == 2

@@ -30,7 +30,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 def made(
     build: Build, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, memory_victim.Victim]:
-    """Write the page map of a process with one of every kind of memory."""
+    """Write the page map of a process with every kind of memory."""
     out = tmp_path_factory.mktemp("map") / "memory_victim.html"
     with memory_victim.opened(build("memory_victim")) as victim:
         subprocess.run([*PAGES, str(victim.pid), "-o", str(out)], check=True)
@@ -39,7 +39,7 @@ def made(
 
 @pytest.fixture
 def visit(made: tuple[Path, memory_victim.Victim]) -> Iterator[Any]:
-    """Open the page; at the end nothing may have failed or asked for anything but the file."""
+    """Open the page; fail on script errors and on requests other than for the file."""
     troubles: list[str] = []
     requests: list[str] = []
     with playwright.sync_playwright() as driver:
@@ -66,7 +66,7 @@ def visit(made: tuple[Path, memory_victim.Victim]) -> Iterator[Any]:
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_sticks_out(visit: Any, width: int, theme: str) -> None:
-    """No sideways scrolling; every name has a canvas with something drawn on it."""
+    """The page does not scroll horizontally, and the canvas of every name has content."""
     page = visit(width, theme)
     sticks = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     assert page.evaluate(sticks) <= 0
@@ -79,7 +79,7 @@ def test_nothing_sticks_out(visit: Any, width: int, theme: str) -> None:
 
 
 def test_pointer_names_the_page(visit: Any, made: tuple[Path, memory_victim.Victim]) -> None:
-    """Searched by its address a mapping alone is left, and below the pointer is its first page."""
+    """A search by address leaves one mapping, and the tooltip shows its first page."""
     name, (start, _) = next(
         (name, where) for name, where in made[1].at.items() if name not in {"guard", "vsyscall"}
     )
@@ -99,7 +99,7 @@ def test_pointer_names_the_page(visit: Any, made: tuple[Path, memory_victim.Vict
 
 
 def test_layers_and_legend_change_the_picture(visit: Any) -> None:
-    """Another layer, or a label alone, looks different; pressed again it is as before."""
+    """Another layer or a highlighted label changes the picture; pressed again, the picture is restored."""
     page = visit(1280, "light")
 
     def picture() -> str:
@@ -115,6 +115,6 @@ def test_layers_and_legend_change_the_picture(visit: Any) -> None:
     page.locator(".legend-of:visible .label").nth(1).click()
     assert picture() == before
     others = page.locator("[data-layer]")
-    if others.count() > 1:  # without root the kernel hides the rest
+    if others.count() > 1:  # without root, other layers are hidden
         others.nth(1).click()
         assert picture() != before

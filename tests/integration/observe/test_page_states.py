@@ -1,4 +1,4 @@
-"""`mematlas pages` and `where` on processes that know their pages."""
+"""`mematlas pages` and `where` on processes that report their own pages."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="frame numbers need CAP_SYS_
 
 
 def sums(pid: int, start: int, length: int) -> PageSums:
-    """Sum up the pages of a range."""
+    """Return the page counts of a range."""
     return analysis.sum_pages(pagemap.read(pid, [(start, start + length)]))
 
 
 def address_of(area: mmap.mmap) -> int:
-    """Where a mapping lies."""
+    """Return the address range of a mapping."""
     return ctypes.addressof(ctypes.c_char.from_buffer(area))
 
 
 @root
 def test_zoo(build: Build) -> None:
-    """Touched, zero, guarded, shared, reserved: each counted as what it is."""
+    """Written, zero, guard, shared and reserved pages are counted by their state."""
     with memory_victim.opened(build("memory_victim")) as victim:
         found = {
             name: sums(victim.pid, *victim.at[name])
@@ -60,7 +60,7 @@ def test_zoo(build: Build) -> None:
 
 @root
 def test_huge_pages_by_order() -> None:
-    """A mapping of 2 MiB pages is told by its entries and by its folios."""
+    """A mapping of 2 MiB pages is found by its PMDs and by its folios."""
     size = 6 << 20
     with mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as area:
         area.madvise(mmap.MADV_HUGEPAGE)
@@ -105,7 +105,7 @@ def test_virt_to_phys_of_nothing() -> None:
 
 @root
 def test_without_privilege_frames_are_hidden() -> None:
-    """As nobody: states are told, frame numbers are hidden and say why, and none is 0."""
+    """As nobody, states are known, and frame numbers are hidden with a reason instead of 0."""
     with subprocess.Popen(["sleep", "60"], user=65534, group=65534, extra_groups=[]) as sleeper:
         wait_until_asleep(sleeper.pid)
         child = os.fork()
@@ -120,7 +120,7 @@ def test_without_privilege_frames_are_hidden() -> None:
 
 
 def wait_until_asleep(pid: int) -> None:
-    """Let a new program load its pages: right after exec it has hardly any."""
+    """Wait until a new program has loaded its pages."""
     state = Path(f"/proc/{pid}/stat")
     while state.read_bytes().rpartition(b")")[2].split()[0] != b"S":
         time.sleep(0.01)
@@ -163,7 +163,7 @@ def test_picture_has_a_pixel_a_page(build: Build, tmp_path: Path) -> None:
 
 
 def test_where_names_the_function(build: Build) -> None:
-    """An address in a program's code is named, with its place in the file."""
+    """An address in a program's code has a symbol and a file offset."""
     program = build("memory_victim")
     symbols = subprocess.check_output(["nm", program], text=True).splitlines()
     main = next(int(line.split()[0], 16) for line in symbols if line.endswith(" T main"))
@@ -182,7 +182,7 @@ def test_where_names_the_function(build: Build) -> None:
 
 
 def test_text_fits(build: Build) -> None:
-    """Eighty columns hold the whole answer."""
+    """The output fits 80 columns."""
     with memory_victim.opened(build("memory_victim")) as victim:
         text = subprocess.check_output(
             [*MEMATLAS, "pages", str(victim.pid)], text=True, env={**os.environ, "COLUMNS": "80"}

@@ -1,4 +1,4 @@
-"""`mematlas probe` tells the truth for root and for nobody."""
+"""`mematlas probe` is right for root and for nobody."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PR_SET_DUMPABLE = 4
 
 
 def test_what_works_can_be_read() -> None:
-    """Each file said to be readable is; each said to be absent is."""
+    """Files reported as readable can be read; files reported as missing do not exist."""
     for fact in read.read().interfaces:
         if fact.name.startswith("/"):
             try:
@@ -33,13 +33,13 @@ def test_what_works_can_be_read() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become nobody")
 def test_nobody_sees_less() -> None:
-    """As nobody frame numbers and frames' tables are hidden, and what would help is named."""
+    """As nobody, frame numbers and kpage* files are not available, and the remedy is named."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.setgroups([])
         os.setuid(65534)
-        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)  # as a program that nobody started would be
+        ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1)  # as for a program started by nobody
         found = {fact.name: (fact.works, fact.remedy) for fact in read.read().interfaces}
         os.write(writer, json.dumps(found).encode())
         os._exit(0)
@@ -55,7 +55,7 @@ def test_nobody_sees_less() -> None:
 
 
 def test_text_and_json() -> None:
-    """The text fits 80 columns; JSON has the same facts."""
+    """The text fits 80 columns; JSON has the same interfaces."""
     environment = {**os.environ, "COLUMNS": "80"}
     text = subprocess.check_output(PROBE, text=True, env=environment)
     assert max(map(len, text.splitlines())) <= 80

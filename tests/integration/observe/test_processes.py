@@ -1,4 +1,4 @@
-"""`mematlas ps`: every process once, refusals told, figures as others have them."""
+"""`mematlas ps`: every process once, denied access noted, sizes as in other tools."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PS = (sys.executable, "-m", "mematlas", "ps")
 
 
 def row_of(table: ProcessTable, pid: int) -> ProcessRow:
-    """Find a process."""
+    """Return the row of a process."""
     return next(row for row in table.processes if row.pid == pid)
 
 
 def test_figures_are_those_of_psutil(build: Build) -> None:
-    """RSS, swap and hugetlb agree with psutil; USS too once nobody else maps the same files."""
+    """RSS, swap and hugetlb agree with psutil; USS too once no other process maps the same files."""
     psutil = pytest.importorskip("psutil")
     with memory_victim.opened(build("memory_victim")) as victim:
         for _ in range(50):
@@ -42,7 +42,7 @@ def test_figures_are_those_of_psutil(build: Build) -> None:
 
 
 def test_twins_count_once(build: Build) -> None:
-    """A CLONE_VM pair is one address space: the sum has it once."""
+    """Two processes with one address space (CLONE_VM) count once in the sum."""
     with memory_victim.opened(build("memory_victim"), "twin") as victim:
         table = processes.read()
     pair = [row_of(table, victim.pid), row_of(table, victim.at["twin"][0])]
@@ -52,7 +52,7 @@ def test_twins_count_once(build: Build) -> None:
 
 
 def test_zombies_are_named(tmp_path: Path) -> None:
-    """A zombie has no memory, and says so; it is no hole in the sum."""
+    """A zombie has a note and no memory, and does not count as unknown in the sum."""
     child = os.fork()
     if child == 0:
         os._exit(0)
@@ -72,7 +72,7 @@ def test_any_name_is_parsed() -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become nobody")
 def test_refused_processes_stay_in_the_list() -> None:
-    """As nobody: this process is listed with its RSS, its PSS is unknown, the reason is given."""
+    """As nobody, a process of root is listed with its RSS, without PSS, and with the reason."""
     parent, (reader, writer) = os.getpid(), os.pipe()
     child = os.fork()
     if child == 0:
@@ -87,7 +87,7 @@ def test_refused_processes_stay_in_the_list() -> None:
 
 
 def test_tree_and_order() -> None:
-    """Children follow their parents one level deeper; a ranking is in order."""
+    """Children follow their parents one level deeper; sorted rows are in order."""
     with subprocess.Popen(["sleep", "60"]) as sleeper:
         table = processes.read()
         sleeper.kill()
@@ -101,7 +101,7 @@ def test_tree_and_order() -> None:
 
 @pytest.mark.parametrize("options", [[], ["--tree"], ["--group", "user"], ["--group", "cgroup"]])
 def test_text_fits(options: list[str]) -> None:
-    """Eighty columns hold every form."""
+    """Every form of the output fits 80 columns."""
     environment = {**os.environ, "COLUMNS": "80"}
     text = subprocess.check_output([*PS, *options], text=True, env=environment)
     assert max(map(len, text.splitlines())) <= 80

@@ -1,4 +1,4 @@
-"""`mematlas top` without its user interface: one snapshot, recordings that survive anything."""
+"""`mematlas top` without its UI: one snapshot, and recordings that survive damage."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ for line in sys.stdin:
 
 
 def of(snapshot: MachineSnapshot, pid: int) -> ProcessSnapshot:
-    """Find a process."""
+    """Return the row of a process."""
     return next(each for each in snapshot.processes if each.row.pid == pid)
 
 
 def grow(process: subprocess.Popen[str], mib: int) -> None:
-    """Have the process take more memory, and wait until it has."""
+    """Make the process allocate more memory, and wait for it."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write(f"{mib}\n")
@@ -49,7 +49,7 @@ def grow(process: subprocess.Popen[str], mib: int) -> None:
 
 @pytest.fixture
 def growing() -> object:
-    """Start a process that takes memory when it is told to."""
+    """Start a process that allocates memory on request."""
     with subprocess.Popen(
         [sys.executable, "-c", GROW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -59,10 +59,8 @@ def growing() -> object:
 
 
 def test_sizes_are_those_of_ps(growing: subprocess.Popen[str]) -> None:
-    """For a process that stands still, a snapshot and one pass of `ps` agree in every field."""
-    for _ in range(
-        50
-    ):  # shares of pages, and sole use of them, change as other programs come and go
+    """For an idle process, a snapshot and one pass of `ps` agree in every field."""
+    for _ in range(50):  # PSS and USS change with other processes
         snapshot = TopSampler().read(None)
         table = processes.read(cgroups=True)
         sampled = of(snapshot, growing.pid).row
@@ -75,7 +73,7 @@ def test_sizes_are_those_of_ps(growing: subprocess.Popen[str]) -> None:
 def test_growth_is_seen_at_once_and_pages_are_walked_on_demand(
     growing: subprocess.Popen[str],
 ) -> None:
-    """RSS is of now for all; PSS of now for those asked for, and else of its time, which is told."""
+    """RSS is current for all processes; PSS is current for requested ones and has an age for the others."""
     sampler = TopSampler(budget_s=0.0)
     first = sampler.read([growing.pid])
     assert first.cost.page_walks == 1
@@ -85,20 +83,20 @@ def test_growth_is_seen_at_once_and_pages_are_walked_on_demand(
     second = sampler.read(())
     old, new = of(first, growing.pid), of(second, growing.pid)
     assert second.cost.page_walks == 0
-    # The kernel keeps some of the count per CPU, so stat is off by up to a few hundred KiB each.
+    # The kernel batches the count per CPU, so stat deviates by up to a few hundred KiB.
     assert abs(new.row.rss - old.row.rss - (50 << 20)) < 4 << 20
     assert (new.row.pss, new.read_at) == (old.row.pss, first.clock_s)
     fresh = new
-    while fresh.read_at == first.clock_s:  # not walked again before 20 times the last walk's time
+    while fresh.read_at == first.clock_s:  # the pause is 20 times the duration of the last walk
         third = sampler.read([growing.pid])
         fresh = of(third, growing.pid)
     assert fresh.read_at == third.clock_s
     rise = (fresh.row.pss or 0) - (old.row.pss or 0)
-    assert rise >= 48 << 20  # others' share of its libraries moves beside the 50 MiB
+    assert rise >= 48 << 20  # PSS of its libraries changes too
 
 
 def test_a_process_that_stands_still_does_not_grow(growing: subprocess.Popen[str]) -> None:
-    """Through its first page walk and more, an idle process is never told to grow."""
+    """An idle process never shows growth, not at its first page walk either."""
     sampler, before = TopSampler(budget_s=0.0), None
     for wanted in ((), (), (growing.pid,), (growing.pid,), (), (growing.pid,)):
         after = sampler.read(wanted)
@@ -109,7 +107,7 @@ def test_a_process_that_stands_still_does_not_grow(growing: subprocess.Popen[str
 
 
 def test_everyone_gets_a_turn() -> None:
-    """With a budget for about one page walk a snapshot, all processes are walked in the end."""
+    """With a budget of about one page walk per snapshot, all processes are walked eventually."""
     sampler = TopSampler(budget_s=1e-9)
     for _ in range(1000):
         snapshot = sampler.read(())
@@ -123,11 +121,11 @@ def test_everyone_gets_a_turn() -> None:
 
 
 def test_what_was_recorded_is_what_is_read(tmp_path: Path) -> None:
-    """SnapshotReader come back equal, forwards, backwards and at random, across sessions."""
+    """Recorded snapshots are read back equal: forwards, backwards and at random, across sessions."""
     path, sampler, written = tmp_path / "a.top", TopSampler(), []
     for _ in range(2):
         with SnapshotWriter(path, {}) as recorder:
-            for _ in range(60):  # more than lie between two whole ones
+            for _ in range(60):  # more than between two WHOL chunks
                 with subprocess.Popen(["true"]):
                     written.append(sampler.read(()))
                 recorder.add(written[-1])
@@ -144,7 +142,7 @@ def test_what_was_recorded_is_what_is_read(tmp_path: Path) -> None:
 
 
 def test_any_cut_is_a_prefix_and_can_be_appended_to(tmp_path: Path) -> None:
-    """Cut anywhere, a recording reads up to its last whole snapshot, and takes more after it."""
+    """A recording truncated anywhere reads up to its last complete snapshot, and can be appended to."""
     path, sampler = tmp_path / "a.top", TopSampler()
     ends = []
     with SnapshotWriter(path, {}) as recorder:
@@ -165,7 +163,7 @@ def test_any_cut_is_a_prefix_and_can_be_appended_to(tmp_path: Path) -> None:
 
 
 def test_two_cannot_write_one_file(tmp_path: Path) -> None:
-    """A second recorder on the same file is refused, and other files are not taken for recordings."""
+    """A second writer on the same file fails, and other files are not read as recordings."""
     path = tmp_path / "a.top"
     with SnapshotWriter(path, {}), pytest.raises(MematlasError, match="another mematlas"):
         SnapshotWriter(path, {})
@@ -181,7 +179,7 @@ def test_two_cannot_write_one_file(tmp_path: Path) -> None:
 
 
 def test_killed_while_recording(tmp_path: Path) -> None:
-    """Kill -9 leaves a recording with every snapshot that was taken."""
+    """Kill -9 leaves a recording with all snapshots taken."""
     path = tmp_path / "a.top"
     command = [*TOP, "--record", str(path), "--interval", "100ms"]
     with subprocess.Popen(
@@ -197,7 +195,7 @@ def test_killed_while_recording(tmp_path: Path) -> None:
 
 
 def test_interrupted_recording_ends_well(tmp_path: Path) -> None:
-    """Ctrl-C ends a recording with exit code 0 and a line that says how much there is."""
+    """Ctrl-C ends a recording with exit code 0 and a line with the number of snapshots."""
     path = tmp_path / "a.top"
     command = [*TOP, "--record", str(path), "--interval", "100ms"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as recording:
@@ -212,7 +210,7 @@ def test_interrupted_recording_ends_well(tmp_path: Path) -> None:
 
 
 def test_command_line(tmp_path: Path, growing: subprocess.Popen[str]) -> None:
-    """Once, as text and as JSON, live and replayed; --at chooses the moment."""
+    """--once works as text and JSON, live and replayed; --at selects the snapshot."""
     path = tmp_path / "a.top"
     subprocess.run([*TOP, "--record", path, "--count", "3", "--interval", "1s"], check=True)
     answer = json.loads(subprocess.check_output([*TOP, "--replay", path, "--json"]))
@@ -244,7 +242,7 @@ def test_command_line(tmp_path: Path, growing: subprocess.Popen[str]) -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(options: list[str]) -> None:
-    """Options that exclude each other, or have nothing to work on, end with exit code 2."""
+    """Options that exclude each other, or lack another option, end with exit code 2."""
     result = subprocess.run([*TOP, *options], capture_output=True, text=True, check=False)
     assert result.returncode == 2
     assert result.stderr.startswith("mematlas: ")

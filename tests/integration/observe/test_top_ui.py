@@ -1,4 +1,4 @@
-"""The user interface of `mematlas top`, driven by keys and mouse over real processes."""
+"""The UI of `mematlas top`, driven by keys and mouse, on real processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def victim() -> Iterator[subprocess.Popen[str]]:
-    """Start a process of 30 MiB that takes 20 more at a line."""
+    """Start a process of 30 MiB that allocates 20 MiB more per line of input."""
     with subprocess.Popen(
         [sys.executable, "-c", VICTIM, NAME],
         stdin=subprocess.PIPE,
@@ -58,7 +58,7 @@ def victim() -> Iterator[subprocess.Popen[str]]:
 
 
 def live(text: str = NAME, **more: Any) -> TopApp:
-    """Make the user interface over this machine, showing the victim alone."""
+    """Return the UI on this machine, filtered to the victim."""
     app = TopApp(LiveFeed(TopSampler(), None), LiveInspector(), ListOptions(text=text), **more)
     app.pace.interval_s = 0.2
     return app
@@ -118,7 +118,7 @@ def test_victim_is_listed_with_its_sizes(
 
 
 def test_growth_is_seen_and_drilled_into(victim: subprocess.Popen[str]) -> None:
-    """A process that takes 20 MiB shows growth, and its screen the step, the layout and the pages."""
+    """A process that allocates 20 MiB shows growth; its screen shows the step, the address space and the pages."""
     app = live()
 
     async def act(pilot: Pilot[None]) -> None:
@@ -146,7 +146,7 @@ def test_growth_is_seen_and_drilled_into(victim: subprocess.Popen[str]) -> None:
 
 
 def test_an_ended_process_is_told_as_such(victim: subprocess.Popen[str]) -> None:
-    """When the process that is looked into ends, its screen says so, and reads no other one."""
+    """When the process of an open screen ends, the screen says so and reads no other process."""
     app = live()
 
     async def act(pilot: Pilot[None]) -> None:
@@ -163,7 +163,7 @@ def test_an_ended_process_is_told_as_such(victim: subprocess.Popen[str]) -> None
 
 
 def test_keys_choose_order_and_shape(victim: subprocess.Popen[str]) -> None:
-    """Sort keys, reverse, tree and groups; the head names what is sorted by, groups open."""
+    """Sort keys, reverse, tree and groups work; the heading marks the sort column; groups open."""
     app = live(text="")
 
     async def act(pilot: Pilot[None]) -> None:
@@ -190,7 +190,7 @@ def test_keys_choose_order_and_shape(victim: subprocess.Popen[str]) -> None:
 
 
 def test_filter_is_typed(victim: subprocess.Popen[str]) -> None:
-    """What is typed after a slash narrows the list at once; Enter keeps it, Escape drops it."""
+    """Text typed after a slash filters the list at once; Enter keeps the filter, Escape clears it."""
     app = live(text="")
 
     async def act(pilot: Pilot[None]) -> None:
@@ -198,7 +198,7 @@ def test_filter_is_typed(victim: subprocess.Popen[str]) -> None:
         everything = len(shown.lines)
         await pilot.press("slash", *"top-victim")
         await until(pilot, lambda: [entry.pid for entry in shown.lines] == [victim.pid])
-        await pilot.press("enter", "q")  # not into the field any more: q ends
+        await pilot.press("enter", "q")  # the field is closed: q quits
         assert app.options.text == "top-victim"
         assert everything > 1
 
@@ -206,7 +206,7 @@ def test_filter_is_typed(victim: subprocess.Popen[str]) -> None:
 
 
 def test_mouse_sorts_and_opens(victim: subprocess.Popen[str]) -> None:
-    """A click on a heading sorts by it; two on a line open it."""
+    """A click on a heading sorts by it; a double click on a line opens it."""
     app = live()
 
     async def act(pilot: Pilot[None]) -> None:
@@ -220,7 +220,7 @@ def test_mouse_sorts_and_opens(victim: subprocess.Popen[str]) -> None:
 
 
 def test_cursor_stays_on_its_process() -> None:
-    """When the order is turned round, the cursor goes with the process that it was on."""
+    """When the order is reversed, the cursor stays on its process."""
     app = live(text="")
 
     async def act(pilot: Pilot[None]) -> None:
@@ -243,7 +243,7 @@ def test_cursor_stays_on_its_process() -> None:
 
 
 def test_help_and_themes(victim: subprocess.Popen[str]) -> None:
-    """The question mark shows the keys, d turns the light on and off."""
+    """The question mark shows the help; d switches the theme."""
     app = live(dark=False)
 
     async def act(pilot: Pilot[None]) -> None:
@@ -259,7 +259,7 @@ def test_help_and_themes(victim: subprocess.Popen[str]) -> None:
 
 
 def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Path) -> None:
-    """A recording plays to its end, goes back and forward, and tells what it does not have."""
+    """A replay plays to its end, steps back and forward, and names what is not recorded."""
     path, sampler = tmp_path / "a.top", TopSampler()
     with SnapshotWriter(path, {}) as recorder:
         for number in range(6):
@@ -269,13 +269,13 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
                 victim.stdin.write("\n")
                 victim.stdin.flush()
                 victim.stdout.readline()
-            recorder.add(sampler.read(None))  # fresh sizes, however soon they are asked for again
+            recorder.add(sampler.read(None))  # None: new sizes for all processes
     victim.kill()
     victim.wait()
     app = TopApp(ReplayFeed(SnapshotReader(path)), None, ListOptions(text=NAME))
 
     async def act(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: app.paused)  # the end
+        await until(pilot, lambda: app.paused)  # end of the recording
         assert app.feed.position == 5
         (last,) = app.screen.query_one(ProcessList).lines
         await pilot.press("left_square_bracket")
@@ -283,7 +283,7 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
         await until(pilot, lambda: app.feed.position == 0 and shown.lines[0] is not last)
         (first,) = app.screen.query_one(ProcessList).lines
         rise = (last.pss or 0) - (first.pss or 0)
-        assert rise >= 19 << 20  # others' share of its libraries moves beside the 20 MiB
+        assert rise >= 19 << 20  # PSS of its libraries changes too
         await pilot.press("right", "right", "right")
         (grown,) = app.screen.query_one(ProcessList).lines
         assert grown.growth is not None
@@ -299,7 +299,7 @@ def test_replay_is_the_same_program(victim: subprocess.Popen[str], tmp_path: Pat
 
 
 def test_missing_textual_is_one_line(tmp_path: Path) -> None:
-    """Without Textual, one line says what to install; --once goes on working."""
+    """Without Textual, one line names the package to install; --once works."""
     code = (
         "import sys; sys.modules['textual'] = None\n"
         "from mematlas.cli.main import main\n"

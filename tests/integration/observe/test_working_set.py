@@ -1,4 +1,4 @@
-"""`mematlas wss`: what is used is told, what only lies there is not."""
+"""`mematlas wss`: accessed memory is counted, idle memory is not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-# The kernel clears the referenced bits but not the TLB, and the processor sets them only when it
+# The kernel clears the referenced bits but not the TLB, and the CPU sets them only when it
 # walks the page table: between two rounds, more pages are read than any TLB holds.
 WSS = (sys.executable, "-m", "mematlas", "wss")
 CODE = """
@@ -39,7 +39,7 @@ while True:
 
 
 def test_few_hot_pages_are_all_seen_once_the_cpus_forget() -> None:
-    """Forty pages fit the TLB: flushed they are all seen, each time; else at most that many."""
+    """Forty pages fit the TLB: with a flush all are counted each time, otherwise at most that many."""
     with subprocess.Popen([sys.executable, "-c", HOT], stdout=subprocess.PIPE, text=True) as busy:
         assert busy.stdout is not None
         area = int(busy.stdout.readline())
@@ -71,7 +71,7 @@ def test_few_hot_pages_are_all_seen_once_the_cpus_forget() -> None:
 
 
 def test_half_is_used() -> None:
-    """Five hundred pages read again and again are the working set of their mapping; idle is idle."""
+    """Five hundred pages read repeatedly are the working set of their mapping; idle memory is not counted."""
     with subprocess.Popen([sys.executable, "-c", CODE], stdout=subprocess.PIPE, text=True) as busy:
         assert busy.stdout is not None
         used, idle = map(int, busy.stdout.readline().split())
@@ -89,7 +89,7 @@ def test_half_is_used() -> None:
     def of(address: int) -> int:
         return sum(row["used"] for row in found["mappings"] if row["start"] <= address < row["end"])
 
-    if of(used) == of(idle):  # one mapping of both: the kernel merged the neighbours
+    if of(used) == of(idle):  # the kernel merged the two mappings
         assert 500 * 4096 <= of(used) <= 520 * 4096
         return
     assert of(used) == 500 * 4096

@@ -112,7 +112,7 @@ def test_plugins_with_a_runtime_of_their_own(tmp_path: Path, traced: Run) -> Non
         assert run.sum("allocated_bytes", "work") > 1_000_000
 
 
-def test_an_allocator_inside_is_told(sizes: Path, tmp_path: Path, traced: Run) -> None:
+def test_a_private_allocator_is_noted(sizes: Path, tmp_path: Path, traced: Run) -> None:
     """With jemalloc linked in, the recording has its mappings and a note on what is missing."""
     archive = library("libjemalloc.a")
     source = sizes.with_suffix(".c")
@@ -125,7 +125,7 @@ def test_an_allocator_inside_is_told(sizes: Path, tmp_path: Path, traced: Run) -
     assert sum(stack["peak_bytes"] for stack in mapped) > 30_000_000
 
 
-def test_no_allocator_is_found_where_there_is_none(traced: Run) -> None:
+def test_python_has_no_private_allocator(traced: Run) -> None:
     """Python 3.13 and later contain mimalloc without using it, and get no note."""
     run = traced("/usr/bin/env", sys.executable, "-c", "print()")
     assert not [note for note in run.report["notes"] if "contains" in note]

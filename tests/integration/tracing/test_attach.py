@@ -136,14 +136,14 @@ def mematlas(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*MEMATLAS, *arguments], capture_output=True, text=True, check=False)
 
 
-def test_what_is_allocated_meanwhile_is_seen(build: Build, tmp_path: Path) -> None:
+def test_allocations_while_attached_are_recorded(build: Build, tmp_path: Path) -> None:
     """Every block that any thread allocates between attach and detach is recorded, and no other."""
     program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
     program.tell("a")
     with attached(program.process.pid, file, "--exact"):
         program.tell("a")
         program.tell("t")
-        assert program.tell("f") == "done f 6000 500\n"  # of those from before
+        assert program.tell("f") == "done f 6000 500\n"  # blocks from before the attachment
     assert program.tell("a") == "done a 7000 500\n"
     assert program.end() == (7, "")
     run = recorded(file)
@@ -175,7 +175,7 @@ def test_pointers_to_the_allocator(build: Build, flags: tuple[str, ...], tmp_pat
     assert "malloc() of its own" not in run.report["processes"][0]["note"]
 
 
-def test_a_fixed_address_is_no_allocator_of_its_own(build: Build, tmp_path: Path) -> None:
+def test_a_non_pie_program_has_no_malloc_of_its_own(build: Build, tmp_path: Path) -> None:
     """A non-PIE program with a pointer to malloc() uses libc's malloc()."""
     program = build("obeys", "-no-pie", "-fno-pic")
     run = trace(tmp_path / "a.atlas", ("sh", "-c", f"echo p | {program}"), "--exact")
@@ -183,7 +183,7 @@ def test_a_fixed_address_is_no_allocator_of_its_own(build: Build, tmp_path: Path
     assert not any("of its own" in each["note"] for each in run.report["processes"])
 
 
-def test_again_and_again(build: Build, tmp_path: Path) -> None:
+def test_repeated_attachments(build: Build, tmp_path: Path) -> None:
     """A program can be attached to repeatedly; each recording holds its own part."""
     program = Obedient(build("obeys"))
     for number in range(4):
@@ -195,9 +195,9 @@ def test_again_and_again(build: Build, tmp_path: Path) -> None:
     assert program.end() == (7, "")
 
 
-def test_a_sleeper_sleeps_on(tmp_path: Path) -> None:
+def test_a_timed_wait_goes_on(tmp_path: Path) -> None:
     """A program stopped twice in a timed wait continues to wait for the rest of the time."""
-    for seconds in (4, 16, 64):  # longer where two attachments take longer
+    for seconds in (4, 16, 64):  # longer if two attachments take longer
         begun = time.monotonic()
         with subprocess.Popen(["sleep", str(seconds)]) as program:
             for number in range(2):
@@ -232,7 +232,7 @@ def test_python(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_busy_program_comes_to_no_harm(build: Build, tmp_path: Path) -> None:
+def test_a_busy_program_is_not_disturbed(build: Build, tmp_path: Path) -> None:
     """Four threads allocate without a pause while a tracer attaches and detaches four times."""
     with subprocess.Popen(
         [build("busy")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -247,7 +247,7 @@ def test_a_busy_program_comes_to_no_harm(build: Build, tmp_path: Path) -> None:
     assert busy.returncode == 7
 
 
-def test_a_signal_handler_is_not_entered(tmp_path: Path) -> None:
+def test_a_thread_in_a_signal_handler_is_not_used(tmp_path: Path) -> None:
     """A single thread that waits in a signal handler is not used, and the attach is refused."""
     source = tmp_path / "handler.c"
     source.write_text(
@@ -370,7 +370,7 @@ def test_refusals(build: Build, tmp_path: Path) -> None:
             (("attach", str(waiting.pid), *out), 2, "static"),
             (("attach", "0"), 2, "above zero"),
             (("attach", pid, "-o", str(tmp_path / "no/such.atlas")), 1, "no/such.atlas"),
-            (("detach", pid), 3, "not attached to"),
+            (("detach", pid), 3, "is not traced by"),
         ]
         for arguments, status, reason in cases:
             done = mematlas(*arguments)

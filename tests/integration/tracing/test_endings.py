@@ -39,7 +39,7 @@ def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
     assert "killed by SIGINT" in [process.ending for process in recording.processes]
 
 
-def test_a_termination_is_passed_on(tmp_path: Path) -> None:
+def test_sigterm_is_forwarded(tmp_path: Path) -> None:
     """SIGTERM sent to mematlas alone is forwarded and ends the program."""
     run = started(tmp_path / "t.atlas", *SLEEP)
     run.send_signal(signal.SIGTERM)
@@ -47,7 +47,7 @@ def test_a_termination_is_passed_on(tmp_path: Path) -> None:
     assert run.returncode == 128 + signal.SIGTERM
 
 
-def test_our_death_harms_nothing(tmp_path: Path) -> None:
+def test_kill_of_mematlas_leaves_the_program_alone(tmp_path: Path) -> None:
     """After kill -9 of mematlas the program runs on, and the recording can be read."""
     file = tmp_path / "k.atlas"
     run = started(file, "sh", "-c", "echo up; read line; echo $line", "sh")

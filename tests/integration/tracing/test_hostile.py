@@ -79,7 +79,7 @@ def test_sandboxes(
         pytest.skip("this kernel or container has no seccomp")
     run = traced(hostile, way, "100000", options=options)
     assert said in notes(run)
-    if options and way == "filter":  # what came after the filter is there all the same
+    if options and way == "filter":  # allocations after the filter are recorded too
         assert run.sum("allocations", "churn") == 100_000
 
 

@@ -32,7 +32,7 @@ def test_the_line_of_the_unused_block_is_named(
     """The unused block is idle, the other one is not."""
     run = traced(build("cold"), "6", options=("--idle", "1.5s", *options))
     assert run.sum("idle_bytes", "map_cold") == COLD
-    assert run.sum("idle_bytes", "map_hot") <= MIB / 4  # a use that the CPU had no need to note
+    assert run.sum("idle_bytes", "map_hot") <= MIB / 4  # accesses through the TLB set no bit
     idle = run.report["idle"]
     assert idle["method"] == method
     assert idle["seconds"] >= 1.5

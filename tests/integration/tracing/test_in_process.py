@@ -144,7 +144,7 @@ first = allocators()
 with mematlas.trace("block.atlas", exact=True):
     during, slots = allocators(), led_to()
     inside()
-    import decimal, sqlite3  # modules loaded meanwhile
+    import decimal, sqlite3  # modules loaded since
     kept.append([decimal.Decimal(n) for n in range(5000)])
 print(json.dumps([first == allocators(), first == during, slots, led_to(), threading.active_count()]))
 """,
@@ -172,7 +172,7 @@ def live_bytes(file: Path, function: str = "") -> float:
 
 
 def test_a_killed_program_leaves_a_recording(tmp_path: Path) -> None:
-    """What was recorded up to a `kill -9` can be read."""
+    """The recording of a killed program can be read."""
     file = tmp_path / "killed.atlas"
     code = (
         'with mematlas.trace("killed.atlas", exact=True, interval_s=0.1):\n'

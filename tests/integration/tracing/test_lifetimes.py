@@ -65,7 +65,7 @@ def test_lifetimes_are_those_of_the_program(build: Build, traced: Run) -> None:
         assert not any(run.sum(name, function) for name in LIFETIMES)
 
 
-def test_objects_in_a_rush_have_the_times_of_their_moment(traced: Run) -> None:
+def test_objects_in_a_burst_have_its_timestamps(traced: Run) -> None:
     """In a burst one record in eight is timestamped: a pause misdates at most seven."""
     program = PROGRAMS / "object_times.py"
     run = traced(sys.executable, "-I", "-S", program, options=("--exact",))
@@ -76,7 +76,7 @@ def test_objects_in_a_rush_have_the_times_of_their_moment(traced: Run) -> None:
     assert sum(lives["rush"].values()) >= 40_000
     assert lives["rush"]["lived_100us"] > 0.9 * sum(lives["rush"].values())
     longer = sum(lives["keep"][name] for name in LIFETIMES[3:])
-    kept = 1000 + 2  # objects, their list and what it points with
+    kept = 1000 + 2  # objects, their list and its array of pointers
     assert kept - 8 <= longer <= kept
     slow = sum(lives["dawdle"][name] for name in LIFETIMES[2:])
     assert 30 - 8 <= slow <= sum(lives["dawdle"].values())
@@ -89,11 +89,11 @@ from mematlas.tracing.process import ProcessRecorder
 
 close = ProcessRecorder.close
 
-def told(self, returncode):
+def close_and_print(self, returncode):
     print("unknown frees", self._collector.process(self._index).unknown_frees)
     close(self, returncode)
 
-ProcessRecorder.close = told
+ProcessRecorder.close = close_and_print
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -114,7 +114,7 @@ def test_blocks_handed_between_threads_keep_their_order(way: str, tmp_path: Path
     )
     counts = [int(line.split()[-1]) for line in done.stdout.splitlines() if "unknown" in line]
     assert counts
-    # Where memory is short, it is not known of all blocks whether they live.
+    # When memory is short, the state of some blocks is unknown.
     assert sum(counts) <= (20 if way == "sharing" else 0)
 
 
@@ -140,7 +140,7 @@ def test_windows_hold_what_was_allocated_in_them(build: Build, traced: Run) -> N
     assert after_first["error_bytes"] == 0
     to_the_end = window(run, "--since", f"{begin + 0.15}s")
     assert of(to_the_end, "keep_for_a_while") == 1_000_000
-    assert of(to_the_end, "keep_late") == 500_000  # once: the child's copy is not its own
+    assert of(to_the_end, "keep_late") == 500_000  # once: the child's copy does not count
     assert of(to_the_end, "keep_in_child") == 300_000
     whole = window(run, "--since", "0", "--until", "100%")
     assert of(whole, "keep_early") == 1_000_000

@@ -19,7 +19,7 @@ PROGRAM = PROGRAMS / "object_types.py"
 FOUND = with_mimalloc()
 NONE = pytest.param("", marks=pytest.mark.skip("no CPython from 3.13 on is here"))
 FINE = ("--sample-bytes", "4K")  # by default the slack is no more than twice its standard error
-BYTES = 500 * 4000  # kept by make_bytes(): larger than any block of pymalloc's
+BYTES = 500 * 4000  # kept by make_bytes(): larger than any block of pymalloc
 
 
 def run(python: str, tmp_path: Path, *options: str) -> Traced:

@@ -30,7 +30,7 @@ def environment(**changes: str) -> dict[str, str]:
 
 @pytest.mark.skipif(os.cpu_count() == 1, reason="one CPU: NumPy starts no threads anyway")
 def test_numpy_starts_none() -> None:
-    """NumPy's BLAS would start one spinning thread per CPU."""
+    """Importing NumPy starts no BLAS threads in mematlas."""
     text = subprocess.check_output([sys.executable, "-c", COUNT], env=environment(), text=True)
     assert text.splitlines()[-1] == "threads 1"
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EVERY = ("--faults", "1")
 PAGE = os.sysconf("SC_PAGESIZE")
 SIZE = 64 << 20
-SMALL = 20_000 * 1000  # what small_blocks keeps
+SMALL = 20_000 * 1000  # bytes that small_blocks keeps
 
 
 def sampled(run: Traced) -> Traced:
@@ -42,7 +42,7 @@ def test_every_fault_is_at_the_line_that_touched(build: Build, traced: Run) -> N
     """If one function allocates and another one touches, faults belong to the latter, in memory of the former."""
     run = sampled(traced(build("allocate_here_touch_there"), options=EVERY))
     assert SIZE / PAGE <= pages_of(run, "touch_there") <= SIZE / PAGE + 2
-    assert pages_of(run, "allocate_here") <= 2  # malloc's own header
+    assert pages_of(run, "allocate_here") <= 2  # malloc's header
     owners = {
         frame["function"]
         for site in run.fault_sites("touch_there")
@@ -83,7 +83,7 @@ def test_faults_are_those_the_kernel_counted(build: Build, traced: Run) -> None:
     if found["counted_faults"] is None:
         pytest.skip("the program was too short for a look at the kernel's count")
     seen = found["faults"] + found["lost"]
-    assert seen >= found["counted_faults"] - 1500  # a look before the end: no bound from above
+    assert seen >= found["counted_faults"] - 1500  # a snapshot before the end: no upper bound
     touched = (1 << 30) / 10 / PAGE
     assert touched <= seen <= touched + 1500
 

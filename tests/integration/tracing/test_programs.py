@@ -17,7 +17,7 @@ from traced_runs import named
 if TYPE_CHECKING:
     from conftest import Run
 
-# Finer than the default: small programs, and no test that fails by chance.
+# Smaller than the default, because the programs are small and no test may fail by chance.
 FINE = ("--sample-bytes", "16K")
 both_modes = pytest.mark.parametrize("options", [FINE, ("--exact",)], ids=["sampled", "exact"])
 EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -93,7 +93,7 @@ def test_python_lines(tmp_path: Path, traced: Run, options: tuple[str, ...]) -> 
     assert lines == {5}
     total = sum(stack["peak_bytes"] for stack in stacks)
     true = 200 * 100_033
-    if options == FINE:  # six standard errors of such a sample
+    if options == FINE:  # six standard errors of this sample
         assert abs(total - true) < 6 * math.sqrt((16 << 10) * true)
     else:
         assert total == true

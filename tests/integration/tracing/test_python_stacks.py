@@ -175,7 +175,7 @@ def test_subinterpreters_are_safe(python: str, tmp_path: Path, traced: Callable[
     assert (run.outcome.status, run.outcome.stdout) == (0, b"")
     assert stacks_of(run, 1_800_000) == [["outside", "<module>"]]
     minor = int(subprocess.check_output([python, "-c", "import sys; print(sys.version_info[1])"]))
-    for frames in stacks_of(run, 1_750_000):  # 3.11 tells a thread's first interpreter only
+    for frames in stacks_of(run, 1_750_000):  # 3.11 reports only the first interpreter of a thread
         assert frames == (["inside", "<module>"] if minor >= 12 else ["<module>"])
 
 

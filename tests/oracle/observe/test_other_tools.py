@@ -1,4 +1,4 @@
-"""What mematlas observes against other tools that ask the same kernel: psutil, pmap, smem, numastat, vmtouch."""
+"""The observing commands against other tools: psutil, pmap, smem, numastat, vmtouch."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ sys.stdin.read()
 
 
 def need(tool: str) -> str:
-    """Path of a tool, or a skip that says which package has it."""
+    """Return the path of a tool, or skip with the name of its package."""
     found = shutil.which(tool)
     if found is None:
         packages = {"pmap": "procps", "numastat": "numactl"}
@@ -43,13 +43,13 @@ def need(tool: str) -> str:
 
 
 def ask(*arguments: str) -> Any:
-    """Give the data of a mematlas command."""
+    """Return the data of a mematlas command."""
     return json.loads(subprocess.check_output([*MEMATLAS, *arguments, "--json"]))["data"]
 
 
 @pytest.fixture(scope="module")
 def still() -> Iterator[int]:
-    """Hold a process that stands still, stopped, with private and shared memory."""
+    """Start a stopped process with private and shared memory."""
     with subprocess.Popen(
         [sys.executable, "-c", CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -65,24 +65,24 @@ def still() -> Iterator[int]:
 
 
 def row_of(pid: int) -> dict[str, Any]:
-    """Give what `ps` says of one process."""
+    """Return the row of one process in `ps`."""
     (row,) = [each for each in ask("ps")["processes"] if each["pid"] == pid]
     found: dict[str, Any] = row
     return found
 
 
 def test_psutil_counts_the_same(still: int) -> None:
-    """USS, PSS and RSS of 26 MiB agree, as far as other processes stand still."""
+    """USS, PSS and RSS of 26 MiB agree, except for changes in other processes."""
     row, theirs = row_of(still), psutil.Process(still).memory_full_info()
     assert row["swap"] == theirs.swap
-    # Others map the same libraries meanwhile; and theirs adds up what is cut in each mapping.
+    # Other processes map the same libraries, and smem sums values truncated per mapping.
     assert abs(row["uss"] - theirs.uss) <= 1 << 20
     assert abs(row["pss"] - theirs.pss) <= 1 << 20
     assert abs(row["rss"] - theirs.rss) <= 64 * PAGE * (os.cpu_count() or 1)
 
 
 def test_pmap_sums_the_same(still: int) -> None:
-    """Each total of `pmap -XX` is ours, in kilobytes."""
+    """Each total of `pmap -XX` equals that of mematlas, in kilobytes."""
     lines = subprocess.check_output([need("pmap"), "-XX", str(still)], text=True).splitlines()
     heads = lines[1].split()
     totals = dict(
@@ -92,12 +92,12 @@ def test_pmap_sums_the_same(still: int) -> None:
     told = shown.get("summary", shown)
     by_us = {name: sizes(told, name) for name in ("rss", "pss", "swap")}
     for ours, name in (("rss", "Rss"), ("pss", "Pss"), ("swap", "Swap")):
-        slack = 1 << 20 if ours == "pss" else 0  # shares are cut to kilobytes in each mapping
+        slack = 1 << 20 if ours == "pss" else 0  # PSS is truncated to kB per mapping
         assert abs(by_us[ours] - (totals[name] << 10)) <= slack, name
 
 
 def sizes(told: dict[str, Any], name: str) -> int:
-    """Find a figure of `show`, wherever it stands."""
+    """Return a value of `show` by name."""
     for key, value in told.items():
         if key == name and isinstance(value, int):
             return value
@@ -110,7 +110,7 @@ def sizes(told: dict[str, Any], name: str) -> int:
 
 
 def test_smem_shares_the_same(still: int) -> None:
-    """USS, PSS and RSS of smem, which are in kilobytes."""
+    """Return USS, PSS and RSS from smem, in kilobytes."""
     columns = "pid uss pss rss"
     text = subprocess.check_output([need("smem"), "-H", "-c", columns], text=True)
     theirs = next(line.split() for line in text.splitlines() if line.split()[0] == str(still))
@@ -120,7 +120,7 @@ def test_smem_shares_the_same(still: int) -> None:
 
 
 def test_numastat_sees_the_same_nodes() -> None:
-    """Memory of each node, in megabytes, as `numastat -m` has it."""
+    """Return the memory of each node from `numastat -m`, in megabytes."""
     text = subprocess.check_output([need("numastat"), "-m"], text=True)
     total = re.search(r"^MemTotal +(.*)$", text, re.MULTILINE)
     if total is None:
@@ -142,7 +142,7 @@ def _nodes() -> list[Path]:
 
 
 def test_vmtouch_finds_the_same_pages(tmp_path: Path) -> None:
-    """Pages of a half-read file that are in the page cache."""
+    """The cached pages of a half-read file agree."""
     file = tmp_path / "half"
     file.write_bytes(os.urandom(4 << 20))
     text = subprocess.check_output([need("vmtouch"), str(file)], text=True)

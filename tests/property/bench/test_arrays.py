@@ -1,4 +1,4 @@
-"""The benchmarks' loops on arrays against their NumPy twins."""
+"""Benchmark loops on arrays, compared with NumPy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TYPES = st.sampled_from(["u1", "<i2", "<f4", "<f8", "<c16", "<M8[ns]"])
 
 
 def drawn(seed: int, *shape: int) -> Any:
-    """Random doubles."""
+    """Return random doubles."""
     return np.random.default_rng(seed).standard_normal(shape)
 
 
@@ -27,7 +27,7 @@ def drawn(seed: int, *shape: int) -> Any:
 def test_transpose_is_the_transpose(
     rows: int, columns: int, kind: str, method: bench.TransposeMethod, shift: int
 ) -> None:
-    """Any shape, element size and method, rows apart or not, at any alignment of elements."""
+    """Any shape, element size, method, row distance and alignment of elements."""
     dtype = np.dtype(kind)
     raw = np.random.default_rng(rows * 1000 + columns).bytes(
         (columns + shift) * rows * dtype.itemsize
@@ -37,24 +37,24 @@ def test_transpose_is_the_transpose(
     expected = source.T.copy()
     turned = bench.transpose(source, method=method)
     assert turned.tobytes() == expected.tobytes()
-    room = np.zeros((columns, rows + shift), dtype)
-    bench.transpose(source, room[:, shift:], method=method)
-    assert room[:, shift:].tobytes() == expected.tobytes()
-    assert not room[:, :shift].tobytes().strip(b"\0")
+    target = np.zeros((columns, rows + shift), dtype)
+    bench.transpose(source, target[:, shift:], method=method)
+    assert target[:, shift:].tobytes() == expected.tobytes()
+    assert not target[:, :shift].tobytes().strip(b"\0")
 
 
 def test_transpose_of_lines_that_fit() -> None:
-    """The vector tiles, with and without rests, wherever in a cache line the target begins."""
+    """Vector tiles with and without remainders, for each offset of the target in a cache line."""
     for rows, columns in ((128, 256), (136, 300), (32, 128), (1000, 1000), (8, 500)):
         source = drawn(1, rows, columns)
         for into in range(8):
-            room = np.full(columns * rows + 16, np.nan)
-            skip = (64 - room.ctypes.data % 64) % 64 // 8 + into
+            target = np.full(columns * rows + 16, np.nan)
+            skip = (64 - target.ctypes.data % 64) % 64 // 8 + into
             end = skip + columns * rows
-            out = room[skip:end].reshape(columns, rows)
+            out = target[skip:end].reshape(columns, rows)
             assert (bench.transpose(source, out) == source.T).all()
-            assert np.isnan(room[:skip]).all()
-            assert np.isnan(room[end:]).all()
+            assert np.isnan(target[:skip]).all()
+            assert np.isnan(target[end:]).all()
         assert bench.transpose(source).ctypes.data % 64 == 0
 
 
@@ -72,7 +72,7 @@ def test_transpose_of_lines_that_fit() -> None:
     ],
 )
 def test_wrong_input_is_refused(wrong: Any) -> None:
-    """One clear error, and no memory touched."""
+    """Invalid input is a UsageError before any memory is touched."""
     with pytest.raises(UsageError):
         wrong(np.arange(64.0).reshape(8, 8))
 
@@ -80,7 +80,7 @@ def test_wrong_input_is_refused(wrong: Any) -> None:
 @given(st.integers(1, 200), st.integers(0, 300), st.integers(0, 40), st.integers(0, 5))
 @settings(max_examples=200, deadline=None)
 def test_prefetch_changes_no_sum(values: int, count: int, distance: int, rounds: int) -> None:
-    """However far ahead is looked, the sum is that of NumPy."""
+    """The sum equals NumPy's for any prefetch distance."""
     rng = np.random.default_rng(values * 7 + count)
     table = rng.integers(0, 2**63, values).astype(np.uint64)
     index = rng.integers(0, values, count).astype(np.uint64)
@@ -92,7 +92,7 @@ def test_prefetch_changes_no_sum(values: int, count: int, distance: int, rounds:
 
 
 def test_an_index_outside_is_refused() -> None:
-    """IndexError, as NumPy gives."""
+    """An index out of bounds is an IndexError, as in NumPy."""
     with pytest.raises(IndexError):
         bench.prefetch_sum(np.zeros(4, np.uint64), np.array([4], np.uint64))
 
@@ -100,7 +100,7 @@ def test_an_index_outside_is_refused() -> None:
 @given(st.integers(0, 20), st.integers(0, 50))
 @settings(max_examples=100, deadline=None)
 def test_patterns_read_each_element_once(rows: int, columns: int) -> None:
-    """Along rows and down columns give the sum of the matrix."""
+    """Reading by rows and by columns has the sum of the matrix."""
     matrix = np.random.default_rng(9).integers(0, 2**62, (rows, columns)).astype(np.uint64)
     base, row = matrix.ctypes.data, columns * 8
     expected = int(matrix.sum(dtype=np.uint64))

@@ -1,4 +1,4 @@
-"""The smaps parser: right for any table the kernel could print, and never lost in nonsense."""
+"""The smaps parser: right for any table the kernel can print, and robust against noise."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ rows = st.lists(st.tuples(st.integers(1, 2**20), names, fields, flags), max_size
 
 
 def parse(text: bytes) -> Mappings:
-    """Parse a text as if it were smaps."""
+    """Parse a text as smaps."""
     with tempfile.TemporaryFile() as file:
         file.write(text)
         file.flush()
@@ -36,7 +36,7 @@ def parse(text: bytes) -> Mappings:
 
 
 def render(table: list[tuple[int, bytes, dict[str, int], list[str]]]) -> bytes:
-    """Print a table as the kernel does, each mapping after the one before."""
+    """Render a table as the kernel does, in address order."""
     at, text = 1 << 32, b""
     for pages, name, figures, letters in table:
         end = at + pages * 4096
@@ -51,7 +51,7 @@ def render(table: list[tuple[int, bytes, dict[str, int], list[str]]]) -> bytes:
 def test_any_table_as_the_twin_reads_it(
     table: list[tuple[int, bytes, dict[str, int], list[str]]],
 ) -> None:
-    """Every row, name, field and flag is what a plain parser makes of it."""
+    """Every row, name, field and flag equals the result of a simple parser."""
     text = render(table)
     found = [
         {
@@ -74,7 +74,7 @@ def test_any_table_as_the_twin_reads_it(
 def test_nonsense_is_survived(
     table: list[tuple[int, bytes, dict[str, int], list[str]]], noise: bytes, at: int
 ) -> None:
-    """Noise anywhere, and a cut anywhere, give rows or ignored lines; rows stay in order."""
+    """Noise or truncation anywhere gives rows or ignored lines; rows stay in order."""
     text = render(table)
     for broken in (text[:at] + noise + text[at:], text[:at]):
         mappings = parse(broken)

@@ -1,4 +1,4 @@
-"""Cache levels in latency curves made up for the purpose, and the words findings put on them."""
+"""Cache levels in synthetic latency curves, and their explanations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def curve(
 
 
 def test_levels_are_found_where_they_are() -> None:
-    """Three caches and memory: each capacity lies between the sizes that are told."""
+    """Three caches and memory: each capacity is between the sizes found."""
     capacities = [48 << 10, 1 << 20, 32 << 20]
     found = find_levels(curve(capacities, [1.0, 3.7, 15.0, 110.0]))
     assert len(found) == 4
@@ -39,12 +39,12 @@ def test_levels_are_found_where_they_are() -> None:
 
 
 def test_noise_makes_no_levels() -> None:
-    """Differences of some percent are no level."""
+    """Differences of some percent are not a level."""
     assert len(find_levels(curve([], [90.0], noise=0.1))) == 1
 
 
 def test_findings_say_what_rows_and_columns_cost() -> None:
-    """The sentence has the ratio and what to do; equal figures are called equal."""
+    """The explanation has the ratio and advice; equal figures are called equal."""
 
     def figure(order: str, ns: float) -> Figure:
         labels: dict[str, str | int] = {"what": "matrix", "order": order, "side": 4096}

@@ -57,7 +57,7 @@ def test_interval_covers_as_often_as_it_says() -> None:
 
 
 def test_spread_sees_drift_and_not_scatter() -> None:
-    """Runs that wander apart are noisy; a lone outlier is not."""
+    """Runs with different medians are noisy; a single outlier is not."""
     steady = (10.0,) * 30
     assert run_spread(steady) == 0
     assert run_spread((*steady[:-1], 99.0)) == 0
@@ -68,7 +68,7 @@ def test_spread_sees_drift_and_not_scatter() -> None:
 
 
 def test_json_and_back() -> None:
-    """A result written and read again is the same, and has its medians spelled out."""
+    """A result that is written and read again is equal, and the JSON has the medians."""
     before = bench_results.result(bench_results.tlb())
     written = json.loads(json_writer.render("bench", to_json(before)))
     assert written["schema"] == "mematlas/bench/1"
@@ -79,7 +79,7 @@ def test_json_and_back() -> None:
 
 
 def exact_p(one: tuple[float, ...], other: tuple[float, ...]) -> float:
-    """Two-sided Mann-Whitney by counting all ways to deal the samples out."""
+    """Compute the two-sided Mann-Whitney p-value by counting all permutations."""
     pool = one + other
 
     def wins(chosen: tuple[int, ...]) -> float:
@@ -134,7 +134,7 @@ def test_a_change_is_found_and_only_it() -> None:
 
 
 def test_noise_is_no_change() -> None:
-    """A figure whose own runs differ by more than it moved is noisy, not slower."""
+    """A figure whose runs differ by more than its change is noisy, not slower."""
     drifting = tuple(100.0 + each for each in range(30))
     one = Figure({"what": "x"}, "ns", Better.LOWER, drifting)
     other = replace(one, samples=tuple(each * 1.1 for each in drifting))
@@ -146,7 +146,7 @@ def test_noise_is_no_change() -> None:
 
 
 def test_a_rate_that_grows_is_faster() -> None:
-    """Where more is better, more is faster."""
+    """For rates, a larger figure is faster."""
     one = replace(bench_results.figure(10, seed=1, what="copy"), better=Better.HIGHER)
     other = replace(bench_results.figure(12, seed=2, what="copy"), better=Better.HIGHER)
     found = compare(
@@ -157,7 +157,7 @@ def test_a_rate_that_grows_is_faster() -> None:
 
 
 def test_no_benchmark_hides_a_function() -> None:
-    """After all benchmarks' modules are imported, the package's public names are what they were."""
+    """Importing all modules of benchmarks does not hide public names."""
     before = {name: getattr(bench, name) for name in bench.__all__}
     for each in bench.BENCHMARKS:
         import_module(each.module)
@@ -166,7 +166,7 @@ def test_no_benchmark_hides_a_function() -> None:
 
 
 def test_findings_say_what_to_do() -> None:
-    """The explanation names the ratio, where it begins, and the remedy."""
+    """The explanation has the ratio, the working set where it begins, and advice."""
     found = explain_section(bench_results.tlb())
     text = " ".join(f"{each.text} {each.advice}" for each in found)
     assert "2.7x as much" in text
@@ -177,7 +177,7 @@ def test_findings_say_what_to_do() -> None:
 
 
 def test_advice_names_what_is_there() -> None:
-    """Every function or class of the package that advice and docs name can be imported."""
+    """Every name of the package in advice and docs can be imported."""
     root = Path(__file__).parents[3]
     sources = [*root.glob("src/mematlas/bench/explain/*.py"), *root.glob("docs/measure/*.md")]
     named = {
@@ -192,7 +192,7 @@ def test_advice_names_what_is_there() -> None:
 
 
 def test_no_difference_is_not_sold_as_one() -> None:
-    """Figures whose intervals overlap give no advice to change anything."""
+    """Figures whose intervals overlap advise no change."""
     same = bench_results.tlb(huge=400.0)
     found = explain_section(same)
     assert "no clear difference" in found[0].text

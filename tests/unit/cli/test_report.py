@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Give the synthetic recording's file."""
+    """Return the file of the synthetic recording."""
     path = tmp_path / "a.atlas"
     synthetic_recording.write(path)
     return path

@@ -23,7 +23,7 @@ FAR = (NodePages(BASE, "default", {0: 100 * MIB, 1: 150 * MIB}),)
 
 
 def times(*sizes: int) -> tuple[tuple[float, int], ...]:
-    """Give looks half a second apart."""
+    """Return samples half a second apart."""
     return tuple((index / 2, size) for index, size in enumerate(sizes))
 
 

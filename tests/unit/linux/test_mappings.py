@@ -1,4 +1,4 @@
-"""Mappings: parsed right for every name a path can have, and honest about changes."""
+"""Mappings: parsed for every possible path name, with changes during the read reported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VSYSCALL = "ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0             
 
 
 def parse(tmp_path: Path, text: str | bytes) -> Mappings:
-    """Parse a text as if it were smaps."""
+    """Parse a text as smaps."""
     path = tmp_path / "smaps"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     descriptor = os.open(path, os.O_RDONLY)
@@ -29,7 +29,7 @@ def parse(tmp_path: Path, text: str | bytes) -> Mappings:
 
 
 def test_odd_names_are_kept_byte_for_byte(tmp_path: Path) -> None:
-    """Spaces at the end, field look-alikes, brackets, raw bytes and a real (deleted) all survive."""
+    """Trailing spaces, field look-alikes, brackets, raw bytes and "(deleted)" in names are kept."""
     names = [
         b"/tmp/trailing space ",
         b"/tmp/tab\there",
@@ -59,7 +59,7 @@ def test_vsyscall_fits(tmp_path: Path) -> None:
 
 
 def test_unknown_and_missing_fields(tmp_path: Path) -> None:
-    """A field of a newer kernel is kept by name; one that a row lacks is absent, not 0."""
+    """A field of a newer kernel is kept by name; a missing field is absent, not 0."""
     text = (
         "1000-2000 r--p 0 00:00 0 \nRss: 4 kB\nVmFlags:\n"
         "3000-4000 r--p 0 00:00 0 \nRss: 8 kB\nQuantum: 3 kB\nVmFlags: rd zz\n"
@@ -71,7 +71,7 @@ def test_unknown_and_missing_fields(tmp_path: Path) -> None:
 
 
 def test_mapping_told_twice_counts_once(tmp_path: Path) -> None:
-    """When a mapping grew between two reads, the later, whole telling replaces the earlier."""
+    """When a mapping grows between two reads, the later complete line replaces the earlier."""
     text = (
         "1000-2000 rw-p 0 00:00 0 \nRss: 4 kB\n"
         "2000-3000 rw-p 0 00:00 0 \nRss: 4 kB\n"

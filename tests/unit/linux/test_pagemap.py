@@ -16,7 +16,7 @@ PRESENT = 1 << 63
 
 
 def twin_join(entries: list[int], table: bytes) -> list[int]:
-    """Each entry's word in a table, one at a time."""
+    """Return the table word of each entry, one at a time."""
     found = []
     for entry in entries:
         frame = entry & ((1 << 55) - 1)
@@ -30,7 +30,7 @@ def twin_join(entries: list[int], table: bytes) -> list[int]:
 
 
 def test_join_as_the_twin_does(tmp_path: Path) -> None:
-    """Random frames, repeats, swap entries, hidden frames and device memory past the table."""
+    """Random and repeated frames, swap entries, hidden frames and device memory past the table are joined."""
     random = np.random.default_rng(7)
     table = random.integers(0, 2**63, size=5000, dtype=np.uint64)
     path = tmp_path / "kpageflags"

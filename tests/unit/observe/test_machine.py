@@ -16,7 +16,7 @@ CAPTURED = Path(__file__).parents[2] / "data" / "sysroots" / "6.18"
 
 
 def figure(topic: Topic, name: str) -> Any:
-    """Value of a figure, wherever it stands."""
+    """Return the value of a figure by name."""
     return next(
         each.value for section in topic.sections for each in section.figures if each.name == name
     )
@@ -30,7 +30,7 @@ def test_memory_parts_make_the_whole() -> None:
 
 
 def test_free_blocks_are_about_the_free_memory() -> None:
-    """Free blocks of all zones sum to MemFree, but for pages on per-CPU lists."""
+    """Free blocks of all zones sum to MemFree, except for pages on per-CPU lists."""
     facts = machine.read(str(CAPTURED))
     blocks = sum(
         count * 4096 << order for zone in facts.zones for order, count in enumerate(zone.free)
@@ -50,7 +50,7 @@ def test_every_size_and_vendor_statistic_is_kept() -> None:
 
 
 def test_the_tightest_cgroup_is_named() -> None:
-    """The level with least room binds, not the innermost; no limit is None, not a huge number."""
+    """The level with the least headroom sets the effective limit, not the innermost; no limit is None."""
     facts = machine.read(str(CAPTURED))
     assert [level.path for level in facts.cgroup] == ["/app/worker", "/app", "/"]
     assert facts.cgroup[2].limit is None
@@ -62,7 +62,7 @@ def test_the_tightest_cgroup_is_named() -> None:
 
 
 def test_cgroup_version_2(tmp_path: Path) -> None:
-    """Version 2 files are read alike; "max" is no limit."""
+    """Version 2 files are read too; "max" is no limit."""
     (tmp_path / "proc/self").mkdir(parents=True)
     (tmp_path / "proc/self/cgroup").write_text("0::/svc\n")
     mount = "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"
@@ -77,7 +77,7 @@ def test_cgroup_version_2(tmp_path: Path) -> None:
 
 
 def test_rates_are_changes_per_second() -> None:
-    """Rates come from two looks; a look alone gives totals."""
+    """Two reads give rates; one read gives totals."""
     before = machine.read(str(CAPTURED))
     counters = {**before.vmstat, "pgfault": before.vmstat["pgfault"] + 500}
     topic = pressure_topic(before, replace(before, vmstat=counters), 2.0)
@@ -87,7 +87,7 @@ def test_rates_are_changes_per_second() -> None:
 
 
 def test_missing_files_have_reasons(tmp_path: Path) -> None:
-    """On a machine that tells nothing, each topic says so; none invents a zero."""
+    """On a machine without readable files, each topic says so, and no value is 0."""
     facts = machine.read(str(tmp_path))
     assert "proc/meminfo" in facts.missing
     for name in ("memory", "fragmentation", "pressure"):
@@ -103,7 +103,7 @@ def test_indices_of_debugfs() -> None:
 
 
 def test_slab_names_and_sums() -> None:
-    """Slab caches hold what meminfo tells, as far as they were captured."""
+    """The captured slab caches do not exceed Slab of meminfo."""
     facts = machine.read(str(CAPTURED))
     assert {each.name for each in facts.slabs} >= {"dentry", "vm_area_struct", "kmalloc-512"}
     assert all(each.active <= each.objects for each in facts.slabs)

@@ -1,4 +1,4 @@
-"""The page map: runs give back every page, coarse cells vote, and nothing is drawn for nothing."""
+"""The page map: runs cover every page, coarse cells vote, and mappings without pages are not drawn."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENTRIES = (
 
 
 def mapping(pages: int, start: int = START, name: bytes = b"[heap]") -> Mapping:
-    """Make up a mapping."""
+    """Build a mapping."""
     return Mapping(
         start=start,
         end=start + pages * PAGE,
@@ -39,7 +39,7 @@ def mapping(pages: int, start: int = START, name: bytes = b"[heap]") -> Mapping:
 
 
 def pages_of(kinds: list[int], start: int = START) -> Pages:
-    """Make up pages; kind 0 is not there at all."""
+    """Build pages; kind 0 is absent."""
     entry = np.array([ENTRIES[kind] for kind in kinds], np.uint64)
     address = start + PAGE * np.arange(len(kinds), dtype=np.uint64)
     there = entry != 0
@@ -61,14 +61,14 @@ def pages_of(kinds: list[int], start: int = START) -> Pages:
 
 
 def unpack(runs: tuple[int, ...]) -> list[int]:
-    """Give the cells of runs."""
+    """Return the cells of runs."""
     return [value for value, count in zip(runs[::2], runs[1::2], strict=True) for _ in range(count)]
 
 
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=200))
 def test_runs_give_back_every_page(kinds: list[int]) -> None:
-    """At a page a cell, the cells of a mapping are the states of its pages, in order."""
+    """With one page per cell, the cells of a mapping are the states of its pages, in order."""
     pages = pages_of(kinds)
     found = build_page_map(pages, [mapping(len(kinds))], "x")
     states = dict(zip(pages.address.tolist(), states_of(pages).tolist(), strict=True))
@@ -82,7 +82,7 @@ def test_runs_give_back_every_page(kinds: list[int]) -> None:
 
 
 def test_coarse_cells_vote_and_count() -> None:
-    """Where a cell is several pages, the state of most wins, and how many are present is kept."""
+    """With several pages per cell, the most frequent state wins, and the number of present pages is kept."""
     kinds = [1, 1, 2, 0, 2, 2, 1, 3, 0, 0, 0, 0, 3, 3, 3, 3]
     (group,) = build_page_map(pages_of(kinds), [mapping(16)], "x", most_cells=4).groups
     (strip,) = group.strips
@@ -94,7 +94,7 @@ def test_coarse_cells_vote_and_count() -> None:
 
 
 def test_layers_need_what_they_show() -> None:
-    """Sharing, use and place are layers where the kernel tells them, and are not where it hides them."""
+    """Sharing, use and node are layers only where the kernel reports them."""
     bare = pages_of([1, 2])
     assert [layer.key for layer in build_page_map(bare, [mapping(2)], "x").layers] == ["state"]
     told = replace(
@@ -120,7 +120,7 @@ def test_layers_need_what_they_show() -> None:
 
 
 def test_any_name_is_text_in_the_page() -> None:
-    """A mapping named like markup ends no script and starts no element."""
+    """A mapping with markup in its name cannot end the script or start an element."""
     name = b"/tmp/</script><img src=x onerror=alert(1)>\xff"
     page = render_page_map(build_page_map(pages_of([1]), [mapping(1, name=name)], "<b>\n"))
     assert page.count("</script>") == 2

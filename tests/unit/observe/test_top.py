@@ -1,4 +1,4 @@
-"""Lines of `mematlas top` from made-up snapshots: rates, filter, order, groups, the head."""
+"""Lines of `mematlas top` from synthetic snapshots: rates, filter, order, groups, header."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIB = 1 << 20
 
 
 def process(pid: int, *, started: int = 1, **changes: object) -> ProcessSnapshot:
-    """Make up a process of `pid` MiB."""
+    """Build a process of `pid` MiB."""
     row = ProcessRow(
         pid=pid,
         parent_pid=0,
@@ -47,7 +47,7 @@ def process(pid: int, *, started: int = 1, **changes: object) -> ProcessSnapshot
 
 
 def snapshot(clock_s: float, *processes: ProcessSnapshot, **changes: object) -> MachineSnapshot:
-    """Make up a snapshot."""
+    """Build a snapshot."""
     plain = MachineSnapshot(
         session=0,
         time_s=1e9 + clock_s,
@@ -63,12 +63,12 @@ def snapshot(clock_s: float, *processes: ProcessSnapshot, **changes: object) -> 
 
 
 def user(uid: int) -> str:
-    """Name users without asking the machine."""
+    """Return a user name without reading the user database."""
     return ["root", "me"][uid]
 
 
 def test_rates_are_changes_over_time_of_the_same_process() -> None:
-    """Faults and growth per second; a reused PID is another process and has none yet."""
+    """Faults and growth per second; a reused PID is another process without rates."""
     before = snapshot(10, process(1), process(2))
     grown = process(1, minor_faults=150, major_faults=3, rss=3 * MIB)
     after = snapshot(12, grown, process(2, started=9))
@@ -78,7 +78,7 @@ def test_rates_are_changes_over_time_of_the_same_process() -> None:
 
 
 def test_no_growth_is_made_up_by_the_first_page_walk() -> None:
-    """The first walk corrects RSS by what the kernel keeps per CPU: that is no growth."""
+    """The correction of RSS by the first page walk is not growth."""
     unread = replace(process(1), read_at=None)
     rates = process_rates(snapshot(10, unread), snapshot(12, process(1, rss=2 * MIB)))
     assert rates[1, 1].growth is None
@@ -86,7 +86,7 @@ def test_no_growth_is_made_up_by_the_first_page_walk() -> None:
 
 
 def test_clocks_of_two_sessions_do_not_compare() -> None:
-    """Across a gap in a recording there are no rates, not wrong ones."""
+    """There are no rates across two sessions of a recording."""
     before, after = snapshot(10, process(1)), snapshot(12, process(1), session=1)
     assert process_rates(before, after) == {}
     assert memory_pressure(before, after).faults is None
@@ -94,7 +94,7 @@ def test_clocks_of_two_sessions_do_not_compare() -> None:
 
 @pytest.mark.parametrize("name", SORTS)
 def test_unknown_comes_last_either_way(name: str) -> None:
-    """Whatever is sorted by, and in both directions, what is not known is below what is."""
+    """Unknown values sort last, by any key and in both directions."""
     hidden = process(9, pss=None, uss=None, swap=None, thp=None, note="denied: ...")
     entries = build_lines(None, snapshot(10, hidden, process(1), process(3)), ListOptions(), user)
     for reverse in (False, True):
@@ -124,13 +124,13 @@ def test_unknown_comes_last_either_way(name: str) -> None:
     ],
 )
 def test_filter(text: str, pids: list[int]) -> None:
-    """Words, users, cgroups and sizes choose; every word must hold; half a size holds for all."""
+    """Words, users, cgroups and sizes filter; all words must match; an incomplete size matches all."""
     wanted = parse_filter(text, user)
     assert [each.row.pid for each in map(process, (1, 2, 3, 4)) if wanted(each)] == pids
 
 
 def test_groups_sum_up_and_count_a_shared_address_space_once() -> None:
-    """A group's sizes are those of its processes, one address space once; unknown ones are told."""
+    """A group sums its processes, a shared address space once; unknown sizes are noted."""
     rows = (process(2), process(4), process(6, same_mm_as=4), process(8, pss=None))
     (entry,) = build_lines(None, snapshot(10, *rows), ListOptions(shape="user"), user)
     assert (entry.name, entry.processes) == ("root", 4)
@@ -146,7 +146,7 @@ def test_tree_puts_children_below() -> None:
 
 
 def test_strain_is_the_share_of_the_time_between() -> None:
-    """Half of two seconds stalled is 50 %; pages become bytes; kills are counted."""
+    """One of two seconds stalled is 50 %; pages are converted to bytes; OOM kills are counted."""
     first = snapshot(
         10,
         vmstat={"pgsteal_kswapd": 0, "pgsteal_direct": 0, "oom_kill": 1},
@@ -170,7 +170,7 @@ def test_memory_parts_fill_the_machine() -> None:
 
 
 def test_history_begins_anew_where_time_goes_back() -> None:
-    """Moments are kept in order; after a jump back none is from the future."""
+    """Samples are kept in order; after a seek back, later ones are dropped."""
     history = History()
     for clock in (1, 2, 3):
         history.add(snapshot(clock, process(1)))
@@ -181,7 +181,7 @@ def test_history_begins_anew_where_time_goes_back() -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 200])
 def test_lines_stand_below_their_headings(width: int) -> None:
-    """At every width, cells end where their headings end, and the command begins below its own."""
+    """At every width, cells align with their headings."""
     before = snapshot(10, process(3))
     (entry,) = build_lines(
         before, snapshot(11, process(3, minor_faults=1e4)), ListOptions(sort="growth"), user
@@ -197,7 +197,7 @@ def test_lines_stand_below_their_headings(width: int) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_text_fits(width: int) -> None:
-    """One snapshot as text holds to its width, with names that hold anything."""
+    """One snapshot as text fits its width, whatever the names contain."""
     import io
 
     from rich.console import Console

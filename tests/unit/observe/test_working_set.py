@@ -1,4 +1,4 @@
-"""The working set's parts: the bitmap of idle frames, heads of folios, the choice, and the notes."""
+"""Parts of the working set: the idle bitmap, folio heads, the choice of method, and the notes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FRAMES = st.sets(st.integers(1, 200_000), min_size=1, max_size=200)
 def test_marks_are_one_bit_a_frame(
     tmp_path_factory: pytest.TempPathFactory, frames: set[int], data: st.DataObject
 ) -> None:
-    """Marked frames have their bit and no other has; those whose bit goes are used."""
+    """Only marked frames have their bit set; frames whose bit is cleared are used."""
     path = tmp_path_factory.mktemp("idle") / "bitmap"
     path.write_bytes(bytes(200_064 // 8))
     wanted = np.array(sorted(frames), np.uint64)
@@ -50,7 +50,7 @@ def test_marks_are_one_bit_a_frame(
 
 
 def test_tails_stand_for_their_head(tmp_path: Path) -> None:
-    """A tail's mark is its head's, also where the head is not mapped; single pages are themselves."""
+    """A tail is marked by its head, mapped or not; a single page is its own head."""
     flags = np.zeros(2048, np.uint64)
     flags[1024] = FrameFlag.HEAD
     flags[1025:1536] = FrameFlag.TAIL
@@ -65,7 +65,7 @@ def test_tails_stand_for_their_head(tmp_path: Path) -> None:
 
 
 def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The choice says what was refused before it; nothing is tried that need not be."""
+    """The choice names the unavailable methods before it; later methods are not tried."""
     tried: list[str] = []
 
     def trying(name: str, works: bool) -> None:
@@ -90,7 +90,7 @@ def test_the_first_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_damon_in_use_is_not_touched(tmp_path: Path) -> None:
-    """A kdamond that is set up makes DAMON unavailable, running or not; no file is written."""
+    """An existing kdamond makes DAMON unavailable, running or not; no file is written."""
     admin = tmp_path / damon.ADMIN
     assert damon.try_damon(str(tmp_path)).reason.startswith("not in this kernel")
     (admin / "0").mkdir(parents=True)
@@ -109,7 +109,7 @@ def test_idle_tracking_needs_its_bitmap(tmp_path: Path) -> None:
 
 
 def usage(method: str, *, flushed: bool) -> Usage:
-    """Make up what a method saw."""
+    """Build the result of a measurement."""
     rows = (UsedMapping(0x1000, 0x3000, "a", 8192, 4096), UsedMapping(0x5000, 0x6000, "", 4096, 0))
     return Usage(
         method, 1.0, rows, unseen=4096 if method == "idle" else None, flushed=flushed, regions=7
@@ -117,7 +117,7 @@ def usage(method: str, *, flushed: bool) -> Usage:
 
 
 def test_every_method_tells_its_limits() -> None:
-    """Unflushed is a lower bound; idle tells what it could not mark; DAMON that it estimates."""
+    """Notes: a lower bound without a flush, pages that could not be marked, the estimate of DAMON."""
     plain = analyse_working_set(1, usage("referenced", flushed=False), "x", damon=True)
     assert (plain.used, plain.rss, len(plain.mappings)) == (4096, 12288, 1)
     assert plain.notes[0] == TLB

@@ -48,7 +48,10 @@ class Step:
 
 
 def policy(kind: str, nodes: list[int]) -> Step:
-    """Return the step that sets the NUMA memory policy. UsageError if a node has no memory. set_mempolicy(2)."""
+    """Return the step that sets the NUMA memory policy.
+
+    UsageError if a node has no memory. set_mempolicy(2).
+    """
     present = parse_list((NODES / "has_memory").read_text()) if NODES.exists() else [0]
     absent = sorted(set(nodes) - set(present))
     if absent:
@@ -70,7 +73,10 @@ def policy(kind: str, nodes: list[int]) -> Step:
 
 
 def cpu_nodes(nodes: list[int]) -> Step:
-    """Return the step that binds to the CPUs of nodes. UsageError if a node, or an allowed CPU, is missing."""
+    """Return the step that binds to the CPUs of nodes.
+
+    UsageError if a node, or an allowed CPU, is missing.
+    """
     cpus: set[int] = set()
     for node in nodes:
         try:
@@ -141,7 +147,10 @@ def no_aslr() -> Step:
 
 
 def oom_score(value: int) -> Step:
-    """Return the step that sets the OOM score adjustment. UsageError out of -1000 to 1000. proc(5)."""
+    """Return the step that sets the OOM score adjustment.
+
+    UsageError out of -1000 to 1000. proc(5).
+    """
     if not -1000 <= value <= 1000:
         raise UsageError("--oom-score must be from -1000 (never killed) to 1000 (killed first)")
 

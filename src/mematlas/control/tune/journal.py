@@ -1,4 +1,4 @@
-"""The journal of changes, /var/lib/mematlas/tune/NUMBER.jsonl: old values are on disk before the first write.
+"""The journal of changes: one file /var/lib/mematlas/tune/NUMBER.jsonl per set.
 
 The first line of a file holds all changes with their old values, and is synced before the first write.
 Later lines hold the values read back, and the final state. A file without a state was interrupted.
@@ -80,7 +80,10 @@ def note_state(root: Path, number: int, state: KnobState) -> None:
 
 
 def read_all(root: Path) -> list[Transaction]:
-    """Read all sets of changes, the oldest first."""
+    """Read all sets of changes, the oldest first.
+
+    AccessError without the right to read the journal.
+    """
     return [each for each in (_read(root, path) for path in _files(root)) if each]
 
 
@@ -125,8 +128,12 @@ def _append(root: Path, number: int, line: dict[str, Any]) -> None:
 
 def _read(root: Path, path: Path) -> Transaction | None:
     """Read one file; None if its first line is incomplete: no knob was written then."""
+    try:
+        content = path.read_text()
+    except PermissionError:
+        raise AccessError(f"/{FOLDER} cannot be read; run as root") from None
     lines = []
-    for text in path.read_text().splitlines():
+    for text in content.splitlines():
         try:
             lines.append(json.loads(text))
         except json.JSONDecodeError:

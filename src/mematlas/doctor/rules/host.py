@@ -120,33 +120,42 @@ def _overcommit(state: HostState) -> Answer:
     total = info.get("MemTotal")
     if limit is None or committed is None or mode is None or not total:
         return Unknown("/proc/meminfo or vm.overcommit_memory cannot be read")
-    committed_text = f"{format_bytes(committed)} committed (Committed_AS)"
     if mode == 2:
-        if committed < limit * 9 // 10:
-            return None
-        return Found(
-            _CRITICAL,
-            "allocations and forks are about to fail: the commit limit is nearly reached",
-            (committed_text, f"limit {format_bytes(limit)} (CommitLimit), vm.overcommit_memory=2"),
-            (
-                tune(
-                    f"overcommit_ratio={_ratio(state, committed)}",
-                    "25 % above what is committed now",
-                ),
-                tune("overcommit_memory=0", "heuristic overcommit, the default"),
+        return _strict_overcommit(state, committed, limit)
+    return _loose_overcommit(state, committed, total + info.get("SwapTotal", 0), mode)
+
+
+def _strict_overcommit(state: HostState, committed: int, limit: int) -> Answer:
+    if committed < limit * 9 // 10:
+        return None
+    return Found(
+        _CRITICAL,
+        "allocations and forks are about to fail: the commit limit is nearly reached",
+        (
+            f"{format_bytes(committed)} committed (Committed_AS)",
+            f"limit {format_bytes(limit)} (CommitLimit), vm.overcommit_memory=2",
+        ),
+        (
+            tune(
+                f"overcommit_ratio={_ratio(state, committed)}",
+                "25 % above what is committed now",
             ),
-            committed,
-        )
-    backing = total + info.get("SwapTotal", 0)
+            tune("overcommit_memory=0", "heuristic overcommit, the default"),
+        ),
+        committed,
+    )
+
+
+def _loose_overcommit(state: HostState, committed: int, backing: int, mode: int) -> Answer:
     if committed <= backing:
         return None
     return Found(
         _WARNING if mode == 0 else _CRITICAL,
-        "more memory is committed than exists: if programs use it, the OOM killer kills some of them",
+        "more memory is committed than exists: if it is used, the OOM killer kills programs",
         (
-            committed_text,
+            f"{format_bytes(committed)} committed (Committed_AS)",
             f"{format_bytes(backing)} of memory and swap; vm.overcommit_memory={mode}",
-            f"{format_bytes(info.get('MemAvailable', 0))} are available now",
+            f"{format_bytes(state.now.meminfo.get('MemAvailable', 0))} are available now",
             *largest(state, "rss"),
         ),
         (

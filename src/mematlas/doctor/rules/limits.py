@@ -93,9 +93,10 @@ def _address_space(state: ProcessState) -> Answer:
         if limit.soft is None or size < limit.soft * 9 // 10:
             continue
         new = _raised(size)
+        what = name.removeprefix("Max ").removesuffix(" size")
         return Found(
             _CRITICAL,
-            f"{percent(size, limit.soft)} of the limit on its {name.removeprefix('Max ').removesuffix(' size')} is used; malloc will soon fail",
+            f"{percent(size, limit.soft)} of the limit on its {what} is used; malloc will soon fail",
             (f"{format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_{option.upper()})",),
             (
                 Fix(FixKind.SHELL, f"prlimit --pid {state.info.pid} --{option}={new}:{new}", "now"),

@@ -32,19 +32,19 @@ class ListOptions:
 def build_lines(
     before: MachineSnapshot | None,
     after: MachineSnapshot,
-    choice: ListOptions,
+    options: ListOptions,
     user_name: Callable[[int], str],
 ) -> list[TopLine]:
     """Return the lines to show, in order. `before` of None, or of another session, gives no rates."""
     rates = process_rates(before, after)
-    wanted = parse_filter(choice.text, user_name)
+    wanted = parse_filter(options.text, user_name)
     kept = [process for process in after.processes if wanted(process)]
-    if choice.shape == "tree":
-        return _tree(kept, after, rates, choice, user_name)
+    if options.shape == "tree":
+        return _tree(kept, after, rates, options, user_name)
     lines = [_build_line(process, after, rates, user_name) for process in kept]
-    if choice.shape != "list":
-        lines = _group(kept, lines, choice.shape)
-    return sort(lines, choice.sort, reverse=choice.reverse)
+    if options.shape != "list":
+        lines = _group(kept, lines, options.shape)
+    return sort(lines, options.sort, reverse=options.reverse)
 
 
 def sort(lines: Iterable[TopLine], by: str, *, reverse: bool = False) -> list[TopLine]:
@@ -104,11 +104,13 @@ def _tree(
     kept: list[ProcessSnapshot],
     snapshot: MachineSnapshot,
     rates: dict[Key, ProcessRates],
-    choice: ListOptions,
+    options: ListOptions,
     user_name: Callable[[int], str],
 ) -> list[TopLine]:
     by_pid = {process.row.pid: process for process in kept}
-    metric = choice.sort if choice.sort in {"pss", "uss", "rss", "swap", "thp", "faults"} else "rss"
+    metric = (
+        options.sort if options.sort in {"pss", "uss", "rss", "swap", "thp", "faults"} else "rss"
+    )
     ordered = build_tree([process.row for process in kept], metric)
     return [
         _build_line(by_pid[row.pid], snapshot, rates, user_name, depth) for depth, row in ordered

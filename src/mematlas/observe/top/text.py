@@ -30,7 +30,7 @@ def render_snapshot(
     before: MachineSnapshot | None,
     after: MachineSnapshot,
     lines: list[TopLine],
-    choice: ListOptions,
+    options: ListOptions,
     *,
     console: Console,
 ) -> None:
@@ -39,8 +39,8 @@ def render_snapshot(
     write(console, Text().append(shown_time, "bold").append(f"  {_counted(after)}", "dim"))
     _memory(after, console)
     _pressure(memory_pressure(before, after), console)
-    title(console, f"By {choice.sort}", "" if choice.shape == "list" else f"by {choice.shape}")
-    _lines(lines, grouped=choice.shape not in {"list", "tree"}, console=console)
+    title(console, f"By {options.sort}", "" if options.shape == "list" else f"by {options.shape}")
+    _lines(lines, grouped=options.shape not in {"list", "tree"}, console=console)
     unread = sum(1 for each in after.processes if each.row.pss is None and not each.row.note)
     denied = sum(each.row.note.startswith("denied") for each in after.processes)
     if unread:

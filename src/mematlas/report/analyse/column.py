@@ -104,18 +104,18 @@ class NarrowColumn:
             return self.values[rows].astype(np.int64)
         found = np.zeros(len(rows), np.int64)
         if len(self.rows):
-            places = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
-            hit = self.rows[places] == rows
-            found[hit] = self.values[places[hit]]
+            positions = np.minimum(np.searchsorted(self.rows, rows), len(self.rows) - 1)
+            hit = self.rows[positions] == rows
+            found[hit] = self.values[positions[hit]]
         return found
 
     def most(self, rows: Rows) -> int:
         """Return the position of the largest value among ascending rows; of equals the first."""
         if self.rows is None or len(self.rows) > len(rows) or self.values.dtype.kind == "i":
             return int(np.argmax(self.at(rows)))
-        places = np.minimum(np.searchsorted(rows, self.rows), len(rows) - 1)
-        hit = np.flatnonzero(rows[places] == self.rows)
-        return int(places[hit[np.argmax(self.values[hit])]]) if len(hit) else 0
+        positions = np.minimum(np.searchsorted(rows, self.rows), len(rows) - 1)
+        hit = np.flatnonzero(rows[positions] == self.rows)
+        return int(positions[hit[np.argmax(self.values[hit])]]) if len(hit) else 0
 
     def mark(self, rows: NDArray[np.bool_]) -> None:
         """Set the rows with nonzero values in a mask."""

@@ -143,11 +143,11 @@ def _changes(
         start += len(table)
     split = len(tables[0])
 
-    def place(number: int) -> tuple[int, int]:
+    def first_row(number: int) -> tuple[int, int]:
         row = int(first[number])
         return (0, row) if row < split else (1, row - split)
 
-    return by_side, variance, place
+    return by_side, variance, first_row
 
 
 def _shown(
@@ -158,14 +158,14 @@ def _shown(
     whole: bool,
 ) -> list[StackChange]:
     """Return the changes as objects, largest absolute change first."""
-    by_side, variance, place = found
+    by_side, variance, first_row = found
     delta = np.abs(by_side[1] - by_side[0])
     owners = [table.owners() for table in tables]
     changes: list[StackChange] = []
     for number in np.argsort(-delta, kind="stable").tolist():
         if not delta[number] or (whole and len(changes) == MOST_STACKS):
             break
-        side, row = place(number)
+        side, row = first_row(number)
         if whole:
             table = tables[side]
             frames = table.paths[int(table.process[row])].frames(int(table.stack[row]))

@@ -183,7 +183,7 @@ def _classify(rows: _Rows) -> sums.Numbers:
 def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
     """Create the leak of one row."""
     stack, kind = sums.split(int(rows.keys[at]))
-    figure = {name: float(column[at]) for name, column in rows.columns.items()}
+    values = {name: float(column[at]) for name, column in rows.columns.items()}
     reason = _Reason(reasons[at])
     return Leak(
         frames=rows.stacks.frames(stack),
@@ -191,11 +191,11 @@ def _leak(rows: _Rows, reasons: sums.Numbers, at: int) -> Leak:
         process=rows.process,
         verdict=_VERDICTS[reason],
         evidence=_evidence(rows, reason, at),
-        live_bytes=round(figure["live_bytes"]),
-        live_count=round(figure["live_count"]),
-        error_bytes=round(float(np.sqrt(max(figure["live_variance"], 0.0)))),
-        allocated_bytes=round(figure["allocated_bytes"]),
-        allocations=round(figure["allocations"]),
+        live_bytes=round(values["live_bytes"]),
+        live_count=round(values["live_count"]),
+        error_bytes=round(float(np.sqrt(max(values["live_variance"], 0.0)))),
+        allocated_bytes=round(values["allocated_bytes"]),
+        allocations=round(values["allocations"]),
         bytes_per_s=float(rows.trend.slope[at]) if rows.trend else None,
     )
 

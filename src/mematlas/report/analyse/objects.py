@@ -45,12 +45,14 @@ def _add(
 ) -> None:
     rows = objects.rows
     which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
-    made, place = np.unique(
+    made, groups = np.unique(
         rows["type"].astype(np.int64) * max(len(frames), 1) + which, return_inverse=True
     )
-    columns = [np.bincount(place, rows[name], len(made)) for name in ("bytes", "count", "variance")]
-    for key, figures in zip(made.tolist(), np.stack(columns, axis=1), strict=True):
+    columns = [
+        np.bincount(groups, rows[name], len(made)) for name in ("bytes", "count", "variance")
+    ]
+    for key, values in zip(made.tolist(), np.stack(columns, axis=1), strict=True):
         name, owner = objects.names[key // len(frames)], frames[key % len(frames)]
-        sums[name] = sums.get(name, np.zeros(3)) + figures
+        sums[name] = sums.get(name, np.zeros(3)) + values
         by_owner = owners.setdefault(name, {})
-        by_owner[owner] = by_owner.get(owner, 0.0) + float(figures[0])
+        by_owner[owner] = by_owner.get(owner, 0.0) + float(values[0])

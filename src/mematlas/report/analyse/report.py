@@ -194,7 +194,7 @@ def _table(
     if only:
         at = _with_some(at, groups, only)
     columns = {
-        _TITLES.get(name, name): partial(_figure, joined, name, len(at))
+        _TITLES.get(name, name): partial(_column, joined, name, len(at))
         for rows, group in groups
         for joined in [sums.Join(keyed.get(id(rows), rows), at)]
         for name in group
@@ -202,7 +202,7 @@ def _table(
     yield make_table(process, at, columns, stacks)
 
 
-def _figure(joined: sums.Join, name: str, count: int) -> NarrowColumn:
+def _column(joined: sums.Join, name: str, count: int) -> NarrowColumn:
     few = joined.few(name)
     if few is not None:
         return NarrowColumn.few(

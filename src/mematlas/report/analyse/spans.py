@@ -35,46 +35,46 @@ def make_spans(recording: Recording, paths: Mapping[int, Stacks]) -> Spans | Non
         for p in recording.processes
         if p.index in recording.age_matrix
     ]
-    last_s = max((ages.time_s for _, ages in known), default=0.0)
-    cell_s = max((ages.cell_s for _, ages in known), default=0.0)
+    last_s = max((matrix.time_s for _, matrix in known), default=0.0)
+    cell_s = max((matrix.cell_s for _, matrix in known), default=0.0)
     if last_s <= 0 or cell_s <= 0:
         return None
     width_s = cell_s * max(1, math.ceil(last_s / cell_s / STRETCHES))
     count = math.ceil(last_s / width_s)
     numbers: dict[Frame | None, int] = {}
     parts = []
-    for process, ages in known:
+    for process, matrix in known:
         stacks = paths.get(process.index) or Stacks.of(recording, process.index)
-        parts.append(_process(stacks, process, ages, (width_s, count), numbers))
+        parts.append(_process(stacks, process, matrix, (width_s, count), numbers))
     lines, born, died, held = (
         np.concatenate([part[column] for part in parts]).astype(np.int64) for column in range(4)
     )
     sizes = np.concatenate([part[4] for part in parts])
     most = np.argsort(-np.bincount(lines, sizes, len(numbers)), kind="stable")[:LINES]
-    place = np.full(len(numbers) + 1, len(most), np.int64)
-    place[most] = np.arange(len(most))
+    index = np.full(len(numbers) + 1, len(most), np.int64)
+    index[most] = np.arange(len(most))
     frames = list(numbers)
     return Spans(
         width_s,
         count,
         (*(frames[number] for number in most.tolist()), None),
-        tuple(_added((place[lines], born, died, held), sizes)),
+        tuple(_added((index[lines], born, died, held), sizes)),
     )
 
 
 def _process(
     stacks: Stacks,
     process: Process,
-    ages: AgeMatrix,
+    matrix: AgeMatrix,
     stretches: tuple[float, int],
     numbers: dict[Frame | None, int],
 ) -> tuple[NDArray[np.float64], ...]:
     """Return columns: line, interval of allocation, interval of free, held, bytes."""
     width_s, count = stretches
-    rows = sums.owning(sums.unpacked(ages.rows))
+    rows = sums.owning(sums.unpacked(matrix.rows))
     which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
     shared = np.array([numbers.setdefault(each, len(numbers)) for each in frames], np.int64)
-    per = round(width_s / ages.cell_s)
+    per = round(width_s / matrix.cell_s)
     ended = count if process.end_s is None else min(count, int(process.end_s / width_s))
     held = rows["died"] == ALIVE
     born = rows["born"] // per

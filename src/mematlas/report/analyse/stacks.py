@@ -97,9 +97,9 @@ class Stacks:
         by_node, frames = self.owners(ranks)
         numbers = by_node[stacks]
         used = np.flatnonzero(np.bincount(numbers, minlength=len(frames)))
-        place = np.zeros(len(frames), by_node.dtype)
-        place[used] = np.arange(len(used))
-        return place[numbers], [frames[number] for number in used.tolist()]
+        index = np.zeros(len(frames), by_node.dtype)
+        index[used] = np.arange(len(used))
+        return index[numbers], [frames[number] for number in used.tolist()]
 
     def holding(self, test: Callable[[Frame], bool]) -> NDArray[np.bool_]:
         """Return for each node whether a frame on its path passes a test."""

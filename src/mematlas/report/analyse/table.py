@@ -35,7 +35,7 @@ _MOST_KEPT = 24 << 20  # bytes of created columns that are kept; others are crea
 _BATCH = 4096  # stacks whose values are looked up together
 
 
-Figures = NDArray[Any] | NarrowColumn | Callable[[], NarrowColumn]
+ColumnSource = NDArray[Any] | NarrowColumn | Callable[[], NarrowColumn]
 """A column, or the function that creates it at first access."""
 
 
@@ -45,12 +45,15 @@ class Columns(Mapping[str, "Numbers"]):
     __slots__ = ("_kept", "_length", "_made", "_source", "_sums")
 
     def __init__(
-        self, length: int, figures: Mapping[str, Figures], kept: NDArray[np.uint32] | None = None
+        self,
+        length: int,
+        columns: Mapping[str, ColumnSource],
+        kept: NDArray[np.uint32] | None = None,
     ) -> None:
         """Store columns; those of COLUMNS not given are 0. `kept` selects rows of created columns."""
         self._length = length
         self._kept = kept
-        self._source = dict(figures)
+        self._source = dict(columns)
         self._made: dict[str, NarrowColumn] = {}
         self._sums: dict[str, int] = {}
 
@@ -64,10 +67,10 @@ class Columns(Mapping[str, "Numbers"]):
     def __len__(self) -> int:
         return len(list(iter(self)))
 
-    def with_more(self, figures: Mapping[str, Figures]) -> Columns:
+    def with_more(self, columns: Mapping[str, ColumnSource]) -> Columns:
         """Return these columns together with others of the same length."""
         return Columns(
-            self._length, {**{name: partial(self.narrow, name) for name in self}, **figures}
+            self._length, {**{name: partial(self.narrow, name) for name in self}, **columns}
         )
 
     def narrow(self, name: str) -> NarrowColumn:
@@ -112,7 +115,7 @@ class StackTable(Sequence[StackStats]):
         process: Whole | int,
         stack: Whole,
         kind: Whole,
-        columns: Mapping[str, Figures],
+        columns: Mapping[str, ColumnSource],
         paths: Mapping[int, Stacks],
     ) -> None:
         """Store columns; those of COLUMNS not given are 0. `paths` are the stacks of each process."""
@@ -128,7 +131,7 @@ class StackTable(Sequence[StackStats]):
     @classmethod
     def of(cls, stacks: Iterable[StackStats]) -> StackTable:
         """Return stack stats as a table; tables are returned as they are."""
-        return stacks if isinstance(stacks, StackTable) else _from_figures(list(stacks))
+        return stacks if isinstance(stacks, StackTable) else _from_stats(list(stacks))
 
     @classmethod
     def joined(cls, tables: Sequence[StackTable]) -> StackTable:
@@ -165,15 +168,15 @@ class StackTable(Sequence[StackStats]):
 
     def at(self, rows: Whole) -> Iterator[StackStats]:
         """Yield some rows as StackStats."""
-        for some, figures in self.figures(rows, COLUMNS):
+        for some, batch in self.values_of(rows, COLUMNS):
             processes, stacks = self.process[some].tolist(), self.stack[some].tolist()
-            places = zip(some.tolist(), processes, stacks, strict=True)
-            for (row, process, stack), values in zip(places, figures, strict=True):
+            keys = zip(some.tolist(), processes, stacks, strict=True)
+            for (row, process, stack), values in zip(keys, batch, strict=True):
                 named = dict(zip(COLUMNS, values, strict=True))
                 frames = self.paths[process].frames(stack)
                 yield StackStats(frames, self.kind_name(row), process, **named)
 
-    def figures(
+    def values_of(
         self, rows: Whole, names: Sequence[str]
     ) -> Iterator[tuple[Whole, Iterator[tuple[int, ...]]]]:
         """Yield some columns of some rows, in batches of rows."""
@@ -280,7 +283,7 @@ class StackSelection(Sequence[StackStats]):
         return self.table.paths[int(self.table.process[row])].frames(int(self.table.stack[row]))
 
 
-def _from_figures(stacks: Sequence[StackStats]) -> StackTable:
+def _from_stats(stacks: Sequence[StackStats]) -> StackTable:
     """Build a table from objects. Words of its tries are frame numbers."""
     numbers: dict[Frame, int] = {}
     tries: dict[int, dict[tuple[int, int], int]] = {}
@@ -312,7 +315,7 @@ def _grow(
 
 
 def make_table(
-    process: int, keys: Numbers, columns: Mapping[str, Figures], paths: Stacks
+    process: int, keys: Numbers, columns: Mapping[str, ColumnSource], paths: Stacks
 ) -> StackTable:
     """Return the rows of one process with any nonzero value. Columns are created at access."""
     whole = Columns(len(keys), columns)

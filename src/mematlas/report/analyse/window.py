@@ -33,11 +33,11 @@ def make_window(
     ends with the process.
     """
     wanted = [p for p in recording.processes if process is None or p.index == process]
-    ages = {
+    matrix = {
         p.index: recording.age_matrix[p.index] for p in wanted if p.index in recording.age_matrix
     }
-    cell_s = max((each.cell_s for each in ages.values()), default=0.0)
-    last_s = max((each.time_s for each in ages.values()), default=0.0)
+    cell_s = max((each.cell_s for each in matrix.values()), default=0.0)
+    last_s = max((each.time_s for each in matrix.values()), default=0.0)
     to_the_end = end_s is None or end_s >= last_s
     if cell_s:
         start_s = round(start_s / cell_s) * cell_s
@@ -45,9 +45,9 @@ def make_window(
         start_s = min(start_s, max(end_s - cell_s, 0.0))
     tables, variance = [], 0.0
     for each in wanted:
-        if each.index not in ages or not (to_the_end or _was_there(each, end_s)):
+        if each.index not in matrix or not (to_the_end or _was_there(each, end_s)):
             continue
-        rows = _born_in(ages[each.index], start_s, None if to_the_end else end_s)
+        rows = _born_in(matrix[each.index], start_s, None if to_the_end else end_s)
         variance += float(rows["variance"].sum())
         tables.append(_table(recording, each.index, rows))
     whole = StackTable.joined(tables)
@@ -76,14 +76,14 @@ def _was_there(process: Process, time_s: float | None) -> bool:
     return process.end_s is None or time_s is None or process.end_s >= time_s
 
 
-def _born_in(ages: AgeMatrix, start_s: float, end_s: float | None) -> Rows:
+def _born_in(matrix: AgeMatrix, start_s: float, end_s: float | None) -> Rows:
     """Return the rows allocated in the window and live at its end."""
-    rows, first = sums.unpacked(ages.rows), round(start_s / ages.cell_s)
+    rows, first = sums.unpacked(matrix.rows), round(start_s / matrix.cell_s)
     kept = rows["born"] >= first
     if end_s is None:
         kept &= rows["died"] == ALIVE
     else:
-        last = round(end_s / ages.cell_s)
+        last = round(end_s / matrix.cell_s)
         kept &= (rows["born"] < last) & (rows["died"] >= last)
     found: Rows = sums.owning(rows[kept])
     return found

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Frame
     from mematlas.report.export.source import ExportSource
 
-_UNSEEN = "unknown stack"
+_UNKNOWN = "unknown stack"
 UNITS = {"bytes": 1, "KiB": 1024, "pages": 4096}
 
 
@@ -51,7 +51,7 @@ class _Texts:
         process = int(self._table.process[row])
         frames = self._table.paths[process].frames(int(self._table.stack[row]))
         parts = [self._root(process)] if process in self._roots else []
-        parts += [self._of(frame) for frame in reversed(frames)] or [_UNSEEN]
+        parts += [self._of(frame) for frame in reversed(frames)] or [_UNKNOWN]
         return ";".join(parts)
 
     def ways(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -69,7 +69,7 @@ class _Texts:
             stacks = self._table.stack[rows[mine]]
             found[mine] = nodes[stacks]
             if not stacks.all():
-                found[mine[stacks == 0]] = tree.child(top, self._number(_UNSEEN))
+                found[mine[stacks == 0]] = tree.child(top, self._number(_UNKNOWN))
         return found
 
     def _root(self, process: int) -> str:

@@ -70,13 +70,13 @@ def _points(
     table, roots = source.table, source.roots()
     sums: dict[tuple[int, ...], list[int]] = {}
     columns = [table.columns.narrow(name).at(rows).tolist() for name in _COLUMNS.values()]
-    places = zip(table.process[rows].tolist(), table.stack[rows].tolist(), strict=True)
-    for (process, stack), figures in zip(places, zip(*columns, strict=True), strict=True):
+    keys = zip(table.process[rows].tolist(), table.stack[rows].tolist(), strict=True)
+    for (process, stack), values in zip(keys, zip(*columns, strict=True), strict=True):
         path: list[Frame | str] = [*table.paths[process].frames(stack)]
         path = [*(path or ["unknown stack"]), *filter(None, [roots.get(process)])]
         key = tuple([numbers.of(frame) for frame in path])
         known = sums.get(key)
-        sums[key] = [*figures] if known is None else [*map(add, known, figures)]
+        sums[key] = [*values] if known is None else [*map(add, known, values)]
     for key, added in sums.items():
         yield {**dict(zip(_COLUMNS, added, strict=True)), "fs": key}
 
@@ -87,5 +87,5 @@ def _text(number: int, frame: Frame | str) -> str:
         return f"{number:#x}: {frame} (in ???)"
     if frame.file and frame.line is not None:
         return f"{number:#x}: {frame_text(frame)}"
-    place = clean(frame.file or frame.module or "???")
-    return f"{number:#x}: {frame_names.function_name(frame)} (in {place})"
+    location = clean(frame.file or frame.module or "???")
+    return f"{number:#x}: {frame_names.function_name(frame)} (in {location})"

@@ -58,7 +58,7 @@ DEFAULTS = {
 _BATCH = 1000  # stacks
 _GZIP = 31  # window bits of a gzip stream
 _NATIVE_TOP = 1 << 63
-_UNSEEN = Frame("unknown stack", None, None, None, "native")
+_UNKNOWN = Frame("unknown stack", None, None, None, "native")
 _NO_PATH = Frame("[root]", None, None, None, "native")
 
 
@@ -116,9 +116,9 @@ class _Profile:
         columns = [table.columns.narrow(name) for _, _, name in self._types]
         for start in range(0, len(rows), _BATCH):
             some = rows[start : start + _BATCH]
-            figures = np.stack([each.at(some) for each in columns], axis=1)
+            values = np.stack([each.at(some) for each in columns], axis=1)
             every = np.full(len(some), len(self._types))
-            packed = _packed(figures.ravel().view(np.uint64), every)
+            packed = _packed(values.ravel().view(np.uint64), every)
             paths_of = _packed(*_paths(paths, table.stack[some].astype(np.int64), first))
             samples = zip(some.tolist(), paths_of, packed, strict=True)
             yield b"".join(
@@ -144,12 +144,12 @@ class _Profile:
         wanted = np.unique(which[1:])
         numbers[wanted] = self._locations + 1 + np.arange(len(wanted))
         self._locations += len(wanted)
-        found, unseen = numbers[which], 0
+        found, unknown = numbers[which], 0
         if (stacks == 0).any():  # "no stack" has its own location, whatever word the root has
             self._locations += 1
-            unseen = self._locations
-        found[0] = unseen
-        return found, self._messages(process, frames, words, numbers, unseen)
+            unknown = self._locations
+        found[0] = unknown
+        return found, self._messages(process, frames, words, numbers, unknown)
 
     def _messages(
         self,
@@ -157,7 +157,7 @@ class _Profile:
         frames: list[tuple[Frame, ...]],
         words: NDArray[np.uint64],
         numbers: NDArray[np.int64],
-        unseen: int,
+        unknown: int,
     ) -> Iterator[bytes]:
         """Yield mappings, and locations with their functions."""
         mappings = _Mappings(
@@ -169,8 +169,8 @@ class _Profile:
             mapping, message = mappings.of(address)
             yield message
             yield from self._location(int(numbers[at]), address, mapping, frames[at])
-        if unseen:
-            yield from self._location(unseen, 0, 0, (_UNSEEN,))
+        if unknown:
+            yield from self._location(unknown, 0, 0, (_UNKNOWN,))
 
     def _mapped(self, mapping: int, module: Module) -> bytes:
         return data(

@@ -54,8 +54,8 @@ def _stacks(source: ExportSource) -> Iterator[Row]:
     texts: dict[int, tuple[Frame, str]] = {}
     names = (*COLUMNS, *EXTRA)
     which, owners = table.owners()
-    for rows, figures in table.figures(table.ranked(source.by).rows, names):
-        for row, values in zip(rows.tolist(), figures, strict=True):
+    for rows, batch in table.values_of(table.ranked(source.by).rows, names):
+        for row, values in zip(rows.tolist(), batch, strict=True):
             process = int(table.process[row])
             frames = table.paths[process].frames(int(table.stack[row]))
             for frame in frames:

@@ -49,12 +49,12 @@ class ExportSource:
 
 def frame_text(frame: Frame) -> str:
     """Format a frame in one line: `function (file:line)`, or with its module."""
-    place = clean(frame.file or frame.module or "")
+    location = clean(frame.file or frame.module or "")
     if frame.file and frame.line is not None:
-        place += f":{frame.line}"
+        location += f":{frame.line}"
     return (
-        f"{frame_names.function_name(frame)} ({place})"
-        if place
+        f"{frame_names.function_name(frame)} ({location})"
+        if location
         else frame_names.function_name(frame)
     )
 

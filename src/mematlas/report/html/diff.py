@@ -182,11 +182,11 @@ def _line(change: StackChange, widest: int, directory: str) -> str:
         where = "<i>unknown stack</i>"
     else:
         name = safe(shorten(frame_names.function_name(frame), 160))
-        place = safe(shorten(frame_names.location(frame, directory), 120))
+        location = safe(shorten(frame_names.location(frame, directory), 120))
         where = (
             f'<button type="button" class="line" title="Find in the flame graph">{name}</button> '
         )
-        where += f'<span class="path">{place}</span>'
+        where += f'<span class="path">{location}</span>'
     aside = [f"± {format_bytes(change.error_bytes)}"] if change.error_bytes else []
     aside += [] if change.certain else ["not significant"]
     role = _role(change.bytes, certain=change.certain)
@@ -273,7 +273,7 @@ def _drawn(points: timeline.Points, end: float) -> list[int | None]:
     own = timeline.buckets(points, _POINTS, (0.0, end))
     last = int(points[-1][0] / (end or 1.0) * (_POINTS - 1))
     return [
-        None if value is None or place > last else round(value) for place, value in enumerate(own)
+        None if value is None or index > last else round(value) for index, value in enumerate(own)
     ]
 
 

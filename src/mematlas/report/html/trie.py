@@ -65,7 +65,7 @@ class TrieBuilder:
         """Add the sources. Nodes far below `fold` are left out at once; `same` maps a frame to the one drawn."""
         self._same = same
         self._rows = rows
-        self._figures: list[
+        self._values: list[
             tuple[NDArray[np.uint32], Numbers]
         ] = []  # nodes, and the values added to them
         self._frames: list[Frame | str] = ["all"]
@@ -82,19 +82,19 @@ class TrieBuilder:
     def _add(self, source: TrieSource, process: int, totals: Floats, fold: float) -> None:
         """Add the stacks of one process. Its trie is folded before its words are resolved to frames."""
         paths = source.table.paths[process]
-        kept, own, unseen = _fold_process(source, process, totals, fold)
+        kept, own, unknown = _fold_process(source, process, totals, fold)
         root = source.roots.get(process)
-        place = 0 if root is None else self._tree.child(0, self._number(root))
+        parent = 0 if root is None else self._tree.child(0, self._number(root))
         words, frames = paths.word_of[kept], paths.frames_of_words
         numbers = [
             [self._number(self._same(frame)) for frame in reversed(frames[word])] if some else []
             for word, some in enumerate(np.bincount(words, minlength=len(frames)).tolist())
         ]
         above = np.searchsorted(kept, paths.parents[kept]).astype(np.uint32)
-        self._figures.append((self._tree.merge(place, above, words, numbers), own))
-        if unseen.any():
-            lost = self._tree.child(place, self._number("unknown stack"))
-            self._figures.append((np.array([lost], np.uint32), unseen[:, None]))
+        self._values.append((self._tree.merge(parent, above, words, numbers), own))
+        if unknown.any():
+            lost = self._tree.child(parent, self._number("unknown stack"))
+            self._values.append((np.array([lost], np.uint32), unknown[:, None]))
 
     def _number(self, frame: Frame | str) -> int:
         number = self._numbers.setdefault(frame, len(self._frames))
@@ -107,7 +107,7 @@ class TrieBuilder:
         parent, labels = self._tree.columns()
         depth = trie_depths(parent)
         own = np.zeros((self._rows, len(parent)), np.int64)
-        for nodes, added in self._figures:
+        for nodes, added in self._values:
             for row, column in enumerate(added):
                 np.add.at(own[row], nodes, column)
         keep, weight = _fold(parent, own, fold)
@@ -137,11 +137,11 @@ def _fold_process(
     for row, name in metrics:
         least = _least(float(totals[row]), fold)
         table.narrow(name).positive().keep_heavy(parents, nodes, least, keep)
-    count, places = fold_nodes(parents, keep)
+    count, renumbered = fold_nodes(parents, keep)
     keep[0] = True
-    unseen = nodes == 0 if mine is None else mine & (nodes == 0)
-    numbers = places[nodes]
-    numbers[unseen] = count
+    unknown = nodes == 0 if mine is None else mine & (nodes == 0)
+    numbers = renumbered[nodes]
+    numbers[unknown] = count
     if mine is not None:
         numbers[~mine] = count + 1
     own, lost = np.zeros((len(totals), count), np.int64), np.zeros(len(totals), np.int64)

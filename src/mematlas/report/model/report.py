@@ -209,9 +209,9 @@ class Report:
 
     def why_unknown(self, metric: str) -> str | None:
         """Return why a metric was not measured and which option measures it; None if it was measured."""
-        unseen = None if self.account.parts else "the program's pages could not be read"
+        unread = None if self.account.parts else "the program's pages could not be read"
         reasons = {
-            **dict.fromkeys(("resident", "huge", "swapped"), unseen),
+            **dict.fromkeys(("resident", "huge", "swapped"), unread),
             "faulted": _why_no_faults(self.page_faults),
             "temporary": None
             if self.lifetimes_known

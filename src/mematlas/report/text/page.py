@@ -52,8 +52,8 @@ class FramePrinter:
         if frame is None:
             return Text("unknown stack", "italic")
         name = shorten(frame_names.function_name(frame), 160)
-        place = shorten(frame_names.location(frame, self.directory), 120)
-        return Text().append(name, "bold").append("  ").append(place, "cyan")
+        location = shorten(frame_names.location(frame, self.directory), 120)
+        return Text().append(name, "bold").append("  ").append(location, "cyan")
 
     def short(self, frame: Frame) -> str:
         """Format a frame within a sentence."""

@@ -184,8 +184,8 @@ def _slack(page: Page) -> Text:
     text.append(f"\n  {format_bytes(fragmented).rjust(_NUMBER)}", "bold").append(
         "  fragmented, on pages with live blocks of these lines:"
     )
-    keepers = sorted(page.ranked, key=lambda line: -line.bytes["fragmented"])[:3]
-    for line in keepers:
+    largest = sorted(page.ranked, key=lambda line: -line.bytes["fragmented"])[:3]
+    for line in largest:
         if size := line.bytes["fragmented"]:
             first = Text(
                 "  " + " " * _NUMBER + "  " + format_bytes(size).rjust(_NUMBER) + "  ", "dim"
@@ -325,13 +325,13 @@ def _line(page: Page, line: LineStats, total: int) -> Text:
     text = page.hanging(first, page.frames.located(line.frame), _INDENT)
     frames = line.heaviest(page.by)
     called, callers = page.frames.called(frames), page.frames.callers(frames)
-    for words in filter(None, (_figures(line, page.by), called, callers)):
+    for words in filter(None, (_line_details(line, page.by), called, callers)):
         indent = " " * _DETAIL
         text.append("\n").append_text(page.hanging(Text(indent), Text(words, "dim"), _DETAIL))
     return text
 
 
-def _figures(line: LineStats, by: str) -> str:
+def _line_details(line: LineStats, by: str) -> str:
     if by == "temporary":
         return quantities.lifetimes(line.lifetimes)
     error = f" ± {format_bytes(line.error_bytes)}" if line.error_bytes else ""

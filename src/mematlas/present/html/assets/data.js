@@ -56,7 +56,7 @@ function readFrames(table) {
   };
   return table.function.map((name, i) => ({
     name: text(name),
-    place: where(i),
+    location: where(i),
     file: text(table.file[i]),
     line: table.line[i],
     module: text(table.module[i]),

@@ -120,7 +120,7 @@ function searchFor(view, text) {
 
 function isMatch(frame, wanted) {
   if (frame.kind === 3) return frame.name.toLowerCase().includes(wanted);
-  return `${frame.name} ${frame.place} ${frame.file} ${frame.module}`.toLowerCase().includes(wanted);
+  return `${frame.name} ${frame.location} ${frame.file} ${frame.module}`.toLowerCase().includes(wanted);
 }
 
 function showMatched(view) {
@@ -175,7 +175,7 @@ function describeNode(view, node) {
   const detail = document.getElementById("detail");
   const frame = view.frames[view.trie.frame[node]];
   detail.replaceChildren(element("b", "", nameOf(view, node)));
-  if (node > 0 && frame.place) detail.append(element("span", "path", frame.place));
+  if (node > 0 && frame.location) detail.append(element("span", "path", frame.location));
   const list = element("dl");
   view.data.metrics.forEach((metric, index) => {
     if (!(view.style.totalOf(view, index) > 0)) return;
@@ -254,15 +254,15 @@ function drawnChildren(view, node) {
 function onFlameKey(view, event) {
   const at = view.cursor ?? view.focus;
   const above = view.trie.parent[at];
-  const beside = (step) => {
+  const sibling = (step) => {
     const siblings = drawnChildren(view, at === view.focus ? -1 : above);
     return siblings[siblings.indexOf(at) + step];
   };
   const actions = {
     ArrowDown: () => moveCursor(view, drawnChildren(view, at)[0]),
     ArrowUp: () => moveCursor(view, at === view.focus ? -1 : above),
-    ArrowLeft: () => moveCursor(view, beside(-1)),
-    ArrowRight: () => moveCursor(view, beside(1)),
+    ArrowLeft: () => moveCursor(view, sibling(-1)),
+    ArrowRight: () => moveCursor(view, sibling(1)),
     Enter: () => zoomTo(view, at),
     Escape: () => zoomTo(view, Math.max(0, view.trie.parent[view.focus])),
     Backspace: () => zoomTo(view, Math.max(0, view.trie.parent[view.focus])),

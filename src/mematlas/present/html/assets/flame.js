@@ -92,9 +92,9 @@ function drawLabel(context, view, node, frame, letters, x, y, width) {
   if (ascii) context.fillText(text, x, y);
   else context.fillText(text, x, y, width);
   const left = letters - name.length - 2;
-  if (!ascii || !frame.place || left < 8 || frame.kind === 3) return;
+  if (!ascii || !frame.location || left < 8 || frame.kind === 3) return;
   context.globalAlpha = 0.62;
-  context.fillText(shorten(frame.place, left), x + (name.length + 2) * context.measureText("M").width, y);
+  context.fillText(shorten(frame.location, left), x + (name.length + 2) * context.measureText("M").width, y);
   context.globalAlpha = 1;
 }
 

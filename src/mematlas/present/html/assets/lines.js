@@ -34,7 +34,7 @@ function columnsOf(state) {
 function lineText(state, line) {
   if (line.frame < 0) return "unknown stack";
   const frame = state.data.frames[line.frame];
-  return `${frame.name} ${frame.place} ${frame.module}`.toLowerCase();
+  return `${frame.name} ${frame.location} ${frame.module}`.toLowerCase();
 }
 
 function drawLines(state) {
@@ -115,7 +115,7 @@ function lineCell(state, line) {
   button.type = "button";
   button.title = "Find in the flame graph";
   button.addEventListener("click", () => state.onPick(frame));
-  cell.append(button, element("span", "path", frame.place || "unknown location"));
+  cell.append(button, element("span", "path", frame.location || "unknown location"));
   const story = [];
   if (line.below.length) story.push(`calls ${frameLabel(state, line.below[0])}`);
   if (line.above.length) story.push(`from ${line.above.map((number) => frameLabel(state, number)).join(" ← ")}`);
@@ -124,7 +124,7 @@ function lineCell(state, line) {
 }
 
 function frameLabel(state, number) {
-  const { name, place } = state.data.frames[number];
+  const { name, location } = state.data.frames[number];
   const short = name.length > 60 ? `${name.slice(0, 30)}…${name.slice(-29)}` : name;
-  return `${short} ${place}`;
+  return `${short} ${location}`;
 }

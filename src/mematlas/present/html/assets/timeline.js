@@ -79,8 +79,8 @@ function setUpDragging(state, draw, onSelect) {
   canvas.addEventListener("keydown", (event) => {
     if (event.key === "Escape") choose(null);
     if (!event.shiftKey || !event.key.startsWith("Arrow")) return;
-    const place = geometry(state);
-    const time = state.series.start + ((state.hover ?? 0) / (place.count - 1)) * place.span;
+    const layout = geometry(state);
+    const time = state.series.start + ((state.hover ?? 0) / (layout.count - 1)) * layout.span;
     const from = state.chosen ? state.chosen.from : time;
     choose({ from: Math.min(from, time), to: Math.max(from, time) });
   });
@@ -142,63 +142,63 @@ function heightOf(series) {
 function drawTimeline(state) {
   const { canvas, series } = state;
   if (!canvas.clientWidth) return;
-  const place = geometry(state);
-  const context = sharpContext(canvas, place.width, heightOf(series));
+  const layout = geometry(state);
+  const context = sharpContext(canvas, layout.width, heightOf(series));
   const color = inks(["ink", "soft", "line", "rss", "rss-fill", "accent", "accent-soft", "huge", "swap", "page"]);
-  context.clearRect(0, 0, place.width, heightOf(series));
+  context.clearRect(0, 0, layout.width, heightOf(series));
   context.font = "11px system-ui, sans-serif";
-  drawGrid(context, place, color, series);
+  drawGrid(context, layout, color, series);
   if (state.chosen) {
     context.fillStyle = color["accent-soft"];
-    const [from, to] = [place.xOfTime(state.chosen.from), place.xOfTime(state.chosen.to)];
+    const [from, to] = [layout.xOfTime(state.chosen.from), layout.xOfTime(state.chosen.to)];
     context.fillRect(from, TOP, Math.max(1, to - from), HEIGHT - TOP - BOTTOM);
   }
-  for (const line of shown(state).slice().reverse()) drawLine(context, place, series[line.key], line, color);
-  drawGridLabels(context, place, color);
-  drawPeak(context, place, color, series);
-  if (hasFaults(series)) drawFaults(context, place, color, series);
+  for (const line of shown(state).slice().reverse()) drawLine(context, layout, series[line.key], line, color);
+  drawGridLabels(context, layout, color);
+  drawPeak(context, layout, color, series);
+  if (hasFaults(series)) drawFaults(context, layout, color, series);
   if (state.hover !== null) {
     context.fillStyle = color.ink;
-    context.fillRect(place.x(state.hover), TOP, 1, HEIGHT - TOP - BOTTOM);
+    context.fillRect(layout.x(state.hover), TOP, 1, HEIGHT - TOP - BOTTOM);
   }
   drawLegend(state);
   describe(state);
 }
 
-function drawGrid(context, place, color, series) {
+function drawGrid(context, layout, color, series) {
   context.fillStyle = color.line;
-  for (let value = 0; value <= place.top; value += place.step) context.fillRect(0, Math.round(place.y(value)), place.width, 1);
+  for (let value = 0; value <= layout.top; value += layout.step) context.fillRect(0, Math.round(layout.y(value)), layout.width, 1);
   context.fillStyle = color.soft;
   context.textBaseline = "alphabetic";
-  const step = niceTime(place.span, Math.max(2, place.width / 110));
+  const step = niceTime(layout.span, Math.max(2, layout.width / 110));
   for (let time = Math.ceil(series.start / step) * step; time <= series.end; time += step) {
-    const x = place.xOfTime(time);
+    const x = layout.xOfTime(time);
     const text = time < 1e-9 ? "0 s" : formatTime(Number(time.toPrecision(8)));
     const half = context.measureText(text).width / 2;
-    context.fillText(text, Math.min(Math.max(0, x - half), place.width - 2 * half), HEIGHT - 6);
+    context.fillText(text, Math.min(Math.max(0, x - half), layout.width - 2 * half), HEIGHT - 6);
   }
 }
 
-function drawGridLabels(context, place, color) {
+function drawGridLabels(context, layout, color) {
   context.textBaseline = "alphabetic";
-  for (let value = place.step; value <= place.top; value += place.step) {
+  for (let value = layout.step; value <= layout.top; value += layout.step) {
     const text = formatBytes(value);
     context.fillStyle = color.page;
     context.globalAlpha = 0.75;
-    context.fillRect(0, place.y(value) - 14, context.measureText(text).width + 4, 13);
+    context.fillRect(0, layout.y(value) - 14, context.measureText(text).width + 4, 13);
     context.globalAlpha = 1;
     context.fillStyle = color.soft;
-    context.fillText(text, 0, place.y(value) - 4);
+    context.fillText(text, 0, layout.y(value) - 4);
   }
 }
 
-function drawLine(context, place, values, line, color) {
+function drawLine(context, layout, values, line, color) {
   context.beginPath();
   let open = false;
   values.forEach((value, index) => {
     if (value === null) open = false;
-    else if (open) context.lineTo(place.x(index), place.y(value));
-    else context.moveTo(place.x(index), place.y(value));
+    else if (open) context.lineTo(layout.x(index), layout.y(value));
+    else context.moveTo(layout.x(index), layout.y(value));
     open = value !== null;
   });
   context.strokeStyle = color[line.ink];
@@ -207,27 +207,27 @@ function drawLine(context, place, values, line, color) {
   context.setLineDash(line.dash || []);
   context.stroke();
   context.setLineDash([]);
-  if (line.fill) fillBelow(context, place, values, color["rss-fill"]);
+  if (line.fill) fillBelow(context, layout, values, color["rss-fill"]);
 }
 
-function fillBelow(context, place, values, fill) {
+function fillBelow(context, layout, values, fill) {
   context.fillStyle = fill;
   context.beginPath();
-  context.moveTo(0, place.y(0));
-  values.forEach((value, index) => context.lineTo(place.x(index), place.y(value || 0)));
-  context.lineTo(place.width, place.y(0));
+  context.moveTo(0, layout.y(0));
+  values.forEach((value, index) => context.lineTo(layout.x(index), layout.y(value || 0)));
+  context.lineTo(layout.width, layout.y(0));
   context.fill();
 }
 
-function drawPeak(context, place, color, series) {
+function drawPeak(context, layout, color, series) {
   for (const mark of series.marks) {
-    const x = Math.round(place.xOfTime(mark.time));
+    const x = Math.round(layout.xOfTime(mark.time));
     context.fillStyle = color.soft;
     for (let y = TOP; y < HEIGHT - BOTTOM; y += 5) context.fillRect(x, y, 1, 2);
   }
   if (!series.peak) return;
-  const x = place.xOfTime(series.peak.time);
-  const y = place.y(series.peak.bytes);
+  const x = layout.xOfTime(series.peak.time);
+  const y = layout.y(series.peak.bytes);
   context.beginPath();
   context.arc(x, y, 3.5, 0, 7);
   context.fillStyle = color.page;
@@ -238,14 +238,14 @@ function drawPeak(context, place, color, series) {
   const text = `${formatBytes(series.peak.bytes)} at ${formatTime(series.peak.time)}`;
   const width = context.measureText(text).width;
   context.fillStyle = color.ink;
-  context.fillText(text, Math.min(Math.max(0, x - width / 2), place.width - width), y - 8);
+  context.fillText(text, Math.min(Math.max(0, x - width / 2), layout.width - width), y - 8);
 }
 
-// Rate of page faults as bars with a scale of their own; major faults from the bottom.
-function drawFaults(context, place, color, series) {
+// Rate of page faults as bars with a layout of their own; major faults from the bottom.
+function drawFaults(context, layout, color, series) {
   const base = HEIGHT + STRIP_GAP + STRIP - 1;
   const highest = Math.max(...series.faults);
-  const width = place.width / series.faults.length;
+  const width = layout.width / series.faults.length;
   series.faults.forEach((rate, index) => {
     const height = (rate / highest) * STRIP;
     const major = (series.majorFaults[index] / highest) * STRIP;
@@ -255,7 +255,7 @@ function drawFaults(context, place, color, series) {
     if (major > 0) context.fillRect(index * width, base - Math.max(2, major), Math.max(1, width - 0.5), Math.max(2, major));
   });
   context.fillStyle = color.line;
-  context.fillRect(0, base, place.width, 1);
+  context.fillRect(0, base, layout.width, 1);
   context.fillStyle = color.soft;
   context.fillText(`page faults, up to ${grouped(highest)} per second`, 0, HEIGHT + STRIP_GAP - 5);
 }
@@ -281,22 +281,22 @@ function describe(state) {
 
 function hover(state, event, draw) {
   const box = state.canvas.getBoundingClientRect();
-  const place = geometry(state);
+  const layout = geometry(state);
   const share = Math.min(1, Math.max(0, (event.clientX - box.left) / box.width));
-  state.hover = Math.round(share * (place.count - 1));
+  state.hover = Math.round(share * (layout.count - 1));
   draw();
-  showValues(state, event, place);
+  showValues(state, event, layout);
 }
 
-function showValues(state, event, place) {
+function showValues(state, event, layout) {
   const { series, lines } = state;
-  const time = series.start + (state.hover / (place.count - 1)) * place.span;
+  const time = series.start + (state.hover / (layout.count - 1)) * layout.span;
   const rows = lines.map(({ key, title }) => {
     const value = series[key][state.hover];
     return [title, value === null ? "unknown" : formatBytes(value)];
   });
-  if (hasFaults(series)) rows.push(...faultRows(series, state.hover / (place.count - 1)));
-  const near = series.marks.filter((mark) => Math.abs(place.xOfTime(mark.time) - place.x(state.hover)) < 4);
+  if (hasFaults(series)) rows.push(...faultRows(series, state.hover / (layout.count - 1)));
+  const near = series.marks.filter((mark) => Math.abs(layout.xOfTime(mark.time) - layout.x(state.hover)) < 4);
   showTooltip(event, formatTime(time), near.map((mark) => mark.text).join("; "), rows);
 }
 
@@ -311,10 +311,10 @@ function walk(state, event, draw) {
   const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
   if (!step) return;
   event.preventDefault();
-  const place = geometry(state);
-  const stride = Math.max(1, Math.round(place.count / 100));
-  state.hover = Math.min(place.count - 1, Math.max(0, (state.hover ?? 0) + step * stride));
+  const layout = geometry(state);
+  const stride = Math.max(1, Math.round(layout.count / 100));
+  state.hover = Math.min(layout.count - 1, Math.max(0, (state.hover ?? 0) + step * stride));
   draw();
   const box = state.canvas.getBoundingClientRect();
-  showValues(state, { clientX: box.left + place.x(state.hover), clientY: box.top + HEIGHT / 2 }, place);
+  showValues(state, { clientX: box.left + layout.x(state.hover), clientY: box.top + HEIGHT / 2 }, layout);
 }

@@ -32,9 +32,9 @@ export function setUpChart(canvas, chart) {
 }
 
 function scale(low, high, log) {
-  const place = log ? Math.log : (value) => value;
-  const span = place(high) - place(low) || 1;
-  return (value) => (place(value) - place(low)) / span;
+  const position = log ? Math.log : (value) => value;
+  const span = position(high) - position(low) || 1;
+  return (value) => (position(value) - position(low)) / span;
 }
 
 function geometry({ canvas, chart }) {
@@ -78,29 +78,29 @@ function linearTicks(high) {
 function drawChart(state) {
   const { canvas, chart } = state;
   if (!canvas.clientWidth) return;
-  const place = geometry(state);
-  const context = sharpContext(canvas, place.width, place.height);
+  const layout = geometry(state);
+  const context = sharpContext(canvas, layout.width, layout.height);
   const color = inks(["ink", "soft", "line", "page", ...INKS]);
-  context.clearRect(0, 0, place.width, place.height);
+  context.clearRect(0, 0, layout.width, layout.height);
   context.font = "11px system-ui, sans-serif";
   context.textBaseline = "alphabetic";
-  drawGrid(context, place, color, chart);
-  drawMarks(context, place, color, chart);
+  drawGrid(context, layout, color, chart);
+  drawMarks(context, layout, color, chart);
   // Bands of many lines would hide each other.
   const drawInterval = chart.lines.length > 3 ? drawWhiskers : drawBand;
-  chart.lines.forEach((line, index) => drawInterval(context, place, line, color[INKS[index % INKS.length]], index));
-  chart.lines.forEach((line, index) => drawLine(context, place, line, index, color));
+  chart.lines.forEach((line, index) => drawInterval(context, layout, line, color[INKS[index % INKS.length]], index));
+  chart.lines.forEach((line, index) => drawLine(context, layout, line, index, color));
   if (state.hover !== null) {
     context.fillStyle = color.ink;
-    context.fillRect(Math.round(place.x(chart.x[state.hover].value)), TOP, 1, place.height - TOP - BOTTOM);
+    context.fillRect(Math.round(layout.x(chart.x[state.hover].value)), TOP, 1, layout.height - TOP - BOTTOM);
   }
 }
 
-function drawGrid(context, place, color, chart) {
-  for (const value of place.ticks) {
-    const y = Math.round(place.y(value));
+function drawGrid(context, layout, color, chart) {
+  for (const value of layout.ticks) {
+    const y = Math.round(layout.y(value));
     context.fillStyle = color.line;
-    context.fillRect(40, y, place.width - 40, 1);
+    context.fillRect(40, y, layout.width - 40, 1);
     context.fillStyle = color.soft;
     const text = value >= 1000 ? value.toLocaleString("en") : String(value);
     context.fillText(text, 36 - context.measureText(text).width, y + 4);
@@ -112,10 +112,10 @@ function drawGrid(context, place, color, chart) {
   for (const index of wanted) {
     const { value, text } = chart.x[index];
     const width = context.measureText(text).width;
-    const x = Math.min(Math.max(0, place.x(value) - width / 2), place.width - width);
+    const x = Math.min(Math.max(0, layout.x(value) - width / 2), layout.width - width);
     if (taken.some(([from, to]) => x < to + 8 && x + width > from - 8)) continue;
     taken.push([x, x + width]);
-    context.fillText(text, x, place.height - 7);
+    context.fillText(text, x, layout.height - 7);
   }
 }
 
@@ -125,14 +125,14 @@ function rank(index, chart) {
   return index;
 }
 
-function drawMarks(context, place, color, chart) {
+function drawMarks(context, layout, color, chart) {
   let edge = -Infinity;
   for (const { value, text } of chart.marks) {
-    const x = Math.round(place.x(value));
+    const x = Math.round(layout.x(value));
     context.fillStyle = color.soft;
-    for (let y = TOP; y < place.height - BOTTOM; y += 5) context.fillRect(x, y, 1, 2);
+    for (let y = TOP; y < layout.height - BOTTOM; y += 5) context.fillRect(x, y, 1, 2);
     const width = context.measureText(text).width;
-    const at = Math.min(x - width / 2, place.width - width);
+    const at = Math.min(x - width / 2, layout.width - width);
     if (at > edge + 4) {
       context.fillText(text, at, TOP - 6);
       edge = at + width;
@@ -140,32 +140,32 @@ function drawMarks(context, place, color, chart) {
   }
 }
 
-function drawBand(context, place, line, ink) {
+function drawBand(context, layout, line, ink) {
   if (line.points.length < 2) return;
   context.beginPath();
-  for (const point of line.points) context.lineTo(place.x(point.x), place.y(point.high));
-  for (const point of line.points.slice().reverse()) context.lineTo(place.x(point.x), place.y(point.low));
+  for (const point of line.points) context.lineTo(layout.x(point.x), layout.y(point.high));
+  for (const point of line.points.slice().reverse()) context.lineTo(layout.x(point.x), layout.y(point.low));
   context.globalAlpha = 0.16;
   context.fillStyle = ink;
   context.fill();
   context.globalAlpha = 1;
 }
 
-function drawWhiskers(context, place, line, ink, index) {
+function drawWhiskers(context, layout, line, ink, index) {
   context.fillStyle = ink;
   context.globalAlpha = 0.45;
   for (const point of line.points) {
-    const [top, bottom] = [place.y(point.high), place.y(point.low)];
+    const [top, bottom] = [layout.y(point.high), layout.y(point.low)];
     const aside = (index % 2 ? -1 : 1) * Math.ceil(index / 2) * 2; // side by side where lines meet
-    context.fillRect(place.x(point.x) + aside - 0.5, top, 1, Math.max(1, bottom - top));
+    context.fillRect(layout.x(point.x) + aside - 0.5, top, 1, Math.max(1, bottom - top));
   }
   context.globalAlpha = 1;
 }
 
-function drawLine(context, place, line, index, color) {
+function drawLine(context, layout, line, index, color) {
   const ink = color[INKS[index % INKS.length]];
   context.beginPath();
-  for (const point of line.points) context.lineTo(place.x(point.x), place.y(point.median));
+  for (const point of line.points) context.lineTo(layout.x(point.x), layout.y(point.median));
   context.strokeStyle = ink;
   context.lineWidth = 2;
   context.lineJoin = "round";
@@ -174,7 +174,7 @@ function drawLine(context, place, line, index, color) {
   context.setLineDash([]);
   for (const point of line.points) {
     context.beginPath();
-    context.arc(place.x(point.x), place.y(point.median), 2.8, 0, 7);
+    context.arc(layout.x(point.x), layout.y(point.median), 2.8, 0, 7);
     context.fillStyle = point.noisy ? color.page : ink;
     context.fill();
     context.lineWidth = 1.5;
@@ -183,10 +183,10 @@ function drawLine(context, place, line, index, color) {
 }
 
 function nearest(state, x) {
-  const place = geometry(state);
+  const layout = geometry(state);
   let best = 0;
   state.chart.x.forEach((tick, index) => {
-    if (Math.abs(place.x(tick.value) - x) < Math.abs(place.x(state.chart.x[best].value) - x)) best = index;
+    if (Math.abs(layout.x(tick.value) - x) < Math.abs(layout.x(state.chart.x[best].value) - x)) best = index;
   });
   return best;
 }
