@@ -27,6 +27,14 @@ static bool join_session(const char *directory)
 	       trace_threads_start() && trace_unwind_start();
 }
 
+/* Under a limit on address space, the program needs the memory that its tracer cannot use. */
+static void refuse_session(void)
+{
+	trace_disable("could not join the session");
+	if (trace_session.process)
+		trace_process_file_close();
+}
+
 /* A malloc() linked into the program takes precedence over a preloaded one. */
 static bool is_malloc_bypassed(void)
 {
@@ -49,7 +57,7 @@ static void start(void)
 
 	trace_resolve();
 	if (!join_session(getenv(TRACE_SESSION_VARIABLE))) {
-		trace_disable("could not join the session");
+		refuse_session();
 		return;
 	}
 	trace_tls.left = 0;
@@ -90,7 +98,7 @@ int trace_join(const char *directory)
 	}
 	trace_session.process = NULL;
 	if (!join_session(directory)) {
-		trace_disable("could not join the session");
+		refuse_session();
 		return -ENOENT;
 	}
 	trace_tls.left = 0;

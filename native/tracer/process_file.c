@@ -150,25 +150,32 @@ void trace_shrink(void)
 			  trace_slot_bytes() * after);
 }
 
-/* Under RLIMIT_FSIZE the process cannot extend a file of its own. The collector keeps a preallocated
- * one; renaming it claims it. Returns its descriptor or -errno. */
-static int claim_preallocated(const char *name)
+/* Relative to the directory, since two paths of PATH_MAX do not fit the smallest stack of a thread. */
+static int rename_preallocated(const char *name)
 {
-	char preallocated[MAX_PATH], path[MAX_PATH];
+	SCOPED_FD directory = (int)trace_syscall(SYS_openat, AT_FDCWD, trace_session.directory,
+						 O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	format_path(preallocated, TRACE_PREALLOCATED_FILE);
-	format_path(path, name);
+	if (directory < 0)
+		return directory;
 	for (int tries = 0; tries < RENAME_TRIES; tries++) {
-		int error = (int)trace_syscall(SYS_renameat2, AT_FDCWD, preallocated, AT_FDCWD,
-					       path, RENAME_NOREPLACE);
-		if (!error)
-			return open_in_session(name, O_RDWR);
+		int error = (int)trace_syscall(SYS_renameat2, directory, TRACE_PREALLOCATED_FILE,
+					       directory, name, RENAME_NOREPLACE);
 		if (error != -ENOENT)
 			return error;
 		/* Another process claimed it; the collector will create the next one. */
 		trace_sleep(RENAME_WAIT_NS);
 	}
 	return -EFBIG; /* mematlas is under the limit itself */
+}
+
+/* Under RLIMIT_FSIZE the process cannot extend a file of its own. The collector keeps a preallocated
+ * one; renaming it claims it. Returns its descriptor or -errno. */
+static int claim_preallocated(const char *name)
+{
+	int error = rename_preallocated(name);
+
+	return error ? error : open_in_session(name, O_RDWR);
 }
 
 /* Returns a descriptor or -errno. */
@@ -221,14 +228,13 @@ static int create_process_file(char *name)
 }
 
 /* A symbolic link needs no descriptor, no capacity and no rights but those to the directory. */
-static bool refuse(const char *name, const char *reason)
+static void refuse(const char *name, const char *reason)
 {
 	char path[MAX_PATH];
 
 	format_path(path, name);
 	strcat(path, ".why");
 	trace_syscall(SYS_symlinkat, reason, AT_FDCWD, path);
-	return false;
 }
 
 static const char *why_no_file(int error)
@@ -268,26 +274,41 @@ static void describe_process(struct trace_process *process)
 	read_file("/proc/self/cmdline", process->command, sizeof process->command - 2);
 }
 
-bool trace_process_file_open(uint64_t fork_serial, int32_t fork_parent)
+/* Returns NULL if the process cannot be traced, once the reason is in the session. */
+static char *map_process_file(size_t size)
 {
-	size_t size = file_size(trace_session.most_rings);
 	char name[64];
 	SCOPED_FD fd = create_process_file(name);
 
-	if (fd < 0)
-		return refuse(name, why_no_file(fd));
+	if (fd < 0) {
+		refuse(name, why_no_file(fd));
+		return NULL;
+	}
 	char *file = trace_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
-	if (file == MAP_FAILED)
-		return refuse(name, "its limit on address space is too low for the tracer");
+	if (file == MAP_FAILED) {
+		refuse(name, "its limit on address space is too low for the tracer");
+		return NULL;
+	}
 	if (!trace_populate_page(file) || !trace_populate_page(file + TRACE_RINGS_OFFSET)) {
 		trace_syscall(SYS_munmap, file, size);
-		return refuse(name, why_no_file(-ENOSPC));
+		refuse(name, why_no_file(-ENOSPC));
+		return NULL;
 	}
+	return file;
+}
+
+bool trace_process_file_open(uint64_t fork_serial, int32_t fork_parent)
+{
+	char *file = map_process_file(file_size(trace_session.most_rings));
+
+	if (!file)
+		return false;
 	trace_session.process = (struct trace_process *)file;
 	trace_session.rings = (struct trace_ring *)(file + TRACE_RINGS_OFFSET);
 	trace_session.data = file + TRACE_DATA_OFFSET;
 	trace_session.process->fork_serial = fork_serial;
 	trace_session.process->fork_parent = fork_parent;
+	/* The file is closed by now: under a limit, its descriptor may be the last one. */
 	describe_process(trace_session.process);
 	return true;
 }

@@ -280,6 +280,29 @@ static int until_refused(int count)
 	return total ? fine() : 1;
 }
 
+static void *fork_once(void *argument)
+{
+	*(int *)argument |= in_child();
+	return NULL;
+}
+
+/* Forks in threads with the smallest stack there is. */
+static int small_stack_forks(int count)
+{
+	pthread_attr_t attributes;
+	int failed = 0;
+
+	pthread_attr_init(&attributes);
+	pthread_attr_setstacksize(&attributes, (size_t)sysconf(_SC_THREAD_STACK_MIN));
+	for (int i = 0; i < count; i++) {
+		pthread_t thread;
+		if (pthread_create(&thread, &attributes, fork_once, &failed) != 0)
+			return 1;
+		pthread_join(thread, NULL);
+	}
+	return failed ? 1 : fine();
+}
+
 /* A limit that the program sets on itself. */
 static int own_limit(int count)
 {
@@ -307,6 +330,7 @@ int main(int argc, char **argv)
 		{"handlers", handlers},
 		{"until_refused", until_refused},
 		{"own_limit", own_limit},
+		{"small_stack_forks", small_stack_forks},
 	};
 	int count = argc > 2 ? atoi(argv[2]) : 1000;
 

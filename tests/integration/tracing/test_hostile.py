@@ -91,6 +91,7 @@ def test_sandboxes(
         ("--as=60000000", "until_refused"),
         ("--fsize=1000", "until_refused"),
         ("--fsize=0", "until_refused"),
+        ("--fsize=1000", "small_stack_forks"),
         ("--nofile=4", "until_refused"),
     ],
 )
@@ -108,6 +109,14 @@ def test_limits(
     assert run.report["processes"][-1]["ending"] == "exited 0"
     if options and way == "threads":
         assert run.left("live_bytes", "keep") == 20 * 3 * 1000
+
+
+def test_the_last_descriptor(hostile: Path, tmp_path: Path) -> None:
+    """The tracer needs one descriptor at a time, so that one that is left is enough."""
+    if not shutil.which("prlimit"):
+        pytest.skip("prlimit is not installed")
+    run = trace(tmp_path / "d.atlas", ("prlimit", "--nofile=4", hostile, "until_refused", "20"))
+    assert run.report["processes"][-1]["command"] == f"{hostile} until_refused 20"
 
 
 def test_a_limit_the_program_sets_itself(hostile: Path, traced: Run) -> None:
