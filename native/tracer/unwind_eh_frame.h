@@ -29,35 +29,36 @@ bool eh_frame_find(uintptr_t pc, const uint8_t *header, struct fde *fde);
 /* Reads a pointer and advances `at`. `encoding`: DW_EH_PE_*. */
 uint64_t eh_frame_pointer(const uint8_t **at, uint8_t encoding, const uint8_t *data_base);
 
-static inline uint64_t read_uleb(const uint8_t **at)
+/* Reads 7 bits a byte, the least significant first. `bits`: how many there were. */
+static inline uint64_t read_leb128(const uint8_t **at, unsigned *bits)
 {
 	uint64_t value = 0;
-	unsigned shift = 0;
 	uint8_t byte;
 
+	*bits = 0;
 	do {
 		byte = *(*at)++;
-		if (shift < 64)
-			value |= (uint64_t)(byte & 0x7f) << shift;
-		shift += 7;
+		if (*bits < 64)
+			value |= (uint64_t)(byte & 0x7f) << *bits;
+		*bits += 7;
 	} while (byte & 0x80);
 	return value;
 }
 
+static inline uint64_t read_uleb(const uint8_t **at)
+{
+	unsigned bits;
+
+	return read_leb128(at, &bits);
+}
+
 static inline int64_t read_sleb(const uint8_t **at)
 {
-	uint64_t value = 0;
-	unsigned shift = 0;
-	uint8_t byte;
+	unsigned bits;
+	uint64_t value = read_leb128(at, &bits);
 
-	do {
-		byte = *(*at)++;
-		if (shift < 64)
-			value |= (uint64_t)(byte & 0x7f) << shift;
-		shift += 7;
-	} while (byte & 0x80);
-	if (shift < 64 && (byte & 0x40))
-		value |= ~0ull << shift;
+	if (bits < 64 && value >> (bits - 1) & 1)
+		value |= ~0ull << bits;
 	return (int64_t)value;
 }
 

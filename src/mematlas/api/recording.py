@@ -17,22 +17,9 @@ if TYPE_CHECKING:
     from mematlas.report.export.source import ExportSource
     from mematlas.report.model.diff import Diff
     from mematlas.report.model.leaks import Leaks
-    from mematlas.report.model.report import Report
+    from mematlas.report.model.report import Metric, Report
     from mematlas.report.model.window import Window
 
-Metric: TypeAlias = Literal[
-    "resident",
-    "live",
-    "peak",
-    "allocated",
-    "huge",
-    "swapped",
-    "faulted",
-    "temporary",
-    "fragmented",
-    "idle",
-]
-"""What stacks are ranked by; the same names as in `--by` and in JSON."""
 Format: TypeAlias = Literal[
     "html", "pprof", "speedscope", "collapsed", "dhat", "chrome", "parquet", "csv"
 ]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from mematlas.errors import UsageError
 from mematlas.memory.export import Export
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from numpy.typing import DTypeLike, NDArray
@@ -59,11 +60,14 @@ class Closable(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.close()
-            return
-        with suppress(BufferError):  # exported buffers in the traceback must not hide the error
-            self.close()
+        _release(self.close, error)
+
+
+def _release(release: Callable[[], None], error: BaseException | None) -> None:
+    """Release memory at the end of a `with` block; after an error, exported buffers do not raise."""
+    # The traceback of the error may hold the buffers. Their BufferError would hide the error.
+    with nullcontext() if error is None else suppress(BufferError):
+        release()
 
 
 class Allocator(Protocol):
@@ -147,11 +151,7 @@ class Allocation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is None:
-            self.free()
-            return
-        with suppress(BufferError):  # exported buffers in the traceback must not hide the error
-            self.free()
+        _release(self.free, error)
 
 
 def end_allocation(allocation: Allocation, piece: str) -> None:

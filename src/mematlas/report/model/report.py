@@ -10,7 +10,7 @@ summed by the line of code that owns the stack. *Account* is RSS split into part
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mematlas.linux.glibc_heap import HeapUse
     from mematlas.recording.model import Frame, Part, Sampling, SlackPart
 
-METRICS = (
+Metric: TypeAlias = Literal[
     "resident",
     "live",
     "peak",
@@ -29,7 +29,8 @@ METRICS = (
     "temporary",
     "fragmented",
     "idle",
-)
+]
+METRICS: tuple[Metric, ...] = get_args(Metric)
 """Metrics that stacks can be ranked by, in the order of the metric switch."""
 
 
