@@ -7,6 +7,7 @@
 
 #include "arrays.h"
 #include "lock.h"
+#include "page_size.h"
 
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct mematlas_arrays *all;
@@ -204,6 +205,7 @@ int mematlas_arrays_create(const struct mematlas_arrays_config *config, const vo
 	if (!arrays)
 		return -ENOMEM;
 	pthread_once(&once, register_fork_handlers);
+	page_size_pmd(); /* opens a file, which a sandbox may forbid later on */
 	strcpy(arrays->handler.name, "mematlas");
 	arrays->handler.version = 1;
 	arrays->handler.allocator = (struct data_allocator){arrays, handler_malloc, handler_calloc,

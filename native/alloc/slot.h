@@ -11,7 +11,7 @@
  *   free       owner >> 16 == 0
  *   in use     owner >> 16 == id of a thread cache && remote_freed != owner
  *   in flight  owner >> 16 == id of a thread cache && remote_freed == owner
- * / */
+ */
 #ifndef MEMATLAS_ALLOC_SLOT_H
 #define MEMATLAS_ALLOC_SLOT_H
 

@@ -7,7 +7,7 @@
  *   VECTOR, WIDTH   the type, and the doubles in a vector
  *   LOAD(p), STORE(p, v), STORE_ALIGNED(p, v), BYPASS(p, v)
  *   SPREAD(x), SUM(a, b), PRODUCT(a, b), FENCE()
- * / */
+ */
 
 /* Doubles before the first aligned vector, for BYPASS and STORE_ALIGNED. */
 TARGET static uint64_t NAME(head)(const double *at, uint64_t count)

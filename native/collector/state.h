@@ -12,8 +12,6 @@
 #include "mematlas.h"
 #include "trace_format.h"
 
-#define TRACE_PAGE 4096u
-
 #define KINDS 6 /* enum trace_kind counts from 1 */
 _Static_assert(TRACE_FILEMAP == KINDS - 1, "KINDS covers enum trace_kind");
 

@@ -84,7 +84,9 @@ static __attribute__((noinline)) void recorded_delete(delete_function *real, voi
 static TRACE_SLOW void *fallback_new(size_t size)
 {
 	uint64_t before = trace_tls.nested_events;
-	void *block = trace_real.malloc(size ? size : 1);
+
+	size += !size;
+	void *block = trace_real.malloc(size);
 
 	if (!block)
 		abort();

@@ -76,6 +76,8 @@ __attribute__((noinline)) uint64_t trace_clock_refresh(struct trace_thread *thre
 	thread->untimed = trace_session.exact && thread->burst > BURST_LENGTH ? STRIDE - 1 : 0;
 	thread->timed = now;
 	__atomic_store_n(&trace_untimed_thread, thread, __ATOMIC_RELAXED);
+#else
+	(void)thread;
 #endif
 	return now;
 }
