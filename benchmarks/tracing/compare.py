@@ -170,6 +170,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, help="rounds per workload (7, quick: 2)")
     parser.add_argument("--only", default="", help="workloads, separated by commas")
     parser.add_argument("--modes", default="", help="modes, separated by commas; bare always runs")
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        metavar="DIR",
+        help="another checkout, as the modes other, other --exact",
+    )
     asked = parser.parse_args()
     os.environ["OPENBLAS_NUM_THREADS"] = "1"  # idle workers of a thread pool burn CPU at random
     rounds = asked.rounds or (2 if asked.quick else 7)
@@ -183,7 +189,7 @@ def main() -> None:
         ]
         chosen = [
             mode
-            for mode in modes()
+            for mode in modes(asked.beside)
             if mode.name == "bare" or not asked.modes or mode.name in asked.modes.split(",")
         ]
         costs = measure_all(folder, chosen, works, rounds)

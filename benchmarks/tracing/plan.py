@@ -97,9 +97,11 @@ def workloads(folder: Path, *, quick: bool) -> list[Workload]:
     ]
 
 
-def mematlas(*options: str) -> Callable[[list[str], Workload, Path], list[str]]:
-    """Run under `mematlas run OPTIONS`."""
-    front = [sys.executable, "-m", "mematlas", "run", *options, "-o"]
+def mematlas(
+    *options: str, python: str = sys.executable
+) -> Callable[[list[str], Workload, Path], list[str]]:
+    """Run under `mematlas run OPTIONS`, of the mematlas that an interpreter imports."""
+    front = [python, "-m", "mematlas", "run", *options, "-o"]
     return lambda measure, work, file: [*front, str(file), "--", *measure, *work.command]
 
 
@@ -130,13 +132,22 @@ def heaptrack(library: str) -> Callable[[list[str], Workload, Path], list[str]]:
     return wrap
 
 
-def modes() -> list[Mode]:
-    """List the ways to run, bare first; peers that are not installed are left out."""
+def modes(beside: Path | None = None) -> list[Mode]:
+    """List the ways to run, bare first; peers that are not installed are left out.
+
+    beside: another checkout of mematlas that scripts/setup has prepared, to compare two versions.
+    """
     listed = [
         Mode("bare", lambda measure, work, _: [*measure, *work.command]),
         Mode("mematlas", mematlas()),
         Mode("mematlas --exact", mematlas("--exact")),
     ]
+    if beside:
+        python = str(beside / ".venv/bin/python")
+        listed += [
+            Mode("other", mematlas(python=python)),
+            Mode("other --exact", mematlas("--exact", python=python)),
+        ]
     library = heaptrack_library()
     if library:
         interpreter = str(Path(library).parent / "libexec" / "heaptrack_interpret")
