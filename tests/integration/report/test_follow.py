@@ -88,7 +88,7 @@ def test_lines_appear_while_it_runs(tmp_path: Path, start: Start, size: tuple[in
         assert "late" not in app.text
         (tmp_path / "late").touch()
         await until(pilot, lambda: "late" in app.text)
-        assert app.query_one("#body").max_scroll_x == 0
+        await until(pilot, lambda: app.query_one("#body").max_scroll_x == 0)  # once laid out
         (tmp_path / "end").touch()
         await until(pilot, lambda: app.ended)
         await until(pilot, lambda: "early" in app.text)
