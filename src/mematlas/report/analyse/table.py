@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, NODE_DTYPE
+from mematlas.recording.model import KIND_BY_NUMBER, NODE_DTYPE
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.model.report import StackStats
@@ -25,11 +26,7 @@ if TYPE_CHECKING:
 FAULT = "fault"
 FAULT_NUMBER = 255
 _NUMBERS = {str(kind): number for number, kind in KIND_BY_NUMBER.items()} | {FAULT: FAULT_NUMBER}
-COLUMNS = (
-    *("live_bytes", "live_count", "peak_bytes", "allocated_bytes", "allocations"),
-    *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes", "faulted_bytes"),
-    *("temporary_bytes", "fragmented_bytes", "idle_bytes", *LIFETIMES),
-)
+COLUMNS = tuple(each.name for each in fields(StackStats))[3:]
 """Columns of a stack table, named as the fields of StackStats."""
 _MOST_KEPT = 24 << 20  # bytes of created columns that are kept; others are created again
 _BATCH = 4096  # stacks whose values are looked up together
