@@ -188,7 +188,7 @@ def test_nodes_are_shown_apart() -> None:
         assert row[:3] == [node, str(node), int(total[1]) << 10]
         assert row[-1] == (NODES / f"node{node}" / "distance").read_text().strip()
     titles = [section["title"] for section in data["sections"]]
-    assert {"Node 0 since the start", "Node 1 since the start"} <= set(titles)
+    assert {"Node 0 since boot", "Node 1 since boot"} <= set(titles)
 
 
 def test_a_nodes_huge_pages_are_its_own() -> None:
