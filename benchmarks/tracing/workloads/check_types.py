@@ -9,7 +9,7 @@ from pathlib import Path
 from mypy import api
 
 SOURCES = Path(__file__).parents[3] / "src/mematlas"
-PACKAGES = ("units.py", "errors.py", "model", "recording", "analysis", "views", "sources", "cli")
+PACKAGES = ("units.py", "errors.py", "recording", "report", "linux", "observe", "present", "cli")
 
 
 def main(count: int) -> None:
