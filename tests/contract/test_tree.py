@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
-import pytest
+from tracked_files import ROOT, tracked
 
-ROOT = Path(__file__).parents[2]
 HARD_LIMIT = 600
 MACHINE_PATHS = re.compile(
     r"(?<![\w.])/(?:work|root)/|https?://(?:\w+\.)?py(?:pi|thonhosted)\.org/simple"
 )
-
-
-def tracked(*patterns: str) -> list[Path]:
-    """Files of the commit, or, where there is no git, a skip."""
-    done = subprocess.run(
-        ["git", "ls-files", "-z", "--", *patterns], cwd=ROOT, capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip("not a git clone: nothing tells the tree from build products")
-    paths = [ROOT / name for name in done.stdout.decode().split("\0") if name]
-    return [path for path in paths if path.is_file()]
 
 
 def test_no_file_names_this_machine() -> None:

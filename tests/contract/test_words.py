@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import ast
 import re
-import subprocess
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[2]
+from tracked_files import ROOT, tracked
 
 # Names that a systems engineer would have to translate, each with the term to use.
 METAPHORS = {
@@ -41,18 +38,6 @@ METAPHORS = {
 }
 TEXT = ("src/*.py", "src/*.js", "native/*.c", "native/*.h", "tests/*.py", "tests/*.c", "docs/*.md", "*.md", "scripts/*")  # fmt: skip
 VERBS = re.compile(r"(Give|Tell|Say|Put|Look|Let|Judge|Ask|Know)\b")
-# Let and Put are the field's words where they stand for an API of that name.
-
-
-def tracked(*patterns: str) -> list[Path]:
-    """Return the files of the commit that match; skip where there is no git."""
-    done = subprocess.run(
-        ["git", "ls-files", "-z", "--", *patterns], cwd=ROOT, capture_output=True, check=False
-    )
-    if done.returncode != 0:
-        pytest.skip("not a git clone")
-    paths = [ROOT / name for name in done.stdout.decode().split("\0") if name]
-    return [path for path in paths if path.is_file() and path != Path(__file__)]
 
 
 def test_no_private_metaphors() -> None:
@@ -60,6 +45,7 @@ def test_no_private_metaphors() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{number}: {match.group()!r}, write {better}"
         for path in tracked(*TEXT)
+        if path != Path(__file__)  # which lists the names
         for number, line in enumerate(path.read_text("utf-8", "replace").splitlines(), 1)
         for pattern, better in METAPHORS.items()
         if (match := re.search(pattern, line))
