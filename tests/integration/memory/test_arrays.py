@@ -227,7 +227,7 @@ def test_what_went_wrong_is_told() -> None:
         assert placed.last_error() is None
         array = np.ones(4 * N)
     assert array.sum() == 4 * N
-    assert (placed.last_error() or "").startswith("hugetlb 4.00 MiB: Cannot allocate memory; took")
+    assert (placed.last_error() or "").startswith("hugetlb 4.00 MiB: Cannot allocate memory; used")
 
 
 def test_a_limit_on_locked_memory_is_told() -> None:
