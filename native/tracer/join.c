@@ -20,11 +20,10 @@
 
 static bool join_session(const char *directory)
 {
-	if (!trace_session_open(directory))
-		return false;
-	trace_environment_start();
-	return trace_process_file_open(0, 0) && trace_life_start() && trace_live_start() &&
-	       trace_threads_start() && trace_unwind_start();
+	trace_environment_start(directory);
+	return trace_session_open(directory) && trace_process_file_open(0, 0) &&
+	       trace_life_start() && trace_live_start() && trace_threads_start() &&
+	       trace_unwind_start();
 }
 
 /* Under a limit on address space, the program needs the memory that its tracer cannot use. */

@@ -7,16 +7,20 @@ import signal
 import subprocess
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas._core import LeftKind
 from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from types import FrameType
 
 LIBRARY = "libmematlas_trace.so"
+# As in native/tracer/environment.c: glibc's loader expands $ORIGIN, musl's finds no such file and goes on.
+_FROM_ORIGIN = "$ORIGIN" + "/.." * 32
+_SANITIZERS = ("libasan.so", "libtsan.so", "liblsan.so", "libclang_rt.")
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -39,15 +43,33 @@ def _preload_path(session: Path) -> str:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Return this process's environment variables without those that have an empty name.
+    """Return this process's environment variables as it was started with them.
 
-    Wine and Cygwin leave such variables behind, and subprocess refuses them.
+    Left out are those with an empty name, which Wine and Cygwin leave behind and subprocess refuses, and
+    LC_CTYPE where Python has set it for itself (PEP 538).
     """
-    return {name: value for name, value in os.environ.items() if name}
+    found = {name: value for name, value in os.environ.items() if name}
+    if "LC_CTYPE" in found and b"LC_CTYPE=" not in _initial_variables():
+        del found["LC_CTYPE"]
+    return found
 
 
-def start(command: Sequence[str], program: str, session: Path) -> subprocess.Popen[bytes]:
+def _initial_variables() -> set[bytes]:
+    """Read the names of the variables this process was started with, each with its `=`."""
+    try:
+        text = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return {b"LC_CTYPE="}
+    return {variable.partition(b"=")[0] + b"=" for variable in text.split(b"\0")}
+
+
+def start(
+    command: Sequence[str], program: str, session: Path, left: LeftKind = LeftKind.NOT
+) -> subprocess.Popen[bytes]:
     """Start a program with the tracer preloaded; it inherits the standard streams and open files.
+
+    `left`: why the program cannot load the tracer. A static program passes the tracer on to the programs
+    that it starts.
 
     Raises:
         TargetError: the program, or its loader, does not exist.
@@ -55,10 +77,13 @@ def start(command: Sequence[str], program: str, session: Path) -> subprocess.Pop
         UsageError: execve(2) failed for another reason.
     """
     environment = inherited_environment()
-    preloaded = environment.get("LD_PRELOAD", "")
-    preload = _preload_path(session)
-    environment["LD_PRELOAD"] = f"{preload}:{preloaded}" if preloaded else preload
-    environment["MEMATLAS_SESSION"] = str(session)
+    if left in {LeftKind.NOT, LeftKind.STATIC} and not _preloads_sanitizer(environment):
+        preload = _preload_path(session)
+        if left is LeftKind.STATIC:
+            preload = _FROM_ORIGIN + preload
+        before = environment.get("LD_PRELOAD")
+        environment["LD_PRELOAD"] = preload if before is None else f"{preload}:{before}"
+        environment["MEMATLAS_SESSION"] = str(session)
     try:
         return subprocess.Popen(list(command), executable=program, env=environment, close_fds=False)
     except FileNotFoundError:
@@ -67,6 +92,12 @@ def start(command: Sequence[str], program: str, session: Path) -> subprocess.Pop
         raise AccessError(f"{program}: permission denied") from None
     except OSError as error:
         raise UsageError(f"{program}: cannot be run: {error.strerror}") from None
+
+
+def _preloads_sanitizer(environment: dict[str, str]) -> bool:
+    """Return whether LD_PRELOAD names the runtime of a sanitizer, which must come first."""
+    preloaded = environment.get("LD_PRELOAD", "")
+    return any(f"/{name}" in preloaded for name in _SANITIZERS)
 
 
 class SignalForwarder:

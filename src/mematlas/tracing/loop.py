@@ -48,11 +48,11 @@ def run(
         MematlasError: the program cannot be found, started or traced; the class tells which.
     """
     program = find_program(command)
-    check_program(program)
+    left = check_program(program)
     with session_directory(settings.ring_bytes) as session:
         collector = open_collector(session, settings)
         with child.forward_signals() as signals:
-            process = child.start(command, program, session)
+            process = child.start(command, program, session, left)
             signals.set_child(process)
             failure = None
             try:
