@@ -9,6 +9,11 @@
 #define LAST_EPOCH (MODULE_EPOCHS - 1)
 #define MOST_MODULES 65536u /* of a process; the traced program writes the records */
 
+static bool is_valid(const struct mematlas_module *module)
+{
+	return module->start < module->end && module->end <= MODULE_ADDRESS(~0ull);
+}
+
 static bool is_same(const struct mematlas_module *a, const struct mematlas_module *b)
 {
 	return MODULE_ADDRESS(a->start) == b->start && MODULE_ADDRESS(a->bias) == b->bias &&
@@ -50,32 +55,36 @@ static bool append(struct state *state, const struct mematlas_module *module, ui
 	return true;
 }
 
+/* Is the module, or one without a name that covers it, known? */
+static bool is_known(const struct mematlas_module *seen, const struct mematlas_module *module)
+{
+	if (is_same(seen, module))
+		return true;
+	return MODULE_EPOCH(seen->start) == LAST_EPOCH &&
+	       MODULE_ADDRESS(seen->start) <= module->start &&
+	       module->end <= MODULE_ADDRESS(seen->end);
+}
+
 uint64_t module_add(struct state *state, const struct mematlas_module *module)
 {
 	const struct modules *modules = &state->modules;
 	uint64_t epoch = 0;
-	bool covered = false;
 
-	if (module->start >= module->end || module->end > MODULE_ADDRESS(~0ull))
+	if (!is_valid(module))
 		return 0;
 	for (uint32_t i = 0; i < modules->count; i++) {
 		const struct mematlas_module *seen = &modules->items[i];
 		if (!overlaps(seen, module->start, module->end))
 			continue;
-		if (is_same(seen, module))
+		if (is_known(seen, module))
 			return MODULE_EPOCH(seen->start);
 		if (MODULE_EPOCH(seen->start) >= epoch)
 			epoch = MODULE_EPOCH(seen->start) + 1;
-		covered |= MODULE_EPOCH(seen->start) == LAST_EPOCH &&
-			   MODULE_ADDRESS(seen->start) <= module->start &&
-			   module->end <= MODULE_ADDRESS(seen->end);
 	}
 	if (*module->path == '\0' && epoch == 0)
 		return 0; /* code without a file where no module ever was: nothing to tell apart */
-	if (epoch > LAST_EPOCH)
-		epoch = LAST_EPOCH;
-	return (epoch == LAST_EPOCH && covered) || append(state, module, epoch) ? epoch
-										: LAST_EPOCH;
+	epoch = epoch < LAST_EPOCH ? epoch : LAST_EPOCH;
+	return append(state, module, epoch) ? epoch : LAST_EPOCH;
 }
 
 /* Removes [start, end) from the loaded modules. What remains of a module on either side stays. */
@@ -106,7 +115,7 @@ static bool loaded_remove(struct loaded_modules *loaded, uint64_t start, uint64_
 bool loaded_modules_add(struct loaded_modules *loaded, const struct mematlas_module *module,
 			uint64_t epoch)
 {
-	if (module->start >= module->end || module->end > MODULE_ADDRESS(~0ull))
+	if (!is_valid(module))
 		return true;
 	if (!loaded_remove(loaded, module->start, module->end))
 		return false;

@@ -124,9 +124,7 @@ def test_libraries_that_come_and_go(build: Build, traced: Run) -> None:
 
 
 @both_modes
-def test_code_at_an_address_used_twice(
-    build: Build, traced: Run, options: tuple[str, ...]
-) -> None:
+def test_code_at_an_address_used_twice(build: Build, traced: Run, options: tuple[str, ...]) -> None:
     """Memory of a closed library stays that of its function when another library has its addresses."""
     first = build("plugin", "-shared", "-fPIC")
     second = build("plugin_other", "-shared", "-fPIC")
@@ -136,7 +134,9 @@ def test_code_at_an_address_used_twice(
     for function, size in (("plugin_allocates", 5 << 20), ("other_allocates", 2 << 20)):
         assert run.sum("live_bytes", function) == pytest.approx(9 * size, rel=error)
     starts = {
-        name: {each.start % (1 << 57) for each in read(run.file).modules[0] if each.path == str(name)}
+        name: {
+            each.start % (1 << 57) for each in read(run.file).modules[0] if each.path == str(name)
+        }
         for name in (first, second)
     }
     assert starts[first] & starts[second], "the libraries never shared an address"
