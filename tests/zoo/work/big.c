@@ -21,8 +21,8 @@
 
 #define TEN(n)                                                                                     \
 	BODY(n##0)                                                                                 \
-	BODY(n##1) BODY(n##2) BODY(n##3) BODY(n##4) BODY(n##5) BODY(n##6) BODY(n##7) BODY(n##8)    \
-		BODY(n##9)
+	BODY(n##1)                                                                                 \
+	BODY(n##2) BODY(n##3) BODY(n##4) BODY(n##5) BODY(n##6) BODY(n##7) BODY(n##8) BODY(n##9)
 #define HUNDRED(n)                                                                                 \
 	TEN(n##0)                                                                                  \
 	TEN(n##1) TEN(n##2) TEN(n##3) TEN(n##4) TEN(n##5) TEN(n##6) TEN(n##7) TEN(n##8) TEN(n##9)
