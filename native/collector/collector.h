@@ -25,11 +25,13 @@ struct ring {
 	uint32_t stacks_capacity;
 	uint32_t *codes; /* by code ID of the ring: code ID of the process */
 	uint32_t codes_capacity;
-	/* The last stack, from the root. The next one mostly begins alike. */
+	/* The last stack, from the root. The next one mostly begins alike. Natives are words of the
+	 * trie. */
 	uint64_t *natives, *pythons;
 	uint32_t native_count, native_capacity, python_count, python_capacity;
 	struct step *path;
 	uint32_t path_count, path_capacity;
+	struct loaded_modules loaded;
 	uint32_t unmapped_kind; /* of what the last UNMAP removed */
 	bool broken;
 	struct block freed; /* by the last FREE; key 0: none */

@@ -1,7 +1,9 @@
 /* Definitions out of a ring: stacks, code objects, modules. The traced program wrote them, so
  * everything is checked. */
+#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../cleanup.h"
 #include "collector.h"
@@ -68,8 +70,8 @@ static uint32_t merge_frames(const struct process *process, const struct ring *r
 			cut = true; /* the unwinder stopped here; the last entry */
 			continue;
 		}
-		if (next == 0 || !in_eval_loop(process->shared, pc)) {
-			merged[count++] = pc & ~PYTHON_WORD;
+		if (next == 0 || !in_eval_loop(process->shared, MODULE_ADDRESS(pc))) {
+			merged[count++] = pc;
 			continue;
 		}
 		bool entry = false;
@@ -156,6 +158,8 @@ static bool define_stack(struct process *process, struct ring *ring, const uint6
 	    !push_frames(&ring->pythons, &ring->python_count, &ring->python_capacity,
 			 record + 3 + natives, pythons, counts[PYTHONS_KEPT]))
 		return false;
+	for (uint32_t i = counts[NATIVES_KEPT]; i < ring->native_count; i++)
+		ring->natives[i] = module_word(&process->state, &ring->loaded, ring->natives[i]);
 	uint32_t node = find_node(process, ring, merged, merge_frames(process, ring, merged));
 	memset(ring->stacks[id], 0, sizeof ring->stacks[id]);
 	ring->stacks[id][0] = node;
@@ -206,7 +210,28 @@ static bool define_code(struct process *process, struct ring *ring, const uint64
 	return true;
 }
 
-static bool define_module(struct process *process, const uint64_t *record, uint32_t words)
+/* The loader keeps the path as the program gave it, which may be relative to the working directory. */
+static void copy_path(const struct process *process, struct mematlas_module *module,
+		      const char *path, uint32_t length)
+{
+	size_t used = 0;
+
+	if (length && path[0] != '/' && memchr(path, '/', length)) {
+		ssize_t read =
+			readlinkat(process->dir, "cwd", module->path, sizeof module->path - 2);
+		if (read > 0 && module->path[0] == '/') {
+			used = (size_t)read;
+			module->path[used++] = '/';
+		}
+	}
+	if (length >= sizeof module->path - used)
+		length = (uint32_t)(sizeof module->path - used - 1);
+	memcpy(module->path + used, path, length);
+	module->path[used + length] = 0;
+}
+
+static bool define_module(struct process *process, struct ring *ring, const uint64_t *record,
+			  uint32_t words)
 {
 	struct mematlas_module module = {.bias = record[1], .start = record[2]};
 	const char *path, *build;
@@ -218,13 +243,11 @@ static bool define_module(struct process *process, const uint64_t *record, uint3
 	if (!read_string(record, words, &at, &path, &path_length) ||
 	    !read_string(record, words, &at, &build, &build_length))
 		return false;
-	if (path_length >= sizeof module.path)
-		path_length = sizeof module.path - 1;
-	memcpy(module.path, path, path_length);
+	copy_path(process, &module, path, path_length);
 	if (build_length < sizeof module.build_id) /* a longer one is no build ID */
 		memcpy(module.build_id, build, build_length);
-	module_add(&process->state, &module);
-	return true;
+	uint64_t epoch = module_add(&process->state, &module);
+	return loaded_modules_add(&ring->loaded, &module, epoch);
 }
 
 bool definition_apply(struct process *process, struct ring *ring, uint32_t mask, uint64_t head,
@@ -241,5 +264,5 @@ bool definition_apply(struct process *process, struct ring *ring, uint32_t mask,
 		return define_stack(process, ring, record, words);
 	if (TRACE_TYPE(record[0]) == TRACE_CODE)
 		return define_code(process, ring, record, words);
-	return define_module(process, record, words);
+	return define_module(process, ring, record, words);
 }

@@ -35,7 +35,8 @@ _COLD = re.compile(r"\.cold(\.\d+)?$")
 _STRING = re.compile(
     r"std::(__cxx11::)?basic_string<char, std::char_traits<char>, std::allocator<char> ?>( (?=>))?"
 )
-_BRACKETED = ("linux-vdso.so.1", "linux-gate.so.1", "[vdso]")
+_VDSO = ("linux-vdso.so.1", "linux-gate.so.1", "[vdso]")
+_TOO_MANY = "[too many modules at one address]"  # as the collector names it
 _END_MARKS = {
     "_init": 64,
     "_fini": 64,
@@ -90,8 +91,11 @@ class Table:
 
 def open_table(module: Module) -> Table:
     """Open the symbols of a module as loaded. A file of another build is never used."""
-    if module.path in _BRACKETED:
+    if module.path in _VDSO:
         return Table("[vdso]")
+    if module.path == _TOO_MANY:
+        note = "more than 63 libraries were loaded at one address in turn; the later ones have no names"
+        return Table(module.path, note=note)
     path = Path(module.path.removesuffix(" (deleted)"))
     table = Table(str(path))
     try:

@@ -195,6 +195,17 @@ def test_repeated_attachments(build: Build, tmp_path: Path) -> None:
     assert program.end() == (7, "")
 
 
+def test_threads_of_an_earlier_session_end(build: Build, tmp_path: Path) -> None:
+    """Threads that were traced in one session and allocate nothing in the next end in it."""
+    program = Obedient(build("ends_threads"))
+    with attached(program.process.pid, tmp_path / "1.atlas"):
+        program.tell("a")
+    assert program.tell("s") == "done s\n"
+    with attached(program.process.pid, tmp_path / "2.atlas"):
+        assert program.tell("e") == "done e\n"
+    assert program.end() == (18, "")
+
+
 def test_a_timed_wait_goes_on(tmp_path: Path) -> None:
     """A program stopped twice in a timed wait continues to wait for the rest of the time."""
     for seconds in (4, 16, 64):  # longer if two attachments take longer
