@@ -71,15 +71,19 @@ TRACE_EXPORT int execveat(int directory, const char *path, char *const argv[],
 		COMPLETED(trace_program_read(directory, path, flags), environment), flags));
 }
 
-TRACE_EXPORT int posix_spawn(pid_t *pid, const char *path,
-			     const posix_spawn_file_actions_t *actions,
-			     const posix_spawnattr_t *attributes, char *const argv[],
-			     char *const environment[])
+int trace_posix_spawn(pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+		      const posix_spawnattr_t *attributes, char *const argv[],
+		      char *const environment[])
 {
 	return trace_real.posix_spawn(
 		pid, path, actions, attributes, argv,
 		COMPLETED(trace_program_read(AT_FDCWD, path, 0), environment));
 }
+
+TRACE_EXPORT int posix_spawn(pid_t *pid, const char *path,
+			     const posix_spawn_file_actions_t *actions,
+			     const posix_spawnattr_t *attributes, char *const argv[],
+			     char *const environment[]) __attribute__((alias("trace_posix_spawn")));
 
 TRACE_EXPORT int posix_spawnp(pid_t *pid, const char *file,
 			      const posix_spawn_file_actions_t *actions,

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "environment.h"
+#include "hooks_exec.h"
 #include "memory.h"
 #include "real.h"
 #include "state.h"
@@ -79,7 +80,7 @@ static int spawn_shell(pid_t *pid, const char *line, const sigset_t *mask)
 	posix_spawnattr_setsigmask(&attributes, mask);
 	posix_spawnattr_setsigdefault(&attributes, &defaults);
 	posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
-	int error = posix_spawn(pid, SHELL, NULL, &attributes, argv, environ);
+	int error = trace_posix_spawn(pid, SHELL, NULL, &attributes, argv, environ);
 	posix_spawnattr_destroy(&attributes);
 	return error;
 }
@@ -94,7 +95,7 @@ static int wait_for(pid_t pid)
 	return status;
 }
 
-/* As system(3) describes, with the hooked posix_spawn(). A thread cannot be cancelled here: the cleanup
+/* As system(3) describes, with the hook of posix_spawn(). A thread cannot be cancelled here: the cleanup
  * would need the C++ unwinder, which this library must not load. */
 static int run_shell(const char *line)
 {

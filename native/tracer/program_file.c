@@ -230,8 +230,8 @@ static bool names_contain(const struct image *image, const char *text)
 	return false;
 }
 
-/* The runtimes of sanitizers intercept the same functions as the tracer, print the frames of whoever calls
- * them, and hang or crash where another library called them first. UBSan intercepts nothing. */
+/* The runtimes of sanitizers intercept the same functions as the tracer, print the frames of their
+ * callers, and hang or crash where another library called them first. UBSan intercepts nothing. */
 static bool is_sanitized(const struct image *image)
 {
 	static const char *const runtimes[] = {"libasan.so",         "libtsan.so",

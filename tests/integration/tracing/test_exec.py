@@ -70,8 +70,8 @@ def both_streams(command: Sequence[str | Path], cwd: Path) -> tuple[int, bytes, 
 @pytest.mark.parametrize("way", COMPILERS)
 def test_as_the_first_program(holder: Callable[[str], Path], tmp_path: Path, way: str) -> None:
     """Status, output and standard error are those of the bare program."""
-    command = [holder(way), *HOLDS]
-    run = [*MEMATLAS, "run", "-o", "r.atlas", "--", *map(str, command)]
+    command = [str(holder(way)), *HOLDS]
+    run = [*MEMATLAS, "run", "-o", "r.atlas", "--", *command]
     assert both_streams(run, tmp_path) == both_streams(command, tmp_path)
 
 
