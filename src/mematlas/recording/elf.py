@@ -6,8 +6,9 @@ import mmap
 import struct
 from array import array
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from mematlas.linux.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +41,7 @@ class Elf:
 
 def read(path: str | PathLike[str]) -> Elf | None:
     """Read a 64-bit little-endian ELF file; None for any other file. Raises OSError if unreadable."""
-    if not Path(path).is_file():
-        Path(path).stat()  # raises OSError if missing; pipes and devices are never opened
-        return None
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return parse(data)
@@ -83,7 +81,7 @@ def function_at(path: str | PathLike[str], address: int) -> str:
     """Return the name of the function at a symbol's address, or ""."""
     try:
         with (
-            Path(path).open("rb") as file,
+            open_regular(path) as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
             header = _HEADER.unpack_from(data)
@@ -109,7 +107,7 @@ def function_starts(path: str | PathLike[str]) -> array[int]:
     """
     try:
         with (
-            Path(path).open("rb") as file,
+            open_regular(path) as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
             return _function_starts(data)
@@ -137,7 +135,7 @@ def _function_starts(data: Data) -> array[int]:
 def address_of(path: str | PathLike[str], function: str) -> int:
     """Return the virtual address of an exported function; 0 if there is none. Raises OSError."""
     with (
-        Path(path).open("rb") as file,
+        open_regular(path) as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         try:
