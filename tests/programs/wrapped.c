@@ -40,7 +40,7 @@ READER(load_table, 8 << 20)
 
 int main(void)
 {
-	void (*readers[])(void) = {read_a, read_b, read_c, read_d, read_e, read_f,
+	void (*readers[])(void) = {read_a, read_b, read_c, read_d, read_e,    read_f,
 				   read_g, read_h, read_i, read_j, load_table};
 
 	for (unsigned i = 0; i < sizeof readers / sizeof *readers; i++)

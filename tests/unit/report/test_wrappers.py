@@ -16,6 +16,7 @@ from mematlas.report.analyse import wrappers
 from synthetic_recording import nodes, totals_rows, write
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from mematlas.recording.model import RecordingData
@@ -29,14 +30,14 @@ def unnamed(address: int, length: int | None = None) -> Frame:
     return Frame(f"stripped+{address:#x}", None, None, MODULE, "native", length)
 
 
-def recording_of(tmp_path: Path, stacks: list[tuple[tuple[Frame, ...], int]]) -> RecordingData:
+def recording_of(tmp_path: Path, stacks: Sequence[tuple[tuple[Frame, ...], int]]) -> RecordingData:
     """Return a recording with stacks (leaf first), one block of the given size in each."""
     path = tmp_path / "a.atlas"
     write(path)
     recording = read(path)
     words: dict[Frame, int] = {}
     trie: dict[tuple[int, int], int] = {}
-    rows = []
+    rows: list[dict[str, float]] = []
     for frames, size in stacks:
         node = 0
         for frame in reversed(frames):
