@@ -8,7 +8,8 @@
 #include "../cleanup.h"
 #include "collector.h"
 
-#define MAX_IDS (1u << 26)
+#define MAX_IDS (1u << 24)
+#define LEAST_WORDS 3u /* of a definition */
 #define PYTHON_WORD (1ull << 63)
 
 /* Makes `*table` long enough for element `id`; new elements are 0. */
@@ -28,6 +29,12 @@ static bool reserve_id(void **table, uint32_t *capacity, uint64_t id, size_t siz
 	*table = moved;
 	*capacity = larger;
 	return true;
+}
+
+/* IDs count from 1, so a ring cannot have defined more of them than its records have space for. */
+static bool is_possible(const struct ring *ring, uint64_t id, uint32_t words)
+{
+	return id > 0 && id <= (ring->tail + words) / LEAST_WORDS;
 }
 
 static bool in_eval_loop(const struct trace_process *shared, uint64_t pc)
@@ -141,7 +148,7 @@ static bool define_stack(struct process *process, struct ring *ring, const uint6
 
 	for (int i = 0; i < COUNTS; i++)
 		counts[i] = TRACE_COUNT(record[2], i);
-	if (!counts_fit(ring, counts, words) || id == 0)
+	if (!counts_fit(ring, counts, words) || !is_possible(ring, id, words))
 		return false;
 	uint32_t natives = counts[NATIVES] - counts[NATIVES_KEPT];
 	uint32_t pythons = counts[PYTHONS] - counts[PYTHONS_KEPT];
@@ -184,7 +191,7 @@ static bool define_code(struct process *process, struct ring *ring, const uint64
 	for (int i = 0; i < 3; i++)
 		if (!read_string(record, words, &at, &parts[i], &lengths[i]))
 			return false;
-	if (id == 0 ||
+	if (!is_possible(ring, id, words) ||
 	    !reserve_id((void **)&ring->codes, &ring->codes_capacity, id, sizeof *ring->codes))
 		return false;
 	CLEANUP_FREE char *bytes = malloc((size_t)lengths[0] + lengths[1] + lengths[2] + 1);
@@ -243,13 +250,15 @@ static bool define_module(struct process *process, struct ring *ring, const uint
 	return loaded_modules_add(&ring->loaded, &module, epoch);
 }
 
-bool definition_apply(struct process *process, struct ring *ring, uint32_t mask, uint32_t words)
+bool definition_apply(struct process *process, struct ring *ring, uint32_t mask, uint64_t head,
+		      uint32_t words)
 {
 	CLEANUP_FREE uint64_t *record = malloc(words * sizeof *record);
 
 	if (!record)
 		return false;
-	for (uint32_t i = 0; i < words; i++)
+	record[0] = head;
+	for (uint32_t i = 1; i < words; i++)
 		record[i] = ring_word(ring, mask, i);
 	if (TRACE_TYPE(record[0]) == TRACE_STACK)
 		return define_stack(process, ring, record, words);
