@@ -1,14 +1,14 @@
 /* Thread creation, dlclose and exit, and the library's own constructor and destructor. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "guard.h"
 #include "join.h"
+#include "late_modules.h"
 #include "life.h"
-#include "patch.h"
+#include "modules.h"
 #include "real.h"
 #include "stack.h"
 #include "state.h"
@@ -55,11 +55,11 @@ TRACE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 
 TRACE_EXPORT int dlclose(void *handle)
 {
+	trace_modules_before_close();
 	int result = trace_real.dlclose(handle);
 
+	trace_modules_after_close();
 	trace_modules_changed();
-	if (trace_session.attached && !trace_session_is_over())
-		trace_patch_closed();
 	return result;
 }
 

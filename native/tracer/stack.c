@@ -3,11 +3,11 @@
 #define _GNU_SOURCE
 #include "stack.h"
 
-#include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 #include <string.h>
 
+#include "late_modules.h"
 #include "modules.h"
 #include "python_eval.h"
 #include "ring.h"
@@ -178,16 +178,6 @@ void trace_stack_start(struct trace_thread *thread)
 	thread->code_cache.context = thread;
 }
 
-bool trace_same_module(const void *a, const void *b)
-{
-	struct trace_object object;
-
-	if (!trace_find_object || trace_find_object((void *)(uintptr_t)b, &object) != 0)
-		return false;
-	return (const char *)a >= (const char *)object.map_start &&
-	       (const char *)a < (const char *)object.map_end;
-}
-
 /* A reader can reuse words of the last emitted stack only if both stacks are complete. */
 static void limit_kept(struct trace_thread *thread, bool python)
 {
@@ -197,6 +187,24 @@ static void limit_kept(struct trace_thread *thread, bool python)
 		thread->chain.same = 0;
 }
 
+static uint32_t stack_id(struct trace_thread *thread, uint64_t native, uint64_t python,
+			 bool interrupted);
+
+/* Looks for an interpreter loaded late, and for its frames in a stack without Python. True: the thread runs
+ * Python, which was not known of it. */
+static bool meets_python(struct trace_thread *thread)
+{
+	if (trace_has_late_modules())
+		trace_look_for_late_modules();
+	if (trace_python.use != TRACE_PYTHON_WHERE_SEEN || trace_tls.runs_python)
+		return false;
+	unsigned count = trace_walk_pcs(&thread->walk, &thread->bounds, 0, thread->native);
+	for (unsigned i = 0; i < count && !trace_tls.runs_python; i++)
+		trace_tls.runs_python = thread->native[i] >= trace_python.code_start &&
+					thread->native[i] < trace_python.code_end;
+	return trace_tls.runs_python;
+}
+
 static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_stack_slot *slot,
 				    uint64_t hash, bool python, bool interrupted)
 {
@@ -204,6 +212,10 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	struct trace_python_chain *chain = &thread->chain;
 	uint32_t id = thread->next_stack + 1;
 
+	if (!python && !interrupted && meets_python(thread)) {
+		uint64_t frames = trace_python_snapshot(chain, &thread->code_cache, false);
+		return stack_id(thread, hash, frames, false);
+	}
 	limit_kept(thread, python);
 	bool may_ask = python && !interrupted; /* Python, which a signal handler must not */
 	thread->eval_seen = may_ask && trace_discover_eval_loop(walk, thread->eval_seen);
@@ -220,15 +232,15 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	chain->same = python ? chain->count : 0;
 	thread->emitted_whole = walk->whole;
 	thread->next_stack = id;
-	if (may_ask)
-		trace_python_check_hooks();
+	if (may_ask && trace_python_check_hooks())
+		trace_describe_python();
 	slot[1] = slot[0];
 	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};
 	return id;
 }
 
-static inline uint32_t stack_id(struct trace_thread *thread, uint64_t native, uint64_t python,
-				bool interrupted)
+static TRACE_INLINE uint32_t find_stack_id(struct trace_thread *thread, uint64_t native,
+					   uint64_t python, bool interrupted)
 {
 	uint64_t hash = native ^ python;
 	struct trace_stack_slot *slot = &thread->stacks[hash & (TRACE_STACK_SLOTS - 2)];
@@ -240,13 +252,27 @@ static inline uint32_t stack_id(struct trace_thread *thread, uint64_t native, ui
 	return emit_new(thread, slot, hash, python != 0, interrupted);
 }
 
+static uint32_t stack_id(struct trace_thread *thread, uint64_t native, uint64_t python,
+			 bool interrupted)
+{
+	return find_stack_id(thread, native, python, interrupted);
+}
+
+/* With an interpreter that was loaded at the start, one comparison more than without any. */
+static TRACE_INLINE bool asks_python(void)
+{
+	uint32_t use = trace_python.use;
+
+	return use && (use == TRACE_PYTHON_EVERYWHERE || trace_tls.runs_python);
+}
+
 uint32_t trace_stack(struct trace_thread *thread, bool locked)
 {
 	uint64_t native = trace_unwind(&thread->walk, &thread->bounds), python = 0;
 
-	if (trace_python.version)
+	if (asks_python())
 		python = trace_python_snapshot(&thread->chain, &thread->code_cache, locked);
-	return stack_id(thread, native, python, false);
+	return find_stack_id(thread, native, python, false);
 }
 
 uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *point)
@@ -254,7 +280,7 @@ uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *p
 	/* + 1, so that its hash differs from the same stack at a return address. */
 	uint64_t native = trace_unwind_at(&thread->walk, &thread->bounds, point) + 1, python = 0;
 
-	if (trace_python.version)
+	if (asks_python())
 		python = trace_python_snapshot_interrupted(&thread->chain, &thread->code_cache);
-	return stack_id(thread, native, python, true);
+	return find_stack_id(thread, native, python, true);
 }
