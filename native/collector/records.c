@@ -143,7 +143,7 @@ uint32_t record_apply(struct mematlas_collector *collector, struct process *proc
 	if (words == 0 || type == TRACE_PAD)
 		return words;
 	if (!fixed_words[type])
-		return definition_apply(process, ring, mask, words) ? words : 0;
+		return definition_apply(process, ring, mask, head, words) ? words : 0;
 	if (type == TRACE_ALLOC)
 		apply_alloc(process, ring, mask);
 	else if (type == TRACE_FREE)

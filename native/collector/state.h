@@ -152,8 +152,32 @@ struct codes {
 	uint32_t mask;
 };
 
+/* A native word of the trie is address | epoch << 57. The epoch counts the modules that were mapped at
+ * the address before; the range and bias of a stored module have its epoch too.
+ *
+ * items[i], items[j] overlap only if i == j, unless their epoch is the last one
+ * last_epoch == the highest epoch of an item */
+#define MODULE_EPOCHS 64u
+#define MODULE_EPOCH_SHIFT 57
+#define MODULE_ADDRESS(word) ((word) & ((1ull << MODULE_EPOCH_SHIFT) - 1))
+#define MODULE_EPOCH(word) ((uint64_t)(word) >> MODULE_EPOCH_SHIFT & (MODULE_EPOCHS - 1))
+#define MODULE_WORD(address, epoch)                                                                \
+	(MODULE_ADDRESS(address) | (uint64_t)(epoch) << MODULE_EPOCH_SHIFT)
+#define MODULE_TOO_MANY "[too many modules at one address]"
 struct modules {
 	struct mematlas_module *items;
+	uint32_t count, capacity;
+	uint32_t last_epoch;
+};
+_Static_assert(MODULE_EPOCH_SHIFT >= 56, "user addresses have 56 bits where pages have 5 levels");
+_Static_assert(MODULE_EPOCHS == 1u << (63 - MODULE_EPOCH_SHIFT), "bit 63 is that of Python words");
+
+/* What a thread last recorded as mapped. The ranges of `items` do not overlap. */
+struct loaded_module {
+	uint64_t start, end, epoch;
+};
+struct loaded_modules {
+	struct loaded_module *items;
 	uint32_t count, capacity;
 };
 
@@ -290,7 +314,14 @@ uint32_t stack_stats_find(struct state *state, uint32_t node, uint32_t kind); /*
 /* code_table.c */
 uint32_t code_add(struct state *state,
 		  const struct code *code); /* copies; ID from 1, 0: no memory */
-void module_add(struct state *state, const struct mematlas_module *module);
+
+/* module_table.c: adds a module unless it is known, and returns its epoch. A module without a path is
+ * code without a file. */
+uint64_t module_add(struct state *state, const struct mematlas_module *module);
+bool loaded_modules_add(struct loaded_modules *loaded, const struct mematlas_module *module,
+			uint64_t epoch); /* false: no memory */
+/* Returns the word of a return address: with the epoch of the module that holds the call. */
+uint64_t module_word(const struct state *state, const struct loaded_modules *loaded, uint64_t pc);
 
 /* state.c */
 bool state_init(struct state *state, double mean);
