@@ -19,13 +19,15 @@ struct namespace {
 };
 
 int (*trace_find_object)(void *address, struct trace_object *object);
+static const struct r_debug *loader =
+	&_r_debug; /* set to the loader's own by trace_modules_start() */
 static const struct link_map *_Atomic own;
 static const struct link_map *start_end; /* the last module loaded at the start */
 static uintptr_t vdso; /* its base; 0: none */
 
 const struct link_map *trace_first_module(void)
 {
-	return _r_debug.r_map;
+	return loader->r_map;
 }
 
 const struct link_map *trace_own_module(void)
@@ -35,9 +37,9 @@ const struct link_map *trace_own_module(void)
 
 const struct link_map *trace_namespace(unsigned number)
 {
-	const struct namespace *at = (const struct namespace *)&_r_debug;
+	const struct namespace *at = (const struct namespace *)loader;
 
-	if (number && _r_debug.r_version < 2)
+	if (number && loader->r_version < 2)
 		return NULL;
 	while (at && number--)
 		at = at->next;
@@ -46,7 +48,7 @@ const struct link_map *trace_namespace(unsigned number)
 
 bool trace_is_loader(const struct link_map *module)
 {
-	return module->l_addr == _r_debug.r_ldbase;
+	return module->l_addr == loader->r_ldbase;
 }
 
 /* The kernel's functions have names of the C library's, which the C library calls behind its own. */
@@ -55,11 +57,25 @@ bool trace_is_vdso(const struct link_map *module)
 	return vdso && module->l_addr == vdso;
 }
 
+/* A program that refers to _r_debug has a copy, to which names are bound, and which the loader does not keep up
+ * to date. DT_DEBUG, which debuggers read, leads to the loader's own. */
+static const struct r_debug *find_loader(void)
+{
+	const struct link_map *program = _r_debug.r_map;
+
+	for (const ElfW(Dyn) *entry = program->l_ld; entry->d_tag != DT_NULL; entry++) {
+		const struct r_debug *named = (const void *)entry->d_un.d_ptr;
+		if (entry->d_tag == DT_DEBUG && named && named->r_map == program)
+			return named;
+	}
+	return &_r_debug;
+}
+
 static const struct link_map *find_own(void)
 {
 	const struct link_map *found = NULL;
 
-	for (const struct link_map *module = _r_debug.r_map; module; module = module->l_next) {
+	for (const struct link_map *module = loader->r_map; module; module = module->l_next) {
 		start_end = module;
 		if (module->l_ld == _DYNAMIC)
 			found = module;
@@ -74,8 +90,9 @@ void trace_modules_start(void)
 	if (trace_own_module())
 		return;
 	vdso = getauxval(AT_SYSINFO_EHDR);
+	loader = find_loader();
 	const struct link_map *module = find_own();
-	if (trace_symbol_from(_r_debug.r_map, "_dl_find_object", &found))
+	if (trace_symbol_from(loader->r_map, "_dl_find_object", &found))
 		trace_find_object = (int (*)(void *, struct trace_object *))found.address;
 	atomic_store_explicit(&own, module, memory_order_release);
 }
@@ -107,7 +124,7 @@ bool trace_is_preloaded(void)
 /* Attached later, this library knows of the executable only. */
 bool trace_is_start_module(const struct link_map *module)
 {
-	const struct link_map *at = _r_debug.r_map;
+	const struct link_map *at = loader->r_map;
 
 	if (module == at || !trace_is_preloaded())
 		return module == at;
@@ -122,7 +139,7 @@ static const struct link_map *nearest_below(uintptr_t address)
 {
 	const struct link_map *found = NULL;
 
-	for (const struct link_map *module = _r_debug.r_map; module; module = module->l_next)
+	for (const struct link_map *module = loader->r_map; module; module = module->l_next)
 		if (module->l_addr <= address && (!found || module->l_addr > found->l_addr))
 			found = module;
 	return found;
@@ -153,7 +170,7 @@ bool trace_same_module(const void *a, const void *b)
 
 bool trace_loader_is_idle(void)
 {
-	return __atomic_load_n(&_r_debug.r_state, __ATOMIC_ACQUIRE) == RT_CONSISTENT;
+	return __atomic_load_n(&loader->r_state, __ATOMIC_ACQUIRE) == RT_CONSISTENT;
 }
 
 /* The loader tells _dl_find_object() of a module after the last step of dlopen() that can fail. */
@@ -196,7 +213,7 @@ static bool has_name(const struct link_map *module, const char *name)
 
 static const struct link_map *find_by_name(const char *name)
 {
-	const struct link_map *module = _r_debug.r_map;
+	const struct link_map *module = loader->r_map;
 
 	while (module && !has_name(module, name))
 		module = module->l_next;
@@ -247,7 +264,7 @@ static bool search_scope(const struct link_map *module, const char *name,
 
 bool trace_symbol_for(const void *caller, const char *name, struct trace_symbol *found)
 {
-	const struct link_map *first = trace_is_preloaded() ? trace_own_module() : _r_debug.r_map;
+	const struct link_map *first = trace_is_preloaded() ? trace_own_module() : loader->r_map;
 
 	return search(first, start_end, name, found) ||
 	       search_scope(trace_module_of(caller), name, found) ||

@@ -55,6 +55,12 @@ bool trace_sample_slow(size_t size)
 	return true;
 }
 
+static TRACE_SLOW void patch_late_modules(void)
+{
+	if (trace_has_late_modules())
+		trace_look_for_late_modules();
+}
+
 /* Reading the clock costs as much as a hundred instructions. Under a burst of small Python allocations
  * only 1 record in 8 is timestamped; the next 7 reuse that timestamp (error about 10 us, or the length of
  * a pause that follows). */
@@ -86,8 +92,8 @@ static TRACE_INLINE void allocated(enum trace_kind kind, const void *block, size
 
 	if (trace_unlikely(!thread))
 		thread = this_thread();
-	if (trace_unlikely(trace_session.attached) && trace_has_late_modules())
-		trace_look_for_late_modules();
+	if (trace_unlikely(trace_session.attached))
+		patch_late_modules();
 	if (trace_likely(thread != NULL)) {
 		/* The clock is read first, so that the walk overlaps its latency. */
 		uint64_t time = time_of(thread, kind), head = thread->head;

@@ -258,10 +258,6 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	struct trace_python_chain *chain = &thread->chain;
 	uint32_t id = thread->next_stack + 1;
 
-	if (!python && !interrupted && meets_python(thread)) {
-		uint64_t frames = trace_python_snapshot(chain, &thread->code_cache, false);
-		return stack_id(thread, hash, frames, false);
-	}
 	limit_kept(thread, python);
 	bool may_ask = python && !interrupted; /* Python, which a signal handler must not */
 	thread->eval_seen = may_ask && trace_discover_eval_loop(walk, thread->eval_seen);
@@ -285,6 +281,15 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	return id;
 }
 
+static TRACE_SLOW uint32_t new_stack(struct trace_thread *thread, struct trace_stack_slot *slot,
+				     uint64_t hash, bool python, bool interrupted)
+{
+	if (python || interrupted || !meets_python(thread))
+		return emit_new(thread, slot, hash, python, interrupted);
+	uint64_t frames = trace_python_snapshot(&thread->chain, &thread->code_cache, false);
+	return stack_id(thread, hash, frames, false);
+}
+
 static TRACE_INLINE uint32_t find_stack_id(struct trace_thread *thread, uint64_t native,
 					   uint64_t python, bool interrupted)
 {
@@ -295,7 +300,7 @@ static TRACE_INLINE uint32_t find_stack_id(struct trace_thread *thread, uint64_t
 		return slot[0].id;
 	if (slot[1].hash == hash && slot[1].id)
 		return slot[1].id;
-	return emit_new(thread, slot, hash, python != 0, interrupted);
+	return new_stack(thread, slot, hash, python != 0, interrupted);
 }
 
 static uint32_t stack_id(struct trace_thread *thread, uint64_t native, uint64_t python,

@@ -15,34 +15,45 @@ static const void *absolute(uintptr_t base, uintptr_t value)
 	return (const void *)(value && value < base ? value + base : value);
 }
 
+/* The entries read here, by tag; DT_JMPREL is the highest of the low ones. */
+struct entries {
+	uintptr_t low[DT_JMPREL + 1], gnu_hash, versions;
+};
+
+static struct entries read_entries(const ElfW(Dyn) * entry)
+{
+	struct entries found = {.gnu_hash = 0};
+
+	for (; entry && entry->d_tag != DT_NULL; entry++) {
+		if (entry->d_tag > 0 && entry->d_tag <= DT_JMPREL)
+			found.low[entry->d_tag] = entry->d_un.d_ptr;
+		if (entry->d_tag == DT_GNU_HASH)
+			found.gnu_hash = entry->d_un.d_ptr;
+		if (entry->d_tag == DT_VERSYM)
+			found.versions = entry->d_un.d_ptr;
+	}
+	return found;
+}
+
 bool trace_read_dynamic(const struct link_map *module, struct trace_dynamic *dynamic)
 {
-	uintptr_t values[DT_JMPREL + 1] = {0}, gnu_hash = 0, versions = 0;
-	uintptr_t base = module->l_addr;
+	struct entries entries = read_entries(module->l_ld);
+	uintptr_t base = module->l_addr, *low = entries.low;
+	bool rela = !low[DT_PLTREL] || low[DT_PLTREL] == DT_RELA;
 
-	for (const ElfW(Dyn) *entry = module->l_ld; entry && entry->d_tag != DT_NULL; entry++) {
-		if (entry->d_tag > 0 && entry->d_tag <= DT_JMPREL)
-			values[entry->d_tag] = entry->d_un.d_ptr;
-		if (entry->d_tag == DT_GNU_HASH)
-			gnu_hash = entry->d_un.d_ptr;
-		if (entry->d_tag == DT_VERSYM)
-			versions = entry->d_un.d_ptr;
-	}
-	bool rela = !values[DT_PLTREL] || values[DT_PLTREL] == DT_RELA;
 	*dynamic = (struct trace_dynamic){
-		.base = base,
-		.symbols = absolute(base, values[DT_SYMTAB]),
-		.strings = absolute(base, values[DT_STRTAB]),
-		.gnu_hash = absolute(base, gnu_hash),
-		.hash = absolute(base, values[DT_HASH]),
-		.versions = absolute(base, versions),
-		.relocations = {rela ? absolute(base, values[DT_JMPREL]) : NULL,
-				absolute(base, values[DT_RELA])},
-		.relocation_counts = {values[DT_PLTRELSZ] / sizeof(ElfW(Rela)),
-				      values[DT_RELASZ] / sizeof(ElfW(Rela))},
+		.symbols = absolute(base, low[DT_SYMTAB]),
+		.strings = absolute(base, low[DT_STRTAB]),
+		.gnu_hash = absolute(base, entries.gnu_hash),
+		.hash = absolute(base, low[DT_HASH]),
+		.versions = absolute(base, entries.versions),
+		.relocations = {rela ? absolute(base, low[DT_JMPREL]) : NULL,
+				absolute(base, low[DT_RELA])},
+		.relocation_counts = {low[DT_PLTRELSZ] / sizeof(ElfW(Rela)),
+				      low[DT_RELASZ] / sizeof(ElfW(Rela))},
 	};
-	if (values[DT_SONAME] && dynamic->strings)
-		dynamic->name = dynamic->strings + values[DT_SONAME];
+	if (low[DT_SONAME] && dynamic->strings)
+		dynamic->name = dynamic->strings + low[DT_SONAME];
 	return dynamic->symbols && dynamic->strings;
 }
 

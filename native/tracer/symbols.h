@@ -17,7 +17,6 @@ struct trace_symbol {
  *
  *   symbols && strings, if trace_read_dynamic() returned true */
 struct trace_dynamic {
-	uintptr_t base;
 	const ElfW(Sym) * symbols;
 	const char *strings;
 	const uint32_t *gnu_hash, *hash;
