@@ -21,7 +21,8 @@ struct ring {
 	uint64_t tail;
 	uint64_t stop; /* head, as read at the start of the round */
 	uint64_t time; /* of the record at `tail` */
-	uint32_t (*stacks)[KINDS]; /* by stack ID: node, then index of the statistics + 1 by kind */
+	uint32_t (*stacks)
+		[RECORD_KINDS]; /* by stack ID: node, then index of the statistics + 1 by kind */
 	uint32_t stacks_capacity;
 	uint32_t *codes; /* by code ID of the ring: code ID of the process */
 	uint32_t codes_capacity;
@@ -32,7 +33,7 @@ struct ring {
 	struct step *path;
 	uint32_t path_count, path_capacity;
 	struct loaded_modules loaded;
-	uint32_t unmapped_kind; /* of what the last UNMAP removed */
+	struct unmapped unmapped; /* by the last UNMAP */
 	bool broken;
 	struct block freed; /* by the last FREE; key 0: none */
 	uint64_t freed_time;

@@ -12,6 +12,7 @@
 
 #include "memory.h"
 #include "modules.h"
+#include "syscall.h"
 
 #define EMPTY 0ull
 #define REMOVED 1ull
@@ -137,7 +138,8 @@ static void clear_bitmaps(void)
 	for (unsigned which = 0; which < 2; which++)
 		for (unsigned i = 0; i < 1u << (ADDRESS_BITS - TRACE_CHUNK_BITS); i++)
 			if (trace_chunks[which][i] && trace_chunks[which][i] != &trace_no_chunk)
-				madvise(trace_chunks[which][i], TRACE_CHUNK_BYTES, MADV_DONTNEED);
+				trace_syscall(SYS_madvise, trace_chunks[which][i],
+					      TRACE_CHUNK_BYTES, MADV_DONTNEED);
 }
 
 static void find_threading(void)
