@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "environment.h"
 
-#include <dlfcn.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -11,6 +10,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "modules.h"
 #include "state.h"
 
 #define SESSION TRACE_SESSION_VARIABLE "="
@@ -34,14 +34,14 @@ static const char *own_path(void)
 
 void trace_environment_start(const char *directory)
 {
-	Dl_info own;
+	const struct link_map *own = trace_own_module();
 
 	if (!directory || strlen(directory) >= PATH_MAX)
 		return;
-	if (!dladdr(&trace_session, &own) || !own.dli_fname || strlen(own.dli_fname) >= PATH_MAX)
+	if (!own || !own->l_name || strlen(own->l_name) >= PATH_MAX)
 		return;
-	const char *expanded = strstr(own.dli_fname, UP_32);
-	const char *path = expanded ? expanded + strlen(UP_32) : own.dli_fname;
+	const char *expanded = strstr(own->l_name, UP_32);
+	const char *path = expanded ? expanded + strlen(UP_32) : own->l_name;
 	strcat(strcpy(session, SESSION), directory);
 	strcat(strcpy(preload, PRELOAD), path);
 	strcat(strcpy(origin_preload, PRELOAD ORIGIN), path);
