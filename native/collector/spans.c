@@ -107,7 +107,7 @@ static void add_stacks(const struct process *process, struct spans *spans)
 
 	for (uint32_t i = 0; i < process->ring_count; i++) {
 		uint64_t low = rings[i].stack_low, high = rings[i].stack_high;
-		if (!low || rings[i].tid == process->shared->pid)
+		if (!low || rings[i].tid == process->inner_pid)
 			continue;
 		if (!overlaps_range(&process->state.ranges, low, high))
 			add_span(spans, low, high, 0, OWNER_STACK);
