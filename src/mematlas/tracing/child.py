@@ -31,7 +31,7 @@ def library() -> str:
 
 @contextmanager
 def _preload_path() -> Iterator[str]:
-    """Give a path of the tracer for LD_PRELOAD, which separates its entries by spaces and colons.
+    """Yield a path of the tracer for LD_PRELOAD, which separates its entries by spaces and colons.
 
     Where the path has such characters, programs inherit an open file instead.
     """
