@@ -46,6 +46,8 @@ static void apply_alloc(struct process *process, struct ring *ring, uint32_t mas
 		kind = ring->unmapped.kind;
 		flags |= ring->unmapped.reserved ? TRACE_FLAG_RESERVED : 0;
 	}
+	if (kind == TRACE_FILEMAP && flags & TRACE_FLAG_SHARED)
+		kind = MEMATLAS_KIND_SHARED;
 	if (kind == 0 || kind >= KINDS)
 		return;
 	uint32_t stats = stats_of(&process->state, ring, stack, kind);

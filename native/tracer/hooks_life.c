@@ -32,6 +32,7 @@ static void *run_thread(void *argument)
 {
 	struct thread_start start = *(struct thread_start *)argument;
 
+	trace_tls.routine = (uintptr_t)start.routine;
 	register_thread();
 	trace_real.free(argument);
 	return start.routine(start.argument);
