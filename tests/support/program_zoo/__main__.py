@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from .catalogue import read_programs
 from .figures import Figures, read_figures
 from .runs import MODES, Outcome, run
+from .table import format_table, read_results
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,6 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--mode", action="append", choices=MODES[1:], help="only this mode")
     parser.add_argument("--folder", type=Path, default=Path("build/zoo"), help="scratch folder")
     parser.add_argument("--results", type=Path, help="append each result to this JSON-lines file")
+    parser.add_argument(
+        "--table", type=Path, help="print this file of results as Markdown; run nothing"
+    )
     options = parser.parse_args(arguments)
     programs = [
         program
@@ -48,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.list or options.packages:
         lines = {p for program in programs for p in program.packages}
         print("\n".join(sorted(lines) if options.packages else [p.name for p in programs]))
+        return 0
+    if options.table:
+        print(format_table(programs, read_results(options.table)))
         return 0
     failed = 0
     for program in programs:
