@@ -23,25 +23,32 @@ static const struct vma *first_of_file(const struct vmas *vmas, size_t at)
 	return first;
 }
 
-/* Where the segments of the ELF file end whose header is mapped at `base`; 0: none is. */
-static uint64_t end_of_segments(int memory, uint64_t base)
+/* The program headers of the ELF file whose header is mapped at `base`; 0: there are none. */
+static unsigned read_segments(int memory, uint64_t base, Elf64_Phdr segments[MOST_SEGMENTS])
 {
 	Elf64_Ehdr header;
-	Elf64_Phdr segments[MOST_SEGMENTS];
-	uint64_t start = UINT64_MAX, end = 0;
 
 	if (pread(memory, &header, sizeof header, (off_t)base) != sizeof header ||
 	    memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 || header.e_phnum > MOST_SEGMENTS ||
 	    header.e_phoff > page_bytes())
 		return 0;
 	size_t size = header.e_phnum * sizeof *segments;
-	if (pread(memory, segments, size, (off_t)(base + header.e_phoff)) != (ssize_t)size)
-		return 0;
-	for (unsigned i = 0; i < header.e_phnum; i++) {
+	off_t at = (off_t)(base + header.e_phoff);
+	return pread(memory, segments, size, at) == (ssize_t)size ? header.e_phnum : 0;
+}
+
+/* Where the segments of that file end in memory; 0: unknown. */
+static uint64_t end_of_segments(int memory, uint64_t base)
+{
+	Elf64_Phdr segments[MOST_SEGMENTS];
+	uint64_t start = UINT64_MAX, end = 0;
+	unsigned count = read_segments(memory, base, segments);
+
+	for (unsigned i = 0; i < count; i++) {
 		const Elf64_Phdr *segment = &segments[i];
 		if (segment->p_type != PT_LOAD)
 			continue;
-		if (segment->p_vaddr - segment->p_offset < start && segment->p_offset == 0)
+		if (segment->p_offset == 0)
 			start = page_floor(segment->p_vaddr);
 		if (segment->p_vaddr + segment->p_memsz > end)
 			end = segment->p_vaddr + segment->p_memsz;

@@ -114,11 +114,18 @@ static bool is_tracer_memory(const struct mematlas_collector *collector, const c
 	       starts_with(name, "[anon:mematlas");
 }
 
+static uint32_t kind_of_named(const char *name)
+{
+	if (*name != '/' && strcmp(name, "[vdso]") != 0)
+		return MEMATLAS_PART_ANON;
+	return MEMATLAS_PART_FILE;
+}
+
 bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
 		  struct mematlas_part *ret)
 {
 	const char *name = vma->name;
-	uint32_t kind = MEMATLAS_PART_FILE;
+	uint32_t kind = kind_of_named(name);
 
 	if (is_tracer_memory(collector, name)) {
 		kind = MEMATLAS_PART_TRACER;
@@ -134,8 +141,6 @@ bool part_of_name(const struct mematlas_collector *collector, const struct vma *
 			name = "anonymous";
 	} else if (!*name || strcmp(name, "[heap]") == 0) {
 		return false;
-	} else if (*name != '/' && strcmp(name, "[vdso]") != 0) {
-		kind = MEMATLAS_PART_ANON;
 	}
 	*ret = (struct mematlas_part){.kind = kind};
 	strncpy(ret->name, name, sizeof ret->name - 1);
