@@ -169,6 +169,9 @@ int collector_admit(struct mematlas_collector *collector);
 /* admission.c: memory of the session, which no holder of its descriptor can resize. Returns a descriptor or -errno. */
 int sealed_memory(const struct broker *broker, size_t size);
 
+/* before.c: what an attached process held already. Without it that counts as slack. */
+void before_read(struct mematlas_collector *collector, struct process *process);
+
 /* records.c: returns the record's length in words; 0: it is malformed. */
 uint32_t record_apply(struct mematlas_collector *collector, struct process *process,
 		      struct ring *ring, uint32_t mask, uint32_t available);
