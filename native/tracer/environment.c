@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "modules.h"
+#include "session_socket.h"
 #include "state.h"
 
 #define SESSION TRACE_SESSION_VARIABLE "="
@@ -23,7 +24,6 @@
 #define UP_32 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4
 #define ORIGIN "$ORIGIN" UP_32
 
-static char session[sizeof SESSION + PATH_MAX];
 static char preload[sizeof PRELOAD + PATH_MAX];
 static char origin_preload[sizeof PRELOAD + sizeof ORIGIN + PATH_MAX];
 
@@ -32,24 +32,21 @@ static const char *own_path(void)
 	return preload + strlen(PRELOAD);
 }
 
-void trace_environment_start(const char *directory)
+void trace_environment_start(void)
 {
 	const struct link_map *own = trace_own_module();
 
-	if (!directory || strlen(directory) >= PATH_MAX)
-		return;
 	if (!own || !own->l_name || strlen(own->l_name) >= PATH_MAX)
 		return;
 	const char *expanded = strstr(own->l_name, UP_32);
 	const char *path = expanded ? expanded + strlen(UP_32) : own->l_name;
-	strcat(strcpy(session, SESSION), directory);
 	strcat(strcpy(preload, PRELOAD), path);
 	strcat(strcpy(origin_preload, PRELOAD ORIGIN), path);
 }
 
 bool trace_environment_is_known(void)
 {
-	return session[0] != 0;
+	return preload[0] != 0;
 }
 
 static int find_variable(char *const *environment, const char *prefix)
@@ -164,15 +161,14 @@ void trace_environment_hide(void)
 		remove_variable(environ + at);
 }
 
-/* As another user, or under another root directory, a program can neither load the tracer nor join the
- * session, and the loader would print an error on its standard error. */
+/* As another user, or under another root directory, a program may be unable to load the tracer, and the
+ * loader would print an error on its standard error. Behind a seccomp filter, any system call of the tracer
+ * may kill the program. */
 static bool is_reachable(void)
 {
 	int saved = errno;
 	bool reachable =
-		trace_session.sandboxed ||
-		(faccessat(AT_FDCWD, own_path(), R_OK, AT_EACCESS) == 0 &&
-		 faccessat(AT_FDCWD, session + strlen(SESSION), W_OK | X_OK, AT_EACCESS) == 0);
+		!trace_session.sandboxed && faccessat(AT_FDCWD, own_path(), R_OK, AT_EACCESS) == 0;
 
 	errno = saved;
 	return reachable;
@@ -195,7 +191,7 @@ struct trace_environment_plan trace_environment_plan(char *const *environment,
 {
 	struct trace_environment_plan plan = {0, 0, left};
 
-	if (!session[0])
+	if (!preload[0])
 		return (struct trace_environment_plan){0, 0, TRACE_LEFT_NOT};
 	int at = find_variable(environment, PRELOAD);
 	if (!is_reachable())
@@ -204,6 +200,7 @@ struct trace_environment_plan trace_environment_plan(char *const *environment,
 		plan.left = TRACE_LEFT_SANITIZED;
 	plan.characters = strlen(origin_preload) + 1;
 	plan.characters += at >= 0 ? strlen(environment[at]) + 1 : 0;
+	plan.characters += sizeof SESSION + TRACE_SESSION_TEXT;
 	plan.entries = count_variables(environment) + 3;
 	return plan;
 }
@@ -254,14 +251,18 @@ void trace_environment_complete(const struct trace_environment_plan *plan, char 
 	int preload_at = find_variable(environment, PRELOAD);
 	int session_at = find_variable(environment, SESSION);
 	bool strip = is_stripped(plan);
+	*text = 0;
 	char *value = format_preload(plan, preload_at >= 0 ? environment[preload_at] : NULL, text);
 	size_t count =
 		copy_variables(environment, entries, preload_at, value, strip ? session_at : -1);
 
 	if (preload_at < 0 && value)
 		entries[count++] = value;
-	if (session_at < 0 && !strip)
-		entries[count++] = session;
+	if (session_at < 0 && !strip) { /* one that is there is of a session inside this one */
+		text += strlen(text) + 1;
+		trace_socket_format(stpcpy(text, SESSION));
+		entries[count++] = text;
+	}
 	entries[count] = NULL;
 	count_untraced(plan->left);
 }

@@ -8,8 +8,9 @@
 
 #include "program_file.h"
 
-/* Takes over the session's directory and this library's path, also where the session cannot be joined. */
-void trace_environment_start(const char *directory);
+/* Takes over this library's path. */
+void trace_environment_start(void);
+/* Is there a session to pass on, joined or not? */
 bool trace_environment_is_known(void);
 
 /* Removes the variables from `environ`, whose array main() gets too, in place. */

@@ -16,14 +16,16 @@
 #include "python_eval.h"
 #include "python_trace.h"
 #include "real.h"
+#include "session_socket.h"
 #include "unwind.h"
 
-static bool join_session(const char *directory)
+static bool join_session(const char *text)
 {
-	trace_environment_start(directory);
-	return trace_session_open(directory) && trace_process_file_open(0, 0) &&
-	       trace_life_start() && trace_live_start() && trace_threads_start() &&
-	       trace_unwind_start();
+	if (!trace_session_open(text))
+		return false;
+	trace_environment_start();
+	return trace_process_file_open(0, 0) && trace_life_start() && trace_live_start() &&
+	       trace_threads_start() && trace_unwind_start();
 }
 
 /* Under a limit on address space, the program needs the memory that its tracer cannot use. */
@@ -84,7 +86,7 @@ bool trace_start(void)
 	return atomic_load(&trace_state) == TRACE_JOINED;
 }
 
-int trace_join(const char *directory)
+int trace_join(const char *text)
 {
 	int before = atomic_load(&trace_state);
 
@@ -100,7 +102,7 @@ int trace_join(const char *directory)
 		trace_generation++;
 	}
 	trace_session.process = NULL;
-	if (!join_session(directory)) {
+	if (!join_session(text)) {
 		refuse_session();
 		return -ENOENT;
 	}
@@ -115,4 +117,5 @@ void trace_quit(void)
 {
 	if (trace_is_joined())
 		trace_disable(TRACE_DETACHED);
+	trace_socket_close();
 }

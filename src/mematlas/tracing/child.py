@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -21,6 +22,7 @@ LIBRARY = "libmematlas_trace.so"
 # As in native/tracer/environment.c: glibc's loader expands $ORIGIN, musl's finds no such file and goes on.
 _FROM_ORIGIN = "$ORIGIN" + "/.." * 32
 _SANITIZERS = ("libasan.so", "libtsan.so", "liblsan.so", "libclang_rt.")
+_HIGH_DESCRIPTOR = 900  # above those that programs expect to be given next
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -32,14 +34,25 @@ def library() -> str:
     return found
 
 
-def _preload_path(session: Path) -> str:
-    """Return a path of the tracer for LD_PRELOAD, which separates its entries by spaces and colons."""
+@contextmanager
+def _preload_path() -> Iterator[str]:
+    """Yield a path of the tracer for LD_PRELOAD, which separates its entries by spaces and colons.
+
+    Where the path has such characters, programs inherit an open file instead.
+    """
     found = library()
     if not any(character in found for character in " :;"):
-        return found
-    link = session / LIBRARY
-    link.symlink_to(found)
-    return str(link)
+        yield found
+        return
+    descriptor = os.open(found, os.O_RDONLY)
+    try:
+        moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD, _HIGH_DESCRIPTOR)
+    finally:
+        os.close(descriptor)
+    try:
+        yield f"/proc/self/fd/{moved}"
+    finally:
+        os.close(moved)
 
 
 def inherited_environment() -> dict[str, str]:
@@ -64,11 +77,11 @@ def _initial_variables() -> set[bytes]:
 
 
 def start(
-    command: Sequence[str], program: str, session: Path, left: LeftKind = LeftKind.NOT
+    command: Sequence[str], program: str, session: str, left: LeftKind = LeftKind.NOT
 ) -> subprocess.Popen[bytes]:
     """Start a program with the tracer preloaded; it inherits the standard streams and open files.
 
-    `left`: why the program cannot load the tracer. A static program passes the tracer on to the programs
+    `session`: the text by which it joins. `left`: why the program cannot load the tracer. A static program passes the tracer on to the programs
     that it starts.
 
     Raises:
@@ -77,15 +90,16 @@ def start(
         UsageError: execve(2) failed for another reason.
     """
     environment = inherited_environment()
-    if left in {LeftKind.NOT, LeftKind.STATIC} and not _preloads_sanitizer(environment):
-        preload = _preload_path(session)
-        if left is LeftKind.STATIC:
-            preload = _FROM_ORIGIN + preload
-        before = environment.get("LD_PRELOAD")
-        environment["LD_PRELOAD"] = preload if before is None else f"{preload}:{before}"
-        environment["MEMATLAS_SESSION"] = str(session)
+    before = environment.get("LD_PRELOAD")
     try:
-        return subprocess.Popen(list(command), executable=program, env=environment, close_fds=False)
+        with _preload_path() as path:
+            if left in {LeftKind.NOT, LeftKind.STATIC} and not _preloads_sanitizer(before or ""):
+                preload = path if left is LeftKind.NOT else _FROM_ORIGIN + path
+                environment["LD_PRELOAD"] = preload if before is None else f"{preload}:{before}"
+                environment["MEMATLAS_SESSION"] = session
+            return subprocess.Popen(
+                list(command), executable=program, env=environment, close_fds=False
+            )
     except FileNotFoundError:
         raise TargetError(f"{program}: no such program, or no such loader as it names") from None
     except PermissionError:
@@ -94,9 +108,8 @@ def start(
         raise UsageError(f"{program}: cannot be run: {error.strerror}") from None
 
 
-def _preloads_sanitizer(environment: dict[str, str]) -> bool:
+def _preloads_sanitizer(preloaded: str) -> bool:
     """Return whether LD_PRELOAD names the runtime of a sanitizer, which must come first."""
-    preloaded = environment.get("LD_PRELOAD", "")
     return any(f"/{name}" in preloaded for name in _SANITIZERS)
 
 
