@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +31,28 @@ static void fill_control(struct trace_control *control,
 		control->clock_base = clock_cycles();
 }
 
+_Static_assert(sizeof(pthread_mutex_t) <= TRACE_MUTEX_WORDS * sizeof(uint32_t), "life holds one");
+
+/* The mutex that tells tracers, by the kernel's word, that this thread lives. Nobody waits for it. */
+static int begin_life(struct trace_control *control)
+{
+	pthread_mutex_t *life = (pthread_mutex_t *)control->life;
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	int error = pthread_mutex_init(life, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+	return error ? -error : -pthread_mutex_lock(life);
+}
+
+/* False: another thread holds it and is linked to it, so it must stay mapped. */
+static bool end_life(struct trace_control *control)
+{
+	return pthread_mutex_unlock((pthread_mutex_t *)control->life) == 0;
+}
+
 /* Renamed when complete, so that no tracer reads half of it. */
 static int make_control(struct mematlas_collector *collector)
 {
@@ -43,6 +66,9 @@ static int make_control(struct mematlas_collector *collector)
 		return -errno;
 	collector->control = control;
 	fill_control(control, &collector->settings);
+	int error = begin_life(control);
+	if (error)
+		return error;
 	if (renameat(collector->dirfd, TRACE_CONTROL_FILE ".new", collector->dirfd,
 		     TRACE_CONTROL_FILE) < 0)
 		return -errno;
@@ -126,7 +152,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 		process_free(collector->processes[i]);
 	for (uint32_t i = 0; i < collector->clone_count; i++)
 		state_free(&collector->clones[i].state);
-	if (collector->control)
+	if (collector->control && end_life(collector->control))
 		munmap(collector->control, TRACE_HEADER_BYTES);
 	if (collector->dirfd >= 0)
 		close(collector->dirfd);

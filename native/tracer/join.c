@@ -15,6 +15,7 @@
 #include "process_file.h"
 #include "python_eval.h"
 #include "python_trace.h"
+#include "quiesce.h"
 #include "real.h"
 #include "unwind.h"
 
@@ -24,7 +25,7 @@ static bool join_session(const char *directory)
 		return false;
 	trace_environment_start();
 	return trace_process_file_open(0, 0) && trace_life_start() && trace_live_start() &&
-	       trace_threads_start() && trace_unwind_start();
+	       trace_unwind_start();
 }
 
 /* Under a limit on address space, the program needs the memory that its tracer cannot use. */
@@ -81,6 +82,17 @@ bool trace_start(void)
 	return atomic_load(&trace_state) == TRACE_JOINED;
 }
 
+static bool has_left; /* no mapping of the last session is left */
+
+/* Threads that are inside end there soon; no other enters. */
+static void leave(void)
+{
+	__atomic_add_fetch(&trace_generation, 1, __ATOMIC_SEQ_CST);
+	has_left = trace_quiesce();
+	if (has_left)
+		trace_session_detach();
+}
+
 int trace_join(const char *directory)
 {
 	int before = atomic_load(&trace_state);
@@ -92,11 +104,12 @@ int trace_join(const char *directory)
 
 	trace_resolve();
 	trace_session.attached = true;
-	if (trace_session.process) {
-		trace_session_detach();
-		trace_generation++;
+	if (trace_session.process && !has_left) {
+		leave();
+		if (!has_left)
+			trace_session_abandon();
 	}
-	trace_session.process = NULL;
+	has_left = false;
 	if (!join_session(directory)) {
 		refuse_session();
 		return -ENOENT;
@@ -112,4 +125,10 @@ void trace_quit(void)
 {
 	if (trace_is_joined())
 		trace_disable(TRACE_DETACHED);
+}
+
+void trace_give_back(void)
+{
+	if (trace_session_is_over() && trace_session.process && !has_left)
+		leave();
 }

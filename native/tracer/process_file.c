@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "groups.h"
 #include "memory.h"
 #include "ring.h"
 #include "state.h"
@@ -56,6 +57,15 @@ static bool is_valid_control(const struct trace_control *control)
 	       (control->ring_bytes & (control->ring_bytes - 1)) == 0;
 }
 
+/* `place`: an earlier mapping of that size to replace, or NULL. Returns NULL on failure. */
+static void *map_in_place(void *place, size_t size, int flags, int fd)
+{
+	long result = trace_syscall(SYS_mmap, place, size, PROT_READ | PROT_WRITE,
+				    flags | (place ? MAP_FIXED : 0), fd, 0L);
+
+	return result < 0 && result >= -4095 ? NULL : (void *)result;
+}
+
 static bool map_control(void)
 {
 	SCOPED_FD fd = open_in_session(TRACE_CONTROL_FILE, O_RDWR);
@@ -63,14 +73,12 @@ static bool map_control(void)
 	if (fd < 0)
 		return false;
 	struct trace_control *control =
-		trace_pages(TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
-	if (control == MAP_FAILED)
+		map_in_place(trace_session.control, TRACE_HEADER_BYTES, MAP_SHARED, fd);
+	if (!control)
 		return false;
-	if (!is_valid_control(control)) {
-		trace_syscall(SYS_munmap, control, TRACE_HEADER_BYTES);
-		return false;
-	}
 	trace_session.control = control;
+	if (!is_valid_control(control))
+		return false;
 	trace_session.clock_base = control->clock_base;
 	trace_session.sample_bytes = control->sample_bytes;
 	trace_session.ring_words = control->ring_bytes / 8;
@@ -144,10 +152,7 @@ void trace_shrink(void)
 	if (after >= before)
 		return;
 	__atomic_store_n(&trace_session.most_rings, after, __ATOMIC_SEQ_CST);
-	trace_syscall(SYS_munmap, (char *)trace_session.process + file_size(after),
-		      file_size(before) - file_size(after));
-	trace_shorten_map(trace_session.slots, trace_slot_bytes() * before,
-			  trace_slot_bytes() * after);
+	trace_groups_shorten(after);
 }
 
 /* Relative to the directory, since two paths of PATH_MAX do not fit the smallest stack of a thread. */
@@ -250,6 +255,8 @@ static const char *why_no_file(int error)
 	case EFBIG:
 		return "the file size limit of mematlas is too low for its records; raise "
 		       "ulimit -f";
+	case EOVERFLOW:
+		return "its limit on address space is too low for the tracer";
 	case ENOENT:
 		return "it cannot reach the session: another root directory";
 	default:
@@ -274,8 +281,26 @@ static void describe_process(struct trace_process *process)
 	read_file("/proc/self/cmdline", process->command, sizeof process->command - 2);
 }
 
-/* Returns NULL if the process cannot be traced, once the reason is in the session. */
-static char *map_process_file(size_t size)
+static bool map_rings(const char *file, int fd, const char *name)
+{
+	bool populated = trace_populate_page(file + TRACE_RINGS_OFFSET);
+
+	for (size_t at = 0; at < sizeof(struct trace_process); at += trace_session.page_bytes)
+		populated = populated && trace_populate_page(file + at);
+	if (!populated) {
+		refuse(name, why_no_file(-ENOSPC));
+		return false;
+	}
+	if (!trace_groups_start(fd)) {
+		refuse(name, why_no_file(-EOVERFLOW));
+		return false;
+	}
+	return true;
+}
+
+/* Maps all but the rings of threads to come. Returns NULL if the process cannot be traced, once the
+ * reason is in the session. */
+static char *map_process_file(void)
 {
 	char name[64];
 	SCOPED_FD fd = create_process_file(name);
@@ -284,28 +309,27 @@ static char *map_process_file(size_t size)
 		refuse(name, why_no_file(fd));
 		return NULL;
 	}
-	char *file = trace_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
-	if (file == MAP_FAILED) {
-		refuse(name, "its limit on address space is too low for the tracer");
+	char *file = map_in_place(trace_session.process, TRACE_DATA_OFFSET,
+				  MAP_SHARED | MAP_NORESERVE, fd);
+	if (!file) {
+		refuse(name, why_no_file(-EOVERFLOW));
 		return NULL;
 	}
-	if (!trace_populate_page(file) || !trace_populate_page(file + TRACE_RINGS_OFFSET)) {
-		trace_syscall(SYS_munmap, file, size);
-		refuse(name, why_no_file(-ENOSPC));
-		return NULL;
-	}
-	return file;
+	if (map_rings(file, fd, name))
+		return file;
+	trace_syscall(SYS_munmap, file, TRACE_DATA_OFFSET);
+	trace_session.process = NULL;
+	return NULL;
 }
 
 bool trace_process_file_open(uint64_t fork_serial, int32_t fork_parent)
 {
-	char *file = map_process_file(file_size(trace_session.most_rings));
+	char *file = map_process_file();
 
 	if (!file)
 		return false;
 	trace_session.process = (struct trace_process *)file;
 	trace_session.rings = (struct trace_ring *)(file + TRACE_RINGS_OFFSET);
-	trace_session.data = file + TRACE_DATA_OFFSET;
 	trace_session.process->fork_serial = fork_serial;
 	trace_session.process->fork_parent = fork_parent;
 	/* The file is closed by now: under a limit, its descriptor may be the last one. */
@@ -315,15 +339,23 @@ bool trace_process_file_open(uint64_t fork_serial, int32_t fork_parent)
 
 void trace_process_file_close(void)
 {
-	trace_syscall(SYS_munmap, trace_session.process, file_size(trace_session.most_rings));
+	trace_groups_release();
+	trace_syscall(SYS_munmap, trace_session.process, TRACE_DATA_OFFSET);
 	trace_session.process = NULL;
 }
 
 void trace_session_detach(void)
 {
-	trace_syscall(SYS_mmap, trace_session.process, file_size(trace_session.most_rings),
-		      PROT_READ | PROT_WRITE,
-		      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
-	trace_syscall(SYS_munmap, trace_session.control, TRACE_HEADER_BYTES);
+	const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+	trace_groups_release();
+	map_in_place(trace_session.process, TRACE_DATA_OFFSET, flags, -1);
+	map_in_place(trace_session.control, TRACE_HEADER_BYTES, flags, -1);
+}
+
+void trace_session_abandon(void)
+{
+	trace_groups_abandon();
+	trace_session.process = NULL;
 	trace_session.control = NULL;
 }

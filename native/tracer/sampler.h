@@ -25,7 +25,7 @@ struct trace_tls {
 	bool counting; /* `left` has been drawn */
 	bool shared_ring; /* `thread` is the shared ring, held until the hook returns */
 	uint32_t generation; /* of `thread` */
-	bool exiting; /* the thread is ending and has released its own ring */
+	int32_t tid; /* found once; 0: not yet */
 	uintptr_t stack_low, stack_high; /* found once; 0: not yet */
 	uint64_t nested_events; /* malloc() blocks recorded by this thread */
 	const void *hook; /* frame of the hook, where a walk may begin; NULL: at the caller */

@@ -174,6 +174,7 @@ static void emit_code(void *context, uint32_t id, const struct trace_code *code)
 void trace_stack_start(struct trace_thread *thread)
 {
 	thread->walk.reusable = false;
+	thread->walk.same = thread->chain.same = 0;
 	thread->code_cache.emit = emit_code;
 	thread->code_cache.context = thread;
 }
@@ -204,6 +205,8 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	struct trace_python_chain *chain = &thread->chain;
 	uint32_t id = thread->next_stack + 1;
 
+	thread->changing = true;
+	thread->next_stack = id; /* never given twice, whoever continues the ring */
 	limit_kept(thread, python);
 	bool may_ask = python && !interrupted; /* Python, which a signal handler must not */
 	thread->eval_seen = may_ask && trace_discover_eval_loop(walk, thread->eval_seen);
@@ -219,11 +222,11 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	walk->same = walk->count;
 	chain->same = python ? chain->count : 0;
 	thread->emitted_whole = walk->whole;
-	thread->next_stack = id;
 	if (may_ask)
 		trace_python_check_hooks();
 	slot[1] = slot[0];
 	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};
+	thread->changing = false;
 	return id;
 }
 
