@@ -68,6 +68,27 @@ static void die_of_sigtrap(void)
 	raise(SIGTRAP);
 }
 
+/* Nested: the real malloc() called by a hook touches memory, too. */
+static bool record(const struct trap_detail *detail, const ucontext_t *context)
+{
+	struct trace_point point = point_of(context);
+	int before = trace_enter_nested();
+	bool recorded = false;
+
+	if (before < 0)
+		return false;
+	if (is_ready(&point)) {
+		bool major = detail->data == PERF_COUNT_SW_PAGE_FAULTS_MAJ;
+		unsigned weight = major ? 1 : trace_session.control->fault_period;
+		unsigned flags = (major ? TRACE_FLAG_MAJOR : 0) |
+				 (trace_faults_is_huge(detail->address) ? TRACE_FLAG_HUGE : 0);
+		recorded = trace_faulted(detail->address, weight, flags,
+					 detail->flags & FLAG_ASYNC ? NULL : &point);
+	}
+	trace_leave_nested(before);
+	return recorded;
+}
+
 static void on_sigtrap(int number, siginfo_t *info, void *context)
 {
 	const struct trap_detail *detail = (const void *)&info->si_addr;
@@ -78,21 +99,7 @@ static void on_sigtrap(int number, siginfo_t *info, void *context)
 		die_of_sigtrap();
 		return;
 	}
-	struct trace_point point = point_of(context);
-	bool recorded = false;
-	/* Nested: the real malloc() called by a hook touches memory, too. */
-	int before = trace_enter_nested();
-	if (before >= 0 && is_ready(&point)) {
-		bool major = detail->data == PERF_COUNT_SW_PAGE_FAULTS_MAJ;
-		unsigned weight = major ? 1 : trace_session.control->fault_period;
-		unsigned flags = (major ? TRACE_FLAG_MAJOR : 0) |
-				 (trace_faults_is_huge(detail->address) ? TRACE_FLAG_HUGE : 0);
-		recorded = trace_faulted(detail->address, weight, flags,
-					 detail->flags & FLAG_ASYNC ? NULL : &point);
-	}
-	if (before >= 0)
-		trace_leave_nested(before);
-	if (!recorded && trace_session.process)
+	if (!record(detail, context) && trace_session.process)
 		__atomic_add_fetch(&trace_session.process->faults_lost, 1, __ATOMIC_RELAXED);
 	errno = saved;
 }

@@ -16,7 +16,7 @@ _Static_assert(FIRST_RINGS << (GROUPS - 1) == TRACE_MAX_RINGS, "the groups have 
  * many as most_rings allowed when it was mapped. */
 static struct group {
 	char *rings, *slots;
-	uint32_t count; /* chosen by whoever maps it first */
+	uint32_t count; /* chosen by the thread that maps it first */
 } groups[GROUPS];
 
 static unsigned group_of(uint32_t ring)

@@ -331,7 +331,7 @@ static TRACE_SLOW struct trace_thread *set_up(void)
 	return thread;
 }
 
-/* `setting_up` comes before the test: whoever ends the session first stores that, then reads it. */
+/* `setting_up` comes before the test: the end of a session stores first, then reads it. */
 TRACE_SLOW struct trace_thread *trace_thread_set_up(void)
 {
 	struct trace_thread *thread = NULL;
