@@ -3,7 +3,6 @@
 #include "thread.h"
 
 #include <linux/futex.h>
-#include <pthread.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,6 +14,7 @@
 #include "ring.h"
 #include "stack.h"
 #include "syscall.h"
+#include "thread_stack.h"
 
 struct trace_thread *trace_untimed_thread;
 #define ASKED 8u /* rings, per claim */
@@ -125,7 +125,6 @@ static bool shared_ring_is_open(void)
 	       TRACE_RING_ACTIVE;
 }
 
-/* pthread_getattr_np() would parse /proc/self/maps for the main thread. */
 static void find_main_stack(struct trace_thread *thread)
 {
 	struct rlimit limit;
@@ -141,9 +140,7 @@ static void find_main_stack(struct trace_thread *thread)
 /* Looked up once per thread: a thread without its own ring comes here on every event. */
 static void find_stack(struct trace_thread *thread)
 {
-	pthread_attr_t attributes;
-	void *low;
-	size_t size;
+	uintptr_t low, high;
 
 	thread->bounds.stack_low = trace_tls.stack_low;
 	thread->bounds.stack_high = trace_tls.stack_high;
@@ -151,12 +148,9 @@ static void find_stack(struct trace_thread *thread)
 		return;
 	if (trace_tls.tid == getpid()) {
 		find_main_stack(thread);
-	} else if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
-		if (pthread_attr_getstack(&attributes, &low, &size) == 0) {
-			thread->bounds.stack_low = (uintptr_t)low;
-			thread->bounds.stack_high = (uintptr_t)low + size;
-		}
-		pthread_attr_destroy(&attributes);
+	} else if (trace_find_thread_stack(&low, &high)) {
+		thread->bounds.stack_low = low;
+		thread->bounds.stack_high = high;
 	}
 	trace_tls.stack_low = thread->bounds.stack_low;
 	trace_tls.stack_high = thread->bounds.stack_high;
