@@ -135,7 +135,8 @@ struct trace_ring {
 	uint32_t state; /* atomic, enum trace_ring_state; ACTIVE from its first owner on */
 	int32_t tid;    /* atomic; its owner, or the last one */
 	uint64_t stack_low, stack_high; /* of the thread; 0: unknown */
-	uint64_t unused0[5];
+	uint64_t routine; /* start routine of the thread; 0: unknown */
+	uint64_t unused0[4];
 	uint64_t head; /* atomic; producer */
 	uint64_t unused1[7];
 	uint64_t tail; /* atomic; consumer */
@@ -240,6 +241,8 @@ enum trace_kind {
 #define TRACE_KIND(word) (((word) >> 48) & 0xff)
 #define TRACE_FLAG_MAJOR 1u    /* FAULT: the page was read from storage */
 #define TRACE_FLAG_HUGE 2u     /* FAULT: a huge page was mapped */
+#define TRACE_FLAG_FILE 4u     /* FAULT: the page is of a file or shared memory, or that is unknown */
+#define TRACE_FLAG_SHARED 8u   /* ALLOC of a FILEMAP: shared memory (anonymous, tmpfs, memfd, System V) */
 #define TRACE_FLAG_ALWAYS 1u   /* ALLOC: recorded whatever its size, weight 1 */
 #define TRACE_FLAG_RESERVED 2u /* ALLOC: a PROT_NONE mapping, reserved address space, 0 live bytes */
 #define TRACE_FLAG_CLOSED 1u   /* RETURN: the program may not access the memory; its pages stay */

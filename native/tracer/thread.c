@@ -220,6 +220,7 @@ static struct trace_thread *claim_own_ring(void)
 	find_stack(thread);
 	ring->stack_low = thread->bounds.stack_low;
 	ring->stack_high = thread->bounds.stack_high;
+	ring->routine = trace_tls.routine;
 	return thread;
 }
 
