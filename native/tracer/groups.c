@@ -95,10 +95,9 @@ bool trace_groups_start(int fd)
 	uint32_t count = choose_count(0);
 	long rings = trace_syscall(SYS_mmap, NULL, ring_bytes() * count, PROT_READ | PROT_WRITE,
 				   MAP_SHARED | MAP_NORESERVE, fd, TRACE_DATA_OFFSET);
-	if (rings < 0 && rings >= -4095)
-		return false;
-	group->rings = (char *)rings;
-	if (add_slots(group, count))
+	bool mapped = rings >= 0 || rings < -4095;
+	group->rings = mapped ? (char *)rings : NULL;
+	if (mapped && add_slots(group, count))
 		return true;
 	trace_groups_release();
 	return false;

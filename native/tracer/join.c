@@ -17,11 +17,12 @@
 #include "python_trace.h"
 #include "quiesce.h"
 #include "real.h"
+#include "session_socket.h"
 #include "unwind.h"
 
-static bool join_session(const char *directory)
+static bool join_session(const char *text)
 {
-	if (!trace_session_open(directory))
+	if (!trace_session_open(text))
 		return false;
 	trace_environment_start();
 	return trace_process_file_open(0, 0) && trace_life_start() && trace_live_start() &&
@@ -97,7 +98,7 @@ static void leave(void)
 		trace_session_detach();
 }
 
-int trace_join(const char *directory)
+int trace_join(const char *text)
 {
 	int before = atomic_load(&trace_state);
 
@@ -114,7 +115,7 @@ int trace_join(const char *directory)
 			trace_session_abandon();
 	}
 	has_left = false;
-	if (!join_session(directory)) {
+	if (!join_session(text)) {
 		refuse_session();
 		return -ENOENT;
 	}
@@ -129,6 +130,7 @@ void trace_quit(void)
 {
 	if (trace_is_joined())
 		trace_disable(TRACE_DETACHED);
+	trace_socket_close();
 }
 
 void trace_give_back(void)

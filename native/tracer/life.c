@@ -29,7 +29,7 @@
 static struct timespec joined;
 static _Atomic uint64_t fork_serials;
 static __thread uint64_t fork_serial __attribute__((tls_model("initial-exec")));
-static __thread int32_t fork_parent __attribute__((tls_model("initial-exec")));
+static __thread uint64_t fork_image __attribute__((tls_model("initial-exec")));
 
 bool trace_life_start(void)
 {
@@ -66,7 +66,7 @@ void trace_before_fork(void)
 	fork_serial = 0;
 	if (thread && trace_begin(thread, 2)) {
 		fork_serial = atomic_fetch_add(&fork_serials, 1) + 1;
-		fork_parent = trace_session.process->pid;
+		fork_image = trace_session.image;
 		trace_record(thread, (uint64_t[]){TRACE_FORK | trace_now() << 8, fork_serial}, 2);
 	}
 	trace_leave();
@@ -79,7 +79,7 @@ static void join_as_child(void)
 	trace_process_file_close();
 	*trace_fork_mark = 1;
 	trace_threads_reset();
-	if (trace_process_file_open(fork_serial, fork_parent)) {
+	if (trace_process_file_open(fork_serial, fork_image)) {
 		trace_publish_maps();
 		trace_describe_python();
 		trace_life_running();
@@ -88,7 +88,7 @@ static void join_as_child(void)
 		trace_disable("a forked child could not join the session");
 	}
 	fork_serial = 0;
-	fork_parent = 0;
+	fork_image = 0;
 }
 
 /* The child has the parent's live blocks and none of its other threads, so it continues with a process
@@ -113,9 +113,7 @@ static bool is_collector_gone(void)
 {
 	const struct trace_control *control = trace_session.control;
 
-	return __atomic_load_n(&control->off, __ATOMIC_RELAXED) ||
-	       __atomic_load_n(&trace_session.process->refused, __ATOMIC_RELAXED) ||
-	       !trace_collector_lives(control);
+	return __atomic_load_n(&control->off, __ATOMIC_RELAXED) || !trace_collector_lives(control);
 }
 
 /* Nanoseconds since `since`, which becomes now, and at most MAX_POLL_NS. */
