@@ -101,10 +101,12 @@ def print_summary(writer: Writer, path: str) -> None:
 
     from mematlas.report.analyse.lines import lines
     from mematlas.report.analyse.report import make_report
+    from mematlas.report.analyse.wrappers import mark_wrappers, patterns
     from mematlas.report.text.report import render_summary
 
     gc.disable()  # the process ends soon
     recording = write_names(writer, path)
+    recording.notes += mark_wrappers(recording, patterns())
     console = Console(stderr=True)
     report = make_report(recording, only="resident")
     render_summary(report, lines(report.stacks, "resident"), path, console=console)
