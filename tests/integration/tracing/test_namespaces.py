@@ -60,7 +60,7 @@ def test_followed(
     """The program has its memory by line, and its RSS is its own."""
     if not works(way):
         pytest.skip(f"{way[0]} is not installed, or not allowed here")
-    command = (*way, program, "threads", "20")
+    command: tuple[str | Path, ...] = (*way, program, "threads", "20")
     run = trace(tmp_path / "n.atlas", command, *options)
     assert run.outcome == bare(command)
     assert "ld.so" not in run.stderr
