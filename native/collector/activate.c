@@ -81,6 +81,7 @@ void collector_activate(struct mematlas_collector *collector)
 			return;
 		}
 		replace_image(collector, process);
+		before_read(collector, process);
 		process->active = true;
 		process->activated_in = collector->round;
 	}

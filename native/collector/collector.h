@@ -157,6 +157,9 @@ void collector_read_statuses(struct mematlas_collector *collector);
 /* files.c: finds the files of new processes. */
 int collector_scan(struct mematlas_collector *collector);
 
+/* before.c: what an attached process held already. Without it that counts as slack. */
+void before_read(struct mematlas_collector *collector, struct process *process);
+
 /* records.c: returns the record's length in words; 0: it is malformed. */
 uint32_t record_apply(struct mematlas_collector *collector, struct process *process,
 		      struct ring *ring, uint32_t mask, uint32_t available);

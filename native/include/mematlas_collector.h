@@ -148,8 +148,10 @@ struct mematlas_code {
 enum mematlas_part_kind {
 	MEMATLAS_PART_LIVE,
 	MEMATLAS_PART_SLACK,
+	MEMATLAS_PART_BEFORE, /* resident when tracing began, in no block recorded since */
 	MEMATLAS_PART_STACK,
 	MEMATLAS_PART_FILE,
+	MEMATLAS_PART_COPY, /* written pages of a private file mapping, and the .bss */
 	MEMATLAS_PART_SHARED,
 	MEMATLAS_PART_ANON,
 	MEMATLAS_PART_TRACER

@@ -127,7 +127,8 @@ struct trace_ring {
 	uint32_t state; /* atomic */
 	int32_t tid;
 	uint64_t stack_low, stack_high; /* of the thread; 0: unknown */
-	uint64_t unused0[5];
+	uint64_t routine; /* start routine of the thread; 0: unknown */
+	uint64_t unused0[4];
 	uint64_t head; /* atomic; producer */
 	uint64_t unused1[7];
 	uint64_t tail; /* atomic; consumer */
@@ -225,6 +226,8 @@ enum trace_kind {
 #define TRACE_KIND(word) (((word) >> 48) & 0xff)
 #define TRACE_FLAG_MAJOR 1u    /* FAULT: the page was read from storage */
 #define TRACE_FLAG_HUGE 2u     /* FAULT: a huge page was mapped */
+#define TRACE_FLAG_FILE 4u     /* FAULT: the page is of a file or shared memory, or that is unknown */
+#define TRACE_FLAG_SHARED 8u   /* ALLOC of a FILEMAP: shared memory (anonymous, tmpfs, memfd, System V) */
 #define TRACE_FLAG_ALWAYS 1u   /* ALLOC: recorded whatever its size, weight 1 */
 #define TRACE_FLAG_RESERVED 2u /* ALLOC: a PROT_NONE mapping, reserved address space, 0 live bytes */
 #define TRACE_FLAG_CLOSED 1u   /* RETURN: the program may not access the memory; its pages stay */

@@ -67,28 +67,31 @@ static void open_pagemap(void)
 					     O_RDONLY | O_CLOEXEC));
 }
 
-bool trace_faults_is_huge(const void *address)
+unsigned trace_faults_page_flags(const void *address)
 {
 	uint64_t page = (uintptr_t)address & ~(uint64_t)(trace_session.page_bytes - 1);
-	uint64_t run[3];
+	uint64_t run[3] = {0};
 	struct pagemap_scan_argument scan = {
 		.size = sizeof scan,
 		.start = page,
 		.end = page + trace_session.page_bytes,
 		.vec = (uintptr_t)run,
 		.vec_len = 1,
-		.category_mask = PAGEMAP_IS_HUGE,
-		.return_mask = PAGEMAP_IS_HUGE,
+		.category_mask = PAGEMAP_IS_PRESENT,
+		.return_mask = PAGEMAP_IS_PRESENT | PAGEMAP_IS_HUGE | PAGEMAP_IS_FILE,
 	};
 
 	if (pagemap < 0)
-		return false;
+		return TRACE_FLAG_FILE;
 	long runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
 	if (runs == -EBADF) { /* the program closed all its descriptors */
 		open_pagemap();
 		runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
 	}
-	return runs == 1;
+	if (runs != 1)
+		return TRACE_FLAG_FILE;
+	return (run[2] & PAGEMAP_IS_HUGE ? TRACE_FLAG_HUGE : 0) |
+	       (run[2] & PAGEMAP_IS_FILE ? TRACE_FLAG_FILE : 0);
 }
 
 static int open_event(uint64_t event, uint64_t period)

@@ -171,8 +171,10 @@ class PartKind(StrEnum):
 
     LIVE = "live"  # live allocations
     SLACK = "slack"  # resident, owned by an allocator, in no live block
+    BEFORE = "before"  # resident when tracing began, in no block recorded since
     STACK = "stack"  # thread stacks
-    FILE = "file"  # file mappings, including private copies of their pages; name: path
+    FILE = "file"  # pages of files; name: path
+    COPY = "copy"  # written pages of private file mappings, and .bss; name: path
     SHARED = "shared"  # shmem, memfd, shared anonymous
     ANON = "anon"  # other anonymous mappings; name: the kernel's name
     TRACER = "tracer"  # memory of the tracer inside the program
@@ -342,13 +344,19 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A resolved frame. `kind` is "python", "native", or "inlined" (inlined by its native caller)."""
+    """A resolved frame. `kind` is "python", "native", or "inlined" (inlined by its native caller).
+
+    `code_bytes` is the length of a function without a name, where known. `wrapper`: owners look through the
+    frame, as the user asked or as the recording shows. It is not stored.
+    """
 
     function: str
     file: str | None
     line: int | None
     module: str | None
     kind: str
+    code_bytes: int | None = field(default=None, repr=False)
+    wrapper: bool = field(default=False, repr=False)
 
 
 @dataclass(slots=True)

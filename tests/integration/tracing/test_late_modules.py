@@ -100,6 +100,8 @@ def test_a_plugin_bound_to_its_own_allocator(build: Build, tmp_path: Path) -> No
     program, file = Obedient(*loads_late(build)), tmp_path / "a.atlas"
     with attached(program.process.pid, file, "--exact"):
         assert program.tell("o") == "done o 1000\n"
-        assert program.tell("o") == "done o 1000\n"  # a thread has allocated, so modules were patched
+        assert (
+            program.tell("o") == "done o 1000\n"
+        )  # a thread has allocated, so modules were patched
     assert program.tell("o") == "done o 1000\n"
     assert program.end() == (7, "")
