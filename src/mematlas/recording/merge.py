@@ -41,9 +41,15 @@ def write_merged(
         for recording, start in zip(recordings, starts, strict=True):
             _write(writer, recording, index, start - first)
             index += 1 + max((each.index for each in recording.processes), default=-1)
-        writer.notes([f"merged from {len(recordings)} recordings", *_notes(recordings)])
+        writer.notes(
+            [f"merged from {len(recordings)} recordings", *_notes(recordings)], _losses(recordings)
+        )
         if all(each.complete for each in recordings):
             writer.end()
+
+
+def _losses(recordings: Sequence[RecordingData]) -> list[str]:
+    return list(dict.fromkeys(loss for each in recordings for loss in each.losses))
 
 
 def _seconds(started: str) -> float:

@@ -379,6 +379,7 @@ class RecordingData:
     timeline: dict[int, Rows]  # TIMELINE_DTYPE
     notes: list[str]  # what was not seen or not resolved, and why
     complete: bool  # False: the file ends early; the data is valid up to the last complete chunk
+    losses: list[str] = field(default_factory=list)  # memory that was missed, and why
     fault_sites: dict[int, FaultSites] = field(default_factory=dict)  # if page faults were sampled
     lifetimes: dict[int, Rows] = field(default_factory=dict)  # LIFETIMES_DTYPE
     age_matrix: dict[int, AgeMatrix] = field(default_factory=dict)

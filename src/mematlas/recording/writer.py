@@ -218,9 +218,9 @@ class Writer:
         }
         self._chunk(atlas.FRAMES, metadata, array("Q", frames).tobytes())
 
-    def notes(self, notes: Iterable[str]) -> None:
-        """Append notes: what was not seen or not resolved, and why."""
-        self._chunk(atlas.NOTES, {"notes": list(notes)})
+    def notes(self, notes: Iterable[str], losses: Iterable[str] = ()) -> None:
+        """Append notes, what was not seen or not resolved, and losses, memory that was missed; and why."""
+        self._chunk(atlas.NOTES, {"notes": list(notes), "losses": list(losses)})
 
     def end(self) -> None:
         """Write the end chunk, which marks a complete recording, and close the file."""

@@ -68,3 +68,5 @@ IDLE_METHODS = {
     "referenced": "referenced bits of mappings",
 }
 CUT_SHORT = "The recording was cut short. Its data is valid up to the last complete record."
+MISSED = "Not all memory was recorded: see the notes."
+INCOMPLETE = "The recording is not complete: cut short, or memory was missed, as the notes say."

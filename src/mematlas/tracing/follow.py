@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from mematlas.recording import Writer
     from mematlas.tracing.settings import TraceSettings
+    from mematlas.tracing.untraced import UntracedWatch
 
 _POLL_S = 0.1
 _FLUSH_S = 0.5
@@ -52,15 +53,25 @@ class Follower:
     """The recording of one session: of the process `pid` and of all processes it starts."""
 
     def __init__(
-        self, collector: Collector, writer: Writer, pid: int, *, idle_s: float = 0.0
+        self,
+        collector: Collector,
+        writer: Writer,
+        pid: int,
+        *,
+        idle_s: float = 0.0,
+        untraced: UntracedWatch | None = None,
     ) -> None:
         """Watch the process for its end.
 
-        `idle_s`: seconds after which pages count as idle; 0: not sampled.
+        `idle_s`: seconds after which pages count as idle; 0: not sampled. `untraced`: the watch of programs
+        that do not join, begun before the process.
         """
         self._collector = collector
         self._writer = writer
         self._pid = pid
+        self._untraced = untraced
+        self._clock_base_s = time.monotonic() - collector.now_s()
+        self._joined: list[tuple[int, float]] = []
         self._recorders: dict[int, ProcessRecorder] = {}
         self._deadline: float | None = None
         self._next_flush = 0.0
@@ -79,6 +90,8 @@ class Follower:
                 reap()
                 self._deadline = time.monotonic() + _GRACE_S
             self._handle(event, index)
+            if self._untraced:
+                self._untraced.look(self._joined)
             if time.monotonic() >= self._next_flush:
                 self._flush()
 
@@ -99,15 +112,26 @@ class Follower:
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
         paths = {path for recorder in self._recorders.values() for path in recorder.paths}
+        refusals = self._collector.refusals()
+        losses = self._finish_untraced({pid for pid, _ in refusals})
+        losses += _describe_refusals(refusals)
         notes = [
-            *_describe_refusals(self._collector.refusals()),
             *describe_private_allocators(paths),
             *self._notes,
         ]
-        if not self._recorders and not notes:
-            notes.append("the program was not traced: it did not load the tracer")
-        if notes:
-            self._writer.notes(notes)
+        if not self._recorders and not losses:
+            losses.append("the program was not traced: it did not load the tracer")
+        if notes or losses:
+            self._writer.notes(notes, losses)
+
+    def _finish_untraced(self, refused: set[int]) -> list[str]:
+        if not self._untraced:
+            return []
+        if self._untraced.refused:
+            self._notes.append(
+                "programs that ran untraced are counted, but not named: " + self._untraced.refused
+            )
+        return self._untraced.finish(self._joined, refused)
 
     def running(self) -> list[int]:
         """Return the PIDs of the processes that are traced now."""
@@ -134,6 +158,9 @@ class Follower:
     def _handle(self, event: Event, index: int) -> None:
         if event is Event.PROCESS:
             self._recorders[index] = ProcessRecorder(self._collector, self._writer, index)
+            info = self._collector.process(index)
+            if not info.inherited:  # by exec; a forked child joins without one
+                self._joined.append((info.pid, self._clock_base_s + info.start_s))
         elif event is Event.ENDED:
             self._recorders[index].end()
         elif event in _TRIGGERS:

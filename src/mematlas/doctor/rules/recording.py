@@ -239,6 +239,7 @@ def _unrecorded(state: RecordingState) -> Answer:
     reasons = [f"process {each.pid} {each.command}: {each.note}" for each in untraced]
     if not state.recording.complete:
         reasons.insert(0, "the recording was cut short; its figures are right up to its last chunk")
+    reasons += state.recording.losses
     if not reasons:
         return None
     return Found(

@@ -56,7 +56,7 @@ def make_report(
         started=recording.started,
         machine=recording.machine,
         sampling=recording.sampling,
-        complete=recording.complete,
+        complete=recording.complete and not recording.losses,
         processes=tuple(
             summarize_process(each, recording) for each in processes if not _only_forked(each, seen)
         ),
@@ -68,6 +68,7 @@ def make_report(
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
         notes=tuple(_notes(recording, processes, peak)),
+        cut_short=not recording.complete,
         idle=_idle(recording, wanted),
         slack=_slack(recording, peak),
         page_faults=page_faults(recording, paths),
@@ -311,6 +312,7 @@ def _notes(
 ) -> Iterator[str]:
     if not recording.complete:
         yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
+    yield from recording.losses
     yield from recording.notes
     yield from _sum_notes(recording, processes, peak)
     yield from _residency_notes(recording, processes)

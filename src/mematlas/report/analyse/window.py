@@ -57,7 +57,7 @@ def make_window(
         command=recording.command,
         started=recording.started,
         sampling=recording.sampling,
-        complete=recording.complete,
+        complete=recording.complete and not recording.losses,
         start_s=cells.start_s,
         end_s=cells.end_s,
         to_the_end=cells.to_the_end,
@@ -72,7 +72,7 @@ def make_window(
         stacks=whole if len(whole) else (),
         processes=tuple(summarize_process(each, recording) for each in wanted),
         series=series,
-        notes=tuple(recording.notes),
+        notes=(*recording.losses, *recording.notes),
     )
 
 

@@ -125,7 +125,7 @@ def _header(page: Page) -> Text:
     text = Text().append(shorten(command, 400), "bold cyan")
     text.append("\n" + " · ".join(details), "dim")
     if not report.complete:
-        text.append("\n" + titles.CUT_SHORT, "yellow")
+        text.append("\n" + (titles.CUT_SHORT if report.cut_short else titles.MISSED), "yellow")
     return text.append("\n\n").append_text(page.answer())
 
 
