@@ -41,8 +41,11 @@ def write_merged(
         for recording, start in zip(recordings, starts, strict=True):
             _write(writer, recording, index, start - first)
             index += 1 + max((each.index for each in recording.processes), default=-1)
-        writer.notes([f"merged from {len(recordings)} recordings", *_notes(recordings)])
-        if all(each.complete for each in recordings):
+        writer.notes(
+            [f"merged from {len(recordings)} recordings", *_notes(recordings)],
+            lossy=any(each.lossy for each in recordings),
+        )
+        if all(each.complete or each.lossy for each in recordings):
             writer.end()
 
 

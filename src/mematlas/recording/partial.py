@@ -93,6 +93,7 @@ class PartialRecording:
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     complete: bool = False
+    lossy: bool = False
 
     def finish(self, header: Metadata) -> model.RecordingData:
         """Return the complete recording."""
@@ -119,5 +120,6 @@ class PartialRecording:
             objects=self.objects,
             heaps=self.heaps,
             notes=self.notes,
-            complete=self.complete,
+            complete=self.complete and not self.lossy,
+            lossy=self.lossy,
         )

@@ -218,9 +218,12 @@ class Writer:
         }
         self._chunk(atlas.FRAMES, metadata, array("Q", frames).tobytes())
 
-    def notes(self, notes: Iterable[str]) -> None:
-        """Append notes: what was not seen or not resolved, and why."""
-        self._chunk(atlas.NOTES, {"notes": list(notes)})
+    def notes(self, notes: Iterable[str], *, lossy: bool = False) -> None:
+        """Append notes: what was not seen or not resolved, and why.
+
+        `lossy`: events of the program were not recorded, so the recording is not complete.
+        """
+        self._chunk(atlas.NOTES, {"notes": list(notes)} | ({"lossy": True} if lossy else {}))
 
     def end(self) -> None:
         """Write the end chunk, which marks a complete recording, and close the file."""
