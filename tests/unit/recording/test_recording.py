@@ -271,7 +271,7 @@ def test_a_recording_that_lost_events_is_not_complete(tmp_path: Path) -> None:
         writer.process(synthetic_recording.PARENT)
         writer.notes(["process 7: 12 events were lost"], lossy=True)
         writer.end()
-    write_merged([read(path), read(path)], both)
+    write_merged(both, [read(path), read(path)])
     for each in (path, both):
         recording = read(each)
         assert recording.lossy
