@@ -81,7 +81,7 @@ void batch_free(struct tcache_group *group, uint32_t number)
 
 /* The head of a stack has a tag that grows with each change, against a batch that is popped and
  * pushed again between the load and the exchange of another thread. Release: the items reach
- * whoever pops. */
+ * the thread that pops. */
 void batch_push(struct tcache_group *group, _Atomic uint64_t *stack, uint32_t number)
 {
 	struct batch *batch = batch_at(group, number);

@@ -93,7 +93,7 @@ static struct run *create_run(struct mematlas_arena *arena, struct size_class *c
 	return run;
 }
 
-/* Release order: whoever finds the run in the page table sees its fields. NULL before the pages
+/* Release order: a reader that finds the run in the page table sees its fields. NULL before the pages
  * are given back. */
 static void set_pages(struct mematlas_arena *arena, const struct run *run, struct run *to)
 {

@@ -4,7 +4,7 @@
 
 #include "mematlas.h"
 
-/* parents[i] < first + i, or 0 for the root. Whoever walks up such a trie comes to its root,
+/* parents[i] < first + i, or 0 for the root. A walk up such a trie comes to its root,
  * whatever a file says. No early exit, so that the loop is vectorised. */
 int mematlas_trie_check(const uint32_t *parents, uint64_t first, uint64_t count)
 {
