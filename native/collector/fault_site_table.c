@@ -31,10 +31,8 @@ static bool rehash(struct fault_sites *sites)
 struct mematlas_fault_site *fault_sites_find(struct fault_sites *sites,
 					     const struct mematlas_fault_site *key)
 {
-	uint32_t before = sites->capacity;
-
 	if (!ARRAY_RESERVE(sites->items, sites->count, sites->capacity, 64) ||
-	    (before != sites->capacity && !rehash(sites)))
+	    (!hash_table_fits(sites->table, sites->mask, sites->capacity) && !rehash(sites)))
 		return NULL;
 	uint32_t at = slot_of(sites, key);
 	for (; sites->table[at]; at = (at + 1) & sites->mask)

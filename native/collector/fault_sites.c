@@ -1,9 +1,7 @@
 /* Sampled page faults by the stack that took them and the owner of the memory. */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "array.h"
@@ -11,7 +9,6 @@
 
 #define VMAS_GAP_S 0.005
 #define VMAS_SHARE 0.02 /* of one CPU that reading mappings may take */
-#define REFUSED (-2)
 
 /* The owner of the memory a fault was in. */
 struct owner {
@@ -136,8 +133,8 @@ static struct owner owner_of(struct mematlas_collector *collector, struct proces
 	}
 	if (address >= ring->stack_low && address < ring->stack_high)
 		return owner_by_part(process, MEMATLAS_PART_STACK,
-				     ring->tid == process->shared->pid ? "main thread"
-								       : "other threads");
+				     ring->tid == process->inner_pid ? "main thread"
+								     : "other threads");
 	if (!owner_by_range(state, address, &owner))
 		return owner_by_mapping(collector, process, address);
 	if (owner.kind == TRACE_ARENA)
@@ -170,20 +167,6 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 	if (owner.unsaid)
 		touches_add(&process->state, address, page, node, weight);
 	return true;
-}
-
-void fault_sites_hold_events(struct process *process)
-{
-	const struct trace_process *shared = process->shared;
-
-	if (process->fault_events[0] != -1 || process->pidfd < 0 ||
-	    __atomic_load_n(&shared->faults, __ATOMIC_ACQUIRE) != TRACE_FAULTS_ON)
-		return;
-	for (int i = 0; i < 2; i++)
-		process->fault_events[i] =
-			(int)syscall(SYS_pidfd_getfd, process->pidfd, shared->fault_events[i], 0);
-	if (process->fault_events[0] < 0)
-		process->fault_events[0] = REFUSED;
 }
 
 void fault_sites_free(struct process *process)

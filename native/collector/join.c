@@ -311,16 +311,13 @@ static void clear_residency(struct stack_stats_table *table)
 			table->items[i].held_free = 0;
 }
 
-/* A traced image maps its session file. After an exec, the PID has another image that does not. */
+/* A traced image maps its session memory. After an exec, the PID has another image that does not. */
 static bool is_same_image(const struct join *join)
 {
 	for (size_t i = 0; i < join->vmas.count; i++) {
-		const char *name = join->vmas.items[i].name;
-		const char *base = strrchr(name, '/');
-		size_t length = strlen(join->process->name);
-		if (base && is_session_file(join->collector, name) &&
-		    strncmp(base + 1, join->process->name, length) == 0 &&
-		    (base[1 + length] == 0 || base[1 + length] == ' '))
+		const struct vma *vma = &join->vmas.items[i];
+		if (vma->inode == join->process->inode &&
+		    is_session_memory(join->collector, vma->name))
 			return true;
 	}
 	return false;

@@ -49,7 +49,7 @@ int64_t statm_read(int proc);                     /* RSS in bytes */
 
 /* vma_class.c: the part of the account that a mapping's name decides; false: it decides none (the
  * heap, unnamed mappings). */
-bool is_session_file(const struct mematlas_collector *collector, const char *name);
+bool is_session_memory(const struct mematlas_collector *collector, const char *name);
 bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
 		  struct mematlas_part *ret);
 

@@ -8,14 +8,14 @@
  * here. */
 static void copy_shared(const struct trace_process *shared, struct mematlas_traced *traced)
 {
-	traced->pid = shared->pid;
-	traced->parent_pid = shared->parent_pid;
 	traced->python_version = shared->python_version;
 	traced->python_hooked = shared->python_hooked;
 	traced->python_free_threaded = shared->python_free_threaded;
 	traced->stalls = shared->stalls;
 	traced->untraced_threads = shared->untraced_threads;
 	traced->sharing_threads = shared->sharing_threads;
+	traced->lost_events = __atomic_load_n(&shared->lost_events, __ATOMIC_RELAXED);
+	traced->exits_missed = __atomic_load_n(&shared->exits_missed, __ATOMIC_RELAXED);
 	traced->left_behind = shared->left_behind;
 	traced->own_malloc = shared->own_malloc;
 	traced->disabled = __atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) == TRACE_DISABLED;
@@ -41,6 +41,9 @@ int mematlas_collector_process(struct mematlas_collector *collector, int index,
 	const struct state *state = &process->state;
 	process_read_status(process);
 	*traced = (struct mematlas_traced){
+		.pid = process->pid,
+		.parent_pid = process->parent_pid,
+		.inner_pid = process->inner_pid,
 		.parent = process->parent,
 		.ending = process->ending,
 		.status = process->status,

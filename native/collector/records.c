@@ -164,7 +164,7 @@ static void apply_rare(struct mematlas_collector *collector, struct process *pro
 		clone_make(collector, process, ring->time, second);
 		break;
 	case TRACE_FORK_FAILED:
-		clone_drop(collector, process->shared->pid, second);
+		clone_drop(collector, process->image, second);
 		break;
 	case TRACE_BAD_FREE:
 		apply_bad_free(process, ring, second, ring_word(ring, mask, 2));

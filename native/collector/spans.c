@@ -132,7 +132,7 @@ static void add_stacks(struct process *process, struct spans *spans)
 
 	for (uint32_t i = 0; i < process->ring_count; i++) {
 		uint64_t low = rings[i].stack_low, high = rings[i].stack_high;
-		if (!low || rings[i].tid == process->shared->pid)
+		if (!low || rings[i].tid == process->inner_pid)
 			continue;
 		if (overlaps_range(&process->state.ranges, low, high))
 			continue;

@@ -33,14 +33,11 @@ static bool starts_with(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* The last component of the session's directory is random, so no other path contains it. */
-bool is_session_file(const struct mematlas_collector *collector, const char *name)
+/* All memory of a session is named like its socket, which is random. */
+bool is_session_memory(const struct mematlas_collector *collector, const char *name)
 {
-	const char *base = strrchr(collector->directory, '/');
-
-	base = base ? base : collector->directory;
-	const char *found = strstr(name, base);
-	return found && found[strlen(base)] == '/';
+	return starts_with(name, "/memfd:") &&
+	       starts_with(name + strlen("/memfd:"), collector->broker.name);
 }
 
 static bool is_tracer_library(const char *name)
@@ -110,7 +107,7 @@ static struct vma_class classify_unnamed(struct join *join, size_t i)
 
 static bool is_tracer_memory(const struct mematlas_collector *collector, const char *name)
 {
-	return is_session_file(collector, name) || is_tracer_library(name) ||
+	return is_session_memory(collector, name) || is_tracer_library(name) ||
 	       starts_with(name, "[anon:mematlas");
 }
 

@@ -38,7 +38,8 @@ enum mematlas_ending {
 };
 
 struct mematlas_traced {
-	int32_t pid, parent_pid;
+	int32_t pid, parent_pid; /* in the collector's PID namespace */
+	int32_t inner_pid;       /* in the process's own PID namespace */
 	int32_t parent; /* index; -1: not traced */
 	int32_t ending, status;
 	uint32_t python_version, python_hooked;
@@ -49,7 +50,7 @@ struct mematlas_traced {
 	double start_s, end_s; /* since the collector was created */
 	double live_bytes, peak_bytes, peak_s;
 	uint64_t rss_bytes, stalls, untraced_threads, sharing_threads, left_behind, own_malloc,
-		events, unknown_frees, broken_rings;
+		events, unknown_frees, broken_rings, lost_events, exits_missed;
 	uint64_t nodes, codes, modules, totals, timeline; /* numbers of rows */
 	uint64_t fault_sites, fault_parts;
 	uint64_t fault_samples, faults_lost;
@@ -178,8 +179,21 @@ struct mematlas_account {
 	uint32_t unused;
 };
 
-int mematlas_collector_create(const char *directory, const struct mematlas_trace_settings *settings,
+/* `library`: path of the tracer's library, for processes that cannot reach it; NULL: none. */
+int mematlas_collector_create(const struct mematlas_trace_settings *settings, const char *library,
 			      struct mematlas_collector **ret);
+/* What a process needs to join: the value of MEMATLAS_SESSION. */
+const char *mematlas_collector_session(const struct mematlas_collector *collector);
+/* Serves a process over a socket whose other end that process has: it joins with the session text
+ * ":TOKEN:FD". The descriptor becomes the collector's, also on failure. */
+int mematlas_collector_adopt(struct mematlas_collector *collector, int fd);
+/* Processes that could not be traced, in order of their reports. */
+struct mematlas_refusal {
+	int32_t pid;
+	char reason[128];
+};
+int64_t mematlas_collector_refusals(struct mematlas_collector *collector, uint64_t from,
+				    struct mematlas_refusal *rows, uint64_t capacity);
 void mematlas_collector_destroy(struct mematlas_collector *collector);
 /* Pushes WATCHED when `pid`, which need not be traced, has ended. */
 int mematlas_collector_watch(struct mematlas_collector *collector, int pid);

@@ -5,7 +5,6 @@
 #ifndef MEMATLAS_TRACER_STATE_H
 #define MEMATLAS_TRACER_STATE_H
 
-#include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,11 +22,13 @@
  *   ring_words is a power of two, ring_words * 8 >= TRACE_MIN_RING_DATA
  *   exact => sample_bytes == 0 */
 struct trace_session {
-	struct trace_control *control; /* NULL: not traced */
+	/* Mapped for good once mapped, since they are used without the guard too: a detached program has
+	 * empty memory of its own there. NULL: never joined. */
+	const struct trace_control *control;
+	uint64_t *counter; /* the shared clock; NULL: a cycle counter is used */
+	bool in_session; /* control and the clock are the session's */
 	struct trace_process *process;
 	struct trace_ring *rings;
-	char *data; /* of ring 0; ring i's is i * ring_words * 8 bytes further */
-	char *slots; /* private memory of each ring's thread, trace_slot_bytes() apart */
 	uint64_t clock_base;
 	uint64_t sample_bytes;
 	size_t page_bytes; /* of the kernel */
@@ -38,7 +39,7 @@ struct trace_session {
 	bool counting; /* TRACE_CLOCK_COUNTER */
 	bool sandboxed; /* under seccomp: a system call of the tracer may kill the program */
 	uintptr_t own_start, own_end; /* text of this library */
-	char directory[PATH_MAX];
+	uint64_t image; /* number of this process image in the session */
 };
 extern struct trace_session trace_session;
 
@@ -69,9 +70,6 @@ bool trace_session_is_over(void);
 
 /* Stops recording for good and passes the reason to the collector. */
 void trace_disable(const char *reason);
-
-/* Are 2 * `bytes` left in the file system of the session? */
-bool trace_space_left(size_t bytes);
 
 /* Sleeps, or spins where system calls are forbidden. */
 void trace_sleep(long ns);

@@ -46,7 +46,7 @@ NO_INLINE static char *big_second(void)
 	return block;
 }
 
-/* Pages that are given back belong to nobody, whoever touched them. */
+/* Pages that are given back have no owner any more. */
 NO_INLINE static char *given_back(void)
 {
 	char *block = mi_malloc(10 * MB);

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from mematlas._core import Collector, Event, SessionSettings
 from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
+from mematlas.present.printable import clean
+from mematlas.tracing.child import library
 from mematlas.tracing.private_allocators import (
     describe_private_allocators,
     find_private_allocators,
@@ -17,7 +19,6 @@ from mematlas.tracing.process import ProcessRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mematlas.recording import Writer
     from mematlas.tracing.settings import TraceSettings
@@ -34,10 +35,9 @@ _TRIGGERS = {
 }
 
 
-def open_collector(session: Path, settings: TraceSettings) -> Collector:
-    """Create the collector of a session directory. OSError if its files cannot be created."""
+def open_collector(settings: TraceSettings) -> Collector:
+    """Create the collector of a session. OSError if its memory or sockets cannot be created."""
     return Collector(
-        str(session),
         SessionSettings(
             exact=settings.exact,
             ring_bytes=settings.ring_bytes,
@@ -47,6 +47,7 @@ def open_collector(session: Path, settings: TraceSettings) -> Collector:
             budget=settings.budget,
             fault_period=settings.fault_period,
         ),
+        library(),
     )
 
 
@@ -54,7 +55,7 @@ class Follower:
     """The recording of one session: of the process `pid` and of all processes it starts."""
 
     def __init__(
-        self, collector: Collector, writer: Writer, session: Path, pid: int, *, idle_s: float = 0.0
+        self, collector: Collector, writer: Writer, pid: int, *, idle_s: float = 0.0
     ) -> None:
         """Watch the process for its end.
 
@@ -62,7 +63,6 @@ class Follower:
         """
         self._collector = collector
         self._writer = writer
-        self._session = session
         self._pid = pid
         self._recorders: dict[int, ProcessRecorder] = {}
         self._deadline: float | None = None
@@ -104,7 +104,7 @@ class Follower:
         paths = {path for recorder in self._recorders.values() for path in recorder.paths}
         allocators = find_private_allocators(paths)
         notes = [
-            *_read_refusals(self._session),
+            *_describe_refusals(self._collector.refusals()),
             *describe_private_allocators(allocators),
             *self._notes,
         ]
@@ -152,11 +152,11 @@ def _choose_idle_method() -> tuple[str, list[str]]:
         return "", [str(error)]
 
 
-def _read_refusals(session: Path) -> list[str]:
-    """Read why processes were not traced, a note per reason: the tracer left a link PID.why -> reason."""
+def _describe_refusals(refusals: list[tuple[int, str]]) -> list[str]:
+    """Return a note per reason why processes were not traced."""
     reasons: dict[str, list[str]] = {}
-    for link in sorted(session.glob("*.why")):
-        reasons.setdefault(str(link.readlink()), []).append(link.name.partition(".")[0])
+    for pid, reason in refusals:
+        reasons.setdefault(clean(reason), []).append(str(pid))
     return [
         f"not traced: PID {', '.join(pids[:_NAMED_PIDS])}"
         f"{' and others' * (len(pids) > _NAMED_PIDS)}: {reason}"

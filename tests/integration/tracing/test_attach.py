@@ -117,9 +117,9 @@ def recorded(file: Path) -> Traced:
     return Traced(Outcome(0, b""), "", file, 1_000_000)
 
 
-def sessions_of(pid: int) -> list[Path]:
-    """Return the session directories in /dev/shm of attachments to a process."""
-    return [each.parent for each in Path("/dev/shm").glob(f"mematlas-*/{pid}.*")]
+def is_announced(pid: int) -> bool:
+    """Return whether a process is announced as attached to."""
+    return f"@mematlas-attach.{pid}." in Path("/proc/net/unix").read_text(errors="replace")
 
 
 def wait_until_recorded(file: Path, allocations: int) -> None:
@@ -306,8 +306,7 @@ def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
     )
     assert attach.stderr is not None
     assert "attached to" in attach.stderr.readline()
-    sessions = set(sessions_of(pid))
-    assert sessions
+    wait_until(lambda: is_announced(pid), "the announcement")
     program.tell("a")
     wait_until_recorded(file, 1000)
     attach.kill()
@@ -317,7 +316,7 @@ def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
         program.tell("t")
     done = mematlas("detach", str(pid))
     assert done.returncode == 0, done.stderr
-    assert not sessions & set(sessions_of(pid))
+    assert not is_announced(pid)
     with attached(pid, tmp_path / "b.atlas", "--exact"):
         program.tell("a")
     assert program.end() == (7, "")
