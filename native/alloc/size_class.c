@@ -93,8 +93,8 @@ static struct run *create_run(struct mematlas_arena *arena, struct size_class *c
 	return run;
 }
 
-/* Release order: a reader that finds the run in the page table sees its fields. NULL before the pages
- * are given back. */
+/* Release order: a reader that finds the run in the page table sees its fields. NULL before the
+ * pages are given back. */
 static void set_pages(struct mematlas_arena *arena, const struct run *run, struct run *to)
 {
 	uint64_t first = (uint64_t)(GET(run->start) - arena->base) >> PAGE_BITS;
