@@ -107,7 +107,7 @@ class Recording:
         >>> mematlas.open("app.atlas").complete
         True
         """
-        return self._data.complete and not self._data.losses
+        return self._data.complete
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ class Recording:
         >>> all(isinstance(note, str) for note in mematlas.open("app.atlas").notes)
         True
         """
-        return (*self._data.losses, *self._data.notes)
+        return tuple(self._data.notes)
 
     def report(self, *, pid: int | None = None) -> Report:
         """Return the account of resident memory and the figures of all stacks.

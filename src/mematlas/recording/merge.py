@@ -41,15 +41,12 @@ def write_merged(
         for recording, start in zip(recordings, starts, strict=True):
             _write(writer, recording, index, start - first)
             index += 1 + max((each.index for each in recording.processes), default=-1)
-        writer.notes(
-            [f"merged from {len(recordings)} recordings", *_notes(recordings)], _losses(recordings)
-        )
-        if all(each.complete for each in recordings):
+        allocators = {path: names for each in recordings for path, names in each.allocators.items()}
+        merged = f"merged from {len(recordings)} recordings"
+        lossy = any(each.lossy for each in recordings)
+        writer.notes([merged, *_notes(recordings)], allocators, lossy=lossy)
+        if all(each.complete or each.lossy for each in recordings):
             writer.end()
-
-
-def _losses(recordings: Sequence[RecordingData]) -> list[str]:
-    return list(dict.fromkeys(loss for each in recordings for loss in each.losses))
 
 
 def _seconds(started: str) -> float:
@@ -159,6 +156,7 @@ def _write_snapshot(
         unexplained_bytes=snapshot.unexplained_bytes,
         huge_bytes=snapshot.huge_bytes,
         rows=np.asarray(snapshot.rows).tobytes(),
+        touched=snapshot.touched,
     )
     if fragmentation := recording.fragmentation.get((snapshot.process, snapshot.time_s)):
         writer.fragmentation(

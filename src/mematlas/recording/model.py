@@ -161,6 +161,7 @@ class Kind(StrEnum):
     STACK = "stack"  # thread stacks; the stack is the start routine
     SHARED = "shared"  # shared memory; the stack mapped it
     COPY = "copy"  # written pages of a private file mapping; the stack mapped it
+    TOUCHED = "touched"  # memory of an allocator inside a program; the stack touched it first
 
 
 KIND_BY_NUMBER = dict(enumerate(Kind, 1))
@@ -230,6 +231,17 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Touched:
+    """Resident memory that one stack touched first, in mappings of unknown use. An estimate."""
+
+    stack: int
+    owner: int  # the stack that made the mapping
+    kind: int  # of the mapping; 0: the stack that made it is unknown
+    bytes: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The join of the resident pages of one process with its live allocations.
 
@@ -245,6 +257,7 @@ class Snapshot:
     unexplained_bytes: int
     rows: Rows  # SNAPSHOT_DTYPE
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
+    touched: tuple[Touched, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -378,8 +391,7 @@ class RecordingData:
     totals: dict[int, Totals]  # the last of each process
     timeline: dict[int, Rows]  # TIMELINE_DTYPE
     notes: list[str]  # what was not seen or not resolved, and why
-    complete: bool  # False: the file ends early; the data is valid up to the last complete chunk
-    losses: list[str] = field(default_factory=list)  # memory that was missed, and why
+    complete: bool  # False: the file ends early, valid up to its last chunk, or it is lossy
     fault_sites: dict[int, FaultSites] = field(default_factory=dict)  # if page faults were sampled
     lifetimes: dict[int, Rows] = field(default_factory=dict)  # LIFETIMES_DTYPE
     age_matrix: dict[int, AgeMatrix] = field(default_factory=dict)
@@ -388,6 +400,8 @@ class RecordingData:
     )  # the last scan of each process, with --idle
     heaps: dict[int, GlibcHeaps] = field(default_factory=dict)  # of processes that use glibc malloc
     objects: dict[int, Objects] = field(default_factory=dict)  # of Python processes
+    allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)  # inside files, by path
     fragmentation: dict[tuple[int, float], Fragmentation] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; exact mode only
+    lossy: bool = False  # events of the program were not recorded; the notes say which

@@ -92,8 +92,9 @@ class PartialRecording:
     packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    losses: list[str] = field(default_factory=list)
+    allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)
     complete: bool = False
+    lossy: bool = False
 
     def finish(self, header: Metadata) -> model.RecordingData:
         """Return the complete recording."""
@@ -120,6 +121,7 @@ class PartialRecording:
             objects=self.objects,
             heaps=self.heaps,
             notes=self.notes,
-            losses=self.losses,
-            complete=self.complete,
+            allocators=self.allocators,
+            complete=self.complete and not self.lossy,
+            lossy=self.lossy,
         )

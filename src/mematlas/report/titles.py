@@ -38,6 +38,7 @@ KIND_TITLES = {
     "stack": "thread stacks",
     "shared": "shared memory",
     "copy": "written file pages",
+    "touched": "touched first",
 }
 METRIC_TITLES = {
     "resident": "resident",
@@ -67,6 +68,4 @@ IDLE_METHODS = {
     "idle": "idle page tracking",
     "referenced": "referenced bits of mappings",
 }
-CUT_SHORT = "The recording was cut short. Its data is valid up to the last complete record."
-MISSED = "Not all memory was recorded: see the notes."
-INCOMPLETE = "The recording is not complete: cut short, or memory was missed, as the notes say."
+CUT_SHORT = "The recording is not complete. The notes say what is missing."

@@ -11,7 +11,10 @@ from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
 from mematlas.present.printable import clean
 from mematlas.tracing.child import library
-from mematlas.tracing.private_allocators import describe_private_allocators
+from mematlas.tracing.private_allocators import (
+    describe_private_allocators,
+    find_private_allocators,
+)
 from mematlas.tracing.process import ProcessRecorder
 
 if TYPE_CHECKING:
@@ -111,18 +114,22 @@ class Follower:
         self._collector.stop()
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
-        paths = {path for recorder in self._recorders.values() for path in recorder.paths}
+        losses = [loss for recorder in self._recorders.values() for loss in recorder.losses]
         refusals = self._collector.refusals()
-        losses = self._finish_untraced({pid for pid, _ in refusals})
+        losses += self._finish_untraced({pid for pid, _ in refusals})
         losses += _describe_refusals(refusals)
-        notes = [
-            *describe_private_allocators(paths),
-            *self._notes,
-        ]
         if not self._recorders and not losses:
             losses.append("the program was not traced: it did not load the tracer")
-        if notes or losses:
-            self._writer.notes(notes, losses)
+        if losses:
+            self._writer.notes(losses, lossy=True)
+        paths = {path for recorder in self._recorders.values() for path in recorder.paths}
+        allocators = find_private_allocators(paths)
+        notes = [
+            *describe_private_allocators(allocators),
+            *self._notes,
+        ]
+        if notes:
+            self._writer.notes(notes, allocators)
 
     def _finish_untraced(self, refused: set[int]) -> list[str]:
         if not self._untraced:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, idle_memory, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
-from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process
+from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process, Touched
 from mematlas.tracing import child
 from mematlas.tracing.program import WHY_UNTRACED
 
@@ -20,11 +21,22 @@ if TYPE_CHECKING:
     from mematlas.recording import Writer
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
+_FAULT_SITE = struct.Struct("<4I5d")
+_MOST_TOUCHES = 1000  # rows of one snapshot
 _TOTALS_GAP_S = 1.0
 _MAX_HEAP_BYTES = 4 << 30  # larger heaps are not walked: the program waits for that at its exit
 _MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
+
+
+def _largest_touches(rows: bytes) -> list[Touched]:
+    """Return the largest rows of memory by the stack that touched it first (FAULT_SITES_DTYPE)."""
+    found = [
+        Touched(stack, owner, kind, size, variance)
+        for stack, owner, kind, _, _, _, _, size, variance in _FAULT_SITE.iter_unpack(rows)
+    ]
+    return sorted(found, key=lambda each: -each.bytes)[:_MOST_TOUCHES]
 
 
 class ProcessRecorder:
@@ -46,6 +58,7 @@ class ProcessRecorder:
         self._idle_due = 0.0
         self.ended = False
         self.paths: set[str] = set()  # of all modules
+        self.losses: list[str] = []  # known at the end
         self._unread = ""  # why pages could not be read
         info = collector.process(index)
         self.pid = info.pid
@@ -117,6 +130,7 @@ class ProcessRecorder:
         """Write the totals and the ending of a process that is gone."""
         self.ended = True
         info = self._write_names()
+        self.losses = _losses(info)
         self._write_totals()
         self.flush_timeline()
         ending = "exec" if info.execed else "ended"
@@ -155,6 +169,7 @@ class ProcessRecorder:
 
     def _close_running(self, info: Traced) -> Process:
         """Write what a running process holds, and return its description with an ending."""
+        self.losses = _losses(info)
         if objects := self._read_objects():
             self._write_objects(*objects)
         self._write_heaps()
@@ -236,6 +251,7 @@ class ProcessRecorder:
             ],
             unexplained_bytes=join.unexplained_bytes,
             rows=join.rows,
+            touched=_largest_touches(join.touched),
         )
         if join.slack:
             self._writer.fragmentation(
@@ -290,6 +306,28 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def _losses(info: Traced) -> list[str]:
+    """Format which events of a process were not recorded, and why."""
+    losses = (
+        (
+            info.lost_events,
+            (
+                f"{info.lost_events} events were lost, since mematlas did not read for ten seconds or "
+                "no memory was left for records; what is live may be shown too high or too low"
+            ),
+        ),
+        (
+            info.exits_missed,
+            "its last snapshot is missing, since mematlas got no CPU for it in time",
+        ),
+        (
+            info.broken_rings,
+            f"{info.broken_rings} of its threads wrote invalid records and were not read further",
+        ),
+    )
+    return [f"process {info.pid}: {text}" for applies, text in losses if applies]
+
+
 def _version(info: Traced) -> str | None:
     number, build = info.python_version, "t" if info.python_free_threaded else ""
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}{build}" if number else None
@@ -334,9 +372,6 @@ def _note(info: Traced, unread: str) -> str:
             any(info.left),
             f"{sum(info.left)} of the programs it started not traced: {_describe_left(info.left)}",
         ),
-        (
-            info.broken_rings,
-            f"{info.broken_rings} of its threads wrote invalid records and were not read further",
-        ),
+        *((True, loss.partition(": ")[2]) for loss in _losses(info)),
     )
     return "; ".join(text for applies, text in notes if applies)

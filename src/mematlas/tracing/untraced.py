@@ -46,6 +46,7 @@ class UntracedWatch:
         self._records: ExecRecords | None = None
         self._images: list[Image] = []
         self._next_look_s = 0.0
+        self._matched: set[tuple[int, float]] = set()  # starts that belong to a dropped image
         try:
             self._records = ExecRecords()
         except OSError as error:
@@ -99,7 +100,7 @@ class UntracedWatch:
         starts: dict[int, list[float]] = {}
         pids = {image.pid for image in self._images}
         for pid, start_s in joined:
-            if pid in pids:
+            if pid in pids and (pid, start_s) not in self._matched:
                 starts.setdefault(pid, []).append(start_s)
         traced: set[int] = set()
         for pid, times in starts.items():
@@ -108,6 +109,7 @@ class UntracedWatch:
                 before = [each for each in images if each.start_s <= start_s + _EARLY_S]
                 if before:
                     traced.add(id(before[-1]))
+                    self._matched.add((pid, start_s))
         self._images = [image for image in self._images if id(image) not in traced]
 
 

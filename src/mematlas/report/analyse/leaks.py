@@ -110,8 +110,8 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
     found = LeakTable.ranked(classified)
     by_verdict = add_up(found)
     totals = recording.totals.values()
-    notes = [*recording.losses, *recording.notes]
-    if not recording.complete:
+    notes = list(recording.notes)
+    if not (recording.complete or recording.lossy):
         notes.insert(
             0, "the recording was cut short: live memory is of its last record, not of the exit"
         )
@@ -122,7 +122,7 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
         command=recording.command,
         started=recording.started,
         sampling=recording.sampling,
-        complete=recording.complete and not recording.losses,
+        complete=recording.complete,
         time_s=max((each.time_s for each in totals), default=0.0),
         live_bytes=sum(each.live_bytes for each in by_verdict.values()),
         likely_bytes=sum(by_verdict[each].live_bytes for each in LIKELY if each in by_verdict),

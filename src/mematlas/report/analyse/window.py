@@ -57,7 +57,7 @@ def make_window(
         command=recording.command,
         started=recording.started,
         sampling=recording.sampling,
-        complete=recording.complete and not recording.losses,
+        complete=recording.complete,
         start_s=cells.start_s,
         end_s=cells.end_s,
         to_the_end=cells.to_the_end,
@@ -72,7 +72,7 @@ def make_window(
         stacks=whole if len(whole) else (),
         processes=tuple(summarize_process(each, recording) for each in wanted),
         series=series,
-        notes=(*recording.losses, *recording.notes),
+        notes=tuple(recording.notes),
     )
 
 

@@ -81,8 +81,7 @@ def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
     seconds = run_facts.duration_s(report)
     details.insert(1, "duration unknown" if seconds is None else f"ran {format_duration(seconds)}")
     details[2:2] = filter(None, [run_facts.process_count(report)])
-    why = titles.CUT_SHORT if report.cut_short else titles.MISSED
-    cut = "" if report.complete else tag("p", safe(why), class_="warning")
+    cut = "" if report.complete else tag("p", safe(titles.CUT_SHORT), class_="warning")
     return (
         f"<header>{brand()}"
         + tag("p", safe(shorten(" ".join(report.command), 400)), class_="command")
@@ -317,10 +316,7 @@ def _facts(report: Report) -> str:
         ("started", report.started),
         ("sampling", run_facts.sampling(report.sampling)),
         ("snapshots", f"every {format_duration(report.sampling.interval_s)}"),
-        (
-            "recording",
-            "complete" if report.complete else "cut short" if report.cut_short else "incomplete",
-        ),
+        ("recording", "complete" if report.complete else "not complete"),
         *((key.replace("_", " "), value) for key, value in sorted(report.machine.items())),
     ]
     facts = "".join(f"<dt>{safe(key)}</dt><dd>{_fact(key, value)}</dd>" for key, value in pairs)

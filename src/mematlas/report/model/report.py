@@ -187,7 +187,7 @@ class Report:
     started: str
     machine: dict[str, object]
     sampling: Sampling
-    complete: bool  # False: cut short, or memory was missed, as the notes say
+    complete: bool
     processes: tuple[ProcessSummary, ...]
     account: Account  # at the highest RSS
     last: Account  # at exit, or the last snapshot
@@ -207,7 +207,6 @@ class Report:
     )
     objects: tuple[ObjectType, ...] | None = None  # None: no Python process, or not scanned
     lifetimes_known: bool = True
-    cut_short: bool = False  # the file ends early
 
     def why_unknown(self, metric: str) -> str | None:
         """Return why a metric was not measured and which option measures it; None if it was measured."""

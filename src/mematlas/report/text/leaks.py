@@ -58,7 +58,7 @@ def _header(leaks: Leaks) -> Text:
     details = [run_facts.sampling(leaks.sampling), f"ran {format_duration(leaks.time_s)}"]
     text.append("\n" + " · ".join([*details, run_facts.start_time(leaks.started)]), "dim")
     if not leaks.complete:
-        text.append("\n" + titles.INCOMPLETE, "yellow")
+        text.append("\n" + titles.CUT_SHORT, "yellow")
     text.append("\n\n").append(format_bytes(leaks.live_bytes), "bold")
     if not leaks.likely_bytes:
         return text.append(" live at the end, no likely leaks.")

@@ -50,7 +50,7 @@ def _header(window: Window) -> Text:
     details = [run_facts.sampling(window.sampling), run_facts.start_time(window.started)]
     text.append("\n" + " · ".join(details), "dim")
     if not window.complete:
-        text.append("\n" + titles.INCOMPLETE, "yellow")
+        text.append("\n" + titles.CUT_SHORT, "yellow")
     end = format_duration(window.end_s)
     error = f" ± {format_bytes(window.error_bytes)}" if window.error_bytes else ""
     text.append(
