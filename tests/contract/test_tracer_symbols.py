@@ -17,7 +17,7 @@ FORBIDDEN = {
     *("strerror", "setenv", "putenv", "atexit", "__cxa_atexit", "fopen", "printf", "snprintf"),
     *("malloc", "calloc", "realloc", "free", "posix_memalign", "strdup", "opendir"),
 }
-ENTRY_POINTS = {"mematlas_attach", "mematlas_detach"}
+ENTRY_POINTS = {"mematlas_attach", "mematlas_detach", "__asan_default_options"}
 ROWS = (
     re.compile(r"\bHOOK\([^(),]+, (\w+),"),  # HOOK(result, name, ...
     re.compile(r"\bHOOK\((\w+), (?:PATCHED|PRELOADED)\)"),
