@@ -22,12 +22,11 @@ class _RemoteCaller:
     def __init__(self, target: Target, thread: StoppedThread) -> None:
         self._pid = target.pid
         self._thread = thread
-        self._syscall_insn = target.find_syscall_insn()
 
     def call(self, function: int, text: bytes, argument: int) -> int:
         """Call `int function(text, argument)` and return its result."""
         try:
-            result = self._thread.call(self._syscall_insn, function, text, argument)
+            result = self._thread.call(function, self._thread.put(text + b"\0"), argument)
         except OSError as error:
             raise self._failure(error) from None
         return _signed(result)

@@ -7,26 +7,24 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from mematlas._core import ProcessCode
 from mematlas.errors import AccessError, TargetError, UnsupportedError, UsageError
 from mematlas.linux import smaps
 from mematlas.linux.mappings import Permission
 from mematlas.linux.status import read_status_of
-from mematlas.recording import elf
 
 _SYSCALL_INSN = b"\x0f\x05"
+_SYSCALL_BYTES = 64  # of the function that holds one
 _ELF_64_LITTLE = b"\x7fELF\x02\x01"
 
 
 @dataclass(frozen=True, slots=True)
 class CodeMapping:
-    """An executable mapping of an ELF file.
-
-    bias == address in the process - address in the file's own address space.
-    """
+    """An executable mapping of a file."""
 
     start: int
     end: int
-    bias: int
+    image: int  # address of the file's first byte
     path: str  # as the process sees it
 
     @property
@@ -63,6 +61,8 @@ class Target:
         self._check_status()
         self._check_program()
         self.libc = self._find_libc()
+        self.process_code = ProcessCode(pid)
+        self.syscall_insn = self._find_syscall_insn()
 
     def find_mapping(self, path: str) -> CodeMapping | None:
         """Find the code of a loaded library, by the device and inode of a path here.
@@ -90,8 +90,7 @@ class Target:
 
     def find_function(self, mapping: CodeMapping, name: str) -> int:
         """Return the address of a library's function in the process; 0 if the library has none."""
-        value = elf.address_of(f"{self._root}{mapping.path}", name)
-        return value + mapping.bias if value else 0
+        return self.process_code.find_function(mapping.image, name)
 
     def find_dlopen(self) -> int:
         """Return the address of dlopen(); before glibc 2.34 libdl or a private name of libc has it."""
@@ -104,20 +103,16 @@ class Target:
                     return address
         raise UnsupportedError(f"process {self.pid}: its C library has no dlopen()")
 
-    def find_syscall_insn(self) -> int:
-        """Return the address of a `syscall` instruction in the C library; 0 if there is none."""
-        return self.find_in_libc(_SYSCALL_INSN)
-
-    def find_in_libc(self, code: bytes) -> int:
-        """Return the address of the first occurrence of some machine code in the C library; 0: none."""
-        with Path(f"{self._root}{self.libc.path}").open("rb") as file:
-            data = file.read()
-        offset = -1
-        while (offset := data.find(code, offset + 1)) >= 0:
-            address = elf.file_address(data, offset)
-            if address is not None and self.libc.start <= address + self.libc.bias < self.libc.end:
-                return address + self.libc.bias
-        return 0
+    def _find_syscall_insn(self) -> int:
+        """Return the address of a `syscall` instruction in the C library: in its function syscall()."""
+        start = self.find_function(self.libc, "syscall")
+        with Path(f"/proc/{self.pid}/mem").open("rb", buffering=0) as memory:
+            memory.seek(start)
+            code = memory.read(_SYSCALL_BYTES) if start else b""
+        offset = code.find(_SYSCALL_INSN)
+        if offset < 0:
+            raise UnsupportedError(f"process {self.pid}: its C library has no syscall()")
+        return start + offset
 
     def _read_code(self) -> list[CodeMapping]:
         file_start: dict[str, int] = {}
