@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from hypothesis import settings
 
+import lanes
 from traced_runs import PROGRAMS, Traced, bare, trace
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
+# A shell starts the background commands of a script with SIGINT ignored, and programs inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is slow at times, which is no failure.
 settings.register_profile("mematlas", deadline=None)
@@ -42,32 +49,37 @@ class Run(Protocol):
         """Return the traced run."""
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Run a test beside those of other lanes, or alone if its mark asks for that."""
+    folder = common_folder(item.config)
+    hold = lanes.alone if item.get_closest_marker("machine") else lanes.among_others
+    with hold(folder):
+        return (yield)
+
+
+def common_folder(config: pytest.Config) -> Path:
+    """Return the folder of temporary files that the lanes of a run have in common."""
+    factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
+    folder = factory.getbasetemp()
+    return folder.parent if os.environ.get("PYTEST_XDIST_WORKER") else folder
+
+
 @pytest.fixture(scope="session")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
-    """Build a test program with gcc, once a session."""
-    folder = tmp_path_factory.mktemp("programs")
-    built: dict[tuple[str, ...], Path] = {}
+def build(pytestconfig: pytest.Config) -> Build:
+    """Build a test program with gcc, once a run of all lanes."""
+    folder = common_folder(pytestconfig) / "programs"
 
     def make(name: str, *flags: str) -> Path:
-        key = (name, *flags)
-        if key not in built:
-            output = folder / f"{len(built)}" / name
-            output.parent.mkdir()
-            source = PROGRAMS / f"{name}.c"
-            command = [
-                "gcc",
-                "-g",
-                "-O2",
-                *KEEP_FRAMES,
-                *flags,
-                str(source),
-                "-o",
-                str(output),
-                "-pthread",
-            ]
-            subprocess.run(command, check=True)
-            built[key] = output
-        return built[key]
+        # A folder for each set of flags, because the program keeps its name.
+        output = folder / hashlib.sha256("\0".join(flags).encode()).hexdigest()[:12] / name
+        if not output.exists():
+            output.parent.mkdir(parents=True, exist_ok=True)
+            new = output.with_name(f"{name}.{os.getpid()}")
+            options = ("-g", "-O2", *KEEP_FRAMES, *flags, "-pthread")
+            subprocess.run(["gcc", *options, PROGRAMS / f"{name}.c", "-o", new], check=True)
+            new.rename(output)  # another lane sees nothing or the whole program
+        return output
 
     return make
 

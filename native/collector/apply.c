@@ -97,7 +97,7 @@ void state_restore(struct state *state, uint64_t time, uint64_t freed, const str
 struct removal {
 	struct state *state;
 	uint64_t time;
-	uint32_t kind;
+	struct unmapped first;
 };
 
 static void note_removed(void *context, const struct range *range, uint64_t bytes, int pieces)
@@ -106,8 +106,8 @@ static void note_removed(void *context, const struct range *range, uint64_t byte
 	struct stack_stats *stats = &removal->state->stats.items[range->stats];
 	double size = range->reserved ? 0 : (double)bytes;
 
-	if (!removal->kind)
-		removal->kind = range->kind;
+	if (!removal->first.kind)
+		removal->first = (struct unmapped){range->kind, range->reserved};
 	stats->freed += size;
 	if (counts_as_live(range->kind)) {
 		struct weight weight = {-pieces, size, 0};
@@ -116,28 +116,49 @@ static void note_removed(void *context, const struct range *range, uint64_t byte
 	}
 }
 
-uint32_t state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_t end)
+struct unmapped state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_t end)
 {
-	struct removal removal = {state, time, 0};
+	struct removal removal = {state, time, {0}};
 
 	end = page_ceil(end);
 	if (end > start && !ranges_remove(&state->ranges, start, end, note_removed, &removal))
 		state->out_of_memory = true;
-	return removal.kind;
+	return removal.first;
 }
 
 void state_map(struct state *state, uint64_t time, const struct range *range)
 {
-	struct stack_stats *stats = &state->stats.items[range->stats];
-	double size = range->reserved ? 0 : (double)(range->end - range->start);
-
 	state_unmap(state, time, range->start, range->end); /* its unmapping was not recorded */
 	if (!ranges_insert(&state->ranges, range)) {
 		state->out_of_memory = true;
 		return;
 	}
+	state_mapped(state, time, range);
+}
+
+void state_mapped(struct state *state, uint64_t time, const struct range *range)
+{
+	struct stack_stats *stats = &state->stats.items[range->stats];
+	double size = range->reserved ? 0 : (double)(range->end - range->start);
+
 	stats->allocated += size;
 	stats->allocations += 1;
 	if (counts_as_live(range->kind))
 		add_live(state, stats, time, (struct weight){1, size, 0});
+}
+
+/* A mapping may have been cut; its pieces have the same birth. */
+uint64_t state_mapping_length(const struct state *state, uint64_t start)
+{
+	const struct ranges *ranges = &state->ranges;
+	size_t at = ranges_find(ranges, start);
+	uint64_t end = start;
+
+	if (at == ranges->count || ranges->items[at].start != start)
+		return 0;
+	for (size_t i = at; i < ranges->count && ranges->items[i].start == end &&
+			    ranges->items[i].born == ranges->items[at].born;
+	     i++)
+		end = ranges->items[i].end;
+	return end - start;
 }

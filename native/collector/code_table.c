@@ -1,4 +1,4 @@
-/* Code objects, each kept once, and loaded modules. */
+/* Code objects, each kept once. */
 #include <string.h>
 
 #include "array.h"
@@ -82,26 +82,4 @@ uint32_t code_add(struct state *state, const struct code *code)
 	codes->items[codes->count++] = copy;
 	codes_link(codes, codes->count);
 	return codes->count;
-}
-
-/* Every thread records every module. A module counts anew only if another was mapped at its
- * addresses since. */
-void module_add(struct state *state, const struct mematlas_module *module)
-{
-	struct modules *modules = &state->modules;
-
-	for (uint32_t i = modules->count; i-- > 0;) {
-		const struct mematlas_module *seen = &modules->items[i];
-		if (seen->start >= module->end || seen->end <= module->start)
-			continue;
-		if (seen->start == module->start && seen->bias == module->bias &&
-		    strcmp(seen->path, module->path) == 0)
-			return;
-		break;
-	}
-	if (!ARRAY_RESERVE(modules->items, modules->count, modules->capacity, FIRST_CAPACITY)) {
-		state->out_of_memory = true;
-		return;
-	}
-	modules->items[modules->count++] = *module;
 }

@@ -21,16 +21,19 @@ struct ring {
 	uint64_t tail;
 	uint64_t stop; /* head, as read at the start of the round */
 	uint64_t time; /* of the record at `tail` */
-	uint32_t (*stacks)[KINDS]; /* by stack ID: node, then index of the statistics + 1 by kind */
+	uint32_t (*stacks)
+		[RECORD_KINDS]; /* by stack ID: node, then index of the statistics + 1 by kind */
 	uint32_t stacks_capacity;
 	uint32_t *codes; /* by code ID of the ring: code ID of the process */
 	uint32_t codes_capacity;
-	/* The last stack, from the root. The next one mostly begins alike. */
+	/* The last stack, from the root. The next one mostly begins alike. Natives are words of the
+	 * trie. */
 	uint64_t *natives, *pythons;
 	uint32_t native_count, native_capacity, python_count, python_capacity;
 	struct step *path;
 	uint32_t path_count, path_capacity;
-	uint32_t unmapped_kind; /* of what the last UNMAP removed */
+	struct loaded_modules loaded;
+	struct unmapped unmapped; /* by the last UNMAP */
 	bool broken;
 	struct block freed; /* by the last FREE; key 0: none */
 	uint64_t freed_time;
@@ -158,9 +161,10 @@ int collector_scan(struct mematlas_collector *collector);
 uint32_t record_apply(struct mematlas_collector *collector, struct process *process,
 		      struct ring *ring, uint32_t mask, uint32_t available);
 
+/* The producer may change a word at any time, so each is read once and checked after that. */
 static inline uint64_t ring_word(const struct ring *ring, uint32_t mask, uint32_t offset)
 {
-	return ring->data[(ring->tail + offset) & mask];
+	return __atomic_load_n(&ring->data[(ring->tail + offset) & mask], __ATOMIC_RELAXED);
 }
 
 static inline struct trace_ring *ring_shared(const struct process *process, uint32_t index)
@@ -168,8 +172,9 @@ static inline struct trace_ring *ring_shared(const struct process *process, uint
 	return (struct trace_ring *)((char *)process->shared + TRACE_RINGS_OFFSET) + index;
 }
 
-/* definitions.c: STACK, CODE and MODULE; false: malformed, or no memory. */
-bool definition_apply(struct process *process, struct ring *ring, uint32_t mask, uint32_t words);
+/* definitions.c: STACK, CODE and MODULE, whose first word is `head`; false: malformed, or no memory. */
+bool definition_apply(struct process *process, struct ring *ring, uint32_t mask, uint64_t head,
+		      uint32_t words);
 
 /* fault_sites.c */
 bool fault_sites_add(struct mematlas_collector *collector, struct process *process,

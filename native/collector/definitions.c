@@ -1,12 +1,15 @@
 /* Definitions out of a ring: stacks, code objects, modules. The traced program wrote them, so
  * everything is checked. */
+#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "../cleanup.h"
 #include "collector.h"
 
-#define MAX_IDS (1u << 26)
+#define MAX_IDS (1u << 24)
+#define LEAST_WORDS 3u /* of a definition */
 #define PYTHON_WORD (1ull << 63)
 
 /* Makes `*table` long enough for element `id`; new elements are 0. */
@@ -26,6 +29,12 @@ static bool reserve_id(void **table, uint32_t *capacity, uint64_t id, size_t siz
 	*table = moved;
 	*capacity = larger;
 	return true;
+}
+
+/* IDs count from 1, so a ring cannot have defined more of them than its records have space for. */
+static bool is_possible(const struct ring *ring, uint64_t id, uint32_t words)
+{
+	return id > 0 && id <= (ring->tail + words) / LEAST_WORDS;
 }
 
 static bool in_eval_loop(const struct trace_process *shared, uint64_t pc)
@@ -61,8 +70,8 @@ static uint32_t merge_frames(const struct process *process, const struct ring *r
 			cut = true; /* the unwinder stopped here; the last entry */
 			continue;
 		}
-		if (next == 0 || !in_eval_loop(process->shared, pc)) {
-			merged[count++] = pc & ~PYTHON_WORD;
+		if (next == 0 || !in_eval_loop(process->shared, MODULE_ADDRESS(pc))) {
+			merged[count++] = pc;
 			continue;
 		}
 		bool entry = false;
@@ -139,7 +148,7 @@ static bool define_stack(struct process *process, struct ring *ring, const uint6
 
 	for (int i = 0; i < COUNTS; i++)
 		counts[i] = TRACE_COUNT(record[2], i);
-	if (!counts_fit(ring, counts, words) || id == 0)
+	if (!counts_fit(ring, counts, words) || !is_possible(ring, id, words))
 		return false;
 	uint32_t natives = counts[NATIVES] - counts[NATIVES_KEPT];
 	uint32_t pythons = counts[PYTHONS] - counts[PYTHONS_KEPT];
@@ -149,6 +158,8 @@ static bool define_stack(struct process *process, struct ring *ring, const uint6
 	    !push_frames(&ring->pythons, &ring->python_count, &ring->python_capacity,
 			 record + 3 + natives, pythons, counts[PYTHONS_KEPT]))
 		return false;
+	for (uint32_t i = counts[NATIVES_KEPT]; i < ring->native_count; i++)
+		ring->natives[i] = module_word(&process->state, &ring->loaded, ring->natives[i]);
 	uint32_t node = find_node(process, ring, merged, merge_frames(process, ring, merged));
 	memset(ring->stacks[id], 0, sizeof ring->stacks[id]);
 	ring->stacks[id][0] = node;
@@ -180,7 +191,7 @@ static bool define_code(struct process *process, struct ring *ring, const uint64
 	for (int i = 0; i < 3; i++)
 		if (!read_string(record, words, &at, &parts[i], &lengths[i]))
 			return false;
-	if (id == 0 ||
+	if (!is_possible(ring, id, words) ||
 	    !reserve_id((void **)&ring->codes, &ring->codes_capacity, id, sizeof *ring->codes))
 		return false;
 	CLEANUP_FREE char *bytes = malloc((size_t)lengths[0] + lengths[1] + lengths[2] + 1);
@@ -199,7 +210,28 @@ static bool define_code(struct process *process, struct ring *ring, const uint64
 	return true;
 }
 
-static bool define_module(struct process *process, const uint64_t *record, uint32_t words)
+/* The loader keeps the path as the program gave it, which may be relative to the working directory. */
+static void copy_path(const struct process *process, struct mematlas_module *module,
+		      const char *path, uint32_t length)
+{
+	size_t used = 0;
+
+	if (length && path[0] != '/' && memchr(path, '/', length)) {
+		ssize_t read =
+			readlinkat(process->dir, "cwd", module->path, sizeof module->path - 2);
+		if (read > 0 && module->path[0] == '/') {
+			used = (size_t)read;
+			module->path[used++] = '/';
+		}
+	}
+	if (length >= sizeof module->path - used)
+		length = (uint32_t)(sizeof module->path - used - 1);
+	memcpy(module->path + used, path, length);
+	module->path[used + length] = 0;
+}
+
+static bool define_module(struct process *process, struct ring *ring, const uint64_t *record,
+			  uint32_t words)
 {
 	struct mematlas_module module = {.bias = record[1], .start = record[2]};
 	const char *path, *build;
@@ -211,26 +243,26 @@ static bool define_module(struct process *process, const uint64_t *record, uint3
 	if (!read_string(record, words, &at, &path, &path_length) ||
 	    !read_string(record, words, &at, &build, &build_length))
 		return false;
-	if (path_length >= sizeof module.path)
-		path_length = sizeof module.path - 1;
-	memcpy(module.path, path, path_length);
+	copy_path(process, &module, path, path_length);
 	if (build_length < sizeof module.build_id) /* a longer one is no build ID */
 		memcpy(module.build_id, build, build_length);
-	module_add(&process->state, &module);
-	return true;
+	uint64_t epoch = module_add(&process->state, &module);
+	return loaded_modules_add(&ring->loaded, &module, epoch);
 }
 
-bool definition_apply(struct process *process, struct ring *ring, uint32_t mask, uint32_t words)
+bool definition_apply(struct process *process, struct ring *ring, uint32_t mask, uint64_t head,
+		      uint32_t words)
 {
 	CLEANUP_FREE uint64_t *record = malloc(words * sizeof *record);
 
 	if (!record)
 		return false;
-	for (uint32_t i = 0; i < words; i++)
+	record[0] = head;
+	for (uint32_t i = 1; i < words; i++)
 		record[i] = ring_word(ring, mask, i);
 	if (TRACE_TYPE(record[0]) == TRACE_STACK)
 		return define_stack(process, ring, record, words);
 	if (TRACE_TYPE(record[0]) == TRACE_CODE)
 		return define_code(process, ring, record, words);
-	return define_module(process, record, words);
+	return define_module(process, ring, record, words);
 }

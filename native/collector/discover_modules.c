@@ -43,11 +43,18 @@ static bool find_bias(const struct join *join, const struct vma *vma, uint64_t *
 	return false;
 }
 
+/* A module that the tracer recorded may have another path than its mapping, but has a build ID or lies
+ * there still. One that was found here has the path of its mapping. */
 static bool is_recorded(const struct modules *modules, const struct vma *vma)
 {
-	for (uint32_t m = modules->count; m-- > 0;)
-		if (modules->items[m].start <= vma->start && vma->end <= modules->items[m].end)
+	for (uint32_t m = modules->count; m-- > 0;) {
+		const struct mematlas_module *seen = &modules->items[m];
+		if (MODULE_ADDRESS(seen->start) > vma->start ||
+		    vma->end > MODULE_ADDRESS(seen->end) || !*seen->path)
+			continue;
+		if (*seen->build_id || strcmp(seen->path, vma->name) == 0)
 			return true;
+	}
 	return false;
 }
 

@@ -99,7 +99,7 @@ static void preallocate_file(struct mematlas_collector *collector)
 	if (faccessat(collector->dirfd, TRACE_PREALLOCATED_FILE, F_OK, 0) == 0)
 		return;
 	int fd = openat(collector->dirfd, TRACE_PREALLOCATED_FILE ".new",
-			O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+			O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return;
 	if (ftruncate(fd, (off_t)file_size(collector, TRACE_MAX_RINGS)) == 0)

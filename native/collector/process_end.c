@@ -50,6 +50,7 @@ static void free_rings(struct process *process)
 		free(process->rings[i].natives);
 		free(process->rings[i].pythons);
 		free(process->rings[i].path);
+		free(process->rings[i].loaded.items);
 	}
 	free(process->rings);
 	process->rings = NULL;

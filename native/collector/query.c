@@ -22,6 +22,8 @@ static void copy_shared(const struct trace_process *shared, struct mematlas_trac
 	traced->attached = shared->attached;
 	traced->detached = traced->disabled && strcmp(shared->reason, TRACE_DETACHED) == 0;
 	traced->faults = __atomic_load_n(&shared->faults, __ATOMIC_ACQUIRE);
+	if (traced->faults > TRACE_FAULTS_ENDED)
+		traced->faults = TRACE_FAULTS_OFF;
 	traced->faults_lost = __atomic_load_n(&shared->faults_lost, __ATOMIC_RELAXED);
 	memcpy(traced->faults_reason, shared->faults_reason, sizeof traced->faults_reason - 1);
 	memcpy(traced->reason, shared->reason, sizeof traced->reason - 1);

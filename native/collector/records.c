@@ -4,11 +4,11 @@
 
 /* Words of a record by type; 0: the record has its length in its first word. */
 static const uint8_t fixed_words[] = {
-	[TRACE_PAD] = 1,         [TRACE_ALLOC] = 4, [TRACE_FREE] = 2,
-	[TRACE_RESTORE] = 2,     [TRACE_UNMAP] = 3, [TRACE_FORK] = 2,
-	[TRACE_FORK_FAILED] = 2, [TRACE_FAULT] = 3, [TRACE_BAD_FREE] = 3,
+	[TRACE_PAD] = 1,      [TRACE_ALLOC] = 4,  [TRACE_FREE] = 2,        [TRACE_RESTORE] = 2,
+	[TRACE_UNMAP] = 3,    [TRACE_FORK] = 2,   [TRACE_FORK_FAILED] = 2, [TRACE_FAULT] = 3,
+	[TRACE_BAD_FREE] = 3, [TRACE_COMMIT] = 4, [TRACE_RETURN] = 3,
 };
-_Static_assert(sizeof fixed_words == TRACE_FAULT + 1, "FAULT is the last type of a record");
+_Static_assert(sizeof fixed_words == TRACE_RETURN + 1, "RETURN is the last type of a record");
 
 static uint32_t record_words(uint64_t head, uint32_t available)
 {
@@ -28,6 +28,8 @@ static uint32_t stats_of(struct state *state, struct ring *ring, uint64_t stack,
 	if (stack >= ring->stacks_capacity)
 		return stack_stats_find(state, 0, kind);
 	uint32_t *entry = ring->stacks[stack];
+	if (kind >= RECORD_KINDS)
+		return stack_stats_find(state, entry[0], kind);
 	if (!entry[kind])
 		entry[kind] = stack_stats_find(state, entry[0], kind) + 1;
 	return entry[kind] - 1;
@@ -40,8 +42,10 @@ static void apply_alloc(struct process *process, struct ring *ring, uint32_t mas
 	uint64_t stack = ring_word(ring, mask, 3);
 	uint32_t kind = TRACE_KIND(target), flags = (uint32_t)(target >> 56);
 
-	if (flags & TRACE_FLAG_MOVED && ring->unmapped_kind)
-		kind = ring->unmapped_kind;
+	if (flags & TRACE_FLAG_MOVED && ring->unmapped.kind) {
+		kind = ring->unmapped.kind;
+		flags |= ring->unmapped.reserved ? TRACE_FLAG_RESERVED : 0;
+	}
 	if (kind == 0 || kind >= KINDS)
 		return;
 	uint32_t stats = stats_of(&process->state, ring, stack, kind);
@@ -85,7 +89,7 @@ static void apply_bad_free(struct process *process, struct ring *ring, uint64_t 
 {
 	uint32_t kind = TRACE_KIND(target);
 
-	if (kind > 0 && kind < KINDS) {
+	if (kind > 0 && kind < RECORD_KINDS) {
 		uint32_t stats = stats_of(&process->state, ring, stack, kind);
 		process->state.stats.items[stats].bad_frees += 1;
 	}
@@ -104,6 +108,32 @@ static void apply_fault(struct mematlas_collector *collector, struct process *pr
 		process->state.out_of_memory = true;
 }
 
+static void apply_unmap(struct process *process, struct ring *ring, uint64_t start, uint64_t length)
+{
+	struct state *state = &process->state;
+
+	if (!length)
+		length = state_mapping_length(state, start);
+	ring->unmapped = state_unmap(state, ring->time, start, start + length);
+}
+
+static void apply_commit(struct process *process, struct ring *ring, uint32_t mask)
+{
+	uint64_t start = TRACE_ADDRESS(ring_word(ring, mask, 1));
+	uint64_t stack = ring_word(ring, mask, 3);
+	uint32_t node = stack < ring->stacks_capacity ? ring->stacks[stack][0] : 0;
+
+	state_commit(&process->state, ring->time, start, start + ring_word(ring, mask, 2), node);
+}
+
+static void apply_return(struct process *process, struct ring *ring, uint32_t mask)
+{
+	uint64_t target = ring_word(ring, mask, 1), start = TRACE_ADDRESS(target);
+
+	state_return(&process->state, ring->time, start, start + ring_word(ring, mask, 2),
+		     (unsigned)(target >> 56));
+}
+
 static void apply_rare(struct mematlas_collector *collector, struct process *process,
 		       struct ring *ring, uint32_t mask, uint64_t type)
 {
@@ -114,8 +144,13 @@ static void apply_rare(struct mematlas_collector *collector, struct process *pro
 		apply_restore(process, ring, second);
 		break;
 	case TRACE_UNMAP:
-		ring->unmapped_kind = state_unmap(&process->state, ring->time, second,
-						  second + ring_word(ring, mask, 2));
+		apply_unmap(process, ring, second, ring_word(ring, mask, 2));
+		break;
+	case TRACE_COMMIT:
+		apply_commit(process, ring, mask);
+		break;
+	case TRACE_RETURN:
+		apply_return(process, ring, mask);
 		break;
 	case TRACE_FORK:
 		clone_make(collector, process, ring->time, second);
@@ -143,7 +178,7 @@ uint32_t record_apply(struct mematlas_collector *collector, struct process *proc
 	if (words == 0 || type == TRACE_PAD)
 		return words;
 	if (!fixed_words[type])
-		return definition_apply(process, ring, mask, words) ? words : 0;
+		return definition_apply(process, ring, mask, head, words) ? words : 0;
 	if (type == TRACE_ALLOC)
 		apply_alloc(process, ring, mask);
 	else if (type == TRACE_FREE)

@@ -89,7 +89,7 @@ static enum owner owner_of(const struct process *process, const struct range *ra
 {
 	uint64_t size = range->end - range->start;
 
-	if (range->kind == TRACE_MMAP)
+	if (range->kind == TRACE_MMAP || range->kind == MEMATLAS_KIND_COMMITTED)
 		return OWNER_USER;
 	if (range->kind == TRACE_FILEMAP)
 		return OWNER_FILEMAP;

@@ -12,8 +12,11 @@
 #include "mematlas.h"
 #include "trace_format.h"
 
-#define KINDS 6 /* enum trace_kind counts from 1 */
-_Static_assert(TRACE_FILEMAP == KINDS - 1, "KINDS covers enum trace_kind");
+#define RECORD_KINDS 6 /* enum trace_kind counts from 1 */
+#define KINDS 10       /* with those of enum mematlas_kind */
+_Static_assert(TRACE_FILEMAP == RECORD_KINDS - 1, "RECORD_KINDS covers enum trace_kind");
+_Static_assert(MEMATLAS_KIND_COMMITTED == RECORD_KINDS, "enum mematlas_kind goes on from there");
+_Static_assert(MEMATLAS_KIND_COPY == KINDS - 1, "KINDS covers enum mematlas_kind");
 
 #define ADDRESS_BITS 48
 
@@ -75,7 +78,8 @@ struct range {
 	uint64_t born; /* clock */
 	uint32_t stats; /* index */
 	uint8_t kind;
-	uint8_t reserved; /* PROT_NONE address space: 0 live bytes */
+	uint8_t reserved; /* address space without pages: 0 live bytes */
+	uint8_t closed;   /* PROT_NONE, after the program could access it */
 };
 
 /* items[i].start < items[i].end <= items[i + 1].start */
@@ -152,8 +156,32 @@ struct codes {
 	uint32_t mask;
 };
 
+/* A native word of the trie is address | epoch << 57. The epoch counts the modules that were mapped at
+ * the address before; the range and bias of a stored module have its epoch too.
+ *
+ * items[i], items[j] overlap only if i == j, unless their epoch is the last one
+ * last_epoch == the highest epoch of an item */
+#define MODULE_EPOCHS 64u
+#define MODULE_EPOCH_SHIFT 57
+#define MODULE_ADDRESS(word) ((word) & ((1ull << MODULE_EPOCH_SHIFT) - 1))
+#define MODULE_EPOCH(word) ((uint64_t)(word) >> MODULE_EPOCH_SHIFT & (MODULE_EPOCHS - 1))
+#define MODULE_WORD(address, epoch)                                                                \
+	(MODULE_ADDRESS(address) | (uint64_t)(epoch) << MODULE_EPOCH_SHIFT)
+#define MODULE_TOO_MANY "[too many modules at one address]"
 struct modules {
 	struct mematlas_module *items;
+	uint32_t count, capacity;
+	uint32_t last_epoch;
+};
+_Static_assert(MODULE_EPOCH_SHIFT >= 56, "user addresses have 56 bits where pages have 5 levels");
+_Static_assert(MODULE_EPOCHS == 1u << (63 - MODULE_EPOCH_SHIFT), "bit 63 is that of Python words");
+
+/* What a thread last recorded as mapped. The ranges of `items` do not overlap. */
+struct loaded_module {
+	uint64_t start, end, epoch;
+};
+struct loaded_modules {
+	struct loaded_module *items;
 	uint32_t count, capacity;
 };
 
@@ -202,7 +230,8 @@ static inline double rounded(double value)
  * themselves, and a mapped file is no allocation. */
 static inline bool counts_as_live(uint32_t kind)
 {
-	return kind == TRACE_MALLOC || kind == TRACE_MMAP || kind == TRACE_PYOBJECT;
+	return kind == TRACE_MALLOC || kind == TRACE_MMAP || kind == TRACE_PYOBJECT ||
+	       kind == MEMATLAS_KIND_COMMITTED;
 }
 
 static inline bool is_block_kind(uint32_t kind)
@@ -290,7 +319,14 @@ uint32_t stack_stats_find(struct state *state, uint32_t node, uint32_t kind); /*
 /* code_table.c */
 uint32_t code_add(struct state *state,
 		  const struct code *code); /* copies; ID from 1, 0: no memory */
-void module_add(struct state *state, const struct mematlas_module *module);
+
+/* module_table.c: adds a module unless it is known, and returns its epoch. A module without a path is
+ * code without a file. */
+uint64_t module_add(struct state *state, const struct mematlas_module *module);
+bool loaded_modules_add(struct loaded_modules *loaded, const struct mematlas_module *module,
+			uint64_t epoch); /* false: no memory */
+/* Returns the word of a return address: with the epoch of the module that holds the call. */
+uint64_t module_word(const struct state *state, const struct loaded_modules *loaded, uint64_t pc);
 
 /* state.c */
 bool state_init(struct state *state, double mean);
@@ -305,8 +341,18 @@ void state_allocate(struct state *state, uint64_t time, const struct block *bloc
 bool state_release(struct state *state, uint64_t time, uint64_t key, struct block *ret);
 void state_restore(struct state *state, uint64_t time, uint64_t freed, const struct block *block);
 void state_map(struct state *state, uint64_t time, const struct range *range);
-uint32_t state_unmap(struct state *state, uint64_t time, uint64_t start,
-		     uint64_t end); /* kind of the first range removed; 0: none */
+/* To be called once `range` is in place: counts it as allocated and live. */
+void state_mapped(struct state *state, uint64_t time, const struct range *range);
+uint64_t state_mapping_length(const struct state *state, uint64_t start); /* 0: none begins there */
+struct unmapped {
+	uint32_t kind; /* of the first range removed; 0: none */
+	bool reserved;
+};
+struct unmapped state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_t end);
+
+/* commits.c: ends are rounded up to pages. `flags`: TRACE_FLAG_CLOSED, TRACE_FLAG_DROPPED. */
+void state_commit(struct state *state, uint64_t time, uint64_t start, uint64_t end, uint32_t node);
+void state_return(struct state *state, uint64_t time, uint64_t start, uint64_t end, unsigned flags);
 
 /* age_matrix.c: a weight below 0 undoes an earlier call. */
 void age_matrix_add(struct state *state, uint32_t stats, uint64_t born, uint64_t died,

@@ -143,6 +143,24 @@ static const char *check_sums(const struct state *state)
 	return state->live > state->peak + 1e-3 ? "the peak is the most that was live" : NULL;
 }
 
+static const char *check_modules(const struct modules *modules)
+{
+	uint64_t last = 0;
+
+	for (uint32_t i = 0; i < modules->count; i++) {
+		const struct mematlas_module *one = &modules->items[i];
+		uint64_t epoch = MODULE_EPOCH(one->start);
+		if (epoch != MODULE_EPOCH(one->end - 1))
+			return "a module has one epoch";
+		last = epoch > last ? epoch : last;
+		for (uint32_t j = 0; j < i && epoch < MODULE_EPOCHS - 1; j++)
+			if (modules->items[j].start < one->end &&
+			    one->start < modules->items[j].end)
+				return "modules of one epoch do not overlap";
+	}
+	return last == modules->last_epoch ? NULL : "last_epoch is the highest epoch";
+}
+
 const char *state_check(const struct state *state)
 {
 	const char *wrong = check_blocks(&state->blocks);
@@ -153,6 +171,8 @@ const char *state_check(const struct state *state)
 		wrong = check_ranges(&state->ranges);
 	if (!wrong)
 		wrong = check_trie(state);
+	if (!wrong)
+		wrong = check_modules(&state->modules);
 	if (!wrong)
 		wrong = check_ages(&state->age_matrix);
 	return wrong ? wrong : check_sums(state);

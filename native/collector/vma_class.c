@@ -149,7 +149,7 @@ struct vma_class vma_class_of(struct join *join, size_t i, const struct vma_clas
 	struct mematlas_part part;
 
 	if (strcmp(vma->name, "[heap]") == 0)
-		return (struct vma_class){POOL_HEAP, NO_PART, false};
+		return (struct vma_class){POOL_HEAP, NO_PART, true};
 	if (!part_of_name(join->collector, vma, &part))
 		return classify_unnamed(join, i, before);
 	if (part.kind == MEMATLAS_PART_TRACER)

@@ -61,6 +61,15 @@ struct mematlas_traced {
 	char command[2048];
 };
 
+/* Kinds of memory in rows: enum trace_kind of trace_format.h, and those that the collector tells
+ * apart. */
+enum mematlas_kind {
+	MEMATLAS_KIND_COMMITTED = 6, /* reserved address space that the stack made writable */
+	MEMATLAS_KIND_STACK = 7,     /* thread stacks; the stack is the thread's start routine */
+	MEMATLAS_KIND_SHARED = 8,    /* shared memory; the stack mapped it */
+	MEMATLAS_KIND_COPY = 9       /* pages of a file that were written; the stack mapped it */
+};
+
 /* A frame of a stack. Node 0 is the root; parent < the node's own number. */
 struct mematlas_node {
 	uint32_t parent, unused;

@@ -174,13 +174,15 @@ enum trace_record {
 	TRACE_ALLOC = 1,      /* [time] [address | kind << 48 | flags << 56] [size] [stack ID] */
 	TRACE_FREE = 2,       /* [time] [address | kind << 48 | flags << 56] */
 	TRACE_RESTORE = 3,    /* [time] [address | kind << 48]   undoes the preceding FREE (realloc failed) */
-	TRACE_UNMAP = 4,      /* [time] [address] [length]       munmap, or a mapping replaced by MAP_FIXED */
+	TRACE_UNMAP = 4,      /* [time] [address] [length]       munmap, or replaced by MAP_FIXED; length 0: shmdt */
 	TRACE_STACK = 5,      /* [words << 8] [stack ID] [TRACE_COUNTS] [native PCs ...] [Python ...] */
 	TRACE_CODE = 6,       /* [words << 8] [code ID | first line << 32] [linetable format] 4 byte strings */
 	TRACE_MODULE = 7,     /* [words << 8] [load bias] [start] [end] 2 byte strings: path, build ID in hex */
 	TRACE_FORK = 8,       /* [time] [fork serial]            this thread is about to fork */
 	TRACE_FORK_FAILED = 9,/* [time] [fork serial] */
 	TRACE_BAD_FREE = 10,  /* [time] [address | kind << 48] [stack ID]   exact mode: the block is not live */
+	TRACE_COMMIT = 12,    /* [time] [address] [length] [stack ID]   reserved memory became writable */
+	TRACE_RETURN = 13,    /* [time] [address | flags << 56] [length]   see TRACE_FLAG_CLOSED, _DROPPED */
 	TRACE_FAULT = 11,     /* [time] [address | flags << 56] [stack ID | weight << 32]   ID 0: no stack */
 };
 
@@ -225,12 +227,14 @@ enum trace_kind {
 #define TRACE_FLAG_HUGE 2u     /* FAULT: a huge page was mapped */
 #define TRACE_FLAG_ALWAYS 1u   /* ALLOC: recorded whatever its size, weight 1 */
 #define TRACE_FLAG_RESERVED 2u /* ALLOC: a PROT_NONE mapping, reserved address space, 0 live bytes */
+#define TRACE_FLAG_CLOSED 1u   /* RETURN: the program may not access the memory; its pages stay */
+#define TRACE_FLAG_DROPPED 2u  /* RETURN: the pages were given back */
 #define TRACE_FLAG_MOVED 4u    /* ALLOC: by mremap; has the kind of the range in this ring's last UNMAP */
 #define TRACE_TYPE(word) ((word) & 0xff)
 #define TRACE_TIME(word) ((word) >> 8) /* 0: same as the ring's previous timestamped record */
 #define TRACE_WORDS(word) ((word) >> 8)
 
-_Static_assert(TRACE_FAULT <= TRACE_TYPE(~0u), "a record type has 8 bits");
+_Static_assert(TRACE_RETURN <= TRACE_TYPE(~0u), "a record type has 8 bits");
 _Static_assert(TRACE_FILEMAP <= TRACE_KIND(~0ull), "a kind has 8 bits");
 _Static_assert((TRACE_FLAG_ALWAYS | TRACE_FLAG_RESERVED | TRACE_FLAG_MOVED) <= 0xff, "8 bits of flags");
 _Static_assert(TRACE_MAX_FRAMES + 1 <= TRACE_COUNT(~0ull, 0), "a count of frames has 16 bits");

@@ -370,6 +370,29 @@ static void test_broken_and_closed_rings(void)
 	session_end(collector, directory);
 }
 
+/* A ring defines no more IDs than its records have space for, so no table grows beyond that. A state that
+ * names no state of the fault samples counts as off. */
+static void test_ids_and_states_out_of_range(void)
+{
+	struct mematlas_collector *collector = session_start(directory, 0);
+	struct producer p = produce(directory, getpid(), 1, 3);
+
+	announce(&p);
+	put_stack(&p, 0, (1u << 24) - 1, 0x1000);
+	PUT(&p, 1, TRACE_CODE | 6 << 8, 1u << 20, 1, 0, 0, 0);
+	for (unsigned id = 1; id <= 300; id++)
+		put_stack(&p, 2, id, 0x1000 + id);
+	put_alloc(&p, 2, 1, M, 0xa0, 100, 300, 0);
+	p.process->faults = 0x5a5a5a5a;
+	poll_all(collector);
+	const struct process *process = collector->processes[0];
+	CHECK(traced_of(collector, 0).broken_rings == 2);
+	CHECK(!process->rings[0].stacks_capacity && !process->rings[1].codes_capacity);
+	CHECK(total_at(collector, 0, 0x1000 + 300, M).live_bytes == 100);
+	CHECK(traced_of(collector, 0).faults == TRACE_FAULTS_OFF);
+	session_end(collector, directory);
+}
+
 /* Exit waits for release; a new image of the same PID ends the previous one. */
 static void test_exit_and_exec(void)
 {
@@ -415,6 +438,7 @@ int main(void)
 	test_longest_stack();
 	test_samples_are_weighted();
 	test_broken_and_closed_rings();
+	test_ids_and_states_out_of_range();
 	test_exit_and_exec();
 	return 0;
 }

@@ -30,6 +30,15 @@
 	HOOK(int, munmap, (void *start, size_t length), BOOTSTRAP, PATCHED)                        \
 	HOOK(void *, mremap, (void *start, size_t length, size_t new_length, int flags, ...),      \
 	     BOOTSTRAP, PATCHED)                                                                   \
+	HOOK(int, mprotect, (void *start, size_t length, int protection), BOOTSTRAP, PATCHED)      \
+	HOOK(int, pkey_mprotect, (void *start, size_t length, int protection, int key),            \
+	     FORWARD(start, length, protection, key), PATCHED)                                     \
+	HOOK(int, madvise, (void *start, size_t length, int advice), BOOTSTRAP, PATCHED)           \
+	HOOK(int, brk, (void *end), FORWARD(end), PATCHED)                                         \
+	HOOK(void *, sbrk, (intptr_t change), FORWARD(change), PATCHED)                            \
+	HOOK(void *, shmat, (int segment, const void *address, int flags),                         \
+	     FORWARD(segment, address, flags), PATCHED)                                            \
+	HOOK(int, shmdt, (const void *address), FORWARD(address), PATCHED)                         \
 	HOOK(int, dlclose, (void *handle), FORWARD(handle), PATCHED)                               \
 	HOOK(int, pthread_create,                                                                  \
 	     (pthread_t * thread, const pthread_attr_t *attributes, void *(*routine)(void *),      \

@@ -1,56 +1,26 @@
-/* Mappings that the program makes itself. They are few and large, so every one is recorded. */
+/* The functions by which a program maps memory, commits it and gives it back. */
 #define _GNU_SOURCE
 #include <stdarg.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
+#include <unistd.h>
 
-#include "guard.h"
-#include "join.h"
-#include "python.h"
+#include "mappings.h"
 #include "real.h"
-#include "record.h"
-#include "stack.h"
 #include "state.h"
+#include "syscall.h"
 
-/* A replacement allocator (jemalloc, mimalloc, tcmalloc) maps memory from its own code. Such mappings
- * hold blocks and are no allocations themselves. */
-static bool is_allocator(const void *caller)
-{
-	return trace_arena_depth > 0 ||
-	       trace_same_module(caller, (const void *)(uintptr_t)trace_real.malloc) ||
-	       (trace_python.version && trace_python_on_arena_map());
-}
-
-static enum trace_kind kind_of(int flags, bool in_allocator)
-{
-	if (!(flags & MAP_ANONYMOUS) || (flags & MAP_TYPE) != MAP_PRIVATE)
-		return TRACE_FILEMAP;
-	return in_allocator ? TRACE_ARENA : TRACE_MMAP;
-}
-
-/* A real malloc() under a slow path may map memory. Recording the mapping there is safe, since nothing of
- * the block's own record is written yet. */
-static void report(void *start, size_t length, int prot, int flags, const void *caller)
-{
-	int before = trace_enter_nested();
-
-	if (before < 0)
-		return;
-	enum trace_kind kind = kind_of(flags, before == TRACE_IN_ALLOCATOR || is_allocator(caller));
-	if (trace_ready()) {
-		if (flags & MAP_FIXED)
-			trace_unmapped(start, length);
-		trace_allocated(kind, start, length,
-				TRACE_FLAG_ALWAYS | (prot == PROT_NONE ? TRACE_FLAG_RESERVED : 0));
-	}
-	trace_leave_nested(before);
-}
+#ifndef MADV_POPULATE_READ /* Linux 5.14; glibc 2.34 */
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
 
 TRACE_EXPORT void *mmap(void *start, size_t length, int prot, int flags, int fd, off_t offset)
 {
 	void *mapped = trace_real.mmap(start, length, prot, flags, fd, offset);
 
-	if (mapped != MAP_FAILED && !trace_session_is_over())
-		report(mapped, length, prot, flags, __builtin_return_address(0));
+	if (mapped != MAP_FAILED)
+		trace_mapping_made(mapped, length, prot, flags, __builtin_return_address(0));
 	return mapped;
 }
 
@@ -59,15 +29,8 @@ TRACE_EXPORT void *mmap64(void *start, size_t length, int prot, int flags, int f
 
 TRACE_EXPORT int munmap(void *start, size_t length)
 {
-	int before = trace_session_is_over() || !length ? -1 : trace_enter_nested();
-
-	if (before >= 0) {
-		if (before == TRACE_OUTSIDE)
-			trace_notice_end();
-		if (trace_ready())
-			trace_unmapped(start, length);
-		trace_leave_nested(before);
-	}
+	if (length)
+		trace_mapping_ends(start, length);
 	return trace_real.munmap(start, length);
 }
 
@@ -79,11 +42,134 @@ TRACE_EXPORT void *mremap(void *start, size_t length, size_t new_length, int fla
 	va_end(arguments);
 
 	void *moved = trace_real.mremap(start, length, new_length, flags, target);
-	int before = moved == MAP_FAILED || trace_session_is_over() ? -1 : trace_enter_nested();
-	if (before < 0)
-		return moved;
-	if (trace_ready())
-		trace_remapped(start, length, moved, new_length);
-	trace_leave_nested(before);
+	if (moved != MAP_FAILED)
+		trace_mapping_moved(start, length, moved, new_length);
 	return moved;
 }
+
+TRACE_EXPORT int mprotect(void *start, size_t length, int protection)
+{
+	int result = trace_real.mprotect(start, length, protection);
+
+	if (result == 0 && length)
+		trace_protection_changed(start, length, protection);
+	return result;
+}
+
+TRACE_EXPORT int pkey_mprotect(void *start, size_t length, int protection, int key)
+{
+	int result = trace_real.pkey_mprotect(start, length, protection, key);
+
+	if (result == 0 && length)
+		trace_protection_changed(start, length, protection);
+	return result;
+}
+
+static bool populates(int advice)
+{
+	return advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE;
+}
+
+TRACE_EXPORT int madvise(void *start, size_t length, int advice)
+{
+	if (length)
+		trace_advised(start, length, advice);
+	int result = trace_real.madvise(start, length, advice);
+	if (result == 0 && length && populates(advice))
+		trace_populated(start, length);
+	return result;
+}
+
+/* The C library's own malloc() moves the break without these functions: a call is the program's. */
+TRACE_EXPORT int brk(void *end)
+{
+	void *before = trace_real.sbrk(0);
+	int result = trace_real.brk(end);
+
+	if (result == 0)
+		trace_break_moved((uintptr_t)before, (uintptr_t)end, __builtin_return_address(0));
+	return result;
+}
+
+TRACE_EXPORT void *sbrk(intptr_t change)
+{
+	void *before = trace_real.sbrk(change);
+
+	if (before != (void *)-1)
+		trace_break_moved((uintptr_t)before, (uintptr_t)before + (uintptr_t)change,
+				  __builtin_return_address(0));
+	return before;
+}
+
+TRACE_EXPORT void *shmat(int segment, const void *address, int flags)
+{
+	void *start = trace_real.shmat(segment, address, flags);
+
+	if (start != (void *)-1)
+		trace_segment_attached(start, segment);
+	return start;
+}
+
+TRACE_EXPORT int shmdt(const void *address)
+{
+	trace_mapping_ends(address, 0);
+	return trace_real.shmdt(address);
+}
+
+/* The same by syscall(). The assembly of sandbox.c jumps here for these numbers only; none of them
+ * switches stacks or returns twice. */
+#if defined(__x86_64__)
+__attribute__((used)) long trace_memory_syscall(long number, long a, long b, long c, long d, long e,
+						long f);
+
+static void before_syscall(long number, long a, long b, long c)
+{
+	if (number == SYS_munmap && b)
+		trace_mapping_ends((void *)a, (size_t)b);
+	if (number == SYS_shmdt)
+		trace_mapping_ends((void *)a, 0);
+	if (number == SYS_madvise && b)
+		trace_advised((void *)a, (size_t)b, (int)c);
+}
+
+static void after_syscall(long number, const long *a, long result, const void *caller)
+{
+	switch (number) {
+	case SYS_mmap:
+		trace_mapping_made((void *)result, (size_t)a[1], (int)a[2], (int)a[3], caller);
+		break;
+	case SYS_mremap:
+		trace_mapping_moved((void *)a[0], (size_t)a[1], (void *)result, (size_t)a[2]);
+		break;
+	case SYS_mprotect:
+	case SYS_pkey_mprotect:
+		if (a[1])
+			trace_protection_changed((void *)a[0], (size_t)a[1], (int)a[2]);
+		break;
+	case SYS_madvise:
+		if (a[1] && populates((int)a[2]))
+			trace_populated((void *)a[0], (size_t)a[1]);
+		break;
+	case SYS_shmat:
+		trace_segment_attached((void *)result, (int)a[0]);
+		break;
+	default:
+		break;
+	}
+}
+
+long trace_memory_syscall(long number, long a, long b, long c, long d, long e, long f)
+{
+	const long arguments[] = {a, b, c, d, e, f};
+	long break_before = number == SYS_brk ? trace_syscall(SYS_brk, 0) : 0;
+
+	before_syscall(number, a, b, c);
+	long result = trace_real_syscall(number, a, b, c, d, e, f);
+	if (number == SYS_brk)
+		trace_break_moved((uintptr_t)break_before, (uintptr_t)result,
+				  __builtin_return_address(0));
+	else if (result != -1)
+		after_syscall(number, arguments, result, __builtin_return_address(0));
+	return result;
+}
+#endif

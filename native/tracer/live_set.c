@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "memory.h"
+#include "syscall.h"
 
 #define EMPTY 0ull
 #define REMOVED 1ull
@@ -134,7 +135,8 @@ static void clear_bitmaps(void)
 	for (unsigned which = 0; which < 2; which++)
 		for (unsigned i = 0; i < 1u << (ADDRESS_BITS - TRACE_CHUNK_BITS); i++)
 			if (trace_chunks[which][i] && trace_chunks[which][i] != &trace_no_chunk)
-				madvise(trace_chunks[which][i], TRACE_CHUNK_BYTES, MADV_DONTNEED);
+				trace_syscall(SYS_madvise, trace_chunks[which][i],
+					      TRACE_CHUNK_BYTES, MADV_DONTNEED);
 }
 
 bool trace_live_start(void)

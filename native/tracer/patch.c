@@ -24,7 +24,7 @@
 #define POINTER R_AARCH64_ABS64
 #endif
 
-#define NAMES 128u /* hash slots: a power of two, more than twice the hooks */
+#define NAMES 256u /* hash slots: a power of two, more than twice the hooks */
 #define MAX_SLOTS 32768u
 #define MAX_MODULES 2048u
 

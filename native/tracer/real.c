@@ -185,6 +185,22 @@ static int first_munmap(void *start, size_t length)
 			 : trace_real.munmap(start, length);
 }
 
+static int first_mprotect(void *start, size_t length, int protection)
+{
+	trace_resolve();
+	if (!resolving)
+		return trace_real.mprotect(start, length, protection);
+	return (int)trace_syscall_errno(trace_syscall(SYS_mprotect, start, length, protection));
+}
+
+static int first_madvise(void *start, size_t length, int advice)
+{
+	trace_resolve();
+	if (!resolving)
+		return trace_real.madvise(start, length, advice);
+	return (int)trace_syscall_errno(trace_syscall(SYS_madvise, start, length, advice));
+}
+
 /* These two are variadic, so their arguments cannot be forwarded; the system call takes them all. */
 static void *first_mremap(void *start, size_t length, size_t new_length, int flags, ...)
 {

@@ -220,6 +220,34 @@ void trace_unmapped(const void *start, size_t length)
 	errno = saved;
 }
 
+void trace_committed(const void *start, size_t length)
+{
+	int saved = errno;
+	struct trace_thread *thread = this_thread();
+	uint32_t stack = thread ? trace_stack(thread, false) : 0;
+
+	if (stack && trace_begin(thread, 4))
+		trace_record(thread,
+			     (uint64_t[]){TRACE_COMMIT | trace_now_ordered() << 8, (uintptr_t)start,
+					  length, stack},
+			     4);
+	errno = saved;
+}
+
+void trace_returned(const void *start, size_t length, unsigned flags)
+{
+	int saved = errno;
+	struct trace_thread *thread = this_thread();
+
+	if (thread && trace_begin(thread, 3)) {
+		uint64_t where = trace_address_word(0, start, flags);
+		trace_record(thread,
+			     (uint64_t[]){TRACE_RETURN | trace_now_ordered() << 8, where, length},
+			     3);
+	}
+	errno = saved;
+}
+
 /* mremap keeps the pages' contents, so the stack that moved or grew the mapping becomes its owner. The
  * collector copies the kind (an allocation, or an allocator's arena) from the old range. */
 void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length)

@@ -13,6 +13,10 @@ void trace_object_allocated(const void *hook, const void *block, size_t size);
 /* Undoes the preceding trace_freeing() of that block. */
 void trace_restore(enum trace_kind kind, const void *block);
 void trace_unmapped(const void *start, size_t length);
+/* The memory became writable, or its pages were made resident on request. */
+void trace_committed(const void *start, size_t length);
+/* `flags`: TRACE_FLAG_CLOSED, TRACE_FLAG_DROPPED. */
+void trace_returned(const void *start, size_t length, unsigned flags);
 void trace_remapped(const void *start, size_t length, const void *moved, size_t new_length);
 /* `point` NULL: the instruction is unknown. False: not recorded. */
 bool trace_faulted(const void *address, unsigned weight, unsigned flags,

@@ -27,6 +27,7 @@ struct trace_tls {
 	uint32_t generation; /* of `thread` */
 	bool exiting; /* the thread is ending and has released its own ring */
 	uintptr_t stack_low, stack_high; /* found once; 0: not yet */
+	uintptr_t dropped_start, dropped_end; /* pages that the thread gave back last */
 	uint64_t nested_events; /* malloc() blocks recorded by this thread */
 	const void *hook; /* frame of the hook, where a walk may begin; NULL: at the caller */
 	struct trace_thread *thread;

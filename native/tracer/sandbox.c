@@ -75,6 +75,8 @@ TRACE_EXPORT int prctl(int option, ...)
  * and the real function. */
 #if defined(__x86_64__)
 #define SECCOMP_NUMBER "$317"
+/* Bits 9 to 12, 25, 28 and 30: mmap, mprotect, munmap, brk, mremap, madvise and shmat. */
+#define MEMORY_NUMBERS "0x52001e00"
 __asm__(".pushsection .text\n"
 	".globl syscall\n"
 	".type syscall, @function\n"
@@ -83,6 +85,16 @@ __asm__(".pushsection .text\n"
 	"	endbr64\n"
 	"	cmp " SECCOMP_NUMBER ", %rdi\n"
 	"	je 1f\n"
+	"	cmp $30, %rdi\n"
+	"	ja 2f\n"
+	"	mov $" MEMORY_NUMBERS ", %eax\n"
+	"	bt %edi, %eax\n"
+	"	jc trace_memory_syscall\n"
+	"	jmp *trace_real_syscall(%rip)\n"
+	"2:	cmp $67, %rdi\n" /* shmdt */
+	"	je trace_memory_syscall\n"
+	"	cmp $329, %rdi\n" /* pkey_mprotect */
+	"	je trace_memory_syscall\n"
 	"	jmp *trace_real_syscall(%rip)\n"
 	"1:	push %rdi\n"
 	"	.cfi_adjust_cfa_offset 8\n"

@@ -84,46 +84,92 @@ static void emit_module(struct trace_thread *thread, const struct trace_object *
 	trace_publish(thread);
 }
 
-static bool is_seen(const struct trace_thread *thread, uint64_t pc)
+enum seen { UNSEEN, SEEN, REPLACED };
+
+/* Looks an object up among those the thread has recorded. Another object at the same addresses means
+ * that one was unloaded past our hook of dlclose(), as libc does with its own plugins. */
+static enum seen find_seen(const struct trace_thread *thread, const struct trace_object *object)
 {
-	for (unsigned i = 0; i < thread->modules; i++)
-		if (pc - thread->module_start[i] < thread->module_end[i] - thread->module_start[i])
-			return true;
-	return false;
+	uintptr_t start = (uintptr_t)object->map_start, end = (uintptr_t)object->map_end;
+
+	for (unsigned i = 0; i < thread->modules; i++) {
+		const struct trace_seen_module *seen = &thread->seen[i];
+		if (seen->start >= end || seen->end <= start)
+			continue;
+		bool same = seen->start == start && seen->end == end &&
+			    seen->dynamic == (uintptr_t)object->link_map->l_ld;
+		return same ? SEEN : REPLACED;
+	}
+	return UNSEEN;
 }
 
+/* Code without a file, such as a JIT's. */
+static void emit_no_module(struct trace_thread *thread, uint64_t pc)
+{
+	uint64_t page = pc & ~(uint64_t)(TRACE_MIN_PAGE - 1);
+	unsigned words = 4 + 2 * trace_bytes_words(0);
+
+	if (!trace_begin(thread, words))
+		return;
+	trace_word(thread, TRACE_MODULE | (uint64_t)words << 8);
+	trace_word(thread, 0);
+	trace_word(thread, page);
+	trace_word(thread, page + TRACE_MIN_PAGE);
+	trace_bytes(thread, "", 0);
+	trace_bytes(thread, "", 0);
+	trace_publish(thread);
+}
+
+/* False: the modules have changed unnoticed. */
 static bool add_module(struct trace_thread *thread, uint64_t pc)
 {
 	struct trace_object object;
 
-	if (!trace_find_object || trace_find_object((void *)(uintptr_t)pc, &object) != 0)
-		return false;
+	if (!trace_find_object)
+		return true;
+	if (trace_find_object((void *)(uintptr_t)(pc - 1), &object) != 0) {
+		emit_no_module(thread, pc - 1);
+		return true;
+	}
+	enum seen seen = find_seen(thread, &object);
+	if (seen != UNSEEN)
+		return seen == SEEN;
 	emit_module(thread, &object);
 	unsigned slot =
 		thread->modules < TRACE_SEEN_MODULES ? thread->modules++ : TRACE_SEEN_MODULES - 1;
-	thread->module_start[slot] = (uintptr_t)object.map_start;
-	thread->module_end[slot] = (uintptr_t)object.map_end;
+	thread->seen[slot] =
+		(struct trace_seen_module){(uintptr_t)object.map_start, (uintptr_t)object.map_end,
+					   (uintptr_t)object.link_map->l_ld};
 	return true;
+}
+
+static void forget_modules(struct trace_thread *thread)
+{
+	uint32_t generation = atomic_load_explicit(&modules_generation, memory_order_relaxed);
+
+	if (thread->modules_generation == generation)
+		return;
+	thread->modules_generation = generation;
+	thread->modules = 0;
+	memset(thread->emitted, 0, sizeof thread->emitted);
 }
 
 /* A module is emitted when a stack first runs through it. A hook on dlopen() would change its result,
  * which depends on the caller, and would need the loader's lock. */
 static void emit_modules(struct trace_thread *thread, const uint64_t *pcs, unsigned count)
 {
-	uint32_t generation = atomic_load_explicit(&modules_generation, memory_order_relaxed);
-
-	if (thread->modules_generation != generation) {
-		thread->modules_generation = generation;
-		thread->modules = 0;
-		memset(thread->emitted, 0, sizeof thread->emitted);
-	}
+	forget_modules(thread);
 	for (unsigned i = 0; i < count; i++) {
 		uint64_t *emitted = &thread->emitted[pcs[i] * 0x9e3779b97f4a7c15ull >>
 						     (64 - TRACE_EMITTED_BITS)];
-		if (*emitted == pcs[i])
+		if (*emitted == pcs[i]) /* also the 0 of a truncated list */
 			continue;
-		if (is_seen(thread, pcs[i]) || add_module(thread, pcs[i]))
-			*emitted = pcs[i];
+		if (!add_module(thread, pcs[i])) {
+			trace_modules_changed();
+			forget_modules(thread);
+			add_module(thread, pcs[i]);
+		}
+		*emitted = pcs[i];
 	}
 }
 

@@ -24,7 +24,8 @@ static void release_ring(void *argument)
 {
 	struct trace_thread *thread = argument;
 
-	if (trace_tls.thread != thread)
+	/* In a later session the slot is wiped, or another thread's. */
+	if (trace_tls.thread != thread || trace_tls.generation != trace_generation)
 		return;
 	trace_tls.thread = NULL;
 	trace_tls.counting = false;

@@ -14,6 +14,11 @@ struct trace_stack_slot {
 };
 #define TRACE_STACK_SLOTS (1u << 14)
 #define TRACE_SEEN_MODULES 256u
+/* A module that the thread has recorded. */
+struct trace_seen_module {
+	uintptr_t start, end;
+	uintptr_t dynamic; /* l_ld */
+};
 #define TRACE_EMITTED_BITS 9u
 
 /* State of the thread that owns a ring. Records are written without checks while head stays below limit.
@@ -37,7 +42,7 @@ struct trace_thread {
 	uint32_t modules;
 	uint32_t modules_generation;
 	uint64_t populated; /* ring words backed by memory; UINT64_MAX: all */
-	uint64_t module_start[TRACE_SEEN_MODULES], module_end[TRACE_SEEN_MODULES];
+	struct trace_seen_module seen[TRACE_SEEN_MODULES];
 	uint64_t emitted[1u << TRACE_EMITTED_BITS]; /* PCs whose module is emitted, by hash */
 	bool emitted_whole; /* the last emitted stack had all its native frames */
 	bool eval_seen; /* and the eval loop was searched in all of them */

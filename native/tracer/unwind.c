@@ -330,9 +330,9 @@ static TRACE_SLOW uint64_t walk_uncached(struct trace_walk *walk, const struct t
 		bounds.low = at->sp;
 		bounds.high = own->stack_high;
 	}
-	walk->generation = atomic_load_explicit(&trace_rules_generation, memory_order_relaxed);
+	trace_walk_restart(walk,
+			   atomic_load_explicit(&trace_rules_generation, memory_order_relaxed));
 	walk->frames[0].sp = UINTPTR_MAX;
-	walk->count = 0;
 	walk->reusable = false;
 	unsigned fresh = walk_on(walk, &bounds, at, interrupted);
 	walk->whole &= at->pc != 0;
@@ -351,7 +351,7 @@ __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 	if (trace_unlikely(!is_on_stack(&at, own)))
 		return walk_uncached(walk, own, &at, false);
 	if (trace_unlikely(!walk->reusable || walk->generation != now))
-		walk->count = 0;
+		trace_walk_restart(walk, now);
 	walk->frames[0].sp = UINTPTR_MAX;
 	const struct trace_kept *old = frame_above(&walk->frames[walk->count], at.sp);
 	/* These frames cannot return before the hook does, so the result holds for the whole walk. */
@@ -362,7 +362,6 @@ __attribute__((noinline)) uint64_t trace_unwind(struct trace_walk *walk,
 		return trace_walk_hash(walk);
 	}
 	const struct stack_bounds bounds = {at.sp, own->stack_high, NO_PAGE};
-	walk->generation = now;
 	walk->reusable = true;
 	return trace_walk_keep(walk, own, walk_on(walk, &bounds, &at, false));
 }
@@ -396,7 +395,8 @@ static uint64_t walk_records(struct trace_walk *walk, const struct trace_bounds 
 		if (!caller)
 			break;
 	}
-	walk->count = 0;
+	trace_walk_restart(walk,
+			   atomic_load_explicit(&trace_rules_generation, memory_order_relaxed));
 	return trace_walk_keep(walk, own, count);
 }
 

@@ -118,9 +118,9 @@ struct trace_way {
  *
  *   same <= count <= UNWIND_MAX_FRAMES
  *   frames[i].sp > frames[i + 1].sp; frames[0].sp == UINTPTR_MAX is a sentinel
- *   ways[0].sum == ways[0].rest == 0 */
+ *   ways[0].sum == TRACE_WALK_SEED(generation), ways[0].rest == 0 */
 struct trace_walk {
-	uint64_t generation;
+	uint64_t generation; /* of the loaded modules */
 	unsigned count;
 	unsigned same; /* frames from the root unchanged since the last emitted stack */
 	unsigned misses; /* wrong predictions */
@@ -135,6 +135,17 @@ struct trace_walk {
 	} bps[UNWIND_MAX_FRAMES];
 	uintptr_t bases[UNWIND_MAX_FRAMES + 1];
 };
+
+/* The hash of a walk starts with the generation, since the same PCs are other functions once a library
+ * was unloaded and another lies at its addresses. */
+#define TRACE_WALK_SEED(generation) ((generation) * 0x9e3779b97f4a7c15ull)
+
+static inline void trace_walk_restart(struct trace_walk *walk, uint64_t generation)
+{
+	walk->generation = generation;
+	walk->ways[0].sum = TRACE_WALK_SEED(generation);
+	walk->count = 0;
+}
 
 static inline uint64_t trace_walk_hash(const struct trace_walk *walk)
 {
@@ -196,8 +207,8 @@ _Static_assert(UNWIND_MAX_FRAMES <= 0xffff, "TRACE_WAY_BPS and TRACE_WAY_EMITTED
 /* Tests the invariants of struct trace_walk. */
 static inline bool trace_walk_is_valid(const struct trace_walk *walk)
 {
-	if (walk->count > UNWIND_MAX_FRAMES || walk->same > walk->count || walk->ways[0].sum ||
-	    walk->ways[0].rest)
+	if (walk->count > UNWIND_MAX_FRAMES || walk->same > walk->count ||
+	    walk->ways[0].sum != TRACE_WALK_SEED(walk->generation) || walk->ways[0].rest)
 		return false;
 	for (unsigned i = 1; walk->reusable && i < walk->count; i++)
 		if (walk->frames[i].sp <= walk->frames[i + 1].sp)

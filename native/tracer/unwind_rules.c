@@ -24,13 +24,13 @@ bool trace_unwind_start(void)
 #endif
 }
 
-#if defined(__x86_64__)
-
 void trace_unwind_modules_changed(void)
 {
 	trace_unwind_modules_refresh();
 	atomic_fetch_add(&trace_rules_generation, 1);
 }
+
+#if defined(__x86_64__)
 
 static TRACE_SLOW struct trace_rule_found add_rule(uintptr_t pc, uint64_t key, uint32_t slot)
 {
@@ -64,9 +64,5 @@ struct trace_rule_found trace_rule_find(uintptr_t pc, uint64_t generation)
 	}
 	return add_rule(pc, key, slot);
 }
-
-#else
-
-void trace_unwind_modules_changed(void) {}
 
 #endif

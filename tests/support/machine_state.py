@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import lanes
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -22,6 +24,7 @@ _PR_SET_DUMPABLE = 4
 @contextmanager
 def written(path: Path, text: str) -> Iterator[None]:
     """Write a knob during the block; skip if it cannot be written."""
+    assert lanes.is_alone(), "a test that changes the machine needs the mark `machine`"
     before = path.read_text().strip() if path.exists() else ""
     if "[" in before:
         before = before.partition("[")[2].partition("]")[0]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import duration, positive
 from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
-from mematlas.errors import MematlasError, TargetError, UsageError
+from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
+from mematlas.present.printable import clean
 
 if TYPE_CHECKING:
     import argparse
@@ -57,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     except ProcessLookupError:
         raise TargetError(f"process {arguments.pid} ended before it could be traced") from None
+    except PermissionError as error:
+        raise AccessError(f"{path}: {error.strerror}") from None
     except OSError as error:
         raise MematlasError(f"{path}: {error.strerror or error}") from None
     print_summary(writer, path)
@@ -82,4 +85,4 @@ def _name(pid: int) -> str:
 
 def _print_begun(pid: int, path: str, duration_s: float | None) -> None:
     until = f"for {duration_s:g} s" if duration_s else "until Ctrl-C or `mematlas detach`"
-    print(f"mematlas: attached to {pid}, recording to {path} {until}", file=sys.stderr)
+    print(f"mematlas: attached to {pid}, recording to {clean(path)} {until}", file=sys.stderr)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from mematlas.cli.blas_threads import limit_blas_threads
 from mematlas.cli.parser import command_parser, find_command, top_parser
-from mematlas.errors import MematlasError
+from mematlas.errors import AccessError, MematlasError
+from mematlas.present.printable import clean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,20 +36,31 @@ def _run(argv: list[str]) -> int:
     try:
         return _dispatch(argv)
     except MematlasError as error:
-        print(f"mematlas: {error}", file=sys.stderr)
+        print_error(str(error))
         return error.exit_code
     except BrokenPipeError:
         raise
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
-        print(f"mematlas: {where}{error.strerror or error}", file=sys.stderr)
-        return MematlasError.exit_code
+        print_error(f"{where}{error.strerror or error}")
+        return _exit_code(error)
     except KeyboardInterrupt:
         return INTERRUPTED
     except SystemExit as stop:  # argparse, after --help or --version; rich, on a closed pipe
         if isinstance(stop.__context__, BrokenPipeError):
             raise stop.__context__ from None
         return stop.code if isinstance(stop.code, int) else 0
+
+
+def print_error(message: str) -> None:
+    """Print a message on standard error. Names in it may be a stranger's: controls are escaped."""
+    print(f"mematlas: {clean(message)}", file=sys.stderr)
+
+
+def _exit_code(error: OSError) -> int:
+    if isinstance(error, PermissionError):
+        return AccessError.exit_code
+    return MematlasError.exit_code
 
 
 def _dispatch(argv: list[str]) -> int:

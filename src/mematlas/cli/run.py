@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mematlas.cli.arguments import positive
 from mematlas.cli.recording_options import add_recording_options, settings_of, to_options
 from mematlas.errors import MematlasError
+from mematlas.present.printable import clean
 from mematlas.tracing import run as trace
 from mematlas.tracing.output import open_recording, write_names
 from mematlas.tracing.program import check_program, find_program
@@ -79,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     except (OSError, MematlasError) as error:
         path = written[0][0] if written else "the recording"
         why = error.strerror if isinstance(error, OSError) else error
-        print(f"mematlas: {path} is cut short: {why}", file=sys.stderr)
+        print(f"mematlas: {clean(f'{path} is cut short: {why}')}", file=sys.stderr)
     return outcome.status
 
 

@@ -339,6 +339,7 @@ def cache(paths: Iterable[str | os.PathLike[str]]) -> CacheReport:
 
     Raises:
         TargetError: none of the paths exists.
+        AccessError: none of them may be read.
 
     >>> import sys, mematlas
     >>> found = mematlas.observe.cache([sys.executable])
@@ -349,9 +350,11 @@ def cache(paths: Iterable[str | os.PathLike[str]]) -> CacheReport:
     from mematlas.observe.page_cache import read
     from mematlas.observe.page_cache.analyse import analyse_cache
 
-    files, errors = read.read_trees(os.fspath(path) for path in paths)
+    names = [os.fspath(path) for path in paths]
+    files, errors = read.read_trees(names)
     if not files and errors:
-        raise TargetError(errors[0])
+        refused = any(os.path.exists(each) and not os.access(each, os.R_OK) for each in names)  # noqa: PTH110
+        raise (AccessError if refused else TargetError)(errors[0])
     return analyse_cache(files, errors, PAGE)
 
 

@@ -12,10 +12,13 @@ from mematlas.recording import format as atlas
 from mematlas.recording import model
 from mematlas.recording.columns import join_rows, part_length
 from mematlas.recording.validate import (
+    address_of,
     amount_of,
+    cell_length_of,
     check_column,
     number_of,
     optional,
+    sample_rows,
     stack_rows,
     text_of,
     texts_of,
@@ -40,9 +43,9 @@ def _read_header(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> 
         "machine": dict(metadata["machine"]),
         "sampling": model.Sampling(
             mode=text_of(sampling["mode"]),
-            sample_bytes=int(sampling["sample_bytes"]),
+            sample_bytes=amount_of(sampling["sample_bytes"]),
             interval_s=number_of(sampling["interval_s"]),
-            fault_period=int(sampling.get("fault_period", 0)),
+            fault_period=amount_of(sampling.get("fault_period", 0)),
         ),
     }
 
@@ -78,7 +81,9 @@ def _read_nodes(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -
 
 def _read_modules(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     modules = [
-        model.Module(text_of(path), text_of(build_id), int(bias), int(start), int(end))
+        model.Module(
+            text_of(path), text_of(build_id), address_of(bias), address_of(start), address_of(end)
+        )
         for path, build_id, bias, start, end in metadata["modules"]
     ]
     pieces.modules.setdefault(int(metadata["process"]), []).extend(modules)
@@ -90,7 +95,11 @@ def _read_codes(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -
         table = bytes(tables[offset : offset + length])
         codes.append(
             model.CodeObject(
-                text_of(name), text_of(file), int(first_line), table, int(linetable_format)
+                text_of(name),
+                text_of(file),
+                amount_of(first_line),
+                table,
+                amount_of(linetable_format),
             )
         )
         offset += length
@@ -116,7 +125,7 @@ def age_matrix_of(metadata: Metadata, rows: Rows) -> model.AgeMatrix:
     return model.AgeMatrix(
         process=int(metadata["process"]),
         time_s=number_of(metadata["time_s"]),
-        cell_s=number_of(metadata["cell_s"]),
+        cell_s=cell_length_of(metadata["cell_s"]),
         rows=rows,
     )
 
@@ -162,7 +171,7 @@ def _read_heaps(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> N
 
 
 def _read_timeline(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
-    rows = data.array(model.TIMELINE_DTYPE)
+    rows = sample_rows(data.array(model.TIMELINE_DTYPE))
     pieces.timeline.setdefault(int(metadata["process"]), []).append(rows)
 
 
@@ -178,8 +187,8 @@ def _read_fault_sites(pieces: PartialRecording, metadata: Metadata, data: ChunkD
         process=process,
         state=text_of(metadata["state"]),
         reason=text_of(metadata["reason"]),
-        samples=int(metadata["samples"]),
-        lost=int(metadata["lost"]),
+        samples=amount_of(metadata["samples"]),
+        lost=amount_of(metadata["lost"]),
         parts=parts,
         rows=rows,
     )
@@ -205,7 +214,7 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], metadata: tuple[Any, ...])
         ):
             if type(each) is not str:
                 text_of(each)
-        line = line if line is None or type(line) is int else int(line)
+        line = line if line is None else amount_of(line)
         frame = known[metadata] = model.Frame(function, file, line, module, kind)
     return frame
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import mmap
 import struct
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from mematlas.linux.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,10 +38,7 @@ class Elf:
 
 def read(path: str | PathLike[str]) -> Elf | None:
     """Read a 64-bit little-endian ELF file; None for any other file. Raises OSError if unreadable."""
-    if not Path(path).is_file():
-        Path(path).stat()  # raises OSError if missing; pipes and devices are never opened
-        return None
-    with Path(path).open("rb") as file:
+    with open_regular(path) as file:
         try:
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 return parse(data)
@@ -80,7 +78,7 @@ def function_at(path: str | PathLike[str], address: int) -> str:
     """Return the name of the function at a symbol's address, or ""."""
     try:
         with (
-            Path(path).open("rb") as file,
+            open_regular(path) as file,
             mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
         ):
             header = _HEADER.unpack_from(data)
@@ -102,7 +100,7 @@ def function_at(path: str | PathLike[str], address: int) -> str:
 def address_of(path: str | PathLike[str], function: str) -> int:
     """Return the virtual address of an exported function; 0 if there is none. Raises OSError."""
     with (
-        Path(path).open("rb") as file,
+        open_regular(path) as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
         try:

@@ -6,6 +6,7 @@ import struct
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas.linux.regular_file import open_regular
 from mematlas.recording import elf
 from mematlas.recording.frames import Resolver
 from mematlas.recording.model import Frame, Module
@@ -53,7 +54,7 @@ def _unnamed(path: str, offset: int) -> Frame:
 def _segments(path: str) -> list[tuple[int, int, int]]:
     """List the loaded segments of an ELF file as (offset, end, address - offset)."""
     try:
-        with Path(path).open("rb") as file:
+        with open_regular(path) as file:
             head = file.read(64)
             if head[:6] != b"\x7fELF\x02\x01":
                 return []

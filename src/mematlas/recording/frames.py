@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Words = NDArray[np.uint64]
 
 PYTHON = 1 << 63
+ADDRESS = (1 << 57) - 1
+"""Bits of the address in a native word. Bits 57-62 tell apart modules that lay at one address in turn."""
 _CUT = (Frame("[deeper frames not seen]", None, None, None, "native"),)
 
 
@@ -56,8 +58,9 @@ class Resolver:
                 found[word] = _python(word, codes)
             elif word == 0:
                 found[word] = _CUT
-            elif owner < 0:
-                found[word] = (Frame(f"{word:#x}", None, None, None, "native"),)
+            elif owner < 0 or not modules[owner].path:
+                address = word & ADDRESS
+                found[word] = (Frame(f"{address:#x}", None, None, None, "native"),)
             else:
                 module = modules[owner]
                 found[word] = self._table(module).frames(word - module.bias)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from os import PathLike
 
+    from numpy.typing import NDArray
+
     from mematlas.recording.model import AgeMatrix, IdleScan, RecordingData, Snapshot
+
+
+_CELLS = 1 << 31  # numbers of cells that fit the rows, with space for one more
 
 
 def write_merged(
@@ -162,14 +167,29 @@ def _write_snapshot(
 
 
 def _write_age_matrix(writer: Writer, age_matrix: AgeMatrix, new: int, later_s: float) -> None:
-    """Write a shifted age matrix. Cells keep their length: the shift is a whole number of cells."""
-    later = round(later_s / age_matrix.cell_s) if age_matrix.cell_s else 0
+    """Write a shifted age matrix: the shift is a whole number of cells.
+
+    Cells are doubled, as in a longer run, until the last one has a number.
+    """
     rows = np.array(age_matrix.rows)
+    cell_s = age_matrix.cell_s
+    last_s = max(age_matrix.time_s, 0.0) + later_s
+    while cell_s and last_s / cell_s >= _CELLS:
+        rows = _doubled(rows)
+        cell_s *= 2
+    later = round(later_s / cell_s) if cell_s else 0
     rows["born"] += later
     rows["died"][rows["died"] != ALIVE] += later
-    writer.age_matrix(
-        new, time_s=age_matrix.time_s + later_s, cell_s=age_matrix.cell_s, rows=rows.tobytes()
-    )
+    writer.age_matrix(new, time_s=age_matrix.time_s + later_s, cell_s=cell_s, rows=rows.tobytes())
+
+
+def _doubled(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return the rows in cells of twice the length, without what then dies in its own cell."""
+    ended = rows["died"] != ALIVE
+    rows["born"] //= 2
+    rows["died"][ended] //= 2
+    kept: NDArray[Any] = rows[rows["born"] < rows["died"]]
+    return kept
 
 
 def _write_end(

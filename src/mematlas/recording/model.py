@@ -150,16 +150,20 @@ def __getattr__(name: str) -> np.dtype[np.void]:
 
 
 class Kind(StrEnum):
-    """Kind of an allocation. Numbers in rows are `enum trace_kind`."""
+    """Kind of an allocation. Numbers in rows are `enum trace_kind` and `enum mematlas_kind`."""
 
     MALLOC = "malloc"
     MMAP = "mmap"
     PYOBJECT = "pyobject"
     ARENA = "arena"
     FILEMAP = "filemap"
+    COMMITTED = "committed"  # reserved address space that the stack made writable
+    STACK = "stack"  # thread stacks; the stack is the start routine
+    SHARED = "shared"  # shared memory; the stack mapped it
+    COPY = "copy"  # written pages of a private file mapping; the stack mapped it
 
 
-KIND_BY_NUMBER = {1: Kind.MALLOC, 2: Kind.MMAP, 3: Kind.PYOBJECT, 4: Kind.ARENA, 5: Kind.FILEMAP}
+KIND_BY_NUMBER = dict(enumerate(Kind, 1))
 
 
 class PartKind(StrEnum):

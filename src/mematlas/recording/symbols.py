@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas.linux.regular_file import open_regular
 from mematlas.recording import debuginfod, elf
 from mematlas.recording.model import Frame
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 DEBUG_ROOT = Path("/usr/lib/debug")
 CACHE_BYTES = 1 << 30  # limit of the cache; the least recently used files are removed
+MINI_DEBUG_BYTES = 64 << 20  # a .gnu_debugdata that unpacks to more is not used
+_BLOCK = 1 << 20
 _WORTH_KEEPING_S = 0.05
 _CLONE = re.compile(
     r"(\.(cold|part|constprop|isra|lto_priv|llvm|localalias)(\.\d+)*)+$|_alias_\d+$|^__GI_"
@@ -32,7 +35,8 @@ _COLD = re.compile(r"\.cold(\.\d+)?$")
 _STRING = re.compile(
     r"std::(__cxx11::)?basic_string<char, std::char_traits<char>, std::allocator<char> ?>( (?=>))?"
 )
-_BRACKETED = ("linux-vdso.so.1", "linux-gate.so.1", "[vdso]")
+_VDSO = ("linux-vdso.so.1", "linux-gate.so.1", "[vdso]")
+_TOO_MANY = "[too many modules at one address]"  # as the collector names it
 _END_MARKS = {
     "_init": 64,
     "_fini": 64,
@@ -87,8 +91,11 @@ class Table:
 
 def open_table(module: Module) -> Table:
     """Open the symbols of a module as loaded. A file of another build is never used."""
-    if module.path in _BRACKETED:
+    if module.path in _VDSO:
         return Table("[vdso]")
+    if module.path == _TOO_MANY:
+        note = "more than 63 libraries were loaded at one address in turn; the later ones have no names"
+        return Table(module.path, note=note)
     path = Path(module.path.removesuffix(" (deleted)"))
     table = Table(str(path))
     try:
@@ -148,9 +155,17 @@ def _belongs(debug: Path, build_id: str, check: int | None) -> bool:
             return False
         if build_id:
             return headers.build_id == build_id
-        return check is not None and zlib.crc32(debug.read_bytes()) == check
+        return check is not None and _crc32(debug) == check
     except OSError:
         return False
+
+
+def _crc32(path: Path) -> int:
+    check = 0
+    with open_regular(path) as file:
+        while block := file.read(_BLOCK):
+            check = zlib.crc32(block, check)
+    return check
 
 
 def _open(path: Path, build_id: str) -> Iterator[SymCache]:
@@ -169,8 +184,10 @@ def _open(path: Path, build_id: str) -> Iterator[SymCache]:
                 return
     start = time.monotonic()
     try:
-        made = next(Archive.open(os.fsencode(path)).iter_objects()).make_symcache()
-    except (SymbolicError, StopIteration):
+        with open_regular(path) as file:
+            opened = f"/proc/self/fd/{file.fileno()}"
+            made = next(Archive.open(os.fsencode(opened)).iter_objects()).make_symcache()
+    except (SymbolicError, StopIteration, OSError):
         return
     if kept and time.monotonic() - start > _WORTH_KEEPING_S:
         _keep(made, kept)
@@ -183,9 +200,12 @@ def _open_mini_debug(data: bytes) -> list[SymCache]:
     from symbolic.exceptions import SymbolicError
 
     try:
-        whole = lzma.decompress(data)
+        unpacker = lzma.LZMADecompressor()
+        whole = unpacker.decompress(data, MINI_DEBUG_BYTES)
+        if not unpacker.eof:
+            return []
         return [each.make_symcache() for each in Archive.from_bytes(whole).iter_objects()]
-    except (lzma.LZMAError, SymbolicError):
+    except (lzma.LZMAError, SymbolicError, EOFError):
         return []
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mematlas.recording.model import Rows
 
 R = TypeVar("R")
+_MOST = 1 << 56  # of bytes, counts and seconds
+_LEAST_CELL_S = 1e-9
 _WIDE = 8  # bytes; narrower integers are always below the limit
 
 
@@ -36,18 +38,36 @@ def texts_of(values: list[object]) -> list[str]:
 
 
 def number_of(value: float) -> float:
-    """Return a finite number. Raises ValueError for others."""
+    """Return a number. Raises ValueError if it is not finite, or above 2**56."""
     number = float(value)
-    if not math.isfinite(number):
-        message = "not a finite number"
+    if not math.isfinite(number) or abs(number) >= _MOST:
+        message = "number out of range"
         raise ValueError(message)
     return number
+
+
+def cell_length_of(value: float) -> float:
+    """Return the seconds of an age matrix's cell; 0: no cells. Raises ValueError for others."""
+    number = number_of(value)
+    if number and number < _LEAST_CELL_S:
+        message = "length of a cell out of range"
+        raise ValueError(message)
+    return number
+
+
+def address_of(value: int) -> int:
+    """Return an address. Raises ValueError if it does not fit 64 bits."""
+    address = int(value)
+    if not 0 <= address < 1 << 64:
+        message = "address out of range"
+        raise ValueError(message)
+    return address
 
 
 def amount_of(value: float) -> int:
     """Return bytes or a count. Raises ValueError above 2**56."""
     amount = int(value)
-    if abs(amount) >= 1 << 56:
+    if abs(amount) >= _MOST:
         message = "amount of memory out of range"
         raise ValueError(message)
     return amount
@@ -85,6 +105,19 @@ def check_column(stacks: int, name: str, column: NDArray[Any]) -> None:
     if column.itemsize == _WIDE and not (np.abs(column) < most).all():  # also true for NaN
         message = f"{name} contains a value out of range"
         raise ValueError(message)
+
+
+def sample_rows(rows: NDArray[Any]) -> NDArray[Any]:
+    """Return samples whose values are in range; NaN: not known. Raises ValueError for others."""
+    for name in rows.dtype.names or ():
+        column = rows[name]
+        wrong = np.abs(column) >= _MOST
+        if name == "time_s":
+            wrong |= np.isnan(column)
+        if wrong.any():
+            message = f"{name} contains a value out of range"
+            raise ValueError(message)
+    return rows
 
 
 def check_node(name: str, column: NDArray[Any]) -> None:

@@ -75,7 +75,7 @@ class Writer:
         self._nodes[process] = first + _size(rows) // NODE_BYTES
 
     def modules(self, process: int, modules: Iterable[Module]) -> None:
-        """Append loaded modules. Where address ranges overlap, the later module holds."""
+        """Append loaded modules. Of modules at one address in turn, each has an epoch in bits 57-62."""
         table = [_values(each, "path", "build_id", "bias", "start", "end") for each in modules]
         self._chunk(atlas.MODULES, {"process": process, "modules": table})
 

@@ -30,6 +30,10 @@ KIND_TITLES = {
     "pyobject": "Python objects",
     "arena": "allocator arenas",
     "filemap": "file mappings",
+    "committed": "committed memory",
+    "stack": "thread stacks",
+    "shared": "shared memory",
+    "copy": "written file pages",
 }
 METRIC_TITLES = {
     "resident": "resident",

@@ -8,12 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError
+from mematlas.tracing.attachment import Attachment, end_attachment
 from mematlas.tracing.child import library
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.inject import attach_tracer, detach_tracer
 from mematlas.tracing.output import open_recording
 from mematlas.tracing.recorder import command_of
-from mematlas.tracing.session import attached_to, note_target, remove_abandoned, session_directory
+from mematlas.tracing.session import remove_abandoned, session_directory
 from mematlas.tracing.target import Target
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from mematlas.tracing.settings import TraceSettings
 
 _DRAIN_S = 0.3  # for records that threads had begun when the hooks were removed
-_DETACH_POLL_S = 0.02
 
 
 class StopSignals:
@@ -80,9 +80,9 @@ def attach(
                 # Before the tracer is loaded: the process may end right after that.
                 follower = Follower(collector, writer, session, pid, idle_s=settings.idle_s)
                 attach_tracer(target, library(), str(session))
-                note_target(session, pid)
-                on_attached()
-                writer.notes(_follow(follower, stop, duration_s))
+                with Attachment(pid):
+                    on_attached()
+                    writer.notes(_follow(follower, stop, duration_s))
             finally:
                 collector.stop()
                 collector.close()
@@ -97,18 +97,15 @@ def detach(pid: int) -> bool:
     A running `mematlas attach` is interrupted and awaited. If it was killed, its hooks are removed here.
 
     Raises:
+        AccessError: another user traces it.
         MematlasError: the hooks cannot be removed.
     """
-    owner = attached_to(pid)
-    if owner is None:
-        try:
-            return detach_tracer(pid, library())
-        finally:
-            remove_abandoned()
-    os.kill(owner, signal.SIGINT)
-    while attached_to(pid) is not None:
-        time.sleep(_DETACH_POLL_S)
-    return True
+    if end_attachment(pid):
+        return True
+    try:
+        return detach_tracer(pid, library())
+    finally:
+        remove_abandoned()
 
 
 def _follow(follower: Follower, stop: StopSignals, duration_s: float | None) -> list[str]:
@@ -135,5 +132,16 @@ def _grant_access(session: Path, target: Target) -> None:
     uid, gid = (int(target.status.lines[name].split()[1]) for name in ("Uid", "Gid"))
     if uid == os.geteuid():
         return
-    for path in (session, *session.iterdir()):
-        os.chown(path, uid, gid)
+    flags = os.O_NOFOLLOW | os.O_CLOEXEC
+    directory = os.open(session, os.O_RDONLY | os.O_DIRECTORY | flags)
+    try:
+        for name in os.listdir(directory):  # noqa: PTH208  by descriptor
+            file = os.open(name, os.O_RDWR | flags, dir_fd=directory)
+            try:
+                os.fchown(file, uid, gid)
+            finally:
+                os.close(file)
+        # Last: from here on, the user may put any file or link in there.
+        os.fchown(directory, uid, gid)
+    finally:
+        os.close(directory)

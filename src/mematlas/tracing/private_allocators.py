@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
+
+from mematlas.linux.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +19,8 @@ _MARKS = {
 _SHARED_LIBRARIES = ("libjemalloc", "libmimalloc", "libtcmalloc")  # they replace malloc(): traced
 _PYTHON = b"Py_InitializeFromConfig"  # CPython contains mimalloc since 3.13 and rarely uses it
 _MAX_BYTES = 512 << 20
+_BLOCK = 4 << 20
+_OVERLAP = 64  # bytes; longer than any mark
 
 
 def describe_private_allocators(paths: Iterable[str]) -> list[str]:
@@ -37,10 +40,20 @@ def _find_allocators(path: Path) -> list[str]:
     if path.name.startswith(_SHARED_LIBRARIES):
         return []
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as data:
-            names = [name for name, mark in _MARKS.items() if data.find(mark, 0, _MAX_BYTES) >= 0]
-            if "mimalloc" in names and data.find(_PYTHON) >= 0:
-                names.remove("mimalloc")
-            return names
-    except (OSError, ValueError):  # deleted, empty, or no regular file
+        with open_regular(path) as file:
+            found = _find_marks(file)
+    except OSError:  # deleted, or no regular file
         return []
+    if _PYTHON in found:
+        found.discard(_MARKS["mimalloc"])
+    return [name for name, mark in _MARKS.items() if mark in found]
+
+
+def _find_marks(file: IO[bytes]) -> set[bytes]:
+    """Find the marks in the first _MAX_BYTES. Read, not mapped: another process may truncate the file."""
+    marks, tail, left = {*_MARKS.values(), _PYTHON}, b"", _MAX_BYTES
+    found: set[bytes] = set()
+    while left > 0 and (block := file.read(_BLOCK)):
+        found |= {mark for mark in marks - found if mark in tail + block}
+        tail, left = block[-_OVERLAP:], left - len(block)
+    return found

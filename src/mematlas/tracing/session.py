@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError
+from mematlas.linux.regular_file import open_regular
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,24 +49,6 @@ def session_directory(ring_bytes: int) -> Iterator[Path]:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def note_target(session: Path, pid: int) -> None:
-    """Write to the session which process it is attached to, and this process's PID."""
-    (session / "attached").write_text(f"{pid} {os.getpid()}\n")
-
-
-def attached_to(pid: int) -> int | None:
-    """Return the PID of the `mematlas attach` that is attached to a process; None if none is."""
-    for note in _sessions("*/attached"):
-        try:
-            target, owner = map(int, note.read_text().split())
-            alive = not _is_abandoned(note.parent, time.time())
-        except (OSError, ValueError):
-            continue
-        if target == pid and alive:
-            return owner
-    return None
-
-
 def remove_abandoned() -> None:
     """Remove this user's session directories whose mematlas was killed: their lock is free."""
     for path in _sessions("*"):
@@ -98,7 +81,7 @@ def _choose_base(needed: int) -> Path:
 
 def _is_abandoned(path: Path, modified: float) -> bool:
     try:
-        lock = open(path / "lock", "rb")  # noqa: PTH123
+        lock = open_regular(path / "lock")
     except FileNotFoundError:
         return time.time() - modified > _STARTUP_S
     with lock:

@@ -61,6 +61,7 @@ def test_transparent_huge_pages_are_huge() -> None:
         assert memory.placement.share(pmd_size()) >= PROVEN_SHARE
 
 
+@pytest.mark.machine
 def test_hugetlb_pages_are_proven() -> None:
     """With pages in the pool, a region is in hugetlb pages."""
     with machine_state.hugepages(4), ProvenRegion("2M", 8 << 20) as memory:
@@ -68,6 +69,7 @@ def test_hugetlb_pages_are_proven() -> None:
         assert memory.placement.source == "PAGEMAP_SCAN"
 
 
+@pytest.mark.machine
 def test_folios_are_proven() -> None:
     """With 64 KiB folios enabled, a region is in these and not in huge pages."""
     if not folios_readable():
@@ -78,6 +80,7 @@ def test_folios_are_proven() -> None:
         assert pmd_size() not in memory.placement.by_page_size
 
 
+@pytest.mark.machine
 def test_folios_without_rights_are_not_claimed() -> None:
     """Without /proc/kpageflags, 4 and 2,048 KiB are proven, and 64 KiB is refused."""
     knob = THP / "hugepages-64kB" / "enabled"
@@ -96,6 +99,7 @@ def test_folios_without_rights_are_not_claimed() -> None:
         assert machine_state.as_nobody(proven) == 0
 
 
+@pytest.mark.machine
 def test_what_cannot_be_had_says_why() -> None:
     """An empty pool is an error with the number of pages needed."""
     with (

@@ -30,6 +30,7 @@ def kept() -> None:
         pass
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("kept")
 def test_lent_and_taken_back() -> None:
     """With --reserve hugetlb pages are measured, and the pool is restored."""
@@ -44,6 +45,7 @@ def test_lent_and_taken_back() -> None:
     assert pool() == before
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("kept")
 def test_taken_back_after_a_failure() -> None:
     """An error or Ctrl-C restores the pool too."""
@@ -55,6 +57,7 @@ def test_taken_back_after_a_failure() -> None:
         assert pool() == before
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("kept")
 def test_folios_are_lent() -> None:
     """An mTHP size that was off is enabled for the run only."""

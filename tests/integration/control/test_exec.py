@@ -78,6 +78,7 @@ def test_thp_never() -> None:
     assert text.split() == ["THP_enabled:", "0"]
 
 
+@pytest.mark.machine
 def test_heap_in_huge_pages() -> None:
     """A large malloc block is in transparent huge pages, or in hugetlb pages."""
     script = "b = bytearray(32 << 20); print(open('/proc/self/smaps_rollup').read())"
@@ -171,6 +172,7 @@ def test_invalid_arguments(
     assert message in capsys.readouterr().err
 
 
+@pytest.mark.machine
 def test_environment_is_kept() -> None:
     """Other tunables are kept, and a tunable that was set before is replaced."""
     environment = {**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=2:glibc.malloc.check=0"}

@@ -475,3 +475,28 @@ def test_every_value_this_machine_has_fits_its_knob() -> None:
     for key, value in now.items():
         if key != "zswap.compressor":  # may name a module that is not loaded
             assert plan.make(root, {key: value}).changes == (), key
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"started": 1}\n',
+        "[]\n",
+        '"x"\n{"state": "applied"}\n',
+        "\xff\xfe\n",
+        '{"started": "", "pid": 1, "boot": "one", "changes": [{"key": 1}]}\n',
+        '{"started": "", "pid": 1, "boot": "one", "changes": []}\n{"state": "odd"}\n',
+        '{"started": "", "pid": 1, "boot": "one", "changes": []}\nno JSON\n{"state": "applied"}\n',
+    ],
+)
+def test_a_damaged_file_of_the_journal(root: Path, text: str) -> None:
+    """The file is listed as damaged, and other changes are made and undone."""
+    folder = root / journal.FOLDER
+    folder.mkdir(parents=True)
+    (folder / "0001.jsonl").write_text(text, encoding="latin-1")
+    number, _ = apply.apply(root, plan.make(root, {"vm.swappiness": "10"}))
+    assert [each.state for each in journal.read_all(root)] == [KnobState.DAMAGED, KnobState.APPLIED]
+    assert journal.find_applied(root).number == number == 2
+    assert main(["tune", "history", "--root", str(root)]) == 0
+    with pytest.raises(MematlasError, match="damaged; restore the values by hand"):
+        journal.find_applied(root, 1)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from machine_state import hugepages, written
 from mematlas.errors import MematlasError, TargetError
 from mematlas.linux import pagemap, process_info, smaps
 from mematlas.linux.mappings import ReadOutcome
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGE = 4096
+KSM = Path("/sys/kernel/mm/ksm/run")
 ANONYMOUS = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
@@ -55,23 +57,6 @@ def rollup_rss(pid: int) -> int:
     """Return the RSS of a process from smaps_rollup."""
     lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Rss"))
-
-
-@contextmanager
-def setting(path: str, value: str, *, on_the_way: str = "") -> Iterator[None]:
-    """Change a setting of the machine and restore it afterwards."""
-    file = Path(path)
-    try:
-        before = file.read_text().strip()
-        file.write_text(value)
-    except OSError as error:
-        pytest.skip(f"{path}: {error.strerror}")
-    try:
-        yield
-    finally:
-        if on_the_way:
-            file.write_text(on_the_way)
-        file.write_text(before)
 
 
 def test_sixty_five_thousand_mappings() -> None:
@@ -197,19 +182,17 @@ def _take_pid(wanted: int) -> int:
     pytest.skip("the PID was not to be had again")
 
 
+@pytest.mark.machine
 @root
 def test_hugetlb_is_not_in_rss() -> None:
     """Unfaulted hugetlb pages count as nothing; faulted ones are reported apart from RSS."""
-    with setting("/proc/sys/vm/nr_hugepages", "4"):
-        if Path("/proc/sys/vm/nr_hugepages").read_text().strip() != "4":
-            pytest.skip("the kernel found no huge pages")
-        with mmap.mmap(-1, 4 << 20, flags=ANONYMOUS | 0x40000) as area:  # MAP_HUGETLB
-            start = address_of(area)
-            before = analyse_address_space(process_info.read(os.getpid()))
-            untouched = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
-            area[0] = 1
-            after = analyse_address_space(process_info.read(os.getpid()))
-            touched = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
+    with hugepages(4), mmap.mmap(-1, 4 << 20, flags=ANONYMOUS | 0x40000) as area:  # MAP_HUGETLB
+        start = address_of(area)
+        before = analyse_address_space(process_info.read(os.getpid()))
+        untouched = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
+        area[0] = 1
+        after = analyse_address_space(process_info.read(os.getpid()))
+        touched = analysis.sum_pages(pagemap.read(os.getpid(), [(start, start + (4 << 20))]))
     (vma,) = [each for each in after.vmas if each.start == start]
     assert vma.kind is VmaClass.HUGETLB
     assert (before.totals.hugetlb, after.totals.hugetlb) == (0, 2 << 20)
@@ -217,11 +200,12 @@ def test_hugetlb_is_not_in_rss() -> None:
     assert (untouched.present, touched.present, touched.hugetlb) == (0, 512, 512)
 
 
+@pytest.mark.machine
 @root
 def test_merged_pages_share_a_frame() -> None:
     """KSM pages are reported as such: on one frame, and not exclusive."""
     with (
-        setting("/sys/kernel/mm/ksm/run", "1", on_the_way="2"),
+        written(KSM, "1"),
         mmap.mmap(-1, 64 * PAGE, flags=ANONYMOUS) as area,
     ):
         area.madvise(mmap.MADV_NOHUGEPAGE)
@@ -233,6 +217,7 @@ def test_merged_pages_share_a_frame() -> None:
             if found.ksm == 64:
                 break
             time.sleep(0.1)
+        KSM.write_text("2")  # unmerge, before the scanner is set to what it was
     if found.ksm != 64:
         pytest.skip("KSM did not get to it in ten seconds")
     assert (found.frames, found.exclusive) == (1, 0)

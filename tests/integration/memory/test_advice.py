@@ -71,6 +71,7 @@ def test_an_old_kernel_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         region.collapse()
 
 
+@pytest.mark.machine
 def test_hugepage_speaks_where_it_would_do_nothing() -> None:
     """hugepage() on shared memory is an error while shmem THP is off, where the kernel reports success."""
     words = r"would do nothing.*shmem_enabled: never"
@@ -82,6 +83,7 @@ def test_hugepage_speaks_where_it_would_do_nothing() -> None:
         region.hugepage()
 
 
+@pytest.mark.machine
 def test_hugetlb_takes_no_advice_of_small_pages() -> None:
     """Advice that hugetlb memory does not support is an error."""
     with hugepages(2), Region("4M", huge="2M", require=True) as region:

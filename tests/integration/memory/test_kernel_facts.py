@@ -86,6 +86,7 @@ def figure(address: int, name: str) -> int:
 # ---- hugetlb
 
 
+@pytest.mark.machine
 def test_an_empty_pool_fails_at_mmap() -> None:
     """MAP_HUGETLB with an empty pool is ENOMEM; a region falls back and keeps the reason."""
     with hugepages(0):
@@ -95,6 +96,7 @@ def test_an_empty_pool_fails_at_mmap() -> None:
             assert "1 pages needed, 0 of 0 free" in region.reasons[0]
 
 
+@pytest.mark.machine
 def test_a_promise_is_not_kept_by_noreserve() -> None:
     """8 pages of a pool of 4 map with MAP_NORESERVE, and the fifth touch is SIGBUS."""
     with hugepages(4):
@@ -104,6 +106,7 @@ def test_a_promise_is_not_kept_by_noreserve() -> None:
         _core.unmap_memory(address, 8 * HUGE)
 
 
+@pytest.mark.machine
 def test_populate_write_says_what_a_touch_would_die_of() -> None:
     """MADV_POPULATE_WRITE of the same mapping is EFAULT instead of a signal."""
     if not advice.is_known("populate_write"):
@@ -115,6 +118,7 @@ def test_populate_write_says_what_a_touch_would_die_of() -> None:
         _core.unmap_memory(address, 8 * HUGE)
 
 
+@pytest.mark.machine
 def test_map_populate_is_silently_partial() -> None:
     """MAP_POPULATE of the same mapping succeeds with 4 pages of 8; a region is populated in full or refused."""
     with hugepages(4):
@@ -125,6 +129,7 @@ def test_map_populate_is_silently_partial() -> None:
             assert region.placement.by_page_size == {HUGE: 4 * HUGE}
 
 
+@pytest.mark.machine
 def test_a_fork_can_kill_by_reading() -> None:
     """A child gets SIGBUS by reading private hugetlb memory that its parent wrote; a region prevents it."""
     with hugepages(1):
@@ -148,6 +153,7 @@ def test_a_fork_can_kill_by_reading() -> None:
             assert get(region.address) == 3
 
 
+@pytest.mark.machine
 def test_an_odd_length_leaks() -> None:
     """Munmap of an odd length of a hugetlb mapping is EINVAL and keeps the pages; a region rounds up."""
     with hugepages(2):
@@ -160,6 +166,7 @@ def test_an_odd_length_leaks() -> None:
         assert free.read_text() == "2\n"
 
 
+@pytest.mark.machine
 def test_dropping_a_part_of_a_huge_page_is_ignored() -> None:
     """MADV_DONTNEED of 4 KiB of a hugetlb page succeeds without effect; a region refuses it."""
     with hugepages(1), Region(HUGE, huge="2M", require=True) as region:
@@ -170,6 +177,7 @@ def test_dropping_a_part_of_a_huge_page_is_ignored() -> None:
             region.dontneed(0, PAGE)
 
 
+@pytest.mark.machine
 def test_python_maps_hugetlb_by_number() -> None:
     """mmap.mmap accepts MAP_HUGETLB by number, although Python has no name for it."""
     with hugepages(1):
@@ -179,6 +187,7 @@ def test_python_maps_hugetlb_by_number() -> None:
         area.close()
 
 
+@pytest.mark.machine
 def test_a_pool_in_use_shrinks_later() -> None:
     """Shrinking a pool makes pages in use surplus, and these leave when they are freed."""
     surplus = HUGEPAGES.with_name("surplus_hugepages")
@@ -191,6 +200,7 @@ def test_a_pool_in_use_shrinks_later() -> None:
 # ---- advice
 
 
+@pytest.mark.machine
 def test_mmap_default_is_shared_and_takes_huge_advice_for_nothing() -> None:
     """mmap.mmap(-1, n) is shared memory: MADV_HUGEPAGE succeeds without effect while shmem THP is off."""
     with written(THP / "shmem_enabled", "never"):

@@ -72,6 +72,7 @@ def test_zero_page_is_not_resident() -> None:
     assert (placement.resident, placement.zero) == (0, 64 << 10)
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("thp")
 def test_thp_as_smaps_has_it() -> None:
     """Populated THP: every byte in huge pages, as AnonHugePages says."""
@@ -82,6 +83,7 @@ def test_thp_as_smaps_has_it() -> None:
         assert "16.0 MiB in 2.00 MiB pages" in region.explain()
 
 
+@pytest.mark.machine
 def test_thp_refused_says_how() -> None:
     """With THP off, the region falls back and names the setting; require raises."""
     with written(THP / "enabled", "never"):
@@ -93,6 +95,7 @@ def test_thp_refused_says_how() -> None:
             Region("4M", huge="thp", require=True)
 
 
+@pytest.mark.machine
 def test_shared_thp_speaks() -> None:
     """Shared memory has a setting of its own, which is named while it is off."""
     with (
@@ -107,6 +110,7 @@ def test_shared_thp_speaks() -> None:
         assert region.placement.huge == figure(region, "ShmemPmdMapped") == 4 * MIB
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("pool")
 def test_hugetlb_as_smaps_has_it() -> None:
     """Hugetlb: smaps shows the page size, and the pool has fewer free pages until close()."""
@@ -120,6 +124,7 @@ def test_hugetlb_as_smaps_has_it() -> None:
     assert int(free.read_text()) == 8
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("pool", "thp")
 def test_empty_hugetlb_pool_falls_back() -> None:
     """A region larger than the pool falls back to THP, with the number to raise the pool to."""
@@ -131,6 +136,7 @@ def test_empty_hugetlb_pool_falls_back() -> None:
         Region("18M", huge="2M", require=True)
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("thp")
 def test_array_is_found_by_where() -> None:
     """where() returns the placement of any array, also of NumPy's own memory."""
@@ -258,6 +264,7 @@ def test_locked_pages_cannot_be_dropped() -> None:
         assert region.placement.resident == 0
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("pool")
 def test_hugetlb_advice_takes_whole_huge_pages() -> None:
     """Advice for 4 KiB of a hugetlb page, which the kernel ignores, is refused."""
@@ -268,6 +275,7 @@ def test_hugetlb_advice_takes_whole_huge_pages() -> None:
         assert region.placement.resident == 0
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("thp")
 def test_collapse_makes_huge_pages() -> None:
     """collapse() replaces base pages by a huge page, as the placement shows."""
@@ -326,6 +334,7 @@ def test_what_a_child_gets(fork: ForkMode, code: int) -> None:
         assert in_child(lambda: region.view[0] == 42) == code
 
 
+@pytest.mark.machine
 @pytest.mark.usefixtures("pool")
 def test_private_hugetlb_never_breaks_the_parent() -> None:
     """A child does not get private hugetlb, so that writes after a fork need no page of the pool."""

@@ -69,6 +69,7 @@ def test_every_process_with_memory_is_placed() -> None:
     assert all(sum(each.nodes.values()) for each in placed)
 
 
+@pytest.mark.machine
 def test_huge_pages_are_ranked_by_process() -> None:
     """A process with 8 MiB in 2 MiB pages is listed with them; --pid lists its folios by size."""
     code = """
@@ -105,6 +106,7 @@ sys.stdin.read()
         assert by_size["2M"] >= found.huge_anonymous
 
 
+@pytest.mark.machine
 def test_smaller_huge_pages_are_told_by_process() -> None:
     """64 KiB folios, which AnonHugePages never shows, are listed among the large folios of the process."""
     if not (THP / "hugepages-64kB/enabled").exists():

@@ -119,8 +119,7 @@ def recorded(file: Path) -> Traced:
 
 def sessions_of(pid: int) -> list[Path]:
     """Return the session directories in /dev/shm of attachments to a process."""
-    notes = Path("/dev/shm").glob("mematlas-*/attached")
-    return [each.parent for each in notes if each.read_text().split()[0] == str(pid)]
+    return [each.parent for each in Path("/dev/shm").glob(f"mematlas-*/{pid}.*")]
 
 
 def wait_until_recorded(file: Path, allocations: int) -> None:
@@ -193,6 +192,17 @@ def test_repeated_attachments(build: Build, tmp_path: Path) -> None:
         expected = 1000 if number % 2 else 4000
         assert recorded(file).sum("allocations", "keep_one", kind="malloc") == expected
     assert program.end() == (7, "")
+
+
+def test_threads_of_an_earlier_session_end(build: Build, tmp_path: Path) -> None:
+    """Threads that were traced in one session and allocate nothing in the next end in it."""
+    program = Obedient(build("ends_threads"))
+    with attached(program.process.pid, tmp_path / "1.atlas"):
+        program.tell("a")
+    assert program.tell("s") == "done s\n"
+    with attached(program.process.pid, tmp_path / "2.atlas"):
+        assert program.tell("e") == "done e\n"
+    assert program.end() == (18, "")
 
 
 def test_a_timed_wait_goes_on(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from mematlas.recording.reader import read
 from traced_runs import MEMATLAS, bare, trace
 from waiting import wait_until
 
@@ -120,6 +121,25 @@ def test_libraries_that_come_and_go(build: Build, traced: Run) -> None:
     plugin = build("plugin", "-shared", "-fPIC")
     run = traced(build("dlopen_lib"), plugin, options=("--exact",))
     assert run.sum("allocated_bytes", "plugin_allocates") == 3 * 70000
+
+
+@both_modes
+def test_code_at_an_address_used_twice(build: Build, traced: Run, options: tuple[str, ...]) -> None:
+    """Memory of a closed library stays that of its function when another library has its addresses."""
+    first = build("plugin", "-shared", "-fPIC")
+    second = build("plugin_other", "-shared", "-fPIC")
+    run = traced(build("plugins_in_turn"), first, second, options=options)
+    assert run.outcome.status == 0
+    error = 0.3 if not options else 0  # 2 MiB blocks are sampled with a probability of 98 %
+    for function, size in (("plugin_allocates", 5 << 20), ("other_allocates", 2 << 20)):
+        assert run.sum("live_bytes", function) == pytest.approx(9 * size, rel=error)
+    starts = {
+        name: {
+            each.start % (1 << 57) for each in read(run.file).modules[0] if each.path == str(name)
+        }
+        for name in (first, second)
+    }
+    assert starts[first] & starts[second], "the libraries never shared an address"
 
 
 @both_modes

@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 import synthetic_recording
+from mematlas.cli.main import main
 from mematlas.errors import MematlasError
 from mematlas.recording import format as atlas
 from mematlas.recording import reader
 from mematlas.recording.columns import ChunkData
 from mematlas.recording.frames import resolve_missing
-from mematlas.recording.model import COLUMNS, NODE_DTYPE
+from mematlas.recording.model import COLUMNS, NODE_DTYPE, TIMELINE_DTYPE
 from mematlas.recording.packed import Packed, read_head
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.report import make_report
@@ -47,11 +48,11 @@ VALUES = st.recursive(
 )  # fmt: skip
 
 
-def chunks() -> list[tuple[bytes, dict[str, Any], bytes]]:
-    """Split the synthetic recording into chunks."""
+def chunks(write: Callable[[Path], None]) -> list[tuple[bytes, dict[str, Any], bytes]]:
+    """Split a synthetic recording into chunks."""
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "a.atlas"
-        synthetic_recording.write(path)
+        write(path)
         with path.open("rb") as file:
             file.read(atlas.START.size)
             found = list(reader._chunks(file))
@@ -69,7 +70,8 @@ def plain(kind: bytes, rows: memoryview | ShuffledRows | Packed) -> bytes:
     return ChunkData(rows).rows(np.dtype(COLUMNS[atlas._COLUMNS_OF[kind]])).tobytes()
 
 
-CHUNKS = chunks()
+CHUNKS = chunks(synthetic_recording.write)
+EVERY = chunks(synthetic_recording.write_every_chunk)
 
 
 def survive(data: Iterable[tuple[bytes, dict[str, Any], bytes]]) -> None:
@@ -239,3 +241,62 @@ def test_a_pipe_for_a_module_is_not_opened(tmp_path: Path) -> None:
     modules = {"process": 0, "modules": [[str(pipe), "", start, start, start + (1 << 21)]]}
     survive((kind, modules if kind == atlas.MODULES else metadata, rows)
             for kind, metadata, rows in CHUNKS if kind != atlas.FRAMES)  # fmt: skip
+
+
+def with_values(kind: bytes, **values: object) -> bytes:
+    """Return the synthetic recording with metadata replaced in all chunks of a kind."""
+    start = atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0)
+    changed = (
+        (each, {**metadata, **values} if each == kind else metadata, rows)
+        for each, metadata, rows in EVERY
+        if each != atlas.END
+    )
+    return start + b"".join(atlas.pack_chunk(*each) for each in changed)
+
+
+def with_samples(name: str, value: float) -> bytes:
+    """Return the synthetic recording with a column of its timeline replaced."""
+    start, found = atlas.START.pack(atlas.MAGIC, atlas.VERSION, 0), []
+    for kind, metadata, rows in EVERY:
+        if kind == atlas.TIMELINE:
+            samples = np.frombuffer(rows, TIMELINE_DTYPE).copy()
+            samples[name] = value
+            found.append((kind, metadata, samples.tobytes()))
+        elif kind != atlas.END:
+            found.append((kind, metadata, rows))
+    return start + b"".join(atlas.pack_chunk(*each) for each in found)
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        with_values(atlas.MODULES, modules=[["/x", "", 0, 1 << 64, 1 << 65]]),
+        with_values(atlas.MODULES, modules=[["/x", "", -1, -1, 5]]),
+        with_values(atlas.PROCESS, end_s=1e308, index=0),
+        with_values(atlas.PROCESS, end_s=-5, index=0),
+        with_values(atlas.AGE_MATRIX, cell_s=1e-300),
+        with_values(atlas.TOTALS, time_s=1e308, peak_live_bytes=1e300),
+        with_samples("time_s", float("inf")),
+        with_samples("time_s", float("nan")),
+        with_samples("rss_bytes", float("-inf")),
+        with_samples("live_bytes", 1e300),
+    ],
+)
+def test_numbers_out_of_range(
+    tmp_path: Path, whole: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No view and no export fails other than by an error of one line."""
+    path = tmp_path / "a.atlas"
+    path.write_bytes(whole)
+    for command in (
+        ["report", str(path)],
+        ["report", str(path), "--json"],
+        ["report", str(path), "--to", "html", "-o", str(tmp_path / "a.html")],
+        ["leaks", str(path)],
+        *(
+            ["export", str(path), "--to", kind, "-o", str(tmp_path / "out")]
+            for kind in ("chrome", "csv", "pprof", "speedscope", "dhat")
+        ),
+    ):
+        assert main(command) in range(6)
+    assert "Traceback" not in capsys.readouterr().err

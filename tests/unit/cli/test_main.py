@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING
 
@@ -202,3 +203,23 @@ def test_the_table_has_no_doubles() -> None:
     """Each command is in the table once."""
     names = [command.name for command in commands.COMMANDS]
     assert len(names) == len(set(names))
+
+
+def test_no_control_character_reaches_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """A message may quote a name that a stranger chose."""
+    assert main(["report", "no\x1b[31mfile"]) == TargetError.exit_code
+    assert main(["no\x1b[31mcommand"]) == UsageError.exit_code
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_the_status_of_a_refusal_by_the_kernel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """EACCES and EPERM have the status of AccessError, wherever they come from."""
+
+    def refuse(_: list[str]) -> int:
+        raise PermissionError(13, "Permission denied", "/etc/a.atlas")
+
+    monkeypatch.setattr(import_module("mematlas.cli.main"), "_dispatch", refuse)
+    assert main(["run"]) == AccessError.exit_code
+    assert capsys.readouterr().err == "mematlas: /etc/a.atlas: Permission denied\n"

@@ -12,6 +12,7 @@ import pytest
 
 import synthetic_recording
 from mematlas.cli import main
+from mematlas.report.export.csv import _cell
 from mematlas.report.json_writer import schema
 
 if TYPE_CHECKING:
@@ -121,3 +122,14 @@ def test_a_file_that_is_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
     """A missing recording is error 3 in one line."""
     assert main(["report", str(tmp_path / "none.atlas")]) == 3
     assert capsys.readouterr().err.endswith("none.atlas: no such file\n")
+
+
+def test_no_cell_is_a_formula(tmp_path: Path) -> None:
+    """A function may be named so that a spreadsheet would evaluate its cell."""
+    names = ["=HYPERLINK(1)", "+1", "-1", "@x"]
+    for name in names:
+        assert str(_cell([name, "main"])).startswith("'")
+        assert str(_cell(name)) == f"'{name}"
+    assert _cell(["main", "=2"]) == "main\n=2"
+    assert _cell(-5) == -5
+    assert _cell("main") == "main"

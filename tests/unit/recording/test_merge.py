@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
+
+import pytest
 
 import synthetic_recording
 from mematlas.api.recording import load
 from mematlas.cli.main import main
 from mematlas.recording import read
+from mematlas.recording.merge import write_merged
+from mematlas.recording.model import ALIVE
 from mematlas.report.analyse.leaks import find_leaks
 from mematlas.report.analyse.report import make_report
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
+    from mematlas.recording.model import RecordingData
 
 
 def test_sums_add_up(tmp_path: Path) -> None:
@@ -52,3 +58,28 @@ def test_a_source_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixtu
     synthetic_recording.write(one)
     assert main(["merge", str(one), "-o", str(one)]) == 2
     assert "name another file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("days", [0.001, 30, 365, 3650])
+def test_runs_far_apart(tmp_path: Path, days: float) -> None:
+    """Cells of time grow until the later run's have numbers. What was live at the end stays."""
+    one, two, out = (tmp_path / f"{name}.atlas" for name in ("a", "b", "out"))
+    synthetic_recording.write_every_chunk(one)
+    synthetic_recording.write_every_chunk(two)
+    earlier, later = read(one), read(two)
+    later.started = (datetime.fromisoformat(earlier.started) + timedelta(days=days)).isoformat()
+    for each in (earlier, later):
+        for index, matrix in each.age_matrix.items():
+            each.age_matrix[index] = replace(matrix, cell_s=0.001)
+    write_merged(out, [earlier, later])
+    merged = read(out)
+    assert merged.complete
+
+    def live(recording: RecordingData) -> list[float]:
+        matrices = recording.age_matrix.values()
+        return [float(m.rows["bytes"][m.rows["died"] == ALIVE].sum()) for m in matrices]
+
+    assert live(merged) == live(earlier) + live(later)
+    last = [*merged.age_matrix.values()][-1]
+    shift = days * 86400
+    assert last.rows["born"].min() * last.cell_s == pytest.approx(shift, rel=0.01, abs=1.5)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.recording import elf
+from mematlas.recording import elf, symbols
 from mematlas.recording.model import Frame, Module
 from mematlas.recording.symbols import demangle, open_table
 
@@ -60,3 +62,15 @@ def test_a_file_that_is_no_elf_has_no_symbols(tmp_path: Path) -> None:
         assert elf.read(path) is None
         table = open_table(Module(str(path), "", 0, 0, 4096))
         assert table.frames(0x10)[0].function == f"{number}+0x10"
+
+
+def test_a_compressed_bomb_is_not_unpacked() -> None:
+    """A .gnu_debugdata that unpacks to more than its limit gives no symbols."""
+    packed = lzma.compress(bytes(symbols.MINI_DEBUG_BYTES + 1), preset=0)
+    assert len(packed) < 1 << 20
+    tracemalloc.start()
+    try:
+        assert symbols._open_mini_debug(packed) == []
+        assert tracemalloc.get_traced_memory()[1] < 3 * symbols.MINI_DEBUG_BYTES
+    finally:
+        tracemalloc.stop()

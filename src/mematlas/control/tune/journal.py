@@ -97,6 +97,11 @@ def find_applied(root: Path, number: int | None = None) -> Transaction:
     undoable = (KnobState.APPLIED, KnobState.INTERRUPTED)
     for each in reversed(read_all(root)):
         if each.number == number or (number is None and each.state in undoable):
+            if each.state is KnobState.DAMAGED:
+                raise MematlasError(
+                    f"change {each.number} cannot be undone: {_path(root, each.number)} is damaged; "
+                    "restore the values by hand and remove the file"
+                )
             if each.state not in undoable:
                 raise MematlasError(f"change {each.number} is {each.state} already")
             return each
@@ -129,28 +134,35 @@ def _append(root: Path, number: int, line: dict[str, Any]) -> None:
 def _read(root: Path, path: Path) -> Transaction | None:
     """Read one file; None if its first line is incomplete: no knob was written then."""
     try:
-        content = path.read_text()
+        content = path.read_bytes()
     except PermissionError:
         raise AccessError(f"/{FOLDER} cannot be read; run as root") from None
-    lines = []
-    for text in content.splitlines():
-        try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
-            break  # mematlas died while it wrote this line
-    if not lines:
+    if b"\n" not in content:
         return None
+    number = int(path.stem)
+    try:
+        return _parse(root, number, content)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Transaction(number, "", 0, KnobState.DAMAGED, (), {})
+
+
+def _parse(root: Path, number: int, content: bytes) -> Transaction:
+    """Parse the lines of one file; ValueError, KeyError, TypeError or AttributeError: it is damaged."""
+    whole = content[: content.rindex(b"\n")]  # mematlas may have died while it wrote the last line
+    lines = [dict(json.loads(text)) for text in whole.split(b"\n")]
     head = lines[0]
     states = [KnobState(line["state"]) for line in lines if "state" in line]
     found = Transaction(
-        number=int(path.stem),
-        started=head["started"],
-        pid=head["pid"],
+        number=number,
+        started=str(head["started"]),
+        pid=int(head["pid"]),
         state=states[-1] if states else KnobState.INTERRUPTED,
         changes=tuple(
             KnobChange(**{**each, "kind": KnobKind(each["kind"])}) for each in head["changes"]
         ),
-        read_back={line["index"]: line["read_back"] for line in lines if "read_back" in line},
+        read_back={
+            int(line["index"]): str(line["read_back"]) for line in lines if "read_back" in line
+        },
     )
     if head["boot"] != _boot(root) and found.state in (KnobState.APPLIED, KnobState.INTERRUPTED):
         return replace(found, state=KnobState.LOST)

@@ -74,6 +74,7 @@ class KnobState(StrEnum):
     RESTORED = "restored"  # a write failed, and all were rolled back
     UNDONE = "undone"
     LOST = "lost"  # the machine was rebooted since
+    DAMAGED = "damaged"  # the journal's file cannot be read: nothing is known of the change
 
 
 class WriteOutcome(StrEnum):

@@ -104,4 +104,6 @@ def _outcome(result: ApplyResult) -> Text:
 
 
 def _state_style(state: KnobState) -> str:
-    return {KnobState.APPLIED: "green", KnobState.INTERRUPTED: "red"}.get(state, "")
+    return {KnobState.APPLIED: "green", KnobState.INTERRUPTED: "red", KnobState.DAMAGED: "red"}.get(
+        state, ""
+    )

@@ -21,18 +21,24 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Process, RecordingData
+    from mematlas.recording.model import AgeMatrix, Process, RecordingData, Rows, Totals
     from mematlas.report.analyse.trend import Trend
 
     Floats = NDArray[np.float64]
 
 _LIVE = ("live_bytes", "live_count", "live_variance")
+_PEAK = ("peak_bytes", "peak_count", "peak_variance")
+_COMMITTED = 6  # number of Kind.COMMITTED
+_TEARDOWN = 0.1  # last fraction of the run in which a runtime frees its heap
+_TEARDOWN_S = 0.5  # or last seconds, of a short run
+_TORN_DOWN = 0.5  # of the committed memory at the peak, at most this is left at the end
 _COLUMNS = ("allocated_bytes", "allocations", "freed_bytes")
 _FEW = 2.5  # blocks; fewer show no pattern
 _NEVER_FREED = 0.999  # fraction of live blocks from which none counts as freed
 _MOSTLY_KEPT = 0.9  # fraction of live blocks below which memory is being freed
 _EARLY = 0.9  # fraction live after the first third of the run from which memory is set-up
 _IMPORTING = "<frozen importlib"
+_STEADY = "growth stopped or fluctuates"
 _SURE_ONCE = 1.5  # estimated blocks below which there was one
 
 
@@ -40,16 +46,18 @@ class _Reason(IntEnum):
     """Reason of a classification. The first that applies decides."""
 
     GROWS = 0
-    IMPORTS = 1
-    FEW_BLOCKS = 2
-    FEW_SNAPSHOTS_UNFREED = 3
-    FEW_SNAPSHOTS = 4
-    SET_UP = 5
-    UP_AND_DOWN = 6
+    HEAP_GROWS = 1
+    IMPORTS = 2
+    FEW_BLOCKS = 3
+    FEW_SNAPSHOTS_UNFREED = 4
+    FEW_SNAPSHOTS = 5
+    SET_UP = 6
+    UP_AND_DOWN = 7
 
 
 _VERDICTS = {
     _Reason.GROWS: LeakVerdict.GROWING,
+    _Reason.HEAP_GROWS: LeakVerdict.GROWING,
     _Reason.IMPORTS: LeakVerdict.SETUP,
     _Reason.FEW_BLOCKS: LeakVerdict.SETUP,
     _Reason.FEW_SNAPSHOTS_UNFREED: LeakVerdict.UNFREED,
@@ -63,6 +71,14 @@ _VERDICT_NUMBERS = np.array(
 
 
 @dataclass(frozen=True, slots=True)
+class _Heap:
+    """Committed memory of one process as a whole: a garbage collector moves objects between its pages."""
+
+    bytes: float
+    bytes_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class _Rows:
     """Live rows at the end of one process, in columns."""
 
@@ -70,6 +86,7 @@ class _Rows:
     keys: sums.Numbers
     columns: dict[str, Floats]  # those of _COLUMNS and _LIVE
     trend: Trend | None  # None: too few snapshots
+    heap: _Heap | None  # None: no committed memory, or it did not grow
     duration_s: float
     stacks: Stacks
 
@@ -98,6 +115,7 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
         notes.insert(
             0, "the recording was cut short: live memory is of its last record, not of the exit"
         )
+    notes += _teardown_notes(recording)
     if not totals:
         notes.append("live memory is unknown: the recording ends before the first sums")
     return Leaks(
@@ -122,20 +140,92 @@ def _of(
     if totals is None or end is None:
         return
     last = sums.unpacked(end.rows)
-    keys = sums.distinct(sums.keys(last)[sums.owns(last) & (last["live_bytes"] > 0)])
+    live = sums.keys(last)[sums.owns(last) & (last["live_bytes"] > 0)]
+    heap = _torn_down(process, totals, last)
+    keys = sums.distinct(live, heap)
     if not len(keys):
         return
     columns = sums.gather(totals.rows, keys, _COLUMNS) | sums.gather(last, keys, _LIVE)
-    times, values, variances = _history(process, recording, end.time_s, keys, columns)
+    if len(heap):
+        _as_of_the_peak(columns, keys, heap, totals)
+    end_s = totals.peak_time_s if len(heap) else end.time_s
+    times, values, variances = _history(process, recording, end_s, keys, columns)
     found = trend.find_trend(times, values, variances) if len(times) >= trend.ENOUGH else None
     stacks = paths.get(index) or paths.setdefault(index, Stacks.of(recording, index))
-    rows = _Rows(index, keys, columns, found, float(times[-1] - times[0]), stacks)
+    whole = _growing_heap(recording.age_matrix.get(index), end_s, process.start_s)
+    rows = _Rows(index, keys, columns, found, whole, float(times[-1] - times[0]), stacks)
     reasons = _classify(rows)
     yield ClassifiedRows(
         _VERDICT_NUMBERS[reasons],
         sums.rounded(columns["live_bytes"]),
         partial(_leak, rows, reasons),
     )
+
+
+def _torn_down(process: Process, totals: Totals, last: Rows) -> sums.Numbers:
+    """Return the keys of committed memory that was given back as the process ended; none if there is none.
+
+    The runtime of a managed language (V8, the JVM) frees its whole heap before it exits, whatever the
+    program still refers to.
+    """
+    rows = sums.unpacked(totals.rows)
+    committed = sums.column(rows, "kind") == _COMMITTED
+    nothing: sums.Numbers = np.zeros(0, np.int64)
+    ran_s = totals.time_s - process.start_s
+    late = totals.time_s - totals.peak_time_s <= max(_TEARDOWN * ran_s, _TEARDOWN_S)
+    if not late or not committed.any():
+        return nothing
+    held = float(rows["peak_bytes"][committed].sum())
+    left = float(last["live_bytes"][sums.column(last, "kind") == _COMMITTED].sum())
+    if left > _TORN_DOWN * held:
+        return nothing
+    found: sums.Numbers = sums.keys(rows)[committed & (rows["peak_bytes"] > 0)]
+    return found
+
+
+def _teardown_notes(recording: RecordingData) -> Iterator[str]:
+    for process in recording.processes:
+        totals, end = recording.totals.get(process.index), account.exit_of(recording, process.index)
+        if totals and end and len(_torn_down(process, totals, sums.unpacked(end.rows))):
+            yield (
+                f"PID {process.pid} gave its committed memory back as it ended; that memory is"
+                f" listed as of {format_duration(totals.peak_time_s)}"
+            )
+
+
+def _growing_heap(matrix: AgeMatrix | None, end_s: float, start_s: float) -> _Heap | None:
+    """Return the committed memory of a process if it grew to the end."""
+    if matrix is None or not matrix.cell_s or not len(matrix.rows):
+        return None
+    rows = sums.unpacked(matrix.rows)
+    rows = rows[sums.column(rows, "kind") == _COMMITTED]
+    last = max(round(end_s / matrix.cell_s), 1)
+    changes = np.zeros(last + 1)
+    np.add.at(changes, np.minimum(rows["born"], last), rows["bytes"])
+    ended = rows[rows["died"] <= last]
+    np.subtract.at(changes, ended["died"], ended["bytes"])
+    times = np.arange(last + 1, dtype=np.float64) * np.float64(matrix.cell_s)
+    chosen = trend.sample_times(times[:-1].tolist(), start_s, end_s)
+    if len(rows) < _FEW or len(chosen) < trend.ENOUGH:
+        return None
+    live = np.cumsum(changes)[[*chosen, last - 1]][None, :]
+    found = trend.find_trend(times[[*chosen, last - 1]], live, np.zeros_like(live))
+    return _Heap(float(live[0, -1]), float(found.slope[0])) if found.growing[0] else None
+
+
+def _is_committed(keys: sums.Numbers) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = (keys & 0xFF) == _COMMITTED
+    return found
+
+
+def _as_of_the_peak(
+    columns: dict[str, Floats], keys: sums.Numbers, heap: sums.Numbers, totals: Totals
+) -> None:
+    """Replace the figures of the end by those of the peak for the keys in `heap`."""
+    which = np.isin(keys, heap)
+    peak = sums.gather(totals.rows, keys, _PEAK)
+    for live, highest in zip(_LIVE, _PEAK, strict=True):
+        columns[live] = np.where(which, peak[highest], columns[live])
 
 
 def _history(
@@ -170,6 +260,7 @@ def _classify(rows: _Rows) -> sums.Numbers:
     early = np.zeros(len(rows.keys), bool) if seen is None else seen.early >= _EARLY
     tests = {
         _Reason.GROWS: (seen.growing if seen else False) & (allocations >= _FEW),
+        _Reason.HEAP_GROWS: _is_committed(rows.keys) & (rows.heap is not None),
         _Reason.IMPORTS: importing[rows.keys >> 8],
         _Reason.FEW_BLOCKS: allocations < _FEW,
         _Reason.FEW_SNAPSHOTS_UNFREED: few_snapshots & never_freed,
@@ -211,13 +302,15 @@ def _evidence(rows: _Rows, reason: _Reason, at: int) -> str:
         return (
             f"grew to the end by {format_bytes(float(rows.trend.slope[at]))}/s, now {live}; {freed}"
         )
-    if reason is _Reason.IMPORTS:
-        return f"allocated while importing; {freed}"
+    if reason is _Reason.HEAP_GROWS and rows.heap:
+        grown = f"{format_bytes(rows.heap.bytes_per_s)}/s, now {format_bytes(rows.heap.bytes)}"
+        return f"part of committed memory that grew to the end by {grown}; {freed}"
     if reason in {_Reason.FEW_SNAPSHOTS_UNFREED, _Reason.FEW_SNAPSHOTS}:
         return f"{freed}; too few {'blocks' if rows.trend else 'snapshots'} to tell growth"
     if reason is _Reason.SET_UP:
         return f"allocated within {format_duration(rows.duration_s / 3)}, no growth since; {freed}"
-    return f"growth stopped or fluctuates; {freed}"
+    found = "allocated while importing" if reason is _Reason.IMPORTS else _STEADY
+    return f"{found}; {freed}"
 
 
 def _freed(rows: _Rows, at: int) -> str:

@@ -75,7 +75,7 @@ def _process(
     which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
     shared = np.array([numbers.setdefault(each, len(numbers)) for each in frames], np.int64)
     per = round(width_s / matrix.cell_s)
-    ended = count if process.end_s is None else min(count, int(process.end_s / width_s))
+    ended = count if process.end_s is None else max(0, min(count, int(process.end_s / width_s)))
     held = rows["died"] == ALIVE
     born = rows["born"] // per
     died = np.minimum(np.where(held, ended, rows["died"] // per), ended)

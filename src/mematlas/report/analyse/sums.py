@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.int64]
 
-OWNING = (Kind.MALLOC, Kind.MMAP, Kind.PYOBJECT)
+OWNING = (Kind.MALLOC, Kind.MMAP, Kind.PYOBJECT, Kind.COMMITTED)
 """Kinds of allocations. Arenas contain blocks that are counted themselves; files are not memory."""
 
 _FEW = 4  # sparse results pay off if at most one key in so many has a row

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mematlas.report.export.source import ExportSource
 
 _BATCH = 1000
+_FORMULA = ("=", "+", "-", "@")
 
 
 def render(source: ExportSource) -> Iterator[bytes]:
@@ -34,5 +35,10 @@ def render(source: ExportSource) -> Iterator[bytes]:
 
 def _cell(value: object) -> object:
     if isinstance(value, list):
-        return "\n".join(value)
-    return clean(value) if isinstance(value, str) else value
+        return _text("\n".join(map(clean, value)))
+    return _text(clean(value)) if isinstance(value, str) else value
+
+
+def _text(value: str) -> str:
+    """Return a cell that no spreadsheet evaluates: an apostrophe goes before what starts a formula."""
+    return f"'{value}" if value.startswith(_FORMULA) else value

@@ -218,7 +218,7 @@ class _Mappings:
         """Return the mapping of an address, 0 for none, and its message if it is new."""
         for index in range(len(self._modules) - 1, -1, -1):  # of overlapping modules the last holds
             module = self._modules[index]
-            if module.start < address <= module.end:
+            if module.path and module.start < address <= module.end:
                 break
         else:
             return 0, b""

@@ -1,0 +1,162 @@
+/* Mappings that the program makes itself. They are few and large, so every one is recorded. */
+#define _GNU_SOURCE
+#include "mappings.h"
+
+#include <sys/mman.h>
+#include <sys/shm.h>
+
+#include "guard.h"
+#include "join.h"
+#include "python.h"
+#include "real.h"
+#include "record.h"
+#include "stack.h"
+#include "state.h"
+#include "syscall.h"
+
+/* A replacement allocator (jemalloc, mimalloc, tcmalloc) maps memory from its own code. Such mappings
+ * hold blocks and are no allocations themselves. */
+static bool is_allocator(const void *caller)
+{
+	return trace_arena_depth > 0 ||
+	       trace_same_module(caller, (const void *)(uintptr_t)trace_real.malloc) ||
+	       (trace_python.version && trace_python_on_arena_map());
+}
+
+static enum trace_kind kind_of(int flags, bool in_allocator)
+{
+	if (!(flags & MAP_ANONYMOUS) || (flags & MAP_TYPE) != MAP_PRIVATE)
+		return TRACE_FILEMAP;
+	return in_allocator ? TRACE_ARENA : TRACE_MMAP;
+}
+
+/* A real malloc() under a slow path may map memory. Recording the mapping there is safe, since nothing of
+ * the block's own record is written yet. -1: nothing may be recorded. */
+static int begin(void)
+{
+	int before = trace_session_is_over() ? -1 : trace_enter_nested();
+
+	if (before >= 0 && !trace_ready()) {
+		trace_leave_nested(before);
+		return -1;
+	}
+	return before;
+}
+
+void trace_mapping_made(void *start, size_t length, int protection, int flags, const void *caller)
+{
+	int before = begin();
+
+	if (before < 0)
+		return;
+	enum trace_kind kind = kind_of(flags, before == TRACE_IN_ALLOCATOR || is_allocator(caller));
+	if (flags & MAP_FIXED)
+		trace_unmapped(start, length);
+	trace_allocated(kind, start, length,
+			TRACE_FLAG_ALWAYS | (protection == PROT_NONE ? TRACE_FLAG_RESERVED : 0));
+	trace_leave_nested(before);
+}
+
+void trace_mapping_ends(const void *start, size_t length)
+{
+	int before = trace_session_is_over() ? -1 : trace_enter_nested();
+
+	if (before < 0)
+		return;
+	if (before == TRACE_OUTSIDE)
+		trace_notice_end();
+	if (trace_ready())
+		trace_unmapped(start, length);
+	trace_leave_nested(before);
+}
+
+void trace_mapping_moved(const void *start, size_t length, const void *moved, size_t new_length)
+{
+	int before = begin();
+
+	if (before < 0)
+		return;
+	trace_remapped(start, length, moved, new_length);
+	trace_leave_nested(before);
+}
+
+/* The collector knows which memory was reserved: only that becomes live. */
+void trace_populated(const void *start, size_t length)
+{
+	int before = begin();
+
+	if (before < 0)
+		return;
+	trace_committed(start, length);
+	trace_leave_nested(before);
+}
+
+/* Allocators drop memory and then forbid access to it. The two calls together return the memory. */
+static bool was_just_dropped(const void *start, size_t length)
+{
+	uintptr_t from = (uintptr_t)start;
+
+	return from >= trace_tls.dropped_start && from + length <= trace_tls.dropped_end;
+}
+
+void trace_protection_changed(const void *start, size_t length, int protection)
+{
+	if (protection & PROT_WRITE) {
+		trace_populated(start, length);
+		return;
+	}
+	if (protection != PROT_NONE)
+		return;
+	int before = begin();
+	if (before < 0)
+		return;
+	trace_returned(start, length,
+		       TRACE_FLAG_CLOSED |
+			       (was_just_dropped(start, length) ? TRACE_FLAG_DROPPED : 0));
+	trace_leave_nested(before);
+}
+
+static bool drops_pages(int advice)
+{
+	return advice == MADV_DONTNEED || advice == MADV_FREE || advice == MADV_REMOVE;
+}
+
+void trace_advised(const void *start, size_t length, int advice)
+{
+	if (!drops_pages(advice))
+		return;
+	int before = begin();
+	if (before < 0)
+		return;
+	trace_tls.dropped_start = (uintptr_t)start;
+	trace_tls.dropped_end = (uintptr_t)start + length;
+	trace_returned(start, length, TRACE_FLAG_DROPPED);
+	trace_leave_nested(before);
+}
+
+void trace_break_moved(uintptr_t old, uintptr_t now, const void *caller)
+{
+	int before = old == now ? -1 : begin();
+
+	if (before < 0)
+		return;
+	bool in_allocator = before == TRACE_IN_ALLOCATOR || is_allocator(caller);
+	if (now > old)
+		trace_allocated(in_allocator ? TRACE_ARENA : TRACE_MMAP, (void *)old, now - old,
+				TRACE_FLAG_ALWAYS);
+	else
+		trace_unmapped((void *)now, old - now);
+	trace_leave_nested(before);
+}
+
+void trace_segment_attached(void *start, int segment)
+{
+	struct shmid_ds description;
+	int before = begin();
+
+	if (before < 0)
+		return;
+	if (trace_syscall(SYS_shmctl, segment, IPC_STAT, &description) == 0)
+		trace_allocated(TRACE_FILEMAP, start, description.shm_segsz, TRACE_FLAG_ALWAYS);
+	trace_leave_nested(before);
+}

@@ -1,0 +1,68 @@
+"""Figures of a recording for the table: owners, and the share of RSS that has one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import mematlas
+from mematlas.report.analyse.lines import lines
+from mematlas.report.frame_names import function_name, location
+
+from .runs import MEMATLAS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_OWNED = {"live", "mapped", "shared", "stack"}
+_LARGEST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a report says of one run. Shares are of RSS without mematlas' own memory."""
+
+    rss_bytes: int
+    owned: float  # in live allocations and other memory with an owner line or a named stack
+    files: float
+    slack: float
+    rest: float  # anonymous memory without an owner, and what is unexplained
+    complete: bool
+    owners: tuple[tuple[str, str], ...]  # function and place of the largest lines
+    notes: tuple[str, ...]
+
+
+def read_figures(recording: Path) -> Figures:
+    """Read the figures of a recording from `mematlas report --json` and the library."""
+    done = subprocess.run(
+        [*MEMATLAS, "report", str(recording), "--json", "--top", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    data = json.loads(done.stdout)["data"]
+    account = data["account"]
+    sizes: dict[str, int] = {}
+    for part in account["parts"]:
+        sizes[part["kind"]] = sizes.get(part["kind"], 0) + part["resident_bytes"]
+    base = max(account["rss_bytes"] - sizes.pop("tracer", 0), 1)
+    owned = sum(sizes.pop(kind, 0) for kind in _OWNED)
+    files, slack = sizes.pop("file", 0), sizes.pop("slack", 0)
+    report = mematlas.open(recording).report()
+    ranked = lines(report.stacks, "resident")
+    return Figures(
+        rss_bytes=account["rss_bytes"],
+        owned=owned / base,
+        files=files / base,
+        slack=slack / base,
+        rest=1 - (owned + files + slack) / base,
+        complete=data["complete"],
+        owners=tuple(
+            (function_name(line.frame), location(line.frame)) if line.frame else ("unknown", "")
+            for line in ranked[:_LARGEST]
+            if line.bytes["resident"]
+        ),
+        notes=tuple(data["notes"]),
+    )

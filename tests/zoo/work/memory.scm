@@ -1,0 +1,5 @@
+(define kept (let loop ((i 0) (l '())) (if (< i 300000) (loop (+ i 1) (cons (make-vector 10 i) l)) l)))
+(define text (map (lambda (v) (make-string 40 #\a)) kept))
+(sleep 2)
+(display (+ (length kept) (length text)))
+(newline)
