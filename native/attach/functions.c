@@ -35,13 +35,18 @@ static const char *const calls[] = {
 
 /* Sorted. Around a call of the program, or around a function that waits. */
 static const char *const around[] = {
-	"_IO_default_uflow", "_IO_file_fopen", "_IO_file_read", "_IO_file_underflow",
-	"_IO_file_xsgetn", "_IO_getc", "_IO_getline", "_IO_getline_info", "_IO_sgetn", "__clone",
-	"__getdelim", "__isoc99_fscanf", "__isoc99_scanf", "__libc_start_main", "__uflow",
-	"__underflow", "bsearch", "call_once", "clone", "fgetc", "fgets", "fread", "ftw",
-	"ftw64", "getaddrinfo", "getc", "getchar", "getdelim", "getline", "lfind", "lsearch",
-	"nftw", "nftw64", "pclose", "pthread_create", "pthread_once", "qsort", "qsort_r",
-	"sleep", "system", "twalk",
+	"_IO_default_uflow", "_IO_default_xsputn", "_IO_do_write", "_IO_fflush",
+	"_IO_file_fopen", "_IO_file_overflow", "_IO_file_read", "_IO_file_sync",
+	"_IO_file_underflow", "_IO_file_write", "_IO_file_xsgetn", "_IO_file_xsputn",
+	"_IO_flush_all_linebuffered", "_IO_fputs", "_IO_fwrite", "_IO_getc", "_IO_getline",
+	"_IO_getline_info", "_IO_putc", "_IO_puts", "_IO_sgetn", "__clone", "__fprintf_chk",
+	"__getdelim", "__isoc99_fscanf", "__isoc99_scanf", "__libc_start_main", "__overflow",
+	"__printf_chk", "__syslog_chk", "__uflow", "__underflow", "__vfprintf_chk",
+	"__vsyslog_chk", "bsearch", "call_once", "clone", "dprintf", "fflush", "fgetc", "fgets",
+	"fprintf", "fputc", "fputs", "fread", "ftw", "ftw64", "fwrite", "getaddrinfo", "getc",
+	"getchar", "getdelim", "getline", "lfind", "lsearch", "nftw", "nftw64", "pclose",
+	"perror", "printf", "pthread_create", "pthread_once", "putc", "putchar", "puts", "qsort",
+	"qsort_r", "sleep", "syslog", "system", "twalk", "vfprintf", "vprintf", "vsyslog",
 };
 
 /* clang-format on */

@@ -12,7 +12,7 @@ from mematlas.tracing.attachment import Attachment, end_attachment
 from mematlas.tracing.child import library
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.inject import attach_tracer, detach_tracer
-from mematlas.tracing.output import open_recording
+from mematlas.tracing.output import discard, open_recording, pending_path, publish
 from mematlas.tracing.recorder import command_of
 from mematlas.tracing.session import remove_abandoned, session_directory
 from mematlas.tracing.target import Target
@@ -67,19 +67,21 @@ def attach(
         on_attached: called once the process is traced.
 
     Raises:
-        MematlasError: as of Target and attach_tracer(); the process is then as before.
+        MematlasError: as of Target and attach_tracer(); the process is then as before, and no recording
+            is written.
         OSError: the recording cannot be written.
     """
     target, stop = Target(pid), StopSignals()
     try:
         with session_directory(settings.ring_bytes) as session:
             collector = open_collector(session, settings)
-            writer = open_recording(path, command_of(pid), settings)
+            pending = pending_path(path)
+            writer = open_recording(pending, command_of(pid), settings)
             try:
                 _grant_access(session, target)
                 # Before the tracer is loaded: the process may end right after that.
                 follower = Follower(collector, writer, session, pid, idle_s=settings.idle_s)
-                attach_tracer(target, library(), str(session))
+                _enter(target, session, pending, path)
                 with Attachment(pid):
                     on_attached()
                     writer.notes(_follow(follower, stop, duration_s))
@@ -89,6 +91,16 @@ def attach(
     finally:
         stop.close()
     return writer
+
+
+def _enter(target: Target, session: Path, pending: str, path: str) -> None:
+    """Load the tracer, and give the recording its name; without the tracer there is no recording."""
+    try:
+        attach_tracer(target, library(), str(session))
+    except BaseException:
+        discard(pending, path)
+        raise
+    publish(pending, path)
 
 
 def detach(pid: int) -> bool:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 from mematlas.errors import MematlasError, TargetError, UnsupportedError, UsageError
 from mematlas.tracing.safe_thread import stop_safe_thread
 from mematlas.tracing.target import Target, has_ended
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from mematlas._core import StoppedThread
 
+_Result = TypeVar("_Result")
 _RTLD_NOW, _RTLD_NODELETE = 2, 0x1000
 
 
@@ -36,7 +40,7 @@ class _RemoteCaller:
             return TargetError(f"process {self._pid} has ended")
         if error.errno == errno.ETIME:
             return MematlasError(
-                f"process {self._pid}: a call in it did not return in time; try again"
+                f"process {self._pid}: a call in it waited for a lock for too long and was given up"
             )
         return MematlasError(f"process {self._pid}: a call in it failed: {error.strerror}")
 
@@ -60,21 +64,36 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
         raise UnsupportedError(
             f"process {target.pid} has another root directory; run mematlas in its container"
         )
-    with stop_safe_thread(target) as thread:
-        caller = _RemoteCaller(target, thread)
-        attach, detach = _load(target, caller, library)
-        try:
-            result = caller.call(attach, os.fsencode(session), 0)
-        except TargetError:
-            raise
-        except MematlasError as error:
-            raise _roll_back(caller, detach, error) from None
+    result = _in_own_thread(lambda: _attach(target, library, session))
     if result == -errno.EBUSY:
         raise UsageError(
             f"process {target.pid} is traced already; end that with: mematlas detach {target.pid}"
         )
     if result:
         raise MematlasError(f"process {target.pid} cannot be traced: {os.strerror(-result)}")
+
+
+def _in_own_thread(work: Callable[[], _Result]) -> _Result:
+    """Do work that uses ptrace in a thread that ends with it.
+
+    The kernel then lets go what the thread traces: a thread of the process that did not stop in time would
+    otherwise stop later, and for as long as the recording lasts.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(work).result()
+
+
+def _attach(target: Target, library: str, session: str) -> int:
+    """Load the tracer and join a session; return the result of joining."""
+    with stop_safe_thread(target) as thread:
+        caller = _RemoteCaller(target, thread)
+        attach, detach = _load(target, caller, library)
+        try:
+            return caller.call(attach, os.fsencode(session), 0)
+        except TargetError:
+            raise
+        except MematlasError as error:
+            raise _roll_back(caller, detach, error) from None
 
 
 def _load(target: Target, caller: _RemoteCaller, library: str) -> tuple[int, int]:
@@ -110,9 +129,13 @@ def detach_tracer(pid: int, library: str) -> bool:
         detach = mapping and target.find_function(mapping, "mematlas_detach")
         if not detach:
             return False
-        with stop_safe_thread(target) as thread:
-            return _RemoteCaller(target, thread).call(detach, b"", 0) == 0
+        return _in_own_thread(lambda: _detach(target, detach))
     except MematlasError:
         if not has_ended(pid):
             raise
         return False
+
+
+def _detach(target: Target, detach: int) -> bool:
+    with stop_safe_thread(target) as thread:
+        return _RemoteCaller(target, thread).call(detach, b"", 0) == 0
