@@ -85,10 +85,9 @@ bool image_read(struct process_memory *memory, uint64_t start, struct image *ret
 			ret->eh_frame_hdr = address;
 		if (headers[i].p_type == PT_DYNAMIC)
 			read_dynamic(memory, address, ret);
-		if (headers[i].p_type == PT_NOTE && !ret->notes) {
-			ret->notes = address;
-			ret->notes_size = headers[i].p_memsz;
-		}
+		if (headers[i].p_type == PT_NOTE && ret->note_count < IMAGE_NOTES)
+			ret->notes[ret->note_count++] =
+				(struct image_notes){address, headers[i].p_memsz};
 	}
 	return true;
 }

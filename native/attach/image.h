@@ -7,7 +7,10 @@
 
 #include "process_memory.h"
 
-/* bias == address in the process - address in the file's program headers
+#define IMAGE_NOTES 4
+
+/* note_count <= IMAGE_NOTES
+ * bias == address in the process - address in the file's program headers
  * A table's address is 0 where the file has no such table. */
 struct image {
 	uint64_t start; /* of its ELF header */
@@ -15,7 +18,10 @@ struct image {
 	uint64_t eh_frame_hdr;
 	uint64_t symbols, names, names_size;
 	uint64_t gnu_hash, hash;
-	uint64_t notes, notes_size;
+	unsigned note_count;
+	struct image_notes {
+		uint64_t start, size;
+	} notes[IMAGE_NOTES]; /* segments of notes */
 };
 
 /* Reads the headers and the dynamic section. False: no 64-bit ELF file starts there. */

@@ -10,7 +10,6 @@
 
 #include "../cleanup.h"
 
-#define BUILD_ID_NOTE 3 /* NT_GNU_BUILD_ID */
 #define MAX_NOTES 4096u
 
 static void destroy_maps(struct mematlas_maps **maps)
@@ -206,22 +205,31 @@ static uint64_t padded(uint32_t size)
 	return ((uint64_t)size + 3) & ~(uint64_t)3;
 }
 
-int mematlas_target_build_id(struct mematlas_target *target, uint64_t start, uint8_t *ret, int size)
+static int find_build_id(struct process_memory *memory, const struct image_notes *notes,
+			 uint8_t *ret, int size)
 {
-	struct image image;
+	uint64_t at = notes->start, end = at + (notes->size < MAX_NOTES ? notes->size : MAX_NOTES);
 	Elf64_Nhdr note;
 
-	process_memory_forget(&target->memory);
-	if (!image_read(&target->memory, start, &image))
-		return 0;
-	uint64_t at = image.notes;
-	uint64_t end = at + (image.notes_size < MAX_NOTES ? image.notes_size : MAX_NOTES);
-	while (at + sizeof note <= end && MEMORY_READ(&target->memory, at, note)) {
+	while (at + sizeof note <= end && MEMORY_READ(memory, at, note)) {
 		uint64_t value = at + sizeof note + padded(note.n_namesz);
-		if (note.n_type == BUILD_ID_NOTE && note.n_descsz <= (uint32_t)size &&
-		    process_memory_read(&target->memory, value, ret, note.n_descsz))
+		if (note.n_type == NT_GNU_BUILD_ID && note.n_descsz <= (uint32_t)size &&
+		    process_memory_read(memory, value, ret, note.n_descsz))
 			return (int)note.n_descsz;
 		at = value + padded(note.n_descsz);
 	}
 	return 0;
+}
+
+int mematlas_target_build_id(struct mematlas_target *target, uint64_t start, uint8_t *ret, int size)
+{
+	struct image image;
+	int found = 0;
+
+	process_memory_forget(&target->memory);
+	if (!image_read(&target->memory, start, &image))
+		return 0;
+	for (unsigned i = 0; i < image.note_count && !found; i++)
+		found = find_build_id(&target->memory, &image.notes[i], ret, size);
+	return found;
 }

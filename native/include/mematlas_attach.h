@@ -63,5 +63,11 @@ int mematlas_remote_system_call(struct mematlas_remote *remote, uint64_t syscall
 /* Calls function(first, second) there, on a stack of its own. -EFAULT: the function did not return. */
 int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, uint64_t function,
 			 uint64_t first, uint64_t second, int64_t *ret);
+/* attach/seccomp.c: what the thread's seccomp filters do to a system call, SECCOMP_RET_*. -EACCES: only
+ * CAP_SYS_ADMIN may read filters. */
+int64_t mematlas_remote_filter_system_call(const struct mematlas_remote *remote, int64_t number,
+					   const uint64_t *arguments);
+/* Lifts the filters from this thread until it is let go. -EPERM: without CAP_SYS_ADMIN. */
+int mematlas_remote_suspend_seccomp(const struct mematlas_remote *remote);
 /* Restores the thread, lets it run and frees `remote`. */
 int mematlas_remote_detach(struct mematlas_remote *remote);

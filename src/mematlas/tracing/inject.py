@@ -8,22 +8,25 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
 from mematlas.errors import MematlasError, TargetError, UnsupportedError, UsageError
+from mematlas.tracing.loading import find_tracer, load_tracer
 from mematlas.tracing.safe_thread import stop_safe_thread
+from mematlas.tracing.seccomp import check_filters
 from mematlas.tracing.target import Target, has_ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mematlas._core import StoppedThread
+    from mematlas.tracing.target import CodeMapping
 
 _Result = TypeVar("_Result")
-_RTLD_NOW, _RTLD_NODELETE = 2, 0x1000
 
 
 class _RemoteCaller:
     """Calls of functions in one stopped thread; failures are errors that name the process."""
 
     def __init__(self, target: Target, thread: StoppedThread) -> None:
+        self._target = target
         self._pid = target.pid
         self._thread = thread
 
@@ -34,6 +37,13 @@ class _RemoteCaller:
         except OSError as error:
             raise self._failure(error) from None
         return _signed(result)
+
+    def load(self, library: str) -> CodeMapping:
+        """Load the tracer's library."""
+        try:
+            return load_tracer(self._target, self._thread, library)
+        except OSError as error:
+            raise self._failure(error) from None
 
     def _failure(self, error: OSError) -> MematlasError:
         if error.errno == errno.ESRCH:
@@ -60,7 +70,7 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
         TargetError: the process ended.
         MematlasError: a call in the process failed; the message says whether the hooks were removed.
     """
-    if not target.sees(library) or not target.sees(session):
+    if not target.sees(session):
         raise UnsupportedError(
             f"process {target.pid} has another root directory; run mematlas in its container"
         )
@@ -85,7 +95,9 @@ def _in_own_thread(work: Callable[[], _Result]) -> _Result:
 
 def _attach(target: Target, library: str, session: str) -> int:
     """Load the tracer and join a session; return the result of joining."""
+    find_tracer(target, library)  # reads the library before the program is stopped
     with stop_safe_thread(target) as thread:
+        check_filters(target, thread)
         caller = _RemoteCaller(target, thread)
         attach, detach = _load(target, caller, library)
         try:
@@ -97,14 +109,12 @@ def _attach(target: Target, library: str, session: str) -> int:
 
 
 def _load(target: Target, caller: _RemoteCaller, library: str) -> tuple[int, int]:
-    """Load the tracer by dlopen() and return the addresses of its attach and detach functions."""
-    caller.call(target.find_dlopen(), os.fsencode(library), _RTLD_NOW | _RTLD_NODELETE)
-    # dlopen()'s result is not needed: the mapping tells whether it worked.
-    mapping = target.find_mapping(library)
-    attach = mapping and target.find_function(mapping, "mematlas_attach")
-    detach = mapping and target.find_function(mapping, "mematlas_detach")
+    """Load the tracer and return the addresses of its attach and detach functions."""
+    mapping = caller.load(library)
+    attach = target.find_function(mapping, "mematlas_attach")
+    detach = target.find_function(mapping, "mematlas_detach")
     if not attach or not detach:
-        raise MematlasError(f"process {target.pid} could not load {library}")
+        raise MematlasError(f"process {target.pid} has a damaged {library}")
     return attach, detach
 
 
@@ -125,7 +135,7 @@ def detach_tracer(pid: int, library: str) -> bool:
     """
     try:
         target = Target(pid)
-        mapping = target.find_mapping(library)
+        mapping = find_tracer(target, library)
         detach = mapping and target.find_function(mapping, "mematlas_detach")
         if not detach:
             return False
@@ -138,4 +148,5 @@ def detach_tracer(pid: int, library: str) -> bool:
 
 def _detach(target: Target, detach: int) -> bool:
     with stop_safe_thread(target) as thread:
+        check_filters(target, thread)
         return _RemoteCaller(target, thread).call(detach, b"", 0) == 0

@@ -141,6 +141,21 @@ class StoppedThread:
         value = int(result[0])
         return check(value) if -4096 < value < 0 else value
 
+    def filter_system_call(self, number: int, *arguments: int) -> int:
+        """Return what the thread's seccomp filters do to a system call: SECCOMP_RET_*, seccomp(2).
+
+        PermissionError: reading the filters needs CAP_SYS_ADMIN.
+        """
+        words = [each & 0xFFFF_FFFF_FFFF_FFFF for each in (*arguments, *(0,) * 6)][:6]
+        result = lib.mematlas_remote_filter_system_call(self._handle, number, words)
+        if result < 0:
+            check(int(result))
+        return int(result)
+
+    def suspend_seccomp(self) -> None:
+        """Lift the thread's seccomp filters until it is resumed. PermissionError: needs CAP_SYS_ADMIN."""
+        check(lib.mematlas_remote_suspend_seccomp(self._handle))
+
     def call(self, function: int, first: int, second: int) -> int:
         """Call `function(first, second)` in the thread and return its result.
 
