@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import compileall
 import hashlib
 import os
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pytest
 from hypothesis import settings
 
 import lanes
+import mematlas
 from traced_runs import PROGRAMS, Traced, bare, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
+# An editable install reads bytecode but writes none: each of a thousand starts of mematlas would
+# compile a hundred modules.
+if not os.environ.get("PYTEST_XDIST_WORKER"):
+    compileall.compile_dir(Path(mematlas.__file__).parent, quiet=1)
 # A shell starts the background commands of a script with SIGINT ignored, and programs inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -8,6 +8,7 @@
 #include "guard.h"
 #include "hook_table.h"
 #include "join.h"
+#include "late_modules.h"
 #include "life.h"
 #include "patch.h"
 #include "python.h"
@@ -50,7 +51,7 @@ static void with_interpreter(void (*work)(void))
 
 static void hook(void)
 {
-	trace_hook_python();
+	trace_python_hook();
 	trace_describe_python();
 }
 
@@ -114,7 +115,11 @@ int mematlas_attach(const char *session, int has_interpreter)
 	if (!follows_forks)
 		follows_forks =
 			pthread_atfork(trace_before_fork, NULL, trace_after_fork_in_child) == 0;
-	if (!trace_patch_start(hooks, sizeof hooks / sizeof *hooks)) {
+	trace_register_python();
+	trace_modules_hold();
+	bool patched = trace_patch_start(hooks, sizeof hooks / sizeof *hooks);
+	trace_modules_release();
+	if (!patched) {
 		trace_disable("no memory for the hooks");
 		return -ENOMEM;
 	}
@@ -131,7 +136,9 @@ int mematlas_detach(const char *unused, int has_interpreter)
 	TRACE_OWN_WORK;
 
 	trace_quit();
+	trace_modules_hold();
 	trace_patch_end();
+	trace_modules_release();
 	run_with_python(has_interpreter, unhook, unhook_in_thread);
 	return 0;
 }

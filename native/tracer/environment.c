@@ -2,29 +2,32 @@
 #define _GNU_SOURCE
 #include "environment.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "modules.h"
 #include "state.h"
 
 #define SESSION TRACE_SESSION_VARIABLE "="
 #define PRELOAD "LD_PRELOAD="
+#define DESCRIPTORS "/proc/self/fd/"
 
 static char session[sizeof SESSION + PATH_MAX];
 static char preload[sizeof PRELOAD + PATH_MAX];
 
 void trace_environment_start(void)
 {
-	Dl_info own;
+	const struct link_map *own = trace_own_module();
 
-	if (!dladdr(&trace_session, &own) || !own.dli_fname || strlen(own.dli_fname) >= PATH_MAX)
+	/* A library loaded by attach from a memfd has a descriptor's path, which is another file's by now. */
+	if (!own || !own->l_name || strlen(own->l_name) >= PATH_MAX ||
+	    strncmp(own->l_name, DESCRIPTORS, strlen(DESCRIPTORS)) == 0)
 		return;
 	strcat(strcpy(session, SESSION), trace_session.directory);
-	strcat(strcpy(preload, PRELOAD), own.dli_fname);
+	strcat(strcpy(preload, PRELOAD), own->l_name);
 }
 
 static int find_variable(char *const *environment, const char *prefix)

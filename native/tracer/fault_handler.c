@@ -7,7 +7,6 @@
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <signal.h>
-#include <stdlib.h>
 #include <sys/utsname.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -98,23 +97,28 @@ static void on_sigtrap(int number, siginfo_t *info, void *context)
 static bool is_old_kernel(void)
 {
 	struct utsname names;
-	char *rest;
+	unsigned release[2] = {0, 0}, part = 0;
 
 	if (uname(&names) != 0)
 		return true;
-	long release = strtol(names.release, &rest, 10) * 1000;
-	return release + (*rest == '.' ? strtol(rest + 1, NULL, 10) : 0) < NEEDED_RELEASE;
+	for (const char *c = names.release; *c && part < 2; c++) {
+		if (*c >= '0' && *c <= '9')
+			release[part] = release[part] * 10 + (unsigned)(*c - '0');
+		else
+			part = *c == '.' ? part + 1 : 2;
+	}
+	return release[0] * 1000 + release[1] < NEEDED_RELEASE;
 }
 
 /* False if SIGTRAP is already handled, ignored or blocked. */
 static bool is_sigtrap_free(void)
 {
 	struct sigaction now;
-	sigset_t blocked;
+	uint64_t blocked = 0;
 
 	return trace_real.sigaction(SIGTRAP, NULL, &now) == 0 && now.sa_handler == SIG_DFL &&
-	       trace_real.pthread_sigmask(SIG_BLOCK, NULL, &blocked) == 0 &&
-	       sigismember(&blocked, SIGTRAP) == 0;
+	       trace_syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, &blocked, sizeof blocked) == 0 &&
+	       !(blocked >> (SIGTRAP - 1) & 1);
 }
 
 /* Valgrind's client request: instructions that do nothing outside Valgrind (valgrind.h). */
@@ -156,7 +160,7 @@ void trace_faults_start(void)
 		trace_faults_report(TRACE_FAULTS_REFUSED, "needs Linux 5.19 or later");
 		return;
 	}
-	if (!trace_real.sigaction || !trace_real.pthread_sigmask || !is_sigtrap_free()) {
+	if (!is_sigtrap_free()) {
 		trace_faults_report(TRACE_FAULTS_REFUSED,
 				    "the program was started with SIGTRAP in use");
 		return;

@@ -7,7 +7,7 @@
 /* HOOK(result, name, parameters, stub, patched)
  *
  * stub:    FORWARD(arguments)  resolve, then call the real function
- *          BOOTSTRAP           hand-written in real.c; works while dlsym() itself runs
+ *          BOOTSTRAP           hand-written in real.c; works while the look-up itself runs
  * patched: PATCHED             attach points the program's GOT at the hook
  *          PRELOADED           hooked only under LD_PRELOAD: attach does not follow exec, and leaves
  *                              signals to the program */

@@ -1,22 +1,40 @@
 /* Thread creation, dlclose and exit, and the library's own constructor and destructor. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "guard.h"
 #include "join.h"
+#include "late_modules.h"
 #include "life.h"
-#include "patch.h"
+#include "modules.h"
 #include "real.h"
 #include "stack.h"
 #include "state.h"
 
+/* What a thread begins with, from its creation until it runs. Not on the heap, which is the program's. */
 struct thread_start {
+	_Atomic bool taken;
 	void *(*routine)(void *);
 	void *argument;
 };
+#define STARTS 256u
+
+/* NULL: that many threads are about to run; the next ones are registered by their first event. */
+static struct thread_start *take_start(void)
+{
+	static struct thread_start starts[STARTS];
+	static _Atomic unsigned next;
+	unsigned first = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed);
+
+	for (unsigned i = 0; i < STARTS; i++) {
+		struct thread_start *start = &starts[(first + i) % STARTS];
+		if (!atomic_exchange(&start->taken, true))
+			return start;
+	}
+	return NULL;
+}
 
 /* Claims a ring and finds the stack's bounds before the thread uses much of its stack. */
 static void register_thread(void)
@@ -30,11 +48,13 @@ static void register_thread(void)
 
 static void *run_thread(void *argument)
 {
-	struct thread_start start = *(struct thread_start *)argument;
+	struct thread_start *start = argument;
+	void *(*routine)(void *) = start->routine;
+	void *passed = start->argument;
 
+	atomic_store(&start->taken, false);
 	register_thread();
-	trace_real.free(argument);
-	return start.routine(start.argument);
+	return routine(passed);
 }
 
 TRACE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
@@ -43,23 +63,24 @@ TRACE_EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attr,
 	struct thread_start *start = NULL;
 
 	if (!trace_session_is_over() && !trace_tls.guard)
-		start = trace_real.malloc(sizeof *start);
+		start = take_start();
 	if (!start)
 		return trace_real.pthread_create(thread, attr, routine, argument);
-	*start = (struct thread_start){routine, argument};
+	start->routine = routine;
+	start->argument = argument;
 	int error = trace_real.pthread_create(thread, attr, run_thread, start);
 	if (error)
-		trace_real.free(start);
+		atomic_store(&start->taken, false);
 	return error;
 }
 
 TRACE_EXPORT int dlclose(void *handle)
 {
+	trace_modules_before_close();
 	int result = trace_real.dlclose(handle);
 
+	trace_modules_after_close();
 	trace_modules_changed();
-	if (trace_session.attached && !trace_session_is_over())
-		trace_patch_closed();
 	return result;
 }
 

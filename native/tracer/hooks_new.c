@@ -1,15 +1,14 @@
 /* The C++ operators. Those of the C++ library call malloc() and free(), whose hooks record the blocks.
  * Those of a replacement allocator do not, so their blocks are recorded here. */
 #define _GNU_SOURCE
-#include <dlfcn.h>
 #include <stdlib.h>
 
 #include "guard.h"
 #include "hook_table.h"
 #include "join.h"
+#include "modules.h"
 #include "real.h"
 #include "record.h"
-#include "stack.h"
 #include "state.h"
 
 /* The operators differ in what their arguments mean, not in how they are passed. */
@@ -35,22 +34,11 @@ static inline bool allocates(const void *real)
 	return trace_unlikely(known == UNKNOWN) ? find_nature(real) : known == ALLOCATES;
 }
 
-/* RTLD_NEXT does not search a C++ library that was loaded with a plugin; the caller's own scope does. */
 static TRACE_SLOW void *find(const char *name, const void *caller)
 {
-	Dl_info info;
-	void *found = trace_next(name);
+	struct trace_symbol found;
 
-	if (!found && dladdr(caller, &info) && info.dli_fname) {
-		void *module = dlopen(info.dli_fname, RTLD_LAZY | RTLD_NOLOAD);
-		Dl_info own, there;
-		if (module)
-			found = dlsym(module, name);
-		if (found && dladdr(found, &there) && dladdr(&nature, &own) &&
-		    there.dli_fbase == own.dli_fbase)
-			found = NULL;
-	}
-	return found;
+	return trace_symbol_for(caller, name, &found) ? found.address : NULL;
 }
 
 static __attribute__((noinline)) void *record_new(void *block, size_t size, uint64_t events_before)

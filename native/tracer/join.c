@@ -2,7 +2,6 @@
 #define _GNU_SOURCE
 #include "join.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -12,6 +11,7 @@
 #include "guard.h"
 #include "life.h"
 #include "memory.h"
+#include "modules.h"
 #include "process_file.h"
 #include "python_eval.h"
 #include "python_trace.h"
@@ -38,10 +38,13 @@ static void refuse_session(void)
 /* A malloc() linked into the program takes precedence over a preloaded one. */
 static bool is_malloc_bypassed(void)
 {
-	uintptr_t first = (uintptr_t)dlsym(RTLD_DEFAULT, "malloc");
+	const struct link_map *module = trace_first_module(), *own = trace_own_module();
+	struct trace_symbol found;
 
-	return (first < trace_session.own_start || first >= trace_session.own_end) &&
-	       !trace_is_plt_stub((const void *)first);
+	for (; module && module != own; module = module->l_next)
+		if (trace_symbol_in(module, "malloc", &found))
+			return true;
+	return false;
 }
 
 static void begin(void)
@@ -62,8 +65,9 @@ static void start(void)
 	}
 	trace_tls.left = 0;
 	trace_session.process->own_malloc = is_malloc_bypassed();
+	trace_register_python();
 	if (trace_python_find())
-		trace_hook_python();
+		trace_python_hook();
 	trace_describe_python();
 	trace_life_running();
 	begin();

@@ -9,6 +9,7 @@
 
 #include "faults.h"
 #include "guard.h"
+#include "late_modules.h"
 #include "memory.h"
 #include "process_file.h"
 #include "python_eval.h"
@@ -97,6 +98,7 @@ void trace_after_fork_in_child(void)
 		return;
 	if (!trace_is_forked() && trace_session.process->pid == getpid())
 		return;
+	trace_modules_after_fork();
 	if (trace_session.sandboxed) {
 		trace_session.process = NULL; /* the parent's */
 		trace_disable("");

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "memory.h"
+#include "modules.h"
 #include "syscall.h"
 
 #define EMPTY 0ull
@@ -29,6 +30,8 @@ struct table {
 	_Atomic uint32_t used;
 };
 
+static const char unknown_threading;
+const volatile char *trace_single_threaded = &unknown_threading;
 static struct table tables[TABLES];
 static _Atomic unsigned table_count;
 trace_chunk trace_chunks[2][1u << (ADDRESS_BITS - TRACE_CHUNK_BITS)];
@@ -139,8 +142,17 @@ static void clear_bitmaps(void)
 					      TRACE_CHUNK_BYTES, MADV_DONTNEED);
 }
 
+static void find_threading(void)
+{
+	struct trace_symbol found;
+
+	if (trace_symbol_from(trace_first_module(), "__libc_single_threaded", &found))
+		trace_single_threaded = found.address;
+}
+
 bool trace_live_start(void)
 {
+	find_threading();
 	clear_tables();
 	if (trace_session.attached && trace_generation > 1)
 		clear_bitmaps();

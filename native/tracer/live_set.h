@@ -24,7 +24,8 @@ void trace_live_add_deferred(void);
 bool trace_table_add(enum trace_kind kind, const void *block);
 bool trace_table_remove(enum trace_kind kind, const void *block);
 
-extern char __libc_single_threaded __attribute__((weak)); /* since glibc 2.32 */
+/* glibc's __libc_single_threaded, since 2.32; before, and until trace_live_start(), a zero. */
+extern const volatile char *trace_single_threaded;
 
 /* May another thread change a word of the bitmap at the same time? Callers of Python's allocator mostly
  * hold the GIL, and an arena, hence a word, belongs to one interpreter. */
@@ -32,7 +33,7 @@ static inline bool trace_bit_is_shared(enum trace_kind kind)
 {
 	if (kind == TRACE_PYOBJECT)
 		return trace_python.unlocked;
-	return !(&__libc_single_threaded && __libc_single_threaded);
+	return !*trace_single_threaded;
 }
 
 /* One instruction each: atomic with respect to signals, not to other threads. */

@@ -7,12 +7,21 @@
 
 #include "guard.h"
 #include "join.h"
-#include "python.h"
+#include "late_modules.h"
+#include "modules.h"
+#include "python_eval.h"
 #include "real.h"
 #include "record.h"
-#include "stack.h"
 #include "state.h"
 #include "syscall.h"
+
+static bool is_python_arena(const void *caller)
+{
+	if (!trace_python_on_arena_map(caller))
+		return false;
+	trace_describe_python();
+	return true;
+}
 
 /* A replacement allocator (jemalloc, mimalloc, tcmalloc) maps memory from its own code. Such mappings
  * hold blocks and are no allocations themselves. */
@@ -20,7 +29,7 @@ static bool is_allocator(const void *caller)
 {
 	return trace_arena_depth > 0 ||
 	       trace_same_module(caller, (const void *)(uintptr_t)trace_real.malloc) ||
-	       (trace_python.version && trace_python_on_arena_map());
+	       (trace_python.version && is_python_arena(caller));
 }
 
 static enum trace_kind kind_of(int flags, bool in_allocator)
@@ -49,6 +58,8 @@ void trace_mapping_made(void *start, size_t length, int protection, int flags, c
 
 	if (before < 0)
 		return;
+	if (trace_has_late_modules()) /* before the arenas of a Python among them */
+		trace_look_for_late_modules();
 	enum trace_kind kind = kind_of(flags, before == TRACE_IN_ALLOCATOR || is_allocator(caller));
 	if (flags & MAP_FIXED)
 		trace_unmapped(start, length);

@@ -3,14 +3,13 @@
 #define _GNU_SOURCE
 #include "patch.h"
 
-#include <dlfcn.h>
 #include <elf.h>
-#include <link.h>
-#include <pthread.h>
+#include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "memory.h"
+#include "modules.h"
 #include "state.h"
 #include "syscall.h"
 
@@ -28,18 +27,31 @@
 #define MAX_SLOTS 32768u
 #define MAX_MODULES 2048u
 
-struct slot {
-	uintptr_t *address, before, ours;
-	uintptr_t base; /* of its module */
+/* What identifies a module as long as it is loaded. */
+struct identity {
+	const struct link_map *module;
+	uintptr_t base;
+	const ElfW(Dyn) * dynamic;
 };
 
-static const struct trace_hook *names[NAMES];
+struct slot {
+	uintptr_t *address, before, ours;
+	struct identity module;
+};
+
+/* `real` is the function behind the hook, `stub` what a pointer to it may hold instead in a program that
+ * is not position-independent; 0: not loaded yet, no such stub. */
+struct name {
+	const struct trace_hook *hook;
+	uintptr_t real, stub;
+};
+
+/* slot_count <= MAX_SLOTS, patched_count <= MAX_MODULES; the caller of every function here is the only one. */
+static struct name names[NAMES];
 static struct slot *slots;
 static unsigned slot_count;
-static uintptr_t patched[MAX_MODULES];
+static struct identity patched[MAX_MODULES];
 static unsigned patched_count;
-static unsigned long long seen_adds;
-static pthread_mutex_t patching = PTHREAD_MUTEX_INITIALIZER;
 
 static uint32_t hash(const char *name)
 {
@@ -52,61 +64,50 @@ static uint32_t hash(const char *name)
 
 static void index_names(const struct trace_hook *hooks, unsigned count)
 {
-	if (names[hash(hooks[0].name) & (NAMES - 1)])
-		return;
+	memset(names, 0, sizeof names);
 	for (unsigned i = 0; i < count && i < NAMES / 2; i++) {
 		uint32_t at = hash(hooks[i].name);
-		while (names[at & (NAMES - 1)])
+		while (names[at & (NAMES - 1)].hook)
 			at++;
-		names[at & (NAMES - 1)] = &hooks[i];
+		names[at & (NAMES - 1)].hook = &hooks[i];
 	}
 }
 
-static const struct trace_hook *find_hook(const char *name)
+static struct name *find_name(const char *name)
 {
-	for (uint32_t at = hash(name); names[at & (NAMES - 1)]; at++)
-		if (strcmp(names[at & (NAMES - 1)]->name, name) == 0)
-			return names[at & (NAMES - 1)];
+	for (uint32_t at = hash(name); names[at & (NAMES - 1)].hook; at++)
+		if (strcmp(names[at & (NAMES - 1)].hook->name, name) == 0)
+			return &names[at & (NAMES - 1)];
 	return NULL;
 }
 
-struct module {
-	uintptr_t base, relro_start, relro_end;
-	const ElfW(Sym) * symbols;
-	const char *strings;
-	const ElfW(Rela) * relocations[2]; /* of the procedure linkage table, and the others */
-	size_t counts[2];
-};
-
-/* NULL: the module has no such entry. The loader relocates these values, except in modules whose dynamic
- * section is read-only. */
-static const void *absolute(uintptr_t base, uintptr_t value)
+static void find_real(struct name *name)
 {
-	return (const void *)(value && value < base ? value + base : value);
+	struct trace_symbol found;
+
+	if (name->real || !trace_symbol_from(trace_first_module(), name->hook->name, &found))
+		return;
+	name->real = (uintptr_t)found.address;
+	name->stub = trace_symbol_stub(trace_first_module(), name->hook->name);
 }
 
-static bool read_dynamic(struct module *module, const ElfW(Dyn) * dynamic)
+/* An operation that changes nothing: FUTEX_WAKE_OP ORs 0 into the word, or fails without write access. */
+static bool is_writable(uintptr_t *address)
 {
-	uintptr_t values[DT_JMPREL + 1] = {0}; /* by tag; DT_JMPREL is the highest one read */
+	uint32_t *word = (uint32_t *)address, unused = 0;
+	long result = trace_syscall(SYS_futex, &unused, FUTEX_WAKE_OP_PRIVATE, 0, 0, word,
+				    FUTEX_OP(FUTEX_OP_OR, 0, FUTEX_OP_CMP_EQ, 0));
 
-	for (; dynamic->d_tag != DT_NULL; dynamic++)
-		if (dynamic->d_tag > 0 && dynamic->d_tag <= DT_JMPREL)
-			values[dynamic->d_tag] = dynamic->d_un.d_ptr;
-	module->symbols = absolute(module->base, values[DT_SYMTAB]);
-	module->strings = absolute(module->base, values[DT_STRTAB]);
-	module->relocations[0] = absolute(module->base, values[DT_JMPREL]);
-	module->counts[0] = values[DT_PLTRELSZ] / sizeof(ElfW(Rela));
-	module->relocations[1] = absolute(module->base, values[DT_RELA]);
-	module->counts[1] = values[DT_RELASZ] / sizeof(ElfW(Rela));
-	bool rela = !values[DT_PLTREL] || values[DT_PLTREL] == DT_RELA;
-	return rela && module->symbols && module->strings;
+	return result != -EFAULT;
 }
 
-static bool write_slot(const struct module *module, uintptr_t *address, uintptr_t value)
+/* The loader protects the entries when it has relocated a module. Those of a module that it still relocates
+ * stay writable. */
+static bool write_slot(uintptr_t *address, uintptr_t value)
 {
 	size_t size = trace_session.page_bytes;
-	uintptr_t mask = ~(uintptr_t)(size - 1), page = (uintptr_t)address & mask;
-	bool sealed = page >= (module->relro_start & mask) && page < module->relro_end;
+	uintptr_t page = (uintptr_t)address & ~(uintptr_t)(size - 1);
+	bool sealed = !is_writable(address);
 
 	if (sealed && trace_syscall(SYS_mprotect, page, size, PROT_READ | PROT_WRITE) != 0)
 		return false;
@@ -116,90 +117,94 @@ static bool write_slot(const struct module *module, uintptr_t *address, uintptr_
 	return true;
 }
 
-/* A pointer in the program's data may have been changed by the program. */
-static bool still_points(const ElfW(Rela) * relocation, const uintptr_t *address, const char *name)
+/* Not bound yet: the entry leads back into the procedure linkage table of its own module. */
+static bool is_unbound(const struct link_map *module, uintptr_t value, const char *name)
 {
-	return relocation->r_addend == 0 && *address == (uintptr_t)dlsym(RTLD_DEFAULT, name);
+	struct trace_symbol own;
+
+	if (trace_module_of((const void *)value) != module)
+		return false;
+	return !trace_symbol_in(module, name, &own) || (uintptr_t)own.address != value;
 }
 
-static bool is_function_pointer(uint32_t type)
+/* Does a call through the entry reach the function that the hook calls? A module may be bound to another
+ * one of that name (RTLD_DEEPBIND), whose blocks the hook's function must not free; and a pointer in the
+ * program's data may have been changed by the program. */
+static bool leads_to_real(const struct link_map *module, uint32_t type, uintptr_t value,
+			  const struct name *name)
 {
-	return type == JUMP_SLOT || type == GLOB_DAT || type == POINTER;
+	if (!name->real)
+		return false;
+	return value == name->real || (name->stub && value == name->stub) ||
+	       (type == JUMP_SLOT && is_unbound(module, value, name->hook->name));
 }
 
-static void patch_slot(const struct module *module, const ElfW(Rela) * relocation)
+static bool is_function_pointer(const ElfW(Rela) * relocation)
 {
 	uint32_t type = ELF64_R_TYPE(relocation->r_info);
 
-	if (!is_function_pointer(type))
+	return type == JUMP_SLOT || type == GLOB_DAT ||
+	       (type == POINTER && relocation->r_addend == 0);
+}
+
+static struct identity identify(const struct link_map *module)
+{
+	return (struct identity){module, module->l_addr, module->l_ld};
+}
+
+static bool is_same(const struct identity *a, const struct identity *b)
+{
+	return a->module == b->module && a->base == b->base && a->dynamic == b->dynamic;
+}
+
+static void patch_slot(const struct link_map *module, const struct trace_dynamic *dynamic,
+		       const ElfW(Rela) * relocation)
+{
+	if (!is_function_pointer(relocation))
 		return;
-	const ElfW(Sym) *symbol = &module->symbols[ELF64_R_SYM(relocation->r_info)];
-	const struct trace_hook *hook = find_hook(module->strings + symbol->st_name);
-	uintptr_t *address = (uintptr_t *)(module->base + relocation->r_offset);
-	if (!hook || slot_count == MAX_SLOTS || *address == 0 ||
-	    *address == (uintptr_t)hook->function)
-		return; /* 0: weak and undefined */
-	if (type == POINTER && !still_points(relocation, address, hook->name))
+	const ElfW(Sym) *symbol = &dynamic->symbols[ELF64_R_SYM(relocation->r_info)];
+	struct name *name = find_name(dynamic->strings + symbol->st_name);
+	uintptr_t *address = (uintptr_t *)(module->l_addr + relocation->r_offset);
+	if (!name || slot_count == MAX_SLOTS || *address == (uintptr_t)name->hook->function)
+		return;
+	find_real(name);
+	if (!leads_to_real(module, ELF64_R_TYPE(relocation->r_info), *address, name))
 		return;
 	struct slot *slot = &slots[slot_count];
-	*slot = (struct slot){address, *address, (uintptr_t)hook->function, module->base};
-	if (write_slot(module, address, slot->ours))
+	*slot = (struct slot){address, *address, (uintptr_t)name->hook->function, identify(module)};
+	if (write_slot(address, slot->ours))
 		slot_count++;
 }
 
-static bool describe(struct module *module, const struct dl_phdr_info *info)
-{
-	const ElfW(Dyn) *dynamic = NULL;
-
-	*module = (struct module){.base = info->dlpi_addr};
-	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-		uintptr_t start = info->dlpi_addr + segment->p_vaddr;
-		if (segment->p_type == PT_DYNAMIC)
-			dynamic = (const ElfW(Dyn) *)start;
-		if (segment->p_type == PT_LOAD && trace_session.own_start >= start &&
-		    trace_session.own_start < start + segment->p_memsz)
-			return false; /* ourselves */
-		if (segment->p_type == PT_GNU_RELRO) {
-			module->relro_start = start;
-			module->relro_end = start + segment->p_memsz;
-		}
-	}
-	return dynamic && read_dynamic(module, dynamic);
-}
-
 /* The loader uses the malloc() it found at start-up; the vdso calls no function. */
-static bool is_excluded(const struct dl_phdr_info *info)
+static bool is_excluded(const struct link_map *module)
 {
-	const char *name = strrchr(info->dlpi_name, '/');
-
-	name = name ? name + 1 : info->dlpi_name;
-	return strncmp(name, "ld-linux", 8) == 0 || strncmp(name, "linux-vdso", 10) == 0;
+	return module == trace_own_module() || trace_is_loader(module) || trace_is_vdso(module);
 }
 
-static bool is_patched(uintptr_t base)
+static bool is_patched(const struct identity *module)
 {
 	for (unsigned i = 0; i < patched_count; i++)
-		if (patched[i] == base)
+		if (is_same(&patched[i], module))
 			return true;
 	return false;
 }
 
-static int patch_module(struct dl_phdr_info *info, size_t size, void *unused)
+static void patch_module(const struct link_map *module)
 {
-	struct module module;
+	struct identity identity = identify(module);
+	struct trace_dynamic dynamic;
 
-	(void)size;
-	(void)unused;
-	seen_adds = info->dlpi_adds;
-	if (is_patched(info->dlpi_addr) || is_excluded(info) || !describe(&module, info) ||
+	if (is_excluded(module) || !trace_module_is_ready(module) || is_patched(&identity) ||
 	    patched_count == MAX_MODULES)
-		return 0;
-	patched[patched_count++] = info->dlpi_addr;
+		return;
+	patched[patched_count++] = identity;
+	if (!trace_read_dynamic(module, &dynamic))
+		return;
 	for (int list = 0; list < 2; list++)
-		for (size_t i = 0; module.relocations[list] && i < module.counts[list]; i++)
-			patch_slot(&module, &module.relocations[list][i]);
-	return 0;
+		for (size_t i = 0; dynamic.relocations[list] && i < dynamic.relocation_counts[list];
+		     i++)
+			patch_slot(module, &dynamic, &dynamic.relocations[list][i]);
 }
 
 bool trace_patch_is_active(void)
@@ -213,102 +218,58 @@ bool trace_patch_start(const struct trace_hook *hooks, unsigned count)
 		slots = trace_map(MAX_SLOTS * sizeof *slots, PROT_READ | PROT_WRITE);
 	if (!slots)
 		return false;
-	pthread_mutex_lock(&patching);
 	index_names(hooks, count);
-	dl_iterate_phdr(patch_module, NULL);
-	pthread_mutex_unlock(&patching);
+	trace_patch_modules();
 	return true;
 }
 
-static int has_new_modules(struct dl_phdr_info *info, size_t size, void *unused)
+/* Modules of another namespace (dlmopen) call functions of their own C library. */
+void trace_patch_modules(void)
 {
-	(void)size;
-	(void)unused;
-	return info->dlpi_adds != seen_adds ? 2 : 1;
-}
-
-/* dlopen() is not hooked, so the loader's count of loaded modules is compared. A module may take the base
- * of one that was closed before; trace_patch_closed() has dropped the old one's entries by then. */
-void trace_patch_new_modules(void)
-{
-	if (dl_iterate_phdr(has_new_modules, NULL) != 2 || pthread_mutex_trylock(&patching) != 0)
+	if (!slots)
 		return;
-	dl_iterate_phdr(patch_module, NULL);
-	pthread_mutex_unlock(&patching);
+	for (const struct link_map *module = trace_first_module(); module; module = module->l_next)
+		patch_module(module);
 }
 
-struct loaded {
-	uintptr_t bases[MAX_MODULES];
-	unsigned count;
-};
-
-static int list_module(struct dl_phdr_info *info, size_t size, void *argument)
+static bool is_loaded(const struct identity *identity)
 {
-	struct loaded *loaded = argument;
-
-	(void)size;
-	if (loaded->count < MAX_MODULES)
-		loaded->bases[loaded->count++] = info->dlpi_addr;
-	return 0;
-}
-
-static bool is_loaded(const struct loaded *loaded, uintptr_t base)
-{
-	for (unsigned i = 0; i < loaded->count; i++)
-		if (loaded->bases[i] == base)
+	for (const struct link_map *module = trace_first_module(); module;
+	     module = module->l_next) {
+		struct identity now = identify(module);
+		if (is_same(identity, &now))
 			return true;
+	}
 	return false;
-}
-
-/* Drops slots in modules that are gone: their memory may belong to someone else. */
-static void drop_closed(void)
-{
-	static struct loaded loaded; /* under the lock; too large for a small stack */
-	unsigned kept = 0;
-
-	loaded.count = 0;
-	dl_iterate_phdr(list_module, &loaded);
-	for (unsigned i = 0; i < slot_count; i++)
-		if (is_loaded(&loaded, slots[i].base))
-			slots[kept++] = slots[i];
-	slot_count = kept;
-	kept = 0;
-	for (unsigned i = 0; i < patched_count; i++)
-		if (is_loaded(&loaded, patched[i]))
-			patched[kept++] = patched[i];
-	patched_count = kept;
 }
 
 void trace_patch_closed(void)
 {
-	if (!slots)
-		return;
-	pthread_mutex_lock(&patching);
-	drop_closed();
-	pthread_mutex_unlock(&patching);
-}
+	const struct identity *last = NULL;
+	unsigned kept = 0;
+	bool loaded = false;
 
-static int restore_module(struct dl_phdr_info *info, size_t size, void *unused)
-{
-	struct module module;
-
-	(void)size;
-	(void)unused;
-	if (is_excluded(info) || !describe(&module, info))
-		return 0;
-	for (unsigned i = 0; i < slot_count; i++)
-		if (slots[i].base == module.base && *slots[i].address == slots[i].ours)
-			write_slot(&module, slots[i].address, slots[i].before);
-	return 0;
+	for (unsigned i = 0; i < slot_count; i++) {
+		/* The slots of a module are neighbours. */
+		if (!last || !is_same(last, &slots[i].module))
+			loaded = is_loaded(&slots[i].module);
+		last = &slots[i].module;
+		if (loaded)
+			slots[kept++] = slots[i];
+	}
+	slot_count = kept;
+	kept = 0;
+	for (unsigned i = 0; i < patched_count; i++)
+		if (is_loaded(&patched[i]))
+			patched[kept++] = patched[i];
+	patched_count = kept;
 }
 
 void trace_patch_end(void)
 {
-	if (!slots)
-		return;
-	pthread_mutex_lock(&patching);
-	drop_closed();
-	dl_iterate_phdr(restore_module, NULL);
+	trace_patch_closed();
+	for (unsigned i = 0; i < slot_count; i++)
+		if (*slots[i].address == slots[i].ours)
+			write_slot(slots[i].address, slots[i].before);
 	slot_count = patched_count = 0;
-	pthread_mutex_unlock(&patching);
 }

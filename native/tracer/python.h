@@ -12,8 +12,16 @@
 
 #define TRACE_CODE_SLOTS 4096u
 
+/* Which threads are asked for their Python frames. The answer may be in thread-local storage, which the loader
+ * allocates on a thread's first use if the interpreter was not loaded at the start. Then only threads that
+ * were seen to run the interpreter are asked. */
+enum trace_python_use { TRACE_NO_PYTHON, TRACE_PYTHON_EVERYWHERE, TRACE_PYTHON_WHERE_SEEN };
+
+/* use == TRACE_NO_PYTHON <=> version == 0 */
 struct trace_python {
 	uint32_t version; /* PY_VERSION_HEX; 0: no interpreter with a known layout */
+	uint32_t use; /* enum trace_python_use */
+	uintptr_t code_start, code_end; /* of the module with the interpreter */
 	uint64_t eval_start[TRACE_EVAL_RANGES], eval_end[TRACE_EVAL_RANGES];
 	int (*is_finalizing)(void); /* NULL: not exported */
 	bool hooked;
@@ -25,9 +33,13 @@ struct trace_python {
 };
 extern struct trace_python trace_python;
 
+struct link_map;
+
 /* python_find.c. True: an interpreter is found, now or before. */
 bool trace_python_find(void);
 void *trace_python_symbol(const char *name);
+/* The module with the interpreter, and the number of its namespace; NULL: none is found. */
+const struct link_map *trace_python_module(unsigned *namespace);
 
 /* python_layout.c: offsets in the structures of one version, in bytes; 0 where a version lacks the field. */
 struct trace_python_layout {
@@ -136,13 +148,17 @@ struct trace_python_callbacks {
 	void (*restore)(void *block);
 	bool every_free; /* freeing() is called for every block, recorded or not */
 };
-void trace_python_hook(const struct trace_python_callbacks *callbacks);
+void trace_python_register(const struct trace_python_callbacks *callbacks);
+/* Before the interpreter is initialized, or with the GIL held. */
+void trace_python_hook(void);
+/* For an interpreter loaded late: prepares for the two functions below. */
+void trace_python_hook_late(void);
 /* The caller holds the GIL. */
 void trace_python_unhook(void);
-/* Wraps allocators that Python has set since. */
-void trace_python_check_hooks(void);
-/* At a mapping while Python starts. True: it comes from an allocator chosen just now (PYTHONMALLOC), which
- * is wrapped from here on. */
-bool trace_python_on_arena_map(void);
+/* Wraps allocators that Python has set since. True: there were some. */
+bool trace_python_check_hooks(void);
+/* At a mapping made by code at `caller`, while Python starts. True: it comes from an allocator chosen just now
+ * (PYTHONMALLOC), or of an interpreter loaded late, which is wrapped from here on. */
+bool trace_python_on_arena_map(const void *caller);
 
 #endif

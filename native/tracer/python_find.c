@@ -1,61 +1,84 @@
 /* Finds the Python interpreter in this process. */
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <elf.h>
-#include <link.h>
-#include <string.h>
-
+#include "modules.h"
 #include "python.h"
 
 struct trace_python trace_python;
-static void *library; /* with the interpreter's symbols; NULL: the global scope */
+static const struct link_map *interpreter; /* the module with its symbols; NULL: not found */
+static unsigned interpreter_namespace;
 
 void *trace_python_symbol(const char *name)
 {
-	return dlsym(library ? library : RTLD_DEFAULT, name);
+	struct trace_symbol found;
+
+	return interpreter && trace_symbol_in(interpreter, name, &found) ? found.address : NULL;
 }
 
-/* The symbols of a Python that was loaded as a plugin are not in the global scope. */
-static bool find_plugin(void)
+const struct link_map *trace_python_module(unsigned *namespace)
 {
-	struct link_map *map = NULL;
-	void *self = dlopen(NULL, RTLD_LAZY | RTLD_NOLOAD);
+	*namespace = interpreter_namespace;
+	return trace_python.version ? interpreter : NULL;
+}
 
-	if (!self || dlinfo(self, RTLD_DI_LINKMAP, &map) != 0)
-		return false;
-	for (; map; map = map->l_next) {
-		if (!map->l_name || !strstr(map->l_name, "libpython"))
-			continue;
-		library = dlopen(map->l_name, RTLD_LAZY | RTLD_NOLOAD);
-		if (library && trace_python_symbol("PyGILState_GetThisThreadState"))
+/* The symbols of a Python that was loaded as a plugin are not in the global scope, those of one loaded by
+ * dlmopen() not even in the program's namespace. */
+static bool find_interpreter(void)
+{
+	const struct link_map *module;
+	struct trace_symbol found;
+
+	for (unsigned n = 0; (module = trace_namespace(n)); n++) {
+		for (; module; module = module->l_next) {
+			if (!trace_module_is_ready(module) ||
+			    !trace_symbol_in(module, "PyGILState_GetThisThreadState", &found))
+				continue;
+			interpreter = module;
+			interpreter_namespace = n;
 			return true;
+		}
 	}
-	library = NULL;
 	return false;
 }
 
 static void find_eval_loop(void)
 {
-	void *eval = trace_python_symbol("_PyEval_EvalFrameDefault");
-	const ElfW(Sym) *symbol = NULL;
-	Dl_info info;
+	struct trace_symbol eval;
 
-	if (!eval || !dladdr1(eval, &info, (void **)&symbol, RTLD_DL_SYMENT) || !symbol)
+	if (!trace_symbol_in(interpreter, "_PyEval_EvalFrameDefault", &eval))
 		return;
-	trace_python.eval_start[0] = (uintptr_t)eval;
-	trace_python.eval_end[0] = (uintptr_t)eval + symbol->st_size;
+	trace_python.eval_start[0] = (uintptr_t)eval.address;
+	trace_python.eval_end[0] = (uintptr_t)eval.address + eval.size;
+}
+
+static void find_code(void)
+{
+	struct trace_object object;
+
+	trace_python.code_start = trace_python.eval_start[0];
+	trace_python.code_end = trace_python.eval_end[0];
+	if (trace_find_object &&
+	    trace_find_object((void *)trace_python.eval_start[0], &object) == 0) {
+		trace_python.code_start = (uintptr_t)object.map_start;
+		trace_python.code_end = (uintptr_t)object.map_end;
+	}
+}
+
+static enum trace_python_use choose_use(void)
+{
+	return trace_is_start_module(interpreter) ? TRACE_PYTHON_EVERYWHERE
+						  : TRACE_PYTHON_WHERE_SEEN;
 }
 
 bool trace_python_find(void)
 {
 	if (trace_python.version)
 		return true;
-	if (!trace_python_symbol("PyGILState_GetThisThreadState") && !find_plugin())
+	if (!find_interpreter())
 		return false;
 	const unsigned long *version = trace_python_symbol("Py_Version"); /* since 3.11 */
 	if (!version || !trace_python_layout((uint32_t)*version, trace_python_symbol("_PyRuntime")))
 		return false;
 	find_eval_loop();
+	find_code();
 	void *is_finalizing = trace_python_symbol("Py_IsFinalizing"); /* since 3.13 */
 	if (!is_finalizing)
 		is_finalizing = trace_python_symbol("_Py_IsFinalizing");
@@ -63,5 +86,7 @@ bool trace_python_find(void)
 	trace_python.free_threaded = trace_python_symbol("_Py_DecRefShared") != NULL;
 	trace_python.unlocked = trace_python.free_threaded;
 	trace_python.version = (uint32_t)*version;
+	/* Last: other threads read the interpreter's frames from here on. */
+	__atomic_store_n(&trace_python.use, choose_use(), __ATOMIC_RELEASE);
 	return true;
 }

@@ -38,13 +38,17 @@ static bool start(void)
 {
 	void *current = trace_python_symbol("_PyThreadState_UncheckedGet");
 
-	detected = trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
-	if (detected && detected->thread_id)
+	const struct trace_python_layout *layout =
+		trace_python_layout(trace_python.version, trace_python_symbol("_PyRuntime"));
+	if (layout && layout->thread_id)
 		holding_thread_state = (void *(*)(void))current;
 	else
 		running_thread_state = (void *(*)(void))current;
 	gil_thread_state = (void *(*)(void))trace_python_symbol("PyGILState_GetThisThreadState");
-	return gil_thread_state && detected;
+	if (!gil_thread_state)
+		return false;
+	__atomic_store_n(&detected, layout, __ATOMIC_RELEASE); /* last: it tells that all are set */
+	return layout;
 }
 
 static TRACE_INLINE const char *current_frame(const struct trace_python_layout *layout, bool locked)
@@ -316,7 +320,6 @@ uint64_t trace_python_snapshot_interrupted(struct trace_python_chain *chain,
 	struct readable asked = {.sure = false};
 	unsigned fresh = 0;
 
-	/* Without a layout there is no snapshot: the look-up may take the loader's lock. */
 	const char *frame = layout ? current_frame(layout, false) : NULL;
 	while (python_is_plausible(frame) && fresh < TRACE_MAX_FRAMES &&
 	       is_readable(&asked, frame, FRAME_BYTES)) {

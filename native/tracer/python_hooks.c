@@ -110,13 +110,32 @@ static void wrap_arenas(void)
 	set(&ours);
 }
 
-void trace_python_hook(const struct trace_python_callbacks *callbacks)
+/* An interpreter loaded late has its arenas wrapped with its domains. */
+static bool wrap_all(void)
+{
+	bool any = wrap_domains();
+
+	if (any)
+		wrap_arenas();
+	return any;
+}
+
+void trace_python_register(const struct trace_python_callbacks *callbacks)
 {
 	trace_python_wrapped.report = callbacks;
+}
+
+void trace_python_hook_late(void)
+{
 	get_allocator = (void (*)(enum domain, struct allocator *))trace_python_symbol(
 		"PyMem_GetAllocator");
 	set_allocator = (void (*)(enum domain, struct allocator *))trace_python_symbol(
 		"PyMem_SetAllocator");
+}
+
+void trace_python_hook(void)
+{
+	trace_python_hook_late();
 	if (!get_allocator || !set_allocator)
 		return;
 	wrap_arenas();
@@ -157,25 +176,26 @@ void trace_python_unhook(void)
 }
 
 /* Until the interpreter is initialized, only the initializing thread can be in its allocators. */
-bool trace_python_on_arena_map(void)
+bool trace_python_on_arena_map(const void *caller)
 {
 	static int (*initialized)(void);
+	uintptr_t at = (uintptr_t)caller;
 
-	if (!trace_python_wrapped.report || !set_allocator)
+	if (!trace_python_wrapped.report || !get_allocator || !set_allocator ||
+	    at < trace_python.code_start || at >= trace_python.code_end)
 		return false;
 	if (!initialized)
 		initialized = (int (*)(void))trace_python_symbol("Py_IsInitialized");
-	return initialized && !initialized() && wrap_domains();
+	return initialized && !initialized() && wrap_all();
 }
 
-void trace_python_check_hooks(void)
+bool trace_python_check_hooks(void)
 {
 	static int (*have_gil)(void);
 
-	if (!trace_python_wrapped.report || !set_allocator)
-		return;
+	if (!trace_python_wrapped.report || !get_allocator || !set_allocator)
+		return false;
 	if (!have_gil)
 		have_gil = (int (*)(void))trace_python_symbol("PyGILState_Check");
-	if (have_gil && have_gil())
-		wrap_domains();
+	return have_gil && have_gil() && wrap_all();
 }

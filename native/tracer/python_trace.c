@@ -22,7 +22,7 @@ static void restore(void *block)
 	trace_leave();
 }
 
-void trace_hook_python(void)
+void trace_register_python(void)
 {
 	static struct trace_python_callbacks callbacks = {
 		.allocated = trace_object_allocated,
@@ -31,5 +31,5 @@ void trace_hook_python(void)
 	};
 
 	callbacks.every_free = trace_session.exact;
-	trace_python_hook(&callbacks);
+	trace_python_register(&callbacks);
 }

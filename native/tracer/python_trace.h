@@ -2,7 +2,7 @@
 #ifndef MEMATLAS_TRACER_PYTHON_TRACE_H
 #define MEMATLAS_TRACER_PYTHON_TRACE_H
 
-/* Wraps the interpreter's allocators. */
-void trace_hook_python(void);
+/* Tells the wrappers of the interpreter's allocators whom to call. */
+void trace_register_python(void);
 
 #endif

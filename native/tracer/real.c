@@ -2,21 +2,19 @@
 #define _GNU_SOURCE
 #include "real.h"
 
-#include <dlfcn.h>
-#include <elf.h>
 #include <errno.h>
-#include <link.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "modules.h"
 #include "sampler.h"
 #include "state.h"
 #include "syscall.h"
 
-/* Bootstrap allocator: dlsym() may allocate before the real malloc() is known. A block's size stands
+/* Bootstrap allocator: a resolver (STT_GNU_IFUNC) that the look-up runs may allocate. A block's size stands
  * in the word before it, for realloc(). */
 static _Alignas(16) char bootstrap[32 * 1024];
 static _Atomic size_t bootstrap_used;
@@ -42,57 +40,16 @@ static void *bootstrap_alloc(size_t size, size_t alignment)
 	return (void *)p;
 }
 
-/* In a non-PIE program dlsym() may return the program's own PLT stub (canonical PLT address); calling
- * it would re-enter the hook. */
-bool trace_is_plt_stub(const void *function)
-{
-	const ElfW(Sym) *symbol = NULL;
-	Dl_info info;
-
-	return dladdr1(function, &info, (void **)&symbol, RTLD_DL_SYMENT) && symbol &&
-	       symbol->st_shndx == SHN_UNDEF;
-}
-
-static void *find_in(const struct link_map *library, const char *name)
-{
-	/* By dlsym(), since dlclose() itself is a hook. */
-	int (*close_library)(void *) = (int (*)(void *))dlsym(RTLD_NEXT, "dlclose");
-	void *handle = *library->l_name ? dlopen(library->l_name, RTLD_LAZY | RTLD_NOLOAD) : NULL;
-	struct link_map *owner = NULL;
-	Dl_info info;
-
-	if (!handle)
-		return NULL;
-	void *found = dlsym(handle, name);
-	if (found && (!dladdr1(found, &info, (void **)&owner, RTLD_DL_LINKMAP) || owner != library))
-		found = NULL;
-	close_library(handle);
-	return found;
-}
-
-static void *find_in_libraries(const char *name)
-{
-	void *self = dlopen(NULL, RTLD_LAZY | RTLD_NOLOAD), *found = NULL;
-	struct link_map *map = NULL;
-
-	if (!self || dlinfo(self, RTLD_DI_LINKMAP, &map) != 0)
-		return NULL;
-	while ((map = map->l_next) && !found)
-		found = find_in(map, name);
-	return found;
-}
-
-/* A library loaded at run time is last in the search order, so RTLD_NEXT finds nothing; the program's
- * own scope has the real functions. Where it has none, it finds the hooks: that counts as none. */
+/* A library loaded at run time is last in the search order, so what it replaces precedes it. */
 void *trace_next(const char *name)
 {
-	if (trace_is_preloaded())
-		return dlsym(RTLD_NEXT, name);
-	void *found = dlsym(RTLD_DEFAULT, name);
-	if (found && trace_is_plt_stub(found))
-		found = find_in_libraries(name);
-	uintptr_t address = (uintptr_t)found;
-	return address >= trace_session.own_start && address < trace_session.own_end ? NULL : found;
+	bool preloaded = trace_is_preloaded();
+	const struct link_map *own = trace_own_module();
+	struct trace_symbol found;
+
+	return trace_symbol_from(preloaded && own ? own : trace_first_module(), name, &found)
+		       ? found.address
+		       : NULL;
 }
 
 void trace_resolve(void)
@@ -105,6 +62,11 @@ void trace_resolve(void)
 #define FIND(result, name, parameters, stub, patched) .name = trace_next(#name),
 	struct trace_real found = {TRACE_HOOKS(FIND)};
 #undef FIND
+#define KEEP(result, name, parameters, stub, patched)                                              \
+	if (!found.name)                                                                           \
+		found.name = trace_real.name;
+	TRACE_HOOKS(KEEP)
+#undef KEEP
 	trace_real_syscall = trace_next("syscall");
 	trace_real = found;
 	atomic_store_explicit(&resolved, true, memory_order_release);
@@ -245,6 +207,8 @@ long (*trace_real_syscall)(long, ...) = first_syscall;
 long (*trace_real_syscall)(long, ...);
 #endif
 
+/* A function that is found nowhere at the start belongs to a library that is loaded later: before glibc 2.34,
+ * those of threads. */
 #define STUB_BOOTSTRAP NO_STUB, ()
 #define STUB_FORWARD(...) FORWARD_STUB, (__VA_ARGS__)
 #define NO_STUB(arguments, result, name, parameters)
@@ -252,6 +216,8 @@ long (*trace_real_syscall)(long, ...);
 	static result first_##name parameters                                                      \
 	{                                                                                          \
 		trace_resolve();                                                                   \
+		if (trace_real.name == first_##name)                                               \
+			trace_real.name = (result(*) parameters)trace_next(#name);                 \
 		return trace_real.name arguments;                                                  \
 	}
 #define EXPAND_STUB(stub, arguments, result, name, parameters)                                     \

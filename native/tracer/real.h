@@ -26,8 +26,6 @@ extern long (*trace_real_syscall)(long, ...);
 void trace_resolve(void);
 /* Returns the function behind the hook of that name, or NULL. */
 void *trace_next(const char *name);
-/* Is `function` a PLT stub of the program for a library's function? */
-bool trace_is_plt_stub(const void *function);
 /* Was `block` allocated before the real allocator was known? Such a block is never freed. */
 bool trace_is_bootstrap(const void *block);
 

@@ -4,14 +4,14 @@
 #include <errno.h>
 
 #include "guard.h"
+#include "late_modules.h"
 #include "life.h"
-#include "patch.h"
+#include "modules.h"
 #include "stack.h"
 
 #define STRIDE 8u /* one Python record in this many is timestamped during a burst */
 #define BURST_TICKS (1u << 16) /* at most, between two timestamped records of a burst */
 #define BURST_LENGTH 256u /* timestamped records after which timestamps are omitted */
-#define PATCH_STEP 1024u /* events between two checks for new modules in an exact run */
 
 static __attribute__((noinline)) struct trace_thread *this_thread(void)
 {
@@ -55,13 +55,10 @@ bool trace_sample_slow(size_t size)
 	return true;
 }
 
-static TRACE_SLOW void patch_new_modules(void)
+static TRACE_SLOW void patch_late_modules(void)
 {
-	static _Atomic uint32_t events;
-	uint32_t step = trace_session.exact ? PATCH_STEP : 1;
-
-	if (atomic_fetch_add_explicit(&events, 1, memory_order_relaxed) % step == 0)
-		trace_patch_new_modules();
+	if (trace_has_late_modules())
+		trace_look_for_late_modules();
 }
 
 /* Reading the clock costs as much as a hundred instructions. Under a burst of small Python allocations
@@ -96,7 +93,7 @@ static TRACE_INLINE void allocated(enum trace_kind kind, const void *block, size
 	if (trace_unlikely(!thread))
 		thread = this_thread();
 	if (trace_unlikely(trace_session.attached))
-		patch_new_modules();
+		patch_late_modules();
 	if (trace_likely(thread != NULL)) {
 		/* The clock is read first, so that the walk overlaps its latency. */
 		uint64_t time = time_of(thread, kind), head = thread->head;

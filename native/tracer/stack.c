@@ -3,11 +3,11 @@
 #define _GNU_SOURCE
 #include "stack.h"
 
-#include <dlfcn.h>
 #include <elf.h>
 #include <link.h>
 #include <string.h>
 
+#include "late_modules.h"
 #include "modules.h"
 #include "python_eval.h"
 #include "ring.h"
@@ -224,16 +224,6 @@ void trace_stack_start(struct trace_thread *thread)
 	thread->code_cache.context = thread;
 }
 
-bool trace_same_module(const void *a, const void *b)
-{
-	struct trace_object object;
-
-	if (!trace_find_object || trace_find_object((void *)(uintptr_t)b, &object) != 0)
-		return false;
-	return (const char *)a >= (const char *)object.map_start &&
-	       (const char *)a < (const char *)object.map_end;
-}
-
 /* A reader can reuse words of the last emitted stack only if both stacks are complete. */
 static void limit_kept(struct trace_thread *thread, bool python)
 {
@@ -241,6 +231,24 @@ static void limit_kept(struct trace_thread *thread, bool python)
 		thread->walk.same = 0;
 	if (!python)
 		thread->chain.same = 0;
+}
+
+static uint32_t stack_id(struct trace_thread *thread, uint64_t native, uint64_t python,
+			 bool interrupted);
+
+/* Looks for an interpreter loaded late, and for its frames in a stack without Python. True: the thread runs
+ * Python, which was not known of it. */
+static bool meets_python(struct trace_thread *thread)
+{
+	if (trace_has_late_modules())
+		trace_look_for_late_modules();
+	if (trace_python.use != TRACE_PYTHON_WHERE_SEEN || trace_tls.runs_python)
+		return false;
+	unsigned count = trace_walk_pcs(&thread->walk, &thread->bounds, 0, thread->native);
+	for (unsigned i = 0; i < count && !trace_tls.runs_python; i++)
+		trace_tls.runs_python = thread->native[i] >= trace_python.code_start &&
+					thread->native[i] < trace_python.code_end;
+	return trace_tls.runs_python;
 }
 
 static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_stack_slot *slot,
@@ -266,15 +274,24 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	chain->same = python ? chain->count : 0;
 	thread->emitted_whole = walk->whole;
 	thread->next_stack = id;
-	if (may_ask)
-		trace_python_check_hooks();
+	if (may_ask && trace_python_check_hooks())
+		trace_describe_python();
 	slot[1] = slot[0];
 	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};
 	return id;
 }
 
-static inline uint32_t stack_id(struct trace_thread *thread, uint64_t native, uint64_t python,
-				bool interrupted)
+static TRACE_SLOW uint32_t new_stack(struct trace_thread *thread, struct trace_stack_slot *slot,
+				     uint64_t hash, bool python, bool interrupted)
+{
+	if (python || interrupted || !meets_python(thread))
+		return emit_new(thread, slot, hash, python, interrupted);
+	uint64_t frames = trace_python_snapshot(&thread->chain, &thread->code_cache, false);
+	return stack_id(thread, hash, frames, false);
+}
+
+static TRACE_INLINE uint32_t find_stack_id(struct trace_thread *thread, uint64_t native,
+					   uint64_t python, bool interrupted)
 {
 	uint64_t hash = native ^ python;
 	struct trace_stack_slot *slot = &thread->stacks[hash & (TRACE_STACK_SLOTS - 2)];
@@ -283,16 +300,30 @@ static inline uint32_t stack_id(struct trace_thread *thread, uint64_t native, ui
 		return slot[0].id;
 	if (slot[1].hash == hash && slot[1].id)
 		return slot[1].id;
-	return emit_new(thread, slot, hash, python != 0, interrupted);
+	return new_stack(thread, slot, hash, python != 0, interrupted);
+}
+
+static uint32_t stack_id(struct trace_thread *thread, uint64_t native, uint64_t python,
+			 bool interrupted)
+{
+	return find_stack_id(thread, native, python, interrupted);
+}
+
+/* With an interpreter that was loaded at the start, one comparison more than without any. */
+static TRACE_INLINE bool asks_python(void)
+{
+	uint32_t use = trace_python.use;
+
+	return use && (use == TRACE_PYTHON_EVERYWHERE || trace_tls.runs_python);
 }
 
 uint32_t trace_stack(struct trace_thread *thread, bool locked)
 {
 	uint64_t native = trace_unwind(&thread->walk, &thread->bounds), python = 0;
 
-	if (trace_python.version)
+	if (asks_python())
 		python = trace_python_snapshot(&thread->chain, &thread->code_cache, locked);
-	return stack_id(thread, native, python, false);
+	return find_stack_id(thread, native, python, false);
 }
 
 uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *point)
@@ -300,7 +331,7 @@ uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *p
 	/* + 1, so that its hash differs from the same stack at a return address. */
 	uint64_t native = trace_unwind_at(&thread->walk, &thread->bounds, point) + 1, python = 0;
 
-	if (trace_python.version)
+	if (asks_python())
 		python = trace_python_snapshot_interrupted(&thread->chain, &thread->code_cache);
-	return stack_id(thread, native, python, true);
+	return find_stack_id(thread, native, python, true);
 }

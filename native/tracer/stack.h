@@ -12,6 +12,5 @@ uint32_t trace_stack_at(struct trace_thread *thread, const struct trace_point *p
 
 /* After dlclose(): forgets modules and their unwind rules. */
 void trace_modules_changed(void);
-bool trace_same_module(const void *a, const void *b);
 
 #endif

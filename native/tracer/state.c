@@ -2,8 +2,6 @@
 #define _GNU_SOURCE
 #include "state.h"
 
-#include <dlfcn.h>
-#include <link.h>
 #include <string.h>
 #include <sys/statfs.h>
 #include <time.h>
@@ -19,9 +17,6 @@ uint32_t trace_exact_generation;
 volatile char *trace_fork_mark;
 __thread struct trace_tls trace_tls;
 uint8_t trace_filter[TRACE_FILTER_SIZE];
-
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-extern const char etext[] __attribute__((visibility("hidden")));
 
 bool trace_session_is_over(void)
 {
@@ -43,34 +38,6 @@ void trace_disable(const char *reason)
 		strncpy(process->reason, reason, sizeof process->reason - 1);
 		__atomic_store_n(&process->state, TRACE_DISABLED, __ATOMIC_RELEASE);
 	}
-}
-
-/* The loader's list has preloaded libraries before the loader itself, and later ones after it. */
-static bool precedes_loader(void)
-{
-	struct link_map *map = NULL;
-	Dl_info own;
-
-	if (!dladdr1(&trace_session, &own, (void **)&map, RTLD_DL_LINKMAP))
-		return true;
-	for (; map; map = map->l_prev) {
-		const char *name = map->l_name ? strrchr(map->l_name, '/') : NULL;
-		if (name && strncmp(name, "/ld-linux", 9) == 0)
-			return false;
-	}
-	return true;
-}
-
-bool trace_is_preloaded(void)
-{
-	static _Atomic int known; /* 0: not yet; 1: yes; -1: no */
-
-	if (!atomic_load_explicit(&known, memory_order_relaxed)) {
-		trace_session.own_start = (uintptr_t)__ehdr_start;
-		trace_session.own_end = (uintptr_t)etext;
-		atomic_store(&known, precedes_loader() ? 1 : -1);
-	}
-	return atomic_load_explicit(&known, memory_order_relaxed) > 0;
 }
 
 bool trace_space_left(size_t bytes)

@@ -70,9 +70,6 @@ bool trace_session_is_over(void);
 /* Stops recording for good and passes the reason to the collector. */
 void trace_disable(const char *reason);
 
-/* Was this library preloaded, rather than loaded at run time? Finds its own text on the first call. */
-bool trace_is_preloaded(void);
-
 /* Are 2 * `bytes` left in the file system of the session? */
 bool trace_space_left(size_t bytes);
 

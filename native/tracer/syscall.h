@@ -5,6 +5,8 @@
 #define MEMATLAS_TRACER_SYSCALL_H
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <sys/syscall.h>
 
 static inline long trace_syscall_6(long number, long a, long b, long c, long d, long e, long f)
@@ -51,6 +53,14 @@ static inline long trace_syscall_errno(long result)
 		return result;
 	errno = (int)-result;
 	return -1;
+}
+
+/* The kernel reads the set before it rejects the unknown `how`: EFAULT means unreadable. */
+static inline bool trace_page_is_readable(uintptr_t page)
+{
+	long result = trace_syscall(SYS_rt_sigprocmask, ~0L, page, NULL, 8L);
+
+	return result != 0 && result != -EFAULT;
 }
 
 #endif

@@ -12,6 +12,7 @@
 #include "ring.h"
 #include "stack.h"
 #include "syscall.h"
+#include "thread_stack.h"
 
 struct trace_thread *trace_untimed_thread;
 static pthread_key_t thread_key;
@@ -98,7 +99,6 @@ static int claim_ring(void)
 	return -1;
 }
 
-/* pthread_getattr_np() would parse /proc/self/maps for the main thread. */
 static void find_main_stack(struct trace_thread *thread)
 {
 	struct rlimit limit;
@@ -114,9 +114,7 @@ static void find_main_stack(struct trace_thread *thread)
 /* Looked up once per thread: a thread without its own ring comes here on every event. */
 static void find_stack(struct trace_thread *thread)
 {
-	pthread_attr_t attributes;
-	void *low;
-	size_t size;
+	uintptr_t low, high;
 
 	thread->bounds.stack_low = trace_tls.stack_low;
 	thread->bounds.stack_high = trace_tls.stack_high;
@@ -124,12 +122,9 @@ static void find_stack(struct trace_thread *thread)
 		return;
 	if (trace_syscall(SYS_gettid) == getpid()) {
 		find_main_stack(thread);
-	} else if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
-		if (pthread_attr_getstack(&attributes, &low, &size) == 0) {
-			thread->bounds.stack_low = (uintptr_t)low;
-			thread->bounds.stack_high = (uintptr_t)low + size;
-		}
-		pthread_attr_destroy(&attributes);
+	} else if (trace_find_thread_stack(&low, &high)) {
+		thread->bounds.stack_low = low;
+		thread->bounds.stack_high = high;
 	}
 	trace_tls.stack_low = thread->bounds.stack_low;
 	trace_tls.stack_high = thread->bounds.stack_high;

@@ -1,12 +1,16 @@
 /* Finds the unwind tables of the module that contains a program counter. */
 #define _GNU_SOURCE
+#include <elf.h>
 #include <link.h>
 #include <stddef.h>
+#include <string.h>
+#include <sys/auxv.h>
 #include <sys/mman.h>
 
 #include "memory.h"
 #include "modules.h"
 #include "state.h"
+#include "syscall.h"
 #include "unwind.h"
 
 /* For glibc before 2.35, which lacks _dl_find_object(): a table of modules, rebuilt after each dlclose().
@@ -25,27 +29,43 @@ struct module_table {
 
 static struct module_table *_Atomic current;
 
-static int add_module(struct dl_phdr_info *info, size_t size, void *argument)
+/* A module's program headers, and their number. NULL: not where they are expected. */
+static const ElfW(Phdr) * program_headers(const struct link_map *module, unsigned *count)
 {
-	struct module_table *table = argument;
-	struct module module = {.start = UINTPTR_MAX};
+	const ElfW(Ehdr) *header = (const ElfW(Ehdr) *)module->l_addr;
 
-	(void)size;
-	for (unsigned i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-		uintptr_t start = info->dlpi_addr + segment->p_vaddr;
-		if (segment->p_type == PT_GNU_EH_FRAME)
+	*count = 0;
+	if (module == trace_first_module()) {
+		*count = (unsigned)getauxval(AT_PHNUM);
+		return (const ElfW(Phdr) *)getauxval(AT_PHDR);
+	}
+	if (!header || !trace_page_is_readable((uintptr_t)header) ||
+	    memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 ||
+	    header->e_phoff + header->e_phnum * sizeof(ElfW(Phdr)) > TRACE_MIN_PAGE)
+		return NULL;
+	*count = header->e_phnum;
+	return (const ElfW(Phdr) *)((const char *)header + header->e_phoff);
+}
+
+static void add_module(struct module_table *table, const struct link_map *loaded)
+{
+	struct module module = {.start = UINTPTR_MAX};
+	unsigned count;
+	const ElfW(Phdr) *segments = program_headers(loaded, &count);
+
+	for (unsigned i = 0; i < count; i++) {
+		uintptr_t start = loaded->l_addr + segments[i].p_vaddr;
+		if (segments[i].p_type == PT_GNU_EH_FRAME)
 			module.eh_frame_hdr = (const uint8_t *)start;
-		if (segment->p_type != PT_LOAD)
+		if (segments[i].p_type != PT_LOAD)
 			continue;
 		if (start < module.start)
 			module.start = start;
-		if (start + segment->p_memsz > module.end)
-			module.end = start + segment->p_memsz;
+		if (start + segments[i].p_memsz > module.end)
+			module.end = start + segments[i].p_memsz;
 	}
 	if (module.eh_frame_hdr && table->count < MAX_MODULES)
 		table->modules[table->count++] = module;
-	return 0;
 }
 
 void trace_unwind_modules_refresh(void)
@@ -55,12 +75,14 @@ void trace_unwind_modules_refresh(void)
 	struct module_table *table = trace_map(sizeof *table, PROT_READ | PROT_WRITE);
 	if (!table)
 		return;
-	dl_iterate_phdr(add_module, table);
+	for (const struct link_map *module = trace_first_module(); module; module = module->l_next)
+		add_module(table, module);
 	atomic_store_explicit(&current, table, memory_order_release);
 }
 
 bool trace_unwind_modules_start(void)
 {
+	trace_modules_start();
 	trace_unwind_modules_refresh();
 	return trace_find_object || atomic_load(&current);
 }

@@ -1,6 +1,7 @@
-/* Fills pages with small blocks, frees all but one in 64, waits for a snapshot, then calls malloc_trim()
+/* Fills pages with small blocks, frees all but one in 64 and stops, for a snapshot. Then calls malloc_trim()
  * and prints its RSS in bytes before and after. */
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +44,7 @@ int main(void)
 	fill();
 	free_most();
 	more = memset(malloc(RISE), 1, RISE); /* mapped, not in the heap */
-	usleep(700000);
+	raise(SIGSTOP);
 	long before = rss();
 	malloc_trim(0);
 	printf("%ld %ld\n", before, rss());

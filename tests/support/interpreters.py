@@ -1,4 +1,7 @@
-"""Python interpreters for tests: the installed ones, or those named in the environment."""
+"""Python interpreters for tests: the installed ones, or those named in the environment.
+
+As a program: print the versions of those that need a greenlet of their own, for scripts/setup.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,8 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+
+PACKAGES = Path(__file__).parents[2] / "build" / "packages"
 
 
 @cache
@@ -32,6 +37,18 @@ def with_mimalloc() -> list[str]:
     return [each for each in interpreters() if _starts(each, "env", "PYTHONMALLOC=mimalloc")]
 
 
+def version(python: str) -> str:
+    """Return the minor version of an interpreter, as in 3.12."""
+    code = "import sys; print('{}.{}'.format(*sys.version_info))"
+    return subprocess.check_output([python, "-c", code], text=True).strip()
+
+
+def packages(python: str) -> dict[str, str]:
+    """Return the environment in which an interpreter finds the packages that scripts/setup has for it."""
+    folder = PACKAGES / version(python)
+    return {"PYTHONPATH": str(folder)} if python != sys.executable and folder.exists() else {}
+
+
 def _installed(minor: int) -> list[str]:
     home = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     paths = [Path(f"/usr/bin/python3.{minor}"), *home.glob(f"versions/3.{minor}.*/bin/python")]
@@ -41,3 +58,7 @@ def _installed(minor: int) -> list[str]:
 def _starts(python: str, *before: str) -> bool:
     run = subprocess.run([*before, python, "-c", ""], capture_output=True, check=False)
     return run.returncode == 0
+
+
+if __name__ == "__main__":
+    print(*(version(each) for each in interpreters()[1:]), sep="\n")

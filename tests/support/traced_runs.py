@@ -5,22 +5,29 @@ from __future__ import annotations
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mematlas.cli import main
+from mematlas.errors import MematlasError
+from mematlas.recording import read
+from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from mematlas.recording.model import Snapshot
 
 PROGRAMS = Path(__file__).parents[1] / "programs"
 MEMATLAS = (sys.executable, "-m", "mematlas")
 TIMEOUT_S = 180
+ALL = 1_000_000  # stacks in a report
 
 
 @dataclass(frozen=True)
@@ -124,7 +131,7 @@ def trace(
     stdin: bytes = b"",
     cwd: Path | None = None,
     environment: Mapping[str, str] | None = None,
-    top: int = 1_000_000,
+    top: int = ALL,
 ) -> Traced:
     """Run a program under `mematlas run OPTIONS`, recording to `file`."""
     done = subprocess.run(
@@ -138,3 +145,46 @@ def trace(
     )
     stderr = done.stderr.decode("utf-8", "replace")
     return Traced(Outcome(done.returncode, done.stdout), stderr, file, top)
+
+
+def stopped_child(parent: int) -> int | None:
+    """Return the PID of the program below `parent` that has stopped itself; None if there is none."""
+    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    for pid in map(int, children):
+        with suppress(OSError):
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T":
+                return pid
+    return None
+
+
+def stopped_snapshots(file: Path) -> list[Snapshot]:
+    """Return the snapshots of a stopped program, also while the recording is written."""
+    try:
+        return [each for each in read(file).snapshots if each.trigger == "stopped"]
+    except MematlasError:  # no file yet, or no first chunk
+        return []
+
+
+def trace_stopping(
+    file: Path,
+    command: Sequence[str | Path],
+    *options: str,
+    look: Callable[[int], object] = lambda _: None,
+) -> Traced:
+    """Run a program that stops itself; `look` at its PID after a snapshot, then let it go on.
+
+    The snapshot is of a moment that the program chooses, however busy the machine is.
+    """
+    with subprocess.Popen(
+        [*MEMATLAS, "run", "-o", file, "--interval", "100ms", *options, "--", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as run:
+        wait_until(lambda: stopped_child(run.pid), "the program to stop")
+        stopped = stopped_child(run.pid)
+        assert stopped
+        wait_until(lambda: stopped_snapshots(file), "a snapshot of the stopped program")
+        look(stopped)
+        os.kill(stopped, signal.SIGCONT)
+        stdout, stderr = run.communicate(timeout=TIMEOUT_S)
+    return Traced(Outcome(run.returncode, stdout), stderr.decode("utf-8", "replace"), file, ALL)

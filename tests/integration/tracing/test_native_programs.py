@@ -179,12 +179,11 @@ def test_an_oom_killed_program_leaves_its_recording(build: Build, tmp_path: Path
     try:
         run = trace(tmp_path / "o.atlas", ["sh", "-c", enter, str(group), build("oom")], "--exact")
     finally:
-        for _ in range(50):
-            if not (group / "cgroup.procs").read_text().strip():
-                break
+        wait_until(lambda: not (group / "cgroup.procs").read_text().strip(), "an empty cgroup")
         group.rmdir()
     assert run.outcome.status == 137
-    assert 16 << 20 <= run.sum("live_bytes", "take_more") <= 66 << 20
+    # At the end, not in a snapshot: when the last one was before the kill is up to the scheduler.
+    assert 48 << 20 <= run.left("live_bytes", "take_more") <= 66 << 20
     assert "SIGKILL" in run.report["processes"][-1]["ending"]
 
 

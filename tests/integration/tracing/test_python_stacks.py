@@ -7,6 +7,7 @@ of several Debian suites.
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from interpreters import interpreters
+from interpreters import interpreters, packages
 from traced_runs import PROGRAMS, trace
 
 if TYPE_CHECKING:
@@ -181,10 +182,14 @@ def test_subinterpreters_are_safe(python: str, tmp_path: Path, traced: Callable[
 
 def test_greenlets_are_not_mixed_up(python: str, tmp_path: Path) -> None:
     """A greenlet has its own stack, not that of the greenlet that switched to it."""
-    bare = subprocess.run([python, "-c", GREENLETS], capture_output=True, check=False)
+    environment = packages(python)
+    bare = subprocess.run(
+        [python, "-c", GREENLETS], capture_output=True, check=False, env=os.environ | environment
+    )
     if bare.returncode:
         pytest.skip(f"no greenlets: {bare.stderr.decode().splitlines()[-1]}")
-    run = largest(trace(tmp_path / "g.atlas", (python, "-c", GREENLETS), "--exact"))
+    command = (python, "-c", GREENLETS)
+    run = largest(trace(tmp_path / "g.atlas", command, "--exact", environment=environment))
     assert run.outcome.status == 0
     assert all(frames[0] == "ping" and "pong" not in frames for frames in stacks_of(run, 1_850_000))
     assert all(frames[0] == "pong" and "ping" not in frames for frames in stacks_of(run, 1_900_000))

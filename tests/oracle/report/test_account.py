@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from mematlas.recording import read
-from traced_runs import MEMATLAS, ask, named, trace
-from waiting import wait_until
+from traced_runs import ask, named, stopped_snapshots, trace, trace_stopping
 
 if TYPE_CHECKING:
     from conftest import Build
-    from mematlas.recording.model import Snapshot
 
 
 def rollup(pid: int) -> int:
@@ -29,48 +24,19 @@ def rollup(pid: int) -> int:
     raise AssertionError(pid)
 
 
-def stopped_child(parent: int, name: str) -> int | None:
-    """Return the PID of the stopped program `name` below `parent`."""
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            text = path.read_text()
-        except OSError:
-            continue
-        comm, rest = text[text.index("(") + 1 : text.rindex(")")], text[text.rindex(")") + 2 :]
-        if comm == name and rest.split()[0] == "T" and int(rest.split()[1]) == parent:
-            return int(path.parent.name)
-    return None
-
-
-def wait_for_stop(parent: int, name: str) -> int:
-    """Wait until the program has stopped itself, return its PID."""
-    wait_until(lambda: stopped_child(parent, name), f"{name} to stop")
-    pid = stopped_child(parent, name)
-    assert pid
-    return pid
-
-
-def stopped_snapshots(file: Path) -> list[Snapshot]:
-    """Return the snapshots of a stopped program, also while the recording is written."""
-    return [each for each in read(file).snapshots if each.trigger == "stopped"]
-
-
 @pytest.mark.parametrize("options", [("--exact",), ()], ids=["exact", "sampled"])
 def test_parts_sum_to_the_kernels_figure(
     build: Build, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     """On a stopped program the parts of the account sum to smaps_rollup, to the byte."""
-    program, file = build("counted"), tmp_path / "stop.atlas"
-    command = [*MEMATLAS, "run", "-o", str(file), *options, "--interval", "0.1", "--"]
-    with subprocess.Popen(
-        [*command, str(program), "stop"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    ) as run:
-        pid = wait_for_stop(run.pid, "counted")
-        wait_until(lambda: stopped_snapshots(file), "a snapshot of the stopped program")
+    kernel = 0
+
+    def look(pid: int) -> None:
+        nonlocal kernel
         kernel = rollup(pid)
-        os.kill(pid, signal.SIGCONT)
-        run.communicate(timeout=60)
-    snapshot = stopped_snapshots(file)[-1]
+
+    run = trace_stopping(tmp_path / "stop.atlas", [build("counted"), "stop"], *options, look=look)
+    snapshot = stopped_snapshots(run.file)[-1]
     assert snapshot.rss_bytes == kernel
     assert snapshot.unexplained_bytes == 0
     assert sum(part.resident_bytes for part in snapshot.parts) == kernel

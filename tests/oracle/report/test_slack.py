@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from traced_runs import ask, trace
+from traced_runs import ask, trace, trace_stopping
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +19,7 @@ PAGE = 4096
 KEPT, SIZE = 1000, 240
 
 PYTHON = f"""
-import json, time
+import json, os, signal
 def fill():
     return [bytes(200) for _ in range(100_000)]
 def thin(blocks):
@@ -33,13 +33,13 @@ for block in kept:
         pages[page] = pages.get(page, 0) + high - low
 more = bytearray(b"x") * (8 << 20)  # so that the peak is not before the blocks are freed
 print(json.dumps([len(kept), len(pages) * {PAGE} - sum(pages.values())]), flush=True)
-time.sleep(0.7)
+os.kill(os.getpid(), signal.SIGSTOP)
 """
 
 
 def test_pinning_lines_are_named_with_their_bytes(build: Build, tmp_path: Path) -> None:
     """One live block of 16 on every fourth page: fragmented bytes are exact, and trimming returns the others."""
-    run = trace(tmp_path / "a.atlas", (build("fragments"),), "--exact", "--interval", "200ms")
+    run = trace_stopping(tmp_path / "a.atlas", (build("fragments"),), "--exact")
     before, after = map(int, run.outcome.stdout.split())
     report = ask("report", str(run.file), "--json", "--by", "fragmented")
     (heap,) = [each for each in report["slack"] if each["name"] == "glibc heap"]
@@ -59,7 +59,7 @@ def test_pinning_lines_are_named_with_their_bytes(build: Build, tmp_path: Path) 
 def test_python_objects_pin_pages(tmp_path: Path) -> None:
     """Live objects in pymalloc pools account for the free bytes on their pages."""
     command = (sys.executable, "-I", "-S", "-c", PYTHON)
-    run = trace(tmp_path / "a.atlas", command, "--exact", "--interval", "200ms")
+    run = trace_stopping(tmp_path / "a.atlas", command, "--exact")
     kept, expected = json.loads(run.outcome.stdout)
     assert kept > 1500
     fragmented = run.sum("fragmented_bytes", "fill", kind="pyobject")
@@ -85,5 +85,5 @@ def test_heaps_are_what_the_c_library_says(
 
 def test_sampled_runs_do_not_guess(build: Build, tmp_path: Path) -> None:
     """Fragmentation is unknown in sampled runs: null, not 0."""
-    run = trace(tmp_path / "a.atlas", (build("fragments"),), "--interval", "200ms")
+    run = trace_stopping(tmp_path / "a.atlas", (build("fragments"),))
     assert run.report["slack"] is None
