@@ -101,24 +101,32 @@ static bool restore_register(struct process_memory *memory, const struct cfi_rul
 	return true;
 }
 
+static bool restore_registers(struct process_memory *memory, const struct cfi_row *row,
+			      const struct frame *frame, uint64_t cfa, struct frame *next)
+{
+	*next = *frame;
+	for (unsigned i = 0; i < CFI_REGISTERS; i++)
+		if (!restore_register(memory, &row->registers[i], frame->registers, cfa,
+				      &next->registers[i]))
+			return false;
+	if (row->registers[CFI_RSP].where == CFI_SAME)
+		next->registers[CFI_RSP] = cfa;
+	return true;
+}
+
 static enum frame_step apply(struct process_memory *memory, const struct cfi_row *row, bool signal,
 			     struct frame *frame)
 {
-	struct frame next = *frame;
-	const struct cfi_rule *ra = &row->registers[FRAME_PC];
+	enum cfi_where ra = (enum cfi_where)row->registers[FRAME_PC].where;
+	struct frame next;
 	uint64_t cfa;
 
-	if (ra->where == CFI_UNDEFINED)
+	if (ra == CFI_UNDEFINED)
 		return FRAME_END;
-	if (!find_cfa(memory, row, frame->registers, &cfa) ||
-	    (ra->where != CFI_AT_CFA && ra->where != CFI_AT_EXPRESSION))
+	if ((ra != CFI_AT_CFA && ra != CFI_AT_EXPRESSION) ||
+	    !find_cfa(memory, row, frame->registers, &cfa) ||
+	    !restore_registers(memory, row, frame, cfa, &next))
 		return FRAME_UNKNOWN;
-	for (unsigned i = 0; i < CFI_REGISTERS; i++)
-		if (!restore_register(memory, &row->registers[i], frame->registers, cfa,
-				      &next.registers[i]))
-			return FRAME_UNKNOWN;
-	if (row->registers[CFI_RSP].where == CFI_SAME)
-		next.registers[CFI_RSP] = cfa;
 	/* A caller's frame is above; a handler may run on another stack. */
 	if (!signal && next.registers[CFI_RSP] <= frame->registers[CFI_RSP])
 		return FRAME_UNKNOWN;

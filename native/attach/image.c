@@ -68,26 +68,36 @@ static bool find_bias(const Elf64_Phdr *headers, unsigned count, struct image *i
 	return lowest != UINT64_MAX;
 }
 
+static void note_segment(struct process_memory *memory, const Elf64_Phdr *segment,
+			 struct image *image)
+{
+	uint64_t address = segment->p_vaddr + image->bias;
+
+	if (segment->p_type == PT_GNU_EH_FRAME)
+		image->eh_frame_hdr = address;
+	if (segment->p_type == PT_DYNAMIC)
+		read_dynamic(memory, address, image);
+	if (segment->p_type == PT_NOTE && image->note_count < IMAGE_NOTES)
+		image->notes[image->note_count++] = (struct image_notes){address, segment->p_memsz};
+}
+
+static bool is_elf(const Elf64_Ehdr *header)
+{
+	return memcmp(header->e_ident, ELFMAG, SELFMAG) == 0 &&
+	       header->e_ident[EI_CLASS] == ELFCLASS64 && header->e_ident[EI_DATA] == ELFDATA2LSB;
+}
+
 bool image_read(struct process_memory *memory, uint64_t start, struct image *ret)
 {
 	Elf64_Ehdr header;
 	Elf64_Phdr headers[MAX_HEADERS];
 
 	*ret = (struct image){.start = start};
-	if (!MEMORY_READ(memory, start, header) || memcmp(header.e_ident, ELFMAG, SELFMAG) != 0 ||
-	    header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB ||
+	if (!MEMORY_READ(memory, start, header) || !is_elf(&header) ||
 	    !read_headers(memory, &header, headers, start) ||
 	    !find_bias(headers, header.e_phnum, ret))
 		return false;
-	for (unsigned i = 0; i < header.e_phnum; i++) {
-		uint64_t address = headers[i].p_vaddr + ret->bias;
-		if (headers[i].p_type == PT_GNU_EH_FRAME)
-			ret->eh_frame_hdr = address;
-		if (headers[i].p_type == PT_DYNAMIC)
-			read_dynamic(memory, address, ret);
-		if (headers[i].p_type == PT_NOTE && ret->note_count < IMAGE_NOTES)
-			ret->notes[ret->note_count++] =
-				(struct image_notes){address, headers[i].p_memsz};
-	}
+	for (unsigned i = 0; i < header.e_phnum; i++)
+		note_segment(memory, &headers[i], ret);
 	return true;
 }

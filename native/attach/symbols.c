@@ -59,23 +59,26 @@ static uint64_t count_symbols(struct process_memory *memory, const struct image 
 	return 0;
 }
 
+static int copy_tables(int pid, const struct image *image, struct symbols *ret)
+{
+	ret->entries = calloc(ret->count, sizeof *ret->entries);
+	ret->names = calloc(1, ret->names_size + 1);
+	if (!ret->entries || !ret->names)
+		return -ENOMEM;
+	return process_memory_copy(pid, image->symbols, ret->entries,
+				   ret->count * sizeof *ret->entries) &&
+			       process_memory_copy(pid, image->names, ret->names, ret->names_size)
+		       ? 0
+		       : -EFAULT;
+}
+
 int symbols_read(struct process_memory *memory, const struct image *image, struct symbols *ret)
 {
-	*ret = (struct symbols){0};
+	*ret = (struct symbols){.names_size = image->names_size};
 	if (!image->symbols || !image->names || image->names_size > MAX_NAMES)
 		return -ENOENT;
 	ret->count = count_symbols(memory, image);
-	if (!ret->count)
-		return -ENOENT;
-	ret->names_size = image->names_size;
-	ret->entries = calloc(ret->count, sizeof *ret->entries);
-	ret->names = calloc(1, ret->names_size + 1);
-	int error = !ret->entries || !ret->names ? -ENOMEM : 0;
-	if (!error &&
-	    (!process_memory_copy(memory->pid, image->symbols, ret->entries,
-				  ret->count * sizeof *ret->entries) ||
-	     !process_memory_copy(memory->pid, image->names, ret->names, ret->names_size)))
-		error = -EFAULT;
+	int error = ret->count ? copy_tables(memory->pid, image, ret) : -ENOENT;
 	if (error)
 		symbols_free(ret);
 	return error;
@@ -138,21 +141,28 @@ static uint64_t find_by_hash(struct process_memory *memory, const struct image *
 	return 0;
 }
 
-uint64_t symbols_find(struct process_memory *memory, const struct image *image, const char *name)
+/* The first symbol of the chain for a hash; 0: there is none. */
+static uint64_t chain_start(struct process_memory *memory, const struct image *image,
+			    const struct gnu_hash *table, uint32_t hash)
+{
+	uint32_t index;
+	uint64_t offset = table->buckets ? hash % table->buckets * sizeof index : 0;
+
+	if (!table->buckets || !MEMORY_READ(memory, buckets_of(image, table) + offset, index))
+		return 0;
+	return index < table->first ? 0 : index;
+}
+
+static uint64_t find_by_gnu_hash(struct process_memory *memory, const struct image *image,
+				 const char *name)
 {
 	struct gnu_hash table;
-	uint32_t index, word, hash = gnu_hash_of(name);
+	uint32_t word, hash = gnu_hash_of(name);
 
-	if (!image->symbols || !image->names)
+	if (!MEMORY_READ(memory, image->gnu_hash, table))
 		return 0;
-	if (!image->gnu_hash)
-		return find_by_hash(memory, image, name);
-	if (!MEMORY_READ(memory, image->gnu_hash, table) || !table.buckets ||
-	    !MEMORY_READ(memory, buckets_of(image, &table) + hash % table.buckets * sizeof index,
-			 index) ||
-	    index < table.first)
-		return 0;
-	for (uint64_t at = index; at < MAX_SYMBOLS; at++) {
+	uint64_t at = chain_start(memory, image, &table, hash);
+	for (; at && at < MAX_SYMBOLS; at++) {
 		if (!MEMORY_READ(memory, chain_of(image, &table, at), word))
 			return 0;
 		uint64_t found = (word | 1) == (hash | 1) ? definition(memory, image, at, name) : 0;
@@ -160,4 +170,12 @@ uint64_t symbols_find(struct process_memory *memory, const struct image *image, 
 			return found;
 	}
 	return 0;
+}
+
+uint64_t symbols_find(struct process_memory *memory, const struct image *image, const char *name)
+{
+	if (!image->symbols || !image->names)
+		return 0;
+	return image->gnu_hash ? find_by_gnu_hash(memory, image, name)
+			       : find_by_hash(memory, image, name);
 }

@@ -147,32 +147,37 @@ static bool skip_augmentation(const uint8_t **at, const uint8_t *end)
 	return true;
 }
 
+/* Reads what precedes the augmentation data. */
+static bool read_fields(const uint8_t **at, const uint8_t *end, uint8_t version, struct cie *ret)
+{
+	const char *augmentation = (const char *)*at;
+
+	*at += strlen(augmentation) + 1;
+	if (*at > end)
+		return false;
+	ret->code_alignment = read_uleb(at);
+	ret->data_alignment = read_sleb(at);
+	if ((version == 1 ? *(*at)++ : read_uleb(at)) != EH_FRAME_RETURN_ADDRESS)
+		return false;
+	ret->augmented = *augmentation == 'z';
+	return ret->augmented || !*augmentation;
+}
+
 bool eh_frame_read_cie(struct eh_bytes bytes, struct cie *ret)
 {
 	const uint8_t *at = bytes.at + sizeof(uint32_t);
 
-	ret->end = bytes.end;
-	ret->shift = bytes.shift;
+	*ret = (struct cie){.end = bytes.end, .shift = bytes.shift};
 	if (READ_AS(uint32_t, &at) != 0)
 		return false;
 	uint8_t version = *at++;
 	const char *augmentation = (const char *)at;
-	at += strlen(augmentation) + 1;
-	if (at > bytes.end)
-		return false;
-	ret->code_alignment = read_uleb(&at);
-	ret->data_alignment = read_sleb(&at);
-	if ((version == 1 ? *at++ : read_uleb(&at)) != EH_FRAME_RETURN_ADDRESS)
-		return false;
-	ret->pointer_encoding = 0;
-	ret->signal = false;
-	ret->augmented = *augmentation == 'z';
-	if (!ret->augmented && *augmentation)
+	if (!read_fields(&at, bytes.end, version, ret))
 		return false;
 	const uint8_t *data = at;
-	if (ret->augmented && !skip_augmentation(&at, bytes.end))
-		return false;
 	if (ret->augmented) {
+		if (!skip_augmentation(&at, bytes.end))
+			return false;
 		read_uleb(&data);
 		read_augmentation(augmentation, data, ret);
 	}
