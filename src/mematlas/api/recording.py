@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, overload
 from mematlas.errors import MematlasError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from mematlas.recording import model
     from mematlas.report.export.source import ExportSource
@@ -43,10 +43,16 @@ class Recording:
 
     __module__ = "mematlas"
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        skip: Iterable[str] = (),
+        keep: Iterable[str] = (),
+    ) -> None:
         """Read the file; see `mematlas.open` for the errors."""
         self.path = os.fspath(path)
-        self._data = load(path)
+        self._data = load(path, skip=skip, keep=keep)
 
     def __repr__(self) -> str:
         return f"<mematlas.Recording {self.path!r}>"
@@ -304,36 +310,45 @@ class Recording:
         return found[-1]
 
 
-def open(path: str | os.PathLike[str]) -> Recording:  # noqa: A001 - mematlas.open, as in gzip.open
+def open(  # noqa: A001 - mematlas.open, as in gzip.open
+    path: str | os.PathLike[str], *, skip: Iterable[str] = (), keep: Iterable[str] = ()
+) -> Recording:
     """Read a recording, resolve its symbols, and return it.
 
     `path` is an .atlas file that `mematlas run`, `mematlas attach` or `mematlas.trace` wrote. A
-    recording that is cut short is read up to its end, and has `complete` False.
+    recording that is cut short is read up to its end, and has `complete` False. Owners look through
+    functions whose name matches an expression of `skip`, and never through those of `keep`.
 
     Raises:
         TargetError: there is no such file.
         AccessError: the file may not be read.
         MematlasError: the file is not a recording, or its format is newer than this mematlas.
+        UsageError: an expression of `skip` or `keep` is malformed.
 
     >>> import mematlas
     >>> recording = mematlas.open("app.atlas")
     >>> recording.complete, len(recording.processes)
     (True, 1)
     """
-    return Recording(path)
+    return Recording(path, skip=skip, keep=keep)
 
 
 open.__module__ = "mematlas"
 
 
-def load(path: str | os.PathLike[str]) -> model.RecordingData:
-    """Read a recording and resolve the symbols that the run had no time to resolve."""
+def load(
+    path: str | os.PathLike[str], *, skip: Iterable[str] = (), keep: Iterable[str] = ()
+) -> model.RecordingData:
+    """Read a recording, resolve the symbols that the run had no time to resolve, and mark wrappers."""
     from mematlas.recording import read
     from mematlas.recording.frames import resolve_missing
+    from mematlas.report.analyse.wrappers import mark_wrappers, patterns
 
+    asked = patterns(skip, keep)
     with _without_garbage_collection():
         data = read(path)
         data.notes += resolve_missing(data)
+        data.notes += mark_wrappers(data, asked)
     return data
 
 

@@ -90,6 +90,24 @@ def add_root(parser: argparse.ArgumentParser, tree: str) -> None:
     )
 
 
+def add_wrappers(parser: argparse.ArgumentParser) -> None:
+    """Declare --skip and --keep, which decide through which functions owners look."""
+    parser.add_argument(
+        "--skip",
+        metavar="REGEX",
+        action="append",
+        default=[],
+        help="look through functions whose name matches, such as a malloc wrapper; repeatable",
+    )
+    parser.add_argument(
+        "--keep",
+        metavar="REGEX",
+        action="append",
+        default=[],
+        help="do not look through functions whose name matches; repeatable",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser, text: str) -> None:
     """Declare -o for files whose format follows from their name; it may be given several times."""
     parser.add_argument("-o", "--output", metavar="FILE", action="append", default=[], help=text)

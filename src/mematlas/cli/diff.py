@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from mematlas.cli.arguments import add_json, add_output, output_format, positive, size
+from mematlas.cli.arguments import add_json, add_output, add_wrappers, output_format, positive, size
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import write_text
+from mematlas.report.json_writer import frame_fields
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "write an HTML page with the flame graph of both runs, or JSON if FILE ends in .json",
     )
     add_json(parser, "diff")
+    add_wrappers(parser)
     parser.add_argument(
         "--fail-over",
         metavar="SIZE",
@@ -56,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Compare the recordings and print what changed."""
-    before, after = open_recording(arguments.before), open_recording(arguments.after)
+    before, after = (
+        open_recording(arguments.before, arguments.skip, arguments.keep),
+        open_recording(arguments.after, arguments.skip, arguments.keep),
+    )
     diff = before.diff(after, by=arguments.by, ignore_lines=arguments.ignore_lines)
     for path in arguments.output:
         if output_format(path, "html", "json") == "html":
@@ -94,7 +98,7 @@ def _render_json(diff: Diff, top: int | None) -> str:
 
 
 def _changes(changes: Sequence[StackChange]) -> list[dict[str, Any]]:
-    return [{**_change(each), "frames": [asdict(f) for f in each.frames]} for each in changes]
+    return [{**_change(each), "frames": [frame_fields(f) for f in each.frames]} for each in changes]
 
 
 def _change(change: StackChange) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import add_recording, positive
+from mematlas.cli.arguments import add_recording, add_wrappers, positive
 from mematlas.cli.recordings import open_recording
 from mematlas.errors import UsageError
 from mematlas.present.output_file import writing
@@ -55,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the metric, or the first one shown if the format holds all (default resident)",
     )
     parser.add_argument("--pid", metavar="PID", type=positive, help="export this process only")
+    add_wrappers(parser)
     parser.add_argument(
         "--unit", choices=UNITS, default="bytes", help="unit of collapsed stacks (default bytes)"
     )
@@ -81,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             "--json prints to standard output; write the export to a file with -o FILE"
         )
     source = export_source(
-        open_recording(arguments.file),
+        open_recording(arguments.file, arguments.skip, arguments.keep),
         by=arguments.by,
         pid=arguments.pid,
         unit=arguments.unit,

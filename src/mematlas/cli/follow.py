@@ -37,6 +37,9 @@ class FollowedRun:
         self, arguments: Sequence[str], path: str, folder: Path, *, attached: bool = False
     ) -> None:
         """Start the process. `attached`: it traces a program that must not be interrupted."""
+        from mematlas.report.analyse.wrappers import patterns
+
+        self._patterns = patterns()  # an error in the user's file is told before a program starts
         self._path, self._attached = path, attached
         self._program: int | None = None
         self._interrupted = False
@@ -56,6 +59,7 @@ class FollowedRun:
         """Read what is recorded so far, and resolve new symbols; None before the first chunk."""
         from mematlas.recording import read
         from mematlas.recording.frames import FrameCache
+        from mematlas.report.analyse.wrappers import mark_wrappers
 
         if not Path(self._path).exists() or Path(self._path).stat().st_size == 0:
             return None
@@ -69,6 +73,7 @@ class FollowedRun:
             recording.complete = True
         self._names = self._names or FrameCache()
         self._names.add_frames(recording)
+        mark_wrappers(recording, self._patterns)
         if self._program is None and recording.processes:
             self._program = recording.processes[0].pid
             if self._interrupted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
-from mematlas.cli.arguments import add_json, add_recording, positive, size
+from mematlas.cli.arguments import add_json, add_recording, add_wrappers, positive, size
 from mematlas.cli.recordings import open_recording
 from mematlas.cli.report import DEFAULT_STACKS as DEFAULT_JSON_STACKS
 
@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `mematlas leaks`."""
     add_recording(parser)
     add_json(parser, "leaks")
+    add_wrappers(parser)
     parser.add_argument(
         "--top",
         metavar="N",
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording and print what was live at its end."""
-    leaks = open_recording(arguments.file).leaks()
+    leaks = open_recording(arguments.file, arguments.skip, arguments.keep).leaks()
     if arguments.json:
         from mematlas.report import json_writer
 

@@ -9,6 +9,7 @@ from mematlas.cli.arguments import (
     add_json,
     add_output,
     add_recording,
+    add_wrappers,
     output_format,
     positive,
     run_time,
@@ -57,12 +58,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(
         parser, "write an HTML page with flame graph and timeline, or JSON if FILE ends in .json"
     )
+    add_wrappers(parser)
     add_json(parser, "report")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording, and print or write the report."""
-    recording = open_recording(arguments.file)
+    recording = open_recording(arguments.file, arguments.skip, arguments.keep)
     if arguments.since or arguments.until:
         return _run_window(arguments, recording)
     for path in arguments.output:

@@ -100,9 +100,11 @@ def print_summary(writer: Writer, path: str) -> None:
     from rich.console import Console
 
     from mematlas.report.analyse.report import make_report
+    from mematlas.report.analyse.wrappers import mark_wrappers, patterns
     from mematlas.report.text.report import render_summary
 
     gc.disable()  # the process ends soon
     recording = write_names(writer, path)
+    recording.notes += mark_wrappers(recording, patterns())
     console = Console(stderr=True)
     render_summary(make_report(recording, only="resident"), path, console=console)

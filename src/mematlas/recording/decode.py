@@ -205,7 +205,7 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], metadata: tuple[Any, ...])
     """Return a frame, shared with equal frames: processes of one program have most in common."""
     frame = known.get(metadata)
     if frame is None:
-        function, file, line, module, kind = metadata
+        function, file, line, module, kind, *more = metadata
         for each in (
             function,
             kind,
@@ -215,7 +215,8 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], metadata: tuple[Any, ...])
             if type(each) is not str:
                 text_of(each)
         line = line if line is None else amount_of(line)
-        frame = known[metadata] = model.Frame(function, file, line, module, kind)
+        length = amount_of(more[0]) if more else None
+        frame = known[metadata] = model.Frame(function, file, line, module, kind, length)
     return frame
 
 

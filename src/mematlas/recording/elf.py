@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -21,6 +22,8 @@ _SECTION = struct.Struct("<IIQQQQIIQQ")
 _NOTE = struct.Struct("<III")
 _PT_LOAD, _PT_NOTE, _NT_GNU_BUILD_ID = 1, 4, 3
 _SHT_NOBITS = 8
+_PT_GNU_EH_FRAME = 0x6474E550
+_EH_FRAME_TABLE = bytes((1, 0x1B, 0x03, 0x3B))  # version and encodings, as all linkers write them
 _SYMBOL = struct.Struct("<IBBHQQ")
 _SHT_SYMTAB, _SHT_DYNSYM, _STT_FUNC = 2, 11, 2
 
@@ -95,6 +98,38 @@ def function_at(path: str | PathLike[str], address: int) -> str:
     except (OSError, ValueError, IndexError, struct.error):
         pass
     return ""
+
+
+def function_starts(path: str | PathLike[str]) -> array[int]:
+    """Read the start addresses of all functions from .eh_frame_hdr, ascending; empty if there is none.
+
+    Programs without symbols keep this table, which exceptions need.
+    """
+    try:
+        with (
+            open_regular(path) as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return _function_starts(data)
+    except (OSError, ValueError, IndexError, OverflowError, struct.error):
+        return array("Q")
+
+
+def _function_starts(data: Data) -> array[int]:
+    header = _HEADER.unpack_from(data)
+    for number in range(header[9]):
+        kind, _, offset, address, _, size, *_ = _SEGMENT.unpack_from(
+            data, header[4] + number * header[8]
+        )
+        if kind != _PT_GNU_EH_FRAME:
+            continue
+        table = data[offset : offset + size]
+        if table[:4] != _EH_FRAME_TABLE or len(table) < 12:
+            return array("Q")
+        count = min(int.from_bytes(table[8:12], "little"), (len(table) - 12) // 8)
+        pairs = array("i", table[12 : 12 + 8 * count])
+        return array("Q", (address + start for start in pairs[::2] if address + start >= 0))
+    return array("Q")
 
 
 def address_of(path: str | PathLike[str], function: str) -> int:

@@ -342,13 +342,19 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A resolved frame. `kind` is "python", "native", or "inlined" (inlined by its native caller)."""
+    """A resolved frame. `kind` is "python", "native", or "inlined" (inlined by its native caller).
+
+    `code_bytes` is the length of a function without a name, where known. `wrapper`: owners look through the
+    frame, as the user asked or as the recording shows. It is not stored.
+    """
 
     function: str
     file: str | None
     line: int | None
     module: str | None
     kind: str
+    code_bytes: int | None = field(default=None, repr=False)
+    wrapper: bool = field(default=False, repr=False)
 
 
 @dataclass(slots=True)

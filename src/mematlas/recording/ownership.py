@@ -1,7 +1,10 @@
 """The owner of a stack: the frame that its memory is attributed to.
 
 The innermost frame is `malloc`, the outermost `main`: neither tells where memory went. The owner is
-the innermost frame of the program's own code, else of a library, else the leaf.
+the innermost frame of the program's own code, else of a library, else the leaf. Allocation wrappers
+are looked through. A function with a name comes before one that only has an address, since the memory
+was asked for on its behalf, and before a function that runs the code of others. A program of the
+system is code of the same rank as its libraries: `ruby` only starts libruby.
 
 """
 
@@ -10,6 +13,8 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from typing import TYPE_CHECKING
+
+from mematlas.recording.wrapper_names import is_dispatcher, is_wrapper
 
 if TYPE_CHECKING:
     from mematlas.recording.model import Frame
@@ -20,10 +25,11 @@ OWN, LIBRARY, RUNTIME = 0, 1, 2
 _PACKAGES = ("/site-packages/", "/dist-packages/")
 _STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
 _CPYTHON = re.compile(r"(^|/)Python-3[^/]*/(Modules|Objects|Parser|Programs|Python|Include)/")
-_SYSTEM = re.compile(r"^/(usr/(?!local/|src/|s?bin/)|lib|lib64/|opt/rh/)|^\[")
+_SYSTEM = re.compile(r"^/(usr/(?!local/|src/)|s?bin/|lib|lib64/|opt/rh/)|^\[")
 _RUNTIME_MODULE = re.compile(
     r"^(libc|libstdc\+\+|libc\+\+|libm|libgcc_s|libpthread|ld-linux.*|ld-musl.*|libpython3.*"
-    r"|libmematlas_trace|python3?(\.\d+)?t?|linux-vdso|\[vdso\]|libjemalloc|libtcmalloc|libmimalloc)"
+    r"|libmematlas_trace|python3?(\.\d+)?t?|linux-vdso|\[vdso\]|libjemalloc|libtcmalloc|libmimalloc"
+    r"|libgc|libglib-2|libgobject-2|libtalloc|libapr-1|libgomp|libasan|libtsan|liblsan|libubsan|libhwasan)"
     r"($|[.-])"
 )
 _RUNTIME_NAME = re.compile(
@@ -33,12 +39,44 @@ _RUNTIME_NAME = re.compile(
 )
 
 
+_UNNAMED = re.compile(r"(.*\+)?0x[0-9a-f]+$")
+_RANKS = {
+    # tier, named: rank; the lowest owns, and of equal ones the innermost
+    (OWN, True): 0,
+    (OWN, False): 1,
+    (LIBRARY, True): 3,
+    (LIBRARY, False): 4,
+    (RUNTIME, True): 8,
+    (RUNTIME, False): 8,
+}
+_PYTHON_LIBRARY, _OWN_DISPATCHER, _DISPATCHER, _MARKED = 2, 5, 6, 7
+
+
 def tier(frame: Frame) -> int:
-    """Return the tier of a frame: OWN, LIBRARY or RUNTIME."""
+    """Return the tier of a frame: OWN, LIBRARY or RUNTIME. Allocation wrappers belong to the runtime."""
+    if frame.wrapper:
+        return RUNTIME
     file, module = frame.file or "", frame.module or ""
     if frame.kind == "python":
         return _python_tier(file, module)
     return _native_tier(frame.function, file, module)
+
+
+def rank(frame: Frame) -> int:
+    """Return the owner rank of a frame; lower is better. Of equal ranks the innermost frame owns."""
+    if frame.wrapper:
+        return _MARKED
+    whose = tier(frame)
+    if frame.kind == "python":
+        return 0 if whose == OWN else _PYTHON_LIBRARY
+    if whose != RUNTIME and is_dispatcher(frame.function):
+        return _OWN_DISPATCHER if whose == OWN else _DISPATCHER
+    return _RANKS[whose, not is_unnamed(frame)]
+
+
+def is_unnamed(frame: Frame) -> bool:
+    """Return whether only the address of a function is known."""
+    return frame.file is None and _UNNAMED.match(frame.function) is not None
 
 
 @lru_cache(maxsize=1 << 14)
@@ -57,15 +95,11 @@ def _native_tier(function: str, file: str, module: str) -> int:
         return RUNTIME
     if _RUNTIME_MODULE.match(base) or _RUNTIME_NAME.match(function):
         return RUNTIME
-    if _SYSTEM.match(file) or (not file and _SYSTEM.match(module)):
+    if is_wrapper(function):
+        return RUNTIME
+    if _SYSTEM.match(file) or _SYSTEM.match(module):
         return LIBRARY
     return OWN if file or module else LIBRARY
-
-
-def _rank(frame: Frame) -> int:
-    """Return the owner rank of a frame; lower is better. Own code first, Python before native."""
-    whose = tier(frame)
-    return 0 if whose == OWN else 2 * whose + (frame.kind != "python")
 
 
 def best(frames: tuple[Frame, ...], ranks: dict[int, int]) -> tuple[int, Frame | None]:
@@ -75,11 +109,11 @@ def best(frames: tuple[Frame, ...], ranks: dict[int, int]) -> tuple[int, Frame |
     """
     least, chosen = 1 << 30, None
     for frame in frames:
-        rank = ranks.get(id(frame))
-        if rank is None:
-            rank = ranks[id(frame)] = _rank(frame)
-        if rank < least:
-            least, chosen = rank, frame
+        mine = ranks.get(id(frame))
+        if mine is None:
+            mine = ranks[id(frame)] = rank(frame)
+        if mine < least:
+            least, chosen = mine, frame
     return least, chosen
 
 
@@ -87,10 +121,10 @@ def owner(frames: tuple[Frame, ...]) -> int | None:
     """Return the index of the owning frame; None for an unknown stack."""
     least, chosen = 1 << 30, None
     for index, frame in enumerate(frames):
-        rank = _rank(frame)
-        if rank < least:
-            least, chosen = rank, index
-            if rank == 0:
+        mine = rank(frame)
+        if mine < least:
+            least, chosen = mine, index
+            if mine == 0:
                 break
     return chosen
 

@@ -8,6 +8,8 @@ import os
 import re
 import time
 import zlib
+from array import array
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,6 +55,8 @@ class Table:
     note: str = ""
     sources: dict[int, Path] = field(default_factory=dict)  # by id() of the cache
     hot_names: dict[int, str] = field(default_factory=dict)
+    starts: array[int] | None = None  # of functions; None: not read yet
+    is_loaded: bool = False  # the file at `path` is the one that was loaded
 
     def frames(self, file_address: int) -> tuple[Frame, ...]:
         """Return the frames of the call before a return address, innermost inlined frame first."""
@@ -60,8 +64,16 @@ class Table:
             found = cache.lookup(file_address - 1 - self.load_address)
             if found and not _past_the_end(found[-1], file_address - self.load_address):
                 return self._named(found, cache)
-        name = self.path.rpartition("/")[2]
-        return (Frame(f"{name}+{file_address:#x}", None, None, self.path, "native"),)
+        return (self._unnamed(file_address),)
+
+    def _unnamed(self, file_address: int) -> Frame:
+        """Return the frame of a function without a symbol: its module and start, and its length."""
+        if self.starts is None:
+            self.starts = elf.function_starts(self.path) if self.is_loaded else array("Q")
+        name, index = self.path.rpartition("/")[2], bisect_right(self.starts, file_address - 1)
+        start = self.starts[index - 1] if index else file_address
+        length = self.starts[index] - start if 0 < index < len(self.starts) else None
+        return Frame(f"{name}+{start:#x}", None, None, self.path, "native", length)
 
     def _symbol(self, found: SourceLocation, cache: SymCache) -> str:
         """Return the symbol of a function. Cold parts that start at the same address are told apart by their hot parts."""
@@ -113,6 +125,7 @@ def open_table(module: Module) -> Table:
     sources = [debug] if debug else []
     if headers:
         table.load_address = headers.load_address
+        table.is_loaded = True
         sources.append(path)
     elif debug:
         table.note = ""  # symbols of the loaded build

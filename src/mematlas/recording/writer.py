@@ -213,7 +213,7 @@ class Writer:
         ]
         metadata = {
             "process": process,
-            "frames": [_values(f, "function", "file", "line", "module", "kind") for f in numbers],
+            "frames": [_frame(each) for each in numbers],
             "stacks": stacks,
         }
         self._chunk(atlas.FRAMES, metadata, array("Q", frames).tobytes())
@@ -254,6 +254,11 @@ def _fields(thing: object, *names: str) -> dict[str, Any]:
 
 def _values(thing: object, *names: str) -> list[Any]:
     return [getattr(thing, name) for name in names]
+
+
+def _frame(frame: Frame) -> list[Any]:
+    values = _values(frame, "function", "file", "line", "module", "kind")
+    return values if frame.code_bytes is None else [*values, frame.code_bytes]
 
 
 def _size(rows: bytes | memoryview) -> int:

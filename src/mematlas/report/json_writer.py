@@ -148,7 +148,7 @@ class FrameTexts:
         for frame in frames:
             known = texts.get(id(frame))
             if known is None:
-                known = texts[id(frame)] = (frame, json.dumps(_frame(frame)))
+                known = texts[id(frame)] = (frame, json.dumps(frame_fields(frame)))
             found.append(known[1])
         return f"[{', '.join(found)}]"
 
@@ -247,15 +247,19 @@ def _fault_site(site: StackFaults, texts: FrameTexts) -> _RawJson:
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:
-    frames = [_frame(frame) for frame in bad.frames]
+    frames = [frame_fields(frame) for frame in bad.frames]
     return {"frames": frames, "process": bad.process, "count": bad.count}
 
 
-def _frame(frame: Frame) -> dict[str, Any]:
-    return {
+def frame_fields(frame: Frame) -> dict[str, Any]:
+    """Return the fields of a frame; `wrapper` only if the frame was marked as one."""
+    found: dict[str, Any] = {
         "function": frame.function,
         "file": frame.file,
         "line": frame.line,
         "module": frame.module,
         "kind": frame.kind,
     }
+    if frame.wrapper:
+        found["wrapper"] = True
+    return found

@@ -32,7 +32,8 @@ def test_the_modules_run_as_modules() -> None:
     program = f"""
         import {{ formatBytes, shorten }} from "{ASSETS}/format.js";
         import {{ makeTrie, sumsOf, startsOf, invert, matchedBytes }} from "{ASSETS}/trie.js";
-        const frames = [{{kind: 3, tier: 1}}, {{kind: 0, tier: 0}}, {{kind: 1, tier: 2}}, {{kind: 0, tier: 0}}];
+        const frames = [{{kind: 3, tier: 1, rank: 0}}, {{kind: 0, tier: 0, rank: 0}},
+          {{kind: 1, tier: 2, rank: 8}}, {{kind: 0, tier: 0, rank: 0}}];
         const trie = makeTrie(Uint16Array.of(0, 1, 2, 1, 2), Uint32Array.of(0, 1, 2, 3, 2),
           [Float64Array.of(0, 1, 20, 0, 300)]);
         const up = invert(trie, frames);

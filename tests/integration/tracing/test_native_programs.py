@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import mematlas
 from mematlas.recording.reader import read
+from mematlas.report.analyse.lines import lines
 from traced_runs import MEMATLAS, bare, trace
 from waiting import wait_until
 
@@ -121,6 +123,22 @@ def test_libraries_that_come_and_go(build: Build, traced: Run) -> None:
     plugin = build("plugin", "-shared", "-fPIC")
     run = traced(build("dlopen_lib"), plugin, options=("--exact",))
     assert run.sum("allocated_bytes", "plugin_allocates") == 3 * 70000
+
+
+def test_a_stripped_program_owns_through_its_wrapper(build: Build, traced: Run) -> None:
+    """The largest owner is the function that wanted the memory, by its address, not the one that calls malloc."""
+    named, program = build("wrapped"), build("wrapped", "-s")
+    symbols = subprocess.run(["nm", named], check=True, capture_output=True, text=True).stdout
+    address = next(row.split()[0] for row in symbols.splitlines() if row.endswith(" load_table"))
+    run = traced(program, options=("--exact",))
+    (largest, *_) = lines(mematlas.open(run.file).report().stacks, "live")
+    assert largest.frame is not None
+    assert largest.frame.function == f"{Path(program).name}+{int(address, 16):#x}"
+    assert largest.bytes["live"] > 32 << 20
+    kept = mematlas.open(run.file, keep=["."])
+    (kept_largest, *_) = lines(kept.report().stacks, "live")
+    assert kept_largest.frame != largest.frame
+    assert not kept.notes
 
 
 @both_modes

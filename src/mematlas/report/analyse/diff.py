@@ -11,6 +11,7 @@ from mematlas._core.columns.trie import LabelTree
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.report import make_report
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
+from mematlas.report.analyse.wrappers import share_marks
 from mematlas.report.model.diff import Diff, StackChange
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def compare(
     before: RecordingData, after: RecordingData, by: str, *, ignore_lines: bool = False
 ) -> Diff:
     """Compare a metric of two recordings. With `ignore_lines` frames match by function only."""
+    share_marks(before, after)
     reports = [make_report(each) for each in (before, after)]
     tables = [StackTable.of(each.stacks) for each in reports]
     pairs = list(zip((before, after), tables, strict=True))

@@ -10,7 +10,7 @@ import numpy as np
 
 from mematlas._core.columns.sums import group_rows
 from mematlas.recording.model import LIFETIMES
-from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, tier
+from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, rank, tier
 from mematlas.report.analyse.table import StackSelection, StackTable
 from mematlas.report.model.report import METRICS
 
@@ -24,7 +24,17 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.int64]
 
-__all__ = ["LIBRARY", "OWN", "RUNTIME", "LineStats", "lines", "owner", "owning_frame", "tier"]
+__all__ = [
+    "LIBRARY",
+    "OWN",
+    "RUNTIME",
+    "LineStats",
+    "lines",
+    "owner",
+    "owning_frame",
+    "rank",
+    "tier",
+]
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, titles
-from mematlas.report.analyse.lines import tier
+from mematlas.report.analyse.lines import rank, tier
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html.trie import FOLD, Trie, TrieBuilder
 from mematlas.report.model.report import METRICS
@@ -89,7 +89,7 @@ class FrameTable:
         self._directory = directory
         self._numbers: dict[Frame | str, int] = {}
         self._strings: dict[str, int] = {}
-        self._rows: list[tuple[int, int, int, int, int, int, int]] = []
+        self._rows: list[tuple[int, int, int, int, int, int, int, int]] = []
 
     def number(self, frame: Frame | str) -> int:
         """Return the number of a frame, a new one for a new frame."""
@@ -99,9 +99,9 @@ class FrameTable:
             self._rows.append(self._row(frame))
         return number
 
-    def _row(self, frame: Frame | str) -> tuple[int, int, int, int, int, int, int]:
+    def _row(self, frame: Frame | str) -> tuple[int, int, int, int, int, int, int, int]:
         if isinstance(frame, str):
-            return (self._text(clean(frame)), 0, 0, 0, 0, 3, 1)
+            return (self._text(clean(frame)), 0, 0, 0, 0, 3, 1, 0)
         return (
             self._text(frame_names.function_name(frame)),
             self._text(shorten(clean(frame.file or ""), 1000)),
@@ -110,6 +110,7 @@ class FrameTable:
             self._text(shorten(clean(frame.module or ""), 200)),
             _KINDS.get(frame.kind, 1),
             tier(frame),
+            rank(frame),
         )
 
     def _short(self, file: str) -> str:
@@ -122,7 +123,7 @@ class FrameTable:
 
     def columns(self) -> dict[str, Any]:
         """Return the table as one list per column."""
-        keys = ("function", "file", "short", "line", "module", "kind", "tier")
+        keys = ("function", "file", "short", "line", "module", "kind", "tier", "rank")
         rows = zip(*self._rows, strict=True) if self._rows else ((),) * len(keys)
         found: dict[str, Any] = {key: list(row) for key, row in zip(keys, rows, strict=True)}
         found["strings"] = list(self._strings)

@@ -62,5 +62,6 @@ function readFrames(table) {
     module: text(table.module[i]),
     kind: table.kind[i],
     tier: table.tier[i],
+    rank: table.rank[i],
   }));
 }

@@ -52,19 +52,17 @@ export function pathTo(trie, node) {
   return path;
 }
 
-// Owner of a stack, as recording/ownership.py: the innermost frame of the program's own
-// code, else of a library, Python before native.
+// Owner of a stack, as recording/ownership.py: the innermost frame of the lowest rank.
 function ownerOf(trie, frames, leaf) {
   let best = leaf;
   let bestRank = Infinity;
   for (let i = leaf; i > 0; i = trie.parent[i]) {
     const frame = frames[trie.frame[i]];
     if (frame.kind === 3) continue;
-    if (frame.tier === 0) return i;
-    const rank = frame.tier * 2 + (frame.kind === 0 ? 0 : 1);
-    if (rank < bestRank) {
+    if (frame.rank === 0) return i;
+    if (frame.rank < bestRank) {
       best = i;
-      bestRank = rank;
+      bestRank = frame.rank;
     }
   }
   return best;

@@ -1,0 +1,302 @@
+"""Allocation wrappers that owners look through, beyond the table of names.
+
+Two sources: regular expressions of the user, and the recording itself. A program without symbols has
+its `xmalloc` at an address only; but nearly all allocations of the module go through it, for many
+callers, and in many sizes, which distinguishes it from a constructor of one type.
+
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mematlas.errors import UsageError
+from mematlas.recording.model import KIND_BY_NUMBER, Kind
+from mematlas.recording.ownership import RUNTIME, is_unnamed, tier
+from mematlas.recording.wrapper_names import is_wrapper
+from mematlas.report.analyse import sums
+from mematlas.report.analyse.stacks import Stacks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from mematlas.recording.model import Frame, RecordingData
+
+    Numbers = NDArray[np.int64]
+    Function = tuple[str, str | None]  # name, module
+
+LEAST_CALLERS = 8  # functions that call a wrapper
+LEAST_SIZES = 8  # mean block sizes, of its stacks
+LEAST_SHARE = 0.1  # of the allocating stacks of its module
+NEARLY_ALL = 0.9
+LEAST_CALLERS_ABOVE = (
+    12  # that a wrapper of few callers has through those, which are wrappers themselves
+)
+LEAST_STACKS = 20  # of a module, before it is judged
+SMALL_CODE = (
+    256  # bytes; a function this short that allocates blocks of several sizes passes its size on
+)
+LEAST_SIZES_SMALL = 3
+_ROUNDS = 5  # wrappers of wrappers
+_ALLOCATIONS = (Kind.MALLOC, Kind.MMAP)
+
+
+@dataclass(frozen=True, slots=True)
+class Patterns:
+    """Regular expressions of function names: looked through, and never looked through."""
+
+    skip: tuple[re.Pattern[str], ...] = ()
+    keep: tuple[re.Pattern[str], ...] = ()
+
+    def marks(self, frame: Frame) -> bool:
+        """Return whether the user wants owners to look through a frame."""
+        return any(each.search(frame.function) for each in self.skip)
+
+    def keeps(self, function: str) -> bool:
+        """Return whether the user wants a function to be an owner."""
+        return any(each.search(function) for each in self.keep)
+
+
+def patterns(skip: Iterable[str] = (), keep: Iterable[str] = ()) -> Patterns:
+    """Compile the expressions of the options and, in addition, of the user's file."""
+    return Patterns(
+        tuple(_compile(each, "--skip") for each in (*skip, *_of_file())),
+        tuple(_compile(each, "--keep") for each in keep),
+    )
+
+
+def settings_file() -> Path:
+    """Return the file with expressions that every command uses, one a line."""
+    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "mematlas" / "skip"
+
+
+def _of_file() -> list[str]:
+    try:
+        lines = settings_file().read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, RuntimeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{settings_file()}: {error}") from None
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+def _compile(text: str, option: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise UsageError(f"{option} {text!r} is no regular expression: {error}") from None
+
+
+def mark_wrappers(recording: RecordingData, asked: Patterns) -> list[str]:
+    """Mark the frames of a recording that owners look through; return notes on those found."""
+    for index, frames in recording.frames.items():
+        recording.frames[index] = _marked(frames, asked.marks) if asked.skip else frames
+    found: dict[Function, _Wrapper] = {}
+    for index in recording.frames:
+        for wrapper in _find(recording, index):
+            if not asked.keeps(wrapper.function[0]):
+                found.setdefault(wrapper.function, wrapper)
+    if found:
+        for index, frames in recording.frames.items():
+            recording.frames[index] = _marked(frames, lambda frame: _key(frame) in found)
+    return [_note(sorted(found.values(), key=lambda each: -each.stacks))] if found else []
+
+
+def share_marks(*recordings: RecordingData) -> None:
+    """Mark in all recordings what is marked in one, so that their owners can be compared."""
+    found = {
+        _key(frame)
+        for recording in recordings
+        for frames in recording.frames.values()
+        for stack in frames.values()
+        for frame in stack
+        if frame.wrapper
+    }
+    for recording in recordings if found else ():
+        for index, frames in recording.frames.items():
+            recording.frames[index] = _marked(frames, lambda frame: _key(frame) in found)
+
+
+def _marked(frames: Mapping[int, tuple[Frame, ...]], marks: Any) -> dict[int, tuple[Frame, ...]]:
+    known: dict[int, Frame] = {}  # by id(): a frame occurs in many words
+
+    def marked(frame: Frame) -> Frame:
+        if id(frame) not in known:
+            known[id(frame)] = (
+                replace(frame, wrapper=True) if not frame.wrapper and marks(frame) else frame
+            )
+        return known[id(frame)]
+
+    return {word: tuple(map(marked, stack)) for word, stack in frames.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrapper:
+    function: Function
+    stacks: int
+    callers: int
+
+
+def _note(found: Sequence[_Wrapper]) -> str:
+    names = ", ".join(each.function[0] for each in found[:4])
+    more = f" and {len(found) - 4} more" if len(found) > 4 else ""
+    called = ", ".join(f"{each.callers}" for each in found[:4])
+    return (
+        f"owners look through {names}{more}: allocation wrappers, by their callers ({called}) "
+        "and block sizes (--keep REGEX names them)"
+    )
+
+
+class _Calls:
+    """Who allocates for whom in one process: functions by number, and the stacks in columns."""
+
+    def __init__(self, recording: RecordingData, index: int) -> None:
+        totals = recording.totals[index]
+        rows = sums.unpacked(totals.rows)
+        numbers = [number for number, kind in KIND_BY_NUMBER.items() if kind in _ALLOCATIONS]
+        rows = rows[
+            np.isin(rows["kind"], numbers) & (rows["allocations"] > 0) & (rows["stack"] > 0)
+        ]
+        self.sizes = np.rint(rows["allocated_bytes"] / rows["allocations"]).astype(np.int64)
+        self.stacks = rows["stack"].astype(np.int64)
+        self.paths = Stacks.of(recording, index)
+        self.functions: dict[Function, int] = {}
+        self.lengths: dict[int, int] = {}  # by number, of functions without a name
+
+    def number(self, frame: Frame) -> int:
+        number = self.functions.setdefault(_key(frame), len(self.functions))
+        if frame.code_bytes is not None:
+            self.lengths[number] = frame.code_bytes
+        return number
+
+    def columns(self, skip: set[Function]) -> tuple[Numbers, Numbers, NDArray[np.bool_]]:
+        """Return for each word its innermost function, the caller within the word, and whether it is looked through.
+
+        -1: Python code or none, which no wrapper is.
+        """
+        inner, outer = [], []
+        for frames in self.paths.frames_of_words:
+            shown = [frame for frame in frames if not _is_skipped(frame, skip)]
+            native = shown[:2] if shown and shown[0].kind != "python" and shown[0].module else []
+            inner.append(self.number(native[0]) if native else -1)
+            outer.append(self.number(native[1]) if len(native) > 1 else -1)
+        skipped = [
+            bool(frames) and all(_is_skipped(frame, skip) for frame in frames)
+            for frames in self.paths.frames_of_words
+        ]
+        return np.array([*inner, -1]), np.array([*outer, -1]), np.array([*skipped, False])
+
+    def is_wrapped(self, nodes: Numbers) -> NDArray[np.bool_]:
+        """Return for each node whether it has no name and was called by a wrapper that has one."""
+        words = self.paths.frames_of_words
+        unnamed = np.array([*(bool(each) and is_unnamed(each[0]) for each in words), False])
+        named = np.array([*(bool(each) and is_wrapper(each[0].function) for each in words), False])
+        word_of = self.paths.word_of
+        found: NDArray[np.bool_] = (
+            unnamed[word_of[nodes]] & named[word_of[self.paths.parents[nodes]]]
+        )
+        return found
+
+    def climb(self, nodes: Numbers, skipped: NDArray[np.bool_]) -> Numbers:
+        """Return for each node the first one towards the root that is not looked through."""
+        nodes, parents, words = nodes.copy(), self.paths.parents, self.paths.word_of
+        waiting = np.flatnonzero(nodes > 0)
+        while len(waiting):
+            waiting = waiting[skipped[words[nodes[waiting]]]]
+            nodes[waiting] = parents[nodes[waiting]]
+            waiting = waiting[nodes[waiting] > 0]
+        return nodes
+
+
+def _find(recording: RecordingData, index: int) -> Iterator[_Wrapper]:
+    """Yield the wrappers of one process, innermost first."""
+    if index not in recording.totals:
+        return
+    calls = _Calls(recording, index)
+    known: set[Function] = set()
+    for _ in range(_ROUNDS):
+        found = list(_find_innermost(calls, known))
+        if not found:
+            return
+        known.update(each.function for each in found)
+        yield from found
+
+
+def _find_innermost(calls: _Calls, known: set[Function]) -> Iterator[_Wrapper]:
+    inner, outer, skipped = calls.columns(known)
+    nodes = calls.climb(calls.stacks, skipped)
+    words = calls.paths.word_of
+    function = np.where(nodes > 0, inner[words[nodes]], -1)
+    above = calls.climb(calls.paths.parents[nodes].astype(np.int64), skipped)
+    caller = np.where(above > 0, inner[words[above]], -1)
+    top = calls.climb(calls.paths.parents[above].astype(np.int64), skipped)
+    callers_caller = np.where(top > 0, inner[words[top]], -1)
+    within = outer[words[nodes]]
+    callers_caller = np.where(within >= 0, caller, callers_caller)
+    caller = np.where(within >= 0, within, caller)
+    inside = (nodes > 0) & calls.is_wrapped(nodes)
+    names = list(calls.functions)
+    modules = {name: number for number, name in enumerate({module for _, module in names})}
+    module_of = np.array([*(modules[module] for _, module in names), -1])
+    stacks_of_module = np.bincount(module_of[function[function >= 0]], minlength=len(modules))
+    for number in np.unique(function[function >= 0]).tolist():
+        rows = function == number
+        counted = _Count(
+            stacks=int(rows.sum()),
+            whole=int(stacks_of_module[module_of[number]]),
+            callers=len(set(caller[rows].tolist()) - {number, -1}),
+            above=len(set(callers_caller[rows].tolist()) - {number, -1}),
+            recursive=int((caller[rows] == number).sum()),
+            sizes=len(np.unique(calls.sizes[rows])),
+            inside=int(inside[rows].sum()),
+            small=calls.lengths.get(number, SMALL_CODE + 1) <= SMALL_CODE,
+        )
+        if _is_wrapper(counted) and not _is_root(names[number]):
+            yield _Wrapper(names[number], counted.stacks, counted.callers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    stacks: int  # that allocate in the function
+    whole: int  # ... in its module
+    callers: int
+    above: int  # callers of its callers
+    recursive: int  # stacks in which it calls itself
+    sizes: int
+    small: bool
+    inside: int  # stacks in which a wrapper with a name calls the function, which has none
+
+
+def _is_wrapper(count: _Count) -> bool:
+    if count.inside >= NEARLY_ALL * count.stacks:
+        return True
+    if count.recursive > count.stacks * (1 - NEARLY_ALL) or count.callers < 1:
+        return False
+    if count.small and count.sizes >= LEAST_SIZES_SMALL:
+        return True
+    if count.whole < LEAST_STACKS or count.sizes < LEAST_SIZES:
+        return False
+    if count.stacks < LEAST_SHARE * count.whole:
+        return False
+    return count.callers >= LEAST_CALLERS or count.above >= LEAST_CALLERS_ABOVE
+
+
+def _is_root(function: Function) -> bool:
+    return function[0] in {"main", "_start"}
+
+
+def _key(frame: Frame) -> Function:
+    return frame.function, frame.module
+
+
+def _is_skipped(frame: Frame, skip: set[Function]) -> bool:
+    return frame.kind != "python" and (tier(frame) == RUNTIME or _key(frame) in skip)

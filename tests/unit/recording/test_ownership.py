@@ -1,0 +1,82 @@
+"""The owner of a stack: through wrappers, past launchers and interpreters, named before unnamed."""
+
+from __future__ import annotations
+
+import pytest
+
+from mematlas.recording.model import Frame
+from mematlas.recording.ownership import OWN, RUNTIME, owning_frame, tier
+from mematlas.recording.wrapper_names import DISPATCHERS, WRAPPERS, is_dispatcher, is_wrapper
+
+JVM = "/usr/lib/jvm/java-17-openjdk-amd64/lib/server/libjvm.so"
+RUBY = "/lib/x86_64-linux-gnu/libruby-3.1.so.3.1"
+R = "/usr/lib/R/lib/libR.so"
+STACKS = [  # as recorded from programs of Debian 12, leaf first; the owner is marked by *
+    ("/usr/bin/perl", "Perl_safesysrealloc < Perl_sv_grow < *Perl_pp_repeat < Perl_runops_standard < main"),
+    (RUBY, "libruby-3.1.so.3.1+0xd8460 < libruby-3.1.so.3.1+0x1ec5a0 < *rb_str_times < rb_vm_exec < ruby_run_node"),
+    (R, "Rf_allocVector3 < Rf_allocMatrix < *libR.so+0x96fe0 < libR.so+0x136de0 < Rf_eval < Rf_applyClosure < run_Rmainloop"),
+    ("/usr/lib/erlang/erts-13.1.5/bin/beam.smp", "erts_mmap < beam.smp+0x2723c6 < erts_mseg_alloc_opt < beam.smp+0x11669b < erts_alcu_alloc_thr_pref < beam.smp+0x205211 < *erts_garbage_collect_nobump"),
+    (JVM, "os::pd_commit_memory_or_exit < os::commit_memory_or_exit < G1PageBasedVirtualSpace::commit < *G1CollectedHeap::expand < Threads::create_vm < JavaMain"),
+    (JVM, "os::malloc < *Unsafe_AllocateMemory0"),
+    ("/usr/sbin/nginx", "ngx_memalign < ngx_create_pool < *ngx_init_cycle < main"),
+    ("/usr/bin/redis-server", "zmalloc < *aeCreateEventLoop < initServer < main"),
+    ("/usr/lib/postgresql/15/bin/postgres", "AllocSetAlloc < palloc0 < *ExecInitHashJoin < PostmasterMain < main"),
+    ("/lib/x86_64-linux-gnu/libx264.so.164", "x264_malloc < libx264.so.164+0x223c3 < libx264.so.164+0x26040 < *x264_encoder_encode"),
+    ("/lib/x86_64-linux-gnu/libMagickCore-6.Q16.so.6", "AcquireAlignedMemory < libMagickCore-6.Q16.so.6+0x50b75 < *MorphologyApply < BlurImageChannel"),
+    ("/usr/bin/php8.2", "php8.2+0x2d3b58 < _safe_femalloc < php8.2+0x267b90 < *zend_hash_real_init_mixed < execute_ex < php_execute_script"),
+    ("/home/me/app", "xmalloc < *read_config < main"),
+    ("/home/me/app", "operator new < std::vector<int>::reserve < *Index::grow < main"),
+    ("/home/me/gocode", "x_cgo_mmap < runtime.callCgoMmap < runtime.sysMap < runtime.(*mheap).grow < runtime.mallocgc < runtime.makeslice < *main.load < runtime.main"),
+    ("/home/me/rusty", "__rust_alloc < alloc::alloc::alloc < <alloc::vec::Vec<T> as core::iter::FromIterator<T>>::from_iter < *rusty::read_rows < main"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "text"), STACKS)
+def test_owners_of_real_stacks(module: str, text: str) -> None:
+    """The owner is what a developer of the program would name."""
+    names = text.split(" < ")
+    frames = tuple(Frame(each.lstrip("*"), None, None, module, "native") for each in names)
+    expected = next(each for each in names if each.startswith("*")).lstrip("*")
+    found = owning_frame(frames)
+    assert found is not None
+    assert found.function == expected
+
+
+def test_a_launcher_of_the_system_is_not_the_owner() -> None:
+    """Code in the library owns, although the executable is nearer to the program's main."""
+    frames = (
+        Frame("rb_str_times", None, None, RUBY, "native"),
+        Frame("ruby_run_node", None, None, RUBY, "native"),
+        Frame("ruby3.1+0x10b0", None, None, "/usr/bin/ruby3.1", "native"),
+    )
+    assert owning_frame(frames) == frames[0]
+    own = Frame("embed+0x11d0", None, None, "/home/me/embed", "native")
+    assert owning_frame((*frames, own)) == own
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["plugin_alloc", "other_alloc", "allocate_table", "load", "Buffer::grow", "new_node", "mapper",
+     "parse_value", "zoom", "x", "newline", "palace", "scan", "mainline", "evaluate", "sdsomething"],
+)  # fmt: skip
+def test_functions_that_a_program_may_have_are_no_wrappers(function: str) -> None:
+    """A name that only resembles an allocator's stays an owner."""
+    assert not is_wrapper(function)
+    assert not is_dispatcher(function)
+    assert tier(Frame(function, "/home/me/a.c", 3, "/home/me/a", "native")) == OWN
+
+
+def test_a_marked_frame_is_looked_through() -> None:
+    """What the user skips is no owner while another frame is there."""
+    marked = Frame("make", "/home/me/a.py", 3, None, "python", wrapper=True)
+    caller = Frame("load", "/home/me/a.py", 9, None, "python")
+    assert tier(marked) == RUNTIME
+    assert owning_frame((marked, caller)) == caller
+    assert owning_frame((marked,)) == marked
+
+
+def test_the_tables_name_programs_once_with_a_purpose() -> None:
+    """Each row has a title and an expression."""
+    for title, expression in (*WRAPPERS, *DISPATCHERS):
+        assert title
+        assert expression
