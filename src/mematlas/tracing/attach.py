@@ -78,7 +78,6 @@ def attach(
             pending = pending_path(path)
             writer = open_recording(pending, command_of(pid), settings)
             try:
-                _grant_access(session, target)
                 # Before the tracer is loaded: the process may end right after that.
                 follower = Follower(collector, writer, session, pid, idle_s=settings.idle_s)
                 _enter(target, session, pending, path)
@@ -96,11 +95,17 @@ def attach(
 def _enter(target: Target, session: Path, pending: str, path: str) -> None:
     """Load the tracer, and give the recording its name; without the tracer there is no recording."""
     try:
-        attach_tracer(target, library(), str(session))
+        enter_process(target, session)
     except BaseException:
         discard(pending, path)
         raise
     publish(pending, path)
+
+
+def enter_process(target: Target, session: Path) -> None:
+    """Load the tracer into a process and have it join a session. Raises as attach_tracer()."""
+    _grant_access(session, target)
+    attach_tracer(target, library(), str(session))
 
 
 def detach(pid: int) -> bool:
@@ -124,6 +129,11 @@ def _follow(follower: Follower, stop: StopSignals, duration_s: float | None) -> 
     """Follow the process, then detach; return a note per process that stays hooked."""
     end = float("inf") if duration_s is None else time.monotonic() + duration_s
     follower.follow(lambda: stop.received or time.monotonic() >= end, lambda: None)
+    return detach_all(follower)
+
+
+def detach_all(follower: Follower) -> list[str]:
+    """Detach all processes of a recording and end it; return a note per process that stays hooked."""
     follower.snapshot_all()
     notes = []
     for pid in follower.running():

@@ -39,13 +39,13 @@ class _Refusal:
 class Entries:
     """The processes of a set that were entered, and those that were not.
 
-    `enter` raises MematlasError if it cannot enter a process; `traced` lists those that joined by themselves,
-    as children do.
+    `enter` raises MematlasError if it cannot enter a process. `traced` are the PIDs of those that joined, some
+    by themselves, as children do; the thread that follows the recording keeps the set up to date.
     """
 
     members: Members
     enter: Callable[[int], None]
-    traced: Callable[[], list[int]]
+    traced: frozenset[int] = frozenset()
     entered: dict[_Key, int] = field(default_factory=dict)
     refusals: dict[_Key, _Refusal] = field(default_factory=dict)
     empty: bool = False  # no process of the set is left
@@ -89,14 +89,13 @@ class Entries:
         """Look at all members. A new one has a poll's time to join by itself."""
         seen, ours = set(), _own_line()
         pids = [pid for pid in self.members.read() if pid not in ours]
-        traced = set(self.traced())
         self.empty = not pids
         for pid in pids:
             key = _key(pid)
             if key is None or key in self.entered:
                 continue
             seen.add(key)
-            if pid in traced or not (at_once or key in self._seen):
+            if pid in self.traced or not (at_once or key in self._seen):
                 continue
             before = self.refusals.get(key)
             if before is None or before.tries < _TRIES:
@@ -112,9 +111,7 @@ class Entries:
             if _key(pid) == key:  # it has neither ended nor begun another program
                 reason = str(error).removeprefix(f"process {pid}").removeprefix(":").strip()
                 tries = before.tries + 1 if before else 1
-                self.refusals[key] = _Refusal(
-                    pid, Path(key[2]).name, reason, _resident(pid), tries
-                )
+                self.refusals[key] = _Refusal(pid, Path(key[2]).name, reason, _resident(pid), tries)
         else:
             self.entered[key] = pid
 

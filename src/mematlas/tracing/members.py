@@ -36,7 +36,7 @@ class ProcessTree:
     @property
     def name(self) -> str:
         """The process."""
-        return f"process {self.pid} and its descendants"
+        return f"the tree of process {self.pid}"
 
     def read(self) -> list[int]:
         """Read the PIDs of now."""
