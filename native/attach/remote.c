@@ -6,18 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
-#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "place.h"
 
 #define NT_X86_XSTATE_ 0x202
 #define FIRST_NAP_NS 10000L
 #define LAST_NAP_NS 500000L
-#define AREA (1u << 20)
 
 #if defined(__x86_64__)
 
@@ -142,29 +139,6 @@ int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mema
 	return 0;
 }
 
-static void send_held(const struct mematlas_remote *remote)
-{
-	for (int signal = 1; signal < 64; signal++)
-		if (remote->held >> (signal - 1) & 1)
-			syscall(SYS_tgkill, remote->pid, remote->tid, signal);
-}
-
-int mematlas_remote_detach(struct mematlas_remote *remote)
-{
-	const uint64_t unmap[6] = {remote->area, AREA};
-	int64_t ignored;
-
-	if (remote->area)
-		mematlas_remote_system_call(remote, remote->syscall_insn, SYS_munmap, unmap,
-					    &ignored);
-	int error = remote_restore(remote);
-	send_held(remote);
-	if (ptrace(PTRACE_DETACH, remote->tid, NULL, NULL) < 0 && !error)
-		error = -errno;
-	free(remote);
-	return error;
-}
-
 #else
 
 int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_remote **ret)
@@ -195,12 +169,6 @@ int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mema
 	(void)target;
 	*ret = (struct mematlas_place){.verdict = MEMATLAS_PLACE_UNKNOWN};
 	return -ENOSYS;
-}
-
-int mematlas_remote_detach(struct mematlas_remote *remote)
-{
-	free(remote);
-	return 0;
 }
 
 #endif

@@ -2,11 +2,13 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "process_memory.h"
 #include "remote.h"
@@ -222,6 +224,29 @@ int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, 
 	return error;
 }
 
+static void send_held(const struct mematlas_remote *remote)
+{
+	for (int signal = 1; signal < 64; signal++)
+		if (remote->held >> (signal - 1) & 1)
+			syscall(SYS_tgkill, remote->pid, remote->tid, signal);
+}
+
+int mematlas_remote_detach(struct mematlas_remote *remote)
+{
+	const uint64_t unmap[6] = {remote->area, AREA};
+	int64_t ignored;
+
+	if (remote->area)
+		mematlas_remote_system_call(remote, remote->syscall_insn, SYS_munmap, unmap,
+					    &ignored);
+	int error = remote_restore(remote);
+	send_held(remote);
+	if (ptrace(PTRACE_DETACH, remote->tid, NULL, NULL) < 0 && !error)
+		error = -errno;
+	free(remote);
+	return error;
+}
+
 #else
 
 int mematlas_remote_put(struct mematlas_remote *remote, uint64_t syscall_insn, const void *bytes,
@@ -266,6 +291,12 @@ int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, 
 	(void)second;
 	*ret = 0;
 	return -ENOSYS;
+}
+
+int mematlas_remote_detach(struct mematlas_remote *remote)
+{
+	free(remote);
+	return 0;
 }
 
 #endif

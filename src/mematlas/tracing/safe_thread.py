@@ -102,7 +102,7 @@ def _is_safe(look: _Look) -> bool:
 
 
 def _run_one_out(target: Target, looks: list[_Look]) -> StoppedThread | None:
-    """Let a thread leave the library and stop it there; None: no thread left it in time."""
+    """Run a thread until it leaves the library, and stop it there; None: no thread left it in time."""
     for each in looks:
         if each.place.verdict is not Verdict.LIBRARY or not each.place.out_pc:
             continue
@@ -131,7 +131,7 @@ def _leave_library(target: Target, thread: StoppedThread) -> bool:
 
 
 def _explain(looks: list[_Look]) -> str:
-    """Say why no thread can be entered, and what would help."""
+    """Return why no thread can be entered, and what would help."""
     if not looks:
         return (
             "none of its threads could be stopped within a second; they wait for a device, or for a child"

@@ -104,7 +104,7 @@ class StoppedThread:
         )
 
     def run_out(self, pc: int, sp: int, limit_s: float) -> None:
-        """Let the thread run until it returns to `pc` with its stack at or above `sp`.
+        """Run the thread until it returns to `pc` with its stack at or above `sp`.
 
         Raises:
             OSError: ETIME, it did not; EBUSY, the process is stopped by a signal; ESRCH, the thread is gone.
