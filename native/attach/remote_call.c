@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../cleanup.h"
 #include "process_memory.h"
 #include "remote.h"
 
@@ -196,6 +197,14 @@ int mematlas_remote_get(const struct mematlas_remote *remote, uint64_t address, 
 	return process_memory_copy(remote->pid, address, ret, size) ? 0 : -EFAULT;
 }
 
+int mematlas_remote_take_descriptor(const struct mematlas_remote *remote, int number)
+{
+	CLEANUP_CLOSE int process = (int)syscall(SYS_pidfd_open, remote->pid, 0);
+	int taken = process < 0 ? -1 : (int)syscall(SYS_pidfd_getfd, process, number, 0);
+
+	return taken < 0 ? -errno : taken;
+}
+
 int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, uint64_t function,
 			 uint64_t first, uint64_t second, int64_t *ret)
 {
@@ -248,6 +257,13 @@ int mematlas_remote_detach(struct mematlas_remote *remote)
 }
 
 #else
+
+int mematlas_remote_take_descriptor(const struct mematlas_remote *remote, int number)
+{
+	(void)remote;
+	(void)number;
+	return -ENOSYS;
+}
 
 int mematlas_remote_put(struct mematlas_remote *remote, uint64_t syscall_insn, const void *bytes,
 			uint64_t size, uint64_t *ret)

@@ -57,6 +57,8 @@ int mematlas_remote_put(struct mematlas_remote *remote, uint64_t syscall_insn, c
 /* Reads bytes of the process. */
 int mematlas_remote_get(const struct mematlas_remote *remote, uint64_t address, void *ret,
 			uint64_t size);
+/* Duplicates a descriptor of the process (pidfd_getfd), closed on exec. */
+int mematlas_remote_take_descriptor(const struct mematlas_remote *remote, int number);
 /* Makes a system call there. *ret: its result, or -errno of it. */
 int mematlas_remote_system_call(struct mematlas_remote *remote, uint64_t syscall_insn, int64_t number,
 				const uint64_t *arguments, int64_t *ret);

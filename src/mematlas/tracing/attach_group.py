@@ -12,7 +12,6 @@ from mematlas.tracing.attachment import Attachment
 from mematlas.tracing.entries import Entries
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.output import discard, open_recording, pending_path, publish
-from mematlas.tracing.session import session_directory
 from mematlas.tracing.target import Target
 
 if TYPE_CHECKING:
@@ -45,19 +44,19 @@ def attach_group(
         raise TargetError(f"{members.name}: there is no process")
     stop = StopSignals()
     try:
-        with session_directory(settings.ring_bytes) as session:
-            collector = open_collector(session, settings)
+        collector = open_collector(settings)
+        try:
             pending = pending_path(path)
             writer = open_recording(pending, (members.name,), settings)
-            try:
-                follower = Follower(collector, writer, session, None, idle_s=settings.idle_s)
-                entries = Entries(members, lambda pid: enter_process(Target(pid), session))
-                _enter_all(entries, pending, path)
-                on_attached(entries)
-                writer.notes(_record(follower, entries, stop, duration_s))
-            finally:
-                collector.stop()
-                collector.close()
+            follower = Follower(collector, writer, None, idle_s=settings.idle_s)
+            session = collector.session
+            entries = Entries(members, lambda pid: enter_process(Target(pid), session))
+            _enter_all(entries, pending, path)
+            on_attached(entries)
+            writer.notes(_record(follower, entries, stop, duration_s))
+        finally:
+            collector.stop()
+            collector.close()
     finally:
         stop.close()
     return writer

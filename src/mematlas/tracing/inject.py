@@ -5,16 +5,18 @@ from __future__ import annotations
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
-from mematlas.errors import MematlasError, TargetError, UnsupportedError, UsageError
+from mematlas.errors import MematlasError, TargetError, UsageError
 from mematlas.tracing.loading import find_tracer, load_tracer
+from mematlas.tracing.passing import close_there, pass_socket
 from mematlas.tracing.safe_thread import stop_safe_thread
 from mematlas.tracing.seccomp import check_filters
 from mematlas.tracing.target import Target, has_ended
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from mematlas._core import StoppedThread
     from mematlas.tracing.target import CodeMapping
@@ -45,6 +47,23 @@ class _RemoteCaller:
         except OSError as error:
             raise self._failure(error) from None
 
+    @contextmanager
+    def reach(self, session: str) -> Iterator[str]:
+        """Give the text of a session that the process can reach, in its network namespace."""
+        if _network(self._pid) == _network(os.getpid()):
+            yield session
+            return
+        try:
+            descriptor = pass_socket(self._thread, session.partition(":")[0])
+        except OSError as error:
+            raise self._failure(error) from None
+        try:
+            yield f"{session}:{descriptor}"
+        except BaseException:
+            with suppress(OSError):
+                close_there(self._thread, descriptor)
+            raise
+
     def _failure(self, error: OSError) -> MematlasError:
         if error.errno == errno.ESRCH:
             return TargetError(f"process {self._pid} has ended")
@@ -65,15 +84,11 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
     """Load the tracer into a process and have it join a session.
 
     Raises:
-        UnsupportedError: the process has another root directory.
+        UnsupportedError: a seccomp filter stops the tracer.
         UsageError: the process is traced already.
         TargetError: the process ended.
         MematlasError: a call in the process failed; the message says whether the hooks were removed.
     """
-    if not target.sees(session):
-        raise UnsupportedError(
-            f"process {target.pid} has another root directory; run mematlas in its container"
-        )
     result = _in_own_thread(lambda: _attach(target, library, session))
     if result == -errno.EBUSY:
         raise UsageError(
@@ -81,6 +96,10 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
         )
     if result:
         raise MematlasError(f"process {target.pid} cannot be traced: {os.strerror(-result)}")
+
+
+def _network(pid: int) -> str:
+    return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115  a link to no path
 
 
 def _in_own_thread(work: Callable[[], _Result]) -> _Result:
@@ -100,12 +119,13 @@ def _attach(target: Target, library: str, session: str) -> int:
         check_filters(target, thread)
         caller = _RemoteCaller(target, thread)
         attach, detach = _load(target, caller, library)
-        try:
-            return caller.call(attach, os.fsencode(session), 0)
-        except TargetError:
-            raise
-        except MematlasError as error:
-            raise _roll_back(caller, detach, error) from None
+        with caller.reach(session) as text:
+            try:
+                return caller.call(attach, os.fsencode(text), 0)
+            except TargetError:
+                raise
+            except MematlasError as error:
+                raise _roll_back(caller, detach, error) from None
 
 
 def _load(target: Target, caller: _RemoteCaller, library: str) -> tuple[int, int]:

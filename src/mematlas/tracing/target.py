@@ -44,7 +44,7 @@ class Target:
             TargetError: the process does not exist, or ended.
             AccessError: the kernel refuses; CAP_SYS_PTRACE, another user or a Yama setting would allow it.
             UsageError: it is under a debugger, static, a kernel thread or a zombie.
-            UnsupportedError: seccomp, a PID namespace, musl, 32 bits or another processor than x86-64.
+            UnsupportedError: strict seccomp, musl, 32 bits or another processor than x86-64.
         """
         self.pid = pid
         self._root = Path(f"/proc/{pid}/root")
@@ -135,10 +135,6 @@ class Target:
         if self.seccomp == _SECCOMP_STRICT:
             raise UnsupportedError(
                 f"process {self.pid} is in seccomp's strict mode: it would be killed for mapping memory"
-            )
-        if len(lines.get("NSpid", "1").split()) > 1:
-            raise UnsupportedError(
-                f"process {self.pid} is in another PID namespace; run mematlas in its container"
             )
 
     def _check_program(self) -> None:

@@ -141,6 +141,10 @@ class StoppedThread:
         value = int(result[0])
         return check(value) if -4096 < value < 0 else value
 
+    def take_descriptor(self, number: int) -> int:
+        """Duplicate a descriptor of the process to this one (pidfd_getfd)."""
+        return check(lib.mematlas_remote_take_descriptor(self._handle, number))
+
     def filter_system_call(self, number: int, *arguments: int) -> int:
         """Return what the thread's seccomp filters do to a system call: SECCOMP_RET_*, seccomp(2).
 
