@@ -131,7 +131,7 @@ SERVERS = {
 
 @contextmanager
 def _running(server: Server) -> Iterator[int]:
-    """Run a server; give its PID."""
+    """Run a server; yield its PID."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         os.chmod(name, 0o755)  # noqa: PTH101
         command = list(server.command(Path(name)))

@@ -86,7 +86,7 @@ class Entries:
             self._round(at_once=False)
 
     def _round(self, *, at_once: bool) -> None:
-        """Look at all members. A new one has a poll's time to join by itself."""
+        """Enter the members that are new. A process has a poll's time to join by itself."""
         seen, ours = set(), _own_line()
         pids = [pid for pid in self.members.read() if pid not in ours]
         self.empty = not pids

@@ -49,7 +49,7 @@ class _RemoteCaller:
 
     @contextmanager
     def reach(self, session: str) -> Iterator[str]:
-        """Give the text of a session that the process can reach, in its network namespace."""
+        """Yield the text of a session that the process can reach, in its network namespace."""
         if _network(self._pid) == _network(os.getpid()):
             yield session
             return

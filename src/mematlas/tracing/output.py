@@ -50,7 +50,7 @@ def pending_path(path: str) -> str:
 
 
 def publish(pending: str, path: str) -> None:
-    """Give a pending recording its name."""
+    """Rename a pending recording to its name."""
     if pending != path:
         os.replace(pending, os.path.realpath(path))  # noqa: PTH105
 

@@ -62,7 +62,7 @@ def stop_safe_thread(target: Target) -> StoppedThread:
 
 
 def _look_at_all(target: Target, before: dict[int, _Look]) -> list[_Look]:
-    """Look at every thread; one by one, so that each is stopped for its own unwinding only."""
+    """Unwind every thread, one by one, so that each is stopped for its own unwinding only."""
     found = []
     for tid in _threads(target.pid):
         if thread := _stop(target, tid):

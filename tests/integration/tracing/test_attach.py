@@ -10,20 +10,25 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from attachments import (
+    Obedient,
+    attached,
+    compiled,
+    mematlas,
+    recorded,
+    wait_until_recorded,
+)
 from machine_state import NOBODY
 from mematlas.tracing.child import library
-from traced_runs import MEMATLAS, Outcome, Traced, trace
+from traced_runs import MEMATLAS, trace
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from conftest import Build
 
 pytestmark = [
@@ -48,91 +53,9 @@ sys.exit(7)
 """
 
 
-class Obedient:
-    """A program that answers each letter with a line."""
-
-    def __init__(self, *command: str | Path, user: int | None = None) -> None:
-        """Start the program and wait until it is ready."""
-        self.process = subprocess.Popen(
-            [*map(str, command)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            user=user,
-            bufsize=1,
-        )
-        assert self._stream(self.process.stdout).readline() == "ready\n"
-
-    def tell(self, letter: str) -> str:
-        """Send a command and return the answer."""
-        self._stream(self.process.stdin).write(letter + "\n")
-        return self._stream(self.process.stdout).readline()
-
-    def end(self) -> tuple[int, str]:
-        """End the program; return its status and its last output."""
-        self._stream(self.process.stdin).write("q\n")
-        rest = self._stream(self.process.stdout).read()
-        status = self.process.wait(60)
-        self.kill()
-        return status, rest
-
-    def kill(self) -> None:
-        """Kill the program if it still runs."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            self._stream(pipe).close()
-
-    @staticmethod
-    def _stream(stream: IO[str] | None) -> IO[str]:
-        assert stream is not None
-        return stream
-
-
-@contextmanager
-def attached(pid: int, file: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `mematlas attach`; enter the block once it is attached, and detach at the end."""
-    attach = subprocess.Popen(
-        [*MEMATLAS, "attach", str(pid), "-o", str(file), *options],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert attach.stderr is not None
-    try:
-        first = attach.stderr.readline()
-        assert "attached to" in first, first + attach.stderr.read()
-        yield attach
-        if attach.poll() is None:
-            subprocess.run([*MEMATLAS, "detach", str(pid)], check=False, capture_output=True)
-        said = attach.stderr.read()
-        assert attach.wait(60) == 0, said
-    finally:
-        attach.kill()
-        attach.wait()
-        attach.stderr.close()
-
-
-def recorded(file: Path) -> Traced:
-    """Return a recording in the form of traced_runs."""
-    return Traced(Outcome(0, b""), "", file, 1_000_000)
-
-
 def is_announced(pid: int) -> bool:
     """Return whether a process is announced as attached to."""
     return f"@mematlas-attach.{pid}." in Path("/proc/net/unix").read_text(errors="replace")
-
-
-def wait_until_recorded(file: Path, allocations: int) -> None:
-    """Wait until a recording that is being written has this many allocations."""
-    wait_until(
-        lambda: recorded(file).sum("allocations", "allocate", kind="malloc") >= allocations,
-        f"{allocations} recorded allocations",
-    )
-
-
-def mematlas(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of mematlas."""
-    return subprocess.run([*MEMATLAS, *arguments], capture_output=True, text=True, check=False)
 
 
 def test_allocations_while_attached_are_recorded(build: Build, tmp_path: Path) -> None:
@@ -319,14 +242,6 @@ static char *volatile kept;
 static __attribute__((noinline)) void allocate(void) { kept = malloc(5000); free(kept); }
 int main(void) { puts("ready"); fflush(stdout); for (;;) allocate(); }
 """
-
-
-def compiled(code: str, folder: Path) -> Path:
-    """Compile a C program."""
-    (folder / "program.c").write_text(code)
-    command = ["gcc", "-O1", "-fno-builtin", str(folder / "program.c"), "-o"]
-    subprocess.run([*command, str(folder / "program")], check=True)
-    return folder / "program"
 
 
 def test_a_handler_over_the_allocator_is_refused(tmp_path: Path) -> None:
