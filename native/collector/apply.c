@@ -124,9 +124,10 @@ static void forget(void *context, const struct range *range, uint64_t bytes, int
 	(void)pieces;
 }
 
-void state_forget_before(struct state *state, uint64_t start, uint64_t end)
+void state_forget_pages(struct state *state, uint64_t start, uint64_t end)
 {
 	end = page_ceil(end);
+	touches_forget(state, start, end);
 	if (state->before.count && end > start &&
 	    !ranges_remove(&state->before, start, end, forget, NULL))
 		state->out_of_memory = true;
@@ -136,7 +137,7 @@ struct unmapped state_unmap(struct state *state, uint64_t time, uint64_t start, 
 {
 	struct removal removal = {state, time, {0}};
 
-	state_forget_before(state, start, end);
+	state_forget_pages(state, start, end);
 	end = page_ceil(end);
 	if (end > start && !ranges_remove(&state->ranges, start, end, note_removed, &removal))
 		state->out_of_memory = true;

@@ -243,5 +243,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 	free(collector->rows);
 	free(collector->age_cells);
 	free(collector->parts);
+	free(collector->touched.items);
+	free(collector->touched.table);
 	free(collector);
 }
