@@ -173,7 +173,7 @@ def test_another_root(with_proc: bool, server: Path, tmp_path: Path) -> None:
 
 
 def _has_allocations(file: Path) -> bool:
-    return sum(stack["allocations"] for stack in recorded(file).report["stacks"]) > 4
+    return bool(sum(stack["allocations"] for stack in recorded(file).report["stacks"]) > 4)
 
 
 def test_a_root_without_a_way_in(server: Path, tmp_path: Path) -> None:
