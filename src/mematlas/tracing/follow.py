@@ -105,6 +105,9 @@ class Follower:
         self._collector.stop()
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
+        losses = [loss for recorder in self._recorders.values() for loss in recorder.losses]
+        if losses:
+            self._writer.notes(losses, lossy=True)
         paths = {path for recorder in self._recorders.values() for path in recorder.paths}
         allocators = find_private_allocators(paths)
         notes = [

@@ -78,7 +78,7 @@ def write_names(writer: Writer, path: str) -> RecordingData:
         recording.frames[index] = frames
     writer.notes(resolver.notes)
     writer.end()
-    recording.complete = True
+    recording.complete = not recording.lossy
     return recording
 
 

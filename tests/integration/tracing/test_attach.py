@@ -117,6 +117,34 @@ def test_repeated_attachments(build: Build, tmp_path: Path) -> None:
     assert program.end() == (7, "")
 
 
+def address_space(pid: int) -> tuple[int, int]:
+    """Return the bytes of a process's address space and the number of its mappings."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    return pages * os.sysconf("SC_PAGE_SIZE"), Path(f"/proc/{pid}/maps").read_text().count("\n")
+
+
+@pytest.mark.parametrize(
+    "limit", [(), ("prlimit", "--as=6000000000")], ids=["no limit", "address space limited"]
+)
+def test_attaching_costs_little_address_space(
+    build: Build, tmp_path: Path, limit: tuple[str, ...]
+) -> None:
+    """All attachments together cost less than 10 MB, and none but the first costs any."""
+    # libc keeps the stacks of threads, and adds arenas of 64 MB as threads meet.
+    program = Obedient("env", "MALLOC_ARENA_MAX=1", *limit, build("obeys"))
+    program.tell("t")
+    sizes = [address_space(program.process.pid)]
+    for number in range(4):
+        with attached(program.process.pid, tmp_path / f"{number}.atlas"):
+            program.tell("t" if number % 2 else "f")
+        sizes.append(address_space(program.process.pid))
+    assert program.end() == (7, "")
+    bytes_after = [size for size, _ in sizes]
+    assert bytes_after[-1] - bytes_after[0] < 10_000_000, sizes
+    assert max(bytes_after[2:]) - bytes_after[1] <= 1_000_000, sizes
+    assert sizes[-1][1] <= sizes[1][1] + 2, sizes  # the heap may have grown
+
+
 def test_threads_of_an_earlier_session_end(build: Build, tmp_path: Path) -> None:
     """Threads that were traced in one session and allocate nothing in the next end in it."""
     program = Obedient(build("ends_threads"))
