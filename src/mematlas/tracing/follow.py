@@ -53,13 +53,16 @@ def open_collector(settings: TraceSettings) -> Collector:
 
 
 class Follower:
-    """The recording of one session: of the process `pid` and of all processes it starts."""
+    """The recording of one session: of the process `pid` and of all processes it starts.
+
+    `pid` None: of all that join, until it is stopped.
+    """
 
     def __init__(
         self,
         collector: Collector,
         writer: Writer,
-        pid: int,
+        pid: int | None,
         *,
         idle_s: float = 0.0,
         untraced: UntracedWatch | None = None,
@@ -80,7 +83,8 @@ class Follower:
         self._next_flush = 0.0
         self._idle_s = idle_s
         self._idle_method, self._notes = _choose_idle_method() if idle_s else ("", [])
-        collector.watch(pid)
+        if pid is not None:
+            collector.watch(pid)
 
     def follow(self, stop: Callable[[], bool], reap: Callable[[], object]) -> None:
         """Record until `stop` returns true, or the process and its children have ended.
