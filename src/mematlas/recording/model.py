@@ -340,6 +340,12 @@ class Sampling:
     fault_period: int = 0  # one minor page fault in `fault_period` is sampled; 0: none
 
 
+PYTHON = 1 << 63
+"""Bit of a word of the stack trie that stands for Python code."""
+ADDRESS = (1 << 57) - 1
+"""Bits of the address in a native word. Bits 57-62 tell apart modules that lay at one address in turn."""
+
+
 @dataclass(frozen=True, slots=True)
 class Frame:
     """A resolved frame. `kind` is "python", "native", or "inlined" (inlined by its native caller).

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OWN, LIBRARY, RUNTIME = 0, 1, 2
 """Tiers of code: the program's own, a library's, the language runtime's."""
 
-_PACKAGES = ("/site-packages/", "/dist-packages/")
+_PACKAGES = ("/site-packages/", "/dist-packages/", "/node_modules/")
 _STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
 _CPYTHON = re.compile(r"(^|/)Python-3[^/]*/(Modules|Objects|Parser|Programs|Python|Include)/")
 _SYSTEM = re.compile(r"^/(usr/(?!local/|src/)|s?bin/|lib|lib64/|opt/rh/)|^\[")

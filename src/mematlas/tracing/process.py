@@ -11,8 +11,10 @@ from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, idle_memory, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
+from mematlas.recording.jit_code import name_jit_code
 from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process
 from mematlas.tracing import child
+from mematlas.tracing.jit_files import JitFiles
 
 if TYPE_CHECKING:
     from mematlas._core import Collector, ResidencySnapshot, Traced
@@ -45,6 +47,7 @@ class ProcessRecorder:
         self._idle_due = 0.0
         self.ended = False
         self.paths: set[str] = set()  # of all modules
+        self._ranges: list[tuple[int, int]] = []  # of words that lie in a module
         self._unread = ""  # why pages could not be read
         info = collector.process(index)
         self.pid = info.pid
@@ -66,13 +69,16 @@ class ProcessRecorder:
         At the exit of the process, release it before anything is written.
         """
         join = self._join_residency()
-        objects = None
+        objects = files = None
         if trigger == "exit":
             objects = self._read_objects()
             self._write_heaps()
+            files = JitFiles(self.pid)
             self._collector.release(self._index)
         if objects:
             self._write_objects(*objects)
+        if files:
+            self._write_jit_names(files)
         if join is None:
             return
         self._write_residency(join, trigger)
@@ -157,7 +163,7 @@ class ProcessRecorder:
         if objects := self._read_objects():
             self._write_objects(*objects)
         self._write_heaps()
-        self._write_names()
+        self._write_jit_names(JitFiles(self.pid))
         self._write_totals()
         self.flush_timeline()
         return replace(
@@ -197,6 +203,15 @@ class ProcessRecorder:
         self._write_names()
         self._writer.objects(self._index, time_s=time_s, names=map(_clean, names), rows=rows)
 
+    def _write_jit_names(self, files: JitFiles) -> None:
+        """Write the names of code in no module, from the files of the process's JIT compiler."""
+        info = self._write_names()
+        with files:
+            rows = memoryview(self._collector.nodes(self._index, 0, info.nodes)).cast("B")
+            words = set(rows.cast("Q")[1::2].tolist())
+            if names := name_jit_code(words, self._ranges, files.entries()):
+                self._writer.frames(self._index, names)
+
     def _write_names(self) -> Traced:
         """Write the nodes, code objects and modules that are new: rows may refer to them."""
         info = self._collector.process(self._index)
@@ -210,6 +225,7 @@ class ProcessRecorder:
                 ],
             )
             self._modules = info.modules
+            self._ranges += [(start, end) for path, _, _, start, end in found if path]
             self.paths |= {_clean(path) for path, *_ in found}
         if info.codes > self._codes:
             codes = self._collector.codes(self._index, self._codes, info.codes)
