@@ -9,9 +9,17 @@ static int find_traced(const struct mematlas_collector *collector, int pid,
 {
 	for (uint32_t i = collector->count; i-- > 0;) {
 		const struct process *process = collector->processes[i];
-		if (process != except && process->shared->pid == pid)
+		if (process != except && process->pid == pid)
 			return (int)i;
 	}
+	return -1;
+}
+
+static int find_image(const struct mematlas_collector *collector, uint64_t image)
+{
+	for (uint32_t i = collector->count; image && i-- > 0;)
+		if (collector->processes[i]->image == image)
+			return (int)i;
 	return -1;
 }
 
@@ -21,7 +29,7 @@ static void replace_image(struct mematlas_collector *collector, const struct pro
 	for (uint32_t i = 0; i < (uint32_t)process->index; i++) {
 		struct process *other = collector->processes[i];
 		if (other->active && other->ending == MEMATLAS_RUNNING && !other->dead &&
-		    other->shared->pid == process->shared->pid)
+		    other->pid == process->pid)
 			process_end(collector, other, MEMATLAS_EXECED);
 	}
 }
@@ -29,10 +37,8 @@ static void replace_image(struct mematlas_collector *collector, const struct pro
 /* A child may be found in the same round as its parent, whose FORK record is then not read yet. */
 static bool must_wait(const struct mematlas_collector *collector, const struct process *process)
 {
-	int parent = -1;
+	int parent = process->fork_serial ? find_image(collector, process->fork_image) : -1;
 
-	if (process->shared->fork_serial)
-		parent = find_traced(collector, process->shared->fork_parent, process);
 	if (parent < 0)
 		return false;
 	const struct process *other = collector->processes[parent];
@@ -41,18 +47,19 @@ static bool must_wait(const struct mematlas_collector *collector, const struct p
 
 static bool set_up(struct mematlas_collector *collector, struct process *process)
 {
-	const struct trace_process *shared = process->shared;
+	uint64_t start = __atomic_load_n(&process->shared->start, __ATOMIC_RELAXED);
 	double mean = collector->settings.exact ? 0 : (double)collector->settings.sample_bytes;
 
-	process->start_s = clock_since_start_s(collector, shared->start);
-	process->parent = find_traced(collector, shared->parent_pid, process);
+	process->start_s = clock_since_start_s(collector, start);
+	process->parent = find_image(collector, process->fork_image);
+	if (process->parent < 0)
+		process->parent = find_traced(collector, process->parent_pid, process);
 	if (process->parent < 0) { /* after an exec, the parent is the previous image */
-		process->parent = find_traced(collector, shared->pid, process);
+		process->parent = find_traced(collector, process->pid, process);
 		if (process->parent > process->index)
 			process->parent = -1; /* the next image, which started later */
 	}
-	process->inherited =
-		clone_claim(collector, shared->fork_parent, shared->fork_serial, &process->state);
+	process->inherited = clone_claim(collector, process, &process->state);
 	if (!process->inherited && !state_init(&process->state, mean))
 		return false;
 	process->state.finds_owners = collector->settings.fault_period != 0;
@@ -81,6 +88,7 @@ void collector_activate(struct mematlas_collector *collector)
 			return;
 		}
 		replace_image(collector, process);
+		before_read(collector, process);
 		process->active = true;
 		process->activated_in = collector->round;
 	}

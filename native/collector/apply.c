@@ -108,18 +108,35 @@ static void note_removed(void *context, const struct range *range, uint64_t byte
 
 	if (!removal->first.kind)
 		removal->first = (struct unmapped){range->kind, range->reserved};
-	stats->freed += size;
 	if (counts_as_live(range->kind)) {
+		stats->freed += size;
 		struct weight weight = {-pieces, size, 0};
 		remove_live(removal->state, stats, weight);
 		age_matrix_add(removal->state, range->stats, range->born, removal->time, weight);
 	}
 }
 
+static void forget(void *context, const struct range *range, uint64_t bytes, int pieces)
+{
+	(void)context;
+	(void)range;
+	(void)bytes;
+	(void)pieces;
+}
+
+void state_forget_before(struct state *state, uint64_t start, uint64_t end)
+{
+	end = page_ceil(end);
+	if (state->before.count && end > start &&
+	    !ranges_remove(&state->before, start, end, forget, NULL))
+		state->out_of_memory = true;
+}
+
 struct unmapped state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_t end)
 {
 	struct removal removal = {state, time, {0}};
 
+	state_forget_before(state, start, end);
 	end = page_ceil(end);
 	if (end > start && !ranges_remove(&state->ranges, start, end, note_removed, &removal))
 		state->out_of_memory = true;
@@ -141,10 +158,11 @@ void state_mapped(struct state *state, uint64_t time, const struct range *range)
 	struct stack_stats *stats = &state->stats.items[range->stats];
 	double size = range->reserved ? 0 : (double)(range->end - range->start);
 
+	if (!counts_as_live(range->kind))
+		return;
 	stats->allocated += size;
 	stats->allocations += 1;
-	if (counts_as_live(range->kind))
-		add_live(state, stats, time, (struct weight){1, size, 0});
+	add_live(state, stats, time, (struct weight){1, size, 0});
 }
 
 /* A mapping may have been cut; its pieces have the same birth. */

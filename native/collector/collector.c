@@ -1,12 +1,12 @@
-/* The session: its directory, its control file, and what is freed at its end. */
+/* The session: its control memory, and what is freed at its end. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/inotify.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,23 +30,59 @@ static void fill_control(struct trace_control *control,
 		control->clock_base = clock_cycles();
 }
 
-/* Renamed when complete, so that no tracer reads half of it. */
+/* No process that gets the descriptor can write to the memory, or resize it. Before Linux 5.1 there is no
+ * seal for the former, and a descriptor that is not open for writing has to do. Returns a descriptor. */
+static int forbid_writing(int fd)
+{
+	char path[32];
+
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) == 0)
+		return fd;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	fchmod(fd, 0400);
+	int reopened = open(path, O_RDONLY | O_CLOEXEC);
+	int error = reopened < 0 ? -errno : 0;
+	close(fd);
+	return error ? error : reopened;
+}
+
+/* Maps memory of a page's size or more for both sides. Returns its descriptor. */
+static int map_shared(const struct mematlas_collector *collector, void **ret)
+{
+	int fd = sealed_memory(&collector->broker, TRACE_HEADER_BYTES);
+
+	if (fd < 0)
+		return fd;
+	void *map = mmap(NULL, TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED) {
+		int error = -errno;
+		close(fd);
+		return error;
+	}
+	*ret = map;
+	return fd;
+}
+
 static int make_control(struct mematlas_collector *collector)
 {
-	CLEANUP_CLOSE int fd = openat(collector->dirfd, TRACE_CONTROL_FILE ".new",
-				      O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	void *control = NULL;
+	int fd = map_shared(collector, &control);
 
-	if (fd < 0 || ftruncate(fd, TRACE_HEADER_BYTES) < 0)
-		return -errno;
-	void *control = mmap(NULL, TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (control == MAP_FAILED)
-		return -errno;
+	if (fd < 0)
+		return fd;
 	collector->control = control;
 	fill_control(control, &collector->settings);
-	if (renameat(collector->dirfd, TRACE_CONTROL_FILE ".new", collector->dirfd,
-		     TRACE_CONTROL_FILE) < 0)
-		return -errno;
-	return 0;
+	return forbid_writing(fd);
+}
+
+/* The shared clock has to be written by all, so it lies apart from what they may only read. */
+static int make_counter(struct mematlas_collector *collector)
+{
+	void *counter = NULL;
+	int fd = map_shared(collector, &counter);
+
+	collector->counter = counter;
+	return fd;
 }
 
 static bool settings_are_valid(const struct mematlas_trace_settings *settings)
@@ -57,20 +93,35 @@ static bool settings_are_valid(const struct mematlas_trace_settings *settings)
 	       (settings->exact || settings->sample_bytes > 0) && settings->interval_s >= 0;
 }
 
-static int open_session(struct mematlas_collector *collector)
+static void format_session(struct mematlas_collector *collector)
 {
-	collector->dirfd = open(collector->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (collector->dirfd < 0)
-		return -errno;
-	collector->started = clock_monotonic_s();
-	collector->inotify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-	if (collector->inotify >= 0)
-		inotify_add_watch(collector->inotify, collector->directory,
-				  IN_CREATE | IN_ATTRIB | IN_MOVED_TO);
-	return make_control(collector);
+	const struct broker *broker = &collector->broker;
+
+	snprintf(collector->session, sizeof collector->session, "%s:%016llx%016llx", broker->name,
+		 (unsigned long long)broker->token[0], (unsigned long long)broker->token[1]);
 }
 
-int mematlas_collector_create(const char *directory, const struct mematlas_trace_settings *settings,
+static int open_session(struct mematlas_collector *collector, const char *library)
+{
+	struct broker *broker = &collector->broker;
+
+	collector->started = clock_monotonic_s();
+	int error = broker_open(broker, collector->settings.ring_bytes, library);
+	if (error)
+		return error;
+	broker->control = make_control(collector);
+	if (broker->control < 0)
+		return broker->control;
+	if (collector->control->clock == TRACE_CLOCK_COUNTER) {
+		broker->counter = make_counter(collector);
+		if (broker->counter < 0)
+			return broker->counter;
+	}
+	format_session(collector);
+	return broker_start(broker);
+}
+
+int mematlas_collector_create(const struct mematlas_trace_settings *settings, const char *library,
 			      struct mematlas_collector **ret)
 {
 	struct mematlas_collector *collector = calloc(1, sizeof *collector);
@@ -78,20 +129,41 @@ int mematlas_collector_create(const char *directory, const struct mematlas_trace
 	*ret = NULL;
 	if (!collector)
 		return -ENOMEM;
-	collector->dirfd = collector->inotify = collector->watched = -1;
+	collector->watched = -1;
 	collector->settings = *settings;
-	collector->scan_now = true;
-	int error = -EINVAL;
-	if (settings_are_valid(settings) && strlen(directory) < sizeof collector->directory) {
-		strcpy(collector->directory, directory);
-		error = open_session(collector);
-	}
+	int error = settings_are_valid(settings) ? open_session(collector, library) : -EINVAL;
 	if (error) {
 		mematlas_collector_destroy(collector);
 		return error;
 	}
 	*ret = collector;
 	return 0;
+}
+
+const char *mematlas_collector_session(const struct mematlas_collector *collector)
+{
+	return collector->session;
+}
+
+int mematlas_collector_adopt(struct mematlas_collector *collector, int fd)
+{
+	return broker_adopt(&collector->broker, fd);
+}
+
+int64_t mematlas_collector_refusals(struct mematlas_collector *collector, uint64_t from,
+				    struct mematlas_refusal *rows, uint64_t capacity)
+{
+	struct broker *broker = &collector->broker;
+	uint64_t count = 0;
+
+	pthread_mutex_lock(&broker->lock);
+	for (; count < capacity && from + count < broker->refusal_count; count++) {
+		const struct refusal *refusal = &broker->refusals[from + count];
+		rows[count].pid = refusal->pid;
+		memcpy(rows[count].reason, refusal->reason, sizeof rows[count].reason);
+	}
+	pthread_mutex_unlock(&broker->lock);
+	return (int64_t)count;
 }
 
 double mematlas_collector_now(const struct mematlas_collector *collector)
@@ -115,6 +187,9 @@ int mematlas_collector_watch(struct mematlas_collector *collector, int pid)
 		close(collector->watched);
 	collector->watched = fd;
 	collector->emitted_watched = false;
+	pthread_mutex_lock(&collector->broker.lock);
+	collector->broker.root = pid;
+	pthread_mutex_unlock(&collector->broker.lock);
 	return 0;
 }
 
@@ -122,19 +197,21 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 {
 	if (!collector)
 		return;
+	broker_close(&collector->broker);
+	for (uint32_t i = 0; i < collector->pending_count; i++)
+		process_free(collector->pending[i]);
 	for (uint32_t i = 0; i < collector->count; i++)
 		process_free(collector->processes[i]);
 	for (uint32_t i = 0; i < collector->clone_count; i++)
 		state_free(&collector->clones[i].state);
 	if (collector->control)
 		munmap(collector->control, TRACE_HEADER_BYTES);
-	if (collector->dirfd >= 0)
-		close(collector->dirfd);
-	if (collector->inotify >= 0)
-		close(collector->inotify);
+	if (collector->counter)
+		munmap(collector->counter, TRACE_HEADER_BYTES);
 	if (collector->watched >= 0)
 		close(collector->watched);
 	free(collector->processes);
+	free(collector->pending);
 	free(collector->rows);
 	free(collector->age_cells);
 	free(collector->parts);

@@ -3,6 +3,8 @@
 #ifndef MEMATLAS_COLLECTOR_COLLECTOR_H
 #define MEMATLAS_COLLECTOR_COLLECTOR_H
 
+#include "broker.h"
+#include "mematlas.h"
 #include "state.h"
 
 struct vmas;
@@ -57,7 +59,7 @@ struct process {
 	struct fault_sites fault_sites;
 	struct vmas *vmas; /* as last read to find owners of faults; NULL: never */
 	double next_vmas;
-	int fault_events[2]; /* duplicates that stay open when the process closes its own */
+	int fault_events[2]; /* sent by the process; stay open when it closes its own */
 	struct trace_process *shared;
 	size_t mapped;
 	uint32_t most_rings;
@@ -66,7 +68,14 @@ struct process {
 	int index, parent;
 	int pidfd, statm, stat;
 	int dir; /* /proc/PID, opened while the PID was this process's */
-	char name[32]; /* of its file */
+	/* Who it is, by the kernel's word: shared memory says the same, or a lie. */
+	int32_t pid, parent_pid; /* in the collector's PID namespace */
+	int32_t inner_pid;       /* in its own */
+	uid_t uid;
+	uint64_t image; /* number in the session, from 1 */
+	uint64_t inode; /* of its memory */
+	uint64_t fork_image, fork_serial; /* whose FORK record made it; 0: exec'ed, or the first */
+	double joined; /* CLOCK_MONOTONIC */
 	int32_t ending, status;
 	bool active; /* its state is set up, and its rings may be read */
 	bool inherited;
@@ -84,10 +93,10 @@ struct process {
 	size_t seen_count, seen_capacity;
 };
 
-/* A process's state at a fork, until the child's file names it. */
+/* A process's state at a fork, until the child joins and names it. */
 struct clone {
 	struct state state;
-	int pid;
+	uint64_t image;
 	uint64_t serial;
 	double made;
 };
@@ -96,19 +105,22 @@ struct clone {
 
 /* queued <= the size of `queue`; clone_count <= MAX_CLONES; processes[i]->index == i */
 struct mematlas_collector {
-	char directory[512];
-	int dirfd, inotify;
+	struct broker broker;
+	struct process **pending; /* joined, but not recording yet */
+	uint32_t pending_count, pending_capacity;
+	char session[128]; /* text of TRACE_SESSION_VARIABLE */
 	int watched; /* pidfd */
 	bool emitted_watched;
 	struct mematlas_trace_settings settings;
 	struct trace_control *control;
+	uint64_t *counter; /* the shared clock; NULL: cycle counters are used */
 	double started; /* CLOCK_MONOTONIC */
 	struct process **processes;
 	uint32_t count, capacity;
 	struct clone clones[MAX_CLONES];
 	uint32_t clone_count;
 	bool new_process;
-	double next_scan;
+	double next_statuses;
 	uint64_t round;
 	bool scan_now;
 	int error;
@@ -142,20 +154,23 @@ bool event_pop(struct mematlas_collector *collector, struct mematlas_event *ret)
 struct process *process_at(const struct mematlas_collector *collector, int index);
 struct process *process_active_at(const struct mematlas_collector *collector, int index);
 bool processes_add(struct mematlas_collector *collector, struct process *process);
-void processes_sort(struct mematlas_collector *collector,
-		    uint32_t first); /* by start, from `first` on */
 
 /* activate.c: to be called after a drain, which reads the records of forks. */
 void collector_activate(struct mematlas_collector *collector);
 
 /* process_end.c */
-void process_free(struct process *process);
 void process_end(struct mematlas_collector *collector, struct process *process, int ending);
 void process_read_status(struct process *process);
 void collector_read_statuses(struct mematlas_collector *collector);
 
-/* files.c: finds the files of new processes. */
-int collector_scan(struct mematlas_collector *collector);
+/* arrivals.c: takes over processes that joined. */
+int collector_admit(struct mematlas_collector *collector);
+
+/* admission.c: memory of the session, which no holder of its descriptor can resize. Returns a descriptor or -errno. */
+int sealed_memory(const struct broker *broker, size_t size);
+
+/* before.c: what an attached process held already. Without it that counts as slack. */
+void before_read(struct mematlas_collector *collector, struct process *process);
 
 /* records.c: returns the record's length in words; 0: it is malformed. */
 uint32_t record_apply(struct mematlas_collector *collector, struct process *process,
@@ -181,18 +196,21 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 		     const struct trace_ring *ring, uint64_t address, uint32_t node,
 		     uint32_t weight, unsigned flags); /* false: no memory */
 void fault_sites_free(struct process *process);
-void fault_sites_hold_events(struct process *process);
 
 /* drain.c */
 double collector_drain(
 	struct mematlas_collector *collector); /* how full the fullest ring was, 0-1 */
 bool process_is_drained(struct process *process);
 
+/* poll.c: by the kernel, at once. */
+bool process_is_gone(const struct process *process);
+
 /* fork.c */
 void clone_make(struct mematlas_collector *collector, const struct process *process, uint64_t time,
 		uint64_t serial);
-void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial);
-bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial, struct state *ret);
+void clone_drop(struct mematlas_collector *collector, uint64_t image, uint64_t serial);
+bool clone_claim(struct mematlas_collector *collector, const struct process *child,
+		 struct state *ret);
 void clones_expire(struct mematlas_collector *collector, double now);
 
 /* watch.c */

@@ -1,9 +1,7 @@
 /* Sampled page faults by the stack that took them and the owner of the memory. */
 #define _GNU_SOURCE
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "array.h"
@@ -11,12 +9,11 @@
 
 #define VMAS_GAP_S 0.005
 #define VMAS_SHARE 0.02 /* of one CPU that reading mappings may take */
-#define REFUSED (-2)
 
 /* The owner of the memory a fault was in. */
 struct owner {
 	uint32_t number, kind; /* as in struct mematlas_fault_site */
-	bool private;          /* the fault allocated the page; not a page of a file */
+	bool file;             /* a page of it is a file's unless it was written */
 };
 
 static uint32_t slot_of(const struct fault_sites *sites, const struct mematlas_fault_site *site)
@@ -80,8 +77,7 @@ static struct owner owner_by_part(struct process *process, uint32_t kind, const 
 
 	strncpy(part.name, name, sizeof part.name - 1);
 	return (struct owner){.number = part_number(&process->fault_sites, &part),
-			      .private =
-				      kind != MEMATLAS_PART_FILE && kind != MEMATLAS_PART_SHARED};
+			      .file = kind == MEMATLAS_PART_FILE};
 }
 
 /* An address above the last reading of the heap is in the heap if that is nearer than the next
@@ -160,7 +156,7 @@ static bool owner_by_range(const struct state *state, uint64_t address, struct o
 	const struct range *range = &state->ranges.items[at];
 	*owner = (struct owner){.number = state->stats.items[range->stats].node,
 				.kind = range->kind,
-				.private = range->kind != TRACE_FILEMAP};
+				.file = range->kind == TRACE_FILEMAP};
 	return true;
 }
 
@@ -173,12 +169,12 @@ static struct owner owner_of(struct mematlas_collector *collector, struct proces
 
 	if (block_around(state, address, &block)) {
 		const struct stack_stats *stats = &state->stats.items[block.info.stats];
-		return (struct owner){stats->node, stats->kind, true};
+		return (struct owner){stats->node, stats->kind, false};
 	}
 	if (address >= ring->stack_low && address < ring->stack_high)
 		return owner_by_part(process, MEMATLAS_PART_STACK,
-				     ring->tid == process->shared->pid ? "main thread"
-								       : "other threads");
+				     ring->tid == process->inner_pid ? "main thread"
+								     : "other threads");
 	if (!owner_by_range(state, address, &owner))
 		return owner_by_mapping(collector, process, address);
 	if (owner.kind == TRACE_ARENA)
@@ -202,26 +198,12 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 	site->variance += variance;
 	if (flags & TRACE_FLAG_MAJOR)
 		site->major_faults += weight;
-	if (owner.private) {
+	if (!owner.file || !(flags & TRACE_FLAG_FILE)) {
 		double size = (double)(flags & TRACE_FLAG_HUGE ? pmd_bytes() : page_bytes());
 		site->bytes += size * weight;
 		site->bytes_variance += size * size * variance;
 	}
 	return true;
-}
-
-void fault_sites_hold_events(struct process *process)
-{
-	const struct trace_process *shared = process->shared;
-
-	if (process->fault_events[0] != -1 || process->pidfd < 0 ||
-	    __atomic_load_n(&shared->faults, __ATOMIC_ACQUIRE) != TRACE_FAULTS_ON)
-		return;
-	for (int i = 0; i < 2; i++)
-		process->fault_events[i] =
-			(int)syscall(SYS_pidfd_getfd, process->pidfd, shared->fault_events[i], 0);
-	if (process->fault_events[0] < 0)
-		process->fault_events[0] = REFUSED;
 }
 
 void fault_sites_free(struct process *process)

@@ -1,4 +1,4 @@
-/* Copies of the state at a fork, kept until the child's own file names them. */
+/* Copies of the state at a fork, kept until the child names them. */
 #include <string.h>
 
 #include "collector.h"
@@ -22,23 +22,23 @@ void clone_make(struct mematlas_collector *collector, const struct process *proc
 	struct clone *clone = &collector->clones[collector->clone_count];
 	if (state_copy(&clone->state, &process->state, time) < 0)
 		return;
-	clone->pid = process->shared->pid;
+	clone->image = process->image;
 	clone->serial = serial;
 	clone->made = clock_monotonic_s();
 	collector->clone_count++;
 }
 
-static int find(const struct mematlas_collector *collector, int pid, uint64_t serial)
+static int find(const struct mematlas_collector *collector, uint64_t image, uint64_t serial)
 {
 	for (uint32_t i = collector->clone_count; i-- > 0;)
-		if (collector->clones[i].pid == pid && collector->clones[i].serial == serial)
+		if (collector->clones[i].image == image && collector->clones[i].serial == serial)
 			return (int)i;
 	return -1;
 }
 
-void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial)
+void clone_drop(struct mematlas_collector *collector, uint64_t image, uint64_t serial)
 {
-	int index = find(collector, pid, serial);
+	int index = find(collector, image, serial);
 
 	if (index >= 0) {
 		state_free(&collector->clones[index].state);
@@ -46,9 +46,11 @@ void clone_drop(struct mematlas_collector *collector, int pid, uint64_t serial)
 	}
 }
 
-bool clone_claim(struct mematlas_collector *collector, int pid, uint64_t serial, struct state *ret)
+bool clone_claim(struct mematlas_collector *collector, const struct process *child,
+		 struct state *ret)
 {
-	int index = serial ? find(collector, pid, serial) : -1;
+	int index =
+		child->fork_serial ? find(collector, child->fork_image, child->fork_serial) : -1;
 
 	if (index < 0)
 		return false;

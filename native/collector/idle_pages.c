@@ -109,7 +109,7 @@ static int64_t list_rows(const struct stack_stats_table *table, const double *co
 
 static int read_process(struct join *join)
 {
-	const struct process *process = join->process;
+	struct process *process = join->process;
 	int error = vmas_read(process->dir, &join->vmas);
 
 	if (!error)

@@ -48,12 +48,30 @@ static void add_to_block(struct join *join, enum pool pool, const struct span *s
 	pool_stats->variance += estimate * estimate * (1 - 1 / weight.count);
 }
 
+/* The statistics that uncovered bytes of an owner count for. Of a private file mapping, the written pages
+ * are the process's own memory and the others are the file's. */
+static uint32_t stats_of_owner(struct join *join, const struct span *owner, uint32_t state)
+{
+	struct state *process = &join->process->state;
+
+	if (owner->owner != OWNER_FILEMAP || state & PAGES_FILE)
+		return owner->stats;
+	return stack_stats_find(process, process->stats.items[owner->stats].node,
+				MEMATLAS_KIND_COPY);
+}
+
+static bool has_stack(const struct span *owner)
+{
+	return owner && owner->owner != OWNER_ALLOCATOR && owner->owner != OWNER_PYMALLOC &&
+	       owner->owner != OWNER_TRACER;
+}
+
 /* Bytes that no block covers. */
 static void add_to_class(struct join *join, enum pool pool, uint32_t part, const struct span *owner,
 			 uint64_t bytes, uint32_t state)
 {
-	if (owner && (owner->owner == OWNER_USER || owner->owner == OWNER_FILEMAP))
-		add_to_stack(join, owner->stats, (double)bytes, state);
+	if (has_stack(owner))
+		add_to_stack(join, stats_of_owner(join, owner, state), (double)bytes, state);
 	if (!(state & PAGES_RESIDENT))
 		return;
 	if (pool == POOL_NONE)
@@ -62,9 +80,23 @@ static void add_to_class(struct join *join, enum pool pool, uint32_t part, const
 		join->pools[pool].uncovered += bytes;
 }
 
+/* Bytes that no block covers and that were resident when tracing began; false: counts as other bytes do. */
+static bool add_to_before(struct join *join, enum pool pool, uint32_t part, uint64_t bytes,
+			  uint32_t state)
+{
+	if (pool == POOL_USER || (pool == POOL_NONE && part != join->anon_part))
+		return false;
+	if (state & PAGES_RESIDENT && pool == POOL_NONE)
+		join->collector->parts[join->before_part].resident_bytes += bytes;
+	else if (state & PAGES_RESIDENT)
+		join->pools[pool].before += bytes;
+	return true;
+}
+
 /* The pool an address belongs to. If the mapping contradicts the recorded owner, the owner is
  * stale. */
-static enum pool pool_of(const struct join *join, const struct span **owner, uint32_t *part)
+static enum pool pool_of(const struct join *join, uint32_t state, const struct span **owner,
+			 uint32_t *part)
 {
 	static const enum pool pools[] = {
 		[OWNER_USER] = POOL_USER,
@@ -73,18 +105,47 @@ static enum pool pool_of(const struct join *join, const struct span **owner, uin
 	};
 	const struct vma_class *class = &join->class;
 
-	*part = class->part;
-	if (!*owner || (*owner)->owner == OWNER_FILEMAP)
+	bool written = class->copies && !(state & PAGES_FILE);
+	*part = written ? class->copies - 1 : class->part;
+	if (!*owner)
 		return class->pool;
-	if (!class->anonymous) {
+	bool is_file = (*owner)->owner == OWNER_FILEMAP || (*owner)->owner == OWNER_SHARED;
+	if (is_file != !class->anonymous) {
 		*owner = NULL;
 		return class->pool;
 	}
+	if (is_file)
+		return class->pool;
 	if ((*owner)->owner == OWNER_TRACER || (*owner)->owner == OWNER_STACK) {
 		*part = (*owner)->owner == OWNER_TRACER ? join->tracer_part : join->stack_part;
 		return POOL_NONE;
 	}
 	return pools[(*owner)->owner];
+}
+
+/* Where bytes lie that no block covers. */
+struct place {
+	enum pool pool;
+	uint32_t part;
+	const struct span *owner;
+};
+
+/* Counts the bytes from `at` up to where a block or memory from before begins or ends, which is returned. */
+static uint64_t sweep_span(struct join *join, struct place place, uint64_t at, uint64_t until,
+			   uint32_t state)
+{
+	const struct span *block = span_at(&join->blocks, at, &until);
+	const struct span *before = span_at(&join->before, at, &until);
+
+	if (!block && before && add_to_before(join, place.pool, place.part, until - at, state))
+		return until;
+	if (state & PAGES_RESIDENT)
+		fragmentation_add(join, place.pool, block, at, until);
+	if (block)
+		add_to_block(join, place.pool, block, until - at, state);
+	else
+		add_to_class(join, place.pool, place.part, place.owner, until - at, state);
+	return until;
 }
 
 static void sweep_run(struct join *join, uint64_t at, uint64_t end, uint32_t state)
@@ -93,30 +154,19 @@ static void sweep_run(struct join *join, uint64_t at, uint64_t end, uint32_t sta
 		uint64_t owned = end;
 		uint32_t part;
 		const struct span *owner = span_at(&join->owners, at, &owned);
-		enum pool pool = pool_of(join, &owner, &part);
-		while (at < owned) {
-			uint64_t until = owned;
-			const struct span *block = span_at(&join->blocks, at, &until);
-			if (state & PAGES_RESIDENT)
-				fragmentation_add(join, pool, block, at, until);
-			if (block)
-				add_to_block(join, pool, block, until - at, state);
-			else
-				add_to_class(join, pool, part, owner, until - at, state);
-			at = until;
-		}
+		enum pool pool = pool_of(join, state, &owner, &part);
+		while (at < owned)
+			at = sweep_span(join, (struct place){pool, part, owner}, at, owned, state);
 	}
 }
 
 static void sweep(struct join *join)
 {
-	struct vma_class before = {.part = NO_PART};
 	size_t run = 0;
 
 	for (size_t i = 0; i < join->vmas.count; i++) {
 		const struct vma *vma = &join->vmas.items[i];
-		join->class = vma_class_of(join, i, &before);
-		before = join->class;
+		join->class = vma_class_of(join, i);
 		if (vma->no_pages)
 			continue;
 		while (run < join->runs.count && join->runs.items[run].end <= vma->start)
@@ -143,7 +193,8 @@ static double least(double a, double b)
 static void split_pool(struct join *join, enum pool pool, double *live, double *variance)
 {
 	const struct pool_stats *pool_stats = &join->pools[pool];
-	double resident = (double)(pool_stats->covered + pool_stats->uncovered);
+	double resident =
+		(double)(pool_stats->covered + pool_stats->uncovered + pool_stats->before);
 	double estimate = pool_stats->estimate;
 
 	if (pool == POOL_NONE || pool == POOL_USER) {
@@ -159,8 +210,11 @@ static void split_pool(struct join *join, enum pool pool, double *live, double *
 	estimate = round(least(estimate, resident));
 	*live += estimate;
 	*variance += pool_stats->variance;
-	uint32_t part = part_index(join, MEMATLAS_PART_SLACK, pool_names[pool]);
-	join->collector->parts[part].resident_bytes = (uint64_t)(resident - estimate);
+	double before = round(least((double)pool_stats->before, resident - estimate));
+	uint32_t part = part_index(join, MEMATLAS_PART_BEFORE, pool_names[pool]);
+	join->collector->parts[part].resident_bytes = (uint64_t)before;
+	part = part_index(join, MEMATLAS_PART_SLACK, pool_names[pool]);
+	join->collector->parts[part].resident_bytes = (uint64_t)(resident - estimate - before);
 	join->collector->parts[part].error_bytes = sqrt(pool_stats->variance);
 	join->collector->parts[part].free_page_bytes = pool_stats->free_pages;
 	join->collector->parts[part].held_free_bytes = pool_stats->held_free;
@@ -187,20 +241,34 @@ static uint64_t make_parts(struct join *join)
 	return total;
 }
 
+/* Numbers of threads whose stacks are those of each of the statistics. */
+static double *count_threads(const struct join *join)
+{
+	double *threads = calloc(join->process->state.stats.count + 1, sizeof *threads);
+
+	for (size_t i = 0; threads && i < join->owners.count; i++)
+		if (join->owners.items[i].owner == OWNER_STACK)
+			threads[join->owners.items[i].stats] += 1;
+	return threads;
+}
+
 static int make_rows(struct join *join)
 {
 	const struct stack_stats_table *table = &join->process->state.stats;
 	struct mematlas_collector *collector = join->collector;
 	struct mematlas_snapshot_row *rows = malloc((table->count + 1) * sizeof *rows);
 
-	if (!rows)
+	CLEANUP_FREE double *threads = count_threads(join);
+	if (!rows || !threads) {
+		free(rows);
 		return -ENOMEM;
+	}
 	free(collector->rows);
 	collector->rows = rows;
 	collector->row_count = 0;
 	for (uint32_t i = 0; i < table->count; i++) {
 		const struct stack_stats *stats = &table->items[i];
-		double live = rounded(stats->live), count = rounded(stats->live_count);
+		double live = rounded(stats->live), count = rounded(stats->live_count) + threads[i];
 		if (live == 0 && count == 0 && stats->resident == 0 && stats->swapped == 0)
 			continue;
 		rows[collector->row_count++] =
@@ -223,16 +291,13 @@ static void clear_residency(struct stack_stats_table *table)
 			table->items[i].held_free = 0;
 }
 
-/* A traced image maps its session file. After an exec, the PID has another image that does not. */
+/* A traced image maps its session memory. After an exec, the PID has another image that does not. */
 static bool is_same_image(const struct join *join)
 {
 	for (size_t i = 0; i < join->vmas.count; i++) {
-		const char *name = join->vmas.items[i].name;
-		const char *base = strrchr(name, '/');
-		size_t length = strlen(join->process->name);
-		if (base && is_session_file(join->collector, name) &&
-		    strncmp(base + 1, join->process->name, length) == 0 &&
-		    (base[1 + length] == 0 || base[1 + length] == ' '))
+		const struct vma *vma = &join->vmas.items[i];
+		if (vma->inode == join->process->inode &&
+		    is_session_memory(join->collector, vma->name))
 			return true;
 	}
 	return false;
@@ -258,6 +323,8 @@ static int read_process(struct join *join, struct mematlas_account *account)
 	collector_heartbeat(join->collector);
 	error = spans_of_blocks(&join->process->state.blocks, &join->blocks);
 	collector_heartbeat(join->collector);
+	if (!error)
+		error = spans_of_before(&join->process->state.before, &join->before);
 	return error ? error : spans_of_owners(join->process, &join->owners);
 }
 
@@ -271,6 +338,7 @@ static int run_join(struct join *join, struct mematlas_account *account)
 	collector->part_count = 0;
 	join->tracer_part = part_index(join, MEMATLAS_PART_TRACER, "mematlas");
 	join->stack_part = part_index(join, MEMATLAS_PART_STACK, "other threads");
+	join->before_part = part_index(join, MEMATLAS_PART_BEFORE, "unnamed");
 	join->anon_part = part_index(join, MEMATLAS_PART_ANON, "unnamed");
 	clear_residency(&join->process->state.stats);
 	join->page.number = NO_PAGE;

@@ -8,6 +8,7 @@ struct vma {
 	uint64_t start, end;
 	uint64_t file_offset, inode;
 	char permissions[5];
+	bool bss;      /* follows a file's pages and belongs to it; `name` is the file's */
 	bool no_pages; /* not counted in RSS: device memory, hugetlb, vvar */
 	const char *name; /* points into the text; "" if there is none */
 };
@@ -22,7 +23,8 @@ struct vmas {
 enum page_state {
 	PAGES_RESIDENT = 1,
 	PAGES_SWAPPED = 2,
-	PAGES_HUGE = 4 /* mapped by a PMD */
+	PAGES_HUGE = 4, /* mapped by a PMD */
+	PAGES_FILE = 8  /* of a file or shared memory; not: private to the process */
 };
 
 struct run {
@@ -36,6 +38,9 @@ struct runs {
 	size_t count, capacity;
 };
 
+/* bss.c: false: no memory */
+bool vmas_name_bss(int proc, struct vmas *vmas);
+
 /* vmas.c: reads maps, or smaps if mappings may have no pages, which only smaps shows. */
 int vmas_read(int proc, struct vmas *ret);
 void vmas_free(struct vmas *vmas);
@@ -44,7 +49,7 @@ int64_t statm_read(int proc);                     /* RSS in bytes */
 
 /* vma_class.c: the part of the account that a mapping's name decides; false: it decides none (the
  * heap, unnamed mappings). */
-bool is_session_file(const struct mematlas_collector *collector, const char *name);
+bool is_session_memory(const struct mematlas_collector *collector, const char *name);
 bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
 		  struct mematlas_part *ret);
 

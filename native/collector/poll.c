@@ -1,4 +1,4 @@
-/* The loop of the collector: heartbeat, new files, drain, observation, sleep. */
+/* The loop of the collector: heartbeat, arrivals, drain, observation, sleep. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <poll.h>
@@ -9,10 +9,17 @@
 #include "../cleanup.h"
 #include "collector.h"
 
-#define SCAN_EVERY_S 0.02 /* without inotify */
+#define STATUSES_EVERY_S 1.0
 #define BUSY_NS 500000L
 #define CALM_NS 10000000L
 #define IDLE_NS 20000000L
+
+bool process_is_gone(const struct process *process)
+{
+	struct pollfd end = {.fd = process->pidfd, .events = POLLIN};
+
+	return process->pidfd < 0 || poll(&end, 1, 0) > 0;
+}
 
 /* To be called before a drain, which then reads all that an ended process has written. Its end is
  * reported after that drain. */
@@ -22,8 +29,7 @@ static void update_states(struct mematlas_collector *collector)
 		struct process *process = collector->processes[i];
 		if (process->emitted_ended)
 			continue;
-		struct pollfd end = {.fd = process->pidfd, .events = POLLIN};
-		if (process->pidfd < 0 || poll(&end, 1, 0) > 0)
+		if (process_is_gone(process))
 			process->dead = true;
 		uint32_t state = __atomic_load_n(&process->shared->state, __ATOMIC_ACQUIRE);
 		if (state == TRACE_EXITING)
@@ -43,14 +49,6 @@ static void observe_all(struct mematlas_collector *collector, double now)
 		collector->emitted_watched = event_push(collector, MEMATLAS_EVENT_WATCHED, -1);
 }
 
-/* A busy collector never sleeps in wait_ns(), so inotify is polled here, too. */
-static bool directory_changed(const struct mematlas_collector *collector)
-{
-	struct pollfd change = {.fd = collector->inotify, .events = POLLIN};
-
-	return collector->scan_now || poll(&change, 1, 0) > 0;
-}
-
 /* Returns how many nanoseconds to sleep afterwards. */
 static long run_round(struct mematlas_collector *collector)
 {
@@ -58,12 +56,12 @@ static long run_round(struct mematlas_collector *collector)
 	collector_heartbeat(collector);
 	update_states(collector);
 	double now = clock_monotonic_s();
-	if (directory_changed(collector) || now >= collector->next_scan) {
+	int error = collector_admit(collector);
+	if (error)
+		collector->error = error;
+	if (collector->new_process || now >= collector->next_statuses) {
 		collector_read_statuses(collector);
-		int error = collector_scan(collector);
-		if (error)
-			collector->error = error;
-		collector->next_scan = now + (collector->inotify < 0 ? SCAN_EVERY_S : 1.0);
+		collector->next_statuses = now + STATUSES_EVERY_S;
 	}
 	double fullest = collector_drain(collector);
 	bool fresh = collector->new_process;
@@ -77,7 +75,7 @@ static long run_round(struct mematlas_collector *collector)
 	return fullest > 0 ? CALM_NS : IDLE_NS;
 }
 
-/* Sleeps until `ns` have passed, a file appears or a process ends; false: interrupted by a
+/* Sleeps until `ns` have passed, a process joins or ends; false: interrupted by a
  * signal. */
 static bool wait_ns(struct mematlas_collector *collector, long ns)
 {
@@ -87,7 +85,7 @@ static bool wait_ns(struct mematlas_collector *collector, long ns)
 
 	if (!ends)
 		return true;
-	ends[count++] = (struct pollfd){.fd = collector->inotify, .events = POLLIN};
+	ends[count++] = (struct pollfd){.fd = collector->broker.arrival, .events = POLLIN};
 	if (!collector->emitted_watched)
 		ends[count++] = (struct pollfd){.fd = collector->watched, .events = POLLIN};
 	for (uint32_t i = 0; i < collector->count; i++)

@@ -82,8 +82,7 @@ static void free_rest(struct process *process)
 	state_free(&process->state);
 }
 
-/* A build starts thousands of processes, so only the description of an ended one is kept. Its file
- * is removed because a later image of the same PID may need the name. */
+/* A build starts thousands of processes, so only the description of an ended one is kept. */
 int mematlas_collector_forget(struct mematlas_collector *collector, int index)
 {
 	struct process *process = process_at(collector, index);
@@ -99,8 +98,6 @@ int mematlas_collector_forget(struct mematlas_collector *collector, int index)
 	unmap(process);
 	process->shared = kept;
 	process->mapped = 0;
-	unlinkat(collector->dirfd, process->name, 0);
-	process->name[0] = 0;
 	free_rest(process);
 	return 0;
 }

@@ -27,22 +27,3 @@ bool processes_add(struct mematlas_collector *collector, struct process *process
 	collector->new_process = true;
 	return true;
 }
-
-static int by_start(const void *a, const void *b)
-{
-	uint64_t one = (*(struct process *const *)a)->shared->start;
-	uint64_t other = (*(struct process *const *)b)->shared->start;
-
-	return (one > other) - (one < other);
-}
-
-/* A directory has no order; processes are numbered in the order of their start. */
-void processes_sort(struct mematlas_collector *collector, uint32_t first)
-{
-	if (collector->count == first)
-		return;
-	qsort(collector->processes + first, collector->count - first, sizeof(struct process *),
-	      by_start);
-	for (uint32_t i = first; i < collector->count; i++)
-		collector->processes[i]->index = (int)i;
-}

@@ -8,8 +8,6 @@
  * here. */
 static void copy_shared(const struct trace_process *shared, struct mematlas_traced *traced)
 {
-	traced->pid = shared->pid;
-	traced->parent_pid = shared->parent_pid;
 	traced->python_version = shared->python_version;
 	traced->python_hooked = shared->python_hooked;
 	traced->python_free_threaded = shared->python_free_threaded;
@@ -41,6 +39,9 @@ int mematlas_collector_process(struct mematlas_collector *collector, int index,
 	const struct state *state = &process->state;
 	process_read_status(process);
 	*traced = (struct mematlas_traced){
+		.pid = process->pid,
+		.parent_pid = process->parent_pid,
+		.inner_pid = process->inner_pid,
 		.parent = process->parent,
 		.ending = process->ending,
 		.status = process->status,

@@ -35,17 +35,24 @@ static uint32_t stats_of(struct state *state, struct ring *ring, uint64_t stack,
 	return entry[kind] - 1;
 }
 
+static uint32_t kind_of(uint64_t target, uint32_t flags)
+{
+	uint32_t kind = TRACE_KIND(target);
+
+	if (kind >= RECORD_KINDS)
+		return 0;
+	return kind == TRACE_FILEMAP && flags & TRACE_FLAG_SHARED ? MEMATLAS_KIND_SHARED : kind;
+}
+
 static void apply_alloc(struct process *process, struct ring *ring, uint32_t mask)
 {
 	uint64_t time = ring->time;
 	uint64_t target = ring_word(ring, mask, 1), size = ring_word(ring, mask, 2);
 	uint64_t stack = ring_word(ring, mask, 3);
-	uint32_t kind = TRACE_KIND(target), flags = (uint32_t)(target >> 56);
+	uint32_t flags = (uint32_t)(target >> 56);
+	bool moved = flags & TRACE_FLAG_MOVED && ring->unmapped.kind;
+	uint32_t kind = moved ? ring->unmapped.kind : kind_of(target, flags);
 
-	if (flags & TRACE_FLAG_MOVED && ring->unmapped.kind) {
-		kind = ring->unmapped.kind;
-		flags |= ring->unmapped.reserved ? TRACE_FLAG_RESERVED : 0;
-	}
 	if (kind == 0 || kind >= KINDS)
 		return;
 	uint32_t stats = stats_of(&process->state, ring, stack, kind);
@@ -62,7 +69,8 @@ static void apply_alloc(struct process *process, struct ring *ring, uint32_t mas
 			      .born = time,
 			      .stats = stats,
 			      .kind = (uint8_t)kind,
-			      .reserved = (flags & TRACE_FLAG_RESERVED) != 0};
+			      .reserved = moved ? ring->unmapped.reserved
+						: (flags & TRACE_FLAG_RESERVED) != 0};
 	if (end > start && end <= 1ull << ADDRESS_BITS)
 		state_map(&process->state, time, &range);
 }
@@ -156,7 +164,7 @@ static void apply_rare(struct mematlas_collector *collector, struct process *pro
 		clone_make(collector, process, ring->time, second);
 		break;
 	case TRACE_FORK_FAILED:
-		clone_drop(collector, process->shared->pid, second);
+		clone_drop(collector, process->image, second);
 		break;
 	case TRACE_BAD_FREE:
 		apply_bad_free(process, ring, second, ring_word(ring, mask, 2));

@@ -11,7 +11,9 @@
 #include "join.h"
 #include "pagemap_scan.h"
 
-#define WANTED (PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED | PAGEMAP_IS_ZERO | PAGEMAP_IS_HUGE)
+#define WANTED                                                                                     \
+	(PAGEMAP_IS_PRESENT | PAGEMAP_IS_SWAPPED | PAGEMAP_IS_ZERO | PAGEMAP_IS_HUGE |             \
+	 PAGEMAP_IS_FILE)
 #define BATCH 16384u
 #define USER_END 0x7ffffffff000ull
 
@@ -35,7 +37,8 @@ static bool add_run(struct runs *runs, uint64_t start, uint64_t end, uint32_t st
 static uint32_t state_of(uint64_t categories)
 {
 	if (categories & PAGEMAP_IS_PRESENT && !(categories & PAGEMAP_IS_ZERO))
-		return PAGES_RESIDENT | (categories & PAGEMAP_IS_HUGE ? PAGES_HUGE : 0);
+		return PAGES_RESIDENT | (categories & PAGEMAP_IS_HUGE ? PAGES_HUGE : 0) |
+		       (categories & PAGEMAP_IS_FILE ? PAGES_FILE : 0);
 	if (categories & PAGEMAP_IS_SWAPPED && !(categories & PAGEMAP_IS_GUARD))
 		return PAGES_SWAPPED;
 	return 0;
@@ -78,7 +81,8 @@ static int read_vma(int fd, const struct vma *vma, uint64_t *entries, struct run
 		if (got <= 0)
 			return got < 0 ? -errno : 0;
 		for (ssize_t i = 0; i < got / 8; i++, at += page) {
-			uint32_t state = entries[i] >> 63       ? PAGES_RESIDENT
+			uint32_t file = entries[i] >> 61 & 1 ? PAGES_FILE : 0;
+			uint32_t state = entries[i] >> 63       ? PAGES_RESIDENT | file
 					 : entries[i] >> 62 & 1 ? PAGES_SWAPPED
 								: 0;
 			if (!add_run(runs, at, at + page, state))

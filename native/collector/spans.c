@@ -93,28 +93,66 @@ static enum owner owner_of(const struct process *process, const struct range *ra
 		return OWNER_USER;
 	if (range->kind == TRACE_FILEMAP)
 		return OWNER_FILEMAP;
+	if (range->kind == MEMATLAS_KIND_SHARED)
+		return OWNER_SHARED;
 	if (process->shared->python_version && (size == 256 << 10 || size == 1 << 20))
 		return OWNER_PYMALLOC;
 	return OWNER_ALLOCATOR;
 }
 
+static uint64_t word_of(const struct modules *modules, uint64_t pc)
+{
+	for (uint32_t i = modules->count; i-- > 0;) {
+		const struct mematlas_module *module = &modules->items[i];
+		if (MODULE_ADDRESS(module->start) <= pc && pc < MODULE_ADDRESS(module->end))
+			return MODULE_WORD(pc, MODULE_EPOCH(module->start));
+	}
+	return MODULE_ADDRESS(pc);
+}
+
+/* The start routine of a thread. Of a thread that was there before the tracer, it is the third frame from
+ * the root, above the C library's two. */
+static uint64_t routine_of(const struct process *process, uint32_t ring)
+{
+	const struct trace_ring *shared = ring_shared(process, ring);
+	const struct ring *mine = &process->rings[ring];
+	uint64_t routine = __atomic_load_n(&shared->routine, __ATOMIC_RELAXED);
+
+	if (routine)
+		return word_of(&process->state.modules, routine + 1);
+	return mine->native_count > 2 && mine->natives[0] ? mine->natives[2] : 0;
+}
+
 /* Stacks of all threads but the first, whose stack has a name in maps. A stack in a mapping by the
  * program belongs to that mapping. */
-static void add_stacks(const struct process *process, struct spans *spans)
+static void add_stacks(struct process *process, struct spans *spans)
 {
 	const struct trace_ring *rings =
 		(const struct trace_ring *)((const char *)process->shared + TRACE_RINGS_OFFSET);
 
 	for (uint32_t i = 0; i < process->ring_count; i++) {
 		uint64_t low = rings[i].stack_low, high = rings[i].stack_high;
-		if (!low || rings[i].tid == process->shared->pid)
+		if (!low || rings[i].tid == process->inner_pid)
 			continue;
-		if (!overlaps_range(&process->state.ranges, low, high))
-			add_span(spans, low, high, 0, OWNER_STACK);
+		if (overlaps_range(&process->state.ranges, low, high))
+			continue;
+		uint32_t node = stack_trie_add(&process->state, 0, routine_of(process, i));
+		add_span(spans, low, high,
+			 stack_stats_find(&process->state, node, MEMATLAS_KIND_STACK), OWNER_STACK);
 	}
 }
 
-int spans_of_owners(const struct process *process, struct spans *spans)
+int spans_of_before(const struct ranges *before, struct spans *spans)
+{
+	*spans = (struct spans){malloc((before->count + 1) * sizeof(struct span)), 0, 0};
+	if (!spans->items)
+		return -ENOMEM;
+	for (size_t i = 0; i < before->count; i++)
+		add_span(spans, before->items[i].start, before->items[i].end, 0, OWNER_USER);
+	return 0;
+}
+
+int spans_of_owners(struct process *process, struct spans *spans)
 {
 	const struct ranges *ranges = &process->state.ranges;
 	size_t capacity = ranges->count + process->ring_count + 16;

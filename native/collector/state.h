@@ -190,6 +190,7 @@ struct state {
 	struct blocks blocks;
 	struct large large;
 	struct ranges ranges;
+	struct ranges before; /* pages resident when an attached process was found */
 	struct trie trie;
 	struct stack_stats_table stats;
 	struct codes codes;
@@ -349,6 +350,9 @@ struct unmapped {
 	bool reserved;
 };
 struct unmapped state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_t end);
+
+/* The pages of that range are not those from before any more. */
+void state_forget_before(struct state *state, uint64_t start, uint64_t end);
 
 /* commits.c: ends are rounded up to pages. `flags`: TRACE_FLAG_CLOSED, TRACE_FLAG_DROPPED. */
 void state_commit(struct state *state, uint64_t time, uint64_t start, uint64_t end, uint32_t node);

@@ -14,6 +14,7 @@ enum owner {
 	OWNER_ALLOCATOR, /* a mapping by an allocator */
 	OWNER_PYMALLOC,
 	OWNER_FILEMAP, /* bytes count for the file, and for the stack that mapped it */
+	OWNER_SHARED,  /* bytes count for shared memory, and for the stack that mapped it */
 	OWNER_STACK,
 	OWNER_TRACER
 };
@@ -33,7 +34,8 @@ struct spans {
 };
 
 int spans_of_blocks(const struct blocks *blocks, struct spans *ret);
-int spans_of_owners(const struct process *process, struct spans *ret);
+int spans_of_owners(struct process *process, struct spans *ret);
+int spans_of_before(const struct ranges *before, struct spans *ret);
 
 /* The span at `address`, or NULL. *end is lowered to where the answer changes. */
 static inline const struct span *span_at(struct spans *spans, uint64_t address, uint64_t *end)
@@ -69,6 +71,7 @@ enum pool {
 /* Resident bytes of one pool: free_pages + held_free <= uncovered */
 struct pool_stats {
 	uint64_t covered, uncovered; /* under blocks, and not */
+	uint64_t before; /* not under blocks, and resident when tracing began */
 	double estimate, variance;   /* of live bytes */
 	uint64_t free_pages;         /* pages without a live byte */
 	uint64_t held_free;          /* free bytes on pages with live ones */
@@ -90,6 +93,8 @@ struct page_usage {
 struct vma_class {
 	enum pool pool;
 	uint32_t part;  /* with POOL_NONE */
+	uint32_t
+		copies; /* part + 1 of the pages of a private file mapping that were written; 0: none */
 	bool anonymous; /* private memory without a file; owners of other memory are stale */
 };
 
@@ -98,9 +103,9 @@ struct join {
 	struct process *process;
 	struct vmas vmas;
 	struct runs runs;
-	struct spans blocks, owners;
+	struct spans blocks, owners, before;
 	struct vma_class class; /* of the mapping the sweep is in */
-	uint32_t tracer_part, stack_part, anon_part;
+	uint32_t tracer_part, stack_part, anon_part, before_part;
 	struct pool_stats pools[POOLS];
 	struct page_usage page;
 	bool failed; /* no memory */
@@ -113,6 +118,7 @@ static inline void join_free(struct join *join)
 	free(join->runs.items);
 	free(join->blocks.items);
 	free(join->owners.items);
+	free(join->before.items);
 }
 
 /* fragmentation.c: bytes [at, until) are resident and belong to `block`, or to none (NULL).
@@ -121,9 +127,10 @@ void fragmentation_add(struct join *join, enum pool pool, const struct span *blo
 		       uint64_t until);
 void fragmentation_finish(struct join *join);
 
-/* vma_class.c: `before` is the class of mapping i - 1. */
+/* vma_class.c */
+bool is_glibc_arena(const struct vmas *vmas, size_t i);
 uint32_t part_index(struct join *join, uint32_t kind, const char *name);
-struct vma_class vma_class_of(struct join *join, size_t i, const struct vma_class *before);
+struct vma_class vma_class_of(struct join *join, size_t i);
 
 /* discover_modules.c: executable mappings without a MODULE record */
 void discover_modules(struct join *join);

@@ -332,6 +332,8 @@ static void inspect_all(struct census *census, struct window *window)
 	join_resident(&join.runs);
 	if (!census->error)
 		inspect_resident(census, window, &join.blocks, &join.runs);
+	if (process_is_gone(census->process)) /* the PID may have been another process's */
+		census->error = -ESRCH;
 }
 
 static int64_t list_rows(const struct census *census, struct mematlas_object *rows,
@@ -379,7 +381,7 @@ int64_t mematlas_collector_objects(struct mematlas_collector *collector, int ind
 		return -ENOMEM;
 	census->collector = collector;
 	census->process = process;
-	census->pid = process->shared->pid;
+	census->pid = process->pid;
 	census->type_word = process->shared->python_free_threaded ? 3 : 1;
 	census->mask = 511;
 	window->start = window->end = 0;

@@ -33,14 +33,11 @@ static bool starts_with(const char *text, const char *prefix)
 	return strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
-/* The last component of the session's directory is random, so no other path contains it. */
-bool is_session_file(const struct mematlas_collector *collector, const char *name)
+/* All memory of a session is named like its socket, which is random. */
+bool is_session_memory(const struct mematlas_collector *collector, const char *name)
 {
-	const char *base = strrchr(collector->directory, '/');
-
-	base = base ? base : collector->directory;
-	const char *found = strstr(name, base);
-	return found && found[strlen(base)] == '/';
+	return starts_with(name, "/memfd:") &&
+	       starts_with(name + strlen("/memfd:"), collector->broker.name);
 }
 
 static bool is_tracer_library(const char *name)
@@ -58,7 +55,7 @@ static bool is_shared_memory(const struct vma *vma)
 }
 
 /* A glibc arena is aligned to 64 MiB; its unused rest is PROT_NONE behind the used part. */
-static bool is_glibc_arena(const struct vmas *vmas, size_t i)
+bool is_glibc_arena(const struct vmas *vmas, size_t i)
 {
 	const struct vma *vma = &vmas->items[i], *next = vma + 1;
 
@@ -93,16 +90,13 @@ static bool holds_blocks(struct join *join, const struct vma *vma)
 	return true;
 }
 
-static struct vma_class classify_unnamed(struct join *join, size_t i,
-					 const struct vma_class *before)
+static struct vma_class classify_unnamed(struct join *join, size_t i)
 {
 	const struct vma *vma = &join->vmas.items[i];
 	struct vma_class class = {.anonymous = true, .part = NO_PART};
 
 	if (is_glibc_arena(&join->vmas, i)) {
 		class.pool = POOL_ARENA;
-	} else if (i > 0 && vma[-1].end == vma->start && vma[-1].inode && before->part != NO_PART) {
-		class.part = before->part; /* the .bss, which follows its file */
 	} else if (holds_blocks(join, vma)) {
 		class.pool = POOL_MAPPED;
 	} else {
@@ -113,15 +107,22 @@ static struct vma_class classify_unnamed(struct join *join, size_t i,
 
 static bool is_tracer_memory(const struct mematlas_collector *collector, const char *name)
 {
-	return is_session_file(collector, name) || is_tracer_library(name) ||
+	return is_session_memory(collector, name) || is_tracer_library(name) ||
 	       starts_with(name, "[anon:mematlas");
+}
+
+static uint32_t kind_of_named(const char *name)
+{
+	if (*name != '/' && strcmp(name, "[vdso]") != 0)
+		return MEMATLAS_PART_ANON;
+	return MEMATLAS_PART_FILE;
 }
 
 bool part_of_name(const struct mematlas_collector *collector, const struct vma *vma,
 		  struct mematlas_part *ret)
 {
 	const char *name = vma->name;
-	uint32_t kind = MEMATLAS_PART_FILE;
+	uint32_t kind = kind_of_named(name);
 
 	if (is_tracer_memory(collector, name)) {
 		kind = MEMATLAS_PART_TRACER;
@@ -129,32 +130,34 @@ bool part_of_name(const struct mematlas_collector *collector, const struct vma *
 	} else if (strcmp(name, "[stack]") == 0) {
 		kind = MEMATLAS_PART_STACK;
 		name = "main thread";
+	} else if (vma->bss) {
+		kind = MEMATLAS_PART_COPY;
 	} else if (is_shared_memory(vma)) {
 		kind = MEMATLAS_PART_SHARED;
 		if (!*name || starts_with(name, "/dev/zero"))
 			name = "anonymous";
 	} else if (!*name || strcmp(name, "[heap]") == 0) {
 		return false;
-	} else if (*name != '/' && strcmp(name, "[vdso]") != 0) {
-		kind = MEMATLAS_PART_ANON;
 	}
 	*ret = (struct mematlas_part){.kind = kind};
 	strncpy(ret->name, name, sizeof ret->name - 1);
 	return true;
 }
 
-struct vma_class vma_class_of(struct join *join, size_t i, const struct vma_class *before)
+struct vma_class vma_class_of(struct join *join, size_t i)
 {
 	const struct vma *vma = &join->vmas.items[i];
 	struct mematlas_part part;
 
 	if (strcmp(vma->name, "[heap]") == 0)
-		return (struct vma_class){POOL_HEAP, NO_PART, true};
+		return (struct vma_class){.pool = POOL_HEAP, .part = NO_PART, .anonymous = true};
 	if (!part_of_name(join->collector, vma, &part))
-		return classify_unnamed(join, i, before);
+		return classify_unnamed(join, i);
 	if (part.kind == MEMATLAS_PART_TRACER)
-		return (struct vma_class){POOL_NONE, join->tracer_part, false};
-	struct vma_class class = {POOL_NONE, part_index(join, part.kind, part.name), false};
+		return (struct vma_class){.part = join->tracer_part};
+	struct vma_class class = {.part = part_index(join, part.kind, part.name)};
+	if (vma->inode && vma->permissions[3] == 'p')
+		class.copies = part_index(join, MEMATLAS_PART_COPY, part.name) + 1;
 	class.anonymous = part.kind == MEMATLAS_PART_ANON;
 	return class;
 }

@@ -159,14 +159,17 @@ int vmas_read(int proc, struct vmas *vmas)
 {
 	*vmas = (struct vmas){0};
 	int error = read_as(proc, "maps", vmas);
-	if (error || !needs_smaps(vmas))
+	if (error)
 		return error;
 	struct vmas better = {0};
-	if (read_as(proc, "smaps", &better) == 0) {
+	if (needs_smaps(vmas) && read_as(proc, "smaps", &better) == 0) {
 		vmas_free(vmas);
 		*vmas = better;
 	}
-	return 0;
+	if (vmas_name_bss(proc, vmas))
+		return 0;
+	vmas_free(vmas);
+	return -ENOMEM;
 }
 
 void vmas_free(struct vmas *vmas)

@@ -164,7 +164,6 @@ void process_observe(struct mematlas_collector *collector, struct process *proce
 	if (rss == 0)
 		return; /* a zombie, or not permitted */
 	process->rss = rss;
-	fault_sites_hold_events(process);
 	if (sample_is_due(process, now)) {
 		process->sampled_exit = process->emitted_exiting;
 		add_sample(collector, process, now);

@@ -38,7 +38,8 @@ enum mematlas_ending {
 };
 
 struct mematlas_traced {
-	int32_t pid, parent_pid;
+	int32_t pid, parent_pid; /* in the collector's PID namespace */
+	int32_t inner_pid;       /* in the process's own PID namespace */
 	int32_t parent; /* index; -1: not traced */
 	int32_t ending, status;
 	uint32_t python_version, python_hooked;
@@ -148,8 +149,10 @@ struct mematlas_code {
 enum mematlas_part_kind {
 	MEMATLAS_PART_LIVE,
 	MEMATLAS_PART_SLACK,
+	MEMATLAS_PART_BEFORE, /* resident when tracing began, in no block recorded since */
 	MEMATLAS_PART_STACK,
 	MEMATLAS_PART_FILE,
+	MEMATLAS_PART_COPY, /* written pages of a private file mapping, and the .bss */
 	MEMATLAS_PART_SHARED,
 	MEMATLAS_PART_ANON,
 	MEMATLAS_PART_TRACER
@@ -175,8 +178,21 @@ struct mematlas_account {
 	uint32_t parts, rows;
 };
 
-int mematlas_collector_create(const char *directory, const struct mematlas_trace_settings *settings,
+/* `library`: path of the tracer's library, for processes that cannot reach it; NULL: none. */
+int mematlas_collector_create(const struct mematlas_trace_settings *settings, const char *library,
 			      struct mematlas_collector **ret);
+/* What a process needs to join: the value of MEMATLAS_SESSION. */
+const char *mematlas_collector_session(const struct mematlas_collector *collector);
+/* Serves a process over a socket whose other end that process has: it joins with the session text
+ * ":TOKEN:FD". The descriptor becomes the collector's, also on failure. */
+int mematlas_collector_adopt(struct mematlas_collector *collector, int fd);
+/* Processes that could not be traced, in order of their reports. */
+struct mematlas_refusal {
+	int32_t pid;
+	char reason[128];
+};
+int64_t mematlas_collector_refusals(struct mematlas_collector *collector, uint64_t from,
+				    struct mematlas_refusal *rows, uint64_t capacity);
 void mematlas_collector_destroy(struct mematlas_collector *collector);
 /* Pushes WATCHED when `pid`, which need not be traced, has ended. */
 int mematlas_collector_watch(struct mematlas_collector *collector, int pid);

@@ -2,12 +2,12 @@
  * Every field is little-endian and naturally aligned. Both sides check TRACE_VERSION; on a mismatch the
  * program runs untraced.
  *
- *   $MEMATLAS_SESSION/control       settings and heartbeat, created by the collector
- *   $MEMATLAS_SESSION/preallocated  an unused process file of full size; a process that cannot
- *                                   create its own (RLIMIT_FSIZE) renames this one
- *   $MEMATLAS_SESSION/PID.N.why     a dangling symbolic link; its text is why that image is not traced
- *   $MEMATLAS_SESSION/PID.N         one file per traced process image (N counts images of that PID):
- *                                   header | ring directory | ring 0 | ring 1 | ...
+ * Both sides share sealed memory that the collector makes and passes by descriptor (trace_request.h):
+ *
+ *   control          settings and heartbeat; read-only for the tracer
+ *   process memory   one for each traced process image:
+ *                    header | ring directory | ring 0 | ring 1 | ...
+ *   clock            one counter, where the CPU has none that all cores share
  *
  * A ring belongs to one thread (single producer) and is read by the collector (single consumer).
  * head and tail count 8-byte words since the ring was created and never wrap. A record starts at
@@ -32,10 +32,8 @@
 /* The largest base page of a Linux kernel (64K on aarch64). Every region of a shared file starts at
  * a multiple of it, so each can be mapped on its own whatever the kernel's page size. */
 #define TRACE_FILE_ALIGN 65536u
-#define TRACE_HEADER_BYTES TRACE_FILE_ALIGN /* size of "control", and of a process file's header */
+#define TRACE_HEADER_BYTES TRACE_FILE_ALIGN /* size of control, and of process memory's header */
 #define TRACE_MIN_PAGE 4096u /* the smallest base page; headers fit in it */
-#define TRACE_CONTROL_FILE "control"
-#define TRACE_PREALLOCATED_FILE "preallocated"
 #define TRACE_EVAL_RANGES 4u
 #define TRACE_PRIVATE_MAPS 32u
 
@@ -44,7 +42,7 @@ enum trace_mode { TRACE_SAMPLED = 0, TRACE_EXACT = 1 };
 /* TRACE_CLOCK_TSC where it is invariant (x86-64), or cntvct_el0 (aarch64); else one shared counter. */
 enum trace_clock { TRACE_CLOCK_TSC = 0, TRACE_CLOCK_COUNTER = 1 };
 
-/* Start of the file "control". */
+/* Start of control. */
 struct trace_control {
 	uint64_t magic;
 	uint32_t version;
@@ -56,7 +54,6 @@ struct trace_control {
 	uint64_t clock_base;   /* subtracted from every clock reading, so that 56 bits suffice */
 	uint64_t heartbeat;    /* atomic; the collector adds 1 per poll, at least 20 times a second */
 	uint64_t off;          /* atomic; 1: stop tracing for good, let the program run on */
-	uint64_t counter;      /* atomic; TRACE_CLOCK_COUNTER */
 	uint32_t fault_period; /* record one minor fault in this many; 0: none */
 	uint32_t unused;
 };
@@ -75,24 +72,23 @@ enum trace_process_state {
 	TRACE_DISABLED = 3 /* by the tracer; `reason` says why */
 };
 
-/* Start of a process file. */
+/* Start of process memory. */
 struct trace_process {
 	uint64_t magic;
 	uint32_t version;
 	uint32_t state; /* atomic, enum trace_process_state; RUNNING is stored last */
-	int32_t pid;
+	int32_t pid;        /* in its own PID namespace, as parent_pid */
 	int32_t parent_pid;
 	uint64_t start;       /* clock at attach */
-	uint64_t fork_serial; /* of the FORK record in the parent's ring; 0: exec'ed, or the first */
-	int32_t fork_parent;  /* PID whose ring has that record */
 	uint32_t rings;       /* atomic; directory entries ever used; rings <= most_rings */
+	uint32_t unused0;
 	uint64_t released;    /* atomic; the collector stores 1 once the exit snapshot is taken */
 	uint64_t stalls;      /* atomic; waits for space in a full ring */
 	uint64_t untraced_threads; /* atomic; threads that recorded nothing */
 	uint64_t sharing_threads;  /* atomic; threads that use the shared ring */
 	uint32_t most_rings;       /* directory entries the process has mapped; <= TRACE_MAX_RINGS */
 	uint32_t own_malloc;       /* 1: the program's own malloc() takes precedence over the hook */
-	uint32_t refused;          /* atomic; the collector stores 1 if it cannot map the file: stop */
+	uint32_t unused;
 	uint64_t left_behind;      /* atomic; programs exec'ed where the session is out of reach */
 	uint64_t tracer_start, tracer_end;   /* text of libmematlas_trace.so */
 	/* Text of CPython's eval loop; native frames in it stand for Python frames. 0, 0: unused. */
@@ -105,7 +101,6 @@ struct trace_process {
 	uint32_t python_free_threaded; /* 1: no GIL, larger object headers, mimalloc */
 	uint32_t faults;      /* atomic, enum trace_faults */
 	uint32_t faults_lost; /* atomic; fault samples that could not be recorded */
-	int32_t fault_events[2]; /* descriptors of the perf events, in this process */
 	char faults_reason[96]; /* with TRACE_FAULTS_REFUSED and TRACE_FAULTS_ENDED */
 	char reason[128]; /* with TRACE_DISABLED */
 	char executable[1024];
@@ -127,7 +122,8 @@ struct trace_ring {
 	uint32_t state; /* atomic */
 	int32_t tid;
 	uint64_t stack_low, stack_high; /* of the thread; 0: unknown */
-	uint64_t unused0[5];
+	uint64_t routine; /* start routine of the thread; 0: unknown */
+	uint64_t unused0[4];
 	uint64_t head; /* atomic; producer */
 	uint64_t unused1[7];
 	uint64_t tail; /* atomic; consumer */
@@ -145,16 +141,16 @@ _Static_assert(TRACE_RINGS_OFFSET % TRACE_FILE_ALIGN == 0, "the directory can be
 _Static_assert(TRACE_DATA_OFFSET % TRACE_FILE_ALIGN == 0, "ring data can be mapped on its own");
 _Static_assert(TRACE_MIN_RING_DATA % TRACE_FILE_ALIGN == 0, "so can the data of each ring");
 
-_Static_assert(sizeof(struct trace_control) == 80, "layout of control");
+_Static_assert(sizeof(struct trace_control) == 72, "layout of control");
 _Static_assert(offsetof(struct trace_control, sample_bytes) == 24, "layout of control");
 _Static_assert(offsetof(struct trace_control, heartbeat) == 48, "layout of control");
-_Static_assert(offsetof(struct trace_control, fault_period) == 72, "layout of control");
+_Static_assert(offsetof(struct trace_control, fault_period) == 64, "layout of control");
 _Static_assert(sizeof(struct trace_control) <= TRACE_MIN_PAGE, "control fits the smallest page");
 
 _Static_assert(sizeof(struct trace_process) <= TRACE_MIN_PAGE, "the header fits the smallest page");
 _Static_assert(offsetof(struct trace_process, state) == 12, "layout of the header");
-_Static_assert(offsetof(struct trace_process, fork_serial) == 32, "layout of the header");
-_Static_assert(offsetof(struct trace_process, released) == 48, "layout of the header");
+_Static_assert(offsetof(struct trace_process, rings) == 32, "layout of the header");
+_Static_assert(offsetof(struct trace_process, released) == 40, "layout of the header");
 
 _Static_assert(sizeof(struct trace_ring) == TRACE_RING_BYTES, "layout of a directory entry");
 _Static_assert(offsetof(struct trace_ring, head) == 64, "head has its own cache line");
@@ -225,6 +221,8 @@ enum trace_kind {
 #define TRACE_KIND(word) (((word) >> 48) & 0xff)
 #define TRACE_FLAG_MAJOR 1u    /* FAULT: the page was read from storage */
 #define TRACE_FLAG_HUGE 2u     /* FAULT: a huge page was mapped */
+#define TRACE_FLAG_FILE 4u     /* FAULT: the page is of a file or shared memory, or that is unknown */
+#define TRACE_FLAG_SHARED 8u   /* ALLOC of a FILEMAP: shared memory (anonymous, tmpfs, memfd, System V) */
 #define TRACE_FLAG_ALWAYS 1u   /* ALLOC: recorded whatever its size, weight 1 */
 #define TRACE_FLAG_RESERVED 2u /* ALLOC: a PROT_NONE mapping, reserved address space, 0 live bytes */
 #define TRACE_FLAG_CLOSED 1u   /* RETURN: the program may not access the memory; its pages stay */

@@ -100,10 +100,14 @@ _Static_assert(MEMATLAS_PACKING_BITS == 0 && MEMATLAS_PACKING_WHOLE == 1 &&
 _Static_assert(TRACE_MALLOC == 1 && TRACE_MMAP == 2 && TRACE_PYOBJECT == 3 && TRACE_ARENA == 4 &&
 		       TRACE_FILEMAP == 5,
 	       "kinds stand in recordings");
-_Static_assert(MEMATLAS_PART_LIVE == 0 && MEMATLAS_PART_SLACK == 1 && MEMATLAS_PART_STACK == 2 &&
-		       MEMATLAS_PART_FILE == 3 && MEMATLAS_PART_SHARED == 4 &&
-		       MEMATLAS_PART_ANON == 5 && MEMATLAS_PART_TRACER == 6,
-	       "kinds of parts stand in recordings");
+_Static_assert(MEMATLAS_KIND_COMMITTED == 6 && MEMATLAS_KIND_STACK == 7 &&
+		       MEMATLAS_KIND_SHARED == 8 && MEMATLAS_KIND_COPY == 9,
+	       "and so do these");
+_Static_assert(MEMATLAS_PART_LIVE == 0 && MEMATLAS_PART_SLACK == 1 && MEMATLAS_PART_BEFORE == 2 &&
+		       MEMATLAS_PART_STACK == 3 && MEMATLAS_PART_FILE == 4 &&
+		       MEMATLAS_PART_COPY == 5 && MEMATLAS_PART_SHARED == 6 &&
+		       MEMATLAS_PART_ANON == 7 && MEMATLAS_PART_TRACER == 8,
+	       "the order of PartKind in Python");
 _Static_assert(TRACE_FAULTS_OFF == 0 && TRACE_FAULTS_ON == 1 && TRACE_FAULTS_REFUSED == 2 &&
 		       TRACE_FAULTS_ENDED == 3,
 	       "states of page fault sampling");

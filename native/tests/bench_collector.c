@@ -17,10 +17,9 @@ static double seconds(void)
 
 static void measure(unsigned rings, uint32_t blocks)
 {
-	char directory[64];
 	static uint8_t live[LIVE];
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, rings);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), rings);
 	uint64_t time = 1, seed = 1, events = 0;
 	double spent = 0;
 
@@ -48,7 +47,7 @@ static void measure(unsigned rings, uint32_t blocks)
 	}
 	printf("%u rings: %.1f million events/s (%.1f ns each, %u slots live or not)\n", rings,
 	       (double)events / spent * 1e-6, spent / (double)events * 1e9, blocks);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 int main(void)

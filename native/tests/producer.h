@@ -1,12 +1,12 @@
-/* Acts as the tracer: writes process files and rings in the format of trace_format.h. */
+/* Acts as the tracer: joins as any process, and writes rings in the format of trace_format.h. */
 #ifndef MEMATLAS_TESTS_PRODUCER_H
 #define MEMATLAS_TESTS_PRODUCER_H
 
-#include <fcntl.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../collector/collector.h"
@@ -22,9 +22,10 @@ struct producer {
 	struct trace_process *process;
 	struct trace_ring *rings;
 	uint64_t *data;
+	uint64_t image;
 };
 
-static struct mematlas_collector *session_start(char *directory, double mean)
+static struct mematlas_collector *session_start(double mean)
 {
 	struct mematlas_trace_settings settings = {.exact = mean == 0,
 						   .ring_bytes = RING_BYTES,
@@ -32,36 +33,37 @@ static struct mematlas_collector *session_start(char *directory, double mean)
 						   .budget = 0.02};
 	struct mematlas_collector *collector;
 
-	strcpy(directory, "/tmp/mematlas-test-XXXXXX");
-	CHECK(mkdtemp(directory));
-	CHECK(mematlas_collector_create(directory, &settings, &collector) == 0);
+	CHECK(mematlas_collector_create(&settings, NULL, &collector) == 0);
 	return collector;
 }
 
-static void session_end(struct mematlas_collector *collector, const char *directory)
+static void session_end(struct mematlas_collector *collector)
 {
-	char command[128];
-
 	for (uint32_t i = 0; i < collector->count; i++)
 		if (collector->processes[i]->active && collector->processes[i]->mapped)
 			CHECK_STATE(&collector->processes[i]->state);
 	mematlas_collector_destroy(collector);
-	snprintf(command, sizeof command, "rm -r %s", directory);
-	CHECK(system(command) == 0);
 }
 
-static struct producer produce(const char *directory, int pid, int image, unsigned rings)
+/* Joins as the process `pid`; `fork_image`, `fork_serial` as in struct trace_request. */
+static struct producer produce_fork(struct mematlas_collector *collector, int pid, unsigned rings,
+				    uint64_t fork_image, uint64_t fork_serial)
 {
+	struct trace_request request = {
+		.rings = TRACE_MAX_RINGS, .image = fork_image, .fork_serial = fork_serial};
+	struct sender sender = {pid, getuid(), (int)syscall(SYS_pidfd_open, pid, 0)};
+	struct trace_answer answer;
 	struct producer producer;
-	char path[128];
 
-	snprintf(path, sizeof path, "%s/%d.%d", directory, pid, image);
-	int fd = open(path, O_RDWR | O_CREAT | O_EXCL, 0600);
-	CHECK(fd >= 0 && ftruncate(fd, FILE_BYTES) == 0);
+	CHECK(sender.pidfd >= 0);
+	int fd = broker_admit(&collector->broker, &sender, &request, &answer);
+	CHECK(fd >= 0 && answer.rings == TRACE_MAX_RINGS);
+	close(sender.pidfd);
 	char *file =
 		mmap(NULL, FILE_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd, 0);
 	CHECK(file != MAP_FAILED);
 	close(fd);
+	producer.image = answer.image;
 	producer.process = (struct trace_process *)file;
 	producer.rings = (struct trace_ring *)(file + TRACE_RINGS_OFFSET);
 	producer.data = (uint64_t *)(file + TRACE_DATA_OFFSET);
@@ -75,7 +77,12 @@ static struct producer produce(const char *directory, int pid, int image, unsign
 	return producer;
 }
 
-static void announce(struct producer *producer)
+static struct producer produce(struct mematlas_collector *collector, int pid, unsigned rings)
+{
+	return produce_fork(collector, pid, rings, 0, 0);
+}
+
+__attribute__((unused)) static void announce(struct producer *producer)
 {
 	__atomic_store_n(&producer->process->state, TRACE_RUNNING, __ATOMIC_RELEASE);
 }
@@ -111,7 +118,8 @@ __attribute__((unused)) static void put_free(struct producer *p, unsigned ring, 
 }
 
 /* A stack of one native frame. */
-static void put_stack(struct producer *p, unsigned ring, uint64_t id, uint64_t pc)
+__attribute__((unused)) static void put_stack(struct producer *p, unsigned ring, uint64_t id,
+					      uint64_t pc)
 {
 	PUT(p, ring, TRACE_STACK | 4 << 8, id, 1, pc);
 }

@@ -8,13 +8,11 @@
 
 #define M TRACE_MALLOC
 
-static char directory[64];
-
 /* Another thread may have allocated a block, so only time orders the records of two rings. */
 static void test_order_between_rings(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 2);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 2);
 
 	announce(&p);
 	put_stack(&p, 0, 1, 0x1000);
@@ -33,13 +31,13 @@ static void test_order_between_rings(void)
 	CHECK(total_at(collector, 0, 0x2000, M).live_bytes == 0);
 	CHECK(p.rings[0].tail == p.rings[0].head - 4);
 	CHECK(p.rings[1].tail == p.rings[1].head);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 static void test_ring_wraps(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 	uint64_t time = 1;
 
 	announce(&p);
@@ -57,13 +55,13 @@ static void test_ring_wraps(void)
 	CHECK(traced_of(collector, 0).live_bytes == 10000 * 16);
 	CHECK(traced_of(collector, 0).broken_rings == 0);
 	CHECK(total_at(collector, 0, 0x1000, M).allocations == 20);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 static void test_mappings_are_cut(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 
 	announce(&p);
 	put_stack(&p, 0, 1, 0x1000);
@@ -87,13 +85,13 @@ static void test_mappings_are_cut(void)
 	poll_all(collector);
 	CHECK(traced_of(collector, 0).live_bytes == 0);
 	CHECK(total_at(collector, 0, 0x1000, TRACE_MMAP).live_count == 0);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 static void test_failed_realloc_is_undone(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 
 	announce(&p);
 	put_stack(&p, 0, 1, 0x1000);
@@ -110,14 +108,14 @@ static void test_failed_realloc_is_undone(void)
 	poll_all(collector);
 	total = total_at(collector, 0, 0x1000, M);
 	CHECK(total.live_bytes == 0 && total.bad_frees == 1);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 /* The child has the live memory of its parent at the fork, not what the parent did since. */
 static void test_fork_clones(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer parent = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer parent = produce(collector, getpid(), 1);
 	int pid = fork();
 
 	if (pid == 0) {
@@ -131,10 +129,7 @@ static void test_fork_clones(void)
 	put_free(&parent, 0, 3, M, 0xa0);
 	PUT(&parent, 0, TRACE_FORK | 4 << 8, 2);
 	PUT(&parent, 0, TRACE_FORK_FAILED | 5 << 8, 2);
-	struct producer child = produce(directory, pid, 1, 1);
-	child.process->fork_parent = getpid();
-	child.process->fork_serial = 1;
-	child.process->parent_pid = getpid();
+	struct producer child = produce_fork(collector, pid, 1, parent.image, 1);
 	announce(&child);
 	put_stack(&child, 0, 1, 0x3000);
 	put_alloc(&child, 0, 6, M, 0xb0, 11, 1, 0);
@@ -154,7 +149,7 @@ static void test_fork_clones(void)
 	CHECK(traced_of(collector, second).live_bytes == 11);
 	CHECK(traced_of(collector, second).ending == MEMATLAS_GONE);
 	CHECK(traced_of(collector, second).peak_bytes == 111);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 #define SITES 7
@@ -163,8 +158,8 @@ static void test_fork_clones(void)
 /* The shares of the peak, against a copy of all shares at every new maximum. */
 static void test_peak_shares(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 	double live[SITES] = {0}, share[SITES] = {0}, total = 0, peak = 0;
 	uint64_t sizes[LIVE] = {0}, owners[LIVE] = {0}, seed = 42;
 
@@ -200,7 +195,7 @@ static void test_peak_shares(void)
 		CHECK(total_at(collector, 0, 0x1000 + site, M).peak_bytes == share[site]);
 		CHECK(total_at(collector, 0, 0x1000 + site, M).live_bytes == live[site]);
 	}
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 static void expect_stack(struct mematlas_collector *collector, uint64_t leaf, const uint64_t *words,
@@ -231,8 +226,8 @@ static void expect_stack(struct mematlas_collector *collector, uint64_t leaf, co
 /* Native and Python frames of one stack, leaf first, with and without a frame for each other. */
 static void test_stacks_merge(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 	const char name[8] = "f", file[8] = "f.py";
 
 	p.process->eval_start[0] = 0x5000;
@@ -269,14 +264,14 @@ static void test_stacks_merge(void)
 	CHECK(mematlas_collector_code(collector, 0, 1, &code) == 0);
 	CHECK(code.first_line == 20 && code.name_length == 1 && code.file_length == 4);
 	CHECK(memcmp(code.file, "f.py", 4) == 0 && code.table_length == 2 && code.format == 2);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 /* Each stack shares its first frames, from the root, with the ring's stack before. */
 static void test_stacks_share_frames(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 2);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 2);
 
 	p.process->eval_start[0] = 0x5000;
 	p.process->eval_end[0] = 0x6000;
@@ -300,14 +295,14 @@ static void test_stacks_share_frames(void)
 	PUT(&p, 1, TRACE_STACK | 3 << 8, 2, TRACE_COUNTS(1, 1, 1, 1));
 	poll_all(collector);
 	CHECK(traced_of(collector, 0).broken_rings == 2);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 /* As many frames as allowed, and the 0 that marks a cut. */
 static void test_longest_stack(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 	uint64_t words[3 + TRACE_MAX_FRAMES + 1] = {TRACE_STACK | (4 + TRACE_MAX_FRAMES) << 8, 1,
 						    TRACE_MAX_FRAMES + 1};
 
@@ -320,13 +315,13 @@ static void test_longest_stack(void)
 	CHECK(total_at(collector, 0, 0x1000, M).live_bytes == 100);
 	CHECK(traced_of(collector, 0).nodes == 2 + TRACE_MAX_FRAMES);
 	CHECK(traced_of(collector, 0).broken_rings == 0);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 static void test_samples_are_weighted(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 1000);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(1000);
+	struct producer p = produce(collector, getpid(), 1);
 	double chance = 1 - exp(-0.5);
 
 	announce(&p);
@@ -346,14 +341,14 @@ static void test_samples_are_weighted(void)
 	put_free(&p, 0, 4, M, 0xa0);
 	poll_all(collector);
 	CHECK(total_at(collector, 0, 0x1000, M).live_bytes == 0);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 /* A malformed ring is skipped, others are read, and a closed one is freed. */
 static void test_broken_and_closed_rings(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 4);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 4);
 
 	announce(&p);
 	PUT(&p, 0, 0x77, 1, 2, 3);
@@ -367,15 +362,15 @@ static void test_broken_and_closed_rings(void)
 	CHECK(p.rings[3].state == TRACE_RING_FREE);
 	for (int i = 0; i < 3; i++)
 		CHECK(p.rings[i].tail == p.rings[i].head && p.rings[i].state == TRACE_RING_ACTIVE);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 /* A ring defines no more IDs than its records have space for, so no table grows beyond that. A state that
  * names no state of the fault samples counts as off. */
 static void test_ids_and_states_out_of_range(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 3);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 3);
 
 	announce(&p);
 	put_stack(&p, 0, (1u << 24) - 1, 0x1000);
@@ -390,14 +385,14 @@ static void test_ids_and_states_out_of_range(void)
 	CHECK(!process->rings[0].stacks_capacity && !process->rings[1].codes_capacity);
 	CHECK(total_at(collector, 0, 0x1000 + 300, M).live_bytes == 100);
 	CHECK(traced_of(collector, 0).faults == TRACE_FAULTS_OFF);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 /* Exit waits for release; a new image of the same PID ends the previous one. */
 static void test_exit_and_exec(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 	struct mematlas_event event = {0};
 
 	announce(&p);
@@ -408,7 +403,7 @@ static void test_exit_and_exec(void)
 		CHECK(mematlas_collector_poll(collector, 100, &event) == 1);
 	CHECK(traced_of(collector, 0).live_bytes == 100 && p.process->released == 0);
 	CHECK(mematlas_collector_release(collector, 0) == 0 && p.process->released == 1);
-	struct producer next = produce(directory, getpid(), 2, 1);
+	struct producer next = produce(collector, getpid(), 1);
 	announce(&next);
 	while (event.type != MEMATLAS_EVENT_ENDED)
 		CHECK(mematlas_collector_poll(collector, 100, &event) == 1);
@@ -418,11 +413,11 @@ static void test_exit_and_exec(void)
 	CHECK(mematlas_collector_forget(collector, 1) < 0);
 	CHECK(mematlas_collector_forget(collector, 0) == 0);
 	CHECK(traced_of(collector, 0).pid == getpid() && traced_of(collector, 0).nodes == 0);
-	struct producer again = produce(directory, getpid(), 1, 1); /* the name is free again */
+	struct producer again = produce(collector, getpid(), 1);
 	announce(&again);
 	poll_all(collector);
 	CHECK(traced_of(collector, 2).ending == MEMATLAS_RUNNING);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 int main(void)

@@ -7,8 +7,6 @@
 #define AGAIN 0x3000
 #define COMMITTED MEMATLAS_KIND_COMMITTED
 
-static char directory[64];
-
 struct scene {
 	struct mematlas_collector *collector;
 	struct producer p;
@@ -16,9 +14,9 @@ struct scene {
 
 static struct scene begin(void)
 {
-	struct scene scene = {.collector = session_start(directory, 0)};
+	struct scene scene = {.collector = session_start(0)};
 
-	scene.p = produce(directory, getpid(), 1, 1);
+	scene.p = produce(scene.collector, getpid(), 1);
 	announce(&scene.p);
 	put_stack(&scene.p, 0, 1, RESERVE);
 	put_stack(&scene.p, 0, 2, COMMIT);
@@ -66,7 +64,7 @@ static void test_a_part_is_committed(void)
 	PUT(&s.p, 0, TRACE_UNMAP | 4 << 8, 0x100000, 0x40000);
 	CHECK(live(&s) == 0);
 	CHECK(traced_of(s.collector, 0).peak_bytes == 0x20000);
-	session_end(s.collector, directory);
+	session_end(s.collector);
 }
 
 /* Without access the pages stay, so the memory is live until they are dropped, too. */
@@ -88,7 +86,7 @@ static void test_closed_and_dropped(void)
 	CHECK(live(&s) == 0);
 	struct mematlas_total total = total_at(s.collector, 0, COMMIT, COMMITTED);
 	CHECK(total.allocated_bytes == 0x40000 && total.freed_bytes == 0x40000);
-	session_end(s.collector, directory);
+	session_end(s.collector);
 }
 
 /* Memory that nobody reserved, an allocator's own and that of files are left alone. */
@@ -106,7 +104,7 @@ static void test_other_memory(void)
 	put_commit(&s, 7, UINT64_MAX >> 16, UINT64_MAX, 2); /* beyond any address */
 	put_return(&s, 8, 0x100000, UINT64_MAX, 3);
 	CHECK(live(&s) == 0x8000);
-	session_end(s.collector, directory);
+	session_end(s.collector);
 }
 
 /* mremap() keeps what the memory was. */
@@ -122,7 +120,7 @@ static void test_moved(void)
 	put_alloc(&s.p, 0, 6, TRACE_MMAP, 0x600000, 0x90000, 3, TRACE_FLAG_MOVED);
 	CHECK(live(&s) == 0x90000);
 	CHECK(total_at(s.collector, 0, AGAIN, COMMITTED).live_bytes == 0x90000);
-	session_end(s.collector, directory);
+	session_end(s.collector);
 }
 
 /* shmdt() names no length. */
@@ -136,7 +134,7 @@ static void test_a_whole_mapping_ends(void)
 	CHECK(live(&s) == 0x10000);
 	PUT(&s.p, 0, TRACE_UNMAP | 5 << 8, 0x700000, 0);
 	CHECK(live(&s) == 0x8000);
-	session_end(s.collector, directory);
+	session_end(s.collector);
 }
 
 int main(void)

@@ -5,8 +5,6 @@
 #define M TRACE_MALLOC
 #define WORD(pc, epoch) ((pc) | (uint64_t)(epoch) << 57)
 
-static char directory[64];
-
 /* A MODULE record with a path of at most 8 bytes and a build ID of at most 8. */
 static void put_module(struct producer *p, unsigned ring, uint64_t start, const char *path,
 		       const char *build)
@@ -44,8 +42,8 @@ static uint64_t modules_of(struct mematlas_collector *collector)
 
 static void test_successor_has_its_own_words(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 2);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 2);
 
 	announce(&p);
 	put_module(&p, 0, 0x5000, "/a", "01");
@@ -69,14 +67,14 @@ static void test_successor_has_its_own_words(void)
 	CHECK(mematlas_collector_module(collector, 0, 1, &module) == 0);
 	CHECK(module.start == WORD(0x5000, 1) && module.end == WORD(0x6000, 1));
 	CHECK(module.bias == WORD(0x5000, 1) && strcmp(module.path, "/b") == 0);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 /* A JIT's code where a library was has no name; elsewhere it makes no module. */
 static void test_code_without_a_file(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 
 	announce(&p);
 	put_module(&p, 0, 0x9000, "", "");
@@ -87,14 +85,14 @@ static void test_code_without_a_file(void)
 	poll_all(collector);
 	CHECK(live_at(collector, 0x9100) == 1 && live_at(collector, WORD(0x5100, 1)) == 1);
 	CHECK(modules_of(collector) == 2);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 /* More modules than epochs: the words of the surplus have no module of a name. */
 static void test_epochs_end(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 	struct mematlas_module module;
 	char path[8];
 
@@ -111,14 +109,14 @@ static void test_epochs_end(void)
 	CHECK(modules_of(collector) == 64);
 	CHECK(mematlas_collector_module(collector, 0, 63, &module) == 0);
 	CHECK(strcmp(module.path, MODULE_TOO_MANY) == 0);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 /* Ranges that make no sense are no modules. */
 static void test_malformed(void)
 {
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 
 	announce(&p);
 	put_module(&p, 0, WORD(0x5000, 3), "/a", "01");
@@ -128,7 +126,7 @@ static void test_malformed(void)
 	poll_all(collector);
 	CHECK(modules_of(collector) == 0 && live_at(collector, 0x5100) == 1);
 	CHECK(traced_of(collector, 0).broken_rings == 0);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 int main(void)

@@ -32,7 +32,6 @@ static void set_up(size_t page_bytes)
 	thread.words = mmap(NULL, TRACE_MIN_RING_DATA, PROT_READ | PROT_WRITE,
 			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	CHECK(thread.words != MAP_FAILED);
-	strcpy(trace_session.directory, "/tmp");
 }
 
 static void check_all(void)

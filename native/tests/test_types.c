@@ -77,9 +77,8 @@ static void check_free_threaded(void)
 	static char names[64][MEMATLAS_TYPE_NAME];
 	static uint64_t blocks[OBJECTS * 64] __attribute__((aligned(4096)));
 	const uint64_t thread = 0x7f1234567740, mine = 3ull << 32;
-	char directory[64];
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 
 	type_word = 3;
 	make_types();
@@ -103,16 +102,15 @@ static void check_free_threaded(void)
 	check_type(rows, count, names, "Plain", OBJECTS * 64, OBJECTS);
 	check_type(rows, count, names, "Abstract", OBJECTS * 64, OBJECTS);
 	check_type(rows, count, names, "Meta", OBJECTS * 64, OBJECTS);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 static void check_locked(void)
 {
 	static struct mematlas_object rows[256];
 	static char names[64][MEMATLAS_TYPE_NAME];
-	char directory[64];
-	struct mematlas_collector *collector = session_start(directory, 0);
-	struct producer p = produce(directory, getpid(), 1, 1);
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
 
 	make_types();
 	p.process->python_version = 0x030b00f0;
@@ -152,7 +150,7 @@ static void check_locked(void)
 	CHECK(mematlas_collector_objects(collector, 0, rows, 2, names, 1) == 2);
 	p.process->python_version = 0;
 	CHECK(mematlas_collector_objects(collector, 0, rows, 256, names, 64) == 0);
-	session_end(collector, directory);
+	session_end(collector);
 }
 
 int main(void)

@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 #include "modules.h"
+#include "session_socket.h"
 #include "state.h"
 
 #define SESSION TRACE_SESSION_VARIABLE "="
 #define PRELOAD "LD_PRELOAD="
 
-static char session[sizeof SESSION + PATH_MAX];
 static char preload[sizeof PRELOAD + PATH_MAX];
 
 void trace_environment_start(void)
@@ -23,7 +23,6 @@ void trace_environment_start(void)
 
 	if (!own || !own->l_name || strlen(own->l_name) >= PATH_MAX)
 		return;
-	strcat(strcpy(session, SESSION), trace_session.directory);
 	strcat(strcpy(preload, PRELOAD), own->l_name);
 }
 
@@ -44,15 +43,13 @@ static size_t count_variables(char *const *environment)
 	return count;
 }
 
-/* As another user, or under another root directory, a program can neither load the tracer nor join the
- * session, and the loader would print an error on its standard error. */
+/* As another user, or under another root directory, a program may be unable to load the tracer, and the
+ * loader would print an error on its standard error. */
 static bool is_reachable(void)
 {
 	int saved = errno;
-	bool reachable =
-		trace_session.sandboxed ||
-		(faccessat(AT_FDCWD, preload + strlen(PRELOAD), R_OK, AT_EACCESS) == 0 &&
-		 faccessat(AT_FDCWD, session + strlen(SESSION), W_OK | X_OK, AT_EACCESS) == 0);
+	bool reachable = trace_session.sandboxed ||
+			 faccessat(AT_FDCWD, preload + strlen(PRELOAD), R_OK, AT_EACCESS) == 0;
 
 	errno = saved;
 	return reachable;
@@ -64,13 +61,14 @@ struct trace_environment_plan trace_environment_plan(char *const *environment)
 	int at = find_variable(environment, PRELOAD);
 	bool loads = at >= 0 && strstr(environment[at], preload + strlen(PRELOAD));
 
-	if (!session[0] || trace_session_is_over())
+	if (!preload[0] || trace_session_is_over())
 		return plan;
 	plan.strip = !is_reachable();
-	if (plan.strip ? !loads : loads && find_variable(environment, SESSION) >= 0)
+	if (plan.strip && !loads)
 		return plan;
 	if (at >= 0)
 		plan.characters = strlen(preload) + 1 + strlen(environment[at]) + 1;
+	plan.characters += sizeof SESSION + TRACE_SESSION_TEXT;
 	plan.entries = count_variables(environment) + 3;
 	return plan;
 }
@@ -83,11 +81,14 @@ static void complete(char *const *environment, char **entries, char *text)
 	memcpy(entries, environment, count * sizeof *entries);
 	if (at < 0)
 		entries[count++] = preload;
-	else if (!strstr(environment[at], preload + strlen(PRELOAD)))
+	else if (!strstr(environment[at], preload + strlen(PRELOAD))) {
 		entries[at] = strcat(strcat(strcpy(text, preload), ":"),
 				     environment[at] + strlen(PRELOAD));
-	if (find_variable(environment, SESSION) < 0)
-		entries[count++] = session;
+		text += strlen(text) + 1;
+	}
+	trace_socket_format(stpcpy(text, SESSION));
+	at = find_variable(environment, SESSION);
+	entries[at >= 0 ? (size_t)at : count++] = text;
 	entries[count] = NULL;
 }
 

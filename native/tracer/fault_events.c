@@ -9,15 +9,14 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
+#include "descriptor.h"
 #include "pagemap_scan.h"
 #include "real.h"
+#include "session_socket.h"
 #include "state.h"
 #include "syscall.h"
-
-#define HIGH_FD 1000 /* above the descriptors that programs expect to be given next */
 
 static _Atomic bool own_sigtrap;
 static int events[2] = {-1, -1}; /* minor, major */
@@ -36,59 +35,38 @@ void trace_faults_report(enum trace_faults how, const char *reason)
 	__atomic_store_n(&process->faults, how, __ATOMIC_RELEASE);
 }
 
-/* Moves a descriptor above the program's limit, if the limit can be raised for a moment: a program that
- * closes every descriptor it could have then misses this one. */
-static int move_fd(int fd)
-{
-	struct rlimit usual, raised;
-	bool is_raised = false;
-
-	if (fd < 0)
-		return fd;
-	if (getrlimit(RLIMIT_NOFILE, &usual) == 0) {
-		raised.rlim_cur = usual.rlim_cur + 64;
-		raised.rlim_max =
-			usual.rlim_max < raised.rlim_cur ? raised.rlim_cur : usual.rlim_max;
-		is_raised = trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &raised, NULL) == 0;
-	}
-	int moved = (int)trace_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC,
-				       is_raised ? usual.rlim_cur : HIGH_FD);
-	if (is_raised)
-		trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &usual, NULL);
-	if (moved < 0)
-		return fd;
-	trace_syscall(SYS_close, fd);
-	return moved;
-}
-
 static void open_pagemap(void)
 {
-	pagemap = move_fd((int)trace_syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap",
-					     O_RDONLY | O_CLOEXEC));
+	int fd = (int)trace_syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap",
+				    O_RDONLY | O_CLOEXEC);
+	pagemap = trace_move_descriptor(fd, false);
 }
 
-bool trace_faults_is_huge(const void *address)
+unsigned trace_faults_page_flags(const void *address)
 {
 	uint64_t page = (uintptr_t)address & ~(uint64_t)(trace_session.page_bytes - 1);
-	uint64_t run[3];
+	uint64_t run[3] = {0};
 	struct pagemap_scan_argument scan = {
 		.size = sizeof scan,
 		.start = page,
 		.end = page + trace_session.page_bytes,
 		.vec = (uintptr_t)run,
 		.vec_len = 1,
-		.category_mask = PAGEMAP_IS_HUGE,
-		.return_mask = PAGEMAP_IS_HUGE,
+		.category_mask = PAGEMAP_IS_PRESENT,
+		.return_mask = PAGEMAP_IS_PRESENT | PAGEMAP_IS_HUGE | PAGEMAP_IS_FILE,
 	};
 
 	if (pagemap < 0)
-		return false;
+		return TRACE_FLAG_FILE;
 	long runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
 	if (runs == -EBADF) { /* the program closed all its descriptors */
 		open_pagemap();
 		runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
 	}
-	return runs == 1;
+	if (runs != 1)
+		return TRACE_FLAG_FILE;
+	return (run[2] & PAGEMAP_IS_HUGE ? TRACE_FLAG_HUGE : 0) |
+	       (run[2] & PAGEMAP_IS_FILE ? TRACE_FLAG_FILE : 0);
 }
 
 static int open_event(uint64_t event, uint64_t period)
@@ -111,18 +89,16 @@ static int open_event(uint64_t event, uint64_t period)
 				  PERF_FLAG_FD_CLOEXEC);
 }
 
-/* The collector duplicates the descriptors, so sampling survives a program that closes all of its own. */
+/* The collector holds the events too, so sampling survives a program that closes all its descriptors. */
 static int open_events(void)
 {
-	struct trace_process *process = trace_session.process;
+	int minor = open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period);
 
-	events[0] = move_fd(
-		open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period));
+	events[0] = trace_move_descriptor(minor, false);
 	if (events[0] < 0)
 		return events[0];
-	events[1] = move_fd(open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1));
-	process->fault_events[0] = events[0];
-	process->fault_events[1] = events[1];
+	events[1] = trace_move_descriptor(open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1), false);
+	trace_socket_send_events(events, events[1] < 0 ? 1 : 2);
 	open_pagemap();
 	return 0;
 }

@@ -83,8 +83,8 @@ static void on_sigtrap(int number, siginfo_t *info, void *context)
 	if (before >= 0) {
 		bool major = detail->data == PERF_COUNT_SW_PAGE_FAULTS_MAJ;
 		unsigned weight = major ? 1 : trace_session.control->fault_period;
-		unsigned flags = (major ? TRACE_FLAG_MAJOR : 0) |
-				 (trace_faults_is_huge(detail->address) ? TRACE_FLAG_HUGE : 0);
+		unsigned flags =
+			(major ? TRACE_FLAG_MAJOR : 0) | trace_faults_page_flags(detail->address);
 		recorded = trace_faulted(detail->address, weight, flags,
 					 detail->flags & FLAG_ASYNC ? NULL : &point);
 		trace_leave_nested(before);

@@ -18,7 +18,8 @@ void trace_faults_after_fork(void);
 void trace_faults_end(const char *reason);
 /* Is SIGTRAP the tracer's? Then the program must not block it. */
 bool trace_faults_own_sigtrap(void);
-/* Is `address` mapped by a huge page? Asked in the faulting thread, since the page may be gone later. */
-bool trace_faults_is_huge(const void *address);
+/* TRACE_FLAG_HUGE and TRACE_FLAG_FILE of the page at `address`. Asked in the faulting thread, since the
+ * page may be gone later. */
+unsigned trace_faults_page_flags(const void *address);
 
 #endif

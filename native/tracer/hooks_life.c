@@ -52,6 +52,7 @@ static void *run_thread(void *argument)
 	void *(*routine)(void *) = start->routine;
 	void *passed = start->argument;
 
+	trace_tls.routine = (uintptr_t)routine;
 	atomic_store(&start->taken, false);
 	register_thread();
 	return routine(passed);

@@ -20,7 +20,7 @@ TRACE_EXPORT void *mmap(void *start, size_t length, int prot, int flags, int fd,
 	void *mapped = trace_real.mmap(start, length, prot, flags, fd, offset);
 
 	if (mapped != MAP_FAILED)
-		trace_mapping_made(mapped, length, prot, flags, __builtin_return_address(0));
+		trace_mapping_made(mapped, length, prot, flags, fd, __builtin_return_address(0));
 	return mapped;
 }
 
@@ -136,7 +136,8 @@ static void after_syscall(long number, const long *a, long result, const void *c
 {
 	switch (number) {
 	case SYS_mmap:
-		trace_mapping_made((void *)result, (size_t)a[1], (int)a[2], (int)a[3], caller);
+		trace_mapping_made((void *)result, (size_t)a[1], (int)a[2], (int)a[3], (int)a[4],
+				   caller);
 		break;
 	case SYS_mremap:
 		trace_mapping_moved((void *)a[0], (size_t)a[1], (void *)result, (size_t)a[2]);

@@ -16,11 +16,12 @@
 #include "python_eval.h"
 #include "python_trace.h"
 #include "real.h"
+#include "session_socket.h"
 #include "unwind.h"
 
-static bool join_session(const char *directory)
+static bool join_session(const char *text)
 {
-	if (!trace_session_open(directory))
+	if (!trace_session_open(text))
 		return false;
 	trace_environment_start();
 	return trace_process_file_open(0, 0) && trace_life_start() && trace_live_start() &&
@@ -85,7 +86,7 @@ bool trace_start(void)
 	return atomic_load(&trace_state) == TRACE_JOINED;
 }
 
-int trace_join(const char *directory)
+int trace_join(const char *text)
 {
 	int before = atomic_load(&trace_state);
 
@@ -101,7 +102,7 @@ int trace_join(const char *directory)
 		trace_generation++;
 	}
 	trace_session.process = NULL;
-	if (!join_session(directory)) {
+	if (!join_session(text)) {
 		refuse_session();
 		return -ENOENT;
 	}
@@ -116,4 +117,5 @@ void trace_quit(void)
 {
 	if (trace_is_joined())
 		trace_disable(TRACE_DETACHED);
+	trace_socket_close();
 }

@@ -9,7 +9,7 @@
 /* Joins on the first call. False: the program runs untraced. */
 bool trace_start(void);
 /* Joins while the program runs. Returns 0 or -errno. */
-int trace_join(const char *directory);
+int trace_join(const char *session);
 /* Leaves the session again. */
 void trace_quit(void);
 

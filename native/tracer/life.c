@@ -28,7 +28,7 @@
 static struct timespec joined;
 static _Atomic uint64_t fork_serials;
 static __thread uint64_t fork_serial __attribute__((tls_model("initial-exec")));
-static __thread int32_t fork_parent __attribute__((tls_model("initial-exec")));
+static __thread uint64_t fork_image __attribute__((tls_model("initial-exec")));
 
 bool trace_life_start(void)
 {
@@ -65,7 +65,7 @@ void trace_before_fork(void)
 	fork_serial = 0;
 	if (thread && trace_begin(thread, 2)) {
 		fork_serial = atomic_fetch_add(&fork_serials, 1) + 1;
-		fork_parent = trace_session.process->pid;
+		fork_image = trace_session.image;
 		trace_record(thread, (uint64_t[]){TRACE_FORK | trace_now() << 8, fork_serial}, 2);
 	}
 	trace_leave();
@@ -78,7 +78,7 @@ static void join_as_child(void)
 	trace_process_file_close();
 	*trace_fork_mark = 1;
 	trace_threads_reset();
-	if (trace_process_file_open(fork_serial, fork_parent)) {
+	if (trace_process_file_open(fork_serial, fork_image)) {
 		trace_publish_maps();
 		trace_describe_python();
 		trace_life_running();
@@ -87,7 +87,7 @@ static void join_as_child(void)
 		trace_disable("a forked child could not join the session");
 	}
 	fork_serial = 0;
-	fork_parent = 0;
+	fork_image = 0;
 }
 
 /* The child has the parent's live blocks and none of its other threads, so it continues with a process

@@ -2,8 +2,10 @@
 #define _GNU_SOURCE
 #include "mappings.h"
 
+#include <linux/magic.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
+#include <sys/statfs.h>
 
 #include "guard.h"
 #include "join.h"
@@ -39,6 +41,17 @@ static enum trace_kind kind_of(int flags, bool in_allocator)
 	return in_allocator ? TRACE_ARENA : TRACE_MMAP;
 }
 
+static bool is_shared_memory(int flags, int fd)
+{
+	struct statfs fs;
+
+	if ((flags & MAP_TYPE) == MAP_PRIVATE)
+		return false;
+	return flags & MAP_ANONYMOUS ||
+	       (trace_syscall(SYS_fstatfs, fd, &fs) == 0 &&
+		(fs.f_type == TMPFS_MAGIC || fs.f_type == HUGETLBFS_MAGIC));
+}
+
 /* A real malloc() under a slow path may map memory. Recording the mapping there is safe, since nothing of
  * the block's own record is written yet. -1: nothing may be recorded. */
 static int begin(void)
@@ -52,7 +65,8 @@ static int begin(void)
 	return before;
 }
 
-void trace_mapping_made(void *start, size_t length, int protection, int flags, const void *caller)
+void trace_mapping_made(void *start, size_t length, int protection, int flags, int fd,
+			const void *caller)
 {
 	int before = begin();
 
@@ -63,8 +77,10 @@ void trace_mapping_made(void *start, size_t length, int protection, int flags, c
 	enum trace_kind kind = kind_of(flags, before == TRACE_IN_ALLOCATOR || is_allocator(caller));
 	if (flags & MAP_FIXED)
 		trace_unmapped(start, length);
-	trace_allocated(kind, start, length,
-			TRACE_FLAG_ALWAYS | (protection == PROT_NONE ? TRACE_FLAG_RESERVED : 0));
+	unsigned how = TRACE_FLAG_ALWAYS | (protection == PROT_NONE ? TRACE_FLAG_RESERVED : 0);
+	if (kind == TRACE_FILEMAP && is_shared_memory(flags, fd))
+		how |= TRACE_FLAG_SHARED;
+	trace_allocated(kind, start, length, how);
 	trace_leave_nested(before);
 }
 
@@ -168,6 +184,7 @@ void trace_segment_attached(void *start, int segment)
 	if (before < 0)
 		return;
 	if (trace_syscall(SYS_shmctl, segment, IPC_STAT, &description) == 0)
-		trace_allocated(TRACE_FILEMAP, start, description.shm_segsz, TRACE_FLAG_ALWAYS);
+		trace_allocated(TRACE_FILEMAP, start, description.shm_segsz,
+				TRACE_FLAG_ALWAYS | TRACE_FLAG_SHARED);
 	trace_leave_nested(before);
 }

@@ -7,7 +7,8 @@
 #include <stdint.h>
 
 /* After mmap(). */
-void trace_mapping_made(void *start, size_t length, int protection, int flags, const void *caller);
+void trace_mapping_made(void *start, size_t length, int protection, int flags, int fd,
+			const void *caller);
 /* Before munmap() or shmdt(), whose length is 0: the whole mapping that begins at `start`. */
 void trace_mapping_ends(const void *start, size_t length);
 /* After mremap(). */

@@ -1,12 +1,9 @@
-/* The session's files as this process maps them. */
+/* The session's memory as this process maps it. */
 #define _GNU_SOURCE
 #include "process_file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/fs.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
@@ -15,15 +12,12 @@
 
 #include "memory.h"
 #include "ring.h"
+#include "session_socket.h"
 #include "state.h"
 #include "syscall.h"
 #include "thread.h"
 
-#define RENAME_TRIES 200
-#define RENAME_WAIT_NS 1000000L
 #define RESERVED_RINGS 16u /* for threads to come, under a limit on address space */
-#define MAX_IMAGES 10000
-#define MAX_PATH (PATH_MAX + 32)
 
 static void close_fd(const int *fd)
 {
@@ -32,23 +26,6 @@ static void close_fd(const int *fd)
 }
 #define SCOPED_FD __attribute__((cleanup(close_fd))) const int
 
-static void format_path(char *path, const char *name)
-{
-	size_t length = strlen(trace_session.directory);
-
-	memcpy(path, trace_session.directory, length);
-	path[length] = '/';
-	strcpy(path + length + 1, name);
-}
-
-static int open_in_session(const char *name, int flags)
-{
-	char path[MAX_PATH];
-
-	format_path(path, name);
-	return (int)trace_syscall(SYS_openat, AT_FDCWD, path, flags | O_CLOEXEC, 0600);
-}
-
 static bool is_valid_control(const struct trace_control *control)
 {
 	return control->magic == TRACE_MAGIC && control->version == TRACE_VERSION &&
@@ -56,14 +33,11 @@ static bool is_valid_control(const struct trace_control *control)
 	       (control->ring_bytes & (control->ring_bytes - 1)) == 0;
 }
 
-static bool map_control(void)
+static bool map_control(int fd)
 {
-	SCOPED_FD fd = open_in_session(TRACE_CONTROL_FILE, O_RDWR);
+	const struct trace_control *control =
+		trace_pages(TRACE_HEADER_BYTES, PROT_READ, MAP_SHARED, fd);
 
-	if (fd < 0)
-		return false;
-	struct trace_control *control =
-		trace_pages(TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 	if (control == MAP_FAILED)
 		return false;
 	if (!is_valid_control(control)) {
@@ -76,6 +50,17 @@ static bool map_control(void)
 	trace_session.ring_words = control->ring_bytes / 8;
 	trace_session.exact = control->mode == TRACE_EXACT;
 	trace_session.counting = control->clock == TRACE_CLOCK_COUNTER;
+	return true;
+}
+
+static bool map_counter(int fd)
+{
+	if (!trace_session.counting)
+		return true;
+	uint64_t *counter = trace_pages(TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	if (counter == MAP_FAILED)
+		return false;
+	trace_session.counter = counter;
 	return true;
 }
 
@@ -124,16 +109,10 @@ static uint32_t choose_rings(void)
 	return rings < 2 ? 2 : rings < TRACE_MAX_RINGS ? (uint32_t)rings : TRACE_MAX_RINGS;
 }
 
-bool trace_session_open(const char *directory)
+bool trace_session_open(const char *text)
 {
-	if (!directory || strlen(directory) >= sizeof trace_session.directory)
-		return false;
-	strcpy(trace_session.directory, directory);
 	trace_session.page_bytes = getauxval(AT_PAGESZ);
-	if (!map_control())
-		return false;
-	trace_session.most_rings = choose_rings();
-	return true;
+	return trace_socket_set(text);
 }
 
 void trace_shrink(void)
@@ -150,94 +129,7 @@ void trace_shrink(void)
 			  trace_slot_bytes() * after);
 }
 
-/* Relative to the directory, since two paths of PATH_MAX do not fit the smallest stack of a thread. */
-static int rename_preallocated(const char *name)
-{
-	SCOPED_FD directory = (int)trace_syscall(SYS_openat, AT_FDCWD, trace_session.directory,
-						 O_PATH | O_DIRECTORY | O_CLOEXEC);
-
-	if (directory < 0)
-		return directory;
-	for (int tries = 0; tries < RENAME_TRIES; tries++) {
-		int error = (int)trace_syscall(SYS_renameat2, directory, TRACE_PREALLOCATED_FILE,
-					       directory, name, RENAME_NOREPLACE);
-		if (error != -ENOENT)
-			return error;
-		/* Another process claimed it; the collector will create the next one. */
-		trace_sleep(RENAME_WAIT_NS);
-	}
-	return -EFBIG; /* mematlas is under the limit itself */
-}
-
-/* Under RLIMIT_FSIZE the process cannot extend a file of its own. The collector keeps a preallocated
- * one; renaming it claims it. Returns its descriptor or -errno. */
-static int claim_preallocated(const char *name)
-{
-	int error = rename_preallocated(name);
-
-	return error ? error : open_in_session(name, O_RDWR);
-}
-
-/* Returns a descriptor or -errno. */
-static int create_full_size(const char *name)
-{
-	int fd = open_in_session(name, O_RDWR | O_CREAT | O_EXCL);
-
-	if (fd < 0)
-		return fd;
-	int error = (int)trace_syscall(SYS_ftruncate, fd, file_size(TRACE_MAX_RINGS));
-	if (!error)
-		return fd;
-	trace_syscall(SYS_close, fd);
-	return error;
-}
-
-static void format_name(char *name, long pid, int image)
-{
-	char digits[24];
-	int n = 0;
-
-	do
-		digits[n++] = (char)('0' + pid % 10);
-	while ((pid /= 10) > 0);
-	while (n > 0)
-		*name++ = digits[--n];
-	*name++ = '.';
-	do
-		digits[n++] = (char)('0' + image % 10);
-	while ((image /= 10) > 0);
-	while (n > 0)
-		*name++ = digits[--n];
-	*name = 0;
-}
-
-/* Returns a descriptor or -errno; `name` is the last name tried. */
-static int create_process_file(char *name)
-{
-	struct rlimit limit;
-	bool limited =
-		getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur < file_size(TRACE_MAX_RINGS);
-
-	for (int image = 1; image < MAX_IMAGES; image++) {
-		format_name(name, getpid(), image);
-		int fd = limited ? claim_preallocated(name) : create_full_size(name);
-		if (fd != -EEXIST)
-			return fd;
-	}
-	return -EEXIST;
-}
-
-/* A symbolic link needs no descriptor, no capacity and no rights but those to the directory. */
-static void refuse(const char *name, const char *reason)
-{
-	char path[MAX_PATH];
-
-	format_path(path, name);
-	strcat(path, ".why");
-	trace_syscall(SYS_symlinkat, reason, AT_FDCWD, path);
-}
-
-static const char *why_no_file(int error)
+static const char *why_not_joined(int error)
 {
 	switch (-error) {
 	case EMFILE:
@@ -245,16 +137,32 @@ static const char *why_no_file(int error)
 		return "no file descriptor was left for the tracer";
 	case ENOSPC:
 	case ENOMEM:
-	case EDQUOT:
-		return "shared memory is full; set TMPDIR to a folder with more space";
+		return "no memory was left for its records";
 	case EFBIG:
 		return "the file size limit of mematlas is too low for its records; raise "
 		       "ulimit -f";
-	case ENOENT:
-		return "it cannot reach the session: another root directory";
+	case ETIMEDOUT:
+		return "mematlas did not answer in time";
 	default:
-		return "its limits or rights prevent the tracer from creating a file";
+		return "its limits or rights prevent the tracer from joining";
 	}
+}
+
+/* Without /proc, in another root directory, a forked child says what its parent said. */
+static void name_process(struct trace_process *process)
+{
+	static struct {
+		char executable[sizeof process->executable], command[sizeof process->command];
+	} last;
+
+	if (readlink("/proc/self/exe", process->executable, sizeof process->executable - 1) > 0)
+		memcpy(last.executable, process->executable, sizeof last.executable);
+	else
+		memcpy(process->executable, last.executable, sizeof last.executable);
+	if (read_file("/proc/self/cmdline", process->command, sizeof process->command - 2) > 0)
+		memcpy(last.command, process->command, sizeof last.command);
+	else
+		memcpy(process->command, last.command, sizeof last.command);
 }
 
 static void describe_process(struct trace_process *process)
@@ -269,46 +177,58 @@ static void describe_process(struct trace_process *process)
 	process->start = trace_now();
 	process->tracer_start = trace_session.own_start;
 	process->tracer_end = trace_session.own_end;
-	if (readlink("/proc/self/exe", process->executable, sizeof process->executable - 1) < 0)
-		process->executable[0] = 0;
-	read_file("/proc/self/cmdline", process->command, sizeof process->command - 2);
+	name_process(process);
 }
 
-/* Returns NULL if the process cannot be traced, once the reason is in the session. */
-static char *map_process_file(size_t size)
+static char *map_memory(int fd)
 {
-	char name[64];
-	SCOPED_FD fd = create_process_file(name);
+	size_t size = file_size(trace_session.most_rings);
+	char *memory = trace_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
 
-	if (fd < 0) {
-		refuse(name, why_no_file(fd));
+	if (memory == MAP_FAILED) {
+		trace_socket_refuse("its limit on address space is too low for the tracer");
 		return NULL;
 	}
-	char *file = trace_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
-	if (file == MAP_FAILED) {
-		refuse(name, "its limit on address space is too low for the tracer");
+	if (!trace_populate_page(memory) || !trace_populate_page(memory + TRACE_RINGS_OFFSET)) {
+		trace_syscall(SYS_munmap, memory, size);
+		trace_socket_refuse(why_not_joined(-ENOMEM));
 		return NULL;
 	}
-	if (!trace_populate_page(file) || !trace_populate_page(file + TRACE_RINGS_OFFSET)) {
-		trace_syscall(SYS_munmap, file, size);
-		refuse(name, why_no_file(-ENOSPC));
-		return NULL;
-	}
-	return file;
+	return memory;
 }
 
-bool trace_process_file_open(uint64_t fork_serial, int32_t fork_parent)
+/* A forked child has control and the clock mapped already. */
+static char *map_joined(const struct trace_joining *joined)
 {
-	char *file = map_process_file(file_size(trace_session.most_rings));
+	uint32_t rings;
 
-	if (!file)
+	if (!trace_session.control && !(map_control(joined->fds[TRACE_JOINED_CONTROL]) &&
+					map_counter(joined->fds[TRACE_JOINED_COUNTER])))
+		return NULL;
+	trace_session.image = joined->answer.image;
+	rings = choose_rings();
+	trace_session.most_rings = rings < joined->answer.rings ? rings : joined->answer.rings;
+	return map_memory(joined->fds[TRACE_JOINED_MEMORY]);
+}
+
+bool trace_process_file_open(uint64_t fork_serial, uint64_t fork_image)
+{
+	struct trace_joining joined;
+	int error = trace_socket_join(fork_image, fork_serial, &joined);
+
+	if (error) {
+		trace_socket_refuse(why_not_joined(error));
 		return false;
-	trace_session.process = (struct trace_process *)file;
-	trace_session.rings = (struct trace_ring *)(file + TRACE_RINGS_OFFSET);
-	trace_session.data = file + TRACE_DATA_OFFSET;
-	trace_session.process->fork_serial = fork_serial;
-	trace_session.process->fork_parent = fork_parent;
-	/* The file is closed by now: under a limit, its descriptor may be the last one. */
+	}
+	char *memory = map_joined(&joined);
+	for (unsigned i = 0; i < TRACE_JOINED_MOST; i++)
+		close_fd(&joined.fds[i]);
+	if (!memory)
+		return false;
+	trace_session.process = (struct trace_process *)memory;
+	trace_session.rings = (struct trace_ring *)(memory + TRACE_RINGS_OFFSET);
+	trace_session.data = memory + TRACE_DATA_OFFSET;
+	/* The descriptors are closed by now: under a limit, the last one may have been in use. */
 	describe_process(trace_session.process);
 	return true;
 }

@@ -1,16 +1,16 @@
-/* The session's files as this process maps them: "control", and a process file of its own. */
+/* The session's memory as this process maps it: control, and a process file of its own. */
 #ifndef MEMATLAS_TRACER_PROCESS_FILE_H
 #define MEMATLAS_TRACER_PROCESS_FILE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Maps "control" of the session in that directory and reads the settings. */
-bool trace_session_open(const char *directory);
+/* Takes over the text of TRACE_SESSION_VARIABLE. False: it is none. */
+bool trace_session_open(const char *text);
 
-/* Creates and maps a process file. `fork_serial`, `fork_parent`: see struct trace_process. False: a
- * reason is left beside the file. */
-bool trace_process_file_open(uint64_t fork_serial, int32_t fork_parent);
+/* Joins the session as a new image, maps control with its settings, and a process file. `fork_serial`,
+ * `fork_image`: see struct trace_request. False: the collector was told why, if it can be reached. */
+bool trace_process_file_open(uint64_t fork_serial, uint64_t fork_image);
 
 /* Unmaps the process file, which is the parent's in a forked child. */
 void trace_process_file_close(void);

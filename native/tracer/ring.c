@@ -19,7 +19,7 @@
 
 uint64_t trace_counter_next(void)
 {
-	return __atomic_add_fetch(&trace_session.control->counter, 1, __ATOMIC_SEQ_CST);
+	return __atomic_add_fetch(trace_session.counter, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Nanoseconds since `since`, which becomes now. */
@@ -35,8 +35,6 @@ static const char *why_stop(void)
 {
 	if (__atomic_load_n(&trace_session.control->off, __ATOMIC_RELAXED))
 		return "the recording has ended";
-	if (__atomic_load_n(&trace_session.process->refused, __ATOMIC_RELAXED))
-		return "mematlas could not map its records";
 	return NULL;
 }
 
@@ -71,13 +69,14 @@ static TRACE_SLOW bool wait_for_space(struct trace_thread *thread, unsigned word
 	}
 }
 
-/* Shared memory may run out. Populating it in advance returns an error where a write raises SIGBUS. */
+/* Memory may run out. Populating it in advance returns an error where a write would end the program. Before
+ * Linux 5.14 there is no such call. */
 static bool populate(const void *start, size_t bytes)
 {
 	if (trace_session.sandboxed)
 		return false;
 	long error = trace_syscall(SYS_madvise, start, bytes, MADV_POPULATE_WRITE);
-	return !error || (error == -EINVAL && trace_space_left(bytes)); /* before Linux 5.14 */
+	return !error || error == -EINVAL;
 }
 
 bool trace_populate_page(const void *shared)

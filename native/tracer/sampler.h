@@ -28,6 +28,7 @@ struct trace_tls {
 	bool exiting; /* the thread is ending and has released its own ring */
 	bool runs_python; /* a stack of the thread had a frame of the interpreter */
 	uintptr_t stack_low, stack_high; /* found once; 0: not yet */
+	uintptr_t routine; /* start routine of the thread; 0: unknown */
 	uintptr_t dropped_start, dropped_end; /* pages that the thread gave back last */
 	uint64_t nested_events; /* malloc() blocks recorded by this thread */
 	const void *hook; /* frame of the hook, where a walk may begin; NULL: at the caller */

@@ -3,7 +3,6 @@
 #include "state.h"
 
 #include <string.h>
-#include <sys/statfs.h>
 #include <time.h>
 
 #include "syscall.h"
@@ -38,14 +37,6 @@ void trace_disable(const char *reason)
 		strncpy(process->reason, reason, sizeof process->reason - 1);
 		__atomic_store_n(&process->state, TRACE_DISABLED, __ATOMIC_RELEASE);
 	}
-}
-
-bool trace_space_left(size_t bytes)
-{
-	struct statfs fs;
-
-	return statfs(trace_session.directory, &fs) == 0 &&
-	       (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize > 2 * bytes;
 }
 
 void trace_sleep(long ns)

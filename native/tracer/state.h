@@ -5,7 +5,6 @@
 #ifndef MEMATLAS_TRACER_STATE_H
 #define MEMATLAS_TRACER_STATE_H
 
-#include <limits.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +22,8 @@
  *   ring_words is a power of two, ring_words * 8 >= TRACE_MIN_RING_DATA
  *   exact => sample_bytes == 0 */
 struct trace_session {
-	struct trace_control *control; /* NULL: not traced */
+	const struct trace_control *control; /* NULL: not traced */
+	uint64_t *counter; /* the shared clock; NULL: a cycle counter is used */
 	struct trace_process *process;
 	struct trace_ring *rings;
 	char *data; /* of ring 0; ring i's is i * ring_words * 8 bytes further */
@@ -38,7 +38,7 @@ struct trace_session {
 	bool counting; /* TRACE_CLOCK_COUNTER */
 	bool sandboxed; /* under seccomp: a system call of the tracer may kill the program */
 	uintptr_t own_start, own_end; /* text of this library */
-	char directory[PATH_MAX];
+	uint64_t image; /* number of this process image in the session */
 };
 extern struct trace_session trace_session;
 
@@ -69,9 +69,6 @@ bool trace_session_is_over(void);
 
 /* Stops recording for good and passes the reason to the collector. */
 void trace_disable(const char *reason);
-
-/* Are 2 * `bytes` left in the file system of the session? */
-bool trace_space_left(size_t bytes);
 
 /* Sleeps, or spins where system calls are forbidden. */
 void trace_sleep(long ns);

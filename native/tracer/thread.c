@@ -183,6 +183,7 @@ static struct trace_thread *claim_own_ring(void)
 	ring->tid = tid;
 	ring->stack_low = thread->bounds.stack_low;
 	ring->stack_high = thread->bounds.stack_high;
+	ring->routine = trace_tls.routine;
 	pthread_setspecific(thread_key, thread);
 	return thread;
 }

@@ -26,6 +26,9 @@ def _bytes(rows: Any, count: int) -> bytes:
     return bytes(ffi.buffer(rows, count * ffi.sizeof(rows[0])))
 
 
+_REFUSALS = 4096  # the collector keeps no more
+
+
 @dataclass(frozen=True, slots=True)
 class SessionSettings:
     """Settings of a session; struct mematlas_trace_settings, which has their units."""
@@ -70,6 +73,7 @@ class Traced:
 
     pid: int
     parent_pid: int
+    inner_pid: int  # in its own PID namespace
     parent: int
     execed: bool
     status: int | None  # as from wait()
@@ -133,13 +137,32 @@ class Collector:
     appearance. Methods raise OSError with the errno of the C call; native/include/mematlas_collector.h.
     """
 
-    def __init__(self, directory: str, settings: SessionSettings) -> None:
-        """Create the session's control page, through which programs join."""
+    def __init__(self, settings: SessionSettings, library: str | None = None) -> None:
+        """Create a session that programs can join.
+
+        `library`: path of the tracer's library, for programs that cannot reach it.
+        """
         values = ffi.new("struct mematlas_trace_settings *", asdict(settings))
         out = ffi.new("struct mematlas_collector **")
-        check(lib.mematlas_collector_create(os.fsencode(directory), values, out))
+        path = ffi.NULL if library is None else os.fsencode(library)
+        check(lib.mematlas_collector_create(values, path, out))
         self._handle = ffi.gc(out[0], lib.mematlas_collector_destroy)
         self._event = ffi.new("struct mematlas_event *")
+
+    @property
+    def session(self) -> str:
+        """The text by which a program joins: the value of MEMATLAS_SESSION."""
+        return bytes(ffi.string(lib.mematlas_collector_session(self._handle))).decode()
+
+    def adopt(self, descriptor: int) -> None:
+        """Serve a process over a socket whose other end that process has. The descriptor is taken over."""
+        check(lib.mematlas_collector_adopt(self._handle, descriptor))
+
+    def refusals(self) -> list[tuple[int, str]]:
+        """Return the PIDs of processes that could not be traced, each with the reason."""
+        rows = ffi.new("struct mematlas_refusal[]", _REFUSALS)
+        count = check(lib.mematlas_collector_refusals(self._handle, 0, rows, _REFUSALS))
+        return [(rows[i].pid, _text(rows[i].reason)) for i in range(count)]
 
     def close(self) -> None:
         """Unmap the session. No method may be called after that."""
@@ -178,6 +201,7 @@ class Collector:
         return Traced(
             pid=info.pid,
             parent_pid=info.parent_pid,
+            inner_pid=info.inner_pid,
             parent=info.parent,
             execed=info.ending == lib.MEMATLAS_EXECED,
             status=info.status if info.status >= 0 else None,

@@ -18,8 +18,10 @@ PART_INK: dict[str, tuple[str, str, str]] = {
     # glyph, ASCII glyph, style: distinguishable without colour
     "live": ("█", "#", "cyan"),
     "slack": ("▒", "%", "magenta"),
+    "before": ("▓", "b", "magenta"),
     "stack": ("▚", "s", "blue"),
     "file": ("░", ".", "bright_black"),
+    "copy": ("▤", "c", "bright_black"),
     "shared": ("▞", "+", "green"),
     "anon": ("▄", "a", "yellow"),
     "tracer": ("▪", "t", "bright_black"),

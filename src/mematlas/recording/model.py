@@ -171,8 +171,10 @@ class PartKind(StrEnum):
 
     LIVE = "live"  # live allocations
     SLACK = "slack"  # resident, owned by an allocator, in no live block
+    BEFORE = "before"  # resident when tracing began, in no block recorded since
     STACK = "stack"  # thread stacks
-    FILE = "file"  # file mappings, including private copies of their pages; name: path
+    FILE = "file"  # pages of files; name: path
+    COPY = "copy"  # written pages of private file mappings, and .bss; name: path
     SHARED = "shared"  # shmem, memfd, shared anonymous
     ANON = "anon"  # other anonymous mappings; name: the kernel's name
     TRACER = "tracer"  # memory of the tracer inside the program

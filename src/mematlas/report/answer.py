@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.report import Report
 
+_HELD: dict[str, str] = {PartKind.LIVE: "held by", PartKind.BEFORE: "allocated"}
 _NEAR = 1.02  # ratio of two RSS values that count as the same peak
 
 
@@ -35,10 +36,9 @@ def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> lis
         ]
     spans = [(format_bytes(account.rss_bytes), "figure"), (f" resident {_when(report)}: ", "")]
     for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
-        held = "held by" if kind == PartKind.LIVE else "in"
         spans.append((" and " if number else "", ""))
         spans.append((f"{100 * size / account.rss_bytes:.0f} %", "figure"))
-        spans.append((f" {held} {PART_TITLES[kind]}", ""))
+        spans.append((f" {_HELD.get(kind, 'in')} {PART_TITLES[kind]}", ""))
     spans.append((".", ""))
     if ranked and ranked[0].bytes["resident"] > 0:
         spans.append((" The largest owner is ", ""))

@@ -6,11 +6,11 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from mematlas.recording.model import LIFETIME_LIMITS_S
-from mematlas.report.titles import IDLE_METHODS
+from mematlas.report.titles import IDLE_METHODS, KIND_TITLES
 from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mematlas.report.model.report import IdleSummary
 
@@ -34,6 +34,14 @@ def lifetimes(blocks: Sequence[int]) -> str:
     if half == len(LIFETIME_LIMITS_S):
         return f"{text}, median lifetime {format_duration(LIFETIME_LIMITS_S[-1])} or more"
     return f"{text}, median lifetime below {format_duration(LIFETIME_LIMITS_S[half])}"
+
+
+def mapped(sizes: Mapping[str, int], threads: int) -> list[str]:
+    """Format the resident bytes that are no allocation: "shared memory 2.00 MiB", "stacks of 4 threads 1.00 MiB"."""
+    titles = dict(KIND_TITLES)
+    if threads:
+        titles["stack"] = "stack of 1 thread" if threads == 1 else f"stacks of {threads:,} threads"
+    return [f"{titles.get(kind, kind)} {format_bytes(size)}" for kind, size in sizes.items()]
 
 
 def idle(found: IdleSummary) -> str:

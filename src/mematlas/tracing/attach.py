@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -14,12 +13,10 @@ from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.inject import attach_tracer, detach_tracer
 from mematlas.tracing.output import open_recording
 from mematlas.tracing.recorder import command_of
-from mematlas.tracing.session import remove_abandoned, session_directory
 from mematlas.tracing.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
     from types import FrameType
 
     from mematlas.recording import Writer
@@ -72,20 +69,18 @@ def attach(
     """
     target, stop = Target(pid), StopSignals()
     try:
-        with session_directory(settings.ring_bytes) as session:
-            collector = open_collector(session, settings)
+        collector = open_collector(settings)
+        try:
             writer = open_recording(path, command_of(pid), settings)
-            try:
-                _grant_access(session, target)
-                # Before the tracer is loaded: the process may end right after that.
-                follower = Follower(collector, writer, session, pid, idle_s=settings.idle_s)
-                attach_tracer(target, library(), str(session))
-                with Attachment(pid):
-                    on_attached()
-                    writer.notes(_follow(follower, stop, duration_s))
-            finally:
-                collector.stop()
-                collector.close()
+            # Before the tracer is loaded: the process may end right after that.
+            follower = Follower(collector, writer, pid, idle_s=settings.idle_s)
+            attach_tracer(target, library(), collector.session)
+            with Attachment(pid):
+                on_attached()
+                writer.notes(_follow(follower, stop, duration_s))
+        finally:
+            collector.stop()
+            collector.close()
     finally:
         stop.close()
     return writer
@@ -102,10 +97,7 @@ def detach(pid: int) -> bool:
     """
     if end_attachment(pid):
         return True
-    try:
-        return detach_tracer(pid, library())
-    finally:
-        remove_abandoned()
+    return detach_tracer(pid, library())
 
 
 def _follow(follower: Follower, stop: StopSignals, duration_s: float | None) -> list[str]:
@@ -125,23 +117,3 @@ def _follow(follower: Follower, stop: StopSignals, duration_s: float | None) -> 
     follower.follow(lambda: time.monotonic() >= drained, lambda: None)
     follower.finish(None)
     return notes
-
-
-def _grant_access(session: Path, target: Target) -> None:
-    """Make the process's user the owner of the session directory, if it is another user than this one."""
-    uid, gid = (int(target.status.lines[name].split()[1]) for name in ("Uid", "Gid"))
-    if uid == os.geteuid():
-        return
-    flags = os.O_NOFOLLOW | os.O_CLOEXEC
-    directory = os.open(session, os.O_RDONLY | os.O_DIRECTORY | flags)
-    try:
-        for name in os.listdir(directory):  # noqa: PTH208  by descriptor
-            file = os.open(name, os.O_RDWR | flags, dir_fd=directory)
-            try:
-                os.fchown(file, uid, gid)
-            finally:
-                os.close(file)
-        # Last: from here on, the user may put any file or link in there.
-        os.fchown(directory, uid, gid)
-    finally:
-        os.close(directory)

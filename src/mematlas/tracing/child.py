@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -13,10 +14,10 @@ from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
     from types import FrameType
 
 LIBRARY = "libmematlas_trace.so"
+_HIGH_DESCRIPTOR = 900  # above those that programs expect to be given next
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
@@ -28,14 +29,25 @@ def library() -> str:
     return found
 
 
-def _preload_path(session: Path) -> str:
-    """Return a path of the tracer for LD_PRELOAD, which separates its entries by spaces and colons."""
+@contextmanager
+def _preload_path() -> Iterator[str]:
+    """Yield a path of the tracer for LD_PRELOAD, which separates its entries by spaces and colons.
+
+    Where the path has such characters, programs inherit an open file instead.
+    """
     found = library()
     if not any(character in found for character in " :;"):
-        return found
-    link = session / LIBRARY
-    link.symlink_to(found)
-    return str(link)
+        yield found
+        return
+    descriptor = os.open(found, os.O_RDONLY)
+    try:
+        moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD, _HIGH_DESCRIPTOR)
+    finally:
+        os.close(descriptor)
+    try:
+        yield f"/proc/self/fd/{moved}"
+    finally:
+        os.close(moved)
 
 
 def inherited_environment() -> dict[str, str]:
@@ -46,8 +58,10 @@ def inherited_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name}
 
 
-def start(command: Sequence[str], program: str, session: Path) -> subprocess.Popen[bytes]:
+def start(command: Sequence[str], program: str, session: str) -> subprocess.Popen[bytes]:
     """Start a program with the tracer preloaded; it inherits the standard streams and open files.
+
+    `session`: the text by which it joins.
 
     Raises:
         TargetError: the program, or its loader, does not exist.
@@ -56,11 +70,13 @@ def start(command: Sequence[str], program: str, session: Path) -> subprocess.Pop
     """
     environment = inherited_environment()
     preloaded = environment.get("LD_PRELOAD", "")
-    preload = _preload_path(session)
-    environment["LD_PRELOAD"] = f"{preload}:{preloaded}" if preloaded else preload
-    environment["MEMATLAS_SESSION"] = str(session)
+    environment["MEMATLAS_SESSION"] = session
     try:
-        return subprocess.Popen(list(command), executable=program, env=environment, close_fds=False)
+        with _preload_path() as preload:
+            environment["LD_PRELOAD"] = f"{preload}:{preloaded}" if preloaded else preload
+            return subprocess.Popen(
+                list(command), executable=program, env=environment, close_fds=False
+            )
     except FileNotFoundError:
         raise TargetError(f"{program}: no such program, or no such loader as it names") from None
     except PermissionError:

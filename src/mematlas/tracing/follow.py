@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from mematlas._core import Collector, Event, SessionSettings
 from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
+from mematlas.present.printable import clean
+from mematlas.tracing.child import library
 from mematlas.tracing.private_allocators import describe_private_allocators
 from mematlas.tracing.process import ProcessRecorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from mematlas.recording import Writer
     from mematlas.tracing.settings import TraceSettings
@@ -31,10 +32,9 @@ _TRIGGERS = {
 }
 
 
-def open_collector(session: Path, settings: TraceSettings) -> Collector:
-    """Create the collector of a session directory. OSError if its files cannot be created."""
+def open_collector(settings: TraceSettings) -> Collector:
+    """Create the collector of a session. OSError if its memory or sockets cannot be created."""
     return Collector(
-        str(session),
         SessionSettings(
             exact=settings.exact,
             ring_bytes=settings.ring_bytes,
@@ -44,6 +44,7 @@ def open_collector(session: Path, settings: TraceSettings) -> Collector:
             budget=settings.budget,
             fault_period=settings.fault_period,
         ),
+        library(),
     )
 
 
@@ -51,7 +52,7 @@ class Follower:
     """The recording of one session: of the process `pid` and of all processes it starts."""
 
     def __init__(
-        self, collector: Collector, writer: Writer, session: Path, pid: int, *, idle_s: float = 0.0
+        self, collector: Collector, writer: Writer, pid: int, *, idle_s: float = 0.0
     ) -> None:
         """Watch the process for its end.
 
@@ -59,7 +60,6 @@ class Follower:
         """
         self._collector = collector
         self._writer = writer
-        self._session = session
         self._pid = pid
         self._recorders: dict[int, ProcessRecorder] = {}
         self._deadline: float | None = None
@@ -100,7 +100,7 @@ class Follower:
             recorder.close(returncode if recorder.pid == self._pid else None)
         paths = {path for recorder in self._recorders.values() for path in recorder.paths}
         notes = [
-            *_read_refusals(self._session),
+            *_describe_refusals(self._collector.refusals()),
             *describe_private_allocators(paths),
             *self._notes,
         ]
@@ -148,11 +148,11 @@ def _choose_idle_method() -> tuple[str, list[str]]:
         return "", [str(error)]
 
 
-def _read_refusals(session: Path) -> list[str]:
-    """Read why processes were not traced, a note per reason: the tracer left a link PID.why -> reason."""
+def _describe_refusals(refusals: list[tuple[int, str]]) -> list[str]:
+    """Return a note per reason why processes were not traced."""
     reasons: dict[str, list[str]] = {}
-    for link in sorted(session.glob("*.why")):
-        reasons.setdefault(str(link.readlink()), []).append(link.name.partition(".")[0])
+    for pid, reason in refusals:
+        reasons.setdefault(clean(reason), []).append(str(pid))
     return [
         f"not traced: PID {', '.join(pids[:_NAMED_PIDS])}"
         f"{' and others' * (len(pids) > _NAMED_PIDS)}: {reason}"

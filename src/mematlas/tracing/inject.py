@@ -52,12 +52,12 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
     """Load the tracer into a process and have it join a session.
 
     Raises:
-        UnsupportedError: the process has another root directory.
+        UnsupportedError: the process has another root directory or network namespace.
         UsageError: the process is traced already.
         TargetError: the process ended.
         MematlasError: a call in the process failed; the message says whether the hooks were removed.
     """
-    if not target.sees(library) or not target.sees(session):
+    if not target.sees(library):
         raise UnsupportedError(
             f"process {target.pid} has another root directory; run mematlas in its container"
         )

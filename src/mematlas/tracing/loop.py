@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mematlas.tracing import child
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.program import check_program, find_program
-from mematlas.tracing.session import session_directory
 
 if TYPE_CHECKING:
     import subprocess
@@ -49,28 +49,22 @@ def run(
     """
     program = find_program(command)
     check_program(program)
-    with session_directory(settings.ring_bytes) as session:
-        collector = open_collector(session, settings)
-        with child.forward_signals() as signals:
-            process = child.start(command, program, session)
-            signals.set_child(process)
-            failure = None
-            try:
-                follower = Follower(
-                    collector,
-                    open_writer(process.pid),
-                    session,
-                    process.pid,
-                    idle_s=settings.idle_s,
-                )
-                follower.follow(lambda: _is_stopped(signals), process.wait)
-                follower.finish(process.returncode)
-            except OSError as error:  # a full disk must not end the program
-                failure = error
-            finally:
-                collector.stop()
-                _wait(process, signals)
-                collector.close()
+    collector = open_collector(settings)
+    with closing(collector), child.forward_signals() as signals:
+        process = child.start(command, program, collector.session)
+        signals.set_child(process)
+        failure = None
+        try:
+            follower = Follower(
+                collector, open_writer(process.pid), process.pid, idle_s=settings.idle_s
+            )
+            follower.follow(lambda: _is_stopped(signals), process.wait)
+            follower.finish(process.returncode)
+        except OSError as error:  # a full disk must not end the program
+            failure = error
+        finally:
+            collector.stop()
+            _wait(process, signals)
     status = process.returncode
     return RunResult(child.exit_status(_KILLED_BY_INTERRUPT if status is None else status), failure)
 

@@ -1,7 +1,7 @@
 """The recorder process of a program that traces itself: `python -m mematlas.tracing.recorder REQUEST`.
 
 A process of its own, as `mematlas run` is: its memory does not count as the program's, and neither process
-is harmed when the other ends. It prints `session PATH`, and then obeys two commands on its standard input,
+is harmed when the other ends. It prints `session TEXT`, and then obeys two commands on its standard input,
 each answered by a line: `snapshot` writes a last snapshot and prints `snapshot done`; `finish` ends the
 recording and prints `finished`. REQUEST is JSON: {"pid", "output", "settings"}, the last as TraceSettings.
 """
@@ -17,7 +17,6 @@ from pathlib import Path
 
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.output import open_recording, write_names
-from mematlas.tracing.session import session_directory
 from mematlas.tracing.settings import TraceSettings
 
 
@@ -30,20 +29,19 @@ def main(request: str) -> int:
         TraceSettings(**asked["settings"]),
     )
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the program
-    with session_directory(settings.ring_bytes) as session:
-        collector = open_collector(session, settings)
+    collector = open_collector(settings)
+    try:
         try:
-            try:
-                writer = open_recording(path, command_of(pid), settings)
-            except OSError as error:
-                sys.exit(error.strerror)
-            follower = Follower(collector, writer, session, pid)
-            _reply(f"session {session}")
-            follower.follow(lambda: _handle_commands(follower), lambda: None)
-            follower.finish(None)
-        finally:
-            collector.stop()
-            collector.close()
+            writer = open_recording(path, command_of(pid), settings)
+        except OSError as error:
+            sys.exit(error.strerror)
+        follower = Follower(collector, writer, pid)
+        _reply(f"session {collector.session}")
+        follower.follow(lambda: _handle_commands(follower), lambda: None)
+        follower.finish(None)
+    finally:
+        collector.stop()
+        collector.close()
     write_names(writer, path)
     _reply("finished")
     return 0

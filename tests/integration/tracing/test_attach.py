@@ -12,7 +12,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 
@@ -117,9 +117,9 @@ def recorded(file: Path) -> Traced:
     return Traced(Outcome(0, b""), "", file, 1_000_000)
 
 
-def sessions_of(pid: int) -> list[Path]:
-    """Return the session directories in /dev/shm of attachments to a process."""
-    return [each.parent for each in Path("/dev/shm").glob(f"mematlas-*/{pid}.*")]
+def is_announced(pid: int) -> bool:
+    """Return whether a process is announced as attached to."""
+    return f"@mematlas-attach.{pid}." in Path("/proc/net/unix").read_text(errors="replace")
 
 
 def wait_until_recorded(file: Path, allocations: int) -> None:
@@ -306,8 +306,7 @@ def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
     )
     assert attach.stderr is not None
     assert "attached to" in attach.stderr.readline()
-    sessions = set(sessions_of(pid))
-    assert sessions
+    wait_until(lambda: is_announced(pid), "the announcement")
     program.tell("a")
     wait_until_recorded(file, 1000)
     attach.kill()
@@ -317,7 +316,7 @@ def test_mematlas_is_killed(build: Build, tmp_path: Path) -> None:
         program.tell("t")
     done = mematlas("detach", str(pid))
     assert done.returncode == 0, done.stderr
-    assert not sessions & set(sessions_of(pid))
+    assert not is_announced(pid)
     with attached(pid, tmp_path / "b.atlas", "--exact"):
         program.tell("a")
     assert program.end() == (7, "")
@@ -404,3 +403,42 @@ def test_refusals(build: Build, tmp_path: Path) -> None:
         waiting.kill()
         waiting.wait()
     assert program.end() == (7, "")
+
+
+HELD = """
+import sys
+held = [bytes(200) + str(i).encode() for i in range(100000)]
+large = bytearray(30 << 20)
+print("ready", flush=True)
+more = []
+for line in sys.stdin:
+    if line[0] == "q": break
+    if line[0] == "d": large = None
+    if line[0] == "a": more.append(bytearray(10 << 20))
+    print("done", flush=True)
+"""
+
+
+def test_memory_from_before_is_a_part_of_its_own(tmp_path: Path) -> None:
+    """What was there is neither slack nor a file's, and is gone from that part once it is given back."""
+    program, file = Obedient(sys.executable, "-S", "-c", HELD), tmp_path / "a.atlas"
+    try:
+        with attached(program.process.pid, file, "--exact"):
+            assert program.tell("a") == "done\n"
+        first = recorded(file).report["account"]["parts"]
+        with attached(program.process.pid, tmp_path / "b.atlas", "--exact"):
+            assert program.tell("d") == "done\n"
+        second = recorded(tmp_path / "b.atlas").report["last"]["parts"]
+        assert program.end()[0] == 0
+    finally:
+        program.kill()
+
+    def size(parts: list[dict[str, Any]], kind: str) -> int:
+        return sum(part["resident_bytes"] for part in parts if part["kind"] == kind)
+
+    held = 100_000 * 232 + (30 << 20)
+    assert held < size(first, "before") < held + (16 << 20)
+    assert size(first, "slack") < 2 << 20
+    assert size(first, "copy") < 4 << 20
+    assert size(first, "live") > 10 << 20
+    assert abs(size(second, "before") - size(first, "before") + (20 << 20)) < 4 << 20

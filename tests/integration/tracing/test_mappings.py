@@ -10,7 +10,10 @@ import pytest
 from traced_runs import ask
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from conftest import Build, Run
+    from traced_runs import Traced
 
 MB = 1 << 20
 MODES = pytest.mark.parametrize("options", [(), ("--exact",)], ids=["sampled", "exact"])
@@ -68,3 +71,48 @@ def test_opening_and_closing_is_cheap_to_tell(build: Build, traced: Run) -> None
     run = traced(build("commits"), "churn", "20000")
     assert run.left("live_bytes", "churn") <= MB  # closed, and never dropped
     assert run.sum("allocations", "churn", kind="committed") == 1
+
+
+def part_bytes(run: Traced, kind: str, name: str = "") -> int:
+    """Return the resident bytes of the parts of one kind whose name contains `name`."""
+    parts = run.report["account"]["parts"]
+    found: int = sum(
+        part["resident_bytes"] for part in parts if part["kind"] == kind and name in part["name"]
+    )
+    return found
+
+
+@MODES
+def test_memory_that_is_no_allocation_has_an_owner(
+    build: Build, traced: Run, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Shared memory, written and unchanged file pages and thread stacks belong to a line."""
+    run = traced(build("mapped"), str(tmp_path), options=options)
+    owners = {
+        ("make_memfd", "shared"): 20,
+        ("make_shared", "shared"): 10,
+        ("make_private", "copy"): 8,
+        ("make_private", "filemap"): 8,
+    }
+    for (function, kind), size in owners.items():
+        assert run.sum("resident_bytes", function, kind=kind) == size * MB, (function, kind)
+        assert run.sum("live_bytes", function, kind=kind) == 0
+    stacks = run.stacks("worker", kind="stack")
+    assert sum(stack["live_count"] for stack in stacks) == 4
+    assert 8 * MB <= sum(stack["resident_bytes"] for stack in stacks) < 9 * MB
+    assert part_bytes(run, "copy", "mapped.bin") == 8 * MB
+    assert part_bytes(run, "file", "mapped.bin") == 8 * MB
+    assert 3 * MB <= part_bytes(run, "copy", str(build("mapped"))) < 3 * MB + (256 << 10)  # .bss
+    assert part_bytes(run, "shared") == 30 * MB
+
+
+def test_touches_of_shared_and_file_memory_have_bytes(
+    build: Build, traced: Run, tmp_path: Path
+) -> None:
+    """Only clean pages of a file are no memory that a fault made resident."""
+    run = traced(build("mapped"), str(tmp_path), options=("--faults", "1"))
+    if not run.report["page_faults"]["samples"]:
+        pytest.skip("page faults are not to be had here")
+    for function, size in {"make_memfd": 20, "make_shared": 10, "make_private": 8}.items():
+        touched = sum(site["bytes"] for site in run.fault_sites(function) if site["owner"])
+        assert size * MB <= touched <= size * MB + MB, function

@@ -69,7 +69,9 @@ def _sites(stacks: Stacks, faults: FaultSites) -> Iterator[StackFaults]:
 
 def _part_name(kind: PartKind, name: str) -> str:
     """Return the name of memory outside all known allocations."""
-    if kind in {PartKind.FILE, PartKind.SLACK} or name.startswith("["):
+    if kind is PartKind.STACK:
+        return f"the stack of the {name}" if name == "main thread" else f"the stacks of {name}"
+    if kind in {PartKind.FILE, PartKind.COPY, PartKind.SLACK} or name.startswith("["):
         return name
     return f"{name} memory" if kind is PartKind.ANON else f"{kind} {name}"
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas._core.columns.sums import group_rows
-from mematlas.recording.model import LIFETIMES
+from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, Kind
 from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, rank, tier
 from mematlas.report.analyse.table import StackSelection, StackTable
 from mematlas.report.model.report import METRICS
@@ -48,6 +48,8 @@ class LineStats:
     allocations: int = 0
     lifetimes: tuple[int, ...] = ()  # freed blocks, as in LIFETIMES
     variance: float = 0.0  # of live bytes, in bytes squared
+    mapped: dict[str, int] = field(default_factory=dict)  # resident bytes by kind in MAPPED
+    threads: int = 0  # whose start routine the line is
 
     @property
     def error_bytes(self) -> int:
@@ -57,6 +59,10 @@ class LineStats:
     def heaviest(self, by: str) -> tuple[Frame, ...]:
         """Return the frames of the stack with most of a metric."""
         return self.stacks.heaviest(by)
+
+
+MAPPED = (Kind.STACK, Kind.SHARED, Kind.COPY, Kind.FILEMAP)
+"""Kinds of memory that is no allocation. It is resident only."""
 
 
 def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
@@ -72,6 +78,7 @@ def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
     lifetimes = np.stack([table.columns.narrow(name).add_up(which, count) for name in LIFETIMES], 1)
     rows, errors = table.columns.narrow("error_bytes").nonzero()
     variances = np.bincount(which[rows], errors.astype(np.float64) ** 2, count)
+    mapped, threads = _mapped(table, which, count)
     starts, order = group_rows(which, count)
     first = order[starts[:-1]]  # ties are listed in order of occurrence
     found = [
@@ -79,11 +86,28 @@ def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
             frame=frames[number],
             stacks=StackSelection(table, order[starts[number] : starts[number + 1]]),
             bytes={name: int(column[number]) for name, column in sums.items()},
-            live_count=int(blocks[number]),
+            live_count=int(blocks[number]) - int(threads[number]),
             allocations=int(allocations[number]),
             lifetimes=tuple(lifetimes[number].tolist()),
             variance=float(variances[number]),
+            mapped={kind: int(size[number]) for kind, size in mapped.items() if size[number]},
+            threads=int(threads[number]),
         )
         for number in np.argsort(first, kind="stable").tolist()
     ]
     return sorted(found, key=lambda line: -line.bytes[by])
+
+
+def _mapped(table: StackTable, which: Numbers, count: int) -> tuple[dict[str, Numbers], Numbers]:
+    """Return resident bytes of each line by kind in MAPPED, and the threads it started."""
+    found, threads = {}, np.zeros(count, np.int64)
+    for number, kind in KIND_BY_NUMBER.items():
+        rows = np.flatnonzero(table.kind == number) if kind in MAPPED else np.zeros(0, np.int64)
+        if not len(rows):
+            continue
+        sizes = table.columns.narrow("resident_bytes").at(rows)
+        found[str(kind)] = np.bincount(which[rows], sizes, count).astype(np.int64)
+        if kind is Kind.STACK:
+            counts = table.columns.narrow("live_count").at(rows)
+            threads = np.bincount(which[rows], counts, count).astype(np.int64)
+    return found, threads

@@ -19,10 +19,14 @@ if TYPE_CHECKING:
     Numbers = NDArray[np.int64]
 
 OWNING = (Kind.MALLOC, Kind.MMAP, Kind.PYOBJECT, Kind.COMMITTED)
-"""Kinds of allocations. Arenas contain blocks that are counted themselves; files are not memory."""
+"""Kinds of allocations. Arenas contain blocks that are counted themselves."""
+
+OWNERS = (*OWNING, Kind.STACK, Kind.SHARED, Kind.COPY, Kind.FILEMAP)
+"""Kinds of memory with an owner: allocations, and what is resident because a stack mapped it or runs in it."""
 
 _FEW = 4  # sparse results pay off if at most one key in so many has a row
 _OWNING = [number for number, kind in KIND_BY_NUMBER.items() if kind in OWNING]
+_OWNERS = [number for number, kind in KIND_BY_NUMBER.items() if kind in OWNERS]
 
 
 def unpacked(rows: Rows) -> Rows:
@@ -52,10 +56,10 @@ class KeyedRows:
     __slots__ = ("keys", "owning", "rows")
 
     def __init__(self, rows: Rows) -> None:
-        """Unpack rows. `owning` are the keys of the rows that are allocations."""
+        """Unpack rows. `owning` are the keys of the rows that have an owner."""
         self.rows = unpacked(rows)
         kinds = column(self.rows, "kind")
-        self.keys, owned = keys(self.rows, kinds), _owned(kinds)
+        self.keys, owned = keys(self.rows, kinds), _are(kinds, _OWNERS)
         self.owning = self.keys if owned.all() else self.keys[owned]
 
 
@@ -80,12 +84,12 @@ def split(key: int) -> tuple[int, str]:
 
 def owns(rows: Rows) -> NDArray[np.bool_]:
     """Return which rows are allocations."""
-    return _owned(column(rows, "kind"))
+    return _are(column(rows, "kind"), _OWNING)
 
 
-def _owned(kinds: NDArray[Any]) -> NDArray[np.bool_]:
-    found: NDArray[np.bool_] = kinds == _OWNING[0]
-    for number in _OWNING[1:]:
+def _are(kinds: NDArray[Any], numbers: Sequence[int]) -> NDArray[np.bool_]:
+    found: NDArray[np.bool_] = kinds == numbers[0]
+    for number in numbers[1:]:
         found |= kinds == number
     return found
 

@@ -58,7 +58,7 @@ def _summary(found: PageFaults) -> str:
     error = f" ± {format_bytes(found.error_bytes)}" if found.error_bytes else ""
     phrase = f"{format_bytes(found.bytes)}{error} made resident by {found.faults:,} page faults"
     if found.major_faults:
-        phrase += f", {found.major_faults:,}major"
+        phrase += f", {found.major_faults:,} major"
     if found.period > 1:
         phrase += f" (1 in {found.period} sampled)"
     return phrase + (f"; {found.lost:,} samples lost" if found.lost else "")

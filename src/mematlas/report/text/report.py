@@ -30,6 +30,7 @@ _NUMBER = 10  # width of a byte figure
 _BAR = 12
 _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
+_NAMED_STACKS = 2  # start routines named in the account
 _LITTLE = 1 << 20  # bytes of slack below which no section is shown
 
 
@@ -145,13 +146,33 @@ def _part_names(page: Page, kind: str) -> Text:
     """Name the largest parts of one kind, with a count of the others."""
     parts = [part for part in page.report.account.parts if part.kind == kind]
     error = sum(part.error_bytes**2 for part in parts) ** 0.5
-    phrase = _largest_parts(parts, kind, page.directory)
+    named = _stack_names(page) if kind == PartKind.STACK else []
+    if named:
+        parts = [part for part in parts if part.name != "other threads"]
+    phrase = [*named, *_largest_parts(parts, kind, page.directory)]
     text = Text(f"± {format_bytes(error)}" if error else "")
     text.append(", " if error and phrase else "").append(", ".join(phrase))
     if not text.plain:
         text.append(titles.PART_MEANINGS[kind])
     text.stylize("dim")
     return text
+
+
+def _stack_names(page: Page) -> list[str]:
+    """Return the start routines of threads, with their number and the size of their stacks."""
+    routines = [line for line in page.ranked if line.threads and line.frame]
+    routines.sort(key=lambda line: -line.mapped.get("stack", 0))
+    phrase = [
+        f"{frame_names.function_name(line.frame)}() x{line.threads}"
+        f" {format_bytes(line.mapped.get('stack', 0))}"
+        for line in routines[:_NAMED_STACKS]
+        if line.frame
+    ]
+    rest = sum(line.mapped.get("stack", 0) for line in routines[_NAMED_STACKS:])
+    if rest:
+        threads = sum(line.threads for line in routines[_NAMED_STACKS:])
+        phrase.append(f"{quantities.count(threads, 'more thread')} {format_bytes(rest)}")
+    return phrase
 
 
 def _largest_parts(parts: Sequence[Part], kind: str, directory: str) -> list[str]:
@@ -171,7 +192,7 @@ def _largest_parts(parts: Sequence[Part], kind: str, directory: str) -> list[str
 
 def _part_name(part: Part, directory: str) -> str:
     name = frame_names.short_path(part.name, directory)
-    if part.kind == PartKind.FILE:
+    if part.kind in {PartKind.FILE, PartKind.COPY}:
         name = name.rsplit("/", 1)[-1]
     if part.kind == PartKind.LIVE:
         name = titles.KIND_TITLES.get(name, name)
@@ -345,6 +366,9 @@ def _line_details(line: LineStats, by: str) -> str:
     if by == "temporary":
         return quantities.lifetimes(line.lifetimes)
     error = f" ± {format_bytes(line.error_bytes)}" if line.error_bytes else ""
+    mapped = quantities.mapped(line.mapped, line.threads)
+    if mapped and not line.allocations and not line.bytes["live"]:
+        return " · ".join(mapped)
     phrase = [f"live {format_bytes(line.bytes['live'])}{error}"]
     phrase += [
         f"{short} {format_bytes(line.bytes[metric])}"
@@ -356,7 +380,7 @@ def _line_details(line: LineStats, by: str) -> str:
         for metric in ("huge", "swapped")
         if line.bytes[metric] and metric != by
     ]
-    return " · ".join([*phrase, quantities.count(line.live_count, "block")])
+    return " · ".join([*phrase, quantities.count(line.live_count, "block"), *mapped])
 
 
 def _processes(page: Page) -> Text:

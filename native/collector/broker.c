@@ -1,0 +1,543 @@
+/* Sockets of traced processes, served by a thread: requests in, sealed memory out. A sender may be
+ * hostile: what it says is checked, and who it is comes from the kernel. */
+#define _GNU_SOURCE
+#include "broker.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "../cleanup.h"
+#include "array.h"
+
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76 /* Linux 6.5 */
+#endif
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 4
+#endif
+
+#define BACKLOG 4096
+#define NAME_TRIES 16
+#define MAX_STRANGERS 128u /* connections that have sent no valid request */
+#define MAX_REFUSALS 4096u
+
+struct peer {
+	int fd;
+	bool is_known; /* sent a valid request, or was adopted */
+	struct sender first; /* of a JOIN to be repeated, on a kernel that gives no pidfd */
+	struct peer *newer, *older;
+};
+
+/* A message as received. Descriptors that nobody took are closed. */
+struct message {
+	struct trace_request request;
+	struct sender sender;
+	int fds[TRACE_MAX_DESCRIPTORS];
+	unsigned count;
+};
+
+static int take(int *fd)
+{
+	int taken = *fd;
+
+	*fd = -1;
+	return taken;
+}
+
+static void close_message(struct message *message)
+{
+	for (unsigned i = 0; i < message->count; i++)
+		if (message->fds[i] >= 0)
+			close(message->fds[i]);
+	if (message->sender.pidfd >= 0)
+		close(message->sender.pidfd);
+}
+
+static void unlink_peer(struct broker *broker, struct peer *peer)
+{
+	*(peer->newer ? &peer->newer->older : &broker->newest) = peer->older;
+	*(peer->older ? &peer->older->newer : &broker->oldest) = peer->newer;
+	broker->strangers -= !peer->is_known;
+}
+
+static void link_peer(struct broker *broker, struct peer *peer)
+{
+	peer->older = broker->newest;
+	*(peer->older ? &peer->older->newer : &broker->oldest) = peer;
+	broker->newest = peer;
+	broker->strangers += !peer->is_known;
+}
+
+/* The sender of a socket may keep it open, so that closing this descriptor does not end its events. */
+static void drop_peer(struct broker *broker, struct peer *peer)
+{
+	epoll_ctl(broker->epoll, EPOLL_CTL_DEL, peer->fd, NULL);
+	unlink_peer(broker, peer);
+	if (peer->first.pidfd >= 0)
+		close(peer->first.pidfd);
+	close(peer->fd);
+	free(peer);
+}
+
+/* Anybody may connect and be silent, so only so many are kept. */
+static void limit_strangers(struct broker *broker)
+{
+	struct peer *peer = broker->oldest;
+
+	if (broker->strangers < MAX_STRANGERS)
+		return;
+	while (peer->is_known)
+		peer = peer->newer;
+	drop_peer(broker, peer);
+}
+
+/* The socket becomes the peer's, also on failure. */
+static struct peer *add_peer(struct broker *broker, int fd, bool is_known)
+{
+	struct peer *peer = calloc(1, sizeof *peer);
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = peer};
+	int one = 1;
+
+	setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &one, sizeof one);
+	setsockopt(fd, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one);
+	if (!peer || epoll_ctl(broker->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+		free(peer);
+		close(fd);
+		return NULL;
+	}
+	peer->fd = fd;
+	peer->is_known = is_known;
+	peer->first.pidfd = -1;
+	link_peer(broker, peer);
+	return peer;
+}
+
+static void take_control_data(struct msghdr *header, struct message *message)
+{
+	for (struct cmsghdr *data = CMSG_FIRSTHDR(header); data; data = CMSG_NXTHDR(header, data)) {
+		if (data->cmsg_level != SOL_SOCKET)
+			continue;
+		if (data->cmsg_type == SCM_RIGHTS && message->count == 0) {
+			message->count = (unsigned)((data->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+			memcpy(message->fds, CMSG_DATA(data), message->count * sizeof(int));
+		} else if (data->cmsg_type == SCM_CREDENTIALS) {
+			struct ucred who;
+			memcpy(&who, CMSG_DATA(data), sizeof who);
+			message->sender.pid = who.pid;
+			message->sender.uid = who.uid;
+		} else if (data->cmsg_type == SCM_PIDFD) {
+			memcpy(&message->sender.pidfd, CMSG_DATA(data), sizeof(int));
+		}
+	}
+}
+
+/* The control space holds what one message may bring, so that the kernel cuts off the rest: at most
+ * TRACE_MAX_DESCRIPTORS are received. Returns the bytes received; 0: the other end is closed. */
+static ssize_t receive(int fd, struct message *message)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int)) +
+			   CMSG_SPACE(sizeof(int) * TRACE_MAX_DESCRIPTORS)];
+		struct cmsghdr aligned;
+	} space;
+	struct iovec bytes = {&message->request, sizeof message->request};
+	struct msghdr header = {.msg_iov = &bytes,
+				.msg_iovlen = 1,
+				.msg_control = &space,
+				.msg_controllen = sizeof space};
+
+	*message = (struct message){.sender.pidfd = -1};
+	ssize_t size = recvmsg(fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (size < 0)
+		return -errno;
+	take_control_data(&header, message);
+	message->request.reason[sizeof message->request.reason - 1] = 0;
+	return size;
+}
+
+static void answer(int fd, const struct trace_answer *answer, const int *fds, unsigned count)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int) * TRACE_JOINED_MOST)];
+		struct cmsghdr aligned;
+	} space = {.bytes = {0}};
+	struct iovec bytes = {(void *)(uintptr_t)answer, sizeof *answer};
+	struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1};
+
+	if (count) {
+		header.msg_control = &space;
+		header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+		struct cmsghdr *data = CMSG_FIRSTHDR(&header);
+		data->cmsg_level = SOL_SOCKET;
+		data->cmsg_type = SCM_RIGHTS;
+		data->cmsg_len = CMSG_LEN(sizeof(int) * count);
+		memcpy(CMSG_DATA(data), fds, sizeof(int) * count);
+	}
+	sendmsg(fd, &header, MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+static struct trace_answer make_answer(int error)
+{
+	return (struct trace_answer){
+		.magic = TRACE_REQUEST_MAGIC, .version = TRACE_VERSION, .error = error};
+}
+
+/* Every byte is compared, so that the time tells nothing. */
+static bool is_valid(const struct broker *broker, const struct message *message, ssize_t size)
+{
+	const struct trace_request *request = &message->request;
+	uint64_t different =
+		(request->token[0] ^ broker->token[0]) | (request->token[1] ^ broker->token[1]);
+
+	return size == sizeof *request && request->magic == TRACE_REQUEST_MAGIC &&
+	       request->version == TRACE_VERSION && !different && message->sender.pid > 0;
+}
+
+/* A kernel before 6.5 gives a PID, which may be another process's by the time it is opened. A second
+ * request from that PID, while the pidfd opened after the first one is alive, proves whose it is. */
+static bool must_repeat(const struct broker *broker, struct peer *peer, struct message *message)
+{
+	struct sender *sender = &message->sender;
+
+	if (broker->lacks_pidfd && sender->pidfd >= 0)
+		close(take(&sender->pidfd));
+	if (sender->pidfd >= 0)
+		return false;
+	if (peer->first.pidfd >= 0 && peer->first.pid == sender->pid) {
+		sender->pidfd = take(&peer->first.pidfd);
+		return false;
+	}
+	if (peer->first.pidfd >= 0)
+		close(peer->first.pidfd);
+	peer->first = *sender;
+	peer->first.pidfd = (int)syscall(SYS_pidfd_open, sender->pid, 0);
+	return peer->first.pidfd >= 0;
+}
+
+static void join(struct broker *broker, struct peer *peer, struct message *message)
+{
+	struct trace_answer reply = make_answer(0);
+
+	if (must_repeat(broker, peer, message)) {
+		reply.error = -EAGAIN;
+		answer(peer->fd, &reply, NULL, 0);
+		return;
+	}
+	CLEANUP_CLOSE int memory =
+		broker_admit(broker, &message->sender, &message->request, &reply);
+	if (memory < 0) {
+		reply.error = memory;
+		answer(peer->fd, &reply, NULL, 0);
+		return;
+	}
+	const int fds[TRACE_JOINED_MOST] = {broker->control, memory, broker->counter};
+	answer(peer->fd, &reply, fds, broker->counter < 0 ? 2 : 3);
+}
+
+static bool is_perf_event(int fd)
+{
+	char path[32], target[32] = "";
+
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	ssize_t length = readlink(path, target, sizeof target - 1);
+	return length > 0 && strcmp(target, "anon_inode:[perf_event]") == 0;
+}
+
+/* Queues them, if the image is the sender's own. */
+static bool queue_events(struct broker *broker, const struct held_events *held, pid_t sender)
+{
+	pthread_mutex_lock(&broker->lock);
+	bool is_own = held->image > 0 && held->image <= broker->image_count &&
+		      broker->images[held->image - 1].pid == sender;
+	bool kept = is_own && ARRAY_RESERVE(broker->events, broker->events_count,
+					    broker->events_capacity, 16u);
+	if (kept)
+		broker->events[broker->events_count++] = *held;
+	pthread_mutex_unlock(&broker->lock);
+	return kept;
+}
+
+/* Nothing else is held open for a process: another descriptor could be the end of a pipe. */
+static void hold_events(struct broker *broker, struct message *message)
+{
+	struct held_events held = {message->request.image, {-1, -1}};
+
+	for (unsigned i = 0; i < 2 && i < message->count; i++)
+		if (is_perf_event(message->fds[i]))
+			held.fds[i] = message->fds[i];
+	if (!queue_events(broker, &held, message->sender.pid))
+		return;
+	for (unsigned i = 0; i < 2 && i < message->count; i++)
+		if (held.fds[i] >= 0)
+			take(&message->fds[i]);
+	eventfd_write(broker->arrival, 1);
+}
+
+static void note_refusal(struct broker *broker, const struct message *message)
+{
+	pthread_mutex_lock(&broker->lock);
+	if (broker->refusal_count < MAX_REFUSALS &&
+	    ARRAY_RESERVE(broker->refusals, broker->refusal_count, broker->refusal_capacity, 16u)) {
+		struct refusal *refusal = &broker->refusals[broker->refusal_count++];
+		refusal->pid = message->sender.pid;
+		memcpy(refusal->reason, message->request.reason, sizeof refusal->reason);
+	}
+	pthread_mutex_unlock(&broker->lock);
+}
+
+static bool is_message_socket(int fd)
+{
+	int domain = 0, type = 0;
+	socklen_t size = sizeof(int);
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_SEQPACKET;
+}
+
+/* A request over an inherited socket brings the end of a pair to answer on. NULL: it is no such. */
+static struct peer *peer_to_answer(struct broker *broker, struct peer *peer,
+				   struct message *message)
+{
+	if (message->count == 0)
+		return peer;
+	if (!is_message_socket(message->fds[0]))
+		return NULL;
+	return add_peer(broker, take(&message->fds[0]), true);
+}
+
+static void serve(struct broker *broker, struct peer *peer, struct message *message)
+{
+	const struct trace_answer done = make_answer(0), unknown = make_answer(-ENOENT);
+	uint32_t kind = message->request.kind;
+
+	if (kind == TRACE_EVENTS) {
+		hold_events(broker, message);
+		return;
+	}
+	if (kind == TRACE_REFUSED) {
+		note_refusal(broker, message);
+		return;
+	}
+	struct peer *asker = peer_to_answer(broker, peer, message);
+	if (!asker)
+		return;
+	if (kind == TRACE_JOIN)
+		join(broker, asker, message);
+	else if (kind == TRACE_LIBRARY && broker->library >= 0)
+		answer(asker->fd, &done, &broker->library, 1);
+	else
+		answer(asker->fd, &unknown, NULL, 0);
+}
+
+/* Returns false once the peer is gone. */
+static bool serve_peer(struct broker *broker, struct peer *peer)
+{
+	struct message message;
+	ssize_t size = receive(peer->fd, &message);
+
+	if (size == -EAGAIN || size == -EINTR)
+		return true;
+	bool valid = size > 0 && is_valid(broker, &message, size);
+	if (valid) {
+		broker->strangers -= !peer->is_known;
+		peer->is_known = true;
+		serve(broker, peer, &message);
+	}
+	if (size >= 0)
+		close_message(&message);
+	if (size > 0 && (valid || peer->is_known))
+		return true;
+	drop_peer(broker, peer);
+	return false;
+}
+
+/* The program has started, with the limit as it was, when that many processes have joined. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static void accept_peers(struct broker *broker)
+{
+	for (;;) {
+		int fd = accept4(broker->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+		if (fd < 0 && errno == EMFILE)
+			raise_descriptor_limit();
+		if (fd < 0)
+			return;
+		limit_strangers(broker);
+		struct peer *peer = add_peer(broker, fd, false);
+		if (peer)
+			serve_peer(broker, peer); /* before it could be pushed out by others */
+	}
+}
+
+static void *run(void *argument)
+{
+	struct broker *broker = argument;
+	struct epoll_event event;
+
+	for (;;) {
+		/* One at a time: serving one peer may drop another. */
+		int count = epoll_wait(broker->epoll, &event, 1, -1);
+		if (count < 0 && errno != EINTR)
+			return NULL;
+		if (count <= 0)
+			continue;
+		if (event.data.ptr == &broker->stop)
+			return NULL;
+		pthread_mutex_lock(&broker->serving);
+		if (event.data.ptr == &broker->listener)
+			accept_peers(broker);
+		else
+			serve_peer(broker, event.data.ptr);
+		pthread_mutex_unlock(&broker->serving);
+	}
+}
+
+static int watch(struct broker *broker, int fd, void *which)
+{
+	struct epoll_event event = {.events = EPOLLIN, .data.ptr = which};
+
+	return epoll_ctl(broker->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
+
+/* Names are free for all, so one that somebody else holds already is no error. */
+static int bind_name(struct broker *broker)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	uint64_t number;
+
+	for (int tries = 0; tries < NAME_TRIES; tries++) {
+		if (getrandom(&number, sizeof number, 0) != sizeof number)
+			return -EIO;
+		int length = snprintf(broker->name, sizeof broker->name, "mematlas-%016llx",
+				      (unsigned long long)number);
+		memcpy(address.sun_path + 1, broker->name, (size_t)length);
+		socklen_t size =
+			(socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)length);
+		if (bind(broker->listener, (struct sockaddr *)&address, size) == 0)
+			return listen(broker->listener, BACKLOG) < 0 ? -errno : 0;
+		if (errno != EADDRINUSE)
+			return -errno;
+	}
+	return -EADDRINUSE;
+}
+
+static int open_sockets(struct broker *broker)
+{
+	int one = 1;
+
+	if (getrandom(broker->token, sizeof broker->token, 0) != sizeof broker->token)
+		return -EIO;
+	broker->listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	broker->epoll = epoll_create1(EPOLL_CLOEXEC);
+	broker->stop = eventfd(0, EFD_CLOEXEC);
+	broker->arrival = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (broker->listener < 0 || broker->epoll < 0 || broker->stop < 0 || broker->arrival < 0)
+		return -errno;
+	/* Inherited by what is accepted, so that the first message has them too. */
+	setsockopt(broker->listener, SOL_SOCKET, SO_PASSCRED, &one, sizeof one);
+	setsockopt(broker->listener, SOL_SOCKET, SO_PASSPIDFD, &one, sizeof one);
+	int error = bind_name(broker);
+	if (!error)
+		error = watch(broker, broker->listener, &broker->listener);
+	return error ? error : watch(broker, broker->stop, &broker->stop);
+}
+
+/* Signals are for the program's other threads. */
+int broker_start(struct broker *broker)
+{
+	sigset_t all, before;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	int error = pthread_create(&broker->thread, NULL, run, broker);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	broker->is_running = !error;
+	return -error;
+}
+
+int broker_open(struct broker *broker, uint32_t ring_bytes, const char *library)
+{
+	*broker = (struct broker){.listener = -1,
+				  .epoll = -1,
+				  .stop = -1,
+				  .arrival = -1,
+				  .control = -1,
+				  .counter = -1,
+				  .library = library ? open(library, O_RDONLY | O_CLOEXEC) : -1,
+				  .is_open = true,
+				  .ring_bytes = ring_bytes};
+	pthread_mutex_init(&broker->lock, NULL);
+	pthread_mutex_init(&broker->serving, NULL);
+	return open_sockets(broker);
+}
+
+static void free_queues(struct broker *broker)
+{
+	for (uint32_t i = 0; i < broker->arrived_count; i++)
+		process_free(broker->arrived[i]);
+	for (uint32_t i = 0; i < broker->events_count; i++)
+		for (int which = 0; which < 2; which++)
+			if (broker->events[i].fds[which] >= 0)
+				close(broker->events[i].fds[which]);
+	free(broker->arrived);
+	free(broker->events);
+	free(broker->refusals);
+	free(broker->images);
+}
+
+static void close_if_open(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+void broker_close(struct broker *broker)
+{
+	if (!broker->is_open)
+		return;
+	if (broker->is_running) {
+		eventfd_write(broker->stop, 1);
+		pthread_join(broker->thread, NULL);
+	}
+	while (broker->newest)
+		drop_peer(broker, broker->newest);
+	const int fds[] = {broker->listener, broker->epoll,   broker->stop,   broker->arrival,
+			   broker->control,  broker->counter, broker->library};
+	for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++)
+		close_if_open(fds[i]);
+	free_queues(broker);
+	pthread_mutex_destroy(&broker->lock);
+	pthread_mutex_destroy(&broker->serving);
+}
+
+int broker_adopt(struct broker *broker, int fd)
+{
+	if (!is_message_socket(fd)) {
+		close(fd);
+		return -EINVAL;
+	}
+	pthread_mutex_lock(&broker->serving);
+	const struct peer *peer = add_peer(broker, fd, true);
+	pthread_mutex_unlock(&broker->serving);
+	return peer ? 0 : -ENOMEM;
+}

@@ -1,0 +1,20 @@
+/* Descriptors of the tracer in the traced program's table. */
+#ifndef MEMATLAS_TRACER_DESCRIPTOR_H
+#define MEMATLAS_TRACER_DESCRIPTOR_H
+
+#include <stdbool.h>
+#include <sys/resource.h>
+
+/* Lets the tracer have some descriptors beyond the program's limit, until the limit is restored. False:
+ * it cannot be raised. */
+bool trace_raise_descriptors(struct rlimit *before);
+void trace_restore_descriptors(const struct rlimit *before);
+
+/* Moves a descriptor above the program's limit, if the limit can be raised for a moment: a program that
+ * closes every descriptor it could have then misses this one. Returns the new descriptor, or the old one
+ * if it cannot be moved; `inherited`: by programs that the process executes. */
+int trace_move_descriptor(int fd, bool inherited);
+/* Is a descriptor where it takes none that the program could have had? */
+bool trace_descriptor_is_out_of_the_way(int fd);
+
+#endif

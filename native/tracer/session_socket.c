@@ -1,0 +1,435 @@
+/* Requests to the collector, and its answers. */
+#define _GNU_SOURCE
+#include "session_socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "descriptor.h"
+#include "state.h"
+#include "syscall.h"
+
+#ifndef SO_COOKIE
+#define SO_COOKIE 57 /* since Linux 4.12 */
+#endif
+
+#define WAIT_S 10 /* for an answer; a thread of the collector does nothing else than answering */
+#define REPEATS 4
+
+/* name[0] == 0: the session has no name, and is reached by an inherited socket alone. */
+static struct {
+	char name[TRACE_NAME_BYTES];
+	uint64_t token[2];
+	int fd; /* connected to the collector, by this process or an ancestor; < 0: none */
+	uint64_t cookie; /* of that socket; the descriptor may be another file's by now; 0: any */
+	char network[32]; /* namespace in which the name holds; "": none that is known */
+} own = {.fd = -1};
+
+static void close_fd(const int *fd)
+{
+	if (*fd >= 0)
+		trace_syscall(SYS_close, *fd);
+}
+#define SCOPED_FD __attribute__((cleanup(close_fd))) int
+
+static uint64_t cookie_of(int fd)
+{
+	uint64_t cookie = 0;
+	uint32_t size = sizeof cookie;
+
+	return trace_syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_COOKIE, &cookie, &size) < 0
+		       ? 0
+		       : cookie;
+}
+
+static bool is_socket_kept(void)
+{
+	int type = 0;
+	uint32_t size = sizeof type;
+
+	if (own.fd < 0)
+		return false;
+	if (own.cookie)
+		return cookie_of(own.fd) == own.cookie;
+	return trace_syscall(SYS_getsockopt, own.fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 &&
+	       type == SOCK_SEQPACKET;
+}
+
+static int digit_of(char character)
+{
+	if (character >= '0' && character <= '9')
+		return character - '0';
+	return character >= 'a' && character <= 'f' ? character - 'a' + 10 : -1;
+}
+
+/* Returns what comes after the digits; NULL: there are none, or too many. */
+static const char *read_number(const char *text, int base, unsigned most, uint64_t *ret)
+{
+	unsigned count = 0;
+
+	*ret = 0;
+	for (int digit; (digit = digit_of(text[count])) >= 0 && digit < base; count++) {
+		if (count == most)
+			return NULL;
+		*ret = *ret * (unsigned)base + (unsigned)digit;
+	}
+	return count ? text + count : NULL;
+}
+
+static char *write_number(char *text, uint64_t number, unsigned base, unsigned least)
+{
+	char digits[24];
+	unsigned count = 0;
+
+	do
+		digits[count++] = "0123456789abcdef"[number % base];
+	while ((number /= base) > 0 || count < least);
+	while (count > 0)
+		*text++ = digits[--count];
+	return text;
+}
+
+static bool read_token(const char *text, const char **after)
+{
+	char half[17] = "";
+
+	for (int i = 0; i < 2; i++) {
+		strncpy(half, text + 16 * i, 16);
+		const char *end = read_number(half, 16, 16, &own.token[i]);
+		if (end != half + 16)
+			return false;
+	}
+	*after = text + TRACE_TOKEN_DIGITS;
+	return true;
+}
+
+static bool read_socket(const char *text)
+{
+	uint64_t fd, cookie = 0;
+	const char *after = read_number(text, 10, 9, &fd);
+
+	if (after && *after == ':')
+		after = read_number(after + 1, 16, 16, &cookie);
+	if (!after || *after)
+		return false;
+	own.fd = (int)fd;
+	own.cookie = cookie;
+	return true;
+}
+
+static void read_network(char *text, size_t size)
+{
+	long length = trace_syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/ns/net", text, size - 1);
+
+	text[length > 0 ? length : 0] = 0;
+}
+
+void trace_socket_close(void)
+{
+	if (is_socket_kept())
+		trace_syscall(SYS_close, own.fd);
+	own.fd = -1;
+}
+
+bool trace_socket_set(const char *text)
+{
+	const char *colon = text ? strchr(text, ':') : NULL, *after;
+
+	if (!colon || colon - text >= (ptrdiff_t)sizeof own.name ||
+	    strlen(colon + 1) < TRACE_TOKEN_DIGITS || !read_token(colon + 1, &after))
+		return false;
+	memcpy(own.name, text, (size_t)(colon - text));
+	own.name[colon - text] = 0;
+	trace_socket_close();
+	return *after == 0 || (*after == ':' && read_socket(after + 1));
+}
+
+static struct trace_request make_request(uint32_t kind)
+{
+	return (struct trace_request){.magic = TRACE_REQUEST_MAGIC,
+				      .version = TRACE_VERSION,
+				      .kind = kind,
+				      .token = {own.token[0], own.token[1]}};
+}
+
+/* struct msghdr as the kernel has it: so on 64-bit machines. */
+static long send_request(int fd, const struct trace_request *request, const int *fds,
+			 unsigned count)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int) * 2)];
+		struct cmsghdr aligned;
+	} space;
+	struct iovec bytes = {(void *)(uintptr_t)request, sizeof *request};
+	struct msghdr header = {.msg_iov = &bytes, .msg_iovlen = 1};
+
+	memset(&space, 0, sizeof space);
+	if (count) {
+		header.msg_control = &space;
+		header.msg_controllen = CMSG_SPACE(sizeof(int) * count);
+		struct cmsghdr *data = CMSG_FIRSTHDR(&header);
+		data->cmsg_level = SOL_SOCKET;
+		data->cmsg_type = SCM_RIGHTS;
+		data->cmsg_len = CMSG_LEN(sizeof(int) * count);
+		memcpy(CMSG_DATA(data), fds, sizeof(int) * count);
+	}
+	long result;
+	do
+		result = trace_syscall(SYS_sendmsg, fd, &header, MSG_NOSIGNAL);
+	while (result == -EINTR);
+	return result;
+}
+
+static void take_descriptors(struct msghdr *header, struct trace_joining *ret)
+{
+	for (struct cmsghdr *data = CMSG_FIRSTHDR(header); data; data = CMSG_NXTHDR(header, data)) {
+		if (data->cmsg_level != SOL_SOCKET || data->cmsg_type != SCM_RIGHTS)
+			continue;
+		size_t count = (data->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		if (count <= TRACE_JOINED_MOST)
+			memcpy(ret->fds, CMSG_DATA(data), count * sizeof(int));
+	}
+}
+
+static void close_descriptors(struct trace_joining *joining)
+{
+	for (unsigned i = 0; i < TRACE_JOINED_MOST; i++) {
+		close_fd(&joining->fds[i]);
+		joining->fds[i] = -1;
+	}
+}
+
+/* Signals of the program interrupt the wait, however many come. */
+static int receive_answer(int fd, struct trace_joining *ret)
+{
+	union {
+		char bytes[CMSG_SPACE(sizeof(int) * TRACE_JOINED_MOST)];
+		struct cmsghdr aligned;
+	} space;
+	struct iovec bytes = {&ret->answer, sizeof ret->answer};
+	struct msghdr header = {.msg_iov = &bytes,
+				.msg_iovlen = 1,
+				.msg_control = &space,
+				.msg_controllen = sizeof space};
+	long size;
+
+	ret->fds[0] = ret->fds[1] = ret->fds[2] = -1;
+	do
+		size = trace_syscall(SYS_recvmsg, fd, &header, MSG_CMSG_CLOEXEC);
+	while (size == -EINTR);
+	if (size == -EAGAIN)
+		return -ETIMEDOUT;
+	if (size <= 0)
+		return size ? (int)size : -ECONNRESET;
+	take_descriptors(&header, ret);
+	if (size != sizeof ret->answer || ret->answer.magic != TRACE_REQUEST_MAGIC ||
+	    ret->answer.version != TRACE_VERSION || header.msg_flags & MSG_CTRUNC) {
+		close_descriptors(ret);
+		return header.msg_flags & MSG_CTRUNC ? -EMFILE : -EPROTO;
+	}
+	return ret->answer.error;
+}
+
+static void limit_waits(int fd)
+{
+	const struct timeval wait = {.tv_sec = WAIT_S};
+
+	trace_syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
+	trace_syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+}
+
+static int connect_by_name(int fd)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	size_t length = strlen(own.name);
+
+	if (length == 0)
+		return -ECONNREFUSED;
+	memcpy(address.sun_path + 1, own.name, length);
+	long error;
+	do
+		error = trace_syscall(SYS_connect, fd, &address,
+				      offsetof(struct sockaddr_un, sun_path) + 1 + length);
+	while (error == -EINTR);
+	return (int)error;
+}
+
+/* Asks over a socket that is this process's own from then on. */
+static int ask_by_name(const struct trace_request *request, int *ret_fd, struct trace_joining *ret)
+{
+	SCOPED_FD fd = (int)trace_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return fd;
+	limit_waits(fd);
+	int error = connect_by_name(fd);
+	if (error)
+		return error;
+	long sent = send_request(fd, request, NULL, 0);
+	error = sent < 0 ? (int)sent : receive_answer(fd, ret);
+	for (int i = 0; error == -EAGAIN && i < REPEATS; i++) {
+		sent = send_request(fd, request, NULL, 0);
+		error = sent < 0 ? (int)sent : receive_answer(fd, ret);
+	}
+	*ret_fd = fd;
+	fd = -1;
+	return error;
+}
+
+static int ask_by_socket(const struct trace_request *request, int *ret_fd,
+			 struct trace_joining *ret)
+{
+	int pair[2];
+
+	if (!is_socket_kept())
+		return -ENOTCONN;
+	int error =
+		(int)trace_syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	if (error)
+		return error;
+	limit_waits(pair[0]);
+	long sent = send_request(own.fd, request, &pair[1], 1);
+	trace_syscall(SYS_close, pair[1]);
+	error = sent < 0 ? (int)sent : receive_answer(pair[0], ret);
+	for (int i = 0; error == -EAGAIN && i < REPEATS; i++) {
+		sent = send_request(pair[0], request, NULL, 0);
+		error = sent < 0 ? (int)sent : receive_answer(pair[0], ret);
+	}
+	*ret_fd = pair[0];
+	return error;
+}
+
+/* The name needs no descriptor that a program may have closed, so it comes first. */
+static int ask(const struct trace_request *request, int *ret_fd, bool *ret_named,
+	       struct trace_joining *ret)
+{
+	struct rlimit before;
+	bool raised = trace_raise_descriptors(&before);
+
+	*ret_fd = -1;
+	int error = ask_by_name(request, ret_fd, ret);
+	*ret_named = !error;
+	if (error && *ret_fd < 0)
+		error = ask_by_socket(request, ret_fd, ret);
+	if (raised)
+		trace_restore_descriptors(&before);
+	return error;
+}
+
+/* A descriptor that a program may stumble over is not kept: then its children ask by the name. */
+static void keep_socket(int fd)
+{
+	int moved = trace_move_descriptor(fd, false);
+
+	trace_socket_close();
+	if (!trace_descriptor_is_out_of_the_way(moved)) {
+		trace_syscall(SYS_close, moved);
+		return;
+	}
+	own.fd = moved;
+	own.cookie = cookie_of(moved);
+}
+
+int trace_socket_join(uint64_t image, uint64_t fork_serial, struct trace_joining *ret)
+{
+	struct trace_request request = make_request(TRACE_JOIN);
+	bool named;
+	int fd;
+
+	request.image = image;
+	request.fork_serial = fork_serial;
+	request.rings = TRACE_MAX_RINGS;
+	int error = ask(&request, &fd, &named, ret);
+	if (error) {
+		close_fd(&fd);
+		return error;
+	}
+	if (ret->fds[TRACE_JOINED_CONTROL] < 0 || ret->fds[TRACE_JOINED_MEMORY] < 0) {
+		close_descriptors(ret);
+		close_fd(&fd);
+		return -EPROTO;
+	}
+	keep_socket(fd);
+	own.network[0] = 0;
+	if (named)
+		read_network(own.network, sizeof own.network);
+	return 0;
+}
+
+static void tell(const struct trace_request *request, const int *fds, unsigned count)
+{
+	if (is_socket_kept() && send_request(own.fd, request, fds, count) >= 0)
+		return;
+	SCOPED_FD fd = (int)trace_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return;
+	limit_waits(fd);
+	if (connect_by_name(fd) == 0)
+		send_request(fd, request, fds, count);
+}
+
+void trace_socket_send_events(const int *fds, unsigned count)
+{
+	struct trace_request request = make_request(TRACE_EVENTS);
+
+	request.image = trace_session.image;
+	tell(&request, fds, count);
+}
+
+void trace_socket_refuse(const char *reason)
+{
+	struct trace_request request = make_request(TRACE_REFUSED);
+
+	strncpy(request.reason, reason, sizeof request.reason - 1);
+	tell(&request, NULL, 0);
+}
+
+static char *write_text(char *to, const char *from)
+{
+	size_t length = strlen(from);
+
+	memcpy(to, from, length);
+	return to + length;
+}
+
+void trace_socket_format(char *text)
+{
+	char network[sizeof own.network];
+
+	text = write_text(text, own.name);
+	*text++ = ':';
+	for (int i = 0; i < 2; i++)
+		text = write_number(text, own.token[i], 16, 16);
+	read_network(network, sizeof network);
+	bool elsewhere = !own.network[0] || strcmp(network, own.network) != 0;
+	if (elsewhere && is_socket_kept()) {
+		/* In a child by vfork() the descriptors are its own, this memory is not. */
+		trace_syscall(SYS_fcntl, own.fd, F_SETFD, 0);
+		*text++ = ':';
+		text = write_number(text, (uint64_t)own.fd, 10, 1);
+		*text++ = ':';
+		text = write_number(text, own.cookie, 16, 1);
+	}
+	*text = 0;
+}
+
+int trace_socket_library(void)
+{
+	struct trace_request request = make_request(TRACE_LIBRARY);
+	struct trace_joining joining;
+	SCOPED_FD fd = -1;
+	bool named;
+	int error = ask(&request, &fd, &named, &joining);
+
+	if (error)
+		return error;
+	return joining.fds[0] < 0 ? -ENOENT : trace_move_descriptor(joining.fds[0], true);
+}
