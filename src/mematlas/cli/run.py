@@ -99,6 +99,7 @@ def print_summary(writer: Writer, path: str) -> None:
     """Resolve the symbols of a recording that was just written, and print its summary."""
     from rich.console import Console
 
+    from mematlas.api.recording import with_symbol_note
     from mematlas.report.analyse.report import make_report
     from mematlas.report.analyse.wrappers import mark_wrappers, patterns
     from mematlas.report.text.report import render_summary
@@ -107,4 +108,5 @@ def print_summary(writer: Writer, path: str) -> None:
     recording = write_names(writer, path)
     recording.notes += mark_wrappers(recording, patterns())
     console = Console(stderr=True)
-    render_summary(make_report(recording, only="resident"), path, console=console)
+    report = with_symbol_note(recording, make_report(recording, only="resident"))
+    render_summary(report, path, console=console)

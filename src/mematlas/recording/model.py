@@ -227,6 +227,7 @@ class Process:
     end_s: float | None = None
     ending: str = "running"  # "exited 0", "killed by SIGKILL", "exec", "lost sight of", ...
     note: str = ""  # why it was not traced, or not completely
+    title: str = field(default="", repr=False)  # its last command line, if that changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, idle_memory, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
+from mematlas.linux.status import read_command
 from mematlas.recording.jit_code import name_jit_code
 from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process
 from mematlas.tracing import child
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
 _TOTALS_GAP_S = 1.0
 _MAX_HEAP_BYTES = 4 << 30  # larger heaps are not walked: the program waits for that at its exit
+_MOST_TITLE = 1024
 _MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
@@ -70,6 +72,7 @@ class ProcessRecorder:
         """
         join = self._join_residency()
         objects = files = None
+        self._read_title()
         if trigger == "exit":
             objects = self._read_objects()
             self._write_heaps()
@@ -160,6 +163,7 @@ class ProcessRecorder:
 
     def _close_running(self, info: Traced) -> Process:
         """Write what a running process holds, and return its description with an ending."""
+        self._read_title()
         if objects := self._read_objects():
             self._write_objects(*objects)
         self._write_heaps()
@@ -202,6 +206,17 @@ class ProcessRecorder:
     def _write_objects(self, time_s: float, names: list[str], rows: bytes) -> None:
         self._write_names()
         self._writer.objects(self._index, time_s=time_s, names=map(_clean, names), rows=rows)
+
+    def _read_title(self) -> None:
+        """Keep the command line as it is now: servers write the role of a process there."""
+        try:
+            with open_process(self.pid) as process:
+                title = _clean(" ".join(filter(None, read_command(process))))
+        except (OSError, MematlasError):  # the process is gone
+            return
+        start = " ".join(filter(None, self._process.command))
+        if title and not title.startswith(start):  # the tracer records the first 2 KiB
+            self._process = replace(self._process, title=title[:_MOST_TITLE].rstrip())
 
     def _write_jit_names(self, files: JitFiles) -> None:
         """Write the names of code in no module, from the files of the process's JIT compiler."""

@@ -239,7 +239,7 @@ def summarize_process(process: Process, recording: RecordingData) -> ProcessSumm
         index=index,
         pid=process.pid,
         parent_index=process.parent_index,
-        command=shlex.join(process.command) or process.executable,
+        command=process.title or shlex.join(process.command) or process.executable,
         start_s=process.start_s,
         end_s=process.end_s,
         ending=process.ending,
