@@ -38,11 +38,9 @@ static void codes_link(struct codes *codes, uint32_t id)
 
 static bool codes_reserve(struct codes *codes)
 {
-	uint32_t before = codes->capacity;
-
 	if (!ARRAY_RESERVE(codes->items, codes->count, codes->capacity, FIRST_CAPACITY))
 		return false;
-	if (before == codes->capacity && codes->table)
+	if (hash_table_fits(codes->table, codes->mask, codes->capacity))
 		return true;
 	if (!hash_table_grow(&codes->table, &codes->mask, codes->capacity))
 		return false;

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,28 @@ static void fill_control(struct trace_control *control,
 	};
 	if (control->clock == TRACE_CLOCK_TSC)
 		control->clock_base = clock_cycles();
+}
+
+_Static_assert(sizeof(pthread_mutex_t) <= TRACE_MUTEX_WORDS * sizeof(uint32_t), "life holds one");
+
+/* The mutex that tells tracers, by the kernel's word, that this thread lives. Nobody waits for it. */
+static int begin_life(struct trace_control *control)
+{
+	pthread_mutex_t *life = (pthread_mutex_t *)control->life;
+	pthread_mutexattr_t attributes;
+
+	pthread_mutexattr_init(&attributes);
+	pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
+	pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
+	int error = pthread_mutex_init(life, &attributes);
+	pthread_mutexattr_destroy(&attributes);
+	return error ? -error : -pthread_mutex_lock(life);
+}
+
+/* False: another thread holds it and is linked to it, so it must stay mapped. */
+static bool end_life(struct trace_control *control)
+{
+	return pthread_mutex_unlock((pthread_mutex_t *)control->life) == 0;
 }
 
 /* No process that gets the descriptor can write to the memory, or resize it. Before Linux 5.1 there is no
@@ -72,6 +95,11 @@ static int make_control(struct mematlas_collector *collector)
 		return fd;
 	collector->control = control;
 	fill_control(control, &collector->settings);
+	int error = begin_life(control);
+	if (error) {
+		close(fd);
+		return error;
+	}
 	return forbid_writing(fd);
 }
 
@@ -204,7 +232,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 		process_free(collector->processes[i]);
 	for (uint32_t i = 0; i < collector->clone_count; i++)
 		state_free(&collector->clones[i].state);
-	if (collector->control)
+	if (collector->control && end_life(collector->control))
 		munmap(collector->control, TRACE_HEADER_BYTES);
 	if (collector->counter)
 		munmap(collector->counter, TRACE_HEADER_BYTES);

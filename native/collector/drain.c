@@ -201,19 +201,13 @@ static void run_merge(struct merge *merge)
 	}
 }
 
-/* Publishes how far each ring is read, and frees the rings of threads that have ended. */
+/* Publishes how far each ring is read. */
 static void finish_rings(struct process *process)
 {
 	for (uint32_t i = 0; i < process->ring_count; i++) {
-		struct ring *ring = &process->rings[i];
-		struct trace_ring *shared = ring_shared(process, i);
-		if (shared->tail != ring->tail)
+		const struct ring *ring = &process->rings[i];
+		if (ring_shared(process, i)->tail != ring->tail)
 			publish_tail(process, ring, i);
-		uint32_t closed = TRACE_RING_CLOSED;
-		if (__atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) == TRACE_RING_CLOSED &&
-		    __atomic_load_n(&shared->head, __ATOMIC_ACQUIRE) == ring->tail)
-			__atomic_compare_exchange_n(&shared->state, &closed, TRACE_RING_FREE, false,
-						    __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 	}
 }
 

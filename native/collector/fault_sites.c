@@ -45,10 +45,8 @@ static bool rehash(struct fault_sites *sites)
 static struct mematlas_fault_site *find_site(struct fault_sites *sites,
 					     const struct mematlas_fault_site *key)
 {
-	uint32_t before = sites->capacity;
-
 	if (!ARRAY_RESERVE(sites->items, sites->count, sites->capacity, 64) ||
-	    (before != sites->capacity && !rehash(sites)))
+	    (!hash_table_fits(sites->table, sites->mask, sites->capacity) && !rehash(sites)))
 		return NULL;
 	uint32_t at = slot_of(sites, key);
 	for (; sites->table[at]; at = (at + 1) & sites->mask)

@@ -12,6 +12,11 @@ uint64_t hash_mix(uint64_t a, uint64_t b)
 	return x ^ x >> 29;
 }
 
+bool hash_table_fits(const uint32_t *table, uint32_t mask, uint32_t numbers)
+{
+	return table && mask == numbers * 2 - 1;
+}
+
 bool hash_table_grow(uint32_t **table, uint32_t *mask, uint32_t numbers)
 {
 	uint32_t *larger = calloc((size_t)numbers * 2, sizeof **table);

@@ -14,6 +14,8 @@ static void copy_shared(const struct trace_process *shared, struct mematlas_trac
 	traced->stalls = shared->stalls;
 	traced->untraced_threads = shared->untraced_threads;
 	traced->sharing_threads = shared->sharing_threads;
+	traced->lost_events = __atomic_load_n(&shared->lost_events, __ATOMIC_RELAXED);
+	traced->exits_missed = __atomic_load_n(&shared->exits_missed, __ATOMIC_RELAXED);
 	traced->left_behind = shared->left_behind;
 	traced->own_malloc = shared->own_malloc;
 	traced->disabled = __atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) == TRACE_DISABLED;

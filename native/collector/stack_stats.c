@@ -20,11 +20,9 @@ static void stats_link(struct stack_stats_table *table, uint32_t index)
 
 bool stack_stats_reserve(struct stack_stats_table *table)
 {
-	uint32_t before = table->capacity;
-
 	if (!ARRAY_RESERVE(table->items, table->count, table->capacity, FIRST_CAPACITY))
 		return false;
-	if (before == table->capacity)
+	if (hash_table_fits(table->table, table->mask, table->capacity))
 		return true;
 	if (!hash_table_grow(&table->table, &table->mask, table->capacity))
 		return false;

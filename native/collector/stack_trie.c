@@ -20,11 +20,9 @@ static void trie_link(struct trie *trie, uint32_t number)
 
 static bool trie_reserve(struct trie *trie)
 {
-	uint32_t before = trie->capacity;
-
 	if (!ARRAY_RESERVE(trie->nodes, trie->count, trie->capacity, FIRST_CAPACITY))
 		return false;
-	if (before == trie->capacity)
+	if (hash_table_fits(trie->table, trie->mask, trie->capacity))
 		return true;
 	if (!hash_table_grow(&trie->table, &trie->mask, trie->capacity))
 		return false;

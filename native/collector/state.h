@@ -306,9 +306,12 @@ bool ranges_remove(struct ranges *ranges, uint64_t start, uint64_t end, range_re
 		   void *context);
 bool ranges_insert(struct ranges *ranges, const struct range *range);
 
-/* hash_table.c: tables of numbers that index an array; `numbers` is its capacity. */
+/* hash_table.c: tables of numbers that index an array; `numbers` is its capacity. The capacity grows first. Without
+ * memory for the table too, nothing may be added before hash_table_grow succeeds: probing ends at an empty slot, and a
+ * table as long as its array may have none. hash_table_grow leaves the new table empty; the caller links all numbers. */
 uint64_t hash_mix(uint64_t a, uint64_t b);
-bool hash_table_grow(uint32_t **table, uint32_t *mask, uint32_t numbers);
+bool hash_table_fits(const uint32_t *table, uint32_t mask, uint32_t numbers);
+bool hash_table_grow(uint32_t **table, uint32_t *mask, uint32_t numbers); /* false: unchanged */
 
 /* stack_trie.c, stack_stats.c: both add what is missing. Without memory the answer is the parent,
  * or statistics 0, and state.out_of_memory is set. */

@@ -50,7 +50,7 @@ struct mematlas_traced {
 	double start_s, end_s; /* since the collector was created */
 	double live_bytes, peak_bytes, peak_s;
 	uint64_t rss_bytes, stalls, untraced_threads, sharing_threads, left_behind, own_malloc,
-		events, unknown_frees, broken_rings;
+		events, unknown_frees, broken_rings, lost_events, exits_missed;
 	uint64_t nodes, codes, modules, totals, timeline; /* numbers of rows */
 	uint64_t fault_sites, fault_parts;
 	uint64_t fault_samples, faults_lost;

@@ -24,7 +24,7 @@
 #include <stdint.h>
 
 #define TRACE_MAGIC 0x73616c74616d656dull /* "mematlas" */
-#define TRACE_VERSION 5u
+#define TRACE_VERSION 6u
 #define TRACE_DETACHED "detached" /* `reason` of a process that was detached on request */
 #define TRACE_SESSION_VARIABLE "MEMATLAS_SESSION"
 #define TRACE_MAX_RINGS 4096u
@@ -33,9 +33,11 @@
  * a multiple of it, so each can be mapped on its own whatever the kernel's page size. */
 #define TRACE_FILE_ALIGN 65536u
 #define TRACE_HEADER_BYTES TRACE_FILE_ALIGN /* size of control, and of process memory's header */
-#define TRACE_MIN_PAGE 4096u /* the smallest base page; headers fit in it */
+#define TRACE_MIN_PAGE 4096u /* the smallest base page; control fits in it */
 #define TRACE_EVAL_RANGES 4u
-#define TRACE_PRIVATE_MAPS 32u
+#define TRACE_PRIVATE_MAPS 40u
+#define TRACE_MUTEX_WORDS 16u /* no pthread_mutex_t is larger */
+#define TRACE_TID_MASK 0x3fffffffu /* FUTEX_TID_MASK */
 
 enum trace_mode { TRACE_SAMPLED = 0, TRACE_EXACT = 1 };
 
@@ -52,10 +54,13 @@ struct trace_control {
 	uint64_t sample_bytes; /* mean bytes between samples; 0 in exact mode */
 	uint64_t seed;         /* 0: seeded from the clock and the thread ID */
 	uint64_t clock_base;   /* subtracted from every clock reading, so that 56 bits suffice */
-	uint64_t heartbeat;    /* atomic; the collector adds 1 per poll, at least 20 times a second */
+	uint64_t heartbeat;    /* atomic; the collector adds 1 per poll: it is not only alive, it reads */
 	uint64_t off;          /* atomic; 1: stop tracing for good, let the program run on */
 	uint32_t fault_period; /* record one minor fault in this many; 0: none */
 	uint32_t unused;
+	/* A robust pthread mutex, locked by the collector's thread while it lives. However that ends, the
+	 * kernel clears the TID in the first word. */
+	uint32_t life[TRACE_MUTEX_WORDS];
 };
 
 enum trace_faults {
@@ -68,7 +73,7 @@ enum trace_faults {
 enum trace_process_state {
 	TRACE_STARTING = 0,
 	TRACE_RUNNING = 1,
-	TRACE_EXITING = 2, /* the process or its interpreter ends; waits <= 1 s for `released` */
+	TRACE_EXITING = 2, /* the process or its interpreter ends; waits for `released`, not for ever */
 	TRACE_DISABLED = 3 /* by the tracer; `reason` says why */
 };
 
@@ -86,6 +91,8 @@ struct trace_process {
 	uint64_t stalls;      /* atomic; waits for space in a full ring */
 	uint64_t untraced_threads; /* atomic; threads that recorded nothing */
 	uint64_t sharing_threads;  /* atomic; threads that use the shared ring */
+	uint64_t lost_events;      /* atomic; not recorded: their ring stayed full, or had no memory */
+	uint64_t exits_missed;     /* atomic; ends that `released` did not come for in time */
 	uint32_t most_rings;       /* directory entries the process has mapped; <= TRACE_MAX_RINGS */
 	uint32_t own_malloc;       /* 1: the program's own malloc() takes precedence over the hook */
 	uint32_t unused;
@@ -107,20 +114,21 @@ struct trace_process {
 	char command[2048]; /* argv joined by NUL, truncated to fit; ends in two NULs */
 };
 
-enum trace_ring_state { TRACE_RING_FREE = 0, TRACE_RING_ACTIVE = 1, TRACE_RING_CLOSED = 2 };
+enum trace_ring_state { TRACE_RING_UNUSED = 0, TRACE_RING_ACTIVE = 1 };
 
-/* Ring directory: TRACE_MAX_RINGS entries at TRACE_RINGS_OFFSET. A thread that ends sets ACTIVE ->
- * CLOSED; the collector sets CLOSED -> FREE once the ring is drained; a new thread claims a FREE ring
- * by compare-and-swap. The thread continues at `head`, with the stack and code IDs defined before it.
- * Ring 0 is shared by all threads that have no ring of their own, under a lock of the tracer; its
- * `tid` is 0.
+/* Ring directory: TRACE_MAX_RINGS entries at TRACE_RINGS_OFFSET. A thread claims a ring by a
+ * compare-and-swap of `tid`, from 0 or from the TID of a thread that has ended, drained or not. The
+ * kernel tells who has ended: no thread announces its end, so that its last frees, after all
+ * destructors, are recorded. The new owner continues at `head`, with the stack and code IDs defined
+ * before it. Ring 0 is shared by all threads that have no ring of their own, under a lock of the
+ * tracer; its `tid` is 0.
  *
  *   tail <= head <= tail + words,  words = ring_bytes / 8
  *
  * head and tail have different writers, so each has a 64-byte cache line of its own. */
 struct trace_ring {
-	uint32_t state; /* atomic */
-	int32_t tid;
+	uint32_t state; /* atomic, enum trace_ring_state; ACTIVE from its first owner on */
+	int32_t tid;    /* atomic; its owner, or the last one */
 	uint64_t stack_low, stack_high; /* of the thread; 0: unknown */
 	uint64_t routine; /* start routine of the thread; 0: unknown */
 	uint64_t unused0[4];
@@ -141,13 +149,14 @@ _Static_assert(TRACE_RINGS_OFFSET % TRACE_FILE_ALIGN == 0, "the directory can be
 _Static_assert(TRACE_DATA_OFFSET % TRACE_FILE_ALIGN == 0, "ring data can be mapped on its own");
 _Static_assert(TRACE_MIN_RING_DATA % TRACE_FILE_ALIGN == 0, "so can the data of each ring");
 
-_Static_assert(sizeof(struct trace_control) == 72, "layout of control");
+_Static_assert(sizeof(struct trace_control) == 136, "layout of control");
+_Static_assert(offsetof(struct trace_control, life) == 72, "layout of control");
 _Static_assert(offsetof(struct trace_control, sample_bytes) == 24, "layout of control");
 _Static_assert(offsetof(struct trace_control, heartbeat) == 48, "layout of control");
 _Static_assert(offsetof(struct trace_control, fault_period) == 64, "layout of control");
 _Static_assert(sizeof(struct trace_control) <= TRACE_MIN_PAGE, "control fits the smallest page");
 
-_Static_assert(sizeof(struct trace_process) <= TRACE_MIN_PAGE, "the header fits the smallest page");
+_Static_assert(sizeof(struct trace_process) <= TRACE_HEADER_BYTES, "the header fits its region");
 _Static_assert(offsetof(struct trace_process, state) == 12, "layout of the header");
 _Static_assert(offsetof(struct trace_process, rings) == 32, "layout of the header");
 _Static_assert(offsetof(struct trace_process, released) == 40, "layout of the header");
@@ -155,6 +164,12 @@ _Static_assert(offsetof(struct trace_process, released) == 40, "layout of the he
 _Static_assert(sizeof(struct trace_ring) == TRACE_RING_BYTES, "layout of a directory entry");
 _Static_assert(offsetof(struct trace_ring, head) == 64, "head has its own cache line");
 _Static_assert(offsetof(struct trace_ring, tail) == 128, "tail has its own cache line");
+
+/* Does the collector live? */
+static inline bool trace_collector_lives(const struct trace_control *control)
+{
+	return __atomic_load_n(&control->life[0], __ATOMIC_ACQUIRE) & TRACE_TID_MASK;
+}
 
 /* Tests the invariant of struct trace_ring. tail is read first: it never passes head. */
 static inline bool trace_ring_is_valid(const struct trace_ring *ring, uint64_t words)

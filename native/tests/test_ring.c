@@ -27,6 +27,8 @@ static void set_up(size_t page_bytes)
 	trace_session.process = &process;
 	trace_session.ring_words = RING_WORDS;
 	trace_session.page_bytes = page_bytes;
+	atomic_store(&trace_state, TRACE_JOINED);
+	control.life[0] = (uint32_t)getpid(); /* a collector that lives */
 	thread.ring = &ring;
 	thread.mask = RING_WORDS - 1;
 	thread.words = mmap(NULL, TRACE_MIN_RING_DATA, PROT_READ | PROT_WRITE,
@@ -65,18 +67,38 @@ static void test_records_wrap(void)
 	CHECK(thread.populated == UINT64_MAX);
 }
 
-/* The writer of a full ring gives up once the recording has ended. */
-static void test_a_full_ring(void)
+static void fill(void)
 {
-	control.off = 1;
 	while (thread.head + 2 <= ring.tail + RING_WORDS) {
 		CHECK(trace_begin(&thread, 2));
 		trace_record(&thread, (uint64_t[]){1, 2}, 2);
 		check_all();
 	}
-	uint64_t stalls = process.stalls;
+}
+
+/* The writer of a full ring waits for a collector that lives and reads nothing, but not for ever. What it
+ * then drops is counted. It goes on as soon as the collector does. */
+static void test_a_silent_collector(void)
+{
+	fill();
+	CHECK(!trace_begin(&thread, 2) && process.stalls == 1 && process.lost_events == 1);
+	CHECK(!trace_begin(&thread, 2) && process.lost_events == 2); /* without another wait */
+	check_all();
+	CHECK(trace_is_joined() && process.state != TRACE_DISABLED);
+	control.heartbeat++;
+	__atomic_store_n(&ring.tail, ring.head, __ATOMIC_RELEASE);
+	CHECK(trace_begin(&thread, 2) && process.lost_events == 2);
+	check_all();
+}
+
+/* The writer of a full ring gives up once the recording has ended, or the collector is dead. */
+static void test_a_full_ring(bool ended)
+{
+	fill();
+	control.off = ended;
+	control.life[0] = ended ? control.life[0] : 0x40000000; /* FUTEX_OWNER_DIED */
 	CHECK(!trace_begin(&thread, 2));
-	CHECK(process.stalls == stalls + 1 && process.state == TRACE_DISABLED && process.reason[0]);
+	CHECK(process.state == TRACE_DISABLED && process.reason[0] && process.lost_events == 0);
 	check_all();
 }
 
@@ -99,8 +121,14 @@ int main(void)
 			continue;
 		set_up(page);
 		test_records_wrap();
-		test_a_full_ring();
+		if (page == (size_t)sysconf(_SC_PAGESIZE))
+			test_a_silent_collector();
 		test_byte_strings();
+		for (int ended = 0; ended < 2; ended++) {
+			munmap(thread.words, TRACE_MIN_RING_DATA);
+			set_up(page);
+			test_a_full_ring(ended);
+		}
 		munmap(thread.words, TRACE_MIN_RING_DATA);
 	}
 	return 0;

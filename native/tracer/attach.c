@@ -127,7 +127,7 @@ int mematlas_attach(const char *session, int has_interpreter)
 	return 0;
 }
 
-/* Afterwards no call of the program reaches the tracer. What it mapped stays mapped, unused. */
+/* Afterwards no call of the program reaches the tracer. */
 int mematlas_detach(const char *unused, int has_interpreter)
 {
 	(void)unused;
@@ -140,5 +140,6 @@ int mematlas_detach(const char *unused, int has_interpreter)
 	trace_patch_end();
 	trace_modules_release();
 	run_with_python(has_interpreter, unhook, unhook_in_thread);
+	trace_give_back();
 	return 0;
 }

@@ -50,7 +50,8 @@ static bool is_ready(const struct trace_point *point)
 {
 	const struct trace_thread *thread = trace_tls.thread;
 
-	if (!thread || trace_is_forked())
+	if (!thread || trace_tls.generation != trace_generation || !trace_is_joined() ||
+	    trace_is_forked())
 		return false;
 	if (point->sp >= thread->bounds.stack_low && point->sp < thread->bounds.stack_high)
 		return true;
@@ -66,6 +67,27 @@ static void die_of_sigtrap(void)
 	raise(SIGTRAP);
 }
 
+/* Nested: the real malloc() called by a hook touches memory, too. */
+static bool record(const struct trap_detail *detail, const ucontext_t *context)
+{
+	struct trace_point point = point_of(context);
+	int before = trace_enter_nested();
+	bool recorded = false;
+
+	if (before < 0)
+		return false;
+	if (is_ready(&point)) {
+		bool major = detail->data == PERF_COUNT_SW_PAGE_FAULTS_MAJ;
+		unsigned weight = major ? 1 : trace_session.control->fault_period;
+		unsigned flags =
+			(major ? TRACE_FLAG_MAJOR : 0) | trace_faults_page_flags(detail->address);
+		recorded = trace_faulted(detail->address, weight, flags,
+					 detail->flags & FLAG_ASYNC ? NULL : &point);
+	}
+	trace_leave_nested(before);
+	return recorded;
+}
+
 static void on_sigtrap(int number, siginfo_t *info, void *context)
 {
 	const struct trap_detail *detail = (const void *)&info->si_addr;
@@ -76,20 +98,7 @@ static void on_sigtrap(int number, siginfo_t *info, void *context)
 		die_of_sigtrap();
 		return;
 	}
-	struct trace_point point = point_of(context);
-	bool recorded = false;
-	/* Nested: the real malloc() called by a hook touches memory, too. */
-	int before = is_ready(&point) ? trace_enter_nested() : -1;
-	if (before >= 0) {
-		bool major = detail->data == PERF_COUNT_SW_PAGE_FAULTS_MAJ;
-		unsigned weight = major ? 1 : trace_session.control->fault_period;
-		unsigned flags =
-			(major ? TRACE_FLAG_MAJOR : 0) | trace_faults_page_flags(detail->address);
-		recorded = trace_faulted(detail->address, weight, flags,
-					 detail->flags & FLAG_ASYNC ? NULL : &point);
-		trace_leave_nested(before);
-	}
-	if (!recorded && trace_session.process)
+	if (!record(detail, context) && trace_session.process)
 		__atomic_add_fetch(&trace_session.process->faults_lost, 1, __ATOMIC_RELAXED);
 	errno = saved;
 }

@@ -7,12 +7,20 @@
 #include "sampler.h"
 #include "thread.h"
 
+/* What is used under the guard is used after it is set and before it is reset: trace_quiesce() relies on
+ * the order of these instructions. Costs none itself. */
+static inline void trace_guard_is_set(void)
+{
+	atomic_signal_fence(memory_order_seq_cst);
+}
+
 /* False: nothing may be recorded here. */
 static inline bool trace_enter(void)
 {
 	if (trace_tls.guard)
 		return false;
 	trace_tls.guard = TRACE_INSIDE;
+	trace_guard_is_set();
 	return true;
 }
 
@@ -20,6 +28,7 @@ static inline void trace_leave(void)
 {
 	if (trace_unlikely(trace_tls.shared_ring))
 		trace_shared_ring_release();
+	trace_guard_is_set();
 	trace_tls.guard = TRACE_OUTSIDE;
 }
 
@@ -43,6 +52,7 @@ static inline int trace_enter_nested(void)
 	if (before == TRACE_INSIDE)
 		return -1;
 	trace_tls.guard = TRACE_INSIDE;
+	trace_guard_is_set();
 	return before;
 }
 
@@ -50,6 +60,7 @@ static inline void trace_leave_nested(int before)
 {
 	if (trace_unlikely(trace_tls.shared_ring))
 		trace_shared_ring_release();
+	trace_guard_is_set();
 	trace_tls.guard = before;
 }
 
@@ -64,6 +75,7 @@ static inline struct trace_own_work trace_own_work_begin(void)
 	struct trace_own_work before = {trace_tls.guard, errno};
 
 	trace_tls.guard = TRACE_INSIDE;
+	trace_guard_is_set();
 	return before;
 }
 

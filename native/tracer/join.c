@@ -15,6 +15,7 @@
 #include "process_file.h"
 #include "python_eval.h"
 #include "python_trace.h"
+#include "quiesce.h"
 #include "real.h"
 #include "session_socket.h"
 #include "unwind.h"
@@ -25,7 +26,7 @@ static bool join_session(const char *text)
 		return false;
 	trace_environment_start();
 	return trace_process_file_open(0, 0) && trace_life_start() && trace_live_start() &&
-	       trace_threads_start() && trace_unwind_start();
+	       trace_unwind_start();
 }
 
 /* Under a limit on address space, the program needs the memory that its tracer cannot use. */
@@ -86,6 +87,17 @@ bool trace_start(void)
 	return atomic_load(&trace_state) == TRACE_JOINED;
 }
 
+static bool has_left; /* no mapping of the last session is left */
+
+/* Threads that are inside end there soon; no other enters. */
+static void leave(void)
+{
+	__atomic_add_fetch(&trace_generation, 1, __ATOMIC_SEQ_CST);
+	has_left = trace_quiesce();
+	if (has_left)
+		trace_session_detach();
+}
+
 int trace_join(const char *text)
 {
 	int before = atomic_load(&trace_state);
@@ -97,11 +109,12 @@ int trace_join(const char *text)
 
 	trace_resolve();
 	trace_session.attached = true;
-	if (trace_session.process) {
-		trace_session_detach();
-		trace_generation++;
+	if (trace_session.process && !has_left) {
+		leave();
+		if (!has_left)
+			trace_session_abandon();
 	}
-	trace_session.process = NULL;
+	has_left = false;
 	if (!join_session(text)) {
 		refuse_session();
 		return -ENOENT;
@@ -118,4 +131,10 @@ void trace_quit(void)
 	if (trace_is_joined())
 		trace_disable(TRACE_DETACHED);
 	trace_socket_close();
+}
+
+void trace_give_back(void)
+{
+	if (trace_session_is_over() && trace_session.process && !has_left)
+		leave();
 }

@@ -12,6 +12,8 @@ bool trace_start(void);
 int trace_join(const char *session);
 /* Leaves the session again. */
 void trace_quit(void);
+/* Returns what the session had mapped to the program, once its hooks are removed. */
+void trace_give_back(void);
 
 static inline bool trace_ready(void)
 {

@@ -20,9 +20,10 @@
 #define MADV_WIPEONFORK 18 /* since Linux 4.14 */
 #endif
 
-#define EXIT_WAIT_NS 1000000000L
+#define EXIT_WAIT_NS 10000000000L
 #define EXIT_POLL_NS 500000L
-#define COLLECTOR_GONE_NS 400000000L /* without a heartbeat */
+#define MAX_POLL_NS 20000000L /* a longer gap between two polls means we were stopped */
+#define SILENCE_NS 5000000000L /* of a collector that lives */
 #define WORTH_A_SNAPSHOT_MS 100
 
 static struct timespec joined;
@@ -107,23 +108,55 @@ void trace_after_fork_in_child(void)
 	join_as_child();
 }
 
-/* Waits until the collector has taken the exit snapshot, or sends no heartbeat. */
+/* Will the collector never take the snapshot? */
+static bool is_collector_gone(void)
+{
+	const struct trace_control *control = trace_session.control;
+
+	return __atomic_load_n(&control->off, __ATOMIC_RELAXED) || !trace_collector_lives(control);
+}
+
+/* Nanoseconds since `since`, which becomes now, and at most MAX_POLL_NS. */
+static long lap_ns(struct timespec *since)
+{
+	struct timespec before = *since;
+
+	clock_gettime(CLOCK_MONOTONIC, since);
+	long passed =
+		(since->tv_sec - before.tv_sec) * 1000000000L + since->tv_nsec - before.tv_nsec;
+	return passed < MAX_POLL_NS ? passed : MAX_POLL_NS;
+}
+
+/* True: the collector took the snapshot, or is gone. */
+static bool wait_until_released(const struct trace_process *process)
+{
+	const uint64_t *counter = &trace_session.control->heartbeat;
+	uint64_t heartbeat = __atomic_load_n(counter, __ATOMIC_RELAXED);
+	struct timespec last;
+
+	clock_gettime(CLOCK_MONOTONIC, &last);
+	for (long waited = 0, silent = 0; waited < EXIT_WAIT_NS && silent < SILENCE_NS;) {
+		if (__atomic_load_n(&process->released, __ATOMIC_ACQUIRE) || is_collector_gone())
+			return true;
+		uint64_t now = __atomic_load_n(counter, __ATOMIC_RELAXED);
+		long passed = lap_ns(&last);
+		waited += passed;
+		silent = now == heartbeat ? silent + passed : 0;
+		heartbeat = now;
+		trace_sleep(EXIT_POLL_NS);
+	}
+	return false;
+}
+
+/* A collector that gets no CPU is waited for: nobody else can tell what this process held at its end. */
 static void wait_for_snapshot(void)
 {
 	struct trace_process *process = trace_session.process;
-	const uint64_t *counter = &trace_session.control->heartbeat;
-	uint64_t heartbeat = __atomic_load_n(counter, __ATOMIC_RELAXED);
 
 	__atomic_store_n(&process->released, 0, __ATOMIC_RELEASE);
 	__atomic_store_n(&process->state, TRACE_EXITING, __ATOMIC_RELEASE);
-	for (long waited = 0; waited < EXIT_WAIT_NS; waited += EXIT_POLL_NS) {
-		if (__atomic_load_n(&process->released, __ATOMIC_ACQUIRE))
-			break;
-		if (waited > COLLECTOR_GONE_NS &&
-		    heartbeat == __atomic_load_n(counter, __ATOMIC_RELAXED))
-			break;
-		trace_sleep(EXIT_POLL_NS);
-	}
+	if (!wait_until_released(process))
+		__atomic_add_fetch(&process->exits_missed, 1, __ATOMIC_RELAXED);
 }
 
 static bool is_own_process(void)

@@ -14,7 +14,7 @@ void trace_before_fork(void);
 void trace_after_fork_in_child(void);
 void trace_before_exec(void);
 void trace_exec_failed(void);
-/* Waits for the collector's exit snapshot, a second at most. */
+/* Waits for the collector's exit snapshot, ten seconds at most. */
 void trace_exit(void);
 
 #endif

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "groups.h"
 #include "memory.h"
 #include "ring.h"
 #include "session_socket.h"
@@ -33,18 +34,25 @@ static bool is_valid_control(const struct trace_control *control)
 	       (control->ring_bytes & (control->ring_bytes - 1)) == 0;
 }
 
+/* `place`: an earlier mapping of that size to replace, or NULL. Returns NULL on failure. */
+static void *map_in_place(const void *place, size_t size, int protection, int flags, int fd)
+{
+	long result = trace_syscall(SYS_mmap, place, size, protection,
+				    flags | (place ? MAP_FIXED : 0), fd, 0L);
+
+	return result < 0 && result >= -4095 ? NULL : (void *)result;
+}
+
 static bool map_control(int fd)
 {
 	const struct trace_control *control =
-		trace_pages(TRACE_HEADER_BYTES, PROT_READ, MAP_SHARED, fd);
+		map_in_place(trace_session.control, TRACE_HEADER_BYTES, PROT_READ, MAP_SHARED, fd);
 
-	if (control == MAP_FAILED)
+	if (!control)
 		return false;
-	if (!is_valid_control(control)) {
-		trace_syscall(SYS_munmap, control, TRACE_HEADER_BYTES);
-		return false;
-	}
 	trace_session.control = control;
+	if (!is_valid_control(control))
+		return false;
 	trace_session.clock_base = control->clock_base;
 	trace_session.sample_bytes = control->sample_bytes;
 	trace_session.ring_words = control->ring_bytes / 8;
@@ -57,16 +65,12 @@ static bool map_counter(int fd)
 {
 	if (!trace_session.counting)
 		return true;
-	uint64_t *counter = trace_pages(TRACE_HEADER_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd);
-	if (counter == MAP_FAILED)
+	uint64_t *counter = map_in_place(trace_session.counter, TRACE_HEADER_BYTES,
+					 PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	if (!counter)
 		return false;
 	trace_session.counter = counter;
 	return true;
-}
-
-static size_t file_size(uint32_t rings)
-{
-	return TRACE_DATA_OFFSET + (size_t)rings * trace_session.ring_words * 8;
 }
 
 static size_t read_file(const char *path, char *buffer, size_t size)
@@ -123,10 +127,7 @@ void trace_shrink(void)
 	if (after >= before)
 		return;
 	__atomic_store_n(&trace_session.most_rings, after, __ATOMIC_SEQ_CST);
-	trace_syscall(SYS_munmap, (char *)trace_session.process + file_size(after),
-		      file_size(before) - file_size(after));
-	trace_shorten_map(trace_session.slots, trace_slot_bytes() * before,
-			  trace_slot_bytes() * after);
+	trace_groups_shorten(after);
 }
 
 static const char *why_not_joined(int error)
@@ -141,6 +142,8 @@ static const char *why_not_joined(int error)
 	case EFBIG:
 		return "the file size limit of mematlas is too low for its records; raise "
 		       "ulimit -f";
+	case EOVERFLOW:
+		return "its limit on address space is too low for the tracer";
 	case ETIMEDOUT:
 		return "mematlas did not answer in time";
 	default:
@@ -180,21 +183,33 @@ static void describe_process(struct trace_process *process)
 	name_process(process);
 }
 
+static bool map_rings(const char *memory, int fd)
+{
+	bool populated = trace_populate_page(memory + TRACE_RINGS_OFFSET);
+
+	for (size_t at = 0; at < sizeof(struct trace_process); at += trace_session.page_bytes)
+		populated = populated && trace_populate_page(memory + at);
+	bool mapped = populated && trace_groups_start(fd);
+	if (!mapped)
+		trace_socket_refuse(why_not_joined(populated ? -EOVERFLOW : -ENOMEM));
+	return mapped;
+}
+
+/* Maps all but the rings of threads to come. */
 static char *map_memory(int fd)
 {
-	size_t size = file_size(trace_session.most_rings);
-	char *memory = trace_pages(size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
+	char *memory = map_in_place(trace_session.process, TRACE_DATA_OFFSET,
+				    PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, fd);
 
-	if (memory == MAP_FAILED) {
-		trace_socket_refuse("its limit on address space is too low for the tracer");
+	if (!memory) {
+		trace_socket_refuse(why_not_joined(-EOVERFLOW));
 		return NULL;
 	}
-	if (!trace_populate_page(memory) || !trace_populate_page(memory + TRACE_RINGS_OFFSET)) {
-		trace_syscall(SYS_munmap, memory, size);
-		trace_socket_refuse(why_not_joined(-ENOMEM));
-		return NULL;
-	}
-	return memory;
+	if (map_rings(memory, fd))
+		return memory;
+	trace_syscall(SYS_munmap, memory, TRACE_DATA_OFFSET);
+	trace_session.process = NULL;
+	return NULL;
 }
 
 /* A forked child has control and the clock mapped already. */
@@ -202,9 +217,10 @@ static char *map_joined(const struct trace_joining *joined)
 {
 	uint32_t rings;
 
-	if (!trace_session.control && !(map_control(joined->fds[TRACE_JOINED_CONTROL]) &&
-					map_counter(joined->fds[TRACE_JOINED_COUNTER])))
+	if (!trace_session.in_session && !(map_control(joined->fds[TRACE_JOINED_CONTROL]) &&
+					   map_counter(joined->fds[TRACE_JOINED_COUNTER])))
 		return NULL;
+	trace_session.in_session = true;
 	trace_session.image = joined->answer.image;
 	rings = choose_rings();
 	trace_session.most_rings = rings < joined->answer.rings ? rings : joined->answer.rings;
@@ -227,7 +243,6 @@ bool trace_process_file_open(uint64_t fork_serial, uint64_t fork_image)
 		return false;
 	trace_session.process = (struct trace_process *)memory;
 	trace_session.rings = (struct trace_ring *)(memory + TRACE_RINGS_OFFSET);
-	trace_session.data = memory + TRACE_DATA_OFFSET;
 	/* The descriptors are closed by now: under a limit, the last one may have been in use. */
 	describe_process(trace_session.process);
 	return true;
@@ -235,15 +250,29 @@ bool trace_process_file_open(uint64_t fork_serial, uint64_t fork_image)
 
 void trace_process_file_close(void)
 {
-	trace_syscall(SYS_munmap, trace_session.process, file_size(trace_session.most_rings));
+	trace_groups_release();
+	trace_syscall(SYS_munmap, trace_session.process, TRACE_DATA_OFFSET);
 	trace_session.process = NULL;
 }
 
 void trace_session_detach(void)
 {
-	trace_syscall(SYS_mmap, trace_session.process, file_size(trace_session.most_rings),
-		      PROT_READ | PROT_WRITE,
-		      MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0L);
-	trace_syscall(SYS_munmap, trace_session.control, TRACE_HEADER_BYTES);
+	const int access = PROT_READ | PROT_WRITE,
+		  flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+	trace_groups_release();
+	map_in_place(trace_session.process, TRACE_DATA_OFFSET, access, flags, -1);
+	map_in_place(trace_session.control, TRACE_HEADER_BYTES, access, flags, -1);
+	if (trace_session.counter)
+		map_in_place(trace_session.counter, TRACE_HEADER_BYTES, access, flags, -1);
+	trace_session.in_session = false;
+}
+
+void trace_session_abandon(void)
+{
+	trace_groups_abandon();
+	trace_session.process = NULL;
 	trace_session.control = NULL;
+	trace_session.counter = NULL;
+	trace_session.in_session = false;
 }

@@ -15,9 +15,11 @@ bool trace_process_file_open(uint64_t fork_serial, uint64_t fork_image);
 /* Unmaps the process file, which is the parent's in a forked child. */
 void trace_process_file_close(void);
 
-/* Detaches from both files. The rings stay mapped as private, empty memory, since another thread may
- * still write to one. */
+/* Detaches from both files, when no thread uses the rings any more. What is used without the guard stays
+ * mapped as private, empty memory, and is mapped over by the next session. */
 void trace_session_detach(void);
+/* Leaves the mappings of both files to threads that may still be using them. */
+void trace_session_abandon(void);
 
 /* Unmaps rings and slots that no thread uses, for a program that limits its address space. */
 void trace_shrink(void);

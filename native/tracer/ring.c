@@ -14,7 +14,9 @@
 
 #define POLL_NS 200000L            /* sleep between two polls of a full ring */
 #define MAX_POLL_NS 20000000L      /* a longer gap between two polls means we were stopped */
-#define COLLECTOR_GONE_NS 3000000000L /* without a heartbeat */
+#ifndef SILENCE_NS
+#define SILENCE_NS 10000000000L    /* of a collector that lives; then records are dropped */
+#endif
 #define POPULATE_STEPS 16u         /* per ring: most threads write little */
 
 uint64_t trace_counter_next(void)
@@ -35,11 +37,22 @@ static const char *why_stop(void)
 {
 	if (__atomic_load_n(&trace_session.control->off, __ATOMIC_RELAXED))
 		return "the recording has ended";
+	if (!trace_collector_lives(trace_session.control))
+		return "mematlas was killed";
 	return NULL;
 }
 
-/* Waits for a slow collector, but not for one that is gone. Time while the program itself was stopped
- * does not count. */
+/* Heartbeat at which some thread waited in vain: until the next one, no thread waits again. */
+static _Atomic uint64_t silent_at = UINT64_MAX;
+
+static bool has_space(struct trace_thread *thread, unsigned words)
+{
+	thread->tail_seen = __atomic_load_n(&thread->ring->tail, __ATOMIC_ACQUIRE);
+	return thread->head + words - thread->tail_seen <= trace_session.ring_words;
+}
+
+/* Waits for a slow collector, for SILENCE_NS if it reads nothing at all, and not for one that is gone. Time
+ * while the program itself was stopped does not count. False: the record is lost. */
 static TRACE_SLOW bool wait_for_space(struct trace_thread *thread, unsigned words)
 {
 	const uint64_t *counter = &trace_session.control->heartbeat;
@@ -47,26 +60,28 @@ static TRACE_SLOW bool wait_for_space(struct trace_thread *thread, unsigned word
 	struct timespec last;
 	long waited = 0;
 
+	if (has_space(thread, words))
+		return true;
 	__atomic_add_fetch(&trace_session.process->stalls, 1, __ATOMIC_RELAXED);
 	clock_gettime(CLOCK_MONOTONIC, &last);
-	for (;;) {
-		thread->tail_seen = __atomic_load_n(&thread->ring->tail, __ATOMIC_ACQUIRE);
-		if (thread->head + words - thread->tail_seen <= trace_session.ring_words)
-			return true;
+	while (trace_is_joined() && !has_space(thread, words)) {
 		const char *reason = why_stop();
 		uint64_t now = __atomic_load_n(counter, __ATOMIC_RELAXED);
 		long passed = lap_ns(&last);
 		waited = now != heartbeat ? 0
 					  : waited + (passed < MAX_POLL_NS ? passed : MAX_POLL_NS);
 		heartbeat = now;
-		if (!reason && waited > COLLECTOR_GONE_NS)
-			reason = "mematlas stopped reading";
 		if (reason) {
 			trace_disable(reason);
 			return false;
 		}
+		if (waited > SILENCE_NS)
+			atomic_store(&silent_at, now);
+		if (atomic_load_explicit(&silent_at, memory_order_relaxed) == now)
+			return false;
 		trace_sleep(POLL_NS);
 	}
+	return trace_is_joined();
 }
 
 /* Memory may run out. Populating it in advance returns an error where a write would end the program. Before
@@ -105,7 +120,7 @@ TRACE_SLOW bool trace_populate(struct trace_thread *thread, uint64_t words)
 	return true;
 }
 
-TRACE_SLOW bool trace_ring_reserve(struct trace_thread *thread, unsigned words)
+static bool reserve(struct trace_thread *thread, unsigned words)
 {
 	uint64_t capacity = trace_session.ring_words, end = thread->head + words;
 
@@ -118,6 +133,15 @@ TRACE_SLOW bool trace_ring_reserve(struct trace_thread *thread, unsigned words)
 	if (thread->limit > thread->populated)
 		thread->limit = thread->populated;
 	return true;
+}
+
+TRACE_SLOW bool trace_ring_reserve(struct trace_thread *thread, unsigned words)
+{
+	bool reserved = reserve(thread, words);
+
+	if (!reserved && trace_is_joined())
+		__atomic_add_fetch(&trace_session.process->lost_events, 1, __ATOMIC_RELAXED);
+	return reserved;
 }
 
 void trace_bytes(struct trace_thread *thread, const char *bytes, size_t length)

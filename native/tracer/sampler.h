@@ -25,7 +25,7 @@ struct trace_tls {
 	bool counting; /* `left` has been drawn */
 	bool shared_ring; /* `thread` is the shared ring, held until the hook returns */
 	uint32_t generation; /* of `thread` */
-	bool exiting; /* the thread is ending and has released its own ring */
+	int32_t tid; /* found once; 0: not yet */
 	bool runs_python; /* a stack of the thread had a frame of the interpreter */
 	uintptr_t stack_low, stack_high; /* found once; 0: not yet */
 	uintptr_t routine; /* start routine of the thread; 0: unknown */

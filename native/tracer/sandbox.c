@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "faults.h"
+#include "groups.h"
 #include "guard.h"
 #include "join.h"
 #include "process_file.h"
@@ -23,8 +24,7 @@ static void prepare_sandbox(void)
 	uint32_t used = __atomic_load_n(&trace_session.process->rings, __ATOMIC_ACQUIRE);
 
 	for (uint32_t i = 0; i < used; i++) {
-		struct trace_thread *thread =
-			(struct trace_thread *)(trace_session.slots + trace_slot_bytes() * i);
+		struct trace_thread *thread = trace_group_slot(i);
 		if (__atomic_load_n(&trace_session.rings[i].state, __ATOMIC_ACQUIRE) ==
 		    TRACE_RING_ACTIVE)
 			trace_populate(thread, trace_session.ring_words);

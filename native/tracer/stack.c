@@ -220,6 +220,7 @@ static void emit_code(void *context, uint32_t id, const struct trace_code *code)
 void trace_stack_start(struct trace_thread *thread)
 {
 	thread->walk.reusable = false;
+	thread->walk.same = thread->chain.same = 0;
 	thread->code_cache.emit = emit_code;
 	thread->code_cache.context = thread;
 }
@@ -258,6 +259,8 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	struct trace_python_chain *chain = &thread->chain;
 	uint32_t id = thread->next_stack + 1;
 
+	thread->changing = true;
+	thread->next_stack = id; /* never given twice, also by the next owner of the ring */
 	limit_kept(thread, python);
 	bool may_ask = python && !interrupted; /* Python, which a signal handler must not */
 	thread->eval_seen = may_ask && trace_discover_eval_loop(walk, thread->eval_seen);
@@ -268,16 +271,19 @@ static TRACE_SLOW uint32_t emit_new(struct trace_thread *thread, struct trace_st
 	uint64_t counts = TRACE_COUNTS(kept + count, python_kept + python_count, kept, python_kept);
 	if (interrupted && count)
 		thread->native[0]++; /* readers look up every PC - 1 */
-	if (!emit_stack(thread, id, counts, count, python_count))
+	if (!emit_stack(thread, id, counts, count, python_count)) {
+		thread->next_stack = id - 1; /* readers allow for few IDs that are not used */
+		thread->changing = false;
 		return 0;
+	}
 	walk->same = walk->count;
 	chain->same = python ? chain->count : 0;
 	thread->emitted_whole = walk->whole;
-	thread->next_stack = id;
 	if (may_ask && trace_python_check_hooks())
 		trace_describe_python();
 	slot[1] = slot[0];
 	slot[0] = (struct trace_stack_slot){.hash = hash, .id = id};
+	thread->changing = false;
 	return id;
 }
 

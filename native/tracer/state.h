@@ -22,12 +22,13 @@
  *   ring_words is a power of two, ring_words * 8 >= TRACE_MIN_RING_DATA
  *   exact => sample_bytes == 0 */
 struct trace_session {
-	const struct trace_control *control; /* NULL: not traced */
+	/* Mapped for good once mapped, since they are used without the guard too: a detached program has
+	 * empty memory of its own there. NULL: never joined. */
+	const struct trace_control *control;
 	uint64_t *counter; /* the shared clock; NULL: a cycle counter is used */
+	bool in_session; /* control and the clock are the session's */
 	struct trace_process *process;
 	struct trace_ring *rings;
-	char *data; /* of ring 0; ring i's is i * ring_words * 8 bytes further */
-	char *slots; /* private memory of each ring's thread, trace_slot_bytes() apart */
 	uint64_t clock_base;
 	uint64_t sample_bytes;
 	size_t page_bytes; /* of the kernel */

@@ -1,13 +1,15 @@
-/* A thread's ring and caches: claimed on its first event, released at its end. */
+/* A thread's ring and caches: claimed on its first event, and its own until it has ended. */
 #define _GNU_SOURCE
 #include "thread.h"
 
-#include <pthread.h>
+#include <linux/futex.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "groups.h"
 #include "memory.h"
 #include "ring.h"
 #include "stack.h"
@@ -15,60 +17,105 @@
 #include "thread_stack.h"
 
 struct trace_thread *trace_untimed_thread;
-static pthread_key_t thread_key;
-static bool have_key;
-static bool shared_ring_held;
+#define ASKED 8u /* rings, per claim */
+
+static int32_t shared_ring_holder; /* TID; 0: nobody */
+static _Atomic uint32_t setting_up; /* threads between two states of their slots */
 
 extern void *__libc_stack_end;
 
-static void release_ring(void *argument)
+/* Asked of the kernel. A destructor of thread-specific data would meet the slots of a later session, and
+ * comes before the last frees. A robust mutex would tell as well, but it is linked into the program's own
+ * list of robust mutexes, for glibc to write to and the kernel to walk, in signal handlers too. */
+bool trace_thread_has_ended(int32_t tid)
 {
-	struct trace_thread *thread = argument;
-
-	/* In a later session the slot is wiped, or another thread's. */
-	if (trace_tls.thread != thread || trace_tls.generation != trace_generation)
-		return;
-	trace_tls.thread = NULL;
-	trace_tls.counting = false;
-	trace_tls.exiting = true; /* libc still frees: those go through the shared ring */
-	trace_tls.left = 0;
-	if (!trace_is_forked())
-		__atomic_store_n(&thread->ring->state, TRACE_RING_CLOSED, __ATOMIC_RELEASE);
-}
-
-bool trace_threads_start(void)
-{
-	static uint32_t slot_count;
-
-	if (trace_session.slots && slot_count == trace_session.most_rings)
-		trace_syscall(SYS_madvise, trace_session.slots, trace_slot_bytes() * slot_count,
-			      MADV_DONTNEED);
-	else
-		trace_session.slots =
-			trace_map(trace_slot_bytes() * trace_session.most_rings, PROT_NONE);
-	slot_count = trace_session.most_rings;
-	have_key = have_key || pthread_key_create(&thread_key, release_ring) == 0;
-	return trace_session.slots && have_key;
+	return trace_syscall(SYS_tgkill, getpid(), tid, 0) == -ESRCH;
 }
 
 void trace_threads_reset(void)
 {
 	trace_tls.thread = NULL;
 	trace_tls.counting = trace_tls.shared_ring = false;
-	trace_tls.left = 0;
-	__atomic_store_n(&shared_ring_held, false, __ATOMIC_RELEASE);
-	/* The caches refer to records in the parent's rings. */
-	trace_syscall(SYS_madvise, trace_session.slots,
-		      trace_slot_bytes() * trace_session.most_rings, MADV_DONTNEED);
+	trace_tls.left = trace_tls.tid = 0;
+	__atomic_store_n(&shared_ring_holder, 0, __ATOMIC_RELEASE);
+	atomic_store(&setting_up, 0);
 }
 
-static bool claim_entry(unsigned index)
+/* A thread that is inside has a guard other than 0. Its thread-local storage may be gone at any time, so
+ * the kernel reads it: a wait for a change of 0, with no time left. */
+static bool is_inside(uint32_t index)
 {
-	uint32_t unused = TRACE_RING_FREE;
+	static const struct timespec no_time;
+	const struct trace_ring *ring = &trace_session.rings[index];
+	int32_t tid = __atomic_load_n(&ring->tid, __ATOMIC_ACQUIRE);
 
-	return __atomic_compare_exchange_n(&trace_session.rings[index].state, &unused,
-					   TRACE_RING_ACTIVE, false, __ATOMIC_ACQ_REL,
+	if (!tid || tid == trace_syscall(SYS_gettid) ||
+	    __atomic_load_n(&ring->state, __ATOMIC_ACQUIRE) != TRACE_RING_ACTIVE)
+		return false;
+	long result = trace_syscall(SYS_futex, trace_group_slot(index)->guard, FUTEX_WAIT_PRIVATE,
+				    0, &no_time);
+	return result != -ETIMEDOUT && result != -EFAULT && !trace_thread_has_ended(tid);
+}
+
+bool trace_threads_are_inside(void)
+{
+	uint32_t used = __atomic_load_n(&trace_session.process->rings, __ATOMIC_ACQUIRE);
+
+	if (atomic_load(&setting_up) || __atomic_load_n(&shared_ring_holder, __ATOMIC_ACQUIRE))
+		return true;
+	for (uint32_t i = 1; i < used && i < trace_session.most_rings; i++)
+		if (is_inside(i))
+			return true;
+	return false;
+}
+
+/* A ring whose owner's TID is the claimer's has lost its owner. */
+static bool claim_entry(uint32_t index, int32_t tid)
+{
+	int32_t *entry = &trace_session.rings[index].tid;
+	int32_t owner = __atomic_load_n(entry, __ATOMIC_ACQUIRE);
+
+	return (!owner || owner == tid || trace_thread_has_ended(owner)) &&
+	       __atomic_compare_exchange_n(entry, &owner, tid, false, __ATOMIC_ACQ_REL,
 					   __ATOMIC_RELAXED);
+}
+
+/* A few rings are asked for their owners, in turn; among many threads that live, unowned rings gather
+ * until these find some. Returns an index; 0: none. */
+static uint32_t claim_used(uint32_t used, uint32_t most, int32_t tid)
+{
+	static _Atomic uint32_t turn;
+	uint32_t count = used - 1;
+
+	for (uint32_t i = 0; i < count && i < most; i++) {
+		uint32_t index =
+			1 + atomic_fetch_add_explicit(&turn, 1, memory_order_relaxed) % count;
+		if (claim_entry(index, tid))
+			return index;
+	}
+	return 0;
+}
+
+/* Returns an index; 0: none is left. */
+static uint32_t claim_ring(int32_t tid)
+{
+	struct trace_process *process = trace_session.process;
+	uint32_t used = __atomic_load_n(&process->rings, __ATOMIC_ACQUIRE);
+	uint32_t most = __atomic_load_n(&trace_session.most_rings, __ATOMIC_ACQUIRE);
+
+	if (used > most)
+		used = most;
+	uint32_t index = claim_used(used, ASKED, tid);
+	while (!index && used < most) {
+		if (!trace_groups_extend(used) || !trace_populate_page(&trace_session.rings[used]))
+			break;
+		if (__atomic_compare_exchange_n(&process->rings, &used, used + 1, false,
+						__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
+			index = claim_entry(used, tid) ? used : 0;
+			used++;
+		}
+	}
+	return index ? index : claim_used(used < most ? used : most, most, tid);
 }
 
 /* The shared ring is set up on first use; most processes never need it. */
@@ -76,27 +123,6 @@ static bool shared_ring_is_open(void)
 {
 	return __atomic_load_n(&trace_session.rings[0].state, __ATOMIC_ACQUIRE) ==
 	       TRACE_RING_ACTIVE;
-}
-
-static int claim_ring(void)
-{
-	struct trace_process *process = trace_session.process;
-	uint32_t used = __atomic_load_n(&process->rings, __ATOMIC_ACQUIRE);
-
-	for (unsigned i = 1; i < used; i++)
-		if (claim_entry(i))
-			return (int)i;
-	while (used < __atomic_load_n(&trace_session.most_rings, __ATOMIC_ACQUIRE)) {
-		if (!trace_populate_page(&trace_session.rings[used]))
-			return -1;
-		if (__atomic_compare_exchange_n(&process->rings, &used, used + 1, false,
-						__ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE)) {
-			if (claim_entry(used))
-				return (int)used;
-			used++;
-		}
-	}
-	return -1;
 }
 
 static void find_main_stack(struct trace_thread *thread)
@@ -120,7 +146,7 @@ static void find_stack(struct trace_thread *thread)
 	thread->bounds.stack_high = trace_tls.stack_high;
 	if (trace_tls.stack_high)
 		return;
-	if (trace_syscall(SYS_gettid) == getpid()) {
+	if (trace_tls.tid == getpid()) {
 		find_main_stack(thread);
 	} else if (trace_find_thread_stack(&low, &high)) {
 		thread->bounds.stack_low = low;
@@ -142,95 +168,119 @@ static uint64_t first_random(int tid)
 	return x ? x : 1;
 }
 
+/* The last owner may have ended at any point. */
+static void take_over(struct trace_thread *thread)
+{
+	thread->untimed = thread->burst = 0;
+	if (thread->changing)
+		memset(thread->stacks, 0, sizeof thread->stacks);
+	thread->changing = false;
+	trace_stack_start(thread);
+}
+
 /* Sets up the caches and the ring of one directory entry; NULL: no memory. */
-static struct trace_thread *open_slot(unsigned index)
+static struct trace_thread *open_slot(uint32_t index)
 {
 	struct trace_ring *ring = &trace_session.rings[index];
-	char *slot = trace_session.slots + trace_slot_bytes() * (size_t)index;
-	struct trace_thread *thread = (struct trace_thread *)slot;
+	struct trace_thread *thread = trace_group_slot(index);
 
-	if (trace_syscall(SYS_mprotect, slot, trace_slot_bytes(), PROT_READ | PROT_WRITE) < 0)
+	if (trace_syscall(SYS_mprotect, thread, trace_slot_bytes(), PROT_READ | PROT_WRITE) < 0)
 		return NULL;
 	thread->ring = ring;
-	thread->words =
-		(uint64_t *)trace_session.data + (size_t)trace_session.ring_words * (size_t)index;
+	thread->guard = &trace_tls.guard;
+	thread->words = trace_group_words(index);
 	thread->mask = trace_session.ring_words - 1;
 	thread->head = __atomic_load_n(&ring->head, __ATOMIC_ACQUIRE);
 	thread->limit = 0;
 	thread->tail_seen = __atomic_load_n(&ring->tail, __ATOMIC_ACQUIRE);
 	thread->bounds.own_start = trace_session.own_start;
 	thread->bounds.own_end = trace_session.own_end;
-	thread->untimed = thread->burst = 0;
-	trace_stack_start(thread);
-	return trace_populate(thread, 1) ? thread : NULL;
-}
-
-static struct trace_thread *claim_own_ring(void)
-{
-	int index = trace_tls.exiting ? -1 : claim_ring();
-
-	if (index < 0)
+	take_over(thread);
+	if (!trace_populate(thread, 1))
 		return NULL;
-	struct trace_ring *ring = &trace_session.rings[index];
-	struct trace_thread *thread = open_slot((unsigned)index);
-	if (!thread) {
-		__atomic_store_n(&ring->state, TRACE_RING_FREE, __ATOMIC_RELEASE);
-		return NULL;
-	}
-	int tid = (int)trace_syscall(SYS_gettid);
-	thread->random = first_random(tid);
-	find_stack(thread);
-	ring->tid = tid;
-	ring->stack_low = thread->bounds.stack_low;
-	ring->stack_high = thread->bounds.stack_high;
-	ring->routine = trace_tls.routine;
-	pthread_setspecific(thread_key, thread);
+	thread->random = first_random(index ? trace_tls.tid : 0);
+	__atomic_store_n(&ring->state, TRACE_RING_ACTIVE, __ATOMIC_RELEASE);
 	return thread;
 }
 
-#define MAX_WAITS 40000u /* without progress: a thread was killed while it held the ring */
+/* Not for a task of a bare clone() that shares the memory of this process but is no thread of it: the
+ * kernel would call it ended. */
+static struct trace_thread *claim_own_ring(void)
+{
+	uint32_t index = trace_session.process->pid == getpid() ? claim_ring(trace_tls.tid) : 0;
+
+	if (!index)
+		return NULL;
+	struct trace_ring *ring = &trace_session.rings[index];
+	struct trace_thread *thread = open_slot(index);
+	if (!thread) {
+		__atomic_store_n(&ring->tid, 0, __ATOMIC_RELEASE);
+		return NULL;
+	}
+	find_stack(thread);
+	ring->stack_low = thread->bounds.stack_low;
+	ring->stack_high = thread->bounds.stack_high;
+	ring->routine = trace_tls.routine;
+	return thread;
+}
+
+#define MAX_WAITS 40000u /* without progress of the holder */
+#define ASK_EVERY 64u    /* waits, whether the holder has ended */
 #define WAIT_NS 50000L
 
-/* The first thread to time out marks the ring abandoned, so the others don't wait. */
+static bool take_shared_ring(int32_t *holder)
+{
+	*holder = 0;
+	if (__atomic_compare_exchange_n(&shared_ring_holder, holder, trace_tls.tid, false,
+					__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+		return true;
+	return false;
+}
+
+/* The first thread to time out tells the others not to wait, until the holder goes on. */
 static bool hold_shared_ring(void)
 {
-	static _Atomic bool abandoned;
+	static _Atomic uint64_t stuck_at = UINT64_MAX;
 	const struct trace_ring *ring = &trace_session.rings[0];
 	uint64_t head = __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
+	int32_t holder;
 
-	for (unsigned waits = 0; __atomic_exchange_n(&shared_ring_held, true, __ATOMIC_ACQUIRE);) {
+	for (unsigned waits = 0; !take_shared_ring(&holder); waits++) {
 		uint64_t now = __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
-		waits = now == head ? waits + 1 : 0;
+		if (waits % ASK_EVERY == ASK_EVERY - 1 && trace_thread_has_ended(holder) &&
+		    __atomic_compare_exchange_n(&shared_ring_holder, &holder, trace_tls.tid, false,
+						__ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			return true;
+		if (now != head)
+			waits = 0;
 		head = now;
 		if (waits == MAX_WAITS)
-			atomic_store(&abandoned, true);
-		if (atomic_load_explicit(&abandoned, memory_order_relaxed))
+			atomic_store(&stuck_at, now);
+		if (atomic_load_explicit(&stuck_at, memory_order_relaxed) == now)
 			return false;
 		trace_sleep(WAIT_NS);
 	}
 	return true;
 }
 
-/* Ring 0 serves threads that have none of their own: too many threads, no memory, a limit on address
- * space, or a thread about to exit. It is held until the hook returns. */
+/* Ring 0 serves threads that have none of their own: too many threads, no memory, or a limit on address
+ * space. It is held until the hook returns. */
 static struct trace_thread *hold_shared_thread(void)
 {
-	struct trace_thread *thread = (struct trace_thread *)trace_session.slots;
+	struct trace_thread *thread = trace_group_slot(0);
 
 	if (!hold_shared_ring())
 		return NULL;
 	if (!shared_ring_is_open()) {
 		thread = open_slot(0);
 		if (!thread) {
-			__atomic_store_n(&shared_ring_held, false, __ATOMIC_RELEASE);
+			__atomic_store_n(&shared_ring_holder, 0, __ATOMIC_RELEASE);
 			return NULL;
 		}
-		thread->random = first_random(0);
-		__atomic_store_n(&trace_session.rings[0].state, TRACE_RING_ACTIVE,
-				 __ATOMIC_RELEASE);
 	}
+	thread->head = __atomic_load_n(&thread->ring->head, __ATOMIC_ACQUIRE);
+	take_over(thread);
 	find_stack(thread);
-	thread->walk.reusable = false;
 	trace_tls.shared_ring = true;
 	return thread;
 }
@@ -239,7 +289,7 @@ void trace_shared_ring_release(void)
 {
 	trace_tls.thread = NULL;
 	trace_tls.shared_ring = false;
-	__atomic_store_n(&shared_ring_held, false, __ATOMIC_RELEASE);
+	__atomic_store_n(&shared_ring_holder, 0, __ATOMIC_RELEASE);
 }
 
 static void count_without_ring(const struct trace_thread *thread)
@@ -257,11 +307,12 @@ static TRACE_SLOW struct trace_thread *set_up(void)
 	struct trace_thread *thread = NULL;
 
 	if (!trace_session.sandboxed) {
+		trace_tls.tid = (int32_t)trace_syscall(SYS_gettid);
 		thread = trace_tls.counting ? NULL : claim_own_ring();
 		if (!thread)
 			thread = hold_shared_thread();
 	}
-	if (!trace_tls.counting && !trace_tls.exiting)
+	if (!trace_tls.counting)
 		count_without_ring(thread);
 	if (!thread) {
 		trace_tls.counting = true;
@@ -275,14 +326,22 @@ static TRACE_SLOW struct trace_thread *set_up(void)
 	return thread;
 }
 
+/* `setting_up` comes before the test: the end of a session stores first, then reads it. */
 TRACE_SLOW struct trace_thread *trace_thread_set_up(void)
 {
-	if (trace_tls.generation != trace_generation) {
-		trace_tls.thread = NULL;
-		trace_tls.counting = trace_tls.shared_ring = trace_tls.exiting = false;
-		trace_tls.generation = trace_generation;
+	struct trace_thread *thread = NULL;
+
+	atomic_fetch_add(&setting_up, 1);
+	if (trace_is_joined()) {
+		if (trace_tls.generation != trace_generation) {
+			trace_tls.thread = NULL;
+			trace_tls.counting = trace_tls.shared_ring = false;
+			trace_tls.generation = trace_generation;
+		}
+		thread = trace_tls.thread ? trace_tls.thread : set_up();
 	}
-	return trace_tls.thread ? trace_tls.thread : set_up();
+	atomic_fetch_sub(&setting_up, 1);
+	return thread;
 }
 
 /* ln(x) for x in (0, 1], to about 1e-15. The tracer does not link libm. */

@@ -28,6 +28,7 @@ struct trace_seen_module {
  *   modules <= TRACE_SEEN_MODULES */
 struct trace_thread {
 	struct trace_ring *ring;
+	const int32_t *guard; /* in the owner's thread-local storage, gone once it has ended */
 	uint64_t *words; /* of the ring */
 	uint64_t mask;
 	uint64_t head;
@@ -46,6 +47,7 @@ struct trace_thread {
 	uint64_t emitted[1u << TRACE_EMITTED_BITS]; /* PCs whose module is emitted, by hash */
 	bool emitted_whole; /* the last emitted stack had all its native frames */
 	bool eval_seen; /* and the eval loop was searched in all of them */
+	bool changing; /* `stacks` may be half written, if the owner ended like that */
 	struct trace_walk walk;
 	uint64_t native[TRACE_MAX_FRAMES + 1], python[TRACE_MAX_FRAMES];
 	struct trace_stack_slot stacks[TRACE_STACK_SLOTS];
@@ -75,6 +77,11 @@ static inline size_t trace_slot_bytes(void)
 
 struct trace_thread *trace_thread_set_up(void);
 
+/* Has that thread of this process ended? */
+bool trace_thread_has_ended(int32_t tid);
+/* Does any thread but the caller use the memory of rings and slots now? */
+bool trace_threads_are_inside(void);
+
 /* Returns the calling thread's state, set up if need be; NULL: no ring is left. */
 static inline struct trace_thread *trace_thread_get(void)
 {
@@ -99,7 +106,6 @@ static inline struct trace_thread *trace_thread_fast(void)
 extern struct trace_thread *trace_untimed_thread;
 
 void trace_shared_ring_release(void);
-bool trace_threads_start(void);
 /* Drops the parent's threads and their caches in a forked child. */
 void trace_threads_reset(void);
 /* Draws the number of bytes to the next sample. */

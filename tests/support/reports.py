@@ -8,6 +8,8 @@ from dataclasses import replace
 from itertools import accumulate
 
 from mematlas.recording.model import Frame, Part, PartKind, Sampling
+from mematlas.report.analyse.lines import lines
+from mematlas.report.html import render_html
 from mematlas.report.model.diff import Diff, StackChange
 from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
 from mematlas.report.model.report import (
@@ -34,6 +36,11 @@ HOSTILE = (
     "lone \udcff surrogate",
     "",
 )
+
+
+def page_of(report: Report, leaks: Leaks | None = None, spans: Spans | None = None) -> str:
+    """Return the page of a report."""
+    return render_html(report, lines(report.stacks, "resident"), leaks, spans)
 
 
 def python(function: str, file: str, line: int) -> Frame:

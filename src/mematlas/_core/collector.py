@@ -98,6 +98,8 @@ class Traced:
     events: int
     unknown_frees: int
     broken_rings: int
+    lost_events: int  # not recorded, since their ring stayed full or had no memory
+    exits_missed: int  # ends that were not waited for long enough to see the last snapshot
     nodes: int
     codes: int
     modules: int
@@ -226,6 +228,8 @@ class Collector:
             events=info.events,
             unknown_frees=info.unknown_frees,
             broken_rings=info.broken_rings,
+            lost_events=info.lost_events,
+            exits_missed=info.exits_missed,
             nodes=info.nodes,
             codes=info.codes,
             modules=info.modules,

@@ -278,16 +278,18 @@ class Recording:
 
     def _render_html(self, pid: int | None) -> Iterator[bytes]:
         from mematlas.report.analyse.leaks import find_leaks
+        from mematlas.report.analyse.lines import lines
         from mematlas.report.analyse.spans import make_spans
         from mematlas.report.analyse.table import StackTable
         from mematlas.report.html import render_html
 
         report = self.report(pid=pid)
+        ranked = lines(report.stacks, "resident")
         if pid is not None:  # leaks and lifetimes are computed for all processes together
-            return iter([render_html(report, None, None).encode()])
+            return iter([render_html(report, ranked).encode()])
         paths = StackTable.of(report.stacks).paths
         leaks, spans = find_leaks(self._data, paths), make_spans(self._data, paths)
-        return iter([render_html(report, leaks, spans).encode()])
+        return iter([render_html(report, ranked, leaks, spans).encode()])
 
     def _render_export(
         self, form: str, by: str, pid: int | None, unit: str, table: str

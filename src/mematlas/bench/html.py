@@ -7,22 +7,24 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from mematlas.bench import tables as layout
-from mematlas.bench.explain.explanations import explain_section
 from mematlas.bench.model import NOISY, Better
 from mematlas.present.html import bundle
 from mematlas.present.html.markup import brand, json_payload, page, safe
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from mematlas.bench.explain.terms import Explanation
     from mematlas.bench.model import Figure, Fingerprint, Label, Result, Section
     from mematlas.bench.tables import TableBlock
 
 
-def render_bench(result: Result) -> str:
+def render_bench(result: Result, explanations: Mapping[str, Iterable[Explanation]]) -> str:
     """Render the page, which needs no network."""
     charts: list[dict[str, Any]] = []
     sections = "\n".join(_section(section, result.machine, charts) for section in result.sections)
-    body = "\n".join((_head(result), _advice(result), sections, _machine(result)))
+    body = "\n".join((_head(result), _advice(result, explanations), sections, _machine(result)))
     return page(
         f"Memory of {result.machine.cpu} · mematlas bench",
         body,
@@ -62,12 +64,12 @@ def _head(result: Result) -> str:
     )
 
 
-def _advice(result: Result) -> str:
+def _advice(result: Result, explanations: Mapping[str, Iterable[Explanation]]) -> str:
     items = "".join(
         f"<li{'' if explanation.sure else ' class=unsure'}>{_code(explanation.text)}."
         f'<span class="do">{_code(explanation.advice[0].upper() + explanation.advice[1:])}.</span></li>'
         for section in result.sections
-        for explanation in explain_section(section)
+        for explanation in explanations[section.name]
     )
     if not items:
         return ""

@@ -8,27 +8,31 @@ from rich.text import Text
 
 from mematlas.bench import tables as layout
 from mematlas.bench.compare import ChangeVerdict
-from mematlas.bench.explain.explanations import explain_section
 from mematlas.bench.model import NOISY
 from mematlas.present import drawing, plot
 from mematlas.present.tables import line, note, show, title, write
 from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from rich.console import Console
 
     from mematlas.bench.compare import Comparison, FigureChange
+    from mematlas.bench.explain.terms import Explanation
     from mematlas.bench.model import Figure, Fingerprint, Label, Result, Section
     from mematlas.bench.tables import TableBlock
 
 _NOISE = "~"
 
 
-def render_result(result: Result, *, console: Console) -> None:
+def render_result(
+    result: Result, explanations: Mapping[str, Iterable[Explanation]], *, console: Console
+) -> None:
     """Print the machine, then the explanations and figures of each benchmark."""
     _machine(result.machine, console)
     for section in result.sections:
-        render_section(section, result.machine, console=console)
+        render_section(section, explanations[section.name], result.machine, console=console)
     if any(each.noisy for section in result.sections for each in section.figures):
         write(console, Text(""))
         note(
@@ -59,14 +63,20 @@ def _machine(machine: Fingerprint, console: Console) -> None:
     )
 
 
-def render_section(section: Section, machine: Fingerprint, *, console: Console) -> None:
+def render_section(
+    section: Section,
+    explanations: Iterable[Explanation],
+    machine: Fingerprint,
+    *,
+    console: Console,
+) -> None:
     """Print one benchmark."""
     title(
         console,
         layout.TITLES.get(section.name, section.name),
         f"{section.name}, {format_duration(section.seconds)}",
     )
-    for explanation in explain_section(section):
+    for explanation in explanations:
         mark = Text("> ", "green") if explanation.sure else Text(f"{_NOISE} ", "yellow")
         body = Text(explanation.text).append(f". To do: {explanation.advice}.", "dim")
         write(console, drawing.hanging(mark, body, 2, console))

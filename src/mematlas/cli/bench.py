@@ -141,10 +141,11 @@ def _write(result: Result, arguments: argparse.Namespace) -> int:
         return 0
     from rich.console import Console
 
+    from mematlas.bench.explain.explanations import explain
     from mematlas.bench.text import render_details, render_result
 
     console = Console()
-    render_result(result, console=console)
+    render_result(result, explain(result), console=console)
     if arguments.details:
         render_details(result, console=console)
     return 0
@@ -152,9 +153,10 @@ def _write(result: Result, arguments: argparse.Namespace) -> int:
 
 def _render(result: Result, form: str) -> str:
     if form == "html":
+        from mematlas.bench.explain.explanations import explain
         from mematlas.bench.html import render_bench
 
-        return render_bench(result)
+        return render_bench(result, explain(result))
     from mematlas.bench.model import to_json
     from mematlas.present import json_writer
 

@@ -77,10 +77,12 @@ def run(arguments: argparse.Namespace) -> int:
     elif not arguments.output:
         from rich.console import Console
 
+        from mematlas.report.analyse.lines import lines
         from mematlas.report.text.report import render_report
 
         report, top = recording.report(pid=arguments.pid), arguments.top or DEFAULT_LINES
-        render_report(report, top=top, by=arguments.by, console=Console())
+        ranked = lines(report.stacks, arguments.by)
+        render_report(report, ranked, top=top, by=arguments.by, console=Console())
     return 0
 
 
@@ -109,9 +111,11 @@ def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
         return 0
     from rich.console import Console
 
+    from mematlas.report.analyse.lines import lines
     from mematlas.report.text import render_window
 
-    render_window(window, top=arguments.top or DEFAULT_LINES, console=Console())
+    ranked = lines(window.stacks, "live")
+    render_window(window, ranked, top=arguments.top or DEFAULT_LINES, console=Console())
     return 0
 
 

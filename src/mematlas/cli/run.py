@@ -100,6 +100,7 @@ def print_summary(writer: Writer, path: str) -> None:
     from rich.console import Console
 
     from mematlas.api.recording import with_symbol_note
+    from mematlas.report.analyse.lines import lines
     from mematlas.report.analyse.report import make_report
     from mematlas.report.analyse.wrappers import mark_wrappers, patterns
     from mematlas.report.text.report import render_summary
@@ -109,4 +110,4 @@ def print_summary(writer: Writer, path: str) -> None:
     recording.notes += mark_wrappers(recording, patterns())
     console = Console(stderr=True)
     report = with_symbol_note(recording, make_report(recording, only="resident"))
-    render_summary(report, path, console=console)
+    render_summary(report, lines(report.stacks, "resident"), path, console=console)

@@ -15,6 +15,7 @@ import pytest
 from rich.console import Console
 
 import reports
+from mematlas.report.analyse.lines import lines
 from mematlas.report.text import render_leaks, render_report, render_summary
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ DATA = Path(__file__).parents[2] / "data"
 def drawn(report: Report, width: int, by: str = "resident") -> str:
     """Return the report and its summary as written to something that is no terminal."""
     console = Console(width=width, record=True, file=io.StringIO())
-    render_report(report, top=5, by=by, console=console)
+    render_report(report, lines(report.stacks, by), top=5, by=by, console=console)
     console.rule(characters="=")
-    render_summary(report, "my run.atlas", console=console)
+    render_summary(report, lines(report.stacks, "resident"), "my run.atlas", console=console)
     return console.export_text()
 
 

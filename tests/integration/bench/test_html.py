@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import bench_results
+from mematlas.bench.explain.explanations import explain
 from mematlas.bench.html import render_bench
 from mematlas.bench.model import Section
 
@@ -75,7 +76,7 @@ def visit(browser: Any, tmp_path: Path) -> Iterator[Callable[..., Any]]:
 
     def open_page(result: Result, width: int = 1400, theme: str = "light", **options: Any) -> Any:
         file = tmp_path / "bench.html"
-        file.write_text(render_bench(result), encoding="utf-8")
+        file.write_text(render_bench(result, explain(result)), encoding="utf-8")
         context = browser.new_context(
             viewport={"width": width, "height": 900}, color_scheme=theme, **options
         )

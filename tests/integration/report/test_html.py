@@ -11,7 +11,6 @@ import pytest
 
 import reports
 from mematlas.present.html import bundle
-from mematlas.report.html import render_html
 
 ASSETS = Path(bundle.__file__).parent / "assets"
 
@@ -19,7 +18,7 @@ ASSETS = Path(bundle.__file__).parent / "assets"
 @pytest.mark.slow
 def test_the_page_of_a_hundred_thousand_stacks_fits() -> None:
     """The page of a very large service stays below 1.5 MB."""
-    size = len(render_html(reports.many_stacks()).encode())
+    size = len(reports.page_of(reports.many_stacks()).encode())
     print(f"{size:,} bytes")
     assert size < 1_500_000
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import reports
-from mematlas.report.html import render_html
 from mematlas.report.html.diff import render_diff_html
 from mematlas.units import format_bytes
 
@@ -45,7 +44,7 @@ def render(name: str) -> str:
     if name == "two_runs":
         return render_diff_html(reports.two_runs())
     more = (reports.leaky(), reports.spans()) if name == "python_service" else ()
-    return render_html(getattr(reports, name)(), *more)
+    return reports.page_of(getattr(reports, name)(), *more)
 
 
 @pytest.fixture(scope="module")

@@ -31,6 +31,7 @@ from mematlas.recording.frames import resolve_missing
 from mematlas.recording.model import COLUMNS, NODE_DTYPE, TIMELINE_DTYPE
 from mematlas.recording.packed import Packed, read_head
 from mematlas.report.analyse.leaks import find_leaks
+from mematlas.report.analyse.lines import lines
 from mematlas.report.analyse.report import make_report
 from mematlas.report.text.leaks import render_leaks
 from mematlas.report.text.report import render_report
@@ -89,7 +90,8 @@ def show(whole: bytes) -> None:
         with contextlib.suppress(MematlasError):
             recording = reader.read(path)
             recording.notes += resolve_missing(recording)
-            render_report(make_report(recording), top=5, by="live", console=console)
+            report = make_report(recording)
+            render_report(report, lines(report.stacks, "live"), top=5, by="live", console=console)
             render_leaks(find_leaks(recording), top=5, console=console)
 
 

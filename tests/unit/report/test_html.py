@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 import reports
 from mematlas.present.html import bundle
 from mematlas.report.analyse.table import StackTable
-from mematlas.report.html import render_html
 from mematlas.report.html.diff import render_diff_html
 from mematlas.report.html.trie import Trie, TrieBuilder, TrieSource
 from mematlas.report.model.report import METRICS, Report
@@ -88,7 +87,7 @@ def numbers(packed: bytes) -> list[int]:
 @pytest.mark.parametrize("name", ALL)
 def test_every_page_is_well_formed(name: str) -> None:
     """Elements close in order, IDs are unique, labels name what exists."""
-    page = Page(render_html(getattr(reports, name)()))
+    page = Page(reports.page_of(getattr(reports, name)()))
     ids = [attrs["id"] for _, attrs in page.elements if "id" in attrs]
     assert len(ids) == len(set(ids))
     labels = {attrs["aria-labelledby"] for _, attrs in page.elements if "aria-labelledby" in attrs}
@@ -98,7 +97,7 @@ def test_every_page_is_well_formed(name: str) -> None:
 @pytest.mark.parametrize("name", ALL)
 def test_no_page_can_reach_the_network_or_run_anything_else(name: str) -> None:
     """No resource is loaded, no handler is inline, the policy allows one script and one style."""
-    text = render_html(getattr(reports, name)())
+    text = reports.page_of(getattr(reports, name)())
     page = Page(text)
     tags = [tag for tag, _ in page.elements]
     assert tags.count("script") == 2
@@ -116,7 +115,7 @@ def test_no_page_can_reach_the_network_or_run_anything_else(name: str) -> None:
 
 def test_hostile_names_stay_text() -> None:
     """Hostile names are shown as text and can be encoded as UTF-8."""
-    text = render_html(reports.hostile())
+    text = reports.page_of(reports.hostile())
     text.encode()
     page = Page(text)
     assert "alert(1)" in "".join(page.text)
@@ -126,14 +125,14 @@ def test_hostile_names_stay_text() -> None:
 
 def test_the_unseen_is_unknown() -> None:
     """Unknown values are shown as unknown, never as 0."""
-    text = "".join(Page(render_html(reports.unseen())).text)
+    text = "".join(Page(reports.page_of(reports.unseen())).text)
     assert "Resident memory is unknown" in text
     assert "0 B" not in text
 
 
 def test_leaks_are_told_with_their_stacks() -> None:
     """Likely leaks are expanded with their evidence; the others are collapsed."""
-    page = Page(render_html(reports.python_service(), reports.leaky()))
+    page = Page(reports.page_of(reports.python_service(), reports.leaky()))
     text = "".join(page.text)
     assert "25.9 MiB likely leaked" in text
     assert "grew in 9 of 10 snapshots" in text
@@ -145,7 +144,7 @@ def test_leaks_are_told_with_their_stacks() -> None:
 def test_the_account_adds_up(which: str) -> None:
     """The parts of each account sum to its resident set."""
     report = reports.python_service()
-    text = render_html(report)
+    text = reports.page_of(report)
     name = {"account": "peak", "last": "last"}[which]
     section = re.split(r'<div class="account" data-account="', text)
     chosen = next(part for part in section if part.startswith(name))
@@ -157,7 +156,7 @@ def test_the_account_adds_up(which: str) -> None:
 def test_the_payload_keeps_every_byte(name: str) -> None:
     """The columns of the payload sum to the stacks, in each metric."""
     report = getattr(reports, name)()
-    head, columns = unpacked(render_html(report))
+    head, columns = unpacked(reports.page_of(report))
     assert len(columns) == 2 + len(METRICS)
     for metric, column in zip(METRICS, columns[2:], strict=True):
         values = numbers(column)
@@ -259,4 +258,4 @@ def test_the_page_of_two_runs_has_the_stacks_of_both() -> None:
 
 def test_the_size_of_many_stacks_is_bounded() -> None:
     """Folding keeps the page of 5,000 stacks small; 100,000 are an integration test."""
-    assert len(render_html(reports.many_stacks(5000)).encode()) < 400_000
+    assert len(reports.page_of(reports.many_stacks(5000)).encode()) < 400_000

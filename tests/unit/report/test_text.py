@@ -25,8 +25,8 @@ def text_of(report: Report, by: str = "resident", width: int = 100, encoding: st
     raw = io.BytesIO()
     file = io.TextIOWrapper(raw, encoding=encoding, newline="\n")
     console = Console(file=file, width=width, legacy_windows=False)
-    render_report(report, top=10, by=by, console=console)
-    render_summary(report, "x.atlas", console=console)
+    render_report(report, lines(report.stacks, by), top=10, by=by, console=console)
+    render_summary(report, lines(report.stacks, "resident"), "x.atlas", console=console)
     file.flush()
     return raw.getvalue().decode(encoding)
 

@@ -8,9 +8,14 @@ from mematlas.bench.explain import access, hierarchy, programs
 
 if TYPE_CHECKING:
     from mematlas.bench.explain.terms import Explanation
-    from mematlas.bench.model import Section
+    from mematlas.bench.model import Result, Section
 
 _EXPLAIN = {**hierarchy.EXPLAIN, **access.EXPLAIN, **programs.EXPLAIN}
+
+
+def explain(result: Result) -> dict[str, list[Explanation]]:
+    """Return the explanations of all benchmarks of a run, by their names."""
+    return {section.name: explain_section(section) for section in result.sections}
 
 
 def explain_section(section: Section) -> list[Explanation]:

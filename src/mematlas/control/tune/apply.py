@@ -5,18 +5,19 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from mematlas._core import PAGE
 from mematlas.control.tune import journal, knobs
 from mematlas.control.tune.model import ApplyResult, KnobKind, KnobState, WriteOutcome
 from mematlas.control.tune.plan import process_start
 from mematlas.errors import MematlasError
+from mematlas.linux.hugepages import pmd_size
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from mematlas.control.tune.model import KnobChange, Plan, Transaction
-
-_ORDER_2M = 9  # order of a free block of 2 MiB in buddyinfo, with pages of 4 KiB
 
 
 def apply(
@@ -128,12 +129,14 @@ def _run_one_shot(root: Path, change: KnobChange) -> ApplyResult:
         os.sync()  # only clean pages can be dropped
     knobs.write(root, change.path, change.after)
     after = _count_free_blocks(root)
-    detail = f"free blocks of 2 MiB and more: {before} before, {after} after"
+    size = format_bytes(pmd_size())
+    detail = f"free blocks of {size} and more: {before} before, {after} after"
     return ApplyResult(change.key, "", change.after, "", WriteOutcome.DONE, detail)
 
 
 def _count_free_blocks(root: Path) -> str:
-    """Format the number of free 2 MiB pages in buddyinfo, and their share of free memory."""
+    """Format the number of free huge pages in buddyinfo, and their share of free memory."""
+    order_of_huge = (pmd_size() // PAGE).bit_length() - 1
     try:
         lines = (root / "proc/buddyinfo").read_text().splitlines()
     except OSError:
@@ -141,9 +144,12 @@ def _count_free_blocks(root: Path) -> str:
     zones = [list(map(int, line.split()[4:])) for line in lines]
     free = sum(count << order for zone in zones for order, count in enumerate(zone))
     whole = sum(
-        count << order for zone in zones for order, count in enumerate(zone) if order >= _ORDER_2M
+        count << order
+        for zone in zones
+        for order, count in enumerate(zone)
+        if order >= order_of_huge
     )
-    return f"{whole >> _ORDER_2M} ({100 * whole / free:.1f} % of free memory)" if free else "0"
+    return f"{whole >> order_of_huge} ({100 * whole / free:.1f} % of free memory)" if free else "0"
 
 
 def _roll_back(root: Path, changes: tuple[KnobChange, ...]) -> str:

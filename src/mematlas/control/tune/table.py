@@ -30,14 +30,14 @@ def _pair(one: str, other: str, meaning: str, risk: str, high: int) -> tuple[Kno
 _STALLS = "low: writers wait for the disk; high: long flushes, and more data lost in a crash"
 FIXED = (
     Knob("thp.enabled", f"{_THP}/enabled", _CHOICE,
-         "which anonymous memory gets 2 MiB pages",
+         "which anonymous memory gets huge pages",
          "always: programs that use memory sparsely take more"),
     Knob("thp.defrag", f"{_THP}/defrag", _CHOICE,
          "whether a page fault compacts memory to get a huge page",
          "always: faults may stall for milliseconds"),
     Knob("thp.shmem", f"{_THP}/shmem_enabled", _CHOICE,
          "which shared memory and memfds get huge pages",
-         "force: every tmpfs file grows in steps of 2 MiB"),
+         "force: every tmpfs file grows in steps of a huge page"),
     Knob("thp.use_zero_page", f"{_THP}/use_zero_page", _PLAIN,
          "whether reads of untouched memory map one shared huge page of zeros",
          "1: a later write takes another fault", 0, 1),

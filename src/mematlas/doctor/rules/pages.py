@@ -92,13 +92,14 @@ def _fragmented(state: HostState) -> Answer:
         free, whole = free + sum(sizes), whole + sum(sizes[state.now.pmd_order :])
     if free < 256 * _MIB or whole >= free // 10:
         return None
+    size = format_bytes(state.now.pmd_size)
     fallback = state.rate("thp_fault_fallback") or 0.0
     failed = state.rate("compact_fail") or 0.0
     return Found(
         _CRITICAL if fallback or failed else _WARNING,
-        f"{format_bytes(free)} are free, but only {format_bytes(whole)} of it in blocks that hold 2 MiB pages",
+        f"{format_bytes(free)} are free, but only {format_bytes(whole)} of it in blocks that hold pages of {size}",
         (
-            f"{percent(whole, free)} of free memory is in blocks of 2 MiB and more (buddyinfo)",
+            f"{percent(whole, free)} of free memory is in blocks of {size} and more (buddyinfo)",
             (
                 f"{fallback:.1f} faults/s requested a huge page and got small ones; "
                 f"{failed:.1f} compactions/s failed"
@@ -187,8 +188,8 @@ RULES: tuple[Rule[HostState], ...] = (
     Rule("thp.shared-off", "shared memory can be in huge pages",
          "Shared memory has a switch of its own; without it MADV_HUGEPAGE succeeds and does nothing.",
          _shared_off),
-    Rule("fragmentation", "2 MiB pages are available",
-         "Huge pages need free blocks of 2 MiB; without them programs silently get small pages.", _fragmented),
+    Rule("fragmentation", "free memory holds huge pages",
+         "Huge pages need free blocks of their size; without them programs silently get small pages.", _fragmented),
     Rule("hugetlb.idle", "hugetlb pages are used",
          "Only hugetlb mappings can use pool pages, even if all other memory is exhausted.", _pool_idle),
     Rule("hugetlb.empty", "hugetlb pools have free pages",

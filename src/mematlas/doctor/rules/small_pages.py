@@ -139,20 +139,19 @@ def _stacks(state: ProcessState) -> Answer:
     found = [state.info.mappings.find(pointer) for pointer in pointers]
     rows = [state.info.mappings.row(index) for index in set(found) if index is not None]
     huge = sum(each.fields.get("AnonHugePages", 0) for each in rows if each.name != b"[stack]")
+    pmd = state.host.now.pmd_size
     if huge < 32 * _MIB:
         return None
     return Found(
         _WARNING,
         f"{format_bytes(huge)} of thread stacks are in huge pages, mostly unused",
-        (
-            f"{huge // state.host.now.pmd_size} huge pages in {len(rows)} stacks; a stack rarely needs more than 64 KiB",
-        ),
+        (f"{huge // pmd} huge pages in {len(rows)} stacks; a stack rarely needs more than 64 KiB",),
         (
             tune("thp.enabled=madvise", "stacks are not advised"),
             Fix(
                 FixKind.SHELL,
-                "ulimit -s 1920",
-                "before it starts: stacks below 2 MiB cannot hold a huge page",
+                f"ulimit -s {(pmd >> 10) - 128}",
+                f"before it starts: stacks below {format_bytes(pmd)} cannot hold a huge page",
             ),
         ),
         huge,
@@ -171,7 +170,7 @@ def _tables(state: ProcessState) -> Answer:
             f"VmPTE {format_bytes(tables)}, VmRSS {format_bytes(resident)}: touched sparsely, or mostly freed",
         ),
         (
-            restart(state, "--huge thp", "a 2 MiB page needs no page table"),
+            restart(state, "--huge thp", "a huge page needs no page table"),
             inspect(f"mematlas show {state.info.pid} --mappings"),
         ),
         tables,
@@ -203,12 +202,12 @@ def _fork_risk(state: ProcessState) -> Answer:
 
 RULES: tuple[Rule[ProcessState], ...] = (
     Rule("thp.small-pages", "large allocations are in huge pages",
-         "Each 2 MiB take 512 page faults and TLB entries instead of one: first touch is 5 times, random "
-         "access 1.5 to 2.4 times slower.", _small_pages),
+         "Small pages take hundreds of page faults and TLB entries where a huge page takes one: first touch "
+         "is 5 times, random access 1.5 to 2.4 times slower.", _small_pages),
     Rule("thp.shared-small-pages", "large shared memory is in huge pages",
          "Every process that maps it takes the TLB misses, and has its own page tables.", _small_shared),
     Rule("thp.stacks", "thread stacks are in small pages",
-         "A thread that uses 20 KiB of its stack then takes 2 MiB.", _stacks),
+         "A thread that uses 20 KiB of its stack then takes a huge page.", _stacks),
     Rule("memory.process-page-tables", "its page tables are small",
          "Page tables are not in RSS, and are walked on each TLB miss.", _tables),
     Rule("hugetlb.fork", "hugetlb memory is not inherited by children",

@@ -53,17 +53,8 @@ def _read_cachestat(path: Path, descriptor: int, status: os.stat_result) -> File
             return _read_mincore(path, descriptor, status)
         reason = _HIDDEN if error.errno == errno.EPERM else str(error.strerror)
         return _hidden(path, status.st_size, reason)
-    return FileCache(
-        path=str(path),
-        size=status.st_size,
-        pages=_pages(status.st_size),
-        cached=cached,
-        dirty=dirty,
-        writeback=writeback,
-        evicted=evicted,
-        recently_evicted=recent,
-        source="cachestat",
-    )
+    counts = cached, dirty, writeback, evicted, recent
+    return FileCache(str(path), status.st_size, _pages(status.st_size), *counts, "cachestat")
 
 
 def _read_mincore(path: Path, descriptor: int, status: os.stat_result) -> FileCache:
@@ -71,17 +62,8 @@ def _read_mincore(path: Path, descriptor: int, status: os.stat_result) -> FileCa
     if status.st_uid != os.geteuid() and not os.access(path, os.W_OK):
         return _hidden(path, status.st_size, _HIDDEN)
     cached, _ = _core.mincore_file(descriptor, status.st_size)
-    return FileCache(
-        path=str(path),
-        size=status.st_size,
-        pages=_pages(status.st_size),
-        cached=cached,
-        dirty=None,
-        writeback=None,
-        evicted=None,
-        recently_evicted=None,
-        source="mincore",
-    )
+    counts = cached, None, None, None, None
+    return FileCache(str(path), status.st_size, _pages(status.st_size), *counts, "mincore")
 
 
 def read_map(path: Path) -> bytearray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.model.window import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from mematlas.recording.model import AgeMatrix, Process, RecordingData, Rows
     from mematlas.report.model.report import Series
@@ -24,6 +25,16 @@ if TYPE_CHECKING:
 def end_of(recording: RecordingData) -> float:
     """Return the last time in seconds at which live memory is known; 0 if unknown."""
     return max((each.time_s for each in recording.age_matrix.values()), default=0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """A window whose ends are boundaries of time cells."""
+
+    start_s: float
+    end_s: float
+    to_the_end: bool  # of each process
+    cell_s: float  # 0: no age matrix was recorded
 
 
 def make_window(
@@ -38,13 +49,8 @@ def make_window(
     matrix = {
         p.index: recording.age_matrix[p.index] for p in wanted if p.index in recording.age_matrix
     }
-    cell_s = max((each.cell_s for each in matrix.values()), default=0.0)
-    last_s = max((each.time_s for each in matrix.values()), default=0.0)
-    to_the_end = end_s is None or end_s >= last_s
-    if cell_s:
-        start_s, end_s = _align(start_s, last_s if to_the_end else end_s, cell_s, last_s)
-    rows = _born_by_process(wanted, matrix, start_s, None if to_the_end else end_s)
-    variance = sum(float(each["variance"].sum()) for each in rows.values())
+    cells = _align(matrix, start_s, end_s)
+    rows = _born_by_process(wanted, matrix, cells)
     whole = StackTable.joined([_table(recording, index, each) for index, each in rows.items()])
     series = make_series(recording, {each.index for each in wanted})
     return Window(
@@ -52,14 +58,17 @@ def make_window(
         started=recording.started,
         sampling=recording.sampling,
         complete=recording.complete,
-        start_s=start_s,
-        end_s=end_s or 0.0,
-        to_the_end=to_the_end,
-        cell_s=cell_s,
+        start_s=cells.start_s,
+        end_s=cells.end_s,
+        to_the_end=cells.to_the_end,
+        cell_s=cells.cell_s,
         bytes=int(whole.columns["live_bytes"].sum()),
         count=int(whole.columns["live_count"].sum()),
-        error_bytes=round(math.sqrt(max(variance, 0.0))),
-        rss_bytes=(_rss_at(series, wanted, start_s), _rss_at(series, wanted, end_s or 0.0)),
+        error_bytes=_error_of(rows),
+        rss_bytes=(
+            _rss_at(series, wanted, cells.start_s),
+            _rss_at(series, wanted, cells.end_s),
+        ),
         stacks=whole if len(whole) else (),
         processes=tuple(summarize_process(each, recording) for each in wanted),
         series=series,
@@ -67,27 +76,40 @@ def make_window(
     )
 
 
+def _align(matrix: Mapping[int, AgeMatrix], start_s: float, end_s: float | None) -> _Cells:
+    """Move both ends to cell boundaries, at least one cell apart; the end of the run stays."""
+    cell_s = max((each.cell_s for each in matrix.values()), default=0.0)
+    last_s = max((each.time_s for each in matrix.values()), default=0.0)
+    to_the_end = end_s is None or end_s >= last_s
+    if not cell_s:
+        return _Cells(start_s, end_s or 0.0, to_the_end, cell_s)
+    end = last_s
+    if end_s is not None and not to_the_end:
+        end = max(round(end_s / cell_s), 1) * cell_s
+    start = min(round(start_s / cell_s) * cell_s, max(end - cell_s, 0.0))
+    return _Cells(start, end, to_the_end, cell_s)
+
+
 def _born_by_process(
-    processes: Sequence[Process], matrix: dict[int, AgeMatrix], start_s: float, end_s: float | None
+    processes: Sequence[Process], matrix: Mapping[int, AgeMatrix], cells: _Cells
 ) -> dict[int, Rows]:
-    """Return the rows of a window of each process that was there at its end; None: to the end."""
+    """Return the rows of a window of each process that was there at its end."""
+    end_s = None if cells.to_the_end else cells.end_s
     return {
-        each.index: _born_in(matrix[each.index], start_s, end_s)
+        each.index: _born_in(matrix[each.index], cells.start_s, end_s)
         for each in processes
         if each.index in matrix and (end_s is None or _was_there(each, end_s))
     }
 
 
-def _align(
-    start_s: float, end_s: float | None, cell_s: float, last_s: float
-) -> tuple[float, float]:
-    """Move both ends to cell boundaries, at least one cell apart; the end of the run stays."""
-    end = last_s if end_s is None or end_s == last_s else max(round(end_s / cell_s), 1) * cell_s
-    return min(round(start_s / cell_s) * cell_s, max(end - cell_s, 0.0)), end
+def _error_of(rows: Mapping[int, Rows]) -> int:
+    """Return the standard error of the bytes in all rows; their samples are independent."""
+    variance = sum(float(each["variance"].sum()) for each in rows.values())
+    return round(math.sqrt(max(variance, 0.0)))
 
 
-def _was_there(process: Process, time_s: float | None) -> bool:
-    return process.end_s is None or time_s is None or process.end_s >= time_s
+def _was_there(process: Process, time_s: float) -> bool:
+    return process.end_s is None or process.end_s >= time_s
 
 
 def _born_in(matrix: AgeMatrix, start_s: float, end_s: float | None) -> Rows:

@@ -18,7 +18,6 @@ from mematlas.present.html.markup import (
 from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up, largest
-from mematlas.report.analyse.lines import LineStats, lines
 from mematlas.report.answer import answer_spans
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
@@ -28,6 +27,7 @@ from mematlas.units import format_bytes, format_duration, format_percent
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.leaks import Leak, Leaks
     from mematlas.report.model.report import Account, ObjectType, Report
     from mematlas.report.model.spans import Spans
@@ -37,9 +37,16 @@ _STACKS_SHOWN = 50
 _TYPES_SHOWN = 15
 
 
-def render_html(report: Report, leaks: Leaks | None = None, spans: Spans | None = None) -> str:
-    """Return the whole page, with leaks and time windows if given."""
-    ranked = lines(report.stacks, "resident")
+def render_html(
+    report: Report,
+    ranked: list[LineStats],
+    leaks: Leaks | None = None,
+    spans: Spans | None = None,
+) -> str:
+    """Return the whole page, with leaks and time windows if given.
+
+    `ranked` are the lines by resident bytes.
+    """
     directory = frame_names.directory_of(report, ranked)
     body = "\n".join(
         filter(

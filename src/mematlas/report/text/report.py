@@ -12,7 +12,6 @@ from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import frame_names, quantities, run_facts, timeline, titles
-from mematlas.report.analyse.lines import LineStats, lines
 from mematlas.report.answer import answer
 from mematlas.report.text.fault_sites import page_faults
 from mematlas.report.text.page import FramePrinter, title, write
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mematlas.recording.model import Part
+    from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.report import ProcessSummary, Report
 
 _NUMBER = 10  # width of a byte figure
@@ -54,9 +54,8 @@ class Page:
         return self.frames.directory
 
     @classmethod
-    def of(cls, report: Report, by: str, console: Console) -> Page:
-        """Rank the lines once for all sections."""
-        ranked = lines(report.stacks, by)
+    def of(cls, report: Report, by: str, ranked: list[LineStats], console: Console) -> Page:
+        """Return the input of all sections; `ranked` are the lines by metric `by`."""
         return cls(
             report, by, ranked, FramePrinter(console, frame_names.directory_of(report, ranked))
         )
@@ -71,9 +70,11 @@ class Page:
         return self.frames.hanging(first, body, indent)
 
 
-def render_report(report: Report, *, top: int, by: str, console: Console) -> None:
-    """Print the whole report."""
-    blocks = draw_blocks(Page.of(report, by, console), top)
+def render_report(
+    report: Report, ranked: list[LineStats], *, top: int, by: str, console: Console
+) -> None:
+    """Print the whole report; `ranked` are its lines by metric `by`."""
+    blocks = draw_blocks(Page.of(report, by, ranked, console), top)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
             write(Text(), console)
@@ -93,9 +94,14 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
     ]
 
 
-def render_summary(report: Report, path: str, *, console: Console, top: int = 5) -> None:
-    """Print the summary at the end of a run: the answer, the first lines, the command for more."""
-    page = Page.of(report, "resident", console)
+def render_summary(
+    report: Report, ranked: list[LineStats], path: str, *, console: Console, top: int = 5
+) -> None:
+    """Print the summary at the end of a run: the answer, the first lines, the command for more.
+
+    `ranked` are the lines by resident bytes.
+    """
+    page = Page.of(report, "resident", ranked, console)
     write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
     for line in page.ranked[:top]:
         if line.bytes["resident"] <= 0:

@@ -9,13 +9,13 @@ from rich.text import Text
 from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, quantities, run_facts, timeline, titles
-from mematlas.report.analyse.lines import LineStats, lines
 from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.window import Window
 
 _NUMBER = 10  # width of a byte figure
@@ -24,9 +24,9 @@ _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
 
 
-def render_window(window: Window, *, top: int, console: Console) -> None:
-    """Print the window, its place in the timeline and the lines that allocated it."""
-    blocks = draw_window(window, lines(window.stacks, "live"), top=top, console=console)
+def render_window(window: Window, ranked: list[LineStats], *, top: int, console: Console) -> None:
+    """Print the window, its place in the timeline and the lines that allocated it, by live bytes."""
+    blocks = draw_window(window, ranked, top=top, console=console)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
             write(Text(), console)

@@ -153,8 +153,9 @@ class RecordingApp(App[None]):
             ranked = [each for each in lines(window.stacks, "live") if self._is_shown(each.frame)]
             return draw_window(window, ranked, top=_TOP, console=console)
         report = self._cut(make_report(recording))
-        page = Page.of(report, METRICS[self.metric], console)
-        page.ranked[:] = [each for each in page.ranked if self._is_shown(each.frame)]
+        by = METRICS[self.metric]
+        ranked = [each for each in lines(report.stacks, by) if self._is_shown(each.frame)]
+        page = Page.of(report, by, ranked, console)
         return draw_blocks(page, _TOP)
 
     def _cut(self, report: Report) -> Report:
