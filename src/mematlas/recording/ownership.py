@@ -68,7 +68,7 @@ def rank(frame: Frame) -> int:
         return _MARKED
     whose = tier(frame)
     if frame.kind == "python":
-        return 0 if whose == OWN else _PYTHON_LIBRARY
+        return {OWN: 0, LIBRARY: _PYTHON_LIBRARY}.get(whose, _MARKED)
     if whose != RUNTIME and is_dispatcher(frame.function):
         return _OWN_DISPATCHER if whose == OWN else _DISPATCHER
     return _RANKS[whose, not is_unnamed(frame)]
@@ -79,8 +79,15 @@ def is_unnamed(frame: Frame) -> bool:
     return frame.file is None and _UNNAMED.match(frame.function) is not None
 
 
+def is_import_system(frame: Frame) -> bool:
+    """Return whether a frame is of the machinery that runs `import`, which no module is."""
+    return frame.kind == "python" and (frame.file or "").startswith("<frozen importlib")
+
+
 @lru_cache(maxsize=1 << 14)
 def _python_tier(file: str, module: str) -> int:
+    if file.startswith("<frozen importlib"):
+        return RUNTIME
     if any(mark in file or mark in module for mark in _PACKAGES):
         return LIBRARY
     return LIBRARY if not file or _STDLIB.search(file) else OWN
