@@ -10,20 +10,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from attachments import Obedient, attached, recorded
 from machine_state import NOBODY
 from mematlas.tracing.child import library
-from traced_runs import MEMATLAS, Outcome, Traced, trace
+from traced_runs import MEMATLAS, trace
 from waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from conftest import Build
 
 pytestmark = [
@@ -46,75 +44,6 @@ for line in sys.stdin:
     print("done", line[0], len(kept), freed, flush=True)
 sys.exit(7)
 """
-
-
-class Obedient:
-    """A program that answers each letter with a line."""
-
-    def __init__(self, *command: str | Path, user: int | None = None) -> None:
-        """Start the program and wait until it is ready."""
-        self.process = subprocess.Popen(
-            [*map(str, command)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            user=user,
-            bufsize=1,
-        )
-        assert self._stream(self.process.stdout).readline() == "ready\n"
-
-    def tell(self, letter: str) -> str:
-        """Send a command and return the answer."""
-        self._stream(self.process.stdin).write(letter + "\n")
-        return self._stream(self.process.stdout).readline()
-
-    def end(self) -> tuple[int, str]:
-        """End the program; return its status and its last output."""
-        self._stream(self.process.stdin).write("q\n")
-        rest = self._stream(self.process.stdout).read()
-        status = self.process.wait(60)
-        self.kill()
-        return status, rest
-
-    def kill(self) -> None:
-        """Kill the program if it still runs."""
-        self.process.kill()
-        self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            self._stream(pipe).close()
-
-    @staticmethod
-    def _stream(stream: IO[str] | None) -> IO[str]:
-        assert stream is not None
-        return stream
-
-
-@contextmanager
-def attached(pid: int, file: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `mematlas attach`; enter the block once it is attached, and detach at the end."""
-    attach = subprocess.Popen(
-        [*MEMATLAS, "attach", str(pid), "-o", str(file), *options],
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert attach.stderr is not None
-    try:
-        first = attach.stderr.readline()
-        assert "attached to" in first, first + attach.stderr.read()
-        yield attach
-        if attach.poll() is None:
-            subprocess.run([*MEMATLAS, "detach", str(pid)], check=False, capture_output=True)
-        said = attach.stderr.read()
-        assert attach.wait(60) == 0, said
-    finally:
-        attach.kill()
-        attach.wait()
-        attach.stderr.close()
-
-
-def recorded(file: Path) -> Traced:
-    """Return a recording in the form of traced_runs."""
-    return Traced(Outcome(0, b""), "", file, 1_000_000)
 
 
 def is_announced(pid: int) -> bool:
