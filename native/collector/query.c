@@ -4,6 +4,10 @@
 
 #include "collector.h"
 
+_Static_assert(sizeof(((struct mematlas_traced *)0)->left) ==
+		       sizeof(((struct trace_process *)0)->left),
+	       "the same kinds");
+
 /* The traced process may write anything into its strings, so they are truncated and terminated
  * here. */
 static void copy_shared(const struct trace_process *shared, struct mematlas_traced *traced)
@@ -14,9 +18,9 @@ static void copy_shared(const struct trace_process *shared, struct mematlas_trac
 	traced->stalls = shared->stalls;
 	traced->untraced_threads = shared->untraced_threads;
 	traced->sharing_threads = shared->sharing_threads;
+	memcpy(traced->left, shared->left, sizeof traced->left);
 	traced->lost_events = __atomic_load_n(&shared->lost_events, __ATOMIC_RELAXED);
 	traced->exits_missed = __atomic_load_n(&shared->exits_missed, __ATOMIC_RELAXED);
-	traced->left_behind = shared->left_behind;
 	traced->own_malloc = shared->own_malloc;
 	traced->disabled = __atomic_load_n(&shared->state, __ATOMIC_ACQUIRE) == TRACE_DISABLED;
 	traced->attached = shared->attached;

@@ -49,13 +49,14 @@ struct mematlas_traced {
 	uint32_t inherited; /* 1: forked, and its parent's live memory is known */
 	double start_s, end_s; /* since the collector was created */
 	double live_bytes, peak_bytes, peak_s;
-	uint64_t rss_bytes, stalls, untraced_threads, sharing_threads, left_behind, own_malloc,
+	uint64_t rss_bytes, stalls, untraced_threads, sharing_threads, own_malloc,
 		events, unknown_frees, broken_rings, lost_events, exits_missed;
 	uint64_t nodes, codes, modules, totals, timeline; /* numbers of rows */
 	uint64_t fault_sites, fault_parts;
 	uint64_t fault_samples, faults_lost;
 	uint32_t faults; /* enum trace_faults of trace_format.h */
 	uint32_t python_free_threaded;
+	uint32_t left[8]; /* programs it started untraced, by enum trace_left_kind of trace_format.h */
 	char faults_reason[96];
 	char reason[128];
 	char executable[1024];
@@ -269,3 +270,5 @@ struct mematlas_object {
 int64_t mematlas_collector_objects(struct mematlas_collector *collector, int process,
 				   struct mematlas_object *rows, uint64_t capacity,
 				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_capacity);
+/* Reads a program file, or the interpreter of a script: enum trace_left_kind of trace_format.h. */
+int mematlas_program_left(const char *path);

@@ -77,6 +77,19 @@ enum trace_process_state {
 	TRACE_DISABLED = 3 /* by the tracer; `reason` says why */
 };
 
+/* Programs that a traced process exec'ed and that the tracer could not be loaded into. */
+enum trace_left_kind {
+	TRACE_LEFT_NOT = 0,        /* the tracer is loaded into it */
+	TRACE_LEFT_UNREACHABLE,    /* another user, or another root directory */
+	TRACE_LEFT_STATIC,         /* no dynamic loader */
+	TRACE_LEFT_OTHER_LIBC,     /* its loader is not glibc's: musl, bionic */
+	TRACE_LEFT_FOREIGN,        /* 32 bits, or another processor */
+	TRACE_LEFT_PRIVILEGED,     /* set-user-ID, set-group-ID or file capabilities */
+	TRACE_LEFT_SANITIZED,      /* AddressSanitizer and the like intercept what the tracer does */
+	TRACE_LEFT_UNREAD,         /* no file descriptor was left to read the program */
+	TRACE_LEFT_KINDS
+};
+
 /* Start of process memory. */
 struct trace_process {
 	uint64_t magic;
@@ -95,8 +108,8 @@ struct trace_process {
 	uint64_t exits_missed;     /* atomic; ends that `released` did not come for in time */
 	uint32_t most_rings;       /* directory entries the process has mapped; <= TRACE_MAX_RINGS */
 	uint32_t own_malloc;       /* 1: the program's own malloc() takes precedence over the hook */
+	uint32_t left[TRACE_LEFT_KINDS]; /* atomic; programs exec'ed that run untraced, by enum trace_left_kind */
 	uint32_t unused;
-	uint64_t left_behind;      /* atomic; programs exec'ed where the session is out of reach */
 	uint64_t tracer_start, tracer_end;   /* text of libmematlas_trace.so */
 	/* Text of CPython's eval loop; native frames in it stand for Python frames. 0, 0: unused. */
 	uint64_t eval_start[TRACE_EVAL_RANGES], eval_end[TRACE_EVAL_RANGES];

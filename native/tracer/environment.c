@@ -1,11 +1,13 @@
-/* Environments of programs that the traced program starts. */
+/* Environments of the traced program and of programs that it starts. */
 #define _GNU_SOURCE
 #include "environment.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "modules.h"
@@ -15,7 +17,20 @@
 #define SESSION TRACE_SESSION_VARIABLE "="
 #define PRELOAD "LD_PRELOAD="
 
+/* A static program may start anything by system calls that no hook sees. glibc's loader expands $ORIGIN;
+ * musl's does not, finds no such file, and runs its program bare. Without it musl's loader would refuse to
+ * start a program, since it cannot relocate the tracer. */
+#define UP_4 "/../../../.."
+#define UP_32 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4
+#define ORIGIN "$ORIGIN" UP_32
+
 static char preload[sizeof PRELOAD + PATH_MAX];
+static char origin_preload[sizeof PRELOAD + sizeof ORIGIN + PATH_MAX];
+
+static const char *own_path(void)
+{
+	return preload + strlen(PRELOAD);
+}
 
 void trace_environment_start(void)
 {
@@ -23,7 +38,15 @@ void trace_environment_start(void)
 
 	if (!own || !own->l_name || strlen(own->l_name) >= PATH_MAX)
 		return;
-	strcat(strcpy(preload, PRELOAD), own->l_name);
+	const char *expanded = strstr(own->l_name, UP_32);
+	const char *path = expanded ? expanded + strlen(UP_32) : own->l_name;
+	strcat(strcpy(preload, PRELOAD), path);
+	strcat(strcpy(origin_preload, PRELOAD ORIGIN), path);
+}
+
+bool trace_environment_is_known(void)
+{
+	return preload[0] != 0;
 }
 
 static int find_variable(char *const *environment, const char *prefix)
@@ -43,98 +66,203 @@ static size_t count_variables(char *const *environment)
 	return count;
 }
 
+static bool is_own_entry(const char *entry, size_t length)
+{
+	size_t own = strlen(own_path());
+
+	if (length > own && strncmp(entry, ORIGIN, strlen(ORIGIN)) == 0)
+		entry += length - own, length = own;
+	return own > 0 && length == own && strncmp(entry, own_path(), own) == 0;
+}
+
+/* Removes the tracer from the value of LD_PRELOAD, split as the loader splits it, and leaves the rest as it
+ * is. True: the tracer was all of it. */
+static bool remove_own(char *value)
+{
+	char *at = value;
+
+	while (*at) {
+		size_t length = strcspn(at, ": ");
+		bool last = at[length] == 0;
+		if (!is_own_entry(at, length)) {
+			at += length + !last;
+			continue;
+		}
+		if (last && at == value) {
+			*at = 0;
+			return true;
+		}
+		if (last)
+			at[-1] = 0; /* with the separator before it */
+		else
+			memmove(at, at + length + 1, strlen(at + length + 1) + 1);
+		if (last)
+			break;
+	}
+	return false;
+}
+
+static bool has_own(const char *value)
+{
+	while (*value) {
+		size_t length = strcspn(value, ": ");
+		if (is_own_entry(value, length))
+			return true;
+		value += length + (value[length] != 0);
+	}
+	return false;
+}
+
+static bool is_go_note(const char *note, size_t size)
+{
+	Elf64_Nhdr header;
+
+	if (size < sizeof header + 4)
+		return false;
+	memcpy(&header, note, sizeof header);
+	return header.n_namesz == 4 && memcmp(note + sizeof header, "Go\0", 4) == 0;
+}
+
+/* Go starts programs by system calls, which no hook sees: its environment must keep the variables. */
+static bool is_go_program(void)
+{
+	const Elf64_Phdr *headers = (const Elf64_Phdr *)getauxval(AT_PHDR);
+	size_t count = headers ? getauxval(AT_PHNUM) : 0;
+	uintptr_t bias = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (headers[i].p_type == PT_PHDR)
+			bias = (uintptr_t)headers - headers[i].p_vaddr;
+	for (size_t i = 0; i < count; i++)
+		if (headers[i].p_type == PT_NOTE &&
+		    is_go_note((const char *)bias + headers[i].p_vaddr, headers[i].p_memsz))
+			return true;
+	return false;
+}
+
+static void remove_variable(char **variable)
+{
+	do
+		variable[0] = variable[1];
+	while (*variable++);
+}
+
+void trace_environment_hide(void)
+{
+	int at = find_variable(environ, PRELOAD);
+
+	if (!preload[0] || at < 0 || !has_own(environ[at] + strlen(PRELOAD)) || is_go_program())
+		return;
+	if (environ[at] == preload || environ[at] == origin_preload ||
+	    remove_own(environ[at] + strlen(PRELOAD)))
+		remove_variable(environ + at);
+	at = find_variable(environ, SESSION);
+	if (at >= 0)
+		remove_variable(environ + at);
+}
+
 /* As another user, or under another root directory, a program may be unable to load the tracer, and the
- * loader would print an error on its standard error. */
+ * loader would print an error on its standard error. Behind a seccomp filter, any system call of the tracer
+ * may kill the program. */
 static bool is_reachable(void)
 {
 	int saved = errno;
-	bool reachable = trace_session.sandboxed ||
-			 faccessat(AT_FDCWD, preload + strlen(PRELOAD), R_OK, AT_EACCESS) == 0;
+	bool reachable =
+		!trace_session.sandboxed && faccessat(AT_FDCWD, own_path(), R_OK, AT_EACCESS) == 0;
 
 	errno = saved;
 	return reachable;
 }
 
-struct trace_environment_plan trace_environment_plan(char *const *environment)
+static bool is_stripped(const struct trace_environment_plan *plan)
 {
-	struct trace_environment_plan plan = {0, 0, false};
-	int at = find_variable(environment, PRELOAD);
-	bool loads = at >= 0 && strstr(environment[at], preload + strlen(PRELOAD));
+	return plan->left != TRACE_LEFT_NOT && plan->left != TRACE_LEFT_STATIC;
+}
 
-	if (!preload[0] || trace_session_is_over())
-		return plan;
-	plan.strip = !is_reachable();
-	if (plan.strip && !loads)
-		return plan;
-	if (at >= 0)
-		plan.characters = strlen(preload) + 1 + strlen(environment[at]) + 1;
+/* For a program whose libraries alone are instrumented. */
+static bool preloads_sanitizer(const char *variable)
+{
+	return strstr(variable, "/libasan.so") || strstr(variable, "/libtsan.so") ||
+	       strstr(variable, "/liblsan.so") || strstr(variable, "libclang_rt.");
+}
+
+struct trace_environment_plan trace_environment_plan(char *const *environment,
+						     enum trace_left_kind left)
+{
+	struct trace_environment_plan plan = {0, 0, left};
+
+	if (!preload[0])
+		return (struct trace_environment_plan){0, 0, TRACE_LEFT_NOT};
+	int at = find_variable(environment, PRELOAD);
+	if (!is_reachable())
+		plan.left = TRACE_LEFT_UNREACHABLE;
+	else if (plan.left == TRACE_LEFT_NOT && at >= 0 && preloads_sanitizer(environment[at]))
+		plan.left = TRACE_LEFT_SANITIZED;
+	plan.characters = strlen(origin_preload) + 1;
+	plan.characters += at >= 0 ? strlen(environment[at]) + 1 : 0;
 	plan.characters += sizeof SESSION + TRACE_SESSION_TEXT;
 	plan.entries = count_variables(environment) + 3;
 	return plan;
 }
 
-static void complete(char *const *environment, char **entries, char *text)
+/* Writes the value of LD_PRELOAD that the program gets. NULL: none. */
+static char *format_preload(const struct trace_environment_plan *plan, const char *before,
+			    char *text)
 {
-	size_t count = count_variables(environment);
-	int at = find_variable(environment, PRELOAD);
+	const char *own = is_stripped(plan)                 ? NULL
+			  : plan->left == TRACE_LEFT_STATIC ? origin_preload
+							    : preload;
 
-	memcpy(entries, environment, count * sizeof *entries);
-	if (at < 0)
-		entries[count++] = preload;
-	else if (!strstr(environment[at], preload + strlen(PRELOAD))) {
-		entries[at] = strcat(strcat(strcpy(text, preload), ":"),
-				     environment[at] + strlen(PRELOAD));
-		text += strlen(text) + 1;
-	}
-	trace_socket_format(stpcpy(text, SESSION));
-	at = find_variable(environment, SESSION);
-	entries[at >= 0 ? (size_t)at : count++] = text;
-	entries[count] = NULL;
+	if (!before)
+		return (char *)(uintptr_t)own;
+	strcpy(text, own ? own : PRELOAD);
+	char *rest = text + strlen(text);
+	strcat(strcpy(rest, own ? ":" : ""), before + strlen(PRELOAD));
+	bool alone = remove_own(rest + (own != NULL));
+	if (alone && own)
+		*rest = 0; /* with the separator */
+	return alone && !own ? NULL : text;
 }
 
-/* Copies LD_PRELOAD without the tracer, split as the loader splits it. False: nothing is left. */
-static bool copy_without_tracer(const char *variable, char *text)
+static void count_untraced(enum trace_left_kind left)
 {
-	const char *own = preload + strlen(PRELOAD);
-	const char *at = variable + strlen(PRELOAD);
-	bool any = false;
-
-	strcpy(text, PRELOAD);
-	while (*at) {
-		size_t length = strcspn(at, ": ");
-		if (length && (length != strlen(own) || strncmp(at, own, length) != 0)) {
-			if (any)
-				strcat(text, ":");
-			strncat(text, at, length);
-			any = true;
-		}
-		at += length + (at[length] != 0);
-	}
-	return any;
+	if (left != TRACE_LEFT_NOT && trace_session.process)
+		__atomic_add_fetch(&trace_session.process->left[left], 1, __ATOMIC_RELAXED);
 }
 
-static void strip(char *const *environment, char **entries, char *text)
+/* Copies the variables but LD_PRELOAD, whose place `preload` takes, and of a stripped one the session. */
+static size_t copy_variables(char *const *environment, char **entries, int preload_at,
+			     char *preload_value, int dropped)
 {
 	size_t count = 0;
 
-	for (size_t i = 0; environment[i]; i++) {
-		if (strncmp(environment[i], SESSION, strlen(SESSION)) == 0)
-			continue;
-		entries[count] = environment[i];
-		if (strncmp(environment[i], PRELOAD, strlen(PRELOAD)) == 0) {
-			if (!copy_without_tracer(environment[i], text))
-				continue;
-			entries[count] = text;
-		}
-		count++;
+	for (int i = 0; environment && environment[i]; i++) {
+		char *variable = i == preload_at ? preload_value : environment[i];
+		if (variable && i != dropped)
+			entries[count++] = variable;
 	}
-	entries[count] = NULL;
-	if (trace_session.process)
-		__atomic_add_fetch(&trace_session.process->left_behind, 1, __ATOMIC_RELAXED);
+	return count;
 }
 
+/* Variables keep their places, and new ones come last: hidden again, the program sees its own order. */
 void trace_environment_complete(const struct trace_environment_plan *plan, char *const *environment,
 				char **entries, char *text)
 {
-	(plan->strip ? strip : complete)(environment, entries, text);
+	int preload_at = find_variable(environment, PRELOAD);
+	int session_at = find_variable(environment, SESSION);
+	bool strip = is_stripped(plan);
+	*text = 0;
+	char *value = format_preload(plan, preload_at >= 0 ? environment[preload_at] : NULL, text);
+	size_t count =
+		copy_variables(environment, entries, preload_at, value, strip ? session_at : -1);
+
+	if (preload_at < 0 && value)
+		entries[count++] = value;
+	if (session_at < 0 && !strip) { /* one that is there is of a session inside this one */
+		text += strlen(text) + 1;
+		trace_socket_format(stpcpy(text, SESSION));
+		entries[count++] = text;
+	}
+	entries[count] = NULL;
+	count_untraced(plan->left);
 }

@@ -1,21 +1,30 @@
-/* Environments of programs that the traced program starts: they are traced too. */
+/* The two variables that carry the session to programs: hidden from the traced program, restored in the
+ * environments of programs that it starts. */
 #ifndef MEMATLAS_TRACER_ENVIRONMENT_H
 #define MEMATLAS_TRACER_ENVIRONMENT_H
 
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Takes over the session's directory and this library's path. */
-void trace_environment_start(void);
+#include "program_file.h"
 
-/* What an environment lacks. `entries` == 0: nothing, use it as it is. */
+/* Takes over this library's path. */
+void trace_environment_start(void);
+/* Is there a session to pass on, joined or not? */
+bool trace_environment_is_known(void);
+
+/* Removes the variables from `environ`, whose array main() gets too, in place. */
+void trace_environment_hide(void);
+
+/* What a program's environment must become. `entries` == 0: nothing, use it as it is. */
 struct trace_environment_plan {
 	size_t entries, characters; /* capacity needed for the copy */
-	bool strip; /* remove the tracer instead: the program could not reach the session */
+	enum trace_left_kind left; /* why the program runs untraced, or TRACE_LEFT_NOT */
 };
-struct trace_environment_plan trace_environment_plan(char *const *environment);
+struct trace_environment_plan trace_environment_plan(char *const *environment,
+						     enum trace_left_kind left);
 
-/* Writes the completed copy into arrays of the planned capacity. */
+/* Writes the copy into arrays of the planned capacity, and counts a program that runs untraced. */
 void trace_environment_complete(const struct trace_environment_plan *plan, char *const *environment,
 				char **entries, char *text);
 

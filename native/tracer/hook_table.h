@@ -58,6 +58,10 @@
 	     FORWARD(file, argv, environment), PRELOADED)                                          \
 	HOOK(int, fexecve, (int fd, char *const argv[], char *const environment[]),                \
 	     FORWARD(fd, argv, environment), PRELOADED)                                            \
+	HOOK(int, execveat,                                                                        \
+	     (int directory, const char *path, char *const argv[], char *const environment[],      \
+	      int flags),                                                                          \
+	     FORWARD(directory, path, argv, environment, flags), PRELOADED)                        \
 	HOOK(int, posix_spawn,                                                                     \
 	     (pid_t * pid, const char *path, const posix_spawn_file_actions_t *actions,            \
 	      const posix_spawnattr_t *attributes, char *const argv[], char *const environment[]), \
@@ -66,6 +70,8 @@
 	     (pid_t * pid, const char *file, const posix_spawn_file_actions_t *actions,            \
 	      const posix_spawnattr_t *attributes, char *const argv[], char *const environment[]), \
 	     FORWARD(pid, file, actions, attributes, argv, environment), PRELOADED)                \
+	HOOK(int, system, (const char *line), FORWARD(line), PRELOADED)                            \
+	HOOK(FILE *, popen, (const char *line, const char *mode), FORWARD(line, mode), PRELOADED)  \
 	HOOK(int, sigaction,                                                                       \
 	     (int number, const struct sigaction *action, struct sigaction *before),               \
 	     FORWARD(number, action, before), PRELOADED)                                           \

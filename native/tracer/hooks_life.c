@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "environment.h"
 #include "guard.h"
 #include "join.h"
 #include "late_modules.h"
@@ -107,6 +108,7 @@ __attribute__((constructor)) static void constructor(void)
 	if (!trace_is_preloaded())
 		return; /* mematlas_attach() starts tracing */
 	trace_start();
+	trace_environment_hide();
 	if (!trace_session_is_over())
 		pthread_atfork(trace_before_fork, NULL, trace_after_fork_in_child);
 }

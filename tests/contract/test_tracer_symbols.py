@@ -9,7 +9,7 @@ from native_objects import ROOT, TRACER, exported, objects, references
 
 # Attach writes addresses of hooks into the program's GOT: a table of them, which calls nothing.
 ADDRESS_TABLES = {("attach.c", ".data.rel.ro.local"), ("attach.c", ".data.rel.ro")}
-ENTRY_POINTS = {"mematlas_attach", "mematlas_detach"}
+ENTRY_POINTS = {"mematlas_attach", "mematlas_detach", "__asan_default_options"}
 ROWS = (
     re.compile(r"\bHOOK\([^(),]+, (\w+),"),  # HOOK(result, name, ...
     re.compile(r"\bHOOK\((\w+), (?:PATCHED|PRELOADED)\)"),

@@ -14,9 +14,11 @@ from mematlas._core.collector import (
     Collector,
     Event,
     Faults,
+    LeftKind,
     ResidencySnapshot,
     SessionSettings,
     Traced,
+    left_kind,
 )
 from mematlas._core.proc.chunks import HeapWalk, walk_heap
 from mematlas._core.proc.maps import ABSENT, MAPS_COLUMNS, MapsColumns, read_maps
@@ -57,6 +59,7 @@ __all__ = [
     "Event",
     "Faults",
     "HeapWalk",
+    "LeftKind",
     "MapsColumns",
     "PerfFlag",
     "PoolHandle",
@@ -79,6 +82,7 @@ __all__ = [
     "fork_timed",
     "gather_sum",
     "join_frames",
+    "left_kind",
     "link_pointer_chase",
     "lock_all",
     "lock_memory",

@@ -64,6 +64,24 @@ class Faults(IntEnum):
     ENDED = 3
 
 
+class LeftKind(IntEnum):
+    """Why a program runs untraced. enum trace_left_kind."""
+
+    NOT = 0
+    UNREACHABLE = 1
+    STATIC = 2
+    OTHER_LIBC = 3
+    FOREIGN = 4
+    PRIVILEGED = 5
+    SANITIZED = 6
+    UNREAD = 7
+
+
+def left_kind(path: str) -> LeftKind:
+    """Read whether a program file can load the tracer; NOT if it can, or cannot be read."""
+    return LeftKind(lib.mematlas_program_left(os.fsencode(path)))
+
+
 @dataclass(frozen=True, slots=True)
 class Traced:
     """One traced process image.
@@ -94,7 +112,7 @@ class Traced:
     untraced_threads: int
     sharing_threads: int  # threads without a ring of their own
     own_malloc: int  # 1: the program defines malloc() itself, before the tracer in the lookup order
-    left_behind: int  # programs it started that cannot open the session
+    left: tuple[int, ...]  # programs it started that run untraced, by LeftKind
     events: int
     unknown_frees: int
     broken_rings: int
@@ -224,7 +242,7 @@ class Collector:
             untraced_threads=info.untraced_threads,
             sharing_threads=info.sharing_threads,
             own_malloc=info.own_malloc,
-            left_behind=info.left_behind,
+            left=tuple(info.left),
             events=info.events,
             unknown_frees=info.unknown_frees,
             broken_rings=info.broken_rings,

@@ -8,8 +8,10 @@ import signal
 import subprocess
 from contextlib import contextmanager
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mematlas._core import LeftKind
 from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from types import FrameType
 
 LIBRARY = "libmematlas_trace.so"
+# As in native/tracer/environment.c: glibc's loader expands $ORIGIN, musl's finds no such file and goes on.
+_FROM_ORIGIN = "$ORIGIN" + "/.." * 32
+_SANITIZERS = ("libasan.so", "libtsan.so", "liblsan.so", "libclang_rt.")
 _HIGH_DESCRIPTOR = 900  # above those that programs expect to be given next
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -51,17 +56,33 @@ def _preload_path() -> Iterator[str]:
 
 
 def inherited_environment() -> dict[str, str]:
-    """Return this process's environment variables without those that have an empty name.
+    """Return this process's environment variables as it was started with them.
 
-    Wine and Cygwin leave such variables behind, and subprocess refuses them.
+    Left out are those with an empty name, which Wine and Cygwin leave behind and subprocess refuses, and
+    LC_CTYPE where Python has set it for itself (PEP 538).
     """
-    return {name: value for name, value in os.environ.items() if name}
+    found = {name: value for name, value in os.environ.items() if name}
+    if "LC_CTYPE" in found and b"LC_CTYPE=" not in _initial_variables():
+        del found["LC_CTYPE"]
+    return found
 
 
-def start(command: Sequence[str], program: str, session: str) -> subprocess.Popen[bytes]:
+def _initial_variables() -> set[bytes]:
+    """Read the names of the variables this process was started with, each with its `=`."""
+    try:
+        text = Path("/proc/self/environ").read_bytes()
+    except OSError:
+        return {b"LC_CTYPE="}
+    return {variable.partition(b"=")[0] + b"=" for variable in text.split(b"\0")}
+
+
+def start(
+    command: Sequence[str], program: str, session: str, left: LeftKind = LeftKind.NOT
+) -> subprocess.Popen[bytes]:
     """Start a program with the tracer preloaded; it inherits the standard streams and open files.
 
-    `session`: the text by which it joins.
+    `session`: the text by which it joins. `left`: why the program cannot load the tracer. A static program passes the tracer on to the programs
+    that it starts.
 
     Raises:
         TargetError: the program, or its loader, does not exist.
@@ -69,11 +90,13 @@ def start(command: Sequence[str], program: str, session: str) -> subprocess.Pope
         UsageError: execve(2) failed for another reason.
     """
     environment = inherited_environment()
-    preloaded = environment.get("LD_PRELOAD", "")
-    environment["MEMATLAS_SESSION"] = session
+    before = environment.get("LD_PRELOAD")
     try:
-        with _preload_path() as preload:
-            environment["LD_PRELOAD"] = f"{preload}:{preloaded}" if preloaded else preload
+        with _preload_path() as path:
+            if left in {LeftKind.NOT, LeftKind.STATIC} and not _preloads_sanitizer(before or ""):
+                preload = path if left is LeftKind.NOT else _FROM_ORIGIN + path
+                environment["LD_PRELOAD"] = preload if before is None else f"{preload}:{before}"
+                environment["MEMATLAS_SESSION"] = session
             return subprocess.Popen(
                 list(command), executable=program, env=environment, close_fds=False
             )
@@ -83,6 +106,11 @@ def start(command: Sequence[str], program: str, session: str) -> subprocess.Pope
         raise AccessError(f"{program}: permission denied") from None
     except OSError as error:
         raise UsageError(f"{program}: cannot be run: {error.strerror}") from None
+
+
+def _preloads_sanitizer(preloaded: str) -> bool:
+    """Return whether LD_PRELOAD names the runtime of a sanitizer, which must come first."""
+    return any(f"/{name}" in preloaded for name in _SANITIZERS)
 
 
 class SignalForwarder:

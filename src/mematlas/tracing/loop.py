@@ -48,10 +48,10 @@ def run(
         MematlasError: the program cannot be found, started or traced; the class tells which.
     """
     program = find_program(command)
-    check_program(program)
+    left = check_program(program)
     collector = open_collector(settings)
     with closing(collector), child.forward_signals() as signals:
-        process = child.start(command, program, collector.session)
+        process = child.start(command, program, collector.session, left)
         signals.set_child(process)
         failure = None
         try:

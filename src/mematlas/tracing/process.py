@@ -6,13 +6,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mematlas._core import Faults
+from mematlas._core import Faults, LeftKind
 from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, idle_memory, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
 from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process
 from mematlas.tracing import child
+from mematlas.tracing.program import WHY_UNTRACED
 
 if TYPE_CHECKING:
     from mematlas._core import Collector, ResidencySnapshot, Traced
@@ -294,6 +295,12 @@ def _version(info: Traced) -> str | None:
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}{build}" if number else None
 
 
+def _describe_left(left: tuple[int, ...]) -> str:
+    return ", ".join(
+        f"{count} {WHY_UNTRACED[LeftKind(kind)]}" for kind, count in enumerate(left) if count
+    )
+
+
 def _note(info: Traced, unread: str) -> str:
     """Format what the recording of a process lacks, and why."""
     notes = (
@@ -324,11 +331,8 @@ def _note(info: Traced, unread: str) -> str:
             ),
         ),
         (
-            info.left_behind,
-            (
-                f"{info.left_behind} of the programs it started not traced: as another user or with "
-                "another root directory they cannot open the session"
-            ),
+            any(info.left),
+            f"{sum(info.left)} of the programs it started not traced: {_describe_left(info.left)}",
         ),
         (
             info.broken_rings,

@@ -1,23 +1,20 @@
-"""Checks of a program before it is started: whether it exists, may be run, and can be traced."""
+"""Checks of a program before it is started: whether it exists, may be run, and loads the tracer."""
 
 from __future__ import annotations
 
 import os
-import platform
 import shutil
 import stat
-import struct
 from typing import TYPE_CHECKING
 
-from mematlas.errors import AccessError, TargetError, UnsupportedError, UsageError
+from mematlas._core import LeftKind, left_kind
+from mematlas.errors import AccessError, TargetError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_MACHINES = {"x86_64": 62, "aarch64": 183}  # EM_* of <elf.h>
-_PT_INTERP = 3
 _MAX_SCRIPT_DEPTH = 4
-_HEAD_BYTES = 4096
+_HEAD_BYTES = 256  # as the kernel reads of a script
 
 
 def find_program(command: Sequence[str]) -> str:
@@ -49,29 +46,41 @@ def find_program(command: Sequence[str]) -> str:
     return found
 
 
-def check_program(path: str) -> None:
-    """Check that a program, or the interpreter of a script, can load the tracer.
+WHY_UNTRACED = {
+    LeftKind.UNREACHABLE: "another user or another root directory: it cannot open the session",
+    LeftKind.STATIC: "static: it loads no libraries",
+    LeftKind.OTHER_LIBC: "built for another C library than glibc",
+    LeftKind.FOREIGN: "for 32 bits or another processor",
+    LeftKind.PRIVILEGED: "gains privileges: its loader ignores LD_PRELOAD",
+    LeftKind.SANITIZED: "built with a sanitizer, whose runtime must come first",
+    LeftKind.UNREAD: "no file descriptor was left to read it",
+}
+
+
+def check_program(path: str) -> LeftKind:
+    """Check that a program, or the interpreter of a script, can be started.
+
+    Returns:
+        why the program will run untraced; NOT if it loads the tracer.
 
     Raises:
-        AccessError: it gains privileges at exec, and the loader then ignores LD_PRELOAD.
-        UsageError: it is static, or no program.
+        UsageError: it is neither an ELF program nor a script.
         TargetError: the interpreter of the script does not exist.
-        UnsupportedError: it is a 32-bit or musl program, or for another processor.
     """
+    program = path
     for _ in range(_MAX_SCRIPT_DEPTH):
-        _check_privileges(path)
         head = _read_head(path)
-        if head is None:
-            return
+        if head is None or head.startswith(b"\x7fELF"):
+            break
         if not head.startswith(b"#!"):
-            _check_elf(path, head)
-            return
+            raise UsageError(f"{path}: neither an ELF program nor a script with a #! line")
         interpreter = head[2:].split(b"\n", 1)[0].split()
         if not interpreter:
             raise UsageError(f"{path}: its #! line names no interpreter")
         path = os.fsdecode(interpreter[0])
         if not os.path.exists(path):  # noqa: PTH110
             raise TargetError(f"{path}: no such interpreter; the script's #! line names it")
+    return left_kind(program)
 
 
 def _read_head(path: str) -> bytes | None:
@@ -81,51 +90,3 @@ def _read_head(path: str) -> bytes | None:
             return file.read(_HEAD_BYTES)
     except PermissionError:
         return None
-
-
-def _check_privileges(path: str) -> None:
-    """Check for setuid, setgid and file capabilities: ld.so(8) ignores LD_PRELOAD with them."""
-    info = os.stat(path)  # noqa: PTH116
-    advice = "it gains privileges at exec and ignores LD_PRELOAD; run it as its owner"
-    if info.st_mode & stat.S_ISUID and info.st_uid != os.geteuid():
-        raise AccessError(f"{path}: a setuid program cannot be traced: {advice}")
-    if info.st_mode & stat.S_ISGID and info.st_gid != os.getegid():
-        raise AccessError(f"{path}: a setgid program cannot be traced: {advice}")
-    if os.geteuid() != 0:
-        try:
-            os.getxattr(path, "security.capability")
-        except OSError:
-            return
-        raise AccessError(f"{path}: a program with file capabilities cannot be traced: {advice}")
-
-
-def _check_elf(path: str, head: bytes) -> None:
-    if head[:4] != b"\x7fELF":
-        raise UsageError(f"{path}: neither an ELF program nor a script with a #! line")
-    machine = platform.machine()
-    if head[4:6] != b"\x02\x01" or struct.unpack_from("<H", head, 18)[0] != _MACHINES.get(machine):
-        bits = "32-bit program" if head[4:5] == b"\x01" else "program for another processor"
-        raise UnsupportedError(f"{path}: a {bits}; this mematlas traces {machine} programs")
-    interpreter = _read_interpreter(path)
-    if interpreter is None:
-        raise UsageError(
-            f"{path}: a static program cannot be traced: it loads no libraries; "
-            "link it dynamically (without -static)"
-        )
-    if "ld-musl" in interpreter:
-        raise UnsupportedError(f"{path}: built for musl; this mematlas traces glibc programs")
-
-
-def _read_interpreter(path: str) -> str | None:
-    """Read the dynamic loader's path from a program's PT_INTERP segment; None if it is static. elf(5)."""
-    with open(path, "rb") as file:  # noqa: PTH123
-        start = file.read(64)
-        table_offset, entry_size, count = struct.unpack_from("<Q14xHH", start, 32)
-        file.seek(table_offset)
-        table = file.read(entry_size * count)
-        for at in range(0, len(table) - 55, entry_size or 56):
-            kind, _, offset, _, _, length = struct.unpack_from("<IIQQQQ", table, at)
-            if kind == _PT_INTERP:
-                file.seek(offset)
-                return os.fsdecode(file.read(length).rstrip(b"\0"))
-    return None

@@ -173,20 +173,6 @@ def test_su(tmp_path: Path, options: tuple[str, ...]) -> None:
     assert "ld.so" not in run.stderr
 
 
-def test_a_setuid_program_is_refused_to_a_normal_user(tmp_path: Path) -> None:
-    """For a normal user a setuid program is refused in one line, before it starts."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root to become somebody else")
-    check = "from mematlas.tracing.program import check_program as c; c('/bin/su')"
-    code = f"import os; os.setgid(65534); os.setuid(65534)\n{check}"
-    done = subprocess.run(
-        [MEMATLAS[0], "-c", f"import mematlas.tracing.program, mematlas.errors\n{code}"],
-        capture_output=True,
-        check=False,
-    )
-    assert b"AccessError: /bin/su: a setuid program cannot be traced" in done.stderr
-
-
 @pytest.mark.slow
 @both_modes
 def test_a_stopped_mematlas_does_not_stop_the_program(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -273,24 +272,6 @@ def refused(command: list[str | Path], file: Path) -> tuple[int, str]:
     lines = [line for line in run.stderr.splitlines() if line.startswith("mematlas")]
     assert lines, run.stderr
     return run.outcome.status, lines[0]
-
-
-def test_a_static_program_is_refused(build: Build, tmp_path: Path) -> None:
-    """A static program is refused in one line, with the status of a usage error."""
-    status, line = refused([build("touch_tenth", "-static")], tmp_path / "s.atlas")
-    assert status in {2, 3}
-    assert "static" in line
-
-
-def test_a_setuid_program_is_refused(build: Build, tmp_path: Path) -> None:
-    """A setuid program of another user is refused in one line."""
-    if os.geteuid() == 0:
-        pytest.skip("root runs its own setuid programs without secure mode")
-    copy = tmp_path / "setuid"
-    shutil.copy(build("touch_tenth"), copy)
-    copy.chmod(0o4755)
-    status, line = refused([copy], tmp_path / "s.atlas")
-    assert (status, "setuid" in line) == (4, True)
 
 
 def test_a_missing_program(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A program that cannot be traced is refused before it starts."""
+"""A program that cannot be started is refused; one that cannot load the tracer is told from others."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
+from mematlas._core import LeftKind
+from mematlas.errors import AccessError, MematlasError, TargetError, UsageError
 from mematlas.tracing.program import check_program, find_program
 
 if TYPE_CHECKING:
@@ -60,18 +61,35 @@ def test_a_command_is_found_on_the_path() -> None:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the ELF files below are of x86-64")
 @pytest.mark.parametrize(
+    ("content", "left"),
+    [
+        (elf(), LeftKind.NOT),
+        (elf(interpreter=None), LeftKind.STATIC),
+        (elf(interpreter=b"/lib/ld-musl-x86_64.so.1"), LeftKind.OTHER_LIBC),
+        (elf(interpreter=b"/system/bin/linker64"), LeftKind.OTHER_LIBC),
+        (elf(machine=183), LeftKind.FOREIGN),
+        (elf(bits=1), LeftKind.FOREIGN),
+        (elf()[:70], LeftKind.STATIC),
+    ],
+)
+def test_what_can_load_the_tracer(tmp_path: Path, content: bytes, left: LeftKind) -> None:
+    """The loader's path and the ELF header decide, also for a script by its interpreter."""
+    path = program(tmp_path, content)
+    script = tmp_path / "script"
+    script.write_bytes(b"#! " + path.encode() + b" -u\nrest\n")
+    script.chmod(0o755)
+    assert (check_program(path), check_program(str(script))) == (left, left)
+
+
+@pytest.mark.parametrize(
     ("content", "error", "word"),
     [
-        (elf(interpreter=None), UsageError, "static"),
-        (elf(interpreter=b"/lib/ld-musl-x86_64.so.1"), UnsupportedError, "musl"),
-        (elf(machine=183), UnsupportedError, "another processor"),
-        (elf(bits=1), UnsupportedError, "32-bit"),
         (b"echo no #! line\n", UsageError, "neither"),
         (b"#!\n", UsageError, "interpreter"),
         (b"#!/no/such/interpreter -x\n", TargetError, "interpreter"),
     ],
 )
-def test_programs_that_cannot_be_traced(
+def test_files_that_are_no_programs(
     tmp_path: Path, content: bytes, error: type[MematlasError], word: str
 ) -> None:
     """The error names the reason."""
@@ -79,19 +97,12 @@ def test_programs_that_cannot_be_traced(
         check_program(program(tmp_path, content))
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a file to another user")
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the ELF files below are of x86-64")
-def test_programs_that_can(tmp_path: Path) -> None:
-    """A dynamic program passes, and so does a script by its interpreter."""
+@pytest.mark.parametrize("mode", [0o4755, 0o2755])
+def test_a_program_that_gains_privileges(tmp_path: Path, mode: int) -> None:
+    """Of another user's setuid or setgid program, the loader ignores LD_PRELOAD."""
     path = program(tmp_path, elf())
-    check_program(path)
-    script = tmp_path / "script"
-    script.write_bytes(b"#! " + path.encode() + b" -u\nrest\n")
-    check_program(str(script))
-
-
-def test_a_setuid_program_of_another_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A setuid program of another user is refused: the loader ignores LD_PRELOAD."""
-    path = program(tmp_path, elf(), 0o4755)
-    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-    with pytest.raises(AccessError, match="setuid"):
-        check_program(path)
+    os.chown(path, 65534, 65534)
+    os.chmod(path, mode)  # noqa: PTH101
+    assert check_program(path) is LeftKind.PRIVILEGED

@@ -1,0 +1,32 @@
+/* Prints its environment in all the ways that a program can read its own, and that of its shells. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static void print_all(const char *title, char **list)
+{
+	puts(title);
+	for (; *list; list++)
+		puts(*list);
+	fflush(stdout);
+}
+
+int main(int count, char **words, char **environment)
+{
+	char line[4096];
+
+	(void)count, (void)words;
+	printf("getenv %s %s\n", getenv("LD_PRELOAD") ? "set" : "unset",
+	       getenv("MEMATLAS_SESSION") ? "set" : "unset");
+	print_all("main", environment);
+	print_all("environ", environ);
+	printf("system %d\n", system("env; exit 7"));
+	printf("no shell %d\n", system(NULL));
+	FILE *shell = popen("env; exit 5", "r");
+	while (shell && fgets(line, sizeof line, shell))
+		fputs(line, stdout);
+	printf("popen %d\n", shell ? pclose(shell) : -1);
+	print_all("after", environ);
+	return 4;
+}
