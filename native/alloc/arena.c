@@ -4,6 +4,8 @@
 #include "arena.h"
 #include "membarrier.h"
 
+/* Before fork(2), so that the child finds no lock in the middle of a change. The registry's lock
+ * is held by the caller; the others follow in the lock order of arena.h. */
 static void lock_all(struct tcache_group *group)
 {
 	struct mematlas_arena *arena = arena_of_group(group);
@@ -14,6 +16,8 @@ static void lock_all(struct tcache_group *group)
 	pthread_mutex_lock(&arena->large.lock);
 }
 
+/* In parent and child. The child owns the locks too, because its only thread is the one that
+ * took them. */
 static void unlock_all(struct tcache_group *group)
 {
 	struct mematlas_arena *arena = arena_of_group(group);
@@ -24,6 +28,8 @@ static void unlock_all(struct tcache_group *group)
 		pthread_mutex_unlock(&arena->shards[i].lock);
 }
 
+/* The capacity is rounded up to GROW_BYTES. -ENOSYS: no membarrier(2), without which slots of a
+ * dead thread cannot be reclaimed safely. */
 int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret)
 {
 	if (!capacity || capacity > CAPACITY_MAX)
@@ -57,6 +63,8 @@ int mematlas_arena_create(uint64_t capacity, struct mematlas_arena **ret)
 	return 0;
 }
 
+/* No thread may be inside of a call. Thread caches of other threads are unmapped here; their
+ * entries are dropped at the next join, because they name the group by its serial. */
 void mematlas_arena_destroy(struct mematlas_arena *arena)
 {
 	if (!arena)
@@ -102,6 +110,8 @@ int64_t mematlas_arena_usable_size(struct mematlas_arena *arena, const void *blo
 	return slot_in_use(slot) ? (int64_t)run->slot_size : -EALREADY;
 }
 
+/* Frees the old block last. If that fails, another thread freed the block meanwhile: the new one
+ * is given up, and *block is unchanged. */
 static int move_block(struct mematlas_arena *arena, void **block, uint64_t old, uint64_t size)
 {
 	void *moved = mematlas_arena_alloc(arena, size, 0);
@@ -118,6 +128,8 @@ static int move_block(struct mematlas_arena *arena, void **block, uint64_t old, 
 	return 0;
 }
 
+/* A block keeps its place while its size class holds the new size and at least half of it would
+ * be used. On an error *block stays valid. */
 int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t size)
 {
 	int64_t old = mematlas_arena_usable_size(arena, *block);
@@ -133,6 +145,8 @@ int mematlas_arena_resize(struct mematlas_arena *arena, void **block, uint64_t s
 	return move_block(arena, block, (uint64_t)old, size);
 }
 
+/* Slots in magazines of other threads stay there, since only their owners may touch these.
+ * Returns bytes. */
 uint64_t mematlas_arena_trim(struct mematlas_arena *arena)
 {
 	struct arena_tcache *tcache = arena_tcache_join(arena);

@@ -6,6 +6,8 @@ static struct arena_tcache *arena_tcache(struct tcache *tcache)
 	return (struct arena_tcache *)tcache;
 }
 
+/* Two batches of each class, so that a magazine that was just refilled can take a batch of
+ * frees, and the other way round, without a lock. */
 size_t arena_tcache_size(struct mematlas_arena *arena)
 {
 	size_t objects = 0;
@@ -15,6 +17,7 @@ size_t arena_tcache_size(struct mematlas_arena *arena)
 	return sizeof(struct arena_tcache) + objects * sizeof(void *);
 }
 
+/* On fresh zeroed memory, before any other thread can see the cache. */
 void arena_tcache_init(struct tcache_group *group, struct tcache *base)
 {
 	struct arena_tcache *tcache = arena_tcache(base);
@@ -51,6 +54,7 @@ static bool reclaim_slot(struct mematlas_arena *arena, struct arena_tcache *tcac
 	return true;
 }
 
+/* The slots of a batch are spread over many cache lines, and all of them are needed at once. */
 static void prefetch(struct mematlas_arena *arena, uint64_t item)
 {
 	struct run *run;
@@ -60,6 +64,8 @@ static void prefetch(struct mematlas_arena *arena, uint64_t item)
 		__builtin_prefetch(slot, 1);
 }
 
+/* Takes a list of batches, frees their slots into the magazines of the calling thread, and the
+ * batches themselves. A slot that the owner freed too meanwhile is counted as a double free. */
 static void receive_batches(struct mematlas_arena *arena, struct arena_tcache *tcache,
 			    uint32_t number)
 {
@@ -93,6 +99,7 @@ void arena_tcache_collect(struct mematlas_arena *arena, struct arena_tcache *tca
 	}
 }
 
+/* False: no slot to be had. Receives first, because a slot that is free already costs no lock. */
 static bool refill(struct mematlas_arena *arena, struct arena_tcache *tcache, unsigned index)
 {
 	struct magazine *magazine = &tcache->magazines[index];

@@ -35,6 +35,7 @@ static int64_t find_block(const struct large_heap *heap, const char *address)
 	return -EFAULT;
 }
 
+/* False: no memory, and the table is unchanged. */
 static bool grow_table(struct large_heap *heap)
 {
 	if (heap->count < heap->capacity)
@@ -48,6 +49,7 @@ static bool grow_table(struct large_heap *heap)
 	return true;
 }
 
+/* There must be room, by grow_table(). */
 static void insert(struct large_heap *heap, char *start, uint64_t size)
 {
 	uint64_t at = lower_bound(heap, start);
@@ -91,6 +93,7 @@ static char *map_aligned(uint64_t size, uint64_t alignment)
 	return start + before;
 }
 
+/* False: no memory for the table; the caller unmaps. */
 static bool add_block(struct large_heap *heap, char *start, uint64_t size)
 {
 	LOCK_SCOPE(&heap->lock);
@@ -112,6 +115,8 @@ static int64_t remove_block(struct large_heap *heap, const char *start)
 	return size;
 }
 
+/* The mapping is made without the lock, because mmap(2) may wait for the lock of the address
+ * space. */
 void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t alignment)
 {
 	uint64_t bytes = whole_pages(size);
@@ -124,6 +129,7 @@ void *arena_large_alloc(struct mematlas_arena *arena, uint64_t size, uint64_t al
 	return start;
 }
 
+/* Out of the table first: once it is unmapped, another thread may get the same address. */
 int arena_large_free(struct mematlas_arena *arena, void *block)
 {
 	int64_t size = remove_block(&arena->large, block);
@@ -160,6 +166,7 @@ int arena_large_resize(struct mematlas_arena *arena, void **block, uint64_t size
 	return 0;
 }
 
+/* No other thread uses the arena any more. */
 void arena_large_close(struct mematlas_arena *arena)
 {
 	for (uint64_t i = 0; i < arena->large.count; i++)

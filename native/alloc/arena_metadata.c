@@ -7,6 +7,7 @@
 #define METADATA_CHUNK (1ull << 20)
 #define METADATA_ALIGNMENT 64u
 
+/* At the start of each mapping. `bytes` is the length of the whole mapping. */
 struct metadata_chunk {
 	struct metadata_chunk *next;
 	uint64_t bytes;
@@ -14,6 +15,7 @@ struct metadata_chunk {
 
 _Static_assert(sizeof(struct metadata_chunk) <= METADATA_ALIGNMENT, "fits before the first item");
 
+/* The rest of the chunk before is lost, at most what one descriptor takes. Heap's lock held. */
 static bool add_chunk(struct page_heap *heap, uint64_t bytes)
 {
 	struct metadata_chunk *chunk = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
@@ -43,6 +45,7 @@ void *arena_metadata_alloc(struct mematlas_arena *arena, uint64_t bytes)
 	return memory;
 }
 
+/* Last of all: runs and slots lie in these mappings. */
 void arena_metadata_close(struct mematlas_arena *arena)
 {
 	struct metadata_chunk *chunk = arena->heap.metadata_chunks, *next;

@@ -13,6 +13,8 @@ static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct mematlas_arrays *all;
 static void *(*read_capsule)(void *capsule, const char *name);
 
+/* Start addresses are multiples of ARRAYS_ALIGNMENT and often of a huge page, so higher bits are
+ * mixed in. */
 static struct array_block **bucket_of(struct mematlas_arrays *arrays, const void *memory)
 {
 	uint64_t page = (uintptr_t)memory / ARRAYS_ALIGNMENT;
@@ -30,6 +32,7 @@ static struct array_block **find(struct mematlas_arrays *arrays, const void *mem
 	return *at ? at : NULL;
 }
 
+/* Spares most arrays of the default handler the lock: theirs are rarely so aligned. */
 static bool may_be_placed(const void *memory)
 {
 	return memory && (uintptr_t)memory % ARRAYS_ALIGNMENT == 0;
@@ -58,6 +61,7 @@ static void *reuse_placed(struct mematlas_arrays *arrays, uint64_t size)
 	return add_in_use(arrays, block);
 }
 
+/* The system calls run without the lock. */
 static void *map_placed(struct mematlas_arrays *arrays, uint64_t size)
 {
 	struct array_block *block = arrays_map(arrays, size);
@@ -69,6 +73,8 @@ static void *map_placed(struct mematlas_arrays *arrays, uint64_t size)
 	return add_in_use(arrays, block);
 }
 
+/* NULL makes NumPy raise MemoryError; mematlas_arrays_read_stats() has the reason. Small arrays
+ * go to the handler that was there before. */
 static void *handler_malloc(void *context, size_t size)
 {
 	struct mematlas_arrays *arrays = context;
@@ -147,6 +153,8 @@ static void *move(struct mematlas_arrays *arrays, void *memory, uint64_t placed,
 	return moved;
 }
 
+/* A placed block stays in place while it is used by half at least; see arrays_cache_pop() for
+ * the other direction. */
 static void *handler_realloc(void *context, void *memory, size_t size)
 {
 	struct mematlas_arrays *arrays = context;
@@ -162,6 +170,7 @@ static void *handler_realloc(void *context, void *memory, size_t size)
 	return move(arrays, memory, placed, size);
 }
 
+/* Another thread may hold a lock, which the child could never release. */
 static void before_fork(void)
 {
 	pthread_mutex_lock(&registry);
@@ -222,6 +231,8 @@ int mematlas_arrays_create(const struct mematlas_arrays_config *config, const vo
 	return 0;
 }
 
+/* When the capsule is gone, so no array is left: NumPy keeps a reference to the capsule in each
+ * array. */
 void mematlas_arrays_destroy(struct mematlas_arrays *arrays)
 {
 	pthread_mutex_lock(&registry);
@@ -235,6 +246,7 @@ void mematlas_arrays_destroy(struct mematlas_arrays *arrays)
 	free(arrays);
 }
 
+/* PyCapsule_GetPointer, passed in because this library does not link to Python. */
 void mematlas_arrays_set_capsule_reader(void *reader)
 {
 	memcpy(&read_capsule, &reader, sizeof reader);

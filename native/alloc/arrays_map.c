@@ -17,6 +17,7 @@ static uint64_t round_up(uint64_t value, uint64_t to)
 	return (value + to - 1) & ~(to - 1);
 }
 
+/* Remembers the last failure for last_error(); the array may still be placed by the next step. */
 static void fail(struct mematlas_arrays *arrays, enum mematlas_arrays_step step, int error,
 		 uint64_t size)
 {
@@ -67,6 +68,8 @@ static char *map_hugetlb(struct mematlas_arrays *arrays, uint64_t length)
 	return NULL;
 }
 
+/* Before the first touch, since policy and lock act on pages as they are allocated. False:
+ * refused, and the caller unmaps. */
 static bool place(struct mematlas_arrays *arrays, char *start, uint64_t length)
 {
 	const struct mematlas_arrays_config *config = &arrays->config;
@@ -87,6 +90,8 @@ static bool place(struct mematlas_arrays *arrays, char *start, uint64_t length)
 	return !error;
 }
 
+/* Sets start, length and hugetlb; start NULL: no memory. Hugetlb falls back to THP, and arrays
+ * smaller than a huge page get no advice. */
 static void map_block(struct mematlas_arrays *arrays, uint64_t size, struct array_block *ret)
 {
 	if (arrays->config.huge == MEMATLAS_ARRAYS_2M) {
@@ -136,6 +141,7 @@ static void unmap_block(struct array_block *block)
 	free(block);
 }
 
+/* Lock held, as in the functions below. */
 static void cache_remove(struct mematlas_arrays *arrays, struct array_block *block)
 {
 	block->previous->next = block->next;
@@ -143,6 +149,8 @@ static void cache_remove(struct mematlas_arrays *arrays, struct array_block *blo
 	arrays->stats.cached_bytes -= block->length;
 }
 
+/* The newest block that is at most an eighth and a page too long: newer ones are more likely to
+ * be in the CPU's caches. */
 struct array_block *arrays_cache_pop(struct mematlas_arrays *arrays, uint64_t size)
 {
 	uint64_t most = size + size / 8 + page_size_base();
@@ -169,6 +177,7 @@ void arrays_cache_push(struct mematlas_arrays *arrays, struct array_block *block
 	arrays_cache_shrink(arrays, arrays->config.cache_bytes);
 }
 
+/* The oldest blocks go first. */
 void arrays_cache_shrink(struct mematlas_arrays *arrays, uint64_t bytes)
 {
 	while (arrays->stats.cached_bytes > bytes) {

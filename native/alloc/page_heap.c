@@ -66,11 +66,15 @@ static void set_ends(struct mematlas_arena *arena, struct run *run, struct run *
 	set_page(arena, run->start + (run->pages - 1) * PAGE, to);
 }
 
+/* Bin i holds runs of i + 1 pages; the last bin holds runs of BINS pages and more, unsorted. */
 static unsigned bin_of(uint64_t pages)
 {
 	return pages < BINS ? (unsigned)pages - 1 : BINS - 1;
 }
 
+/* A descriptor for a run, or NULL. A reused one keeps its old fields except `next`: a reader
+ * without the lock may still look at it, so descriptors are never unmapped. Heap's lock held, as
+ * in all functions below that have no lock of their own. */
 static struct run *new_run(struct mematlas_arena *arena)
 {
 	struct run *run = arena->heap.spare_runs;
@@ -87,6 +91,7 @@ static void recycle_run(struct mematlas_arena *arena, struct run *run)
 	arena->heap.spare_runs = run;
 }
 
+/* Before the run's `pages` or `released` change, because both are subtracted from the sums. */
 static void bin_remove(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
@@ -101,6 +106,7 @@ static void bin_remove(struct mematlas_arena *arena, struct run *run)
 		heap->released_bytes -= run->pages * PAGE;
 }
 
+/* The neighbours must have been merged. Sets state, both entries in the page table and the sums. */
 static void bin_insert(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
@@ -117,6 +123,8 @@ static void bin_insert(struct mematlas_arena *arena, struct run *run)
 		heap->released_bytes += run->pages * PAGE;
 }
 
+/* `address` may be below the reservation or at its end, where no run is. The caller holds the
+ * heap's lock, so a run that is free stays free. */
 static bool is_free(struct mematlas_arena *arena, const char *address, struct run **ret)
 {
 	*ret = arena_contains(arena, address) ? arena_run_at(arena, address) : NULL;
@@ -165,6 +173,9 @@ static void release_run(struct mematlas_arena *arena, struct run *run)
 	arena->heap.released_bytes += run->pages * PAGE;
 }
 
+/* Makes more of the reservation accessible. Returns a free run of at least `pages` pages in its
+ * bin, or NULL: end of the reservation, or no memory. The kernel commits pages when they are
+ * touched, so the new part counts as released. */
 static struct run *grow(struct mematlas_arena *arena, uint64_t pages)
 {
 	struct page_heap *heap = &arena->heap;
@@ -189,6 +200,9 @@ static struct run *grow(struct mematlas_arena *arena, uint64_t pages)
 	return run;
 }
 
+/* A free run that is long enough, or NULL; the run stays in its bin. All runs of a bin but the
+ * last are equally long. In the last bin the shortest is taken, of equals the lowest, which
+ * keeps the top of the heap free. */
 static struct run *find_free(struct mematlas_arena *arena, uint64_t pages)
 {
 	struct page_heap *heap = &arena->heap;
@@ -238,6 +252,8 @@ static struct run *alloc_run(struct mematlas_arena *arena, uint64_t pages)
 	return run;
 }
 
+/* Takes a run that is in no bin. Its memory may be resident, so it counts as not released. Above
+ * RETAIN_BYTES the kernel gets the run's memory back at once. */
 static void free_run(struct mematlas_arena *arena, struct run *run)
 {
 	struct page_heap *heap = &arena->heap;
@@ -302,6 +318,7 @@ static int bad_address_error(struct mematlas_arena *arena, const char *address)
 	return -EINVAL;
 }
 
+/* The run of the block that begins at an address of the reservation, or NULL. Heap's lock held. */
 static struct run *find_block(struct mematlas_arena *arena, const void *block)
 {
 	struct run *run = arena_run_at(arena, block);
@@ -342,6 +359,7 @@ uint64_t page_heap_trim(struct mematlas_arena *arena)
 	return heap->returned_bytes - before;
 }
 
+/* A free run in the right bin, with an entry at both ends and no free neighbour. */
 static bool is_sound(struct mematlas_arena *arena, const struct run *run, unsigned bin)
 {
 	const char *end = run->start + run->pages * PAGE;

@@ -49,6 +49,7 @@ static int plan_pool(uint64_t object_size, uint64_t count, uint64_t alignment,
 	return 0;
 }
 
+/* From the plan, never from the header in shared memory, which other processes can write. */
 static void set_layout(struct mematlas_pool *pool, char *mapping, const struct pool_memory *plan)
 {
 	uint64_t at = sizeof *plan;
@@ -56,6 +57,7 @@ static void set_layout(struct mematlas_pool *pool, char *mapping, const struct p
 	pool->memory = (struct pool_memory *)mapping;
 	pool->stride = plan->stride;
 	pool->count = plan->count;
+	pool->mapping_size = plan->mapping_size;
 	pool->reciprocal = UINT64_MAX / plan->stride + 1;
 	pool->slots = (struct slot *)(mapping + at);
 	at += round_up(plan->count * sizeof(struct slot), POOL_LINE);
@@ -93,12 +95,15 @@ static int open_mapping(char *mapping, const struct pool_memory *plan, bool priv
 	return 0;
 }
 
+/* MAP_FAILED with errno. A pool with a descriptor is shared, and outlives the process. */
 static char *map_pool(const struct pool_memory *plan, int fd)
 {
 	return mmap(NULL, plan->mapping_size, PROT_READ | PROT_WRITE,
 		    fd >= 0 ? MAP_SHARED : MAP_PRIVATE | MAP_ANONYMOUS, fd, 0);
 }
 
+/* With a descriptor, the file is set to the size of the pool and stays the caller's. Pages that
+ * were never written have no memory. */
 int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignment, int fd,
 			 struct mematlas_pool **ret)
 {
@@ -117,6 +122,8 @@ int mematlas_pool_create(uint64_t object_size, uint64_t count, uint64_t alignmen
 	return open_mapping(mapping, &plan, fd < 0, ret);
 }
 
+/* The header is read once and planned anew: a file that another process wrote may hold any
+ * number. -EINVAL: not the file of a pool, or of another size. */
 int mematlas_pool_open(int fd, struct mematlas_pool **ret)
 {
 	struct pool_memory header, plan;
@@ -135,11 +142,13 @@ int mematlas_pool_open(int fd, struct mematlas_pool **ret)
 	return open_mapping(mapping, &plan, false, ret);
 }
 
+/* Objects of a shared pool stay in use for other processes; those in magazines of this process
+ * are lost to them, which is why shared pools have none. */
 void mematlas_pool_destroy(struct mematlas_pool *pool)
 {
 	if (!pool)
 		return;
 	tcache_group_close(&pool->group);
-	munmap(pool->memory, pool->memory->mapping_size);
+	munmap(pool->memory, pool->mapping_size);
 	free(pool);
 }

@@ -61,6 +61,7 @@ struct mematlas_pool {
 	bool uses_free_list;
 	_Atomic uint32_t *links; /* of the free list */
 	struct pool_memory *memory;
+	uint64_t mapping_size; /* of `memory`, which other processes can write */
 	struct tcache_group group;
 	_Alignas(TCACHE_LINE) _Atomic uint64_t
 		transfer_cache; /* stack of batches of free objects */

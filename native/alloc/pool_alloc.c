@@ -56,6 +56,8 @@ static void receive_batches(struct mematlas_pool *pool, struct tcache *tcache, u
 	}
 }
 
+/* Objects that were never used, so that memory is touched only as it is needed. False: all have
+ * been used. */
 static bool refill_from_bump(struct mematlas_pool *pool, struct pool_tcache *tcache)
 {
 	_Atomic uint64_t *bump = &pool->memory->bump;
@@ -77,6 +79,7 @@ static bool refill_from_bump(struct mematlas_pool *pool, struct pool_tcache *tca
 	return true;
 }
 
+/* False: the transfer cache is empty. */
 static bool refill_from_transfer_cache(struct mematlas_pool *pool, struct pool_tcache *tcache)
 {
 	uint32_t number = batch_pop(&pool->group, &pool->transfer_cache);
@@ -103,6 +106,7 @@ static bool refill_by_stealing(struct mematlas_pool *pool, struct pool_tcache *t
 	return GET(tcache->filled) || refill_from_transfer_cache(pool, tcache);
 }
 
+/* In the order of cost. False: all objects are in use, or in magazines of other threads. */
 static bool refill(struct mematlas_pool *pool, struct pool_tcache *tcache)
 {
 	receive_batches(pool, &tcache->base, remote_free_receive(&tcache->base));
@@ -122,6 +126,8 @@ __attribute__((noinline)) static void *alloc_slow(struct mematlas_pool *pool)
 	return NULL;
 }
 
+/* A lookup in thread-local storage, a pop and a store to the slot. Everything else is out of
+ * line. */
 void *mematlas_pool_alloc(struct mematlas_pool *pool)
 {
 	struct pool_tcache *tcache = pool_tcache(tcache_lookup(&pool->group));
@@ -190,6 +196,8 @@ static int bad_address_error(const struct mematlas_pool *pool, const void *objec
 	return offset < pool->stride * pool->count ? -EINVAL : -EFAULT;
 }
 
+/* -EINVAL, -EFAULT: no object. -EALREADY: it is free, see free_slow(). The address is checked
+ * before the slot is read, so any pointer may be passed. */
 int mematlas_pool_free(struct mematlas_pool *pool, void *object)
 {
 	uint64_t number = pool_object_number(pool, object);

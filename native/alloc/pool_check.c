@@ -27,9 +27,9 @@ void mematlas_pool_read_stats(struct mematlas_pool *pool, struct mematlas_pool_s
 
 	memset(ret, 0, sizeof *ret);
 	ret->object_size = memory->object_size;
-	ret->stride = memory->stride;
-	ret->count = memory->count;
-	ret->mapping_bytes = memory->mapping_size;
+	ret->stride = pool->stride;
+	ret->count = pool->count;
+	ret->mapping_bytes = pool->mapping_size;
 	ret->allocs = GET(memory->allocs);
 	ret->frees = GET(memory->frees);
 	ret->failed_allocs = GET(memory->failed_allocs);

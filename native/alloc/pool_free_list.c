@@ -4,6 +4,8 @@
 /* The owner word of every object in use. The list needs no owner, only the state. */
 #define IN_USE (1u << OWNER_SHIFT)
 
+/* The caller owns the object. The head has a tag that grows with each change, against an object
+ * that is popped and pushed again meanwhile. */
 void pool_free_list_push(struct mematlas_pool *pool, uint32_t number)
 {
 	_Atomic uint64_t *list = &pool->memory->free_list;
@@ -17,6 +19,8 @@ void pool_free_list_push(struct mematlas_pool *pool, uint32_t number)
 							memory_order_relaxed));
 }
 
+/* NO_OBJECT: the list is empty. In a shared pool any process may write the head, so a number
+ * beyond the pool ends the list. */
 static uint32_t pop(struct mematlas_pool *pool)
 {
 	_Atomic uint64_t *list = &pool->memory->free_list;
@@ -25,7 +29,7 @@ static uint32_t pop(struct mematlas_pool *pool)
 
 	do {
 		uint32_t number = (uint32_t)(seen & INDEX_MASK);
-		if (number == NO_OBJECT)
+		if (number >= pool->count) /* NO_OBJECT too: the list is empty */
 			return (uint32_t)NO_OBJECT;
 		/* Stale if another thread pops the object first. The tag then differs and the
 		 * exchange fails. */
@@ -35,6 +39,7 @@ static uint32_t pop(struct mematlas_pool *pool)
 	return (uint32_t)(seen & INDEX_MASK);
 }
 
+/* Objects that were never used; NO_OBJECT: all have been. */
 static uint32_t bump(struct mematlas_pool *pool)
 {
 	uint64_t first = GET(pool->memory->bump);

@@ -10,6 +10,7 @@
 #define NUMBER_MASK ((1ull << NUMBER_BITS) - 1)
 #define CHUNKS ((NUMBER_MASK + 1) / BATCH_CHUNK)
 
+/* Zeroed, and touched as batches are used. NULL: no memory. */
 static void *map_chunk(void)
 {
 	void *memory = mmap(NULL, BATCH_CHUNK * sizeof(struct batch), PROT_READ | PROT_WRITE,
@@ -29,6 +30,7 @@ int batch_chunks_open(struct tcache_group *group)
 	return 0;
 }
 
+/* Chunks are mapped in ascending order, so the first missing one ends the list. */
 void batch_chunks_close(struct tcache_group *group)
 {
 	if (!group->batch_chunks)
@@ -38,6 +40,8 @@ void batch_chunks_close(struct tcache_group *group)
 	munmap(group->batch_chunks, CHUNKS * sizeof *group->batch_chunks);
 }
 
+/* The number of a new batch, from 1; 0: none left, or no memory. Two threads may map the same
+ * chunk: the exchange decides, and the loser unmaps its own. */
 static uint32_t create_batch(struct tcache_group *group)
 {
 	uint32_t number =
@@ -75,6 +79,9 @@ void batch_free(struct tcache_group *group, uint32_t number)
 	batch_push(group, &group->free_batches, number);
 }
 
+/* The head of a stack has a tag that grows with each change, against a batch that is popped and
+ * pushed again between the load and the exchange of another thread. Release: the items reach
+ * the thread that pops. */
 void batch_push(struct tcache_group *group, _Atomic uint64_t *stack, uint32_t number)
 {
 	struct batch *batch = batch_at(group, number);
@@ -128,6 +135,8 @@ void remote_free_flush(struct tcache_group *group, struct tcache *from)
 			send_batch(group, &from->outgoing[i]);
 }
 
+/* Batches to several receivers are kept open, one for each value of `to` modulo
+ * OUTGOING_BATCHES; a collision sends the older one. False: no memory for a batch. */
 static bool add_to_batch(struct tcache_group *group, struct tcache *from, uint32_t item,
 			 uint32_t owner, uint32_t limit)
 {
@@ -166,6 +175,8 @@ int remote_free_slot(struct tcache_group *group, struct tcache *from, struct slo
 	return 0;
 }
 
+/* The whole queue at once, as a list by `next`; 0: empty. The load before the exchange keeps the
+ * line shared while there is nothing. */
 uint32_t remote_free_receive(struct tcache *to)
 {
 	if (!GET(to->remote_queue))

@@ -23,6 +23,7 @@ static uint32_t span_pages(uint32_t size)
 	return (uint32_t)((bytes + PAGE - 1) >> PAGE_BITS);
 }
 
+/* A batch moves 32 KiB, but no fewer than 2 slots: with one, each call would take the lock. */
 static void init_class(struct shard *shard, unsigned index, uint32_t size)
 {
 	struct size_class *class = &shard->classes[index];
@@ -92,6 +93,8 @@ static struct run *create_run(struct mematlas_arena *arena, struct size_class *c
 	return run;
 }
 
+/* Release order: a reader that finds the run in the page table sees its fields. NULL before the
+ * pages are given back. */
 static void set_pages(struct mematlas_arena *arena, const struct run *run, struct run *to)
 {
 	uint64_t first = (uint64_t)(GET(run->start) - arena->base) >> PAGE_BITS;
@@ -100,6 +103,7 @@ static void set_pages(struct mematlas_arena *arena, const struct run *run, struc
 		atomic_store_explicit(&arena->pages[first + page], to, memory_order_release);
 }
 
+/* The run keeps slots and class; see struct run. Class's lock held. */
 static void push_spare(struct size_class *class, struct run *run)
 {
 	run->next = class->spare_runs;
@@ -134,6 +138,8 @@ static struct run *create_span(struct mematlas_arena *arena, struct size_class *
 	return run;
 }
 
+/* All slots must be free. The state changes first, so that a late reader of the page table
+ * refuses the address. Class's lock held; takes the heap's lock, which comes later in the order. */
 static void release_span(struct mematlas_arena *arena, struct size_class *class, struct run *run)
 {
 	SET(run->state, RUN_SPARE);
@@ -182,6 +188,7 @@ bool size_class_refill(struct mematlas_arena *arena, struct size_class *class,
 	return filled > 0;
 }
 
+/* Class's lock held. `empty` counts the span once, when its last slot comes back. */
 static void push_free_slot(struct run *run, void *object)
 {
 	run->free[run->free_count++] = (uint16_t)(run_slot_at(run, object) - run->slots);
@@ -189,6 +196,8 @@ static void push_free_slot(struct run *run, void *object)
 	run->size_class->empty += run->free_count == run->count;
 }
 
+/* Keeps an empty span, or a program that allocates and frees at the edge of a span would map and
+ * release pages each time. NULL: nothing is locked. */
 static void unlock_class(struct mematlas_arena *arena, struct size_class *class)
 {
 	if (!class)

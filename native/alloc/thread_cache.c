@@ -27,6 +27,7 @@ static int init_error;
 static pthread_mutex_t registry = PTHREAD_MUTEX_INITIALIZER;
 static struct tcache_group *groups;
 
+/* NULL: the allocator of that serial is closed. Registry's lock held. */
 static struct tcache_group *find_group(uint64_t serial)
 {
 	for (struct tcache_group *group = groups; group; group = group->next)
@@ -35,6 +36,9 @@ static struct tcache_group *find_group(uint64_t serial)
 	return NULL;
 }
 
+/* At the end of a thread, after the destructors of its other keys may have allocated. Slots of
+ * the magazines go back; the cache itself waits for its next thread, because batches to it may
+ * be on their way. A child whose lists were not rebuilt yet leaves them alone. */
 static void leave_all(void *argument)
 {
 	(void)argument;
@@ -54,6 +58,7 @@ static void leave_all(void *argument)
 	}
 }
 
+/* Registry first, then the locks of each allocator in its own order. */
 static void before_fork(void)
 {
 	pthread_mutex_lock(&registry);
@@ -70,6 +75,7 @@ static void after_fork(void)
 	pthread_mutex_unlock(&registry);
 }
 
+/* The thread that called fork(2) is the only one of the child, and keeps its caches. */
 static bool is_own_tcache(const struct tcache *tcache)
 {
 	for (struct entry *entry = entries; entry; entry = entry->next)
@@ -105,6 +111,8 @@ void tcache_group_rebuild(struct tcache_group *group)
 	}
 }
 
+/* Called by `rebuild`, which has counted the slots in batches as free. All other threads are
+ * gone, so nothing is atomic here but by type. */
 void tcache_group_reset(struct tcache_group *group)
 {
 	SET(group->batches_made, 0);
@@ -117,6 +125,8 @@ void tcache_group_reset(struct tcache_group *group)
 	}
 }
 
+/* Once in a process. The key and the fork handlers are never removed: another allocator may need
+ * them. */
 static void init_process(void)
 {
 	init_error = pthread_key_create(&exit_key, leave_all);
@@ -124,6 +134,8 @@ static void init_process(void)
 		init_error = pthread_atfork(before_fork, after_fork, after_fork_in_child);
 }
 
+/* A serial is never used twice, so that the entry of a closed allocator cannot be taken for one
+ * of its successor's at the same address. */
 static int register_group(struct tcache_group *group)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -219,6 +231,7 @@ static void drop_stale_entries(void)
 	}
 }
 
+/* NULL: TCACHES_MAX threads have caches, or no memory. */
 static struct tcache *join_group(struct tcache_group *group)
 {
 	LOCK_SCOPE(&registry);
@@ -226,6 +239,8 @@ static struct tcache *join_group(struct tcache_group *group)
 	return acquire_tcache(group);
 }
 
+/* The value of the key only has to be non-NULL, since leave_all() reads `entries`. It is set
+ * before a cache is acquired, because a cache without leave_all() would never be given back. */
 static struct entry *add_entry(struct tcache_group *group)
 {
 	struct entry *entry = calloc(1, sizeof *entry);

@@ -2,6 +2,8 @@
  * shares of the peak are saved by the first change of each stack's statistics after the peak. */
 #include "state.h"
 
+/* After the peak was saved. A rise above the peak begins a new epoch: then no stack has saved
+ * its share yet. */
 static void add_live(struct state *state, struct stack_stats *stats, uint64_t time,
 		     struct weight weight)
 {
@@ -26,6 +28,8 @@ static void remove_live(struct state *state, struct stack_stats *stats, struct w
 	state->live -= weight.bytes;
 }
 
+/* `replaced` gets the block that was at the address, key 0 if none. False: no memory, and the
+ * state is unchanged. */
 static bool insert_block(struct state *state, const struct block *block, struct block *replaced)
 {
 	if (!blocks_add(&state->blocks, block, replaced)) {
@@ -64,6 +68,7 @@ void state_allocate(struct state *state, uint64_t time, const struct block *bloc
 	add_live(state, stats, time, weight);
 }
 
+/* False: no such block is live; it was not sampled, or allocated before the recording. */
 bool state_release(struct state *state, uint64_t time, uint64_t key, struct block *ret)
 {
 	if (!blocks_remove(&state->blocks, key, ret))
@@ -78,6 +83,7 @@ bool state_release(struct state *state, uint64_t time, uint64_t key, struct bloc
 	return true;
 }
 
+/* Takes back a free at time `freed`: what was counted as its lifetime is subtracted again. */
 void state_restore(struct state *state, uint64_t time, uint64_t freed, const struct block *block)
 {
 	struct block replaced;
@@ -124,19 +130,22 @@ static void forget(void *context, const struct range *range, uint64_t bytes, int
 	(void)pieces;
 }
 
-void state_forget_before(struct state *state, uint64_t start, uint64_t end)
+void state_forget_pages(struct state *state, uint64_t start, uint64_t end)
 {
 	end = page_ceil(end);
+	touches_forget(state, start, end);
 	if (state->before.count && end > start &&
 	    !ranges_remove(&state->before, start, end, forget, NULL))
 		state->out_of_memory = true;
 }
 
+/* Any part of any number of mappings, in whole pages. Returns kind and state of the first one,
+ * for a mapping that mremap(2) moves. */
 struct unmapped state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_t end)
 {
 	struct removal removal = {state, time, {0}};
 
-	state_forget_before(state, start, end);
+	state_forget_pages(state, start, end);
 	end = page_ceil(end);
 	if (end > start && !ranges_remove(&state->ranges, start, end, note_removed, &removal))
 		state->out_of_memory = true;
@@ -153,6 +162,8 @@ void state_map(struct state *state, uint64_t time, const struct range *range)
 	state_mapped(state, time, range);
 }
 
+/* The statistics of a mapping that is in `ranges` already. Reserved address space counts no
+ * bytes before it is committed. */
 void state_mapped(struct state *state, uint64_t time, const struct range *range)
 {
 	struct stack_stats *stats = &state->stats.items[range->stats];

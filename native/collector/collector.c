@@ -14,6 +14,7 @@
 #include "../cleanup.h"
 #include "collector.h"
 
+/* Before any process can get the descriptor. */
 static void fill_control(struct trace_control *control,
 			 const struct mematlas_trace_settings *settings)
 {
@@ -113,6 +114,7 @@ static int make_counter(struct mematlas_collector *collector)
 	return fd;
 }
 
+/* Ring sizes are powers of two, because positions wrap by a mask. */
 static bool settings_are_valid(const struct mematlas_trace_settings *settings)
 {
 	uint32_t bytes = settings->ring_bytes;
@@ -129,6 +131,7 @@ static void format_session(struct mematlas_collector *collector)
 		 (unsigned long long)broker->token[0], (unsigned long long)broker->token[1]);
 }
 
+/* On an error mematlas_collector_destroy() undoes what was done. */
 static int open_session(struct mematlas_collector *collector, const char *library)
 {
 	struct broker *broker = &collector->broker;
@@ -199,12 +202,15 @@ double mematlas_collector_now(const struct mematlas_collector *collector)
 	return clock_monotonic_s() - collector->started;
 }
 
+/* The traced processes read `off` and record nothing more; what is in their rings can still be read. */
 int mematlas_collector_stop(struct mematlas_collector *collector)
 {
 	__atomic_store_n(&collector->control->off, 1, __ATOMIC_SEQ_CST);
 	return 0;
 }
 
+/* A descriptor of the process, not its PID, which may be reused. It replaces the one watched
+ * before. */
 int mematlas_collector_watch(struct mematlas_collector *collector, int pid)
 {
 	int fd = (int)syscall(SYS_pidfd_open, pid, 0);
@@ -221,6 +227,7 @@ int mematlas_collector_watch(struct mematlas_collector *collector, int pid)
 	return 0;
 }
 
+/* The broker first: its thread may be adding a process. */
 void mematlas_collector_destroy(struct mematlas_collector *collector)
 {
 	if (!collector)
@@ -243,5 +250,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 	free(collector->rows);
 	free(collector->age_cells);
 	free(collector->parts);
+	free(collector->touched.items);
+	free(collector->touched.table);
 	free(collector);
 }

@@ -129,6 +129,7 @@ struct mematlas_collector {
 	struct mematlas_snapshot_row *rows;
 	struct mematlas_age_cell *age_cells;
 	struct mematlas_part *parts;
+	struct fault_sites touched; /* by the last snapshot: no faults, but pages still resident */
 	uint32_t row_count, part_count, part_capacity;
 };
 
@@ -195,6 +196,9 @@ bool definition_apply(struct process *process, struct ring *ring, uint32_t mask,
 bool fault_sites_add(struct mematlas_collector *collector, struct process *process,
 		     const struct trace_ring *ring, uint64_t address, uint32_t node,
 		     uint32_t weight, unsigned flags); /* false: no memory */
+/* fault_site_table.c: the entry of that key, added if there is none; NULL: no memory. */
+struct mematlas_fault_site *fault_sites_find(struct fault_sites *sites,
+					     const struct mematlas_fault_site *key);
 void fault_sites_free(struct process *process);
 
 /* drain.c */

@@ -120,7 +120,7 @@ void state_return(struct state *state, uint64_t time, uint64_t start, uint64_t e
 	while (flags & TRACE_FLAG_CLOSED && (range = next_range(state, &at, end, is_accessible)))
 		range->closed = 1;
 	if (flags & TRACE_FLAG_DROPPED)
-		state_forget_before(state, start, end);
+		state_forget_pages(state, start, end);
 	at = start;
 	while (flags & TRACE_FLAG_DROPPED && (range = next_range(state, &at, end, is_closed)))
 		drop(state, time, range);

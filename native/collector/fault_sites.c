@@ -14,48 +14,8 @@
 struct owner {
 	uint32_t number, kind; /* as in struct mematlas_fault_site */
 	bool file;             /* a page of it is a file's unless it was written */
+	bool unsaid;           /* mapped without saying for what */
 };
-
-static uint32_t slot_of(const struct fault_sites *sites, const struct mematlas_fault_site *site)
-{
-	uint64_t x = ((uint64_t)site->stack << 32 | site->owner) * 0x9e3779b97f4a7c15ull;
-
-	return (uint32_t)((x ^ site->kind * 0xff51afd7ed558ccdull) >> 29) & sites->mask;
-}
-
-static bool same(const struct mematlas_fault_site *a, const struct mematlas_fault_site *b)
-{
-	return a->stack == b->stack && a->owner == b->owner && a->kind == b->kind;
-}
-
-static bool rehash(struct fault_sites *sites)
-{
-	if (!hash_table_grow(&sites->table, &sites->mask, sites->capacity))
-		return false;
-	for (uint32_t i = 0; i < sites->count; i++) {
-		uint32_t at = slot_of(sites, &sites->items[i]);
-		while (sites->table[at])
-			at = (at + 1) & sites->mask;
-		sites->table[at] = i + 1;
-	}
-	return true;
-}
-
-/* The entry of that key, added if there is none; NULL: no memory. */
-static struct mematlas_fault_site *find_site(struct fault_sites *sites,
-					     const struct mematlas_fault_site *key)
-{
-	if (!ARRAY_RESERVE(sites->items, sites->count, sites->capacity, 64) ||
-	    (!hash_table_fits(sites->table, sites->mask, sites->capacity) && !rehash(sites)))
-		return NULL;
-	uint32_t at = slot_of(sites, key);
-	for (; sites->table[at]; at = (at + 1) & sites->mask)
-		if (same(&sites->items[sites->table[at] - 1], key))
-			return &sites->items[sites->table[at] - 1];
-	sites->items[sites->count] = *key;
-	sites->table[at] = ++sites->count;
-	return &sites->items[sites->count - 1];
-}
 
 static uint32_t part_number(struct fault_sites *sites, const struct mematlas_part *part)
 {
@@ -75,7 +35,8 @@ static struct owner owner_by_part(struct process *process, uint32_t kind, const 
 
 	strncpy(part.name, name, sizeof part.name - 1);
 	return (struct owner){.number = part_number(&process->fault_sites, &part),
-			      .file = kind == MEMATLAS_PART_FILE};
+			      .file = kind == MEMATLAS_PART_FILE,
+			      .unsaid = kind == MEMATLAS_PART_ANON};
 }
 
 /* An address above the last reading of the heap is in the heap if that is nearer than the next
@@ -154,7 +115,8 @@ static bool owner_by_range(const struct state *state, uint64_t address, struct o
 	const struct range *range = &state->ranges.items[at];
 	*owner = (struct owner){.number = state->stats.items[range->stats].node,
 				.kind = range->kind,
-				.file = range->kind == TRACE_FILEMAP};
+				.file = range->kind == TRACE_FILEMAP,
+				.unsaid = counts_as_live(range->kind)};
 	return true;
 }
 
@@ -167,7 +129,7 @@ static struct owner owner_of(struct mematlas_collector *collector, struct proces
 
 	if (block_around(state, address, &block)) {
 		const struct stack_stats *stats = &state->stats.items[block.info.stats];
-		return (struct owner){stats->node, stats->kind, false};
+		return (struct owner){.number = stats->node, .kind = stats->kind};
 	}
 	if (address >= ring->stack_low && address < ring->stack_high)
 		return owner_by_part(process, MEMATLAS_PART_STACK,
@@ -186,7 +148,7 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 {
 	struct owner owner = owner_of(collector, process, ring, address);
 	struct mematlas_fault_site key = {.stack = node, .owner = owner.number, .kind = owner.kind};
-	struct mematlas_fault_site *site = find_site(&process->fault_sites, &key);
+	struct mematlas_fault_site *site = fault_sites_find(&process->fault_sites, &key);
 	double variance = (double)weight * (weight - 1.0);
 
 	if (!site)
@@ -196,11 +158,14 @@ bool fault_sites_add(struct mematlas_collector *collector, struct process *proce
 	site->variance += variance;
 	if (flags & TRACE_FLAG_MAJOR)
 		site->major_faults += weight;
+	uint64_t page = flags & TRACE_FLAG_HUGE ? pmd_bytes() : page_bytes();
+	double size = (double)page;
 	if (!owner.file || !(flags & TRACE_FLAG_FILE)) {
-		double size = (double)(flags & TRACE_FLAG_HUGE ? pmd_bytes() : page_bytes());
 		site->bytes += size * weight;
 		site->bytes_variance += size * size * variance;
 	}
+	if (owner.unsaid)
+		touches_add(&process->state, address, page, node, weight);
 	return true;
 }
 

@@ -130,6 +130,24 @@ struct place {
 	const struct span *owner;
 };
 
+static void sweep_touches(struct join *join, struct place place, uint64_t at, uint64_t until)
+{
+	if (place.pool == POOL_USER)
+		touches_sweep(join, place.owner->stats, at, until);
+	else if (place.pool == POOL_NONE && place.part == join->anon_part)
+		touches_sweep(join, NO_OWNER, at, until);
+}
+
+/* Hands the rows to the collector, for which they stay until the next snapshot. */
+static void keep_touched(struct join *join, struct mematlas_account *account)
+{
+	struct fault_sites before = join->collector->touched;
+
+	join->collector->touched = join->touched;
+	join->touched = before; /* freed with the join */
+	account->touched = join->collector->touched.count;
+}
+
 /* Counts the bytes from `at` up to where a block or memory from before begins or ends, which is returned. */
 static uint64_t sweep_span(struct join *join, struct place place, uint64_t at, uint64_t until,
 			   uint32_t state)
@@ -145,6 +163,8 @@ static uint64_t sweep_span(struct join *join, struct place place, uint64_t at, u
 		add_to_block(join, place.pool, block, until - at, state);
 	else
 		add_to_class(join, place.pool, place.part, place.owner, until - at, state);
+	if (!block && state & PAGES_RESIDENT)
+		sweep_touches(join, place, at, until);
 	return until;
 }
 
@@ -351,6 +371,7 @@ static int run_join(struct join *join, struct mematlas_account *account)
 		error = -ENOMEM;
 	account->parts = collector->part_count;
 	account->rows = collector->row_count;
+	keep_touched(join, account);
 	return error;
 }
 

@@ -10,6 +10,8 @@ static const uint8_t fixed_words[] = {
 };
 _Static_assert(sizeof fixed_words == TRACE_RETURN + 1, "RETURN is the last type of a record");
 
+/* Words of the record; 0: of no known type, or longer than what is available. The caller gives
+ * the ring up then. */
 static uint32_t record_words(uint64_t head, uint32_t available)
 {
 	uint64_t type = TRACE_TYPE(head), words;
@@ -35,6 +37,7 @@ static uint32_t stats_of(struct state *state, struct ring *ring, uint64_t stack,
 	return entry[kind] - 1;
 }
 
+/* 0: no kind. The kinds of the rings have numbers below those that the collector adds. */
 static uint32_t kind_of(uint64_t target, uint32_t flags)
 {
 	uint32_t kind = TRACE_KIND(target);
@@ -44,6 +47,8 @@ static uint32_t kind_of(uint64_t target, uint32_t flags)
 	return kind == TRACE_FILEMAP && flags & TRACE_FLAG_SHARED ? MEMATLAS_KIND_SHARED : kind;
 }
 
+/* A block or a mapping. A mapping that mremap(2) moved keeps the kind of the one that was
+ * unmapped before it. */
 static void apply_alloc(struct process *process, struct ring *ring, uint32_t mask)
 {
 	uint64_t time = ring->time;
@@ -75,6 +80,8 @@ static void apply_alloc(struct process *process, struct ring *ring, uint32_t mas
 		state_map(&process->state, time, &range);
 }
 
+/* The block is kept until the next free of this ring, because a realloc(3) that fails restores
+ * it. */
 static void apply_free(struct process *process, struct ring *ring, uint64_t target)
 {
 	ring->freed_time = ring->time;
@@ -85,6 +92,7 @@ static void apply_free(struct process *process, struct ring *ring, uint64_t targ
 	}
 }
 
+/* Without effect unless the last free of this ring was of the same block. */
 static void apply_restore(struct process *process, struct ring *ring, uint64_t target)
 {
 	if (ring->freed.key && ring->freed.key == BLOCK_KEY(target, TRACE_KIND(target)))
@@ -116,6 +124,7 @@ static void apply_fault(struct mematlas_collector *collector, struct process *pr
 		process->state.out_of_memory = true;
 }
 
+/* Length 0: the whole mapping that begins there, as shmdt(2) unmaps it. */
 static void apply_unmap(struct process *process, struct ring *ring, uint64_t start, uint64_t length)
 {
 	struct state *state = &process->state;
@@ -177,6 +186,8 @@ static void apply_rare(struct mematlas_collector *collector, struct process *pro
 	}
 }
 
+/* Returns the words of the record; 0: the ring is broken, and nothing after the record can be
+ * trusted. */
 uint32_t record_apply(struct mematlas_collector *collector, struct process *process,
 		      struct ring *ring, uint32_t mask, uint32_t available)
 {

@@ -23,6 +23,7 @@ void state_free(struct state *state)
 	free(state->large.slots);
 	free(state->ranges.items);
 	free(state->before.items);
+	free(state->touches.items);
 	free(state->trie.nodes);
 	free(state->trie.table);
 	free(state->stats.items);
@@ -91,6 +92,9 @@ int state_copy(struct state *to, const struct state *from, uint64_t since)
 	to->before.items =
 		copy_of(from->before.items, from->before.count * sizeof(struct range), &failed);
 	to->before.capacity = to->before.count;
+	to->touches.items =
+		copy_of(from->touches.items, from->touches.count * sizeof(struct range), &failed);
+	to->touches.capacity = to->touches.count;
 	to->trie.nodes = copy_of(from->trie.nodes,
 				 from->trie.capacity * sizeof(struct mematlas_node), &failed);
 	to->trie.table = copy_of(from->trie.table, ((size_t)from->trie.mask + 1) * sizeof(uint32_t),

@@ -190,6 +190,7 @@ struct state {
 	struct blocks blocks;
 	struct large large;
 	struct ranges ranges;
+	struct ranges touches; /* born: weight; stats: node of the stack that touched */
 	struct ranges before; /* pages resident when an attached process was found */
 	struct trie trie;
 	struct stack_stats_table stats;
@@ -354,8 +355,13 @@ struct unmapped {
 };
 struct unmapped state_unmap(struct state *state, uint64_t time, uint64_t start, uint64_t end);
 
-/* The pages of that range are not those from before any more. */
-void state_forget_before(struct state *state, uint64_t start, uint64_t end);
+/* The pages of that range are gone: those from before, and those that were touched. */
+void state_forget_pages(struct state *state, uint64_t start, uint64_t end);
+
+/* touches.c: `size` is that of the page. */
+void touches_add(struct state *state, uint64_t address, uint64_t size, uint32_t node,
+		 uint32_t weight);
+void touches_forget(struct state *state, uint64_t start, uint64_t end);
 
 /* commits.c: ends are rounded up to pages. `flags`: TRACE_FLAG_CLOSED, TRACE_FLAG_DROPPED. */
 void state_commit(struct state *state, uint64_t time, uint64_t start, uint64_t end, uint32_t node);

@@ -10,6 +10,7 @@ static bool nearly(double a, double b)
 	return fabs(a - b) <= 1e-6 * (fabs(a) + fabs(b)) + 1e-3;
 }
 
+/* Linear probing finds a key only if no slot from its home on is empty. */
 static bool is_reachable(const struct blocks *blocks, uint64_t at)
 {
 	uint64_t home = block_slot(blocks, *blocks_key(blocks, at));
@@ -99,6 +100,7 @@ static const char *check_ages(const struct age_matrix *matrix)
 	return count == matrix->count ? NULL : "age_matrix.count is the number of entries";
 }
 
+/* The live bytes of each statistics, summed anew from blocks and mappings. */
 static void add_live(const struct state *state, struct weight *live)
 {
 	for (uint64_t i = 0; state->blocks.mask && i <= state->blocks.mask; i++) {
@@ -161,6 +163,8 @@ static const char *check_modules(const struct modules *modules)
 	return last == modules->last_epoch ? NULL : "last_epoch is the highest epoch";
 }
 
+/* Returns the invariant that does not hold, in words; NULL: all hold. For tests: it takes time
+ * in the size of the state. */
 const char *state_check(const struct state *state)
 {
 	const char *wrong = check_blocks(&state->blocks);

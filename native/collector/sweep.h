@@ -67,6 +67,7 @@ enum pool {
 };
 
 #define NO_PART UINT32_MAX
+#define NO_OWNER UINT32_MAX
 
 /* Resident bytes of one pool: free_pages + held_free <= uncovered */
 struct pool_stats {
@@ -108,6 +109,7 @@ struct join {
 	uint32_t tracer_part, stack_part, anon_part, before_part;
 	struct pool_stats pools[POOLS];
 	struct page_usage page;
+	struct fault_sites touched;
 	bool failed; /* no memory */
 };
 
@@ -119,6 +121,8 @@ static inline void join_free(struct join *join)
 	free(join->blocks.items);
 	free(join->owners.items);
 	free(join->before.items);
+	free(join->touched.items);
+	free(join->touched.table);
 }
 
 /* fragmentation.c: bytes [at, until) are resident and belong to `block`, or to none (NULL).
@@ -131,6 +135,9 @@ void fragmentation_finish(struct join *join);
 bool is_glibc_arena(const struct vmas *vmas, size_t i);
 uint32_t part_index(struct join *join, uint32_t kind, const char *name);
 struct vma_class vma_class_of(struct join *join, size_t i);
+
+/* touches.c: resident bytes of memory that no block covers */
+void touches_sweep(struct join *join, uint32_t owner, uint64_t at, uint64_t until);
 
 /* discover_modules.c: executable mappings without a MODULE record */
 void discover_modules(struct join *join);

@@ -4,11 +4,14 @@
 
 #include "sums.h"
 
+/* Only whether a sum reaches `least` matters, so 32 bits do. */
 static uint32_t add_saturated(uint32_t sum, uint64_t more)
 {
 	return more > UINT32_MAX - sum ? UINT32_MAX : sum + (uint32_t)more;
 }
 
+/* Negative values are left out: a node is heavy by what it holds. -EINVAL: a row or node out of
+ * range. */
 static int add_values(const uint32_t *nodes, uint64_t node_rows, const uint32_t *rows,
 		      const int64_t *values, uint64_t start, uint32_t length, uint64_t count,
 		      uint32_t *sums)
@@ -24,6 +27,8 @@ static int add_values(const uint32_t *nodes, uint64_t node_rows, const uint32_t 
 	return 0;
 }
 
+/* Children come after their parents, so from the last node down each sum is complete when it is
+ * passed on. */
 int mematlas_trie_keep(const uint32_t *parents, uint64_t count, const uint32_t *nodes,
 		       uint64_t node_rows, const uint32_t *rows, const void *values,
 		       uint32_t value_bytes, uint64_t length, uint32_t least, uint32_t *sums,
@@ -50,6 +55,8 @@ int mematlas_trie_keep(const uint32_t *parents, uint64_t count, const uint32_t *
 	return error;
 }
 
+/* Numbers the kept nodes anew, in their order; the root is always kept. Returns how many there
+ * are. */
 int64_t mematlas_trie_fold(const uint32_t *parents, const uint8_t *kept, uint64_t count,
 			   uint32_t *ret_index)
 {

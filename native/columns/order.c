@@ -9,6 +9,7 @@
 
 #define DIGITS 8u
 
+/* The first eight bytes of a row: stack, then kind. Rows need no alignment. */
 static uint64_t key_of(const uint8_t *row)
 {
 	uint32_t parts[2];
@@ -17,6 +18,8 @@ static uint64_t key_of(const uint8_t *row)
 	return (uint64_t)parts[0] << 32 | parts[1];
 }
 
+/* Stable, which a sort from the lowest digit up requires. `lengths` counts each digit over all
+ * rows. */
 static void sort_by_digit(const uint64_t *keys, uint64_t count, unsigned int shift,
 			  const uint32_t *lengths, const uint32_t *from, uint32_t *to)
 {
@@ -35,6 +38,8 @@ static void count_digits(const uint64_t *keys, uint64_t count, uint32_t (*length
 			lengths[digit][keys[row] >> 8 * digit & 0xFF]++;
 }
 
+/* Returns 1 or -ENOMEM. Most digits are equal in all keys, since stacks and kinds are small
+ * numbers. */
 static int sort(const uint64_t *keys, uint64_t count, uint32_t *order)
 {
 	CLEANUP_FREE uint32_t (*lengths)[256] = calloc(DIGITS, sizeof *lengths);
@@ -59,6 +64,7 @@ static int sort(const uint64_t *keys, uint64_t count, uint32_t *order)
 	return 1;
 }
 
+/* Returns 0: the rows are in order already, and ret_order is unset; 1: sorted. */
 int mematlas_rows_order(const uint8_t *rows, uint64_t count, uint32_t size, uint32_t *ret_order)
 {
 	bool ascending = true;

@@ -14,6 +14,7 @@ static bool is_ascending(const int64_t *keys, uint64_t count)
 	return true;
 }
 
+/* One pass over both, which is why they must ascend strictly. UINT32_MAX: not among the others. */
 int64_t mematlas_keys_find(const int64_t *keys, uint64_t count, const int64_t *others,
 			   uint64_t length, uint32_t *ret_index)
 {
@@ -34,6 +35,7 @@ int64_t mematlas_keys_find(const int64_t *keys, uint64_t count, const int64_t *o
 	return found;
 }
 
+/* Adds in the unsigned type, because a damaged recording may hold values whose sum overflows. */
 int mematlas_sums_add(const void *keys, uint32_t key_bytes, uint64_t count, const uint32_t *rows,
 		      const void *values, uint32_t value_bytes, uint64_t length, uint64_t capacity,
 		      int64_t *sums)
@@ -58,6 +60,7 @@ int mematlas_sums_add(const void *keys, uint32_t key_bytes, uint64_t count, cons
 	return 0;
 }
 
+/* Rows of group k are ret_rows[ret_starts[k] .. ret_starts[k + 1]], in ascending order. */
 int mematlas_rows_group(const void *keys, uint32_t key_bytes, uint64_t count, uint64_t capacity,
 			uint32_t *ret_starts, uint32_t *ret_rows)
 {

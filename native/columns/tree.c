@@ -15,6 +15,8 @@ struct mematlas_tree {
 	uint64_t count, capacity;
 };
 
+/* The product moves all bits of parent and label to the upper half; the shift brings these down
+ * to the mask. */
 static uint64_t slot_of(const struct mematlas_tree *tree, uint32_t parent, uint32_t label)
 {
 	uint64_t both = ((uint64_t)parent << 32 | label) * 0x9E3779B97F4A7C15ULL;
@@ -22,6 +24,7 @@ static uint64_t slot_of(const struct mematlas_tree *tree, uint32_t parent, uint3
 	return (both ^ both >> 32) & (2 * tree->capacity - 1);
 }
 
+/* The node must not be in the table. There is an empty slot: half of the table is. */
 static void link_node(struct mematlas_tree *tree, uint32_t node)
 {
 	uint64_t slot = slot_of(tree, tree->parents[node], tree->labels[node]);
@@ -31,6 +34,8 @@ static void link_node(struct mematlas_tree *tree, uint32_t node)
 	tree->table[slot] = node;
 }
 
+/* -ENOMEM: too many nodes or no memory. The tree stays as it was then: arrays may be longer than
+ * `capacity` says. */
 static int grow(struct mematlas_tree *tree)
 {
 	uint64_t capacity = tree->capacity ? 2 * tree->capacity : FIRST_CAPACITY;
@@ -85,6 +90,8 @@ void mematlas_tree_destroy(struct mematlas_tree *tree)
 	free(tree);
 }
 
+/* The number of the child, added if it is missing. Grows before it looks, so that the slot stays
+ * valid. */
 int64_t mematlas_tree_child(struct mematlas_tree *tree, uint32_t parent, uint32_t label)
 {
 	uint64_t slot;
@@ -104,6 +111,8 @@ int64_t mematlas_tree_child(struct mematlas_tree *tree, uint32_t parent, uint32_
 	return (int64_t)tree->count++;
 }
 
+/* `nodes` gets the node of this tree for each node of the other one. Each word of the other tree
+ * stands for the labels starts[word] .. starts[word + 1]. */
 int mematlas_tree_merge(struct mematlas_tree *tree, uint32_t under, const uint32_t *parents,
 			const uint32_t *words, uint64_t count, const uint32_t *starts,
 			const uint32_t *labels, uint32_t *nodes)

@@ -4,6 +4,8 @@
 
 #include "mematlas.h"
 
+/* parents[i] < first + i, or 0 for the root. A walk up such a trie comes to its root,
+ * whatever a file says. No early exit, so that the loop is vectorised. */
 int mematlas_trie_check(const uint32_t *parents, uint64_t first, uint64_t count)
 {
 	bool before = false;
@@ -44,6 +46,7 @@ int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *dept
 LEAST(least2, uint16_t)
 LEAST(least4, uint32_t)
 
+/* least[node] is the word of lowest rank on the path from the root to the node. */
 int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t bytes, uint64_t count,
 			const int32_t *ranks, uint32_t capacity, void *least)
 {
@@ -56,6 +59,8 @@ int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t byt
 	return bytes == 4 ? least4(parents, words, count, ranks, capacity, least) : -EINVAL;
 }
 
+/* Each node's sum is added to its parent's, from the last node down; sums of kept nodes stay
+ * apart. */
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count,
 			 int64_t *sums)
 {

@@ -9,11 +9,15 @@
 
 #define EMPTY UINT32_MAX
 
+/* The upper bits of the product, which depend on all bits of the value. `shift` is 64 - the bits
+ * of the mask. */
 static uint64_t slot_of(uint64_t value, unsigned int shift)
 {
 	return value * 0x9E3779B97F4A7C15ULL >> shift;
 }
 
+/* values[i] == ret_distinct[ret_inverse[i]]. -ENOSPC: more than `capacity` distinct values; the
+ * caller tries again with more. */
 int64_t mematlas_unique_inverse(const uint64_t *values, uint64_t count, uint64_t capacity,
 				uint32_t *ret_inverse, uint64_t *ret_distinct)
 {

@@ -176,7 +176,8 @@ struct mematlas_account {
 	uint64_t huge_bytes; /* of these, mapped by a PMD: anonymous, shmem and files */
 	uint64_t statm_rss_bytes; /* the same from the kernel's counters, for comparison */
 	int64_t unexplained_bytes;
-	uint32_t parts, rows;
+	uint32_t parts, rows, touched;
+	uint32_t unused;
 };
 
 /* `library`: path of the tracer's library, for processes that cannot reach it; NULL: none. */
@@ -245,6 +246,10 @@ int64_t mematlas_collector_rows(struct mematlas_collector *collector,
 				struct mematlas_snapshot_row *rows, uint64_t capacity);
 int64_t mematlas_collector_parts(struct mematlas_collector *collector, struct mematlas_part *parts,
 				 uint64_t capacity);
+/* Resident memory of the last snapshot by the stack that touched it first, where it was mapped without
+ * saying for what. `owner` is the stack that mapped it; kind 0: unknown. Estimates. */
+int64_t mematlas_collector_touched(struct mematlas_collector *collector,
+				   struct mematlas_fault_site *rows, uint64_t capacity);
 /* Free bytes on pages that a stack's blocks keep resident, as of the last snapshot of this process;
  * exact mode only. */
 int64_t mematlas_collector_fragmentation(struct mematlas_collector *collector, int process,

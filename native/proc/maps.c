@@ -10,6 +10,7 @@
 /* The kernel returns about a page per read(2); no line is nearly as long. */
 #define BUFFER (64 * 1024)
 
+/* Parses the whole lines in the buffer and moves the rest to its start. */
 static int parse_lines(struct mematlas_maps *maps, char *buffer, size_t *held)
 {
 	const char *line = buffer, *end = buffer + *held, *newline;
@@ -49,6 +50,8 @@ static int read_all(struct mematlas_maps *maps, int fd, char *buffer)
 	}
 }
 
+/* Reads from the descriptor's position to its end; the descriptor stays the caller's. -ESRCH and
+ * others of read(2): the process is gone. */
 int mematlas_maps_create(int fd, struct mematlas_maps **ret)
 {
 	struct mematlas_maps *maps = calloc(1, sizeof(*maps));

@@ -14,6 +14,8 @@ static const char *skip_spaces(const char *at, const char *end)
 	return at;
 }
 
+/* The number at `at`; returns what follows, NULL: no digit. More than 16 digits wrap, which no
+ * kernel prints. */
 static const char *parse_hex(const char *at, const char *end, uint64_t *ret)
 {
 	uint64_t value = 0;
@@ -54,6 +56,8 @@ static int grow_column(uint64_t **column, uint64_t rows)
 	return 0;
 }
 
+/* Room for one more row in all columns. On -ENOMEM some columns may be longer than `capacity`,
+ * which does no harm. */
 static int make_capacity(struct mematlas_maps *maps)
 {
 	uint64_t rows = maps->capacity ? maps->capacity * 2 : FIRST_ROWS;
@@ -70,6 +74,7 @@ static int make_capacity(struct mematlas_maps *maps)
 	return 0;
 }
 
+/* `ret` is an offset, because the names may move. -ENOMEM: unchanged. */
 static int add_name(struct mematlas_maps *maps, const char *name, uint64_t length, uint64_t *ret)
 {
 	uint64_t last = maps->count ? maps->count - 1 : 0;
@@ -97,6 +102,7 @@ static int add_name(struct mematlas_maps *maps, const char *name, uint64_t lengt
 	return 0;
 }
 
+/* `text` has four characters, as parse_range() has checked. */
 static uint64_t permission_bits(const char *text)
 {
 	return (text[0] == 'r' ? MEMATLAS_MAPS_READ : 0) |
@@ -206,6 +212,7 @@ static int find_key(struct mematlas_maps *maps, const char *line, uint32_t lengt
 	return (int)maps->key_count++;
 }
 
+/* -ENOSPC: more flags than bits; such a flag is left out. */
 static int find_flag(struct mematlas_maps *maps, const char *flag)
 {
 	for (uint32_t index = 0; index < maps->flag_count; index++)
@@ -250,6 +257,7 @@ static int parse_value(struct mematlas_maps *maps, const char *line, const char 
 	return 0;
 }
 
+/* Belongs to the mapping before. -EINVAL: not a field, or no mapping yet. */
 static int parse_field(struct mematlas_maps *maps, const char *line, const char *end)
 {
 	const char *colon = memchr(line, ':', (size_t)(end - line));
@@ -263,6 +271,8 @@ static int parse_field(struct mematlas_maps *maps, const char *line, const char 
 	return parse_value(maps, line, colon, end);
 }
 
+/* Lines that no known kernel prints are counted and skipped, so that a new kind of line in a
+ * later kernel does not end the reading. Returns 0 or -ENOMEM. */
 int maps_parse_line(struct mematlas_maps *maps, const char *line, const char *end)
 {
 	uint64_t row[MEMATLAS_MAPS_BASE] = {0};

@@ -14,6 +14,7 @@
 #define ENTRY_FRAME ((1ULL << 55) - 1)
 #define MAX_FRAMES (1ULL << 36) /* 256 TiB of 4 KiB frames */
 
+/* Returns the words read, fewer at the end of the file, or -errno. */
 static int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
 {
 	uint64_t done = 0;
@@ -33,6 +34,7 @@ static int64_t read_words(int fd, uint64_t first, uint64_t count, uint64_t *ret)
 	return (int64_t)(done / 8);
 }
 
+/* One entry of eight bytes a page of the kernel. Without CAP_SYS_ADMIN the frame numbers are 0. */
 int64_t mematlas_pagemap_read(int fd, uint64_t start, uint64_t count, uint64_t *ret)
 {
 	const uint64_t page = page_bytes();
@@ -79,6 +81,7 @@ struct frames {
 	uint32_t *below;
 };
 
+/* False for pages that are not there, and where frame numbers are hidden. */
 static bool has_frame(uint64_t entry)
 {
 	return (entry & ENTRY_PRESENT) && (entry & ENTRY_FRAME);
@@ -119,6 +122,7 @@ static uint64_t highest_frame(const struct frames *frames, const uint64_t *entri
 	return top;
 }
 
+/* -ENOMEM; the caller frees in either case. */
 static int frames_collect(struct frames *frames, const uint64_t *entries, uint64_t count)
 {
 	frames->words = highest_frame(frames, entries, count) / 64 + 1;
@@ -145,6 +149,8 @@ static void frames_free(struct frames *frames)
 	free(frames->below);
 }
 
+/* The first frame from `from` on whose bit is set, or with `invert` all ones not set; the end of
+ * the bitmap if there is none. */
 static uint64_t next_bit(const struct frames *frames, uint64_t from, uint64_t invert)
 {
 	uint64_t word = from / 64, bits;
@@ -157,6 +163,8 @@ static uint64_t next_bit(const struct frames *frames, uint64_t from, uint64_t in
 	return bits ? word * 64 + (uint64_t)__builtin_ctzll(bits) : frames->words * 64;
 }
 
+/* `values` gets one value for each frame in the bitmap, in ascending order. Frames whose table
+ * ended meanwhile are ABSENT. */
 static int read_runs(const struct frames *frames, int fd, uint64_t *values)
 {
 	uint64_t end = frames->words * 64, start = next_bit(frames, 0, 0);
@@ -175,6 +183,7 @@ static int read_runs(const struct frames *frames, int fd, uint64_t *values)
 	return 0;
 }
 
+/* 0: no frame; ABSENT: a frame without an entry in the table. */
 static uint64_t look_up(const struct frames *frames, const uint64_t *values, uint64_t entry)
 {
 	uint64_t frame = entry & ENTRY_FRAME, below;
@@ -197,6 +206,7 @@ static int join_table(const struct frames *frames, const uint64_t *entries, uint
 	return error;
 }
 
+/* Tables may differ in length. A descriptor below 0 stands for a table that is not asked for. */
 static uint64_t common_limit(const int *tables, int table_count)
 {
 	uint64_t limit = MAX_FRAMES;
@@ -209,6 +219,8 @@ static uint64_t common_limit(const int *tables, int table_count)
 	return limit;
 }
 
+/* ret[table][i] is the value of entries[i] in that table. Reads each frame once, however many
+ * pages map it. Returns the number of distinct frames. */
 int64_t mematlas_frames_join(const uint64_t *entries, uint64_t count, const int *tables,
 			     uint64_t *const *ret, int table_count)
 {

@@ -148,6 +148,7 @@ class ResidencySnapshot:
     parts: list[tuple[int, str, int, float]]  # kind, name, resident bytes, standard error
     slack: list[tuple[str, int, int]]  # exact: name, bytes of free pages, free bytes on used pages
     rows: bytes  # SNAPSHOT_DTYPE
+    touched: bytes  # FAULT_SITES_DTYPE; of memory mapped without saying for what
 
 
 class Collector:
@@ -356,6 +357,7 @@ class Collector:
                 if part.free_page_bytes or part.held_free_bytes
             ],
             rows=self._snapshot_rows(found.rows),
+            touched=self._touched_rows(found.touched),
         )
 
     def fragmentation(self, process: int) -> bytes:
@@ -404,6 +406,11 @@ class Collector:
         info = ffi.new("struct mematlas_traced *")
         check(lib.mematlas_collector_process(self._handle, process, info))
         return ffi.new(f"{row}[]", info.totals + 1), info.totals
+
+    def _touched_rows(self, count: int) -> bytes:
+        rows = ffi.new("struct mematlas_fault_site[]", count + 1)
+        got = check(lib.mematlas_collector_touched(self._handle, rows, count))
+        return _bytes(rows, got)
 
     def _snapshot_rows(self, count: int) -> bytes:
         rows = ffi.new("struct mematlas_snapshot_row[]", count + 1)

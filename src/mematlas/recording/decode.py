@@ -222,6 +222,8 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], metadata: tuple[Any, ...])
 
 def _read_notes(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     pieces.notes.extend(texts_of(metadata["notes"]))
+    for path, names in metadata.get("allocators", {}).items():
+        pieces.allocators[text_of(path)] = tuple(texts_of(names))
 
 
 def _read_end(pieces: PartialRecording, _: Metadata, __: ChunkData) -> None:

@@ -41,7 +41,9 @@ def write_merged(
         for recording, start in zip(recordings, starts, strict=True):
             _write(writer, recording, index, start - first)
             index += 1 + max((each.index for each in recording.processes), default=-1)
-        writer.notes([f"merged from {len(recordings)} recordings", *_notes(recordings)])
+        allocators = {path: names for each in recordings for path, names in each.allocators.items()}
+        merged = f"merged from {len(recordings)} recordings"
+        writer.notes([merged, *_notes(recordings)], allocators)
         if all(each.complete for each in recordings):
             writer.end()
 
@@ -153,6 +155,7 @@ def _write_snapshot(
         unexplained_bytes=snapshot.unexplained_bytes,
         huge_bytes=snapshot.huge_bytes,
         rows=np.asarray(snapshot.rows).tobytes(),
+        touched=snapshot.touched,
     )
     if fragmentation := recording.fragmentation.get((snapshot.process, snapshot.time_s)):
         writer.fragmentation(

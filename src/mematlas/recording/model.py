@@ -161,6 +161,7 @@ class Kind(StrEnum):
     STACK = "stack"  # thread stacks; the stack is the start routine
     SHARED = "shared"  # shared memory; the stack mapped it
     COPY = "copy"  # written pages of a private file mapping; the stack mapped it
+    TOUCHED = "touched"  # memory of an allocator inside a program; the stack touched it first
 
 
 KIND_BY_NUMBER = dict(enumerate(Kind, 1))
@@ -230,6 +231,17 @@ class Process:
 
 
 @dataclass(frozen=True, slots=True)
+class Touched:
+    """Resident memory that one stack touched first, in mappings of unknown use. An estimate."""
+
+    stack: int
+    owner: int  # the stack that made the mapping
+    kind: int  # of the mapping; 0: the stack that made it is unknown
+    bytes: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """The join of the resident pages of one process with its live allocations.
 
@@ -245,6 +257,7 @@ class Snapshot:
     unexplained_bytes: int
     rows: Rows  # SNAPSHOT_DTYPE
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
+    touched: tuple[Touched, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +400,7 @@ class RecordingData:
     )  # the last scan of each process, with --idle
     heaps: dict[int, GlibcHeaps] = field(default_factory=dict)  # of processes that use glibc malloc
     objects: dict[int, Objects] = field(default_factory=dict)  # of Python processes
+    allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)  # inside files, by path
     fragmentation: dict[tuple[int, float], Fragmentation] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; exact mode only

@@ -89,7 +89,7 @@ def _python_tier(file: str, module: str) -> int:
 @lru_cache(maxsize=1 << 16)
 def _native_tier(function: str, file: str, module: str) -> int:
     if any(mark in file or mark in module for mark in _PACKAGES):
-        return LIBRARY
+        return RUNTIME if is_wrapper(function) else LIBRARY
     base = module.rsplit("/", 1)[-1]
     if _STDLIB.search(module) or _CPYTHON.search(file):
         return RUNTIME

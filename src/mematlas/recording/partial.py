@@ -92,6 +92,7 @@ class PartialRecording:
     packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)
     complete: bool = False
 
     def finish(self, header: Metadata) -> model.RecordingData:
@@ -119,5 +120,6 @@ class PartialRecording:
             objects=self.objects,
             heaps=self.heaps,
             notes=self.notes,
+            allocators=self.allocators,
             complete=self.complete,
         )

@@ -23,7 +23,7 @@ from mematlas.recording.stored import Descriptor, FileSlice
 from mematlas.recording.validate import amount_of, number_of, stack_rows, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from os import PathLike
     from typing import BinaryIO
 
@@ -211,8 +211,21 @@ def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
         unexplained_bytes=amount_of(metadata["unexplained_bytes"]),
         huge_bytes=amount_of(metadata["huge_bytes"]) if "huge_bytes" in metadata else None,
         rows=rows,
+        touched=_touched(metadata.get("touched", ()), stacks),
     )
     pieces.snapshots.append(snapshot)
+
+
+def _touched(rows: Iterable[Any], stacks: int) -> tuple[model.Touched, ...]:
+    found = []
+    for stack, owner, kind, size, variance in rows:
+        if not (0 <= amount_of(stack) < stacks and 0 <= amount_of(owner) < stacks):
+            message = "a touch refers to an unknown stack"
+            raise ValueError(message)
+        found.append(
+            model.Touched(stack, owner, amount_of(kind), number_of(size), number_of(variance))
+        )
+    return tuple(found)
 
 
 def _packed_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], stacks: int) -> Rows:

@@ -134,7 +134,7 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "APR, talloc, jemalloc",
-        r"apr_p(alloc|calloc|strdup|strndup|memdup|ool_create\w*)\w*|allocator_alloc|_?talloc_\w+|(je_|_rjem_)\w+|tc_(m|c|re)alloc|mi_\w*alloc\w*",
+        r"apr_p(alloc|calloc|strdup|strndup|memdup|ool_create\w*)\w*|allocator_alloc|_?talloc_\w+|(je_|_rjem_)\w+|tc_(m|c|re)alloc|_?mi_[a-z]\w*",
     ),
     (
         "OpenSSL, GnuTLS, libgcrypt",

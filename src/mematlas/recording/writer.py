@@ -11,7 +11,7 @@ from mematlas._version import __version__
 from mematlas.recording import format as atlas
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from os import PathLike
 
     from mematlas.linux.glibc_heap import HeapUse
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         PartKind,
         Process,
         Sampling,
+        Touched,
     )
 
 NODE_BYTES = 16
@@ -100,6 +101,7 @@ class Writer:
         unexplained_bytes: int,
         rows: bytes | memoryview,
         huge_bytes: int | None = None,
+        touched: Iterable[Touched] = (),
     ) -> None:
         """Write a snapshot (SNAPSHOT_DTYPE)."""
         metadata = {
@@ -112,6 +114,9 @@ class Writer:
         }
         if huge_bytes is not None:
             metadata["huge_bytes"] = huge_bytes
+        touches = [_values(t, "stack", "owner", "kind", "bytes", "variance") for t in touched]
+        if touches:
+            metadata["touched"] = touches
         self._chunk(atlas.SNAPSHOT, metadata, rows)
 
     def totals(
@@ -218,9 +223,17 @@ class Writer:
         }
         self._chunk(atlas.FRAMES, metadata, array("Q", frames).tobytes())
 
-    def notes(self, notes: Iterable[str]) -> None:
-        """Append notes: what was not seen or not resolved, and why."""
-        self._chunk(atlas.NOTES, {"notes": list(notes)})
+    def notes(
+        self, notes: Iterable[str], allocators: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """Append notes: what was not seen or not resolved, and why.
+
+        `allocators`: names of the allocators inside files, by path.
+        """
+        metadata: dict[str, Any] = {"notes": list(notes)}
+        if allocators:
+            metadata["allocators"] = {path: list(names) for path, names in allocators.items()}
+        self._chunk(atlas.NOTES, metadata)
 
     def end(self) -> None:
         """Write the end chunk, which marks a complete recording, and close the file."""

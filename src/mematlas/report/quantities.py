@@ -36,12 +36,16 @@ def lifetimes(blocks: Sequence[int]) -> str:
     return f"{text}, median lifetime below {format_duration(LIFETIME_LIMITS_S[half])}"
 
 
-def mapped(sizes: Mapping[str, int], threads: int) -> list[str]:
+def mapped(sizes: Mapping[str, int], threads: int, touched_error: int = 0) -> list[str]:
     """Format the resident bytes that are no allocation: "shared memory 2.00 MiB", "stacks of 4 threads 1.00 MiB"."""
     titles = dict(KIND_TITLES)
     if threads:
         titles["stack"] = "stack of 1 thread" if threads == 1 else f"stacks of {threads:,} threads"
-    return [f"{titles.get(kind, kind)} {format_bytes(size)}" for kind, size in sizes.items()]
+    errors = {"touched": f" ± {format_bytes(touched_error)}"} if touched_error else {}
+    return [
+        f"{titles.get(kind, kind)} {format_bytes(size)}{errors.get(kind, '')}"
+        for kind, size in sizes.items()
+    ]
 
 
 def idle(found: IdleSummary) -> str:

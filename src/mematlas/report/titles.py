@@ -38,6 +38,7 @@ KIND_TITLES = {
     "stack": "thread stacks",
     "shared": "shared memory",
     "copy": "written file pages",
+    "touched": "touched first",
 }
 METRIC_TITLES = {
     "resident": "resident",

@@ -11,7 +11,10 @@ from mematlas.errors import MematlasError, UnsupportedError
 from mematlas.linux import idle_memory
 from mematlas.present.printable import clean
 from mematlas.tracing.child import library
-from mematlas.tracing.private_allocators import describe_private_allocators
+from mematlas.tracing.private_allocators import (
+    describe_private_allocators,
+    find_private_allocators,
+)
 from mematlas.tracing.process import ProcessRecorder
 
 if TYPE_CHECKING:
@@ -99,15 +102,16 @@ class Follower:
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
         paths = {path for recorder in self._recorders.values() for path in recorder.paths}
+        allocators = find_private_allocators(paths)
         notes = [
             *_describe_refusals(self._collector.refusals()),
-            *describe_private_allocators(paths),
+            *describe_private_allocators(allocators),
             *self._notes,
         ]
         if not self._recorders and not notes:
             notes.append("the program was not traced: it did not load the tracer")
         if notes:
-            self._writer.notes(notes)
+            self._writer.notes(notes, allocators)
 
     def running(self) -> list[int]:
         """Return the PIDs of the processes that are traced now."""

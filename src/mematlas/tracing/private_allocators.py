@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING
 from mematlas.linux.regular_file import open_regular
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
 # Parts of each allocator's messages, which stripped programs contain too.
 _MARKS = {
@@ -23,17 +23,19 @@ _BLOCK = 4 << 20
 _OVERLAP = 64  # bytes; longer than any mark
 
 
-def describe_private_allocators(paths: Iterable[str]) -> list[str]:
+def find_private_allocators(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Return the names of the allocators that files contain, by path."""
+    found = {path: _find_allocators(Path(path)) for path in sorted(set(paths))}
+    return {path: names for path, names in found.items() if names}
+
+
+def describe_private_allocators(found: Mapping[str, Sequence[str]]) -> list[str]:
     """Return a note per file that contains an allocator of its own."""
-    notes = []
-    for path in sorted(set(paths)):
-        names = _find_allocators(Path(path))
-        if names:
-            notes.append(
-                f"{path} contains {' and '.join(names)}: what it allocates that way is seen "
-                "only as the mappings that hold it"
-            )
-    return notes
+    return [
+        f"{path} contains {' and '.join(names)}: what it allocates that way is seen only as "
+        "mappings; their pages belong to the lines that touched them first"
+        for path, names in found.items()
+    ]
 
 
 def _find_allocators(path: Path) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, idle_memory, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
-from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process
+from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process, Touched
 from mematlas.tracing import child
 from mematlas.tracing.program import WHY_UNTRACED
 
@@ -20,11 +21,22 @@ if TYPE_CHECKING:
     from mematlas.recording import Writer
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
+_FAULT_SITE = struct.Struct("<4I5d")
+_MOST_TOUCHES = 1000  # rows of one snapshot
 _TOTALS_GAP_S = 1.0
 _MAX_HEAP_BYTES = 4 << 30  # larger heaps are not walked: the program waits for that at its exit
 _MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
+
+
+def _largest_touches(rows: bytes) -> list[Touched]:
+    """Return the largest rows of memory by the stack that touched it first (FAULT_SITES_DTYPE)."""
+    found = [
+        Touched(stack, owner, kind, size, variance)
+        for stack, owner, kind, _, _, _, _, size, variance in _FAULT_SITE.iter_unpack(rows)
+    ]
+    return sorted(found, key=lambda each: -each.bytes)[:_MOST_TOUCHES]
 
 
 class ProcessRecorder:
@@ -236,6 +248,7 @@ class ProcessRecorder:
             ],
             unexplained_bytes=join.unexplained_bytes,
             rows=join.rows,
+            touched=_largest_touches(join.touched),
         )
         if join.slack:
             self._writer.fragmentation(

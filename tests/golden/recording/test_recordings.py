@@ -27,7 +27,10 @@ class WithRows(Protocol):
 
 def plain(each: WithRows) -> dict[str, Any]:
     """Return a dataclass as a dict, its rows as a list."""
-    return {**dataclasses.asdict(each), "rows": each.rows.tolist()}
+    facts = {**dataclasses.asdict(each), "rows": each.rows.tolist()}
+    if not facts.get("touched", True):
+        del facts["touched"]  # no older version has any
+    return facts
 
 
 def summary(path: Path) -> dict[str, Any]:

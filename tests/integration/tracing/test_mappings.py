@@ -60,9 +60,9 @@ def test_a_heap_that_grows_until_its_runtime_ends_is_a_leak(traced: Run) -> None
     run = traced(node, "-e", program)
     leaks = ask("leaks", str(run.file), "--json")
     assert leaks["likely_bytes"] > 30 * MB
-    assert {each["kind"] for each in leaks["leaks"] if each["verdict"] == "growing"} == {
-        "committed"
-    }
+    likely = [each for each in leaks["leaks"] if each["verdict"] in {"growing", "unfreed"}]
+    heap = sum(each["live_bytes"] for each in likely if each["kind"] == "committed")
+    assert heap > 30 * MB
     assert any("gave its committed memory back" in note for note in leaks["notes"])
 
 

@@ -6,7 +6,10 @@ import os
 from typing import TYPE_CHECKING
 
 from mematlas.tracing import private_allocators
-from mematlas.tracing.private_allocators import describe_private_allocators
+from mematlas.tracing.private_allocators import (
+    describe_private_allocators,
+    find_private_allocators,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +23,9 @@ def test_a_mark_across_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     whole = bytes(95) + b"<jemalloc>: error" + bytes(400) + b"mimalloc: warning" + bytes(99)
     (tmp_path / "both").write_bytes(whole)
     (tmp_path / "python").write_bytes(b"mimalloc: x" + bytes(300) + b"Py_InitializeFromConfig")
-    found = describe_private_allocators(str(path) for path in tmp_path.iterdir())
+    found = describe_private_allocators(
+        find_private_allocators(str(path) for path in tmp_path.iterdir())
+    )
     assert len(found) == 1
     assert found[0].startswith(f"{tmp_path / 'both'} contains jemalloc and mimalloc")
 
@@ -28,4 +33,4 @@ def test_a_mark_across_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     """A program may name a pipe as its module."""
     os.mkfifo(tmp_path / "pipe")
-    assert describe_private_allocators([str(tmp_path / "pipe"), "/dev/zero"]) == []
+    assert find_private_allocators([str(tmp_path / "pipe"), "/dev/zero"]) == {}

@@ -49,11 +49,12 @@ class LineStats:
     lifetimes: tuple[int, ...] = ()  # freed blocks, as in LIFETIMES
     variance: float = 0.0  # of live bytes, in bytes squared
     mapped: dict[str, int] = field(default_factory=dict)  # resident bytes by kind in MAPPED
+    touched_variance: float = 0.0  # of the bytes of kind "touched"; part of `variance`
     threads: int = 0  # whose start routine the line is
 
     @property
     def error_bytes(self) -> int:
-        """One standard error of the live bytes; 0 if exact."""
+        """One standard error of live and touched bytes; 0 if exact."""
         return round(math.sqrt(self.variance))
 
     def heaviest(self, by: str) -> tuple[Frame, ...]:
@@ -61,8 +62,11 @@ class LineStats:
         return self.stacks.heaviest(by)
 
 
-MAPPED = (Kind.STACK, Kind.SHARED, Kind.COPY, Kind.FILEMAP)
+MAPPED = (Kind.STACK, Kind.SHARED, Kind.COPY, Kind.FILEMAP, Kind.TOUCHED)
 """Kinds of memory that is no allocation. It is resident only."""
+
+
+_TOUCHED = next(number for number, kind in KIND_BY_NUMBER.items() if kind is Kind.TOUCHED)
 
 
 def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
@@ -79,6 +83,10 @@ def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
     rows, errors = table.columns.narrow("error_bytes").nonzero()
     variances = np.bincount(which[rows], errors.astype(np.float64) ** 2, count)
     mapped, threads = _mapped(table, which, count)
+    touched = rows[table.kind[rows] == _TOUCHED]
+    touched_variances = np.bincount(
+        which[touched], errors[table.kind[rows] == _TOUCHED].astype(np.float64) ** 2, count
+    )
     starts, order = group_rows(which, count)
     first = order[starts[:-1]]  # ties are listed in order of occurrence
     found = [
@@ -91,6 +99,7 @@ def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:
             lifetimes=tuple(lifetimes[number].tolist()),
             variance=float(variances[number]),
             mapped={kind: int(size[number]) for kind, size in mapped.items() if size[number]},
+            touched_variance=float(touched_variances[number]),
             threads=int(threads[number]),
         )
         for number in np.argsort(first, kind="stable").tolist()

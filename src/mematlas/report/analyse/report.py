@@ -17,10 +17,11 @@ from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
+from mematlas.report.analyse.touched import divide
 from mematlas.report.model.report import BadFree, IdleSummary, ProcessSummary, Report, Series
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -105,6 +106,7 @@ def _all_stacks(
     only: str | None,
 ) -> Sequence[StackStats]:
     live = {each.process: sums.unpacked(each.rows) for each in peak}
+    touched = {each.process: each.touched for each in peak}
     fragmentation = {each.process: each.rows for each in _fragmentation(recording, peak)}
     tables: list[StackTable] = []
     for process in processes:
@@ -121,7 +123,11 @@ def _all_stacks(
             "fragmentation": fragmentation.get(index),
             "idle": scan.rows if scan else None,
         }
-        tables += _table(stacks, index, rows, held, more, only)
+        known = [each for each in (rows, held) if each is not None]
+        divided = divide(stacks, index, known, touched.get(index, ()), recording.allocators)
+        tables += _table(stacks, index, rows, held, more, only, divided.less)
+        if divided.rows is not None and only in {None, "resident"}:
+            tables.append(divided.rows)
         if index in recording.fault_sites and only in {None, "faulted"}:
             tables.append(fault_table(stacks, recording.fault_sites[index]))
     whole = StackTable.joined(tables)
@@ -176,6 +182,7 @@ def _table(
     held: Rows | None,
     more: Mapping[str, Rows | None],
     only: str | None,
+    less: Mapping[int, int],
 ) -> Iterator[StackTable]:
     """Yield the stack stats of one process; `held` has live and resident bytes at the account's time."""
     tables = [rows for rows in (totals, held) if rows is not None]
@@ -199,7 +206,21 @@ def _table(
         for joined in [sums.Join(keyed.get(id(rows), rows), at)]
         for name in group
     }
+    if less and "resident_bytes" in columns:
+        columns["resident_bytes"] = partial(_reduced, columns["resident_bytes"], at, less)
     yield make_table(process, at, columns, stacks)
+
+
+def _reduced(
+    make: Callable[[], NarrowColumn], at: sums.Numbers, less: Mapping[int, int]
+) -> NarrowColumn:
+    """Return a column without the bytes of some keys that other rows have."""
+    values = make().whole()
+    keys = np.array(list(less), np.int64)
+    where = np.minimum(np.searchsorted(at, keys), max(len(at) - 1, 0))
+    hit = at[where] == keys
+    values[where[hit]] -= np.minimum(np.array(list(less.values())), values[where])[hit]
+    return NarrowColumn.of(values)
 
 
 def _column(joined: sums.Join, name: str, count: int) -> NarrowColumn:

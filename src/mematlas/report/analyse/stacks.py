@@ -38,6 +38,7 @@ class Stacks:
         """Store the trie and the resolved words of one process."""
         self._nodes = np.zeros(1, NODE_DTYPE) if nodes is None or not len(nodes) else nodes
         self._resolved = frames
+        self.renamed: dict[int, Frame] = {}  # stacks shown as one frame, by number
 
     @cached_property
     def parents(self) -> Indices:
@@ -69,6 +70,8 @@ class Stacks:
 
     def frames(self, stack: int) -> tuple[Frame, ...]:
         """Return the frames of a stack, leaf first; none for an unknown stack."""
+        if stack in self.renamed:
+            return (self.renamed[stack],)
         frames, parents, word_of = self.frames_of_words, self.parents.data, self.word_of.data
         found: list[Frame] = []
         while stack and len(found) < _DEEPEST:
@@ -96,10 +99,25 @@ class Stacks:
         """Return the index of the owning frame of each stack, and the frames that occur."""
         by_node, frames = self.owners(ranks)
         numbers = by_node[stacks]
+        if self.renamed:
+            numbers, frames = self._rename(stacks, numbers, frames)
         used = np.flatnonzero(np.bincount(numbers, minlength=len(frames)))
-        index = np.zeros(len(frames), by_node.dtype)
+        index = np.zeros(len(frames), numbers.dtype)
         index[used] = np.arange(len(used))
         return index[numbers], [frames[number] for number in used.tolist()]
+
+    def _rename(
+        self, stacks: NDArray[Any], numbers: Numbers, frames: list[Frame | None]
+    ) -> tuple[Numbers, list[Frame | None]]:
+        """Replace the owners of the renamed stacks."""
+        numbers, frames = numbers.astype(np.uint32), list(frames)
+        known: dict[Frame, int] = {}
+        for stack, frame in self.renamed.items():
+            number = known.setdefault(frame, len(frames))
+            if number == len(frames):
+                frames.append(frame)
+            numbers[stacks == stack] = number
+        return numbers, frames
 
     def holding(self, test: Callable[[Frame], bool]) -> NDArray[np.bool_]:
         """Return for each node whether a frame on its path passes a test."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -371,8 +372,10 @@ def _line(page: Page, line: LineStats, total: int) -> Text:
 def _line_details(line: LineStats, by: str) -> str:
     if by == "temporary":
         return quantities.lifetimes(line.lifetimes)
-    error = f" ± {format_bytes(line.error_bytes)}" if line.error_bytes else ""
-    mapped = quantities.mapped(line.mapped, line.threads)
+    error_bytes = math.sqrt(max(0.0, line.variance - line.touched_variance))
+    error = f" ± {format_bytes(error_bytes)}" if error_bytes >= 1 else ""
+    touched = math.sqrt(line.touched_variance)
+    mapped = quantities.mapped(line.mapped, line.threads, round(touched))
     if mapped and not line.allocations and not line.bytes["live"]:
         return " · ".join(mapped)
     phrase = [f"live {format_bytes(line.bytes['live'])}{error}"]
