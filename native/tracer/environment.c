@@ -290,35 +290,40 @@ struct trace_environment_plan trace_environment_plan(char *const *environment,
 		plan.left = TRACE_LEFT_UNREACHABLE;
 	else if (plan.left == TRACE_LEFT_NOT && at >= 0 && preloads_sanitizer(environment[at]))
 		plan.left = TRACE_LEFT_SANITIZED;
-	plan.characters = strlen(origin_preload) + 1;
+	plan.characters = strlen(origin_preload) + sizeof OPENED + 12;
 	plan.characters += at >= 0 ? strlen(environment[at]) + 1 : 0;
 	plan.characters += sizeof SESSION + TRACE_SESSION_TEXT;
 	plan.entries = count_variables(environment) + 3;
 	return plan;
 }
 
+/* Writes LD_PRELOAD with the tracer alone; "": the program gets none of it. */
+static void write_own(const struct trace_environment_plan *plan, char *text)
+{
+	bool from_origin = plan->left == TRACE_LEFT_STATIC;
+
+	*text = 0;
+	if (is_stripped(plan))
+		return;
+	if (plan->library < 0)
+		strcpy(text, from_origin ? origin_preload : preload);
+	else
+		format_opened(stpcpy(text, from_origin ? PRELOAD ORIGIN : PRELOAD), plan->library);
+}
+
 /* Writes the value of LD_PRELOAD that the program gets. NULL: none. */
 static char *format_preload(const struct trace_environment_plan *plan, const char *before,
 			    char *text)
 {
-	char opened[sizeof PRELOAD + sizeof ORIGIN + sizeof OPENED + 12];
-	const char *own = is_stripped(plan)                 ? NULL
-			  : plan->left == TRACE_LEFT_STATIC ? origin_preload
-							    : preload;
-
-	if (plan->library >= 0 && own) {
-		bool from_origin = plan->left == TRACE_LEFT_STATIC;
-		format_opened(stpcpy(opened, from_origin ? PRELOAD ORIGIN : PRELOAD),
-			      plan->library);
-		own = strcpy(text, opened);
-	}
+	write_own(plan, text);
+	bool own = *text;
 	if (!before)
-		return (char *)(uintptr_t)own;
-	if (own != text)
-		strcpy(text, own ? own : PRELOAD);
+		return own ? text : NULL;
+	if (!own)
+		strcpy(text, PRELOAD);
 	char *rest = text + strlen(text);
 	strcat(strcpy(rest, own ? ":" : ""), before + strlen(PRELOAD));
-	bool alone = remove_own(rest + (own != NULL));
+	bool alone = remove_own(rest + own);
 	if (alone && own)
 		*rest = 0; /* with the separator */
 	return alone && !own ? NULL : text;
