@@ -9,6 +9,7 @@
 extern "C" {
 #endif
 #include "mematlas_alloc.h"
+#include "mematlas_attach.h"
 #include "mematlas_bench.h"
 #include "mematlas_collector.h"
 #include "mematlas_columns.h"

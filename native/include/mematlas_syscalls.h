@@ -4,25 +4,6 @@
 /* ABI of this header; the Python facade checks it against its own. */
 int mematlas_abi(void);
 
-/* syscalls/remote_call.c: function calls in a stopped thread of another process, by ptrace(2). All
- * calls come from the thread that attached. -ETIME: not within `timeout_s`; the thread is then as
- * before. */
-struct mematlas_remote;
-struct mematlas_remote_registers {
-	uint64_t pc, stack;
-	int64_t system_call; /* the one the thread is in; -1: none */
-};
-int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_remote **ret);
-/* As they were when the thread was stopped. */
-void mematlas_remote_read_registers(const struct mematlas_remote *remote,
-				    struct mematlas_remote_registers *ret);
-/* Calls function(text, second) there, on a stack of its own. `syscall_insn` is the address of a
- * system call instruction in the process. -EFAULT: the function did not return. */
-int mematlas_remote_call(struct mematlas_remote *remote, uint64_t syscall_insn, uint64_t function,
-			 const char *text, uint64_t second, int64_t *ret);
-/* Restores the thread, lets it run and frees `remote`. */
-int mematlas_remote_detach(struct mematlas_remote *remote);
-
 /* kcmp(2): 0 if two processes have the same address space, 1, 2 or 3 if not. */
 int mematlas_kcmp_vm(int32_t first, int32_t second);
 

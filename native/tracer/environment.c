@@ -19,6 +19,7 @@
 
 #define SESSION TRACE_SESSION_VARIABLE "="
 #define PRELOAD "LD_PRELOAD="
+#define DESCRIPTORS "/proc/self/fd/"
 
 /* A static program may start anything by system calls that no hook sees. glibc's loader expands $ORIGIN;
  * musl's does not, finds no such file, and runs its program bare. Without it musl's loader would refuse to
@@ -72,7 +73,9 @@ void trace_environment_start(void)
 {
 	const struct link_map *own = trace_own_module();
 
-	if (!own || !own->l_name || strlen(own->l_name) >= PATH_MAX)
+	/* A library loaded by attach from a memfd has a descriptor's path, which is another file's by now. */
+	if (!own || !own->l_name || strlen(own->l_name) >= PATH_MAX ||
+	    strncmp(own->l_name, DESCRIPTORS, strlen(DESCRIPTORS)) == 0)
 		return;
 	const char *expanded = strstr(own->l_name, UP_32);
 	const char *path = expanded ? expanded + strlen(UP_32) : own->l_name;

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 # Build target and folder of native/; "" where the target holds one folder only.
 FOLDERS = [
     (TRACER, ""),
-    *((CORE, name) for name in ("alloc", "bench", "collector", "columns", "proc", "syscalls")),
+    *(
+        (CORE, name)
+        for name in ("alloc", "attach", "bench", "collector", "columns", "proc", "syscalls")
+    ),
 ]
 
 

@@ -1,4 +1,4 @@
-"""Programs that obey commands while mematlas attaches to them."""
+"""Running `mematlas attach` on programs that obey."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 
 from traced_runs import MEMATLAS, Outcome, Traced
+from waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,3 +81,24 @@ def attached(pid: int, file: Path, *options: str) -> Iterator[subprocess.Popen[s
 def recorded(file: Path) -> Traced:
     """Return a recording in the form of traced_runs."""
     return Traced(Outcome(0, b""), "", file, 1_000_000)
+
+
+def wait_until_recorded(file: Path, allocations: int) -> None:
+    """Wait until a recording that is being written has this many allocations."""
+    wait_until(
+        lambda: recorded(file).sum("allocations", "allocate", kind="malloc") >= allocations,
+        f"{allocations} recorded allocations",
+    )
+
+
+def mematlas(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of mematlas."""
+    return subprocess.run([*MEMATLAS, *arguments], capture_output=True, text=True, check=False)
+
+
+def compiled(code: str, folder: Path) -> Path:
+    """Compile a C program."""
+    (folder / "program.c").write_text(code)
+    command = ["gcc", "-O1", "-fno-builtin", str(folder / "program.c"), "-o"]
+    subprocess.run([*command, str(folder / "program")], check=True)
+    return folder / "program"

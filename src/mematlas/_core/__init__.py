@@ -5,6 +5,8 @@ from mematlas._core.alloc.arrays import STEPS as ARRAY_STEPS
 from mematlas._core.alloc.arrays import ArrayHandler, ArrayStats, swap_handler
 from mematlas._core.alloc.linking import compile_flags
 from mematlas._core.alloc.pool import PoolHandle, PoolStats
+from mematlas._core.attach.code import ProcessCode
+from mematlas._core.attach.thread import Place, StoppedThread, Verdict
 from mematlas._core.bench.fault import advise_timed, fork_timed, map_timed, touch_pages, unmap_timed
 from mematlas._core.bench.pointer_chase import gather_sum, link_pointer_chase, run_pointer_chase
 from mematlas._core.bench.sharing import SHARING_MODES, run_sharing
@@ -42,7 +44,6 @@ from mematlas._core.syscalls.mapping import (
 from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
 from mematlas._core.syscalls.perf import PerfFlag, open_perf_counter, open_perf_sampler
 from mematlas._core.syscalls.process import add_personality, disable_thp, same_address_space
-from mematlas._core.syscalls.remote_call import StoppedThread
 
 __all__ = [
     "ABSENT",
@@ -62,12 +63,15 @@ __all__ = [
     "LeftKind",
     "MapsColumns",
     "PerfFlag",
+    "Place",
     "PoolHandle",
     "PoolStats",
+    "ProcessCode",
     "ResidencySnapshot",
     "SessionSettings",
     "StoppedThread",
     "Traced",
+    "Verdict",
     "add_personality",
     "add_to_counter",
     "address_of",

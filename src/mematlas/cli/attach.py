@@ -15,14 +15,30 @@ from mematlas.present.printable import clean
 if TYPE_CHECKING:
     import argparse
 
+    from mematlas.recording import Writer
     from mematlas.tracing import TraceSettings
+    from mematlas.tracing.entries import Entries
 
-EXAMPLES = ("attach 4242 --duration 1m -o service.atlas", "attach 4242 --follow")
+EXAMPLES = (
+    "attach 4242 --duration 1m -o service.atlas",
+    "attach --cgroup /system.slice/postgresql.service --duration 1m",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `mematlas attach`."""
-    parser.add_argument("pid", type=positive, metavar="PID", help="the process to trace")
+    parser.add_argument("pid", type=positive, nargs="?", metavar="PID", help="the process to trace")
+    parser.add_argument(
+        "--tree",
+        type=positive,
+        metavar="PID",
+        help="trace a process and all its descendants, also those to come, in one recording",
+    )
+    parser.add_argument(
+        "--cgroup",
+        metavar="PATH",
+        help="trace all processes of a control group and of the groups below it, also those to come",
+    )
     add_recording_options(parser)
     parser.add_argument(
         "--duration",
@@ -40,22 +56,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Attach, record, detach, and print a summary."""
     from mematlas.cli.run import print_summary
-    from mematlas.tracing.attach import attach
 
-    if arguments.pid == os.getpid():
+    if sum(each is not None for each in (arguments.pid, arguments.tree, arguments.cgroup)) != 1:
+        raise UsageError("name one of PID, --tree PID and --cgroup PATH")
+    if os.getpid() in {arguments.pid, arguments.tree}:
         raise UsageError("mematlas cannot attach to itself; use mematlas.trace() in your program")
     settings = settings_of(arguments, fault_period=0)
-    path = arguments.output or f"mematlas-{_name(arguments.pid)}.{arguments.pid}.atlas"
+    path = arguments.output or _default_path(arguments)
     if arguments.follow:
         return _attach_and_follow(arguments, settings, path)
     try:
-        writer = attach(
-            arguments.pid,
-            settings,
-            path,
-            duration_s=arguments.duration,
-            on_attached=lambda: _print_begun(arguments.pid, path, arguments.duration),
-        )
+        writer = _attach(arguments, settings, path)
     except ProcessLookupError:
         raise TargetError(f"process {arguments.pid} ended before it could be traced") from None
     except PermissionError as error:
@@ -66,13 +77,58 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _attach(arguments: argparse.Namespace, settings: TraceSettings, path: str) -> Writer:
+    from mematlas.tracing.attach import attach
+    from mematlas.tracing.attach_group import attach_group
+    from mematlas.tracing.members import ProcessTree, find_cgroup
+
+    duration_s: float | None = arguments.duration
+    if arguments.pid is not None:
+        return attach(
+            arguments.pid,
+            settings,
+            path,
+            duration_s=duration_s,
+            on_attached=lambda: _print_begun(str(arguments.pid), path, duration_s),
+        )
+    if arguments.tree is not None:
+        if not Path(f"/proc/{arguments.tree}").exists():
+            raise TargetError(f"there is no process {arguments.tree}")
+        return attach_group(
+            ProcessTree(arguments.tree),
+            settings,
+            path,
+            duration_s=duration_s,
+            on_attached=lambda entries: _print_group_begun(entries, path, duration_s),
+        )
+    return attach_group(
+        find_cgroup(arguments.cgroup),
+        settings,
+        path,
+        duration_s=duration_s,
+        on_attached=lambda entries: _print_group_begun(entries, path, duration_s),
+    )
+
+
 def _attach_and_follow(arguments: argparse.Namespace, settings: TraceSettings, path: str) -> int:
     from mematlas.cli.follow import check_terminal, follow
 
     check_terminal()
     options = to_options(settings, path)
     options += ["--duration", f"{arguments.duration}s"] if arguments.duration else []
-    return follow(["attach", str(arguments.pid), *options], path, attached=True)
+    which = [str(arguments.pid)]
+    if arguments.tree is not None:
+        which = ["--tree", str(arguments.tree)]
+    elif arguments.cgroup is not None:
+        which = ["--cgroup", arguments.cgroup]
+    return follow(["attach", *which, *options], path, attached=True)
+
+
+def _default_path(arguments: argparse.Namespace) -> str:
+    if arguments.cgroup is not None:
+        return f"mematlas-{_as_file_name(Path(arguments.cgroup).name)}.atlas"
+    pid = arguments.pid or arguments.tree
+    return f"mematlas-{_name(pid)}.{pid}.atlas"
 
 
 def _name(pid: int) -> str:
@@ -80,9 +136,21 @@ def _name(pid: int) -> str:
         name = Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
     except OSError:
         return "gone"
+    return _as_file_name(name)
+
+
+def _as_file_name(name: str) -> str:
     return "".join(each if each.isalnum() or each in "-_." else "_" for each in name)
 
 
-def _print_begun(pid: int, path: str, duration_s: float | None) -> None:
+def _print_group_begun(entries: Entries, path: str, duration_s: float | None) -> None:
+    for note in entries.describe():
+        print(f"mematlas: {note}", file=sys.stderr)
+    count = len(entries.entered)
+    noun = "process" if count == 1 else "processes"
+    _print_begun(f"{count} {noun} of {clean(entries.members.name)}", path, duration_s)
+
+
+def _print_begun(target: str, path: str, duration_s: float | None) -> None:
     until = f"for {duration_s:g} s" if duration_s else "until Ctrl-C or `mematlas detach`"
-    print(f"mematlas: attached to {pid}, recording to {clean(path)} {until}", file=sys.stderr)
+    print(f"mematlas: attached to {target}, recording to {clean(path)} {until}", file=sys.stderr)

@@ -222,6 +222,7 @@ def _frame(known: dict[tuple[Any, ...], model.Frame], metadata: tuple[Any, ...])
 
 def _read_notes(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
     pieces.notes.extend(texts_of(metadata["notes"]))
+    pieces.lossy = pieces.lossy or metadata.get("lossy") is True
     for path, names in metadata.get("allocators", {}).items():
         pieces.allocators[text_of(path)] = tuple(texts_of(names))
 

@@ -43,8 +43,9 @@ def write_merged(
             index += 1 + max((each.index for each in recording.processes), default=-1)
         allocators = {path: names for each in recordings for path, names in each.allocators.items()}
         merged = f"merged from {len(recordings)} recordings"
-        writer.notes([merged, *_notes(recordings)], allocators)
-        if all(each.complete for each in recordings):
+        lossy = any(each.lossy for each in recordings)
+        writer.notes([merged, *_notes(recordings)], allocators, lossy=lossy)
+        if all(each.complete or each.lossy for each in recordings):
             writer.end()
 
 

@@ -391,7 +391,7 @@ class RecordingData:
     totals: dict[int, Totals]  # the last of each process
     timeline: dict[int, Rows]  # TIMELINE_DTYPE
     notes: list[str]  # what was not seen or not resolved, and why
-    complete: bool  # False: the file ends early; the data is valid up to the last complete chunk
+    complete: bool  # False: the file ends early, valid up to its last chunk, or it is lossy
     fault_sites: dict[int, FaultSites] = field(default_factory=dict)  # if page faults were sampled
     lifetimes: dict[int, Rows] = field(default_factory=dict)  # LIFETIMES_DTYPE
     age_matrix: dict[int, AgeMatrix] = field(default_factory=dict)
@@ -404,3 +404,4 @@ class RecordingData:
     fragmentation: dict[tuple[int, float], Fragmentation] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; exact mode only
+    lossy: bool = False  # events of the program were not recorded; the notes say which

@@ -94,6 +94,7 @@ class PartialRecording:
     notes: list[str] = field(default_factory=list)
     allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)
     complete: bool = False
+    lossy: bool = False
 
     def finish(self, header: Metadata) -> model.RecordingData:
         """Return the complete recording."""
@@ -121,5 +122,6 @@ class PartialRecording:
             heaps=self.heaps,
             notes=self.notes,
             allocators=self.allocators,
-            complete=self.complete,
+            complete=self.complete and not self.lossy,
+            lossy=self.lossy,
         )

@@ -224,15 +224,22 @@ class Writer:
         self._chunk(atlas.FRAMES, metadata, array("Q", frames).tobytes())
 
     def notes(
-        self, notes: Iterable[str], allocators: Mapping[str, Sequence[str]] | None = None
+        self,
+        notes: Iterable[str],
+        allocators: Mapping[str, Sequence[str]] | None = None,
+        *,
+        lossy: bool = False,
     ) -> None:
         """Append notes: what was not seen or not resolved, and why.
 
         `allocators`: names of the allocators inside files, by path.
+        `lossy`: events of the program were not recorded, so the recording is not complete.
         """
         metadata: dict[str, Any] = {"notes": list(notes)}
         if allocators:
             metadata["allocators"] = {path: list(names) for path, names in allocators.items()}
+        if lossy:
+            metadata["lossy"] = True
         self._chunk(atlas.NOTES, metadata)
 
     def end(self) -> None:

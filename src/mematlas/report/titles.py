@@ -68,4 +68,4 @@ IDLE_METHODS = {
     "idle": "idle page tracking",
     "referenced": "referenced bits of mappings",
 }
-CUT_SHORT = "The recording was cut short. Its data is valid up to the last complete record."
+CUT_SHORT = "The recording is not complete. The notes say what is missing."

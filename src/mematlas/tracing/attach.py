@@ -11,7 +11,7 @@ from mematlas.tracing.attachment import Attachment, end_attachment
 from mematlas.tracing.child import library
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.inject import attach_tracer, detach_tracer
-from mematlas.tracing.output import open_recording
+from mematlas.tracing.output import discard, open_recording, pending_path, publish
 from mematlas.tracing.recorder import command_of
 from mematlas.tracing.target import Target
 
@@ -64,17 +64,19 @@ def attach(
         on_attached: called once the process is traced.
 
     Raises:
-        MematlasError: as of Target and attach_tracer(); the process is then as before.
+        MematlasError: as of Target and attach_tracer(); the process is then as before, and no recording
+            is written.
         OSError: the recording cannot be written.
     """
     target, stop = Target(pid), StopSignals()
     try:
         collector = open_collector(settings)
         try:
-            writer = open_recording(path, command_of(pid), settings)
+            pending = pending_path(path)
+            writer = open_recording(pending, command_of(pid), settings)
             # Before the tracer is loaded: the process may end right after that.
             follower = Follower(collector, writer, pid, idle_s=settings.idle_s)
-            attach_tracer(target, library(), collector.session)
+            _enter(target, collector.session, pending, path)
             with Attachment(pid):
                 on_attached()
                 writer.notes(_follow(follower, stop, duration_s))
@@ -84,6 +86,21 @@ def attach(
     finally:
         stop.close()
     return writer
+
+
+def _enter(target: Target, session: str, pending: str, path: str) -> None:
+    """Load the tracer, and give the recording its name; without the tracer there is no recording."""
+    try:
+        enter_process(target, session)
+    except BaseException:
+        discard(pending, path)
+        raise
+    publish(pending, path)
+
+
+def enter_process(target: Target, session: str) -> None:
+    """Load the tracer into a process and have it join a session. Raises as attach_tracer()."""
+    attach_tracer(target, library(), session)
 
 
 def detach(pid: int) -> bool:
@@ -104,6 +121,11 @@ def _follow(follower: Follower, stop: StopSignals, duration_s: float | None) -> 
     """Follow the process, then detach; return a note per process that stays hooked."""
     end = float("inf") if duration_s is None else time.monotonic() + duration_s
     follower.follow(lambda: stop.received or time.monotonic() >= end, lambda: None)
+    return detach_all(follower)
+
+
+def detach_all(follower: Follower) -> list[str]:
+    """Detach all processes of a recording and end it; return a note per process that stays hooked."""
     follower.snapshot_all()
     notes = []
     for pid in follower.running():

@@ -52,10 +52,13 @@ def open_collector(settings: TraceSettings) -> Collector:
 
 
 class Follower:
-    """The recording of one session: of the process `pid` and of all processes it starts."""
+    """The recording of one session: of the process `pid` and of all processes it starts.
+
+    `pid` None: of all that join, until it is stopped.
+    """
 
     def __init__(
-        self, collector: Collector, writer: Writer, pid: int, *, idle_s: float = 0.0
+        self, collector: Collector, writer: Writer, pid: int | None, *, idle_s: float = 0.0
     ) -> None:
         """Watch the process for its end.
 
@@ -69,7 +72,8 @@ class Follower:
         self._next_flush = 0.0
         self._idle_s = idle_s
         self._idle_method, self._notes = _choose_idle_method() if idle_s else ("", [])
-        collector.watch(pid)
+        if pid is not None:
+            collector.watch(pid)
 
     def follow(self, stop: Callable[[], bool], reap: Callable[[], object]) -> None:
         """Record until `stop` returns true, or the process and its children have ended.
@@ -101,6 +105,9 @@ class Follower:
         self._collector.stop()
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
+        losses = [loss for recorder in self._recorders.values() for loss in recorder.losses]
+        if losses:
+            self._writer.notes(losses, lossy=True)
         paths = {path for recorder in self._recorders.values() for path in recorder.paths}
         allocators = find_private_allocators(paths)
         notes = [

@@ -4,40 +4,72 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TypeVar
 
-from mematlas.errors import MematlasError, TargetError, UnsupportedError, UsageError
+from mematlas.errors import MematlasError, TargetError, UsageError
+from mematlas.tracing.loading import find_tracer, load_tracer
+from mematlas.tracing.passing import close_there, pass_socket
 from mematlas.tracing.safe_thread import stop_safe_thread
+from mematlas.tracing.seccomp import check_filters
 from mematlas.tracing.target import Target, has_ended
 
 if TYPE_CHECKING:
-    from mematlas._core import StoppedThread
+    from collections.abc import Callable, Iterator
 
-_RTLD_NOW, _RTLD_NODELETE = 2, 0x1000
+    from mematlas._core import StoppedThread
+    from mematlas.tracing.target import CodeMapping
+
+_Result = TypeVar("_Result")
 
 
 class _RemoteCaller:
     """Calls of functions in one stopped thread; failures are errors that name the process."""
 
     def __init__(self, target: Target, thread: StoppedThread) -> None:
+        self._target = target
         self._pid = target.pid
         self._thread = thread
-        self._syscall_insn = target.find_syscall_insn()
 
     def call(self, function: int, text: bytes, argument: int) -> int:
         """Call `int function(text, argument)` and return its result."""
         try:
-            result = self._thread.call(self._syscall_insn, function, text, argument)
+            result = self._thread.call(function, self._thread.put(text + b"\0"), argument)
         except OSError as error:
             raise self._failure(error) from None
         return _signed(result)
+
+    def load(self, library: str) -> CodeMapping:
+        """Load the tracer's library."""
+        try:
+            return load_tracer(self._target, self._thread, library)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    @contextmanager
+    def reach(self, session: str) -> Iterator[str]:
+        """Yield the text of a session that the process can reach, in its network namespace."""
+        if _network(self._pid) == _network(os.getpid()):
+            yield session
+            return
+        try:
+            descriptor = pass_socket(self._thread, session.partition(":")[0])
+        except OSError as error:
+            raise self._failure(error) from None
+        try:
+            yield f"{session}:{descriptor}"
+        except BaseException:
+            with suppress(OSError):
+                close_there(self._thread, descriptor)
+            raise
 
     def _failure(self, error: OSError) -> MematlasError:
         if error.errno == errno.ESRCH:
             return TargetError(f"process {self._pid} has ended")
         if error.errno == errno.ETIME:
             return MematlasError(
-                f"process {self._pid}: a call in it did not return in time; try again"
+                f"process {self._pid}: a call in it waited for a lock for too long and was given up"
             )
         return MematlasError(f"process {self._pid}: a call in it failed: {error.strerror}")
 
@@ -52,24 +84,12 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
     """Load the tracer into a process and have it join a session.
 
     Raises:
-        UnsupportedError: the process has another root directory or network namespace.
+        UnsupportedError: a seccomp filter stops the tracer.
         UsageError: the process is traced already.
         TargetError: the process ended.
         MematlasError: a call in the process failed; the message says whether the hooks were removed.
     """
-    if not target.sees(library):
-        raise UnsupportedError(
-            f"process {target.pid} has another root directory; run mematlas in its container"
-        )
-    with stop_safe_thread(target) as thread:
-        caller = _RemoteCaller(target, thread)
-        attach, detach = _load(target, caller, library)
-        try:
-            result = caller.call(attach, os.fsencode(session), 0)
-        except TargetError:
-            raise
-        except MematlasError as error:
-            raise _roll_back(caller, detach, error) from None
+    result = _in_own_thread(lambda: _attach(target, library, session))
     if result == -errno.EBUSY:
         raise UsageError(
             f"process {target.pid} is traced already; end that with: mematlas detach {target.pid}"
@@ -78,15 +98,43 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
         raise MematlasError(f"process {target.pid} cannot be traced: {os.strerror(-result)}")
 
 
+def _network(pid: int) -> str:
+    return os.readlink(f"/proc/{pid}/ns/net")  # noqa: PTH115  a link to no path
+
+
+def _in_own_thread(work: Callable[[], _Result]) -> _Result:
+    """Do work that uses ptrace in a thread that ends with it.
+
+    The kernel then lets go what the thread traces: a thread of the process that did not stop in time would
+    otherwise stop later, and for as long as the recording lasts.
+    """
+    with ThreadPoolExecutor(1) as executor:
+        return executor.submit(work).result()
+
+
+def _attach(target: Target, library: str, session: str) -> int:
+    """Load the tracer and join a session; return the result of joining."""
+    find_tracer(target, library)  # reads the library before the program is stopped
+    with stop_safe_thread(target) as thread:
+        check_filters(target, thread)
+        caller = _RemoteCaller(target, thread)
+        attach, detach = _load(target, caller, library)
+        with caller.reach(session) as text:
+            try:
+                return caller.call(attach, os.fsencode(text), 0)
+            except TargetError:
+                raise
+            except MematlasError as error:
+                raise _roll_back(caller, detach, error) from None
+
+
 def _load(target: Target, caller: _RemoteCaller, library: str) -> tuple[int, int]:
-    """Load the tracer by dlopen() and return the addresses of its attach and detach functions."""
-    caller.call(target.find_dlopen(), os.fsencode(library), _RTLD_NOW | _RTLD_NODELETE)
-    # dlopen()'s result is not needed: the mapping tells whether it worked.
-    mapping = target.find_mapping(library)
-    attach = mapping and target.find_function(mapping, "mematlas_attach")
-    detach = mapping and target.find_function(mapping, "mematlas_detach")
+    """Load the tracer and return the addresses of its attach and detach functions."""
+    mapping = caller.load(library)
+    attach = target.find_function(mapping, "mematlas_attach")
+    detach = target.find_function(mapping, "mematlas_detach")
     if not attach or not detach:
-        raise MematlasError(f"process {target.pid} could not load {library}")
+        raise MematlasError(f"process {target.pid} has a damaged {library}")
     return attach, detach
 
 
@@ -107,13 +155,18 @@ def detach_tracer(pid: int, library: str) -> bool:
     """
     try:
         target = Target(pid)
-        mapping = target.find_mapping(library)
+        mapping = find_tracer(target, library)
         detach = mapping and target.find_function(mapping, "mematlas_detach")
         if not detach:
             return False
-        with stop_safe_thread(target) as thread:
-            return _RemoteCaller(target, thread).call(detach, b"", 0) == 0
+        return _in_own_thread(lambda: _detach(target, detach))
     except MematlasError:
         if not has_ended(pid):
             raise
         return False
+
+
+def _detach(target: Target, detach: int) -> bool:
+    with stop_safe_thread(target) as thread:
+        check_filters(target, thread)
+        return _RemoteCaller(target, thread).call(detach, b"", 0) == 0

@@ -37,6 +37,30 @@ def open_recording(path: str, command: Sequence[str], settings: TraceSettings) -
     )
 
 
+def pending_path(path: str) -> str:
+    """Return the name of a recording until it is known that there is one: beside `path`, hidden.
+
+    `path` itself where that is a pipe or device, or where its directory takes no other file.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    special = os.path.exists(path) and not os.path.isfile(path)  # noqa: PTH110, PTH113
+    if special or not os.access(folder, os.W_OK):
+        return path
+    return f"{folder}/.{name}.{os.getpid()}"
+
+
+def publish(pending: str, path: str) -> None:
+    """Rename a pending recording to its name."""
+    if pending != path:
+        os.replace(pending, os.path.realpath(path))  # noqa: PTH105
+
+
+def discard(pending: str, path: str) -> None:
+    """Remove a pending recording."""
+    if pending != path:
+        os.unlink(pending)  # noqa: PTH108
+
+
 def write_names(writer: Writer, path: str) -> RecordingData:
     """Resolve the names of functions and lines, end the recording, and return it as read back.
 
@@ -54,7 +78,7 @@ def write_names(writer: Writer, path: str) -> RecordingData:
         recording.frames[index] = frames
     writer.notes(resolver.notes)
     writer.end()
-    recording.complete = True
+    recording.complete = not recording.lossy
     return recording
 
 

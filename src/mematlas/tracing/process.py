@@ -58,6 +58,7 @@ class ProcessRecorder:
         self._idle_due = 0.0
         self.ended = False
         self.paths: set[str] = set()  # of all modules
+        self.losses: list[str] = []  # known at the end
         self._unread = ""  # why pages could not be read
         info = collector.process(index)
         self.pid = info.pid
@@ -129,6 +130,7 @@ class ProcessRecorder:
         """Write the totals and the ending of a process that is gone."""
         self.ended = True
         info = self._write_names()
+        self.losses = _losses(info)
         self._write_totals()
         self.flush_timeline()
         ending = "exec" if info.execed else "ended"
@@ -167,6 +169,7 @@ class ProcessRecorder:
 
     def _close_running(self, info: Traced) -> Process:
         """Write what a running process holds, and return its description with an ending."""
+        self.losses = _losses(info)
         if objects := self._read_objects():
             self._write_objects(*objects)
         self._write_heaps()
@@ -303,6 +306,28 @@ def _clean(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
+def _losses(info: Traced) -> list[str]:
+    """Format which events of a process were not recorded, and why."""
+    losses = (
+        (
+            info.lost_events,
+            (
+                f"{info.lost_events} events were lost, since mematlas did not read for ten seconds or "
+                "no memory was left for records; what is live may be shown too high or too low"
+            ),
+        ),
+        (
+            info.exits_missed,
+            "its last snapshot is missing, since mematlas got no CPU for it in time",
+        ),
+        (
+            info.broken_rings,
+            f"{info.broken_rings} of its threads wrote invalid records and were not read further",
+        ),
+    )
+    return [f"process {info.pid}: {text}" for applies, text in losses if applies]
+
+
 def _version(info: Traced) -> str | None:
     number, build = info.python_version, "t" if info.python_free_threaded else ""
     return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}{build}" if number else None
@@ -345,9 +370,6 @@ def _note(info: Traced, unread: str) -> str:
             any(info.left),
             f"{sum(info.left)} of the programs it started not traced: {_describe_left(info.left)}",
         ),
-        (
-            info.broken_rings,
-            f"{info.broken_rings} of its threads wrote invalid records and were not read further",
-        ),
+        *((True, loss.partition(": ")[2]) for loss in _losses(info)),
     )
     return "; ".join(text for applies, text in notes if applies)

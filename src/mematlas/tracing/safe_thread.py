@@ -1,71 +1,43 @@
 """The choice of a thread in which a function may be called.
 
-The call may allocate, so the thread must not be inside the C library's allocator: it would deadlock on its
-own lock. Two kinds of threads are safe, if no signal handler is active in them: those waiting in a system
-call that no allocator makes, and those running code outside the C library.
+The call may allocate and load a library, so the thread must not be inside the C library's allocator or the
+loader: it would wait for its own lock. Each thread is stopped for the time of unwinding its stack, from
+outside. A thread that is safe is stopped again and used, unless any thread is in the loader: loading would wait for that
+thread, which may wait for the stopped one. If all are inside the library, one is let run until it leaves it.
 """
 
 from __future__ import annotations
 
 import errno
-import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mematlas._core import StoppedThread
+from mematlas._core import Place, StoppedThread, Verdict
 from mematlas.errors import MematlasError, TargetError
 from mematlas.tracing.target import has_ended, ptrace_refusal, thread_state
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from mematlas._core.syscalls.remote_call import Registers
+    from mematlas._core.attach.thread import Registers
     from mematlas.tracing.target import Target
 
-_SEARCH_S = 10.0
+_SEARCH_S = 5.0
 _STOP_TIMEOUT_S = 1.0
 _RETRY_S = 0.02
-_SIGRETURN_INSNS = b"\x48\xc7\xc0\x0f\x00\x00\x00\x0f\x05"  # mov $15, %rax; syscall
-_STACK_BYTES = 256 << 10
-# System calls that wait and that no allocator makes, by their numbers on x86-64. A call that was stopped
-# before goes on as restart_syscall, with the rest of its timeout.
-_WAITING = {
-    "read": 0,
-    "poll": 7,
-    "select": 23,
-    "pause": 34,
-    "nanosleep": 35,
-    "connect": 42,
-    "accept": 43,
-    "recvfrom": 45,
-    "recvmsg": 47,
-    "wait4": 61,
-    "rt_sigtimedwait": 128,
-    "rt_sigsuspend": 130,
-    "restart_syscall": 219,
-    "clock_nanosleep": 230,
-    "epoll_wait": 232,
-    "waitid": 247,
-    "pselect6": 270,
-    "ppoll": 271,
-    "epoll_pwait": 281,
-    "accept4": 288,
-    "recvmmsg": 299,
-    "epoll_pwait2": 441,
-}
-_WAITING_NUMBERS = frozenset(_WAITING.values())
-_FUTEX = 202
-_RUNTIME = (
-    "libc.",
-    "libc-",
-    "ld-",
-    "libpthread",
-    "libjemalloc",
-    "libmimalloc",
-    "libtcmalloc",
-    "libmematlas",
-)
+_RUN_OUT_S = 0.5
+_LONG_S = 0.2  # an allocator holds its lock for microseconds, on a busy machine for milliseconds
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What one look at a thread found."""
+
+    tid: int
+    registers: Registers
+    place: Place
+    group_stopped: bool
+    since: float  # time of the first look that found it there
 
 
 def stop_safe_thread(target: Target) -> StoppedThread:
@@ -74,113 +46,146 @@ def stop_safe_thread(target: Target) -> StoppedThread:
     Raises:
         TargetError: the process has ended.
         AccessError: ptrace is refused.
-        MematlasError: no thread was safe within ten seconds.
+        MematlasError: no thread was safe within five seconds; the message says where they are.
     """
     end = time.monotonic() + _SEARCH_S
-    seen: dict[int, Registers] = {}
-    while time.monotonic() < end:
-        if has_ended(target.pid):
-            raise TargetError(f"process {target.pid} has ended")
-        for tid in _threads(target.pid):
-            if thread := _stop_if_safe(target, tid, seen):
-                return thread
-        time.sleep(_RETRY_S)
-    raise MematlasError(
-        f"process {target.pid}: no thread could be interrupted safely within {_SEARCH_S:.0f} s; try again"
-    )
-
-
-def _stop_if_safe(target: Target, tid: int, seen: dict[int, Registers]) -> StoppedThread | None:
-    thread = _stop(target.pid, tid)
-    if thread is None:
-        return None
-    try:
-        registers = thread.registers
-        if _is_safe(target, registers, seen.get(tid)):
+    looks: list[_Look] = []
+    while True:
+        looks = _look_at_all(target, {each.tid: each for each in looks})
+        loading = any(each.place.verdict is Verdict.LOADER for each in looks)
+        thread = None if loading else _stop_safe(target, looks) or _run_one_out(target, looks)
+        if thread:
             return thread
-        seen[tid] = registers
-    except BaseException:
-        thread.__exit__()
-        raise
-    thread.__exit__()
+        if time.monotonic() >= end:
+            raise MematlasError(f"process {target.pid}: {_explain(looks)}")
+        time.sleep(_RETRY_S)
+
+
+def _look_at_all(target: Target, before: dict[int, _Look]) -> list[_Look]:
+    """Unwind every thread, one by one, so that each is stopped for its own unwinding only."""
+    found = []
+    for tid in _threads(target.pid):
+        if thread := _stop(target, tid):
+            with thread:
+                found.append(_look(target, thread, before.get(tid)))
+    if not found and has_ended(target.pid):
+        raise TargetError(f"process {target.pid} has ended")
+    return found
+
+
+def _look(target: Target, thread: StoppedThread, before: _Look | None) -> _Look:
+    registers, now = thread.registers, time.monotonic()
+    stayed = before is not None and before.registers == registers
+    since = before.since if before and stayed else now
+    place = thread.find_place(target.process_code)
+    return _Look(thread.tid, registers, place, thread.group_stopped, since)
+
+
+def _stop_safe(target: Target, looks: list[_Look]) -> StoppedThread | None:
+    """Stop a thread that was safe and still is."""
+    for each in looks:
+        if not _is_safe(each):
+            continue
+        thread = _stop(target, each.tid)
+        if thread and _is_safe(_look(target, thread, each)):
+            return thread
+        if thread:
+            thread.__exit__()
     return None
 
 
-def _stop(pid: int, tid: int) -> StoppedThread | None:
+def _is_safe(look: _Look) -> bool:
+    """Return whether a thread may be entered."""
+    if look.place.verdict is Verdict.BRIEF:
+        return time.monotonic() - look.since >= _LONG_S
+    return look.place.verdict is Verdict.SAFE
+
+
+def _run_one_out(target: Target, looks: list[_Look]) -> StoppedThread | None:
+    """Run a thread until it leaves the library, and stop it there; None: no thread left it in time."""
+    for each in looks:
+        if each.place.verdict is not Verdict.LIBRARY or not each.place.out_pc:
+            continue
+        thread = _stop(target, each.tid)
+        if thread is None:
+            continue
+        if _leave_library(target, thread):
+            return thread
+        thread.__exit__()
+    return None
+
+
+def _leave_library(target: Target, thread: StoppedThread) -> bool:
+    place = thread.find_place(target.process_code)
+    if place.verdict is Verdict.SAFE:
+        return True
+    if not place.out_pc:
+        return False
     try:
-        return StoppedThread(pid, tid, _STOP_TIMEOUT_S)
+        thread.run_out(place.out_pc, place.out_sp, _RUN_OUT_S)
+    except OSError as error:
+        if error.errno == errno.ESRCH:
+            return False
+        # ETIME, EBUSY; no breakpoints in this virtual machine: ENOSPC, EINVAL, EIO
+    return thread.find_place(target.process_code).verdict is Verdict.SAFE
+
+
+def _explain(looks: list[_Look]) -> str:
+    """Return why no thread can be entered, and what would help."""
+    if not looks:
+        return (
+            "none of its threads could be stopped within a second; they wait for a device, or for a child"
+            " made by vfork()"
+        )
+    look = max(looks, key=lambda each: each.place.verdict is Verdict.LOADER)
+    place = look.place
+    where = f"{place.function}() of {place.file}" if place.function else place.file
+    where = where or "the C library"
+    whose = "its only thread" if len(looks) == 1 else f"thread {look.tid}"
+    if place.verdict is Verdict.LOADER:
+        return f"{whose} is loading a library, in {where}; attach when that is done"
+    if place.verdict is Verdict.UNKNOWN:
+        return (
+            f"{whose} runs code of {where} that has no unwind information, so that nothing tells whether"
+            " a lock of the allocator is held; attach while the program waits for something"
+        )
+    if look.group_stopped:
+        return f"stopped by a signal inside {where}; let it go on with: kill -CONT {look.tid}"
+    if place.handlers:
+        return (
+            f"a signal handler runs in {whose} over {where}, whose lock it may hold;"
+            " attach when the handler has returned"
+        )
+    return f"{whose} stays inside {where}, whose lock it may hold"
+
+
+def _stop(target: Target, tid: int) -> StoppedThread | None:
+    try:
+        thread = StoppedThread(target.pid, tid, _STOP_TIMEOUT_S)
     except PermissionError:
-        raise ptrace_refusal(pid) from None
+        raise ptrace_refusal(target.pid) from None
     except OSError as error:
         if error.errno in {errno.ESRCH, errno.ETIME}:  # the thread ended, or is in state D
             return None
         raise
+    thread.syscall_insn = target.syscall_insn
+    return thread
 
 
-def _is_safe(target: Target, registers: Registers, before: Registers | None) -> bool:
-    """Return whether a thread is outside the allocator; `before`: its registers at the last try."""
-    call = registers.system_call
-    if call == _FUTEX:
-        # An allocator's lock is held for microseconds: a thread at the same place after 20 ms waits for
-        # something else.
-        if registers != before:
-            return False
-    elif call >= 0:
-        if call not in _WAITING_NUMBERS:
-            return False
-    elif _runs_runtime(target, registers.pc):
-        return False
-    return not _in_signal_handler(target, registers.sp)
+def _threads(pid: int) -> list[int]:
+    """List thread IDs: those waiting in the kernel first, the main thread first among equals.
 
-
-def _runs_runtime(target: Target, pc: int) -> bool:
-    """Return whether an address is in a library that allocates; true for code without a file, as of a JIT."""
-    for each in target.code:
-        if each.start <= pc < each.end:
-            return each.name.startswith(_RUNTIME)
-    return True
-
-
-def _in_signal_handler(target: Target, sp: int) -> bool:
-    """Return whether the stack holds a signal frame: the handler may have interrupted the allocator.
-
-    A signal frame's return address is that of libc's sigreturn trampoline.
+    Threads that cannot be stopped now, dead or in state D, are left out.
     """
-    trampoline = target.find_in_libc(_SIGRETURN_INSNS)
-    if not trampoline:
-        return False
-    with Path(f"/proc/{target.pid}/mem").open("rb", buffering=0) as memory:
-        memory.seek(sp)
-        try:
-            words = memory.read(_STACK_BYTES) or b""
-        except OSError:  # the stack ends before that
-            words = _read_pages(memory.fileno(), sp)
-    return trampoline.to_bytes(8, "little") in words
-
-
-def _threads(pid: int) -> Iterator[int]:
-    """List thread IDs: those waiting in the kernel first, the main thread first among equals."""
     found = []
     try:
-        for entry in os.listdir(f"/proc/{pid}/task"):  # noqa: PTH208
+        for entry in Path(f"/proc/{pid}/task").iterdir():
             try:
-                state = thread_state(pid, int(entry))
+                state = thread_state(pid, int(entry.name))
             except OSError:
                 continue
-            found.append((state != "S", int(entry) != pid, int(entry)))
+            if state not in {"D", "X", "Z"}:
+                found.append((state != "S", int(entry.name) != pid, int(entry.name)))
     except OSError:
         raise TargetError(f"process {pid} has ended") from None
-    yield from (tid for *_, tid in sorted(found))
-
-
-def _read_pages(memory: int, start: int) -> bytes:
-    """Read page by page from an address to the first page that is not mapped."""
-    found, address = b"", start
-    while len(found) < _STACK_BYTES:
-        size = 4096 - address % 4096
-        try:
-            found += os.pread(memory, size, address)
-        except OSError:
-            break
-        address += size
-    return found
+    return [tid for *_, tid in sorted(found)]

@@ -7,26 +7,25 @@ import platform
 from dataclasses import dataclass
 from pathlib import Path
 
+from mematlas._core import ProcessCode
 from mematlas.errors import AccessError, TargetError, UnsupportedError, UsageError
 from mematlas.linux import smaps
 from mematlas.linux.mappings import Permission
 from mematlas.linux.status import read_status_of
-from mematlas.recording import elf
 
 _SYSCALL_INSN = b"\x0f\x05"
+_SECCOMP_STRICT = 1
+_SYSCALL_BYTES = 64  # of the function that holds one
 _ELF_64_LITTLE = b"\x7fELF\x02\x01"
 
 
 @dataclass(frozen=True, slots=True)
 class CodeMapping:
-    """An executable mapping of an ELF file.
-
-    bias == address in the process - address in the file's own address space.
-    """
+    """An executable mapping of a file."""
 
     start: int
     end: int
-    bias: int
+    image: int  # address of the file's first byte
     path: str  # as the process sees it
 
     @property
@@ -45,7 +44,7 @@ class Target:
             TargetError: the process does not exist, or ended.
             AccessError: the kernel refuses; CAP_SYS_PTRACE, another user or a Yama setting would allow it.
             UsageError: it is under a debugger, static, a kernel thread or a zombie.
-            UnsupportedError: seccomp, a PID namespace, musl, 32 bits or another processor than x86-64.
+            UnsupportedError: strict seccomp, musl, 32 bits or another processor than x86-64.
         """
         self.pid = pid
         self._root = Path(f"/proc/{pid}/root")
@@ -53,7 +52,7 @@ class Target:
             raise UnsupportedError(f"attach works on x86-64, not yet on {platform.machine()}")
         try:
             self.status = read_status_of(pid)
-            self.code = self._read_code()
+            self.code = self.read_code()
         except FileNotFoundError:
             raise TargetError(f"there is no process {pid}") from None
         except ProcessLookupError:
@@ -63,22 +62,9 @@ class Target:
         self._check_status()
         self._check_program()
         self.libc = self._find_libc()
-
-    def find_mapping(self, path: str) -> CodeMapping | None:
-        """Find the code of a loaded library, by the device and inode of a path here.
-
-        Reads the mappings again.
-        """
-        self.code = self._read_code()
-        wanted = os.stat(path)  # noqa: PTH116
-        for mapping in self.code:
-            try:
-                found = os.stat(f"{self._root}{mapping.path}")  # noqa: PTH116
-            except OSError:
-                continue
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                return mapping
-        return None
+        self.process_code = ProcessCode(pid)
+        self.syscall_insn = self._find_syscall_insn()
+        self.dlopen = self._find_dlopen()
 
     def sees(self, path: str) -> bool:
         """Return whether a path leads to the same file in the process's root directory as here."""
@@ -90,37 +76,37 @@ class Target:
 
     def find_function(self, mapping: CodeMapping, name: str) -> int:
         """Return the address of a library's function in the process; 0 if the library has none."""
-        value = elf.address_of(f"{self._root}{mapping.path}", name)
-        return value + mapping.bias if value else 0
+        return self.process_code.find_function(mapping.image, name)
 
-    def find_dlopen(self) -> int:
-        """Return the address of dlopen(); before glibc 2.34 libdl or a private name of libc has it."""
-        libraries = [
-            each for each in self.code if each.name.startswith(("libc.", "libc-", "libdl"))
-        ]
-        for name in ("dlopen", "__libc_dlopen_mode"):
-            for each in libraries:
-                if address := self.find_function(each, name):
-                    return address
-        raise UnsupportedError(f"process {self.pid}: its C library has no dlopen()")
-
-    def find_syscall_insn(self) -> int:
-        """Return the address of a `syscall` instruction in the C library; 0 if there is none."""
-        return self.find_in_libc(_SYSCALL_INSN)
-
-    def find_in_libc(self, code: bytes) -> int:
-        """Return the address of the first occurrence of some machine code in the C library; 0: none."""
-        with Path(f"{self._root}{self.libc.path}").open("rb") as file:
-            data = file.read()
-        offset = -1
-        while (offset := data.find(code, offset + 1)) >= 0:
-            address = elf.file_address(data, offset)
-            if address is not None and self.libc.start <= address + self.libc.bias < self.libc.end:
-                return address + self.libc.bias
+    def find_in_libraries(self, name: str) -> int:
+        """Return the address of a function of the C library; before glibc 2.34 libdl may have it. 0: none."""
+        for each in self.code:
+            if each.name.startswith(("libc.", "libc-", "libdl")) and (
+                address := self.find_function(each, name)
+            ):
+                return address
         return 0
 
-    def _read_code(self) -> list[CodeMapping]:
-        file_start: dict[str, int] = {}
+    def _find_dlopen(self) -> int:
+        found = self.find_in_libraries("dlopen") or self.find_in_libraries("__libc_dlopen_mode")
+        if not found:
+            raise UnsupportedError(f"process {self.pid}: its C library has no dlopen()")
+        return found
+
+    def _find_syscall_insn(self) -> int:
+        """Return the address of a `syscall` instruction in the C library: in its function syscall()."""
+        start = self.find_function(self.libc, "syscall")
+        with Path(f"/proc/{self.pid}/mem").open("rb", buffering=0) as memory:
+            memory.seek(start)
+            code = memory.read(_SYSCALL_BYTES) if start else b""
+        offset = code.find(_SYSCALL_INSN)
+        if offset < 0:
+            raise UnsupportedError(f"process {self.pid}: its C library has no syscall()")
+        return start + offset
+
+    def read_code(self) -> list[CodeMapping]:
+        """Read the executable mappings of files as they are now."""
+        file_start: dict[tuple[str, int], int] = {}
         code = []
         descriptor = os.open(f"/proc/{self.pid}/maps", os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -131,10 +117,11 @@ class Target:
             if not each.name.startswith(b"/"):
                 continue
             path = os.fsdecode(each.name)
+            file = (path, each.inode)  # memfds share a name
             if each.offset == 0:
-                file_start.setdefault(path, each.start)
-            if each.permissions & Permission.EXECUTE and path in file_start:
-                code.append(CodeMapping(each.start, each.end, file_start[path], path))
+                file_start.setdefault(file, each.start)
+            if each.permissions & Permission.EXECUTE and file in file_start:
+                code.append(CodeMapping(each.start, each.end, file_start[file], path))
         return code
 
     def _check_status(self) -> None:
@@ -144,13 +131,10 @@ class Target:
             raise UsageError(
                 f"process {self.pid} is traced by process {tracer}, such as a debugger; detach that first"
             )
-        if lines.get("Seccomp", "0") != "0":
+        self.seccomp = int(lines.get("Seccomp", "0"))
+        if self.seccomp == _SECCOMP_STRICT:
             raise UnsupportedError(
-                f"process {self.pid} has a seccomp filter, which may kill it for the tracer's system calls"
-            )
-        if len(lines.get("NSpid", "1").split()) > 1:
-            raise UnsupportedError(
-                f"process {self.pid} is in another PID namespace; run mematlas in its container"
+                f"process {self.pid} is in seccomp's strict mode: it would be killed for mapping memory"
             )
 
     def _check_program(self) -> None:

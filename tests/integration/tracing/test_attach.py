@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from attachments import Obedient, attached, recorded
+from attachments import (
+    Obedient,
+    attached,
+    compiled,
+    mematlas,
+    recorded,
+    wait_until_recorded,
+)
 from machine_state import NOBODY
 from mematlas.tracing.child import library
 from traced_runs import MEMATLAS, trace
@@ -49,19 +56,6 @@ sys.exit(7)
 def is_announced(pid: int) -> bool:
     """Return whether a process is announced as attached to."""
     return f"@mematlas-attach.{pid}." in Path("/proc/net/unix").read_text(errors="replace")
-
-
-def wait_until_recorded(file: Path, allocations: int) -> None:
-    """Wait until a recording that is being written has this many allocations."""
-    wait_until(
-        lambda: recorded(file).sum("allocations", "allocate", kind="malloc") >= allocations,
-        f"{allocations} recorded allocations",
-    )
-
-
-def mematlas(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command of mematlas."""
-    return subprocess.run([*MEMATLAS, *arguments], capture_output=True, text=True, check=False)
 
 
 def test_allocations_while_attached_are_recorded(build: Build, tmp_path: Path) -> None:
@@ -121,6 +115,60 @@ def test_repeated_attachments(build: Build, tmp_path: Path) -> None:
         expected = 1000 if number % 2 else 4000
         assert recorded(file).sum("allocations", "keep_one", kind="malloc") == expected
     assert program.end() == (7, "")
+
+
+def address_space(pid: int) -> tuple[int, int]:
+    """Return the bytes of a process's address space and the number of its mappings."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+    return pages * os.sysconf("SC_PAGE_SIZE"), Path(f"/proc/{pid}/maps").read_text().count("\n")
+
+
+@pytest.mark.parametrize(
+    "limit", [(), ("prlimit", "--as=6000000000")], ids=["no limit", "address space limited"]
+)
+def test_attaching_costs_little_address_space(
+    build: Build, tmp_path: Path, limit: tuple[str, ...]
+) -> None:
+    """All attachments together cost less than 10 MB, and none but the first costs any."""
+    # libc keeps the stacks of threads, and adds arenas of 64 MB as threads meet.
+    program = Obedient("env", "MALLOC_ARENA_MAX=1", *limit, build("obeys"))
+    program.tell("t")
+    sizes = [address_space(program.process.pid)]
+    for number in range(4):
+        with attached(program.process.pid, tmp_path / f"{number}.atlas"):
+            program.tell("t" if number % 2 else "f")
+        sizes.append(address_space(program.process.pid))
+    assert program.end() == (7, "")
+    bytes_after = [size for size, _ in sizes]
+    assert bytes_after[-1] - bytes_after[0] < 10_000_000, sizes
+    assert max(bytes_after[2:]) - bytes_after[1] <= 1_000_000, sizes
+    assert sizes[-1][1] <= sizes[1][1] + 2, sizes  # the heap may have grown
+
+
+def test_attaching_to_a_program_that_changes_all_the_time(build: Build, tmp_path: Path) -> None:
+    """Threads end, children are forked and libraries are closed at any moment of an attachment or a detachment."""
+    with subprocess.Popen(
+        ["env", "MALLOC_ARENA_MAX=1", build("churns")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        sizes = []
+        for number in range(int(os.environ.get("MEMATLAS_ATTACHMENTS", "4"))):
+            options = ("--exact",) if number % 2 else ()
+            file = tmp_path / f"{number % 2}.atlas"
+            done = mematlas(
+                "attach", str(program.pid), "--duration", "0.2", *options, "-o", str(file)
+            )
+            assert done.returncode == 0, done.stderr
+            sizes.append(address_space(program.pid)[0])
+        assert program.communicate(timeout=120)[0] == "0 wrong\n"
+    assert program.returncode == 7
+    assert recorded(file).sum("allocations", "exchange") > 0
+    stacks = 4 * (8 << 20) + (4 << 20)  # a size may be read while threads live
+    assert max(sizes[2:]) - max(sizes[:2]) <= stacks, sizes
 
 
 def test_threads_of_an_earlier_session_end(build: Build, tmp_path: Path) -> None:
@@ -192,24 +240,116 @@ def test_a_busy_program_is_not_disturbed(build: Build, tmp_path: Path) -> None:
     assert busy.returncode == 7
 
 
-def test_a_thread_in_a_signal_handler_is_not_used(tmp_path: Path) -> None:
-    """A single thread that waits in a signal handler is not used, and the attach is refused."""
-    source = tmp_path / "handler.c"
-    source.write_text(
-        "#include <signal.h>\n#include <stdio.h>\n#include <unistd.h>\n"
-        'static void handle(int n) { (void)n; puts("ready"); fflush(stdout); for (;;) pause(); }\n'
-        "int main(void) { signal(SIGALRM, handle); raise(SIGALRM); }\n"
-    )
-    program = tmp_path / "handler"
-    subprocess.run(["gcc", str(source), "-o", str(program)], check=True)
-    waiting = Obedient(program)
+HANDLER_OVER_MALLOC = """
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+static void *volatile kept;
+static void handle(int n) { (void)n; for (;;) pause(); }
+int main(void) {
+    puts("ready");
+    fflush(stdout);
+    signal(SIGSEGV, handle);
+    kept = malloc(4096);
+    mprotect((void *)(((uintptr_t)sbrk(0) - 16384) & ~4095ul), 4096, PROT_READ);
+    for (;;) kept = malloc(1000); /* writes to that page while it holds its lock */
+}
+"""
+HANDLER_OVER_PAUSE = """
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+static char *volatile kept;
+static __attribute__((noinline)) void allocate(void) { kept = malloc(5000); free(kept); }
+static void handle(int n) {
+    (void)n;
+    puts("ready");
+    fflush(stdout);
+    for (;;) { allocate(); usleep(2000); }
+}
+int main(void) { signal(SIGALRM, handle); alarm(1); for (;;) pause(); }
+"""
+STALE_WORD = """
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+static char *volatile kept;
+static __attribute__((noinline)) void allocate(void) { kept = malloc(5000); free(kept); }
+static void handle(int n) { (void)n; }
+static __attribute__((noinline)) void serve(void) {
+    volatile char buffer[16384]; /* holds what sigaction() left on the stack */
+    puts("ready");
+    fflush(stdout);
+    for (;;) { allocate(); usleep(2000); buffer[0]++; }
+}
+int main(void) { signal(SIGUSR1, handle); raise(SIGUSR1); serve(); }
+"""
+IN_MALLOC = """
+#include <stdio.h>
+#include <stdlib.h>
+static char *volatile kept;
+static __attribute__((noinline)) void allocate(void) { kept = malloc(5000); free(kept); }
+int main(void) { puts("ready"); fflush(stdout); for (;;) allocate(); }
+"""
+
+
+def test_a_handler_over_the_allocator_is_refused(tmp_path: Path) -> None:
+    """A thread whose handler interrupted malloc() is not entered; the reason is true, and no file is left."""
+    program = Obedient(compiled(HANDLER_OVER_MALLOC, tmp_path))
+    (tmp_path / "old.atlas").write_bytes(b"of before")
     try:
-        done = mematlas("attach", str(waiting.process.pid), "-o", str(tmp_path / "a.atlas"))
-        assert done.returncode == 1
-        assert "interrupted safely" in done.stderr
-        assert waiting.process.poll() is None
+        for name in ("new.atlas", "old.atlas"):
+            file = tmp_path / name
+            done = mematlas("attach", str(program.process.pid), "-o", str(file))
+            assert done.returncode == 1
+            assert "a signal handler runs in its only thread over malloc() of libc" in done.stderr
+            assert "try again" not in done.stderr
+        assert not (tmp_path / "new.atlas").exists()
+        assert (tmp_path / "old.atlas").read_bytes() == b"of before"
+        assert not list(tmp_path.glob(".*"))
+        assert "mematlas" not in Path(f"/proc/{program.process.pid}/maps").read_text()
+        assert program.process.poll() is None
     finally:
-        waiting.kill()
+        program.kill()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [HANDLER_OVER_PAUSE, STALE_WORD, IN_MALLOC],
+    ids=["handler over pause", "stale word", "always in malloc"],
+)
+def test_a_thread_is_found(code: str, tmp_path: Path) -> None:
+    """A handler over a wait, its remains on the stack, and a thread that is always in malloc() are no obstacle."""
+    program = Obedient(compiled(code, tmp_path))
+    try:
+        for number in range(3):
+            file = tmp_path / f"{number}.atlas"
+            with attached(program.process.pid, file, "--exact"):
+                wait_until_recorded(file, 4)
+        assert program.process.poll() is None
+    finally:
+        program.kill()
+
+
+def test_a_stopped_process_stays_stopped(build: Build, tmp_path: Path) -> None:
+    """A process that SIGSTOP stopped is attached to, stays stopped, and goes on at SIGCONT."""
+    program, file = Obedient(build("obeys")), tmp_path / "a.atlas"
+    pid = program.process.pid
+    in_read = "0 "  # the number of the system call, on x86-64
+    wait_until(lambda: Path(f"/proc/{pid}/syscall").read_text().startswith(in_read), "its read()")
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+    with attached(pid, file, "--exact"):
+        wait_until(lambda: " T " in Path(f"/proc/{pid}/stat").read_text(), "the group stop")
+        os.kill(pid, signal.SIGCONT)
+        program.tell("a")
+    assert program.end() == (7, "")
+    assert recorded(file).sum("allocations", "allocate", kind="malloc") == 1000
 
 
 def test_the_program_is_killed(build: Build, tmp_path: Path) -> None:

@@ -199,9 +199,41 @@ def test_a_stopped_mematlas_does_not_stop_the_program(
             run.send_signal(signal.SIGCONT)
     assert lines == [b"fine\n"] * 2
     assert run.returncode == 0
+    ask("report", str(file), "--json")
+
+
+@pytest.mark.slow
+def test_events_that_a_stopped_mematlas_misses(build: Build, tmp_path: Path) -> None:
+    """A full ring stalls the program for a while; what is lost then is told, and the recording is not complete."""
+    file, said = tmp_path / "stopped.atlas", tmp_path / "stderr"
+    with (
+        said.open("wb") as errors,
+        subprocess.Popen(
+            [*MEMATLAS, "run", "--exact", "-o", file, "--", build("obeys")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        ) as run,
+    ):
+        assert run.stdin is not None
+        assert run.stdout is not None
+        assert run.stdout.readline() == b"ready\n"
+        run.send_signal(signal.SIGSTOP)
+        try:
+            run.stdin.write(b"a\n" * 50)
+            run.stdin.flush()
+            answers = [run.stdout.readline() for _ in range(50)]
+        finally:
+            run.send_signal(signal.SIGCONT)
+        run.stdin.write(b"q\n")
+        run.stdin.close()
+    assert answers[-1] == b"done a 50000 0\n"
+    assert run.returncode == 7
     data = ask("report", str(file), "--json")
-    if options:
-        assert any("mematlas stopped reading" in process["note"] for process in data["processes"])
+    lost = [note for note in data["notes"] if "events were lost" in note]
+    assert len(lost) == 1
+    assert not data["complete"]
+    assert "events were lost" in " ".join(said.read_text().split())
 
 
 def test_an_image_is_seen_before_it_execs(tmp_path: Path) -> None:

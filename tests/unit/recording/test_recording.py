@@ -15,7 +15,9 @@ import synthetic_recording
 from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError
 from mematlas.recording import Writer, read, reader
 from mematlas.recording import format as atlas
+from mematlas.recording.merge import write_merged
 from mematlas.recording.model import NODE_DTYPE, SNAPSHOT_DTYPE, Process, Sampling
+from mematlas.report.analyse.report import make_report
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -260,6 +262,23 @@ def test_a_frame_in_no_file_has_none(tmp_path: Path) -> None:
     recording = read(path)
     assert not recording.complete
     assert not recording.frames.get(0)
+
+
+def test_a_recording_that_lost_events_is_not_complete(tmp_path: Path) -> None:
+    """A note on lost events makes a recording incomplete, also merged, and is the only one on that."""
+    path, both = tmp_path / "a.atlas", tmp_path / "both.atlas"
+    with header_only(path) as writer:
+        writer.process(synthetic_recording.PARENT)
+        writer.notes(["process 7: 12 events were lost"], lossy=True)
+        writer.end()
+    write_merged(both, [read(path), read(path)])
+    for each in (path, both):
+        recording = read(each)
+        assert recording.lossy
+        assert not recording.complete
+        notes = make_report(recording).notes
+        assert any("12 events were lost" in note for note in notes)
+        assert not any("cut short" in note for note in notes)
 
 
 def large(path: Path) -> np.ndarray:

@@ -61,7 +61,7 @@ def test_the_unseen_is_unknown() -> None:
 
 def test_a_cut_run_says_so() -> None:
     """Reports of a cut recording are marked."""
-    assert "cut short" in text_of(replace(reports.python_service(), complete=False))
+    assert "not complete" in text_of(replace(reports.python_service(), complete=False))
 
 
 @pytest.mark.parametrize(

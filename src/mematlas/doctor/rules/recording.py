@@ -237,7 +237,7 @@ def _swapped(state: RecordingState) -> Answer:
 def _unrecorded(state: RecordingState) -> Answer:
     untraced = [each for each in state.report.processes if each.note]
     reasons = [f"process {each.pid} {each.command}: {each.note}" for each in untraced]
-    if not state.recording.complete:
+    if not (state.recording.complete or state.recording.lossy):
         reasons.insert(0, "the recording was cut short; its figures are right up to its last chunk")
     if not reasons:
         return None

@@ -185,7 +185,7 @@ def _notes(reports: Sequence[Report]) -> list[str]:
     notes = []
     for name, report in zip(("first", "second"), reports, strict=True):
         if not report.complete:
-            notes.append(f"the {name} recording was cut short")
+            notes.append(f"the {name} recording is not complete; its own report says why")
     modes = [each.sampling.mode for each in reports]
     if modes[0] != modes[1]:
         notes.append(f"the first was {modes[0]}, the second {modes[1]}")

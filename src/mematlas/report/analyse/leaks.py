@@ -111,7 +111,7 @@ def find_leaks(recording: RecordingData, paths: Mapping[int, Stacks] | None = No
     by_verdict = add_up(found)
     totals = recording.totals.values()
     notes = list(recording.notes)
-    if not recording.complete:
+    if not (recording.complete or recording.lossy):
         notes.insert(
             0, "the recording was cut short: live memory is of its last record, not of the exit"
         )

@@ -330,7 +330,7 @@ def _last_known(column: NDArray[np.float64]) -> NDArray[np.float64]:
 def _notes(
     recording: RecordingData, processes: Sequence[Process], peak: Sequence[Snapshot]
 ) -> Iterator[str]:
-    if not recording.complete:
+    if not (recording.complete or recording.lossy):
         yield f"the recording was cut short; data is valid up to {_last_time_s(recording):.1f} s"
     yield from recording.notes
     yield from _sum_notes(recording, processes, peak)

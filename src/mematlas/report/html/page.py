@@ -316,7 +316,7 @@ def _facts(report: Report) -> str:
         ("started", report.started),
         ("sampling", run_facts.sampling(report.sampling)),
         ("snapshots", f"every {format_duration(report.sampling.interval_s)}"),
-        ("recording", "complete" if report.complete else "cut short"),
+        ("recording", "complete" if report.complete else "not complete"),
         *((key.replace("_", " "), value) for key, value in sorted(report.machine.items())),
     ]
     facts = "".join(f"<dt>{safe(key)}</dt><dd>{_fact(key, value)}</dd>" for key, value in pairs)

@@ -1,0 +1,174 @@
+/* Stops a thread of another process by ptrace(2), and lets it go on as if nothing had been. */
+#define _GNU_SOURCE
+#include "remote.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#include "place.h"
+
+#define NT_X86_XSTATE_ 0x202
+#define FIRST_NAP_NS 10000L
+#define LAST_NAP_NS 500000L
+
+#if defined(__x86_64__)
+
+double remote_now_s(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+int remote_wait(const struct mematlas_remote *remote, double timeout_s)
+{
+	double end = remote_now_s() + timeout_s;
+	struct timespec nap = {.tv_nsec = FIRST_NAP_NS};
+	int status;
+
+	for (;;) {
+		pid_t got = waitpid(remote->tid, &status, __WALL | WNOHANG);
+		if (got < 0 && errno != EINTR)
+			return -ESRCH;
+		if (got > 0)
+			return WIFSTOPPED(status) ? status : -ESRCH;
+		if (remote_now_s() > end)
+			return -ETIME;
+		nanosleep(&nap, NULL);
+		if (nap.tv_nsec < LAST_NAP_NS)
+			nap.tv_nsec += nap.tv_nsec / 4;
+	}
+}
+
+int remote_stop(struct mematlas_remote *remote)
+{
+	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
+		return -errno;
+	for (;;) {
+		int status = remote_wait(remote, remote->timeout_s);
+		if (status < 0)
+			return status;
+		if (remote_is_event(status)) {
+			remote->group_stopped = WSTOPSIG(status) != SIGTRAP;
+			return 0;
+		}
+		if (ptrace(PTRACE_CONT, remote->tid, NULL, (void *)(long)WSTOPSIG(status)) < 0)
+			return -errno;
+	}
+}
+
+int remote_save(struct mematlas_remote *remote)
+{
+	struct iovec vector = {remote->vector, sizeof remote->vector};
+
+	if (ptrace(PTRACE_GETREGS, remote->tid, NULL, &remote->before) < 0 ||
+	    ptrace(PTRACE_GETREGSET, remote->tid, NT_X86_XSTATE_, &vector) < 0 ||
+	    ptrace(PTRACE_GETSIGMASK, remote->tid, sizeof remote->signals, &remote->signals) < 0)
+		return -errno;
+	remote->vector_bytes = vector.iov_len;
+	return 0;
+}
+
+int remote_restore(struct mematlas_remote *remote)
+{
+	struct iovec vector = {remote->vector, remote->vector_bytes};
+
+	if (ptrace(PTRACE_SETREGSET, remote->tid, NT_X86_XSTATE_, &vector) < 0 ||
+	    ptrace(PTRACE_SETREGS, remote->tid, NULL, &remote->before) < 0 ||
+	    ptrace(PTRACE_SETSIGMASK, remote->tid, sizeof remote->signals, &remote->signals) < 0)
+		return -errno;
+	return 0;
+}
+
+/* A thread that does not stop in time stays seized, since PTRACE_DETACH needs it to be stopped. The kernel
+ * lets it go when the calling thread ends. */
+int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_remote **ret)
+{
+	struct mematlas_remote *remote = calloc(1, sizeof *remote);
+
+	*ret = NULL;
+	if (!remote)
+		return -ENOMEM;
+	remote->pid = pid;
+	remote->tid = tid;
+	remote->timeout_s = timeout_s;
+	int error = ptrace(PTRACE_SEIZE, tid, NULL, NULL) < 0 ? -errno : remote_stop(remote);
+	if (!error)
+		error = remote_save(remote);
+	if (error) {
+		ptrace(PTRACE_DETACH, tid, NULL, NULL);
+		free(remote);
+		return error;
+	}
+	*ret = remote;
+	return 0;
+}
+
+void mematlas_remote_read_registers(const struct mematlas_remote *remote,
+				    struct mematlas_remote_registers *ret)
+{
+	*ret = (struct mematlas_remote_registers){
+		.pc = remote->before.rip,
+		.stack = remote->before.rsp,
+		.system_call = (int64_t)remote->before.orig_rax,
+	};
+}
+
+int mematlas_remote_is_group_stopped(const struct mematlas_remote *remote)
+{
+	return remote->group_stopped;
+}
+
+int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mematlas_target *target,
+			       struct mematlas_place *ret)
+{
+	const struct user_regs_struct *r = &remote->before;
+	struct frame leaf = {
+		.registers = {r->rax, r->rdx, r->rcx, r->rbx, r->rsi, r->rdi, r->rbp, r->rsp, r->r8,
+			      r->r9, r->r10, r->r11, r->r12, r->r13, r->r14, r->r15, r->rip},
+		.interrupted = true,
+	};
+
+	place_find(target, &leaf, (int64_t)r->orig_rax, ret);
+	return 0;
+}
+
+#else
+
+int mematlas_remote_attach(int pid, int tid, double timeout_s, struct mematlas_remote **ret)
+{
+	(void)pid;
+	(void)tid;
+	(void)timeout_s;
+	*ret = NULL;
+	return -ENOSYS;
+}
+
+void mematlas_remote_read_registers(const struct mematlas_remote *remote,
+				    struct mematlas_remote_registers *ret)
+{
+	(void)remote;
+	*ret = (struct mematlas_remote_registers){0};
+}
+
+int mematlas_remote_is_group_stopped(const struct mematlas_remote *remote)
+{
+	return remote->group_stopped;
+}
+
+int mematlas_remote_find_place(const struct mematlas_remote *remote, struct mematlas_target *target,
+			       struct mematlas_place *ret)
+{
+	(void)remote;
+	(void)target;
+	*ret = (struct mematlas_place){.verdict = MEMATLAS_PLACE_UNKNOWN};
+	return -ENOSYS;
+}
+
+#endif

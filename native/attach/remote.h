@@ -1,0 +1,45 @@
+/* A thread of another process, stopped by ptrace(2). */
+#ifndef MEMATLAS_ATTACH_REMOTE_H
+#define MEMATLAS_ATTACH_REMOTE_H
+
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/types.h>
+#include <sys/user.h>
+
+#include "mematlas.h"
+
+#define REMOTE_MAX_XSTATE 65536u
+
+/* area == 0 <=> argument_bytes == 0 */
+struct mematlas_remote {
+	int pid, tid;
+	double timeout_s;
+	bool group_stopped;
+	uint64_t area; /* memory mapped in the process; 0: not yet */
+	uint64_t syscall_insn; /* address of a system call instruction in the process */
+	uint64_t signals; /* the thread's mask */
+	uint64_t held; /* signals that came during a call, to be sent again */
+	size_t argument_bytes; /* used of the area's low end */
+#if defined(__x86_64__)
+	struct user_regs_struct before;
+#endif
+	size_t vector_bytes;
+	char vector[REMOTE_MAX_XSTATE];
+};
+
+#if defined(__x86_64__)
+double remote_now_s(void);
+/* Waits for the next stop. A status of wait(2), or -ESRCH: the thread is gone; -ETIME. */
+int remote_wait(const struct mematlas_remote *remote, double timeout_s);
+static inline bool remote_is_event(int status)
+{
+	return status >> 16 != 0; /* PTRACE_EVENT_STOP: not the delivery of a signal */
+}
+/* Interrupts the thread; delivers signals that are pending. Returns 0 or -errno. */
+int remote_stop(struct mematlas_remote *remote);
+int remote_save(struct mematlas_remote *remote);
+int remote_restore(struct mematlas_remote *remote);
+#endif
+
+#endif

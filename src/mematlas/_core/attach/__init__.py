@@ -1,0 +1,1 @@
+"""Entering a running process from outside: its code, its threads, calls in them."""

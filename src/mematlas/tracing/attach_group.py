@@ -1,0 +1,101 @@
+"""Tracing all processes of a tree or a cgroup, and those that come, in one recording."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from mematlas.errors import MematlasError, TargetError
+from mematlas.tracing.attach import StopSignals, detach_all, enter_process
+from mematlas.tracing.attachment import Attachment
+from mematlas.tracing.entries import Entries
+from mematlas.tracing.follow import Follower, open_collector
+from mematlas.tracing.output import discard, open_recording, pending_path, publish
+from mematlas.tracing.target import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from mematlas.recording import Writer
+    from mematlas.tracing.members import Members
+    from mematlas.tracing.settings import TraceSettings
+
+_END_S = 1.0  # without a process, after which a tree or cgroup is over
+
+
+def attach_group(
+    members: Members,
+    settings: TraceSettings,
+    path: str,
+    *,
+    duration_s: float | None = None,
+    on_attached: Callable[[Entries], None] = lambda _: None,
+) -> Writer:
+    """Trace the processes of a set until none is left, `duration_s` is over, or a signal asks for the end.
+
+    Arguments, result and OSError as of attach(). A process that cannot be entered is named in the notes.
+
+    Raises:
+        TargetError: the set has no process.
+        MematlasError: no process could be entered; no recording is written.
+    """
+    if not members.read():
+        raise TargetError(f"{members.name}: there is no process")
+    stop = StopSignals()
+    try:
+        collector = open_collector(settings)
+        try:
+            pending = pending_path(path)
+            writer = open_recording(pending, (members.name,), settings)
+            follower = Follower(collector, writer, None, idle_s=settings.idle_s)
+            session = collector.session
+            entries = Entries(members, lambda pid: enter_process(Target(pid), session))
+            _enter_all(entries, pending, path)
+            on_attached(entries)
+            writer.notes(_record(follower, entries, stop, duration_s))
+        finally:
+            collector.stop()
+            collector.close()
+    finally:
+        stop.close()
+    return writer
+
+
+def _enter_all(entries: Entries, pending: str, path: str) -> None:
+    try:
+        entries.enter_all()
+        _check_any(entries)
+    except BaseException:
+        discard(pending, path)
+        raise
+    publish(pending, path)
+
+
+def _check_any(entries: Entries) -> None:
+    if not entries.entered:
+        reasons = "; ".join(entries.describe()) or "none is left"
+        raise MematlasError(f"{entries.members.name}: {reasons}")
+
+
+def _record(
+    follower: Follower, entries: Entries, stop: StopSignals, duration_s: float | None
+) -> list[str]:
+    """Follow all processes, then detach; return the notes on those that were not entered or stay hooked."""
+    end = float("inf") if duration_s is None else time.monotonic() + duration_s
+    last = time.monotonic()
+
+    def is_over() -> bool:
+        nonlocal last
+        entries.traced = frozenset(follower.running())
+        if not entries.empty:
+            last = time.monotonic()
+        now = time.monotonic()
+        return stop.received or now >= end or now >= last + _END_S
+
+    with ExitStack() as announced:
+        for pid in entries.entered.values():
+            announced.enter_context(Attachment(pid))
+        with entries:
+            follower.follow(is_over, lambda: None)
+        return [*entries.describe(), *detach_all(follower)]
