@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mematlas._core import Faults, LeftKind
+from mematlas._core import Faults
 from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, idle_memory, smaps
 from mematlas.linux.glibc_heap import Heaps
@@ -365,9 +365,7 @@ def _version(info: Traced) -> str | None:
 
 
 def _describe_left(left: tuple[int, ...]) -> str:
-    return ", ".join(
-        f"{count} {WHY_UNTRACED[LeftKind(kind)]}" for kind, count in enumerate(left) if count
-    )
+    return ", ".join(f"{left[kind]} {why}" for kind, why in WHY_UNTRACED.items() if left[kind])
 
 
 def _note(info: Traced, unread: str) -> str:
