@@ -182,8 +182,12 @@ void trace_before_exec(void)
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	if ((now.tv_sec - joined.tv_sec) * 1000 + (now.tv_nsec - joined.tv_nsec) / 1000000 >=
-	    WORTH_A_SNAPSHOT_MS)
+	    WORTH_A_SNAPSHOT_MS) {
 		wait_for_snapshot();
+		/* A shell tries each folder of $PATH. The collector takes the next snapshot only after it
+		 * has seen the process running again. */
+		clock_gettime(CLOCK_MONOTONIC, &joined);
+	}
 }
 
 void trace_exec_failed(void)
