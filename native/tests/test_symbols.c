@@ -170,7 +170,7 @@ static void nothing_allocates(void)
 
 int main(int argc, char **argv)
 {
-	static char stack[1 << 18] __attribute__((aligned(4096)));
+	static char stack[1 << 22] __attribute__((aligned(4096))); /* sanitizers need some */
 
 	trace_modules_start();
 	CHECK(argc == 3);
@@ -180,8 +180,8 @@ int main(int argc, char **argv)
 	compare_in(argv[2]);
 	CHECK(trace_loader_is_idle());
 	start_thread(0, 4096, NULL);
-	start_thread(1 << 20, 65536, NULL);
-	start_thread(1 << 18, 0, NULL);
+	start_thread(3 << 20, 65536, NULL);
+	start_thread(1 << 21, 0, NULL);
 	start_thread(sizeof stack, 0, stack);
 	return 0;
 }

@@ -6,13 +6,16 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "modules.h"
 #include "session_socket.h"
 #include "state.h"
+#include "syscall.h"
 
 #define SESSION TRACE_SESSION_VARIABLE "="
 #define PRELOAD "LD_PRELOAD="
@@ -25,12 +28,45 @@
 #define UP_32 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4
 #define ORIGIN "$ORIGIN" UP_32
 
+#define OPENED "/proc/self/fd/"
+
 static char preload[sizeof PRELOAD + PATH_MAX];
 static char origin_preload[sizeof PRELOAD + sizeof ORIGIN + PATH_MAX];
+
+/* A file, whatever its name. */
+struct file_id {
+	uint32_t major, minor;
+	uint64_t inode; /* 0: none */
+};
+
+static struct file_id own_file; /* where the library was loaded from a descriptor */
+static struct {
+	int fd;
+	struct file_id id;
+} library = {-1,
+	     {0}}; /* opened by the collector, for programs that cannot reach the library's path */
 
 static const char *own_path(void)
 {
 	return preload + strlen(PRELOAD);
+}
+
+static struct file_id identify(const char *path)
+{
+	struct statx status;
+
+	if (trace_syscall(SYS_statx, AT_FDCWD, path, 0, STATX_INO, &status) != 0)
+		return (struct file_id){0};
+	return (struct file_id){status.stx_dev_major, status.stx_dev_minor, status.stx_ino};
+}
+
+/* A descriptor may be another file's by now. */
+static bool is_file(const char *path, const struct file_id *id)
+{
+	struct file_id now = identify(path);
+
+	return now.inode && now.inode == id->inode && now.major == id->major &&
+	       now.minor == id->minor;
 }
 
 void trace_environment_start(void)
@@ -45,6 +81,8 @@ void trace_environment_start(void)
 	const char *path = expanded ? expanded + strlen(UP_32) : own->l_name;
 	strcat(strcpy(preload, PRELOAD), path);
 	strcat(strcpy(origin_preload, PRELOAD ORIGIN), path);
+	if (strncmp(path, OPENED, strlen(OPENED)) == 0)
+		own_file = identify(path);
 }
 
 bool trace_environment_is_known(void)
@@ -164,17 +202,68 @@ void trace_environment_hide(void)
 		remove_variable(environ + at);
 }
 
+static bool is_readable(const char *path)
+{
+	int saved = errno;
+	bool readable = faccessat(AT_FDCWD, path, R_OK, AT_EACCESS) == 0;
+
+	errno = saved;
+	return readable;
+}
+
+/* setpriv changes its user and keeps capabilities until the exec: what can be read now may be out of reach
+ * then. */
+static bool reads_by_capability(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+	return geteuid() != 0 && trace_syscall(SYS_capget, &header, sets) == 0 &&
+	       sets[0].effective & (1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH);
+}
+
 /* As another user, or under another root directory, a program may be unable to load the tracer, and the
  * loader would print an error on its standard error. Behind a seccomp filter, any system call of the tracer
  * may kill the program. */
 static bool is_reachable(void)
 {
-	int saved = errno;
-	bool reachable =
-		!trace_session.sandboxed && faccessat(AT_FDCWD, own_path(), R_OK, AT_EACCESS) == 0;
+	return !trace_session.sandboxed && is_readable(own_path()) && !reads_by_capability() &&
+	       (!own_file.inode || is_file(own_path(), &own_file));
+}
 
-	errno = saved;
-	return reachable;
+static char *format_opened(char *path, int fd)
+{
+	char *at = stpcpy(path, OPENED), digits[12];
+	int count = 0;
+
+	do
+		digits[count++] = (char)('0' + fd % 10);
+	while ((fd /= 10) > 0);
+	while (count > 0)
+		*at++ = digits[--count];
+	*at = 0;
+	return path;
+}
+
+/* Returns a descriptor of the library that the program inherits; < 0: there is none, or no /proc. */
+static int open_library(void)
+{
+	char path[sizeof OPENED + 12];
+
+	if (trace_session.sandboxed)
+		return -1;
+	if (library.fd >= 0 && is_file(format_opened(path, library.fd), &library.id))
+		return library.fd;
+	int fd = trace_socket_library();
+	if (fd < 0)
+		return fd;
+	library.id = identify(format_opened(path, fd));
+	if (library.id.inode && is_readable(path)) {
+		library.fd = fd;
+		return fd;
+	}
+	trace_syscall(SYS_close, fd);
+	return -1;
 }
 
 static bool is_stripped(const struct trace_environment_plan *plan)
@@ -192,36 +281,52 @@ static bool preloads_sanitizer(const char *variable)
 struct trace_environment_plan trace_environment_plan(char *const *environment,
 						     enum trace_left_kind left)
 {
-	struct trace_environment_plan plan = {0, 0, left};
+	struct trace_environment_plan plan = {0, 0, left, -1};
 
 	if (!preload[0])
-		return (struct trace_environment_plan){0, 0, TRACE_LEFT_NOT};
+		return (struct trace_environment_plan){0, 0, TRACE_LEFT_NOT, -1};
 	int at = find_variable(environment, PRELOAD);
-	if (!is_reachable())
+	bool reachable = is_reachable();
+	if (!reachable && !is_stripped(&plan))
+		plan.library = open_library();
+	if (!reachable && plan.library < 0)
 		plan.left = TRACE_LEFT_UNREACHABLE;
 	else if (plan.left == TRACE_LEFT_NOT && at >= 0 && preloads_sanitizer(environment[at]))
 		plan.left = TRACE_LEFT_SANITIZED;
-	plan.characters = strlen(origin_preload) + 1;
+	plan.characters = strlen(origin_preload) + sizeof OPENED + 12;
 	plan.characters += at >= 0 ? strlen(environment[at]) + 1 : 0;
 	plan.characters += sizeof SESSION + TRACE_SESSION_TEXT;
 	plan.entries = count_variables(environment) + 3;
 	return plan;
 }
 
+/* Writes LD_PRELOAD with the tracer alone; "": the program gets none of it. */
+static void write_own(const struct trace_environment_plan *plan, char *text)
+{
+	bool from_origin = plan->left == TRACE_LEFT_STATIC;
+
+	*text = 0;
+	if (is_stripped(plan))
+		return;
+	if (plan->library < 0)
+		strcpy(text, from_origin ? origin_preload : preload);
+	else
+		format_opened(stpcpy(text, from_origin ? PRELOAD ORIGIN : PRELOAD), plan->library);
+}
+
 /* Writes the value of LD_PRELOAD that the program gets. NULL: none. */
 static char *format_preload(const struct trace_environment_plan *plan, const char *before,
 			    char *text)
 {
-	const char *own = is_stripped(plan)                 ? NULL
-			  : plan->left == TRACE_LEFT_STATIC ? origin_preload
-							    : preload;
-
+	write_own(plan, text);
+	bool own = *text;
 	if (!before)
-		return (char *)(uintptr_t)own;
-	strcpy(text, own ? own : PRELOAD);
+		return own ? text : NULL;
+	if (!own)
+		strcpy(text, PRELOAD);
 	char *rest = text + strlen(text);
 	strcat(strcpy(rest, own ? ":" : ""), before + strlen(PRELOAD));
-	bool alone = remove_own(rest + (own != NULL));
+	bool alone = remove_own(rest + own);
 	if (alone && own)
 		*rest = 0; /* with the separator */
 	return alone && !own ? NULL : text;

@@ -20,6 +20,7 @@ void trace_environment_hide(void);
 struct trace_environment_plan {
 	size_t entries, characters; /* capacity needed for the copy */
 	enum trace_left_kind left; /* why the program runs untraced, or TRACE_LEFT_NOT */
+	int library; /* descriptor to load the tracer from, where its path is out of reach; < 0: none */
 };
 struct trace_environment_plan trace_environment_plan(char *const *environment,
 						     enum trace_left_kind left);

@@ -7,6 +7,7 @@
 
 #include "syscall.h"
 #include "state.h"
+#include "unwind_jit.h"
 #include "unwind_rules.h"
 
 #define NO_PAGE 1 /* no page starts there */
@@ -241,7 +242,48 @@ struct probing {
 	struct stack_bounds bounds;
 	struct registers from;
 	uint64_t rule;
+	struct trace_frame *left;
 };
+
+/* A step out of a JIT's code on the thread's own stack is as plain as by a rule of .eh_frame. */
+static bool step_jit(struct probing *probing)
+{
+	const struct registers *from = &probing->from;
+	const struct trace_point at = {from->pc, from->sp, from->bp};
+	uint64_t rule = trace_jit_rule(&at, probing->bounds.low, probing->bounds.high);
+
+	return UNWIND_KIND(rule) != UNWIND_UNKNOWN &&
+	       step_plainly(&probing->from, rule, &probing->bounds, probing->left);
+}
+
+/* Go calls C on a thread's stack and runs on stacks of its own; the frame pointers lead from one to the
+ * other. A frame pointer of 0 marks the outermost frame. */
+static bool step_to_other_stack(struct probing *probing)
+{
+	struct registers *from = &probing->from;
+	uintptr_t bp = from->bp, caller, pc;
+
+	if (bp - probing->bounds.low < probing->bounds.high - probing->bounds.low)
+		return false;
+	if (!read_word(&probing->bounds, bp, &caller) ||
+	    !read_word(&probing->bounds, bp + 8, &pc) || (caller && caller <= bp) ||
+	    !trace_is_return_address(pc))
+		return false;
+	*from = (struct registers){.pc = pc, .sp = bp + 16, .bp = caller};
+	probing->walk->reusable = false;
+	return true;
+}
+
+static bool step_without_rule(struct probing *probing)
+{
+	struct trace_walk *walk = probing->walk;
+
+	walk->whole = step_jit(probing) || step_to_other_stack(probing);
+	if (walk->whole)
+		return true;
+	walk->whole = probing->from.bp == 0 && !walk->reusable;
+	return false;
+}
 
 /* Any other step. False: there is none. */
 static __attribute__((noinline)) bool step_probing(struct probing *probing)
@@ -252,6 +294,8 @@ static __attribute__((noinline)) bool step_probing(struct probing *probing)
 	walk->reusable &= kind == UNWIND_END || kind == UNWIND_UNKNOWN;
 	if (kind == UNWIND_END)
 		return false;
+	if (kind == UNWIND_UNKNOWN)
+		return step_without_rule(probing);
 	walk->whole = kind == UNWIND_SIGNAL ? step_signal(&probing->from, &probing->bounds)
 					    : step(&probing->from, probing->rule, &probing->bounds);
 	return walk->whole;
@@ -293,7 +337,7 @@ static __attribute__((noinline)) unsigned walk_on(struct trace_walk *walk,
 			last = find_rule(walk, at.pc - back, last);
 		back = 1;
 		if (trace_unlikely(!step_plainly(&at, last.rule, &bounds, left))) {
-			struct probing probing = {walk, bounds, at, last.rule};
+			struct probing probing = {walk, bounds, at, last.rule, left};
 			probing.from.bp = bp_of(&at);
 			probing.from.saver = NULL;
 			left->rule = 0;

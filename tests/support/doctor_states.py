@@ -21,6 +21,7 @@ from mematlas.linux.status import Limit, Status, Thread
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from mematlas.linux.held_files import HeldFile
     from mematlas.linux.mappings import Mappings
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -160,6 +161,7 @@ def process(
     oom: tuple[int | None, int | None] = (100, 0),
     threads: tuple[int, ...] = (),
     on: HostState | None = None,
+    held: tuple[HeldFile, ...] = (),
     **more: Any,
 ) -> ProcessState:
     """Return the state of a healthy process with some differences."""
@@ -188,6 +190,7 @@ def process(
         shared_with=(),
         guards=(),
         notes=(),
+        held=held,
     )  # fmt: skip
     healthy = ProcessState(
         info=facts,

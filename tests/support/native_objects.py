@@ -42,6 +42,15 @@ def exported(library: str) -> set[str]:
     return {line.split()[-1].partition("@")[0] for line in lines}
 
 
+def versions_needed(library: str) -> dict[str, str]:
+    """Return the versions of other libraries' symbols that a shared library needs, by symbol."""
+    lines = _run("objdump", "-T", BUILD / library).splitlines()
+    found = (
+        re.search(r"\*UND\*\s+[0-9a-f]+\s+\(?(\w+_[\d.]+)\)?\s+(\w+)$", line) for line in lines
+    )
+    return {match[2]: match[1] for match in found if match}
+
+
 def defined(path: Path) -> set[str]:
     """Return the global symbols that an object file defines, weak ones apart."""
     rows = [line.split() for line in _run("nm", "-g", "--defined-only", path).splitlines()]

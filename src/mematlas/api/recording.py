@@ -138,7 +138,7 @@ class Recording:
         """
         from mematlas.report.analyse.report import make_report
 
-        return make_report(self._data, self._index_of(pid))
+        return with_symbol_note(self._data, make_report(self._data, self._index_of(pid)))
 
     def leaks(self) -> Leaks:
         """Return what was live when each process ended, likely leaks first.
@@ -352,6 +352,17 @@ def load(
         data.notes += resolve_missing(data)
         data.notes += mark_wrappers(data, asked)
     return data
+
+
+def with_symbol_note(data: model.RecordingData, report: Report) -> Report:
+    """Return a report with a note on how its largest owners without names would get names."""
+    from dataclasses import replace
+
+    from mematlas.recording.debug_packages import describe_missing
+    from mematlas.report.analyse.wrappers import unnamed_modules
+
+    note = describe_missing(unnamed_modules(data, report))
+    return replace(report, notes=(*report.notes, note)) if note else report
 
 
 def export_source(

@@ -99,6 +99,7 @@ def print_summary(writer: Writer, path: str) -> None:
     """Resolve the symbols of a recording that was just written, and print its summary."""
     from rich.console import Console
 
+    from mematlas.api.recording import with_symbol_note
     from mematlas.report.analyse.lines import lines
     from mematlas.report.analyse.report import make_report
     from mematlas.report.analyse.wrappers import mark_wrappers, patterns
@@ -108,5 +109,5 @@ def print_summary(writer: Writer, path: str) -> None:
     recording = write_names(writer, path)
     recording.notes += mark_wrappers(recording, patterns())
     console = Console(stderr=True)
-    report = make_report(recording, only="resident")
+    report = with_symbol_note(recording, make_report(recording, only="resident"))
     render_summary(report, lines(report.stacks, "resident"), path, console=console)

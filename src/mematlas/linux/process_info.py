@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from mematlas.errors import TargetError
 from mematlas.linux import smaps
 from mematlas.linux.guards import read_guards
+from mematlas.linux.held_files import read_held
 from mematlas.linux.mappings import ReadOutcome
 from mematlas.linux.process import open_process
 from mematlas.linux.program import read_libraries, read_program
@@ -16,6 +17,7 @@ from mematlas.linux.shared_mm import find_sharers
 from mematlas.linux.status import parse_limits, read_command, read_number, read_status, read_threads
 
 if TYPE_CHECKING:
+    from mematlas.linux.held_files import HeldFile
     from mematlas.linux.mappings import Mappings
     from mematlas.linux.process import ProcessDirectory
     from mematlas.linux.program import Program
@@ -32,6 +34,7 @@ def read(pid: int, root: str = "/") -> ProcessInfo:
             raise TargetError(f"process {pid} ended while it was read")
         program = read_program(process)
         guards = read_guards(process, mappings)
+        held = read_held(process, lambda: [(m.device, m.inode) for m in mappings if m.inode])
         threads = read_threads(process, _list_threads(process))
         return ProcessInfo(
             pid=pid,
@@ -47,6 +50,7 @@ def read(pid: int, root: str = "/") -> ProcessInfo:
             threads=threads,
             shared_with=find_sharers(pid) if root == "/" else None,
             guards=guards,
+            held=held,
             notes=(
                 *_program_note(program is None),
                 *_guards_note(guards is None),
@@ -103,3 +107,4 @@ class ProcessInfo:
     shared_with: tuple[int, ...] | None  # other processes with the same address space
     guards: tuple[tuple[int, int], ...] | None  # guard regions: a touch is SIGSEGV
     notes: tuple[str, ...]
+    held: tuple[HeldFile, ...] | None = None  # memory that descriptors hold and no mapping

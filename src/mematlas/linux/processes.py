@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from mematlas import _core
-from mematlas.linux.process import ENDED_ERRORS
+from mematlas.errors import MematlasError
+from mematlas.linux.held_files import mapped_files, read_held
+from mematlas.linux.process import ENDED_ERRORS, open_process
 from mematlas.linux.shared_mm import list_pids
 
 SORTS = ("pss", "uss", "rss", "swap", "thp", "faults")
@@ -39,6 +41,7 @@ class ProcessRow:
     cgroup: str | None
     same_mm_as: int | None  # PID of an earlier process with the same address space (CLONE_VM)
     note: str = ""
+    held: int | None = None  # bytes of memory that its descriptors hold and it does not map
 
     def metric(self, name: str) -> int:
         """Return the value to sort by; unknown values sort last."""
@@ -148,6 +151,16 @@ def read(root: str = "/", *, commands: bool = True, cgroups: bool = False) -> Pr
         denied=sum(row.note == DENIED for row in rows),
         exited=exited + sum(row.note == EXITED for row in rows),
     )
+
+
+def with_held(row: ProcessRow, root: str = "/") -> ProcessRow:
+    """Return the row with the memory that its descriptors alone hold; None where that cannot be read."""
+    try:
+        with open_process(row.pid, root) as process:
+            held = read_held(process, lambda: mapped_files(process))
+    except MematlasError:
+        return row
+    return row if held is None else replace(row, held=sum(each.bytes for each in held))
 
 
 def read_stat(path: str) -> Stat:

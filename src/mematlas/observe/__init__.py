@@ -19,6 +19,7 @@ Only wss() changes anything: it clears the referenced bits of the pages of the p
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from typing import TYPE_CHECKING, Literal, TypeAlias, get_args, overload
@@ -149,7 +150,7 @@ def where(address: int, pid: int | None = None) -> PageLocation:
 def ps(*, commands: bool = True, cgroups: bool = True, root: str = "/") -> ProcessTable:
     """Return all processes with their memory, as `mematlas ps` prints them.
 
-    RSS, PSS, USS, swap, huge pages and faults of each. A process that the kernel refuses to read is
+    RSS, PSS, USS, swap, huge pages and faults of each, and memory that only its descriptors hold. A process that the kernel refuses to read is
     listed without PSS and USS, and has a note. Source: /proc/PID/{stat,smaps_rollup}, proc(5).
 
     Arguments:
@@ -165,7 +166,9 @@ def ps(*, commands: bool = True, cgroups: bool = True, root: str = "/") -> Proce
     """
     from mematlas.linux import processes
 
-    return processes.read(root, commands=commands, cgroups=cgroups)
+    table = processes.read(root, commands=commands, cgroups=cgroups)
+    rows = tuple(processes.with_held(row, root) for row in table.processes)
+    return dataclasses.replace(table, processes=rows)
 
 
 def system(

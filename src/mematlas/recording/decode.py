@@ -63,6 +63,7 @@ def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) ->
         end_s=optional(number_of, metadata["end_s"]),
         ending=text_of(metadata["ending"]),
         note=text_of(metadata["note"]),
+        title=text_of(metadata.get("title", "")),
     )
     pieces.processes[process.index] = process
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from mematlas._core.columns.trie import number_words
 from mematlas.recording import debuginfod, linetable, symbols
-from mematlas.recording.model import Frame
+from mematlas.recording.model import ADDRESS, PYTHON, Frame
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     Words = NDArray[np.uint64]
 
-PYTHON = 1 << 63
-ADDRESS = (1 << 57) - 1
-"""Bits of the address in a native word. Bits 57-62 tell apart modules that lay at one address in turn."""
 _CUT = (Frame("[deeper frames not seen]", None, None, None, "native"),)
 
 
@@ -86,6 +83,7 @@ class FrameCache:
         """Add frames to a recording that was read before its run wrote them."""
         for index, rows in recording.nodes.items():
             known = self._known.setdefault(index, {})
+            known.update(recording.frames.get(index, {}))  # of JIT compilers
             modules, codes = recording.modules.get(index, []), recording.codes.get(index, [])
             known.update(self._resolver.resolve(used_words(rows), modules, codes, known))
             recording.frames.setdefault(index, {}).update(known)

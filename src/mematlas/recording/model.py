@@ -228,6 +228,7 @@ class Process:
     end_s: float | None = None
     ending: str = "running"  # "exited 0", "killed by SIGKILL", "exec", "lost sight of", ...
     note: str = ""  # why it was not traced, or not completely
+    title: str = field(default="", repr=False)  # its last command line, if that changed
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +354,12 @@ class Sampling:
     sample_bytes: int
     interval_s: float
     fault_period: int = 0  # one minor page fault in `fault_period` is sampled; 0: none
+
+
+PYTHON = 1 << 63
+"""Bit of a word of the stack trie that stands for Python code."""
+ADDRESS = (1 << 57) - 1
+"""Bits of the address in a native word. Bits 57-62 tell apart modules that lay at one address in turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 OWN, LIBRARY, RUNTIME = 0, 1, 2
 """Tiers of code: the program's own, a library's, the language runtime's."""
 
-_PACKAGES = ("/site-packages/", "/dist-packages/")
+_PACKAGES = ("/site-packages/", "/dist-packages/", "/node_modules/")
 _STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
 _CPYTHON = re.compile(r"(^|/)Python-3[^/]*/(Modules|Objects|Parser|Programs|Python|Include)/")
 _SYSTEM = re.compile(r"^/(usr/(?!local/|src/)|s?bin/|lib|lib64/|opt/rh/)|^\[")
@@ -68,7 +68,7 @@ def rank(frame: Frame) -> int:
         return _MARKED
     whose = tier(frame)
     if frame.kind == "python":
-        return 0 if whose == OWN else _PYTHON_LIBRARY
+        return {OWN: 0, LIBRARY: _PYTHON_LIBRARY}.get(whose, _MARKED)
     if whose != RUNTIME and is_dispatcher(frame.function):
         return _OWN_DISPATCHER if whose == OWN else _DISPATCHER
     return _RANKS[whose, not is_unnamed(frame)]
@@ -79,8 +79,15 @@ def is_unnamed(frame: Frame) -> bool:
     return frame.file is None and _UNNAMED.match(frame.function) is not None
 
 
+def is_import_system(frame: Frame) -> bool:
+    """Return whether a frame is of the machinery that runs `import`, which no module is."""
+    return frame.kind == "python" and (frame.file or "").startswith("<frozen importlib")
+
+
 @lru_cache(maxsize=1 << 14)
 def _python_tier(file: str, module: str) -> int:
+    if file.startswith("<frozen importlib"):
+        return RUNTIME
     if any(mark in file or mark in module for mark in _PACKAGES):
         return LIBRARY
     return LIBRARY if not file or _STDLIB.search(file) else OWN

@@ -31,7 +31,7 @@ MINI_DEBUG_BYTES = 64 << 20  # a .gnu_debugdata that unpacks to more is not used
 _BLOCK = 1 << 20
 _WORTH_KEEPING_S = 0.05
 _CLONE = re.compile(
-    r"(\.(cold|part|constprop|isra|lto_priv|llvm|localalias)(\.\d+)*)+$|_alias_\d+$|^__GI_"
+    r"(\.(cold|part|constprop|isra|lto_priv|llvm|localalias)(\.\d+)*)+$|_alias_\d+$|^__GI_|\.abi(0|internal)$"
 )
 _COLD = re.compile(r"\.cold(\.\d+)?$")
 _STRING = re.compile(

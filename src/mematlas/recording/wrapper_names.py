@@ -126,7 +126,7 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Go",
-        r"runtime\.(malloc\w*|newobject|newarray|makeslice\w*|growslice|makemap\w*|makechan|rawbyteslice|rawstring\w*|rawruneslice|concatstring\w*|slicebytetostring|stringtoslicebyte|persistentalloc\w*|sys(Alloc|Map|Reserve|Used)\w*|mmap|callCgoMmap|mcall|systemstack\w*|asmcgocall\w*|cgocall\w*|\(\*m(heap|cache|central)\)\..*|\(\*pageAlloc\)\..*|\(\*fixalloc\)\..*|\(\*linearAlloc\)\..*|\(\*addrRanges\)\..*|\(\*stackScanState\)\..*|newstack|stackalloc\w*|stackcacherefill|stackpoolalloc|copystack|morestack\w*|mapassign\w*|hashGrow|newm\w*)|x_cgo_(mmap|malloc|munmap)|_cgo_.*|crosscall\w*|runtime/internal/.*|internal/(abi|runtime)/.*",
+        r"runtime\..*|x_cgo_(mmap|malloc|munmap)|_cgo_.*|crosscall\w*|runtime/internal/.*|internal/(abi|runtime)/.*",
     ),
     (
         "OCaml",

@@ -65,7 +65,7 @@ class Writer:
         metadata = _fields(
             process,
             *("index", "pid", "parent_pid", "parent_index", "executable", "command"),
-            *("start_s", "python_version", "end_s", "ending", "note"),
+            *("start_s", "python_version", "end_s", "ending", "note", "title"),
         )
         self._chunk(atlas.PROCESS, metadata)
 

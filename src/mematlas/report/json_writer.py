@@ -7,7 +7,7 @@ Each document is {"schema": "mematlas/COMMAND/1", "data": ...}; mematlas.present
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import (
         Account,
         BadFree,
+        ObjectType,
         PageFaults,
         ProcessSummary,
         Report,
@@ -67,7 +68,8 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "slack": report.slack and [asdict(each) for each in report.slack],
             "page_faults": _page_faults(report.page_faults, texts),
             "heaps": report.heaps and [asdict(each) for each in report.heaps],
-            "objects": report.objects and [asdict(each) for each in report.objects],
+            "objects": report.objects and [_object_type(each) for each in report.objects],
+            "imports": [asdict(each) for each in report.imports],
             "by": by,
             "stacks_total": len(table),
             "rest": _rest(table, items, unknown),
@@ -244,6 +246,11 @@ def _fault_site(site: StackFaults, texts: FrameTexts) -> _RawJson:
     values["frames"] = _RawJson(texts.of(site.frames))
     values["owner"] = None if site.owner is None else _RawJson(texts.of(site.owner))
     return _object(values)
+
+
+def _object_type(each: ObjectType) -> dict[str, Any]:
+    frame = each.frame and frame_fields(each.frame)
+    return {**asdict(replace(each, frame=None)), "frame": frame}
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:

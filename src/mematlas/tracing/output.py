@@ -71,11 +71,11 @@ def write_names(writer: Writer, path: str) -> RecordingData:
 
     recording, resolver = read(path), Resolver()
     for index, nodes in recording.nodes.items():
-        frames = resolver.resolve(
-            used_words(nodes), recording.modules.get(index, []), recording.codes.get(index, [])
-        )
+        known = recording.frames.setdefault(index, {})  # those of JIT compilers
+        modules, codes = recording.modules.get(index, []), recording.codes.get(index, [])
+        frames = resolver.resolve(used_words(nodes), modules, codes, known)
         writer.frames(index, frames)
-        recording.frames[index] = frames
+        known.update(frames)
     writer.notes(resolver.notes)
     writer.end()
     recording.complete = not recording.lossy

@@ -7,13 +7,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mematlas._core import Faults, LeftKind
+from mematlas._core import Faults
 from mematlas.errors import MematlasError
 from mematlas.linux import glibc_heap, idle_memory, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
+from mematlas.linux.status import read_command
+from mematlas.recording.jit_code import name_jit_code
 from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process, Touched
 from mematlas.tracing import child
+from mematlas.tracing.jit_files import JitFiles
 from mematlas.tracing.program import WHY_UNTRACED
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ _FAULT_SITE = struct.Struct("<4I5d")
 _MOST_TOUCHES = 1000  # rows of one snapshot
 _TOTALS_GAP_S = 1.0
 _MAX_HEAP_BYTES = 4 << 30  # larger heaps are not walked: the program waits for that at its exit
+_MOST_TITLE = 1024
 _MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
@@ -58,6 +62,7 @@ class ProcessRecorder:
         self._idle_due = 0.0
         self.ended = False
         self.paths: set[str] = set()  # of all modules
+        self._ranges: list[tuple[int, int]] = []  # of words that lie in a module
         self.losses: list[str] = []  # known at the end
         self._unread = ""  # why pages could not be read
         info = collector.process(index)
@@ -80,13 +85,17 @@ class ProcessRecorder:
         At the exit of the process, release it before anything is written.
         """
         join = self._join_residency()
-        objects = None
+        objects = files = None
+        self._read_title()
         if trigger == "exit":
             objects = self._read_objects()
             self._write_heaps()
+            files = JitFiles(self.pid)
             self._collector.release(self._index)
         if objects:
             self._write_objects(*objects)
+        if files:
+            self._write_jit_names(files)
         if join is None:
             return
         self._write_residency(join, trigger)
@@ -169,11 +178,12 @@ class ProcessRecorder:
 
     def _close_running(self, info: Traced) -> Process:
         """Write what a running process holds, and return its description with an ending."""
+        self._read_title()
         self.losses = _losses(info)
         if objects := self._read_objects():
             self._write_objects(*objects)
         self._write_heaps()
-        self._write_names()
+        self._write_jit_names(JitFiles(self.pid))
         self._write_totals()
         self.flush_timeline()
         return replace(
@@ -213,6 +223,26 @@ class ProcessRecorder:
         self._write_names()
         self._writer.objects(self._index, time_s=time_s, names=map(_clean, names), rows=rows)
 
+    def _read_title(self) -> None:
+        """Keep the command line as it is now: servers write the role of a process there."""
+        try:
+            with open_process(self.pid) as process:
+                title = _clean(" ".join(filter(None, read_command(process))))
+        except (OSError, MematlasError):  # the process is gone
+            return
+        start = " ".join(filter(None, self._process.command))
+        if title and not title.startswith(start):  # the tracer records the first 2 KiB
+            self._process = replace(self._process, title=title[:_MOST_TITLE].rstrip())
+
+    def _write_jit_names(self, files: JitFiles) -> None:
+        """Write the names of code in no module, from the files of the process's JIT compiler."""
+        info = self._write_names()
+        with files:
+            rows = memoryview(self._collector.nodes(self._index, 0, info.nodes)).cast("B")
+            words = set(rows.cast("Q")[1::2].tolist())
+            if names := name_jit_code(words, self._ranges, files.entries()):
+                self._writer.frames(self._index, names)
+
     def _write_names(self) -> Traced:
         """Write the nodes, code objects and modules that are new: rows may refer to them."""
         info = self._collector.process(self._index)
@@ -226,6 +256,7 @@ class ProcessRecorder:
                 ],
             )
             self._modules = info.modules
+            self._ranges += [(start, end) for path, _, _, start, end in found if path]
             self.paths |= {_clean(path) for path, *_ in found}
         if info.codes > self._codes:
             codes = self._collector.codes(self._index, self._codes, info.codes)
@@ -334,9 +365,7 @@ def _version(info: Traced) -> str | None:
 
 
 def _describe_left(left: tuple[int, ...]) -> str:
-    return ", ".join(
-        f"{count} {WHY_UNTRACED[LeftKind(kind)]}" for kind, count in enumerate(left) if count
-    )
+    return ", ".join(f"{left[kind]} {why}" for kind, why in WHY_UNTRACED.items() if left[kind])
 
 
 def _note(info: Traced, unread: str) -> str:

@@ -18,8 +18,6 @@ PAGES = sorted(
     for path in (ROOT / "docs").glob("**/*.md")
     if ">>> " in path.read_text(encoding="utf-8")
 )
-OF_ONE_MACHINE = ("docs/memory/refusals.md",)
-"""Pages with sessions of one machine: other tools, limits and switches set for the purpose."""
 
 PROGRAM = """
 import os
@@ -78,10 +76,6 @@ def test_examples_of_public_names(module: str, folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_examples_of_pages(page: Path, folder: Path) -> None:
     """Each `>>>` block of a page prints what it says it prints."""
-    if str(page) in OF_ONE_MACHINE:
-        pytest.skip(
-            "sessions of one machine; tests/integration/memory/test_kernel_facts.py has the facts"
-        )
     run(str(ROOT / page), folder)
 
 

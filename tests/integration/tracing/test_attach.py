@@ -145,6 +145,32 @@ def test_attaching_costs_little_address_space(
     assert sizes[-1][1] <= sizes[1][1] + 2, sizes  # the heap may have grown
 
 
+def test_attaching_to_a_program_that_changes_all_the_time(build: Build, tmp_path: Path) -> None:
+    """Threads end, children are forked and libraries are closed at any moment of an attachment or a detachment."""
+    with subprocess.Popen(
+        ["env", "MALLOC_ARENA_MAX=1", build("churns")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "ready\n"
+        sizes = []
+        for number in range(int(os.environ.get("MEMATLAS_ATTACHMENTS", "4"))):
+            options = ("--exact",) if number % 2 else ()
+            file = tmp_path / f"{number % 2}.atlas"
+            done = mematlas(
+                "attach", str(program.pid), "--duration", "0.2", *options, "-o", str(file)
+            )
+            assert done.returncode == 0, done.stderr
+            sizes.append(address_space(program.pid)[0])
+        assert program.communicate(timeout=120)[0] == "0 wrong\n"
+    assert program.returncode == 7
+    assert recorded(file).sum("allocations", "exchange") > 0
+    stacks = 4 * (8 << 20) + (4 << 20)  # a size may be read while threads live
+    assert max(sizes[2:]) - max(sizes[:2]) <= stacks, sizes
+
+
 def test_threads_of_an_earlier_session_end(build: Build, tmp_path: Path) -> None:
     """Threads that were traced in one session and allocate nothing in the next end in it."""
     program = Obedient(build("ends_threads"))

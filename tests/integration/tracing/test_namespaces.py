@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from machine_state import NOBODY
-from traced_runs import bare, trace
+from mematlas.tracing.child import library
+from traced_runs import MEMATLAS, ask, bare, trace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -73,3 +74,36 @@ def test_followed(
     assert 1 << 20 < traced["peak_rss_bytes"] < 1 << 30
     if options:
         assert run.left("live_bytes", "keep") == HELD
+
+
+def test_the_library_is_out_of_reach(program: Path, tmp_path: Path) -> None:
+    """A tracer below a folder that the new user may not enter is loaded from a descriptor."""
+    if not works(WAYS["setpriv"]):
+        pytest.skip("setpriv is not installed")
+    with tempfile.TemporaryDirectory() as name:  # mode 0700, as a home may be
+        hidden = Path(shutil.copy(library(), name))
+        code = (
+            "import sys; from mematlas.tracing import child, follow; from mematlas.cli import main\n"
+            f"child.library = follow.library = lambda: {str(hidden)!r}\n"
+            "sys.exit(main(sys.argv[1:]))"
+        )
+        for way in ("setpriv", "setpriv in a network namespace", "runuser", "PID namespace"):
+            if not works(WAYS[way]):
+                continue
+            file = tmp_path / "h.atlas"
+            command = (*WAYS[way], str(program), "threads", "20")
+            ran = subprocess.run(
+                [MEMATLAS[0], "-c", code, "run", "--exact", "-o", file, "--", *command],
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert (ran.returncode, ran.stdout) == (0, "fine\n"), ran.stderr
+            assert "ld.so" not in ran.stderr
+            found = trace_of(file)
+            assert any(str(program) in each for each in found), (way, found)
+
+
+def trace_of(file: Path) -> list[str]:
+    """Return the commands of the traced processes of a recording."""
+    return [each["command"] for each in ask("report", str(file), "--json")["processes"]]

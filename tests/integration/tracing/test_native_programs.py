@@ -124,6 +124,16 @@ def test_libraries_that_come_and_go(build: Build, traced: Run) -> None:
     assert run.sum("allocated_bytes", "plugin_allocates") == 3 * 70000
 
 
+def test_a_title_is_read_again_at_the_end(build: Build, traced: Run) -> None:
+    """The process list shows the role that a process wrote into its command line."""
+    run = traced(build("titled"), "some", "longer", "arguments")
+    assert run.outcome.status == 0
+    (process,) = run.report["processes"]
+    assert process["command"] == "titled: worker 7"
+    recorded = mematlas.open(run.file).processes[0]
+    assert recorded.command[1:] == ("some", "longer", "arguments")
+
+
 def test_a_stripped_program_owns_through_its_wrapper(build: Build, traced: Run) -> None:
     """The largest owner is the function that wanted the memory, by its address, not the one that calls malloc."""
     named, program = build("wrapped"), build("wrapped", "-s")

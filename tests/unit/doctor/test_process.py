@@ -11,6 +11,7 @@ from doctor_states import BASE, CODE, GIB, MIB, heap, host, mapping, node, proce
 from mematlas.doctor import rules
 from mematlas.doctor.model import Finding, FixKind, ProcessState, Severity
 from mematlas.linux.glibc_heap import Heaps
+from mematlas.linux.held_files import HeldFile
 from mematlas.linux.numa_maps import NodePages
 
 SMALL = mapping(BASE, 256 * MIB, Rss=256 * MIB)
@@ -74,6 +75,10 @@ CASES: dict[str, tuple[ProcessState, ProcessState]] = {
     "rss.lazy": (
         process(mapping(BASE, GIB, Rss=GIB, AnonHugePages=GIB, LazyFree=GIB // 2)),
         process(mapping(BASE, GIB, Rss=GIB, AnonHugePages=GIB, LazyFree=MIB)),
+    ),
+    "memory.held": (
+        process(held=(HeldFile((3, 5), "/memfd:orphan", (0, 1), 9, 220 * MIB),)),
+        process(held=(HeldFile((3,), "/memfd:small", (0, 1), 9, 2 * MIB),)),
     ),
     "limit.memlock": (
         process(sizes={"VmLck": 7 * MIB}),

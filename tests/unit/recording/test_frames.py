@@ -8,8 +8,8 @@ import numpy as np
 
 import synthetic_recording
 from mematlas.recording import read
-from mematlas.recording.frames import PYTHON, Resolver, resolve_missing
-from mematlas.recording.model import CodeObject, Frame, Module
+from mematlas.recording.frames import Resolver, resolve_missing
+from mematlas.recording.model import PYTHON, CodeObject, Frame, Module
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -70,7 +70,7 @@ def test_a_cut_run_says_so() -> None:
         (Frame("main", "/srv/shop/orders.py", 3, None, "python"), OWN),
         (Frame("main", "orders.py", 3, None, "python"), OWN),
         (Frame("loads", "/usr/lib/python3.11/json/__init__.py", 3, None, "python"), LIBRARY),
-        (Frame("x", "<frozen importlib._bootstrap>", 3, None, "python"), LIBRARY),
+        (Frame("x", "<frozen importlib._bootstrap>", 3, None, "python"), RUNTIME),
         (Frame("x", "/a/lib/python3.11/site-packages/p/x.py", 3, None, "python"), LIBRARY),
         (Frame("malloc", None, None, "/usr/lib/libc.so.6", "native"), RUNTIME),
         (Frame("_PyObject_Malloc", "Objects/obmalloc.c", 9, "python3.11", "native"), RUNTIME),

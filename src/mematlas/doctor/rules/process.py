@@ -282,6 +282,30 @@ def _lazily_freed(state: ProcessState) -> Answer:
     )
 
 
+def _held(state: ProcessState) -> Answer:
+    held = state.info.held
+    if held is None:
+        return Unknown("its descriptors cannot be read")
+    size = sum(each.bytes for each in held)
+    if size < _LARGE:
+        return None
+    return Found(
+        _WARNING,
+        f"{format_bytes(size)} of memory are held by its descriptors and mapped nowhere in it",
+        tuple(
+            f"descriptor {', '.join(map(str, each.descriptors[:3]))}: {each.name}, {format_bytes(each.bytes)}"
+            for each in held[:5]
+        ),
+        (
+            Fix(FixKind.CODE, "close(descriptor)", "once no process needs it"),
+            Fix(
+                FixKind.CODE, "ftruncate(descriptor, 0)", "gives the memory back and keeps the file"
+            ),
+        ),
+        size,
+    )
+
+
 RULES: tuple[Rule[ProcessState], ...] = (
     Rule("numa.remote", "its memory is on the nodes of its CPUs",
          "Each access to another node takes at least 1.5 times as long, and shares the interconnect.",
@@ -301,6 +325,8 @@ RULES: tuple[Rule[ProcessState], ...] = (
     Rule("files.replaced", "the process runs the code that is on disk",
          "After an upgrade the process runs the old libraries with their security holes, and they take "
          "memory and disk space beside the new ones.", _deleted),
+    Rule("memory.held", "no memory is held by descriptors alone",
+         "It is in no figure of the process, and is freed when the last descriptor is closed.", _held),
     Rule("rss.lazy", "its RSS is memory in use",
          "Dashboards and autoscalers count it as memory in use.", _lazily_freed),
 )  # fmt: skip

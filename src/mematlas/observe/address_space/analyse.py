@@ -54,6 +54,7 @@ def analyse_address_space(info: ProcessInfo) -> AddressSpace:
         oom_score=info.oom_score,
         oom_score_adjust=info.oom_score_adjust,
         notes=info.notes,
+        held=info.held,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from mematlas.linux.held_files import HeldFile
     from mematlas.linux.mappings import ReadOutcome
     from mematlas.linux.status import Limit
     from mematlas.linux.vma_class import Amounts, Vma
@@ -54,3 +55,4 @@ class AddressSpace:
     oom_score: int | None
     oom_score_adjust: int | None
     notes: tuple[str, ...]
+    held: tuple[HeldFile, ...] | None = None  # in memory by descriptors alone; not part of totals

@@ -14,8 +14,11 @@ from mematlas.present.tables import UNKNOWN, amount, line, note, share_bar, show
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
+    from mematlas.linux.held_files import HeldFile
     from mematlas.linux.vma_class import Amounts, Vma
     from mematlas.observe.address_space.model import AddressSpace, Group
 
@@ -86,6 +89,8 @@ def _sums(space: AddressSpace, console: Console) -> None:
     line(console, "  PSS", f"{amount(totals.pss)}: each shared page divided by its number of users")
     line(console, "  USS", f"{amount(totals.uss)}: private pages, freed when the process ends")
     line(console, "  swap", _swap(space))
+    if space.held:
+        line(console, "  held", _held(space.held))
     line(console, "  THP", f"{amount(totals.thp)} in transparent huge pages, mapped by PMDs")
     if totals.hugetlb:
         line(console, "  hugetlb", f"{amount(totals.hugetlb)}, not part of RSS, PSS or USS")
@@ -97,6 +102,23 @@ def _sums(space: AddressSpace, console: Console) -> None:
         line(
             console, "  guards", f"{amount(space.guard_bytes)} in {where}: an access raises SIGSEGV"
         )
+
+
+def _held(held: Sequence[HeldFile]) -> str:
+    whole = format_bytes(sum(each.bytes for each in held))
+    first = held[0]
+    numbers = ", ".join(map(str, first.descriptors[:3]))
+    text = f"{whole} by descriptor {numbers} ({clean(first.name)}), not mapped"
+    if len(held) > 1:
+        text = f"{whole} by descriptors, not mapped: {_count(len(held), 'file')} in memory, "
+        text += (
+            f"the largest {clean(first.name)} (descriptor {numbers}) {format_bytes(first.bytes)}"
+        )
+    return f"{text}; not part of RSS, PSS or USS"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + "s" * (number != 1)
 
 
 def _rss_parts(space: AddressSpace) -> str:

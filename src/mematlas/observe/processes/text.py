@@ -9,6 +9,8 @@ from mematlas.observe.processes.analyse import sum_processes
 from mematlas.present.printable import clean
 from mematlas.present.tables import amount, fit, note, show, title
 
+_HELD = 1 << 20  # bytes held by descriptors, below which no note is made
+_SHOWN_HOLDERS = 5
 DENIED = "run as root (CAP_SYS_PTRACE); a few processes deny access even to root"
 
 if TYPE_CHECKING:
@@ -48,6 +50,13 @@ def _sum(table: ProcessTable, shown: int, console: Console) -> None:
         note(console, f"{_processes(table.denied)} denied access to PSS, USS and swap: {DENIED}")
     if table.exited:
         note(console, f"{_processes(table.exited)} ended during the read")
+    holding = sorted(
+        (row for row in table.processes if (row.held or 0) >= _HELD),
+        key=lambda row: -(row.held or 0),
+    )
+    for row in holding[:_SHOWN_HOLDERS]:
+        text = f"{row.pid} ({clean(row.name)}) holds {amount(row.held)} of memory by descriptors, not mapped"
+        note(console, f"{text}: `mematlas show {row.pid}`")
     for row in table.processes:
         if row.same_mm_as is not None:
             text = (

@@ -14,6 +14,7 @@ from mematlas.recording.model import LIFETIMES, SlackPart
 from mematlas.report.analyse import account, sums
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.fault_sites import fault_table, page_faults
+from mematlas.report.analyse.imports import find_imports
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
@@ -51,6 +52,7 @@ def make_report(
     seen = {each.process for each in snapshots}
     peak = account.at_peak(snapshots, processes)
     totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
+    stacks = _all_stacks(recording, processes, paths, peak, only)
     highest = max(totals, key=lambda each: each.peak_live_bytes, default=None)
     return Report(
         command=recording.command,
@@ -65,7 +67,7 @@ def make_report(
         last=account.account(account.at_end(snapshots, processes), recording, wanted),
         peak_live_bytes=round(sum(each.peak_live_bytes for each in totals)),
         peak_live_time_s=highest.peak_time_s if highest else 0.0,
-        stacks=_all_stacks(recording, processes, paths, peak, only),
+        stacks=stacks,
         series=make_series(recording, wanted),
         bad_frees=tuple(find_bad_frees(recording, wanted, paths)),
         notes=tuple(_notes(recording, processes, peak)),
@@ -74,6 +76,7 @@ def make_report(
         page_faults=page_faults(recording, paths),
         heaps=_heaps(recording, wanted),
         objects=find_object_types(recording, paths),
+        imports=find_imports(stacks) if isinstance(stacks, StackTable) else (),
         lifetimes_known=any(each.index in recording.lifetimes for each in processes),
     )
 
@@ -260,7 +263,7 @@ def summarize_process(process: Process, recording: RecordingData) -> ProcessSumm
         index=index,
         pid=process.pid,
         parent_index=process.parent_index,
-        command=shlex.join(process.command) or process.executable,
+        command=process.title or shlex.join(process.command) or process.executable,
         start_s=process.start_s,
         end_s=process.end_s,
         ending=process.ending,

@@ -21,6 +21,7 @@ from mematlas.recording.model import KIND_BY_NUMBER, Kind
 from mematlas.recording.ownership import RUNTIME, is_unnamed, tier
 from mematlas.recording.wrapper_names import is_wrapper
 from mematlas.report.analyse import sums
+from mematlas.report.analyse.lines import lines
 from mematlas.report.analyse.stacks import Stacks
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Frame, RecordingData
+    from mematlas.recording.model import Frame, Module, RecordingData
+    from mematlas.report.model.report import Report
 
     Numbers = NDArray[np.int64]
     Function = tuple[str, str | None]  # name, module
@@ -45,6 +47,7 @@ SMALL_CODE = (
     256  # bytes; a function this short that allocates blocks of several sizes passes its size on
 )
 LEAST_SIZES_SMALL = 3
+WORTH_NAMING = 0.05  # of the memory
 _ROUNDS = 5  # wrappers of wrappers
 _ALLOCATIONS = (Kind.MALLOC, Kind.MMAP)
 
@@ -109,6 +112,20 @@ def mark_wrappers(recording: RecordingData, asked: Patterns) -> list[str]:
         for index, frames in recording.frames.items():
             recording.frames[index] = _marked(frames, lambda frame: _key(frame) in found)
     return [_note(sorted(found.values(), key=lambda each: -each.stacks))] if found else []
+
+
+def unnamed_modules(recording: RecordingData, report: Report) -> list[Module]:
+    """Return the modules whose functions own a good part of the memory and have no names, largest first."""
+    owners, found = lines(report.stacks, "resident"), dict[str, int]()
+    by = "resident" if any(line.bytes["resident"] for line in owners) else "live"
+    whole = sum(line.bytes[by] for line in owners)
+    for line in owners:
+        frame, size = line.frame, line.bytes[by]
+        if frame and frame.module and is_unnamed(frame) and size >= WORTH_NAMING * whole > 0:
+            found[frame.module] = found.get(frame.module, 0) + size
+    modules = {each.path: each for known in recording.modules.values() for each in known}
+    ordered = sorted(found, key=lambda path: -found[path])
+    return [modules[path] for path in ordered if path in modules and path.startswith("/")]
 
 
 def share_marks(*recordings: RecordingData) -> None:

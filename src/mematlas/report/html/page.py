@@ -60,6 +60,7 @@ def render_html(
                 else "",
                 _lines_section(ranked, directory),
                 _objects(report, directory),
+                _imports(report),
                 _leaks(leaks, directory) if leaks else "",
                 _bad_frees(report, directory),
                 _processes(report),
@@ -218,6 +219,23 @@ def _objects(report: Report, directory: str) -> str:
         )
     about = "live at the end, by type; own bytes only"
     return section("objects", "Python objects", about, inner)
+
+
+def _imports(report: Report) -> str:
+    if not report.imports:
+        return ""
+    rows = "".join(
+        f'<tr><td class="path">import {safe(shorten(clean(each.name), 120))}</td>'
+        f"<td>{sized(each.live_bytes)}</td><td>{sized(each.resident_bytes)}</td></tr>"
+        for each in report.imports[: 2 * _TYPES_SHOWN]
+    )
+    heads = "".join(f"<th>{head}</th>" for head in ("module", "live", "resident"))
+    inner = (
+        f'<div class="scroll"><table class="types"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+    about = "memory of a module's import, with all that it imported in turn"
+    return section("imports", "Imports", about, inner)
 
 
 def _types_table(types: Sequence[ObjectType], directory: str) -> str:

@@ -180,6 +180,15 @@ class ObjectType:
 
 
 @dataclass(frozen=True, slots=True)
+class Import:
+    """Memory allocated while a module was imported, by all code that its import ran."""
+
+    name: str
+    resident_bytes: int
+    live_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Everything `mematlas report` shows."""
 
@@ -201,6 +210,7 @@ class Report:
     slack: tuple[SlackPart, ...] | None = (
         None  # at the time of the account; None: sampled, or unknown
     )
+    imports: tuple[Import, ...] = ()  # of Python modules, largest first; they contain one another
     page_faults: PageFaults | None = None  # None: page faults were not sampled
     heaps: tuple[HeapUse, ...] | None = (
         None  # glibc heaps at the end of all processes; None: unknown

@@ -90,6 +90,7 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
         *(_timeline(page), _lines(page, top)),
         page_faults(report.page_faults, page.frames, top),
         _objects(page, top),
+        _imports(page, top),
         *(_processes(page), page.frames.bad_frees(report.bad_frees)),
         page.frames.notes(report.notes),
     ]
@@ -276,6 +277,21 @@ def _objects(page: Page, top: int) -> Text:
         text.append(
             f"\n  {format_bytes(rest).rjust(_NUMBER)}              in {more} (--top N)", "dim"
         )
+    return text
+
+
+def _imports(page: Page, top: int) -> Text:
+    """Render what the largest imports cost; empty if all are small."""
+    imports = [each for each in page.report.imports if each.resident_bytes >= _LITTLE]
+    if not imports:
+        return Text()
+    text = title("Imports", "memory of a module's import, with all that it imported in turn")
+    for each in imports[:top]:
+        text.append(f"\n  {format_bytes(each.resident_bytes).rjust(_NUMBER)}", "bold")
+        text.append(f"  import {shorten(clean(each.name), 60)}", "cyan")
+        text.append(f"  live {format_bytes(each.live_bytes)}", "dim")
+    if len(imports) > top:
+        text.append(f"\n  {quantities.count(len(imports) - top, 'more import')} (--top N)", "dim")
     return text
 
 
