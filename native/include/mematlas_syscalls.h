@@ -34,6 +34,8 @@ int mematlas_perf_count_open(uint32_t event, int32_t pid, uint32_t flags);
 /* Samples of a thread and its children on one CPU, with IP, TID, TIME, ADDR, CALLCHAIN, IDENTIFIER. */
 int mematlas_perf_sample_open(const struct mematlas_perf_sampling *sampling, int32_t tid,
 			      int32_t cpu);
+/* Records of exec by the calling thread's children to come, on one CPU: COMM records with TIME. */
+int mematlas_perf_exec_open(int32_t cpu);
 
 /* syscalls/mapping.c: memory system calls as their man pages describe them. Addresses are numbers;
  * a node mask is an array of words of 64 nodes, of which the first `bits` nodes count. */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <linux/perf_event.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "mematlas.h"
@@ -61,4 +62,26 @@ int mematlas_perf_sample_open(const struct mematlas_perf_sampling *sampling, int
 	attributes.comm_exec = maps;
 	attributes.task = maps;
 	return open_event(&attributes, tid, cpu);
+}
+
+/* COMM records only, each with its time. Exec is one of the three events that need no right over the
+ * kernel, so this works for every user where perf_event_open() is allowed at all. */
+int mematlas_perf_exec_open(int32_t cpu)
+{
+	struct perf_event_attr attributes = {
+		.type = PERF_TYPE_SOFTWARE,
+		.size = sizeof attributes,
+		.config = PERF_COUNT_SW_DUMMY,
+		.sample_type = PERF_SAMPLE_TIME,
+		.sample_id_all = 1,
+		.inherit = 1,
+		.exclude_kernel = 1,
+		.exclude_hv = 1,
+		.comm = 1,
+		.comm_exec = 1,
+		.use_clockid = 1,
+		.clockid = CLOCK_MONOTONIC,
+	};
+
+	return open_event(&attributes, 0, cpu);
 }

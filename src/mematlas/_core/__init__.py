@@ -42,7 +42,12 @@ from mematlas._core.syscalls.mapping import (
     unmap_memory,
 )
 from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
-from mematlas._core.syscalls.perf import PerfFlag, open_perf_counter, open_perf_sampler
+from mematlas._core.syscalls.perf import (
+    PerfFlag,
+    open_exec_records,
+    open_perf_counter,
+    open_perf_sampler,
+)
 from mematlas._core.syscalls.process import add_personality, disable_thp, same_address_space
 
 __all__ = [
@@ -96,6 +101,7 @@ __all__ = [
     "mincore_file",
     "move_pages",
     "name_memory",
+    "open_exec_records",
     "open_perf_counter",
     "open_perf_sampler",
     "policy",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from mematlas.recording import Writer
     from mematlas.tracing.settings import TraceSettings
+    from mematlas.tracing.untraced import UntracedWatch
 
 _POLL_S = 0.1
 _FLUSH_S = 0.5
@@ -58,15 +59,25 @@ class Follower:
     """
 
     def __init__(
-        self, collector: Collector, writer: Writer, pid: int | None, *, idle_s: float = 0.0
+        self,
+        collector: Collector,
+        writer: Writer,
+        pid: int | None,
+        *,
+        idle_s: float = 0.0,
+        untraced: UntracedWatch | None = None,
     ) -> None:
         """Watch the process for its end.
 
-        `idle_s`: seconds after which pages count as idle; 0: not sampled.
+        `idle_s`: seconds after which pages count as idle; 0: not sampled. `untraced`: the watch of programs
+        that do not join, begun before the process.
         """
         self._collector = collector
         self._writer = writer
         self._pid = pid
+        self._untraced = untraced
+        self._clock_base_s = time.monotonic() - collector.now_s()
+        self._joined: list[tuple[int, float]] = []
         self._recorders: dict[int, ProcessRecorder] = {}
         self._deadline: float | None = None
         self._next_flush = 0.0
@@ -86,6 +97,8 @@ class Follower:
                 reap()
                 self._deadline = time.monotonic() + _GRACE_S
             self._handle(event, index)
+            if self._untraced:
+                self._untraced.look(self._joined)
             if time.monotonic() >= self._next_flush:
                 self._flush()
 
@@ -106,19 +119,30 @@ class Follower:
         for recorder in self._recorders.values():
             recorder.close(returncode if recorder.pid == self._pid else None)
         losses = [loss for recorder in self._recorders.values() for loss in recorder.losses]
+        refusals = self._collector.refusals()
+        losses += self._finish_untraced({pid for pid, _ in refusals})
+        losses += _describe_refusals(refusals)
+        if not self._recorders and not losses:
+            losses.append("the program was not traced: it did not load the tracer")
         if losses:
             self._writer.notes(losses, lossy=True)
         paths = {path for recorder in self._recorders.values() for path in recorder.paths}
         allocators = find_private_allocators(paths)
         notes = [
-            *_describe_refusals(self._collector.refusals()),
             *describe_private_allocators(allocators),
             *self._notes,
         ]
-        if not self._recorders and not notes:
-            notes.append("the program was not traced: it did not load the tracer")
         if notes:
             self._writer.notes(notes, allocators)
+
+    def _finish_untraced(self, refused: set[int]) -> list[str]:
+        if not self._untraced:
+            return []
+        if self._untraced.refused:
+            self._notes.append(
+                "programs that ran untraced are counted, but not named: " + self._untraced.refused
+            )
+        return self._untraced.finish(self._joined, refused)
 
     def running(self) -> list[int]:
         """Return the PIDs of the processes that are traced now."""
@@ -145,6 +169,9 @@ class Follower:
     def _handle(self, event: Event, index: int) -> None:
         if event is Event.PROCESS:
             self._recorders[index] = ProcessRecorder(self._collector, self._writer, index)
+            info = self._collector.process(index)
+            if not info.inherited:  # by exec; a forked child joins without one
+                self._joined.append((info.pid, self._clock_base_s + info.start_s))
         elif event is Event.ENDED:
             self._recorders[index].end()
         elif event in _TRIGGERS:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mematlas.tracing import child
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.program import check_program, find_program
+from mematlas.tracing.untraced import UntracedWatch
 
 if TYPE_CHECKING:
     import subprocess
@@ -51,12 +52,17 @@ def run(
     left = check_program(program)
     collector = open_collector(settings)
     with closing(collector), child.forward_signals() as signals:
+        untraced = UntracedWatch()  # before the program starts, which inherits it
         process = child.start(command, program, collector.session, left)
         signals.set_child(process)
         failure = None
         try:
             follower = Follower(
-                collector, open_writer(process.pid), process.pid, idle_s=settings.idle_s
+                collector,
+                open_writer(process.pid),
+                process.pid,
+                idle_s=settings.idle_s,
+                untraced=untraced,
             )
             follower.follow(lambda: _is_stopped(signals), process.wait)
             follower.finish(process.returncode)

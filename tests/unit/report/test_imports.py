@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import StackStats
 
 SITE = "/venv/lib/python3.12/site-packages"
-SYSTEM = tuple(
+SYSTEM = (reports.PYMALLOC, *(
     Frame(name, "<frozen importlib._bootstrap>", line, None, "python")
     for name, line in (("_call_with_frames_removed", 488), ("_load_unlocked", 935), ("_find_and_load", 1360))
-)  # fmt: skip
+))  # fmt: skip
 MAIN = reports.python("<module>", "/srv/app.py", 1)
 
 

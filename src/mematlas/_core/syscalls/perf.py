@@ -32,3 +32,8 @@ def open_perf_sampler(
     sampling.event, sampling.period, sampling.flags = event, period, flags
     sampling.watermark, sampling.stack_depth = watermark, depth
     return check(lib.mematlas_perf_sample_open(sampling, tid, cpu))
+
+
+def open_exec_records(cpu: int) -> int:
+    """Open records of exec by this thread's children to come, on a CPU; return the descriptor."""
+    return check(lib.mematlas_perf_exec_open(cpu))

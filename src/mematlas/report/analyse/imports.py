@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mematlas._core.columns.trie import trie_add_up
-from mematlas.recording.ownership import is_import_system
+from mematlas.recording.ownership import RUNTIME, is_import_system, tier
 from mematlas.report.model.report import Import
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.int64]
 
-_OTHER, _SYSTEM, _MODULE = 0, 1, 2
+_OTHER, _SYSTEM, _MODULE, _RUNTIME = 0, 1, 2, 3  # the interpreter's C frames lie between all others
 _ROOT = re.compile(
     r"^.*/(?:site|dist)-packages/|^.*/lib(?:64)?/python3[^/]*/(?:lib-dynload/)?|^.*/(?=[^/]+/__init__\.py$)|^.*/"
 )
@@ -74,6 +74,9 @@ def _imports(paths: Stacks, kind: NDArray[Any]) -> Iterator[tuple[str, int]]:
         top = tops.get(parents[node])
         if kind[node] == _SYSTEM:
             tops[node] = node if top is None else top
+        elif kind[node] == _RUNTIME:
+            if top is not None:
+                tops[node] = top
         elif top is not None:
             name = module_name(paths.frames_of_words[words[node]][0].file or "")
             runs.setdefault(top, []).append((name, node))
@@ -87,6 +90,8 @@ def _imports(paths: Stacks, kind: NDArray[Any]) -> Iterator[tuple[str, int]]:
 def _kind(frames: Sequence[Frame]) -> int:
     if frames and all(map(is_import_system, frames)):
         return _SYSTEM
+    if frames and all(frame.kind != "python" and tier(frame) == RUNTIME for frame in frames):
+        return _RUNTIME
     is_module = len(frames) == 1 and frames[0].kind == "python" and frames[0].function == "<module>"
     return _MODULE if is_module else _OTHER
 
