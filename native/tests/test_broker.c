@@ -168,6 +168,34 @@ static int send_events(struct mematlas_collector *collector)
 	return 0;
 }
 
+static int adopted_end;
+
+static int join_by_descriptor(struct mematlas_collector *collector)
+{
+	struct trace_joining joined;
+	char text[TRACE_SESSION_TEXT];
+
+	snprintf(text, sizeof text, "%s:%d", strchr(collector->session, ':'), adopted_end);
+	EXPECT(*text == ':' && trace_socket_set(text));
+	EXPECT(trace_socket_join(0, 0, &joined) == 0 && joined.answer.image == 1);
+	return check_memory(&joined);
+}
+
+/* As in a container, whose process has neither the name nor the environment. */
+static void test_adopted_socket(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	int pair[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) == 0);
+	CHECK(mematlas_collector_adopt(collector, open("/dev/null", O_RDONLY)) == -EINVAL);
+	CHECK(mematlas_collector_adopt(collector, pair[0]) == 0);
+	adopted_end = pair[1];
+	CHECK(run_child(join_by_descriptor, collector) == 0);
+	close(pair[1]);
+	session_end(collector);
+}
+
 static void test_joins(bool lacks_pidfd)
 {
 	struct mematlas_collector *collector = session_start(0);
@@ -280,6 +308,7 @@ int main(int count, char **arguments)
 		return join_as_executed(arguments[1]);
 	test_joins(false);
 	test_joins(true);
+	test_adopted_socket();
 	test_forgeries();
 	test_messages();
 	test_foreign_parent();

@@ -154,6 +154,15 @@ class Allocation:
         _release(self.free, error)
 
 
+def check_owner(allocation: object, allocator: Allocator, owner: str, piece: str) -> None:
+    """Check that an allocation is of an allocator: UsageError, or TypeError if it is none at all."""
+    if not isinstance(allocation, Allocation):
+        message = f"the {piece} of the {owner} is wanted, not {type(allocation).__name__}"
+        raise TypeError(message)
+    if allocation._allocator is not allocator:  # noqa: SLF001 - of this module
+        raise explain_mistake(OSError(errno.EFAULT, ""), allocation.address, owner, piece)
+
+
 def end_allocation(allocation: Allocation, piece: str) -> None:
     """End the access to an allocation; UsageError if it is free already, BufferError if it is exported."""
     try:

@@ -13,6 +13,7 @@ from mematlas.memory import numa
 from mematlas.memory.allocation import (
     Allocation,
     Closable,
+    check_owner,
     end_allocation,
     explain_mistake,
     move_allocation,
@@ -121,6 +122,7 @@ class Arena(Closable):
         1
         """
         self._check_open()
+        check_owner(allocation, self, "arena", "allocation")
         end_allocation(allocation, "allocation")
         try:
             self._handle.free(allocation.address)
@@ -141,6 +143,7 @@ class Arena(Closable):
         """
         self._check_open()
         wanted = parse_bytes(size) if isinstance(size, str) else size
+        check_owner(allocation, self, "arena", "allocation")
         end_allocation(allocation, "allocation")
         address, kept = allocation.address, allocation.size
         try:
@@ -176,13 +179,19 @@ class Arena(Closable):
     def usable_size(self, allocation: Allocation) -> int:
         """Return the bytes an allocation can hold without moving, as malloc_usable_size(3) does.
 
+        UsageError: not of this arena, or free already.
+
         >>> from mematlas.memory import Arena
         >>> with Arena("16M") as arena, arena.alloc(100) as allocation:
         ...     arena.usable_size(allocation) >= 100
         True
         """
         self._check_open()
-        return self._handle.usable_size(allocation.address)
+        check_owner(allocation, self, "arena", "allocation")
+        try:
+            return self._handle.usable_size(allocation.address)
+        except OSError as error:
+            raise explain_mistake(error, allocation.address, "arena", "allocation") from None
 
     def stats(self) -> ArenaStats:
         """Return bytes and blocks in use, cached by threads, free, and returned to the kernel.

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Self
 from mematlas import _core
 from mematlas.errors import MematlasError, UsageError
 from mematlas.linux.mman import MemfdFlag
-from mematlas.memory.allocation import Allocation, Closable, end_allocation, explain_mistake
+from mematlas.memory.allocation import (
+    Allocation,
+    Closable,
+    check_owner,
+    end_allocation,
+    explain_mistake,
+)
 from mematlas.units import parse_bytes
 
 if TYPE_CHECKING:
@@ -127,6 +133,7 @@ class Pool(Closable):
         0
         """
         self._check_open()
+        check_owner(slot, self, "pool", "slot")
         end_allocation(slot, "slot")
         try:
             self._handle.free(slot.address)

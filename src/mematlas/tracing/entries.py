@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _POLL_S = 0.2
 _TRIES = 3  # of a process that a busy thread kept from being entered
 
-_Key = tuple[int, int, str]  # PID, start time, program: a new one after exec
+_Key = tuple[int, int, str, int]  # PID, start time, program, stack address: a new one after exec
 
 
 @dataclass
@@ -95,7 +95,9 @@ class Entries:
             if key is None or key in self.entered:
                 continue
             seen.add(key)
-            if pid in self.traced or not (at_once or key in self._seen):
+            # One that was entered before this program began still counts as traced.
+            joined = pid in self.traced and pid not in self.entered.values()
+            if joined or not (at_once or key in self._seen):
                 continue
             before = self.refusals.get(key)
             if before is None or before.tries < _TRIES:
@@ -136,7 +138,7 @@ def _key(pid: int) -> _Key | None:
     except OSError:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in {b"Z", b"X"} else (pid, int(fields[19]), program)
+    return None if fields[0] in {b"Z", b"X"} else (pid, int(fields[19]), program, int(fields[25]))
 
 
 def _resident(pid: int) -> int | None:

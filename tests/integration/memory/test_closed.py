@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from mematlas.errors import UsageError
 from mematlas.memory import Allocation, Arena, Pool, Region, Slot
 
 if TYPE_CHECKING:
@@ -105,3 +106,26 @@ def test_a_slot_of_a_closed_shared_pool_is_refused() -> None:
     for act in (lambda: slot.view, slot.array, slot.free):
         with pytest.raises(ValueError, match="closed"):
             act()
+
+
+def test_a_mistake_changes_nothing() -> None:
+    """Memory that is given to another owner, or is no memory at all, is refused, and lives on."""
+    with Arena("16M") as arena, Arena("16M") as other, Pool(64, 100) as pool:
+        block, slot = arena.alloc(100), pool.alloc()
+        assert slot is not None
+        for act in (other.free, other.usable_size, pool.free):
+            with pytest.raises(UsageError, match="does not belong to this"):
+                act(block)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match="does not belong to this"):
+            other.resize(block, 5)
+        with pytest.raises(UsageError, match="does not belong to this"):
+            arena.free(slot)
+        for wrong in (5, "block", None):
+            with pytest.raises(TypeError):
+                arena.free(wrong)  # type: ignore[arg-type]
+        block.view[:2] = b"ab"
+        arena.free(block)
+        slot.free()
+        with pytest.raises(UsageError, match="free already"):
+            arena.usable_size(block)
+        assert (arena.stats().blocks, pool.stats().in_use) == (0, 0)

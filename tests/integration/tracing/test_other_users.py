@@ -133,6 +133,7 @@ def test_forged_claims_of_an_attachment(uid: int, bystander: subprocess.Popen[by
                 assert claimer.poll() is None
             if claimer.poll() is None:
                 claimer.communicate(b"\n")
+        shutil.rmtree(f"/dev/shm/mematlas-evil{claimer.pid}", ignore_errors=True)
         target.kill()
 
 
