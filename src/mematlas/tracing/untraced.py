@@ -106,7 +106,12 @@ class UntracedWatch:
         for pid, times in starts.items():
             images = [image for image in self._images if image.pid == pid]
             for start_s in times:
-                before = [each for each in images if each.start_s <= start_s + _EARLY_S]
+                # One that is taken was started within _EARLY_S, as by env(1): the one before is meant.
+                before = [
+                    each
+                    for each in images
+                    if each.start_s <= start_s + _EARLY_S and id(each) not in traced
+                ]
                 if before:
                     traced.add(id(before[-1]))
                     self._matched.add((pid, start_s))
