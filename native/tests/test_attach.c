@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -163,14 +164,14 @@ static struct mematlas_remote *stop(int pid)
 	return remote;
 }
 
-/* The child is in a wait, for good or until the next instruction. */
+/* The child has told and is in pause(). A look earlier would see the write(), which a sanitizer wraps. */
 static struct mematlas_place look_when_waiting(void (*body)(void))
 {
 	int pid = start(body);
 	struct mematlas_remote_registers registers = {.system_call = -1};
 	struct mematlas_place place = {0};
 
-	for (int i = 0; i < 1000 && registers.system_call < 0; i++) {
+	for (int i = 0; i < 1000 && registers.system_call != SYS_pause; i++) {
 		struct mematlas_remote *remote = stop(pid);
 		mematlas_remote_read_registers(remote, &registers);
 		place = look(remote, pid);

@@ -197,24 +197,24 @@ static void test_shared(void)
 static void test_hostile_memory(void)
 {
 	int fd = memfd_create("pool", MFD_CLOEXEC);
-	struct mematlas_pool *pool;
+	struct mematlas_pool *hostile;
 	struct mematlas_pool_stats stats;
 
-	CHECK(mematlas_pool_create(64, 200, 8, fd, &pool) == 0);
-	char *first = mematlas_pool_alloc(pool);
-	CHECK(first && mematlas_pool_free(pool, first) == 0);
-	mematlas_pool_read_stats(pool, &stats);
+	CHECK(mematlas_pool_create(64, 200, 8, fd, &hostile) == 0);
+	char *first = mematlas_pool_alloc(hostile);
+	CHECK(first && mematlas_pool_free(hostile, first) == 0);
+	mematlas_pool_read_stats(hostile, &stats);
 	uint64_t *memory =
 		mmap(NULL, stats.mapping_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	CHECK(memory != MAP_FAILED);
 	for (uint64_t number = 0xfffff0u; number != 199;
 	     number = number > 300 ? number / 16 : 199) {
 		memory[8] = 7ull << 24 | number; /* pool->memory->free_list, in the second line */
-		char *object = mematlas_pool_alloc(pool);
+		char *object = mematlas_pool_alloc(hostile);
 		CHECK(!object || (object >= first && object < first + 200ull * 64));
 	}
 	memset(memory, 0xff, 64); /* the header, which held the size of the mapping */
-	mematlas_pool_destroy(pool);
+	mematlas_pool_destroy(hostile);
 	memory[0] = 1; /* only the pool's own mapping is gone */
 	munmap(memory, stats.mapping_bytes);
 	close(fd);
