@@ -165,6 +165,7 @@ class Kind(StrEnum):
 
 
 KIND_BY_NUMBER = dict(enumerate(Kind, 1))
+NUMBER_OF_KIND = {kind: number for number, kind in KIND_BY_NUMBER.items()}
 
 
 class PartKind(StrEnum):

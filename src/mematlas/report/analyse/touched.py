@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.recording.model import KIND_BY_NUMBER, Frame, Kind
-from mematlas.recording.ownership import owner
+from mematlas.recording.model import NUMBER_OF_KIND, Frame, Kind
+from mematlas.recording.ownership import is_unnamed, owner
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.table import StackTable
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mematlas.report.analyse.stacks import Stacks
 
 _DEEPEST = 16  # frames of an allocator above the system call
-_MAPPED = [number for number, kind in KIND_BY_NUMBER.items() if kind in {Kind.MMAP, Kind.COMMITTED}]
-_TOUCHED = next(number for number, kind in KIND_BY_NUMBER.items() if kind is Kind.TOUCHED)
+_MAPPED = [NUMBER_OF_KIND[Kind.MMAP], NUMBER_OF_KIND[Kind.COMMITTED]]
+_TOUCHED = NUMBER_OF_KIND[Kind.TOUCHED]
 _NAMES = (
     ("mimalloc", r"_?mi_[a-z]"),
     ("jemalloc", r"(_rjem_|[a-z]+_)?(je_|rjem_)[a-z]|jemalloc"),
@@ -65,7 +65,7 @@ def allocator_of(
         if found and found.lastgroup:
             return _stand_in(_NAMES[int(found.lastgroup[1:])][0], module)
     names = private.get(module or "", ())
-    if names and _is_unnamed(frames[0]):
+    if names and is_unnamed(frames[0]):
         return _stand_in(" or ".join(names), module)
     return None
 
@@ -77,10 +77,6 @@ def _is_its_own(frames: Sequence[Frame]) -> bool:
     ]
     owned = owner(tuple(frames))
     return bool(inner) and (owned is None or owned <= inner[-1])
-
-
-def _is_unnamed(frame: Frame) -> bool:
-    return frame.file is None and (frame.function.startswith("0x") or "+0x" in frame.function)
 
 
 def _stand_in(name: str, module: str | None) -> Frame:

@@ -265,10 +265,9 @@ def _find_innermost(calls: _Calls, known: set[Function]) -> Iterator[_Wrapper]:
     modules = {name: number for number, name in enumerate({module for _, module in names})}
     module_of = np.array([*(modules[module] for _, module in names), -1])
     stacks_of_module = np.bincount(module_of[function[function >= 0]], minlength=len(modules))
-    for number in np.unique(function[function >= 0]).tolist():
-        rows = function == number
+    for number, rows in _by_function(function):
         counted = _Count(
-            stacks=int(rows.sum()),
+            stacks=len(rows),
             whole=int(stacks_of_module[module_of[number]]),
             callers=len(set(caller[rows].tolist()) - {number, -1}),
             above=len(set(callers_caller[rows].tolist()) - {number, -1}),
@@ -279,6 +278,16 @@ def _find_innermost(calls: _Calls, known: set[Function]) -> Iterator[_Wrapper]:
         )
         if _is_wrapper(counted) and not _is_root(names[number]):
             yield _Wrapper(names[number], counted.stacks, counted.callers)
+
+
+def _by_function(function: Numbers) -> Iterator[tuple[int, Numbers]]:
+    """Yield each function and the rows that have it, sorted once: a program has thousands of functions."""
+    order = np.argsort(function, kind="stable")
+    order = order[function[order] >= 0]
+    numbers, starts = np.unique(function[order], return_index=True)
+    ends = [*starts[1:].tolist(), len(order)]
+    for number, start, end in zip(numbers.tolist(), starts.tolist(), ends, strict=False):
+        yield number, order[start:end]
 
 
 @dataclass(frozen=True, slots=True)
