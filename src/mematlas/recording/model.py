@@ -368,7 +368,8 @@ class Frame:
     """A resolved frame. `kind` is "python", "native", or "inlined" (inlined by its native caller).
 
     `code_bytes` is the length of a function without a name, where known. `wrapper`: owners look through the
-    frame, as the user asked or as the recording shows. It is not stored.
+    frame, as the user asked or as the recording shows. `kept`: the user wants no owner to look through the frame;
+    then `wrapper` is False. Neither is stored.
     """
 
     function: str
@@ -378,6 +379,7 @@ class Frame:
     kind: str
     code_bytes: int | None = field(default=None, repr=False)
     wrapper: bool = field(default=False, repr=False)
+    kept: bool = field(default=False, repr=False)
 
 
 @dataclass(slots=True)

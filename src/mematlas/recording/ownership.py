@@ -60,7 +60,7 @@ def tier(frame: Frame) -> int:
     file, module = frame.file or "", frame.module or ""
     if frame.kind == "python":
         return _python_tier(file, module)
-    return _native_tier(frame.function, file, module)
+    return _native_tier("" if frame.kept else frame.function, file, module)
 
 
 def rank(frame: Frame) -> int:
@@ -96,6 +96,7 @@ def _python_tier(file: str, module: str) -> int:
 
 @lru_cache(maxsize=1 << 16)
 def _native_tier(function: str, file: str, module: str) -> int:
+    """Return the tier of native code. Without a name (""), the place of the code alone decides."""
     if any(mark in file or mark in module for mark in _PACKAGES):
         return RUNTIME if is_wrapper(function) else LIBRARY
     base = module.rsplit("/", 1)[-1]
