@@ -328,7 +328,13 @@ def test_commands_survive_hostile_cells(
     born = [0, 5, 1 << 31, ALIVE - 1, ALIVE]
     rows = committed(end_s, cell_s, [(each, ALIVE, 1 << 40) for each in born]).rows
     writer.age_matrix(0, time_s=time_s, cell_s=cell_s, rows=rows.tobytes())
-    last = {"stack": 0, "kind": 6, "allocations": 5, "live_bytes": 5, "live_count": 5}
+    last: dict[str, float] = {
+        "stack": 0,
+        "kind": 6,
+        "allocations": 5,
+        "live_bytes": 5,
+        "live_count": 5,
+    }
     writer.totals(
         0,
         time_s=end_s,
