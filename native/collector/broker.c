@@ -32,6 +32,8 @@
 #define NAME_TRIES 16
 #define MAX_STRANGERS 128u /* connections that have sent no valid request */
 #define MAX_REFUSALS 4096u
+#define NO_DESCRIPTOR_US 10000u
+#define MOST_PASSED 253u /* descriptors with one message: the kernel's SCM_MAX_FD */
 
 struct peer {
 	int fd;
@@ -45,7 +47,8 @@ struct message {
 	struct trace_request request;
 	struct sender sender;
 	int fds[TRACE_MAX_DESCRIPTORS];
-	unsigned count;
+	unsigned count; /* <= TRACE_MAX_DESCRIPTORS */
+	bool is_cut;    /* some of its descriptors could not be received */
 };
 
 static int take(int *fd)
@@ -124,14 +127,28 @@ static struct peer *add_peer(struct broker *broker, int fd, bool is_known)
 	return peer;
 }
 
+/* A sender may pass as many as the kernel allows, whatever a request is to bring. */
+static void take_descriptors(const struct cmsghdr *data, struct message *message)
+{
+	size_t count = (data->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+	for (size_t i = 0; i < count; i++) {
+		int fd;
+		memcpy(&fd, CMSG_DATA(data) + i * sizeof fd, sizeof fd);
+		if (message->count < TRACE_MAX_DESCRIPTORS)
+			message->fds[message->count++] = fd;
+		else
+			close(fd);
+	}
+}
+
 static void take_control_data(struct msghdr *header, struct message *message)
 {
 	for (struct cmsghdr *data = CMSG_FIRSTHDR(header); data; data = CMSG_NXTHDR(header, data)) {
 		if (data->cmsg_level != SOL_SOCKET)
 			continue;
-		if (data->cmsg_type == SCM_RIGHTS && message->count == 0) {
-			message->count = (unsigned)((data->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-			memcpy(message->fds, CMSG_DATA(data), message->count * sizeof(int));
+		if (data->cmsg_type == SCM_RIGHTS) {
+			take_descriptors(data, message);
 		} else if (data->cmsg_type == SCM_CREDENTIALS) {
 			struct ucred who;
 			memcpy(&who, CMSG_DATA(data), sizeof who);
@@ -143,13 +160,13 @@ static void take_control_data(struct msghdr *header, struct message *message)
 	}
 }
 
-/* The control space holds what one message may bring, so that the kernel cuts off the rest: at most
- * TRACE_MAX_DESCRIPTORS are received. Returns the bytes received; 0: the other end is closed. */
+/* The kernel writes the descriptors before the pidfd, so there is space for all that a message can bring.
+ * Returns the bytes received; 0: the other end is closed. */
 static ssize_t receive(int fd, struct message *message)
 {
 	union {
 		char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(sizeof(int)) +
-			   CMSG_SPACE(sizeof(int) * TRACE_MAX_DESCRIPTORS)];
+			   CMSG_SPACE(sizeof(int) * MOST_PASSED)];
 		struct cmsghdr aligned;
 	} space;
 	struct iovec bytes = {&message->request, sizeof message->request};
@@ -163,6 +180,7 @@ static ssize_t receive(int fd, struct message *message)
 	if (size < 0)
 		return -errno;
 	take_control_data(&header, message);
+	message->is_cut = header.msg_flags & MSG_CTRUNC;
 	message->request.reason[sizeof message->request.reason - 1] = 0;
 	return size;
 }
@@ -201,8 +219,9 @@ static bool is_valid(const struct broker *broker, const struct message *message,
 	uint64_t different =
 		(request->token[0] ^ broker->token[0]) | (request->token[1] ^ broker->token[1]);
 
-	return size == sizeof *request && request->magic == TRACE_REQUEST_MAGIC &&
-	       request->version == TRACE_VERSION && !different && message->sender.pid > 0;
+	return size == sizeof *request && !message->is_cut &&
+	       request->magic == TRACE_REQUEST_MAGIC && request->version == TRACE_VERSION &&
+	       !different && message->sender.pid > 0;
 }
 
 /* A kernel before 6.5 gives a PID, which may be another process's by the time it is opened. A second
@@ -374,12 +393,46 @@ static void raise_descriptor_limit(void)
 	}
 }
 
+static int open_reserve(void)
+{
+	return open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Without a descriptor for it, a connection would stay in the queue and wake the thread without end. */
+static bool reject_peer(struct broker *broker)
+{
+	if (broker->reserve < 0)
+		broker->reserve = open_reserve();
+	if (broker->reserve < 0) {
+		usleep(NO_DESCRIPTOR_US);
+		return false;
+	}
+	close(take(&broker->reserve));
+	int fd = accept4(broker->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd >= 0)
+		close(fd);
+	broker->reserve = open_reserve();
+	return fd >= 0;
+}
+
+/* Returns a socket, or -errno. */
+static int accept_peer(struct broker *broker)
+{
+	int fd = accept4(broker->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	if (fd < 0 && errno == EMFILE) {
+		raise_descriptor_limit();
+		fd = accept4(broker->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
 static void accept_peers(struct broker *broker)
 {
 	for (;;) {
-		int fd = accept4(broker->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd < 0 && errno == EMFILE)
-			raise_descriptor_limit();
+		int fd = accept_peer(broker);
+		if ((fd == -EMFILE || fd == -ENFILE) && reject_peer(broker))
+			continue;
 		if (fd < 0)
 			return;
 		limit_strangers(broker);
@@ -481,6 +534,7 @@ int broker_open(struct broker *broker, uint32_t ring_bytes, const char *library)
 				  .epoll = -1,
 				  .stop = -1,
 				  .arrival = -1,
+				  .reserve = open_reserve(),
 				  .control = -1,
 				  .counter = -1,
 				  .library = library ? open(library, O_RDONLY | O_CLOEXEC) : -1,
@@ -521,8 +575,8 @@ void broker_close(struct broker *broker)
 	}
 	while (broker->newest)
 		drop_peer(broker, broker->newest);
-	const int fds[] = {broker->listener, broker->epoll,   broker->stop,   broker->arrival,
-			   broker->control,  broker->counter, broker->library};
+	const int fds[] = {broker->listener, broker->epoll,   broker->stop,    broker->arrival,
+			   broker->reserve,  broker->control, broker->counter, broker->library};
 	for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++)
 		close_if_open(fds[i]);
 	free_queues(broker);

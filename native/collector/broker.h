@@ -48,6 +48,7 @@ struct broker {
 	int listener, epoll;
 	int stop; /* eventfd */
 	int arrival; /* eventfd: something for the collector is queued */
+	int reserve; /* given up for a moment, to turn a connection away where no other is left */
 	int control, counter, library; /* handed out; < 0: none */
 	uint32_t ring_bytes;
 	bool lacks_pidfd; /* a test acts as a kernel before 6.5 */

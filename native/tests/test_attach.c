@@ -12,6 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../attach/remote.h"
 #include "../unwind/cfi.h"
 #include "check.h"
 #include "mematlas.h"
@@ -230,6 +231,25 @@ static void test_run_out(void)
 	end(pid);
 }
 
+/* The limit passes while the thread reaches the breakpoint: its trap must not end the program. */
+static void test_run_out_late(void)
+{
+	int pid = start(busy);
+
+	for (int i = 0; i < 300; i++) {
+		struct mematlas_remote *remote = stop(pid);
+		struct mematlas_place place = look(remote, pid);
+		if (place.out_pc) {
+			int error = mematlas_remote_run_out(remote, place.out_pc, place.out_stack,
+							    (i % 8) * 1e-6);
+			CHECK(error == 0 || error == -ETIME);
+		}
+		CHECK(mematlas_remote_detach(remote) == 0);
+	}
+	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
+	end(pid);
+}
+
 static void test_handler_never_leaves(void)
 {
 	int pid = start(handler_over_malloc);
@@ -270,19 +290,47 @@ static void test_group_stop(void)
 	end(pid);
 }
 
-static void test_calls(void)
+static uint64_t find_syscall_insn(void)
 {
-	int pid = start(wait_for_ever);
-	struct mematlas_remote *remote = stop(pid);
 	const unsigned char *code = (const unsigned char *)syscall;
-	uint64_t insn = 0, address;
-	char text[8] = "";
-	int64_t result;
+	uint64_t insn = 0;
 
 	for (int i = 0; i < 64 && !insn; i++)
 		if (code[i] == 0x0f && code[i + 1] == 0x05)
 			insn = (uintptr_t)code + (uint64_t)i;
 	CHECK(insn);
+	return insn;
+}
+
+/* A call that ends as a timeout passes: its fault at the return address is not the program's. */
+static void test_call_ends_late(void)
+{
+	uint64_t insn = find_syscall_insn();
+
+	for (unsigned i = 0; i < 100; i++) {
+		int pid = start(wait_for_ever);
+		struct mematlas_remote *remote = stop(pid);
+		int64_t result = -1;
+		remote->timeout_s = 0.001;
+		int error = mematlas_remote_call(remote, insn, (uintptr_t)usleep, 900 + 2 * i, 0,
+						 &result);
+		CHECK(error == 0 || error == -ETIME);
+		CHECK(error || result == 0);
+		CHECK(state_of(pid) != 'Z');
+		remote->timeout_s = TIMEOUT_S;
+		mematlas_remote_detach(remote);
+		end(pid);
+	}
+}
+
+static void test_calls(void)
+{
+	int pid = start(wait_for_ever);
+	struct mematlas_remote *remote = stop(pid);
+	uint64_t insn = find_syscall_insn(), address;
+	char text[8] = "";
+	int64_t result;
+
 	CHECK(mematlas_remote_put(remote, insn, "hello", 6, &address) == 0);
 	CHECK(mematlas_remote_get(remote, address, text, 6) == 0 && strcmp(text, "hello") == 0);
 	CHECK(mematlas_remote_put(remote, insn, text, 8193, &address) == -E2BIG);
@@ -349,10 +397,12 @@ int main(void)
 	test_handlers();
 	if (!OTHER_MALLOC) {
 		test_run_out();
+		test_run_out_late();
 		test_handler_never_leaves();
 	}
 	test_group_stop();
 	test_calls();
+	test_call_ends_late();
 	puts("fine");
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/perf_event.h>
 #include <stddef.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -12,6 +13,7 @@
 #include "producer.h"
 
 #define STRANGERS 400
+#define MOST_PASSED 253u /* descriptors with one message */
 
 /* In a child, whose exit status tells whether all was as expected. */
 static int run_child(int (*act)(struct mematlas_collector *), struct mematlas_collector *collector)
@@ -104,14 +106,20 @@ static int join_by_socket(struct mematlas_collector *collector)
 	return 1;
 }
 
-static int send_raw(const char *name, const void *bytes, size_t size)
+static int connect_raw(int fd, const char *name)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
-	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 
 	memcpy(address.sun_path + 1, name, strlen(name));
-	CHECK(connect(fd, (struct sockaddr *)&address,
-		      (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name))) == 0);
+	return connect(fd, (struct sockaddr *)&address,
+		       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name)));
+}
+
+static int send_raw(const char *name, const void *bytes, size_t size)
+{
+	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+	CHECK(connect_raw(fd, name) == 0);
 	if (size)
 		CHECK(send(fd, bytes, size, MSG_NOSIGNAL) == (ssize_t)size);
 	return fd;
@@ -136,6 +144,50 @@ static int forge(struct mematlas_collector *collector)
 	EXPECT(trace_socket_set(wrong) && trace_socket_join(0, 0, &joined) < 0);
 	for (int i = 0; i < STRANGERS; i++)
 		send_raw(name, NULL, 0);
+	return join_by_name(collector);
+}
+
+/* With that many descriptors of one end of a pipe; the pipe ends once nobody holds any. */
+static int send_descriptors(const char *name, const struct trace_request *request, unsigned count)
+{
+	char space[CMSG_SPACE(sizeof(int) * MOST_PASSED)] __attribute__((aligned(8))) = {0}, byte;
+	struct iovec bytes = {(void *)(uintptr_t)request, sizeof *request};
+	struct msghdr header = {.msg_iov = &bytes,
+				.msg_iovlen = 1,
+				.msg_control = space,
+				.msg_controllen = CMSG_SPACE(sizeof(int) * count)};
+	int ends[2], fd = send_raw(name, NULL, 0);
+
+	EXPECT(pipe(ends) == 0);
+	struct cmsghdr *data = CMSG_FIRSTHDR(&header);
+	data->cmsg_level = SOL_SOCKET;
+	data->cmsg_type = SCM_RIGHTS;
+	data->cmsg_len = CMSG_LEN(sizeof(int) * count);
+	for (unsigned i = 0; i < count; i++)
+		memcpy(CMSG_DATA(data) + i * sizeof(int), &ends[1], sizeof(int));
+	EXPECT(sendmsg(fd, &header, MSG_NOSIGNAL) == (ssize_t)sizeof *request);
+	close(ends[1]);
+	EXPECT(read(ends[0], &byte, 1) == 0);
+	close(ends[0]);
+	close(fd);
+	return 0;
+}
+
+/* More than a request is to bring, by a stranger and by one who has the token. */
+static int send_many_descriptors(struct mematlas_collector *collector)
+{
+	const struct broker *broker = &collector->broker;
+	struct trace_request request = {
+		.magic = TRACE_REQUEST_MAGIC, .version = TRACE_VERSION, .kind = TRACE_EVENTS};
+	const unsigned counts[] = {TRACE_MAX_DESCRIPTORS, TRACE_MAX_DESCRIPTORS + 1, 10,
+				   MOST_PASSED};
+
+	for (unsigned known = 0; known < 2; known++) {
+		if (known)
+			memcpy(request.token, broker->token, sizeof request.token);
+		for (unsigned i = 0; i < sizeof counts / sizeof *counts; i++)
+			EXPECT(send_descriptors(broker->name, &request, counts[i]) == 0);
+	}
 	return join_by_name(collector);
 }
 
@@ -221,6 +273,29 @@ static void test_forgeries(void)
 	struct mematlas_collector *collector = session_start(0);
 
 	CHECK(run_child(forge, collector) == 0);
+	CHECK(run_child(send_many_descriptors, collector) == 0);
+	session_end(collector);
+}
+
+/* Threads of this process share the broker's table of descriptors. */
+static void test_no_descriptors(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	const char *name = collector->broker.name;
+	int ours[256], count = 0;
+	char byte;
+
+	int outside = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	CHECK(setrlimit(RLIMIT_NOFILE, &(struct rlimit){256, 256}) == 0);
+	while ((ours[count] = dup(outside)) >= 0)
+		count++;
+	CHECK(errno == EMFILE);
+	CHECK(connect_raw(outside, name) == 0);
+	CHECK(recv(outside, &byte, 1, 0) <= 0); /* turned away, not left waiting */
+	while (count > 0)
+		close(ours[--count]);
+	close(outside);
+	CHECK(run_child(join_by_name, collector) == 0);
 	session_end(collector);
 }
 
@@ -313,5 +388,6 @@ int main(int count, char **arguments)
 	test_messages();
 	test_foreign_parent();
 	test_strangers_with_a_token();
+	test_no_descriptors();
 	return 0;
 }

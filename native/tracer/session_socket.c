@@ -188,14 +188,23 @@ static long send_request(int fd, const struct trace_request *request, const int 
 	return result;
 }
 
+/* The space for them is aligned, and may have brought one more. */
 static void take_descriptors(struct msghdr *header, struct trace_joining *ret)
 {
+	size_t taken = 0;
+
 	for (struct cmsghdr *data = CMSG_FIRSTHDR(header); data; data = CMSG_NXTHDR(header, data)) {
 		if (data->cmsg_level != SOL_SOCKET || data->cmsg_type != SCM_RIGHTS)
 			continue;
 		size_t count = (data->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-		if (count <= TRACE_JOINED_MOST)
-			memcpy(ret->fds, CMSG_DATA(data), count * sizeof(int));
+		for (size_t i = 0; i < count; i++) {
+			int fd;
+			memcpy(&fd, CMSG_DATA(data) + i * sizeof fd, sizeof fd);
+			if (taken < TRACE_JOINED_MOST)
+				ret->fds[taken++] = fd;
+			else
+				close_fd(&fd);
+		}
 	}
 }
 

@@ -57,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Attach, record, detach, and print a summary."""
     from mematlas.cli.run import print_summary
+    from mematlas.report.analyse.owner_patterns import patterns
     from mematlas.tracing.attach import StopSignals
 
     if sum(each is not None for each in (arguments.pid, arguments.tree, arguments.cgroup)) != 1:
@@ -65,11 +66,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("mematlas cannot attach to itself; use mematlas.trace() in your program")
     settings = settings_of(arguments, fault_period=0)
     path = arguments.output or _default_path(arguments)
+    asked = patterns()  # an error in the user's file is told before a process is touched
     if arguments.follow:
         return _attach_and_follow(arguments, settings, path)
     with StopSignals() as stop:
         writer = _record(arguments, settings, path, stop)
-        print_summary(writer, path)
+        print_summary(writer, path, asked)
     return 0
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
 
     from mematlas.recording import Writer
+    from mematlas.report.analyse.owner_patterns import Patterns
     from mematlas.tracing import TraceSettings
 
 EXAMPLES = ("run -- python app.py", "run --exact -o build.atlas -- make -j8")
@@ -50,6 +51,8 @@ def _fault_period(text: str) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trace the command, print a summary, and return the exit status of the command."""
+    from mematlas.report.analyse.owner_patterns import patterns
+
     command = arguments.command[1:] if arguments.command[:1] == ["--"] else arguments.command
     settings = settings_of(arguments, arguments.faults)
     if arguments.follow:
@@ -60,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         written.append((path, open_recording(path, command, settings)))
         return written[0][1]
 
+    asked = patterns()  # an error in the user's file is told before a program starts
     check_program(find_program(command))
     if arguments.output:  # an unwritable path is an error before the program starts
         open_writer(arguments.output)
@@ -76,7 +80,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if outcome.failure:
             raise outcome.failure
-        print_summary(written[0][1], written[0][0])
+        print_summary(written[0][1], written[0][0], asked)
     except (OSError, MematlasError) as error:
         path = written[0][0] if written else "the recording"
         why = error.strerror if isinstance(error, OSError) else error
@@ -95,19 +99,22 @@ def _run_and_follow(output: str | None, settings: TraceSettings, command: list[s
     return follow(["run", *to_options(settings, path), *faults, "--", *command], path)
 
 
-def print_summary(writer: Writer, path: str) -> None:
-    """Resolve the symbols of a recording that was just written, and print its summary."""
+def print_summary(writer: Writer, path: str, asked: Patterns) -> None:
+    """Resolve the symbols of a recording that was just written, and print its summary.
+
+    `asked`: the user's patterns, read before the program was traced.
+    """
     from rich.console import Console
 
     from mematlas.api.recording import with_symbol_note
     from mematlas.report.analyse.lines import lines
     from mematlas.report.analyse.report import make_report
-    from mematlas.report.analyse.wrappers import mark_wrappers, patterns
+    from mematlas.report.analyse.wrappers import mark_wrappers
     from mematlas.report.text.report import render_summary
 
     gc.disable()  # the process ends soon
     recording = write_names(writer, path)
-    recording.notes += mark_wrappers(recording, patterns())
+    recording.notes += mark_wrappers(recording, asked)
     console = Console(stderr=True)
     report = with_symbol_note(recording, make_report(recording, only="resident"))
     render_summary(report, lines(report.stacks, "resident"), path, console=console)

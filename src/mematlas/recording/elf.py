@@ -132,45 +132,6 @@ def _function_starts(data: Data) -> array[int]:
     return array("Q")
 
 
-def address_of(path: str | PathLike[str], function: str) -> int:
-    """Return the virtual address of an exported function; 0 if there is none. Raises OSError."""
-    with (
-        open_regular(path) as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        try:
-            return _exported(data, function.encode() + b"\0")
-        except (ValueError, IndexError, struct.error):
-            return 0
-
-
-def file_address(data: Data, offset: int) -> int | None:
-    """Return the virtual address of a file offset in executable segments; None outside them."""
-    header = _HEADER.unpack_from(data)
-    for number in range(header[9]):
-        at = header[4] + number * header[8]
-        kind, flags, start, address, _, size, *_ = _SEGMENT.unpack_from(data, at)
-        if kind == _PT_LOAD and flags & 1 and start <= offset < start + size:
-            return int(address + offset - start)
-    return None
-
-
-def _exported(data: Data, name: bytes) -> int:
-    header = _HEADER.unpack_from(data)
-    at, size, count = header[5], header[10], header[11]
-    heads = [_SECTION.unpack_from(data, at + number * size) for number in range(count)]
-    for _, kind, _, _, offset, length, link, *_ in heads:
-        if kind != _SHT_DYNSYM:
-            continue
-        for start, info, _, section, value, _ in _SYMBOL.iter_unpack(
-            data[offset : offset + length // _SYMBOL.size * _SYMBOL.size]
-        ):
-            text = heads[link][4] + start
-            if section and info & 15 == _STT_FUNC and data[text : text + len(name)] == name:
-                return int(value)
-    return 0
-
-
 def _build_id(notes: bytes, align: int) -> str:
     offset = 0
     while offset + _NOTE.size <= len(notes):
