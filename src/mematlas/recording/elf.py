@@ -21,7 +21,6 @@ _SEGMENT = struct.Struct("<IIQQQQQQ")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 _NOTE = struct.Struct("<III")
 _PT_LOAD, _PT_NOTE, _NT_GNU_BUILD_ID = 1, 4, 3
-_PF_X = 1
 _SHT_NOBITS = 8
 _PT_GNU_EH_FRAME = 0x6474E550
 _EH_FRAME_TABLE = bytes((1, 0x1B, 0x03, 0x3B))  # version and encodings, as all linkers write them
@@ -102,9 +101,10 @@ def function_at(path: str | PathLike[str], address: int) -> str:
 
 
 def function_starts(path: str | PathLike[str]) -> array[int]:
-    """Read the start addresses of all functions from .eh_frame_hdr, ascending, and the end of the code.
+    """Read the start addresses of all functions from .eh_frame_hdr, ascending; empty if there is none.
 
-    Programs without symbols keep this table, which exceptions need. Empty if there is none.
+    The end of the code follows the last start.
+    Programs without symbols keep this table, which exceptions need.
     """
     try:
         with (
@@ -118,26 +118,32 @@ def function_starts(path: str | PathLike[str]) -> array[int]:
 
 def _function_starts(data: Data) -> array[int]:
     header = _HEADER.unpack_from(data)
-    starts, end = array("Q"), 0
     for number in range(header[9]):
-        kind, flags, offset, address, _, size, *_ = _SEGMENT.unpack_from(
+        kind, _, offset, address, _, size, *_ = _SEGMENT.unpack_from(
             data, header[4] + number * header[8]
         )
-        if kind == _PT_LOAD and flags & _PF_X:
-            end = max(end, address + size)
-        if kind == _PT_GNU_EH_FRAME:
-            starts = _read_starts(data[offset : offset + size], address)
-    if starts and starts[-1] < end:
-        starts.append(end)
-    return starts
+        if kind != _PT_GNU_EH_FRAME:
+            continue
+        table = data[offset : offset + size]
+        if table[:4] != _EH_FRAME_TABLE or len(table) < 12:
+            return array("Q")
+        count = min(int.from_bytes(table[8:12], "little"), (len(table) - 12) // 8)
+        pairs = array("i", table[12 : 12 + 8 * count])
+        starts = array("Q", (address + start for start in pairs[::2] if address + start >= 0))
+        return starts + _end_of_code(data, starts[-1]) if starts else starts
+    return array("Q")
 
 
-def _read_starts(table: bytes, address: int) -> array[int]:
-    if table[:4] != _EH_FRAME_TABLE or len(table) < 12:
-        return array("Q")
-    count = min(int.from_bytes(table[8:12], "little"), (len(table) - 12) // 8)
-    pairs = array("i", table[12 : 12 + 8 * count])
-    return array("Q", (address + start for start in pairs[::2] if address + start >= 0))
+def _end_of_code(data: Data, address: int) -> array[int]:
+    """Return the end of the executable segment around an address; empty if there is none."""
+    header = _HEADER.unpack_from(data)
+    for number in range(header[9]):
+        kind, flags, _, start, _, _, size, _ = _SEGMENT.unpack_from(
+            data, header[4] + number * header[8]
+        )
+        if kind == _PT_LOAD and flags & 1 and start <= address < start + size:
+            return array("Q", [start + size])
+    return array("Q")
 
 
 def _build_id(notes: bytes, align: int) -> str:
