@@ -90,7 +90,7 @@ def watched(command: list[str]) -> tuple[int, str, int]:
 
 
 def peak_rss(pid: int) -> int:
-    """Return VmHWM in bytes; 0 for a zombie. ru_maxrss counts the memory that vfork() lent, too."""
+    """Return VmHWM in bytes; 0 for a zombie. ru_maxrss counts the memory shared by vfork(), too."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return int(found[1]) << 10 if found else 0
 
