@@ -2,7 +2,8 @@
  *
  * The thread's frames are followed from the leaf. Adjacent frames of the C library form a run. The run at
  * the leaf, and one below a signal handler, must be a function that waits, or a plain system call; a run
- * elsewhere must be one that calls the program. A static function counts as its caller. Code without a
+ * elsewhere must be one that calls the program. Code that was interrupted
+ * must not be of a program that defines malloc(): the allocator has no bounds there. A static function counts as its caller. Code without a
  * file, as of a JIT compiler, ends the walk, since no allocator calls such code. */
 #include "place.h"
 
@@ -76,6 +77,8 @@ static void judge(struct walk *walk, const struct module *module, const struct f
 						     : MEMATLAS_PLACE_LIBRARY,
 		       function ? functions_name(&module->functions, function) : "", module);
 	}
+	if (module->defines_malloc && frame->interrupted)
+		worsen(walk, MEMATLAS_PLACE_BRIEF, "", module);
 	if (!library) {
 		close_run(walk, false);
 		return;

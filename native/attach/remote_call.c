@@ -76,19 +76,24 @@ static int decide(struct mematlas_remote *remote, int signal, bool step)
 	return is_caught(remote, signal) ? signal : -1;
 }
 
-/* A call that waits for a lock is given up; one that works goes on, since it may hold a lock itself. */
+/* A call that waits for a lock is given up; one that works goes on, since it may hold a lock itself.
+ * Returns -errno, or the status of the stop. That may be a signal's, since the call may end as the timeout
+ * passes: the interruption then stops the thread again when it goes on. */
 static int extend(struct mematlas_remote *remote, unsigned *timeouts)
 {
 	struct user_regs_struct registers;
-	int error = remote_stop(remote);
 
-	if (error)
-		return error;
+	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
+		return -errno;
+	int status = remote_wait(remote, remote->timeout_s);
+	if (status < 0 || !remote_is_event(status))
+		return status;
+	remote->group_stopped = WSTOPSIG(status) != SIGTRAP;
 	if (ptrace(PTRACE_GETREGS, remote->tid, NULL, &registers) < 0)
 		return -errno;
 	if ((int64_t)registers.orig_rax == SYS_futex || ++*timeouts == PATIENCE)
 		return -ETIME;
-	return 0;
+	return status;
 }
 
 /* Lets the thread run to the end of the call. Returns the last status of wait(2), or -errno. */
@@ -105,7 +110,7 @@ static int resume(struct mematlas_remote *remote, bool step)
 		deliver = 0;
 		if (status == -ETIME)
 			status = extend(remote, &timeouts);
-		else if (status >= 0 && !remote_is_event(status))
+		if (status >= 0 && !remote_is_event(status))
 			deliver = decide(remote, WSTOPSIG(status), step);
 		if (status < 0 || deliver < 0)
 			return status;

@@ -61,6 +61,66 @@ static int run_to(struct mematlas_remote *remote, uint64_t pc, uint64_t stack, d
 	}
 }
 
+/* A breakpoint that stayed would end the program: however long the thread takes to stop. */
+static int stop_at(struct mematlas_remote *remote, uint64_t pc)
+{
+	int deliver = 0, status;
+
+	if (ptrace(PTRACE_INTERRUPT, remote->tid, NULL, NULL) < 0)
+		return -errno;
+	for (;;) {
+		do
+			status = remote_wait(remote, remote->timeout_s);
+		while (status == -ETIME);
+		if (status < 0)
+			return status;
+		if (remote_is_event(status)) {
+			remote->group_stopped = WSTOPSIG(status) != SIGTRAP;
+			return 0;
+		}
+		deliver = signal_to_deliver(remote, status, pc);
+		if (ptrace(PTRACE_CONT, remote->tid, NULL, (void *)(long)deliver) < 0)
+			return -errno;
+	}
+}
+
+static bool is_trap_pending(const struct mematlas_remote *remote)
+{
+	struct __ptrace_peeksiginfo_args range = {.nr = 1};
+	siginfo_t info;
+
+	for (; ptrace(PTRACE_PEEKSIGINFO, remote->tid, &range, &info) == 1; range.off++)
+		if (info.si_signo == SIGTRAP && info.si_code == TRAP_HWBKPT)
+			return true;
+	return false;
+}
+
+/* The thread may have reached the breakpoint as another event stopped it. Its SIGTRAP would end the
+ * program. The kernel delivers a fault before any other signal. */
+static int swallow_trap(const struct mematlas_remote *remote)
+{
+	while (is_trap_pending(remote)) {
+		int status;
+		if (ptrace(PTRACE_CONT, remote->tid, NULL, NULL) < 0)
+			return -errno;
+		do
+			status = remote_wait(remote, remote->timeout_s);
+		while (status == -ETIME);
+		if (status < 0 || !remote_is_event(status))
+			return status < 0 ? status : 0;
+	}
+	return 0;
+}
+
+static int clear_breakpoint(const struct mematlas_remote *remote)
+{
+	int error = set_debug_register(remote, 7, 0);
+
+	if (!error)
+		error = set_debug_register(remote, 0, 0);
+	return error ? error : swallow_trap(remote);
+}
+
 int mematlas_remote_run_out(struct mematlas_remote *remote, uint64_t pc, uint64_t stack,
 			    double limit_s)
 {
@@ -74,14 +134,11 @@ int mematlas_remote_run_out(struct mematlas_remote *remote, uint64_t pc, uint64_
 	error = run_to(remote, pc, stack, remote_now_s() + limit_s);
 	if (error == -EBUSY)
 		remote->group_stopped = true;
-	/* A breakpoint that stayed would end the program: however long the thread takes to stop. */
-	int stopped = error;
-	while (stopped == -ETIME)
-		stopped = remote_stop(remote);
+	int stopped = error == -ETIME ? stop_at(remote, pc) : error;
 	if (stopped == 0 || stopped == -EBUSY) {
-		set_debug_register(remote, 7, 0);
-		set_debug_register(remote, 0, 0);
-		stopped = remote_save(remote);
+		stopped = clear_breakpoint(remote);
+		if (!stopped)
+			stopped = remote_save(remote);
 	}
 	return error ? error : stopped;
 }

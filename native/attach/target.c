@@ -87,8 +87,9 @@ static void read_module(struct mematlas_target *target, struct module *module, u
 		return;
 	module->kind = kind_by_name(module->name);
 	if (module->kind == MODULE_PROGRAM) {
-		if (symbols_find(&target->memory, &module->image, "malloc"))
-			target->own_allocator = true;
+		module->defines_malloc =
+			symbols_find(&target->memory, &module->image, "malloc") != 0;
+		target->own_allocator |= module->defines_malloc;
 	} else {
 		functions_read(&target->memory, &module->image, &module->functions);
 	}

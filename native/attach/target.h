@@ -21,6 +21,7 @@ struct module {
 	struct image image;
 	struct functions functions; /* of MODULE_LIBC, MODULE_LOADER and MODULE_ALLOCATOR */
 	uint64_t device, inode;
+	bool defines_malloc; /* of MODULE_PROGRAM: the allocator is linked into the file */
 	char name[MODULE_NAME]; /* of the file, without directories */
 };
 

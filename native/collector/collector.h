@@ -80,6 +80,7 @@ struct process {
 	bool active; /* its state is set up, and its rings may be read */
 	bool inherited;
 	bool exiting, dead;
+	bool let_go; /* `released` was stored, and the process has not asked again */
 	bool emitted_exiting, emitted_ended, emitted_stopped, sampled_exit;
 	uint64_t activated_in; /* round */
 	double start_s, end_s;

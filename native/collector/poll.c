@@ -21,6 +21,15 @@ bool process_is_gone(const struct process *process)
 	return process->pidfd < 0 || poll(&end, 1, 0) > 0;
 }
 
+/* Does a process that was let go wait again? An exec failed and another followed between two rounds. */
+static bool waits_again(struct process *process)
+{
+	if (!process->let_go || __atomic_load_n(&process->shared->released, __ATOMIC_ACQUIRE))
+		return false;
+	process->let_go = false;
+	return true;
+}
+
 /* To be called before a drain, which then reads all that an ended process has written. Its end is
  * reported after that drain. */
 static void update_states(struct mematlas_collector *collector)
@@ -32,10 +41,10 @@ static void update_states(struct mematlas_collector *collector)
 		if (process_is_gone(process))
 			process->dead = true;
 		uint32_t state = __atomic_load_n(&process->shared->state, __ATOMIC_ACQUIRE);
+		if (waits_again(process) || state == TRACE_RUNNING) /* an exec that failed */
+			process->exiting = process->emitted_exiting = false;
 		if (state == TRACE_EXITING)
 			process->exiting = true;
-		else if (state == TRACE_RUNNING) /* an exec that failed */
-			process->exiting = process->emitted_exiting = false;
 	}
 }
 

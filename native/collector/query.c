@@ -209,6 +209,7 @@ int mematlas_collector_release(struct mematlas_collector *collector, int index)
 
 	if (!process)
 		return -ESRCH;
+	process->let_go = true;
 	__atomic_store_n(&process->shared->released, 1, __ATOMIC_RELEASE);
 	return 0;
 }

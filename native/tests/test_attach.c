@@ -8,10 +8,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../attach/remote.h"
 #include "../unwind/cfi.h"
 #include "check.h"
 #include "mematlas.h"
@@ -32,6 +34,17 @@ int main(void)
 #endif
 
 static int to_parent;
+static useconds_t delay_us; /* before a thread is interrupted */
+
+long __real_ptrace(int request, pid_t pid, void *address, void *data);
+long __wrap_ptrace(int request, pid_t pid, void *address, void *data);
+
+long __wrap_ptrace(int request, pid_t pid, void *address, void *data)
+{
+	if (request == PTRACE_INTERRUPT && delay_us)
+		usleep(delay_us);
+	return __real_ptrace(request, pid, address, data);
+}
 
 static void tell(void)
 {
@@ -109,6 +122,19 @@ static void busy(void)
 	}
 }
 
+/* As long in one function of the C library as a look at another thread takes. */
+static void fills(void)
+{
+	static char block[1 << 20];
+
+	tell();
+	for (;;) {
+		memset(block, 1, sizeof block);
+		kept = block;
+		__asm__ volatile("" ::: "memory");
+	}
+}
+
 static void stopped(void)
 {
 	tell();
@@ -164,6 +190,24 @@ static struct mematlas_remote *stop(int pid)
 	return remote;
 }
 
+static char state_of(int pid)
+{
+	char path[32], line[256] = "";
+
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	FILE *stat = fopen(path, "r");
+	CHECK(stat && fgets(line, sizeof line, stat));
+	fclose(stat);
+	return strrchr(line, ')')[2];
+}
+
+/* A child that has died refuses as well. */
+static struct mematlas_remote *stop_living(int pid)
+{
+	CHECK(state_of(pid) != 'Z');
+	return stop(pid);
+}
+
 /* The child has told and is in pause(). A look earlier would see the write(), which a sanitizer wraps. */
 static struct mematlas_place look_when_waiting(void (*body)(void))
 {
@@ -211,7 +255,7 @@ static void test_run_out(void)
 {
 	int pid = start(busy), reached = 0;
 
-	for (int i = 0; i < 200 && reached < 3; i++) {
+	for (int i = 0; i < 20000 && reached < 3; i++) {
 		struct mematlas_remote *remote = stop(pid);
 		struct mematlas_place place = look(remote, pid);
 		if (place.verdict == MEMATLAS_PLACE_LIBRARY && place.out_pc) {
@@ -230,6 +274,25 @@ static void test_run_out(void)
 	end(pid);
 }
 
+/* The limit passes while the thread reaches the breakpoint: its trap must not end the program. */
+static void test_run_out_late(void)
+{
+	int pid = start(fills);
+
+	for (int i = 0; i < 500; i++) {
+		struct mematlas_remote *remote = stop_living(pid);
+		struct mematlas_place place = look(remote, pid);
+		if (place.out_pc) {
+			int error = mematlas_remote_run_out(remote, place.out_pc, place.out_stack,
+							    (i % 16) * 4e-6);
+			CHECK(error == 0 || error == -ETIME);
+		}
+		CHECK(mematlas_remote_detach(remote) == 0);
+	}
+	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
+	end(pid);
+}
+
 static void test_handler_never_leaves(void)
 {
 	int pid = start(handler_over_malloc);
@@ -241,17 +304,6 @@ static void test_handler_never_leaves(void)
 	CHECK(mematlas_remote_detach(remote) == 0);
 	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
 	end(pid);
-}
-
-static char state_of(int pid)
-{
-	char path[32], line[256] = "";
-
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	FILE *stat = fopen(path, "r");
-	CHECK(stat && fgets(line, sizeof line, stat));
-	fclose(stat);
-	return strrchr(line, ')')[2];
 }
 
 /* A call runs although the process is stopped, and leaves it so; SIGSTOP during the call as well. */
@@ -270,19 +322,46 @@ static void test_group_stop(void)
 	end(pid);
 }
 
-static void test_calls(void)
+static uint64_t find_syscall_insn(void)
 {
-	int pid = start(wait_for_ever);
-	struct mematlas_remote *remote = stop(pid);
 	const unsigned char *code = (const unsigned char *)syscall;
-	uint64_t insn = 0, address;
-	char text[8] = "";
-	int64_t result;
+	uint64_t insn = 0;
 
 	for (int i = 0; i < 64 && !insn; i++)
 		if (code[i] == 0x0f && code[i + 1] == 0x05)
 			insn = (uintptr_t)code + (uint64_t)i;
 	CHECK(insn);
+	return insn;
+}
+
+/* A call that ends after its timeout and before the interruption: its fault at the return address is not the
+ * program's. */
+static void test_call_ends_late(void)
+{
+	int pid = start(wait_for_ever);
+	struct mematlas_remote *remote = stop(pid);
+	int64_t result = -1;
+
+	remote->timeout_s = 0.001;
+	delay_us = 500000;
+	int error = mematlas_remote_call(remote, find_syscall_insn(), (uintptr_t)usleep, 20000, 0,
+					 &result);
+	delay_us = 0;
+	remote->timeout_s = TIMEOUT_S;
+	CHECK(error == 0 && result == 0);
+	CHECK(mematlas_remote_detach(remote) == 0);
+	CHECK(state_of(pid) != 'Z');
+	end(pid);
+}
+
+static void test_calls(void)
+{
+	int pid = start(wait_for_ever);
+	struct mematlas_remote *remote = stop(pid);
+	uint64_t insn = find_syscall_insn(), address;
+	char text[8] = "";
+	int64_t result;
+
 	CHECK(mematlas_remote_put(remote, insn, "hello", 6, &address) == 0);
 	CHECK(mematlas_remote_get(remote, address, text, 6) == 0 && strcmp(text, "hello") == 0);
 	CHECK(mematlas_remote_put(remote, insn, text, 8193, &address) == -E2BIG);
@@ -349,10 +428,12 @@ int main(void)
 	test_handlers();
 	if (!OTHER_MALLOC) {
 		test_run_out();
+		test_run_out_late();
 		test_handler_never_leaves();
 	}
 	test_group_stop();
 	test_calls();
+	test_call_ends_late();
 	puts("fine");
 	return 0;
 }

@@ -2,16 +2,22 @@
  * which hides the session. */
 #define _GNU_SOURCE
 #include <alloca.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <gnu/libc-version.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "environment.h"
 #include "hooks_exec.h"
+#include "hooks_shell.h"
 #include "memory.h"
 #include "real.h"
 #include "state.h"
@@ -66,12 +72,23 @@ static void restore_signals(void)
 	atomic_store(&ignored.owner, 0);
 }
 
+/* Does system() of this C library keep the shell from reading a command as options? */
+static bool separates_options(void)
+{
+	return strverscmp(gnu_get_libc_version(), "2.38") >= 0;
+}
+
 static int spawn_shell(pid_t *pid, const char *line, const sigset_t *mask)
 {
-	char *argv[] = {"sh", "-c", (char *)(uintptr_t)line, NULL};
+	char *command = (char *)(uintptr_t)line;
+	char *argv[] = {"sh", "-c", command, NULL, NULL};
 	posix_spawnattr_t attributes;
 	sigset_t defaults;
 
+	if (separates_options()) {
+		argv[2] = "--";
+		argv[3] = command;
+	}
 	sigemptyset(&defaults);
 	for (int i = 0; i < 2; i++)
 		if (ignored.before[i].sa_handler != SIG_IGN)
@@ -101,7 +118,7 @@ static int run_shell(const char *line)
 {
 	sigset_t blocked, before;
 	pid_t pid;
-	int cancellable;
+	int cancellable, saved = errno;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancellable);
 	ignore_signals();
@@ -110,7 +127,10 @@ static int run_shell(const char *line)
 	trace_real.pthread_sigmask(SIG_BLOCK, &blocked, &before);
 	int error = spawn_shell(&pid, line, &before);
 	int status = error ? SPAWN_FAILED : wait_for(pid);
-	int saved = error ? error : errno;
+	if (error)
+		saved = error;
+	else if (status < 0)
+		saved = errno;
 	restore_signals();
 	trace_real.pthread_sigmask(SIG_SETMASK, &before, NULL);
 	pthread_setcancelstate(cancellable, NULL);
@@ -120,61 +140,97 @@ static int run_shell(const char *line)
 
 TRACE_EXPORT int system(const char *line)
 {
-	int saved = errno;
-
 	if (!trace_environment_is_known())
 		return trace_real.system(line);
-	int status = line ? run_shell(line) : run_shell("exit 0") == 0;
-	if (status >= 0)
-		errno = saved;
-	return status;
+	return line ? run_shell(line) : run_shell("exit 0") == 0;
 }
 
 /* The environment of popen()'s shell, `environ` while libc starts the shell. The memory is used again,
  * never unmapped: another thread may be reading it.
- */
+ *
+ *   memory: the array, the text, and the array as it was written */
 static struct {
 	_Atomic pid_t owner;
-	size_t size;
+	size_t size, list; /* bytes of the memory, and of the array */
 	char *memory;
+	char **before; /* `environ` of the program */
+	const char *written;
 } shell;
 
-static char **shell_environment(void)
+/* popen() before glibc 2.29 forks. */
+static __thread bool starts_shell __attribute__((tls_model("initial-exec")));
+
+static bool reserve(size_t needed)
+{
+	if (needed <= shell.size)
+		return true;
+	size_t size = (2 * needed + TRACE_FILE_ALIGN - 1) / TRACE_FILE_ALIGN * TRACE_FILE_ALIGN;
+	char *memory = trace_pages(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	if (memory == MAP_FAILED)
+		return false;
+	shell.memory = memory;
+	shell.size = size;
+	return true;
+}
+
+/* Lets `environ` be what the shell gets. False: the shell gets the program's own. */
+static bool complete_environment(void)
 {
 	struct trace_environment_plan plan =
 		trace_environment_plan(environ, trace_program_read(AT_FDCWD, SHELL, 0));
-	size_t list = plan.entries * sizeof(char *), needed = list + plan.characters + 1;
+	size_t list = plan.entries * sizeof(char *);
+	size_t text = (plan.characters + sizeof(char *)) / sizeof(char *) * sizeof(char *);
 
-	if (!plan.entries)
-		return NULL;
-	if (needed > shell.size) {
-		size_t size =
-			(2 * needed + TRACE_FILE_ALIGN - 1) / TRACE_FILE_ALIGN * TRACE_FILE_ALIGN;
-		char *memory =
-			trace_pages(size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
-		if (memory == MAP_FAILED)
-			return NULL;
-		shell.memory = memory;
-		shell.size = size;
+	if (!plan.entries || !reserve(list + text + list))
+		return false;
+	char **array = (char **)shell.memory;
+	shell.before = environ;
+	trace_environment_complete(&plan, environ, array, shell.memory + list);
+	for (shell.list = sizeof *array; *array; array++)
+		shell.list += sizeof *array;
+	shell.written = memcpy(shell.memory + list + text, shell.memory, shell.list);
+	environ = (char **)shell.memory;
+	return true;
+}
+
+/* setenv() in another thread may have made a copy of the array meanwhile, or may have changed the array. Its
+ * result stays, without the session. */
+static void restore_environment(void)
+{
+	bool own = environ == (char **)shell.memory;
+
+	if (own && memcmp(shell.memory, shell.written, shell.list) == 0) {
+		environ = shell.before;
+		return;
 	}
-	trace_environment_complete(&plan, environ, (char **)shell.memory, shell.memory + list);
-	return (char **)shell.memory;
+	trace_environment_hide();
+	/* The text belongs to the program's environment from now on. */
+	shell.memory = NULL;
+	shell.size = 0;
+}
+
+void trace_shell_after_fork(void)
+{
+	pid_t owner = atomic_load(&shell.owner);
+
+	if (!starts_shell && owner && owner != getpid() && shell.memory &&
+	    environ == (char **)shell.memory)
+		restore_environment();
 }
 
 TRACE_EXPORT FILE *popen(const char *line, const char *mode)
 {
-	char **before = environ, **completed = NULL;
-
+	trace_shell_after_fork(); /* of a child whose fork ran no handlers */
 	if (!trace_environment_is_known() || trace_session.sandboxed || !try_lock(&shell.owner))
 		return trace_real.popen(line, mode);
-	completed = shell_environment();
-	if (completed)
-		environ = completed;
+	bool completed = complete_environment();
+	starts_shell = true;
 	FILE *stream = trace_real.popen(line, mode);
-	if (completed && environ == completed)
-		environ = before;
-	else if (completed) /* setenv() in another thread has made a copy */
-		trace_environment_hide();
+	int saved = errno;
+	starts_shell = false;
+	if (completed)
+		restore_environment();
+	errno = saved;
 	atomic_store(&shell.owner, 0);
 	return stream;
 }

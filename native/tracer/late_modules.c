@@ -137,10 +137,21 @@ void trace_look_for_late_modules(void)
 	trace_modules_release();
 }
 
-void trace_modules_hold(void)
+static void hold(void)
 {
 	while (atomic_exchange(&held, true))
 		trace_sleep(HOLD_POLL_NS);
+}
+
+void trace_modules_hold(void)
+{
+	hold();
+	/* A call of dlclose() may not end: a destructor of the module may wait for this thread. */
+	for (unsigned polls = 0; atomic_load(&closing) && polls < MOST_POLLS; polls++) {
+		trace_modules_release();
+		trace_sleep(HOLD_POLL_NS);
+		hold();
+	}
 }
 
 void trace_modules_release(void)
@@ -178,7 +189,7 @@ void trace_modules_after_close(void)
 {
 	/* The last of several calls finds what all of them have removed. */
 	if (trace_session.attached && atomic_load(&closing) == 1) {
-		trace_modules_hold();
+		hold();
 		trace_patch_closed();
 		trace_modules_release();
 	}

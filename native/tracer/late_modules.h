@@ -12,7 +12,7 @@ bool trace_has_late_modules(void);
 /* Patches late modules after an attach, and hooks a late Python. Not for signal handlers. */
 void trace_look_for_late_modules(void);
 
-/* Waits until no other thread holds the list. */
+/* Waits until no other thread holds the list, and a tenth of a second at most for calls of dlclose(). */
 void trace_modules_hold(void);
 void trace_modules_release(void);
 

@@ -9,6 +9,7 @@
 
 #include "faults.h"
 #include "guard.h"
+#include "hooks_shell.h"
 #include "late_modules.h"
 #include "memory.h"
 #include "process_file.h"
@@ -95,8 +96,15 @@ static void join_as_child(void)
  * file of its own and empty caches. */
 void trace_after_fork_in_child(void)
 {
-	if (!trace_is_joined())
+	trace_shell_after_fork();
+	if (!trace_is_joined()) {
+		/* Threads of the parent may have been in dlclose(), or in a detach. */
+		if (!trace_fork_mark || trace_is_forked())
+			trace_modules_after_fork();
+		if (trace_fork_mark)
+			*trace_fork_mark = 1;
 		return;
+	}
 	if (!trace_is_forked() && trace_session.process->pid == getpid())
 		return;
 	trace_modules_after_fork();
@@ -177,8 +185,7 @@ void trace_before_exec(void)
 	if ((now.tv_sec - joined.tv_sec) * 1000 + (now.tv_nsec - joined.tv_nsec) / 1000000 >=
 	    WORTH_A_SNAPSHOT_MS) {
 		wait_for_snapshot();
-		/* A shell tries each folder of $PATH. The collector takes the next snapshot only after it
-		 * has seen the process running again. */
+		/* A shell tries each folder of $PATH: one snapshot is enough for all of them. */
 		clock_gettime(CLOCK_MONOTONIC, &joined);
 	}
 }

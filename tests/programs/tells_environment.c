@@ -1,8 +1,12 @@
 /* Prints its environment in all the ways that a program can read its own, and that of its shells. */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
+
+static char too_long[256 << 10]; /* for one argument */
 
 static void print_all(const char *title, char **list)
 {
@@ -22,6 +26,10 @@ int main(int count, char **words, char **environment)
 	print_all("main", environment);
 	print_all("environ", environ);
 	printf("system %d\n", system("env; exit 7"));
+	errno = 0;
+	memset(too_long, ':', sizeof too_long - 1);
+	int status = system(too_long);
+	printf("too long %d %d\n", status, errno);
 	printf("no shell %d\n", system(NULL));
 	FILE *shell = popen("env; exit 5", "r");
 	while (shell && fgets(line, sizeof line, shell))

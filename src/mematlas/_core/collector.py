@@ -91,7 +91,6 @@ class Traced:
 
     pid: int
     parent_pid: int
-    inner_pid: int  # in its own PID namespace
     parent: int
     execed: bool
     status: int | None  # as from wait()
@@ -222,7 +221,6 @@ class Collector:
         return Traced(
             pid=info.pid,
             parent_pid=info.parent_pid,
-            inner_pid=info.inner_pid,
             parent=info.parent,
             execed=info.ending == lib.MEMATLAS_EXECED,
             status=info.status if info.status >= 0 else None,

@@ -102,7 +102,10 @@ class Recording:
 
     @property
     def complete(self) -> bool:
-        """False if the recording is cut short; the figures are then right up to its end.
+        """False if the recording is cut short, or lossy; `notes` say which.
+
+        The figures of a recording that was cut short are right up to its end. A lossy one lacks events of
+        the program throughout.
 
         >>> mematlas.open("app.atlas").complete
         True
@@ -344,7 +347,8 @@ def load(
     """Read a recording, resolve the symbols that the run had no time to resolve, and mark wrappers."""
     from mematlas.recording import read
     from mematlas.recording.frames import resolve_missing
-    from mematlas.report.analyse.wrappers import mark_wrappers, patterns
+    from mematlas.report.analyse.owner_patterns import patterns
+    from mematlas.report.analyse.wrappers import mark_wrappers
 
     asked = patterns(skip, keep)
     with _without_garbage_collection():

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from mematlas.recording import Writer
     from mematlas.tracing import TraceSettings
+    from mematlas.tracing.attach import StopSignals
     from mematlas.tracing.entries import Entries
 
 EXAMPLES = (
@@ -55,7 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Attach, record, detach, and print a summary."""
-    from mematlas.cli.run import print_summary
+    from mematlas.cli.run import finish, print_summary
+    from mematlas.report.analyse.owner_patterns import patterns
+    from mematlas.tracing.attach import StopSignals
 
     if sum(each is not None for each in (arguments.pid, arguments.tree, arguments.cgroup)) != 1:
         raise UsageError("name one of PID, --tree PID and --cgroup PATH")
@@ -63,21 +66,31 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("mematlas cannot attach to itself; use mematlas.trace() in your program")
     settings = settings_of(arguments, fault_period=0)
     path = arguments.output or _default_path(arguments)
+    asked = patterns()  # an error in the user's file is told before a process is touched
     if arguments.follow:
         return _attach_and_follow(arguments, settings, path)
+    with StopSignals() as stop:
+        writer = _record(arguments, settings, path, stop)
+        print_summary(finish(writer, path), path, asked)
+    return 0
+
+
+def _record(
+    arguments: argparse.Namespace, settings: TraceSettings, path: str, stop: StopSignals
+) -> Writer:
     try:
-        writer = _attach(arguments, settings, path)
+        return _attach(arguments, settings, path, stop)
     except ProcessLookupError:
         raise TargetError(f"process {arguments.pid} ended before it could be traced") from None
     except PermissionError as error:
         raise AccessError(f"{path}: {error.strerror}") from None
     except OSError as error:
         raise MematlasError(f"{path}: {error.strerror or error}") from None
-    print_summary(writer, path)
-    return 0
 
 
-def _attach(arguments: argparse.Namespace, settings: TraceSettings, path: str) -> Writer:
+def _attach(
+    arguments: argparse.Namespace, settings: TraceSettings, path: str, stop: StopSignals
+) -> Writer:
     from mematlas.tracing.attach import attach
     from mematlas.tracing.attach_group import attach_group
     from mematlas.tracing.members import ProcessTree, find_cgroup
@@ -88,6 +101,7 @@ def _attach(arguments: argparse.Namespace, settings: TraceSettings, path: str) -
             arguments.pid,
             settings,
             path,
+            stop,
             duration_s=duration_s,
             on_attached=lambda: _print_begun(str(arguments.pid), path, duration_s),
         )
@@ -98,6 +112,7 @@ def _attach(arguments: argparse.Namespace, settings: TraceSettings, path: str) -
             ProcessTree(arguments.tree),
             settings,
             path,
+            stop,
             duration_s=duration_s,
             on_attached=lambda entries: _print_group_begun(entries, path, duration_s),
         )
@@ -105,6 +120,7 @@ def _attach(arguments: argparse.Namespace, settings: TraceSettings, path: str) -
         find_cgroup(arguments.cgroup),
         settings,
         path,
+        stop,
         duration_s=duration_s,
         on_attached=lambda entries: _print_group_begun(entries, path, duration_s),
     )

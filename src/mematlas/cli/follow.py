@@ -37,7 +37,7 @@ class FollowedRun:
         self, arguments: Sequence[str], path: str, folder: Path, *, attached: bool = False
     ) -> None:
         """Start the process. `attached`: it traces a program that must not be interrupted."""
-        from mematlas.report.analyse.wrappers import patterns
+        from mematlas.report.analyse.owner_patterns import patterns
 
         self._patterns = patterns()  # an error in the user's file is told before a program starts
         self._path, self._attached = path, attached

@@ -64,19 +64,19 @@ class ExecRecords:
     def _drain(self, ring: mmap.mmap, words: memoryview) -> Iterator[ExecRecord]:
         size = _PAGES * _core.PAGE
         head, tail = words[_HEAD], words[_TAIL]
-        data = ring[_core.PAGE :]
-        start = tail % size
-        content = (data[start:] + data[:start])[: head - tail]
+        start, length = tail % size, head - tail
+        content = ring[_core.PAGE + start : _core.PAGE + min(start + length, size)]
+        content += ring[_core.PAGE : _core.PAGE + max(0, start + length - size)]
         at = 0
         while at + 8 <= len(content):
-            kind, misc, length = struct.unpack_from("<IHH", content, at)
-            if length < 8:
+            kind, misc, record_bytes = struct.unpack_from("<IHH", content, at)
+            if record_bytes < 8:
                 break
             if kind == _COMM and misc & _EXEC_BIT:
-                yield _parse(content[at + 8 : at + length])
+                yield _parse(content[at + 8 : at + record_bytes])
             elif kind == _LOST:
                 self.lost += struct.unpack_from("<Q", content, at + 16)[0]
-            at += length
+            at += record_bytes
         words[_TAIL] = head
 
     def close(self) -> None:

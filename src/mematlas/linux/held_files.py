@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from mematlas.linux.process import ProcessDirectory
 
@@ -16,7 +19,8 @@ if TYPE_CHECKING:
 
 _INODE = 4  # word of a line of maps
 _BLOCK = 512  # bytes, the unit of st_blocks
-_SHARED_MEMORY = ("/memfd:", "/SYSV", "/dev/zero", "/dev/shm/")  # noqa: S108 - names, not opened
+_DELETED = " (deleted)"
+_HUGE_SHIFT = 26  # MFD_HUGE_SHIFT
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +49,15 @@ def read_held(
     except OSError:
         return None
     try:
-        tmpfs = _tmpfs_devices(process)
         found: dict[FileKey, HeldFile] = {}
-        for number, name, status in _open_files(folder):
-            device = (os.major(status.st_dev), os.minor(status.st_dev))
-            if status.st_nlink or not (name.startswith(_SHARED_MEMORY) or device in tmpfs):
+        for number, name in _deleted_in_memory(process, folder):
+            try:
+                status = os.stat(str(number), dir_fd=folder)
+            except OSError:  # closed meanwhile
                 continue
-            key = device, status.st_ino
+            if status.st_nlink or not stat.S_ISREG(status.st_mode):
+                continue
+            key = (os.major(status.st_dev), os.minor(status.st_dev)), status.st_ino
             before = found[key].descriptors if key in found else ()
             size = status.st_blocks * _BLOCK
             found[key] = HeldFile((*before, number), name, *key, size)
@@ -73,29 +79,65 @@ def mapped_files(process: ProcessDirectory) -> Iterator[FileKey]:
             yield (int(major, 16), int(minor, 16)), int(words[_INODE])
 
 
-def _open_files(folder: int) -> Iterator[tuple[int, str, os.stat_result]]:
-    """Yield the regular files that are open: number, name without its mark, status."""
+def _deleted_in_memory(process: ProcessDirectory, folder: int) -> Iterator[tuple[int, str]]:
+    """Yield number and name of the descriptors of deleted files in memory, without asking any file system.
+
+    A stat of a file of NFS or FUSE waits for its server, which may be dead.
+    """
+    mounts: Container[str] | None = None
     for number in sorted(map(int, os.listdir(folder))):
         try:
-            status = os.stat(str(number), dir_fd=folder)
             name = os.readlink(str(number), dir_fd=folder)
+            if not name.startswith("/") or not name.endswith(_DELETED):
+                continue
+            if mounts is None:
+                mounts = _memory_mounts(process)
+            if _mount_of(process.read(f"fdinfo/{number}")) in mounts:
+                yield number, name.removesuffix(_DELETED)
         except OSError:  # closed meanwhile
             continue
-        if stat.S_ISREG(status.st_mode):
-            yield number, name.removesuffix(" (deleted)"), status
 
 
-def _tmpfs_devices(process: ProcessDirectory) -> set[tuple[int, int]]:
-    """Return the devices of the tmpfs mounts that the process sees."""
-    found: set[tuple[int, int]] = set()
+def _mount_of(information: bytes) -> str:
+    """Return the mount ID in the text of a file below /proc/PID/fdinfo."""
+    for line in information.splitlines():
+        key, _, value = line.partition(b":")
+        if key == b"mnt_id":
+            return value.strip().decode()
+    return ""
+
+
+def _memory_mounts(process: ProcessDirectory) -> set[str]:
+    """Return the IDs of the tmpfs and hugetlbfs mounts that the process sees, and of the kernel's own."""
+    found = set(_internal_mounts())
     try:
         lines = process.read("mountinfo").decode("utf-8", "replace").splitlines()
     except OSError:
         return found
     for line in lines:
         fields, _, rest = line.partition(" - ")
-        words = fields.split()
-        if rest.startswith("tmpfs ") and len(words) > 2:
-            major, _, minor = words[2].partition(":")
-            found.add((int(major), int(minor)))
+        if rest.startswith(("tmpfs ", "hugetlbfs ")):
+            found.add(fields.partition(" ")[0])
     return found
+
+
+@functools.cache
+def _internal_mounts() -> frozenset[str]:
+    """Return the IDs of the mounts of all memfds, shared anonymous memory and System V segments.
+
+    No mountinfo names them. A file of our own is on each.
+    """
+    sizes = [
+        int(each.name.removeprefix("hugepages-").removesuffix("kB")) << 10
+        for each in Path("/sys/kernel/mm/hugepages").glob("hugepages-*kB")
+    ]
+    flags = [0, *(os.MFD_HUGETLB | (size.bit_length() - 1) << _HUGE_SHIFT for size in sizes)]
+    found = set()
+    for each in flags:
+        with suppress(OSError):  # ENOSYS, or a size without a mount
+            file = os.memfd_create("mematlas", os.MFD_CLOEXEC | each)
+            try:
+                found.add(_mount_of(Path(f"/proc/self/fdinfo/{file}").read_bytes()))
+            finally:
+                os.close(file)
+    return frozenset(found - {""})

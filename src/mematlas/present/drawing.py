@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rich.text import Text
@@ -13,6 +14,8 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 _SPARKS = "▁▂▃▄▅▆▇█"
 _NARROWEST = 16  # columns; narrower text is unreadable
 _ASCII_SPARKS = "_.:-=+*#"
+_AFTER_NUMBER = re.compile(r"(?<=\d) (?=[^\W\d])")
+_GLUE = "\ue000"  # of private use: wrap() would break lines at a no-break space
 
 PART_INK: dict[str, tuple[str, str, str]] = {
     # glyph, ASCII glyph, style: distinguishable without colour
@@ -100,11 +103,19 @@ def hanging(first: Text, body: Text, indent: int, console: Console) -> Text:
     inline = console.width - indent >= _NARROWEST
     indent = indent if inline else min(4, indent)
     result = Text() if inline else first.copy()
-    for number, line in enumerate(
-        body.wrap(console, max(8, console.width - indent), overflow="fold")
-    ):
+    for number, line in enumerate(wrapped(body, max(8, console.width - indent), console)):
         begins = number == 0 and inline
         result.append_text(first if begins else Text("\n" + " " * indent))
-        line.rstrip()
         result.append_text(line)
     return result
+
+
+def wrapped(text: Text, width: int, console: Console) -> list[Text]:
+    """Divide text into lines. A number stays with the unit or noun after it."""
+    glued = text.copy()
+    glued.plain = _AFTER_NUMBER.sub(_GLUE, text.plain)
+    lines = list(glued.wrap(console, width, overflow="fold"))
+    for line in lines:
+        line.plain = line.plain.replace(_GLUE, " ")
+        line.rstrip()
+    return lines

@@ -103,6 +103,7 @@ def function_at(path: str | PathLike[str], address: int) -> str:
 def function_starts(path: str | PathLike[str]) -> array[int]:
     """Read the start addresses of all functions from .eh_frame_hdr, ascending; empty if there is none.
 
+    The end of the code follows the last start.
     Programs without symbols keep this table, which exceptions need.
     """
     try:
@@ -128,47 +129,21 @@ def _function_starts(data: Data) -> array[int]:
             return array("Q")
         count = min(int.from_bytes(table[8:12], "little"), (len(table) - 12) // 8)
         pairs = array("i", table[12 : 12 + 8 * count])
-        return array("Q", (address + start for start in pairs[::2] if address + start >= 0))
+        starts = array("Q", (address + start for start in pairs[::2] if address + start >= 0))
+        return starts + _end_of_code(data, starts[-1]) if starts else starts
     return array("Q")
 
 
-def address_of(path: str | PathLike[str], function: str) -> int:
-    """Return the virtual address of an exported function; 0 if there is none. Raises OSError."""
-    with (
-        open_regular(path) as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-    ):
-        try:
-            return _exported(data, function.encode() + b"\0")
-        except (ValueError, IndexError, struct.error):
-            return 0
-
-
-def file_address(data: Data, offset: int) -> int | None:
-    """Return the virtual address of a file offset in executable segments; None outside them."""
+def _end_of_code(data: Data, address: int) -> array[int]:
+    """Return the end of the executable segment around an address; empty if there is none."""
     header = _HEADER.unpack_from(data)
     for number in range(header[9]):
-        at = header[4] + number * header[8]
-        kind, flags, start, address, _, size, *_ = _SEGMENT.unpack_from(data, at)
-        if kind == _PT_LOAD and flags & 1 and start <= offset < start + size:
-            return int(address + offset - start)
-    return None
-
-
-def _exported(data: Data, name: bytes) -> int:
-    header = _HEADER.unpack_from(data)
-    at, size, count = header[5], header[10], header[11]
-    heads = [_SECTION.unpack_from(data, at + number * size) for number in range(count)]
-    for _, kind, _, _, offset, length, link, *_ in heads:
-        if kind != _SHT_DYNSYM:
-            continue
-        for start, info, _, section, value, _ in _SYMBOL.iter_unpack(
-            data[offset : offset + length // _SYMBOL.size * _SYMBOL.size]
-        ):
-            text = heads[link][4] + start
-            if section and info & 15 == _STT_FUNC and data[text : text + len(name)] == name:
-                return int(value)
-    return 0
+        kind, flags, _, start, _, _, size, _ = _SEGMENT.unpack_from(
+            data, header[4] + number * header[8]
+        )
+        if kind == _PT_LOAD and flags & 1 and start <= address < start + size:
+            return array("Q", [start + size])
+    return array("Q")
 
 
 def _build_id(notes: bytes, align: int) -> str:

@@ -165,6 +165,7 @@ class Kind(StrEnum):
 
 
 KIND_BY_NUMBER = dict(enumerate(Kind, 1))
+NUMBER_OF_KIND = {kind: number for number, kind in KIND_BY_NUMBER.items()}
 
 
 class PartKind(StrEnum):
@@ -367,7 +368,8 @@ class Frame:
     """A resolved frame. `kind` is "python", "native", or "inlined" (inlined by its native caller).
 
     `code_bytes` is the length of a function without a name, where known. `wrapper`: owners look through the
-    frame, as the user asked or as the recording shows. It is not stored.
+    frame, as the user asked or as the recording shows. `kept`: the user wants no owner to look through the frame;
+    then `wrapper` is False. Neither is stored.
     """
 
     function: str
@@ -377,6 +379,7 @@ class Frame:
     kind: str
     code_bytes: int | None = field(default=None, repr=False)
     wrapper: bool = field(default=False, repr=False)
+    kept: bool = field(default=False, repr=False)
 
 
 @dataclass(slots=True)

@@ -23,6 +23,7 @@ OWN, LIBRARY, RUNTIME = 0, 1, 2
 """Tiers of code: the program's own, a library's, the language runtime's."""
 
 _PACKAGES = ("/site-packages/", "/dist-packages/", "/node_modules/")
+_IMPORT_SYSTEM = "<frozen importlib"
 _STDLIB = re.compile(r"^<frozen |/lib(64)?/python3(\.\d+)?/")
 _CPYTHON = re.compile(r"(^|/)Python-3[^/]*/(Modules|Objects|Parser|Programs|Python|Include)/")
 _SYSTEM = re.compile(r"^/(usr/(?!local/|src/)|s?bin/|lib|lib64/|opt/rh/)|^\[")
@@ -59,7 +60,7 @@ def tier(frame: Frame) -> int:
     file, module = frame.file or "", frame.module or ""
     if frame.kind == "python":
         return _python_tier(file, module)
-    return _native_tier(frame.function, file, module)
+    return _native_tier("" if frame.kept else frame.function, file, module)
 
 
 def rank(frame: Frame) -> int:
@@ -81,12 +82,12 @@ def is_unnamed(frame: Frame) -> bool:
 
 def is_import_system(frame: Frame) -> bool:
     """Return whether a frame is of the machinery that runs `import`, which no module is."""
-    return frame.kind == "python" and (frame.file or "").startswith("<frozen importlib")
+    return frame.kind == "python" and (frame.file or "").startswith(_IMPORT_SYSTEM)
 
 
 @lru_cache(maxsize=1 << 14)
 def _python_tier(file: str, module: str) -> int:
-    if file.startswith("<frozen importlib"):
+    if file.startswith(_IMPORT_SYSTEM):
         return RUNTIME
     if any(mark in file or mark in module for mark in _PACKAGES):
         return LIBRARY
@@ -95,6 +96,7 @@ def _python_tier(file: str, module: str) -> int:
 
 @lru_cache(maxsize=1 << 16)
 def _native_tier(function: str, file: str, module: str) -> int:
+    """Return the tier of native code. Without a name (""), the place of the code alone decides."""
     if any(mark in file or mark in module for mark in _PACKAGES):
         return RUNTIME if is_wrapper(function) else LIBRARY
     base = module.rsplit("/", 1)[-1]

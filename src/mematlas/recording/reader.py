@@ -20,7 +20,7 @@ from mematlas.recording.partial import (
     PartialRecording,
 )
 from mematlas.recording.stored import Descriptor, FileSlice
-from mematlas.recording.validate import amount_of, number_of, stack_rows, text_of
+from mematlas.recording.validate import amount_of, number_of, stack_rows, text_of, variance_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -218,13 +218,16 @@ def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
 
 def _touched(rows: Iterable[Any], stacks: int) -> tuple[model.Touched, ...]:
     found = []
-    for stack, owner, kind, size, variance in rows:
-        if not (0 <= amount_of(stack) < stacks and 0 <= amount_of(owner) < stacks):
+    for row in rows:
+        stack, owner, kind = map(amount_of, row[:3])
+        size, variance = number_of(row[3]), variance_of(row[4])
+        if not (0 <= stack < stacks and 0 <= owner < stacks):
             message = "a touch refers to an unknown stack"
             raise ValueError(message)
-        found.append(
-            model.Touched(stack, owner, amount_of(kind), number_of(size), number_of(variance))
-        )
+        if (kind and kind not in model.KIND_BY_NUMBER) or size < 0:
+            message = "a touch has a value out of range"
+            raise ValueError(message)
+        found.append(model.Touched(stack, owner, kind, size, variance))
     return tuple(found)
 
 

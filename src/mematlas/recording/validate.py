@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 _MOST = 1 << 56  # of bytes, counts and seconds
+_MOST_VARIANCE = 2.0**112  # so that sums fit 63 bits
 _LEAST_CELL_S = 1e-9
 _WIDE = 8  # bytes; narrower integers are always below the limit
 
@@ -44,6 +45,15 @@ def number_of(value: float) -> float:
         message = "number out of range"
         raise ValueError(message)
     return number
+
+
+def variance_of(value: float) -> float:
+    """Return the variance of a number. Raises ValueError if it is negative, not finite, or above 2**112."""
+    variance = float(value)
+    if not 0 <= variance < _MOST_VARIANCE:  # also true for NaN
+        message = "variance out of range"
+        raise ValueError(message)
+    return variance
 
 
 def cell_length_of(value: float) -> float:
@@ -101,7 +111,7 @@ def check_column(stacks: int, name: str, column: NDArray[Any]) -> None:
     if name == "stack" and len(column) and int(column.max()) >= stacks:
         message = "a row refers to an unknown stack"
         raise ValueError(message)
-    most = 2.0**112 if name.endswith("variance") else 2.0**56  # so that sums fit 63 bits
+    most = _MOST_VARIANCE if name.endswith("variance") else _MOST
     if column.itemsize == _WIDE and not (np.abs(column) < most).all():  # also true for NaN
         message = f"{name} contains a value out of range"
         raise ValueError(message)

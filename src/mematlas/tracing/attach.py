@@ -11,13 +11,14 @@ from mematlas.tracing.attachment import Attachment, end_attachment
 from mematlas.tracing.child import library
 from mematlas.tracing.follow import Follower, open_collector
 from mematlas.tracing.inject import attach_tracer, detach_tracer
-from mematlas.tracing.output import discard, open_recording, pending_path, publish
+from mematlas.tracing.output import open_recording, published
 from mematlas.tracing.recorder import command_of
 from mematlas.tracing.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import FrameType
+    from typing import Self
 
     from mematlas.recording import Writer
     from mematlas.tracing.settings import TraceSettings
@@ -39,7 +40,11 @@ class StopSignals:
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         self.received = True
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        """Enter the block, which lasts until the recording is written to its end."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Restore the handlers of before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
@@ -49,17 +54,19 @@ def attach(
     pid: int,
     settings: TraceSettings,
     path: str,
+    stop: StopSignals,
     *,
     duration_s: float | None = None,
     on_attached: Callable[[], None] = lambda: None,
 ) -> Writer:
-    """Trace a running process until it ends, `duration_s` is over, or SIGINT, SIGTERM or SIGHUP comes.
+    """Trace a running process until it ends, `duration_s` is over, or a signal asks for the end.
 
     Args:
         pid: the process.
         settings: what to record.
         path: the recording to write; its writer is returned open, so that the caller can add the
             resolved names.
+        stop: the signals that ask for the end; they are held until the names are written too.
         duration_s: seconds after which the process is detached; None: no limit.
         on_attached: called once the process is traced.
 
@@ -68,34 +75,21 @@ def attach(
             is written.
         OSError: the recording cannot be written.
     """
-    target, stop = Target(pid), StopSignals()
+    target = Target(pid)
+    collector = open_collector(settings)
     try:
-        collector = open_collector(settings)
-        try:
-            pending = pending_path(path)
+        with published(path) as pending:
             writer = open_recording(pending, command_of(pid), settings)
             # Before the tracer is loaded: the process may end right after that.
             follower = Follower(collector, writer, pid, idle_s=settings.idle_s)
-            _enter(target, collector.session, pending, path)
-            with Attachment(pid):
-                on_attached()
-                writer.notes(_follow(follower, stop, duration_s))
-        finally:
-            collector.stop()
-            collector.close()
+            enter_process(target, collector.session)
+        with Attachment(pid):
+            on_attached()
+            writer.notes(_follow(follower, stop, duration_s))
     finally:
-        stop.close()
+        collector.stop()
+        collector.close()
     return writer
-
-
-def _enter(target: Target, session: str, pending: str, path: str) -> None:
-    """Load the tracer, and give the recording its name; without the tracer there is no recording."""
-    try:
-        enter_process(target, session)
-    except BaseException:
-        discard(pending, path)
-        raise
-    publish(pending, path)
 
 
 def enter_process(target: Target, session: str) -> None:

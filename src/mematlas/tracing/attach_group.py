@@ -7,17 +7,18 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from mematlas.errors import MematlasError, TargetError
-from mematlas.tracing.attach import StopSignals, detach_all, enter_process
+from mematlas.tracing.attach import detach_all, enter_process
 from mematlas.tracing.attachment import Attachment
 from mematlas.tracing.entries import Entries
 from mematlas.tracing.follow import Follower, open_collector
-from mematlas.tracing.output import discard, open_recording, pending_path, publish
+from mematlas.tracing.output import open_recording, published
 from mematlas.tracing.target import Target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mematlas.recording import Writer
+    from mematlas.tracing.attach import StopSignals
     from mematlas.tracing.members import Members
     from mematlas.tracing.settings import TraceSettings
 
@@ -28,6 +29,7 @@ def attach_group(
     members: Members,
     settings: TraceSettings,
     path: str,
+    stop: StopSignals,
     *,
     duration_s: float | None = None,
     on_attached: Callable[[Entries], None] = lambda _: None,
@@ -42,34 +44,23 @@ def attach_group(
     """
     if not members.read():
         raise TargetError(f"{members.name}: there is no process")
-    stop = StopSignals()
+    collector = open_collector(settings)
     try:
-        collector = open_collector(settings)
-        try:
-            pending = pending_path(path)
+        session = collector.session
+        entries = Entries(members, lambda pid: enter_process(Target(pid), session))
+        with published(path) as pending:
             writer = open_recording(pending, (members.name,), settings)
             follower = Follower(collector, writer, None, idle_s=settings.idle_s)
-            session = collector.session
-            entries = Entries(members, lambda pid: enter_process(Target(pid), session))
-            _enter_all(entries, pending, path)
-            on_attached(entries)
-            writer.notes(_record(follower, entries, stop, duration_s))
-        finally:
-            collector.stop()
-            collector.close()
+            entries.enter_all()
+            _check_any(entries)
+        on_attached(entries)
+        hooked = _record(follower, entries, stop, duration_s)
+        refused = entries.describe()
+        writer.notes([*refused, *hooked], lossy=bool(refused))
     finally:
-        stop.close()
+        collector.stop()
+        collector.close()
     return writer
-
-
-def _enter_all(entries: Entries, pending: str, path: str) -> None:
-    try:
-        entries.enter_all()
-        _check_any(entries)
-    except BaseException:
-        discard(pending, path)
-        raise
-    publish(pending, path)
 
 
 def _check_any(entries: Entries) -> None:
@@ -81,7 +72,7 @@ def _check_any(entries: Entries) -> None:
 def _record(
     follower: Follower, entries: Entries, stop: StopSignals, duration_s: float | None
 ) -> list[str]:
-    """Follow all processes, then detach; return the notes on those that were not entered or stay hooked."""
+    """Follow all processes, then detach; return a note per process that stays hooked."""
     end = float("inf") if duration_s is None else time.monotonic() + duration_s
     last = time.monotonic()
 
@@ -98,4 +89,4 @@ def _record(
             announced.enter_context(Attachment(pid))
         with entries:
             follower.follow(is_over, lambda: None)
-        return [*entries.describe(), *detach_all(follower)]
+        return detach_all(follower)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self
 from mematlas.errors import MematlasError
 from mematlas.linux.status import read_status_of
 from mematlas.present.printable import clean
+from mematlas.tracing.target import has_ended
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
@@ -19,9 +20,12 @@ if TYPE_CHECKING:
     from mematlas.tracing.members import Members
 
 _POLL_S = 0.2
+_FLAGS, _KERNEL_THREAD = 6, 0x00200000  # of /proc/PID/stat; PF_KTHREAD
 _TRIES = 3  # of a process that a busy thread kept from being entered
 
-_Key = tuple[int, int, str, int]  # PID, start time, program, stack address: a new one after exec
+# PID, start time, addresses of the stack and of the program's code: a new one after exec. No name: the file of a
+# running program may be renamed or deleted.
+_Key = tuple[int, int, int, int, int]
 
 
 @dataclass
@@ -89,7 +93,7 @@ class Entries:
         """Enter the members that are new. A process has a poll's time to join by itself."""
         seen, ours = set(), _own_line()
         pids = [pid for pid in self.members.read() if pid not in ours]
-        self.empty = not pids
+        self.empty = all(has_ended(pid) for pid in pids)  # zombies wait for their parent
         for pid in pids:
             key = _key(pid)
             if key is None or key in self.entered:
@@ -111,9 +115,12 @@ class Entries:
             self.enter(pid)
         except (MematlasError, OSError) as error:
             if _key(pid) == key:  # it has neither ended nor begun another program
-                reason = str(error).removeprefix(f"process {pid}").removeprefix(":").strip()
+                text = error.strerror if isinstance(error, OSError) else None
+                reason = (text or str(error)).removeprefix(f"process {pid}").removeprefix(":")
                 tries = before.tries + 1 if before else 1
-                self.refusals[key] = _Refusal(pid, Path(key[2]).name, reason, _resident(pid), tries)
+                self.refusals[key] = _Refusal(
+                    pid, _program(pid), reason.strip(), _resident(pid), tries
+                )
         else:
             self.entered[key] = pid
 
@@ -131,14 +138,27 @@ def _own_line() -> set[int]:
 
 
 def _key(pid: int) -> _Key | None:
-    """Return what tells a process from others; None: it is a kernel thread, ended, or another user's."""
+    """Return what tells a process from others; None: it is a kernel thread, or ended."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
-        program = str(Path(f"/proc/{pid}/exe").readlink())
     except OSError:
         return None
     fields = stat[stat.rindex(b")") + 2 :].split()
-    return None if fields[0] in {b"Z", b"X"} else (pid, int(fields[19]), program, int(fields[25]))
+    if fields[0] in {b"Z", b"X"} or int(fields[_FLAGS]) & _KERNEL_THREAD:
+        return None
+    # The addresses read as 0 without the right to read the process.
+    return pid, int(fields[19]), int(fields[25]), int(fields[23]), int(fields[24])
+
+
+def _program(pid: int) -> str:
+    """Return the name of a process's program; of its thread, where the program may not be read."""
+    try:
+        return Path(f"/proc/{pid}/exe").readlink().name.removesuffix(" (deleted)")
+    except OSError:
+        try:
+            return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+        except OSError:
+            return "gone"
 
 
 def _resident(pid: int) -> int | None:

@@ -126,8 +126,8 @@ class Follower:
             losses.append("the program was not traced: it did not load the tracer")
         if losses:
             self._writer.notes(losses, lossy=True)
-        paths = {path for recorder in self._recorders.values() for path in recorder.paths}
-        allocators = find_private_allocators(paths)
+        modules = {item for each in self._recorders.values() for item in each.build_ids.items()}
+        allocators = find_private_allocators(modules)
         notes = [
             *describe_private_allocators(allocators),
             *self._notes,

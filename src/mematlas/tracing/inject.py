@@ -13,7 +13,7 @@ from mematlas.tracing.loading import find_tracer, load_tracer
 from mematlas.tracing.passing import close_there, pass_socket
 from mematlas.tracing.safe_thread import stop_safe_thread
 from mematlas.tracing.seccomp import check_filters
-from mematlas.tracing.target import Target, has_ended
+from mematlas.tracing.target import Target, has_ended, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -89,7 +89,10 @@ def attach_tracer(target: Target, library: str, session: str) -> None:
         TargetError: the process ended.
         MematlasError: a call in the process failed; the message says whether the hooks were removed.
     """
-    result = _in_own_thread(lambda: _attach(target, library, session))
+    try:
+        result = _in_own_thread(lambda: _attach(target, library, session))
+    except OSError as error:
+        raise refusal(target.pid, error) from None
     if result == -errno.EBUSY:
         raise UsageError(
             f"process {target.pid} is traced already; end that with: mematlas detach {target.pid}"
@@ -159,7 +162,10 @@ def detach_tracer(pid: int, library: str) -> bool:
         detach = mapping and target.find_function(mapping, "mematlas_detach")
         if not detach:
             return False
-        return _in_own_thread(lambda: _detach(target, detach))
+        try:
+            return _in_own_thread(lambda: _detach(target, detach))
+        except OSError as error:
+            raise refusal(pid, error) from None
     except MematlasError:
         if not has_ended(pid):
             raise

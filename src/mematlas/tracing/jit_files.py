@@ -36,6 +36,10 @@ class JitFiles:
         with suppress(OSError, ValueError, IndexError):
             self._open(pid)
 
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._maps) + len(self._dumps)
+
     def entries(self) -> Iterator[tuple[int, int, str]]:
         """Yield start, size and name of all code."""
         with suppress(OSError, ValueError):

@@ -94,23 +94,43 @@ def _from_memfd(target: Target, thread: StoppedThread, library: str) -> Iterator
         yield ""
         return
     try:
-        _fill_memfd(Path(f"/proc/{target.pid}/fd/{descriptor}"), library)
+        try:
+            taken = thread.take_descriptor(descriptor)
+        except (
+            OSError
+        ):  # ENOSYS before Linux 5.6; EPERM, EACCES by a filter or security module of ours
+            yield ""
+            return
+        try:
+            _fill_memfd(taken, target.pid, library)
+        finally:
+            os.close(taken)
         slashes = "/" * (1 + secrets.randbelow(_MAX_SLASHES))  # a path that no loaded library has
         yield f"/proc/self/fd{slashes}{descriptor}"
     finally:
         thread.system_call(_CLOSE, descriptor)
 
 
-def _fill_memfd(path: Path, library: str) -> None:
-    # The process may have put another file at that number.
-    file = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+def _fill_memfd(file: int, pid: int, library: str) -> None:
+    """Write the library to a descriptor taken from the process, and seal it.
+
+    Another thread may have put another file at its number. What is written goes through the descriptor of the
+    process, never through one opened here, which would have the rights of this user.
+    """
+    if not _is_new_memfd(file):
+        raise MematlasError(f"process {pid} replaced the memfd for the tracer by another file")
+    _copy(library, file)
+    fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEAL_ALL)
+
+
+def _is_new_memfd(file: int) -> bool:
+    found = os.fstat(file)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink or found.st_size:
+        return False
     try:
-        if not stat.S_ISREG(os.fstat(file).st_mode):
-            raise MematlasError(f"{path}: the process replaced its memfd")
-        _copy(library, file)
-        fcntl.fcntl(file, fcntl.F_ADD_SEALS, _SEAL_ALL)
-    finally:
-        os.close(file)
+        return not fcntl.fcntl(file, fcntl.F_GET_SEALS)  # EINVAL: its file system has no seals
+    except OSError:
+        return False
 
 
 @contextmanager

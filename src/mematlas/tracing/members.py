@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mematlas.errors import TargetError
+from mematlas.errors import TargetError, UsageError
 
 _CGROUP_MOUNTS = ("", "/unified", "/memory")  # below /sys/fs/cgroup: version 2, both, version 1
 _MOUNT = "/sys/fs/cgroup"
@@ -81,8 +81,11 @@ def find_cgroup(path: str) -> Cgroup:
     """Find a control group by its directory, or by its path as /proc/PID/cgroup shows it.
 
     Raises:
+        UsageError: the path is empty; / is the root of all groups.
         TargetError: there is none.
     """
+    if not path.strip():
+        raise UsageError(f"the path of the cgroup is empty; name a directory below {_MOUNT}")
     candidates = [path, *(f"{_MOUNT}{mount}/{path.strip('/')}" for mount in _CGROUP_MOUNTS)]
     for candidate in candidates:
         if Path(candidate, "cgroup.procs").is_file():

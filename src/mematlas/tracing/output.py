@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import platform
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from mematlas import _core
@@ -12,7 +13,7 @@ from mematlas.recording import Writer
 from mematlas.recording.model import Sampling
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from mematlas.recording.model import RecordingData
     from mematlas.tracing.settings import TraceSettings
@@ -49,16 +50,19 @@ def pending_path(path: str) -> str:
     return f"{folder}/.{name}.{os.getpid()}"
 
 
-def publish(pending: str, path: str) -> None:
-    """Rename a pending recording to its name."""
-    if pending != path:
-        os.replace(pending, os.path.realpath(path))  # noqa: PTH105
-
-
-def discard(pending: str, path: str) -> None:
-    """Remove a pending recording."""
-    if pending != path:
-        os.unlink(pending)  # noqa: PTH108
+@contextmanager
+def published(path: str) -> Iterator[str]:
+    """Yield the name of a pending recording; rename it to `path` at the end, remove it after an error."""
+    pending = pending_path(path)
+    try:
+        yield pending
+        if pending != path:
+            os.replace(pending, os.path.realpath(path))  # noqa: PTH105
+    except BaseException:
+        if pending != path:
+            with suppress(FileNotFoundError):
+                os.unlink(pending)  # noqa: PTH108
+        raise
 
 
 def write_names(writer: Writer, path: str) -> RecordingData:

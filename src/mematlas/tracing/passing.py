@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ _PAIR = struct.Struct("ii")
 _IOVEC = struct.Struct("QQ")
 _HEADER = struct.Struct("QIxxxxQQQQixxxx")  # struct msghdr
 _CONTROL = struct.Struct("Qiiixxxx")  # struct cmsghdr and one descriptor
+_CONTROL_BYTES = 20  # CMSG_LEN(sizeof(int))
 
 
 def pass_socket(thread: StoppedThread, name: str) -> int:
@@ -49,4 +52,8 @@ def _receive(thread: StoppedThread, descriptor: int) -> int:
     vector = thread.put(_IOVEC.pack(data, 1))
     header = thread.put(_HEADER.pack(0, 0, vector, 1, control, _CONTROL.size, 0))
     thread.system_call(_RECVMSG, descriptor, header, _MSG_CMSG_CLOEXEC)
-    return int(_CONTROL.unpack(thread.get(control, _CONTROL.size))[3])
+    *kind, number = _CONTROL.unpack(thread.get(control, _CONTROL.size))
+    # The kernel leaves the room as it was, MSG_CTRUNC, if the process may open no more files.
+    if kind != [_CONTROL_BYTES, socket.SOL_SOCKET, socket.SCM_RIGHTS] or number < 0:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    return int(number)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from mematlas.linux.regular_file import open_regular
+from mematlas.recording import elf
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -23,10 +24,26 @@ _BLOCK = 4 << 20
 _OVERLAP = 64  # bytes; longer than any mark
 
 
-def find_private_allocators(paths: Iterable[str]) -> dict[str, list[str]]:
-    """Return the names of the allocators that files contain, by path."""
-    found = {path: _find_allocators(Path(path)) for path in sorted(set(paths))}
+def find_private_allocators(modules: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Return the names of the allocators that modules contain, by path.
+
+    `modules`: path and build ID of each. A file with another build ID is left out: the module was that of a
+    container, or its file was replaced.
+    """
+    found = {
+        path: _find_allocators(Path(path))
+        for path, build_id in sorted(set(modules))
+        if _is_same(path, build_id)
+    }
     return {path: names for path, names in found.items() if names}
+
+
+def _is_same(path: str, build_id: str) -> bool:
+    try:
+        found = elf.read(path)
+    except OSError:
+        return False
+    return (found.build_id if found else "") == build_id
 
 
 def describe_private_allocators(found: Mapping[str, Sequence[str]]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas._core import Faults
@@ -61,7 +62,7 @@ class ProcessRecorder:
         self._watch: idle_memory.IdleWatch | None = None
         self._idle_due = 0.0
         self.ended = False
-        self.paths: set[str] = set()  # of all modules
+        self.build_ids: dict[str, str] = {}  # of all modules, by path
         self._ranges: list[tuple[int, int]] = []  # of words that lie in a module
         self.losses: list[str] = []  # known at the end
         self._unread = ""  # why pages could not be read
@@ -94,7 +95,7 @@ class ProcessRecorder:
             self._collector.release(self._index)
         if objects:
             self._write_objects(*objects)
-        if files:
+        if files is not None:
             self._write_jit_names(files)
         if join is None:
             return
@@ -228,7 +229,11 @@ class ProcessRecorder:
         try:
             with open_process(self.pid) as process:
                 title = _clean(" ".join(filter(None, read_command(process))))
+            # After an exec the command line is that of the next program.
+            executable = str(Path(f"/proc/{self.pid}/exe").readlink()).removesuffix(" (deleted)")
         except (OSError, MematlasError):  # the process is gone
+            return
+        if _clean(executable) != self._process.executable.removesuffix(" (deleted)"):
             return
         start = " ".join(filter(None, self._process.command))
         if title and not title.startswith(start):  # the tracer records the first 2 KiB
@@ -237,6 +242,8 @@ class ProcessRecorder:
     def _write_jit_names(self, files: JitFiles) -> None:
         """Write the names of code in no module, from the files of the process's JIT compiler."""
         info = self._write_names()
+        if not files:
+            return
         with files:
             rows = memoryview(self._collector.nodes(self._index, 0, info.nodes)).cast("B")
             words = set(rows.cast("Q")[1::2].tolist())
@@ -257,7 +264,7 @@ class ProcessRecorder:
             )
             self._modules = info.modules
             self._ranges += [(start, end) for path, _, _, start, end in found if path]
-            self.paths |= {_clean(path) for path, *_ in found}
+            self.build_ids |= {_clean(path): build_id for path, build_id, *_ in found}
         if info.codes > self._codes:
             codes = self._collector.codes(self._index, self._codes, info.codes)
             self._writer.codes(self._index, [CodeObject(*code) for code in codes])

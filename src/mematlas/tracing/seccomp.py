@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import errno
 from typing import TYPE_CHECKING
 
 from mematlas.errors import AccessError, UnsupportedError
@@ -45,6 +45,18 @@ _OPTIONAL = {
 }
 
 
+# What loading a library takes besides, where the filters cannot be lifted for that time.
+_LOADING = {
+    "memfd_create": (319, 1 << 20, 3),
+    "socketpair": (53, 1, _CLOEXEC_STREAM, 0, 1 << 20),
+    "read": (0, 3, 1 << 20, 832),
+    "pread64": (17, 3, 1 << 20, 784, 64),
+    "fstat": (5, 3, 1 << 20),
+    "newfstatat": (262, 3, 1 << 20, 1 << 20, 0x1000),
+    "brk": (12, 0),
+}
+
+
 def check_filters(target: Target, thread: StoppedThread) -> None:
     """Check that no filter of the thread ends the process for what the tracer does, and lift them for loading.
 
@@ -55,17 +67,35 @@ def check_filters(target: Target, thread: StoppedThread) -> None:
     if not target.seccomp:
         return
     try:
-        for name, call in (*_NEEDED.items(), *_OPTIONAL.items()):
-            action = thread.filter_system_call(*call) & _ACTION
-            allowed = {_ALLOW, _LOG} if name in _NEEDED else {_ALLOW, _LOG, _ERRNO}
-            if action not in allowed:
-                what = "refuses" if action == _ERRNO else "may end it for"
-                raise UnsupportedError(
-                    f"process {target.pid} has a seccomp filter that {what} {name}(), which tracing needs"
-                )
+        _check(target, thread, _NEEDED, {_ALLOW, _LOG})
+        _check(target, thread, _OPTIONAL, {_ALLOW, _LOG, _ERRNO})
+        if not _lift(thread):
+            _check(target, thread, _LOADING, {_ALLOW, _LOG, _ERRNO})
     except PermissionError:
         raise AccessError(
             f"process {target.pid} has a seccomp filter, which only root may read; run as root"
         ) from None
-    with suppress(PermissionError):  # this process has a filter itself; loading is filtered then
+
+
+def _check(
+    target: Target, thread: StoppedThread, calls: dict[str, tuple[int, ...]], allowed: set[int]
+) -> None:
+    for name, call in calls.items():
+        action = thread.filter_system_call(*call) & _ACTION
+        if action not in allowed:
+            what = "refuses" if action == _ERRNO else "may end it for"
+            raise UnsupportedError(
+                f"process {target.pid} has a seccomp filter that {what} {name}(), which tracing needs"
+            )
+
+
+def _lift(thread: StoppedThread) -> bool:
+    """Lift the filters for loading; False if the kernel cannot: the filters apply to loading then."""
+    try:
         thread.suspend_seccomp()
+    except OSError as error:
+        # EPERM: this process has a filter itself. EINVAL: a kernel without CONFIG_CHECKPOINT_RESTORE.
+        if error.errno not in {errno.EPERM, errno.EINVAL}:
+            raise
+        return False
+    return True

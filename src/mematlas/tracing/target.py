@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
 
 from mematlas._core import ProcessCode
-from mematlas.errors import AccessError, TargetError, UnsupportedError, UsageError
+from mematlas.errors import AccessError, MematlasError, TargetError, UnsupportedError, UsageError
 from mematlas.linux import smaps
 from mematlas.linux.mappings import Permission
 from mematlas.linux.status import read_status_of
@@ -52,17 +53,25 @@ class Target:
             raise UnsupportedError(f"attach works on x86-64, not yet on {platform.machine()}")
         try:
             self.status = read_status_of(pid)
-            self.code = self.read_code()
         except FileNotFoundError:
             raise TargetError(f"there is no process {pid}") from None
         except ProcessLookupError:
             raise TargetError(f"process {pid} has ended") from None
-        except PermissionError:
-            raise ptrace_refusal(pid) from None
+        try:
+            self._read()
+        except OSError as error:
+            raise refusal(pid, error) from None
+        except (UsageError, UnsupportedError):
+            if self.code and has_ended(pid):  # what is missing was unmapped meanwhile
+                raise TargetError(f"process {pid} has ended") from None
+            raise
+
+    def _read(self) -> None:
+        self.code = self.read_code()
         self._check_status()
         self._check_program()
         self.libc = self._find_libc()
-        self.process_code = ProcessCode(pid)
+        self.process_code = ProcessCode(self.pid)
         self.syscall_insn = self._find_syscall_insn()
         self.dlopen = self._find_dlopen()
 
@@ -173,6 +182,15 @@ def thread_state(pid: int, tid: int) -> str:
     """Read the state letter of a thread: R, S, D, Z, ... OSError if the thread is gone."""
     stat = Path(f"/proc/{pid}/task/{tid}/stat").read_bytes()
     return chr(stat[stat.rindex(b")") + 2])  # the name before may hold parentheses
+
+
+def refusal(pid: int, error: OSError) -> MematlasError:
+    """Build the error for a process that could not be read or stopped."""
+    if error.errno in {errno.ENOENT, errno.ESRCH} or has_ended(pid):
+        return TargetError(f"process {pid} has ended")
+    if isinstance(error, PermissionError):
+        return ptrace_refusal(pid)
+    return MematlasError(f"process {pid} cannot be traced: {error.strerror or error}")
 
 
 def ptrace_refusal(pid: int) -> AccessError:

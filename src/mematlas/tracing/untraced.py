@@ -15,7 +15,7 @@ from mematlas.tracing.program import WHY_UNTRACED
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from mematlas.linux.exec_records import ExecRecord
 
@@ -35,6 +35,18 @@ class Image:
     left: LeftKind = LeftKind.NOT
     peak_bytes: int | None = None
     ended: bool = False
+    name: str = ""  # of its thread at the exec
+    read_s: float = 0.0  # time at which command and `left` had been read
+    peak_s: float = 0.0  # time of the last reading of the peak, and the peak before
+    peak_before: int | None = None
+
+    def replace(self, time_s: float) -> None:
+        """End the image at the time of the next exec of its PID. What was read later is of that program."""
+        self.ended = True
+        if self.read_s >= time_s:
+            self.command, self.left = self.name, LeftKind.NOT
+        if self.peak_s >= time_s:
+            self.peak_bytes = self.peak_before
 
 
 class UntracedWatch:
@@ -44,41 +56,41 @@ class UntracedWatch:
         """Watch the programs started from now on; where the kernel refuses, `refused` says so."""
         self.refused = ""
         self._records: ExecRecords | None = None
-        self._images: list[Image] = []
+        self._images: dict[int, list[Image]] = {}  # by PID, in the order of time; not joined yet
+        self._running: dict[int, Image] = {}  # by PID, of these
         self._next_look_s = 0.0
-        self._matched: set[tuple[int, float]] = set()  # starts that belong to a dropped image
+        self._starts: list[tuple[int, float]] = []  # that belong to no image yet
+        self._known_starts = 0  # of `joined`
         try:
             self._records = ExecRecords()
         except OSError as error:
             self.refused = f"perf_event_open: {error.strerror}"
 
-    def look(self, joined: Iterable[tuple[int, float]]) -> None:
-        """Read what has happened. `joined`: PID and start (monotonic) of each traced image."""
+    def look(self, joined: Sequence[tuple[int, float]]) -> None:
+        """Read what has happened. `joined`: PID and start (monotonic) of each traced image; it only grows."""
         if self._records is None:
             return
-        for record in self._records.take():
-            self._add(record)
+        self._add_all(self._records.take())
         now = time.monotonic()
         if now < self._next_look_s:
             return
         self._next_look_s = now + _LOOK_S
         self._forget(joined)
-        for image in self._images:
-            _read_peak(image)
+        self._read_peaks()
 
-    def finish(self, joined: Iterable[tuple[int, float]], refused: set[int]) -> list[str]:
+    def finish(self, joined: Sequence[tuple[int, float]], refused: set[int]) -> list[str]:
         """Return a line for each program that ran untraced; those of PIDs in `refused` are told elsewhere."""
         if self._records is None:
             return []
-        for record in self._records.take():
-            self._add(record)
+        self._add_all(self._records.take())
         self._forget(joined)
-        for image in self._images:
-            _read_peak(image)
+        self._read_peaks()
         lost = self._records.lost
         self._records.close()
         self._records = None
-        found = [image for image in self._images if image.pid not in refused]
+        found = [
+            image for pid, images in self._images.items() for image in images if pid not in refused
+        ]
         found.sort(key=lambda image: -(image.peak_bytes or 0))
         lines = [_describe(image) for image in found[:_MAX_NAMED]]
         if len(found) > _MAX_NAMED:
@@ -87,35 +99,42 @@ class UntracedWatch:
             lines.append(f"{lost} starts of programs were not seen: too many at once")
         return lines
 
-    def _add(self, record: ExecRecord) -> None:
-        for image in self._images:
-            if image.pid == record.pid:
-                image.ended = True  # replaced by this one
-        image = Image(record.pid, record.time_s, record.name)
-        _read_program(image)
-        self._images.append(image)
+    def _add_all(self, records: Sequence[ExecRecord]) -> None:
+        last = {record.pid: record for record in records}
+        for record in records:
+            images = self._images.setdefault(record.pid, [])
+            if images:
+                images[-1].replace(record.time_s)
+            image = Image(record.pid, record.time_s, record.name, name=record.name)
+            if last[record.pid] is record:  # the others have been replaced already
+                _read_program(image)
+                image.read_s = time.monotonic()
+                self._running[record.pid] = image
+            images.append(image)
 
-    def _forget(self, joined: Iterable[tuple[int, float]]) -> None:
+    def _read_peaks(self) -> None:
+        for image in self._running.values():
+            _read_peak(image)
+        self._running = {pid: each for pid, each in self._running.items() if not each.ended}
+
+    def _forget(self, joined: Sequence[tuple[int, float]]) -> None:
         """Drop the images that have joined: each start belongs to the last exec of its PID before it."""
-        starts: dict[int, list[float]] = {}
-        pids = {image.pid for image in self._images}
-        for pid, start_s in joined:
-            if pid in pids and (pid, start_s) not in self._matched:
-                starts.setdefault(pid, []).append(start_s)
-        traced: set[int] = set()
-        for pid, times in starts.items():
-            images = [image for image in self._images if image.pid == pid]
-            for start_s in times:
-                # One that is taken was started within _EARLY_S, as by env(1): the one before is meant.
-                before = [
-                    each
-                    for each in images
-                    if each.start_s <= start_s + _EARLY_S and id(each) not in traced
-                ]
-                if before:
-                    traced.add(id(before[-1]))
-                    self._matched.add((pid, start_s))
-        self._images = [image for image in self._images if id(image) not in traced]
+        starts = self._starts + list(joined[self._known_starts :])
+        self._known_starts = len(joined)
+        self._starts = [(pid, start_s) for pid, start_s in starts if not self._drop(pid, start_s)]
+
+    def _drop(self, pid: int, start_s: float) -> bool:
+        images = self._images.get(pid, [])
+        # One that is dropped was started within _EARLY_S, as by env(1): the one before is meant.
+        before = [each for each in images if each.start_s <= start_s + _EARLY_S]
+        if not before:
+            return False
+        images.remove(before[-1])
+        if self._running.get(pid) is before[-1]:
+            del self._running[pid]
+        if not images:
+            del self._images[pid]
+        return True
 
 
 def _read_program(image: Image) -> None:
@@ -138,6 +157,7 @@ def _read_peak(image: Image) -> None:
     for line in status.splitlines():
         if line.startswith(b"VmHWM:"):
             peak = int(line.split()[1]) << 10
+            image.peak_before, image.peak_s = image.peak_bytes, time.monotonic()
             image.peak_bytes = max(peak, image.peak_bytes or 0)
 
 

@@ -277,11 +277,13 @@ def test_what_is_not_entered_is_named(server: Path, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         (idle,) = (pid for pid in tree(shell.pid) if _program(pid) == "idle")
-        (note,) = (
-            each for each in done.stderr.splitlines() if f"not traced: PID {idle} (idle" in each
-        )
-        assert "resident): statically linked" in note
-        assert any(str(idle) in each for each in recorded(file).report["notes"])
+        start = f"not traced: PID {idle} (idle"
+        notes = [each for each in done.stderr.splitlines() if start in each]
+        assert all("resident): statically linked" in each for each in notes)
+        assert notes[0].startswith(f"mematlas: {start}")  # at once, and again in the summary
+        report = recorded(file).report
+        assert sum(start in each for each in report["notes"]) == 1
+        assert not report["complete"]
         assert recorded(file).sum("allocations", "allocate", kind="malloc") > 0
     finally:
         for pid in reversed(tree(shell.pid)):

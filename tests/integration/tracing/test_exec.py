@@ -161,6 +161,15 @@ def test_no_program_sees_the_variables(
         assert trace(tmp_path / "e.atlas", command, *options).outcome == bare(command)
 
 
+@both_modes
+def test_popen_beside_other_threads(build: Build, tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A variable set, and a process forked, while another thread is in popen() are as in the bare program."""
+    command = [str(build("changes_environment_in_popen", "-pthread"))]
+    bare_run = bare(command)
+    assert b"parent hidden 3 after" in bare_run.stdout
+    assert trace(tmp_path / "p.atlas", command, *options).outcome == bare_run
+
+
 def test_a_cleared_environment_stays_empty(tmp_path: Path) -> None:
     """`env -i env` prints nothing, whether mematlas itself has an environment or not."""
     file = str(tmp_path / "e.atlas")

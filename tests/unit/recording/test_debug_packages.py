@@ -40,3 +40,10 @@ def test_the_output_of_dpkg() -> None:
     assert debug_packages._after_dpkg("libc6:amd64: /lib/x86_64-linux-gnu/libc.so.6\n") == "libc6"
     assert debug_packages._after_dpkg("git: /usr/bin/git\n") == "git"
     assert debug_packages._names_of("/usr/bin/x")[-1] == "/bin/x"
+
+
+def test_a_name_that_no_file_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The path of a module is text of a file that anybody may have written."""
+    monkeypatch.setenv("DEBUGINFOD_URLS", "https://symbols.example")
+    for path in ("/usr/lib/a\0b", "/usr/lib/\ud800"):
+        assert debug_packages.describe_missing([Module(path, "", 0, 0x1000, 0x2000)])

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import os
 import pickle
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from mematlas.errors import AccessError, MematlasError, TargetError, Unsupported
 from mematlas.recording import Writer, read, reader
 from mematlas.recording import format as atlas
 from mematlas.recording.merge import write_merged
-from mematlas.recording.model import NODE_DTYPE, SNAPSHOT_DTYPE, Process, Sampling
+from mematlas.recording.model import NODE_DTYPE, SNAPSHOT_DTYPE, Process, Sampling, Touched
 from mematlas.report.analyse.report import make_report
 
 if TYPE_CHECKING:
@@ -311,3 +311,45 @@ def test_a_file_cut_since_it_was_read_is_told_of(tmp_path: Path) -> None:
     os.truncate(path, 1000)
     with pytest.raises(MematlasError, match="record the program again"):
         recording.nodes[0]["word"]
+
+
+@pytest.mark.parametrize(
+    ("row", "valid"),
+    [
+        (("0", "0", "2", "4096", "1"), True),
+        ((0, 0, 2, "nan", 1.0), False),
+        ((0, 0, 2, 1.0, "nan"), False),
+        ((0, 0, 2, -1.0, 1.0), False),
+        ((0, 0, 2, 1.0, -1.0), False),
+        ((0, 0, 300, 1.0, 1.0), False),
+        ((0, 9, 2, 1.0, 1.0), False),
+        ((0, -1, 2, 1.0, 1.0), False),
+        (([], 0, 2, 1.0, 1.0), False),
+        ((0, 0, 2, 1e10, 1e20), True),
+    ],
+)
+def test_touches_are_numbers_in_range(tmp_path: Path, row: tuple[Any, ...], valid: bool) -> None:
+    """A snapshot with a malformed touch is dropped; others have numbers, whatever the file holds."""
+    path = tmp_path / "a.atlas"
+    with header_only(path) as writer:
+        writer.process(synthetic_recording.PARENT)
+        writer.nodes(synthetic_recording.PARENT.index, np.zeros(1, NODE_DTYPE).tobytes())
+        writer.snapshot(
+            synthetic_recording.PARENT.index,
+            time_s=1.0,
+            trigger="exit",
+            rss_bytes=0,
+            parts=[],
+            unexplained_bytes=0,
+            rows=b"",
+            touched=[Touched(*row)],
+        )
+    recording = read(path)
+    for snapshot in recording.snapshots:
+        for each in snapshot.touched:
+            assert isinstance(each.stack, int)
+            assert isinstance(each.kind, int)
+            assert 0 <= each.bytes < 2**56
+            assert 0 <= each.variance < 2**112
+    assert len(recording.snapshots) == valid
+    make_report(recording)

@@ -74,3 +74,11 @@ def test_a_compressed_bomb_is_not_unpacked() -> None:
         assert tracemalloc.get_traced_memory()[1] < 3 * symbols.MINI_DEBUG_BYTES
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("path", ["/usr/lib/a\0b", "/usr/lib/\ud800"])
+def test_a_name_that_no_file_has(path: str) -> None:
+    """Functions of a module whose path is malformed are shown as module+offset, and a note says so."""
+    table = open_table(Module(path, "ab12", 0, 0, 4096))
+    assert table.frames(0x890)[0].module == path
+    assert "functions are shown as module+offset" in table.note

@@ -9,7 +9,7 @@ import pytest
 import reports
 from mematlas.recording.model import Frame
 from mematlas.recording.ownership import owning_frame
-from mematlas.report.analyse.imports import find_imports, module_name
+from mematlas.report.analyse.imports import find_imports, module_name, module_names
 from mematlas.report.analyse.table import StackTable
 
 if TYPE_CHECKING:
@@ -74,3 +74,24 @@ def test_the_import_system_is_never_the_owner() -> None:
     assert owning_frame((*SYSTEM, MAIN)) == MAIN
     library = module("pandas/__init__.py")
     assert owning_frame((*SYSTEM, library)) == library
+
+
+def test_modules_of_one_short_name_are_apart() -> None:
+    """Sums are by file: nested imports are counted once, and equal names get directories."""
+    inner, outer = (reports.python("<module>", f"/srv/{each}/models.py", 3) for each in "ab")
+    table = StackTable.of(
+        [
+            stack(inner, *SYSTEM, outer, *SYSTEM, MAIN, size=100),
+            stack(outer, *SYSTEM, MAIN, size=7),
+        ]
+    )
+    found = {each.name: each.resident_bytes >> 20 for each in find_imports(table)}
+    assert found == {"b/models": 107, "a/models": 100}
+
+
+def test_equal_names_get_as_many_directories_as_they_need() -> None:
+    """If directories do not tell two files apart, their names are the files."""
+    files = ["/x/a/models.py", "/y/a/models.py", f"{SITE}/numpy/__init__.py"]
+    assert list(module_names(files).values()) == ["x/a/models", "y/a/models", "numpy"]
+    files = ["/x/models.py", "/x/models/__init__.py"]
+    assert module_names(files) == {each: each for each in files}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
 import reports
 from mematlas.present import drawing
@@ -146,3 +147,14 @@ def test_paths_are_shown_from_where_they_are_known() -> None:
 def test_lifetimes_are_put_in_words(blocks: tuple[int, ...], said: str) -> None:
     """Lifetimes are summed up in one phrase."""
     assert quantities.lifetimes(blocks) == said
+
+
+@given(width=st.integers(24, 60))
+def test_a_number_stays_with_its_noun(width: int) -> None:
+    """Lines break neither within `1 major` nor within `4 KiB`, and nothing else changes."""
+    text = Text("12.0 MiB made resident by 12,345 page faults, 1 major (1 in 61 sampled)", "dim")
+    console = Console(width=width, file=io.StringIO())
+    found = drawing.wrapped(text, width, console)
+    assert " ".join(line.plain for line in found) == text.plain
+    assert all(len(line) <= width for line in found)
+    assert not any(line.plain[-1].isdigit() for line in found)

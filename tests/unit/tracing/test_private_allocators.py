@@ -24,7 +24,7 @@ def test_a_mark_across_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "both").write_bytes(whole)
     (tmp_path / "python").write_bytes(b"mimalloc: x" + bytes(300) + b"Py_InitializeFromConfig")
     found = describe_private_allocators(
-        find_private_allocators(str(path) for path in tmp_path.iterdir())
+        find_private_allocators((str(path), "") for path in tmp_path.iterdir())
     )
     assert len(found) == 1
     assert found[0].startswith(f"{tmp_path / 'both'} contains jemalloc and mimalloc")
@@ -33,4 +33,12 @@ def test_a_mark_across_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     """A program may name a pipe as its module."""
     os.mkfifo(tmp_path / "pipe")
-    assert find_private_allocators([str(tmp_path / "pipe"), "/dev/zero"]) == {}
+    assert find_private_allocators([(str(tmp_path / "pipe"), ""), ("/dev/zero", "")]) == {}
+
+
+def test_another_file_at_the_path_is_not_read(tmp_path: Path) -> None:
+    """The module of a container, or a file that was replaced, has another build ID than the file here."""
+    (tmp_path / "here").write_bytes(b"<jemalloc>: error")
+    path = str(tmp_path / "here")
+    assert find_private_allocators([(path, "0123abcd")]) == {}
+    assert find_private_allocators([(path, "")]) == {path: ["jemalloc"]}

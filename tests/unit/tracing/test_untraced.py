@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mematlas._core import LeftKind
 from mematlas.linux.exec_records import ExecRecord
 from mematlas.tracing import untraced
 from mematlas.tracing.untraced import UntracedWatch
@@ -95,3 +96,53 @@ def test_a_refusal_of_the_kernel_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
         "perf_event_open: Operation not permitted",
         [],
     )
+
+
+def test_what_is_read_after_the_next_exec_is_of_the_next_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In a chain of execs no program has the command, the reason or the peak of a later one."""
+    now = 10.0
+    records = Records(ExecRecord(1.0, NO_PID, "first"), ExecRecord(2.0, NO_PID, "second"))
+
+    def read(image: untraced.Image) -> None:
+        image.command, image.left = f"as of {now}", LeftKind.STATIC
+
+    def read_peak(image: untraced.Image) -> None:
+        image.peak_before, image.peak_s = image.peak_bytes, now
+        image.peak_bytes = int(now) << 20
+
+    monkeypatch.setattr(untraced, "ExecRecords", lambda: records)
+    monkeypatch.setattr(untraced, "_read_program", read)
+    monkeypatch.setattr(untraced, "_read_peak", read_peak)
+    monkeypatch.setattr("mematlas.tracing.untraced.time.monotonic", lambda: now)
+    watch = UntracedWatch()
+    watch.look([])  # `second` is read, and its peak
+    now = 20.0
+    watch.look([])
+    now = 40.0
+    records.records = [ExecRecord(15.0, NO_PID, "third"), ExecRecord(50.0, NO_PID, "fourth")]
+    assert [line.partition(", ")[2] for line in watch.finish([], set())] == [
+        "as of 40.0: peak RSS 40.0 MiB; static: it loads no libraries",
+        "as of 10.0: peak RSS 10.0 MiB; static: it loads no libraries",
+        "first: its memory is not known: it ended before it could be read; it did not open the session",
+        "third: its memory is not known: it ended before it could be read; it did not open the session",
+    ]
+
+
+def test_a_program_that_was_read_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next exec may be recorded after what it replaced was looked for."""
+    records = Records(ExecRecord(1.0, NO_PID, "first"))
+
+    def read(image: untraced.Image) -> None:
+        image.command, image.left = "second --option", LeftKind.STATIC
+
+    monkeypatch.setattr(untraced, "ExecRecords", lambda: records)
+    monkeypatch.setattr(untraced, "_read_program", read)
+    monkeypatch.setattr(untraced, "_read_peak", lambda _image: None)
+    monkeypatch.setattr("mematlas.tracing.untraced.time.monotonic", lambda: 3.0)
+    watch = UntracedWatch()
+    watch.look([])
+    records.records = [ExecRecord(2.0, NO_PID, "second")]
+    found = [line.partition(", ")[2].partition(":")[0] for line in watch.finish([], set())]
+    assert found == ["first", "second --option"]

@@ -38,7 +38,6 @@ class Place:
     verdict: Verdict
     frames: int
     handlers: int  # signal handlers that run in it
-    whole: bool  # the stack was followed to its end
     out_pc: int  # the first frame outside the library; 0: none was found
     out_sp: int
     function: str  # in the way, if the verdict is not SAFE; "": not exported
@@ -96,7 +95,6 @@ class StoppedThread:
             Verdict(place.verdict),
             place.frames,
             place.handlers,
-            bool(place.whole),
             place.out_pc,
             place.out_stack,
             ffi.string(place.function).decode(errors="replace"),

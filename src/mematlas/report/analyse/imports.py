@@ -12,7 +12,7 @@ from mematlas.recording.ownership import RUNTIME, is_import_system, tier
 from mematlas.report.model.report import Import
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -30,16 +30,17 @@ _ROOT = re.compile(
 
 def find_imports(table: StackTable) -> tuple[Import, ...]:
     """Sum the memory of stacks by the modules whose import they are in, largest first."""
-    found: dict[str, list[int]] = {}
+    found: dict[str, list[int]] = {}  # by file
     for process in table.processes():
-        for name, sums in _of_process(table, process):
-            whole = found.setdefault(name, [0, 0])
+        for file, sums in _of_process(table, process):
+            whole = found.setdefault(file, [0, 0])
             whole[0] += sums[0]
             whole[1] += sums[1]
-    imports = [Import(name, resident, live) for name, (resident, live) in found.items()]
+    names = module_names(file for file, sums in found.items() if any(sums))
+    imports = [Import(name, *found[file]) for file, name in names.items()]
     return tuple(
         sorted(
-            (each for each in imports if each.resident_bytes or each.live_bytes),
+            imports,
             key=lambda each: (-each.resident_bytes, -each.live_bytes, each.name),
         )
     )
@@ -52,8 +53,8 @@ def _of_process(table: StackTable, process: int) -> Iterator[tuple[str, list[int
     if not (kind == _MODULE).any():
         return
     sums = [_inclusive(table, process, paths, name) for name in ("resident", "live")]
-    for name, node in _imports(paths, kind):
-        yield name, [int(column[node]) for column in sums]
+    for file, node in _imports(paths, kind):
+        yield file, [int(column[node]) for column in sums]
 
 
 def _inclusive(table: StackTable, process: int, paths: Stacks, name: str) -> Numbers:
@@ -66,7 +67,7 @@ def _inclusive(table: StackTable, process: int, paths: Stacks, name: str) -> Num
 
 
 def _imports(paths: Stacks, kind: NDArray[Any]) -> Iterator[tuple[str, int]]:
-    """Yield the name of each import and its node: that of the import system, if it imported one module."""
+    """Yield the file of each import and its node: that of the import system, if it imported one module."""
     parents, words = paths.parents.tolist(), paths.word_of
     tops: dict[int, int] = {}  # by node of the import system: the outermost of its run
     runs: dict[int, list[tuple[str, int]]] = {}
@@ -78,10 +79,10 @@ def _imports(paths: Stacks, kind: NDArray[Any]) -> Iterator[tuple[str, int]]:
             if top is not None:
                 tops[node] = top
         elif top is not None:
-            name = module_name(paths.frames_of_words[words[node]][0].file or "")
-            runs.setdefault(top, []).append((name, node))
+            file = paths.frames_of_words[words[node]][0].file or ""
+            runs.setdefault(top, []).append((file, node))
     for top, modules in runs.items():
-        if len({name for name, _ in modules}) == 1:
+        if len({file for file, _ in modules}) == 1:
             yield modules[0][0], top
         else:
             yield from modules
@@ -100,3 +101,27 @@ def module_name(file: str) -> str:
     """Return the name of a module by its file: below site-packages or the library with its packages."""
     name = _ROOT.sub("", file, count=1)
     return name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") or file
+
+
+def module_names(files: Iterable[str]) -> dict[str, str]:
+    """Return the name of each module by its file. Equal names get as many directories as tell them apart."""
+    alike: dict[str, list[str]] = {}
+    for file in dict.fromkeys(files):
+        alike.setdefault(module_name(file), []).append(file)
+    return {
+        file: name
+        for short, group in alike.items()
+        for file, name in zip(group, _told_apart(short, group), strict=True)
+    }
+
+
+def _told_apart(short: str, files: Sequence[str]) -> Sequence[str]:
+    if len(files) == 1:
+        return [short]
+    roots = [found.group() if (found := _ROOT.match(file)) else "" for file in files]
+    folders = [[each for each in root.split("/") if each] for root in roots]
+    for depth in range(1, max(map(len, folders)) + 1):
+        names = ["/".join([*each[-depth:], short]) for each in folders]
+        if len(set(names)) == len(files):
+            return names
+    return files

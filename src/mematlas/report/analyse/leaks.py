@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mematlas.recording.model import ALIVE, NUMBER_OF_KIND, Kind
+from mematlas.recording.ownership import is_import_system
 from mematlas.report.analyse import account, sums, trend
 from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable, add_up
 from mematlas.report.analyse.report import find_bad_frees
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 _LIVE = ("live_bytes", "live_count", "live_variance")
 _PEAK = ("peak_bytes", "peak_count", "peak_variance")
-_COMMITTED = 6  # number of Kind.COMMITTED
+_COMMITTED = NUMBER_OF_KIND[Kind.COMMITTED]
 _TEARDOWN = 0.1  # last fraction of the run in which a runtime frees its heap
 _TEARDOWN_S = 0.5  # or last seconds, of a short run
 _TORN_DOWN = 0.5  # of the committed memory at the peak, at most this is left at the end
@@ -37,7 +39,7 @@ _FEW = 2.5  # blocks; fewer show no pattern
 _NEVER_FREED = 0.999  # fraction of live blocks from which none counts as freed
 _MOSTLY_KEPT = 0.9  # fraction of live blocks below which memory is being freed
 _EARLY = 0.9  # fraction live after the first third of the run from which memory is set-up
-_IMPORTING = "<frozen importlib"
+_POINTS = 48  # times at which the committed memory of a process is compared
 _STEADY = "growth stopped or fluctuates"
 _SURE_ONCE = 1.5  # estimated blocks below which there was one
 
@@ -195,22 +197,28 @@ def _teardown_notes(recording: RecordingData) -> Iterator[str]:
 
 def _growing_heap(matrix: AgeMatrix | None, end_s: float, start_s: float) -> _Heap | None:
     """Return the committed memory of a process if it grew to the end."""
-    if matrix is None or not matrix.cell_s or not len(matrix.rows):
+    if matrix is None or not matrix.cell_s or not len(matrix.rows) or end_s <= start_s:
         return None
     rows = sums.unpacked(matrix.rows)
     rows = rows[sums.column(rows, "kind") == _COMMITTED]
-    last = max(round(end_s / matrix.cell_s), 1)
-    changes = np.zeros(last + 1)
-    np.add.at(changes, np.minimum(rows["born"], last), rows["bytes"])
-    ended = rows[rows["died"] <= last]
-    np.subtract.at(changes, ended["died"], ended["bytes"])
-    times = np.arange(last + 1, dtype=np.float64) * np.float64(matrix.cell_s)
-    chosen = trend.sample_times(times[:-1].tolist(), start_s, end_s)
-    if len(rows) < _FEW or len(chosen) < trend.ENOUGH:
+    # Cells are counted from the start of the recording, so their number has no bound; points have one.
+    cells = np.rint(np.linspace(start_s, end_s, _POINTS)[1:] / matrix.cell_s)
+    times = np.unique(cells * matrix.cell_s)
+    if len(rows) < _FEW or len(times) <= trend.ENOUGH:
         return None
-    live = np.cumsum(changes)[[*chosen, last - 1]][None, :]
-    found = trend.find_trend(times[[*chosen, last - 1]], live, np.zeros_like(live))
+    ended = np.rint(times / matrix.cell_s) - 1  # the last cell that is over at each time
+    live = (_bytes_until(rows, "born", ended) - _bytes_until(rows, "died", ended))[None, :]
+    found = trend.find_trend(times, live, np.zeros_like(live))
     return _Heap(float(live[0, -1]), float(found.slope[0])) if found.growing[0] else None
+
+
+def _bytes_until(rows: Rows, event: str, cells: Floats) -> Floats:
+    """Return the bytes that were born, or died, up to and with each cell. ALIVE is beyond all cells."""
+    order = np.argsort(rows[event], kind="stable")
+    whole = np.concatenate([[0.0], np.cumsum(rows["bytes"][order])])
+    latest = np.minimum(cells, ALIVE - 1)
+    found: Floats = whole[np.searchsorted(rows[event][order], latest, side="right")]
+    return found
 
 
 def _is_committed(keys: sums.Numbers) -> NDArray[np.bool_]:
@@ -253,9 +261,7 @@ def _classify(rows: _Rows) -> sums.Numbers:
     """Return the _Reason of each row."""
     allocations, count = rows.columns["allocations"], rows.columns["live_count"]
     seen, never_freed = rows.trend, rows.never_freed()
-    importing = rows.stacks.holding(
-        lambda frame: bool(frame.file and frame.file.startswith(_IMPORTING))
-    )
+    importing = rows.stacks.holding(is_import_system)
     few_snapshots = np.ones(len(rows.keys), bool) if seen is None else seen.late >= trend.LATE
     early = np.zeros(len(rows.keys), bool) if seen is None else seen.early >= _EARLY
     tests = {

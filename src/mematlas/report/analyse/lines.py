@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas._core.columns.sums import group_rows
-from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, Kind
+from mematlas.recording.model import KIND_BY_NUMBER, LIFETIMES, NUMBER_OF_KIND, Kind
 from mematlas.recording.ownership import LIBRARY, OWN, RUNTIME, owner, owning_frame, rank, tier
 from mematlas.report.analyse.table import StackSelection, StackTable
 from mematlas.report.model.report import METRICS
@@ -66,7 +66,7 @@ MAPPED = (Kind.STACK, Kind.SHARED, Kind.COPY, Kind.FILEMAP, Kind.TOUCHED)
 """Kinds of memory that is no allocation. It is resident only."""
 
 
-_TOUCHED = next(number for number, kind in KIND_BY_NUMBER.items() if kind is Kind.TOUCHED)
+_TOUCHED = NUMBER_OF_KIND[Kind.TOUCHED]
 
 
 def lines(stacks: Iterable[StackStats], by: str) -> list[LineStats]:

@@ -109,7 +109,7 @@ def _all_stacks(
     only: str | None,
 ) -> Sequence[StackStats]:
     live = {each.process: sums.unpacked(each.rows) for each in peak}
-    touched = {each.process: each.touched for each in peak}
+    joined = {each.process: each for each in peak}
     fragmentation = {each.process: each.rows for each in _fragmentation(recording, peak)}
     tables: list[StackTable] = []
     for process in processes:
@@ -127,7 +127,15 @@ def _all_stacks(
             "idle": scan.rows if scan else None,
         }
         known = [each for each in (rows, held) if each is not None]
-        divided = divide(stacks, index, known, touched.get(index, ()), recording.allocators)
+        join = joined.get(index)
+        divided = divide(
+            stacks,
+            index,
+            known,
+            join.touched if join else (),
+            recording.allocators,
+            join.parts if join else (),
+        )
         tables += _table(stacks, index, rows, held, more, only, divided.less)
         if divided.rows is not None and only in {None, "resident"}:
             tables.append(divided.rows)

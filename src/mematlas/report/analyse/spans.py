@@ -33,7 +33,7 @@ def make_spans(recording: RecordingData, paths: Mapping[int, Stacks]) -> Spans |
     known = [
         (p, recording.age_matrix[p.index])
         for p in recording.processes
-        if p.index in recording.age_matrix
+        if p.index in recording.age_matrix and recording.age_matrix[p.index].cell_s > 0
     ]
     last_s = max((matrix.time_s for _, matrix in known), default=0.0)
     cell_s = max((matrix.cell_s for _, matrix in known), default=0.0)
@@ -74,10 +74,10 @@ def _process(
     rows = sums.owning(sums.unpacked(matrix.rows))
     which, frames = stacks.owners_of(rows["stack"].astype(np.int64), {})
     shared = np.array([numbers.setdefault(each, len(numbers)) for each in frames], np.int64)
-    per = round(width_s / matrix.cell_s)
+    per = float(round(width_s / matrix.cell_s))  # more cells than a column of cells can number
     ended = count if process.end_s is None else max(0, min(count, int(process.end_s / width_s)))
     held = rows["died"] == ALIVE
-    born = rows["born"] // per
+    born = np.minimum(rows["born"] // per, count - 1)  # a hostile file has cells beyond its end
     died = np.minimum(np.where(held, ended, rows["died"] // per), ended)
     kept = (born < died) | held
     found = (shared[which] if len(which) else which, born, died, held, rows["bytes"])

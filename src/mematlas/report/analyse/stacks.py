@@ -112,11 +112,12 @@ class Stacks:
         """Replace the owners of the renamed stacks."""
         numbers, frames = numbers.astype(np.uint32), list(frames)
         known: dict[Frame, int] = {}
-        for stack, frame in self.renamed.items():
-            number = known.setdefault(frame, len(frames))
-            if number == len(frames):
-                frames.append(frame)
-            numbers[stacks == stack] = number
+        renamed = sorted(self.renamed)
+        new = [known.setdefault(self.renamed[each], len(frames) + len(known)) for each in renamed]
+        frames += known
+        at = np.minimum(np.searchsorted(renamed, stacks), len(renamed) - 1)
+        hit = np.array(renamed)[at] == stacks
+        numbers[hit] = np.array(new, np.uint32)[at[hit]]
         return numbers, frames
 
     def holding(self, test: Callable[[Frame], bool]) -> NDArray[np.bool_]:

@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.recording.model import KIND_BY_NUMBER, Frame, Kind
-from mematlas.recording.ownership import owner
+from mematlas.recording.model import NUMBER_OF_KIND, Frame, Kind, PartKind
+from mematlas.recording.ownership import is_unnamed, owner
 from mematlas.report.analyse import sums
 from mematlas.report.analyse.table import StackTable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from mematlas.recording.model import Rows, Touched
+    from mematlas.recording.model import Part, Rows, Touched
     from mematlas.report.analyse.stacks import Stacks
 
 _DEEPEST = 16  # frames of an allocator above the system call
-_MAPPED = [number for number, kind in KIND_BY_NUMBER.items() if kind in {Kind.MMAP, Kind.COMMITTED}]
-_TOUCHED = next(number for number, kind in KIND_BY_NUMBER.items() if kind is Kind.TOUCHED)
+_MAPPED = [NUMBER_OF_KIND[Kind.MMAP], NUMBER_OF_KIND[Kind.COMMITTED]]
+_TOUCHED = NUMBER_OF_KIND[Kind.TOUCHED]
+_NO_MAKER = (0, 0)  # stack and kind of mappings that were made unseen
+_UNSAID = (PartKind.ANON, "unnamed")  # the part of the account in which those mappings lie
 _NAMES = (
     ("mimalloc", r"_?mi_[a-z]"),
     ("jemalloc", r"(_rjem_|[a-z]+_)?(je_|rjem_)[a-z]|jemalloc"),
@@ -65,7 +67,7 @@ def allocator_of(
         if found and found.lastgroup:
             return _stand_in(_NAMES[int(found.lastgroup[1:])][0], module)
     names = private.get(module or "", ())
-    if names and _is_unnamed(frames[0]):
+    if names and is_unnamed(frames[0]):
         return _stand_in(" or ".join(names), module)
     return None
 
@@ -79,10 +81,6 @@ def _is_its_own(frames: Sequence[Frame]) -> bool:
     return bool(inner) and (owned is None or owned <= inner[-1])
 
 
-def _is_unnamed(frame: Frame) -> bool:
-    return frame.file is None and (frame.function.startswith("0x") or "+0x" in frame.function)
-
-
 def _stand_in(name: str, module: str | None) -> Frame:
     return Frame(f"{name} (no line known)", None, None, module, "native")
 
@@ -93,10 +91,11 @@ def divide(
     tables: Sequence[Rows],
     touched: Sequence[Touched],
     private: Mapping[str, Sequence[str]],
+    parts: Sequence[Part] = (),
 ) -> Divided:
     """Take the mappings of allocators apart, and name the stacks that made them after the allocator.
 
-    `tables`: rows of totals and of the snapshot, the snapshot last.
+    `tables`: rows of totals and of the snapshot, the snapshot last. `parts`: the account of that snapshot.
     """
     made = _mapping_stacks(tables)
     for stack in made:
@@ -104,16 +103,17 @@ def divide(
         if stand_in:
             stacks.renamed[stack] = stand_in
     resident = _resident(tables[-1], set(stacks.renamed)) if tables else {}
+    unsaid = sum(each.resident_bytes for each in parts if (each.kind, each.name) == _UNSAID)
     shares: dict[tuple[int, int], list[Touched]] = {}
     for each in touched:
-        key = (each.owner, each.kind)
-        if (key in resident or not each.kind) and not _is_its_own(stacks.frames(each.stack)):
+        key = (each.owner, each.kind) if each.kind else _NO_MAKER
+        if (key in resident or key == _NO_MAKER) and not _is_its_own(stacks.frames(each.stack)):
             shares.setdefault(key, []).append(each)
     by_stack: dict[int, tuple[float, float]] = {}
     less: dict[int, int] = {}
     for key, found in shares.items():
         whole = sum(each.bytes for each in found)
-        most = resident.get(key, whole)
+        most = unsaid if key == _NO_MAKER else resident[key]  # samples may estimate more
         scale = min(1.0, most / whole) if whole else 0.0
         for each in found:
             size, variance = by_stack.get(each.stack, (0.0, 0.0))

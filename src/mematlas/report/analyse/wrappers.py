@@ -8,15 +8,11 @@ callers, and in many sizes, which distinguishes it from a constructor of one typ
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mematlas.errors import UsageError
 from mematlas.recording.model import KIND_BY_NUMBER, Kind
 from mematlas.recording.ownership import RUNTIME, is_unnamed, tier
 from mematlas.recording.wrapper_names import is_wrapper
@@ -25,11 +21,12 @@ from mematlas.report.analyse.lines import lines
 from mematlas.report.analyse.stacks import Stacks
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from mematlas.recording.model import Frame, Module, RecordingData
+    from mematlas.report.analyse.owner_patterns import Patterns
     from mematlas.report.model.report import Report
 
     Numbers = NDArray[np.int64]
@@ -52,62 +49,15 @@ _ROUNDS = 5  # wrappers of wrappers
 _ALLOCATIONS = (Kind.MALLOC, Kind.MMAP)
 
 
-@dataclass(frozen=True, slots=True)
-class Patterns:
-    """Regular expressions of function names: looked through, and never looked through."""
-
-    skip: tuple[re.Pattern[str], ...] = ()
-    keep: tuple[re.Pattern[str], ...] = ()
-
-    def marks(self, frame: Frame) -> bool:
-        """Return whether the user wants owners to look through a frame."""
-        return any(each.search(frame.function) for each in self.skip)
-
-    def keeps(self, function: str) -> bool:
-        """Return whether the user wants a function to be an owner."""
-        return any(each.search(function) for each in self.keep)
-
-
-def patterns(skip: Iterable[str] = (), keep: Iterable[str] = ()) -> Patterns:
-    """Compile the expressions of the options and, in addition, of the user's file."""
-    return Patterns(
-        tuple(_compile(each, "--skip") for each in (*skip, *_of_file())),
-        tuple(_compile(each, "--keep") for each in keep),
-    )
-
-
-def settings_file() -> Path:
-    """Return the file with expressions that every command uses, one a line."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
-    return (Path(base) if base.startswith("/") else Path.home() / ".config") / "mematlas" / "skip"
-
-
-def _of_file() -> list[str]:
-    try:
-        lines = settings_file().read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    except (OSError, RuntimeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{settings_file()}: {error}") from None
-    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
-
-
-def _compile(text: str, option: str) -> re.Pattern[str]:
-    try:
-        return re.compile(text)
-    except re.error as error:
-        raise UsageError(f"{option} {text!r} is no regular expression: {error}") from None
-
-
 def mark_wrappers(recording: RecordingData, asked: Patterns) -> list[str]:
     """Mark the frames of a recording that owners look through; return notes on those found."""
     for index, frames in recording.frames.items():
-        recording.frames[index] = _marked(frames, asked.marks) if asked.skip else frames
+        kept = _changed(frames, lambda frame: _kept(frame, asked)) if asked.keep else frames
+        recording.frames[index] = _marked(kept, asked.marks) if asked.skip else kept
     found: dict[Function, _Wrapper] = {}
     for index in recording.frames:
         for wrapper in _find(recording, index):
-            if not asked.keeps(wrapper.function[0]):
-                found.setdefault(wrapper.function, wrapper)
+            found.setdefault(wrapper.function, wrapper)
     if found:
         for index, frames in recording.frames.items():
             recording.frames[index] = _marked(frames, lambda frame: _key(frame) in found)
@@ -143,17 +93,32 @@ def share_marks(*recordings: RecordingData) -> None:
             recording.frames[index] = _marked(frames, lambda frame: _key(frame) in found)
 
 
-def _marked(frames: Mapping[int, tuple[Frame, ...]], marks: Any) -> dict[int, tuple[Frame, ...]]:
+def _marked(
+    frames: Mapping[int, tuple[Frame, ...]], marks: Callable[[Frame], bool]
+) -> dict[int, tuple[Frame, ...]]:
+    def marked(frame: Frame) -> Frame:
+        new = not (frame.wrapper or frame.kept) and marks(frame)
+        return replace(frame, wrapper=True) if new else frame
+
+    return _changed(frames, marked)
+
+
+def _kept(frame: Frame, asked: Patterns) -> Frame:
+    return replace(frame, kept=True) if asked.keeps(frame) else frame
+
+
+def _changed(
+    frames: Mapping[int, tuple[Frame, ...]], change: Callable[[Frame], Frame]
+) -> dict[int, tuple[Frame, ...]]:
+    """Return the stacks with each frame changed, once."""
     known: dict[int, Frame] = {}  # by id(): a frame occurs in many words
 
-    def marked(frame: Frame) -> Frame:
+    def changed(frame: Frame) -> Frame:
         if id(frame) not in known:
-            known[id(frame)] = (
-                replace(frame, wrapper=True) if not frame.wrapper and marks(frame) else frame
-            )
+            known[id(frame)] = change(frame)
         return known[id(frame)]
 
-    return {word: tuple(map(marked, stack)) for word, stack in frames.items()}
+    return {word: tuple(map(changed, stack)) for word, stack in frames.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +153,14 @@ class _Calls:
         self.paths = Stacks.of(recording, index)
         self.functions: dict[Function, int] = {}
         self.lengths: dict[int, int] = {}  # by number, of functions without a name
+        self.kept: set[int] = set()  # numbers of those that the user wants as owners
 
     def number(self, frame: Frame) -> int:
         number = self.functions.setdefault(_key(frame), len(self.functions))
         if frame.code_bytes is not None:
             self.lengths[number] = frame.code_bytes
+        if frame.kept:
+            self.kept.add(number)
         return number
 
     def columns(self, skip: set[Function]) -> tuple[Numbers, Numbers, NDArray[np.bool_]]:
@@ -265,10 +233,9 @@ def _find_innermost(calls: _Calls, known: set[Function]) -> Iterator[_Wrapper]:
     modules = {name: number for number, name in enumerate({module for _, module in names})}
     module_of = np.array([*(modules[module] for _, module in names), -1])
     stacks_of_module = np.bincount(module_of[function[function >= 0]], minlength=len(modules))
-    for number in np.unique(function[function >= 0]).tolist():
-        rows = function == number
+    for number, rows in _by_function(function):
         counted = _Count(
-            stacks=int(rows.sum()),
+            stacks=len(rows),
             whole=int(stacks_of_module[module_of[number]]),
             callers=len(set(caller[rows].tolist()) - {number, -1}),
             above=len(set(callers_caller[rows].tolist()) - {number, -1}),
@@ -277,8 +244,18 @@ def _find_innermost(calls: _Calls, known: set[Function]) -> Iterator[_Wrapper]:
             inside=int(inside[rows].sum()),
             small=calls.lengths.get(number, SMALL_CODE + 1) <= SMALL_CODE,
         )
-        if _is_wrapper(counted) and not _is_root(names[number]):
+        if number not in calls.kept and _is_wrapper(counted) and not _is_root(names[number]):
             yield _Wrapper(names[number], counted.stacks, counted.callers)
+
+
+def _by_function(function: Numbers) -> Iterator[tuple[int, Numbers]]:
+    """Yield each function and the rows that have it, sorted once: a program has thousands of functions."""
+    order = np.argsort(function, kind="stable")
+    order = order[function[order] >= 0]
+    numbers, starts = np.unique(function[order], return_index=True)
+    ends = [*starts[1:].tolist(), len(order)]
+    for number, start, end in zip(numbers.tolist(), starts.tolist(), ends, strict=False):
+        yield number, order[start:end]
 
 
 @dataclass(frozen=True, slots=True)

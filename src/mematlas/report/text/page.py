@@ -23,10 +23,7 @@ def write(text: Text, console: Console) -> None:
     """Print a section, in ASCII if the console has no Unicode."""
     if drawing.plain(console):
         text = drawing.in_ascii(text)
-    lines = text.wrap(console, console.width, overflow="fold")
-    for line in lines:
-        line.rstrip()
-    whole = Text("\n").join(lines)
+    whole = Text("\n").join(drawing.wrapped(text, console.width, console))
     console.print(whole, soft_wrap=True, highlight=False, markup=False, emoji=False)
 
 

@@ -1,0 +1,58 @@
+"""The JSON schemas name the kinds that the data model has."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from mematlas.recording.model import Kind, PartKind
+from mematlas.report.analyse.sums import OWNERS, OWNING
+from mematlas.report.analyse.table import FAULT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FRAMES = {"python", "native", "inlined"}
+PARTS = set(map(str, PartKind))
+BLOCKS = set(map(str, OWNING))
+STACKS = {*map(str, OWNERS), str(Kind.TOUCHED), FAULT}
+
+
+def kinds(node: Any) -> Iterator[frozenset[str]]:
+    """Yield the enums of all properties named `kind`."""
+    if isinstance(node, dict):
+        enum = node.get("properties", {}).get("kind", {}).get("enum")
+        if enum is not None:
+            yield frozenset(enum)
+        for each in node.values():
+            yield from kinds(each)
+    elif isinstance(node, list):
+        for each in node:
+            yield from kinds(each)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("leaks-1", [BLOCKS, FRAMES]),
+        ("window-1", [BLOCKS]),
+        ("report-1", [FRAMES, PARTS, STACKS]),
+    ],
+)
+def test_a_schema_allows_every_kind_that_occurs(name: str, expected: list[set[str]]) -> None:
+    """A kind that is added to the model is added to the schemas of the commands that print such rows."""
+    text = files("mematlas.present").joinpath("schemas", f"{name}.json").read_text("utf-8")
+    found = set(kinds(json.loads(text)))
+    assert found == set(map(frozenset, expected))
+
+
+def test_no_other_schema_has_kinds_of_memory() -> None:
+    """An enum of kinds in any other schema would have to be held against the model as well."""
+    for path in files("mematlas.present").joinpath("schemas").iterdir():
+        if path.name.partition("-")[0] in {"leaks", "window", "report"}:
+            continue
+        for enum in kinds(json.loads(path.read_text("utf-8"))):
+            assert not enum & (STACKS | PARTS), path.name
