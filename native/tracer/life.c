@@ -116,14 +116,6 @@ void trace_after_fork_in_child(void)
 	join_as_child();
 }
 
-/* Will the collector never take the snapshot? */
-static bool is_collector_gone(void)
-{
-	const struct trace_control *control = trace_session.control;
-
-	return __atomic_load_n(&control->off, __ATOMIC_RELAXED) || !trace_collector_lives(control);
-}
-
 /* Nanoseconds since `since`, which becomes now, and at most MAX_POLL_NS. */
 static long lap_ns(struct timespec *since)
 {
@@ -144,7 +136,8 @@ static bool wait_until_released(const struct trace_process *process)
 
 	clock_gettime(CLOCK_MONOTONIC, &last);
 	for (long waited = 0, silent = 0; waited < EXIT_WAIT_NS && silent < SILENCE_NS;) {
-		if (__atomic_load_n(&process->released, __ATOMIC_ACQUIRE) || is_collector_gone())
+		if (__atomic_load_n(&process->released, __ATOMIC_ACQUIRE) ||
+		    trace_session_has_ended())
 			return true;
 		uint64_t now = __atomic_load_n(counter, __ATOMIC_RELAXED);
 		long passed = lap_ns(&last);
