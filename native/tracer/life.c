@@ -9,7 +9,7 @@
 
 #include "faults.h"
 #include "guard.h"
-#include "hooks_shell.h"
+#include "hooks_popen.h"
 #include "late_modules.h"
 #include "memory.h"
 #include "process_file.h"
@@ -96,7 +96,7 @@ static void join_as_child(void)
  * file of its own and empty caches. */
 void trace_after_fork_in_child(void)
 {
-	trace_shell_after_fork();
+	trace_popen_after_fork();
 	if (!trace_is_joined()) {
 		/* Threads of the parent may have been in dlclose(), or in a detach. */
 		if (!trace_fork_mark || trace_is_forked())
