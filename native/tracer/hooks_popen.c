@@ -95,7 +95,8 @@ void trace_popen_after_fork(void)
 TRACE_EXPORT FILE *popen(const char *line, const char *mode)
 {
 	trace_popen_after_fork(); /* of a child whose fork ran no handlers */
-	if (!trace_environment_is_known() || trace_session.sandboxed || !trace_process_lock(&shell.owner))
+	if (!trace_environment_is_known() || trace_session.sandboxed ||
+	    !trace_process_lock(&shell.owner))
 		return trace_real.popen(line, mode);
 	bool completed = complete_environment();
 	starts_shell = true;
