@@ -103,6 +103,7 @@ def function_at(path: str | PathLike[str], address: int) -> str:
 def function_starts(path: str | PathLike[str]) -> array[int]:
     """Read the start addresses of all functions from .eh_frame_hdr, ascending; empty if there is none.
 
+    The end of the code follows the last start.
     Programs without symbols keep this table, which exceptions need.
     """
     try:
@@ -128,7 +129,20 @@ def _function_starts(data: Data) -> array[int]:
             return array("Q")
         count = min(int.from_bytes(table[8:12], "little"), (len(table) - 12) // 8)
         pairs = array("i", table[12 : 12 + 8 * count])
-        return array("Q", (address + start for start in pairs[::2] if address + start >= 0))
+        starts = array("Q", (address + start for start in pairs[::2] if address + start >= 0))
+        return starts + _end_of_code(data, starts[-1]) if starts else starts
+    return array("Q")
+
+
+def _end_of_code(data: Data, address: int) -> array[int]:
+    """Return the end of the executable segment around an address; empty if there is none."""
+    header = _HEADER.unpack_from(data)
+    for number in range(header[9]):
+        kind, flags, _, start, _, _, size, _ = _SEGMENT.unpack_from(
+            data, header[4] + number * header[8]
+        )
+        if kind == _PT_LOAD and flags & 1 and start <= address < start + size:
+            return array("Q", [start + size])
     return array("Q")
 
 

@@ -71,7 +71,7 @@ class Table:
         if self.starts is None:
             self.starts = elf.function_starts(self.path) if self.is_loaded else array("Q")
         name, index = self.path.rpartition("/")[2], bisect_right(self.starts, file_address - 1)
-        start = self.starts[index - 1] if index else file_address
+        start = self.starts[index - 1] if 0 < index < len(self.starts) else file_address
         length = self.starts[index] - start if 0 < index < len(self.starts) else None
         return Frame(f"{name}+{start:#x}", None, None, self.path, "native", length)
 

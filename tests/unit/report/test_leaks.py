@@ -305,3 +305,52 @@ def test_a_hostile_matrix_costs_nothing(start_s: float, end_s: float, cell_s: fl
     rows = [(at, ALIVE if at % 2 else at, 1 << 40) for at in (0, 1, 1 << 20, ALIVE - 1, ALIVE)]
     found = leaks_module._growing_heap(committed(end_s, cell_s, rows), end_s, start_s)
     assert found is None or np.isfinite([found.bytes, found.bytes_per_s]).all()
+
+
+@pytest.mark.parametrize(
+    ("end_s", "cell_s", "time_s"),
+    [(2.0**55, 1e-9, 2.0**55), (1.0, 1e-9, 2.0**55), (10.0, 0.0, 10.0), (1.0, 2.0**55, 1e-9)],
+)
+def test_commands_survive_hostile_cells(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    end_s: float,
+    cell_s: float,
+    time_s: float,
+) -> None:
+    """Every view of the age matrix ends in a result, or in one line."""
+    path = tmp_path / "a.atlas"
+    writer = Writer(
+        path, command=["service"], started="now", machine={}, sampling=Sampling("sampled", 1, 1.0)
+    )
+    writer.process(replace(synthetic_recording.PARENT, end_s=end_s))
+    writer.nodes(0, synthetic_recording.nodes([0, 0], [0, 1]))
+    born = [0, 5, 1 << 31, ALIVE - 1, ALIVE]
+    rows = committed(end_s, cell_s, [(each, ALIVE, 1 << 40) for each in born]).rows
+    writer.age_matrix(0, time_s=time_s, cell_s=cell_s, rows=rows.tobytes())
+    last: dict[str, float] = {
+        "stack": 0,
+        "kind": 6,
+        "allocations": 5,
+        "live_bytes": 5,
+        "live_count": 5,
+    }
+    writer.totals(
+        0,
+        time_s=end_s,
+        peak_time_s=end_s,
+        peak_live_bytes=1,
+        rows=synthetic_recording.totals_rows(last),
+    )
+    writer.end()
+    for arguments in (
+        ["report", str(path)],
+        ["leaks", str(path)],
+        ["report", str(path), "--since", "0s"],
+        ["report", str(path), "--since", "0s", "--until", "1s"],
+        ["report", str(path), "-o", str(tmp_path / "a.html")],
+    ):
+        status = main(arguments)
+        written = capsys.readouterr().err
+        assert status in {0, 2}
+        assert len(written.splitlines()) <= 1

@@ -47,7 +47,9 @@ def make_window(
     """
     wanted = [p for p in recording.processes if process is None or p.index == process]
     matrix = {
-        p.index: recording.age_matrix[p.index] for p in wanted if p.index in recording.age_matrix
+        p.index: found
+        for p in wanted
+        if (found := recording.age_matrix.get(p.index)) and found.cell_s
     }
     cells = _align(matrix, start_s, end_s)
     rows = _born_by_process(wanted, matrix, cells)
