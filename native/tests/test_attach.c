@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -33,6 +34,17 @@ int main(void)
 #endif
 
 static int to_parent;
+static useconds_t delay_us; /* before a thread is interrupted */
+
+long __real_ptrace(int request, pid_t pid, void *address, void *data);
+long __wrap_ptrace(int request, pid_t pid, void *address, void *data);
+
+long __wrap_ptrace(int request, pid_t pid, void *address, void *data)
+{
+	if (request == PTRACE_INTERRUPT && delay_us)
+		usleep(delay_us);
+	return __real_ptrace(request, pid, address, data);
+}
 
 static void tell(void)
 {
@@ -110,6 +122,19 @@ static void busy(void)
 	}
 }
 
+/* As long in one function of the C library as a look at another thread takes. */
+static void fills(void)
+{
+	static char block[1 << 20];
+
+	tell();
+	for (;;) {
+		memset(block, 1, sizeof block);
+		kept = block;
+		__asm__ volatile("" ::: "memory");
+	}
+}
+
 static void stopped(void)
 {
 	tell();
@@ -165,6 +190,24 @@ static struct mematlas_remote *stop(int pid)
 	return remote;
 }
 
+static char state_of(int pid)
+{
+	char path[32], line[256] = "";
+
+	snprintf(path, sizeof path, "/proc/%d/stat", pid);
+	FILE *stat = fopen(path, "r");
+	CHECK(stat && fgets(line, sizeof line, stat));
+	fclose(stat);
+	return strrchr(line, ')')[2];
+}
+
+/* A child that has died refuses as well. */
+static struct mematlas_remote *stop_living(int pid)
+{
+	CHECK(state_of(pid) != 'Z');
+	return stop(pid);
+}
+
 /* The child has told and is in pause(). A look earlier would see the write(), which a sanitizer wraps. */
 static struct mematlas_place look_when_waiting(void (*body)(void))
 {
@@ -212,7 +255,7 @@ static void test_run_out(void)
 {
 	int pid = start(busy), reached = 0;
 
-	for (int i = 0; i < 200 && reached < 3; i++) {
+	for (int i = 0; i < 20000 && reached < 3; i++) {
 		struct mematlas_remote *remote = stop(pid);
 		struct mematlas_place place = look(remote, pid);
 		if (place.verdict == MEMATLAS_PLACE_LIBRARY && place.out_pc) {
@@ -234,14 +277,14 @@ static void test_run_out(void)
 /* The limit passes while the thread reaches the breakpoint: its trap must not end the program. */
 static void test_run_out_late(void)
 {
-	int pid = start(busy);
+	int pid = start(fills);
 
-	for (int i = 0; i < 300; i++) {
-		struct mematlas_remote *remote = stop(pid);
+	for (int i = 0; i < 500; i++) {
+		struct mematlas_remote *remote = stop_living(pid);
 		struct mematlas_place place = look(remote, pid);
 		if (place.out_pc) {
 			int error = mematlas_remote_run_out(remote, place.out_pc, place.out_stack,
-							    (i % 8) * 1e-6);
+							    (i % 16) * 4e-6);
 			CHECK(error == 0 || error == -ETIME);
 		}
 		CHECK(mematlas_remote_detach(remote) == 0);
@@ -261,17 +304,6 @@ static void test_handler_never_leaves(void)
 	CHECK(mematlas_remote_detach(remote) == 0);
 	CHECK(waitpid(pid, NULL, WNOHANG) == 0);
 	end(pid);
-}
-
-static char state_of(int pid)
-{
-	char path[32], line[256] = "";
-
-	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	FILE *stat = fopen(path, "r");
-	CHECK(stat && fgets(line, sizeof line, stat));
-	fclose(stat);
-	return strrchr(line, ')')[2];
 }
 
 /* A call runs although the process is stopped, and leaves it so; SIGSTOP during the call as well. */
@@ -302,25 +334,24 @@ static uint64_t find_syscall_insn(void)
 	return insn;
 }
 
-/* A call that ends as a timeout passes: its fault at the return address is not the program's. */
+/* A call that ends after its timeout and before the interruption: its fault at the return address is not the
+ * program's. */
 static void test_call_ends_late(void)
 {
-	uint64_t insn = find_syscall_insn();
+	int pid = start(wait_for_ever);
+	struct mematlas_remote *remote = stop(pid);
+	int64_t result = -1;
 
-	for (unsigned i = 0; i < 100; i++) {
-		int pid = start(wait_for_ever);
-		struct mematlas_remote *remote = stop(pid);
-		int64_t result = -1;
-		remote->timeout_s = 0.001;
-		int error = mematlas_remote_call(remote, insn, (uintptr_t)usleep, 900 + 2 * i, 0,
-						 &result);
-		CHECK(error == 0 || error == -ETIME);
-		CHECK(error || result == 0);
-		CHECK(state_of(pid) != 'Z');
-		remote->timeout_s = TIMEOUT_S;
-		mematlas_remote_detach(remote);
-		end(pid);
-	}
+	remote->timeout_s = 0.001;
+	delay_us = 500000;
+	int error = mematlas_remote_call(remote, find_syscall_insn(), (uintptr_t)usleep, 20000, 0,
+					 &result);
+	delay_us = 0;
+	remote->timeout_s = TIMEOUT_S;
+	CHECK(error == 0 && result == 0);
+	CHECK(mematlas_remote_detach(remote) == 0);
+	CHECK(state_of(pid) != 'Z');
+	end(pid);
 }
 
 static void test_calls(void)

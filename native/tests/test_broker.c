@@ -377,6 +377,63 @@ static int join_as_executed(const char *text)
 	return begin(&joined);
 }
 
+#define IMPOSTOR "mematlas-impostor"
+
+/* Listens at a name in a child, and answers one request with memory that it can resize. The child's exit
+ * status is 1 once it has received a request. */
+static int start_impostor(uid_t uid)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "\0" IMPOSTOR};
+	struct trace_answer reply = {
+		.magic = TRACE_REQUEST_MAGIC, .version = TRACE_VERSION, .image = 1, .rings = 1};
+	struct trace_request request;
+	struct iovec bytes = {&reply, sizeof reply};
+	char space[CMSG_SPACE(sizeof(int) * 2)] __attribute__((aligned(8))) = {0};
+	struct msghdr header = {.msg_iov = &bytes,
+				.msg_iovlen = 1,
+				.msg_control = space,
+				.msg_controllen = sizeof space};
+	int ready[2], listener = socket(AF_UNIX, SOCK_SEQPACKET, 0);
+	char byte = 0;
+
+	CHECK(pipe(ready) == 0);
+	int pid = fork();
+	if (pid > 0) {
+		CHECK(read(ready[0], &byte, 1) == 1);
+		close(ready[0]), close(ready[1]), close(listener);
+		return pid;
+	}
+	const int fds[] = {memfd_create("a", MFD_ALLOW_SEALING),
+			   memfd_create("b", MFD_ALLOW_SEALING)};
+	struct cmsghdr *data = CMSG_FIRSTHDR(&header);
+	data->cmsg_level = SOL_SOCKET;
+	data->cmsg_type = SCM_RIGHTS;
+	data->cmsg_len = CMSG_LEN(sizeof fds);
+	memcpy(CMSG_DATA(data), fds, sizeof fds);
+	CHECK(setuid(uid) == 0);
+	CHECK(bind(listener, (struct sockaddr *)&address,
+		   (socklen_t)(offsetof(struct sockaddr_un, sun_path) + sizeof IMPOSTOR)) == 0);
+	CHECK(listen(listener, 1) == 0 && write(ready[1], &byte, 1) == 1);
+	int fd = accept(listener, NULL, NULL);
+	if (recv(fd, &request, sizeof request, 0) <= 0)
+		_exit(0);
+	CHECK(sendmsg(fd, &header, 0) > 0);
+	_exit(1);
+}
+
+/* Once a collector has ended, its name is free for anybody. */
+static void test_impostor(uid_t uid)
+{
+	struct trace_joining joined;
+	int status, pid = start_impostor(uid);
+
+	CHECK(trace_socket_set(IMPOSTOR ":00000000000000000000000000000000"));
+	int error = trace_socket_join(0, 0, &joined);
+	CHECK(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+	CHECK(WEXITSTATUS(status) == (uid == geteuid())); /* nobody else gets the token */
+	CHECK(error == (uid == geteuid() ? -EPROTO : -ENOTCONN));
+}
+
 int main(int count, char **arguments)
 {
 	if (count > 1)
@@ -388,6 +445,9 @@ int main(int count, char **arguments)
 	test_messages();
 	test_foreign_parent();
 	test_strangers_with_a_token();
+	test_impostor(geteuid());
+	if (geteuid() == 0)
+		test_impostor(12345);
 	test_no_descriptors();
 	return 0;
 }

@@ -401,6 +401,11 @@ static void test_exit_and_exec(void)
 		CHECK(mematlas_collector_poll(collector, 100, &event) == 1);
 	CHECK(traced_of(collector, 0).live_bytes == 100 && p.process->released == 0);
 	CHECK(mematlas_collector_release(collector, 0) == 0 && p.process->released == 1);
+	/* An exec failed, and another begins before the collector looks again. */
+	p.process->released = 0;
+	for (event.type = MEMATLAS_EVENT_NONE; event.type != MEMATLAS_EVENT_EXITING;)
+		CHECK(mematlas_collector_poll(collector, 1000, &event) == 1);
+	CHECK(mematlas_collector_release(collector, 0) == 0 && p.process->released == 1);
 	struct producer next = produce(collector, getpid(), 1);
 	announce(&next);
 	while (event.type != MEMATLAS_EVENT_ENDED)

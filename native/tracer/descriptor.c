@@ -3,26 +3,54 @@
 #include "descriptor.h"
 
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stddef.h>
 
 #include "syscall.h"
 
 #define HIGH_FD 1000u /* above the descriptors that programs expect to be given next */
 #define MORE 64u
+#define MOST_LIMIT 4096u /* beyond, a table up to there would be large, and every fork copies it */
+
+/* PID of the process one of whose threads has raised the limit; 0: none. What a forked child finds here may
+ * be its parent's. */
+static _Atomic long raising;
+
+static bool begin_raising(void)
+{
+	long own = trace_syscall(SYS_getpid), holder = atomic_load(&raising);
+
+	return holder != own && atomic_compare_exchange_strong(&raising, &holder, own);
+}
+
+static struct rlimit raise_limit(const struct rlimit *before)
+{
+	rlim_t raised = before->rlim_cur + MORE;
+
+	return (struct rlimit){raised, before->rlim_max < raised ? raised : before->rlim_max};
+}
 
 bool trace_raise_descriptors(struct rlimit *before)
 {
-	if (getrlimit(RLIMIT_NOFILE, before) != 0)
+	if (getrlimit(RLIMIT_NOFILE, before) != 0 || before->rlim_cur >= RLIM_INFINITY - MORE ||
+	    !begin_raising())
 		return false;
-	struct rlimit raised = {.rlim_cur = before->rlim_cur + MORE, .rlim_max = before->rlim_max};
-	if (raised.rlim_max < raised.rlim_cur)
-		raised.rlim_max = raised.rlim_cur;
-	return trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &raised, NULL) == 0;
+	struct rlimit raised = raise_limit(before);
+	if (trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &raised, NULL) == 0)
+		return true;
+	atomic_store(&raising, 0);
+	return false;
 }
 
+/* A limit that the program has set in between stays. */
 void trace_restore_descriptors(const struct rlimit *before)
 {
-	trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, before, NULL);
+	struct rlimit now, raised = raise_limit(before);
+
+	if (getrlimit(RLIMIT_NOFILE, &now) != 0 ||
+	    (now.rlim_cur == raised.rlim_cur && now.rlim_max == raised.rlim_max))
+		trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, before, NULL);
+	atomic_store(&raising, 0);
 }
 
 int trace_move_descriptor(int fd, bool inherited)
@@ -31,7 +59,8 @@ int trace_move_descriptor(int fd, bool inherited)
 
 	if (fd < 0)
 		return fd;
-	bool raised = trace_raise_descriptors(&before);
+	bool raised = getrlimit(RLIMIT_NOFILE, &before) == 0 && before.rlim_cur <= MOST_LIMIT &&
+		      trace_raise_descriptors(&before);
 	int moved = (int)trace_syscall(SYS_fcntl, fd, inherited ? F_DUPFD : F_DUPFD_CLOEXEC,
 				       raised ? before.rlim_cur : HIGH_FD);
 	if (raised)

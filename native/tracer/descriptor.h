@@ -5,12 +5,12 @@
 #include <stdbool.h>
 #include <sys/resource.h>
 
-/* Lets the tracer have some descriptors beyond the program's limit, until the limit is restored. False:
- * it cannot be raised. */
+/* Lets the tracer have some descriptors beyond the program's limit, until the limit is restored, at once.
+ * False: it cannot be raised, or another thread has raised it. */
 bool trace_raise_descriptors(struct rlimit *before);
 void trace_restore_descriptors(const struct rlimit *before);
 
-/* Moves a descriptor above the program's limit, if the limit can be raised for a moment: a program that
+/* Moves a descriptor above the program's limit, if that is low and can be raised for a moment: a program that
  * closes every descriptor it could have then misses this one. Returns the new descriptor, or the old one
  * if it cannot be moved; `inherited`: by programs that the process executes. */
 int trace_move_descriptor(int fd, bool inherited);

@@ -29,6 +29,7 @@
 #define ORIGIN "$ORIGIN" UP_32
 
 #define OPENED "/proc/self/fd/"
+#define ADDED 3u /* entries of a copy: LD_PRELOAD, the session, NULL */
 
 static char preload[sizeof PRELOAD + PATH_MAX];
 static char origin_preload[sizeof PRELOAD + sizeof ORIGIN + PATH_MAX];
@@ -96,6 +97,20 @@ static int find_variable(char *const *environment, const char *prefix)
 		if (strncmp(environment[i], prefix, strlen(prefix)) == 0)
 			return i;
 	return -1;
+}
+
+static const char *find_preload(char *const *environment, size_t *ret_length)
+{
+	const char *variable;
+
+	*ret_length = 0;
+	for (size_t i = 0; environment && (variable = environment[i]); i++) {
+		if (strncmp(variable, PRELOAD, strlen(PRELOAD)) != 0)
+			continue;
+		*ret_length = strlen(variable);
+		return variable;
+	}
+	return NULL;
 }
 
 static size_t count_variables(char *const *environment)
@@ -281,22 +296,23 @@ static bool preloads_sanitizer(const char *variable)
 struct trace_environment_plan trace_environment_plan(char *const *environment,
 						     enum trace_left_kind left)
 {
-	struct trace_environment_plan plan = {0, 0, left, -1};
+	struct trace_environment_plan plan = {.left = left, .library = -1};
 
-	if (!preload[0])
-		return (struct trace_environment_plan){0, 0, TRACE_LEFT_NOT, -1};
-	int at = find_variable(environment, PRELOAD);
+	if (!preload[0] || trace_session_has_ended())
+		return (struct trace_environment_plan){.left = TRACE_LEFT_NOT, .library = -1};
 	bool reachable = is_reachable();
 	if (!reachable && !is_stripped(&plan))
 		plan.library = open_library();
+	/* Other threads may have changed the environment while the library was asked for. */
+	plan.preload = find_preload(environment, &plan.preload_length);
 	if (!reachable && plan.library < 0)
 		plan.left = TRACE_LEFT_UNREACHABLE;
-	else if (plan.left == TRACE_LEFT_NOT && at >= 0 && preloads_sanitizer(environment[at]))
+	else if (plan.left == TRACE_LEFT_NOT && plan.preload && preloads_sanitizer(plan.preload))
 		plan.left = TRACE_LEFT_SANITIZED;
 	plan.characters = strlen(origin_preload) + sizeof OPENED + 12;
-	plan.characters += at >= 0 ? strlen(environment[at]) + 1 : 0;
+	plan.characters += plan.preload_length + 1;
 	plan.characters += sizeof SESSION + TRACE_SESSION_TEXT;
-	plan.entries = count_variables(environment) + 3;
+	plan.entries = count_variables(environment) + ADDED;
 	return plan;
 }
 
@@ -315,17 +331,17 @@ static void write_own(const struct trace_environment_plan *plan, char *text)
 }
 
 /* Writes the value of LD_PRELOAD that the program gets. NULL: none. */
-static char *format_preload(const struct trace_environment_plan *plan, const char *before,
-			    char *text)
+static char *format_preload(const struct trace_environment_plan *plan, char *text)
 {
 	write_own(plan, text);
 	bool own = *text;
-	if (!before)
+	if (!plan->preload)
 		return own ? text : NULL;
 	if (!own)
 		strcpy(text, PRELOAD);
 	char *rest = text + strlen(text);
-	strcat(strcpy(rest, own ? ":" : ""), before + strlen(PRELOAD));
+	strncat(strcpy(rest, own ? ":" : ""), plan->preload + strlen(PRELOAD),
+		plan->preload_length - strlen(PRELOAD));
 	bool alone = remove_own(rest + own);
 	if (alone && own)
 		*rest = 0; /* with the separator */
@@ -338,35 +354,51 @@ static void count_untraced(enum trace_left_kind left)
 		__atomic_add_fetch(&trace_session.process->left[left], 1, __ATOMIC_RELAXED);
 }
 
-/* Copies the variables but LD_PRELOAD, whose place `preload` takes, and of a stripped one the session. */
-static size_t copy_variables(char *const *environment, char **entries, int preload_at,
-			     char *preload_value, int dropped)
+static bool is_variable(const char *variable, const char *prefix)
 {
-	size_t count = 0;
+	return strncmp(variable, prefix, strlen(prefix)) == 0;
+}
 
-	for (int i = 0; environment && environment[i]; i++) {
-		char *variable = i == preload_at ? preload_value : environment[i];
-		if (variable && i != dropped)
-			entries[count++] = variable;
+struct copied {
+	size_t count; /* <= capacity - ADDED */
+	bool has_preload, has_session;
+};
+
+/* Copies the variables but LD_PRELOAD, whose place `preload` takes, and of a stripped one the session. */
+static struct copied copy_variables(const struct trace_environment_plan *plan,
+				    char *const *environment, char **entries, char *preload_value)
+{
+	struct copied copied = {0, false, false};
+	char *variable;
+
+	for (size_t i = 0;
+	     environment && copied.count + ADDED < plan->entries && (variable = environment[i]);
+	     i++) {
+		bool session = !copied.has_session && is_variable(variable, SESSION);
+		if (!copied.has_preload && is_variable(variable, PRELOAD)) {
+			copied.has_preload = true;
+			variable = preload_value;
+		}
+		copied.has_session |= session;
+		if (variable && !(session && is_stripped(plan)))
+			entries[copied.count++] = variable;
 	}
-	return count;
+	return copied;
 }
 
 /* Variables keep their places, and new ones come last: hidden again, the program sees its own order. */
 void trace_environment_complete(const struct trace_environment_plan *plan, char *const *environment,
 				char **entries, char *text)
 {
-	int preload_at = find_variable(environment, PRELOAD);
-	int session_at = find_variable(environment, SESSION);
-	bool strip = is_stripped(plan);
 	*text = 0;
-	char *value = format_preload(plan, preload_at >= 0 ? environment[preload_at] : NULL, text);
-	size_t count =
-		copy_variables(environment, entries, preload_at, value, strip ? session_at : -1);
+	char *value = format_preload(plan, text);
+	struct copied copied = copy_variables(plan, environment, entries, value);
+	size_t count = copied.count;
 
-	if (preload_at < 0 && value)
+	if (!copied.has_preload && value)
 		entries[count++] = value;
-	if (session_at < 0 && !strip) { /* one that is there is of a session inside this one */
+	if (!copied.has_session &&
+	    !is_stripped(plan)) { /* one that is there is of a session inside this one */
 		text += strlen(text) + 1;
 		trace_socket_format(stpcpy(text, SESSION));
 		entries[count++] = text;

@@ -21,11 +21,13 @@ struct trace_environment_plan {
 	size_t entries, characters; /* capacity needed for the copy */
 	enum trace_left_kind left; /* why the program runs untraced, or TRACE_LEFT_NOT */
 	int library; /* descriptor to load the tracer from, where its path is out of reach; < 0: none */
+	const char *preload; /* the variable as found, of that length, or NULL */
+	size_t preload_length;
 };
 struct trace_environment_plan trace_environment_plan(char *const *environment,
 						     enum trace_left_kind left);
 
-/* Writes the copy into arrays of the planned capacity, and counts a program that runs untraced. */
+/* Writes the copy into arrays of the planned capacity, whatever other threads have set since, and counts a program that runs untraced. */
 void trace_environment_complete(const struct trace_environment_plan *plan, char *const *environment,
 				char **entries, char *text);
 

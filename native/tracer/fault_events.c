@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "descriptor.h"
@@ -19,8 +20,45 @@
 #include "syscall.h"
 
 static _Atomic bool own_sigtrap;
-static int events[2] = {-1, -1}; /* minor, major */
-static int pagemap = -1;         /* /proc/self/pagemap; -1: not open */
+/* Minor, major. The program may have closed a descriptor and opened another file there, so each has the
+ * kernel's number of the event. fd < 0: not open. */
+static struct {
+	int fd;
+	uint64_t id; /* 0: none is known, and no file is the event's */
+} events[2] = {{-1, 0}, {-1, 0}};
+
+/* /proc/self/pagemap, likewise. */
+static struct {
+	int fd;
+	uint32_t major, minor;
+	uint64_t inode; /* 0: none is known */
+} pagemap = {-1, 0, 0, 0};
+
+static uint64_t event_id(int fd)
+{
+	uint64_t id = 0;
+
+	return fd >= 0 && trace_syscall(SYS_ioctl, fd, PERF_EVENT_IOC_ID, &id) == 0 ? id : 0;
+}
+
+static bool is_own_event(int which)
+{
+	return events[which].id && event_id(events[which].fd) == events[which].id;
+}
+
+static bool read_pagemap_file(struct statx *status)
+{
+	return pagemap.fd >= 0 &&
+	       trace_syscall(SYS_statx, pagemap.fd, "", AT_EMPTY_PATH, STATX_INO, status) == 0;
+}
+
+static bool is_own_pagemap(void)
+{
+	struct statx now;
+
+	return pagemap.inode && read_pagemap_file(&now) && now.stx_ino == pagemap.inode &&
+	       now.stx_dev_major == pagemap.major && now.stx_dev_minor == pagemap.minor;
+}
 
 bool trace_faults_own_sigtrap(void)
 {
@@ -39,7 +77,13 @@ static void open_pagemap(void)
 {
 	int fd = (int)trace_syscall(SYS_openat, AT_FDCWD, "/proc/self/pagemap",
 				    O_RDONLY | O_CLOEXEC);
-	pagemap = trace_move_descriptor(fd, false);
+	struct statx status;
+
+	pagemap.fd = trace_move_descriptor(fd, false);
+	bool known = read_pagemap_file(&status);
+	pagemap.inode = known ? status.stx_ino : 0;
+	pagemap.major = known ? status.stx_dev_major : 0;
+	pagemap.minor = known ? status.stx_dev_minor : 0;
 }
 
 unsigned trace_faults_page_flags(const void *address)
@@ -56,12 +100,12 @@ unsigned trace_faults_page_flags(const void *address)
 		.return_mask = PAGEMAP_IS_PRESENT | PAGEMAP_IS_HUGE | PAGEMAP_IS_FILE,
 	};
 
-	if (pagemap < 0)
+	if (pagemap.fd < 0)
 		return TRACE_FLAG_FILE;
-	long runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
+	long runs = trace_syscall(SYS_ioctl, pagemap.fd, PAGEMAP_SCAN_CALL, &scan);
 	if (runs == -EBADF) { /* the program closed all its descriptors */
 		open_pagemap();
-		runs = trace_syscall(SYS_ioctl, pagemap, PAGEMAP_SCAN_CALL, &scan);
+		runs = trace_syscall(SYS_ioctl, pagemap.fd, PAGEMAP_SCAN_CALL, &scan);
 	}
 	if (runs != 1)
 		return TRACE_FLAG_FILE;
@@ -89,16 +133,23 @@ static int open_event(uint64_t event, uint64_t period)
 				  PERF_FLAG_FD_CLOEXEC);
 }
 
+static void keep_event(int which, int fd)
+{
+	events[which].fd = trace_move_descriptor(fd, false);
+	events[which].id = event_id(events[which].fd);
+}
+
 /* The collector holds the events too, so sampling survives a program that closes all its descriptors. */
 static int open_events(void)
 {
 	int minor = open_event(PERF_COUNT_SW_PAGE_FAULTS_MIN, trace_session.control->fault_period);
 
-	events[0] = trace_move_descriptor(minor, false);
-	if (events[0] < 0)
-		return events[0];
-	events[1] = trace_move_descriptor(open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1), false);
-	trace_socket_send_events(events, events[1] < 0 ? 1 : 2);
+	keep_event(0, minor);
+	if (events[0].fd < 0)
+		return events[0].fd;
+	keep_event(1, open_event(PERF_COUNT_SW_PAGE_FAULTS_MAJ, 1));
+	const int fds[] = {events[0].fd, events[1].fd};
+	trace_socket_send_events(fds, fds[1] < 0 ? 1 : 2);
 	open_pagemap();
 	return 0;
 }
@@ -106,13 +157,13 @@ static int open_events(void)
 static void close_events(void)
 {
 	for (int i = 0; i < 2; i++) {
-		if (events[i] >= 0)
-			trace_syscall(SYS_close, events[i]);
-		events[i] = -1;
+		if (is_own_event(i))
+			trace_syscall(SYS_close, events[i].fd);
+		events[i].fd = -1;
 	}
-	if (pagemap >= 0)
-		trace_syscall(SYS_close, pagemap);
-	pagemap = -1;
+	if (is_own_pagemap())
+		trace_syscall(SYS_close, pagemap.fd);
+	pagemap.fd = -1;
 }
 
 /* If the program closed or reused the descriptors, all perf events of the process are disabled. */
@@ -121,8 +172,9 @@ static void disable_events(void)
 	bool done = true;
 
 	for (int i = 0; i < 2; i++)
-		if (events[i] >= 0)
-			done &= trace_syscall(SYS_ioctl, events[i], PERF_EVENT_IOC_DISABLE, 0) == 0;
+		if (events[i].fd >= 0)
+			done &= is_own_event(i) && trace_syscall(SYS_ioctl, events[i].fd,
+								 PERF_EVENT_IOC_DISABLE, 0) == 0;
 	if (!done)
 		trace_syscall(SYS_prctl, PR_TASK_PERF_EVENTS_DISABLE);
 	else

@@ -11,8 +11,8 @@
 #include "real.h"
 #include "state.h"
 
-/* A session that is over is passed on too: another program may be able to join it. In a sandbox no system
- * call is made. */
+/* A session that this program has left is passed on: another program may be able to join it. In a sandbox no
+ * system call is made. */
 #define READ_PROGRAM(read)                                                                         \
 	(trace_environment_is_known() && !trace_session.sandboxed ? (read) : TRACE_LEFT_NOT)
 

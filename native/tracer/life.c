@@ -9,7 +9,7 @@
 
 #include "faults.h"
 #include "guard.h"
-#include "hooks_shell.h"
+#include "hooks_popen.h"
 #include "late_modules.h"
 #include "memory.h"
 #include "process_file.h"
@@ -96,7 +96,7 @@ static void join_as_child(void)
  * file of its own and empty caches. */
 void trace_after_fork_in_child(void)
 {
-	trace_shell_after_fork();
+	trace_popen_after_fork();
 	if (!trace_is_joined()) {
 		/* Threads of the parent may have been in dlclose(), or in a detach. */
 		if (!trace_fork_mark || trace_is_forked())
@@ -114,14 +114,6 @@ void trace_after_fork_in_child(void)
 		return;
 	}
 	join_as_child();
-}
-
-/* Will the collector never take the snapshot? */
-static bool is_collector_gone(void)
-{
-	const struct trace_control *control = trace_session.control;
-
-	return __atomic_load_n(&control->off, __ATOMIC_RELAXED) || !trace_collector_lives(control);
 }
 
 /* Nanoseconds since `since`, which becomes now, and at most MAX_POLL_NS. */
@@ -144,7 +136,8 @@ static bool wait_until_released(const struct trace_process *process)
 
 	clock_gettime(CLOCK_MONOTONIC, &last);
 	for (long waited = 0, silent = 0; waited < EXIT_WAIT_NS && silent < SILENCE_NS;) {
-		if (__atomic_load_n(&process->released, __ATOMIC_ACQUIRE) || is_collector_gone())
+		if (__atomic_load_n(&process->released, __ATOMIC_ACQUIRE) ||
+		    trace_session_has_ended())
 			return true;
 		uint64_t now = __atomic_load_n(counter, __ATOMIC_RELAXED);
 		long passed = lap_ns(&last);

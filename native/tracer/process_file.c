@@ -51,13 +51,15 @@ static bool map_control(int fd)
 	if (!control)
 		return false;
 	trace_session.control = control;
-	if (!is_valid_control(control))
+	/* Read once: what is checked is what is used. */
+	const struct trace_control settings = *(const volatile struct trace_control *)control;
+	if (!is_valid_control(&settings))
 		return false;
-	trace_session.clock_base = control->clock_base;
-	trace_session.sample_bytes = control->sample_bytes;
-	trace_session.ring_words = control->ring_bytes / 8;
-	trace_session.exact = control->mode == TRACE_EXACT;
-	trace_session.counting = control->clock == TRACE_CLOCK_COUNTER;
+	trace_session.clock_base = settings.clock_base;
+	trace_session.sample_bytes = settings.sample_bytes;
+	trace_session.ring_words = settings.ring_bytes / 8;
+	trace_session.exact = settings.mode == TRACE_EXACT;
+	trace_session.counting = settings.clock == TRACE_CLOCK_COUNTER;
 	return true;
 }
 

@@ -13,6 +13,7 @@
 #define BURST_TICKS (1u << 16) /* at most, between two timestamped records of a burst */
 #define BURST_LENGTH 256u /* timestamped records after which timestamps are omitted */
 
+/* The child of a bare clone() is noticed here: its parent's rings are not its own. */
 static __attribute__((noinline)) struct trace_thread *this_thread(void)
 {
 	if (trace_is_forked())
@@ -43,7 +44,7 @@ bool trace_sample_slow(size_t size)
 		return true;
 	}
 	bool drawn = trace_tls.counting;
-	struct trace_thread *thread = trace_thread_get();
+	struct trace_thread *thread = this_thread();
 	if (!thread) {
 		trace_tls.left = INT64_MAX;
 		return false;

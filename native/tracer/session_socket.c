@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,8 @@
 #endif
 
 #define WAIT_S 10 /* for an answer; a thread of the collector does nothing else than answering */
+#define STEP_S 1  /* within which a running collector shows that it runs */
+#define UNMAPPED_USER 65534u
 #define REPEATS 4
 
 /* name[0] == 0: the session has no name, and is reached by an inherited socket alone. */
@@ -30,7 +33,8 @@ static struct {
 	uint64_t token[2];
 	int fd; /* connected to the collector, by this process or an ancestor; < 0: none */
 	uint64_t cookie; /* of that socket; the descriptor may be another file's by now; 0: any */
-	char network[32]; /* namespace in which the name holds; "": none that is known */
+	char namespaces
+		[80]; /* where the name holds and has a known owner; "": none that is known */
 } own = {.fd = -1};
 
 static void close_fd(const int *fd)
@@ -125,11 +129,15 @@ static bool read_socket(const char *text)
 	return true;
 }
 
-static void read_network(char *text, size_t size)
+/* In another user namespace, whose the name is may be hidden. */
+static void read_namespaces(char *text, size_t size)
 {
-	long length = trace_syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/ns/net", text, size - 1);
+	long network = trace_syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/ns/net", text, size / 2);
+	size_t length = network > 0 ? (size_t)network : 0;
+	long user = trace_syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/ns/user", text + length,
+				  size - 1 - length);
 
-	text[length > 0 ? length : 0] = 0;
+	text[network > 0 && user > 0 ? length + (size_t)user : 0] = 0;
 }
 
 void trace_socket_close(void)
@@ -216,7 +224,69 @@ static void close_descriptors(struct trace_joining *joining)
 	}
 }
 
-/* Signals of the program interrupt the wait, however many come. */
+static long poll_readable(int fd)
+{
+	struct pollfd readable = {.fd = fd, .events = POLLIN};
+	struct timespec left = {.tv_sec = STEP_S}; /* the kernel takes off what has passed */
+	long ready;
+
+	do
+		ready = trace_syscall(SYS_ppoll, &readable, 1, &left, NULL, 0);
+	while (ready == -EINTR);
+	return ready;
+}
+
+/* A forked child can see whether the collector runs. While that one is stopped, a server has to go on. */
+static const uint64_t *heartbeat(void)
+{
+	return trace_session.in_session ? &trace_session.control->heartbeat : NULL;
+}
+
+/* Returns 0 once there is something to receive, or -errno. Signals of the program interrupt the wait,
+ * however many come. */
+static int wait_for_answer(int fd)
+{
+	const uint64_t *counter = heartbeat();
+	uint64_t last = counter ? __atomic_load_n(counter, __ATOMIC_RELAXED) : 0;
+
+	for (int waited = 0; waited < WAIT_S; waited += STEP_S) {
+		long ready = poll_readable(fd);
+		if (ready)
+			return ready < 0 ? (int)ready : 0;
+		uint64_t now = counter ? __atomic_load_n(counter, __ATOMIC_RELAXED) : 0;
+		if (counter && now == last)
+			break;
+		last = now;
+	}
+	return -ETIMEDOUT;
+}
+
+static bool has_room(int fd)
+{
+	int probes[TRACE_JOINED_MOST];
+	int count = 0;
+
+	while (count < (int)TRACE_JOINED_MOST &&
+	       (probes[count] = (int)trace_syscall(SYS_fcntl, fd, F_DUPFD_CLOEXEC, 0)) >= 0)
+		count++;
+	bool room = count == (int)TRACE_JOINED_MOST;
+	while (count > 0)
+		trace_syscall(SYS_close, probes[--count]);
+	return room;
+}
+
+/* Descriptors for which there is no room would be lost, and cannot be received again. */
+static long receive_at_once(int fd, struct msghdr *header)
+{
+	struct rlimit before;
+	bool raised = !has_room(fd) && trace_raise_descriptors(&before);
+	long size = trace_syscall(SYS_recvmsg, fd, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+
+	if (raised)
+		trace_restore_descriptors(&before);
+	return size;
+}
+
 static int receive_answer(int fd, struct trace_joining *ret)
 {
 	union {
@@ -231,11 +301,10 @@ static int receive_answer(int fd, struct trace_joining *ret)
 	long size;
 
 	ret->fds[0] = ret->fds[1] = ret->fds[2] = -1;
-	do
-		size = trace_syscall(SYS_recvmsg, fd, &header, MSG_CMSG_CLOEXEC);
-	while (size == -EINTR);
-	if (size == -EAGAIN)
-		return -ETIMEDOUT;
+	int error = wait_for_answer(fd);
+	if (error)
+		return error;
+	size = receive_at_once(fd, &header);
 	if (size <= 0)
 		return size ? (int)size : -ECONNRESET;
 	take_descriptors(&header, ret);
@@ -249,10 +318,61 @@ static int receive_answer(int fd, struct trace_joining *ret)
 
 static void limit_waits(int fd)
 {
-	const struct timeval wait = {.tv_sec = WAIT_S};
+	const struct timeval wait = {.tv_sec = heartbeat() ? STEP_S : WAIT_S};
 
-	trace_syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof wait);
 	trace_syscall(SYS_setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof wait);
+}
+
+/* Elsewhere than in the first user namespace, unmapped users all look alike. */
+static bool are_all_users_mapped(void)
+{
+	static const char *const words[] = {"0", "0", "4294967295"};
+	char text[64] = "";
+	SCOPED_FD fd = (int)trace_syscall(SYS_openat, AT_FDCWD, "/proc/self/uid_map",
+					  O_RDONLY | O_CLOEXEC, 0);
+	const char *at = text;
+
+	if (fd < 0 || trace_syscall(SYS_read, fd, text, sizeof text - 1) <= 0)
+		return false;
+	for (int i = 0; i < 3; i++) {
+		at += strspn(at, " ");
+		size_t length = strcspn(at, " \n");
+		if (length != strlen(words[i]) || strncmp(at, words[i], length) != 0)
+			return false;
+		at += length;
+	}
+	return true;
+}
+
+/* The name is free for all once the collector has ended. Whoever listens there gives memory and a library,
+ * so that must be a user who has power over this process anyway. */
+static bool is_trusted(int fd)
+{
+	struct ucred peer;
+	uint32_t size = sizeof peer;
+
+	if (trace_syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+		return false;
+	return peer.uid == 0 || (peer.uid == (uid_t)trace_syscall(SYS_geteuid) &&
+				 (peer.uid != UNMAPPED_USER || are_all_users_mapped()));
+}
+
+/* Makes a call that needs descriptors, once more beyond the program's limit if that is reached. */
+#define BEYOND_LIMIT(call)                                                                         \
+	({                                                                                         \
+		struct rlimit before_;                                                             \
+		int result_ = (int)(call);                                                         \
+		if ((result_ == -EMFILE || result_ == -ENFILE) &&                                  \
+		    trace_raise_descriptors(&before_)) {                                           \
+			result_ = (int)(call);                                                     \
+			trace_restore_descriptors(&before_);                                       \
+		}                                                                                  \
+		result_;                                                                           \
+	})
+
+static int open_socket(void)
+{
+	return BEYOND_LIMIT(trace_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
 }
 
 static int connect_by_name(int fd)
@@ -268,13 +388,13 @@ static int connect_by_name(int fd)
 		error = trace_syscall(SYS_connect, fd, &address,
 				      offsetof(struct sockaddr_un, sun_path) + 1 + length);
 	while (error == -EINTR);
-	return (int)error;
+	return error || is_trusted(fd) ? (int)error : -ECONNREFUSED;
 }
 
 /* Asks over a socket that is this process's own from then on. */
 static int ask_by_name(const struct trace_request *request, int *ret_fd, struct trace_joining *ret)
 {
-	SCOPED_FD fd = (int)trace_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	SCOPED_FD fd = open_socket();
 
 	if (fd < 0)
 		return fd;
@@ -300,8 +420,8 @@ static int ask_by_socket(const struct trace_request *request, int *ret_fd,
 
 	if (!is_socket_kept())
 		return -ENOTCONN;
-	int error =
-		(int)trace_syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair);
+	int error = BEYOND_LIMIT(
+		trace_syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair));
 	if (error)
 		return error;
 	limit_waits(pair[0]);
@@ -320,16 +440,11 @@ static int ask_by_socket(const struct trace_request *request, int *ret_fd,
 static int ask(const struct trace_request *request, int *ret_fd, bool *ret_named,
 	       struct trace_joining *ret)
 {
-	struct rlimit before;
-	bool raised = trace_raise_descriptors(&before);
-
 	*ret_fd = -1;
 	int error = ask_by_name(request, ret_fd, ret);
 	*ret_named = !error;
 	if (error && *ret_fd < 0)
 		error = ask_by_socket(request, ret_fd, ret);
-	if (raised)
-		trace_restore_descriptors(&before);
 	return error;
 }
 
@@ -347,6 +462,14 @@ static void keep_socket(int fd)
 	own.cookie = cookie_of(moved);
 }
 
+/* Memory that somebody could shrink would end the program by SIGBUS. */
+static bool is_sealed(int fd)
+{
+	long seals = fd < 0 ? -EBADF : trace_syscall(SYS_fcntl, fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & F_SEAL_SHRINK) && (seals & F_SEAL_GROW);
+}
+
 int trace_socket_join(uint64_t image, uint64_t fork_serial, struct trace_joining *ret)
 {
 	struct trace_request request = make_request(TRACE_JOIN);
@@ -361,15 +484,17 @@ int trace_socket_join(uint64_t image, uint64_t fork_serial, struct trace_joining
 		close_fd(&fd);
 		return error;
 	}
-	if (ret->fds[TRACE_JOINED_CONTROL] < 0 || ret->fds[TRACE_JOINED_MEMORY] < 0) {
+	if (!is_sealed(ret->fds[TRACE_JOINED_CONTROL]) ||
+	    !is_sealed(ret->fds[TRACE_JOINED_MEMORY]) ||
+	    (ret->fds[TRACE_JOINED_COUNTER] >= 0 && !is_sealed(ret->fds[TRACE_JOINED_COUNTER]))) {
 		close_descriptors(ret);
 		close_fd(&fd);
 		return -EPROTO;
 	}
 	keep_socket(fd);
-	own.network[0] = 0;
+	own.namespaces[0] = 0;
 	if (named)
-		read_network(own.network, sizeof own.network);
+		read_namespaces(own.namespaces, sizeof own.namespaces);
 	return 0;
 }
 
@@ -377,7 +502,7 @@ static void tell(const struct trace_request *request, const int *fds, unsigned c
 {
 	if (is_socket_kept() && send_request(own.fd, request, fds, count) >= 0)
 		return;
-	SCOPED_FD fd = (int)trace_syscall(SYS_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	SCOPED_FD fd = open_socket();
 	if (fd < 0)
 		return;
 	limit_waits(fd);
@@ -411,14 +536,14 @@ static char *write_text(char *to, const char *from)
 
 void trace_socket_format(char *text)
 {
-	char network[sizeof own.network];
+	char namespaces[sizeof own.namespaces];
 
 	text = write_text(text, own.name);
 	*text++ = ':';
 	for (int i = 0; i < 2; i++)
 		text = write_number(text, own.token[i], 16, 16);
-	read_network(network, sizeof network);
-	bool elsewhere = !own.network[0] || strcmp(network, own.network) != 0;
+	read_namespaces(namespaces, sizeof namespaces);
+	bool elsewhere = !own.namespaces[0] || strcmp(namespaces, own.namespaces) != 0;
 	if (elsewhere && is_socket_kept()) {
 		/* In a child by vfork() the descriptors are its own, this memory is not. */
 		trace_syscall(SYS_fcntl, own.fd, F_SETFD, 0);

@@ -22,6 +22,14 @@ bool trace_session_is_over(void)
 	return atomic_load_explicit(&trace_state, memory_order_relaxed) == TRACE_OVER;
 }
 
+bool trace_session_has_ended(void)
+{
+	const struct trace_control *control = trace_session.control;
+
+	return control && (__atomic_load_n(&control->off, __ATOMIC_RELAXED) ||
+			   !trace_collector_lives(control));
+}
+
 void trace_disable(const char *reason)
 {
 	struct trace_process *process = trace_session.process;

@@ -68,6 +68,9 @@ static inline bool trace_is_forked(void)
 /* Has the session ended, or was there none? Final, except for attach. */
 bool trace_session_is_over(void);
 
+/* Has the collector ended, or detached? Then no other program can join either. */
+bool trace_session_has_ended(void);
+
 /* Stops recording for good and passes the reason to the collector. */
 void trace_disable(const char *reason);
 

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Attach, record, detach, and print a summary."""
-    from mematlas.cli.run import print_summary
+    from mematlas.cli.run import finish, print_summary
     from mematlas.report.analyse.owner_patterns import patterns
     from mematlas.tracing.attach import StopSignals
 
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _attach_and_follow(arguments, settings, path)
     with StopSignals() as stop:
         writer = _record(arguments, settings, path, stop)
-        print_summary(writer, path, asked)
+        print_summary(finish(writer, path), path, asked)
     return 0
 
 

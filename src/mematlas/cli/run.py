@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mematlas.cli.arguments import positive
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import argparse
 
     from mematlas.recording import Writer
+    from mematlas.recording.model import RecordingData
     from mematlas.report.analyse.owner_patterns import Patterns
     from mematlas.tracing import TraceSettings
 
@@ -80,12 +82,25 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         if outcome.failure:
             raise outcome.failure
-        print_summary(written[0][1], written[0][0], asked)
+        recording = finish(written[0][1], written[0][0])
     except (OSError, MematlasError) as error:
         path = written[0][0] if written else "the recording"
-        why = error.strerror if isinstance(error, OSError) else error
-        print(f"mematlas: {clean(f'{path} is cut short: {why}')}", file=sys.stderr)
+        _print_failure(f"{path} is cut short", error)
+        return outcome.status
+    try:
+        print_summary(recording, written[0][0], asked)
+    except (
+        OSError,
+        MematlasError,
+    ) as error:  # the recording is written, and the program's status counts
+        _print_failure(f"cannot print the summary of {written[0][0]}", error)
     return outcome.status
+
+
+def _print_failure(what: str, error: Exception) -> None:
+    why = (error.strerror or error) if isinstance(error, OSError) else error
+    with suppress(OSError):
+        print(f"mematlas: {clean(f'{what}: {why}')}", file=sys.stderr)
 
 
 def _run_and_follow(output: str | None, settings: TraceSettings, command: list[str]) -> int:
@@ -99,8 +114,14 @@ def _run_and_follow(output: str | None, settings: TraceSettings, command: list[s
     return follow(["run", *to_options(settings, path), *faults, "--", *command], path)
 
 
-def print_summary(writer: Writer, path: str, asked: Patterns) -> None:
-    """Resolve the symbols of a recording that was just written, and print its summary.
+def finish(writer: Writer, path: str) -> RecordingData:
+    """Resolve the symbols of a recording that was just written, write them, and return the recording."""
+    gc.disable()  # the process ends soon
+    return write_names(writer, path)
+
+
+def print_summary(recording: RecordingData, path: str, asked: Patterns) -> None:
+    """Print the summary of a recording that was just written.
 
     `asked`: the user's patterns, read before the program was traced.
     """
@@ -112,8 +133,6 @@ def print_summary(writer: Writer, path: str, asked: Patterns) -> None:
     from mematlas.report.analyse.wrappers import mark_wrappers
     from mematlas.report.text.report import render_summary
 
-    gc.disable()  # the process ends soon
-    recording = write_names(writer, path)
     recording.notes += mark_wrappers(recording, asked)
     console = Console(stderr=True)
     report = with_symbol_note(recording, make_report(recording, only="resident"))

@@ -108,7 +108,7 @@ def detach(pid: int) -> bool:
     """
     if end_attachment(pid):
         return True
-    return detach_tracer(pid, library())
+    return detach_tracer(pid)
 
 
 def _follow(follower: Follower, stop: StopSignals, duration_s: float | None) -> list[str]:
@@ -124,7 +124,7 @@ def detach_all(follower: Follower) -> list[str]:
     notes = []
     for pid in follower.running():
         try:
-            detach_tracer(pid, library())
+            detach_tracer(pid)
         except MematlasError as error:
             notes.append(
                 f"{error}; its hooks stay and only forward calls; remove them with: mematlas detach {pid}"

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from mematlas.errors import MematlasError, TargetError, UsageError
-from mematlas.tracing.loading import find_tracer, load_tracer
+from mematlas.tracing.loading import find_detach_functions, find_tracer, load_tracer
 from mematlas.tracing.passing import close_there, pass_socket
 from mematlas.tracing.safe_thread import stop_safe_thread
 from mematlas.tracing.seccomp import check_filters
@@ -150,7 +150,7 @@ def _roll_back(caller: _RemoteCaller, detach: int, error: MematlasError) -> Mema
     return MematlasError(f"{error}; its hooks were removed")
 
 
-def detach_tracer(pid: int, library: str) -> bool:
+def detach_tracer(pid: int) -> bool:
     """Remove the tracer's hooks from a process; False if they were not set, or the process is gone.
 
     Raises:
@@ -158,12 +158,11 @@ def detach_tracer(pid: int, library: str) -> bool:
     """
     try:
         target = Target(pid)
-        mapping = find_tracer(target, library)
-        detach = mapping and target.find_function(mapping, "mematlas_detach")
-        if not detach:
+        functions = find_detach_functions(target)
+        if not functions:
             return False
         try:
-            return _in_own_thread(lambda: _detach(target, detach))
+            return _in_own_thread(lambda: _detach(target, functions))
         except OSError as error:
             raise refusal(pid, error) from None
     except MematlasError:
@@ -172,7 +171,9 @@ def detach_tracer(pid: int, library: str) -> bool:
         return False
 
 
-def _detach(target: Target, detach: int) -> bool:
+def _detach(target: Target, functions: list[int]) -> bool:
     with stop_safe_thread(target) as thread:
         check_filters(target, thread)
-        return _RemoteCaller(target, thread).call(detach, b"", 0) == 0
+        caller = _RemoteCaller(target, thread)
+        results = [caller.call(each, b"", 0) for each in functions]
+        return 0 in results

@@ -47,6 +47,13 @@ def find_tracer(target: Target, library: str) -> CodeMapping | None:
     return None
 
 
+def find_detach_functions(target: Target) -> list[int]:
+    """Find the detach function of each tracer in a process, also of versions that are replaced on disk."""
+    images = {each.image: each for each in target.read_code() if "mematlas" in each.name}
+    found = (target.find_function(each, "mematlas_detach") for each in images.values())
+    return [each for each in found if each]
+
+
 def load_tracer(target: Target, thread: StoppedThread, library: str) -> CodeMapping:
     """Load the library, unless it is loaded already, and return its mapping.
 

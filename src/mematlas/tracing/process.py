@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas._core import Faults
@@ -228,7 +229,11 @@ class ProcessRecorder:
         try:
             with open_process(self.pid) as process:
                 title = _clean(" ".join(filter(None, read_command(process))))
+            # After an exec the command line is that of the next program.
+            executable = str(Path(f"/proc/{self.pid}/exe").readlink()).removesuffix(" (deleted)")
         except (OSError, MematlasError):  # the process is gone
+            return
+        if _clean(executable) != self._process.executable.removesuffix(" (deleted)"):
             return
         start = " ".join(filter(None, self._process.command))
         if title and not title.startswith(start):  # the tracer records the first 2 KiB

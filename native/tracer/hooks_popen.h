@@ -1,8 +1,8 @@
 /* popen() gives its shell an environment by `environ`. */
-#ifndef MEMATLAS_TRACER_HOOKS_SHELL_H
-#define MEMATLAS_TRACER_HOOKS_SHELL_H
+#ifndef MEMATLAS_TRACER_HOOKS_POPEN_H
+#define MEMATLAS_TRACER_HOOKS_POPEN_H
 
 /* In a forked child: takes back what another thread's popen() has made of `environ`. */
-void trace_shell_after_fork(void);
+void trace_popen_after_fork(void);
 
 #endif
