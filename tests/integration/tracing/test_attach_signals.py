@@ -27,7 +27,8 @@ def test_signals_do_not_interrupt_the_end(
         done.append("written")
 
     monkeypatch.setattr(mematlas.cli.attach, "_attach", lambda *_: None)
-    monkeypatch.setattr(mematlas.cli.run, "print_summary", write)
+    monkeypatch.setattr(mematlas.cli.run, "finish", write)
+    monkeypatch.setattr(mematlas.cli.run, "print_summary", lambda *_: None)
     parser = argparse.ArgumentParser()
     mematlas.cli.attach.add_arguments(parser)
     arguments = parser.parse_args(["1", "-o", str(tmp_path / "a.atlas")])
