@@ -79,10 +79,10 @@ def test_the_announcing_process_is_interrupted() -> None:
     code = f"""
 import signal
 from mematlas.tracing.attachment import Attachment
-signal.signal(signal.SIGINT, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
 with Attachment({NO_PID}):
     print("ready", flush=True)
-    signal.pause()
+    signal.sigwait([signal.SIGINT])
 print("interrupted", flush=True)
 """
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as owner:
