@@ -86,7 +86,8 @@ def test_node_names_its_functions(traced: Run, tmp_path: Path) -> None:
         "function holdMuch(n) { for (let i = 0; i < n; i++) kept.push(new Array(1000).fill(i)); }\n"
         "for (let k = 0; k < 40; k++) holdMuch(200);\n"
     )
-    run = traced(node, "--perf-basic-prof", str(script))
+    log = ("--no-logfile-per-isolate", f"--logfile={tmp_path / 'v8.log'}")  # not into this folder
+    run = traced(node, "--perf-basic-prof", *log, str(script))
     found = run.stacks("holdMuch")
     assert found
     frame = next(f for f in found[0]["frames"] if f["function"] == "holdMuch")
