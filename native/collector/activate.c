@@ -28,7 +28,7 @@ static void replace_image(struct mematlas_collector *collector, const struct pro
 {
 	for (uint32_t i = 0; i < (uint32_t)process->index; i++) {
 		struct process *other = collector->processes[i];
-		if (other->active && other->ending == MEMATLAS_RUNNING && !other->dead &&
+		if (other->active && other->ending == MEMATLAS_RUNNING &&
 		    other->pid == process->pid)
 			process_end(collector, other, MEMATLAS_EXECED);
 	}

@@ -144,7 +144,7 @@ class ProcessRecorder:
         self._write_totals()
         self.flush_timeline()
         ending = "exec" if info.execed else "ended"
-        if info.status is not None:
+        if info.status is not None and not info.execed:  # the status is of the last program
             ending = child.format_wait_status(info.status)
         self._process = replace(
             self._process,

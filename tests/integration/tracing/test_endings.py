@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 from mematlas.recording import read
@@ -30,7 +31,8 @@ def started(file: Path, *command: str) -> subprocess.Popen[bytes]:
 def test_ctrl_c_keeps_what_was_recorded(tmp_path: Path) -> None:
     """The terminal's SIGINT ends the program; the recording is complete and has the ending."""
     file = tmp_path / "c.atlas"
-    run = started(file, *SLEEP)
+    code = "import time; print('up', flush=True); time.sleep(60)"  # no exec that SIGINT may meet
+    run = started(file, sys.executable, "-I", "-S", "-c", code)
     os.killpg(run.pid, signal.SIGINT)
     run.communicate(timeout=60)
     assert run.returncode == 128 + signal.SIGINT
