@@ -1,4 +1,4 @@
-"""The table of docs/tracing/programs.md, from the results of `scripts/programs --results`."""
+"""The table of programs, from the results of `scripts/programs --results`."""
 
 from __future__ import annotations
 
