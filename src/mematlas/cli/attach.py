@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mematlas.tracing import TraceSettings
     from mematlas.tracing.attach import StopSignals
     from mematlas.tracing.entries import Entries
+    from mematlas.tracing.members import Members
 
 EXAMPLES = (
     "attach 4242 --duration 1m -o service.atlas",
@@ -105,19 +106,15 @@ def _attach(
             duration_s=duration_s,
             on_attached=lambda: _print_begun(str(arguments.pid), path, duration_s),
         )
+    members: Members
     if arguments.tree is not None:
         if not Path(f"/proc/{arguments.tree}").exists():
             raise TargetError(f"there is no process {arguments.tree}")
-        return attach_group(
-            ProcessTree(arguments.tree),
-            settings,
-            path,
-            stop,
-            duration_s=duration_s,
-            on_attached=lambda entries: _print_group_begun(entries, path, duration_s),
-        )
+        members = ProcessTree(arguments.tree)
+    else:
+        members = find_cgroup(arguments.cgroup)
     return attach_group(
-        find_cgroup(arguments.cgroup),
+        members,
         settings,
         path,
         stop,
