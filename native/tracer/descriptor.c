@@ -3,25 +3,17 @@
 #include "descriptor.h"
 
 #include <fcntl.h>
-#include <stdatomic.h>
 #include <stddef.h>
 
+#include "process_lock.h"
 #include "syscall.h"
 
 #define HIGH_FD 1000u /* above the descriptors that programs expect to be given next */
 #define MORE 64u
 #define MOST_LIMIT 4096u /* beyond, a table up to there would be large, and every fork copies it */
 
-/* PID of the process one of whose threads has raised the limit; 0: none. What a forked child finds here may
- * be its parent's. */
-static _Atomic long raising;
-
-static bool begin_raising(void)
-{
-	long own = trace_syscall(SYS_getpid), holder = atomic_load(&raising);
-
-	return holder != own && atomic_compare_exchange_strong(&raising, &holder, own);
-}
+/* The process one of whose threads has raised the limit; 0: none. */
+static _Atomic pid_t raising;
 
 static struct rlimit raise_limit(const struct rlimit *before)
 {
@@ -33,7 +25,7 @@ static struct rlimit raise_limit(const struct rlimit *before)
 bool trace_raise_descriptors(struct rlimit *before)
 {
 	if (getrlimit(RLIMIT_NOFILE, before) != 0 || before->rlim_cur >= RLIM_INFINITY - MORE ||
-	    !begin_raising())
+	    !trace_process_lock(&raising))
 		return false;
 	struct rlimit raised = raise_limit(before);
 	if (trace_syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &raised, NULL) == 0)
