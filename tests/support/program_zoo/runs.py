@@ -58,7 +58,12 @@ def run(program: Program, mode: str, folder: Path, python: str) -> Outcome:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     folder.chmod(0o777)  # servers drop to a user of their own
-    names = {"work": str(ZOO / "work"), "tmp": str(folder), "python": python, "port": str(_port())}
+    names = {
+        "work": str(ZOO / "workloads"),
+        "tmp": str(folder),
+        "python": python,
+        "port": str(_port()),
+    }
 
     def fill(text: str) -> str:
         return re.sub(r"\{(\w+)\}", lambda match: names.get(match[1], match[0]), text)
