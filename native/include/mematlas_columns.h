@@ -12,6 +12,10 @@ int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *ret_
  * -EINVAL: no trie, another width, or a word without a rank. */
 int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t bytes, uint64_t count,
 			const int32_t *ranks, uint32_t capacity, void *ret_words);
+/* The number of the innermost marked node on the path to each node, the node itself included;
+ * `marked_count` where there is none. `marked` is ascending. -EINVAL: no trie, or not ascending. */
+int mematlas_trie_nearest(const uint32_t *parents, uint64_t count, const uint32_t *marked,
+			  uint32_t marked_count, uint32_t *ret_nearest);
 /* Adds each node's sum to its parent's, children first; with `kept`, only those of nodes where it
  * is 0. */
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count,
