@@ -17,8 +17,8 @@ from mematlas.recording.model import KIND_BY_NUMBER, Kind
 from mematlas.recording.ownership import RUNTIME, is_unnamed, tier
 from mematlas.recording.wrapper_names import is_wrapper
 from mematlas.report.analyse import sums
-from mematlas.report.analyse.lines import lines
 from mematlas.report.analyse.stacks import Stacks
+from mematlas.report.analyse.table import StackTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -66,11 +66,14 @@ def mark_wrappers(recording: RecordingData, asked: Patterns) -> list[str]:
 
 def unnamed_modules(recording: RecordingData, report: Report) -> list[Module]:
     """Return the modules whose functions own a good part of the memory and have no names, largest first."""
-    owners, found = lines(report.stacks, "resident"), dict[str, int]()
-    by = "resident" if any(line.bytes["resident"] for line in owners) else "live"
-    whole = sum(line.bytes[by] for line in owners)
-    for line in owners:
-        frame, size = line.frame, line.bytes[by]
+    table, found = StackTable.of(report.stacks), dict[str, int]()
+    if not len(table):
+        return []
+    which, frames = table.owners()
+    by = "resident" if table.narrow("resident").any() else "live"
+    sizes = table.narrow(by).add_up(which, len(frames)).tolist()
+    whole = sum(sizes)
+    for frame, size in zip(frames, sizes, strict=True):
         if frame and frame.module and is_unnamed(frame) and size >= WORTH_NAMING * whole > 0:
             found[frame.module] = found.get(frame.module, 0) + size
     modules = {each.path: each for known in recording.modules.values() for each in known}
