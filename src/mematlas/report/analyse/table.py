@@ -191,7 +191,11 @@ class StackTable(Sequence[StackStats]):
 
     def kind_name(self, index: int) -> str:
         """Return the kind of a row."""
-        number = int(self.kind[index])
+        return self.kind_name_of(int(self.kind[index]))
+
+    @staticmethod
+    def kind_name_of(number: int) -> str:
+        """Return the kind with a number."""
         return FAULT if number == FAULT_NUMBER else str(KIND_BY_NUMBER.get(number, "unknown"))
 
     def keys(self, rows: Whole) -> Numbers:
