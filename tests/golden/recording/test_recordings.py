@@ -30,6 +30,8 @@ def plain(each: WithRows) -> dict[str, Any]:
     facts = {**dataclasses.asdict(each), "rows": each.rows.tolist()}
     if not facts.get("touched", True):
         del facts["touched"]  # no older version has any
+    if facts.get("moment_s", True) is None:
+        del facts["moment_s"]
     return facts
 
 
