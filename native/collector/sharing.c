@@ -158,30 +158,37 @@ static int split_run(struct split *split, struct run run, const struct vma_shari
 	return split_pages(split, run, vma);
 }
 
-/* Mappings that smaps does not show were unmapped meanwhile, or are new. */
-static int split_all(struct split *split, const struct sharing *sharing, const struct runs *runs)
+/* The mapping at `address`, and where it ends, or the next one begins. Mappings that smaps does not show
+ * were unmapped meanwhile, or are new. *at only moves up. */
+static const struct vma_sharing *find_vma(const struct sharing *sharing, uint64_t address,
+					  size_t *at, uint64_t *end)
 {
 	static const struct vma_sharing unknown = {.share = 1};
+
+	while (*at < sharing->count && sharing->items[*at].end <= address)
+		(*at)++;
+	if (*at == sharing->count)
+		return &unknown;
+	const struct vma_sharing *vma = &sharing->items[*at];
+	uint64_t until = vma->start > address ? vma->start : vma->end;
+	if (until < *end)
+		*end = until;
+	return vma->start > address ? &unknown : vma;
+}
+
+static int split_all(struct split *split, const struct sharing *sharing, const struct runs *runs)
+{
 	size_t at = 0;
 	int error = 0;
 
 	for (size_t i = 0; !error && i < runs->count; i++) {
-		struct run run = runs->items[i];
-		while (!error && run.start < run.end) {
-			while (at < sharing->count && sharing->items[at].end <= run.start)
-				at++;
-			const struct vma_sharing *vma = &unknown;
-			uint64_t end = run.end;
-			if (at < sharing->count && sharing->items[at].start > run.start) {
-				end = sharing->items[at].start < end ? sharing->items[at].start
-								     : end;
-			} else if (at < sharing->count) {
-				vma = &sharing->items[at];
-				end = vma->end < end ? vma->end : end;
-			}
-			struct run piece = {run.start, end, run.state, 1};
+		struct run rest = runs->items[i];
+		while (!error && rest.start < rest.end) {
+			struct run piece = rest;
+			const struct vma_sharing *vma =
+				find_vma(sharing, rest.start, &at, &piece.end);
 			error = split_run(split, piece, vma);
-			run.start = end;
+			rest.start = piece.end;
 		}
 	}
 	return error;
