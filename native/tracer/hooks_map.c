@@ -130,6 +130,20 @@ TRACE_EXPORT int shmdt(const void *address)
 __attribute__((used)) long trace_memory_syscall(long number, long a, long b, long c, long d, long e,
 						long f);
 
+static bool may_shrink(long number, const long *a, long break_before)
+{
+	switch (number) {
+	case SYS_mmap:
+		return a[3] & MAP_FIXED;
+	case SYS_mremap:
+		return a[2] < a[1];
+	case SYS_brk:
+		return a[0] && a[0] < break_before;
+	default:
+		return false;
+	}
+}
+
 static void before_syscall(long number, const long *a, long break_before)
 {
 	if (number == SYS_munmap && a[1])
@@ -138,8 +152,7 @@ static void before_syscall(long number, const long *a, long break_before)
 		trace_mapping_ends((void *)a[0], 0);
 	if (number == SYS_madvise && a[1])
 		trace_advised((void *)a[0], (size_t)a[1], (int)a[2]);
-	if ((number == SYS_mmap && a[3] & MAP_FIXED) || (number == SYS_mremap && a[2] < a[1]) ||
-	    (number == SYS_brk && a[0] && a[0] < break_before))
+	if (may_shrink(number, a, break_before))
 		trace_mapping_shrinks();
 }
 
