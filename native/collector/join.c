@@ -392,6 +392,9 @@ static int read_process(struct join *join, struct mematlas_account *account)
 		return error;
 	sharing_sum(&join->sharing, account);
 	int64_t statm = statm_read(proc);
+	process_read_status_file(join->process);
+	look_taken(join->process, account->rss_bytes, join->asked);
+	account->peak_rss_bytes = join->process->high_rss;
 	account->statm_rss_bytes = statm < 0 ? 0 : (uint64_t)statm;
 	collector_heartbeat(join->collector);
 	error = spans_of_blocks(&join->process->state.blocks, &join->blocks);
@@ -435,19 +438,19 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
-	CLEANUP(join_free) struct join join = {.collector = collector, .process = process};
+	CLEANUP(join_free)
+	struct join join = {
+		.collector = collector, .process = process, .asked = look_asked(process)};
 	double start = clock_monotonic_s();
+	look_begins(collector, process, start);
 	*account = (struct mematlas_account){.time_s = start - collector->started};
 	collector_drain(collector);
 	int error = process->dir < 0 ? -ESRCH : run_join(&join, account);
+	if (error && join.asked != process->answered)
+		look_answer(process, join.asked);
 	if (!error)
 		discover_modules(&join);
-	double end = clock_monotonic_s();
-	account->cost_s = end - start;
-	double budget = collector->settings.budget;
-	double rest = budget > 0 ? account->cost_s / budget : 0; /* until the next join */
-	if (end + rest > process->next_join)
-		process->next_join = end + rest;
-	process->next_interval = end + collector->settings.interval_s;
+	account->cost_s = clock_monotonic_s() - start;
+	process->next_interval = clock_monotonic_s() + collector->settings.interval_s;
 	return error;
 }

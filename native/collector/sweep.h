@@ -115,6 +115,7 @@ struct join {
 	uint32_t cow_part; /* for `cow_share` */
 	float cow_share; /* -1: none yet */
 	struct fault_sites touched;
+	uint32_t asked; /* the look that the process waits for */
 	bool failed; /* no memory */
 };
 

@@ -241,6 +241,7 @@ class Process:
     ending: str = "running"  # "exited 0", "killed by SIGKILL", "exec", "lost sight of", ...
     note: str = ""  # why it was not traced, or not completely
     title: str = field(default="", repr=False)  # its last command line, if that changed
+    peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,7 +259,7 @@ class Touched:
 class Snapshot:
     """The join of the resident pages of one process with its live allocations.
 
-    `rss_bytes` is the kernel's figure (smaps_rollup).
+    `rss_bytes` is the kernel's figure (smaps).
     Invariant: sum(parts) + unexplained_bytes = rss_bytes; unexplained_bytes = 0 for a stopped process.
     """
 
@@ -271,6 +272,7 @@ class Snapshot:
     rows: Rows  # SNAPSHOT_DTYPE
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
     touched: tuple[Touched, ...] = ()
+    peak_rss_bytes: int | None = None  # VmHWM at that time
     moment_s: float | None = None  # time of the snapshot that this one was taken together with
 
 

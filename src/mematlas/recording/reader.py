@@ -30,7 +30,7 @@ from mematlas.recording.validate import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from os import PathLike
     from typing import BinaryIO
 
@@ -218,12 +218,17 @@ def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
         rss_bytes=amount_of(metadata["rss_bytes"]),
         parts=parts,
         unexplained_bytes=amount_of(metadata["unexplained_bytes"]),
-        huge_bytes=amount_of(metadata["huge_bytes"]) if "huge_bytes" in metadata else None,
+        huge_bytes=_known_amount(metadata, "huge_bytes"),
+        peak_rss_bytes=_known_amount(metadata, "peak_rss_bytes"),
         rows=rows,
         touched=_touched(metadata.get("touched", ()), stacks),
         moment_s=optional(number_of, metadata.get("moment_s")),
     )
     pieces.snapshots.append(snapshot)
+
+
+def _known_amount(metadata: Mapping[str, Any], name: str) -> int | None:
+    return amount_of(metadata[name]) if name in metadata else None
 
 
 def _touched(rows: Iterable[Any], stacks: int) -> tuple[model.Touched, ...]:

@@ -188,18 +188,21 @@ class Follower:
             self._snapshot(index, _TRIGGERS[event])
 
     def _snapshot(self, index: int, trigger: str) -> None:
-        """Snapshot a process, and first those that share memory with it: PSS holds for one moment only.
+        """Snapshot a process and those that share memory with it: PSS holds for one moment only.
 
-        At its exit the process waits meanwhile, so that its part of the shared memory is still its own.
+        A process that exits comes last. It waits meanwhile, so that its part of the shared memory is still its
+        own. At a peak it comes first, since it waits for a short time only.
         """
-        moment_s = None
+        companions = self._companions(index, trigger)
+        moment_s = self._collector.now_s() if companions else None
+        if trigger != "exit":
+            self._recorders[index].snapshot(trigger, moment_s)
         start = time.thread_time()
-        if companions := self._companions(index, trigger):
-            moment_s = self._collector.now_s()
-            for each in companions:
-                self._recorders[each].snapshot("interval", moment_s)
-            self._together_s += time.thread_time() - start
-        self._recorders[index].snapshot(trigger, moment_s)
+        for each in companions:
+            self._recorders[each].snapshot("interval", moment_s)
+        self._together_s += time.thread_time() - start
+        if trigger == "exit":
+            self._recorders[index].snapshot(trigger, moment_s)
 
     def _companions(self, index: int, trigger: str) -> list[int]:
         """Return the running processes of the same family of forks; none if little is shared or the cost too high."""
