@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from .catalogue import read_programs
 from .figures import Figures, read_figures
+from .judge import strange_owners
 from .runs import MODES, Outcome, run
 from .table import format_table, read_results
 
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .catalogue import Program
-
-ALLOCATORS = re.compile(
-    r"(?i)^(\w*_)?(z|x|g_|av_|safe|sys|tracked|u)*(m|c|re|mem|v)?alloc(ate|_usable|_array|z|0)?$"
-    r"|safesys\w*alloc|^mmap|_mmap$|^operator new|\+0x[0-9a-f]+$|^unknown"
-)
-"""Functions that allocate for others, and code without a name: never what a developer would name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +91,7 @@ def _compare_mode(
         figures = read_figures(outcome.recording)
     elif not differences:
         differences.append("no recording")
-    strange = _strange(program, figures)
+    strange = strange_owners(program, figures.owners) if figures else []
     print(_line(program, outcome, bare, differences, figures, strange), flush=True)
     if results:
         row = {
@@ -106,23 +100,10 @@ def _compare_mode(
             "differences": differences,
             "overhead": outcome.cpu_s / bare.cpu_s if bare.cpu_s else None,
             "figures": figures and asdict(figures),
-            "strange": strange,
         }
         with results.open("a") as file:
             file.write(json.dumps(row) + "\n")
     return int(bool(differences))
-
-
-def _strange(program: Program, figures: Figures | None) -> list[str]:
-    """List the owners that a developer of the program would not name: allocators, bare addresses."""
-    if figures is None or not program.owners:
-        return []
-    return [
-        function
-        for function, place in figures.owners
-        if ALLOCATORS.search(function)
-        or not re.search(program.owners, f"{function} {place if '.' in place else ''}")
-    ]
 
 
 def _line(
@@ -142,7 +123,7 @@ def _line(
         text += (
             f" · {figures.rss_bytes / 2**20:.0f} MiB: {100 * figures.owned:.0f} % owned,"
             f" {100 * figures.files:.0f} % files, {100 * figures.slack:.0f} % slack,"
-            f" {100 * figures.rest:.0f} % rest"
+            f" {100 * figures.before:.0f} % before, {100 * figures.rest:.0f} % rest"
         )
         text += "" if figures.complete else " · not complete"
         text += "".join(
