@@ -1,4 +1,4 @@
-"""Judge the owners of a run: which of them would no developer of the program name?"""
+"""Judge the owners of a run by what a developer of the program would name."""
 
 from __future__ import annotations
 
