@@ -53,7 +53,7 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Ruby",
-        r"(ruby|rb)_(x|mim|gc_|objspace_)?(m|c|re)alloc[a-z0-9_]*|objspace_x\w+|(rb_)?x(m|c|re)alloc2?|rb_(newobj|wb_\w+_newobj|class_allocate|str_buf_new|ary_new_capa|memerror|aligned_malloc)\w*|heap_(page_allocate|prepare|assign_page|increment)\w*|newobj_\w+|str_(alloc|new0?|make_independent)\w*",
+        r"(ruby|rb)_(x|mim|gc_|objspace_)?(m|c|re)alloc[a-z0-9_]*|objspace_x\w+|(rb_)?x(m|c|re)alloc2?|rb_(usascii|utf8|enc|locale|external)_str_new\w*|rb_(newobj|wb_\w+_newobj|class_allocate|str_buf_new|ary_new_capa|memerror|aligned_malloc)\w*|heap_(page_allocate|prepare|assign_page|increment)\w*|newobj_\w+|str_(alloc|new0?|make_independent)\w*",
     ),
     (
         "R",
@@ -73,12 +73,25 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "nginx",
-        r"ngx_(alloc|calloc|memalign|p(c|n|mem)?alloc\w*|palloc_\w+|create_pool|array_(create|push)\w*|list_(create|push)|slab_\w*alloc\w*|create_temp_buf|alloc_chain_link)",
+        r"ngx_(alloc|shm_alloc|calloc|memalign|p(c|n|mem)?alloc\w*|palloc_\w+|create_pool|array_(create|push)\w*|list_(create|push)|slab_\w*alloc\w*|create_temp_buf|alloc_chain_link)",
     ),
     (
         "Octave",
-        r"M?Array<.*>::\w+|Array<.*>::ArrayRep::\w+|\w*(Matrix|NDArray|Vector)::\w*(Matrix|NDArray|Vector)",
+        r"M?Array<.*std::allocator<.*>::(M?Array|clear|resize\w*|make_unique|ArrayRep::\w+)",
     ),
+    (
+        "Graphviz",
+        r"g(m|c|re)alloc|(gv|ag)_?(re)?c?alloc",
+    ),
+    (
+        "Vim",
+        r"lalloc\w*|alloc_(clear|id|clear_id|tv|check)|mem_realloc|vim_(str|mem)save\w*|mch_alloc",
+    ),
+    (
+        "GHC",
+        r"get(M|m)Blocks?\w*|getFreshMBlocks|alloc(Block|Group|LargeChunkGroup|MegaGroup|Many)\w*|os(GetMBlocks|ReserveHeapMemory|CommitMemory)|stg(Malloc|Calloc|Realloc)\w*|allocate(Pinned\w*|MightFail|MutableObj)",
+    ),
+    ("Boost", r"boost::.*(raw_storage|singleton_pool|allocator|pool)(<.*>)?::\w+"),
     ("HAProxy", r"_*pool_(alloc|get_from|refill|put_to|evict|allocate)\w*"),
     (
         "LibreOffice",
@@ -132,7 +145,7 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Rust",
-        r"(<?alloc|__rust|__rdl|hashbrown::raw|core|std)(::|_)\w.*|__rust_\w*alloc\w*|alloc::.*|<(alloc|core|std|hashbrown)::.*|exchange_malloc",
+        r"(<?alloc|hashbrown::raw|core|std)::\w.*|__(rust|rdl|rg)_\w+|alloc::.*|<(alloc|core|std|hashbrown)::.*|exchange_malloc",
     ),
     (
         "Go",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _OWNED = {"live", "mapped", "shared", "stack"}
 _FILES = {"file", "copy"}
 _LARGEST = 3
+_LEAST = 0.01  # of RSS: what owns less is not among the largest
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Figures:
     before: float  # from before an attach
     rest: float  # anonymous memory without an owner, and what is unexplained
     complete: bool
-    owners: tuple[tuple[str, str], ...]  # function and place of the largest lines
+    owners: tuple[tuple[str, str, float], ...]  # of the largest lines: function, place, share
     notes: tuple[str, ...]
 
 
@@ -67,9 +68,13 @@ def read_figures(recording: Path) -> Figures:
         rest=1 - (owned + files + slack + before),
         complete=data["complete"],
         owners=tuple(
-            (function_name(line.frame), location(line.frame)) if line.frame else ("unknown", "")
+            (
+                function_name(line.frame) if line.frame else "unknown",
+                location(line.frame) if line.frame else "",
+                line.bytes["resident"] / base,
+            )
             for line in ranked[:_LARGEST]
-            if line.bytes["resident"]
+            if line.bytes["resident"] >= _LEAST * base
         ),
         notes=tuple(data["notes"]),
     )
