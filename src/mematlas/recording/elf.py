@@ -33,7 +33,7 @@ _SHT_SYMTAB, _SHT_DYNSYM, _STT_FUNC = 2, 11, 2
 class _File:
     """The bytes of a file, by position.
 
-    They are read and not mapped: whoever may write to the file could end this process by truncating it.
+    The bytes are read and not mapped: a writer that truncates the file would end this process by SIGBUS.
     """
 
     def __init__(self, descriptor: int) -> None:

@@ -141,7 +141,7 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "SpiderMonkey, JavaScriptCore, QuickJS",
-        r"js_(m|c|re|pod_)?(m|c|re)?alloc\w*|js::(gc|detail|MallocProvider|TempAllocPolicy|SystemAllocPolicy|ZoneAllocPolicy|AllocateBigInt)\w*::\w*(alloc|map|Alloc|Map)\w*|js::gc::(MapAligned|MapMemory|TryMap|ArenaList|GCRuntime::\w*[Aa]lloc|Chunk)\w*|moz_x(m|c|re)alloc|WTF::(fast|tryFast|FastMalloc)\w*|bmalloc::.*|pas_\w+|JS_(New|Define)?\w*[mM]alloc\w*|js_def_\w+|lre_realloc",
+        r"js_(m|c|re|pod_)?(m|c|re)?alloc\w*|js::(gc|detail|MallocProvider|TempAllocPolicy|SystemAllocPolicy|ZoneAllocPolicy|AllocateBigInt)\w*::\w*(alloc|map|Alloc|Map)\w*|js::gc::(MapAligned|MapMemory|TryMap|ArenaList|GCRuntime::\w*[Aa]lloc|Chunk)\w*|MozTagged\w+|moz_x(m|c|re)alloc|WTF::(fast|tryFast|FastMalloc)\w*|bmalloc::.*|pas_\w+|JS_(New|Define)?\w*[mM]alloc\w*|js_def_\w+|lre_realloc",
     ),
     (
         "Rust",

@@ -408,7 +408,7 @@ while racing.is_alive():
 
 
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
-    """Whoever may write to a module's file cannot end its reader by SIGBUS."""
+    """A writer that truncates a module cannot end its reader by SIGBUS."""
     whole = shutil.which("gcc") or sys.executable
     done = subprocess.run(
         [sys.executable, "-c", RACE, whole, tmp_path / "m"], capture_output=True, check=False
