@@ -38,12 +38,19 @@ class FreeMemory:
     is_python: bool = False
     heaps: tuple[HeapUse, ...] | None = None  # of glibc; None: not read
     peak_live: int | None = None  # None: not recorded
+    whole_pages: int | None = (
+        None  # on pages of 4 KiB without a live byte; None: known exactly only
+    )
 
     def returnable(self, name: str) -> int:
-        """Return the bytes that are certainly on slabs or spans without a live block."""
+        """Return the bytes that are certainly on slabs, spans or pages without a live block."""
+        unit = _UNIT.get(name, 4 * _KIB)
+        if unit == 4 * _KIB and self.whole_pages is not None:
+            return self.whole_pages
         if self.live_blocks is None:
             return 0
-        return max(0, self.bytes - self.live_blocks * _UNIT.get(name, 4 * _KIB))
+        sure = max(0, self.bytes - self.live_blocks * unit)
+        return sure if self.whole_pages is None else min(sure, self.whole_pages)
 
 
 def fixes_of(name: str, version: str, free: FreeMemory) -> tuple[Fix, ...]:
@@ -89,14 +96,16 @@ _MIMALLOC_2_1 = (
 )
 
 
-def why_kept(name: str) -> str:
-    """Return why an allocator cannot return this memory, or "" if it is not known."""
+def why_kept(name: str, free: FreeMemory) -> str:
+    """Return why no fix is known for the free memory of an allocator."""
+    if name == "pymalloc" and free.whole_pages is None:
+        return "how much of it is on pages without a live object is known with mematlas run --exact"
     unit = _UNIT.get(name)
-    if not unit:
-        return ""
+    if not unit or not free.live_blocks:
+        return f"no setting of {name} that returns it is known"
     return (
-        f"{name} returns memory in units of {format_bytes(unit)}, and live blocks are spread over "
-        "most of them: no setting returns it"
+        f"{name} returns memory in units of {format_bytes(unit)}, and {free.live_blocks:,} live blocks "
+        "are enough to keep most of it: no setting is sure to return it"
     )
 
 
@@ -164,7 +173,7 @@ def _arenas(free: FreeMemory) -> list[Fix]:
 
 
 def _of_pymalloc(free: FreeMemory) -> tuple[Fix, ...]:
-    gain = free.returnable("glibc")
+    gain = free.returnable("pymalloc")
     if gain < free.bytes // 4:
         return ()
     return (

@@ -62,7 +62,7 @@ def _check(state: RecordingState) -> Answer:
                 f"{most.snapshot.time_s:.1f} s ({most.snapshot.trigger})"
             ),
             *_trimmable(free),
-            *(() if fixes else (_why(most, free),)),
+            *(() if fixes else (why_kept(most.allocator.name, free),)),
             *(
                 f"{format_bytes(each.bytes)} kept by {each.allocator} of process {each.process.pid}"
                 for each in kept[1:4]
@@ -86,13 +86,6 @@ def _trimmable(free: FreeMemory) -> tuple[str, ...]:
         return ()
     size = sum(each.trimmable for each in free.heaps)
     return (f"malloc_trim() would return {format_bytes(size)} of it (chunk headers)",)
-
-
-def _why(kept: _Kept, free: FreeMemory) -> str:
-    why = why_kept(kept.allocator.name)
-    if why and free.live_blocks:
-        return f"{free.live_blocks:,} live blocks; {why}"
-    return why or f"no setting of {kept.allocator} that returns it is known"
 
 
 def _last(recording: RecordingData) -> dict[int, Snapshot]:
@@ -157,6 +150,19 @@ def _free_memory(state: RecordingState, kept: _Kept) -> FreeMemory:
         is_python=bool(kept.process.python_version),
         heaps=heaps.heaps if heaps else None,
         peak_live=round(totals.peak_live_bytes) if totals else None,
+        whole_pages=_whole_pages(recording, kept),
+    )
+
+
+def _whole_pages(recording: RecordingData, kept: _Kept) -> int | None:
+    """Return the kept bytes on pages without a live byte; None where the recording is sampled."""
+    found = recording.fragmentation.get((kept.process.index, kept.snapshot.time_s))
+    if found is None:
+        return None
+    return sum(
+        each.held_free_bytes
+        for each in found.slack
+        if _allocator(recording, kept.process.index, each.name) == kept.allocator
     )
 
 
