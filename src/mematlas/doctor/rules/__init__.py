@@ -73,7 +73,7 @@ def examine_process(state: ProcessState) -> Checkup:
 
 
 def _about(state: ProcessState) -> tuple[str, ...]:
-    """Tell the allocators of a process and the limit of its memory cgroup."""
+    """Return the allocators of a process and the limit of its memory cgroup."""
     malloc = state.allocators.malloc
     words = f"malloc of {malloc}" if malloc else "malloc of an unknown or static library"
     if state.allocators.others:

@@ -168,7 +168,7 @@ def _heaps(heaps: Sequence[HeapUse]) -> str:
 
 
 def _in_arenas(heaps: Sequence[HeapUse], back: int) -> tuple[str, ...]:
-    """Tell the share of thread arenas, where it is most of the freed memory."""
+    """Return the share of thread arenas, where it is most of the freed memory."""
     arenas = [each for each in heaps if not each.main]
     size = sum(each.trimmable for each in arenas)
     if size < back // 2:
