@@ -47,9 +47,8 @@ def test_shared_memory_counts_once(build: Build, tmp_path: Path, options: tuple[
     run = trace_stopping(file, [build("prefork")], *options, look=look)
     recording = read(run.file)
     pids = {each.index: each.pid for each in recording.processes}
-    stopped = max(
-        (each for each in recording.snapshots if each.trigger == "stopped"),
-        key=lambda each: each.time_s,
+    stopped = next(  # the parent stops last
+        each for each in recording.snapshots if each.trigger == "stopped" and not each.process
     )
     moment = [each for each in recording.snapshots if each.moment_s == stopped.moment_s]
     assert {pids[each.process] for each in moment} == set(kernel)
