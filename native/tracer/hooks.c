@@ -78,12 +78,12 @@ TRACE_EXPORT void *calloc(size_t count, size_t size)
 					      : trace_real.calloc(count, size);
 }
 
-static TRACE_OUT_OF_LINE void slow_free(void *block)
+static TRACE_OUT_OF_LINE void slow_free(void *block, const void *caller)
 {
 	if (!block || trace_is_bootstrap(block))
 		return;
 	if (trace_enter()) {
-		trace_freeing(TRACE_MALLOC, block);
+		trace_freeing(TRACE_MALLOC, block, caller);
 		trace_leave();
 	}
 	trace_real.free(block);
@@ -92,7 +92,7 @@ static TRACE_OUT_OF_LINE void slow_free(void *block)
 TRACE_EXPORT void free(void *block)
 {
 	if (trace_free_due(block))
-		slow_free(block);
+		slow_free(block, __builtin_return_address(0));
 	else
 		trace_real.free(block);
 }
@@ -107,14 +107,14 @@ static void *move_from_bootstrap(const void *block, size_t size)
 	return moved;
 }
 
-static inline bool record_realloc_free(void *block)
+static inline bool record_realloc_free(void *block, const void *caller)
 {
-	return block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block);
+	return block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block, caller);
 }
 
 /* The free of the old block is recorded before the real call, since afterwards another thread may own
  * its address. If the call fails, a RESTORE record undoes it. */
-static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
+static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due, const void *caller)
 {
 	if (trace_is_bootstrap(block))
 		return move_from_bootstrap(block, size);
@@ -122,7 +122,7 @@ static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
 		return trace_real.realloc(block, size);
 
 	bool record = due && trace_sample_ready(size);
-	bool was_live = record_realloc_free(block);
+	bool was_live = record_realloc_free(block, caller);
 	trace_allocator_enter();
 	void *moved = trace_real.realloc(block, size);
 	trace_allocator_leave();
@@ -140,7 +140,7 @@ static TRACE_INLINE void *hook_realloc(void *block, size_t size)
 	bool due = trace_sample_due(size);
 
 	if (due || (block && trace_free_due(block)))
-		return slow_realloc(block, size, due);
+		return slow_realloc(block, size, due, __builtin_return_address(0));
 	return trace_real.realloc(block, size);
 }
 
