@@ -30,7 +30,8 @@ int main(int argc, char **argv)
 	char local[64] = {0};
 
 	if (strcmp(what, "double") == 0) {
-		release(make(100)); /* stays in the thread's cache, so that no other gets the address */
+		release(make(
+			100)); /* stays in the thread's cache, so that no other gets the address */
 		hidden = make(5000);
 		release(hidden);
 		for (int i = 0; i < 1000; i++) /* others come between in the logs of frees */

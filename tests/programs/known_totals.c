@@ -158,7 +158,8 @@ static size_t resident(void)
 			abort();
 		for (uintptr_t at = first; at < end; at += 4096)
 			if (pages[(at - first) / 4096] & 1)
-				sum += (at + 4096 < end ? at + 4096 : end) - (at > start ? at : start);
+				sum += (at + 4096 < end ? at + 4096 : end) -
+				       (at > start ? at : start);
 	}
 	return sum;
 }
@@ -177,8 +178,9 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(void);
 		bool touches; /* the faults of the run are those of keep(), and nothing else's */
-	} shapes[] = {{"small", small, true},	  {"mixed", mixed, true},     {"churn", churn, false},
-		      {"large", large, true},	  {"falls", falls, false},    {"partly", partly, true},
+	} shapes[] = {{"small", small, true},      {"mixed", mixed, true},
+		      {"churn", churn, false},     {"large", large, true},
+		      {"falls", falls, false},     {"partly", partly, true},
 		      {"threads", threads, false}, {"grows", grows, false}};
 	char line[300];
 
@@ -191,10 +193,11 @@ int main(int argc, char **argv)
 		long before = faults();
 		shapes[i].run();
 		long touched = (faults() - before) * 4096;
-		int length = snprintf(line, sizeof line,
-				      "{\"shape\": \"%s\", \"live\": %zu, \"peak\": %zu, \"allocated\": %zu, "
-				      "\"resident\": %zu",
-				      argv[1], live, peak, allocated, resident());
+		int length = snprintf(
+			line, sizeof line,
+			"{\"shape\": \"%s\", \"live\": %zu, \"peak\": %zu, \"allocated\": %zu, "
+			"\"resident\": %zu",
+			argv[1], live, peak, allocated, resident());
 		if (shapes[i].touches)
 			length += snprintf(line + length, sizeof line - (size_t)length,
 					   ", \"touched\": %ld", touched);

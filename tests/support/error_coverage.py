@@ -129,11 +129,14 @@ def _compare(
         "live": (last, "live_bytes", "live_variance"),
         "peak": (rows, "peak_bytes", "peak_variance"),
         "allocated": (rows, "allocated_bytes", "allocated_variance"),
-        "resident": (last, "resident_bytes", "live_variance"),
     }
     for name, (table, value, variance) in columns.items():
-        if name in truth and value in (table.dtype.names or ()):
+        if name in truth:
             yield name, _estimate(table[value], table[variance]), truth[name]
+    if "resident" in truth and "resident_bytes" in (last.dtype.names or ()):
+        values = last["resident_bytes"], last["live_bytes"]
+        variance = sums.scaled(last["live_variance"], *values)
+        yield "resident", _estimate(values[0], variance), truth["resident"]
     if "touched" in truth and index in recording.fault_sites:
         sites = _of(recording.fault_sites[index].rows, kept)
         yield "touched", _estimate(sites["bytes"], sites["bytes_variance"]), truth["touched"]
