@@ -135,8 +135,8 @@ def _compare(
             yield name, _estimate(table[value], table[variance]), truth[name]
     if "resident" in truth and "resident_bytes" in (last.dtype.names or ()):
         values = last["resident_bytes"], last["live_bytes"]
-        variance = sums.scaled(last["live_variance"], *values)
-        yield "resident", _estimate(values[0], variance), truth["resident"]
+        scaled = sums.scaled(last["live_variance"], *values)
+        yield "resident", _estimate(values[0], scaled), truth["resident"]
     if "touched" in truth and index in recording.fault_sites:
         sites = _of(recording.fault_sites[index].rows, kept)
         yield "touched", _estimate(sites["bytes"], sites["bytes_variance"]), truth["touched"]

@@ -66,6 +66,7 @@ def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) ->
         note=text_of(metadata["note"]),
         title=text_of(metadata.get("title", "")),
         attached=metadata.get("attached", _ATTACHED in metadata["note"]) is True,
+        peak_rss_bytes=optional(amount_of, metadata.get("peak_rss_bytes")),
     )
     pieces.processes[process.index] = process
 

@@ -231,6 +231,7 @@ class Process:
     note: str = ""  # why it was not traced, or not completely
     title: str = field(default="", repr=False)  # its last command line, if that changed
     attached: bool = field(default=False, repr=False)  # tracing began while it ran
+    peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read while it ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +262,7 @@ class Snapshot:
     rows: Rows  # SNAPSHOT_DTYPE
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
     touched: tuple[Touched, ...] = ()
+    peak_rss_bytes: int | None = None  # VmHWM at that time
 
 
 @dataclass(frozen=True, slots=True)
