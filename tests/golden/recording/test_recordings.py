@@ -28,8 +28,9 @@ class WithRows(Protocol):
 def plain(each: WithRows) -> dict[str, Any]:
     """Return a dataclass as a dict, its rows as a list."""
     facts = {**dataclasses.asdict(each), "rows": each.rows.tolist()}
-    if not facts.get("touched", True):
-        del facts["touched"]  # no older version has any
+    for name in ("touched", "peak_rss_bytes"):
+        if not facts.get(name, True):
+            del facts[name]  # no older version has any
     return facts
 
 
