@@ -28,10 +28,10 @@ class WithRows(Protocol):
 def plain(each: WithRows) -> dict[str, Any]:
     """Return a dataclass as a dict, its rows as a list."""
     facts = {**dataclasses.asdict(each), "rows": each.rows.tolist()}
-    for name in ("touched", "peak_rss_bytes"):
-        if not facts.get(name, True):
-            del facts[name]  # no older version has any
-    return facts
+    if not facts.get("touched", True):
+        del facts["touched"]  # no older version has any
+    later = ("moment_s", "peak_rss_bytes")  # written since, if known
+    return {n: each for n, each in facts.items() if n not in later or each is not None}
 
 
 def summary(path: Path) -> dict[str, Any]:
