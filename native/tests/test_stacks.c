@@ -223,7 +223,7 @@ int main(void)
 	for (unsigned int seed = 1; seed <= 20; seed++) {
 		grow(seed);
 		test_ways_up();
-	test_nearest();
+		test_nearest();
 		test_folded_sums();
 		grow(seed);
 		test_sums();
