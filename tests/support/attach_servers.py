@@ -162,7 +162,7 @@ SERVERS = {
     ),
     "memcached": Server(
         "memcached",
-        lambda folder: ["memcached", "-u", "nobody", "-s", f"{folder}/s", "-a", "777"],
+        lambda folder: ["memcached", "-u", "root", "-s", f"{folder}/s", "-a", "777"],
         load=lambda folder: f"exec {sys.executable} -c '{_SET.format(folder=folder)}'",
     ),
     "ruby": Server(
@@ -274,11 +274,14 @@ class _Size:
     mappings: int
 
     @classmethod
-    def of(cls, pid: int) -> _Size:
-        """Read the sizes of a process."""
-        status = Path(f"/proc/{pid}/status").read_text()
-        space = int(re.search(r"VmSize:\s+(\d+)", status)[1]) << 10  # type: ignore[index]
-        return cls(space, len(Path(f"/proc/{pid}/maps").read_text().splitlines()))
+    def of(cls, pid: int) -> _Size | None:
+        """Read the sizes of a process; None: it has ended."""
+        try:
+            found = re.search(r"VmSize:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+            maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+        except FileNotFoundError:
+            return None
+        return cls(int(found[1]) << 10, len(maps)) if found else None
 
 
 def _cycle(name: str, server: Server, times: int) -> bool:
@@ -302,9 +305,9 @@ def _cycle(name: str, server: Server, times: int) -> bool:
                 ).close()
             except MematlasError as error:
                 failures.append(str(error))
-            if not Path(f"/proc/{chosen}/maps").exists():
+            if not (size := _Size.of(chosen)):
                 break
-            sizes.append(_Size.of(chosen))
+            sizes.append(size)
         alive = chosen in ProcessTree(pid).read() and len(sizes) == times
     late = sum(each > _WITHIN_S for each in took)
     text = f"{name}: attached {len(took)} of {times} times"
