@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from mematlas.recording.model import Frame
-    from mematlas.report.model.call_tree import CallTree, PackageStats
+    from mematlas.report.analyse.packages import PackageStats
+    from mematlas.report.model.call_tree import CallTree
     from mematlas.report.model.leaks import Leak, Leaks
     from mematlas.report.model.report import (
         Account,
@@ -317,8 +318,14 @@ def _own_peak(each: OwnPeak) -> dict[str, Any]:
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:
-    frames = [frame_fields(frame) for frame in bad.frames]
-    return {"frames": frames, "process": bad.process, "count": bad.count}
+    """Return a bad free as a dict; what is unknown is null, unknown stacks have no frames."""
+    stacks = ("frames", "block_frames", "freed_frames")
+    return {
+        each.name: [frame_fields(frame) for frame in getattr(bad, each.name)]
+        if each.name in stacks
+        else getattr(bad, each.name)
+        for each in fields(bad)
+    }
 
 
 def frame_fields(frame: Frame) -> dict[str, Any]:

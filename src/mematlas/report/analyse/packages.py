@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mematlas.recording.ownership import OWN, RUNTIME, tier
-from mematlas.report.model.call_tree import PackageStats
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
@@ -14,6 +14,18 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Frame
     from mematlas.report.analyse.lines import LineStats
+
+
+@dataclass(frozen=True, slots=True)
+class PackageStats:
+    """Sums of the lines of one package."""
+
+    name: str
+    bytes: dict[str, int]  # by metric
+    variance: float  # of live bytes, in bytes squared
+    lines: int  # with any of the metric that they are ranked by
+    largest: LineStats  # the line with most of that metric
+
 
 UNKNOWN = "unknown stack"
 STANDARD_LIBRARY = "Python standard library"

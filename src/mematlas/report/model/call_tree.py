@@ -1,4 +1,4 @@
-"""Model of call trees and of sums by package."""
+"""Model of call trees."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mematlas.recording.model import Frame
-    from mematlas.report.analyse.lines import LineStats
 
 
 @dataclass(slots=True, eq=False)
@@ -42,14 +41,3 @@ class CallTree:
     by_package: bool
     root: TreeNode
     folded: float  # stacks below this fraction count for their caller
-
-
-@dataclass(frozen=True, slots=True)
-class PackageStats:
-    """Sums of the lines of one package."""
-
-    name: str
-    bytes: dict[str, int]  # by metric
-    variance: float  # of live bytes, in bytes squared
-    lines: int  # with any of the metric that they are ranked by
-    largest: LineStats  # the line with most of that metric

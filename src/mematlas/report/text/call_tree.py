@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from mematlas.report.model.call_tree import CallTree, PackageStats, TreeNode
+    from mematlas.report.analyse.packages import PackageStats
+    from mematlas.report.model.call_tree import CallTree, TreeNode
 
 _LEAST_NAME = 12  # columns of a name and of a location, however deep in the tree
 _DEEPEST = 24  # columns of box drawing; deeper branches stay there
