@@ -81,9 +81,7 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "jemalloc in programs",
-        r"(os_)?pages_map|ehooks_default_\w+|(pa|pac|hpa|ecache|base)_alloc\w*|base_(block_alloc|new)|extent_(alloc|grow)\w*"
-        r"|arena_(extent_alloc|malloc|slab_alloc|palloc|ralloc|tcache_fill)\w*|tcache_(alloc|create)\w*|large_(m|p)alloc"
-        r"|malloc_default|do_rallocx",
+        r"(os_)?pages_map|ehooks_default_\w+|(pa|pac|hpa|ecache|base)_alloc\w*|base_(block_alloc|new)|extent_(alloc|grow)\w*|arena_(extent_alloc|malloc|slab_alloc|palloc|ralloc|tcache_fill)\w*|tcache_(alloc|create)\w*|large_(m|p)alloc|malloc_default|do_rallocx",
     ),
     ("memmap2, LLVM", r"<?memmap2::.*|getOpenFileImpl<.*|llvm::MemoryBuffer::\w+"),
     (
