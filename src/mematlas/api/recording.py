@@ -312,7 +312,7 @@ def html_page(recording: Recording, *, pid: int | None = None, editor: str = "")
     from mematlas.report.html import render_html
 
     report = recording.report(pid=pid)
-    ranked = lines(report.stacks, "resident")
+    ranked = lines(report.stacks, report.main_metric)
     if pid is not None:  # leaks and lifetimes are computed for all processes together
         return render_html(report, ranked, editor=editor)
     data = recording._data  # noqa: SLF001 - a function of the same module

@@ -12,7 +12,7 @@ from mematlas.present.html import bundle
 STYLE = (Path(bundle.__file__).parent / "assets" / "style.css").read_text(encoding="utf-8")
 OWN = [f"box-{kind}-0" for kind in ("python", "native", "inlined")]
 PALE = [f"box-{kind}-{tier}" for kind in ("python", "native", "inlined") for tier in (1, 2)]
-PARTS = ["file", "before", "stack", "copy", "shared", "anon", "tracer", "unexplained"]
+PARTS = ["cow", "file", "before", "stack", "copy", "shared", "anon", "tracer", "unexplained"]
 PAIRS = [
     *((ink, box) for box in OWN for ink in ("box-ink", "box-place")),
     *((ink, box) for box in PALE for ink in ("box-ink-pale", "box-place-pale")),

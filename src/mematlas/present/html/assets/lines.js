@@ -5,12 +5,14 @@ import { formatBytes, formatExact, formatShare, grouped } from "./format.js";
 import { element } from "./tooltip.js";
 
 const PAGE = 20;
+const ALWAYS = ["resident", "live", "peak", "allocated"];
+const OF_PROCESSES = ["pss", "uss"]; // shown where several processes share memory
 
 export function setUpLines(data, onPick) {
   const table = document.getElementById("lines-table");
   if (!table || !data.lines.length) return null;
   const totals = data.metrics.map((_, metric) => data.lines.reduce((sum, line) => sum + line.bytes[metric], 0));
-  const state = { data, table, totals, onPick, sort: totals[0] > 0 ? 0 : 1, down: true, shown: PAGE, filter: "" };
+  const state = { data, table, totals, onPick, sort: mainMetric(data, totals), down: true, shown: PAGE, filter: "" };
   table.hidden = false;
   document.getElementById("lines-tools").hidden = false;
   document.getElementById("lines-search").addEventListener("input", (event) => {
@@ -26,13 +28,17 @@ export function setUpLines(data, onPick) {
   return state;
 }
 
+function mainMetric(data, totals) {
+  return [data.main, ...totals.keys()].find((metric) => totals[metric] > 0) ?? 0;
+}
+
 // Scrolls to the line that a sentence names as "function place". Returns whether there is one.
 export function goToLine(state, named) {
   if (!state) return false;
   const wanted = named.trim();
   const line = state.data.lines.find(({ frame }) => frame >= 0 && `${state.data.frames[frame].name} ${state.data.frames[frame].location}` === wanted);
   if (!line) return false;
-  state.sort = state.totals[0] > 0 ? 0 : 1;
+  state.sort = mainMetric(state.data, state.totals);
   state.down = true;
   state.filter = document.getElementById("lines-search").value = "";
   state.marked = line;
@@ -49,7 +55,7 @@ export function goToLine(state, named) {
 function columnsOf(state) {
   const metrics = state.data.metrics
     .map((metric, index) => ({ title: metric.name, meaning: metric.meaning, key: index, name: metric.name, of: (line) => line.bytes[index] }))
-    .filter(({ key }) => key < 4 || state.totals[key] > 0);
+    .filter(({ key, name }) => ALWAYS.includes(name) || (state.totals[key] > 0 && (state.data.main || !OF_PROCESSES.includes(name))));
   return [...metrics, { title: "blocks", meaning: "live blocks", key: "count", name: "count", of: (line) => line.count }];
 }
 
