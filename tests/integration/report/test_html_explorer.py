@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import reports
+from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -80,7 +81,7 @@ def test_the_contents_lead_to_every_section(show: Callable[..., Any]) -> None:
 def test_the_address_keeps_the_view(show: Callable[..., Any]) -> None:
     """Metric, direction, frames, zoom, search, window and switched-off lines survive a reload."""
     page = show(reports.python_service())
-    page.click("#metric button[data-value='1']")
+    page.click(f"#metric button[data-value='{METRICS.index('live')}']")
     page.click("#depth button[data-value=all]")
     page.click("#flame-canvas", position={"x": 60, "y": 52})
     page.fill("#search", "raw_.*ode")
@@ -158,8 +159,6 @@ def test_folded_stacks_are_counted(show: Callable[..., Any]) -> None:
     """A caller whose small stacks are folded says how many there are; none are lost."""
     from mematlas.report.analyse.table import StackTable
     from mematlas.report.html.trie import TrieBuilder, TrieSource
-    from mematlas.report.model.report import METRICS
-
     small = tuple(
         reports.stack((reports.python(f"small_{n}", "/srv/shop/small.py", n), reports.LOAD, reports.MAIN, reports.MODULE),
                       1e-4, churn=1e-6)
@@ -213,8 +212,6 @@ def test_the_headline_leads_to_its_line(show: Callable[..., Any]) -> None:
 
 def test_metrics_are_named_as_the_option_and_say_why_not(show: Callable[..., Any]) -> None:
     """Buttons have the names of --by; those that cannot be chosen have their reason in words."""
-    from mematlas.report.model.report import METRICS
-
     page = show(reports.python_service())
     assert page.locator("#metric button").all_inner_texts() == list(METRICS)
     words = page.inner_text("#metric-missing")
