@@ -5,11 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import pytest
-
-import reports
 from mematlas.recording.model import Frame
-from mematlas.report.analyse.packages import STANDARD_LIBRARY, package_of
 from mematlas.report.html.source_lines import read_source_lines
 
 if TYPE_CHECKING:
@@ -70,24 +66,3 @@ def test_the_number_of_lines_is_bounded(tmp_path: Path) -> None:
     found = read_source_lines(frames, STARTED)
     assert 1000 < len(found) <= 3000
     assert max(len(line.text) for line in found.values()) <= 160
-
-
-@pytest.mark.parametrize(
-    ("frame", "name"),
-    [
-        (reports.python("f", f"{reports.SITE}/numpy/core/a.py", 1), "numpy"),
-        (reports.python("f", f"{reports.SITE}/six.py", 1), "six"),
-        (reports.python("f", f"{reports.STDLIB}/json/decoder.py", 1), STANDARD_LIBRARY),
-        (reports.python("f", "<frozen importlib._bootstrap>", 1), STANDARD_LIBRARY),
-        (reports.python("f", "/srv/shop/models/order.py", 1), "models"),
-        (reports.python("f", "/srv/shop/orders.py", 1), "orders.py"),
-        (reports.native("f", None, None, f"{reports.SITE}/numpy/_core/_umath.so"), "numpy"),
-        (reports.native("f", None, None, f"{reports.SITE}/a1__mypyc.cpython-311-x86_64-linux-gnu.so"),
-         "a1__mypyc"),
-        (reports.native("f", None, None, "/usr/lib/libssl.so.3"), "libssl"),
-        (reports.native("f", None, None, ""), "unknown package"),
-    ],
-)  # fmt: skip
-def test_packages(frame: Frame, name: str) -> None:
-    """Installed packages, shared objects and folders of the program."""
-    assert package_of(frame, "/srv/shop") == name

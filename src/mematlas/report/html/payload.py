@@ -126,7 +126,7 @@ class FrameTable:
             _KINDS.get(frame.kind, 1),
             tier(frame),
             rank(frame),
-            self._text(shorten(package_of(frame, self._directory), 80)),
+            self._text(shorten(clean(package_of(frame, self._directory)), 80)),
             self._text(shorten(clean(module_name(frame.file)), 120))
             if is_module and frame.file
             else 0,
