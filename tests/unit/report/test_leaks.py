@@ -406,7 +406,7 @@ def test_a_leak_is_listed_once_whatever_its_owner_calls(tmp_path: Path) -> None:
             for number, name in enumerate(names)
         },
     )
-    rows = [
+    rows: list[dict[str, float]] = [
         {"stack": stack, "kind": 1, "live_bytes": size, "live_count": 100, "allocations": 100}
         for stack, size in ((6, 5000), (7, 3000), (8, 1000))
     ]
