@@ -72,19 +72,19 @@ RULES = Path(rules.__file__).parent
 
 def names_in_source() -> set[str]:
     """Return the names of all fixes that the rules can print: none can be made up at run time."""
-    found = set()
+    found: set[str] = set()
     for path in RULES.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in MAKERS:
                 first = node.args[0] if node.args else None
                 if isinstance(first, ast.Constant):
-                    found.add(first.value)
+                    found.add(str(first.value))
                 else:
                     assert path.name in {"allocators.py", "fixes.py"}, f"{path.name}:{node.lineno}"
             elif isinstance(node, ast.Tuple) and path.name == "allocators.py":
                 first = node.elts[0] if node.elts else None
                 if isinstance(first, ast.Constant) and NAME.fullmatch(str(first.value)):
-                    found.add(first.value)
+                    found.add(str(first.value))
     return {name for name in found if name}
 
 
