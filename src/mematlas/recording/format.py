@@ -39,9 +39,11 @@ TOTALS = b"TOTL"
 LIFETIMES = b"LIFE"
 AGE_MATRIX = b"AGES"
 FRAGMENTATION = b"FRAG"
+SHARING = b"SHAR"
 IDLE = b"IDLE"
 OBJECTS = b"OBJS"
 HEAPS = b"HEAP"
+BAD_FREES = b"BADF"
 TIMELINE = b"TIME"
 FAULT_SITES = b"FALT"
 FRAMES = b"FRAM"
@@ -52,6 +54,10 @@ RENAMED_TYPES = {b"PINS": FRAGMENTATION, b"COLD": IDLE, b"TOUC": FAULT_SITES}
 RENAMED_METADATA = {"cold_bytes": "idle_bytes", "places": "parts"}
 """Names of version 3 and older, with the current ones."""
 
+BAD_FREE_FIELDS = (
+    *("time_s", "stack", "address", "reason", "block_stack", "freed_stack"),
+    *("block_address", "block_bytes", "freed_s"),
+)
 HEAP_FIELDS = ("start", "size", "in_use", "free", "trimmable", "main", "top")
 
 _COLUMNS_OF = {
@@ -61,12 +67,13 @@ _COLUMNS_OF = {
     LIFETIMES: "LIFETIMES_DTYPE",
     AGE_MATRIX: "AGE_MATRIX_DTYPE",
     FRAGMENTATION: "FRAGMENTATION_DTYPE",
+    SHARING: "SHARING_DTYPE",
     IDLE: "IDLE_DTYPE",
     OBJECTS: "OBJECTS_DTYPE",
     TIMELINE: "TIMELINE_DTYPE",
     FAULT_SITES: "FAULT_SITES_DTYPE",
 }
-_BY_STACK = (SNAPSHOT, TOTALS, LIFETIMES, AGE_MATRIX, FRAGMENTATION, IDLE)
+_BY_STACK = (SNAPSHOT, TOTALS, LIFETIMES, AGE_MATRIX, FRAGMENTATION, SHARING, IDLE)
 """Chunks whose rows are sorted by (stack, kind): they pack best, and readers can join without a sort."""
 
 COMPRESSED = 1  # flag: the payload is a zlib stream

@@ -89,8 +89,11 @@ class PartialRecording:
     idle: dict[int, model.IdleScan] = field(default_factory=dict)
     objects: dict[int, model.Objects] = field(default_factory=dict)
     heaps: dict[int, model.GlibcHeaps] = field(default_factory=dict)
+    bad_frees: dict[int, tuple[model.BadFreeEvent, ...]] = field(default_factory=dict)
     packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
+    packed_sharing: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
+    sharing: dict[tuple[int, float], model.Sharing] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)
     complete: bool = False
@@ -117,9 +120,11 @@ class PartialRecording:
             lifetimes=self.lifetimes,
             age_matrix=self.age_matrix,
             fragmentation=self.fragmentation,
+            sharing=self.sharing,
             idle=self.idle,
             objects=self.objects,
             heaps=self.heaps,
+            bad_frees=self.bad_frees,
             notes=self.notes,
             allocators=self.allocators,
             complete=self.complete and not self.lossy,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mematlas.linux.glibc_heap import HeapUse
     from mematlas.recording.model import (
+        BadFreeEvent,
         CodeObject,
         Frame,
         Module,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         PartKind,
         Process,
         Sampling,
+        SharedPart,
         Touched,
     )
 
@@ -65,7 +67,7 @@ class Writer:
         metadata = _fields(
             process,
             *("index", "pid", "parent_pid", "parent_index", "executable", "command"),
-            *("start_s", "python_version", "end_s", "ending", "note", "title"),
+            *("start_s", "python_version", "end_s", "ending", "note", "title", "attached"),
             "peak_rss_bytes",
         )
         self._chunk(atlas.PROCESS, metadata)
@@ -104,6 +106,7 @@ class Writer:
         huge_bytes: int | None = None,
         peak_rss_bytes: int | None = None,
         touched: Iterable[Touched] = (),
+        moment_s: float | None = None,
     ) -> None:
         """Write a snapshot (SNAPSHOT_DTYPE)."""
         metadata = {
@@ -118,6 +121,8 @@ class Writer:
             metadata["huge_bytes"] = huge_bytes
         if peak_rss_bytes is not None:
             metadata["peak_rss_bytes"] = peak_rss_bytes
+        if moment_s is not None:
+            metadata["moment_s"] = moment_s
         touches = [_values(t, "stack", "owner", "kind", "bytes", "variance") for t in touched]
         if touches:
             metadata["touched"] = touches
@@ -156,6 +161,26 @@ class Writer:
         metadata = {"process": process, "time_s": time_s, "slack": [list(each) for each in slack]}
         self._chunk(atlas.FRAGMENTATION, metadata, rows)
 
+    def sharing(
+        self,
+        process: int,
+        *,
+        time_s: float,
+        pss_bytes: int,
+        uss_bytes: int,
+        parts: Iterable[SharedPart],
+        rows: bytes | memoryview,
+    ) -> None:
+        """Write PSS and USS at the snapshot of `time_s` (SHARING_DTYPE)."""
+        metadata = {
+            "process": process,
+            "time_s": time_s,
+            "pss_bytes": pss_bytes,
+            "uss_bytes": uss_bytes,
+            "parts": [_values(p, "kind", "name", "shared_bytes", "share_bytes") for p in parts],
+        }
+        self._chunk(atlas.SHARING, metadata, rows)
+
     def idle(self, process: int, rows: bytes | memoryview, **metadata: float | str | bool) -> None:
         """Write the result of an idle-page scan (IDLE_DTYPE). It replaces the one written before.
 
@@ -169,6 +194,11 @@ class Writer:
         """Write live Python objects by type (OBJECTS_DTYPE). They replace those written before."""
         metadata = {"process": process, "time_s": time_s, "names": list(names)}
         self._chunk(atlas.OBJECTS, metadata, rows)
+
+    def bad_frees(self, process: int, events: Iterable[BadFreeEvent]) -> None:
+        """Write frees of pointers that were no live blocks. They replace those written before."""
+        rows = [[getattr(each, name) for name in atlas.BAD_FREE_FIELDS] for each in events]
+        self._chunk(atlas.BAD_FREES, {"process": process, "bad_frees": rows})
 
     def heaps(self, process: int, *, time_s: float, heaps: Iterable[HeapUse]) -> None:
         """Write the glibc heaps. They replace those written before."""

@@ -15,7 +15,17 @@ from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
 from mematlas.linux.status import read_command
 from mematlas.recording.jit_code import name_jit_code
-from mematlas.recording.model import CodeObject, Module, Part, PartKind, Process, Touched
+from mematlas.recording.model import (
+    BadFreeEvent,
+    BadFreeReason,
+    CodeObject,
+    Module,
+    Part,
+    PartKind,
+    Process,
+    SharedPart,
+    Touched,
+)
 from mematlas.tracing import child
 from mematlas.tracing.jit_files import JitFiles
 from mematlas.tracing.program import WHY_UNTRACED
@@ -57,6 +67,7 @@ class ProcessRecorder:
         self._index = index
         self._nodes = self._codes = self._modules = 0
         self._fault_parts: list[tuple[PartKind, str]] = []
+        self._bad_frees = 0
         self._next_totals = 0.0
         self._has_exited = False
         self._watch: idle_memory.IdleWatch | None = None
@@ -77,11 +88,12 @@ class ProcessRecorder:
             command=tuple(_clean(word) for word in info.command),
             start_s=info.start_s,
             python_version=_version(info),
+            attached=info.attached,
         )
         writer.process(self._process)
 
-    def snapshot(self, trigger: str) -> None:
-        """Join residency and write it.
+    def snapshot(self, trigger: str, moment_s: float | None = None) -> None:
+        """Join residency and write it; `moment_s` is common to snapshots that are taken together.
 
         At the exit of the process, release it before anything is written.
         """
@@ -99,7 +111,7 @@ class ProcessRecorder:
             self._write_jit_names(files)
         if join is None:
             return
-        self._write_residency(join, trigger)
+        self._write_residency(join, trigger, moment_s)
         if trigger in {"exit", "stopped"} or time.monotonic() >= self._next_totals:
             self._write_totals()
         self._has_exited = trigger == "exit"  # reset if the process goes on, as after a failed exec
@@ -277,7 +289,9 @@ class ProcessRecorder:
             self._nodes = info.nodes
         return info
 
-    def _write_residency(self, join: ResidencySnapshot, trigger: str) -> None:
+    def _write_residency(
+        self, join: ResidencySnapshot, trigger: str, moment_s: float | None
+    ) -> None:
         self._write_names()
         self._writer.snapshot(
             self._index,
@@ -293,6 +307,18 @@ class ProcessRecorder:
             unexplained_bytes=join.unexplained_bytes,
             rows=join.rows,
             touched=_largest_touches(join.touched),
+            moment_s=moment_s,
+        )
+        self._writer.sharing(
+            self._index,
+            time_s=join.time_s,
+            pss_bytes=join.pss_bytes,
+            uss_bytes=join.uss_bytes,
+            parts=[
+                SharedPart(_PART_KINDS[kind], _clean(name), shared, share)
+                for kind, name, shared, share in join.shared
+            ],
+            rows=self._collector.sharing(self._index),
         )
         if join.slack:
             self._writer.fragmentation(
@@ -314,6 +340,7 @@ class ProcessRecorder:
         )
         self._write_lifetimes()
         self._write_fault_sites(info)
+        self._write_bad_frees()
         now = time.monotonic()
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
 
@@ -325,6 +352,17 @@ class ProcessRecorder:
         cell_s, rows = self._collector.age_matrix(self._index)
         if cell_s:
             self._writer.age_matrix(self._index, time_s=now, cell_s=cell_s, rows=rows)
+
+    def _write_bad_frees(self) -> None:
+        found = self._collector.bad_frees(self._index)
+        if len(found) > self._bad_frees:
+            self._bad_frees = len(found)
+            self._write_names()  # the frame of an earlier free is a node of its own
+            reasons = list(BadFreeReason)
+            self._writer.bad_frees(
+                self._index,
+                [BadFreeEvent(**{**row._asdict(), "reason": reasons[row.reason]}) for row in found],
+            )
 
     def _write_fault_sites(self, info: Traced) -> None:
         if info.faults is Faults.OFF:
