@@ -23,6 +23,7 @@ from mematlas.report.answer import answer_spans
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
 from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.process_list import Helpers, process_rows
 from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
@@ -30,7 +31,13 @@ if TYPE_CHECKING:
 
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.leaks import Leak, Leaks
-    from mematlas.report.model.report import Account, BadFree, ObjectType, Report
+    from mematlas.report.model.report import (
+        Account,
+        BadFree,
+        ObjectType,
+        ProcessSummary,
+        Report,
+    )
     from mematlas.report.model.spans import Spans
 
 _NAMES_SHOWN = 200  # in the details of one part
@@ -341,6 +348,19 @@ def _processes(report: Report) -> str:
     if len(report.processes) < 2:
         return ""
     rows = "".join(
+        _helpers_row(line, depth) if isinstance(line, Helpers) else _process_row(line, depth)
+        for line, depth in process_rows(report)
+    )
+    heads = "".join(
+        f'<th scope="col">{head}</th>'
+        for head in ("command", "pid", "highest RSS", "started", "ended", "how")
+    )
+    table = f'<div class="scroll"><table class="processes"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return section("processes", "Processes", "", table)
+
+
+def _process_row(line: ProcessSummary, depth: int) -> str:
+    return (
         f'<tr><td class="process" data-depth="{min(depth, 12)}"><b>'
         f"{safe(shorten(clean(line.command), 200))}</b>"
         + (f'<div class="warning">{safe(line.note)}</div>' if line.note else "")
@@ -349,14 +369,17 @@ def _processes(report: Report) -> str:
         f"<td>{format_duration(line.start_s)}</td>"
         f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
         f"<td>{safe(line.ending)}</td></tr>"
-        for line, depth in run_facts.process_tree(report.processes)
     )
-    heads = "".join(
-        f'<th scope="col">{head}</th>'
-        for head in ("command", "pid", "highest RSS", "started", "ended", "how")
+
+
+def _helpers_row(helpers: Helpers, depth: int) -> str:
+    """Render short-lived processes as one row that can be opened."""
+    rows = "".join(_process_row(each, 0) for each in helpers.processes)
+    return (
+        f'<tr><td class="process" data-depth="{min(depth, 12)}" colspan="6">'
+        f'<details class="more"><summary>{safe(helpers.describe())}</summary>'
+        f'<table class="processes"><tbody>{rows}</tbody></table></details></td></tr>'
     )
-    table = f'<div class="scroll"><table class="processes"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    return section("processes", "Processes", "", table)
 
 
 def _facts(report: Report) -> str:
