@@ -6,7 +6,7 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from guest.conftest import NODES, holding, mematlas
 from mematlas import _core
 from mematlas.errors import UnsupportedError, UsageError
 from mematlas.linux.zoneinfo import read_frame_ranges
-from mematlas.memory import Region, mbind, mempolicy, migrate_pages, move_pages, where
+from mematlas.memory import Arena, Region, mbind, mempolicy, migrate_pages, move_pages, where
 from mematlas.observe.page_states.analyse import node_of
 
 MIB = 1 << 20
@@ -69,6 +69,22 @@ def fill_small(region: Region) -> None:
     """Fault a region in by small pages: interleaving places huge pages as a whole."""
     region.nohugepage()
     region.populate_write()
+
+
+@pytest.mark.parametrize("node", [0, 1])
+@pytest.mark.parametrize("huge", [None, "thp"])
+@pytest.mark.parametrize("size", ["1M", "2M", "9M"])
+def test_an_arena_is_on_the_node_asked_for(
+    node: int, huge: Literal["thp"] | None, size: str
+) -> None:
+    """Allocations of every size are on the arena's node, also after they grew."""
+    with Arena("128M", node=node, huge=huge) as arena, arena.alloc(size) as block:
+        for more in (size, "20M"):
+            arena.resize(block, more)
+            array = block.array()
+            array[:] = 1
+            assert set(where(array).by_node or ()) == {node}
+            del array
 
 
 @pytest.mark.parametrize("node", [0, 1])
