@@ -48,7 +48,13 @@ from mematlas._core.syscalls.perf import (
     open_perf_counter,
     open_perf_sampler,
 )
-from mematlas._core.syscalls.process import add_personality, disable_thp, same_address_space
+from mematlas._core.syscalls.process import (
+    add_personality,
+    disable_thp,
+    same_address_space,
+    trace_me,
+    trace_run_to,
+)
 
 __all__ = [
     "ABSENT",
@@ -119,6 +125,8 @@ __all__ = [
     "stream_vectors",
     "swap_handler",
     "touch_pages",
+    "trace_me",
+    "trace_run_to",
     "trim_heap",
     "unlock_memory",
     "unmap_memory",
