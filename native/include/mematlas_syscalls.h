@@ -54,6 +54,8 @@ int mematlas_unlock(uint64_t address, uint64_t length);
 int mematlas_lock_all(int flags); /* mlockall; 0: munlockall */
 int mematlas_name_memory(uint64_t address, uint64_t length, const char *name);
 int mematlas_memfd(const char *name, uint32_t flags);
+int mematlas_memfd_secret(uint32_t flags);
+void mematlas_wipe(uint64_t address, uint64_t length); /* explicit_bzero(3) */
 int mematlas_bind(uint64_t address, uint64_t length, int mode, const uint64_t *nodes, uint64_t bits,
 		  uint32_t flags);
 /* nodes NULL: only queries. ret: each page's node, or -errno. Returns how many pages could not be

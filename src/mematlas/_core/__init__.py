@@ -33,6 +33,7 @@ from mematlas._core.syscalls.mapping import (
     advise,
     buffer_at,
     create_memfd,
+    create_secret_memfd,
     lock_all,
     lock_memory,
     map_memory,
@@ -40,6 +41,7 @@ from mematlas._core.syscalls.mapping import (
     protect_memory,
     unlock_memory,
     unmap_memory,
+    wipe_memory,
 )
 from mematlas._core.syscalls.numa import bind_memory, migrate_pages, move_pages, policy, set_policy
 from mematlas._core.syscalls.perf import (
@@ -93,6 +95,7 @@ __all__ = [
     "cachestat",
     "compile_flags",
     "create_memfd",
+    "create_secret_memfd",
     "disable_thp",
     "fork_timed",
     "gather_sum",
@@ -132,4 +135,5 @@ __all__ = [
     "unmap_memory",
     "unmap_timed",
     "walk_heap",
+    "wipe_memory",
 ]
