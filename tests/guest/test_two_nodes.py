@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,6 +15,7 @@ import pytest
 
 from guest.conftest import NODES, holding, mematlas
 from mematlas import _core
+from mematlas.cli import main
 from mematlas.errors import UnsupportedError, UsageError
 from mematlas.linux.zoneinfo import read_frame_ranges
 from mematlas.memory import Arena, Region, mbind, mempolicy, migrate_pages, move_pages, where
@@ -237,3 +240,25 @@ def test_a_node_that_is_not_there() -> None:
     """Node 2 is refused with the list of existing nodes."""
     with pytest.raises(UsageError, match="nodes with memory here: 0, 1"):
         Region("1M", node=2)
+
+
+def test_the_migrate_command_proves_what_moved() -> None:
+    """`mematlas migrate` agrees with numa_maps, before and after, and moves shared pages on request."""
+
+    def migrate(*words: object) -> dict[str, Any]:
+        """Run the command; status 1 is for pages of libraries that stay."""
+        reply = io.StringIO()
+        with redirect_stdout(reply):
+            assert main(["migrate", *map(str, words), "--json"]) in (0, 1)
+        data: dict[str, Any] = json.loads(reply.getvalue())["data"]
+        return data
+
+    with holding(64 * MIB, "--membind", "0") as child:
+        assert on_nodes(child.pid).get(0, 0) * 4096 >= 64 * MIB
+        found = migrate(child.pid, "--to", 1)
+        assert on_nodes(child.pid).get(1, 0) * 4096 >= 64 * MIB
+        assert found["outcomes"]["moved"] >= 64 * MIB
+        assert found["before"]["0"] - found["after"].get("0", 0) >= 64 * MIB
+        assert found["after"]["1"] >= 64 * MIB
+        back = migrate(child.pid, "--to", 0, "--from", 1, "--shared")
+        assert back["after"]["0"] >= 64 * MIB

@@ -161,6 +161,11 @@ def move_range(address: int, length: int, node: int, step: int = _core.PAGE) -> 
         status = _in_parts(pages, node)
     except OSError as error:
         raise refusal(error, "move_pages", [node]) from None
+    return count_outcomes(before, status, node)
+
+
+def count_outcomes(before: list[int], status: list[int], node: int) -> Counts:
+    """Count pages by what move_pages(2) did: their node before, and their status after."""
     return _count(
         one
         if one < 0
