@@ -260,5 +260,5 @@ def test_the_migrate_command_proves_what_moved() -> None:
         assert found["outcomes"]["moved"] >= 64 * MIB
         assert found["before"]["0"] - found["after"].get("0", 0) >= 64 * MIB
         assert found["after"]["1"] >= 64 * MIB
-        back = migrate(child.pid, "--to", 0, "--from", 1, "--shared")
+        back = migrate(child.pid, "--to", 0, "--only", 1, "--shared")
         assert back["after"]["0"] >= 64 * MIB

@@ -15,7 +15,7 @@ from mematlas.cli.arguments import add_json, duration, interval, positive
 from mematlas.errors import UsageError
 from mematlas.observe.page_faults.model import PERIOD
 
-EXAMPLES = ("faults --live 4242", "faults -- make -j8", "faults --demo --every 4")
+EXAMPLES = ("faults --live 4242", "faults -- make -j8")
 
 
 _MOST_PAGES = 1 << 20

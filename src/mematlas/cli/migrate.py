@@ -12,7 +12,7 @@ import sys
 from mematlas.cli.arguments import add_json, add_pid
 from mematlas.errors import UsageError
 
-EXAMPLES = ("migrate 4242 --to 1", "migrate 4242 --to 0 --from 2-3 --dry-run")
+EXAMPLES = ("migrate 4242 --to 1", "migrate 4242 --to 0 --only 2-3 --dry-run")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--to", metavar="NODE", type=_node, required=True, help="the node to move to"
     )
     parser.add_argument(
-        "--from",
+        "--only",
         dest="source",
         metavar="NODES",
         type=_nodes,

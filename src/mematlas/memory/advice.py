@@ -89,13 +89,17 @@ def apply(
     check_advice(name, shared=shared)
     _check_kind(name, shared=shared, hugetlb=hugetlb)
     resident = _resident(address, length) if name == "pageout" else 0
-    if resident and swapped:
-        _check_swap()
     try:
         _core.advise(address, length, ADVICE[name])
     except OSError as error:
         raise _refusal(error, address, length, name) from None
-    _check_effect(address, length, name, resident)
+    # MADV_COLLAPSE accepts a range that ends on a boundary.
+    if name == "collapse" and not _holds_huge(address, length):
+        raise _refusal(OSError(errno.EINVAL, ""), address, length, name)
+    if name == "hugepage":
+        _check_room_for_huge(address, length)
+    if resident:
+        _check_paged_out(address, length, resident, swapped=swapped)
 
 
 def _check_kind(name: str, *, shared: bool, hugetlb: bool) -> None:
@@ -109,21 +113,18 @@ def _check_kind(name: str, *, shared: bool, hugetlb: bool) -> None:
         _check_merging()
 
 
-def _check_effect(address: int, length: int, name: str, resident: int) -> None:
-    """Raise MematlasError where the kernel accepted the advice and did nothing.
-
-    resident: bytes before pageout().
-    """
-    # MADV_COLLAPSE accepts a range that ends on a boundary.
-    if name == "collapse" and not _holds_huge(address, length):
-        raise _refusal(OSError(errno.EINVAL, ""), address, length, name)
-    if name == "hugepage":
-        _check_room_for_huge(address, length)
-    if resident and _resident(address, length) >= resident:
-        raise MematlasError(
-            f"pageout() had no effect: all {format_bytes(resident)} are still resident; pages that other "
-            "processes map, that are pinned, or whose cgroup may not swap stay"
-        )
+def _check_paged_out(address: int, length: int, resident: int, *, swapped: bool) -> None:
+    """Raise MematlasError where the kernel accepted pageout() and kept all of the `resident` bytes."""
+    if _resident(address, length) < resident:
+        return
+    info = machine.parse_meminfo(machine.Tree("/").text("proc/meminfo"))
+    if swapped and not info.get("SwapFree"):
+        why = "its swap is full" if info.get("SwapTotal") else "it has no swap; see swapon(8)"
+        raise MematlasError(f"pageout() did nothing on this machine: {why}")
+    raise MematlasError(
+        f"pageout() had no effect: all {format_bytes(resident)} are still resident; pages that other "
+        "processes map, that are pinned, or whose cgroup may not swap stay"
+    )
 
 
 def advise(buffer: Any, name: AdviceName) -> None:
@@ -229,15 +230,6 @@ def _check_merging() -> None:
         raise MematlasError(
             f"mergeable() would do nothing: KSM is off ({_KSM}: {running}); write 1 to it"
         )
-
-
-def _check_swap() -> None:
-    """Raise MematlasError where the kernel would accept pageout() and ignore it: no swap is free."""
-    info = machine.parse_meminfo(machine.Tree("/").text("proc/meminfo"))
-    if not info.get("SwapTotal"):
-        raise MematlasError("pageout() would do nothing: this machine has no swap; see swapon(8)")
-    if not info.get("SwapFree"):
-        raise MematlasError("pageout() would do nothing: the swap is full")
 
 
 def _check_room_for_huge(address: int, length: int) -> None:

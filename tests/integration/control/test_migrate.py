@@ -52,7 +52,7 @@ def test_a_dry_run_moves_nothing(
     ("words", "code", "message"),
     [
         (["--to", "63"], 2, "no memory on node 63"),
-        (["--to", "0", "--from", "63"], 2, "no memory on node 63"),
+        (["--to", "0", "--only", "63"], 2, "no memory on node 63"),
         (["--to", "many"], 2, "not the number of a node"),
         ([], 2, "--to"),
     ],
