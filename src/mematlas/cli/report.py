@@ -11,6 +11,7 @@ from mematlas.cli.arguments import (
     add_recording,
     add_wrappers,
     output_format,
+    percent,
     positive,
     run_time,
 )
@@ -27,7 +28,11 @@ if TYPE_CHECKING:
 
 DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
-EXAMPLES = ("report app.atlas --by live --top 10", "report app.atlas -o report.html")
+EXAMPLES = (
+    "report app.atlas --by live --top 10",
+    "report app.atlas --tree --by-package",
+    "report app.atlas -o report.html",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +62,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=run_time,
         help="... and still live at this time (default the end of the run)",
     )
+    parser.add_argument(
+        "--tree", action="store_true", help="show a call tree, from the roots to the leaves"
+    )
+    parser.add_argument(
+        "--inverted",
+        action="store_true",
+        help="with --tree: from the functions that allocate to their callers",
+    )
+    parser.add_argument(
+        "--by-package",
+        action="store_true",
+        help="sum lines, or fold the tree, by Python package or library",
+    )
+    parser.add_argument(
+        "--depth", metavar="N", type=positive, help="with --tree: show N levels (default all)"
+    )
+    parser.add_argument(
+        "--threshold",
+        metavar="PERCENT",
+        type=percent,
+        help="with --tree: show nodes with at least PERCENT of the total (default 1)",
+    )
     add_output(
         parser, "write an HTML page with flame graph and timeline, or JSON if FILE ends in .json"
     )
@@ -67,6 +94,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording, and print or write the report."""
     recording = open_recording(arguments.file, arguments.skip, arguments.keep)
+    if arguments.tree or arguments.by_package:
+        return _run_tree(arguments, recording)
+    if arguments.inverted or arguments.depth or arguments.threshold is not None:
+        raise UsageError("--inverted, --depth and --threshold need --tree")
     if arguments.since or arguments.until:
         return _run_window(arguments, recording)
     for path in arguments.output:
@@ -86,6 +117,57 @@ def run(arguments: argparse.Namespace) -> int:
         by = arguments.by or report.main_metric
         ranked = lines(report.stacks, by)
         render_report(report, ranked, top=top, by=by, console=Console())
+    return 0
+
+
+def _run_tree(arguments: argparse.Namespace, recording: Recording) -> int:
+    """Print a call tree, or the lines by package."""
+    if arguments.output or arguments.since or arguments.until:
+        raise UsageError("--tree and --by-package take neither --output nor --since nor --until")
+    from rich.console import Console
+
+    from mematlas.report import json_writer
+    from mematlas.report.analyse.call_tree import make_call_tree
+    from mematlas.report.analyse.lines import lines
+    from mematlas.report.analyse.packages import sum_packages
+    from mematlas.report.frame_names import directory_of
+    from mematlas.report.text.call_tree import TreeLimits, render_call_tree, render_packages
+
+    report = recording.report(pid=arguments.pid)
+    by = arguments.by or report.main_metric
+    ranked = lines(report.stacks, by)
+    directory = directory_of(report, ranked)
+    limits = TreeLimits(
+        arguments.depth, 0.01 if arguments.threshold is None else arguments.threshold / 100
+    )
+    why = report.why_unknown(by)
+    if not arguments.tree:
+        packages = sum_packages(ranked, by, directory)
+        if arguments.json:
+            sys.stdout.writelines(json_writer.render_packages(packages, by, known=why is None))
+        else:
+            render_packages(
+                packages,
+                by,
+                top=arguments.top or DEFAULT_LINES,
+                directory=directory,
+                console=Console(),
+                why_unknown=why,
+            )
+        return 0
+    tree = make_call_tree(
+        report.stacks,
+        by,
+        inverted=arguments.inverted,
+        by_package=arguments.by_package,
+        directory=directory,
+    )
+    if arguments.json:
+        sys.stdout.writelines(
+            json_writer.render_call_tree(tree, limits.depth, limits.least, known=why is None)
+        )
+    else:
+        render_call_tree(tree, limits, directory, Console(), why)
     return 0
 
 

@@ -16,12 +16,14 @@ from mematlas.present.html.markup import (
     tag,
 )
 from mematlas.present.printable import clean, shorten
+from mematlas.report import bad_frees as bad_free_words
 from mematlas.report import frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.answer import answer_spans
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
 from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.process_list import Helpers, process_rows
 from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
@@ -29,7 +31,13 @@ if TYPE_CHECKING:
 
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.leaks import Leak, Leaks
-    from mematlas.report.model.report import Account, ObjectType, Report
+    from mematlas.report.model.report import (
+        Account,
+        BadFree,
+        ObjectType,
+        ProcessSummary,
+        Report,
+    )
     from mematlas.report.model.spans import Spans
 
 _NAMES_SHOWN = 200  # in the details of one part
@@ -321,17 +329,38 @@ def _bad_frees(report: Report, directory: str) -> str:
     if not report.bad_frees:
         return ""
     items = "".join(
-        f'<li><b class="count">{bad.count:,} times</b><div>{stack(bad.frames, directory)}</div></li>'
+        f'<li><b class="count">{quantities.count(bad.count, "time")}</b>'
+        f"<div>{stack(bad.frames, directory)}"
+        f'<p class="story">{safe(_bad_free(bad, directory))}</p></div></li>'
         for bad in sorted(report.bad_frees, key=lambda bad: -bad.count)[:200]
     )
-    about = "frees of pointers that were not live allocations"
-    return section("badfrees", "Bad frees", about, f'<ul class="stacks">{items}</ul>')
+    return section(
+        "badfrees", "Bad frees", bad_free_words.ABOUT, f'<ul class="stacks">{items}</ul>'
+    )
+
+
+def _bad_free(bad: BadFree, directory: str) -> str:
+    story = bad_free_words.story(bad, directory)
+    return ": ".join(filter(None, (str(bad.reason or ""), story)))
 
 
 def _processes(report: Report) -> str:
     if len(report.processes) < 2:
         return ""
     rows = "".join(
+        _helpers_row(line, depth) if isinstance(line, Helpers) else _process_row(line, depth)
+        for line, depth in process_rows(report)
+    )
+    heads = "".join(
+        f'<th scope="col">{head}</th>'
+        for head in ("command", "pid", "highest RSS", "started", "ended", "how")
+    )
+    table = f'<div class="scroll"><table class="processes"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+    return section("processes", "Processes", "", table)
+
+
+def _process_row(line: ProcessSummary, depth: int) -> str:
+    return (
         f'<tr><td class="process" data-depth="{min(depth, 12)}"><b>'
         f"{safe(shorten(clean(line.command), 200))}</b>"
         + (f'<div class="warning">{safe(line.note)}</div>' if line.note else "")
@@ -340,14 +369,17 @@ def _processes(report: Report) -> str:
         f"<td>{format_duration(line.start_s)}</td>"
         f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
         f"<td>{safe(line.ending)}</td></tr>"
-        for line, depth in run_facts.process_tree(report.processes)
     )
-    heads = "".join(
-        f'<th scope="col">{head}</th>'
-        for head in ("command", "pid", "highest RSS", "started", "ended", "how")
+
+
+def _helpers_row(helpers: Helpers, depth: int) -> str:
+    """Render short-lived processes as one row that can be opened."""
+    rows = "".join(_process_row(each, 0) for each in helpers.processes)
+    return (
+        f'<tr><td class="process" data-depth="{min(depth, 12)}" colspan="6">'
+        f'<details class="more"><summary>{safe(helpers.describe())}</summary>'
+        f'<table class="processes"><tbody>{rows}</tbody></table></details></td></tr>'
     )
-    table = f'<div class="scroll"><table class="processes"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
-    return section("processes", "Processes", "", table)
 
 
 def _facts(report: Report) -> str:
