@@ -15,7 +15,7 @@ from mematlas.cli.arguments import add_json, duration, interval, positive
 from mematlas.errors import UsageError
 from mematlas.observe.page_faults.model import PERIOD
 
-EXAMPLES = ("faults --live 4242", "faults -- make -j8")
+EXAMPLES = ("faults --follow 4242", "faults -- make -j8")
 
 
 _MOST_PAGES = 1 << 20
@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print the rates of a process this often (default once, at the end)",
     )
     parser.add_argument(
-        "--live",
+        "--follow",
         action="store_true",
         help="print a line with rates and totals every interval (default 1s) until Ctrl-C or its end",
     )
@@ -145,7 +145,7 @@ def _watch(text: str, arguments: argparse.Namespace) -> int:
     pid = parse_pid(text)
     if arguments.where:
         return _sample(pid, arguments)
-    if arguments.live:
+    if arguments.follow:
         return _live(pid, arguments)
     interval_s = arguments.interval or arguments.duration
     count = max(1, math.ceil(arguments.duration / interval_s - 1e-9)) if interval_s else 1

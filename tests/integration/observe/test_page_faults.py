@@ -179,13 +179,13 @@ def test_the_demonstration_counts_what_the_kernel_does(capsys: pytest.CaptureFix
 
 
 def test_live_lines_have_totals_and_end_with_the_process() -> None:
-    """--live prints a line with totals for every interval, until the process ends."""
+    """--follow prints a line with totals for every interval, until the process ends."""
     script = (
         "import mmap\nwhile 1:\n    area = mmap.mmap(-1, 1 << 20)\n    area[::4096] = bytes(256)\n"
     )
     with subprocess.Popen([sys.executable, "-c", script]) as child:
         command = [
-            sys.executable, "-m", "mematlas", "faults", "--live", "--json", "--interval", "200ms",
+            sys.executable, "-m", "mematlas", "faults", "--follow", "--json", "--interval", "200ms",
             str(child.pid),
         ]  # fmt: skip
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as live:
@@ -206,13 +206,13 @@ def test_live_lines_have_totals_and_end_with_the_process() -> None:
 
 
 def test_live_ends_by_an_interrupt() -> None:
-    """Ctrl-C ends --live with status 0 and no traceback."""
+    """Ctrl-C ends --follow with status 0 and no traceback."""
     command = [
         sys.executable,
         "-m",
         "mematlas",
         "faults",
-        "--live",
+        "--follow",
         "--interval",
         "100ms",
         str(os.getpid()),
@@ -231,5 +231,5 @@ def test_live_ends_by_an_interrupt() -> None:
 
 def test_live_of_no_process(capsys: pytest.CaptureFixture[str]) -> None:
     """A process that does not exist is told before any heading."""
-    assert main(["faults", "--live", "4194304"]) in (2, 3)
+    assert main(["faults", "--follow", "4194304"]) in (2, 3)
     assert capsys.readouterr().out == ""
