@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
 EXAMPLES = (
-    "report app.atlas --by live --top 10",
     "report app.atlas --tree --by-package",
     "report app.atlas -o report.html",
 )
