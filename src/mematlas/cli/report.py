@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import re
 import sys
 from typing import TYPE_CHECKING
 
@@ -21,13 +23,13 @@ from mematlas.present.output_file import writing
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Iterator
 
     from mematlas.api.recording import Recording
 
 DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
+_NO_EDITOR = frozenset(("javascript", "data", "vbscript", "blob", "file", "about"))
 EXAMPLES = (
     "report app.atlas --tree --by-package",
     "report app.atlas -o report.html",
@@ -86,12 +88,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_output(
         parser, "write an HTML page with flame graph and timeline, or JSON if FILE ends in .json"
     )
+    parser.add_argument(
+        "--editor",
+        metavar="URL",
+        type=editor_url,
+        help="with an HTML page: open lines by this URL, such as 'zed://file/{file}:{line}'"
+        " (default VS Code; a setting of the page)",
+    )
     add_wrappers(parser)
     add_json(parser, "report")
 
 
+def editor_url(text: str) -> str:
+    """Parse the URL of an editor, for `type=` of an argument. Schemes that browsers run are refused."""
+    scheme = re.match(r"([a-z][a-z0-9+.-]*):", text, re.IGNORECASE)
+    if "{file}" not in text or scheme is None or scheme[1].lower() in _NO_EDITOR:
+        message = (
+            f"{text!r} is not the URL of an editor; write it as vscode://file/{{file}}:{{line}}"
+        )
+        raise argparse.ArgumentTypeError(message)
+    return text
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Read the recording, and print or write the report."""
+    from mematlas.api.recording import html_page
+
     recording = open_recording(arguments.file, arguments.skip, arguments.keep)
     if arguments.tree or arguments.by_package:
         return _run_tree(arguments, recording)
@@ -101,7 +123,9 @@ def run(arguments: argparse.Namespace) -> int:
         return _run_window(arguments, recording)
     for path in arguments.output:
         if output_format(path, "html", "json") == "html":
-            write_text(path, [recording.to("html", pid=arguments.pid).decode()])
+            write_text(
+                path, [html_page(recording, pid=arguments.pid, editor=arguments.editor or "")]
+            )
         else:
             write_text(path, _render_json(recording, arguments))
     if arguments.json:
@@ -212,6 +236,6 @@ def _seconds(time: tuple[float, str] | None, whole: float) -> float | None:
 
 def write_text(path: str, pieces: Iterator[str] | list[str]) -> None:
     """Write a file and print its size on stderr."""
-    with writing(path) as part, part.open("w", encoding="utf-8") as file:
-        size = sum(map(file.write, pieces))
+    with writing(path) as part, part.open("wb") as file:
+        size = sum(file.write(piece.encode()) for piece in pieces)
     print(f"mematlas: {path}: {size:,} bytes", file=sys.stderr)

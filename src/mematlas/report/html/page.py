@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mematlas.present.html import bundle
 from mematlas.present.html.markup import (
     brand,
+    contents,
     flame_section,
     page,
     safe,
@@ -20,6 +21,7 @@ from mematlas.report import bad_frees as bad_free_words
 from mematlas.report import frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.answer import answer_spans
+from mematlas.report.html import memory_sections
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
 from mematlas.report.model.leaks import LIKELY, LeakVerdict
@@ -50,30 +52,38 @@ def render_html(
     ranked: list[LineStats],
     leaks: Leaks | None = None,
     spans: Spans | None = None,
+    editor: str = "",
 ) -> str:
     """Return the whole page, with leaks and time windows if given.
 
-    `ranked` are the lines by the main metric.
+    `ranked` are the lines by the main metric. `editor` is the URL that opens a line in an editor.
     """
     directory = frame_names.directory_of(report, ranked)
+    found_leaks = _leaks(leaks, directory) if leaks else ""
     body = "\n".join(
         filter(
             None,
             (
                 _head(report, ranked, directory),
+                contents(),
                 _account_section(report, directory),
+                _bad_frees(report, directory),
+                found_leaks if leaks and leaks.likely_bytes else "",
                 _TIMELINE.format(help=_PARTS if spans else "") if report.series else "",
                 flame_section("width is bytes; callers above, callees below", "", _KEYS)
                 if report.stacks
                 else "",
                 _lines_section(ranked, directory),
                 _own_peaks(report, directory),
+                memory_sections.first_touch(report.page_faults, directory),
+                memory_sections.slack(report, ranked, directory),
+                memory_sections.heaps(report),
+                memory_sections.cold(report, ranked, directory),
                 _objects(report, directory),
                 _imports(report),
-                _leaks(leaks, directory) if leaks else "",
-                _bad_frees(report, directory),
+                "" if leaks and leaks.likely_bytes else found_leaks,
                 _processes(report),
-                _facts(report),
+                _facts(report, editor),
             ),
         )
     )
@@ -84,8 +94,7 @@ def render_html(
 
 def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
     spans = "".join(
-        tag("span", safe(text), class_=role) if role else safe(text)
-        for text, role in answer_spans(report, ranked, directory)
+        _answer_span(text, role) for text, role in answer_spans(report, ranked, directory)
     )
     details = [run_facts.sampling(report.sampling), run_facts.start_time(report.started)]
     seconds = run_facts.duration_s(report)
@@ -100,6 +109,12 @@ def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
         + cut
         + "</header>"
     )
+
+
+def _answer_span(text: str, role: str) -> str:
+    if role == "code":
+        return tag("a", safe(text), class_=role, href="#section=lines")
+    return tag("span", safe(text), class_=role) if role else safe(text)
 
 
 def _account_section(report: Report, directory: str) -> str:
@@ -382,7 +397,7 @@ def _helpers_row(helpers: Helpers, depth: int) -> str:
     )
 
 
-def _facts(report: Report) -> str:
+def _facts(report: Report, editor: str) -> str:
     pairs: list[tuple[str, object]] = [
         ("command", shorten(clean(" ".join(report.command)), 2000)),
         ("started", report.started),
@@ -395,7 +410,11 @@ def _facts(report: Report) -> str:
     notes = "".join(f"<li>{safe(shorten(clean(note), 600))}</li>" for note in report.notes if note)
     if notes:
         notes = f"<h3>Notes</h3><ul>{notes}</ul>"
-    return section("facts", "The run", "", f"{notes}<dl>{facts}</dl>")
+    setting = (
+        '<p class="setting"><label hidden>Links to lines open in '
+        f"{tag('select', '', id='editor', data_editor=editor)}</label></p>"
+    )
+    return section("facts", "The run", "", f"{notes}<dl>{facts}</dl>{setting}")
 
 
 def _fact(key: str, value: object) -> str:
