@@ -370,7 +370,9 @@ def _timeline(page: Page) -> Text:
         return Text()
     scale = max(top[0], most[0] if most else 0.0)
     span = (rss[0][0], rss[-1][0])
-    text = title("Timeline", f"{format_duration(span[1] - span[0])} from the first sample")
+    aside = f"{format_duration(span[1] - span[0])} from the first sample"
+    aside += ", summed over processes" if len(report.series) > 1 else ""
+    text = title("Timeline", aside)
     for name, points, peak, style in (
         ("RSS ", rss, top, "bright_black"),
         ("live", live, (report.peak_live_bytes, report.peak_live_time_s), "cyan"),
