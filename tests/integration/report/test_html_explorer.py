@@ -159,6 +159,7 @@ def test_folded_stacks_are_counted(show: Callable[..., Any]) -> None:
     """A caller whose small stacks are folded says how many there are; none are lost."""
     from mematlas.report.analyse.table import StackTable
     from mematlas.report.html.trie import TrieBuilder, TrieSource
+
     small = tuple(
         reports.stack((reports.python(f"small_{n}", "/srv/shop/small.py", n), reports.LOAD, reports.MAIN, reports.MODULE),
                       1e-4, churn=1e-6)
