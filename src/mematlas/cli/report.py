@@ -139,7 +139,8 @@ def run(arguments: argparse.Namespace) -> int:
         report, top = recording.report(pid=arguments.pid), arguments.top or DEFAULT_LINES
         by = arguments.by or report.main_metric
         ranked = lines(report.stacks, by)
-        render_report(report, ranked, top=top, by=by, console=Console())
+        leaks = None if arguments.pid else recording.leaks()  # which are of all processes together
+        render_report(report, ranked, top=top, by=by, console=Console(), leaks=leaks)
     return 0
 
 
