@@ -13,6 +13,7 @@ import numpy as np
 from mematlas.recording.model import LIFETIMES, PartKind, SlackPart
 from mematlas.report.analyse import account, sums
 from mematlas.report.analyse.bad_frees import find_bad_frees
+from mematlas.report.analyse.calibrate import excess
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.imports import find_imports
@@ -129,7 +130,11 @@ def _all_stacks(
             recording.allocators,
             join.parts if join else (),
         )
-        tables += _table(stacks, index, rows, held, more, only, divided.less)
+        less = dict(divided.less)
+        if join:
+            for key, size in excess(join.rows, join.parts).items():
+                less[key] = less.get(key, 0) + size
+        tables += _table(stacks, index, rows, held, more, only, less)
         if divided.rows is not None and only in {None, "resident", *_SHARES}:
             tables.append(divided.rows)
         if index in recording.fault_sites and only in {None, "faulted"}:

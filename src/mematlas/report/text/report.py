@@ -449,7 +449,7 @@ def _line_details(line: LineStats, by: str) -> str:
         phrase[0] += f" in {processes:,} processes"
     phrase += [
         f"{short} {format_bytes(line.bytes[metric])}"
-        for short, metric in (("resident", "resident"), ("peak", "peak"))
+        for short, metric in (("resident", "resident"), ("live at peak", "peak"))
         if metric != by and not (by in {"pss", "uss"} and line.bytes[metric] == line.bytes[by])
     ]
     phrase += [
