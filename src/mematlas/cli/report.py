@@ -31,7 +31,6 @@ DEFAULT_LINES = 20
 DEFAULT_STACKS = 1000  # in JSON: all of them can be gigabytes, each with its frames
 _NO_EDITOR = frozenset(("javascript", "data", "vbscript", "blob", "file", "about"))
 EXAMPLES = (
-    "report app.atlas --by live --top 10",
     "report app.atlas --tree --by-package",
     "report app.atlas -o report.html",
 )

@@ -142,7 +142,7 @@ def _account(account: Account, key: str, when: str, directory: str) -> str:
         _part(account, kind, size, directory) for kind, size in run_facts.part_totals(account)
     )
     total = (
-        '<div class="part total"><span></span><span>resident set</span>'
+        f'<div class="part total"><span></span><span>{"PSS" if account.counted_once else "resident set"}</span>'
         f"<b>{sized(account.total_bytes)}</b><span>100 %</span></div>"
     )
     bar = tag("div", "", class_="bar", role="group", aria_label="Shares of resident memory")
