@@ -65,6 +65,7 @@ def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) ->
         note=text_of(metadata["note"]),
         title=text_of(metadata.get("title", "")),
         peak_rss_bytes=optional(amount_of, metadata.get("peak_rss_bytes")),
+        cause=text_of(metadata.get("cause", "")),
     )
     pieces.processes[process.index] = process
 

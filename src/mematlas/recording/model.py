@@ -231,6 +231,7 @@ class Process:
     note: str = ""  # why it was not traced, or not completely
     title: str = field(default="", repr=False)  # its last command line, if that changed
     peak_rss_bytes: int | None = None  # VmHWM, as last read while it ran
+    cause: str = ""  # of its ending, if that was the OOM killer: whose limit was reached
 
 
 @dataclass(frozen=True, slots=True)
