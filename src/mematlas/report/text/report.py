@@ -168,13 +168,12 @@ def _part_names(page: Page, kind: str) -> Text:
 
 def _stack_names(page: Page) -> list[str]:
     """Return the start routines of threads, with their number and the size of their stacks."""
-    routines = [line for line in page.ranked if line.threads and line.frame]
+    routines = [line for line in page.ranked if line.threads]
     routines.sort(key=lambda line: -line.mapped.get("stack", 0))
     phrase = [
-        f"{frame_names.function_name(line.frame)}() x{line.threads}"
-        f" {format_bytes(line.mapped.get('stack', 0))}"
+        (f"{frame_names.function_name(line.frame)}()" if line.frame else "unknown routine")
+        + f" x{line.threads} {format_bytes(line.mapped.get('stack', 0))}"
         for line in routines[:_NAMED_STACKS]
-        if line.frame
     ]
     rest = sum(line.mapped.get("stack", 0) for line in routines[_NAMED_STACKS:])
     if rest:
