@@ -135,5 +135,9 @@ def print_summary(recording: RecordingData, path: str, asked: Patterns) -> None:
 
     recording.notes += mark_wrappers(recording, asked)
     console = Console(stderr=True)
-    report = with_symbol_note(recording, make_report(recording, only="resident"))
-    render_summary(report, lines(report.stacks, "resident"), path, console=console)
+    report = make_report(recording, only="resident")
+    by = report.main_metric
+    if by != "resident":  # only then, since stacks that hold nothing any more may be very many
+        report = make_report(recording, only=by)
+    report = with_symbol_note(recording, report)
+    render_summary(report, lines(report.stacks, by), path, console=console)

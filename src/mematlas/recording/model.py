@@ -230,8 +230,10 @@ class Process:
     ending: str = "running"  # "exited 0", "killed by SIGKILL", "exec", "lost sight of", ...
     note: str = ""  # why it was not traced, or not completely
     title: str = field(default="", repr=False)  # its last command line, if that changed
-    peak_rss_bytes: int | None = None  # VmHWM, as last read while it ran
-    cause: str = ""  # of its ending, if that was the OOM killer: whose limit was reached
+    peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read
+    cause: str = field(
+        default="", repr=False
+    )  # of its ending, if that was the OOM killer: whose limit was reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,7 +264,7 @@ class Snapshot:
     rows: Rows  # SNAPSHOT_DTYPE
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
     touched: tuple[Touched, ...] = ()
-    peak_rss_bytes: int | None = None  # VmHWM at that time
+    peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM at that time
 
 
 @dataclass(frozen=True, slots=True)

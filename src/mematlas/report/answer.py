@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas.recording.model import PartKind
-from mematlas.report import timeline
+from mematlas.report.endings import endings
 from mematlas.report.frame_names import owner_name
-from mematlas.report.run_facts import is_known, part_totals
+from mematlas.report.run_facts import is_known, part_totals, share_of_highest
 from mematlas.report.titles import PART_TITLES
 from mematlas.units import format_bytes, format_duration
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import Report
 
 _HELD: dict[str, str] = {PartKind.LIVE: "held by", PartKind.BEFORE: "allocated"}
-_NEAR = 1.02  # ratio of two RSS values that count as the same peak
 
 
 def answer(report: Report, ranked: list[LineStats], directory: str) -> str:
@@ -34,32 +33,60 @@ def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> lis
             (format_bytes(account.rss_bytes), "figure"),
             (" resident. Its parts are unknown: the program's pages could not be read.", ""),
         ]
+    spans = _missed(report) if report.main_metric == "peak" else _parts(report)
+    spans += _owner(report, ranked, directory)
+    if words := endings(report):
+        spans.append((f" {words}", ""))
+    return spans
+
+
+def _parts(report: Report) -> list[tuple[str, str]]:
+    account = report.account
     spans = [(format_bytes(account.rss_bytes), "figure"), (f" resident {_when(report)}: ", "")]
     for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
         spans.append((" and " if number else "", ""))
         spans.append((f"{100 * size / account.rss_bytes:.0f} %", "figure"))
         spans.append((f" {_HELD.get(kind, 'in')} {PART_TITLES[kind]}", ""))
     spans.append((".", ""))
-    if ranked and ranked[0].bytes["resident"] > 0:
-        spans.append((" The largest owner is ", ""))
-        spans.append((owner_name(ranked[0], directory), "code"))
-        spans.append((" with ", ""))
-        spans.append((format_bytes(ranked[0].bytes["resident"]), "figure"))
-        error = ranked[0].error_bytes
-        spans.append((f" ± {format_bytes(error)}." if error else ".", ""))
     return spans
 
 
+def _missed(report: Report) -> list[tuple[str, str]]:
+    """Say by how much the account misses the peak: its parts would be those of another moment."""
+    account = report.account
+    return [
+        (format_bytes(account.highest_rss_bytes), "figure"),
+        (" resident at the peak, which was missed: the account has ", ""),
+        (format_bytes(account.rss_bytes), "figure"),
+        (f", {format_bytes(account.highest_rss_bytes - account.rss_bytes)} less.", ""),
+        (" Most live bytes were ", ""),
+        (format_bytes(report.peak_live_bytes), "figure"),
+        (f" at {format_duration(report.peak_live_time_s)}.", ""),
+    ]
+
+
+def _owner(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
+    by = report.main_metric
+    largest = max(ranked, key=lambda line: line.bytes[by], default=None)
+    if largest is None or largest.bytes[by] <= 0:
+        return []
+    error = largest.error_bytes if by == "resident" else 0
+    return [
+        (" The largest owner then was " if by == "peak" else " The largest owner is ", ""),
+        (owner_name(largest, directory), "code"),
+        (" with ", ""),
+        (format_bytes(largest.bytes[by]), "figure"),
+        (f" ± {format_bytes(error)}." if error else ".", ""),
+    ]
+
+
 def _when(report: Report) -> str:
-    """Return "at the peak" or "near the peak": snapshots are rarer than samples of RSS."""
+    """Return "at the peak", or how much of the highest RSS the account has."""
+    account, highest = report.account, share_of_highest(report.account)
     if len(report.processes) > 1:
-        return (
-            f"at {format_duration(report.account.time_s)}, when memory other than files was highest"
-        )
-    top = timeline.highest(timeline.summed(report, "rss_bytes"))
-    if top is None or top[0] <= report.account.rss_bytes * _NEAR:
-        return "at the peak"
-    return f"near the peak of {format_bytes(top[0])}"
+        when = f"at {format_duration(account.time_s)}, when memory other than files was highest"
+        return f"{when}, {highest}" if account.missed_peak else when
+    return "at the peak" if highest in {"", "at the highest RSS"} else highest
 
 
 def _by_size(pair: tuple[str, int]) -> int:

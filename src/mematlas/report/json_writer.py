@@ -210,6 +210,7 @@ def _object(values: dict[str, Any]) -> _RawJson:
 def _account(account: Account) -> dict[str, Any]:
     return {
         **{name: getattr(account, name) for name in ("time_s", "trigger", "rss_bytes")},
+        "highest_rss_bytes": account.highest_rss_bytes or None,
         "parts": [asdict(part) for part in account.parts],
         "unexplained_bytes": account.unexplained_bytes,
     }

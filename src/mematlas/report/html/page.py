@@ -16,7 +16,7 @@ from mematlas.present.html.markup import (
     tag,
 )
 from mematlas.present.printable import clean, shorten
-from mematlas.report import frame_names, quantities, run_facts, titles
+from mematlas.report import endings, frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.answer import answer_spans
 from mematlas.report.html.frames import located, stack
@@ -98,7 +98,7 @@ def _account_section(report: Report, directory: str) -> str:
         return section(
             "account", "Account", "", "<p>Unknown: the program's pages could not be read.</p>"
         )
-    accounts = [("peak", "near the peak", report.account)]
+    accounts = [("peak", "at the peak", report.account)]
     if run_facts.is_known(report.last) and report.last != report.account:
         accounts.append(("last", "at the end", report.last))
     inner = ""
@@ -317,7 +317,7 @@ def _processes(report: Report) -> str:
         f"<td>{sized(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
         f"<td>{format_duration(line.start_s)}</td>"
         f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
-        f"<td>{safe(line.ending)}</td></tr>"
+        f"<td>{safe(endings.ending(line))}</td></tr>"
         for line, depth in run_facts.process_tree(report.processes)
     )
     heads = "".join(

@@ -30,6 +30,7 @@ Metric: TypeAlias = Literal[
     "fragmented",
     "idle",
 ]
+NEAR = 0.95  # part of the highest RSS that an account of the peak has
 METRICS: tuple[Metric, ...] = get_args(Metric)
 """Metrics that stacks can be ranked by, in the order of the metric switch."""
 
@@ -46,6 +47,14 @@ class Account:
     rss_bytes: int
     parts: tuple[Part, ...]
     unexplained_bytes: int
+    highest_rss_bytes: int = (
+        0  # of the run, by the kernel (VmHWM); of several processes, by samples; 0: unknown
+    )
+
+    @property
+    def missed_peak(self) -> bool:
+        """Whether RSS was clearly higher at another time, which no snapshot saw."""
+        return self.rss_bytes < NEAR * self.highest_rss_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +121,7 @@ class ProcessSummary:
     ending: str
     peak_rss_bytes: int
     note: str
+    cause: str = ""  # of its ending, where the OOM killer ended it
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +227,12 @@ class Report:
     )
     objects: tuple[ObjectType, ...] | None = None  # None: no Python process, or not scanned
     lifetimes_known: bool = True
+
+    @property
+    def main_metric(self) -> Metric:
+        """The metric of the answer: what was live at the peak, if the account is of another moment."""
+        is_other = self.account.missed_peak and len(self.processes) == 1
+        return "peak" if is_other and self.peak_live_bytes > 0 else "resident"
 
     def why_unknown(self, metric: str) -> str | None:
         """Return why a metric was not measured and which option measures it; None if it was measured."""

@@ -12,7 +12,7 @@ from rich.text import Text
 from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
-from mematlas.report import frame_names, quantities, run_facts, timeline, titles
+from mematlas.report import endings, frame_names, quantities, run_facts, timeline, titles
 from mematlas.report.answer import answer
 from mematlas.report.text.fault_sites import page_faults
 from mematlas.report.text.page import FramePrinter, title, write
@@ -63,8 +63,7 @@ class Page:
 
     def answer(self) -> Text:
         """Return the answer: where the memory is."""
-        ranked = sorted(self.ranked, key=lambda line: -line.bytes["resident"])
-        return Text(answer(self.report, ranked, self.directory))
+        return Text(answer(self.report, self.ranked, self.directory))
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
         """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
@@ -101,14 +100,15 @@ def render_summary(
 ) -> None:
     """Print the summary at the end of a run: the answer, the first lines, the command for more.
 
-    `ranked` are the lines by resident bytes.
+    `ranked` are the lines by the report's main metric.
     """
-    page = Page.of(report, "resident", ranked, console)
+    by = report.main_metric
+    page = Page.of(report, by, ranked, console)
     write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
     for line in page.ranked[:top]:
-        if line.bytes["resident"] <= 0:
+        if line.bytes[by] <= 0:
             break
-        first = Text("  ").append(format_bytes(line.bytes["resident"]).rjust(_NUMBER)).append("  ")
+        first = Text("  ").append(format_bytes(line.bytes[by]).rjust(_NUMBER)).append("  ")
         write(page.hanging(first, page.frames.located(line.frame), 14), console)
     for note in filter(None, report.notes):
         first = Text("  note: ", "yellow")
@@ -422,7 +422,7 @@ def _process(page: Page, line: ProcessSummary, depth: int) -> Text:
     first = Text("  ").append(peak.rjust(_NUMBER), "bold").append(f"  {line.pid:>7}  ")
     end = "" if line.end_s is None else f" to {format_duration(line.end_s)}"
     text = Text("  " * min(depth, 8) + shorten(clean(line.command), 200))
-    text.append(f"  {format_duration(line.start_s)}{end}, {line.ending}", "dim")
+    text.append(f"  {format_duration(line.start_s)}{end}, {endings.ending(line)}", "dim")
     if line.note:
         text.append(f"  {clean(line.note)}", "yellow")
     return page.hanging(first, text, 23)
