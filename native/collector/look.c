@@ -7,8 +7,8 @@
 
 #include "collector.h"
 
-#define GROWTH 20 /* a look per 1/20 of growth: their number grows by the logarithm of RSS */
-#define LEAST_GROWTH (256u << 10)
+#define GROWTH 33 /* a look per 3 % of growth: their number grows by the logarithm of RSS */
+#define LEAST_GROWTH (128u << 10)
 #define LEAST_SUM (16u << 20) /* smaller groups, as of a shell, have the looks of each process */
 #define STALE 64 /* part of the sum by which one process may have changed since its snapshot */
 #define PEAK_SHARE 0.2 /* of the time that looks at a growing process may take */

@@ -135,9 +135,10 @@ def print_summary(recording: RecordingData, path: str, asked: Patterns) -> None:
 
     recording.notes += mark_wrappers(recording, asked)
     console = Console(stderr=True)
-    report = make_report(recording, only="resident")
-    by = report.main_metric
-    if by != "resident":  # only then, since stacks that hold nothing any more may be very many
-        report = make_report(recording, only=by)
+    # Of stacks that hold nothing any more there may be very many, so they are read only where they are told.
+    only = "resident" if len(recording.processes) == 1 else None
+    report = make_report(recording, only=only)
+    if only and report.main_metric != only:
+        report = make_report(recording, only=report.main_metric)
     report = with_symbol_note(recording, report)
-    render_summary(report, lines(report.stacks, by), path, console=console)
+    render_summary(report, lines(report.stacks, report.main_metric), path, console=console)

@@ -19,14 +19,14 @@ _HELD: dict[str, str] = {PartKind.LIVE: "held by", PartKind.BEFORE: "allocated"}
 
 
 def answer(report: Report, ranked: list[LineStats], directory: str) -> str:
-    """Return the answer as text; `ranked` are the lines by resident bytes."""
+    """Return the answer as text; `ranked` are the lines by the main metric."""
     return "".join(text for text, _ in answer_spans(report, ranked, directory))
 
 
 def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
     """Return the answer as pairs of text and role: "figure", "code", or "" for plain words."""
     account = report.account
-    if account.rss_bytes <= 0:
+    if account.total_bytes <= 0:
         return [("Resident memory is unknown: the program's pages could not be read.", "")]
     if not is_known(account):
         return [
@@ -42,17 +42,17 @@ def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> lis
 
 def _parts(report: Report) -> list[tuple[str, str]]:
     account = report.account
-    spans = [(format_bytes(account.rss_bytes), "figure"), (f" resident {_when(report)}: ", "")]
+    spans = [(format_bytes(account.total_bytes), "figure"), (f" resident {_when(report)}: ", "")]
     for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
         spans.append((" and " if number else "", ""))
-        spans.append((f"{100 * size / account.rss_bytes:.0f} %", "figure"))
+        spans.append((f"{100 * size / account.total_bytes:.0f} %", "figure"))
         spans.append((f" {_HELD.get(kind, 'in')} {PART_TITLES[kind]}", ""))
     spans.append((".", ""))
     return spans
 
 
 def _missed(report: Report) -> list[tuple[str, str]]:
-    """Say by how much the account misses the peak: its parts would be those of another moment."""
+    """Return by how much the account misses the peak: its parts would be those of another moment."""
     account = report.account
     return [
         (format_bytes(account.highest_rss_bytes), "figure"),
@@ -70,7 +70,7 @@ def _owner(report: Report, ranked: list[LineStats], directory: str) -> list[tupl
     largest = max(ranked, key=lambda line: line.bytes[by], default=None)
     if largest is None or largest.bytes[by] <= 0:
         return []
-    error = largest.error_bytes if by == "resident" else 0
+    error = 0 if by == "peak" else largest.error_bytes
     return [
         (" The largest owner then was " if by == "peak" else " The largest owner is ", ""),
         (owner_name(largest, directory), "code"),
@@ -83,6 +83,12 @@ def _owner(report: Report, ranked: list[LineStats], directory: str) -> list[tupl
 def _when(report: Report) -> str:
     """Return "at the peak", or how much of the highest RSS the account has."""
     account, highest = report.account, share_of_highest(report.account)
+    if account.counted_once:
+        when = (
+            f"in {account.processes} processes at {format_duration(account.time_s)}, "
+            "with shared pages counted once"
+        )
+        return f"{when}, {highest}" if account.missed_peak else when
     if len(report.processes) > 1:
         when = f"at {format_duration(account.time_s)}, when memory other than files was highest"
         return f"{when}, {highest}" if account.missed_peak else when

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Metric: TypeAlias = Literal[
     "resident",
+    "pss",
+    "uss",
     "live",
     "peak",
     "allocated",
@@ -39,7 +41,7 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 class Account:
     """RSS of one process, or of several together, split into parts.
 
-    Invariant: sum(parts) + unexplained_bytes = rss_bytes.
+    Invariant: sum(parts) + unexplained_bytes = total_bytes.
     """
 
     time_s: float
@@ -47,9 +49,17 @@ class Account:
     rss_bytes: int
     parts: tuple[Part, ...]
     unexplained_bytes: int
-    highest_rss_bytes: int = (
-        0  # of the run, by the kernel (VmHWM); of several processes, by samples; 0: unknown
-    )
+    pss_bytes: int | None = None  # None: not recorded
+    counted_once: bool = False  # parts are PSS: pages that processes share count once in all
+    processes: int = 1
+    highest_rss_bytes: int = 0  # of the run: VmHWM, of several processes by samples; 0: unknown
+
+    @property
+    def total_bytes(self) -> int:
+        """PSS if parts are PSS, else RSS."""
+        if self.counted_once and self.pss_bytes is not None:
+            return self.pss_bytes
+        return self.rss_bytes
 
     @property
     def missed_peak(self) -> bool:
@@ -77,6 +87,8 @@ class StackStats:
     huge_bytes: int
     swapped_bytes: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
+    pss_bytes: int = 0  # resident; of a page that n processes map, one n-th
+    uss_bytes: int = 0  # resident, on pages that no other process maps
     faulted_bytes: int = 0  # made resident by page faults of this stack
     temporary_bytes: int = 0  # freed within TEMPORARY_S
     fragmented_bytes: int = 0  # free bytes on pages its blocks keep resident; exact mode only
@@ -145,6 +157,19 @@ class StackFaults:
     major_faults: int
     bytes: int
     error_bytes: int  # one standard error of `bytes`
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPeak:
+    """Memory of one line in processes at their own peaks that the account does not have.
+
+    A process that ended before the account's time, or began after it, has all of it.
+    """
+
+    frame: Frame | None
+    live_bytes: int  # sum of the processes
+    largest_bytes: int  # of one process
+    processes: tuple[int, ...]  # indices, largest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,18 +252,27 @@ class Report:
     )
     objects: tuple[ObjectType, ...] | None = None  # None: no Python process, or not scanned
     lifetimes_known: bool = True
+    sharing_known: bool = False  # PSS and USS at the time of the account
+    own_peaks: tuple[OwnPeak, ...] = ()  # of several processes; largest first
 
     @property
     def main_metric(self) -> Metric:
-        """The metric of the answer: what was live at the peak, if the account is of another moment."""
-        is_other = self.account.missed_peak and len(self.processes) == 1
-        return "peak" if is_other and self.peak_live_bytes > 0 else "resident"
+        """The metric of the answer: what was live at the peak, if the account is of another moment.
+
+        Else what sums to the account: of several processes PSS, if it is known.
+        """
+        if self.account.missed_peak and len(self.processes) == 1 and self.peak_live_bytes > 0:
+            return "peak"
+        return "pss" if self.account.counted_once else "resident"
 
     def why_unknown(self, metric: str) -> str | None:
         """Return why a metric was not measured and which option measures it; None if it was measured."""
         unread = None if self.account.parts else "the program's pages could not be read"
         reasons = {
             **dict.fromkeys(("resident", "huge", "swapped"), unread),
+            **dict.fromkeys(
+                ("pss", "uss"), unread or (None if self.sharing_known else "not in this recording")
+            ),
             "faulted": _why_no_faults(self.page_faults),
             "temporary": None
             if self.lifetimes_known
