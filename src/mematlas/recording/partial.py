@@ -89,6 +89,7 @@ class PartialRecording:
     idle: dict[int, model.IdleScan] = field(default_factory=dict)
     objects: dict[int, model.Objects] = field(default_factory=dict)
     heaps: dict[int, model.GlibcHeaps] = field(default_factory=dict)
+    bad_frees: dict[int, tuple[model.BadFreeEvent, ...]] = field(default_factory=dict)
     packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
     packed_sharing: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class PartialRecording:
             idle=self.idle,
             objects=self.objects,
             heaps=self.heaps,
+            bad_frees=self.bad_frees,
             notes=self.notes,
             allocators=self.allocators,
             complete=self.complete and not self.lossy,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mematlas.recording.model import PartKind
+from mematlas.report import bad_frees
 from mematlas.report.endings import endings
 from mematlas.report.frame_names import owner_name
 from mematlas.report.run_facts import is_known, part_totals, share_of_highest
@@ -24,7 +25,17 @@ def answer(report: Report, ranked: list[LineStats], directory: str) -> str:
 
 
 def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
-    """Return the answer as pairs of text and role: "figure", "code", or "" for plain words."""
+    """Return the answer as pairs of text and role: "figure", "code", "warning", or "" for plain words."""
+    spans = _memory(report, ranked, directory)
+    if words := endings(report):
+        spans.append((f" {words}", ""))
+    if bad := bad_frees.sentence(report.bad_frees, directory):
+        spans.append((bad, "warning"))
+    return spans
+
+
+def _memory(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
+    """Return where the resident memory is."""
     account = report.account
     if account.total_bytes <= 0:
         return [("Resident memory is unknown: the program's pages could not be read.", "")]
@@ -34,10 +45,7 @@ def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> lis
             (" resident. Its parts are unknown: the program's pages could not be read.", ""),
         ]
     spans = _missed(report) if report.main_metric == "peak" else _parts(report)
-    spans += _owner(report, ranked, directory)
-    if words := endings(report):
-        spans.append((f" {words}", ""))
-    return spans
+    return spans + _owner(report, ranked, directory)
 
 
 def _parts(report: Report) -> list[tuple[str, str]]:

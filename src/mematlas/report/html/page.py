@@ -16,6 +16,7 @@ from mematlas.present.html.markup import (
     tag,
 )
 from mematlas.present.printable import clean, shorten
+from mematlas.report import bad_frees as bad_free_words
 from mematlas.report import endings, frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.answer import answer_spans
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.leaks import Leak, Leaks
-    from mematlas.report.model.report import Account, ObjectType, Report
+    from mematlas.report.model.report import Account, BadFree, ObjectType, Report
     from mematlas.report.model.spans import Spans
 
 _NAMES_SHOWN = 200  # in the details of one part
@@ -321,11 +322,19 @@ def _bad_frees(report: Report, directory: str) -> str:
     if not report.bad_frees:
         return ""
     items = "".join(
-        f'<li><b class="count">{bad.count:,} times</b><div>{stack(bad.frames, directory)}</div></li>'
+        f'<li><b class="count">{quantities.count(bad.count, "time")}</b>'
+        f"<div>{stack(bad.frames, directory)}"
+        f'<p class="story">{safe(_bad_free(bad, directory))}</p></div></li>'
         for bad in sorted(report.bad_frees, key=lambda bad: -bad.count)[:200]
     )
-    about = "frees of pointers that were not live allocations"
-    return section("badfrees", "Bad frees", about, f'<ul class="stacks">{items}</ul>')
+    return section(
+        "badfrees", "Bad frees", bad_free_words.ABOUT, f'<ul class="stacks">{items}</ul>'
+    )
+
+
+def _bad_free(bad: BadFree, directory: str) -> str:
+    story = bad_free_words.story(bad, directory)
+    return ": ".join(filter(None, (str(bad.reason or ""), story)))
 
 
 def _processes(report: Report) -> str:
