@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.recording.model import PartKind
 from mematlas.report import bad_frees
+from mematlas.report import leaks as words
 from mematlas.report.endings import endings
 from mematlas.report.frame_names import owner_name
 from mematlas.report.run_facts import is_known, part_totals, share_of_highest
@@ -14,27 +15,37 @@ from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from mematlas.report.analyse.lines import LineStats
+    from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import Report
 
 _HELD: dict[str, str] = {PartKind.LIVE: "held by", PartKind.BEFORE: "allocated"}
 
 
-def answer(report: Report, ranked: list[LineStats], directory: str) -> str:
+def answer(
+    report: Report, ranked: list[LineStats], directory: str, leaks: Leaks | None = None
+) -> str:
     """Return the answer as text; `ranked` are the lines by the main metric."""
-    return "".join(text for text, _ in answer_spans(report, ranked, directory))
+    return "".join(text for text, _ in answer_spans(report, ranked, directory, leaks))
 
 
-def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
+def answer_spans(
+    report: Report, ranked: list[LineStats], directory: str, leaks: Leaks | None = None
+) -> list[tuple[str, str]]:
     """Return the answer as pairs of text and role: "figure", "code", "warning", or "" for plain words."""
-    spans = _memory(report, ranked, directory)
-    if words := endings(report):
-        spans.append((f" {words}", ""))
+    spans = _memory(report)
+    owner = _owner(report, ranked, directory) if is_known(report.account) else []
+    leaked = leaks and words.sentence(leaks, report.account.total_bytes, directory)
+    leak = [(leaked, "warning")] if leaked else []
+    # The owner of a missed peak goes on from the sentence before it.
+    spans += owner + leak if report.main_metric == "peak" else leak + owner
+    if ended := endings(report):
+        spans.append((f" {ended}", ""))
     if bad := bad_frees.sentence(report.bad_frees, directory):
         spans.append((bad, "warning"))
     return spans
 
 
-def _memory(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
+def _memory(report: Report) -> list[tuple[str, str]]:
     """Return where the resident memory is."""
     account = report.account
     if account.total_bytes <= 0:
@@ -44,8 +55,7 @@ def _memory(report: Report, ranked: list[LineStats], directory: str) -> list[tup
             (format_bytes(account.rss_bytes), "figure"),
             (" resident. Its parts are unknown: the program's pages could not be read.", ""),
         ]
-    spans = _missed(report) if report.main_metric == "peak" else _parts(report)
-    return spans + _owner(report, ranked, directory)
+    return _missed(report) if report.main_metric == "peak" else _parts(report)
 
 
 def _parts(report: Report) -> list[tuple[str, str]]:

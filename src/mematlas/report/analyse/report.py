@@ -62,6 +62,7 @@ def make_report(
     stacks = _all_stacks(recording, processes, paths, peak, only)
     most_live = max(totals, key=lambda each: each.peak_live_bytes, default=None)
     highest = highest_rss(recording, processes)
+    whole = replace(account.account(peak, recording, wanted), highest_rss_bytes=highest)
     return Report(
         command=recording.command,
         started=recording.started,
@@ -71,7 +72,7 @@ def make_report(
         processes=tuple(
             summarize_process(each, recording) for each in processes if not _only_forked(each, seen)
         ),
-        account=replace(account.account(peak, recording, wanted), highest_rss_bytes=highest),
+        account=whole,
         last=replace(
             account.account(account.at_end(snapshots, processes), recording, wanted),
             highest_rss_bytes=highest,
@@ -87,7 +88,9 @@ def make_report(
         page_faults=page_faults(recording, paths),
         heaps=_heaps(recording, wanted),
         objects=find_object_types(recording, paths),
-        imports=find_imports(stacks) if isinstance(stacks, StackTable) else (),
+        imports=find_imports(stacks, "pss" if whole.counted_once else "resident")
+        if isinstance(stacks, StackTable)
+        else (),
         sharing_known=bool(peak)
         and all((each.process, each.time_s) in recording.sharing for each in peak),
         own_peaks=find_own_peaks(stacks)

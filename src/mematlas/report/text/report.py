@@ -14,8 +14,10 @@ from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import endings, frame_names, quantities, run_facts, timeline, titles
 from mematlas.report.answer import answer
+from mematlas.report.model.leaks import LIKELY
 from mematlas.report.process_list import Helpers, process_rows
 from mematlas.report.text.fault_sites import page_faults
+from mematlas.report.text.leaks import render_leak
 from mematlas.report.text.page import FramePrinter, title, write
 from mematlas.units import format_bytes, format_duration, format_percent
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from mematlas.recording.model import Part
     from mematlas.report.analyse.lines import LineStats
+    from mematlas.report.model.leaks import Leaks
     from mematlas.report.model.report import ProcessSummary, Report
 
 _NUMBER = 10  # width of a byte figure
@@ -33,6 +36,7 @@ _BAR = 12
 _INDENT = 2 + _NUMBER + 9 + _BAR + 2
 _DETAIL = 14
 _NAMED_STACKS = 2  # start routines named in the account
+_LEAKS = 3
 _LITTLE = 1 << 20  # bytes of slack below which no section is shown
 
 
@@ -44,6 +48,7 @@ class Page:
     by: str
     ranked: list[LineStats]  # by metric `by`
     frames: FramePrinter
+    leaks: Leaks | None = None
 
     @property
     def console(self) -> Console:
@@ -56,15 +61,21 @@ class Page:
         return self.frames.directory
 
     @classmethod
-    def of(cls, report: Report, by: str, ranked: list[LineStats], console: Console) -> Page:
+    def of(
+        cls,
+        report: Report,
+        by: str,
+        ranked: list[LineStats],
+        console: Console,
+        leaks: Leaks | None = None,
+    ) -> Page:
         """Return the input of all sections; `ranked` are the lines by metric `by`."""
-        return cls(
-            report, by, ranked, FramePrinter(console, frame_names.directory_of(report, ranked))
-        )
+        frames = FramePrinter(console, frame_names.directory_of(report, ranked))
+        return cls(report, by, ranked, frames, leaks)
 
     def answer(self) -> Text:
         """Return the answer: where the memory is."""
-        return Text(answer(self.report, self.ranked, self.directory))
+        return Text(answer(self.report, self.ranked, self.directory, self.leaks))
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
         """Join `first`, which is `indent` wide, and `body` as a hanging paragraph."""
@@ -72,10 +83,16 @@ class Page:
 
 
 def render_report(
-    report: Report, ranked: list[LineStats], *, top: int, by: str, console: Console
+    report: Report,
+    ranked: list[LineStats],
+    *,
+    top: int,
+    by: str,
+    console: Console,
+    leaks: Leaks | None = None,
 ) -> None:
     """Print the whole report; `ranked` are its lines by metric `by`."""
-    blocks = draw_blocks(Page.of(report, by, ranked, console), top)
+    blocks = draw_blocks(Page.of(report, by, ranked, console, leaks), top)
     for number, block in enumerate(block for block in blocks if block.plain):
         if number:
             write(Text(), console)
@@ -86,7 +103,7 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
     """Return the sections in order; a section without content is empty."""
     report = page.report
     return [
-        *(_header(page), _account(page), _slack(page), _heaps(page), _idle(page)),
+        *(_header(page), _account(page), _leaks(page), _slack(page), _heaps(page), _idle(page)),
         *(_timeline(page), _lines(page, top), _own_peaks(page, top)),
         page_faults(report.page_faults, page.frames, top),
         _objects(page, top),
@@ -97,14 +114,20 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
 
 
 def render_summary(
-    report: Report, ranked: list[LineStats], path: str, *, console: Console, top: int = 5
+    report: Report,
+    ranked: list[LineStats],
+    path: str,
+    *,
+    console: Console,
+    leaks: Leaks | None = None,
+    top: int = 5,
 ) -> None:
     """Print the summary at the end of a run: the answer, the first lines, the command for more.
 
     `ranked` are the lines by the main metric.
     """
     by = report.main_metric
-    page = Page.of(report, by, ranked, console)
+    page = Page.of(report, by, ranked, console, leaks)
     write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
     for line in page.ranked[:top]:
         if line.bytes[by] <= 0:
@@ -214,6 +237,23 @@ def _part_name(part: Part, directory: str) -> str:
     if part.kind == PartKind.LIVE:
         name = titles.KIND_TITLES.get(name, name)
     return f"{shorten(name, 40)} {format_bytes(part.resident_bytes)}"
+
+
+def _leaks(page: Page) -> Text:
+    """Render the largest likely leaks; empty if there are none of some size."""
+    leaks = page.leaks
+    if leaks is None or leaks.likely_bytes < max(_LITTLE, page.report.account.rss_bytes // 50):
+        return Text()
+    text = title("Leaks", "live memory that grew to the end, or was never freed")
+    shown = [each for each in leaks.leaks[:_LEAKS] if each.verdict in LIKELY]
+    for each in shown:
+        text.append("\n").append_text(render_leak(page.frames, each))
+    rest = sum(leaks.sum_of(each).leaks for each in LIKELY) - len(shown)
+    if rest > 0:
+        size = leaks.likely_bytes - sum(each.live_bytes for each in shown)
+        text.append(f"\n  {format_bytes(size).rjust(_NUMBER)}", "dim")
+        text.append(f"  in {quantities.count(rest, 'more leak')} (mematlas leaks FILE)", "dim")
+    return text
 
 
 def _slack(page: Page) -> Text:
@@ -329,7 +369,9 @@ def _timeline(page: Page) -> Text:
         return Text()
     scale = max(top[0], most[0] if most else 0.0)
     span = (rss[0][0], rss[-1][0])
-    text = title("Timeline", f"{format_duration(span[1] - span[0])} from the first sample")
+    aside = f"{format_duration(span[1] - span[0])} from the first sample"
+    aside += ", summed over processes" if len(report.series) > 1 else ""
+    text = title("Timeline", aside)
     for name, points, peak, style in (
         ("RSS ", rss, top, "bright_black"),
         ("live", live, (report.peak_live_bytes, report.peak_live_time_s), "cyan"),
