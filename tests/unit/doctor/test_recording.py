@@ -71,6 +71,7 @@ def run(  # noqa: PLR0913 - the facts that rules ask for
     peak_live: int = 128 * MIB,
     faults: int = 40_000,
     ending: str = "exited 0",
+    cause: str = "",
     room: Room | None = None,
 ) -> RecordingState:
     """Return the state of a healthy run with some differences."""
@@ -80,7 +81,7 @@ def run(  # noqa: PLR0913 - the facts that rules ask for
     rows["minor_faults"] = faults
     recording = RecordingData(
         command=("python3", "orders.py"), started="now", machine={}, sampling=SAMPLING,
-        processes=[Process(0, 1, 0, None, "/usr/bin/python3", ("python3", "orders.py"), 0.0, "3.11", ending=ending)],
+        processes=[Process(0, 1, 0, None, "/usr/bin/python3", ("python3", "orders.py"), 0.0, "3.11", ending=ending, cause=cause)],
         nodes={}, modules={0: [Module(library, "", 0, 4096, 8192)]}, codes={}, frames={},
         snapshots=[Snapshot(0, 5.0, "exit", account.rss_bytes, account.parts, 0, NO_ROWS)],
         totals={0: Totals(0, 5.0, 4.0, peak_live, NO_ROWS)}, timeline={0: rows},
@@ -115,6 +116,10 @@ CASES: dict[str, tuple[RecordingState, RecordingState]] = {
         run(stack(live_bytes=2 * GIB, resident_bytes=GIB, huge_bytes=GIB)),
     ),
     "churn": (run(stack(**CHURN), faults=5_000_000), run(stack(**CHURN))),
+    "ended.oom": (
+        run(ending="killed by SIGKILL", cause="cgroup /app reached its limit of 200 MiB"),
+        run(ending="killed by SIGKILL"),
+    ),
     "ended.tmpfs": (
         run(
             ending="killed by SIGBUS",

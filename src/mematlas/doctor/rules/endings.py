@@ -26,6 +26,21 @@ def _seen(state: RecordingState) -> Iterator[tuple[Process, Room]]:
             yield process, room
 
 
+def _killed(state: RecordingState) -> Answer:
+    killed = [each for each in state.recording.processes if each.cause]
+    if not killed:
+        return None
+    first = killed[0]
+    return Found(
+        Severity.CRITICAL,
+        f"process {first.pid} was killed by the OOM killer: {first.cause}",
+        tuple(
+            f"process {each.pid} {' '.join(each.command)[:60]}: {each.cause}" for each in killed[:3]
+        ),
+        (inspect("dmesg | grep -i 'killed process'", "how large it was then"),),
+    )
+
+
 def _full(state: RecordingState) -> Answer:
     for process, room in _seen(state):
         mount = next((each for each in room.mounts if _is_full(each)), None)
@@ -113,6 +128,8 @@ def _bloat(state: RecordingState) -> Answer:
 
 
 RULES: tuple[Rule[RecordingState], ...] = (
+    Rule("ended.oom", "the OOM killer killed no program of the run",
+         "An OOM kill is easily mistaken for a crash.", _killed),
     Rule("ended.tmpfs", "no program died because a file system in memory was full",
          "A page of a mapped file that does not fit raises SIGBUS, far from the call that made the file.", _full),
     Rule("ended.limit", "no program failed at a resource limit",
