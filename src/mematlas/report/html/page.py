@@ -18,7 +18,7 @@ from mematlas.present.html.markup import (
 )
 from mematlas.present.printable import clean, shorten
 from mematlas.report import bad_frees as bad_free_words
-from mematlas.report import frame_names, quantities, run_facts, titles
+from mematlas.report import endings, frame_names, quantities, run_facts, titles
 from mematlas.report import leaks as leak_words
 from mematlas.report.answer import answer_spans
 from mematlas.report.html import memory_sections
@@ -122,7 +122,7 @@ def _account_section(report: Report, directory: str) -> str:
         return section(
             "account", "Account", "", "<p>Unknown: the program's pages could not be read.</p>"
         )
-    accounts = [("peak", "near the peak", report.account)]
+    accounts = [("peak", "at the peak", report.account)]
     if run_facts.is_known(report.last) and report.last != report.account:
         accounts.append(("last", "at the end", report.last))
     inner = ""
@@ -378,7 +378,7 @@ def _process_row(line: ProcessSummary, depth: int) -> str:
         f"<td>{sized(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
         f"<td>{format_duration(line.start_s)}</td>"
         f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
-        f"<td>{safe(line.ending)}</td></tr>"
+        f"<td>{safe(endings.ending(line))}</td></tr>"
     )
 
 
