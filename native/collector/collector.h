@@ -55,6 +55,8 @@ struct fault_sites {
 	uint64_t samples;
 };
 
+#define FAULT_EVENTS 3 /* minor, major, and more of the huge ones */
+
 /* Frees of pointers that were no live blocks, and the last frees of blocks, in which those that were freed
  * twice are found. Exact mode only.
  *
@@ -80,7 +82,8 @@ struct process {
 	struct bad_frees bad_frees;
 	struct vmas *vmas; /* as last read to find owners of faults; NULL: never */
 	double next_vmas;
-	int fault_events[2]; /* sent by the process; stay open when it closes its own */
+	int fault_events
+		[FAULT_EVENTS]; /* sent by the process, which may close its own; < 0: none */
 	struct trace_process *shared;
 	size_t mapped;
 	uint32_t most_rings;
@@ -91,7 +94,7 @@ struct process {
 	int dir; /* /proc/PID, opened while the PID was this process's */
 	/* Who it is, by the kernel's word: shared memory says the same, or a lie. */
 	int32_t pid, parent_pid; /* in the collector's PID namespace */
-	int32_t inner_pid;       /* in its own */
+	int32_t inner_pid; /* in its own */
 	uid_t uid;
 	uint64_t image; /* number in the session, from 1 */
 	uint64_t inode; /* of its memory */
@@ -110,6 +113,8 @@ struct process {
 	uint64_t rss, sampled_rss;
 	uint64_t high_rss; /* highest that the kernel or a snapshot told (VmHWM) */
 	uint64_t looked_rss; /* highest of a snapshot */
+	uint64_t last_rss; /* of the last snapshot */
+	uint64_t due_in; /* round in which a snapshot was last due */
 	uint32_t answered; /* looks */
 	double next_join, next_peak, next_interval, next_sample, next_stat;
 	struct mematlas_sample *timeline;
@@ -149,6 +154,10 @@ struct mematlas_collector {
 	double next_statuses;
 	uint64_t round;
 	bool scan_now;
+	uint64_t sum_rss,
+		looked_sum; /* of all processes: in this round; highest with snapshots of all */
+	uint32_t running; /* processes in the sum */
+	double next_sum_look;
 	struct process *looked_at; /* by the last snapshot, until its cost is known; NULL: none */
 	double look_began;
 	int error;
@@ -268,6 +277,10 @@ double process_read_status_file(struct process *process);
 /* look.c: when residency is read. */
 /* Is RSS so far above that of all snapshots that another one is worth its cost? */
 bool look_is_worth(const struct process *process);
+/* Is the sum of all processes? */
+bool looks_are_worth(const struct mematlas_collector *collector);
+/* After all processes were observed: makes a snapshot due where the sum of their RSS is at a new peak. */
+void looks_of_all(struct mematlas_collector *collector, double now);
 /* Returns the number of the look that the process waits for; `answered` if it waits for none. */
 uint32_t look_asked(const struct process *process);
 /* Lets it go on, and tells above which RSS it shall ask again. */

@@ -215,7 +215,7 @@ class Recording:
         format: Format,
         output: None = None,
         *,
-        by: Metric = "resident",
+        by: Metric | None = None,
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
@@ -227,7 +227,7 @@ class Recording:
         format: Format,
         output: str | os.PathLike[str],
         *,
-        by: Metric = "resident",
+        by: Metric | None = None,
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
@@ -238,7 +238,7 @@ class Recording:
         format: Format,  # noqa: A002
         output: str | os.PathLike[str] | None = None,
         *,
-        by: Metric = "resident",
+        by: Metric | None = None,
         pid: int | None = None,
         unit: Unit = "bytes",
         table: Table = "stacks",
@@ -251,7 +251,8 @@ class Recording:
         Arguments:
             format: html, pprof, speedscope, collapsed, dhat, chrome, parquet or csv.
             output: the file to write.
-            by: the metric, for formats that hold one; the first one shown, for the others.
+            by: the metric, for formats that hold one; the first one shown, for the others. None: resident,
+                and pss for several processes that share memory.
             pid: convert this process alone.
             unit: of collapsed stacks: bytes, KiB or pages.
             table: of csv and parquet: stacks, lines or timeline.
@@ -267,7 +268,7 @@ class Recording:
         PosixPath('app.html')
         """
         pieces = (
-            self._render_html(pid)
+            iter([html_page(self, pid=pid).encode()])
             if format == "html"
             else self._render_export(format, by, pid, unit, table)
         )
@@ -279,23 +280,8 @@ class Recording:
             file.writelines(pieces)
         return Path(output)
 
-    def _render_html(self, pid: int | None) -> Iterator[bytes]:
-        from mematlas.report.analyse.leaks import find_leaks
-        from mematlas.report.analyse.lines import lines
-        from mematlas.report.analyse.spans import make_spans
-        from mematlas.report.analyse.table import StackTable
-        from mematlas.report.html import render_html
-
-        report = self.report(pid=pid)
-        ranked = lines(report.stacks, report.main_metric)
-        if pid is not None:  # leaks and lifetimes are computed for all processes together
-            return iter([render_html(report, ranked).encode()])
-        paths = StackTable.of(report.stacks).paths
-        leaks, spans = find_leaks(self._data, paths), make_spans(self._data, paths)
-        return iter([render_html(report, ranked, leaks, spans).encode()])
-
     def _render_export(
-        self, form: str, by: str, pid: int | None, unit: str, table: str
+        self, form: str, by: str | None, pid: int | None, unit: str, table: str
     ) -> Iterator[bytes]:
         from mematlas.report.export import FORMATS, render_export
 
@@ -313,6 +299,27 @@ class Recording:
             known = ", ".join(sorted({str(each.pid) for each in self._data.processes})[:20])
             raise UsageError(f"PID {pid} is not in the recording; it has {known or 'none'}")
         return found[-1]
+
+
+def html_page(recording: Recording, *, pid: int | None = None, editor: str = "") -> str:
+    """Return the HTML page of a recording, as `mematlas report -o` writes it.
+
+    `editor` is the URL that opens a line in an editor, with {file} and {line} in it.
+    """
+    from mematlas.report.analyse.leaks import find_leaks
+    from mematlas.report.analyse.lines import lines
+    from mematlas.report.analyse.spans import make_spans
+    from mematlas.report.analyse.table import StackTable
+    from mematlas.report.html import render_html
+
+    report = recording.report(pid=pid)
+    ranked = lines(report.stacks, report.main_metric)
+    if pid is not None:  # leaks and lifetimes are computed for all processes together
+        return render_html(report, ranked, editor=editor)
+    data = recording._data  # noqa: SLF001 - a function of the same module
+    paths = StackTable.of(report.stacks).paths
+    leaks, spans = find_leaks(data, paths), make_spans(data, paths)
+    return render_html(report, ranked, leaks, spans, editor)
 
 
 def open(  # noqa: A001 - mematlas.open, as in gzip.open
@@ -370,13 +377,14 @@ def with_symbol_note(data: model.RecordingData, report: Report) -> Report:
 
 
 def export_source(
-    recording: Recording, *, by: str, pid: int | None, unit: str, table: str
+    recording: Recording, *, by: str | None, pid: int | None, unit: str, table: str
 ) -> ExportSource:
-    """Return what the exporters write from; UsageError if the metric is unknown."""
+    """Return what the exporters write from; UsageError if the metric is unknown. `by` None: the main one."""
     from mematlas.report.analyse.export import export_table
     from mematlas.report.export.source import ExportSource
 
     report = recording.report(pid=pid)
+    by = by or report.main_metric
     if why := report.why_unknown(by):
         raise UsageError(f"{by} is unknown: {why}; choose another metric")
     rows = export_table(recording._data, report)  # noqa: SLF001 - a function of the same module

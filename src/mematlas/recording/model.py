@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from mematlas.linux.glibc_heap import HeapUse
+    from mematlas.linux.room import Room
 
     Rows = NDArray[np.void]
 
@@ -243,6 +244,9 @@ class Process:
     title: str = field(default="", repr=False)  # its last command line, if that changed
     attached: bool = field(default=False, repr=False)  # tracing began while it ran
     peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read
+    cause: str = field(
+        default="", repr=False
+    )  # of its ending, if that was the OOM killer: whose limit was reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,7 +277,7 @@ class Snapshot:
     rows: Rows  # SNAPSHOT_DTYPE
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
     touched: tuple[Touched, ...] = ()
-    peak_rss_bytes: int | None = None  # VmHWM at that time
+    peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM at that time
     moment_s: float | None = None  # time of the snapshot that this one was taken together with
 
 
@@ -474,6 +478,7 @@ class RecordingData:
         default_factory=dict
     )  # the last scan of each process, with --idle
     heaps: dict[int, GlibcHeaps] = field(default_factory=dict)  # of processes that use glibc malloc
+    rooms: dict[int, Room] = field(default_factory=dict)  # limits, mounts, use of huge pages
     objects: dict[int, Objects] = field(default_factory=dict)  # of Python processes
     bad_frees: dict[int, tuple[BadFreeEvent, ...]] = field(
         default_factory=dict

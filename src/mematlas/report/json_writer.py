@@ -7,17 +7,22 @@ Each document is {"schema": "mematlas/COMMAND/1", "data": ...}; mematlas.present
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
+from mematlas.report import leaks as words
 from mematlas.report.analyse.table import StackTable
+from mematlas.report.model.leaks import LeakVerdict
 from mematlas.report.model.report import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from mematlas.recording.model import Frame
+    from mematlas.report.analyse.packages import PackageStats
+    from mematlas.report.model.call_tree import CallTree
     from mematlas.report.model.leaks import Leak, Leaks
     from mematlas.report.model.report import (
         Account,
@@ -92,6 +97,10 @@ def render_leaks(leaks: Leaks, *, top: int | None = None) -> Iterator[str]:
             "time_s": leaks.time_s,
             "live_bytes": leaks.live_bytes,
             "likely_bytes": leaks.likely_bytes,
+            "likely_error_bytes": leaks.likely_error_bytes,
+            "resolution_bytes": leaks.resolution_bytes,
+            "verdicts": {str(each): leaks.sum_of(each)._asdict() for each in LeakVerdict},
+            "headline": words.sentence(leaks, 0, "").strip(),
             "bad_frees": [_bad_free(each) for each in leaks.bad_frees],
             "notes": list(leaks.notes),
             "leaks_total": len(leaks.leaks),
@@ -118,6 +127,57 @@ def render_window(window: Window, *, top: int | None = None) -> Iterator[str]:
         },
         {"stacks": _Items(map(WindowStack.of, shown), FrameTexts())},
     )
+
+
+def render_packages(packages: Sequence[PackageStats], by: str, *, known: bool) -> Iterator[str]:
+    """Render sums by package; empty if the metric is not known."""
+    rows = [
+        {
+            "name": each.name,
+            "bytes": each.bytes[by],
+            "error_bytes": round(math.sqrt(each.variance)),
+            "lines": each.lines,
+            "largest": each.largest.frame and frame_fields(each.largest.frame),
+        }
+        for each in packages
+        if known and each.bytes[by] > 0
+    ]
+    yield from _answer("packages", {"by": by, "known": known, "packages": rows}, {})
+
+
+def render_call_tree(
+    tree: CallTree, depth: int | None, least: float, *, known: bool
+) -> Iterator[str]:
+    """Render the nodes of a call tree in preorder, largest first; `least` is a fraction of the total."""
+    nodes = []
+    waiting = [(tree.root, 0)] if known else []
+    while waiting:
+        node, level = waiting.pop()
+        label = node.label
+        nodes.append(
+            {
+                "depth": level,
+                "name": label if isinstance(label, str) else None,
+                "frame": None if isinstance(label, str) else frame_fields(label),
+                "bytes": node.bytes,
+                "own_bytes": node.own_bytes,
+                "error_bytes": round(math.sqrt(node.variance)),
+            }
+        )
+        if depth is None or level < depth:
+            children = [
+                each for each in node.children.values() if each.bytes >= least * tree.root.bytes
+            ]
+            waiting += ((each, level + 1) for each in reversed(children))
+    values = {
+        "by": tree.by,
+        "known": known,
+        "inverted": tree.inverted,
+        "by_package": tree.by_package,
+        "total_bytes": tree.root.bytes if known else None,
+        "nodes": nodes,
+    }
+    yield from _answer("tree", values, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +272,7 @@ def _object(values: dict[str, Any]) -> _RawJson:
 def _account(account: Account) -> dict[str, Any]:
     return {
         **{name: getattr(account, name) for name in ("time_s", "trigger", "rss_bytes")},
+        "highest_rss_bytes": account.highest_rss_bytes or None,
         "pss_bytes": account.pss_bytes,
         "sum": "pss" if account.counted_once else "rss",
         "processes": account.processes,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mematlas._core import Faults
 from mematlas.errors import MematlasError
-from mematlas.linux import glibc_heap, idle_memory, smaps
+from mematlas.linux import glibc_heap, idle_memory, room, smaps
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
 from mematlas.linux.status import read_command
@@ -33,6 +33,7 @@ from mematlas.tracing.program import WHY_UNTRACED
 if TYPE_CHECKING:
     from mematlas._core import Collector, ResidencySnapshot, Traced
     from mematlas.recording import Writer
+    from mematlas.tracing.oom import OomWatch
 
 _PART_KINDS = tuple(PartKind)  # in the order of enum mematlas_part_kind
 _FAULT_SITE = struct.Struct("<4I5d")
@@ -40,6 +41,7 @@ _MOST_TOUCHES = 1000  # rows of one snapshot
 _TOTALS_GAP_S = 1.0
 _MAX_HEAP_BYTES = 4 << 30  # larger heaps are not walked: the program waits for that at its exit
 _MOST_TITLE = 1024
+_KILLED = "killed by SIGKILL"
 _MAX_TIMELINE_ROWS = 1 << 16
 _IDLE_BUDGET = 0.05  # share of the time that sampling idle pages may take
 _TOTALS_BUDGET = 0.02  # share of the time that writing totals may take
@@ -77,6 +79,7 @@ class ProcessRecorder:
         self._ranges: list[tuple[int, int]] = []  # of words that lie in a module
         self.losses: list[str] = []  # known at the end
         self._unread = ""  # why pages could not be read
+        self._cause = ""  # why the OOM killer killed it, if it did
         info = collector.process(index)
         self.pid = info.pid
         self._process = Process(
@@ -100,6 +103,7 @@ class ProcessRecorder:
         join = self._join_residency()
         objects = files = None
         self._read_title()
+        self._write_room(huge=trigger in {"exit", "stopped"})
         if trigger == "exit":
             objects = self._read_objects()
             self._write_heaps()
@@ -148,10 +152,17 @@ class ProcessRecorder:
         if rows:
             self._writer.timeline(self._index, rows)
 
-    def end(self) -> None:
-        """Write the totals and the ending of a process that is gone."""
+    def end(self, oom: OomWatch) -> None:
+        """Write the totals and the ending of a process that is gone; `oom` knows whether it was killed for memory."""
         self.ended = True
+        # Files of a program that was killed may be deleted any moment: read before anything is written.
+        full = None if self._has_exited else room.read_full()
         info = self._write_names()
+        if full and not info.execed:
+            self._writer.room(self._index, time_s=self._collector.now_s(), room=full)
+        # A process that waited for its last snapshot was not killed: its cgroups need not be read.
+        if not info.execed:
+            self._cause = oom.forget(self.pid, is_suspected=not self._has_exited)
         self.losses = _losses(info)
         self._write_totals()
         self.flush_timeline()
@@ -162,6 +173,7 @@ class ProcessRecorder:
             self._process,
             end_s=info.end_s,
             ending=ending,
+            cause=self._cause if ending == _KILLED else "",
             python_version=_version(info),
             note=_note(info, self._unread),
             peak_rss_bytes=info.peak_rss_bytes or None,
@@ -181,14 +193,18 @@ class ProcessRecorder:
             return
         elif returncode is not None:
             status = returncode << 8 if returncode >= 0 else -returncode
-            process = replace(self._process, ending=child.format_wait_status(status))
+            process = self._ended_by(status)
         elif info.status is not None:
-            process = replace(self._process, ending=child.format_wait_status(info.status))
+            process = self._ended_by(info.status)
         else:
             return
         if process != self._process:
             self._process = process
             self._writer.process(process)
+
+    def _ended_by(self, status: int) -> Process:
+        ending = child.format_wait_status(status)
+        return replace(self._process, ending=ending, cause=self._cause if ending == _KILLED else "")
 
     def _close_running(self, info: Traced) -> Process:
         """Write what a running process holds, and return its description with an ending."""
@@ -233,6 +249,14 @@ class ProcessRecorder:
             return
         if isinstance(found, Heaps):
             self._writer.heaps(self._index, time_s=self._collector.now_s(), heaps=found.heaps)
+
+    def _write_room(self, *, huge: bool) -> None:
+        try:
+            with open_process(self.pid) as process:
+                found = room.read(process, huge=huge)
+        except (OSError, MematlasError, ValueError):  # the process is gone or not dumpable
+            return
+        self._writer.room(self._index, time_s=self._collector.now_s(), room=found)
 
     def _write_objects(self, time_s: float, names: list[str], rows: bytes) -> None:
         self._write_names()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.linux.vma_class import Amounts, VmaClass, classify_vmas
+from mematlas.linux.vma_class import Amounts, VmaClass, classify_vmas, freed_at_exit
 from mematlas.observe.address_space.model import AddressSpace, Group
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def analyse_address_space(info: ProcessInfo) -> AddressSpace:
         data_bytes=data,
         bss_bytes=bss,
         totals=sum_vmas(vmas),
+        freed_bytes=_freed(info),
         peak_rss=sizes.get("VmHWM"),
         rss_anonymous=sizes.get("RssAnon"),
         rss_file=sizes.get("RssFile"),
@@ -46,6 +47,7 @@ def analyse_address_space(info: ProcessInfo) -> AddressSpace:
         kinds=group_vmas(vmas, lambda vma: (vma.kind, "")),
         groups=group_vmas(vmas, lambda vma: (vma.kind, vma.name)),
         permissions=_by_permission(vmas),
+        accesses=_by_access(vmas),
         guard_bytes=None if info.guards is None else sum(end - at for at, end in info.guards),
         guards=info.guards or (),
         threads=len(info.threads),
@@ -56,6 +58,12 @@ def analyse_address_space(info: ProcessInfo) -> AddressSpace:
         notes=info.notes,
         held=info.held,
     )
+
+
+def _freed(info: ProcessInfo) -> int | None:
+    sizes = [freed_at_exit(each) for each in info.mappings]
+    known = [each for each in sizes if each is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 def sum_vmas(vmas: Iterable[Vma]) -> Amounts:
@@ -84,6 +92,15 @@ def group_vmas(vmas: Iterable[Vma], key: Callable[[Vma], tuple[str, str]]) -> tu
 def _by_permission(vmas: tuple[Vma, ...]) -> tuple[Group, ...]:
     """Group VMAs by permission, so that writable and executable mappings stand out."""
     return group_vmas(vmas, lambda vma: (vma.permissions.text()[:3], ""))
+
+
+def _by_access(vmas: tuple[Vma, ...]) -> tuple[Group, ...]:
+    """Sum the VMAs that can be read, written and executed; one VMA counts in each that it allows."""
+    groups = []
+    for letter, name in (("r", "readable"), ("w", "writable"), ("x", "executable")):
+        rows = [vma for vma in vmas if letter in vma.permissions.text()[:3]]
+        groups.append(Group(name, "", len(rows), sum_vmas(rows)))
+    return tuple(groups)
 
 
 def _shared_swap(vmas: tuple[Vma, ...]) -> int | None:

@@ -47,6 +47,7 @@ class AddressSpace:
     kinds: tuple[Group, ...]
     groups: tuple[Group, ...]
     permissions: tuple[Group, ...]
+    accesses: tuple[Group, ...]  # readable, writable, executable: one mapping counts in each
     guard_bytes: int | None
     guards: tuple[tuple[int, int], ...]
     threads: int
@@ -55,4 +56,5 @@ class AddressSpace:
     oom_score: int | None
     oom_score_adjust: int | None
     notes: tuple[str, ...]
+    freed_bytes: int | None = None  # of totals.uss: free once the process ends, unlike page cache
     held: tuple[HeldFile, ...] | None = None  # in memory by descriptors alone; not part of totals

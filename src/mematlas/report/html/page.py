@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mematlas.present.html import bundle
 from mematlas.present.html.markup import (
     brand,
+    contents,
     flame_section,
     page,
     safe,
@@ -17,12 +18,14 @@ from mematlas.present.html.markup import (
 )
 from mematlas.present.printable import clean, shorten
 from mematlas.report import bad_frees as bad_free_words
-from mematlas.report import frame_names, quantities, run_facts, titles
-from mematlas.report.analyse.leak_table import add_up, largest
+from mematlas.report import endings, frame_names, quantities, run_facts, titles
+from mematlas.report import leaks as leak_words
 from mematlas.report.answer import answer_spans
+from mematlas.report.html import memory_sections
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
-from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.model.leaks import LIKELY
+from mematlas.report.process_list import Helpers, process_rows
 from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
@@ -30,7 +33,13 @@ if TYPE_CHECKING:
 
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.leaks import Leak, Leaks
-    from mematlas.report.model.report import Account, BadFree, ObjectType, Report
+    from mematlas.report.model.report import (
+        Account,
+        BadFree,
+        ObjectType,
+        ProcessSummary,
+        Report,
+    )
     from mematlas.report.model.spans import Spans
 
 _NAMES_SHOWN = 200  # in the details of one part
@@ -43,30 +52,38 @@ def render_html(
     ranked: list[LineStats],
     leaks: Leaks | None = None,
     spans: Spans | None = None,
+    editor: str = "",
 ) -> str:
     """Return the whole page, with leaks and time windows if given.
 
-    `ranked` are the lines by the main metric.
+    `ranked` are the lines by the main metric. `editor` is the URL that opens a line in an editor.
     """
     directory = frame_names.directory_of(report, ranked)
+    found_leaks = _leaks(leaks, directory) if leaks else ""
     body = "\n".join(
         filter(
             None,
             (
-                _head(report, ranked, directory),
+                _head(report, ranked, directory, leaks),
+                contents(),
                 _account_section(report, directory),
+                _bad_frees(report, directory),
+                found_leaks if leaks and leaks.likely_bytes else "",
                 _TIMELINE.format(help=_PARTS if spans else "") if report.series else "",
                 flame_section("width is bytes; callers above, callees below", "", _KEYS)
                 if report.stacks
                 else "",
                 _lines_section(ranked, directory),
                 _own_peaks(report, directory),
+                memory_sections.first_touch(report.page_faults, directory),
+                memory_sections.slack(report, ranked, directory),
+                memory_sections.heaps(report),
+                memory_sections.cold(report, ranked, directory),
                 _objects(report, directory),
                 _imports(report),
-                _leaks(leaks, directory) if leaks else "",
-                _bad_frees(report, directory),
+                "" if leaks and leaks.likely_bytes else found_leaks,
                 _processes(report),
-                _facts(report),
+                _facts(report, editor),
             ),
         )
     )
@@ -75,10 +92,9 @@ def render_html(
     return page(title, body, packed, "application/octet-stream", bundle.REPORT)
 
 
-def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
+def _head(report: Report, ranked: list[LineStats], directory: str, leaks: Leaks | None) -> str:
     spans = "".join(
-        tag("span", safe(text), class_=role) if role else safe(text)
-        for text, role in answer_spans(report, ranked, directory)
+        _answer_span(text, role) for text, role in answer_spans(report, ranked, directory, leaks)
     )
     details = [run_facts.sampling(report.sampling), run_facts.start_time(report.started)]
     seconds = run_facts.duration_s(report)
@@ -95,12 +111,18 @@ def _head(report: Report, ranked: list[LineStats], directory: str) -> str:
     )
 
 
+def _answer_span(text: str, role: str) -> str:
+    if role == "code":
+        return tag("a", safe(text), class_=role, href="#section=lines")
+    return tag("span", safe(text), class_=role) if role else safe(text)
+
+
 def _account_section(report: Report, directory: str) -> str:
     if not run_facts.is_known(report.account):
         return section(
             "account", "Account", "", "<p>Unknown: the program's pages could not be read.</p>"
         )
-    accounts = [("peak", "near the peak", report.account)]
+    accounts = [("peak", "at the peak", report.account)]
     if run_facts.is_known(report.last) and report.last != report.account:
         accounts.append(("last", "at the end", report.last))
     inner = ""
@@ -120,7 +142,7 @@ def _account(account: Account, key: str, when: str, directory: str) -> str:
         _part(account, kind, size, directory) for kind, size in run_facts.part_totals(account)
     )
     total = (
-        '<div class="part total"><span></span><span>resident set</span>'
+        f'<div class="part total"><span></span><span>{"PSS" if account.counted_once else "resident set"}</span>'
         f"<b>{sized(account.total_bytes)}</b><span>100 %</span></div>"
     )
     bar = tag("div", "", class_="bar", role="group", aria_label="Shares of resident memory")
@@ -279,25 +301,23 @@ def _types_table(types: Sequence[ObjectType], directory: str) -> str:
 
 
 def _leaks(leaks: Leaks, directory: str) -> str:
-    sums = add_up(leaks.leaks)
-    likely, others = (
-        [leak for each in verdicts for leak in largest(leaks.leaks, each, _STACKS_SHOWN)]
-        for verdicts in (LIKELY, [each for each in LeakVerdict if each not in LIKELY])
+    shown = sum(leaks.sum_of(each).leaks for each in LIKELY)
+    likely = list(leaks.leaks[: min(shown, _STACKS_SHOWN)])
+    others = list(leaks.leaks[shown : shown + _STACKS_SHOWN])
+    phrase = "; ".join(
+        f'<b class="warning">{safe(text)}</b>' if warning else safe(text)
+        for text, warning in leak_words.outline(leaks)
     )
-    phrase = f"{sized(leaks.live_bytes)} live at the end, "
-    if leaks.likely_bytes:
-        phrase += f'<b class="warning">{sized(leaks.likely_bytes)} likely leaked</b>'
-    else:
-        phrase += "no likely leaks"
     inner = f"<p>{phrase}.</p>"
+    if unseen := leak_words.resolution(leaks):
+        inner += tag("p", safe(unseen + "."), class_="soft")
     if likely:
         inner += f'<ul class="stacks">{_leak_items(likely, directory)}</ul>'
     if others:
-        held = sum(found.stacks for verdict, found in sums.items() if verdict not in LIKELY)
-        title = f"Unlikely to be leaks: caches, buffers, start-up ({held:,})"
+        title = f"Caches, buffers, start-up, and what has too few samples ({len(leaks.leaks) - shown:,})"
         items = _leak_items(others, directory)
         inner += f'<details class="more"><summary>{title}</summary><ul class="stacks">{items}</ul></details>'
-    return section("leaks", "Leaks", "live memory at the end, by stack", inner)
+    return section("leaks", "Leaks", "live memory at the end, by owner and callers", inner)
 
 
 def _leak_items(leaks: list[Leak], directory: str) -> str:
@@ -305,17 +325,14 @@ def _leak_items(leaks: list[Leak], directory: str) -> str:
         f'<li><b class="count {leak.verdict}">{sized(leak.live_bytes)}</b>'
         f"<div>{stack(leak.frames, directory, code=True)}"
         f'<p class="story">{safe(_leak_details(leak))}</p></div></li>'
-        for leak in leaks[:_STACKS_SHOWN]
+        for leak in leaks
     )
 
 
 def _leak_details(leak: Leak) -> str:
-    details = [
-        leak.evidence,
-        quantities.count(leak.live_count, "block"),
-        _error(leak.error_bytes)[2:],
-    ]
-    return " · ".join(filter(None, details))
+    stacks = f"{leak.stacks:,} stacks" if leak.stacks > 1 else ""
+    details = [str(leak.verdict), leak.evidence, leak_words.blocks(leak), stacks]
+    return " · ".join(filter(None, [*details, _error(leak.error_bytes)[2:]]))
 
 
 def _bad_frees(report: Report, directory: str) -> str:
@@ -341,15 +358,8 @@ def _processes(report: Report) -> str:
     if len(report.processes) < 2:
         return ""
     rows = "".join(
-        f'<tr><td class="process" data-depth="{min(depth, 12)}"><b>'
-        f"{safe(shorten(clean(line.command), 200))}</b>"
-        + (f'<div class="warning">{safe(line.note)}</div>' if line.note else "")
-        + f"</td><td>{line.pid}</td>"
-        f"<td>{sized(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
-        f"<td>{format_duration(line.start_s)}</td>"
-        f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
-        f"<td>{safe(line.ending)}</td></tr>"
-        for line, depth in run_facts.process_tree(report.processes)
+        _helpers_row(line, depth) if isinstance(line, Helpers) else _process_row(line, depth)
+        for line, depth in process_rows(report)
     )
     heads = "".join(
         f'<th scope="col">{head}</th>'
@@ -359,7 +369,30 @@ def _processes(report: Report) -> str:
     return section("processes", "Processes", "", table)
 
 
-def _facts(report: Report) -> str:
+def _process_row(line: ProcessSummary, depth: int) -> str:
+    return (
+        f'<tr><td class="process" data-depth="{min(depth, 12)}"><b>'
+        f"{safe(shorten(clean(line.command), 200))}</b>"
+        + (f'<div class="warning">{safe(line.note)}</div>' if line.note else "")
+        + f"</td><td>{line.pid}</td>"
+        f"<td>{sized(line.peak_rss_bytes) if line.peak_rss_bytes > 0 else 'unknown'}</td>"
+        f"<td>{format_duration(line.start_s)}</td>"
+        f"<td>{'unknown' if line.end_s is None else format_duration(line.end_s)}</td>"
+        f"<td>{safe(endings.ending(line))}</td></tr>"
+    )
+
+
+def _helpers_row(helpers: Helpers, depth: int) -> str:
+    """Render short-lived processes as one row that can be opened."""
+    rows = "".join(_process_row(each, 0) for each in helpers.processes)
+    return (
+        f'<tr><td class="process" data-depth="{min(depth, 12)}" colspan="6">'
+        f'<details class="more"><summary>{safe(helpers.describe())}</summary>'
+        f'<table class="processes"><tbody>{rows}</tbody></table></details></td></tr>'
+    )
+
+
+def _facts(report: Report, editor: str) -> str:
     pairs: list[tuple[str, object]] = [
         ("command", shorten(clean(" ".join(report.command)), 2000)),
         ("started", report.started),
@@ -372,7 +405,11 @@ def _facts(report: Report) -> str:
     notes = "".join(f"<li>{safe(shorten(clean(note), 600))}</li>" for note in report.notes if note)
     if notes:
         notes = f"<h3>Notes</h3><ul>{notes}</ul>"
-    return section("facts", "The run", "", f"{notes}<dl>{facts}</dl>")
+    setting = (
+        '<p class="setting"><label hidden>Links to lines open in '
+        f"{tag('select', '', id='editor', data_editor=editor)}</label></p>"
+    )
+    return section("facts", "The run", "", f"{notes}<dl>{facts}</dl>{setting}")
 
 
 def _fact(key: str, value: object) -> str:
