@@ -253,13 +253,26 @@ class Snapshot:
 
     process: int
     time_s: float
-    trigger: str  # "interval" | "peak" | "exit" | "stopped"
+    trigger: str  # "interval" | "peak" | "exit" | "stopped" | "mark"
     rss_bytes: int
     parts: tuple[Part, ...]
     unexplained_bytes: int
     rows: Rows  # SNAPSHOT_DTYPE
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
     touched: tuple[Touched, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A moment that the program named.
+
+    `account_s` is the time of the snapshot taken for it, which is a little later; None: none was taken.
+    """
+
+    process: int
+    name: str
+    time_s: float
+    account_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,4 +427,5 @@ class RecordingData:
     fragmentation: dict[tuple[int, float], Fragmentation] = field(
         default_factory=dict
     )  # by process and time_s of a snapshot; exact mode only
+    marks: list[Mark] = field(default_factory=list)  # by time
     lossy: bool = False  # events of the program were not recorded; the notes say which

@@ -91,6 +91,7 @@ class PartialRecording:
     heaps: dict[int, model.GlibcHeaps] = field(default_factory=dict)
     packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
+    marks: list[model.Mark] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)
     complete: bool = False
@@ -120,6 +121,7 @@ class PartialRecording:
             idle=self.idle,
             objects=self.objects,
             heaps=self.heaps,
+            marks=sorted(self.marks, key=lambda each: each.time_s),
             notes=self.notes,
             allocators=self.allocators,
             complete=self.complete and not self.lossy,

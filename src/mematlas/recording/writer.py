@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mematlas.recording.model import (
         CodeObject,
         Frame,
+        Mark,
         Module,
         Part,
         PartKind,
@@ -118,6 +119,10 @@ class Writer:
         if touches:
             metadata["touched"] = touches
         self._chunk(atlas.SNAPSHOT, metadata, rows)
+
+    def mark(self, mark: Mark) -> None:
+        """Write a mark, after the snapshot that was taken for it."""
+        self._chunk(atlas.MARK, _fields(mark, "process", "name", "time_s", "account_s"))
 
     def totals(
         self,

@@ -174,6 +174,8 @@ class Follower:
                 self._joined.append((info.pid, self._clock_base_s + info.start_s))
         elif event is Event.ENDED:
             self._recorders[index].end()
+        elif event is Event.MARK:
+            self._recorders[index].marks()
         elif event in _TRIGGERS:
             self._recorders[index].snapshot(_TRIGGERS[event])
 
