@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import timeline
 from mematlas.report.frame_names import owner_name
+from mematlas.report.model.report import END, PEAK
 from mematlas.report.run_facts import is_known, part_totals
 from mematlas.report.titles import PART_TITLES
 from mematlas.units import format_bytes, format_duration
@@ -52,6 +54,12 @@ def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> lis
 
 def _when(report: Report) -> str:
     """Return "at the peak" or "near the peak": snapshots are rarer than samples of RSS."""
+    if report.at == END:
+        return f"at the end, {format_duration(report.account.time_s)}"
+    if report.at != PEAK:
+        return (
+            f"at the mark {shorten(clean(report.at), 60)}, {format_duration(report.account.time_s)}"
+        )
     if len(report.processes) > 1:
         return (
             f"at {format_duration(report.account.time_s)}, when memory other than files was highest"

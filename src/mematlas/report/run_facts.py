@@ -54,6 +54,7 @@ def account_time(account: Account, *, detached: bool = False) -> str:
         "exit": "at detach" if detached else "at exit",
         "interval": "at a regular snapshot",
         "stopped": "program stopped",
+        "mark": "at a mark",
     }.get(account.trigger, account.trigger)
     return f"at {format_duration(account.time_s)}, {reason}" if reason else "unknown"
 

@@ -15,11 +15,12 @@ from mematlas.report.analyse import account, sums
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.imports import find_imports
+from mematlas.report.analyse.moments import marked_moments, snapshots_at
 from mematlas.report.analyse.objects import find_object_types
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.analyse.touched import divide
-from mematlas.report.model.report import BadFree, IdleSummary, ProcessSummary, Report, Series
+from mematlas.report.model.report import PEAK, BadFree, IdleSummary, ProcessSummary, Report, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,9 +39,16 @@ _TITLES = {"live_variance": "error_bytes", "temporary_bytes": "temporary_bytes"}
 
 
 def make_report(
-    recording: RecordingData, process: int | None = None, *, only: str | None = None
+    recording: RecordingData,
+    process: int | None = None,
+    *,
+    only: str | None = None,
+    at: str = PEAK,
+    joined: Sequence[Snapshot] | None = None,
 ) -> Report:
     """Build the report of all processes together, or of the one with index `process`.
+
+    The account is of the moment `at`: PEAK, END, or the label of a mark; of the snapshots `joined`, if given.
 
     `only` (one of METRICS) leaves out stacks without any of that metric. This is fast for runs that
     allocated much and held little. The other metrics are then sums over the remaining stacks.
@@ -50,7 +58,7 @@ def make_report(
     paths = {index: Stacks.of(recording, index) for index in wanted}
     snapshots = [each for each in recording.snapshots if each.process in wanted]
     seen = {each.process for each in snapshots}
-    peak = account.at_peak(snapshots, processes)
+    peak = list(joined) if joined is not None else snapshots_at(recording, processes, at)
     totals = [each for index, each in sorted(recording.totals.items()) if index in wanted]
     stacks = _all_stacks(recording, processes, paths, peak, only)
     highest = max(totals, key=lambda each: each.peak_live_bytes, default=None)
@@ -77,6 +85,8 @@ def make_report(
         heaps=_heaps(recording, wanted),
         objects=find_object_types(recording, paths),
         imports=find_imports(stacks) if isinstance(stacks, StackTable) else (),
+        at=at,
+        marks=marked_moments(recording, wanted),
         lifetimes_known=any(each.index in recording.lifetimes for each in processes),
     )
 

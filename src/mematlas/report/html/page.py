@@ -22,6 +22,7 @@ from mematlas.report.answer import answer_spans
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
 from mematlas.report.model.leaks import LIKELY, LeakVerdict
+from mematlas.report.model.report import END, PEAK
 from mematlas.units import format_bytes, format_duration, format_percent
 
 if TYPE_CHECKING:
@@ -98,7 +99,9 @@ def _account_section(report: Report, directory: str) -> str:
         return section(
             "account", "Account", "", "<p>Unknown: the program's pages could not be read.</p>"
         )
-    accounts = [("peak", "near the peak", report.account)]
+    titles_of = {PEAK: "near the peak", END: "at the end"}
+    title_of = titles_of.get(report.at, f"at the mark {clean(report.at)}")
+    accounts = [("peak", safe(title_of), report.account)]
     if run_facts.is_known(report.last) and report.last != report.account:
         accounts.append(("last", "at the end", report.last))
     inner = ""

@@ -34,6 +34,21 @@ METRICS: tuple[Metric, ...] = get_args(Metric)
 """Metrics that stacks can be ranked by, in the order of the metric switch."""
 
 
+PEAK, END = "peak", "end"
+"""Moments of an account, besides the marks of the program."""
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedMoment:
+    """A moment that the program named. `label` tells apart marks of one name: "loaded", "loaded#2"."""
+
+    label: str
+    process: int
+    time_s: float
+    account_s: float | None  # time of the account taken for it; None: none was taken
+    rss_bytes: int | None  # of the process, in that account
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """RSS of one process, or of several together, split into parts.
@@ -217,6 +232,8 @@ class Report:
     )
     objects: tuple[ObjectType, ...] | None = None  # None: no Python process, or not scanned
     lifetimes_known: bool = True
+    at: str = PEAK  # moment of the account: PEAK, END, or the label of a mark
+    marks: tuple[MarkedMoment, ...] = ()  # by time
 
     def why_unknown(self, metric: str) -> str | None:
         """Return why a metric was not measured and which option measures it; None if it was measured."""
