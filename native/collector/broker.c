@@ -261,8 +261,8 @@ static void join(struct broker *broker, struct peer *peer, struct message *messa
 		answer(peer->fd, &reply, NULL, 0);
 		return;
 	}
-	const int fds[TRACE_JOINED_MOST] = {broker->control, memory, broker->counter};
-	answer(peer->fd, &reply, fds, broker->counter < 0 ? 2 : 3);
+	const int fds[TRACE_JOINED_MOST] = {broker->control, memory, broker->common};
+	answer(peer->fd, &reply, fds, TRACE_JOINED_MOST);
 }
 
 static bool is_perf_event(int fd)
@@ -536,7 +536,7 @@ int broker_open(struct broker *broker, uint32_t ring_bytes, const char *library)
 				  .arrival = -1,
 				  .reserve = open_reserve(),
 				  .control = -1,
-				  .counter = -1,
+				  .common = -1,
 				  .library = library ? open(library, O_RDONLY | O_CLOEXEC) : -1,
 				  .is_open = true,
 				  .ring_bytes = ring_bytes};
@@ -575,8 +575,8 @@ void broker_close(struct broker *broker)
 	}
 	while (broker->newest)
 		drop_peer(broker, broker->newest);
-	const int fds[] = {broker->listener, broker->epoll,   broker->stop,    broker->arrival,
-			   broker->reserve,  broker->control, broker->counter, broker->library};
+	const int fds[] = {broker->listener, broker->epoll,   broker->stop,   broker->arrival,
+			   broker->reserve,  broker->control, broker->common, broker->library};
 	for (unsigned i = 0; i < sizeof fds / sizeof *fds; i++)
 		close_if_open(fds[i]);
 	free_queues(broker);

@@ -49,7 +49,7 @@ struct broker {
 	int stop; /* eventfd */
 	int arrival; /* eventfd: something for the collector is queued */
 	int reserve; /* given up for a moment, to turn a connection away where no other is left */
-	int control, counter, library; /* handed out; < 0: none */
+	int control, common, library; /* handed out; < 0: none */
 	uint32_t ring_bytes;
 	bool lacks_pidfd; /* a test acts as a kernel before 6.5 */
 	bool is_open, is_running;
@@ -72,7 +72,7 @@ struct broker {
 
 /* Opens the sockets. `library`: path of the tracer's library, or NULL. Returns 0 or -errno. */
 int broker_open(struct broker *broker, uint32_t ring_bytes, const char *library);
-/* Begins to serve: `control` and `counter` are set by then. Returns 0 or -errno. */
+/* Begins to serve: `control` and `common` are set by then. Returns 0 or -errno. */
 int broker_start(struct broker *broker);
 /* May be called after a failure, or none of the former. */
 void broker_close(struct broker *broker);

@@ -46,7 +46,7 @@ bool clock_is_steady(void)
 uint64_t clock_read(const struct mematlas_collector *collector)
 {
 	if (collector->control->clock == TRACE_CLOCK_COUNTER)
-		return __atomic_load_n(collector->counter, __ATOMIC_SEQ_CST);
+		return __atomic_load_n(&collector->common->clock, __ATOMIC_SEQ_CST);
 	return clock_cycles() - collector->control->clock_base;
 }
 

@@ -104,13 +104,13 @@ static int make_control(struct mematlas_collector *collector)
 	return forbid_writing(fd);
 }
 
-/* The shared clock has to be written by all, so it lies apart from what they may only read. */
-static int make_counter(struct mematlas_collector *collector)
+/* What all have to write lies apart from what they may only read. */
+static int make_common(struct mematlas_collector *collector)
 {
-	void *counter = NULL;
-	int fd = map_shared(collector, &counter);
+	void *common = NULL;
+	int fd = map_shared(collector, &common);
 
-	collector->counter = counter;
+	collector->common = common;
 	return fd;
 }
 
@@ -143,11 +143,12 @@ static int open_session(struct mematlas_collector *collector, const char *librar
 	broker->control = make_control(collector);
 	if (broker->control < 0)
 		return broker->control;
-	if (collector->control->clock == TRACE_CLOCK_COUNTER) {
-		broker->counter = make_counter(collector);
-		if (broker->counter < 0)
-			return broker->counter;
-	}
+	broker->common = make_common(collector);
+	if (broker->common < 0)
+		return broker->common;
+	error = bell_start(&collector->bell, &collector->common->bell, broker->arrival);
+	if (error)
+		return error;
 	format_session(collector);
 	return broker_start(broker);
 }
@@ -232,6 +233,7 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 {
 	if (!collector)
 		return;
+	bell_stop(&collector->bell); /* before the broker closes what it writes to */
 	broker_close(&collector->broker);
 	for (uint32_t i = 0; i < collector->pending_count; i++)
 		process_free(collector->pending[i]);
@@ -241,8 +243,8 @@ void mematlas_collector_destroy(struct mematlas_collector *collector)
 		state_free(&collector->clones[i].state);
 	if (collector->control && end_life(collector->control))
 		munmap(collector->control, TRACE_HEADER_BYTES);
-	if (collector->counter)
-		munmap(collector->counter, TRACE_HEADER_BYTES);
+	if (collector->common)
+		munmap(collector->common, TRACE_HEADER_BYTES);
 	if (collector->watched >= 0)
 		close(collector->watched);
 	free(collector->processes);

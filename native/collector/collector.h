@@ -3,6 +3,7 @@
 #ifndef MEMATLAS_COLLECTOR_COLLECTOR_H
 #define MEMATLAS_COLLECTOR_COLLECTOR_H
 
+#include "bell.h"
 #include "broker.h"
 #include "mematlas.h"
 #include "state.h"
@@ -98,8 +99,11 @@ struct process {
 	double start_s, end_s;
 	uint64_t events, unknown_frees, broken_rings;
 	double sampled_live;
-	uint64_t rss, sampled_rss, peak_rss; /* peak_rss: at the last snapshot for a peak */
-	double next_join, next_interval, next_sample, next_stat;
+	uint64_t rss, sampled_rss;
+	uint64_t high_rss; /* highest that the kernel or a snapshot told (VmHWM) */
+	uint64_t looked_rss; /* highest of a snapshot */
+	uint32_t answered; /* looks */
+	double next_join, next_peak, next_interval, next_sample, next_stat;
 	struct mematlas_sample *timeline;
 	uint32_t timeline_count, timeline_capacity;
 	uint64_t *seen_vmas; /* starts of mappings in which earlier joins found blocks */
@@ -126,7 +130,8 @@ struct mematlas_collector {
 	bool emitted_watched;
 	struct mematlas_trace_settings settings;
 	struct trace_control *control;
-	uint64_t *counter; /* the shared clock; NULL: cycle counters are used */
+	struct trace_common *common;
+	struct bell bell;
 	double started; /* CLOCK_MONOTONIC */
 	struct process **processes;
 	uint32_t count, capacity;
@@ -136,6 +141,8 @@ struct mematlas_collector {
 	double next_statuses;
 	uint64_t round;
 	bool scan_now;
+	struct process *looked_at; /* by the last snapshot, until its cost is known; NULL: none */
+	double look_began;
 	int error;
 	uint32_t queued, queue_at; /* events not returned yet, and the first of them */
 	struct mematlas_event queue[64];
@@ -236,5 +243,22 @@ void clones_expire(struct mematlas_collector *collector, double now);
 
 /* watch.c */
 void process_observe(struct mematlas_collector *collector, struct process *process, double now);
+/* Reads VmHWM, and the bytes in swap, NAN: unknown. */
+double process_read_status_file(struct process *process);
+
+/* look.c: when residency is read. */
+/* Is RSS so far above that of all snapshots that another one is worth its cost? */
+bool look_is_worth(const struct process *process);
+/* Returns the number of the look that the process waits for; `answered` if it waits for none. */
+uint32_t look_asked(const struct process *process);
+/* Lets it go on, and tells above which RSS it shall ask again. */
+void look_answer(struct process *process, uint32_t number);
+/* Its pages cannot be read. */
+void look_refuse(struct process *process);
+/* After the pages were read, of which the snapshot is made. */
+void look_taken(struct process *process, uint64_t rss, uint32_t asked);
+/* A snapshot costs until the next poll, since its caller writes it. */
+void look_begins(struct mematlas_collector *collector, struct process *process, double now);
+void look_ends(struct mematlas_collector *collector, double now);
 
 #endif

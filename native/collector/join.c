@@ -337,7 +337,10 @@ static int read_process(struct join *join, struct mematlas_account *account)
 	int64_t huge, rss = rollup_read(proc, &huge), statm = statm_read(proc);
 	if (rss < 0)
 		return (int)rss;
+	process_read_status_file(join->process);
+	look_taken(join->process, (uint64_t)rss, join->asked);
 	account->rss_bytes = (uint64_t)rss;
+	account->peak_rss_bytes = join->process->high_rss;
 	account->huge_bytes = (uint64_t)huge;
 	account->statm_rss_bytes = statm < 0 ? 0 : (uint64_t)statm;
 	collector_heartbeat(join->collector);
@@ -381,18 +384,18 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 	struct process *process = process_active_at(collector, index);
 	if (!process)
 		return -ESRCH;
-	CLEANUP(join_free) struct join join = {.collector = collector, .process = process};
+	CLEANUP(join_free)
+	struct join join = {
+		.collector = collector, .process = process, .asked = look_asked(process)};
 	double start = clock_monotonic_s();
+	look_begins(collector, process, start);
 	*account = (struct mematlas_account){.time_s = start - collector->started};
 	collector_drain(collector);
 	int error = process->dir < 0 ? -ESRCH : run_join(&join, account);
+	if (error && join.asked != process->answered)
+		look_answer(process, join.asked);
 	if (!error)
 		discover_modules(&join);
-	double end = clock_monotonic_s();
-	account->cost_s = end - start;
-	double budget = collector->settings.budget;
-	double rest = budget > 0 ? account->cost_s / budget : 0; /* until the next join */
-	if (end + rest > process->next_join)
-		process->next_join = end + rest;
+	account->cost_s = clock_monotonic_s() - start;
 	return error;
 }

@@ -113,6 +113,7 @@ int mematlas_collector_poll(struct mematlas_collector *collector, int timeout_ms
 	double end = clock_monotonic_s() + timeout_ms * 1e-3;
 
 	*event = (struct mematlas_event){MEMATLAS_EVENT_NONE, -1};
+	look_ends(collector, clock_monotonic_s());
 	if (event_pop(collector, event))
 		return 1;
 	for (;;) {

@@ -15,6 +15,7 @@ static void copy_shared(const struct trace_process *shared, struct mematlas_trac
 	traced->python_version = shared->python_version;
 	traced->python_hooked = shared->python_hooked;
 	traced->python_free_threaded = shared->python_free_threaded;
+	traced->looks_missed = __atomic_load_n(&shared->looks_missed, __ATOMIC_RELAXED);
 	traced->stalls = shared->stalls;
 	traced->untraced_threads = shared->untraced_threads;
 	traced->sharing_threads = shared->sharing_threads;
@@ -58,6 +59,7 @@ int mematlas_collector_process(struct mematlas_collector *collector, int index,
 		.peak_bytes = state->peak,
 		.peak_s = clock_since_start_s(collector, state->peak_time),
 		.rss_bytes = process->rss,
+		.peak_rss_bytes = process->high_rss,
 		.events = process->events,
 		.unknown_frees = process->unknown_frees,
 		.marks_lost = process->marks_lost,

@@ -110,6 +110,7 @@ struct join {
 	struct pool_stats pools[POOLS];
 	struct page_usage page;
 	struct fault_sites touched;
+	uint32_t asked; /* the look that the process waits for */
 	bool failed; /* no memory */
 };
 

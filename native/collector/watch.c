@@ -15,8 +15,6 @@
 #define SAMPLE_MAX_GAP_S 1.0 /* while nothing changes */
 #define STAT_GAP_S 0.1
 #define JOIN_GAP_S 0.05
-#define PEAK_FACTOR 1.05
-#define PEAK_STEP (256u << 10)
 
 static uint64_t read_rss(const struct process *process)
 {
@@ -49,10 +47,18 @@ static bool read_stat(const struct process *process, struct proc_stat *stat)
 			       &stat->minor, &stat->major) == 3;
 }
 
-static double read_swap(const struct process *process)
+/* NAN: there is no such line. */
+static double kilobytes_of(const char *text, const char *name)
+{
+	const char *line = strstr(text, name);
+	double value;
+
+	return line && sscanf(line + strlen(name), " %lf", &value) == 1 ? value * 1024 : NAN;
+}
+
+double process_read_status_file(struct process *process)
 {
 	char text[4096];
-	double swap = NAN;
 	CLEANUP_CLOSE int fd =
 		process->dir < 0 ? -1 : openat(process->dir, "status", O_RDONLY | O_CLOEXEC);
 	ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
@@ -60,10 +66,10 @@ static double read_swap(const struct process *process)
 	if (length <= 0)
 		return NAN;
 	text[length] = 0;
-	const char *line = strstr(text, "\nVmSwap:");
-	if (line && sscanf(line, "\nVmSwap: %lf", &swap) == 1)
-		return swap * 1024;
-	return NAN;
+	double high = kilobytes_of(text, "\nVmHWM:");
+	if (high > (double)process->high_rss)
+		process->high_rss = (uint64_t)high;
+	return kilobytes_of(text, "\nVmSwap:");
 }
 
 static void add_sample(struct mematlas_collector *collector, struct process *process, double now)
@@ -81,7 +87,7 @@ static void add_sample(struct mematlas_collector *collector, struct process *pro
 		.time_s = now - collector->started,
 		.rss_bytes = (double)process->rss,
 		.live_bytes = process->state.live,
-		.swap_bytes = read_swap(process),
+		.swap_bytes = process_read_status_file(process),
 		.minor_faults = stat.minor,
 		.major_faults = stat.major,
 	};
@@ -121,23 +127,40 @@ static void check_stop(struct mematlas_collector *collector, struct process *pro
 			event_push(collector, MEMATLAS_EVENT_STOPPED, process->index);
 }
 
+/* A process that waits goes on at once, unless its RSS is worth a look. */
+static bool is_wanted(struct process *process)
+{
+	uint32_t asked = look_asked(process);
+
+	if (asked == process->answered)
+		return false;
+	if (look_is_worth(process))
+		return true;
+	look_answer(process, asked);
+	return false;
+}
+
+static int due_event(struct process *process, double now, double interval)
+{
+	if (is_wanted(process))
+		return MEMATLAS_EVENT_PEAK;
+	if (now >= process->next_peak && look_is_worth(process))
+		return MEMATLAS_EVENT_PEAK;
+	if (interval > 0 && now >= process->next_interval && now >= process->next_join)
+		return MEMATLAS_EVENT_INTERVAL;
+	return MEMATLAS_EVENT_NONE;
+}
+
+/* The snapshot is taken before the next round, so the event is not due twice. */
 static void check_due(struct mematlas_collector *collector, struct process *process, double now)
 {
-	int due = MEMATLAS_EVENT_NONE;
 	double interval = collector->settings.interval_s;
 
 	if (process->next_interval == 0)
 		process->next_interval = now + interval;
-	if (now < process->next_join)
-		return;
-	if ((double)process->rss > (double)process->peak_rss * PEAK_FACTOR + PEAK_STEP)
-		due = MEMATLAS_EVENT_PEAK;
-	else if (interval > 0 && now >= process->next_interval)
-		due = MEMATLAS_EVENT_INTERVAL;
+	int due = due_event(process, now, interval);
 	if (due == MEMATLAS_EVENT_NONE || !event_push(collector, due, process->index))
 		return;
-	if (due == MEMATLAS_EVENT_PEAK)
-		process->peak_rss = process->rss;
 	process->next_interval = now + interval;
 	process->next_join = now + JOIN_GAP_S;
 }
@@ -168,8 +191,10 @@ void process_observe(struct mematlas_collector *collector, struct process *proce
 	if (process->ending != MEMATLAS_RUNNING)
 		return;
 	uint64_t rss = read_rss(process);
-	if (rss == 0)
-		return; /* a zombie, or not permitted */
+	if (rss == 0) { /* a zombie, or not permitted */
+		look_refuse(process);
+		return;
+	}
 	process->rss = rss;
 	if (sample_is_due(process, now)) {
 		process->sampled_exit = process->emitted_exiting;
@@ -178,4 +203,6 @@ void process_observe(struct mematlas_collector *collector, struct process *proce
 	check_stop(collector, process, now);
 	if (!process->emitted_exiting)
 		check_due(collector, process, now);
+	else if (look_asked(process) != process->answered)
+		look_answer(process, look_asked(process));
 }

@@ -50,7 +50,10 @@ struct mematlas_traced {
 	uint32_t inherited; /* 1: forked, and its parent's live memory is known */
 	double start_s, end_s; /* since the collector was created */
 	double live_bytes, peak_bytes, peak_s;
-	uint64_t rss_bytes, stalls, untraced_threads, sharing_threads, own_malloc,
+	uint64_t rss_bytes;
+	uint64_t peak_rss_bytes; /* VmHWM as last read; 0: never */
+	uint64_t looks_missed; /* waits for a snapshot that did not come in time */
+	uint64_t stalls, untraced_threads, sharing_threads, own_malloc,
 		events, unknown_frees, broken_rings, lost_events, exits_missed;
 	uint64_t nodes, codes, modules, totals, timeline; /* numbers of rows */
 	uint64_t fault_sites, fault_parts;
@@ -177,6 +180,7 @@ struct mematlas_account {
 	uint64_t rss_bytes; /* smaps_rollup */
 	uint64_t huge_bytes; /* of these, mapped by a PMD: anonymous, shmem and files */
 	uint64_t statm_rss_bytes; /* the same from the kernel's counters, for comparison */
+	uint64_t peak_rss_bytes; /* highest until then (VmHWM) */
 	int64_t unexplained_bytes;
 	uint32_t parts, rows, touched;
 	uint32_t unused;

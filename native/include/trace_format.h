@@ -7,7 +7,7 @@
  *   control          settings and heartbeat; read-only for the tracer
  *   process memory   one for each traced process image:
  *                    header | ring directory | ring 0 | ring 1 | ...
- *   clock            one counter, where the CPU has none that all cores share
+ *   common           what all processes of the session may write: nothing in it is trusted
  *
  * A ring belongs to one thread (single producer) and is read by the collector (single consumer).
  * head and tail count 8-byte words since the ring was created and never wrap. A record starts at
@@ -64,6 +64,13 @@ struct trace_control {
 	uint32_t life[TRACE_MUTEX_WORDS];
 };
 
+/* Start of common memory. */
+struct trace_common {
+	uint64_t clock; /* atomic; the shared counter of TRACE_CLOCK_COUNTER */
+	uint32_t bell;  /* atomic, a futex; a process adds 1 and wakes it after it has asked for a look */
+	uint32_t unused;
+};
+
 enum trace_faults {
 	TRACE_FAULTS_OFF = 0,
 	TRACE_FAULTS_ON = 1,
@@ -107,6 +114,14 @@ struct trace_process {
 	uint64_t sharing_threads;  /* atomic; threads that use the shared ring */
 	uint64_t lost_events;      /* atomic; not recorded: their ring stayed full, or had no memory */
 	uint64_t exits_missed;     /* atomic; ends that `released` did not come for in time */
+	/* RSS is read (a look) before it falls from a new peak. The process asks by adding 1 to
+	 * `looks_asked` and waits, not for ever, until `looks_answered` has that number.
+	 *   looks_answered <= looks_asked, modulo 2^32 */
+	uint64_t look_above;       /* atomic; the collector stores the RSS above which it wants another look */
+	uint32_t looks_asked;      /* atomic */
+	uint32_t looks_answered;   /* atomic, a futex; stored by the collector */
+	uint32_t looks_missed;     /* atomic; waits that ended without an answer */
+	uint32_t unused1;
 	uint32_t most_rings;       /* directory entries the process has mapped; <= TRACE_MAX_RINGS */
 	uint32_t own_malloc;       /* 1: the program's own malloc() takes precedence over the hook */
 	uint32_t left[TRACE_LEFT_KINDS]; /* atomic; programs exec'ed that run untraced, by enum trace_left_kind */
@@ -171,6 +186,7 @@ _Static_assert(offsetof(struct trace_control, heartbeat) == 48, "layout of contr
 _Static_assert(offsetof(struct trace_control, fault_period) == 64, "layout of control");
 _Static_assert(sizeof(struct trace_control) <= TRACE_MIN_PAGE, "control fits the smallest page");
 
+_Static_assert(sizeof(struct trace_common) <= TRACE_MIN_PAGE, "common memory fits the smallest page");
 _Static_assert(sizeof(struct trace_process) <= TRACE_HEADER_BYTES, "the header fits its region");
 _Static_assert(offsetof(struct trace_process, state) == 12, "layout of the header");
 _Static_assert(offsetof(struct trace_process, rings) == 32, "layout of the header");

@@ -43,7 +43,7 @@ struct trace_request {
 enum trace_joined {
 	TRACE_JOINED_CONTROL = 0, /* struct trace_control, read-only */
 	TRACE_JOINED_MEMORY = 1,  /* struct trace_process and its rings, of fixed size */
-	TRACE_JOINED_COUNTER = 2, /* the shared clock; with TRACE_CLOCK_COUNTER only */
+	TRACE_JOINED_COMMON = 2,  /* struct trace_common */
 	TRACE_JOINED_MOST = 3
 };
 

@@ -124,7 +124,7 @@ __attribute__((unused)) static void put_stack(struct producer *p, unsigned ring,
 	PUT(p, ring, TRACE_STACK | 4 << 8, id, 1, pc);
 }
 
-static void poll_all(struct mematlas_collector *collector)
+__attribute__((unused)) static void poll_all(struct mematlas_collector *collector)
 {
 	struct mematlas_event event;
 

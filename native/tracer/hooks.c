@@ -8,6 +8,7 @@
 
 #include "guard.h"
 #include "join.h"
+#include "look.h"
 #include "real.h"
 #include "record.h"
 #include "state.h"
@@ -78,11 +79,21 @@ TRACE_EXPORT void *calloc(size_t count, size_t size)
 					      : trace_real.calloc(count, size);
 }
 
+/* In a sampled run the blocks that come here are those recorded: large ones, and few others. */
+static TRACE_INLINE void look_before_free(const void *block)
+{
+	if (trace_unlikely(!trace_session.exact))
+		trace_look_before_fall();
+	else
+		trace_look_before_free(block);
+}
+
 static TRACE_OUT_OF_LINE void slow_free(void *block)
 {
 	if (!block || trace_is_bootstrap(block))
 		return;
 	if (trace_enter()) {
+		look_before_free(block);
 		trace_freeing(TRACE_MALLOC, block);
 		trace_leave();
 	}
@@ -121,6 +132,8 @@ static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
 	if (!trace_enter())
 		return trace_real.realloc(block, size);
 
+	if (block)
+		look_before_free(block);
 	bool record = due && trace_sample_ready(size);
 	bool was_live = record_realloc_free(block);
 	trace_allocator_enter();

@@ -18,6 +18,8 @@
 
 TRACE_EXPORT void *mmap(void *start, size_t length, int prot, int flags, int fd, off_t offset)
 {
+	if (flags & MAP_FIXED)
+		trace_mapping_shrinks();
 	void *mapped = trace_real.mmap(start, length, prot, flags, fd, offset);
 
 	if (mapped != MAP_FAILED)
@@ -44,6 +46,8 @@ TRACE_EXPORT void *mremap(void *start, size_t length, size_t new_length, int fla
 	void *target = flags & MREMAP_FIXED ? va_arg(arguments, void *) : NULL;
 	va_end(arguments);
 
+	if (new_length < length)
+		trace_mapping_shrinks();
 	void *moved = trace_real.mremap(start, length, new_length, flags, target);
 	if (moved != MAP_FAILED)
 		trace_mapping_moved(start, length, moved, new_length);
@@ -87,6 +91,8 @@ TRACE_EXPORT int madvise(void *start, size_t length, int advice)
 TRACE_EXPORT int brk(void *end)
 {
 	void *before = trace_real.sbrk(0);
+	if ((uintptr_t)end < (uintptr_t)before)
+		trace_mapping_shrinks();
 	int result = trace_real.brk(end);
 
 	if (result == 0)
@@ -96,6 +102,8 @@ TRACE_EXPORT int brk(void *end)
 
 TRACE_EXPORT void *sbrk(intptr_t change)
 {
+	if (change < 0)
+		trace_mapping_shrinks();
 	void *before = trace_real.sbrk(change);
 
 	if (before != (void *)-1)
@@ -125,14 +133,30 @@ TRACE_EXPORT int shmdt(const void *address)
 __attribute__((used)) long trace_memory_syscall(long number, long a, long b, long c, long d, long e,
 						long f);
 
-static void before_syscall(long number, long a, long b, long c)
+static bool may_shrink(long number, const long *a, long break_before)
 {
-	if (number == SYS_munmap && b)
-		trace_mapping_ends((void *)a, (size_t)b);
+	switch (number) {
+	case SYS_mmap:
+		return a[3] & MAP_FIXED;
+	case SYS_mremap:
+		return a[2] < a[1];
+	case SYS_brk:
+		return a[0] && a[0] < break_before;
+	default:
+		return false;
+	}
+}
+
+static void before_syscall(long number, const long *a, long break_before)
+{
+	if (number == SYS_munmap && a[1])
+		trace_mapping_ends((void *)a[0], (size_t)a[1]);
 	if (number == SYS_shmdt)
-		trace_mapping_ends((void *)a, 0);
-	if (number == SYS_madvise && b)
-		trace_advised((void *)a, (size_t)b, (int)c);
+		trace_mapping_ends((void *)a[0], 0);
+	if (number == SYS_madvise && a[1])
+		trace_advised((void *)a[0], (size_t)a[1], (int)a[2]);
+	if (may_shrink(number, a, break_before))
+		trace_mapping_shrinks();
 }
 
 static void after_syscall(long number, const long *a, long result, const void *caller)
@@ -167,7 +191,7 @@ long trace_memory_syscall(long number, long a, long b, long c, long d, long e, l
 	const long arguments[] = {a, b, c, d, e, f};
 	long break_before = number == SYS_brk ? trace_syscall(SYS_brk, 0) : 0;
 
-	before_syscall(number, a, b, c);
+	before_syscall(number, arguments, break_before);
 	long result = trace_real_syscall(number, a, b, c, d, e, f);
 	if (number == SYS_brk)
 		trace_break_moved((uintptr_t)break_before, (uintptr_t)result,

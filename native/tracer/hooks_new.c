@@ -6,6 +6,7 @@
 #include "guard.h"
 #include "hook_table.h"
 #include "join.h"
+#include "look.h"
 #include "modules.h"
 #include "real.h"
 #include "record.h"
@@ -60,6 +61,7 @@ static __attribute__((noinline)) void recorded_delete(delete_function *real, voi
 	bool entered = block && trace_enter();
 
 	if (entered) {
+		trace_look_before_free(block);
 		trace_freeing(TRACE_MALLOC, block);
 		trace_allocator_enter();
 	}

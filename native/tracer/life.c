@@ -11,6 +11,7 @@
 #include "guard.h"
 #include "hooks_popen.h"
 #include "late_modules.h"
+#include "look.h"
 #include "memory.h"
 #include "process_file.h"
 #include "python_eval.h"
@@ -23,7 +24,6 @@
 
 #define EXIT_WAIT_NS 10000000000L
 #define EXIT_POLL_NS 500000L
-#define MAX_POLL_NS 20000000L /* a longer gap between two polls means we were stopped */
 #define SILENCE_NS 5000000000L /* of a collector that lives */
 #define WORTH_A_SNAPSHOT_MS 100
 
@@ -116,17 +116,6 @@ void trace_after_fork_in_child(void)
 	join_as_child();
 }
 
-/* Nanoseconds since `since`, which becomes now, and at most MAX_POLL_NS. */
-static long lap_ns(struct timespec *since)
-{
-	struct timespec before = *since;
-
-	clock_gettime(CLOCK_MONOTONIC, since);
-	long passed =
-		(since->tv_sec - before.tv_sec) * 1000000000L + since->tv_nsec - before.tv_nsec;
-	return passed < MAX_POLL_NS ? passed : MAX_POLL_NS;
-}
-
 /* True: the collector took the snapshot, or is gone. */
 static bool wait_until_released(const struct trace_process *process)
 {
@@ -140,7 +129,7 @@ static bool wait_until_released(const struct trace_process *process)
 		    trace_session_has_ended())
 			return true;
 		uint64_t now = __atomic_load_n(counter, __ATOMIC_RELAXED);
-		long passed = lap_ns(&last);
+		long passed = trace_lap_ns(&last);
 		waited += passed;
 		silent = now == heartbeat ? silent + passed : 0;
 		heartbeat = now;
@@ -174,6 +163,13 @@ void trace_exit(void)
 		wait_for_snapshot();
 }
 
+static void look_before_exec(void)
+{
+	TRACE_OWN_WORK;
+
+	trace_look_before_fall();
+}
+
 /* A wrapper that only starts another program is not worth the wait. */
 void trace_before_exec(void)
 {
@@ -182,8 +178,10 @@ void trace_before_exec(void)
 	if (!is_own_process())
 		return;
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	if ((now.tv_sec - joined.tv_sec) * 1000 + (now.tv_nsec - joined.tv_nsec) / 1000000 >=
+	if ((now.tv_sec - joined.tv_sec) * 1000 + (now.tv_nsec - joined.tv_nsec) / 1000000 <
 	    WORTH_A_SNAPSHOT_MS) {
+		look_before_exec();
+	} else {
 		wait_for_snapshot();
 		/* A shell tries each folder of $PATH: one snapshot is enough for all of them. */
 		clock_gettime(CLOCK_MONOTONIC, &joined);

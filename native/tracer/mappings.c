@@ -9,6 +9,7 @@
 
 #include "guard.h"
 #include "join.h"
+#include "look.h"
 #include "late_modules.h"
 #include "modules.h"
 #include "python_eval.h"
@@ -92,8 +93,20 @@ void trace_mapping_ends(const void *start, size_t length)
 		return;
 	if (before == TRACE_OUTSIDE)
 		trace_notice_end();
-	if (trace_ready())
+	if (trace_ready()) {
+		trace_look_before_fall();
 		trace_unmapped(start, length);
+	}
+	trace_leave_nested(before);
+}
+
+void trace_mapping_shrinks(void)
+{
+	int before = begin();
+
+	if (before < 0)
+		return;
+	trace_look_before_fall();
 	trace_leave_nested(before);
 }
 
@@ -155,6 +168,7 @@ void trace_advised(const void *start, size_t length, int advice)
 	int before = begin();
 	if (before < 0)
 		return;
+	trace_look_before_fall();
 	trace_tls.dropped_start = (uintptr_t)start;
 	trace_tls.dropped_end = (uintptr_t)start + length;
 	trace_returned(start, length, TRACE_FLAG_DROPPED);

@@ -7,6 +7,7 @@
 
 #include "../include/mematlas_mark.h"
 #include "guard.h"
+#include "look.h"
 #include "ring.h"
 #include "syscall.h"
 #include "thread.h"
@@ -123,7 +124,9 @@ void trace_unmapped_nothing(const void *start, const void *frame)
 		return;
 	struct awaited awaited = record(request);
 	trace_leave();
-	if (awaited.serial)
+	if (awaited.serial) {
+		trace_wake_collector();
 		wait(&awaited);
+	}
 	errno = saved;
 }

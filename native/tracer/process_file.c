@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "groups.h"
+#include "look.h"
 #include "memory.h"
 #include "ring.h"
 #include "session_socket.h"
@@ -63,15 +64,13 @@ static bool map_control(int fd)
 	return true;
 }
 
-static bool map_counter(int fd)
+static bool map_common(int fd)
 {
-	if (!trace_session.counting)
-		return true;
-	uint64_t *counter = map_in_place(trace_session.counter, TRACE_HEADER_BYTES,
-					 PROT_READ | PROT_WRITE, MAP_SHARED, fd);
-	if (!counter)
+	struct trace_common *common = map_in_place(trace_session.common, TRACE_HEADER_BYTES,
+						   PROT_READ | PROT_WRITE, MAP_SHARED, fd);
+	if (!common)
 		return false;
-	trace_session.counter = counter;
+	trace_session.common = common;
 	return true;
 }
 
@@ -170,7 +169,7 @@ static void name_process(struct trace_process *process)
 		memcpy(process->command, last.command, sizeof last.command);
 }
 
-static void describe_process(struct trace_process *process)
+static void describe_process(struct trace_process *process, uint64_t fork_image)
 {
 	process->magic = TRACE_MAGIC;
 	process->version = TRACE_VERSION;
@@ -183,6 +182,7 @@ static void describe_process(struct trace_process *process)
 	process->tracer_start = trace_session.own_start;
 	process->tracer_end = trace_session.own_end;
 	name_process(process);
+	trace_look_start(fork_image != 0);
 }
 
 static bool map_rings(const char *memory, int fd)
@@ -214,13 +214,13 @@ static char *map_memory(int fd)
 	return NULL;
 }
 
-/* A forked child has control and the clock mapped already. */
+/* A forked child has control and common memory mapped already. */
 static char *map_joined(const struct trace_joining *joined)
 {
 	uint32_t rings;
 
 	if (!trace_session.in_session && !(map_control(joined->fds[TRACE_JOINED_CONTROL]) &&
-					   map_counter(joined->fds[TRACE_JOINED_COUNTER])))
+					   map_common(joined->fds[TRACE_JOINED_COMMON])))
 		return NULL;
 	trace_session.in_session = true;
 	trace_session.image = joined->answer.image;
@@ -246,7 +246,7 @@ bool trace_process_file_open(uint64_t fork_serial, uint64_t fork_image)
 	trace_session.process = (struct trace_process *)memory;
 	trace_session.rings = (struct trace_ring *)(memory + TRACE_RINGS_OFFSET);
 	/* The descriptors are closed by now: under a limit, the last one may have been in use. */
-	describe_process(trace_session.process);
+	describe_process(trace_session.process, fork_image);
 	return true;
 }
 
@@ -265,8 +265,7 @@ void trace_session_detach(void)
 	trace_groups_release();
 	map_in_place(trace_session.process, TRACE_DATA_OFFSET, access, flags, -1);
 	map_in_place(trace_session.control, TRACE_HEADER_BYTES, access, flags, -1);
-	if (trace_session.counter)
-		map_in_place(trace_session.counter, TRACE_HEADER_BYTES, access, flags, -1);
+	map_in_place(trace_session.common, TRACE_HEADER_BYTES, access, flags, -1);
 	trace_session.in_session = false;
 }
 
@@ -275,6 +274,6 @@ void trace_session_abandon(void)
 	trace_groups_abandon();
 	trace_session.process = NULL;
 	trace_session.control = NULL;
-	trace_session.counter = NULL;
+	trace_session.common = NULL;
 	trace_session.in_session = false;
 }

@@ -21,7 +21,7 @@
 
 uint64_t trace_counter_next(void)
 {
-	return __atomic_add_fetch(trace_session.counter, 1, __ATOMIC_SEQ_CST);
+	return __atomic_add_fetch(&trace_session.common->clock, 1, __ATOMIC_SEQ_CST);
 }
 
 /* Nanoseconds since `since`, which becomes now. */

@@ -486,7 +486,7 @@ int trace_socket_join(uint64_t image, uint64_t fork_serial, struct trace_joining
 	}
 	if (!is_sealed(ret->fds[TRACE_JOINED_CONTROL]) ||
 	    !is_sealed(ret->fds[TRACE_JOINED_MEMORY]) ||
-	    (ret->fds[TRACE_JOINED_COUNTER] >= 0 && !is_sealed(ret->fds[TRACE_JOINED_COUNTER]))) {
+	    !is_sealed(ret->fds[TRACE_JOINED_COMMON])) {
 		close_descriptors(ret);
 		close_fd(&fd);
 		return -EPROTO;

@@ -8,6 +8,7 @@
 #include "syscall.h"
 
 #define NS_PER_SPIN 40 /* about, for one pause instruction */
+#define MAX_LAP_NS 20000000L
 
 struct trace_session trace_session;
 _Atomic int trace_state;
@@ -45,6 +46,16 @@ void trace_disable(const char *reason)
 		strncpy(process->reason, reason, sizeof process->reason - 1);
 		__atomic_store_n(&process->state, TRACE_DISABLED, __ATOMIC_RELEASE);
 	}
+}
+
+long trace_lap_ns(struct timespec *since)
+{
+	struct timespec before = *since;
+
+	clock_gettime(CLOCK_MONOTONIC, since);
+	long passed =
+		(since->tv_sec - before.tv_sec) * 1000000000L + since->tv_nsec - before.tv_nsec;
+	return passed < MAX_LAP_NS ? passed : MAX_LAP_NS;
 }
 
 void trace_sleep(long ns)

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "../include/trace_format.h"
 #include "sampler.h"
@@ -25,8 +26,8 @@ struct trace_session {
 	/* Mapped for good once mapped, since they are used without the guard too: a detached program has
 	 * empty memory of its own there. NULL: never joined. */
 	const struct trace_control *control;
-	uint64_t *counter; /* the shared clock; NULL: a cycle counter is used */
-	bool in_session; /* control and the clock are the session's */
+	struct trace_common *common;
+	bool in_session; /* control and common are the session's */
 	struct trace_process *process;
 	struct trace_ring *rings;
 	uint64_t clock_base;
@@ -76,5 +77,9 @@ void trace_disable(const char *reason);
 
 /* Sleeps, or spins where system calls are forbidden. */
 void trace_sleep(long ns);
+
+/* Nanoseconds since `since`, which becomes now. A gap of more than 20 ms between two polls means that the process was
+ * stopped, and counts as 20 ms. */
+long trace_lap_ns(struct timespec *since);
 
 #endif

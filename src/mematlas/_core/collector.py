@@ -108,6 +108,8 @@ class Traced:
     peak_bytes: float
     peak_s: float
     rss_bytes: int
+    peak_rss_bytes: int  # VmHWM as last read; 0: never
+    looks_missed: int  # waits for a snapshot before RSS fell that ended without one
     stalls: int
     untraced_threads: int
     sharing_threads: int  # threads without a ring of their own
@@ -145,6 +147,7 @@ class ResidencySnapshot:
     rss_bytes: int
     huge_bytes: int
     statm_rss_bytes: int
+    peak_rss_bytes: int  # highest until then (VmHWM)
     unexplained_bytes: int
     parts: list[tuple[int, str, int, float]]  # kind, name, resident bytes, standard error
     slack: list[tuple[str, int, int]]  # exact: name, bytes of free pages, free bytes on used pages
@@ -254,6 +257,8 @@ class Collector:
             peak_bytes=info.peak_bytes,
             peak_s=info.peak_s,
             rss_bytes=info.rss_bytes,
+            peak_rss_bytes=info.peak_rss_bytes,
+            looks_missed=info.looks_missed,
             stalls=info.stalls,
             untraced_threads=info.untraced_threads,
             sharing_threads=info.sharing_threads,
@@ -362,6 +367,7 @@ class Collector:
             rss_bytes=found.rss_bytes,
             huge_bytes=found.huge_bytes,
             statm_rss_bytes=found.statm_rss_bytes,
+            peak_rss_bytes=found.peak_rss_bytes,
             unexplained_bytes=found.unexplained_bytes,
             parts=[
                 (part.kind, _text(part.name), part.resident_bytes, part.error_bytes)
@@ -383,7 +389,7 @@ class Collector:
             yield SetMark(_text(mark.name), mark.time_s, mark.ring, mark.serial)
 
     def answer(self, process: int, mark: SetMark) -> None:
-        """Let the thread go on that set a mark."""
+        """Release the thread that set a mark."""
         found = {"ring": mark.ring, "serial": mark.serial}
         values = ffi.new("struct mematlas_mark *", found)
         check(lib.mematlas_collector_answer(self._handle, process, values))

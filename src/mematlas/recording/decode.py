@@ -64,6 +64,7 @@ def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) ->
         ending=text_of(metadata["ending"]),
         note=text_of(metadata["note"]),
         title=text_of(metadata.get("title", "")),
+        peak_rss_bytes=optional(amount_of, metadata.get("peak_rss_bytes")),
     )
     pieces.processes[process.index] = process
 

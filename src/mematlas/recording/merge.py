@@ -156,6 +156,7 @@ def _write_snapshot(
         parts=snapshot.parts,
         unexplained_bytes=snapshot.unexplained_bytes,
         huge_bytes=snapshot.huge_bytes,
+        peak_rss_bytes=snapshot.peak_rss_bytes,
         rows=np.asarray(snapshot.rows).tobytes(),
         touched=snapshot.touched,
     )

@@ -230,6 +230,7 @@ class Process:
     ending: str = "running"  # "exited 0", "killed by SIGKILL", "exec", "lost sight of", ...
     note: str = ""  # why it was not traced, or not completely
     title: str = field(default="", repr=False)  # its last command line, if that changed
+    peak_rss_bytes: int | None = None  # VmHWM, as last read while it ran
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,7 @@ class Snapshot:
     rows: Rows  # SNAPSHOT_DTYPE
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
     touched: tuple[Touched, ...] = ()
+    peak_rss_bytes: int | None = None  # VmHWM at that time
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from mematlas.recording.stored import Descriptor, FileSlice
 from mematlas.recording.validate import amount_of, number_of, stack_rows, text_of, variance_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from os import PathLike
     from typing import BinaryIO
 
@@ -209,11 +209,16 @@ def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
         rss_bytes=amount_of(metadata["rss_bytes"]),
         parts=parts,
         unexplained_bytes=amount_of(metadata["unexplained_bytes"]),
-        huge_bytes=amount_of(metadata["huge_bytes"]) if "huge_bytes" in metadata else None,
+        huge_bytes=_known_amount(metadata, "huge_bytes"),
+        peak_rss_bytes=_known_amount(metadata, "peak_rss_bytes"),
         rows=rows,
         touched=_touched(metadata.get("touched", ()), stacks),
     )
     pieces.snapshots.append(snapshot)
+
+
+def _known_amount(metadata: Mapping[str, Any], name: str) -> int | None:
+    return amount_of(metadata[name]) if name in metadata else None
 
 
 def _touched(rows: Iterable[Any], stacks: int) -> tuple[model.Touched, ...]:

@@ -67,6 +67,7 @@ class Writer:
             process,
             *("index", "pid", "parent_pid", "parent_index", "executable", "command"),
             *("start_s", "python_version", "end_s", "ending", "note", "title"),
+            "peak_rss_bytes",
         )
         self._chunk(atlas.PROCESS, metadata)
 
@@ -102,6 +103,7 @@ class Writer:
         unexplained_bytes: int,
         rows: bytes | memoryview,
         huge_bytes: int | None = None,
+        peak_rss_bytes: int | None = None,
         touched: Iterable[Touched] = (),
     ) -> None:
         """Write a snapshot (SNAPSHOT_DTYPE)."""
@@ -115,6 +117,8 @@ class Writer:
         }
         if huge_bytes is not None:
             metadata["huge_bytes"] = huge_bytes
+        if peak_rss_bytes is not None:
+            metadata["peak_rss_bytes"] = peak_rss_bytes
         touches = [_values(t, "stack", "owner", "kind", "bytes", "variance") for t in touched]
         if touches:
             metadata["touched"] = touches

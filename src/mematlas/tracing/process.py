@@ -175,6 +175,7 @@ class ProcessRecorder:
             ending=ending,
             python_version=_version(info),
             note=_note(info, self._unread, self._marks_set),
+            peak_rss_bytes=info.peak_rss_bytes or None,
         )
         self._writer.process(self._process)
         self._collector.forget(self._index)
@@ -214,6 +215,7 @@ class ProcessRecorder:
             self._process,
             ending="detached" if info.detached else "still running when recording ended",
             note=_note(info, self._unread, self._marks_set),
+            peak_rss_bytes=info.peak_rss_bytes or None,
         )
 
     def _join_residency(self) -> ResidencySnapshot | None:
@@ -306,6 +308,7 @@ class ProcessRecorder:
             trigger=trigger,
             rss_bytes=join.rss_bytes,
             huge_bytes=join.huge_bytes,
+            peak_rss_bytes=join.peak_rss_bytes,
             parts=[
                 Part(_PART_KINDS[kind], _clean(name), resident, round(error))
                 for kind, name, resident, error in join.parts
@@ -424,6 +427,13 @@ def _note(info: Traced, unread: str, marks_set: int) -> str:
             (
                 f"{info.untraced_threads} of its threads not traced: no memory for records, or "
                 "created after it entered a seccomp filter"
+            ),
+        ),
+        (
+            info.looks_missed,
+            (
+                f"{info.looks_missed:,} times it gave memory back at a new peak before mematlas could read "
+                "its pages"
             ),
         ),
         (

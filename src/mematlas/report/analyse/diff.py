@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.int64]
     Floats = NDArray[np.float64]
+    Whole = NDArray[Any]  # integers of any width
 
 _OF_TOTALS = {"peak": "peak_variance", "allocated": "allocated_variance"}
 _OF_RUN = {
@@ -67,17 +69,20 @@ def compare(
     ]
     tables = [StackTable.of(each.stacks) for each in reports]
     pairs = list(zip(both, tables, strict=True))
-    variances = [_variance(recording, table, by) for recording, table in pairs]
+    spreads = [
+        _Spread(_variance(recording, table, by), _families(recording, table), table.process)
+        for recording, table in pairs
+    ]
     known = all(_has_error(each, by) for each in both)
     matcher = _matcher(both, tables, ignore_lines=ignore_lines)
     keys = _Keys(matcher)
     ways = [keys.stacks(side, table) for side, table in enumerate(tables)]
     owners = [keys.owners(side, table) for side, table in enumerate(tables)]
-    lines = _changes(tables, variances, by, owners)
-    stacks = _changes(tables, variances, by, ways)
+    lines = _changes(tables, spreads, by, owners)
+    stacks = _changes(tables, spreads, by, ways)
     there = [_moment(by, at, *each) for each in zip(both, reports, joined, strict=True)]
     unlike = _unlike(by, at, joined)
-    total, rest = _totals(tables, variances, reports, there, by, known=known)
+    total, rest = _totals(tables, spreads, reports, there, by, known=known)
     return Diff(
         by=by,
         at=at,
@@ -236,14 +241,60 @@ def _variance(recording: RecordingData, table: StackTable, by: str) -> Floats:
             name = _OF_TOTALS[by]
             found[rows] = sums.gather(totals.rows, keys, (name,))[name]
     elif by != "live":
-        share = np.divide(table.metric(by), live, out=np.zeros(len(table)), where=live > 0)
-        found *= share**2
+        share = np.divide(table.metric(by), live, out=np.ones(len(table)), where=live > 0)
+        found *= (
+            share**2
+        )  # what was touched first is not live, and its error is of its resident bytes
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Sampling variances of rows. Those of processes are independent, but not of forked copies."""
+
+    variance: Floats
+    family: Numbers
+    process: Whole
+
+    def of(self, groups: Numbers, count: int) -> Floats:
+        """Return the variance of each group's sum. Within a family standard errors add up, as of equal samples."""
+        alone, shared = self._members()
+        rows = np.isin(self.process, alone)
+        found = np.bincount(groups[rows], self.variance[rows], count).astype(np.float64)
+        for processes in shared:
+            errors = np.zeros(count)
+            for process in processes:
+                rows = self.process == process
+                errors += np.sqrt(np.bincount(groups[rows], self.variance[rows], count))
+            found += errors**2
+        return found
+
+    def _members(self) -> tuple[list[int], list[list[int]]]:
+        """Return the processes that are a family alone, and those of each larger family."""
+        members: dict[int, list[int]] = {}
+        processes, first = np.unique(self.process, return_index=True)
+        for process, family in zip(processes.tolist(), self.family[first].tolist(), strict=True):
+            members.setdefault(family, []).append(process)
+        alone = [each[0] for each in members.values() if len(each) == 1]
+        return alone, [each for each in members.values() if len(each) > 1]
+
+
+def _families(recording: RecordingData, table: StackTable) -> Numbers:
+    """Return the family of each row: a process and all that forked from it, which have copies of its samples."""
+    images = {each.index: each for each in recording.processes}
+    first: dict[int, int] = {}
+    for each in sorted(recording.processes, key=lambda each: each.start_s):
+        parent = images.get(-1 if each.parent_index is None else each.parent_index)
+        forked = parent is not None and parent.command == each.command
+        first[each.index] = (
+            first.get(parent.index, parent.index) if parent and forked else each.index
+        )
+    return np.array([first.get(index, index) for index in table.process.tolist()], np.int64)
 
 
 def _totals(
     tables: Sequence[StackTable],
-    variances: Sequence[Floats],
+    spreads: Sequence[_Spread],
     reports: Sequence[Report],
     there: Sequence[Moment],
     by: str,
@@ -252,7 +303,12 @@ def _totals(
 ) -> tuple[StackChange, StackChange]:
     """Return the change of the whole, and of what is in no line."""
     lines = [int(each.metric(by).sum()) for each in tables]
-    error = math.sqrt(sum(float(each.sum()) for each in variances))
+    error = math.sqrt(
+        sum(
+            float(each.of(np.zeros(len(table), np.int64), 1).sum())
+            for each, table in zip(spreads, tables, strict=True)
+        )
+    )
     accounts = [each.account for each in reports]
     if by != "resident" or not all(each.parts for each in accounts):
         return _change((), lines, error, known=known), StackChange((), 0, 0, 0, certain=False)
@@ -288,7 +344,7 @@ def _sure(variance: Floats, delta: Numbers) -> float:
 
 def _changes(
     tables: Sequence[StackTable],
-    variances: Sequence[Floats],
+    spreads: Sequence[_Spread],
     by: str,
     numbers: Sequence[Numbers],
 ) -> tuple[Numbers, Floats, Callable[[int], tuple[int, int]]]:
@@ -303,7 +359,7 @@ def _changes(
     for side, table in enumerate(tables):
         mine = which[start : start + len(table)]
         np.add.at(by_side[side], mine, table.metric(by))
-        np.add.at(variance, mine, variances[side])
+        variance += spreads[side].of(mine, len(distinct))
         start += len(table)
     split = len(tables[0])
 

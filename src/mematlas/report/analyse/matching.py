@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from mematlas.report.frame_names import short_path
+from mematlas.report.analyse.short_paths import short_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

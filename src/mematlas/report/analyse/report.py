@@ -273,7 +273,10 @@ def _with_some(
 def summarize_process(process: Process, recording: RecordingData) -> ProcessSummary:
     """Return a process as the process list shows it."""
     index = process.index
-    rss = [each.rss_bytes for each in recording.snapshots if each.process == index]
+    rss = [process.peak_rss_bytes or 0]
+    for each in recording.snapshots:
+        if each.process == index:
+            rss += [each.rss_bytes, each.peak_rss_bytes or 0]
     rows = recording.timeline.get(index)
     if rows is not None and len(rows) and not np.isnan(rows["rss_bytes"]).all():
         rss.append(int(np.nanmax(rows["rss_bytes"])))

@@ -1,0 +1,132 @@
+/* When the collector reads residency: growth, and processes that wait for it before their RSS falls. */
+#define _GNU_SOURCE
+#include <linux/futex.h>
+#include <pthread.h>
+
+#include "producer.h"
+
+#define LARGE (64u << 20)
+#define ASK_MS 50
+#define LONG_MS 60000
+
+static int next_event(struct mematlas_collector *collector, int timeout_ms)
+{
+	struct mematlas_event event;
+
+	CHECK(mematlas_collector_poll(collector, timeout_ms, &event) >= 0);
+	return event.type;
+}
+
+static void skip_events(struct mematlas_collector *collector)
+{
+	struct mematlas_account account;
+	int type;
+
+	while ((type = next_event(collector, 0)) != MEMATLAS_EVENT_NONE)
+		if (type == MEMATLAS_EVENT_PEAK)
+			CHECK(mematlas_collector_snapshot(collector, 0, &account) == 0);
+}
+
+static uint32_t answered(const struct producer *p)
+{
+	return __atomic_load_n(&p->process->looks_answered, __ATOMIC_ACQUIRE);
+}
+
+static uint64_t look_above(const struct producer *p)
+{
+	return __atomic_load_n(&p->process->look_above, __ATOMIC_ACQUIRE);
+}
+
+static void *fill(void)
+{
+	char *memory =
+		mmap(NULL, LARGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	CHECK(memory != MAP_FAILED);
+	memset(memory, 1, LARGE);
+	return memory;
+}
+
+struct asker {
+	struct producer *producer;
+	struct mematlas_collector *collector;
+};
+
+static void *ask_later(void *argument)
+{
+	const struct asker *asker = argument;
+	uint32_t *bell = &asker->collector->common->bell;
+
+	usleep(ASK_MS * 1000);
+	__atomic_add_fetch(&asker->producer->process->looks_asked, 1, __ATOMIC_RELEASE);
+	__atomic_add_fetch(bell, 1, __ATOMIC_RELEASE);
+	syscall(SYS_futex, bell, FUTEX_WAKE, 1, NULL, NULL, 0);
+	return NULL;
+}
+
+/* The bell ends the poll, though rings are idle. The process is let go by the snapshot, not by the event. */
+static void test_growth_is_looked_at_when_asked(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+	struct mematlas_account account;
+	struct asker asker = {&p, collector};
+	pthread_t thread;
+
+	announce(&p);
+	skip_events(collector);
+	uint64_t before = look_above(&p);
+	CHECK(before > 0);
+	char *memory = fill();
+	collector->processes[0]->next_peak = 1e300; /* growth alone is not looked at */
+	CHECK(pthread_create(&thread, NULL, ask_later, &asker) == 0);
+	CHECK(next_event(collector, LONG_MS) == MEMATLAS_EVENT_PEAK);
+	CHECK(answered(&p) == 0);
+	CHECK(mematlas_collector_snapshot(collector, 0, &account) == 0);
+	CHECK(answered(&p) == 1);
+	CHECK(account.rss_bytes >= LARGE && account.peak_rss_bytes >= account.rss_bytes);
+	CHECK(look_above(&p) > account.rss_bytes && look_above(&p) > before);
+	CHECK(look_above(&p) < account.rss_bytes + account.rss_bytes / 10);
+	pthread_join(thread, NULL);
+	munmap(memory, LARGE);
+	session_end(collector);
+}
+
+static void test_without_growth_nobody_waits(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+
+	announce(&p);
+	skip_events(collector);
+	p.process->looks_asked = 7;
+	CHECK(next_event(collector, 0) == MEMATLAS_EVENT_NONE);
+	CHECK(answered(&p) == 7);
+	p.process->looks_asked = 3; /* a program may write anything */
+	CHECK(next_event(collector, 0) == MEMATLAS_EVENT_NONE);
+	CHECK(answered(&p) == 3);
+	session_end(collector);
+}
+
+static void test_the_highest_rss_outlives_its_memory(void)
+{
+	struct mematlas_collector *collector = session_start(0);
+	struct producer p = produce(collector, getpid(), 1);
+	struct mematlas_account account;
+
+	announce(&p);
+	skip_events(collector);
+	munmap(fill(), LARGE);
+	CHECK(mematlas_collector_snapshot(collector, 0, &account) == 0);
+	CHECK(account.peak_rss_bytes >= account.rss_bytes + LARGE / 2);
+	CHECK(traced_of(collector, 0).peak_rss_bytes == account.peak_rss_bytes);
+	session_end(collector);
+}
+
+int main(void)
+{
+	test_growth_is_looked_at_when_asked();
+	test_without_growth_nobody_waits();
+	test_the_highest_rss_outlives_its_memory();
+	return 0;
+}
