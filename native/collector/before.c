@@ -39,14 +39,25 @@ static bool add_pages(struct ranges *before, const struct vma *vma, const struct
 	return true;
 }
 
+/* A kernel without names of anonymous memory does not tell it apart. */
+static bool is_of_tracer(const struct trace_process *shared, const struct vma *vma)
+{
+	for (unsigned i = 0; i < TRACE_PRIVATE_MAPS; i++)
+		if (shared->private_start[i] < vma->end && vma->start < shared->private_end[i])
+			return true;
+	return false;
+}
+
 /* Reserved by nobody known. The line that commits a part of it will own that. The unused rest of a glibc
  * arena is left out, since libc commits it unseen. */
-static void add_reserved(struct state *state, const struct vmas *vmas, size_t at)
+static void add_reserved(struct process *process, const struct vmas *vmas, size_t at)
 {
+	struct state *state = &process->state;
 	const struct vma *vma = &vmas->items[at];
 
 	if (strncmp(vma->permissions, "---", 3) != 0 || *vma->name ||
-	    vma->end - vma->start < LEAST_RESERVED || (at > 0 && is_glibc_arena(vmas, at - 1)))
+	    vma->end - vma->start < LEAST_RESERVED || (at > 0 && is_glibc_arena(vmas, at - 1)) ||
+	    is_of_tracer(process->shared, vma))
 		return;
 	state_map(state, 0,
 		  &(struct range){.start = vma->start,
@@ -56,16 +67,16 @@ static void add_reserved(struct state *state, const struct vmas *vmas, size_t at
 				  .reserved = 1});
 }
 
-static bool add_all(struct state *state, const struct vmas *vmas, const struct runs *runs)
+static bool add_all(struct process *process, const struct vmas *vmas, const struct runs *runs)
 {
 	size_t at = 0;
 
 	for (size_t i = 0; i < vmas->count; i++) {
 		if (!is_anonymous(&vmas->items[i]))
 			continue;
-		if (!add_pages(&state->before, &vmas->items[i], runs, &at))
+		if (!add_pages(&process->state.before, &vmas->items[i], runs, &at))
 			return false;
-		add_reserved(state, vmas, i);
+		add_reserved(process, vmas, i);
 	}
 	return true;
 }
@@ -78,6 +89,6 @@ void before_read(struct mematlas_collector *collector, struct process *process)
 	    vmas_read(process->dir, &join.vmas) != 0 ||
 	    runs_read(collector, process->dir, &join.vmas, &join.runs) != 0)
 		return;
-	if (!add_all(&process->state, &join.vmas, &join.runs))
+	if (!add_all(process, &join.vmas, &join.runs))
 		process->state.out_of_memory = true;
 }

@@ -6,10 +6,13 @@
  *
  * For each pool: live + slack == resident bytes, with live limited to them */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "sweep.h"
+
+#define COW_TOLERANCE 0.02 /* PSS is cut to whole kB */
 
 static const char *const pool_names[POOLS] = {
 	[POOL_HEAP] = "glibc heap",
@@ -17,6 +20,13 @@ static const char *const pool_names[POOLS] = {
 	[POOL_PYMALLOC] = "pymalloc arena",
 	[POOL_ALLOCATOR] = "mapping of an allocator",
 	[POOL_MAPPED] = "around mapped blocks",
+};
+
+/* Where bytes lie. `owner` is theirs if no block covers them. */
+struct place {
+	enum pool pool;
+	uint32_t part;
+	const struct span *owner;
 };
 
 static void add_to_stack(struct join *join, uint32_t index, double bytes, uint32_t state)
@@ -30,19 +40,63 @@ static void add_to_stack(struct join *join, uint32_t index, double bytes, uint32
 	stats->resident += bytes;
 	if (state & PAGES_HUGE)
 		stats->huge += bytes;
+	if (state & PAGES_SHARED) {
+		stats->shared += bytes;
+		stats->share += bytes * join->share;
+	}
 }
 
-static void add_to_block(struct join *join, enum pool pool, const struct span *span, uint64_t bytes,
-			 uint32_t state)
+static void add_to_part(struct join *join, uint32_t index, uint64_t bytes, uint32_t state)
+{
+	struct mematlas_part *part = &join->collector->parts[index];
+
+	part->resident_bytes += bytes;
+	if (state & PAGES_SHARED) {
+		part->shared_bytes += bytes;
+		part->share_bytes += (double)bytes * join->share;
+	}
+}
+
+/* Private memory that another process maps, too: a fork shares it until one of both writes to it. */
+static bool is_copy_on_write(const struct join *join, uint32_t part, uint32_t state)
+{
+	return (state & (PAGES_SHARED | PAGES_FILE | PAGES_RESIDENT)) ==
+		       (PAGES_SHARED | PAGES_RESIDENT) &&
+	       part != join->tracer_part;
+}
+
+/* The part of memory shared copy-on-write, by the number of processes. A mapping whose pages are shared
+ * by different numbers has a mean that
+ * need not be whole, and file pages have a share in the mean of a private file mapping. */
+static uint32_t cow_part(struct join *join)
+{
+	if (join->cow_share == join->share && !join->class.copies)
+		return join->cow_part;
+	double processes = 1 / (double)join->share, whole = round(processes);
+	char name[64] = "several processes";
+
+	if (!join->class.copies && whole >= 2 && fabs(processes - whole) <= COW_TOLERANCE * whole)
+		snprintf(name, sizeof name, "%.0f processes", whole);
+	join->cow_part = part_index(join, MEMATLAS_PART_COW, name);
+	join->cow_share = join->class.copies ? -1 : join->share;
+	return join->cow_part;
+}
+
+static void add_to_block(struct join *join, struct place place, const struct span *span,
+			 uint64_t bytes, uint32_t state)
 {
 	struct weight weight =
 		weight_of(join->process->state.mean, span->end - span->start, span->always);
-	struct pool_stats *pool_stats = &join->pools[pool];
+	struct pool_stats *pool_stats = &join->pools[place.pool];
 	double estimate = (double)bytes * weight.count;
 
 	add_to_stack(join, span->stats, estimate, state);
 	if (!(state & PAGES_RESIDENT))
 		return;
+	if (is_copy_on_write(join, place.part, state)) {
+		add_to_part(join, cow_part(join), bytes, state);
+		return;
+	}
 	pool_stats->covered += bytes;
 	pool_stats->estimate += estimate;
 	pool_stats->variance += estimate * estimate * (1 - 1 / weight.count);
@@ -67,29 +121,30 @@ static bool has_stack(const struct span *owner)
 }
 
 /* Bytes that no block covers. */
-static void add_to_class(struct join *join, enum pool pool, uint32_t part, const struct span *owner,
-			 uint64_t bytes, uint32_t state)
+static void add_to_class(struct join *join, struct place place, uint64_t bytes, uint32_t state)
 {
-	if (has_stack(owner))
-		add_to_stack(join, stats_of_owner(join, owner, state), (double)bytes, state);
+	if (has_stack(place.owner))
+		add_to_stack(join, stats_of_owner(join, place.owner, state), (double)bytes, state);
 	if (!(state & PAGES_RESIDENT))
 		return;
-	if (pool == POOL_NONE)
-		join->collector->parts[part].resident_bytes += bytes;
+	if (is_copy_on_write(join, place.part, state))
+		add_to_part(join, cow_part(join), bytes, state);
+	else if (place.pool == POOL_NONE)
+		add_to_part(join, place.part, bytes, state);
 	else
-		join->pools[pool].uncovered += bytes;
+		join->pools[place.pool].uncovered += bytes;
 }
 
 /* Bytes that no block covers and that were resident when tracing began; false: counts as other bytes do. */
-static bool add_to_before(struct join *join, enum pool pool, uint32_t part, uint64_t bytes,
-			  uint32_t state)
+static bool add_to_before(struct join *join, struct place place, uint64_t bytes, uint32_t state)
 {
-	if (pool == POOL_USER || (pool == POOL_NONE && part != join->anon_part))
+	if (place.pool == POOL_USER || (place.pool == POOL_NONE && place.part != join->anon_part) ||
+	    is_copy_on_write(join, place.part, state))
 		return false;
-	if (state & PAGES_RESIDENT && pool == POOL_NONE)
-		join->collector->parts[join->before_part].resident_bytes += bytes;
+	if (state & PAGES_RESIDENT && place.pool == POOL_NONE)
+		add_to_part(join, join->before_part, bytes, state);
 	else if (state & PAGES_RESIDENT)
-		join->pools[pool].before += bytes;
+		join->pools[place.pool].before += bytes;
 	return true;
 }
 
@@ -123,13 +178,6 @@ static enum pool pool_of(const struct join *join, uint32_t state, const struct s
 	return pools[(*owner)->owner];
 }
 
-/* Where bytes lie that no block covers. */
-struct place {
-	enum pool pool;
-	uint32_t part;
-	const struct span *owner;
-};
-
 static void sweep_touches(struct join *join, struct place place, uint64_t at, uint64_t until)
 {
 	if (place.pool == POOL_USER)
@@ -155,14 +203,14 @@ static uint64_t sweep_span(struct join *join, struct place place, uint64_t at, u
 	const struct span *block = span_at(&join->blocks, at, &until);
 	const struct span *before = span_at(&join->before, at, &until);
 
-	if (!block && before && add_to_before(join, place.pool, place.part, until - at, state))
+	if (!block && before && add_to_before(join, place, until - at, state))
 		return until;
-	if (state & PAGES_RESIDENT)
+	if (state & PAGES_RESIDENT && !is_copy_on_write(join, place.part, state))
 		fragmentation_add(join, place.pool, block, at, until);
 	if (block)
-		add_to_block(join, place.pool, block, until - at, state);
+		add_to_block(join, place, block, until - at, state);
 	else
-		add_to_class(join, place.pool, place.part, place.owner, until - at, state);
+		add_to_class(join, place, until - at, state);
 	if (!block && state & PAGES_RESIDENT)
 		sweep_touches(join, place, at, until);
 	return until;
@@ -194,6 +242,7 @@ static void sweep(struct join *join)
 		for (size_t r = run; r < join->runs.count && join->runs.items[r].start < vma->end;
 		     r++) {
 			const struct run *pages = &join->runs.items[r];
+			join->share = pages->share;
 			sweep_run(join, pages->start > vma->start ? pages->start : vma->start,
 				  pages->end < vma->end ? pages->end : vma->end, pages->state);
 			run = r;
@@ -308,7 +357,8 @@ static void clear_residency(struct stack_stats_table *table)
 {
 	for (uint32_t i = 0; i < table->count; i++)
 		table->items[i].resident = table->items[i].huge = table->items[i].swapped =
-			table->items[i].held_free = 0;
+			table->items[i].held_free = table->items[i].shared = table->items[i].share =
+				0;
 }
 
 /* A traced image maps its session memory. After an exec, the PID has another image that does not. */
@@ -334,14 +384,17 @@ static int read_process(struct join *join, struct mematlas_account *account)
 		error = runs_read(join->collector, proc, &join->vmas, &join->runs);
 	if (error)
 		return error;
-	int64_t huge, rss = rollup_read(proc, &huge), statm = statm_read(proc);
-	if (rss < 0)
-		return (int)rss;
+	collector_heartbeat(join->collector);
+	error = sharing_read(proc, &join->sharing);
+	if (!error)
+		error = sharing_split(proc, &join->sharing, &join->runs);
+	if (error)
+		return error;
+	sharing_sum(&join->sharing, account);
+	int64_t statm = statm_read(proc);
 	process_read_status_file(join->process);
-	look_taken(join->process, (uint64_t)rss, join->asked);
-	account->rss_bytes = (uint64_t)rss;
+	look_taken(join->process, account->rss_bytes, join->asked);
 	account->peak_rss_bytes = join->process->high_rss;
-	account->huge_bytes = (uint64_t)huge;
 	account->statm_rss_bytes = statm < 0 ? 0 : (uint64_t)statm;
 	collector_heartbeat(join->collector);
 	error = spans_of_blocks(&join->process->state.blocks, &join->blocks);
@@ -365,6 +418,7 @@ static int run_join(struct join *join, struct mematlas_account *account)
 	join->anon_part = part_index(join, MEMATLAS_PART_ANON, "unnamed");
 	clear_residency(&join->process->state.stats);
 	join->page.number = NO_PAGE;
+	join->cow_share = -1;
 	sweep(join);
 	fragmentation_finish(join);
 	uint64_t total = make_parts(join);
@@ -397,5 +451,6 @@ int mematlas_collector_snapshot(struct mematlas_collector *collector, int index,
 	if (!error)
 		discover_modules(&join);
 	account->cost_s = clock_monotonic_s() - start;
+	process->next_interval = clock_monotonic_s() + collector->settings.interval_s;
 	return error;
 }

@@ -24,15 +24,17 @@ enum page_state {
 	PAGES_RESIDENT = 1,
 	PAGES_SWAPPED = 2,
 	PAGES_HUGE = 4, /* mapped by a PMD */
-	PAGES_FILE = 8  /* of a file or shared memory; not: private to the process */
+	PAGES_FILE = 8, /* of a file or shared memory; not: private to the process */
+	PAGES_SHARED = 16 /* another process maps it, too; set by sharing_split() */
 };
 
 struct run {
 	uint64_t start, end;
 	uint32_t state;
+	float share; /* of each byte, as in PSS; 1 without PAGES_SHARED */
 };
 
-/* In address order, disjoint; neighbours differ in state. */
+/* In address order, disjoint; neighbours differ in state or share. */
 struct runs {
 	struct run *items;
 	size_t count, capacity;
@@ -44,8 +46,8 @@ bool vmas_name_bss(int proc, struct vmas *vmas);
 /* vmas.c: reads maps, or smaps if mappings may have no pages, which only smaps shows. */
 int vmas_read(int proc, struct vmas *ret);
 void vmas_free(struct vmas *vmas);
-int64_t rollup_read(int proc, int64_t *ret_huge); /* Rss of smaps_rollup; bytes mapped by PMDs */
-int64_t statm_read(int proc);                     /* RSS in bytes */
+int proc_read(int proc, const char *name, char **ret); /* a whole file */
+int64_t statm_read(int proc);                          /* RSS in bytes */
 
 /* vma_class.c: the part of the account that a mapping's name decides; false: it decides none (the
  * heap, unnamed mappings). */

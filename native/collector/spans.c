@@ -110,7 +110,7 @@ static uint64_t word_of(const struct modules *modules, uint64_t pc)
 	return MODULE_ADDRESS(pc);
 }
 
-/* The start routine of a thread. Of a thread that was there before the tracer, it is the third frame from
+/* The start routine of a thread; 0: unknown. Of a thread that was there before the tracer, it is the third frame from
  * the root, above the C library's two. */
 static uint64_t routine_of(const struct process *process, uint32_t ring)
 {
@@ -136,7 +136,8 @@ static void add_stacks(struct process *process, struct spans *spans)
 			continue;
 		if (overlaps_range(&process->state.ranges, low, high))
 			continue;
-		uint32_t node = stack_trie_add(&process->state, 0, routine_of(process, i));
+		uint64_t routine = routine_of(process, i);
+		uint32_t node = routine ? stack_trie_add(&process->state, 0, routine) : 0;
 		add_span(spans, low, high,
 			 stack_stats_find(&process->state, node, MEMATLAS_KIND_STACK), OWNER_STACK);
 	}

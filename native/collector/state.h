@@ -106,6 +106,7 @@ struct stack_stats {
 	double lifetimes[MEMATLAS_LIFETIME_CLASSES]; /* freed blocks, by how long they lived */
 	double peak, peak_count, peak_variance;
 	double resident, huge, swapped, held_free; /* of the last residency join */
+	double shared, share; /* of `resident`: on shared pages, and this process's part of that */
 };
 _Static_assert(offsetof(struct stack_stats, live_variance) == 64, "an event changes one line");
 

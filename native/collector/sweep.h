@@ -6,6 +6,7 @@
 
 #include "../cleanup.h"
 #include "join.h"
+#include "sharing.h"
 
 enum owner {
 	BLOCK_MALLOC,
@@ -103,12 +104,16 @@ struct join {
 	struct mematlas_collector *collector;
 	struct process *process;
 	struct vmas vmas;
+	struct sharing sharing;
 	struct runs runs;
 	struct spans blocks, owners, before;
 	struct vma_class class; /* of the mapping the sweep is in */
 	uint32_t tracer_part, stack_part, anon_part, before_part;
 	struct pool_stats pools[POOLS];
 	struct page_usage page;
+	float share; /* of the run the sweep is in */
+	uint32_t cow_part; /* for `cow_share` */
+	float cow_share; /* -1: none yet */
 	struct fault_sites touched;
 	uint32_t asked; /* the look that the process waits for */
 	bool failed; /* no memory */
@@ -118,6 +123,7 @@ struct join {
 static inline void join_free(struct join *join)
 {
 	vmas_free(&join->vmas);
+	sharing_free(&join->sharing);
 	free(join->runs.items);
 	free(join->blocks.items);
 	free(join->owners.items);

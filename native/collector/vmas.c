@@ -1,4 +1,4 @@
-/* The mappings of a process, from /proc/PID/maps or smaps; RSS from smaps_rollup and statm. */
+/* The mappings of a process, from /proc/PID/maps or smaps; RSS from statm. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 #include "array.h"
 #include "join.h"
 
-static int read_whole(int proc, const char *name, char **ret)
+int proc_read(int proc, const char *name, char **ret)
 {
 	size_t capacity = 64 << 10, length = 0;
 	CLEANUP_CLOSE int fd = openat(proc, name, O_RDONLY | O_CLOEXEC);
@@ -144,7 +144,7 @@ static bool needs_smaps(const struct vmas *vmas)
 
 static int read_as(int proc, const char *file, struct vmas *vmas)
 {
-	int error = read_whole(proc, file, &vmas->text);
+	int error = proc_read(proc, file, &vmas->text);
 
 	if (!error)
 		error = parse(vmas);
@@ -179,37 +179,11 @@ void vmas_free(struct vmas *vmas)
 	*vmas = (struct vmas){0};
 }
 
-static int64_t field_of(const char *text, const char *name)
-{
-	const char *line = strstr(text, name);
-
-	return line ? (int64_t)strtoull(line + strlen(name), NULL, 10) * 1024 : -ESRCH;
-}
-
-int64_t rollup_read(int proc, int64_t *ret_huge)
-{
-	static const char *const mapped[] = {
-		"\nAnonHugePages:", "\nShmemPmdMapped:", "\nFilePmdMapped:"};
-	CLEANUP_FREE char *text;
-	int error = read_whole(proc, "smaps_rollup", &text);
-
-	if (error)
-		return error;
-	int64_t rss = field_of(text, "\nRss:");
-	*ret_huge = 0;
-	for (unsigned i = 0; i < sizeof mapped / sizeof *mapped; i++) {
-		int64_t bytes = field_of(text, mapped[i]);
-		if (bytes > 0) /* FilePmdMapped was added in Linux 5.4 */
-			*ret_huge += bytes;
-	}
-	return rss;
-}
-
 int64_t statm_read(int proc)
 {
 	unsigned long long pages;
 	CLEANUP_FREE char *text;
-	int error = read_whole(proc, "statm", &text);
+	int error = proc_read(proc, "statm", &text);
 
 	if (error)
 		return error;

@@ -161,10 +161,12 @@ enum mematlas_part_kind {
 	MEMATLAS_PART_COPY, /* written pages of a private file mapping, and the .bss */
 	MEMATLAS_PART_SHARED,
 	MEMATLAS_PART_ANON,
-	MEMATLAS_PART_TRACER
+	MEMATLAS_PART_TRACER,
+	MEMATLAS_PART_COW /* private memory that forked processes share until one writes to it */
 };
 
 /* A part of the RSS. The parts of a snapshot and its unexplained bytes add up to the RSS.
+ * share_bytes <= shared_bytes <= resident_bytes
  * Of slack, in exact mode: free_page_bytes + held_free_bytes <= resident_bytes */
 struct mematlas_part {
 	uint32_t kind, unused;
@@ -172,12 +174,16 @@ struct mematlas_part {
 	double error_bytes; /* one standard error */
 	uint64_t free_page_bytes; /* pages without a live byte */
 	uint64_t held_free_bytes; /* free bytes on pages with live ones */
+	uint64_t shared_bytes; /* on pages that other processes map, too */
+	double share_bytes; /* this process's part of these, as in PSS */
 	char name[512];
 };
 
 struct mematlas_account {
 	double time_s, cost_s;
-	uint64_t rss_bytes; /* smaps_rollup */
+	uint64_t rss_bytes; /* smaps */
+	uint64_t pss_bytes; /* each page divided by the number of processes that map it */
+	uint64_t uss_bytes; /* pages that no other process maps */
 	uint64_t huge_bytes; /* of these, mapped by a PMD: anonymous, shmem and files */
 	uint64_t statm_rss_bytes; /* the same from the kernel's counters, for comparison */
 	uint64_t peak_rss_bytes; /* highest until then (VmHWM) */
@@ -260,6 +266,14 @@ int64_t mematlas_collector_touched(struct mematlas_collector *collector,
  * exact mode only. */
 int64_t mematlas_collector_fragmentation(struct mematlas_collector *collector, int process,
 					 struct mematlas_stack_bytes *rows, uint64_t capacity);
+/* Resident bytes of a stack on pages that other processes map, too, and this process's part of them,
+ * as of the last snapshot of this process. Stacks without such bytes are left out. */
+struct mematlas_sharing {
+	uint32_t stack, kind;
+	double shared_bytes, share_bytes;
+};
+int64_t mematlas_collector_sharing(struct mematlas_collector *collector, int process,
+				   struct mematlas_sharing *rows, uint64_t capacity);
 /* Of the resident bytes of a range, `used_bytes` were used, wherever they lie in it. Ranges are
  * sorted and disjoint. */
 struct mematlas_cold_range {

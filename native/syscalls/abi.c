@@ -116,3 +116,9 @@ int mematlas_abi(void)
 {
 	return 2;
 }
+
+ROW(mematlas_sharing, 24);
+COLUMN(mematlas_sharing, stack, 0);
+COLUMN(mematlas_sharing, kind, 4);
+COLUMN(mematlas_sharing, shared_bytes, 8);
+COLUMN(mematlas_sharing, share_bytes, 16);

@@ -19,7 +19,7 @@
 
 #define SESSION TRACE_SESSION_VARIABLE "="
 #define PRELOAD "LD_PRELOAD="
-#define DESCRIPTORS "/proc/self/fd/"
+#define OPENED "/proc/self/fd/"
 
 /* A static program may start anything by system calls that no hook sees. glibc's loader expands $ORIGIN;
  * musl's does not, finds no such file, and runs its program bare. Without it musl's loader would refuse to
@@ -28,7 +28,6 @@
 #define UP_32 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4 UP_4
 #define ORIGIN "$ORIGIN" UP_32
 
-#define OPENED "/proc/self/fd/"
 #define ADDED 3u /* entries of a copy: LD_PRELOAD, the session, NULL */
 
 static char preload[sizeof PRELOAD + PATH_MAX];
@@ -74,9 +73,11 @@ void trace_environment_start(void)
 {
 	const struct link_map *own = trace_own_module();
 
-	/* A library loaded by attach from a memfd has a descriptor's path, which is another file's by now. */
-	if (!own || !own->l_name || strlen(own->l_name) >= PATH_MAX ||
-	    strncmp(own->l_name, DESCRIPTORS, strlen(DESCRIPTORS)) == 0)
+	if (!own || !own->l_name || strlen(own->l_name) >= PATH_MAX)
+		return;
+	bool opened = strncmp(own->l_name, OPENED, strlen(OPENED)) == 0;
+	/* Attach closes the descriptor that it loaded the library from; an exec inherits it. */
+	if (opened && trace_session.attached)
 		return;
 	const char *expanded = strstr(own->l_name, UP_32);
 	const char *path = expanded ? expanded + strlen(UP_32) : own->l_name;

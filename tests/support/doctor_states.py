@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from mematlas.doctor.model import HostState, ProcessState
 from mematlas.linux import smaps
+from mematlas.linux.allocators import Allocator, Allocators
 from mematlas.linux.cgroup import CgroupLevel
 from mematlas.linux.glibc_heap import Heaps, HeapUse
+from mematlas.linux.huge_use import HugeUse
 from mematlas.linux.machine import Machine, Node, Stall, Zone
 from mematlas.linux.mappings import ReadOutcome
+from mematlas.linux.memory_mounts import MemoryMount
 from mematlas.linux.numa_maps import NodePages
 from mematlas.linux.process_info import ProcessInfo
 from mematlas.linux.processes import ProcessRow
@@ -101,7 +104,8 @@ def group(**more: Any) -> CgroupLevel:
     """Return a cgroup with a limit of 1 GiB, half used."""
     level = CgroupLevel(
         path="/app", current=GIB // 2, limit=GIB, high=None, peak=None, swap=0, swap_limit=None,
-        failures=0, stat={"file": 0}, events={"oom_kill": 0},
+        failures=0, stat={"inactive_file": 0, "active_file": 0}, events={"oom_kill": 0},
+        directory="/sys/fs/cgroup/app",
     )  # fmt: skip
     return replace(level, **more)
 
@@ -112,13 +116,14 @@ def host(
     sysctl: Mapping[str, str] | None = None,
     pools: tuple[Any, ...] = (),
     processes: tuple[ProcessRow, ...] = (),
+    mounts: tuple[MemoryMount, ...] = (MemoryMount("/dev/shm", 8 * GIB, 7 * GIB),),
     **more: Any,
 ) -> HostState:
     """Return the state of the healthy machine over one second, with some rates and settings."""
     before = machine(**more)
     moved = {name: before.vmstat.get(name, 0) + int(each) for name, each in (rates or {}).items()}
     now = replace(before, vmstat=before.vmstat | moved)
-    return HostState(before, now, 1.0, SYSCTL | dict(sysctl or {}), pools, processes)
+    return HostState(before, now, 1.0, SYSCTL | dict(sysctl or {}), pools, processes, mounts)
 
 
 def mapping(
@@ -201,5 +206,8 @@ def process(
         major_rate=0.0,
         anonymous=tuple((each / 2, 200 * MIB) for each in range(25)),
         capabilities=0,
+        allocators=Allocators(Allocator("glibc", "2.36", "/usr/lib/libc.so.6")),
+        huge=HugeUse(250 * MIB, 2 * MIB, MIB, 1024),
+        mounts=(MemoryMount("/dev/shm", 8 * GIB, 7 * GIB),),
     )
     return replace(healthy, **more)

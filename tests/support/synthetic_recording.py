@@ -16,6 +16,7 @@ from mematlas.recording.model import (
     LIFETIMES_DTYPE,
     NODE_DTYPE,
     OBJECTS_DTYPE,
+    SHARING_DTYPE,
     SNAPSHOT_DTYPE,
     TIMELINE_DTYPE,
     TOTALS_DTYPE,
@@ -26,6 +27,7 @@ from mematlas.recording.model import (
     PartKind,
     Process,
     Sampling,
+    SharedPart,
 )
 
 if TYPE_CHECKING:
@@ -217,6 +219,14 @@ def write_every_chunk(path: Path) -> None:
             unexplained_bytes=999_991,
             huge_bytes=0,
             rows=snapshot_rows((3, 1, 500_000, 100, 0, 400_000, 0, 0)),
+        )
+        writer.sharing(
+            0,
+            time_s=1.0,
+            pss_bytes=8_000_000,
+            uss_bytes=7_000_000,
+            parts=[SharedPart(PartKind.FILE, "/lib/libc.so.6", 300_000, 20_000.5)],
+            rows=np.array([(3, 1, 200_000, 100_000)], SHARING_DTYPE).tobytes(),
         )
         writer.fragmentation(
             0,

@@ -145,12 +145,15 @@ class ResidencySnapshot:
     time_s: float
     cost_s: float
     rss_bytes: int
+    pss_bytes: int
+    uss_bytes: int
     huge_bytes: int
     statm_rss_bytes: int
     peak_rss_bytes: int  # highest until then (VmHWM)
     unexplained_bytes: int
     parts: list[tuple[int, str, int, float]]  # kind, name, resident bytes, standard error
     slack: list[tuple[str, int, int]]  # exact: name, bytes of free pages, free bytes on used pages
+    shared: list[tuple[int, str, int, float]]  # kind, name, bytes that others map, own part of them
     rows: bytes  # SNAPSHOT_DTYPE
     touched: bytes  # FAULT_SITES_DTYPE; of memory mapped without saying for what
 
@@ -365,6 +368,8 @@ class Collector:
             time_s=found.time_s,
             cost_s=found.cost_s,
             rss_bytes=found.rss_bytes,
+            pss_bytes=found.pss_bytes,
+            uss_bytes=found.uss_bytes,
             huge_bytes=found.huge_bytes,
             statm_rss_bytes=found.statm_rss_bytes,
             peak_rss_bytes=found.peak_rss_bytes,
@@ -377,6 +382,11 @@ class Collector:
                 (_text(part.name), part.free_page_bytes, part.held_free_bytes)
                 for part in parts
                 if part.free_page_bytes or part.held_free_bytes
+            ],
+            shared=[
+                (part.kind, _text(part.name), part.shared_bytes, part.share_bytes)
+                for part in parts
+                if part.shared_bytes
             ],
             rows=self._snapshot_rows(found.rows),
             touched=self._touched_rows(found.touched),
@@ -401,6 +411,12 @@ class Collector:
         """
         rows, capacity = self._allocate(process, "struct mematlas_stack_bytes")
         got = check(lib.mematlas_collector_fragmentation(self._handle, process, rows, capacity))
+        return _bytes(rows, got)
+
+    def sharing(self, process: int) -> bytes:
+        """Return each stack's bytes on pages that other processes map (SHARING_DTYPE), as of the last snapshot."""
+        rows, capacity = self._allocate(process, "struct mematlas_sharing")
+        got = check(lib.mematlas_collector_sharing(self._handle, process, rows, capacity))
         return _bytes(rows, got)
 
     def idle(self, process: int, ranges: list[tuple[int, int, int]]) -> tuple[bytes, float]:

@@ -310,7 +310,7 @@ class Recording:
         from mematlas.report.html import render_html
 
         report = self.report(pid=pid, at=at)
-        ranked = lines(report.stacks, "resident")
+        ranked = lines(report.stacks, report.main_metric)
         if pid is not None:  # leaks and lifetimes are computed for all processes together
             return iter([render_html(report, ranked).encode()])
         paths = StackTable.of(report.stacks).paths

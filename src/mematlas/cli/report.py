@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of `mematlas report`."""
     add_recording(parser)
     parser.add_argument(
-        "--by", choices=METRICS, default="resident", help="rank by this metric (default resident)"
+        "--by",
+        choices=METRICS,
+        help="rank by this metric (default resident; of several processes pss, which counts shared pages once)",
     )
     parser.add_argument(
         "--top",
@@ -88,8 +90,9 @@ def run(arguments: argparse.Namespace) -> int:
 
         report = recording.report(pid=arguments.pid, at=arguments.at)
         top = arguments.top or DEFAULT_LINES
-        ranked = lines(report.stacks, arguments.by)
-        render_report(report, ranked, top=top, by=arguments.by, console=Console())
+        by = arguments.by or report.main_metric
+        ranked = lines(report.stacks, by)
+        render_report(report, ranked, top=top, by=by, console=Console())
     return 0
 
 
@@ -98,12 +101,12 @@ def _render_json(recording: Recording, arguments: argparse.Namespace) -> Iterato
 
     report = recording.report(pid=arguments.pid, at=arguments.at)
     top = arguments.top or DEFAULT_STACKS
-    return json_writer.render_report(report, by=arguments.by, top=top)
+    return json_writer.render_report(report, by=arguments.by or report.main_metric, top=top)
 
 
 def _run_window(arguments: argparse.Namespace, recording: Recording) -> int:
     """Print what was allocated within a part of the run and outlived it."""
-    if arguments.output or arguments.by != "resident" or arguments.at != PEAK:
+    if arguments.output or arguments.by not in {None, "resident"} or arguments.at != PEAK:
         raise UsageError(
             "--since and --until take no --output, --by or --at: they rank by bytes still live"
         )

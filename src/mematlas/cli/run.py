@@ -135,5 +135,6 @@ def print_summary(recording: RecordingData, path: str, asked: Patterns) -> None:
 
     recording.notes += mark_wrappers(recording, asked)
     console = Console(stderr=True)
-    report = with_symbol_note(recording, make_report(recording, only="resident"))
-    render_summary(report, lines(report.stacks, "resident"), path, console=console)
+    only = "resident" if len(recording.processes) == 1 else None  # what others had is told, too
+    report = with_symbol_note(recording, make_report(recording, only=only))
+    render_summary(report, lines(report.stacks, report.main_metric), path, console=console)

@@ -6,12 +6,16 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from mematlas.linux.allocators import Allocators
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from mematlas.linux.glibc_heap import Heaps
+    from mematlas.linux.huge_use import HugeUse
     from mematlas.linux.hugepages import HugePool
     from mematlas.linux.machine import Machine
+    from mematlas.linux.memory_mounts import MemoryMount
     from mematlas.linux.numa_maps import NodePages
     from mematlas.linux.process_info import ProcessInfo
     from mematlas.linux.processes import ProcessRow
@@ -42,11 +46,16 @@ class FixKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Fix:
-    """One fix. `command` is a shell command or a line of code, complete as it stands."""
+    """One fix. `command` is a shell command or a line of code, complete as it stands.
 
+    `name` is that of the test which applies the fix and measures its effect; an inspection has none.
+    """
+
+    name: str
     kind: FixKind
     command: str
     note: str = ""
+    gain: int | None = None  # bytes that the fix gives back at least; None: not known beforehand
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,7 @@ class Checkup:
     passed: tuple[Passed, ...]
     unchecked: tuple[Unchecked, ...]
     notes: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()  # what the subject is: allocator, memory cgroup
 
 
 # ---- states ---------------------------------------------------------------------------------------
@@ -135,6 +145,7 @@ class HostState:
     sysctl: dict[str, str] = field(default_factory=dict)  # of /proc/sys/vm, by file name
     pools: tuple[HugePool, ...] = ()
     processes: tuple[ProcessRow, ...] = ()
+    mounts: tuple[MemoryMount, ...] = ()  # tmpfs mounts
 
     def rate(self, name: str) -> float | None:
         """Return the events per second of a vmstat counter; None if this kernel lacks it."""
@@ -161,6 +172,9 @@ class ProcessState:
     major_rate: float | None = None  # major faults per second during the check
     anonymous: tuple[tuple[float, int], ...] = ()  # (seconds, RssAnon + swap) during the check
     capabilities: int = 0  # the effective set
+    allocators: Allocators = field(default_factory=lambda: Allocators(None))
+    huge: HugeUse | str = "not read"  # use of its huge pages; str: why it is unknown
+    mounts: tuple[MemoryMount, ...] = ()  # tmpfs mounts that it sees
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mematlas.doctor.model import HostState, ProcessState
-from mematlas.linux import glibc_heap, hugepages, machine, numa_maps, process_info, processes
+from mematlas.linux import (
+    allocators,
+    glibc_heap,
+    huge_use,
+    hugepages,
+    machine,
+    memory_mounts,
+    numa_maps,
+    process_info,
+    processes,
+)
 from mematlas.linux.cpulist import parse_list
 from mematlas.linux.process import open_process
 from mematlas.linux.processes import parse_stat
@@ -55,6 +65,9 @@ def read_process(pid: int, root: str, seconds: float) -> ProcessState:
             major_rate=faults / elapsed if seconds > 0 else None,
             anonymous=anonymous,
             capabilities=found.status.capabilities,
+            allocators=allocators.read_allocators(process, found.mappings),
+            huge=huge_use.read_huge_use(process, found.mappings),
+            mounts=memory_mounts.read(process),
         )
 
 
@@ -79,6 +92,7 @@ def _host(root: str, before: Machine, began: float, pid: int | None) -> HostStat
         sysctl=machine.Tree(root).texts("proc/sys/vm"),
         pools=hugepages.read_pools(root),
         processes=processes.read(root).processes,
+        mounts=memory_mounts.read_from(root),
     )
 
 

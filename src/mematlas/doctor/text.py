@@ -10,6 +10,7 @@ from mematlas.doctor.model import FixKind, Severity
 from mematlas.present import drawing
 from mematlas.present.printable import clean
 from mematlas.present.tables import note, title, write
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,6 +37,8 @@ _INDENT = 11
 def render_checkup(checkup: Checkup, *, everything: bool, console: Console) -> None:
     """Write the findings, the most severe first, and the checks that could not be made."""
     write(console, Text(clean(checkup.subject), "bold"))
+    for words in checkup.about:
+        write(console, Text(clean(words), "dim"))
     write(console, _counts(checkup))
     for finding in checkup.findings:
         _finding(finding, console)
@@ -84,8 +87,9 @@ def _fix(fix: Fix, console: Console) -> None:
         write(console, first + command)
     else:
         console.print(first + command, soft_wrap=True, highlight=False, markup=False, emoji=False)
-    if fix.note:
-        _hanging(console, " " * _INDENT, Text(clean(fix.note), "italic dim"), _INDENT)
+    gain = f"gives back about {format_bytes(fix.gain)}" if fix.gain else ""
+    if words := "; ".join(filter(None, (gain, fix.note))):
+        _hanging(console, " " * _INDENT, Text(clean(words), "italic dim"), _INDENT)
 
 
 def _hanging(console: Console, first: str, body: Text, indent: int, style: str = "") -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,28 @@ class CgroupLevel:
     stat: dict[str, int]
     events: dict[str, int]
     version: int = 2
+    kernel: int | None = None  # slab, page tables, kernel stacks, sockets; part of `current`
+    pressure: dict[str, float] = field(default_factory=dict)  # "some", "full": percent of 10 s
+    directory: str = ""
+
+    def figure(self, name: str) -> int | None:
+        """Return a line of memory.stat that counts the descendants too."""
+        return self.stat.get(f"total_{name}" if self.version == 1 else name)
+
+    @property
+    def reclaimable(self) -> int | None:
+        """Bytes that reclaim frees without writing: clean page cache, and slab as far as it is known.
+
+        tmpfs, locked and anonymous memory are not on the file lists. None: the lists are unknown.
+        """
+        lists = [self.figure("inactive_file"), self.figure("active_file")]
+        if None in lists:
+            return None
+        cache = sum(filter(None, lists))
+        unwritten = (self.figure("dirty") or self.figure("file_dirty") or 0) + (
+            self.figure("writeback") or self.figure("file_writeback") or 0
+        )
+        return max(0, cache - unwritten) + (self.stat.get("slab_reclaimable") or 0)
 
 
 _NO_LIMIT = 1 << 62  # cgroup v1 writes no limit as the largest multiple of a page
@@ -47,7 +70,7 @@ def read(
         directory = f"{top}{path}".rstrip("/")
         if os.path.isdir(f"{root}/{directory}"):  # noqa: PTH112
             read_level = _read_v1 if version == 1 else _read_v2
-            levels.append(read_level(path or "/", f"{root}/{directory}"))
+            levels.append(read_level(path or "/", f"{root.rstrip('/')}/{directory}"))
         if path in {"", "/"}:
             return tuple(levels)
         path = path.rpartition("/")[0]
@@ -110,6 +133,8 @@ def _read_v1(path: str, directory: str) -> CgroupLevel:
         stat=_pairs(directory, "memory.stat"),
         events=_pairs(directory, "memory.oom_control"),
         version=1,
+        kernel=_number(directory, "memory.kmem.usage_in_bytes"),
+        directory=directory,
     )
 
 
@@ -124,6 +149,27 @@ def _read_v2(path: str, directory: str) -> CgroupLevel:
         swap=_number(directory, "memory.swap.current"),
         swap_limit=_number(directory, "memory.swap.max"),
         failures=events.get("max"),
-        stat=_pairs(directory, "memory.stat"),
+        stat=(stat := _pairs(directory, "memory.stat")),
         events=events,
+        kernel=stat.get("kernel") or _kernel(stat),
+        pressure=_pressure(directory),
+        directory=directory,
     )
+
+
+_KERNEL_PARTS = ("kernel_stack", "pagetables", "percpu", "vmalloc", "slab")
+
+
+def _kernel(stat: dict[str, int]) -> int | None:
+    """Sum the kernel memory of a group: memory.stat has the sum since Linux 5.18."""
+    parts = [stat[name] for name in _KERNEL_PARTS if name in stat]
+    return sum(parts) if parts else None
+
+
+def _pressure(directory: str) -> dict[str, float]:
+    try:
+        lines = Path(directory, "memory.pressure").read_text().splitlines()
+    except OSError:
+        return {}
+    found = (re.match(r"(some|full) avg10=([\d.]+)", line) for line in lines)
+    return {each[1]: float(each[2]) for each in found if each}

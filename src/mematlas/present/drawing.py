@@ -20,8 +20,9 @@ _GLUE = "\ue000"  # of private use: wrap() would break lines at a no-break space
 PART_INK: dict[str, tuple[str, str, str]] = {
     # glyph, ASCII glyph, style: distinguishable without colour
     "live": ("█", "#", "cyan"),
+    "cow": ("▓", "w", "green"),
     "slack": ("▒", "%", "magenta"),
-    "before": ("▓", "b", "magenta"),
+    "before": ("▧", "b", "magenta"),
     "stack": ("▚", "s", "blue"),
     "file": ("░", ".", "bright_black"),
     "copy": ("▤", "c", "bright_black"),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import mmap
+import os
 import struct
 from array import array
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from mematlas.linux.regular_file import open_regular
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from os import PathLike
 
-    Data: TypeAlias = "bytes | mmap.mmap"
+    Data: TypeAlias = "bytes | _File"
 
 _HEADER = struct.Struct("<16xHHIQQQIHHHHHH")
 _SEGMENT = struct.Struct("<IIQQQQQQ")
@@ -25,7 +25,24 @@ _SHT_NOBITS = 8
 _PT_GNU_EH_FRAME = 0x6474E550
 _EH_FRAME_TABLE = bytes((1, 0x1B, 0x03, 0x3B))  # version and encodings, as all linkers write them
 _SYMBOL = struct.Struct("<IBBHQQ")
+_NAME_BYTES = 256
+_MOST_BYTES = 64 << 20  # of a section that is read whole: sizes are whatever the file says
 _SHT_SYMTAB, _SHT_DYNSYM, _STT_FUNC = 2, 11, 2
+
+
+class _File:
+    """The bytes of a file, by position.
+
+    The bytes are read and not mapped: a writer that truncates the file would end this process by SIGBUS.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._size = os.fstat(descriptor).st_size
+
+    def __getitem__(self, part: slice) -> bytes:
+        start, end, _ = part.indices(self._size)
+        return os.pread(self._descriptor, max(end - start, 0), start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +60,7 @@ def read(path: str | PathLike[str]) -> Elf | None:
     """Read a 64-bit little-endian ELF file; None for any other file. Raises OSError if unreadable."""
     with open_regular(path) as file:
         try:
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return parse(data)
+            return parse(_File(file.fileno()))
         except (ValueError, OverflowError, struct.error, IndexError):  # empty or malformed
             return None
 
@@ -53,18 +69,18 @@ def parse(data: Data) -> Elf | None:
     """Parse the bytes of an ELF file."""
     if data[:6] != b"\x7fELF\x02\x01":
         return None
-    header = _HEADER.unpack_from(data)
+    header = _unpack(_HEADER, data, 0)
     segments_at, sections_at = header[4], header[5]
     segment_size, segment_count, section_size, section_count, names = header[8:13]
     build_id, load_address = "", None
     for number in range(segment_count):
-        kind, _, offset, address, _, size, _, align = _SEGMENT.unpack_from(
-            data, segments_at + number * segment_size
+        kind, _, offset, address, _, size, _, align = _unpack(
+            _SEGMENT, data, segments_at + number * segment_size
         )
         if kind == _PT_LOAD and load_address is None:
             load_address = address - offset
         if kind == _PT_NOTE and not build_id:
-            build_id = _build_id(data[offset : offset + size], 8 if align == 8 else 4)
+            build_id = _build_id(_part(data, offset, size), 8 if align == 8 else 4)
     sections = dict(_sections(data, sections_at, section_size, section_count, names))
     if not build_id:  # a separate debug file may have its notes in a section only
         build_id = _build_id(sections.get(".note.gnu.build-id", b""), 4)
@@ -80,13 +96,11 @@ def parse(data: Data) -> Elf | None:
 def function_at(path: str | PathLike[str], address: int) -> str:
     """Return the name of the function at a symbol's address, or ""."""
     try:
-        with (
-            open_regular(path) as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            header = _HEADER.unpack_from(data)
+        with open_regular(path) as file:
+            data = _File(file.fileno())
+            header = _unpack(_HEADER, data, 0)
             at, size, count = header[5], header[10], header[11]
-            heads = [_SECTION.unpack_from(data, at + number * size) for number in range(count)]
+            heads = [_unpack(_SECTION, data, at + number * size) for number in range(count)]
             for _, kind, _, _, offset, length, link, *_ in heads:
                 if kind not in {_SHT_SYMTAB, _SHT_DYNSYM}:
                     continue
@@ -94,7 +108,7 @@ def function_at(path: str | PathLike[str], address: int) -> str:
                 for name, info, _, _, value, _ in _SYMBOL.iter_unpack(table):
                     if value == address and info & 15 == _STT_FUNC:
                         start = heads[link][4] + name
-                        return data[start : data.find(b"\0", start)].decode(errors="replace")
+                        return _text(data, start)
     except (OSError, ValueError, IndexError, struct.error):
         pass
     return ""
@@ -107,20 +121,17 @@ def function_starts(path: str | PathLike[str]) -> array[int]:
     Programs without symbols keep this table, which exceptions need.
     """
     try:
-        with (
-            open_regular(path) as file,
-            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
-        ):
-            return _function_starts(data)
+        with open_regular(path) as file:
+            return _function_starts(_File(file.fileno()))
     except (OSError, ValueError, IndexError, OverflowError, struct.error):
         return array("Q")
 
 
 def _function_starts(data: Data) -> array[int]:
-    header = _HEADER.unpack_from(data)
+    header = _unpack(_HEADER, data, 0)
     for number in range(header[9]):
-        kind, _, offset, address, _, size, *_ = _SEGMENT.unpack_from(
-            data, header[4] + number * header[8]
+        kind, _, offset, address, _, size, *_ = _unpack(
+            _SEGMENT, data, header[4] + number * header[8]
         )
         if kind != _PT_GNU_EH_FRAME:
             continue
@@ -136,10 +147,10 @@ def _function_starts(data: Data) -> array[int]:
 
 def _end_of_code(data: Data, address: int) -> array[int]:
     """Return the end of the executable segment around an address; empty if there is none."""
-    header = _HEADER.unpack_from(data)
+    header = _unpack(_HEADER, data, 0)
     for number in range(header[9]):
-        kind, flags, _, start, _, _, size, _ = _SEGMENT.unpack_from(
-            data, header[4] + number * header[8]
+        kind, flags, _, start, _, _, size, _ = _unpack(
+            _SEGMENT, data, header[4] + number * header[8]
         )
         if kind == _PT_LOAD and flags & 1 and start <= address < start + size:
             return array("Q", [start + size])
@@ -171,15 +182,35 @@ def _sections(
     """Yield the sections this module reads, by name."""
     if not at or not count:
         return
-    heads = [_SECTION.unpack_from(data, at + number * size) for number in range(count)]
+    heads = [_unpack(_SECTION, data, at + number * size) for number in range(count)]
     names_at = heads[names][4]
     for name, kind, _, _, offset, length, *_ in heads:
         text = data[names_at + name : names_at + name + 32].split(b"\0")[0].decode(errors="replace")
         wanted = text in {".gnu_debuglink", ".gnu_debugdata", ".note.gnu.build-id"}
         if wanted and kind != _SHT_NOBITS:
-            yield text, data[offset : offset + length]
+            yield text, _part(data, offset, length)
         elif text in {".debug_info", ".zdebug_info"} and kind != _SHT_NOBITS and length:
             yield ".debug_info", b""
+
+
+def _unpack(layout: struct.Struct, data: Data, at: int) -> tuple[Any, ...]:
+    """Unpack one record. Raises struct.error where the file ends before it."""
+    return layout.unpack(data[at : at + layout.size])
+
+
+def _part(data: Data, at: int, size: int) -> bytes:
+    return data[at : at + min(size, _MOST_BYTES)]
+
+
+def _text(data: Data, at: int) -> str:
+    """Return the text up to the next null byte, or the end of the file."""
+    found = b""
+    while part := data[at + len(found) : at + len(found) + _NAME_BYTES]:
+        text, end, _ = part.partition(b"\0")
+        found += text
+        if end:
+            break
+    return found.decode(errors="replace")
 
 
 def _up(number: int, align: int) -> int:

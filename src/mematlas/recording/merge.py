@@ -159,7 +159,17 @@ def _write_snapshot(
         peak_rss_bytes=snapshot.peak_rss_bytes,
         rows=np.asarray(snapshot.rows).tobytes(),
         touched=snapshot.touched,
+        moment_s=None if snapshot.moment_s is None else snapshot.moment_s + later_s,
     )
+    if sharing := recording.sharing.get((snapshot.process, snapshot.time_s)):
+        writer.sharing(
+            new,
+            time_s=snapshot.time_s + later_s,
+            pss_bytes=sharing.pss_bytes,
+            uss_bytes=sharing.uss_bytes,
+            parts=sharing.parts,
+            rows=sharing.rows.tobytes(),
+        )
     if fragmentation := recording.fragmentation.get((snapshot.process, snapshot.time_s)):
         writer.fragmentation(
             new,

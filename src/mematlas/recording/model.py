@@ -72,6 +72,12 @@ COLUMNS: dict[str, list[tuple[str, str]]] = {
         ("variance", "<f8"),
     ],
     "FRAGMENTATION_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("fragmented_bytes", "<f8")],
+    "SHARING_DTYPE": [
+        ("stack", "<u4"),
+        ("kind", "<u4"),
+        ("shared_bytes", "<f8"),
+        ("share_bytes", "<f8"),
+    ],
     "IDLE_DTYPE": [("stack", "<u4"), ("kind", "<u4"), ("idle_bytes", "<f8")],
     "OBJECTS_DTYPE": [
         ("stack", "<u4"),
@@ -124,6 +130,10 @@ if TYPE_CHECKING:
     """
     FRAGMENTATION_DTYPE: np.dtype[np.void]
     """Free bytes on pages that live blocks of one (stack, kind) keep resident."""
+    SHARING_DTYPE: np.dtype[np.void]
+    """Resident bytes of one (stack, kind) on pages that other processes map, too, and this process's part of
+    them as in PSS. share_bytes <= shared_bytes <= resident_bytes. Rows without such bytes are left out.
+    """
     IDLE_DTYPE: np.dtype[np.void]
     """Resident bytes of one (stack, kind) on pages not used for a given time."""
     OBJECTS_DTYPE: np.dtype[np.void]
@@ -180,6 +190,7 @@ class PartKind(StrEnum):
     SHARED = "shared"  # shmem, memfd, shared anonymous
     ANON = "anon"  # other anonymous mappings; name: the kernel's name
     TRACER = "tracer"  # memory of the tracer inside the program
+    COW = "cow"  # private memory that forked processes share until one writes to it; name: how many
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +241,7 @@ class Process:
     ending: str = "running"  # "exited 0", "killed by SIGKILL", "exec", "lost sight of", ...
     note: str = ""  # why it was not traced, or not completely
     title: str = field(default="", repr=False)  # its last command line, if that changed
-    peak_rss_bytes: int | None = None  # VmHWM, as last read while it ran
+    peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +259,7 @@ class Touched:
 class Snapshot:
     """The join of the resident pages of one process with its live allocations.
 
-    `rss_bytes` is the kernel's figure (smaps_rollup).
+    `rss_bytes` is the kernel's figure (smaps).
     Invariant: sum(parts) + unexplained_bytes = rss_bytes; unexplained_bytes = 0 for a stopped process.
     """
 
@@ -262,6 +273,29 @@ class Snapshot:
     huge_bytes: int | None = None  # of RSS, mapped as huge pages (smaps_rollup); None: not recorded
     touched: tuple[Touched, ...] = ()
     peak_rss_bytes: int | None = None  # VmHWM at that time
+    moment_s: float | None = None  # time of the snapshot that this one was taken together with
+
+
+@dataclass(frozen=True, slots=True)
+class SharedPart:
+    """The bytes of one part on pages that other processes map, too, and this process's part of them."""
+
+    kind: PartKind
+    name: str
+    shared_bytes: int
+    share_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
+class Sharing:
+    """PSS and USS at one snapshot. PSS counts of each page the part of one of the processes that map it."""
+
+    process: int
+    time_s: float  # time of the snapshot
+    pss_bytes: int
+    uss_bytes: int  # pages that no other process maps
+    parts: tuple[SharedPart, ...]  # those with shared pages
+    rows: Rows  # SHARING_DTYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -430,4 +464,7 @@ class RecordingData:
         default_factory=dict
     )  # by process and time_s of a snapshot; exact mode only
     marks: list[Mark] = field(default_factory=list)  # by time
+    sharing: dict[tuple[int, float], Sharing] = field(
+        default_factory=dict
+    )  # by process and time_s of a snapshot; not of recordings before version 4
     lossy: bool = False  # events of the program were not recorded; the notes say which

@@ -92,6 +92,8 @@ class PartialRecording:
     packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
     marks: list[model.Mark] = field(default_factory=list)
+    packed_sharing: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
+    sharing: dict[tuple[int, float], model.Sharing] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)
     complete: bool = False
@@ -118,6 +120,7 @@ class PartialRecording:
             lifetimes=self.lifetimes,
             age_matrix=self.age_matrix,
             fragmentation=self.fragmentation,
+            sharing=self.sharing,
             idle=self.idle,
             objects=self.objects,
             heaps=self.heaps,

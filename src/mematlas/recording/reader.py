@@ -20,7 +20,14 @@ from mematlas.recording.partial import (
     PartialRecording,
 )
 from mematlas.recording.stored import Descriptor, FileSlice
-from mematlas.recording.validate import amount_of, number_of, stack_rows, text_of, variance_of
+from mematlas.recording.validate import (
+    amount_of,
+    number_of,
+    optional,
+    stack_rows,
+    text_of,
+    variance_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -71,6 +78,7 @@ def read(path: str | PathLike[str]) -> model.RecordingData:
         _read_replaceable(pieces)
         _read_snapshots(pieces)
         _read_fragmentation(pieces)
+        _read_sharing(pieces)
     if pieces.header is None:
         message = f"{path}: the recording ends before its first chunk; nothing can be read"
         raise MematlasError(message)
@@ -83,12 +91,13 @@ def _read_chunks(pieces: PartialRecording, file: BinaryIO) -> None:
         decode = DECODERS.get(kind)
         if kind == atlas.SNAPSHOT:
             _keep_snapshot(pieces, flags, payload)
-        elif kind == atlas.FRAGMENTATION:
+        elif kind in {atlas.FRAGMENTATION, atlas.SHARING}:
             metadata = atlas.unpack_metadata(flags, payload)
             key = int(metadata["process"]), number_of(metadata["time_s"])
-            pieces.packed_fragmentation[key] = (flags, payload)
-            if len(pieces.packed_fragmentation) > 4 * MOST_SNAPSHOTS:
-                _thin_fragmentation(pieces)
+            found = _of_snapshots(pieces, kind)
+            found[key] = (flags, payload)
+            if len(found) > 4 * MOST_SNAPSHOTS * len(pieces.snapshots_kept):
+                _thin_out(pieces, found)
         elif kind in _REPLACING:
             metadata = atlas.unpack_metadata(flags, payload)
             pieces.latest[kind, int(metadata["process"])] = (flags, payload)
@@ -213,6 +222,7 @@ def _read_snapshot(pieces: PartialRecording, packed: PackedSnapshot) -> None:
         peak_rss_bytes=_known_amount(metadata, "peak_rss_bytes"),
         rows=rows,
         touched=_touched(metadata.get("touched", ()), stacks),
+        moment_s=optional(number_of, metadata.get("moment_s")),
     )
     pieces.snapshots.append(snapshot)
 
@@ -250,16 +260,24 @@ def _unpack_rows(flags: int, payload: atlas.Payload, dtype: np.dtype[np.void], s
         raise MematlasError(message) from None
 
 
-def _thin_fragmentation(pieces: PartialRecording) -> None:
-    """Drop fragmentation whose snapshot was dropped."""
+def _of_snapshots(
+    pieces: PartialRecording, kind: bytes
+) -> dict[tuple[int, float], tuple[int, atlas.Payload]]:
+    """Return the chunks of one type that belong to a snapshot each."""
+    return pieces.packed_sharing if kind == atlas.SHARING else pieces.packed_fragmentation
+
+
+def _thin_out(
+    pieces: PartialRecording, found: dict[tuple[int, float], tuple[int, atlas.Payload]]
+) -> None:
+    """Drop chunks whose snapshot was dropped."""
     times = {
         (process, number_of(packed.metadata["time_s"]))
         for process, found in pieces.snapshots_kept.items()
         for _, packed in found.kept
     }
-    pieces.packed_fragmentation = {
-        key: each for key, each in pieces.packed_fragmentation.items() if key in times
-    }
+    for key in found.keys() - times:
+        del found[key]
 
 
 def _read_fragmentation(pieces: PartialRecording) -> None:
@@ -280,6 +298,34 @@ def _read_fragmentation(pieces: PartialRecording) -> None:
                     for name, free, fragmented in metadata["slack"]
                 ),
                 rows=_packed_rows(flags, payload, model.FRAGMENTATION_DTYPE, stacks),
+            )
+        except atlas.MALFORMED:
+            pieces.complete = False
+
+
+def _read_sharing(pieces: PartialRecording) -> None:
+    """Read PSS and USS of the kept snapshots."""
+    for snapshot in pieces.snapshots:
+        key = snapshot.process, snapshot.time_s
+        if key not in pieces.packed_sharing:
+            continue
+        flags, payload = pieces.packed_sharing.pop(key)
+        try:
+            metadata = atlas.unpack_metadata(flags, payload)
+            pieces.sharing[key] = model.Sharing(
+                process=snapshot.process,
+                time_s=snapshot.time_s,
+                pss_bytes=amount_of(metadata["pss_bytes"]),
+                uss_bytes=amount_of(metadata["uss_bytes"]),
+                parts=tuple(
+                    model.SharedPart(
+                        model.PartKind(kind), text_of(name), amount_of(shared), number_of(share)
+                    )
+                    for kind, name, shared, share in metadata["parts"]
+                ),
+                rows=_packed_rows(
+                    flags, payload, model.SHARING_DTYPE, stack_count(pieces, snapshot.process)
+                ),
             )
         except atlas.MALFORMED:
             pieces.complete = False

@@ -29,6 +29,7 @@ DEBUG_ROOT = Path("/usr/lib/debug")
 CACHE_BYTES = 1 << 30  # limit of the cache; the least recently used files are removed
 MINI_DEBUG_BYTES = 64 << 20  # a .gnu_debugdata that unpacks to more is not used
 _BLOCK = 1 << 20
+_MOST_COPIED = 1 << 30
 _WORTH_KEEPING_S = 0.05
 _CLONE = re.compile(
     r"(\.(cold|part|constprop|isra|lto_priv|llvm|localalias)(\.\d+)*)+$|_alias_\d+$|^__GI_|\.abi(0|internal)$"
@@ -199,7 +200,14 @@ def _open(path: Path, build_id: str) -> Iterator[SymCache]:
     try:
         with open_regular(path) as file:
             opened = f"/proc/self/fd/{file.fileno()}"
-            made = next(Archive.open(os.fsencode(opened)).iter_objects()).make_symcache()
+            owner = os.fstat(file.fileno()).st_uid
+            # Archive maps the file: another user could end this process by truncating it meanwhile.
+            archive = (
+                Archive.open(os.fsencode(opened))
+                if owner in {0, os.geteuid()}
+                else Archive.from_bytes(file.read(_MOST_COPIED))
+            )
+            made = next(archive.iter_objects()).make_symcache()
     except (SymbolicError, StopIteration, OSError):
         return
     if kept and time.monotonic() - start > _WORTH_KEEPING_S:

@@ -22,7 +22,7 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
         "C programs",
         r"(do_)?x(m|c|re)alloc(z|_array|_flags|zero|_gently)?|(i|x|xn|xz|x2)n?(m|c|re|z)alloc",
     ),
-    ("C++", r"operator new.*|(new|delete)\[\]|__gnu_cxx::.*|std::.*"),
+    ("C++", r"(.*::)?operator new.*|(new|delete)\[\]|__gnu_cxx::.*|std::.*"),
     (
         "GLib",
         r"g_(try_)?(malloc|realloc|calloc)(0)?(_n)?|g_aligned_alloc0?|g_(mem|str|strn)dup[a-z0-9]*",
@@ -49,11 +49,11 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Perl",
-        r"Perl_(safesys(m|c|re)alloc|more_(sv|bodies)|sv_(add_)?grow\w*|new_stackinfo\w*|av_extend\w*|get_arena|malloc|calloc|realloc)|PerlMem_\w+|PerlIO_allocate|Perl_slab\w*|S_(more_sv|new_body|new_sv)",
+        r"Perl_(safesys(m|c|re)alloc|more_(sv|bodies)|newSV\w*|sv_(upgrade|mortalcopy|newmortal|set)\w*|sv_(add_)?grow\w*|new_stackinfo\w*|av_extend\w*|get_arena|malloc|calloc|realloc)|PerlMem_\w+|PerlIO_allocate|Perl_slab\w*|S_(more_sv|new_body|new_sv)",
     ),
     (
         "Ruby",
-        r"(ruby|rb)_(x|mim|gc_|objspace_)?(m|c|re)alloc[a-z0-9_]*|objspace_x\w+|(rb_)?x(m|c|re)alloc2?|rb_(newobj|wb_\w+_newobj|class_allocate|str_buf_new|ary_new_capa|memerror|aligned_malloc)\w*|heap_(page_allocate|prepare|assign_page|increment)\w*|newobj_\w+|str_(alloc|new0?|make_independent)\w*",
+        r"(ruby|rb)_(x|mim|gc_|objspace_)?(m|c|re)alloc[a-z0-9_]*|objspace_x\w+|(rb_)?x(m|c|re)alloc2?|rb_(usascii|utf8|enc|locale|external)_str_new\w*|rb_(newobj|wb_\w+_newobj|class_allocate|str_buf_new|ary_new_capa|memerror|aligned_malloc)\w*|heap_(page_allocate|prepare|assign_page|increment)\w*|newobj_\w+|str_(alloc|new0?|make_independent)\w*",
     ),
     (
         "R",
@@ -61,7 +61,7 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Erlang",
-        r"erts_(mmap|mremap|mseg_\w+|alcu_\w+|sys_(aligned_)?(re)?alloc\w*|alloc_\w+|alloc|realloc|aoffalc_\w+|bfalc_\w+|afalc_\w+|gfalc_\w+|fix_alloc\w*|bin_(nrml|drv)_alloc|tcdrain)|(mbc|sbc|carrier)_\w*alloc\w*|create_carrier|mseg_\w+|os_mmap|enif_alloc\w*|driver_alloc\w*|erl_\w*alloc",
+        r"erts_(mmap|mremap|mseg_\w+|alcu_\w+|sys_(aligned_)?(re)?alloc\w*|alloc_\w+|alloc|realloc|aoffalc_\w+|bfalc_\w+|afalc_\w+|gfalc_\w+|fix_alloc\w*|bin_(nrml|drv)_alloc|tcdrain)|(mbc|sbc|carrier)_\w*alloc\w*|create_carrier|mseg_\w+|os_mmap|asmjit::.*(VirtMem|JitAllocator\w*|JitRuntime)::\w+|enif_alloc\w*|driver_alloc\w*|erl_\w*alloc",
     ),
     (
         "Guile, Boehm GC",
@@ -73,7 +73,29 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "nginx",
-        r"ngx_(alloc|calloc|memalign|p(c|n|mem)?alloc\w*|palloc_\w+|create_pool|array_(create|push)\w*|list_(create|push)|slab_\w*alloc\w*|create_temp_buf|alloc_chain_link)",
+        r"ngx_(alloc|shm_alloc|calloc|memalign|p(c|n|mem)?alloc\w*|palloc_\w+|create_pool|array_(create|push)\w*|list_(create|push)|slab_\w*alloc\w*|create_temp_buf|alloc_chain_link)",
+    ),
+    (
+        "Octave",
+        r"M?Array<.*std::allocator<.*>::(M?Array|clear|resize\w*|make_unique|ArrayRep::\w+)",
+    ),
+    (
+        "Graphviz",
+        r"g(m|c|re)alloc|(gv|ag)_?(re)?c?alloc",
+    ),
+    (
+        "Vim",
+        r"lalloc\w*|alloc_(clear|id|clear_id|tv|check)|mem_realloc|vim_(str|mem)save\w*|mch_alloc",
+    ),
+    (
+        "GHC",
+        r"get(M|m)Blocks?\w*|getFreshMBlocks|alloc(Block|Group|LargeChunkGroup|MegaGroup|Many)\w*|os(GetMBlocks|ReserveHeapMemory|CommitMemory)|stg(Malloc|Calloc|Realloc)\w*|allocate(Pinned\w*|MightFail|MutableObj)",
+    ),
+    ("Boost", r"boost::.*(raw_storage|singleton_pool|allocator|pool)(<.*>)?::\w+"),
+    ("HAProxy", r"_*pool_(alloc|get_from|refill|put_to|evict|allocate)\w*"),
+    (
+        "LibreOffice",
+        r"rtl_(u?String_(alloc|ImplAlloc|new)\w*|(re|c)?alloc(ate)?\w*|arena_\w+|cache_\w+)|sal_alloc\w*",
     ),
     (
         "Redis",
@@ -81,11 +103,11 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "PostgreSQL",
-        r"(MemoryContext|AllocSet|Slab|Generation|Bump|GenerationContext)(Alloc|Realloc|Create)\w*|(re)?palloc\w*|pstrdup|pnstrdup|(dsa|dsm|ShmemAlloc|shm)_?\w*alloc\w*|ShmemInit(Struct|Hash)|ShmemAlloc\w*|pg_(m|re)alloc\w*|(AnonymousShmem|CreateAnonymousSegment|PGSharedMemoryCreate|InternalIpcMemoryCreate)",
+        r"(MemoryContext|AllocSet|Slab|Generation|Bump)(Context)?(Alloc|Realloc|Create)\w*|(re)?palloc\w*|pstrdup|pnstrdup|(dsa|dsm|ShmemAlloc|shm)_?\w*alloc\w*|ShmemInit(Struct|Hash)|ShmemAlloc\w*|pg_(m|re)alloc\w*|(AnonymousShmem|CreateAnonymousSegment|PGSharedMemoryCreate|InternalIpcMemoryCreate)",
     ),
     (
         "MySQL, MariaDB",
-        r"my_(m|re|multi_)?(m|c)?alloc\w*|alloc_root|multi_alloc_root|(MEM_ROOT|Mem_root)::\w*Alloc\w*|mem_(heap|area)_\w*|mem_heap_\w+|ut_allocator<.*|ut::.*alloc.*|sql_alloc|(ut_)?malloc_\w+|os_mem_alloc_large",
+        r"my_(m|re|multi_)?(m|c)?alloc\w*|my_(large|virtual_mem)_\w+|alloc_root|multi_alloc_root|(MEM_ROOT|Mem_root)::\w*Alloc\w*|mem_(heap|area)_\w*|mem_heap_\w+|ut_allocator<.*|ut::.*alloc.*|sql_alloc|(ut_)?malloc_\w+|os_mem_alloc_large",
     ),
     (
         "SQLite",
@@ -110,19 +132,20 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "OpenJDK",
-        r"os::(malloc|realloc|strdup|strdup_check_oom|reserve_memory\w*|commit_memory\w*|pd_\w*(commit|reserve)\w*|map_memory\w*|Linux::(commit|reserve|mmap)\w*|attempt_reserve\w*)|AllocateHeap|ReallocateHeap|(Arena|ChunkPool|Chunk)::\w+|(CHeapObj|ResourceObj|AnyObj|ArenaObj|StackObj|MetaspaceObj)(Base)?(<.*>)?::operator new.*|resource_allocate_bytes|(Reserved|Virtual)Space::\w+|ReservedHeapSpace::\w+|anon_mmap|Amalloc\w*|NEW_C_HEAP\w*|G1PageBasedVirtualSpace::\w+|G1Regions(Larger|Smaller)ThanCommitSizeMapper::\w+|G1RegionToSpaceMapper::\w+|(HeapRegionManager|G1HeapRegionManager)::(commit|expand|allocate)\w*|MallocArrayAllocator<.*|ArrayAllocator<.*|MmapArrayAllocator<.*|GrowableArray\w*::\w*(alloc|expand|grow)\w*",
+        r"os::(malloc|realloc|strdup|strdup_check_oom|reserve_memory\w*|commit_memory\w*|pd_\w*(commit|reserve)\w*|(pd_)?map_memory\w*|Linux::(commit|reserve|mmap)\w*|attempt_reserve\w*)|AllocateHeap|ReallocateHeap|(Arena|ChunkPool|Chunk)::\w+|(CHeapObj|ResourceObj|AnyObj|ArenaObj|StackObj|MetaspaceObj)(Base)?(<.*>)?::operator new.*|resource_allocate_bytes|(Reserved|Virtual)Space::\w+|ReservedHeapSpace::\w+|anon_mmap|Amalloc\w*|NEW_C_HEAP\w*|G1PageBasedVirtualSpace::\w+|G1Regions(Larger|Smaller)ThanCommitSizeMapper::\w+|G1RegionToSpaceMapper::\w+|(HeapRegionManager|G1HeapRegionManager)::(commit|expand|allocate)\w*|MallocArrayAllocator<.*|ArrayAllocator<.*|MmapArrayAllocator<.*|GrowableArray\w*::\w*(alloc|expand|grow)\w*",
     ),
+    ("OpenJDK", r"osSupport::map_memory"),
     (
         "V8, Node.js",
-        r"v8::base::(OS|PageAllocator|BoundedPageAllocator|VirtualAddress\w+|LsanPageAllocator|RegionAllocator|AddressSpaceReservation)::\w+|v8::internal::(VirtualMemory|VirtualMemoryCage|MemoryAllocator|MemoryChunk|AllocationRegion|Malloced|CodeRange)(::.*)|v8::internal::(Aligned)?Alloc\w*WithRetry|v8::internal::(AllocatePages|NewArray<.*|Malloced::.*|AccountingAllocator::.*|Zone::(Expand|NewExpand|Allocate|AsanNew).*|ZoneAllocator.*|HeapAllocator::.*|Heap::(AllocateRaw|Allocate)\w*|(SemiSpace|SemiSpaceNewSpace|PagedSpace\w*|OldGenerationMemoryChunk|NewSpace|LargeObjectSpace|OldLargeObjectSpace|NewLargeObjectSpace|CodeLargeObjectSpace|LocalAllocationBuffer|EvacuationAllocator|CompactionSpace|ConcurrentAllocator|LocalHeap|MainAllocator)::\w*(Alloc|Grow|Expand|Commit|Refill|Add|Map)\w*|LocalFactory::.*|(Local)?Factory(Base)?(<.*>)?::(New|Allocate)\w*)|node::(Unchecked)?(Malloc|Calloc|Realloc)(<.*)?|node::NodeArrayBufferAllocator::\w+|node::UncheckedMalloc<.*|v8::ArrayBuffer::\w*New\w*|v8::internal::BackingStore::(Allocate|TryAllocate)\w*|v8::BackingStore::\w+|v8::ArrayBuffer::NewBackingStore",
+        r"v8::base::(OS|PageAllocator|BoundedPageAllocator|VirtualAddress\w+|LsanPageAllocator|RegionAllocator|AddressSpaceReservation)::\w+|v8::internal::(VirtualMemory|VirtualMemoryCage|MemoryAllocator|MemoryChunk|AllocationRegion|Malloced|CodeRange)(::.*)|v8::internal::Deserializer<.*>::Allocate\w*|v8::internal::(Aligned)?Alloc\w*WithRetry|v8::internal::(AllocatePages|NewArray<.*|Malloced::.*|AccountingAllocator::.*|Zone::(Expand|NewExpand|Allocate|AsanNew).*|ZoneAllocator.*|HeapAllocator::.*|Heap::(AllocateRaw|Allocate)\w*|(SemiSpace|SemiSpaceNewSpace|PagedSpace\w*|OldGenerationMemoryChunk|NewSpace|LargeObjectSpace|OldLargeObjectSpace|NewLargeObjectSpace|CodeLargeObjectSpace|LocalAllocationBuffer|EvacuationAllocator|CompactionSpace|ConcurrentAllocator|LocalHeap|MainAllocator)::\w*(Alloc|Grow|Expand|Commit|Refill|Add|Map)\w*|LocalFactory::.*|(Local)?Factory(Base)?(<.*>)?::(New|Allocate)\w*)|node::(Unchecked)?(Malloc|Calloc|Realloc)(<.*)?|node::NodeArrayBufferAllocator::\w+|node::UncheckedMalloc<.*|v8::ArrayBuffer::\w*New\w*|v8::internal::BackingStore::(Allocate|TryAllocate)\w*|v8::BackingStore::\w+|v8::ArrayBuffer::NewBackingStore",
     ),
     (
         "SpiderMonkey, JavaScriptCore, QuickJS",
-        r"js_(m|c|re|pod_)?(m|c|re)?alloc\w*|js::(gc|detail|MallocProvider|TempAllocPolicy|SystemAllocPolicy|ZoneAllocPolicy|AllocateBigInt)\w*::\w*(alloc|map|Alloc|Map)\w*|js::gc::(MapAligned|MapMemory|TryMap|ArenaList|GCRuntime::\w*[Aa]lloc|Chunk)\w*|moz_x(m|c|re)alloc|WTF::(fast|tryFast|FastMalloc)\w*|bmalloc::.*|pas_\w+|JS_(New|Define)?\w*[mM]alloc\w*|js_def_\w+|lre_realloc",
+        r"js_(m|c|re|pod_)?(m|c|re)?alloc\w*|js::(gc|detail|MallocProvider|TempAllocPolicy|SystemAllocPolicy|ZoneAllocPolicy|AllocateBigInt)\w*::\w*(alloc|map|Alloc|Map)\w*|js::gc::(MapAligned|MapMemory|TryMap|ArenaList|GCRuntime::\w*[Aa]lloc|Chunk)\w*|MozTagged\w+|moz_x(m|c|re)alloc|WTF::(fast|tryFast|FastMalloc)\w*|bmalloc::.*|pas_\w+|JS_(New|Define)?\w*[mM]alloc\w*|js_def_\w+|lre_realloc",
     ),
     (
         "Rust",
-        r"(<?alloc|__rust|__rdl|hashbrown::raw|core|std)(::|_)\w.*|__rust_\w*alloc\w*|alloc::.*|<(alloc|core|std|hashbrown)::.*|exchange_malloc",
+        r"(<?alloc|hashbrown::raw|core|std)::\w.*|__(rust|rdl|rg)_\w+|alloc::.*|<(alloc|core|std|hashbrown)::.*|exchange_malloc",
     ),
     (
         "Go",
@@ -130,7 +153,7 @@ WRAPPERS: tuple[tuple[str, str], ...] = (
     ),
     (
         "OCaml",
-        r"caml_(stat_|alloc_|init_)?(alloc|mem|shared_try|caml_alloc|expand_heap|alloc_for_heap|alloc_shr|alloc_small_dispatch)\w*|caml_(alloc|stat_alloc)\w*",
+        r"caml_\w+|camlStdlib\w*__\w+|expand_heap|(re)?alloc_(mark_stack|generic_table)|init_heap_chunk\w*",
     ),
     (
         "APR, talloc, jemalloc",

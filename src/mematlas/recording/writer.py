@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         PartKind,
         Process,
         Sampling,
+        SharedPart,
         Touched,
     )
 
@@ -105,6 +106,7 @@ class Writer:
         huge_bytes: int | None = None,
         peak_rss_bytes: int | None = None,
         touched: Iterable[Touched] = (),
+        moment_s: float | None = None,
     ) -> None:
         """Write a snapshot (SNAPSHOT_DTYPE)."""
         metadata = {
@@ -119,6 +121,8 @@ class Writer:
             metadata["huge_bytes"] = huge_bytes
         if peak_rss_bytes is not None:
             metadata["peak_rss_bytes"] = peak_rss_bytes
+        if moment_s is not None:
+            metadata["moment_s"] = moment_s
         touches = [_values(t, "stack", "owner", "kind", "bytes", "variance") for t in touched]
         if touches:
             metadata["touched"] = touches
@@ -160,6 +164,26 @@ class Writer:
         """
         metadata = {"process": process, "time_s": time_s, "slack": [list(each) for each in slack]}
         self._chunk(atlas.FRAGMENTATION, metadata, rows)
+
+    def sharing(
+        self,
+        process: int,
+        *,
+        time_s: float,
+        pss_bytes: int,
+        uss_bytes: int,
+        parts: Iterable[SharedPart],
+        rows: bytes | memoryview,
+    ) -> None:
+        """Write PSS and USS at the snapshot of `time_s` (SHARING_DTYPE)."""
+        metadata = {
+            "process": process,
+            "time_s": time_s,
+            "pss_bytes": pss_bytes,
+            "uss_bytes": uss_bytes,
+            "parts": [_values(p, "kind", "name", "shared_bytes", "share_bytes") for p in parts],
+        }
+        self._chunk(atlas.SHARING, metadata, rows)
 
     def idle(self, process: int, rows: bytes | memoryview, **metadata: float | str | bool) -> None:
         """Write the result of an idle-page scan (IDLE_DTYPE). It replaces the one written before.

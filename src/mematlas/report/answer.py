@@ -22,31 +22,32 @@ _NEAR = 1.02  # ratio of two RSS values that count as the same peak
 
 
 def answer(report: Report, ranked: list[LineStats], directory: str) -> str:
-    """Return the answer as text; `ranked` are the lines by resident bytes."""
+    """Return the answer as text; `ranked` are the lines by the main metric."""
     return "".join(text for text, _ in answer_spans(report, ranked, directory))
 
 
 def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
     """Return the answer as pairs of text and role: "figure", "code", or "" for plain words."""
     account = report.account
-    if account.rss_bytes <= 0:
+    if account.total_bytes <= 0:
         return [("Resident memory is unknown: the program's pages could not be read.", "")]
     if not is_known(account):
         return [
             (format_bytes(account.rss_bytes), "figure"),
             (" resident. Its parts are unknown: the program's pages could not be read.", ""),
         ]
-    spans = [(format_bytes(account.rss_bytes), "figure"), (f" resident {_when(report)}: ", "")]
+    spans = [(format_bytes(account.total_bytes), "figure"), (f" resident {_when(report)}: ", "")]
     for number, (kind, size) in enumerate(sorted(part_totals(account), key=_by_size)[:2]):
         spans.append((" and " if number else "", ""))
-        spans.append((f"{100 * size / account.rss_bytes:.0f} %", "figure"))
+        spans.append((f"{100 * size / account.total_bytes:.0f} %", "figure"))
         spans.append((f" {_HELD.get(kind, 'in')} {PART_TITLES[kind]}", ""))
     spans.append((".", ""))
-    if ranked and ranked[0].bytes["resident"] > 0:
+    by = report.main_metric
+    if ranked and ranked[0].bytes[by] > 0:
         spans.append((" The largest owner is ", ""))
         spans.append((owner_name(ranked[0], directory), "code"))
         spans.append((" with ", ""))
-        spans.append((format_bytes(ranked[0].bytes["resident"]), "figure"))
+        spans.append((format_bytes(ranked[0].bytes[by]), "figure"))
         error = ranked[0].error_bytes
         spans.append((f" ± {format_bytes(error)}." if error else ".", ""))
     return spans
@@ -59,6 +60,11 @@ def _when(report: Report) -> str:
     if report.at != PEAK:
         return (
             f"at the mark {shorten(clean(report.at), 60)}, {format_duration(report.account.time_s)}"
+        )
+    if report.account.counted_once:
+        return (
+            f"in {report.account.processes} processes at {format_duration(report.account.time_s)}, "
+            "with shared pages counted once"
         )
     if len(report.processes) > 1:
         return (

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Account,
         BadFree,
         ObjectType,
+        OwnPeak,
         PageFaults,
         ProcessSummary,
         Report,
@@ -71,6 +72,7 @@ def render_report(report: Report, *, by: str, top: int | None = None) -> Iterato
             "page_faults": _page_faults(report.page_faults, texts),
             "heaps": report.heaps and [asdict(each) for each in report.heaps],
             "objects": report.objects and [_object_type(each) for each in report.objects],
+            "own_peaks": [_own_peak(each) for each in report.own_peaks],
             "imports": [asdict(each) for each in report.imports],
             "by": by,
             "stacks_total": len(table),
@@ -212,6 +214,9 @@ def _object(values: dict[str, Any]) -> _RawJson:
 def _account(account: Account) -> dict[str, Any]:
     return {
         **{name: getattr(account, name) for name in ("time_s", "trigger", "rss_bytes")},
+        "pss_bytes": account.pss_bytes,
+        "sum": "pss" if account.counted_once else "rss",
+        "processes": account.processes,
         "parts": [asdict(part) for part in account.parts],
         "unexplained_bytes": account.unexplained_bytes,
     }
@@ -251,6 +256,11 @@ def _fault_site(site: StackFaults, texts: FrameTexts) -> _RawJson:
 
 
 def _object_type(each: ObjectType) -> dict[str, Any]:
+    frame = each.frame and frame_fields(each.frame)
+    return {**asdict(replace(each, frame=None)), "frame": frame}
+
+
+def _own_peak(each: OwnPeak) -> dict[str, Any]:
     frame = each.frame and frame_fields(each.frame)
     return {**asdict(replace(each, frame=None)), "frame": frame}
 

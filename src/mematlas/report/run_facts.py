@@ -10,7 +10,9 @@ from mematlas.units import format_bytes, format_duration
 
 if TYPE_CHECKING:
     from mematlas.recording.model import Sampling
-    from mematlas.report.model.report import Account, ProcessSummary, Report
+    from mematlas.report.model.report import Account, OwnPeak, ProcessSummary, Report
+
+_NAMED = 4  # processes
 
 
 def sampling(settings: Sampling) -> str:
@@ -57,6 +59,32 @@ def account_time(account: Account, *, detached: bool = False) -> str:
         "mark": "at a mark",
     }.get(account.trigger, account.trigger)
     return f"at {format_duration(account.time_s)}, {reason}" if reason else "unknown"
+
+
+def account_sum(account: Account) -> str:
+    """Format how memory of several processes adds up: ", PSS of 5 processes (RSS 326 MiB)"."""
+    if not account.counted_once:
+        return ""
+    return f", PSS of {account.processes} processes (RSS {format_bytes(account.rss_bytes)})"
+
+
+def own_peak(report: Report, peak: OwnPeak) -> str:
+    """Format which processes had memory that the account does not have, and whether they have ended."""
+    known = {each.index: each for each in report.processes}
+    some = [known[index] for index in peak.processes if index in known]
+    pids = ", ".join(str(each.pid) for each in some[:_NAMED]) + (", ..." if some[_NAMED:] else "")
+    ends = [each.end_s for each in some if each.end_s is not None]
+    if len(some) == 1:
+        text = f"in process {pids}"
+    else:
+        text = f"in {len(peak.processes):,} processes ({pids}), {format_bytes(peak.largest_bytes)} at most"
+    if not report.account.parts or len(ends) < len(some):
+        return text
+    if max(ends) < report.account.time_s:
+        return f"{text}; ended before the account"
+    if min(each.start_s for each in some) > report.account.time_s:
+        return f"{text}; began after the account"
+    return f"{text}; at another time than the account"
 
 
 def is_known(account: Account) -> bool:

@@ -6,6 +6,7 @@ from mematlas.recording.model import PartKind
 
 PART_TITLES: dict[str, str] = {
     PartKind.LIVE: "live allocations",
+    PartKind.COW: "shared copy-on-write",
     PartKind.SLACK: "allocator slack",
     PartKind.BEFORE: "before attach",
     PartKind.STACK: "thread stacks",
@@ -18,6 +19,7 @@ PART_TITLES: dict[str, str] = {
 }
 PART_MEANINGS: dict[str, str] = {
     PartKind.LIVE: "resident pages under live blocks and mappings of the program",
+    PartKind.COW: "private memory that forked processes share until one of them writes to it",
     PartKind.SLACK: "resident, owned by an allocator, in no live block",
     PartKind.BEFORE: "allocated before tracing began, in no block recorded since",
     PartKind.STACK: "stacks of the program's threads",
@@ -42,6 +44,8 @@ KIND_TITLES = {
 }
 METRIC_TITLES = {
     "resident": "resident",
+    "pss": "PSS",
+    "uss": "USS",
     "live": "live",
     "peak": "live at peak",
     "allocated": "allocated",
@@ -59,6 +63,8 @@ DIFF_TITLES = METRIC_TITLES | {
 """What `diff` compares, by metric."""
 METRIC_MEANINGS = {
     "resident": "in RAM at the time of the account",
+    "pss": "in RAM at the time of the account; a page that processes share counts once in all",
+    "uss": "in RAM at the time of the account, on pages that no other process maps",
     "live": "allocated and not freed at the time of the account",
     "peak": "live when the live bytes of the program were highest",
     "allocated": "allocated over the whole run, freed or not",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _POLL_S = 0.1
 _FLUSH_S = 0.5
 _GRACE_S = 0.5  # for the program's children to end after it
+_TOGETHER_BUDGET = 0.05  # share of one CPU that snapshots of companions may take,
+_TOGETHER_FREE_S = 0.2  # CPU seconds that they may take in any run
+_TOGETHER_BYTES = 8 << 20  # of smaller processes little can be shared
 _NAMED_PIDS = 5  # of processes that share a reason
 _TRIGGERS = {
     Event.INTERVAL: "interval",
@@ -79,6 +82,10 @@ class Follower:
         self._clock_base_s = time.monotonic() - collector.now_s()
         self._joined: list[tuple[int, float]] = []
         self._recorders: dict[int, ProcessRecorder] = {}
+        self._families: dict[
+            int, int
+        ] = {}  # the process from which others were forked without exec
+        self._together_s = 0.0  # spent on snapshots of processes beside the one that was due
         self._deadline: float | None = None
         self._next_flush = 0.0
         self._idle_s = idle_s
@@ -104,9 +111,10 @@ class Follower:
 
     def snapshot_all(self) -> None:
         """Write a last snapshot of all processes that are traced, as at their exit."""
+        moment_s = self._collector.now_s()
         for index, recorder in self._recorders.items():
             if not recorder.ended and not self._collector.process(index).disabled:
-                recorder.snapshot("exit")
+                recorder.snapshot("exit", moment_s)
 
     def finish(self, returncode: int | None) -> None:
         """Stop tracing and write the ends and notes.
@@ -170,6 +178,8 @@ class Follower:
         if event is Event.PROCESS:
             self._recorders[index] = ProcessRecorder(self._collector, self._writer, index)
             info = self._collector.process(index)
+            shares = info.inherited or (info.attached and info.parent >= 0)
+            self._families[index] = self._families.get(info.parent, index) if shares else index
             if not info.inherited:  # by exec; a forked child joins without one
                 self._joined.append((info.pid, self._clock_base_s + info.start_s))
         elif event is Event.ENDED:
@@ -177,7 +187,41 @@ class Follower:
         elif event is Event.MARK:
             self._recorders[index].marks()
         elif event in _TRIGGERS:
-            self._recorders[index].snapshot(_TRIGGERS[event])
+            self._snapshot(index, _TRIGGERS[event])
+
+    def _snapshot(self, index: int, trigger: str) -> None:
+        """Snapshot a process and those that share memory with it: PSS holds for one moment only.
+
+        A process that exits comes last. It waits meanwhile, so that its part of the shared memory is still its
+        own. At a peak it comes first, since it waits for a short time only.
+        """
+        companions = self._companions(index, trigger)
+        moment_s = self._collector.now_s() if companions else None
+        if trigger != "exit":
+            self._recorders[index].snapshot(trigger, moment_s)
+        start = time.thread_time()
+        for each in companions:
+            self._recorders[each].snapshot("interval", moment_s)
+        self._together_s += time.thread_time() - start
+        if trigger == "exit":
+            self._recorders[index].snapshot(trigger, moment_s)
+
+    def _companions(self, index: int, trigger: str) -> list[int]:
+        """Return the running processes of the same family of forks; none if little is shared or the cost too high."""
+        if self._collector.process(index).rss_bytes < _TOGETHER_BYTES:
+            return []
+        allowed_s = _TOGETHER_FREE_S + _TOGETHER_BUDGET * self._collector.now_s()
+        if self._together_s > allowed_s and trigger != "stopped":
+            return []
+        family = self._families.get(index)
+        return [
+            each
+            for each, recorder in self._recorders.items()
+            if each != index
+            and self._families.get(each) == family
+            and not recorder.ended
+            and not self._collector.process(each).disabled
+        ]
 
 
 def _choose_idle_method() -> tuple[str, list[str]]:

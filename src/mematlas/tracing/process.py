@@ -15,7 +15,16 @@ from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.process import open_process
 from mematlas.linux.status import read_command
 from mematlas.recording.jit_code import name_jit_code
-from mematlas.recording.model import CodeObject, Mark, Module, Part, PartKind, Process, Touched
+from mematlas.recording.model import (
+    CodeObject,
+    Mark,
+    Module,
+    Part,
+    PartKind,
+    Process,
+    SharedPart,
+    Touched,
+)
 from mematlas.tracing import child
 from mematlas.tracing.jit_files import JitFiles
 from mematlas.tracing.program import WHY_UNTRACED
@@ -84,8 +93,8 @@ class ProcessRecorder:
         )
         writer.process(self._process)
 
-    def snapshot(self, trigger: str) -> None:
-        """Join residency and write it.
+    def snapshot(self, trigger: str, moment_s: float | None = None) -> None:
+        """Join residency and write it; `moment_s` is common to snapshots that are taken together.
 
         At the exit of the process, release it before anything is written.
         """
@@ -103,7 +112,7 @@ class ProcessRecorder:
             self._write_jit_names(files)
         if join is None:
             return
-        self._write_residency(join, trigger)
+        self._write_residency(join, trigger, moment_s)
         if trigger in {"exit", "stopped"} or time.monotonic() >= self._next_totals:
             self._write_totals()
         self._has_exited = trigger == "exit"  # reset if the process goes on, as after a failed exec
@@ -122,7 +131,7 @@ class ProcessRecorder:
                 join = self._join_residency()
             self._collector.answer(self._index, mark)
             if join is not None:
-                self._write_residency(join, "mark")
+                self._write_residency(join, "mark", None)
             if self._marks_set <= _MOST_MARKS or join is not None:
                 account_s = None if join is None else join.time_s
                 self._writer.mark(Mark(self._index, _clean(mark.name), mark.time_s, account_s))
@@ -300,7 +309,9 @@ class ProcessRecorder:
             self._nodes = info.nodes
         return info
 
-    def _write_residency(self, join: ResidencySnapshot, trigger: str) -> None:
+    def _write_residency(
+        self, join: ResidencySnapshot, trigger: str, moment_s: float | None
+    ) -> None:
         self._write_names()
         self._writer.snapshot(
             self._index,
@@ -316,6 +327,18 @@ class ProcessRecorder:
             unexplained_bytes=join.unexplained_bytes,
             rows=join.rows,
             touched=_largest_touches(join.touched),
+            moment_s=moment_s,
+        )
+        self._writer.sharing(
+            self._index,
+            time_s=join.time_s,
+            pss_bytes=join.pss_bytes,
+            uss_bytes=join.uss_bytes,
+            parts=[
+                SharedPart(_PART_KINDS[kind], _clean(name), shared, share)
+                for kind, name, shared, share in join.shared
+            ],
+            rows=self._collector.sharing(self._index),
         )
         if join.slack:
             self._writer.fragmentation(

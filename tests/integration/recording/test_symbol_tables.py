@@ -388,3 +388,29 @@ def test_this_interpreter_resolves_its_own_addresses() -> None:
 def _holds(span: str, address: int) -> bool:
     start, end = (int(each, 16) for each in span.split("-"))
     return start <= address < end
+
+
+RACE = """
+import os, shutil, sys, threading
+from mematlas.recording import elf
+whole, path = sys.argv[1:]
+data = open(whole, "rb").read()
+def shrink():
+    for _ in range(300):
+        open(path, "wb").write(data)
+        os.truncate(path, 4096)
+shutil.copy(whole, path)
+racing = threading.Thread(target=shrink)
+racing.start()
+while racing.is_alive():
+    elf.read(path), elf.function_starts(path), elf.function_at(path, 1)
+"""
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    """A writer that truncates a module cannot end its reader by SIGBUS."""
+    whole = shutil.which("gcc") or sys.executable
+    done = subprocess.run(
+        [sys.executable, "-c", RACE, whole, tmp_path / "m"], capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")

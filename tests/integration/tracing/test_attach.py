@@ -511,3 +511,34 @@ def test_memory_from_before_is_a_part_of_its_own(tmp_path: Path) -> None:
     assert size(first, "copy") < 4 << 20
     assert size(first, "live") > 10 << 20
     assert abs(size(second, "before") - size(first, "before") + (20 << 20)) < 4 << 20
+
+
+def test_memory_of_the_tracer_in_a_forked_child_is_no_block(tmp_path: Path) -> None:
+    """What the tracer reserved in the parent is not taken for memory that the program reserved."""
+    code = (
+        "import os, signal, sys\n"
+        "os.setpgid(0, 0)\n"
+        "print('ready', flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    if line[0] == 'q': break\n"
+        "    read, write = os.pipe()\n"
+        "    if not os.fork():\n"
+        "        held = bytearray(b'x') * (3 << 20)\n"
+        "        os.write(write, b'.')\n"
+        "        signal.alarm(60)\n"
+        "        signal.pause()\n"
+        "    os.read(read, 1)\n"
+        "    print('done', flush=True)\n"
+        "os.killpg(0, signal.SIGTERM)\n"
+    )
+    program, file = Obedient(sys.executable, "-S", "-c", code), tmp_path / "a.atlas"
+    try:
+        with attached(program.process.pid, file, "--exact"):
+            assert program.tell("f") == "done\n"
+        assert program.end()[0] == -signal.SIGTERM
+    finally:
+        program.kill()
+    report = recorded(file).report
+    assert len(report["processes"]) == 2
+    unknown = [each for each in report["stacks"] if each["kind"] == "mmap" and not each["frames"]]
+    assert not any(each["resident_bytes"] for each in unknown)

@@ -87,11 +87,14 @@ def test_the_library_is_out_of_reach(program: Path, tmp_path: Path) -> None:
             f"child.library = follow.library = lambda: {str(hidden)!r}\n"
             "sys.exit(main(sys.argv[1:]))"
         )
-        for way in ("setpriv", "setpriv in a network namespace", "runuser", "PID namespace"):
-            if not works(WAYS[way]):
+        ways = [WAYS[way] for way in ("setpriv", "setpriv in a network namespace", "runuser")]
+        # The program between was loaded with a descriptor's tracer, and hands that on.
+        ways += [(*WAYS["setpriv"], "unshare", "-Ur"), WAYS["PID namespace"]]
+        for way in ways:
+            if not works(way):
                 continue
             file = tmp_path / "h.atlas"
-            command = (*WAYS[way], str(program), "threads", "20")
+            command = (*way, str(program), "threads", "20")
             ran = subprocess.run(
                 [MEMATLAS[0], "-c", code, "run", "--exact", "-o", file, "--", *command],
                 capture_output=True,

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .catalogue import read_programs
 from .figures import Figures, read_figures
+from .judge import strange_owners, unnamed_owners
+from .results import Result, read_results
 from .runs import MODES, Outcome, run
-from .table import format_table, read_results
+from .table import format_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .catalogue import Program
 
-ALLOCATORS = re.compile(
-    r"(?i)^(\w*_)?(z|x|g_|av_|safe|sys|tracked|u)*(m|c|re|mem|v)?alloc(ate|_usable|_array|z|0)?$"
-    r"|safesys\w*alloc|^mmap|_mmap$|^operator new|\+0x[0-9a-f]+$|^unknown"
-)
-"""Functions that allocate for others, and code without a name: never what a developer would name."""
+
+_LEAST_CPU_S = 0.2  # of a bare run, whose time is comparable
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,7 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--table", type=Path, help="print this file of results as Markdown; run nothing"
     )
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="read the recordings of the runs in --results again; run nothing",
+    )
     options = parser.parse_args(arguments)
+    if options.again and not options.results:
+        parser.error("--again needs --results")
     programs = [
         program
         for program in read_programs()
@@ -55,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.table:
         print(format_table(programs, read_results(options.table)))
+        return 0
+    if options.again:
+        _read_again(programs, options.results, options.folder)
         return 0
     failed = 0
     for program in programs:
@@ -92,62 +99,51 @@ def _compare_mode(
     except (TimeoutError, subprocess.TimeoutExpired) as error:
         outcome = Outcome(mode, None, str(error), 0.0)
     differences = outcome.differences(bare)
-    figures = None
-    if outcome.recording is not None and outcome.recording.exists():
-        figures = read_figures(outcome.recording)
-    elif not differences:
+    figures = _figures(outcome.recording)
+    if not figures and not differences:
         differences.append("no recording")
-    strange = _strange(program, figures)
-    print(_line(program, outcome, bare, differences, figures, strange), flush=True)
+    compares = bare.cpu_s >= _LEAST_CPU_S and outcome.cpu_s
+    overhead = outcome.cpu_s / bare.cpu_s if compares else None
+    result = Result(program.name, mode, differences, overhead, figures)
+    print(_line(program, result), flush=True)
     if results:
-        row = {
-            "program": program.name,
-            "mode": mode,
-            "differences": differences,
-            "overhead": outcome.cpu_s / bare.cpu_s if bare.cpu_s else None,
-            "figures": figures and asdict(figures),
-            "strange": strange,
-        }
-        with results.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        result.append(results)
     return int(bool(differences))
 
 
-def _strange(program: Program, figures: Figures | None) -> list[str]:
-    """List the owners that a developer of the program would not name: allocators, bare addresses."""
-    if figures is None or not program.owners:
-        return []
-    return [
-        function
-        for function, place in figures.owners
-        if ALLOCATORS.search(function)
-        or not re.search(program.owners, f"{function} {place if '.' in place else ''}")
-    ]
+def _read_again(programs: Sequence[Program], path: Path, folder: Path) -> None:
+    """Read the figures of the recordings that earlier runs left behind, and keep them as results."""
+    known = read_results(path)
+    for program in programs:
+        for mode, result in known.get(program.name, {}).items():
+            figures = _figures(folder / program.name / mode / "run.atlas")
+            again = replace(result, figures=figures or result.figures)
+            print(_line(program, again), flush=True)
+            again.append(path)
 
 
-def _line(
-    program: Program,
-    outcome: Outcome,
-    bare: Outcome,
-    differences: list[str],
-    figures: Figures | None,
-    strange: list[str],
-) -> str:
+def _figures(recording: Path | None) -> Figures | None:
+    return read_figures(recording) if recording is not None and recording.exists() else None
+
+
+def _line(program: Program, result: Result) -> str:
     """Format one run as a line."""
-    text = f"{program.name:16} {outcome.mode:8} "
-    text += "as bare" if not differences else "; ".join(differences)
-    if bare.cpu_s >= 0.2 and outcome.cpu_s:
-        text += f" · CPU {outcome.cpu_s / bare.cpu_s:.2f}x"
-    if figures is not None:
+    text = f"{program.name:16} {result.mode:8} "
+    text += "; ".join(result.differences) or "as bare"
+    if result.overhead:
+        text += f" · CPU {result.overhead:.2f}x"
+    if figures := result.figures:
+        marks = dict.fromkeys(strange_owners(program, figures), "! ")
+        marks |= dict.fromkeys(unnamed_owners(figures), "? ")
         text += (
             f" · {figures.rss_bytes / 2**20:.0f} MiB: {100 * figures.owned:.0f} % owned,"
             f" {100 * figures.files:.0f} % files, {100 * figures.slack:.0f} % slack,"
-            f" {100 * figures.rest:.0f} % rest"
+            f" {100 * figures.before:.0f} % before, {100 * figures.rest:.0f} % rest"
         )
         text += "" if figures.complete else " · not complete"
         text += "".join(
-            f"\n{'':26}{'! ' if function in strange else ''}{function}  {place}"
-            for function, place in figures.owners
+            f"\n{'':26}{100 * share:3.0f} % {marks.get(function, '')}{function}  {place}"
+            for function, place, share in figures.owners
         )
     return text
 

@@ -11,7 +11,7 @@ ZOO = Path(__file__).parents[2] / "zoo"
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program of the zoo. Texts are shell commands with {work}, {tmp}, {port} and {python}.
+    """One program of the zoo. Texts are shell commands with {work}, {tmp}, {home}, {port} and {python}.
 
     A program without `ready` is a batch program: it runs to its end. A program with `ready` is a
     server: `ready` succeeds once it answers, `load` is then run against it, and `stop` ends it.

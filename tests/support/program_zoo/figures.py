@@ -17,20 +17,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _OWNED = {"live", "mapped", "shared", "stack"}
+_FILES = {"file", "copy"}
 _LARGEST = 3
+_LEAST = 0.01  # of RSS: what owns less is not among the largest
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a report says of one run. Shares are of RSS without mematlas' own memory."""
+    """What a report says of one run. Shares are of RSS without mematlas' own memory.
+
+    owned + files + slack + before + rest == 1
+    """
 
     rss_bytes: int
     owned: float  # in live allocations and other memory with an owner line or a named stack
-    files: float
-    slack: float
+    files: float  # pages of named files, written copies of them included
+    slack: float  # free in an allocator; of a sampled run also blocks below the sampling interval
+    before: float  # from before an attach
     rest: float  # anonymous memory without an owner, and what is unexplained
     complete: bool
-    owners: tuple[tuple[str, str], ...]  # function and place of the largest lines
+    owners: tuple[tuple[str, str, float], ...]  # of the largest lines: function, place, share
     notes: tuple[str, ...]
 
 
@@ -47,22 +53,28 @@ def read_figures(recording: Path) -> Figures:
     sizes: dict[str, int] = {}
     for part in account["parts"]:
         sizes[part["kind"]] = sizes.get(part["kind"], 0) + part["resident_bytes"]
-    base = max(account["rss_bytes"] - sizes.pop("tracer", 0), 1)
-    owned = sum(sizes.pop(kind, 0) for kind in _OWNED)
-    files, slack = sizes.pop("file", 0), sizes.pop("slack", 0)
+    base = max(account["rss_bytes"] - sizes.get("tracer", 0), 1)
+    owned = sum(sizes.get(kind, 0) for kind in _OWNED) / base
+    files = sum(sizes.get(kind, 0) for kind in _FILES) / base
+    slack, before = sizes.get("slack", 0) / base, sizes.get("before", 0) / base
     report = mematlas.open(recording).report()
     ranked = lines(report.stacks, "resident")
     return Figures(
         rss_bytes=account["rss_bytes"],
-        owned=owned / base,
-        files=files / base,
-        slack=slack / base,
-        rest=1 - (owned + files + slack) / base,
+        owned=owned,
+        files=files,
+        slack=slack,
+        before=before,
+        rest=1 - (owned + files + slack + before),
         complete=data["complete"],
         owners=tuple(
-            (function_name(line.frame), location(line.frame)) if line.frame else ("unknown", "")
+            (
+                function_name(line.frame) if line.frame else "unknown",
+                location(line.frame) if line.frame else "",
+                line.bytes["resident"] / base,
+            )
             for line in ranked[:_LARGEST]
-            if line.bytes["resident"]
+            if line.bytes["resident"] >= _LEAST * base
         ),
         notes=tuple(data["notes"]),
     )

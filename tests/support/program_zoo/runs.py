@@ -62,6 +62,7 @@ def run(program: Program, mode: str, folder: Path, python: str) -> Outcome:
         "work": str(ZOO / "workloads"),
         "tmp": str(folder),
         "python": python,
+        "home": str(Path.home()),
         "port": str(_port()),
     }
 

@@ -9,6 +9,7 @@ from mematlas.doctor import rules
 from mematlas.doctor.model import HostState, Severity
 from mematlas.linux.hugepages import HugePool
 from mematlas.linux.machine import Slab, Stall, SwapArea, Zone
+from mematlas.linux.memory_mounts import MemoryMount
 
 DISK = SwapArea("/dev/vdb", "partition", 4 * GIB, GIB, -2)
 ZRAM = SwapArea("/dev/zram0", "partition", 4 * GIB, GIB, 100)
@@ -40,7 +41,25 @@ CASES: dict[str, tuple[HostState, HostState]] = {
     "oom.killed": (host(vmstat={"oom_kill": 3}), host()),
     "cgroup.limit": (
         host(cgroup=(group(current=GIB - MIB, failures=12),)),
-        host(cgroup=(group(current=GIB - MIB, stat={"file": GIB * 3 // 4}),)),
+        host(cgroup=(group(current=GIB - MIB, stat={"inactive_file": GIB * 3 // 4, "active_file": 0}),)),
+    ),
+    "cgroup.killed": (
+        host(cgroup=(group(events={"oom_kill": 2}, failures=40),)),
+        host(cgroup=(group(limit=None, events={"oom_kill": 2}),)),
+    ),
+    "cgroup.throttled": (
+        host(cgroup=(group(current=800_000_000, high=800_000_000, events={"high": 523_412},
+                           pressure={"some": 80.0, "full": 70.0}),)),
+        host(cgroup=(group(current=800_000_000, high=800_000_000, version=1),)),
+    ),
+    "cgroup.kernel": (
+        host(cgroup=(group(kernel=300 * MIB, stat={"slab_reclaimable": 250 * MIB, "inactive_file": 0,
+                                                   "active_file": 0}),)),
+        host(cgroup=(group(kernel=20 * MIB),)),
+    ),
+    "tmpfs.full": (
+        host(mounts=(MemoryMount("/dev/shm", 64 * MIB, 0),)),
+        host(mounts=(MemoryMount("/run/empty", 4096, 0), MemoryMount("/dev/shm", 64 * MIB, 8 * MIB))),
     ),
     "numa.node-full": (
         host(nodes=(node(0, free=10 * MIB), node(1))),

@@ -12,6 +12,8 @@ from mematlas.doctor import rules
 from mematlas.doctor.model import Finding, FixKind, ProcessState, Severity
 from mematlas.linux.glibc_heap import Heaps
 from mematlas.linux.held_files import HeldFile
+from mematlas.linux.huge_use import HugeUse
+from mematlas.linux.memory_mounts import MemoryMount
 from mematlas.linux.numa_maps import NodePages
 
 SMALL = mapping(BASE, 256 * MIB, Rss=256 * MIB)
@@ -30,7 +32,6 @@ def times(*sizes: int) -> tuple[tuple[float, int], ...]:
 
 SWAPPED = {"VmSwap": 500 * MIB}
 MANY = [mapping(BASE + n * 8192, 4096) for n in range(900)]
-ONE_THREAD = tuple(heap(used=MIB, trimmable=9 * MIB, main=False) for _ in range(12))
 
 CASES: dict[str, tuple[ProcessState, ProcessState]] = {
     "thp.small-pages": (process(SMALL), process(ADVISED)),
@@ -38,6 +39,17 @@ CASES: dict[str, tuple[ProcessState, ProcessState]] = {
         process(mapping(BASE, 256 * MIB, "rw-s", "/memfd:cache", Rss=256 * MIB)),
         process(
             mapping(BASE, 256 * MIB, "rw-s", "/memfd:cache", Rss=256 * MIB, ShmemPmdMapped=200 * MIB)
+        ),
+    ),
+    "thp.bloat": (
+        process(huge=HugeUse(128 * MIB, 127 * MIB, MIB, 1024, advised=True)),
+        process(huge=HugeUse(1024 * MIB, 127 * MIB, 10 * MIB, 1024)),
+    ),
+    "tmpfs.full-inside": (
+        process(mounts=(MemoryMount("/dev/shm", 64 * MIB, 0),)),
+        process(
+            mounts=(MemoryMount("/dev/shm", 64 * MIB, 0),),
+            on=host(mounts=(MemoryMount("/dev/shm", 64 * MIB, 0),)),
         ),
     ),
     "thp.stacks": (
@@ -61,7 +73,6 @@ CASES: dict[str, tuple[ProcessState, ProcessState]] = {
         process(heaps=Heaps((heap(used=20 * MIB, trimmable=80 * MIB),))),
         process(heaps=Heaps((heap(used=900 * MIB, trimmable=80 * MIB),))),
     ),
-    "malloc.arenas": (process(heaps=Heaps(ONE_THREAD)), process(heaps=Heaps(ONE_THREAD[:4]))),
     "swap.process": (process(sizes=SWAPPED), process(sizes={"VmSwap": 30 * MIB})),
     "faults.major": (process(major_rate=900.0), process(major_rate=10.0)),
     "growth": (

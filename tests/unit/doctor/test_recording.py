@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +12,27 @@ import pytest
 from doctor_states import GIB, MIB
 from mematlas.doctor import rules
 from mematlas.doctor.model import RecordingState
-from mematlas.recording.model import TIMELINE_DTYPE, Frame, Part, PartKind, RecordingData, Sampling
+from mematlas.linux.glibc_heap import HeapUse
+from mematlas.recording.model import (
+    TIMELINE_DTYPE,
+    TOTALS_DTYPE,
+    Frame,
+    GlibcHeaps,
+    Module,
+    Part,
+    PartKind,
+    Process,
+    RecordingData,
+    Sampling,
+    Snapshot,
+    Totals,
+)
 from mematlas.report.model.leaks import Leak, Leaks, LeakVerdict
 from mematlas.report.model.report import Account, BadFree, ProcessSummary, Report, StackStats
 
 FRAMES = (Frame("load", "/srv/orders.py", 10, None, "python"),)
 SAMPLING = Sampling("exact", 1, 1.0)
+NO_ROWS = np.zeros(0, TOTALS_DTYPE)
 
 
 def stack(**more: Any) -> StackStats:
@@ -40,7 +56,7 @@ def leak(**more: Any) -> Leak:
     return replace(steady, **more)
 
 
-def run(
+def run(  # noqa: PLR0913 - the facts that rules ask for
     *stacks: StackStats,
     leaks: tuple[Leak, ...] = (leak(),),
     slack: int = MIB,
@@ -48,16 +64,23 @@ def run(
     note: str = "",
     bad_frees: tuple[BadFree, ...] = (),
     parts: bool = True,
+    pool: str = "glibc heap",
+    library: str = "/usr/lib/libc.so.6",
+    heaps: tuple[HeapUse, ...] = (),
+    peak_live: int = 128 * MIB,
 ) -> RecordingState:
     """Return the state of a healthy run with some differences."""
-    every = (Part(PartKind.LIVE, "", 128 * MIB), Part(PartKind.SLACK, "heap", slack))
+    every = (Part(PartKind.LIVE, "", 128 * MIB), Part(PartKind.SLACK, pool, slack))
     account = Account(5.0, "exit", 128 * MIB + slack, every if parts else (), 0)
     rows = np.zeros(1, TIMELINE_DTYPE)
     rows["minor_faults"] = 40_000
     recording = RecordingData(
-        command=("python3", "orders.py"), started="now", machine={}, sampling=SAMPLING, processes=[],
-        nodes={}, modules={}, codes={}, frames={}, snapshots=[], totals={}, timeline={0: rows},
-        notes=[], complete=complete,
+        command=("python3", "orders.py"), started="now", machine={}, sampling=SAMPLING,
+        processes=[Process(0, 1, 0, None, "/usr/bin/python3", ("python3", "orders.py"), 0.0, "3.11")],
+        nodes={}, modules={0: [Module(library, "", 0, 4096, 8192)]}, codes={}, frames={},
+        snapshots=[Snapshot(0, 5.0, "exit", account.rss_bytes, account.parts, 0, NO_ROWS)],
+        totals={0: Totals(0, 5.0, 4.0, peak_live, NO_ROWS)}, timeline={0: rows},
+        notes=[], complete=complete, heaps={0: GlibcHeaps(0, 5.0, heaps)} if heaps else {},
     )  # fmt: skip
     report = Report(
         command=recording.command, started="now", machine={}, sampling=SAMPLING, complete=complete,
@@ -132,3 +155,47 @@ def test_a_run_without_account_is_not_judged_by_it() -> None:
 def test_a_recording_cut_short_says_so() -> None:
     """A recording that was cut short is reported."""
     assert "recording.partial" in rules_found(run(complete=False))
+
+
+HOLES = (HeapUse(0, 200 * MIB, 4 * MIB, 185 * MIB, 180 * MIB, main=True, top=132 << 10),)
+TOP = (HeapUse(0, 200 * MIB, 4 * MIB, 185 * MIB, 180 * MIB, main=True, top=179 * MIB),)
+ARENAS = tuple(HeapUse(n << 26, 40 * MIB, MIB, 24 * MIB, 23 * MIB, main=False) for n in range(8))
+JEMALLOC, TCMALLOC, MIMALLOC = (
+    {"pool": pool, "library": f"/usr/lib/{name}"}
+    for pool, name in (
+        ("mapping of an allocator", "libjemalloc.so.2"),
+        ("glibc heap", "libtcmalloc_minimal.so.4"),  # it takes memory by brk too
+        ("mapping of an allocator", "libmimalloc.so.2.0"),
+    )
+)
+SPREAD = (leak(live_count=40_000),)
+
+
+@pytest.mark.parametrize(
+    ("more", "names"),
+    [
+        ({"heaps": HOLES}, ["glibc.trim", "glibc.jemalloc"]),
+        ({"heaps": TOP}, ["glibc.trim", "glibc.trim-threshold", "glibc.jemalloc"]),
+        ({"heaps": ARENAS, "peak_live": 24 * MIB}, ["glibc.trim", "glibc.arena-max", "glibc.jemalloc"]),
+        ({"heaps": ARENAS, "peak_live": 180 * MIB}, ["glibc.trim", "glibc.jemalloc"]),
+        ({"heaps": HOLES, "leaks": SPREAD}, ["glibc.trim"]),
+        ({}, ["glibc.jemalloc"]),
+        ({"pool": "pymalloc arena"}, ["pymalloc.off"]),
+        ({"pool": "pymalloc arena", "leaks": SPREAD}, []),
+        (JEMALLOC, ["jemalloc.decay"]),
+        (TCMALLOC, ["tcmalloc.decommit"]),
+        (MIMALLOC, ["mimalloc.reset-delay"]),
+        (MIMALLOC | {"library": "/opt/libmimalloc.so.2.1"}, ["mimalloc.purge-delay"]),
+        (MIMALLOC | {"library": "/opt/libmimalloc.so.3.0"}, ["mimalloc.purge-delay"]),
+        (MIMALLOC | {"leaks": (leak(live_count=4000),)}, []),
+        ({"library": "/lib/ld-musl-x86_64.so.1"}, []),
+    ],
+)  # fmt: skip
+def test_fixes_are_those_of_the_allocator(more: dict[str, Any], names: list[str]) -> None:
+    """Slack has the fixes that return it for the allocator, and none where none does."""
+    findings = rules.examine_recording(run(slack=190 * MIB, **more)).findings
+    found = next(each for each in findings if each.rule == "malloc.slack")
+    assert [each.name for each in found.fixes if each.name] == names
+    assert all(each.gain is None or 0 < each.gain <= 190 * MIB for each in found.fixes)
+    if not names:
+        assert re.search("no setting|run --exact", " ".join(found.evidence))

@@ -76,6 +76,6 @@ def test_ascii() -> None:
 def test_all_lists_passed_checks() -> None:
     """With --all every rule is listed: found, passed or not checked."""
     checkup = rules.examine_host(host())
-    assert "24 checks passed" in page(checkup)
+    assert f"{len(rules.HOST_RULES)} checks passed" in page(checkup)
     text = page(checkup, everything=True)
     assert all(rule.key in text for rule in rules.HOST_RULES)

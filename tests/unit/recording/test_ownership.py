@@ -57,13 +57,27 @@ def test_a_launcher_of_the_system_is_not_the_owner() -> None:
 @pytest.mark.parametrize(
     "function",
     ["plugin_alloc", "other_alloc", "allocate_table", "load", "Buffer::grow", "new_node", "mapper",
-     "parse_value", "zoom", "x", "newline", "palace", "scan", "mainline", "evaluate", "sdsomething"],
+     "parse_value", "zoom", "x", "newline", "palace", "scan", "mainline", "evaluate", "sdsomething",
+     "allocate", "alloc_frames", "core_load", "std_input", "Array<int>::sort", "Matrix::Matrix", "pool_size", "new_operator"],
 )  # fmt: skip
 def test_functions_that_a_program_may_have_are_no_wrappers(function: str) -> None:
     """A name that only resembles an allocator's stays an owner."""
     assert not is_wrapper(function)
     assert not is_dispatcher(function)
     assert tier(Frame(function, "/home/me/a.c", 3, "/home/me/a", "native")) == OWN
+
+
+@pytest.mark.parametrize(
+    "function",
+    ["llvm::User::operator new", "my_large_malloc", "AllocSetContextCreateInternal", "caml_alloc_shr",
+     "expand_heap", "camlStdlib__Array__init_103", "rtl_uString_alloc", "pool_get_from_os", "lalloc",
+     "asmjit::_abi_1_9::VirtMem::allocDualMapping", "agalloc", "gmalloc", "getMBlocks", "Perl_newSViv",
+     "Array<double, std::allocator<double> >::clear", "os::pd_map_memory", "ngx_shm_alloc",
+     "v8::internal::Deserializer<v8::internal::Isolate>::Allocate"],
+)  # fmt: skip
+def test_wrappers_of_programs_of_the_zoo(function: str) -> None:
+    """Each was the largest owner of a program, which no developer of that program would name."""
+    assert is_wrapper(function)
 
 
 def test_a_marked_frame_is_looked_through() -> None:

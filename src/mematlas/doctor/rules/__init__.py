@@ -14,20 +14,39 @@ from mematlas.doctor.model import (
     Unchecked,
     Unknown,
 )
-from mematlas.doctor.rules import host, kernel, limits, pages, process, recording, small_pages
+from mematlas.doctor.rules import (
+    cgroup,
+    host,
+    kernel,
+    limits,
+    pages,
+    process,
+    recording,
+    slack,
+    small_pages,
+    tmpfs,
+)
+from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from mematlas.doctor.model import HostState, ProcessState, RecordingState
 
-HOST_RULES: tuple[Rule[HostState], ...] = (*host.RULES, *pages.RULES, *kernel.RULES)
+HOST_RULES: tuple[Rule[HostState], ...] = (
+    *host.RULES,
+    *cgroup.RULES,
+    *tmpfs.RULES,
+    *pages.RULES,
+    *kernel.RULES,
+)
 PROCESS_RULES: tuple[Rule[ProcessState], ...] = (
     *small_pages.RULES,
     *process.RULES,
     *limits.RULES,
+    *tmpfs.PROCESS_RULES,
 )
-RECORDING_RULES: tuple[Rule[RecordingState], ...] = recording.RULES
+RECORDING_RULES: tuple[Rule[RecordingState], ...] = (*recording.RULES, *slack.RULES)
 
 _State = TypeVar("_State")
 _ORDER = {severity: number for number, severity in enumerate(Severity)}
@@ -49,7 +68,20 @@ def examine_process(state: ProcessState) -> Checkup:
         passed=own.passed + around.passed,
         unchecked=own.unchecked + around.unchecked,
         notes=own.notes,
+        about=_about(state),
     )
+
+
+def _about(state: ProcessState) -> tuple[str, ...]:
+    """Return the allocators of a process and the limit of its memory cgroup."""
+    malloc = state.allocators.malloc
+    words = f"malloc of {malloc}" if malloc else "malloc of an unknown or static library"
+    if state.allocators.others:
+        words += "; also " + ", ".join(map(str, state.allocators.others))
+    group = next((each for each in state.host.now.cgroup if each.limit), None)
+    if group is None or group.limit is None:
+        return (words,)
+    return (words, f"cgroup {group.path}, limit {format_bytes(group.limit)}")
 
 
 def examine_recording(state: RecordingState) -> Checkup:

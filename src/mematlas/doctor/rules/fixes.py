@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 NO_MEMINFO = Unknown("/proc/meminfo lacks the values needed")
 
 
-def tune(words: str, note: str = "") -> Fix:
+def tune(name: str, words: str, note: str = "", gain: int | None = None) -> Fix:
     """Return a fix that changes knobs of the machine."""
-    return Fix(FixKind.TUNE, f"mematlas tune apply {words} --yes", note)
+    return Fix(name, FixKind.TUNE, f"mematlas tune apply {words} --yes", note, gain)
 
 
 def inspect(command: str, note: str = "") -> Fix:
     """Return a command that shows details."""
-    return Fix(FixKind.INSPECT, command, note)
+    return Fix("", FixKind.INSPECT, command, note)
 
 
 def percent(part: float, whole: float) -> str:
@@ -46,10 +46,10 @@ def command_line(words: Iterable[str]) -> str:
     return " ".join(map(_quote, words)) or "COMMAND"
 
 
-def restart(state: ProcessState, options: str, note: str = "") -> Fix:
+def restart(name: str, state: ProcessState, options: str, note: str = "") -> Fix:
     """Return a fix that starts the program again with options of `mematlas exec`."""
     command = command_line(state.info.command)
-    return Fix(FixKind.EXEC, f"mematlas exec {options} -- {command}", note)
+    return Fix(name, FixKind.EXEC, f"mematlas exec {options} -- {command}", note)
 
 
 def _quote(word: str) -> str:

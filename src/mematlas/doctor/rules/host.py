@@ -41,10 +41,6 @@ def _nearly_out(state: HostState) -> Answer:
         (
             inspect("mematlas ps --sort pss", "which processes use it"),
             inspect("mematlas system", "how much of it is cache, shared memory and slab"),
-            tune(
-                "drop_caches=2",
-                "frees dentries and inodes at once; they are read again when needed",
-            ),
         ),
         total - available,
     )
@@ -100,14 +96,9 @@ def _swap_thrash(state: HostState) -> Answer:
         ),
         (
             inspect("mematlas ps --sort swap", "whose memory it is"),
-            Fix(
-                FixKind.EXEC,
-                "mematlas exec --as SIZE -- COMMAND",
-                "limit the largest program, or stop it: no setting makes up for missing memory",
-            ),
-            tune(
-                "zswap.enabled=1",
-                "compresses pages in memory before they are written to the device",
+            inspect(
+                "mematlas ps --sort pss",
+                "which program to stop or move: no setting makes up for memory",
             ),
         ),
         int(into * page),
@@ -137,10 +128,13 @@ def _strict_overcommit(state: HostState, committed: int, limit: int) -> Answer:
         ),
         (
             tune(
+                "overcommit.ratio",
                 f"overcommit_ratio={_ratio(state, committed)}",
                 "25 % above what is committed now",
             ),
-            tune("overcommit_memory=0", "heuristic overcommit, the default"),
+            tune(
+                "overcommit.heuristic", "overcommit_memory=0", "heuristic overcommit, the default"
+            ),
         ),
         committed,
     )
@@ -161,13 +155,10 @@ def _loose_overcommit(state: HostState, committed: int, backing: int, mode: int)
         (
             inspect("mematlas ps --sort rss", "which processes may grow"),
             Fix(
+                "overcommit.victim",
                 FixKind.EXEC,
                 "mematlas exec --oom-score 500 -- COMMAND",
                 "choose which program is killed first",
-            ),
-            tune(
-                "overcommit_memory=2 overcommit_ratio=80",
-                "refuse allocations instead; fork may fail",
             ),
         ),
         committed - backing,
@@ -178,37 +169,6 @@ def _ratio(state: HostState, committed: int) -> int:
     info = state.now.meminfo
     total = info["MemTotal"] - info.get("Hugetlb", 0)
     return max(1, -(-(committed * 5 // 4 - info.get("SwapTotal", 0)) * 100 // total))
-
-
-def _group_limit(state: HostState) -> Answer:
-    for level in state.now.cgroup:
-        if not level.limit or level.current is None or level.current < level.limit * 9 // 10:
-            continue
-        cache = level.stat.get("file", level.stat.get("total_cache", 0))
-        killed = level.events.get("oom_kill", 0)
-        if level.current - cache < level.limit * 8 // 10 and not killed:
-            continue  # mostly page cache, which can be reclaimed
-        return Found(
-            _CRITICAL,
-            f"the cgroup {level.path} is at {percent(level.current, level.limit)} of its limit",
-            (
-                (
-                    f"{format_bytes(level.current)} of {format_bytes(level.limit)}, "
-                    f"{format_bytes(cache)} of it page cache"
-                ),
-                f"reached its limit {level.failures or 0:,} times; {killed} killed",
-            ),
-            (
-                inspect("mematlas system cgroup", "what the cgroup's memory consists of"),
-                Fix(
-                    FixKind.SHELL,
-                    f"echo {level.limit * 3 // 2} > /sys/fs/cgroup{level.path}/memory.max",
-                    "1.5 times the limit; cgroup v1: memory.limit_in_bytes",
-                ),
-            ),
-            level.current,
-        )
-    return None
 
 
 def _killed(state: HostState) -> Answer:
@@ -223,12 +183,7 @@ def _killed(state: HostState) -> Answer:
         f"{count} processes were killed by the OOM killer since boot"
         + (f", {during} of them just now" if during else ""),
         (f"oom_kill in /proc/vmstat: {count}",),
-        (
-            Fix(
-                FixKind.SHELL, "dmesg | grep -i 'killed process'", "which processes, and how large"
-            ),
-            inspect("mematlas system cgroup", "whether a cgroup limit caused it"),
-        ),
+        (inspect("dmesg | grep -i 'killed process'", "which processes, how large, which cgroup"),),
     )
 
 
@@ -248,6 +203,7 @@ def _uncompressed_swap(state: HostState) -> Answer:
         ),
         (
             tune(
+                "swap.zswap",
                 "zswap.enabled=1",
                 "pages are compressed in memory; most are read back without the device",
             ),
@@ -265,7 +221,7 @@ def _zram_readahead(state: HostState) -> Answer:
         _WARNING,
         f"each fault on zram decompresses {1 << cluster} pages instead of one",
         (f"vm.page-cluster={cluster}; all swap is zram, where reading ahead saves no seek",),
-        (tune("vm.page-cluster=0"),),
+        (tune("swap.page-cluster", "vm.page-cluster=0"),),
     )
 
 
@@ -286,7 +242,7 @@ def _reclaim_waits(state: HostState) -> Answer:
             ),
             f"vm.watermark_scale_factor={state.sysctl.get('watermark_scale_factor', 'unknown')}",
         ),
-        (tune("vm.watermark_scale_factor=100", "kswapd starts at 1 % free memory"),),
+        (inspect("mematlas system pressure --duration 5s", "how long programs wait"),),
     )
 
 
@@ -311,7 +267,4 @@ RULES: tuple[Rule[HostState], ...] = (
          _overcommit),
     Rule("oom.killed", "the OOM killer killed nothing",
          "An OOM kill is easily mistaken for a crash.", _killed),
-    Rule("cgroup.limit", "no cgroup is at its limit",
-         "At the limit each allocation reclaims first. If nothing can be reclaimed, a process of the "
-         "cgroup is killed, although the machine has free memory.", _group_limit),
 )  # fmt: skip

@@ -38,12 +38,14 @@ def _node_full(state: HostState) -> Answer:
         ),
         (
             Fix(
+                "numa.interleave",
                 FixKind.EXEC,
                 f"mematlas exec --interleave {min(least.number, most.number)}-"
                 f"{max(least.number, most.number)} -- COMMAND",
                 "spread a program that needs more memory than one node has",
             ),
             Fix(
+                "numa.other-node",
                 FixKind.EXEC,
                 f"mematlas exec --membind {most.number} --cpunodebind {most.number} -- COMMAND",
                 "or run it on the node with free memory",
@@ -77,7 +79,13 @@ def _zone_reclaim(state: HostState) -> Answer:
         _WARNING,
         "a full node reclaims page cache before memory of other nodes is used",
         (f"vm.zone_reclaim_mode={mode}",),
-        (tune("vm.zone_reclaim_mode=0", "right unless every program is bound to one node"),),
+        (
+            tune(
+                "numa.zone-reclaim",
+                "vm.zone_reclaim_mode=0",
+                "right unless every program is bound to one node",
+            ),
+        ),
     )
 
 
@@ -97,10 +105,7 @@ def _dirty(state: HostState) -> Answer:
             f"{format_bytes(waiting)} of dirty page cache; writers wait from {format_bytes(limit)} on",
             f"{format_bytes(info.get('Writeback', 0))} of it under writeback now",
         ),
-        (
-            tune("--profile short-flushes", "write back earlier and in smaller parts"),
-            Fix(FixKind.SHELL, "sync", "write all of it back now"),
-        ),
+        (Fix("dirty.sync", FixKind.SHELL, "sync", "write all of it back now", waiting),),
         waiting,
     )
 
@@ -123,7 +128,14 @@ def _reserve(state: HostState) -> Answer:
             if few
             else "programs cannot use it, and reclaim starts that much earlier",
         ),
-        (tune(f"vm.min_free_kbytes={usual >> 10}", "0.4 % of memory"),),
+        (
+            tune(
+                "memory.reserve",
+                f"vm.min_free_kbytes={usual >> 10}",
+                "0.4 % of memory",
+                None if few else kept - usual,
+            ),
+        ),
         0 if few else kept - usual,
     )
 
@@ -164,12 +176,10 @@ def _locked(state: HostState) -> Answer:
         f"{percent(locked, total)} of memory is locked; only the rest can be reclaimed",
         (f"Mlocked {format_bytes(locked)} of {format_bytes(total)}",),
         (
-            Fix(
-                FixKind.SHELL,
+            inspect(
                 "grep -H VmLck /proc/[0-9]*/status | sort -k2 -n | tail",
                 "which processes",
             ),
-            Fix(FixKind.EXEC, "mematlas exec --memlock SIZE -- COMMAND", "limit it"),
         ),
         locked,
     )
@@ -189,7 +199,14 @@ def _merging(state: HostState) -> Answer:
                 f"{ksm.get('pages_unshared', 0):,} scanned in vain"
             ),
         ),
-        (tune("ksm.run=0", "stops it; 2 also unmerges pages"),),
+        (
+            tune(
+                "ksm.unmerge",
+                "ksm.run=2",
+                "stops it, and frees its tables; run=0 would keep them",
+                -profit,
+            ),
+        ),
         -profit,
     )
 

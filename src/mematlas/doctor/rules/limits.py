@@ -47,8 +47,13 @@ def _memlock(state: ProcessState) -> Answer:
             ),
         ),
         (
-            Fix(FixKind.SHELL, f"prlimit --pid {state.info.pid} --memlock={size}:{size}", "now"),
-            restart(state, f"--memlock {size >> 20}M"),
+            Fix(
+                "memlock.now",
+                FixKind.SHELL,
+                f"prlimit --pid {state.info.pid} --memlock={size}:{size}",
+                "now",
+            ),
+            restart("memlock.restart", state, f"--memlock {size >> 20}M"),
         ),
         locked,
     )
@@ -70,12 +75,7 @@ def _map_count(state: ProcessState) -> Answer:
             f"{guards:,} of them are PROT_NONE: guard pages or reserved address space",
         ),
         (
-            tune(f"vm.max_map_count={max(most * 4, 262144)}"),
-            Fix(
-                FixKind.CODE,
-                "madvise(page, length, MADV_GUARD_INSTALL)",
-                "guard pages without separate mappings (kernel 6.13)",
-            ),
+            tune("mappings.raise", f"vm.max_map_count={max(most * 4, 262144)}"),
             inspect(f"mematlas show {state.info.pid} --mappings"),
         ),
     )
@@ -99,8 +99,17 @@ def _address_space(state: ProcessState) -> Answer:
             f"{percent(size, limit.soft)} of the limit on its {what} is used; malloc will soon fail",
             (f"{format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_{option.upper()})",),
             (
-                Fix(FixKind.SHELL, f"prlimit --pid {state.info.pid} --{option}={new}:{new}", "now"),
-                *((restart(state, f"--as {new >> 20}M"),) if option == "as" else ()),
+                Fix(
+                    "address-space.now",
+                    FixKind.SHELL,
+                    f"prlimit --pid {state.info.pid} --{option}={new}:{new}",
+                    "now",
+                ),
+                *(
+                    (restart("address-space.restart", state, f"--as {new >> 20}M"),)
+                    if option == "as"
+                    else ()
+                ),
             ),
             size,
         )
@@ -118,14 +127,7 @@ def _stack(state: ProcessState) -> Answer:
         _CRITICAL,
         f"the stack has grown to {percent(size, limit.soft)} of its limit; beyond it is SIGSEGV",
         (f"VmStk {format_bytes(size)} of {format_bytes(limit.soft)} (RLIMIT_STACK)",),
-        (
-            restart(state, f"--stack {_raised(size) >> 20}M"),
-            Fix(
-                FixKind.CODE,
-                "sys.setrecursionlimit()",
-                "or use less recursion and smaller local arrays",
-            ),
-        ),
+        (restart("stack.restart", state, f"--stack {_raised(size) >> 20}M"),),
         size,
     )
 
@@ -142,7 +144,13 @@ def _immune(state: ProcessState) -> Answer:
         _WARNING,
         f"the process takes {percent(resident, total)} of memory, and the OOM killer spares it",
         (f"oom_score_adj {adjust}, VmRSS {format_bytes(resident)} of {format_bytes(total)}",),
-        (tune(f"oom_score_adj.{state.info.pid}=-500", "spared for long, but not forever"),),
+        (
+            tune(
+                "oom.spare-less",
+                f"oom_score_adj.{state.info.pid}=-500",
+                "spared for long, but not forever",
+            ),
+        ),
         resident,
     )
 
@@ -159,7 +167,10 @@ def _first(state: ProcessState) -> Answer:
         (
             f"oom_score_adj {adjust}, oom_score {score}: set on purpose, or inherited from its parent",
         ),
-        (tune(f"oom_score_adj.{state.info.pid}=0"), restart(state, "--oom-score 0")),
+        (
+            tune("oom.default", f"oom_score_adj.{state.info.pid}=0"),
+            restart("oom.restart", state, "--oom-score 0"),
+        ),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mematlas.doctor.model import Fix, FixKind, Found, HostState, Rule, Severity, Unknown
+from mematlas.doctor.model import Found, HostState, Rule, Severity, Unknown
 from mematlas.doctor.rules.fixes import NO_MEMINFO, inspect, percent, tune
 from mematlas.linux.hugepages import effective_mode, parse_choice
 from mematlas.units import format_bytes, format_page_size
@@ -35,7 +35,7 @@ def _thp_off(state: HostState) -> Answer:
             "transparent_hugepage/enabled is never: MADV_HUGEPAGE has no effect",
             f"{format_bytes(state.now.meminfo.get('PageTables', 0))} of page tables",
         ),
-        (tune("--profile opt-in-huge", "only for programs that request them"),),
+        (tune("thp.opt-in", "--profile opt-in-huge", "only for programs that request them"),),
         anonymous,
     )
 
@@ -57,6 +57,7 @@ def _fault_compaction(state: HostState) -> Answer:
         ),
         (
             tune(
+                "thp.defrag",
                 "thp.defrag=defer+madvise",
                 "kcompactd compacts; only programs that request huge pages wait",
             ),
@@ -77,7 +78,11 @@ def _shared_off(state: HostState) -> Answer:
             f"transparent_hugepage/shmem_enabled is {mode}: MADV_HUGEPAGE succeeds and does nothing",
             f"{format_bytes(state.now.meminfo.get('ShmemHugePages', 0))} are in huge pages",
         ),
-        (tune("thp.shmem=advise", "for memory that is mapped and advised afterwards"),),
+        (
+            tune(
+                "thp.shmem", "thp.shmem=advise", "for memory that is mapped and advised afterwards"
+            ),
+        ),
         shared,
     )
 
@@ -106,9 +111,9 @@ def _fragmented(state: HostState) -> Answer:
             ),
         ),
         (
-            tune("compact", "compacts all memory now, and reports the gain"),
-            tune("vm.compaction_proactiveness=50", "keeps compacting in the background"),
-            tune("drop_caches", "if that is not enough: frees clean page cache"),
+            tune(
+                "fragmentation.compact", "compact", "compacts all memory now, and reports the gain"
+            ),
             inspect("mematlas system fragmentation"),
         ),
         free - whole,
@@ -121,7 +126,11 @@ def _pool_idle(state: HostState) -> Answer:
     if not idle:
         return None
     fixes = tuple(
-        tune(f"hugepages.{format_page_size(each.size)}={each.total - each.available}")
+        tune(
+            "hugetlb.shrink",
+            f"hugepages.{format_page_size(each.size)}={each.total - each.available}",
+            gain=each.available * each.size,
+        )
         for each in idle
     )
     size = sum(each.available * each.size for each in idle)
@@ -150,7 +159,10 @@ def _pool_empty(state: HostState) -> Answer:
             for each in empty
         ),
         tuple(
-            tune(f"hugepages.{format_page_size(each.size)}={each.total + max(each.total // 4, 1)}")
+            tune(
+                "hugetlb.grow",
+                f"hugepages.{format_page_size(each.size)}={each.total + max(each.total // 4, 1)}",
+            )
             for each in empty
         ),
     )
@@ -168,12 +180,10 @@ def _page_tables(state: HostState) -> Answer:
         f"page tables alone take {format_bytes(tables)}",
         (f"{percent(tables, total)} of memory: many processes map the same memory in 4 KiB pages",),
         (
-            Fix(
-                FixKind.SHELL,
+            inspect(
                 "grep -H VmPTE /proc/[0-9]*/status | sort -k2 -n | tail",
                 "which processes",
             ),
-            tune("thp.shmem=advise", "for shared buffers of databases; or use a hugetlb pool"),
         ),
         tables,
     )

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mematlas.doctor.model import Fix, FixKind, Found, ProcessState, Rule, Severity, Unknown
-from mematlas.doctor.rules.fixes import command_line, inspect, percent, restart, tune
+from mematlas.doctor.rules import allocators
+from mematlas.doctor.rules.allocators import FreeMemory
+from mematlas.doctor.rules.fixes import command_line, inspect, percent, restart
 from mematlas.linux.mappings import Permission
 from mematlas.report.analyse import trend
 from mematlas.units import format_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from mematlas.doctor.model import Answer
+    from mematlas.linux.glibc_heap import HeapUse
     from mematlas.linux.mappings import Mapping
 
 _MIB = 1 << 20
@@ -21,7 +27,6 @@ _LARGE = 64 * _MIB
 _CRITICAL, _WARNING, _INFO = Severity.CRITICAL, Severity.WARNING, Severity.INFO
 _WX = Permission.WRITE | Permission.EXECUTE
 _GROWTH = 256 << 10  # bytes a second that count as growth
-_MANY_ARENAS = 8
 
 
 def _remote(state: ProcessState) -> Answer:
@@ -51,11 +56,12 @@ def _remote(state: ProcessState) -> Answer:
         ),
         (
             Fix(
+                "numa.migrate",
                 FixKind.CODE,
                 f"mematlas.memory.migrate_pages({state.info.pid}, [{away}], [{min(near)}])",
                 f"migrates them now; or: migratepages {state.info.pid} {away} {home}",
             ),
-            restart(state, f"--membind {home} --cpunodebind {home}"),
+            restart("numa.bind", state, f"--membind {home} --cpunodebind {home}"),
         ),
         remote,
     )
@@ -66,26 +72,49 @@ def _write_execute(state: ProcessState) -> Answer:
     if not rows:
         return None
     stack = any(each.name == b"[stack]" for each in rows)
+    compiler = next((name for name in _COMPILERS if state.allocators.has(name)), "")
     return Found(
-        _CRITICAL if stack else _WARNING,  # other than the stack, a JIT compiler maps such memory on purpose
+        _CRITICAL if stack else _INFO if compiler else _WARNING,
         f"{len(rows)} mapping{'s are' if len(rows) > 1 else ' is'} writable and executable"
         + (", the stack among them" if stack else ""),
-        tuple(_line(each) for each in rows[:5]),
         (
-            *(
-                (
-                    Fix(FixKind.SHELL, f"patchelf --clear-execstack {_program(state)}",
-                        "or link it with -z noexecstack: an object file requests it"),
-                )
-                if stack
-                else ()
-            ),
-            Fix(FixKind.CODE, "mprotect(address, length, PROT_READ | PROT_EXEC)",
-                "once the code is written; or map it twice, once writable and once executable"),
-            inspect(f"mematlas show {state.info.pid} --mappings"),
+            *((_COMPILERS[compiler],) if compiler and not stack else ()),
+            *(_line(each) for each in rows[:5]),
         ),
+        _not_executable(state, stack=stack, compiler=compiler),
         sum(each.size for each in rows),
-    )  # fmt: skip
+    )
+
+
+_COMPILERS = {
+    "Java heap": "the Java VM compiles code into such memory; nothing needs to be done",
+    "V8 heap": "V8 compiles code into such memory; nothing needs to be done",
+}
+
+
+def _not_executable(state: ProcessState, *, stack: bool, compiler: str) -> tuple[Fix, ...]:
+    look = inspect(f"mematlas show {state.info.pid} --mappings")
+    if stack:
+        return (
+            Fix(
+                "stack.not-executable",
+                FixKind.SHELL,
+                f"patchelf --clear-execstack {shlex.quote(_program(state))}",
+                "or link it with -z noexecstack: an object file requests it",
+            ),
+            look,
+        )
+    if compiler:
+        return (look,)
+    return (
+        Fix(
+            "code.protect",
+            FixKind.CODE,
+            "mprotect(address, length, PROT_READ | PROT_EXEC)",
+            "once the code is written; or map it twice, once writable and once executable",
+        ),
+        look,
+    )
 
 
 def _program(state: ProcessState) -> str:
@@ -98,6 +127,12 @@ def _line(mapping: Mapping) -> str:
 
 
 def _bloat(state: ProcessState) -> Answer:
+    malloc = state.allocators.malloc
+    if malloc and malloc.name != "glibc":
+        return Unknown(
+            f"free memory inside {malloc} cannot be read from outside: `mematlas run`, then "
+            "`mematlas doctor` on the recording"
+        )
     if isinstance(state.heaps, str):
         return Unknown(state.heaps)
     heaps = state.heaps.heaps
@@ -105,69 +140,46 @@ def _bloat(state: ProcessState) -> Answer:
     used = sum(each.in_use for each in heaps)
     if back < 32 * _MIB or back < used // 4:
         return None
+    free = FreeMemory(
+        bytes=back,
+        live_blocks=None,
+        command=_command(state),
+        is_python=state.allocators.has("pymalloc"),
+        heaps=heaps,
+    )
     return Found(
         _CRITICAL if back > used else _WARNING,
         f"malloc keeps {format_bytes(back)} of freed memory that malloc_trim() would return",
         (
             (
-                f"{len(heaps)} heaps: {format_bytes(used)} in use, "
+                f"{_heaps(heaps)}: {format_bytes(used)} in use, "
                 f"{format_bytes(sum(each.free for each in heaps))} free in holes (chunk headers)"
             ),
+            *_in_arenas(heaps, back),
             *(f"not read: {reason}" for reason in state.heaps.unread[:2]),
         ),
-        (
-            Fix(
-                FixKind.SHELL,
-                f"gdb -p {state.info.pid} -batch -ex 'call (int)malloc_trim(0)'",
-                "now, from outside; the process stops meanwhile",
-            ),
-            Fix(
-                FixKind.CODE,
-                "mematlas.memory.trim()",
-                "after a large release; in C: malloc_trim(0)",
-            ),
-            Fix(
-                FixKind.EXEC,
-                "MALLOC_TRIM_THRESHOLD_=1048576 " + _command(state),
-                "malloc returns the top of its heap earlier",
-            ),
-        ),
+        allocators.bloat(state.info.pid, free, heaps),
         back,
+    )
+
+
+def _heaps(heaps: Sequence[HeapUse]) -> str:
+    return "1 heap" if len(heaps) == 1 else f"{len(heaps)} heaps"
+
+
+def _in_arenas(heaps: Sequence[HeapUse], back: int) -> tuple[str, ...]:
+    """Return the share of thread arenas, where it is most of the freed memory."""
+    arenas = [each for each in heaps if not each.main]
+    size = sum(each.trimmable for each in arenas)
+    if size < back // 2:
+        return ()
+    return (
+        f"{format_bytes(size)} of it in {_heaps(arenas)} of thread arenas, which other threads do not use",
     )
 
 
 def _command(state: ProcessState) -> str:
     return command_line(state.info.command)
-
-
-def _arenas(state: ProcessState) -> Answer:
-    if isinstance(state.heaps, str):
-        return Unknown(state.heaps)
-    heaps = [each for each in state.heaps.heaps if not each.main]
-    size, used = sum(each.size for each in heaps), sum(each.in_use for each in heaps)
-    if len(heaps) < _MANY_ARENAS or used > size // 4 or size < _LARGE:
-        return None
-    return Found(
-        _WARNING,
-        f"{len(heaps)} thread arenas hold {format_bytes(size)}, of which {format_bytes(used)} are in use",
-        (
-            f"malloc creates up to 8 arenas per CPU; {len(state.info.threads)} threads now",
-            f"{percent(used, size)} of their memory is in use",
-        ),
-        (
-            Fix(
-                FixKind.EXEC,
-                f"MALLOC_ARENA_MAX=2 {_command(state)}",
-                "fewer arenas, more lock contention",
-            ),
-            Fix(
-                FixKind.EXEC,
-                f"LD_PRELOAD=libjemalloc.so.2 {_command(state)}",
-                "or another allocator",
-            ),
-        ),
-        size - used,
-    )
 
 
 def _swapped(state: ProcessState) -> Answer:
@@ -189,8 +201,7 @@ def _swapped(state: ProcessState) -> Answer:
             else f"{rate:.0f} major faults/s during the check",
         ),
         (
-            tune("vm.swappiness=10", "drops page cache instead of swapping programs"),
-            restart(state, "--memlock unlimited --lock-all", "keeps it out of swap"),
+            restart("swap.lock", state, "--memlock unlimited --lock-all", "keeps it out of swap"),
             inspect("mematlas system pressure --duration 5s", "whether memory is still short"),
         ),
         swapped,
@@ -208,7 +219,7 @@ def _major_faults(state: ProcessState) -> Answer:
         f"the process waits for {rate:.0f} page reads per second",
         (f"{rate:.0f} major faults/s: file pages that were reclaimed, or are read for the first time",),
         (
-            Fix(FixKind.CODE, "madvise(address, length, MADV_WILLNEED)",
+            Fix("faults.willneed", FixKind.CODE, "madvise(address, length, MADV_WILLNEED)",
                 "or MADV_POPULATE_READ: many pages per request"),
             inspect(f"mematlas faults {state.info.pid}"),
         ),
@@ -238,8 +249,7 @@ def _growth(state: ProcessState) -> Answer:
             f"at this rate the machine is full in {hours:.1f} hours",
         ),
         (
-            Fix(
-                FixKind.SHELL,
+            inspect(
                 f"mematlas run -o run.atlas -- {_command(state)} && mematlas leaks run.atlas",
                 "which lines of code allocate it",
             ),
@@ -265,7 +275,7 @@ def _deleted(state: ProcessState) -> Answer:
         f"{len(names)} file{'s' if len(names) > 1 else ''} it runs code from "
         f"{'were' if len(names) > 1 else 'was'} replaced since it started",
         tuple(names[:5]),
-        (Fix(FixKind.SHELL, _command(state), "restart it to run the new code"),),
+        (Fix("files.restart", FixKind.EXEC, _command(state), "restart it to run the new code"),),
     )
 
 
@@ -297,9 +307,13 @@ def _held(state: ProcessState) -> Answer:
             for each in held[:5]
         ),
         (
-            Fix(FixKind.CODE, "close(descriptor)", "once no process needs it"),
+            Fix("held.close", FixKind.CODE, "close(descriptor)", "once no process needs it", size),
             Fix(
-                FixKind.CODE, "ftruncate(descriptor, 0)", "gives the memory back and keeps the file"
+                "held.truncate",
+                FixKind.CODE,
+                "ftruncate(descriptor, 0)",
+                "gives the memory back and keeps the file",
+                size,
             ),
         ),
         size,
@@ -314,8 +328,6 @@ RULES: tuple[Rule[ProcessState], ...] = (
          "An attacker who can write there, by any overflow, can run code.", _write_execute),
     Rule("malloc.bloat", "malloc keeps little freed memory",
          "Free memory between blocks stays resident until the top of the heap is free, which may be never.", _bloat),
-    Rule("malloc.arenas", "thread arenas are well used",
-         "Each arena keeps free memory that other arenas cannot use.", _arenas),
     Rule("swap.process", "its memory is not in swap",
          "Swapped memory takes a device access when it is needed.", _swapped),
     Rule("faults.major", "the process does not wait for page reads",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mematlas.doctor.model import Fix, FixKind, Found, RecordingState, Rule, Severity, Unknown
-from mematlas.doctor.rules.fixes import command_line, inspect, percent
-from mematlas.recording.model import PartKind
+from mematlas.doctor.rules.fixes import command_line, inspect
 from mematlas.report.analyse.leak_table import add_up, largest
 from mematlas.report.analyse.lines import owning_frame
 from mematlas.report.analyse.table import StackTable
+from mematlas.report.frame_names import directory_of, function_name, location
 from mematlas.report.model.leaks import LIKELY
 from mematlas.units import format_bytes
 
@@ -30,13 +30,12 @@ _MMAP_THRESHOLD = 128 << 10
 _NO_RESIDENCY = Unknown("the recording has no residency snapshot")
 
 
-def _at(frames: tuple[Frame, ...]) -> str:
-    """Format the line of code that a stack is attributed to."""
+def _at(state: RecordingState, frames: tuple[Frame, ...]) -> str:
+    """Format function and line that a stack is attributed to, as the report does."""
     frame = owning_frame(frames)
     if frame is None:
         return "unknown stack"
-    line = f" {frame.file}:{frame.line}" if frame.file and frame.line else ""
-    return f"{frame.function}{line}"
+    return f"{function_name(frame)} {location(frame, directory_of(state.report, []))}"
 
 
 def _command(state: RecordingState) -> str:
@@ -54,7 +53,7 @@ def _leaks(state: RecordingState) -> Answer:
         _CRITICAL,
         f"{format_bytes(size)} were likely leaked",
         tuple(
-            f"{format_bytes(each.live_bytes)} by {_at(each.frames)}: {each.evidence}"
+            f"{format_bytes(each.live_bytes)} by {_at(state, each.frames)}: {each.evidence}"
             for each in found[:3]
         ),
         (inspect(f"mematlas leaks {shlex.quote(state.path)}", "all stacks, with their callers"),),
@@ -69,52 +68,18 @@ def _bad_frees(state: RecordingState) -> Answer:
     return Found(
         _CRITICAL,
         f"{sum(each.count for each in bad):,} frees of pointers to no live allocation",
-        tuple(f"{each.count:,} from {_at(each.frames)}" for each in bad[:3]),
+        tuple(f"{each.count:,} from {_at(state, each.frames)}" for each in bad[:3]),
         (
             inspect(f"mematlas report {shlex.quote(state.path)}"),
-            Fix(FixKind.EXEC, f"MALLOC_CHECK_=3 LD_PRELOAD=libc_malloc_debug.so.0 {_command(state)}",
+            Fix("frees.check", FixKind.EXEC, f"MALLOC_CHECK_=3 LD_PRELOAD=libc_malloc_debug.so.0 {_command(state)}",
                 "glibc then aborts at the first one"),
         ),
     )  # fmt: skip
 
 
-def _slack(state: RecordingState) -> Answer:
-    last = state.report.last
-    if not last.parts:
-        return _NO_RESIDENCY
-    slack = sum(each.resident_bytes for each in last.parts if each.kind is PartKind.SLACK)
-    if slack < 32 * _MIB or slack < last.rss_bytes * 3 // 10:
-        return None
-    live = sum(each.resident_bytes for each in last.parts if each.kind is PartKind.LIVE)
-    return Found(
-        _WARNING,
-        f"at the end allocators kept {format_bytes(slack)} without live blocks",
-        (
-            f"{percent(slack, last.rss_bytes)} of the RSS; {format_bytes(live)} are in live blocks",
-            f"at {last.time_s:.1f} s ({last.trigger})",
-        ),
-        (
-            Fix(
-                FixKind.CODE,
-                "mematlas.memory.trim()",
-                "after a large release; in C: malloc_trim(0)",
-            ),
-            Fix(
-                FixKind.EXEC, f"MALLOC_ARENA_MAX=2 MALLOC_TRIM_THRESHOLD_=1048576 {_command(state)}"
-            ),
-            Fix(
-                FixKind.EXEC,
-                f"LD_PRELOAD=libjemalloc.so.2 {_command(state)}",
-                "returns free memory by itself",
-            ),
-        ),
-        slack,
-    )
-
-
-def _ranked(cost: dict[StackStats, int]) -> Iterable[str]:
+def _ranked(state: RecordingState, cost: dict[StackStats, int]) -> Iterable[str]:
     for stack, size in sorted(cost.items(), key=lambda each: -each[1])[:3]:
-        yield f"{format_bytes(size)} by {_at(stack.frames)}"
+        yield f"{format_bytes(size)} by {_at(state, stack.frames)}"
 
 
 def _small_pages(state: RecordingState) -> Answer:
@@ -136,11 +101,11 @@ def _small_pages(state: RecordingState) -> Answer:
     return Found(
         _WARNING,
         f"{format_bytes(size)} of large blocks were in 4 KiB pages at the peak",
-        tuple(_ranked(cost)),
+        tuple(_ranked(state, cost)),
         (
-            Fix(FixKind.EXEC, f"mematlas exec --huge thp -- {_command(state)}",
+            Fix("thp.malloc", FixKind.EXEC, f"mematlas exec --huge thp -- {_command(state)}",
                 "malloc requests huge pages"),
-            Fix(FixKind.CODE, 'with mematlas.memory.numpy(huge="thp"): ...', "for arrays"),
+            Fix("thp.arrays", FixKind.CODE, 'with mematlas.memory.numpy(huge="thp"): ...', "for arrays"),
             inspect(f"mematlas report --by huge {shlex.quote(state.path)}"),
         ),
         size,
@@ -162,10 +127,10 @@ def _untouched(state: RecordingState) -> Answer:
     return Found(
         _INFO,
         f"{format_bytes(size)} were allocated and never touched",
-        tuple(_ranked(cost)),
+        tuple(_ranked(state, cost)),
         (
-            Fix(FixKind.CODE, "allocate only the memory that is used, or grow in steps",
-                "it costs nothing unless vm.overcommit_memory=2, a cgroup or RLIMIT_AS counts it"),
+            inspect(f"mematlas report --by live {shlex.quote(state.path)}",
+                    "reserved memory costs nothing unless vm.overcommit_memory=2 or RLIMIT_AS counts it"),
         ),
         size,
     )  # fmt: skip
@@ -185,22 +150,25 @@ def _churn(state: RecordingState) -> Answer:
         _WARNING,
         f"{format_bytes(size)} were allocated in large blocks that were freed soon after",
         (
-            *_ranked(cost),
+            *_ranked(state, cost),
             f"{size // peak:,} times the peak of live memory; {minor:,.0f} page faults in the run",
         ),
         (
             Fix(
+                "churn.tunables",
                 FixKind.EXEC,
                 "GLIBC_TUNABLES=glibc.malloc.mmap_threshold=1073741824:"
                 f"glibc.malloc.trim_threshold=1073741824 {_command(state)}",
                 "keeps such blocks in the heap instead of mapping each one",
             ),
             Fix(
+                "churn.out",
                 FixKind.CODE,
                 "numpy.multiply(a, b, out=buffer)",
                 "writes into a buffer that is kept",
             ),
             Fix(
+                "churn.cache",
                 FixKind.CODE,
                 'with mematlas.memory.numpy(cache="256M"): ...',
                 "or caches freed blocks",
@@ -225,10 +193,14 @@ def _swapped(state: RecordingState) -> Answer:
     return Found(
         _CRITICAL,
         f"{format_bytes(size)} of live blocks were in swap at the peak",
-        (*_ranked(cost), f"{_sum(state, 'major_faults'):,.0f} major faults in the run"),
+        (*_ranked(state, cost), f"{_sum(state, 'major_faults'):,.0f} major faults in the run"),
         (
             inspect(f"mematlas report --by swapped {shlex.quote(state.path)}"),
-            Fix(FixKind.EXEC, f"mematlas exec --memlock unlimited --lock-all -- {_command(state)}"),
+            Fix(
+                "swap.lock",
+                FixKind.EXEC,
+                f"mematlas exec --memlock unlimited --lock-all -- {_command(state)}",
+            ),
         ),
         size,
     )
@@ -254,8 +226,6 @@ RULES: tuple[Rule[RecordingState], ...] = (
          "Memory that only grows ends in an OOM kill.", _leaks),
     Rule("bad-frees", "every freed pointer was a live allocation",
          "A double or invalid free corrupts the heap; the crash comes later and elsewhere.", _bad_frees),
-    Rule("malloc.slack", "allocators keep little freed memory",
-         "It counts against the program's limit, and no other program can use it.", _slack),
     Rule("thp.small-blocks", "large blocks are in huge pages",
          "First touch is 5 times, random access 1.5 to 2.4 times slower in 4 KiB pages.", _small_pages),
     Rule("untouched", "allocated memory was used",

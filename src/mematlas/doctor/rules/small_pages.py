@@ -35,12 +35,24 @@ def _fits(mapping: Mapping, pmd: int) -> int:
     return max(0, mapping.end // pmd * pmd - first)
 
 
+def _mostly_free(state: ProcessState, mapping: Mapping) -> bool:
+    """Return whether most of a mapping is freed memory of malloc: huge pages would only keep it."""
+    if isinstance(state.heaps, str):
+        return False
+    inside = [each for each in state.heaps.heaps if mapping.start <= each.start < mapping.end]
+    return sum(each.trimmable for each in inside) > mapping.fields.get("Rss", 0) // 2
+
+
 def _small_pages(state: ProcessState) -> Answer:
     if state.info.mappings.total("AnonHugePages") is None:
         return Unknown("this kernel's smaps lacks AnonHugePages")
     pmd = state.host.now.pmd_size
     rows = [each for each in _anonymous(state) if each.fields.get("Rss", 0) >= 2 * pmd]
-    rows = [each for each in rows if _fits(each, pmd) >= each.size // 2]
+    rows = [
+        each
+        for each in rows
+        if _fits(each, pmd) >= each.size // 2 and not _mostly_free(state, each)
+    ]
     resident = sum(each.fields["Rss"] for each in rows)
     huge = sum(each.fields.get("AnonHugePages", 0) for each in rows)
     if resident < _LARGE or huge >= resident // 2:
@@ -74,29 +86,73 @@ def _why_small(state: ProcessState, rows: list[Mapping]) -> tuple[str, tuple[Fix
     """Return why memory is in small pages, and the fixes for that."""
     mode = mode_of(state.host)
     code = Fix(
+        "thp.arrays",
         FixKind.CODE,
         'with mematlas.memory.numpy(huge="thp"): ...',
         "for arrays; from C: madvise(address, length, MADV_HUGEPAGE)",
     )
-    again = restart(state, "--huge thp", "malloc requests huge pages (glibc 2.35)")
+    again = restart("thp.malloc", state, "--huge thp", "malloc requests huge pages (glibc 2.35)")
     if state.info.status.lines.get("THP_enabled") == "0":
         return "huge pages are disabled for the process (PR_SET_THP_DISABLE)", (
-            Fix(FixKind.CODE, "prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0)",
+            Fix("thp.allow", FixKind.CODE, "prctl(PR_SET_THP_DISABLE, 0, 0, 0, 0)",
                 "it is inherited: check what starts the program"),
         )  # fmt: skip
     if mode in {"never", ""}:
         return f"transparent huge pages: {mode or 'not in this kernel'}", (
-            tune("thp.enabled=madvise", "then restart it:"), again)  # fmt: skip
+            tune("thp.enable", "thp.enabled=madvise", "then restart it:"), again)  # fmt: skip
     if any("nh" in each.flags for each in rows):
         return "the program disabled huge pages for this memory (MADV_NOHUGEPAGE)", (code,)
     if mode == "madvise" and not any("hg" in each.flags for each in rows):
         return "only advised memory gets huge pages, and this memory was not advised", (
-            again, code, tune("thp.enabled=always", "for all programs"))  # fmt: skip
+            again, code, tune("thp.always", "thp.enabled=always", "for all programs"))  # fmt: skip
     return "it was touched before it was advised, or no huge page was free then", (
-        Fix(FixKind.CODE, "mematlas.memory.collapse(array)", "from C: madvise(..., MADV_COLLAPSE)"),
-        tune("compact"),
+        Fix(
+            "thp.collapse",
+            FixKind.CODE,
+            "mematlas.memory.collapse(array)",
+            "from C: madvise(..., MADV_COLLAPSE)",
+        ),
         inspect("mematlas system fragmentation"),
     )
+
+
+def _bloat(state: ProcessState) -> Answer:
+    use = state.huge
+    if isinstance(use, str):
+        return Unknown(use)
+    if use.zero_bytes - 2 * use.error_bytes < 32 * _MIB or use.zero_bytes < use.huge_bytes // 4:
+        return None
+    mode = mode_of(state.host)
+    origin = "MADV_HUGEPAGE" if use.advised else f"transparent_hugepage/enabled is {mode}"
+    return Found(
+        _WARNING,
+        f"{format_bytes(use.zero_bytes)} of its huge pages hold only zeros",
+        (
+            (f"{format_bytes(use.huge_bytes)} are in huge pages ({origin}); of {use.samples:,} pages of "
+            f"4 KiB read there, {percent(use.zero_bytes, use.huge_bytes)} were zero "
+            f"(± {format_bytes(use.error_bytes)})"),
+            *(
+                f"{start:x}-{end:x}: {format_bytes(size)} in huge pages"
+                for start, end, size in use.mappings
+            ),
+        ),
+        (
+            restart(
+                "thp.never", state, "--huge never",
+                f"up to {format_bytes(use.zero_bytes)}: pages that were never written are not made then",
+            ),
+            *(
+                (
+                    Fix("thp.no-advice", FixKind.CODE, "madvise(address, length, MADV_NOHUGEPAGE)",
+                        "for memory that is touched sparsely, before its first touch; NumPy: "
+                        "NUMPY_MADVISE_HUGEPAGE=0"),
+                )
+                if use.advised
+                else ()
+            ),
+        ),
+        use.zero_bytes,
+    )  # fmt: skip
 
 
 def _small_shared(state: ProcessState) -> Answer:
@@ -115,10 +171,17 @@ def _small_shared(state: ProcessState) -> Answer:
         return None
     mode = mode_of(state.host, "shmem_enabled")
     fix = (
-        tune("thp.shmem=advise", "then advise it (MADV_HUGEPAGE) and restart the program")
+        tune(
+            "thp.shmem",
+            "thp.shmem=advise",
+            "then advise it (MADV_HUGEPAGE) and restart the program",
+        )
         if mode in {"never", "deny", ""}
         else Fix(
-            FixKind.CODE, 'Region(size, huge="thp", share=True)', "or MADV_HUGEPAGE, MADV_COLLAPSE"
+            "thp.region",
+            FixKind.CODE,
+            'Region(size, huge="thp", share=True)',
+            "or MADV_HUGEPAGE, MADV_COLLAPSE",
         )
     )
     return Found(
@@ -147,8 +210,11 @@ def _stacks(state: ProcessState) -> Answer:
         f"{format_bytes(huge)} of thread stacks are in huge pages, mostly unused",
         (f"{huge // pmd} huge pages in {len(rows)} stacks; a stack rarely needs more than 64 KiB",),
         (
-            tune("thp.enabled=madvise", "stacks are not advised"),
+            tune(
+                "stacks.madvise", "thp.enabled=madvise", "stacks are not advised; then restart it"
+            ),
             Fix(
+                "stacks.ulimit",
                 FixKind.SHELL,
                 f"ulimit -s {(pmd >> 10) - 128}",
                 f"before it starts: stacks below {format_bytes(pmd)} cannot hold a huge page",
@@ -169,10 +235,7 @@ def _tables(state: ProcessState) -> Answer:
         (
             f"VmPTE {format_bytes(tables)}, VmRSS {format_bytes(resident)}: touched sparsely, or mostly freed",
         ),
-        (
-            restart(state, "--huge thp", "a huge page needs no page table"),
-            inspect(f"mematlas show {state.info.pid} --mappings"),
-        ),
+        (inspect(f"mematlas show {state.info.pid} --mappings"),),
         tables,
     )
 
@@ -193,7 +256,7 @@ def _fork_risk(state: ProcessState) -> Answer:
         f"{format_bytes(size)} of private hugetlb memory would be copied on fork",
         tuple(f"{each.start:x}-{each.end:x} {_label(each)}" for each in rows[:3]),
         (
-            Fix(FixKind.CODE, "madvise(address, length, MADV_DONTFORK)",
+            Fix("hugetlb.dontfork", FixKind.CODE, "madvise(address, length, MADV_DONTFORK)",
                 'mematlas.memory.Region(huge="2M") does so'),
         ),
         size,
@@ -206,6 +269,8 @@ RULES: tuple[Rule[ProcessState], ...] = (
          "is 5 times, random access 1.5 to 2.4 times slower.", _small_pages),
     Rule("thp.shared-small-pages", "large shared memory is in huge pages",
          "Every process that maps it takes the TLB misses, and has its own page tables.", _small_shared),
+    Rule("thp.bloat", "its huge pages hold data",
+         "One byte written makes 2 MiB resident where the memory is touched sparsely.", _bloat),
     Rule("thp.stacks", "thread stacks are in small pages",
          "A thread that uses 20 KiB of its stack then takes a huge page.", _stacks),
     Rule("memory.process-page-tables", "its page tables are small",

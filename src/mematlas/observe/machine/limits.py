@@ -19,7 +19,7 @@ class MemoryLimit(NamedTuple):
     size: int
     name: str
     effect: str  # what the kernel does at the limit
-    reclaimable: int  # page cache that reclaim drops before the limit takes effect
+    reclaimable: int  # clean page cache and slab that reclaim frees before the limit takes effect
 
 
 def binding_limits(machine: Machine) -> list[MemoryLimit]:
@@ -36,7 +36,7 @@ def _of_level(level: CgroupLevel) -> list[MemoryLimit]:
     if level.current is None:
         return []
     found = []
-    cache = min(file_cache(level), level.current)
+    cache = min(level.reclaimable or 0, level.current)
     kill = "the OOM killer kills a process of the cgroup"
     if level.limit is not None:
         name = "memory.limit_in_bytes" if level.version == 1 else "memory.max"

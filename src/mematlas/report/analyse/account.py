@@ -3,39 +3,96 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mematlas.recording.model import Part, PartKind
 from mematlas.report.model.report import Account
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from mematlas.recording.model import Process, RecordingData, Snapshot, Totals
+    from mematlas.recording.model import Process, RecordingData, Sharing, Snapshot, Totals
 
+_MUCH_HIGHER = 1.1
+_MUCH_SHARED = 1 << 20  # bytes
+_LARGE = 8 << 20  # RSS; smaller processes have little to share
 _ORDER = {kind: number for number, kind in enumerate(PartKind)}
 
 
-def at_peak(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[Snapshot]:
+def at_peak(
+    snapshots: Sequence[Snapshot],
+    processes: Sequence[Process],
+    sharing: Mapping[tuple[int, float], Sharing] | None = None,
+) -> list[Snapshot]:
     """Return the snapshots, one per process, current at the last time their sum was highest.
 
     For several processes the sum is of memory other than files and tracer: with shared libraries counted
-    once per process, many shells would outweigh the program they start.
+    once per process, many shells would outweigh the program they start. It is of PSS where that is known.
+    PSS of processes that share memory must be of one moment, or a page may count twice.
     """
-    weight = _own if len({each.process for each in snapshots}) > 1 else _rss
+    known = sharing or {}
+    several = len({each.process for each in snapshots}) > 1
     ends = {process.index: process.end_s for process in processes}
+    family_of = families(processes)
     current: dict[int, Snapshot] = {}
-    best: list[Snapshot] = []
-    for snapshot in sorted(snapshots, key=lambda each: each.time_s):
+    best: dict[bool, tuple[int, list[Snapshot]]] = {}
+    ordered = sorted(snapshots, key=lambda each: each.time_s)
+    for number, snapshot in enumerate(ordered):
         current = {
             index: each
             for index, each in current.items()
             if (end := ends.get(index)) is None or end >= snapshot.time_s
         }
         current[snapshot.process] = snapshot
-        if weight(current.values()) >= weight(best):
-            best = list(current.values())
-    return best
+        later = ordered[number + 1] if number + 1 < len(ordered) else None
+        if later and later.moment_s is not None and later.moment_s == snapshot.moment_s:
+            continue  # others of this moment follow
+        weight = sum(
+            (_own(each, known) if several else each.rss_bytes) for each in current.values()
+        )
+        fresh = not several or _is_of_one_moment(current.values(), family_of)
+        if weight >= best.get(fresh, (0, []))[0]:
+            best[fresh] = weight, list(current.values())
+    return _choose(best.get(True), best.get(False))
+
+
+def _choose(
+    fresh: tuple[int, list[Snapshot]] | None, others: tuple[int, list[Snapshot]] | None
+) -> list[Snapshot]:
+    """Prefer a sum of one moment, unless RSS was much higher at the highest other one."""
+    if fresh is None or others is None:
+        return (fresh or others or (0, []))[1]
+    is_close = _rss(fresh[1]) * _MUCH_HIGHER >= _rss(others[1])
+    return fresh[1] if is_close else others[1]
+
+
+def families(processes: Sequence[Process]) -> dict[int, int]:
+    """Return for each process the first ancestor whose memory it may share: exec begins a new family."""
+    pids: set[int] = set()
+    found: dict[int, int] = {}
+    for each in sorted(processes, key=lambda each: each.index):
+        forked = each.pid not in pids and each.parent_index is not None
+        found[each.index] = found.get(each.parent_index or 0, each.index) if forked else each.index
+        pids.add(each.pid)
+    return found
+
+
+def _is_of_one_moment(snapshots: Collection[Snapshot], family_of: Mapping[int, int]) -> bool:
+    """Return whether the processes of a family that share much memory were read together."""
+    members: dict[int, list[Snapshot]] = {}
+    for each in snapshots:
+        members.setdefault(family_of.get(each.process, each.process), []).append(each)
+    for family in members.values():
+        large = [each for each in family if each.rss_bytes >= _LARGE]
+        moments = {each.time_s if each.moment_s is None else each.moment_s for each in large}
+        if len(moments) > 1 and any(_copy_on_write(each) >= _MUCH_SHARED for each in large):
+            return False
+    return True
+
+
+def _copy_on_write(snapshot: Snapshot) -> int:
+    return sum(part.resident_bytes for part in snapshot.parts if part.kind == PartKind.COW)
 
 
 def at_end(snapshots: Sequence[Snapshot], processes: Iterable[Process]) -> list[Snapshot]:
@@ -61,25 +118,49 @@ def account(snapshots: Sequence[Snapshot], recording: RecordingData, wanted: set
     if not snapshots:
         return _from_timeline(recording, wanted)
     latest = max(snapshots, key=lambda each: each.time_s)
+    sharing = [recording.sharing.get((each.process, each.time_s)) for each in snapshots]
+    known = [each for each in sharing if each]
+    pss = sum(each.pss_bytes for each in known) if len(known) == len(snapshots) else None
+    once = pss is not None and len(snapshots) > 1
+    parts = _add(
+        part
+        for each, shared in zip(snapshots, sharing, strict=True)
+        for part in (_proportional(each.parts, shared) if once and shared else each.parts)
+    )
+    total = pss if once and pss is not None else _rss(snapshots)
     return Account(
         time_s=latest.time_s,
         trigger=latest.trigger,
         rss_bytes=_rss(snapshots),
-        parts=_add(part for each in snapshots for part in each.parts),
-        unexplained_bytes=sum(each.unexplained_bytes for each in snapshots),
+        parts=parts,
+        unexplained_bytes=total - sum(part.resident_bytes for part in parts),
+        pss_bytes=pss,
+        counted_once=once,
+        processes=len(snapshots),
     )
+
+
+def _proportional(parts: Iterable[Part], sharing: Sharing) -> Iterator[Part]:
+    """Yield parts with the process's own share of the pages that others map, too."""
+    less = {(each.kind, each.name): each.shared_bytes - each.share_bytes for each in sharing.parts}
+    for part in parts:
+        yield replace(
+            part,
+            resident_bytes=part.resident_bytes - round(less.get((part.kind, part.name), 0.0)),
+        )
 
 
 def _rss(snapshots: Iterable[Snapshot]) -> int:
     return sum(each.rss_bytes for each in snapshots)
 
 
-def _own(snapshots: Iterable[Snapshot]) -> int:
+def _own(snapshot: Snapshot, sharing: Mapping[tuple[int, float], Sharing]) -> int:
+    """Return the memory other than files and tracer: PSS, or RSS where PSS is not known."""
+    shared = sharing.get((snapshot.process, snapshot.time_s))
+    parts = tuple(_proportional(snapshot.parts, shared)) if shared else snapshot.parts
+    total = shared.pss_bytes if shared else snapshot.rss_bytes
     others = (PartKind.FILE, PartKind.TRACER)
-    return sum(
-        each.rss_bytes - sum(part.resident_bytes for part in each.parts if part.kind in others)
-        for each in snapshots
-    )
+    return total - sum(part.resident_bytes for part in parts if part.kind in others)
 
 
 def _add(parts: Iterable[Part]) -> tuple[Part, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from mematlas._core.columns.trie import LabelTree
 from mematlas.errors import UsageError
 from mematlas.recording.model import PartKind
-from mematlas.report.analyse import moments, sums
+from mematlas.report.analyse import account, moments, sums
 from mematlas.report.analyse.matching import FrameMatcher
 from mematlas.report.analyse.report import make_report
 from mematlas.report.analyse.table import FAULT_NUMBER, StackTable
@@ -82,7 +82,7 @@ def compare(
     stacks = _changes(tables, spreads, by, ways)
     there = [_moment(by, at, *each) for each in zip(both, reports, joined, strict=True)]
     unlike = _unlike(by, at, joined)
-    total, rest = _totals(tables, spreads, reports, there, by, known=known)
+    total, rest = _totals(tables, spreads, joined, there, by, known=known)
     return Diff(
         by=by,
         at=at,
@@ -280,22 +280,15 @@ class _Spread:
 
 
 def _families(recording: RecordingData, table: StackTable) -> Numbers:
-    """Return the family of each row: a process and all that forked from it, which have copies of its samples."""
-    images = {each.index: each for each in recording.processes}
-    first: dict[int, int] = {}
-    for each in sorted(recording.processes, key=lambda each: each.start_s):
-        parent = images.get(-1 if each.parent_index is None else each.parent_index)
-        forked = parent is not None and parent.command == each.command
-        first[each.index] = (
-            first.get(parent.index, parent.index) if parent and forked else each.index
-        )
-    return np.array([first.get(index, index) for index in table.process.tolist()], np.int64)
+    """Return the family of each row: a process and all that forked from it have copies of one sample."""
+    family_of = account.families(recording.processes)
+    return np.array([family_of.get(index, index) for index in table.process.tolist()], np.int64)
 
 
 def _totals(
     tables: Sequence[StackTable],
     spreads: Sequence[_Spread],
-    reports: Sequence[Report],
+    joined: Sequence[Sequence[Snapshot]],
     there: Sequence[Moment],
     by: str,
     *,
@@ -309,15 +302,11 @@ def _totals(
             for each, table in zip(spreads, tables, strict=True)
         )
     )
-    accounts = [each.account for each in reports]
-    if by != "resident" or not all(each.parts for each in accounts):
+    if by != "resident" or not all(joined):
         return _change((), lines, error, known=known), StackChange((), 0, 0, 0, certain=False)
-    others = [
-        sum(part.resident_bytes for part in each.parts if part.kind in _OTHERS) for each in accounts
-    ]
     whole = [
-        each.rss_bytes - other + moment.missed_bytes
-        for each, other, moment in zip(accounts, others, there, strict=True)
+        sum(map(_own_bytes, some)) + moment.missed_bytes
+        for some, moment in zip(joined, there, strict=True)
     ]
     rest = [size - some for size, some in zip(whole, lines, strict=True)]
     return _change((), whole, 0.0, known=True), _change((), rest, error, known=known)

@@ -57,6 +57,15 @@ class LineStats:
         """One standard error of live and touched bytes; 0 if exact."""
         return round(math.sqrt(self.variance))
 
+    @property
+    def process_count(self) -> int:
+        """Number of processes that have some of it live or resident."""
+        table, rows = self.stacks.table, self.stacks.rows
+        if len(table.processes()) < 2:
+            return 1
+        some = (table.narrow("live").at(rows) > 0) | (table.narrow("resident").at(rows) > 0)
+        return len(np.unique(table.process[rows[some]]))
+
     def heaviest(self, by: str) -> tuple[Frame, ...]:
         """Return the frames of the stack with most of a metric."""
         return self.stacks.heaviest(by)

@@ -47,7 +47,7 @@ def snapshots_at(recording: RecordingData, processes: Sequence[Process], at: str
     wanted = {each.index for each in processes}
     snapshots = [each for each in recording.snapshots if each.process in wanted]
     if at == PEAK:
-        return account.at_peak(snapshots, processes)
+        return account.at_peak(snapshots, processes, recording.sharing)
     if at == END:
         return account.at_end(snapshots, processes)
     mark = find_mark(recording, at)

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas.recording.model import LIFETIMES, SlackPart
+from mematlas.recording.model import LIFETIMES, PartKind, SlackPart
 from mematlas.report.analyse import account, sums
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.imports import find_imports
 from mematlas.report.analyse.moments import marked_moments, snapshots_at
 from mematlas.report.analyse.objects import find_object_types
+from mematlas.report.analyse.own_peaks import find_own_peaks
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.analyse.touched import divide
@@ -32,9 +33,12 @@ if TYPE_CHECKING:
     from mematlas.report.model.report import StackStats
 
 SERIES_POINTS = 2000
+_APART_S = 0.1
+_MUCH = 1 << 20  # bytes
 _SNAPSHOT = ("live_bytes", "live_count", "live_variance")
 _RESIDENCY = ("resident_bytes", "huge_bytes", "swapped_bytes")
 _TOTALS = ("peak_bytes", "allocated_bytes", "allocations")
+_SHARES = ("pss", "uss")
 _TITLES = {"live_variance": "error_bytes", "temporary_bytes": "temporary_bytes"}
 
 
@@ -87,6 +91,11 @@ def make_report(
         imports=find_imports(stacks) if isinstance(stacks, StackTable) else (),
         at=at,
         marks=marked_moments(recording, wanted),
+        sharing_known=bool(peak)
+        and all((each.process, each.time_s) in recording.sharing for each in peak),
+        own_peaks=find_own_peaks(stacks)
+        if isinstance(stacks, StackTable) and only is None and len(wanted) > 1
+        else (),
         lifetimes_known=any(each.index in recording.lifetimes for each in processes),
     )
 
@@ -131,9 +140,12 @@ def _all_stacks(
         stacks = paths[index]
         rows = totals.rows if totals else None
         scan = recording.idle.get(index)
+        at = index, joined[index].time_s if index in joined else -1.0
+        sharing = recording.sharing.get(at)
         more = {
             "lifetimes": recording.lifetimes.get(index),
             "fragmentation": fragmentation.get(index),
+            "sharing": sharing.rows if sharing else None,
             "idle": scan.rows if scan else None,
         }
         known = [each for each in (rows, held) if each is not None]
@@ -147,7 +159,7 @@ def _all_stacks(
             join.parts if join else (),
         )
         tables += _table(stacks, index, rows, held, more, only, divided.less)
-        if divided.rows is not None and only in {None, "resident"}:
+        if divided.rows is not None and only in {None, "resident", *_SHARES}:
             tables.append(divided.rows)
         if index in recording.fault_sites and only in {None, "faulted"}:
             tables.append(fault_table(stacks, recording.fault_sites[index]))
@@ -220,15 +232,20 @@ def _table(
         (more["idle"], ("idle_bytes",)),
     )
     if only:
-        at = _with_some(at, groups, only)
+        at = _with_some(at, groups, "resident" if only in _SHARES else only)
     columns = {
         _TITLES.get(name, name): partial(_column, joined, name, len(at))
         for rows, group in groups
         for joined in [sums.Join(keyed.get(id(rows), rows), at)]
         for name in group
     }
-    if less and "resident_bytes" in columns:
-        columns["resident_bytes"] = partial(_reduced, columns["resident_bytes"], at, less)
+    if "resident_bytes" in columns:
+        whole = columns["resident_bytes"]
+        shared = sums.Join(more["sharing"], at) if more["sharing"] is not None else None
+        columns |= {f"{name}_bytes": partial(_share, whole, shared, name) for name in _SHARES}
+    for name in ("resident_bytes", "pss_bytes", "uss_bytes") if less else ():
+        if name in columns:
+            columns[name] = partial(_reduced, columns[name], at, less)
     yield make_table(process, at, columns, stacks)
 
 
@@ -242,6 +259,16 @@ def _reduced(
     hit = at[where] == keys
     values[where[hit]] -= np.minimum(np.array(list(less.values())), values[where])[hit]
     return NarrowColumn.of(values)
+
+
+def _share(make: Callable[[], NarrowColumn], shared: sums.Join | None, name: str) -> NarrowColumn:
+    """Return PSS or USS: resident bytes, less those on shared pages, with their share in PSS."""
+    resident = make()
+    if shared is None or not (less := shared.column("shared_bytes").astype(np.float64)).any():
+        return resident
+    if name == "pss":
+        less -= shared.column("share_bytes")
+    return NarrowColumn.of(np.maximum(np.rint(resident.whole() - less), 0).astype(np.int64))
 
 
 def _column(joined: sums.Join, name: str, count: int) -> NarrowColumn:
@@ -365,7 +392,20 @@ def _sum_notes(
     recording: RecordingData, processes: Sequence[Process], peak: Sequence[Snapshot]
 ) -> Iterator[str]:
     """Yield what sums over several processes mean, and that lifetimes are unknown."""
-    if len({each.process for each in peak}) > 1:
+    if len(peak) > 1 and all((p.process, p.time_s) in recording.sharing for p in peak):
+        yield (
+            "sums over processes are PSS: of a page that n processes map, each has 1/n, so all have it once; "
+            "the timeline and the list of processes are RSS"
+        )
+        apart = max(each.time_s for each in peak) - min(each.time_s for each in peak)
+        if _most_sharers(peak) > len(peak):
+            yield (
+                "some memory shared copy-on-write is shared with processes that are not in the account: "
+                "their part of it is not counted"
+            )
+        if apart > _APART_S:
+            yield f"the processes of the account were read up to {apart:.1f} s apart"
+    elif len(peak) > 1:
         yield "RSS is summed over processes: a shared page counts once in each process"
     if len({each.process for each in recording.snapshots} & {each.index for each in processes}) > 1:
         yield "the account is of the time when memory other than files and tracer was highest"
@@ -374,6 +414,17 @@ def _sum_notes(
     totals = [recording.totals[p.index] for p in processes if p.index in recording.totals]
     if len([each for each in totals if each.peak_live_bytes > 0]) > 1:
         yield "peak live bytes are the sum of each process's own peak, at different times"
+
+
+def _most_sharers(snapshots: Sequence[Snapshot]) -> int:
+    """Return the largest number of processes that share a part of at least 1 MiB copy-on-write."""
+    words = [
+        part.name.partition(" ")[0][:9]
+        for each in snapshots
+        for part in each.parts
+        if part.kind == PartKind.COW and part.resident_bytes >= _MUCH
+    ]
+    return max((int(word) for word in words if word.isdecimal()), default=0)
 
 
 def _residency_notes(recording: RecordingData, processes: Sequence[Process]) -> Iterator[str]:

@@ -158,6 +158,9 @@ def _rows(
         process,
         np.array(some, np.uint32),
         np.full(len(some), _TOUCHED, np.uint8),
-        {"resident_bytes": sizes, "error_bytes": np.sqrt(variances)},
+        {
+            **dict.fromkeys(("resident_bytes", "pss_bytes", "uss_bytes"), sizes),
+            "error_bytes": np.sqrt(variances),
+        },
         {process: stacks},
     )

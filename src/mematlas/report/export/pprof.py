@@ -38,6 +38,8 @@ TYPES = (
     ("end_objects", "count", "end_count"),
     ("end_space", "bytes", "end_bytes"),
     ("resident_space", "bytes", "resident_bytes"),
+    ("pss_space", "bytes", "pss_bytes"),
+    ("uss_space", "bytes", "uss_bytes"),
     ("huge_space", "bytes", "huge_bytes"),
     ("swap_space", "bytes", "swapped_bytes"),
     ("faulted_space", "bytes", "faulted_bytes"),
@@ -52,7 +54,10 @@ DEFAULTS = {
     "swapped": "swap_space",
     **{
         name: f"{name}_space"
-        for name in ("resident", "peak", "huge", "faulted", "temporary", "fragmented", "idle")
+        for name in (
+            *("resident", "pss", "uss", "peak", "huge", "faulted"),
+            *("temporary", "fragmented", "idle"),
+        )
     },
 }
 _BATCH = 1000  # stacks

@@ -46,7 +46,7 @@ def render_html(
 ) -> str:
     """Return the whole page, with leaks and time windows if given.
 
-    `ranked` are the lines by resident bytes.
+    `ranked` are the lines by the main metric.
     """
     directory = frame_names.directory_of(report, ranked)
     body = "\n".join(
@@ -60,6 +60,7 @@ def render_html(
                 if report.stacks
                 else "",
                 _lines_section(ranked, directory),
+                _own_peaks(report, directory),
                 _objects(report, directory),
                 _imports(report),
                 _leaks(leaks, directory) if leaks else "",
@@ -111,6 +112,7 @@ def _account_section(report: Report, directory: str) -> str:
         )
     for key, _, account in accounts:
         when = run_facts.account_time(account, detached=run_facts.was_detached(report))
+        when += run_facts.account_sum(account)
         inner += _account(account, key, when, directory)
     return section("account", "Account", "all resident bytes by owner", inner)
 
@@ -121,7 +123,7 @@ def _account(account: Account, key: str, when: str, directory: str) -> str:
     )
     total = (
         '<div class="part total"><span></span><span>resident set</span>'
-        f"<b>{sized(account.rss_bytes)}</b><span>100 %</span></div>"
+        f"<b>{sized(account.total_bytes)}</b><span>100 %</span></div>"
     )
     bar = tag("div", "", class_="bar", role="group", aria_label="Shares of resident memory")
     return tag(
@@ -130,7 +132,7 @@ def _account(account: Account, key: str, when: str, directory: str) -> str:
         f'<div class="columns"><div class="parts">{rows}{total}</div>{_largest(account, directory)}</div>',
         class_="account",
         data_account=key,
-        data_rss=account.rss_bytes,
+        data_total=account.total_bytes,
     )
 
 
@@ -142,7 +144,7 @@ def _part(account: Account, kind: str, size: int, directory: str) -> str:
     error = sum(part.error_bytes**2 for part in parts) ** 0.5
     row = (
         f'<span class="swatch" data-kind="{kind}"></span><span>{titles.PART_TITLES[kind]}</span>'
-        f"<b>{sized(size)}</b><span>{format_percent(size, account.rss_bytes)}</span>"
+        f"<b>{sized(size)}</b><span>{format_percent(size, account.total_bytes)}</span>"
     )
     phrase = tag("p", safe(titles.PART_MEANINGS[kind].capitalize() + _error(error)), class_="soft")
     table = "".join(
@@ -184,6 +186,8 @@ def _largest(account: Account, directory: str) -> str:
 def _part_name(name: str, kind: str, directory: str, width: int = 120) -> str:
     if not name:
         return "<i>no name</i>"
+    if kind == "cow":
+        return safe(f"with {name}")
     if kind == "live":
         return safe(titles.KIND_TITLES.get(name, name))
     short = shorten(frame_names.short_path(name, directory), width)
@@ -208,6 +212,24 @@ def _lines_section(ranked: list[LineStats], directory: str) -> str:
         f"<th>peak</th></tr></thead><tbody>{rows}</tbody></table></div></noscript>"
     )
     return section("lines", "Lines", "the code that owns the memory", _LINES + table)
+
+
+def _own_peaks(report: Report, directory: str) -> str:
+    if not report.own_peaks:
+        return ""
+    rows = "".join(
+        f'<tr><td class="made">{located(each.frame, directory)} '
+        f'<span class="soft">{safe(run_facts.own_peak(report, each))}</span></td>'
+        f"<td>{len(each.processes):,}</td><td>{sized(each.live_bytes)}</td></tr>"
+        for each in report.own_peaks[: 2 * _TYPES_SHOWN]
+    )
+    heads = "".join(f"<th>{head}</th>" for head in ("line", "processes", "live"))
+    inner = (
+        f'<div class="scroll"><table class="types"><thead><tr>{heads}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+    about = "live in processes at their own peaks, and not in the account"
+    return section("other-times", "Other times", about, inner)
 
 
 def _objects(report: Report, directory: str) -> str:

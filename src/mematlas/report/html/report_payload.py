@@ -36,7 +36,7 @@ def report_payload(
             "lines": [_line(line, table) for line in ranked[:_LINES]],
             "unknown": [report.why_unknown(each) for each in METRICS],
             "timelines": _timelines(report),
-            "rss": report.account.rss_bytes,
+            "main": METRICS.index(report.main_metric),
             "spans": _spans(spans, table) if spans else None,
         }
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 Metric: TypeAlias = Literal[
     "resident",
+    "pss",
+    "uss",
     "live",
     "peak",
     "allocated",
@@ -53,7 +55,7 @@ class MarkedMoment:
 class Account:
     """RSS of one process, or of several together, split into parts.
 
-    Invariant: sum(parts) + unexplained_bytes = rss_bytes.
+    Invariant: sum(parts) + unexplained_bytes = total_bytes.
     """
 
     time_s: float
@@ -61,6 +63,16 @@ class Account:
     rss_bytes: int
     parts: tuple[Part, ...]
     unexplained_bytes: int
+    pss_bytes: int | None = None  # None: not recorded
+    counted_once: bool = False  # parts are PSS: pages that processes share count once in all
+    processes: int = 1
+
+    @property
+    def total_bytes(self) -> int:
+        """PSS if parts are PSS, else RSS."""
+        if self.counted_once and self.pss_bytes is not None:
+            return self.pss_bytes
+        return self.rss_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +95,8 @@ class StackStats:
     huge_bytes: int
     swapped_bytes: int
     error_bytes: int  # one standard error of live_bytes; 0 in exact mode
+    pss_bytes: int = 0  # resident; of a page that n processes map, one n-th
+    uss_bytes: int = 0  # resident, on pages that no other process maps
     faulted_bytes: int = 0  # made resident by page faults of this stack
     temporary_bytes: int = 0  # freed within TEMPORARY_S
     fragmented_bytes: int = 0  # free bytes on pages its blocks keep resident; exact mode only
@@ -150,6 +164,19 @@ class StackFaults:
     major_faults: int
     bytes: int
     error_bytes: int  # one standard error of `bytes`
+
+
+@dataclass(frozen=True, slots=True)
+class OwnPeak:
+    """Memory of one line in processes at their own peaks that the account does not have.
+
+    A process that ended before the account's time, or began after it, has all of it.
+    """
+
+    frame: Frame | None
+    live_bytes: int  # sum of the processes
+    largest_bytes: int  # of one process
+    processes: tuple[int, ...]  # indices, largest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +261,22 @@ class Report:
     lifetimes_known: bool = True
     at: str = PEAK  # moment of the account: PEAK, END, or the label of a mark
     marks: tuple[MarkedMoment, ...] = ()  # by time
+    sharing_known: bool = False  # PSS and USS at the time of the account
+    own_peaks: tuple[OwnPeak, ...] = ()  # of several processes; largest first
+
+    @property
+    def main_metric(self) -> Metric:
+        """The metric that sums to the account: of several processes, PSS if it is known."""
+        return "pss" if self.account.counted_once else "resident"
 
     def why_unknown(self, metric: str) -> str | None:
         """Return why a metric was not measured and which option measures it; None if it was measured."""
         unread = None if self.account.parts else "the program's pages could not be read"
         reasons = {
             **dict.fromkeys(("resident", "huge", "swapped"), unread),
+            **dict.fromkeys(
+                ("pss", "uss"), unread or (None if self.sharing_known else "not in this recording")
+            ),
             "faulted": _why_no_faults(self.page_faults),
             "temporary": None
             if self.lifetimes_known

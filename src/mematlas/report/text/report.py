@@ -64,7 +64,7 @@ class Page:
 
     def answer(self) -> Text:
         """Return the answer: where the memory is."""
-        ranked = sorted(self.ranked, key=lambda line: -line.bytes["resident"])
+        ranked = sorted(self.ranked, key=lambda line: -line.bytes[self.report.main_metric])
         return Text(answer(self.report, ranked, self.directory))
 
     def hanging(self, first: Text, body: Text, indent: int) -> Text:
@@ -88,7 +88,7 @@ def draw_blocks(page: Page, top: int) -> list[Text]:
     report = page.report
     return [
         *(_header(page), _account(page), _slack(page), _heaps(page), _idle(page)),
-        *(_timeline(page), _lines(page, top)),
+        *(_timeline(page), _lines(page, top), _own_peaks(page, top)),
         page_faults(report.page_faults, page.frames, top),
         _objects(page, top),
         _imports(page, top),
@@ -102,15 +102,22 @@ def render_summary(
 ) -> None:
     """Print the summary at the end of a run: the answer, the first lines, the command for more.
 
-    `ranked` are the lines by resident bytes.
+    `ranked` are the lines by the main metric.
     """
-    page = Page.of(report, "resident", ranked, console)
+    by = report.main_metric
+    page = Page.of(report, by, ranked, console)
     write(Text("mematlas: ", "bold cyan").append_text(page.answer()), console)
     for line in page.ranked[:top]:
-        if line.bytes["resident"] <= 0:
+        if line.bytes[by] <= 0:
             break
-        first = Text("  ").append(format_bytes(line.bytes["resident"]).rjust(_NUMBER)).append("  ")
+        first = Text("  ").append(format_bytes(line.bytes[by]).rjust(_NUMBER)).append("  ")
         write(page.hanging(first, page.frames.located(line.frame), 14), console)
+    for peak in report.own_peaks[:2]:
+        first = Text("  ").append(format_bytes(peak.live_bytes).rjust(_NUMBER)).append("  ")
+        body = page.frames.located(peak.frame).append(
+            f"  {run_facts.own_peak(report, peak)}", "dim"
+        )
+        write(page.hanging(first, body, 14), console)
     for note in filter(None, report.notes):
         first = Text("  note: ", "yellow")
         write(page.hanging(first, Text(shorten(clean(note), 400)), 8), console)
@@ -138,16 +145,17 @@ def _account(page: Page) -> Text:
         return title("Account", "unknown: the program's pages could not be read")
     totals = run_facts.part_totals(account)
     text = title(
-        f"Account of {format_bytes(account.rss_bytes)} resident",
-        run_facts.account_time(account, detached=run_facts.was_detached(page.report)),
+        f"Account of {format_bytes(account.total_bytes)} resident",
+        run_facts.account_time(account, detached=run_facts.was_detached(page.report))
+        + run_facts.account_sum(account),
     )
     text.append("\n").append_text(drawing.stacked_bar(totals, console.width, console))
     for kind, size in totals:
         first = Text("\n").append(drawing.part_glyph(kind, console), drawing.PART_INK[kind][2])
-        first.append(" " + titles.PART_TITLES[kind].ljust(17))
+        first.append(" " + titles.PART_TITLES[kind].ljust(21))
         first.append(format_bytes(size).rjust(_NUMBER), "bold")
-        first.append(format_percent(size, account.rss_bytes).rjust(8) + "  ")
-        text.append_text(page.hanging(first, _part_names(page, kind), 39))
+        first.append(format_percent(size, account.total_bytes).rjust(8) + "  ")
+        text.append_text(page.hanging(first, _part_names(page, kind), 43))
     return text
 
 
@@ -169,13 +177,12 @@ def _part_names(page: Page, kind: str) -> Text:
 
 def _stack_names(page: Page) -> list[str]:
     """Return the start routines of threads, with their number and the size of their stacks."""
-    routines = [line for line in page.ranked if line.threads and line.frame]
+    routines = [line for line in page.ranked if line.threads]
     routines.sort(key=lambda line: -line.mapped.get("stack", 0))
     phrase = [
-        f"{frame_names.function_name(line.frame)}() x{line.threads}"
-        f" {format_bytes(line.mapped.get('stack', 0))}"
+        (f"{frame_names.function_name(line.frame)}()" if line.frame else "unknown routine")
+        + f" x{line.threads} {format_bytes(line.mapped.get('stack', 0))}"
         for line in routines[:_NAMED_STACKS]
-        if line.frame
     ]
     rest = sum(line.mapped.get("stack", 0) for line in routines[_NAMED_STACKS:])
     if rest:
@@ -203,6 +210,8 @@ def _part_name(part: Part, directory: str) -> str:
     name = frame_names.short_path(part.name, directory)
     if part.kind in {PartKind.FILE, PartKind.COPY}:
         name = name.rsplit("/", 1)[-1]
+    if part.kind == PartKind.COW:
+        name = f"with {name}"
     if part.kind == PartKind.LIVE:
         name = titles.KIND_TITLES.get(name, name)
     return f"{shorten(name, 40)} {format_bytes(part.resident_bytes)}"
@@ -215,7 +224,7 @@ def _slack(page: Page) -> Text:
         sum(getattr(each, name) for each in slack)
         for name in ("held_free_bytes", "fragmented_bytes")
     )
-    if free + fragmented < max(_LITTLE, page.report.account.rss_bytes // 50):
+    if free + fragmented < max(_LITTLE, page.report.account.total_bytes // 50):
         return Text()
     text = title("Slack", "free memory held by allocators, at the time of the account")
     text.append(f"\n  {format_bytes(free).rjust(_NUMBER)}", "bold").append(
@@ -419,10 +428,12 @@ def _line_details(line: LineStats, by: str) -> str:
     if mapped and not line.allocations and not line.bytes["live"]:
         return " · ".join(mapped)
     phrase = [f"live {format_bytes(line.bytes['live'])}{error}"]
+    if (processes := line.process_count) > 1:
+        phrase[0] += f" in {processes:,} processes"
     phrase += [
         f"{short} {format_bytes(line.bytes[metric])}"
         for short, metric in (("resident", "resident"), ("peak", "peak"))
-        if metric != by
+        if metric != by and not (by in {"pss", "uss"} and line.bytes[metric] == line.bytes[by])
     ]
     phrase += [
         f"{metric} {format_bytes(line.bytes[metric])}"
@@ -430,6 +441,22 @@ def _line_details(line: LineStats, by: str) -> str:
         if line.bytes[metric] and metric != by
     ]
     return " · ".join([*phrase, quantities.count(line.live_count, "block"), *mapped])
+
+
+def _own_peaks(page: Page, top: int) -> Text:
+    """Render memory of processes at their own peaks that the account does not have."""
+    peaks = page.report.own_peaks
+    if not peaks:
+        return Text()
+    text = title("Other times", "live in processes at their own peaks, and not in the account")
+    for each in peaks[:top]:
+        first = Text("  ").append(format_bytes(each.live_bytes).rjust(_NUMBER), "bold").append("  ")
+        body = page.frames.located(each.frame)
+        body.append(f"  {run_facts.own_peak(page.report, each)}", "dim")
+        text.append("\n").append_text(page.hanging(first, body, _NUMBER + 4))
+    if len(peaks) > top:
+        text.append(f"\n  {quantities.count(len(peaks) - top, 'more line')} (--top N)", "dim")
+    return text
 
 
 def _processes(page: Page) -> Text:

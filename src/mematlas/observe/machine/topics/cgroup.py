@@ -78,7 +78,7 @@ def _effective_limit(limit: MemoryLimit, whose: str) -> str:
     else:
         text += f": {format_bytes(limit.headroom)} left"
     if limit.reclaimable:
-        text += f", plus {format_bytes(limit.reclaimable)} of reclaimable cache"
+        text += f", plus {format_bytes(limit.reclaimable)} that reclaim can free"
     return f"{text}; at the limit {limit.effect}"
 
 
@@ -95,13 +95,13 @@ def _near_rlimits(machine: Machine) -> list[str]:
 def _levels(levels: tuple[CgroupLevel, ...]) -> TopicSection:
     rows = tuple(
         (
-            level.path, level.current, file_cache(level), level.limit, level.high, level.peak,
-            level.swap, level.failures,
+            level.path, level.current, file_cache(level), level.kernel, level.limit, level.high,
+            level.peak, level.swap, level.failures,
         )
         for level in levels
     )  # fmt: skip
-    columns = ("cgroup", "current", "cache", "limit", "high", "peak", "swap", "hits")
-    units = ("", *["bytes"] * 6, "events")
+    columns = ("cgroup", "current", "cache", "kernel", "limit", "high", "peak", "swap", "hits")
+    units = ("", *["bytes"] * 7, "events")
     return TopicSection("Levels, innermost first", grid=Grid(columns, units, rows))
 
 

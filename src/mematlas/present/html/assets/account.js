@@ -17,7 +17,7 @@ export function setUpAccount() {
 
 function drawBar(account) {
   const bar = account.querySelector(".bar");
-  const total = Number(account.dataset.rss);
+  const total = Number(account.dataset.total);
   for (const row of account.querySelectorAll("details[data-kind]")) {
     const bytes = Number(row.dataset.bytes);
     if (!(bytes > 0)) continue;

@@ -44,8 +44,9 @@ export function setUpExplorer(data, style = REPORT_STYLE) {
   return view;
 }
 
-// First metric with any bytes: a run too short for a snapshot has no resident bytes.
+// The metric that sums to the account, else the first with any bytes: a run too short for a snapshot has no resident bytes.
 function firstMetric(view) {
+  if (view.data.main && view.style.totalOf(view, view.data.main) > 0) return view.data.main;
   const found = view.data.metrics.findIndex((_, metric) => view.style.totalOf(view, metric) > 0);
   return Math.max(0, found);
 }

@@ -4,12 +4,14 @@ import { formatBytes, formatExact, formatShare, grouped } from "./format.js";
 import { element } from "./tooltip.js";
 
 const PAGE = 20;
+const ALWAYS = ["resident", "live", "peak", "allocated"];
+const OF_PROCESSES = ["pss", "uss"]; // shown where several processes share memory
 
 export function setUpLines(data, onPick) {
   const table = document.getElementById("lines-table");
   if (!table || !data.lines.length) return;
   const totals = data.metrics.map((_, metric) => data.lines.reduce((sum, line) => sum + line.bytes[metric], 0));
-  const state = { data, table, totals, onPick, sort: totals[0] > 0 ? 0 : 1, down: true, shown: PAGE, filter: "" };
+  const state = { data, table, totals, onPick, sort: [data.main, ...totals.keys()].find((metric) => totals[metric] > 0) ?? 0, down: true, shown: PAGE, filter: "" };
   table.hidden = false;
   document.getElementById("lines-tools").hidden = false;
   document.getElementById("lines-search").addEventListener("input", (event) => {
@@ -27,7 +29,7 @@ export function setUpLines(data, onPick) {
 function columnsOf(state) {
   const metrics = state.data.metrics
     .map((metric, index) => ({ title: metric.title, meaning: metric.meaning, key: index, name: metric.name, of: (line) => line.bytes[index] }))
-    .filter(({ key }) => key < 4 || state.totals[key] > 0);
+    .filter(({ key, name }) => ALWAYS.includes(name) || (state.totals[key] > 0 && (state.data.main || !OF_PROCESSES.includes(name))));
   return [...metrics, { title: "blocks", meaning: "live blocks", key: "count", name: "count", of: (line) => line.count }];
 }
 

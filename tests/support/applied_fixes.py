@@ -1,0 +1,92 @@
+"""Tests that apply a fix of the doctor, and measure that the figure it is for falls."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from mematlas.doctor.model import Fix
+
+Test = TypeVar("Test", bound="Callable[..., object]")
+TESTS = Path(__file__).parents[1]
+WHERE = ("integration/doctor/test_fixes.py", "integration/doctor/test_fixes_of_allocators.py",
+         "integration/doctor/test_fixes_of_pages.py", "guest/test_doctor_fixes.py")  # fmt: skip
+
+
+def applies(*names: str) -> Callable[[Test], Test]:
+    """Mark a test that applies the fixes of these names; `applied` reads the marks."""
+    assert names
+    return lambda test: test
+
+
+def applied() -> dict[str, str]:
+    """Return the test of each fix, from the marks in the source, so that no test needs to be imported."""
+    found: dict[str, str] = {}
+    for name in WHERE:
+        path = TESTS / name
+        if not path.exists():
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                for mark in node.decorator_list:
+                    if isinstance(mark, ast.Call) and getattr(mark.func, "id", "") == "applies":
+                        found |= {
+                            ast.literal_eval(each): f"{name}::{node.name}" for each in mark.args
+                        }
+    return found
+
+
+@contextmanager
+def running(
+    command: str | Sequence[str], environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """Run a command, as words or for a shell, until it prints "ready"; its end is that of the block."""
+    words = ["/bin/sh", "-c", f"exec env {command}"] if isinstance(command, str) else list(command)
+    child = subprocess.Popen(
+        words,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n", f"{command} did not become ready"
+        yield child
+    finally:
+        child.kill()
+        child.communicate()
+
+
+def rss(pid: int) -> int:
+    """Return the resident bytes of a process."""
+    return size_of(pid, "VmRSS")
+
+
+def size_of(pid: int, name: str) -> int:
+    """Return a size of /proc/PID/status in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) << 10
+    return 0
+
+
+def settled(measure: Callable[[], int], below: int, seconds: float = 60) -> int:
+    """Return a figure once it is below a bound, or after a time: background threads return memory late."""
+    until = time.monotonic() + seconds
+    while (value := measure()) > below and time.monotonic() < until:
+        time.sleep(0.1)
+    return value
+
+
+def named(fixes: Sequence[Fix], name: str) -> Fix:
+    """Return the fix of a name."""
+    return next(each for each in fixes if each.name == name)

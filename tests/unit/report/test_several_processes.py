@@ -1,0 +1,171 @@
+"""Accounts of several processes: one moment, shared pages once, and what processes had at other times."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+import synthetic_recording
+from mematlas.recording.model import (
+    Frame,
+    Part,
+    PartKind,
+    Process,
+    RecordingData,
+    Sampling,
+    SharedPart,
+    Sharing,
+    Snapshot,
+)
+from mematlas.report.analyse.account import account, at_peak
+from mematlas.report.analyse.own_peaks import find_own_peaks
+from mematlas.report.analyse.table import StackTable
+from mematlas.report.model.report import StackStats
+
+MIB = 1 << 20
+
+
+def empty() -> RecordingData:
+    """Return a recording without any rows."""
+    return RecordingData(
+        command=("pool",),
+        started="2026-01-02T03:04:05Z",
+        sampling=Sampling("exact", 1, 1.0),
+        processes=[],
+        snapshots=[],
+        notes=[],
+        complete=True,
+        machine={},
+        nodes={},
+        modules={},
+        codes={},
+        frames={},
+        totals={},
+        timeline={},
+    )
+
+
+PARENT = replace(synthetic_recording.PARENT, index=0, pid=10, parent_index=None, end_s=None)
+CHILDREN = [
+    replace(PARENT, index=index, pid=10 + index, parent_index=0, end_s=None) for index in (1, 2)
+]
+PROCESSES = [PARENT, *CHILDREN]
+
+
+def snapshot(process: int, time_s: float, moment_s: float | None, cow: int, own: int) -> Snapshot:
+    """Return a snapshot with memory shared copy-on-write and memory of its own, in MiB."""
+    parts = (
+        Part(PartKind.LIVE, "", own * MIB),
+        Part(PartKind.COW, "3 processes", cow * MIB),
+    )
+    rows = np.zeros(0, [("stack", "<u4")])
+    rss = (cow + own) * MIB
+    return Snapshot(process, time_s, "interval", rss, parts, 0, rows, moment_s=moment_s)
+
+
+def shared_by(count: int, snapshots: list[Snapshot]) -> dict[tuple[int, float], Sharing]:
+    """Return the sharing of snapshots whose copy-on-write memory `count` processes map."""
+    found = {}
+    for each in snapshots:
+        live, cow = (part.resident_bytes for part in each.parts)
+        share = SharedPart(PartKind.COW, "3 processes", cow, cow / count)
+        pss = live + round(cow / count)
+        found[each.process, each.time_s] = Sharing(
+            each.process, each.time_s, pss, live, (share,), each.rows
+        )
+    return found
+
+
+def test_shared_pages_count_once() -> None:
+    """The parts of several processes are PSS, and sum to it."""
+    recording = empty()
+    snapshots = [snapshot(0, 1.0, 1.0, 24, 0), snapshot(1, 1.1, 1.0, 24, 3)]
+    snapshots.append(snapshot(2, 1.2, 1.0, 24, 3))
+    recording.sharing = shared_by(3, snapshots)
+    found = account(snapshots, recording, {0, 1, 2})
+    assert found.counted_once
+    assert found.total_bytes == found.pss_bytes == 30 * MIB
+    assert found.rss_bytes == 78 * MIB
+    sizes = {part.kind: part.resident_bytes for part in found.parts}
+    assert sizes == {PartKind.LIVE: 6 * MIB, PartKind.COW: 24 * MIB}
+    assert found.unexplained_bytes == 0
+    assert not account(snapshots[:1], recording, {0}).counted_once
+
+
+def test_without_sharing_rss_is_summed() -> None:
+    """Recordings of older versions have no PSS."""
+    recording = empty()
+    found = account(
+        [snapshot(0, 1.0, None, 24, 0), snapshot(1, 1.1, None, 24, 3)], recording, {0, 1}
+    )
+    assert (found.counted_once, found.pss_bytes, found.total_bytes) == (False, None, 51 * MIB)
+
+
+def test_processes_that_share_are_of_one_moment() -> None:
+    """A parent read after its workers ended does not join what they had when they lived."""
+    together = [
+        snapshot(0, 1.0, 1.0, 24, 0),
+        snapshot(1, 1.1, 1.0, 24, 3),
+        snapshot(2, 1.2, 1.0, 24, 3),
+    ]
+    alone = snapshot(0, 2.0, 2.0, 0, 24)  # the workers' ends are not known yet
+    sharing = shared_by(3, together) | shared_by(1, [alone])
+    assert at_peak([*together, alone], PROCESSES, sharing) == together
+
+
+def test_a_moment_is_not_taken_apart() -> None:
+    """While a moment's snapshots follow each other, new ones are not summed with old ones."""
+    first = [snapshot(0, 1.0, 1.0, 24, 0), snapshot(1, 1.1, 1.0, 24, 0)]
+    second = [
+        snapshot(0, 2.0, 2.0, 24, 0),
+        snapshot(1, 2.1, 2.0, 20, 4),
+        snapshot(2, 2.2, 2.0, 24, 0),
+    ]
+    sharing = shared_by(2, first) | shared_by(3, second)
+    assert at_peak([*first, *second], PROCESSES, sharing) == second
+
+
+def test_a_much_higher_sum_is_kept_though_not_of_one_moment() -> None:
+    """If no moment is near the highest RSS, the account is of different times."""
+    early = [snapshot(0, 1.0, 1.0, 24, 0), snapshot(1, 1.1, 1.0, 24, 0)]
+    late = [snapshot(0, 5.0, None, 24, 0), snapshot(1, 5.5, None, 24, 90)]
+    sharing = shared_by(2, [*early, *late])
+    assert at_peak([*early, *late], PROCESSES, sharing) == late
+
+
+def test_exec_begins_a_new_family() -> None:
+    """A program that a forked process executes shares nothing with its parent."""
+    image = Process(**{**{n: getattr(CHILDREN[0], n) for n in PARENT.__slots__}, "index": 3})
+    snapshots = [snapshot(0, 1.0, 1.0, 24, 0), snapshot(1, 1.1, 1.0, 24, 0)]
+    other = snapshot(3, 1.5, None, 0, 50)
+    sharing = shared_by(2, snapshots) | shared_by(1, [other])
+    assert at_peak([*snapshots, other], [*PROCESSES, image], sharing) == [*snapshots, other]
+
+
+def stats(function: str, process: int, **figures: int) -> StackStats:
+    """Return the figures of one stack; those not given are 0."""
+    frames = (Frame(function, "/app/pool.py", 1, None, "python"),)
+    names = [
+        *("live_bytes", "live_count", "peak_bytes", "allocated_bytes", "allocations"),
+        *("resident_bytes", "huge_bytes", "swapped_bytes", "error_bytes"),
+    ]
+    return StackStats(frames, "malloc", process, **{n: figures.get(n, 0) for n in names})
+
+
+def test_what_ended_processes_had_is_found() -> None:
+    """Own peaks leave out what was inherited, and what the account has."""
+    table = StackTable.of(
+        [
+            stats("base", 0, live_bytes=25 * MIB, peak_bytes=25 * MIB, allocated_bytes=25 * MIB),
+            stats("base", 1, peak_bytes=25 * MIB),  # inherited
+            stats("heavy", 1, peak_bytes=15 * MIB, allocated_bytes=60 * MIB),
+            stats("heavy", 2, peak_bytes=14 * MIB, allocated_bytes=14 * MIB, live_bytes=2 * MIB),
+            stats("small", 2, peak_bytes=MIB // 2, allocated_bytes=MIB // 2),
+        ]
+    )
+    (found,) = find_own_peaks(table)
+    assert found.frame is not None
+    assert found.frame.function == "heavy"
+    assert (found.live_bytes, found.largest_bytes) == (27 * MIB, 15 * MIB)
+    assert found.processes == (1, 2)
