@@ -49,6 +49,8 @@ struct ring {
 	bool broken;
 	struct block freed; /* by the last FREE; key 0: none */
 	uint64_t freed_time;
+	uint32_t fault_site; /* index + 1 of that of the last sampled fault; 0: none */
+	uint64_t fault_page; /* and the size of its page */
 };
 
 /* Sampled page faults, by stack and owner of the memory. Each (stack, owner, kind) occurs once. */
@@ -62,11 +64,29 @@ struct fault_sites {
 	uint64_t samples;
 };
 
+/* Frees of pointers that were no live blocks, and the last frees of blocks, in which those that were freed
+ * twice are found. Exact mode only.
+ *
+ * count <= capacity <= MOST_BAD_FREES; freed_count counts all frees; `freed` has FREED_LOG entries or is NULL */
+#define MOST_BAD_FREES 1000u
+#define FREED_LOG 16384u
+struct freed_block {
+	struct block block;
+	uint64_t time;
+};
+struct bad_frees {
+	struct mematlas_bad_free *items; /* times are clock readings, as doubles */
+	uint32_t count, capacity;
+	struct freed_block *freed;
+	uint64_t freed_count;
+};
+
 /* emitted_*: the event was pushed, so it is not pushed again.
  * emitted_ended implies ending != MEMATLAS_RUNNING, and the rings are drained. */
 struct process {
 	struct state state;
 	struct fault_sites fault_sites;
+	struct bad_frees bad_frees;
 	struct vmas *vmas; /* as last read to find owners of faults; NULL: never */
 	double next_vmas;
 	int fault_events[2]; /* sent by the process; stay open when it closes its own */
@@ -171,6 +191,21 @@ double clock_since_start_s(const struct mematlas_collector *collector, uint64_t 
 bool event_push(struct mematlas_collector *collector, int type, int process); /* false: full */
 bool event_pop(struct mematlas_collector *collector, struct mematlas_event *ret);
 
+/* bad_frees.c: `before` is the return address of the call that freed it before; 0: unknown. */
+void bad_free_add(struct process *process, const struct ring *ring, uint64_t address, uint32_t node,
+		  uint64_t before);
+void bad_frees_free(struct process *process);
+void freed_log_start(struct bad_frees *bad_frees);
+static inline void freed_log_add(struct bad_frees *bad_frees, const struct block *block,
+				 uint64_t time)
+{
+	if (!bad_frees->freed)
+		freed_log_start(bad_frees);
+	if (bad_frees->freed)
+		bad_frees->freed[bad_frees->freed_count++ % FREED_LOG] =
+			(struct freed_block){*block, time};
+}
+
 /* processes.c: NULL if there is no such process, or, active, if its rings are not read yet. */
 struct process *process_at(const struct mematlas_collector *collector, int index);
 struct process *process_active_at(const struct mematlas_collector *collector, int index);
@@ -214,8 +249,8 @@ bool definition_apply(struct process *process, struct ring *ring, uint32_t mask,
 
 /* fault_sites.c */
 bool fault_sites_add(struct mematlas_collector *collector, struct process *process,
-		     const struct trace_ring *ring, uint64_t address, uint32_t node,
-		     uint32_t weight, unsigned flags); /* false: no memory */
+		     struct ring *ring, uint64_t address, uint32_t node, uint32_t weight,
+		     unsigned flags); /* false: no memory */
 /* fault_site_table.c: the entry of that key, added if there is none; NULL: no memory. */
 struct mematlas_fault_site *fault_sites_find(struct fault_sites *sites,
 					     const struct mematlas_fault_site *key);

@@ -142,24 +142,39 @@ static struct owner owner_of(struct mematlas_collector *collector, struct proces
 	return owner;
 }
 
-bool fault_sites_add(struct mematlas_collector *collector, struct process *process,
-		     const struct trace_ring *ring, uint64_t address, uint32_t node,
-		     uint32_t weight, unsigned flags)
+/* Samples come at equal distances in a thread's faults. While one site goes on, its count is off by less
+ * than one distance, however long that takes; only where sites take turns does chance add up. So each run
+ * of samples at one site adds the variance of one sample. Where sites mix at random, the sum is that of a
+ * multinomial count. */
+static double variance_of(struct ring *ring, uint32_t site, uint64_t page, uint32_t weight)
 {
-	struct owner owner = owner_of(collector, process, ring, address);
+	bool goes_on = ring->fault_site == site && ring->fault_page == page;
+
+	ring->fault_site = site;
+	ring->fault_page = page;
+	return goes_on ? 0 : (double)weight * (weight - 1.0);
+}
+
+bool fault_sites_add(struct mematlas_collector *collector, struct process *process,
+		     struct ring *ring, uint64_t address, uint32_t node, uint32_t weight,
+		     unsigned flags)
+{
+	const struct trace_ring *shared = ring_shared(process, (uint32_t)(ring - process->rings));
+	struct owner owner = owner_of(collector, process, shared, address);
 	struct mematlas_fault_site key = {.stack = node, .owner = owner.number, .kind = owner.kind};
-	struct mematlas_fault_site *site = fault_sites_find(&process->fault_sites, &key);
-	double variance = (double)weight * (weight - 1.0);
+	struct fault_sites *sites = &process->fault_sites;
+	struct mematlas_fault_site *site = fault_sites_find(sites, &key);
 
 	if (!site)
 		return false;
-	process->fault_sites.samples++;
+	uint64_t page = flags & TRACE_FLAG_HUGE ? pmd_bytes() : page_bytes();
+	double size = (double)page;
+	double variance = variance_of(ring, (uint32_t)(site - sites->items) + 1, page, weight);
+	sites->samples++;
 	site->faults += weight;
 	site->variance += variance;
 	if (flags & TRACE_FLAG_MAJOR)
 		site->major_faults += weight;
-	uint64_t page = flags & TRACE_FLAG_HUGE ? pmd_bytes() : page_bytes();
-	double size = (double)page;
 	if (!owner.file || !(flags & TRACE_FLAG_FILE)) {
 		site->bytes += size * weight;
 		site->bytes_variance += size * size * variance;

@@ -6,7 +6,7 @@
 static const uint8_t fixed_words[] = {
 	[TRACE_PAD] = 1,         [TRACE_ALLOC] = 4,  [TRACE_FREE] = 2,
 	[TRACE_RESTORE] = 2,     [TRACE_UNMAP] = 3,  [TRACE_FORK] = 2,
-	[TRACE_FORK_FAILED] = 2, [TRACE_FAULT] = 3,  [TRACE_BAD_FREE] = 3,
+	[TRACE_FORK_FAILED] = 2, [TRACE_FAULT] = 3,  [TRACE_BAD_FREE] = 4,
 	[TRACE_COMMIT] = 4,      [TRACE_RETURN] = 3, [TRACE_MARK] = 2 + TRACE_MARK_BYTES / 8,
 };
 _Static_assert(sizeof fixed_words == TRACE_MARK + 1, "MARK is the last type of a record");
@@ -90,6 +90,8 @@ static void apply_free(struct process *process, struct ring *ring, uint64_t targ
 			   &ring->freed)) {
 		ring->freed.key = 0;
 		process->unknown_frees++;
+	} else if (process->state.mean == 0) {
+		freed_log_add(&process->bad_frees, &ring->freed, ring->time);
 	}
 }
 
@@ -101,15 +103,17 @@ static void apply_restore(struct process *process, struct ring *ring, uint64_t t
 	ring->freed.key = 0;
 }
 
-static void apply_bad_free(struct process *process, struct ring *ring, uint64_t target,
-			   uint64_t stack)
+static void apply_bad_free(struct process *process, struct ring *ring, uint32_t mask)
 {
+	uint64_t target = ring_word(ring, mask, 1), stack = ring_word(ring, mask, 2);
 	uint32_t kind = TRACE_KIND(target);
 
-	if (kind > 0 && kind < RECORD_KINDS) {
-		uint32_t stats = stats_of(&process->state, ring, stack, kind);
-		process->state.stats.items[stats].bad_frees += 1;
-	}
+	if (kind == 0 || kind >= RECORD_KINDS)
+		return;
+	struct stack_stats *stats =
+		&process->state.stats.items[stats_of(&process->state, ring, stack, kind)];
+	stats->bad_frees += 1;
+	bad_free_add(process, ring, TRACE_ADDRESS(target), stats->node, ring_word(ring, mask, 3));
 }
 
 static void apply_fault(struct mematlas_collector *collector, struct process *process,
@@ -118,9 +122,8 @@ static void apply_fault(struct mematlas_collector *collector, struct process *pr
 	uint64_t target = ring_word(ring, mask, 1), sample = ring_word(ring, mask, 2);
 	uint32_t stack = (uint32_t)sample;
 	uint32_t node = stack < ring->stacks_capacity ? ring->stacks[stack][0] : 0;
-	const struct trace_ring *shared = ring_shared(process, (uint32_t)(ring - process->rings));
 
-	if (!fault_sites_add(collector, process, shared, TRACE_ADDRESS(target), node,
+	if (!fault_sites_add(collector, process, ring, TRACE_ADDRESS(target), node,
 			     (uint32_t)(sample >> 32), (unsigned)(target >> 56)))
 		process->state.out_of_memory = true;
 }
@@ -177,7 +180,7 @@ static void apply_rare(struct mematlas_collector *collector, struct process *pro
 		clone_drop(collector, process->image, second);
 		break;
 	case TRACE_BAD_FREE:
-		apply_bad_free(process, ring, second, ring_word(ring, mask, 2));
+		apply_bad_free(process, ring, mask);
 		break;
 	case TRACE_MARK:
 		marks_add(process, (uint32_t)(ring - process->rings), mask);

@@ -59,6 +59,24 @@ int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t byt
 	return bytes == 4 ? least4(parents, words, count, ranks, capacity, least) : -EINVAL;
 }
 
+/* One pass: a node inherits its parent's answer, unless it is the next marked one. */
+int mematlas_trie_nearest(const uint32_t *parents, uint64_t count, const uint32_t *marked,
+			  uint32_t marked_count, uint32_t *nearest)
+{
+	int error = mematlas_trie_check(parents, 0, count);
+	uint32_t next = 0;
+
+	if (error)
+		return error;
+	for (uint64_t node = 0; node < count; node++) {
+		if (next < marked_count && marked[next] == node)
+			nearest[node] = next++;
+		else
+			nearest[node] = node ? nearest[parents[node]] : marked_count;
+	}
+	return next == marked_count ? 0 : -EINVAL;
+}
+
 /* Each node's sum is added to its parent's, from the last node down; sums of kept nodes stay
  * apart. */
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count,

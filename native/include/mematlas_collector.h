@@ -308,5 +308,26 @@ int mematlas_collector_answer(struct mematlas_collector *collector, int process,
 int64_t mematlas_collector_objects(struct mematlas_collector *collector, int process,
 				   struct mematlas_object *rows, uint64_t capacity,
 				   char (*names)[MEMATLAS_TYPE_NAME], uint64_t name_capacity);
+/* Why a pointer could not be freed. */
+enum mematlas_bad_free_reason {
+	MEMATLAS_FREE_UNKNOWN,  /* never allocated, or freed so long ago that it was forgotten */
+	MEMATLAS_FREE_TWICE,    /* freed before */
+	MEMATLAS_FREE_INTERIOR, /* inside a live block, not at its start */
+	MEMATLAS_FREE_STATIC,   /* in a loaded module's own memory */
+	MEMATLAS_FREE_STACK     /* on the stack of the thread that freed it */
+};
+/* A free of a pointer that was no live block. Nodes are 0 and times negative where unknown. */
+struct mematlas_bad_free {
+	uint64_t address;
+	double time_s;
+	uint32_t node, reason;
+	uint32_t block_node; /* that allocated the block */
+	uint32_t freed_node; /* one frame: the call that freed the block before */
+	uint64_t block_address, block_bytes; /* freed before, or around the address; 0: unknown */
+	double freed_s; /* of the free before */
+};
+/* The first thousand, in order; exact mode only. */
+int64_t mematlas_collector_bad_frees(struct mematlas_collector *collector, int process,
+				     struct mematlas_bad_free *rows, uint64_t capacity);
 /* Reads a program file, or the interpreter of a script: enum trace_left_kind of trace_format.h. */
 int mematlas_program_left(const char *path);

@@ -12,6 +12,10 @@ int mematlas_trie_depths(const uint32_t *parents, uint64_t count, uint32_t *ret_
  * -EINVAL: no trie, another width, or a word without a rank. */
 int mematlas_trie_least(const uint32_t *parents, const void *words, uint32_t bytes, uint64_t count,
 			const int32_t *ranks, uint32_t capacity, void *ret_words);
+/* The number of the innermost marked node on the path to each node, the node itself included;
+ * `marked_count` where there is none. `marked` is ascending. -EINVAL: no trie, or not ascending. */
+int mematlas_trie_nearest(const uint32_t *parents, uint64_t count, const uint32_t *marked,
+			  uint32_t marked_count, uint32_t *ret_nearest);
 /* Adds each node's sum to its parent's, children first; with `kept`, only those of nodes where it
  * is 0. */
 int mematlas_trie_add_up(const uint32_t *parents, const uint8_t *kept, uint64_t count,
@@ -121,3 +125,23 @@ int mematlas_tree_merge(struct mematlas_tree *tree, uint32_t under, const uint32
 /* Returns the number of nodes. Writes their parents and labels where those are not NULL. */
 uint64_t mematlas_tree_read(const struct mematlas_tree *tree, uint32_t *ret_parents,
 			    uint32_t *ret_labels);
+
+/* What the samples of a profile in pprof's format are made of. locations[n] is the location of node
+ * n, all > 0; the root's stands for a stack without a path. suffix_starts has suffix_count + 1
+ * entries: suffix s is the encoded labels [suffix_starts[s], suffix_starts[s + 1]) of `suffixes`. */
+struct mematlas_pprof {
+	const uint32_t *parents;
+	const uint32_t *locations;
+	uint64_t nodes;
+	const int64_t *values; /* `types` of each row */
+	uint32_t types;
+	const uint8_t *suffixes;
+	const uint32_t *suffix_starts;
+	uint32_t suffix_count;
+};
+/* Writes as many samples as fit: the locations of the path of stacks[row], leaf first, the values
+ * and the labels suffix_of[row]. Returns the bytes written; `ret_rows` is the number of samples.
+ * -ENOSPC: not one fits; -EINVAL: no trie, or no such stack or suffix. */
+int64_t mematlas_pprof_samples(const struct mematlas_pprof *profile, const uint32_t *stacks,
+			       const uint8_t *suffix_of, uint64_t rows, uint8_t *out,
+			       uint64_t capacity, uint64_t *ret_rows);

@@ -222,7 +222,8 @@ enum trace_record {
 	TRACE_MODULE = 7,     /* [words << 8] [load bias] [start] [end] 2 byte strings: path, build ID in hex */
 	TRACE_FORK = 8,       /* [time] [fork serial]            this thread is about to fork */
 	TRACE_FORK_FAILED = 9,/* [time] [fork serial] */
-	TRACE_BAD_FREE = 10,  /* [time] [address | kind << 48] [stack ID]   exact mode: the block is not live */
+	TRACE_BAD_FREE = 10,  /* [time] [address | kind << 48] [stack ID] [return address of the call that freed
+				 it before; 0: unknown]   exact mode: the block is not live */
 	TRACE_COMMIT = 12,    /* [time] [address] [length] [stack ID]   reserved memory became writable */
 	TRACE_RETURN = 13,    /* [time] [address | flags << 56] [length]   see TRACE_FLAG_CLOSED, _DROPPED */
 	TRACE_MARK = 14,      /* [time] [serial] [8 words: name, NUL-padded]   0: waits for no account; else see struct trace_ring */

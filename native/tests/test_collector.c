@@ -104,10 +104,20 @@ static void test_failed_realloc_is_undone(void)
 	CHECK(total.live_bytes == 100 && total.freed_bytes == 0 && total.live_count == 1);
 	CHECK(total.allocated_bytes == 100);
 	put_free(&p, 0, 5, M, 0xa0);
-	PUT(&p, 0, TRACE_BAD_FREE | 6 << 8, 0xa0 | (uint64_t)M << 48, 1);
+	put_alloc(&p, 0, 6, M, 0x100, 64, 1, 0);
+	PUT(&p, 0, TRACE_BAD_FREE | 7 << 8, 0xa0 | (uint64_t)M << 48, 1, 0x5000);
+	PUT(&p, 0, TRACE_BAD_FREE | 8 << 8, 0x120 | (uint64_t)M << 48, 1, 0);
+	PUT(&p, 0, TRACE_BAD_FREE | 9 << 8, 0x140 | (uint64_t)M << 48, 1, 0);
 	poll_all(collector);
 	total = total_at(collector, 0, 0x1000, M);
-	CHECK(total.live_bytes == 0 && total.bad_frees == 1);
+	CHECK(total.live_bytes == 64 && total.bad_frees == 3);
+	struct mematlas_bad_free bad[4];
+	CHECK(mematlas_collector_bad_frees(collector, 0, bad, 4) == 3);
+	CHECK(bad[0].reason == MEMATLAS_FREE_TWICE && bad[0].address == 0xa0);
+	CHECK(bad[0].block_bytes == 100 && bad[0].block_node == bad[0].node && bad[0].freed_node);
+	CHECK(bad[0].freed_s >= 0 && bad[0].freed_s <= bad[0].time_s);
+	CHECK(bad[1].reason == MEMATLAS_FREE_INTERIOR && bad[1].block_address == 0x100);
+	CHECK(bad[2].reason == MEMATLAS_FREE_UNKNOWN && bad[2].block_bytes == 0);
 	session_end(collector);
 }
 

@@ -52,6 +52,31 @@ static void test_ways_up(void)
 	CHECK(mematlas_trie_least(parents, words, 3, NODES, by_word, 5, least) == -EINVAL);
 }
 
+static void test_nearest(void)
+{
+	uint32_t marked[NODES], count = 0, number[NODES], nearest[NODES];
+
+	for (uint32_t node = 0; node < NODES; node++) {
+		number[node] = count;
+		if (kept[node] && node % 3 == 0)
+			marked[count++] = node;
+	}
+	CHECK(mematlas_trie_nearest(parents, NODES, marked, count, nearest) == 0);
+	for (uint32_t node = 0; node < NODES; node++) {
+		uint32_t at = node;
+
+		while (at && !(kept[at] && at % 3 == 0))
+			at = parents[at];
+		CHECK(nearest[node] == (kept[at] && at % 3 == 0 ? number[at] : count));
+	}
+	marked[count - 1] = marked[count - 2];
+	CHECK(mematlas_trie_nearest(parents, NODES, marked, count, nearest) == -EINVAL);
+	marked[count - 1] = NODES;
+	CHECK(mematlas_trie_nearest(parents, NODES, marked, count, nearest) == -EINVAL);
+	CHECK(mematlas_trie_nearest(parents, NODES, marked, 0, nearest) == 0);
+	CHECK(nearest[NODES - 1] == 0);
+}
+
 static void test_keys(void)
 {
 	static const int64_t some[] = {-5, 2, 8, 900}, others[] = {-7, -5, 3, 8, 9}, not[] = {3, 3};
@@ -198,6 +223,7 @@ int main(void)
 	for (unsigned int seed = 1; seed <= 20; seed++) {
 		grow(seed);
 		test_ways_up();
+	test_nearest();
 		test_folded_sums();
 		grow(seed);
 		test_sums();

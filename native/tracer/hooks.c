@@ -88,13 +88,13 @@ static TRACE_INLINE void look_before_free(const void *block)
 		trace_look_before_free(block);
 }
 
-static TRACE_OUT_OF_LINE void slow_free(void *block)
+static TRACE_OUT_OF_LINE void slow_free(void *block, const void *caller)
 {
 	if (!block || trace_is_bootstrap(block))
 		return;
 	if (trace_enter()) {
 		look_before_free(block);
-		trace_freeing(TRACE_MALLOC, block);
+		trace_freeing(TRACE_MALLOC, block, caller);
 		trace_leave();
 	}
 	trace_real.free(block);
@@ -103,7 +103,7 @@ static TRACE_OUT_OF_LINE void slow_free(void *block)
 TRACE_EXPORT void free(void *block)
 {
 	if (trace_free_due(block))
-		slow_free(block);
+		slow_free(block, __builtin_return_address(0));
 	else
 		trace_real.free(block);
 }
@@ -118,14 +118,14 @@ static void *move_from_bootstrap(const void *block, size_t size)
 	return moved;
 }
 
-static inline bool record_realloc_free(void *block)
+static inline bool record_realloc_free(void *block, const void *caller)
 {
-	return block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block);
+	return block && trace_free_due(block) && trace_freeing(TRACE_MALLOC, block, caller);
 }
 
 /* The free of the old block is recorded before the real call, since afterwards another thread may own
  * its address. If the call fails, a RESTORE record undoes it. */
-static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
+static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due, const void *caller)
 {
 	if (trace_is_bootstrap(block))
 		return move_from_bootstrap(block, size);
@@ -135,7 +135,7 @@ static TRACE_OUT_OF_LINE void *slow_realloc(void *block, size_t size, bool due)
 	if (block)
 		look_before_free(block);
 	bool record = due && trace_sample_ready(size);
-	bool was_live = record_realloc_free(block);
+	bool was_live = record_realloc_free(block, caller);
 	trace_allocator_enter();
 	void *moved = trace_real.realloc(block, size);
 	trace_allocator_leave();
@@ -153,7 +153,7 @@ static TRACE_INLINE void *hook_realloc(void *block, size_t size)
 	bool due = trace_sample_due(size);
 
 	if (due || (block && trace_free_due(block)))
-		return slow_realloc(block, size, due);
+		return slow_realloc(block, size, due, __builtin_return_address(0));
 	return trace_real.realloc(block, size);
 }
 

@@ -56,13 +56,14 @@ static __attribute__((noinline)) void *record_new(void *block, size_t size, uint
 
 /* The guard stays held, since the real operator may call free(), which would record a bad free. */
 static __attribute__((noinline)) void recorded_delete(delete_function *real, void *block,
-						      size_t second, size_t third)
+						      size_t second, size_t third,
+						      const void *caller)
 {
 	bool entered = block && trace_enter();
 
 	if (entered) {
 		trace_look_before_free(block);
-		trace_freeing(TRACE_MALLOC, block);
+		trace_freeing(TRACE_MALLOC, block, caller);
 		trace_allocator_enter();
 	}
 	real(block, second, third);
@@ -90,12 +91,12 @@ static void real_free(void *block, size_t unused, size_t unused_too)
 	trace_real.free(block);
 }
 
-static TRACE_SLOW void fallback_delete(void *block)
+static TRACE_SLOW void fallback_delete(void *block, const void *caller)
 {
 	if (trace_is_bootstrap(block))
 		return;
 	if (trace_free_due(block))
-		recorded_delete(real_free, block, 0, 0);
+		recorded_delete(real_free, block, 0, 0, caller);
 	else
 		trace_real.free(block);
 }
@@ -130,13 +131,13 @@ static TRACE_SLOW void fallback_delete(void *block)
 		if (trace_unlikely(!real)) {                                                       \
 			real = (delete_function *)find(#symbol, __builtin_return_address(0));      \
 			if (!real) {                                                               \
-				fallback_delete(block);                                            \
+				fallback_delete(block, __builtin_return_address(0));               \
 				return;                                                            \
 			}                                                                          \
 			known = real;                                                              \
 		}                                                                                  \
 		if (allocates((const void *)(uintptr_t)real) && trace_free_due(block))             \
-			recorded_delete(real, block, second, third);                               \
+			recorded_delete(real, block, second, third, __builtin_return_address(0));  \
 		else                                                                               \
 			real(block, second, third);                                                \
 	}

@@ -9,7 +9,7 @@ static bool freeing(void *block)
 {
 	if (!trace_enter())
 		return false;
-	bool was_live = trace_freeing(TRACE_PYOBJECT, block);
+	bool was_live = trace_freeing(TRACE_PYOBJECT, block, NULL);
 	trace_leave();
 	return was_live;
 }

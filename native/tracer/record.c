@@ -153,12 +153,14 @@ bool trace_faulted(const void *address, unsigned weight, unsigned flags,
 
 static void report_bad_free(struct trace_thread *thread, enum trace_kind kind, const void *block)
 {
+	uint64_t before = trace_threads_find_freed(thread, block);
 	uint32_t stack = trace_stack(thread, false);
 
-	if (!stack || !trace_begin(thread, 3))
+	if (!stack || !trace_begin(thread, 4))
 		return;
 	uint64_t word = trace_address_word(kind, block, 0);
-	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, word, stack}, 3);
+	trace_record(thread, (uint64_t[]){TRACE_BAD_FREE | trace_now() << 8, word, stack, before},
+		     4);
 }
 
 static void record_pair(struct trace_thread *thread, uint64_t type, enum trace_kind kind,

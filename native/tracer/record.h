@@ -78,9 +78,19 @@ static inline void trace_notice_end(void)
 		trace_exit_snapshot();
 }
 
+static TRACE_INLINE void trace_keep_caller(struct trace_thread *thread, const void *block,
+					   const void *caller)
+{
+	uint64_t place = thread->head / 2;
+	struct trace_freed *freed = &thread->freed[place % TRACE_FREED];
+
+	freed->key = trace_freed_key(block, (uintptr_t)caller, place);
+	freed->caller = (uintptr_t)caller;
+}
+
 /* True: the block was recorded as live, and is removed. Large blocks of Python are not found, since
- * malloc() recorded them. */
-static TRACE_INLINE bool trace_freeing(enum trace_kind kind, const void *block)
+ * malloc() recorded them. `caller` NULL: not kept, should the block be freed again. */
+static TRACE_INLINE bool trace_freeing(enum trace_kind kind, const void *block, const void *caller)
 {
 	trace_notice_end();
 	struct trace_thread *thread = trace_thread_fast();
@@ -88,6 +98,8 @@ static TRACE_INLINE bool trace_freeing(enum trace_kind kind, const void *block)
 		return trace_free_slow(kind, block);
 	if (trace_unlikely(!trace_bit_remove(kind, block)))
 		return kind == TRACE_MALLOC && trace_free_slow(kind, block);
+	if (caller)
+		trace_keep_caller(thread, block, caller);
 	trace_record(thread,
 		     (uint64_t[]){TRACE_FREE | trace_time(thread, kind) << 8,
 				  trace_address_word(kind, block, 0)},

@@ -69,6 +69,34 @@ bool trace_threads_are_inside(void)
 	return false;
 }
 
+/* The newest free of the block first: entries go round with the thread's place in its ring. */
+static uint64_t find_freed(const struct trace_thread *thread, const void *block)
+{
+	uint64_t newest = thread->head / 2;
+
+	for (uint64_t age = 0; age < TRACE_FREED && age <= newest; age++) {
+		uint64_t place = newest - age;
+		const struct trace_freed *freed = &thread->freed[place % TRACE_FREED];
+		uint64_t caller = __atomic_load_n(&freed->caller, __ATOMIC_RELAXED);
+		uint64_t key = __atomic_load_n(&freed->key, __ATOMIC_RELAXED);
+		if (caller && key == trace_freed_key(block, caller, place))
+			return caller;
+	}
+	return 0;
+}
+
+uint64_t trace_threads_find_freed(const struct trace_thread *self, const void *block)
+{
+	uint32_t used = __atomic_load_n(&trace_session.process->rings, __ATOMIC_ACQUIRE);
+	uint64_t caller = find_freed(self, block);
+
+	for (uint32_t i = 0; !caller && i < used && i < trace_session.most_rings; i++)
+		if (__atomic_load_n(&trace_session.rings[i].state, __ATOMIC_ACQUIRE) ==
+		    TRACE_RING_ACTIVE)
+			caller = find_freed(trace_group_slot(i), block);
+	return caller;
+}
+
 /* A ring whose owner's TID is the claimer's has lost its owner. */
 static bool claim_entry(uint32_t index, int32_t tid)
 {

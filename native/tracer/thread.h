@@ -26,6 +26,20 @@ struct trace_seen_module {
  *   tail_seen <= head <= limit <= min(populated, tail_seen + mask + 1), or limit == 0
  *   mask + 1 is a power of two; words[i & mask] holds word i of the ring
  *   modules <= TRACE_SEEN_MODULES */
+/* A block that the thread freed at `place`, half of its head then. Most entries are skipped in a lap, so the
+ * key tells their lap, and that both words were written by one free.
+ *
+ *   key == trace_freed_key(block, caller, place) */
+#define TRACE_FREED 4096u
+struct trace_freed {
+	uint64_t key, caller;
+};
+
+static inline uint64_t trace_freed_key(const void *block, uint64_t caller, uint64_t place)
+{
+	return (uint64_t)(uintptr_t)block ^ caller ^ place / TRACE_FREED << 48;
+}
+
 struct trace_thread {
 	struct trace_ring *ring;
 	const int32_t *guard; /* in the owner's thread-local storage, gone once it has ended */
@@ -54,6 +68,9 @@ struct trace_thread {
 	struct trace_stack_slot stacks[TRACE_STACK_SLOTS];
 	struct trace_python_chain chain;
 	struct trace_code_cache code_cache;
+	/* The last frees of an exact run, at half their place in the ring: where a block was freed first is
+	 * asked once it is freed again. */
+	struct trace_freed freed[TRACE_FREED];
 };
 
 /* Tests the invariant of struct trace_thread. */
@@ -80,6 +97,8 @@ struct trace_thread *trace_thread_set_up(void);
 
 /* Has that thread of this process ended? */
 bool trace_thread_has_ended(int32_t tid);
+/* Return address of the last call that freed the block; 0: unknown. */
+uint64_t trace_threads_find_freed(const struct trace_thread *self, const void *block);
 /* Does any thread but the caller use the memory of rings and slots now? */
 bool trace_threads_are_inside(void);
 

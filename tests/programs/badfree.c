@@ -1,10 +1,24 @@
-/* badfree stack|double: a bug that the C library answers with abort. */
+/* badfree stack|double|inside|static: a bug that the C library answers with abort. */
 #include <stdlib.h>
 #include <string.h>
 
-static void *volatile hidden;
+#define NOINLINE __attribute__((noinline, noclone))
 
-__attribute__((noinline, noclone)) static void free_wrongly(void)
+static void *volatile hidden;
+static char fixed[64];
+
+NOINLINE static void *make(size_t size)
+{
+	return malloc(size);
+}
+
+NOINLINE static void release(void *block)
+{
+	free(block);
+	__asm__ volatile("" : : : "memory");
+}
+
+NOINLINE static void free_wrongly(void)
 {
 	free(hidden);
 	__asm__ volatile("" : : : "memory");
@@ -12,13 +26,20 @@ __attribute__((noinline, noclone)) static void free_wrongly(void)
 
 int main(int argc, char **argv)
 {
+	const char *what = argc > 1 ? argv[1] : "stack";
 	char local[64] = {0};
 
-	if (argc > 1 && strcmp(argv[1], "double") == 0) {
-		hidden = malloc(100);
-		free(hidden);
+	if (strcmp(what, "double") == 0) {
+		release(make(
+			100)); /* stays in the thread's cache, so that no other gets the address */
+		hidden = make(5000);
+		release(hidden);
+		for (int i = 0; i < 1000; i++) /* others come between in the logs of frees */
+			release(make(100));
+	} else if (strcmp(what, "inside") == 0) {
+		hidden = (char *)make(5000) + 64;
 	} else {
-		hidden = local + 16;
+		hidden = (strcmp(what, "static") == 0 ? fixed : local) + 16;
 	}
 	free_wrongly();
 	return local[0];

@@ -109,13 +109,15 @@ def main(arguments: list[str]) -> int:
         folder = Path(arguments[1]) if len(arguments) > 1 else Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
         results = []
-        print(f"{'program':<10}{'pairs':>7}{'failed':>8}{'largest':>12}{'grown by':>12}{'found':>14}")
+        print(
+            f"{'program':<10}{'pairs':>7}{'failed':>8}{'largest':>12}{'grown by':>12}{'found':>14}"
+        )
         for name, command in commands(folder).items():
             each = judge(name, command, folder, runs)
             results.append(each)
-            found = f"{each.found}/{each.grown_pairs}"
+            shown = f"{each.found}/{each.grown_pairs}"
             sizes = f"{each.largest / 1024:>8,.0f} KiB{each.grown / 1024:>8,.0f} KiB"
-            print(f"{name:<10}{each.pairs:>7}{each.failed:>8}{sizes}{found:>14}", flush=True)
+            print(f"{name:<10}{each.pairs:>7}{each.failed:>8}{sizes}{shown:>14}", flush=True)
     failed, pairs = sum(each.failed for each in results), sum(each.pairs for each in results)
     found, grown = sum(each.found for each in results), sum(each.grown_pairs for each in results)
     print(f"equal runs: {failed} of {pairs:,} pairs fail; growth: found in {found / grown:.1%}")

@@ -7,7 +7,7 @@ import random
 from dataclasses import replace
 from itertools import accumulate
 
-from mematlas.recording.model import Frame, Part, PartKind, Sampling
+from mematlas.recording.model import BadFreeReason, Frame, Part, PartKind, Sampling
 from mematlas.report.analyse.lines import lines
 from mematlas.report.html import render_html
 from mematlas.report.model.diff import Diff, Moment, StackChange
@@ -196,7 +196,10 @@ def python_service() -> Report:
         series=(wave(0, 0.0, 12.4, 400, swap=9), wave(1, 2.5, 11.9, 22)),
         bad_frees=(
             BadFree((native("free"), native("close_session", "/srv/shop/ext/session.c", 219,
-                     "/srv/shop/ext/session.so"), MAIN, MODULE), 0, 3),
+                     "/srv/shop/ext/session.so"), MAIN, MODULE), 0, 3, BadFreeReason.TWICE,
+                     0x55D0_3D0F_8CB0, 7.25, 0x55D0_3D0F_8CB0, 4096,
+                     (native("open_session", "/srv/shop/ext/session.c", 88, "/srv/shop/ext/session.so"),),
+                     (native("expire", "/srv/shop/ext/session.c", 240, "/srv/shop/ext/session.so"),), 7.0),
         ),
         notes=("busybox gzip (pid 4140) was not traced: it is statically linked",),
     )  # fmt: skip

@@ -6,7 +6,7 @@ import errno
 import os
 from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mematlas._core.binding import check, ffi, lib
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 _MAX_OBJECT_ROWS, _MAX_TYPES = 1 << 16, 1 << 14
+_MAX_BAD_FREES = 1000
 
 
 def _text(chars: Any) -> str:
@@ -171,6 +172,20 @@ class SetMark:
     def waits(self) -> bool:
         """Whether the thread waits until the mark is answered."""
         return self.serial > 0
+
+
+class BadFreeRow(NamedTuple):
+    """A free of a pointer that was no live block; struct mematlas_bad_free, `reason` its enum."""
+
+    time_s: float
+    stack: int
+    address: int
+    reason: int
+    block_stack: int
+    freed_stack: int
+    block_address: int
+    block_bytes: int
+    freed_s: float | None
 
 
 class Collector:
@@ -450,6 +465,25 @@ class Collector:
         named = [row.type for row in rows[0:got] if row.type < _MAX_TYPES]
         types = max(named, default=-1) + 1
         return [_text(names[number]) for number in range(types)], _bytes(rows, got)
+
+    def bad_frees(self, process: int) -> list[BadFreeRow]:
+        """Return the frees of pointers that were no live blocks, in order; exact mode only."""
+        rows = ffi.new("struct mematlas_bad_free[]", _MAX_BAD_FREES)
+        got = check(lib.mematlas_collector_bad_frees(self._handle, process, rows, _MAX_BAD_FREES))
+        return [
+            BadFreeRow(
+                time_s=row.time_s,
+                stack=row.node,
+                address=row.address,
+                reason=row.reason,
+                block_stack=row.block_node,
+                freed_stack=row.freed_node,
+                block_address=row.block_address,
+                block_bytes=row.block_bytes,
+                freed_s=row.freed_s if row.freed_s >= 0 else None,
+            )
+            for row in rows[0:got]
+        ]
 
     def _allocate(self, process: int, row: str) -> tuple[Any, int]:
         """Allocate an array with a row per (stack, kind) of a process; return it and its capacity."""

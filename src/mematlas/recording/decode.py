@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from mematlas.recording.partial import Metadata, PartialRecording
 
 
+_ATTACHED = "when it was attached to"  # in the note of a process, where it is not said otherwise
 _FEW = 1 << 16  # rows checked at once; larger chunks are checked at access
 
 
@@ -64,6 +65,7 @@ def _read_process(pieces: PartialRecording, metadata: Metadata, _: ChunkData) ->
         ending=text_of(metadata["ending"]),
         note=text_of(metadata["note"]),
         title=text_of(metadata.get("title", "")),
+        attached=metadata.get("attached", _ATTACHED in metadata["note"]) is True,
         peak_rss_bytes=optional(amount_of, metadata.get("peak_rss_bytes")),
     )
     pieces.processes[process.index] = process
@@ -172,6 +174,35 @@ def _read_heaps(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> N
     pieces.heaps[process] = model.GlibcHeaps(process, number_of(metadata["time_s"]), heaps)
 
 
+def _read_bad_frees(pieces: PartialRecording, metadata: Metadata, _: ChunkData) -> None:
+    process = int(metadata["process"])
+    events = tuple(
+        model.BadFreeEvent(
+            time_s=number_of(time_s),
+            stack=stack_of(pieces, process, stack),
+            address=address_of(address),
+            reason=model.BadFreeReason(reason),
+            block_stack=stack_of(pieces, process, block_stack),
+            freed_stack=stack_of(pieces, process, freed_stack),
+            block_address=address_of(block_address),
+            block_bytes=amount_of(block_bytes),
+            freed_s=optional(number_of, freed_s),
+        )
+        for (
+            time_s,
+            stack,
+            address,
+            reason,
+            block_stack,
+            freed_stack,
+            block_address,
+            block_bytes,
+            freed_s,
+        ) in metadata["bad_frees"]
+    )
+    pieces.bad_frees[process] = events
+
+
 def _read_timeline(pieces: PartialRecording, metadata: Metadata, data: ChunkData) -> None:
     rows = sample_rows(data.array(model.TIMELINE_DTYPE))
     pieces.timeline.setdefault(int(metadata["process"]), []).append(rows)
@@ -254,6 +285,7 @@ DECODERS: dict[bytes, Callable[[PartialRecording, Metadata, ChunkData], None]] =
     atlas.IDLE: _read_idle,
     atlas.OBJECTS: _read_objects,
     atlas.HEAPS: _read_heaps,
+    atlas.BAD_FREES: _read_bad_frees,
     atlas.TIMELINE: _read_timeline,
     atlas.FAULT_SITES: _read_fault_sites,
     atlas.FRAMES: _read_frames,
@@ -266,3 +298,12 @@ DECODERS: dict[bytes, Callable[[PartialRecording, Metadata, ChunkData], None]] =
 def stack_count(pieces: PartialRecording, process: int) -> int:
     """Count the stacks of a process, including stack 0 ("no stack")."""
     return max(1, pieces.node_count.get(process, 0))
+
+
+def stack_of(pieces: PartialRecording, process: int, stack: int) -> int:
+    """Return a stack ID. Raises ValueError if the process has no such stack."""
+    number = int(stack)
+    if not 0 <= number < stack_count(pieces, process):
+        message = "stack out of range"
+        raise ValueError(message)
+    return number

@@ -43,6 +43,7 @@ SHARING = b"SHAR"
 IDLE = b"IDLE"
 OBJECTS = b"OBJS"
 HEAPS = b"HEAP"
+BAD_FREES = b"BADF"
 TIMELINE = b"TIME"
 FAULT_SITES = b"FALT"
 FRAMES = b"FRAM"
@@ -54,6 +55,10 @@ RENAMED_TYPES = {b"PINS": FRAGMENTATION, b"COLD": IDLE, b"TOUC": FAULT_SITES}
 RENAMED_METADATA = {"cold_bytes": "idle_bytes", "places": "parts"}
 """Names of version 3 and older, with the current ones."""
 
+BAD_FREE_FIELDS = (
+    *("time_s", "stack", "address", "reason", "block_stack", "freed_stack"),
+    *("block_address", "block_bytes", "freed_s"),
+)
 HEAP_FIELDS = ("start", "size", "in_use", "free", "trimmable", "main", "top")
 
 _COLUMNS_OF = {

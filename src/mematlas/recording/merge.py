@@ -221,7 +221,19 @@ def _doubled(rows: NDArray[Any]) -> NDArray[Any]:
 def _write_end(
     writer: Writer, recording: RecordingData, old: int, new: int, later_s: float
 ) -> None:
-    """Write the results taken at the end of a process."""
+    """Write the results taken at the end of a process, and its bad frees."""
+    if bad_frees := recording.bad_frees.get(old):
+        writer.bad_frees(
+            new,
+            [
+                replace(
+                    each,
+                    time_s=each.time_s + later_s,
+                    freed_s=None if each.freed_s is None else each.freed_s + later_s,
+                )
+                for each in bad_frees
+            ],
+        )
     if heaps := recording.heaps.get(old):
         writer.heaps(new, time_s=heaps.time_s + later_s, heaps=heaps.heaps)
     if objects := recording.objects.get(old):

@@ -241,6 +241,7 @@ class Process:
     ending: str = "running"  # "exited 0", "killed by SIGKILL", "exec", "lost sight of", ...
     note: str = ""  # why it was not traced, or not completely
     title: str = field(default="", repr=False)  # its last command line, if that changed
+    attached: bool = field(default=False, repr=False)  # tracing began while it ran
     peak_rss_bytes: int | None = field(default=None, repr=False)  # VmHWM, as last read
 
 
@@ -374,6 +375,34 @@ class Objects:
     rows: Rows  # OBJECTS_DTYPE
 
 
+class BadFreeReason(StrEnum):
+    """Why a pointer could not be freed. Numbers in recordings are `enum mematlas_bad_free_reason`."""
+
+    UNKNOWN = "unknown"  # never allocated, or freed so long before that it was forgotten
+    TWICE = "freed twice"
+    INTERIOR = "interior pointer"  # inside a live block, not its start
+    STATIC = "static memory"  # in a loaded module's own memory
+    STACK = "stack memory"  # on the stack of the thread that freed it
+
+
+@dataclass(frozen=True, slots=True)
+class BadFreeEvent:
+    """A free of a pointer that was no live block. Stacks are 0 where unknown.
+
+    `block` is the block that was freed before, or the live one around the address; bytes 0: unknown.
+    """
+
+    time_s: float
+    stack: int
+    address: int
+    reason: BadFreeReason
+    block_stack: int  # that allocated the block
+    freed_stack: int  # of one frame: the call that freed the block before
+    block_address: int
+    block_bytes: int
+    freed_s: float | None  # time of the free before
+
+
 @dataclass(frozen=True, slots=True)
 class GlibcHeaps:
     """Heaps of glibc malloc at the end of the process or at detach."""
@@ -459,6 +488,9 @@ class RecordingData:
     )  # the last scan of each process, with --idle
     heaps: dict[int, GlibcHeaps] = field(default_factory=dict)  # of processes that use glibc malloc
     objects: dict[int, Objects] = field(default_factory=dict)  # of Python processes
+    bad_frees: dict[int, tuple[BadFreeEvent, ...]] = field(
+        default_factory=dict
+    )  # the first thousand; exact mode only
     allocators: dict[str, tuple[str, ...]] = field(default_factory=dict)  # inside files, by path
     fragmentation: dict[tuple[int, float], Fragmentation] = field(
         default_factory=dict

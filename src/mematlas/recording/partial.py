@@ -89,6 +89,7 @@ class PartialRecording:
     idle: dict[int, model.IdleScan] = field(default_factory=dict)
     objects: dict[int, model.Objects] = field(default_factory=dict)
     heaps: dict[int, model.GlibcHeaps] = field(default_factory=dict)
+    bad_frees: dict[int, tuple[model.BadFreeEvent, ...]] = field(default_factory=dict)
     packed_fragmentation: dict[tuple[int, float], tuple[int, Payload]] = field(default_factory=dict)
     fragmentation: dict[tuple[int, float], model.Fragmentation] = field(default_factory=dict)
     marks: list[model.Mark] = field(default_factory=list)
@@ -125,6 +126,7 @@ class PartialRecording:
             objects=self.objects,
             heaps=self.heaps,
             marks=sorted(self.marks, key=lambda each: each.time_s),
+            bad_frees=self.bad_frees,
             notes=self.notes,
             allocators=self.allocators,
             complete=self.complete and not self.lossy,

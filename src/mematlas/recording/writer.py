@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from mematlas.linux.glibc_heap import HeapUse
     from mematlas.recording.model import (
+        BadFreeEvent,
         CodeObject,
         Frame,
         Mark,
@@ -67,7 +68,7 @@ class Writer:
         metadata = _fields(
             process,
             *("index", "pid", "parent_pid", "parent_index", "executable", "command"),
-            *("start_s", "python_version", "end_s", "ending", "note", "title"),
+            *("start_s", "python_version", "end_s", "ending", "note", "title", "attached"),
             "peak_rss_bytes",
         )
         self._chunk(atlas.PROCESS, metadata)
@@ -198,6 +199,11 @@ class Writer:
         """Write live Python objects by type (OBJECTS_DTYPE). They replace those written before."""
         metadata = {"process": process, "time_s": time_s, "names": list(names)}
         self._chunk(atlas.OBJECTS, metadata, rows)
+
+    def bad_frees(self, process: int, events: Iterable[BadFreeEvent]) -> None:
+        """Write frees of pointers that were no live blocks. They replace those written before."""
+        rows = [[getattr(each, name) for name in atlas.BAD_FREE_FIELDS] for each in events]
+        self._chunk(atlas.BAD_FREES, {"process": process, "bad_frees": rows})
 
     def heaps(self, process: int, *, time_s: float, heaps: Iterable[HeapUse]) -> None:
         """Write the glibc heaps. They replace those written before."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
-from mematlas.report import timeline
+from mematlas.report import bad_frees, timeline
 from mematlas.report.frame_names import owner_name
 from mematlas.report.model.report import END, PEAK
 from mematlas.report.run_facts import is_known, part_totals
@@ -27,7 +27,15 @@ def answer(report: Report, ranked: list[LineStats], directory: str) -> str:
 
 
 def answer_spans(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
-    """Return the answer as pairs of text and role: "figure", "code", or "" for plain words."""
+    """Return the answer as pairs of text and role: "figure", "code", "warning", or "" for plain words."""
+    spans = _memory(report, ranked, directory)
+    if bad := bad_frees.sentence(report.bad_frees, directory):
+        spans.append((bad, "warning"))
+    return spans
+
+
+def _memory(report: Report, ranked: list[LineStats], directory: str) -> list[tuple[str, str]]:
+    """Return where the resident memory is."""
     account = report.account
     if account.total_bytes <= 0:
         return [("Resident memory is unknown: the program's pages could not be read.", "")]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from mematlas.present.printable import clean, shorten
 from mematlas.report.analyse.lines import OWN, owner, tier
-from mematlas.report.analyse.short_paths import short_path as short_path  # views use it from here
+from mematlas.report.analyse.short_paths import short_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -266,8 +266,14 @@ def _own_peak(each: OwnPeak) -> dict[str, Any]:
 
 
 def _bad_free(bad: BadFree) -> dict[str, Any]:
-    frames = [frame_fields(frame) for frame in bad.frames]
-    return {"frames": frames, "process": bad.process, "count": bad.count}
+    """Return a bad free as a dict; what is unknown is null, unknown stacks have no frames."""
+    stacks = ("frames", "block_frames", "freed_frames")
+    return {
+        each.name: [frame_fields(frame) for frame in getattr(bad, each.name)]
+        if each.name in stacks
+        else getattr(bad, each.name)
+        for each in fields(bad)
+    }
 
 
 def frame_fields(frame: Frame) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from mematlas.linux.process import open_process
 from mematlas.linux.status import read_command
 from mematlas.recording.jit_code import name_jit_code
 from mematlas.recording.model import (
+    BadFreeEvent,
+    BadFreeReason,
     CodeObject,
     Mark,
     Module,
@@ -68,6 +70,7 @@ class ProcessRecorder:
         self._index = index
         self._nodes = self._codes = self._modules = 0
         self._fault_parts: list[tuple[PartKind, str]] = []
+        self._bad_frees = 0
         self._next_totals = 0.0
         self._has_exited = False
         self._watch: idle_memory.IdleWatch | None = None
@@ -90,6 +93,7 @@ class ProcessRecorder:
             command=tuple(_clean(word) for word in info.command),
             start_s=info.start_s,
             python_version=_version(info),
+            attached=info.attached,
         )
         writer.process(self._process)
 
@@ -360,6 +364,7 @@ class ProcessRecorder:
         )
         self._write_lifetimes()
         self._write_fault_sites(info)
+        self._write_bad_frees()
         now = time.monotonic()
         self._next_totals = now + max(_TOTALS_GAP_S, (now - start) / _TOTALS_BUDGET)
 
@@ -371,6 +376,17 @@ class ProcessRecorder:
         cell_s, rows = self._collector.age_matrix(self._index)
         if cell_s:
             self._writer.age_matrix(self._index, time_s=now, cell_s=cell_s, rows=rows)
+
+    def _write_bad_frees(self) -> None:
+        found = self._collector.bad_frees(self._index)
+        if len(found) > self._bad_frees:
+            self._bad_frees = len(found)
+            self._write_names()  # the frame of an earlier free is a node of its own
+            reasons = list(BadFreeReason)
+            self._writer.bad_frees(
+                self._index,
+                [BadFreeEvent(**{**row._asdict(), "reason": reasons[row.reason]}) for row in found],
+            )
 
     def _write_fault_sites(self, info: Traced) -> None:
         if info.faults is Faults.OFF:

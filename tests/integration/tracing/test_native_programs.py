@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import mematlas
+from mematlas.cli import main
 from mematlas.recording.reader import read
 from mematlas.report.analyse.lines import lines
 from traced_runs import MEMATLAS, bare, trace
@@ -256,13 +258,43 @@ def test_deep_stacks_and_alternate_stacks(
         assert run.sum("allocated_bytes", "down") == 10000
 
 
-@pytest.mark.parametrize("way", ["stack", "double"])
-def test_bad_frees_are_named_and_the_abort_stays(build: Build, traced: Run, way: str) -> None:
-    """Glibc aborts as untraced, and the report says where the pointer was freed."""
+BAD_FREES = {
+    "stack": ("stack memory", None, "freed memory of its own stack", "never allocated"),
+    "static": ("static memory", None, "freed static memory", "never allocated"),
+    "double": (
+        "freed twice",
+        5000,
+        "freed a block twice",
+        "was freed before by release badfree.c:",
+    ),
+    "inside": (
+        "interior pointer",
+        5000,
+        "freed a pointer into the middle of a block",
+        "lies 64 bytes inside a live block of 5,000 bytes allocated by make badfree.c:",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", BAD_FREES)
+def test_bad_frees_are_described_and_the_abort_stays(
+    build: Build, traced: Run, way: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Glibc aborts as untraced; summary, text and JSON say what was freed wrongly, and where."""
+    reason, size, sentence, story = BAD_FREES[way]
     run = traced(build("badfree"), way, options=("--exact",))
     assert run.outcome.status == 134
-    functions = [frame["function"] for bad in run.leaks["bad_frees"] for frame in bad["frames"]]
-    assert "free_wrongly" in functions
+    for data in (run.leaks, run.report):
+        (bad,) = data["bad_frees"]
+        assert "free_wrongly" in [frame["function"] for frame in bad["frames"]]
+        assert (bad["reason"], bad["block_bytes"]) == (reason, size)
+        assert ("make" in [frame["function"] for frame in bad["block_frames"]]) == bool(size)
+        freed = [frame["function"] for frame in bad["freed_frames"]]
+        assert freed == (["release"] if way == "double" else [])
+    assert sentence in " ".join(run.stderr.split())
+    main(["leaks", str(run.file)])
+    text = " ".join(capsys.readouterr().out.split())
+    assert story in re.sub(r"(?<= )/\S*/", "", text)
 
 
 @both_modes

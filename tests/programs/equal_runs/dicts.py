@@ -2,7 +2,9 @@
 
 import json
 
-rows = [{"id": i, "name": f"row {i}", "tags": ["a" * (i % 37), "b" * (i % 11)]} for i in range(60000)]
+rows = [
+    {"id": i, "name": f"row {i}", "tags": ["a" * (i % 37), "b" * (i % 11)]} for i in range(60000)
+]
 text = json.dumps(rows)
 back = json.loads(text)
 del text

@@ -72,7 +72,7 @@ def run(case: Case, command: list[str], folder: Path) -> list[Judgement]:
 def _judge(
     claim: Claim, stderr: str, names: dict[str, str], truths: dict[str, int], folder: Path
 ) -> Judgement:
-    """Return the judgement of one claim by what `run` printed, or by what its command prints."""
+    """Check one claim by what `run` printed, or by what its command prints."""
     text, reason = stderr, ""
     if claim.command:
         done = _run([*MEMATLAS, *(_fill(word, names) for word in claim.command)], folder)

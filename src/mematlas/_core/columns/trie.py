@@ -72,6 +72,23 @@ def trie_least(parents: Indices, words: NDArray[Any], ranks: NDArray[np.int32]) 
     return least
 
 
+def trie_nearest(parents: Indices, marked: Indices) -> Indices:
+    """Return for each node the number of the innermost marked node on its path, itself included.
+
+    `marked` is ascending. Nodes without a marked one have len(marked). OSError EINVAL: not a trie, or
+    `marked` is not ascending or has an unknown node.
+    """
+    import numpy as np
+
+    nearest = np.empty(len(parents), np.uint32)
+    check(
+        lib.mematlas_trie_nearest(
+            *(_parents(parents), len(parents), _parents(marked), len(marked), _parents(nearest))
+        )
+    )
+    return nearest
+
+
 def trie_add_up(
     parents: Indices, sums: NDArray[np.int64], kept: NDArray[np.bool_] | None = None
 ) -> None:

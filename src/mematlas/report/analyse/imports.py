@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mematlas._core.columns.trie import trie_add_up
+from mematlas._core.columns.trie import trie_add_up, trie_nearest
 from mematlas.recording.ownership import RUNTIME, is_import_system, tier
 from mematlas.report.model.report import Import
 
@@ -49,43 +49,70 @@ def find_imports(table: StackTable) -> tuple[Import, ...]:
 def _of_process(table: StackTable, process: int) -> Iterator[tuple[str, list[int]]]:
     paths = table.paths[process]
     kinds = np.array([*map(_kind, paths.frames_of_words), _OTHER], np.uint8)
-    kind = kinds[paths.word_of]
-    if not (kind == _MODULE).any():
+    imports = list(_imports(paths, kinds))
+    if not imports:
         return
-    sums = [_inclusive(table, process, paths, name) for name in ("resident", "live")]
-    for file, node in _imports(paths, kind):
-        yield file, [int(column[node]) for column in sums]
+    nodes = np.array(sorted({node for _, node in imports}), np.uint32)
+    nearest = trie_nearest(paths.parents, nodes)
+    sums = [_inclusive(table, process, nodes, nearest, name) for name in ("resident", "live")]
+    for file, node in imports:
+        at = int(np.searchsorted(nodes, node))
+        yield file, [int(column[at]) for column in sums]
 
 
-def _inclusive(table: StackTable, process: int, paths: Stacks, name: str) -> Numbers:
-    """Return the bytes of each node and of all nodes below it."""
-    mine = table.process == process
-    whole = np.zeros(len(paths.parents), np.int64)
-    np.add.at(whole, table.stack[mine], table.metric(name)[mine])
-    trie_add_up(paths.parents, whole)
-    return whole
+def _inclusive(
+    table: StackTable,
+    process: int,
+    nodes: NDArray[np.uint32],
+    nearest: NDArray[np.uint32],
+    name: str,
+) -> Numbers:
+    """Return the bytes of some nodes, ascending, each with all nodes below it."""
+    parents = table.paths[process].parents
+    rows, values = table.narrow(name).nonzero()
+    mine = table.process[rows] == process
+    whole = np.zeros(len(nodes) + 1, np.int64)
+    np.add.at(whole, nearest[table.stack[rows[mine]]], values[mine])
+    # The nodes are a trie of their own, below a root in front for those that lie in none.
+    above = nearest[parents[nodes]]
+    own = np.append(np.uint32(0), np.where(above < len(nodes), above + 1, 0).astype(np.uint32))
+    sums = np.append(np.int64(0), whole[:-1])
+    trie_add_up(own, sums)
+    return sums[1:]
 
 
-def _imports(paths: Stacks, kind: NDArray[Any]) -> Iterator[tuple[str, int]]:
+def _imports(paths: Stacks, kinds: NDArray[np.uint8]) -> Iterator[tuple[str, int]]:
     """Yield the file of each import and its node: that of the import system, if it imported one module."""
-    parents, words = paths.parents.tolist(), paths.word_of
-    tops: dict[int, int] = {}  # by node of the import system: the outermost of its run
+    words, parents = paths.word_of, paths.parents
+    modules = np.flatnonzero(np.isin(words, np.flatnonzero(kinds == _MODULE)))
+    tops = _tops(parents, words, kinds, modules)
+    imported = np.flatnonzero(tops)
     runs: dict[int, list[tuple[str, int]]] = {}
-    for node in np.flatnonzero(kind != _OTHER).tolist():
-        top = tops.get(parents[node])
-        if kind[node] == _SYSTEM:
-            tops[node] = node if top is None else top
-        elif kind[node] == _RUNTIME:
-            if top is not None:
-                tops[node] = top
-        elif top is not None:
-            file = paths.frames_of_words[words[node]][0].file or ""
-            runs.setdefault(top, []).append((file, node))
-    for top, modules in runs.items():
-        if len({file for file, _ in modules}) == 1:
-            yield modules[0][0], top
+    for node, top in zip(modules[imported].tolist(), tops[imported].tolist(), strict=True):
+        file = paths.frames_of_words[words[node]][0].file or ""
+        runs.setdefault(top, []).append((file, node))
+    for top, found in runs.items():
+        if len({file for file, _ in found}) == 1:
+            yield found[0][0], top
         else:
-            yield from modules
+            yield from found
+
+
+def _tops(
+    parents: NDArray[np.uint32], words: NDArray[Any], kinds: NDArray[np.uint8], modules: Numbers
+) -> Numbers:
+    """Return for each module's node the outermost node of the import system above it; 0 if none.
+
+    Only the interpreter's C frames lie between the module and that node.
+    """
+    tops = np.zeros(len(modules), np.int64)
+    waiting, at = np.arange(len(modules)), parents[modules]
+    while len(waiting):
+        kind = kinds[words[at]]
+        within = (kind == _SYSTEM) | (kind == _RUNTIME)
+        tops[waiting[kind == _SYSTEM]] = at[kind == _SYSTEM]
+        waiting, at = waiting[within], parents[at[within]]
+    return tops
 
 
 def _kind(frames: Sequence[Frame]) -> int:

@@ -12,8 +12,8 @@ import numpy as np
 from mematlas.recording.model import ALIVE, NUMBER_OF_KIND, Kind
 from mematlas.recording.ownership import is_import_system
 from mematlas.report.analyse import account, sums, trend
+from mematlas.report.analyse.bad_frees import find_bad_frees
 from mematlas.report.analyse.leak_table import ClassifiedRows, LeakTable, add_up
-from mematlas.report.analyse.report import find_bad_frees
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.model.leaks import LIKELY, Leak, Leaks, LeakVerdict
 from mematlas.units import format_bytes, format_duration

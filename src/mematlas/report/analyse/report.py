@@ -12,6 +12,7 @@ import numpy as np
 
 from mematlas.recording.model import LIFETIMES, PartKind, SlackPart
 from mematlas.report.analyse import account, sums
+from mematlas.report.analyse.bad_frees import find_bad_frees
 from mematlas.report.analyse.column import NarrowColumn
 from mematlas.report.analyse.fault_sites import fault_table, page_faults
 from mematlas.report.analyse.imports import find_imports
@@ -21,7 +22,7 @@ from mematlas.report.analyse.own_peaks import find_own_peaks
 from mematlas.report.analyse.stacks import Stacks
 from mematlas.report.analyse.table import StackTable, make_table
 from mematlas.report.analyse.touched import divide
-from mematlas.report.model.report import PEAK, BadFree, IdleSummary, ProcessSummary, Report, Series
+from mematlas.report.model.report import PEAK, IdleSummary, ProcessSummary, Report, Series
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -98,26 +99,6 @@ def make_report(
         else (),
         lifetimes_known=any(each.index in recording.lifetimes for each in processes),
     )
-
-
-def find_bad_frees(
-    recording: RecordingData, wanted: set[int], paths: Mapping[int, Stacks]
-) -> Iterator[BadFree]:
-    """Yield frees of pointers that were not live allocations, most frequent first.
-
-    `paths` are stacks already loaded, by process index.
-    """
-    found = []
-    for index in sorted(wanted & set(recording.totals)):
-        rows = recording.totals[index].rows
-        bad = np.flatnonzero(sums.column(rows, "bad_frees") > 0)
-        if len(bad):
-            stacks = paths.get(index) or Stacks.of(recording, index)
-            found += [
-                BadFree(stacks.frames(int(row["stack"])), index, round(float(row["bad_frees"])))
-                for row in rows[bad]
-            ]
-    yield from sorted(found, key=lambda each: -each.count)
 
 
 def _all_stacks(

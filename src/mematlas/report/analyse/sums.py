@@ -183,6 +183,15 @@ def gather(rows: Rows | None, at: Numbers, names: Sequence[str]) -> dict[str, ND
     return {name: joined.column(name).astype(np.float64) for name in names}
 
 
+def scaled(
+    variance: NDArray[np.float64], part: NDArray[Any], whole: NDArray[Any]
+) -> NDArray[np.float64]:
+    """Return the variance of a known part of an estimate: of the resident bytes of live ones."""
+    share = np.divide(part, whole, out=np.zeros(len(variance)), where=np.asarray(whole) > 0)
+    found: NDArray[np.float64] = variance * np.minimum(share, 1.0) ** 2
+    return found
+
+
 def rounded(column: NDArray[np.float64]) -> Numbers:
     """Round floats to int64."""
     return np.rint(column).astype(np.int64)

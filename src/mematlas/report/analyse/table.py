@@ -105,7 +105,7 @@ def _joined(columns: Sequence[Columns], name: str) -> NarrowColumn:
 class StackTable(Sequence[StackStats]):
     """Stack stats in columns of equal length; one row per (process, stack, kind)."""
 
-    __slots__ = ("_ranks", "columns", "kind", "paths", "process", "stack")
+    __slots__ = ("_owners", "_ranks", "columns", "kind", "paths", "process", "stack")
 
     def __init__(
         self,
@@ -124,6 +124,7 @@ class StackTable(Sequence[StackStats]):
         self.columns = columns if isinstance(columns, Columns) else Columns(len(stack), columns)
         self.paths = dict(paths)
         self._ranks: dict[int, int] = {}
+        self._owners: tuple[Whole, list[Frame | None]] | None = None
 
     @classmethod
     def of(cls, stacks: Iterable[StackStats]) -> StackTable:
@@ -190,7 +191,11 @@ class StackTable(Sequence[StackStats]):
 
     def kind_name(self, index: int) -> str:
         """Return the kind of a row."""
-        number = int(self.kind[index])
+        return self.kind_name_of(int(self.kind[index]))
+
+    @staticmethod
+    def kind_name_of(number: int) -> str:
+        """Return the kind with a number."""
         return FAULT if number == FAULT_NUMBER else str(KIND_BY_NUMBER.get(number, "unknown"))
 
     def keys(self, rows: Whole) -> Numbers:
@@ -229,6 +234,11 @@ class StackTable(Sequence[StackStats]):
 
     def owners(self) -> tuple[Whole, list[Frame | None]]:
         """Return the index of each row's owning frame, and the frames in order of occurrence."""
+        if self._owners is None:
+            self._owners = self._find_owners()
+        return self._owners
+
+    def _find_owners(self) -> tuple[Whole, list[Frame | None]]:
         processes = self.processes()
         numbers: dict[Frame | None, int] = {}
         found = np.zeros(len(self) if len(processes) > 1 else 0, np.uint32)

@@ -17,15 +17,15 @@ from mematlas.recording.model import KIND_BY_NUMBER, Kind
 from mematlas.recording.ownership import RUNTIME, is_unnamed, tier
 from mematlas.recording.wrapper_names import is_wrapper
 from mematlas.report.analyse import sums
-from mematlas.report.analyse.lines import lines
 from mematlas.report.analyse.stacks import Stacks
+from mematlas.report.analyse.table import StackTable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from mematlas.recording.model import Frame, Module, RecordingData
+    from mematlas.recording.model import Frame, Module, RecordingData, Rows
     from mematlas.report.analyse.owner_patterns import Patterns
     from mematlas.report.model.report import Report
 
@@ -66,11 +66,14 @@ def mark_wrappers(recording: RecordingData, asked: Patterns) -> list[str]:
 
 def unnamed_modules(recording: RecordingData, report: Report) -> list[Module]:
     """Return the modules whose functions own a good part of the memory and have no names, largest first."""
-    owners, found = lines(report.stacks, "resident"), dict[str, int]()
-    by = "resident" if any(line.bytes["resident"] for line in owners) else "live"
-    whole = sum(line.bytes[by] for line in owners)
-    for line in owners:
-        frame, size = line.frame, line.bytes[by]
+    table, found = StackTable.of(report.stacks), dict[str, int]()
+    if not len(table):
+        return []
+    which, frames = table.owners()
+    by = "resident" if table.narrow("resident").any() else "live"
+    sizes = table.narrow(by).add_up(which, len(frames)).tolist()
+    whole = sum(sizes)
+    for frame, size in zip(frames, sizes, strict=True):
         if frame and frame.module and is_unnamed(frame) and size >= WORTH_NAMING * whole > 0:
             found[frame.module] = found.get(frame.module, 0) + size
     modules = {each.path: each for known in recording.modules.values() for each in known}
@@ -142,20 +145,41 @@ class _Calls:
     """Who allocates for whom in one process: functions by number, and the stacks in columns."""
 
     def __init__(self, recording: RecordingData, index: int) -> None:
-        totals = recording.totals[index]
-        rows = sums.unpacked(totals.rows)
-        numbers = [number for number, kind in KIND_BY_NUMBER.items() if kind in _ALLOCATIONS]
-        rows = rows[
-            np.isin(rows["kind"], numbers) & (rows["allocations"] > 0) & (rows["stack"] > 0)
-        ]
-        self.sizes = np.rint(rows["allocated_bytes"] / rows["allocations"]).astype(np.int64)
-        self.stacks = rows["stack"].astype(np.int64)
+        self.stacks, self.sizes = _allocating_stacks(recording.totals[index].rows)
         self.paths = Stacks.of(recording, index)
         self.functions: dict[Function, int] = {}
         self.lengths: dict[int, int] = {}  # by number, of functions without a name
         self.kept: set[int] = set()  # numbers of those that the user wants as owners
+        words = self.paths.frames_of_words
+        frames = [frame for each in words for frame in each]
+        known: dict[int, tuple[int, bool, bool]] = {}  # by id(): a frame occurs in many words
+        for frame in frames:
+            if id(frame) not in known:
+                python = frame.kind == "python"
+                known[id(frame)] = (
+                    self._number(frame),
+                    not python and bool(frame.module),
+                    not python and tier(frame) == RUNTIME,
+                )
+        each_frame = [known[id(frame)] for frame in frames]
+        self._function = np.array([each[0] for each in each_frame], np.int64)
+        self._native = np.array([each[1] for each in each_frame], bool)
+        self._runtime = np.array([each[2] for each in each_frame], bool)
+        self._python = np.array([frame.kind == "python" for frame in frames], bool)
+        self._lengths_of_words = np.array([len(each) for each in words], np.int64)
+        starts = np.cumsum(self._lengths_of_words) - self._lengths_of_words
+        # Below an unnamed function, a wrapper with a name tells what the function is.
+        self._unnamed = np.array([*(bool(each) and is_unnamed(each[0]) for each in words), False])
+        named = {number: is_wrapper(name) for (name, _), number in self.functions.items()}
+        self._named = np.array(
+            [
+                *(bool(each) and named[known[id(each[0])][0]] for each in words),
+                False,
+            ]
+        )
+        self._starts = starts[self._lengths_of_words > 0]
 
-    def number(self, frame: Frame) -> int:
+    def _number(self, frame: Frame) -> int:
         number = self.functions.setdefault(_key(frame), len(self.functions))
         if frame.code_bytes is not None:
             self.lengths[number] = frame.code_bytes
@@ -168,26 +192,34 @@ class _Calls:
 
         -1: Python code or none, which no wrapper is.
         """
-        inner, outer = [], []
-        for frames in self.paths.frames_of_words:
-            shown = [frame for frame in frames if not _is_skipped(frame, skip)]
-            native = shown[:2] if shown and shown[0].kind != "python" and shown[0].module else []
-            inner.append(self.number(native[0]) if native else -1)
-            outer.append(self.number(native[1]) if len(native) > 1 else -1)
-        skipped = [
-            bool(frames) and all(_is_skipped(frame, skip) for frame in frames)
-            for frames in self.paths.frames_of_words
-        ]
-        return np.array([*inner, -1]), np.array([*outer, -1]), np.array([*skipped, False])
+        count = len(self._function)
+        skipped_functions = np.zeros(len(self.functions) + 1, bool)
+        skipped_functions[[self.functions[each] for each in skip]] = True
+        skipped = ~self._python & (self._runtime | skipped_functions[self._function])
+        place = np.where(skipped, count, np.arange(count))
+        first = self._least(place, count)
+        shown = first[first < count]
+        native = np.append(self._native, False)[first]
+        place[shown] = count
+        second = self._least(place, count)
+        function = np.append(self._function, -1)
+        inner = np.where(native, function[first], -1)
+        outer = np.where(native, function[second], -1)
+        through = (first == count) & (self._lengths_of_words > 0)
+        return np.append(inner, -1), np.append(outer, -1), np.append(through, False)
+
+    def _least(self, place: Numbers, none: int) -> Numbers:
+        """Return the least place of the frames of each word; `none` for words without frames."""
+        least = np.full(len(self._lengths_of_words), none, np.int64)
+        if len(self._starts):
+            least[self._lengths_of_words > 0] = np.minimum.reduceat(place, self._starts)
+        return least
 
     def is_wrapped(self, nodes: Numbers) -> NDArray[np.bool_]:
         """Return for each node whether it has no name and was called by a wrapper that has one."""
-        words = self.paths.frames_of_words
-        unnamed = np.array([*(bool(each) and is_unnamed(each[0]) for each in words), False])
-        named = np.array([*(bool(each) and is_wrapper(each[0].function) for each in words), False])
         word_of = self.paths.word_of
         found: NDArray[np.bool_] = (
-            unnamed[word_of[nodes]] & named[word_of[self.paths.parents[nodes]]]
+            self._unnamed[word_of[nodes]] & self._named[word_of[self.paths.parents[nodes]]]
         )
         return found
 
@@ -200,6 +232,16 @@ class _Calls:
             nodes[waiting] = parents[nodes[waiting]]
             waiting = waiting[nodes[waiting] > 0]
         return nodes
+
+
+def _allocating_stacks(rows: Rows) -> tuple[Numbers, Numbers]:
+    """Return the stacks that allocated, and the mean size of the blocks of each."""
+    rows = sums.unpacked(rows)
+    numbers = [number for number, kind in KIND_BY_NUMBER.items() if kind in _ALLOCATIONS]
+    allocations, stacks = sums.column(rows, "allocations"), sums.column(rows, "stack")
+    kept = np.isin(sums.column(rows, "kind"), numbers) & (allocations > 0) & (stacks > 0)
+    sizes = np.rint(sums.column(rows, "allocated_bytes")[kept] / allocations[kept])
+    return stacks[kept].astype(np.int64), sizes.astype(np.int64)
 
 
 def _find(recording: RecordingData, index: int) -> Iterator[_Wrapper]:
@@ -290,7 +332,3 @@ def _is_root(function: Function) -> bool:
 
 def _key(frame: Frame) -> Function:
     return frame.function, frame.module
-
-
-def _is_skipped(frame: Frame, skip: set[Function]) -> bool:
-    return frame.kind != "python" and (tier(frame) == RUNTIME or _key(frame) in skip)

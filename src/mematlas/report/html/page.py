@@ -16,8 +16,10 @@ from mematlas.present.html.markup import (
     tag,
 )
 from mematlas.present.printable import clean, shorten
+from mematlas.report import bad_frees as bad_free_words
 from mematlas.report import frame_names, quantities, run_facts, titles
 from mematlas.report.analyse.leak_table import add_up, largest
+from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer_spans
 from mematlas.report.html.frames import located, stack
 from mematlas.report.html.report_payload import report_payload
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
     from mematlas.report.analyse.lines import LineStats
     from mematlas.report.model.leaks import Leak, Leaks
-    from mematlas.report.model.report import Account, ObjectType, Report
+    from mematlas.report.model.report import Account, BadFree, ObjectType, Report
     from mematlas.report.model.spans import Spans
 
 _NAMES_SHOWN = 200  # in the details of one part
@@ -190,7 +192,7 @@ def _part_name(name: str, kind: str, directory: str, width: int = 120) -> str:
         return safe(f"with {name}")
     if kind == "live":
         return safe(titles.KIND_TITLES.get(name, name))
-    short = shorten(frame_names.short_path(name, directory), width)
+    short = shorten(short_path(name, directory), width)
     return tag("span", safe(short), title=shorten(clean(name), 1000))
 
 
@@ -324,11 +326,19 @@ def _bad_frees(report: Report, directory: str) -> str:
     if not report.bad_frees:
         return ""
     items = "".join(
-        f'<li><b class="count">{bad.count:,} times</b><div>{stack(bad.frames, directory)}</div></li>'
+        f'<li><b class="count">{quantities.count(bad.count, "time")}</b>'
+        f"<div>{stack(bad.frames, directory)}"
+        f'<p class="story">{safe(_bad_free(bad, directory))}</p></div></li>'
         for bad in sorted(report.bad_frees, key=lambda bad: -bad.count)[:200]
     )
-    about = "frees of pointers that were not live allocations"
-    return section("badfrees", "Bad frees", about, f'<ul class="stacks">{items}</ul>')
+    return section(
+        "badfrees", "Bad frees", bad_free_words.ABOUT, f'<ul class="stacks">{items}</ul>'
+    )
+
+
+def _bad_free(bad: BadFree, directory: str) -> str:
+    story = bad_free_words.story(bad, directory)
+    return ": ".join(filter(None, (str(bad.reason or ""), story)))
 
 
 def _processes(report: Report) -> str:

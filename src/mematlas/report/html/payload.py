@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from mematlas.present.printable import clean, shorten
 from mematlas.report import frame_names, titles
 from mematlas.report.analyse.lines import rank, tier
+from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.analyse.table import StackTable
 from mematlas.report.html.trie import FOLD, Trie, TrieBuilder
 from mematlas.report.model.report import METRICS
@@ -114,7 +115,7 @@ class FrameTable:
         )
 
     def _short(self, file: str) -> str:
-        return shorten(frame_names.short_path(file, self._directory), 120)
+        return shorten(short_path(file, self._directory), 120)
 
     def _text(self, text: str) -> int:
         if not self._strings:

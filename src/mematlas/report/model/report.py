@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from mematlas.linux.glibc_heap import HeapUse
-    from mematlas.recording.model import Frame, Part, Sampling, SlackPart
+    from mematlas.recording.model import BadFreeReason, Frame, Part, Sampling, SlackPart
 
 Metric: TypeAlias = Literal[
     "resident",
@@ -145,11 +145,23 @@ class ProcessSummary:
 
 @dataclass(frozen=True, slots=True)
 class BadFree:
-    """Frees by one stack of pointers that were not live allocations."""
+    """Frees by one stack of pointers that were not live allocations, for one reason.
+
+    The figures after `reason` are those of the first of them. `block` is the block that was freed before, or
+    the live one that the pointer lies in.
+    """
 
     frames: tuple[Frame, ...]
     process: int
     count: int
+    reason: BadFreeReason | None = None  # None: not recorded
+    address: int | None = None
+    time_s: float | None = None
+    block_address: int | None = None
+    block_bytes: int | None = None
+    block_frames: tuple[Frame, ...] = ()  # that allocated the block; none: unknown
+    freed_frames: tuple[Frame, ...] = ()  # the call that freed it before; none: unknown
+    freed_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

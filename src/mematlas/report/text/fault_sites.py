@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from mematlas.present.printable import clean, shorten
-from mematlas.report import frame_names, quantities
+from mematlas.report import quantities
 from mematlas.report.analyse.lines import owning_frame
+from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.text.page import title
 from mematlas.units import format_bytes
 
@@ -80,7 +81,7 @@ def _lines(sites: tuple[StackFaults, ...], frames: FramePrinter) -> list[_Line]:
 
 def _whose(site: StackFaults, faulting: Frame | None, frames: FramePrinter) -> str:
     if site.owner is None:
-        return f"in {shorten(frame_names.short_path(clean(site.memory), frames.directory), 80)}"
+        return f"in {shorten(short_path(clean(site.memory), frames.directory), 80)}"
     frame = owning_frame(site.owner)
     if frame is None:
         return f"in memory ({site.memory}) of an unknown stack"

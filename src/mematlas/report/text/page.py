@@ -9,6 +9,7 @@ from rich.text import Text
 
 from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
+from mematlas.report import bad_frees as words
 from mematlas.report import frame_names
 from mematlas.report.analyse.lines import RUNTIME, owner, owning_frame, tier
 
@@ -74,13 +75,15 @@ class FramePrinter:
         """List frees of pointers that were not live allocations."""
         if not bad_frees:
             return Text()
-        text = title("Bad frees", "frees of pointers that were not live allocations")
+        text = title("Bad frees", words.ABOUT)
         for bad in sorted(bad_frees, key=lambda bad: -bad.count):
             first = Text("  ").append(f"{bad.count:,}".rjust(10), "bold red").append("  ")
             body = self.located(owning_frame(bad.frames))
-            callers = self.callers(bad.frames)
-            if callers:
-                body.append(f"\n{callers}", "dim")
+            if bad.reason:
+                body.append(f"  {bad.reason}", "red")
+            for line in (words.story(bad, self.directory), self.callers(bad.frames)):
+                if line:
+                    body.append(f"\n{line}", "dim")
             text.append("\n").append_text(self.hanging(first, body, 14))
         return text
 

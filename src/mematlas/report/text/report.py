@@ -13,6 +13,7 @@ from mematlas.present import drawing
 from mematlas.present.printable import clean, shorten
 from mematlas.recording.model import PartKind
 from mematlas.report import frame_names, quantities, run_facts, timeline, titles
+from mematlas.report.analyse.short_paths import short_path
 from mematlas.report.answer import answer
 from mematlas.report.text.fault_sites import page_faults
 from mematlas.report.text.page import FramePrinter, title, write
@@ -207,7 +208,7 @@ def _largest_parts(parts: Sequence[Part], kind: str, directory: str) -> list[str
 
 
 def _part_name(part: Part, directory: str) -> str:
-    name = frame_names.short_path(part.name, directory)
+    name = short_path(part.name, directory)
     if part.kind in {PartKind.FILE, PartKind.COPY}:
         name = name.rsplit("/", 1)[-1]
     if part.kind == PartKind.COW:

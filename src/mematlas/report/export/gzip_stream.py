@@ -1,0 +1,58 @@
+"""One gzip stream, deflated in blocks by several threads."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zlib
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from concurrent.futures import Future
+
+_BLOCK = 1 << 20  # bytes deflated together; larger ones shrink hardly better
+_HEAD = b"\x1f\x8b\x08" + bytes(6) + b"\xff"  # deflate, no name, no time, unknown system
+_TRAILER = struct.Struct("<II")
+_RAW = -15  # window bits of deflate without a head
+_LAST_BLOCK = b"\x03\x00"  # an empty block that ends the stream
+
+
+def compress(pieces: Iterable[bytes], level: int) -> Iterator[bytes]:
+    """Yield one gzip stream of all pieces together.
+
+    Each block ends at a byte with a flush, so that blocks deflated apart make up one stream.
+    """
+    workers = min(4, len(os.sched_getaffinity(0)))
+    waiting: deque[Future[bytes]] = deque()
+    checksum = length = 0
+    yield _HEAD
+    with ThreadPoolExecutor(workers) as pool:
+        for block in _blocks(pieces):
+            checksum, length = zlib.crc32(block, checksum), length + len(block)
+            waiting.append(pool.submit(_deflate, block, level))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    yield _LAST_BLOCK + _TRAILER.pack(checksum, length & 0xFFFFFFFF)
+
+
+def _deflate(block: bytes, level: int) -> bytes:
+    stream = zlib.compressobj(level, zlib.DEFLATED, _RAW)
+    return stream.compress(block) + stream.flush(zlib.Z_SYNC_FLUSH)
+
+
+def _blocks(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Join small pieces to blocks."""
+    held, size = [], 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= _BLOCK:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)

@@ -1,0 +1,210 @@
+/* Allocates in keep() as a shape asks, and appends to FILE one line of JSON with what keep() has live at the
+ * end, had at its peak, allocated, has resident and touched.
+ *   known_totals SHAPE FILE */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+
+#define NOINLINE __attribute__((noinline, noclone))
+#define MOST (1u << 18)
+
+static struct {
+	char *address;
+	size_t size;
+} blocks[MOST];
+static unsigned count;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static size_t live, peak, allocated;
+static uint64_t seed = 88172645463325252ull;
+
+static uint64_t number(uint64_t limit)
+{
+	seed ^= seed << 13;
+	seed ^= seed >> 7;
+	seed ^= seed << 17;
+	return seed % limit;
+}
+
+static void grew(size_t size)
+{
+	allocated += size;
+	live += size;
+	if (live > peak)
+		peak = live;
+}
+
+NOINLINE static void keep(size_t size, size_t touched)
+{
+	char *block = malloc(size);
+
+	memset(block, 1, touched);
+	pthread_mutex_lock(&lock);
+	blocks[count].address = block;
+	blocks[count++].size = size;
+	grew(size);
+	pthread_mutex_unlock(&lock);
+}
+
+static void drop(unsigned index)
+{
+	free(blocks[index].address);
+	live -= blocks[index].size;
+	blocks[index] = blocks[--count];
+}
+
+static void small(void)
+{
+	for (int i = 0; i < 120000; i++)
+		keep(200 + (size_t)i % 50, 200 + (size_t)i % 50);
+}
+
+static void mixed(void)
+{
+	while (allocated < 40u << 20) {
+		size_t size = (size_t)16 << number(15);
+		size += number(size);
+		keep(size, size);
+	}
+}
+
+static void churn(void)
+{
+	for (int i = 0; i < 150000; i++) {
+		keep(400 + number(400), 1);
+		if (number(3))
+			drop((unsigned)number(count));
+	}
+}
+
+static void large(void)
+{
+	for (int i = 0; i < 60; i++) {
+		size_t size = (200 << 10) + number(2 << 20);
+		keep(size, size);
+	}
+}
+
+static void falls(void)
+{
+	for (int i = 0; i < 30000; i++)
+		keep(1500, 1500);
+	for (int i = 0; i < 10000; i++)
+		drop((unsigned)number(count));
+}
+
+static void partly(void)
+{
+	for (int i = 0; i < 600; i++)
+		keep(160 << 10, 40 << 10);
+}
+
+static void *thread(void *argument)
+{
+	for (int i = 0; i < 8000; i++)
+		keep(1000, 1000);
+	return argument;
+}
+
+static void threads(void)
+{
+	pthread_t all[4];
+
+	for (int i = 0; i < 4; i++)
+		pthread_create(&all[i], NULL, thread, NULL);
+	for (int i = 0; i < 4; i++)
+		pthread_join(all[i], NULL);
+}
+
+NOINLINE static void *regrow(void *block, size_t size)
+{
+	void *moved = realloc(block, size);
+
+	memset(moved, 1, size);
+	grew(size);
+	return moved;
+}
+
+static void grows(void)
+{
+	for (int i = 0; i < 40; i++) {
+		size_t size = 10000;
+		void *block = NULL;
+		for (int step = 0; step < 12; step++, size += size / 2) {
+			live -= step ? blocks[count].size : 0;
+			block = regrow(block, size);
+			blocks[count].size = size;
+		}
+		blocks[count++].address = block;
+	}
+}
+
+/* Bytes of the blocks that lie on resident pages. */
+static size_t resident(void)
+{
+	static unsigned char pages[1024];
+	size_t sum = 0;
+
+	for (unsigned i = 0; i < count; i++) {
+		uintptr_t start = (uintptr_t)blocks[i].address, end = start + blocks[i].size;
+		uintptr_t first = start & ~4095ul;
+		if (mincore((void *)first, end - first, pages) != 0)
+			abort();
+		for (uintptr_t at = first; at < end; at += 4096)
+			if (pages[(at - first) / 4096] & 1)
+				sum += (at + 4096 < end ? at + 4096 : end) -
+				       (at > start ? at : start);
+	}
+	return sum;
+}
+
+static long faults(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return usage.ru_minflt;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		void (*run)(void);
+		bool touches; /* the faults of the run are those of keep(), and nothing else's */
+	} shapes[] = {{"small", small, true},      {"mixed", mixed, true},
+		      {"churn", churn, false},     {"large", large, true},
+		      {"falls", falls, false},     {"partly", partly, true},
+		      {"threads", threads, false}, {"grows", grows, false}};
+	char line[300];
+
+	if (argc < 3)
+		return 2;
+	prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0);
+	for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+		if (strcmp(argv[1], shapes[i].name))
+			continue;
+		long before = faults();
+		shapes[i].run();
+		long touched = (faults() - before) * 4096;
+		int length = snprintf(
+			line, sizeof line,
+			"{\"shape\": \"%s\", \"live\": %zu, \"peak\": %zu, \"allocated\": %zu, "
+			"\"resident\": %zu",
+			argv[1], live, peak, allocated, resident());
+		if (shapes[i].touches)
+			length += snprintf(line + length, sizeof line - (size_t)length,
+					   ", \"touched\": %ld", touched);
+		length += snprintf(line + length, sizeof line - (size_t)length, "}\n");
+		FILE *file = fopen(argv[2], "a");
+		return !file || fwrite(line, 1, (size_t)length, file) != (size_t)length ||
+		       fclose(file);
+	}
+	return 2;
+}
